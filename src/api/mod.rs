@@ -1,0 +1,26 @@
+//! The custom resources as users write them, and their conditions; nothing else.
+
+mod camera;
+mod common;
+pub mod condition;
+mod incident_hold;
+mod recording_policy;
+mod site;
+
+pub use camera::*;
+pub use common::*;
+pub use incident_hold::*;
+pub use recording_policy::*;
+pub use site::*;
+
+/// The API group of all four kinds.
+pub const GROUP: &str = "toezicht.dev";
+/// The API version that is served and stored.
+pub const VERSION: &str = "v1alpha1";
+
+/// Type of a Secret with a camera's `username` and `password`.
+pub const SECRET_TYPE_CAMERA: &str = "toezicht.dev/camera";
+/// Type of a Secret with S3 credentials: `accessKeyId` and `secretAccessKey`.
+pub const SECRET_TYPE_S3: &str = "toezicht.dev/s3";
+/// Type of a Secret with a private certificate authority: `ca.crt` (PEM).
+pub const SECRET_TYPE_CA: &str = "toezicht.dev/ca";

@@ -1,0 +1,134 @@
+//! The recorder's configuration.
+
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// A text that must not be seen: its `Debug` is blank.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps a text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+    /// The text itself, for where it is used.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// Everything that the recorders of one site need to know. All pods of a site get the same document; each
+/// records the cameras of its own `shard`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RecorderConfig {
+    /// See [`super::FORMAT`].
+    pub format: u32,
+    /// Changes whenever anything below does; the recorder's status says which it follows.
+    pub revision: String,
+    /// Namespace of the Site.
+    pub namespace: String,
+    /// Name of the Site.
+    pub site: String,
+    /// Where segments go.
+    pub storage: StorageTarget,
+    /// A segment ends at the first keyframe after this long.
+    pub segment_duration_ms: u64,
+    /// What is older than this in the spool is purged, never uploaded.
+    pub video_ceiling_ms: u64,
+    /// How many bytes the spool may hold.
+    pub spool_bytes: u64,
+    /// The cameras of all shards.
+    pub cameras: Vec<CameraConfig>,
+    /// How `/v1/status` is served.
+    pub status_api: StatusApi,
+}
+
+/// Where segments go.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StorageTarget {
+    /// S3 endpoint; absent: AWS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    /// Region that signatures name.
+    pub region: String,
+    /// The site's bucket.
+    pub bucket: String,
+    /// Bucket in the path instead of the host name.
+    pub path_style: bool,
+    /// A private certificate authority, PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_pem: Option<String>,
+    /// The identity's access key.
+    pub access_key_id: Secret,
+    /// The identity's secret key.
+    pub secret_access_key: Secret,
+}
+
+/// One camera.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CameraConfig {
+    /// The Camera's name: `source` in the object key.
+    pub name: String,
+    /// Ordinal of the pod that records it.
+    pub shard: u32,
+    /// `rtsp://` or `rtsps://` URL without user or password.
+    pub url: Secret,
+    /// User and password, where the camera wants them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<Login>,
+    /// Answer a basic challenge over plain `rtsp://` too.
+    #[serde(default)]
+    pub allow_basic: bool,
+    /// A private certificate authority for `rtsps://`, PEM.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ca_pem: Option<String>,
+    /// When recording is permitted, ascending, not overlapping. Outside these nothing is recorded.
+    pub permitted: Vec<Window>,
+    /// When the camera is covered: not recorded although permitted.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub suspended: Vec<Window>,
+}
+
+/// A camera's user and password.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Login {
+    /// The user.
+    pub username: String,
+    /// The password.
+    pub password: Secret,
+}
+
+/// From `from` until, but not including, `until`; absent: without end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Window {
+    /// When it begins.
+    pub from: Timestamp,
+    /// When it ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+}
+
+/// How `/v1/status` is served.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct StatusApi {
+    /// Certificate for [`super::STATUS_SERVER_NAME`], PEM; the operator trusts exactly this one.
+    pub cert_pem: String,
+    /// Its key, PEM (PKCS #8).
+    pub key_pem: Secret,
+    /// Bearer token that the operator shows.
+    pub token: Secret,
+}

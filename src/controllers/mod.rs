@@ -1,0 +1,1 @@
+//! From the resources to Kubernetes objects and the bucket, and back into status.

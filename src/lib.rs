@@ -1,0 +1,22 @@
+//! **Toezicht**: a Kubernetes operator that records an organisation's cameras, and proves that what it
+//! keeps, and for how long, is what the organisation's protocol says.
+//!
+//! The modules are the story, each resting only on those before it:
+//!
+//! * [`api`]: the custom resources as users write them, and their conditions.
+//! * [`protocol`]: the protocol's rules as pure functions: no I/O, no clock.
+//! * [`contract`]: what operator and recorder say to each other.
+//! * [`storage`]: S3: keys, the bucket a site must have, reading it back, writing segments.
+//! * [`recorder`]: RTSP in, MP4 out, into the bucket.
+//! * [`controllers`]: from the resources to Kubernetes objects and the bucket, and back into status.
+//! * [`runtime`]: leader election, readiness, metrics, logs, shutdown.
+//! * [`cli`]: the command line that wires these.
+
+pub mod api;
+pub mod cli;
+pub mod contract;
+pub mod controllers;
+pub mod protocol;
+pub mod recorder;
+pub mod runtime;
+pub mod storage;

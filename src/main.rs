@@ -1,0 +1,3 @@
+//! The `toezicht` binary.
+
+fn main() {}

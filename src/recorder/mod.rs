@@ -1,0 +1,1 @@
+//! RTSP in, MP4 out, into the bucket.

@@ -1,0 +1,1 @@
+//! Wiring: leader election, readiness, metrics, logs, shutdown.
