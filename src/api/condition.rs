@@ -1,9 +1,13 @@
-//! Types and reasons of the conditions: closed sets, so that users can build on them.
+//! Conditions: closed sets of types and reasons, so that users can build on them.
 //!
 //! Conditions are those of `metav1`: positive polarity, `Unknown` until the operator has looked.
 
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use strum::IntoStaticStr;
+
 /// Types of condition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, IntoStaticStr)]
 pub enum ConditionType {
     /// The spec is valid and what it refers to exists and may be used.
     Accepted,
@@ -25,19 +29,144 @@ pub enum ConditionType {
     Placed,
 }
 
-impl ConditionType {
-    /// As it stands in the resource.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Accepted => "Accepted",
-            Self::Ready => "Ready",
-            Self::Stalled => "Stalled",
-            Self::InForce => "InForce",
-            Self::Permitted => "Permitted",
-            Self::StorageEnforced => "StorageEnforced",
-            Self::Recording => "Recording",
-            Self::AdministratorsExcluded => "AdministratorsExcluded",
-            Self::Placed => "Placed",
-        }
+/// `status` of a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
+pub enum Truth {
+    /// It is so.
+    True,
+    /// It is not so.
+    False,
+    /// It could not be found out.
+    Unknown,
+}
+
+impl From<bool> for Truth {
+    fn from(value: bool) -> Self {
+        if value { Self::True } else { Self::False }
     }
+}
+
+/// Reasons, over all types. Which go with which type stands in `docs/conditions.md`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr)]
+pub enum Reason {
+    /// Nothing is wrong.
+    AsRequired,
+    /// The spec is valid and its references resolve.
+    Valid,
+    /// A field's value cannot be used.
+    InvalidField,
+    /// Something the spec refers to does not exist.
+    ReferenceNotFound,
+    /// Something the spec refers to may not be used.
+    ReferenceRefused,
+    /// No grant of the cluster's administrators allows it.
+    NotGranted,
+    /// It follows from another condition of this object that is not `True`.
+    DependsOn,
+    /// The operator will try again by itself.
+    Retrying,
+    /// The object is being deleted.
+    Deleting,
+    /// The object is paused by annotation.
+    Paused,
+    /// The policy is in force.
+    InForce,
+    /// The policy is not in force yet (article 11).
+    NotYetInForce,
+    /// The policy is no longer in force (article 11).
+    Withdrawn,
+    /// The works council has not consented (article 8).
+    NoConsent,
+    /// Staff or visitors have not been told (article 7).
+    NotInformed,
+    /// The cameras are covered (article 5).
+    Suspended,
+    /// The protocol allows it.
+    Permitted,
+    /// The bucket was read back and is as it must be.
+    ReadBack,
+    /// Another Site claimed the bucket first.
+    BucketClaimed,
+    /// The bucket has a configuration of its own, or cannot be made what it must be.
+    BucketRefused,
+    /// The store does not do what is needed.
+    StoreUnfit,
+    /// The store's answer was an error; the message has its code.
+    StorageError,
+    /// The recorder is not up yet.
+    RecorderNotReady,
+    /// A child object of that name is not ours.
+    ForeignObject,
+    /// Frames arrive and segments are confirmed.
+    Recording,
+    /// Connecting, or waiting for the first keyframe or segment.
+    Connecting,
+    /// No picture arrives.
+    Disconnected,
+    /// Segments cannot be uploaded.
+    UploadFailing,
+    /// The spool is full.
+    SpoolFull,
+    /// Some cameras do not record.
+    SomeSilent,
+    /// There are no cameras.
+    NoCameras,
+    /// Recordings are not encrypted for the managers alone.
+    NotEncrypted,
+    /// This version does not enforce it yet.
+    NotYetEnforced,
+    /// The hold's incident is resolved.
+    Resolved,
+}
+
+/// What the operator found, of one type of condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// Which condition.
+    pub condition: ConditionType,
+    /// Whether it is so.
+    pub truth: Truth,
+    /// Why, for machines.
+    pub reason: Reason,
+    /// Why, for people: with the field's path and the remedy where something is wrong. Holds no secret.
+    pub message: String,
+}
+
+impl Finding {
+    /// A finding.
+    pub fn new(
+        condition: ConditionType,
+        truth: impl Into<Truth>,
+        reason: Reason,
+        message: impl Into<String>,
+    ) -> Self {
+        Self { condition, truth: truth.into(), reason, message: message.into() }
+    }
+
+    /// Whether it is found to be so.
+    pub fn is_true(&self) -> bool {
+        self.truth == Truth::True
+    }
+}
+
+/// The conditions that follow from `findings`: those of a type that is not among them go, and a transition
+/// time changes only with its status.
+pub fn merge(existing: &[Condition], findings: &[Finding], generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
+    findings
+        .iter()
+        .map(|finding| {
+            let type_: &str = finding.condition.into();
+            let status: &str = finding.truth.into();
+            let reason: &str = finding.reason.into();
+            let since = existing.iter().find(|c| c.type_ == type_ && c.status == status);
+            Condition {
+                type_: type_.to_owned(),
+                status: status.to_owned(),
+                reason: reason.to_owned(),
+                message: finding.message.clone(),
+                observed_generation: generation,
+                last_transition_time: since.map_or(Time(now), |c| c.last_transition_time.clone()),
+            }
+        })
+        .collect()
 }
