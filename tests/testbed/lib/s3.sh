@@ -33,11 +33,21 @@ seaweedfs_identities() {
   echo ']}'
 }
 
+# SeaweedFS puts its sockets in /tmp under fixed names, where another one on the machine
+# would take them over. So it gets a /tmp of its own, and places in /run for what it
+# needs in case the checkout is in /tmp.
 seaweedfs() {
-  mkdir -p "$RUN/seaweedfs"
-  seaweedfs_identities >"$RUN/seaweedfs.json"
-  daemon seaweedfs weed mini -dir="$RUN/seaweedfs" -ip="$HOST_IP" -ip.bind="$HOST_IP" -s3.config="$RUN/seaweedfs.json"
+  mkdir -p "$RUN/seaweedfs" /run/seaweedfs-tmp /run/seaweedfs
+  seaweedfs_identities >"$RUN/seaweedfs/s3.json"
+  touch /run/weed
+  mount --bind "$(command -v weed)" /run/weed
+  mount --bind "$RUN/seaweedfs" /run/seaweedfs
+  # Small volumes, since every bucket takes several at once.
+  daemon seaweedfs unshare --mount sh -c 'mount --bind /run/seaweedfs-tmp /tmp && cd / && exec "$@"' - \
+    /run/weed mini -dir=/run/seaweedfs -ip="$HOST_IP" -ip.bind="$HOST_IP" -s3.config=/run/seaweedfs/s3.json \
+    -master.volumeSizeLimitMB=64 -s3.port.iceberg=0 -s3.port.lance=0 -admin.ui=false -webdav=false
   wait_for "SeaweedFS answers" 60 curl -sS -o /dev/null "http://$HOST_IP:8333/"
+  wait_for "SeaweedFS has room to write" 60 curl -sS --fail-with-body "http://$HOST_IP:9333/dir/assign"
   server_file seaweedfs "http://$HOST_IP:8333" arn:aws:iam::000000000000:user/ admin operator-admin $PEOPLE
 }
 

@@ -65,7 +65,7 @@ esac
 part "containerd, images" containerd_up
 keys_and_kubeconfigs
 part "Kubernetes API server" kubernetes
-part "newest API server" kubernetes_newest
+[ ! -x "$CACHE/bin/kube-apiserver-newest" ] || part "newest API server" kubernetes_newest
 part "node" node
 part "cameras" cameras
 
