@@ -31,12 +31,16 @@ wait_for() {
   done
 }
 
-# PID (as the machine sees it) of the bed's init, the first process of its PID
-# namespace. Found by its command line, so there is no pid file to be stale.
-init_pid() { pgrep -f "^/usr/bin/python3 $BED/lib/init.py $NAME( |\$)" | head -n1; }
+# All that the bed starts carries its name in the environment (containers do not, but
+# they are in its PID namespace): no pid files that could be stale.
+MARK=TOEZICHT_BED=$NAME
+marked() { grep -lzxF "$MARK" /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3; }
+
+# PID (as the machine sees it) of the first process of the bed's PID namespace.
+init_pid() { pgrep -f "^/usr/bin/python3 .*/lib/init\.py $NAME " | head -n1; }
 
 # Are we ourselves inside the bed?
-inside() { tr '\0' ' ' </proc/1/cmdline | grep -q "lib/init.py $NAME "; }
+inside() { tr '\0' ' ' </proc/1/cmdline | grep -q "/lib/init\.py $NAME "; }
 
 # Mount points of the machine's cgroup hierarchies (several with cgroup v1, one with v2).
 cgroup_mounts() { awk '$3 == "cgroup" || $3 == "cgroup2" {print $2}' /proc/self/mounts; }

@@ -12,11 +12,15 @@ down() {
 # of the PID namespace ends all processes, and their mounts and network go with them.
 # Only cgroups and files stay, so these are removed here.
 clear_away() {
-  local pid mount
-  for pid in $(init_pid); do kill -9 "$pid" 2>/dev/null || true; done
-  wait_for "all processes of the bed have ended" 30 no_process
+  wait_for "all processes of the bed have ended" 30 end_processes
   wait_for "the bed's cgroups are removed" 30 remove_cgroups
   rm -rf "$RUN" "$STATE/s3"
+}
+
+end_processes() {
+  local pid
+  for pid in $(init_pid) $(marked); do kill -9 "$pid" 2>/dev/null || true; done
+  no_process
 }
 
 remove_cgroups() {
@@ -26,11 +30,13 @@ remove_cgroups() {
   done
 }
 
-# Any process of ours: by the init's name, or with a command line or working mount
-# that points into this bed's run folder.
+# Once the init is gone so is its whole PID namespace: the kernel sees to that before
+# it lets go of the init.
 no_process() {
-  local found
-  found=$(pgrep -af "lib/init.py $NAME |$RUN/" | grep -v "^$$ " || true)
+  local pid found
+  found=$(for pid in $(init_pid) $(marked); do
+    echo "$pid $(tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null)"
+  done)
   [ -z "$found" ] || { echo "$found"; return 1; }
 }
 

@@ -3,10 +3,12 @@
 # import_image ARCHIVE (inside the bed)
 import_image() { ctr -n k8s.io images import "$1" >/dev/null; }
 
-# buildah with its storage in a folder of ours, so the machine's own is not touched.
+# buildah with its storage in a folder of ours, and its cache too, which has a fixed place.
 buildah_in() {
   local store=$1; shift
-  buildah --storage-driver vfs --root "$store/root" --runroot "$store/runroot" "$@"
+  mkdir -p "$store/lib" /var/lib/containers
+  unshare --mount sh -c 'mount --bind "$0/lib" /var/lib/containers && exec "$@"' "$store" \
+    buildah --storage-driver vfs --root "$store/root" --runroot "$store/runroot" "$@"
 }
 
 # image [BINARY]: from the repository's Dockerfile, as users build it; nothing is done

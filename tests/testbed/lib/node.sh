@@ -35,7 +35,10 @@ C
   daemon containerd containerd --config "$RUN/containerd.toml"
   wait_for "containerd answers" 30 ctr version
   import_image "$CACHE/images/pause.tar"
-  [ ! -e "$STATE/image/toezicht.tar" ] || import_image "$STATE/image/toezicht.tar"
+  if [ -e "$STATE/image/stamp" ]; then
+    import_image "$STATE/image/toezicht.tar"
+    cp "$STATE/image/stamp" "$RUN/image"
+  fi
 }
 
 # A cgroup of the bed's own in each hierarchy, above the kubelet's `kubepods`.
