@@ -19,13 +19,17 @@ server_file() {
   } >"$STATE/s3/$name.json"
 }
 
-# Only `admin` and `operator-admin` may anything by themselves; for the others nothing
-# but the bucket policy speaks.
+# `admin` and `operator-admin` may anything, `operator-scoped` anything with buckets whose
+# name begins with tz-; for the others nothing but the bucket policy speaks.
 seaweedfs_identities() {
   local who actions separator=
   echo '{"identities": ['
-  for who in admin operator-admin $PEOPLE; do
-    case $who in admin | operator-admin) actions='"Admin"' ;; *) actions= ;; esac
+  for who in admin operator-admin operator-scoped $PEOPLE; do
+    case $who in
+      admin | operator-admin) actions='"Admin"' ;;
+      operator-scoped) actions='"Admin:tz-*"' ;;
+      *) actions= ;;
+    esac
     printf '%s{"name": "%s", "credentials": [{"accessKey": "%skey", "secretKey": "%ssecret"}], "actions": [%s]}\n' \
       "$separator" "$who" "$who" "$who" "$actions"
     separator=,
@@ -48,7 +52,7 @@ seaweedfs() {
     -master.volumeSizeLimitMB=64 -s3.port.iceberg=0 -s3.port.lance=0 -admin.ui=false -webdav=false
   wait_for "SeaweedFS answers" 60 curl -sS -o /dev/null "http://$HOST_IP:8333/"
   wait_for "SeaweedFS has room to write" 60 curl -sS --fail-with-body "http://$HOST_IP:9333/dir/assign"
-  server_file seaweedfs "http://$HOST_IP:8333" arn:aws:iam::000000000000:user/ admin operator-admin $PEOPLE
+  server_file seaweedfs "http://$HOST_IP:8333" arn:aws:iam::000000000000:user/ admin operator-admin operator-scoped $PEOPLE
 }
 
 # Ceph: monitor, manager, one OSD in memory and the gateway. A lifecycle "day" lasts
