@@ -14,7 +14,7 @@ version and delete marker its tags and legal hold.
 import argparse
 import json
 
-from botocore.exceptions import ClientError
+from botocore.exceptions import BotoCoreError, ClientError
 from s3client import connect
 
 
@@ -135,6 +135,9 @@ def main():
     except ClientError as error:
         meta = error.response["ResponseMetadata"]
         result = {"ok": False, "status": meta["HTTPStatusCode"], "code": error.response["Error"].get("Code")}
+    except BotoCoreError as error:  # no answer at all
+        print(json.dumps({"ok": False, "status": None, "code": type(error).__name__}))
+        raise SystemExit(1) from error
     else:
         result = {"ok": True, "status": answer["ResponseMetadata"]["HTTPStatusCode"]}
         result |= {name: answer[key] for key, name in SHOWN.items() if key in answer}

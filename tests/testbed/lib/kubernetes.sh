@@ -25,12 +25,6 @@ api_server() {
     --service-account-issuer=https://kubernetes.default.svc "$@"
 }
 
-# readyz PORT
-readyz() {
-  curl -sS --fail-with-body --max-time 5 --cacert "$RUN/pki/ca.crt" --cert "$RUN/pki/admin.crt" \
-    --key "$RUN/pki/admin.key" "https://$HOST_IP:$1/readyz?verbose" | grep -v '^\[+\]'
-}
-
 # PodSecurity and ValidatingAdmissionPolicy are on by default.
 kubernetes() {
   etcd_up etcd 2379 2380
@@ -39,7 +33,7 @@ kubernetes() {
     --kubelet-client-certificate="$RUN/pki/admin.crt" --kubelet-client-key="$RUN/pki/admin.key" \
     --kubelet-certificate-authority="$RUN/pki/ca.crt" --kubelet-preferred-address-types=InternalIP \
     --audit-policy-file="$BED/audit-policy.yaml" --audit-log-path="$LOG/audit.log" --audit-log-format=json
-  wait_for "the API server is ready" 90 readyz 6443
+  wait_for "the API server is ready" 90 answers apiserver
   daemon controller-manager kube-controller-manager --kubeconfig="$RUN/controllers.kubeconfig" \
     --authentication-kubeconfig="$RUN/controllers.kubeconfig" --authorization-kubeconfig="$RUN/controllers.kubeconfig" \
     --root-ca-file="$RUN/pki/ca.crt" --service-account-private-key-file="$RUN/pki/sa.key" \
@@ -53,5 +47,5 @@ kubernetes() {
 kubernetes_newest() {
   etcd_up etcd-newest 12379 12380
   api_server apiserver-newest kube-apiserver-newest 7443 12379
-  wait_for "the newest API server is ready" 120 readyz 7443
+  wait_for "the newest API server is ready" 120 answers apiserver-newest
 }

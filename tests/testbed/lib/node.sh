@@ -33,7 +33,7 @@ state = "/run/containerd"
         SystemdCgroup = false
 C
   daemon containerd containerd --config "$RUN/containerd.toml"
-  wait_for "containerd answers" 30 ctr version
+  wait_for "containerd answers" 30 answers containerd
   import_image "$CACHE/images/pause.tar"
   if [ -e "$STATE/image/stamp" ]; then
     import_image "$STATE/image/toezicht.tar"
@@ -106,8 +106,8 @@ node() {
   proxy_configuration >"$RUN/proxy.yaml"
   echo "nameserver 127.0.0.1" >"$RUN/resolv.conf"
   # A kubelet that starts before the API server waits long before it tries again.
-  wait_for "the API server is ready" 90 readyz 6443
-  wait_for "containerd answers" 30 ctr version
+  wait_for "the API server is ready" 90 answers apiserver
+  wait_for "containerd answers" 30 answers containerd
   daemon kubelet kubelet --config="$RUN/kubelet.yaml" --kubeconfig="$RUN/kubelet.kubeconfig" \
     --hostname-override=node --node-ip="$HOST_IP" --cert-dir="$RUN/pki"
   daemon proxy kube-proxy --config="$RUN/proxy.yaml"

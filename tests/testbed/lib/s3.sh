@@ -50,8 +50,7 @@ seaweedfs() {
   daemon seaweedfs unshare --mount sh -c 'mount --bind /run/seaweedfs-tmp /tmp && cd / && exec "$@"' - \
     /run/weed mini -dir=/run/seaweedfs -ip="$HOST_IP" -ip.bind="$HOST_IP" -s3.config=/run/seaweedfs/s3.json \
     -master.volumeSizeLimitMB=64 -s3.port.iceberg=0 -s3.port.lance=0 -admin.ui=false -webdav=false
-  wait_for "SeaweedFS answers" 60 curl -sS -o /dev/null "http://$HOST_IP:8333/"
-  wait_for "SeaweedFS has room to write" 60 curl -sS --fail-with-body "http://$HOST_IP:9333/dir/assign"
+  wait_for "SeaweedFS answers" 60 answers seaweedfs
   server_file seaweedfs "http://$HOST_IP:8333" arn:aws:iam::000000000000:user/ admin operator-admin operator-scoped $PEOPLE
 }
 
@@ -113,7 +112,7 @@ ceph_up() {
   daemon ceph-osd ceph-osd -f -i 0
   ceph auth get-or-create client.rgw mon 'allow *' osd 'allow *' mgr 'allow *' -o "$dir/rgw/keyring"
   daemon ceph-rgw radosgw -f -n client.rgw
-  wait_for "Ceph's gateway answers" 90 curl -sS -o /dev/null "http://$HOST_IP:7480/"
+  wait_for "Ceph's gateway answers" 90 answers ceph-rgw
   for who in admin $PEOPLE; do
     radosgw-admin user create --uid="$who" --display-name="$who" \
       --access-key="${who}key" --secret-key="${who}secret" >/dev/null

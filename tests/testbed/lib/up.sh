@@ -51,7 +51,7 @@ part() {
 cameras() {
   daemon cameras /usr/bin/python3 "$BED/cameras.py" --address "$HOST_IP" --port 8554 \
     --clips "$CACHE/clips" --count 12 --user camera --password kijk-mee-niet
-  wait_for "the cameras answer on port 8554" 30 bash -c "exec 3<>/dev/tcp/$HOST_IP/8554"
+  wait_for "the cameras answer on port 8554" 30 answers cameras
 }
 
 say "starting $NAME"
@@ -65,7 +65,7 @@ esac
 part "containerd, images" containerd_up
 keys_and_kubeconfigs
 part "Kubernetes API server" kubernetes
-[ ! -x "$CACHE/bin/kube-apiserver-newest" ] || part "newest API server" kubernetes_newest
+part "newest API server" kubernetes_newest
 part "node" node
 part "cameras" cameras
 
