@@ -1,19 +1,14 @@
 //! The operator, installed by its chart as a user would.
 
-use std::time::Duration;
-
-use serde_json::json;
 use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use super::settings::{S3Server, root, setting};
-use super::tools::run;
+use super::settings::root;
+use super::tools::{run, script};
 
 /// Where the chart puts it.
 pub const NAMESPACE: &str = "toezicht-system";
 /// The release's and the Deployment's name.
 pub const RELEASE: &str = "toezicht";
-/// Ports at which tests put a proxy before the first S3 server.
-pub const PROXY_PORTS: std::ops::Range<u16> = 18333..18341;
 
 static INSTALLED: OnceCell<()> = OnceCell::const_new();
 static STAGE: RwLock<()> = RwLock::const_new(());
@@ -33,32 +28,15 @@ pub async fn alone() -> RwLockWriteGuard<'static, ()> {
 }
 
 async fn install() {
-    let image = setting("TOEZICHT_TEST_IMAGE");
-    let (repository, tag) = image.rsplit_once(':').expect("TOEZICHT_TEST_IMAGE is NAME:TAG");
-    let first = S3Server::first();
-    let mut endpoints = vec![first.endpoint.clone()];
-    if std::env::var("TOEZICHT_TEST_S3_SECOND").is_ok() {
-        endpoints.push(S3Server::second().endpoint);
-    }
-    let host = url::Url::parse(&first.endpoint).unwrap();
-    let host = host.host_str().unwrap();
-    endpoints.extend(PROXY_PORTS.map(|port| format!("http://{host}:{port}")));
-    let values = json!({
-        "image": {"repository": repository, "tag": tag, "pullPolicy": "IfNotPresent"},
-        "grants": [{
-            "namespaces": ["*"], "endpoints": endpoints, "buckets": ["*"], "plainHttp": true,
-            "exceptions": ["TakeOver", "OperatorOnly", "AllowUnprotected"],
-        }],
-    });
+    let values = run("python3", &[&script("demo/values.py")], None).await;
     let chart = root().join("charts/toezicht").display().to_string();
-    let timeout = format!("{}s", Duration::from_secs(120).as_secs());
     run(
         "helm",
         &[
             "upgrade", "--install", RELEASE, &chart, "--namespace", NAMESPACE, "--create-namespace", "--values", "-",
-            "--wait", "--timeout", &timeout,
+            "--wait", "--timeout", "120s",
         ],
-        Some(values.to_string().as_bytes()),
+        Some(values.as_bytes()),
     )
     .await;
 }

@@ -6,8 +6,7 @@ use jiff::Timestamp;
 use toezicht::storage::key::Key;
 
 use super::scene::Scene;
-use super::settings::root;
-use super::tools::{Frame, frames, probe, run};
+use super::tools::{Frame, frames, probe, run, script};
 
 /// A segment in the bucket, and what is in it.
 pub struct Segment {
@@ -23,7 +22,7 @@ pub async fn keys(scene: &Scene, camera: &str) -> Vec<String> {
 }
 
 async fn fetch(scene: &Scene, camera: &str, to: &[&str]) -> String {
-    let script = root().join("tests/testbed/s3-fetch.py").display().to_string();
+    let script = script("s3-fetch.py");
     let file = scene.server.file.display().to_string();
     let prefix = format!("video/{camera}/");
     let mut args = vec![script.as_str(), &file, &scene.bucket, &prefix];

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use toezicht::api::{Camera, RecordingPolicy, Site};
 
 use super::cluster::TestNamespace;
-use super::settings::{S3Server, setting};
+use super::settings::{S3Identity, S3Server, setting};
 use super::wait::eventually;
 
 /// The Site's name in every scene.
@@ -29,7 +29,7 @@ impl Scene {
     pub async fn new(client: &Client, prefix: &str, server: S3Server, edit: impl Fn(&mut Value, &mut Value)) -> Self {
         let namespace = TestNamespace::new(client, prefix).await;
         let bucket = format!("tz-{}", namespace.name);
-        namespace.s3_secret("s3-operator", server.identity("operator")).await;
+        namespace.s3_secret("s3-operator", server.bucket_maker()).await;
         namespace.s3_secret("s3-recorder", server.identity("recorder")).await;
         namespace.camera_secret("camera-login").await;
         let scene = Self { namespace, server, bucket };
@@ -41,12 +41,7 @@ impl Scene {
     }
 
     fn site(&self) -> Value {
-        let identity = |name: &str| {
-            json!({
-                "principal": self.server.identity(name).principal,
-                "credentialsRef": {"name": format!("s3-{name}")},
-            })
-        };
+        let identity = |who: &S3Identity, secret: &str| json!({"principal": who.principal, "credentialsRef": {"name": secret}});
         json!({
             "apiVersion": "toezicht.dev/v1alpha1", "kind": "Site", "metadata": {"name": SITE},
             "spec": {
@@ -61,7 +56,8 @@ impl Scene {
                 "storage": {
                     "bucket": self.bucket, "endpoint": self.server.endpoint, "region": self.server.region,
                     "pathStyle": self.server.path_style,
-                    "operator": identity("operator"), "recorder": identity("recorder"),
+                    "operator": identity(self.server.bucket_maker(), "s3-operator"),
+                    "recorder": identity(self.server.identity("recorder"), "s3-recorder"),
                 },
                 "recorder": {
                     "segmentDuration": "6s", "spool": {"size": "200Mi"},

@@ -57,6 +57,11 @@ impl S3Server {
         Self::read("TOEZICHT_TEST_S3_SECOND")
     }
 
+    /// The operator of tests in which it makes its buckets, whose names begin with `tz-`.
+    pub fn bucket_maker(&self) -> &S3Identity {
+        self.identities.get("operator-scoped").unwrap_or_else(|| self.identity("operator"))
+    }
+
     pub fn identity(&self, name: &str) -> &S3Identity {
         self.identities.get(name).unwrap_or_else(|| panic!("{}: no identity {name}", self.file.display()))
     }

@@ -43,7 +43,8 @@ pub async fn try_run(program: &str, args: &[&str], input: Option<&[u8]>) -> (boo
     )
 }
 
-fn script(name: &str) -> String {
+/// A script of the test bed.
+pub fn script(name: &str) -> String {
     root().join("tests/testbed").join(name).display().to_string()
 }
 
