@@ -33,7 +33,7 @@ async fn a_policy_that_ends_stops_recording_without_the_operator() {
     .await;
     operator::scale(0).await;
     let stopped = eventually("the last segment", SOON, || async {
-        let recorded = segments(&scene, "receptie").await;
+        let recorded = segments(&scene.bucket, "receptie").await;
         let last = recorded.iter().flat_map(|s| &s.frames).map(time).max().ok_or("nothing recorded")?;
         if jiff::Timestamp::now().duration_since(until).as_secs() >= 8 { Ok(last) } else { Err(format!("{last}")) }
     })

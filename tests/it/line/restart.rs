@@ -60,7 +60,7 @@ async fn holes_after_restart(scene: &Scene) -> Vec<Hole> {
     .await;
     let uploaded = newest_key(scene).await.expect("a segment before the restart");
     newer_segment(scene, &uploaded).await;
-    let holes = account("receptie", &segments(scene, "receptie").await);
+    let holes = account("receptie", &segments(&scene.bucket, "receptie").await);
     for hole in &holes {
         let (from, until) = (gap.from.as_ref().unwrap().0, gap.until.as_ref().unwrap().0);
         let slack = jiff::SignedDuration::from_millis(1500);
@@ -79,7 +79,7 @@ async fn newer_segment(scene: &Scene, key: &str) {
 }
 
 async fn newest_key(scene: &Scene) -> Option<String> {
-    keys(scene, "receptie").await.pop()
+    keys(&scene.bucket, "receptie").await.pop()
 }
 
 /// Sends SIGKILL to the recorder process of a pod on this machine.

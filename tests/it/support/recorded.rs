@@ -5,7 +5,7 @@ use std::path::Path;
 use jiff::Timestamp;
 use toezicht::storage::key::Key;
 
-use super::scene::Scene;
+use super::settings::S3Server;
 use super::tools::{Frame, frames, probe, run, script};
 
 /// A segment in the bucket, and what is in it.
@@ -16,24 +16,30 @@ pub struct Segment {
     pub probe: serde_json::Value,
 }
 
-/// The keys of a camera's segments, in their order.
-pub async fn keys(scene: &Scene, camera: &str) -> Vec<String> {
-    fetch(scene, camera, &[]).await.lines().map(str::to_owned).collect()
+/// A bucket, seen by the store's administrator.
+#[derive(Clone, Debug)]
+pub struct Bucket {
+    pub server: S3Server,
+    pub name: String,
 }
 
-async fn fetch(scene: &Scene, camera: &str, to: &[&str]) -> String {
-    let script = script("s3-fetch.py");
-    let file = scene.server.file.display().to_string();
+/// The keys of a camera's segments, in their order.
+pub async fn keys(bucket: &Bucket, camera: &str) -> Vec<String> {
+    fetch(bucket, camera, &[]).await.lines().map(str::to_owned).collect()
+}
+
+async fn fetch(bucket: &Bucket, camera: &str, to: &[&str]) -> String {
+    let (script, file) = (script("s3-fetch.py"), bucket.server.file.display().to_string());
     let prefix = format!("video/{camera}/");
-    let mut args = vec![script.as_str(), &file, &scene.bucket, &prefix];
+    let mut args = vec![script.as_str(), &file, &bucket.name, &prefix];
     args.extend(to);
     run("python3", &args, None).await
 }
 
 /// All segments of a camera, in the order of their keys.
-pub async fn segments(scene: &Scene, camera: &str) -> Vec<Segment> {
+pub async fn segments(bucket: &Bucket, camera: &str) -> Vec<Segment> {
     let dir = tempfile::tempdir().unwrap();
-    let out = fetch(scene, camera, &["--to", &dir.path().display().to_string()]).await;
+    let out = fetch(bucket, camera, &["--to", &dir.path().display().to_string()]).await;
     let mut found = Vec::new();
     for line in out.lines() {
         let (key, name) = line.split_once('\t').unwrap_or_else(|| panic!("{line}"));

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use toezicht::api::{Camera, RecordingPolicy, Site};
 
 use super::cluster::TestNamespace;
+use super::recorded::Bucket;
 use super::settings::{S3Identity, S3Server, setting};
 use super::wait::eventually;
 
@@ -20,19 +21,19 @@ pub const POLICY: &str = "heusden-2020";
 /// A namespace with everything that records needs.
 pub struct Scene {
     pub namespace: TestNamespace,
-    pub server: S3Server,
-    pub bucket: String,
+    pub bucket: Bucket,
 }
 
 impl Scene {
     /// A policy, a site and its Secrets; no cameras yet. `edit` changes policy and site before they are made.
     pub async fn new(client: &Client, prefix: &str, server: S3Server, edit: impl Fn(&mut Value, &mut Value)) -> Self {
         let namespace = TestNamespace::new(client, prefix).await;
-        let bucket = format!("tz-{}", namespace.name);
+        let bucket = Bucket { server, name: format!("tz-{}", namespace.name) };
+        let server = &bucket.server;
         namespace.s3_secret("s3-operator", server.bucket_maker()).await;
         namespace.s3_secret("s3-recorder", server.identity("recorder")).await;
         namespace.camera_secret("camera-login").await;
-        let scene = Self { namespace, server, bucket };
+        let scene = Self { namespace, bucket };
         let (mut policy, mut site) = (policy(), scene.site());
         edit(&mut policy, &mut site);
         scene.create::<RecordingPolicy>(policy).await;
@@ -41,6 +42,7 @@ impl Scene {
     }
 
     fn site(&self) -> Value {
+        let server = &self.bucket.server;
         let identity = |who: &S3Identity, secret: &str| json!({"principal": who.principal, "credentialsRef": {"name": secret}});
         json!({
             "apiVersion": "toezicht.dev/v1alpha1", "kind": "Site", "metadata": {"name": SITE},
@@ -50,14 +52,14 @@ impl Scene {
                 "policyRef": {"name": POLICY},
                 "managers": [{
                     "subject": {"kind": "Group", "name": "managers-die-heijgrave"},
-                    "principal": self.server.identity("manager").principal,
+                    "principal": server.identity("manager").principal,
                 }],
                 "notices": {"staffInformedOn": "2020-05-05", "signsPostedOn": "2020-05-05"},
                 "storage": {
-                    "bucket": self.bucket, "endpoint": self.server.endpoint, "region": self.server.region,
-                    "pathStyle": self.server.path_style,
-                    "operator": identity(self.server.bucket_maker(), "s3-operator"),
-                    "recorder": identity(self.server.identity("recorder"), "s3-recorder"),
+                    "bucket": self.bucket.name, "endpoint": server.endpoint, "region": server.region,
+                    "pathStyle": server.path_style,
+                    "operator": identity(server.bucket_maker(), "s3-operator"),
+                    "recorder": identity(server.identity("recorder"), "s3-recorder"),
                 },
                 "recorder": {
                     "segmentDuration": "6s", "spool": {"size": "200Mi"},
