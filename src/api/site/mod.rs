@@ -1,14 +1,19 @@
 //! Site: a building with its managers, notices, bucket and recorders.
 
-use std::collections::BTreeMap;
+mod recorder;
+mod status;
+mod storage;
 
-use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+pub use recorder::*;
+pub use status::*;
+pub use storage::*;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Date, Days, Decision, Duration, LocalRef, Subject};
+use super::{Date, LocalRef, Subject, rules, schema};
 
 /// A building where cameras hang: who answers for it, where its recordings go, and when it may record.
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -21,33 +26,85 @@ use super::{Date, Days, Decision, Duration, LocalRef, Subject};
     category = "toezicht",
     namespaced,
     derive = "PartialEq",
-    status = "SiteStatus"
+    status = "SiteStatus",
+    doc = "A building where cameras hang (article 2): who answers for it, where its recordings go, and when it may \
+           record. The name becomes part of the names of its pods: at most 40 lowercase letters, digits and '-'.",
+    selectable = ".spec.policyRef.name",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Permitted",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Permitted\")].status"
+    ),
+    printcolumn(
+        name = "Storage",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"StorageEnforced\")].status"
+    ),
+    printcolumn(
+        name = "Recording",
+        type_ = "integer",
+        json_path = ".status.recording",
+        description = "How many of the site's cameras record"
+    ),
+    printcolumn(name = "Cameras", type_ = "integer", json_path = ".status.cameras"),
+    printcolumn(name = "Policy", type_ = "string", json_path = ".spec.policyRef.name"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Bucket",
+        type_ = "string",
+        json_path = ".spec.storage.bucket",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = 1
+    )
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::json(rules::SITE_SPEC)))]
 pub struct SiteSpec {
-    /// The name people know it by.
+    /// The name people know it by: 1 to 128 characters.
+    #[schemars(length(min = 1, max = 128))]
     pub display_name: String,
     /// Where it is (article 2).
     pub address: Address,
-    /// The policy it is under.
+    /// The RecordingPolicy it is under.
     pub policy_ref: LocalRef,
-    /// Who answers for it (articles 3.1 and 4.1).
+    /// Who answers for it (article 3.1) and has access to its recordings (article 4.1): 1 to 16, each subject
+    /// once.
+    #[schemars(length(min = 1, max = 16))]
     pub managers: Vec<Manager>,
-    /// How staff and visitors were told (article 7).
+    /// How staff and visitors were told (article 7). Without it nothing records.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notices: Option<Notices>,
-    /// Whether there is live viewing here (article 4.2).
+    /// Whether there is live viewing here (article 4.2). Refused where the policy does not list the site.
     #[serde(default)]
     pub live_view: bool,
-    /// Times at which cameras are covered (article 5).
+    /// Times at which cameras are covered (article 5), at most 64. Nothing is recorded then; the gap carries the
+    /// reason.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
     pub suspensions: Vec<Suspension>,
-    /// Where recordings go.
+    /// Where its recordings go.
     pub storage: Storage,
     /// How its recorders run.
     #[serde(default)]
     pub recorder: RecorderSettings,
-    /// What becomes of the bucket when the Site is deleted.
+    /// What becomes of the bucket when the Site is deleted. `Retain`: it stays, with all its rules.
+    /// `DeleteWhenEmpty`: it goes once the last recording has expired.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 }
@@ -55,9 +112,11 @@ pub struct SiteSpec {
 /// A postal address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Address {
-    /// Street and number.
+    /// Street and number: 1 to 128 characters.
+    #[schemars(length(min = 1, max = 128))]
     pub street: String,
-    /// Town.
+    /// Town: 1 to 64 characters.
+    #[schemars(length(min = 1, max = 64))]
     pub city: String,
 }
 
@@ -67,11 +126,14 @@ pub struct Address {
 pub struct Manager {
     /// Who that is in the cluster.
     pub subject: Subject,
-    /// Who that is to the object store.
+    /// Who that is to the object store, as its policies name one identity; never a wildcard or an account.
+    /// Absent: no access to recordings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256), extend("x-kubernetes-validations" = rules::json(rules::PRINCIPAL)))]
     pub principal: Option<String>,
-    /// Public key (age, X25519) to encrypt for.
+    /// Public key to encrypt for (age, X25519), `age1` and 58 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 62), extend("x-kubernetes-validations" = rules::json(rules::ENCRYPTION_KEY)))]
     pub encryption_key: Option<String>,
 }
 
@@ -79,143 +141,31 @@ pub struct Manager {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Notices {
-    /// The day staff were informed (article 7.1): before the policy is in force.
+    /// The day staff were informed (article 7.1), before the policy enters into force, such as `2020-05-05`. Nothing
+    /// is recorded before that day.
     pub staff_informed_on: Date,
-    /// The day the signs at the entrance were put up (article 7.2).
+    /// The day the signs at the entrance were put up (article 7.2), such as `2020-05-05`. Nothing is recorded before
+    /// that day.
     pub signs_posted_on: Date,
 }
 
 /// A time at which cameras are covered, for example for elections.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-kubernetes-validations" = rules::json(rules::SUSPENSION)))]
 pub struct Suspension {
-    /// Why.
+    /// Why, such as `Gemeenteraadsverkiezing`: 1 to 128 characters.
+    #[schemars(length(min = 1, max = 128))]
     pub reason: String,
-    /// When it begins.
+    /// When it begins: an instant with its offset (RFC 3339), such as `2026-03-18T07:00:00+01:00`.
+    #[schemars(schema_with = "schema::instant")]
     pub from: Time,
-    /// When it ends.
+    /// When it ends, that instant not included.
+    #[schemars(schema_with = "schema::instant")]
     pub until: Time,
-    /// Names of the cameras; empty: all.
+    /// Names of the Cameras, at most 256, each once; empty: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "schema::camera_names")]
     pub cameras: Vec<String>,
-}
-
-/// Where recordings go.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Storage {
-    /// The bucket, this site's alone.
-    pub bucket: String,
-    /// The S3 endpoint; absent: AWS.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub endpoint: Option<String>,
-    /// The region that signatures name.
-    pub region: String,
-    /// Put the bucket into the path instead of the host name.
-    #[serde(default)]
-    pub path_style: bool,
-    /// Secret of type `toezicht.dev/ca` to verify the endpoint with.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ca_ref: Option<LocalRef>,
-    /// The operator's identity at the store.
-    pub operator: Identity,
-    /// The recorders' identity at the store.
-    pub recorder: Identity,
-    /// What to do with a bucket that already has a configuration of its own.
-    #[serde(default)]
-    pub adoption_policy: AdoptionPolicy,
-    /// Who deletes what is too old.
-    #[serde(default)]
-    pub retention_enforcement: RetentionEnforcement,
-    /// Record although the store keeps no legal holds.
-    #[serde(default)]
-    pub allow_unprotected: bool,
-    /// Who decided on an exception (article 9); required with any of the three.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub decision: Option<Decision>,
-}
-
-/// Somebody at the object store.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Identity {
-    /// As the store's policies name it; never a wildcard or an account's root.
-    pub principal: String,
-    /// Secret of type `toezicht.dev/s3` with `accessKeyId` and `secretAccessKey`.
-    pub credentials_ref: LocalRef,
-}
-
-/// What to do with a bucket that already has a configuration of its own.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum AdoptionPolicy {
-    /// Leave it as it is and say so.
-    #[default]
-    Refuse,
-    /// Replace its configuration (needs a decision).
-    TakeOver,
-}
-
-/// Who deletes what is too old.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum RetentionEnforcement {
-    /// The store's lifecycle and the operator.
-    #[default]
-    StoreAndOperator,
-    /// The operator alone, for a store without lifecycle (needs a decision).
-    OperatorOnly,
-}
-
-/// How a site's recorders run.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct RecorderSettings {
-    /// How many cameras one pod carries at most.
-    pub cameras_per_pod: u32,
-    /// A segment ends at the first keyframe after this long.
-    pub segment_duration: Duration,
-    /// Where segments wait for their upload.
-    pub spool: Spool,
-    /// Nodes that recorders may run on.
-    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
-    pub node_selector: BTreeMap<String, String>,
-    /// Taints that recorders tolerate.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub tolerations: Vec<Toleration>,
-    /// CPU and memory of a recorder.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub resources: Option<ResourceRequirements>,
-}
-
-impl Default for RecorderSettings {
-    fn default() -> Self {
-        Self {
-            cameras_per_pod: 32,
-            segment_duration: Duration(std::time::Duration::from_secs(60)),
-            spool: Spool::default(),
-            node_selector: BTreeMap::new(),
-            tolerations: Vec::new(),
-            resources: None,
-        }
-    }
-}
-
-/// Where segments wait for their upload: an emptyDir, or a volume claim where a storage class is named.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase", default)]
-pub struct Spool {
-    /// How much it holds, as a Kubernetes quantity.
-    pub size: String,
-    /// Storage class of the volume claim; absent: an emptyDir, which a deleted pod takes along.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub storage_class: Option<String>,
-}
-
-impl Default for Spool {
-    fn default() -> Self {
-        Self {
-            size: "20Gi".into(),
-            storage_class: None,
-        }
-    }
 }
 
 /// What becomes of the bucket when the Site is deleted.
@@ -226,67 +176,4 @@ pub enum DeletionPolicy {
     Retain,
     /// The bucket goes once it is empty.
     DeleteWhenEmpty,
-}
-
-/// What the operator found.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct SiteStatus {
-    /// The generation this status speaks of.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub observed_generation: Option<i64>,
-    /// `Accepted`, `Permitted`, `StorageEnforced`, `Recording`, `AdministratorsExcluded`, `Ready`, `Stalled`.
-    #[serde(default)]
-    pub conditions: Vec<Condition>,
-    /// The last ceilings that were in force here: they outlive the policy.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub ceilings: Option<Ceilings>,
-    /// What was read back from the bucket.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub storage: Option<StorageStatus>,
-    /// How many cameras the site has.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub cameras: Option<i32>,
-    /// How many of them record.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub recording: Option<i32>,
-}
-
-/// Ceilings of retention that were in force.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Ceilings {
-    /// Of video.
-    pub video: Days,
-    /// Of calls.
-    pub calls: Days,
-}
-
-/// What was read back from the bucket.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct StorageStatus {
-    /// When it was read, refreshed at most every five minutes.
-    pub read_back_at: Time,
-    /// Whether Object Lock is on, without a default retention.
-    pub object_lock: bool,
-    /// Whether versioning is on.
-    pub versioning: bool,
-    /// Days after which lifecycle hides a video; the bytes go within three days more.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub video_expiration_days: Option<i32>,
-    /// The same for calls.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub calls_expiration_days: Option<i32>,
-    /// What the recorders' credentials were tried to do, and what came of it.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub recorder_trials: Vec<Trial>,
-}
-
-/// Something that was tried on a canary, and what came of it, judged by the effect.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Trial {
-    /// What was tried: `Get`, `List`, `Delete`, `Retag`, `LegalHold`, …
-    pub operation: String,
-    /// Whether the store refused it.
-    pub refused: bool,
 }
