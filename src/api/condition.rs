@@ -140,7 +140,12 @@ impl Finding {
         reason: Reason,
         message: impl Into<String>,
     ) -> Self {
-        Self { condition, truth: truth.into(), reason, message: message.into() }
+        Self {
+            condition,
+            truth: truth.into(),
+            reason,
+            message: message.into(),
+        }
     }
 
     /// Whether it is found to be so.
@@ -151,7 +156,12 @@ impl Finding {
 
 /// The conditions that follow from `findings`: those of a type that is not among them go, and a transition
 /// time changes only with its status.
-pub fn merge(existing: &[Condition], findings: &[Finding], generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
+pub fn merge(
+    existing: &[Condition],
+    findings: &[Finding],
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Vec<Condition> {
     findings
         .iter()
         .map(|finding| {

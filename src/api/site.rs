@@ -211,7 +211,10 @@ pub struct Spool {
 
 impl Default for Spool {
     fn default() -> Self {
-        Self { size: "20Gi".into(), storage_class: None }
+        Self {
+            size: "20Gi".into(),
+            storage_class: None,
+        }
     }
 }
 
