@@ -1,0 +1,266 @@
+//! The S3 client: one bucket at one endpoint, as one identity.
+//!
+//! It connects to the endpoint that it was given and to no other: there is no proxy, no redirect is followed
+//! (the SDK hands a 3xx back as an error), nothing is read from the environment or from a metadata service,
+//! and a bucket's name that would make the SDK choose another host (an ARN, an S3 Express bucket) is refused.
+
+use std::time::Duration;
+
+use aws_credential_types::Credentials;
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::config::{
+    BehaviorVersion, Region, RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient,
+};
+use aws_smithy_http_client::Builder;
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
+use rustls_pki_types::CertificateDer;
+use rustls_pki_types::pem::PemObject;
+
+use crate::contract::StorageTarget;
+
+/// The longest that one operation of the operator takes, retries included: within the lease, so that a
+/// leader that cannot renew has nothing under way when another takes over.
+pub const OPERATION_DEADLINE: Duration = Duration::from_secs(10);
+const ATTEMPT_DEADLINE: Duration = Duration::from_secs(5);
+const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
+/// The longest that one attempt to upload a segment takes. A camera of 8 Mbit/s gives 60 MB a minute; what
+/// takes twice as long as the recording itself would never catch up.
+const UPLOAD_DEADLINE: Duration = Duration::from_secs(120);
+
+/// What the client is for: how long it waits and how often it tries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Small requests of the operator, each within [`OPERATION_DEADLINE`].
+    Configure,
+    /// Segments. One attempt: the spool has its own order of trying again.
+    Upload,
+}
+
+/// A storage target that cannot be used; found before any connection is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TargetError {
+    /// The endpoint is not `http(s)://host[:port]`.
+    #[error("storage.endpoint must be http(s)://host[:port], without user, path or query")]
+    Endpoint,
+    /// The bucket's name is not one that S3 takes, or would change where requests go.
+    #[error("storage.bucket must be 3 to 63 of a-z, 0-9, '.' and '-', and name an ordinary bucket")]
+    Bucket,
+    /// The region has another form.
+    #[error("storage.region must be 1 to 64 of a-z, 0-9 and '-'")]
+    Region,
+    /// The private CA is no certificate, or none that can be used.
+    #[error("storage.caRef must hold PEM certificates of a certificate authority")]
+    Ca,
+    /// The credentials are empty or hold what no header can.
+    #[error("accessKeyId and secretAccessKey must be printable and not empty")]
+    Credentials,
+}
+
+impl TargetError {
+    /// Bounded, for metrics.
+    pub const fn category(self) -> &'static str {
+        match self {
+            Self::Endpoint => "endpoint",
+            Self::Bucket => "bucket",
+            Self::Region => "region",
+            Self::Ca => "ca",
+            Self::Credentials => "credentials",
+        }
+    }
+}
+
+/// One bucket, as one identity.
+#[derive(Clone, Debug)]
+pub(crate) struct Store {
+    pub(crate) client: Client,
+    pub(crate) bucket: String,
+    pub(crate) region: String,
+    /// Requests go over TLS.
+    pub(crate) tls: bool,
+    /// The endpoint is AWS itself.
+    pub(crate) aws: bool,
+}
+
+impl Store {
+    /// A client for `target`. Makes no connection.
+    pub(crate) fn new(target: &StorageTarget, purpose: Purpose) -> Result<Self, TargetError> {
+        let tls = match &target.endpoint {
+            Some(endpoint) => is_tls(endpoint)?,
+            None => true,
+        };
+        if !is_bucket(&target.bucket) {
+            return Err(TargetError::Bucket);
+        }
+        if !is_region(&target.region) {
+            return Err(TargetError::Region);
+        }
+        let (id, secret) = (target.access_key_id.reveal(), target.secret_access_key.reveal());
+        let printable = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic());
+        if !printable(id) || !printable(secret) {
+            return Err(TargetError::Credentials);
+        }
+        let mut config = aws_sdk_s3::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .http_client(http_client(tls, target.ca_pem.as_deref())?)
+            .credentials_provider(Credentials::new(id, secret, None, None, "toezicht"))
+            .region(Region::new(target.region.clone()))
+            .force_path_style(target.path_style)
+            .use_arn_region(false)
+            .disable_multi_region_access_points(true)
+            .disable_s3_express_session_auth(true)
+            // Checksums are given where they matter. What newer SDKs add by themselves comes in a transfer
+            // encoding that older stores write into the object.
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
+            .timeout_config(purpose.timeouts())
+            .retry_config(purpose.retries());
+        if let Some(endpoint) = &target.endpoint {
+            config = config.endpoint_url(endpoint.trim_end_matches('/'));
+        }
+        Ok(Self {
+            client: Client::from_conf(config.build()),
+            bucket: target.bucket.clone(),
+            region: target.region.clone(),
+            tls,
+            aws: target.endpoint.is_none(),
+        })
+    }
+}
+
+impl Purpose {
+    fn timeouts(self) -> TimeoutConfig {
+        let common = TimeoutConfig::builder().connect_timeout(CONNECT_DEADLINE);
+        match self {
+            Self::Configure => {
+                common.operation_timeout(OPERATION_DEADLINE).operation_attempt_timeout(ATTEMPT_DEADLINE)
+            }
+            Self::Upload => common.operation_timeout(UPLOAD_DEADLINE),
+        }
+        .build()
+    }
+
+    fn retries(self) -> RetryConfig {
+        match self {
+            Self::Configure => RetryConfig::standard()
+                .with_max_attempts(3)
+                .with_initial_backoff(Duration::from_millis(200))
+                .with_max_backoff(Duration::from_secs(2)),
+            Self::Upload => RetryConfig::disabled(),
+        }
+    }
+}
+
+/// The connector: TLS by rustls, trusting the platform's roots, or the private CA and nothing else.
+fn http_client(tls: bool, ca_pem: Option<&str>) -> Result<SharedHttpClient, TargetError> {
+    let trust = match ca_pem {
+        Some(pem) => {
+            verify_ca(pem)?;
+            TrustStore::empty().with_pem_certificate(pem.as_bytes())
+        }
+        None => TrustStore::empty().with_native_roots(tls),
+    };
+    let context = TlsContext::builder().with_trust_store(trust).build().map_err(|_| TargetError::Ca)?;
+    Ok(Builder::new().tls_provider(Provider::Rustls(CryptoMode::AwsLc)).tls_context(context).build_https())
+}
+
+/// The connector would panic over what is no certificate.
+fn verify_ca(pem: &str) -> Result<(), TargetError> {
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        roots.add(certificate.map_err(|_| TargetError::Ca)?).map_err(|_| TargetError::Ca)?;
+    }
+    if roots.is_empty() { Err(TargetError::Ca) } else { Ok(()) }
+}
+
+/// Whether an endpoint is over TLS.
+fn is_tls(endpoint: &str) -> Result<bool, TargetError> {
+    let url = url::Url::parse(endpoint).map_err(|_| TargetError::Endpoint)?;
+    let bare = url.username().is_empty()
+        && url.password().is_none()
+        && url.path() == "/"
+        && url.query().is_none()
+        && url.fragment().is_none()
+        && url.has_host();
+    match url.scheme() {
+        "https" if bare => Ok(true),
+        "http" if bare => Ok(false),
+        _ => Err(TargetError::Endpoint),
+    }
+}
+
+fn is_bucket(name: &str) -> bool {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '.' || c == '-';
+    let ends = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    (3..=63).contains(&name.len())
+        && name.chars().all(inner)
+        && name.starts_with(ends)
+        && name.ends_with(ends)
+        && !name.contains("..")
+        && !["--x-s3", "-s3alias", "--ol-s3", ".mrap", "--table-s3"].iter().any(|s| name.ends_with(s))
+}
+
+fn is_region(name: &str) -> bool {
+    (1..=64).contains(&name.len())
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::Secret;
+
+    fn target() -> StorageTarget {
+        StorageTarget {
+            endpoint: Some("https://s3.example.nl:9000".into()),
+            region: "nl-1".into(),
+            bucket: "heusden-die-heijgrave".into(),
+            path_style: true,
+            ca_pem: None,
+            access_key_id: Secret::new("id"),
+            secret_access_key: Secret::new("secret"),
+        }
+    }
+
+    fn refusal(change: impl FnOnce(&mut StorageTarget)) -> Option<TargetError> {
+        let mut target = target();
+        change(&mut target);
+        Store::new(&target, Purpose::Configure).err()
+    }
+
+    #[test]
+    fn endpoints_that_are_no_origin_are_refused() {
+        assert_eq!(refusal(|_| ()), None);
+        for endpoint in [
+            "s3.example.nl",
+            "https://user@s3.example.nl",
+            "https://s3.example.nl/path",
+            "https://s3.example.nl?x=y",
+            "file:///etc",
+            "ftp://s3.example.nl",
+            "https://",
+        ] {
+            assert_eq!(refusal(|t| t.endpoint = Some(endpoint.into())), Some(TargetError::Endpoint), "{endpoint}");
+        }
+    }
+
+    #[test]
+    fn buckets_that_choose_their_own_host_are_refused() {
+        for bucket in
+            ["arn:aws:s3:eu-west-1:1:accesspoint/x", "a", "x--euw1-az1--x-s3", "../x", "A-bucket", "a..b", "x/y"]
+        {
+            assert_eq!(refusal(|t| t.bucket = bucket.into()), Some(TargetError::Bucket), "{bucket}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_used_is_found_before_connecting() {
+        assert_eq!(refusal(|t| t.ca_pem = Some("no certificate".into())), Some(TargetError::Ca));
+        let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        assert_eq!(refusal(|t| t.ca_pem = Some(broken.into())), Some(TargetError::Ca));
+        assert_eq!(refusal(|t| t.region = "evil.example/".into()), Some(TargetError::Region));
+        assert_eq!(refusal(|t| t.secret_access_key = Secret::new("")), Some(TargetError::Credentials));
+        assert_eq!(refusal(|t| t.access_key_id = Secret::new("a\nb")), Some(TargetError::Credentials));
+    }
+}

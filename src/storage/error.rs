@@ -1,0 +1,142 @@
+//! What went wrong at the store, without the store's own words: an answer's text may hold what the asker
+//! must not learn (another host's page, behind an endpoint that a tenant chose), so only the S3 error code
+//! and the HTTP status come through.
+
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+
+/// An error code is a short word; anything longer is no code.
+const MAX_CODE: usize = 48;
+
+/// A request to the store that failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{operation} failed with {code}")]
+pub struct StoreError {
+    /// The S3 operation, such as `PutBucketPolicy`.
+    pub operation: &'static str,
+    /// The S3 error code, or one of this module's own where the store gave none: `Timeout`, `NoConnection`,
+    /// `UntrustedCertificate`, `UnreadableAnswer`, `InvalidRequest`, `HttpNNN`.
+    pub code: String,
+    /// The HTTP status, where there was an answer.
+    pub status: Option<u16>,
+}
+
+impl StoreError {
+    /// From what the SDK says.
+    pub(crate) fn of<E>(operation: &'static str, error: &SdkError<E, HttpResponse>) -> Self
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        let status = error.raw_response().map(|response| response.status().as_u16());
+        let code = match error {
+            SdkError::ServiceError(_) => match (error.code().filter(|code| is_code(code)), status) {
+                (Some(code), _) => code.to_owned(),
+                (None, Some(status)) => format!("Http{status}"),
+                (None, None) => "UnreadableAnswer".to_owned(),
+            },
+            SdkError::TimeoutError(_) => "Timeout".to_owned(),
+            SdkError::DispatchFailure(failure) if failure.is_timeout() => "Timeout".to_owned(),
+            SdkError::DispatchFailure(_) if distrusts(error) => "UntrustedCertificate".to_owned(),
+            SdkError::DispatchFailure(_) => "NoConnection".to_owned(),
+            SdkError::ResponseError(_) => match status {
+                Some(status) if status >= 300 => format!("Http{status}"),
+                _ => "UnreadableAnswer".to_owned(),
+            },
+            _ => "InvalidRequest".to_owned(),
+        };
+        Self { operation, code, status }
+    }
+
+    /// The store says that there is no such thing.
+    pub fn is_absent(&self) -> bool {
+        self.status == Some(404)
+    }
+
+    /// The store does not know the operation.
+    pub fn is_unsupported(&self) -> bool {
+        matches!(self.status, Some(405 | 501)) || self.code == "NotImplemented"
+    }
+
+    /// The store knows who asks, and says no.
+    pub fn is_denied(&self) -> bool {
+        self.status == Some(403)
+    }
+
+    /// Whether asking again later may help without anybody doing something.
+    pub fn is_retryable(&self) -> bool {
+        match self.status {
+            None => self.code != "InvalidRequest",
+            Some(408 | 409 | 429) => true,
+            Some(status) => status >= 500 && !self.is_unsupported() || self.code == "RequestTimeTooSkewed",
+        }
+    }
+
+    /// Bounded, for metrics.
+    pub fn category(&self) -> &'static str {
+        match self.status {
+            None => "no_answer",
+            Some(403) => "denied",
+            Some(404) => "absent",
+            Some(429 | 503) => "slow_down",
+            Some(500..) => "server",
+            Some(_) => "refused",
+        }
+    }
+
+    /// For status and events: operation, code and HTTP status, nothing else.
+    pub fn safe_message(&self) -> String {
+        match self.status {
+            Some(status) => format!("{} was answered with {} (HTTP {status})", self.operation, self.code),
+            None => format!("{} got no answer: {}", self.operation, self.code),
+        }
+    }
+}
+
+/// Whether a text has the form of an S3 error code. What has another form is not repeated.
+fn is_code(text: &str) -> bool {
+    !text.is_empty() && text.len() <= MAX_CODE && text.chars().all(|c| c.is_ascii_alphanumeric())
+}
+
+/// Whether somewhere in the chain the TLS layer refused the other side: a person has to give the right CA.
+fn distrusts(error: &(dyn std::error::Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if error.is::<rustls::Error>() {
+            return true;
+        }
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
+            return true;
+        }
+        next = error.source();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answered(code: &str, status: u16) -> StoreError {
+        StoreError { operation: "GetObject", code: code.into(), status: Some(status) }
+    }
+
+    #[test]
+    fn a_page_is_no_code() {
+        assert!(is_code("NoSuchBucketPolicy"));
+        assert!(!is_code("<html>secret</html>"));
+        assert!(!is_code("two words"));
+        assert!(!is_code(&"A".repeat(MAX_CODE + 1)));
+        assert!(!is_code(""));
+    }
+
+    #[test]
+    fn what_waiting_helps() {
+        assert!(answered("SlowDown", 503).is_retryable());
+        assert!(answered("InternalError", 500).is_retryable());
+        assert!(answered("RequestTimeTooSkewed", 403).is_retryable());
+        assert!(!answered("AccessDenied", 403).is_retryable());
+        assert!(!answered("NotImplemented", 501).is_retryable());
+        assert!(StoreError { operation: "GetObject", code: "Timeout".into(), status: None }.is_retryable());
+    }
+}

@@ -1,0 +1,195 @@
+//! Segments into the bucket: written once, whole, and as what they are.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex};
+
+use aws_runtime::auth::PayloadSigningOverride;
+use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_s3::error::BoxError;
+use aws_sdk_s3::config::interceptors::{BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextMut};
+use aws_sdk_s3::primitives::ByteStream;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+
+use super::client::{Purpose, Store, TargetError};
+use super::error::StoreError;
+use super::key::Key;
+use super::tag::{RetentionTag, TAG_KEY};
+use crate::contract::StorageTarget;
+
+/// Puts segments into the site's bucket, as the recorder. It is not able to do anything else there, and does
+/// not try.
+#[derive(Clone, Debug)]
+pub struct Uploader {
+    store: Store,
+}
+
+/// What came of a put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Put {
+    /// The store already had these bytes under this key: an earlier put arrived whose answer did not.
+    pub already_there: bool,
+    /// The store's clock at its answer, to the second.
+    pub server_date: Option<Timestamp>,
+}
+
+/// A put that did not succeed. The segment stays in the spool.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PutError {
+    /// The file could not be opened.
+    #[error("the segment cannot be read: {0}")]
+    File(std::io::ErrorKind),
+    /// Key or tag is none that a recorder may write, or the key names other bytes.
+    #[error("refused before sending: {0}")]
+    NotAllowed(&'static str),
+    /// The bytes that arrived are not those of the checksum: the file changed, or the network did it.
+    #[error("the store received other bytes than the checksum says")]
+    Checksum,
+    /// The store did not take it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl PutError {
+    /// Whether trying again may help without anybody doing something. Of the others a person should hear;
+    /// the segment is kept and tried all the same.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::File(_) | Self::NotAllowed(_) => false,
+            Self::Checksum => true,
+            Self::Store(error) => error.is_retryable(),
+        }
+    }
+
+    /// Bounded, for metrics.
+    pub fn category(&self) -> &'static str {
+        match self {
+            Self::File(_) => "file",
+            Self::NotAllowed(_) => "not_allowed",
+            Self::Checksum => "checksum",
+            Self::Store(error) => error.category(),
+        }
+    }
+
+    /// For status and logs; holds nothing that the store wrote but its error code.
+    pub fn safe_message(&self) -> String {
+        match self {
+            Self::Store(error) => error.safe_message(),
+            other => other.to_string(),
+        }
+    }
+}
+
+impl Uploader {
+    /// An uploader for `target`. Makes no connection.
+    pub fn new(target: &StorageTarget) -> Result<Self, TargetError> {
+        Ok(Self { store: Store::new(target, Purpose::Upload)? })
+    }
+
+    /// Puts `file` under `key`, once: one request, streamed from the file. `sha256` is of the whole file; it
+    /// signs the body, so that even a store that knows no checksums takes no other bytes. Where the store
+    /// keeps the condition, a second put of the same key is answered with `already_there`; where it does not
+    /// (Ceph 16), it makes a second version of the same bytes, under the same rules as the first.
+    ///
+    /// Dropping the future ends the request; whether it arrived is then unknown, and the next put tells.
+    pub async fn put(
+        &self,
+        key: &Key,
+        file: &Path,
+        sha256: [u8; 32],
+        tag: RetentionTag,
+    ) -> Result<Put, PutError> {
+        let fits = tag == RetentionTag::unheld(key.class()) || tag == RetentionTag::Sealed;
+        if !fits {
+            return Err(PutError::NotAllowed("the tag is not the class's own, nor sealed"));
+        }
+        if !key.names(&sha256) {
+            return Err(PutError::NotAllowed("the key names other bytes"));
+        }
+        let body = open(file).await?;
+        let exchange = Exchange::new(&sha256);
+        let sent = self
+            .store
+            .client
+            .put_object()
+            .bucket(&self.store.bucket)
+            .key(key.to_string())
+            .content_type("video/mp4")
+            .checksum_sha256(STANDARD.encode(sha256))
+            .tagging(format!("{TAG_KEY}={tag}"))
+            .if_none_match("*")
+            .body(body)
+            .customize()
+            .interceptor(exchange.clone())
+            .send()
+            .await;
+        let server_date = exchange.date();
+        match sent.map_err(|error| StoreError::of("PutObject", &error)) {
+            Ok(_) => Ok(Put { already_there: false, server_date }),
+            Err(error) if error.status == Some(412) => Ok(Put { already_there: true, server_date }),
+            Err(error) if is_checksum(&error) => Err(PutError::Checksum),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// The file as a body that is streamed, with its length.
+async fn open(file: &Path) -> Result<ByteStream, PutError> {
+    // Asked first, since the SDK's own error does not say what kind it is.
+    tokio::fs::File::open(file).await.map_err(|error| PutError::File(error.kind()))?;
+    ByteStream::from_path(file).await.map_err(|_| PutError::File(std::io::ErrorKind::Other))
+}
+
+/// The codes that stores give when body and checksum differ.
+fn is_checksum(error: &StoreError) -> bool {
+    matches!(error.code.as_str(), "BadDigest" | "InvalidDigest" | "XAmzContentSHA256Mismatch" | "XAmzContentChecksumMismatch")
+}
+
+/// Signs the body's known hash, and notes the `Date` of the answer, whatever the answer is.
+#[derive(Clone, Debug)]
+struct Exchange {
+    sha256: String,
+    date: Arc<Mutex<Option<Timestamp>>>,
+}
+
+impl Exchange {
+    fn new(sha256: &[u8; 32]) -> Self {
+        Self { sha256: hex::encode(sha256), date: Arc::default() }
+    }
+
+    fn date(&self) -> Option<Timestamp> {
+        self.date.lock().ok().and_then(|date| *date)
+    }
+}
+
+impl Intercept for Exchange {
+    fn name(&self) -> &'static str {
+        "Exchange"
+    }
+
+    fn modify_before_signing(
+        &self,
+        _: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        config.interceptor_state().store_put(PayloadSigningOverride::Precomputed(self.sha256.clone()));
+        Ok(())
+    }
+
+    fn read_before_deserialization(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let header = context.response().headers().get("date");
+        let parser = jiff::fmt::rfc2822::DateTimeParser::new();
+        let date = header.and_then(|date| parser.parse_timestamp(date).ok());
+        if let Ok(mut slot) = self.date.lock() {
+            *slot = date;
+        }
+        Ok(())
+    }
+}

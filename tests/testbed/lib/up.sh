@@ -1,0 +1,76 @@
+# Starts everything, inside the namespaces that `bed up` made. The parts come up side
+# by side; `ready` is written when all are there, `failed` when one is not.
+set -euo pipefail
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+. "$BED/lib/daemons.sh"
+. "$BED/lib/pki.sh"
+. "$BED/lib/kubernetes.sh"
+. "$BED/lib/node.sh"
+. "$BED/lib/s3.sh"
+. "$BED/lib/image.sh"
+
+trap 'code=$?; ((code == 0)) || echo $code >"$RUN/failed"' EXIT
+
+# A mount namespace that looks like a machine of its own where programs have fixed
+# places, so that nothing is left on the real one and two beds do not meet.
+private_mounts() {
+  mount --make-rshared /                                 # the kubelet wants shared mounts
+  mount -t tmpfs -o mode=755 tmpfs /run
+  mkdir -p /run/lock "$RUN"/{kubelet,cni-lib,log-containers,sysctl}
+  mount --bind "$RUN/kubelet" /var/lib/kubelet
+  mount --bind "$RUN/cni-lib" /var/lib/cni
+  mount --bind "$RUN/log-containers" /var/log/containers
+  # The kubelet sets these for the whole machine (kernel.panic among them): let it
+  # write into files instead.
+  local key
+  for key in vm/overcommit_memory vm/panic_on_oom kernel/panic kernel/panic_on_oops \
+    kernel/keys/root_maxkeys kernel/keys/root_maxbytes; do
+    [ -e "/proc/sys/$key" ] || continue
+    cp "/proc/sys/$key" "$RUN/sysctl/${key//\//.}"
+    mount --bind "$RUN/sysctl/${key//\//.}" "/proc/sys/$key"
+  done
+}
+
+# The bridge exists before anything starts, since all listen on its address.
+network() {
+  ip link set lo up
+  ip link add cni0 type bridge
+  ip addr add "$HOST_IP/24" dev cni0
+  ip link set cni0 up
+  sysctl -qw net.ipv4.ip_forward=1
+}
+
+# part NAME FUNCTION: run in the background, report when it is done.
+parts=()
+part() {
+  local name=$1; shift
+  ( "$@"; say "$name ready" ) &
+  parts+=("$!:$name")
+}
+
+cameras() {
+  daemon cameras /usr/bin/python3 "$BED/cameras.py" --address "$HOST_IP" --port 8554 \
+    --clips "$CACHE/clips" --count 12 --user camera --password kijk-mee-niet
+  wait_for "the cameras answer on port 8554" 30 answers cameras
+}
+
+say "starting $NAME"
+private_mounts
+network
+part "S3: SeaweedFS" seaweedfs
+case ,${BED_WITHOUT:-}, in
+  *,ceph,*) ;;
+  *) ! command -v radosgw >/dev/null || part "S3: Ceph" ceph_up ;;
+esac
+part "containerd, images" containerd_up
+keys_and_kubeconfigs
+part "Kubernetes API server" kubernetes
+part "newest API server" kubernetes_newest
+part "node" node
+part "cameras" cameras
+
+failed=
+for entry in "${parts[@]}"; do wait "${entry%%:*}" || failed+=" ${entry#*:},"; done
+[ -z "$failed" ] || { say "failed:${failed%,}"; exit 1; }
+say "up after $SECONDS s"
+touch "$RUN/ready"
