@@ -5,7 +5,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::LocalRef;
+use super::{LocalRef, rules, schema};
 
 /// One visible camera on a site. Its sound is never recorded (article 1).
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -18,15 +18,61 @@ use super::LocalRef;
     category = "toezicht",
     namespaced,
     derive = "PartialEq",
-    status = "CameraStatus"
+    status = "CameraStatus",
+    doc = "One visible camera on a site (article 2). Its sound is never recorded (article 1). The name becomes \
+           part of the keys of its recordings: at most 63 lowercase letters, digits and '-'.",
+    selectable = ".spec.siteRef.name",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Permitted",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Permitted\")].status"
+    ),
+    printcolumn(
+        name = "Recording",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Recording\")].status"
+    ),
+    printcolumn(
+        name = "Why",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Recording\")].reason"
+    ),
+    printcolumn(name = "Site", type_ = "string", json_path = ".spec.siteRef.name"),
+    printcolumn(
+        name = "Last segment",
+        type_ = "date",
+        json_path = ".status.lastSegment.start"
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Area", type_ = "string", json_path = ".spec.area", priority = 1),
+    printcolumn(
+        name = "Recorder",
+        type_ = "string",
+        json_path = ".status.recorder",
+        priority = 1
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Recording\")].message",
+        priority = 1
+    )
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::json(rules::CAMERA_SPEC)))]
 pub struct CameraSpec {
-    /// The site it hangs at. Cannot be changed: a recording's place is a fact.
+    /// The Site where it hangs (article 2). Cannot be changed: a recording's place is a fact.
     pub site_ref: LocalRef,
-    /// What it looks at (article 2).
+    /// What it looks at (article 2), such as `Receptie`: 1 to 128 characters.
+    #[schemars(length(min = 1, max = 128))]
     pub area: String,
-    /// That it is in plain sight (article 1). Must be true.
+    /// That it hangs in plain sight. Article 1 allows no hidden cameras, so anything but `true` is refused.
+    #[schemars(extend("x-kubernetes-validations" = rules::json(rules::VISIBLE)))]
     pub visible: bool,
     /// Where its picture comes from.
     pub stream: Stream,
@@ -35,19 +81,27 @@ pub struct CameraSpec {
 /// Where a camera's picture comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::json(rules::STREAM)))]
 pub struct Stream {
-    /// `rtsp://` or `rtsps://`, without user or password.
+    /// RTSP URL of the camera's stream, `rtsp://` or `rtsps://`, such as `rtsp://10.20.0.11/h264`; H.264 or
+    /// H.265. Without user, password or token: whoever may see the Camera sees it.
+    #[schemars(
+        length(min = 8, max = 1024),
+        extend("x-kubernetes-validations" = rules::json(rules::STREAM_URL))
+    )]
     pub url: String,
-    /// Secret of type `toezicht.dev/camera` with `username` and `password`.
+    /// Secret of type `toezicht.dev/camera` with `username` and `password`; absent: the camera asks for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_ref: Option<LocalRef>,
-    /// How RTP travels.
+    /// How RTP travels. `Tcp`: interleaved in the RTSP connection (RFC 2326 §10.12).
     #[serde(default)]
     pub transport: Transport,
-    /// Secret of type `toezicht.dev/ca` to verify an `rtsps://` camera with.
+    /// Secret of type `toezicht.dev/ca` with `ca.crt`, a private certificate authority to verify an `rtsps://`
+    /// camera with; absent: the public ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_ref: Option<LocalRef>,
-    /// Allow basic authentication, which shows the password to whoever listens, over plain `rtsp://`.
+    /// Allow basic authentication over plain `rtsp://`, which shows the password to whoever listens on the
+    /// network. Digest authentication, and basic over `rtsps://`, need no leave.
     #[serde(default)]
     pub allow_basic: bool,
 }
@@ -64,20 +118,24 @@ pub enum Transport {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CameraStatus {
-    /// The generation this status speaks of.
+    /// Which `metadata.generation` this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
     pub observed_generation: Option<i64>,
-    /// `Accepted`, `Permitted`, `Recording`, `Ready`, `Stalled`.
+    /// `Accepted`, `Permitted`, `Recording`, `Ready`, `Stalled`; docs/conditions.md explains them.
     #[serde(default)]
+    #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
     /// The recorder pod that carries this camera.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
     pub recorder: Option<String>,
     /// The newest segment that the store confirmed, refreshed at most every five minutes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_segment: Option<LastSegment>,
-    /// The latest stretches without picture, newest last.
+    /// The latest stretches without picture, newest last, at most 20.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 20))]
     pub gaps: Vec<CameraGap>,
 }
 
@@ -86,10 +144,12 @@ pub struct CameraStatus {
 #[serde(rename_all = "camelCase")]
 pub struct LastSegment {
     /// Its key in the site's bucket.
+    #[schemars(length(max = 1024))]
     pub key: String,
-    /// When its first frame was taken.
+    /// When its first frame was taken (UTC).
     pub start: Time,
     /// How long it is, in milliseconds.
+    #[schemars(range(min = 0))]
     pub duration_ms: i64,
 }
 
@@ -97,12 +157,13 @@ pub struct LastSegment {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CameraGap {
-    /// `Disconnected`, `Suspended`, `NotPermitted`, `SpoolFull`, `Restart` or `ClockUnknown`.
+    /// Why: `Disconnected`, `Suspended`, `NotPermitted`, `SpoolFull`, `Restart` or `ClockUnknown`.
+    #[schemars(length(max = 32))]
     pub cause: String,
-    /// When the last frame before it was taken; absent: not known.
+    /// When the last frame before it was taken (UTC); absent: not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Time>,
-    /// When the first frame after it was taken; absent: still going on.
+    /// When the first frame after it was taken (UTC); absent: still going on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Time>,
 }

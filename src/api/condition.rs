@@ -4,10 +4,10 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use strum::IntoStaticStr;
+use strum::{IntoStaticStr, VariantArray};
 
 /// Types of condition.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, IntoStaticStr)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, IntoStaticStr, VariantArray)]
 pub enum ConditionType {
     /// The spec is valid and what it refers to exists and may be used.
     Accepted,
@@ -47,8 +47,10 @@ impl From<bool> for Truth {
 }
 
 /// Reasons, over all types. Which go with which type stands in `docs/conditions.md`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
 pub enum Reason {
+    /// The operator has not looked yet.
+    Pending,
     /// Nothing is wrong.
     AsRequired,
     /// The spec is valid and its references resolve.

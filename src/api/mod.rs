@@ -3,13 +3,18 @@
 mod camera;
 mod common;
 pub mod condition;
+pub mod crds;
 mod incident_hold;
+mod length;
 mod recording_policy;
+mod rules;
+mod schema;
 mod site;
 
 pub use camera::*;
 pub use common::*;
 pub use incident_hold::*;
+pub use length::*;
 pub use recording_policy::*;
 pub use site::*;
 

@@ -5,7 +5,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Date, DateOrInstant, Days, Duration, Subject};
+use super::{Date, DateOrInstant, Days, Duration, Subject, rules, schema};
 
 /// The protocol as the organisation adopted it: what may be recorded, for what, for how long, and who may
 /// look.
@@ -19,25 +19,55 @@ use super::{Date, DateOrInstant, Days, Duration, Subject};
     category = "toezicht",
     namespaced,
     derive = "PartialEq",
-    status = "RecordingPolicyStatus"
+    status = "RecordingPolicyStatus",
+    doc = "The protocol as the organisation adopted it: what may be recorded, for what, for how long, and who may \
+           look. Sites name it in spec.policyRef; where none is in force, nothing records.",
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "In force",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"InForce\")].status"
+    ),
+    printcolumn(name = "Sites", type_ = "integer", json_path = ".status.sites"),
+    printcolumn(name = "Cameras", type_ = "integer", json_path = ".status.cameras"),
+    printcolumn(name = "Video", type_ = "string", json_path = ".spec.retention.video"),
+    printcolumn(name = "Calls", type_ = "string", json_path = ".spec.retention.calls"),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Title", type_ = "string", json_path = ".spec.title", priority = 1),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        priority = 1
+    )
 )]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::json(rules::RECORDING_POLICY_SPEC)))]
 pub struct RecordingPolicySpec {
-    /// The protocol's title.
+    /// The protocol's title: 1 to 256 characters.
+    #[schemars(length(min = 1, max = 256))]
     pub title: String,
-    /// IANA time zone; a bare date is a day of this zone.
+    /// IANA time zone, such as `Europe/Amsterdam`. A bare date, here or on a Site, is a day of this zone.
+    #[schemars(length(min = 1, max = 64), extend("x-kubernetes-validations" = rules::json(rules::TIME_ZONE)))]
     pub time_zone: String,
     /// Who adopted the protocol, and when.
     pub adopted: Adopted,
     /// Name of the policy that this one replaces (article 10).
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
     pub replaces: Option<String>,
-    /// When the protocol is in force (article 11).
+    /// When the protocol is in force (article 11). Outside it nothing records.
     pub in_force: InForce,
-    /// The works council's consent (article 8); without it nothing records.
+    /// The works council's consent (article 8). Without it, or before its day, nothing records.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub works_council_consent: Option<Consent>,
-    /// What recordings may be used for (article 1).
+    /// What recordings may be used for (article 1), such as `Theft`: 1 to 32 words, each once. An IncidentHold
+    /// names one of them.
+    #[schemars(schema_with = "schema::purposes")]
     pub purposes: Vec<String>,
     /// Ceilings of retention (article 6).
     pub retention: Retention,
@@ -46,26 +76,30 @@ pub struct RecordingPolicySpec {
     pub live_view: Option<LiveView>,
     /// How holds are looked after.
     pub holds: HoldRules,
-    /// Who gets access at an incident (article 4.1), beside a site's managers.
+    /// Who gets access at an incident (article 4.1), beside a site's managers: at most 16, each subject once.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
     pub incident_officers: Vec<Officer>,
 }
 
 /// Who adopted a protocol, and when.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Adopted {
-    /// The body that adopted it.
+    /// The body that adopted it: 1 to 128 characters.
+    #[schemars(length(min = 1, max = 128))]
     pub by: String,
-    /// The day of the decision.
+    /// The day of the decision, such as `2020-05-04`.
     pub on: Date,
 }
 
 /// When a protocol is in force: from `from` until, but not including, `until`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-kubernetes-validations" = rules::json(rules::IN_FORCE)))]
 pub struct InForce {
-    /// The first day, or the instant it enters into force.
+    /// The first day (`2020-05-06`), or the instant (`2020-05-06T00:00:00+02:00`), at which it is in force.
     pub from: DateOrInstant,
-    /// The first day, or the instant, at which it is no longer in force; absent: not withdrawn.
+    /// The first day, or the instant, at which it is no longer in force: set when it is withdrawn (article 10).
+    /// Absent: not withdrawn.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<DateOrInstant>,
 }
@@ -73,25 +107,30 @@ pub struct InForce {
 /// The works council's consent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Consent {
-    /// The day it consented.
+    /// The day it consented, such as `2020-04-21`. It counts from that day on.
     pub on: Date,
 }
 
 /// Ceilings of retention, in whole days.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[schemars(extend("x-kubernetes-validations" = rules::json(rules::RETENTION)))]
 pub struct Retention {
-    /// Nothing seen by a camera lives longer, unless an incident holds it.
+    /// Nothing seen by a camera lives longer, unless an incident holds it: whole days, at least `5d`. Above the
+    /// cluster's own ceiling it is refused, never clamped.
     pub video: Days,
-    /// No recorded call lives longer, unless an incident holds it.
+    /// No recorded call lives longer, unless an incident holds it: whole days, at least `5d`. Above the cluster's
+    /// own ceiling it is refused, never clamped.
     pub calls: Days,
 }
 
 /// Where live viewing is allowed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LiveView {
-    /// Names of the sites.
+    /// Names of the Sites that may have it, at most 256, each once.
+    #[schemars(schema_with = "schema::site_names")]
     pub sites: Vec<String>,
-    /// At other sites nothing younger than this can be read, even when held.
+    /// At other sites nothing younger than this can be read, even when held: a whole number of `s`, `m` or `h`,
+    /// such as `1h`.
     pub embargo: Duration,
 }
 
@@ -99,7 +138,7 @@ pub struct LiveView {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct HoldRules {
-    /// An open hold is put up for review this often.
+    /// An open hold is put up for review this often, in whole days, such as `28d`. It is never released by that.
     pub review_every: Days,
 }
 
@@ -107,15 +146,18 @@ pub struct HoldRules {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Officer {
-    /// The office held.
+    /// The office held, such as `gemeentesecretaris`: 1 to 64 characters.
+    #[schemars(length(min = 1, max = 64))]
     pub role: String,
     /// Who that is in the cluster.
     pub subject: Subject,
-    /// Who that is to the object store.
+    /// Who that is to the object store, as its policies name one identity; never a wildcard or an account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 256), extend("x-kubernetes-validations" = rules::json(rules::PRINCIPAL)))]
     pub principal: Option<String>,
-    /// Public key (age, X25519) to encrypt for.
+    /// Public key to encrypt for (age, X25519), `age1` and 58 characters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 62), extend("x-kubernetes-validations" = rules::json(rules::ENCRYPTION_KEY)))]
     pub encryption_key: Option<String>,
 }
 
@@ -123,16 +165,20 @@ pub struct Officer {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RecordingPolicyStatus {
-    /// The generation this status speaks of.
+    /// Which `metadata.generation` this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
     pub observed_generation: Option<i64>,
-    /// `Accepted`, `InForce`, `Ready`, `Stalled`.
+    /// `Accepted`, `InForce`, `Ready`, `Stalled`; docs/conditions.md explains them.
     #[serde(default)]
+    #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
     /// How many sites are under this policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
     pub sites: Option<i32>,
     /// How many cameras hang on those sites.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
     pub cameras: Option<i32>,
 }

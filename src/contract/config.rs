@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+use crate::protocol::Window;
 
 /// A text that must not be seen: its `Debug` is blank.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -109,16 +110,6 @@ pub struct Login {
     pub username: String,
     /// The password.
     pub password: Secret,
-}
-
-/// From `from` until, but not including, `until`; absent: without end.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Window {
-    /// When it begins.
-    pub from: Timestamp,
-    /// When it ends.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub until: Option<Timestamp>,
 }
 
 /// How `/v1/status` is served.

@@ -5,6 +5,7 @@
 mod config;
 mod status;
 
+pub use crate::protocol::Window;
 pub use config::*;
 pub use status::*;
 

@@ -1,1 +1,7 @@
-//! From the resources to Kubernetes objects and the bucket, and back into status.
+//! From the resources to Kubernetes objects and the bucket, and back into status. One folder a kind, each
+//! dereference → validate → plan → apply → status; what they share is in [`kit`].
+
+pub mod config;
+pub mod grant;
+pub mod kit;
+pub mod recorders;

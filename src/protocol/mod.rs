@@ -1,2 +1,24 @@
 //! The protocol's rules as pure functions: no I/O, no clock. Each returns reason and message, so that the
 //! same rule decides and explains.
+//!
+//! * [`calendar`]: days and instants, as the protocol's zone counts them.
+//! * [`window`]: stretches of time and their algebra.
+//! * [`permission`]: when recording is permitted (articles 7, 8 and 11), and why not.
+//! * [`suspension`]: when cameras are covered (article 5).
+//! * [`retention`]: how long recordings live (article 6).
+//! * [`live_view`]: where live viewing is allowed (article 4.2).
+//! * [`hold`]: which incident holds can be accepted (articles 1 and 6).
+//! * [`policy`]: whether a policy as a whole can be followed.
+//! * [`shard`]: which recorder pod carries which camera.
+
+pub mod calendar;
+pub mod hold;
+pub mod live_view;
+pub mod permission;
+pub mod policy;
+pub mod retention;
+pub mod shard;
+pub mod suspension;
+pub mod window;
+
+pub use window::{Window, Windows};

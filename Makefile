@@ -1,0 +1,41 @@
+# What a person types. Each line does one thing and can be typed by hand as well.
+BED   = tests/testbed/bed
+IMAGE = localhost/toezicht:dev
+
+.PHONY: help demo test check unit it bed image crds chart down shell 
+help:            ## what there is
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 12
+
+demo: bed image  ## a real cluster, S3 and cameras on this machine; the Heusden protocol on them
+	$(BED) run tests/testbed/demo/run
+
+test: check unit it  ## everything: what CI runs
+
+check:           ## formatting, lints, licences
+	cargo fmt --check
+	cargo clippy --all-targets --locked -- -D warnings
+	cargo deny check bans licenses sources
+
+unit:            ## pure and property tests, and the architecture
+	cargo test --locked --lib --bins --test architecture
+
+it: bed image    ## the tests against the real API servers, kubelet, S3 servers and cameras
+	cargo test --locked --no-run --test it
+	$(BED) run cargo test --offline --locked --test it
+
+bed:             ## the test bed: install what it needs, start it
+	tests/testbed/setup
+	$(BED) up
+
+image:           ## the image from Dockerfile, into the test bed
+	cargo build --locked
+	$(BED) image target/debug/toezicht
+
+crds:            ## write crds/ and the chart's copies anew from src/api
+	cargo run --locked -- crds --dir crds
+
+shell: bed       ## a shell inside the test bed: kubectl, helm, aws-like tools
+	$(BED) shell
+
+down:            ## stop the test bed; leaves nothing behind
+	$(BED) down

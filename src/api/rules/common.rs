@@ -1,0 +1,60 @@
+//! Rules of the pieces that more than one kind uses.
+
+use super::Rule;
+
+pub(in crate::api) const OBJECT_NAME: &[Rule] = &[Rule {
+    field: "",
+    cel: "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",
+    message: "the name of an object in the same namespace has lowercase letters, digits, '-' and '.' only; write \
+              its metadata.name, without namespace or kind",
+}];
+
+pub(in crate::api) const SITE_NAME: &[Rule] = &[Rule {
+    field: "",
+    cel: "self.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
+    message: "a Site's name has lowercase letters, digits and '-', and begins with a letter; write its metadata.name",
+}];
+
+pub(in crate::api) const CAMERA_NAME: &[Rule] = &[Rule {
+    field: "",
+    cel: "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
+    message: "a Camera's name has lowercase letters, digits and '-' only; write its metadata.name",
+}];
+
+pub(in crate::api) const DATE_OR_INSTANT: &[Rule] = &[Rule {
+    field: "",
+    cel: "self.size() == 10 ? format.date().validate(self) == optional.none() : \
+          self.matches('^[0-9-]{10}T[0-9:]{8}([.][0-9]{1,9})?(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9])$') \
+          && format.datetime().validate(self) == optional.none()",
+    message: "write a day that exists, such as 2020-05-06, or an instant with its offset, such as \
+              2020-05-06T00:00:00+02:00",
+}];
+
+pub(in crate::api) const TIME_WINDOW: &[Rule] = &[Rule {
+    field: ".until",
+    cel: "!has(self.until) || self.from < self.until",
+    message: "a stretch of time ends after it begins: set until later than from, or leave until out while it is \
+              still going on",
+}];
+
+pub(in crate::api) const PRINCIPAL: &[Rule] = &[
+    Rule {
+        field: "",
+        cel: "!self.contains('*') && !self.contains('?')",
+        message: "article 4.1: a principal names one identity, never a wildcard; write it as the store's policies \
+                  do, such as arn:aws:iam::123456789012:user/name",
+    },
+    Rule {
+        field: "",
+        cel: "!self.matches('^[0-9]{12}$') && !self.matches(':root$') && self != 'root'",
+        message: "article 4.1: a principal names one identity, never a whole account or its root; create a user or \
+                  role for it",
+    },
+];
+
+pub(in crate::api) const ENCRYPTION_KEY: &[Rule] = &[Rule {
+    field: "",
+    cel: "self.matches('^age1[a-z0-9]{58}$')",
+    message: "an encryption key is an age public key, age1 and 58 characters, as age-keygen prints it; never the \
+              secret key",
+}];

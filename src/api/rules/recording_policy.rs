@@ -1,0 +1,69 @@
+//! Rules of RecordingPolicy.
+
+use super::Rule;
+
+/// Rules of the whole object.
+pub(in crate::api) const RECORDING_POLICY: &[Rule] = &[Rule {
+    field: ".spec.replaces",
+    cel: "!has(self.spec.replaces) || self.spec.replaces != self.metadata.name",
+    message: "article 10: a policy replaces another one, not itself; name the earlier policy, or leave replaces out",
+}];
+
+pub(in crate::api) const RECORDING_POLICY_SPEC: &[Rule] = &[
+    // An instant's day depends on the zone: what lies within 14 hours of the day is left to the operator.
+    Rule {
+        field: ".inForce.from",
+        cel: "self.inForce.from.size() == 10 \
+              ? timestamp(self.inForce.from + 'T00:00:00Z') >= self.adopted.on \
+              : timestamp(self.inForce.from) >= self.adopted.on - duration('14h')",
+        message: "article 11: a policy enters into force after it is adopted; set inForce.from to adopted.on or later",
+    },
+    Rule {
+        field: ".incidentOfficers",
+        cel: "!has(self.incidentOfficers) || self.incidentOfficers.all(a, \
+              self.incidentOfficers.exists_one(b, b.subject == a.subject))",
+        message: "article 4.1: each officer is listed once; remove the second entry with the same subject",
+    },
+];
+
+pub(in crate::api) const TIME_ZONE: &[Rule] = &[Rule {
+    field: "",
+    cel: "self.matches('^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}$')",
+    message: "a time zone is written with its IANA name, such as Europe/Amsterdam",
+}];
+
+// Of a day and an instant it takes the zone to tell which comes first: what no zone could put right is
+// refused here, the rest by the operator.
+pub(in crate::api) const IN_FORCE: &[Rule] = &[Rule {
+    field: ".until",
+    cel: "!has(self.until) || (\
+          self.from.size() == 10 \
+          ? (self.until.size() == 10 ? self.from < self.until \
+             : timestamp(self.from + 'T00:00:00Z') - duration('14h') < timestamp(self.until)) \
+          : (self.until.size() == 10 \
+             ? timestamp(self.from) < timestamp(self.until + 'T00:00:00Z') + duration('14h') \
+             : timestamp(self.from) < timestamp(self.until)))",
+    message: "article 11: a policy is withdrawn after it entered into force; set inForce.until later than \
+              inForce.from, or leave it out",
+}];
+
+pub(in crate::api) const PURPOSE: &[Rule] = &[Rule {
+    field: "",
+    cel: "self.matches('^[A-Z][A-Za-z0-9]*$')",
+    message: "article 1: a purpose is one word that begins with a capital, such as Theft or UnwantedBehaviour",
+}];
+
+pub(in crate::api) const RETENTION: &[Rule] = &[
+    Rule {
+        field: ".video",
+        cel: "!self.video.matches('^[1-4]d$')",
+        message: "article 6: a ceiling below 5d cannot be kept by a store that looks once a day; set video to 5d or \
+                  more",
+    },
+    Rule {
+        field: ".calls",
+        cel: "!self.calls.matches('^[1-4]d$')",
+        message: "article 6: a ceiling below 5d cannot be kept by a store that looks once a day; set calls to 5d or \
+                  more",
+    },
+];

@@ -1,0 +1,122 @@
+//! Rules of Site.
+
+use super::Rule;
+
+/// Rules of the whole object.
+pub(in crate::api) const SITE: &[Rule] = &[Rule {
+    field: ".metadata.name",
+    cel: "self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')",
+    message: "a Site's name is part of the names of its pods and services: at most 40 lowercase letters, digits and \
+              '-', beginning with a letter; choose such a name",
+}];
+
+pub(in crate::api) const SITE_SPEC: &[Rule] = &[
+    Rule {
+        field: ".managers",
+        cel: "self.managers.all(a, self.managers.exists_one(b, b.subject == a.subject))",
+        message: "article 3.1: each manager is listed once; remove the second entry with the same subject",
+    },
+    Rule {
+        field: ".managers",
+        cel: "self.managers.all(m, !has(m.principal) || (m.principal != self.storage.operator.principal \
+              && m.principal != self.storage.recorder.principal))",
+        message: "article 3.2: no machine may watch: a manager's principal is a person's own, not the operator's or \
+                  the recorder's",
+    },
+];
+
+pub(in crate::api) const SUSPENSION: &[Rule] = &[Rule {
+    field: ".until",
+    cel: "self.from < self.until",
+    message: "article 5: a suspension ends after it begins: set until later than from",
+}];
+
+pub(in crate::api) const STORAGE: &[Rule] = &[
+    Rule {
+        field: ".bucket",
+        cel: "self.bucket == oldSelf.bucket",
+        message: "recordings and holds live in the bucket: it cannot be changed; create another Site for another \
+                  bucket",
+    },
+    Rule {
+        field: ".endpoint",
+        cel: "has(self.endpoint) == has(oldSelf.endpoint) && (!has(self.endpoint) || self.endpoint == oldSelf.endpoint)",
+        message: "recordings and holds live at the endpoint: it cannot be changed, added or removed; create another \
+                  Site for another store",
+    },
+    Rule {
+        field: ".bucket",
+        cel: "self.pathStyle || !self.bucket.contains('.')",
+        message: "a bucket with a '.' cannot be verified as a host name over TLS: set pathStyle to true, or choose a \
+                  name without",
+    },
+    Rule {
+        field: ".caRef",
+        cel: "!has(self.caRef) || (has(self.endpoint) && self.endpoint.startsWith('https://'))",
+        message: "a certificate authority verifies an https:// endpoint only; use one, or leave caRef out",
+    },
+    Rule {
+        field: ".recorder.principal",
+        cel: "self.operator.principal != self.recorder.principal",
+        message: "article 3.2: the recorder may only add, the operator may not look: they are two identities; give the \
+                  recorder a principal of its own",
+    },
+    Rule {
+        field: ".recorder.credentialsRef",
+        cel: "self.operator.credentialsRef.name != self.recorder.credentialsRef.name",
+        message: "article 3.2: the recorder may only add, the operator may not look: they are two identities; give the \
+                  recorder a Secret of its own",
+    },
+    Rule {
+        field: ".decision",
+        cel: "has(self.decision) || (self.adoptionPolicy != 'TakeOver' \
+              && self.retentionEnforcement != 'OperatorOnly' && !self.allowUnprotected)",
+        message: "article 9: adoptionPolicy TakeOver, retentionEnforcement OperatorOnly and allowUnprotected are \
+                  exceptions that somebody must decide: set decision with by, on and reference, or drop the exception",
+    },
+];
+
+pub(in crate::api) const BUCKET: &[Rule] = &[
+    Rule {
+        field: "",
+        cel: "self.matches('^[a-z0-9]([a-z0-9-]|[.][a-z0-9])*[a-z0-9]$') && !self.contains('-.')",
+        message: "a bucket's name has 3 to 63 lowercase letters, digits, '-' and single '.', with a letter or digit at \
+                  both ends; choose such a name",
+    },
+    Rule {
+        field: "",
+        cel: "!self.matches('^[0-9]+[.][0-9]+[.][0-9]+[.][0-9]+$') && !self.startsWith('xn--') \
+              && !self.startsWith('sthree-') && !self.endsWith('-s3alias') && !self.endsWith('--ol-s3') \
+              && !self.endsWith('.mrap') && !self.endsWith('--x-s3') && !self.endsWith('--table-s3')",
+        message: "a bucket's name is not an IP address and has none of the affixes that S3 keeps for itself (xn--, \
+                  sthree-, -s3alias, --ol-s3, .mrap, --x-s3, --table-s3); choose another",
+    },
+];
+
+pub(in crate::api) const ENDPOINT: &[Rule] = &[Rule {
+    field: "",
+    cel: "self.matches('^https?://([a-z0-9]([a-z0-9.-]*[a-z0-9])?|[[][0-9a-f:.]+[]])(:[1-9][0-9]{0,4})?$')",
+    message: "an endpoint is an origin only, in lowercase, such as https://s3.example.nl or https://s3.example.nl:9000; \
+              write it without user, path, query or final '/'",
+}];
+
+pub(in crate::api) const REGION: &[Rule] = &[Rule {
+    field: "",
+    cel: "self.matches('^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?$')",
+    message: "a region has letters, digits and '-' only, such as eu-central-1; write what the store's signatures name",
+}];
+
+pub(in crate::api) const SEGMENT_DURATION: &[Rule] = &[Rule {
+    field: "",
+    cel: "duration(self) >= duration('2s') && duration(self) <= duration('10m')",
+    message: "a segment lasts 2s to 10m: shorter ones cost the store more requests than they save, and a longer one \
+              comes too late; set such a length",
+}];
+
+pub(in crate::api) const SPOOL_SIZE: &[Rule] = &[Rule {
+    field: "",
+    cel: "isQuantity(self) && quantity(self).compareTo(quantity('32Mi')) >= 0",
+    message: "a spool's size is a Kubernetes quantity of at least 32Mi, such as 20Gi; set one",
+}];
+
+pub(in crate::api) const STORAGE_CLASS: &[Rule] = super::OBJECT_NAME;

@@ -1,0 +1,193 @@
+//! The operator's configuration file: what the cluster's administrators allow.
+
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::grant::{Grants, GrantsError};
+use super::kit::error::Failure;
+use crate::api::{Ceilings, Days};
+
+/// The operator's configuration, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperatorConfig {
+    /// Namespaces whose resources are looked after; empty: all.
+    pub watch_namespaces: Vec<String>,
+    /// Image of the recorders: the operator's own.
+    pub recorder_image: String,
+    /// When a node pulls it: `Always`, `IfNotPresent` or `Never`; absent: as Kubernetes decides.
+    pub image_pull_policy: Option<String>,
+    /// No policy may allow more.
+    pub ceilings: Ceilings,
+    /// What identifies this cluster in a bucket's ledger; absent: the UID of the namespace kube-system.
+    pub cluster_id: Option<String>,
+    /// Where Sites may store, and with which exceptions.
+    pub grants: Grants,
+}
+
+/// The cluster's own ceilings of retention as they are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct FileCeilings {
+    video: Days,
+    calls: Days,
+}
+
+impl Default for FileCeilings {
+    /// Those of the protocol: four weeks and one week (article 6).
+    fn default() -> Self {
+        Self {
+            video: Days(28),
+            calls: Days(7),
+        }
+    }
+}
+
+/// The file as it is written.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+struct File {
+    watch_namespaces: Vec<String>,
+    recorder_image: String,
+    image_pull_policy: String,
+    ceilings: FileCeilings,
+    cluster_id: String,
+    grants: Vec<super::grant::GrantSpec>,
+}
+
+/// Why the configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("{} cannot be read: {error}", path.display())]
+    Unreadable {
+        /// Which file.
+        path: PathBuf,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// It is not the YAML that is expected.
+    #[error("the configuration is not understood: {0}")]
+    Syntax(String),
+    /// `recorderImage` is missing.
+    #[error("recorderImage: name the image that recorders run")]
+    NoImage,
+    /// `imagePullPolicy` is none of the three.
+    #[error("imagePullPolicy: {0:?} is not Always, IfNotPresent or Never")]
+    PullPolicy(String),
+    /// A grant cannot be used.
+    #[error(transparent)]
+    Grants(#[from] GrantsError),
+}
+
+impl Failure for ConfigError {
+    fn category(&self) -> &'static str {
+        match self {
+            Self::Unreadable { .. } => "config_unreadable",
+            Self::Syntax(_) => "config_syntax",
+            Self::NoImage => "config_no_image",
+            Self::PullPolicy(_) => "config_pull_policy",
+            Self::Grants(_) => "config_grants",
+        }
+    }
+
+    fn safe_message(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl OperatorConfig {
+    /// Reads and checks the file at `path`.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable {
+            path: path.to_owned(),
+            error,
+        })?;
+        Self::parse(&text)
+    }
+
+    /// Reads and checks a configuration. An unknown field is an error: a typing error must not silently
+    /// take a limit away.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        let file: File =
+            serde_saphyr::from_str(text).map_err(|error| ConfigError::Syntax(error.to_string()))?;
+        if file.recorder_image.is_empty() {
+            return Err(ConfigError::NoImage);
+        }
+        if !matches!(
+            file.image_pull_policy.as_str(),
+            "" | "Always" | "IfNotPresent" | "Never"
+        ) {
+            return Err(ConfigError::PullPolicy(file.image_pull_policy));
+        }
+        Ok(Self {
+            watch_namespaces: file.watch_namespaces,
+            recorder_image: file.recorder_image,
+            image_pull_policy: Some(file.image_pull_policy).filter(|policy| !policy.is_empty()),
+            ceilings: Ceilings {
+                video: file.ceilings.video,
+                calls: file.ceilings.calls,
+            },
+            cluster_id: Some(file.cluster_id).filter(|id| !id.is_empty()),
+            grants: Grants::new(file.grants)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn little_is_needed_and_then_nothing_is_granted() {
+        let config = OperatorConfig::parse("recorderImage: toezicht:1").unwrap();
+        assert_eq!(
+            config.ceilings,
+            Ceilings {
+                video: Days(28),
+                calls: Days(7)
+            }
+        );
+        assert_eq!(config.grants, Grants::default());
+        assert_eq!((config.cluster_id, config.image_pull_policy), (None, None));
+    }
+
+    #[test]
+    fn everything_is_read() {
+        let config = OperatorConfig::parse(
+            r#"
+            watchNamespaces: [heusden]
+            recorderImage: toezicht:1
+            imagePullPolicy: Never
+            ceilings: {video: 14d, calls: 7d}
+            clusterId: here
+            grants:
+              - namespaces: [heusden]
+                endpoints: ["https://s3.example.nl", aws]
+                buckets: ["heusden-*"]
+                plainHttp: false
+                ambient: false
+                exceptions: [TakeOver]
+            "#,
+        )
+        .unwrap();
+        assert_eq!(config.ceilings.video, Days(14));
+        assert_eq!(config.cluster_id.as_deref(), Some("here"));
+        assert_ne!(config.grants, Grants::default());
+    }
+
+    #[test]
+    fn a_typing_error_is_refused() {
+        for text in [
+            "recorderImage: a\nceiling: {video: 1d}",
+            "recorderImage: a\nceilings: {video: 28}",
+            "recorderImage: a\nimagePullPolicy: Sometimes",
+            "recorderImage: a\ngrants: [{namespaces: [a], endpoints: [https://a/path], buckets: [a]}]",
+            "recorderImage: a\ngrants: [{namespaces: [a], endpoints: [aws], buckets: [a], exceptions: [Anything]}]",
+            "ceilings: {}",
+            "[",
+        ] {
+            assert!(OperatorConfig::parse(text).is_err(), "{text}");
+        }
+    }
+}

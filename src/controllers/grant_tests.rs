@@ -1,0 +1,255 @@
+use proptest::prelude::*;
+
+use super::*;
+
+fn grants() -> Grants {
+    let spec =
+        |namespaces: &[&str], endpoints: &[&str], buckets: &[&str], plain_http, exceptions: &[Exception]| {
+            GrantSpec {
+                namespaces: namespaces.iter().map(ToString::to_string).collect(),
+                endpoints: endpoints.iter().map(ToString::to_string).collect(),
+                buckets: buckets.iter().map(ToString::to_string).collect(),
+                plain_http,
+                ambient: false,
+                exceptions: exceptions.to_vec(),
+            }
+        };
+    Grants::new(vec![
+        spec(
+            &["heusden"],
+            &["https://s3.example.nl"],
+            &["heusden-*"],
+            false,
+            &[Exception::TakeOver],
+        ),
+        spec(
+            &["heusden"],
+            &["https://s3.example.nl"],
+            &["heusden-test"],
+            false,
+            &[Exception::AllowUnprotected],
+        ),
+        spec(&["*"], &["http://10.0.0.1:8333", "aws"], &["shared"], true, &[]),
+    ])
+    .unwrap()
+}
+
+fn check(
+    namespace: &str,
+    endpoint: Option<&str>,
+    bucket: &str,
+    exceptions: &[Exception],
+) -> Result<(), Refusal> {
+    let endpoint = Endpoint::parse(endpoint).unwrap();
+    grants().check(&Request {
+        namespace,
+        endpoint: &endpoint,
+        bucket,
+        exceptions,
+    })
+}
+
+#[test]
+fn one_grant_must_allow_all_of_it() {
+    use Exception::{AllowUnprotected, OperatorOnly, TakeOver};
+    let s3 = Some("https://s3.example.nl");
+    let plain = Some("http://10.0.0.1:8333");
+    let not = Err(Refusal::NotGranted);
+    let table: &[(&str, Option<&str>, &str, &[Exception], Result<(), Refusal>)] = &[
+        ("heusden", s3, "heusden-a", &[], Ok(())),
+        (
+            "heusden",
+            Some("https://s3.example.nl:443/"),
+            "heusden-a",
+            &[],
+            Ok(()),
+        ),
+        ("heusden", Some("https://S3.EXAMPLE.nl"), "heusden-a", &[], Ok(())),
+        ("heusden", s3, "heusden-a", &[TakeOver], Ok(())),
+        ("heusden", s3, "heusden-test", &[AllowUnprotected], Ok(())),
+        (
+            "heusden",
+            s3,
+            "heusden-a",
+            &[OperatorOnly],
+            Err(Refusal::Exception(OperatorOnly)),
+        ),
+        // Each is granted, but not by one grant.
+        (
+            "heusden",
+            s3,
+            "heusden-test",
+            &[TakeOver, AllowUnprotected],
+            Err(Refusal::Exception(TakeOver)),
+        ),
+        ("heusden", s3, "heusden", &[], not.clone()),
+        ("heusden", s3, "altena-a", &[], not.clone()),
+        ("altena", s3, "heusden-a", &[], not.clone()),
+        ("heusden-2", s3, "heusden-a", &[], not.clone()),
+        (
+            "heusden",
+            Some("http://s3.example.nl"),
+            "heusden-a",
+            &[],
+            not.clone(),
+        ),
+        (
+            "heusden",
+            Some("https://s3.example.nl:8443"),
+            "heusden-a",
+            &[],
+            not.clone(),
+        ),
+        (
+            "heusden",
+            Some("https://s3.example.nl.evil.org"),
+            "heusden-a",
+            &[],
+            not.clone(),
+        ),
+        (
+            "heusden",
+            Some("http://169.254.169.254"),
+            "heusden-a",
+            &[],
+            not.clone(),
+        ),
+        (
+            "heusden",
+            Some("https://kubernetes.default.svc"),
+            "heusden-a",
+            &[],
+            not.clone(),
+        ),
+        ("heusden", None, "heusden-a", &[], not.clone()),
+        ("anyone", plain, "shared", &[], Ok(())),
+        ("anyone", Some("http://0xa.1:8333"), "shared", &[], Ok(())),
+        ("anyone", None, "shared", &[], Ok(())),
+        (
+            "anyone",
+            None,
+            "shared",
+            &[TakeOver],
+            Err(Refusal::Exception(TakeOver)),
+        ),
+        ("anyone", plain, "shared2", &[], not),
+    ];
+    for (namespace, endpoint, bucket, exceptions, expected) in table {
+        assert_eq!(
+            &check(namespace, *endpoint, bucket, exceptions),
+            expected,
+            "{namespace} {endpoint:?} {bucket}"
+        );
+    }
+}
+
+#[test]
+fn without_grants_nothing_is_allowed() {
+    let endpoint = Endpoint::Aws;
+    let request = Request {
+        namespace: "a",
+        endpoint: &endpoint,
+        bucket: "a",
+        exceptions: &[],
+    };
+    assert_eq!(Grants::default().check(&request), Err(Refusal::NotGranted));
+}
+
+#[test]
+fn an_endpoint_is_an_origin_and_nothing_more() {
+    for written in [
+        "https://user@s3.example.nl",
+        "https://:p@s3.example.nl",
+        "https://@s3.example.nl",
+        "https://s3.example.nl/path",
+        "https://s3.example.nl?a",
+        "https://s3.example.nl#a",
+        "https://s3.example.nl\\@evil.org",
+        "https://s3.exa\tmple.nl",
+        " https://s3.example.nl",
+    ] {
+        assert_eq!(
+            Endpoint::parse(Some(written)),
+            Err(EndpointError::MoreThanOrigin),
+            "{written:?}"
+        );
+    }
+    for written in [
+        "",
+        "s3.example.nl",
+        "ftp://s3.example.nl",
+        "file:///etc",
+        "https://",
+        "//s3.example.nl",
+        "aws",
+    ] {
+        assert_eq!(
+            Endpoint::parse(Some(written)),
+            Err(EndpointError::NoOrigin),
+            "{written:?}"
+        );
+    }
+}
+
+#[test]
+fn a_grant_that_is_written_wrong_is_refused() {
+    let good = GrantSpec {
+        namespaces: vec!["a".into()],
+        endpoints: vec!["https://a".into()],
+        buckets: vec!["a".into()],
+        ..GrantSpec::default()
+    };
+    assert!(Grants::new(vec![good.clone()]).is_ok());
+    let with = |edit: fn(&mut GrantSpec)| {
+        let mut spec = good.clone();
+        edit(&mut spec);
+        Grants::new(vec![spec])
+    };
+    assert!(matches!(
+        with(|it| it.buckets = vec!["a*b".into()]),
+        Err(GrantsError::Pattern { grant: 0, .. })
+    ));
+    assert!(matches!(
+        with(|it| it.buckets = vec![String::new()]),
+        Err(GrantsError::Pattern { .. })
+    ));
+    assert!(matches!(
+        with(|it| it.namespaces = vec![]),
+        Err(GrantsError::Empty { .. })
+    ));
+    assert!(matches!(
+        with(|it| it.endpoints = vec!["http://a".into()]),
+        Err(GrantsError::PlainHttp { .. })
+    ));
+    assert!(matches!(
+        with(|it| it.endpoints = vec!["a".into()]),
+        Err(GrantsError::Endpoint { .. })
+    ));
+}
+
+proptest! {
+    #[test]
+    fn only_the_granted_origin_is_ever_allowed(written in "https?://[a-z0-9.@:/\\\\#?%-]{1,24}") {
+        if let Ok(endpoint) = Endpoint::parse(Some(&written)) {
+            let request = Request { namespace: "heusden", endpoint: &endpoint, bucket: "heusden-a", exceptions: &[] };
+            if grants().check(&request).is_ok() {
+                prop_assert_eq!(endpoint.url(), Some("https://s3.example.nl".to_owned()));
+            }
+        }
+    }
+
+    #[test]
+    fn another_namespace_or_bucket_is_never_allowed(namespace in "[a-z-]{1,12}", bucket in "[a-z-]{1,12}") {
+        let allowed = check(&namespace, Some("https://s3.example.nl"), &bucket, &[]).is_ok();
+        prop_assert_eq!(allowed, namespace == "heusden" && bucket.starts_with("heusden-"));
+    }
+
+    #[test]
+    fn an_exception_more_is_never_allowed_more(bits in 0_u8..8) {
+        use Exception::{AllowUnprotected, OperatorOnly, TakeOver};
+        let all = [TakeOver, OperatorOnly, AllowUnprotected];
+        let asked: Vec<_> = all.iter().enumerate().filter(|(at, _)| bits & (1 << at) != 0).map(|(_, it)| *it).collect();
+        let allowed = check("heusden", Some("https://s3.example.nl"), "heusden-a", &asked).is_ok();
+        prop_assert_eq!(allowed, asked.iter().all(|it| *it == TakeOver));
+    }
+}

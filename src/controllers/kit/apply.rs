@@ -1,0 +1,215 @@
+//! Server-side apply of children, with no write when in sync.
+//!
+//! A child is owned whole by one controller. Before it is touched its live state is read: one of that name
+//! that is not ours is left alone, and one that is as desired is not written. "As desired" means both that
+//! our last apply wanted the same (an annotation holds its hash, so that a field we no longer want is seen)
+//! and that every field we want is there (so that what others changed is seen).
+
+use std::fmt::Debug;
+
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::error::{ApiError, Failure};
+use super::{meta, subset};
+
+/// Annotation with the hash of what was applied last.
+pub const APPLIED: &str = "toezicht.dev/applied";
+
+/// Why a child was not applied.
+#[derive(Debug, thiserror::Error)]
+pub enum ApplyError {
+    /// The API server did not do it.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// An object of that name is not ours; it was left alone.
+    #[error("a {kind} named {name:?} exists that this operator did not make: rename or delete it")]
+    ForeignObject {
+        /// Its kind.
+        kind: String,
+        /// Its name.
+        name: String,
+    },
+    /// The desired object is not complete.
+    #[error("the desired object cannot be written as JSON")]
+    Unwritable(#[from] serde_json::Error),
+}
+
+impl Failure for ApplyError {
+    fn category(&self) -> &'static str {
+        match self {
+            Self::Api(error) => error.category(),
+            Self::ForeignObject { .. } => "foreign_object",
+            Self::Unwritable(_) => "unwritable",
+        }
+    }
+
+    fn safe_message(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl From<kube::Error> for ApplyError {
+    fn from(error: kube::Error) -> Self {
+        Self::Api(error.into())
+    }
+}
+
+/// What came of applying a child: the object as it is now, and whether it had to be written.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Applied<K> {
+    /// The child as the server has it.
+    pub object: K,
+    /// Why it was written; `None`: it was in sync.
+    pub written: Option<Written>,
+}
+
+/// Why a child was written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// It did not exist.
+    Created,
+    /// We want it different from last time.
+    Changed,
+    /// Somebody else changed it, at this path.
+    Drifted(String),
+}
+
+/// Applies `desired` as `manager`. Its controller reference says whose it is: an object of that name with
+/// another controller, or none, is left alone.
+pub async fn child<K>(api: &Api<K>, manager: &str, desired: K) -> Result<Applied<K>, ApplyError>
+where
+    K: Resource<DynamicType = ()> + Serialize + DeserializeOwned + Clone + Debug,
+{
+    let name = desired.name_any();
+    let owner = desired
+        .owner_references()
+        .iter()
+        .find(|owner| owner.controller == Some(true))
+        .cloned();
+    let owner = owner.map(|owner| owner.uid).unwrap_or_default();
+    let live = owned(api, &name, &owner).await?;
+    let desired = prepare(desired)?;
+    let written = match &live {
+        None => Written::Created,
+        Some(live) => match reason(&desired, live)? {
+            None => {
+                return Ok(Applied {
+                    object: live.clone(),
+                    written: None,
+                });
+            }
+            Some(reason) => reason,
+        },
+    };
+    let object = api
+        .patch(
+            &name,
+            &PatchParams::apply(manager).force(),
+            &Patch::Apply(&desired),
+        )
+        .await?;
+    Ok(Applied {
+        object,
+        written: Some(written),
+    })
+}
+
+/// The live object `name`, where there is one and the object with `owner` (a UID) controls it. Metadata is
+/// looked at first, so that the content of what is not ours is never read.
+pub async fn owned<K>(api: &Api<K>, name: &str, owner: &str) -> Result<Option<K>, ApplyError>
+where
+    K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug,
+{
+    let Some(metadata) = api.get_metadata_opt(name).await? else {
+        return Ok(None);
+    };
+    if !meta::is_controlled_by(&metadata, owner) {
+        return Err(ApplyError::ForeignObject {
+            kind: K::kind(&()).into_owned(),
+            name: name.to_owned(),
+        });
+    }
+    Ok(api.get_opt(name).await?)
+}
+
+/// `desired` as JSON, with type and the annotation with its hash.
+fn prepare<K: Resource<DynamicType = ()> + Serialize>(mut desired: K) -> Result<Value, serde_json::Error> {
+    desired.annotations_mut().remove(APPLIED);
+    let hash = hex::encode(Sha256::digest(serde_json::to_vec(&desired)?));
+    desired.annotations_mut().insert(APPLIED.to_owned(), hash);
+    let mut value = serde_json::to_value(&desired)?;
+    if let Value::Object(fields) = &mut value {
+        fields.insert("apiVersion".to_owned(), K::api_version(&()).into());
+        fields.insert("kind".to_owned(), K::kind(&()).into());
+        fields.remove("status");
+    }
+    Ok(value)
+}
+
+/// Why `live` has to be written; `None` where it is in sync.
+fn reason<K: Resource + Serialize>(desired: &Value, live: &K) -> Result<Option<Written>, serde_json::Error> {
+    let hash = live.annotations().get(APPLIED).map(String::as_str);
+    if hash
+        != desired
+            .pointer("/metadata/annotations")
+            .and_then(|all| all.get(APPLIED))
+            .and_then(Value::as_str)
+    {
+        return Ok(Some(Written::Changed));
+    }
+    Ok(subset::difference(desired, &serde_json::to_value(live)?).map(Written::Drifted))
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::ServiceAccount;
+    use serde_json::json;
+
+    use super::*;
+
+    fn account(automount: bool) -> ServiceAccount {
+        serde_json::from_value(json!({"metadata": {"name": "a"}, "automountServiceAccountToken": automount}))
+            .unwrap()
+    }
+
+    fn live(of: ServiceAccount) -> ServiceAccount {
+        let mut live: ServiceAccount = serde_json::from_value(prepare(of).unwrap()).unwrap();
+        live.metadata.resource_version = Some("1".into());
+        live.labels_mut().insert("added".into(), "by another".into());
+        live
+    }
+
+    #[test]
+    fn in_sync_means_nothing_to_write() {
+        let desired = prepare(account(false)).unwrap();
+        assert_eq!(reason(&desired, &live(account(false))).unwrap(), None);
+    }
+
+    #[test]
+    fn what_we_want_otherwise_and_what_others_did_is_written() {
+        let desired = prepare(account(false)).unwrap();
+        assert_eq!(
+            reason(&desired, &live(account(true))).unwrap(),
+            Some(Written::Changed)
+        );
+        let mut drifted = live(account(false));
+        drifted.automount_service_account_token = Some(true);
+        assert_eq!(
+            reason(&desired, &drifted).unwrap(),
+            Some(Written::Drifted("/automountServiceAccountToken".into()))
+        );
+    }
+
+    #[test]
+    fn the_hash_does_not_depend_on_an_older_hash() {
+        assert_eq!(
+            prepare(live(account(false))).unwrap(),
+            prepare(live(live(account(false)))).unwrap()
+        );
+    }
+}

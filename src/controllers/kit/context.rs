@@ -1,0 +1,105 @@
+//! What every reconciler has at hand.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::Client;
+use kube::runtime::events::{Recorder, Reporter};
+
+use super::fence::Fence;
+use crate::controllers::config::OperatorConfig;
+use crate::controllers::recorders::Recorders;
+
+/// Name under which the operator reports events.
+pub const REPORTER: &str = "toezicht.dev/operator";
+
+/// What a reconciler has at hand. Cheap to clone.
+#[derive(Clone)]
+pub struct Context {
+    /// The API server. Writes pass the [`Fence`]: build it with [`super::fence::FenceLayer`].
+    pub client: Client,
+    /// The operator's configuration file.
+    pub config: Arc<OperatorConfig>,
+    /// Identifies this cluster in a bucket's ledger: the UID of the namespace kube-system unless configured.
+    pub cluster_id: String,
+    /// Whether this replica may write.
+    pub fence: Fence,
+    /// Publishes events.
+    pub events: Recorder,
+    /// Asks recorders for their status.
+    pub recorders: Recorders,
+    /// Counts what is done.
+    pub hooks: Arc<dyn Hooks>,
+}
+
+impl Context {
+    /// A context.
+    pub fn new(
+        client: Client,
+        config: OperatorConfig,
+        cluster_id: String,
+        fence: Fence,
+        hooks: Arc<dyn Hooks>,
+        instance: Option<String>,
+    ) -> Self {
+        let reporter = Reporter {
+            controller: REPORTER.to_owned(),
+            instance,
+        };
+        Self {
+            events: Recorder::new(client.clone(), reporter),
+            recorders: Recorders::default(),
+            client,
+            config: Arc::new(config),
+            cluster_id,
+            fence,
+            hooks,
+        }
+    }
+
+    /// Whether this replica may write now.
+    pub fn is_leader(&self) -> bool {
+        self.fence.holds()
+    }
+}
+
+/// Kinds that have a controller: a bounded label for metrics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
+pub enum Kind {
+    /// RecordingPolicy.
+    RecordingPolicy,
+    /// Site.
+    Site,
+    /// Camera.
+    Camera,
+    /// IncidentHold.
+    IncidentHold,
+}
+
+/// What a reconcile came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Everything was in sync.
+    Unchanged,
+    /// Something was written.
+    Changed,
+    /// It failed, with the error's category.
+    Failed(&'static str),
+}
+
+/// Where what is done is counted.
+pub trait Hooks: Send + Sync {
+    /// A reconcile ended.
+    fn reconciled(&self, kind: Kind, outcome: Outcome, took: Duration);
+    /// An object of this kind could not be read from its watch.
+    fn unreadable(&self, kind: Kind);
+}
+
+/// Counts nothing: for tests.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoHooks;
+
+impl Hooks for NoHooks {
+    fn reconciled(&self, _: Kind, _: Outcome, _: Duration) {}
+    fn unreadable(&self, _: Kind) {}
+}

@@ -1,0 +1,13 @@
+//! What all controllers share: applying, reporting, waiting, and who may write at all.
+
+pub mod apply;
+pub mod context;
+pub mod error;
+pub mod event;
+pub mod fence;
+pub mod meta;
+pub mod quantity;
+pub mod reference;
+pub mod requeue;
+pub mod status;
+pub mod subset;

@@ -1,0 +1,104 @@
+//! Kubernetes quantities (`20Gi`, `1500m`, `1e3`), as far as they can be compared and counted.
+
+/// The value of `text` in thousandths, rounded up; `None` where it is no quantity or too large.
+pub fn millis(text: &str) -> Option<i128> {
+    let end = text
+        .find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-')))
+        .unwrap_or(text.len());
+    let (number, suffix) = text.split_at_checked(end)?;
+    let (numerator, denominator) = scale(suffix)?;
+    let (negative, number) = match number.strip_prefix('-') {
+        Some(rest) => (true, rest),
+        None => (false, number.strip_prefix('+').unwrap_or(number)),
+    };
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    let digits = format!("{whole}{fraction}");
+    if digits.is_empty() || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let value: i128 = digits.parse().ok()?;
+    let places = 10_i128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
+    let above = value.checked_mul(numerator)?.checked_mul(1000)?;
+    let below = denominator.checked_mul(places)?;
+    // Rounded up in magnitude, as Kubernetes does.
+    let rounded = above.checked_add(below - 1)? / below;
+    Some(if negative { -rounded } else { rounded })
+}
+
+/// The bytes that `text` stands for; `None` where it is no quantity, negative or too large.
+pub fn bytes(text: &str) -> Option<u64> {
+    u64::try_from(millis(text)?).ok().map(|millis| millis.div_ceil(1000))
+}
+
+/// What a suffix multiplies with, as a fraction.
+fn scale(suffix: &str) -> Option<(i128, i128)> {
+    Some(match suffix {
+        "" => (1, 1),
+        "n" => (1, 1_000_000_000),
+        "u" => (1, 1_000_000),
+        "m" => (1, 1000),
+        "k" => (1000, 1),
+        "M" => (1_000_000, 1),
+        "G" => (1_000_000_000, 1),
+        "T" => (1_000_000_000_000, 1),
+        "P" => (1_000_000_000_000_000, 1),
+        "E" => (1_000_000_000_000_000_000, 1),
+        "Ki" => (1 << 10, 1),
+        "Mi" => (1 << 20, 1),
+        "Gi" => (1 << 30, 1),
+        "Ti" => (1 << 40, 1),
+        "Pi" => (1 << 50, 1),
+        "Ei" => (1 << 60, 1),
+        exponent => {
+            let exponent: i32 = exponent.strip_prefix(['e', 'E'])?.parse().ok()?;
+            let power = 10_i128.checked_pow(exponent.unsigned_abs())?;
+            if exponent < 0 { (1, power) } else { (power, 1) }
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_amount_is_the_same_however_it_is_written() {
+        for (one, other) in [
+            ("20Gi", "20480Mi"),
+            ("1", "1000m"),
+            ("0.5", "500m"),
+            ("1e3", "1k"),
+            ("1.5Gi", "1536Mi"),
+        ] {
+            assert_eq!(millis(one), millis(other), "{one} {other}");
+            assert!(millis(one).is_some());
+        }
+        assert_eq!(bytes("20Gi"), Some(21_474_836_480));
+        assert_eq!(bytes("1500m"), Some(2));
+    }
+
+    #[test]
+    fn other_texts_are_no_quantity() {
+        for text in [
+            "",
+            "Gi",
+            "1.2.3",
+            "--1",
+            "1x",
+            "20gi",
+            ".",
+            "1e99",
+            "99999999999999999999999999999999999999999Ei",
+        ] {
+            assert_eq!(millis(text), None, "{text}");
+        }
+        assert_eq!(bytes("-1"), None);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn never_panics(text in "[-+0-9.eEkKMGTPinum]{0,12}") {
+            let _ = bytes(&text);
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Secrets that a spec names.
+//!
+//! Only Secrets of our own types are read, and the server is asked for no others: the type is part of the
+//! query. So a Secret of another type looks exactly like one that does not exist, to the operator too, and
+//! nobody learns anything of another Secret through a message, a status or the time an answer takes.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1 as core;
+use kube::api::ListParams;
+use kube::{Api, Client, ResourceExt};
+
+use super::error::ApiError;
+use crate::contract::Secret;
+
+/// A Secret that was found, of the type that was asked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// Its resourceVersion, to see whether it changed.
+    pub version: String,
+    data: BTreeMap<String, Secret>,
+}
+
+impl Found {
+    /// For tests and for what was read elsewhere.
+    pub fn new(version: impl Into<String>, data: BTreeMap<String, Secret>) -> Self {
+        Self {
+            version: version.into(),
+            data,
+        }
+    }
+
+    /// The text under `key`, where there is one that is UTF-8 and not empty. A newline at its end, which
+    /// editors leave, is no part of it.
+    pub fn text(&self, key: &str) -> Option<Secret> {
+        let text = self.data.get(key)?.reveal().trim_end_matches(['\r', '\n']);
+        (!text.is_empty()).then(|| Secret::new(text))
+    }
+}
+
+/// Why a Secret cannot be used. Says the same for one that does not exist and one of another type.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MissingSecret {
+    /// There is none of that type and name.
+    #[error("{field}: there is no Secret of type {type_} named {name:?}: create it in this namespace")]
+    NotFound {
+        /// Path of the field that names it.
+        field: String,
+        /// The type it must have.
+        type_: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// It lacks a key.
+    #[error("{field}: the Secret {name:?} has no text under the key {key:?}: add it")]
+    NoKey {
+        /// Path of the field that names it.
+        field: String,
+        /// Its name.
+        name: String,
+        /// The key that is missing.
+        key: &'static str,
+    },
+}
+
+/// The Secret `name` of `type_` in `namespace`; `None` where there is none of that type.
+pub async fn fetch(
+    client: &Client,
+    namespace: &str,
+    type_: &'static str,
+    name: &str,
+) -> Result<Option<Found>, ApiError> {
+    // A name that is no name could smuggle another selector in.
+    if !is_object_name(name) {
+        return Ok(None);
+    }
+    let only = ListParams::default().fields(&format!("metadata.name={name},type={type_}"));
+    let secrets = Api::<core::Secret>::namespaced(client.clone(), namespace)
+        .list(&only)
+        .await?;
+    Ok(secrets
+        .items
+        .into_iter()
+        .find(|secret| secret.name_any() == name && secret.type_.as_deref() == Some(type_))
+        .map(read))
+}
+
+fn read(secret: core::Secret) -> Found {
+    let version = secret.metadata.resource_version.unwrap_or_default();
+    let data = secret.data.unwrap_or_default().into_iter();
+    let texts = data.filter_map(|(key, value)| Some((key, Secret::new(String::from_utf8(value.0).ok()?))));
+    Found {
+        version,
+        data: texts.collect(),
+    }
+}
+
+/// Whether `name` can be the name of a Kubernetes object: a DNS subdomain (RFC 1123).
+fn is_object_name(name: &str) -> bool {
+    !name.is_empty()
+        && name.len() <= 253
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_cannot_carry_another_selector() {
+        for name in ["", "a,type=Opaque", "a b", "A", "a=b", "ä", "a/b"] {
+            assert!(!is_object_name(name), "{name}");
+        }
+        assert!(is_object_name("camera-1.receptie"));
+    }
+
+    #[test]
+    fn texts_are_utf8_and_not_empty() {
+        let secret: core::Secret = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "a", "resourceVersion": "7"},
+            "data": {"ok": "aGkK", "empty": "", "newline": "Cg==", "binary": "//4="}
+        }))
+        .unwrap();
+        let found = read(secret);
+        assert_eq!(found.version, "7");
+        assert_eq!(found.text("ok").unwrap().reveal(), "hi");
+        for key in ["empty", "newline", "binary", "absent"] {
+            assert_eq!(found.text(key), None, "{key}");
+        }
+        assert!(!format!("{found:?}").contains("hi"));
+    }
+}

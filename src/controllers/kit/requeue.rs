@@ -1,0 +1,53 @@
+//! When to look again: at the next deadline, and every ten minutes in any case.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::runtime::controller::Action;
+
+/// An object is looked at this often though nothing happens: watches can miss something.
+pub const RESYNC: Duration = Duration::from_mins(10);
+
+/// Looks again just after the earliest of `deadlines` that is still to come, or within [`RESYNC`]. The
+/// resync comes up to a tenth earlier, so that objects made together do not stay in step.
+pub fn at(now: Timestamp, deadlines: impl IntoIterator<Item = Timestamp>) -> Action {
+    Action::requeue(delay(now, deadlines, rand::random::<f64>()))
+}
+
+/// [`at`], with the chance in `0.0..1.0` passed in.
+pub fn delay(now: Timestamp, deadlines: impl IntoIterator<Item = Timestamp>, chance: f64) -> Duration {
+    let resync = RESYNC.mul_f64(1.0 - 0.1 * chance.clamp(0.0, 1.0));
+    deadlines
+        .into_iter()
+        .filter(|deadline| *deadline > now)
+        .min()
+        .and_then(|deadline| Duration::try_from(deadline.duration_since(now)).ok())
+        // Ten milliseconds after it, so that a clock that is read coarsely does not still say "before".
+        .map_or(resync, |wait| (wait + Duration::from_millis(10)).min(resync))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_000_000 + second).unwrap()
+    }
+
+    #[test]
+    fn the_next_deadline_counts_and_the_past_does_not() {
+        assert_eq!(
+            delay(at(0), [at(-5), at(30), at(20)], 0.5),
+            Duration::from_millis(20_010)
+        );
+        assert_eq!(delay(at(0), [at(-5), at(0)], 0.0), RESYNC);
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn never_later_than_a_resync_and_never_at_once(deadlines in proptest::collection::vec(-10_000_i64..10_000, 0..5), chance in 0.0..1.0) {
+            let wait = delay(at(0), deadlines.into_iter().map(at), chance);
+            proptest::prop_assert!(wait <= RESYNC && wait > Duration::ZERO);
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Status is patched only when it differs, by one field manager a writer.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use super::error::ApiError;
+
+/// Timestamps and what goes with them are refreshed in a status at most this often: what moves faster is a metric.
+pub const REFRESH: Duration = Duration::from_mins(5);
+
+/// Whether something that was last refreshed at `previous` may be refreshed again.
+pub fn may_refresh(previous: Option<&Time>, now: Timestamp) -> bool {
+    previous.is_none_or(|previous| {
+        Duration::try_from(now.duration_since(previous.0)).is_ok_and(|age| age >= REFRESH)
+    })
+}
+
+/// Patches the status of `object` to `next` as `manager`, unless it already says so; whether it was written.
+/// An object that is gone, or was made anew since, is left alone.
+pub async fn report<K, S>(
+    api: &Api<K>,
+    manager: &str,
+    object: &K,
+    current: Option<&S>,
+    next: &S,
+) -> Result<bool, ApiError>
+where
+    K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug,
+    S: Serialize,
+{
+    if says_the_same(current, next).map_err(kube::Error::SerdeError)? {
+        return Ok(false);
+    }
+    let patch = json!({
+        "apiVersion": K::api_version(&()),
+        "kind": K::kind(&()),
+        // With the UID the server refuses this for an object that was deleted and made anew.
+        "metadata": {"name": object.name_any(), "uid": object.uid()},
+        "status": next,
+    });
+    match api
+        .patch_status(
+            &object.name_any(),
+            &PatchParams::apply(manager).force(),
+            &Patch::Apply(&patch),
+        )
+        .await
+    {
+        Ok(_) => Ok(true),
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Compared as written, since writing drops what the server does not keep, such as parts of a second.
+fn says_the_same<S: Serialize>(current: Option<&S>, next: &S) -> Result<bool, serde_json::Error> {
+    let Some(current) = current else { return Ok(false) };
+    Ok(serde_json::to_value(current)? == serde_json::to_value(next)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::condition::{ConditionType, Finding, Reason, merge};
+    use crate::api::{SiteStatus, StorageStatus};
+
+    fn at(millis: i64) -> Timestamp {
+        Timestamp::from_millisecond(1_700_000_000_000 + millis).unwrap()
+    }
+
+    fn status(now: Timestamp, before: &SiteStatus) -> SiteStatus {
+        let findings = [Finding::new(ConditionType::Ready, true, Reason::AsRequired, "")];
+        SiteStatus {
+            conditions: merge(&before.conditions, &findings, Some(1), now),
+            ..SiteStatus::default()
+        }
+    }
+
+    #[test]
+    fn the_same_conditions_a_moment_later_are_the_same_status() {
+        let first = status(at(123), &SiteStatus::default());
+        let live: SiteStatus = serde_json::from_value(serde_json::to_value(&first).unwrap()).unwrap();
+        assert!(says_the_same(Some(&live), &first).unwrap());
+        assert!(says_the_same(Some(&live), &status(at(90_000), &live)).unwrap());
+        assert!(!says_the_same(None, &first).unwrap());
+        let storage = StorageStatus {
+            read_back_at: Time(at(0)),
+            object_lock: true,
+            versioning: true,
+            video_expiration_days: None,
+            calls_expiration_days: None,
+            recorder_trials: vec![],
+        };
+        assert!(
+            !says_the_same(
+                Some(&live),
+                &SiteStatus {
+                    storage: Some(storage),
+                    ..first
+                }
+            )
+            .unwrap()
+        );
+    }
+
+    #[test]
+    fn five_minutes_pass_between_refreshments() {
+        assert!(may_refresh(None, at(0)));
+        assert!(!may_refresh(Some(&Time(at(0))), at(299_999)));
+        assert!(may_refresh(Some(&Time(at(0))), at(300_000)));
+    }
+}

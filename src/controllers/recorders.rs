@@ -1,0 +1,159 @@
+//! Asks recorders for their status: `GET /v1/status`, trusting exactly the certificate that the operator
+//! made for them, with the token that it gave them.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::Pod;
+use sha2::{Digest, Sha256};
+
+use super::kit::error::Failure;
+use crate::contract::{RecorderStatus, STATUS_PORT, STATUS_SERVER_NAME, StatusApi};
+
+/// Longer a recorder may not take.
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// An answer is used this long, so that a site and all its cameras cost one request.
+const KEEP: Duration = Duration::from_secs(5);
+/// A longer answer is not read: a recorder of 256 cameras with 20 gaps each stays far below.
+const LONGEST_ANSWER: usize = 4 << 20;
+/// Answers of pods that are gone are forgotten at this many.
+const MOST_KEPT: usize = 4096;
+
+/// Why a recorder's status is not known.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum RecorderError {
+    /// The pod has no address of its own (yet).
+    #[error("its pod has no address yet")]
+    NoAddress,
+    /// The certificate or token that the operator made cannot be used.
+    #[error("its certificate or token cannot be used")]
+    Unusable,
+    /// No answer, or not from who has the certificate.
+    #[error("it does not answer")]
+    Unreachable,
+    /// It answered with an error.
+    #[error("it answers with status {0}")]
+    Refused(u16),
+    /// Its answer is not understood.
+    #[error("its answer is not understood")]
+    Unintelligible,
+}
+
+impl Failure for RecorderError {
+    fn category(&self) -> &'static str {
+        match self {
+            Self::NoAddress => "recorder_no_address",
+            Self::Unusable => "recorder_unusable",
+            Self::Unreachable => "recorder_unreachable",
+            Self::Refused(_) => "recorder_refused",
+            Self::Unintelligible => "recorder_unintelligible",
+        }
+    }
+
+    fn safe_message(&self) -> String {
+        self.to_string()
+    }
+}
+
+type Answer = Result<RecorderStatus, RecorderError>;
+type Slot = Arc<tokio::sync::Mutex<Option<(Instant, Answer)>>>;
+
+/// Asks recorders, and remembers their answers for a moment. Cheap to clone.
+#[derive(Clone, Debug, Default)]
+pub struct Recorders {
+    slots: Arc<Mutex<HashMap<[u8; 32], Slot>>>,
+}
+
+impl Recorders {
+    /// The status of the recorder at `address`, at most five seconds old. Who asks while another asks
+    /// waits for the same answer.
+    pub async fn status(&self, address: IpAddr, api: &StatusApi) -> Answer {
+        let slot = self.slot(key(address, api));
+        let mut slot = slot.lock().await;
+        if let Some((at, answer)) = &*slot
+            && at.elapsed() < KEEP
+        {
+            return answer.clone();
+        }
+        let answer = ask(SocketAddr::new(address, STATUS_PORT), api).await;
+        *slot = Some((Instant::now(), answer.clone()));
+        answer
+    }
+
+    fn slot(&self, key: [u8; 32]) -> Slot {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if slots.len() >= MOST_KEPT {
+            slots.clear();
+        }
+        slots.entry(key).or_default().clone()
+    }
+}
+
+/// Where the recorder in `pod` answers: an address of the pod's own. One that shares its node's network, or
+/// an address that no pod can have, is not asked.
+pub fn address(pod: &Pod) -> Result<IpAddr, RecorderError> {
+    let shares_network = pod
+        .spec
+        .as_ref()
+        .is_none_or(|spec| spec.host_network == Some(true));
+    let address = pod
+        .status
+        .as_ref()
+        .and_then(|status| status.pod_ip.as_deref())
+        .and_then(|ip| ip.parse().ok());
+    address
+        .filter(|ip| !shares_network && can_be_a_pods(ip))
+        .ok_or(RecorderError::NoAddress)
+}
+
+fn can_be_a_pods(address: &IpAddr) -> bool {
+    let special = address.is_loopback() || address.is_unspecified() || address.is_multicast();
+    let link_local = match address {
+        IpAddr::V4(v4) => v4.is_link_local() || v4.is_broadcast(),
+        IpAddr::V6(v6) => v6.is_unicast_link_local() || v6.to_ipv4_mapped().is_some(),
+    };
+    !special && !link_local
+}
+
+/// Whom an answer is from: another certificate or token is another recorder.
+fn key(address: IpAddr, api: &StatusApi) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(address.to_string());
+    hash.update([0]);
+    hash.update(&api.cert_pem);
+    hash.update([0]);
+    hash.update(api.token.reveal());
+    hash.finalize().into()
+}
+
+async fn ask(address: SocketAddr, api: &StatusApi) -> Answer {
+    let client = client(address, api).map_err(|_| RecorderError::Unusable)?;
+    let url = format!("https://{STATUS_SERVER_NAME}:{}/v1/status", address.port());
+    let request = client.get(url).bearer_auth(api.token.reveal());
+    let mut response = request.send().await.map_err(|_| RecorderError::Unreachable)?;
+    if !response.status().is_success() {
+        return Err(RecorderError::Refused(response.status().as_u16()));
+    }
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|_| RecorderError::Unreachable)? {
+        if body.len() + chunk.len() > LONGEST_ANSWER {
+            return Err(RecorderError::Unintelligible);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    serde_json::from_slice(&body).map_err(|_| RecorderError::Unintelligible)
+}
+
+fn client(address: SocketAddr, api: &StatusApi) -> Result<reqwest::Client, reqwest::Error> {
+    let certificate = reqwest::Certificate::from_pem(api.cert_pem.as_bytes())?;
+    reqwest::Client::builder()
+        .tls_certs_only([certificate])
+        .https_only(true)
+        .no_proxy()
+        .redirect(reqwest::redirect::Policy::none())
+        .resolve(STATUS_SERVER_NAME, address)
+        .timeout(TIMEOUT)
+        .build()
+}

@@ -1,0 +1,169 @@
+//! Which incident holds can be accepted (articles 1 and 6).
+
+use jiff::Timestamp;
+
+use crate::api::condition::{ConditionType, Finding, Reason};
+use crate::api::{HoldState, IncidentHoldSpec, RecordingPolicySpec};
+
+/// Whether a hold can be accepted, given the policy of its site and the names of the Cameras there now:
+/// `Accepted`, with the path of each field that must be put right.
+///
+/// A named camera that the site does not have now is no reason to refuse: it may have been deleted since,
+/// and what it recorded is the evidence. The message says so, in case it was a slip of the pen.
+pub fn accept(
+    hold: &IncidentHoldSpec,
+    policy: &RecordingPolicySpec,
+    cameras: &[String],
+    now: Timestamp,
+) -> Finding {
+    let wrong: Vec<String> = [
+        wrong_purpose(hold, policy),
+        not_begun(hold, now),
+        resolved_ahead(hold, now),
+        reviewed_ahead(hold, now),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    if wrong.is_empty() {
+        let message = unknown_cameras(hold, cameras)
+            .unwrap_or_else(|| "the site exists and its policy has this purpose (article 1)".to_owned());
+        Finding::new(ConditionType::Accepted, true, Reason::Valid, message)
+    } else {
+        Finding::new(
+            ConditionType::Accepted,
+            false,
+            Reason::InvalidField,
+            wrong.join("; "),
+        )
+    }
+}
+
+/// The first instant after `now` at which [`accept`] may change its answer by itself.
+pub fn next_change(hold: &IncidentHoldSpec, now: Timestamp) -> Option<Timestamp> {
+    [
+        Some(hold.window.from.0),
+        hold.resolution.as_ref().map(|resolution| resolution.on.0),
+        hold.review.as_ref().map(|review| review.on.0),
+    ]
+    .into_iter()
+    .flatten()
+    .filter(|change| *change > now)
+    .min()
+}
+
+fn wrong_purpose(hold: &IncidentHoldSpec, policy: &RecordingPolicySpec) -> Option<String> {
+    let known = policy.purposes.contains(&hold.purpose);
+    (!known).then(|| {
+        format!(
+            "spec.purpose: article 1 allows recordings to be used only for the policy's purposes, and {:?} is \
+             none of them; write one of {}",
+            hold.purpose,
+            policy.purposes.join(", ")
+        )
+    })
+}
+
+fn not_begun(hold: &IncidentHoldSpec, now: Timestamp) -> Option<String> {
+    let from = hold.window.from.0;
+    (from > now).then(|| {
+        format!(
+            "spec.window.from: article 6 allows only what shows an incident to be kept longer, and {from} is \
+             still to come; it is accepted by itself then"
+        )
+    })
+}
+
+fn resolved_ahead(hold: &IncidentHoldSpec, now: Timestamp) -> Option<String> {
+    let on = hold
+        .resolution
+        .as_ref()
+        .filter(|_| hold.state == HoldState::Resolved)?
+        .on
+        .0;
+    (on > now).then(|| {
+        format!("spec.resolution.on: {on} is still to come; until then the hold stays as if it were open")
+    })
+}
+
+fn reviewed_ahead(hold: &IncidentHoldSpec, now: Timestamp) -> Option<String> {
+    let on = hold.review.as_ref()?.on.0;
+    (on > now).then(|| format!("spec.review.on: {on} is still to come; write when the review took place"))
+}
+
+fn unknown_cameras(hold: &IncidentHoldSpec, cameras: &[String]) -> Option<String> {
+    let unknown: Vec<&str> = hold
+        .cameras
+        .iter()
+        .filter(|name| !cameras.contains(name))
+        .map(String::as_str)
+        .collect();
+    (!unknown.is_empty()).then(|| {
+        format!(
+            "spec.cameras: the site has no Camera named {} now; what cameras of that name recorded earlier is \
+             held (if it is a slip of the pen, add the right name)",
+            unknown.join(", ")
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use proptest::prelude::*;
+
+    use super::super::policy::tests::policy;
+    use super::super::window::tests::instant;
+    use super::*;
+    use crate::api::{LocalRef, Outcome, Resolution, Review, TimeWindow};
+
+    fn hold(purpose: &str, from: Timestamp) -> IncidentHoldSpec {
+        IncidentHoldSpec {
+            site_ref: LocalRef {
+                name: "die-heijgrave".into(),
+            },
+            cameras: vec!["receptie".into()],
+            calls: false,
+            window: TimeWindow {
+                from: Time(from),
+                until: None,
+            },
+            purpose: purpose.into(),
+            reference: "2026-0412".into(),
+            state: HoldState::Open,
+            resolution: None,
+            review: None,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn accepted_is_a_known_purpose_in_the_past(
+            purpose in proptest::sample::select(vec!["Aggression", "Theft", "Curiosity"]),
+            from in instant(), resolved in proptest::option::of(instant()),
+            reviewed in proptest::option::of(instant()), now in instant(),
+        ) {
+            let mut hold = hold(purpose, from);
+            hold.review = reviewed.map(|on| Review { on: Time(on), by: "Team Veiligheid".into() });
+            if let Some(on) = resolved {
+                hold.state = HoldState::Resolved;
+                hold.resolution =
+                    Some(Resolution { on: Time(on), by: "Gemeentesecretaris".into(), outcome: Outcome::Closed });
+            }
+            let verdict = accept(&hold, &policy(), &["receptie".into()], now);
+            let past = [Some(from), resolved, reviewed].into_iter().flatten().all(|at| at <= now);
+            prop_assert_eq!(verdict.is_true(), purpose != "Curiosity" && past, "{}", verdict.message);
+            prop_assert!(verdict.is_true() || verdict.message.starts_with("spec."), "{}", verdict.message);
+            let settled = next_change(&hold, now).is_none();
+            prop_assert_eq!(settled, past);
+        }
+    }
+
+    #[test]
+    fn a_deleted_camera_is_still_held() {
+        let now: Timestamp = "2026-04-12T12:00:00Z".parse().unwrap();
+        let verdict = accept(&hold("Theft", now), &policy(), &[], now);
+        assert!(verdict.is_true());
+        assert!(verdict.message.contains("receptie"), "{}", verdict.message);
+    }
+}

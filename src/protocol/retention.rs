@@ -1,0 +1,156 @@
+//! How long recordings live (article 6).
+//!
+//! S3 rounds up to the next midnight UTC twice: once for the delete marker, once for the noncurrent version.
+//! Rules of N days and one day thus remove the bytes up to N + 3 days after the midnight before the upload;
+//! a fourth day is left for a recording that began before that midnight and for a store that runs late.
+
+use crate::api::{Ceilings, Days, Retention};
+
+/// The shortest ceiling that can be kept: below it lifecycle would have to run more often than daily.
+pub const SHORTEST: Days = Days(5);
+/// How many days before the ceiling lifecycle must hide a recording, for its bytes to be gone in time.
+pub const MARGIN: Days = Days(4);
+
+/// Why a ceiling cannot be kept.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RetentionError {
+    /// Shorter than a store can do.
+    #[error(
+        "{path}: {value} is shorter than {SHORTEST}, the least that a store's daily lifecycle can keep; \
+         set {SHORTEST} or more"
+    )]
+    TooShort {
+        /// Path of the field.
+        path: &'static str,
+        /// The ceiling.
+        value: Days,
+    },
+    /// Longer than the cluster's administrators allow.
+    #[error(
+        "{path}: {value} is above the cluster's ceiling of {ceiling} (article 6); set {ceiling} or less, or \
+         have the cluster's administrators raise ceilings.{class} of the operator"
+    )]
+    AboveCluster {
+        /// Path of the field.
+        path: &'static str,
+        /// The ceiling.
+        value: Days,
+        /// The cluster's ceiling.
+        ceiling: Days,
+        /// `video` or `calls`.
+        class: &'static str,
+    },
+}
+
+impl RetentionError {
+    /// What kind of error it is, for metrics.
+    pub const fn category(&self) -> &'static str {
+        match self {
+            Self::TooShort { .. } => "ceiling-too-short",
+            Self::AboveCluster { .. } => "ceiling-above-cluster",
+        }
+    }
+
+    /// The error for people; ceilings are no secret.
+    pub fn safe_message(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// For how many days lifecycle lets a recording be, for its bytes to be gone before `ceiling`; `None`: the
+/// ceiling is shorter than [`SHORTEST`].
+pub fn lifecycle_days(ceiling: Days) -> Option<u32> {
+    (ceiling >= SHORTEST).then(|| ceiling.0.saturating_sub(MARGIN.0))
+}
+
+/// The ceilings of a policy, if they can be kept and the cluster allows them. They are refused otherwise,
+/// never clamped: a protocol that says another number than what is done would be untrue.
+pub fn ceilings(retention: &Retention, cluster: &Ceilings) -> Result<Ceilings, RetentionError> {
+    Ok(Ceilings {
+        video: checked("spec.retention.video", "video", retention.video, cluster.video)?,
+        calls: checked("spec.retention.calls", "calls", retention.calls, cluster.calls)?,
+    })
+}
+
+fn checked(
+    path: &'static str,
+    class: &'static str,
+    value: Days,
+    ceiling: Days,
+) -> Result<Days, RetentionError> {
+    if value < SHORTEST {
+        return Err(RetentionError::TooShort { path, value });
+    }
+    if value > ceiling {
+        return Err(RetentionError::AboveCluster {
+            path,
+            value,
+            ceiling,
+            class,
+        });
+    }
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const DAY_S: u64 = 86_400;
+
+    /// When S3 removes the bytes of an object that was written at `upload`, with rules of `days` and one
+    /// day, in a store that looks once a day at `run` past midnight.
+    fn bytes_gone(upload: u64, days: u64, run: u64) -> u64 {
+        let midnight_after = |at: u64| (at / DAY_S + 1) * DAY_S;
+        let marker = midnight_after(upload + days * DAY_S) + run;
+        midnight_after(marker + DAY_S) + run
+    }
+
+    proptest! {
+        #[test]
+        fn the_bytes_are_gone_before_the_ceiling(
+            ceiling in 5_u32..400,
+            recorded in 0..DAY_S * 2,
+            upload_delay in 0_u64..4 * 3600,
+            run in 0_u64..20 * 3600,
+        ) {
+            let days = u64::from(lifecycle_days(Days(ceiling)).unwrap());
+            let gone = bytes_gone(recorded + upload_delay, days, run);
+            prop_assert!(gone <= recorded + u64::from(ceiling) * DAY_S, "{gone}");
+        }
+
+        #[test]
+        fn ceilings_are_kept_or_refused_never_clamped(video in 1_u32..60, calls in 1_u32..60) {
+            let cluster = Ceilings { video: Days(28), calls: Days(7) };
+            let asked = Retention { video: Days(video), calls: Days(calls) };
+            match ceilings(&asked, &cluster) {
+                Ok(kept) => {
+                    prop_assert_eq!((kept.video, kept.calls), (asked.video, asked.calls));
+                    prop_assert!((5..=28).contains(&video) && (5..=7).contains(&calls));
+                    prop_assert!(lifecycle_days(kept.video) >= lifecycle_days(kept.calls).min(Some(24)));
+                }
+                Err(error) => {
+                    let (path, value, most) = if (5..=28).contains(&video) {
+                        ("spec.retention.calls", calls, 7)
+                    } else {
+                        ("spec.retention.video", video, 28)
+                    };
+                    prop_assert!(error.safe_message().starts_with(path), "{error}");
+                    let kind = if value < 5 { "ceiling-too-short" } else { "ceiling-above-cluster" };
+                    prop_assert!(value < 5 || value > most);
+                    prop_assert_eq!(error.category(), kind);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_protocols_own_numbers() {
+        assert_eq!(lifecycle_days(Days(28)), Some(24));
+        assert_eq!(lifecycle_days(Days(7)), Some(3));
+        assert_eq!(lifecycle_days(Days(5)), Some(1));
+        assert_eq!(lifecycle_days(Days(4)), None);
+    }
+}

@@ -1,0 +1,115 @@
+//! Which recorder pod carries which camera.
+
+use std::collections::BTreeMap;
+
+/// The pod of each of `cameras`, `per_pod` at most on each (0 counts as 1).
+///
+/// Moving a camera costs it a gap, so a camera stays where it is as long as its pod is not over capacity;
+/// only a lowered `per_pod` moves any, and then no more than must, the last by name. A new camera goes to
+/// the lowest pod that has room, so that pods fill up before there are more of them.
+pub fn assign(previous: &BTreeMap<String, u32>, cameras: &[String], per_pod: u32) -> BTreeMap<String, u32> {
+    let per_pod = per_pod.max(1);
+    let mut sorted: Vec<&String> = cameras.iter().collect();
+    sorted.sort_unstable();
+    sorted.dedup();
+
+    let mut load: BTreeMap<u32, u32> = BTreeMap::new();
+    let mut assigned = BTreeMap::new();
+    let mut homeless = Vec::new();
+    for camera in sorted {
+        match previous.get(camera) {
+            Some(&pod) if has_room(&load, pod, per_pod) => {
+                place(&mut load, &mut assigned, camera, pod);
+            }
+            _ => homeless.push(camera),
+        }
+    }
+    let mut pod = 0;
+    for camera in homeless {
+        while !has_room(&load, pod, per_pod) {
+            pod += 1;
+        }
+        place(&mut load, &mut assigned, camera, pod);
+    }
+    assigned
+}
+
+/// How many pods an assignment needs: pods are numbered from 0 without holes, and one that no camera uses
+/// any more stays while a higher one is used.
+pub fn pods(assignment: &BTreeMap<String, u32>) -> u32 {
+    assignment
+        .values()
+        .max()
+        .map_or(0, |highest| highest.saturating_add(1))
+}
+
+fn has_room(load: &BTreeMap<u32, u32>, pod: u32, per_pod: u32) -> bool {
+    load.get(&pod).is_none_or(|carried| *carried < per_pod)
+}
+
+fn place(load: &mut BTreeMap<u32, u32>, assigned: &mut BTreeMap<String, u32>, camera: &str, pod: u32) {
+    *load.entry(pod).or_default() += 1;
+    assigned.insert(camera.to_owned(), pod);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn cameras() -> impl Strategy<Value = Vec<String>> {
+        proptest::collection::vec("[a-e][0-9]", 0..30)
+    }
+
+    fn loads(assignment: &BTreeMap<String, u32>) -> BTreeMap<u32, u32> {
+        let mut loads = BTreeMap::new();
+        for pod in assignment.values() {
+            *loads.entry(*pod).or_default() += 1;
+        }
+        loads
+    }
+
+    proptest! {
+        #[test]
+        fn each_camera_has_one_pod_within_capacity(
+            previous in proptest::collection::btree_map("[a-e][0-9]", 0_u32..5, 0..30),
+            cameras in cameras(),
+            per_pod in 0_u32..6,
+        ) {
+            let assigned = assign(&previous, &cameras, per_pod);
+            prop_assert!(cameras.iter().all(|camera| assigned.contains_key(camera)));
+            prop_assert!(assigned.keys().all(|camera| cameras.contains(camera)));
+            prop_assert!(loads(&assigned).values().all(|load| *load <= per_pod.max(1)));
+            prop_assert_eq!(assign(&assigned, &cameras, per_pod), assigned.clone(), "settled");
+            let mut reversed = cameras.clone();
+            reversed.reverse();
+            prop_assert_eq!(assign(&previous, &reversed, per_pod), assigned, "order does not matter");
+        }
+
+        #[test]
+        fn no_assigned_camera_moves(first in cameras(), second in cameras(), per_pod in 1_u32..6) {
+            let before = assign(&BTreeMap::new(), &first, per_pod);
+            let after = assign(&before, &second, per_pod);
+            for (camera, pod) in &after {
+                prop_assert!(before.get(camera).is_none_or(|was| was == pod), "{camera} moved");
+            }
+        }
+
+        #[test]
+        fn new_cameras_fill_pods_up(cameras in cameras(), per_pod in 1_u32..6) {
+            let assigned = assign(&BTreeMap::new(), &cameras, per_pod);
+            let count = u32::try_from(assigned.len()).unwrap();
+            prop_assert_eq!(pods(&assigned), count.div_ceil(per_pod));
+        }
+
+        #[test]
+        fn a_lowered_capacity_moves_no_more_than_must(cameras in cameras(), per_pod in 2_u32..6) {
+            let before = assign(&BTreeMap::new(), &cameras, per_pod);
+            let after = assign(&before, &cameras, per_pod - 1);
+            let stayed = after.iter().filter(|(camera, pod)| before.get(*camera) == Some(pod)).count();
+            let room: u32 = loads(&before).values().map(|load| *load.min(&(per_pod - 1))).sum();
+            prop_assert!(stayed >= usize::try_from(room).unwrap());
+        }
+    }
+}

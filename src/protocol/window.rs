@@ -1,0 +1,203 @@
+//! Stretches of time and their algebra.
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+/// From `from` until, but not including, `until`; absent: without end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Window {
+    /// When it begins.
+    pub from: Timestamp,
+    /// When it ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+}
+
+impl Window {
+    /// From `from` until, but not including, `until`.
+    pub const fn new(from: Timestamp, until: Option<Timestamp>) -> Self {
+        Self { from, until }
+    }
+
+    /// Whether `instant` lies in it.
+    pub fn contains(&self, instant: Timestamp) -> bool {
+        self.from <= instant && !ends_by(self.until, instant)
+    }
+
+    /// Whether no instant lies in it.
+    pub fn is_empty(&self) -> bool {
+        ends_by(self.until, self.from)
+    }
+
+    /// What lies in both; `None` where nothing does.
+    #[must_use]
+    pub fn intersect(&self, other: &Self) -> Option<Self> {
+        let both = Self::new(self.from.max(other.from), earlier(self.until, other.until));
+        (!both.is_empty()).then_some(both)
+    }
+}
+
+/// Windows that do not touch each other, ascending, none of them empty: every set of instants is written in
+/// exactly one way, so that equal sets are equal values.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Windows(Vec<Window>);
+
+impl Windows {
+    /// No instant at all.
+    pub const fn never() -> Self {
+        Self(Vec::new())
+    }
+
+    /// What lies in any of `windows`, which may be in any order, overlap, touch or be empty.
+    pub fn of(windows: impl IntoIterator<Item = Window>) -> Self {
+        let mut sorted: Vec<Window> = windows.into_iter().filter(|window| !window.is_empty()).collect();
+        sorted.sort_by_key(|window| window.from);
+        let mut merged: Vec<Window> = Vec::with_capacity(sorted.len());
+        for window in sorted {
+            match merged.last_mut() {
+                Some(last) if last.until.is_none_or(|until| until >= window.from) => {
+                    last.until = later(last.until, window.until);
+                }
+                _ => merged.push(window),
+            }
+        }
+        Self(merged)
+    }
+
+    /// Whether `instant` lies in one of them.
+    pub fn contains(&self, instant: Timestamp) -> bool {
+        self.at(instant).is_some()
+    }
+
+    /// The window in which `instant` lies.
+    pub fn at(&self, instant: Timestamp) -> Option<&Window> {
+        self.0.iter().find(|window| window.contains(instant))
+    }
+
+    /// What lies in both.
+    #[must_use]
+    pub fn intersect(&self, other: &Self) -> Self {
+        Self::of(
+            self.0
+                .iter()
+                .flat_map(|mine| other.0.iter().filter_map(|theirs| mine.intersect(theirs))),
+        )
+    }
+
+    /// What lies in these and not in `other`.
+    #[must_use]
+    pub fn subtract(&self, other: &Self) -> Self {
+        self.intersect(&other.complement())
+    }
+
+    /// The first instant after `now` at which `contains` changes its answer; `None`: it never does.
+    pub fn next_change(&self, now: Timestamp) -> Option<Timestamp> {
+        self.0
+            .iter()
+            .flat_map(|window| [Some(window.from), window.until])
+            .flatten()
+            .find(|boundary| *boundary > now)
+    }
+
+    /// The windows, ascending.
+    pub fn as_slice(&self) -> &[Window] {
+        &self.0
+    }
+
+    /// The windows, ascending.
+    pub fn into_vec(self) -> Vec<Window> {
+        self.0
+    }
+
+    /// Every instant that lies in none of them.
+    fn complement(&self) -> Self {
+        let mut gaps = Vec::with_capacity(self.0.len() + 1);
+        let mut from = Some(Timestamp::MIN);
+        for window in &self.0 {
+            gaps.extend(from.map(|from| Window::new(from, Some(window.from))));
+            from = window.until;
+        }
+        gaps.extend(from.map(|from| Window::new(from, None)));
+        Self::of(gaps)
+    }
+}
+
+impl FromIterator<Window> for Windows {
+    fn from_iter<T: IntoIterator<Item = Window>>(windows: T) -> Self {
+        Self::of(windows)
+    }
+}
+
+fn ends_by(until: Option<Timestamp>, instant: Timestamp) -> bool {
+    until.is_some_and(|until| until <= instant)
+}
+
+/// The earlier of two ends, where `None` is never.
+fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (end, None) | (None, end) => end,
+    }
+}
+
+/// The later of two ends, where `None` is never.
+fn later(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
+    Some(a?.max(b?))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Instants within a few days, at whole hours, so that boundaries often coincide.
+    pub(crate) fn instant() -> impl Strategy<Value = Timestamp> {
+        (0_i64..96).prop_map(|hour| Timestamp::from_second(1_588_716_000 + hour * 3600).unwrap())
+    }
+
+    pub(crate) fn any_window() -> impl Strategy<Value = Window> {
+        (instant(), proptest::option::of(instant())).prop_map(|(from, until)| Window::new(from, until))
+    }
+
+    pub(crate) fn any_windows() -> impl Strategy<Value = Vec<Window>> {
+        proptest::collection::vec(any_window(), 0..6)
+    }
+
+    proptest! {
+        #[test]
+        fn of_keeps_every_instant_and_is_canonical(raw in any_windows(), at in instant()) {
+            let windows = Windows::of(raw.clone());
+            prop_assert_eq!(windows.contains(at), raw.iter().any(|window| window.contains(at)));
+            for pair in windows.as_slice().windows(2) {
+                prop_assert!(pair[0].until.is_some_and(|until| until < pair[1].from));
+            }
+            prop_assert!(windows.as_slice().iter().all(|window| !window.is_empty()));
+            prop_assert_eq!(Windows::of(windows.clone().into_vec()), windows);
+        }
+
+        #[test]
+        fn algebra_agrees_with_the_instants(a in any_windows(), b in any_windows(), at in instant()) {
+            let (a, b) = (Windows::of(a), Windows::of(b));
+            prop_assert_eq!(a.intersect(&b).contains(at), a.contains(at) && b.contains(at));
+            prop_assert_eq!(a.subtract(&b).contains(at), a.contains(at) && !b.contains(at));
+            prop_assert_eq!(a.subtract(&Windows::never()), a.clone());
+            prop_assert_eq!(a.subtract(&a), Windows::never());
+        }
+
+        #[test]
+        fn next_change_is_the_first(raw in any_windows(), now in instant()) {
+            let windows = Windows::of(raw);
+            let before = windows.contains(now);
+            match windows.next_change(now) {
+                Some(change) => {
+                    prop_assert!(change > now);
+                    prop_assert_ne!(windows.contains(change), before);
+                    let just_before = change - jiff::SignedDuration::from_nanos(1);
+                    prop_assert_eq!(windows.contains(just_before), before);
+                }
+                None => prop_assert_eq!(windows.contains(Timestamp::MAX), before),
+            }
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! The whole line, on a real cluster: from `kubectl apply` to frames in the bucket.
+
+mod added;
+mod gates;
+mod heusden;
+mod restart;

@@ -1,0 +1,100 @@
+//! A recorder that goes away comes back: one gap, and nothing else is missing.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{Api, DeleteParams};
+use toezicht::api::Camera;
+
+use crate::support::cluster;
+use crate::support::operator;
+use crate::support::recorded::{Hole, account, keys, segments};
+use crate::support::scene::{SITE, Scene};
+use crate::support::settings::S3Server;
+use crate::support::wait::eventually;
+
+const SOON: Duration = Duration::from_secs(90);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_recorder_leaves_one_gap_and_nothing_else() {
+    let _operator = operator::present().await;
+    let scene = recording_scene("line-delete", 4).await;
+    let pod = format!("{SITE}-recorder-0");
+    scene.namespace.api::<Pod>().delete(&pod, &DeleteParams::default()).await.unwrap();
+    let holes = holes_after_restart(&scene).await;
+    assert_eq!(holes.len(), 1, "{holes:?}");
+    assert!(holes[0].seconds() <= 15.0, "{holes:?}");
+    scene.delete().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_recorder_loses_at_most_its_last_fragment() {
+    let _operator = operator::present().await;
+    let scene = recording_scene("line-kill", 5).await;
+    let pod: Pod = scene.namespace.api().get(&format!("{SITE}-recorder-0")).await.unwrap();
+    kill_recorder(&pod.metadata.uid.unwrap());
+    let holes = holes_after_restart(&scene).await;
+    assert_eq!(holes.len(), 1, "{holes:?}");
+    // At most a fragment (a second) more than the time it took to come back.
+    assert!(holes[0].seconds() <= 16.0, "{holes:?}");
+    scene.delete().await;
+}
+
+async fn recording_scene(prefix: &str, camera: u32) -> Scene {
+    let scene = Scene::new(&cluster::client().await, prefix, S3Server::first(), |_, _| ()).await;
+    scene.camera("receptie", &format!("h264/{camera}")).await;
+    scene.camera_is("receptie", "Recording", "True", SOON).await;
+    let uploaded = newest_key(&scene).await.expect("a segment where Recording is True");
+    newer_segment(&scene, &uploaded).await;
+    scene
+}
+
+/// Waits until the restarted recorder has reported its gap, and uploaded what it recorded after.
+async fn holes_after_restart(scene: &Scene) -> Vec<Hole> {
+    let api: Api<Camera> = scene.namespace.api();
+    let gap = eventually("a finished gap with cause Restart", SOON, || async {
+        let status = api.get("receptie").await.map_err(|e| e.to_string())?.status.unwrap_or_default();
+        let gap = status.gaps.iter().find(|g| g.cause == "Restart" && g.from.is_some() && g.until.is_some());
+        gap.cloned().ok_or(format!("{:?}", status.gaps))
+    })
+    .await;
+    let uploaded = newest_key(scene).await.expect("a segment before the restart");
+    newer_segment(scene, &uploaded).await;
+    let holes = account("receptie", &segments(&scene.bucket, "receptie").await);
+    for hole in &holes {
+        let (from, until) = (gap.from.as_ref().unwrap().0, gap.until.as_ref().unwrap().0);
+        let slack = jiff::SignedDuration::from_millis(1500);
+        assert!(hole.from >= from - slack && hole.until <= until + slack, "{hole:?} is not within {gap:?}");
+    }
+    holes
+}
+
+/// Waits until the bucket has a newer segment than `key`.
+async fn newer_segment(scene: &Scene, key: &str) {
+    eventually("a newer segment", SOON, || async {
+        let newest = newest_key(scene).await.unwrap_or_default();
+        if newest.as_str() > key { Ok(()) } else { Err(newest) }
+    })
+    .await;
+}
+
+async fn newest_key(scene: &Scene) -> Option<String> {
+    keys(&scene.bucket, "receptie").await.pop()
+}
+
+/// Sends SIGKILL to the recorder process of a pod on this machine.
+fn kill_recorder(pod_uid: &str) {
+    let pid = recorder_pid(pod_uid).expect("a recorder process of the pod: does the cluster run on this machine?");
+    let killed = std::process::Command::new("kill").args(["-KILL", &pid]).status().unwrap();
+    assert!(killed.success());
+}
+
+fn recorder_pid(pod_uid: &str) -> Option<String> {
+    std::fs::read_dir("/proc").unwrap().flatten().find_map(|entry| {
+        let pid = entry.file_name().into_string().ok()?;
+        let cgroup = std::fs::read_to_string(entry.path().join("cgroup")).ok()?;
+        let command = std::fs::read_to_string(entry.path().join("cmdline")).ok()?;
+        (cgroup.contains(pod_uid) && command.contains("toezicht\0recorder")).then_some(pid)
+    })
+}
+

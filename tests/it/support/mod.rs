@@ -1,0 +1,10 @@
+//! What the tests share: settings, waiting for conditions, namespaces, the operator, and tools of another
+//! make to look at what was recorded.
+
+pub mod cluster;
+pub mod operator;
+pub mod recorded;
+pub mod scene;
+pub mod settings;
+pub mod tools;
+pub mod wait;

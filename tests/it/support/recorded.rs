@@ -1,0 +1,120 @@
+//! What was recorded, read back from the bucket with tools of another make, and accounted for frame by frame.
+
+use std::path::Path;
+
+use jiff::Timestamp;
+use toezicht::storage::key::Key;
+
+use super::settings::S3Server;
+use super::tools::{Frame, frames, probe, run, script};
+
+/// A segment in the bucket, and what is in it.
+pub struct Segment {
+    pub key: Key,
+    pub frames: Vec<Frame>,
+    /// What ffprobe says.
+    pub probe: serde_json::Value,
+}
+
+/// A bucket, seen by the store's administrator.
+#[derive(Clone, Debug)]
+pub struct Bucket {
+    pub server: S3Server,
+    pub name: String,
+}
+
+/// The keys of a camera's segments, in their order.
+pub async fn keys(bucket: &Bucket, camera: &str) -> Vec<String> {
+    fetch(bucket, camera, &[]).await.lines().map(str::to_owned).collect()
+}
+
+async fn fetch(bucket: &Bucket, camera: &str, to: &[&str]) -> String {
+    let (script, file) = (script("s3-fetch.py"), bucket.server.file.display().to_string());
+    let prefix = format!("video/{camera}/");
+    let mut args = vec![script.as_str(), &file, &bucket.name, &prefix];
+    args.extend(to);
+    run("python3", &args, None).await
+}
+
+/// All segments of a camera, in the order of their keys.
+pub async fn segments(bucket: &Bucket, camera: &str) -> Vec<Segment> {
+    let dir = tempfile::tempdir().unwrap();
+    let out = fetch(bucket, camera, &["--to", &dir.path().display().to_string()]).await;
+    let mut found = Vec::new();
+    for line in out.lines() {
+        let (key, name) = line.split_once('\t').unwrap_or_else(|| panic!("{line}"));
+        let path = dir.path().join(name);
+        found.push(Segment {
+            key: key.parse().unwrap_or_else(|e| panic!("{key}: {e}")),
+            frames: frames(&path).await,
+            probe: probe(Path::new(&path)).await,
+        });
+    }
+    found
+}
+
+/// A place where frames are missing, by the camera's own clock.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Hole {
+    pub from: Timestamp,
+    pub until: Timestamp,
+    pub frames: u64,
+}
+
+impl Hole {
+    pub fn seconds(&self) -> f64 {
+        self.until.duration_since(self.from).as_secs_f64()
+    }
+}
+
+/// Asserts that each segment is sound by itself, and that no frame is there twice or out of order; returns
+/// where frames are missing between the first and the last.
+pub fn account(camera: &str, segments: &[Segment]) -> Vec<Hole> {
+    let mut holes = Vec::new();
+    let mut previous: Option<&Frame> = None;
+    for segment in segments {
+        assert_sound(camera, segment);
+        for frame in &segment.frames {
+            if let Some(before) = previous {
+                assert!(
+                    frame.number > before.number,
+                    "{camera}: frame {} after {}, in {}",
+                    frame.number,
+                    before.number,
+                    segment.key
+                );
+                if frame.number != before.number + 1 {
+                    holes.push(Hole {
+                        from: time(before),
+                        until: time(frame),
+                        frames: frame.number - before.number - 1,
+                    });
+                }
+            }
+            previous = Some(frame);
+        }
+    }
+    holes
+}
+
+/// Video only, from a keyframe on, as long as its key says, and when its key says.
+fn assert_sound(camera: &str, segment: &Segment) {
+    let key = &segment.key;
+    let streams = segment.probe["streams"].as_array().unwrap();
+    assert_eq!(streams.len(), 1, "{camera} {key}: {streams:?}");
+    assert_eq!(streams[0]["codec_type"], "video", "{camera} {key}");
+    let (first, last) = (segment.frames.first().expect("a frame"), segment.frames.last().expect("a frame"));
+    assert!(first.keyframe, "{camera} {key}: begins without a keyframe");
+    let stated = key.duration().as_secs_f64();
+    let probed: f64 = segment.probe["format"]["duration"].as_str().unwrap().parse().unwrap();
+    assert!((stated - probed).abs() < 0.5, "{camera} {key}: {probed} s by ffprobe");
+    let seen = time(last).duration_since(time(first)).as_secs_f64();
+    assert!((stated - seen).abs() < 0.5, "{camera} {key}: {seen} s by the camera's clock");
+    let late = time(first).duration_since(key.start()).as_secs_f64();
+    assert!(late.abs() < 0.5, "{camera} {key}: its first frame was taken {late} s later");
+}
+
+/// When the camera took a frame.
+pub fn time(frame: &Frame) -> Timestamp {
+    Timestamp::from_nanosecond(i128::from(frame.wall_ns)).unwrap()
+}

@@ -1,0 +1,175 @@
+//! A scene to test on: a policy, a site with its bucket, and cameras of the test bed.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Api, PostParams};
+use kube::{Client, ResourceExt};
+use serde_json::{Value, json};
+use toezicht::api::{Camera, RecordingPolicy, Site};
+
+use super::cluster::TestNamespace;
+use super::recorded::Bucket;
+use super::settings::{S3Identity, S3Server, setting};
+use super::wait::eventually;
+
+/// The Site's name in every scene.
+pub const SITE: &str = "die-heijgrave";
+/// The policy's name in every scene.
+pub const POLICY: &str = "heusden-2020";
+
+/// A namespace with everything that records needs.
+pub struct Scene {
+    pub namespace: TestNamespace,
+    pub bucket: Bucket,
+}
+
+impl Scene {
+    /// A policy, a site and its Secrets; no cameras yet. `edit` changes policy and site before they are made.
+    pub async fn new(client: &Client, prefix: &str, server: S3Server, edit: impl Fn(&mut Value, &mut Value)) -> Self {
+        let namespace = TestNamespace::new(client, prefix).await;
+        let bucket = Bucket { server, name: format!("tz-{}", namespace.name) };
+        let server = &bucket.server;
+        namespace.s3_secret("s3-operator", server.bucket_maker()).await;
+        namespace.s3_secret("s3-recorder", server.identity("recorder")).await;
+        namespace.camera_secret("camera-login").await;
+        let scene = Self { namespace, bucket };
+        let (mut policy, mut site) = (policy(), scene.site());
+        edit(&mut policy, &mut site);
+        scene.create::<RecordingPolicy>(policy).await;
+        scene.create::<Site>(site).await;
+        scene
+    }
+
+    fn site(&self) -> Value {
+        let server = &self.bucket.server;
+        let identity = |who: &S3Identity, secret: &str| json!({"principal": who.principal, "credentialsRef": {"name": secret}});
+        json!({
+            "apiVersion": "toezicht.dev/v1alpha1", "kind": "Site", "metadata": {"name": SITE},
+            "spec": {
+                "displayName": "Zwembad/sporthal Die Heijgrave",
+                "address": {"street": "Burgemeester Zwaansweg 4", "city": "Vlijmen"},
+                "policyRef": {"name": POLICY},
+                "managers": [{
+                    "subject": {"kind": "Group", "name": "managers-die-heijgrave"},
+                    "principal": server.identity("manager").principal,
+                }],
+                "notices": {"staffInformedOn": "2020-05-05", "signsPostedOn": "2020-05-05"},
+                "storage": {
+                    "bucket": self.bucket.name, "endpoint": server.endpoint, "region": server.region,
+                    "pathStyle": server.path_style,
+                    "operator": identity(server.bucket_maker(), "s3-operator"),
+                    "recorder": identity(server.identity("recorder"), "s3-recorder"),
+                },
+                "recorder": {
+                    "segmentDuration": "6s", "spool": {"size": "200Mi"},
+                    "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}},
+                },
+            },
+        })
+    }
+
+    /// Makes an object of the scene's namespace.
+    pub async fn create<K>(&self, object: Value)
+    where
+        K: kube::Resource<Scope = k8s_openapi::NamespaceResourceScope>
+            + serde::Serialize
+            + serde::de::DeserializeOwned
+            + Clone
+            + std::fmt::Debug,
+        K::DynamicType: Default,
+    {
+        let object: K = serde_json::from_value(object).unwrap();
+        self.namespace.api::<K>().create(&PostParams::default(), &object).await.unwrap();
+    }
+
+    /// Makes a camera that looks at the test bed's `path`, such as `h264/3`.
+    pub async fn camera(&self, name: &str, path: &str) {
+        let url = format!("{}/{path}", setting("TOEZICHT_TEST_CAMERAS"));
+        self.create::<Camera>(json!({
+            "apiVersion": "toezicht.dev/v1alpha1", "kind": "Camera", "metadata": {"name": name},
+            "spec": {
+                "siteRef": {"name": SITE}, "area": "Receptie", "visible": true,
+                "stream": {"url": url, "credentialsRef": {"name": "camera-login"}},
+            },
+        }))
+        .await;
+    }
+
+    pub async fn get_site(&self) -> Site {
+        self.namespace.api::<Site>().get(SITE).await.unwrap()
+    }
+
+    pub async fn get_camera(&self, name: &str) -> Camera {
+        self.namespace.api::<Camera>().get(name).await.unwrap()
+    }
+
+    /// Waits until a condition of a camera has the status.
+    pub async fn camera_is(&self, name: &str, condition: &str, status: &str, limit: Duration) {
+        let api: Api<Camera> = self.namespace.api();
+        eventually(&format!("Camera {name} {condition}={status}"), limit, || async {
+            let camera = api.get(name).await.map_err(|e| e.to_string())?;
+            let conditions = camera.status.map(|s| s.conditions).unwrap_or_default();
+            has(&conditions, condition, status)
+        })
+        .await;
+    }
+
+    /// Waits until a condition of the site has the status.
+    pub async fn site_is(&self, condition: &str, status: &str, limit: Duration) {
+        let api: Api<Site> = self.namespace.api();
+        eventually(&format!("Site {} {condition}={status}", self.namespace.name), limit, || async {
+            let site = api.get(SITE).await.map_err(|e| e.to_string())?;
+            let generation = site.meta().generation;
+            let status_ = site.status.unwrap_or_default();
+            if status_.observed_generation != generation {
+                return Err(format!("generation {generation:?} not observed: {status_:?}"));
+            }
+            has(&status_.conditions, condition, status)
+        })
+        .await;
+    }
+
+    /// The configuration that the recorders are given.
+    pub async fn recorder_config(&self) -> String {
+        let name = format!("{SITE}-recorder-config");
+        let secret: Secret = self.namespace.api().get(&name).await.unwrap();
+        let bytes = secret.data.unwrap_or_default().remove("config.json").expect("config.json");
+        String::from_utf8(bytes.0).unwrap()
+    }
+
+    /// Deletes the namespace; called by a test that passed.
+    pub async fn delete(self) {
+        self.namespace.delete().await;
+    }
+}
+
+/// Whether a condition has the status; else all of them, to be read.
+pub fn has(
+    conditions: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition],
+    type_: &str,
+    status: &str,
+) -> Result<(), String> {
+    if conditions.iter().any(|c| c.type_ == type_ && c.status == status) {
+        return Ok(());
+    }
+    let all = conditions.iter().map(|c| format!("{}={} {}: {}", c.type_, c.status, c.reason, c.message));
+    Err(all.collect::<Vec<_>>().join("; "))
+}
+
+/// The protocol of Heusden.
+pub fn policy() -> Value {
+    json!({
+        "apiVersion": "toezicht.dev/v1alpha1", "kind": "RecordingPolicy", "metadata": {"name": POLICY},
+        "spec": {
+            "title": "Protocol cameratoezicht en opname gesprekken",
+            "timeZone": "Europe/Amsterdam",
+            "adopted": {"by": "College van burgemeester en wethouders", "on": "2020-05-04"},
+            "inForce": {"from": "2020-05-06"},
+            "worksCouncilConsent": {"on": "2020-04-21"},
+            "purposes": ["Theft", "Aggression"],
+            "retention": {"video": "28d", "calls": "7d"},
+            "holds": {"reviewEvery": "28d"},
+        },
+    })
+}

@@ -1,0 +1,90 @@
+//! Tools of another make, to look at what Toezicht made: boto3 at the bucket, ffmpeg at the segments.
+
+use std::path::Path;
+use std::process::Stdio;
+
+use serde::Deserialize;
+use serde_json::Value;
+use tokio::io::AsyncWriteExt;
+use tokio::process::Command;
+
+use super::settings::{S3Server, root};
+
+/// Runs a command; its standard output, or a panic with all it said.
+pub async fn run(program: &str, args: &[&str], input: Option<&[u8]>) -> String {
+    let (ok, out, err) = try_run(program, args, input).await;
+    assert!(ok, "{program} {}: {out}\n{err}", args.join(" "));
+    out
+}
+
+/// Runs a command: whether it succeeded, its standard output and its standard error.
+pub async fn try_run(program: &str, args: &[&str], input: Option<&[u8]>) -> (bool, String, String) {
+    let mut child = Command::new(program)
+        .args(args)
+        .current_dir(root())
+        .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap_or_else(|e| panic!("{program}: {e}"));
+    if let (Some(bytes), Some(mut stdin)) = (input, child.stdin.take()) {
+        let bytes = bytes.to_vec();
+        tokio::spawn(async move {
+            // A command that ends early closes its input: what it says then is what counts.
+            let _ = stdin.write_all(&bytes).await;
+        });
+    }
+    let output = child.wait_with_output().await.unwrap();
+    (
+        output.status.success(),
+        String::from_utf8_lossy(&output.stdout).into_owned(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    )
+}
+
+/// A script of the test bed.
+pub fn script(name: &str) -> String {
+    root().join("tests/testbed").join(name).display().to_string()
+}
+
+/// The bucket's lock, versioning, lifecycle, policy and encryption, read with boto3.
+pub async fn read_back(server: &S3Server, bucket: &str, identity: &str) -> Value {
+    let file = server.file.display().to_string();
+    let out = run("python3", &[&script("s3-readback.py"), &file, bucket, "--as", identity], None).await;
+    serde_json::from_str(&out).unwrap()
+}
+
+/// Tries an operation with boto3: `{ok, code, …}`.
+pub async fn attempt(server: &S3Server, bucket: &str, identity: &str, operation: &[&str]) -> Value {
+    let file = server.file.display().to_string();
+    let script = script("s3-try.py");
+    let mut args = vec![script.as_str(), &file, bucket, "--as", identity];
+    args.extend(operation);
+    let (_, out, err) = try_run("python3", &args, None).await;
+    serde_json::from_str(&out).unwrap_or_else(|e| panic!("{operation:?}: {e}: {out}\n{err}"))
+}
+
+/// One access unit of a recording, with what the test camera wrote into it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Frame {
+    /// Counts up by one for the camera's lifetime.
+    pub number: u64,
+    /// The camera's wall clock when it was made, in nanoseconds since the epoch.
+    pub wall_ns: i64,
+    pub pts: f64,
+    pub keyframe: bool,
+}
+
+/// The frames of an MP4 file, as ffmpeg reads them.
+pub async fn frames(file: &Path) -> Vec<Frame> {
+    let out = run("python3", &[&script("frames.py"), &file.display().to_string()], None).await;
+    out.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
+}
+
+/// What ffprobe says of an MP4 file: its streams and its format.
+pub async fn probe(file: &Path) -> Value {
+    let file = file.display().to_string();
+    let out = run("ffprobe", &["-v", "error", "-show_streams", "-show_format", "-of", "json", &file], None).await;
+    serde_json::from_str(&out).unwrap()
+}
