@@ -1,7 +1,7 @@
 //! The leader's Kubernetes client, behind the fence twice.
 //!
 //! * A layer refuses every request that is not a read, right before it is sent: *below* the retries, so that
-//!   a retry is asked anew. It gives the caller a clear answer, [`Fenced`].
+//!   a retry is asked anew. It gives the caller a clear answer, `NotLeader`.
 //! * The socket refuses every byte: between the layer's look at the clock and the bytes on the wire lie
 //!   connecting, TLS, and a queue, and the process can be stopped in the middle of them.
 
@@ -13,19 +13,18 @@ use std::time::Duration;
 use futures::future::{self, BoxFuture};
 use futures::{FutureExt, TryFutureExt};
 use hyper::Uri;
-use hyper::http::{Method, Request};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use hyper_util::rt::TokioExecutor;
 use kube::client::retry::RetryPolicy;
-use kube::client::{Body, ConfigExt};
+use kube::client::ConfigExt;
 use kube::{Client, Config};
 use tower::buffer::BufferLayer;
 use tower::retry::RetryLayer;
-use tower::{BoxError, Layer, Service, ServiceBuilder};
+use tower::{BoxError, Service, ServiceBuilder};
 
-use super::fence::{Fence, Fenced};
+use crate::controllers::kit::fence::{Fence, FenceLayer};
 
 /// How long connecting to the API server may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -65,67 +64,10 @@ pub fn fenced(config: &Config, fence: &Fence) -> Result<Client, ClientError> {
         .layer(BufferLayer::new(QUEUE))
         .option_layer(config.auth_layer().map_err(unusable)?)
         .layer(config.extra_headers_layer().map_err(unusable)?)
-        .layer(FenceLayer { fence: fence.clone() })
+        .layer(FenceLayer(fence.clone()))
         .map_err(BoxError::from)
         .service(HttpClient::builder(TokioExecutor::new()).build(https));
     Ok(Client::new(service, config.default_namespace.clone()))
-}
-
-/// Whether `error` says that the fence was shut.
-pub fn is_fenced(error: &kube::Error) -> bool {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
-    while let Some(error) = cause {
-        if error.is::<Fenced>() {
-            return true;
-        }
-        cause = error.source();
-    }
-    false
-}
-
-/// Puts a [`FencedService`] around a service.
-#[derive(Clone)]
-pub struct FenceLayer {
-    /// Asked before each request.
-    pub fence: Fence,
-}
-
-impl<S> Layer<S> for FenceLayer {
-    type Service = FencedService<S>;
-    fn layer(&self, inner: S) -> Self::Service {
-        FencedService { inner, fence: self.fence.clone() }
-    }
-}
-
-/// Refuses every request that is not a read while the fence is shut.
-#[derive(Clone)]
-pub struct FencedService<S> {
-    inner: S,
-    fence: Fence,
-}
-
-impl<S> Service<Request<Body>> for FencedService<S>
-where
-    S: Service<Request<Body>>,
-    S::Response: Send + 'static,
-    S::Error: Into<BoxError>,
-    S::Future: Send + 'static,
-{
-    type Response = S::Response;
-    type Error = BoxError;
-    type Future = BoxFuture<'static, Result<S::Response, BoxError>>;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
-        self.inner.poll_ready(cx).map_err(Into::into)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let reads = request.method() == Method::GET;
-        match self.fence.check() {
-            Err(fenced) if !reads => future::ready(Err(fenced.into())).boxed(),
-            _ => self.inner.call(request).map_err(Into::into).boxed(),
-        }
-    }
 }
 
 /// Connects, and puts a [`FencedStream`] around the connection.
@@ -204,53 +146,15 @@ impl<S: Write + Unpin> Write for FencedStream<S> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::{Arc, Mutex};
+    use std::sync::Arc;
 
     use hyper_util::rt::TokioIo;
     use tokio::io::AsyncReadExt;
-    use tower::ServiceExt;
 
-    use super::super::clock::Clock;
-    use super::super::clock::mock::MockClock;
     use super::*;
-
-    fn request(method: Method) -> Request<Body> {
-        Request::builder().method(method).uri("/").body(Body::empty()).unwrap()
-    }
-
-    /// What comes out below the fence, by method.
-    async fn sent(open: bool, method: Method) -> (Result<(), BoxError>, Vec<Method>) {
-        let clock = Arc::new(MockClock::at(100));
-        let fence = Fence::new(clock.clone());
-        if open {
-            fence.extend(clock.now().plus(Duration::from_secs(10)));
-        }
-        let seen = Arc::new(Mutex::new(Vec::new()));
-        let below = {
-            let seen = seen.clone();
-            tower::service_fn(move |request: Request<Body>| {
-                seen.lock().unwrap().push(request.method().clone());
-                future::ready(Ok::<_, io::Error>(()))
-            })
-        };
-        let answer = FenceLayer { fence }.layer(below).oneshot(request(method)).await;
-        let seen = seen.lock().unwrap().clone();
-        (answer, seen)
-    }
-
-    #[tokio::test]
-    async fn writes_pass_only_an_open_fence_and_reads_pass_both() {
-        for method in [Method::POST, Method::PUT, Method::PATCH, Method::DELETE] {
-            let (answer, seen) = sent(true, method.clone()).await;
-            assert!(answer.is_ok());
-            assert_eq!(seen, [method.clone()]);
-            let (answer, seen) = sent(false, method).await;
-            let error = kube::Error::Service(answer.unwrap_err());
-            assert!(is_fenced(&error), "{error}");
-            assert!(seen.is_empty());
-        }
-        assert!(sent(false, Method::GET).await.0.is_ok());
-    }
+    use crate::controllers::kit::clock::Clock;
+    use crate::controllers::kit::clock::mock::MockClock;
+    use crate::controllers::kit::fence::NotLeader;
 
     #[tokio::test]
     async fn a_connection_sends_nothing_once_the_fence_is_shut() {
@@ -262,7 +166,7 @@ mod tests {
         future::poll_fn(|cx| Pin::new(&mut stream).poll_write(cx, b"PUT /a")).await.unwrap();
         clock.advance(Duration::from_secs(60));
         let refused = future::poll_fn(|cx| Pin::new(&mut stream).poll_write(cx, b" HTTP/1.1")).await.unwrap_err();
-        assert!(refused.get_ref().is_some_and(|cause| cause.is::<Fenced>()));
+        assert!(refused.get_ref().is_some_and(|cause| cause.is::<NotLeader>()));
         drop(stream);
         let mut arrived = Vec::new();
         far.read_to_end(&mut arrived).await.unwrap();

@@ -13,10 +13,10 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::clock::Clock;
 use super::lease::Standing;
 use super::metrics::Metrics;
 use super::readiness::Readiness;
+use crate::controllers::kit::clock::Clock;
 
 /// A process whose elector has not even tried for this long is stuck, and is better started anew. Six tries
 /// that each run into the renew deadline fit in.
@@ -110,9 +110,9 @@ mod tests {
     use axum::http::Request;
     use tower::ServiceExt;
 
-    use super::super::clock::mock::MockClock;
     use super::super::readiness::Gate;
     use super::*;
+    use crate::controllers::kit::clock::mock::MockClock;
 
     async fn get_path(probes: &Probes, path: &str) -> (StatusCode, String) {
         let request = Request::get(path).body(Body::empty()).unwrap();

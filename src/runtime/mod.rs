@@ -1,8 +1,6 @@
 //! Wiring: leader election, readiness, metrics, logs, shutdown.
 
 pub mod client;
-pub mod clock;
-pub mod fence;
 pub mod http;
 pub mod lease;
 pub mod metrics;

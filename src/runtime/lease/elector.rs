@@ -9,8 +9,8 @@ use tracing::{debug, info, warn};
 
 use super::lock::{Lock, LockError, Versioned};
 use super::record::{Record, Timing};
-use crate::runtime::clock::{Clock, Moment};
-use crate::runtime::fence::Fence;
+use crate::controllers::kit::clock::{Clock, Moment};
+use crate::controllers::kit::fence::Fence;
 
 /// What an elector knows, for probes and metrics.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -153,11 +153,11 @@ impl<L: Lock> Elector<L> {
     pub async fn release(&mut self) {
         self.fence.close();
         self.standing.send_modify(|standing| standing.leading = false);
-        let clock = self.clock.clone();
+        let (clock, limit) = (self.clock.clone(), self.timing.renew_deadline());
         let outcome = tokio::select! {
             biased;
             outcome = self.let_go() => outcome,
-            () = clock.sleep(self.timing.renew_deadline()) => Err(LockError::Unreachable("no answer in time".into())),
+            () = clock.sleep(limit) => Err(LockError::Unreachable("no answer in time".into())),
         };
         match outcome {
             Ok(()) => info!(identity = %self.identity, "not leading any more"),

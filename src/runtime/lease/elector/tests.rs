@@ -3,8 +3,8 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use super::*;
-use crate::runtime::clock::mock::MockClock;
-use crate::runtime::fence::Fenced;
+use crate::controllers::kit::clock::mock::MockClock;
+use crate::controllers::kit::fence::NotLeader;
 
 /// What goes wrong with one request.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -165,7 +165,7 @@ async fn an_answer_that_is_lost_gives_no_leadership_and_takes_none() {
     let mut a = bench.candidate("a");
     bench.lock.fail_next(&[Fault::None, Fault::LostAnswer]);
     assert!(a.attempt().await.is_err());
-    assert_eq!(a.fence.check(), Err(Fenced));
+    assert_eq!(a.fence.check(), Err(NotLeader));
     assert!(leading(a.attempt().await), "the record is ours: it is enough to renew it");
     bench.lock.fail_next(&[Fault::LostAnswer]);
     assert!(a.attempt().await.is_err());
@@ -191,7 +191,7 @@ async fn a_leader_that_stood_still_writes_nothing_more() {
     let mut a = bench.candidate("a");
     let until = a.acquire(&CancellationToken::new()).await.unwrap();
     bench.pass(3600);
-    assert_eq!(a.fence.check(), Err(Fenced), "without anybody having told the fence");
+    assert_eq!(a.fence.check(), Err(NotLeader), "without anybody having told the fence");
     let before = *bench.lock.writes.lock().unwrap();
     assert_eq!(a.keep(until).await, Lost::Deadline(Duration::from_secs(10)));
     assert_eq!(*bench.lock.writes.lock().unwrap(), before, "not even a renewal");
@@ -206,7 +206,7 @@ async fn a_leader_that_cannot_renew_stops_before_others_take_over() {
     let began = bench.clock.now();
     bench.lock.fail_next(&[Fault::Unreachable; 50]);
     assert_eq!(a.keep(until).await, Lost::Deadline(Duration::from_secs(10)));
-    assert_eq!(a.fence.check(), Err(Fenced));
+    assert_eq!(a.fence.check(), Err(NotLeader));
     assert!(began.until(bench.clock.now()) < Timing::default().lease());
 }
 
@@ -222,7 +222,7 @@ async fn a_leader_that_is_replaced_stops_at_once() {
         held.version += 100;
     }
     assert_eq!(a.keep(until).await, Lost::TakenBy("b".into()));
-    assert_eq!(a.fence.check(), Err(Fenced));
+    assert_eq!(a.fence.check(), Err(NotLeader));
 }
 
 #[tokio::test]
@@ -232,7 +232,7 @@ async fn letting_go_shuts_the_fence_and_frees_the_lease_at_once() {
     a.acquire(&CancellationToken::new()).await.unwrap();
     assert!(follows(b.attempt().await, "a"));
     a.release().await;
-    assert_eq!(a.fence.check(), Err(Fenced));
+    assert_eq!(a.fence.check(), Err(NotLeader));
     assert_eq!(bench.lock.holder(), None);
     assert!(leading(b.attempt().await));
     // What is not ours any more is not let go of.
