@@ -10,12 +10,16 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
 use crate::api::crds::{self, CrdsError};
+use crate::contract::{HEALTH_PORT, STATUS_PORT};
+use crate::recorder::{self, RecorderError};
 use crate::runtime::lease::Lost;
 use crate::runtime::operator::{self, OperatorError};
+use crate::runtime::shutdown;
 use crate::runtime::telemetry::{self, LogFormat, TelemetryError};
 
 /// Leadership was lost: not an error of this process, and the pod is started again at once.
@@ -52,6 +56,30 @@ enum Command {
         #[arg(long, value_enum, default_value_t)]
         log_format: LogFormat,
     },
+    /// Records the cameras of one site; the operator runs it in the site's namespace.
+    Recorder {
+        /// Folder where the configuration Secret is mounted.
+        #[arg(long, value_name = "DIR", default_value = "/etc/toezicht")]
+        config_dir: PathBuf,
+        /// Folder where recordings are made and wait for their upload.
+        #[arg(long, value_name = "DIR", default_value = "/var/spool/toezicht")]
+        spool: PathBuf,
+        /// Which pod of the site this is: it records the cameras of this shard.
+        #[arg(long, env = "TOEZICHT_SHARD")]
+        shard: u32,
+        /// Where /v1/status is served, with TLS and token.
+        #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::from(([0, 0, 0, 0], STATUS_PORT)))]
+        status_listen: SocketAddr,
+        /// Where /healthz, /readyz and /metrics are served.
+        #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::from(([0, 0, 0, 0], HEALTH_PORT)))]
+        health_listen: SocketAddr,
+        /// How long completing and uploading may take when told to stop, in seconds.
+        #[arg(long, value_name = "SECONDS", default_value_t = 25)]
+        grace: u64,
+        /// How log lines are written.
+        #[arg(long, value_enum, default_value_t)]
+        log_format: LogFormat,
+    },
     /// Prints the custom resource definitions, or writes a file for each.
     Crds {
         /// Folder to write the files into.
@@ -69,6 +97,10 @@ enum CommandError {
     Runtime(#[source] std::io::Error),
     #[error(transparent)]
     Operator(#[from] OperatorError),
+    #[error("signals cannot be received: {0}")]
+    Signals(#[source] std::io::Error),
+    #[error(transparent)]
+    Recorder(#[from] RecorderError),
     #[error(transparent)]
     Crds(#[from] CrdsError),
 }
@@ -100,6 +132,15 @@ fn run(command: Command) -> Result<(), CommandError> {
             telemetry::init(log_format)?;
             let options = operator::Options { config, listen, namespace, lease_name, instance };
             in_runtime(async { Ok(operator::run(options).await?) })
+        }
+        Command::Recorder { config_dir, spool, shard, status_listen, health_listen, grace, log_format } => {
+            telemetry::init(log_format)?;
+            let grace = Duration::from_secs(grace);
+            let options = recorder::Options { config_dir, spool, shard, status_listen, health_listen, grace };
+            in_runtime(async {
+                let stop = shutdown::on_signal().map_err(CommandError::Signals)?;
+                Ok(recorder::run(options, stop).await?)
+            })
         }
         Command::Crds { dir } => Ok(crds::print(dir)?),
     }

@@ -45,14 +45,20 @@ pub struct Board {
 impl Board {
     /// Keeps gaps under the spool's root.
     pub fn new(root: &Path, metrics: Metrics) -> Self {
-        Self { folder: root.join("gaps"), metrics, inner: Mutex::default() }
+        Self {
+            folder: root.join("gaps"),
+            metrics,
+            inner: Mutex::default(),
+        }
     }
 
     /// A camera is to be recorded from now on. `recorded` is where the spool says that its recording ended.
     pub async fn add(&self, camera: &str, recorded: Option<Timestamp>, now: Timestamp) {
         let known = tokio::fs::read(self.file(camera)).await.ok();
         // A damaged file is as good as none: the gap then begins at an unknown time, which is the truth.
-        let mut gaps: GapLog = known.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        let mut gaps: GapLog = known
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default();
         gaps.resume(recorded);
         let entry = Camera {
             state: CameraState::Connecting,
@@ -130,7 +136,11 @@ impl Board {
     pub fn uploaded(&self, camera: &str, segment: SegmentReport) {
         self.with(camera, |entry| {
             entry.uploaded = entry.uploaded.saturating_add(1);
-            if entry.last_segment.as_ref().is_none_or(|last| last.start <= segment.start) {
+            if entry
+                .last_segment
+                .as_ref()
+                .is_none_or(|last| last.start <= segment.start)
+            {
                 entry.last_segment = Some(segment);
             }
         });
@@ -170,7 +180,13 @@ impl Board {
         let changed: Vec<(String, GapLog)> = {
             let mut inner = self.inner();
             let changed = std::mem::take(&mut inner.changed);
-            let of = |name: String| inner.cameras.get(&name).map(|camera| camera.gaps.clone()).map(|log| (name, log));
+            let of = |name: String| {
+                inner
+                    .cameras
+                    .get(&name)
+                    .map(|camera| camera.gaps.clone())
+                    .map(|log| (name, log))
+            };
             changed.into_iter().filter_map(of).collect()
         };
         if changed.is_empty() {

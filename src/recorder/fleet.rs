@@ -32,7 +32,11 @@ pub struct Fleet {
 impl Fleet {
     /// No cameras yet.
     pub const fn new(shared: Shared, shard: u32) -> Self {
-        Self { shared, shard, members: BTreeMap::new() }
+        Self {
+            shared,
+            shard,
+            members: BTreeMap::new(),
+        }
     }
 
     /// Makes the cameras those of the configuration.
@@ -44,10 +48,16 @@ impl Fleet {
             .map(|camera| (camera.name.as_str(), camera))
             .collect();
         // In two passes, so that the new ones do not wait for the files of the old ones.
-        let gone: Vec<String> =
-            self.members.keys().filter(|name| !wanted.contains_key(name.as_str())).cloned().collect();
-        let ended: Vec<(String, Member)> =
-            gone.into_iter().filter_map(|name| self.members.remove_entry(&name)).collect();
+        let gone: Vec<String> = self
+            .members
+            .keys()
+            .filter(|name| !wanted.contains_key(name.as_str()))
+            .cloned()
+            .collect();
+        let ended: Vec<(String, Member)> = gone
+            .into_iter()
+            .filter_map(|name| self.members.remove_entry(&name))
+            .collect();
         ended.iter().for_each(|(_, member)| member.stop.cancel());
         for (name, camera) in wanted {
             match self.members.get(name) {
@@ -82,11 +92,26 @@ impl Fleet {
     async fn start(&mut self, camera: &CameraConfig) {
         let name = &camera.name;
         tracing::info!(camera = name, "camera added");
-        self.shared.board.add(name, self.shared.spool.newest_end(name), Timestamp::now()).await;
+        self.shared
+            .board
+            .add(name, self.shared.spool.newest_end(name), Timestamp::now())
+            .await;
         let (sender, receiver) = watch::channel(camera.clone());
         let stop = CancellationToken::new();
-        let task = tokio::spawn(keep_alive(name.clone(), self.shared.clone(), receiver, stop.clone()));
-        self.members.insert(name.clone(), Member { config: sender, stop, task });
+        let task = tokio::spawn(keep_alive(
+            name.clone(),
+            self.shared.clone(),
+            receiver,
+            stop.clone(),
+        ));
+        self.members.insert(
+            name.clone(),
+            Member {
+                config: sender,
+                stop,
+                task,
+            },
+        );
     }
 }
 
@@ -99,8 +124,12 @@ async fn keep_alive(
     stop: CancellationToken,
 ) {
     loop {
-        let camera =
-            Camera { name: name.clone(), shared: shared.clone(), config: config.clone(), stop: stop.clone() };
+        let camera = Camera {
+            name: name.clone(),
+            shared: shared.clone(),
+            config: config.clone(),
+            stop: stop.clone(),
+        };
         if tokio::spawn(camera.run()).await.is_ok() {
             return;
         }

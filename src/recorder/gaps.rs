@@ -33,7 +33,11 @@ impl GapLog {
     pub fn resume(&mut self, recorded: Option<Timestamp>) {
         self.recorded = self.recorded.max(recorded);
         if self.open.is_none() {
-            self.open = Some(Gap { cause: GapCause::Restart, from: self.recorded, until: None });
+            self.open = Some(Gap {
+                cause: GapCause::Restart,
+                from: self.recorded,
+                until: None,
+            });
         }
     }
 
@@ -45,26 +49,40 @@ impl GapLog {
                 return false;
             }
             Some(open) => {
-                self.push(Gap { until: Some(now), ..open });
+                self.push(Gap {
+                    until: Some(now),
+                    ..open
+                });
                 Some(now)
             }
             None => self.recorded.or(Some(now)),
         };
-        self.open = Some(Gap { cause, from, until: None });
+        self.open = Some(Gap {
+            cause,
+            from,
+            until: None,
+        });
         true
     }
 
     /// A picture that was taken at `from` and ends at `until` is recorded. Gives the gap that this ends.
     pub fn record(&mut self, from: Timestamp, until: Timestamp) -> Option<Gap> {
         self.recorded = self.recorded.max(Some(until));
-        let gap = Gap { until: Some(from), ..self.open.take()? };
+        let gap = Gap {
+            until: Some(from),
+            ..self.open.take()?
+        };
         self.push(gap.clone());
         Some(gap)
     }
 
     /// What had been recorded is gone.
     pub fn lost(&mut self, cause: GapCause, from: Timestamp, until: Timestamp) {
-        self.push(Gap { cause, from: Some(from), until: Some(until) });
+        self.push(Gap {
+            cause,
+            from: Some(from),
+            until: Some(until),
+        });
     }
 
     /// The end of the newest picture that was recorded.
@@ -96,7 +114,11 @@ mod tests {
     }
 
     fn gap(cause: GapCause, from: Option<i64>, until: Option<i64>) -> Gap {
-        Gap { cause, from: from.map(at), until: until.map(at) }
+        Gap {
+            cause,
+            from: from.map(at),
+            until: until.map(at),
+        }
     }
 
     #[test]
@@ -119,7 +141,10 @@ mod tests {
         log.record(at(40), at(41));
         assert_eq!(
             log.latest()[1..],
-            [gap(GapCause::Disconnected, Some(20), Some(30)), gap(GapCause::Suspended, Some(30), Some(40))]
+            [
+                gap(GapCause::Disconnected, Some(20), Some(30)),
+                gap(GapCause::Suspended, Some(30), Some(40))
+            ]
         );
     }
 
@@ -133,7 +158,10 @@ mod tests {
         // The spool had a file with a little more in it.
         log.resume(Some(at(22)));
         log.record(at(30), at(31));
-        assert_eq!(log.latest().last(), Some(&gap(GapCause::Restart, Some(22), Some(30))));
+        assert_eq!(
+            log.latest().last(),
+            Some(&gap(GapCause::Restart, Some(22), Some(30)))
+        );
     }
 
     #[test]
@@ -154,6 +182,9 @@ mod tests {
             log.begin(GapCause::Disconnected, at(n * 10 + 6));
         }
         assert_eq!(log.latest().len(), MOST);
-        assert_eq!(log.latest().last(), Some(&gap(GapCause::Disconnected, Some(495), None)));
+        assert_eq!(
+            log.latest().last(),
+            Some(&gap(GapCause::Disconnected, Some(495), None))
+        );
     }
 }

@@ -1,8 +1,5 @@
 //! What is counted. Labels are camera names and closed sets only.
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
-
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -41,7 +38,7 @@ pub struct Metrics {
     discarded: Family<Outcome, Counter>,
     spool_bytes: Gauge,
     spool_segments: Gauge,
-    spool_limit: Gauge<u64, Arc<AtomicU64>>,
+    spool_limit: Gauge,
     clock_ahead_ms: Gauge,
 }
 
@@ -51,18 +48,52 @@ impl Metrics {
         let registry = registry.sub_registry_with_prefix("toezicht_recorder");
         let r = registry;
         r.register("frames", "Pictures written", self.frames.clone());
-        r.register_with_unit("written", "Written into the spool", Unit::Bytes, self.bytes.clone());
-        r.register("lost_packets", "RTP packets that did not arrive", self.lost_packets.clone());
+        r.register_with_unit(
+            "written",
+            "Written into the spool",
+            Unit::Bytes,
+            self.bytes.clone(),
+        );
+        r.register(
+            "lost_packets",
+            "RTP packets that did not arrive",
+            self.lost_packets.clone(),
+        );
         r.register("segments", "Segments completed", self.segments.clone());
         r.register("connects", "Connections to the camera", self.connects.clone());
-        r.register("failures", "Connections that failed or ended, by kind", self.failures.clone());
+        r.register(
+            "failures",
+            "Connections that failed or ended, by kind",
+            self.failures.clone(),
+        );
         r.register("gaps", "Stretches without picture, by cause", self.gaps.clone());
-        r.register("uploads", "Attempts to upload a segment, by outcome", self.uploads.clone());
-        r.register("discarded", "Segments that left the spool unconfirmed, by reason", self.discarded.clone());
+        r.register(
+            "uploads",
+            "Attempts to upload a segment, by outcome",
+            self.uploads.clone(),
+        );
+        r.register(
+            "discarded",
+            "Segments that left the spool unconfirmed, by reason",
+            self.discarded.clone(),
+        );
         r.register_with_unit("spool", "In the spool", Unit::Bytes, self.spool_bytes.clone());
-        r.register("spool_segments", "Complete segments in the spool", self.spool_segments.clone());
-        r.register_with_unit("spool_limit", "What the spool may hold", Unit::Bytes, self.spool_limit.clone());
-        r.register("clock_ahead_milliseconds", "Our clock ahead of the store's", self.clock_ahead_ms.clone());
+        r.register(
+            "spool_segments",
+            "Complete segments in the spool",
+            self.spool_segments.clone(),
+        );
+        r.register_with_unit(
+            "spool_limit",
+            "What the spool may hold",
+            Unit::Bytes,
+            self.spool_limit.clone(),
+        );
+        r.register(
+            "clock_ahead_milliseconds",
+            "Our clock ahead of the store's",
+            self.clock_ahead_ms.clone(),
+        );
     }
 
     /// A fragment is in the spool.
@@ -73,7 +104,9 @@ impl Metrics {
 
     /// RTP packets did not arrive.
     pub fn lost(&self, camera: &str, packets: u16) {
-        self.lost_packets.get_or_create(&of(camera)).inc_by(packets.into());
+        self.lost_packets
+            .get_or_create(&of(camera))
+            .inc_by(packets.into());
     }
 
     /// A segment is complete.
@@ -108,9 +141,12 @@ impl Metrics {
 
     /// How full the spool is.
     pub fn spool(&self, status: crate::contract::SpoolStatus) {
-        self.spool_bytes.set(i64::try_from(status.bytes).unwrap_or(i64::MAX));
-        self.spool_segments.set(i64::try_from(status.segments).unwrap_or(i64::MAX));
-        self.spool_limit.set(status.limit);
+        self.spool_bytes
+            .set(i64::try_from(status.bytes).unwrap_or(i64::MAX));
+        self.spool_segments
+            .set(i64::try_from(status.segments).unwrap_or(i64::MAX));
+        self.spool_limit
+            .set(i64::try_from(status.limit).unwrap_or(i64::MAX));
     }
 
     /// How far our clock is ahead of the store's.
@@ -120,18 +156,29 @@ impl Metrics {
 
     /// A camera went away: its series end.
     pub fn forget(&self, camera: &str) {
-        for family in [&self.frames, &self.bytes, &self.lost_packets, &self.segments, &self.connects] {
+        for family in [
+            &self.frames,
+            &self.bytes,
+            &self.lost_packets,
+            &self.segments,
+            &self.connects,
+        ] {
             family.remove(&of(camera));
         }
     }
 }
 
 fn of(camera: &str) -> Of {
-    Of { camera: camera.to_owned() }
+    Of {
+        camera: camera.to_owned(),
+    }
 }
 
 fn of_kind(camera: &str, kind: &'static str) -> OfKind {
-    OfKind { camera: camera.to_owned(), kind }
+    OfKind {
+        camera: camera.to_owned(),
+        kind,
+    }
 }
 
 const fn name(cause: GapCause) -> &'static str {

@@ -52,8 +52,13 @@ pub enum RecorderError {
     #[error("the spool cannot be used: {}", .0.kind())]
     Spool(#[source] io::Error),
     /// A port cannot be served.
-    #[error("cannot listen on {0}: {}", .1.kind())]
-    Listen(SocketAddr, #[source] io::Error),
+    #[error("cannot listen on {address}: {}", source.kind())]
+    Listen {
+        /// Where.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
 }
 
 impl RecorderError {
@@ -61,7 +66,7 @@ impl RecorderError {
     pub const fn category(&self) -> &'static str {
         match self {
             Self::Spool(_) => "spool",
-            Self::Listen(..) => "listen",
+            Self::Listen { .. } => "listen",
         }
     }
 
@@ -74,7 +79,9 @@ impl RecorderError {
 /// Records until told to stop; then completes what is open and uploads what it can.
 pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), RecorderError> {
     let started = Timestamp::now();
-    let spool = Spool::open(options.spool.clone()).await.map_err(RecorderError::Spool)?;
+    let spool = Spool::open(options.spool.clone())
+        .await
+        .map_err(RecorderError::Spool)?;
     let mut registry = Registry::default();
     let metrics = Metrics::default();
     metrics.register(&mut registry);
@@ -84,8 +91,16 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Re
     // What is served and watched lives until everything else has ended.
     let last = CancellationToken::new();
     let _ends_them = last.clone().drop_guard();
-    let health = health::Health { config: config.clone(), spool: Arc::clone(&spool), registry: Arc::new(registry) };
-    tokio::spawn(health::serve(listen(options.health_listen).await?, health, last.clone()));
+    let health = health::Health {
+        config: config.clone(),
+        spool: Arc::clone(&spool),
+        registry: Arc::new(registry),
+    };
+    tokio::spawn(health::serve(
+        listen(options.health_listen).await?,
+        health,
+        last.clone(),
+    ));
     let status = status::Status {
         config: config.clone(),
         board: Arc::clone(&board),
@@ -93,18 +108,46 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Re
         shard: options.shard,
         started,
     };
-    tokio::spawn(status::serve(listen(options.status_listen).await?, status, last.clone()));
-    tokio::spawn(config::follow(options.config_dir.clone(), config_sender, last.clone()));
-    tokio::spawn(tidy(Arc::clone(&spool), Arc::clone(&board), metrics.clone(), last.clone()));
+    tokio::spawn(status::serve(
+        listen(options.status_listen).await?,
+        status,
+        last.clone(),
+    ));
+    tokio::spawn(config::follow(
+        options.config_dir.clone(),
+        config_sender,
+        last.clone(),
+    ));
+    tokio::spawn(tidy(
+        Arc::clone(&spool),
+        Arc::clone(&board),
+        metrics.clone(),
+        last.clone(),
+    ));
 
     let (target_sender, target) = watch::channel(None);
     let (segment_sender, segment) = watch::channel(SignedDuration::from_secs(60));
     let drained = CancellationToken::new();
-    let uploads = Uploads { spool: Arc::clone(&spool), board: Arc::clone(&board), metrics: metrics.clone(), target };
+    let uploads = Uploads {
+        spool: Arc::clone(&spool),
+        board: Arc::clone(&board),
+        metrics: metrics.clone(),
+        target,
+    };
     let mut uploading = tokio::spawn(uploads.run(drained.clone()));
-    let shared = Shared { spool: Arc::clone(&spool), board: Arc::clone(&board), metrics, segment, epoch: Instant::now() };
+    let shared = Shared {
+        spool: Arc::clone(&spool),
+        board: Arc::clone(&board),
+        metrics,
+        segment,
+        epoch: Instant::now(),
+    };
     let mut fleet = Fleet::new(shared, options.shard);
-    let mut settings = Settings { target: target_sender, segment: segment_sender, known: None };
+    let mut settings = Settings {
+        target: target_sender,
+        segment: segment_sender,
+        known: None,
+    };
 
     loop {
         let current = config.borrow_and_update().config.clone();
@@ -127,7 +170,10 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Re
         let _ = (&mut uploading).await;
     };
     if timeout(options.grace, ending).await.is_err() {
-        tracing::warn!(segments = spool.status().segments, "not all could be uploaded: it stays in the spool");
+        tracing::warn!(
+            segments = spool.status().segments,
+            "not all could be uploaded: it stays in the spool"
+        );
     }
     uploading.abort();
     keep(&board).await;
@@ -151,7 +197,10 @@ impl Settings {
         if !same {
             match Uploader::new(&config.storage) {
                 Ok(uploader) => {
-                    let target = Target { sink: Arc::new(uploader), ceiling: millis(config.video_ceiling_ms) };
+                    let target = Target {
+                        sink: Arc::new(uploader),
+                        ceiling: millis(config.video_ceiling_ms),
+                    };
                     self.target.send_replace(Some(target));
                 }
                 // Recording goes on: what is recorded waits in the spool.
@@ -167,7 +216,9 @@ fn millis(ms: u64) -> SignedDuration {
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, RecorderError> {
-    TcpListener::bind(address).await.map_err(|error| RecorderError::Listen(address, error))
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| RecorderError::Listen { address, source })
 }
 
 /// Keeps gaps, completes what was left behind, and reports what had to go.
@@ -182,7 +233,10 @@ async fn tidy(spool: Arc<Spool>, board: Arc<Board>, metrics: Metrics, stop: Canc
             metrics.discard("spool_full");
             tracing::error!(camera = gone.camera, start = %gone.start, "the spool is full: the oldest segment went");
             board.lost(&gone.camera, GapCause::SpoolFull, gone.start, gone.end());
-            board.error(&gone.camera, "the spool is full: the oldest segments go unconfirmed");
+            board.error(
+                &gone.camera,
+                "the spool is full: the oldest segments go unconfirmed",
+            );
         }
         metrics.spool(spool.status());
         keep(&board).await;

@@ -141,7 +141,10 @@ impl Segmenter {
 
     /// No more pictures for now: completes the file.
     pub fn finish(&mut self) -> Result<Vec<Step>, Mp4Error> {
-        let end = self.open.as_ref().map(|open| open.newest_ticks.saturating_add(open.interval));
+        let end = self
+            .open
+            .as_ref()
+            .map(|open| open.newest_ticks.saturating_add(open.last_interval()));
         end.map_or_else(|| Ok(Vec::new()), |end| self.cut(end, None))
     }
 
@@ -165,24 +168,47 @@ impl Segmenter {
             interval: LONE_TICKS,
             reordered: false,
             bytes: frame.data.len(),
-            samples: vec![Sample { shown: 0, keyframe: true, data: frame.data }],
+            samples: vec![Sample {
+                shown: 0,
+                keyframe: true,
+                data: frame.data,
+            }],
             sequence: 0,
             decoded_until: 0,
         });
-        Ok(Step::Open { start, bytes, parameters })
+        Ok(Step::Open {
+            start,
+            bytes,
+            parameters,
+        })
     }
 
     fn cut(&mut self, next_ticks: i64, end: Option<Timestamp>) -> Result<Vec<Step>, Mp4Error> {
-        let Some(mut open) = self.open.take() else { return Ok(Vec::new()) };
+        let Some(mut open) = self.open.take() else {
+            return Ok(Vec::new());
+        };
         let mut steps: Vec<Step> = open.flush(next_ticks)?.into_iter().collect();
         let length = i64::try_from(open.decoded_until).map_err(|_| Mp4Error::Range)?;
         let end = end.unwrap_or_else(|| after(open.start, length)).max(open.start);
-        steps.push(Step::Close { start: open.start, end });
+        steps.push(Step::Close {
+            start: open.start,
+            end,
+        });
         Ok(steps)
     }
 }
 
 impl Open {
+    /// How long the last picture is shown, as far as can be told: as long as the one before it.
+    fn last_interval(&self) -> i64 {
+        let mut shown: Vec<i64> = self.samples.iter().map(|sample| sample.shown).collect();
+        shown.sort_unstable();
+        match shown.as_slice() {
+            [.., before, last] if last > before => last - before,
+            _ => self.interval,
+        }
+    }
+
     fn push(&mut self, frame: Frame) -> Result<Option<Step>, Mp4Error> {
         self.reordered |= frame.ticks < self.newest_ticks;
         let shown = frame.ticks.saturating_sub(self.first_ticks);
@@ -198,12 +224,18 @@ impl Open {
             self.newest_ticks = frame.ticks;
         }
         self.bytes += frame.data.len();
-        self.samples.push(Sample { shown, keyframe: frame.keyframe, data: frame.data });
+        self.samples.push(Sample {
+            shown,
+            keyframe: frame.keyframe,
+            data: frame.data,
+        });
         Ok(step)
     }
 
     fn flush(&mut self, next_ticks: i64) -> Result<Option<Step>, Mp4Error> {
-        let Some(first) = self.samples.first() else { return Ok(None) };
+        let Some(first) = self.samples.first() else {
+            return Ok(None);
+        };
         self.sequence = self.sequence.saturating_add(1);
         let fragment = Fragment {
             sequence: self.sequence,
@@ -218,14 +250,21 @@ impl Open {
         self.decoded_until = end;
         self.samples.clear();
         self.bytes = 0;
-        Ok(Some(Step::Append { bytes, pictures, from, until }))
+        Ok(Some(Step::Append {
+            bytes,
+            pictures,
+            from,
+            until,
+        }))
     }
 }
 
 /// The first multiple of `duration` since 1970 after `start`.
 fn boundary(start: Timestamp, duration: SignedDuration) -> Timestamp {
     let step = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX).max(1);
-    let next = (start.as_millisecond().div_euclid(step)).saturating_add(1).saturating_mul(step);
+    let next = (start.as_millisecond().div_euclid(step))
+        .saturating_add(1)
+        .saturating_mul(step);
     Timestamp::from_millisecond(next).unwrap_or(Timestamp::MAX)
 }
 

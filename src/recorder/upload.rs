@@ -97,7 +97,10 @@ impl Sink for Uploader {
     async fn put(&self, key: &Key, file: &Path, sha256: [u8; 32]) -> Result<Confirmed, UploadError> {
         // Inside an open hold's window it will be `sealed`, when recorders learn of holds.
         let put = Uploader::put(self, key, file, sha256, RetentionTag::unheld(key.class())).await?;
-        Ok(Confirmed { already_there: put.already_there, server_date: put.server_date })
+        Ok(Confirmed {
+            already_there: put.already_there,
+            server_date: put.server_date,
+        })
     }
 }
 
@@ -137,8 +140,11 @@ impl Uploads {
                 let at_once = if pause.is_some() { 1 } else { AT_ONCE };
                 let ready = pause.is_none_or(|until| until <= Instant::now());
                 while ready && running.len() < at_once {
-                    let Some(closed) = self.spool.take(Instant::now()) else { break };
-                    let (sink, segment, path) = (Arc::clone(&target.sink), closed.clone(), self.spool.path(&closed));
+                    let Some(closed) = self.spool.take(Instant::now()) else {
+                        break;
+                    };
+                    let (sink, segment, path) =
+                        (Arc::clone(&target.sink), closed.clone(), self.spool.path(&closed));
                     let task = running.spawn(async move { upload(&*sink, &segment, &path).await });
                     segments.insert(task.id(), closed);
                 }
@@ -171,13 +177,23 @@ impl Uploads {
     }
 
     /// Gives how long to leave the store alone.
-    fn ended(&self, closed: &Closed, result: Result<Confirmed, UploadError>, backoff: &mut Backoff) -> Option<Instant> {
+    fn ended(
+        &self,
+        closed: &Closed,
+        result: Result<Confirmed, UploadError>,
+        backoff: &mut Backoff,
+    ) -> Option<Instant> {
         match result {
             Ok(confirmed) => {
-                self.metrics.upload(if confirmed.already_there { "already_there" } else { "stored" });
+                self.metrics.upload(if confirmed.already_there {
+                    "already_there"
+                } else {
+                    "stored"
+                });
                 if let Some(date) = confirmed.server_date {
                     // The store's clock tells whole seconds: on average half of one has passed.
-                    self.board.set_clock_ahead(Timestamp::now().as_millisecond() - date.as_millisecond() - 500);
+                    self.board
+                        .set_clock_ahead(Timestamp::now().as_millisecond() - date.as_millisecond() - 500);
                 }
                 self.confirmed(closed);
                 backoff.reset();
@@ -189,7 +205,12 @@ impl Uploads {
                 let alone = !error.is_of_the_store();
                 let wait = if alone { WAITS.0 } else { backoff.wait() };
                 let message = error.safe_message();
-                tracing::warn!(camera = closed.camera, category = error.category(), ?wait, "upload failed: {message}");
+                tracing::warn!(
+                    camera = closed.camera,
+                    category = error.category(),
+                    ?wait,
+                    "upload failed: {message}"
+                );
                 self.board.error(&closed.camera, &format!("upload: {message}"));
                 self.spool.put_back(closed, alone.then(|| Instant::now() + ALONE));
                 Some(Instant::now() + wait)
@@ -222,12 +243,20 @@ impl Uploads {
 
 /// The key of a recording.
 fn key(closed: &Closed) -> Result<Key, KeyError> {
-    Key::new(Class::Video, closed.camera.clone(), closed.start, closed.duration_ms, &closed.sha256)
+    Key::new(
+        Class::Video,
+        closed.camera.clone(),
+        closed.start,
+        closed.duration_ms,
+        &closed.sha256,
+    )
 }
 
 async fn upload(sink: &dyn Sink, closed: &Closed, path: &Path) -> Result<Confirmed, UploadError> {
     let key = key(closed)?;
-    timeout(LONGEST, sink.put(&key, path, closed.sha256)).await.map_err(|_| UploadError::Timeout)?
+    timeout(LONGEST, sink.put(&key, path, closed.sha256))
+        .await
+        .map_err(|_| UploadError::Timeout)?
 }
 
 #[cfg(test)]

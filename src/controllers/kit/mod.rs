@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod clock;
+pub mod camera;
 pub mod context;
 pub mod error;
 pub mod event;

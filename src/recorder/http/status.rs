@@ -47,7 +47,9 @@ pub struct Status {
 
 /// Serves until told to stop. Each connection is met with the certificate of the configuration then in force.
 pub async fn serve(listener: TcpListener, status: Status, stop: CancellationToken) {
-    let router = Router::new().route("/v1/status", get(answer)).with_state(status.clone());
+    let router = Router::new()
+        .route("/v1/status", get(answer))
+        .with_state(status.clone());
     let places = Arc::new(Semaphore::new(AT_ONCE));
     loop {
         let accepted = tokio::select! {
@@ -60,8 +62,12 @@ pub async fn serve(listener: TcpListener, status: Status, stop: CancellationToke
             continue;
         };
         // Before the first configuration there is nothing to say, nor a certificate to say it with.
-        let Some(config) = status.config.borrow().config.clone() else { continue };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+        let Some(config) = status.config.borrow().config.clone() else {
+            continue;
+        };
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            continue;
+        };
         let (router, stop) = (router.clone(), stop.clone());
         tokio::spawn(async move {
             tokio::select! {
@@ -74,8 +80,12 @@ pub async fn serve(listener: TcpListener, status: Status, stop: CancellationToke
 }
 
 async fn converse(connection: TcpStream, config: &RecorderConfig, router: Router) {
-    let Ok(acceptor) = tls::acceptor(&config.status_api) else { return };
-    let Ok(Ok(stream)) = timeout(PATIENCE, acceptor.accept(connection)).await else { return };
+    let Ok(acceptor) = tls::acceptor(&config.status_api) else {
+        return;
+    };
+    let Ok(Ok(stream)) = timeout(PATIENCE, acceptor.accept(connection)).await else {
+        return;
+    };
     // An error here is the other side's going away.
     let _ = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
@@ -86,7 +96,9 @@ async fn converse(connection: TcpStream, config: &RecorderConfig, router: Router
 
 async fn answer(State(status): State<Status>, headers: HeaderMap) -> Response {
     let current = status.config.borrow().clone();
-    let Some(config) = current.config else { return StatusCode::SERVICE_UNAVAILABLE.into_response() };
+    let Some(config) = current.config else {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    };
     if !is_authorized(&headers, config.status_api.token.reveal()) {
         return (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")]).into_response();
     }
@@ -107,7 +119,9 @@ async fn answer(State(status): State<Status>, headers: HeaderMap) -> Response {
 
 /// How long the comparison takes tells nothing of where the texts differ.
 fn is_authorized(headers: &HeaderMap, token: &str) -> bool {
-    let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let shown = headers
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
     let shown = shown.and_then(|value| value.strip_prefix("Bearer "));
     shown.is_some_and(|shown| shown.as_bytes().ct_eq(token.as_bytes()).into())
 }
@@ -124,7 +138,12 @@ mod tests {
             is_authorized(&headers, "0123456789abcdef")
         };
         assert!(authorized(Some("Bearer 0123456789abcdef")));
-        for wrong in [None, Some("Bearer "), Some("Bearer 0123456789abcdeX"), Some("0123456789abcdef")] {
+        for wrong in [
+            None,
+            Some("Bearer "),
+            Some("Bearer 0123456789abcdeX"),
+            Some("0123456789abcdef"),
+        ] {
             assert!(!authorized(wrong), "{wrong:?}");
         }
     }

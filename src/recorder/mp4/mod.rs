@@ -11,7 +11,7 @@ mod survey;
 
 pub use fragment::{Fragment, Sample};
 pub use init::init;
-pub use survey::{Survey, survey};
+pub use survey::survey;
 
 /// The one track: video.
 const TRACK: u32 = 1;

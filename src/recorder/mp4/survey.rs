@@ -31,12 +31,20 @@ pub struct Survey {
 pub fn survey<R: Read + Seek>(file: &mut R) -> Result<Survey, Mp4Error> {
     let length = file.seek(SeekFrom::End(0))?;
     file.seek(SeekFrom::Start(0))?;
-    let mut found = Survey { whole: 0, fragments: 0, pictures: 0, ticks: 0, start: None };
+    let mut found = Survey {
+        whole: 0,
+        fragments: 0,
+        pictures: 0,
+        ticks: 0,
+        start: None,
+    };
     let mut pending: Option<Survey> = None;
     let (mut at, mut begun) = (0, false);
     while let Ok(Some(header)) = Option::<Header>::read_from(file) {
         let body = file.stream_position()?;
-        let Some(end) = header.size.and_then(|size| body.checked_add(size as u64)) else { break };
+        let Some(end) = header.size.and_then(|size| body.checked_add(size as u64)) else {
+            break;
+        };
         if end > length || end <= at {
             break;
         }
@@ -49,7 +57,11 @@ pub fn survey<R: Read + Seek>(file: &mut R) -> Result<Survey, Mp4Error> {
             kind if kind == Moof::KIND || kind == Prft::KIND => {
                 let Some(bytes) = read(file, &header)? else { break };
                 let base = pending.unwrap_or(found);
-                let next = if kind == Moof::KIND { moof(&header, &bytes, base) } else { prft(&header, &bytes, base) };
+                let next = if kind == Moof::KIND {
+                    moof(&header, &bytes, base)
+                } else {
+                    prft(&header, &bytes, base)
+                };
                 let Some(next) = next else { break };
                 pending = Some(next);
             }
@@ -67,7 +79,9 @@ pub fn survey<R: Read + Seek>(file: &mut R) -> Result<Survey, Mp4Error> {
 }
 
 fn read<R: Read>(file: &mut R, header: &Header) -> Result<Option<Vec<u8>>, Mp4Error> {
-    let Some(size) = header.size.filter(|size| *size <= MOST) else { return Ok(None) };
+    let Some(size) = header.size.filter(|size| *size <= MOST) else {
+        return Ok(None);
+    };
     let mut bytes = vec![0; size];
     file.read_exact(&mut bytes)?;
     Ok(Some(bytes))
@@ -77,7 +91,9 @@ fn moof(header: &Header, bytes: &[u8], base: Survey) -> Option<Survey> {
     let moof = Moof::decode_atom(header, &mut &*bytes).ok()?;
     let traf = moof.traf.first()?;
     let samples = || traf.trun.iter().flat_map(|trun| trun.samples.iter());
-    let lasted: u64 = samples().map(|sample| u64::from(sample.duration.unwrap_or(0))).sum();
+    let lasted: u64 = samples()
+        .map(|sample| u64::from(sample.duration.unwrap_or(0)))
+        .sum();
     Some(Survey {
         fragments: base.fragments + 1,
         pictures: base.pictures + samples().count() as u64,
@@ -91,6 +107,8 @@ fn prft(header: &Header, bytes: &[u8], base: Survey) -> Option<Survey> {
     let nanos = (i128::from(prft.ntp_timestamp) * 1_000_000_000) >> 32;
     let before = i128::from(prft.media_time) * 1_000_000_000 / i128::from(TICKS_PER_SECOND);
     let since_1970 = nanos - SECONDS_1900_TO_1970 * 1_000_000_000 - before;
-    Some(Survey { start: Some(Timestamp::from_nanosecond(since_1970).ok()?), ..base })
+    Some(Survey {
+        start: Some(Timestamp::from_nanosecond(since_1970).ok()?),
+        ..base
+    })
 }
-

@@ -84,9 +84,15 @@ pub struct Spool {
 impl Spool {
     /// Takes over a folder, completing what is unfinished in it.
     pub async fn open(root: PathBuf) -> io::Result<Arc<Self>> {
-        let spool = Arc::new(Self { root, index: Mutex::default(), changed: Notify::new() });
+        let spool = Arc::new(Self {
+            root,
+            index: Mutex::default(),
+            changed: Notify::new(),
+        });
         let taking = Arc::clone(&spool);
-        tokio::task::spawn_blocking(move || taking.take_over()).await.map_err(io::Error::other)??;
+        tokio::task::spawn_blocking(move || taking.take_over())
+            .await
+            .map_err(io::Error::other)??;
         Ok(spool)
     }
 
@@ -95,14 +101,20 @@ impl Spool {
         std::fs::create_dir_all(&video)?;
         for camera in std::fs::read_dir(&video)? {
             let camera = camera?;
-            let Some(name) = camera.file_name().to_str().map(str::to_owned) else { continue };
+            let Some(name) = camera.file_name().to_str().map(str::to_owned) else {
+                continue;
+            };
             if !camera.file_type()?.is_dir() {
                 tracing::warn!("something in the spool is not ours: left alone");
                 continue;
             }
             let (found, foreign) = recover::folder(&camera.path(), &name)?;
             if foreign > 0 {
-                tracing::warn!(camera = name, files = foreign, "files in the spool are not ours: left alone");
+                tracing::warn!(
+                    camera = name,
+                    files = foreign,
+                    "files in the spool are not ours: left alone"
+                );
             }
             for closed in found {
                 self.add(closed);
@@ -117,7 +129,12 @@ impl Spool {
     }
 
     /// Begins a recording with these bytes.
-    pub async fn begin(self: &Arc<Self>, camera: &str, start: Timestamp, bytes: Vec<u8>) -> Result<Writer, SpoolError> {
+    pub async fn begin(
+        self: &Arc<Self>,
+        camera: &str,
+        start: Timestamp,
+        bytes: Vec<u8>,
+    ) -> Result<Writer, SpoolError> {
         Writer::begin(Arc::clone(self), camera, start, bytes).await
     }
 
@@ -148,13 +165,19 @@ impl Spool {
             known
         };
         self.changed.notify_one();
-        if gone { std::fs::remove_file(self.path(closed)) } else { Ok(()) }
+        if gone {
+            std::fs::remove_file(self.path(closed))
+        } else {
+            Ok(())
+        }
     }
 
     /// Removes what is older than the ceiling, and tells what.
     pub fn purge(&self, ceiling: SignedDuration, now: Timestamp) -> Vec<Closed> {
         let old = room::over_age(&self.index().closed, ceiling, now);
-        old.into_iter().filter(|closed| self.remove(closed).is_ok()).collect()
+        old.into_iter()
+            .filter(|closed| self.remove(closed).is_ok())
+            .collect()
     }
 
     /// What had to go for want of room since the last call.
@@ -169,7 +192,9 @@ impl Spool {
             let spool = Arc::clone(self);
             let adopting = tokio::task::spawn_blocking(move || match recover::part(&path, &camera) {
                 Ok(closed) => closed.into_iter().for_each(|closed| spool.add(closed)),
-                Err(error) => tracing::warn!(camera, error = %error.kind(), "an unfinished recording cannot be read"),
+                Err(error) => {
+                    tracing::warn!(camera, error = %error.kind(), "an unfinished recording cannot be read")
+                }
             });
             if adopting.await.is_err() {
                 tracing::error!("completing an unfinished recording failed");
@@ -199,12 +224,21 @@ impl Spool {
 
     /// How many complete recordings of a camera wait.
     pub fn waiting(&self, camera: &str) -> u64 {
-        self.index().closed.keys().filter(|closed| closed.camera == camera).count() as u64
+        self.index()
+            .closed
+            .keys()
+            .filter(|closed| closed.camera == camera)
+            .count() as u64
     }
 
     /// The end of a camera's newest complete recording.
     pub fn newest_end(&self, camera: &str) -> Option<Timestamp> {
-        self.index().closed.keys().filter(|closed| closed.camera == camera).map(Closed::end).max()
+        self.index()
+            .closed
+            .keys()
+            .filter(|closed| closed.camera == camera)
+            .map(Closed::end)
+            .max()
     }
 
     /// Whether there is room for `bytes` more, or room could be made.
@@ -230,7 +264,8 @@ impl Spool {
         let go = {
             let mut index = self.index();
             let used = index.closed_bytes.saturating_add(index.open_bytes);
-            let go = room::make_room(index.closed.keys(), used, bytes, index.limit, may_go).ok_or(SpoolError::Full)?;
+            let go = room::make_room(index.closed.keys(), used, bytes, index.limit, may_go)
+                .ok_or(SpoolError::Full)?;
             index.open_bytes = index.open_bytes.saturating_add(bytes);
             go
         };
@@ -240,7 +275,14 @@ impl Spool {
 
     /// The disk is fuller than we may fill it: lets the oldest go. Tells whether anything went.
     fn evict_oldest(&self) -> bool {
-        let oldest: Vec<Closed> = self.index().closed.keys().filter(|one| may_go(one)).take(1).cloned().collect();
+        let oldest: Vec<Closed> = self
+            .index()
+            .closed
+            .keys()
+            .filter(|one| may_go(one))
+            .take(1)
+            .cloned()
+            .collect();
         let any = !oldest.is_empty();
         self.evict(oldest);
         any

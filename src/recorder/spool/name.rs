@@ -32,7 +32,12 @@ pub struct Closed {
 impl Closed {
     /// Its file name.
     pub fn file(&self) -> String {
-        format!("{:013}-{}-{}{WHOLE}", self.start.as_millisecond(), self.duration_ms, hex::encode(self.sha256))
+        format!(
+            "{:013}-{}-{}{WHOLE}",
+            self.start.as_millisecond(),
+            self.duration_ms,
+            hex::encode(self.sha256)
+        )
     }
 
     /// When its last picture ends.
@@ -55,7 +60,9 @@ pub enum Entry {
 
 /// Reads a file's name.
 pub fn entry(camera: &str, file: &OsStr, bytes: u64) -> Entry {
-    let Some(file) = file.to_str() else { return Entry::Foreign };
+    let Some(file) = file.to_str() else {
+        return Entry::Foreign;
+    };
     if file.strip_suffix(PART).is_some_and(|start| !start.is_empty()) {
         return Entry::Part;
     }
@@ -64,10 +71,18 @@ pub fn entry(camera: &str, file: &OsStr, bytes: u64) -> Entry {
         let start = Timestamp::from_millisecond(parts.next()?.parse().ok()?).ok()?;
         let duration_ms = parts.next()?.parse().ok()?;
         let sha256 = hex::decode(parts.next()?).ok()?.try_into().ok()?;
-        Some(Closed { start, camera: camera.to_owned(), duration_ms, sha256, bytes })
+        Some(Closed {
+            start,
+            camera: camera.to_owned(),
+            duration_ms,
+            sha256,
+            bytes,
+        })
     };
     // A name that we would not have written is not ours, whatever it can be read as.
-    closed().filter(|closed| closed.file() == file).map_or(Entry::Foreign, Entry::Closed)
+    closed()
+        .filter(|closed| closed.file() == file)
+        .map_or(Entry::Foreign, Entry::Closed)
 }
 
 /// Where a camera's recordings are.

@@ -18,7 +18,11 @@ pub fn folder(path: &Path, camera: &str) -> io::Result<(Vec<Closed>, u64)> {
     for item in fs::read_dir(path)? {
         let item = item?;
         let meta = item.metadata()?;
-        let known = if meta.is_file() { entry(camera, &item.file_name(), meta.len()) } else { Entry::Foreign };
+        let known = if meta.is_file() {
+            entry(camera, &item.file_name(), meta.len())
+        } else {
+            Entry::Foreign
+        };
         match known {
             Entry::Closed(closed) => found.push(closed),
             Entry::Part => match part(&item.path(), camera) {

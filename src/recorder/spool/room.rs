@@ -30,8 +30,14 @@ pub fn make_room<'a>(
 }
 
 /// The recordings that are older than the ceiling at `now`: purged, never uploaded (article 6).
-pub fn over_age<'a, V>(closed: &'a BTreeMap<Closed, V>, ceiling: SignedDuration, now: Timestamp) -> Vec<Closed> {
-    let Ok(oldest) = now.checked_sub(ceiling) else { return Vec::new() };
+pub fn over_age<'a, V>(
+    closed: &'a BTreeMap<Closed, V>,
+    ceiling: SignedDuration,
+    now: Timestamp,
+) -> Vec<Closed> {
+    let Ok(oldest) = now.checked_sub(ceiling) else {
+        return Vec::new();
+    };
     let old = |one: &&'a Closed| one.start < oldest;
     closed.keys().filter(old).cloned().collect()
 }
@@ -42,7 +48,13 @@ mod tests {
 
     fn closed(second: i64, bytes: u64) -> Closed {
         let start = Timestamp::from_second(second).unwrap();
-        Closed { start, camera: "hal".into(), duration_ms: 1000, sha256: [0; 32], bytes }
+        Closed {
+            start,
+            camera: "hal".into(),
+            duration_ms: 1000,
+            sha256: [0; 32],
+            bytes,
+        }
     }
 
     #[test]
@@ -58,7 +70,10 @@ mod tests {
     #[test]
     fn what_must_stay_stays() {
         let all = [closed(1, 10), closed(2, 10)];
-        assert_eq!(make_room(&all, 20, 5, 20, |one| *one != all[0]), Some(all[1..].to_vec()));
+        assert_eq!(
+            make_room(&all, 20, 5, 20, |one| *one != all[0]),
+            Some(all[1..].to_vec())
+        );
         assert_eq!(make_room(&all, 20, 5, 20, |_| false), None);
     }
 
@@ -66,7 +81,10 @@ mod tests {
     fn older_than_the_ceiling_is_purged() {
         let all = BTreeMap::from([(closed(10, 1), ()), (closed(20, 1), ())]);
         let now = Timestamp::from_second(120).unwrap();
-        assert_eq!(over_age(&all, SignedDuration::from_secs(100), now), [closed(10, 1)]);
+        assert_eq!(
+            over_age(&all, SignedDuration::from_secs(100), now),
+            [closed(10, 1)]
+        );
         assert_eq!(over_age(&all, SignedDuration::from_secs(110), now), []);
     }
 }

@@ -14,7 +14,10 @@ async fn spool(limit: u64) -> (tempfile::TempDir, Arc<Spool>) {
 }
 
 async fn recording(spool: &Arc<Spool>, start: i64, bytes: usize) -> Closed {
-    let mut writer = spool.begin("hal", second(start), vec![1; bytes / 2]).await.unwrap();
+    let mut writer = spool
+        .begin("hal", second(start), vec![1; bytes / 2])
+        .await
+        .unwrap();
     writer.append(vec![2; bytes - bytes / 2]).await.unwrap();
     writer.close(second(start), second(start + 10)).await.unwrap()
 }
@@ -24,7 +27,14 @@ async fn a_complete_recording_waits_until_it_is_confirmed() {
     let (_folder, spool) = spool(1000).await;
     let one = recording(&spool, 10, 100).await;
     let two = recording(&spool, 20, 50).await;
-    assert_eq!(spool.status(), SpoolStatus { segments: 2, bytes: 150, limit: 1000 });
+    assert_eq!(
+        spool.status(),
+        SpoolStatus {
+            segments: 2,
+            bytes: 150,
+            limit: 1000
+        }
+    );
     assert_eq!(spool.take(Instant::now()).as_ref(), Some(&one));
     assert_eq!(spool.take(Instant::now()).as_ref(), Some(&two));
     assert_eq!(spool.take(Instant::now()), None);
@@ -33,7 +43,14 @@ async fn a_complete_recording_waits_until_it_is_confirmed() {
     assert_eq!(fs::read(spool.path(&one)).unwrap().len(), 100);
     spool.remove(&one).unwrap();
     assert!(!spool.path(&one).exists());
-    assert_eq!(spool.status(), SpoolStatus { segments: 1, bytes: 50, limit: 1000 });
+    assert_eq!(
+        spool.status(),
+        SpoolStatus {
+            segments: 1,
+            bytes: 50,
+            limit: 1000
+        }
+    );
 }
 
 #[tokio::test]
@@ -77,7 +94,10 @@ async fn older_than_the_ceiling_is_purged() {
     let (_folder, spool) = spool(1000).await;
     let one = recording(&spool, 10, 100).await;
     let two = recording(&spool, 50, 100).await;
-    assert_eq!(spool.purge(SignedDuration::from_secs(60), second(100)), [one.clone()]);
+    assert_eq!(
+        spool.purge(SignedDuration::from_secs(60), second(100)),
+        [one.clone()]
+    );
     assert!(!spool.path(&one).exists() && spool.path(&two).exists());
 }
 
@@ -88,12 +108,19 @@ async fn garbage_does_no_harm() {
     fs::create_dir_all(hal.join("folder.part")).unwrap();
     fs::write(folder.path().join("video/file"), b"x").unwrap();
     fs::write(hal.join("0000000000001.part"), b"").unwrap();
-    fs::write(hal.join("0000000000002.part"), b"garbage that is no MP4 file at all").unwrap();
+    fs::write(
+        hal.join("0000000000002.part"),
+        b"garbage that is no MP4 file at all",
+    )
+    .unwrap();
     fs::write(hal.join("notes.txt"), b"x").unwrap();
     let spool = Spool::open(folder.path().to_owned()).await.unwrap();
     assert_eq!(spool.status().segments, 0);
     assert!(hal.join("notes.txt").exists());
-    assert!(!hal.join("0000000000001.part").exists(), "nothing whole was in it");
+    assert!(
+        !hal.join("0000000000001.part").exists(),
+        "nothing whole was in it"
+    );
 }
 
 #[tokio::test]
@@ -109,5 +136,8 @@ async fn a_writer_that_goes_away_leaves_what_was_whole() {
     spool.adopt_orphans().await;
     let closed = spool.take(Instant::now()).unwrap();
     assert_eq!(closed.duration_ms, 3000);
-    assert_eq!(closed.bytes, files[..4].iter().map(Vec::len).sum::<usize>() as u64);
+    assert_eq!(
+        closed.bytes,
+        files[..4].iter().map(Vec::len).sum::<usize>() as u64
+    );
 }

@@ -18,7 +18,9 @@ pub enum StreamError {
     #[error("the camera refused the user or password (401)")]
     Unauthorized,
     /// Basic authentication over plain RTSP.
-    #[error("the camera asks for the password in clear (basic authentication over rtsp://): use rtsps://, or set allowBasic")]
+    #[error(
+        "the camera asks for the password in clear (basic authentication over rtsp://): use rtsps://, or set allowBasic"
+    )]
     Basic,
     /// Another answer than success.
     #[error("the camera answered {0}")]

@@ -61,14 +61,19 @@ pub struct Stream {
 impl Stream {
     /// Connects, and lets the camera play.
     pub async fn connect(source: &Source, epoch: Instant) -> Result<Self, StreamError> {
-        timeout(CONNECT, Self::play(source, epoch)).await.map_err(|_| StreamError::Timeout)?
+        timeout(CONNECT, Self::play(source, epoch))
+            .await
+            .map_err(|_| StreamError::Timeout)?
     }
 
     async fn play(source: &Source, epoch: Instant) -> Result<Self, StreamError> {
         let address = Address::parse(source.url.reveal())?;
         let (url, tunnel) = if address.tls {
             let tunnel = Tunnel::open(&address, source.ca_pem.as_deref()).await?;
-            (address.through(tunnel.local()).ok_or(StreamError::Address)?, Some(tunnel))
+            (
+                address.through(tunnel.local()).ok_or(StreamError::Address)?,
+                Some(tunnel),
+            )
         } else {
             // Over plain RTSP a basic challenge asks for the password in clear. The client would answer it.
             if source.login.is_some() && !source.allow_basic {
@@ -84,16 +89,25 @@ impl Stream {
             }));
         let mut session = Session::describe(url, options).await?;
         let track = video_track(&session)?;
-        let setup =
-            SetupOptions::default().transport(Transport::Tcp(Default::default())).frame_format(FrameFormat::MP4);
+        let setup = SetupOptions::default()
+            .transport(Transport::Tcp(Default::default()))
+            .frame_format(FrameFormat::MP4);
         session.setup(track, setup).await?;
         let session = session.play(PlayOptions::default()).await?.demuxed()?;
-        Ok(Self { session, track, parameters: None, epoch, _tunnel: tunnel })
+        Ok(Self {
+            session,
+            track,
+            parameters: None,
+            epoch,
+            _tunnel: tunnel,
+        })
     }
 
     /// The next picture. Nothing is lost when the future is dropped.
     pub async fn next(&mut self) -> Result<Frame, StreamError> {
-        timeout(SILENCE, self.picture()).await.map_err(|_| StreamError::Silent)?
+        timeout(SILENCE, self.picture())
+            .await
+            .map_err(|_| StreamError::Silent)?
     }
 
     async fn picture(&mut self) -> Result<Frame, StreamError> {
@@ -116,7 +130,9 @@ impl Stream {
         if picture.has_new_parameters() || self.parameters.is_none() {
             self.parameters = self.parameters()?.map(Arc::new);
         }
-        let Some(parameters) = self.parameters.clone() else { return Ok(None) };
+        let Some(parameters) = self.parameters.clone() else {
+            return Ok(None);
+        };
         let stamp = picture.timestamp();
         let rate = i64::from(stamp.clock_rate().get());
         let received = picture.end_ctx().received();
@@ -136,13 +152,24 @@ impl Stream {
     }
 
     fn parameters(&self) -> Result<Option<Parameters>, StreamError> {
-        let stream = self.session.streams().get(self.track).ok_or(StreamError::NoVideo)?;
+        let stream = self
+            .session
+            .streams()
+            .get(self.track)
+            .ok_or(StreamError::NoVideo)?;
         let codec = codec(stream.encoding_name()).ok_or(StreamError::NoVideo)?;
-        let Some(ParametersRef::Video(video)) = stream.parameters() else { return Ok(None) };
+        let Some(ParametersRef::Video(video)) = stream.parameters() else {
+            return Ok(None);
+        };
         let (width, height) = video.pixel_dimensions();
         let size = |pixels: u32| u16::try_from(pixels).map_err(|_| StreamError::Size);
         let sample_entry = video.mp4_sample_entry().build().map_err(|_| StreamError::Size)?;
-        Ok(Some(Parameters { codec, width: size(width)?, height: size(height)?, sample_entry }))
+        Ok(Some(Parameters {
+            codec,
+            width: size(width)?,
+            height: size(height)?,
+            sample_entry,
+        }))
     }
 }
 
@@ -150,7 +177,10 @@ impl Stream {
 fn video_track(session: &Session<Described>) -> Result<usize, StreamError> {
     let streams = session.streams();
     let video = |media: &str| media.eq_ignore_ascii_case("video");
-    match streams.iter().position(|stream| video(stream.media()) && codec(stream.encoding_name()).is_some()) {
+    match streams
+        .iter()
+        .position(|stream| video(stream.media()) && codec(stream.encoding_name()).is_some())
+    {
         Some(track) => Ok(track),
         None if streams.iter().any(|stream| video(stream.media())) => Err(StreamError::Codec),
         None => Err(StreamError::NoVideo),
