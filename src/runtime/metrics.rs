@@ -1,8 +1,10 @@
 //! What is counted, for Prometheus. Labels come from closed sets: no name of a resource is among them.
 
 use std::fmt;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::metrics::counter::Counter;
@@ -11,6 +13,8 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
+
+use crate::controllers::kit::context::Census;
 
 /// Seconds; a reconcile that only compares takes milliseconds, one that tries a bucket takes seconds.
 const DURATIONS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
@@ -52,6 +56,7 @@ pub struct Metrics {
     durations: Family<ControllerLabels, Histogram, fn() -> Histogram>,
     errors: Family<ErrorLabels, Counter>,
     conditions: Family<ConditionLabels, Gauge>,
+    censuses: Mutex<Vec<(&'static str, Census)>>,
 }
 
 impl fmt::Debug for Metrics {
@@ -89,7 +94,7 @@ impl Metrics {
         registry.register("errors", "Failed reconciliations by kind of error", errors.clone());
         let text = "Resources by condition, its status and its reason; only the leader has them";
         registry.register("conditions", text, conditions.clone());
-        Self { registry, leader, reconciles, durations, errors, conditions }
+        Self { registry, leader, reconciles, durations, errors, conditions, censuses: Mutex::default() }
     }
 
     /// Whether this process leads.
@@ -108,8 +113,25 @@ impl Metrics {
         self.errors.get_or_create(&ErrorLabels { controller, category }).inc();
     }
 
+    /// From now on the conditions of `kind` are counted by `census` too, whenever somebody asks.
+    pub fn count_conditions_by(&self, kind: &'static str, census: Census) {
+        self.censuses.lock().unwrap_or_else(PoisonError::into_inner).push((kind, census));
+    }
+
+    /// Counted when asked for, so that no count outlives what it counted.
+    fn count_conditions(&self) {
+        let censuses = self.censuses.lock().unwrap_or_else(PoisonError::into_inner);
+        self.conditions.clear();
+        for (kind, census) in censuses.iter() {
+            for Condition { type_, status, reason, .. } in census() {
+                self.conditions.get_or_create(&ConditionLabels { kind, condition: type_, status, reason }).inc();
+            }
+        }
+    }
+
     /// Everything, as OpenMetrics text.
     pub fn encode(&self) -> Result<String, fmt::Error> {
+        self.count_conditions();
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)

@@ -1,9 +1,8 @@
-//! Signals: SIGTERM and SIGINT stop the process gracefully, SIGHUP makes the leader look at everything anew.
+//! Signals: SIGTERM and SIGINT stop the process gracefully.
 
 use std::io;
 
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tracing::info;
 
@@ -28,17 +27,4 @@ pub fn on_signal() -> io::Result<CancellationToken> {
         }
     });
     Ok(stop)
-}
-
-/// Changes at each SIGHUP.
-pub fn on_hangup() -> io::Result<watch::Receiver<u64>> {
-    let mut hangup = signal(SignalKind::hangup())?;
-    let (sender, receiver) = watch::channel(0);
-    tokio::spawn(async move {
-        while hangup.recv().await.is_some() {
-            info!("SIGHUP: looking at everything anew");
-            sender.send_modify(|count| *count += 1);
-        }
-    });
-    Ok(receiver)
 }

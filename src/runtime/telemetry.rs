@@ -18,8 +18,8 @@ pub enum LogFormat {
 
 /// What is logged unless `RUST_LOG` says otherwise. kube's client logs failed requests with their response,
 /// which our own lines report by code; the S3 client's debug lines hold signed headers and are never on by
-/// default.
-const DEFAULT_FILTER: &str = "info,kube_client=off,aws_config=warn,aws_smithy_runtime=warn";
+/// default; the RTSP client's warnings quote what a camera says.
+const DEFAULT_FILTER: &str = "info,kube_client=off,aws_config=warn,aws_smithy_runtime=warn,retina=error";
 
 /// Why logs cannot be set up.
 #[derive(Debug, thiserror::Error)]

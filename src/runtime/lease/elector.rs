@@ -1,6 +1,7 @@
 //! Becoming the leader, staying it, letting go.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -28,7 +29,7 @@ pub struct Standing {
 pub enum Lost {
     /// It was not renewed in time: the API server did not answer, or this process stood still.
     #[error("leadership lost: not renewed within {}s", .0.as_secs())]
-    Deadline(std::time::Duration),
+    Deadline(Duration),
     /// Another process has taken over.
     #[error("leadership lost: {0} has taken over")]
     TakenBy(String),
@@ -42,6 +43,8 @@ pub struct Elector<L: Lock> {
     identity: String,
     timing: Timing,
     seen: Option<Seen<L::Version>>,
+    /// Until when this process is certain to lead, as the fence has it.
+    until: Option<Moment>,
     standing: watch::Sender<Standing>,
 }
 
@@ -68,7 +71,7 @@ impl<L: Lock> Elector<L> {
     /// be this process's alone.
     pub fn new(lock: L, clock: Arc<dyn Clock>, fence: Fence, identity: String, timing: Timing) -> Self {
         let standing = watch::Sender::new(Standing::default());
-        Self { lock, clock, fence, identity, timing, seen: None, standing }
+        Self { lock, clock, fence, identity, timing, seen: None, until: None, standing }
     }
 
     /// What this elector knows, as it changes.
@@ -76,13 +79,13 @@ impl<L: Lock> Elector<L> {
         self.standing.subscribe()
     }
 
-    /// Waits until this process leads, and opens the fence. Absent: `stop` came first.
-    pub async fn acquire(&mut self, stop: &CancellationToken) -> Option<Moment> {
+    /// Waits until this process leads, and opens the fence; `false`: `stop` came first.
+    pub async fn acquire(&mut self, stop: &CancellationToken) -> bool {
         let mut told = None;
         loop {
             let attempt = tokio::select! {
                 biased;
-                () = stop.cancelled() => return None,
+                () = stop.cancelled() => return false,
                 attempt = self.attempt_within(self.timing.renew_deadline()) => attempt,
             };
             match attempt {
@@ -90,10 +93,10 @@ impl<L: Lock> Elector<L> {
                     let until = from.plus(self.timing.renew_deadline());
                     // Taken, but the answer came too late to be certain of it: the next try renews.
                     if self.clock.now() < until {
-                        self.fence.extend(until);
+                        self.extend(until);
                         self.standing.send_modify(|standing| standing.leading = true);
                         info!(identity = %self.identity, "leading");
-                        return Some(until);
+                        return true;
                     }
                 }
                 Ok(Attempt::Following { leader }) => {
@@ -107,45 +110,50 @@ impl<L: Lock> Elector<L> {
             }
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return None,
+                () = stop.cancelled() => return false,
                 () = self.clock.sleep(self.timing.retry(rand::random())) => {}
             }
         }
     }
 
-    /// Renews until leadership is lost, then shuts the fence. `until` is what [`Elector::acquire`] said. To
-    /// let go, drop this and call [`Elector::release`].
-    pub async fn keep(&mut self, until: Moment) -> Lost {
-        let lost = self.renew(until).await;
+    /// Renews until leadership is lost, then shuts the fence. It may be dropped and called again; to let go,
+    /// drop it and call [`Elector::release`].
+    pub async fn keep(&mut self) -> Lost {
+        let lost = self.renew().await;
         self.fence.close();
         self.standing.send_modify(|standing| standing.leading = false);
         lost
     }
 
-    async fn renew(&mut self, mut until: Moment) -> Lost {
+    async fn renew(&mut self) -> Lost {
         let overdue = Lost::Deadline(self.timing.renew_deadline());
         loop {
-            let left = self.clock.now().until(until);
-            self.clock.sleep(self.timing.retry(rand::random()).min(left)).await;
-            let left = self.clock.now().until(until);
+            let pause = self.timing.retry(rand::random()).min(self.left());
+            self.clock.sleep(pause).await;
             // After standing still, leadership must not be taken up again, even where nobody has taken over:
             // tasks are in the middle of what they began in another time.
+            let left = self.left();
             if left.is_zero() {
                 return overdue;
             }
             match self.attempt_within(left).await {
-                Ok(Attempt::Leading { from }) => {
-                    if self.clock.now() >= until {
-                        return overdue;
-                    }
-                    until = from.plus(self.timing.renew_deadline());
-                    self.fence.extend(until);
-                }
+                Ok(Attempt::Leading { .. }) if self.left().is_zero() => return overdue,
+                Ok(Attempt::Leading { from }) => self.extend(from.plus(self.timing.renew_deadline())),
                 Ok(Attempt::Following { leader }) => return Lost::TakenBy(leader),
                 Ok(Attempt::Outrun) => debug!("the lease was changed while it was renewed"),
                 Err(error) => warn!(%error, "cannot renew"),
             }
         }
+    }
+
+    fn extend(&mut self, until: Moment) {
+        self.until = Some(until);
+        self.fence.extend(until);
+    }
+
+    /// For how long this process is certain to lead.
+    fn left(&self) -> Duration {
+        self.until.map_or(Duration::ZERO, |until| self.clock.now().until(until))
     }
 
     /// Shuts the fence, then lets go of the Lease, so that a standby need not wait for it to run out. Call it
@@ -184,7 +192,7 @@ impl<L: Lock> Elector<L> {
         }
     }
 
-    async fn attempt_within(&mut self, limit: std::time::Duration) -> Result<Attempt, LockError> {
+    async fn attempt_within(&mut self, limit: Duration) -> Result<Attempt, LockError> {
         let clock = self.clock.clone();
         let attempt = tokio::select! {
             biased;
