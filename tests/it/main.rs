@@ -4,4 +4,5 @@
 //! run against any cluster and S3 endpoint.
 
 mod admission;
+mod storage;
 mod support;
