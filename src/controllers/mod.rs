@@ -5,3 +5,4 @@ pub mod config;
 pub mod grant;
 pub mod kit;
 pub mod recorders;
+pub mod site;

@@ -1,6 +1,8 @@
 //! Asks recorders for their status: `GET /v1/status`, trusting exactly the certificate that the operator
 //! made for them, with the token that it gave them.
 
+pub mod verdict;
+
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};

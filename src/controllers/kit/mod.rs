@@ -1,6 +1,7 @@
 //! What all controllers share: applying, reporting, waiting, and who may write at all.
 
 pub mod apply;
+pub mod camera;
 pub mod context;
 pub mod error;
 pub mod event;

@@ -1,0 +1,216 @@
+use std::collections::VecDeque;
+
+use super::*;
+use crate::api::Days;
+use crate::contract::Secret;
+
+type Answers = VecDeque<Result<Enforced, NotEnforced>>;
+
+/// A store that gives the answers it was told to, and notes whether trials were asked for.
+#[derive(Default)]
+struct Scripted {
+    answers: Mutex<Answers>,
+    asked: Mutex<Vec<bool>>,
+}
+
+#[async_trait]
+impl Stores for Scripted {
+    async fn enforce(&self, _: &Access, run_trials: bool) -> Result<Enforced, NotEnforced> {
+        self.asked.lock().unwrap().push(run_trials);
+        self.answers
+            .lock()
+            .unwrap()
+            .pop_front()
+            .expect("the store was asked once more than expected")
+    }
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000 + second).unwrap()
+}
+
+fn access(secret: &str) -> Access {
+    let target = StorageTarget {
+        endpoint: None,
+        region: "r".into(),
+        bucket: "b".into(),
+        path_style: false,
+        ca_pem: None,
+        access_key_id: Secret::new("id"),
+        secret_access_key: Secret::new(secret),
+    };
+    let demand = Demand {
+        ceilings: Ceilings {
+            video: Days(28),
+            calls: Days(7),
+        },
+        operator_principal: "o".into(),
+        recorder_principal: "r".into(),
+        readers: vec![],
+        take_over: false,
+        operator_only: false,
+        allow_unprotected: false,
+    };
+    let claim = Claim {
+        cluster_id: "c".into(),
+        namespace: "n".into(),
+        site: "s".into(),
+        uid: "u".into(),
+    };
+    Access {
+        operator: target.clone(),
+        recorder: target,
+        demand,
+        claim,
+    }
+}
+
+fn enforced(changes: &[&str], trials: Option<bool>) -> Enforced {
+    Enforced {
+        object_lock: true,
+        versioning: true,
+        video_expiration_days: Some(24),
+        calls_expiration_days: Some(3),
+        changes: changes.iter().map(ToString::to_string).collect(),
+        trials: trials.map(|refused| {
+            vec![Trial {
+                operation: "Get".into(),
+                refused,
+            }]
+        }),
+    }
+}
+
+fn failure(is_certain: bool) -> NotEnforced {
+    NotEnforced {
+        reason: Reason::StorageError,
+        category: "x",
+        message: "no".into(),
+        is_certain,
+        needs_person: is_certain,
+    }
+}
+
+async fn look(
+    stores: &Scripted,
+    memory: &Memory,
+    secret: &str,
+    reported: Option<&StorageStatus>,
+    now: i64,
+) -> Bucket {
+    keep(
+        stores,
+        memory,
+        &Fence::open(),
+        Some(&access(secret)),
+        reported,
+        at(now),
+    )
+    .await
+}
+
+fn told(answers: impl IntoIterator<Item = Result<Enforced, NotEnforced>>) -> Scripted {
+    Scripted {
+        answers: Mutex::new(answers.into_iter().collect()),
+        asked: Mutex::default(),
+    }
+}
+
+#[tokio::test]
+async fn what_was_read_back_counts_for_five_minutes() {
+    let (stores, memory) = (
+        told([Ok(enforced(&["policy"], Some(true))), Ok(enforced(&[], None))]),
+        Memory::default(),
+    );
+    let first = look(&stores, &memory, "s", None, 0).await;
+    assert!(first.may_record && first.finding.is_true());
+    assert_eq!(first.changes, ["policy"]);
+    let second = look(&stores, &memory, "s", first.status.as_ref(), 299).await;
+    assert_eq!(
+        (second.status.as_ref(), second.changes.len()),
+        (first.status.as_ref(), 0)
+    );
+    let third = look(&stores, &memory, "s", first.status.as_ref(), 300).await;
+    assert_eq!(third.status.as_ref().unwrap().read_back_at, Time(at(300)));
+    assert_eq!(third.status.unwrap().tried_at, Some(Time(at(0))));
+    assert_eq!(*stores.asked.lock().unwrap(), [true, false]);
+}
+
+#[tokio::test]
+async fn another_secret_is_read_back_and_tried_at_once() {
+    let answers = [
+        Ok(enforced(&[], Some(true))),
+        Err(failure(false)),
+        Ok(enforced(&[], Some(true))),
+    ];
+    let (stores, memory) = (told(answers), Memory::default());
+    let first = look(&stores, &memory, "s", None, 0).await;
+    look(&stores, &memory, "new", first.status.as_ref(), 1).await;
+    // The trials that were due are made up for.
+    look(&stores, &memory, "new", first.status.as_ref(), 10).await;
+    assert_eq!(*stores.asked.lock().unwrap(), [true, true, true]);
+}
+
+#[tokio::test]
+async fn drift_that_was_put_back_is_tried_and_reported_and_so_is_a_day() {
+    let tried = judge(Ok(enforced(&[], Some(true))), None, at(0)).status.unwrap();
+    let answers = [
+        Ok(enforced(&["lifecycle"], None)),
+        Ok(enforced(&[], Some(true))),
+        Ok(enforced(&[], Some(true))),
+    ];
+    let (stores, memory) = (told(answers), Memory::default());
+    let bucket = look(&stores, &memory, "s", Some(&tried), 600).await;
+    assert_eq!(bucket.changes, ["lifecycle"]);
+    look(&stores, &memory, "s", Some(&tried), 24 * 3600).await;
+    assert_eq!(*stores.asked.lock().unwrap(), [false, true, true]);
+}
+
+#[tokio::test]
+async fn errors_back_off_and_recording_goes_on_only_where_it_was_right_before() {
+    let (stores, memory) = (told([Err(failure(false)), Err(failure(true))]), Memory::default());
+    let first = look(&stores, &memory, "s", None, 0).await;
+    assert!(!first.may_record);
+    assert_eq!(first.finding.truth, Truth::Unknown);
+    let again = look(&stores, &memory, "s", None, 0).await;
+    assert_eq!(again.finding, first.finding);
+    assert_eq!(stores.asked.lock().unwrap().len(), 1);
+
+    let reported = judge(Ok(enforced(&[], Some(true))), None, at(0)).status.unwrap();
+    let outage = judge(Err(failure(false)), Some(&reported), at(9));
+    assert!(outage.may_record && !outage.is_stalled);
+    assert_eq!(outage.status, Some(reported.clone()));
+    let refused = judge(Err(failure(true)), Some(&reported), at(9));
+    assert!(!refused.may_record && refused.is_stalled);
+    assert_eq!((refused.status, refused.finding.truth), (None, Truth::False));
+}
+
+#[test]
+fn what_the_store_does_not_refuse_is_said() {
+    let bucket = judge(Ok(enforced(&[], Some(false))), None, at(0));
+    assert!(bucket.finding.is_true());
+    assert!(
+        bucket
+            .finding
+            .message
+            .contains("does not refuse the recorders' credentials: Get"),
+        "{}",
+        bucket.finding.message
+    );
+}
+
+#[tokio::test]
+async fn a_bucket_that_may_not_be_used_is_not_looked_at() {
+    let (stores, memory) = (told([]), Memory::default());
+    let bucket = keep(&stores, &memory, &Fence::open(), None, None, at(0)).await;
+    assert!(!bucket.may_record);
+    let behind = Fence::new(tokio_util::sync::CancellationToken::new());
+    let bucket = keep(&stores, &memory, &behind, Some(&access("s")), None, at(0)).await;
+    assert!(!bucket.may_record);
+    assert!(stores.asked.lock().unwrap().is_empty());
+}
+
+#[test]
+fn credentials_are_not_shown() {
+    assert!(!format!("{:?}", access("hunter2")).contains("hunter2"));
+}

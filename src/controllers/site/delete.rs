@@ -1,0 +1,108 @@
+//! A Site that is being deleted: its recorders close, upload what is open, and go; then the Site may go. Its
+//! bucket keeps all its rules. Needs neither the store nor the policy nor a Secret, nor may it create
+//! anything: all of them may be gone already, and the namespace may be going.
+
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::{Api, Client, ResourceExt};
+use serde_json::json;
+
+use super::apply::delete_workload;
+use super::names::{FINALIZER, MANAGER, Names, SITE_LABEL};
+use crate::api::Site;
+use crate::controllers::kit::apply::{ApplyError, owned};
+use crate::controllers::kit::error::{ApiError, KubeErrorExt};
+
+/// While pods are going, they are looked at this often, should a watch miss that they went.
+pub const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// How far a deletion has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Deletion {
+    /// It waits for these pods to go.
+    Waiting(Vec<String>),
+    /// Nothing of it is left, and the finalizer is gone.
+    Done,
+}
+
+/// Takes the next step of deleting `site`.
+pub async fn delete(client: &Client, site: &Site) -> Result<Deletion, ApplyError> {
+    let names = Names::of(site);
+    let workloads = Api::<StatefulSet>::namespaced(client.clone(), &names.namespace);
+    match owned(&workloads, &names.recorder, &names.uid).await {
+        Ok(Some(live)) if live.metadata.deletion_timestamp.is_none() => {
+            delete_workload(&workloads, &live).await?
+        }
+        // One that is not ours is nothing of this Site's.
+        Ok(_) | Err(ApplyError::ForeignObject { .. }) => {}
+        Err(error) => return Err(error),
+    }
+    let pods = Api::<Pod>::namespaced(client.clone(), &names.namespace);
+    let labelled = pods
+        .list(&ListParams::default().labels(&format!("{SITE_LABEL}={}", names.site)))
+        .await
+        .map_err(ApiError::from)?;
+    let left: Vec<String> = labelled
+        .items
+        .iter()
+        .filter(|pod| is_recorder(pod, &names) && !has_ended(pod))
+        .map(ResourceExt::name_any)
+        .collect();
+    if left.is_empty() {
+        remove_finalizer(client, site).await?;
+        return Ok(Deletion::Done);
+    }
+    Ok(Deletion::Waiting(left))
+}
+
+/// Whether `pod` is one of the recorders. The StatefulSet may be gone, so it is known by name.
+fn is_recorder(pod: &Pod, names: &Names) -> bool {
+    let owners = pod.owner_references();
+    owners.iter().any(|owner| {
+        owner.controller == Some(true) && owner.kind == "StatefulSet" && owner.name == names.recorder
+    })
+}
+
+/// Whether all containers of `pod` have ended: nothing records in it any more.
+fn has_ended(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+/// Adds the finalizer, before anything is made that would have to be waited for.
+pub async fn add_finalizer(client: &Client, site: &Site) -> Result<(), ApiError> {
+    let mut finalizers = site.finalizers().to_vec();
+    finalizers.push(FINALIZER.to_owned());
+    set_finalizers(client, site, &finalizers).await
+}
+
+async fn remove_finalizer(client: &Client, site: &Site) -> Result<(), ApiError> {
+    let finalizers: Vec<String> = site
+        .finalizers()
+        .iter()
+        .filter(|name| *name != FINALIZER)
+        .cloned()
+        .collect();
+    set_finalizers(client, site, &finalizers).await
+}
+
+/// With the resourceVersion, so that nobody else's finalizer is lost; a conflict is tried again.
+async fn set_finalizers(client: &Client, site: &Site, finalizers: &[String]) -> Result<(), ApiError> {
+    let namespace = site.namespace().unwrap_or_default();
+    let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": site.resource_version(), "uid": site.uid()}});
+    let params = PatchParams {
+        field_manager: Some(MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    let api = Api::<Site>::namespaced(client.clone(), &namespace);
+    match api
+        .patch_metadata(&site.name_any(), &params, &Patch::Merge(&patch))
+        .await
+    {
+        Err(error) if !error.is_not_found() => Err(error.into()),
+        _ => Ok(()),
+    }
+}

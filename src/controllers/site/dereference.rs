@@ -1,0 +1,104 @@
+//! Step one: fetch what a Site names, and what is there already.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1 as core;
+use kube::api::ListParams;
+use kube::core::DeserializeGuard;
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+
+use super::names::Names;
+use crate::api::{Camera, RecordingPolicy, SECRET_TYPE_CA, SECRET_TYPE_CAMERA, SECRET_TYPE_S3, Site};
+use crate::contract::{CONFIG_KEY, RecorderConfig};
+use crate::controllers::kit::apply::{self, ApplyError};
+use crate::controllers::kit::camera::CameraSecrets;
+use crate::controllers::kit::error::ApiError;
+use crate::controllers::kit::meta;
+use crate::controllers::kit::reference::{self, Found};
+
+/// What a Site names, and what is there already.
+#[derive(Clone, Debug, Default)]
+pub struct Dereferenced {
+    /// Its policy; `None`: there is none of that name that can be read.
+    pub policy: Option<RecordingPolicy>,
+    /// The cameras that name this site, by name, those being deleted left out.
+    pub cameras: Vec<Camera>,
+    /// Secrets that cameras may name; the storage's own authority is among them.
+    pub camera_secrets: CameraSecrets,
+    /// Secrets of type `toezicht.dev/s3`, by name.
+    pub store_secrets: BTreeMap<String, Found>,
+    /// The configuration that the recorders have now.
+    pub config: Option<RecorderConfig>,
+    /// Whether the recorders' StatefulSet exists and is ours.
+    pub has_workload: bool,
+}
+
+/// Fetches it. Needs the API server only: where the site stores is decided in the next step, before
+/// anything else is connected to.
+pub async fn dereference(client: &Client, site: &Site) -> Result<Dereferenced, ApiError> {
+    let names = Names::of(site);
+    let (client, namespace) = (client.clone(), names.namespace.as_str());
+    let secrets = |type_| reference::fetch_all(&client, namespace, type_);
+    let (policy, cameras, logins, authorities, store_secrets, config, has_workload) = tokio::try_join!(
+        readable(
+            Api::<DeserializeGuard<RecordingPolicy>>::namespaced(client.clone(), namespace),
+            &site.spec.policy_ref.name
+        ),
+        cameras(Api::namespaced(client.clone(), namespace), &names.site),
+        secrets(SECRET_TYPE_CAMERA),
+        secrets(SECRET_TYPE_CA),
+        secrets(SECRET_TYPE_S3),
+        config(Api::namespaced(client.clone(), namespace), &names),
+        has_workload(Api::namespaced(client.clone(), namespace), &names),
+    )?;
+    let camera_secrets = CameraSecrets { logins, authorities };
+    Ok(Dereferenced {
+        policy,
+        cameras,
+        camera_secrets,
+        store_secrets,
+        config,
+        has_workload,
+    })
+}
+
+/// The object `name`, where there is one and it can be read.
+async fn readable<K>(api: Api<DeserializeGuard<K>>, name: &str) -> Result<Option<K>, ApiError>
+where
+    K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug,
+{
+    Ok(api.get_opt(name).await?.and_then(|object| object.0.ok()))
+}
+
+/// The cameras of `site`. One that cannot be read cannot be recorded; the others go on.
+async fn cameras(api: Api<DeserializeGuard<Camera>>, site: &str) -> Result<Vec<Camera>, ApiError> {
+    let all = api.list(&ListParams::default()).await?.items.into_iter();
+    let mut ours: Vec<Camera> = all
+        .filter_map(|camera| camera.0.ok())
+        .filter(|camera| camera.spec.site_ref.name == site && !meta::is_deleting(camera))
+        .collect();
+    ours.sort_by_key(ResourceExt::name_any);
+    Ok(ours)
+}
+
+/// What the recorders are configured with now. One that is not ours, or that somebody made unreadable, is as
+/// none: it is reported, or written anew, in a later step.
+async fn config(api: Api<core::Secret>, names: &Names) -> Result<Option<RecorderConfig>, ApiError> {
+    let secret = match apply::owned(&api, &names.config, &names.uid).await {
+        Ok(secret) => secret,
+        Err(ApplyError::Api(error)) => return Err(error),
+        Err(ApplyError::ForeignObject { .. } | ApplyError::Unwritable(_)) => None,
+    };
+    let data = secret.and_then(|secret| secret.data).unwrap_or_default();
+    Ok(data
+        .get(CONFIG_KEY)
+        .and_then(|bytes| serde_json::from_slice(&bytes.0).ok()))
+}
+
+async fn has_workload(api: Api<StatefulSet>, names: &Names) -> Result<bool, ApiError> {
+    let live = api.get_metadata_opt(&names.recorder).await?;
+    Ok(live.is_some_and(|live| meta::is_controlled_by(&live, &names.uid)))
+}

@@ -1,0 +1,186 @@
+//! The Kubernetes objects of a Site's recorders. Pure.
+//!
+//! What an author of the namespace could loosen by hand is set expressly, also where it is the default, so
+//! that a change of it is seen as drift and put back.
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::apps::v1::{
+    RollingUpdateStatefulSetStrategy, StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy,
+    StatefulSetSpec, StatefulSetUpdateStrategy,
+};
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::names::Names;
+use super::pod;
+use crate::api::RecorderSettings;
+use crate::contract::{CONFIG_KEY, HEALTH_PORT, RecorderConfig, STATUS_PORT};
+use crate::controllers::config::OperatorConfig;
+use crate::controllers::kit::quantity;
+
+/// Type of the Secret with the recorders' configuration.
+pub const CONFIG_TYPE: &str = "toezicht.dev/recorder-config";
+/// Volume with segments that wait for their upload.
+pub const SPOOL: &str = "spool";
+
+/// What the recorder pods are to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Pods<'a> {
+    /// How many.
+    pub count: u32,
+    /// As the Site wants them.
+    pub settings: &'a RecorderSettings,
+    /// As the cluster's administrators want them.
+    pub config: &'a OperatorConfig,
+}
+
+/// The recorders' ServiceAccount: a name without any right, and without a token to show for it.
+pub fn account(names: &Names, owner: &[OwnerReference]) -> core::ServiceAccount {
+    core::ServiceAccount {
+        metadata: metadata(names, &names.recorder, owner),
+        automount_service_account_token: Some(false),
+        ..core::ServiceAccount::default()
+    }
+}
+
+/// The headless Service that gives each recorder its name.
+pub fn service(names: &Names, owner: &[OwnerReference]) -> core::Service {
+    let port = |name: &str, port: u16| core::ServicePort {
+        name: Some(name.to_owned()),
+        port: i32::from(port),
+        protocol: Some("TCP".to_owned()),
+        target_port: Some(IntOrString::String(name.to_owned())),
+        ..core::ServicePort::default()
+    };
+    core::Service {
+        metadata: metadata(names, &names.recorder, owner),
+        spec: Some(core::ServiceSpec {
+            cluster_ip: Some("None".to_owned()),
+            selector: Some(names.selector()),
+            ports: Some(vec![
+                port(pod::STATUS, STATUS_PORT),
+                port(pod::HEALTH, HEALTH_PORT),
+            ]),
+            // A recorder that is not ready must be found to be asked why.
+            publish_not_ready_addresses: Some(true),
+            ..core::ServiceSpec::default()
+        }),
+        ..core::Service::default()
+    }
+}
+
+/// The Secret with the recorders' configuration.
+pub fn config(names: &Names, owner: &[OwnerReference], document: &RecorderConfig) -> core::Secret {
+    // The document is plain data with texts as keys, which can always be written.
+    let bytes = serde_json::to_vec_pretty(document).unwrap_or_default();
+    core::Secret {
+        metadata: metadata(names, &names.config, owner),
+        type_: Some(CONFIG_TYPE.to_owned()),
+        data: Some([(CONFIG_KEY.to_owned(), ByteString(bytes))].into()),
+        ..core::Secret::default()
+    }
+}
+
+/// The StatefulSet of the recorders.
+pub fn workload(names: &Names, owner: &[OwnerReference], pods: &Pods<'_>) -> StatefulSet {
+    let spool = &pods.settings.spool;
+    let claim = spool
+        .storage_class
+        .as_ref()
+        .map(|class| spool_claim(names, class, &spool.size));
+    StatefulSet {
+        metadata: metadata(names, &names.recorder, owner),
+        spec: Some(StatefulSetSpec {
+            replicas: Some(i32::try_from(pods.count).unwrap_or(i32::MAX)),
+            service_name: Some(names.recorder.clone()),
+            selector: LabelSelector {
+                match_labels: Some(names.selector()),
+                match_expressions: None,
+            },
+            template: pod::template(names, pods),
+            // Recorders do not depend on each other: a dead one must not hold up the others.
+            pod_management_policy: Some("Parallel".to_owned()),
+            update_strategy: Some(StatefulSetUpdateStrategy {
+                type_: Some("RollingUpdate".to_owned()),
+                rolling_update: Some(RollingUpdateStatefulSetStrategy {
+                    partition: Some(0),
+                    ..Default::default()
+                }),
+            }),
+            revision_history_limit: Some(2),
+            // A claim that outlived its recorder would keep pictures that nobody counts the days of.
+            persistent_volume_claim_retention_policy: claim.is_some().then(|| {
+                StatefulSetPersistentVolumeClaimRetentionPolicy {
+                    when_deleted: Some("Delete".to_owned()),
+                    when_scaled: Some("Delete".to_owned()),
+                }
+            }),
+            volume_claim_templates: claim.map(|claim| vec![claim]),
+            ..StatefulSetSpec::default()
+        }),
+        ..StatefulSet::default()
+    }
+}
+
+/// Whether `live` can be made `desired`: most of a StatefulSet's spec can only be set when it is created.
+pub fn can_be_updated(desired: &StatefulSet, live: &StatefulSet) -> bool {
+    let fixed = |set: &StatefulSet| {
+        let spec = set.spec.clone().unwrap_or_default();
+        let claims = spec.volume_claim_templates.unwrap_or_default();
+        let claims: Vec<_> = claims
+            .into_iter()
+            .map(|claim| claim.spec.map(fixed_claim))
+            .collect();
+        (
+            spec.selector,
+            spec.service_name,
+            spec.pod_management_policy,
+            claims,
+        )
+    };
+    fixed(desired) == fixed(live)
+}
+
+/// The parts of a claim that we set, in a form that can be compared.
+fn fixed_claim(spec: core::PersistentVolumeClaimSpec) -> (Option<String>, Option<i128>) {
+    let requests = spec
+        .resources
+        .and_then(|resources| resources.requests)
+        .unwrap_or_default();
+    (
+        spec.storage_class_name,
+        requests.get("storage").and_then(|size| quantity::millis(&size.0)),
+    )
+}
+
+fn spool_claim(names: &Names, class: &str, size: &str) -> core::PersistentVolumeClaim {
+    let storage = k8s_openapi::apimachinery::pkg::api::resource::Quantity(size.to_owned());
+    core::PersistentVolumeClaim {
+        metadata: ObjectMeta {
+            name: Some(SPOOL.to_owned()),
+            labels: Some(names.labels()),
+            ..ObjectMeta::default()
+        },
+        spec: Some(core::PersistentVolumeClaimSpec {
+            access_modes: Some(vec!["ReadWriteOnce".to_owned()]),
+            storage_class_name: Some(class.to_owned()),
+            resources: Some(core::VolumeResourceRequirements {
+                requests: Some([("storage".to_owned(), storage)].into()),
+                limits: None,
+            }),
+            ..core::PersistentVolumeClaimSpec::default()
+        }),
+        status: None,
+    }
+}
+
+fn metadata(names: &Names, name: &str, owner: &[OwnerReference]) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name.to_owned()),
+        namespace: Some(names.namespace.clone()),
+        labels: Some(names.labels()),
+        owner_references: Some(owner.to_vec()),
+        ..ObjectMeta::default()
+    }
+}

@@ -1,0 +1,198 @@
+//! The recorder pod. Pure.
+
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::names::Names;
+use super::objects::{Pods, SPOOL};
+use crate::contract::{HEALTH_PORT, STATUS_PORT};
+
+/// Name of the container.
+const CONTAINER: &str = "recorder";
+/// Name of the port of the status API.
+pub const STATUS: &str = "status";
+/// Name of the port of probes and metrics.
+pub const HEALTH: &str = "health";
+/// Where the configuration is mounted.
+const CONFIG_DIR: &str = "/etc/toezicht";
+/// Where the spool is mounted.
+const SPOOL_DIR: &str = "/var/spool/toezicht";
+/// Name of the volume with the configuration.
+const CONFIG: &str = "config";
+/// User and group of the recorder: nobody in particular.
+const USER: i64 = 65532;
+/// Time to close and upload what is open.
+const GRACE_SECONDS: i64 = 60;
+/// The configuration is readable by the recorder's group alone: 0440.
+const CONFIG_MODE: i32 = 0o440;
+
+/// The template of the recorder pods. It does not change with the configuration, so a camera that comes or
+/// goes restarts nobody.
+pub fn template(names: &Names, pods: &Pods<'_>) -> core::PodTemplateSpec {
+    let settings = pods.settings;
+    core::PodTemplateSpec {
+        metadata: Some(ObjectMeta {
+            labels: Some(names.labels()),
+            ..ObjectMeta::default()
+        }),
+        spec: Some(core::PodSpec {
+            service_account_name: Some(names.recorder.clone()),
+            automount_service_account_token: Some(false),
+            enable_service_links: Some(false),
+            host_network: Some(false),
+            host_pid: Some(false),
+            host_ipc: Some(false),
+            share_process_namespace: Some(false),
+            security_context: Some(pod_security()),
+            containers: vec![container(pods)],
+            volumes: Some(volumes(names, pods)),
+            termination_grace_period_seconds: Some(GRACE_SECONDS),
+            restart_policy: Some("Always".to_owned()),
+            node_selector: Some(settings.node_selector.clone()).filter(|selector| !selector.is_empty()),
+            tolerations: Some(settings.tolerations.clone()).filter(|tolerations| !tolerations.is_empty()),
+            ..core::PodSpec::default()
+        }),
+    }
+}
+
+fn container(pods: &Pods<'_>) -> core::Container {
+    let text = |text: &str| text.to_owned();
+    let port = |name: &str, port: u16| core::ContainerPort {
+        name: Some(text(name)),
+        container_port: i32::from(port),
+        protocol: Some(text("TCP")),
+        ..core::ContainerPort::default()
+    };
+    let mount = |name: &str, path: &str, read_only| core::VolumeMount {
+        name: text(name),
+        mount_path: text(path),
+        read_only: Some(read_only),
+        ..core::VolumeMount::default()
+    };
+    core::Container {
+        name: text(CONTAINER),
+        image: Some(pods.config.recorder_image.clone()),
+        image_pull_policy: pods.config.image_pull_policy.clone(),
+        args: Some(
+            ["recorder", "--config-dir", CONFIG_DIR, "--spool", SPOOL_DIR]
+                .map(text)
+                .to_vec(),
+        ),
+        env: Some(vec![shard()]),
+        ports: Some(vec![port(STATUS, STATUS_PORT), port(HEALTH, HEALTH_PORT)]),
+        volume_mounts: Some(vec![
+            mount(CONFIG, CONFIG_DIR, true),
+            mount(SPOOL, SPOOL_DIR, false),
+        ]),
+        resources: Some(pods.settings.resources.clone().unwrap_or_else(resources)),
+        security_context: Some(container_security()),
+        // A recorder that works through a long spool at its start is alive all the while.
+        startup_probe: Some(probe("/healthz", 1, 60)),
+        liveness_probe: Some(probe("/healthz", 10, 3)),
+        readiness_probe: Some(probe("/readyz", 5, 3)),
+        ..core::Container::default()
+    }
+}
+
+/// Which cameras are this pod's: the ordinal that the StatefulSet gave it.
+fn shard() -> core::EnvVar {
+    core::EnvVar {
+        name: "TOEZICHT_SHARD".to_owned(),
+        value: None,
+        value_from: Some(core::EnvVarSource {
+            field_ref: Some(core::ObjectFieldSelector {
+                api_version: Some("v1".to_owned()),
+                field_path: "metadata.labels['apps.kubernetes.io/pod-index']".to_owned(),
+            }),
+            ..core::EnvVarSource::default()
+        }),
+    }
+}
+
+fn volumes(names: &Names, pods: &Pods<'_>) -> Vec<core::Volume> {
+    let config = core::Volume {
+        name: CONFIG.to_owned(),
+        secret: Some(core::SecretVolumeSource {
+            secret_name: Some(names.config.clone()),
+            default_mode: Some(CONFIG_MODE),
+            ..core::SecretVolumeSource::default()
+        }),
+        ..core::Volume::default()
+    };
+    let spool = &pods.settings.spool;
+    if spool.storage_class.is_some() {
+        // The StatefulSet adds the volume of its claim.
+        return vec![config];
+    }
+    let spool = core::Volume {
+        name: SPOOL.to_owned(),
+        empty_dir: Some(core::EmptyDirVolumeSource {
+            medium: None,
+            size_limit: Some(Quantity(spool.size.clone())),
+        }),
+        ..core::Volume::default()
+    };
+    vec![config, spool]
+}
+
+/// What a pod of 32 cameras needs; no limit of CPU, since being throttled loses frames.
+fn resources() -> core::ResourceRequirements {
+    let amounts = |pairs: &[(&str, &str)]| {
+        Some(
+            pairs
+                .iter()
+                .map(|(name, amount)| ((*name).to_owned(), Quantity((*amount).to_owned())))
+                .collect(),
+        )
+    };
+    core::ResourceRequirements {
+        requests: amounts(&[("cpu", "100m"), ("memory", "128Mi")]),
+        limits: amounts(&[("memory", "1Gi")]),
+        claims: None,
+    }
+}
+
+fn pod_security() -> core::PodSecurityContext {
+    core::PodSecurityContext {
+        run_as_non_root: Some(true),
+        run_as_user: Some(USER),
+        run_as_group: Some(USER),
+        fs_group: Some(USER),
+        fs_group_change_policy: Some("OnRootMismatch".to_owned()),
+        seccomp_profile: Some(core::SeccompProfile {
+            type_: "RuntimeDefault".to_owned(),
+            localhost_profile: None,
+        }),
+        ..core::PodSecurityContext::default()
+    }
+}
+
+fn container_security() -> core::SecurityContext {
+    core::SecurityContext {
+        allow_privilege_escalation: Some(false),
+        privileged: Some(false),
+        read_only_root_filesystem: Some(true),
+        run_as_non_root: Some(true),
+        capabilities: Some(core::Capabilities {
+            add: None,
+            drop: Some(vec!["ALL".to_owned()]),
+        }),
+        ..core::SecurityContext::default()
+    }
+}
+
+fn probe(path: &str, period_seconds: i32, failure_threshold: i32) -> core::Probe {
+    core::Probe {
+        http_get: Some(core::HTTPGetAction {
+            path: Some(path.to_owned()),
+            port: IntOrString::String(HEALTH.to_owned()),
+            ..core::HTTPGetAction::default()
+        }),
+        period_seconds: Some(period_seconds),
+        timeout_seconds: Some(5),
+        failure_threshold: Some(failure_threshold),
+        ..core::Probe::default()
+    }
+}

@@ -1,0 +1,195 @@
+//! Step six: say what is so: from what was applied and read back, never from what was meant. Pure up to the
+//! patch itself.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+
+use super::apply::Applied;
+use super::bucket::Bucket;
+use super::recording::{self, Answer};
+use super::validate::Valid;
+use crate::api::condition::{ConditionType, Finding, Reason, Truth, merge};
+use crate::api::{Site, SiteStatus};
+use crate::controllers::kit::apply::ApplyError;
+use crate::controllers::kit::error::Failure;
+
+/// All that a Site's status is made of.
+#[derive(Debug)]
+pub struct Observed<'a> {
+    /// What was decided.
+    pub valid: &'a Valid,
+    /// What was read back of the bucket.
+    pub bucket: &'a Bucket,
+    /// What was applied.
+    pub applied: &'a Result<Applied, ApplyError>,
+    /// What the recorders say.
+    pub answers: &'a [Answer],
+}
+
+/// The status of `site`.
+pub fn status(site: &Site, observed: &Observed<'_>, now: Timestamp) -> SiteStatus {
+    let Observed {
+        valid,
+        bucket,
+        applied,
+        answers,
+    } = observed;
+    let before = site.status.clone().unwrap_or_default();
+    let may_record = valid.accepted.is_true() && bucket.may_record;
+    let segment =
+        SignedDuration::try_from(site.spec.recorder.segment_duration.0).unwrap_or(SignedDuration::MAX);
+    let (recording, count) = recording::finding(valid, may_record, answers, segment);
+    let findings = [
+        ready(valid, bucket, applied, answers),
+        valid.accepted.clone(),
+        valid.permission.finding.clone(),
+        bucket.finding.clone(),
+        recording,
+        administrators_excluded(),
+        stalled(valid, bucket, applied),
+    ];
+    SiteStatus {
+        observed_generation: site.metadata.generation,
+        conditions: merge(&before.conditions, &findings, site.metadata.generation, now),
+        ceilings: valid.ceilings.clone(),
+        storage: bucket.status.clone(),
+        cameras: i32::try_from(valid.cameras.len() + valid.left_out.len()).ok(),
+        recording: i32::try_from(count).ok(),
+    }
+}
+
+/// The conditions of a Site that is being deleted: what was found before, and what it waits for.
+pub fn deleting(
+    before: &[Condition],
+    generation: Option<i64>,
+    waits_for: &str,
+    now: Timestamp,
+) -> Vec<Condition> {
+    replace(
+        before,
+        &Finding::new(ConditionType::Ready, false, Reason::Deleting, waits_for),
+        generation,
+        now,
+    )
+}
+
+/// The conditions of a Site that is paused: what was found before, and that nobody looks now.
+pub fn paused(before: &[Condition], generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
+    let message = "paused by the annotation toezicht.dev/paused: nothing is changed until it is removed";
+    replace(
+        before,
+        &Finding::new(ConditionType::Ready, Truth::Unknown, Reason::Paused, message),
+        generation,
+        now,
+    )
+}
+
+fn replace(
+    before: &[Condition],
+    finding: &Finding,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let type_: &str = finding.condition.into();
+    let mut conditions = merge(before, std::slice::from_ref(finding), generation, now);
+    conditions.extend(
+        before
+            .iter()
+            .filter(|condition| condition.type_ != type_)
+            .cloned(),
+    );
+    conditions
+}
+
+/// Whether storage and recorders are as the protocol now demands, read back. A site that must not record
+/// now is ready, with that reason.
+fn ready(
+    valid: &Valid,
+    bucket: &Bucket,
+    applied: &Result<Applied, ApplyError>,
+    answers: &[Answer],
+) -> Finding {
+    let not = |reason, message: String| Finding::new(ConditionType::Ready, false, reason, message);
+    for finding in [&valid.accepted, &bucket.finding] {
+        if !finding.is_true() {
+            return not(finding.reason, finding.message.clone());
+        }
+    }
+    let recorders = match applied {
+        Err(error @ ApplyError::ForeignObject { .. }) => {
+            return not(Reason::ForeignObject, error.safe_message());
+        }
+        Err(error) => return not(Reason::Retrying, error.safe_message()),
+        Ok(applied) => applied.recorders.as_ref(),
+    };
+    let lagging = recorders.and_then(|recorders| recording::lagging(answers, &recorders.expected.revision));
+    if let Some(lagging) = lagging {
+        return not(Reason::RecorderNotReady, lagging);
+    }
+    let permitted = &valid.permission.finding;
+    if permitted.is_true() {
+        Finding::new(
+            ConditionType::Ready,
+            true,
+            Reason::AsRequired,
+            "storage and recorders are as the protocol demands, read back",
+        )
+    } else {
+        Finding::new(
+            ConditionType::Ready,
+            true,
+            permitted.reason,
+            format!(
+                "as the protocol demands, which allows no recording now: {}",
+                permitted.message
+            ),
+        )
+    }
+}
+
+/// Whether only a person can help.
+fn stalled(valid: &Valid, bucket: &Bucket, applied: &Result<Applied, ApplyError>) -> Finding {
+    let is = |finding: &Finding| {
+        Finding::new(
+            ConditionType::Stalled,
+            true,
+            finding.reason,
+            finding.message.clone(),
+        )
+    };
+    if !valid.accepted.is_true() {
+        return is(&valid.accepted);
+    }
+    if bucket.is_stalled {
+        return is(&bucket.finding);
+    }
+    match applied {
+        Err(error @ ApplyError::ForeignObject { .. }) => Finding::new(
+            ConditionType::Stalled,
+            true,
+            Reason::ForeignObject,
+            error.safe_message(),
+        ),
+        _ => Finding::new(
+            ConditionType::Stalled,
+            false,
+            Reason::AsRequired,
+            "nothing waits for a person",
+        ),
+    }
+}
+
+/// Without encryption to the managers' keys, who administers the cluster can reach credentials and pods.
+fn administrators_excluded() -> Finding {
+    let message = "article 3.2: recordings are not encrypted for the managers alone, so who administers the cluster or the store could watch them";
+    Finding::new(
+        ConditionType::AdministratorsExcluded,
+        false,
+        Reason::NotEncrypted,
+        message,
+    )
+}
+
+#[cfg(test)]
+#[path = "status_tests.rs"]
+mod tests;
