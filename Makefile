@@ -1,6 +1,5 @@
 # What a person types. Each line does one thing and can be typed by hand as well.
 BED   = tests/testbed/bed
-IMAGE = localhost/toezicht:dev
 
 .PHONY: help demo test check unit it bed image crds chart down shell 
 help:            ## what there is

@@ -1,1 +1,174 @@
 //! The command line.
+//!
+//! | exit code | means |
+//! |---|---|
+//! | 0 | done, or stopped by a signal |
+//! | 1 | failed; the last line says why |
+//! | 2 | the command line is not understood |
+//! | 3 | leadership was lost; start again |
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+use crate::api::crds::{self, CrdsError};
+use crate::contract::{HEALTH_PORT, STATUS_PORT};
+use crate::recorder::{self, RecorderError};
+use crate::runtime::lease::Lost;
+use crate::runtime::operator::{self, OperatorError};
+use crate::runtime::shutdown;
+use crate::runtime::telemetry::{self, LogFormat, TelemetryError};
+
+/// Leadership was lost: not an error of this process, and the pod is started again at once.
+const LEADERSHIP_LOST: u8 = 3;
+
+/// Records an organisation's cameras, and proves that what it keeps, and for how long, is what the protocol says.
+#[derive(Debug, Parser)]
+#[command(name = "toezicht", version, about, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the controllers: looks after policies, sites, cameras and holds. One leads, others stand by.
+    Operator {
+        /// Configuration file: grants, ceilings, recorder image.
+        #[arg(long, value_name = "FILE", default_value = "/etc/toezicht/operator.yaml")]
+        config: PathBuf,
+        /// Where /livez, /readyz and /metrics are served.
+        #[arg(long, value_name = "ADDRESS", default_value = "0.0.0.0:8080")]
+        listen: SocketAddr,
+        /// Namespace of the Lease [default: that of the service account, or of the kubeconfig's context].
+        #[arg(long, env = "POD_NAMESPACE")]
+        namespace: Option<String>,
+        /// Name of the Lease by which operators agree which of them leads.
+        #[arg(long, value_name = "NAME", default_value = "toezicht")]
+        lease_name: String,
+        /// What this process calls itself in the Lease and in events.
+        #[arg(long, env = "POD_NAME", default_value = "operator")]
+        instance: String,
+        /// How log lines are written.
+        #[arg(long, value_enum, default_value_t)]
+        log_format: LogFormat,
+    },
+    /// Records the cameras of one site; the operator runs it in the site's namespace.
+    Recorder {
+        /// Folder where the configuration Secret is mounted.
+        #[arg(long, value_name = "DIR", default_value = "/etc/toezicht")]
+        config_dir: PathBuf,
+        /// Folder where recordings are made and wait for their upload.
+        #[arg(long, value_name = "DIR", default_value = "/var/spool/toezicht")]
+        spool: PathBuf,
+        /// Which pod of the site this is: it records the cameras of this shard.
+        #[arg(long, env = "TOEZICHT_SHARD")]
+        shard: u32,
+        /// Where /v1/status is served, with TLS and token.
+        #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::from(([0, 0, 0, 0], STATUS_PORT)))]
+        status_listen: SocketAddr,
+        /// Where /healthz, /readyz and /metrics are served.
+        #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::from(([0, 0, 0, 0], HEALTH_PORT)))]
+        health_listen: SocketAddr,
+        /// How long completing and uploading may take when told to stop, in seconds.
+        #[arg(long, value_name = "SECONDS", default_value_t = 25)]
+        grace: u64,
+        /// How log lines are written.
+        #[arg(long, value_enum, default_value_t)]
+        log_format: LogFormat,
+    },
+    /// Prints the custom resource definitions, or writes a file for each.
+    Crds {
+        /// Folder to write the files into.
+        #[arg(long)]
+        dir: Option<PathBuf>,
+    },
+}
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+enum CommandError {
+    #[error(transparent)]
+    Telemetry(#[from] TelemetryError),
+    #[error("the asynchronous runtime cannot be started: {0}")]
+    Runtime(#[source] std::io::Error),
+    #[error(transparent)]
+    Operator(#[from] OperatorError),
+    #[error("signals cannot be received: {0}")]
+    Signals(#[source] std::io::Error),
+    #[error(transparent)]
+    Recorder(#[from] RecorderError),
+    #[error(transparent)]
+    Crds(#[from] CrdsError),
+}
+
+/// Runs the command that the process was given.
+pub fn main() -> ExitCode {
+    // clap prints help, version and mistakes itself, and ends with 0 or 2.
+    match run(Cli::parse().command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("toezicht: {error}");
+            exit_code(&error)
+        }
+    }
+}
+
+fn exit_code(error: &CommandError) -> ExitCode {
+    match error {
+        CommandError::Operator(OperatorError::Lost(Lost::Deadline(_) | Lost::TakenBy(_))) => {
+            ExitCode::from(LEADERSHIP_LOST)
+        }
+        _ => ExitCode::FAILURE,
+    }
+}
+
+fn run(command: Command) -> Result<(), CommandError> {
+    match command {
+        Command::Operator { config, listen, namespace, lease_name, instance, log_format } => {
+            telemetry::init(log_format)?;
+            let options = operator::Options { config, listen, namespace, lease_name, instance };
+            in_runtime(async { Ok(operator::run(options).await?) })
+        }
+        Command::Recorder { config_dir, spool, shard, status_listen, health_listen, grace, log_format } => {
+            telemetry::init(log_format)?;
+            let grace = Duration::from_secs(grace);
+            let options = recorder::Options { config_dir, spool, shard, status_listen, health_listen, grace };
+            in_runtime(async {
+                let stop = shutdown::on_signal().map_err(CommandError::Signals)?;
+                Ok(recorder::run(options, stop).await?)
+            })
+        }
+        Command::Crds { dir } => Ok(crds::print(dir)?),
+    }
+}
+
+fn in_runtime(work: impl Future<Output = Result<(), CommandError>>) -> Result<(), CommandError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CommandError::Runtime)?;
+    let outcome = runtime.block_on(work);
+    // What is still under way, such as a request that was given up, is not waited for.
+    runtime.shutdown_background();
+    outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_contradicts_itself_nowhere() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn an_operator_needs_nothing_said() {
+        let cli = Cli::try_parse_from(["toezicht", "operator"]).unwrap();
+        let Command::Operator { config, lease_name, .. } = cli.command else { panic!("{cli:?}") };
+        assert_eq!((config.to_str(), lease_name.as_str()), (Some("/etc/toezicht/operator.yaml"), "toezicht"));
+    }
+}

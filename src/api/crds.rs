@@ -114,3 +114,83 @@ fn unwritable(path: &Path, source: io::Error) -> CrdsError {
         source,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+        JSONSchemaProps, JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
+    };
+
+    use super::*;
+
+    #[test]
+    fn the_committed_files_are_those_of_the_code() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("crds");
+        for (name, yaml) in files().unwrap() {
+            let committed = std::fs::read_to_string(dir.join(&name)).unwrap_or_default();
+            assert!(committed == yaml, "crds/{name} is not what the code says: run `make crds` and commit");
+        }
+        let count = std::fs::read_dir(&dir).unwrap().count();
+        assert_eq!(count, crds().len(), "crds/ holds a file that no kind has");
+    }
+
+    #[test]
+    fn yaml_says_what_the_definition_says() {
+        for (definition, (name, yaml)) in crds().iter().zip(files().unwrap()) {
+            let read: serde_json::Value = serde_saphyr::from_str(&yaml).unwrap();
+            assert_eq!(read, serde_json::to_value(definition).unwrap(), "{name}");
+        }
+    }
+
+    /// What lacks a bound or a description, by path.
+    fn lacking(path: &str, schema: &JSONSchemaProps, found: &mut Vec<String>) {
+        let bounded = schema.max_length.is_some() || schema.enum_.is_some() || schema.format.is_some();
+        match schema.type_.as_deref() {
+            Some("string") if !bounded => found.push(format!("{path}: maxLength")),
+            Some("array") if schema.max_items.is_none() => found.push(format!("{path}: maxItems")),
+            Some("integer") if schema.format.as_deref().is_some_and(|format| format.starts_with("uint")) => {
+                found.push(format!("{path}: a format that Kubernetes knows"));
+            }
+            _ => {}
+        }
+        if schema.x_kubernetes_int_or_string == Some(true) && schema.max_length.is_none() {
+            found.push(format!("{path}: maxLength"));
+        }
+        for (name, property) in schema.properties.iter().flatten() {
+            let path = format!("{path}.{name}");
+            if !["apiVersion", "kind", "metadata"].contains(&name.as_str())
+                && property.description.as_ref().is_none_or(String::is_empty)
+            {
+                found.push(format!("{path}: description"));
+            }
+            lacking(&path, property, found);
+        }
+        if let Some(JSONSchemaPropsOrArray::Schema(item)) = &schema.items {
+            lacking(&format!("{path}[]"), item, found);
+        }
+        if let Some(JSONSchemaPropsOrBool::Schema(value)) = &schema.additional_properties {
+            if schema.max_properties.is_none() {
+                found.push(format!("{path}: maxProperties"));
+            }
+            lacking(&format!("{path}{{}}"), value, found);
+        }
+        for rule in schema.x_kubernetes_validations.iter().flatten() {
+            let says_remedy = rule.message.as_ref().is_some_and(|message| message.contains([';', ':']));
+            if !says_remedy {
+                found.push(format!("{path}: a message with the remedy for {}", rule.rule));
+            }
+        }
+    }
+
+    #[test]
+    fn every_list_and_text_is_bounded_and_every_field_is_explained() {
+        let mut found = Vec::new();
+        for definition in crds() {
+            for version in &definition.spec.versions {
+                let schema = version.schema.as_ref().and_then(|schema| schema.open_api_v3_schema.as_ref());
+                lacking(&definition.spec.names.kind, schema.unwrap(), &mut found);
+            }
+        }
+        assert!(found.is_empty(), "the schema lacks:\n{}", found.join("\n"));
+    }
+}

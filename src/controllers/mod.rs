@@ -2,7 +2,10 @@
 //! dereference → validate → plan → apply → status; what they share is in [`kit`].
 
 pub mod config;
+pub mod drive;
 pub mod grant;
+pub mod hold;
 pub mod kit;
+pub mod policy;
 pub mod recorders;
 pub mod site;

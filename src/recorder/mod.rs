@@ -1,1 +1,36 @@
-//! RTSP in, MP4 out, into the bucket.
+//! The recorder: RTSP in, MP4 out, into the bucket.
+//!
+//! ```text
+//! config ──▶ fleet ──▶ camera (one task each)
+//!                        gate     may it record now?
+//!                        stream   RTSP: pictures, never sound
+//!                        session  clock: when was it taken? ▶ segment: into which file? ▶ mp4
+//!                           │
+//!                           ▼
+//!                         spool ──▶ upload ──▶ bucket
+//!
+//! board (what is known of each camera, its gaps) ──▶ http
+//! ```
+//!
+//! Nothing that concerns one camera waits for, or fails because of, another.
+
+mod backoff;
+mod board;
+mod camera;
+mod clock;
+mod config;
+mod fleet;
+mod frame;
+mod gaps;
+mod gate;
+mod http;
+mod metrics;
+mod mp4;
+mod run;
+mod segment;
+mod session;
+mod spool;
+mod stream;
+mod upload;
+
+pub use run::{Options, RecorderError, run};

@@ -133,9 +133,9 @@ impl Purpose {
     fn timeouts(self) -> TimeoutConfig {
         let common = TimeoutConfig::builder().connect_timeout(CONNECT_DEADLINE);
         match self {
-            Self::Configure => {
-                common.operation_timeout(OPERATION_DEADLINE).operation_attempt_timeout(ATTEMPT_DEADLINE)
-            }
+            Self::Configure => common
+                .operation_timeout(OPERATION_DEADLINE)
+                .operation_attempt_timeout(ATTEMPT_DEADLINE),
             Self::Upload => common.operation_timeout(UPLOAD_DEADLINE),
         }
         .build()
@@ -161,17 +161,29 @@ fn http_client(tls: bool, ca_pem: Option<&str>) -> Result<SharedHttpClient, Targ
         }
         None => TrustStore::empty().with_native_roots(tls),
     };
-    let context = TlsContext::builder().with_trust_store(trust).build().map_err(|_| TargetError::Ca)?;
-    Ok(Builder::new().tls_provider(Provider::Rustls(CryptoMode::AwsLc)).tls_context(context).build_https())
+    let context = TlsContext::builder()
+        .with_trust_store(trust)
+        .build()
+        .map_err(|_| TargetError::Ca)?;
+    Ok(Builder::new()
+        .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+        .tls_context(context)
+        .build_https())
 }
 
 /// The connector would panic over what is no certificate.
 fn verify_ca(pem: &str) -> Result<(), TargetError> {
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-        roots.add(certificate.map_err(|_| TargetError::Ca)?).map_err(|_| TargetError::Ca)?;
+        roots
+            .add(certificate.map_err(|_| TargetError::Ca)?)
+            .map_err(|_| TargetError::Ca)?;
     }
-    if roots.is_empty() { Err(TargetError::Ca) } else { Ok(()) }
+    if roots.is_empty() {
+        Err(TargetError::Ca)
+    } else {
+        Ok(())
+    }
 }
 
 /// Whether an endpoint is over TLS.
@@ -198,12 +210,16 @@ fn is_bucket(name: &str) -> bool {
         && name.starts_with(ends)
         && name.ends_with(ends)
         && !name.contains("..")
-        && !["--x-s3", "-s3alias", "--ol-s3", ".mrap", "--table-s3"].iter().any(|s| name.ends_with(s))
+        && !["--x-s3", "-s3alias", "--ol-s3", ".mrap", "--table-s3"]
+            .iter()
+            .any(|s| name.ends_with(s))
 }
 
 fn is_region(name: &str) -> bool {
     (1..=64).contains(&name.len())
-        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+        && name
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
 }
 
 #[cfg(test)]
@@ -241,26 +257,52 @@ mod tests {
             "ftp://s3.example.nl",
             "https://",
         ] {
-            assert_eq!(refusal(|t| t.endpoint = Some(endpoint.into())), Some(TargetError::Endpoint), "{endpoint}");
+            assert_eq!(
+                refusal(|t| t.endpoint = Some(endpoint.into())),
+                Some(TargetError::Endpoint),
+                "{endpoint}"
+            );
         }
     }
 
     #[test]
     fn buckets_that_choose_their_own_host_are_refused() {
-        for bucket in
-            ["arn:aws:s3:eu-west-1:1:accesspoint/x", "a", "x--euw1-az1--x-s3", "../x", "A-bucket", "a..b", "x/y"]
-        {
-            assert_eq!(refusal(|t| t.bucket = bucket.into()), Some(TargetError::Bucket), "{bucket}");
+        for bucket in [
+            "arn:aws:s3:eu-west-1:1:accesspoint/x",
+            "a",
+            "x--euw1-az1--x-s3",
+            "../x",
+            "A-bucket",
+            "a..b",
+            "x/y",
+        ] {
+            assert_eq!(
+                refusal(|t| t.bucket = bucket.into()),
+                Some(TargetError::Bucket),
+                "{bucket}"
+            );
         }
     }
 
     #[test]
     fn what_cannot_be_used_is_found_before_connecting() {
-        assert_eq!(refusal(|t| t.ca_pem = Some("no certificate".into())), Some(TargetError::Ca));
+        assert_eq!(
+            refusal(|t| t.ca_pem = Some("no certificate".into())),
+            Some(TargetError::Ca)
+        );
         let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
         assert_eq!(refusal(|t| t.ca_pem = Some(broken.into())), Some(TargetError::Ca));
-        assert_eq!(refusal(|t| t.region = "evil.example/".into()), Some(TargetError::Region));
-        assert_eq!(refusal(|t| t.secret_access_key = Secret::new("")), Some(TargetError::Credentials));
-        assert_eq!(refusal(|t| t.access_key_id = Secret::new("a\nb")), Some(TargetError::Credentials));
+        assert_eq!(
+            refusal(|t| t.region = "evil.example/".into()),
+            Some(TargetError::Region)
+        );
+        assert_eq!(
+            refusal(|t| t.secret_access_key = Secret::new("")),
+            Some(TargetError::Credentials)
+        );
+        assert_eq!(
+            refusal(|t| t.access_key_id = Secret::new("a\nb")),
+            Some(TargetError::Credentials)
+        );
     }
 }

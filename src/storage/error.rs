@@ -44,7 +44,11 @@ impl StoreError {
             },
             _ => "InvalidRequest".to_owned(),
         };
-        Self { operation, code, status }
+        Self {
+            operation,
+            code,
+            status,
+        }
     }
 
     /// The store says that there is no such thing.
@@ -86,7 +90,10 @@ impl StoreError {
     /// For status and events: operation, code and HTTP status, nothing else.
     pub fn safe_message(&self) -> String {
         match self.status {
-            Some(status) => format!("{} was answered with {} (HTTP {status})", self.operation, self.code),
+            Some(status) => format!(
+                "{} was answered with {} (HTTP {status})",
+                self.operation, self.code
+            ),
             None => format!("{} got no answer: {}", self.operation, self.code),
         }
     }
@@ -104,7 +111,9 @@ fn distrusts(error: &(dyn std::error::Error + 'static)) -> bool {
         if error.is::<rustls::Error>() {
             return true;
         }
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let inner = error
+            .downcast_ref::<std::io::Error>()
+            .and_then(std::io::Error::get_ref);
         if inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
             return true;
         }
@@ -118,7 +127,11 @@ mod tests {
     use super::*;
 
     fn answered(code: &str, status: u16) -> StoreError {
-        StoreError { operation: "GetObject", code: code.into(), status: Some(status) }
+        StoreError {
+            operation: "GetObject",
+            code: code.into(),
+            status: Some(status),
+        }
     }
 
     #[test]
@@ -137,6 +150,13 @@ mod tests {
         assert!(answered("RequestTimeTooSkewed", 403).is_retryable());
         assert!(!answered("AccessDenied", 403).is_retryable());
         assert!(!answered("NotImplemented", 501).is_retryable());
-        assert!(StoreError { operation: "GetObject", code: "Timeout".into(), status: None }.is_retryable());
+        assert!(
+            StoreError {
+                operation: "GetObject",
+                code: "Timeout".into(),
+                status: None
+            }
+            .is_retryable()
+        );
     }
 }

@@ -4,9 +4,11 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use aws_runtime::auth::PayloadSigningOverride;
+use aws_sdk_s3::config::interceptors::{
+    BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextMut,
+};
 use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
 use aws_sdk_s3::error::BoxError;
-use aws_sdk_s3::config::interceptors::{BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextMut};
 use aws_sdk_s3::primitives::ByteStream;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -84,7 +86,9 @@ impl PutError {
 impl Uploader {
     /// An uploader for `target`. Makes no connection.
     pub fn new(target: &StorageTarget) -> Result<Self, TargetError> {
-        Ok(Self { store: Store::new(target, Purpose::Upload)? })
+        Ok(Self {
+            store: Store::new(target, Purpose::Upload)?,
+        })
     }
 
     /// Puts `file` under `key`, once: one request, streamed from the file. `sha256` is of the whole file; it
@@ -126,8 +130,14 @@ impl Uploader {
             .await;
         let server_date = exchange.date();
         match sent.map_err(|error| StoreError::of("PutObject", &error)) {
-            Ok(_) => Ok(Put { already_there: false, server_date }),
-            Err(error) if error.status == Some(412) => Ok(Put { already_there: true, server_date }),
+            Ok(_) => Ok(Put {
+                already_there: false,
+                server_date,
+            }),
+            Err(error) if error.status == Some(412) => Ok(Put {
+                already_there: true,
+                server_date,
+            }),
             Err(error) if is_checksum(&error) => Err(PutError::Checksum),
             Err(error) => Err(error.into()),
         }
@@ -137,13 +147,20 @@ impl Uploader {
 /// The file as a body that is streamed, with its length.
 async fn open(file: &Path) -> Result<ByteStream, PutError> {
     // Asked first, since the SDK's own error does not say what kind it is.
-    tokio::fs::File::open(file).await.map_err(|error| PutError::File(error.kind()))?;
-    ByteStream::from_path(file).await.map_err(|_| PutError::File(std::io::ErrorKind::Other))
+    tokio::fs::File::open(file)
+        .await
+        .map_err(|error| PutError::File(error.kind()))?;
+    ByteStream::from_path(file)
+        .await
+        .map_err(|_| PutError::File(std::io::ErrorKind::Other))
 }
 
 /// The codes that stores give when body and checksum differ.
 fn is_checksum(error: &StoreError) -> bool {
-    matches!(error.code.as_str(), "BadDigest" | "InvalidDigest" | "XAmzContentSHA256Mismatch" | "XAmzContentChecksumMismatch")
+    matches!(
+        error.code.as_str(),
+        "BadDigest" | "InvalidDigest" | "XAmzContentSHA256Mismatch" | "XAmzContentChecksumMismatch"
+    )
 }
 
 /// Signs the body's known hash, and notes the `Date` of the answer, whatever the answer is.
@@ -155,7 +172,10 @@ struct Exchange {
 
 impl Exchange {
     fn new(sha256: &[u8; 32]) -> Self {
-        Self { sha256: hex::encode(sha256), date: Arc::default() }
+        Self {
+            sha256: hex::encode(sha256),
+            date: Arc::default(),
+        }
     }
 
     fn date(&self) -> Option<Timestamp> {
@@ -174,7 +194,9 @@ impl Intercept for Exchange {
         _: &RuntimeComponents,
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        config.interceptor_state().store_put(PayloadSigningOverride::Precomputed(self.sha256.clone()));
+        config
+            .interceptor_state()
+            .store_put(PayloadSigningOverride::Precomputed(self.sha256.clone()));
         Ok(())
     }
 

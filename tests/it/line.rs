@@ -3,4 +3,5 @@
 mod added;
 mod gates;
 mod heusden;
+mod in_sync;
 mod restart;

@@ -80,6 +80,13 @@ class Clip:
         return START + (b"\x4e\x01" if self.kind == "h265" else b"\x06") + bytes(out)
 
 
+def not_seekable(_pad, info):
+    """Cameras do not seek. Without this each further client that asks for "npt=0-"
+    makes the server seek in the stream that the others watch, and is refused itself."""
+    seeking = info.get_query().type == Gst.QueryType.SEEKING
+    return Gst.PadProbeReturn.DROP if seeking else Gst.PadProbeReturn.OK
+
+
 class Camera(GstRtspServer.RTSPMediaFactory):
     def __init__(self, clip, fps, audio):
         super().__init__()
@@ -96,9 +103,14 @@ class Camera(GstRtspServer.RTSPMediaFactory):
             f" caps=video/x-{self.clip.kind},stream-format=byte-stream,alignment=au"
             f" ! rtp{self.clip.kind}pay name=pay0 pt=96 config-interval=-1"
         )
-        return Gst.parse_launch(line + (AUDIO if self.audio else "") + " )")
+        element = Gst.parse_launch(line + (AUDIO if self.audio else "") + " )")
+        for name in ("pay0", "pay1") if self.audio else ("pay0",):
+            pad = element.get_child_by_name(name).get_static_pad("src")
+            pad.add_probe(Gst.PadProbeType.QUERY_UPSTREAM, not_seekable)
+        return element
 
     def do_configure(self, media):
+        GstRtspServer.RTSPMediaFactory.do_configure(self, media)  # makes it shared
         source = media.get_element().get_child_by_name("source")
         first = self.number = max(self.number, self.due())  # index 0 of the clip: a keyframe
 

@@ -11,6 +11,7 @@ ffprobe finds the access units; only their SEI messages are read here.
 """
 import json
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -66,6 +67,7 @@ def show(path):
 
 
 def main():
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # frames.py … | head
     if len(sys.argv) > 1:
         for path in sys.argv[1:]:
             show(path)

@@ -4,7 +4,7 @@ use super::Rule;
 
 /// Rules of the whole object.
 pub(in crate::api) const CAMERA: &[Rule] = &[Rule {
-    field: ".metadata.name",
+    field: "",
     cel: "self.metadata.name.matches('^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$')",
     message: "a Camera's name is part of the keys of its recordings: at most 63 lowercase letters, digits and '-'; \
               choose such a name",

@@ -21,11 +21,13 @@ pub(in crate::api) const CAMERA_NAME: &[Rule] = &[Rule {
     message: "a Camera's name has lowercase letters, digits and '-' only; write its metadata.name",
 }];
 
+// The pattern is by months, since the server's own check of dates costs more than the budget allows; what is
+// left, the last days of February, the conversion refuses.
 pub(in crate::api) const DATE_OR_INSTANT: &[Rule] = &[Rule {
     field: "",
-    cel: "self.size() == 10 ? format.date().validate(self) == optional.none() : \
-          self.matches('^[0-9-]{10}T[0-9:]{8}([.][0-9]{1,9})?(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9])$') \
-          && format.datetime().validate(self) == optional.none()",
+    cel: "self.matches('^[0-9]{4}-(02-[0-2][0-9]|(0[469]|11)-([0-2][0-9]|30)|(0[13578]|1[02])-([0-2][0-9]|3[01]))\
+          (T[0-9:]{8}([.][0-9]{1,9})?(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9]))?$') \
+          && timestamp(self.size() == 10 ? self + 'T00:00:00Z' : self).getFullYear() >= 0",
     message: "write a day that exists, such as 2020-05-06, or an instant with its offset, such as \
               2020-05-06T00:00:00+02:00",
 }];

@@ -29,7 +29,7 @@ pub(in crate::api) const RECORDING_POLICY_SPEC: &[Rule] = &[
 pub(in crate::api) const TIME_ZONE: &[Rule] = &[Rule {
     field: "",
     cel: "self.matches('^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}$')",
-    message: "a time zone is written with its IANA name, such as Europe/Amsterdam",
+    message: "a time zone is neither a city nor an offset; write its IANA name, such as Europe/Amsterdam",
 }];
 
 // Of a day and an instant it takes the zone to tell which comes first: what no zone could put right is

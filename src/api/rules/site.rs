@@ -4,7 +4,7 @@ use super::Rule;
 
 /// Rules of the whole object.
 pub(in crate::api) const SITE: &[Rule] = &[Rule {
-    field: ".metadata.name",
+    field: "",
     cel: "self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')",
     message: "a Site's name is part of the names of its pods and services: at most 40 lowercase letters, digits and \
               '-', beginning with a letter; choose such a name",

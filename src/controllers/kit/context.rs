@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Client;
 use kube::runtime::events::{Recorder, Reporter};
 
@@ -93,7 +94,14 @@ pub trait Hooks: Send + Sync {
     fn reconciled(&self, kind: Kind, outcome: Outcome, took: Duration);
     /// An object of this kind could not be read from its watch.
     fn unreadable(&self, kind: Kind);
+    /// A controller of this kind begins; `census` lists the conditions of all its objects, at any time.
+    fn watching(&self, _kind: Kind, _census: Census) {}
+    /// All objects of this kind that there are have been read once (in one scope, where there are several).
+    fn read(&self, _kind: Kind) {}
 }
+
+/// Lists the conditions of all objects of a kind.
+pub type Census = Box<dyn Fn() -> Vec<Condition> + Send + Sync>;
 
 /// Counts nothing: for tests.
 #[derive(Clone, Copy, Debug, Default)]

@@ -1,62 +1,70 @@
 //! Who may write: only the leader, and only while its lease surely holds.
 //!
-//! A process that was stopped and thawed does not know that it was gone: its tasks run on where they were,
-//! before the lease task learns that another leads. So the right to write is not a flag but an instant on
-//! the monotonic clock, which runs on while the process is stopped, and it is looked at again at every
-//! write: by [`FenceLayer`] for the API server, by [`Fence::guard`] at every poll of a storage call.
+//! A Lease alone does not do it. A process that is stopped (SIGSTOP, a paused virtual machine, a node out of
+//! memory) and goes on a minute later still believes what it believed before: its timers have not fired yet,
+//! its tasks are in the middle of a write. So the right to write is not a flag that somebody would have had
+//! to change in time but an instant on a clock that runs on meanwhile, and it is looked at again at every
+//! write: by [`FenceLayer`] for the API server, by [`Fence::guard`] at every step of a storage call.
 
+use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use tower::{BoxError, Layer, Service};
+
+use super::clock::{BootClock, Clock, Moment};
 
 /// This process does not lead, or cannot be sure that it still does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("this replica does not lead, so it writes nothing")]
 pub struct NotLeader;
 
-/// The right to write, until an instant that the lease moves.
-#[derive(Clone, Debug)]
+/// The right to write, until an instant that the lease moves. Copies are one and the same fence.
+#[derive(Clone)]
 pub struct Fence {
-    origin: Instant,
-    /// Milliseconds after `origin` until which writing is allowed.
-    until: Arc<AtomicU64>,
+    clock: Arc<dyn Clock>,
+    until: Arc<Mutex<Option<Moment>>>,
     lost: CancellationToken,
 }
 
+impl fmt::Debug for Fence {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fence").field("holds", &self.holds()).finish_non_exhaustive()
+    }
+}
+
 impl Fence {
-    /// A fence that lets nothing through until [`Self::extend`], and nothing ever again once `lost` is cancelled.
-    pub fn new(lost: CancellationToken) -> Self {
-        Self {
-            origin: Instant::now(),
-            until: Arc::new(AtomicU64::new(0)),
-            lost,
-        }
+    /// A fence that lets nothing through until [`Self::extend`].
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        Self { clock, until: Arc::default(), lost: CancellationToken::new() }
     }
 
     /// A fence that stays open: for a process that is alone, such as a test.
     pub fn open() -> Self {
-        let fence = Self::new(CancellationToken::new());
-        fence.until.store(u64::MAX, Ordering::SeqCst);
+        let fence = Self::new(Arc::new(BootClock));
+        fence.extend(Moment::since_boot(Duration::MAX));
         fence
     }
 
-    /// Lets writes through until `until`: the start of the last successful renewal plus the renew deadline.
-    pub fn extend(&self, until: Instant) {
-        let millis =
-            u64::try_from(until.saturating_duration_since(self.origin).as_millis()).unwrap_or(u64::MAX);
-        self.until.fetch_max(millis, Ordering::SeqCst);
+    /// Lets writes through until `until`: the start of the last renewal that was answered plus the renew
+    /// deadline. Without effect once closed.
+    pub fn extend(&self, until: Moment) {
+        *self.until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
+    }
+
+    /// Lets nothing through any more, for good: one process does not win leadership twice.
+    pub fn close(&self) {
+        self.lost.cancel();
     }
 
     /// Whether this process may write now.
     pub fn holds(&self) -> bool {
-        !self.lost.is_cancelled()
-            && self.origin.elapsed() < Duration::from_millis(self.until.load(Ordering::SeqCst))
+        let until = *self.until.lock().unwrap_or_else(PoisonError::into_inner);
+        !self.lost.is_cancelled() && until.is_some_and(|until| self.clock.now() < until)
     }
 
     /// [`NotLeader`] unless this process may write now.
@@ -64,18 +72,16 @@ impl Fence {
         if self.holds() { Ok(()) } else { Err(NotLeader) }
     }
 
-    /// Is cancelled when leadership is lost.
+    /// Is cancelled when the fence is closed.
     pub fn lost(&self) -> &CancellationToken {
         &self.lost
     }
 
     /// Runs `work` while the fence holds: it is looked at before every step, and the work is dropped when it
-    /// no longer does.
+    /// no longer does. So work that was in the middle of something when the process was stopped takes no
+    /// further step.
     pub async fn guard<F: Future>(&self, work: F) -> Result<F::Output, NotLeader> {
-        let guarded = Guarded {
-            fence: self,
-            work: Box::pin(work),
-        };
+        let guarded = Guarded { fence: self, work: Box::pin(work) };
         tokio::select! {
             biased;
             () = self.lost.cancelled() => Err(NotLeader),
@@ -109,10 +115,7 @@ impl<S> Layer<S> for FenceLayer {
     type Service = Fenced<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Fenced {
-            inner,
-            fence: self.0.clone(),
-        }
+        Fenced { inner, fence: self.0.clone() }
     }
 }
 
@@ -138,10 +141,7 @@ where
     }
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        let reads = matches!(
-            *request.method(),
-            http::Method::GET | http::Method::HEAD | http::Method::OPTIONS
-        );
+        let reads = matches!(*request.method(), http::Method::GET | http::Method::HEAD | http::Method::OPTIONS);
         if !reads && let Err(refused) = self.fence.check() {
             return Box::pin(async move { Err(refused.into()) });
         }
@@ -152,7 +152,15 @@ where
 
 #[cfg(test)]
 mod tests {
+    use super::super::clock::mock::MockClock;
     use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn fence() -> (Arc<MockClock>, Fence) {
+        let clock = Arc::new(MockClock::at(100));
+        (clock.clone(), Fence::new(clock))
+    }
 
     async fn answer(fence: &Fence, method: http::Method) -> Result<(), BoxError> {
         let inner = tower::service_fn(|_: http::Request<()>| async { Ok::<_, BoxError>(()) });
@@ -162,28 +170,50 @@ mod tests {
 
     #[tokio::test]
     async fn a_replica_that_does_not_lead_may_only_read() {
-        let fence = Fence::new(CancellationToken::new());
+        let (clock, fence) = fence();
+        let writes = [http::Method::POST, http::Method::PUT, http::Method::PATCH, http::Method::DELETE];
+        for write in writes.clone() {
+            assert!(answer(&fence, write).await.unwrap_err().is::<NotLeader>());
+        }
         assert!(answer(&fence, http::Method::GET).await.is_ok());
-        assert!(answer(&fence, http::Method::PATCH).await.is_err());
-        fence.extend(Instant::now() + Duration::from_secs(60));
-        assert!(answer(&fence, http::Method::PATCH).await.is_ok());
+        fence.extend(clock.now().plus(10 * SECOND));
+        for write in writes {
+            assert!(answer(&fence, write).await.is_ok());
+        }
+    }
+
+    #[test]
+    fn the_right_to_write_ends_by_itself() {
+        let (clock, fence) = fence();
+        fence.extend(clock.now().plus(10 * SECOND));
+        clock.advance(9 * SECOND);
+        assert!(fence.holds());
+        clock.advance(SECOND);
+        assert!(!fence.holds(), "at the deadline it is over");
     }
 
     #[tokio::test]
-    async fn the_right_to_write_ends_by_itself_and_at_once_when_lost() {
-        let fence = Fence::new(CancellationToken::new());
-        fence.extend(Instant::now() + Duration::from_millis(30));
-        assert!(fence.holds());
-        let endless = fence.guard(async {
-            loop {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-        });
-        assert_eq!(endless.await, Err::<(), _>(NotLeader));
-
-        fence.extend(Instant::now() + Duration::from_secs(60));
-        assert!(fence.holds());
-        fence.lost().cancel();
+    async fn once_closed_no_late_renewal_opens_it() {
+        let (clock, fence) = fence();
+        fence.extend(clock.now().plus(10 * SECOND));
+        fence.clone().close();
+        fence.extend(clock.now().plus(10 * SECOND));
+        assert_eq!(fence.check(), Err(NotLeader));
         assert_eq!(fence.guard(async {}).await, Err(NotLeader));
+    }
+
+    #[tokio::test]
+    async fn work_in_progress_takes_no_step_after_a_freeze() {
+        let (clock, fence) = fence();
+        fence.extend(clock.now().plus(10 * SECOND));
+        let steps = Mutex::new(Vec::new());
+        let work = async {
+            steps.lock().unwrap().push("read");
+            clock.advance(60 * SECOND);
+            tokio::task::yield_now().await;
+            steps.lock().unwrap().push("delete");
+        };
+        assert_eq!(fence.guard(work).await, Err(NotLeader));
+        assert_eq!(*steps.lock().unwrap(), ["read"]);
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod cluster;
 pub mod operator;
+pub mod proxy;
 pub mod recorded;
 pub mod scene;
 pub mod settings;

@@ -58,3 +58,10 @@ pub async fn scale(replicas: u32) {
         run("kubectl", &["-n", NAMESPACE, "rollout", "status", &name, "--timeout=90s"], None).await;
     }
 }
+
+/// Ends all operators and waits for new ones.
+pub async fn restart() {
+    let name = format!("deployment/{RELEASE}");
+    run("kubectl", &["-n", NAMESPACE, "rollout", "restart", &name], None).await;
+    run("kubectl", &["-n", NAMESPACE, "rollout", "status", &name, "--timeout=90s"], None).await;
+}

@@ -8,7 +8,8 @@ LOG=$STATE/log                                            # kept after `bed down
 CACHE=${TOEZICHT_TESTBED_CACHE:-$STATE/cache}             # what `setup` made; may be shared by checkouts
 # One bed a checkout: its name comes from the path, so that two checkouts do not meet.
 NAME=toezicht-$(printf %s "$ROOT" | sha256sum | cut -c1-8)
-IMAGE=localhost/toezicht:dev
+# Named after what is in it, so that a new image is a change of the pods that run it.
+image_name() { echo "localhost/toezicht:$(cut -c1-12 "$STATE/image/stamp" 2>/dev/null || echo none)"; }
 # The bridge's own address: where pods reach the API server, S3 and the cameras.
 HOST_IP=10.244.0.1
 

@@ -50,10 +50,12 @@ status() {
   return $code
 }
 
+# An API server that is told to stop would wait long for its watches to end.
 stop() {
   known "$1"; alive "$1" || return 0
   kill "$(cat "$RUN/pid/$1")"
-  wait_for "$1 has ended" 20 ended "$1" || kill -9 "$(cat "$RUN/pid/$1")"
+  wait_for "$1 has ended" 5 ended "$1" 2>/dev/null || kill -9 "$(cat "$RUN/pid/$1")"
+  wait_for "$1 has ended" 10 ended "$1"
 }
 
 start() {

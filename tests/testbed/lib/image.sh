@@ -21,19 +21,20 @@ image() {
   mkdir -p "$out"
   if [ "$(cat "$out/stamp" 2>/dev/null)" != "$stamp" ] || [ ! -e "$out/toezicht.tar" ]; then
     rm -rf "$out"; mkdir -p "$out/context"
+    local name=localhost/toezicht:${stamp:0:12}
     strip -o "$out/context/toezicht" "$binary" 2>/dev/null || cp "$binary" "$out/context/toezicht"
     buildah_in "$out/store" bud --quiet --isolation chroot -f "$ROOT/Dockerfile" \
       --build-arg BASE="oci-archive:$CACHE/images/base.tar" --build-arg BINARY=toezicht \
-      -t "$IMAGE" "$out/context" >/dev/null
-    buildah_in "$out/store" push --quiet "$IMAGE" "oci-archive:$out/toezicht.tar:$IMAGE"
+      -t "$name" "$out/context" >/dev/null
+    buildah_in "$out/store" push --quiet "$name" "oci-archive:$out/toezicht.tar:$name"
     rm -rf "$out/store" "$out/context"
     echo "$stamp" >"$out/stamp"
-    say "built $IMAGE"
+    say "built $name"
   fi
   [ -e "$RUN/ready" ] && [ -n "$(init_pid)" ] || return 0      # `bed up` will import it
   if [ "$(cat "$RUN/image" 2>/dev/null)" != "$stamp" ]; then
     nsenter --target "$(init_pid)" --net --mount --pid -- ctr -n k8s.io images import "$out/toezicht.tar" >/dev/null
     echo "$stamp" >"$RUN/image"
-    say "imported $IMAGE"
+    say "imported $(image_name)"
   fi
 }

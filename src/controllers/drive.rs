@@ -1,0 +1,192 @@
+//! Drives a controller: each look is timed and counted, an object that cannot be read stalls no other, and a
+//! failure backs off by itself.
+
+use std::convert::Infallible;
+use std::fmt::Debug;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures::StreamExt;
+use jiff::Timestamp;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::api::DeserializeGuard;
+use kube::runtime::controller::{Action, Config, Controller, Error};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher;
+use kube::{Api, Client, Resource};
+use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, debug, info_span, warn};
+
+use super::kit::context::{Context, Hooks, Kind, Outcome};
+use super::kit::error::{ApiError, Backoff, Failure};
+use super::kit::meta;
+use crate::api::Site;
+
+/// Looks at one kind at once, at most. A look waits for the API server or a recorder most of the time.
+const CONCURRENCY: u16 = 16;
+
+/// A kind with conditions, that a controller can look after.
+pub trait Watched:
+    Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug + Send + Sync + 'static
+{
+    /// The conditions in its status.
+    fn conditions(&self) -> &[Condition];
+}
+
+/// What a look came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Look {
+    /// When to look again.
+    pub action: Action,
+    /// Whether anything was written.
+    pub is_changed: bool,
+}
+
+/// Looks after objects of one kind.
+pub trait Looks: Send + Sync + 'static {
+    /// The kind.
+    type Object: Watched;
+    /// Why a look fails.
+    type Failure: Failure + Send + Sync + 'static;
+    /// Its name in metrics and logs.
+    const KIND: Kind;
+    /// What it has at hand.
+    fn context(&self) -> &Context;
+    /// Looks at `object`: compares what is with what should be, and does what it takes.
+    fn look(
+        &self,
+        object: &Self::Object,
+        now: Timestamp,
+    ) -> impl Future<Output = Result<Look, Self::Failure>> + Send;
+}
+
+/// All objects of a kind in `scope`, or in all namespaces.
+pub fn api<K>(client: &Client, scope: Option<&str>) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    match scope {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+/// The object `name`, as far as it exists and can be read.
+pub async fn fetch<K: Watched>(client: &Client, namespace: &str, name: &str) -> Result<Option<K>, ApiError> {
+    let found = Api::<DeserializeGuard<K>>::namespaced(client.clone(), namespace).get_opt(name).await?;
+    Ok(found.and_then(|object| object.0.ok()))
+}
+
+/// The objects in `store` that are in the namespace of `object` and for which `concerns` holds.
+pub fn all_in<K, Other>(
+    store: &Store<DeserializeGuard<K>>,
+    object: &Other,
+    concerns: impl Fn(&K) -> bool,
+) -> Vec<ObjectRef<DeserializeGuard<K>>>
+where
+    K: Watched,
+    Other: Resource,
+{
+    let namespace = &object.meta().namespace;
+    let all = store.state().into_iter().filter(|found| found.meta().namespace == *namespace);
+    all.filter(|found| found.0.as_ref().is_ok_and(&concerns)).map(|found| ObjectRef::from_obj(&*found)).collect()
+}
+
+/// Tells `hooks` when all objects of `kind` have been read, and how to count their conditions.
+pub fn announce<K: Watched>(hooks: &Arc<dyn Hooks>, kind: Kind, store: Store<DeserializeGuard<K>>) {
+    let counted = store.clone();
+    hooks.watching(
+        kind,
+        Box::new(move || {
+            let objects = counted.state();
+            let readable = objects.iter().filter_map(|object| object.0.as_ref().ok());
+            readable.flat_map(|object| object.conditions().to_vec()).collect()
+        }),
+    );
+    let hooks = hooks.clone();
+    tokio::spawn(async move {
+        if store.wait_until_ready().await.is_ok() {
+            hooks.read(kind);
+        }
+    });
+}
+
+impl Watched for Site {
+    fn conditions(&self) -> &[Condition] {
+        self.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default()
+    }
+}
+
+struct Driver<L> {
+    looks: L,
+    backoff: Backoff,
+}
+
+/// Runs `controller` until `leader` is cancelled and what was under way has finished.
+pub async fn drive<L: Looks>(
+    controller: Controller<DeserializeGuard<L::Object>>,
+    looks: L,
+    leader: CancellationToken,
+) {
+    announce(&looks.context().hooks, L::KIND, controller.store());
+    let driver = Arc::new(Driver { looks, backoff: Backoff::default() });
+    controller
+        .with_config(Config::default().concurrency(CONCURRENCY))
+        .graceful_shutdown_on(leader.cancelled_owned())
+        .run(look, |_, impossible, _| match *impossible {}, driver)
+        .for_each(|result| {
+            if let Err(error) = result {
+                note::<L>(&error);
+            }
+            std::future::ready(())
+        })
+        .await;
+}
+
+async fn look<L: Looks>(
+    object: Arc<DeserializeGuard<L::Object>>,
+    driver: Arc<Driver<L>>,
+) -> Result<Action, Infallible> {
+    let hooks = &driver.looks.context().hooks;
+    let kind: &str = L::KIND.into();
+    let object = match &object.0 {
+        Ok(object) => object,
+        Err(unreadable) => {
+            hooks.unreadable(L::KIND);
+            let metadata = &unreadable.metadata;
+            warn!(kind, namespace = metadata.namespace, name = metadata.name, "cannot be read: is it of a newer version?");
+            return Ok(Action::await_change());
+        }
+    };
+    let key = meta::key(object);
+    let span = info_span!("look", kind, object = %key);
+    let began = Instant::now();
+    let (action, outcome) = match driver.looks.look(object, Timestamp::now()).instrument(span.clone()).await {
+        Ok(Look { action, is_changed }) => {
+            driver.backoff.reset(&key);
+            (action, if is_changed { Outcome::Changed } else { Outcome::Unchanged })
+        }
+        Err(failure) => {
+            let pause = driver.backoff.failed(&key);
+            let (category, message) = (failure.category(), failure.safe_message());
+            span.in_scope(|| warn!(category, message, again_in_seconds = pause.as_secs(), "failed"));
+            (Action::requeue(pause), Outcome::Failed(category))
+        }
+    };
+    hooks.reconciled(L::KIND, outcome, began.elapsed());
+    Ok(action)
+}
+
+/// What went wrong around the looks. Not shown whole: a watch's error can hold a part of an object.
+fn note<L: Looks>(error: &Error<Infallible, watcher::Error>) {
+    let kind: &str = L::KIND.into();
+    match error {
+        Error::ObjectNotFound(_) => debug!(kind, "gone before it was looked at"),
+        Error::QueueError(_) => warn!(kind, "a watch failed and is set up anew"),
+        Error::RunnerError(_) => warn!(kind, "the queue failed"),
+        Error::ReconcilerFailed(impossible, _) => match *impossible {},
+    }
+}

@@ -1,0 +1,31 @@
+//! Step one: what is under a policy.
+
+use kube::api::{DeserializeGuard, ListParams};
+use kube::{Api, Client, ResourceExt};
+
+use crate::api::{RecordingPolicy, Site};
+use crate::controllers::kit::error::ApiError;
+
+/// What is under a policy.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Under {
+    /// How many sites name it.
+    pub sites: i32,
+    /// How many cameras these sites say they have.
+    pub cameras: i32,
+}
+
+/// Counts what is under `policy`.
+pub async fn dereference(client: &Client, policy: &RecordingPolicy) -> Result<Under, ApiError> {
+    let namespace = policy.namespace().unwrap_or_default();
+    let sites = Api::<DeserializeGuard<Site>>::namespaced(client.clone(), &namespace);
+    let all = sites.list(&ListParams::default()).await?;
+    Ok(count(&policy.name_any(), all.items.into_iter().filter_map(|site| site.0.ok())))
+}
+
+fn count(policy: &str, sites: impl Iterator<Item = Site>) -> Under {
+    sites.filter(|site| site.spec.policy_ref.name == policy).fold(Under::default(), |under, site| Under {
+        sites: under.sites.saturating_add(1),
+        cameras: under.cameras.saturating_add(site.status.and_then(|status| status.cameras).unwrap_or_default()),
+    })
+}

@@ -1,0 +1,85 @@
+//! RecordingPolicy: whether it can be followed, whether it is in force, and what is under it.
+//!
+//! dereference → validate → status: a policy has no objects of its own to plan or apply.
+
+mod dereference;
+mod status;
+mod validate;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use jiff::Timestamp;
+use kube::api::DeserializeGuard;
+use kube::runtime::controller::{Action, Controller};
+use kube::runtime::watcher;
+use kube::{Api, ResourceExt};
+use tokio_util::sync::CancellationToken;
+
+use self::dereference::dereference;
+use self::validate::validate;
+use super::drive::{self, Look, Looks, Watched};
+use super::kit::context::{Context, Kind};
+use super::kit::error::ApiError;
+use super::kit::{event, meta, requeue, status as kit_status};
+use crate::api::{RecordingPolicy, Site};
+
+/// Field manager of a policy's status.
+const MANAGER: &str = "toezicht/policy";
+
+impl Watched for RecordingPolicy {
+    fn conditions(&self) -> &[Condition] {
+        self.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default()
+    }
+}
+
+/// Looks after the policies of `scope`, or of all namespaces, until `leader` is cancelled.
+pub fn controller(
+    context: Context,
+    scope: Option<&str>,
+    leader: CancellationToken,
+) -> impl Future<Output = ()> + use<> {
+    let client = context.client.clone();
+    let controller = Controller::new(
+        drive::api::<DeserializeGuard<RecordingPolicy>>(&client, scope),
+        watcher::Config::default(),
+    );
+    let policies = controller.store();
+    // All policies of the namespace: what a site was under before it changed is not to be seen here. A
+    // namespace has one or two.
+    let controller = controller.watches(
+        drive::api::<DeserializeGuard<Site>>(&client, scope),
+        watcher::Config::default(),
+        move |site| drive::all_in(&policies, &site, |_| true),
+    );
+    drive::drive(controller, Policies { context }, leader)
+}
+
+struct Policies {
+    context: Context,
+}
+
+impl Looks for Policies {
+    type Object = RecordingPolicy;
+    type Failure = ApiError;
+    const KIND: Kind = Kind::RecordingPolicy;
+
+    fn context(&self) -> &Context {
+        &self.context
+    }
+
+    async fn look(&self, policy: &RecordingPolicy, now: Timestamp) -> Result<Look, ApiError> {
+        let Context { client, config, events, .. } = &self.context;
+        if meta::is_deleting(policy) {
+            return Ok(Look { action: Action::await_change(), is_changed: false });
+        }
+        let under = dereference(client, policy).await?;
+        let valid = validate(&policy.spec, &config.ceilings, now);
+        let next = status::status(policy, &valid, &under, now);
+
+        let api = Api::namespaced(client.clone(), &policy.namespace().unwrap_or_default());
+        let is_changed = kit_status::report(&api, MANAGER, policy, policy.status.as_ref(), &next).await?;
+        if is_changed {
+            event::publish(events, policy, &event::changes(policy.conditions(), &next.conditions)).await;
+        }
+        Ok(Look { action: requeue::at(now, valid.next_change), is_changed })
+    }
+}

@@ -1,0 +1,216 @@
+//! What is known of each camera: written by the tasks, read by the status API, and its gaps kept in the spool.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+
+use super::gaps::GapLog;
+use super::metrics::Metrics;
+use super::spool::Spool;
+use crate::contract::{CameraReport, CameraState, GapCause, SegmentReport};
+
+/// Longer error messages are cut.
+const MOST: usize = 300;
+
+#[derive(Debug)]
+struct Camera {
+    state: CameraState,
+    since: Timestamp,
+    codec: Option<String>,
+    last_frame: Option<Timestamp>,
+    last_segment: Option<SegmentReport>,
+    uploaded: u64,
+    last_error: Option<String>,
+    gaps: GapLog,
+}
+
+#[derive(Debug, Default)]
+struct Inner {
+    cameras: BTreeMap<String, Camera>,
+    /// Cameras whose gaps changed since they were last kept.
+    changed: BTreeSet<String>,
+    clock_ahead_ms: Option<i64>,
+}
+
+/// The cameras of this recorder.
+#[derive(Debug)]
+pub struct Board {
+    folder: PathBuf,
+    metrics: Metrics,
+    inner: Mutex<Inner>,
+}
+
+impl Board {
+    /// Keeps gaps under the spool's root.
+    pub fn new(root: &Path, metrics: Metrics) -> Self {
+        Self {
+            folder: root.join("gaps"),
+            metrics,
+            inner: Mutex::default(),
+        }
+    }
+
+    /// A camera is to be recorded from now on. `recorded` is where the spool says that its recording ended.
+    pub async fn add(&self, camera: &str, recorded: Option<Timestamp>, now: Timestamp) {
+        let known = tokio::fs::read(self.file(camera)).await.ok();
+        // A damaged file is as good as none: the gap then begins at an unknown time, which is the truth.
+        let mut gaps: GapLog = known
+            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
+            .unwrap_or_default();
+        gaps.resume(recorded);
+        let entry = Camera {
+            state: CameraState::Connecting,
+            since: now,
+            codec: None,
+            last_frame: gaps.last(),
+            last_segment: None,
+            uploaded: 0,
+            last_error: None,
+            gaps,
+        };
+        let mut inner = self.inner();
+        inner.changed.insert(camera.to_owned());
+        inner.cameras.insert(camera.to_owned(), entry);
+    }
+
+    /// A camera is not to be recorded any more.
+    pub fn remove(&self, camera: &str) {
+        self.inner().cameras.remove(camera);
+        self.metrics.forget(camera);
+    }
+
+    /// What a camera's task does now.
+    pub fn set_state(&self, camera: &str, state: CameraState, now: Timestamp) {
+        self.with(camera, |entry| {
+            if entry.state != state {
+                entry.state = state;
+                entry.since = now;
+                tracing::info!(camera, ?state, "camera");
+            }
+        });
+    }
+
+    /// There is no picture, for this cause.
+    pub fn gap(&self, camera: &str, cause: GapCause, now: Timestamp) {
+        if self.with(camera, |entry| entry.gaps.begin(cause, now)) == Some(true) {
+            self.metrics.gap(camera, cause);
+            self.inner().changed.insert(camera.to_owned());
+        }
+    }
+
+    /// Something went wrong.
+    pub fn error(&self, camera: &str, message: &str) {
+        let message: String = message.chars().take(MOST).collect();
+        self.with(camera, |entry| entry.last_error = Some(message));
+    }
+
+    /// A picture that was taken at `taken` goes into a file.
+    pub fn frame(&self, camera: &str, taken: Timestamp) {
+        self.with(camera, |entry| entry.last_frame = Some(taken));
+    }
+
+    /// How the camera's pictures are coded.
+    pub fn set_codec(&self, camera: &str, codec: String) {
+        self.with(camera, |entry| entry.codec = Some(codec));
+    }
+
+    /// The pictures from `from` to `until` are in the spool.
+    pub fn recorded(&self, camera: &str, from: Timestamp, until: Timestamp) {
+        let ended = self.with(camera, |entry| entry.gaps.record(from, until));
+        if let Some(Some(gap)) = ended {
+            tracing::info!(camera, cause = ?gap.cause, from = ?gap.from, until = ?gap.until, "gap ended");
+        }
+        self.inner().changed.insert(camera.to_owned());
+    }
+
+    /// What had been recorded had to go.
+    pub fn lost(&self, camera: &str, cause: GapCause, from: Timestamp, until: Timestamp) {
+        self.metrics.gap(camera, cause);
+        self.with(camera, |entry| entry.gaps.lost(cause, from, until));
+        self.inner().changed.insert(camera.to_owned());
+    }
+
+    /// The store confirmed a segment, and told its time.
+    pub fn uploaded(&self, camera: &str, segment: SegmentReport) {
+        self.with(camera, |entry| {
+            entry.uploaded = entry.uploaded.saturating_add(1);
+            if entry
+                .last_segment
+                .as_ref()
+                .is_none_or(|last| last.start <= segment.start)
+            {
+                entry.last_segment = Some(segment);
+            }
+        });
+    }
+
+    /// How far this clock is ahead of the store's.
+    pub fn set_clock_ahead(&self, ms: i64) {
+        self.inner().clock_ahead_ms = Some(ms);
+        self.metrics.clock_ahead(ms);
+    }
+
+    /// How far this clock is ahead of the store's, as far as it is known.
+    pub fn clock_ahead_ms(&self) -> Option<i64> {
+        self.inner().clock_ahead_ms
+    }
+
+    /// A report of each camera.
+    pub fn report(&self, spool: &Spool) -> Vec<CameraReport> {
+        let inner = self.inner();
+        let report = |(name, camera): (&String, &Camera)| CameraReport {
+            name: name.clone(),
+            state: camera.state,
+            since: camera.since,
+            codec: camera.codec.clone(),
+            last_frame: camera.last_frame,
+            last_segment: camera.last_segment.clone(),
+            uploaded: camera.uploaded,
+            waiting: spool.waiting(name),
+            last_error: camera.last_error.clone(),
+            gaps: camera.gaps.latest(),
+        };
+        inner.cameras.iter().map(report).collect()
+    }
+
+    /// Keeps what changed, so that a recorder that is started again knows it.
+    pub async fn keep(&self) -> std::io::Result<()> {
+        let changed: Vec<(String, GapLog)> = {
+            let mut inner = self.inner();
+            let changed = std::mem::take(&mut inner.changed);
+            let of = |name: String| {
+                inner
+                    .cameras
+                    .get(&name)
+                    .map(|camera| camera.gaps.clone())
+                    .map(|log| (name, log))
+            };
+            changed.into_iter().filter_map(of).collect()
+        };
+        if changed.is_empty() {
+            return Ok(());
+        }
+        tokio::fs::create_dir_all(&self.folder).await?;
+        for (camera, gaps) in changed {
+            let (file, new) = (self.file(&camera), self.folder.join(format!("{camera}.new")));
+            tokio::fs::write(&new, serde_json::to_vec(&gaps).map_err(std::io::Error::other)?).await?;
+            tokio::fs::rename(new, file).await?;
+        }
+        Ok(())
+    }
+
+    fn file(&self, camera: &str) -> PathBuf {
+        self.folder.join(format!("{camera}.json"))
+    }
+
+    fn with<T>(&self, camera: &str, change: impl FnOnce(&mut Camera) -> T) -> Option<T> {
+        self.inner().cameras.get_mut(camera).map(change)
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        // Nothing that holds it can leave it half changed.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

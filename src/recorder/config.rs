@@ -1,0 +1,255 @@
+//! The configuration: read from a mounted Secret, judged, and read again when it changes. A bad one is
+//! refused whole and the last good one kept: half of a configuration is nobody's intention.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::http::tls;
+use super::stream::Address;
+use crate::contract::{CONFIG_KEY, CameraConfig, FORMAT, RecorderConfig, RefusedConfig};
+
+/// How often the mounted file is looked at. The kubelet swaps a symbolic link, so the look is a cheap one.
+const LOOK: Duration = Duration::from_millis(500);
+/// Bounds of a segment's duration, in milliseconds.
+const SEGMENT_MS: std::ops::RangeInclusive<u64> = 1000..=3_600_000;
+
+/// What is known of the configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Current {
+    /// The one that is followed; `None`: there has been no good one yet.
+    pub config: Option<Arc<RecorderConfig>>,
+    /// A newer one that was refused.
+    pub refused: Option<RefusedConfig>,
+}
+
+/// Why a configuration is refused. Holds nothing of its content but names.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file cannot be read.
+    #[error("the configuration cannot be read: {}", .0.kind())]
+    Io(#[from] io::Error),
+    /// Not JSON of the right form.
+    #[error("the configuration is no valid JSON document: {kind} at line {line}, column {column}")]
+    Json {
+        /// What about it.
+        kind: &'static str,
+        /// Where.
+        line: usize,
+        /// Where.
+        column: usize,
+    },
+    /// Written by an operator that this recorder does not understand.
+    #[error("the configuration has format {0}, and this recorder reads 1 to {FORMAT}")]
+    Format(u32),
+    /// Something about it is wrong.
+    #[error("{field}: {what}")]
+    Invalid {
+        /// Where.
+        field: String,
+        /// What.
+        what: &'static str,
+    },
+}
+
+impl ConfigError {
+    /// Bounded, for metrics.
+    pub const fn category(&self) -> &'static str {
+        match self {
+            Self::Io(_) => "io",
+            Self::Json { .. } => "json",
+            Self::Format(_) => "format",
+            Self::Invalid { .. } => "invalid",
+        }
+    }
+
+    /// Holds no secret.
+    pub fn safe_message(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl From<serde_json::Error> for ConfigError {
+    fn from(error: serde_json::Error) -> Self {
+        // Its own words may quote a value, and values here are secrets.
+        let kind = match error.classify() {
+            serde_json::error::Category::Io => "unreadable",
+            serde_json::error::Category::Syntax => "wrong syntax",
+            serde_json::error::Category::Data => "a missing field or a value of another type",
+            serde_json::error::Category::Eof => "it ends too early",
+        };
+        Self::Json {
+            kind,
+            line: error.line(),
+            column: error.column(),
+        }
+    }
+}
+
+/// Reads a configuration, or tells why not.
+pub fn parse(bytes: &[u8]) -> Result<RecorderConfig, ConfigError> {
+    /// What every format has.
+    #[derive(serde::Deserialize)]
+    struct Head {
+        format: u32,
+    }
+    let Head { format } = serde_json::from_slice(bytes)?;
+    if format == 0 || format > FORMAT {
+        return Err(ConfigError::Format(format));
+    }
+    let config: RecorderConfig = serde_json::from_slice(bytes)?;
+    judge(&config)?;
+    Ok(config)
+}
+
+fn judge(config: &RecorderConfig) -> Result<(), ConfigError> {
+    let invalid = |field: &str, what| {
+        Err(ConfigError::Invalid {
+            field: field.to_owned(),
+            what,
+        })
+    };
+    if !SEGMENT_MS.contains(&config.segment_duration_ms) {
+        return invalid("segmentDurationMs", "from a second to an hour");
+    }
+    if config.spool_bytes == 0 {
+        return invalid("spoolBytes", "more than 0");
+    }
+    if config.video_ceiling_ms == 0 {
+        return invalid("videoCeilingMs", "more than 0");
+    }
+    if config.status_api.token.reveal().len() < 16 {
+        return invalid("statusApi.token", "at least 16 characters");
+    }
+    if tls::acceptor(&config.status_api).is_err() {
+        return invalid("statusApi", "a certificate and its key, PEM");
+    }
+    let mut names = BTreeSet::new();
+    for (index, camera) in config.cameras.iter().enumerate() {
+        judge_camera(camera).map_err(|(field, what)| ConfigError::Invalid {
+            field: format!("cameras[{index}].{field}"),
+            what,
+        })?;
+        if !names.insert(&camera.name) {
+            return invalid(&format!("cameras[{index}].name"), "another camera has this name");
+        }
+    }
+    Ok(())
+}
+
+fn judge_camera(camera: &CameraConfig) -> Result<(), (&'static str, &'static str)> {
+    if !is_name(&camera.name) {
+        return Err(("name", "a lower-case DNS name"));
+    }
+    if Address::parse(camera.url.reveal()).is_err() {
+        return Err(("url", "an rtsp:// or rtsps:// URL without user and password"));
+    }
+    for (field, windows) in [("permitted", &camera.permitted), ("suspended", &camera.suspended)] {
+        if windows
+            .iter()
+            .any(|window| window.until.is_some_and(|until| until <= window.from))
+        {
+            return Err((field, "a window ends after it begins"));
+        }
+    }
+    Ok(())
+}
+
+/// Camera names become folders and keys: nothing that climbs out of them.
+fn is_name(name: &str) -> bool {
+    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+    let label = |label: &str| {
+        !label.is_empty() && label.chars().all(plain) && !label.starts_with('-') && !label.ends_with('-')
+    };
+    name.len() <= 253 && name.split('.').all(label)
+}
+
+/// What tells one state of the mounted file from another: the kubelet's link where there is one, else the
+/// file's own time and size.
+#[derive(Debug, PartialEq, Eq)]
+struct Mark {
+    link: Option<PathBuf>,
+    modified: Option<SystemTime>,
+    size: Option<u64>,
+}
+
+async fn mark(folder: &Path) -> Mark {
+    let meta = tokio::fs::metadata(folder.join(CONFIG_KEY)).await.ok();
+    Mark {
+        link: tokio::fs::read_link(folder.join("..data")).await.ok(),
+        modified: meta.as_ref().and_then(|meta| meta.modified().ok()),
+        size: meta.map(|meta| meta.len()),
+    }
+}
+
+/// Follows the configuration until told to stop.
+pub async fn follow(folder: PathBuf, current: watch::Sender<Current>, stop: CancellationToken) {
+    let mut seen: Option<Mark> = None;
+    loop {
+        // The mark first: what changes while reading is read again.
+        let now = mark(&folder).await;
+        if seen.as_ref() != Some(&now) {
+            seen = Some(now);
+            read(&folder, &current).await;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+async fn read(folder: &Path, current: &watch::Sender<Current>) {
+    let bytes = tokio::fs::read(folder.join(CONFIG_KEY)).await;
+    let config = bytes
+        .as_ref()
+        .map_err(|error| ConfigError::Io(error.kind().into()))
+        .and_then(|bytes| parse(bytes));
+    match config {
+        Ok(config) => {
+            let news = |known: &Current| known.refused.is_some() || known.config.as_deref() != Some(&config);
+            if news(&current.borrow()) {
+                tracing::info!(
+                    revision = config.revision,
+                    cameras = config.cameras.len(),
+                    "configuration read"
+                );
+                current.send_replace(Current {
+                    config: Some(Arc::new(config)),
+                    refused: None,
+                });
+            }
+        }
+        Err(error) => {
+            let revision = bytes.ok().and_then(|bytes| revision(&bytes));
+            tracing::warn!(
+                category = error.category(),
+                revision,
+                "configuration refused: {}",
+                error.safe_message()
+            );
+            let refused = RefusedConfig {
+                revision,
+                message: error.safe_message(),
+            };
+            current.send_modify(|current| current.refused = Some(refused));
+        }
+    }
+}
+
+/// The revision of a configuration that could not be used.
+fn revision(bytes: &[u8]) -> Option<String> {
+    let document: serde_json::Value = serde_json::from_slice(bytes).ok()?;
+    let revision = document.get("revision")?.as_str()?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    (revision.len() <= 80 && revision.chars().all(plain)).then(|| revision.to_owned())
+}
+
+#[cfg(test)]
+#[path = "config_tests.rs"]
+mod tests;

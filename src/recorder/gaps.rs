@@ -1,0 +1,190 @@
+//! Stretches without picture, each with a cause. What is not recorded must be told apart from what was lost
+//! (article 5: a camera that was covered has no recording, and that is right).
+
+use std::collections::VecDeque;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::contract::{Gap, GapCause};
+
+/// How many are kept.
+const MOST: usize = 20;
+
+/// The gaps of one camera, and where its recording has come to. Kept in the spool, so that a recorder that is
+/// started again knows where the last one ended.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct GapLog {
+    /// The end of the newest picture that was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    recorded: Option<Timestamp>,
+    /// The gap that is going on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    open: Option<Gap>,
+    /// Those that ended, newest last.
+    #[serde(default, skip_serializing_if = "VecDeque::is_empty")]
+    ended: VecDeque<Gap>,
+}
+
+impl GapLog {
+    /// The recorder starts: what was recorded up to `recorded` by the one before goes on after a gap, unless
+    /// one was going on already.
+    pub fn resume(&mut self, recorded: Option<Timestamp>) {
+        self.recorded = self.recorded.max(recorded);
+        if self.open.is_none() {
+            self.open = Some(Gap {
+                cause: GapCause::Restart,
+                from: self.recorded,
+                until: None,
+            });
+        }
+    }
+
+    /// There is no picture, for this cause. Tells whether that is news.
+    pub fn begin(&mut self, cause: GapCause, now: Timestamp) -> bool {
+        let from = match self.open.take() {
+            Some(open) if open.cause == cause => {
+                self.open = Some(open);
+                return false;
+            }
+            Some(open) => {
+                self.push(Gap {
+                    until: Some(now),
+                    ..open
+                });
+                Some(now)
+            }
+            None => self.recorded.or(Some(now)),
+        };
+        self.open = Some(Gap {
+            cause,
+            from,
+            until: None,
+        });
+        true
+    }
+
+    /// A picture that was taken at `from` and ends at `until` is recorded. Gives the gap that this ends.
+    pub fn record(&mut self, from: Timestamp, until: Timestamp) -> Option<Gap> {
+        self.recorded = self.recorded.max(Some(until));
+        let gap = Gap {
+            until: Some(from),
+            ..self.open.take()?
+        };
+        self.push(gap.clone());
+        Some(gap)
+    }
+
+    /// What had been recorded is gone.
+    pub fn lost(&mut self, cause: GapCause, from: Timestamp, until: Timestamp) {
+        self.push(Gap {
+            cause,
+            from: Some(from),
+            until: Some(until),
+        });
+    }
+
+    /// The end of the newest picture that was recorded.
+    pub const fn last(&self) -> Option<Timestamp> {
+        self.recorded
+    }
+
+    /// The latest gaps, newest last, the one that is going on at the end.
+    pub fn latest(&self) -> Vec<Gap> {
+        let mut all: Vec<Gap> = self.ended.iter().chain(&self.open).cloned().collect();
+        all.drain(..all.len().saturating_sub(MOST));
+        all
+    }
+
+    fn push(&mut self, gap: Gap) {
+        self.ended.push_back(gap);
+        while self.ended.len() > MOST {
+            self.ended.pop_front();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn gap(cause: GapCause, from: Option<i64>, until: Option<i64>) -> Gap {
+        Gap {
+            cause,
+            from: from.map(at),
+            until: until.map(at),
+        }
+    }
+
+    #[test]
+    fn the_first_start_does_not_know_what_was_before() {
+        let mut log = GapLog::default();
+        log.resume(None);
+        assert_eq!(log.latest(), [gap(GapCause::Restart, None, None)]);
+        log.record(at(10), at(11));
+        assert_eq!(log.latest(), [gap(GapCause::Restart, None, Some(10))]);
+    }
+
+    #[test]
+    fn one_cause_follows_another_without_a_hole() {
+        let mut log = GapLog::default();
+        log.resume(None);
+        log.record(at(10), at(20));
+        assert!(log.begin(GapCause::Disconnected, at(25)));
+        assert!(!log.begin(GapCause::Disconnected, at(26)));
+        assert!(log.begin(GapCause::Suspended, at(30)));
+        log.record(at(40), at(41));
+        assert_eq!(
+            log.latest()[1..],
+            [
+                gap(GapCause::Disconnected, Some(20), Some(30)),
+                gap(GapCause::Suspended, Some(30), Some(40))
+            ]
+        );
+    }
+
+    #[test]
+    fn a_restart_goes_on_where_the_last_one_ended() {
+        let mut log = GapLog::default();
+        log.resume(None);
+        log.record(at(10), at(20));
+        let text = serde_json::to_string(&log).unwrap();
+        let mut log: GapLog = serde_json::from_str(&text).unwrap();
+        // The spool had a file with a little more in it.
+        log.resume(Some(at(22)));
+        log.record(at(30), at(31));
+        assert_eq!(
+            log.latest().last(),
+            Some(&gap(GapCause::Restart, Some(22), Some(30)))
+        );
+    }
+
+    #[test]
+    fn a_gap_that_went_on_while_restarting_keeps_its_cause() {
+        let mut log = GapLog::default();
+        log.record(at(10), at(20));
+        log.begin(GapCause::NotPermitted, at(20));
+        log.resume(None);
+        assert!(!log.begin(GapCause::NotPermitted, at(30)));
+        assert_eq!(log.latest(), [gap(GapCause::NotPermitted, Some(20), None)]);
+    }
+
+    #[test]
+    fn at_most_twenty_are_kept() {
+        let mut log = GapLog::default();
+        for n in 0..50 {
+            log.record(at(n * 10), at(n * 10 + 5));
+            log.begin(GapCause::Disconnected, at(n * 10 + 6));
+        }
+        assert_eq!(log.latest().len(), MOST);
+        assert_eq!(
+            log.latest().last(),
+            Some(&gap(GapCause::Disconnected, Some(495), None))
+        );
+    }
+}

@@ -1,0 +1,288 @@
+use std::io::Cursor;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::recorder::frame::{Arrival, Codec};
+use crate::recorder::mp4::survey;
+
+const PERIOD: i64 = 6000;
+/// A minute boundary.
+const START: i64 = 1_780_000_020;
+
+/// A baseline H.264 sample entry of a 320×240 camera.
+pub(crate) fn sample_entry() -> Vec<u8> {
+    let sps = hex::decode("67420015da0503c4").unwrap();
+    let pps = hex::decode("68ce3c80").unwrap();
+    let mut avcc = vec![1, 0x42, 0, 0x15, 0xff, 0xe1, 0, u8::try_from(sps.len()).unwrap()];
+    avcc.extend(&sps);
+    avcc.extend([1, 0, u8::try_from(pps.len()).unwrap()]);
+    avcc.extend(&pps);
+    let mut entry = vec![0, 0, 0, 0, 0, 0, 0, 1];
+    entry.extend([0; 16]);
+    entry.extend([1, 64, 0, 240, 0, 0x48, 0, 0, 0, 0x48, 0, 0, 0, 0, 0, 0, 0, 1]);
+    entry.extend([0; 32]);
+    entry.extend([0, 0x18, 0xff, 0xff]);
+    let boxed = |kind: &[u8; 4], body: &[u8]| {
+        let mut all = u32::try_from(body.len() + 8).unwrap().to_be_bytes().to_vec();
+        all.extend(kind);
+        all.extend(body);
+        all
+    };
+    entry.extend(boxed(b"avcC", &avcc));
+    boxed(b"avc1", &entry)
+}
+
+fn parameters(width: u16) -> Arc<Parameters> {
+    Arc::new(Parameters {
+        codec: Codec::H264,
+        width,
+        height: 240,
+        sample_entry: sample_entry(),
+    })
+}
+
+fn frame(n: i64, ticks: i64, keyframe: bool, parameters: &Arc<Parameters>) -> Frame {
+    Frame {
+        data: format!("<{n}>").into_bytes(),
+        keyframe,
+        ticks,
+        arrived: Arrival {
+            steady_us: 0,
+            wall_us: 0,
+        },
+        lost: 0,
+        parameters: Arc::clone(parameters),
+    }
+}
+
+fn taken(ticks: i64) -> Timestamp {
+    after(Timestamp::from_second(START).unwrap(), ticks)
+}
+
+#[derive(Debug, Default, Clone)]
+struct File {
+    bytes: Vec<u8>,
+    closed: Option<(Timestamp, Timestamp)>,
+}
+
+impl File {
+    /// The numbers of the pictures, in order.
+    fn numbers(&self) -> Vec<i64> {
+        let text = String::from_utf8_lossy(&self.bytes);
+        let number = |part: &str| part.split_once('>').and_then(|(number, _)| number.parse().ok());
+        text.split('<').filter_map(number).collect()
+    }
+
+    fn ticks(&self) -> i64 {
+        survey(&mut Cursor::new(&self.bytes))
+            .unwrap()
+            .ticks
+            .try_into()
+            .unwrap()
+    }
+}
+
+fn files(steps: impl IntoIterator<Item = Step>) -> Vec<File> {
+    let mut files: Vec<File> = Vec::new();
+    for step in steps {
+        match step {
+            Step::Open { bytes, .. } => {
+                assert!(
+                    files.last().is_none_or(|file| file.closed.is_some()),
+                    "two files open"
+                );
+                files.push(File { bytes, closed: None });
+            }
+            Step::Append { bytes, .. } => files.last_mut().unwrap().bytes.extend(bytes),
+            Step::Close { start, end } => files.last_mut().unwrap().closed = Some((start, end)),
+        }
+    }
+    files
+}
+
+fn record(frames: impl IntoIterator<Item = (Frame, Continuity)>, seconds: i64) -> Vec<File> {
+    let mut segmenter = Segmenter::new(SignedDuration::from_secs(seconds));
+    let mut steps = Vec::new();
+    for (frame, continuity) in frames {
+        steps.extend(segmenter.push(frame, continuity, &taken).unwrap());
+    }
+    steps.extend(segmenter.finish().unwrap());
+    files(steps)
+}
+
+fn steady(count: i64, gop: i64) -> impl Iterator<Item = (Frame, Continuity)> {
+    let parameters = parameters(320);
+    (0..count).map(move |n| {
+        (
+            frame(n, n * PERIOD, n % gop == 0, &parameters),
+            Continuity::Steady,
+        )
+    })
+}
+
+#[test]
+fn files_end_at_the_first_keyframe_past_a_boundary_and_touch() {
+    // Keyframes every 2.8 s, files of 10 s: 11.2, 22.4, 30.8 …
+    let files = record(steady(15 * 35, 42), 10);
+    let edges: Vec<_> = files.iter().map(|file| file.closed.unwrap()).collect();
+    let second = |ms: i64| Timestamp::from_millisecond(START * 1000 + ms).unwrap();
+    assert_eq!(edges[0], (second(0), second(11_200)));
+    assert_eq!(edges[1], (second(11_200), second(22_400)));
+    assert_eq!(edges[2], (second(22_400), second(30_800)));
+    assert_eq!(edges[3], (second(30_800), second(35_000)));
+    for (file, (start, end)) in files.iter().zip(edges) {
+        let ms = file.ticks() * 1000 / TICKS_PER_SECOND;
+        assert!((ms - (end.as_millisecond() - start.as_millisecond())).abs() <= 1);
+        let told = survey(&mut Cursor::new(&file.bytes)).unwrap().start.unwrap();
+        assert!(
+            (told.as_millisecond() - start.as_millisecond()).abs() <= 1,
+            "{told} {start}"
+        );
+    }
+}
+
+#[test]
+fn a_file_that_is_cut_off_is_good_up_to_its_last_whole_fragment() {
+    let pieces = whole_file(8);
+    let bytes = pieces.concat();
+    let mut edges = vec![0];
+    let ends = pieces.iter().scan(0, |end, piece| {
+        *end += piece.len();
+        Some(*end)
+    });
+    edges.extend(ends.skip(1));
+    for cut in 0..=bytes.len() {
+        let found = survey(&mut Cursor::new(&bytes[..cut])).unwrap();
+        let fragments = edges.iter().filter(|edge| **edge <= cut).count() - 1;
+        assert_eq!(found.whole, edges[fragments] as u64, "cut at {cut}");
+        assert_eq!(found.ticks, fragments as u64 * 90_000, "cut at {cut}");
+        assert_eq!(found.start.is_some(), fragments > 0);
+    }
+}
+
+#[test]
+fn other_parameters_begin_a_file_and_wait_for_a_keyframe() {
+    let (small, large) = (parameters(320), parameters(640));
+    let frames = (0..60).map(|n| {
+        // The size changes at picture 25, but only picture 30 is a keyframe.
+        let parameters = if n < 25 { &small } else { &large };
+        (frame(n, n * PERIOD, n % 15 == 0, parameters), Continuity::Steady)
+    });
+    let files = record(frames, 60);
+    assert_eq!(files[0].numbers(), (0..25).collect::<Vec<_>>());
+    assert_eq!(files[1].numbers(), (30..60).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_step_of_the_wall_clock_ends_the_file_in_its_own_time() {
+    let parameters = parameters(320);
+    let mut segmenter = Segmenter::new(SignedDuration::from_secs(60));
+    let mut steps = Vec::new();
+    for n in 0..60 {
+        let frame = frame(n, n * PERIOD, n % 15 == 0, &parameters);
+        let set = move |ticks| {
+            if n < 20 {
+                taken(ticks)
+            } else {
+                taken(ticks + 3600 * TICKS_PER_SECOND)
+            }
+        };
+        let continuity = if n == 20 {
+            Continuity::Stepped
+        } else {
+            Continuity::Steady
+        };
+        steps.extend(segmenter.push(frame, continuity, &set).unwrap());
+    }
+    steps.extend(segmenter.finish().unwrap());
+    let files = files(steps);
+    assert_eq!(files[0].closed, Some((taken(0), taken(30 * PERIOD))));
+    assert_eq!(
+        files[1].closed.unwrap().0,
+        taken(30 * PERIOD + 3600 * TICKS_PER_SECOND)
+    );
+}
+
+#[test]
+fn a_jump_of_the_camera_begins_a_file() {
+    let parameters = parameters(320);
+    let frames = (0..60).map(|n| {
+        let (ticks, continuity) = match n {
+            0..22 => (n * PERIOD, Continuity::Steady),
+            22 => (7, Continuity::Jumped),
+            _ => ((n - 22) * PERIOD + 7, Continuity::Steady),
+        };
+        (frame(n, ticks, n % 15 == 0, &parameters), continuity)
+    });
+    let files = record(frames, 60);
+    assert_eq!(files[0].numbers(), (0..22).collect::<Vec<_>>());
+    assert_eq!(files[1].numbers(), (30..60).collect::<Vec<_>>());
+}
+
+#[test]
+fn reordered_pictures_keep_their_times() {
+    // Decoded I P B B P B B, shown 0 3 1 2 6 4 5, keyframes every 30.
+    let parameters = parameters(320);
+    let frames = (0..90).map(|n| {
+        let shown = match n % 30 {
+            0 => n,
+            k if k % 3 == 1 => (n + 2).min(n / 30 * 30 + 29),
+            _ => n - 1,
+        };
+        (
+            frame(n, shown * PERIOD, n % 30 == 0, &parameters),
+            Continuity::Steady,
+        )
+    });
+    let files = record(frames, 60);
+    assert_eq!(files[0].numbers(), (0..90).collect::<Vec<_>>());
+    assert_eq!(files[0].ticks(), 90 * PERIOD);
+}
+
+proptest! {
+    #[test]
+    fn every_picture_from_the_first_keyframe_on_is_in_exactly_one_file(
+        gaps in proptest::collection::vec((1_i64..40_000, 0_u8..12, 0_u8..60), 1..400),
+        seconds in 1_i64..20,
+    ) {
+        let parameters = parameters(320);
+        let mut ticks = 0;
+        let mut expected = Vec::new();
+        let mut dropping = true;
+        let mut frames = Vec::new();
+        for (n, (gap, key, odd)) in gaps.into_iter().enumerate() {
+            let stall = odd == 1;
+            ticks += if stall { STALL_TICKS + gap } else { gap };
+            let continuity = match odd { 2 => Continuity::Jumped, 3 => Continuity::Stepped, _ => Continuity::Steady };
+            let keyframe = key == 0;
+            dropping = (dropping || stall || odd == 2) && !keyframe;
+            let n = i64::try_from(n).unwrap();
+            if !dropping { expected.push(n); }
+            frames.push((frame(n, ticks, keyframe, &parameters), continuity));
+        }
+        let files = record(frames, seconds);
+        let found: Vec<i64> = files.iter().flat_map(File::numbers).collect();
+        prop_assert_eq!(found, expected);
+        for file in &files {
+            let whole = survey(&mut Cursor::new(&file.bytes)).unwrap();
+            prop_assert_eq!(whole.whole, file.bytes.len() as u64);
+            prop_assert_eq!(whole.pictures as usize, file.numbers().len());
+        }
+    }
+}
+
+/// The pieces of a file of so many seconds: its beginning, then a fragment a second.
+pub(crate) fn whole_file(seconds: i64) -> Vec<Vec<u8>> {
+    let mut segmenter = Segmenter::new(SignedDuration::from_secs(3600));
+    let mut pieces = Vec::new();
+    for (frame, continuity) in steady(15 * seconds, 30) {
+        for step in segmenter.push(frame, continuity, &taken).unwrap().into_iter() {
+            match step {
+                Step::Open { bytes, .. } | Step::Append { bytes, .. } => pieces.push(bytes),
+                Step::Close { .. } => {}
+            }
+        }
+    }
+    pieces
+}

@@ -1,0 +1,331 @@
+//! The spool: a folder in which recordings are made and wait until the store has confirmed them.
+//!
+//! * A file is written fragment by fragment as `*.part`, and named for good when it is complete. A killed
+//!   process loses what was not yet a fragment: about a second.
+//! * A complete file is synced to the disk before it gets its name. Fragments are not synced one by one: what
+//!   a process wrote survives its death in the page cache, and only a machine that dies takes it away.
+//! * It is bounded. When it is full, the oldest recording goes, is counted and reported; when nothing may go,
+//!   recording stops instead.
+
+mod name;
+mod recover;
+mod room;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::Notify;
+
+pub use name::Closed;
+pub use writer::Writer;
+
+use crate::contract::SpoolStatus;
+
+/// Why something could not be kept in the spool.
+#[derive(Debug, thiserror::Error)]
+pub enum SpoolError {
+    /// Nothing may go, so nothing can come.
+    #[error("the spool is full")]
+    Full,
+    /// The disk would not.
+    #[error("the spool's disk failed: {}", .0.kind())]
+    Io(#[from] io::Error),
+}
+
+impl SpoolError {
+    /// Bounded, for metrics.
+    pub const fn category(&self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::Io(_) => "io",
+        }
+    }
+
+    /// Holds no path and no secret.
+    pub fn safe_message(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// Whether a complete recording is being uploaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Upload {
+    /// Not before that, where one is given: it failed by itself, and others shall not wait for it.
+    Waits(Option<Instant>),
+    Runs,
+}
+
+#[derive(Debug, Default)]
+struct Index {
+    closed: BTreeMap<Closed, Upload>,
+    closed_bytes: u64,
+    /// Bytes of files that are being written.
+    open_bytes: u64,
+    limit: u64,
+    /// Parts that nobody writes any more: their camera's task ended badly.
+    orphans: Vec<(String, PathBuf)>,
+    evicted: Vec<Closed>,
+}
+
+/// The spool.
+#[derive(Debug)]
+pub struct Spool {
+    root: PathBuf,
+    index: Mutex<Index>,
+    /// A recording is complete, or room was made.
+    changed: Notify,
+}
+
+impl Spool {
+    /// Takes over a folder, completing what is unfinished in it.
+    pub async fn open(root: PathBuf) -> io::Result<Arc<Self>> {
+        let spool = Arc::new(Self {
+            root,
+            index: Mutex::default(),
+            changed: Notify::new(),
+        });
+        let taking = Arc::clone(&spool);
+        tokio::task::spawn_blocking(move || taking.take_over())
+            .await
+            .map_err(io::Error::other)??;
+        Ok(spool)
+    }
+
+    fn take_over(&self) -> io::Result<()> {
+        let video = self.root.join("video");
+        std::fs::create_dir_all(&video)?;
+        for camera in std::fs::read_dir(&video)? {
+            let camera = camera?;
+            let Some(name) = camera.file_name().to_str().map(str::to_owned) else {
+                continue;
+            };
+            if !camera.file_type()?.is_dir() {
+                tracing::warn!("something in the spool is not ours: left alone");
+                continue;
+            }
+            let (found, foreign) = recover::folder(&camera.path(), &name)?;
+            if foreign > 0 {
+                tracing::warn!(
+                    camera = name,
+                    files = foreign,
+                    "files in the spool are not ours: left alone"
+                );
+            }
+            for closed in found {
+                self.add(closed);
+            }
+        }
+        Ok(())
+    }
+
+    /// Sets how many bytes it may hold.
+    pub fn set_limit(&self, bytes: u64) {
+        self.index().limit = bytes;
+    }
+
+    /// Begins a recording with these bytes.
+    pub async fn begin(
+        self: &Arc<Self>,
+        camera: &str,
+        start: Timestamp,
+        bytes: Vec<u8>,
+    ) -> Result<Writer, SpoolError> {
+        Writer::begin(Arc::clone(self), camera, start, bytes).await
+    }
+
+    /// The oldest recording that waits for upload at `now`, marked as running.
+    pub fn take(&self, now: Instant) -> Option<Closed> {
+        let mut index = self.index();
+        let ready = |upload: &Upload| matches!(upload, Upload::Waits(until) if until.is_none_or(|until| until <= now));
+        let (closed, upload) = index.closed.iter_mut().find(|(_, upload)| ready(upload))?;
+        *upload = Upload::Runs;
+        Some(closed.clone())
+    }
+
+    /// It could not be uploaded: it waits again, at least until the instant that is given.
+    pub fn put_back(&self, closed: &Closed, not_before: Option<Instant>) {
+        if let Some(upload) = self.index().closed.get_mut(closed) {
+            *upload = Upload::Waits(not_before);
+        }
+    }
+
+    /// The store has it: it goes from here.
+    pub fn remove(&self, closed: &Closed) -> io::Result<()> {
+        let gone = {
+            let mut index = self.index();
+            let known = index.closed.remove(closed).is_some();
+            if known {
+                index.closed_bytes = index.closed_bytes.saturating_sub(closed.bytes);
+            }
+            known
+        };
+        self.changed.notify_one();
+        if gone {
+            std::fs::remove_file(self.path(closed))
+        } else {
+            Ok(())
+        }
+    }
+
+    /// Removes what is older than the ceiling, and tells what.
+    pub fn purge(&self, ceiling: SignedDuration, now: Timestamp) -> Vec<Closed> {
+        let old = room::over_age(&self.index().closed, ceiling, now);
+        old.into_iter()
+            .filter(|closed| self.remove(closed).is_ok())
+            .collect()
+    }
+
+    /// What had to go for want of room since the last call.
+    pub fn evicted(&self) -> Vec<Closed> {
+        std::mem::take(&mut self.index().evicted)
+    }
+
+    /// Completes the files whose writers went away.
+    pub async fn adopt_orphans(self: &Arc<Self>) {
+        let orphans = std::mem::take(&mut self.index().orphans);
+        for (camera, path) in orphans {
+            let spool = Arc::clone(self);
+            let adopting = tokio::task::spawn_blocking(move || match recover::part(&path, &camera) {
+                Ok(closed) => closed.into_iter().for_each(|closed| spool.add(closed)),
+                Err(error) => {
+                    tracing::warn!(camera, error = %error.kind(), "an unfinished recording cannot be read")
+                }
+            });
+            if adopting.await.is_err() {
+                tracing::error!("completing an unfinished recording failed");
+            }
+        }
+    }
+
+    /// Waits until a recording is complete or room was made.
+    pub async fn changed(&self) {
+        self.changed.notified().await;
+    }
+
+    /// Where a complete recording is.
+    pub fn path(&self, closed: &Closed) -> PathBuf {
+        name::folder(&self.root, &closed.camera).join(closed.file())
+    }
+
+    /// What waits.
+    pub fn status(&self) -> SpoolStatus {
+        let index = self.index();
+        SpoolStatus {
+            segments: index.closed.len() as u64,
+            bytes: index.closed_bytes.saturating_add(index.open_bytes),
+            limit: index.limit,
+        }
+    }
+
+    /// How many complete recordings of a camera wait.
+    pub fn waiting(&self, camera: &str) -> u64 {
+        self.index()
+            .closed
+            .keys()
+            .filter(|closed| closed.camera == camera)
+            .count() as u64
+    }
+
+    /// The end of a camera's newest complete recording.
+    pub fn newest_end(&self, camera: &str) -> Option<Timestamp> {
+        self.index()
+            .closed
+            .keys()
+            .filter(|closed| closed.camera == camera)
+            .map(Closed::end)
+            .max()
+    }
+
+    /// Whether there is room for `bytes` more, or room could be made.
+    pub fn has_room(&self, bytes: u64) -> bool {
+        let index = self.index();
+        let used = index.closed_bytes.saturating_add(index.open_bytes);
+        room::make_room(index.closed.keys(), used, bytes, index.limit, may_go).is_some()
+    }
+
+    /// Whether it can be written to.
+    pub async fn is_writable(&self) -> bool {
+        let probe = self.root.join(".writable");
+        tokio::fs::write(&probe, b"").await.is_ok() && tokio::fs::remove_file(&probe).await.is_ok()
+    }
+
+    /// The folder itself.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Makes room for `bytes` more, and counts them as used.
+    fn reserve(&self, bytes: u64) -> Result<(), SpoolError> {
+        let go = {
+            let mut index = self.index();
+            let used = index.closed_bytes.saturating_add(index.open_bytes);
+            let go = room::make_room(index.closed.keys(), used, bytes, index.limit, may_go)
+                .ok_or(SpoolError::Full)?;
+            index.open_bytes = index.open_bytes.saturating_add(bytes);
+            go
+        };
+        self.evict(go);
+        Ok(())
+    }
+
+    /// The disk is fuller than we may fill it: lets the oldest go. Tells whether anything went.
+    fn evict_oldest(&self) -> bool {
+        let oldest: Vec<Closed> = self
+            .index()
+            .closed
+            .keys()
+            .filter(|one| may_go(one))
+            .take(1)
+            .cloned()
+            .collect();
+        let any = !oldest.is_empty();
+        self.evict(oldest);
+        any
+    }
+
+    fn evict(&self, go: Vec<Closed>) {
+        for closed in go {
+            // An upload of it may be running: it then finds the file gone, or has read it already.
+            if let Err(error) = self.remove(&closed) {
+                tracing::warn!(camera = closed.camera, error = %error.kind(), "a recording cannot be removed");
+            }
+            self.index().evicted.push(closed);
+        }
+    }
+
+    fn release(&self, bytes: u64) {
+        let mut index = self.index();
+        index.open_bytes = index.open_bytes.saturating_sub(bytes);
+    }
+
+    fn add(&self, closed: Closed) {
+        {
+            let mut index = self.index();
+            index.closed_bytes = index.closed_bytes.saturating_add(closed.bytes);
+            index.closed.insert(closed, Upload::Waits(None));
+        }
+        self.changed.notify_one();
+    }
+
+    fn orphan(&self, camera: String, path: PathBuf) {
+        self.index().orphans.push((camera, path));
+    }
+
+    fn index(&self) -> MutexGuard<'_, Index> {
+        // Nothing that holds it can leave it half changed.
+        self.index.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether a recording may go for want of room. Holds, when recorders learn of them, are asked here.
+const fn may_go(_closed: &Closed) -> bool {
+    true
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,120 @@
+//! Names of files in the spool. A name says everything that the key will, so that nothing but the folder
+//! itself has to survive.
+//!
+//! `video/{camera}/{start}.part` is being written; `video/{camera}/{start}-{duration}-{sha256}.mp4` is
+//! complete; start and duration in milliseconds.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+/// Ending of a file that is being written.
+const PART: &str = ".part";
+/// Ending of a file that is complete.
+const WHOLE: &str = ".mp4";
+
+/// A complete recording in the spool.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Closed {
+    /// When its first picture was taken. First field: the order of these is the order of uploads.
+    pub start: Timestamp,
+    /// The camera.
+    pub camera: String,
+    /// From its first picture to the end of its last.
+    pub duration_ms: u64,
+    /// SHA-256 of the file.
+    pub sha256: [u8; 32],
+    /// Its size.
+    pub bytes: u64,
+}
+
+impl Closed {
+    /// Its file name.
+    pub fn file(&self) -> String {
+        format!(
+            "{:013}-{}-{}{WHOLE}",
+            self.start.as_millisecond(),
+            self.duration_ms,
+            hex::encode(self.sha256)
+        )
+    }
+
+    /// When its last picture ends.
+    pub fn end(&self) -> Timestamp {
+        let duration = jiff::SignedDuration::from_millis(i64::try_from(self.duration_ms).unwrap_or(i64::MAX));
+        self.start.checked_add(duration).unwrap_or(Timestamp::MAX)
+    }
+}
+
+/// What a file in a camera's folder is.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// Being written, or left behind.
+    Part,
+    /// Complete.
+    Closed(Closed),
+    /// Not ours.
+    Foreign,
+}
+
+/// Reads a file's name.
+pub fn entry(camera: &str, file: &OsStr, bytes: u64) -> Entry {
+    let Some(file) = file.to_str() else {
+        return Entry::Foreign;
+    };
+    if file.strip_suffix(PART).is_some_and(|start| !start.is_empty()) {
+        return Entry::Part;
+    }
+    let closed = || {
+        let mut parts = file.strip_suffix(WHOLE)?.splitn(3, '-');
+        let start = Timestamp::from_millisecond(parts.next()?.parse().ok()?).ok()?;
+        let duration_ms = parts.next()?.parse().ok()?;
+        let sha256 = hex::decode(parts.next()?).ok()?.try_into().ok()?;
+        Some(Closed {
+            start,
+            camera: camera.to_owned(),
+            duration_ms,
+            sha256,
+            bytes,
+        })
+    };
+    // A name that we would not have written is not ours, whatever it can be read as.
+    closed()
+        .filter(|closed| closed.file() == file)
+        .map_or(Entry::Foreign, Entry::Closed)
+}
+
+/// Where a camera's recordings are.
+pub fn folder(root: &Path, camera: &str) -> PathBuf {
+    root.join("video").join(camera)
+}
+
+/// Name of a file that begins to be written.
+pub fn part(start: Timestamp) -> String {
+    format!("{:013}{PART}", start.as_millisecond())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn reads_what_it_writes(ms in 0_i64..99_999_999_999, duration_ms: u64, sha256: [u8; 32], bytes: u64) {
+            let start = Timestamp::from_millisecond(ms).unwrap();
+            let closed = Closed { start, camera: "hal".into(), duration_ms, sha256, bytes };
+            let file = closed.file();
+            prop_assert_eq!(entry("hal", file.as_ref(), bytes), Entry::Closed(closed));
+            prop_assert_eq!(entry("hal", part(start).as_ref(), 1), Entry::Part);
+        }
+
+        #[test]
+        fn other_names_are_foreign(file in "[a-z0-9.-]{0,90}") {
+            prop_assume!(!file.ends_with(PART));
+            prop_assert_eq!(entry("hal", file.as_ref(), 1), Entry::Foreign);
+        }
+    }
+}

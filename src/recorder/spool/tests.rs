@@ -1,0 +1,143 @@
+use std::fs;
+
+use super::*;
+
+fn second(n: i64) -> Timestamp {
+    Timestamp::from_second(n).unwrap()
+}
+
+async fn spool(limit: u64) -> (tempfile::TempDir, Arc<Spool>) {
+    let folder = tempfile::tempdir().unwrap();
+    let spool = Spool::open(folder.path().to_owned()).await.unwrap();
+    spool.set_limit(limit);
+    (folder, spool)
+}
+
+async fn recording(spool: &Arc<Spool>, start: i64, bytes: usize) -> Closed {
+    let mut writer = spool
+        .begin("hal", second(start), vec![1; bytes / 2])
+        .await
+        .unwrap();
+    writer.append(vec![2; bytes - bytes / 2]).await.unwrap();
+    writer.close(second(start), second(start + 10)).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_complete_recording_waits_until_it_is_confirmed() {
+    let (_folder, spool) = spool(1000).await;
+    let one = recording(&spool, 10, 100).await;
+    let two = recording(&spool, 20, 50).await;
+    assert_eq!(
+        spool.status(),
+        SpoolStatus {
+            segments: 2,
+            bytes: 150,
+            limit: 1000
+        }
+    );
+    assert_eq!(spool.take(Instant::now()).as_ref(), Some(&one));
+    assert_eq!(spool.take(Instant::now()).as_ref(), Some(&two));
+    assert_eq!(spool.take(Instant::now()), None);
+    spool.put_back(&one, None);
+    assert_eq!(spool.take(Instant::now()).as_ref(), Some(&one));
+    assert_eq!(fs::read(spool.path(&one)).unwrap().len(), 100);
+    spool.remove(&one).unwrap();
+    assert!(!spool.path(&one).exists());
+    assert_eq!(
+        spool.status(),
+        SpoolStatus {
+            segments: 1,
+            bytes: 50,
+            limit: 1000
+        }
+    );
+}
+
+#[tokio::test]
+async fn what_waited_before_a_restart_waits_after_it() {
+    use sha2::{Digest, Sha256};
+    let (folder, spool) = spool(1000).await;
+    let one = recording(&spool, 10, 100).await;
+    drop(spool);
+    let again = Spool::open(folder.path().to_owned()).await.unwrap();
+    assert_eq!(again.take(Instant::now()).as_ref(), Some(&one));
+    let bytes = fs::read(again.path(&one)).unwrap();
+    assert_eq!(one.sha256, <[u8; 32]>::from(Sha256::digest(bytes)));
+    assert_eq!(again.newest_end("hal"), Some(second(20)));
+}
+
+#[tokio::test]
+async fn the_oldest_makes_room_and_is_reported() {
+    let (_folder, spool) = spool(250).await;
+    let one = recording(&spool, 10, 100).await;
+    let two = recording(&spool, 20, 100).await;
+    let three = recording(&spool, 30, 100).await;
+    assert_eq!(spool.evicted(), [one.clone()]);
+    assert!(!spool.path(&one).exists() && spool.path(&two).exists() && spool.path(&three).exists());
+    assert_eq!(spool.status().bytes, 200);
+}
+
+#[tokio::test]
+async fn when_nothing_can_go_nothing_comes() {
+    let (_folder, spool) = spool(100).await;
+    let mut writer = spool.begin("hal", second(10), vec![0; 60]).await.unwrap();
+    assert!(matches!(writer.append(vec![0; 60]).await, Err(SpoolError::Full)));
+    assert!(!spool.has_room(60) && spool.has_room(40));
+    // What was whole before is kept.
+    let closed = writer.close(second(10), second(11)).await.unwrap();
+    assert_eq!(closed.bytes, 60);
+    assert_eq!(fs::metadata(spool.path(&closed)).unwrap().len(), 60);
+}
+
+#[tokio::test]
+async fn older_than_the_ceiling_is_purged() {
+    let (_folder, spool) = spool(1000).await;
+    let one = recording(&spool, 10, 100).await;
+    let two = recording(&spool, 50, 100).await;
+    assert_eq!(
+        spool.purge(SignedDuration::from_secs(60), second(100)),
+        [one.clone()]
+    );
+    assert!(!spool.path(&one).exists() && spool.path(&two).exists());
+}
+
+#[tokio::test]
+async fn garbage_does_no_harm() {
+    let folder = tempfile::tempdir().unwrap();
+    let hal = folder.path().join("video/hal");
+    fs::create_dir_all(hal.join("folder.part")).unwrap();
+    fs::write(folder.path().join("video/file"), b"x").unwrap();
+    fs::write(hal.join("0000000000001.part"), b"").unwrap();
+    fs::write(
+        hal.join("0000000000002.part"),
+        b"garbage that is no MP4 file at all",
+    )
+    .unwrap();
+    fs::write(hal.join("notes.txt"), b"x").unwrap();
+    let spool = Spool::open(folder.path().to_owned()).await.unwrap();
+    assert_eq!(spool.status().segments, 0);
+    assert!(hal.join("notes.txt").exists());
+    assert!(
+        !hal.join("0000000000001.part").exists(),
+        "nothing whole was in it"
+    );
+}
+
+#[tokio::test]
+async fn a_writer_that_goes_away_leaves_what_was_whole() {
+    let (_folder, spool) = spool(100_000).await;
+    let files = super::super::segment::tests::whole_file(8);
+    let (init, rest) = files.split_at(1);
+    let mut writer = spool.begin("hal", second(10), init[0].clone()).await.unwrap();
+    for fragment in &rest[..3] {
+        writer.append(fragment.clone()).await.unwrap();
+    }
+    drop(writer);
+    spool.adopt_orphans().await;
+    let closed = spool.take(Instant::now()).unwrap();
+    assert_eq!(closed.duration_ms, 3000);
+    assert_eq!(
+        closed.bytes,
+        files[..4].iter().map(Vec::len).sum::<usize>() as u64
+    );
+}

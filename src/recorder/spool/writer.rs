@@ -1,0 +1,158 @@
+//! A recording that is being written.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+
+use super::name::{Closed, folder, part};
+use super::{Spool, SpoolError};
+
+/// A recording that is being written. Dropped without [`Writer::close`], it is completed later from what is
+/// whole in it.
+#[derive(Debug)]
+pub struct Writer {
+    spool: Arc<Spool>,
+    camera: String,
+    path: PathBuf,
+    bytes: u64,
+    closed: bool,
+    /// Away while a thread writes to it.
+    output: Option<Output>,
+}
+
+#[derive(Debug)]
+struct Output {
+    file: File,
+    hasher: Sha256,
+}
+
+impl Writer {
+    pub(super) async fn begin(
+        spool: Arc<Spool>,
+        camera: &str,
+        start: Timestamp,
+        bytes: Vec<u8>,
+    ) -> Result<Self, SpoolError> {
+        let folder = folder(&spool.root, camera);
+        let path = folder.join(part(start));
+        let create = {
+            let path = path.clone();
+            move || {
+                std::fs::create_dir_all(&folder)?;
+                OpenOptions::new().write(true).create_new(true).open(path)
+            }
+        };
+        let file = blocking(create).await??;
+        let output = Some(Output {
+            file,
+            hasher: Sha256::new(),
+        });
+        let mut writer = Self {
+            spool,
+            camera: camera.to_owned(),
+            path,
+            bytes: 0,
+            closed: false,
+            output,
+        };
+        writer.append(bytes).await?;
+        Ok(writer)
+    }
+
+    /// Appends a whole fragment.
+    pub async fn append(&mut self, bytes: Vec<u8>) -> Result<(), SpoolError> {
+        let length = bytes.len() as u64;
+        self.spool.reserve(length)?;
+        self.bytes = self.bytes.saturating_add(length);
+        let whole = self.bytes - length;
+        let bytes = Arc::new(bytes);
+        loop {
+            match self.write(Arc::clone(&bytes), whole).await {
+                Ok(()) => return Ok(()),
+                // Something else fills the disk, too: our oldest makes room as it would within our own limit.
+                Err(error) if is_full(&error) && self.spool.evict_oldest() => {}
+                Err(error) => {
+                    self.spool.release(length);
+                    self.bytes = whole;
+                    return Err(if is_full(&error) {
+                        SpoolError::Full
+                    } else {
+                        error.into()
+                    });
+                }
+            }
+        }
+    }
+
+    /// Writes after the first `whole` bytes, or leaves these as they are.
+    async fn write(&mut self, bytes: Arc<Vec<u8>>, whole: u64) -> io::Result<()> {
+        let mut output = self.output.take().ok_or_else(lost)?;
+        let (output, result) = blocking(move || {
+            let result = output.file.write_all(&bytes);
+            match &result {
+                Ok(()) => output.hasher.update(&*bytes),
+                // Half a fragment is worth nothing, and would end the file for every reader.
+                Err(_) => drop(rewind(&mut output.file, whole)),
+            }
+            (output, result)
+        })
+        .await?;
+        self.output = Some(output);
+        result
+    }
+
+    /// Completes the recording: synced, then named.
+    pub async fn close(mut self, start: Timestamp, end: Timestamp) -> Result<Closed, SpoolError> {
+        let Output { file, hasher } = self.output.take().ok_or_else(lost)?;
+        let ms = end.as_millisecond().saturating_sub(start.as_millisecond());
+        let closed = Closed {
+            start: Timestamp::from_millisecond(start.as_millisecond()).map_err(io::Error::other)?,
+            camera: self.camera.clone(),
+            duration_ms: u64::try_from(ms).unwrap_or(0),
+            sha256: hasher.finalize().into(),
+            bytes: self.bytes,
+        };
+        let (from, to) = (self.path.clone(), self.path.with_file_name(closed.file()));
+        blocking(move || file.sync_data().and_then(|()| std::fs::rename(from, to))).await??;
+        self.closed = true;
+        self.spool.release(self.bytes);
+        self.spool.add(closed.clone());
+        Ok(closed)
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        if !self.closed {
+            self.spool.release(self.bytes);
+            self.spool
+                .orphan(std::mem::take(&mut self.camera), std::mem::take(&mut self.path));
+        }
+    }
+}
+
+fn rewind(file: &mut File, whole: u64) -> io::Result<()> {
+    use std::io::{Seek, SeekFrom};
+    file.set_len(whole)?;
+    file.seek(SeekFrom::Start(whole)).map(drop)
+}
+
+/// On a thread of its own: a slow disk holds up this camera, not the others.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other)
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
+    )
+}
+
+fn lost() -> io::Error {
+    io::Error::other("the file is gone")
+}

@@ -1,0 +1,92 @@
+//! Where a camera is.
+
+use std::net::SocketAddr;
+
+use url::{Host, Url};
+
+use super::StreamError;
+
+/// A camera's URL, taken apart.
+#[derive(Clone)]
+pub struct Address {
+    /// As given.
+    pub url: Url,
+    /// Name or address, without brackets.
+    pub host: String,
+    /// Port; 554 for `rtsp`, 322 for `rtsps` (RFC 7826) when none is given.
+    pub port: u16,
+    /// `rtsps`.
+    pub tls: bool,
+}
+
+impl Address {
+    /// Reads a URL; its text is in no error.
+    pub fn parse(url: &str) -> Result<Self, StreamError> {
+        let url = Url::parse(url).map_err(|_| StreamError::Address)?;
+        let tls = match url.scheme() {
+            "rtsp" => false,
+            "rtsps" => true,
+            _ => return Err(StreamError::Address),
+        };
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(StreamError::Address);
+        }
+        let host = match url.host() {
+            Some(Host::Domain(name)) if !name.is_empty() => name.to_owned(),
+            Some(Host::Ipv4(address)) => address.to_string(),
+            Some(Host::Ipv6(address)) => address.to_string(),
+            _ => return Err(StreamError::Address),
+        };
+        let port = url.port().unwrap_or(if tls { 322 } else { 554 });
+        Ok(Self { url, host, port, tls })
+    }
+
+    /// The URL of the same stream by way of a plain local port.
+    pub fn through(&self, local: SocketAddr) -> Option<Url> {
+        let rest = self.url.as_str().split_once("://")?.1;
+        let path = rest.find(['/', '?']).and_then(|at| rest.get(at..)).unwrap_or("/");
+        Url::parse(&format!("rtsp://{local}{path}")).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_cameras_have() {
+        let address = |url| Address::parse(url).map(|a| (a.host, a.port, a.tls)).ok();
+        assert_eq!(
+            address("rtsp://10.0.0.1/h264?ch=1"),
+            Some(("10.0.0.1".into(), 554, false))
+        );
+        assert_eq!(
+            address("rtsps://[2001:db8::1]/"),
+            Some(("2001:db8::1".into(), 322, true))
+        );
+        assert_eq!(
+            address("rtsps://cam.example.nl:8322/x"),
+            Some(("cam.example.nl".into(), 8322, true))
+        );
+        for wrong in [
+            "http://10.0.0.1/",
+            "rtsp:///x",
+            "rtsp://u:p@10.0.0.1/",
+            "rtsp://u@10.0.0.1/",
+            "x",
+        ] {
+            assert_eq!(address(wrong), None, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn goes_through_a_local_port_with_path_and_query() {
+        let local: SocketAddr = "127.0.0.1:4000".parse().unwrap();
+        let through = |url| Address::parse(url).ok()?.through(local).map(String::from);
+        assert_eq!(
+            through("rtsps://cam:322/a/b?c=d").as_deref(),
+            Some("rtsp://127.0.0.1:4000/a/b?c=d")
+        );
+        assert_eq!(through("rtsps://cam").as_deref(), Some("rtsp://127.0.0.1:4000/"));
+    }
+}

@@ -1,0 +1,85 @@
+//! No password in clear. The RTSP client answers whatever it is asked, so over plain RTSP the camera is asked
+//! first, on a connection without credentials, how it wants them: only one that asks for a digest gets the
+//! client with the password.
+//!
+//! What this does not do: someone who sits on the line and answers the second connection otherwise than the
+//! first can still ask for it. Against that there is only `rtsps://`.
+
+use http_auth::PasswordClient;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::{Address, StreamError};
+
+/// An answer's head is not longer.
+const MOST: usize = 16 << 10;
+
+/// An error if the camera would take the password only in clear.
+pub async fn refuse_basic(address: &Address) -> Result<(), StreamError> {
+    let mut camera = TcpStream::connect((address.host.as_str(), address.port)).await?;
+    let request = format!(
+        "DESCRIBE {} RTSP/1.0\r\nCSeq: 1\r\nAccept: application/sdp\r\nUser-Agent: toezicht/{}\r\n\r\n",
+        address.url,
+        env!("CARGO_PKG_VERSION"),
+    );
+    camera.write_all(request.as_bytes()).await?;
+    let mut head = Vec::with_capacity(1024);
+    while !head.windows(4).any(|four| four == b"\r\n\r\n") {
+        if head.len() > MOST {
+            return Err(StreamError::Broken);
+        }
+        if camera.read_buf(&mut head).await? == 0 {
+            return Err(StreamError::Ended);
+        }
+    }
+    judge(&String::from_utf8_lossy(&head))
+}
+
+/// Judges an answer's head as the client will: it joins the challenges, and takes the first digest it
+/// understands, else a basic one.
+fn judge(head: &str) -> Result<(), StreamError> {
+    let (first, rest) = head.split_once("\r\n").ok_or(StreamError::Broken)?;
+    if first.split(' ').nth(1) != Some("401") {
+        // Nothing is asked, so nothing is answered; what is wrong otherwise the client will say.
+        return Ok(());
+    }
+    let challenges: Vec<&str> = rest
+        .lines()
+        .filter_map(|line| line.split_once(':'))
+        .filter(|(name, _)| name.trim().eq_ignore_ascii_case("www-authenticate"))
+        .map(|(_, value)| value.trim())
+        .collect();
+    match PasswordClient::try_from(challenges.join(", ").as_str()) {
+        Ok(PasswordClient::Digest(_)) => Ok(()),
+        Ok(PasswordClient::Basic(_)) => Err(StreamError::Basic),
+        Ok(_) | Err(_) => Err(StreamError::Unauthorized),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DIGEST: &str = "WWW-Authenticate: Digest realm=\"cam\", nonce=\"f00\"\r\n";
+    const UNKNOWN: &str = "WWW-Authenticate: Digest realm=\"cam\", nonce=\"f00\", algorithm=X-9\r\n";
+    const BASIC: &str = "www-authenticate: Basic realm=\"cam\"\r\n";
+
+    fn category(status: &str, headers: &str) -> Option<&'static str> {
+        judge(&format!("RTSP/1.0 {status}\r\nCSeq: 1\r\n{headers}\r\n"))
+            .err()
+            .map(|error| error.category())
+    }
+
+    #[test]
+    fn only_a_digest_is_answered() {
+        assert_eq!(category("401 Unauthorized", DIGEST), None);
+        assert_eq!(category("401 Unauthorized", &format!("{BASIC}{DIGEST}")), None);
+        assert_eq!(category("401 Unauthorized", BASIC), Some("basic"));
+        assert_eq!(
+            category("401 Unauthorized", &format!("{UNKNOWN}{BASIC}")),
+            Some("basic")
+        );
+        assert_eq!(category("401 Unauthorized", ""), Some("unauthorized"));
+        assert_eq!(category("200 OK", ""), None);
+    }
+}

@@ -1,0 +1,101 @@
+//! RTSP over TLS. The RTSP client speaks plain TCP, so it is given a port on the loopback interface that
+//! carries one connection to the camera, inside TLS. Every connection has its own port, which is closed as
+//! soon as the client has come.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, ServerName};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::{Address, StreamError};
+
+/// A local port that leads to a camera. Dropped, the connection ends.
+pub struct Tunnel {
+    local: SocketAddr,
+    carrier: JoinHandle<()>,
+}
+
+impl Tunnel {
+    /// Connects to the camera, proves its certificate, and opens the port.
+    pub async fn open(address: &Address, ca_pem: Option<&str>) -> Result<Self, StreamError> {
+        let connector = TlsConnector::from(Arc::new(config(ca_pem)?));
+        let name = ServerName::try_from(address.host.clone()).map_err(|_| StreamError::Address)?;
+        let camera = TcpStream::connect((address.host.as_str(), address.port)).await?;
+        camera.set_nodelay(true)?;
+        let camera = connector
+            .connect(name, camera)
+            .await
+            .map_err(|error| StreamError::Tls(reason(&error)))?;
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+        let local = listener.local_addr()?;
+        Ok(Self {
+            local,
+            carrier: tokio::spawn(carry(listener, camera)),
+        })
+    }
+
+    /// The local port.
+    pub const fn local(&self) -> SocketAddr {
+        self.local
+    }
+}
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        self.carrier.abort();
+    }
+}
+
+async fn carry(listener: TcpListener, mut camera: TlsStream<TcpStream>) {
+    let Ok((mut client, _)) = listener.accept().await else {
+        return;
+    };
+    drop(listener);
+    // However it ends, the client sees its connection end and says so.
+    let _ = tokio::io::copy_bidirectional(&mut client, &mut camera).await;
+}
+
+/// Trusts exactly the given authorities. Cameras have private ones, and a public authority says nothing of a
+/// camera in one's own network.
+fn config(ca_pem: Option<&str>) -> Result<ClientConfig, StreamError> {
+    let pem = ca_pem.ok_or(StreamError::Tls(
+        "rtsps:// needs caRef, the authority that signed the certificate",
+    ))?;
+    let unreadable = StreamError::Tls("the given authority is no PEM certificate");
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        let added = certificate.ok().map(|certificate| roots.add(certificate));
+        if !matches!(added, Some(Ok(()))) {
+            return Err(unreadable);
+        }
+    }
+    if roots.is_empty() {
+        return Err(unreadable);
+    }
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    Ok(ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|_| StreamError::Tls("no common version"))?
+        .with_root_certificates(roots)
+        .with_no_client_auth())
+}
+
+fn reason(error: &std::io::Error) -> &'static str {
+    let inner = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match inner {
+        Some(rustls::Error::InvalidCertificate(_)) => {
+            "the certificate is not of the given authority, not for this name, or not valid now"
+        }
+        Some(rustls::Error::AlertReceived(_)) => "the camera ended the handshake",
+        Some(_) => "the handshake failed",
+        None => "the connection ended during the handshake",
+    }
+}

@@ -1,0 +1,160 @@
+use std::sync::Mutex;
+
+use super::*;
+
+/// A store that does as it is told.
+#[derive(Default)]
+struct Store {
+    stored: Mutex<Vec<String>>,
+    down: Mutex<bool>,
+    refuses: Mutex<Option<String>>,
+    panics: Mutex<bool>,
+}
+
+#[async_trait]
+impl Sink for Store {
+    async fn put(&self, key: &Key, file: &Path, _: [u8; 32]) -> Result<Confirmed, UploadError> {
+        assert!(file.exists());
+        assert!(!std::mem::take(&mut *self.panics.lock().unwrap()), "told to");
+        if *self.down.lock().unwrap() {
+            return Err(UploadError::Timeout);
+        }
+        if self.refuses.lock().unwrap().as_deref() == Some(key.source()) {
+            return Err(UploadError::Key(KeyError::Form));
+        }
+        self.stored.lock().unwrap().push(key.to_string());
+        Ok(Confirmed {
+            already_there: false,
+            server_date: None,
+        })
+    }
+}
+
+struct Bench {
+    spool: Arc<Spool>,
+    store: Arc<Store>,
+    drained: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+    _target: watch::Sender<Option<Target>>,
+    _folder: tempfile::TempDir,
+}
+
+impl Bench {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let spool = Spool::open(folder.path().to_owned()).await.unwrap();
+        spool.set_limit(1 << 20);
+        let store = Arc::new(Store::default());
+        let ceiling = SignedDuration::from_hours(24);
+        let (sender, target) = watch::channel(Some(Target {
+            sink: store.clone(),
+            ceiling,
+        }));
+        let metrics = Metrics::default();
+        let board = Arc::new(Board::new(spool.root(), metrics.clone()));
+        let drained = CancellationToken::new();
+        let uploads = Uploads {
+            spool: spool.clone(),
+            board,
+            metrics,
+            target,
+        };
+        let task = tokio::spawn(uploads.run(drained.clone()));
+        Self {
+            spool,
+            store,
+            drained,
+            task,
+            _target: sender,
+            _folder: folder,
+        }
+    }
+
+    async fn record(&self, camera: &str, ago: i64) {
+        let start = Timestamp::now() - SignedDuration::from_secs(ago);
+        let writer = self.spool.begin(camera, start, vec![1; 100]).await.unwrap();
+        writer
+            .close(start, start + SignedDuration::from_secs(10))
+            .await
+            .unwrap();
+    }
+
+    async fn drain(self) -> Vec<String> {
+        self.drained.cancel();
+        timeout(Duration::from_secs(20), self.task)
+            .await
+            .expect("drained in time")
+            .unwrap();
+        assert_eq!(self.spool.status().segments, 0);
+        self.store.stored.lock().unwrap().clone()
+    }
+}
+
+#[tokio::test]
+async fn what_is_complete_is_uploaded_and_goes() {
+    let bench = Bench::new().await;
+    bench.record("hal", 100).await;
+    bench.record("deur", 90).await;
+    assert_eq!(bench.drain().await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_store_that_is_down_loses_nothing_and_the_oldest_is_first_when_it_is_back() {
+    let bench = Bench::new().await;
+    *bench.store.down.lock().unwrap() = true;
+    for ago in [300, 200, 100] {
+        bench.record("hal", ago).await;
+    }
+    sleep(Duration::from_millis(300)).await;
+    assert_eq!(bench.spool.status().segments, 3);
+    *bench.store.down.lock().unwrap() = false;
+    let stored = bench.drain().await;
+    let mut sorted = stored.clone();
+    sorted.sort();
+    assert_eq!(stored.len(), 3);
+    assert_eq!(stored[0], sorted[0]);
+}
+
+#[tokio::test]
+async fn one_that_is_refused_does_not_hold_up_the_others() {
+    let bench = Bench::new().await;
+    *bench.store.refuses.lock().unwrap() = Some("hal".into());
+    bench.record("hal", 300).await;
+    bench.record("deur", 100).await;
+    let wait = async {
+        while bench.store.stored.lock().unwrap().is_empty() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), wait)
+        .await
+        .expect("the other is uploaded");
+    assert_eq!(bench.spool.waiting("hal"), 1);
+    bench.task.abort();
+}
+
+#[tokio::test]
+async fn a_fault_of_ours_loses_nothing() {
+    let bench = Bench::new().await;
+    *bench.store.panics.lock().unwrap() = true;
+    bench.record("hal", 100).await;
+    let wait = async {
+        while *bench.store.panics.lock().unwrap() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), wait).await.expect("tried");
+    assert_eq!(bench.spool.waiting("hal"), 1);
+    bench.task.abort();
+}
+
+#[tokio::test]
+async fn older_than_the_ceiling_is_never_uploaded() {
+    let bench = Bench::new().await;
+    *bench.store.down.lock().unwrap() = true;
+    bench.record("hal", 25 * 3600).await;
+    bench.record("deur", 100).await;
+    *bench.store.down.lock().unwrap() = false;
+    let stored = bench.drain().await;
+    assert!(stored.iter().all(|key| key.contains("/deur/")), "{stored:?}");
+}

@@ -1,0 +1,274 @@
+//! Becoming the leader, staying it, letting go.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use super::lock::{Lock, LockError, Versioned};
+use super::record::{Record, Timing};
+use crate::controllers::kit::clock::{Clock, Moment};
+use crate::controllers::kit::fence::Fence;
+
+/// What an elector knows, for probes and metrics.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// When it last tried, whatever came of it: an elector that does not even try is stuck.
+    pub tried: Option<Moment>,
+    /// Whether the API server has answered it at least once.
+    pub heard: bool,
+    /// Whether this process leads.
+    pub leading: bool,
+}
+
+/// Why leadership was lost.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Lost {
+    /// It was not renewed in time: the API server did not answer, or this process stood still.
+    #[error("leadership lost: not renewed within {}s", .0.as_secs())]
+    Deadline(Duration),
+    /// Another process has taken over.
+    #[error("leadership lost: {0} has taken over")]
+    TakenBy(String),
+}
+
+/// One candidate.
+pub struct Elector<L: Lock> {
+    lock: L,
+    clock: Arc<dyn Clock>,
+    fence: Fence,
+    identity: String,
+    timing: Timing,
+    seen: Option<Seen<L::Version>>,
+    /// Until when this process is certain to lead, as the fence has it.
+    until: Option<Moment>,
+    standing: watch::Sender<Standing>,
+}
+
+/// The record as last seen, and since when it has been like that, by our clock.
+#[derive(Clone)]
+struct Seen<V> {
+    held: Versioned<V>,
+    since: Moment,
+}
+
+/// What one try came to.
+#[derive(Debug, PartialEq, Eq)]
+enum Attempt {
+    /// We stand in the record; certain from this moment on, before the request was sent.
+    Leading { from: Moment },
+    /// Somebody else does, or may still believe to.
+    Following { leader: String },
+    /// Somebody was faster.
+    Outrun,
+}
+
+impl<L: Lock> Elector<L> {
+    /// A candidate that writes `identity` into the record and opens `fence` when it leads. The identity must
+    /// be this process's alone.
+    pub fn new(lock: L, clock: Arc<dyn Clock>, fence: Fence, identity: String, timing: Timing) -> Self {
+        let standing = watch::Sender::new(Standing::default());
+        Self { lock, clock, fence, identity, timing, seen: None, until: None, standing }
+    }
+
+    /// What this elector knows, as it changes.
+    pub fn standing(&self) -> watch::Receiver<Standing> {
+        self.standing.subscribe()
+    }
+
+    /// Waits until this process leads, and opens the fence; `false`: `stop` came first.
+    pub async fn acquire(&mut self, stop: &CancellationToken) -> bool {
+        let mut told = None;
+        loop {
+            let attempt = tokio::select! {
+                biased;
+                () = stop.cancelled() => return false,
+                attempt = self.attempt_within(self.timing.renew_deadline()) => attempt,
+            };
+            match attempt {
+                Ok(Attempt::Leading { from }) => {
+                    let until = from.plus(self.timing.renew_deadline());
+                    // Taken, but the answer came too late to be certain of it: the next try renews.
+                    if self.clock.now() < until {
+                        self.extend(until);
+                        self.standing.send_modify(|standing| standing.leading = true);
+                        info!(identity = %self.identity, "leading");
+                        return true;
+                    }
+                }
+                Ok(Attempt::Following { leader }) => {
+                    if told.as_ref() != Some(&leader) {
+                        info!(identity = %self.identity, %leader, "standing by");
+                        told = Some(leader);
+                    }
+                }
+                Ok(Attempt::Outrun) => debug!("another candidate was faster"),
+                Err(error) => warn!(%error, "cannot stand for election"),
+            }
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return false,
+                () = self.clock.sleep(self.timing.retry(rand::random())) => {}
+            }
+        }
+    }
+
+    /// Renews until leadership is lost, then shuts the fence. It may be dropped and called again; to let go,
+    /// drop it and call [`Elector::release`].
+    pub async fn keep(&mut self) -> Lost {
+        let lost = self.renew().await;
+        self.fence.close();
+        self.standing.send_modify(|standing| standing.leading = false);
+        lost
+    }
+
+    async fn renew(&mut self) -> Lost {
+        let overdue = Lost::Deadline(self.timing.renew_deadline());
+        loop {
+            let pause = self.timing.retry(rand::random()).min(self.left());
+            self.clock.sleep(pause).await;
+            // After standing still, leadership must not be taken up again, even where nobody has taken over:
+            // tasks are in the middle of what they began in another time.
+            let left = self.left();
+            if left.is_zero() {
+                return overdue;
+            }
+            match self.attempt_within(left).await {
+                Ok(Attempt::Leading { .. }) if self.left().is_zero() => return overdue,
+                Ok(Attempt::Leading { from }) => self.extend(from.plus(self.timing.renew_deadline())),
+                Ok(Attempt::Following { leader }) => return Lost::TakenBy(leader),
+                Ok(Attempt::Outrun) => debug!("the lease was changed while it was renewed"),
+                Err(error) => warn!(%error, "cannot renew"),
+            }
+        }
+    }
+
+    fn extend(&mut self, until: Moment) {
+        self.until = Some(until);
+        self.fence.extend(until);
+    }
+
+    /// For how long this process is certain to lead.
+    fn left(&self) -> Duration {
+        self.until.map_or(Duration::ZERO, |until| self.clock.now().until(until))
+    }
+
+    /// Shuts the fence, then lets go of the Lease, so that a standby need not wait for it to run out. Call it
+    /// when everything that writes has stopped. Without effect where this process does not lead.
+    pub async fn release(&mut self) {
+        self.fence.close();
+        self.standing.send_modify(|standing| standing.leading = false);
+        let (clock, limit) = (self.clock.clone(), self.timing.renew_deadline());
+        let outcome = tokio::select! {
+            biased;
+            outcome = self.let_go() => outcome,
+            () = clock.sleep(limit) => Err(LockError::Unreachable("no answer in time".into())),
+        };
+        match outcome {
+            Ok(()) => info!(identity = %self.identity, "not leading any more"),
+            // It runs out by itself.
+            Err(error) => warn!(%error, "could not let go of the lease"),
+        }
+    }
+
+    async fn let_go(&mut self) -> Result<(), LockError> {
+        loop {
+            let Some(Seen { held, .. }) = &self.seen else { return Ok(()) };
+            if !held.record.is_held_by(&self.identity) {
+                return Ok(());
+            }
+            match self.lock.replace(&held.record.released(Timestamp::now()), &held.version).await {
+                Ok(held) => self.observe(held),
+                // A renewal whose answer we did not wait for; or another has it already.
+                Err(LockError::Conflict) => match self.lock.get().await? {
+                    Some(held) => self.observe(held),
+                    None => return Ok(()),
+                },
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    async fn attempt_within(&mut self, limit: Duration) -> Result<Attempt, LockError> {
+        let clock = self.clock.clone();
+        let attempt = tokio::select! {
+            biased;
+            attempt = self.attempt() => attempt,
+            () = clock.sleep(limit) => Err(LockError::Unreachable("no answer in time".into())),
+        };
+        let now = clock.now();
+        self.standing.send_modify(|standing| {
+            standing.tried = Some(now);
+            standing.heard |= !matches!(attempt, Err(LockError::Unreachable(_)));
+        });
+        attempt
+    }
+
+    async fn attempt(&mut self) -> Result<Attempt, LockError> {
+        // Ours as far as we know: renew it at the version we know. If that is no longer the one, look again.
+        if let Some(Seen { held, .. }) = &self.seen
+            && held.record.is_held_by(&self.identity)
+        {
+            let held = held.clone();
+            match self.take(Some(&held)).await {
+                Err(LockError::Conflict) => {}
+                other => return other,
+            }
+        }
+        let found = self.lock.get().await?;
+        let exists = found.is_some();
+        if let Some(held) = found {
+            self.observe(held);
+        }
+        // Where the Lease was deleted, its last leader may not know yet: what we saw of it still counts.
+        let Some(Seen { held, since }) = self.seen.clone() else { return self.take_or_outrun(None).await };
+        if let Some(leader) = &held.record.holder
+            && *leader != self.identity
+        {
+            // The longer of the two: a candidate configured with a short lease must not take over early.
+            let patience = held.record.lease.max(self.timing.lease());
+            if self.clock.now() < since.plus(patience) {
+                return Ok(Attempt::Following { leader: leader.clone() });
+            }
+            info!(%leader, "the leader has not renewed in time");
+        }
+        self.take_or_outrun(exists.then_some(&held)).await
+    }
+
+    async fn take_or_outrun(&mut self, before: Option<&Versioned<L::Version>>) -> Result<Attempt, LockError> {
+        match self.take(before).await {
+            Err(LockError::Conflict) => Ok(Attempt::Outrun),
+            other => other,
+        }
+    }
+
+    /// Writes ourselves into the record, over `before` and nothing else.
+    async fn take(&mut self, before: Option<&Versioned<L::Version>>) -> Result<Attempt, LockError> {
+        let from = self.clock.now();
+        let record = before.map(|held| &held.record);
+        let next = Record::taken_by(record, &self.identity, self.timing, Timestamp::now());
+        let written = match before {
+            Some(held) => self.lock.replace(&next, &held.version).await?,
+            None => self.lock.create(&next).await?,
+        };
+        self.observe(written);
+        Ok(Attempt::Leading { from })
+    }
+
+    /// Remembers the record. The time at which we saw it *change* counts, later than it really did: for a
+    /// candidate that is the safe side.
+    fn observe(&mut self, held: Versioned<L::Version>) {
+        let now = self.clock.now();
+        let since = match &self.seen {
+            Some(seen) if seen.held.record == held.record => seen.since,
+            _ => now,
+        };
+        self.seen = Some(Seen { held, since });
+    }
+}
+
+#[cfg(test)]
+mod tests;

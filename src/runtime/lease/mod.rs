@@ -1,0 +1,18 @@
+//! Leader election by a Lease.
+//!
+//! Of all operators of a cluster one writes. The Lease says which; `replace` with the resource version that
+//! was read makes sure that of two candidates one fails. Nobody's wall clock is believed: a candidate takes
+//! over when the record has not *changed* for as long as it says, by the candidate's own clock; the leader
+//! counts from the moment before it *sent* its last renewal that was answered, and gives up (renew deadline)
+//! well before others may take over (lease).
+//!
+//! A leader that loses its leadership ends its process, and starts anew as a candidate: there is no state to
+//! clean up then, and no second epoch to reason about.
+
+mod elector;
+mod lock;
+mod record;
+
+pub use elector::{Elector, Lost, Standing};
+pub use lock::{LeaseLock, Lock, LockError, Versioned};
+pub use record::{Record, Timing, TimingError};

@@ -1,0 +1,161 @@
+//! What is counted, for Prometheus. Labels come from closed sets: no name of a resource is among them.
+
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::metrics::info::Info;
+use prometheus_client::registry::{Registry, Unit};
+
+use crate::controllers::kit::context::Census;
+
+/// Seconds; a reconcile that only compares takes milliseconds, one that tries a bucket takes seconds.
+const DURATIONS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
+
+/// Which controller, and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReconcileLabels {
+    controller: &'static str,
+    outcome: &'static str,
+}
+
+/// Which controller.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ControllerLabels {
+    controller: &'static str,
+}
+
+/// Which controller, and which kind of error.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ErrorLabels {
+    controller: &'static str,
+    category: &'static str,
+}
+
+/// Which condition of which kind.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ConditionLabels {
+    kind: &'static str,
+    condition: String,
+    status: String,
+    reason: String,
+}
+
+/// All metrics of the operator.
+pub struct Metrics {
+    registry: Registry,
+    leader: Gauge,
+    reconciles: Family<ReconcileLabels, Counter>,
+    durations: Family<ControllerLabels, Histogram, fn() -> Histogram>,
+    errors: Family<ErrorLabels, Counter>,
+    conditions: Family<ConditionLabels, Gauge>,
+    censuses: Mutex<Vec<(&'static str, Census)>>,
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Metrics {
+    /// All at zero.
+    pub fn new() -> Self {
+        let mut registry = Registry::with_prefix("toezicht");
+        let leader = Gauge::default();
+        let reconciles = Family::<ReconcileLabels, Counter>::default();
+        let durations: Family<ControllerLabels, Histogram, fn() -> Histogram> =
+            Family::new_with_constructor(|| Histogram::new(DURATIONS));
+        let errors = Family::<ErrorLabels, Counter>::default();
+        let conditions = Family::<ConditionLabels, Gauge>::default();
+        let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
+        registry.register("build", "The version that runs", build);
+        registry.register("leader", "1 while this process leads and may write", leader.clone());
+        registry.register("reconciles", "Reconciliations by what came of them", reconciles.clone());
+        registry.register_with_unit(
+            "reconcile_duration",
+            "How long reconciliations took",
+            Unit::Seconds,
+            durations.clone(),
+        );
+        registry.register("errors", "Failed reconciliations by kind of error", errors.clone());
+        let text = "Resources by condition, its status and its reason; only the leader has them";
+        registry.register("conditions", text, conditions.clone());
+        Self { registry, leader, reconciles, durations, errors, conditions, censuses: Mutex::default() }
+    }
+
+    /// Whether this process leads.
+    pub fn set_leader(&self, leading: bool) {
+        self.leader.set(leading.into());
+    }
+
+    /// A reconciliation ended.
+    pub fn reconciled(&self, controller: &'static str, outcome: &'static str, took: Duration) {
+        self.reconciles.get_or_create(&ReconcileLabels { controller, outcome }).inc();
+        self.durations.get_or_create(&ControllerLabels { controller }).observe(took.as_secs_f64());
+    }
+
+    /// A reconciliation failed.
+    pub fn failed(&self, controller: &'static str, category: &'static str) {
+        self.errors.get_or_create(&ErrorLabels { controller, category }).inc();
+    }
+
+    /// From now on the conditions of `kind` are counted by `census` too, whenever somebody asks.
+    pub fn count_conditions_by(&self, kind: &'static str, census: Census) {
+        self.censuses.lock().unwrap_or_else(PoisonError::into_inner).push((kind, census));
+    }
+
+    /// Counted when asked for, so that no count outlives what it counted.
+    fn count_conditions(&self) {
+        let censuses = self.censuses.lock().unwrap_or_else(PoisonError::into_inner);
+        self.conditions.clear();
+        for (kind, census) in censuses.iter() {
+            for Condition { type_, status, reason, .. } in census() {
+                self.conditions.get_or_create(&ConditionLabels { kind, condition: type_, status, reason }).inc();
+            }
+        }
+    }
+
+    /// Everything, as OpenMetrics text.
+    pub fn encode(&self) -> Result<String, fmt::Error> {
+        self.count_conditions();
+        let mut text = String::new();
+        encode(&mut text, &self.registry)?;
+        Ok(text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_under_names_that_prometheus_takes() {
+        let metrics = Metrics::new();
+        metrics.set_leader(true);
+        metrics.reconciled("site", "settled", Duration::from_millis(30));
+        metrics.failed("site", "storage");
+        let text = metrics.encode().unwrap();
+        for line in [
+            "toezicht_leader 1",
+            r#"toezicht_reconciles_total{controller="site",outcome="settled"} 1"#,
+            r#"toezicht_reconcile_duration_seconds_count{controller="site"} 1"#,
+            r#"toezicht_errors_total{controller="site",category="storage"} 1"#,
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! Whether this process can do its work: typed gates, so that an answer names what is missing.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use strum::IntoStaticStr;
+
+/// Something that must be so before the process is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, IntoStaticStr)]
+pub enum Gate {
+    /// The four kinds are established in the API server.
+    CustomResources,
+    /// The API server answers the election: this process leads, or stands by.
+    Election,
+    /// The leader has read every RecordingPolicy.
+    Policies,
+    /// The leader has read every Site.
+    Sites,
+    /// The leader has read every Camera.
+    Cameras,
+    /// The leader has read every IncidentHold.
+    Holds,
+    /// Shut when the process is asked to stop.
+    Running,
+}
+
+/// Gates, each open or shut. Copies are one and the same.
+#[derive(Clone, Default)]
+pub struct Readiness(Arc<Mutex<BTreeMap<Gate, bool>>>);
+
+impl Readiness {
+    /// Ready when each of `gates` has been opened.
+    pub fn requiring(gates: impl IntoIterator<Item = Gate>) -> Self {
+        let readiness = Self::default();
+        readiness.require(gates);
+        readiness
+    }
+
+    /// From now on each of `gates` must be opened too, as a standby that begins to lead has more to do.
+    pub fn require(&self, gates: impl IntoIterator<Item = Gate>) {
+        self.with(|state| {
+            for gate in gates {
+                state.entry(gate).or_insert(false);
+            }
+        });
+    }
+
+    /// That is so now.
+    pub fn open(&self, gate: Gate) {
+        self.with(|state| state.insert(gate, true));
+    }
+
+    /// That is not so any more.
+    pub fn shut(&self, gate: Gate) {
+        self.with(|state| state.insert(gate, false));
+    }
+
+    /// What is missing, in the order of [`Gate`]; empty: ready.
+    pub fn missing(&self) -> Vec<Gate> {
+        self.with(|state| state.iter().filter(|(_, open)| !**open).map(|(gate, _)| *gate).collect())
+    }
+
+    fn with<T>(&self, act: impl FnOnce(&mut BTreeMap<Gate, bool>) -> T) -> T {
+        act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_what_is_missing_until_nothing_is() {
+        let readiness = Readiness::requiring([Gate::Election, Gate::CustomResources]);
+        assert_eq!(readiness.missing(), [Gate::CustomResources, Gate::Election]);
+        readiness.open(Gate::Election);
+        readiness.open(Gate::CustomResources);
+        assert!(readiness.missing().is_empty());
+        readiness.require([Gate::Sites, Gate::Election]);
+        assert_eq!(readiness.missing(), [Gate::Sites], "what was open stays open");
+        readiness.open(Gate::Sites);
+        readiness.shut(Gate::Running);
+        assert_eq!(readiness.missing(), [Gate::Running]);
+    }
+}
