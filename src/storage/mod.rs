@@ -1,9 +1,32 @@
 //! S3, where the promises are kept: keys, the bucket that a site must have, reading it back, segments in.
+//!
+//! [`enforce`] is the operator's side, in the order of its modules: `observe` what is there, `owner`: whose
+//! it is, `principal`: whether we are who we think, `desired` and `statements`: what must be, `drift`: what
+//! differs, `apply` that, and `trial`: whether it holds. [`segments`] is the recorder's side.
 
+mod apply;
+mod bucket;
+mod canary;
 mod client;
+pub mod desired;
+pub mod dialect;
+mod drift;
+mod enforce;
 pub mod error;
 pub mod key;
+pub mod lifecycle;
+mod objects;
+mod observe;
+mod owner;
+pub mod policy;
+mod principal;
 pub mod segments;
+pub mod statements;
 pub mod tag;
+mod trial;
 
+pub use bucket::{BucketSpec, BucketState, Change, Enforced, Extra};
 pub use client::{OPERATION_DEADLINE, TargetError};
+pub use enforce::{EnforceError, Trials, enforce};
+pub use owner::Claim;
+pub use trial::{Attempt, Trial};

@@ -1,7 +1,6 @@
 //! What all controllers share: applying, reporting, waiting, and who may write at all.
 
 pub mod apply;
-pub mod clock;
 pub mod camera;
 pub mod context;
 pub mod error;

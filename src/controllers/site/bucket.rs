@@ -39,7 +39,10 @@ pub struct Access {
 
 impl fmt::Debug for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Access").field("demand", &self.demand).field("claim", &self.claim).finish_non_exhaustive()
+        f.debug_struct("Access")
+            .field("demand", &self.demand)
+            .field("claim", &self.claim)
+            .finish_non_exhaustive()
     }
 }
 
@@ -150,27 +153,52 @@ struct Memo {
 impl Memory {
     /// Forgets a Site that is gone.
     pub fn forget(&self, uid: &str) {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        self.found
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(uid);
         self.backoff.reset(uid);
     }
 
     fn recall(&self, access: &Access, now: Timestamp) -> Option<Bucket> {
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        let memo = found.get(&access.claim.uid).filter(|memo| memo.access == *access && now < memo.look_again)?;
-        Some(Bucket { changes: Vec::new(), ..memo.bucket.clone() })
+        let memo = found
+            .get(&access.claim.uid)
+            .filter(|memo| memo.access == *access && now < memo.look_again)?;
+        Some(Bucket {
+            changes: Vec::new(),
+            ..memo.bucket.clone()
+        })
     }
 
     /// Whether trials are due because something else was demanded before, or because the last came to nothing.
     fn owes_trials(&self, access: &Access) -> bool {
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        found.get(&access.claim.uid).is_some_and(|memo| memo.owes_trials || memo.access != *access)
+        found
+            .get(&access.claim.uid)
+            .is_some_and(|memo| memo.owes_trials || memo.access != *access)
     }
 
-    fn keep(&self, access: &Access, bucket: &mut Bucket, wait: SignedDuration, owes_trials: bool, now: Timestamp) {
+    fn keep(
+        &self,
+        access: &Access,
+        bucket: &mut Bucket,
+        wait: SignedDuration,
+        owes_trials: bool,
+        now: Timestamp,
+    ) {
         let look_again = now + wait;
         bucket.look_again = Some(look_again);
-        let memo = Memo { access: access.clone(), bucket: bucket.clone(), look_again, owes_trials };
-        self.found.lock().unwrap_or_else(PoisonError::into_inner).insert(access.claim.uid.clone(), memo);
+        let memo = Memo {
+            access: access.clone(),
+            bucket: bucket.clone(),
+            look_again,
+            owes_trials,
+        };
+        self.found
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(access.claim.uid.clone(), memo);
     }
 }
 
@@ -184,7 +212,9 @@ pub async fn keep(
     reported: Option<&StorageStatus>,
     now: Timestamp,
 ) -> Bucket {
-    let Some(access) = access else { return unknown(reported) };
+    let Some(access) = access else {
+        return unknown(reported);
+    };
     if let Some(bucket) = memory.recall(access, now) {
         return bucket;
     }
@@ -193,7 +223,9 @@ pub async fn keep(
     // What was just changed is tried at once.
     if !run_trials && answer.as_ref().is_ok_and(|enforced| !enforced.changes.is_empty()) {
         let changes = answer.map(|enforced| enforced.changes).unwrap_or_default();
-        answer = enforce(stores, fence, access, true).await.map(|enforced| Enforced { changes, ..enforced });
+        answer = enforce(stores, fence, access, true)
+            .await
+            .map(|enforced| Enforced { changes, ..enforced });
     }
     let wait = match &answer {
         Ok(_) => {
@@ -208,21 +240,43 @@ pub async fn keep(
     bucket
 }
 
-async fn enforce(stores: &dyn Stores, fence: &Fence, access: &Access, run_trials: bool) -> Result<Enforced, NotEnforced> {
-    fence.guard(stores.enforce(access, run_trials)).await.unwrap_or_else(|refused| {
-        Err(NotEnforced { reason: Reason::Retrying, category: "not_leader", message: refused.to_string(), is_certain: false, needs_person: false })
-    })
+async fn enforce(
+    stores: &dyn Stores,
+    fence: &Fence,
+    access: &Access,
+    run_trials: bool,
+) -> Result<Enforced, NotEnforced> {
+    fence
+        .guard(stores.enforce(access, run_trials))
+        .await
+        .unwrap_or_else(|refused| {
+            Err(NotEnforced {
+                reason: Reason::Retrying,
+                category: "not_leader",
+                message: refused.to_string(),
+                is_certain: false,
+                needs_person: false,
+            })
+        })
 }
 
 fn trials_are_due(reported: &StorageStatus, now: Timestamp) -> bool {
-    reported.tried_at.as_ref().is_none_or(|tried| now.duration_since(tried.0) >= TRIALS_EVERY)
+    reported
+        .tried_at
+        .as_ref()
+        .is_none_or(|tried| now.duration_since(tried.0) >= TRIALS_EVERY)
 }
 
 /// Of a bucket that may not be looked at nothing is known; what was read back once is still reported.
 fn unknown(reported: Option<&StorageStatus>) -> Bucket {
     let message = "the bucket is not looked at: see Accepted";
     Bucket {
-        finding: Finding::new(ConditionType::StorageEnforced, Truth::Unknown, Reason::DependsOn, message),
+        finding: Finding::new(
+            ConditionType::StorageEnforced,
+            Truth::Unknown,
+            Reason::DependsOn,
+            message,
+        ),
         status: reported.cloned(),
         may_record: false,
         is_stalled: false,
@@ -232,13 +286,22 @@ fn unknown(reported: Option<&StorageStatus>) -> Bucket {
 }
 
 /// What follows from the store's answer.
-pub fn judge(answer: Result<Enforced, NotEnforced>, reported: Option<&StorageStatus>, now: Timestamp) -> Bucket {
+pub fn judge(
+    answer: Result<Enforced, NotEnforced>,
+    reported: Option<&StorageStatus>,
+    now: Timestamp,
+) -> Bucket {
     match answer {
         Ok(enforced) => {
             let changes = enforced.changes.clone();
             let status = status(enforced, reported, now);
             Bucket {
-                finding: Finding::new(ConditionType::StorageEnforced, true, Reason::ReadBack, read_back(&status)),
+                finding: Finding::new(
+                    ConditionType::StorageEnforced,
+                    true,
+                    Reason::ReadBack,
+                    read_back(&status),
+                ),
                 status: Some(status),
                 may_record: true,
                 is_stalled: false,
@@ -261,8 +324,14 @@ pub fn judge(answer: Result<Enforced, NotEnforced>, reported: Option<&StorageSta
 fn not_enforced(error: &NotEnforced, was_read_back: bool) -> Finding {
     let (truth, consequence) = match (error.is_certain, was_read_back) {
         (true, _) => (Truth::False, "nothing is recorded until then"),
-        (false, true) => (Truth::Unknown, "recording goes on while the operator keeps trying to read the bucket back"),
-        (false, false) => (Truth::Unknown, "nothing is recorded before the bucket is read back; the operator keeps trying"),
+        (false, true) => (
+            Truth::Unknown,
+            "recording goes on while the operator keeps trying to read the bucket back",
+        ),
+        (false, false) => (
+            Truth::Unknown,
+            "nothing is recorded before the bucket is read back; the operator keeps trying",
+        ),
     };
     let message = format!("{}; {consequence}", error.message);
     Finding::new(ConditionType::StorageEnforced, truth, error.reason, message)
@@ -273,7 +342,9 @@ fn status(enforced: Enforced, reported: Option<&StorageStatus>, now: Timestamp) 
         Some(trials) => (Some(Time(now)), trials),
         None => (
             reported.and_then(|status| status.tried_at.clone()),
-            reported.map(|status| status.recorder_trials.clone()).unwrap_or_default(),
+            reported
+                .map(|status| status.recorder_trials.clone())
+                .unwrap_or_default(),
         ),
     };
     StorageStatus {
@@ -289,13 +360,20 @@ fn status(enforced: Enforced, reported: Option<&StorageStatus>, now: Timestamp) 
 
 /// What was read back, and from what this store does not keep the recorders.
 fn read_back(status: &StorageStatus) -> String {
-    let open: Vec<&str> =
-        status.recorder_trials.iter().filter(|trial| !trial.refused).map(|trial| trial.operation.as_str()).collect();
+    let open: Vec<&str> = status
+        .recorder_trials
+        .iter()
+        .filter(|trial| !trial.refused)
+        .map(|trial| trial.operation.as_str())
+        .collect();
     let read = "Object Lock, versioning, lifecycle and policy were read back and are as they must be";
     if open.is_empty() {
         return read.to_owned();
     }
-    format!("{read}; but this store does not refuse the recorders' credentials: {}: restrict that identity (toezicht iam prints its policy)", open.join(", "))
+    format!(
+        "{read}; but this store does not refuse the recorders' credentials: {}: restrict that identity (toezicht iam prints its policy)",
+        open.join(", ")
+    )
 }
 
 #[cfg(test)]

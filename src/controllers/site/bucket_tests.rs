@@ -17,7 +17,11 @@ struct Scripted {
 impl Stores for Scripted {
     async fn enforce(&self, _: &Access, run_trials: bool) -> Result<Enforced, NotEnforced> {
         self.asked.lock().unwrap().push(run_trials);
-        self.answers.lock().unwrap().pop_front().expect("the store was asked once more than expected")
+        self.answers
+            .lock()
+            .unwrap()
+            .pop_front()
+            .expect("the store was asked once more than expected")
     }
 }
 
@@ -36,7 +40,10 @@ fn access(secret: &str) -> Access {
         secret_access_key: Secret::new(secret),
     };
     let demand = Demand {
-        ceilings: Ceilings { video: Days(28), calls: Days(7) },
+        ceilings: Ceilings {
+            video: Days(28),
+            calls: Days(7),
+        },
         operator_principal: "o".into(),
         recorder_principal: "r".into(),
         readers: vec![],
@@ -44,8 +51,18 @@ fn access(secret: &str) -> Access {
         operator_only: false,
         allow_unprotected: false,
     };
-    let claim = Claim { cluster_id: "c".into(), namespace: "n".into(), site: "s".into(), uid: "u".into() };
-    Access { operator: target.clone(), recorder: target, demand, claim }
+    let claim = Claim {
+        cluster_id: "c".into(),
+        namespace: "n".into(),
+        site: "s".into(),
+        uid: "u".into(),
+    };
+    Access {
+        operator: target.clone(),
+        recorder: target,
+        demand,
+        claim,
+    }
 }
 
 fn enforced(changes: &[&str], trials: Option<bool>) -> Enforced {
@@ -55,30 +72,64 @@ fn enforced(changes: &[&str], trials: Option<bool>) -> Enforced {
         video_expiration_days: Some(24),
         calls_expiration_days: Some(3),
         changes: changes.iter().map(ToString::to_string).collect(),
-        trials: trials.map(|refused| vec![Trial { operation: "Get".into(), refused }]),
+        trials: trials.map(|refused| {
+            vec![Trial {
+                operation: "Get".into(),
+                refused,
+            }]
+        }),
     }
 }
 
 fn failure(is_certain: bool) -> NotEnforced {
-    NotEnforced { reason: Reason::StorageError, category: "x", message: "no".into(), is_certain, needs_person: is_certain }
+    NotEnforced {
+        reason: Reason::StorageError,
+        category: "x",
+        message: "no".into(),
+        is_certain,
+        needs_person: is_certain,
+    }
 }
 
-async fn look(stores: &Scripted, memory: &Memory, secret: &str, reported: Option<&StorageStatus>, now: i64) -> Bucket {
-    keep(stores, memory, &Fence::open(), Some(&access(secret)), reported, at(now)).await
+async fn look(
+    stores: &Scripted,
+    memory: &Memory,
+    secret: &str,
+    reported: Option<&StorageStatus>,
+    now: i64,
+) -> Bucket {
+    keep(
+        stores,
+        memory,
+        &Fence::open(),
+        Some(&access(secret)),
+        reported,
+        at(now),
+    )
+    .await
 }
 
 fn told(answers: impl IntoIterator<Item = Result<Enforced, NotEnforced>>) -> Scripted {
-    Scripted { answers: Mutex::new(answers.into_iter().collect()), asked: Mutex::default() }
+    Scripted {
+        answers: Mutex::new(answers.into_iter().collect()),
+        asked: Mutex::default(),
+    }
 }
 
 #[tokio::test]
 async fn what_was_read_back_counts_for_five_minutes() {
-    let (stores, memory) = (told([Ok(enforced(&["policy"], Some(true))), Ok(enforced(&[], None))]), Memory::default());
+    let (stores, memory) = (
+        told([Ok(enforced(&["policy"], Some(true))), Ok(enforced(&[], None))]),
+        Memory::default(),
+    );
     let first = look(&stores, &memory, "s", None, 0).await;
     assert!(first.may_record && first.finding.is_true());
     assert_eq!(first.changes, ["policy"]);
     let second = look(&stores, &memory, "s", first.status.as_ref(), 299).await;
-    assert_eq!((second.status.as_ref(), second.changes.len()), (first.status.as_ref(), 0));
+    assert_eq!(
+        (second.status.as_ref(), second.changes.len()),
+        (first.status.as_ref(), 0)
+    );
     let third = look(&stores, &memory, "s", first.status.as_ref(), 300).await;
     assert_eq!(third.status.as_ref().unwrap().read_back_at, Time(at(300)));
     assert_eq!(third.status.unwrap().tried_at, Some(Time(at(0))));
@@ -87,7 +138,11 @@ async fn what_was_read_back_counts_for_five_minutes() {
 
 #[tokio::test]
 async fn another_secret_is_read_back_and_tried_at_once() {
-    let answers = [Ok(enforced(&[], Some(true))), Err(failure(false)), Ok(enforced(&[], Some(true)))];
+    let answers = [
+        Ok(enforced(&[], Some(true))),
+        Err(failure(false)),
+        Ok(enforced(&[], Some(true))),
+    ];
     let (stores, memory) = (told(answers), Memory::default());
     let first = look(&stores, &memory, "s", None, 0).await;
     look(&stores, &memory, "new", first.status.as_ref(), 1).await;
@@ -99,7 +154,11 @@ async fn another_secret_is_read_back_and_tried_at_once() {
 #[tokio::test]
 async fn drift_that_was_put_back_is_tried_and_reported_and_so_is_a_day() {
     let tried = judge(Ok(enforced(&[], Some(true))), None, at(0)).status.unwrap();
-    let answers = [Ok(enforced(&["lifecycle"], None)), Ok(enforced(&[], Some(true))), Ok(enforced(&[], Some(true)))];
+    let answers = [
+        Ok(enforced(&["lifecycle"], None)),
+        Ok(enforced(&[], Some(true))),
+        Ok(enforced(&[], Some(true))),
+    ];
     let (stores, memory) = (told(answers), Memory::default());
     let bucket = look(&stores, &memory, "s", Some(&tried), 600).await;
     assert_eq!(bucket.changes, ["lifecycle"]);
@@ -130,7 +189,14 @@ async fn errors_back_off_and_recording_goes_on_only_where_it_was_right_before() 
 fn what_the_store_does_not_refuse_is_said() {
     let bucket = judge(Ok(enforced(&[], Some(false))), None, at(0));
     assert!(bucket.finding.is_true());
-    assert!(bucket.finding.message.contains("does not refuse the recorders' credentials: Get"), "{}", bucket.finding.message);
+    assert!(
+        bucket
+            .finding
+            .message
+            .contains("does not refuse the recorders' credentials: Get"),
+        "{}",
+        bucket.finding.message
+    );
 }
 
 #[tokio::test]

@@ -1,0 +1,220 @@
+//! Writing what differs.
+
+use aws_sdk_s3::types::{
+    BucketCannedAcl, BucketLifecycleConfiguration, BucketLocationConstraint, BucketVersioningStatus,
+    CreateBucketConfiguration, ObjectLockConfiguration, ObjectLockEnabled, PublicAccessBlockConfiguration,
+    VersioningConfiguration,
+};
+use serde_json::Value;
+
+use super::bucket::{BucketState, Change, Extra};
+use super::client::Store;
+use super::drift::{Desired, Operation};
+use super::error::StoreError;
+use super::policy::document;
+
+/// AWS's first region: the one that a bucket may not name as its place.
+const UNNAMED_REGION: &str = "us-east-1";
+
+/// Makes the bucket, with Object Lock: it cannot be added everywhere later.
+pub(crate) async fn create(store: &Store) -> Result<Change, StoreError> {
+    // Other stores have regions of their own naming, and take a bucket's place from the endpoint.
+    let place = (store.aws && store.region != UNNAMED_REGION).then(|| {
+        let constraint = BucketLocationConstraint::from(store.region.as_str());
+        CreateBucketConfiguration::builder()
+            .location_constraint(constraint)
+            .build()
+    });
+    let request = store
+        .client
+        .create_bucket()
+        .bucket(&store.bucket)
+        .object_lock_enabled_for_bucket(true);
+    let answer = request.set_create_bucket_configuration(place).send().await;
+    answer.map_err(|error| StoreError::of("CreateBucket", &error))?;
+    Ok(Change {
+        what: "bucket",
+        from: "none".into(),
+        to: "made, with Object Lock".into(),
+    })
+}
+
+/// Carries out one operation, and says what it changed.
+pub(crate) async fn apply(
+    store: &Store,
+    operation: &Operation,
+    desired: &Desired,
+    state: &BucketState,
+) -> Result<Change, StoreError> {
+    let change = |what, from: String, to: String| Change { what, from, to };
+    Ok(match operation {
+        Operation::Versioning => {
+            versioning(store).await?;
+            change("versioning", "off".into(), "on".into())
+        }
+        Operation::ClearRetention => {
+            clear_retention(store).await?;
+            change(
+                "default retention",
+                state.default_retention.clone().unwrap_or_default(),
+                "none".into(),
+            )
+        }
+        Operation::Lifecycle => {
+            lifecycle(store, desired).await?;
+            let words = |rules: Vec<String>| {
+                if rules.is_empty() {
+                    "none".to_owned()
+                } else {
+                    rules.join("; ")
+                }
+            };
+            let from = state
+                .lifecycle
+                .iter()
+                .flatten()
+                .map(ToString::to_string)
+                .collect();
+            change(
+                "lifecycle",
+                words(from),
+                words(desired.lifecycle.values().map(ToString::to_string).collect()),
+            )
+        }
+        Operation::Remove(extra) => {
+            remove(store, *extra).await?;
+            change("foreign configuration", extra.to_string(), "removed".into())
+        }
+        Operation::BlockPublicAccess => {
+            block_public_access(store).await?;
+            change("public access", "not blocked".into(), "blocked".into())
+        }
+        Operation::Policy => {
+            put_policy(store, &desired.statements).await?;
+            let from = match &state.policy {
+                Some(policy) if policy.is_within(&desired.policy) => {
+                    format!("{} of its statements", policy.len())
+                }
+                Some(policy) => format!("another, of {} statements", policy.len()),
+                None => "none".to_owned(),
+            };
+            change("policy", from, format!("{} statements", desired.policy.len()))
+        }
+    })
+}
+
+async fn versioning(store: &Store) -> Result<(), StoreError> {
+    let on = VersioningConfiguration::builder()
+        .status(BucketVersioningStatus::Enabled)
+        .build();
+    let request = store
+        .client
+        .put_bucket_versioning()
+        .bucket(&store.bucket)
+        .versioning_configuration(on);
+    request
+        .send()
+        .await
+        .map_err(|error| StoreError::of("PutBucketVersioning", &error))?;
+    Ok(())
+}
+
+async fn clear_retention(store: &Store) -> Result<(), StoreError> {
+    let lock = ObjectLockConfiguration::builder()
+        .object_lock_enabled(ObjectLockEnabled::Enabled)
+        .build();
+    let request = store.client.put_object_lock_configuration().bucket(&store.bucket);
+    let answer = request.object_lock_configuration(lock).send().await;
+    answer.map_err(|error| StoreError::of("PutObjectLockConfiguration", &error))?;
+    Ok(())
+}
+
+async fn lifecycle(store: &Store, desired: &Desired) -> Result<(), StoreError> {
+    let operation = "PutBucketLifecycleConfiguration";
+    let invalid = || StoreError {
+        operation,
+        code: "InvalidRequest".into(),
+        status: None,
+    };
+    let rules: Option<Vec<_>> = desired
+        .lifecycle
+        .iter()
+        .map(|(id, rule)| rule.write(id))
+        .collect();
+    let rules = BucketLifecycleConfiguration::builder()
+        .set_rules(rules)
+        .build()
+        .map_err(|_| invalid())?;
+    let request = store
+        .client
+        .put_bucket_lifecycle_configuration()
+        .bucket(&store.bucket);
+    let answer = request.lifecycle_configuration(rules).send().await;
+    answer.map_err(|error| StoreError::of(operation, &error))?;
+    Ok(())
+}
+
+async fn remove(store: &Store, extra: Extra) -> Result<(), StoreError> {
+    let (client, bucket) = (&store.client, &store.bucket);
+    match extra {
+        Extra::Cors => {
+            let answer = client.delete_bucket_cors().bucket(bucket).send().await;
+            answer.map_err(|error| StoreError::of("DeleteBucketCors", &error))?;
+        }
+        Extra::Replication => {
+            let answer = client.delete_bucket_replication().bucket(bucket).send().await;
+            answer.map_err(|error| StoreError::of("DeleteBucketReplication", &error))?;
+        }
+        Extra::Website => {
+            let answer = client.delete_bucket_website().bucket(bucket).send().await;
+            answer.map_err(|error| StoreError::of("DeleteBucketWebsite", &error))?;
+        }
+        Extra::Acl => {
+            let answer = client
+                .put_bucket_acl()
+                .bucket(bucket)
+                .acl(BucketCannedAcl::Private)
+                .send()
+                .await;
+            answer.map_err(|error| StoreError::of("PutBucketAcl", &error))?;
+        }
+    }
+    Ok(())
+}
+
+async fn block_public_access(store: &Store) -> Result<(), StoreError> {
+    let all = PublicAccessBlockConfiguration::builder()
+        .block_public_acls(true)
+        .ignore_public_acls(true)
+        .block_public_policy(true)
+        .restrict_public_buckets(true)
+        .build();
+    let request = store.client.put_public_access_block().bucket(&store.bucket);
+    let answer = request.public_access_block_configuration(all).send().await;
+    answer.map_err(|error| StoreError::of("PutPublicAccessBlock", &error))?;
+    Ok(())
+}
+
+/// Puts a whole policy; none of its statements: removes it.
+pub(crate) async fn put_policy(store: &Store, statements: &[Value]) -> Result<(), StoreError> {
+    if statements.is_empty() {
+        let answer = store
+            .client
+            .delete_bucket_policy()
+            .bucket(&store.bucket)
+            .send()
+            .await;
+        answer.map_err(|error| StoreError::of("DeleteBucketPolicy", &error))?;
+        return Ok(());
+    }
+    let text = document(statements).to_string();
+    let answer = store
+        .client
+        .put_bucket_policy()
+        .bucket(&store.bucket)
+        .policy(text)
+        .send()
+        .await;
+    answer.map_err(|error| StoreError::of("PutBucketPolicy", &error))?;
+    Ok(())
+}

@@ -1,0 +1,117 @@
+//! What is asked of a site's bucket, and what was read back from it.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use super::lifecycle::Rule;
+use super::policy::Policy;
+use super::trial::Trial;
+use crate::api::Days;
+
+/// What a site's bucket must be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BucketSpec {
+    /// The longest that video lives, in days; at least five (article 6).
+    pub video_ceiling: Days,
+    /// The longest that calls live, in days; at least five (article 6).
+    pub calls_ceiling: Days,
+    /// The operator, as the store's policies name it.
+    pub operator_principal: String,
+    /// The recorders, as the store's policies name them.
+    pub recorder_principal: String,
+    /// Who may read what is held (articles 3.1 and 4.1), as the store's policies name them.
+    pub readers: Vec<String>,
+    /// Replace a configuration that the bucket already had (needs a decision, article 9). Objects stay.
+    pub take_over: bool,
+    /// Accept a store without lifecycle: the operator alone deletes (needs a decision).
+    pub operator_only: bool,
+    /// Accept a store that does not keep legal holds (needs a decision).
+    pub allow_unprotected: bool,
+}
+
+/// A bucket's configuration, read back and normalised.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BucketState {
+    /// Object Lock is on.
+    pub object_lock: bool,
+    /// The default retention, in words, that new objects get: a minimum that would break the ceiling.
+    pub default_retention: Option<String>,
+    /// Versioning is on.
+    pub versioning: bool,
+    /// The lifecycle rules, without their names; `None`: the store has no lifecycle.
+    pub lifecycle: Option<BTreeSet<Rule>>,
+    /// The bucket policy, without the names of its statements; `None`: there is none.
+    pub policy: Option<Policy>,
+    /// What else is configured that copies or shows recordings: `Cors`, `Replication`, `Website`, `PublicAcl`.
+    pub foreign: BTreeSet<Extra>,
+    /// Whether public access is blocked; `None`: the store does not know the operation.
+    pub public_access_blocked: Option<bool>,
+}
+
+/// Configuration that a site's bucket must not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, strum::IntoStaticStr)]
+pub enum Extra {
+    /// Rules for pages of other origins: nobody reads recordings in a browser from here.
+    Cors,
+    /// Copies every recording into another bucket, out of reach of ceilings.
+    Replication,
+    /// Shows the bucket as a web site.
+    Website,
+    /// Grants to other accounts or to everybody, beside the policy.
+    Acl,
+}
+
+impl fmt::Display for Extra {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str((*self).into())
+    }
+}
+
+impl BucketState {
+    /// Days after which lifecycle hides a video; `None`: no such rule.
+    pub fn video_expiration_days(&self) -> Option<i32> {
+        self.expiration_days(super::key::Class::Video)
+    }
+
+    /// Days after which lifecycle hides a call; `None`: no such rule.
+    pub fn calls_expiration_days(&self) -> Option<i32> {
+        self.expiration_days(super::key::Class::Calls)
+    }
+
+    fn expiration_days(&self, class: super::key::Class) -> Option<i32> {
+        let rules = self.lifecycle.iter().flatten();
+        rules
+            .filter(|rule| rule.enabled && rule.prefix == class.prefix())
+            .find_map(|rule| rule.expire_after)
+    }
+}
+
+/// Something that was changed at the store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// What: `bucket`, `claim`, `versioning`, `default retention`, `lifecycle`, `policy`, …
+    pub what: &'static str,
+    /// How it was, in words.
+    pub from: String,
+    /// How it is, in words.
+    pub to: String,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} → {}", self.what, self.from, self.to)
+    }
+}
+
+/// What came of [`enforce`](super::enforce).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Enforced {
+    /// The bucket, read back after the last change.
+    pub read_back: BucketState,
+    /// What was changed, in order; empty: it was in sync, and nothing was written but the trials' canaries.
+    pub changed: Vec<Change>,
+    /// What was tried and what came of it; `None`: not asked for.
+    pub trials: Option<Vec<Trial>>,
+    /// What this store cannot say in a policy, with what follows from it; empty on a store that can say all.
+    pub gaps: Vec<&'static str>,
+}

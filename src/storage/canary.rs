@@ -1,0 +1,173 @@
+//! Canaries: small objects that something is tried on. The recorder writes them as it writes segments; what
+//! became of them is read by the operator; the operator removes them, with whatever was put on them.
+
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{ObjectLockLegalHold, ObjectLockLegalHoldStatus};
+use tracing::warn;
+
+use super::client::Store;
+use super::error::StoreError;
+use super::objects::{self, Version};
+use super::tag::{RetentionTag, TAG_KEY};
+
+/// A name that nobody can foresee.
+pub(crate) fn random_name() -> String {
+    hex::encode(rand::random::<[u8; 8]>())
+}
+
+/// An object to be written.
+#[derive(Clone, Debug)]
+pub(crate) struct Canary {
+    pub(crate) key: String,
+    pub(crate) bytes: Vec<u8>,
+    tag: Option<RetentionTag>,
+    legal_hold: bool,
+}
+
+impl Canary {
+    /// One with bytes that nobody can foresee.
+    pub(crate) fn new(key: String, tag: Option<RetentionTag>) -> Self {
+        Self {
+            key,
+            bytes: random_name().into_bytes(),
+            tag,
+            legal_hold: false,
+        }
+    }
+
+    /// With a legal hold from the first moment.
+    pub(crate) fn with_legal_hold(self) -> Self {
+        Self {
+            legal_hold: true,
+            ..self
+        }
+    }
+
+    /// Writes it as `writer`, whatever the answer is. An error: it cannot be told whether it was tried.
+    pub(crate) async fn write(&self, writer: &Store) -> Result<(), StoreError> {
+        let mut request = writer.client.put_object().bucket(&writer.bucket).key(&self.key);
+        if let Some(tag) = self.tag {
+            request = request.tagging(format!("{TAG_KEY}={tag}"));
+        }
+        if self.legal_hold {
+            request = request.object_lock_legal_hold_status(ObjectLockLegalHoldStatus::On);
+        }
+        let answer = request
+            .if_none_match("*")
+            .body(ByteStream::from(self.bytes.clone()))
+            .send()
+            .await;
+        tried(answer.map_err(|error| StoreError::of("PutObject", &error)))
+    }
+
+    /// Writes it as `writer`, and says whether `reader` finds it.
+    pub(crate) async fn arrives(&self, writer: &Store, reader: &Store) -> Result<bool, StoreError> {
+        self.write(writer).await?;
+        Ok(!self.versions(reader).await?.is_empty())
+    }
+
+    /// Its versions, newest first.
+    pub(crate) async fn versions(&self, reader: &Store) -> Result<Vec<Version>, StoreError> {
+        let mut versions = objects::versions(reader, &self.key).await?;
+        versions.retain(|version| version.key == self.key);
+        Ok(versions)
+    }
+}
+
+/// The answer to something that was tried: any answer is fine, since the effect is what counts; none, or one
+/// that says "later", is not.
+pub(crate) fn tried<T>(answer: Result<T, StoreError>) -> Result<(), StoreError> {
+    match answer {
+        Err(error) if error.is_retryable() => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Turns a version's legal hold on or off.
+pub(crate) async fn hold(store: &Store, version: &Version, on: bool) -> Result<(), StoreError> {
+    let status = if on {
+        ObjectLockLegalHoldStatus::On
+    } else {
+        ObjectLockLegalHoldStatus::Off
+    };
+    let hold = ObjectLockLegalHold::builder().status(status).build();
+    let request = store
+        .client
+        .put_object_legal_hold()
+        .bucket(&store.bucket)
+        .key(&version.key);
+    let answer = request.version_id(&version.id).legal_hold(hold).send().await;
+    answer.map_err(|error| StoreError::of("PutObjectLegalHold", &error))?;
+    Ok(())
+}
+
+/// Whether a version has a legal hold.
+pub(crate) async fn is_held(store: &Store, version: &Version) -> Result<bool, StoreError> {
+    let request = store
+        .client
+        .get_object_legal_hold()
+        .bucket(&store.bucket)
+        .key(&version.key);
+    match request.version_id(&version.id).send().await {
+        Ok(answer) => {
+            Ok(answer.legal_hold().and_then(ObjectLockLegalHold::status)
+                == Some(&ObjectLockLegalHoldStatus::On))
+        }
+        Err(error) => {
+            let error = StoreError::of("GetObjectLegalHold", &error);
+            // "No such lock configuration": the version never had one.
+            if error.is_absent() || error.is_unsupported() {
+                Ok(false)
+            } else {
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Removes everything under a prefix of the probe. What resists is left for the next time, and logged.
+pub(crate) async fn sweep(operator: &Store, prefix: &str) {
+    let versions = match objects::versions(operator, prefix).await {
+        Ok(versions) => versions,
+        Err(error) => {
+            return warn!(
+                bucket = operator.bucket,
+                error = error.safe_message(),
+                "canaries not listed"
+            );
+        }
+    };
+    for version in versions
+        .iter()
+        .filter(|version| version.key.starts_with("probe/"))
+    {
+        if let Err(error) = remove(operator, version).await {
+            warn!(
+                bucket = operator.bucket,
+                error = error.safe_message(),
+                "a canary stays"
+            );
+        }
+    }
+}
+
+async fn remove(operator: &Store, version: &Version) -> Result<(), StoreError> {
+    if objects::delete(operator, version).await.is_ok() {
+        return Ok(());
+    }
+    if !version.is_marker {
+        hold(operator, version, false).await?;
+    }
+    let request = operator
+        .client
+        .delete_object()
+        .bucket(&operator.bucket)
+        .key(&version.key);
+    let answer = request
+        .version_id(&version.id)
+        .bypass_governance_retention(true)
+        .send()
+        .await;
+    answer.map_err(|error| StoreError::of("DeleteObject", &error))?;
+    Ok(())
+}

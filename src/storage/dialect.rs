@@ -1,0 +1,126 @@
+//! What a store's policies can say. Stores take the same document and heed different parts of it, so which
+//! words to use is found out by trying, kept in the ledger, and named where a word is missing.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+/// How to say "everyone but".
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Others {
+    /// `StringNotEquals` on `aws:PrincipalArn` (AWS).
+    PrincipalArn,
+    /// `NotPrincipal` (Ceph).
+    NotPrincipal,
+    /// `StringNotEquals` on `aws:username` (SeaweedFS).
+    Username,
+    /// Not at all: whoever the store's own administrators allow may.
+    Unsaid,
+}
+
+impl Others {
+    /// What is tried, best first.
+    pub(crate) const SAYABLE: [Self; 3] = [Self::PrincipalArn, Self::NotPrincipal, Self::Username];
+
+    /// The elements of a statement that make it apply to everyone but `exempt`. `None`: it cannot be said.
+    pub(crate) fn elements(self, exempt: &[&str]) -> Option<Map<String, Value>> {
+        let everyone_unless = |key: &str, values: &[&str]| json!({ "Principal": { "AWS": ["*"] }, "Condition": { "StringNotEquals": { key: values } } });
+        let elements = match self {
+            Self::PrincipalArn => everyone_unless("aws:PrincipalArn", exempt),
+            Self::NotPrincipal => json!({ "NotPrincipal": { "AWS": exempt } }),
+            Self::Username => {
+                let names: Vec<_> = exempt.iter().map(|principal| username(principal)).collect();
+                everyone_unless("aws:username", &names)
+            }
+            Self::Unsaid => return None,
+        };
+        match elements {
+            Value::Object(elements) => Some(elements),
+            _ => None,
+        }
+    }
+}
+
+/// The name in an ARN (`arn:aws:iam::1:user/path/NAME`), or the bare name.
+fn username(principal: &str) -> &str {
+    principal.rsplit_once('/').map_or(principal, |(_, name)| name)
+}
+
+/// What was proved of a store, for a pair of principals.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Dialect {
+    /// The operator's principal: proved to be whose credentials the operator has.
+    pub operator: String,
+    /// The recorders' principal: proved to be whose credentials the recorders have.
+    pub recorder: String,
+    /// How to say "everyone but".
+    pub others: Others,
+    /// `s3:RequestObjectTag` is known: a recorder can be held to the tags it may write.
+    pub request_tag: bool,
+    /// A recorder may be denied to tag at all and still puts with its tag. Elsewhere (AWS) the put itself
+    /// needs that right, and only tagging what already has a tag is denied.
+    pub deny_tagging: bool,
+    /// Plain HTTP can be denied: the store knows that requests came over TLS. Behind a proxy that ends TLS
+    /// some do not, and the rule would lock everyone out.
+    pub deny_plain_http: bool,
+}
+
+impl Dialect {
+    /// What cannot be said here, and what follows from it. `tls`: the endpoint is over TLS.
+    pub fn gaps(&self, tls: bool) -> Vec<&'static str> {
+        let gap = |missing: bool, text: &'static str| missing.then_some(text);
+        [
+            gap(
+                self.others == Others::Unsaid,
+                "policies cannot say \"everyone but\": other identities of the store have what its administrators gave them",
+            ),
+            gap(
+                !self.request_tag,
+                "policies do not know s3:RequestObjectTag: a recorder could write another tag than its own",
+            ),
+            gap(
+                tls && !self.deny_plain_http,
+                "policies cannot tell TLS from plain HTTP: the store's own listener must not offer plain HTTP",
+            ),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everyone_but_in_three_ways() {
+        let exempt = ["arn:aws:iam::1:user/x/operator", "recorder"];
+        assert_eq!(
+            Value::Object(Others::Username.elements(&exempt).unwrap()),
+            json!({"Principal": {"AWS": ["*"]}, "Condition": {"StringNotEquals": {"aws:username": ["operator", "recorder"]}}})
+        );
+        assert_eq!(
+            Value::Object(Others::NotPrincipal.elements(&exempt).unwrap()),
+            json!({"NotPrincipal": {"AWS": exempt}})
+        );
+        assert!(Others::Unsaid.elements(&exempt).is_none());
+    }
+
+    #[test]
+    fn is_kept_as_json() {
+        let dialect = Dialect {
+            operator: "o".into(),
+            recorder: "r".into(),
+            others: Others::NotPrincipal,
+            request_tag: true,
+            deny_tagging: true,
+            deny_plain_http: false,
+        };
+        let text = serde_json::to_string(&dialect).unwrap();
+        assert_eq!(serde_json::from_str::<Dialect>(&text).unwrap(), dialect);
+        assert_eq!(dialect.gaps(false).len(), 0);
+        assert_eq!(dialect.gaps(true).len(), 1);
+    }
+}

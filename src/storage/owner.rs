@@ -1,0 +1,155 @@
+//! Whose bucket it is: `ledger/owner.json`. The first claim wins, which on a versioned bucket is the oldest
+//! version: two clusters agree on it without the store knowing conditional puts.
+
+use aws_sdk_s3::primitives::ByteStream;
+use serde::{Deserialize, Serialize};
+
+use super::client::Store;
+use super::error::StoreError;
+use super::objects::{self, Version};
+
+const KEY: &str = "ledger/owner.json";
+
+/// A Site's claim to a bucket.
+///
+/// Cluster, namespace and name are what counts. A Site that was deleted (its bucket stays) and applied again
+/// has another UID and the same claim: a namespace is one tenant, and what a namespace may use is granted
+/// by its name. A cluster that replaces another needs the old one's `clusterId` in its configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Claim {
+    /// Which cluster: by default the UID of its namespace `kube-system`.
+    pub cluster_id: String,
+    /// Namespace of the Site.
+    pub namespace: String,
+    /// Name of the Site.
+    pub site: String,
+    /// UID of the Site that claimed first: for people.
+    pub uid: String,
+}
+
+impl Claim {
+    /// Whether two claims are of one Site, be it re-created.
+    pub fn is_of_same_site(&self, other: &Self) -> bool {
+        let Self {
+            cluster_id,
+            namespace,
+            site,
+            uid: _,
+        } = self;
+        *cluster_id == other.cluster_id && *namespace == other.namespace && *site == other.site
+    }
+}
+
+/// Whose a bucket is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    Nobody,
+    Ours,
+    /// Somebody else's; who is not said.
+    Another,
+}
+
+/// Reads whose the bucket is.
+pub(crate) async fn read(store: &Store, claim: &Claim) -> Result<Owner, StoreError> {
+    let versions = objects::versions(store, KEY).await?;
+    // Newest first within a key, in every store. Delete markers are no claims, and undo none.
+    let Some(first) = versions
+        .iter()
+        .rfind(|version| version.key == KEY && !version.is_marker)
+    else {
+        return Ok(Owner::Nobody);
+    };
+    Ok(judge(&objects::get(store, KEY, Some(&first.id)).await?, claim))
+}
+
+/// A claim that cannot be read is somebody's: nothing is taken on a guess.
+fn judge(bytes: &[u8], claim: &Claim) -> Owner {
+    match serde_json::from_slice::<Claim>(bytes) {
+        Ok(owner) if owner.is_of_same_site(claim) => Owner::Ours,
+        _ => Owner::Another,
+    }
+}
+
+/// Claims the bucket, then reads whose it became.
+pub(crate) async fn claim(store: &Store, claim: &Claim) -> Result<Owner, StoreError> {
+    let bytes = serde_json::to_vec_pretty(claim).unwrap_or_default();
+    let request = store
+        .client
+        .put_object()
+        .bucket(&store.bucket)
+        .key(KEY)
+        .content_type("application/json");
+    let answer = request
+        .if_none_match("*")
+        .body(ByteStream::from(bytes))
+        .send()
+        .await;
+    let written = match answer.map_err(|error| StoreError::of("PutObject", &error)) {
+        Ok(answer) => answer.version_id().map(str::to_owned),
+        Err(error) if error.status == Some(412) => None,
+        Err(error) => return Err(error),
+    };
+    let owner = read(store, claim).await?;
+    if let (Owner::Another, Some(id)) = (owner, written) {
+        // Too late, by a moment: leave nothing behind.
+        objects::delete(
+            store,
+            &Version {
+                key: KEY.into(),
+                id,
+                is_marker: false,
+            },
+        )
+        .await?;
+    }
+    Ok(owner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim() -> Claim {
+        Claim {
+            cluster_id: "c".into(),
+            namespace: "heusden".into(),
+            site: "pool".into(),
+            uid: "1".into(),
+        }
+    }
+
+    #[test]
+    fn a_site_that_was_made_again_keeps_its_bucket() {
+        let again = Claim {
+            uid: "2".into(),
+            ..claim()
+        };
+        assert_eq!(judge(&serde_json::to_vec(&claim()).unwrap(), &again), Owner::Ours);
+    }
+
+    #[test]
+    fn anybody_else_does_not_get_it() {
+        for other in [
+            Claim {
+                cluster_id: "d".into(),
+                ..claim()
+            },
+            Claim {
+                namespace: "vlijmen".into(),
+                ..claim()
+            },
+            Claim {
+                site: "hall".into(),
+                ..claim()
+            },
+        ] {
+            assert_eq!(
+                judge(&serde_json::to_vec(&claim()).unwrap(), &other),
+                Owner::Another
+            );
+        }
+        assert_eq!(judge(b"{", &claim()), Owner::Another);
+        assert_eq!(judge(b"", &claim()), Owner::Another);
+    }
+}
