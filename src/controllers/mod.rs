@@ -8,6 +8,7 @@ pub mod hold;
 pub mod kit;
 pub mod policy;
 pub mod recorders;
+pub mod site;
 
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -54,10 +55,11 @@ fn of_scope(
     context: &Context,
     scope: Option<&str>,
     leader: &CancellationToken,
-) -> [(Kind, BoxFuture<'static, ()>); 2] {
+) -> [(Kind, BoxFuture<'static, ()>); 3] {
     let (context, leader) = (context.clone(), leader.clone());
     [
         (Kind::RecordingPolicy, Box::pin(policy::controller(context.clone(), scope, leader.clone()))),
-        (Kind::IncidentHold, Box::pin(hold::controller(context, scope, leader))),
+        (Kind::IncidentHold, Box::pin(hold::controller(context.clone(), scope, leader.clone()))),
+        (Kind::Site, Box::pin(site::controller(context, scope, leader))),
     ]
 }
