@@ -21,7 +21,8 @@ use super::bucket::{Memory, Stores};
 use super::names::{RECORDERS, SITE_LABEL};
 use super::{Sites, on_error, reconcile};
 use crate::api::{Camera, RecordingPolicy, SECRET_TYPE_CA, SECRET_TYPE_CAMERA, SECRET_TYPE_S3, Site};
-use crate::controllers::kit::context::Context;
+use crate::controllers::drive;
+use crate::controllers::kit::context::{Context, Kind};
 use crate::controllers::kit::error::{Backoff, Failure};
 
 /// So many Sites are looked after at once: a store that does not answer must not hold up the others.
@@ -72,6 +73,7 @@ pub async fn controller(
         site_of_camera,
     );
     let sites = controller.store();
+    drive::announce(&context.hooks, Kind::Site, sites.clone());
     let by_policy = sites.clone();
     let controller = controller.watches(
         scoped::<DeserializeGuard<RecordingPolicy>>(&client, namespace),
