@@ -10,3 +10,58 @@ pub mod kit;
 pub mod policy;
 pub mod recorders;
 pub mod site;
+
+use futures::StreamExt;
+use futures::future::BoxFuture;
+use futures::stream::FuturesUnordered;
+use tokio_util::sync::CancellationToken;
+
+use self::kit::context::{Context, Kind};
+
+/// A controller ended though nobody had asked it to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the controller of {} ended by itself", <&str>::from(.0))]
+pub struct ControllerEnded(pub Kind);
+
+/// Runs all controllers until `leader` is cancelled and what was under way has finished. Where the
+/// configuration names namespaces, each has controllers of its own, so that Roles in these are enough.
+///
+/// There is no other resync than the one that each object has every ten minutes, and the one that a new
+/// leader begins with: to have everything looked at anew, restart the operator.
+pub async fn run(context: Context, leader: CancellationToken) -> Result<(), ControllerEnded> {
+    let scopes: Vec<Option<String>> = if context.config.watch_namespaces.is_empty() {
+        vec![None]
+    } else {
+        context.config.watch_namespaces.iter().cloned().map(Some).collect()
+    };
+    let running = FuturesUnordered::new();
+    for scope in scopes {
+        for (kind, controller) in of_scope(&context, scope.as_deref(), &leader) {
+            running.push(async move {
+                controller.await;
+                kind
+            });
+        }
+    }
+    let ended = running.filter(|_| std::future::ready(!leader.is_cancelled()));
+    tokio::pin!(ended);
+    // Once leadership ends every controller ends, and none of them by itself.
+    match ended.next().await {
+        Some(kind) => Err(ControllerEnded(kind)),
+        None => Ok(()),
+    }
+}
+
+fn of_scope(
+    context: &Context,
+    scope: Option<&str>,
+    leader: &CancellationToken,
+) -> [(Kind, BoxFuture<'static, ()>); 4] {
+    let (context, leader) = (context.clone(), leader.clone());
+    [
+        (Kind::RecordingPolicy, Box::pin(policy::controller(context.clone(), scope, leader.clone()))),
+        (Kind::IncidentHold, Box::pin(hold::controller(context.clone(), scope, leader.clone()))),
+        (Kind::Camera, Box::pin(camera::controller(context.clone(), scope, leader.clone()))),
+        (Kind::Site, Box::pin(site::controller(context, scope, leader))),
+    ]
+}

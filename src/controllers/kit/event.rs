@@ -79,17 +79,6 @@ fn event(condition: &Condition) -> Event {
     }
 }
 
-/// An event about an object that this version cannot read.
-pub fn unreadable() -> Event {
-    Event {
-        type_: EventType::Warning,
-        reason: "Unreadable".to_owned(),
-        note: Some("this version of the operator cannot read the object; it is left as it is".to_owned()),
-        action: "Read".to_owned(),
-        secondary: None,
-    }
-}
-
 /// An event about something that went as it should.
 pub fn normal(reason: &str, action: &str, note: &str) -> Event {
     Event {

@@ -2,6 +2,7 @@
 
 pub mod apply;
 pub mod camera;
+pub mod clock;
 pub mod context;
 pub mod error;
 pub mod event;

@@ -19,10 +19,9 @@ mod validate;
 mod watches;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use jiff::Timestamp;
-use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
 
@@ -31,22 +30,23 @@ use self::delete::Deletion;
 use self::identity::IdentityError;
 use self::names::{FINALIZER, MANAGER};
 use self::status::Observed;
-pub use self::watches::controller;
+pub use self::watches::{controller, controller_with};
 use crate::api::{Site, SiteStatus};
+use crate::controllers::drive::{Look, Looks};
 use crate::controllers::kit::apply::ApplyError;
-use crate::controllers::kit::context::{Context, Kind, Outcome};
-use crate::controllers::kit::error::{ApiError, Backoff, Failure, KubeErrorExt};
+use crate::controllers::kit::context::{Context, Kind};
+use crate::controllers::kit::error::{ApiError, Failure, KubeErrorExt};
+use crate::controllers::kit::fence::NotLeader;
 use crate::controllers::kit::{event, meta, requeue, status as kit_status};
 
 /// While cameras should record, their recorders are asked this often.
 const ASK_EVERY: Duration = Duration::from_secs(15);
 
 /// The Site controller's own.
-pub struct Sites {
+struct Sites {
     context: Context,
     stores: Arc<dyn Stores>,
     memory: Memory,
-    backoff: Backoff,
 }
 
 /// Why a Site could not be looked after.
@@ -61,6 +61,9 @@ pub enum SiteError {
     /// No certificate could be made.
     #[error(transparent)]
     Identity(#[from] IdentityError),
+    /// This replica does not lead any more.
+    #[error(transparent)]
+    NotLeader(#[from] NotLeader),
 }
 
 impl Failure for SiteError {
@@ -69,6 +72,7 @@ impl Failure for SiteError {
             Self::Api(error) => error.category(),
             Self::Apply(error) => error.category(),
             Self::Identity(error) => error.category(),
+            Self::NotLeader(_) => "not_leader",
         }
     }
 
@@ -77,58 +81,15 @@ impl Failure for SiteError {
     }
 }
 
-/// What a look at a Site came to.
-struct Look {
-    action: Action,
-    is_changed: bool,
-}
+impl Looks for Sites {
+    type Object = Site;
+    type Failure = SiteError;
+    const KIND: Kind = Kind::Site;
 
-impl Look {
-    fn unchanged(action: Action) -> Self {
-        Self {
-            action,
-            is_changed: false,
-        }
+    fn context(&self) -> &Context {
+        &self.context
     }
-}
 
-/// Looks after one Site.
-async fn reconcile(site: Arc<DeserializeGuard<Site>>, sites: Arc<Sites>) -> Result<Action, SiteError> {
-    let started = Instant::now();
-    let look = match &site.0 {
-        Ok(site) => sites.look(site, Timestamp::now()).await,
-        Err(_) => sites.unreadable(&site).await,
-    };
-    let outcome = match &look {
-        Ok(look) if look.is_changed => Outcome::Changed,
-        Ok(_) => Outcome::Unchanged,
-        Err(error) => Outcome::Failed(error.category()),
-    };
-    sites
-        .context
-        .hooks
-        .reconciled(Kind::Site, outcome, started.elapsed());
-    if look.is_ok() {
-        sites.backoff.reset(&meta::key(&*site));
-    }
-    look.map(|look| look.action)
-}
-
-/// When to try again after an error.
-fn on_error(site: Arc<DeserializeGuard<Site>>, error: &SiteError, sites: Arc<Sites>) -> Action {
-    let key = meta::key(&*site);
-    let wait = sites.backoff.failed(&key);
-    tracing::warn!(
-        site = key,
-        category = error.category(),
-        error = error.safe_message(),
-        retry_seconds = wait.as_secs(),
-        "a Site could not be looked after"
-    );
-    Action::requeue(wait)
-}
-
-impl Sites {
     async fn look(&self, site: &Site, now: Timestamp) -> Result<Look, SiteError> {
         if meta::is_deleting(site) {
             return self.delete(site, now).await;
@@ -147,7 +108,9 @@ impl Sites {
         }
         self.keep(site, now).await
     }
+}
 
+impl Sites {
     /// The six steps.
     async fn keep(&self, site: &Site, now: Timestamp) -> Result<Look, SiteError> {
         let Context {
@@ -169,7 +132,7 @@ impl Sites {
             reported,
             now,
         )
-        .await;
+        .await?;
         let identity = identity::keep_or_make(found.config.as_ref().map(|config| &config.status_api), now)?;
         let plan = plan::plan(site, &found, &valid, &bucket, &identity, config);
         let applied = apply::apply(client, &valid.names, plan).await;
@@ -213,7 +176,10 @@ impl Sites {
 
     async fn delete(&self, site: &Site, now: Timestamp) -> Result<Look, SiteError> {
         if !site.finalizers().iter().any(|name| name == FINALIZER) {
-            return Ok(Look::unchanged(Action::await_change()));
+            return Ok(Look {
+                action: Action::await_change(),
+                is_changed: false,
+            });
         }
         match delete::delete(&self.context.client, site).await? {
             Deletion::Done => {
@@ -242,17 +208,6 @@ impl Sites {
                 })
             }
         }
-    }
-
-    /// A Site that this version cannot read is left as it is; the others go on.
-    async fn unreadable(&self, site: &DeserializeGuard<Site>) -> Result<Look, SiteError> {
-        self.context.hooks.unreadable(Kind::Site);
-        tracing::warn!(
-            site = meta::key(site),
-            "a Site cannot be read by this version of the operator"
-        );
-        event::publish(&self.context.events, site, &[event::unreadable()]).await;
-        Ok(Look::unchanged(requeue::at(Timestamp::now(), [])))
     }
 
     /// Writes the status where it differs, and tells people what changed.

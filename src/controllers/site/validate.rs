@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 
-use super::bucket::{Access, Claim, Demand};
+use super::bucket::Access;
 use super::dereference::Dereferenced;
 use super::names::Names;
 use crate::api::condition::{ConditionType, Finding, Reason};
@@ -19,6 +19,7 @@ use crate::controllers::kit::quantity;
 use crate::controllers::kit::reference::{self, MissingSecret};
 use crate::protocol::permission::Gates;
 use crate::protocol::{Windows, live_view, policy, retention, suspension};
+use crate::storage::{BucketSpec, Claim};
 use kube::ResourceExt;
 
 /// A smaller spool cannot hold a segment of each camera of a pod.
@@ -273,12 +274,17 @@ fn access(
     Ok(ceilings.map(|ceilings| Access {
         operator,
         recorder,
-        demand: demand(site, found, ceilings, &exceptions),
+        spec: bucket_spec(site, found, ceilings, &exceptions),
         claim,
     }))
 }
 
-fn demand(site: &Site, found: &Dereferenced, ceilings: &Ceilings, exceptions: &[Exception]) -> Demand {
+fn bucket_spec(
+    site: &Site,
+    found: &Dereferenced,
+    ceilings: &Ceilings,
+    exceptions: &[Exception],
+) -> BucketSpec {
     let managers = site
         .spec
         .managers
@@ -293,8 +299,9 @@ fn demand(site: &Site, found: &Dereferenced, ceilings: &Ceilings, exceptions: &[
         .collect();
     readers.sort_unstable();
     readers.dedup();
-    Demand {
-        ceilings: ceilings.clone(),
+    BucketSpec {
+        video_ceiling: ceilings.video,
+        calls_ceiling: ceilings.calls,
         operator_principal: site.spec.storage.operator.principal.clone(),
         recorder_principal: site.spec.storage.recorder.principal.clone(),
         readers,
