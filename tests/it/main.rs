@@ -3,4 +3,5 @@
 //! `make it` runs them in the test bed; with `KUBECONFIG` and the settings named in `support::settings` they
 //! run against any cluster and S3 endpoint.
 
+mod recorder;
 mod support;
