@@ -5,4 +5,5 @@
 
 mod admission;
 mod storage;
+mod recorder;
 mod support;
