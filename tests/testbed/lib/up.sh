@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Starts everything, inside the namespaces that `bed up` made. The parts come up side
 # by side; `ready` is written when all are there, `failed` when one is not.
 set -euo pipefail
