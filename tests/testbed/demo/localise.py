@@ -73,7 +73,7 @@ def main():
                 person["principal"] = identity(server, "manager")["principal"]
             spec.setdefault("recorder", {}).update(
                 segmentDuration="6s",
-                spool={"size": "200Mi"},
+                spool={"size": "512Mi"},
                 resources={"requests": {"cpu": "10m", "memory": "32Mi"}},
             )
         elif item["kind"] == "RecordingPolicy":
