@@ -182,3 +182,53 @@ pub fn merge(
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    const DOCUMENT: &str = include_str!("../../docs/conditions.md");
+
+    fn cells(line: &str) -> Vec<&str> {
+        line.split('|').map(str::trim).collect()
+    }
+
+    #[test]
+    fn every_type_and_reason_is_documented_and_no_other() {
+        for type_ in ConditionType::VARIANTS {
+            let type_: &str = type_.into();
+            assert!(DOCUMENT.contains(&format!("\n## {type_}\n")), "docs/conditions.md has no section on {type_}");
+            assert!(DOCUMENT.contains(&format!("[`{type_}`]")), "docs/conditions.md does not list {type_}");
+        }
+        let documented: BTreeSet<&str> = DOCUMENT
+            .lines()
+            .map(cells)
+            .filter(|row| row.len() == 6)
+            .filter_map(|row| row[2].strip_prefix('`')?.strip_suffix('`'))
+            .collect();
+        let known: BTreeSet<&str> = Reason::VARIANTS.iter().map(Into::into).collect();
+        assert_eq!(documented, known, "docs/conditions.md and Reason differ");
+    }
+
+    #[test]
+    fn every_row_says_what_to_do() {
+        let truths = ["True", "False", "Unknown", "False, Unknown"];
+        for row in DOCUMENT.lines().map(cells).filter(|row| row.len() == 6 && truths.contains(&row[1])) {
+            assert!(row.iter().skip(1).take(4).all(|cell| !cell.is_empty()), "a cell is empty: {row:?}");
+        }
+    }
+
+    #[test]
+    fn a_transition_time_changes_only_with_the_status() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let found = |truth: bool, reason| Finding::new(ConditionType::Ready, truth, reason, "");
+        let first = merge(&[], &[found(true, Reason::AsRequired)], Some(1), at(1));
+        let same = merge(&first, &[found(true, Reason::Suspended)], Some(2), at(2));
+        assert_eq!(same[0].last_transition_time.0, at(1));
+        assert_eq!((same[0].reason.as_str(), same[0].observed_generation), ("Suspended", Some(2)));
+        let other = merge(&same, &[found(false, Reason::Retrying)], Some(2), at(3));
+        assert_eq!(other[0].last_transition_time.0, at(3));
+    }
+}

@@ -3,5 +3,7 @@
 //! `make it` runs them in the test bed; with `KUBECONFIG` and the settings named in `support::settings` they
 //! run against any cluster and S3 endpoint.
 
+mod admission;
 mod recorder;
+mod storage;
 mod support;

@@ -1,0 +1,255 @@
+//! An API server with the definitions installed, and a namespace to try objects in.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::GroupVersionKind;
+use kube::{Client, Config};
+use serde_json::Value;
+use toezicht::api::{GROUP, VERSION, crds};
+
+use super::case::Case;
+use crate::support::cluster::{TestNamespace, client};
+use crate::support::settings::setting;
+use crate::support::wait::eventually;
+
+/// An API server with the definitions installed under `group`.
+pub struct Server {
+    pub client: Client,
+    pub namespace: String,
+    group: String,
+    resources: BTreeMap<String, ApiResource>,
+}
+
+/// What the API server says of an object.
+#[derive(Debug)]
+pub enum Verdict {
+    LetIn,
+    Refused(Vec<Cause>),
+}
+
+/// One thing that is wrong with an object.
+#[derive(Debug)]
+pub struct Cause {
+    pub field: String,
+    pub message: String,
+}
+
+impl Server {
+    /// The server of `KUBECONFIG`; the definitions go under a group of the tests' own.
+    pub async fn default_version(prefix: &str) -> Self {
+        Self::with(
+            client().await,
+            prefix,
+            "admission-test.toezicht.dev",
+            crds::crds(),
+        )
+        .await
+    }
+
+    /// The server of the newest version; the definitions go under their own group.
+    pub async fn newest_version(prefix: &str) -> Self {
+        Self::with(newest().await, prefix, GROUP, crds::crds()).await
+    }
+
+    /// Installs `definitions` under `group`, and makes a namespace whose name begins with `prefix`.
+    pub async fn with(
+        client: Client,
+        prefix: &str,
+        group: &str,
+        definitions: Vec<CustomResourceDefinition>,
+    ) -> Self {
+        let mut resources = BTreeMap::new();
+        for definition in definitions {
+            let resource = install(&client, renamed(definition, group)).await;
+            resources.insert(resource.kind.to_lowercase(), resource);
+        }
+        let namespace = TestNamespace::new(&client, prefix).await.name;
+        Self {
+            client,
+            namespace,
+            group: group.to_owned(),
+            resources,
+        }
+    }
+
+    /// Deletes the namespace; called by a test that passed.
+    pub async fn clean(self) {
+        TestNamespace {
+            client: self.client,
+            name: self.namespace,
+        }
+        .delete()
+        .await;
+    }
+
+    /// Tries what a case must not be able to do.
+    pub async fn try_case(&self, case: &Case) -> Verdict {
+        let api = self.api(&case.kind);
+        let after = self.own(&case.after);
+        let dry = PostParams {
+            dry_run: true,
+            ..PostParams::default()
+        };
+        let answer = match &case.before {
+            None => api.create(&dry, &after).await,
+            Some(before) => {
+                let made = api.create(&PostParams::default(), &self.own(before)).await;
+                let made =
+                    made.unwrap_or_else(|error| panic!("{case}: what comes before is refused: {error}"));
+                let mut after = after;
+                after.metadata.resource_version = made.metadata.resource_version;
+                api.replace(after.metadata.name.clone().unwrap().as_str(), &dry, &after)
+                    .await
+            }
+        };
+        verdict(answer, &case.name)
+    }
+
+    /// Applies an object of any kind, strictly, without keeping it.
+    pub async fn apply_dry(&self, object: &Value) -> Result<Value, kube::Error> {
+        let kind = object["kind"].as_str().unwrap();
+        let api = match self.resources.get(&kind.to_lowercase()) {
+            Some(_) => self.api(&kind.to_lowercase()),
+            None => self.core_api(kind),
+        };
+        let object = self.own(object);
+        let name = object.metadata.name.clone().unwrap();
+        let strictly = PatchParams {
+            dry_run: true,
+            ..PatchParams::apply("admission-test")
+        }
+        .validation_strict();
+        let made = api.patch(&name, &strictly, &Patch::Apply(&object)).await?;
+        Ok(serde_json::to_value(made).unwrap())
+    }
+
+    /// Makes an object of one of the four kinds.
+    pub async fn create(&self, object: &Value) {
+        let kind = object["kind"].as_str().unwrap().to_lowercase();
+        self.api(&kind)
+            .create(&PostParams::default(), &self.own(object))
+            .await
+            .unwrap();
+    }
+
+    /// Reads an object of one of the four kinds.
+    pub async fn get(&self, kind: &str, name: &str) -> Value {
+        serde_json::to_value(self.api(kind).get(name).await.unwrap()).unwrap()
+    }
+
+    fn api(&self, kind: &str) -> Api<DynamicObject> {
+        Api::namespaced_with(self.client.clone(), &self.namespace, &self.resources[kind])
+    }
+
+    fn core_api(&self, kind: &str) -> Api<DynamicObject> {
+        let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("", "v1", kind));
+        match kind {
+            "Namespace" => Api::all_with(self.client.clone(), &resource),
+            _ => Api::namespaced_with(self.client.clone(), &self.namespace, &resource),
+        }
+    }
+
+    /// An object as this server has it: in its group, in the test's namespace.
+    fn own(&self, object: &Value) -> DynamicObject {
+        let mut object: DynamicObject = serde_json::from_value(object.clone()).unwrap();
+        let types = object.types.as_mut().unwrap();
+        if types.api_version.contains('/') {
+            types.api_version = format!("{}/{VERSION}", self.group);
+        }
+        if types.kind != "Namespace" {
+            object.metadata.namespace = Some(self.namespace.clone());
+        }
+        object
+    }
+}
+
+/// A client of the API server of the newest version.
+pub async fn newest() -> Client {
+    // As `client` does: the first caller wins.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let file = Kubeconfig::read_from(setting("TOEZICHT_TEST_KUBECONFIG_NEWEST")).unwrap();
+    let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
+        .await
+        .unwrap();
+    Client::try_from(config).unwrap()
+}
+
+/// A definition under another group.
+pub fn renamed(mut definition: CustomResourceDefinition, group: &str) -> CustomResourceDefinition {
+    definition.metadata.name = Some(format!("{}.{group}", definition.spec.names.plural));
+    group.clone_into(&mut definition.spec.group);
+    definition
+}
+
+/// Installs a definition and waits until the server serves it.
+pub async fn install(client: &Client, definition: CustomResourceDefinition) -> ApiResource {
+    let name = definition.metadata.name.clone().unwrap();
+    let names = &definition.spec.names;
+    let gvk = GroupVersionKind::gvk(&definition.spec.group, VERSION, &names.kind);
+    let resource = ApiResource::from_gvk_with_plural(&gvk, &names.plural);
+    let api = Api::<CustomResourceDefinition>::all(client.clone());
+    let ours = PatchParams::apply("admission-test").force();
+    api.patch(&name, &ours, &Patch::Apply(&definition))
+        .await
+        .unwrap_or_else(|error| panic!("{name}: {error}"));
+    let limit = Duration::from_secs(60);
+    eventually(&format!("{name} is established"), limit, async || {
+        let conditions = api
+            .get(&name)
+            .await
+            .map_err(|error| error.to_string())?
+            .status
+            .unwrap_or_default()
+            .conditions;
+        let is = |type_: &str| {
+            conditions
+                .iter()
+                .flatten()
+                .any(|c| c.type_ == type_ && c.status == "True")
+        };
+        if is("Established") && is("NamesAccepted") {
+            Ok(())
+        } else {
+            Err(format!("{conditions:?}"))
+        }
+    })
+    .await;
+    let objects = Api::<DynamicObject>::all_with(client.clone(), &resource);
+    eventually(&format!("{name} is served"), limit, async || {
+        objects
+            .list(&kube::api::ListParams::default().limit(1))
+            .await
+            .map_err(|error| error.to_string())
+    })
+    .await;
+    resource
+}
+
+/// Removes a definition without waiting.
+pub async fn uninstall(client: &Client, name: &str) {
+    let api = Api::<CustomResourceDefinition>::all(client.clone());
+    api.delete(name, &DeleteParams::default()).await.unwrap();
+}
+
+fn verdict(answer: Result<DynamicObject, kube::Error>, case: &str) -> Verdict {
+    match answer {
+        Ok(_) => Verdict::LetIn,
+        Err(kube::Error::Api(status)) if status.code == 422 => {
+            let causes = status.details.map(|details| details.causes).unwrap_or_default();
+            Verdict::Refused(
+                causes
+                    .into_iter()
+                    .map(|c| Cause {
+                        field: c.field,
+                        message: c.message,
+                    })
+                    .collect(),
+            )
+        }
+        Err(error) => panic!("{case}: neither let in nor refused: {error}"),
+    }
+}
