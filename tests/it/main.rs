@@ -4,6 +4,7 @@
 //! run against any cluster and S3 endpoint.
 
 mod admission;
-mod storage;
+mod line;
 mod recorder;
+mod storage;
 mod support;
