@@ -23,7 +23,7 @@ const LOOK: Duration = Duration::from_secs(10);
 /// How often a full spool is looked at.
 const FULL: Duration = Duration::from_secs(2);
 /// Room for a beginning and a fragment, before recording goes on.
-const ROOM: u64 = 4 << 20;
+const ROOM: u64 = 1 << 20;
 /// Waits between attempts at a camera that does not answer.
 const WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// A stream that lasted so long was a healthy one.

@@ -132,6 +132,7 @@ impl Uploads {
         let mut pause: Option<Instant> = None;
         let mut running: JoinSet<Result<Confirmed, UploadError>> = JoinSet::new();
         let mut segments: HashMap<Id, Closed> = HashMap::new();
+        let mut draining = false;
         loop {
             let target = self.target.borrow_and_update().clone();
             if let Some(target) = &target {
@@ -149,7 +150,7 @@ impl Uploads {
                     segments.insert(task.id(), closed);
                 }
             }
-            if drained.is_cancelled() && running.is_empty() && self.spool.status().segments == 0 {
+            if draining && running.is_empty() && self.spool.status().segments == 0 {
                 return;
             }
             let wake = pause.filter(|until| *until > Instant::now());
@@ -167,10 +168,15 @@ impl Uploads {
                 changed = self.target.changed() => {
                     if changed.is_err() { sleep(LOOK).await; }
                     // Other credentials, perhaps: no reason to wait any longer.
+                    self.spool.wait_no_more();
                     pause = None;
                 }
                 () = sleep_until(wake.unwrap_or_else(|| Instant::now() + LOOK).into()) => {}
-                () = drained.cancelled(), if !drained.is_cancelled() => {}
+                () = drained.cancelled(), if !draining => {
+                    // The last chance: what was refused is tried once more.
+                    draining = true;
+                    self.spool.wait_no_more();
+                }
             }
             self.metrics.spool(self.spool.status());
         }

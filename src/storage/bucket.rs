@@ -44,7 +44,8 @@ pub struct BucketState {
     pub policy: Option<Policy>,
     /// What else is configured that copies or shows recordings: `Cors`, `Replication`, `Website`, `PublicAcl`.
     pub foreign: BTreeSet<Extra>,
-    /// Whether public access is blocked; `None`: the store does not know the operation.
+    /// Whether public access is blocked; `None`: the store does not know the operation, or does not
+    /// show it; a second line only, as the policy allows nobody by wildcard.
     pub public_access_blocked: Option<bool>,
 }
 

@@ -22,6 +22,7 @@ pub(crate) struct Canary {
     pub(crate) bytes: Vec<u8>,
     tag: Option<RetentionTag>,
     legal_hold: bool,
+    once: bool,
 }
 
 impl Canary {
@@ -32,6 +33,7 @@ impl Canary {
             bytes: random_name().into_bytes(),
             tag,
             legal_hold: false,
+            once: true,
         }
     }
 
@@ -41,6 +43,11 @@ impl Canary {
             legal_hold: true,
             ..self
         }
+    }
+
+    /// Written even where it is already.
+    pub(crate) fn unconditional(self) -> Self {
+        Self { once: false, ..self }
     }
 
     /// Writes it as `writer`, whatever the answer is. An error: it cannot be told whether it was tried.

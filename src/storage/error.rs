@@ -7,6 +7,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 /// An error code is a short word; anything longer is no code.
 const MAX_CODE: usize = 48;
+const UNREADABLE: &str = "UnreadableAnswer";
 
 /// A request to the store that failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -31,8 +32,8 @@ impl StoreError {
         let code = match error {
             SdkError::ServiceError(_) => match (error.code().filter(|code| is_code(code)), status) {
                 (Some(code), _) => code.to_owned(),
-                (None, Some(status)) => format!("Http{status}"),
-                (None, None) => "UnreadableAnswer".to_owned(),
+                (None, Some(status)) if status >= 300 => format!("Http{status}"),
+                (None, _) => UNREADABLE.to_owned(),
             },
             SdkError::TimeoutError(_) => "Timeout".to_owned(),
             SdkError::DispatchFailure(failure) if failure.is_timeout() => "Timeout".to_owned(),
@@ -40,7 +41,7 @@ impl StoreError {
             SdkError::DispatchFailure(_) => "NoConnection".to_owned(),
             SdkError::ResponseError(_) => match status {
                 Some(status) if status >= 300 => format!("Http{status}"),
-                _ => "UnreadableAnswer".to_owned(),
+                _ => UNREADABLE.to_owned(),
             },
             _ => "InvalidRequest".to_owned(),
         };
@@ -59,6 +60,11 @@ impl StoreError {
     /// The store does not know the operation.
     pub fn is_unsupported(&self) -> bool {
         matches!(self.status, Some(405 | 501)) || self.code == "NotImplemented"
+    }
+
+    /// The store answered something that is no answer to the question.
+    pub fn is_unreadable(&self) -> bool {
+        self.code == UNREADABLE
     }
 
     /// The store knows who asks, and says no.

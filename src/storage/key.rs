@@ -158,10 +158,14 @@ impl Key {
         self.duration_ms
     }
 
+    /// How long it lasts.
+    pub fn duration(&self) -> SignedDuration {
+        SignedDuration::from_millis(i64::try_from(self.duration_ms).unwrap_or(i64::MAX))
+    }
+
     /// When it ends: the first instant that is not in it.
     pub fn end(&self) -> Timestamp {
-        let duration = SignedDuration::from_millis(i64::try_from(self.duration_ms).unwrap_or(i64::MAX));
-        self.start.checked_add(duration).unwrap_or(Timestamp::MAX)
+        self.start.checked_add(self.duration()).unwrap_or(Timestamp::MAX)
     }
 
     /// Whether the bytes that `sha256` is of are those the key names.

@@ -41,7 +41,7 @@ const ACLS: [&str; 4] = [
     "s3:PutObjectVersionAcl",
 ];
 /// The bucket's own settings, but for its policy.
-const SETTINGS: [&str; 12] = [
+const SETTINGS: [&str; 11] = [
     "s3:DeleteBucket",
     "s3:PutBucketAcl",
     "s3:PutBucketCORS",
@@ -53,14 +53,13 @@ const SETTINGS: [&str; 12] = [
     "s3:DeleteBucketWebsite",
     "s3:PutLifecycleConfiguration",
     "s3:PutReplicationConfiguration",
-    "s3:PutEncryptionConfiguration",
 ];
 const POLICY: [&str; 3] = [
     "s3:GetBucketPolicy",
     "s3:PutBucketPolicy",
     "s3:DeleteBucketPolicy",
 ];
-const READ_SETTINGS: [&str; 11] = [
+const READ_SETTINGS: [&str; 10] = [
     "s3:GetBucketAcl",
     "s3:GetBucketCORS",
     "s3:GetBucketLocation",
@@ -69,7 +68,6 @@ const READ_SETTINGS: [&str; 11] = [
     "s3:GetBucketPublicAccessBlock",
     "s3:GetBucketVersioning",
     "s3:GetBucketWebsite",
-    "s3:GetEncryptionConfiguration",
     "s3:GetLifecycleConfiguration",
     "s3:GetReplicationConfiguration",
 ];

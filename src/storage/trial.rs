@@ -56,7 +56,9 @@ pub enum Attempt {
     PutHeld,
     /// Write an object without a tag.
     PutUntagged,
-    /// Write a second version of an object.
+    /// Write an object again under the condition that it is not there.
+    PutAgain,
+    /// Write a second version of an object, without that condition.
     Overwrite,
     /// Write where it has nothing to write.
     PutElsewhere,
@@ -123,7 +125,11 @@ impl Stage<'_> {
                 self.puts("tagged-held", Some(RetentionTag::Held)).await?,
             ),
             (Attempt::PutUntagged, self.puts("untagged", None).await?),
-            (Attempt::Overwrite, self.overwrites(&canary).await?),
+            (Attempt::PutAgain, self.overwrites(&canary).await?),
+            (
+                Attempt::Overwrite,
+                self.overwrites(&canary.clone().unconditional()).await?,
+            ),
             (Attempt::PutElsewhere, self.puts_elsewhere().await?),
             (
                 Attempt::OperatorGet,
@@ -280,8 +286,9 @@ impl Stage<'_> {
     }
 
     async fn overwrites(&self, canary: &Canary) -> Result<bool, StoreError> {
+        let before = canary.versions(self.operator).await?.len();
         canary.write(self.recorder).await?;
-        Ok(canary.versions(self.operator).await?.len() > 1)
+        Ok(canary.versions(self.operator).await?.len() > before)
     }
 
     async fn deletes_held(&self) -> Result<bool, StoreError> {

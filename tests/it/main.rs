@@ -4,4 +4,6 @@
 //! run against any cluster and S3 endpoint.
 
 mod admission;
+mod storage;
+mod recorder;
 mod support;

@@ -27,7 +27,7 @@ import gi
 gi.require_version("Gst", "1.0")
 gi.require_version("GstRtsp", "1.0")
 gi.require_version("GstRtspServer", "1.0")
-from gi.repository import GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402
+from gi.repository import Gio, GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402
 
 UUID = b"toezicht-testbed"
 START = b"\x00\x00\x00\x01"
@@ -134,12 +134,19 @@ class Camera(GstRtspServer.RTSPMediaFactory):
         media.connect("unprepared", unprepared)
 
 
-def authentication(user, password):
+def authentication(user, password, basic, tls):
     auth = GstRtspServer.RTSPAuth()
-    auth.set_supported_methods(GstRtsp.RTSPAuthMethod.DIGEST)
-    token = GstRtspServer.RTSPToken()
-    token.set_string("media.factory.role", "viewer")
-    auth.add_digest(user, password, token)
+    if user:
+        token = GstRtspServer.RTSPToken()
+        token.set_string("media.factory.role", "viewer")
+        if basic:  # the password in clear, as careless cameras want it
+            auth.set_supported_methods(GstRtsp.RTSPAuthMethod.BASIC)
+            auth.add_basic(GstRtspServer.RTSPAuth.make_basic(user, password), token)
+        else:
+            auth.set_supported_methods(GstRtsp.RTSPAuthMethod.DIGEST)
+            auth.add_digest(user, password, token)
+    if tls:
+        auth.set_tls_certificate(Gio.TlsCertificate.new_from_file(tls))
     return auth
 
 
@@ -161,14 +168,16 @@ def main():
     parser.add_argument("--user", default="camera", help="empty: no authentication")
     parser.add_argument("--password", default="kijk-mee-niet")
     parser.add_argument("--no-audio", action="store_true")
+    parser.add_argument("--basic", action="store_true", help="basic instead of digest authentication")
+    parser.add_argument("--tls", help="PEM file of a certificate and its key: rtsps instead of rtsp")
     args = parser.parse_args()
 
     Gst.init(None)
     server = GstRtspServer.RTSPServer()
     server.set_address(args.address)
     server.set_service(str(args.port))
-    if args.user:
-        server.set_auth(authentication(args.user, args.password))
+    if args.user or args.tls:
+        server.set_auth(authentication(args.user, args.password, args.basic, args.tls))
     for kind in ("h264", "h265"):
         clip = Clip(os.path.join(args.clips, f"clip.{kind}"))
         for index in range(args.count):

@@ -86,7 +86,7 @@ async fn cameras(api: Api<DeserializeGuard<Camera>>, site: &str) -> Result<Vec<C
 
 /// What the recorders are configured with now. One that is not ours, or that somebody made unreadable, is as
 /// none: it is reported, or written anew, in a later step.
-async fn config(api: Api<core::Secret>, names: &Names) -> Result<Option<RecorderConfig>, ApiError> {
+pub async fn config(api: Api<core::Secret>, names: &Names) -> Result<Option<RecorderConfig>, ApiError> {
     let secret = match apply::owned(&api, &names.config, &names.uid).await {
         Ok(secret) => secret,
         Err(ApplyError::Api(error)) => return Err(error),

@@ -7,9 +7,9 @@
 mod apply;
 pub mod bucket;
 mod delete;
-mod dereference;
+pub(in crate::controllers) mod dereference;
 mod identity;
-mod names;
+pub(in crate::controllers) mod names;
 mod objects;
 mod plan;
 mod pod;

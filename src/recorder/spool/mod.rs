@@ -154,6 +154,13 @@ impl Spool {
         }
     }
 
+    /// Whatever made recordings wait has changed: they need not wait any longer.
+    pub fn wait_no_more(&self) {
+        let mut index = self.index();
+        let waiting = index.closed.values_mut().filter(|upload| matches!(upload, Upload::Waits(_)));
+        waiting.for_each(|upload| *upload = Upload::Waits(None));
+    }
+
     /// The store has it: it goes from here.
     pub fn remove(&self, closed: &Closed) -> io::Result<()> {
         let gone = {

@@ -78,11 +78,9 @@ impl From<retina::Error> for StreamError {
     fn from(error: retina::Error) -> Self {
         match error.status_code() {
             Some(401) => Self::Unauthorized,
-            Some(200) | None => io_kind(&error).map_or(Self::Broken, |kind| match kind {
-                io::ErrorKind::UnexpectedEof => Self::Ended,
-                kind => Self::Connect(kind),
-            }),
-            Some(status) => Self::Refused(status),
+            Some(status) if status != 200 => Self::Refused(status),
+            // The client tells its errors apart only in words; these may name the camera, so they end here.
+            _ => of_words(&error.to_string()),
         }
     }
 }
@@ -93,9 +91,43 @@ impl From<io::Error> for StreamError {
     }
 }
 
-/// The I/O error at the root of an error, where there is one.
-fn io_kind(error: &(dyn std::error::Error + 'static)) -> Option<io::ErrorKind> {
-    std::iter::successors(Some(error), |error| error.source())
-        .find_map(|error| error.downcast_ref::<io::Error>())
-        .map(io::Error::kind)
+fn of_words(words: &str) -> StreamError {
+    if let Some(why) = words.strip_prefix("Unable to connect to RTSP server: ") {
+        let kinds = [
+            ("refused", io::ErrorKind::ConnectionRefused),
+            ("No route", io::ErrorKind::HostUnreachable),
+            ("unreachable", io::ErrorKind::NetworkUnreachable),
+            ("lookup", io::ErrorKind::NotFound),
+            ("timed out", io::ErrorKind::TimedOut),
+        ];
+        let known = kinds.into_iter().find(|(word, _)| why.contains(word));
+        return StreamError::Connect(known.map_or(io::ErrorKind::Other, |(_, kind)| kind));
+    }
+    if words.starts_with("Error reading from RTSP peer") || words.starts_with("Error writing to RTSP peer") {
+        return StreamError::Ended;
+    }
+    StreamError::Broken
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_client_s_words_are_understood() {
+        // Port 9 of this machine: nobody listens.
+        let url = url::Url::parse("rtsp://127.0.0.1:9/").unwrap();
+        let error = retina::client::Session::describe(url, retina::client::SessionOptions::default()).await;
+        let error = StreamError::from(error.err().expect("nobody listens"));
+        assert_eq!(error.safe_message(), "the camera cannot be reached: connection refused");
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_ends_is_told() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = url::Url::parse(&format!("rtsp://{}/", listener.local_addr().unwrap())).unwrap();
+        tokio::spawn(async move { drop(listener.accept().await) });
+        let error = retina::client::Session::describe(url, retina::client::SessionOptions::default()).await;
+        assert_eq!(StreamError::from(error.err().expect("it ends")).category(), "ended");
+    }
 }

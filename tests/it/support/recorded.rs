@@ -105,7 +105,7 @@ fn assert_sound(camera: &str, segment: &Segment) {
     assert_eq!(streams[0]["codec_type"], "video", "{camera} {key}");
     let (first, last) = (segment.frames.first().expect("a frame"), segment.frames.last().expect("a frame"));
     assert!(first.keyframe, "{camera} {key}: begins without a keyframe");
-    let stated = key.duration().as_secs_f64();
+    let stated = key.end().duration_since(key.start()).as_secs_f64();
     let probed: f64 = segment.probe["format"]["duration"].as_str().unwrap().parse().unwrap();
     assert!((stated - probed).abs() < 0.5, "{camera} {key}: {probed} s by ffprobe");
     let seen = time(last).duration_since(time(first)).as_secs_f64();

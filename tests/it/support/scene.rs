@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
 use kube::api::{Api, PostParams};
-use kube::{Client, ResourceExt};
+use kube::Client;
 use serde_json::{Value, json};
 use toezicht::api::{Camera, RecordingPolicy, Site};
 
@@ -120,7 +120,7 @@ impl Scene {
         let api: Api<Site> = self.namespace.api();
         eventually(&format!("Site {} {condition}={status}", self.namespace.name), limit, || async {
             let site = api.get(SITE).await.map_err(|e| e.to_string())?;
-            let generation = site.meta().generation;
+            let generation = site.metadata.generation;
             let status_ = site.status.unwrap_or_default();
             if status_.observed_generation != generation {
                 return Err(format!("generation {generation:?} not observed: {status_:?}"));

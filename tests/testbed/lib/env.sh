@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # The environment in which tests run. Sourced.
 
 # NAME VALUE lines; values have no quotes in them.
@@ -11,6 +12,7 @@ TOEZICHT_TEST_S3 $STATE/s3/seaweedfs.json
 TOEZICHT_TEST_CAMERAS rtsp://$HOST_IP:8554
 TOEZICHT_TEST_CAMERA_USER camera
 TOEZICHT_TEST_CAMERA_PASSWORD kijk-mee-niet
+TOEZICHT_TEST_CLIPS $CACHE/clips
 TOEZICHT_TEST_IMAGE $(image_name)
 V
   [ ! -e "$RUN/ceph.up" ] || echo "TOEZICHT_TEST_S3_SECOND $STATE/s3/ceph.json"

@@ -1,0 +1,73 @@
+//! Another configuration while it records.
+
+use std::time::Duration;
+
+use serde_json::json;
+use toezicht::contract::CameraState;
+
+use super::bench::{Bench, camera};
+use super::cameras::of_the_bed;
+use crate::support::wait::throughout;
+
+/// A camera that is added records within ten seconds; one that is removed is uploaded and gone; a bad
+/// configuration is refused; and the one that stays loses no frame by any of it.
+#[tokio::test]
+async fn only_what_changes_is_touched() {
+    let mut bench = Bench::started(vec![of_the_bed("blijft", "h264/6"), of_the_bed("gaat", "h265/6")]).await;
+    bench.uploaded(1, 30).await;
+
+    bench.reconfigure(|config| config["cameras"].as_array_mut().unwrap().push(of_the_bed("komt", "h264/7")));
+    bench.in_state("komt", CameraState::Recording, 10).await;
+
+    let good = bench.config.clone();
+    bench.reconfigure(|config| config["cameras"][0]["url"] = json!("http://10.0.0.1/"));
+    let refused = bench.until("the refusal", 10, |status| status.refused.clone()).await;
+    assert!(refused.message.contains("cameras[0].url"), "{refused:?}");
+    assert_eq!(refused.revision.as_deref(), bench.config["revision"].as_str());
+    let followed = good["revision"].as_str().unwrap();
+    throughout("the last good one is followed", Duration::from_secs(2), || async {
+        let status = bench.status().await?;
+        let well = status.revision == followed && status.cameras.iter().all(|c| c.state == CameraState::Recording);
+        if well { Ok(()) } else { Err(format!("{status:?}")) }
+    })
+    .await;
+    bench.write("{ this is no JSON");
+    bench.until("the second refusal", 10, |s| s.refused.as_ref().filter(|r| r.revision.is_none()).cloned()).await;
+
+    bench.config = good;
+    bench.reconfigure(|config| {
+        config["cameras"].as_array_mut().unwrap().remove(1);
+        // Another window concerns the gate only: the connection stays.
+        config["cameras"][0]["permitted"] = json!([{"from": "2021-01-01T00:00:00Z"}]);
+        config["segmentDurationMs"] = json!(4000);
+    });
+    bench.until("the removal", 10, |s| (camera(s, "gaat").is_none() && s.refused.is_none()).then_some(())).await;
+    bench.uploaded_of("komt", 1, 20).await;
+    bench.stop_well().await;
+
+    for name in ["blijft", "gaat", "komt"] {
+        let (segments, holes) = bench.recorded(name).await;
+        assert!(!segments.is_empty() && holes.is_empty(), "{name}: {holes:?}");
+    }
+}
+
+/// Other storage credentials are used without a restart, and wrong ones lose nothing.
+#[tokio::test]
+async fn rotated_credentials_are_picked_up() {
+    let mut bench = Bench::new(vec![of_the_bed("een", "h264/8")]).await;
+    let right = bench.config["storage"]["secretAccessKey"].clone();
+    bench.reconfigure(|config| config["storage"]["secretAccessKey"] = json!("wrong-secret-of-this-test"));
+    bench.start();
+    let error = bench
+        .until("a refused upload", 30, |status| {
+            camera(status, "een")?.last_error.clone().filter(|error| error.contains("upload"))
+        })
+        .await;
+    assert!(error.contains("403"), "{error}");
+    bench.reconfigure(|config| config["storage"]["secretAccessKey"] = right);
+    bench.uploaded(2, 30).await;
+    bench.stop_well().await;
+    let (segments, holes) = bench.recorded("een").await;
+    assert!(segments.len() >= 2 && holes.is_empty(), "{holes:?}");
+    assert!(!bench.log().contains("wrong-secret-of-this-test"));
+}
