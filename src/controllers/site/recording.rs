@@ -93,14 +93,11 @@ pub fn finding(
         );
     }
     if !valid.permission.finding.is_true() {
-        return (
-            not(
-                Truth::False,
-                valid.permission.finding.reason,
-                "nothing is recorded: see Permitted",
-            ),
-            0,
-        );
+        let reason = match valid.permission.finding.reason {
+            Reason::Suspended => Reason::Suspended,
+            _ => Reason::DependsOn,
+        };
+        return (not(Truth::False, reason, "nothing is recorded now: see Permitted"), 0);
     }
     let verdicts: Vec<(&str, Finding)> = valid
         .cameras
