@@ -1,6 +1,7 @@
 //! From the resources to Kubernetes objects and the bucket, and back into status. One folder a kind, each
 //! dereference → validate → plan → apply → status; what they share is in [`kit`].
 
+pub mod camera;
 pub mod config;
 pub mod drive;
 pub mod grant;
@@ -8,6 +9,7 @@ pub mod hold;
 pub mod kit;
 pub mod policy;
 pub mod recorders;
+pub mod site;
 
 use futures::StreamExt;
 use futures::future::BoxFuture;
@@ -54,10 +56,12 @@ fn of_scope(
     context: &Context,
     scope: Option<&str>,
     leader: &CancellationToken,
-) -> [(Kind, BoxFuture<'static, ()>); 2] {
+) -> [(Kind, BoxFuture<'static, ()>); 4] {
     let (context, leader) = (context.clone(), leader.clone());
     [
         (Kind::RecordingPolicy, Box::pin(policy::controller(context.clone(), scope, leader.clone()))),
-        (Kind::IncidentHold, Box::pin(hold::controller(context, scope, leader))),
+        (Kind::IncidentHold, Box::pin(hold::controller(context.clone(), scope, leader.clone()))),
+        (Kind::Camera, Box::pin(camera::controller(context.clone(), scope, leader.clone()))),
+        (Kind::Site, Box::pin(site::controller(context, scope, leader))),
     ]
 }

@@ -1,6 +1,7 @@
 //! Step one: the site that a hold names, its policy, and its cameras.
 
-use kube::api::{DeserializeGuard, ListParams};
+use kube::api::ListParams;
+use kube::core::DeserializeGuard;
 use kube::{Api, Client, ResourceExt};
 
 use crate::api::{Camera, IncidentHold, RecordingPolicy, Site};

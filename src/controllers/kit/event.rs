@@ -21,11 +21,21 @@ const EXPECTED: [&str; 9] = [
 
 /// The events that lead from conditions `before` to `after`.
 pub fn changes(before: &[Condition], after: &[Condition]) -> Vec<Event> {
-    after
-        .iter()
-        .filter(|new| is_news(before.iter().find(|old| old.type_ == new.type_), new))
-        .map(event)
+    let news = |new: &&Condition| is_news(before.iter().find(|old| old.type_ == new.type_), new);
+    let news: Vec<&Condition> = after.iter().filter(news).collect();
+    news.iter()
+        .filter(|new| !is_echo(new, &news))
+        .map(|new| event(new))
         .collect()
+}
+
+/// Whether a summary only repeats the condition that it follows from.
+fn is_echo(condition: &Condition, news: &[&Condition]) -> bool {
+    let is_summary = |condition: &Condition| matches!(condition.type_.as_str(), "Ready" | "Stalled");
+    is_summary(condition)
+        && news
+            .iter()
+            .any(|other| !is_summary(other) && other.reason == condition.reason)
 }
 
 /// Whether a person wants to hear of it. That something became `True` when it was never otherwise is worth
@@ -65,6 +75,17 @@ fn event(condition: &Condition) -> Event {
         reason: condition.reason.clone(),
         note: Some(shorten(&note).to_owned()),
         action: condition.type_.clone(),
+        secondary: None,
+    }
+}
+
+/// An event about something that went as it should.
+pub fn normal(reason: &str, action: &str, note: &str) -> Event {
+    Event {
+        type_: EventType::Normal,
+        reason: reason.to_owned(),
+        note: Some(shorten(note).to_owned()),
+        action: action.to_owned(),
         secondary: None,
     }
 }
@@ -115,7 +136,8 @@ mod tests {
             (Permitted, Truth::False, Reason::Suspended),
         ]);
         let events = changes(&ready, &covered);
-        assert_eq!(events.len(), 2);
+        // That it is ready because it is covered is said by being covered.
+        assert_eq!(events.len(), 1);
         assert!(events.iter().all(|event| event.type_ == EventType::Normal));
         let refused = conditions(&[
             (Ready, Truth::False, Reason::DependsOn),

@@ -1,8 +1,8 @@
 //! What all controllers share: applying, reporting, waiting, and who may write at all.
 
 pub mod apply;
-pub mod clock;
 pub mod camera;
+pub mod clock;
 pub mod context;
 pub mod error;
 pub mod event;

@@ -27,7 +27,9 @@ pub fn millis(text: &str) -> Option<i128> {
 
 /// The bytes that `text` stands for; `None` where it is no quantity, negative or too large.
 pub fn bytes(text: &str) -> Option<u64> {
-    u64::try_from(millis(text)?).ok().map(|millis| millis.div_ceil(1000))
+    u64::try_from(millis(text)?)
+        .ok()
+        .map(|millis| millis.div_ceil(1000))
 }
 
 /// What a suffix multiplies with, as a fraction.

@@ -86,10 +86,19 @@ pub async fn fetch(
 }
 
 /// Every Secret of `type_` in `namespace`, by name: one request for many references.
-pub async fn fetch_all(client: &Client, namespace: &str, type_: &'static str) -> Result<BTreeMap<String, Found>, ApiError> {
+pub async fn fetch_all(
+    client: &Client,
+    namespace: &str,
+    type_: &'static str,
+) -> Result<BTreeMap<String, Found>, ApiError> {
     let only = ListParams::default().fields(&format!("type={type_}"));
-    let secrets = Api::<core::Secret>::namespaced(client.clone(), namespace).list(&only).await?;
-    let ours = secrets.items.into_iter().filter(|secret| secret.type_.as_deref() == Some(type_));
+    let secrets = Api::<core::Secret>::namespaced(client.clone(), namespace)
+        .list(&only)
+        .await?;
+    let ours = secrets
+        .items
+        .into_iter()
+        .filter(|secret| secret.type_.as_deref() == Some(type_));
     Ok(ours.map(|secret| (secret.name_any(), read(secret))).collect())
 }
 
@@ -103,8 +112,16 @@ pub fn text(
     field: &str,
 ) -> Result<Secret, MissingSecret> {
     let (field, name) = (|| field.to_owned(), || name.to_owned());
-    let found = secrets.get(&name()).ok_or_else(|| MissingSecret::NotFound { field: field(), type_, name: name() })?;
-    found.text(key).ok_or_else(|| MissingSecret::NoKey { field: field(), name: name(), key })
+    let found = secrets.get(&name()).ok_or_else(|| MissingSecret::NotFound {
+        field: field(),
+        type_,
+        name: name(),
+    })?;
+    found.text(key).ok_or_else(|| MissingSecret::NoKey {
+        field: field(),
+        name: name(),
+        key,
+    })
 }
 
 fn read(secret: core::Secret) -> Found {

@@ -97,6 +97,7 @@ mod tests {
             versioning: true,
             video_expiration_days: None,
             calls_expiration_days: None,
+            tried_at: None,
             recorder_trials: vec![],
         };
         assert!(

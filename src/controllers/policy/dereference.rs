@@ -1,6 +1,7 @@
 //! Step one: what is under a policy.
 
-use kube::api::{DeserializeGuard, ListParams};
+use kube::api::ListParams;
+use kube::core::DeserializeGuard;
 use kube::{Api, Client, ResourceExt};
 
 use crate::api::{RecordingPolicy, Site};

@@ -14,11 +14,31 @@ const UPLOAD_GRACE: SignedDuration = SignedDuration::from_secs(60);
 pub fn camera(report: &CameraReport, segment: SignedDuration, now: Timestamp) -> Finding {
     let (truth, reason, message) = match report.state {
         CameraState::Recording => return recording(report, segment, now),
-        CameraState::Connecting => (Truth::False, Reason::Connecting, "the recorder is connecting, or waits for the first keyframe"),
-        CameraState::Disconnected => (Truth::False, Reason::Disconnected, "no picture arrives; the recorder keeps trying: check the camera, spec.stream and its Secret"),
-        CameraState::Suspended => (Truth::False, Reason::Suspended, "the camera is covered (article 5)"),
-        CameraState::NotPermitted => (Truth::False, Reason::DependsOn, "the protocol does not allow recording now: see Permitted"),
-        CameraState::SpoolFull => (Truth::False, Reason::SpoolFull, "the recorder's spool is full: see to the store, or enlarge spec.recorder.spool of the Site"),
+        CameraState::Connecting => (
+            Truth::False,
+            Reason::Connecting,
+            "the recorder is connecting, or waits for the first keyframe",
+        ),
+        CameraState::Disconnected => (
+            Truth::False,
+            Reason::Disconnected,
+            "no picture arrives; the recorder keeps trying: check the camera, spec.stream and its Secret",
+        ),
+        CameraState::Suspended => (
+            Truth::False,
+            Reason::Suspended,
+            "the camera is covered (article 5)",
+        ),
+        CameraState::NotPermitted => (
+            Truth::False,
+            Reason::DependsOn,
+            "the protocol does not allow recording now: see Permitted",
+        ),
+        CameraState::SpoolFull => (
+            Truth::False,
+            Reason::SpoolFull,
+            "the recorder's spool is full: see to the store, or enlarge spec.recorder.spool of the Site",
+        ),
     };
     Finding::new(ConditionType::Recording, truth, reason, message)
 }
@@ -26,15 +46,32 @@ pub fn camera(report: &CameraReport, segment: SignedDuration, now: Timestamp) ->
 /// Frames arrive; whether the store confirms segments too.
 fn recording(report: &CameraReport, segment: SignedDuration, now: Timestamp) -> Finding {
     let confirmed = report.last_segment.as_ref().map(|last| {
-        last.start + SignedDuration::from_millis(i64::try_from(last.duration_ms).unwrap_or(i64::MAX).min(86_400_000))
+        last.start
+            + SignedDuration::from_millis(
+                i64::try_from(last.duration_ms)
+                    .unwrap_or(i64::MAX)
+                    .min(86_400_000),
+            )
     });
     // A segment that is being written may end one keyframe late, and the one before may be under way.
     let longest = segment.saturating_mul(3).saturating_add(UPLOAD_GRACE);
     let is_late = now.duration_since(confirmed.unwrap_or(report.since).max(report.since)) > longest;
     let (truth, reason, message) = match (is_late, confirmed) {
-        (true, _) => (Truth::False, Reason::UploadFailing, "frames arrive, but the store confirms no segments; they wait in the spool"),
-        (false, None) => (Truth::False, Reason::Connecting, "frames arrive; the first segment is not confirmed yet"),
-        (false, Some(_)) => (Truth::True, Reason::Recording, "frames arrive and the store confirms segments"),
+        (true, _) => (
+            Truth::False,
+            Reason::UploadFailing,
+            "frames arrive, but the store confirms no segments; they wait in the spool",
+        ),
+        (false, None) => (
+            Truth::False,
+            Reason::Connecting,
+            "frames arrive; the first segment is not confirmed yet",
+        ),
+        (false, Some(_)) => (
+            Truth::True,
+            Reason::Recording,
+            "frames arrive and the store confirms segments",
+        ),
     };
     Finding::new(ConditionType::Recording, truth, reason, message)
 }
@@ -51,13 +88,30 @@ mod tests {
     }
 
     fn report(state: CameraState, since: i64, last_segment: Option<i64>) -> CameraReport {
-        let last_segment = last_segment.map(|start| SegmentReport { key: "k".into(), start: at(start), duration_ms: 60_000, bytes: 1 });
-        CameraReport { name: "a".into(), state, since: at(since), codec: None, last_frame: None, last_segment, uploaded: 0, waiting: 0, last_error: None, gaps: vec![] }
+        let last_segment = last_segment.map(|start| SegmentReport {
+            key: "k".into(),
+            start: at(start),
+            duration_ms: 60_000,
+            bytes: 1,
+        });
+        CameraReport {
+            name: "a".into(),
+            state,
+            since: at(since),
+            codec: None,
+            last_frame: None,
+            last_segment,
+            uploaded: 0,
+            waiting: 0,
+            last_error: None,
+            gaps: vec![],
+        }
     }
 
     #[test]
     fn recording_means_that_segments_are_confirmed() {
-        let reason = |since, last, now| camera(&report(CameraState::Recording, since, last), SEGMENT, at(now)).reason;
+        let reason =
+            |since, last, now| camera(&report(CameraState::Recording, since, last), SEGMENT, at(now)).reason;
         assert_eq!(reason(0, None, 61), Reason::Connecting);
         assert_eq!(reason(0, Some(0), 61), Reason::Recording);
         assert_eq!(reason(0, Some(0), 299), Reason::Recording);
@@ -69,7 +123,13 @@ mod tests {
 
     #[test]
     fn only_recording_is_true() {
-        for state in [CameraState::Connecting, CameraState::Disconnected, CameraState::Suspended, CameraState::NotPermitted, CameraState::SpoolFull] {
+        for state in [
+            CameraState::Connecting,
+            CameraState::Disconnected,
+            CameraState::Suspended,
+            CameraState::NotPermitted,
+            CameraState::SpoolFull,
+        ] {
             assert!(!camera(&report(state, 0, Some(0)), SEGMENT, at(10)).is_true());
         }
     }

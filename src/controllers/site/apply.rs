@@ -4,7 +4,7 @@ use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Pod, Secret, Service, ServiceAccount};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
-use kube::{Api, Client, Resource, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
 use super::names::{MANAGER, NUDGER, Names, REVISION, SITE_LABEL};
@@ -35,15 +35,43 @@ pub struct AppliedRecorders {
 /// Applies `plan`, in the order in which one needs the other. Everything in sync means that nothing is written.
 pub async fn apply(client: &Client, names: &Names, plan: Plan) -> Result<Applied, ApplyError> {
     let Plan { recorders } = plan;
-    let Some(recorders) = recorders else { return Ok(Applied::default()) };
+    let Some(recorders) = recorders else {
+        return Ok(Applied::default());
+    };
     // Destructured without `..`, so that what is added to the plan cannot be forgotten here.
-    let RecorderPlan { account, service, config, workload, expected } = recorders;
+    let RecorderPlan {
+        account,
+        service,
+        config,
+        workload,
+        expected,
+    } = recorders;
     let namespace = names.namespace.as_str();
-    let account = child(&Api::<ServiceAccount>::namespaced(client.clone(), namespace), MANAGER, account).await?;
-    let service = child(&Api::<Service>::namespaced(client.clone(), namespace), MANAGER, service).await?;
-    let config = child(&Api::<Secret>::namespaced(client.clone(), namespace), MANAGER, config).await?;
+    let account = child(
+        &Api::<ServiceAccount>::namespaced(client.clone(), namespace),
+        MANAGER,
+        account,
+    )
+    .await?;
+    let service = child(
+        &Api::<Service>::namespaced(client.clone(), namespace),
+        MANAGER,
+        service,
+    )
+    .await?;
+    let config = child(
+        &Api::<Secret>::namespaced(client.clone(), namespace),
+        MANAGER,
+        config,
+    )
+    .await?;
     let workload = keep_workload(&Api::namespaced(client.clone(), namespace), names, workload).await?;
-    for (kind, written) in [("ServiceAccount", &account.written), ("Service", &service.written), ("Secret", &config.written), ("StatefulSet", &workload.written)] {
+    for (kind, written) in [
+        ("ServiceAccount", &account.written),
+        ("Service", &service.written),
+        ("Secret", &config.written),
+        ("StatefulSet", &workload.written),
+    ] {
         report(names, kind, written.as_ref());
     }
     let pods = Api::<Pod>::namespaced(client.clone(), namespace);
@@ -51,7 +79,10 @@ pub async fn apply(client: &Client, names: &Names, plan: Plan) -> Result<Applied
     let nudged = try_join_all(ours.iter().map(|pod| nudge(&pods, pod, &expected.revision))).await?;
     let written = [account.written, service.written, config.written, workload.written];
     let is_changed = written.iter().any(Option::is_some) || nudged.contains(&true);
-    Ok(Applied { recorders: Some(AppliedRecorders { expected, pods: ours }), is_changed })
+    Ok(Applied {
+        recorders: Some(AppliedRecorders { expected, pods: ours }),
+        is_changed,
+    })
 }
 
 /// Applies the StatefulSet. One that can only be made what it must be by making it anew is deleted; its pods
@@ -64,7 +95,11 @@ async fn keep_workload(
     if let Some(live) = owned(api, &names.recorder, &names.uid).await?
         && !objects::can_be_updated(&desired, &live)
     {
-        tracing::info!(namespace = names.namespace, site = names.site, "the recorders' StatefulSet is made anew");
+        tracing::info!(
+            namespace = names.namespace,
+            site = names.site,
+            "the recorders' StatefulSet is made anew"
+        );
         delete_workload(api, &live).await?;
     }
     child(api, MANAGER, desired).await
@@ -72,7 +107,10 @@ async fn keep_workload(
 
 /// Deletes exactly this StatefulSet, and with it its pods.
 pub async fn delete_workload(api: &Api<StatefulSet>, live: &StatefulSet) -> Result<(), ApiError> {
-    let preconditions = Preconditions { uid: live.uid(), resource_version: None };
+    let preconditions = Preconditions {
+        uid: live.uid(),
+        resource_version: None,
+    };
     let params = DeleteParams::background().preconditions(preconditions);
     match api.delete(&live.name_any(), &params).await {
         Err(error) if !error.is_not_found() => Err(error.into()),
@@ -86,28 +124,49 @@ fn report(names: &Names, kind: &str, written: Option<&Written>) {
         None => {}
         Some(Written::Created) => tracing::info!(namespace, site, kind, "created"),
         Some(Written::Changed) => tracing::info!(namespace, site, kind, "updated"),
-        Some(Written::Drifted(path)) => tracing::warn!(namespace, site, kind, path, "put back what somebody else had changed"),
+        Some(Written::Drifted(path)) => tracing::warn!(
+            namespace,
+            site,
+            kind,
+            path,
+            "put back what somebody else had changed"
+        ),
     }
 }
 
 /// The pods that `workload` controls.
 async fn pods_of(api: &Api<Pod>, names: &Names, workload: &StatefulSet) -> Result<Vec<Pod>, ApiError> {
     let uid = workload.uid().unwrap_or_default();
-    let labelled = api.list(&ListParams::default().labels(&format!("{SITE_LABEL}={}", names.site))).await?;
-    let ours = labelled.items.into_iter().filter(|pod| meta::is_controlled_by(pod, &uid) && !meta::is_deleting(pod));
+    let labelled = api
+        .list(&ListParams::default().labels(&format!("{SITE_LABEL}={}", names.site)))
+        .await?;
+    let ours = labelled
+        .items
+        .into_iter()
+        .filter(|pod| meta::is_controlled_by(pod, &uid) && !meta::is_deleting(pod));
     Ok(ours.collect())
 }
 
 /// Tells the kubelet of `pod` by an annotation that there is a new configuration: it renews mounted Secrets
 /// when it looks at a pod, which it does at once when the pod changes and otherwise up to a minute later.
 async fn nudge(api: &Api<Pod>, pod: &Pod, revision: &str) -> Result<bool, ApiError> {
-    if pod.annotations().get(REVISION).is_some_and(|current| current == revision) {
+    if pod
+        .annotations()
+        .get(REVISION)
+        .is_some_and(|current| current == revision)
+    {
         return Ok(false);
     }
     // The UID makes this fail for another pod of the same name.
     let patch = json!({"metadata": {"uid": pod.uid(), "annotations": {REVISION: revision}}});
-    let params = PatchParams { field_manager: Some(NUDGER.to_owned()), ..PatchParams::default() };
-    match api.patch_metadata(&pod.name_any(), &params, &Patch::Merge(&patch)).await {
+    let params = PatchParams {
+        field_manager: Some(NUDGER.to_owned()),
+        ..PatchParams::default()
+    };
+    match api
+        .patch_metadata(&pod.name_any(), &params, &Patch::Merge(&patch))
+        .await
+    {
         Ok(_) => Ok(true),
         // It went in the meantime.
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(false),

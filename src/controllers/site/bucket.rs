@@ -14,10 +14,11 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::condition::{ConditionType, Finding, Reason, Truth};
-use crate::api::{Ceilings, StorageStatus, Trial};
+use crate::api::{StorageStatus, Trial};
 use crate::contract::StorageTarget;
 use crate::controllers::kit::error::Backoff;
-use crate::controllers::kit::fence::Fence;
+use crate::controllers::kit::fence::{Fence, NotLeader};
+use crate::storage::{self, BucketSpec, Claim, EnforceError, Enforced, Trials};
 
 /// What was read back counts this long.
 const FRESH: SignedDuration = SignedDuration::from_mins(5);
@@ -32,86 +33,42 @@ pub struct Access {
     /// The bucket as the recorders.
     pub recorder: StorageTarget,
     /// What it must be.
-    pub demand: Demand,
+    pub spec: BucketSpec,
     /// In whose name it is claimed.
     pub claim: Claim,
 }
 
 impl fmt::Debug for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Access").field("demand", &self.demand).field("claim", &self.claim).finish_non_exhaustive()
+        f.debug_struct("Access")
+            .field("spec", &self.spec)
+            .field("claim", &self.claim)
+            .finish_non_exhaustive()
     }
-}
-
-/// What a bucket must be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Demand {
-    /// Nothing lives longer, unless it is held.
-    pub ceilings: Ceilings,
-    /// The operator, as the store's policies name it.
-    pub operator_principal: String,
-    /// The recorders, as the store's policies name them.
-    pub recorder_principal: String,
-    /// Who may read what is held; sorted, each once.
-    pub readers: Vec<String>,
-    /// Replace a configuration that is there already.
-    pub take_over: bool,
-    /// The store has no lifecycle.
-    pub operator_only: bool,
-    /// The store keeps no legal holds.
-    pub allow_unprotected: bool,
-}
-
-/// In whose name a bucket is claimed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Claim {
-    /// The cluster.
-    pub cluster_id: String,
-    /// The Site's namespace.
-    pub namespace: String,
-    /// The Site's name.
-    pub site: String,
-    /// The Site's UID.
-    pub uid: String,
-}
-
-/// What was read back from a bucket that is as it must be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Enforced {
-    /// As it is reported; the time is filled in by who asked.
-    pub object_lock: bool,
-    /// Whether versioning is on.
-    pub versioning: bool,
-    /// Days after which lifecycle hides a video.
-    pub video_expiration_days: Option<i32>,
-    /// Days after which lifecycle hides a call.
-    pub calls_expiration_days: Option<i32>,
-    /// What was changed, in words.
-    pub changes: Vec<String>,
-    /// What the recorders' credentials were tried to do, if they were.
-    pub trials: Option<Vec<Trial>>,
-}
-
-/// Why a bucket is not as it must be.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NotEnforced {
-    /// Why, for machines.
-    pub reason: Reason,
-    /// Of a bounded set, for metrics.
-    pub category: &'static str,
-    /// Why, for people, with the remedy; holds no text of the store.
-    pub message: String,
-    /// Whether the bucket is known to be otherwise; else nothing was learnt of it.
-    pub is_certain: bool,
-    /// Whether only a person can help.
-    pub needs_person: bool,
 }
 
 /// The stores that buckets are at.
 #[async_trait]
 pub trait Stores: Send + Sync {
     /// Makes the bucket what it must be, reads it back, and tries the recorders' credentials if asked to.
-    async fn enforce(&self, access: &Access, run_trials: bool) -> Result<Enforced, NotEnforced>;
+    async fn enforce(&self, access: &Access, trials: Trials) -> Result<Enforced, EnforceError>;
+}
+
+/// The stores themselves.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct S3;
+
+#[async_trait]
+impl Stores for S3 {
+    async fn enforce(&self, access: &Access, trials: Trials) -> Result<Enforced, EnforceError> {
+        let Access {
+            operator,
+            recorder,
+            spec,
+            claim,
+        } = access;
+        storage::enforce(operator, recorder, spec, claim, trials).await
+    }
 }
 
 /// A bucket as it was found.
@@ -150,27 +107,52 @@ struct Memo {
 impl Memory {
     /// Forgets a Site that is gone.
     pub fn forget(&self, uid: &str) {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        self.found
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(uid);
         self.backoff.reset(uid);
     }
 
     fn recall(&self, access: &Access, now: Timestamp) -> Option<Bucket> {
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        let memo = found.get(&access.claim.uid).filter(|memo| memo.access == *access && now < memo.look_again)?;
-        Some(Bucket { changes: Vec::new(), ..memo.bucket.clone() })
+        let memo = found
+            .get(&access.claim.uid)
+            .filter(|memo| memo.access == *access && now < memo.look_again)?;
+        Some(Bucket {
+            changes: Vec::new(),
+            ..memo.bucket.clone()
+        })
     }
 
     /// Whether trials are due because something else was demanded before, or because the last came to nothing.
     fn owes_trials(&self, access: &Access) -> bool {
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        found.get(&access.claim.uid).is_some_and(|memo| memo.owes_trials || memo.access != *access)
+        found
+            .get(&access.claim.uid)
+            .is_some_and(|memo| memo.owes_trials || memo.access != *access)
     }
 
-    fn keep(&self, access: &Access, bucket: &mut Bucket, wait: SignedDuration, owes_trials: bool, now: Timestamp) {
+    fn keep(
+        &self,
+        access: &Access,
+        bucket: &mut Bucket,
+        wait: SignedDuration,
+        owes_trials: bool,
+        now: Timestamp,
+    ) {
         let look_again = now + wait;
         bucket.look_again = Some(look_again);
-        let memo = Memo { access: access.clone(), bucket: bucket.clone(), look_again, owes_trials };
-        self.found.lock().unwrap_or_else(PoisonError::into_inner).insert(access.claim.uid.clone(), memo);
+        let memo = Memo {
+            access: access.clone(),
+            bucket: bucket.clone(),
+            look_again,
+            owes_trials,
+        };
+        self.found
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(access.claim.uid.clone(), memo);
     }
 }
 
@@ -183,18 +165,16 @@ pub async fn keep(
     access: Option<&Access>,
     reported: Option<&StorageStatus>,
     now: Timestamp,
-) -> Bucket {
-    let Some(access) = access else { return unknown(reported) };
+) -> Result<Bucket, NotLeader> {
+    let Some(access) = access else {
+        return Ok(unknown(reported));
+    };
     if let Some(bucket) = memory.recall(access, now) {
-        return bucket;
+        return Ok(bucket);
     }
-    let run_trials = memory.owes_trials(access) || reported.is_none_or(|status| trials_are_due(status, now));
-    let mut answer = enforce(stores, fence, access, run_trials).await;
-    // What was just changed is tried at once.
-    if !run_trials && answer.as_ref().is_ok_and(|enforced| !enforced.changes.is_empty()) {
-        let changes = answer.map(|enforced| enforced.changes).unwrap_or_default();
-        answer = enforce(stores, fence, access, true).await.map(|enforced| Enforced { changes, ..enforced });
-    }
+    let is_due = memory.owes_trials(access) || reported.is_none_or(|status| trials_are_due(status, now));
+    let trials = if is_due { Trials::Run } else { Trials::Keep };
+    let answer = fence.guard(stores.enforce(access, trials)).await?;
     let wait = match &answer {
         Ok(_) => {
             memory.backoff.reset(&access.claim.uid);
@@ -202,27 +182,29 @@ pub async fn keep(
         }
         Err(_) => SignedDuration::try_from(memory.backoff.failed(&access.claim.uid)).unwrap_or(FRESH),
     };
-    let owes_trials = answer.is_err() && run_trials;
+    let owes_trials = answer.is_err() && is_due;
     let mut bucket = judge(answer, reported, now);
     memory.keep(access, &mut bucket, wait, owes_trials, now);
-    bucket
-}
-
-async fn enforce(stores: &dyn Stores, fence: &Fence, access: &Access, run_trials: bool) -> Result<Enforced, NotEnforced> {
-    fence.guard(stores.enforce(access, run_trials)).await.unwrap_or_else(|refused| {
-        Err(NotEnforced { reason: Reason::Retrying, category: "not_leader", message: refused.to_string(), is_certain: false, needs_person: false })
-    })
+    Ok(bucket)
 }
 
 fn trials_are_due(reported: &StorageStatus, now: Timestamp) -> bool {
-    reported.tried_at.as_ref().is_none_or(|tried| now.duration_since(tried.0) >= TRIALS_EVERY)
+    reported
+        .tried_at
+        .as_ref()
+        .is_none_or(|tried| now.duration_since(tried.0) >= TRIALS_EVERY)
 }
 
 /// Of a bucket that may not be looked at nothing is known; what was read back once is still reported.
 fn unknown(reported: Option<&StorageStatus>) -> Bucket {
     let message = "the bucket is not looked at: see Accepted";
     Bucket {
-        finding: Finding::new(ConditionType::StorageEnforced, Truth::Unknown, Reason::DependsOn, message),
+        finding: Finding::new(
+            ConditionType::StorageEnforced,
+            Truth::Unknown,
+            Reason::DependsOn,
+            message,
+        ),
         status: reported.cloned(),
         may_record: false,
         is_stalled: false,
@@ -232,70 +214,121 @@ fn unknown(reported: Option<&StorageStatus>) -> Bucket {
 }
 
 /// What follows from the store's answer.
-pub fn judge(answer: Result<Enforced, NotEnforced>, reported: Option<&StorageStatus>, now: Timestamp) -> Bucket {
+pub fn judge(
+    answer: Result<Enforced, EnforceError>,
+    reported: Option<&StorageStatus>,
+    now: Timestamp,
+) -> Bucket {
     match answer {
         Ok(enforced) => {
-            let changes = enforced.changes.clone();
-            let status = status(enforced, reported, now);
+            let status = status(&enforced, reported, now);
+            let message = read_back(&status, &enforced.gaps);
             Bucket {
-                finding: Finding::new(ConditionType::StorageEnforced, true, Reason::ReadBack, read_back(&status)),
+                finding: Finding::new(ConditionType::StorageEnforced, true, Reason::ReadBack, message),
                 status: Some(status),
                 may_record: true,
                 is_stalled: false,
-                changes,
+                changes: enforced.changed.iter().map(ToString::to_string).collect(),
                 look_again: None,
             }
         }
-        Err(error) => Bucket {
-            finding: not_enforced(&error, reported.is_some()),
+        Err(error) => {
+            let nothing_learnt = matches!(error, EnforceError::Storage(_));
             // A store that says that the bucket is otherwise takes back what was reported.
-            status: reported.filter(|_| !error.is_certain).cloned(),
-            may_record: !error.is_certain && reported.is_some(),
-            is_stalled: error.needs_person,
-            changes: Vec::new(),
-            look_again: None,
-        },
+            let still_reported = reported.filter(|_| nothing_learnt);
+            Bucket {
+                finding: not_enforced(&error, nothing_learnt, reported.is_some()),
+                status: still_reported.cloned(),
+                may_record: still_reported.is_some(),
+                is_stalled: needs_person(&error),
+                changes: Vec::new(),
+                look_again: None,
+            }
+        }
     }
 }
 
-fn not_enforced(error: &NotEnforced, was_read_back: bool) -> Finding {
-    let (truth, consequence) = match (error.is_certain, was_read_back) {
-        (true, _) => (Truth::False, "nothing is recorded until then"),
-        (false, true) => (Truth::Unknown, "recording goes on while the operator keeps trying to read the bucket back"),
-        (false, false) => (Truth::Unknown, "nothing is recorded before the bucket is read back; the operator keeps trying"),
-    };
-    let message = format!("{}; {consequence}", error.message);
-    Finding::new(ConditionType::StorageEnforced, truth, error.reason, message)
+/// Whether only a person can help: a store that does not answer comes back by itself, rights do not.
+fn needs_person(error: &EnforceError) -> bool {
+    match error {
+        EnforceError::Storage(error) => error.is_denied(),
+        _ => true,
+    }
 }
 
-fn status(enforced: Enforced, reported: Option<&StorageStatus>, now: Timestamp) -> StorageStatus {
-    let (tried_at, recorder_trials) = match enforced.trials {
-        Some(trials) => (Some(Time(now)), trials),
-        None => (
-            reported.and_then(|status| status.tried_at.clone()),
-            reported.map(|status| status.recorder_trials.clone()).unwrap_or_default(),
+fn reason(error: &EnforceError) -> Reason {
+    match error {
+        EnforceError::Claimed => Reason::BucketClaimed,
+        EnforceError::Refused { .. } => Reason::BucketRefused,
+        EnforceError::StoreUnfit { .. } => Reason::StoreUnfit,
+        EnforceError::WrongPrincipal { .. } | EnforceError::Target(_) | EnforceError::Ceiling(_) => {
+            Reason::InvalidField
+        }
+        EnforceError::Storage(_) => Reason::StorageError,
+    }
+}
+
+fn not_enforced(error: &EnforceError, nothing_learnt: bool, was_read_back: bool) -> Finding {
+    let (truth, consequence) = match (nothing_learnt, was_read_back) {
+        (false, _) => (Truth::False, "nothing is recorded until then"),
+        (true, true) => (
+            Truth::Unknown,
+            "recording goes on while the operator keeps trying to read the bucket back",
+        ),
+        (true, false) => (
+            Truth::Unknown,
+            "nothing is recorded before the bucket is read back; the operator keeps trying",
         ),
     };
+    let message = format!("{}; {consequence}", error.safe_message());
+    Finding::new(ConditionType::StorageEnforced, truth, reason(error), message)
+}
+
+fn status(enforced: &Enforced, reported: Option<&StorageStatus>, now: Timestamp) -> StorageStatus {
+    let (tried_at, recorder_trials) = match &enforced.trials {
+        Some(trials) => (Some(Time(now)), trials.iter().map(trial).collect()),
+        None => (
+            reported.and_then(|status| status.tried_at.clone()),
+            reported
+                .map(|status| status.recorder_trials.clone())
+                .unwrap_or_default(),
+        ),
+    };
+    let state = &enforced.read_back;
     StorageStatus {
         read_back_at: Time(now),
-        object_lock: enforced.object_lock,
-        versioning: enforced.versioning,
-        video_expiration_days: enforced.video_expiration_days,
-        calls_expiration_days: enforced.calls_expiration_days,
+        object_lock: state.object_lock && state.default_retention.is_none(),
+        versioning: state.versioning,
+        video_expiration_days: state.video_expiration_days(),
+        calls_expiration_days: state.calls_expiration_days(),
         tried_at,
         recorder_trials,
     }
 }
 
-/// What was read back, and from what this store does not keep the recorders.
-fn read_back(status: &StorageStatus) -> String {
-    let open: Vec<&str> =
-        status.recorder_trials.iter().filter(|trial| !trial.refused).map(|trial| trial.operation.as_str()).collect();
-    let read = "Object Lock, versioning, lifecycle and policy were read back and are as they must be";
-    if open.is_empty() {
-        return read.to_owned();
+fn trial(trial: &storage::Trial) -> Trial {
+    Trial {
+        operation: <&str>::from(trial.operation).to_owned(),
+        refused: trial.refused,
     }
-    format!("{read}; but this store does not refuse the recorders' credentials: {}: restrict that identity (toezicht iam prints its policy)", open.join(", "))
+}
+
+/// What was read back, what this store did not refuse although it should, and what it cannot say.
+fn read_back(status: &StorageStatus, gaps: &[&str]) -> String {
+    let granted = status.recorder_trials.iter().filter(|trial| !trial.refused);
+    let granted: Vec<&str> = granted.map(|trial| trial.operation.as_str()).collect();
+    let mut message =
+        "Object Lock, versioning, lifecycle and policy were read back and are as they must be".to_owned();
+    if !granted.is_empty() {
+        message.push_str("; but tried with these credentials, the store does not refuse: ");
+        message.push_str(&granted.join(", "));
+        message.push_str(" (restrict the identity at the store itself)");
+    }
+    for gap in gaps {
+        message.push_str("; ");
+        message.push_str(gap);
+    }
+    message
 }
 
 #[cfg(test)]

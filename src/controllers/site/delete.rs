@@ -33,14 +33,24 @@ pub async fn delete(client: &Client, site: &Site) -> Result<Deletion, ApplyError
     let names = Names::of(site);
     let workloads = Api::<StatefulSet>::namespaced(client.clone(), &names.namespace);
     match owned(&workloads, &names.recorder, &names.uid).await {
-        Ok(Some(live)) if live.metadata.deletion_timestamp.is_none() => delete_workload(&workloads, &live).await?,
+        Ok(Some(live)) if live.metadata.deletion_timestamp.is_none() => {
+            delete_workload(&workloads, &live).await?
+        }
         // One that is not ours is nothing of this Site's.
         Ok(_) | Err(ApplyError::ForeignObject { .. }) => {}
         Err(error) => return Err(error),
     }
     let pods = Api::<Pod>::namespaced(client.clone(), &names.namespace);
-    let labelled = pods.list(&ListParams::default().labels(&format!("{SITE_LABEL}={}", names.site))).await.map_err(ApiError::from)?;
-    let left: Vec<String> = labelled.items.iter().filter(|pod| is_recorder(pod, &names) && !has_ended(pod)).map(ResourceExt::name_any).collect();
+    let labelled = pods
+        .list(&ListParams::default().labels(&format!("{SITE_LABEL}={}", names.site)))
+        .await
+        .map_err(ApiError::from)?;
+    let left: Vec<String> = labelled
+        .items
+        .iter()
+        .filter(|pod| is_recorder(pod, &names) && !has_ended(pod))
+        .map(ResourceExt::name_any)
+        .collect();
     if left.is_empty() {
         remove_finalizer(client, site).await?;
         return Ok(Deletion::Done);
@@ -51,7 +61,9 @@ pub async fn delete(client: &Client, site: &Site) -> Result<Deletion, ApplyError
 /// Whether `pod` is one of the recorders. The StatefulSet may be gone, so it is known by name.
 fn is_recorder(pod: &Pod, names: &Names) -> bool {
     let owners = pod.owner_references();
-    owners.iter().any(|owner| owner.controller == Some(true) && owner.kind == "StatefulSet" && owner.name == names.recorder)
+    owners.iter().any(|owner| {
+        owner.controller == Some(true) && owner.kind == "StatefulSet" && owner.name == names.recorder
+    })
 }
 
 /// Whether all containers of `pod` have ended: nothing records in it any more.
@@ -68,7 +80,12 @@ pub async fn add_finalizer(client: &Client, site: &Site) -> Result<(), ApiError>
 }
 
 async fn remove_finalizer(client: &Client, site: &Site) -> Result<(), ApiError> {
-    let finalizers: Vec<String> = site.finalizers().iter().filter(|name| *name != FINALIZER).cloned().collect();
+    let finalizers: Vec<String> = site
+        .finalizers()
+        .iter()
+        .filter(|name| *name != FINALIZER)
+        .cloned()
+        .collect();
     set_finalizers(client, site, &finalizers).await
 }
 
@@ -76,9 +93,15 @@ async fn remove_finalizer(client: &Client, site: &Site) -> Result<(), ApiError> 
 async fn set_finalizers(client: &Client, site: &Site, finalizers: &[String]) -> Result<(), ApiError> {
     let namespace = site.namespace().unwrap_or_default();
     let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": site.resource_version(), "uid": site.uid()}});
-    let params = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
+    let params = PatchParams {
+        field_manager: Some(MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
     let api = Api::<Site>::namespaced(client.clone(), &namespace);
-    match api.patch_metadata(&site.name_any(), &params, &Patch::Merge(&patch)).await {
+    match api
+        .patch_metadata(&site.name_any(), &params, &Patch::Merge(&patch))
+        .await
+    {
         Err(error) if !error.is_not_found() => Err(error.into()),
         _ => Ok(()),
     }

@@ -5,7 +5,8 @@ use std::fmt::Debug;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1 as core;
-use kube::api::{DeserializeGuard, ListParams};
+use kube::api::ListParams;
+use kube::core::DeserializeGuard;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
@@ -42,7 +43,10 @@ pub async fn dereference(client: &Client, site: &Site) -> Result<Dereferenced, A
     let (client, namespace) = (client.clone(), names.namespace.as_str());
     let secrets = |type_| reference::fetch_all(&client, namespace, type_);
     let (policy, cameras, logins, authorities, store_secrets, config, has_workload) = tokio::try_join!(
-        readable(Api::<DeserializeGuard<RecordingPolicy>>::namespaced(client.clone(), namespace), &site.spec.policy_ref.name),
+        readable(
+            Api::<DeserializeGuard<RecordingPolicy>>::namespaced(client.clone(), namespace),
+            &site.spec.policy_ref.name
+        ),
         cameras(Api::namespaced(client.clone(), namespace), &names.site),
         secrets(SECRET_TYPE_CAMERA),
         secrets(SECRET_TYPE_CA),
@@ -51,7 +55,14 @@ pub async fn dereference(client: &Client, site: &Site) -> Result<Dereferenced, A
         has_workload(Api::namespaced(client.clone(), namespace), &names),
     )?;
     let camera_secrets = CameraSecrets { logins, authorities };
-    Ok(Dereferenced { policy, cameras, camera_secrets, store_secrets, config, has_workload })
+    Ok(Dereferenced {
+        policy,
+        cameras,
+        camera_secrets,
+        store_secrets,
+        config,
+        has_workload,
+    })
 }
 
 /// The object `name`, where there is one and it can be read.
@@ -75,14 +86,16 @@ async fn cameras(api: Api<DeserializeGuard<Camera>>, site: &str) -> Result<Vec<C
 
 /// What the recorders are configured with now. One that is not ours, or that somebody made unreadable, is as
 /// none: it is reported, or written anew, in a later step.
-async fn config(api: Api<core::Secret>, names: &Names) -> Result<Option<RecorderConfig>, ApiError> {
+pub async fn config(api: Api<core::Secret>, names: &Names) -> Result<Option<RecorderConfig>, ApiError> {
     let secret = match apply::owned(&api, &names.config, &names.uid).await {
         Ok(secret) => secret,
         Err(ApplyError::Api(error)) => return Err(error),
         Err(ApplyError::ForeignObject { .. } | ApplyError::Unwritable(_)) => None,
     };
     let data = secret.and_then(|secret| secret.data).unwrap_or_default();
-    Ok(data.get(CONFIG_KEY).and_then(|bytes| serde_json::from_slice(&bytes.0).ok()))
+    Ok(data
+        .get(CONFIG_KEY)
+        .and_then(|bytes| serde_json::from_slice(&bytes.0).ok()))
 }
 
 async fn has_workload(api: Api<StatefulSet>, names: &Names) -> Result<bool, ApiError> {

@@ -58,7 +58,14 @@ pub struct Expected {
 ///
 /// Recorders come to be once the bucket was read back as it must be. Where they are there already and must
 /// not record, they stay without a window in which they may, so that what waits in a spool is uploaded.
-pub fn plan(site: &Site, found: &Dereferenced, valid: &Valid, bucket: &Bucket, identity: &Identity, config: &OperatorConfig) -> Plan {
+pub fn plan(
+    site: &Site,
+    found: &Dereferenced,
+    valid: &Valid,
+    bucket: &Bucket,
+    identity: &Identity,
+    config: &OperatorConfig,
+) -> Plan {
     let may_record = valid.accepted.is_true() && bucket.may_record;
     if !may_record && !found.has_workload {
         return Plan { recorders: None };
@@ -67,24 +74,57 @@ pub fn plan(site: &Site, found: &Dereferenced, valid: &Valid, bucket: &Bucket, i
         return Plan { recorders: None };
     };
     let owner = site.controller_owner_ref(&()).into_iter().collect::<Vec<_>>();
-    let pods = shard::pods(&document.cameras.iter().map(|camera| (camera.name.clone(), camera.shard)).collect());
+    let pods = shard::pods(
+        &document
+            .cameras
+            .iter()
+            .map(|camera| (camera.name.clone(), camera.shard))
+            .collect(),
+    );
     let settings = &site.spec.recorder;
     let recorders = RecorderPlan {
         account: objects::account(&valid.names, &owner),
         service: objects::service(&valid.names, &owner),
-        workload: objects::workload(&valid.names, &owner, &Pods { count: pods, settings, config }),
-        expected: Expected { pods, revision: document.revision.clone(), api: document.status_api.clone() },
+        workload: objects::workload(
+            &valid.names,
+            &owner,
+            &Pods {
+                count: pods,
+                settings,
+                config,
+            },
+        ),
+        expected: Expected {
+            pods,
+            revision: document.revision.clone(),
+            api: document.status_api.clone(),
+        },
         config: objects::config(&valid.names, &owner, &document),
     };
-    Plan { recorders: Some(recorders) }
+    Plan {
+        recorders: Some(recorders),
+    }
 }
 
 /// The recorders' configuration; `None` where nothing is known to configure them with.
-fn document(site: &Site, found: &Dereferenced, valid: &Valid, identity: &Identity, may_record: bool) -> Option<RecorderConfig> {
+fn document(
+    site: &Site,
+    found: &Dereferenced,
+    valid: &Valid,
+    identity: &Identity,
+    may_record: bool,
+) -> Option<RecorderConfig> {
     let previous = found.config.as_ref();
     // Without credentials the recorders keep those they have, for what still waits in their spools.
-    let target = valid.access.as_ref().map(|access| &access.recorder).or_else(|| previous.map(|config| &config.storage))?;
-    let ceiling = valid.ceilings.as_ref().map(|ceilings| milliseconds(ceilings.video));
+    let target = valid
+        .access
+        .as_ref()
+        .map(|access| &access.recorder)
+        .or_else(|| previous.map(|config| &config.storage))?;
+    let ceiling = valid
+        .ceilings
+        .as_ref()
+        .map(|ceilings| milliseconds(ceilings.video));
     let segment = site.spec.recorder.segment_duration.0.as_millis();
     let mut document = RecorderConfig {
         format: FORMAT,
@@ -102,10 +142,22 @@ fn document(site: &Site, found: &Dereferenced, valid: &Valid, identity: &Identit
     Some(document)
 }
 
-fn cameras(site: &Site, previous: Option<&RecorderConfig>, valid: &Valid, may_record: bool) -> Vec<CameraConfig> {
-    let permitted = if may_record { valid.permission.windows.clone() } else { Windows::never() };
-    let before: BTreeMap<String, u32> =
-        previous.iter().flat_map(|config| &config.cameras).map(|camera| (camera.name.clone(), camera.shard)).collect();
+fn cameras(
+    site: &Site,
+    previous: Option<&RecorderConfig>,
+    valid: &Valid,
+    may_record: bool,
+) -> Vec<CameraConfig> {
+    let permitted = if may_record {
+        valid.permission.windows.clone()
+    } else {
+        Windows::never()
+    };
+    let before: BTreeMap<String, u32> = previous
+        .iter()
+        .flat_map(|config| &config.cameras)
+        .map(|camera| (camera.name.clone(), camera.shard))
+        .collect();
     let names: Vec<String> = valid.cameras.iter().map(|camera| camera.name.clone()).collect();
     let shards = shard::assign(&before, &names, site.spec.recorder.cameras_per_pod);
     let config = |camera: &super::validate::ValidCamera| {

@@ -33,7 +33,10 @@ const CONFIG_MODE: i32 = 0o440;
 pub fn template(names: &Names, pods: &Pods<'_>) -> core::PodTemplateSpec {
     let settings = pods.settings;
     core::PodTemplateSpec {
-        metadata: Some(ObjectMeta { labels: Some(names.labels()), ..ObjectMeta::default() }),
+        metadata: Some(ObjectMeta {
+            labels: Some(names.labels()),
+            ..ObjectMeta::default()
+        }),
         spec: Some(core::PodSpec {
             service_account_name: Some(names.recorder.clone()),
             automount_service_account_token: Some(false),
@@ -72,10 +75,17 @@ fn container(pods: &Pods<'_>) -> core::Container {
         name: text(CONTAINER),
         image: Some(pods.config.recorder_image.clone()),
         image_pull_policy: pods.config.image_pull_policy.clone(),
-        args: Some(["recorder", "--config-dir", CONFIG_DIR, "--spool", SPOOL_DIR].map(text).to_vec()),
+        args: Some(
+            ["recorder", "--config-dir", CONFIG_DIR, "--spool", SPOOL_DIR]
+                .map(text)
+                .to_vec(),
+        ),
         env: Some(vec![shard()]),
         ports: Some(vec![port(STATUS, STATUS_PORT), port(HEALTH, HEALTH_PORT)]),
-        volume_mounts: Some(vec![mount(CONFIG, CONFIG_DIR, true), mount(SPOOL, SPOOL_DIR, false)]),
+        volume_mounts: Some(vec![
+            mount(CONFIG, CONFIG_DIR, true),
+            mount(SPOOL, SPOOL_DIR, false),
+        ]),
         resources: Some(pods.settings.resources.clone().unwrap_or_else(resources)),
         security_context: Some(container_security()),
         // A recorder that works through a long spool at its start is alive all the while.
@@ -118,7 +128,10 @@ fn volumes(names: &Names, pods: &Pods<'_>) -> Vec<core::Volume> {
     }
     let spool = core::Volume {
         name: SPOOL.to_owned(),
-        empty_dir: Some(core::EmptyDirVolumeSource { medium: None, size_limit: Some(Quantity(spool.size.clone())) }),
+        empty_dir: Some(core::EmptyDirVolumeSource {
+            medium: None,
+            size_limit: Some(Quantity(spool.size.clone())),
+        }),
         ..core::Volume::default()
     };
     vec![config, spool]
@@ -127,7 +140,12 @@ fn volumes(names: &Names, pods: &Pods<'_>) -> Vec<core::Volume> {
 /// What a pod of 32 cameras needs; no limit of CPU, since being throttled loses frames.
 fn resources() -> core::ResourceRequirements {
     let amounts = |pairs: &[(&str, &str)]| {
-        Some(pairs.iter().map(|(name, amount)| ((*name).to_owned(), Quantity((*amount).to_owned()))).collect())
+        Some(
+            pairs
+                .iter()
+                .map(|(name, amount)| ((*name).to_owned(), Quantity((*amount).to_owned())))
+                .collect(),
+        )
     };
     core::ResourceRequirements {
         requests: amounts(&[("cpu", "100m"), ("memory", "128Mi")]),
@@ -143,7 +161,10 @@ fn pod_security() -> core::PodSecurityContext {
         run_as_group: Some(USER),
         fs_group: Some(USER),
         fs_group_change_policy: Some("OnRootMismatch".to_owned()),
-        seccomp_profile: Some(core::SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
+        seccomp_profile: Some(core::SeccompProfile {
+            type_: "RuntimeDefault".to_owned(),
+            localhost_profile: None,
+        }),
         ..core::PodSecurityContext::default()
     }
 }
@@ -154,7 +175,10 @@ fn container_security() -> core::SecurityContext {
         privileged: Some(false),
         read_only_root_filesystem: Some(true),
         run_as_non_root: Some(true),
-        capabilities: Some(core::Capabilities { add: None, drop: Some(vec!["ALL".to_owned()]) }),
+        capabilities: Some(core::Capabilities {
+            add: None,
+            drop: Some(vec!["ALL".to_owned()]),
+        }),
         ..core::SecurityContext::default()
     }
 }

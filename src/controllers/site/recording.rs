@@ -29,7 +29,10 @@ pub async fn ask(recorders: &Recorders, names: &Names, applied: &AppliedRecorder
     let ask = |shard: u32| async move {
         let name = format!("{}-{shard}", names.recorder);
         let pod = applied.pods.iter().find(|pod| pod.name_any() == name);
-        let status = match pod.ok_or(RecorderError::NoAddress).and_then(|pod: &Pod| recorders::address(pod)) {
+        let status = match pod
+            .ok_or(RecorderError::NoAddress)
+            .and_then(|pod: &Pod| recorders::address(pod))
+        {
             Ok(address) => recorders.status(address, &applied.expected.api).await,
             Err(error) => Err(error),
         };
@@ -45,9 +48,15 @@ pub fn lagging(answers: &[Answer], revision: &str) -> Option<String> {
         Ok(status) if status.revision == revision => None,
         Ok(status) => Some(match &status.refused {
             Some(refused) if refused.revision.as_deref() == Some(revision) => {
-                format!("recorder {} refuses its configuration: {}", answer.shard, refused.message)
+                format!(
+                    "recorder {} refuses its configuration: {}",
+                    answer.shard, refused.message
+                )
             }
-            _ => format!("recorder {} does not follow the newest configuration yet", answer.shard),
+            _ => format!(
+                "recorder {} does not follow the newest configuration yet",
+                answer.shard
+            ),
         }),
     };
     let lagging: Vec<String> = answers.iter().filter_map(of).collect();
@@ -55,26 +64,65 @@ pub fn lagging(answers: &[Answer], revision: &str) -> Option<String> {
 }
 
 /// `Recording` of the Site, and how many of its cameras record.
-pub fn finding(valid: &Valid, may_record: bool, answers: &[Answer], segment: SignedDuration) -> (Finding, usize) {
+pub fn finding(
+    valid: &Valid,
+    may_record: bool,
+    answers: &[Answer],
+    segment: SignedDuration,
+) -> (Finding, usize) {
     let total = valid.cameras.len() + valid.left_out.len();
     let not = |truth, reason, message: &str| Finding::new(ConditionType::Recording, truth, reason, message);
     if total == 0 {
-        return (not(Truth::False, Reason::NoCameras, "no Camera names this site in spec.siteRef"), 0);
+        return (
+            not(
+                Truth::False,
+                Reason::NoCameras,
+                "no Camera names this site in spec.siteRef",
+            ),
+            0,
+        );
     }
     if !may_record {
-        return (not(Truth::False, Reason::DependsOn, "nothing is recorded: see Accepted and StorageEnforced"), 0);
+        return (
+            not(
+                Truth::False,
+                Reason::DependsOn,
+                "nothing is recorded: see Accepted and StorageEnforced",
+            ),
+            0,
+        );
     }
     if !valid.permission.finding.is_true() {
-        return (not(Truth::False, valid.permission.finding.reason, "nothing is recorded: see Permitted"), 0);
+        return (
+            not(
+                Truth::False,
+                valid.permission.finding.reason,
+                "nothing is recorded: see Permitted",
+            ),
+            0,
+        );
     }
-    let verdicts: Vec<(&str, Finding)> = valid.cameras.iter().map(|camera| (camera.name.as_str(), of_camera(&camera.name, answers, segment))).collect();
+    let verdicts: Vec<(&str, Finding)> = valid
+        .cameras
+        .iter()
+        .map(|camera| (camera.name.as_str(), of_camera(&camera.name, answers, segment)))
+        .collect();
     let recording = verdicts.iter().filter(|(_, verdict)| verdict.is_true()).count();
     if recording == total {
-        return (not(Truth::True, Reason::Recording, "all cameras record and the store confirms their segments"), recording);
+        return (
+            not(
+                Truth::True,
+                Reason::Recording,
+                "all cameras record and the store confirms their segments",
+            ),
+            recording,
+        );
     }
     let left_out = valid.left_out.iter().map(|name| format!("{name} (not accepted)"));
     let silent = verdicts.iter().filter(|(_, verdict)| !verdict.is_true());
-    let silent = silent.map(|(name, verdict)| format!("{name} ({})", <&str>::from(verdict.reason))).chain(left_out);
+    let silent = silent
+        .map(|(name, verdict)| format!("{name} ({})", <&str>::from(verdict.reason)))
+        .chain(left_out);
     (partly(recording, total, silent.collect(), &verdicts), recording)
 }
 
@@ -85,27 +133,48 @@ fn partly(recording: usize, total: usize, silent: Vec<String>, verdicts: &[(&str
     if more > 0 {
         named = format!("{named} and {more} more");
     }
-    let is_unknown = verdicts.iter().all(|(_, verdict)| verdict.truth == Truth::Unknown) && !verdicts.is_empty();
+    let is_unknown = verdicts
+        .iter()
+        .all(|(_, verdict)| verdict.truth == Truth::Unknown)
+        && !verdicts.is_empty();
     let (truth, reason) = match verdicts.first() {
         // The recorders cannot be asked.
         Some((_, first)) if is_unknown => (Truth::Unknown, first.reason),
         // All for the same reason: that is the site's reason too.
-        Some((_, first)) if recording == 0 && verdicts.iter().all(|(_, verdict)| verdict.reason == first.reason) => (Truth::False, first.reason),
+        Some((_, first))
+            if recording == 0 && verdicts.iter().all(|(_, verdict)| verdict.reason == first.reason) =>
+        {
+            (Truth::False, first.reason)
+        }
         _ => (Truth::False, Reason::SomeSilent),
     };
-    Finding::new(ConditionType::Recording, truth, reason, format!("{recording} of {total} cameras record; not: {named}"))
+    Finding::new(
+        ConditionType::Recording,
+        truth,
+        reason,
+        format!("{recording} of {total} cameras record; not: {named}"),
+    )
 }
 
 /// `Recording` of one camera, from what the recorder that carries it says.
 fn of_camera(name: &str, answers: &[Answer], segment: SignedDuration) -> Finding {
     let statuses = answers.iter().filter_map(|answer| answer.status.as_ref().ok());
-    let mut reports = statuses.flat_map(|status| status.cameras.iter().map(move |report| (report, status.now)));
+    let mut reports =
+        statuses.flat_map(|status| status.cameras.iter().map(move |report| (report, status.now)));
     match reports.find(|(report, _)| report.name == name) {
         Some((report, now)) => verdict::camera(report, segment, now),
-        None if answers.iter().any(|answer| answer.status.is_err()) => {
-            Finding::new(ConditionType::Recording, Truth::Unknown, Reason::RecorderNotReady, "its recorder does not answer")
-        }
-        None => Finding::new(ConditionType::Recording, false, Reason::Connecting, "its recorder does not know it yet"),
+        None if answers.iter().any(|answer| answer.status.is_err()) => Finding::new(
+            ConditionType::Recording,
+            Truth::Unknown,
+            Reason::RecorderNotReady,
+            "its recorder does not answer",
+        ),
+        None => Finding::new(
+            ConditionType::Recording,
+            false,
+            Reason::Connecting,
+            "its recorder does not know it yet",
+        ),
     }
 }
 

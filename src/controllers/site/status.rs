@@ -28,10 +28,16 @@ pub struct Observed<'a> {
 
 /// The status of `site`.
 pub fn status(site: &Site, observed: &Observed<'_>, now: Timestamp) -> SiteStatus {
-    let Observed { valid, bucket, applied, answers } = observed;
+    let Observed {
+        valid,
+        bucket,
+        applied,
+        answers,
+    } = observed;
     let before = site.status.clone().unwrap_or_default();
     let may_record = valid.accepted.is_true() && bucket.may_record;
-    let segment = SignedDuration::try_from(site.spec.recorder.segment_duration.0).unwrap_or(SignedDuration::MAX);
+    let segment =
+        SignedDuration::try_from(site.spec.recorder.segment_duration.0).unwrap_or(SignedDuration::MAX);
     let (recording, count) = recording::finding(valid, may_record, answers, segment);
     let findings = [
         ready(valid, bucket, applied, answers),
@@ -53,26 +59,56 @@ pub fn status(site: &Site, observed: &Observed<'_>, now: Timestamp) -> SiteStatu
 }
 
 /// The conditions of a Site that is being deleted: what was found before, and what it waits for.
-pub fn deleting(before: &[Condition], generation: Option<i64>, waits_for: &str, now: Timestamp) -> Vec<Condition> {
-    replace(before, &Finding::new(ConditionType::Ready, false, Reason::Deleting, waits_for), generation, now)
+pub fn deleting(
+    before: &[Condition],
+    generation: Option<i64>,
+    waits_for: &str,
+    now: Timestamp,
+) -> Vec<Condition> {
+    replace(
+        before,
+        &Finding::new(ConditionType::Ready, false, Reason::Deleting, waits_for),
+        generation,
+        now,
+    )
 }
 
 /// The conditions of a Site that is paused: what was found before, and that nobody looks now.
 pub fn paused(before: &[Condition], generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
     let message = "paused by the annotation toezicht.dev/paused: nothing is changed until it is removed";
-    replace(before, &Finding::new(ConditionType::Ready, Truth::Unknown, Reason::Paused, message), generation, now)
+    replace(
+        before,
+        &Finding::new(ConditionType::Ready, Truth::Unknown, Reason::Paused, message),
+        generation,
+        now,
+    )
 }
 
-fn replace(before: &[Condition], finding: &Finding, generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
+fn replace(
+    before: &[Condition],
+    finding: &Finding,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Vec<Condition> {
     let type_: &str = finding.condition.into();
     let mut conditions = merge(before, std::slice::from_ref(finding), generation, now);
-    conditions.extend(before.iter().filter(|condition| condition.type_ != type_).cloned());
+    conditions.extend(
+        before
+            .iter()
+            .filter(|condition| condition.type_ != type_)
+            .cloned(),
+    );
     conditions
 }
 
 /// Whether storage and recorders are as the protocol now demands, read back. A site that must not record
 /// now is ready, with that reason.
-fn ready(valid: &Valid, bucket: &Bucket, applied: &Result<Applied, ApplyError>, answers: &[Answer]) -> Finding {
+fn ready(
+    valid: &Valid,
+    bucket: &Bucket,
+    applied: &Result<Applied, ApplyError>,
+    answers: &[Answer],
+) -> Finding {
     let not = |reason, message: String| Finding::new(ConditionType::Ready, false, reason, message);
     for finding in [&valid.accepted, &bucket.finding] {
         if !finding.is_true() {
@@ -80,7 +116,9 @@ fn ready(valid: &Valid, bucket: &Bucket, applied: &Result<Applied, ApplyError>, 
         }
     }
     let recorders = match applied {
-        Err(error @ ApplyError::ForeignObject { .. }) => return not(Reason::ForeignObject, error.safe_message()),
+        Err(error @ ApplyError::ForeignObject { .. }) => {
+            return not(Reason::ForeignObject, error.safe_message());
+        }
         Err(error) => return not(Reason::Retrying, error.safe_message()),
         Ok(applied) => applied.recorders.as_ref(),
     };
@@ -90,15 +128,35 @@ fn ready(valid: &Valid, bucket: &Bucket, applied: &Result<Applied, ApplyError>, 
     }
     let permitted = &valid.permission.finding;
     if permitted.is_true() {
-        Finding::new(ConditionType::Ready, true, Reason::AsRequired, "storage and recorders are as the protocol demands, read back")
+        Finding::new(
+            ConditionType::Ready,
+            true,
+            Reason::AsRequired,
+            "storage and recorders are as the protocol demands, read back",
+        )
     } else {
-        Finding::new(ConditionType::Ready, true, permitted.reason, format!("as the protocol demands, which allows no recording now: {}", permitted.message))
+        Finding::new(
+            ConditionType::Ready,
+            true,
+            permitted.reason,
+            format!(
+                "as the protocol demands, which allows no recording now: {}",
+                permitted.message
+            ),
+        )
     }
 }
 
 /// Whether only a person can help.
 fn stalled(valid: &Valid, bucket: &Bucket, applied: &Result<Applied, ApplyError>) -> Finding {
-    let is = |finding: &Finding| Finding::new(ConditionType::Stalled, true, finding.reason, finding.message.clone());
+    let is = |finding: &Finding| {
+        Finding::new(
+            ConditionType::Stalled,
+            true,
+            finding.reason,
+            finding.message.clone(),
+        )
+    };
     if !valid.accepted.is_true() {
         return is(&valid.accepted);
     }
@@ -106,17 +164,30 @@ fn stalled(valid: &Valid, bucket: &Bucket, applied: &Result<Applied, ApplyError>
         return is(&bucket.finding);
     }
     match applied {
-        Err(error @ ApplyError::ForeignObject { .. }) => {
-            Finding::new(ConditionType::Stalled, true, Reason::ForeignObject, error.safe_message())
-        }
-        _ => Finding::new(ConditionType::Stalled, false, Reason::AsRequired, "nothing waits for a person"),
+        Err(error @ ApplyError::ForeignObject { .. }) => Finding::new(
+            ConditionType::Stalled,
+            true,
+            Reason::ForeignObject,
+            error.safe_message(),
+        ),
+        _ => Finding::new(
+            ConditionType::Stalled,
+            false,
+            Reason::AsRequired,
+            "nothing waits for a person",
+        ),
     }
 }
 
 /// Without encryption to the managers' keys, who administers the cluster can reach credentials and pods.
 fn administrators_excluded() -> Finding {
     let message = "article 3.2: recordings are not encrypted for the managers alone, so who administers the cluster or the store could watch them";
-    Finding::new(ConditionType::AdministratorsExcluded, false, Reason::NotEncrypted, message)
+    Finding::new(
+        ConditionType::AdministratorsExcluded,
+        false,
+        Reason::NotEncrypted,
+        message,
+    )
 }
 
 #[cfg(test)]

@@ -3,12 +3,13 @@
 
 use jiff::Timestamp;
 
-use super::bucket::{Access, Claim, Demand};
+use super::bucket::Access;
 use super::dereference::Dereferenced;
 use super::names::Names;
 use crate::api::condition::{ConditionType, Finding, Reason};
 use crate::api::{
-    AdoptionPolicy, Ceilings, RecordingPolicy, RetentionEnforcement, SECRET_TYPE_CA, SECRET_TYPE_S3, Site, SiteSpec,
+    AdoptionPolicy, Ceilings, RecordingPolicy, RetentionEnforcement, SECRET_TYPE_CA, SECRET_TYPE_S3, Site,
+    SiteSpec,
 };
 use crate::contract::StorageTarget;
 use crate::controllers::config::OperatorConfig;
@@ -18,6 +19,7 @@ use crate::controllers::kit::quantity;
 use crate::controllers::kit::reference::{self, MissingSecret};
 use crate::protocol::permission::Gates;
 use crate::protocol::{Windows, live_view, policy, retention, suspension};
+use crate::storage::{BucketSpec, Claim};
 use kube::ResourceExt;
 
 /// A smaller spool cannot hold a segment of each camera of a pod.
@@ -75,7 +77,10 @@ struct Problem {
 
 impl Problem {
     fn new(reason: Reason, message: impl ToString) -> Self {
-        Self { reason, message: message.to_string() }
+        Self {
+            reason,
+            message: message.to_string(),
+        }
     }
 }
 
@@ -86,7 +91,13 @@ impl From<MissingSecret> for Problem {
 }
 
 /// Checks `site` with what it names, at the instant `now`.
-pub fn validate(site: &Site, found: &Dereferenced, config: &OperatorConfig, cluster_id: &str, now: Timestamp) -> Valid {
+pub fn validate(
+    site: &Site,
+    found: &Dereferenced,
+    config: &OperatorConfig,
+    cluster_id: &str,
+    now: Timestamp,
+) -> Valid {
     let names = Names::of(site);
     let mut problems = Vec::new();
     let policy = accepted_policy(site, found, config, &mut problems);
@@ -106,12 +117,26 @@ pub fn validate(site: &Site, found: &Dereferenced, config: &OperatorConfig, clus
         SMALLEST_SPOOL
     });
     let (cameras, left_out) = cameras(&site.spec, found);
-    Valid { names, accepted: accepted(&problems), permission, ceilings, access, cameras, left_out, spool_bytes }
+    Valid {
+        names,
+        accepted: accepted(&problems),
+        permission,
+        ceilings,
+        access,
+        cameras,
+        left_out,
+        spool_bytes,
+    }
 }
 
 fn accepted(problems: &[Problem]) -> Finding {
     match problems.first() {
-        None => Finding::new(ConditionType::Accepted, true, Reason::Valid, "the spec is valid and what it names may be used"),
+        None => Finding::new(
+            ConditionType::Accepted,
+            true,
+            Reason::Valid,
+            "the spec is valid and what it names may be used",
+        ),
         Some(first) => {
             let all: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
             Finding::new(ConditionType::Accepted, false, first.reason, all.join("; "))
@@ -128,13 +153,18 @@ fn accepted_policy<'a>(
 ) -> Option<&'a RecordingPolicy> {
     let name = &site.spec.policy_ref.name;
     let Some(policy) = &found.policy else {
-        let message = format!("spec.policyRef: there is no RecordingPolicy named {name:?} that can be read: create it in this namespace");
+        let message = format!(
+            "spec.policyRef: there is no RecordingPolicy named {name:?} that can be read: create it in this namespace"
+        );
         problems.push(Problem::new(Reason::ReferenceNotFound, message));
         return None;
     };
     let verdict = policy::accept(&policy.spec, &config.ceilings);
     if !verdict.is_true() {
-        let message = format!("spec.policyRef: the RecordingPolicy {name:?} cannot be followed: {}", verdict.message);
+        let message = format!(
+            "spec.policyRef: the RecordingPolicy {name:?} cannot be followed: {}",
+            verdict.message
+        );
         problems.push(Problem::new(Reason::ReferenceRefused, message));
         return None;
     }
@@ -145,14 +175,22 @@ fn accepted_policy<'a>(
 }
 
 /// When recording is allowed. Without a policy that can be followed: never.
-fn permission(site: &Site, policy: Option<&RecordingPolicy>, found: &Dereferenced, now: Timestamp) -> Permission {
+fn permission(
+    site: &Site,
+    policy: Option<&RecordingPolicy>,
+    found: &Dereferenced,
+    now: Timestamp,
+) -> Permission {
     let never = |reason, message: String| Permission {
         finding: Finding::new(ConditionType::Permitted, false, reason, message),
         windows: Windows::never(),
         next_change: None,
     };
     let Some(policy) = policy else {
-        return never(Reason::DependsOn, "there is no policy that can be followed: see Accepted".to_owned());
+        return never(
+            Reason::DependsOn,
+            "there is no policy that can be followed: see Accepted".to_owned(),
+        );
     };
     match Gates::of(&policy.spec, site.spec.notices.as_ref()) {
         Err(error) => never(Reason::InvalidField, error.safe_message()),
@@ -182,15 +220,29 @@ fn access(
     let endpoint = Endpoint::parse(storage.endpoint.as_deref())
         .map_err(|error| Problem::new(Reason::InvalidField, format!("spec.storage.endpoint: {error}")))?;
     let exceptions = exceptions(&site.spec);
-    let request = Request { namespace: &names.namespace, endpoint: &endpoint, bucket: &storage.bucket, exceptions: &exceptions };
-    config.grants.check(&request).map_err(|refusal| Problem::new(Reason::NotGranted, refusal))?;
+    let request = Request {
+        namespace: &names.namespace,
+        endpoint: &endpoint,
+        bucket: &storage.bucket,
+        exceptions: &exceptions,
+    };
+    config
+        .grants
+        .check(&request)
+        .map_err(|refusal| Problem::new(Reason::NotGranted, refusal))?;
     if !exceptions.is_empty() && storage.decision.is_none() {
         let message = "spec.storage.decision: article 9: an exception needs a decision: say who decided, when, and where it can be found";
         return Err(Problem::new(Reason::InvalidField, message));
     }
     let ca_pem = storage.ca_ref.as_ref().map(|reference| {
         let authorities = &found.camera_secrets.authorities;
-        reference::text(authorities, SECRET_TYPE_CA, &reference.name, "ca.crt", "spec.storage.caRef")
+        reference::text(
+            authorities,
+            SECRET_TYPE_CA,
+            &reference.name,
+            "ca.crt",
+            "spec.storage.caRef",
+        )
     });
     let ca_pem = ca_pem.transpose()?.map(|pem| pem.reveal().to_owned());
     let target = |name: &str, field: &str| -> Result<StorageTarget, MissingSecret> {
@@ -205,25 +257,51 @@ fn access(
             secret_access_key: key("secretAccessKey")?,
         })
     };
-    let operator = target(&storage.operator.credentials_ref.name, "spec.storage.operator.credentialsRef")?;
-    let recorder = target(&storage.recorder.credentials_ref.name, "spec.storage.recorder.credentialsRef")?;
+    let operator = target(
+        &storage.operator.credentials_ref.name,
+        "spec.storage.operator.credentialsRef",
+    )?;
+    let recorder = target(
+        &storage.recorder.credentials_ref.name,
+        "spec.storage.recorder.credentialsRef",
+    )?;
     let claim = Claim {
         cluster_id: cluster_id.to_owned(),
         namespace: names.namespace.clone(),
         site: names.site.clone(),
         uid: names.uid.clone(),
     };
-    Ok(ceilings.map(|ceilings| Access { operator, recorder, demand: demand(site, found, ceilings, &exceptions), claim }))
+    Ok(ceilings.map(|ceilings| Access {
+        operator,
+        recorder,
+        spec: bucket_spec(site, found, ceilings, &exceptions),
+        claim,
+    }))
 }
 
-fn demand(site: &Site, found: &Dereferenced, ceilings: &Ceilings, exceptions: &[Exception]) -> Demand {
-    let managers = site.spec.managers.iter().filter_map(|manager| manager.principal.clone());
-    let officers = found.policy.iter().flat_map(|policy| &policy.spec.incident_officers);
-    let mut readers: Vec<String> = managers.chain(officers.filter_map(|officer| officer.principal.clone())).collect();
+fn bucket_spec(
+    site: &Site,
+    found: &Dereferenced,
+    ceilings: &Ceilings,
+    exceptions: &[Exception],
+) -> BucketSpec {
+    let managers = site
+        .spec
+        .managers
+        .iter()
+        .filter_map(|manager| manager.principal.clone());
+    let officers = found
+        .policy
+        .iter()
+        .flat_map(|policy| &policy.spec.incident_officers);
+    let mut readers: Vec<String> = managers
+        .chain(officers.filter_map(|officer| officer.principal.clone()))
+        .collect();
     readers.sort_unstable();
     readers.dedup();
-    Demand {
-        ceilings: ceilings.clone(),
+    BucketSpec {
+        video_ceiling: ceilings.video,
+        calls_ceiling: ceilings.calls,
         operator_principal: site.spec.storage.operator.principal.clone(),
         recorder_principal: site.spec.storage.recorder.principal.clone(),
         readers,
@@ -238,7 +316,8 @@ fn exceptions(spec: &SiteSpec) -> Vec<Exception> {
     let storage = &spec.storage;
     [
         (storage.adoption_policy == AdoptionPolicy::TakeOver).then_some(Exception::TakeOver),
-        (storage.retention_enforcement == RetentionEnforcement::OperatorOnly).then_some(Exception::OperatorOnly),
+        (storage.retention_enforcement == RetentionEnforcement::OperatorOnly)
+            .then_some(Exception::OperatorOnly),
         storage.allow_unprotected.then_some(Exception::AllowUnprotected),
     ]
     .into_iter()
@@ -248,7 +327,12 @@ fn exceptions(spec: &SiteSpec) -> Vec<Exception> {
 
 fn spool(spec: &SiteSpec) -> Result<u64, Problem> {
     let bytes = quantity::bytes(&spec.recorder.spool.size).filter(|bytes| *bytes >= SMALLEST_SPOOL);
-    bytes.ok_or_else(|| Problem::new(Reason::InvalidField, "spec.recorder.spool.size: write a quantity of at least 256Mi, such as 20Gi"))
+    bytes.ok_or_else(|| {
+        Problem::new(
+            Reason::InvalidField,
+            "spec.recorder.spool.size: write a quantity of at least 256Mi, such as 20Gi",
+        )
+    })
 }
 
 /// The cameras that can be recorded, and the names of those that cannot.
@@ -259,7 +343,11 @@ fn cameras(spec: &SiteSpec, found: &Dereferenced) -> (Vec<ValidCamera>, Vec<Stri
         match camera::source(&camera.spec, &found.camera_secrets) {
             Ok(source) => {
                 let suspended = suspension::of_camera(&spec.suspensions, &name);
-                valid.push(ValidCamera { name, source, suspended });
+                valid.push(ValidCamera {
+                    name,
+                    source,
+                    suspended,
+                });
             }
             Err(_) => left_out.push(name),
         }

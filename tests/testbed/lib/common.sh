@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Names, places and small helpers that every part of the bed shares. Sourced, never run.
 
 BED=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)      # tests/testbed
@@ -5,7 +6,7 @@ ROOT=$(cd "$BED/../.." && pwd)                            # the checkout
 STATE=$ROOT/target/testbed
 RUN=$STATE/run                                            # state of the running bed; gone after `bed down`
 LOG=$STATE/log                                            # kept after `bed down`, cleared by `bed up`
-CACHE=${TOEZICHT_TESTBED_CACHE:-$STATE/cache}             # what `setup` made; may be shared by checkouts
+CACHE=$(realpath -m "${TOEZICHT_TESTBED_CACHE:-$STATE/cache}")   # what `setup` made; may be shared by checkouts
 # One bed a checkout: its name comes from the path, so that two checkouts do not meet.
 NAME=toezicht-$(printf %s "$ROOT" | sha256sum | cut -c1-8)
 # Named after what is in it, so that a new image is a change of the pods that run it.

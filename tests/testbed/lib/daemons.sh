@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Daemons of the bed by name: each has its command line and its PID under the run
 # folder, so a test can stop one and start it again just as it was. Runs inside.
 #   daemons.sh status | stop NAME | start NAME
@@ -19,7 +20,7 @@ launch() {
 
 alive() { [ -e "$RUN/pid/$1" ] && kill -0 "$(cat "$RUN/pid/$1")" 2>/dev/null; }
 ended() { ! alive "$1" || { echo "$1 still runs"; return 1; }; }
-known() { [ -e "$RUN/command/$1" ] || die "no daemon '$1'; there are: $(ls "$RUN/command" | xargs)"; }
+known() { [ -e "$RUN/command/$1" ] || die "no daemon '$1'; there are: $(cd "$RUN/command" && echo *)"; }
 
 # answers NAME: does it do its work? Says what is missing when it does not.
 answers() {
@@ -43,7 +44,8 @@ readyz() {
 
 status() {
   local name state code=0
-  for name in $(ls "$RUN/pid"); do
+  for name in "$RUN"/pid/*; do
+    name=${name##*/}
     state=running; alive "$name" || { state=stopped; code=1; }
     printf '%-20s %-8s %s\n' "$name" "$state" "$(cat "$RUN/pid/$name")"
   done

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Stopping, and proving that nothing is left. Sourced by `bed`, runs outside.
 
 down() {

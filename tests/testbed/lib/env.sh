@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # The environment in which tests run. Sourced.
 
 # NAME VALUE lines; values have no quotes in them.

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Images: made by buildah without any daemon, brought into containerd as archives.
 
 # import_image ARCHIVE (inside the bed)

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # The control planes: the cluster's own, and a second API server of the newest version,
 # without nodes, for tests of the API alone. Sourced by up.sh.
 

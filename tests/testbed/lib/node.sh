@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # The node: containerd with the images, kubelet and kube-proxy. Sourced by up.sh.
 
 containerd_up() {
@@ -43,8 +44,11 @@ C
 
 # A cgroup of the bed's own in each hierarchy, above the kubelet's `kubepods`.
 cgroups() {
-  local mount
+  local mount controller
   for mount in $(cgroup_mounts); do
+    for controller in $(cat "$mount/cgroup.controllers" 2>/dev/null); do   # v2: handed down on demand
+      echo "+$controller" >"$mount/cgroup.subtree_control" || true
+    done
     mkdir -p "$mount/$NAME"
     if [ -e "$mount/cpuset.cpus" ] && [ -e "$mount/tasks" ]; then       # v1: not inherited
       cat "$mount/cpuset.cpus" >"$mount/$NAME/cpuset.cpus"

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Certificates and kubeconfigs of the bed's own authority. Sourced by up.sh.
 
 # certificate NAME CN O [SUBJECT-ALT-NAMES]

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # The two S3 servers. Each ends with a JSON file that tells tests and tools where it is
 # and who there is. Sourced by up.sh.
 

@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Starts everything, inside the namespaces that `bed up` made. The parts come up side
 # by side; `ready` is written when all are there, `failed` when one is not.
 set -euo pipefail
@@ -37,6 +38,7 @@ network() {
   ip link add cni0 type bridge
   ip addr add "$HOST_IP/24" dev cni0
   ip link set cni0 up
+  ip route add $SERVICES dev cni0          # so that tests reach services too, not pods alone
   sysctl -qw net.ipv4.ip_forward=1
 }
 

@@ -1,0 +1,90 @@
+//! Step one: what a camera names, and who records it. One view of a site serves all its cameras.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
+use kube::{Api, Client};
+
+use crate::api::{RecordingPolicy, SECRET_TYPE_CA, SECRET_TYPE_CAMERA, Site};
+use crate::contract::RecorderConfig;
+use crate::controllers::drive::fetch;
+use crate::controllers::kit::camera::CameraSecrets;
+use crate::controllers::kit::error::ApiError;
+use crate::controllers::kit::reference;
+use crate::controllers::site::dereference::config;
+use crate::controllers::site::names::{Names, RECORDERS, SITE_LABEL};
+
+/// A view is used this long. What changes meanwhile is seen at the next look, some seconds later.
+const KEEP: Duration = Duration::from_secs(1);
+/// Views of sites that are gone are forgotten at this many.
+const MOST_KEPT: usize = 4096;
+
+/// What there is of one site, as far as it exists and can be read.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// The site.
+    pub site: Option<Site>,
+    /// The policy that it names.
+    pub policy: Option<RecordingPolicy>,
+    /// The Secrets that its cameras may name.
+    pub secrets: CameraSecrets,
+    /// What its recorders are configured with.
+    pub config: Option<RecorderConfig>,
+    /// Its recorders' pods.
+    pub pods: Vec<Pod>,
+}
+
+type Slot = Arc<tokio::sync::Mutex<Option<(Instant, Arc<View>)>>>;
+
+/// Views of sites, each at most [`KEEP`] old. Who asks while another asks waits for the same view.
+#[derive(Default)]
+pub struct Views {
+    slots: Mutex<HashMap<(String, String), Slot>>,
+}
+
+impl Views {
+    /// The view of `site` in `namespace`.
+    pub async fn of(&self, client: &Client, namespace: &str, site: &str) -> Result<Arc<View>, ApiError> {
+        let slot = self.slot(namespace, site);
+        let mut kept = slot.lock().await;
+        if let Some((at, view)) = &*kept
+            && at.elapsed() < KEEP
+        {
+            return Ok(view.clone());
+        }
+        let view = Arc::new(view(client, namespace, site).await?);
+        *kept = Some((Instant::now(), view.clone()));
+        Ok(view)
+    }
+
+    fn slot(&self, namespace: &str, site: &str) -> Slot {
+        let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        if slots.len() >= MOST_KEPT {
+            slots.clear();
+        }
+        slots.entry((namespace.to_owned(), site.to_owned())).or_default().clone()
+    }
+}
+
+async fn view(client: &Client, namespace: &str, name: &str) -> Result<View, ApiError> {
+    let secrets = |type_| reference::fetch_all(client, namespace, type_);
+    let (site, logins, authorities) =
+        tokio::try_join!(fetch::<Site>(client, namespace, name), secrets(SECRET_TYPE_CAMERA), secrets(SECRET_TYPE_CA))?;
+    let secrets = CameraSecrets { logins, authorities };
+    let Some(site) = site else { return Ok(View { secrets, ..View::default() }) };
+    let names = Names::of(&site);
+    let (policy, config, pods) = tokio::try_join!(
+        fetch::<RecordingPolicy>(client, namespace, &site.spec.policy_ref.name),
+        config(Api::namespaced(client.clone(), namespace), &names),
+        pods(Api::namespaced(client.clone(), namespace), name),
+    )?;
+    Ok(View { site: Some(site), policy, secrets, config, pods })
+}
+
+async fn pods(api: Api<Pod>, site: &str) -> Result<Vec<Pod>, ApiError> {
+    let recorders = ListParams::default().labels(&format!("{RECORDERS},{SITE_LABEL}={site}"));
+    Ok(api.list(&recorders).await?.items)
+}

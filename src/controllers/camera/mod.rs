@@ -1,0 +1,111 @@
+//! Camera: whether it can be recorded, whether it may be, and whether it is.
+//!
+//! dereference → validate → observe → status: what a camera needs is applied by its Site, so there is nothing
+//! to plan or apply here; the recorder that carries it is asked instead.
+
+mod dereference;
+mod gaps;
+mod observe;
+mod status;
+mod validate;
+mod watches;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::runtime::controller::Action;
+use kube::{Api, ResourceExt};
+
+use self::dereference::Views;
+use self::observe::Heard;
+use self::status::Observed;
+pub use self::watches::controller;
+use super::drive::{Look, Looks, Watched};
+use super::kit::context::{Context, Kind};
+use super::kit::error::ApiError;
+use super::kit::{event, meta, requeue, status as kit_status};
+use crate::api::Camera;
+
+/// Field manager of a camera's status.
+const MANAGER: &str = "toezicht/camera";
+/// A recorder is asked this often about a camera that is as it should be, and about one that is not. Asked
+/// at multiples of it, so that one question serves all cameras of a site.
+const SETTLED: Duration = Duration::from_secs(15);
+const UNSETTLED: Duration = Duration::from_secs(5);
+
+impl Watched for Camera {
+    fn conditions(&self) -> &[Condition] {
+        self.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default()
+    }
+}
+
+struct Cameras {
+    context: Context,
+    views: Views,
+    heard: Heard,
+}
+
+impl Cameras {
+    fn new(context: Context) -> Self {
+        Self { context, views: Views::default(), heard: Heard::default() }
+    }
+}
+
+impl Looks for Cameras {
+    type Object = Camera;
+    type Failure = ApiError;
+    const KIND: Kind = Kind::Camera;
+
+    fn context(&self) -> &Context {
+        &self.context
+    }
+
+    async fn look(&self, camera: &Camera, now: Timestamp) -> Result<Look, ApiError> {
+        let Context { client, config, events, recorders, .. } = &self.context;
+        if meta::is_deleting(camera) {
+            self.heard.forget(camera);
+            return Ok(Look { action: Action::await_change(), is_changed: false });
+        }
+        let namespace = camera.namespace().unwrap_or_default();
+        let view = self.views.of(client, &namespace, &camera.spec.site_ref.name).await?;
+        let valid = validate::validate(camera, &view, &config.ceilings, now);
+        let carrier = observe::carrier(&camera.name_any(), &view);
+        let answer = observe::ask(recorders, carrier.as_ref(), &camera.name_any()).await;
+        let report = answer.as_ref().and_then(|answer| answer.as_ref().ok()).and_then(|said| said.report.as_ref());
+        let last_known = self.heard.last_known(camera);
+        let observed = Observed { valid: &valid, carrier: carrier.as_ref(), answer: answer.as_ref(), last_known };
+        let next = status::status(camera, &observed, now);
+        self.heard.note(camera, report);
+
+        let api = Api::namespaced(client.clone(), &namespace);
+        let is_changed = kit_status::report(&api, MANAGER, camera, camera.status.as_ref(), &next).await?;
+        if is_changed {
+            event::publish(events, camera, &event::changes(camera.conditions(), &next.conditions)).await;
+        }
+        let pause = valid.accepted.is_true().then_some(if status::is_ready(&next) { SETTLED } else { UNSETTLED });
+        let ask_again = pause.and_then(|pause| next_multiple(now, pause));
+        Ok(Look { action: requeue::at(now, [valid.next_change, ask_again].into_iter().flatten()), is_changed })
+    }
+}
+
+/// The next instant after `now` that is a multiple of `pause` since 1970.
+fn next_multiple(now: Timestamp, pause: Duration) -> Option<Timestamp> {
+    let pause = i64::try_from(pause.as_millis()).ok()?;
+    let passed = now.as_millisecond().checked_rem(pause)?;
+    Timestamp::from_millisecond(now.as_millisecond().checked_add(pause - passed)?).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cameras_ask_together_and_never_at_once() {
+        let at = |millis| Timestamp::from_millisecond(millis).unwrap();
+        let pause = Duration::from_secs(15);
+        assert_eq!(next_multiple(at(1_000), pause), Some(at(15_000)));
+        assert_eq!(next_multiple(at(14_999), pause), Some(at(15_000)));
+        assert_eq!(next_multiple(at(15_000), pause), Some(at(30_000)));
+    }
+}

@@ -1,0 +1,244 @@
+//! The Site controller: the bucket that the protocol demands, and recorders that record into it.
+//!
+//! dereference → validate → bucket → plan → apply → status. The first needs the API server only; the second
+//! and fourth are pure; nothing is connected to before the second has found a grant for it, and nothing is
+//! recorded before the third has read the bucket back.
+
+mod apply;
+pub mod bucket;
+mod delete;
+pub(in crate::controllers) mod dereference;
+mod identity;
+pub(in crate::controllers) mod names;
+mod objects;
+mod plan;
+mod pod;
+mod recording;
+mod status;
+mod validate;
+mod watches;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::runtime::controller::Action;
+use kube::{Api, ResourceExt};
+
+use self::bucket::{Memory, Stores};
+use self::delete::Deletion;
+use self::identity::IdentityError;
+use self::names::{FINALIZER, MANAGER};
+use self::status::Observed;
+pub use self::watches::{controller, controller_with};
+use crate::api::{Site, SiteStatus};
+use crate::controllers::drive::{Look, Looks};
+use crate::controllers::kit::apply::ApplyError;
+use crate::controllers::kit::context::{Context, Kind};
+use crate::controllers::kit::error::{ApiError, Failure, KubeErrorExt};
+use crate::controllers::kit::fence::NotLeader;
+use crate::controllers::kit::{event, meta, requeue, status as kit_status};
+
+/// While cameras should record, their recorders are asked this often.
+const ASK_EVERY: Duration = Duration::from_secs(15);
+
+/// The Site controller's own.
+struct Sites {
+    context: Context,
+    stores: Arc<dyn Stores>,
+    memory: Memory,
+}
+
+/// Why a Site could not be looked after.
+#[derive(Debug, thiserror::Error)]
+pub enum SiteError {
+    /// The API server did not do it.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// A child could not be applied.
+    #[error(transparent)]
+    Apply(#[from] ApplyError),
+    /// No certificate could be made.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// This replica does not lead any more.
+    #[error(transparent)]
+    NotLeader(#[from] NotLeader),
+}
+
+impl Failure for SiteError {
+    fn category(&self) -> &'static str {
+        match self {
+            Self::Api(error) => error.category(),
+            Self::Apply(error) => error.category(),
+            Self::Identity(error) => error.category(),
+            Self::NotLeader(_) => "not_leader",
+        }
+    }
+
+    fn safe_message(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Looks for Sites {
+    type Object = Site;
+    type Failure = SiteError;
+    const KIND: Kind = Kind::Site;
+
+    fn context(&self) -> &Context {
+        &self.context
+    }
+
+    async fn look(&self, site: &Site, now: Timestamp) -> Result<Look, SiteError> {
+        if meta::is_deleting(site) {
+            return self.delete(site, now).await;
+        }
+        if meta::is_paused(site) {
+            let before = site.status.clone().unwrap_or_default();
+            let conditions = status::paused(&before.conditions, before.observed_generation, now);
+            let is_changed = self.report(site, SiteStatus { conditions, ..before }).await?;
+            return Ok(Look {
+                action: requeue::at(now, []),
+                is_changed,
+            });
+        }
+        if !site.finalizers().iter().any(|name| name == FINALIZER) {
+            delete::add_finalizer(&self.context.client, site).await?;
+        }
+        self.keep(site, now).await
+    }
+}
+
+impl Sites {
+    /// The six steps.
+    async fn keep(&self, site: &Site, now: Timestamp) -> Result<Look, SiteError> {
+        let Context {
+            client,
+            config,
+            fence,
+            recorders,
+            ..
+        } = &self.context;
+        let reported = site.status.as_ref().and_then(|status| status.storage.as_ref());
+
+        let found = dereference::dereference(client, site).await?;
+        let valid = validate::validate(site, &found, config, &self.context.cluster_id, now);
+        let bucket = bucket::keep(
+            &*self.stores,
+            &self.memory,
+            fence,
+            valid.access.as_ref(),
+            reported,
+            now,
+        )
+        .await?;
+        let identity = identity::keep_or_make(found.config.as_ref().map(|config| &config.status_api), now)?;
+        let plan = plan::plan(site, &found, &valid, &bucket, &identity, config);
+        let applied = apply::apply(client, &valid.names, plan).await;
+        let answers = match applied
+            .as_ref()
+            .ok()
+            .and_then(|applied| applied.recorders.as_ref())
+        {
+            Some(running) => recording::ask(recorders, &valid.names, running).await,
+            None => Vec::new(),
+        };
+        let observed = Observed {
+            valid: &valid,
+            bucket: &bucket,
+            applied: &applied,
+            answers: &answers,
+        };
+        let is_reported = self.report(site, status::status(site, &observed, now)).await?;
+
+        event::publish(&self.context.events, site, &storage_events(&bucket.changes)).await;
+        let is_changed = match applied {
+            Ok(applied) => applied.is_changed || is_reported || !bucket.changes.is_empty(),
+            // A person has to act; the watch tells when it happened.
+            Err(ApplyError::ForeignObject { .. }) => is_reported,
+            // Nothing can be created any more, and the Site goes soon.
+            Err(ApplyError::Api(ApiError(error))) if error.is_namespace_terminating() => is_reported,
+            Err(error) => return Err(error.into()),
+        };
+        let ask_again = (!answers.is_empty()).then(|| now + ASK_EVERY);
+        let deadlines = [
+            valid.permission.next_change,
+            bucket.look_again,
+            Some(identity.renew_at),
+            ask_again,
+        ];
+        Ok(Look {
+            action: requeue::at(now, deadlines.into_iter().flatten()),
+            is_changed,
+        })
+    }
+
+    async fn delete(&self, site: &Site, now: Timestamp) -> Result<Look, SiteError> {
+        if !site.finalizers().iter().any(|name| name == FINALIZER) {
+            return Ok(Look {
+                action: Action::await_change(),
+                is_changed: false,
+            });
+        }
+        match delete::delete(&self.context.client, site).await? {
+            Deletion::Done => {
+                self.memory.forget(&site.uid().unwrap_or_default());
+                tracing::info!(
+                    site = meta::key(site),
+                    "the recorders are gone; the bucket keeps its rules"
+                );
+                Ok(Look {
+                    action: Action::await_change(),
+                    is_changed: true,
+                })
+            }
+            Deletion::Waiting(pods) => {
+                let before = site.status.clone().unwrap_or_default();
+                let waits_for = format!(
+                    "being deleted: waits until these recorders have uploaded what they have, and are gone: {}",
+                    pods.join(", ")
+                );
+                let conditions =
+                    status::deleting(&before.conditions, before.observed_generation, &waits_for, now);
+                let is_changed = self.report(site, SiteStatus { conditions, ..before }).await?;
+                Ok(Look {
+                    action: Action::requeue(delete::LOOK_AGAIN),
+                    is_changed,
+                })
+            }
+        }
+    }
+
+    /// Writes the status where it differs, and tells people what changed.
+    async fn report(&self, site: &Site, next: SiteStatus) -> Result<bool, ApiError> {
+        let api = Api::<Site>::namespaced(self.context.client.clone(), &site.namespace().unwrap_or_default());
+        let is_written = kit_status::report(&api, MANAGER, site, site.status.as_ref(), &next).await?;
+        if is_written {
+            let before = site
+                .status
+                .as_ref()
+                .map(|status| status.conditions.as_slice())
+                .unwrap_or_default();
+            event::publish(
+                &self.context.events,
+                site,
+                &event::changes(before, &next.conditions),
+            )
+            .await;
+        }
+        Ok(is_written)
+    }
+}
+
+/// One event for all that was changed in a bucket: what is not as it was left is worth reading about.
+fn storage_events(changes: &[String]) -> Vec<kube::runtime::events::Event> {
+    if changes.is_empty() {
+        return Vec::new();
+    }
+    vec![event::normal(
+        "StorageChanged",
+        "StorageEnforced",
+        &format!("the bucket's configuration was changed: {}", changes.join("; ")),
+    )]
+}
