@@ -96,7 +96,10 @@ where
 }
 
 /// Tells `hooks` when all objects of `kind` have been read, and how to count their conditions.
-pub fn announce<K: Watched>(hooks: &Arc<dyn Hooks>, kind: Kind, store: Store<DeserializeGuard<K>>) {
+///
+/// Must be polled by the task that polls the store's controller: a store wakes only the last of those that
+/// wait for it, and the controller waits too.
+async fn announce<K: Watched>(hooks: &Arc<dyn Hooks>, kind: Kind, store: Store<DeserializeGuard<K>>) {
     let counted = store.clone();
     hooks.watching(
         kind,
@@ -106,12 +109,9 @@ pub fn announce<K: Watched>(hooks: &Arc<dyn Hooks>, kind: Kind, store: Store<Des
             readable.flat_map(|object| object.conditions().to_vec()).collect()
         }),
     );
-    let hooks = hooks.clone();
-    tokio::spawn(async move {
-        if store.wait_until_ready().await.is_ok() {
-            hooks.read(kind);
-        }
-    });
+    if store.wait_until_ready().await.is_ok() {
+        hooks.read(kind);
+    }
 }
 
 impl Watched for Site {
@@ -131,9 +131,10 @@ pub async fn drive<L: Looks>(
     looks: L,
     leader: CancellationToken,
 ) {
-    announce(&looks.context().hooks, L::KIND, controller.store());
+    let hooks = looks.context().hooks.clone();
+    let announced = announce(&hooks, L::KIND, controller.store());
     let driver = Arc::new(Driver { looks, backoff: Backoff::default() });
-    controller
+    let work = controller
         .with_config(Config::default().concurrency(CONCURRENCY))
         .graceful_shutdown_on(leader.cancelled_owned())
         .run(look, |_, impossible, _| match *impossible {}, driver)
@@ -142,8 +143,15 @@ pub async fn drive<L: Looks>(
                 note::<L>(&error);
             }
             std::future::ready(())
-        })
-        .await;
+        });
+    tokio::pin!(announced);
+    tokio::pin!(work);
+    // Not a join: a controller that ends before it has read everything is at an end all the same.
+    tokio::select! {
+        () = &mut work => return,
+        () = &mut announced => {}
+    }
+    work.await;
 }
 
 async fn look<L: Looks>(

@@ -18,6 +18,7 @@ use crate::api::{StorageStatus, Trial};
 use crate::contract::StorageTarget;
 use crate::controllers::kit::error::Backoff;
 use crate::controllers::kit::fence::{Fence, NotLeader};
+use crate::controllers::kit::status::may_refresh;
 use crate::storage::{self, BucketSpec, Claim, EnforceError, Enforced, Trials};
 
 /// What was read back counts this long.
@@ -295,7 +296,7 @@ fn status(enforced: &Enforced, reported: Option<&StorageStatus>, now: Timestamp)
         ),
     };
     let state = &enforced.read_back;
-    StorageStatus {
+    let read = StorageStatus {
         read_back_at: Time(now),
         object_lock: state.object_lock && state.default_retention.is_none(),
         versioning: state.versioning,
@@ -303,6 +304,15 @@ fn status(enforced: &Enforced, reported: Option<&StorageStatus>, now: Timestamp)
         calls_expiration_days: state.calls_expiration_days(),
         tried_at,
         recorder_trials,
+    };
+    // An operator that was just started reads back at once; the time alone is nothing new for five minutes.
+    let reported = reported.filter(|reported| !may_refresh(Some(&reported.read_back_at), now));
+    match reported.map(|reported| StorageStatus {
+        read_back_at: reported.read_back_at.clone(),
+        ..read.clone()
+    }) {
+        Some(again) if Some(&again) == reported => again,
+        _ => read,
     }
 }
 

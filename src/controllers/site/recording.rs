@@ -93,12 +93,12 @@ pub fn finding(
         );
     }
     if !valid.permission.finding.is_true() {
+        let reason = match valid.permission.finding.reason {
+            Reason::Suspended => Reason::Suspended,
+            _ => Reason::DependsOn,
+        };
         return (
-            not(
-                Truth::False,
-                valid.permission.finding.reason,
-                "nothing is recorded: see Permitted",
-            ),
+            not(Truth::False, reason, "nothing is recorded now: see Permitted"),
             0,
         );
     }

@@ -22,8 +22,8 @@ use crate::protocol::{Windows, live_view, policy, retention, suspension};
 use crate::storage::{BucketSpec, Claim};
 use kube::ResourceExt;
 
-/// A smaller spool cannot hold a segment of each camera of a pod.
-const SMALLEST_SPOOL: u64 = 256 << 20;
+/// A smaller spool cannot hold a few segments of a camera.
+const SMALLEST_SPOOL: u64 = 64 << 20;
 
 /// A Site as far as it can be followed.
 #[derive(Clone, Debug, PartialEq)]
@@ -86,7 +86,11 @@ impl Problem {
 
 impl From<MissingSecret> for Problem {
     fn from(missing: MissingSecret) -> Self {
-        Self::new(Reason::ReferenceNotFound, missing)
+        let reason = match missing {
+            MissingSecret::NotFound { .. } => Reason::ReferenceNotFound,
+            MissingSecret::NoKey { .. } => Reason::ReferenceRefused,
+        };
+        Self::new(reason, missing)
     }
 }
 
@@ -330,7 +334,7 @@ fn spool(spec: &SiteSpec) -> Result<u64, Problem> {
     bytes.ok_or_else(|| {
         Problem::new(
             Reason::InvalidField,
-            "spec.recorder.spool.size: write a quantity of at least 256Mi, such as 20Gi",
+            "spec.recorder.spool.size: write a quantity of at least 64Mi, such as 20Gi",
         )
     })
 }
@@ -354,3 +358,7 @@ fn cameras(spec: &SiteSpec, found: &Dereferenced) -> (Vec<ValidCamera>, Vec<Stri
     }
     (valid, left_out)
 }
+
+#[cfg(test)]
+#[path = "validate_tests.rs"]
+mod tests;
