@@ -4,6 +4,7 @@
 //! run against any cluster and S3 endpoint.
 
 mod admission;
+mod operator;
 mod storage;
 mod recorder;
 mod support;

@@ -1,0 +1,6 @@
+//! The operator as a process, its controllers, and its chart.
+
+mod chart;
+mod leader;
+mod process;
+mod reports;
