@@ -32,6 +32,7 @@ image:           ## the image from Dockerfile, into the test bed
 
 crds:            ## write crds/ and the chart's copies anew from src/api
 	cargo run --locked -- crds --dir crds
+	cargo run --locked -- crds --dir charts/toezicht/files/crds
 
 shell: bed       ## a shell inside the test bed: kubectl, helm, aws-like tools
 	$(BED) shell

@@ -27,11 +27,17 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts one that calls itself `instance`.
+    /// Starts one that calls itself `instance`, with the protocol's ceilings.
     pub fn start(namespace: &TestNamespace, instance: &str) -> Self {
+        Self::with_ceiling(namespace, instance, "28d")
+    }
+
+    /// Starts one whose cluster allows video to be kept for `video`.
+    pub fn with_ceiling(namespace: &TestNamespace, instance: &str, video: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("operator.yaml");
-        let text = format!("watchNamespaces: [{}]\nrecorderImage: none\nceilings: {{video: 28d, calls: 7d}}\n", namespace.name);
+        let name = &namespace.name;
+        let text = format!("watchNamespaces: [{name}]\nrecorderImage: none\nceilings: {{video: {video}, calls: 7d}}\n");
         std::fs::write(&config, text).unwrap();
         let port = free_port();
         let log = folder.path().join("log");
