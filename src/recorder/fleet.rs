@@ -31,9 +31,9 @@ pub struct Fleet {
 
 impl Fleet {
     /// No cameras yet.
-    pub const fn new(shared: Shared, shard: u32) -> Self {
+    pub const fn new(common: Shared, shard: u32) -> Self {
         Self {
-            shared,
+            shared: common,
             shard,
             members: BTreeMap::new(),
         }
@@ -58,7 +58,9 @@ impl Fleet {
             .into_iter()
             .filter_map(|name| self.members.remove_entry(&name))
             .collect();
-        ended.iter().for_each(|(_, member)| member.stop.cancel());
+        for (_, member) in &ended {
+            member.stop.cancel();
+        }
         for (name, camera) in wanted {
             match self.members.get(name) {
                 Some(member) => {

@@ -267,7 +267,7 @@ proptest! {
         for file in &files {
             let whole = survey(&mut Cursor::new(&file.bytes)).unwrap();
             prop_assert_eq!(whole.whole, file.bytes.len() as u64);
-            prop_assert_eq!(whole.pictures as usize, file.numbers().len());
+            prop_assert_eq!(whole.pictures, file.numbers().len() as u64);
         }
     }
 }
@@ -277,7 +277,7 @@ pub(crate) fn whole_file(seconds: i64) -> Vec<Vec<u8>> {
     let mut segmenter = Segmenter::new(SignedDuration::from_secs(3600));
     let mut pieces = Vec::new();
     for (frame, continuity) in steady(15 * seconds, 30) {
-        for step in segmenter.push(frame, continuity, &taken).unwrap().into_iter() {
+        for step in segmenter.push(frame, continuity, &taken).unwrap() {
             match step {
                 Step::Open { bytes, .. } | Step::Append { bytes, .. } => pieces.push(bytes),
                 Step::Close { .. } => {}

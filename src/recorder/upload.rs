@@ -25,13 +25,13 @@ use crate::storage::tag::RetentionTag;
 /// Uploads at once.
 const AT_ONCE: usize = 4;
 /// An upload that takes longer is tried again: the network is gone without saying so.
-const LONGEST: Duration = Duration::from_secs(300);
+const LONGEST: Duration = Duration::from_mins(5);
 /// How often the spool is looked at, whatever happens.
 const LOOK: Duration = Duration::from_secs(5);
 /// Waits between attempts at a store that does not take anything.
 const WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// How long a segment waits that was refused for itself, or with the credentials in use.
-const ALONE: Duration = Duration::from_secs(60);
+const ALONE: Duration = Duration::from_mins(1);
 
 /// What came of an upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

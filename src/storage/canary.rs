@@ -60,7 +60,7 @@ impl Canary {
             request = request.object_lock_legal_hold_status(ObjectLockLegalHoldStatus::On);
         }
         let answer = request
-            .if_none_match("*")
+            .set_if_none_match(self.once.then(|| "*".to_owned()))
             .body(ByteStream::from(self.bytes.clone()))
             .send()
             .await;

@@ -1,7 +1,5 @@
 //! Making a bucket what it must be: observe, make or adopt, claim, prove, change what differs, read back, try.
 
-use serde_json::Value;
-
 use super::apply;
 use super::bucket::{BucketSpec, Change, Enforced};
 use super::client::{Purpose, Store, TargetError};
@@ -225,15 +223,7 @@ async fn proved(
     if let Some(dialect) = kept.filter(|kept| kept.operator == us && kept.recorder == them) {
         return Ok(dialect);
     }
-    // "Everyone but" names the old principals, and would refuse the new ones before they can be proved.
-    let is_others = |statement: &Value| statement.get("Sid").and_then(Value::as_str) == Some("Others");
-    let existing: Vec<Value> = observed
-        .statements
-        .iter()
-        .filter(|s| !is_others(s))
-        .cloned()
-        .collect();
-    let dialect = prove(operator, recorder, (us, them), &existing).await?;
+    let dialect = prove(operator, recorder, (us, them), &observed.statements).await?;
     objects::put(
         operator,
         DIALECT_KEY,

@@ -64,7 +64,7 @@ pub(crate) fn statements(document: &Value) -> Result<Vec<Value>, NoPolicy> {
 }
 
 /// A document of these statements.
-pub(crate) fn document(statements: &[Value]) -> Value {
+pub fn document(statements: &[Value]) -> Value {
     json!({ "Version": "2012-10-17", "Statement": statements })
 }
 

@@ -17,7 +17,7 @@ use super::enforce::EnforceError;
 use super::error::StoreError;
 use super::objects;
 use super::policy::{PROOF, is_proof};
-use super::statements::{allow, by, deny, set};
+use super::statements::{allow, by, deny, is_others, set};
 use super::tag::{RetentionTag, TAG_KEY};
 
 /// How often, and how many times, a policy is asked for its effect: stores are not at once consistent.
@@ -35,20 +35,12 @@ pub(crate) async fn prove(
 ) -> Result<Dialect, EnforceError> {
     let base = format!("probe/proof/{}/", random_name());
     // What an operator that died half way left there is not put back.
-    let existing: Vec<Value> = existing
-        .iter()
-        .filter(|statement| !is_proof(statement))
-        .cloned()
-        .collect();
-    let proof = Proof {
-        operator,
-        recorder,
-        principals,
-        base: &base,
-        existing: &existing,
-    };
+    let before: Vec<Value> = existing.iter().filter(|statement| !is_proof(statement)).cloned().collect();
+    // "Everyone but" names the principals that were, and would refuse new ones before they can be proved.
+    let beside: Vec<Value> = before.iter().filter(|statement| !is_others(statement)).cloned().collect();
+    let proof = Proof { operator, recorder, principals, base: &base, existing: &beside };
     let proved = proof.run().await;
-    let restored = put_policy(operator, &existing).await;
+    let restored = put_policy(operator, &before).await;
     canary::sweep(operator, &base).await;
     let dialect = proved?;
     restored?;

@@ -11,6 +11,8 @@ use super::tag::{RetentionTag, TAG_KEY};
 /// Where the recorders' canaries are: under the same statements as recordings, so that what is tried there
 /// is true for recordings, and yet no key of a recording.
 pub(crate) const CANARIES: &str = "probe/recorder/";
+/// Name of the statement about everyone else.
+const OTHERS: &str = "Others";
 /// Reading what an object holds.
 const READ: [&str; 2] = ["s3:GetObject", "s3:GetObjectVersion"];
 const LIST: [&str; 3] = [
@@ -241,12 +243,17 @@ fn others(at: &Resources<'_>, elements: Map<String, Value>) -> Value {
     ]
     .concat();
     let mut statement = json!({
-        "Sid": "Others", "Effect": "Deny", "Action": actions, "Resource": [at.bucket(), at.under("")],
+        "Sid": OTHERS, "Effect": "Deny", "Action": actions, "Resource": [at.bucket(), at.under("")],
     });
     elements
         .into_iter()
         .for_each(|(element, value)| set(&mut statement, &element, value));
     statement
+}
+
+/// Whether a statement is the one about everyone else.
+pub(crate) fn is_others(statement: &Value) -> bool {
+    statement.get("Sid").and_then(Value::as_str) == Some(OTHERS)
 }
 
 fn plain_http(at: &Resources<'_>) -> Value {

@@ -3,8 +3,12 @@
 //! `make it` runs them in the test bed; with `KUBECONFIG` and the settings named in `support::settings` they
 //! run against any cluster and S3 endpoint.
 
+// Whatever is not as expected is a failure of the test, and a panic is how a test fails: in helpers, too.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 mod admission;
+mod line;
 mod operator;
-mod storage;
 mod recorder;
+mod storage;
 mod support;

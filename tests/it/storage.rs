@@ -1,5 +1,12 @@
-//! A site's bucket on real stores of two makes.
+//! A site's bucket on real stores of two makes: SeaweedFS and Ceph.
 
 mod adoption;
+mod claims;
+mod discretion;
+mod drift;
 mod expected;
+mod principals;
+mod refusals;
 mod scene;
+mod segments;
+mod trials;

@@ -307,7 +307,10 @@ fn status(enforced: &Enforced, reported: Option<&StorageStatus>, now: Timestamp)
     };
     // An operator that was just started reads back at once; the time alone is nothing new for five minutes.
     let reported = reported.filter(|reported| !may_refresh(Some(&reported.read_back_at), now));
-    match reported.map(|reported| StorageStatus { read_back_at: reported.read_back_at.clone(), ..read.clone() }) {
+    match reported.map(|reported| StorageStatus {
+        read_back_at: reported.read_back_at.clone(),
+        ..read.clone()
+    }) {
         Some(again) if Some(&again) == reported => again,
         _ => read,
     }

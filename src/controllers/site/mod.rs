@@ -8,6 +8,8 @@ mod apply;
 pub mod bucket;
 mod delete;
 pub(in crate::controllers) mod dereference;
+#[cfg(test)]
+mod fixtures;
 mod identity;
 pub(in crate::controllers) mod names;
 mod objects;

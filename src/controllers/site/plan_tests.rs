@@ -1,1 +1,177 @@
+use super::*;
+use crate::api::condition::Reason;
+use crate::contract::CONFIG_KEY;
+use crate::controllers::site::bucket::judge;
+use crate::controllers::site::fixtures::{Fixture, camera, fixture, good_bucket};
+use crate::storage::EnforceError;
 
+fn document(plan: &Plan) -> RecorderConfig {
+    let data = plan.recorders.as_ref().unwrap().config.data.clone().unwrap();
+    serde_json::from_slice(&data[CONFIG_KEY].0).unwrap()
+}
+
+/// The same site a moment later, with what the plan made.
+fn later(fixture: &Fixture, plan: &Plan) -> Fixture {
+    let mut fixture = fixture.clone();
+    fixture.found.config = Some(document(plan));
+    fixture.found.has_workload = true;
+    fixture
+}
+
+#[test]
+fn the_configuration_says_all_that_recorders_need() {
+    let plan = fixture().plan();
+    let document = document(&plan);
+    assert_eq!(
+        (document.namespace.as_str(), document.site.as_str()),
+        ("gemeente", "zwembad")
+    );
+    assert_eq!(document.storage.access_key_id.reveal(), "s3-recorder");
+    assert_eq!(document.video_ceiling_ms, 28 * DAY_MS);
+    assert!(document.spool_bytes < 20 << 30);
+    let hal = &document.cameras[0];
+    assert_eq!(
+        (hal.name.as_str(), hal.shard, hal.url.reveal()),
+        ("hal", 0, "rtsp://10.0.0.1/hal")
+    );
+    assert_eq!(hal.login.as_ref().unwrap().password.reveal(), "camera-password");
+    assert_eq!(hal.permitted[0].from.to_string(), "2020-05-05T22:00:00Z");
+    assert_eq!(hal.suspended.len(), 1);
+    assert!(document.cameras[1].suspended.is_empty());
+    let expected = plan.recorders.unwrap().expected;
+    assert_eq!((expected.revision, expected.pods), (document.revision, 1));
+}
+
+#[test]
+fn pods_are_restricted_and_have_no_token() {
+    let recorders = fixture().plan().recorders.unwrap();
+    assert_eq!(recorders.account.automount_service_account_token, Some(false));
+    let spec = recorders.workload.spec.unwrap();
+    assert_eq!(
+        (spec.replicas, spec.pod_management_policy.as_deref()),
+        (Some(1), Some("Parallel"))
+    );
+    let pod = spec.template.spec.unwrap();
+    assert_eq!(pod.automount_service_account_token, Some(false));
+    assert_eq!(pod.service_account_name.as_deref(), Some("zwembad-recorder"));
+    let security = pod.security_context.unwrap();
+    assert_eq!(
+        (security.run_as_non_root, security.run_as_user),
+        (Some(true), Some(65532))
+    );
+    assert_eq!(security.seccomp_profile.unwrap().type_, "RuntimeDefault");
+    let container = pod.containers[0].security_context.clone().unwrap();
+    assert_eq!(container.read_only_root_filesystem, Some(true));
+    assert_eq!(container.allow_privilege_escalation, Some(false));
+    assert_eq!(container.capabilities.unwrap().drop.unwrap(), ["ALL"]);
+    let mounts = pod.containers[0].volume_mounts.clone().unwrap();
+    assert!(
+        mounts.iter().all(|mount| mount.sub_path.is_none()),
+        "a subPath is never renewed"
+    );
+    assert_eq!(
+        pod.volumes.unwrap()[1]
+            .empty_dir
+            .clone()
+            .unwrap()
+            .size_limit
+            .unwrap()
+            .0,
+        "20Gi"
+    );
+    // A camera that comes or goes must not restart the others.
+    assert!(spec.template.metadata.unwrap().annotations.is_none());
+}
+
+#[test]
+fn a_spool_with_a_storage_class_is_a_claim() {
+    let mut fixture = fixture();
+    fixture.site.spec.recorder.spool.storage_class = Some("fast".into());
+    let workload = fixture.plan().recorders.unwrap().workload;
+    let spec = workload.spec.clone().unwrap();
+    assert_eq!(
+        spec.volume_claim_templates.unwrap()[0].metadata.name.as_deref(),
+        Some("spool")
+    );
+    assert_eq!(spec.template.spec.unwrap().volumes.unwrap().len(), 1);
+    assert!(objects::can_be_updated(&workload, &workload));
+    fixture.site.spec.recorder.spool.size = "20480Mi".into();
+    assert!(objects::can_be_updated(
+        &fixture.plan().recorders.unwrap().workload,
+        &workload
+    ));
+    fixture.site.spec.recorder.spool.size = "30Gi".into();
+    assert!(!objects::can_be_updated(
+        &fixture.plan().recorders.unwrap().workload,
+        &workload
+    ));
+}
+
+#[test]
+fn the_same_site_a_moment_later_is_the_same_plan() {
+    let first = fixture();
+    let plan = first.plan();
+    let mut again = later(&first, &plan);
+    again.now += jiff::SignedDuration::from_hours(24 * 30);
+    assert_eq!(again.plan(), plan);
+}
+
+#[test]
+fn a_camera_that_comes_moves_no_other_and_a_full_pod_gets_company() {
+    let mut first = fixture();
+    first.site.spec.recorder.cameras_per_pod = 2;
+    let plan = first.plan();
+    let mut next = later(&first, &plan);
+    next.found.cameras.insert(0, camera("aula"));
+    let next_plan = next.plan();
+    let shards: Vec<(String, u32)> = document(&next_plan)
+        .cameras
+        .into_iter()
+        .map(|camera| (camera.name, camera.shard))
+        .collect();
+    assert_eq!(
+        shards,
+        [
+            ("aula".to_owned(), 1),
+            ("hal".to_owned(), 0),
+            ("kassa".to_owned(), 0)
+        ]
+    );
+    assert_eq!(next_plan.recorders.as_ref().unwrap().expected.pods, 2);
+    assert_ne!(document(&next_plan).revision, document(&plan).revision);
+    assert_eq!(document(&next_plan).status_api, document(&plan).status_api);
+}
+
+#[test]
+fn nothing_is_recorded_before_the_bucket_is_read_back_nor_when_it_is_taken_away() {
+    let first = fixture();
+    let claimed = judge(Err(EnforceError::Claimed), None, first.now);
+    assert_eq!(claimed.finding.reason, Reason::BucketClaimed);
+    assert_eq!(first.plan_with(&claimed).recorders, None);
+
+    let running = later(&first, &first.plan());
+    let stopped = document(&running.plan_with(&claimed));
+    assert!(stopped.cameras.iter().all(|camera| camera.permitted.is_empty()));
+    assert_eq!(stopped.cameras.len(), 2, "what waits in the spool is uploaded");
+}
+
+#[test]
+fn a_site_that_is_no_longer_accepted_stops_and_keeps_its_way_to_the_store() {
+    let first = fixture();
+    let mut running = later(&first, &first.plan());
+    running.found.store_secrets.clear();
+    let stopped = document(&running.plan_with(&good_bucket(running.now)));
+    assert!(stopped.cameras.iter().all(|camera| camera.permitted.is_empty()));
+    assert_eq!(stopped.storage.access_key_id.reveal(), "s3-recorder");
+}
+
+#[test]
+fn without_cameras_there_are_no_pods() {
+    let mut fixture = fixture();
+    fixture.found.cameras.clear();
+    let recorders = fixture.plan().recorders.unwrap();
+    assert_eq!(
+        (recorders.expected.pods, recorders.workload.spec.unwrap().replicas),
+        (0, Some(0))
+    );
+}

@@ -97,7 +97,10 @@ pub fn finding(
             Reason::Suspended => Reason::Suspended,
             _ => Reason::DependsOn,
         };
-        return (not(Truth::False, reason, "nothing is recorded now: see Permitted"), 0);
+        return (
+            not(Truth::False, reason, "nothing is recorded now: see Permitted"),
+            0,
+        );
     }
     let verdicts: Vec<(&str, Finding)> = valid
         .cameras

@@ -1,1 +1,110 @@
+use super::*;
+use crate::controllers::site::bucket::judge;
+use crate::controllers::site::fixtures::{Fixture, fixture, good_bucket};
+use crate::storage::EnforceError;
 
+/// The status, with nothing running yet.
+fn of(fixture: &Fixture, bucket: &Bucket, applied: Result<Applied, ApplyError>) -> SiteStatus {
+    let observed = Observed {
+        valid: &fixture.valid(),
+        bucket,
+        applied: &applied,
+        answers: &[],
+    };
+    status(&fixture.site, &observed, fixture.now)
+}
+
+fn condition<'a>(status: &'a SiteStatus, type_: &str) -> (&'a str, &'a str, &'a str) {
+    let found = status
+        .conditions
+        .iter()
+        .find(|condition| condition.type_ == type_)
+        .unwrap();
+    (&found.status, &found.reason, &found.message)
+}
+
+#[test]
+fn all_seven_are_always_there() {
+    let fixture = fixture();
+    let status = of(&fixture, &good_bucket(fixture.now), Ok(Applied::default()));
+    let types: Vec<&str> = status
+        .conditions
+        .iter()
+        .map(|condition| condition.type_.as_str())
+        .collect();
+    assert_eq!(
+        types,
+        [
+            "Ready",
+            "Accepted",
+            "Permitted",
+            "StorageEnforced",
+            "Recording",
+            "AdministratorsExcluded",
+            "Stalled"
+        ]
+    );
+    assert_eq!(
+        (condition(&status, "Ready").0, condition(&status, "Stalled").0),
+        ("True", "False")
+    );
+    assert_eq!(condition(&status, "AdministratorsExcluded").1, "NotEncrypted");
+    assert_eq!(
+        (status.observed_generation, status.cameras, status.recording),
+        (Some(3), Some(2), Some(0))
+    );
+    assert_eq!(status.ceilings.unwrap().video.to_string(), "28d");
+}
+
+#[test]
+fn a_site_that_must_not_record_is_ready_with_that_reason() {
+    let mut fixture = fixture();
+    fixture.found.policy.as_mut().unwrap().spec.works_council_consent = None;
+    let status = of(&fixture, &good_bucket(fixture.now), Ok(Applied::default()));
+    let (truth, reason, message) = condition(&status, "Ready");
+    assert_eq!((truth, reason), ("True", "NoConsent"));
+    assert!(message.contains("article 8"), "{message}");
+    assert_eq!(condition(&status, "Permitted").0, "False");
+}
+
+#[test]
+fn what_only_a_person_can_solve_is_stalled() {
+    let mut fixture = fixture();
+    let claimed = judge(Err(EnforceError::Claimed), None, fixture.now);
+    let status = of(&fixture, &claimed, Ok(Applied::default()));
+    assert_eq!(
+        (condition(&status, "Stalled").0, condition(&status, "Ready").1),
+        ("True", "BucketClaimed")
+    );
+
+    let foreign = ApplyError::ForeignObject {
+        kind: "Service".into(),
+        name: "zwembad-recorder".into(),
+    };
+    let status = of(&fixture, &good_bucket(fixture.now), Err(foreign));
+    assert_eq!(
+        (condition(&status, "Stalled").1, condition(&status, "Ready").1),
+        ("ForeignObject", "ForeignObject")
+    );
+
+    fixture.found.policy = None;
+    let status = of(&fixture, &good_bucket(fixture.now), Ok(Applied::default()));
+    assert_eq!(
+        (condition(&status, "Stalled").0, condition(&status, "Ready").1),
+        ("True", "ReferenceNotFound")
+    );
+}
+
+#[test]
+fn a_paused_or_deleted_site_keeps_what_was_found() {
+    let fixture = fixture();
+    let before = of(&fixture, &good_bucket(fixture.now), Ok(Applied::default())).conditions;
+    for (after, reason) in [
+        (paused(&before, Some(3), fixture.now), "Paused"),
+        (deleting(&before, Some(3), "waits", fixture.now), "Deleting"),
+    ] {
+        assert_eq!(after.len(), before.len());
+        assert_eq!(after[0].reason, reason);
+        assert_eq!(after[1..], before[1..]);
+    }
+}

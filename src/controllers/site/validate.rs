@@ -358,3 +358,7 @@ fn cameras(spec: &SiteSpec, found: &Dereferenced) -> (Vec<ValidCamera>, Vec<Stri
     }
     (valid, left_out)
 }
+
+#[cfg(test)]
+#[path = "validate_tests.rs"]
+mod tests;

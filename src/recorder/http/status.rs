@@ -26,7 +26,7 @@ use crate::recorder::spool::Spool;
 /// Handshake and request, each, take no longer.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A connection lives no longer.
-const CONNECTION: Duration = Duration::from_secs(60);
+const CONNECTION: Duration = Duration::from_mins(1);
 /// Connections at once.
 const AT_ONCE: usize = 32;
 

@@ -51,7 +51,9 @@ impl Fragment<'_> {
         decoded.sort_unstable();
         let earliest = i64::try_from(self.decoded_until).map_err(|_| Mp4Error::Range)?;
         // Stamps that go back a little must not overlap the fragment before.
-        decoded.iter_mut().for_each(|at| *at = (*at).max(earliest));
+        for at in &mut decoded {
+            *at = (*at).max(earliest);
+        }
         let begin = decoded.first().copied().unwrap_or(earliest);
         let end = self.next_shown.max(decoded.last().copied().unwrap_or(earliest));
 

@@ -157,7 +157,10 @@ impl Spool {
     /// Whatever made recordings wait has changed: they need not wait any longer.
     pub fn wait_no_more(&self) {
         let mut index = self.index();
-        let waiting = index.closed.values_mut().filter(|upload| matches!(upload, Upload::Waits(_)));
+        let waiting = index
+            .closed
+            .values_mut()
+            .filter(|upload| matches!(upload, Upload::Waits(_)));
         waiting.for_each(|upload| *upload = Upload::Waits(None));
     }
 
@@ -181,7 +184,7 @@ impl Spool {
 
     /// Removes what is older than the ceiling, and tells what.
     pub fn purge(&self, ceiling: SignedDuration, now: Timestamp) -> Vec<Closed> {
-        let old = room::over_age(&self.index().closed, ceiling, now);
+        let old = room::over_age(self.index().closed.keys(), ceiling, now);
         old.into_iter()
             .filter(|closed| self.remove(closed).is_ok())
             .collect()
@@ -200,7 +203,7 @@ impl Spool {
             let adopting = tokio::task::spawn_blocking(move || match recover::part(&path, &camera) {
                 Ok(closed) => closed.into_iter().for_each(|closed| spool.add(closed)),
                 Err(error) => {
-                    tracing::warn!(camera, error = %error.kind(), "an unfinished recording cannot be read")
+                    tracing::warn!(camera, error = %error.kind(), "an unfinished recording cannot be read");
                 }
             });
             if adopting.await.is_err() {

@@ -1,7 +1,5 @@
 //! What goes when the spool is full, or too old: pure.
 
-use std::collections::BTreeMap;
-
 use jiff::{SignedDuration, Timestamp};
 
 use super::name::Closed;
@@ -30,16 +28,19 @@ pub fn make_room<'a>(
 }
 
 /// The recordings that are older than the ceiling at `now`: purged, never uploaded (article 6).
-pub fn over_age<'a, V>(
-    closed: &'a BTreeMap<Closed, V>,
+pub fn over_age<'a>(
+    closed: impl IntoIterator<Item = &'a Closed>,
     ceiling: SignedDuration,
     now: Timestamp,
 ) -> Vec<Closed> {
     let Ok(oldest) = now.checked_sub(ceiling) else {
         return Vec::new();
     };
-    let old = |one: &&'a Closed| one.start < oldest;
-    closed.keys().filter(old).cloned().collect()
+    closed
+        .into_iter()
+        .filter(|one| one.start < oldest)
+        .cloned()
+        .collect()
 }
 
 #[cfg(test)]
@@ -79,7 +80,7 @@ mod tests {
 
     #[test]
     fn older_than_the_ceiling_is_purged() {
-        let all = BTreeMap::from([(closed(10, 1), ()), (closed(20, 1), ())]);
+        let all = [closed(10, 1), closed(20, 1)];
         let now = Timestamp::from_second(120).unwrap();
         assert_eq!(
             over_age(&all, SignedDuration::from_secs(100), now),

@@ -72,7 +72,7 @@ async fn the_oldest_makes_room_and_is_reported() {
     let one = recording(&spool, 10, 100).await;
     let two = recording(&spool, 20, 100).await;
     let three = recording(&spool, 30, 100).await;
-    assert_eq!(spool.evicted(), [one.clone()]);
+    assert_eq!(spool.evicted(), std::slice::from_ref(&one));
     assert!(!spool.path(&one).exists() && spool.path(&two).exists() && spool.path(&three).exists());
     assert_eq!(spool.status().bytes, 200);
 }
@@ -96,7 +96,7 @@ async fn older_than_the_ceiling_is_purged() {
     let two = recording(&spool, 50, 100).await;
     assert_eq!(
         spool.purge(SignedDuration::from_secs(60), second(100)),
-        [one.clone()]
+        std::slice::from_ref(&one)
     );
     assert!(!spool.path(&one).exists() && spool.path(&two).exists());
 }

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use retina::client::{
-    Credentials, Demuxed, Described, PlayOptions, Session, SessionOptions, SetupOptions, Transport,
+    Credentials, Demuxed, Described, PlayOptions, Session, SessionOptions, SetupOptions, TcpTransportOptions,
+    Transport,
 };
 use retina::codec::{CodecItem, FrameFormat, ParametersRef, VideoFrame};
 use tokio::time::timeout;
@@ -90,7 +91,7 @@ impl Stream {
         let mut session = Session::describe(url, options).await?;
         let track = video_track(&session)?;
         let setup = SetupOptions::default()
-            .transport(Transport::Tcp(Default::default()))
+            .transport(Transport::Tcp(TcpTransportOptions::default()))
             .frame_format(FrameFormat::MP4);
         session.setup(track, setup).await?;
         let session = session.play(PlayOptions::default()).await?.demuxed()?;

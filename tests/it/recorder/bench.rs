@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::process::{Child, Command};
 use toezicht::contract::{CameraReport, CameraState, RecorderStatus, STATUS_SERVER_NAME};
+use tokio::process::{Child, Command};
 
 use super::cameras::free_port;
 use crate::support::recorded::{Bucket, Hole, Segment, account, segments};
@@ -43,7 +43,10 @@ impl Bench {
         let server = S3Server::first();
         let unique = NAMES.fetch_add(1, Ordering::Relaxed);
         let stamp = jiff::Timestamp::now().as_millisecond();
-        let bucket = Bucket { name: format!("recorder-{stamp}-{unique}"), server };
+        let bucket = Bucket {
+            name: format!("recorder-{stamp}-{unique}"),
+            server,
+        };
         make(&bucket).await;
         let identity = bucket.server.identity("recorder");
         let made = rcgen::generate_simple_self_signed([STATUS_SERVER_NAME.to_owned()]).unwrap();
@@ -142,9 +145,19 @@ impl Bench {
     pub async fn stop(&mut self) -> (ExitStatus, Duration) {
         let begun = Instant::now();
         let mut child = self.process.take().expect("a process");
-        run("kill", &["-TERM", &child.id().expect("running").to_string()], None).await;
+        run(
+            "kill",
+            &["-TERM", &child.id().expect("running").to_string()],
+            None,
+        )
+        .await;
         let ended = tokio::time::timeout(Duration::from_secs(40), child.wait()).await;
-        (ended.unwrap_or_else(|_| panic!("does not stop: {}", self.log())).unwrap(), begun.elapsed())
+        (
+            ended
+                .unwrap_or_else(|_| panic!("does not stop: {}", self.log()))
+                .unwrap(),
+            begun.elapsed(),
+        )
     }
 
     /// Stops it, and asserts that this succeeds with nothing left behind.
@@ -172,17 +185,20 @@ impl Bench {
     }
 
     pub async fn status(&self) -> Result<RecorderStatus, String> {
-        let answer = self.ask(Some(TOKEN)).await.map_err(|error| format!("{error:?}"))?;
-        answer.error_for_status().map_err(|e| e.to_string())?.json().await.map_err(|e| e.to_string())
+        let answer = self
+            .ask(Some(TOKEN))
+            .await
+            .map_err(|error| format!("{error:?}"))?;
+        answer
+            .error_for_status()
+            .map_err(|e| e.to_string())?
+            .json()
+            .await
+            .map_err(|e| e.to_string())
     }
 
     /// Waits until a status is as it should be.
-    pub async fn until<T>(
-        &self,
-        what: &str,
-        seconds: u64,
-        look: impl Fn(&RecorderStatus) -> Option<T>,
-    ) -> T {
+    pub async fn until<T>(&self, what: &str, seconds: u64, look: impl Fn(&RecorderStatus) -> Option<T>) -> T {
         let look = &look;
         eventually(what, Duration::from_secs(seconds), || async move {
             let status = self.status().await?;
@@ -194,7 +210,11 @@ impl Bench {
     /// Waits until every camera has so many segments confirmed.
     pub async fn uploaded(&self, count: u64, seconds: u64) {
         self.until(&format!("{count} segments of each camera"), seconds, |status| {
-            status.cameras.iter().all(|camera| camera.uploaded >= count).then_some(())
+            status
+                .cameras
+                .iter()
+                .all(|camera| camera.uploaded >= count)
+                .then_some(())
         })
         .await;
     }
@@ -202,7 +222,9 @@ impl Bench {
     /// Waits until a camera has so many segments confirmed.
     pub async fn uploaded_of(&self, name: &str, count: u64, seconds: u64) {
         self.until(&format!("{count} segments of {name}"), seconds, |status| {
-            camera(status, name).filter(|camera| camera.uploaded >= count).map(|_| ())
+            camera(status, name)
+                .filter(|camera| camera.uploaded >= count)
+                .map(|_| ())
         })
         .await;
     }
@@ -214,7 +236,9 @@ impl Bench {
     /// Waits until a camera is in a state.
     pub async fn in_state(&self, name: &str, state: CameraState, seconds: u64) -> CameraReport {
         self.until(&format!("{name} {state:?}"), seconds, |status| {
-            camera(status, name).filter(|camera| camera.state == state).cloned()
+            camera(status, name)
+                .filter(|camera| camera.state == state)
+                .cloned()
         })
         .await
     }
@@ -244,5 +268,10 @@ async fn make(bucket: &Bucket) {
                 c = connect(sys.argv[1], 'admin'); c.create_bucket(Bucket=sys.argv[2]); \
                 c.put_bucket_policy(Bucket=sys.argv[2], Policy=sys.argv[3])";
     let file = bucket.server.file.display().to_string();
-    run("python3", &["-c", code, &file, &bucket.name, &policy.to_string()], None).await;
+    run(
+        "python3",
+        &["-c", code, &file, &bucket.name, &policy.to_string()],
+        None,
+    )
+    .await;
 }

@@ -16,7 +16,11 @@ pub const PASSWORD: &str = "een-heel-geheim-woord";
 
 /// A port that was free a moment ago.
 pub fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+    TcpListener::bind(("127.0.0.1", 0))
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 /// A camera of the test bed, as the configuration names it.
@@ -24,7 +28,11 @@ pub fn of_the_bed(name: &str, path: &str) -> Value {
     let login = json!({
         "username": setting("TOEZICHT_TEST_CAMERA_USER"), "password": setting("TOEZICHT_TEST_CAMERA_PASSWORD"),
     });
-    camera(name, &format!("{}/{path}", setting("TOEZICHT_TEST_CAMERAS")), &login)
+    camera(
+        name,
+        &format!("{}/{path}", setting("TOEZICHT_TEST_CAMERAS")),
+        &login,
+    )
 }
 
 /// A camera that may always record.
@@ -48,7 +56,11 @@ impl Cameras {
         let port = free_port();
         let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
         let child = spawn(port, &arguments);
-        let cameras = Self { child, port, arguments };
+        let cameras = Self {
+            child,
+            port,
+            arguments,
+        };
         cameras.listening().await;
         cameras
     }
@@ -81,8 +93,21 @@ impl Cameras {
 
 fn spawn(port: u16, arguments: &[String]) -> Child {
     Command::new("/usr/bin/python3")
-        .args([&script("cameras.py"), "--address", "127.0.0.1", "--port", &port.to_string()])
-        .args(["--clips", &setting("TOEZICHT_TEST_CLIPS"), "--user", "camera", "--password", PASSWORD])
+        .args([
+            &script("cameras.py"),
+            "--address",
+            "127.0.0.1",
+            "--port",
+            &port.to_string(),
+        ])
+        .args([
+            "--clips",
+            &setting("TOEZICHT_TEST_CLIPS"),
+            "--user",
+            "camera",
+            "--password",
+            PASSWORD,
+        ])
         .args(arguments)
         .stdout(Stdio::null())
         .stderr(Stdio::inherit())

@@ -15,10 +15,18 @@ async fn killed_it_loses_at_most_a_fragment() {
     let mut bench = Bench::started(vec![of_the_bed("een", "h264/2"), of_the_bed("twee", "h265/2")]).await;
     bench.uploaded(1, 30).await;
     // Well into a segment, so that there is something to be recovered.
-    eventually("two fragments of an open segment", Duration::from_secs(20), || async {
-        let now = Timestamp::now().as_millisecond() % 5000;
-        if (2500..4000).contains(&now) { Ok(()) } else { Err(format!("{now} ms into it")) }
-    })
+    eventually(
+        "two fragments of an open segment",
+        Duration::from_secs(20),
+        || async {
+            let now = Timestamp::now().as_millisecond() % 5000;
+            if (2500..4000).contains(&now) {
+                Ok(())
+            } else {
+                Err(format!("{now} ms into it"))
+            }
+        },
+    )
     .await;
     let killed = Timestamp::now();
     bench.kill().await;
@@ -28,7 +36,9 @@ async fn killed_it_loses_at_most_a_fragment() {
 
     for name in ["een", "twee"] {
         let (_, holes) = bench.recorded(name).await;
-        let [hole] = holes.as_slice() else { panic!("{name}: {holes:?}") };
+        let [hole] = holes.as_slice() else {
+            panic!("{name}: {holes:?}")
+        };
         let lost = killed.duration_since(hole.from).as_secs_f64();
         assert!(lost < 1.3, "{name}: {lost} s before it was killed are missing");
         assert!(hole.seconds() < 10.0, "{name}: {hole:?}");
@@ -40,8 +50,12 @@ async fn killed_it_loses_at_most_a_fragment() {
 async fn a_dead_camera_harms_no_other() {
     let mut cameras = Cameras::start(&["--count", "1"]).await;
     let nowhere = super::cameras::camera("nergens", "rtsp://127.0.0.1:9/h264", &serde_json::Value::Null);
-    let mut bench =
-        Bench::started(vec![cameras.camera("stuk", "h264/0"), nowhere, of_the_bed("heel", "h264/3")]).await;
+    let mut bench = Bench::started(vec![
+        cameras.camera("stuk", "h264/0"),
+        nowhere,
+        of_the_bed("heel", "h264/3"),
+    ])
+    .await;
     bench.in_state("stuk", CameraState::Recording, 20).await;
     bench.uploaded_of("stuk", 1, 30).await;
     cameras.kill().await;
@@ -52,14 +66,18 @@ async fn a_dead_camera_harms_no_other() {
     bench.in_state("stuk", CameraState::Recording, 40).await;
     let gap = bench
         .until("the gap's end", 10, |status| {
-            let ended = |gap: &&toezicht::contract::Gap| gap.cause == GapCause::Disconnected && gap.until.is_some();
+            let ended =
+                |gap: &&toezicht::contract::Gap| gap.cause == GapCause::Disconnected && gap.until.is_some();
             camera(status, "stuk")?.gaps.iter().find(ended).cloned()
         })
         .await;
     let lasted = gap.until.unwrap().duration_since(gap.from.unwrap()).as_secs_f64();
     assert!((2.0..40.0).contains(&lasted), "{gap:?}");
     let nowhere = bench.in_state("nergens", CameraState::Disconnected, 5).await;
-    assert_eq!(nowhere.last_error.as_deref(), Some("the camera cannot be reached: connection refused"));
+    assert_eq!(
+        nowhere.last_error.as_deref(),
+        Some("the camera cannot be reached: connection refused")
+    );
     bench.stop_well().await;
     let (segments, holes) = bench.recorded("heel").await;
     assert!(segments.len() >= 2 && holes.is_empty(), "{holes:?}");

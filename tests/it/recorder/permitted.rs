@@ -28,7 +28,11 @@ async fn it_stops_at_the_instant_and_pauses_while_covered() {
     bench.in_state("afgedekt", CameraState::Recording, 20).await;
     let gap = bench
         .until("the gap's end", 10, |status| {
-            camera(status, "afgedekt")?.gaps.iter().find(|gap| gap.from.is_some() && gap.until.is_some()).cloned()
+            camera(status, "afgedekt")?
+                .gaps
+                .iter()
+                .find(|gap| gap.from.is_some() && gap.until.is_some())
+                .cloned()
         })
         .await;
     assert_eq!(gap.cause, GapCause::Suspended);
@@ -38,14 +42,30 @@ async fn it_stops_at_the_instant_and_pauses_while_covered() {
 
     let (segments, holes) = bench.recorded("eindigt").await;
     assert_eq!(holes, []);
-    let left = until.duration_since(time(segments.last().unwrap().frames.last().unwrap())).as_secs_f64();
-    assert!((0.0..1.0).contains(&left), "the last frame was taken {left} s before the end");
+    let left = until
+        .duration_since(time(segments.last().unwrap().frames.last().unwrap()))
+        .as_secs_f64();
+    assert!(
+        (0.0..1.0).contains(&left),
+        "the last frame was taken {left} s before the end"
+    );
 
     let (segments, holes) = bench.recorded("afgedekt").await;
-    let [hole] = holes.as_slice() else { panic!("{holes:?}") };
+    let [hole] = holes.as_slice() else {
+        panic!("{holes:?}")
+    };
     let frames = || segments.iter().flat_map(|segment| &segment.frames).map(time);
-    assert!(frames().all(|taken| taken < from || taken >= to), "frames while covered: {hole:?}");
+    assert!(
+        frames().all(|taken| taken < from || taken >= to),
+        "frames while covered: {hole:?}"
+    );
     assert!(hole.seconds() < 8.0, "{hole:?}");
-    assert!(gap.from.unwrap().duration_since(hole.from).abs().as_secs_f64() < 0.5, "{gap:?} {hole:?}");
-    assert!(gap.until.unwrap().duration_since(hole.until).abs().as_secs_f64() < 0.5, "{gap:?} {hole:?}");
+    assert!(
+        gap.from.unwrap().duration_since(hole.from).abs().as_secs_f64() < 0.5,
+        "{gap:?} {hole:?}"
+    );
+    assert!(
+        gap.until.unwrap().duration_since(hole.until).abs().as_secs_f64() < 0.5,
+        "{gap:?} {hole:?}"
+    );
 }

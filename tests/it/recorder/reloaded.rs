@@ -16,23 +16,39 @@ async fn only_what_changes_is_touched() {
     let mut bench = Bench::started(vec![of_the_bed("blijft", "h264/6"), of_the_bed("gaat", "h265/6")]).await;
     bench.uploaded(1, 30).await;
 
-    bench.reconfigure(|config| config["cameras"].as_array_mut().unwrap().push(of_the_bed("komt", "h264/7")));
+    bench.reconfigure(|config| {
+        config["cameras"]
+            .as_array_mut()
+            .unwrap()
+            .push(of_the_bed("komt", "h264/7"));
+    });
     bench.in_state("komt", CameraState::Recording, 10).await;
 
     let good = bench.config.clone();
     bench.reconfigure(|config| config["cameras"][0]["url"] = json!("http://10.0.0.1/"));
-    let refused = bench.until("the refusal", 10, |status| status.refused.clone()).await;
+    let refused = bench
+        .until("the refusal", 10, |status| status.refused.clone())
+        .await;
     assert!(refused.message.contains("cameras[0].url"), "{refused:?}");
     assert_eq!(refused.revision.as_deref(), bench.config["revision"].as_str());
     let followed = good["revision"].as_str().unwrap();
-    throughout("the last good one is followed", Duration::from_secs(2), || async {
-        let status = bench.status().await?;
-        let well = status.revision == followed && status.cameras.iter().all(|c| c.state == CameraState::Recording);
-        if well { Ok(()) } else { Err(format!("{status:?}")) }
-    })
+    throughout(
+        "the last good one is followed",
+        Duration::from_secs(2),
+        || async {
+            let status = bench.status().await?;
+            let well = status.revision == followed
+                && status.cameras.iter().all(|c| c.state == CameraState::Recording);
+            if well { Ok(()) } else { Err(format!("{status:?}")) }
+        },
+    )
     .await;
     bench.write("{ this is no JSON");
-    bench.until("the second refusal", 10, |s| s.refused.as_ref().filter(|r| r.revision.is_none()).cloned()).await;
+    bench
+        .until("the second refusal", 10, |s| {
+            s.refused.as_ref().filter(|r| r.revision.is_none()).cloned()
+        })
+        .await;
 
     bench.config = good;
     bench.reconfigure(|config| {
@@ -41,7 +57,11 @@ async fn only_what_changes_is_touched() {
         config["cameras"][0]["permitted"] = json!([{"from": "2021-01-01T00:00:00Z"}]);
         config["segmentDurationMs"] = json!(4000);
     });
-    bench.until("the removal", 10, |s| (camera(s, "gaat").is_none() && s.refused.is_none()).then_some(())).await;
+    bench
+        .until("the removal", 10, |s| {
+            (camera(s, "gaat").is_none() && s.refused.is_none()).then_some(())
+        })
+        .await;
     bench.uploaded_of("komt", 1, 20).await;
     bench.stop_well().await;
 
@@ -60,7 +80,10 @@ async fn rotated_credentials_are_picked_up() {
     bench.start();
     let error = bench
         .until("a refused upload", 30, |status| {
-            camera(status, "een")?.last_error.clone().filter(|error| error.contains("upload"))
+            camera(status, "een")?
+                .last_error
+                .clone()
+                .filter(|error| error.contains("upload"))
         })
         .await;
     assert!(error.contains("403"), "{error}");

@@ -11,11 +11,20 @@ use crate::support::recorded::time;
 /// video only; the key's times are the frames' times; stopping loses nothing of what was before.
 #[tokio::test]
 async fn every_frame_is_recorded_once_until_it_is_told_to_stop() {
-    let paths = [("een", "h264/0"), ("twee", "h265/0"), ("drie", "h264/1"), ("vier", "h265/1")];
+    let paths = [
+        ("een", "h264/0"),
+        ("twee", "h265/0"),
+        ("drie", "h264/1"),
+        ("vier", "h265/1"),
+    ];
     let mut bench = Bench::started(paths.iter().map(|(name, path)| of_the_bed(name, path)).collect()).await;
     bench.uploaded(2, 40).await;
     let status = bench.status().await.unwrap();
-    assert!(status.clock_ahead_ms.expect("known after an upload").abs() < 2000, "{:?}", status.clock_ahead_ms);
+    assert!(
+        status.clock_ahead_ms.expect("known after an upload").abs() < 2000,
+        "{:?}",
+        status.clock_ahead_ms
+    );
     let told = Timestamp::now();
     bench.stop_well().await;
     let left = walk(&bench.spool().join("video"));
@@ -27,12 +36,19 @@ async fn every_frame_is_recorded_once_until_it_is_told_to_stop() {
         assert_eq!(holes, [], "{name}");
         let last = time(segments.last().unwrap().frames.last().unwrap());
         let early = told.duration_since(last).as_secs_f64();
-        assert!(early < 0.5, "{name}: the last frame was taken {early} s before it was told to stop");
+        assert!(
+            early < 0.5,
+            "{name}: the last frame was taken {early} s before it was told to stop"
+        );
         for pair in segments.windows(2) {
             assert_eq!(pair[0].key.end(), pair[1].key.start(), "{name}: keys touch");
         }
         let codec = if path.starts_with("h264") { "h264" } else { "hevc" };
-        assert!(segments.iter().all(|segment| segment.probe["streams"][0]["codec_name"] == codec));
+        assert!(
+            segments
+                .iter()
+                .all(|segment| segment.probe["streams"][0]["codec_name"] == codec)
+        );
     }
 
     // Started again on the same spool, it knows where the recording had come to.
@@ -40,12 +56,19 @@ async fn every_frame_is_recorded_once_until_it_is_told_to_stop() {
     bench.start();
     let gap = bench
         .until("the gap of the restart", 20, |status| {
-            camera(status, "een")?.gaps.iter().find(|gap| gap.from.is_some() && gap.until.is_some()).cloned()
+            camera(status, "een")?
+                .gaps
+                .iter()
+                .find(|gap| gap.from.is_some() && gap.until.is_some())
+                .cloned()
         })
         .await;
     assert_eq!(gap.cause, GapCause::Restart);
     let end = segments.last().unwrap().key.end();
-    assert!(gap.from.unwrap().duration_since(end).abs().as_secs_f64() < 0.01, "{gap:?}, recorded until {end}");
+    assert!(
+        gap.from.unwrap().duration_since(end).abs().as_secs_f64() < 0.01,
+        "{gap:?}, recorded until {end}"
+    );
     bench.stop_well().await;
     let (_, holes) = bench.recorded("een").await;
     assert_eq!(holes.len(), 1, "{holes:?}");
@@ -55,7 +78,9 @@ async fn every_frame_is_recorded_once_until_it_is_told_to_stop() {
 
 /// All files under a folder.
 fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
-    let Ok(entries) = std::fs::read_dir(folder) else { return Vec::new() };
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return Vec::new();
+    };
     entries
         .flat_map(|entry| {
             let path = entry.unwrap().path();

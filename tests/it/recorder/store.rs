@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::json;
-use tokio::net::{TcpListener, TcpStream};
 use toezicht::contract::{CameraState, GapCause};
+use tokio::net::{TcpListener, TcpStream};
 
 use super::bench::{Bench, camera};
 use super::cameras::of_the_bed;
@@ -21,7 +21,10 @@ struct Line {
 impl Line {
     async fn to(endpoint: &str) -> Self {
         let url = url::Url::parse(endpoint).unwrap();
-        let target = (url.host_str().unwrap().to_owned(), url.port_or_known_default().unwrap());
+        let target = (
+            url.host_str().unwrap().to_owned(),
+            url.port_or_known_default().unwrap(),
+        );
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let up = Arc::new(AtomicBool::new(true));
@@ -32,7 +35,9 @@ impl Line {
                     let (mut client, _) = listener.accept().await.unwrap();
                     let (target, up) = (target.clone(), Arc::clone(&up));
                     tokio::spawn(async move {
-                        let Ok(mut store) = TcpStream::connect(target).await else { return };
+                        let Ok(mut store) = TcpStream::connect(target).await else {
+                            return;
+                        };
                         let cut = async {
                             while up.load(Ordering::Relaxed) {
                                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -74,16 +79,34 @@ async fn behind_a_line(cameras: Vec<serde_json::Value>) -> (Bench, Line) {
 /// missing.
 #[tokio::test]
 async fn an_outage_of_the_store_costs_nothing() {
-    let (mut bench, line) = behind_a_line(vec![of_the_bed("een", "h264/10"), of_the_bed("twee", "h265/10")]).await;
+    let (mut bench, line) =
+        behind_a_line(vec![of_the_bed("een", "h264/10"), of_the_bed("twee", "h265/10")]).await;
     bench.start();
     bench.uploaded(1, 30).await;
     line.set(false);
-    bench.until("a filled spool", 30, |status| (status.spool.segments >= 6).then_some(())).await;
+    bench
+        .until("a filled spool", 30, |status| {
+            (status.spool.segments >= 6).then_some(())
+        })
+        .await;
     let status = bench.status().await.unwrap();
-    assert!(status.cameras.iter().all(|camera| camera.state == CameraState::Recording), "{status:?}");
-    assert!(status.cameras.iter().any(|camera| camera.last_error.is_some()), "{status:?}");
+    assert!(
+        status
+            .cameras
+            .iter()
+            .all(|camera| camera.state == CameraState::Recording),
+        "{status:?}"
+    );
+    assert!(
+        status.cameras.iter().any(|camera| camera.last_error.is_some()),
+        "{status:?}"
+    );
     line.set(true);
-    bench.until("an empty spool", 60, |status| (status.spool.segments <= 1).then_some(())).await;
+    bench
+        .until("an empty spool", 60, |status| {
+            (status.spool.segments <= 1).then_some(())
+        })
+        .await;
     bench.stop_well().await;
     for name in ["een", "twee"] {
         let (segments, holes) = bench.recorded(name).await;
@@ -101,15 +124,31 @@ async fn a_full_spool_lets_the_oldest_go() {
     let lost = bench
         .until("a gap for want of room", 90, |status| {
             assert!(status.spool.bytes <= status.spool.limit, "{:?}", status.spool);
-            camera(status, "een")?.gaps.iter().find(|gap| gap.cause == GapCause::SpoolFull).cloned()
+            camera(status, "een")?
+                .gaps
+                .iter()
+                .find(|gap| gap.cause == GapCause::SpoolFull)
+                .cloned()
         })
         .await;
-    let metrics = reqwest::get(format!("http://127.0.0.1:{}/metrics", bench.health)).await.unwrap();
-    assert!(metrics.text().await.unwrap().contains("toezicht_recorder_discarded_total{outcome=\"spool_full\"}"));
+    let metrics = reqwest::get(format!("http://127.0.0.1:{}/metrics", bench.health))
+        .await
+        .unwrap();
+    assert!(
+        metrics
+            .text()
+            .await
+            .unwrap()
+            .contains("toezicht_recorder_discarded_total{outcome=\"spool_full\"}")
+    );
     line.set(true);
     bench.uploaded(2, 60).await;
     bench.stop_well().await;
     let (segments, holes) = bench.recorded("een").await;
     assert_eq!(holes, [], "what is kept is without holes: the oldest went");
-    assert!(segments[0].key.start() >= lost.until.unwrap(), "{lost:?} {}", segments[0].key);
+    assert!(
+        segments[0].key.start() >= lost.until.unwrap(),
+        "{lost:?} {}",
+        segments[0].key
+    );
 }

@@ -1,1 +1,139 @@
-//! Adoption.
+//! Buckets that somebody else made: adopted when they are bare, or a part of what they must be.
+
+use toezicht::storage::policy::document;
+use toezicht::storage::statements;
+use toezicht::storage::{EnforceError, Trials};
+
+use super::scene::Scene;
+use crate::support::proxy::Proxy;
+use crate::support::settings::S3Server;
+
+/// An operator that may make no bucket and has no right but what the bucket's policy gives, in a bucket that
+/// the administrator made as `docs/storage.md` says.
+fn bound(server: S3Server) -> Scene {
+    let operator = server.identity("other").clone();
+    Scene::with_operator(server, "adopt", &operator)
+}
+
+async fn a_bucket_made_by_terraform_is_adopted(server: S3Server) {
+    let scene = bound(server);
+    let admin = scene.client("admin");
+    admin
+        .create_bucket()
+        .bucket(scene.bucket())
+        .object_lock_enabled_for_bucket(true)
+        .send()
+        .await
+        .unwrap();
+    let policy = document(&statements::bootstrap(
+        scene.bucket(),
+        &scene.spec.operator_principal,
+    ))
+    .to_string();
+    admin
+        .put_bucket_policy()
+        .bucket(scene.bucket())
+        .policy(policy)
+        .send()
+        .await
+        .unwrap();
+
+    let enforced = scene.enforce(Trials::Run).await.unwrap();
+    let changed: Vec<_> = enforced.changed.iter().map(|change| change.what).collect();
+    assert_eq!(changed, ["claim", "lifecycle", "policy"]);
+    assert_eq!(enforced.read_back.video_expiration_days(), Some(24));
+    let again = scene.enforce(Trials::Keep).await.unwrap();
+    assert!(again.changed.is_empty(), "{:?}", again.changed);
+}
+
+#[tokio::test]
+async fn seaweedfs_bucket_made_by_terraform_is_adopted() {
+    a_bucket_made_by_terraform_is_adopted(S3Server::first()).await;
+}
+
+#[tokio::test]
+async fn ceph_bucket_made_by_terraform_is_adopted() {
+    a_bucket_made_by_terraform_is_adopted(S3Server::second()).await;
+}
+
+/// A bucket that is already as it must be, claim apart: only the claim is written.
+async fn a_finished_bucket_is_only_claimed(server: S3Server, port: u16) {
+    let model = Scene::new(server.clone(), "model");
+    model.enforce(Trials::Keep).await.unwrap();
+    let finished = model.policy().await.unwrap();
+    let client = model.operator_client();
+    let lifecycle = client
+        .get_bucket_lifecycle_configuration()
+        .bucket(model.bucket())
+        .send()
+        .await
+        .unwrap();
+
+    let mut scene = Scene::new(server, "finished");
+    client
+        .create_bucket()
+        .bucket(scene.bucket())
+        .object_lock_enabled_for_bucket(true)
+        .send()
+        .await
+        .unwrap();
+    let rules = aws_sdk_s3::types::BucketLifecycleConfiguration::builder()
+        .set_rules(lifecycle.rules)
+        .build()
+        .unwrap();
+    let request = client
+        .put_bucket_lifecycle_configuration()
+        .bucket(scene.bucket())
+        .lifecycle_configuration(rules);
+    request.send().await.unwrap();
+    let policy = finished.replace(model.bucket(), scene.bucket());
+    client
+        .put_bucket_policy()
+        .bucket(scene.bucket())
+        .policy(policy)
+        .send()
+        .await
+        .unwrap();
+
+    let proxy = Proxy::start(&scene.server.endpoint, port).await;
+    scene.operator.endpoint = Some(proxy.endpoint.clone());
+    let enforced = scene.enforce(Trials::Keep).await.unwrap();
+    let changed: Vec<_> = enforced.changed.iter().map(|change| change.what).collect();
+    assert_eq!(changed, ["claim"]);
+    let seen = proxy.take();
+    let lifecycle = seen
+        .iter()
+        .filter(|seen| seen.is_write() && seen.path_and_query.contains("lifecycle"))
+        .count();
+    assert_eq!(lifecycle, 0);
+}
+
+#[tokio::test]
+async fn seaweedfs_finished_bucket_is_only_claimed() {
+    a_finished_bucket_is_only_claimed(S3Server::first(), 18433).await;
+}
+
+#[tokio::test]
+async fn ceph_finished_bucket_is_only_claimed() {
+    a_finished_bucket_is_only_claimed(S3Server::second(), 18434).await;
+}
+
+async fn without_the_right_to_make_buckets_it_says_so(server: S3Server) {
+    let scene = bound(server);
+    match scene.enforce(Trials::Keep).await {
+        Err(error @ EnforceError::Storage(_)) => {
+            assert!(error.is_retryable());
+            assert!(
+                error.safe_message().contains("AccessDenied"),
+                "{}",
+                error.safe_message()
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn seaweedfs_without_rights_says_so() {
+    without_the_right_to_make_buckets_it_says_so(S3Server::first()).await;
+}

@@ -1,7 +1,9 @@
 //! A bucket of its own for each test, and how to look at it as somebody else.
 
 use aws_sdk_s3::Client;
-use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation};
+use aws_sdk_s3::config::{
+    BehaviorVersion, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
+};
 use toezicht::api::Days;
 use toezicht::contract::{Secret, StorageTarget};
 use toezicht::storage::{BucketSpec, Claim, EnforceError, Enforced, Trials, enforce};
@@ -75,18 +77,52 @@ impl Scene {
         client(&self.server, &identity)
     }
 
+    /// The operator's name in the server's file.
+    pub fn operator_identity(&self) -> String {
+        let is_ours = |identity: &S3Identity| identity.access_key == self.operator.access_key_id.reveal();
+        self.server
+            .identities
+            .iter()
+            .find(|(_, identity)| is_ours(identity))
+            .unwrap()
+            .0
+            .clone()
+    }
+
     /// The policy as the store has it.
     pub async fn policy(&self) -> Option<String> {
-        let answer = self.operator_client().get_bucket_policy().bucket(self.bucket()).send().await.ok()?;
+        let answer = self
+            .operator_client()
+            .get_bucket_policy()
+            .bucket(self.bucket())
+            .send()
+            .await
+            .ok()?;
         answer.policy().map(str::to_owned)
     }
 
     /// All versions and delete markers under a prefix, as the operator sees them: key and version.
     pub async fn versions(&self, prefix: &str) -> Vec<(String, String)> {
-        let page = self.operator_client().list_object_versions().bucket(self.bucket()).prefix(prefix).send().await.unwrap();
+        let page = self
+            .operator_client()
+            .list_object_versions()
+            .bucket(self.bucket())
+            .prefix(prefix)
+            .send()
+            .await
+            .unwrap();
         let text = |text: Option<&str>| text.unwrap().to_owned();
-        let versions = page.versions().iter().map(|v| (text(v.key()), text(v.version_id())));
-        versions.chain(page.delete_markers().iter().map(|m| (text(m.key()), text(m.version_id())))).collect()
+        let versions = page
+            .versions()
+            .iter()
+            .map(|v| (text(v.key()), text(v.version_id())));
+        versions
+            .chain(
+                page.delete_markers()
+                    .iter()
+                    .map(|m| (text(m.key()), text(m.version_id()))),
+            )
+            .collect()
     }
 }
 
@@ -105,7 +141,13 @@ pub fn target(server: &S3Server, identity: &S3Identity, bucket: &str) -> Storage
 fn client(server: &S3Server, identity: &S3Identity) -> Client {
     let config = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())
-        .credentials_provider(Credentials::new(&identity.access_key, &identity.secret_key, None, None, "test"))
+        .credentials_provider(Credentials::new(
+            &identity.access_key,
+            &identity.secret_key,
+            None,
+            None,
+            "test",
+        ))
         .region(Region::new(server.region.clone()))
         .endpoint_url(&server.endpoint)
         .force_path_style(server.path_style)

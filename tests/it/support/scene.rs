@@ -62,7 +62,7 @@ impl Scene {
                     "recorder": identity(server.identity("recorder"), "s3-recorder"),
                 },
                 "recorder": {
-                    "segmentDuration": "6s", "spool": {"size": "200Mi"},
+                    "segmentDuration": "6s", "spool": {"size": "512Mi"},
                     "resources": {"requests": {"cpu": "10m", "memory": "32Mi"}},
                 },
             },

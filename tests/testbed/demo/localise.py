@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The Heusden example, moved to where the tests run.
 
-Reads the example's objects (a JSON List) and writes them with the S3 server of
+Reads the example's objects (JSON documents, one after another) and writes them with the S3 server of
 $TOEZICHT_TEST_S3, the cameras of $TOEZICHT_TEST_CAMERAS, and the Secrets that the
 example's README tells a user to make. All else stays as it is in the example, but for
 segments of six seconds instead of sixty, so that a demonstration need not take minutes.
@@ -24,6 +24,15 @@ def secret(namespace, name, type_, data):
     }
 
 
+def documents(text):
+    """kubectl writes one document after another, with nothing between them."""
+    decoder, at = json.JSONDecoder(), 0
+    while text[at:].strip():
+        at += len(text[at:]) - len(text[at:].lstrip())
+        document, at = decoder.raw_decode(text, at)
+        yield from document["items"] if document["kind"] == "List" else [document]
+
+
 def identity(server, name):
     known = server["identities"]
     return known[name] if name in known else known["operator"]
@@ -37,7 +46,7 @@ def main():
         "username": os.environ["TOEZICHT_TEST_CAMERA_USER"],
         "password": os.environ["TOEZICHT_TEST_CAMERA_PASSWORD"],
     }
-    objects = json.load(sys.stdin)["items"]
+    objects = list(documents(sys.stdin.read()))
     secrets = {}
 
     def want(namespace, reference, type_, data):
@@ -64,7 +73,7 @@ def main():
                 person["principal"] = identity(server, "manager")["principal"]
             spec.setdefault("recorder", {}).update(
                 segmentDuration="6s",
-                spool={"size": "200Mi"},
+                spool={"size": "512Mi"},
                 resources={"requests": {"cpu": "10m", "memory": "32Mi"}},
             )
         elif item["kind"] == "RecordingPolicy":

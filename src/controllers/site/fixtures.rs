@@ -1,0 +1,168 @@
+//! Sites as users write them, through the real validation: what the tests of the pure steps begin with.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+use super::bucket::{self, Bucket};
+use super::dereference::Dereferenced;
+use super::identity::{Identity, keep_or_make};
+use super::plan::{Plan, plan};
+use super::validate::{Valid, validate};
+use crate::api::{Camera, RecordingPolicy, Site};
+use crate::contract::Secret;
+use crate::controllers::config::OperatorConfig;
+use crate::controllers::kit::camera::CameraSecrets;
+use crate::controllers::kit::reference::Found;
+use crate::storage::{BucketState, Enforced};
+
+const POLICY: &str = r#"
+metadata: {name: protocol-2020, namespace: gemeente}
+spec:
+  title: Protocol
+  timeZone: Europe/Amsterdam
+  adopted: {by: College, on: "2020-05-04"}
+  inForce: {from: "2020-05-06"}
+  worksCouncilConsent: {on: "2020-04-21"}
+  purposes: [Theft]
+  retention: {video: 28d, calls: 7d}
+  liveView: {sites: [zwembad], embargo: 1h}
+  holds: {reviewEvery: 28d}
+  incidentOfficers:
+    - {role: secretaris, subject: {kind: User, name: s}, principal: officer}
+"#;
+
+const SITE: &str = r#"
+metadata: {name: zwembad, namespace: gemeente, uid: uid-of-site, generation: 3}
+spec:
+  displayName: Zwembad
+  address: {street: Zwaansweg 4, city: Vlijmen}
+  policyRef: {name: protocol-2020}
+  managers: [{subject: {kind: Group, name: m}, principal: manager}]
+  notices: {staffInformedOn: "2020-05-05", signsPostedOn: "2020-05-05"}
+  suspensions:
+    - {reason: Verkiezing, from: "2026-03-18T07:00:00+01:00", until: "2026-03-18T22:00:00+01:00", cameras: [hal]}
+  storage:
+    bucket: gemeente-zwembad
+    endpoint: https://s3.example.nl
+    region: nl-1
+    pathStyle: true
+    operator: {principal: operator, credentialsRef: {name: s3-operator}}
+    recorder: {principal: recorder, credentialsRef: {name: s3-recorder}}
+"#;
+
+const CONFIG: &str = r#"
+recorderImage: registry.example.nl/toezicht:1
+grants: [{namespaces: [gemeente], endpoints: ["https://s3.example.nl"], buckets: ["gemeente-*"]}]
+"#;
+
+/// A Site with all that it names, to be spoilt by a test.
+#[derive(Clone)]
+pub struct Fixture {
+    pub site: Site,
+    pub found: Dereferenced,
+    pub config: OperatorConfig,
+    pub now: Timestamp,
+}
+
+/// A site with the cameras `hal` and `kassa`, that may record.
+pub fn fixture() -> Fixture {
+    Fixture {
+        site: serde_saphyr::from_str(SITE).unwrap(),
+        found: Dereferenced {
+            policy: Some(serde_saphyr::from_str::<RecordingPolicy>(POLICY).unwrap()),
+            cameras: vec![camera("hal"), camera("kassa")],
+            camera_secrets: CameraSecrets {
+                logins: [(
+                    "login".to_owned(),
+                    secret(&[("username", "u"), ("password", "camera-password")]),
+                )]
+                .into(),
+                authorities: BTreeMap::new(),
+            },
+            store_secrets: ["s3-operator", "s3-recorder"]
+                .map(|name| {
+                    (
+                        name.to_owned(),
+                        secret(&[("accessKeyId", name), ("secretAccessKey", "store-secret")]),
+                    )
+                })
+                .into(),
+            config: None,
+            has_workload: false,
+        },
+        config: OperatorConfig::parse(CONFIG).unwrap(),
+        now: "2026-11-24T12:00:00Z".parse().unwrap(),
+    }
+}
+
+/// A camera of the site that can be recorded.
+pub fn camera(name: &str) -> Camera {
+    let yaml = format!(
+        "metadata: {{name: {name}, namespace: gemeente}}\nspec: {{siteRef: {{name: zwembad}}, area: a, visible: true, \
+         stream: {{url: 'rtsp://10.0.0.1/{name}', credentialsRef: {{name: login}}}}}}"
+    );
+    serde_saphyr::from_str(&yaml).unwrap()
+}
+
+fn secret(texts: &[(&str, &str)]) -> Found {
+    Found::new(
+        "1",
+        texts
+            .iter()
+            .map(|(key, value)| ((*key).to_owned(), Secret::new(*value)))
+            .collect(),
+    )
+}
+
+/// A bucket that was read back as it must be.
+pub fn good_bucket(now: Timestamp) -> Bucket {
+    let read_back = BucketState {
+        object_lock: true,
+        versioning: true,
+        ..BucketState::default()
+    };
+    bucket::judge(
+        Ok(Enforced {
+            read_back,
+            changed: vec![],
+            trials: None,
+            gaps: vec![],
+        }),
+        None,
+        now,
+    )
+}
+
+impl Fixture {
+    /// The second step.
+    pub fn valid(&self) -> Valid {
+        validate(&self.site, &self.found, &self.config, "cluster", self.now)
+    }
+
+    /// A certificate and a token.
+    pub fn identity(&self) -> Identity {
+        keep_or_make(
+            self.found.config.as_ref().map(|config| &config.status_api),
+            self.now,
+        )
+        .unwrap()
+    }
+
+    /// The second and fourth step, with this bucket.
+    pub fn plan_with(&self, bucket: &Bucket) -> Plan {
+        plan(
+            &self.site,
+            &self.found,
+            &self.valid(),
+            bucket,
+            &self.identity(),
+            &self.config,
+        )
+    }
+
+    /// The second and fourth step, with a bucket that was read back.
+    pub fn plan(&self) -> Plan {
+        self.plan_with(&good_bucket(self.now))
+    }
+}

@@ -1,0 +1,198 @@
+use super::*;
+use crate::api::Days;
+use crate::controllers::site::fixtures::{Fixture, camera, fixture};
+
+/// `Accepted` after a change of what is there.
+fn accepted(spoil: impl Fn(&mut Fixture)) -> Finding {
+    let mut fixture = fixture();
+    spoil(&mut fixture);
+    fixture.valid().accepted
+}
+
+#[test]
+fn a_complete_site_is_accepted_with_all_that_follows() {
+    let valid = fixture().valid();
+    assert!(valid.accepted.is_true(), "{}", valid.accepted.message);
+    assert!(valid.permission.finding.is_true());
+    let access = valid.access.unwrap();
+    assert_eq!(access.operator.endpoint.as_deref(), Some("https://s3.example.nl"));
+    assert_eq!(access.recorder.access_key_id.reveal(), "s3-recorder");
+    assert_eq!(access.spec.readers, ["manager", "officer"]);
+    assert_eq!(
+        (access.spec.video_ceiling, access.spec.calls_ceiling),
+        (Days(28), Days(7))
+    );
+    assert_eq!(
+        (access.claim.cluster_id.as_str(), access.claim.uid.as_str()),
+        ("cluster", "uid-of-site")
+    );
+    assert_eq!(valid.spool_bytes, 20 << 30);
+    assert_eq!(valid.cameras.len(), 2);
+}
+
+#[test]
+fn each_problem_is_named_with_its_field_and_reason() {
+    use Reason::{InvalidField, NotGranted, ReferenceNotFound, ReferenceRefused};
+    type Spoil = fn(&mut Fixture);
+    let table: &[(Spoil, Reason, &str)] = &[
+        (|f| f.found.policy = None, ReferenceNotFound, "spec.policyRef"),
+        (
+            |f| f.config.ceilings.video = Days(14),
+            ReferenceRefused,
+            "spec.policyRef",
+        ),
+        (
+            |f| f.found.store_secrets.clear(),
+            ReferenceNotFound,
+            "spec.storage.operator.credentialsRef",
+        ),
+        (
+            |f| drop(f.found.store_secrets.remove("s3-recorder")),
+            ReferenceNotFound,
+            "spec.storage.recorder.credentialsRef",
+        ),
+        (
+            |f| {
+                drop(f.found.store_secrets.insert(
+                    "s3-operator".into(),
+                    f.found.camera_secrets.logins["login"].clone(),
+                ))
+            },
+            ReferenceRefused,
+            "spec.storage.operator.credentialsRef",
+        ),
+        (
+            |f| f.site.spec.storage.endpoint = Some("http://169.254.169.254".into()),
+            NotGranted,
+            "spec.storage",
+        ),
+        (
+            |f| f.site.spec.storage.endpoint = Some("https://10.96.0.1".into()),
+            NotGranted,
+            "spec.storage",
+        ),
+        (
+            |f| f.site.spec.storage.endpoint = None,
+            NotGranted,
+            "spec.storage",
+        ),
+        (
+            |f| f.site.spec.storage.bucket = "buurgemeente-zwembad".into(),
+            NotGranted,
+            "spec.storage",
+        ),
+        (
+            |f| f.site.metadata.namespace = Some("buurgemeente".into()),
+            NotGranted,
+            "spec.storage",
+        ),
+        (
+            |f| f.site.spec.storage.allow_unprotected = true,
+            NotGranted,
+            "spec.storage",
+        ),
+        (
+            |f| f.site.spec.storage.endpoint = Some("https://s3.example.nl/a".into()),
+            InvalidField,
+            "spec.storage.endpoint",
+        ),
+        (
+            |f| f.site.spec.recorder.spool.size = "20Gb".into(),
+            InvalidField,
+            "spec.recorder.spool.size",
+        ),
+        (
+            |f| f.site.spec.recorder.spool.size = "1Mi".into(),
+            InvalidField,
+            "spec.recorder.spool.size",
+        ),
+        (
+            |f| {
+                f.site.spec.live_view = true;
+                f.found.policy.as_mut().unwrap().spec.live_view = None;
+            },
+            InvalidField,
+            "spec.liveView",
+        ),
+    ];
+    for (at, (spoil, reason, field)) in table.iter().enumerate() {
+        let finding = accepted(spoil);
+        assert!(!finding.is_true(), "case {at}");
+        assert_eq!(finding.reason, *reason, "case {at}: {}", finding.message);
+        assert!(
+            finding.message.starts_with(field),
+            "case {at}: {}",
+            finding.message
+        );
+        assert!(!finding.message.contains("store-secret") && !finding.message.contains("camera-password"));
+    }
+}
+
+#[test]
+fn where_it_may_not_store_nothing_can_be_connected_to() {
+    let mut fixture = fixture();
+    fixture.site.spec.storage.endpoint = Some("https://kubernetes.default.svc".into());
+    assert_eq!(fixture.valid().access, None);
+}
+
+#[test]
+fn a_deleted_policy_stops_recording_but_not_the_bucket() {
+    let mut fixture = fixture();
+    fixture.found.policy = None;
+    assert_eq!(fixture.valid().access, None, "there never were ceilings");
+    fixture.site.status = Some(crate::api::SiteStatus {
+        ceilings: Some(Ceilings {
+            video: Days(21),
+            calls: Days(6),
+        }),
+        ..crate::api::SiteStatus::default()
+    });
+    let valid = fixture.valid();
+    assert_eq!(valid.access.unwrap().spec.video_ceiling, Days(21));
+    assert_eq!(valid.permission.windows, Windows::never());
+    assert_eq!(valid.permission.finding.reason, Reason::DependsOn);
+}
+
+#[test]
+fn an_unusable_camera_is_left_out_and_the_others_go_on() {
+    let mut fixture = fixture();
+    fixture.found.cameras.push(camera("zolder"));
+    fixture.found.cameras[0]
+        .spec
+        .stream
+        .credentials_ref
+        .as_mut()
+        .unwrap()
+        .name = "nobody".into();
+    let valid = fixture.valid();
+    assert!(valid.accepted.is_true());
+    assert_eq!(valid.left_out, ["hal"]);
+    assert_eq!(
+        valid
+            .cameras
+            .iter()
+            .map(|camera| camera.name.as_str())
+            .collect::<Vec<_>>(),
+        ["kassa", "zolder"]
+    );
+}
+
+#[test]
+fn a_suspension_is_of_the_cameras_that_it_names() {
+    let mut fixture = fixture();
+    fixture.now = "2026-03-18T12:00:00Z".parse().unwrap();
+    let valid = fixture.valid();
+    assert!(
+        valid.permission.finding.is_true(),
+        "the other camera still records"
+    );
+    assert!(valid.cameras[0].suspended.contains(fixture.now));
+    assert!(!valid.cameras[1].suspended.contains(fixture.now));
+    fixture.site.spec.suspensions[0].cameras.clear();
+    let valid = fixture.valid();
+    assert_eq!(valid.permission.finding.reason, Reason::Suspended);
+    assert_eq!(
+        valid.permission.next_change,
+        Some("2026-03-18T21:00:00Z".parse().unwrap())
+    );
+}

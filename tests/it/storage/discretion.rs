@@ -1,0 +1,91 @@
+//! An endpoint that a tenant chose must not become a way to see or reach something else.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use toezicht::storage::{EnforceError, Trials};
+
+use super::scene::Scene;
+use crate::support::settings::S3Server;
+
+const SECRET: &str = "instance-secret-7f3a";
+
+/// A server that answers everything in one way, and counts.
+async fn server(
+    answer: impl Fn() -> axum::response::Response + Clone + Send + Sync + 'static,
+) -> (String, Arc<AtomicUsize>) {
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    let app = axum::Router::new().fallback(move || {
+        counted.fetch_add(1, Ordering::SeqCst);
+        let response = answer();
+        async move { response }
+    });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+    (endpoint, count)
+}
+
+async fn enforced_at(endpoint: String) -> EnforceError {
+    let mut scene = Scene::new(S3Server::first(), "discretion");
+    scene.operator.endpoint = Some(endpoint.clone());
+    scene.recorder.endpoint = Some(endpoint);
+    scene.enforce(Trials::Run).await.unwrap_err()
+}
+
+#[tokio::test]
+async fn of_an_answer_only_the_code_is_told() {
+    let xml = |code: &str| {
+        format!("<Error><Code>{code}</Code><Message>{SECRET}</Message><Resource>{SECRET}</Resource></Error>")
+    };
+    let long = "A".repeat(60);
+    let bodies = [
+        xml("AccessDenied"),
+        xml(SECRET),
+        xml(&long),
+        format!("<html>{SECRET}</html>"),
+        SECRET.to_owned(),
+    ];
+    for body in bodies {
+        for status in [StatusCode::FORBIDDEN, StatusCode::BAD_REQUEST, StatusCode::OK] {
+            let body = body.clone();
+            let (endpoint, _) = server(move || (status, body.clone()).into_response()).await;
+            let error = enforced_at(endpoint).await;
+            let told = format!("{error} {error:?} {}", error.safe_message());
+            assert!(!told.contains(SECRET) && !told.contains(&long), "{told}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn no_redirect_is_followed() {
+    let (inner, reached) = server(|| SECRET.into_response()).await;
+    for status in [
+        StatusCode::MOVED_PERMANENTLY,
+        StatusCode::FOUND,
+        StatusCode::TEMPORARY_REDIRECT,
+        StatusCode::PERMANENT_REDIRECT,
+    ] {
+        let to = format!("{inner}/secret");
+        let body = "<Error><Code>PermanentRedirect</Code><Endpoint>127.0.0.1</Endpoint></Error>";
+        let (endpoint, asked) =
+            server(move || (status, [(header::LOCATION, to.clone())], body).into_response()).await;
+        let error = enforced_at(endpoint).await;
+        assert!(asked.load(Ordering::SeqCst) > 0);
+        assert_eq!(reached.load(Ordering::SeqCst), 0, "{status} was followed");
+        assert!(matches!(error, EnforceError::Storage(_)), "{error:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_does_not_answer_is_given_up_in_time() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let begin = std::time::Instant::now();
+    let error = enforced_at(format!("http://{}", listener.local_addr().unwrap())).await;
+    assert!(begin.elapsed() < toezicht::storage::OPERATION_DEADLINE + std::time::Duration::from_secs(2));
+    assert_eq!(error.safe_message(), "GetBucketVersioning got no answer: Timeout");
+    assert!(error.is_retryable());
+}

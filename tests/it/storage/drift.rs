@@ -1,0 +1,141 @@
+//! In sync means zero writes; what somebody else changed is put back and told.
+
+use aws_sdk_s3::types::{
+    BucketLifecycleConfiguration, ExpirationStatus, LifecycleExpiration, LifecycleRule, LifecycleRuleFilter,
+};
+use aws_sdk_s3::types::{
+    DefaultRetention, ObjectLockConfiguration, ObjectLockEnabled, ObjectLockRetentionMode, ObjectLockRule,
+};
+use toezicht::storage::Trials;
+
+use super::scene::Scene;
+use crate::support::proxy::Proxy;
+use crate::support::settings::S3Server;
+
+async fn in_sync_writes_nothing(server: S3Server, port: u16) {
+    let proxy = Proxy::start(&server.endpoint, port).await;
+    let mut scene = Scene::new(server, "sync");
+    scene.operator.endpoint = Some(proxy.endpoint.clone());
+    scene.recorder.endpoint = Some(proxy.endpoint.clone());
+    let first = scene.enforce(Trials::Run).await.unwrap();
+    assert!(!first.changed.is_empty() && first.trials.is_some());
+    assert!(
+        proxy.take().iter().any(|seen| seen.is_write()),
+        "the proxy sees writes"
+    );
+
+    for _ in 0..2 {
+        let again = scene.enforce(Trials::Keep).await.unwrap();
+        assert_eq!((again.changed, again.trials), (vec![], None));
+        assert_eq!(again.read_back, first.read_back);
+        let seen = proxy.take();
+        assert!(
+            !seen.is_empty() && !seen.iter().any(|seen| seen.is_write()),
+            "{seen:?}"
+        );
+        assert!(
+            seen.len() <= 16,
+            "{} requests to see that nothing is to do",
+            seen.len()
+        );
+    }
+}
+
+#[tokio::test]
+async fn seaweedfs_in_sync_is_not_written() {
+    in_sync_writes_nothing(S3Server::first(), 18431).await;
+}
+
+#[tokio::test]
+async fn ceph_in_sync_is_not_written() {
+    in_sync_writes_nothing(S3Server::second(), 18432).await;
+}
+
+async fn what_was_changed_is_put_back(server: S3Server) {
+    let scene = Scene::new(server, "drift");
+    let before = scene.enforce(Trials::Keep).await.unwrap().read_back;
+
+    let client = scene.operator_client();
+    let filter = LifecycleRuleFilter::builder().prefix("video/").build();
+    let expiration = LifecycleExpiration::builder().days(400).build();
+    let rule = LifecycleRule::builder()
+        .id("mine")
+        .status(ExpirationStatus::Enabled)
+        .filter(filter)
+        .expiration(expiration);
+    let rules = BucketLifecycleConfiguration::builder()
+        .rules(rule.build().unwrap())
+        .build()
+        .unwrap();
+    let request = client
+        .put_bucket_lifecycle_configuration()
+        .bucket(scene.bucket())
+        .lifecycle_configuration(rules);
+    request.send().await.unwrap();
+    let open = serde_json::json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": "*",
+        "Action": "s3:GetObject", "Resource": format!("arn:aws:s3:::{}/*", scene.bucket())}]});
+    client
+        .put_bucket_policy()
+        .bucket(scene.bucket())
+        .policy(open.to_string())
+        .send()
+        .await
+        .unwrap();
+    let retention = DefaultRetention::builder()
+        .mode(ObjectLockRetentionMode::Governance)
+        .days(1)
+        .build();
+    let lock = ObjectLockConfiguration::builder()
+        .object_lock_enabled(ObjectLockEnabled::Enabled)
+        .rule(ObjectLockRule::builder().default_retention(retention).build())
+        .build();
+    let request = client
+        .put_object_lock_configuration()
+        .bucket(scene.bucket())
+        .object_lock_configuration(lock);
+    request.send().await.unwrap();
+
+    let after = scene.enforce(Trials::Keep).await.unwrap();
+    let told: Vec<String> = after.changed.iter().map(ToString::to_string).collect();
+    assert_eq!(told.len(), 3, "{told:?}");
+    assert_eq!(told[0], "default retention: GOVERNANCE 1 days → none");
+    assert!(
+        told[1].starts_with("lifecycle: video/ expire 400d → calls/ "),
+        "{told:?}"
+    );
+    assert!(
+        told[2].starts_with("policy: another, of 1 statements → "),
+        "{told:?}"
+    );
+    assert_eq!(after.read_back, before);
+    assert!(after.trials.is_some(), "a changed policy is tried");
+}
+
+#[tokio::test]
+async fn seaweedfs_drift_is_put_back() {
+    what_was_changed_is_put_back(S3Server::first()).await;
+}
+
+#[tokio::test]
+async fn ceph_drift_is_put_back() {
+    what_was_changed_is_put_back(S3Server::second()).await;
+}
+
+async fn another_ceiling_is_one_change(server: S3Server) {
+    let mut scene = Scene::new(server, "ceiling");
+    scene.enforce(Trials::Keep).await.unwrap();
+    scene.spec.video_ceiling = toezicht::api::Days(14);
+    let changed = scene.enforce(Trials::Keep).await.unwrap();
+    assert_eq!(changed.changed.len(), 1, "{:?}", changed.changed);
+    assert_eq!(changed.read_back.video_expiration_days(), Some(10));
+}
+
+#[tokio::test]
+async fn seaweedfs_takes_another_ceiling() {
+    another_ceiling_is_one_change(S3Server::first()).await;
+}
+
+#[tokio::test]
+async fn ceph_takes_another_ceiling() {
+    another_ceiling_is_one_change(S3Server::second()).await;
+}

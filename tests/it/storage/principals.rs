@@ -1,0 +1,77 @@
+//! A typing error in a principal locks nobody out.
+
+use toezicht::storage::{EnforceError, Trials};
+
+use super::scene::Scene;
+use crate::support::settings::S3Server;
+
+async fn a_typo_locks_nobody_out(server: S3Server) {
+    let right = Scene::new(server, "typo");
+    // In a new bucket.
+    let mut operator = right.clone();
+    operator.spec.operator_principal = format!("{}x", right.spec.operator_principal);
+    let error = operator.enforce(Trials::Run).await.unwrap_err();
+    assert_eq!(error, EnforceError::WrongPrincipal { whose: "operator" });
+    assert!(error.safe_message().contains("storage.operator.principal"));
+    assert_eq!(right.policy().await, None, "nothing stays of the proof");
+    let mut recorder = right.clone();
+    recorder.spec.recorder_principal = format!("{}x", right.spec.recorder_principal);
+    let error = recorder.enforce(Trials::Run).await.unwrap_err();
+    assert_eq!(error, EnforceError::WrongPrincipal { whose: "recorder" });
+
+    // Corrected, it works; in a bucket that works, the same error changes nothing.
+    right.enforce(Trials::Run).await.unwrap();
+    let policy = right.policy().await.unwrap();
+    for wrong in [&operator, &recorder] {
+        let error = wrong.enforce(Trials::Keep).await.unwrap_err();
+        assert!(matches!(error, EnforceError::WrongPrincipal { .. }), "{error:?}");
+    }
+    let changed = right.enforce(Trials::Keep).await.unwrap().changed;
+    assert!(changed.is_empty(), "{changed:?}");
+    let same = |a: &str, b: &str| {
+        use toezicht::storage::policy::Policy;
+        Policy::parse(a).unwrap() == Policy::parse(b).unwrap()
+    };
+    assert!(same(&policy, &right.policy().await.unwrap()));
+    assert!(right.versions("probe/").await.is_empty(), "canaries are gone");
+}
+
+#[tokio::test]
+async fn seaweedfs_typo_locks_nobody_out() {
+    a_typo_locks_nobody_out(S3Server::first()).await;
+}
+
+#[tokio::test]
+async fn ceph_typo_locks_nobody_out() {
+    a_typo_locks_nobody_out(S3Server::second()).await;
+}
+
+/// The recorders get another identity: it is proved although "everyone but" names the old one.
+async fn the_recorder_changes(server: S3Server) {
+    let before = Scene::new(server, "rotate");
+    before.enforce(Trials::Keep).await.unwrap();
+    let mut after = before.clone();
+    let other = before.server.identity("other").clone();
+    after.recorder = super::scene::target(&before.server, &other, before.bucket());
+    after.spec.recorder_principal = other.principal;
+    let enforced = after.enforce(Trials::Run).await.unwrap();
+    assert_eq!(
+        enforced
+            .changed
+            .iter()
+            .map(|change| change.what)
+            .collect::<Vec<_>>(),
+        ["policy"]
+    );
+    assert!(after.enforce(Trials::Keep).await.unwrap().changed.is_empty());
+}
+
+#[tokio::test]
+async fn seaweedfs_recorder_changes() {
+    the_recorder_changes(S3Server::first()).await;
+}
+
+#[tokio::test]
+async fn ceph_recorder_changes() {
+    the_recorder_changes(S3Server::second()).await;
+}

@@ -1,0 +1,152 @@
+//! Buckets that are not taken as they are, and what happens to them: nothing.
+
+use aws_sdk_s3::types::{
+    BucketLifecycleConfiguration, DefaultRetention, ExpirationStatus, LifecycleExpiration, LifecycleRule,
+    LifecycleRuleFilter, ObjectLockConfiguration, ObjectLockEnabled, ObjectLockRetentionMode, ObjectLockRule,
+};
+use toezicht::storage::{EnforceError, Trials};
+
+use super::scene::Scene;
+use crate::support::settings::S3Server;
+
+async fn a_bucket_without_lock_is_refused(server: S3Server) {
+    let scene = Scene::new(server, "nolock");
+    scene
+        .operator_client()
+        .create_bucket()
+        .bucket(scene.bucket())
+        .send()
+        .await
+        .unwrap();
+    match scene.enforce(Trials::Run).await.unwrap_err() {
+        EnforceError::StoreUnfit { what, remedy } => {
+            assert!(
+                what.contains("Object Lock") && remedy.contains("new bucket"),
+                "{what}; {remedy}"
+            );
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(scene.versions("").await.is_empty(), "nothing was written");
+}
+
+#[tokio::test]
+async fn seaweedfs_bucket_without_lock_is_refused() {
+    a_bucket_without_lock_is_refused(S3Server::first()).await;
+}
+
+#[tokio::test]
+async fn ceph_bucket_without_lock_is_refused() {
+    a_bucket_without_lock_is_refused(S3Server::second()).await;
+}
+
+/// A bucket with lifecycle, retention, a policy and an object of somebody's: refused as it is, and taken over
+/// only after a decision, without a loss.
+async fn somebodys_bucket(server: S3Server) {
+    let mut scene = Scene::new(server, "foreign");
+    let client = scene.operator_client();
+    let bucket = scene.bucket().to_owned();
+    client
+        .create_bucket()
+        .bucket(&bucket)
+        .object_lock_enabled_for_bucket(true)
+        .send()
+        .await
+        .unwrap();
+    client
+        .put_object()
+        .bucket(&bucket)
+        .key("their/object")
+        .body(b"theirs".to_vec().into())
+        .send()
+        .await
+        .unwrap();
+    let rule = LifecycleRule::builder()
+        .id("theirs")
+        .status(ExpirationStatus::Enabled)
+        .filter(LifecycleRuleFilter::builder().prefix("their/").build())
+        .expiration(LifecycleExpiration::builder().days(3).build());
+    let rules = BucketLifecycleConfiguration::builder()
+        .rules(rule.build().unwrap())
+        .build()
+        .unwrap();
+    client
+        .put_bucket_lifecycle_configuration()
+        .bucket(&bucket)
+        .lifecycle_configuration(rules)
+        .send()
+        .await
+        .unwrap();
+    let retention = DefaultRetention::builder()
+        .mode(ObjectLockRetentionMode::Governance)
+        .days(2)
+        .build();
+    let lock = ObjectLockConfiguration::builder()
+        .object_lock_enabled(ObjectLockEnabled::Enabled)
+        .rule(ObjectLockRule::builder().default_retention(retention).build())
+        .build();
+    client
+        .put_object_lock_configuration()
+        .bucket(&bucket)
+        .object_lock_configuration(lock)
+        .send()
+        .await
+        .unwrap();
+    let policy = serde_json::json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow",
+        "Principal": {"AWS": [scene.server.identity("other").principal]}, "Action": ["s3:GetObject"],
+        "Resource": [format!("arn:aws:s3:::{bucket}/their/*")]}]});
+    client
+        .put_bucket_policy()
+        .bucket(&bucket)
+        .policy(policy.to_string())
+        .send()
+        .await
+        .unwrap();
+
+    let theirs = scene.policy().await;
+    match scene.enforce(Trials::Run).await.unwrap_err() {
+        EnforceError::Refused { what, remedy } => {
+            for part in [
+                "default retention (GOVERNANCE 2 days)",
+                "lifecycle rules",
+                "bucket policy",
+            ] {
+                assert!(what.contains(part), "{what}");
+            }
+            assert!(remedy.contains("TakeOver"), "{remedy}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(scene.policy().await, theirs);
+    assert_eq!(scene.versions("").await.len(), 1, "nothing was written");
+
+    scene.spec.take_over = true;
+    let taken = scene.enforce(Trials::Keep).await.unwrap();
+    let changed: Vec<_> = taken.changed.iter().map(|change| change.what).collect();
+    assert_eq!(changed, ["claim", "default retention", "lifecycle", "policy"]);
+    assert_eq!(scene.versions("their/").await.len(), 1, "objects stay");
+}
+
+#[tokio::test]
+async fn seaweedfs_somebodys_bucket() {
+    somebodys_bucket(S3Server::first()).await;
+}
+
+#[tokio::test]
+async fn ceph_somebodys_bucket() {
+    somebodys_bucket(S3Server::second()).await;
+}
+
+#[tokio::test]
+async fn a_ceiling_that_cannot_be_kept_is_refused_before_connecting() {
+    let mut scene = Scene::new(S3Server::first(), "ceiling");
+    scene.operator.endpoint = Some("http://127.0.0.1:1".into());
+    scene.spec.video_ceiling = toezicht::api::Days(4);
+    let error = scene.enforce(Trials::Keep).await.unwrap_err();
+    assert_eq!(error.category(), "ceiling");
+    assert!(
+        error.safe_message().contains("at least 5d"),
+        "{}",
+        error.safe_message()
+    );
+}

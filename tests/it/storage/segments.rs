@@ -1,0 +1,201 @@
+//! Segments into the bucket: once, whole, tagged, and by the store's clock.
+
+use std::path::PathBuf;
+
+use jiff::{SignedDuration, Timestamp};
+use sha2::{Digest, Sha256};
+use toezicht::contract::Secret;
+use toezicht::storage::Trials;
+use toezicht::storage::key::{Class, Key};
+use toezicht::storage::segments::{PutError, Uploader};
+use toezicht::storage::tag::RetentionTag;
+
+use super::scene::Scene;
+use crate::support::settings::S3Server;
+
+struct Segment {
+    _dir: tempfile::TempDir,
+    file: PathBuf,
+    sha256: [u8; 32],
+    key: Key,
+    bytes: Vec<u8>,
+}
+
+fn segment(size: usize) -> Segment {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("segment.mp4");
+    let mut bytes = vec![7; size];
+    bytes[..8].copy_from_slice(&rand::random::<[u8; 8]>());
+    std::fs::write(&file, &bytes).unwrap();
+    let sha256: [u8; 32] = Sha256::digest(&bytes).into();
+    let key = Key::new(Class::Video, "receptie", Timestamp::now(), 60_000, &sha256).unwrap();
+    Segment {
+        _dir: dir,
+        file,
+        sha256,
+        key,
+        bytes,
+    }
+}
+
+async fn prepared(server: S3Server) -> (Scene, Uploader) {
+    let scene = Scene::new(server, "segments");
+    scene.enforce(Trials::Keep).await.unwrap();
+    let uploader = Uploader::new(&scene.recorder).unwrap();
+    (scene, uploader)
+}
+
+/// What is stored, read with the policy lifted: nobody may read a recording otherwise.
+async fn stored(scene: &Scene, key: &Key) -> (Vec<u8>, Vec<(String, String)>) {
+    let client = scene.operator_client();
+    let tags = client
+        .get_object_tagging()
+        .bucket(scene.bucket())
+        .key(key.to_string())
+        .send()
+        .await
+        .unwrap();
+    let tags = tags
+        .tag_set()
+        .iter()
+        .map(|tag| (tag.key().to_owned(), tag.value().to_owned()))
+        .collect();
+    let open = serde_json::json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow",
+        "Principal": {"AWS": [scene.spec.operator_principal]}, "Action": ["s3:GetObject"],
+        "Resource": [format!("arn:aws:s3:::{}/*", scene.bucket())]}]});
+    client
+        .put_bucket_policy()
+        .bucket(scene.bucket())
+        .policy(open.to_string())
+        .send()
+        .await
+        .unwrap();
+    let object = client
+        .get_object()
+        .bucket(scene.bucket())
+        .key(key.to_string())
+        .send()
+        .await
+        .unwrap();
+    (object.body.collect().await.unwrap().to_vec(), tags)
+}
+
+/// `versions`: how many a second put leaves.
+async fn a_segment_is_put_once(server: S3Server, versions: usize) {
+    let (scene, uploader) = prepared(server).await;
+    let segment = segment(5 * 1024 * 1024);
+    let put = uploader
+        .put(&segment.key, &segment.file, segment.sha256, RetentionTag::Video)
+        .await
+        .unwrap();
+    assert!(!put.already_there);
+    let apart = put
+        .server_date
+        .expect("a Date header")
+        .duration_since(Timestamp::now());
+    assert!(apart.abs() < SignedDuration::from_secs(5), "{apart}");
+
+    let again = uploader
+        .put(&segment.key, &segment.file, segment.sha256, RetentionTag::Video)
+        .await
+        .unwrap();
+    assert_eq!(again.already_there, versions == 1);
+    assert!(again.server_date.is_some(), "also from a refusal");
+    assert_eq!(scene.versions(&segment.key.to_string()).await.len(), versions);
+
+    let (bytes, tags) = stored(&scene, &segment.key).await;
+    assert!(bytes == segment.bytes, "{} bytes", bytes.len());
+    assert_eq!(tags, [("toezicht-retention".to_owned(), "video".to_owned())]);
+}
+
+#[tokio::test]
+async fn seaweedfs_has_one_version_of_a_segment_that_was_put_twice() {
+    a_segment_is_put_once(S3Server::first(), 1).await;
+}
+
+#[tokio::test]
+async fn ceph_16_has_two_equal_versions_of_a_segment_that_was_put_twice() {
+    a_segment_is_put_once(S3Server::second(), 2).await;
+}
+
+async fn other_bytes_are_refused(server: S3Server) {
+    let (scene, uploader) = prepared(server).await;
+    let segment = segment(100_000);
+    let mut other = segment.bytes.clone();
+    other[50_000] ^= 1;
+    std::fs::write(&segment.file, &other).unwrap();
+    let error = uploader
+        .put(&segment.key, &segment.file, segment.sha256, RetentionTag::Video)
+        .await
+        .unwrap_err();
+    assert_eq!(error, PutError::Checksum);
+    assert!(scene.versions("video/").await.is_empty());
+}
+
+#[tokio::test]
+async fn seaweedfs_refuses_other_bytes() {
+    other_bytes_are_refused(S3Server::first()).await;
+}
+
+#[tokio::test]
+async fn ceph_refuses_other_bytes() {
+    other_bytes_are_refused(S3Server::second()).await;
+}
+
+#[tokio::test]
+async fn what_a_recorder_may_not_write_is_not_sent() {
+    let mut scene = Scene::new(S3Server::first(), "unsent");
+    scene.recorder.endpoint = Some("http://127.0.0.1:1".into());
+    let uploader = Uploader::new(&scene.recorder).unwrap();
+    let segment = segment(100);
+    for tag in [RetentionTag::Held, RetentionTag::Calls] {
+        let error = uploader
+            .put(&segment.key, &segment.file, segment.sha256, tag)
+            .await
+            .unwrap_err();
+        assert_eq!(error.category(), "not_allowed");
+    }
+    let error = uploader
+        .put(&segment.key, &segment.file, [0; 32], RetentionTag::Video)
+        .await
+        .unwrap_err();
+    assert_eq!(error.category(), "not_allowed");
+    let missing = segment.file.with_extension("gone");
+    let error = uploader
+        .put(&segment.key, &missing, segment.sha256, RetentionTag::Video)
+        .await
+        .unwrap_err();
+    assert_eq!(error, PutError::File(std::io::ErrorKind::NotFound));
+    let error = uploader
+        .put(&segment.key, &segment.file, segment.sha256, RetentionTag::Video)
+        .await
+        .unwrap_err();
+    assert!(error.is_retryable());
+    assert_eq!(error.safe_message(), "PutObject got no answer: NoConnection");
+}
+
+async fn wrong_credentials_are_told(server: S3Server) {
+    let (mut scene, _) = prepared(server).await;
+    scene.recorder.secret_access_key = Secret::new("wrong");
+    let uploader = Uploader::new(&scene.recorder).unwrap();
+    let segment = segment(100);
+    let error = uploader
+        .put(&segment.key, &segment.file, segment.sha256, RetentionTag::Sealed)
+        .await
+        .unwrap_err();
+    assert_eq!(
+        error.safe_message(),
+        "PutObject was answered with SignatureDoesNotMatch (HTTP 403)"
+    );
+    assert!(!error.is_retryable());
+}
+
+#[tokio::test]
+async fn seaweedfs_wrong_credentials_are_told() {
+    wrong_credentials_are_told(S3Server::first()).await;
+}
+
+#[tokio::test]
+async fn ceph_wrong_credentials_are_told() {
+    wrong_credentials_are_told(S3Server::second()).await;
+}
