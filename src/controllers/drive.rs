@@ -5,12 +5,13 @@ use std::convert::Infallible;
 use std::fmt::Debug;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use futures::StreamExt;
 use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::api::{ListParams, PartialObjectMeta};
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action, Config, Controller, Error};
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -27,6 +28,9 @@ use crate::api::Site;
 
 /// Looks at one kind at once, at most. A look waits for the API server or a recorder most of the time.
 const CONCURRENCY: u16 = 16;
+
+/// A kind that cannot be read is asked for again after this long.
+const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// A kind with conditions, that a controller can look after.
 pub trait Watched:
@@ -95,23 +99,30 @@ where
     all.filter(|found| found.0.as_ref().is_ok_and(&concerns)).map(|found| ObjectRef::from_obj(&*found)).collect()
 }
 
-/// Tells `hooks` when all objects of `kind` have been read, and how to count their conditions.
-///
-/// Must be polled by the task that polls the store's controller: a store wakes only the last of those that
-/// wait for it, and the controller waits too.
-async fn announce<K: Watched>(hooks: &Arc<dyn Hooks>, kind: Kind, store: Store<DeserializeGuard<K>>) {
-    let counted = store.clone();
+/// Tells `hooks` how to count the conditions of the objects in `store`.
+fn announce<K: Watched>(hooks: &Arc<dyn Hooks>, kind: Kind, store: Store<DeserializeGuard<K>>) {
     hooks.watching(
         kind,
         Box::new(move || {
-            let objects = counted.state();
+            let objects = store.state();
             let readable = objects.iter().filter_map(|object| object.0.as_ref().ok());
             readable.flat_map(|object| object.conditions().to_vec()).collect()
         }),
     );
-    if store.wait_until_ready().await.is_ok() {
-        hooks.read(kind);
+}
+
+/// Waits until the API server lets us read a kind, and tells the context's hooks.
+///
+/// The controller's own store would know, but it wakes only one of those who wait for it: waiting there too
+/// could keep the controller from ever starting.
+pub async fn until_readable<K: Watched>(context: Context, kind: Kind, scope: Option<String>) {
+    let api = api::<PartialObjectMeta<K>>(&context.client, scope.as_deref());
+    while let Err(error) = api.list_metadata(&ListParams::default().limit(1)).await {
+        let (kind, error): (&str, _) = (kind.into(), ApiError(error).safe_message());
+        warn!(kind, scope, error, "cannot be read yet");
+        tokio::time::sleep(LOOK_AGAIN).await;
     }
+    context.hooks.read(kind);
 }
 
 impl Watched for Site {
@@ -131,10 +142,9 @@ pub async fn drive<L: Looks>(
     looks: L,
     leader: CancellationToken,
 ) {
-    let hooks = looks.context().hooks.clone();
-    let announced = announce(&hooks, L::KIND, controller.store());
+    announce(&looks.context().hooks, L::KIND, controller.store());
     let driver = Arc::new(Driver { looks, backoff: Backoff::default() });
-    let work = controller
+    controller
         .with_config(Config::default().concurrency(CONCURRENCY))
         .graceful_shutdown_on(leader.cancelled_owned())
         .run(look, |_, impossible, _| match *impossible {}, driver)
@@ -143,15 +153,8 @@ pub async fn drive<L: Looks>(
                 note::<L>(&error);
             }
             std::future::ready(())
-        });
-    tokio::pin!(announced);
-    tokio::pin!(work);
-    // Not a join: a controller that ends before it has read everything is at an end all the same.
-    tokio::select! {
-        () = &mut work => return,
-        () = &mut announced => {}
-    }
-    work.await;
+        })
+        .await;
 }
 
 async fn look<L: Looks>(

@@ -14,9 +14,11 @@ pub mod site;
 use futures::StreamExt;
 use futures::future::BoxFuture;
 use futures::stream::FuturesUnordered;
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use self::kit::context::{Context, Kind};
+use crate::api::{Camera, IncidentHold, RecordingPolicy, Site};
 
 /// A controller ended though nobody had asked it to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,7 +37,12 @@ pub async fn run(context: Context, leader: CancellationToken) -> Result<(), Cont
         context.config.watch_namespaces.iter().cloned().map(Some).collect()
     };
     let running = FuturesUnordered::new();
+    let mut readable = JoinSet::new();
     for scope in scopes {
+        readable.spawn(drive::until_readable::<RecordingPolicy>(context.clone(), Kind::RecordingPolicy, scope.clone()));
+        readable.spawn(drive::until_readable::<Site>(context.clone(), Kind::Site, scope.clone()));
+        readable.spawn(drive::until_readable::<Camera>(context.clone(), Kind::Camera, scope.clone()));
+        readable.spawn(drive::until_readable::<IncidentHold>(context.clone(), Kind::IncidentHold, scope.clone()));
         for (kind, controller) in of_scope(&context, scope.as_deref(), &leader) {
             running.push(async move {
                 controller.await;

@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures::future::{self, BoxFuture};
+use futures::future::BoxFuture;
 use futures::{FutureExt, TryFutureExt};
 use hyper::Uri;
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -148,6 +148,7 @@ impl<S: Write + Unpin> Write for FencedStream<S> {
 mod tests {
     use std::sync::Arc;
 
+    use futures::future;
     use hyper_util::rt::TokioIo;
     use tokio::io::AsyncReadExt;
 

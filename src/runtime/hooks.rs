@@ -8,7 +8,7 @@ use super::metrics::Metrics;
 use super::readiness::{Gate, Readiness};
 use crate::controllers::kit::context::{Census, Hooks, Kind, Outcome};
 
-/// Counts what controllers do, and opens the gate of a kind when all of it has been read.
+/// Counts what controllers do, and opens the gate of a kind when it can be read.
 pub struct OperatorHooks {
     metrics: Arc<Metrics>,
     readiness: Readiness,
@@ -28,7 +28,7 @@ const fn gate(kind: Kind) -> Gate {
 
 impl OperatorHooks {
     /// Hooks for controllers that each watch `scopes` scopes: one per namespace, or one for all. From now on
-    /// the process is ready only when each kind has been read in each scope.
+    /// the process is ready only when each kind can be read in each scope.
     pub fn new(metrics: Arc<Metrics>, readiness: Readiness, scopes: usize) -> Self {
         readiness.require(KINDS.map(gate));
         let unread = Mutex::new(KINDS.into_iter().map(|kind| (kind, scopes)).collect());
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kind_is_ready_when_every_scope_of_it_has_been_read() {
+    fn a_kind_is_ready_when_it_can_be_read_in_every_scope() {
         let readiness = Readiness::default();
         let hooks = OperatorHooks::new(Arc::new(Metrics::new()), readiness.clone(), 2);
         for kind in KINDS {

@@ -12,13 +12,13 @@ pub enum Gate {
     CustomResources,
     /// The API server answers the election: this process leads, or stands by.
     Election,
-    /// The leader has read every RecordingPolicy.
+    /// The API server lets the leader read RecordingPolicies.
     Policies,
-    /// The leader has read every Site.
+    /// The API server lets the leader read Sites.
     Sites,
-    /// The leader has read every Camera.
+    /// The API server lets the leader read Cameras.
     Cameras,
-    /// The leader has read every IncidentHold.
+    /// The API server lets the leader read IncidentHolds.
     Holds,
     /// Shut when the process is asked to stop.
     Running,

@@ -8,6 +8,7 @@
 
 mod admission;
 mod line;
+mod operator;
 mod recorder;
 mod storage;
 mod support;

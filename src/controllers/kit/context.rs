@@ -96,7 +96,7 @@ pub trait Hooks: Send + Sync {
     fn unreadable(&self, kind: Kind);
     /// A controller of this kind begins; `census` lists the conditions of all its objects, at any time.
     fn watching(&self, _kind: Kind, _census: Census) {}
-    /// All objects of this kind that there are have been read once (in one scope, where there are several).
+    /// The API server lets us read this kind (in one scope, where there are several).
     fn read(&self, _kind: Kind) {}
 }
 

@@ -1,0 +1,7 @@
+//! The operator as a process, its controllers, and its chart.
+
+mod chart;
+mod leader;
+mod process;
+mod reports;
+mod site;

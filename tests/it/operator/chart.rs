@@ -1,0 +1,244 @@
+//! The chart: what it renders, whom it gives which rights, and what its admission policies refuse.
+
+use std::collections::BTreeMap;
+
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use toezicht::api::{IncidentHold, RecordingPolicy, crds};
+use toezicht::controllers::config::OperatorConfig;
+
+use crate::support::cluster::{TestNamespace, client};
+use crate::support::operator;
+use crate::support::scene::{POLICY, policy};
+use crate::support::settings::root;
+use crate::support::tools::{run, try_run};
+
+const GRANT: &str = r#"grants=[{"namespaces":["heusden"],"endpoints":["https://s3.example.nl"],"buckets":["heusden-*"]}]"#;
+/// Everything that can be switched on.
+const ALL: [&str; 8] = [
+    "--set=networkPolicy.enabled=true",
+    "--set=metrics.serviceMonitor.enabled=true",
+    "--set=priorityClassName=high",
+    "--set=nodeSelector.a=b",
+    "--set=imagePullSecrets[0].name=pull",
+    "--set=logFilter=debug",
+    "--set-json",
+    GRANT,
+];
+
+async fn text(values: &[&str]) -> String {
+    let chart = root().join("charts/toezicht").display().to_string();
+    let mut args = vec!["template", "tz", &chart, "--namespace", "system", "--kube-version", "1.34.0"];
+    args.extend(values);
+    run("helm", &args, None).await
+}
+
+async fn rendered(values: &[&str]) -> Vec<Value> {
+    let text = text(values).await;
+    let documents = serde_saphyr::from_multiple::<Value>(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
+    documents.into_iter().filter(|document| !document.is_null()).collect()
+}
+
+fn of_kind<'a>(documents: &'a [Value], kind: &str) -> Vec<&'a Value> {
+    documents.iter().filter(|document| document["kind"] == kind).collect()
+}
+
+fn names(documents: &[Value], kind: &str) -> Vec<String> {
+    of_kind(documents, kind).iter().map(|found| found["metadata"]["name"].as_str().unwrap().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn helm_finds_nothing_wrong() {
+    let chart = root().join("charts/toezicht").display().to_string();
+    run("helm", &["lint", "--strict", &chart], None).await;
+}
+
+#[tokio::test]
+async fn the_charts_definitions_are_those_of_the_code() {
+    let generated: BTreeMap<String, String> = crds::files().unwrap().into_iter().collect();
+    for folder in ["crds", "charts/toezicht/files/crds"] {
+        let mut found = BTreeMap::new();
+        for entry in std::fs::read_dir(root().join(folder)).unwrap() {
+            let entry = entry.unwrap();
+            let text = std::fs::read_to_string(entry.path()).unwrap();
+            found.insert(entry.file_name().into_string().unwrap(), text);
+        }
+        assert!(found == generated, "{folder} is out of step: run `make crds`");
+    }
+    let documents = rendered(&[]).await;
+    let definitions = of_kind(&documents, "CustomResourceDefinition");
+    assert_eq!(definitions.len(), generated.len());
+    for definition in definitions {
+        assert_eq!(definition["metadata"]["annotations"]["helm.sh/resource-policy"], "keep");
+        let plural = definition["spec"]["names"]["plural"].as_str().unwrap();
+        let original: Value =
+            serde_saphyr::from_str(&generated[&format!("toezicht.dev_{plural}.yaml")]).unwrap();
+        assert!(definition["spec"] == original["spec"], "{plural} is changed by rendering");
+    }
+    assert!(names(&rendered(&["--set=crds.enabled=false"]).await, "CustomResourceDefinition").is_empty());
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Rule {
+    api_groups: Vec<String>,
+    resources: Vec<String>,
+    verbs: Vec<String>,
+    #[serde(default)]
+    resource_names: Vec<String>,
+}
+
+fn rules(role: &Value) -> Vec<Rule> {
+    serde_json::from_value(role["rules"].clone()).unwrap()
+}
+
+#[tokio::test]
+async fn no_rule_has_a_wildcard_and_each_says_why() {
+    for values in [vec![], vec!["--set=watchNamespaces={a,b}"]] {
+        let text = text(&values).await;
+        let lines: Vec<&str> = text.lines().map(str::trim_start).collect();
+        for (number, line) in lines.iter().enumerate().filter(|(_, line)| line.starts_with("- apiGroups:")) {
+            let before = number.checked_sub(1).map_or("", |before| lines[before]);
+            if lines[number..].iter().take(4).any(|line| line.starts_with("verbs:")) {
+                assert!(before.starts_with('#'), "no comment before {line}, after {before}");
+            }
+        }
+        for document in rendered(&values).await {
+            if !matches!(document["kind"].as_str(), Some("Role" | "ClusterRole")) {
+                continue;
+            }
+            for rule in rules(&document) {
+                let all = [&rule.api_groups, &rule.resources, &rule.verbs];
+                assert!(all.into_iter().flatten().all(|word| !word.contains('*')), "{rule:?}");
+            }
+        }
+    }
+}
+
+/// Changing this list is a decision: see docs/threat-model.md.
+#[tokio::test]
+async fn the_operators_rights_are_exactly_these() {
+    let documents = rendered(&[]).await;
+    let role = of_kind(&documents, "ClusterRole").into_iter().find(|role| role["metadata"]["name"] == "tz-toezicht-operator");
+    let mut rights: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for rule in rules(role.unwrap()) {
+        for resource in &rule.resources {
+            rights.entry(format!("{}/{resource}", rule.api_groups.join(","))).or_default().extend(rule.verbs.clone());
+        }
+    }
+    let rights: Vec<String> = rights.into_iter().map(|(what, verbs)| format!("{what}: {}", verbs.join(" "))).collect();
+    assert_eq!(
+        rights,
+        [
+            "/pods: get list watch patch",
+            "/secrets: get list watch create patch",
+            "/serviceaccounts: get list watch create patch",
+            "/services: get list watch create patch",
+            "apps/statefulsets: get list watch create patch delete",
+            "events.k8s.io/events: create patch",
+            "toezicht.dev/cameras: get list watch",
+            "toezicht.dev/cameras/status: patch",
+            "toezicht.dev/incidentholds: get list watch",
+            "toezicht.dev/incidentholds/status: patch",
+            "toezicht.dev/recordingpolicies: get list watch",
+            "toezicht.dev/recordingpolicies/status: patch",
+            "toezicht.dev/sites: get list watch patch",
+            "toezicht.dev/sites/finalizers: update",
+            "toezicht.dev/sites/status: patch",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn with_namespaces_named_nothing_of_the_operators_is_cluster_wide() {
+    let documents = rendered(&["--set=watchNamespaces={a,b}", "--set=clusterId=here", "--set=personas.create=false"]).await;
+    assert!(names(&documents, "ClusterRole").is_empty());
+    assert!(names(&documents, "ClusterRoleBinding").is_empty());
+    let namespaces: Vec<&str> = of_kind(&documents, "Role").iter().map(|role| role["metadata"]["namespace"].as_str().unwrap()).collect();
+    assert_eq!(namespaces, ["a", "b", "system"]);
+    for binding in of_kind(&documents, "ValidatingAdmissionPolicyBinding") {
+        let selector = &binding["spec"]["matchResources"]["namespaceSelector"]["matchExpressions"][0];
+        assert_eq!(selector["values"], json!(["a", "b"]));
+    }
+}
+
+#[tokio::test]
+async fn the_leaders_role_is_limited_to_its_lease() {
+    let documents = rendered(&[]).await;
+    let role = of_kind(&documents, "Role").into_iter().find(|role| role["metadata"]["name"] == "tz-toezicht-leader").unwrap();
+    let named: Vec<Rule> = rules(role);
+    assert_eq!(named[0].resource_names, ["tz-toezicht"]);
+    assert_eq!(named[0].verbs, ["get", "update"]);
+    assert_eq!(named[1].verbs, ["create"], "which RBAC cannot limit by name");
+    let arguments = &of_kind(&documents, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0]["args"];
+    assert!(arguments.as_array().unwrap().contains(&json!("--lease-name=tz-toezicht")), "{arguments}");
+}
+
+#[tokio::test]
+async fn the_operator_runs_restricted_with_all_values_set() {
+    for values in [&[][..], &ALL[..]] {
+        let documents = rendered(values).await;
+        let pod = &of_kind(&documents, "Deployment")[0]["spec"]["template"]["spec"];
+        let context = &pod["containers"][0]["securityContext"];
+        assert_eq!(pod["securityContext"]["runAsNonRoot"], true);
+        assert_eq!(pod["securityContext"]["seccompProfile"]["type"], "RuntimeDefault");
+        assert_eq!(context["allowPrivilegeEscalation"], false);
+        assert_eq!(context["readOnlyRootFilesystem"], true);
+        assert_eq!(context["capabilities"]["drop"], json!(["ALL"]));
+        let config = of_kind(&documents, "ConfigMap")[0]["data"]["operator.yaml"].as_str().unwrap();
+        OperatorConfig::parse(config).unwrap_or_else(|e| panic!("{e}\n{config}"));
+    }
+}
+
+#[tokio::test]
+async fn mistakes_in_values_are_refused() {
+    let chart = root().join("charts/toezicht").display().to_string();
+    for mistake in [
+        "--set=ceilings.video=4d",
+        "--set=ceilings.video=28",
+        "--set=ceiling.video=28d",
+        "--set=replicas=-1",
+        "--set=watchNamespaces={A}",
+        r#"--set-json=grants=[{"namespaces":["a"],"endpoints":["https://s3/path"],"buckets":["b"]}]"#,
+        r#"--set-json=grants=[{"namespaces":["a"],"endpoints":["aws"],"buckets":["b"],"exceptions":["Anything"]}]"#,
+        r#"--set-json=grants=[{"namespaces":["a"],"endpoints":["aws"]}]"#,
+        "--set=image.digest=latest",
+    ] {
+        let (ok, _, err) = try_run("helm", &["template", "tz", &chart, "--kube-version", "1.34.0", mistake], None).await;
+        assert!(!ok && err.contains("values don't meet the specifications"), "{mistake}: {err}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cluster_refuses_what_is_above_its_ceiling_and_the_deletion_of_open_holds() {
+    let _present = operator::present().await;
+    let namespace = TestNamespace::new(&client().await, "chart-admission").await;
+    let policies = namespace.api::<RecordingPolicy>();
+    let mut above = policy();
+    above["spec"]["retention"]["video"] = "29d".into();
+    let above: RecordingPolicy = serde_json::from_value(above).unwrap();
+    let refused = policies.create(&PostParams::default(), &above).await.unwrap_err().to_string();
+    assert!(refused.contains("spec.retention.video: at most 28d on this cluster"), "{refused}");
+    let within: RecordingPolicy = serde_json::from_value(policy()).unwrap();
+    policies.create(&PostParams::default(), &within).await.unwrap();
+    let raise = Patch::Merge(json!({"spec": {"retention": {"calls": "8d"}}}));
+    let refused = policies.patch(POLICY, &PatchParams::default(), &raise).await.unwrap_err().to_string();
+    assert!(refused.contains("spec.retention.calls: at most 7d on this cluster"), "{refused}");
+
+    let holds = namespace.api::<IncidentHold>();
+    let hold: IncidentHold = serde_json::from_value(json!({
+        "apiVersion": "toezicht.dev/v1alpha1", "kind": "IncidentHold", "metadata": {"name": "incident"},
+        "spec": {"siteRef": {"name": "s"}, "window": {"from": "2026-01-01T10:00:00Z"}, "purpose": "Theft", "reference": "1"},
+    }))
+    .unwrap();
+    holds.create(&PostParams::default(), &hold).await.unwrap();
+    let refused = holds.delete("incident", &DeleteParams::default()).await.unwrap_err().to_string();
+    assert!(refused.contains("an open hold cannot be deleted"), "{refused}");
+    let resolve = Patch::Merge(json!({"spec": {
+        "state": "Resolved", "resolution": {"on": "2026-01-02T10:00:00Z", "by": "b", "outcome": "NothingVisible"},
+    }}));
+    holds.patch("incident", &PatchParams::default(), &resolve).await.unwrap();
+    holds.delete("incident", &DeleteParams::default()).await.unwrap();
+    namespace.delete().await;
+}

@@ -1,0 +1,192 @@
+//! What the controllers of policies, cameras and holds say, on a real API server.
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::events::v1::Event;
+use kube::Resource;
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use toezicht::api::{Camera, IncidentHold, RecordingPolicy, Site};
+use toezicht::controllers::drive::Watched;
+
+use super::process::{Process, audit_length, leads, without_the_chart, writes_of};
+use crate::support::cluster::TestNamespace;
+use crate::support::scene::{POLICY, SITE, policy};
+use crate::support::wait::{eventually, throughout};
+
+const SOON: Duration = Duration::from_secs(20);
+/// Below the policy's own retention.
+const CEILING: &str = "20d";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn policies_cameras_and_holds_say_what_is_so() {
+    without_the_chart("reports", |namespace| async move {
+        let operator = Process::with_ceiling(&namespace, "reports", CEILING);
+        leads(&namespace, "reports", SOON).await;
+
+        camera_without_a_site(&namespace).await;
+        policy_above_the_ceiling(&namespace).await;
+        hold_without_a_site(&namespace).await;
+
+        create::<Site>(&namespace, site()).await;
+        camera_with_the_wrong_secret(&namespace).await;
+        hold_with_a_site(&namespace).await;
+        counted(&namespace).await;
+        settled(&operator).await;
+        operator.is_ready().await;
+    })
+    .await;
+}
+
+async fn camera_without_a_site(namespace: &TestNamespace) {
+    create::<Camera>(namespace, camera()).await;
+    says::<Camera>(namespace, "receptie", "Accepted", "False", "ReferenceNotFound", "spec.siteRef.name").await;
+    says::<Camera>(namespace, "receptie", "Permitted", "False", "DependsOn", "").await;
+    says::<Camera>(namespace, "receptie", "Stalled", "True", "ReferenceNotFound", "").await;
+}
+
+/// The schema allows it, and so does the chart's admission; this operator's ceiling does not, and nothing is
+/// clamped.
+async fn policy_above_the_ceiling(namespace: &TestNamespace) {
+    create::<RecordingPolicy>(namespace, policy()).await;
+    says::<RecordingPolicy>(namespace, POLICY, "Accepted", "False", "InvalidField", "spec.retention.video").await;
+    says::<RecordingPolicy>(namespace, POLICY, "InForce", "False", "DependsOn", "").await;
+    says::<RecordingPolicy>(namespace, POLICY, "Stalled", "True", "InvalidField", "").await;
+    let patch = Patch::Merge(json!({"spec": {"retention": {"video": CEILING}}}));
+    namespace.api::<RecordingPolicy>().patch(POLICY, &PatchParams::default(), &patch).await.unwrap();
+    says::<RecordingPolicy>(namespace, POLICY, "Accepted", "True", "Valid", "").await;
+    says::<RecordingPolicy>(namespace, POLICY, "InForce", "True", "InForce", "article 11").await;
+    says::<RecordingPolicy>(namespace, POLICY, "Ready", "True", "InForce", "").await;
+}
+
+async fn hold_without_a_site(namespace: &TestNamespace) {
+    create::<IncidentHold>(namespace, hold("incident", "Theft")).await;
+    says::<IncidentHold>(namespace, "incident", "Accepted", "False", "ReferenceNotFound", "spec.siteRef.name").await;
+}
+
+/// A Secret of another type looks like none, whatever is in it.
+async fn camera_with_the_wrong_secret(namespace: &TestNamespace) {
+    let login = || [("username", "u".to_owned()), ("password", "zeer-geheim".to_owned())];
+    namespace.secret("login", "Opaque", login()).await;
+    says::<Camera>(namespace, "receptie", "Accepted", "False", "ReferenceNotFound", "spec.stream.credentialsRef").await;
+    namespace.secret("camera-login", "toezicht.dev/camera", login()).await;
+    let patch = json!({"spec": {"stream": {"credentialsRef": {"name": "camera-login"}}}});
+    let api = namespace.api::<Camera>();
+    api.patch("receptie", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+    says::<Camera>(namespace, "receptie", "Accepted", "True", "Valid", "").await;
+    says::<Camera>(namespace, "receptie", "Permitted", "True", "Permitted", "").await;
+    // The site may store nowhere, so it has no recorders.
+    says::<Site>(namespace, SITE, "Accepted", "False", "NotGranted", "spec.storage").await;
+    says::<Camera>(namespace, "receptie", "Recording", "False", "RecorderNotReady", "").await;
+    says::<Camera>(namespace, "receptie", "Ready", "False", "RecorderNotReady", "").await;
+}
+
+/// Truthful: this version holds nothing.
+async fn hold_with_a_site(namespace: &TestNamespace) {
+    says::<IncidentHold>(namespace, "incident", "Accepted", "True", "Valid", "").await;
+    says::<IncidentHold>(namespace, "incident", "Placed", "False", "NotYetEnforced", "").await;
+    says::<IncidentHold>(namespace, "incident", "Ready", "False", "NotYetEnforced", "").await;
+    create::<IncidentHold>(namespace, hold("curious", "Curiosity")).await;
+    says::<IncidentHold>(namespace, "curious", "Accepted", "False", "InvalidField", "spec.purpose").await;
+    eventually("a warning about the hold", SOON, || async {
+        let events = namespace.api::<Event>().list(&ListParams::default()).await.map_err(|e| e.to_string())?;
+        let told = events.items.iter().any(|event| {
+            event.type_.as_deref() == Some("Warning")
+                && event.reason.as_deref() == Some("NotYetEnforced")
+                && event.regarding.as_ref().and_then(|about| about.name.as_deref()) == Some("incident")
+        });
+        if told { Ok(()) } else { Err(format!("{} events", events.items.len())) }
+    })
+    .await;
+}
+
+async fn counted(namespace: &TestNamespace) {
+    eventually("the policy counts what is under it", SOON, || async {
+        let policy = namespace.api::<RecordingPolicy>().get(POLICY).await.map_err(|e| e.to_string())?;
+        let status = policy.status.unwrap_or_default();
+        match (status.sites, status.cameras) {
+            (Some(1), Some(1)) => Ok(()),
+            counts => Err(format!("{counts:?}")),
+        }
+    })
+    .await;
+}
+
+/// Nothing that is the same is written again.
+async fn settled(operator: &Process) {
+    let before = audit_length();
+    throughout("in sync", Duration::from_secs(20), || async {
+        let writes = writes_of("reports", before);
+        let others: Vec<_> = writes.iter().filter(|write| !write.contains("\"leases\"")).collect();
+        if others.is_empty() { Ok(()) } else { Err(format!("{others:#?}")) }
+    })
+    .await;
+    assert!(!operator.said().contains("zeer-geheim"), "a secret is in the log");
+}
+
+async fn says<K>(namespace: &TestNamespace, name: &str, condition: &str, status: &str, reason: &str, part: &str)
+where
+    K: Watched,
+{
+    eventually(&format!("{} {name} {condition}={status} {reason}", K::kind(&())), SOON, || async {
+        let object = namespace.api::<K>().get(name).await.map_err(|e| e.to_string())?;
+        let all: Vec<String> = object
+            .conditions()
+            .iter()
+            .map(|c| format!("{}={} {}: {}", c.type_, c.status, c.reason, c.message))
+            .collect();
+        let beginning = format!("{condition}={status} {reason}: ");
+        let found = all.iter().any(|line| line.starts_with(&beginning) && line.contains(part));
+        if found { Ok(()) } else { Err(all.join("\n")) }
+    })
+    .await;
+}
+
+async fn create<K>(namespace: &TestNamespace, object: Value)
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Serialize + DeserializeOwned + Clone + Debug,
+{
+    let object: K = serde_json::from_value(object).unwrap();
+    namespace.api::<K>().create(&PostParams::default(), &object).await.unwrap();
+}
+
+fn camera() -> Value {
+    json!({
+        "apiVersion": "toezicht.dev/v1alpha1", "kind": "Camera", "metadata": {"name": "receptie"},
+        "spec": {
+            "siteRef": {"name": SITE}, "area": "Receptie", "visible": true,
+            "stream": {"url": "rtsp://192.0.2.1/h264", "credentialsRef": {"name": "login"}},
+        },
+    })
+}
+
+fn hold(name: &str, purpose: &str) -> Value {
+    json!({
+        "apiVersion": "toezicht.dev/v1alpha1", "kind": "IncidentHold", "metadata": {"name": name},
+        "spec": {
+            "siteRef": {"name": SITE}, "window": {"from": "2026-01-01T10:00:00Z"}, "purpose": purpose,
+            "reference": "2026-1",
+        },
+    })
+}
+
+fn site() -> Value {
+    let identity = |name: &str| json!({"principal": format!("arn:aws:iam::000000000000:user/{name}"), "credentialsRef": {"name": name}});
+    json!({
+        "apiVersion": "toezicht.dev/v1alpha1", "kind": "Site", "metadata": {"name": SITE},
+        "spec": {
+            "displayName": "Die Heijgrave", "address": {"street": "Burgemeester Zwaansweg 4", "city": "Vlijmen"},
+            "policyRef": {"name": POLICY},
+            "managers": [{"subject": {"kind": "Group", "name": "managers"}}],
+            "notices": {"staffInformedOn": "2020-05-05", "signsPostedOn": "2020-05-05"},
+            "storage": {
+                "bucket": "nobody-granted-this", "endpoint": "https://192.0.2.2", "region": "r",
+                "operator": identity("operator"), "recorder": identity("recorder"),
+            },
+        },
+    })
+}
