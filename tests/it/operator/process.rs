@@ -37,7 +37,9 @@ impl Process {
         let folder = tempfile::tempdir().unwrap();
         let config = folder.path().join("operator.yaml");
         let name = &namespace.name;
-        let text = format!("watchNamespaces: [{name}]\nrecorderImage: none\nceilings: {{video: {video}, calls: 7d}}\n");
+        let text = format!(
+            "watchNamespaces: [{name}]\nrecorderImage: none\nceilings: {{video: {video}, calls: 7d}}\n"
+        );
         std::fs::write(&config, text).unwrap();
         let port = free_port();
         let log = folder.path().join("log");
@@ -52,7 +54,13 @@ impl Process {
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        Self { instance: instance.to_owned(), log, port, child, _folder: folder }
+        Self {
+            instance: instance.to_owned(),
+            log,
+            port,
+            child,
+            _folder: folder,
+        }
     }
 
     /// Sends a signal, such as `STOP`.
@@ -78,31 +86,52 @@ impl Process {
     pub async fn get(&self, path: &str) -> Result<(u16, String), String> {
         let url = format!("http://127.0.0.1:{}{path}", self.port);
         let answer = reqwest::get(url).await.map_err(|e| e.to_string())?;
-        Ok((answer.status().as_u16(), answer.text().await.map_err(|e| e.to_string())?))
+        Ok((
+            answer.status().as_u16(),
+            answer.text().await.map_err(|e| e.to_string())?,
+        ))
     }
 
     /// Waits until `/readyz` says so.
     pub async fn is_ready(&self) {
-        eventually(&format!("{} is ready", self.instance), Duration::from_secs(30), || async {
-            match self.get("/readyz").await? {
-                (200, _) => Ok(()),
-                (status, body) => Err(format!("{status} {body}")),
-            }
-        })
+        eventually(
+            &format!("{} is ready", self.instance),
+            Duration::from_secs(30),
+            || async {
+                match self.get("/readyz").await? {
+                    (200, _) => Ok(()),
+                    (status, body) => Err(format!("{status} {body}")),
+                }
+            },
+        )
         .await;
     }
 }
 
 /// A port that is free now.
 fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    std::net::TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port()
 }
 
 /// Who leads, by the Lease: the instance's name, without what tells its processes apart.
 pub async fn leader(namespace: &TestNamespace) -> Result<String, String> {
-    let lease = namespace.api::<Lease>().get(LEASE).await.map_err(|e| e.to_string())?;
-    let holder = lease.spec.and_then(|spec| spec.holder_identity).unwrap_or_default();
-    Ok(holder.rsplit_once('_').map(|(instance, _)| instance.to_owned()).unwrap_or_default())
+    let lease = namespace
+        .api::<Lease>()
+        .get(LEASE)
+        .await
+        .map_err(|e| e.to_string())?;
+    let holder = lease
+        .spec
+        .and_then(|spec| spec.holder_identity)
+        .unwrap_or_default();
+    Ok(holder
+        .rsplit_once('_')
+        .map(|(instance, _)| instance.to_owned())
+        .unwrap_or_default())
 }
 
 /// Waits until `instance` leads; how long it took.
@@ -110,7 +139,11 @@ pub async fn leads(namespace: &TestNamespace, instance: &str, limit: Duration) -
     let start = Instant::now();
     eventually(&format!("{instance} leads"), limit, || async {
         let leader = leader(namespace).await?;
-        if leader == instance { Ok(()) } else { Err(format!("{leader:?} leads")) }
+        if leader == instance {
+            Ok(())
+        } else {
+            Err(format!("{leader:?} leads"))
+        }
     })
     .await;
     start.elapsed()
@@ -118,7 +151,10 @@ pub async fn leads(namespace: &TestNamespace, instance: &str, limit: Duration) -
 
 /// How long the audit log is.
 pub fn audit_length() -> usize {
-    std::fs::read_to_string(setting("TOEZICHT_TEST_AUDIT_LOG")).unwrap().lines().count()
+    std::fs::read_to_string(setting("TOEZICHT_TEST_AUDIT_LOG"))
+        .unwrap()
+        .lines()
+        .count()
 }
 
 /// Writes of the process `instance` that took effect, since line `from` of the audit log. Its identity is
@@ -129,9 +165,22 @@ pub fn writes_of(instance: &str, from: usize) -> Vec<String> {
     log.lines()
         .skip(from)
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|event| event["userAgent"].as_str().is_some_and(|name| name.contains(&agent)))
-        .filter(|event| event["responseStatus"]["code"].as_u64().is_some_and(|code| code < 300))
-        .map(|event| format!("{} {} {}", event["requestReceivedTimestamp"], event["verb"], event["objectRef"]))
+        .filter(|event| {
+            event["userAgent"]
+                .as_str()
+                .is_some_and(|name| name.contains(&agent))
+        })
+        .filter(|event| {
+            event["responseStatus"]["code"]
+                .as_u64()
+                .is_some_and(|code| code < 300)
+        })
+        .map(|event| {
+            format!(
+                "{} {} {}",
+                event["requestReceivedTimestamp"], event["verb"], event["objectRef"]
+            )
+        })
         .collect()
 }
 
@@ -144,7 +193,10 @@ where
     let _alone = operator::alone().await;
     operator::scale(0).await;
     let namespace = TestNamespace::new(&client().await, prefix).await;
-    let kept = TestNamespace { client: namespace.client.clone(), name: namespace.name.clone() };
+    let kept = TestNamespace {
+        client: namespace.client.clone(),
+        name: namespace.name.clone(),
+    };
     let outcome = tokio::spawn(test(namespace)).await;
     operator::scale(2).await;
     if let Err(failed) = outcome {
