@@ -34,7 +34,13 @@ const LOOK_AGAIN: Duration = Duration::from_secs(2);
 
 /// A kind with conditions, that a controller can look after.
 pub trait Watched:
-    Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug + Send + Sync + 'static
+    Resource<DynamicType = (), Scope = NamespaceResourceScope>
+    + DeserializeOwned
+    + Clone
+    + Debug
+    + Send
+    + Sync
+    + 'static
 {
     /// The conditions in its status.
     fn conditions(&self) -> &[Condition];
@@ -80,7 +86,9 @@ where
 
 /// The object `name`, as far as it exists and can be read.
 pub async fn fetch<K: Watched>(client: &Client, namespace: &str, name: &str) -> Result<Option<K>, ApiError> {
-    let found = Api::<DeserializeGuard<K>>::namespaced(client.clone(), namespace).get_opt(name).await?;
+    let found = Api::<DeserializeGuard<K>>::namespaced(client.clone(), namespace)
+        .get_opt(name)
+        .await?;
     Ok(found.and_then(|object| object.0.ok()))
 }
 
@@ -95,8 +103,13 @@ where
     Other: Resource,
 {
     let namespace = &object.meta().namespace;
-    let all = store.state().into_iter().filter(|found| found.meta().namespace == *namespace);
-    all.filter(|found| found.0.as_ref().is_ok_and(&concerns)).map(|found| ObjectRef::from_obj(&*found)).collect()
+    let all = store
+        .state()
+        .into_iter()
+        .filter(|found| found.meta().namespace == *namespace);
+    all.filter(|found| found.0.as_ref().is_ok_and(&concerns))
+        .map(|found| ObjectRef::from_obj(&*found))
+        .collect()
 }
 
 /// Tells `hooks` how to count the conditions of the objects in `store`.
@@ -127,7 +140,10 @@ pub async fn until_readable<K: Watched>(context: Context, kind: Kind, scope: Opt
 
 impl Watched for Site {
     fn conditions(&self) -> &[Condition] {
-        self.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default()
+        self.status
+            .as_ref()
+            .map(|status| status.conditions.as_slice())
+            .unwrap_or_default()
     }
 }
 
@@ -143,7 +159,10 @@ pub async fn drive<L: Looks>(
     leader: CancellationToken,
 ) {
     announce(&looks.context().hooks, L::KIND, controller.store());
-    let driver = Arc::new(Driver { looks, backoff: Backoff::default() });
+    let driver = Arc::new(Driver {
+        looks,
+        backoff: Backoff::default(),
+    });
     controller
         .with_config(Config::default().concurrency(CONCURRENCY))
         .graceful_shutdown_on(leader.cancelled_owned())
@@ -168,17 +187,34 @@ async fn look<L: Looks>(
         Err(unreadable) => {
             hooks.unreadable(L::KIND);
             let metadata = &unreadable.metadata;
-            warn!(kind, namespace = metadata.namespace, name = metadata.name, "cannot be read: is it of a newer version?");
+            warn!(
+                kind,
+                namespace = metadata.namespace,
+                name = metadata.name,
+                "cannot be read: is it of a newer version?"
+            );
             return Ok(Action::await_change());
         }
     };
     let key = meta::key(object);
     let span = info_span!("look", kind, object = %key);
     let began = Instant::now();
-    let (action, outcome) = match driver.looks.look(object, Timestamp::now()).instrument(span.clone()).await {
+    let (action, outcome) = match driver
+        .looks
+        .look(object, Timestamp::now())
+        .instrument(span.clone())
+        .await
+    {
         Ok(Look { action, is_changed }) => {
             driver.backoff.reset(&key);
-            (action, if is_changed { Outcome::Changed } else { Outcome::Unchanged })
+            (
+                action,
+                if is_changed {
+                    Outcome::Changed
+                } else {
+                    Outcome::Unchanged
+                },
+            )
         }
         Err(failure) => {
             let pause = driver.backoff.failed(&key);

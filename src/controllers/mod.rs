@@ -34,15 +34,37 @@ pub async fn run(context: Context, leader: CancellationToken) -> Result<(), Cont
     let scopes: Vec<Option<String>> = if context.config.watch_namespaces.is_empty() {
         vec![None]
     } else {
-        context.config.watch_namespaces.iter().cloned().map(Some).collect()
+        context
+            .config
+            .watch_namespaces
+            .iter()
+            .cloned()
+            .map(Some)
+            .collect()
     };
     let running = FuturesUnordered::new();
     let mut readable = JoinSet::new();
     for scope in scopes {
-        readable.spawn(drive::until_readable::<RecordingPolicy>(context.clone(), Kind::RecordingPolicy, scope.clone()));
-        readable.spawn(drive::until_readable::<Site>(context.clone(), Kind::Site, scope.clone()));
-        readable.spawn(drive::until_readable::<Camera>(context.clone(), Kind::Camera, scope.clone()));
-        readable.spawn(drive::until_readable::<IncidentHold>(context.clone(), Kind::IncidentHold, scope.clone()));
+        readable.spawn(drive::until_readable::<RecordingPolicy>(
+            context.clone(),
+            Kind::RecordingPolicy,
+            scope.clone(),
+        ));
+        readable.spawn(drive::until_readable::<Site>(
+            context.clone(),
+            Kind::Site,
+            scope.clone(),
+        ));
+        readable.spawn(drive::until_readable::<Camera>(
+            context.clone(),
+            Kind::Camera,
+            scope.clone(),
+        ));
+        readable.spawn(drive::until_readable::<IncidentHold>(
+            context.clone(),
+            Kind::IncidentHold,
+            scope.clone(),
+        ));
         for (kind, controller) in of_scope(&context, scope.as_deref(), &leader) {
             running.push(async move {
                 controller.await;
@@ -66,9 +88,18 @@ fn of_scope(
 ) -> [(Kind, BoxFuture<'static, ()>); 4] {
     let (context, leader) = (context.clone(), leader.clone());
     [
-        (Kind::RecordingPolicy, Box::pin(policy::controller(context.clone(), scope, leader.clone()))),
-        (Kind::IncidentHold, Box::pin(hold::controller(context.clone(), scope, leader.clone()))),
-        (Kind::Camera, Box::pin(camera::controller(context.clone(), scope, leader.clone()))),
+        (
+            Kind::RecordingPolicy,
+            Box::pin(policy::controller(context.clone(), scope, leader.clone())),
+        ),
+        (
+            Kind::IncidentHold,
+            Box::pin(hold::controller(context.clone(), scope, leader.clone())),
+        ),
+        (
+            Kind::Camera,
+            Box::pin(camera::controller(context.clone(), scope, leader.clone())),
+        ),
         (Kind::Site, Box::pin(site::controller(context, scope, leader))),
     ]
 }

@@ -17,8 +17,8 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use hyper_util::rt::TokioExecutor;
-use kube::client::retry::RetryPolicy;
 use kube::client::ConfigExt;
+use kube::client::retry::RetryPolicy;
 use kube::{Client, Config};
 use tower::buffer::BufferLayer;
 use tower::retry::RetryLayer;
@@ -55,8 +55,13 @@ pub fn fenced(config: &Config, fence: &Fence) -> Result<Client, ClientError> {
     tcp.enforce_http(false);
     tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
     tcp.set_keepalive(Some(KEEPALIVE));
-    let socket = FencedConnector { inner: tcp, fence: fence.clone() };
-    let https = config.rustls_https_connector_with_connector(socket).map_err(unusable)?;
+    let socket = FencedConnector {
+        inner: tcp,
+        fence: fence.clone(),
+    };
+    let https = config
+        .rustls_https_connector_with_connector(socket)
+        .map_err(unusable)?;
     let retry = RetryPolicy::new(Duration::from_millis(100), Duration::from_secs(2), RETRIES, true)?;
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
@@ -88,7 +93,10 @@ impl Service<Uri> for FencedConnector {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let fence = self.fence.clone();
-        self.inner.call(uri).map_ok(|inner| FencedStream { inner, fence }).boxed()
+        self.inner
+            .call(uri)
+            .map_ok(|inner| FencedStream { inner, fence })
+            .boxed()
     }
 }
 
@@ -111,7 +119,11 @@ impl<S: Connection> Connection for FencedStream<S> {
 }
 
 impl<S: Read + Unpin> Read for FencedStream<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut self.inner).poll_read(cx, buf)
     }
 }
@@ -163,10 +175,17 @@ mod tests {
         let fence = Fence::new(clock.clone());
         fence.extend(clock.now().plus(Duration::from_secs(10)));
         let (near, mut far) = tokio::io::duplex(64);
-        let mut stream = FencedStream { inner: TokioIo::new(near), fence };
-        future::poll_fn(|cx| Pin::new(&mut stream).poll_write(cx, b"PUT /a")).await.unwrap();
+        let mut stream = FencedStream {
+            inner: TokioIo::new(near),
+            fence,
+        };
+        future::poll_fn(|cx| Pin::new(&mut stream).poll_write(cx, b"PUT /a"))
+            .await
+            .unwrap();
         clock.advance(Duration::from_secs(60));
-        let refused = future::poll_fn(|cx| Pin::new(&mut stream).poll_write(cx, b" HTTP/1.1")).await.unwrap_err();
+        let refused = future::poll_fn(|cx| Pin::new(&mut stream).poll_write(cx, b" HTTP/1.1"))
+            .await
+            .unwrap_err();
         assert!(refused.get_ref().is_some_and(|cause| cause.is::<NotLeader>()));
         drop(stream);
         let mut arrived = Vec::new();

@@ -83,18 +83,38 @@ impl Metrics {
         let conditions = Family::<ConditionLabels, Gauge>::default();
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The version that runs", build);
-        registry.register("leader", "1 while this process leads and may write", leader.clone());
-        registry.register("reconciles", "Reconciliations by what came of them", reconciles.clone());
+        registry.register(
+            "leader",
+            "1 while this process leads and may write",
+            leader.clone(),
+        );
+        registry.register(
+            "reconciles",
+            "Reconciliations by what came of them",
+            reconciles.clone(),
+        );
         registry.register_with_unit(
             "reconcile_duration",
             "How long reconciliations took",
             Unit::Seconds,
             durations.clone(),
         );
-        registry.register("errors", "Failed reconciliations by kind of error", errors.clone());
+        registry.register(
+            "errors",
+            "Failed reconciliations by kind of error",
+            errors.clone(),
+        );
         let text = "Resources by condition, its status and its reason; only the leader has them";
         registry.register("conditions", text, conditions.clone());
-        Self { registry, leader, reconciles, durations, errors, conditions, censuses: Mutex::default() }
+        Self {
+            registry,
+            leader,
+            reconciles,
+            durations,
+            errors,
+            conditions,
+            censuses: Mutex::default(),
+        }
     }
 
     /// Whether this process leads.
@@ -104,18 +124,27 @@ impl Metrics {
 
     /// A reconciliation ended.
     pub fn reconciled(&self, controller: &'static str, outcome: &'static str, took: Duration) {
-        self.reconciles.get_or_create(&ReconcileLabels { controller, outcome }).inc();
-        self.durations.get_or_create(&ControllerLabels { controller }).observe(took.as_secs_f64());
+        self.reconciles
+            .get_or_create(&ReconcileLabels { controller, outcome })
+            .inc();
+        self.durations
+            .get_or_create(&ControllerLabels { controller })
+            .observe(took.as_secs_f64());
     }
 
     /// A reconciliation failed.
     pub fn failed(&self, controller: &'static str, category: &'static str) {
-        self.errors.get_or_create(&ErrorLabels { controller, category }).inc();
+        self.errors
+            .get_or_create(&ErrorLabels { controller, category })
+            .inc();
     }
 
     /// From now on the conditions of `kind` are counted by `census` too, whenever somebody asks.
     pub fn count_conditions_by(&self, kind: &'static str, census: Census) {
-        self.censuses.lock().unwrap_or_else(PoisonError::into_inner).push((kind, census));
+        self.censuses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push((kind, census));
     }
 
     /// Counted when asked for, so that no count outlives what it counted.
@@ -123,8 +152,21 @@ impl Metrics {
         let censuses = self.censuses.lock().unwrap_or_else(PoisonError::into_inner);
         self.conditions.clear();
         for (kind, census) in censuses.iter() {
-            for Condition { type_, status, reason, .. } in census() {
-                self.conditions.get_or_create(&ConditionLabels { kind, condition: type_, status, reason }).inc();
+            for Condition {
+                type_,
+                status,
+                reason,
+                ..
+            } in census()
+            {
+                self.conditions
+                    .get_or_create(&ConditionLabels {
+                        kind,
+                        condition: type_,
+                        status,
+                        reason,
+                    })
+                    .inc();
             }
         }
     }
@@ -155,7 +197,10 @@ mod tests {
             r#"toezicht_reconcile_duration_seconds_count{controller="site"} 1"#,
             r#"toezicht_errors_total{controller="site",category="storage"} 1"#,
         ] {
-            assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
+            assert!(
+                text.lines().any(|found| found == line),
+                "{line} is missing in\n{text}"
+            );
         }
     }
 }

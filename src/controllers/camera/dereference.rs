@@ -46,18 +46,23 @@ pub struct Views {
 }
 
 impl Views {
-    /// The view of `site` in `namespace`.
-    pub async fn of(&self, client: &Client, namespace: &str, site: &str) -> Result<Arc<View>, ApiError> {
+    /// The view of `site` in `namespace`, and whether it was fetched just now.
+    pub async fn of(
+        &self,
+        client: &Client,
+        namespace: &str,
+        site: &str,
+    ) -> Result<(Arc<View>, bool), ApiError> {
         let slot = self.slot(namespace, site);
         let mut kept = slot.lock().await;
         if let Some((at, view)) = &*kept
             && at.elapsed() < KEEP
         {
-            return Ok(view.clone());
+            return Ok((view.clone(), false));
         }
         let view = Arc::new(view(client, namespace, site).await?);
         *kept = Some((Instant::now(), view.clone()));
-        Ok(view)
+        Ok((view, true))
     }
 
     fn slot(&self, namespace: &str, site: &str) -> Slot {
@@ -65,23 +70,40 @@ impl Views {
         if slots.len() >= MOST_KEPT {
             slots.clear();
         }
-        slots.entry((namespace.to_owned(), site.to_owned())).or_default().clone()
+        slots
+            .entry((namespace.to_owned(), site.to_owned()))
+            .or_default()
+            .clone()
     }
 }
 
 async fn view(client: &Client, namespace: &str, name: &str) -> Result<View, ApiError> {
     let secrets = |type_| reference::fetch_all(client, namespace, type_);
-    let (site, logins, authorities) =
-        tokio::try_join!(fetch::<Site>(client, namespace, name), secrets(SECRET_TYPE_CAMERA), secrets(SECRET_TYPE_CA))?;
+    let (site, logins, authorities) = tokio::try_join!(
+        fetch::<Site>(client, namespace, name),
+        secrets(SECRET_TYPE_CAMERA),
+        secrets(SECRET_TYPE_CA)
+    )?;
     let secrets = CameraSecrets { logins, authorities };
-    let Some(site) = site else { return Ok(View { secrets, ..View::default() }) };
+    let Some(site) = site else {
+        return Ok(View {
+            secrets,
+            ..View::default()
+        });
+    };
     let names = Names::of(&site);
     let (policy, config, pods) = tokio::try_join!(
         fetch::<RecordingPolicy>(client, namespace, &site.spec.policy_ref.name),
         config(Api::namespaced(client.clone(), namespace), &names),
         pods(Api::namespaced(client.clone(), namespace), name),
     )?;
-    Ok(View { site: Some(site), policy, secrets, config, pods })
+    Ok(View {
+        site: Some(site),
+        policy,
+        secrets,
+        config,
+        pods,
+    })
 }
 
 async fn pods(api: Api<Pod>, site: &str) -> Result<Vec<Pod>, ApiError> {

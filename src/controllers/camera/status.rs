@@ -28,7 +28,12 @@ pub struct Observed<'a> {
 
 /// The status of `camera`.
 pub fn status(camera: &Camera, observed: &Observed<'_>, now: Timestamp) -> CameraStatus {
-    let Observed { valid, carrier, answer, last_known } = *observed;
+    let Observed {
+        valid,
+        carrier,
+        answer,
+        last_known,
+    } = *observed;
     let before = camera.status.clone().unwrap_or_default();
     let generation = camera.metadata.generation;
     let recording = recording(valid, answer);
@@ -40,13 +45,17 @@ pub fn status(camera: &Camera, observed: &Observed<'_>, now: Timestamp) -> Camer
         stalled(&valid.accepted),
     ];
     let conditions = merge(camera.conditions(), &findings, generation, now);
-    let report = answer.and_then(|answer| answer.as_ref().ok()).and_then(|said| said.report.as_ref());
+    let report = answer
+        .and_then(|answer| answer.as_ref().ok())
+        .and_then(|said| said.report.as_ref());
     let is_news = says_otherwise(&before.conditions, &conditions);
     CameraStatus {
         observed_generation: generation,
         recorder: carrier.map(|carrier| carrier.name.clone()),
         last_segment: last_segment(before.last_segment, report, is_news, now),
-        gaps: report.map_or(before.gaps.clone(), |report| gaps::merge(&before.gaps, &report.gaps, last_known)),
+        gaps: report.map_or(before.gaps.clone(), |report| {
+            gaps::merge(&before.gaps, &report.gaps, last_known)
+        }),
         conditions,
     }
 }
@@ -54,25 +63,54 @@ pub fn status(camera: &Camera, observed: &Observed<'_>, now: Timestamp) -> Camer
 /// Whether a status says that the camera is as it should be.
 pub fn is_ready(status: &CameraStatus) -> bool {
     let ready: &str = ConditionType::Ready.into();
-    status.conditions.iter().any(|condition| condition.type_ == ready && condition.status == "True")
+    status
+        .conditions
+        .iter()
+        .any(|condition| condition.type_ == ready && condition.status == "True")
 }
 
 fn recording(valid: &Valid, answer: Option<&Answer>) -> Finding {
     let not = |truth, reason, message: &str| Finding::new(ConditionType::Recording, truth, reason, message);
     if !valid.accepted.is_true() {
-        return not(Truth::False, Reason::DependsOn, "the camera is not recorded: see Accepted");
+        return not(
+            Truth::False,
+            Reason::DependsOn,
+            "the camera is not recorded: see Accepted",
+        );
     }
     match answer {
         // What the recorder does counts, also where it should do something else.
         Some(Ok(said)) => match &said.report {
             Some(report) => verdict::camera(report, valid.segment, said.now),
-            None => not(Truth::False, Reason::Connecting, "its recorder does not know it yet"),
+            None => not(
+                Truth::False,
+                Reason::Connecting,
+                "its recorder does not know it yet",
+            ),
         },
         Some(Err(_)) | None if !valid.permitted.is_true() => {
-            not(Truth::False, valid.permitted.reason, "nothing is to be recorded now: see Permitted")
+            let is_covered = valid.permitted.reason == Reason::Suspended;
+            let reason = if is_covered {
+                Reason::Suspended
+            } else {
+                Reason::DependsOn
+            };
+            not(
+                Truth::False,
+                reason,
+                "nothing is to be recorded now: see Permitted",
+            )
         }
-        Some(Err(error)) => not(Truth::Unknown, Reason::RecorderNotReady, &format!("the recorder: {error}")),
-        None => not(Truth::False, Reason::RecorderNotReady, "its Site has no recorder for it yet: see the Site"),
+        Some(Err(error)) => not(
+            Truth::Unknown,
+            Reason::RecorderNotReady,
+            &format!("the recorder: {error}"),
+        ),
+        None => not(
+            Truth::Unknown,
+            Reason::RecorderNotReady,
+            "its Site has no recorder for it yet: see the Site",
+        ),
     }
 }
 
@@ -84,20 +122,41 @@ fn ready(valid: &Valid, recording: &Finding) -> Finding {
         (_, permitted) if permitted.is_true() => (recording.is_true(), recording),
         (_, permitted) => (false, permitted),
     };
-    Finding::new(ConditionType::Ready, is_ready, cause.reason, cause.message.clone())
+    Finding::new(
+        ConditionType::Ready,
+        is_ready,
+        cause.reason,
+        cause.message.clone(),
+    )
 }
 
 /// Only a person can put right what is not accepted.
 fn stalled(accepted: &Finding) -> Finding {
     if accepted.is_true() {
-        Finding::new(ConditionType::Stalled, false, Reason::AsRequired, "nothing waits for a person")
+        Finding::new(
+            ConditionType::Stalled,
+            false,
+            Reason::AsRequired,
+            "nothing waits for a person",
+        )
     } else {
-        Finding::new(ConditionType::Stalled, true, accepted.reason, accepted.message.clone())
+        Finding::new(
+            ConditionType::Stalled,
+            true,
+            accepted.reason,
+            accepted.message.clone(),
+        )
     }
 }
 
 fn says_otherwise(before: &[Condition], after: &[Condition]) -> bool {
-    let row = |condition: &Condition| (condition.type_.clone(), condition.status.clone(), condition.reason.clone());
+    let row = |condition: &Condition| {
+        (
+            condition.type_.clone(),
+            condition.status.clone(),
+            condition.reason.clone(),
+        )
+    };
     !before.iter().map(row).eq(after.iter().map(row))
 }
 
@@ -109,15 +168,26 @@ fn last_segment(
     is_news: bool,
     now: Timestamp,
 ) -> Option<LastSegment> {
-    let Some(newest) = report.and_then(|report| report.last_segment.as_ref()) else { return before };
+    let Some(newest) = report.and_then(|report| report.last_segment.as_ref()) else {
+        return before;
+    };
     let is_due = is_news || may_refresh(before.as_ref().map(|last| &last.start), now);
     if before.is_some() && !is_due {
         return before;
     }
-    let SegmentReport { key, start, duration_ms, bytes: _ } = newest;
+    let SegmentReport {
+        key,
+        start,
+        duration_ms,
+        bytes: _,
+    } = newest;
     Some(LastSegment {
         key: key.clone(),
         start: Time(*start),
         duration_ms: i64::try_from(*duration_ms).unwrap_or(i64::MAX),
     })
 }
+
+#[cfg(test)]
+#[path = "status_tests.rs"]
+mod tests;

@@ -21,14 +21,17 @@ use super::drive::{self, Look, Looks, Watched};
 use super::kit::context::{Context, Kind};
 use super::kit::error::ApiError;
 use super::kit::{event, meta, requeue, status as kit_status};
-use crate::api::{IncidentHold, RecordingPolicy, Site};
+use crate::api::{IncidentHold, IncidentHoldStatus, RecordingPolicy, Site};
 
 /// Field manager of a hold's status.
 const MANAGER: &str = "toezicht/hold";
 
 impl Watched for IncidentHold {
     fn conditions(&self) -> &[Condition] {
-        self.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default()
+        self.status
+            .as_ref()
+            .map(|status| status.conditions.as_slice())
+            .unwrap_or_default()
     }
 }
 
@@ -39,8 +42,10 @@ pub fn controller(
     leader: CancellationToken,
 ) -> impl Future<Output = ()> + use<> {
     let client = context.client.clone();
-    let controller =
-        Controller::new(drive::api::<DeserializeGuard<IncidentHold>>(&client, scope), watcher::Config::default());
+    let controller = Controller::new(
+        drive::api::<DeserializeGuard<IncidentHold>>(&client, scope),
+        watcher::Config::default(),
+    );
     let (by_site, by_policy) = (controller.store(), controller.store());
     let controller = controller
         .watches(
@@ -73,17 +78,33 @@ impl Looks for Holds {
     async fn look(&self, hold: &IncidentHold, now: Timestamp) -> Result<Look, ApiError> {
         let Context { client, events, .. } = &self.context;
         if meta::is_deleting(hold) {
-            return Ok(Look { action: Action::await_change(), is_changed: false });
+            return Ok(Look {
+                action: Action::await_change(),
+                is_changed: false,
+            });
+        }
+        let api = Api::namespaced(client.clone(), &hold.namespace().unwrap_or_default());
+        if meta::is_paused(hold) {
+            let before = hold.status.clone().unwrap_or_default();
+            let conditions = kit_status::paused(&before.conditions, before.observed_generation, now);
+            let next = IncidentHoldStatus { conditions, ..before };
+            let is_changed = kit_status::report(&api, MANAGER, hold, hold.status.as_ref(), &next).await?;
+            return Ok(Look {
+                action: Action::await_change(),
+                is_changed,
+            });
         }
         let named = dereference(client, hold).await?;
         let valid = validate(&hold.spec, &named, now);
         let next = status::status(hold, &valid, now);
 
-        let api = Api::namespaced(client.clone(), &hold.namespace().unwrap_or_default());
         let is_changed = kit_status::report(&api, MANAGER, hold, hold.status.as_ref(), &next).await?;
         if is_changed {
             event::publish(events, hold, &event::changes(hold.conditions(), &next.conditions)).await;
         }
-        Ok(Look { action: requeue::at(now, valid.next_change), is_changed })
+        Ok(Look {
+            action: requeue::at(now, valid.next_change),
+            is_changed,
+        })
     }
 }

@@ -13,10 +13,18 @@ const NOT_ENFORCED: &str = "this version of Toezicht places no holds: what the h
 
 /// The status of `hold`.
 pub fn status(hold: &IncidentHold, valid: &Valid, now: Timestamp) -> IncidentHoldStatus {
-    let Valid { accepted, next_change: _ } = valid;
+    let Valid {
+        accepted,
+        next_change: _,
+    } = valid;
     let generation = hold.metadata.generation;
     let placed = placed(hold.spec.state);
-    let findings = [accepted.clone(), placed.clone(), ready(accepted, &placed), stalled(accepted, &placed)];
+    let findings = [
+        accepted.clone(),
+        placed.clone(),
+        ready(accepted, &placed),
+        stalled(accepted, &placed),
+    ];
     IncidentHoldStatus {
         observed_generation: generation,
         conditions: merge(hold.conditions(), &findings, generation, now),
@@ -38,14 +46,28 @@ fn placed(state: HoldState) -> Finding {
 /// An open hold that holds nothing is never ready. A resolved one asks for nothing.
 fn ready(accepted: &Finding, placed: &Finding) -> Finding {
     let is_ready = placed.reason == Reason::Resolved;
-    let cause = if is_ready || accepted.is_true() { placed } else { accepted };
-    Finding::new(ConditionType::Ready, is_ready, cause.reason, cause.message.clone())
+    let cause = if is_ready || accepted.is_true() {
+        placed
+    } else {
+        accepted
+    };
+    Finding::new(
+        ConditionType::Ready,
+        is_ready,
+        cause.reason,
+        cause.message.clone(),
+    )
 }
 
 /// Only a person can put right what is not accepted, or secure what this version does not.
 fn stalled(accepted: &Finding, placed: &Finding) -> Finding {
     if placed.reason == Reason::Resolved {
-        return Finding::new(ConditionType::Stalled, false, Reason::Resolved, "nothing waits for a person");
+        return Finding::new(
+            ConditionType::Stalled,
+            false,
+            Reason::AsRequired,
+            "nothing waits for a person",
+        );
     }
     let cause = if accepted.is_true() { placed } else { accepted };
     Finding::new(ConditionType::Stalled, true, cause.reason, cause.message.clone())
@@ -95,13 +117,21 @@ mod tests {
                 "retention": {"video": "28d", "calls": "7d"}, "holds": {"reviewEvery": "28d"},
             },
         }));
-        Named { site: Some(site.unwrap()), policy: Some(policy.unwrap()), cameras: vec!["c".into()] }
+        Named {
+            site: Some(site.unwrap()),
+            policy: Some(policy.unwrap()),
+            cameras: vec!["c".into()],
+        }
     }
 
     fn rows(hold: &IncidentHold, named: &Named) -> Vec<(String, String, String)> {
         let now = "2026-01-02T00:00:00Z".parse().unwrap();
         let status = status(hold, &validate(&hold.spec, named, now), now);
-        status.conditions.into_iter().map(|c| (c.type_, c.status, c.reason)).collect()
+        status
+            .conditions
+            .into_iter()
+            .map(|c| (c.type_, c.status, c.reason))
+            .collect()
     }
 
     fn row(type_: ConditionType, truth: Truth, reason: Reason) -> (String, String, String) {
@@ -127,21 +157,43 @@ mod tests {
     fn what_is_not_accepted_says_why() {
         for (named, purpose, reason) in [
             (Named::default(), "Theft", Reason::ReferenceNotFound),
-            (Named { policy: None, ..named() }, "Theft", Reason::ReferenceNotFound),
+            (
+                Named {
+                    policy: None,
+                    ..named()
+                },
+                "Theft",
+                Reason::ReferenceNotFound,
+            ),
             (named(), "Curiosity", Reason::InvalidField),
         ] {
             let rows = rows(&hold(HoldState::Open, purpose), &named);
-            assert!(rows.contains(&row(ConditionType::Accepted, Truth::False, reason)), "{rows:?}");
-            assert!(rows.contains(&row(ConditionType::Placed, Truth::False, Reason::NotYetEnforced)), "{rows:?}");
-            assert!(rows.contains(&row(ConditionType::Ready, Truth::False, reason)), "{rows:?}");
+            assert!(
+                rows.contains(&row(ConditionType::Accepted, Truth::False, reason)),
+                "{rows:?}"
+            );
+            assert!(
+                rows.contains(&row(ConditionType::Placed, Truth::False, Reason::NotYetEnforced)),
+                "{rows:?}"
+            );
+            assert!(
+                rows.contains(&row(ConditionType::Ready, Truth::False, reason)),
+                "{rows:?}"
+            );
         }
     }
 
     #[test]
     fn a_resolved_hold_asks_for_nothing() {
         let rows = rows(&hold(HoldState::Resolved, "Theft"), &named());
-        assert!(rows.contains(&row(ConditionType::Ready, Truth::True, Reason::Resolved)), "{rows:?}");
-        assert!(rows.contains(&row(ConditionType::Stalled, Truth::False, Reason::Resolved)), "{rows:?}");
+        assert!(
+            rows.contains(&row(ConditionType::Ready, Truth::True, Reason::Resolved)),
+            "{rows:?}"
+        );
+        assert!(
+            rows.contains(&row(ConditionType::Stalled, Truth::False, Reason::AsRequired)),
+            "{rows:?}"
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Resource, ResourceExt};
 use serde::Serialize;
@@ -12,6 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::error::ApiError;
+use crate::api::condition::{ConditionType, Finding, Reason, Truth, merge};
 
 /// Timestamps and what goes with them are refreshed in a status at most this often: what moves faster is a metric.
 pub const REFRESH: Duration = Duration::from_mins(5);
@@ -60,6 +61,35 @@ where
     }
 }
 
+/// The conditions of an object that is paused: what was found before, and that nobody looks now.
+pub fn paused(before: &[Condition], generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
+    let message = "paused by the annotation toezicht.dev/paused: nothing is changed until it is removed";
+    replace(
+        before,
+        &Finding::new(ConditionType::Ready, Truth::Unknown, Reason::Paused, message),
+        generation,
+        now,
+    )
+}
+
+/// The conditions `before`, with that of the type of `finding` put in place of what it was.
+pub fn replace(
+    before: &[Condition],
+    finding: &Finding,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let type_: &str = finding.condition.into();
+    let mut conditions = merge(before, std::slice::from_ref(finding), generation, now);
+    conditions.extend(
+        before
+            .iter()
+            .filter(|condition| condition.type_ != type_)
+            .cloned(),
+    );
+    conditions
+}
+
 /// Compared as written, since writing drops what the server does not keep, such as parts of a second.
 fn says_the_same<S: Serialize>(current: Option<&S>, next: &S) -> Result<bool, serde_json::Error> {
     let Some(current) = current else { return Ok(false) };
@@ -69,7 +99,6 @@ fn says_the_same<S: Serialize>(current: Option<&S>, next: &S) -> Result<bool, se
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::condition::{ConditionType, Finding, Reason, merge};
     use crate::api::{SiteStatus, StorageStatus};
 
     fn at(millis: i64) -> Timestamp {

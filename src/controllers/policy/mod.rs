@@ -6,8 +6,8 @@ mod dereference;
 mod status;
 mod validate;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action, Controller};
 use kube::runtime::watcher;
@@ -20,14 +20,17 @@ use super::drive::{self, Look, Looks, Watched};
 use super::kit::context::{Context, Kind};
 use super::kit::error::ApiError;
 use super::kit::{event, meta, requeue, status as kit_status};
-use crate::api::{RecordingPolicy, Site};
+use crate::api::{RecordingPolicy, RecordingPolicyStatus, Site};
 
 /// Field manager of a policy's status.
 const MANAGER: &str = "toezicht/policy";
 
 impl Watched for RecordingPolicy {
     fn conditions(&self) -> &[Condition] {
-        self.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default()
+        self.status
+            .as_ref()
+            .map(|status| status.conditions.as_slice())
+            .unwrap_or_default()
     }
 }
 
@@ -67,19 +70,45 @@ impl Looks for Policies {
     }
 
     async fn look(&self, policy: &RecordingPolicy, now: Timestamp) -> Result<Look, ApiError> {
-        let Context { client, config, events, .. } = &self.context;
+        let Context {
+            client,
+            config,
+            events,
+            ..
+        } = &self.context;
         if meta::is_deleting(policy) {
-            return Ok(Look { action: Action::await_change(), is_changed: false });
+            return Ok(Look {
+                action: Action::await_change(),
+                is_changed: false,
+            });
+        }
+        let api = Api::namespaced(client.clone(), &policy.namespace().unwrap_or_default());
+        if meta::is_paused(policy) {
+            let before = policy.status.clone().unwrap_or_default();
+            let conditions = kit_status::paused(&before.conditions, before.observed_generation, now);
+            let next = RecordingPolicyStatus { conditions, ..before };
+            let is_changed = kit_status::report(&api, MANAGER, policy, policy.status.as_ref(), &next).await?;
+            return Ok(Look {
+                action: Action::await_change(),
+                is_changed,
+            });
         }
         let under = dereference(client, policy).await?;
         let valid = validate(&policy.spec, &config.ceilings, now);
         let next = status::status(policy, &valid, &under, now);
 
-        let api = Api::namespaced(client.clone(), &policy.namespace().unwrap_or_default());
         let is_changed = kit_status::report(&api, MANAGER, policy, policy.status.as_ref(), &next).await?;
         if is_changed {
-            event::publish(events, policy, &event::changes(policy.conditions(), &next.conditions)).await;
+            event::publish(
+                events,
+                policy,
+                &event::changes(policy.conditions(), &next.conditions),
+            )
+            .await;
         }
-        Ok(Look { action: requeue::at(now, valid.next_change), is_changed })
+        Ok(Look {
+            action: requeue::at(now, valid.next_change),
+            is_changed,
+        })
     }
 }

@@ -9,11 +9,25 @@ use crate::api::{RecordingPolicy, RecordingPolicyStatus};
 use crate::controllers::drive::Watched;
 
 /// The status of `policy`.
-pub fn status(policy: &RecordingPolicy, valid: &Valid, under: &Under, now: Timestamp) -> RecordingPolicyStatus {
-    let Valid { accepted, in_force, next_change: _ } = valid;
+pub fn status(
+    policy: &RecordingPolicy,
+    valid: &Valid,
+    under: &Under,
+    now: Timestamp,
+) -> RecordingPolicyStatus {
+    let Valid {
+        accepted,
+        in_force,
+        next_change: _,
+    } = valid;
     let Under { sites, cameras } = *under;
     let generation = policy.metadata.generation;
-    let findings = [accepted.clone(), in_force.clone(), ready(accepted, in_force), stalled(accepted)];
+    let findings = [
+        accepted.clone(),
+        in_force.clone(),
+        ready(accepted, in_force),
+        stalled(accepted),
+    ];
     RecordingPolicyStatus {
         observed_generation: generation,
         conditions: merge(policy.conditions(), &findings, generation, now),
@@ -25,18 +39,38 @@ pub fn status(policy: &RecordingPolicy, valid: &Valid, under: &Under, now: Times
 /// A policy that is not in force yet, or no longer, is as it should be: it says so in the reason.
 fn ready(accepted: &Finding, in_force: &Finding) -> Finding {
     if accepted.is_true() {
-        Finding::new(ConditionType::Ready, true, in_force.reason, in_force.message.clone())
+        Finding::new(
+            ConditionType::Ready,
+            true,
+            in_force.reason,
+            in_force.message.clone(),
+        )
     } else {
-        Finding::new(ConditionType::Ready, false, accepted.reason, accepted.message.clone())
+        Finding::new(
+            ConditionType::Ready,
+            false,
+            accepted.reason,
+            accepted.message.clone(),
+        )
     }
 }
 
 /// Only its author can put right what is not accepted.
 fn stalled(accepted: &Finding) -> Finding {
     if accepted.is_true() {
-        Finding::new(ConditionType::Stalled, false, Reason::AsRequired, "nothing waits for a person")
+        Finding::new(
+            ConditionType::Stalled,
+            false,
+            Reason::AsRequired,
+            "nothing waits for a person",
+        )
     } else {
-        Finding::new(ConditionType::Stalled, true, accepted.reason, accepted.message.clone())
+        Finding::new(
+            ConditionType::Stalled,
+            true,
+            accepted.reason,
+            accepted.message.clone(),
+        )
     }
 }
 
@@ -68,33 +102,66 @@ mod tests {
     }
 
     fn conditions(policy: &RecordingPolicy, now: &str) -> (Vec<(String, String, String)>, Option<Timestamp>) {
-        let ceilings = Ceilings { video: Days(28), calls: Days(7) };
+        let ceilings = Ceilings {
+            video: Days(28),
+            calls: Days(7),
+        };
         let now = now.parse().unwrap();
         let valid = validate(&policy.spec, &ceilings, now);
         let status = status(policy, &valid, &Under { sites: 2, cameras: 7 }, now);
-        assert_eq!((status.observed_generation, status.sites, status.cameras), (Some(4), Some(2), Some(7)));
-        let row = |c: k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition| (c.type_, c.status, c.reason);
-        (status.conditions.into_iter().map(row).collect(), valid.next_change)
+        assert_eq!(
+            (status.observed_generation, status.sites, status.cameras),
+            (Some(4), Some(2), Some(7))
+        );
+        let row =
+            |c: k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition| (c.type_, c.status, c.reason);
+        (
+            status.conditions.into_iter().map(row).collect(),
+            valid.next_change,
+        )
     }
 
     fn is(rows: &[(String, String, String)], type_: ConditionType, truth: Truth, reason: Reason) -> bool {
         let (type_, truth, reason): (&str, &str, &str) = (type_.into(), truth.into(), reason.into());
-        rows.iter().any(|row| row.0 == type_ && row.1 == truth && row.2 == reason)
+        rows.iter()
+            .any(|row| row.0 == type_ && row.1 == truth && row.2 == reason)
     }
 
     #[test]
     fn before_in_and_after_force_it_is_ready_and_says_which() {
         let policy = policy(28, "2020-05-06", Some("2026-01-01T00:00:00Z"));
         for (now, truth, reason, change) in [
-            ("2020-05-05T21:59:59Z", Truth::False, Reason::NotYetInForce, Some("2020-05-05T22:00:00Z")),
-            ("2020-05-05T22:00:00Z", Truth::True, Reason::InForce, Some("2026-01-01T00:00:00Z")),
+            (
+                "2020-05-05T21:59:59Z",
+                Truth::False,
+                Reason::NotYetInForce,
+                Some("2020-05-05T22:00:00Z"),
+            ),
+            (
+                "2020-05-05T22:00:00Z",
+                Truth::True,
+                Reason::InForce,
+                Some("2026-01-01T00:00:00Z"),
+            ),
             ("2026-01-01T00:00:00Z", Truth::False, Reason::Withdrawn, None),
         ] {
             let (rows, next) = conditions(&policy, now);
-            assert!(is(&rows, ConditionType::Accepted, Truth::True, Reason::Valid), "{rows:?}");
-            assert!(is(&rows, ConditionType::InForce, truth, reason), "{now}: {rows:?}");
-            assert!(is(&rows, ConditionType::Ready, Truth::True, reason), "{now}: {rows:?}");
-            assert!(is(&rows, ConditionType::Stalled, Truth::False, Reason::AsRequired), "{rows:?}");
+            assert!(
+                is(&rows, ConditionType::Accepted, Truth::True, Reason::Valid),
+                "{rows:?}"
+            );
+            assert!(
+                is(&rows, ConditionType::InForce, truth, reason),
+                "{now}: {rows:?}"
+            );
+            assert!(
+                is(&rows, ConditionType::Ready, Truth::True, reason),
+                "{now}: {rows:?}"
+            );
+            assert!(
+                is(&rows, ConditionType::Stalled, Truth::False, Reason::AsRequired),
+                "{rows:?}"
+            );
             assert_eq!(next, change.map(|at| at.parse().unwrap()));
         }
     }
@@ -102,9 +169,21 @@ mod tests {
     #[test]
     fn above_the_clusters_ceiling_it_is_refused_not_clamped() {
         let (rows, _) = conditions(&policy(29, "2020-05-06", None), "2026-01-01T00:00:00Z");
-        assert!(is(&rows, ConditionType::Accepted, Truth::False, Reason::InvalidField), "{rows:?}");
-        assert!(is(&rows, ConditionType::InForce, Truth::False, Reason::DependsOn), "{rows:?}");
-        assert!(is(&rows, ConditionType::Ready, Truth::False, Reason::InvalidField), "{rows:?}");
-        assert!(is(&rows, ConditionType::Stalled, Truth::True, Reason::InvalidField), "{rows:?}");
+        assert!(
+            is(&rows, ConditionType::Accepted, Truth::False, Reason::InvalidField),
+            "{rows:?}"
+        );
+        assert!(
+            is(&rows, ConditionType::InForce, Truth::False, Reason::DependsOn),
+            "{rows:?}"
+        );
+        assert!(
+            is(&rows, ConditionType::Ready, Truth::False, Reason::InvalidField),
+            "{rows:?}"
+        );
+        assert!(
+            is(&rows, ConditionType::Stalled, Truth::True, Reason::InvalidField),
+            "{rows:?}"
+        );
     }
 }

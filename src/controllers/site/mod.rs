@@ -98,7 +98,7 @@ impl Looks for Sites {
         }
         if meta::is_paused(site) {
             let before = site.status.clone().unwrap_or_default();
-            let conditions = status::paused(&before.conditions, before.observed_generation, now);
+            let conditions = kit_status::paused(&before.conditions, before.observed_generation, now);
             let is_changed = self.report(site, SiteStatus { conditions, ..before }).await?;
             return Ok(Look {
                 action: requeue::at(now, []),

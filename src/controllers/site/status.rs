@@ -8,10 +8,11 @@ use super::apply::Applied;
 use super::bucket::Bucket;
 use super::recording::{self, Answer};
 use super::validate::Valid;
-use crate::api::condition::{ConditionType, Finding, Reason, Truth, merge};
+use crate::api::condition::{ConditionType, Finding, Reason, merge};
 use crate::api::{Site, SiteStatus};
 use crate::controllers::kit::apply::ApplyError;
 use crate::controllers::kit::error::Failure;
+use crate::controllers::kit::status as kit_status;
 
 /// All that a Site's status is made of.
 #[derive(Debug)]
@@ -65,40 +66,12 @@ pub fn deleting(
     waits_for: &str,
     now: Timestamp,
 ) -> Vec<Condition> {
-    replace(
+    kit_status::replace(
         before,
         &Finding::new(ConditionType::Ready, false, Reason::Deleting, waits_for),
         generation,
         now,
     )
-}
-
-/// The conditions of a Site that is paused: what was found before, and that nobody looks now.
-pub fn paused(before: &[Condition], generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
-    let message = "paused by the annotation toezicht.dev/paused: nothing is changed until it is removed";
-    replace(
-        before,
-        &Finding::new(ConditionType::Ready, Truth::Unknown, Reason::Paused, message),
-        generation,
-        now,
-    )
-}
-
-fn replace(
-    before: &[Condition],
-    finding: &Finding,
-    generation: Option<i64>,
-    now: Timestamp,
-) -> Vec<Condition> {
-    let type_: &str = finding.condition.into();
-    let mut conditions = merge(before, std::slice::from_ref(finding), generation, now);
-    conditions.extend(
-        before
-            .iter()
-            .filter(|condition| condition.type_ != type_)
-            .cloned(),
-    );
-    conditions
 }
 
 /// Whether storage and recorders are as the protocol now demands, read back. A site that must not record

@@ -100,7 +100,7 @@ fn a_paused_or_deleted_site_keeps_what_was_found() {
     let fixture = fixture();
     let before = of(&fixture, &good_bucket(fixture.now), Ok(Applied::default())).conditions;
     for (after, reason) in [
-        (paused(&before, Some(3), fixture.now), "Paused"),
+        (kit_status::paused(&before, Some(3), fixture.now), "Paused"),
         (deleting(&before, Some(3), "waits", fixture.now), "Deleting"),
     ] {
         assert_eq!(after.len(), before.len());

@@ -71,7 +71,16 @@ impl<L: Lock> Elector<L> {
     /// be this process's alone.
     pub fn new(lock: L, clock: Arc<dyn Clock>, fence: Fence, identity: String, timing: Timing) -> Self {
         let standing = watch::Sender::new(Standing::default());
-        Self { lock, clock, fence, identity, timing, seen: None, until: None, standing }
+        Self {
+            lock,
+            clock,
+            fence,
+            identity,
+            timing,
+            seen: None,
+            until: None,
+            standing,
+        }
     }
 
     /// What this elector knows, as it changes.
@@ -153,7 +162,8 @@ impl<L: Lock> Elector<L> {
 
     /// For how long this process is certain to lead.
     fn left(&self) -> Duration {
-        self.until.map_or(Duration::ZERO, |until| self.clock.now().until(until))
+        self.until
+            .map_or(Duration::ZERO, |until| self.clock.now().until(until))
     }
 
     /// Shuts the fence, then lets go of the Lease, so that a standby need not wait for it to run out. Call it
@@ -176,11 +186,17 @@ impl<L: Lock> Elector<L> {
 
     async fn let_go(&mut self) -> Result<(), LockError> {
         loop {
-            let Some(Seen { held, .. }) = &self.seen else { return Ok(()) };
+            let Some(Seen { held, .. }) = &self.seen else {
+                return Ok(());
+            };
             if !held.record.is_held_by(&self.identity) {
                 return Ok(());
             }
-            match self.lock.replace(&held.record.released(Timestamp::now()), &held.version).await {
+            match self
+                .lock
+                .replace(&held.record.released(Timestamp::now()), &held.version)
+                .await
+            {
                 Ok(held) => self.observe(held),
                 // A renewal whose answer we did not wait for; or another has it already.
                 Err(LockError::Conflict) => match self.lock.get().await? {
@@ -224,14 +240,18 @@ impl<L: Lock> Elector<L> {
             self.observe(held);
         }
         // Where the Lease was deleted, its last leader may not know yet: what we saw of it still counts.
-        let Some(Seen { held, since }) = self.seen.clone() else { return self.take_or_outrun(None).await };
+        let Some(Seen { held, since }) = self.seen.clone() else {
+            return self.take_or_outrun(None).await;
+        };
         if let Some(leader) = &held.record.holder
             && *leader != self.identity
         {
             // The longer of the two: a candidate configured with a short lease must not take over early.
             let patience = held.record.lease.max(self.timing.lease());
             if self.clock.now() < since.plus(patience) {
-                return Ok(Attempt::Following { leader: leader.clone() });
+                return Ok(Attempt::Following {
+                    leader: leader.clone(),
+                });
             }
             info!(%leader, "the leader has not renewed in time");
         }

@@ -37,7 +37,10 @@ pub trait Lock: Send + Sync {
     /// What stands there now; absent: nothing was ever written.
     fn get(&self) -> impl Future<Output = Result<Option<Versioned<Self::Version>>, LockError>> + Send;
     /// Writes the first record; [`LockError::Conflict`] where there is one already.
-    fn create(&self, record: &Record) -> impl Future<Output = Result<Versioned<Self::Version>, LockError>> + Send;
+    fn create(
+        &self,
+        record: &Record,
+    ) -> impl Future<Output = Result<Versioned<Self::Version>, LockError>> + Send;
     /// Replaces the record; [`LockError::Conflict`] where it is no longer the one of `version`.
     fn replace(
         &self,
@@ -57,7 +60,10 @@ impl LeaseLock {
     /// The Lease `namespace/name`. `client` is a plain one: a candidate has no leadership to be fenced by, and
     /// the resource version guards every write here.
     pub fn new(client: Client, namespace: &str, name: &str) -> Self {
-        Self { api: Api::namespaced(client, namespace), name: name.to_owned() }
+        Self {
+            api: Api::namespaced(client, namespace),
+            name: name.to_owned(),
+        }
     }
 }
 
@@ -67,13 +73,23 @@ impl Lock for LeaseLock {
     type Version = ObjectMeta;
 
     async fn get(&self) -> Result<Option<Versioned<ObjectMeta>>, LockError> {
-        let found = self.api.get_opt(&self.name).await.map_err(|error| failure(&error))?;
+        let found = self
+            .api
+            .get_opt(&self.name)
+            .await
+            .map_err(|error| failure(&error))?;
         Ok(found.map(read))
     }
 
     async fn create(&self, record: &Record) -> Result<Versioned<ObjectMeta>, LockError> {
-        let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
-        let created = self.api.create(&PostParams::default(), &write(record, metadata)).await;
+        let metadata = ObjectMeta {
+            name: Some(self.name.clone()),
+            ..ObjectMeta::default()
+        };
+        let created = self
+            .api
+            .create(&PostParams::default(), &write(record, metadata))
+            .await;
         created.map(read).map_err(|error| match error {
             // Not a lost race: its namespace is missing, and trying again will not help.
             kube::Error::Api(status) if status.code == 404 => LockError::Unreachable(status.message.clone()),
@@ -81,7 +97,11 @@ impl Lock for LeaseLock {
         })
     }
 
-    async fn replace(&self, record: &Record, version: &ObjectMeta) -> Result<Versioned<ObjectMeta>, LockError> {
+    async fn replace(
+        &self,
+        record: &Record,
+        version: &ObjectMeta,
+    ) -> Result<Versioned<ObjectMeta>, LockError> {
         if version.resource_version.is_none() {
             // The API server takes a replace without a version as "whatever is there".
             return Err(LockError::Conflict);
@@ -103,7 +123,9 @@ fn failure(error: &kube::Error) -> LockError {
 
 fn read(lease: Lease) -> Versioned<ObjectMeta> {
     let spec = lease.spec.unwrap_or_default();
-    let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+    let seconds = spec
+        .lease_duration_seconds
+        .and_then(|seconds| u64::try_from(seconds).ok());
     let record = Record {
         holder: spec.holder_identity.filter(|holder| !holder.is_empty()),
         lease: Duration::from_secs(seconds.unwrap_or_default()),
@@ -111,7 +133,10 @@ fn read(lease: Lease) -> Versioned<ObjectMeta> {
         renewed: spec.renew_time.map(|time| time.0),
         transitions: spec.lease_transitions.unwrap_or_default(),
     };
-    Versioned { record, version: lease.metadata }
+    Versioned {
+        record,
+        version: lease.metadata,
+    }
 }
 
 fn write(record: &Record, mut metadata: ObjectMeta) -> Lease {
@@ -124,7 +149,10 @@ fn write(record: &Record, mut metadata: ObjectMeta) -> Lease {
         lease_transitions: Some(record.transitions),
         ..LeaseSpec::default()
     };
-    Lease { metadata, spec: Some(spec) }
+    Lease {
+        metadata,
+        spec: Some(spec),
+    }
 }
 
 #[cfg(test)]
@@ -142,9 +170,18 @@ mod tests {
             renewed: Some(Timestamp::from_second(30).unwrap()),
             transitions: 3,
         };
-        let metadata = ObjectMeta { resource_version: Some("7".into()), ..ObjectMeta::default() };
+        let metadata = ObjectMeta {
+            resource_version: Some("7".into()),
+            ..ObjectMeta::default()
+        };
         let lease = write(&record, metadata.clone());
-        assert_eq!(read(lease), Versioned { record: record.clone(), version: metadata });
+        assert_eq!(
+            read(lease),
+            Versioned {
+                record: record.clone(),
+                version: metadata
+            }
+        );
         let released = record.released(Timestamp::UNIX_EPOCH);
         assert!(read(write(&released, ObjectMeta::default())).record.is_free());
     }

@@ -25,27 +25,50 @@ async fn a_frozen_leader_is_replaced_and_writes_nothing_when_thawed() {
         first.is_ready().await;
         second.is_ready().await;
         let (status, metrics) = first.get("/metrics").await.unwrap();
-        assert!(status == 200 && metrics.lines().any(|line| line == "toezicht_leader 1"), "{metrics}");
-        assert!(second.get("/metrics").await.unwrap().1.lines().any(|line| line == "toezicht_leader 0"));
+        assert!(
+            status == 200 && metrics.lines().any(|line| line == "toezicht_leader 1"),
+            "{metrics}"
+        );
+        assert!(
+            second
+                .get("/metrics")
+                .await
+                .unwrap()
+                .1
+                .lines()
+                .any(|line| line == "toezicht_leader 0")
+        );
 
         for number in 0..BUSY {
             create(&namespace, &format!("busy-{number}")).await;
         }
         let calm = CancellationToken::new();
-        let churn = tokio::spawn(churn(namespace.client.clone(), namespace.name.clone(), calm.clone()));
+        let churn = tokio::spawn(churn(
+            namespace.client.clone(),
+            namespace.name.clone(),
+            calm.clone(),
+        ));
         is_reported(&namespace, "busy-0", Duration::from_secs(20)).await;
 
         let before = audit_length();
         eventually("the leader writes", Duration::from_secs(10), || async {
             let writes = writes_of("first", before).len();
-            if writes > 10 { Ok(()) } else { Err(format!("{writes} writes")) }
+            if writes > 10 {
+                Ok(())
+            } else {
+                Err(format!("{writes} writes"))
+            }
         })
         .await;
         first.signal("STOP").await;
         let stopped = Instant::now();
         create(&namespace, "after").await;
         is_reported(&namespace, "after", Duration::from_secs(20)).await;
-        assert!(stopped.elapsed() < Duration::from_secs(20), "{:?}", stopped.elapsed());
+        assert!(
+            stopped.elapsed() < Duration::from_secs(20),
+            "{:?}",
+            stopped.elapsed()
+        );
         assert_eq!(leader(&namespace).await.unwrap(), "second");
 
         let thawed = audit_length();
@@ -55,7 +78,11 @@ async fn a_frozen_leader_is_replaced_and_writes_nothing_when_thawed() {
         // Whatever it had under way would have arrived by now; the other goes on writing meanwhile.
         throughout("the second leads", Duration::from_secs(3), || async {
             let leader = leader(&namespace).await?;
-            if leader == "second" { Ok(()) } else { Err(format!("{leader} leads")) }
+            if leader == "second" {
+                Ok(())
+            } else {
+                Err(format!("{leader} leads"))
+            }
         })
         .await;
         let writes = writes_of("first", thawed);
@@ -76,7 +103,11 @@ async fn a_leader_that_is_asked_to_stop_lets_go_at_once() {
         second.is_ready().await;
         first.signal("TERM").await;
         let took = leads(&namespace, "second", Duration::from_secs(12)).await;
-        assert!(took < Duration::from_secs(8), "as if nobody had let go: {took:?}\n{}", first.said());
+        assert!(
+            took < Duration::from_secs(8),
+            "as if nobody had let go: {took:?}\n{}",
+            first.said()
+        );
         let ended = first.ends(Duration::from_secs(10)).await;
         assert!(ended.success(), "{ended}: {}", first.said());
         create(&namespace, "after").await;
@@ -89,12 +120,20 @@ async fn create(namespace: &TestNamespace, name: &str) {
     let mut policy = policy();
     policy["metadata"]["name"] = name.into();
     let policy: RecordingPolicy = serde_json::from_value(policy).unwrap();
-    namespace.api::<RecordingPolicy>().create(&PostParams::default(), &policy).await.unwrap();
+    namespace
+        .api::<RecordingPolicy>()
+        .create(&PostParams::default(), &policy)
+        .await
+        .unwrap();
 }
 
 async fn is_reported(namespace: &TestNamespace, name: &str, limit: Duration) {
     eventually(&format!("{name} is reported"), limit, || async {
-        let policy = namespace.api::<RecordingPolicy>().get(name).await.map_err(|e| e.to_string())?;
+        let policy = namespace
+            .api::<RecordingPolicy>()
+            .get(name)
+            .await
+            .map_err(|e| e.to_string())?;
         has(&policy.status.unwrap_or_default().conditions, "Ready", "True")
     })
     .await;
@@ -110,7 +149,9 @@ async fn churn(client: kube::Client, namespace: String, calm: CancellationToken)
         let patch = json!({"spec": {"inForce": {"until": until.to_string()}}});
         for number in 0..BUSY {
             let name = format!("busy-{number}");
-            api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+            api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch))
+                .await
+                .unwrap();
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

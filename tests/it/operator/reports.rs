@@ -44,7 +44,15 @@ async fn policies_cameras_and_holds_say_what_is_so() {
 
 async fn camera_without_a_site(namespace: &TestNamespace) {
     create::<Camera>(namespace, camera()).await;
-    says::<Camera>(namespace, "receptie", "Accepted", "False", "ReferenceNotFound", "spec.siteRef.name").await;
+    says::<Camera>(
+        namespace,
+        "receptie",
+        "Accepted",
+        "False",
+        "ReferenceNotFound",
+        "spec.siteRef.name",
+    )
+    .await;
     says::<Camera>(namespace, "receptie", "Permitted", "False", "DependsOn", "").await;
     says::<Camera>(namespace, "receptie", "Stalled", "True", "ReferenceNotFound", "").await;
 }
@@ -53,11 +61,23 @@ async fn camera_without_a_site(namespace: &TestNamespace) {
 /// clamped.
 async fn policy_above_the_ceiling(namespace: &TestNamespace) {
     create::<RecordingPolicy>(namespace, policy()).await;
-    says::<RecordingPolicy>(namespace, POLICY, "Accepted", "False", "InvalidField", "spec.retention.video").await;
+    says::<RecordingPolicy>(
+        namespace,
+        POLICY,
+        "Accepted",
+        "False",
+        "InvalidField",
+        "spec.retention.video",
+    )
+    .await;
     says::<RecordingPolicy>(namespace, POLICY, "InForce", "False", "DependsOn", "").await;
     says::<RecordingPolicy>(namespace, POLICY, "Stalled", "True", "InvalidField", "").await;
     let patch = Patch::Merge(json!({"spec": {"retention": {"video": CEILING}}}));
-    namespace.api::<RecordingPolicy>().patch(POLICY, &PatchParams::default(), &patch).await.unwrap();
+    namespace
+        .api::<RecordingPolicy>()
+        .patch(POLICY, &PatchParams::default(), &patch)
+        .await
+        .unwrap();
     says::<RecordingPolicy>(namespace, POLICY, "Accepted", "True", "Valid", "").await;
     says::<RecordingPolicy>(namespace, POLICY, "InForce", "True", "InForce", "article 11").await;
     says::<RecordingPolicy>(namespace, POLICY, "Ready", "True", "InForce", "").await;
@@ -65,23 +85,56 @@ async fn policy_above_the_ceiling(namespace: &TestNamespace) {
 
 async fn hold_without_a_site(namespace: &TestNamespace) {
     create::<IncidentHold>(namespace, hold("incident", "Theft")).await;
-    says::<IncidentHold>(namespace, "incident", "Accepted", "False", "ReferenceNotFound", "spec.siteRef.name").await;
+    says::<IncidentHold>(
+        namespace,
+        "incident",
+        "Accepted",
+        "False",
+        "ReferenceNotFound",
+        "spec.siteRef.name",
+    )
+    .await;
 }
 
 /// A Secret of another type looks like none, whatever is in it.
 async fn camera_with_the_wrong_secret(namespace: &TestNamespace) {
-    let login = || [("username", "u".to_owned()), ("password", "zeer-geheim".to_owned())];
+    let login = || {
+        [
+            ("username", "u".to_owned()),
+            ("password", "zeer-geheim".to_owned()),
+        ]
+    };
     namespace.secret("login", "Opaque", login()).await;
-    says::<Camera>(namespace, "receptie", "Accepted", "False", "ReferenceNotFound", "spec.stream.credentialsRef").await;
-    namespace.secret("camera-login", "toezicht.dev/camera", login()).await;
+    says::<Camera>(
+        namespace,
+        "receptie",
+        "Accepted",
+        "False",
+        "ReferenceNotFound",
+        "spec.stream.credentialsRef",
+    )
+    .await;
+    namespace
+        .secret("camera-login", "toezicht.dev/camera", login())
+        .await;
     let patch = json!({"spec": {"stream": {"credentialsRef": {"name": "camera-login"}}}});
     let api = namespace.api::<Camera>();
-    api.patch("receptie", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+    api.patch("receptie", &PatchParams::default(), &Patch::Merge(&patch))
+        .await
+        .unwrap();
     says::<Camera>(namespace, "receptie", "Accepted", "True", "Valid", "").await;
     says::<Camera>(namespace, "receptie", "Permitted", "True", "Permitted", "").await;
     // The site may store nowhere, so it has no recorders.
     says::<Site>(namespace, SITE, "Accepted", "False", "NotGranted", "spec.storage").await;
-    says::<Camera>(namespace, "receptie", "Recording", "False", "RecorderNotReady", "").await;
+    says::<Camera>(
+        namespace,
+        "receptie",
+        "Recording",
+        "Unknown",
+        "RecorderNotReady",
+        "",
+    )
+    .await;
     says::<Camera>(namespace, "receptie", "Ready", "False", "RecorderNotReady", "").await;
 }
 
@@ -91,22 +144,42 @@ async fn hold_with_a_site(namespace: &TestNamespace) {
     says::<IncidentHold>(namespace, "incident", "Placed", "False", "NotYetEnforced", "").await;
     says::<IncidentHold>(namespace, "incident", "Ready", "False", "NotYetEnforced", "").await;
     create::<IncidentHold>(namespace, hold("curious", "Curiosity")).await;
-    says::<IncidentHold>(namespace, "curious", "Accepted", "False", "InvalidField", "spec.purpose").await;
+    says::<IncidentHold>(
+        namespace,
+        "curious",
+        "Accepted",
+        "False",
+        "InvalidField",
+        "spec.purpose",
+    )
+    .await;
     eventually("a warning about the hold", SOON, || async {
-        let events = namespace.api::<Event>().list(&ListParams::default()).await.map_err(|e| e.to_string())?;
+        let events = namespace
+            .api::<Event>()
+            .list(&ListParams::default())
+            .await
+            .map_err(|e| e.to_string())?;
         let told = events.items.iter().any(|event| {
             event.type_.as_deref() == Some("Warning")
                 && event.reason.as_deref() == Some("NotYetEnforced")
                 && event.regarding.as_ref().and_then(|about| about.name.as_deref()) == Some("incident")
         });
-        if told { Ok(()) } else { Err(format!("{} events", events.items.len())) }
+        if told {
+            Ok(())
+        } else {
+            Err(format!("{} events", events.items.len()))
+        }
     })
     .await;
 }
 
 async fn counted(namespace: &TestNamespace) {
     eventually("the policy counts what is under it", SOON, || async {
-        let policy = namespace.api::<RecordingPolicy>().get(POLICY).await.map_err(|e| e.to_string())?;
+        let policy = namespace
+            .api::<RecordingPolicy>()
+            .get(POLICY)
+            .await
+            .map_err(|e| e.to_string())?;
         let status = policy.status.unwrap_or_default();
         match (status.sites, status.cameras) {
             (Some(1), Some(1)) => Ok(()),
@@ -121,37 +194,64 @@ async fn settled(operator: &Process) {
     let before = audit_length();
     throughout("in sync", Duration::from_secs(20), || async {
         let writes = writes_of("reports", before);
-        let others: Vec<_> = writes.iter().filter(|write| !write.contains("\"leases\"")).collect();
-        if others.is_empty() { Ok(()) } else { Err(format!("{others:#?}")) }
+        let others: Vec<_> = writes
+            .iter()
+            .filter(|write| !write.contains("\"leases\""))
+            .collect();
+        if others.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{others:#?}"))
+        }
     })
     .await;
     assert!(!operator.said().contains("zeer-geheim"), "a secret is in the log");
 }
 
-async fn says<K>(namespace: &TestNamespace, name: &str, condition: &str, status: &str, reason: &str, part: &str)
-where
+async fn says<K>(
+    namespace: &TestNamespace,
+    name: &str,
+    condition: &str,
+    status: &str,
+    reason: &str,
+    part: &str,
+) where
     K: Watched,
 {
-    eventually(&format!("{} {name} {condition}={status} {reason}", K::kind(&())), SOON, || async {
-        let object = namespace.api::<K>().get(name).await.map_err(|e| e.to_string())?;
-        let all: Vec<String> = object
-            .conditions()
-            .iter()
-            .map(|c| format!("{}={} {}: {}", c.type_, c.status, c.reason, c.message))
-            .collect();
-        let beginning = format!("{condition}={status} {reason}: ");
-        let found = all.iter().any(|line| line.starts_with(&beginning) && line.contains(part));
-        if found { Ok(()) } else { Err(all.join("\n")) }
-    })
+    eventually(
+        &format!("{} {name} {condition}={status} {reason}", K::kind(&())),
+        SOON,
+        || async {
+            let object = namespace.api::<K>().get(name).await.map_err(|e| e.to_string())?;
+            let all: Vec<String> = object
+                .conditions()
+                .iter()
+                .map(|c| format!("{}={} {}: {}", c.type_, c.status, c.reason, c.message))
+                .collect();
+            let beginning = format!("{condition}={status} {reason}: ");
+            let found = all
+                .iter()
+                .any(|line| line.starts_with(&beginning) && line.contains(part));
+            if found { Ok(()) } else { Err(all.join("\n")) }
+        },
+    )
     .await;
 }
 
 async fn create<K>(namespace: &TestNamespace, object: Value)
 where
-    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Serialize + DeserializeOwned + Clone + Debug,
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Serialize
+        + DeserializeOwned
+        + Clone
+        + Debug,
 {
     let object: K = serde_json::from_value(object).unwrap();
-    namespace.api::<K>().create(&PostParams::default(), &object).await.unwrap();
+    namespace
+        .api::<K>()
+        .create(&PostParams::default(), &object)
+        .await
+        .unwrap();
 }
 
 fn camera() -> Value {

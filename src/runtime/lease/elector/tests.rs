@@ -48,13 +48,24 @@ impl FakeLock {
         }
         let mut writes = self.writes.lock().unwrap();
         *writes += 1;
-        let held = Versioned { record: record.clone(), version: *writes };
+        let held = Versioned {
+            record: record.clone(),
+            version: *writes,
+        };
         *store = Some(held.clone());
-        if lost { Err(LockError::Unreachable("answer lost".into())) } else { Ok(held) }
+        if lost {
+            Err(LockError::Unreachable("answer lost".into()))
+        } else {
+            Ok(held)
+        }
     }
 
     fn holder(&self) -> Option<String> {
-        self.store.lock().unwrap().as_ref().and_then(|held| held.record.holder.clone())
+        self.store
+            .lock()
+            .unwrap()
+            .as_ref()
+            .and_then(|held| held.record.holder.clone())
     }
 
     fn fail_next(&self, faults: &[Fault]) {
@@ -95,7 +106,13 @@ impl Bench {
 
     fn candidate(&self, name: &str) -> Elector<FakeLock> {
         let fence = Fence::new(self.clock.clone());
-        Elector::new(self.lock.clone(), self.clock.clone(), fence, name.into(), Timing::default())
+        Elector::new(
+            self.lock.clone(),
+            self.clock.clone(),
+            fence,
+            name.into(),
+            Timing::default(),
+        )
     }
 
     fn pass(&self, seconds: u64) {
@@ -127,7 +144,18 @@ async fn the_second_follows_until_the_first_has_been_silent_for_a_lease() {
     bench.pass(1);
     assert!(leading(b.attempt().await));
     assert!(follows(a.attempt().await, "b"));
-    assert_eq!(bench.lock.store.lock().unwrap().as_ref().unwrap().record.transitions, 1);
+    assert_eq!(
+        bench
+            .lock
+            .store
+            .lock()
+            .unwrap()
+            .as_ref()
+            .unwrap()
+            .record
+            .transitions,
+        1
+    );
 }
 
 #[tokio::test]
@@ -165,7 +193,10 @@ async fn an_answer_that_is_lost_gives_no_leadership_and_takes_none() {
     bench.lock.fail_next(&[Fault::None, Fault::LostAnswer]);
     assert!(a.attempt().await.is_err());
     assert_eq!(a.fence.check(), Err(NotLeader));
-    assert!(leading(a.attempt().await), "the record is ours: it is enough to renew it");
+    assert!(
+        leading(a.attempt().await),
+        "the record is ours: it is enough to renew it"
+    );
     bench.lock.fail_next(&[Fault::LostAnswer]);
     assert!(a.attempt().await.is_err());
     assert!(leading(a.attempt().await), "our own renewal is no conflict");
@@ -177,7 +208,9 @@ async fn leadership_counts_from_before_the_request() {
     let mut a = bench.candidate("a");
     let stop = CancellationToken::new();
     // The first answer is older than the renew deadline when it comes: not good enough.
-    bench.lock.fail_next(&[Fault::None, Fault::Slow(Duration::from_secs(11))]);
+    bench
+        .lock
+        .fail_next(&[Fault::None, Fault::Slow(Duration::from_secs(11))]);
     assert!(a.acquire(&stop).await);
     assert_eq!(a.fence.check(), Ok(()));
     assert_eq!(*bench.lock.writes.lock().unwrap(), 2);
@@ -189,7 +222,11 @@ async fn a_leader_that_stood_still_writes_nothing_more() {
     let mut a = bench.candidate("a");
     assert!(a.acquire(&CancellationToken::new()).await);
     bench.pass(3600);
-    assert_eq!(a.fence.check(), Err(NotLeader), "without anybody having told the fence");
+    assert_eq!(
+        a.fence.check(),
+        Err(NotLeader),
+        "without anybody having told the fence"
+    );
     let before = *bench.lock.writes.lock().unwrap();
     assert_eq!(a.keep().await, Lost::Deadline(Duration::from_secs(10)));
     assert_eq!(*bench.lock.writes.lock().unwrap(), before, "not even a renewal");
