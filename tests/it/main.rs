@@ -4,7 +4,12 @@
 //! run against any cluster and S3 endpoint.
 
 // Whatever is not as expected is a failure of the test, and a panic is how a test fails: in helpers, too.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod admission;
 mod line;

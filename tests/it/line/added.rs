@@ -26,12 +26,19 @@ async fn an_added_camera_records_at_once_and_disturbs_nobody() {
 
     let recorded = eventually("two segments of the added camera", SOON, || async {
         let recorded = segments(&scene.bucket, "gang").await;
-        if recorded.len() >= 2 { Ok(recorded) } else { Err(format!("{} segments", recorded.len())) }
+        if recorded.len() >= 2 {
+            Ok(recorded)
+        } else {
+            Err(format!("{} segments", recorded.len()))
+        }
     })
     .await;
     let began = recorded[0].key.start().duration_since(added).as_secs_f64();
     assert!(began <= 10.0, "recorded only {began} s after apply");
     assert_eq!(account("gang", &recorded), []);
-    assert_eq!(account("receptie", &segments(&scene.bucket, "receptie").await), []);
+    assert_eq!(
+        account("receptie", &segments(&scene.bucket, "receptie").await),
+        []
+    );
     scene.delete().await;
 }

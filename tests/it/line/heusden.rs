@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Namespace;
 use kube::ResourceExt;
 use kube::api::{Api, DeleteParams, ListParams};
-use k8s_openapi::api::core::v1::Namespace;
 use toezicht::api::{Camera, IncidentHold, Site};
 
 use crate::support::cluster;
@@ -30,27 +30,45 @@ async fn every_frame_of_every_camera_is_there_once() {
     for site in &sites {
         let status = site.status.as_ref().expect("a status");
         for condition in ["Accepted", "Permitted", "StorageEnforced", "Ready"] {
-            has(&status.conditions, condition, "True").unwrap_or_else(|seen| panic!("{}: {seen}", site.name_any()));
+            has(&status.conditions, condition, "True")
+                .unwrap_or_else(|seen| panic!("{}: {seen}", site.name_any()));
         }
         // The administrators' exclusion needs encryption, which this version does not have: it must say so.
         has(&status.conditions, "AdministratorsExcluded", "False").unwrap();
     }
     for camera in cameras.list(&ListParams::default()).await.unwrap().items {
-        let site = sites.iter().find(|s| s.name_any() == camera.spec.site_ref.name).expect("its site");
-        let bucket = Bucket { server: S3Server::first(), name: site.spec.storage.bucket.clone() };
+        let site = sites
+            .iter()
+            .find(|s| s.name_any() == camera.spec.site_ref.name)
+            .expect("its site");
+        let bucket = Bucket {
+            server: S3Server::first(),
+            name: site.spec.storage.bucket.clone(),
+        };
         let name = camera.name_any();
         eventually(&format!("two segments of {name}"), SOON, || async {
             let found = keys(&bucket, &name).await.len();
-            if found >= 2 { Ok(()) } else { Err(format!("{found}")) }
+            if found >= 2 {
+                Ok(())
+            } else {
+                Err(format!("{found}"))
+            }
         })
         .await;
         let recorded = segments(&bucket, &name).await;
         assert_eq!(account(&name, &recorded), [], "{name}: frames are missing");
-        println!("{name}: {} segments, {} frames", recorded.len(), recorded.iter().map(|s| s.frames.len()).sum::<usize>());
+        println!(
+            "{name}: {} segments, {} frames",
+            recorded.len(),
+            recorded.iter().map(|s| s.frames.len()).sum::<usize>()
+        );
     }
     let holds: Api<IncidentHold> = Api::namespaced(client.clone(), "heusden");
     for hold in holds.list(&ListParams::default()).await.unwrap() {
         has(&hold.status.unwrap_or_default().conditions, "Placed", "False").unwrap();
     }
-    Api::<Namespace>::all(client).delete("heusden", &DeleteParams::default()).await.unwrap();
+    Api::<Namespace>::all(client)
+        .delete("heusden", &DeleteParams::default())
+        .await
+        .unwrap();
 }

@@ -31,7 +31,12 @@ async fn in_sync_nothing_is_written_over_two_resyncs() {
     // Statuses name the newest segment at most every five minutes: wait until there is one.
     eventually("a last segment", SOON, || async {
         let api: kube::Api<Camera> = scene.namespace.api();
-        let status = api.get("receptie").await.map_err(|e| e.to_string())?.status.unwrap_or_default();
+        let status = api
+            .get("receptie")
+            .await
+            .map_err(|e| e.to_string())?
+            .status
+            .unwrap_or_default();
         status.last_segment.map(|_| ()).ok_or_else(|| "none".into())
     })
     .await;
@@ -44,9 +49,17 @@ async fn in_sync_nothing_is_written_over_two_resyncs() {
         let mut seen = Vec::new();
         eventually("the new leader has read the bucket's policy", SOON, || {
             seen.extend(proxy.take());
-            let read = seen.iter().any(|r| r.method == "GET" && r.path_and_query.contains("policy"));
+            let read = seen
+                .iter()
+                .any(|r| r.method == "GET" && r.path_and_query.contains("policy"));
             let so_far = seen.len();
-            async move { if read { Ok(()) } else { Err(format!("{so_far} requests")) } }
+            async move {
+                if read {
+                    Ok(())
+                } else {
+                    Err(format!("{so_far} requests"))
+                }
+            }
         })
         .await;
         throughout("resync", Duration::from_secs(20), || async { Ok(()) }).await;
@@ -64,7 +77,10 @@ async fn in_sync_nothing_is_written_over_two_resyncs() {
 }
 
 fn audit_length() -> usize {
-    std::fs::read_to_string(setting("TOEZICHT_TEST_AUDIT_LOG")).unwrap().lines().count()
+    std::fs::read_to_string(setting("TOEZICHT_TEST_AUDIT_LOG"))
+        .unwrap()
+        .lines()
+        .count()
 }
 
 /// What the operator wrote since line `from` of the audit log in this test's namespace.
@@ -74,7 +90,11 @@ fn operator_writes(from: usize, namespace: &str) -> Vec<String> {
     log.lines()
         .skip(from)
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|event| event["user"]["username"].as_str().is_some_and(|name| name.starts_with(&user)))
+        .filter(|event| {
+            event["user"]["username"]
+                .as_str()
+                .is_some_and(|name| name.starts_with(&user))
+        })
         .filter(|event| event["objectRef"]["namespace"] == namespace)
         .map(|event| format!("{} {}", event["verb"], event["objectRef"]))
         .collect()

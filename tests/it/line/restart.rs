@@ -20,7 +20,12 @@ async fn a_deleted_recorder_leaves_one_gap_and_nothing_else() {
     let _operator = operator::present().await;
     let scene = recording_scene("line-delete", 9).await;
     let pod = format!("{SITE}-recorder-0");
-    scene.namespace.api::<Pod>().delete(&pod, &DeleteParams::default()).await.unwrap();
+    scene
+        .namespace
+        .api::<Pod>()
+        .delete(&pod, &DeleteParams::default())
+        .await
+        .unwrap();
     let holes = holes_after_restart(&scene).await;
     assert_eq!(holes.len(), 1, "{holes:?}");
     assert!(holes[0].seconds() <= 15.0, "{holes:?}");
@@ -31,7 +36,12 @@ async fn a_deleted_recorder_leaves_one_gap_and_nothing_else() {
 async fn a_killed_recorder_loses_at_most_its_last_fragment() {
     let _operator = operator::present().await;
     let scene = recording_scene("line-kill", 10).await;
-    let pod: Pod = scene.namespace.api().get(&format!("{SITE}-recorder-0")).await.unwrap();
+    let pod: Pod = scene
+        .namespace
+        .api()
+        .get(&format!("{SITE}-recorder-0"))
+        .await
+        .unwrap();
     kill_recorder(&pod.metadata.uid.unwrap());
     let holes = holes_after_restart(&scene).await;
     assert_eq!(holes.len(), 1, "{holes:?}");
@@ -44,7 +54,9 @@ async fn recording_scene(prefix: &str, camera: u32) -> Scene {
     let scene = Scene::new(&cluster::client().await, prefix, S3Server::first(), |_, _| ()).await;
     scene.camera("receptie", &format!("h264/{camera}")).await;
     scene.camera_is("receptie", "Recording", "True", SOON).await;
-    let uploaded = newest_key(&scene).await.expect("a segment where Recording is True");
+    let uploaded = newest_key(&scene)
+        .await
+        .expect("a segment where Recording is True");
     newer_segment(&scene, &uploaded).await;
     scene
 }
@@ -53,8 +65,16 @@ async fn recording_scene(prefix: &str, camera: u32) -> Scene {
 async fn holes_after_restart(scene: &Scene) -> Vec<Hole> {
     let api: Api<Camera> = scene.namespace.api();
     let gap = eventually("a finished gap with cause Restart", SOON, || async {
-        let status = api.get("receptie").await.map_err(|e| e.to_string())?.status.unwrap_or_default();
-        let gap = status.gaps.iter().find(|g| g.cause == "Restart" && g.from.is_some() && g.until.is_some());
+        let status = api
+            .get("receptie")
+            .await
+            .map_err(|e| e.to_string())?
+            .status
+            .unwrap_or_default();
+        let gap = status
+            .gaps
+            .iter()
+            .find(|g| g.cause == "Restart" && g.from.is_some() && g.until.is_some());
         gap.cloned().ok_or(format!("{:?}", status.gaps))
     })
     .await;
@@ -64,7 +84,10 @@ async fn holes_after_restart(scene: &Scene) -> Vec<Hole> {
     for hole in &holes {
         let (from, until) = (gap.from.as_ref().unwrap().0, gap.until.as_ref().unwrap().0);
         let slack = jiff::SignedDuration::from_millis(1500);
-        assert!(hole.from >= from - slack && hole.until <= until + slack, "{hole:?} is not within {gap:?}");
+        assert!(
+            hole.from >= from - slack && hole.until <= until + slack,
+            "{hole:?} is not within {gap:?}"
+        );
     }
     holes
 }
@@ -73,7 +96,11 @@ async fn holes_after_restart(scene: &Scene) -> Vec<Hole> {
 async fn newer_segment(scene: &Scene, key: &str) {
     eventually("a newer segment", SOON, || async {
         let newest = newest_key(scene).await.unwrap_or_default();
-        if newest.as_str() > key { Ok(()) } else { Err(newest) }
+        if newest.as_str() > key {
+            Ok(())
+        } else {
+            Err(newest)
+        }
     })
     .await;
 }
@@ -84,8 +111,12 @@ async fn newest_key(scene: &Scene) -> Option<String> {
 
 /// Sends SIGKILL to the recorder process of a pod on this machine.
 fn kill_recorder(pod_uid: &str) {
-    let pid = recorder_pid(pod_uid).expect("a recorder process of the pod: does the cluster run on this machine?");
-    let killed = std::process::Command::new("kill").args(["-KILL", &pid]).status().unwrap();
+    let pid =
+        recorder_pid(pod_uid).expect("a recorder process of the pod: does the cluster run on this machine?");
+    let killed = std::process::Command::new("kill")
+        .args(["-KILL", &pid])
+        .status()
+        .unwrap();
     assert!(killed.success());
 }
 
@@ -97,4 +128,3 @@ fn recorder_pid(pod_uid: &str) -> Option<String> {
         (cgroup.contains(pod_uid) && command.contains("toezicht\0recorder")).then_some(pid)
     })
 }
-

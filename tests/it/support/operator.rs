@@ -33,8 +33,18 @@ async fn install() {
     run(
         "helm",
         &[
-            "upgrade", "--install", RELEASE, &chart, "--namespace", NAMESPACE, "--create-namespace", "--values", "-",
-            "--wait", "--timeout", "120s",
+            "upgrade",
+            "--install",
+            RELEASE,
+            &chart,
+            "--namespace",
+            NAMESPACE,
+            "--create-namespace",
+            "--values",
+            "-",
+            "--wait",
+            "--timeout",
+            "120s",
         ],
         Some(values.as_bytes()),
     )
@@ -50,12 +60,26 @@ pub async fn scale(replicas: u32) {
         let selector = "app.kubernetes.io/name=toezicht,app.kubernetes.io/component=operator";
         run(
             "kubectl",
-            &["-n", NAMESPACE, "wait", "--for=delete", "pod", "-l", selector, "--timeout=90s"],
+            &[
+                "-n",
+                NAMESPACE,
+                "wait",
+                "--for=delete",
+                "pod",
+                "-l",
+                selector,
+                "--timeout=90s",
+            ],
             None,
         )
         .await;
     } else {
-        run("kubectl", &["-n", NAMESPACE, "rollout", "status", &name, "--timeout=90s"], None).await;
+        run(
+            "kubectl",
+            &["-n", NAMESPACE, "rollout", "status", &name, "--timeout=90s"],
+            None,
+        )
+        .await;
     }
 }
 
@@ -63,5 +87,10 @@ pub async fn scale(replicas: u32) {
 pub async fn restart() {
     let name = format!("deployment/{RELEASE}");
     run("kubectl", &["-n", NAMESPACE, "rollout", "restart", &name], None).await;
-    run("kubectl", &["-n", NAMESPACE, "rollout", "status", &name, "--timeout=90s"], None).await;
+    run(
+        "kubectl",
+        &["-n", NAMESPACE, "rollout", "status", &name, "--timeout=90s"],
+        None,
+    )
+    .await;
 }

@@ -42,15 +42,23 @@ impl Proxy {
     /// Listens at `port` on the server's own host, which pods reach too.
     pub async fn start(target: &str, port: u16) -> Self {
         let host = url::Url::parse(target).unwrap().host_str().unwrap().to_owned();
-        let listener = tokio::net::TcpListener::bind((host.as_str(), port)).await.unwrap();
+        let listener = tokio::net::TcpListener::bind((host.as_str(), port))
+            .await
+            .unwrap();
         let shared = Arc::new(Shared {
             target: target.trim_end_matches('/').to_owned(),
             client: Client::builder(TokioExecutor::new()).build_http(),
             seen: Mutex::default(),
         });
-        let app = axum::Router::new().fallback(forward).with_state(Arc::clone(&shared));
+        let app = axum::Router::new()
+            .fallback(forward)
+            .with_state(Arc::clone(&shared));
         let task = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-        Self { endpoint: format!("http://{host}:{port}"), shared, task }
+        Self {
+            endpoint: format!("http://{host}:{port}"),
+            shared,
+            task,
+        }
     }
 
     /// What passed since the last time this was asked.
@@ -66,15 +74,24 @@ impl Drop for Proxy {
 }
 
 async fn forward(State(shared): State<Arc<Shared>>, mut request: Request) -> Response {
-    let path_and_query = request.uri().path_and_query().map_or("/".to_owned(), ToString::to_string);
+    let path_and_query = request
+        .uri()
+        .path_and_query()
+        .map_or("/".to_owned(), ToString::to_string);
     let method = request.method().to_string();
     // The Host header stays: it is part of what was signed.
-    *request.uri_mut() = format!("{}{path_and_query}", shared.target).parse::<Uri>().unwrap();
+    *request.uri_mut() = format!("{}{path_and_query}", shared.target)
+        .parse::<Uri>()
+        .unwrap();
     let response = match shared.client.request(request).await {
         Ok(response) => response.map(Body::new).into_response(),
         Err(_) => StatusCode::BAD_GATEWAY.into_response(),
     };
     let status = response.status().as_u16();
-    shared.seen.lock().unwrap().push(Seen { method, path_and_query, status });
+    shared.seen.lock().unwrap().push(Seen {
+        method,
+        path_and_query,
+        status,
+    });
     response
 }

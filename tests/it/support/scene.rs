@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, PostParams};
 use kube::Client;
+use kube::api::{Api, PostParams};
 use serde_json::{Value, json};
 use toezicht::api::{Camera, RecordingPolicy, Site};
 
@@ -26,17 +26,31 @@ pub struct Scene {
 
 impl Scene {
     /// A policy, a site and its Secrets; no cameras yet. `edit` changes policy and site before they are made.
-    pub async fn new(client: &Client, prefix: &str, server: S3Server, edit: impl Fn(&mut Value, &mut Value)) -> Self {
+    pub async fn new(
+        client: &Client,
+        prefix: &str,
+        server: S3Server,
+        edit: impl Fn(&mut Value, &mut Value),
+    ) -> Self {
         let namespace = TestNamespace::new(client, prefix).await;
         Self::within(namespace, server, edit).await
     }
 
     /// The same in a namespace that is there.
-    pub async fn within(namespace: TestNamespace, server: S3Server, edit: impl Fn(&mut Value, &mut Value)) -> Self {
-        let bucket = Bucket { server, name: format!("tz-{}", namespace.name) };
+    pub async fn within(
+        namespace: TestNamespace,
+        server: S3Server,
+        edit: impl Fn(&mut Value, &mut Value),
+    ) -> Self {
+        let bucket = Bucket {
+            server,
+            name: format!("tz-{}", namespace.name),
+        };
         let server = &bucket.server;
         namespace.s3_secret("s3-operator", server.bucket_maker()).await;
-        namespace.s3_secret("s3-recorder", server.identity("recorder")).await;
+        namespace
+            .s3_secret("s3-recorder", server.identity("recorder"))
+            .await;
         namespace.camera_secret("camera-login").await;
         let scene = Self { namespace, bucket };
         let (mut policy, mut site) = (policy(), scene.site());
@@ -86,7 +100,11 @@ impl Scene {
         K::DynamicType: Default,
     {
         let object: K = serde_json::from_value(object).unwrap();
-        self.namespace.api::<K>().create(&PostParams::default(), &object).await.unwrap();
+        self.namespace
+            .api::<K>()
+            .create(&PostParams::default(), &object)
+            .await
+            .unwrap();
     }
 
     /// Makes a camera that looks at the test bed's `path`, such as `h264/3`.
@@ -124,15 +142,19 @@ impl Scene {
     /// Waits until a condition of the site has the status.
     pub async fn site_is(&self, condition: &str, status: &str, limit: Duration) {
         let api: Api<Site> = self.namespace.api();
-        eventually(&format!("Site {} {condition}={status}", self.namespace.name), limit, || async {
-            let site = api.get(SITE).await.map_err(|e| e.to_string())?;
-            let generation = site.metadata.generation;
-            let status_ = site.status.unwrap_or_default();
-            if status_.observed_generation != generation {
-                return Err(format!("generation {generation:?} not observed: {status_:?}"));
-            }
-            has(&status_.conditions, condition, status)
-        })
+        eventually(
+            &format!("Site {} {condition}={status}", self.namespace.name),
+            limit,
+            || async {
+                let site = api.get(SITE).await.map_err(|e| e.to_string())?;
+                let generation = site.metadata.generation;
+                let status_ = site.status.unwrap_or_default();
+                if status_.observed_generation != generation {
+                    return Err(format!("generation {generation:?} not observed: {status_:?}"));
+                }
+                has(&status_.conditions, condition, status)
+            },
+        )
         .await;
     }
 
@@ -140,7 +162,11 @@ impl Scene {
     pub async fn recorder_config(&self) -> String {
         let name = format!("{SITE}-recorder-config");
         let secret: Secret = self.namespace.api().get(&name).await.unwrap();
-        let bytes = secret.data.unwrap_or_default().remove("config.json").expect("config.json");
+        let bytes = secret
+            .data
+            .unwrap_or_default()
+            .remove("config.json")
+            .expect("config.json");
         String::from_utf8(bytes.0).unwrap()
     }
 
@@ -159,7 +185,9 @@ pub fn has(
     if conditions.iter().any(|c| c.type_ == type_ && c.status == status) {
         return Ok(());
     }
-    let all = conditions.iter().map(|c| format!("{}={} {}: {}", c.type_, c.status, c.reason, c.message));
+    let all = conditions
+        .iter()
+        .map(|c| format!("{}={} {}: {}", c.type_, c.status, c.reason, c.message));
     Err(all.collect::<Vec<_>>().join("; "))
 }
 

@@ -59,18 +59,23 @@ impl S3Server {
 
     /// The operator of tests in which it makes its buckets, whose names begin with `tz-`.
     pub fn bucket_maker(&self) -> &S3Identity {
-        self.identities.get("operator-scoped").unwrap_or_else(|| self.identity("operator"))
+        self.identities
+            .get("operator-scoped")
+            .unwrap_or_else(|| self.identity("operator"))
     }
 
     pub fn identity(&self, name: &str) -> &S3Identity {
-        self.identities.get(name).unwrap_or_else(|| panic!("{}: no identity {name}", self.file.display()))
+        self.identities
+            .get(name)
+            .unwrap_or_else(|| panic!("{}: no identity {name}", self.file.display()))
     }
 }
 
 /// A setting that must be there.
 pub fn setting(variable: &str) -> String {
-    std::env::var(variable)
-        .unwrap_or_else(|_| panic!("{variable} is not set: run the tests by `make it`, or see tests/it/support/settings.rs"))
+    std::env::var(variable).unwrap_or_else(|_| {
+        panic!("{variable} is not set: run the tests by `make it`, or see tests/it/support/settings.rs")
+    })
 }
 
 /// The checkout.

@@ -22,7 +22,11 @@ pub async fn try_run(program: &str, args: &[&str], input: Option<&[u8]>) -> (boo
     let mut child = Command::new(program)
         .args(args)
         .current_dir(root())
-        .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
+        .stdin(if input.is_some() {
+            Stdio::piped()
+        } else {
+            Stdio::null()
+        })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
@@ -51,7 +55,12 @@ pub fn script(name: &str) -> String {
 /// The bucket's lock, versioning, lifecycle, policy and encryption, read with boto3.
 pub async fn read_back(server: &S3Server, bucket: &str, identity: &str) -> Value {
     let file = server.file.display().to_string();
-    let out = run("python3", &[&script("s3-readback.py"), &file, bucket, "--as", identity], None).await;
+    let out = run(
+        "python3",
+        &[&script("s3-readback.py"), &file, bucket, "--as", identity],
+        None,
+    )
+    .await;
     serde_json::from_str(&out).unwrap()
 }
 
@@ -78,13 +87,33 @@ pub struct Frame {
 
 /// The frames of an MP4 file, as ffmpeg reads them.
 pub async fn frames(file: &Path) -> Vec<Frame> {
-    let out = run("python3", &[&script("frames.py"), &file.display().to_string()], None).await;
-    out.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"))).collect()
+    let out = run(
+        "python3",
+        &[&script("frames.py"), &file.display().to_string()],
+        None,
+    )
+    .await;
+    out.lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
+        .collect()
 }
 
 /// What ffprobe says of an MP4 file: its streams and its format.
 pub async fn probe(file: &Path) -> Value {
     let file = file.display().to_string();
-    let out = run("ffprobe", &["-v", "error", "-show_streams", "-show_format", "-of", "json", &file], None).await;
+    let out = run(
+        "ffprobe",
+        &[
+            "-v",
+            "error",
+            "-show_streams",
+            "-show_format",
+            "-of",
+            "json",
+            &file,
+        ],
+        None,
+    )
+    .await;
     serde_json::from_str(&out).unwrap()
 }
