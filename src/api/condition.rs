@@ -15,7 +15,7 @@ pub enum ConditionType {
     Ready,
     /// `True` when only a person can help (kstatus).
     Stalled,
-    /// RecordingPolicy: in force now (article 11).
+    /// `RecordingPolicy`: in force now (article 11).
     InForce,
     /// Site, Camera: the protocol allows recording now (articles 1, 5, 7, 8, 11).
     Permitted,
@@ -25,7 +25,7 @@ pub enum ConditionType {
     Recording,
     /// Site: administrators cannot watch (article 3.2).
     AdministratorsExcluded,
-    /// IncidentHold: what it covers is held.
+    /// `IncidentHold`: what it covers is held.
     Placed,
 }
 

@@ -91,21 +91,20 @@ pub fn files() -> Result<Vec<(String, String)>, CrdsError> {
 /// each into `dir`.
 pub fn print(dir: Option<PathBuf>) -> Result<(), CrdsError> {
     let files = files()?;
-    match dir {
-        Some(dir) => {
-            std::fs::create_dir_all(&dir).map_err(|source| unwritable(&dir, source))?;
-            for (name, yaml) in files {
-                let path = dir.join(name);
-                std::fs::write(&path, yaml).map_err(|source| unwritable(&path, source))?;
-            }
-            Ok(())
-        }
-        None => {
-            let stream: String = files.iter().map(|(_, yaml)| format!("---\n{yaml}")).collect();
-            let written = io::stdout().lock().write_all(stream.as_bytes());
-            written.map_err(|source| unwritable(Path::new("standard output"), source))
-        }
+    let Some(dir) = dir else {
+        let stream: Vec<String> = files
+            .into_iter()
+            .map(|(_, yaml)| format!("---\n{yaml}"))
+            .collect();
+        let written = io::stdout().lock().write_all(stream.concat().as_bytes());
+        return written.map_err(|source| unwritable(Path::new("standard output"), source));
+    };
+    std::fs::create_dir_all(&dir).map_err(|source| unwritable(&dir, source))?;
+    for (name, yaml) in files {
+        let path = dir.join(name);
+        std::fs::write(&path, yaml).map_err(|source| unwritable(&path, source))?;
     }
+    Ok(())
 }
 
 fn unwritable(path: &Path, source: io::Error) -> CrdsError {

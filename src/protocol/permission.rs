@@ -71,28 +71,24 @@ impl Gates {
             let all: Vec<&str> = shut.iter().map(|(_, message)| message.as_str()).collect();
             return Finding::new(ConditionType::Permitted, false, *reason, all.join("; "));
         }
-        match suspended.at(now) {
-            Some(window) => {
-                let end = window
-                    .until
-                    .map_or_else(|| "further notice".to_owned(), |until| until.to_string());
-                let message = format!(
-                    "article 5: the cameras are covered until {end} (Site spec.suspensions); recording goes \
-                     on by itself after that"
-                );
-                Finding::new(ConditionType::Permitted, false, Reason::Suspended, message)
-            }
-            None => {
-                let message = match self.in_force.until {
-                    Some(until) => format!(
-                        "in force, consented to, and announced (articles 7, 8 and 11), until {until} \
-                         (RecordingPolicy spec.inForce.until)"
-                    ),
-                    None => "in force, consented to, and announced (articles 7, 8 and 11)".to_owned(),
-                };
-                Finding::new(ConditionType::Permitted, true, Reason::Permitted, message)
-            }
+        if let Some(window) = suspended.at(now) {
+            let end = window
+                .until
+                .map_or_else(|| "further notice".to_owned(), |until| until.to_string());
+            let message = format!(
+                "article 5: the cameras are covered until {end} (Site spec.suspensions); recording goes on by \
+                 itself after that"
+            );
+            return Finding::new(ConditionType::Permitted, false, Reason::Suspended, message);
         }
+        let message = match self.in_force.until {
+            Some(until) => format!(
+                "in force, consented to, and announced (articles 7, 8 and 11), until {until} (RecordingPolicy \
+                 spec.inForce.until)"
+            ),
+            None => "in force, consented to, and announced (articles 7, 8 and 11)".to_owned(),
+        };
+        Finding::new(ConditionType::Permitted, true, Reason::Permitted, message)
     }
 
     /// The first instant after `now` at which the verdict may change by itself; `None`: it never does.

@@ -93,7 +93,7 @@ pub(crate) mod tests {
             },
             live_view: Some(LiveView {
                 sites: vec!["dillenburcht".into()],
-                embargo: Duration(std::time::Duration::from_secs(3600)),
+                embargo: Duration(std::time::Duration::from_hours(1)),
             }),
             holds: HoldRules {
                 review_every: Days(28),

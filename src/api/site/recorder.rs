@@ -39,7 +39,7 @@ impl Default for RecorderSettings {
     fn default() -> Self {
         Self {
             cameras_per_pod: 32,
-            segment_duration: Duration(std::time::Duration::from_secs(60)),
+            segment_duration: Duration(std::time::Duration::from_mins(1)),
             spool: Spool::default(),
             node_selector: BTreeMap::new(),
             tolerations: Vec::new(),

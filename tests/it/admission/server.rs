@@ -196,7 +196,7 @@ pub async fn install(client: &Client, definition: CustomResourceDefinition) -> A
     api.patch(&name, &ours, &Patch::Apply(&definition))
         .await
         .unwrap_or_else(|error| panic!("{name}: {error}"));
-    let limit = Duration::from_secs(60);
+    let limit = Duration::from_mins(1);
     eventually(&format!("{name} is established"), limit, async || {
         let conditions = api
             .get(&name)
