@@ -193,12 +193,20 @@ async fn a_secret_of_another_type_is_like_one_that_is_not_there() {
             if message == wrong { Ok(()) } else { Err(message) }
         })
         .await;
-        assert!(writes_of("secret", before).is_empty());
+        assert_eq!(written("secret", before), Vec::<String>::new());
         assert!(!wrong.contains("AKIA") && !wrong.contains("hunter2"), "{wrong}");
         let login = scene.namespace.api::<Secret>().get("camera-login").await.unwrap();
         assert_eq!(login.type_.as_deref(), Some("toezicht.dev/camera"));
     })
     .await;
+}
+
+/// What `instance` wrote since line `from` of the audit log, but for its Lease.
+fn written(instance: &str, from: usize) -> Vec<String> {
+    writes_of(instance, from)
+        .into_iter()
+        .filter(|write| !write.contains("leases"))
+        .collect()
 }
 
 /// Makes the operator look at the site.
@@ -238,10 +246,7 @@ async fn drift_is_put_back_and_in_sync_nothing_is_written() {
         touch(&scene).await;
         let before = audit_length();
         throughout("nothing is written", Duration::from_secs(5), || async {
-            let writes: Vec<_> = writes_of("first", before)
-                .into_iter()
-                .filter(|w| !w.contains("leases"))
-                .collect();
+            let writes = written("first", before);
             if writes.is_empty() {
                 Ok(())
             } else {
@@ -255,10 +260,7 @@ async fn drift_is_put_back_and_in_sync_nothing_is_written() {
         let second = operator(&scene.namespace, "second").await;
         second.is_ready().await;
         throughout("nothing is written", Duration::from_secs(8), || async {
-            let writes: Vec<_> = writes_of("second", before)
-                .into_iter()
-                .filter(|w| !w.contains("leases"))
-                .collect();
+            let writes = written("second", before);
             if writes.is_empty() {
                 Ok(())
             } else {
@@ -327,22 +329,29 @@ async fn a_site_goes_whatever_went_before_it_and_its_bucket_keeps_its_rules() {
             .await
             .unwrap();
         eventually("the Site is gone, and its recorders before it", SOON, || async {
-            let pods = scene
-                .namespace
-                .api::<Pod>()
-                .list(&ListParams::default())
-                .await
-                .map_err(|e| e.to_string())?;
+            // In this order: what is gone when the pods are listed was gone before.
             let site = scene
                 .namespace
                 .api::<Site>()
                 .get_opt(SITE)
                 .await
                 .map_err(|e| e.to_string())?;
-            match (pods.items.len(), site) {
-                (0, None) => Ok(()),
-                (left, None) => panic!("the Site went before {left} of its pods"),
-                (left, Some(site)) => Err(format!("{left} pods; {:?}", site.status)),
+            let pods = scene
+                .namespace
+                .api::<Pod>()
+                .list(&ListParams::default())
+                .await
+                .map_err(|e| e.to_string())?;
+            let running: Vec<_> = pods
+                .items
+                .into_iter()
+                .filter(|pod| !has_ended(pod))
+                .map(|pod| pod.status)
+                .collect();
+            match (running.is_empty(), site) {
+                (true, None) => Ok(()),
+                (false, None) => panic!("the Site went before its recorders: {running:?}"),
+                (_, Some(site)) => Err(format!("{running:?}; {:?}", site.status)),
             }
         })
         .await;
@@ -352,6 +361,12 @@ async fn a_site_goes_whatever_went_before_it_and_its_bucket_keeps_its_rules() {
         );
     })
     .await;
+}
+
+/// Whether nothing runs in it any more, though the kubelet has not removed it yet.
+fn has_ended(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
 }
 
 #[tokio::test(flavor = "multi_thread")]
