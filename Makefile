@@ -30,9 +30,9 @@ image:           ## the image from Dockerfile, into the test bed
 	cargo build --locked
 	$(BED) image target/debug/toezicht
 
-crds:            ## write crds/ and the chart's copies anew from src/api
+crds:            ## write crds/, and the chart's copies of it, anew from src/api
 	cargo run --locked -- crds --dir crds
-	cargo run --locked -- crds --dir charts/toezicht/files/crds
+	cp crds/*.yaml charts/toezicht/files/crds/
 
 shell: bed       ## a shell inside the test bed: kubectl, helm, aws-like tools
 	$(BED) shell

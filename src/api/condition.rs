@@ -199,8 +199,14 @@ mod tests {
     fn every_type_and_reason_is_documented_and_no_other() {
         for type_ in ConditionType::VARIANTS {
             let type_: &str = type_.into();
-            assert!(DOCUMENT.contains(&format!("\n## {type_}\n")), "docs/conditions.md has no section on {type_}");
-            assert!(DOCUMENT.contains(&format!("[`{type_}`]")), "docs/conditions.md does not list {type_}");
+            assert!(
+                DOCUMENT.contains(&format!("\n## {type_}\n")),
+                "docs/conditions.md has no section on {type_}"
+            );
+            assert!(
+                DOCUMENT.contains(&format!("[`{type_}`]")),
+                "docs/conditions.md does not list {type_}"
+            );
         }
         let documented: BTreeSet<&str> = DOCUMENT
             .lines()
@@ -215,8 +221,15 @@ mod tests {
     #[test]
     fn every_row_says_what_to_do() {
         let truths = ["True", "False", "Unknown", "False, Unknown"];
-        for row in DOCUMENT.lines().map(cells).filter(|row| row.len() == 6 && truths.contains(&row[1])) {
-            assert!(row.iter().skip(1).take(4).all(|cell| !cell.is_empty()), "a cell is empty: {row:?}");
+        for row in DOCUMENT
+            .lines()
+            .map(cells)
+            .filter(|row| row.len() == 6 && truths.contains(&row[1]))
+        {
+            assert!(
+                row.iter().skip(1).take(4).all(|cell| !cell.is_empty()),
+                "a cell is empty: {row:?}"
+            );
         }
     }
 
@@ -227,7 +240,10 @@ mod tests {
         let first = merge(&[], &[found(true, Reason::AsRequired)], Some(1), at(1));
         let same = merge(&first, &[found(true, Reason::Suspended)], Some(2), at(2));
         assert_eq!(same[0].last_transition_time.0, at(1));
-        assert_eq!((same[0].reason.as_str(), same[0].observed_generation), ("Suspended", Some(2)));
+        assert_eq!(
+            (same[0].reason.as_str(), same[0].observed_generation),
+            ("Suspended", Some(2))
+        );
         let other = merge(&same, &[found(false, Reason::Retrying)], Some(2), at(3));
         assert_eq!(other[0].last_transition_time.0, at(3));
     }

@@ -128,7 +128,10 @@ mod tests {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("crds");
         for (name, yaml) in files().unwrap() {
             let committed = std::fs::read_to_string(dir.join(&name)).unwrap_or_default();
-            assert!(committed == yaml, "crds/{name} is not what the code says: run `make crds` and commit");
+            assert!(
+                committed == yaml,
+                "crds/{name} is not what the code says: run `make crds` and commit"
+            );
         }
         let count = std::fs::read_dir(&dir).unwrap().count();
         assert_eq!(count, crds().len(), "crds/ holds a file that no kind has");
@@ -148,7 +151,12 @@ mod tests {
         match schema.type_.as_deref() {
             Some("string") if !bounded => found.push(format!("{path}: maxLength")),
             Some("array") if schema.max_items.is_none() => found.push(format!("{path}: maxItems")),
-            Some("integer") if schema.format.as_deref().is_some_and(|format| format.starts_with("uint")) => {
+            Some("integer")
+                if schema
+                    .format
+                    .as_deref()
+                    .is_some_and(|format| format.starts_with("uint")) =>
+            {
                 found.push(format!("{path}: a format that Kubernetes knows"));
             }
             _ => {}
@@ -175,7 +183,10 @@ mod tests {
             lacking(&format!("{path}{{}}"), value, found);
         }
         for rule in schema.x_kubernetes_validations.iter().flatten() {
-            let says_remedy = rule.message.as_ref().is_some_and(|message| message.contains([';', ':']));
+            let says_remedy = rule
+                .message
+                .as_ref()
+                .is_some_and(|message| message.contains([';', ':']));
             if !says_remedy {
                 found.push(format!("{path}: a message with the remedy for {}", rule.rule));
             }
@@ -187,7 +198,10 @@ mod tests {
         let mut found = Vec::new();
         for definition in crds() {
             for version in &definition.spec.versions {
-                let schema = version.schema.as_ref().and_then(|schema| schema.open_api_v3_schema.as_ref());
+                let schema = version
+                    .schema
+                    .as_ref()
+                    .and_then(|schema| schema.open_api_v3_schema.as_ref());
                 lacking(&definition.spec.names.kind, schema.unwrap(), &mut found);
             }
         }

@@ -119,7 +119,8 @@ async fn versioning(store: &Store) -> Result<(), StoreError> {
     Ok(())
 }
 
-async fn clear_retention(store: &Store) -> Result<(), StoreError> {
+/// Takes the default retention away; Object Lock stays.
+pub(crate) async fn clear_retention(store: &Store) -> Result<(), StoreError> {
     let lock = ObjectLockConfiguration::builder()
         .object_lock_enabled(ObjectLockEnabled::Enabled)
         .build();

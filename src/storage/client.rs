@@ -27,7 +27,7 @@ const ATTEMPT_DEADLINE: Duration = Duration::from_secs(5);
 const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
 /// The longest that one attempt to upload a segment takes. A camera of 8 Mbit/s gives 60 MB a minute; what
 /// takes twice as long as the recording itself would never catch up.
-const UPLOAD_DEADLINE: Duration = Duration::from_secs(120);
+const UPLOAD_DEADLINE: Duration = Duration::from_mins(2);
 
 /// What the client is for: how long it waits and how often it tries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

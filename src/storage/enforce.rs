@@ -115,13 +115,14 @@ pub async fn enforce(
     let recorder = Store::new(recorder, Purpose::Configure)?;
     super::desired::lifecycle(spec)?;
     let mut changed = Vec::new();
-    let observed = present(&operator, &mut changed).await?;
+    let mut observed = present(&operator, &mut changed).await?;
     fit(&observed, spec)?;
     claimed(&operator, spec, claim, &observed, &mut changed).await?;
+    let is_touched = without_retention(&operator, &mut observed, &mut changed).await?;
     let dialect = proved(&operator, &recorder, spec, &observed).await?;
     let desired = Desired::of(&operator.bucket, spec, &dialect, operator.tls)?;
     let before = changed.len();
-    let read_back = in_sync(&operator, &desired, observed, &mut changed).await?;
+    let read_back = in_sync(&operator, &desired, observed, is_touched, &mut changed).await?;
     let trials = if trials == Trials::Run || changed.len() > before {
         Some(tried(&operator, &recorder, spec).await?)
     } else {
@@ -207,6 +208,24 @@ async fn claimed(
     Ok(())
 }
 
+/// Takes a default retention away before anything else is written: canaries, too, would be kept by it.
+async fn without_retention(
+    operator: &Store,
+    observed: &mut Observed,
+    changed: &mut Vec<Change>,
+) -> Result<bool, EnforceError> {
+    let Some(retention) = observed.state.default_retention.take() else {
+        return Ok(false);
+    };
+    apply::clear_retention(operator).await?;
+    changed.push(Change {
+        what: "default retention",
+        from: retention,
+        to: "none".into(),
+    });
+    Ok(true)
+}
+
 /// What is known of the store, proved where it is not known of these principals.
 async fn proved(
     operator: &Store,
@@ -233,18 +252,19 @@ async fn proved(
     Ok(dialect)
 }
 
-/// Changes what differs, and reads back until nothing does.
+/// Changes what differs, and reads back until nothing does. `is_touched`: something was changed before.
 async fn in_sync(
     operator: &Store,
     desired: &Desired,
     observed: Observed,
+    is_touched: bool,
     changed: &mut Vec<Change>,
 ) -> Result<Observed, EnforceError> {
     let operations = drift::plan(desired, &observed.state);
     for operation in &operations {
         changed.push(apply::apply(operator, operation, desired, &observed.state).await?);
     }
-    if operations.is_empty() {
+    if operations.is_empty() && !is_touched {
         return Ok(observed);
     }
     let mut left = operations;
@@ -265,7 +285,13 @@ async fn in_sync(
 
 /// Tries, and draws the one conclusion that cannot wait: a store that gives up what is held is none.
 async fn tried(operator: &Store, recorder: &Store, spec: &BucketSpec) -> Result<Vec<Trial>, EnforceError> {
-    let trials = trial::run(operator, recorder).await?;
+    let trials = match trial::run(operator, recorder).await {
+        // It could when it was proved: its credentials are others now, or no longer valid.
+        Err(error) if error.code == trial::CANNOT_WRITE => {
+            return Err(EnforceError::WrongPrincipal { whose: "recorder" });
+        }
+        trials => trials?,
+    };
     let gives_up = |trial: &Trial| trial.operation == Attempt::DeleteHeld && !trial.refused;
     if trials.iter().any(gives_up) && !spec.allow_unprotected {
         return Err(EnforceError::StoreUnfit {

@@ -117,10 +117,11 @@ fn distrusts(error: &(dyn std::error::Error + 'static)) -> bool {
         if error.is::<rustls::Error>() {
             return true;
         }
+        // What an I/O error wraps is not its source: its source is that of what it wraps.
         let inner = error
             .downcast_ref::<std::io::Error>()
             .and_then(std::io::Error::get_ref);
-        if inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
+        if inner.is_some_and(|inner| distrusts(inner)) {
             return true;
         }
         next = error.source();

@@ -46,7 +46,7 @@ impl Rule {
         let tags = filter
             .and_then(LifecycleRuleFilter::tag)
             .into_iter()
-            .chain(and.map(|a| a.tags()).unwrap_or_default());
+            .chain(and.map(LifecycleRuleAndOperator::tags).unwrap_or_default());
         let sized = filter
             .is_some_and(|f| f.object_size_greater_than().is_some() || f.object_size_less_than().is_some())
             || and.is_some_and(|a| {

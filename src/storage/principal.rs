@@ -35,10 +35,24 @@ pub(crate) async fn prove(
 ) -> Result<Dialect, EnforceError> {
     let base = format!("probe/proof/{}/", random_name());
     // What an operator that died half way left there is not put back.
-    let before: Vec<Value> = existing.iter().filter(|statement| !is_proof(statement)).cloned().collect();
+    let before: Vec<Value> = existing
+        .iter()
+        .filter(|statement| !is_proof(statement))
+        .cloned()
+        .collect();
     // "Everyone but" names the principals that were, and would refuse new ones before they can be proved.
-    let beside: Vec<Value> = before.iter().filter(|statement| !is_others(statement)).cloned().collect();
-    let proof = Proof { operator, recorder, principals, base: &base, existing: &beside };
+    let beside: Vec<Value> = before
+        .iter()
+        .filter(|statement| !is_others(statement))
+        .cloned()
+        .collect();
+    let proof = Proof {
+        operator,
+        recorder,
+        principals,
+        base: &base,
+        existing: &beside,
+    };
     let proved = proof.run().await;
     let restored = put_policy(operator, &before).await;
     canary::sweep(operator, &base).await;

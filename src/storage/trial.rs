@@ -13,6 +13,8 @@ use super::objects::{self, Version};
 use super::statements::CANARIES;
 use super::tag::{RetentionTag, TAG_KEY};
 
+/// The recorder could not even write, so nothing could be tried.
+pub(crate) const CANNOT_WRITE: &str = "RecorderCannotWrite";
 /// How long a canary's retention would last: long enough to be seen, short enough to be swept next time.
 const RETENTION: Duration = Duration::from_secs(90);
 
@@ -157,7 +159,7 @@ impl Stage<'_> {
         let version = canary.versions(self.operator).await?.into_iter().next();
         let missing = StoreError {
             operation: "PutObject",
-            code: "RecorderCannotWrite".into(),
+            code: CANNOT_WRITE.into(),
             status: None,
         };
         version.map(|version| (canary, version)).ok_or(missing)

@@ -4,3 +4,4 @@ mod chart;
 mod leader;
 mod process;
 mod reports;
+mod site;

@@ -287,7 +287,7 @@ fn not_enforced(error: &EnforceError, nothing_learnt: bool, was_read_back: bool)
 
 fn status(enforced: &Enforced, reported: Option<&StorageStatus>, now: Timestamp) -> StorageStatus {
     let (tried_at, recorder_trials) = match &enforced.trials {
-        Some(trials) => (Some(Time(now)), trials.iter().map(trial).collect()),
+        Some(trials) => (Some(Time(now)), trials.iter().copied().map(trial).collect()),
         None => (
             reported.and_then(|status| status.tried_at.clone()),
             reported
@@ -316,7 +316,7 @@ fn status(enforced: &Enforced, reported: Option<&StorageStatus>, now: Timestamp)
     }
 }
 
-fn trial(trial: &storage::Trial) -> Trial {
+fn trial(trial: storage::Trial) -> Trial {
     Trial {
         operation: <&str>::from(trial.operation).to_owned(),
         refused: trial.refused,

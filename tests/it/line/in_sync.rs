@@ -13,7 +13,7 @@ use crate::support::settings::{S3Server, setting};
 use crate::support::wait::{eventually, throughout};
 
 const SOON: Duration = Duration::from_secs(90);
-const PROXY_PORT: u16 = 18333;
+const PROXY_PORT: u16 = 28333;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn in_sync_nothing_is_written_over_two_resyncs() {

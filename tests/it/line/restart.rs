@@ -18,7 +18,7 @@ const SOON: Duration = Duration::from_secs(90);
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_recorder_leaves_one_gap_and_nothing_else() {
     let _operator = operator::present().await;
-    let scene = recording_scene("line-delete", 4).await;
+    let scene = recording_scene("line-delete", 9).await;
     let pod = format!("{SITE}-recorder-0");
     scene.namespace.api::<Pod>().delete(&pod, &DeleteParams::default()).await.unwrap();
     let holes = holes_after_restart(&scene).await;
@@ -30,7 +30,7 @@ async fn a_deleted_recorder_leaves_one_gap_and_nothing_else() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_killed_recorder_loses_at_most_its_last_fragment() {
     let _operator = operator::present().await;
-    let scene = recording_scene("line-kill", 5).await;
+    let scene = recording_scene("line-kill", 10).await;
     let pod: Pod = scene.namespace.api().get(&format!("{SITE}-recorder-0")).await.unwrap();
     kill_recorder(&pod.metadata.uid.unwrap());
     let holes = holes_after_restart(&scene).await;

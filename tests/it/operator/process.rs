@@ -5,7 +5,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use k8s_openapi::api::coordination::v1::Lease;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
 use crate::support::cluster::{TestNamespace, client};
@@ -34,13 +34,21 @@ impl Process {
 
     /// Starts one whose cluster allows video to be kept for `video`.
     pub fn with_ceiling(namespace: &TestNamespace, instance: &str, video: &str) -> Self {
+        let config = json!({"recorderImage": "none", "ceilings": {"video": video, "calls": "7d"}});
+        Self::with_config(namespace, namespace, instance, config)
+    }
+
+    /// Starts one with this configuration that looks after `watched` and has its Lease in `namespace`.
+    pub fn with_config(
+        namespace: &TestNamespace,
+        watched: &TestNamespace,
+        instance: &str,
+        mut config: Value,
+    ) -> Self {
+        config["watchNamespaces"] = json!([watched.name]);
         let folder = tempfile::tempdir().unwrap();
-        let config = folder.path().join("operator.yaml");
-        let name = &namespace.name;
-        let text = format!(
-            "watchNamespaces: [{name}]\nrecorderImage: none\nceilings: {{video: {video}, calls: 7d}}\n"
-        );
-        std::fs::write(&config, text).unwrap();
+        let path = folder.path().join("operator.yaml");
+        std::fs::write(&path, config.to_string()).unwrap();
         let port = free_port();
         let log = folder.path().join("log");
         let child = Command::new(env!("CARGO_BIN_EXE_toezicht"))
@@ -48,7 +56,7 @@ impl Process {
             .args(["--namespace", &namespace.name, "--instance", instance])
             .arg(format!("--listen=127.0.0.1:{port}"))
             .arg("--config")
-            .arg(&config)
+            .arg(&path)
             .stdin(Stdio::null())
             .stderr(std::fs::File::create(&log).unwrap())
             .kill_on_drop(true)

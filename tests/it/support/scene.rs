@@ -28,6 +28,11 @@ impl Scene {
     /// A policy, a site and its Secrets; no cameras yet. `edit` changes policy and site before they are made.
     pub async fn new(client: &Client, prefix: &str, server: S3Server, edit: impl Fn(&mut Value, &mut Value)) -> Self {
         let namespace = TestNamespace::new(client, prefix).await;
+        Self::within(namespace, server, edit).await
+    }
+
+    /// The same in a namespace that is there.
+    pub async fn within(namespace: TestNamespace, server: S3Server, edit: impl Fn(&mut Value, &mut Value)) -> Self {
         let bucket = Bucket { server, name: format!("tz-{}", namespace.name) };
         let server = &bucket.server;
         namespace.s3_secret("s3-operator", server.bucket_maker()).await;
@@ -41,7 +46,8 @@ impl Scene {
         scene
     }
 
-    fn site(&self) -> Value {
+    /// The site as it is made, but for the edits.
+    pub fn site(&self) -> Value {
         let server = &self.bucket.server;
         let identity = |who: &S3Identity, secret: &str| json!({"principal": who.principal, "credentialsRef": {"name": secret}});
         json!({

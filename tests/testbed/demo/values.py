@@ -5,7 +5,7 @@ import json
 import os
 from urllib.parse import urlsplit
 
-PROXIES = range(18333, 18341)  # where tests put a proxy before the first server
+PROXIES = range(28333, 28341)  # where tests put a proxy before the first server
 
 
 def main():

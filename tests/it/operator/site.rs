@@ -1,0 +1,379 @@
+//! The Site controller on a real API server, kubelet and store: who may connect where, what is learnt of a
+//! Secret, drift put back, nothing written in sync, and deletion in any order.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, Service};
+use kube::Api;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+use toezicht::api::{RecordingPolicy, Site};
+use tokio::net::TcpListener;
+
+use super::process::{Process, audit_length, leads, without_the_chart, writes_of};
+use crate::support::cluster::TestNamespace;
+use crate::support::scene::{POLICY, SITE, Scene};
+use crate::support::settings::{S3Server, setting};
+use crate::support::tools::read_back;
+use crate::support::wait::{eventually, throughout};
+
+const SOON: Duration = Duration::from_secs(60);
+/// Name of the recorders' objects.
+const RECORDER: &str = "die-heijgrave-recorder";
+
+/// What an operator needs to record, allowed the test's store and buckets of it that begin with `tz-`.
+fn config() -> Value {
+    json!({
+        "recorderImage": setting("TOEZICHT_TEST_IMAGE"),
+        "grants": [{
+            "namespaces": ["*"], "endpoints": [S3Server::first().endpoint], "buckets": ["tz-*"], "plainHttp": true,
+        }],
+    })
+}
+
+/// An operator for `namespace`, that leads.
+async fn operator(namespace: &TestNamespace, instance: &str) -> Process {
+    let process = Process::with_config(namespace, namespace, instance, config());
+    leads(namespace, instance, SOON).await;
+    process
+}
+
+async fn scene(namespace: TestNamespace, edit: impl Fn(&mut Value, &mut Value)) -> Scene {
+    Scene::within(namespace, S3Server::first(), edit).await
+}
+
+/// A port that counts who connects.
+struct Listener {
+    origin: String,
+    connections: Arc<AtomicUsize>,
+}
+
+impl Listener {
+    async fn new(host: &str) -> Self {
+        let host: IpAddr = host.parse().unwrap();
+        let listener = TcpListener::bind((host, 0)).await.unwrap();
+        let origin = format!("http://{}", listener.local_addr().unwrap());
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = Arc::clone(&connections);
+        tokio::spawn(async move {
+            while listener.accept().await.is_ok() {
+                count.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        Self { origin, connections }
+    }
+
+    fn count(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+}
+
+/// Waits until a condition of the site has status and reason; its message.
+async fn says(scene: &Scene, type_: &str, status: &str, reason: &str) -> String {
+    eventually(&format!("{type_}={status} {reason}"), SOON, || async {
+        let site = scene
+            .namespace
+            .api::<Site>()
+            .get(SITE)
+            .await
+            .map_err(|e| e.to_string())?;
+        let conditions = site.status.unwrap_or_default().conditions;
+        let found = conditions
+            .iter()
+            .find(|c| c.type_ == type_ && c.status == status && c.reason == reason);
+        found
+            .map(|c| c.message.clone())
+            .ok_or_else(|| format!("{conditions:?}"))
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn outside_the_grants_no_connection_is_made() {
+    without_the_chart("site-grants", |namespace| async move {
+        let host = url::Url::parse(&S3Server::first().endpoint)
+            .unwrap()
+            .host_str()
+            .unwrap()
+            .to_owned();
+        let listener = Listener::new(&host).await;
+        // The listener hears who connects at all.
+        let address = listener.origin.strip_prefix("http://").unwrap().to_owned();
+        tokio::net::TcpStream::connect(&address).await.unwrap();
+        eventually("a connection of the test's own", SOON, || async {
+            if listener.count() == 1 {
+                Ok(())
+            } else {
+                Err("none".into())
+            }
+        })
+        .await;
+
+        let process = operator(&namespace, "grants").await;
+        let granted = S3Server::first().endpoint;
+        let scene = scene(namespace, |_, site| {
+            site["spec"]["storage"]["endpoint"] = listener.origin.clone().into()
+        })
+        .await;
+        let sites = scene.namespace.api::<Site>();
+        for (endpoint, bucket) in [
+            (listener.origin.as_str(), "tz-a"),
+            ("http://169.254.169.254", "tz-a"),
+            ("https://kubernetes.default.svc", "tz-a"),
+            ("https://10.96.0.1", "tz-a"),
+            // The granted store, with a bucket that is not.
+            (granted.as_str(), "other-tenants-bucket"),
+        ] {
+            sites.delete(SITE, &DeleteParams::default()).await.unwrap();
+            eventually("the last one is gone", SOON, || async {
+                let left = sites.get_opt(SITE).await.map_err(|e| e.to_string())?;
+                left.map_or(Ok(()), |site| Err(format!("{:?}", site.status)))
+            })
+            .await;
+            let mut site = scene.site();
+            site["spec"]["storage"]["endpoint"] = endpoint.into();
+            site["spec"]["storage"]["bucket"] = bucket.into();
+            scene.create::<Site>(site).await;
+            let message = says(&scene, "Accepted", "False", "NotGranted").await;
+            assert!(message.starts_with("spec.storage: no grant"), "{message}");
+            says(&scene, "Stalled", "True", "NotGranted").await;
+            says(&scene, "StorageEnforced", "Unknown", "DependsOn").await;
+        }
+        assert_eq!(
+            scene
+                .namespace
+                .api::<StatefulSet>()
+                .get_opt(RECORDER)
+                .await
+                .unwrap(),
+            None
+        );
+        throughout("no connection", Duration::from_secs(2), || async {
+            if listener.count() == 1 {
+                Ok(())
+            } else {
+                Err(format!("{} connections", listener.count()))
+            }
+        })
+        .await;
+        let log = process.said();
+        assert!(!log.contains("panicked"), "{log}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_of_another_type_is_like_one_that_is_not_there() {
+    without_the_chart("site-secret", |namespace| async move {
+        let _process = operator(&namespace, "secret").await;
+        let opaque = [
+            ("accessKeyId", "AKIAOPAQUE".to_owned()),
+            ("secretAccessKey", "hunter2".to_owned()),
+        ];
+        namespace.secret("somebody-elses", "Opaque", opaque).await;
+        let scene = scene(namespace, |_, site| {
+            site["spec"]["storage"]["operator"]["credentialsRef"]["name"] = "somebody-elses".into();
+        })
+        .await;
+        let wrong = says(&scene, "Accepted", "False", "ReferenceNotFound").await;
+        scene
+            .namespace
+            .api::<Secret>()
+            .delete("somebody-elses", &DeleteParams::default())
+            .await
+            .unwrap();
+        let before = audit_length();
+        touch(&scene).await;
+        throughout("the same message", Duration::from_secs(3), || async {
+            let message = says(&scene, "Accepted", "False", "ReferenceNotFound").await;
+            if message == wrong { Ok(()) } else { Err(message) }
+        })
+        .await;
+        assert!(writes_of("secret", before).is_empty());
+        assert!(!wrong.contains("AKIA") && !wrong.contains("hunter2"), "{wrong}");
+        let login = scene.namespace.api::<Secret>().get("camera-login").await.unwrap();
+        assert_eq!(login.type_.as_deref(), Some("toezicht.dev/camera"));
+    })
+    .await;
+}
+
+/// Makes the operator look at the site.
+async fn touch(scene: &Scene) {
+    let annotation = json!({"metadata": {"annotations": {"touched": jiff::Timestamp::now().to_string()}}});
+    let api = scene.namespace.api::<Site>();
+    api.patch(SITE, &PatchParams::default(), &Patch::Merge(&annotation))
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn drift_is_put_back_and_in_sync_nothing_is_written() {
+    without_the_chart("site-drift", |namespace| async move {
+        let mut process = operator(&namespace, "first").await;
+        let scene = scene(namespace, |_, _| ()).await;
+        says(&scene, "Ready", "True", "AsRequired").await;
+        says(&scene, "Recording", "False", "NoCameras").await;
+        let services = scene.namespace.api::<Service>();
+        let spoil = json!({"spec": {"publishNotReadyAddresses": false}});
+        services
+            .patch(RECORDER, &PatchParams::default(), &Patch::Merge(&spoil))
+            .await
+            .unwrap();
+        eventually("the Service is put back", SOON, || async {
+            let service = services.get(RECORDER).await.map_err(|e| e.to_string())?;
+            let spec = service.spec.unwrap_or_default();
+            if spec.publish_not_ready_addresses == Some(true) {
+                Ok(())
+            } else {
+                Err(format!("{spec:?}"))
+            }
+        })
+        .await;
+
+        // Two looks at everything: one by the same process, one by a new one.
+        touch(&scene).await;
+        let before = audit_length();
+        throughout("nothing is written", Duration::from_secs(5), || async {
+            let writes: Vec<_> = writes_of("first", before)
+                .into_iter()
+                .filter(|w| !w.contains("leases"))
+                .collect();
+            if writes.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("{writes:#?}"))
+            }
+        })
+        .await;
+        process.signal("TERM").await;
+        process.ends(SOON).await;
+        let before = audit_length();
+        let second = operator(&scene.namespace, "second").await;
+        second.is_ready().await;
+        throughout("nothing is written", Duration::from_secs(8), || async {
+            let writes: Vec<_> = writes_of("second", before)
+                .into_iter()
+                .filter(|w| !w.contains("leases"))
+                .collect();
+            if writes.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("{writes:#?}"))
+            }
+        })
+        .await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_not_ours_is_left_alone_and_reported() {
+    without_the_chart("site-foreign", |namespace| async move {
+        let _process = operator(&namespace, "foreign").await;
+        let theirs: Service = serde_json::from_value(json!({
+            "metadata": {"name": RECORDER}, "spec": {"ports": [{"port": 1}], "selector": {"a": "b"}},
+        }))
+        .unwrap();
+        namespace
+            .api::<Service>()
+            .create(&PostParams::default(), &theirs)
+            .await
+            .unwrap();
+        let scene = scene(namespace, |_, _| ()).await;
+        let message = says(&scene, "Ready", "False", "ForeignObject").await;
+        assert!(message.contains(RECORDER), "{message}");
+        let left = scene.namespace.api::<Service>().get(RECORDER).await.unwrap();
+        assert_eq!(left.spec.unwrap().selector.unwrap()["a"], "b");
+        // Once it is out of the way, all goes on by itself: at the next look.
+        scene
+            .namespace
+            .api::<Service>()
+            .delete(RECORDER, &DeleteParams::default())
+            .await
+            .unwrap();
+        touch(&scene).await;
+        says(&scene, "Ready", "True", "AsRequired").await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_site_goes_whatever_went_before_it_and_its_bucket_keeps_its_rules() {
+    without_the_chart("site-delete", |namespace| async move {
+        let _process = operator(&namespace, "delete").await;
+        let scene = scene(namespace, |_, _| ()).await;
+        scene.camera("receptie", "h264/5").await;
+        says(&scene, "Recording", "True", "Recording").await;
+        let rules = read_back(&scene.bucket.server, &scene.bucket.name, "admin").await;
+
+        let here = scene.namespace.api::<Secret>();
+        for secret in ["s3-operator", "s3-recorder", "camera-login"] {
+            here.delete(secret, &DeleteParams::default()).await.unwrap();
+        }
+        scene
+            .namespace
+            .api::<RecordingPolicy>()
+            .delete(POLICY, &DeleteParams::default())
+            .await
+            .unwrap();
+        scene
+            .namespace
+            .api::<Site>()
+            .delete(SITE, &DeleteParams::default())
+            .await
+            .unwrap();
+        eventually("the Site is gone, and its recorders before it", SOON, || async {
+            let pods = scene
+                .namespace
+                .api::<Pod>()
+                .list(&ListParams::default())
+                .await
+                .map_err(|e| e.to_string())?;
+            let site = scene
+                .namespace
+                .api::<Site>()
+                .get_opt(SITE)
+                .await
+                .map_err(|e| e.to_string())?;
+            match (pods.items.len(), site) {
+                (0, None) => Ok(()),
+                (left, None) => panic!("the Site went before {left} of its pods"),
+                (left, Some(site)) => Err(format!("{left} pods; {:?}", site.status)),
+            }
+        })
+        .await;
+        assert_eq!(
+            read_back(&scene.bucket.server, &scene.bucket.name, "admin").await,
+            rules
+        );
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_goes_with_all_that_is_in_it() {
+    without_the_chart("site-namespace", |namespace| async move {
+        // The operator's Lease is in the test's own; what goes is another.
+        let other = TestNamespace::new(&namespace.client, "site-going").await;
+        let _process = Process::with_config(&namespace, &other, "namespace", config());
+        leads(&namespace, "namespace", SOON).await;
+        let scene = scene(other, |_, _| ()).await;
+        scene.camera("receptie", "h264/5").await;
+        says(&scene, "Recording", "True", "Recording").await;
+        let (client, name) = (scene.namespace.client.clone(), scene.namespace.name.clone());
+        let all: Api<Namespace> = Api::all(client);
+        all.delete(&name, &DeleteParams::default()).await.unwrap();
+        eventually("the namespace is gone", Duration::from_secs(90), || async {
+            match all.get_opt(&name).await.map_err(|e| e.to_string())? {
+                None => Ok(()),
+                Some(left) => Err(format!("{:?}", left.status)),
+            }
+        })
+        .await;
+    })
+    .await;
+}

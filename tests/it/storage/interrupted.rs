@@ -1,0 +1,56 @@
+//! Stopped at any moment, it leaves nothing that the next run does not put right.
+
+use std::time::Duration;
+
+use toezicht::storage::Trials;
+
+use super::scene::Scene;
+use crate::support::settings::S3Server;
+
+async fn the_next_run_puts_it_right(server: S3Server, step: Duration) {
+    let scene = Scene::new(server, "stopped");
+    let mut limit = Duration::ZERO;
+    let mut stopped = 0;
+    // Each run begins with what the one before left and is stopped a little later.
+    while tokio::time::timeout(limit, scene.enforce(Trials::Run))
+        .await
+        .map(Result::unwrap)
+        .is_err()
+    {
+        stopped += 1;
+        limit += step;
+        assert!(limit < Duration::from_secs(60), "it never ends");
+    }
+    assert!(stopped > 3, "stopped only {stopped} times");
+    let again = scene.enforce(Trials::Keep).await.unwrap();
+    assert!(again.changed.is_empty(), "{:?}", again.changed);
+    assert!(scene.versions("probe/").await.is_empty(), "canaries are gone");
+    assert!(!scene.policy().await.unwrap().contains("ToezichtProof"));
+
+    // The same for a bucket that works and gets another recorder, which is proved anew.
+    let mut other = scene.clone();
+    let identity = scene.server.identity("other").clone();
+    other.recorder = super::scene::target(&scene.server, &identity, scene.bucket());
+    other.spec.recorder_principal = identity.principal;
+    let mut limit = step;
+    while tokio::time::timeout(limit, other.enforce(Trials::Keep))
+        .await
+        .map(Result::unwrap)
+        .is_err()
+    {
+        limit += step;
+        assert!(limit < Duration::from_secs(60), "it never ends");
+    }
+    assert!(other.enforce(Trials::Run).await.unwrap().changed.is_empty());
+    assert!(scene.versions("probe/").await.is_empty(), "canaries are gone");
+}
+
+#[tokio::test]
+async fn seaweedfs_next_run_puts_it_right() {
+    the_next_run_puts_it_right(S3Server::first(), Duration::from_millis(70)).await;
+}
+
+#[tokio::test]
+async fn ceph_next_run_puts_it_right() {
+    the_next_run_puts_it_right(S3Server::second(), Duration::from_millis(350)).await;
+}
