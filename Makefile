@@ -20,7 +20,7 @@ unit:            ## pure and property tests, and the architecture
 
 it: bed image    ## the tests against the real API servers, kubelet, S3 servers and cameras
 	cargo test --locked --no-run --test it
-	$(BED) run cargo test --offline --locked --test it
+	$(BED) run tests/testbed/suite
 
 bed:             ## the test bed: install what it needs, start it
 	tests/testbed/setup

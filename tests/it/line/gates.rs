@@ -36,7 +36,7 @@ async fn a_policy_that_ends_stops_recording_without_the_operator() {
             "-n",
             namespace,
             "patch",
-            "rp",
+            "recordingpolicies.toezicht.dev",
             "heusden-2020",
             "--type=merge",
             "-p",
