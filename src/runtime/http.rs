@@ -20,7 +20,7 @@ use crate::controllers::kit::clock::Clock;
 
 /// A process whose elector has not even tried for this long is stuck, and is better started anew. Six tries
 /// that each run into the renew deadline fit in.
-const STUCK_AFTER: Duration = Duration::from_secs(60);
+const STUCK_AFTER: Duration = Duration::from_mins(1);
 
 /// Why probes are not served.
 #[derive(Debug, thiserror::Error)]

@@ -171,7 +171,7 @@ impl Metrics {
         }
     }
 
-    /// Everything, as OpenMetrics text.
+    /// Everything, as text in the format of `OpenMetrics`.
     pub fn encode(&self) -> Result<String, fmt::Error> {
         self.count_conditions();
         let mut text = String::new();

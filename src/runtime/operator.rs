@@ -104,13 +104,13 @@ pub async fn run(options: Options) -> Result<(), OperatorError> {
     };
     let listener = http::listen(options.listen).await?;
     let ended = CancellationToken::new();
-    let server = tokio::spawn(http::serve(listener, probes, ended.clone()));
+    let probe_server = tokio::spawn(http::serve(listener, probes, ended.clone()));
 
     let outcome = process
         .stand(elector, &plain, &kubernetes, config, &options.instance)
         .await;
     ended.cancel();
-    match server.await {
+    match probe_server.await {
         Ok(served) => outcome.and(served.map_err(OperatorError::Http)),
         Err(_) => outcome,
     }

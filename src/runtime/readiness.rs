@@ -12,13 +12,13 @@ pub enum Gate {
     CustomResources,
     /// The API server answers the election: this process leads, or stands by.
     Election,
-    /// The API server lets the leader read RecordingPolicies.
+    /// The API server lets the leader read `RecordingPolicies`.
     Policies,
     /// The API server lets the leader read Sites.
     Sites,
     /// The API server lets the leader read Cameras.
     Cameras,
-    /// The API server lets the leader read IncidentHolds.
+    /// The API server lets the leader read `IncidentHolds`.
     Holds,
     /// Shut when the process is asked to stop.
     Running,

@@ -23,8 +23,8 @@ async fn every_case_is_refused(server: Server) {
     assert!(cases.len() >= 100, "only {} cases were found", cases.len());
     let wrong: Vec<String> = futures::stream::iter(&cases)
         .map(async |case| match server.try_case(case).await {
-            Verdict::Refused(causes) if causes.iter().any(|cause| case.expects(cause)) => None,
-            Verdict::Refused(causes) => Some(format!("{case}: refused by another rule: {causes:#?}")),
+            Verdict::Refused(said) if said.iter().any(|one| case.expects(one)) => None,
+            Verdict::Refused(said) => Some(format!("{case}: refused by another rule: {said:#?}")),
             Verdict::LetIn => Some(format!("{case}: let in")),
         })
         .buffer_unordered(AT_ONCE)

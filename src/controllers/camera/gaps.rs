@@ -21,24 +21,21 @@ pub fn merge(known: &[CameraGap], reported: &[Gap], last_known: Option<Timestamp
             gap.from.and_then(whole),
             gap.until.and_then(whole),
         );
-        match gaps.iter_mut().find(|old| is_same(old, cause, from, until)) {
+        if let Some(old) = gaps.iter_mut().find(|old| is_same(old, cause, from, until)) {
             // Its beginning, once told, is kept: the recorder may not know it any more.
-            Some(old) => {
-                old.from = old.from.clone().or(from.map(Time));
-                old.until = until.map(Time);
-            }
-            None => {
-                let from = from
-                    .or_else(|| last_known.and_then(whole))
-                    .filter(|from| until.is_none_or(|until| *from <= until));
-                close_open(&mut gaps, from);
-                gaps.push(CameraGap {
-                    cause: cause.to_owned(),
-                    from: from.map(Time),
-                    until: until.map(Time),
-                });
-            }
+            old.from = old.from.clone().or(from.map(Time));
+            old.until = until.map(Time);
+            continue;
         }
+        let from = from
+            .or_else(|| last_known.and_then(whole))
+            .filter(|from| until.is_none_or(|until| *from <= until));
+        close_open(&mut gaps, from);
+        gaps.push(CameraGap {
+            cause: cause.to_owned(),
+            from: from.map(Time),
+            until: until.map(Time),
+        });
     }
     gaps.sort_by_key(|gap| {
         (

@@ -69,10 +69,8 @@ fn report(state: CameraState, confirmed: &str) -> CameraReport {
 }
 
 fn said(report: Option<CameraReport>) -> Answer {
-    Ok(Said {
-        now: NOW.parse().unwrap(),
-        report,
-    })
+    let now = NOW.parse().map_err(|_| RecorderError::Unintelligible)?;
+    Ok(Said { now, report })
 }
 
 fn status_of(camera: &Camera, view: &View, answer: Option<&Answer>) -> CameraStatus {

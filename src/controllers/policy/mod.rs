@@ -95,7 +95,7 @@ impl Looks for Policies {
         }
         let under = dereference(client, policy).await?;
         let valid = validate(&policy.spec, &config.ceilings, now);
-        let next = status::status(policy, &valid, &under, now);
+        let next = status::status(policy, &valid, under, now);
 
         let is_changed = kit_status::report(&api, MANAGER, policy, policy.status.as_ref(), &next).await?;
         if is_changed {

@@ -12,7 +12,7 @@ use crate::controllers::drive::Watched;
 pub fn status(
     policy: &RecordingPolicy,
     valid: &Valid,
-    under: &Under,
+    under: Under,
     now: Timestamp,
 ) -> RecordingPolicyStatus {
     let Valid {
@@ -20,7 +20,7 @@ pub fn status(
         in_force,
         next_change: _,
     } = valid;
-    let Under { sites, cameras } = *under;
+    let Under { sites, cameras } = under;
     let generation = policy.metadata.generation;
     let findings = [
         accepted.clone(),
@@ -108,7 +108,7 @@ mod tests {
         };
         let now = now.parse().unwrap();
         let valid = validate(&policy.spec, &ceilings, now);
-        let status = status(policy, &valid, &Under { sites: 2, cameras: 7 }, now);
+        let status = status(policy, &valid, Under { sites: 2, cameras: 7 }, now);
         assert_eq!(
             (status.observed_generation, status.sites, status.cameras),
             (Some(4), Some(2), Some(7))

@@ -33,7 +33,7 @@ use self::identity::IdentityError;
 use self::names::{FINALIZER, MANAGER};
 use self::status::Observed;
 pub use self::watches::{controller, controller_with};
-use crate::api::{Site, SiteStatus};
+use crate::api::{DeletionPolicy, Site, SiteStatus};
 use crate::controllers::drive::{Look, Looks};
 use crate::controllers::kit::apply::ApplyError;
 use crate::controllers::kit::context::{Context, Kind};
@@ -186,6 +186,7 @@ impl Sites {
         match delete::delete(&self.context.client, site).await? {
             Deletion::Done => {
                 self.memory.forget(&site.uid().unwrap_or_default());
+                event::publish(&self.context.events, site, &farewell(site)).await;
                 tracing::info!(
                     site = meta::key(site),
                     "the recorders are gone; the bucket keeps its rules"
@@ -230,6 +231,18 @@ impl Sites {
             .await;
         }
         Ok(is_written)
+    }
+}
+
+/// What becomes of the bucket is said where it is not what the Site asks for.
+fn farewell(site: &Site) -> Vec<kube::runtime::events::Event> {
+    match site.spec.deletion_policy {
+        DeletionPolicy::Retain => Vec::new(),
+        DeletionPolicy::DeleteWhenEmpty => vec![event::normal(
+            "BucketRetained",
+            "Delete",
+            "this version deletes no buckets: the bucket stays with all its rules, so what is in it goes in time; delete it by hand once it is empty",
+        )],
     }
 }
 

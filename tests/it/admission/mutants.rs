@@ -87,12 +87,7 @@ fn mutants(definition: &CustomResourceDefinition) -> Vec<Mutant> {
         .remove("additionalPrinterColumns");
     let schema = &whole["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
     let mut places = Vec::new();
-    rules(
-        schema,
-        "/spec/versions/0/schema/openAPIV3Schema".to_owned(),
-        String::new(),
-        &mut places,
-    );
+    rules(schema, "/spec/versions/0/schema/openAPIV3Schema", "", &mut places);
     places
         .into_iter()
         .map(
@@ -136,22 +131,22 @@ struct Place {
     field: String,
 }
 
-fn rules(schema: &Value, pointer: String, field: String, found: &mut Vec<Place>) {
+fn rules(schema: &Value, pointer: &str, field: &str, found: &mut Vec<Place>) {
     let count = schema["x-kubernetes-validations"].as_array().map_or(0, Vec::len);
     found.extend((0..count).map(|index| Place {
-        pointer: pointer.clone(),
+        pointer: pointer.to_owned(),
         index,
-        field: field.clone(),
+        field: field.to_owned(),
     }));
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {
         rules(
             property,
-            format!("{pointer}/properties/{name}"),
-            format!("{field}.{name}"),
+            &format!("{pointer}/properties/{name}"),
+            &format!("{field}.{name}"),
             found,
         );
     }
     if schema["items"].is_object() {
-        rules(&schema["items"], format!("{pointer}/items"), field, found);
+        rules(&schema["items"], &format!("{pointer}/items"), field, found);
     }
 }
