@@ -49,13 +49,22 @@ fn check(
     })
 }
 
+/// Namespace, endpoint, bucket and exceptions that are asked for, and the answer.
+type Row<'a> = (
+    &'a str,
+    Option<&'a str>,
+    &'a str,
+    &'a [Exception],
+    Result<(), Refusal>,
+);
+
 #[test]
 fn one_grant_must_allow_all_of_it() {
     use Exception::{AllowUnprotected, OperatorOnly, TakeOver};
     let s3 = Some("https://s3.example.nl");
     let plain = Some("http://10.0.0.1:8333");
     let not = Err(Refusal::NotGranted);
-    let table: &[(&str, Option<&str>, &str, &[Exception], Result<(), Refusal>)] = &[
+    let table: &[Row<'_>] = &[
         ("heusden", s3, "heusden-a", &[], Ok(())),
         (
             "heusden",

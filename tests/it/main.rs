@@ -8,7 +8,14 @@
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
-    clippy::indexing_slicing
+    clippy::indexing_slicing,
+    clippy::match_wild_err_arm
+)]
+// A test's future is polled once in its life, and limits are read in seconds.
+#![allow(
+    clippy::large_futures,
+    clippy::duration_suboptimal_units,
+    clippy::redundant_closure_for_method_calls
 )]
 
 mod admission;

@@ -34,7 +34,7 @@ pub async fn delete(client: &Client, site: &Site) -> Result<Deletion, ApplyError
     let workloads = Api::<StatefulSet>::namespaced(client.clone(), &names.namespace);
     match owned(&workloads, &names.recorder, &names.uid).await {
         Ok(Some(live)) if live.metadata.deletion_timestamp.is_none() => {
-            delete_workload(&workloads, &live).await?
+            delete_workload(&workloads, &live).await?;
         }
         // One that is not ours is nothing of this Site's.
         Ok(_) | Err(ApplyError::ForeignObject { .. }) => {}

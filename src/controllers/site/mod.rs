@@ -108,7 +108,7 @@ impl Looks for Sites {
         if !site.finalizers().iter().any(|name| name == FINALIZER) {
             delete::add_finalizer(&self.context.client, site).await?;
         }
-        self.keep(site, now).await
+        Box::pin(self.keep(site, now)).await
     }
 }
 
@@ -137,7 +137,7 @@ impl Sites {
         .await?;
         let identity = identity::keep_or_make(found.config.as_ref().map(|config| &config.status_api), now)?;
         let plan = plan::plan(site, &found, &valid, &bucket, &identity, config);
-        let applied = apply::apply(client, &valid.names, plan).await;
+        let applied = Box::pin(apply::apply(client, &valid.names, plan)).await;
         let answers = match applied
             .as_ref()
             .ok()

@@ -95,9 +95,9 @@ fn why_nothing_is_recorded_is_said() {
 fn a_recorder_lags_until_it_follows_the_newest_configuration() {
     let fixture = fixture();
     let good = answer(&fixture, &[]);
-    assert_eq!(lagging(&[good.clone()], "new"), None);
+    assert_eq!(lagging(std::slice::from_ref(&good), "new"), None);
     assert!(
-        lagging(&[good.clone()], "newer")
+        lagging(std::slice::from_ref(&good), "newer")
             .unwrap()
             .contains("does not follow")
     );

@@ -56,7 +56,7 @@ fn each_problem_is_named_with_its_field_and_reason() {
                 drop(f.found.store_secrets.insert(
                     "s3-operator".into(),
                     f.found.camera_secrets.logins["login"].clone(),
-                ))
+                ));
             },
             ReferenceRefused,
             "spec.storage.operator.credentialsRef",

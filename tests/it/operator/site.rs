@@ -116,7 +116,7 @@ async fn outside_the_grants_no_connection_is_made() {
         let process = operator(&namespace, "grants").await;
         let granted = S3Server::first().endpoint;
         let scene = scene(namespace, |_, site| {
-            site["spec"]["storage"]["endpoint"] = listener.origin.clone().into()
+            site["spec"]["storage"]["endpoint"] = listener.origin.clone().into();
         })
         .await;
         let sites = scene.namespace.api::<Site>();

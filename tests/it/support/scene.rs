@@ -120,14 +120,6 @@ impl Scene {
         .await;
     }
 
-    pub async fn get_site(&self) -> Site {
-        self.namespace.api::<Site>().get(SITE).await.unwrap()
-    }
-
-    pub async fn get_camera(&self, name: &str) -> Camera {
-        self.namespace.api::<Camera>().get(name).await.unwrap()
-    }
-
     /// Waits until a condition of a camera has the status.
     pub async fn camera_is(&self, name: &str, condition: &str, status: &str, limit: Duration) {
         let api: Api<Camera> = self.namespace.api();

@@ -81,7 +81,6 @@ pub struct Frame {
     pub number: u64,
     /// The camera's wall clock when it was made, in nanoseconds since the epoch.
     pub wall_ns: i64,
-    pub pts: f64,
     pub keyframe: bool,
 }
 
