@@ -150,6 +150,27 @@ impl Finding {
         }
     }
 
+    /// The same reason and message, told of another condition that follows from this one.
+    #[must_use]
+    pub fn told_of(&self, condition: ConditionType, truth: impl Into<Truth>) -> Self {
+        Self::new(condition, truth, self.reason, self.message.clone())
+    }
+
+    /// `Stalled`: `True` for `cause`, which only a person can put right; without one, nothing waits for a person.
+    pub fn stalled(cause: Option<&Self>) -> Self {
+        cause.map_or_else(
+            || {
+                Self::new(
+                    ConditionType::Stalled,
+                    false,
+                    Reason::AsRequired,
+                    "nothing waits for a person",
+                )
+            },
+            |cause| cause.told_of(ConditionType::Stalled, true),
+        )
+    }
+
     /// Whether it is found to be so.
     pub fn is_true(&self) -> bool {
         self.truth == Truth::True

@@ -122,31 +122,12 @@ fn ready(valid: &Valid, recording: &Finding) -> Finding {
         (_, permitted) if permitted.is_true() => (recording.is_true(), recording),
         (_, permitted) => (false, permitted),
     };
-    Finding::new(
-        ConditionType::Ready,
-        is_ready,
-        cause.reason,
-        cause.message.clone(),
-    )
+    cause.told_of(ConditionType::Ready, is_ready)
 }
 
 /// Only a person can put right what is not accepted.
 fn stalled(accepted: &Finding) -> Finding {
-    if accepted.is_true() {
-        Finding::new(
-            ConditionType::Stalled,
-            false,
-            Reason::AsRequired,
-            "nothing waits for a person",
-        )
-    } else {
-        Finding::new(
-            ConditionType::Stalled,
-            true,
-            accepted.reason,
-            accepted.message.clone(),
-        )
-    }
+    Finding::stalled((!accepted.is_true()).then_some(accepted))
 }
 
 fn says_otherwise(before: &[Condition], after: &[Condition]) -> bool {

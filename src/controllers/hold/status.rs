@@ -51,26 +51,13 @@ fn ready(accepted: &Finding, placed: &Finding) -> Finding {
     } else {
         accepted
     };
-    Finding::new(
-        ConditionType::Ready,
-        is_ready,
-        cause.reason,
-        cause.message.clone(),
-    )
+    cause.told_of(ConditionType::Ready, is_ready)
 }
 
 /// Only a person can put right what is not accepted, or secure what this version does not.
 fn stalled(accepted: &Finding, placed: &Finding) -> Finding {
-    if placed.reason == Reason::Resolved {
-        return Finding::new(
-            ConditionType::Stalled,
-            false,
-            Reason::AsRequired,
-            "nothing waits for a person",
-        );
-    }
     let cause = if accepted.is_true() { placed } else { accepted };
-    Finding::new(ConditionType::Stalled, true, cause.reason, cause.message.clone())
+    Finding::stalled((placed.reason != Reason::Resolved).then_some(cause))
 }
 
 #[cfg(test)]

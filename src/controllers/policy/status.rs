@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use super::dereference::Under;
 use super::validate::Valid;
-use crate::api::condition::{ConditionType, Finding, Reason, merge};
+use crate::api::condition::{ConditionType, Finding, merge};
 use crate::api::{RecordingPolicy, RecordingPolicyStatus};
 use crate::controllers::drive::Watched;
 
@@ -38,47 +38,21 @@ pub fn status(
 
 /// A policy that is not in force yet, or no longer, is as it should be: it says so in the reason.
 fn ready(accepted: &Finding, in_force: &Finding) -> Finding {
-    if accepted.is_true() {
-        Finding::new(
-            ConditionType::Ready,
-            true,
-            in_force.reason,
-            in_force.message.clone(),
-        )
-    } else {
-        Finding::new(
-            ConditionType::Ready,
-            false,
-            accepted.reason,
-            accepted.message.clone(),
-        )
-    }
+    let is_ready = accepted.is_true();
+    let cause = if is_ready { in_force } else { accepted };
+    cause.told_of(ConditionType::Ready, is_ready)
 }
 
 /// Only its author can put right what is not accepted.
 fn stalled(accepted: &Finding) -> Finding {
-    if accepted.is_true() {
-        Finding::new(
-            ConditionType::Stalled,
-            false,
-            Reason::AsRequired,
-            "nothing waits for a person",
-        )
-    } else {
-        Finding::new(
-            ConditionType::Stalled,
-            true,
-            accepted.reason,
-            accepted.message.clone(),
-        )
-    }
+    Finding::stalled((!accepted.is_true()).then_some(accepted))
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::validate::validate;
     use super::*;
-    use crate::api::condition::Truth;
+    use crate::api::condition::{Reason, Truth};
     use crate::api::{Ceilings, Days};
 
     fn policy(video: u32, from: &str, until: Option<&str>) -> RecordingPolicy {

@@ -122,19 +122,11 @@ fn ready(
 
 /// Whether only a person can help.
 fn stalled(valid: &Valid, bucket: &Bucket, applied: &Result<Applied, ApplyError>) -> Finding {
-    let is = |finding: &Finding| {
-        Finding::new(
-            ConditionType::Stalled,
-            true,
-            finding.reason,
-            finding.message.clone(),
-        )
-    };
     if !valid.accepted.is_true() {
-        return is(&valid.accepted);
+        return Finding::stalled(Some(&valid.accepted));
     }
     if bucket.is_stalled {
-        return is(&bucket.finding);
+        return Finding::stalled(Some(&bucket.finding));
     }
     match applied {
         Err(error @ ApplyError::ForeignObject { .. }) => Finding::new(
@@ -143,12 +135,7 @@ fn stalled(valid: &Valid, bucket: &Bucket, applied: &Result<Applied, ApplyError>
             Reason::ForeignObject,
             error.safe_message(),
         ),
-        _ => Finding::new(
-            ConditionType::Stalled,
-            false,
-            Reason::AsRequired,
-            "nothing waits for a person",
-        ),
+        _ => Finding::stalled(None),
     }
 }
 
