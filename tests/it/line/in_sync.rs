@@ -28,6 +28,8 @@ async fn in_sync_nothing_is_written_over_two_resyncs() {
     scene.camera("receptie", "h264/8").await;
     scene.camera_is("receptie", "Recording", "True", SOON).await;
     scene.site_is("Ready", "True", SOON).await;
+    // The Site counts what records a little later than the Camera says so.
+    scene.site_is("Recording", "True", SOON).await;
     // Statuses name the newest segment at most every five minutes: wait until there is one.
     eventually("a last segment", SOON, || async {
         let api: kube::Api<Camera> = scene.namespace.api();
@@ -62,7 +64,15 @@ async fn in_sync_nothing_is_written_over_two_resyncs() {
             }
         })
         .await;
-        throughout("resync", Duration::from_secs(20), || async { Ok(()) }).await;
+        throughout("the operator writes nothing", Duration::from_secs(20), || async {
+            let written = operator_writes(before, &namespace);
+            if written.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("resync {resync}: {written:#?}"))
+            }
+        })
+        .await;
         seen.extend(proxy.take());
         // The recorder goes on putting segments; the operator writes nothing.
         let writes: Vec<_> = seen
