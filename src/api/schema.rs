@@ -10,13 +10,14 @@ use serde_json::{Value, json};
 use super::condition::{ConditionType, Reason, Truth};
 use super::rules::{self, Rule};
 
-/// An instant, strictly RFC 3339: what passes here, every client can parse.
+/// An instant, strictly RFC 3339, of the years 1900 to 2199: what passes here, every client can parse, and one
+/// object cannot stall a watch.
 pub(super) fn instant(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "string",
         "format": "date-time",
         "pattern":
-            "^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,9})?(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9])$",
+            "^(19|20|21)[0-9]{2}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]{1,9})?(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9])$",
     })
 }
 

@@ -1,7 +1,7 @@
 //! What the API server lets in and what it refuses, on the default version and on the newest: the definitions
 //! as they are committed, and the files under `examples/`.
 //!
-//! On the default server the definitions are installed under a group of the tests' own, since there the
+//! On the default server the definitions are installed under a group of the test's own, since there the
 //! chart owns the real ones.
 
 mod case;

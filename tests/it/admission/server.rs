@@ -21,6 +21,8 @@ pub struct Server {
     pub client: Client,
     pub namespace: String,
     group: String,
+    /// Whether the definitions go with the test.
+    is_own_group: bool,
     resources: BTreeMap<String, ApiResource>,
 }
 
@@ -39,15 +41,10 @@ pub struct Cause {
 }
 
 impl Server {
-    /// The server of `KUBECONFIG`; the definitions go under a group of the tests' own.
+    /// The server of `KUBECONFIG`; the definitions go under a group of the test's own.
     pub async fn default_version(prefix: &str) -> Self {
-        Self::with(
-            client().await,
-            prefix,
-            "admission-test.toezicht.dev",
-            crds::crds(),
-        )
-        .await
+        let group = format!("{prefix}.test.toezicht.dev");
+        Self::with(client().await, prefix, &group, crds::crds()).await
     }
 
     /// The server of the newest version; the definitions go under their own group.
@@ -72,12 +69,18 @@ impl Server {
             client,
             namespace,
             group: group.to_owned(),
+            is_own_group: group != GROUP,
             resources,
         }
     }
 
-    /// Deletes the namespace; called by a test that passed.
+    /// Deletes the namespace, and the definitions of a group of the test's own; called by a test that passed.
     pub async fn clean(self) {
+        if self.is_own_group {
+            for resource in self.resources.values() {
+                uninstall(&self.client, &format!("{}.{}", resource.plural, resource.group)).await;
+            }
+        }
         TestNamespace {
             client: self.client,
             name: self.namespace,
@@ -230,7 +233,7 @@ pub async fn install(client: &Client, definition: CustomResourceDefinition) -> A
 }
 
 /// Removes a definition without waiting.
-pub async fn uninstall(client: &Client, name: &str) {
+async fn uninstall(client: &Client, name: &str) {
     let api = Api::<CustomResourceDefinition>::all(client.clone());
     api.delete(name, &DeleteParams::default()).await.unwrap();
 }
