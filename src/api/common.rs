@@ -93,7 +93,7 @@ pub struct Decision {
     #[schemars(length(min = 1, max = 128))]
     pub by: String,
     /// The day of the decision, such as `2026-04-12`.
-    pub on: Date,
+    pub date: Date,
     /// Where the decision can be found: a case or document number.
     #[schemars(length(min = 1, max = 128))]
     pub reference: String,

@@ -192,6 +192,39 @@ mod tests {
         }
     }
 
+    fn property_names(schema: &JSONSchemaProps, found: &mut Vec<String>) {
+        for (name, property) in schema.properties.iter().flatten() {
+            found.push(name.clone());
+            property_names(property, found);
+        }
+        if let Some(JSONSchemaPropsOrArray::Schema(item)) = &schema.items {
+            property_names(item, found);
+        }
+    }
+
+    /// kubectl, Helm, Flux and Argo CD read YAML 1.1, in which these are booleans: a field of such a name
+    /// could only be written in quotes.
+    #[test]
+    fn no_field_has_a_name_that_yaml_reads_as_a_boolean() {
+        let mut names = Vec::new();
+        for definition in crds() {
+            for version in &definition.spec.versions {
+                let schema = version
+                    .schema
+                    .as_ref()
+                    .unwrap()
+                    .open_api_v3_schema
+                    .as_ref()
+                    .unwrap();
+                property_names(schema, &mut names);
+            }
+        }
+        assert!(names.iter().any(|name| name == "worksCouncilConsent"));
+        let words = ["y", "n", "yes", "no", "on", "off", "true", "false"];
+        names.retain(|name| words.contains(&name.to_lowercase().as_str()));
+        assert!(names.is_empty(), "{names:?}");
+    }
+
     #[test]
     fn every_list_and_text_is_bounded_and_every_field_is_explained() {
         let mut found = Vec::new();

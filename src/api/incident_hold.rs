@@ -101,7 +101,7 @@ pub enum HoldState {
 pub struct Resolution {
     /// When: an instant with its offset (RFC 3339), not before the incident began.
     #[schemars(schema_with = "schema::instant")]
-    pub on: Time,
+    pub at: Time,
     /// By whom: an office, such as `Gemeentesecretaris`.
     #[schemars(length(min = 1, max = 128))]
     pub by: String,
@@ -128,7 +128,7 @@ pub enum Outcome {
 pub struct Review {
     /// When: an instant with its offset (RFC 3339), not before the review before it.
     #[schemars(schema_with = "schema::instant")]
-    pub on: Time,
+    pub at: Time,
     /// By whom: an office, such as `Gemeentesecretaris`.
     #[schemars(length(min = 1, max = 128))]
     pub by: String,

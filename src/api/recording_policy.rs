@@ -89,7 +89,7 @@ pub struct Adopted {
     #[schemars(length(min = 1, max = 128))]
     pub by: String,
     /// The day of the decision, such as `2020-05-04`.
-    pub on: Date,
+    pub date: Date,
 }
 
 /// When a protocol is in force: from `from` until, but not including, `until`.
@@ -108,7 +108,7 @@ pub struct InForce {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Consent {
     /// The day it consented, such as `2020-04-21`. It counts from that day on.
-    pub on: Date,
+    pub date: Date,
 }
 
 /// Ceilings of retention, in whole days.

@@ -43,8 +43,8 @@ pub fn accept(
 pub fn next_change(hold: &IncidentHoldSpec, now: Timestamp) -> Option<Timestamp> {
     [
         Some(hold.window.from.0),
-        hold.resolution.as_ref().map(|resolution| resolution.on.0),
-        hold.review.as_ref().map(|review| review.on.0),
+        hold.resolution.as_ref().map(|resolution| resolution.at.0),
+        hold.review.as_ref().map(|review| review.at.0),
     ]
     .into_iter()
     .flatten()
@@ -75,20 +75,20 @@ fn not_begun(hold: &IncidentHoldSpec, now: Timestamp) -> Option<String> {
 }
 
 fn resolved_ahead(hold: &IncidentHoldSpec, now: Timestamp) -> Option<String> {
-    let on = hold
+    let at = hold
         .resolution
         .as_ref()
         .filter(|_| hold.state == HoldState::Resolved)?
-        .on
+        .at
         .0;
-    (on > now).then(|| {
-        format!("spec.resolution.on: {on} is still to come; until then the hold stays as if it were open")
+    (at > now).then(|| {
+        format!("spec.resolution.at: {at} is still to come; until then the hold stays as if it were open")
     })
 }
 
 fn reviewed_ahead(hold: &IncidentHoldSpec, now: Timestamp) -> Option<String> {
-    let on = hold.review.as_ref()?.on.0;
-    (on > now).then(|| format!("spec.review.on: {on} is still to come; write when the review took place"))
+    let at = hold.review.as_ref()?.at.0;
+    (at > now).then(|| format!("spec.review.at: {at} is still to come; write when the review took place"))
 }
 
 fn unknown_cameras(hold: &IncidentHoldSpec, cameras: &[String]) -> Option<String> {
@@ -144,11 +144,11 @@ mod tests {
             reviewed in proptest::option::of(instant()), now in instant(),
         ) {
             let mut hold = hold(purpose, from);
-            hold.review = reviewed.map(|on| Review { on: Time(on), by: "Team Veiligheid".into() });
+            hold.review = reviewed.map(|at| Review { at: Time(at), by: "Team Veiligheid".into() });
             if let Some(on) = resolved {
                 hold.state = HoldState::Resolved;
                 hold.resolution =
-                    Some(Resolution { on: Time(on), by: "Gemeentesecretaris".into(), outcome: Outcome::Closed });
+                    Some(Resolution { at: Time(on), by: "Gemeentesecretaris".into(), outcome: Outcome::Closed });
             }
             let verdict = accept(&hold, &policy(), &["receptie".into()], now);
             let past = [Some(from), resolved, reviewed].into_iter().flatten().all(|at| at <= now);

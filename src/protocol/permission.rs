@@ -40,7 +40,7 @@ impl Gates {
             consent: policy
                 .works_council_consent
                 .as_ref()
-                .map(|consent| day(&consent.on, "spec.worksCouncilConsent.on"))
+                .map(|consent| day(&consent.date, "spec.worksCouncilConsent.date"))
                 .transpose()?,
             staff_informed: notices
                 .map(|notices| day(&notices.staff_informed_on, "spec.notices.staffInformedOn"))
@@ -114,7 +114,7 @@ impl Gates {
                 (
                     Reason::NoConsent,
                     "article 8: the works council has not consented; once it has, set RecordingPolicy \
-                     spec.worksCouncilConsent.on"
+                     spec.worksCouncilConsent.date"
                         .to_owned(),
                 )
             }),
@@ -132,7 +132,7 @@ impl Gates {
             ahead(self.consent).map(|at| {
                 let message = format!(
                     "article 8: the works council's consent counts from {at} (RecordingPolicy \
-                     spec.worksCouncilConsent.on)"
+                     spec.worksCouncilConsent.date)"
                 );
                 (Reason::NoConsent, message)
             }),
@@ -300,7 +300,7 @@ mod tests {
             "article 7:",
             "article 7.1",
             "article 11",
-            "spec.worksCouncilConsent.on",
+            "spec.worksCouncilConsent.date",
         ] {
             assert!(
                 verdict.message.contains(part),

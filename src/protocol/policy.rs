@@ -35,11 +35,11 @@ pub fn accept(policy: &RecordingPolicySpec, cluster: &Ceilings) -> Finding {
 }
 
 fn wrong_days(policy: &RecordingPolicySpec, zone: &jiff::tz::TimeZone) -> Vec<String> {
-    let adopted = calendar::start_of_day(&policy.adopted.on, zone, "spec.adopted.on");
+    let adopted = calendar::start_of_day(&policy.adopted.date, zone, "spec.adopted.date");
     let consent = policy
         .works_council_consent
         .as_ref()
-        .map(|consent| calendar::start_of_day(&consent.on, zone, "spec.worksCouncilConsent.on"));
+        .map(|consent| calendar::start_of_day(&consent.date, zone, "spec.worksCouncilConsent.date"));
     let in_force = permission::in_force(policy, zone);
     let mut wrong = Vec::new();
     if let Ok(window) = &in_force {
@@ -52,7 +52,7 @@ fn wrong_days(policy: &RecordingPolicySpec, zone: &jiff::tz::TimeZone) -> Vec<St
         if adopted.as_ref().is_ok_and(|adopted| window.from < *adopted) {
             wrong.push(
                 "spec.inForce.from: article 11: a policy enters into force after it is adopted; set a day \
-                 after spec.adopted.on"
+                 after spec.adopted.date"
                     .to_owned(),
             );
         }
@@ -76,7 +76,7 @@ pub(crate) mod tests {
             time_zone: "Europe/Amsterdam".into(),
             adopted: Adopted {
                 by: "College".into(),
-                on: Date("2020-05-04".into()),
+                date: Date("2020-05-04".into()),
             },
             replaces: None,
             in_force: InForce {
@@ -84,7 +84,7 @@ pub(crate) mod tests {
                 until: None,
             },
             works_council_consent: Some(Consent {
-                on: Date("2020-04-21".into()),
+                date: Date("2020-04-21".into()),
             }),
             purposes: vec!["Theft".into(), "Aggression".into()],
             retention: Retention {
@@ -141,8 +141,8 @@ pub(crate) mod tests {
             "spec.retention.calls: ",
         );
         refused(
-            |policy| policy.adopted.on = Date("2020-02-30".into()),
-            "spec.adopted.on: ",
+            |policy| policy.adopted.date = Date("2020-02-30".into()),
+            "spec.adopted.date: ",
         );
         refused(
             |policy| policy.in_force.from = instant("2020-13-01"),

@@ -55,19 +55,19 @@ pub(in crate::api) const INCIDENT_HOLD_SPEC: &[Rule] = &[
                   and resolution, or neither",
     },
     Rule {
-        field: ".resolution.on",
-        cel: "!has(self.resolution) || self.resolution.on >= self.window.from",
-        message: "an incident is resolved after it began: set resolution.on later than window.from",
+        field: ".resolution.at",
+        cel: "!has(self.resolution) || self.resolution.at >= self.window.from",
+        message: "an incident is resolved after it began: set resolution.at later than window.from",
     },
     Rule {
-        field: ".review.on",
-        cel: "!has(self.review) || self.review.on >= self.window.from",
-        message: "a hold is reviewed after its incident began: set review.on to when the review took place",
+        field: ".review.at",
+        cel: "!has(self.review) || self.review.at >= self.window.from",
+        message: "a hold is reviewed after its incident began: set review.at to when the review took place",
     },
     Rule {
-        field: ".review.on",
-        cel: "!has(oldSelf.review) || (has(self.review) && self.review.on >= oldSelf.review.on)",
-        message: "a review that took place stays: set review.on to a later review, and do not remove it",
+        field: ".review.at",
+        cel: "!has(oldSelf.review) || (has(self.review) && self.review.at >= oldSelf.review.at)",
+        message: "a review that took place stays: set review.at to a later review, and do not remove it",
     },
 ];
 

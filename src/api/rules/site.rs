@@ -72,7 +72,7 @@ pub(in crate::api) const STORAGE: &[Rule] = &[
         cel: "has(self.decision) || (self.adoptionPolicy != 'TakeOver' \
               && self.retentionEnforcement != 'OperatorOnly' && !self.allowUnprotected)",
         message: "article 9: adoptionPolicy TakeOver, retentionEnforcement OperatorOnly and allowUnprotected are \
-                  exceptions that somebody must decide: set decision with by, on and reference, or drop the exception",
+                  exceptions that somebody must decide: set decision with by, date and reference, or drop the exception",
     },
 ];
 
@@ -115,8 +115,8 @@ pub(in crate::api) const SEGMENT_DURATION: &[Rule] = &[Rule {
 
 pub(in crate::api) const SPOOL_SIZE: &[Rule] = &[Rule {
     field: "",
-    cel: "isQuantity(self) && quantity(self).compareTo(quantity('32Mi')) >= 0",
-    message: "a spool's size is a Kubernetes quantity of at least 32Mi, such as 20Gi; set one",
+    cel: "isQuantity(self) && quantity(self).compareTo(quantity('64Mi')) >= 0",
+    message: "a spool's size is a Kubernetes quantity of at least 64Mi, such as 20Gi; set one",
 }];
 
 pub(in crate::api) const STORAGE_CLASS: &[Rule] = super::OBJECT_NAME;

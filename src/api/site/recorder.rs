@@ -52,7 +52,7 @@ impl Default for RecorderSettings {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Spool {
-    /// How much it holds, as a Kubernetes quantity of at least `32Mi`. When it is full, the oldest segment that is
+    /// How much it holds, as a Kubernetes quantity of at least `64Mi`. When it is full, the oldest segment that is
     /// not held goes first.
     #[schemars(length(min = 1, max = 32), extend("x-kubernetes-validations" = rules::json(rules::SPOOL_SIZE)))]
     pub size: String,

@@ -38,8 +38,8 @@ fn view(suspensions: &serde_json::Value) -> View {
     let policy = json!({
         "metadata": {"name": "p", "namespace": "heusden"},
         "spec": {
-            "title": "t", "timeZone": "Europe/Amsterdam", "adopted": {"by": "c", "on": "2020-05-04"},
-            "inForce": {"from": "2020-05-06"}, "worksCouncilConsent": {"on": "2020-04-21"}, "purposes": ["Theft"],
+            "title": "t", "timeZone": "Europe/Amsterdam", "adopted": {"by": "c", "date": "2020-05-04"},
+            "inForce": {"from": "2020-05-06"}, "worksCouncilConsent": {"date": "2020-04-21"}, "purposes": ["Theft"],
             "retention": {"video": "28d", "calls": "7d"}, "holds": {"reviewEvery": "28d"},
         },
     });

@@ -9,7 +9,8 @@ use crate::controllers::drive::Watched;
 
 /// What a person must know of every open hold of this version.
 const NOT_ENFORCED: &str = "this version of Toezicht places no holds: what the hold covers goes when its retention says so. \
-     Secure the recordings in the bucket by hand (a legal hold on each version, then the tag toezicht-retention=held)";
+     Secure the recordings by hand, with the operator's identity at the store, since the bucket's policy refuses all others: a \
+     legal hold on each version, then the tag toezicht-retention=held";
 
 /// The status of `hold`.
 pub fn status(hold: &IncidentHold, valid: &Valid, now: Timestamp) -> IncidentHoldStatus {
@@ -99,7 +100,7 @@ mod tests {
         let policy = serde_json::from_value(serde_json::json!({
             "metadata": {"name": "p", "namespace": "n"},
             "spec": {
-                "title": "t", "timeZone": "Europe/Amsterdam", "adopted": {"by": "c", "on": "2020-05-04"},
+                "title": "t", "timeZone": "Europe/Amsterdam", "adopted": {"by": "c", "date": "2020-05-04"},
                 "inForce": {"from": "2020-05-06"}, "purposes": ["Theft"],
                 "retention": {"video": "28d", "calls": "7d"}, "holds": {"reviewEvery": "28d"},
             },

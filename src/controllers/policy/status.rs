@@ -64,9 +64,9 @@ mod tests {
             "metadata": {"name": "p", "namespace": "n", "generation": 4},
             "spec": {
                 "title": "t", "timeZone": "Europe/Amsterdam",
-                "adopted": {"by": "College", "on": "2020-05-04"},
+                "adopted": {"by": "College", "date": "2020-05-04"},
                 "inForce": in_force,
-                "worksCouncilConsent": {"on": "2020-04-21"},
+                "worksCouncilConsent": {"date": "2020-04-21"},
                 "purposes": ["Theft"],
                 "retention": {"video": format!("{video}d"), "calls": "7d"},
                 "holds": {"reviewEvery": "28d"},

@@ -21,9 +21,9 @@ metadata: {name: protocol-2020, namespace: gemeente}
 spec:
   title: Protocol
   timeZone: Europe/Amsterdam
-  adopted: {by: College, on: "2020-05-04"}
+  adopted: {by: College, date: "2020-05-04"}
   inForce: {from: "2020-05-06"}
-  worksCouncilConsent: {on: "2020-04-21"}
+  worksCouncilConsent: {date: "2020-04-21"}
   purposes: [Theft]
   retention: {video: 28d, calls: 7d}
   liveView: {sites: [zwembad], embargo: 1h}
@@ -51,7 +51,7 @@ spec:
     recorder: {principal: recorder, credentialsRef: {name: s3-recorder}}
 "#;
 
-const CONFIG: &str = r#"
+pub const CONFIG: &str = r#"
 recorderImage: registry.example.nl/toezicht:1
 grants: [{namespaces: [gemeente], endpoints: ["https://s3.example.nl"], buckets: ["gemeente-*"]}]
 "#;

@@ -1,6 +1,7 @@
 use super::*;
 use crate::api::Days;
-use crate::controllers::site::fixtures::{Fixture, camera, fixture};
+use crate::controllers::config::OperatorConfig;
+use crate::controllers::site::fixtures::{CONFIG, Fixture, camera, fixture};
 
 /// `Accepted` after a change of what is there.
 fn accepted(spoil: impl Fn(&mut Fixture)) -> Finding {
@@ -126,6 +127,30 @@ fn each_problem_is_named_with_its_field_and_reason() {
         );
         assert!(!finding.message.contains("store-secret") && !finding.message.contains("camera-password"));
     }
+}
+
+/// Nothing deletes in its place yet, so it would keep everything.
+#[test]
+fn operator_only_is_refused_though_granted_and_decided() {
+    let mut fixture = fixture();
+    fixture.config =
+        OperatorConfig::parse(&CONFIG.replace("buckets:", "exceptions: [OperatorOnly], buckets:")).unwrap();
+    let storage = &mut fixture.site.spec.storage;
+    storage.retention_enforcement = crate::api::RetentionEnforcement::OperatorOnly;
+    storage.decision = serde_json::from_value(
+        serde_json::json!({"by": "College", "date": "2026-01-01", "reference": "2026-1"}),
+    )
+    .unwrap();
+    let valid = fixture.valid();
+    assert_eq!(valid.access, None);
+    assert!(
+        valid
+            .accepted
+            .message
+            .starts_with("spec.storage.retentionEnforcement: this version"),
+        "{}",
+        valid.accepted.message
+    );
 }
 
 #[test]

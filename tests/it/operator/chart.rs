@@ -338,7 +338,7 @@ async fn the_cluster_refuses_what_is_above_its_ceiling_and_the_deletion_of_open_
         .to_string();
     assert!(refused.contains("an open hold cannot be deleted"), "{refused}");
     let resolve = Patch::Merge(json!({"spec": {
-        "state": "Resolved", "resolution": {"on": "2026-01-02T10:00:00Z", "by": "b", "outcome": "NothingVisible"},
+        "state": "Resolved", "resolution": {"at": "2026-01-02T10:00:00Z", "by": "b", "outcome": "NothingVisible"},
     }}));
     holds
         .patch("incident", &PatchParams::default(), &resolve)

@@ -190,9 +190,9 @@ pub fn policy() -> Value {
         "spec": {
             "title": "Protocol cameratoezicht en opname gesprekken",
             "timeZone": "Europe/Amsterdam",
-            "adopted": {"by": "College van burgemeester en wethouders", "on": "2020-05-04"},
+            "adopted": {"by": "College van burgemeester en wethouders", "date": "2020-05-04"},
             "inForce": {"from": "2020-05-06"},
-            "worksCouncilConsent": {"on": "2020-04-21"},
+            "worksCouncilConsent": {"date": "2020-04-21"},
             "purposes": ["Theft", "Aggression"],
             "retention": {"video": "28d", "calls": "7d"},
             "holds": {"reviewEvery": "28d"},
