@@ -31,9 +31,11 @@ from gi.repository import Gio, GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402
 
 UUID = b"toezicht-testbed"
 START = b"\x00\x00\x00\x01"
+# Nobody needs to listen. Without the tee a viewer of the video alone would make the audio
+# source fail, and with it the camera for whoever comes next (503 until the first viewer left).
 AUDIO = (
     " audiotestsrc is-live=true wave=ticks ! audio/x-raw,rate=8000,channels=1"
-    " ! alawenc ! rtppcmapay name=pay1 pt=8"
+    " ! tee allow-not-linked=true ! alawenc ! rtppcmapay name=pay1 pt=8"
 )
 
 
