@@ -1,14 +1,29 @@
 # What a person types. Each line does one thing and can be typed by hand as well.
-BED   = tests/testbed/bed
+BED  = tests/testbed/bed
+DEMO = tests/testbed/demo
+# Where `setup` puts Rust if the machine has none.
+export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
-.PHONY: help demo test check unit it own bed image crds chart down shell 
+# With KUBECONFIG and TOEZICHT_TEST_S3 both given, that cluster and store are used; the test bed otherwise.
+HAVE_OWN = $(and $(KUBECONFIG),$(TOEZICHT_TEST_S3))
+
+.PHONY: help setup demo demo-shell demo-down test check unit it own bed fresh image crds
 help:            ## what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 12
 
-demo: bed image  ## a real cluster, S3 and cameras on this machine; the Heusden protocol on them
-	$(BED) run tests/testbed/demo/run
+setup:           ## install and build what is needed: packages, Rust, Go, Kubernetes, S3 servers
+	tests/testbed/setup
 
-test: check unit it own  ## everything: what CI runs
+demo: $(if $(HAVE_OWN),,image)  ## a real cluster, S3 and cameras on this machine; the Heusden protocol on them
+	$(if $(HAVE_OWN),,$(BED) run) $(DEMO)/run
+
+demo-shell:      ## a shell inside the test bed: kubectl, helm, ffprobe, boto3
+	$(BED) shell
+
+demo-down:       ## remove the demonstration; with the test bed, that stops and leaves nothing behind
+	$(if $(HAVE_OWN),$(DEMO)/remove,$(BED) down)
+
+test: setup check unit it own  ## everything: what CI runs
 
 check:           ## formatting, lints, licences
 	cargo fmt --check
@@ -18,7 +33,7 @@ check:           ## formatting, lints, licences
 unit:            ## pure and property tests, and the architecture
 	cargo test --locked --lib --bins --test architecture
 
-it: bed image    ## the tests against the real API servers, kubelet, S3 servers and cameras
+it: fresh image  ## the tests against the real API servers, kubelet, S3 servers and cameras
 	cargo test --locked --no-run --test it
 	$(BED) run tests/testbed/suite
 
@@ -26,20 +41,17 @@ own: bed         ## the same tests as someone runs them who has a cluster and an
 	$(BED) run sh -c 'exec env -i PATH="$$PATH" HOME="$$HOME" KUBECONFIG="$$KUBECONFIG" \
 	  TOEZICHT_TEST_S3="$$TOEZICHT_TEST_S3" cargo test --offline --locked --test it -- default_server seaweedfs_'
 
-bed:             ## the test bed: install what it needs, start it
-	tests/testbed/setup
+bed: setup       ## the test bed, as it is or started
 	$(BED) up
 
-image:           ## the image from Dockerfile, into the test bed
+fresh: setup     ## the test bed, with nothing in it that another run left
+	$(BED) down
+	$(BED) up
+
+image: bed       ## the image from Dockerfile, into the test bed
 	cargo build --locked
 	$(BED) image target/debug/toezicht
 
 crds:            ## write crds/, and the chart's copies of it, anew from src/api
 	cargo run --locked -- crds --dir crds
 	cp crds/*.yaml charts/toezicht/files/crds/
-
-shell: bed       ## a shell inside the test bed: kubectl, helm, aws-like tools
-	$(BED) shell
-
-down:            ## stop the test bed; leaves nothing behind
-	$(BED) down

@@ -111,7 +111,12 @@ pub fn main() -> ExitCode {
     match run(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("toezicht: {error}");
+            // What runs in a pod logs its end as all else; what a person typed says it.
+            if tracing::dispatcher::has_been_set() {
+                tracing::error!("{error}");
+            } else {
+                eprintln!("toezicht: {error}");
+            }
             exit_code(&error)
         }
     }

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 """The objects of a bucket, for tests that prove what was recorded.
 
-    s3-fetch.py SERVER.json BUCKET PREFIX [--to DIR]
+    s3-fetch.py SERVER.json BUCKET PREFIX [--limit N] [--to DIR]
 
-Prints the keys under PREFIX in their order; with --to, each as KEY<tab>FILE, fetched
+Prints the keys under PREFIX in their order, the first N of them; with --to, each as KEY<tab>FILE, fetched
 into DIR. Nobody may read recordings that no incident holds: where the bucket's policy
 denies even the store's administrator, it is lifted for the length of the reading and
 put back as it was.
@@ -36,12 +36,13 @@ def main():
     parser.add_argument("server")
     parser.add_argument("bucket")
     parser.add_argument("prefix")
+    parser.add_argument("--limit", type=int)
     parser.add_argument("--to")
     args = parser.parse_args()
     client = connect(args.server, "admin")
 
     def act():
-        wanted = keys(client, args.bucket, args.prefix)
+        wanted = keys(client, args.bucket, args.prefix)[: args.limit]
         if args.to:
             fetch(client, args.bucket, wanted, args.to)
         else:

@@ -20,7 +20,15 @@ const SOON: Duration = Duration::from_secs(90);
 #[tokio::test(flavor = "multi_thread")]
 async fn every_frame_of_every_camera_is_there_once() {
     let _operator = operator::present().await;
-    println!("{}", run("tests/testbed/demo/run", &[], None).await);
+    println!(
+        "{}",
+        run(
+            "env",
+            &["-u", "TOEZICHT_TESTBED_UNFINISHED", "tests/testbed/demo/run"],
+            None
+        )
+        .await
+    );
     let client = cluster::client().await;
     let sites: Api<Site> = Api::namespaced(client.clone(), "heusden");
     let cameras: Api<Camera> = Api::namespaced(client.clone(), "heusden");

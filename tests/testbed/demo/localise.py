@@ -2,8 +2,8 @@
 """The Heusden example, moved to where the tests run.
 
 Reads the example's objects (JSON documents, one after another) and writes them with the S3 server of
-$TOEZICHT_TEST_S3, the cameras of $TOEZICHT_TEST_CAMERAS, and the Secrets that the
-example's README tells a user to make. All else stays as it is in the example, but for
+$TOEZICHT_TEST_S3, the cameras of $TOEZICHT_TEST_CAMERAS (without it, the example's own addresses,
+where none answers), and the Secrets that the example's README tells a user to make. All else stays as it is in the example, but for
 segments of six seconds instead of sixty, so that a demonstration need not take minutes.
 """
 import json
@@ -41,10 +41,10 @@ def identity(server, name):
 def main():
     with open(os.environ["TOEZICHT_TEST_S3"], encoding="utf-8") as file:
         server = json.load(file)
-    cameras = os.environ["TOEZICHT_TEST_CAMERAS"]
+    cameras = os.environ.get("TOEZICHT_TEST_CAMERAS")
     login = {
-        "username": os.environ["TOEZICHT_TEST_CAMERA_USER"],
-        "password": os.environ["TOEZICHT_TEST_CAMERA_PASSWORD"],
+        "username": os.environ.get("TOEZICHT_TEST_CAMERA_USER", "camera"),
+        "password": os.environ.get("TOEZICHT_TEST_CAMERA_PASSWORD", "none"),
     }
     objects = list(documents(sys.stdin.read()))
     secrets = {}
@@ -81,7 +81,8 @@ def main():
                 person["principal"] = identity(server, "manager")["principal"]
         elif item["kind"] == "Camera":
             stream = spec["stream"]
-            stream["url"] = f"{cameras}/{CODECS[count % 2]}/{count // 2}"
+            if cameras:
+                stream["url"] = f"{cameras}/{CODECS[count % 2]}/{count // 2}"
             stream.pop("caRef", None)
             stream.setdefault("credentialsRef", {"name": "camera-login"})
             want(namespace, stream["credentialsRef"], "camera", login)

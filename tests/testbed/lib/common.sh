@@ -14,7 +14,8 @@ image_name() { echo "localhost/toezicht:$(cut -c1-12 "$STATE/image/stamp" 2>/dev
 # The bridge's own address: where pods reach the API server, S3 and the cameras.
 HOST_IP=10.244.0.1
 
-export PATH=$CACHE/bin:$CACHE/venv/bin:/usr/local/sbin:/usr/sbin:/sbin:$PATH
+# What `toolchain` installed comes before what the machine had, which was too old.
+export PATH=$CACHE/bin:$CACHE/venv/bin:$CACHE/go/bin:${CARGO_HOME:-$HOME/.cargo}/bin:/usr/local/sbin:/usr/sbin:/sbin:$PATH
 
 say() { printf '%s %s\n' "$(date +%H:%M:%S)" "$*"; }
 die() { echo "bed: $*" >&2; exit 1; }

@@ -5,6 +5,7 @@
 environment() {
   cat <<V
 TOEZICHT_TEST_BED $STATE
+TOEZICHT_TESTBED_UNFINISHED $RUN/unfinished
 KUBECONFIG $RUN/admin.kubeconfig
 TOEZICHT_TEST_KUBECONFIG_NEWEST $RUN/newest.kubeconfig
 TOEZICHT_TEST_AUDIT_LOG $LOG/audit.log
