@@ -96,6 +96,20 @@ async fn hold_without_a_site(namespace: &TestNamespace) {
     .await;
 }
 
+/// All that the camera's status says in words, and of which generation.
+async fn said(namespace: &TestNamespace) -> (Option<i64>, Vec<String>) {
+    let status = namespace
+        .api::<Camera>()
+        .get("receptie")
+        .await
+        .unwrap()
+        .status
+        .unwrap();
+    let conditions = status.conditions.iter();
+    let words = conditions.map(|c| format!("{}={} {}: {}", c.type_, c.status, c.reason, c.message));
+    (status.observed_generation, words.collect())
+}
+
 /// A Secret of another type looks like none, whatever is in it.
 async fn camera_with_the_wrong_secret(namespace: &TestNamespace) {
     let login = || {
@@ -104,7 +118,6 @@ async fn camera_with_the_wrong_secret(namespace: &TestNamespace) {
             ("password", "zeer-geheim".to_owned()),
         ]
     };
-    namespace.secret("login", "Opaque", login()).await;
     says::<Camera>(
         namespace,
         "receptie",
@@ -114,6 +127,25 @@ async fn camera_with_the_wrong_secret(namespace: &TestNamespace) {
         "spec.stream.credentialsRef",
     )
     .await;
+    let absent = said(namespace).await;
+    namespace.secret("login", "Opaque", login()).await;
+    // Looked at again, with the Secret there.
+    let patch = json!({"spec": {"area": "Balie"}});
+    let changed = namespace
+        .api::<Camera>()
+        .patch("receptie", &PatchParams::default(), &Patch::Merge(&patch))
+        .await
+        .unwrap();
+    let of_another_type = eventually("the camera is looked at again", SOON, || async {
+        let (generation, said) = said(namespace).await;
+        if generation == changed.metadata.generation {
+            Ok(said)
+        } else {
+            Err(format!("of generation {generation:?}"))
+        }
+    })
+    .await;
+    assert_eq!(of_another_type, absent.1);
     namespace
         .secret("camera-login", "toezicht.dev/camera", login())
         .await;

@@ -1,9 +1,6 @@
 //! The Site controller on a real API server, kubelet and store: who may connect where, what is learnt of a
 //! Secret, drift put back, nothing written in sync, and deletion in any order.
 
-use std::net::IpAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -12,10 +9,11 @@ use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use toezicht::api::{RecordingPolicy, Site};
-use tokio::net::TcpListener;
 
 use super::process::{Process, audit_length, leads, without_the_chart, writes_of};
 use crate::support::cluster::TestNamespace;
+use crate::support::counted::Counted;
+use crate::support::proxy::Proxy;
 use crate::support::scene::{POLICY, SITE, Scene};
 use crate::support::settings::{S3Server, setting};
 use crate::support::tools::read_back;
@@ -46,32 +44,6 @@ async fn scene(namespace: TestNamespace, edit: impl Fn(&mut Value, &mut Value)) 
     Scene::within(namespace, S3Server::first(), edit).await
 }
 
-/// A port that counts who connects.
-struct Listener {
-    origin: String,
-    connections: Arc<AtomicUsize>,
-}
-
-impl Listener {
-    async fn new(host: &str) -> Self {
-        let host: IpAddr = host.parse().unwrap();
-        let listener = TcpListener::bind((host, 0)).await.unwrap();
-        let origin = format!("http://{}", listener.local_addr().unwrap());
-        let connections = Arc::new(AtomicUsize::new(0));
-        let count = Arc::clone(&connections);
-        tokio::spawn(async move {
-            while listener.accept().await.is_ok() {
-                count.fetch_add(1, Ordering::SeqCst);
-            }
-        });
-        Self { origin, connections }
-    }
-
-    fn count(&self) -> usize {
-        self.connections.load(Ordering::SeqCst)
-    }
-}
-
 /// Waits until a condition of the site has status and reason; its message.
 async fn says(scene: &Scene, type_: &str, status: &str, reason: &str) -> String {
     eventually(&format!("{type_}={status} {reason}"), SOON, || async {
@@ -92,48 +64,59 @@ async fn says(scene: &Scene, type_: &str, status: &str, reason: &str) -> String 
     .await
 }
 
+/// Deletes the Site, and waits until it is gone.
+async fn gone(sites: &Api<Site>) {
+    sites.delete(SITE, &DeleteParams::default()).await.unwrap();
+    eventually("the last one is gone", SOON, || async {
+        let left = sites.get_opt(SITE).await.map_err(|e| e.to_string())?;
+        left.map_or(Ok(()), |site| Err(format!("{:?}", site.status)))
+    })
+    .await;
+}
+
+/// Where a Site of somebody else's might point the operator, in the words of nftables. Nobody else of this
+/// machine goes there: the cluster's pods reach its API server from networks of their own.
+const FORBIDDEN: [(&str, &str); 4] = [
+    ("listener", "tcp dport 28338"),
+    ("metadata", "ip daddr 169.254.169.254"),
+    ("apiserver", "ip daddr 10.96.0.1"),
+    ("names", "meta l4proto { tcp, udp } th dport 53"),
+];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn outside_the_grants_no_connection_is_made() {
     without_the_chart("site-grants", |namespace| async move {
-        let host = url::Url::parse(&S3Server::first().endpoint)
-            .unwrap()
-            .host_str()
-            .unwrap()
-            .to_owned();
-        let listener = Listener::new(&host).await;
-        // The listener hears who connects at all.
-        let address = listener.origin.strip_prefix("http://").unwrap().to_owned();
-        tokio::net::TcpStream::connect(&address).await.unwrap();
-        eventually("a connection of the test's own", SOON, || async {
-            if listener.count() == 1 {
-                Ok(())
-            } else {
-                Err("none".into())
-            }
-        })
-        .await;
+        let proxy = Proxy::start(&S3Server::first().endpoint, 28339).await;
+        let counted = Counted::new(&FORBIDDEN).await;
+        // It counts: the test itself tries what the operator must not.
+        for address in ["10.244.0.1:28338", "169.254.169.254:80", "10.96.0.1:443"] {
+            let connect = tokio::net::TcpStream::connect(address);
+            let _ = tokio::time::timeout(Duration::from_millis(200), connect).await;
+        }
+        let question = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
+        question.send_to(b"?", "192.0.2.1:53").unwrap();
+        let before = counted.packets().await;
+        assert!(before.iter().all(|(_, packets)| *packets > 0), "{before:?}");
 
-        let process = operator(&namespace, "grants").await;
-        let granted = S3Server::first().endpoint;
+        let mut config = config();
+        config["grants"][0]["endpoints"] = json!([proxy.endpoint]);
+        let process = Process::with_config(&namespace, &namespace, "grants", config);
+        leads(&namespace, "grants", SOON).await;
+        let before = counted.packets().await;
         let scene = scene(namespace, |_, site| {
-            site["spec"]["storage"]["endpoint"] = listener.origin.clone().into();
+            site["spec"]["storage"]["endpoint"] = "http://10.244.0.1:28338".into();
         })
         .await;
         let sites = scene.namespace.api::<Site>();
         for (endpoint, bucket) in [
-            (listener.origin.as_str(), "tz-a"),
+            ("http://10.244.0.1:28338", "tz-a"),
             ("http://169.254.169.254", "tz-a"),
             ("https://kubernetes.default.svc", "tz-a"),
             ("https://10.96.0.1", "tz-a"),
             // The granted store, with a bucket that is not.
-            (granted.as_str(), "other-tenants-bucket"),
+            (proxy.endpoint.as_str(), "other-tenants-bucket"),
         ] {
-            sites.delete(SITE, &DeleteParams::default()).await.unwrap();
-            eventually("the last one is gone", SOON, || async {
-                let left = sites.get_opt(SITE).await.map_err(|e| e.to_string())?;
-                left.map_or(Ok(()), |site| Err(format!("{:?}", site.status)))
-            })
-            .await;
+            gone(&sites).await;
             let mut site = scene.site();
             site["spec"]["storage"]["endpoint"] = endpoint.into();
             site["spec"]["storage"]["bucket"] = bucket.into();
@@ -153,15 +136,32 @@ async fn outside_the_grants_no_connection_is_made() {
             None
         );
         throughout("no connection", Duration::from_secs(2), || async {
-            if listener.count() == 1 {
+            let (packets, requests) = (counted.packets().await, proxy.take());
+            if packets == before && requests.is_empty() {
                 Ok(())
             } else {
-                Err(format!("{} connections", listener.count()))
+                Err(format!("{before:?}, then {packets:?}; {requests:?}"))
             }
         })
         .await;
         let log = process.said();
         assert!(!log.contains("panicked"), "{log}");
+
+        // The grant is one: through the same proxy the granted bucket is reached.
+        gone(&sites).await;
+        let mut site = scene.site();
+        site["spec"]["storage"]["endpoint"] = proxy.endpoint.as_str().into();
+        scene.create::<Site>(site).await;
+        says(&scene, "Accepted", "True", "Valid").await;
+        eventually("the operator comes by", SOON, || async {
+            let requests = proxy.take();
+            if requests.is_empty() {
+                Err("no request".into())
+            } else {
+                Ok(())
+            }
+        })
+        .await;
     })
     .await;
 }

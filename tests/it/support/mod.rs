@@ -2,6 +2,7 @@
 //! make to look at what was recorded.
 
 pub mod cluster;
+pub mod counted;
 pub mod operator;
 pub mod proxy;
 pub mod recorded;
