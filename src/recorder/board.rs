@@ -125,6 +125,12 @@ impl Board {
         self.inner().changed.insert(camera.to_owned());
     }
 
+    /// The recorder before had recorded up to `end`.
+    pub fn found(&self, camera: &str, end: Timestamp) {
+        self.with(camera, |entry| entry.gaps.found(end));
+        self.inner().changed.insert(camera.to_owned());
+    }
+
     /// What had been recorded had to go.
     pub fn lost(&self, camera: &str, cause: GapCause, from: Timestamp, until: Timestamp) {
         self.metrics.gap(camera, cause);

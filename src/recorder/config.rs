@@ -13,6 +13,8 @@ use tokio_util::sync::CancellationToken;
 use super::http::tls;
 use super::stream::Address;
 use crate::contract::{CONFIG_KEY, CameraConfig, FORMAT, RecorderConfig, RefusedConfig};
+use crate::storage::TargetError;
+use crate::storage::segments::Uploader;
 
 /// How often the mounted file is looked at. The kubelet swaps a symbolic link, so the look is a cheap one.
 const LOOK: Duration = Duration::from_millis(500);
@@ -47,6 +49,9 @@ pub enum ConfigError {
     /// Written by an operator that this recorder does not understand.
     #[error("the configuration has format {0}, and this recorder reads 1 to {FORMAT}")]
     Format(u32),
+    /// The bucket cannot be used.
+    #[error(transparent)]
+    Storage(#[from] TargetError),
     /// Something about it is wrong.
     #[error("{field}: {what}")]
     Invalid {
@@ -64,6 +69,7 @@ impl ConfigError {
             Self::Io(_) => "io",
             Self::Json { .. } => "json",
             Self::Format(_) => "format",
+            Self::Storage(_) => "storage",
             Self::Invalid { .. } => "invalid",
         }
     }
@@ -129,6 +135,7 @@ fn judge(config: &RecorderConfig) -> Result<(), ConfigError> {
     if tls::acceptor(&config.status_api).is_err() {
         return invalid("statusApi", "a certificate and its key, PEM");
     }
+    Uploader::new(&config.storage)?;
     let mut names = BTreeSet::new();
     for (index, camera) in config.cameras.iter().enumerate() {
         judge_camera(camera).map_err(|(field, what)| ConfigError::Invalid {

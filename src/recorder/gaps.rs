@@ -3,13 +3,15 @@
 
 use std::collections::VecDeque;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::contract::{Gap, GapCause};
 
 /// How many are kept.
 const MOST: usize = 20;
+/// Between two pictures that follow each other no more time passes: cameras make one a second at least.
+const NEXT: SignedDuration = SignedDuration::from_secs(2);
 
 /// The gaps of one camera, and where its recording has come to. Kept in the spool, so that a recorder that is
 /// started again knows where the last one ended.
@@ -41,6 +43,19 @@ impl GapLog {
         }
     }
 
+    /// The recorder before had recorded up to `end`, as its last file turned out to say: the gap since then is
+    /// that much shorter.
+    pub fn found(&mut self, end: Timestamp) {
+        self.recorded = self.recorded.max(Some(end));
+        for gap in self.ended.iter_mut().chain(&mut self.open) {
+            let is_inside =
+                gap.from.is_none_or(|from| from < end) && gap.until.is_none_or(|until| end <= until);
+            if gap.cause == GapCause::Restart && is_inside {
+                gap.from = Some(end);
+            }
+        }
+    }
+
     /// There is no picture, for this cause. Tells whether that is news.
     pub fn begin(&mut self, cause: GapCause, now: Timestamp) -> bool {
         let from = match self.open.take() {
@@ -65,24 +80,42 @@ impl GapLog {
         true
     }
 
-    /// A picture that was taken at `from` and ends at `until` is recorded. Gives the gap that this ends.
+    /// A picture that was taken at `from` and ends at `until` is recorded. Gives the gap that this ends: one
+    /// that was known, or a hole that nobody told of, such as a camera that froze and went on.
     pub fn record(&mut self, from: Timestamp, until: Timestamp) -> Option<Gap> {
-        self.recorded = self.recorded.max(Some(until));
+        let before = self.recorded;
+        self.recorded = before.max(Some(until));
+        let hole = || {
+            let since = before.filter(|before| from.duration_since(*before) > NEXT);
+            since.map(|since| Gap {
+                cause: GapCause::Disconnected,
+                from: Some(since),
+                until: None,
+            })
+        };
         let gap = Gap {
             until: Some(from),
-            ..self.open.take()?
+            ..self.open.take().or_else(hole)?
         };
         self.push(gap.clone());
         Some(gap)
     }
 
-    /// What had been recorded is gone.
+    /// What had been recorded is gone. One loss goes on from the last, so that a long one does not push out all
+    /// other gaps.
     pub fn lost(&mut self, cause: GapCause, from: Timestamp, until: Timestamp) {
-        self.push(Gap {
-            cause,
-            from: Some(from),
-            until: Some(until),
+        let adjacent = self.ended.iter_mut().rev().find(|gap| {
+            let apart = gap.until.map(|end| from.duration_since(end).abs());
+            gap.cause == cause && apart.is_some_and(|apart| apart <= NEXT)
         });
+        match adjacent {
+            Some(gap) => gap.until = gap.until.max(Some(until)),
+            None => self.push(Gap {
+                cause,
+                from: Some(from),
+                until: Some(until),
+            }),
+        }
     }
 
     /// The end of the newest picture that was recorded.
@@ -165,6 +198,21 @@ mod tests {
     }
 
     #[test]
+    fn what_is_found_later_shortens_the_gap_of_the_restart() {
+        let mut log = GapLog::default();
+        log.record(at(10), at(20));
+        log.resume(None);
+        log.found(at(21));
+        assert_eq!(log.latest(), [gap(GapCause::Restart, Some(21), None)]);
+        log.record(at(30), at(31));
+        log.found(at(22));
+        assert_eq!(log.latest(), [gap(GapCause::Restart, Some(22), Some(30))]);
+        // Of what came after the gap it says nothing.
+        log.found(at(31));
+        assert_eq!(log.latest(), [gap(GapCause::Restart, Some(22), Some(30))]);
+    }
+
+    #[test]
     fn a_gap_that_went_on_while_restarting_keeps_its_cause() {
         let mut log = GapLog::default();
         log.record(at(10), at(20));
@@ -172,6 +220,38 @@ mod tests {
         log.resume(None);
         assert!(!log.begin(GapCause::NotPermitted, at(30)));
         assert_eq!(log.latest(), [gap(GapCause::NotPermitted, Some(20), None)]);
+    }
+
+    #[test]
+    fn a_hole_that_nobody_told_of_is_a_gap() {
+        let mut log = GapLog::default();
+        assert_eq!(log.record(at(10), at(20)), None);
+        assert_eq!(log.record(at(20), at(21)), None);
+        // Slow, and still one picture after the other.
+        assert_eq!(log.record(at(23), at(24)), None);
+        let hole = gap(GapCause::Disconnected, Some(24), Some(60));
+        assert_eq!(log.record(at(60), at(61)), Some(hole.clone()));
+        // A clock that was set back is no hole.
+        assert_eq!(log.record(at(50), at(51)), None);
+        assert_eq!(log.latest(), [hole]);
+    }
+
+    #[test]
+    fn a_long_loss_is_one_gap() {
+        let mut log = GapLog::default();
+        log.record(at(0), at(600));
+        log.begin(GapCause::Disconnected, at(600));
+        log.record(at(700), at(701));
+        for minute in 0..50 {
+            log.lost(GapCause::SpoolFull, at(minute * 10), at(minute * 10 + 10));
+        }
+        assert_eq!(
+            log.latest(),
+            [
+                gap(GapCause::Disconnected, Some(600), Some(700)),
+                gap(GapCause::SpoolFull, Some(0), Some(500)),
+            ]
+        );
     }
 
     #[test]

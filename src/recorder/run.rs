@@ -19,7 +19,7 @@ use super::config::{self, Current};
 use super::fleet::Fleet;
 use super::http::{health, status};
 use super::metrics::Metrics;
-use super::spool::Spool;
+use super::spool::{Adopted, Spool};
 use super::upload::{Target, Uploads};
 use crate::contract::{GapCause, RecorderConfig};
 use crate::storage::segments::Uploader;
@@ -164,7 +164,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Re
     tracing::info!("stopping: completing and uploading what is recorded");
     let ending = async {
         fleet.stop().await;
-        spool.adopt_orphans().await;
+        while adopt(&spool, &board).await {}
         keep(&board).await;
         drained.cancel();
         let _ = (&mut uploading).await;
@@ -228,7 +228,8 @@ async fn tidy(spool: Arc<Spool>, board: Arc<Board>, metrics: Metrics, stop: Canc
             () = sleep(TIDY) => {}
             () = stop.cancelled() => return,
         }
-        spool.adopt_orphans().await;
+        // One at a time: reading it all may take longer than what else is done here can wait.
+        adopt(&spool, &board).await;
         for gone in spool.evicted() {
             metrics.discard("spool_full");
             tracing::error!(camera = gone.camera, start = %gone.start, "the spool is full: the oldest segment went");
@@ -241,6 +242,15 @@ async fn tidy(spool: Arc<Spool>, board: Arc<Board>, metrics: Metrics, stop: Canc
         metrics.spool(spool.status());
         keep(&board).await;
     }
+}
+
+/// Completes one file that was left behind, if there is one.
+async fn adopt(spool: &Arc<Spool>, board: &Board) -> bool {
+    let adopted = spool.adopt_orphan().await;
+    if let Some(Adopted::Complete(closed)) = &adopted {
+        board.found(&closed.camera, closed.end());
+    }
+    adopted.is_some()
 }
 
 async fn keep(board: &Board) {

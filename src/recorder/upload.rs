@@ -24,8 +24,9 @@ use crate::storage::tag::RetentionTag;
 
 /// Uploads at once.
 const AT_ONCE: usize = 4;
-/// An upload that takes longer is tried again: the network is gone without saying so.
-const LONGEST: Duration = Duration::from_mins(5);
+/// An upload that takes longer, and longer than twice what the recording lasts, is tried again: it would never
+/// catch up, or the network is gone without saying so.
+const PATIENCE: Duration = Duration::from_mins(2);
 /// How often the spool is looked at, whatever happens.
 const LOOK: Duration = Duration::from_secs(5);
 /// Waits between attempts at a store that does not take anything.
@@ -51,8 +52,8 @@ pub enum UploadError {
     /// No key can be made for it.
     #[error("no key for the segment: {0}")]
     Key(#[from] KeyError),
-    /// No answer for five minutes.
-    #[error("the store did not answer")]
+    /// It took longer than twice what the recording lasts, and than two minutes.
+    #[error("the store took too long")]
     Timeout,
     /// The task that uploaded it failed.
     #[error("uploading failed inside the recorder")]
@@ -176,6 +177,7 @@ impl Uploads {
                     // The last chance: what was refused is tried once more.
                     draining = true;
                     self.spool.wait_no_more();
+                    pause = None;
                 }
             }
             self.metrics.spool(self.spool.status());
@@ -218,7 +220,8 @@ impl Uploads {
                     "upload failed: {message}"
                 );
                 self.board.error(&closed.camera, &format!("upload: {message}"));
-                self.spool.put_back(closed, alone.then(|| Instant::now() + ALONE));
+                let own = if alone { ALONE } else { wait };
+                self.spool.put_back(closed, Some(Instant::now() + own));
                 Some(Instant::now() + wait)
             }
         }
@@ -242,6 +245,10 @@ impl Uploads {
     fn purge(&self, ceiling: SignedDuration) {
         for closed in self.spool.purge(ceiling, Timestamp::now()) {
             self.metrics.discard("over_age");
+            self.board.error(
+                &closed.camera,
+                "a segment that was never confirmed is older than the ceiling: purged",
+            );
             tracing::warn!(camera = closed.camera, start = %closed.start, "a segment older than the ceiling is purged");
         }
     }
@@ -260,7 +267,8 @@ fn key(closed: &Closed) -> Result<Key, KeyError> {
 
 async fn upload(sink: &dyn Sink, closed: &Closed, path: &Path) -> Result<Confirmed, UploadError> {
     let key = key(closed)?;
-    timeout(LONGEST, sink.put(&key, path, closed.sha256))
+    let longest = PATIENCE.max(Duration::from_millis(closed.duration_ms.saturating_mul(2)));
+    timeout(longest, sink.put(&key, path, closed.sha256))
         .await
         .map_err(|_| UploadError::Timeout)?
 }

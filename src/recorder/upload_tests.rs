@@ -6,7 +6,10 @@ use super::*;
 #[derive(Default)]
 struct Store {
     stored: Mutex<Vec<String>>,
+    tried: Mutex<u32>,
     down: Mutex<bool>,
+    /// Whose recordings never get through, as if it were the network's fault.
+    chokes: Mutex<Option<String>>,
     refuses: Mutex<Option<String>>,
     panics: Mutex<bool>,
 }
@@ -16,7 +19,8 @@ impl Sink for Store {
     async fn put(&self, key: &Key, file: &Path, _: [u8; 32]) -> Result<Confirmed, UploadError> {
         assert!(file.exists());
         assert!(!std::mem::take(&mut *self.panics.lock().unwrap()), "told to");
-        if *self.down.lock().unwrap() {
+        *self.tried.lock().unwrap() += 1;
+        if *self.down.lock().unwrap() || self.chokes.lock().unwrap().as_deref() == Some(key.source()) {
             return Err(UploadError::Timeout);
         }
         if self.refuses.lock().unwrap().as_deref() == Some(key.source()) {
@@ -131,6 +135,39 @@ async fn one_that_is_refused_does_not_hold_up_the_others() {
         .expect("the other is uploaded");
     assert_eq!(bench.spool.waiting("hal"), 1);
     bench.task.abort();
+}
+
+#[tokio::test]
+async fn one_that_never_gets_through_does_not_hold_up_the_others() {
+    let bench = Bench::new().await;
+    *bench.store.chokes.lock().unwrap() = Some("hal".into());
+    bench.record("hal", 300).await;
+    bench.record("deur", 100).await;
+    let wait = async {
+        while bench.store.stored.lock().unwrap().is_empty() {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_secs(10), wait)
+        .await
+        .expect("the other is uploaded");
+    bench.task.abort();
+}
+
+#[tokio::test]
+async fn the_last_chance_is_at_once_however_long_the_store_was_away() {
+    let bench = Bench::new().await;
+    *bench.store.down.lock().unwrap() = true;
+    bench.record("hal", 300).await;
+    let wait = async {
+        while *bench.store.tried.lock().unwrap() < 4 {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_secs(60), wait).await.expect("tried again");
+    *bench.store.down.lock().unwrap() = false;
+    let drained = timeout(Duration::from_secs(1), bench.drain());
+    assert_eq!(drained.await.expect("at once").len(), 1);
 }
 
 #[tokio::test]

@@ -25,16 +25,14 @@ use crate::contract::StorageTarget;
 pub const OPERATION_DEADLINE: Duration = Duration::from_secs(10);
 const ATTEMPT_DEADLINE: Duration = Duration::from_secs(5);
 const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
-/// The longest that one attempt to upload a segment takes. A camera of 8 Mbit/s gives 60 MB a minute; what
-/// takes twice as long as the recording itself would never catch up.
-const UPLOAD_DEADLINE: Duration = Duration::from_mins(2);
 
 /// What the client is for: how long it waits and how often it tries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
     /// Small requests of the operator, each within [`OPERATION_DEADLINE`].
     Configure,
-    /// Segments. One attempt: the spool has its own order of trying again.
+    /// Segments. One attempt, for as long as the caller waits: the spool knows how long a recording is worth,
+    /// and has its own order of trying again.
     Upload,
 }
 
@@ -136,7 +134,7 @@ impl Purpose {
             Self::Configure => common
                 .operation_timeout(OPERATION_DEADLINE)
                 .operation_attempt_timeout(ATTEMPT_DEADLINE),
-            Self::Upload => common.operation_timeout(UPLOAD_DEADLINE),
+            Self::Upload => common,
         }
         .build()
     }

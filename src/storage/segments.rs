@@ -58,8 +58,7 @@ impl PutError {
     /// the segment is kept and tried all the same.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::File(_) | Self::NotAllowed(_) => false,
-            Self::Checksum => true,
+            Self::File(_) | Self::NotAllowed(_) | Self::Checksum => false,
             Self::Store(error) => error.is_retryable(),
         }
     }

@@ -7,22 +7,24 @@
 //! * It is bounded. When it is full, the oldest recording goes, is counted and reported; when nothing may go,
 //!   recording stops instead.
 
+mod index;
 mod name;
 mod recover;
 mod room;
 mod writer;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
 
 pub use name::Closed;
 pub use writer::Writer;
+
+use index::{Index, Orphan, Upload};
 
 use crate::contract::SpoolStatus;
 
@@ -52,24 +54,15 @@ impl SpoolError {
     }
 }
 
-/// Whether a complete recording is being uploaded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Upload {
-    /// Not before that, where one is given: it failed by itself, and others shall not wait for it.
-    Waits(Option<Instant>),
-    Runs,
-}
-
-#[derive(Debug, Default)]
-struct Index {
-    closed: BTreeMap<Closed, Upload>,
-    closed_bytes: u64,
-    /// Bytes of files that are being written.
-    open_bytes: u64,
-    limit: u64,
-    /// Parts that nobody writes any more: their camera's task ended badly.
-    orphans: Vec<(String, PathBuf)>,
-    evicted: Vec<Closed>,
+/// What came of a file whose writer went away.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Adopted {
+    /// Nothing whole was in it.
+    Empty,
+    /// It waits for upload now.
+    Complete(Closed),
+    /// It stays until it is older than the ceiling.
+    Unreadable,
 }
 
 /// The spool.
@@ -82,7 +75,8 @@ pub struct Spool {
 }
 
 impl Spool {
-    /// Takes over a folder, completing what is unfinished in it.
+    /// Takes over a folder. What is complete in it waits for upload at once; what is not is for
+    /// [`Self::adopt_orphan`], since reading it may take longer than a start should.
     pub async fn open(root: PathBuf) -> io::Result<Arc<Self>> {
         let spool = Arc::new(Self {
             root,
@@ -108,7 +102,18 @@ impl Spool {
                 tracing::warn!("something in the spool is not ours: left alone");
                 continue;
             }
-            let (found, foreign) = recover::folder(&camera.path(), &name)?;
+            let recover::Found {
+                closed,
+                parts,
+                foreign,
+            } = match recover::folder(&camera.path(), &name) {
+                Ok(found) => found,
+                // Never a reason not to record.
+                Err(error) => {
+                    tracing::error!(camera = name, error = %error.kind(), "a folder of the spool cannot be read");
+                    continue;
+                }
+            };
             if foreign > 0 {
                 tracing::warn!(
                     camera = name,
@@ -116,9 +121,8 @@ impl Spool {
                     "files in the spool are not ours: left alone"
                 );
             }
-            for closed in found {
-                self.add(closed);
-            }
+            closed.into_iter().for_each(|closed| self.add(closed));
+            parts.into_iter().for_each(|path| self.orphan(name.clone(), path));
         }
         Ok(())
     }
@@ -138,11 +142,17 @@ impl Spool {
         Writer::begin(Arc::clone(self), camera, start, bytes).await
     }
 
-    /// The oldest recording that waits for upload at `now`, marked as running.
+    /// A recording that waits for upload at `now`, marked as running: the oldest that was not tried yet, then
+    /// the one whose last try is longest ago. Were it always the oldest, one that no store takes would be in the
+    /// way of all others.
     pub fn take(&self, now: Instant) -> Option<Closed> {
         let mut index = self.index();
         let ready = |upload: &Upload| matches!(upload, Upload::Waits(until) if until.is_none_or(|until| until <= now));
-        let (closed, upload) = index.closed.iter_mut().find(|(_, upload)| ready(upload))?;
+        let waiting = index.closed.iter_mut().filter(|(_, upload)| ready(upload));
+        let (closed, upload) = waiting.min_by_key(|(_, upload)| match upload {
+            Upload::Waits(until) => *until,
+            Upload::Runs => None,
+        })?;
         *upload = Upload::Runs;
         Some(closed.clone())
     }
@@ -185,9 +195,30 @@ impl Spool {
     /// Removes what is older than the ceiling, and tells what.
     pub fn purge(&self, ceiling: SignedDuration, now: Timestamp) -> Vec<Closed> {
         let old = room::over_age(self.index().closed.keys(), ceiling, now);
+        self.purge_unreadable(ceiling);
         old.into_iter()
             .filter(|closed| self.remove(closed).is_ok())
             .collect()
+    }
+
+    /// Of what cannot be read only the disk knows how old it is.
+    fn purge_unreadable(&self, ceiling: SignedDuration) {
+        let Ok(ceiling) = Duration::try_from(ceiling) else {
+            return;
+        };
+        self.index().unreadable.retain(|orphan| {
+            let written = std::fs::metadata(&orphan.path).and_then(|meta| meta.modified());
+            let age = written.ok().and_then(|at| at.elapsed().ok()).unwrap_or_default();
+            let stays = age < ceiling;
+            if !stays {
+                tracing::warn!(
+                    camera = orphan.camera,
+                    "an unreadable recording older than the ceiling is purged"
+                );
+                let _ = std::fs::remove_file(&orphan.path);
+            }
+            stays
+        });
     }
 
     /// What had to go for want of room since the last call.
@@ -195,19 +226,21 @@ impl Spool {
         std::mem::take(&mut self.index().evicted)
     }
 
-    /// Completes the files whose writers went away.
-    pub async fn adopt_orphans(self: &Arc<Self>) {
-        let orphans = std::mem::take(&mut self.index().orphans);
-        for (camera, path) in orphans {
-            let spool = Arc::clone(self);
-            let adopting = tokio::task::spawn_blocking(move || match recover::part(&path, &camera) {
-                Ok(closed) => closed.into_iter().for_each(|closed| spool.add(closed)),
-                Err(error) => {
-                    tracing::warn!(camera, error = %error.kind(), "an unfinished recording cannot be read");
-                }
-            });
-            if adopting.await.is_err() {
-                tracing::error!("completing an unfinished recording failed");
+    /// Completes one file whose writer went away. `None`: there was none. Gives what came of it.
+    pub async fn adopt_orphan(self: &Arc<Self>) -> Option<Adopted> {
+        let Orphan { camera, path } = self.index().orphans.pop_front()?;
+        let (of, part) = (camera.clone(), path.clone());
+        let read = tokio::task::spawn_blocking(move || recover::part(&part, &of)).await;
+        match read.unwrap_or_else(|failed| Err(io::Error::other(failed))) {
+            Ok(None) => Some(Adopted::Empty),
+            Ok(Some(closed)) => {
+                self.add(closed.clone());
+                Some(Adopted::Complete(closed))
+            }
+            Err(error) => {
+                tracing::error!(camera, error = %error.kind(), "an unfinished recording cannot be read");
+                self.index().unreadable.push(Orphan { camera, path });
+                Some(Adopted::Unreadable)
             }
         }
     }
@@ -255,7 +288,7 @@ impl Spool {
     pub fn has_room(&self, bytes: u64) -> bool {
         let index = self.index();
         let used = index.closed_bytes.saturating_add(index.open_bytes);
-        room::make_room(index.closed.keys(), used, bytes, index.limit, may_go).is_some()
+        room::make_room(index.idle(), used, bytes, index.limit, may_go).is_some()
     }
 
     /// Whether it can be written to.
@@ -274,8 +307,8 @@ impl Spool {
         let go = {
             let mut index = self.index();
             let used = index.closed_bytes.saturating_add(index.open_bytes);
-            let go = room::make_room(index.closed.keys(), used, bytes, index.limit, may_go)
-                .ok_or(SpoolError::Full)?;
+            let go =
+                room::make_room(index.idle(), used, bytes, index.limit, may_go).ok_or(SpoolError::Full)?;
             index.open_bytes = index.open_bytes.saturating_add(bytes);
             go
         };
@@ -287,8 +320,7 @@ impl Spool {
     fn evict_oldest(&self) -> bool {
         let oldest: Vec<Closed> = self
             .index()
-            .closed
-            .keys()
+            .idle()
             .filter(|one| may_go(one))
             .take(1)
             .cloned()
@@ -300,7 +332,6 @@ impl Spool {
 
     fn evict(&self, go: Vec<Closed>) {
         for closed in go {
-            // An upload of it may be running: it then finds the file gone, or has read it already.
             if let Err(error) = self.remove(&closed) {
                 tracing::warn!(camera = closed.camera, error = %error.kind(), "a recording cannot be removed");
             }
@@ -323,7 +354,7 @@ impl Spool {
     }
 
     fn orphan(&self, camera: String, path: PathBuf) {
-        self.index().orphans.push((camera, path));
+        self.index().orphans.push_back(Orphan { camera, path });
     }
 
     fn index(&self) -> MutexGuard<'_, Index> {

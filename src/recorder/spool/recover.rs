@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
@@ -11,10 +11,20 @@ use super::name::{Closed, Entry, entry};
 use crate::recorder::frame::TICKS_PER_SECOND;
 use crate::recorder::mp4::survey;
 
-/// Reads the folder of one camera: complete recordings as they are, parts completed. A part with nothing whole
-/// in it is removed; what is not ours is left alone and counted.
-pub fn folder(path: &Path, camera: &str) -> io::Result<(Vec<Closed>, u64)> {
-    let (mut found, mut foreign) = (Vec::new(), 0);
+/// What is in the folder of one camera.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Complete recordings.
+    pub closed: Vec<Closed>,
+    /// Recordings that nobody completed.
+    pub parts: Vec<PathBuf>,
+    /// How much of it is not ours.
+    pub foreign: u64,
+}
+
+/// Looks what is in the folder of one camera, and changes nothing.
+pub fn folder(path: &Path, camera: &str) -> io::Result<Found> {
+    let mut found = Found::default();
     for item in fs::read_dir(path)? {
         let item = item?;
         let meta = item.metadata()?;
@@ -24,22 +34,16 @@ pub fn folder(path: &Path, camera: &str) -> io::Result<(Vec<Closed>, u64)> {
             Entry::Foreign
         };
         match known {
-            Entry::Closed(closed) => found.push(closed),
-            Entry::Part => match part(&item.path(), camera) {
-                Ok(closed) => found.extend(closed),
-                Err(error) => {
-                    // Never a reason not to record: it stays for a person to look at.
-                    tracing::warn!(camera, error = %error.kind(), "an unfinished recording cannot be read");
-                    foreign += 1;
-                }
-            },
-            Entry::Foreign => foreign += 1,
+            Entry::Closed(closed) => found.closed.push(closed),
+            Entry::Part => found.parts.push(item.path()),
+            Entry::Foreign => found.foreign += 1,
         }
     }
-    Ok((found, foreign))
+    Ok(found)
 }
 
-/// Completes one part: cuts it after its last whole fragment and gives it its name.
+/// Completes one part: cuts it after its last whole fragment and gives it its name. One with nothing whole in
+/// it is removed.
 pub fn part(path: &Path, camera: &str) -> io::Result<Option<Closed>> {
     let mut file = OpenOptions::new().read(true).write(true).open(path)?;
     let found = survey(&mut file).map_err(io::Error::other)?;

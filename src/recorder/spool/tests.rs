@@ -115,12 +115,53 @@ async fn garbage_does_no_harm() {
     .unwrap();
     fs::write(hal.join("notes.txt"), b"x").unwrap();
     let spool = Spool::open(folder.path().to_owned()).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(spool.adopt_orphan().await, Some(Adopted::Empty));
+    }
+    assert_eq!(spool.adopt_orphan().await, None);
     assert_eq!(spool.status().segments, 0);
     assert!(hal.join("notes.txt").exists());
     assert!(
         !hal.join("0000000000001.part").exists(),
         "nothing whole was in it"
     );
+}
+
+#[tokio::test]
+async fn what_cannot_be_read_goes_when_it_is_too_old() {
+    let folder = tempfile::tempdir().unwrap();
+    let part = folder.path().join("video/hal/0000000000002.part");
+    fs::create_dir_all(part.parent().unwrap()).unwrap();
+    fs::write(&part, b"garbage that is no MP4 file at all").unwrap();
+    let spool = Spool::open(folder.path().to_owned()).await.unwrap();
+    // The disk does not give it just now.
+    let aside = folder.path().join("aside");
+    fs::rename(&part, &aside).unwrap();
+    assert_eq!(spool.adopt_orphan().await, Some(Adopted::Unreadable));
+    fs::rename(&aside, &part).unwrap();
+    let ceiling = SignedDuration::from_hours(24);
+    spool.purge(ceiling, Timestamp::now());
+    assert!(part.exists());
+    let written = std::time::SystemTime::now() - Duration::from_secs(24 * 3600 + 1);
+    fs::File::options()
+        .write(true)
+        .open(&part)
+        .unwrap()
+        .set_modified(written)
+        .unwrap();
+    spool.purge(ceiling, Timestamp::now());
+    assert!(!part.exists());
+}
+
+#[tokio::test]
+async fn what_is_on_its_way_does_not_go_for_want_of_room() {
+    let (_folder, spool) = spool(250).await;
+    let one = recording(&spool, 10, 100).await;
+    let two = recording(&spool, 20, 100).await;
+    assert_eq!(spool.take(Instant::now()).as_ref(), Some(&one));
+    recording(&spool, 30, 100).await;
+    assert_eq!(spool.evicted(), [two]);
+    assert!(spool.path(&one).exists());
 }
 
 #[tokio::test]
@@ -133,8 +174,10 @@ async fn a_writer_that_goes_away_leaves_what_was_whole() {
         writer.append(fragment.clone()).await.unwrap();
     }
     drop(writer);
-    spool.adopt_orphans().await;
+    let adopted = spool.adopt_orphan().await;
     let closed = spool.take(Instant::now()).unwrap();
+    assert_eq!(adopted, Some(Adopted::Complete(closed.clone())));
+    assert_eq!(spool.adopt_orphan().await, None);
     assert_eq!(closed.duration_ms, 3000);
     assert_eq!(
         closed.bytes,

@@ -15,7 +15,7 @@ use retina::client::{
     Transport,
 };
 use retina::codec::{CodecItem, FrameFormat, ParametersRef, VideoFrame};
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 
 pub use address::Address;
 pub use error::StreamError;
@@ -56,6 +56,8 @@ pub struct Stream {
     parameters: Option<Arc<Parameters>>,
     /// Where this machine's steady clock counts from.
     epoch: Instant,
+    /// When the last picture came, or the camera began to play.
+    heard: tokio::time::Instant,
     _tunnel: Option<Tunnel>,
 }
 
@@ -100,15 +102,19 @@ impl Stream {
             track,
             parameters: None,
             epoch,
+            heard: tokio::time::Instant::now(),
             _tunnel: tunnel,
         })
     }
 
-    /// The next picture. Nothing is lost when the future is dropped.
+    /// The next picture. Nothing is lost when the future is dropped, and silence is counted across calls: who
+    /// asks again and again hears of it all the same.
     pub async fn next(&mut self) -> Result<Frame, StreamError> {
-        timeout(SILENCE, self.picture())
+        let frame = timeout_at(self.heard + SILENCE, self.picture())
             .await
-            .map_err(|_| StreamError::Silent)?
+            .map_err(|_| StreamError::Silent)??;
+        self.heard = tokio::time::Instant::now();
+        Ok(frame)
     }
 
     async fn picture(&mut self) -> Result<Frame, StreamError> {

@@ -1,0 +1,46 @@
+//! What the spool knows of its files. Each field is guarded by the spool's lock.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::time::Instant;
+
+use super::name::Closed;
+
+/// Whether a complete recording is being uploaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Upload {
+    /// Not before that, where one is given: it failed, and others shall not wait for it.
+    Waits(Option<Instant>),
+    Runs,
+}
+
+#[derive(Debug, Default)]
+pub struct Index {
+    pub closed: BTreeMap<Closed, Upload>,
+    pub closed_bytes: u64,
+    /// Bytes of files that are being written.
+    pub open_bytes: u64,
+    pub limit: u64,
+    /// Parts that nobody writes any more: their camera's task, or the recorder before, ended badly.
+    pub orphans: VecDeque<Orphan>,
+    /// Those that could not be read: they are tried again when a recorder starts, until they are too old.
+    pub unreadable: Vec<Orphan>,
+    pub evicted: Vec<Closed>,
+}
+
+impl Index {
+    /// What is not on its way already: of what is, nobody could say whether it was lost.
+    pub fn idle(&self) -> impl Iterator<Item = &Closed> {
+        let idle = |upload: &Upload| *upload != Upload::Runs;
+        self.closed
+            .iter()
+            .filter(move |(_, upload)| idle(upload))
+            .map(|(closed, _)| closed)
+    }
+}
+
+#[derive(Debug)]
+pub struct Orphan {
+    pub camera: String,
+    pub path: PathBuf,
+}
