@@ -157,7 +157,7 @@ pub struct LastSegment {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CameraGap {
-    /// Why: `Disconnected`, `Suspended`, `NotPermitted`, `SpoolFull`, `Restart` or `ClockUnknown`.
+    /// Why: `Disconnected`, `Suspended`, `NotPermitted`, `SpoolFull`, `Restart`, `ClockUnknown`, or `Other`, which only a newer recorder knows.
     #[schemars(length(max = 32))]
     pub cause: String,
     /// When the last frame before it was taken (UTC); absent: not known.

@@ -98,6 +98,9 @@ pub enum CameraState {
     NotPermitted,
     /// The spool is full.
     SpoolFull,
+    /// Something that only a newer recorder knows.
+    #[serde(other)]
+    Other,
 }
 
 /// A segment that the store confirmed.
@@ -142,4 +145,24 @@ pub enum GapCause {
     Restart,
     /// The recorder's clock could not be trusted.
     ClockUnknown,
+    /// Something that only a newer recorder knows.
+    #[serde(other)]
+    Other,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_a_newer_recorder_knows_does_not_spoil_the_rest() {
+        let report: CameraReport = serde_json::from_value(serde_json::json!({
+            "name": "hal", "state": "Dreaming", "since": "2026-11-24T12:00:00Z", "uploaded": 3, "waiting": 0,
+            "gaps": [{"cause": "Eclipse"}, {"cause": "Restart"}], "newer": {"still": true},
+        }))
+        .unwrap();
+        assert_eq!(report.state, CameraState::Other);
+        let causes: Vec<GapCause> = report.gaps.iter().map(|gap| gap.cause).collect();
+        assert_eq!(causes, [GapCause::Other, GapCause::Restart]);
+    }
 }

@@ -75,10 +75,20 @@ impl Board {
         inner.cameras.insert(camera.to_owned(), entry);
     }
 
-    /// A camera is not to be recorded any more.
-    pub fn remove(&self, camera: &str) {
-        self.inner().cameras.remove(camera);
+    /// A camera is not to be recorded any more. Were it added again, nothing was missed in between.
+    pub async fn remove(&self, camera: &str) {
+        {
+            let mut inner = self.inner();
+            inner.cameras.remove(camera);
+            inner.changed.remove(camera);
+        }
         self.metrics.forget(camera);
+        let removed = tokio::fs::remove_file(self.file(camera)).await;
+        if let Err(error) = removed.as_ref().map_err(std::io::Error::kind)
+            && error != std::io::ErrorKind::NotFound
+        {
+            tracing::warn!(camera, %error, "the gaps of a camera that is gone cannot be removed from the spool");
+        }
     }
 
     /// What a camera's task does now.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::camera::{Camera, Shared};
@@ -15,6 +15,8 @@ use crate::contract::{CameraConfig, CameraState, GapCause, RecorderConfig};
 
 /// How long a task that failed inside waits before it is started again.
 const AGAIN: Duration = Duration::from_secs(5);
+/// How long a camera that was removed may take to complete its file before the rest goes on.
+const LEAVE: Duration = Duration::from_secs(5);
 
 struct Member {
     config: watch::Sender<CameraConfig>,
@@ -78,8 +80,11 @@ impl Fleet {
         }
         for (name, member) in ended {
             tracing::info!(camera = name, "camera removed");
-            join(&name, member.task).await;
-            self.shared.board.remove(&name);
+            // A hung disk holds up what else is to be done no longer than this.
+            if timeout(LEAVE, join(&name, member.task)).await.is_err() {
+                tracing::error!(camera = name, "the camera's task does not end");
+            }
+            self.shared.board.remove(&name).await;
         }
     }
 

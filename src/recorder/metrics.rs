@@ -1,5 +1,8 @@
 //! What is counted. Labels are camera names and closed sets only.
 
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -40,6 +43,8 @@ pub struct Metrics {
     spool_segments: Gauge,
     spool_limit: Gauge,
     clock_ahead_ms: Gauge,
+    /// The series by kind that each camera has: the library does not list them.
+    kinds: Arc<Mutex<BTreeSet<(String, &'static str)>>>,
 }
 
 impl Metrics {
@@ -121,11 +126,13 @@ impl Metrics {
 
     /// A connection failed or ended.
     pub fn failure(&self, camera: &str, kind: &'static str) {
+        self.kind(camera, kind);
         self.failures.get_or_create(&of_kind(camera, kind)).inc();
     }
 
     /// A gap began.
     pub fn gap(&self, camera: &str, cause: GapCause) {
+        self.kind(camera, name(cause));
         self.gaps.get_or_create(&of_kind(camera, name(cause))).inc();
     }
 
@@ -165,6 +172,22 @@ impl Metrics {
         ] {
             family.remove(&of(camera));
         }
+        self.kinds().retain(|(of, kind)| {
+            let stays = of != camera;
+            if !stays {
+                self.failures.remove(&of_kind(camera, kind));
+                self.gaps.remove(&of_kind(camera, kind));
+            }
+            stays
+        });
+    }
+
+    fn kind(&self, camera: &str, kind: &'static str) {
+        self.kinds().insert((camera.to_owned(), kind));
+    }
+
+    fn kinds(&self) -> MutexGuard<'_, BTreeSet<(String, &'static str)>> {
+        self.kinds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -189,5 +212,32 @@ const fn name(cause: GapCause) -> &'static str {
         GapCause::SpoolFull => "SpoolFull",
         GapCause::Restart => "Restart",
         GapCause::ClockUnknown => "ClockUnknown",
+        GapCause::Other => "Other",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::encoding::text::encode;
+
+    use super::*;
+
+    #[test]
+    fn the_series_of_a_camera_that_went_away_end() {
+        let (metrics, mut registry) = (Metrics::default(), Registry::default());
+        metrics.register(&mut registry);
+        for camera in ["hal", "deur"] {
+            metrics.written(camera, 1, 1);
+            metrics.lost(camera, 1);
+            metrics.segment(camera);
+            metrics.connect(camera);
+            metrics.failure(camera, "timeout");
+            metrics.gap(camera, GapCause::Restart);
+        }
+        metrics.forget("hal");
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        assert!(!text.contains("hal"), "{text}");
+        assert_eq!(text.matches("deur").count(), 7, "{text}");
     }
 }

@@ -10,6 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -59,6 +60,9 @@ pub enum RecorderError {
         /// Why.
         source: io::Error,
     },
+    /// A part of the recorder ended that must not. Another start is the remedy, and the cluster's to make.
+    #[error("a part of the recorder ended badly")]
+    Inside,
 }
 
 impl RecorderError {
@@ -67,6 +71,7 @@ impl RecorderError {
         match self {
             Self::Spool(_) => "spool",
             Self::Listen { .. } => "listen",
+            Self::Inside => "inside",
         }
     }
 
@@ -96,7 +101,8 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Re
         spool: Arc::clone(&spool),
         registry: Arc::new(registry),
     };
-    tokio::spawn(health::serve(
+    let mut kept = JoinSet::new();
+    kept.spawn(health::serve(
         listen(options.health_listen).await?,
         health,
         last.clone(),
@@ -108,17 +114,17 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Re
         shard: options.shard,
         started,
     };
-    tokio::spawn(status::serve(
+    kept.spawn(status::serve(
         listen(options.status_listen).await?,
         status,
         last.clone(),
     ));
-    tokio::spawn(config::follow(
+    kept.spawn(config::follow(
         options.config_dir.clone(),
         config_sender,
         last.clone(),
     ));
-    tokio::spawn(tidy(
+    kept.spawn(tidy(
         Arc::clone(&spool),
         Arc::clone(&board),
         metrics.clone(),
@@ -149,17 +155,20 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Re
         known: None,
     };
 
-    loop {
+    let ended = loop {
         let current = config.borrow_and_update().config.clone();
         if let Some(current) = current {
             settings.apply(&spool, &current);
             fleet.apply(&current).await;
         }
         tokio::select! {
-            changed = config.changed() => if changed.is_err() { break },
-            () = shutdown.cancelled() => break,
+            changed = config.changed() => if changed.is_err() { break Err(RecorderError::Inside) },
+            // None of these ends by itself. Without one of them a recorder would look well and not be.
+            Some(_) = kept.join_next() => break Err(RecorderError::Inside),
+            _ = &mut uploading => break Err(RecorderError::Inside),
+            () = shutdown.cancelled() => break Ok(()),
         }
-    }
+    };
 
     tracing::info!("stopping: completing and uploading what is recorded");
     let ending = async {
@@ -167,7 +176,9 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Re
         while adopt(&spool, &board).await {}
         keep(&board).await;
         drained.cancel();
-        let _ = (&mut uploading).await;
+        if !uploading.is_finished() {
+            let _ = (&mut uploading).await;
+        }
     };
     if timeout(options.grace, ending).await.is_err() {
         tracing::warn!(
@@ -177,7 +188,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Re
     }
     uploading.abort();
     keep(&board).await;
-    Ok(())
+    ended
 }
 
 /// What of the configuration concerns all cameras.

@@ -85,6 +85,7 @@ const fn name(cause: GapCause) -> &'static str {
         GapCause::SpoolFull => "SpoolFull",
         GapCause::Restart => "Restart",
         GapCause::ClockUnknown => "ClockUnknown",
+        GapCause::Other => "Other",
     }
 }
 

@@ -32,7 +32,12 @@ pub fn camera(report: &CameraReport, segment: SignedDuration, now: Timestamp) ->
         CameraState::NotPermitted => (
             Truth::False,
             Reason::DependsOn,
-            "the protocol does not allow recording now: see Permitted",
+            "it may not record now: see Permitted, and StorageEnforced of its Site",
+        ),
+        CameraState::Other => (
+            Truth::Unknown,
+            Reason::RecorderNotReady,
+            "the recorder says something that this version of the operator does not know",
         ),
         CameraState::SpoolFull => (
             Truth::False,
@@ -46,12 +51,9 @@ pub fn camera(report: &CameraReport, segment: SignedDuration, now: Timestamp) ->
 /// Frames arrive; whether the store confirms segments too.
 fn recording(report: &CameraReport, segment: SignedDuration, now: Timestamp) -> Finding {
     let confirmed = report.last_segment.as_ref().map(|last| {
-        last.start
-            + SignedDuration::from_millis(
-                i64::try_from(last.duration_ms)
-                    .unwrap_or(i64::MAX)
-                    .min(86_400_000),
-            )
+        let lasts = SignedDuration::from_millis(i64::try_from(last.duration_ms).unwrap_or(i64::MAX));
+        // Whoever can change what recorders are configured with can answer in their place, and with anything.
+        last.start.checked_add(lasts).unwrap_or(last.start)
     });
     // A segment that is being written may end one keyframe late, and the one before may be under way.
     let longest = segment.saturating_mul(3).saturating_add(UPLOAD_GRACE);
@@ -121,6 +123,24 @@ mod tests {
         assert_eq!(reason(1000, Some(0), 1100), Reason::Recording);
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_answer_does_harm(
+            since in proptest::prelude::any::<i64>(), start in proptest::prelude::any::<i64>(),
+            duration_ms in proptest::prelude::any::<u64>(), now in proptest::prelude::any::<i64>(),
+        ) {
+            let at = |ns: i64| {
+                let range = Timestamp::MIN.as_second()..=Timestamp::MAX.as_second();
+                Timestamp::from_second(ns.rem_euclid(range.end() - range.start()) + range.start()).unwrap()
+            };
+            let mut report = report(CameraState::Recording, 0, Some(0));
+            report.since = at(since);
+            let last = report.last_segment.as_mut().unwrap();
+            (last.start, last.duration_ms) = (at(start), duration_ms);
+            let _ = camera(&report, SEGMENT, at(now));
+        }
+    }
+
     #[test]
     fn only_recording_is_true() {
         for state in [
@@ -129,6 +149,7 @@ mod tests {
             CameraState::Suspended,
             CameraState::NotPermitted,
             CameraState::SpoolFull,
+            CameraState::Other,
         ] {
             assert!(!camera(&report(state, 0, Some(0)), SEGMENT, at(10)).is_true());
         }

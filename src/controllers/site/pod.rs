@@ -25,6 +25,8 @@ const CONFIG: &str = "config";
 const USER: i64 = 65532;
 /// Time to close and upload what is open.
 const GRACE_SECONDS: i64 = 60;
+/// Of which the process keeps these for its own end.
+const LAST_SECONDS: i64 = 5;
 /// The configuration is readable by the recorder's group alone: 0440.
 const CONFIG_MODE: i32 = 0o440;
 
@@ -78,7 +80,9 @@ fn container(pods: &Pods<'_>) -> core::Container {
         args: Some(
             ["recorder", "--config-dir", CONFIG_DIR, "--spool", SPOOL_DIR]
                 .map(text)
-                .to_vec(),
+                .into_iter()
+                .chain([format!("--grace={}", GRACE_SECONDS - LAST_SECONDS)])
+                .collect(),
         ),
         env: Some(vec![shard()]),
         ports: Some(vec![port(STATUS, STATUS_PORT), port(HEALTH, HEALTH_PORT)]),
