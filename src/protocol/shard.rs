@@ -6,8 +6,14 @@ use std::collections::BTreeMap;
 ///
 /// Moving a camera costs it a gap, so a camera stays where it is as long as its pod is not over capacity;
 /// only a lowered `per_pod` moves any, and then no more than must, the last by name. A new camera goes to
-/// the lowest pod that has room, so that pods fill up before there are more of them.
-pub fn assign(previous: &BTreeMap<String, u32>, cameras: &[String], per_pod: u32) -> BTreeMap<String, u32> {
+/// the lowest pod that has room, so that pods fill up before there are more of them. Of `previous` only pods
+/// below `there` count, those that there are: what is written down elsewhere makes no pods.
+pub fn assign(
+    previous: &BTreeMap<String, u32>,
+    there: u32,
+    cameras: &[String],
+    per_pod: u32,
+) -> BTreeMap<String, u32> {
     let per_pod = per_pod.max(1);
     let mut sorted: Vec<&String> = cameras.iter().collect();
     sorted.sort_unstable();
@@ -18,7 +24,7 @@ pub fn assign(previous: &BTreeMap<String, u32>, cameras: &[String], per_pod: u32
     let mut homeless = Vec::new();
     for camera in sorted {
         match previous.get(camera) {
-            Some(&pod) if has_room(&load, pod, per_pod) => {
+            Some(&pod) if pod < there && has_room(&load, pod, per_pod) => {
                 place(&mut load, &mut assigned, camera, pod);
             }
             _ => homeless.push(camera),
@@ -76,21 +82,25 @@ mod tests {
             previous in proptest::collection::btree_map("[a-e][0-9]", 0_u32..5, 0..30),
             cameras in cameras(),
             per_pod in 0_u32..6,
+            there in 0_u32..6,
         ) {
-            let assigned = assign(&previous, &cameras, per_pod);
+            let assigned = assign(&previous, there, &cameras, per_pod);
             prop_assert!(cameras.iter().all(|camera| assigned.contains_key(camera)));
             prop_assert!(assigned.keys().all(|camera| cameras.contains(camera)));
             prop_assert!(loads(&assigned).values().all(|load| *load <= per_pod.max(1)));
-            prop_assert_eq!(assign(&assigned, &cameras, per_pod), assigned.clone(), "settled");
+            prop_assert_eq!(assign(&assigned, pods(&assigned), &cameras, per_pod), assigned.clone(), "settled");
+            // Beyond the pods that there are, no more than the cameras need.
+            let needed = u32::try_from(assigned.len()).unwrap().div_ceil(per_pod.max(1));
+            prop_assert!(pods(&assigned) <= there.max(needed));
             let mut reversed = cameras.clone();
             reversed.reverse();
-            prop_assert_eq!(assign(&previous, &reversed, per_pod), assigned, "order does not matter");
+            prop_assert_eq!(assign(&previous, there, &reversed, per_pod), assigned, "order does not matter");
         }
 
         #[test]
         fn no_assigned_camera_moves(first in cameras(), second in cameras(), per_pod in 1_u32..6) {
-            let before = assign(&BTreeMap::new(), &first, per_pod);
-            let after = assign(&before, &second, per_pod);
+            let before = assign(&BTreeMap::new(), 0, &first, per_pod);
+            let after = assign(&before, pods(&before), &second, per_pod);
             for (camera, pod) in &after {
                 prop_assert!(before.get(camera).is_none_or(|was| was == pod), "{camera} moved");
             }
@@ -98,15 +108,15 @@ mod tests {
 
         #[test]
         fn new_cameras_fill_pods_up(cameras in cameras(), per_pod in 1_u32..6) {
-            let assigned = assign(&BTreeMap::new(), &cameras, per_pod);
+            let assigned = assign(&BTreeMap::new(), 0, &cameras, per_pod);
             let count = u32::try_from(assigned.len()).unwrap();
             prop_assert_eq!(pods(&assigned), count.div_ceil(per_pod));
         }
 
         #[test]
         fn a_lowered_capacity_moves_no_more_than_must(cameras in cameras(), per_pod in 2_u32..6) {
-            let before = assign(&BTreeMap::new(), &cameras, per_pod);
-            let after = assign(&before, &cameras, per_pod - 1);
+            let before = assign(&BTreeMap::new(), 0, &cameras, per_pod);
+            let after = assign(&before, pods(&before), &cameras, per_pod - 1);
             let stayed = after.iter().filter(|(camera, pod)| before.get(*camera) == Some(pod)).count();
             let room: u32 = loads(&before).values().map(|load| *load.min(&(per_pod - 1))).sum();
             prop_assert!(stayed >= usize::try_from(room).unwrap());

@@ -46,6 +46,11 @@ fn username(principal: &str) -> &str {
     principal.rsplit_once('/').map_or(principal, |(_, name)| name)
 }
 
+/// Whether a store might take two principals for one: some know a user's name only.
+pub fn may_be_same(one: &str, other: &str) -> bool {
+    username(one) == username(other)
+}
+
 /// What was proved of a store, for a pair of principals.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -106,6 +111,13 @@ mod tests {
             json!({"NotPrincipal": {"AWS": exempt}})
         );
         assert!(Others::Unsaid.elements(&exempt).is_none());
+    }
+
+    #[test]
+    fn principals_that_a_store_takes_for_one() {
+        assert!(may_be_same("operator", "operator"));
+        assert!(may_be_same("operator", "arn:aws:iam::1:user/x/operator"));
+        assert!(!may_be_same("operator", "arn:aws:iam::1:user/operators"));
     }
 
     #[test]

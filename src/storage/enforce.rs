@@ -4,7 +4,7 @@ use super::apply;
 use super::bucket::{BucketSpec, Change, Enforced};
 use super::client::{Purpose, Store, TargetError};
 use super::desired::CeilingTooLow;
-use super::dialect::Dialect;
+use super::dialect::{Dialect, may_be_same};
 use super::drift::{self, Desired};
 use super::error::StoreError;
 use super::objects;
@@ -114,6 +114,7 @@ pub async fn enforce(
     let operator = Store::new(operator, Purpose::Configure)?;
     let recorder = Store::new(recorder, Purpose::Configure)?;
     super::desired::lifecycle(spec)?;
+    no_machine_reads(spec)?;
     let mut changed = Vec::new();
     let mut observed = present(&operator, &mut changed).await?;
     fit(&observed, spec)?;
@@ -134,6 +135,19 @@ pub async fn enforce(
         trials,
         gaps: dialect.gaps(operator.tls),
     })
+}
+
+/// What readers are denied would stop a machine: the operator's own principal among them would lock it out.
+fn no_machine_reads(spec: &BucketSpec) -> Result<(), EnforceError> {
+    let machines = [&spec.operator_principal, &spec.recorder_principal];
+    let is_machine = |reader: &&String| machines.iter().any(|machine| may_be_same(reader, machine));
+    match spec.readers.iter().find(is_machine) {
+        None => Ok(()),
+        Some(reader) => Err(EnforceError::Refused {
+            what: format!("{reader} is a reader, and the operator or a recorder"),
+            remedy: "article 3.2: no machine may watch: give managers and incident officers principals of their own".into(),
+        }),
+    }
 }
 
 /// The bucket as it is, made first where there is none.

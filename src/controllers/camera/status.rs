@@ -118,6 +118,8 @@ fn recording(valid: &Valid, answer: Option<&Answer>) -> Finding {
 fn ready(valid: &Valid, recording: &Finding) -> Finding {
     let (is_ready, cause) = match (&valid.accepted, &valid.permitted) {
         (accepted, _) if !accepted.is_true() => (false, accepted),
+        // What it depends on is not there, or not known: that is nothing the protocol asked for.
+        (_, permitted) if permitted.reason == Reason::DependsOn => (false, permitted),
         (_, permitted) if !permitted.is_true() && !recording.is_true() => (true, permitted),
         (_, permitted) if permitted.is_true() => (recording.is_true(), recording),
         (_, permitted) => (false, permitted),

@@ -186,6 +186,7 @@ fn without_a_site_or_a_policy_nothing_is_permitted() {
     let status = status_of(&camera(), &view, None);
     is(&status, "Accepted", "True", "Valid");
     is(&status, "Permitted", "False", "DependsOn");
+    is(&status, "Ready", "False", "DependsOn");
 }
 
 #[test]

@@ -81,8 +81,17 @@ fn event(condition: &Condition) -> Event {
 
 /// An event about something that went as it should.
 pub fn normal(reason: &str, action: &str, note: &str) -> Event {
+    told(EventType::Normal, reason, action, note)
+}
+
+/// One that a person should act on, or at least know of.
+pub fn warning(reason: &str, action: &str, note: &str) -> Event {
+    told(EventType::Warning, reason, action, note)
+}
+
+fn told(type_: EventType, reason: &str, action: &str, note: &str) -> Event {
     Event {
-        type_: EventType::Normal,
+        type_,
         reason: reason.to_owned(),
         note: Some(shorten(note).to_owned()),
         action: action.to_owned(),

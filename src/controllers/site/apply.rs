@@ -10,15 +10,19 @@ use serde_json::json;
 use super::names::{MANAGER, NUDGER, Names, REVISION, SITE_LABEL};
 use super::objects;
 use super::plan::{Expected, Plan, RecorderPlan};
-use crate::controllers::kit::apply::{ApplyError, Written, child, owned};
+use super::{drain, recording};
+use crate::controllers::kit::apply::{Applied as Kept, ApplyError, Written, child, owned};
 use crate::controllers::kit::error::{ApiError, KubeErrorExt};
 use crate::controllers::kit::meta;
+use crate::controllers::recorders::Recorders;
 
 /// What is there now.
 #[derive(Clone, Debug, Default)]
 pub struct Applied {
     /// The recorders; `None`: there should be none.
     pub recorders: Option<AppliedRecorders>,
+    /// Segments in the spools of pods that are to go, and stay until these are uploaded.
+    pub waits_for: u64,
     /// Whether anything was written.
     pub is_changed: bool,
 }
@@ -33,9 +37,14 @@ pub struct AppliedRecorders {
 }
 
 /// Applies `plan`, in the order in which one needs the other. Everything in sync means that nothing is written.
-pub async fn apply(client: &Client, names: &Names, plan: Plan) -> Result<Applied, ApplyError> {
-    let Plan { recorders } = plan;
-    let Some(recorders) = recorders else {
+pub async fn apply(
+    client: &Client,
+    recorders: &Recorders,
+    names: &Names,
+    plan: Plan,
+) -> Result<Applied, ApplyError> {
+    let Plan { recorders: planned } = plan;
+    let Some(planned) = planned else {
         return Ok(Applied::default());
     };
     // Destructured without `..`, so that what is added to the plan cannot be forgotten here.
@@ -45,7 +54,7 @@ pub async fn apply(client: &Client, names: &Names, plan: Plan) -> Result<Applied
         config,
         workload,
         expected,
-    } = recorders;
+    } = planned;
     let namespace = names.namespace.as_str();
     let account = child(
         &Api::<ServiceAccount>::namespaced(client.clone(), namespace),
@@ -65,7 +74,7 @@ pub async fn apply(client: &Client, names: &Names, plan: Plan) -> Result<Applied
         config,
     )
     .await?;
-    let workload = keep_workload(&Api::namespaced(client.clone(), namespace), names, workload).await?;
+    let (workload, waits_for) = keep_workload(client, recorders, names, workload, &expected).await?;
     for (kind, written) in [
         ("ServiceAccount", &account.written),
         ("Service", &service.written),
@@ -76,33 +85,77 @@ pub async fn apply(client: &Client, names: &Names, plan: Plan) -> Result<Applied
     }
     let pods = Api::<Pod>::namespaced(client.clone(), namespace);
     let ours = pods_of(&pods, names, &workload.object).await?;
-    let nudged = try_join_all(ours.iter().map(|pod| nudge(&pods, pod, &expected.revision))).await?;
+    let is_nudged = nudge_all(&pods, &ours, &expected.revision).await?;
     let written = [account.written, service.written, config.written, workload.written];
-    let is_changed = written.iter().any(Option::is_some) || nudged.contains(&true);
+    let is_changed = written.iter().any(Option::is_some) || is_nudged;
     Ok(Applied {
         recorders: Some(AppliedRecorders { expected, pods: ours }),
+        waits_for,
         is_changed,
     })
 }
 
-/// Applies the StatefulSet. One that can only be made what it must be by making it anew is deleted; its pods
-/// close what is open and go, and the next look creates it.
+/// Tells the kubelets of all of `pods` which configuration there is; whether that was news to any.
+pub async fn nudge_all(api: &Api<Pod>, pods: &[Pod], revision: &str) -> Result<bool, ApiError> {
+    let nudged = try_join_all(pods.iter().map(|pod| nudge(api, pod, revision))).await?;
+    Ok(nudged.contains(&true))
+}
+
+/// Applies the StatefulSet, and tells for how many segments it waits before pods go: a spool goes with its pod.
+/// One that can only be made what it must be by making it anew is deleted; its pods close what is open and go,
+/// and the next look creates it.
 async fn keep_workload(
-    api: &Api<StatefulSet>,
+    client: &Client,
+    recorders: &Recorders,
     names: &Names,
-    desired: StatefulSet,
-) -> Result<crate::controllers::kit::apply::Applied<StatefulSet>, ApplyError> {
-    if let Some(live) = owned(api, &names.recorder, &names.uid).await?
-        && !objects::can_be_updated(&desired, &live)
-    {
+    mut desired: StatefulSet,
+    expected: &Expected,
+) -> Result<(Kept<StatefulSet>, u64), ApplyError> {
+    let api = Api::<StatefulSet>::namespaced(client.clone(), &names.namespace);
+    let Some(live) = owned(&api, &names.recorder, &names.uid).await? else {
+        return Ok((child(&api, MANAGER, desired).await?, 0));
+    };
+    let is_anew = !objects::can_be_updated(&desired, &live);
+    let (there, wanted) = (replicas(&live), replicas(&desired));
+    // Of those that stay nothing is lost.
+    let first_to_go = if is_anew { 0 } else { wanted };
+    if first_to_go < there {
+        let pods = pods_of(&Api::namespaced(client.clone(), &names.namespace), names, &live).await?;
+        let expected = Expected {
+            pods: there,
+            ..expected.clone()
+        };
+        let mut answers = recording::ask(recorders, names, &AppliedRecorders { expected, pods }).await;
+        answers.retain(|answer| answer.shard >= first_to_go);
+        let waiting = drain::waiting(&answers);
+        if waiting > 0 && is_anew {
+            let kept = Kept {
+                object: live,
+                written: None,
+            };
+            return Ok((kept, waiting));
+        }
+        if waiting > 0 {
+            let spec = desired.spec.get_or_insert_default();
+            spec.replicas = i32::try_from(there).ok();
+            return Ok((child(&api, MANAGER, desired).await?, waiting));
+        }
+    }
+    if is_anew {
         tracing::info!(
             namespace = names.namespace,
             site = names.site,
             "the recorders' StatefulSet is made anew"
         );
-        delete_workload(api, &live).await?;
+        delete_workload(&api, &live).await?;
     }
-    child(api, MANAGER, desired).await
+    Ok((child(&api, MANAGER, desired).await?, 0))
+}
+
+/// How many pods `workload` asks for.
+pub fn replicas(workload: &StatefulSet) -> u32 {
+    let replicas = workload.spec.as_ref().and_then(|spec| spec.replicas);
+    u32::try_from(replicas.unwrap_or_default()).unwrap_or_default()
 }
 
 /// Deletes exactly this StatefulSet, and with it its pods.
@@ -135,7 +188,7 @@ fn report(names: &Names, kind: &str, written: Option<&Written>) {
 }
 
 /// The pods that `workload` controls.
-async fn pods_of(api: &Api<Pod>, names: &Names, workload: &StatefulSet) -> Result<Vec<Pod>, ApiError> {
+pub async fn pods_of(api: &Api<Pod>, names: &Names, workload: &StatefulSet) -> Result<Vec<Pod>, ApiError> {
     let uid = workload.uid().unwrap_or_default();
     let labelled = api
         .list(&ListParams::default().labels(&format!("{SITE_LABEL}={}", names.site)))

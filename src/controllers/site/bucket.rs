@@ -85,6 +85,8 @@ pub struct Bucket {
     pub is_stalled: bool,
     /// What was changed just now, in words.
     pub changes: Vec<String>,
+    /// Whether these put back what had been otherwise, though nothing else is demanded.
+    pub is_drift: bool,
     /// When to look at it again.
     pub look_again: Option<Timestamp>,
 }
@@ -122,8 +124,17 @@ impl Memory {
             .filter(|memo| memo.access == *access && now < memo.look_again)?;
         Some(Bucket {
             changes: Vec::new(),
+            is_drift: false,
             ..memo.bucket.clone()
         })
+    }
+
+    /// Whether the same was demanded before, and found.
+    fn was_enforced(&self, access: &Access) -> bool {
+        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        found
+            .get(&access.claim.uid)
+            .is_some_and(|memo| memo.access == *access && memo.bucket.finding.is_true())
     }
 
     /// Whether trials are due because something else was demanded before, or because the last came to nothing.
@@ -185,6 +196,7 @@ pub async fn keep(
     };
     let owes_trials = answer.is_err() && is_due;
     let mut bucket = judge(answer, reported, now);
+    bucket.is_drift |= !bucket.changes.is_empty() && memory.was_enforced(access);
     memory.keep(access, &mut bucket, wait, owes_trials, now);
     Ok(bucket)
 }
@@ -210,6 +222,7 @@ fn unknown(reported: Option<&StorageStatus>) -> Bucket {
         may_record: false,
         is_stalled: false,
         changes: Vec::new(),
+        is_drift: false,
         look_again: None,
     }
 }
@@ -224,12 +237,19 @@ pub fn judge(
         Ok(enforced) => {
             let status = status(&enforced, reported, now);
             let message = read_back(&status, &enforced.gaps);
+            let mut changes: Vec<String> = enforced.changed.iter().map(ToString::to_string).collect();
+            // It was read back once, so somebody deleted it.
+            let is_gone = reported.is_some() && enforced.changed.iter().any(|change| change.what == "bucket");
+            if is_gone {
+                changes.insert(0, "the bucket was gone, with all that was in it".to_owned());
+            }
             Bucket {
                 finding: Finding::new(ConditionType::StorageEnforced, true, Reason::ReadBack, message),
                 status: Some(status),
                 may_record: true,
                 is_stalled: false,
-                changes: enforced.changed.iter().map(ToString::to_string).collect(),
+                changes,
+                is_drift: is_gone,
                 look_again: None,
             }
         }
@@ -243,6 +263,7 @@ pub fn judge(
                 may_record: still_reported.is_some(),
                 is_stalled: needs_person(&error),
                 changes: Vec::new(),
+                is_drift: false,
                 look_again: None,
             }
         }
@@ -252,7 +273,7 @@ pub fn judge(
 /// Whether only a person can help: a store that does not answer comes back by itself, rights do not.
 fn needs_person(error: &EnforceError) -> bool {
     match error {
-        EnforceError::Storage(error) => error.is_denied(),
+        EnforceError::Storage(error) => !error.is_retryable(),
         _ => true,
     }
 }

@@ -1,9 +1,10 @@
-//! A Site that is being deleted: its recorders close, upload what is open, and go; then the Site may go. Its
-//! bucket keeps all its rules. Needs neither the store nor the policy nor a Secret, nor may it create
+//! A Site that is being deleted: its recorders close, upload what they have while the store takes it, and go;
+//! then the Site may go. Its bucket keeps all its rules. Needs neither the store nor the policy nor a Secret, nor may it create
 //! anything: all of them may be gone already, and the namespace may be going.
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, Patch, PatchParams};
@@ -11,10 +12,13 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
 use super::apply::delete_workload;
+use super::drain::{Drain, drain};
 use super::names::{FINALIZER, MANAGER, Names, SITE_LABEL};
 use crate::api::Site;
-use crate::controllers::kit::apply::{ApplyError, owned};
+use crate::controllers::kit::apply::ApplyError;
 use crate::controllers::kit::error::{ApiError, KubeErrorExt};
+use crate::controllers::kit::meta;
+use crate::controllers::recorders::Recorders;
 
 /// While pods are going, they are looked at this often, should a watch miss that they went.
 pub const LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -22,6 +26,10 @@ pub const LOOK_AGAIN: Duration = Duration::from_secs(5);
 /// How far a deletion has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Deletion {
+    /// It waits until so many segments in the recorders' spools are uploaded, as far as they say.
+    Draining(u64),
+    /// The recorders are told to go, with so many segments in their spools that the store did not take.
+    Going(u64),
     /// It waits for these pods to go.
     Waiting(Vec<String>),
     /// Nothing of it is left, and the finalizer is gone.
@@ -29,16 +37,23 @@ pub enum Deletion {
 }
 
 /// Takes the next step of deleting `site`.
-pub async fn delete(client: &Client, site: &Site) -> Result<Deletion, ApplyError> {
+pub async fn delete(
+    client: &Client,
+    recorders: &Recorders,
+    site: &Site,
+    now: Timestamp,
+) -> Result<Deletion, ApplyError> {
     let names = Names::of(site);
     let workloads = Api::<StatefulSet>::namespaced(client.clone(), &names.namespace);
-    match owned(&workloads, &names.recorder, &names.uid).await {
-        Ok(Some(live)) if live.metadata.deletion_timestamp.is_none() => {
-            delete_workload(&workloads, &live).await?;
-        }
-        // One that is not ours is nothing of this Site's.
-        Ok(_) | Err(ApplyError::ForeignObject { .. }) => {}
-        Err(error) => return Err(error),
+    let live = workloads.get_opt(&names.recorder).await.map_err(ApiError::from)?;
+    if let Some(live) = live.filter(|live| is_ours(live, &names) && !meta::is_deleting(live)) {
+        return match drain(client, recorders, site, &live, now).await? {
+            Drain::Waits(segments) => Ok(Deletion::Draining(segments)),
+            Drain::Done(lost) => {
+                delete_workload(&workloads, &live).await?;
+                Ok(Deletion::Going(lost))
+            }
+        };
     }
     let pods = Api::<Pod>::namespaced(client.clone(), &names.namespace);
     let labelled = pods
@@ -56,6 +71,17 @@ pub async fn delete(client: &Client, site: &Site) -> Result<Deletion, ApplyError
         return Ok(Deletion::Done);
     }
     Ok(Deletion::Waiting(left))
+}
+
+/// Whether `live` is the recorders' StatefulSet: also one that lost its owner, as `kubectl delete
+/// --cascade=orphan` has it, and would go on recording.
+fn is_ours(live: &StatefulSet, names: &Names) -> bool {
+    let is_orphan = live
+        .owner_references()
+        .iter()
+        .all(|owner| owner.controller != Some(true))
+        && live.labels().get(SITE_LABEL) == Some(&names.site);
+    is_orphan || meta::is_controlled_by(live, &names.uid)
 }
 
 /// Whether `pod` is one of the recorders. The StatefulSet may be gone, so it is known by name.

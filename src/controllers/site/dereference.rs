@@ -10,6 +10,7 @@ use kube::core::DeserializeGuard;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
+use super::apply::replicas;
 use super::names::Names;
 use crate::api::{Camera, RecordingPolicy, SECRET_TYPE_CA, SECRET_TYPE_CAMERA, SECRET_TYPE_S3, Site};
 use crate::contract::{CONFIG_KEY, RecorderConfig};
@@ -32,8 +33,8 @@ pub struct Dereferenced {
     pub store_secrets: BTreeMap<String, Found>,
     /// The configuration that the recorders have now.
     pub config: Option<RecorderConfig>,
-    /// Whether the recorders' StatefulSet exists and is ours.
-    pub has_workload: bool,
+    /// How many pods the recorders' StatefulSet has; `None`: there is none of ours.
+    pub pods: Option<u32>,
 }
 
 /// Fetches it. Needs the API server only: where the site stores is decided in the next step, before
@@ -42,7 +43,7 @@ pub async fn dereference(client: &Client, site: &Site) -> Result<Dereferenced, A
     let names = Names::of(site);
     let (client, namespace) = (client.clone(), names.namespace.as_str());
     let secrets = |type_| reference::fetch_all(&client, namespace, type_);
-    let (policy, cameras, logins, authorities, store_secrets, config, has_workload) = tokio::try_join!(
+    let (policy, cameras, logins, authorities, store_secrets, config, pods) = tokio::try_join!(
         readable(
             Api::<DeserializeGuard<RecordingPolicy>>::namespaced(client.clone(), namespace),
             &site.spec.policy_ref.name
@@ -52,7 +53,7 @@ pub async fn dereference(client: &Client, site: &Site) -> Result<Dereferenced, A
         secrets(SECRET_TYPE_CA),
         secrets(SECRET_TYPE_S3),
         config(Api::namespaced(client.clone(), namespace), &names),
-        has_workload(Api::namespaced(client.clone(), namespace), &names),
+        pods(Api::namespaced(client.clone(), namespace), &names),
     )?;
     let camera_secrets = CameraSecrets { logins, authorities };
     Ok(Dereferenced {
@@ -61,7 +62,7 @@ pub async fn dereference(client: &Client, site: &Site) -> Result<Dereferenced, A
         camera_secrets,
         store_secrets,
         config,
-        has_workload,
+        pods,
     })
 }
 
@@ -98,7 +99,8 @@ pub async fn config(api: Api<core::Secret>, names: &Names) -> Result<Option<Reco
         .and_then(|bytes| serde_json::from_slice(&bytes.0).ok()))
 }
 
-async fn has_workload(api: Api<StatefulSet>, names: &Names) -> Result<bool, ApiError> {
-    let live = api.get_metadata_opt(&names.recorder).await?;
-    Ok(live.is_some_and(|live| meta::is_controlled_by(&live, &names.uid)))
+async fn pods(api: Api<StatefulSet>, names: &Names) -> Result<Option<u32>, ApiError> {
+    let live = api.get_opt(&names.recorder).await?;
+    let ours = live.filter(|live| meta::is_controlled_by(live, &names.uid));
+    Ok(ours.as_ref().map(replicas))
 }

@@ -89,7 +89,7 @@ pub fn fixture() -> Fixture {
                 })
                 .into(),
             config: None,
-            has_workload: false,
+            pods: None,
         },
         config: OperatorConfig::parse(CONFIG).unwrap(),
         now: "2026-11-24T12:00:00Z".parse().unwrap(),

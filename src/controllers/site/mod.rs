@@ -8,6 +8,7 @@ mod apply;
 pub mod bucket;
 mod delete;
 pub(in crate::controllers) mod dereference;
+mod drain;
 #[cfg(test)]
 mod fixtures;
 mod identity;
@@ -15,6 +16,7 @@ pub(in crate::controllers) mod names;
 mod objects;
 mod plan;
 mod pod;
+mod readers;
 mod recording;
 mod status;
 mod validate;
@@ -27,7 +29,7 @@ use jiff::Timestamp;
 use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
 
-use self::bucket::{Memory, Stores};
+use self::bucket::{Bucket, Memory, Stores};
 use self::delete::Deletion;
 use self::identity::IdentityError;
 use self::names::{FINALIZER, MANAGER};
@@ -137,7 +139,7 @@ impl Sites {
         .await?;
         let identity = identity::keep_or_make(found.config.as_ref().map(|config| &config.status_api), now)?;
         let plan = plan::plan(site, &found, &valid, &bucket, &identity, config);
-        let applied = Box::pin(apply::apply(client, &valid.names, plan)).await;
+        let applied = Box::pin(apply::apply(client, recorders, &valid.names, plan)).await;
         let answers = match applied
             .as_ref()
             .ok()
@@ -154,7 +156,7 @@ impl Sites {
         };
         let is_reported = self.report(site, status::status(site, &observed, now)).await?;
 
-        event::publish(&self.context.events, site, &storage_events(&bucket.changes)).await;
+        event::publish(&self.context.events, site, &storage_events(&bucket)).await;
         let is_changed = match applied {
             Ok(applied) => applied.is_changed || is_reported || !bucket.changes.is_empty(),
             // A person has to act; the watch tells when it happened.
@@ -183,7 +185,8 @@ impl Sites {
                 is_changed: false,
             });
         }
-        match delete::delete(&self.context.client, site).await? {
+        let step = delete::delete(&self.context.client, &self.context.recorders, site, now).await?;
+        let waits_for = match step {
             Deletion::Done => {
                 self.memory.forget(&site.uid().unwrap_or_default());
                 event::publish(&self.context.events, site, &farewell(site)).await;
@@ -191,26 +194,30 @@ impl Sites {
                     site = meta::key(site),
                     "the recorders are gone; the bucket keeps its rules"
                 );
-                Ok(Look {
+                return Ok(Look {
                     action: Action::await_change(),
                     is_changed: true,
-                })
+                });
             }
-            Deletion::Waiting(pods) => {
-                let before = site.status.clone().unwrap_or_default();
-                let waits_for = format!(
-                    "being deleted: waits until these recorders have uploaded what they have, and are gone: {}",
-                    pods.join(", ")
-                );
-                let conditions =
-                    status::deleting(&before.conditions, before.observed_generation, &waits_for, now);
-                let is_changed = self.report(site, SiteStatus { conditions, ..before }).await?;
-                Ok(Look {
-                    action: Action::requeue(delete::LOOK_AGAIN),
-                    is_changed,
-                })
+            Deletion::Draining(segments) => {
+                format!(
+                    "waits until the recorders have uploaded what is in their spools: {segments} segments"
+                )
             }
-        }
+            Deletion::Going(lost) => {
+                event::publish(&self.context.events, site, &lost_recordings(lost)).await;
+                "the recorders are going".to_owned()
+            }
+            Deletion::Waiting(pods) => format!("waits until these recorders are gone: {}", pods.join(", ")),
+        };
+        let before = site.status.clone().unwrap_or_default();
+        let message = format!("being deleted: {waits_for}");
+        let conditions = status::deleting(&before.conditions, before.observed_generation, &message, now);
+        let is_changed = self.report(site, SiteStatus { conditions, ..before }).await?;
+        Ok(Look {
+            action: Action::requeue(delete::LOOK_AGAIN),
+            is_changed,
+        })
     }
 
     /// Writes the status where it differs, and tells people what changed.
@@ -246,14 +253,29 @@ fn farewell(site: &Site) -> Vec<kube::runtime::events::Event> {
     }
 }
 
-/// One event for all that was changed in a bucket: what is not as it was left is worth reading about.
-fn storage_events(changes: &[String]) -> Vec<kube::runtime::events::Event> {
-    if changes.is_empty() {
+/// What the store did not take in time goes with the spools, and somebody should know.
+fn lost_recordings(segments: u64) -> Vec<kube::runtime::events::Event> {
+    if segments == 0 {
         return Vec::new();
     }
-    vec![event::normal(
-        "StorageChanged",
-        "StorageEnforced",
-        &format!("the bucket's configuration was changed: {}", changes.join("; ")),
-    )]
+    let note = format!(
+        "the store did not take {segments} segments in ten minutes: they go with the recorders' spools"
+    );
+    vec![event::warning("RecordingsLost", "Delete", &note)]
+}
+
+/// One event for all that was changed in a bucket: what is not as it was left is worth reading about.
+fn storage_events(bucket: &Bucket) -> Vec<kube::runtime::events::Event> {
+    if bucket.changes.is_empty() {
+        return Vec::new();
+    }
+    let changes = bucket.changes.join("; ");
+    let action = "StorageEnforced";
+    vec![if bucket.is_drift {
+        let note = format!("somebody else had changed the bucket; put back: {changes}");
+        event::warning("StorageDrifted", action, &note)
+    } else {
+        let note = format!("the bucket's configuration was changed: {changes}");
+        event::normal("StorageChanged", action, &note)
+    }]
 }

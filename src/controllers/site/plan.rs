@@ -19,6 +19,9 @@ use crate::protocol::{Windows, shard};
 
 /// Of the spool's volume, what segments may take: the kubelet evicts a pod that fills its volume to the brim.
 const SPOOL_PERCENT: u64 = 90;
+/// A camera stays in a pod up to this one. What says that there are more was not written by us: with so many a
+/// site has outgrown one bucket.
+const MOST_PODS: u32 = 256;
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// What should be there.
@@ -67,7 +70,7 @@ pub fn plan(
     config: &OperatorConfig,
 ) -> Plan {
     let may_record = valid.accepted.is_true() && bucket.may_record;
-    if !may_record && !found.has_workload {
+    if !may_record && found.pods.is_none() {
         return Plan { recorders: None };
     }
     let Some(document) = document(site, found, valid, identity, may_record) else {
@@ -135,7 +138,7 @@ fn document(
         segment_duration_ms: u64::try_from(segment).unwrap_or(u64::MAX),
         video_ceiling_ms: ceiling.or_else(|| previous.map(|config| config.video_ceiling_ms))?,
         spool_bytes: valid.spool_bytes / 100 * SPOOL_PERCENT,
-        cameras: cameras(site, previous, valid, may_record),
+        cameras: cameras(site, previous, found.pods.unwrap_or_default(), valid, may_record),
         status_api: identity.api.clone(),
     };
     document.revision = revision(&document);
@@ -145,6 +148,7 @@ fn document(
 fn cameras(
     site: &Site,
     previous: Option<&RecorderConfig>,
+    there: u32,
     valid: &Valid,
     may_record: bool,
 ) -> Vec<CameraConfig> {
@@ -159,7 +163,8 @@ fn cameras(
         .map(|camera| (camera.name.clone(), camera.shard))
         .collect();
     let names: Vec<String> = valid.cameras.iter().map(|camera| camera.name.clone()).collect();
-    let shards = shard::assign(&before, &names, site.spec.recorder.cameras_per_pod);
+    let there = there.min(MOST_PODS);
+    let shards = shard::assign(&before, there, &names, site.spec.recorder.cameras_per_pod);
     let config = |camera: &super::validate::ValidCamera| {
         let source = camera.source.clone();
         Some(CameraConfig {
@@ -174,6 +179,25 @@ fn cameras(
         })
     };
     valid.cameras.iter().filter_map(config).collect()
+}
+
+/// The same for recorders that are to go: nothing may be recorded any more, and what waits is uploaded.
+pub fn closed(document: &RecorderConfig) -> RecorderConfig {
+    let mut closed = document.clone();
+    let open = closed
+        .cameras
+        .iter_mut()
+        .filter(|camera| !camera.permitted.is_empty());
+    let mut is_changed = false;
+    open.for_each(|camera| {
+        camera.permitted.clear();
+        is_changed = true;
+    });
+    if is_changed {
+        closed.revision.clear();
+        closed.revision = revision(&closed);
+    }
+    closed
 }
 
 /// Changes whenever anything in `document` does, which has no revision yet.

@@ -14,7 +14,7 @@ fn document(plan: &Plan) -> RecorderConfig {
 fn later(fixture: &Fixture, plan: &Plan) -> Fixture {
     let mut fixture = fixture.clone();
     fixture.found.config = Some(document(plan));
-    fixture.found.has_workload = true;
+    fixture.found.pods = Some(1);
     fixture
 }
 

@@ -1,6 +1,6 @@
 //! What the recorders say of themselves, and what follows for the Site.
 
-use futures::future::join_all;
+use futures::{StreamExt, stream};
 use jiff::SignedDuration;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -14,6 +14,8 @@ use crate::controllers::recorders::{self, RecorderError, Recorders, verdict};
 
 /// At most so many cameras are named in a message.
 const MOST_NAMED: usize = 10;
+/// Recorders that are asked at once.
+const AT_ONCE: usize = 16;
 
 /// What one recorder says, by its ordinal.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,7 +40,10 @@ pub async fn ask(recorders: &Recorders, names: &Names, applied: &AppliedRecorder
         };
         Answer { shard, status }
     };
-    join_all((0..applied.expected.pods).map(ask)).await
+    stream::iter((0..applied.expected.pods).map(ask))
+        .buffered(AT_ONCE)
+        .collect()
+        .await
 }
 
 /// Whether every recorder answers and follows the configuration that it should; why not otherwise.

@@ -95,6 +95,12 @@ fn ready(
         Err(error) => return not(Reason::Retrying, error.safe_message()),
         Ok(applied) => applied.recorders.as_ref(),
     };
+    if let Ok(Applied { waits_for: 1.., .. }) = applied {
+        return not(
+            Reason::RecorderNotReady,
+            "recorders that are to go stay until what is in their spools is uploaded".to_owned(),
+        );
+    }
     let lagging = recorders.and_then(|recorders| recording::lagging(answers, &recorders.expected.revision));
     if let Some(lagging) = lagging {
         return not(Reason::RecorderNotReady, lagging);

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use super::bucket::Access;
 use super::dereference::Dereferenced;
 use super::names::Names;
+use super::readers;
 use crate::api::condition::{ConditionType, Finding, Reason};
 use crate::api::{
     AdoptionPolicy, Ceilings, RecordingPolicy, RetentionEnforcement, SECRET_TYPE_CA, SECRET_TYPE_S3, Site,
@@ -243,6 +244,8 @@ fn access(
              keep everything: use a store with lifecycle and StoreAndOperator";
         return Err(Problem::new(Reason::InvalidField, message));
     }
+    readers::no_machine(site, found.policy.as_ref())
+        .map_err(|(reason, message)| Problem::new(reason, message))?;
     let ca_pem = storage.ca_ref.as_ref().map(|reference| {
         let authorities = &found.camera_secrets.authorities;
         reference::text(
@@ -294,26 +297,12 @@ fn bucket_spec(
     ceilings: &Ceilings,
     exceptions: &[Exception],
 ) -> BucketSpec {
-    let managers = site
-        .spec
-        .managers
-        .iter()
-        .filter_map(|manager| manager.principal.clone());
-    let officers = found
-        .policy
-        .iter()
-        .flat_map(|policy| &policy.spec.incident_officers);
-    let mut readers: Vec<String> = managers
-        .chain(officers.filter_map(|officer| officer.principal.clone()))
-        .collect();
-    readers.sort_unstable();
-    readers.dedup();
     BucketSpec {
         video_ceiling: ceilings.video,
         calls_ceiling: ceilings.calls,
         operator_principal: site.spec.storage.operator.principal.clone(),
         recorder_principal: site.spec.storage.recorder.principal.clone(),
-        readers,
+        readers: readers::of(site, found.policy.as_ref()),
         take_over: exceptions.contains(&Exception::TakeOver),
         operator_only: exceptions.contains(&Exception::OperatorOnly),
         allow_unprotected: exceptions.contains(&Exception::AllowUnprotected),

@@ -98,6 +98,18 @@ fn each_problem_is_named_with_its_field_and_reason() {
             "spec.storage.endpoint",
         ),
         (
+            |f| f.site.spec.managers[0].principal = Some("arn:aws:iam::1:user/operator".into()),
+            InvalidField,
+            "spec.managers",
+        ),
+        (
+            |f| {
+                f.found.policy.as_mut().unwrap().spec.incident_officers[0].principal = Some("recorder".into())
+            },
+            ReferenceRefused,
+            "spec.policyRef: incidentOfficers",
+        ),
+        (
             |f| f.site.spec.recorder.spool.size = "20Gb".into(),
             InvalidField,
             "spec.recorder.spool.size",

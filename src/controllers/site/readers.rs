@@ -1,0 +1,52 @@
+//! Who may look at what an incident holds, as the store names them (article 4.1). Pure.
+
+use crate::api::condition::Reason;
+use crate::api::{RecordingPolicy, Site};
+use crate::storage::dialect::may_be_same;
+
+/// The principals of the site's managers and the policy's incident officers, each once.
+pub fn of(site: &Site, policy: Option<&RecordingPolicy>) -> Vec<String> {
+    let managers = site.spec.managers.iter().map(|manager| &manager.principal);
+    let officers = policy
+        .into_iter()
+        .flat_map(|policy| &policy.spec.incident_officers);
+    let mut readers: Vec<String> = managers
+        .chain(officers.map(|officer| &officer.principal))
+        .flatten()
+        .cloned()
+        .collect();
+    readers.sort_unstable();
+    readers.dedup();
+    readers
+}
+
+/// What readers are denied would stop a machine, and lock the operator out. Of the managers the schema sees
+/// what is the same text; the officers are seen only here.
+pub fn no_machine(site: &Site, policy: Option<&RecordingPolicy>) -> Result<(), (Reason, String)> {
+    let storage = &site.spec.storage;
+    let machines = [&storage.operator.principal, &storage.recorder.principal];
+    let is_machine = |person: &Option<String>| {
+        let person = person.as_deref();
+        machines
+            .iter()
+            .any(|machine| person.is_some_and(|person| may_be_same(person, machine)))
+    };
+    let remedy =
+        "article 3.2: no machine may watch; the operator's and the recorders' principals are theirs alone";
+    if site
+        .spec
+        .managers
+        .iter()
+        .any(|manager| is_machine(&manager.principal))
+    {
+        return Err((Reason::InvalidField, format!("spec.managers: {remedy}")));
+    }
+    let mut officers = policy
+        .into_iter()
+        .flat_map(|policy| &policy.spec.incident_officers);
+    if officers.any(|officer| is_machine(&officer.principal)) {
+        let message = format!("spec.policyRef: incidentOfficers of the policy: {remedy}");
+        return Err((Reason::ReferenceRefused, message));
+    }
+    Ok(())
+}
