@@ -96,8 +96,8 @@ pub struct Stream {
     /// How RTP travels. `Tcp`: interleaved in the RTSP connection (RFC 2326 §10.12).
     #[serde(default)]
     pub transport: Transport,
-    /// Secret of type `toezicht.dev/ca` with `ca.crt`, a private certificate authority to verify an `rtsps://`
-    /// camera with; absent: the public ones.
+    /// Secret of type `toezicht.dev/ca` with `ca.crt`, the certificate authority to verify a camera with;
+    /// required with `rtsps://`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_ref: Option<LocalRef>,
     /// Allow basic authentication over plain `rtsp://`, which shows the password to whoever listens on the

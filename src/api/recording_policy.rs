@@ -155,7 +155,8 @@ pub struct Officer {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256), extend("x-kubernetes-validations" = rules::json(rules::PRINCIPAL)))]
     pub principal: Option<String>,
-    /// Public key to encrypt for (age, X25519), `age1` and 58 characters.
+    /// Public key to encrypt for (age, X25519), `age1` and 58 characters. Not used in this version, which does not
+    /// encrypt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 62), extend("x-kubernetes-validations" = rules::json(rules::ENCRYPTION_KEY)))]
     pub encryption_key: Option<String>,

@@ -155,21 +155,13 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Re
         known: None,
     };
 
-    let ended = loop {
-        let current = config.borrow_and_update().config.clone();
-        if let Some(current) = current {
-            settings.apply(&spool, &current);
-            fleet.apply(&current).await;
-        }
-        tokio::select! {
-            changed = config.changed() => if changed.is_err() { break Err(RecorderError::Inside) },
-            // None of these ends by itself. Without one of them a recorder would look well and not be.
-            Some(_) = kept.join_next() => break Err(RecorderError::Inside),
-            _ = &mut uploading => break Err(RecorderError::Inside),
-            () = shutdown.cancelled() => break Ok(()),
-        }
+    let ended = tokio::select! {
+        () = follow(&mut config, &mut settings, &mut fleet, &spool) => Err(RecorderError::Inside),
+        // None of these ends by itself. Without one of them a recorder would look well and not be.
+        Some(_) = kept.join_next() => Err(RecorderError::Inside),
+        _ = &mut uploading => Err(RecorderError::Inside),
+        () = shutdown.cancelled() => Ok(()),
     };
-
     tracing::info!("stopping: completing and uploading what is recorded");
     let ending = async {
         fleet.stop().await;
@@ -189,6 +181,25 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Re
     uploading.abort();
     keep(&board).await;
     ended
+}
+
+/// Makes everything as the configuration says, whenever it changes; until nobody reads it any more.
+async fn follow(
+    config: &mut watch::Receiver<Current>,
+    settings: &mut Settings,
+    fleet: &mut Fleet,
+    spool: &Spool,
+) {
+    loop {
+        let current = config.borrow_and_update().config.clone();
+        if let Some(current) = current {
+            settings.apply(spool, &current);
+            fleet.apply(&current).await;
+        }
+        if config.changed().await.is_err() {
+            return;
+        }
+    }
 }
 
 /// What of the configuration concerns all cameras.

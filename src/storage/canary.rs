@@ -132,7 +132,16 @@ pub(crate) async fn is_held(store: &Store, version: &Version) -> Result<bool, St
     }
 }
 
-/// Removes everything under a prefix of the probe. What resists is left for the next time, and logged.
+/// Whether a key is one of ours. What somebody else keeps under `probe/` is none of our business.
+fn is_canary(key: &str) -> bool {
+    let mut parts = key.splitn(4, '/');
+    let name = |part: &str| part.len() == 16 && part.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f'));
+    parts.next() == Some("probe")
+        && matches!(parts.next(), Some("proof" | "recorder" | "elsewhere"))
+        && parts.next().is_some_and(name)
+}
+
+/// Removes the canaries under a prefix. What resists is left for the next time, and logged.
 pub(crate) async fn sweep(operator: &Store, prefix: &str) {
     let versions = match objects::versions(operator, prefix).await {
         Ok(versions) => versions,
@@ -144,10 +153,7 @@ pub(crate) async fn sweep(operator: &Store, prefix: &str) {
             );
         }
     };
-    for version in versions
-        .iter()
-        .filter(|version| version.key.starts_with("probe/"))
-    {
+    for version in versions.iter().filter(|version| is_canary(&version.key)) {
         if let Err(error) = remove(operator, version).await {
             warn!(
                 bucket = operator.bucket,
@@ -177,4 +183,26 @@ async fn remove(operator: &Store, version: &Version) -> Result<(), StoreError> {
         .await;
     answer.map_err(|error| StoreError::of("DeleteObject", &error))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_somebody_else_keeps_is_no_canary() {
+        for kind in ["proof", "recorder", "elsewhere"] {
+            assert!(is_canary(&format!("probe/{kind}/{}", random_name())));
+            assert!(is_canary(&format!("probe/{kind}/{}/held", random_name())));
+        }
+        for key in [
+            "probe/",
+            "probe/notes.txt",
+            "probe/recorder/readings/today",
+            "probe/theirs/0123456789abcdef",
+            "video/recorder/0123456789abcdef",
+        ] {
+            assert!(!is_canary(key), "{key}");
+        }
+    }
 }

@@ -75,7 +75,7 @@ impl StoreError {
     /// Whether asking again later may help without anybody doing something.
     pub fn is_retryable(&self) -> bool {
         match self.status {
-            None => self.code != "InvalidRequest",
+            None => !matches!(self.code.as_str(), "InvalidRequest" | "UntrustedCertificate"),
             Some(408 | 409 | 429) => true,
             Some(status) => status >= 500 && !self.is_unsupported() || self.code == "RequestTimeTooSkewed",
         }
@@ -157,6 +157,12 @@ mod tests {
         assert!(answered("RequestTimeTooSkewed", 403).is_retryable());
         assert!(!answered("AccessDenied", 403).is_retryable());
         assert!(!answered("NotImplemented", 501).is_retryable());
+        assert!(!answered("MalformedPolicy", 400).is_retryable());
+        let distrusted = StoreError {
+            status: None,
+            ..answered("UntrustedCertificate", 0)
+        };
+        assert!(!distrusted.is_retryable());
         assert!(
             StoreError {
                 operation: "GetObject",

@@ -1,9 +1,10 @@
 //! Proving principals before explicit Denies are applied: a typing error must not lock the operator out.
 //!
 //! Statements are *added* to the policy that is there, each about a canary of its own, and judged by what the
-//! two identities can then do: nobody loses a right that matters, and nothing that protects is lifted. Only
-//! when a Deny that names the operator stops the operator, and a Deny for everyone but the operator does not,
-//! is the real policy written. On the way it is learnt which words the store understands ([`Dialect`]).
+//! two identities can then do: nobody loses a right that matters, and nothing that protects is lifted but, for
+//! these seconds, what stops everyone else. Only when a Deny that names the operator stops the operator, and a
+//! Deny for everyone but the operator does not, is the real policy written. On the way it is learnt which words
+//! the store understands ([`Dialect`]).
 
 use std::time::Duration;
 

@@ -1,6 +1,7 @@
 //! The whole line, on a real cluster: from `kubectl apply` to frames in the bucket.
 
 mod added;
+mod closed;
 mod gates;
 mod heusden;
 mod in_sync;

@@ -30,6 +30,11 @@ pub(in crate::api) const STREAM: &[Rule] = &[
         message: "a certificate authority verifies rtsps:// only; use an rtsps:// URL, or leave caRef out",
     },
     Rule {
+        field: ".caRef",
+        cel: "has(self.caRef) || !self.url.startsWith('rtsps://')",
+        message: "a camera over rtsps:// is known by its certificate authority; name it in caRef",
+    },
+    Rule {
         field: ".allowBasic",
         cel: "!self.allowBasic || self.url.startsWith('rtsp://')",
         message: "basic authentication is always allowed over rtsps://; leave allowBasic out",

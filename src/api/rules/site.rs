@@ -95,15 +95,16 @@ pub(in crate::api) const BUCKET: &[Rule] = &[
 
 pub(in crate::api) const ENDPOINT: &[Rule] = &[Rule {
     field: "",
-    cel: "self.matches('^https?://([a-z0-9]([a-z0-9.-]*[a-z0-9])?|[[][0-9a-f:.]+[]])(:[1-9][0-9]{0,4})?$')",
+    cel: "self.matches('^https?://([a-z0-9]([a-z0-9.-]*[a-z0-9])?|[[][0-9a-f:.]+[]])(:[1-9][0-9]{0,4})?$') \
+          && !self.matches(':(6553[6-9]|655[4-9][0-9]|65[6-9][0-9]{2}|6[6-9][0-9]{3}|[7-9][0-9]{4})$')",
     message: "an endpoint is an origin only, in lowercase, such as https://s3.example.nl or https://s3.example.nl:9000; \
               write it without user, path, query or final '/'",
 }];
 
 pub(in crate::api) const REGION: &[Rule] = &[Rule {
     field: "",
-    cel: "self.matches('^[A-Za-z0-9]([A-Za-z0-9-]*[A-Za-z0-9])?$')",
-    message: "a region has letters, digits and '-' only, such as eu-central-1; write what the store's signatures name",
+    cel: "self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$')",
+    message: "a region has lowercase letters, digits and '-' only, such as eu-central-1; write what the store's signatures name",
 }];
 
 pub(in crate::api) const SEGMENT_DURATION: &[Rule] = &[Rule {

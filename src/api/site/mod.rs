@@ -90,7 +90,8 @@ pub struct SiteSpec {
     /// How staff and visitors were told (article 7). Without it nothing records.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub notices: Option<Notices>,
-    /// Whether there is live viewing here (article 4.2). Refused where the policy does not list the site.
+    /// Whether there is live viewing here (article 4.2). Refused where the policy does not list the site. This
+    /// version only checks it: nothing can be watched as it comes in.
     #[serde(default)]
     pub live_view: bool,
     /// Times at which cameras are covered (article 5), at most 64. Nothing is recorded then; the gap carries the
@@ -131,7 +132,8 @@ pub struct Manager {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 256), extend("x-kubernetes-validations" = rules::json(rules::PRINCIPAL)))]
     pub principal: Option<String>,
-    /// Public key to encrypt for (age, X25519), `age1` and 58 characters.
+    /// Public key to encrypt for (age, X25519), `age1` and 58 characters. Not used in this version, which does not
+    /// encrypt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 62), extend("x-kubernetes-validations" = rules::json(rules::ENCRYPTION_KEY)))]
     pub encryption_key: Option<String>,

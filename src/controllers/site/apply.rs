@@ -74,7 +74,8 @@ pub async fn apply(
         config,
     )
     .await?;
-    let (workload, waits_for) = keep_workload(client, recorders, names, workload, &expected).await?;
+    let (workload, waits_for) =
+        Box::pin(keep_workload(client, recorders, names, workload, &expected)).await?;
     for (kind, written) in [
         ("ServiceAccount", &account.written),
         ("Service", &service.written),

@@ -73,7 +73,7 @@ pub fn service(names: &Names, owner: &[OwnerReference]) -> core::Service {
 /// The Secret with the recorders' configuration.
 pub fn config(names: &Names, owner: &[OwnerReference], document: &RecorderConfig) -> core::Secret {
     // The document is plain data with texts as keys, which can always be written.
-    let bytes = serde_json::to_vec_pretty(document).unwrap_or_default();
+    let bytes = serde_json::to_vec(document).unwrap_or_default();
     core::Secret {
         metadata: metadata(names, &names.config, owner),
         type_: Some(CONFIG_TYPE.to_owned()),

@@ -11,7 +11,7 @@ use super::validate::Valid;
 use crate::api::condition::{ConditionType, Finding, Reason, merge};
 use crate::api::{Site, SiteStatus};
 use crate::controllers::kit::apply::ApplyError;
-use crate::controllers::kit::error::Failure;
+use crate::controllers::kit::error::{ApiError, Failure, KubeErrorExt};
 use crate::controllers::kit::status as kit_status;
 
 /// All that a Site's status is made of.
@@ -89,10 +89,10 @@ fn ready(
         }
     }
     let recorders = match applied {
-        Err(error @ ApplyError::ForeignObject { .. }) => {
-            return not(Reason::ForeignObject, error.safe_message());
+        Err(error) => {
+            let (reason, message) = for_a_person(error).unwrap_or((Reason::Retrying, error.safe_message()));
+            return not(reason, message);
         }
-        Err(error) => return not(Reason::Retrying, error.safe_message()),
         Ok(applied) => applied.recorders.as_ref(),
     };
     if let Ok(Applied { waits_for: 1.., .. }) = applied {
@@ -134,14 +134,24 @@ fn stalled(valid: &Valid, bucket: &Bucket, applied: &Result<Applied, ApplyError>
     if bucket.is_stalled {
         return Finding::stalled(Some(&bucket.finding));
     }
-    match applied {
-        Err(error @ ApplyError::ForeignObject { .. }) => Finding::new(
-            ConditionType::Stalled,
-            true,
-            Reason::ForeignObject,
-            error.safe_message(),
-        ),
-        _ => Finding::stalled(None),
+    match applied.as_ref().err().and_then(for_a_person) {
+        Some((reason, message)) => Finding::new(ConditionType::Stalled, true, reason, message),
+        None => Finding::stalled(None),
+    }
+}
+
+/// What trying again does not help against, and what to do.
+fn for_a_person(error: &ApplyError) -> Option<(Reason, String)> {
+    match error {
+        ApplyError::ForeignObject { .. } => Some((Reason::ForeignObject, error.safe_message())),
+        ApplyError::Api(ApiError(api)) if api.is_invalid() => Some((
+            Reason::InvalidField,
+            format!(
+                "spec.recorder: {}: correct resources, nodeSelector, tolerations or spool",
+                error.safe_message()
+            ),
+        )),
+        ApplyError::Api(_) | ApplyError::Unwritable(_) => None,
     }
 }
 

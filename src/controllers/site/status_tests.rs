@@ -87,6 +87,14 @@ fn what_only_a_person_can_solve_is_stalled() {
         ("ForeignObject", "ForeignObject")
     );
 
+    let refused =
+        kube::core::Status::failure("spec.template.spec.nodeSelector: no", "Invalid").with_code(422);
+    let refused = ApplyError::Api(ApiError(kube::Error::Api(Box::new(refused))));
+    let status = of(&fixture, &good_bucket(fixture.now), Err(refused));
+    let (truth, reason, message) = condition(&status, "Stalled");
+    assert_eq!((truth, reason), ("True", "InvalidField"));
+    assert!(message.starts_with("spec.recorder: "), "{message}");
+
     fixture.found.policy = None;
     let status = of(&fixture, &good_bucket(fixture.now), Ok(Applied::default()));
     assert_eq!(

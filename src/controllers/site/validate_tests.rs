@@ -98,18 +98,6 @@ fn each_problem_is_named_with_its_field_and_reason() {
             "spec.storage.endpoint",
         ),
         (
-            |f| f.site.spec.managers[0].principal = Some("arn:aws:iam::1:user/operator".into()),
-            InvalidField,
-            "spec.managers",
-        ),
-        (
-            |f| {
-                f.found.policy.as_mut().unwrap().spec.incident_officers[0].principal = Some("recorder".into())
-            },
-            ReferenceRefused,
-            "spec.policyRef: incidentOfficers",
-        ),
-        (
             |f| f.site.spec.recorder.spool.size = "20Gb".into(),
             InvalidField,
             "spec.recorder.spool.size",
@@ -139,6 +127,29 @@ fn each_problem_is_named_with_its_field_and_reason() {
         );
         assert!(!finding.message.contains("store-secret") && !finding.message.contains("camera-password"));
     }
+}
+
+/// The schema sees a manager of the same text; this sees the same name, and the policy's officers.
+#[test]
+fn no_machine_watches() {
+    let as_manager =
+        accepted(|f| f.site.spec.managers[0].principal = Some("arn:aws:iam::1:user/operator".into()));
+    assert_eq!(as_manager.reason, Reason::InvalidField);
+    assert!(
+        as_manager.message.starts_with("spec.managers: article 3.2"),
+        "{}",
+        as_manager.message
+    );
+    let as_officer = accepted(|f| {
+        let officers = &mut f.found.policy.as_mut().unwrap().spec.incident_officers;
+        officers[0].principal = Some("recorder".into());
+    });
+    assert_eq!(as_officer.reason, Reason::ReferenceRefused);
+    assert!(
+        as_officer.message.contains("incidentOfficers"),
+        "{}",
+        as_officer.message
+    );
 }
 
 /// Nothing deletes in its place yet, so it would keep everything.

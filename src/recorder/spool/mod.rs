@@ -121,8 +121,12 @@ impl Spool {
                     "files in the spool are not ours: left alone"
                 );
             }
-            closed.into_iter().for_each(|closed| self.add(closed));
-            parts.into_iter().for_each(|path| self.orphan(name.clone(), path));
+            for closed in closed {
+                self.add(closed);
+            }
+            for path in parts {
+                self.orphan(name.clone(), path);
+            }
         }
         Ok(())
     }

@@ -1,5 +1,4 @@
-//! The protocol's gates: without consent, notices or a policy in force nothing records, and with the operator
-//! gone the recorder closes by itself.
+//! The end of a policy: with the operator gone the recorder closes by itself.
 
 use std::time::Duration;
 

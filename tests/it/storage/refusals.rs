@@ -53,14 +53,16 @@ async fn somebodys_bucket(server: S3Server) {
         .send()
         .await
         .unwrap();
-    client
-        .put_object()
-        .bucket(&bucket)
-        .key("their/object")
-        .body(b"theirs".to_vec().into())
-        .send()
-        .await
-        .unwrap();
+    for key in ["their/object", "probe/their-object"] {
+        client
+            .put_object()
+            .bucket(&bucket)
+            .key(key)
+            .body(b"theirs".to_vec().into())
+            .send()
+            .await
+            .unwrap();
+    }
     let rule = LifecycleRule::builder()
         .id("theirs")
         .status(ExpirationStatus::Enabled)
@@ -118,13 +120,15 @@ async fn somebodys_bucket(server: S3Server) {
         other => panic!("{other:?}"),
     }
     assert_eq!(scene.policy().await, theirs);
-    assert_eq!(scene.versions("").await.len(), 1, "nothing was written");
+    assert_eq!(scene.versions("").await.len(), 2, "nothing was written");
 
     scene.spec.take_over = true;
     let taken = scene.enforce(Trials::Keep).await.unwrap();
     let changed: Vec<_> = taken.changed.iter().map(|change| change.what).collect();
     assert_eq!(changed, ["claim", "default retention", "lifecycle", "policy"]);
-    assert_eq!(scene.versions("their/").await.len(), 1, "objects stay");
+    for prefix in ["their/", "probe/"] {
+        assert_eq!(scene.versions(prefix).await.len(), 1, "objects stay");
+    }
 }
 
 #[tokio::test]
@@ -135,6 +139,26 @@ async fn seaweedfs_somebodys_bucket() {
 #[tokio::test]
 async fn ceph_somebodys_bucket() {
     somebodys_bucket(S3Server::second()).await;
+}
+
+/// What readers are denied would lock the operator out, and only root could help.
+#[tokio::test]
+async fn a_machine_as_a_reader_is_refused_before_connecting() {
+    for machine in ["operator", "recorder"] {
+        let mut scene = Scene::new(S3Server::first(), "reader");
+        scene.operator.endpoint = Some("http://127.0.0.1:1".into());
+        scene.spec.readers = vec![match machine {
+            "operator" => scene.spec.operator_principal.clone(),
+            _ => scene.spec.recorder_principal.clone(),
+        }];
+        let error = scene.enforce(Trials::Keep).await.unwrap_err();
+        assert_eq!(error.category(), "refused");
+        assert!(
+            error.safe_message().contains("article 3.2"),
+            "{}",
+            error.safe_message()
+        );
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,7 @@
 //! Connections that processes of this machine try to make, counted by the kernel: also to addresses where
 //! nobody listens.
 
+use std::fmt::Write;
 use std::process::Command;
 
 use serde_json::Value;
@@ -17,17 +18,15 @@ impl Counted {
     /// another address over that of a service; and with a route to everywhere, since without one the kernel
     /// refuses before it counts.
     pub async fn new(rules: &[(&str, &str)]) -> Self {
-        let counters: String = rules
-            .iter()
-            .map(|(name, _)| format!("counter {name} {{ }}\n"))
-            .collect();
-        let lines: String = rules
-            .iter()
-            .map(|(name, rule)| format!("{rule} counter name \"{name}\"\n"))
-            .collect();
-        let text = format!(
-            "table inet {TABLE} {{\n{counters}chain output {{ type filter hook output priority raw;\n{lines}}}\n}}\n"
-        );
+        let mut table = String::new();
+        for (name, _) in rules {
+            let _ = writeln!(table, "counter {name} {{ }}");
+        }
+        let _ = writeln!(table, "chain output {{ type filter hook output priority raw;");
+        for (name, rule) in rules {
+            let _ = writeln!(table, "{rule} counter name \"{name}\"");
+        }
+        let text = format!("table inet {TABLE} {{\n{table}}}\n}}\n");
         run("ip", &["route", "replace", "default", "dev", "cni0"], None).await;
         run("nft", &["-f", "-"], Some(text.as_bytes())).await;
         Self(())

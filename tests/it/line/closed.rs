@@ -1,0 +1,98 @@
+//! The protocol's gates: without consent, notices or a policy in force nothing is recorded, and with all of
+//! them it is.
+
+use std::time::Duration;
+
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
+use toezicht::api::{Camera, RecordingPolicy, Site};
+
+use crate::support::cluster;
+use crate::support::operator;
+use crate::support::recorded::keys;
+use crate::support::scene::{POLICY, SITE, Scene};
+use crate::support::settings::S3Server;
+use crate::support::wait::{eventually, throughout};
+
+const SOON: Duration = Duration::from_secs(90);
+/// Longer than a segment lasts: what was recorded before would be in the bucket by then.
+const LONG: Duration = Duration::from_secs(8);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_recorded_before_each_of_the_gates_is_open() {
+    let _operator = operator::present().await;
+    let client = cluster::client().await;
+    let scene = Scene::new(&client, "line-closed", S3Server::first(), |policy, site| {
+        policy["spec"]["worksCouncilConsent"].take();
+        policy["spec"]["inForce"]["from"] = "2190-01-01".into();
+        site["spec"]["notices"].take();
+    })
+    .await;
+    scene.camera("receptie", "h264/8").await;
+
+    is_closed(&scene, "NoConsent", "article 8").await;
+    policy(&scene, json!({"worksCouncilConsent": {"date": "2020-04-21"}})).await;
+    is_closed(&scene, "NotInformed", "article 7").await;
+    let told = json!({"spec": {"notices": {"staffInformedOn": "2020-05-05", "signsPostedOn": "2020-05-05"}}});
+    let sites = scene.namespace.api::<Site>();
+    sites
+        .patch(SITE, &PatchParams::default(), &Patch::Merge(told))
+        .await
+        .unwrap();
+    is_closed(&scene, "NotYetInForce", "article 11").await;
+    throughout("nothing is recorded", LONG, || async {
+        let keys = keys(&scene.bucket, "receptie").await;
+        if keys.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("{keys:?}"))
+        }
+    })
+    .await;
+
+    policy(&scene, json!({"inForce": {"from": "2020-05-06"}})).await;
+    scene.camera_is("receptie", "Recording", "True", SOON).await;
+    assert!(!keys(&scene.bucket, "receptie").await.is_empty());
+    scene.delete().await;
+}
+
+async fn policy(scene: &Scene, spec: Value) {
+    let patch = Patch::Merge(json!({ "spec": spec }));
+    let policies = scene.namespace.api::<RecordingPolicy>();
+    policies
+        .patch(POLICY, &PatchParams::default(), &patch)
+        .await
+        .unwrap();
+}
+
+/// Site and camera say which gate is closed, by which article, and the camera does not record.
+async fn is_closed(scene: &Scene, reason: &str, article: &str) {
+    eventually(&format!("Permitted=False {reason}"), SOON, || async {
+        let site = scene
+            .namespace
+            .api::<Site>()
+            .get(SITE)
+            .await
+            .map_err(|e| e.to_string())?;
+        let camera = scene
+            .namespace
+            .api::<Camera>()
+            .get("receptie")
+            .await
+            .map_err(|e| e.to_string())?;
+        for conditions in [
+            site.status.unwrap_or_default().conditions,
+            camera.status.unwrap_or_default().conditions,
+        ] {
+            let of = |type_: &str| conditions.iter().find(|condition| condition.type_ == type_);
+            let permitted = of("Permitted").ok_or("no Permitted yet")?;
+            let recording = of("Recording").ok_or("no Recording yet")?;
+            let is_told = permitted.reason == reason && permitted.message.contains(article);
+            if permitted.status != "False" || recording.status != "False" || !is_told {
+                return Err(format!("{permitted:?} {recording:?}"));
+            }
+        }
+        Ok(())
+    })
+    .await;
+}
