@@ -38,7 +38,8 @@ it: fresh image  ## the tests against the real API servers, kubelet, S3 servers 
 	$(BED) run tests/testbed/suite
 
 own: bed         ## the same tests as someone runs them who has a cluster and an S3 endpoint: with these settings alone
-	$(BED) run sh -c 'exec env -i PATH="$$PATH" HOME="$$HOME" KUBECONFIG="$$KUBECONFIG" \
+	$(BED) run sh -c 'exec env -i PATH="$$PATH" HOME="$$HOME" \
+	  $${RUSTUP_HOME:+"RUSTUP_HOME=$$RUSTUP_HOME"} $${CARGO_HOME:+"CARGO_HOME=$$CARGO_HOME"} KUBECONFIG="$$KUBECONFIG" \
 	  TOEZICHT_TEST_S3="$$TOEZICHT_TEST_S3" cargo test --offline --locked --test it -- default_server seaweedfs_'
 
 bed: setup       ## the test bed, as it is or started

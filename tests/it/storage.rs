@@ -6,6 +6,7 @@ mod discretion;
 mod drift;
 mod expected;
 mod interrupted;
+mod lifecycle;
 mod principals;
 mod refusals;
 mod scene;

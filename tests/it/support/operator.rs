@@ -9,6 +9,8 @@ use super::tools::{run, script};
 pub const NAMESPACE: &str = "toezicht-system";
 /// The release's and the Deployment's name.
 pub const RELEASE: &str = "toezicht";
+const PODS: &str = "app.kubernetes.io/name=toezicht,app.kubernetes.io/component=operator";
+const REPLICAS: u32 = 2;
 
 static INSTALLED: OnceCell<()> = OnceCell::const_new();
 static STAGE: RwLock<()> = RwLock::const_new(());
@@ -51,13 +53,54 @@ async fn install() {
     .await;
 }
 
+/// No operator, until this is given [`back`](Away::back) or dropped: also by a test that panics.
+#[must_use]
+pub struct Away {
+    ended: bool,
+}
+
+/// Ends all operators; when it returns, the cluster has no pod of theirs.
+pub async fn away() -> Away {
+    let away = Away { ended: false };
+    scale(0).await;
+    let left = run(
+        "kubectl",
+        &["-n", NAMESPACE, "get", "pod", "-l", PODS, "-o", "name"],
+        None,
+    )
+    .await;
+    assert!(left.trim().is_empty(), "operators that are still there: {left}");
+    away
+}
+
+impl Away {
+    /// The operators again, ready.
+    pub async fn back(mut self) {
+        scale(REPLICAS).await;
+        self.ended = true;
+    }
+}
+
+impl Drop for Away {
+    fn drop(&mut self) {
+        if self.ended {
+            return;
+        }
+        // Nothing can be awaited here; whoever needs the operator next waits for its conditions.
+        let (to, name) = (format!("--replicas={REPLICAS}"), format!("deployment/{RELEASE}"));
+        let scaled = std::process::Command::new("kubectl")
+            .args(["-n", NAMESPACE, "scale", &name, &to])
+            .status();
+        eprintln!("the operator is scaled back to {REPLICAS}: {scaled:?}");
+    }
+}
+
 /// How many operators run: 0 stops reconciling while recorders go on.
 pub async fn scale(replicas: u32) {
     let to = format!("--replicas={replicas}");
     let name = format!("deployment/{RELEASE}");
     run("kubectl", &["-n", NAMESPACE, "scale", &name, &to], None).await;
     if replicas == 0 {
-        let selector = "app.kubernetes.io/name=toezicht,app.kubernetes.io/component=operator";
         run(
             "kubectl",
             &[
@@ -67,7 +110,7 @@ pub async fn scale(replicas: u32) {
                 "--for=delete",
                 "pod",
                 "-l",
-                selector,
+                PODS,
                 "--timeout=90s",
             ],
             None,

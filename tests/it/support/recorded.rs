@@ -111,7 +111,14 @@ fn assert_sound(camera: &str, segment: &Segment) {
         segment.frames.first().expect("a frame"),
         segment.frames.last().expect("a frame"),
     );
-    assert!(first.keyframe, "{camera} {key}: begins without a keyframe");
+    assert!(first.idr, "{camera} {key}: begins without a keyframe");
+    for frame in &segment.frames {
+        assert_eq!(
+            frame.keyframe, frame.idr,
+            "{camera} {key}: of frame {} the container says keyframe={}, the bitstream {}",
+            frame.number, frame.keyframe, frame.idr
+        );
+    }
     let stated = key.end().duration_since(key.start()).as_secs_f64();
     let probed: f64 = segment.probe["format"]["duration"]
         .as_str()

@@ -81,7 +81,10 @@ pub struct Frame {
     pub number: u64,
     /// The camera's wall clock when it was made, in nanoseconds since the epoch.
     pub wall_ns: i64,
+    /// What the container says, which our own muxer wrote.
     pub keyframe: bool,
+    /// What the bitstream itself says: a random access point.
+    pub idr: bool,
 }
 
 /// The frames of an MP4 file, as ffmpeg reads them.
