@@ -26,7 +26,7 @@ async fn a_policy_that_ends_stops_recording_without_the_operator() {
     .await;
     scene.camera("receptie", "h264/7").await;
     scene.camera_is("receptie", "Recording", "True", SOON).await;
-    let until = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(45);
+    let until = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(20);
     let patch = json!({"spec": {"inForce": {"until": until.to_string()}}}).to_string();
     let namespace = scene.namespace.name.as_str();
     run(
