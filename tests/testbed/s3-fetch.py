@@ -46,7 +46,7 @@ def main():
         if args.to:
             fetch(client, args.bucket, wanted, args.to)
         else:
-            print("\n".join(wanted))
+            print(*wanted, sep="\n", end="\n" if wanted else "")
 
     try:
         act()
