@@ -37,8 +37,8 @@ it: fresh image  ## the tests against the real API servers, kubelet, S3 servers 
 	cargo test --locked --no-run --test it
 	$(BED) run tests/testbed/suite
 
-own: bed         ## the same tests as someone runs them who has a cluster and an S3 endpoint: with these settings alone
-	$(BED) run sh -c 'exec env -i PATH="$$PATH" HOME="$$HOME" \
+own: $(if $(HAVE_OWN),,bed)  ## the same tests as someone runs them who has a cluster and an S3 endpoint: with these settings alone
+	$(if $(HAVE_OWN),,$(BED) run) sh -c 'exec env -i PATH="$$PATH" HOME="$$HOME" \
 	  $${RUSTUP_HOME:+"RUSTUP_HOME=$$RUSTUP_HOME"} $${CARGO_HOME:+"CARGO_HOME=$$CARGO_HOME"} KUBECONFIG="$$KUBECONFIG" \
 	  TOEZICHT_TEST_S3="$$TOEZICHT_TEST_S3" cargo test --offline --locked --test it -- default_server seaweedfs_'
 

@@ -191,6 +191,8 @@ pub fn merge(
             let type_: &str = finding.condition.into();
             let status: &str = finding.truth.into();
             let reason: &str = finding.reason.into();
+            #[cfg(test)]
+            tests::assert_documented(type_, status, reason);
             let since = existing.iter().find(|c| c.type_ == type_ && c.status == status);
             Condition {
                 type_: type_.to_owned(),
@@ -214,6 +216,25 @@ mod tests {
 
     fn cells(line: &str) -> Vec<&str> {
         line.split('|').map(str::trim).collect()
+    }
+
+    /// Whatever any test of a status finds must be a row of the document.
+    pub fn assert_documented(type_: &str, status: &str, reason: &str) {
+        let (mut section, mut own, mut elsewhere) = ("", false, false);
+        for line in DOCUMENT.lines() {
+            section = line.strip_prefix("## ").unwrap_or(section);
+            let row = cells(line);
+            if row.len() == 6 && row[2] == format!("`{reason}`") {
+                own |= section == type_ && row[1].split(", ").any(|listed| listed == status);
+                elsewhere = true;
+            }
+        }
+        // These have the reason of what they follow from.
+        let follows = matches!(type_, "Ready" | "Stalled") && elsewhere;
+        assert!(
+            own || follows,
+            "docs/conditions.md has no row for {type_}={status} {reason}"
+        );
     }
 
     #[test]

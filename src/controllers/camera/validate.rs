@@ -7,6 +7,7 @@ use super::dereference::View;
 use crate::api::condition::{ConditionType, Finding, Reason, Truth};
 use crate::api::{Camera, Ceilings, RecordingPolicy, Site};
 use crate::controllers::kit::camera::{self, CameraProblem};
+use crate::controllers::kit::reference::MissingSecret;
 use crate::protocol::permission::Gates;
 use crate::protocol::{policy, suspension};
 
@@ -61,6 +62,9 @@ fn accepted(camera: &Camera, view: &View) -> Finding {
         Ok(_) => {
             let message = "the site exists, and what spec.stream names may be used";
             Finding::new(ConditionType::Accepted, true, Reason::Valid, message)
+        }
+        Err(problem @ CameraProblem::Secret(MissingSecret::NoKey { .. })) => {
+            not(Reason::ReferenceRefused, problem.to_string())
         }
         Err(problem @ CameraProblem::Secret(_)) => not(Reason::ReferenceNotFound, problem.to_string()),
         Err(problem) => not(Reason::InvalidField, problem.to_string()),

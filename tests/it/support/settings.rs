@@ -1,13 +1,5 @@
-//! Where the peers are: read from the environment, which the test bed sets.
-//!
-//! | variable | what |
-//! |---|---|
-//! | `KUBECONFIG` | a cluster that may be used |
-//! | `TOEZICHT_TEST_S3` | JSON file: an S3 endpoint and its identities |
-//! | `TOEZICHT_TEST_S3_SECOND` | the same for a server of another make |
-//! | `TOEZICHT_TEST_CAMERAS` | base URL of RTSP cameras `/h264/N` and `/h265/N` |
-//! | `TOEZICHT_TEST_CAMERA_USER`, `…_PASSWORD` | their login |
-//! | `TOEZICHT_TEST_IMAGE` | the image that the cluster runs |
+//! Where the peers are: read from the environment, which the test bed sets. All variables stand in
+//! `tests/testbed/README.md`.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -74,7 +66,7 @@ impl S3Server {
 /// A setting that must be there.
 pub fn setting(variable: &str) -> String {
     std::env::var(variable).unwrap_or_else(|_| {
-        panic!("{variable} is not set: run the tests by `make it`, or see tests/it/support/settings.rs")
+        panic!("{variable} is not set: run the tests by `make it`, or see tests/testbed/README.md")
     })
 }
 
