@@ -133,7 +133,7 @@ pub struct CameraStatus {
     /// The newest segment that the store confirmed, refreshed at most every five minutes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_segment: Option<LastSegment>,
-    /// The latest stretches without picture, newest last, at most 20.
+    /// The latest stretches without picture, newest last, at most 10.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub gaps: Vec<CameraGap>,

@@ -40,19 +40,19 @@ pub enum Purpose {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TargetError {
     /// The endpoint is not `http(s)://host[:port]`.
-    #[error("storage.endpoint must be http(s)://host[:port], without user, path or query")]
+    #[error("spec.storage.endpoint must be http(s)://host[:port], without user, path or query")]
     Endpoint,
     /// The bucket's name is not one that S3 takes, or would change where requests go.
-    #[error("storage.bucket must be 3 to 63 of a-z, 0-9, '.' and '-', and name an ordinary bucket")]
+    #[error("spec.storage.bucket must be 3 to 63 of a-z, 0-9, '.' and '-', and name an ordinary bucket")]
     Bucket,
     /// The region has another form.
-    #[error("storage.region must be 1 to 64 of a-z, 0-9 and '-'")]
+    #[error("spec.storage.region must be 1 to 64 of a-z, 0-9 and '-'")]
     Region,
     /// The private CA is no certificate, or none that can be used.
-    #[error("storage.caRef must hold PEM certificates of a certificate authority")]
+    #[error("spec.storage.caRef must hold PEM certificates of a certificate authority")]
     Ca,
     /// The credentials are empty or hold what no header can.
-    #[error("accessKeyId and secretAccessKey must be printable and not empty")]
+    #[error("the Secret of spec.storage: accessKeyId and secretAccessKey must be printable and not empty")]
     Credentials,
 }
 

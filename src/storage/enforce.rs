@@ -56,7 +56,7 @@ pub enum EnforceError {
     },
     /// A principal is not whose credentials were given. The bucket's policy is as it was.
     #[error(
-        "storage.{whose}.principal is not how the store names the identity in storage.{whose}.credentialsRef: \
+        "spec.storage.{whose}.principal is not how the store names the identity in spec.storage.{whose}.credentialsRef: \
          correct either"
     )]
     WrongPrincipal {

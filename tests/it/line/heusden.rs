@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace;
-use kube::ResourceExt;
-use kube::api::{Api, DeleteParams, ListParams};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
+use kube::{Client, ResourceExt};
 use toezicht::api::{Camera, IncidentHold, Site};
 
 use crate::support::cluster;
@@ -71,12 +71,36 @@ async fn every_frame_of_every_camera_is_there_once() {
             recorded.iter().map(|s| s.frames.len()).sum::<usize>()
         );
     }
-    let holds: Api<IncidentHold> = Api::namespaced(client.clone(), "heusden");
-    for hold in holds.list(&ListParams::default()).await.unwrap() {
-        has(&hold.status.unwrap_or_default().conditions, "Placed", "False").unwrap();
-    }
+    a_hold_says_that_it_holds_nothing(&client).await;
     Api::<Namespace>::all(client)
         .delete("heusden", &DeleteParams::default())
+        .await
+        .unwrap();
+}
+
+/// The example's hold, as a person would apply it. It cannot be deleted while it is open.
+async fn a_hold_says_that_it_holds_nothing(client: &Client) {
+    run(
+        "kubectl",
+        &["apply", "-f", "examples/heusden/hold.example.yaml"],
+        None,
+    )
+    .await;
+    let holds: Api<IncidentHold> = Api::namespaced(client.clone(), "heusden");
+    let hold = holds.list(&ListParams::default()).await.unwrap().items.remove(0);
+    let name = hold.metadata.name.unwrap();
+    eventually("the hold is looked at", SOON, || async {
+        let hold = holds.get(&name).await.map_err(|e| e.to_string())?;
+        let conditions = hold.status.unwrap_or_default().conditions;
+        has(&conditions, "Accepted", "True")?;
+        has(&conditions, "Placed", "False")
+    })
+    .await;
+    let resolved = serde_json::json!({"spec": {"state": "Resolved", "resolution": {
+        "at": jiff::Timestamp::now().to_string(), "by": "Gemeentesecretaris", "outcome": "NothingVisible",
+    }}});
+    holds
+        .patch(&name, &PatchParams::default(), &Patch::Merge(resolved))
         .await
         .unwrap();
 }

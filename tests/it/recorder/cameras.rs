@@ -70,6 +70,22 @@ impl Cameras {
         self.child.kill().await.unwrap();
     }
 
+    /// It says nothing more, and its connections stay open.
+    pub fn freeze(&self) {
+        self.signal("-STOP");
+    }
+
+    /// It goes on.
+    pub fn thaw(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let pid = self.child.id().unwrap().to_string();
+        let sent = std::process::Command::new("kill").args([signal, &pid]).status();
+        assert!(sent.unwrap().success());
+    }
+
     /// Plugs it in again, where it was.
     pub async fn restart(&mut self) {
         self.child = spawn(self.port, &self.arguments);

@@ -82,3 +82,45 @@ async fn a_dead_camera_harms_no_other() {
     let (segments, holes) = bench.recorded("heel").await;
     assert!(segments.len() >= 2 && holes.is_empty(), "{holes:?}");
 }
+
+/// A camera that freezes closes nothing: no picture for ten seconds is the only sign, and a gap.
+#[tokio::test]
+async fn a_frozen_camera_is_noticed_and_leaves_a_gap() {
+    let cameras = Cameras::start(&["--count", "1"]).await;
+    let mut bench = Bench::started(vec![cameras.camera("bevroren", "h264/0")]).await;
+    bench.in_state("bevroren", CameraState::Recording, 20).await;
+    bench.uploaded_of("bevroren", 1, 30).await;
+    let frozen = Timestamp::now();
+    cameras.freeze();
+    bench.in_state("bevroren", CameraState::Disconnected, 15).await;
+    cameras.thaw();
+    bench.in_state("bevroren", CameraState::Recording, 40).await;
+    let gap = bench
+        .until("the gap's end", 10, |status| {
+            let ended =
+                |gap: &&toezicht::contract::Gap| gap.cause == GapCause::Disconnected && gap.until.is_some();
+            camera(status, "bevroren")?.gaps.iter().find(ended).cloned()
+        })
+        .await;
+    let late = gap.from.unwrap().duration_since(frozen).as_secs_f64();
+    assert!(
+        late.abs() < 1.5,
+        "the gap begins {late} s after the camera froze: {gap:?}"
+    );
+    bench.stop_well().await;
+}
+
+/// Two who watch one camera both have every frame of it.
+#[tokio::test]
+async fn a_camera_has_room_for_another_viewer() {
+    let mut one = Bench::started(vec![of_the_bed("gedeeld", "h265/7")]).await;
+    one.in_state("gedeeld", CameraState::Recording, 20).await;
+    let mut other = Bench::started(vec![of_the_bed("gedeeld", "h265/7")]).await;
+    other.uploaded_of("gedeeld", 2, 30).await;
+    other.stop_well().await;
+    one.stop_well().await;
+    for bench in [one, other] {
+        let (segments, holes) = bench.recorded("gedeeld").await;
+        assert!(segments.len() >= 2 && holes.is_empty(), "{holes:?}");
+    }
+}
