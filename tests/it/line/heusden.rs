@@ -82,7 +82,13 @@ async fn every_frame_of_every_camera_is_there_once() {
 async fn a_hold_says_that_it_holds_nothing(client: &Client) {
     run(
         "kubectl",
-        &["apply", "-f", "examples/heusden/hold.example.yaml"],
+        &[
+            "-n",
+            "heusden",
+            "apply",
+            "-f",
+            "examples/heusden/hold.example.yaml",
+        ],
         None,
     )
     .await;
