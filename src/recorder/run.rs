@@ -99,6 +99,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Re
     let health = health::Health {
         config: config.clone(),
         spool: Arc::clone(&spool),
+        writable: health::Writable::default(),
         registry: Arc::new(registry),
     };
     let mut kept = JoinSet::new();

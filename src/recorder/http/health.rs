@@ -1,6 +1,7 @@
 //! `/healthz`, `/readyz` and `/metrics`, plain HTTP: nothing that is told here is a secret.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::State;
@@ -10,11 +11,18 @@ use axum::routing::get;
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Mutex, watch};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::accept;
 use crate::recorder::config::Current;
 use crate::recorder::spool::Spool;
+
+/// How long it holds that the spool can be written, or cannot.
+const TRY: Duration = Duration::from_secs(1);
+/// A disk that takes longer is not to be written to.
+const HANGS: Duration = Duration::from_secs(2);
 
 /// What is asked.
 #[derive(Clone)]
@@ -23,6 +31,8 @@ pub struct Health {
     pub config: watch::Receiver<Current>,
     /// The spool.
     pub spool: Arc<Spool>,
+    /// What is known of whether the spool can be written.
+    pub writable: Writable,
     /// All metrics.
     pub registry: Arc<Registry>,
 }
@@ -34,11 +44,29 @@ pub async fn serve(listener: TcpListener, health: Health, stop: CancellationToke
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .with_state(health);
-    let served = axum::serve(listener, router)
-        .with_graceful_shutdown(stop.cancelled_owned())
-        .await;
-    if let Err(error) = served {
-        tracing::error!(error = %error.kind(), "health and metrics are not served any more");
+    accept::each(listener, stop, |connection| {
+        accept::answer(connection, router.clone())
+    })
+    .await;
+}
+
+/// Whether the spool could be written when it was last tried. Anybody may ask, as often as they like, so a try
+/// serves all who ask within [`TRY`], and whoever asks meanwhile waits for it.
+#[derive(Clone, Debug, Default)]
+pub struct Writable(Arc<Mutex<Option<(Instant, bool)>>>);
+
+impl Writable {
+    async fn get(&self, spool: &Spool) -> bool {
+        let mut last = self.0.lock().await;
+        match *last {
+            Some((at, writable)) if at.elapsed() < TRY => writable,
+            _ => {
+                // A disk that hangs is as good as none.
+                let writable = timeout(HANGS, spool.is_writable()).await.unwrap_or(false);
+                *last = Some((Instant::now(), writable));
+                writable
+            }
+        }
     }
 }
 
@@ -46,7 +74,7 @@ async fn readyz(State(health): State<Health>) -> Response {
     if health.config.borrow().config.is_none() {
         return (StatusCode::SERVICE_UNAVAILABLE, "no configuration\n").into_response();
     }
-    if !health.spool.is_writable().await {
+    if !health.writable.get(&health.spool).await {
         return (StatusCode::SERVICE_UNAVAILABLE, "the spool cannot be written\n").into_response();
     }
     "ok\n".into_response()
@@ -60,5 +88,65 @@ async fn metrics(State(health): State<Health>) -> Response {
             ([(header::CONTENT_TYPE, kind)], text).into_response()
         }
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+    use crate::recorder::http::accept::AT_ONCE;
+
+    #[tokio::test]
+    async fn a_try_of_the_disk_serves_all_who_ask_meanwhile() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = folder.path().join("spool");
+        let spool = Spool::open(root.clone()).await.unwrap();
+        let writable = Writable::default();
+        assert!(writable.get(&spool).await);
+        std::fs::remove_dir_all(&root).unwrap();
+        assert!(writable.get(&spool).await, "the disk was asked again at once");
+        tokio::time::sleep(TRY).await;
+        assert!(!writable.get(&spool).await, "the disk was not asked again");
+    }
+
+    #[tokio::test]
+    async fn who_says_nothing_takes_no_more_than_the_places() {
+        let folder = tempfile::tempdir().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let health = Health {
+            config: watch::channel(Current::default()).1,
+            spool: Spool::open(folder.path().to_owned()).await.unwrap(),
+            writable: Writable::default(),
+            registry: Arc::default(),
+        };
+        let stop = CancellationToken::new();
+        let serving = tokio::spawn(serve(listener, health, stop.clone()));
+        let ask = async || {
+            let mut connection = TcpStream::connect(address).await.unwrap();
+            let request = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+            connection.write_all(request).await.unwrap();
+            let mut answer = String::new();
+            let _ = connection.read_to_string(&mut answer).await;
+            answer
+        };
+        let mut silent = Vec::new();
+        for _ in 0..AT_ONCE {
+            silent.push(TcpStream::connect(address).await.unwrap());
+        }
+        assert_eq!(ask().await, "", "one more than there are places was served");
+        // They are not waited for without end, and whoever comes then is served.
+        let closed = timeout(accept::PATIENCE * 2, async {
+            for connection in &mut silent {
+                let _ = connection.read(&mut [0; 256]).await;
+            }
+        });
+        closed.await.expect("silent connections are closed");
+        assert!(ask().await.starts_with("HTTP/1.1 200"));
+        stop.cancel();
+        serving.await.unwrap();
     }
 }

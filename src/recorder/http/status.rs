@@ -1,34 +1,25 @@
 //! `GET /v1/status`: what the operator reads and trusts, so only over TLS and only to who shows the token.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use jiff::Timestamp;
 use subtle::ConstantTimeEq;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
+use super::accept::{self, PATIENCE};
 use super::tls;
 use crate::contract::{FORMAT, RecorderConfig, RecorderStatus};
 use crate::recorder::board::Board;
 use crate::recorder::config::Current;
 use crate::recorder::spool::Spool;
-
-/// Handshake and request, each, take no longer.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// A connection lives no longer.
-const CONNECTION: Duration = Duration::from_mins(1);
-/// Connections at once.
-const AT_ONCE: usize = 32;
 
 /// What the status is made of.
 #[derive(Clone)]
@@ -50,48 +41,25 @@ pub async fn serve(listener: TcpListener, status: Status, stop: CancellationToke
     let router = Router::new()
         .route("/v1/status", get(answer))
         .with_state(status.clone());
-    let places = Arc::new(Semaphore::new(AT_ONCE));
-    loop {
-        let accepted = tokio::select! {
-            accepted = listener.accept() => accepted,
-            () = stop.cancelled() => return,
-        };
-        let Ok((connection, _)) = accepted else {
-            // No more file descriptors, perhaps: not a reason to spin.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            continue;
-        };
-        // Before the first configuration there is nothing to say, nor a certificate to say it with.
-        let Some(config) = status.config.borrow().config.clone() else {
-            continue;
-        };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            continue;
-        };
-        let (router, stop) = (router.clone(), stop.clone());
-        tokio::spawn(async move {
-            tokio::select! {
-                _ = timeout(CONNECTION, converse(connection, &config, router)) => {}
-                () = stop.cancelled() => {}
+    accept::each(listener, stop, |connection| {
+        let (config, router) = (status.config.borrow().config.clone(), router.clone());
+        async move {
+            // Before the first configuration there is nothing to say, nor a certificate to say it with.
+            if let Some(config) = config {
+                converse(connection, &config, router).await;
             }
-            drop(place);
-        });
-    }
+        }
+    })
+    .await;
 }
 
 async fn converse(connection: TcpStream, config: &RecorderConfig, router: Router) {
     let Ok(acceptor) = tls::acceptor(&config.status_api) else {
         return;
     };
-    let Ok(Ok(stream)) = timeout(PATIENCE, acceptor.accept(connection)).await else {
-        return;
-    };
-    // An error here is the other side's going away.
-    let _ = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(PATIENCE)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
-        .await;
+    if let Ok(Ok(stream)) = timeout(PATIENCE, acceptor.accept(connection)).await {
+        accept::answer(stream, router).await;
+    }
 }
 
 async fn answer(State(status): State<Status>, headers: HeaderMap) -> Response {
