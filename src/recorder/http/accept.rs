@@ -18,8 +18,9 @@ use tokio_util::sync::CancellationToken;
 pub const PATIENCE: Duration = Duration::from_secs(10);
 /// A connection lives no longer.
 const CONNECTION: Duration = Duration::from_mins(1);
-/// Connections at once, of each server.
-pub const AT_ONCE: usize = 32;
+/// Connections at once, of each server. Few enough to cost nothing, and more than whoever would keep the
+/// kubelet's probes out can open by mistake.
+pub const AT_ONCE: usize = 256;
 
 /// Lets `converse` meet each who connects, until told to stop. One for whom there is no place is turned away.
 pub async fn each<F, C>(listener: TcpListener, stop: CancellationToken, converse: F)
