@@ -83,6 +83,15 @@ impl Bench {
             .unwrap();
     }
 
+    async fn stores_something(&self) {
+        let wait = async {
+            while self.store.stored.lock().unwrap().is_empty() {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(Duration::from_secs(10), wait).await.expect("an upload");
+    }
+
     async fn drain(self) -> Vec<String> {
         self.drained.cancel();
         timeout(Duration::from_secs(20), self.task)
@@ -125,14 +134,7 @@ async fn one_that_is_refused_does_not_hold_up_the_others() {
     *bench.store.refuses.lock().unwrap() = Some("hal".into());
     bench.record("hal", 300).await;
     bench.record("deur", 100).await;
-    let wait = async {
-        while bench.store.stored.lock().unwrap().is_empty() {
-            sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(Duration::from_secs(10), wait)
-        .await
-        .expect("the other is uploaded");
+    bench.stores_something().await;
     assert_eq!(bench.spool.waiting("hal"), 1);
     bench.task.abort();
 }
@@ -143,14 +145,7 @@ async fn one_that_never_gets_through_does_not_hold_up_the_others() {
     *bench.store.chokes.lock().unwrap() = Some("hal".into());
     bench.record("hal", 300).await;
     bench.record("deur", 100).await;
-    let wait = async {
-        while bench.store.stored.lock().unwrap().is_empty() {
-            sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(Duration::from_secs(10), wait)
-        .await
-        .expect("the other is uploaded");
+    bench.stores_something().await;
     bench.task.abort();
 }
 

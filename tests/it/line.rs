@@ -2,6 +2,7 @@
 
 mod added;
 mod closed;
+mod drained;
 mod gates;
 mod heusden;
 mod in_sync;

@@ -62,7 +62,8 @@ pub struct StorageStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub calls_expiration_days: Option<i32>,
-    /// When the recorders' credentials were last tried (UTC): when something changed, and daily.
+    /// When the recorders' credentials were last tried (UTC): when the operator that leads sees that they or the
+    /// bucket's policy change, and daily.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tried_at: Option<Time>,
     /// What the recorders' credentials were tried to do on a canary, and what came of it; at most 32.

@@ -93,7 +93,7 @@ where
         .cloned();
     let owner = owner.map(|owner| owner.uid).unwrap_or_default();
     let live = owned(api, &name, &owner).await?;
-    let desired = prepare(desired)?;
+    let mut desired = prepare(desired)?;
     let written = match &live {
         None => Written::Created,
         Some(live) => match reason(&desired, live)? {
@@ -106,6 +106,11 @@ where
             Some(reason) => reason,
         },
     };
+    // The one that was looked at, and no other that took its name since: the server answers 409.
+    let uid = live.as_ref().and_then(ResourceExt::uid);
+    if let (Some(uid), Some(Value::Object(metadata))) = (uid, desired.get_mut("metadata")) {
+        metadata.insert("uid".to_owned(), uid.into());
+    }
     let object = api
         .patch(
             &name,

@@ -1,5 +1,6 @@
 //! A proxy before an S3 server that remembers what was asked.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::body::Body;
@@ -36,6 +37,8 @@ struct Shared {
     target: String,
     client: Client<HttpConnector, Body>,
     seen: Mutex<Vec<Seen>>,
+    /// Whether the server is to look as if it were down.
+    down: AtomicBool,
 }
 
 impl Proxy {
@@ -49,6 +52,7 @@ impl Proxy {
             target: target.trim_end_matches('/').to_owned(),
             client: Client::builder(TokioExecutor::new()).build_http(),
             seen: Mutex::default(),
+            down: AtomicBool::default(),
         });
         let app = axum::Router::new()
             .fallback(forward)
@@ -59,6 +63,11 @@ impl Proxy {
             shared,
             task,
         }
+    }
+
+    /// Makes the server look as if it were down, or up again.
+    pub fn set_down(&self, down: bool) {
+        self.shared.down.store(down, Ordering::SeqCst);
     }
 
     /// What passed since the last time this was asked.
@@ -78,6 +87,9 @@ async fn forward(State(shared): State<Arc<Shared>>, mut request: Request) -> Res
         .uri()
         .path_and_query()
         .map_or("/".to_owned(), ToString::to_string);
+    if shared.down.load(Ordering::SeqCst) {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
     let method = request.method().to_string();
     // The Host header stays: it is part of what was signed.
     *request.uri_mut() = format!("{}{path_and_query}", shared.target)

@@ -1,0 +1,76 @@
+//! A leader that is frozen while it works on a bucket writes nothing more to the store when it is thawed.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::process::{Process, leader, leads, without_the_chart};
+use crate::support::proxy::{Proxy, Seen};
+use crate::support::scene::Scene;
+use crate::support::settings::{S3Server, setting};
+use crate::support::wait::{eventually, throughout};
+
+const SOON: Duration = Duration::from_secs(60);
+/// So long without a request, the store is left alone.
+const QUIET: Duration = Duration::from_secs(3);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_is_thawed_writes_nothing_to_the_store() {
+    without_the_chart("leader-store", |namespace| async move {
+        let proxy = Proxy::start(&S3Server::first().endpoint, 28340).await;
+        let config = json!({
+            "recorderImage": setting("TOEZICHT_TEST_IMAGE"),
+            "grants": [{"namespaces": ["*"], "endpoints": [proxy.endpoint], "buckets": ["tz-*"], "plainHttp": true}],
+        });
+        let mut first = Process::with_config(&namespace, &namespace, "first", config.clone());
+        leads(&namespace, "first", SOON).await;
+        let second = Process::with_config(&namespace, &namespace, "second", config);
+        first.is_ready().await;
+        second.is_ready().await;
+        let scene = Scene::within(namespace, S3Server::first(), |_, site| {
+            site["spec"]["storage"]["endpoint"] = proxy.endpoint.as_str().into();
+        })
+        .await;
+        // A new bucket takes some dozens of writes: it is in the midst of them.
+        eventually("the leader writes to the store", SOON, || async {
+            let requests = proxy.take();
+            if requests.iter().any(Seen::is_write) {
+                Ok(())
+            } else {
+                Err(format!("{requests:?}"))
+            }
+        })
+        .await;
+        first.signal("STOP").await;
+        let stopped = Instant::now();
+
+        scene.site_is("StorageEnforced", "True", SOON).await;
+        assert_eq!(leader(&scene.namespace).await.unwrap(), "second");
+        println!("the other had the bucket as it must be after {:?}", stopped.elapsed());
+        let mut last = Instant::now();
+        loop {
+            if !proxy.take().is_empty() {
+                last = Instant::now();
+            }
+            if last.elapsed() > QUIET {
+                break;
+            }
+            assert!(stopped.elapsed() < SOON * 2, "the store is never left alone");
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+
+        first.signal("CONT").await;
+        let ended = first.ends(Duration::from_secs(15)).await;
+        assert_eq!(ended.code(), Some(3), "{}", first.said());
+        throughout("nothing is written", QUIET, || async {
+            let writes: Vec<Seen> = proxy.take().into_iter().filter(Seen::is_write).collect();
+            if writes.is_empty() {
+                Ok(())
+            } else {
+                Err(format!("{writes:?}"))
+            }
+        })
+        .await;
+    })
+    .await;
+}
