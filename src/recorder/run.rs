@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
@@ -158,10 +158,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Re
 
     let ended = tokio::select! {
         () = follow(&mut config, &mut settings, &mut fleet, &spool) => Err(RecorderError::Inside),
-        // None of these ends by itself. Without one of them a recorder would look well and not be.
-        Some(_) = kept.join_next() => Err(RecorderError::Inside),
-        _ = &mut uploading => Err(RecorderError::Inside),
-        () = shutdown.cancelled() => Ok(()),
+        ended = until_told(&shutdown, &mut kept, &mut uploading) => ended,
     };
     tracing::info!("stopping: completing and uploading what is recorded");
     let ending = async {
@@ -182,6 +179,21 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Re
     uploading.abort();
     keep(&board).await;
     ended
+}
+
+/// Waits until it is told to stop, or a part ended: none does by itself, and without one of them a recorder
+/// would look well and not be.
+async fn until_told(
+    shutdown: &CancellationToken,
+    kept: &mut JoinSet<()>,
+    uploading: &mut JoinHandle<()>,
+) -> Result<(), RecorderError> {
+    tokio::select! {
+        biased;
+        () = shutdown.cancelled() => Ok(()),
+        Some(_) = kept.join_next() => Err(RecorderError::Inside),
+        _ = uploading => Err(RecorderError::Inside),
+    }
 }
 
 /// Makes everything as the configuration says, whenever it changes; until nobody reads it any more.
@@ -279,5 +291,34 @@ async fn adopt(spool: &Arc<Spool>, board: &Board) -> bool {
 async fn keep(board: &Board) {
     if let Err(error) = board.keep().await {
         tracing::warn!(error = %error.kind(), "gaps cannot be kept in the spool");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    async fn soon<T>(ended: impl Future<Output = T>) -> T {
+        timeout(Duration::from_secs(5), ended).await.expect("noticed")
+    }
+
+    #[tokio::test]
+    async fn a_part_that_ends_ends_the_recorder() {
+        let shutdown = CancellationToken::new();
+        let (mut fine, mut bad) = (JoinSet::new(), JoinSet::new());
+        fine.spawn(pending());
+        bad.spawn(pending());
+        bad.spawn(async { panic!("a part that fails") });
+        let (mut uploads, mut ended) = (tokio::spawn(pending()), tokio::spawn(async {}));
+        let told = soon(until_told(&shutdown, &mut bad, &mut uploads)).await;
+        assert!(matches!(told, Err(RecorderError::Inside)), "{told:?}");
+        let told = soon(until_told(&shutdown, &mut fine, &mut ended)).await;
+        assert!(matches!(told, Err(RecorderError::Inside)), "{told:?}");
+        shutdown.cancel();
+        soon(until_told(&shutdown, &mut fine, &mut uploads))
+            .await
+            .unwrap();
     }
 }
