@@ -132,3 +132,28 @@ async fn set_finalizers(client: &Client, site: &Site, finalizers: &[String]) -> 
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_orphan_of_ours_is_stopped_and_what_is_anothers_is_not() {
+        let names = Names::of(&crate::controllers::site::fixtures::fixture().site);
+        let owned_by = |uid: &str| json!([{"apiVersion": "v1", "kind": "Site", "name": "x", "uid": uid, "controller": true}]);
+        let ours = json!({SITE_LABEL: names.site});
+        let another = json!({SITE_LABEL: "another"});
+        for (labels, owners, expected) in [
+            (&ours, owned_by(&names.uid), true),
+            (&ours, json!([]), true),
+            (&ours, owned_by("another"), false),
+            (&another, json!([]), false),
+            (&json!({}), json!([]), false),
+        ] {
+            let live =
+                json!({"metadata": {"name": names.recorder, "labels": labels, "ownerReferences": owners}});
+            let live: StatefulSet = serde_json::from_value(live).unwrap();
+            assert_eq!(is_ours(&live, &names), expected, "{:?}", live.metadata);
+        }
+    }
+}

@@ -175,3 +175,13 @@ fn without_cameras_there_are_no_pods() {
         (0, Some(0))
     );
 }
+
+#[test]
+fn what_a_tenant_wrote_or_scaled_makes_no_pods() {
+    let first = fixture();
+    let mut next = later(&first, &first.plan());
+    next.found.config.as_mut().unwrap().cameras[0].shard = 4_000_000_000;
+    assert_eq!(next.plan().recorders.unwrap().expected.pods, 1);
+    next.found.pods = Some(i32::MAX.unsigned_abs());
+    assert_eq!(next.plan().recorders.unwrap().expected.pods, 1);
+}
