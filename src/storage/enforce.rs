@@ -114,6 +114,7 @@ pub async fn enforce(
     let operator = Store::new(operator, Purpose::Configure)?;
     let recorder = Store::new(recorder, Purpose::Configure)?;
     super::desired::lifecycle(spec)?;
+    two_machines(spec)?;
     no_machine_reads(spec)?;
     let mut changed = Vec::new();
     let mut observed = present(&operator, &mut changed).await?;
@@ -134,6 +135,17 @@ pub async fn enforce(
         changed,
         trials,
         gaps: dialect.gaps(operator.tls),
+    })
+}
+
+/// What the recorders are denied would stop the operator, were they one identity under two names.
+fn two_machines(spec: &BucketSpec) -> Result<(), EnforceError> {
+    if !may_be_same(&spec.operator_principal, &spec.recorder_principal) {
+        return Ok(());
+    }
+    Err(EnforceError::Refused {
+        what: "the operator's and the recorders' principals name one identity".into(),
+        remedy: "article 3.2: they are two: give the recorders a principal of their own".into(),
     })
 }
 

@@ -20,10 +20,15 @@ pub fn of(site: &Site, policy: Option<&RecordingPolicy>) -> Vec<String> {
     readers
 }
 
-/// What readers are denied would stop a machine, and lock the operator out. Of the managers the schema sees
+/// Each machine is an identity of its own: what recorders and readers are denied would lock the operator out. Of the managers the schema sees
 /// what is the same text; the officers are seen only here.
 pub fn no_machine(site: &Site, policy: Option<&RecordingPolicy>) -> Result<(), (Reason, String)> {
     let storage = &site.spec.storage;
+    if may_be_same(&storage.operator.principal, &storage.recorder.principal) {
+        let message = "spec.storage.recorder.principal: article 3.2: operator and recorders are two identities, by name \
+                       too: what the one is denied would stop the other";
+        return Err((Reason::InvalidField, message.to_owned()));
+    }
     let machines = [&storage.operator.principal, &storage.recorder.principal];
     let is_machine = |person: &Option<String>| {
         let person = person.as_deref();

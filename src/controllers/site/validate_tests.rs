@@ -152,6 +152,21 @@ fn no_machine_watches() {
     );
 }
 
+/// The schema compares texts; a store may go by the name alone.
+#[test]
+fn operator_and_recorders_under_two_names_are_refused() {
+    let finding =
+        accepted(|f| f.site.spec.storage.recorder.principal = "arn:aws:iam::1:user/operator".into());
+    assert_eq!(finding.reason, Reason::InvalidField);
+    assert!(
+        finding
+            .message
+            .starts_with("spec.storage.recorder.principal: article 3.2"),
+        "{}",
+        finding.message
+    );
+}
+
 /// Nothing deletes in its place yet, so it would keep everything.
 #[test]
 fn operator_only_is_refused_though_granted_and_decided() {

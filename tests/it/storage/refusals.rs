@@ -161,6 +161,32 @@ async fn a_machine_as_a_reader_is_refused_before_connecting() {
     }
 }
 
+/// The operator twice, under two names: what the recorders are denied would lock it out.
+async fn one_identity_is_not_both(server: S3Server) {
+    let right = Scene::new(server, "both");
+    right.enforce(Trials::Keep).await.unwrap();
+    let mut both = right.clone();
+    both.recorder = both.operator.clone();
+    let name = right.spec.operator_principal.rsplit('/').next().unwrap();
+    both.spec.recorder_principal = match name == right.spec.operator_principal {
+        true => format!("arn:aws:iam:::user/{name}"),
+        false => name.to_owned(),
+    };
+    let error = both.enforce(Trials::Keep).await.unwrap_err();
+    assert!(error.safe_message().contains("article 3.2"), "{error:?}");
+    assert!(right.enforce(Trials::Keep).await.unwrap().changed.is_empty());
+}
+
+#[tokio::test]
+async fn seaweedfs_one_identity_is_not_both() {
+    one_identity_is_not_both(S3Server::first()).await;
+}
+
+#[tokio::test]
+async fn ceph_one_identity_is_not_both() {
+    one_identity_is_not_both(S3Server::second()).await;
+}
+
 #[tokio::test]
 async fn a_ceiling_that_cannot_be_kept_is_refused_before_connecting() {
     let mut scene = Scene::new(S3Server::first(), "ceiling");
