@@ -20,8 +20,8 @@ pub fn of(site: &Site, policy: Option<&RecordingPolicy>) -> Vec<String> {
     readers
 }
 
-/// Each machine is an identity of its own: what recorders and readers are denied would lock the operator out. Of the managers the schema sees
-/// what is the same text; the officers are seen only here.
+/// Each machine is an identity of its own: what recorders and readers are denied would lock the operator out. Of
+/// the managers the schema sees what is the same text; the officers are seen only here.
 pub fn no_machine(site: &Site, policy: Option<&RecordingPolicy>) -> Result<(), (Reason, String)> {
     let storage = &site.spec.storage;
     if may_be_same(&storage.operator.principal, &storage.recorder.principal) {

@@ -168,9 +168,10 @@ async fn one_identity_is_not_both(server: S3Server) {
     let mut both = right.clone();
     both.recorder = both.operator.clone();
     let name = right.spec.operator_principal.rsplit('/').next().unwrap();
-    both.spec.recorder_principal = match name == right.spec.operator_principal {
-        true => format!("arn:aws:iam:::user/{name}"),
-        false => name.to_owned(),
+    both.spec.recorder_principal = if name == right.spec.operator_principal {
+        format!("arn:aws:iam:::user/{name}")
+    } else {
+        name.to_owned()
     };
     let error = both.enforce(Trials::Keep).await.unwrap_err();
     assert!(error.safe_message().contains("article 3.2"), "{error:?}");
