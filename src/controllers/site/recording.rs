@@ -133,6 +133,11 @@ pub fn finding(
 
 /// Some cameras do not record: which, and why.
 fn partly(recording: usize, total: usize, silent: Vec<String>, verdicts: &[(&str, Finding)]) -> Finding {
+    let covered = verdicts
+        .iter()
+        .filter(|(_, verdict)| verdict.reason == Reason::Suspended)
+        .count();
+    let is_planned = covered == silent.len();
     let more = silent.len().saturating_sub(MOST_NAMED);
     let mut named = silent.into_iter().take(MOST_NAMED).collect::<Vec<_>>().join(", ");
     if more > 0 {
@@ -151,6 +156,8 @@ fn partly(recording: usize, total: usize, silent: Vec<String>, verdicts: &[(&str
         {
             (Truth::False, first.reason)
         }
+        // Only those that somebody covered: nothing to be warned of.
+        _ if is_planned => (Truth::False, Reason::Suspended),
         _ => (Truth::False, Reason::SomeSilent),
     };
     Finding::new(

@@ -42,7 +42,7 @@ fn answer(fixture: &Fixture, cameras: &[(&str, CameraState)]) -> Answer {
 
 #[test]
 fn all_some_or_none_record() {
-    use CameraState::{Disconnected, Recording as Records};
+    use CameraState::{Disconnected, Recording as Records, Suspended};
     let fixture = fixture();
     let valid = fixture.valid();
     let of = |cameras: &[(&str, CameraState)]| finding(&valid, true, &[answer(&fixture, cameras)], SEGMENT);
@@ -51,6 +51,10 @@ fn all_some_or_none_record() {
     let (some, count) = of(&[("hal", Records), ("kassa", Disconnected)]);
     assert_eq!((some.reason, count), (Reason::SomeSilent, 1));
     assert_eq!(some.message, "1 of 2 cameras record; not: kassa (Disconnected)");
+    let (covered, count) = of(&[("hal", Records), ("kassa", Suspended)]);
+    assert_eq!((covered.reason, count), (Reason::Suspended, 1));
+    let (both, _) = of(&[("hal", Disconnected), ("kassa", Suspended)]);
+    assert_eq!(both.reason, Reason::SomeSilent);
     let (none, count) = of(&[("hal", Disconnected), ("kassa", Disconnected)]);
     assert_eq!(
         (none.reason, none.truth, count),
