@@ -24,9 +24,11 @@ use crate::storage::tag::RetentionTag;
 
 /// Uploads at once.
 const AT_ONCE: usize = 4;
-/// An upload that takes longer, and longer than twice what the recording lasts, is tried again: it would never
-/// catch up, or the network is gone without saying so.
-const PATIENCE: Duration = Duration::from_mins(2);
+/// An upload may take so long, and more for its bytes at the slowest rate that is of any use. One that takes
+/// longer is tried again: the network is gone without saying so.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Bytes a second: 2 Mbit/s, a share of a line that carries one camera.
+const SLOWEST: u64 = 256 << 10;
 /// How often the spool is looked at, whatever happens.
 const LOOK: Duration = Duration::from_secs(5);
 /// Waits between attempts at a store that does not take anything.
@@ -52,7 +54,7 @@ pub enum UploadError {
     /// No key can be made for it.
     #[error("no key for the segment: {0}")]
     Key(#[from] KeyError),
-    /// It took longer than twice what the recording lasts, and than two minutes.
+    /// It took longer than its bytes do on the slowest line that is of any use.
     #[error("the store took too long")]
     Timeout,
     /// The task that uploaded it failed.
@@ -164,6 +166,11 @@ impl Uploads {
                     if let Some(closed) = segments.remove(&id) {
                         pause = self.ended(&closed, result, &mut backoff);
                     }
+                    if draining {
+                        // There is no later: all are tried again and again until the end.
+                        pause = pause.map(|until| until.min(Instant::now() + WAITS.0));
+                        self.spool.wait_no_more();
+                    }
                 }
                 () = self.spool.changed() => {}
                 changed = self.target.changed() => {
@@ -267,7 +274,7 @@ fn key(closed: &Closed) -> Result<Key, KeyError> {
 
 async fn upload(sink: &dyn Sink, closed: &Closed, path: &Path) -> Result<Confirmed, UploadError> {
     let key = key(closed)?;
-    let longest = PATIENCE.max(Duration::from_millis(closed.duration_ms.saturating_mul(2)));
+    let longest = PATIENCE + Duration::from_secs(closed.bytes / SLOWEST);
     timeout(longest, sink.put(&key, path, closed.sha256))
         .await
         .map_err(|_| UploadError::Timeout)?

@@ -166,6 +166,29 @@ async fn the_last_chance_is_at_once_however_long_the_store_was_away() {
 }
 
 #[tokio::test]
+async fn the_last_chance_is_not_the_last_try() {
+    let bench = Bench::new().await;
+    *bench.store.down.lock().unwrap() = true;
+    bench.record("hal", 300).await;
+    let tries = async |least: u32| {
+        let wait = async {
+            while *bench.store.tried.lock().unwrap() < least {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(Duration::from_secs(20), wait).await.expect("tried again");
+    };
+    tries(3).await;
+    bench.drained.cancel();
+    // However long it had waited before, a store that comes back within the grace is not missed.
+    let so_far = *bench.store.tried.lock().unwrap();
+    tries(so_far + 3).await;
+    *bench.store.down.lock().unwrap() = false;
+    let drained = timeout(Duration::from_secs(3), bench.drain());
+    assert_eq!(drained.await.expect("soon").len(), 1);
+}
+
+#[tokio::test]
 async fn a_fault_of_ours_loses_nothing() {
     let bench = Bench::new().await;
     *bench.store.panics.lock().unwrap() = true;

@@ -72,6 +72,8 @@ pub struct Spool {
     index: Mutex<Index>,
     /// A recording is complete, or room was made.
     changed: Notify,
+    /// Held while a file is read whose writer went away.
+    adopting: tokio::sync::Mutex<()>,
 }
 
 impl Spool {
@@ -82,6 +84,7 @@ impl Spool {
             root,
             index: Mutex::default(),
             changed: Notify::new(),
+            adopting: tokio::sync::Mutex::default(),
         });
         let taking = Arc::clone(&spool);
         tokio::task::spawn_blocking(move || taking.take_over())
@@ -232,6 +235,8 @@ impl Spool {
 
     /// Completes one file whose writer went away. `None`: there was none. Gives what came of it.
     pub async fn adopt_orphan(self: &Arc<Self>) -> Option<Adopted> {
+        // Who is told that there is none knows that none is being read either.
+        let _one = self.adopting.lock().await;
         let Orphan { camera, path } = self.index().orphans.pop_front()?;
         let (of, part) = (camera.clone(), path.clone());
         let read = tokio::task::spawn_blocking(move || recover::part(&part, &of)).await;
