@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::names::{MANAGER, NUDGER, Names, REVISION, SITE_LABEL};
 use super::objects;
-use super::plan::{Expected, Plan, RecorderPlan};
+use super::plan::{Expected, MOST_PODS, Plan, RecorderPlan};
 use super::{drain, recording};
 use crate::controllers::kit::apply::{Applied as Kept, ApplyError, Written, child, owned};
 use crate::controllers::kit::error::{ApiError, KubeErrorExt};
@@ -153,10 +153,13 @@ async fn keep_workload(
     Ok((child(&api, MANAGER, desired).await?, 0))
 }
 
-/// How many pods `workload` asks for.
+/// How many pods `workload` asks for, as far as they are looked after: anybody who may scale it could ask for
+/// billions.
 pub fn replicas(workload: &StatefulSet) -> u32 {
     let replicas = workload.spec.as_ref().and_then(|spec| spec.replicas);
-    u32::try_from(replicas.unwrap_or_default()).unwrap_or_default()
+    u32::try_from(replicas.unwrap_or_default())
+        .unwrap_or_default()
+        .min(MOST_PODS)
 }
 
 /// Deletes exactly this StatefulSet, and with it its pods.

@@ -21,7 +21,7 @@ use crate::protocol::{Windows, shard};
 const SPOOL_PERCENT: u64 = 90;
 /// A camera stays in a pod up to this one. What says that there are more was not written by us: with so many a
 /// site has outgrown one bucket.
-const MOST_PODS: u32 = 256;
+pub const MOST_PODS: u32 = 256;
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// What should be there.
