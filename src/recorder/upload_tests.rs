@@ -83,6 +83,16 @@ impl Bench {
             .unwrap();
     }
 
+    /// Waits until the store was tried so often.
+    async fn tries(&self, least: u32) {
+        let wait = async {
+            while *self.store.tried.lock().unwrap() < least {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(Duration::from_secs(20), wait).await.expect("tried again");
+    }
+
     async fn stores_something(&self) {
         let wait = async {
             while self.store.stored.lock().unwrap().is_empty() {
@@ -154,12 +164,7 @@ async fn the_last_chance_is_at_once_however_long_the_store_was_away() {
     let bench = Bench::new().await;
     *bench.store.down.lock().unwrap() = true;
     bench.record("hal", 300).await;
-    let wait = async {
-        while *bench.store.tried.lock().unwrap() < 4 {
-            sleep(Duration::from_millis(20)).await;
-        }
-    };
-    timeout(Duration::from_mins(1), wait).await.expect("tried again");
+    bench.tries(4).await;
     *bench.store.down.lock().unwrap() = false;
     let drained = timeout(Duration::from_secs(1), bench.drain());
     assert_eq!(drained.await.expect("at once").len(), 1);
@@ -170,19 +175,11 @@ async fn the_last_chance_is_not_the_last_try() {
     let bench = Bench::new().await;
     *bench.store.down.lock().unwrap() = true;
     bench.record("hal", 300).await;
-    let tries = async |least: u32| {
-        let wait = async {
-            while *bench.store.tried.lock().unwrap() < least {
-                sleep(Duration::from_millis(20)).await;
-            }
-        };
-        timeout(Duration::from_secs(20), wait).await.expect("tried again");
-    };
-    tries(3).await;
+    bench.tries(3).await;
     bench.drained.cancel();
     // However long it had waited before, a store that comes back within the grace is not missed.
     let so_far = *bench.store.tried.lock().unwrap();
-    tries(so_far + 3).await;
+    bench.tries(so_far + 3).await;
     *bench.store.down.lock().unwrap() = false;
     let drained = timeout(Duration::from_secs(3), bench.drain());
     assert_eq!(drained.await.expect("soon").len(), 1);

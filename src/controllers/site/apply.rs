@@ -9,12 +9,16 @@ use serde_json::json;
 
 use super::names::{MANAGER, NUDGER, Names, REVISION, SITE_LABEL};
 use super::objects;
-use super::plan::{Expected, MOST_PODS, Plan, RecorderPlan};
+use super::plan::{Expected, Plan, RecorderPlan};
 use super::{drain, recording};
 use crate::controllers::kit::apply::{Applied as Kept, ApplyError, Written, child, owned};
 use crate::controllers::kit::error::{ApiError, KubeErrorExt};
 use crate::controllers::kit::meta;
 use crate::controllers::recorders::Recorders;
+
+/// More pods are not looked after: anybody who may scale a StatefulSet could ask for billions, and with so many
+/// a site has outgrown one bucket.
+const MOST_PODS: u32 = 256;
 
 /// What is there now.
 #[derive(Clone, Debug, Default)]
@@ -153,8 +157,7 @@ async fn keep_workload(
     Ok((child(&api, MANAGER, desired).await?, 0))
 }
 
-/// How many pods `workload` asks for, as far as they are looked after: anybody who may scale it could ask for
-/// billions.
+/// How many pods `workload` asks for, as far as they are looked after.
 pub fn replicas(workload: &StatefulSet) -> u32 {
     let replicas = workload.spec.as_ref().and_then(|spec| spec.replicas);
     u32::try_from(replicas.unwrap_or_default())

@@ -19,9 +19,6 @@ use crate::protocol::{Windows, shard};
 
 /// Of the spool's volume, what segments may take: the kubelet evicts a pod that fills its volume to the brim.
 const SPOOL_PERCENT: u64 = 90;
-/// A camera stays in a pod up to this one. What says that there are more was not written by us: with so many a
-/// site has outgrown one bucket.
-pub const MOST_PODS: u32 = 256;
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// What should be there.
@@ -163,7 +160,6 @@ fn cameras(
         .map(|camera| (camera.name.clone(), camera.shard))
         .collect();
     let names: Vec<String> = valid.cameras.iter().map(|camera| camera.name.clone()).collect();
-    let there = there.min(MOST_PODS);
     let shards = shard::assign(&before, there, &names, site.spec.recorder.cameras_per_pod);
     let config = |camera: &super::validate::ValidCamera| {
         let source = camera.source.clone();
@@ -184,16 +180,10 @@ fn cameras(
 /// The same for recorders that are to go: nothing may be recorded any more, and what waits is uploaded.
 pub fn closed(document: &RecorderConfig) -> RecorderConfig {
     let mut closed = document.clone();
-    let open = closed
-        .cameras
-        .iter_mut()
-        .filter(|camera| !camera.permitted.is_empty());
-    let mut is_changed = false;
-    open.for_each(|camera| {
+    for camera in &mut closed.cameras {
         camera.permitted.clear();
-        is_changed = true;
-    });
-    if is_changed {
+    }
+    if closed != *document {
         closed.revision.clear();
         closed.revision = revision(&closed);
     }
