@@ -1,6 +1,7 @@
 //! What is known of each camera: written by the tasks, read by the status API, and its gaps kept in the spool.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -75,19 +76,28 @@ impl Board {
         inner.cameras.insert(camera.to_owned(), entry);
     }
 
-    /// A camera is not to be recorded any more. Were it added again, nothing was missed in between.
-    pub async fn remove(&self, camera: &str) {
-        {
-            let mut inner = self.inner();
-            inner.cameras.remove(camera);
-            inner.changed.remove(camera);
-        }
+    /// A camera is not to be recorded any more. Were it added again, nothing was missed in between: what is kept
+    /// of it goes with the next [`Self::keep`].
+    pub fn remove(&self, camera: &str) {
+        let mut inner = self.inner();
+        inner.cameras.remove(camera);
+        inner.changed.insert(camera.to_owned());
+        drop(inner);
         self.metrics.forget(camera);
-        let removed = tokio::fs::remove_file(self.file(camera)).await;
-        if let Err(error) = removed.as_ref().map_err(std::io::Error::kind)
-            && error != std::io::ErrorKind::NotFound
-        {
-            tracing::warn!(camera, %error, "the gaps of a camera that is gone cannot be removed from the spool");
+    }
+
+    /// What is kept of any camera but these goes with the next [`Self::keep`], unless it is added meanwhile.
+    pub async fn forget_all_but(&self, cameras: &BTreeSet<String>) {
+        // Where there is no folder, nothing is kept.
+        let Ok(mut kept) = tokio::fs::read_dir(&self.folder).await else {
+            return;
+        };
+        while let Ok(Some(file)) = kept.next_entry().await {
+            let name = file.file_name();
+            let camera = name.to_str().and_then(|name| name.strip_suffix(".json"));
+            if let Some(camera) = camera.filter(|camera| !cameras.contains(*camera)) {
+                self.inner().changed.insert(camera.to_owned());
+            }
         }
     }
 
@@ -128,9 +138,15 @@ impl Board {
 
     /// The pictures from `from` to `until` are in the spool.
     pub fn recorded(&self, camera: &str, from: Timestamp, until: Timestamp) {
-        let ended = self.with(camera, |entry| entry.gaps.record(from, until));
-        if let Some(Some(gap)) = ended {
+        let ended = self.with(camera, |entry| {
+            let was_told = entry.gaps.is_open();
+            entry.gaps.record(from, until).map(|gap| (gap, was_told))
+        });
+        if let Some(Some((gap, was_told))) = ended {
             tracing::info!(camera, cause = ?gap.cause, from = ?gap.from, until = ?gap.until, "gap ended");
+            if !was_told {
+                self.metrics.gap(camera, gap.cause);
+            }
         }
         self.inner().changed.insert(camera.to_owned());
     }
@@ -191,19 +207,17 @@ impl Board {
         inner.cameras.iter().map(report).collect()
     }
 
-    /// Keeps what changed, so that a recorder that is started again knows it.
-    pub async fn keep(&self) -> std::io::Result<()> {
-        let changed: Vec<(String, GapLog)> = {
+    /// Keeps what changed, so that a recorder that is started again knows it; of cameras that were removed
+    /// nothing stays.
+    pub async fn keep(&self) -> io::Result<()> {
+        let changed: Vec<(String, Option<GapLog>)> = {
             let mut inner = self.inner();
             let changed = std::mem::take(&mut inner.changed);
-            let of = |name: String| {
-                inner
-                    .cameras
-                    .get(&name)
-                    .map(|camera| camera.gaps.clone())
-                    .map(|log| (name, log))
+            let with_log = |name: String| {
+                let log = inner.cameras.get(&name).map(|camera| camera.gaps.clone());
+                (name, log)
             };
-            changed.into_iter().filter_map(of).collect()
+            changed.into_iter().map(with_log).collect()
         };
         if changed.is_empty() {
             return Ok(());
@@ -211,7 +225,13 @@ impl Board {
         tokio::fs::create_dir_all(&self.folder).await?;
         for (camera, gaps) in changed {
             let (file, new) = (self.file(&camera), self.folder.join(format!("{camera}.new")));
-            tokio::fs::write(&new, serde_json::to_vec(&gaps).map_err(std::io::Error::other)?).await?;
+            let Some(gaps) = gaps else {
+                match tokio::fs::remove_file(file).await {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => continue,
+                }
+            };
+            tokio::fs::write(&new, serde_json::to_vec(&gaps).map_err(io::Error::other)?).await?;
             tokio::fs::rename(new, file).await?;
         }
         Ok(())
@@ -228,5 +248,62 @@ impl Board {
     fn inner(&self) -> MutexGuard<'_, Inner> {
         // Nothing that holds it can leave it half changed.
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use prometheus_client::encoding::text::encode;
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn kept(folder: &tempfile::TempDir) -> BTreeSet<String> {
+        let names = std::fs::read_dir(folder.path().join("gaps")).unwrap();
+        names
+            .map(|name| name.unwrap().file_name().into_string().unwrap())
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn of_a_camera_that_was_removed_nothing_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let board = Board::new(folder.path(), Metrics::default());
+        for camera in ["hal", "deur", "erf"] {
+            board.add(camera, None, at(10)).await;
+        }
+        board.keep().await.unwrap();
+        board.remove("hal");
+        // Its task says a last thing.
+        board.recorded("hal", at(20), at(21));
+        board.keep().await.unwrap();
+        assert_eq!(kept(&folder), ["deur.json", "erf.json"].map(str::to_owned).into());
+
+        // While no recorder runs, another is removed.
+        let board = Board::new(folder.path(), Metrics::default());
+        board.add("deur", None, at(30)).await;
+        board.forget_all_but(&["deur".to_owned()].into()).await;
+        board.keep().await.unwrap();
+        assert_eq!(kept(&folder), ["deur.json".to_owned()].into());
+    }
+
+    #[tokio::test]
+    async fn a_hole_that_nobody_told_of_is_counted_once_as_any_other_gap() {
+        let (folder, mut registry) = (tempfile::tempdir().unwrap(), Registry::default());
+        let metrics = Metrics::default();
+        metrics.register(&mut registry);
+        let board = Board::new(folder.path(), metrics);
+        board.add("hal", None, at(0)).await;
+        board.recorded("hal", at(1), at(2));
+        board.gap("hal", GapCause::Disconnected, at(3));
+        board.recorded("hal", at(10), at(11));
+        board.recorded("hal", at(60), at(61));
+        let mut text = String::new();
+        encode(&mut text, &registry).unwrap();
+        assert!(text.contains("kind=\"Disconnected\"} 2\n"), "{text}");
     }
 }

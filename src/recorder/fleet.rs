@@ -1,13 +1,14 @@
 //! The cameras of this pod: one task each. A new configuration starts, ends and tells tasks; one that is as
 //! before hears nothing of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::camera::{Camera, Shared};
@@ -15,8 +16,6 @@ use crate::contract::{CameraConfig, CameraState, GapCause, RecorderConfig};
 
 /// How long a task that failed inside waits before it is started again.
 const AGAIN: Duration = Duration::from_secs(5);
-/// How long a camera that was removed may take to complete its file before the rest goes on.
-const LEAVE: Duration = Duration::from_secs(5);
 
 struct Member {
     config: watch::Sender<CameraConfig>,
@@ -29,6 +28,10 @@ pub struct Fleet {
     shared: Shared,
     shard: u32,
     members: BTreeMap<String, Member>,
+    /// Cameras that were removed, as long as they complete their files. Only one of the same name waits for
+    /// them, and the end: a disk that hangs holds up no other camera and no configuration.
+    leaving: BTreeMap<String, JoinHandle<()>>,
+    is_new: bool,
 }
 
 impl Fleet {
@@ -38,30 +41,36 @@ impl Fleet {
             shared: common,
             shard,
             members: BTreeMap::new(),
+            leaving: BTreeMap::new(),
+            is_new: true,
         }
     }
 
-    /// Makes the cameras those of the configuration.
-    pub async fn apply(&mut self, config: &RecorderConfig) {
+    /// Makes the cameras those of the configuration. Waits for none of them.
+    pub fn apply(&mut self, config: &RecorderConfig) {
         let wanted: BTreeMap<&str, &CameraConfig> = config
             .cameras
             .iter()
             .filter(|camera| camera.shard == self.shard)
             .map(|camera| (camera.name.as_str(), camera))
             .collect();
-        // In two passes, so that the new ones do not wait for the files of the old ones.
-        let gone: Vec<String> = self
-            .members
-            .keys()
-            .filter(|name| !wanted.contains_key(name.as_str()))
-            .cloned()
-            .collect();
-        let ended: Vec<(String, Member)> = gone
-            .into_iter()
-            .filter_map(|name| self.members.remove_entry(&name))
-            .collect();
-        for (_, member) in &ended {
+        if std::mem::take(&mut self.is_new) {
+            // What is kept of cameras that went while no recorder ran.
+            let (board, names) = (Arc::clone(&self.shared.board), wanted.keys());
+            let names: BTreeSet<String> = names.map(|name| (*name).to_owned()).collect();
+            tokio::spawn(async move { board.forget_all_but(&names).await });
+        }
+        self.leaving.retain(|_, task| !task.is_finished());
+        let gone = |name: &String, _: &mut Member| !wanted.contains_key(name.as_str());
+        for (name, member) in self.members.extract_if(.., gone) {
+            tracing::info!(camera = name, "camera removed");
             member.stop.cancel();
+            let (board, of) = (Arc::clone(&self.shared.board), name.clone());
+            let leaves = async move {
+                join(&of, member.task).await;
+                board.remove(&of);
+            };
+            self.leaving.insert(name, tokio::spawn(leaves));
         }
         for (name, camera) in wanted {
             match self.members.get(name) {
@@ -75,44 +84,38 @@ impl Fleet {
                         differs
                     });
                 }
-                None => self.start(camera).await,
+                None => self.start(camera),
             }
-        }
-        for (name, member) in ended {
-            tracing::info!(camera = name, "camera removed");
-            // A hung disk holds up what else is to be done no longer than this.
-            if timeout(LEAVE, join(&name, member.task)).await.is_err() {
-                tracing::error!(camera = name, "the camera's task does not end");
-            }
-            self.shared.board.remove(&name).await;
         }
     }
 
     /// Ends all cameras, their files completed.
     pub async fn stop(self) {
         self.members.values().for_each(|member| member.stop.cancel());
-        for (name, member) in self.members {
-            join(&name, member.task).await;
+        let members = self.members.into_iter().map(|(name, member)| (name, member.task));
+        for (name, task) in members.chain(self.leaving) {
+            join(&name, task).await;
         }
     }
 
-    async fn start(&mut self, camera: &CameraConfig) {
-        let name = &camera.name;
+    fn start(&mut self, camera: &CameraConfig) {
+        let name = camera.name.clone();
         tracing::info!(camera = name, "camera added");
-        self.shared
-            .board
-            .add(name, self.shared.spool.newest_end(name), Timestamp::now())
-            .await;
         let (sender, receiver) = watch::channel(camera.clone());
         let stop = CancellationToken::new();
-        let task = tokio::spawn(keep_alive(
-            name.clone(),
-            self.shared.clone(),
-            receiver,
-            stop.clone(),
-        ));
+        let (shared, before) = (self.shared.clone(), self.leaving.remove(&name));
+        let (of, stopped) = (name.clone(), stop.clone());
+        let task = tokio::spawn(async move {
+            // Two tasks of one camera would write over each other's files and reports.
+            if let Some(before) = before {
+                join(&of, before).await;
+            }
+            let recorded = shared.spool.newest_end(&of);
+            shared.board.add(&of, recorded, Timestamp::now()).await;
+            keep_alive(of, shared, receiver, stopped).await;
+        });
         self.members.insert(
-            name.clone(),
+            name,
             Member {
                 config: sender,
                 stop,
@@ -158,3 +161,7 @@ async fn join(name: &str, task: JoinHandle<()>) {
         tracing::error!(camera = name, "the camera's task ended badly");
     }
 }
+
+#[cfg(test)]
+#[path = "fleet_tests.rs"]
+mod tests;

@@ -118,6 +118,11 @@ impl GapLog {
         }
     }
 
+    /// Whether a gap is going on, as far as anybody told.
+    pub const fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
     /// The end of the newest picture that was recorded.
     pub const fn last(&self) -> Option<Timestamp> {
         self.recorded

@@ -207,7 +207,7 @@ async fn follow(
         let current = config.borrow_and_update().config.clone();
         if let Some(current) = current {
             settings.apply(spool, &current);
-            fleet.apply(&current).await;
+            fleet.apply(&current);
         }
         if config.changed().await.is_err() {
             return;
