@@ -8,14 +8,18 @@
 //! * [`retention`]: how long recordings live (article 6).
 //! * [`live_view`]: where live viewing is allowed (article 4.2).
 //! * [`hold`]: which incident holds can be accepted (articles 1 and 6).
+//! * [`recording`]: what a recording is to the protocol.
+//! * [`cover`]: what an open hold covers (articles 4.2 and 6).
 //! * [`policy`]: whether a policy as a whole can be followed.
 //! * [`shard`]: which recorder pod carries which camera.
 
 pub mod calendar;
+pub mod cover;
 pub mod hold;
 pub mod live_view;
 pub mod permission;
 pub mod policy;
+pub mod recording;
 pub mod retention;
 pub mod shard;
 pub mod suspension;

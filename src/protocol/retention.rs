@@ -4,12 +4,16 @@
 //! Rules of N days and one day thus remove the bytes up to N + 3 days after the midnight before the upload;
 //! a fourth day is left for a recording that began before that midnight and for a store that runs late.
 
+use jiff::{SignedDuration, Timestamp};
+
 use crate::api::{Ceilings, Days, Retention};
 
 /// The shortest ceiling that can be kept: below it lifecycle would have to run more often than daily.
 pub const SHORTEST: Days = Days(5);
 /// How many days before the ceiling lifecycle must hide a recording, for its bytes to be gone in time.
 pub const MARGIN: Days = Days(4);
+
+const DAY: i64 = 86_400;
 
 /// Why a ceiling cannot be kept.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -61,6 +65,34 @@ impl RetentionError {
 /// ceiling is shorter than [`SHORTEST`].
 pub fn lifecycle_days(ceiling: Days) -> Option<u32> {
     (ceiling >= SHORTEST).then(|| ceiling.0.saturating_sub(MARGIN.0))
+}
+
+/// Whether a recording's bytes are already hidden, in a versioned bucket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hidden {
+    /// No: it is what a reader gets, since the store took it.
+    NotYet(Timestamp),
+    /// Behind a delete marker or a newer version, since then.
+    Since(Timestamp),
+}
+
+/// When a store's lifecycle must have taken its next step with a recording, as S3 documents it: from N days after the
+/// upload on it hides it, from one day after that on it removes the bytes, each at the next midnight UTC. `None`: the
+/// ceiling cannot be kept.
+pub fn lifecycle_due(ceiling: Days, hidden: Hidden) -> Option<Timestamp> {
+    let (from, days) = match hidden {
+        Hidden::NotYet(uploaded) => (uploaded, lifecycle_days(ceiling)?),
+        Hidden::Since(hidden) => (hidden, 1),
+    };
+    let at = from
+        .checked_add(SignedDuration::from_hours(24 * i64::from(days)))
+        .ok()?;
+    let midnight = at
+        .as_second()
+        .checked_add(DAY - 1)?
+        .div_euclid(DAY)
+        .checked_mul(DAY)?;
+    Timestamp::from_second(midnight).ok()
 }
 
 /// The ceilings of a policy, if they can be kept and the cluster allows them. They are refused otherwise,

@@ -18,6 +18,7 @@ use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provi
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
+use super::date::StoreClock;
 use crate::contract::StorageTarget;
 
 /// The longest that one operation of the operator takes, retries included: within the lease, so that a
@@ -79,6 +80,8 @@ pub(crate) struct Store {
     pub(crate) tls: bool,
     /// The endpoint is AWS itself.
     pub(crate) aws: bool,
+    /// What time it is there, as the last answer said.
+    pub(crate) clock: StoreClock,
 }
 
 impl Store {
@@ -114,6 +117,8 @@ impl Store {
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
             .timeout_config(purpose.timeouts())
             .retry_config(purpose.retries());
+        let clock = StoreClock::default();
+        config = config.interceptor(clock.clone());
         if let Some(endpoint) = &target.endpoint {
             config = config.endpoint_url(endpoint.trim_end_matches('/'));
         }
@@ -123,6 +128,7 @@ impl Store {
             region: target.region.clone(),
             tls,
             aws: target.endpoint.is_none(),
+            clock,
         })
     }
 }

@@ -10,6 +10,9 @@ use jiff::civil;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
+pub use crate::protocol::recording::Class;
+use crate::protocol::recording::Recording;
+
 /// The longest a segment can be: one day. Whoever looks for what overlaps a window starts this much earlier.
 pub const MAX_DURATION_MS: u64 = 24 * 60 * 60 * 1000;
 /// The longest name of a source: a Kubernetes object's name.
@@ -17,42 +20,6 @@ const MAX_SOURCE: usize = 253;
 /// How many hexadecimal digits of the SHA-256 stand in the key.
 const DIGITS: usize = 16;
 const EXTENSION: &str = ".mp4";
-
-/// What kind of recording it is: the two that the protocol tells apart (article 6).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Class {
-    /// Camera pictures: at most four weeks.
-    Video,
-    /// Telephone calls and conversations: at most one week.
-    Calls,
-}
-
-impl Class {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Video, Self::Calls];
-
-    /// First part of the key.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Video => "video",
-            Self::Calls => "calls",
-        }
-    }
-
-    /// The prefix that all keys of the class have, and no other.
-    pub const fn prefix(self) -> &'static str {
-        match self {
-            Self::Video => "video/",
-            Self::Calls => "calls/",
-        }
-    }
-}
-
-impl fmt::Display for Class {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
 
 /// Key of one recording. Reads and writes the one form: `key.to_string().parse() == Ok(key)`, and whatever
 /// parses is written back letter by letter.
@@ -166,6 +133,16 @@ impl Key {
     /// When it ends: the first instant that is not in it.
     pub fn end(&self) -> Timestamp {
         self.start.checked_add(self.duration()).unwrap_or(Timestamp::MAX)
+    }
+
+    /// What it says of the recording.
+    pub fn recording(&self) -> Recording<'_> {
+        Recording {
+            class: self.class,
+            source: &self.source,
+            start: self.start,
+            end: self.end(),
+        }
     }
 
     /// Whether the bytes that `sha256` is of are those the key names.

@@ -4,17 +4,24 @@
 //! it is, `principal`: whether we are who we think, `desired` and `statements`: what must be, `drift`: what
 //! differs, `apply` that, and `trial`: whether it holds. [`segments`] is the recorder's side.
 
+mod aging;
 mod apply;
+pub mod audit;
 mod bucket;
 mod canary;
 mod client;
+mod date;
 pub mod desired;
 pub mod dialect;
 mod drift;
 mod enforce;
 pub mod error;
+pub mod hold;
 pub mod key;
+pub mod ledger;
 pub mod lifecycle;
+mod listing;
+mod marks;
 mod objects;
 mod observe;
 mod owner;
@@ -22,8 +29,10 @@ pub mod policy;
 mod principal;
 pub mod segments;
 pub mod statements;
+pub mod sweep;
 pub mod tag;
 mod trial;
+mod walk;
 
 pub use bucket::{BucketSpec, BucketState, Change, Enforced, Extra};
 pub use client::{OPERATION_DEADLINE, TargetError};

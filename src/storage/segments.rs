@@ -15,6 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 
 use super::client::{Purpose, Store, TargetError};
+use super::date;
 use super::error::StoreError;
 use super::key::Key;
 use super::tag::{RetentionTag, TAG_KEY};
@@ -205,9 +206,7 @@ impl Intercept for Exchange {
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let header = context.response().headers().get("date");
-        let parser = jiff::fmt::rfc2822::DateTimeParser::new();
-        let date = header.and_then(|date| parser.parse_timestamp(date).ok());
+        let date = date::of_headers(context.response().headers().get("date"));
         if let Ok(mut slot) = self.date.lock() {
             *slot = date;
         }

@@ -5,6 +5,7 @@ mod claims;
 mod discretion;
 mod drift;
 mod expected;
+mod holds;
 mod interrupted;
 mod lifecycle;
 mod principals;

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use aws_sdk_s3::types::{ObjectLockLegalHold, ObjectLockLegalHoldStatus, Tag, Tagging};
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use toezicht::api::Days;
@@ -31,38 +30,6 @@ async fn recorded(uploader: &Uploader, camera: &str, tag: RetentionTag) -> Strin
     key.to_string()
 }
 
-/// Legal hold first: between the two calls the tag still lets it be hidden, never deleted.
-async fn hold(scene: &Scene, key: &str) {
-    let client = scene.operator_client();
-    let (_, version) = scene.versions(key).await.pop().unwrap();
-    let on = ObjectLockLegalHold::builder()
-        .status(ObjectLockLegalHoldStatus::On)
-        .build();
-    client
-        .put_object_legal_hold()
-        .bucket(scene.bucket())
-        .key(key)
-        .version_id(&version)
-        .legal_hold(on)
-        .send()
-        .await
-        .unwrap();
-    let tag = Tag::builder()
-        .key("toezicht-retention")
-        .value("held")
-        .build()
-        .unwrap();
-    client
-        .put_object_tagging()
-        .bucket(scene.bucket())
-        .key(key)
-        .version_id(&version)
-        .tagging(Tagging::builder().tag_set(tag).build().unwrap())
-        .send()
-        .await
-        .unwrap();
-}
-
 #[tokio::test]
 async fn ceph_expires_recordings_whole_and_keeps_what_is_held_or_sealed() {
     let mut scene = Scene::new(S3Server::second(), "lifecycle");
@@ -72,7 +39,9 @@ async fn ceph_expires_recordings_whole_and_keeps_what_is_held_or_sealed() {
     assert_eq!(enforced.read_back.video_expiration_days(), Some(1));
     let uploader = Uploader::new(&scene.recorder).unwrap();
     let held = recorded(&uploader, "held", RetentionTag::Video).await;
-    hold(&scene, &held).await;
+    // Legal hold first: between the two calls the tag still lets it be hidden, never deleted.
+    scene.set_hold(&held, true).await;
+    scene.tag(&held, "held").await;
     let sealed = recorded(&uploader, "sealed", RetentionTag::Sealed).await;
     let kept = [scene.versions(&held).await, scene.versions(&sealed).await];
     assert!(kept.iter().all(|versions| versions.len() == 1), "{kept:?}");

@@ -4,11 +4,19 @@ use aws_sdk_s3::Client;
 use aws_sdk_s3::config::{
     BehaviorVersion, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
 };
+use aws_sdk_s3::types::{ObjectLockLegalHold, ObjectLockLegalHoldStatus, Tag, Tagging};
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+use std::time::Duration;
 use toezicht::api::Days;
 use toezicht::contract::{Secret, StorageTarget};
+use toezicht::storage::key::{Class, Key};
+use toezicht::storage::segments::Uploader;
+use toezicht::storage::tag::RetentionTag;
 use toezicht::storage::{BucketSpec, Claim, EnforceError, Enforced, Trials, enforce};
 
 use crate::support::settings::{S3Identity, S3Server};
+use crate::support::wait::eventually;
 
 /// A bucket that does not exist yet, and who wants it.
 #[derive(Clone, Debug)]
@@ -99,6 +107,127 @@ impl Scene {
             .await
             .ok()?;
         answer.policy().map(str::to_owned)
+    }
+
+    /// Puts what a camera recorded for a minute from `start`, as a recorder does; its key.
+    pub async fn record(&self, camera: &str, start: Timestamp) -> String {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("segment.mp4");
+        let bytes: [u8; 64] = rand::random();
+        std::fs::write(&file, bytes).unwrap();
+        let sha256: [u8; 32] = Sha256::digest(bytes).into();
+        let key = Key::new(Class::Video, camera, start, 60_000, &sha256).unwrap();
+        let uploader = Uploader::new(&self.recorder).unwrap();
+        eventually("a segment is put", Duration::from_secs(30), async || {
+            let put = uploader.put(&key, &file, sha256, RetentionTag::Video).await;
+            put.map_err(|error| error.safe_message())
+        })
+        .await;
+        key.to_string()
+    }
+
+    /// The legal hold and the tag of the newest version of a key; `None`: there is none.
+    pub async fn marks(&self, key: &str) -> Option<(bool, String)> {
+        let client = self.operator_client();
+        let bucket = self.bucket();
+        if self.versions(key).await.is_empty() {
+            return None;
+        }
+        let version = self.newest(key).await;
+        let hold = client
+            .get_object_legal_hold()
+            .bucket(bucket)
+            .key(key)
+            .version_id(&version)
+            .send()
+            .await;
+        let on = hold.is_ok_and(|hold| {
+            hold.legal_hold().and_then(|hold| hold.status()) == Some(&ObjectLockLegalHoldStatus::On)
+        });
+        let tags = client
+            .get_object_tagging()
+            .bucket(bucket)
+            .key(key)
+            .version_id(&version)
+            .send()
+            .await
+            .unwrap();
+        let tags: Vec<&str> = tags.tag_set().iter().map(Tag::value).collect();
+        Some((on, tags.join(",")))
+    }
+
+    async fn newest(&self, key: &str) -> String {
+        let versions = self
+            .operator_client()
+            .list_object_versions()
+            .bucket(self.bucket())
+            .prefix(key);
+        let page = versions.send().await.unwrap();
+        page.versions().first().unwrap().version_id().unwrap().to_owned()
+    }
+
+    /// Turns the legal hold of a key's newest version on or off.
+    pub async fn set_hold(&self, key: &str, on: bool) {
+        let status = if on {
+            ObjectLockLegalHoldStatus::On
+        } else {
+            ObjectLockLegalHoldStatus::Off
+        };
+        let hold = ObjectLockLegalHold::builder().status(status).build();
+        let request = self
+            .operator_client()
+            .put_object_legal_hold()
+            .bucket(self.bucket())
+            .key(key);
+        request
+            .version_id(self.newest(key).await)
+            .legal_hold(hold)
+            .send()
+            .await
+            .unwrap();
+    }
+
+    /// Gives a key's newest version another tag.
+    pub async fn tag(&self, key: &str, value: &str) {
+        let tag = Tag::builder()
+            .key("toezicht-retention")
+            .value(value)
+            .build()
+            .unwrap();
+        let tags = Tagging::builder().tag_set(tag).build().unwrap();
+        let request = self
+            .operator_client()
+            .put_object_tagging()
+            .bucket(self.bucket())
+            .key(key);
+        request
+            .version_id(self.newest(key).await)
+            .tagging(tags)
+            .send()
+            .await
+            .unwrap();
+    }
+
+    /// Puts an object that is nobody's.
+    pub async fn put_as_operator(&self, key: &str) {
+        let body = aws_sdk_s3::primitives::ByteStream::from_static(b"x");
+        let request = self
+            .operator_client()
+            .put_object()
+            .bucket(self.bucket())
+            .key(key)
+            .body(body);
+        request.send().await.unwrap();
+    }
+
+    /// Hides a key behind a delete marker.
+    pub async fn hide(&self, key: &str) {
+        let request = self
+            .operator_client()
+            .delete_object()
+            .bucket(self.bucket())
+            .key(key);
+        assert_eq!(request.send().await.unwrap().delete_marker(), Some(true));
     }
 
     /// All versions and delete markers under a prefix, as the operator sees them: key and version.

@@ -1,9 +1,9 @@
 //! A proxy before an S3 server that remembers what was asked.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use axum::body::Body;
+use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
@@ -39,6 +39,23 @@ struct Shared {
     seen: Mutex<Vec<Seen>>,
     /// Whether the server is to look as if it were down.
     down: AtomicBool,
+    /// Whether one request in five is to fail, each in another way.
+    stumbling: AtomicBool,
+    requests: AtomicUsize,
+    stumbled: AtomicUsize,
+}
+
+/// How a request fails that the server may have done.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    /// It is asked to come back later; nothing was done.
+    SlowDown,
+    /// The connection breaks before anything was done.
+    Reset,
+    /// It was done, and the answer breaks off in the middle.
+    HalfAnswer,
+    /// It was done, and the answer is lost.
+    AnswerLost,
 }
 
 impl Proxy {
@@ -53,6 +70,9 @@ impl Proxy {
             client: Client::builder(TokioExecutor::new()).build_http(),
             seen: Mutex::default(),
             down: AtomicBool::default(),
+            stumbling: AtomicBool::default(),
+            requests: AtomicUsize::default(),
+            stumbled: AtomicUsize::default(),
         });
         let app = axum::Router::new()
             .fallback(forward)
@@ -68,6 +88,16 @@ impl Proxy {
     /// Makes the server look as if it were down, or up again.
     pub fn set_down(&self, down: bool) {
         self.shared.down.store(down, Ordering::SeqCst);
+    }
+
+    /// Makes one request in five fail, or lets all pass again.
+    pub fn set_stumbling(&self, stumbling: bool) {
+        self.shared.stumbling.store(stumbling, Ordering::SeqCst);
+    }
+
+    /// How many requests failed by that.
+    pub fn stumbled(&self) -> usize {
+        self.shared.stumbled.load(Ordering::SeqCst)
     }
 
     /// What passed since the last time this was asked.
@@ -90,6 +120,15 @@ async fn forward(State(shared): State<Arc<Shared>>, mut request: Request) -> Res
     if shared.down.load(Ordering::SeqCst) {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
+    let fault = shared.fault();
+    match fault {
+        Some(Fault::SlowDown) => {
+            let body = "<Error><Code>SlowDown</Code></Error>";
+            return (StatusCode::SERVICE_UNAVAILABLE, body).into_response();
+        }
+        Some(Fault::Reset) => hang_up(),
+        _ => (),
+    }
     let method = request.method().to_string();
     // The Host header stays: it is part of what was signed.
     *request.uri_mut() = format!("{}{path_and_query}", shared.target)
@@ -105,5 +144,44 @@ async fn forward(State(shared): State<Arc<Shared>>, mut request: Request) -> Res
         path_and_query,
         status,
     });
-    response
+    match fault {
+        None => response,
+        Some(Fault::AnswerLost) => hang_up(),
+        Some(_) => {
+            let whole = to_bytes(response.into_body(), usize::MAX)
+                .await
+                .unwrap_or_default();
+            broken_off(whole.slice(..whole.len() / 2))
+        }
+    }
+}
+
+/// Ends the connection without a word: the server drops one whose handler unwinds.
+fn hang_up() -> ! {
+    std::panic::resume_unwind(Box::new("hung up"))
+}
+
+/// An answer that ends before it is whole: the connection is closed on it.
+fn broken_off(begun: Bytes) -> Response {
+    let broken = Err(std::io::Error::other("broken off"));
+    Body::from_stream(futures::stream::iter([Ok(begun), broken])).into_response()
+}
+
+impl Shared {
+    fn fault(&self) -> Option<Fault> {
+        if !self.stumbling.load(Ordering::SeqCst) {
+            return None;
+        }
+        let number = self.requests.fetch_add(1, Ordering::SeqCst);
+        if number % 5 != 4 {
+            return None;
+        }
+        let all = [
+            Fault::SlowDown,
+            Fault::Reset,
+            Fault::HalfAnswer,
+            Fault::AnswerLost,
+        ];
+        Some(all[self.stumbled.fetch_add(1, Ordering::SeqCst) % all.len()])
+    }
 }

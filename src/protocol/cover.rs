@@ -1,0 +1,198 @@
+//! What an open hold covers (article 6), and what a covered recording must be marked with (article 4.2).
+//!
+//! `held = there is an open hold that overlaps in site, source and time`: no counters, so that any number of
+//! holds may overlap, and releasing one changes nothing for the others.
+
+use std::collections::BTreeSet;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::Window;
+use super::recording::{Class, Recording};
+
+/// Which of a site's sources a hold is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Sources {
+    /// All cameras, those included that are no longer there.
+    All,
+    /// These cameras.
+    Named(BTreeSet<String>),
+}
+
+/// What an open hold covers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cover {
+    /// Which cameras.
+    pub sources: Sources,
+    /// Whether recorded calls too, of any telephone.
+    pub calls: bool,
+    /// When; without an end, what is still to come is covered too.
+    pub window: Window,
+}
+
+impl Cover {
+    /// Whether anything of `recording` is in it. A recording that merely touches an end of the window is not,
+    /// as nothing of it lies within.
+    pub fn covers(&self, recording: &Recording<'_>) -> bool {
+        self.is_about(recording.class, recording.source) && overlaps(&self.window, recording)
+    }
+
+    /// Whether it is about what this source records, whenever.
+    pub fn is_about(&self, class: Class, source: &str) -> bool {
+        match (class, &self.sources) {
+            (Class::Calls, _) => self.calls,
+            (Class::Video, Sources::All) => true,
+            (Class::Video, Sources::Named(names)) => names.contains(source),
+        }
+    }
+}
+
+fn overlaps(window: &Window, recording: &Recording<'_>) -> bool {
+    let begins_before_the_end = window.until.is_none_or(|until| recording.start < until);
+    // A recording without duration is the instant of its start.
+    begins_before_the_end && (recording.end > window.from || recording.start >= window.from)
+}
+
+/// What a recording that a hold covers is marked with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Marking {
+    /// Kept, and readable by nobody: it is too young where there is no live viewing.
+    Sealed,
+    /// Kept, and readable by those who may.
+    Held,
+}
+
+/// What `recording` must be marked with at `now`, given the open holds of its site; `None`: no hold covers
+/// it. `embargo`: how old a recording must be before anybody may look; `None`: the site has live viewing.
+///
+/// The answer for one recording goes from `None` to `Sealed` to `Held` with time and holds, and back to `None`
+/// only when the last hold that covers it is resolved.
+pub fn marking<'a>(
+    recording: &Recording<'_>,
+    holds: impl IntoIterator<Item = &'a Cover>,
+    embargo: Option<SignedDuration>,
+    now: Timestamp,
+) -> Option<Marking> {
+    let is_covered = holds.into_iter().any(|hold| hold.covers(recording));
+    let opens = embargo.map_or(Ok(recording.end), |embargo| recording.end.checked_add(embargo));
+    is_covered.then(|| match opens {
+        Ok(opens) if opens <= now || embargo.is_none() => Marking::Held,
+        _ => Marking::Sealed,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn recording(source: &str, start: i64, duration: i64) -> Recording<'_> {
+        Recording {
+            class: Class::Video,
+            source,
+            start: at(start),
+            end: at(start + duration),
+        }
+    }
+
+    fn cover(from: i64, until: Option<i64>) -> Cover {
+        Cover {
+            sources: Sources::All,
+            calls: false,
+            window: Window::new(at(from), until.map(at)),
+        }
+    }
+
+    prop_compose! {
+        fn covers()(
+            from in 0_i64..300_000,
+            length in proptest::option::of(1_i64..200_000),
+            names in proptest::option::of(proptest::collection::btree_set("[a-c]", 1..3)),
+            calls: bool,
+        ) -> Cover {
+            let sources = names.map_or(Sources::All, Sources::Named);
+            Cover { sources, calls, ..cover(from, length.map(|length| from + length)) }
+        }
+    }
+
+    #[test]
+    fn segments_at_the_windows_ends() {
+        let hold = cover(100, Some(200));
+        for (start, duration, is_covered) in [
+            (40, 60, false),
+            (40, 61, true),
+            (199, 60, true),
+            (200, 60, false),
+            (100, 0, true),
+            (200, 0, false),
+            (0, 1000, true),
+            // Across a midnight and into the window.
+            (86_399, 60, false),
+        ] {
+            assert_eq!(
+                hold.covers(&recording("a", start, duration)),
+                is_covered,
+                "{start}+{duration}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_change_of_the_clock_changes_nothing() {
+        // The hour that Amsterdam has twice: instants know no zone.
+        let from: Timestamp = "2026-10-25T02:30:00+02:00".parse().unwrap();
+        let until: Timestamp = "2026-10-25T02:30:00+01:00".parse().unwrap();
+        let hold = Cover {
+            window: Window::new(from, Some(until)),
+            ..cover(0, None)
+        };
+        let start: Timestamp = "2026-10-25T02:59:30+02:00".parse().unwrap();
+        let end = start + SignedDuration::from_secs(60);
+        assert!(hold.covers(&Recording {
+            class: Class::Video,
+            source: "a",
+            start,
+            end
+        }));
+    }
+
+    proptest! {
+        #[test]
+        fn covered_is_sharing_an_instant(hold in covers(), source in "[a-d]", start in 0_i64..300_000, duration in 1_i64..90_000) {
+            let it = recording(&source, start, duration);
+            let until = hold.window.until.map_or(i64::MAX, Timestamp::as_second);
+            let shared = start.max(hold.window.from.as_second()) < (start + duration).min(until);
+            prop_assert_eq!(hold.covers(&it), shared && hold.is_about(Class::Video, &source));
+        }
+
+        #[test]
+        fn holds_are_a_union_and_only_add(
+            holds in proptest::collection::vec(covers(), 0..5), more in covers(),
+            start in 0_i64..300_000, now in 0_i64..500_000, embargo in proptest::option::of(0_i64..10_000),
+        ) {
+            let it = recording("a", start, 60);
+            let embargo = embargo.map(SignedDuration::from_secs);
+            let before = marking(&it, &holds, embargo, at(now));
+            prop_assert_eq!(before.is_some(), holds.iter().any(|hold| hold.covers(&it)));
+            let after = marking(&it, holds.iter().chain([&more]), embargo, at(now));
+            prop_assert!(after >= before);
+            // Whichever hold is taken away, those that stay decide.
+            let rest = marking(&it, holds.iter().skip(1), embargo, at(now));
+            prop_assert!(rest <= before);
+        }
+
+        #[test]
+        fn nothing_younger_than_the_embargo_is_readable(start in 0_i64..300_000, now in 0_i64..500_000, embargo in 0_i64..10_000) {
+            let it = recording("a", start, 60);
+            let marked = marking(&it, [&cover(0, None)], Some(SignedDuration::from_secs(embargo)), at(now));
+            let is_old = now >= start + 60 + embargo;
+            prop_assert_eq!(marked, Some(if is_old { Marking::Held } else { Marking::Sealed }));
+            prop_assert_eq!(marking(&it, [&cover(0, None)], None, at(now)), Some(Marking::Held));
+        }
+    }
+}

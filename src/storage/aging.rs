@@ -1,0 +1,271 @@
+//! How old a stored version is, what holds it, and what is due: pure. Decided by the key and the open holds, never by a
+//! tag: tags can be written by others.
+
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp, ToSpan};
+
+use super::key::Key;
+use super::listing::Listed;
+use super::tag::RetentionTag;
+use super::walk::Days;
+use crate::api::{Ceilings, Days as Ceiling};
+use crate::protocol::cover::{Cover, Marking, marking};
+use crate::protocol::recording::{Class, Recording};
+
+/// By how much a recording may seem to end after the store took it: clocks differ, and stores tell whole seconds.
+const AHEAD: SignedDuration = SignedDuration::from_secs(60);
+/// What an implausible key is offered to: holds that overlap the day before the store took it.
+const MAY_BE_OF: SignedDuration = SignedDuration::from_hours(24);
+
+/// The ceiling of a class.
+pub(crate) const fn ceiling(class: Class, ceilings: &Ceilings) -> Ceiling {
+    match class {
+        Class::Video => ceilings.video,
+        Class::Calls => ceilings.calls,
+    }
+}
+
+/// So many whole days as time.
+pub(crate) fn span(days: Ceiling) -> SignedDuration {
+    SignedDuration::from_hours(24_i64.saturating_mul(i64::from(days.0)))
+}
+
+/// A recording in a bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Stored<'a> {
+    pub(crate) key: Key,
+    pub(crate) listed: &'a Listed,
+    ceiling: SignedDuration,
+}
+
+impl<'a> Stored<'a> {
+    /// `None`: the key is not one of a recording.
+    pub(crate) fn of(listed: &'a Listed, ceilings: &Ceilings) -> Option<Self> {
+        let key: Key = listed.key.parse().ok()?;
+        let ceiling = span(ceiling(key.class(), ceilings));
+        Some(Self { key, listed, ceiling })
+    }
+
+    /// Whether the key's time can be true: the store took it after it ended, and while it could still be in a spool,
+    /// which purges what is past the ceiling. A marker says nothing of that.
+    pub(crate) fn is_plausible(&self) -> bool {
+        let modified = self.listed.modified;
+        self.listed.is_marker
+            || self.key.end().duration_since(modified) <= AHEAD
+                && modified.duration_since(self.key.start()) <= self.ceiling + AHEAD
+    }
+
+    /// From when its ceiling counts.
+    pub(crate) fn counts_from(&self) -> Timestamp {
+        if self.is_plausible() {
+            self.key.start()
+        } else {
+            self.listed.modified
+        }
+    }
+
+    /// The first instant at which it is over its ceiling (article 6). What has an implausible key counts from when
+    /// the store took it.
+    pub(crate) fn due_at(&self) -> Timestamp {
+        self.counts_from()
+            .saturating_add(self.ceiling)
+            .unwrap_or(Timestamp::MAX)
+    }
+
+    /// Whether an open hold covers it. A key that cannot be true is offered to holds by when the store took it, too.
+    pub(crate) fn is_covered(&self, holds: &[Cover]) -> bool {
+        let said = self.key.recording();
+        let modified = self.listed.modified;
+        let may_be = Recording {
+            start: modified.saturating_sub(MAY_BE_OF).unwrap_or(Timestamp::MIN),
+            end: modified.saturating_add(AHEAD).unwrap_or(Timestamp::MAX),
+            ..said
+        };
+        let is_plausible = self.is_plausible();
+        holds
+            .iter()
+            .any(|hold| hold.covers(&said) || !is_plausible && hold.covers(&may_be))
+    }
+
+    /// The tag that it must have for these open holds at `now`; `None`: none covers it. What has a key that cannot be
+    /// true stays sealed: it may show what happens now (article 4.2).
+    pub(crate) fn held_tag(
+        &self,
+        holds: &[Cover],
+        embargo: Option<SignedDuration>,
+        now: Timestamp,
+    ) -> Option<RetentionTag> {
+        let marked = marking(&self.key.recording(), holds, embargo, now);
+        match marked.filter(|_| self.is_plausible()) {
+            Some(Marking::Held) => Some(RetentionTag::Held),
+            Some(Marking::Sealed) => Some(RetentionTag::Sealed),
+            None => self.is_covered(holds).then_some(RetentionTag::Sealed),
+        }
+    }
+
+    /// How long after its end the store took it; negative where it seems to have been before.
+    pub(crate) fn upload_delay(&self) -> SignedDuration {
+        self.listed.modified.duration_since(self.key.end())
+    }
+}
+
+/// What the sweep is to do about a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum Fate {
+    /// It is not over its ceiling, or no recording: it stays.
+    Stays,
+    /// It is over its ceiling, and an open hold covers it: it stays.
+    Held,
+    /// It is over its ceiling, and nothing keeps it: it goes.
+    Goes,
+}
+
+/// What is to become of `listed` at `now`.
+pub(crate) fn fate(listed: &Listed, ceilings: &Ceilings, holds: &[Cover], now: Timestamp) -> Fate {
+    match Stored::of(listed, ceilings) {
+        Some(stored) if stored.due_at() > now => Fate::Stays,
+        Some(stored) if stored.is_covered(holds) => Fate::Held,
+        Some(_) => Fate::Goes,
+        None => Fate::Stays,
+    }
+}
+
+/// The days of which something may be over its ceiling, and those that are still to come, where no recording can be.
+pub(crate) fn boundary(class: Class, ceilings: &Ceilings, now: Timestamp) -> [Days; 2] {
+    let day = |at: Timestamp| TimeZone::UTC.to_datetime(at).date();
+    let due = now
+        .saturating_sub(span(ceiling(class, ceilings)))
+        .unwrap_or(Timestamp::MIN);
+    let to_come = day(now).checked_add(2.days()).unwrap_or(Date::MAX);
+    [
+        Days {
+            from: None,
+            to: Some(day(due)),
+        },
+        Days {
+            from: Some(to_come),
+            to: None,
+        },
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::protocol::Window;
+    use crate::protocol::cover::Sources;
+
+    const DAY: i64 = 86_400;
+    const CEILINGS: Ceilings = Ceilings {
+        video: Ceiling(28),
+        calls: Ceiling(7),
+    };
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_700_000_000 + second).unwrap()
+    }
+
+    fn listed(class: Class, start: i64, modified: i64) -> Listed {
+        let key = Key::new(class, "hal", at(start), 60_000, &[7; 32]).unwrap();
+        Listed {
+            key: key.to_string(),
+            id: "1".into(),
+            is_marker: false,
+            is_latest: true,
+            modified: at(modified),
+            size: 10,
+        }
+    }
+
+    fn hold(from: i64, until: i64) -> Cover {
+        Cover {
+            sources: Sources::All,
+            calls: true,
+            window: Window::new(at(from), Some(at(until))),
+        }
+    }
+
+    #[test]
+    fn a_recording_goes_when_its_ceiling_says_so() {
+        for (class, days) in [(Class::Video, 28), (Class::Calls, 7)] {
+            let it = listed(class, 0, 62);
+            assert_eq!(fate(&it, &CEILINGS, &[], at(days * DAY - 1)), Fate::Stays);
+            assert_eq!(fate(&it, &CEILINGS, &[], at(days * DAY)), Fate::Goes);
+            assert_eq!(fate(&it, &CEILINGS, &[hold(30, 40)], at(days * DAY)), Fate::Held);
+            assert_eq!(fate(&it, &CEILINGS, &[hold(60, 90)], at(days * DAY)), Fate::Goes);
+        }
+    }
+
+    #[test]
+    fn a_key_that_cannot_be_true_counts_from_its_upload() {
+        for (start, modified) in [(200, 62), (0, 29 * DAY), (5000 * DAY, 0)] {
+            let it = listed(Class::Video, start, modified);
+            let stored = Stored::of(&it, &CEILINGS).unwrap();
+            assert!(!stored.is_plausible(), "{start} {modified}");
+            assert_eq!(stored.due_at(), at(modified + 28 * DAY));
+            assert!(
+                stored.is_covered(&[hold(modified - 10, modified)]),
+                "{start} {modified}"
+            );
+        }
+        assert!(
+            Stored::of(&listed(Class::Video, 0, 28 * DAY), &CEILINGS)
+                .unwrap()
+                .is_plausible()
+        );
+        assert!(
+            Stored::of(&listed(Class::Video, 0, 0), &CEILINGS)
+                .unwrap()
+                .is_plausible()
+        );
+    }
+
+    #[test]
+    fn what_is_no_recording_stays() {
+        for key in [
+            "ledger/owner.json",
+            "video/hal/notes.txt",
+            "video/hal/2020/01/01/x.mp4",
+            "probe/recorder/1/recording",
+        ] {
+            let it = Listed {
+                key: key.into(),
+                ..listed(Class::Video, 0, 0)
+            };
+            assert_eq!(fate(&it, &CEILINGS, &[], at(5000 * DAY)), Fate::Stays, "{key}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_due_is_on_a_day_that_is_listed(start in 0_i64..100 * DAY, delay in 0_i64..2 * DAY, now in 0_i64..100 * DAY) {
+            let it = listed(Class::Video, start, start + 60 + delay);
+            let now = at(now);
+            let stored = Stored::of(&it, &CEILINGS).unwrap();
+            if stored.is_plausible() && stored.due_at() <= now {
+                let boundary = boundary(Class::Video, &CEILINGS, now);
+                prop_assert_eq!(super::super::walk::step(&it.key, &boundary), super::super::walk::Step::Look);
+            }
+        }
+
+        #[test]
+        fn nothing_held_goes_and_nothing_unheld_stays(
+            start in 0_i64..50 * DAY, delay in 0_i64..40 * DAY, from in 0_i64..50 * DAY, length in 1_i64..DAY, now in 0_i64..200 * DAY,
+        ) {
+            let it = listed(Class::Video, start, start + 60 + delay);
+            let hold = hold(from, from + length);
+            let fate = fate(&it, &CEILINGS, std::slice::from_ref(&hold), at(now));
+            let stored = Stored::of(&it, &CEILINGS).unwrap();
+            if hold.covers(&stored.key.recording()) {
+                prop_assert_ne!(fate, Fate::Goes);
+            }
+            // Whatever the key says: nothing lives longer than its ceiling after the store took it.
+            if now >= start + 60 + delay + 28 * DAY && !stored.is_covered(&[hold]) {
+                prop_assert_eq!(fate, Fate::Goes);
+            }
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! Placing and releasing: what open holds cover gets a legal hold, then its tag; what no hold covers any more gets its
+//! tag back, then its legal hold goes, then, where it is over its ceiling, the version itself.
+//!
+//! Both are passes over the days and sources in question, the oldest first. A pass reads the marks of each version and
+//! writes those that differ; so it can be stopped anywhere, and one that wrote nothing has proved that all is as it must
+//! be.
+
+pub mod coverage;
+mod place;
+mod release;
+
+pub use place::{Placed, place};
+pub use release::{Released, release};
+
+use futures::{StreamExt, stream};
+use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp, ToSpan};
+
+use super::client::{Store, TargetError};
+use super::date::ClocksDisagree;
+use super::error::StoreError;
+use super::key::{Key, MAX_DURATION_MS};
+use super::listing::{After, Listed, PAGE, page};
+use super::objects::Version;
+use super::sweep::HoldsUnknown;
+use crate::protocol::Window;
+use crate::protocol::cover::Cover;
+use crate::protocol::recording::Class;
+
+/// Versions under way at once.
+const AT_ONCE: usize = 48;
+/// Sources that one bucket can have; a listing that finds more is of something else.
+const MOST_SOURCES: usize = 4096;
+
+/// Why a pass ended early. What was written before was right.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HoldError {
+    /// The target cannot be used.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// The clocks are too far apart to delete by.
+    #[error(transparent)]
+    Clock(#[from] ClocksDisagree),
+    /// Which holds are open is not known.
+    #[error(transparent)]
+    Holds(#[from] HoldsUnknown),
+    /// The store.
+    #[error("{}", .0.safe_message())]
+    Storage(#[from] StoreError),
+}
+
+impl HoldError {
+    /// Bounded, for metrics.
+    pub fn category(&self) -> &'static str {
+        match self {
+            Self::Target(_) => "target",
+            Self::Clock(_) => "clock",
+            Self::Holds(_) => "holds_unknown",
+            Self::Storage(error) => error.category(),
+        }
+    }
+}
+
+/// The sources that have anything under a class: one request each, however much they have.
+pub(crate) async fn sources(store: &Store, class: Class) -> Result<Vec<String>, StoreError> {
+    let mut found = Vec::new();
+    let mut after = None;
+    while found.len() < MOST_SOURCES {
+        let one = page(store, class.prefix(), after.as_ref(), 1).await?;
+        let Some(key) = one.versions.first().map(|listed| listed.key.as_str()) else {
+            return Ok(found);
+        };
+        let name = key.get(class.prefix().len()..).unwrap_or_default();
+        match name.split_once('/') {
+            Some((source, _)) => {
+                found.push(source.to_owned());
+                // '0' is what sorts right after '/'.
+                after = Some(After::key(format!("{}{source}0", class.prefix())));
+            }
+            None => after = Some(After::key(key)),
+        }
+    }
+    Ok(found)
+}
+
+/// The UTC days on which a recording may have begun that overlaps `window`.
+fn days(window: &Window, now: Timestamp) -> impl Iterator<Item = Date> + use<> {
+    let day = |at: Timestamp| TimeZone::UTC.to_datetime(at).date();
+    let longest = SignedDuration::from_millis(i64::try_from(MAX_DURATION_MS).unwrap_or(i64::MAX));
+    let first = day(window.from.saturating_sub(longest).unwrap_or(Timestamp::MIN));
+    // Clocks differ: what seems to be of tomorrow is looked at too.
+    let last = window.until.unwrap_or(Timestamp::MAX).min(now);
+    let last = day(last).checked_add(1.day()).unwrap_or(Date::MAX);
+    first.series(1.day()).take_while(move |day| *day <= last)
+}
+
+/// One day of one source, where at least one of the windows may have something.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Place {
+    day: Date,
+    class: Class,
+    source: String,
+}
+
+/// All that `covers` may be about, the oldest day first.
+async fn places(store: &Store, covers: &[Cover], now: Timestamp) -> Result<Vec<Place>, StoreError> {
+    let mut all = std::collections::BTreeSet::new();
+    for class in Class::ALL {
+        if !covers.iter().any(|cover| class == Class::Video || cover.calls) {
+            continue;
+        }
+        for source in sources(store, class).await? {
+            for cover in covers.iter().filter(|cover| cover.is_about(class, &source)) {
+                all.extend(days(&cover.window, now).map(|day| Place {
+                    day,
+                    class,
+                    source: source.clone(),
+                }));
+            }
+        }
+    }
+    Ok(all.into_iter().collect())
+}
+
+impl Place {
+    fn prefix(&self) -> String {
+        Key::day_prefix(self.class, &self.source, self.day)
+    }
+}
+
+/// What a pass does to each recording.
+trait Work: Sync {
+    /// What it came to.
+    type Done: Send;
+    /// Before each page: looks whether it is still to be done.
+    fn renew(&self) -> impl Future<Output = Result<(), HoldError>> + Send;
+    /// To one version, with the delete markers of its key.
+    fn one(
+        &self,
+        listed: Listed,
+        markers: Vec<Version>,
+    ) -> impl Future<Output = Result<Self::Done, HoldError>> + Send;
+}
+
+/// Goes through the places, a page at a time, and does the work to many at once; notes what it came to in order.
+async fn each<W: Work>(
+    store: &Store,
+    places: &[Place],
+    work: &W,
+    mut note: impl FnMut(W::Done) + Send,
+) -> Result<(), HoldError> {
+    for place in places {
+        let (prefix, mut after, mut carried) = (place.prefix(), None, Vec::new());
+        loop {
+            let mut found = page(store, &prefix, after.as_ref(), PAGE).await?;
+            // A page may end between a marker and what is behind it.
+            found.versions.splice(0..0, std::mem::take(&mut carried));
+            if let Some(last) = found.versions.last() {
+                let same = found
+                    .versions
+                    .iter()
+                    .filter(|listed| listed.is_marker && listed.key == last.key);
+                carried = same.cloned().collect();
+            }
+            work.renew().await?;
+            one_page(found.versions, work, &mut note).await?;
+            match found.next {
+                Some(next) => after = Some(next),
+                None => break,
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn one_page<W: Work>(
+    found: Vec<Listed>,
+    work: &W,
+    note: &mut (impl FnMut(W::Done) + Send),
+) -> Result<(), HoldError> {
+    let jobs: Vec<_> = found
+        .iter()
+        .filter(|listed| !listed.is_marker)
+        .map(|listed| work.one(listed.clone(), markers_of(&found, listed)))
+        .collect();
+    let mut answers = stream::iter(jobs).buffered(AT_ONCE);
+    let mut outcome = Ok(());
+    while let Some(answer) = answers.next().await {
+        match answer {
+            Ok(done) => note(done),
+            // The others are no worse off for it: each version that is held counts.
+            Err(error) => outcome = Err(error),
+        }
+    }
+    outcome
+}
+
+/// The delete markers of a version's key on the same page.
+fn markers_of(page: &[Listed], of: &Listed) -> Vec<Version> {
+    let from = page.partition_point(|listed| listed.key < of.key);
+    let same = page.iter().skip(from).take_while(|listed| listed.key == of.key);
+    same.filter(|listed| listed.is_marker)
+        .map(Listed::version)
+        .collect()
+}

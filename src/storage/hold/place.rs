@@ -1,0 +1,204 @@
+//! What open holds cover gets a legal hold, then its tag, and whatever hides it goes: in that order, so that stopped
+//! anywhere nothing that was protected is less so.
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::coverage::Coverage;
+use super::{HoldError, Work, each, places};
+use crate::api::Ceilings;
+use crate::contract::StorageTarget;
+use crate::protocol::cover::Cover;
+use crate::storage::aging::Stored;
+use crate::storage::canary::hold;
+use crate::storage::client::{Purpose, Store};
+use crate::storage::key::Key;
+use crate::storage::listing::Listed;
+use crate::storage::marks;
+use crate::storage::objects::{self, Version};
+use crate::storage::tag::RetentionTag;
+
+/// Keys that are told of what was found otherwise.
+const TOLD: usize = 5;
+
+/// What a pass that places found and did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Placed {
+    /// What there is of each hold, in the order in which they were given.
+    pub coverage: Vec<Coverage>,
+    /// Legal holds that were put on.
+    pub protected: u64,
+    /// Tags that were written.
+    pub tagged: u64,
+    /// Delete markers that were removed.
+    pub rescued: u64,
+    /// Versions that are kept and may not be read yet.
+    pub sealed: u64,
+    /// When the first of these may be.
+    pub next_opening: Option<Timestamp>,
+    /// The first keys of which a legal hold, a tag or a marker was not as it must be.
+    pub examples: Vec<String>,
+}
+
+impl Placed {
+    /// Whether all was found as it must be: nothing had to be written.
+    pub const fn is_proved(&self) -> bool {
+        self.protected == 0 && self.tagged == 0 && self.rescued == 0
+    }
+}
+
+/// Places what `covers` cover. `since`: only recordings of that UTC day on; `None`: all, from the first day of each
+/// window.
+pub async fn place(
+    operator: &StorageTarget,
+    covers: &[Cover],
+    ceilings: &Ceilings,
+    embargo: Option<SignedDuration>,
+    since: Option<Timestamp>,
+    now: Timestamp,
+) -> Result<Placed, HoldError> {
+    let store = Store::new(operator, Purpose::Configure)?;
+    let mut places = places(&store, covers, now).await?;
+    if let Some(since) = since {
+        let first = jiff::tz::TimeZone::UTC.to_datetime(since).date();
+        places.retain(|place| place.day >= first);
+    }
+    let mut pass = Pass {
+        store: &store,
+        covers,
+        ceilings,
+        embargo,
+        now,
+        hidden_only: true,
+    };
+    let mut placed = Placed {
+        coverage: covers.iter().map(|cover| Coverage::of(cover, now)).collect(),
+        protected: 0,
+        tagged: 0,
+        rescued: 0,
+        sealed: 0,
+        next_opening: None,
+        examples: Vec::new(),
+    };
+    // What is behind a marker would go first.
+    each(&store, &places, &pass, |done| placed.note_work(&done)).await?;
+    pass.hidden_only = false;
+    each(&store, &places, &pass, |done| {
+        placed.note_work(&done);
+        placed.note_state(&done);
+    })
+    .await?;
+    placed.coverage = placed.coverage.into_iter().map(Coverage::finish).collect();
+    Ok(placed)
+}
+
+struct Pass<'a> {
+    store: &'a Store,
+    covers: &'a [Cover],
+    ceilings: &'a Ceilings,
+    embargo: Option<SignedDuration>,
+    now: Timestamp,
+    hidden_only: bool,
+}
+
+/// What was done to one version. Nothing: no hold covers it, or it is gone.
+#[derive(Default)]
+struct Done {
+    listed: Option<Listed>,
+    covering: Vec<usize>,
+    protected: bool,
+    tagged: bool,
+    rescued: u64,
+    opens: Option<Timestamp>,
+}
+
+impl Work for Pass<'_> {
+    type Done = Done;
+
+    async fn renew(&self) -> Result<(), HoldError> {
+        Ok(())
+    }
+
+    async fn one(&self, listed: Listed, markers: Vec<Version>) -> Result<Done, HoldError> {
+        if self.hidden_only && markers.is_empty() {
+            return Ok(Done::default());
+        }
+        let Some(stored) = Stored::of(&listed, self.ceilings) else {
+            return Ok(Done::default());
+        };
+        let covers_it = |cover: &Cover| stored.is_covered(std::slice::from_ref(cover));
+        let covering: Vec<usize> = (0..)
+            .zip(self.covers)
+            .filter(|(_, cover)| covers_it(cover))
+            .map(|(n, _)| n)
+            .collect();
+        if covering.is_empty() {
+            return Ok(Done::default());
+        }
+        let version = listed.version();
+        let Some(found) = marks::read(self.store, &version).await? else {
+            return Ok(Done::default());
+        };
+        let Some(tag) = stored.held_tag(self.covers, self.embargo, self.now) else {
+            return Ok(Done::default());
+        };
+        let mut done = Done {
+            covering,
+            protected: !found.legal_hold,
+            tagged: found.tag != Some(tag),
+            opens: (tag == RetentionTag::Sealed)
+                .then(|| {
+                    stored
+                        .key
+                        .end()
+                        .checked_add(self.embargo.unwrap_or_default())
+                        .ok()
+                })
+                .flatten(),
+            ..Done::default()
+        };
+        if done.protected {
+            hold(self.store, &version, true).await?;
+        }
+        if done.tagged {
+            marks::write_tag(self.store, &version, tag).await?;
+        }
+        for marker in &markers {
+            objects::delete(self.store, marker).await?;
+            done.rescued += 1;
+        }
+        done.listed = Some(listed);
+        Ok(done)
+    }
+}
+
+impl Placed {
+    fn note_work(&mut self, done: &Done) {
+        self.protected += u64::from(done.protected);
+        self.tagged += u64::from(done.tagged);
+        self.rescued += done.rescued;
+        let is_new = done.protected || done.tagged || done.rescued > 0;
+        if let Some(listed) = done
+            .listed
+            .as_ref()
+            .filter(|_| is_new && self.examples.len() < TOLD)
+        {
+            self.examples.push(listed.key.clone());
+        }
+    }
+
+    fn note_state(&mut self, done: &Done) {
+        let Some(listed) = &done.listed else { return };
+        let Ok(key) = listed.key.parse::<Key>() else {
+            return;
+        };
+        for (number, coverage) in self.coverage.iter_mut().enumerate() {
+            if done.covering.contains(&number) {
+                coverage.add(&key.recording(), listed.size);
+            }
+        }
+        if let Some(opens) = done.opens {
+            self.sealed += 1;
+            self.next_opening = Some(self.next_opening.map_or(opens, |next| next.min(opens)));
+        }
+    }
+}
