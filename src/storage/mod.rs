@@ -35,7 +35,7 @@ mod trial;
 mod walk;
 
 pub use bucket::{BucketSpec, BucketState, Change, Enforced, Extra};
-pub use client::{OPERATION_DEADLINE, TargetError};
+pub use client::{OPERATION_DEADLINE, TargetError, check};
 pub use enforce::{EnforceError, Trials, enforce};
 pub use owner::Claim;
 pub use trial::{Attempt, Trial};
