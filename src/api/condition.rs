@@ -27,6 +27,12 @@ pub enum ConditionType {
     AdministratorsExcluded,
     /// `IncidentHold`: what it covers is held.
     Placed,
+    /// `IncidentHold`: resolved, and nothing is kept for it any more.
+    Released,
+    /// `IncidentHold`: `True` when somebody should ask whether it is still needed (article 6).
+    ReviewDue,
+    /// Site: the last audit found the promises kept.
+    Compliant,
 }
 
 /// `status` of a condition.
@@ -115,10 +121,22 @@ pub enum Reason {
     NoCameras,
     /// Recordings are not encrypted for the managers alone.
     NotEncrypted,
-    /// This version does not enforce it yet.
-    NotYetEnforced,
     /// The hold's incident is resolved.
     Resolved,
+    /// The hold's incident is not resolved.
+    Open,
+    /// The hold is being placed.
+    Placing,
+    /// The hold is being released.
+    Releasing,
+    /// It should have been done before now.
+    Overdue,
+    /// The audit found nothing that breaks a promise.
+    Audited,
+    /// The audit found something that breaks a promise, or may.
+    FoundViolations,
+    /// There was no audit lately.
+    NotAudited,
 }
 
 /// What the operator found, of one type of condition.

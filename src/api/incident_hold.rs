@@ -23,6 +23,7 @@ use super::{LocalRef, TimeWindow, rules, schema};
            only grows while it is open: to narrow it, place a narrow hold and resolve the broad one as Superseded.",
     selectable = ".spec.siteRef.name",
     selectable = ".spec.state",
+    printcolumn(name = "Reference", type_ = "string", json_path = ".spec.reference"),
     printcolumn(name = "State", type_ = "string", json_path = ".spec.state"),
     printcolumn(
         name = "Placed",
@@ -32,19 +33,27 @@ use super::{LocalRef, TimeWindow, rules, schema};
     printcolumn(
         name = "Why",
         type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Placed\")].reason"
+        json_path = ".status.conditions[?(@.type==\"Placed\")].reason",
+        priority = 1
     ),
     printcolumn(name = "Site", type_ = "string", json_path = ".spec.siteRef.name"),
     printcolumn(name = "From", type_ = "string", json_path = ".spec.window.from"),
     printcolumn(name = "Until", type_ = "string", json_path = ".spec.window.until"),
+    printcolumn(
+        name = "Segments",
+        type_ = "integer",
+        json_path = ".status.placement.segments",
+        description = "How many segments are kept for it"
+    ),
+    printcolumn(name = "Size", type_ = "string", json_path = ".status.placement.size"),
+    printcolumn(
+        name = "Coverage",
+        type_ = "string",
+        json_path = ".status.placement.coverage",
+        description = "How much of its window there are recordings of"
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Purpose", type_ = "string", json_path = ".spec.purpose", priority = 1),
-    printcolumn(
-        name = "Reference",
-        type_ = "string",
-        json_path = ".spec.reference",
-        priority = 1
-    ),
     printcolumn(
         name = "Message",
         type_ = "string",
@@ -142,8 +151,83 @@ pub struct IncidentHoldStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub observed_generation: Option<i64>,
-    /// `Accepted`, `Placed`, `Ready`, `Stalled`; docs/conditions.md explains them.
+    /// `Accepted`, `Placed`, `Released`, `ReviewDue`, `Ready`, `Stalled`; docs/conditions.md explains them.
     #[serde(default)]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
+    /// What is kept in the bucket for this hold, as it was last read back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub placement: Option<Placement>,
+}
+
+/// What is kept in the bucket for a hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Placement {
+    /// Which `metadata.generation` of the hold this speaks of.
+    #[schemars(range(min = 0))]
+    pub observed_generation: i64,
+    /// Since when it counts (UTC): when the bucket's ledger took it, before anything was placed.
+    pub accepted_at: Time,
+    /// Whether a pass over the bucket, made after every recorder had the hold, found all that it covers with its legal
+    /// hold and tag.
+    pub proved: bool,
+    /// When the last pass ended that looked at everything (UTC).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified_at: Option<Time>,
+    /// How many segments are kept.
+    #[schemars(range(min = 0))]
+    pub segments: i64,
+    /// Their size, as people read it, such as `1.4 GiB`.
+    #[schemars(length(min = 1, max = 16))]
+    pub size: String,
+    /// How much of the window there are recordings of, over all its sources, such as `98%`; the rest is in `sources`.
+    #[schemars(length(min = 1, max = 8))]
+    pub coverage: String,
+    /// How many of them may not be read yet by anybody (article 4.2).
+    #[schemars(range(min = 0))]
+    pub sealed: i64,
+    /// What there is of each source, at most 64, those that miss most first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64))]
+    pub sources: Vec<SourceCoverage>,
+    /// When nothing was kept for it any more (UTC), of a hold that is resolved: read back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub released_at: Option<Time>,
+    /// Why the last pass ended early; the next goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub problem: Option<String>,
+}
+
+/// How much of a hold's window there are recordings of, from one source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct SourceCoverage {
+    /// The camera or telephone.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// Seconds of which there are recordings.
+    #[schemars(range(min = 0))]
+    pub recorded_seconds: i64,
+    /// Seconds of which there are none.
+    #[schemars(range(min = 0))]
+    pub missing_seconds: i64,
+    /// The first stretches without recordings, at most 10.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 10))]
+    pub gaps: Vec<CoverageGap>,
+}
+
+/// A stretch of a hold's window without recordings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct CoverageGap {
+    /// When it begins (UTC).
+    pub from: Time,
+    /// When it ends (UTC).
+    pub until: Time,
+    /// Why: `GoneBefore`: what was recorded then was over its time before the hold was declared. Or what the recorder
+    /// said: `Disconnected`, `Suspended`, `NotPermitted`, `SpoolFull`, `Restart`, `ClockUnknown`. Or `NotThere`.
+    #[schemars(length(min = 1, max = 32))]
+    pub cause: String,
 }

@@ -1,10 +1,12 @@
 //! The recorder's configuration.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::Window;
+use crate::protocol::cover::{Cover, Sources};
 
 /// A text that must not be seen: its `Debug` is blank.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -51,8 +53,40 @@ pub struct RecorderConfig {
     pub spool_bytes: u64,
     /// The cameras of all shards.
     pub cameras: Vec<CameraConfig>,
+    /// What open holds cover, by the UID of the hold: a segment of it is put with the tag `sealed`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub holds: BTreeMap<String, Covering>,
     /// How `/v1/status` is served.
     pub status_api: StatusApi,
+}
+
+/// What an open hold covers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Covering {
+    /// Names of cameras; empty: all.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub cameras: BTreeSet<String>,
+    /// Whether recorded calls too.
+    #[serde(default)]
+    pub calls: bool,
+    /// When.
+    pub window: Window,
+}
+
+impl Covering {
+    /// As the protocol's rules take it.
+    pub fn cover(&self) -> Cover {
+        Cover {
+            sources: if self.cameras.is_empty() {
+                Sources::All
+            } else {
+                Sources::Named(self.cameras.clone())
+            },
+            calls: self.calls,
+            window: self.window,
+        }
+    }
 }
 
 /// Where segments go.

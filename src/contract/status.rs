@@ -15,6 +15,10 @@ pub struct RecorderStatus {
     pub shard: u32,
     /// Revision of the configuration it follows.
     pub revision: String,
+    /// Revision that every upload under way follows, at least: what a later one says of holds may not be done yet.
+    /// Absent: an upload's outcome is not known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uploads_follow: Option<String>,
     /// A newer configuration that it refused, keeping the last good one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<RefusedConfig>,
@@ -131,7 +135,7 @@ pub struct Gap {
 }
 
 /// Why there is no picture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, strum::IntoStaticStr)]
 pub enum GapCause {
     /// The camera did not answer, or went away.
     Disconnected,

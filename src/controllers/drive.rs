@@ -63,6 +63,8 @@ pub trait Looks: Send + Sync + 'static {
     type Failure: Failure + Send + Sync + 'static;
     /// Its name in metrics and logs.
     const KIND: Kind;
+    /// Whether the conditions of its objects are counted as its own: of a kind with several controllers, one counts.
+    const COUNTS: bool = true;
     /// What it has at hand.
     fn context(&self) -> &Context;
     /// Looks at `object`: compares what is with what should be, and does what it takes.
@@ -158,7 +160,9 @@ pub async fn drive<L: Looks>(
     looks: L,
     leader: CancellationToken,
 ) {
-    announce(&looks.context().hooks, L::KIND, controller.store());
+    if L::COUNTS {
+        announce(&looks.context().hooks, L::KIND, controller.store());
+    }
     let driver = Arc::new(Driver {
         looks,
         backoff: Backoff::default(),

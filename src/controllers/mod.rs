@@ -1,6 +1,8 @@
 //! From the resources to Kubernetes objects and the bucket, and back into status. One folder a kind, each
 //! dereference → validate → plan → apply → status; what they share is in [`kit`].
 
+pub mod audit;
+pub mod buckets;
 pub mod camera;
 pub mod config;
 pub mod drive;
@@ -9,6 +11,7 @@ pub mod hold;
 pub mod kit;
 pub mod policy;
 pub mod recorders;
+pub mod retention;
 pub mod site;
 
 use futures::StreamExt;
@@ -85,7 +88,7 @@ fn of_scope(
     context: &Context,
     scope: Option<&str>,
     leader: &CancellationToken,
-) -> [(Kind, BoxFuture<'static, ()>); 4] {
+) -> [(Kind, BoxFuture<'static, ()>); 6] {
     let (context, leader) = (context.clone(), leader.clone());
     [
         (
@@ -99,6 +102,14 @@ fn of_scope(
         (
             Kind::Camera,
             Box::pin(camera::controller(context.clone(), scope, leader.clone())),
+        ),
+        (
+            Kind::Retention,
+            Box::pin(retention::controller(context.clone(), scope, leader.clone())),
+        ),
+        (
+            Kind::Audit,
+            Box::pin(audit::controller(context.clone(), scope, leader.clone())),
         ),
         (Kind::Site, Box::pin(site::controller(context, scope, leader))),
     ]

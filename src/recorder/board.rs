@@ -33,6 +33,7 @@ struct Inner {
     /// Cameras whose gaps changed since they were last kept.
     changed: BTreeSet<String>,
     clock_ahead_ms: Option<i64>,
+    uploads_follow: Option<String>,
 }
 
 /// The cameras of this recorder.
@@ -176,6 +177,16 @@ impl Board {
                 entry.last_segment = Some(segment);
             }
         });
+    }
+
+    /// Which revision of the configuration all uploads under way follow; `None`: some began before it.
+    pub fn set_uploads_follow(&self, revision: Option<String>) {
+        self.inner().uploads_follow = revision;
+    }
+
+    /// See [`Self::set_uploads_follow`].
+    pub fn uploads_follow(&self) -> Option<String> {
+        self.inner().uploads_follow.clone()
     }
 
     /// How far this clock is ahead of the store's.

@@ -21,8 +21,8 @@ use super::fleet::Fleet;
 use super::http::{health, status};
 use super::metrics::Metrics;
 use super::spool::{Adopted, Spool};
-use super::upload::{Target, Uploads};
-use crate::contract::{GapCause, RecorderConfig};
+use super::upload::{Sink, Target, Uploads};
+use crate::contract::{Covering, GapCause, RecorderConfig};
 use crate::storage::segments::Uploader;
 
 /// How often gaps are kept, and the spool is tidied.
@@ -153,6 +153,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Re
     let mut settings = Settings {
         target: target_sender,
         segment: segment_sender,
+        sink: None,
         known: None,
     };
 
@@ -219,6 +220,7 @@ async fn follow(
 struct Settings {
     target: watch::Sender<Option<Target>>,
     segment: watch::Sender<SignedDuration>,
+    sink: Option<Arc<dyn Sink>>,
     known: Option<Arc<RecorderConfig>>,
 }
 
@@ -226,21 +228,24 @@ impl Settings {
     fn apply(&mut self, spool: &Spool, config: &Arc<RecorderConfig>) {
         spool.set_limit(config.spool_bytes);
         self.segment.send_replace(millis(config.segment_duration_ms));
-        let same = self.known.as_ref().is_some_and(|known| {
-            known.storage == config.storage && known.video_ceiling_ms == config.video_ceiling_ms
-        });
-        if !same {
+        let is_same = self
+            .known
+            .as_ref()
+            .is_some_and(|known| known.storage == config.storage);
+        if !is_same {
             match Uploader::new(&config.storage) {
-                Ok(uploader) => {
-                    let target = Target {
-                        sink: Arc::new(uploader),
-                        ceiling: millis(config.video_ceiling_ms),
-                    };
-                    self.target.send_replace(Some(target));
-                }
+                Ok(uploader) => self.sink = Some(Arc::new(uploader)),
                 // Recording goes on: what is recorded waits in the spool.
                 Err(error) => tracing::error!("the storage in the configuration cannot be used: {error}"),
             }
+        }
+        if let Some(sink) = self.sink.clone() {
+            self.target.send_replace(Some(Target {
+                sink,
+                ceiling: millis(config.video_ceiling_ms),
+                holds: config.holds.values().map(Covering::cover).collect(),
+                revision: config.revision.clone(),
+            }));
         }
         self.known = Some(Arc::clone(config));
     }

@@ -2,7 +2,7 @@
 //! A recording leaves the spool only then, or when it is older than the ceiling and must not live any longer.
 
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use super::board::Board;
 use super::metrics::Metrics;
 use super::spool::{Closed, Spool};
 use crate::contract::SegmentReport;
+use crate::protocol::cover::Cover;
 use crate::storage::key::{Class, Key, KeyError};
 use crate::storage::segments::{PutError, Uploader};
 use crate::storage::tag::RetentionTag;
@@ -72,6 +73,15 @@ impl UploadError {
         }
     }
 
+    /// Whether the store may have taken it all the same, now or in a while.
+    fn may_have_arrived(&self) -> bool {
+        match self {
+            Self::Put(PutError::Store(error)) => error.is_retryable(),
+            Self::Put(_) | Self::Key(_) => false,
+            Self::Timeout | Self::Inside => true,
+        }
+    }
+
     /// Bounded, for metrics.
     pub fn category(&self) -> &'static str {
         match self {
@@ -92,14 +102,25 @@ impl UploadError {
 #[async_trait]
 pub trait Sink: Send + Sync + 'static {
     /// Puts a file under a key, once.
-    async fn put(&self, key: &Key, file: &Path, sha256: [u8; 32]) -> Result<Confirmed, UploadError>;
+    async fn put(
+        &self,
+        key: &Key,
+        file: &Path,
+        sha256: [u8; 32],
+        tag: RetentionTag,
+    ) -> Result<Confirmed, UploadError>;
 }
 
 #[async_trait]
 impl Sink for Uploader {
-    async fn put(&self, key: &Key, file: &Path, sha256: [u8; 32]) -> Result<Confirmed, UploadError> {
-        // Inside an open hold's window it will be `sealed`, when recorders learn of holds.
-        let put = Uploader::put(self, key, file, sha256, RetentionTag::unheld(key.class())).await?;
+    async fn put(
+        &self,
+        key: &Key,
+        file: &Path,
+        sha256: [u8; 32],
+        tag: RetentionTag,
+    ) -> Result<Confirmed, UploadError> {
+        let put = Uploader::put(self, key, file, sha256, tag).await?;
         Ok(Confirmed {
             already_there: put.already_there,
             server_date: put.server_date,
@@ -114,6 +135,22 @@ pub struct Target {
     pub sink: Arc<dyn Sink>,
     /// What is older is purged, never uploaded.
     pub ceiling: SignedDuration,
+    /// What open holds cover.
+    pub holds: Arc<[Cover]>,
+    /// Revision of the configuration that all this is of.
+    pub revision: String,
+}
+
+impl Target {
+    /// What a recording is put with: what a hold covers is sealed from the first moment, so that no lifecycle rule
+    /// ever applies to it.
+    fn tag(&self, key: &Key) -> RetentionTag {
+        if self.holds.iter().any(|hold| hold.covers(&key.recording())) {
+            RetentionTag::Sealed
+        } else {
+            RetentionTag::unheld(key.class())
+        }
+    }
 }
 
 /// Uploads what is in the spool.
@@ -134,7 +171,9 @@ impl Uploads {
         let mut backoff = Backoff::new(WAITS.0, WAITS.1);
         let mut pause: Option<Instant> = None;
         let mut running: JoinSet<Result<Confirmed, UploadError>> = JoinSet::new();
-        let mut segments: HashMap<Id, Closed> = HashMap::new();
+        let mut segments: HashMap<Id, (Closed, String)> = HashMap::new();
+        // Of whose uploads it is not known whether they arrived, with what they followed; until they are confirmed.
+        let mut unsure: HashMap<PathBuf, String> = HashMap::new();
         let mut draining = false;
         loop {
             let target = self.target.borrow_and_update().clone();
@@ -147,11 +186,17 @@ impl Uploads {
                     let Some(closed) = self.spool.take(Instant::now()) else {
                         break;
                     };
-                    let (sink, segment, path) =
-                        (Arc::clone(&target.sink), closed.clone(), self.spool.path(&closed));
-                    let task = running.spawn(async move { upload(&*sink, &segment, &path).await });
-                    segments.insert(task.id(), closed);
+                    let (target, segment, path) = (target.clone(), closed.clone(), self.spool.path(&closed));
+                    let revision = target.revision.clone();
+                    let task = running.spawn(async move { upload(&target, &segment, &path).await });
+                    segments.insert(task.id(), (closed, revision));
                 }
+            }
+            if let Some(Target { revision, .. }) = &target {
+                let mut begun = segments.values().map(|(_, of)| of).chain(unsure.values());
+                let all_follow = begun.all(|of| of == revision);
+                self.board
+                    .set_uploads_follow(all_follow.then(|| revision.clone()));
             }
             if draining && running.is_empty() && self.spool.status().segments == 0 {
                 return;
@@ -163,7 +208,14 @@ impl Uploads {
                         Ok((id, result)) => (id, result),
                         Err(failed) => (failed.id(), Err(UploadError::Inside)),
                     };
-                    if let Some(closed) = segments.remove(&id) {
+                    if let Some((closed, revision)) = segments.remove(&id) {
+                        match &result {
+                            Ok(_) => drop(unsure.remove(&self.spool.path(&closed))),
+                            Err(error) if error.may_have_arrived() => {
+                                unsure.entry(self.spool.path(&closed)).or_insert(revision);
+                            }
+                            Err(_) => {}
+                        }
                         pause = self.ended(&closed, result, &mut backoff);
                     }
                     if draining {
@@ -272,10 +324,11 @@ fn key(closed: &Closed) -> Result<Key, KeyError> {
     )
 }
 
-async fn upload(sink: &dyn Sink, closed: &Closed, path: &Path) -> Result<Confirmed, UploadError> {
+async fn upload(target: &Target, closed: &Closed, path: &Path) -> Result<Confirmed, UploadError> {
     let key = key(closed)?;
     let longest = PATIENCE + Duration::from_secs(closed.bytes / SLOWEST);
-    timeout(longest, sink.put(&key, path, closed.sha256))
+    let tag = target.tag(&key);
+    timeout(longest, target.sink.put(&key, path, closed.sha256, tag))
         .await
         .map_err(|_| UploadError::Timeout)?
 }

@@ -12,11 +12,19 @@ struct Store {
     chokes: Mutex<Option<String>>,
     refuses: Mutex<Option<String>>,
     panics: Mutex<bool>,
+    tags: Mutex<Vec<RetentionTag>>,
 }
 
 #[async_trait]
 impl Sink for Store {
-    async fn put(&self, key: &Key, file: &Path, _: [u8; 32]) -> Result<Confirmed, UploadError> {
+    async fn put(
+        &self,
+        key: &Key,
+        file: &Path,
+        _: [u8; 32],
+        tag: RetentionTag,
+    ) -> Result<Confirmed, UploadError> {
+        self.tags.lock().unwrap().push(tag);
         assert!(file.exists());
         assert!(!std::mem::take(&mut *self.panics.lock().unwrap()), "told to");
         *self.tried.lock().unwrap() += 1;
@@ -39,7 +47,8 @@ struct Bench {
     store: Arc<Store>,
     drained: CancellationToken,
     task: tokio::task::JoinHandle<()>,
-    _target: watch::Sender<Option<Target>>,
+    target: watch::Sender<Option<Target>>,
+    board: Arc<Board>,
     _folder: tempfile::TempDir,
 }
 
@@ -53,13 +62,15 @@ impl Bench {
         let (sender, target) = watch::channel(Some(Target {
             sink: store.clone(),
             ceiling,
+            holds: Arc::from([]),
+            revision: "1".to_owned(),
         }));
         let metrics = Metrics::default();
         let board = Arc::new(Board::new(spool.root(), metrics.clone()));
         let drained = CancellationToken::new();
         let uploads = Uploads {
             spool: spool.clone(),
-            board,
+            board: board.clone(),
             metrics,
             target,
         };
@@ -69,7 +80,8 @@ impl Bench {
             store,
             drained,
             task,
-            _target: sender,
+            target: sender,
+            board,
             _folder: folder,
         }
     }
@@ -209,4 +221,42 @@ async fn older_than_the_ceiling_is_never_uploaded() {
     *bench.store.down.lock().unwrap() = false;
     let stored = bench.drain().await;
     assert!(stored.iter().all(|key| key.contains("/deur/")), "{stored:?}");
+}
+
+fn all() -> Arc<[Cover]> {
+    let window = crate::protocol::Window::new(Timestamp::UNIX_EPOCH, None);
+    let sources = crate::protocol::cover::Sources::All;
+    Arc::from([Cover {
+        sources,
+        calls: false,
+        window,
+    }])
+}
+
+#[tokio::test]
+async fn what_a_hold_covers_is_sealed_and_uploads_that_began_before_are_told_apart() {
+    let bench = Bench::new().await;
+    *bench.store.down.lock().unwrap() = true;
+    bench.record("hal", 100).await;
+    bench.tries(1).await;
+    let follows = async |expected: Option<&str>| {
+        let wait = async {
+            while bench.board.uploads_follow().as_deref() != expected {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(Duration::from_secs(20), wait).await.expect("followed");
+    };
+    // The answer to the first is not known: it may still arrive, as something that no hold covers.
+    bench.target.send_modify(|target| {
+        if let Some(target) = target {
+            (target.holds, target.revision) = (all(), "2".to_owned());
+        }
+    });
+    follows(None).await;
+    *bench.store.down.lock().unwrap() = false;
+    follows(Some("2")).await;
+    let tags = bench.store.tags.lock().unwrap().clone();
+    assert_eq!(tags.first(), Some(&RetentionTag::Video));
+    assert_eq!(tags.last(), Some(&RetentionTag::Sealed));
 }

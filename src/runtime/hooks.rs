@@ -25,7 +25,7 @@ const KINDS: [Kind; 4] = [
 const fn gate(kind: Kind) -> Gate {
     match kind {
         Kind::RecordingPolicy => Gate::Policies,
-        Kind::Site => Gate::Sites,
+        Kind::Site | Kind::Retention | Kind::Audit => Gate::Sites,
         Kind::Camera => Gate::Cameras,
         Kind::IncidentHold => Gate::Holds,
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::FusedFuture;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, Config, ResourceExt};
 use tokio_util::sync::CancellationToken;
@@ -28,6 +29,8 @@ use crate::controllers::{self, ControllerEnded};
 
 /// How often the API server is asked for what is not there yet.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
+/// How long a signed request may still arrive.
+const SIGNATURE: SignedDuration = SignedDuration::from_mins(15);
 /// Reconciles under way get this long to finish after a signal; within the pod's grace period, and with time
 /// left to let go of the lease.
 const DRAIN: Duration = Duration::from_secs(25);
@@ -169,6 +172,7 @@ impl Process {
             self.fence.clone(),
             hooks,
             Some(instance.to_owned()),
+            release_from(&elector),
         );
         let epoch = self.stop.child_token();
         let work = controllers::run(context, epoch.clone()).fuse();
@@ -218,6 +222,17 @@ impl Process {
             }
         });
     }
+}
+
+/// From when on this process may release holds. A request of a leader that was stopped in the middle may land as long as
+/// its signature is valid (S3: fifteen minutes); one that let go has none under way.
+fn release_from(elector: &Elector<LeaseLock>) -> Timestamp {
+    if !elector.took_over() {
+        return Timestamp::MIN;
+    }
+    Timestamp::now()
+        .saturating_add(SIGNATURE)
+        .unwrap_or(Timestamp::MAX)
 }
 
 /// Waits for the four kinds, and finds out which cluster this is.

@@ -7,12 +7,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::client::Store;
+use super::client::{Purpose, Store};
 use super::error::StoreError;
+use super::hold::HoldError;
 use super::objects;
 use crate::api::IncidentHoldSpec;
+use crate::contract::{Covering, StorageTarget};
 use crate::protocol::Window;
-use crate::protocol::cover::{Cover, Sources};
+use crate::protocol::cover::Cover;
 
 const FOLDER: &str = "ledger/holds/";
 /// The form of the entries; one of another form is not understood, and nothing is released by it.
@@ -84,22 +86,71 @@ impl Entry {
         self.closed_at.is_none()
     }
 
-    /// What it covers.
-    pub fn cover(&self) -> Cover {
-        Cover {
-            sources: if self.cameras.is_empty() {
-                Sources::All
-            } else {
-                Sources::Named(self.cameras.clone())
-            },
+    /// What it covers, as recorders are told.
+    pub fn covering(&self) -> Covering {
+        Covering {
+            cameras: self.cameras.clone(),
             calls: self.calls,
             window: self.window,
+        }
+    }
+
+    /// What it covers.
+    pub fn cover(&self) -> Cover {
+        self.covering().cover()
+    }
+
+    /// The entry with what the hold now covers too. It never covers less: ending the window of what was going on releases
+    /// nothing that was covered when the end was seen.
+    pub fn grown(&self, spec: &IncidentHoldSpec, now: Timestamp) -> Self {
+        let cameras = if self.cameras.is_empty() || spec.cameras.is_empty() {
+            BTreeSet::new()
+        } else {
+            self.cameras.iter().chain(&spec.cameras).cloned().collect()
+        };
+        let until = match (self.window.until, spec.window.until.as_ref().map(|until| until.0)) {
+            (None, Some(until)) => Some(until.max(now)),
+            (Some(before), Some(until)) => Some(until.max(before)),
+            (_, None) => None,
+        };
+        Self {
+            cameras,
+            calls: self.calls || spec.calls,
+            window: Window::new(self.window.from.min(spec.window.from.0), until),
+            ..self.clone()
+        }
+    }
+
+    /// The entry as that of a resource that was made anew.
+    pub fn of_successor(self, uid: String) -> Self {
+        Self { uid, ..self }
+    }
+
+    /// The entry when nothing is held for it any more.
+    pub fn closed(&self, now: Timestamp) -> Self {
+        Self {
+            closed_at: Some(now),
+            ..self.clone()
         }
     }
 
     fn key(uid: &str) -> String {
         format!("{FOLDER}{uid}.json")
     }
+}
+
+/// [`entries`], as the operator.
+pub async fn read_all(operator: &StorageTarget) -> Result<BTreeMap<String, Entry>, HoldError> {
+    Ok(entries(&Store::new(operator, Purpose::Configure)?).await?)
+}
+
+/// Writes entries, in this order.
+pub async fn write_all(operator: &StorageTarget, all: &[Entry]) -> Result<(), HoldError> {
+    let store = Store::new(operator, Purpose::Configure)?;
+    for entry in all {
+        write(&store, entry).await?;
+    }
+    Ok(())
 }
 
 /// All entries, by UID. An entry that cannot be read is an error: it may be of an open hold, so whoever wants to
@@ -137,8 +188,7 @@ pub(crate) async fn open_covers(store: &Store) -> Result<Vec<Cover>, StoreError>
         .collect())
 }
 
-/// Writes an entry.
-pub(crate) async fn write(store: &Store, entry: &Entry) -> Result<(), StoreError> {
+async fn write(store: &Store, entry: &Entry) -> Result<(), StoreError> {
     let bytes = serde_json::to_vec_pretty(entry).unwrap_or_default();
     objects::put(store, &Entry::key(&entry.uid), bytes).await
 }

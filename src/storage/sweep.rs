@@ -224,7 +224,10 @@ impl Sweep<'_> {
                 }
                 goes
             });
-            let batches = left.chunks(BATCH).map(|batch| delete(self.store, batch));
+            let batches: Vec<_> = left
+                .chunks(BATCH)
+                .map(|batch| delete(self.store, batch))
+                .collect();
             let answers: Vec<_> = stream::iter(batches)
                 .buffer_unordered(self.at_once)
                 .collect()

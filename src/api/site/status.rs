@@ -14,7 +14,8 @@ pub struct SiteStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub observed_generation: Option<i64>,
-    /// `Accepted`, `Permitted`, `StorageEnforced`, `Recording`, `AdministratorsExcluded`, `Ready`, `Stalled`;
+    /// `Accepted`, `Permitted`, `StorageEnforced`, `Recording`, `Compliant`, `AdministratorsExcluded`, `Ready`,
+    /// `Stalled`;
     /// docs/conditions.md explains them.
     #[serde(default)]
     #[schemars(schema_with = "schema::conditions")]
@@ -25,6 +26,12 @@ pub struct SiteStatus {
     /// What was read back from the bucket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<StorageStatus>,
+    /// What is kept and what was deleted in the bucket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retention: Option<RetentionStatus>,
+    /// What the last audit found in the bucket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub audit: Option<AuditStatus>,
     /// How many cameras the site has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
@@ -33,6 +40,97 @@ pub struct SiteStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub recording: Option<i32>,
+}
+
+/// What is kept and what was deleted in the bucket, by the operator.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct RetentionStatus {
+    /// How many holds are open here, by the API and by the bucket's ledger.
+    #[schemars(range(min = 0))]
+    pub open_holds: i64,
+    /// Names of holds that the bucket's ledger has open and this cluster does not know, at most 16: nothing is released
+    /// for them. Make the resources anew (`toezicht holds restore`), and resolve them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
+    pub orphaned_holds: Vec<String>,
+    /// When tag and legal hold of every held version were last read (UTC).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified_at: Option<Time>,
+    /// What changes them from outside is put back within this many seconds: how often all are read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub verified_every_seconds: Option<i64>,
+    /// When what is over its ceiling was last deleted, and that read back (UTC).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub swept_at: Option<Time>,
+    /// How many versions went in the last sweep that found any.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub deleted: i64,
+    /// How many versions are over their ceiling, covered by no open hold, and not given up by the store.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub resisted: i64,
+    /// Why the last pass ended early; it is tried again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 1024))]
+    pub problem: Option<String>,
+}
+
+/// What an audit found in the bucket, apart from what the operator believes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditStatus {
+    /// When everything was last listed (UTC): daily.
+    pub audited_at: Time,
+    /// When the days at the ceiling were last listed (UTC): hourly.
+    pub boundary_at: Time,
+    /// Versions of recordings.
+    #[schemars(range(min = 0))]
+    pub versions: i64,
+    /// Their bytes.
+    #[schemars(range(min = 0))]
+    pub bytes: i64,
+    /// Versions that an open hold covers.
+    #[schemars(range(min = 0))]
+    pub held: i64,
+    /// Versions whose tag and legal hold were read: of all that are held, and of one in `sampleOneIn` of the rest.
+    #[schemars(range(min = 0))]
+    pub inspected: i64,
+    /// Of how many versions that no hold covers one was inspected.
+    #[schemars(range(min = 1))]
+    pub sample_one_in: i64,
+    /// From when the oldest recording is that no hold covers (UTC).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_unheld: Option<Time>,
+    /// How many seconds the store's own lifecycle is behind what S3 documents.
+    #[schemars(range(min = 0))]
+    pub store_lag_seconds: i64,
+    /// What there should be none of, at most 16.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16))]
+    pub findings: Vec<AuditFinding>,
+}
+
+/// Something that an audit found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct AuditFinding {
+    /// What: `Overdue`, `HeldUnprotected`, `HeldMistagged`, `HeldHidden`, `UnexplainedHold`, `Mistagged`, `ForeignKey`,
+    /// `UnparsableKey`, `ImplausibleKey`, `UnexplainedVersion`, `LateUpload`, `OrphanedHold`; docs/audit.md explains
+    /// them.
+    #[schemars(length(min = 1, max = 64))]
+    pub kind: String,
+    /// How many.
+    #[schemars(range(min = 0))]
+    pub count: i64,
+    /// Whether a promise is broken by it, or may be.
+    pub violation: bool,
+    /// The first of them, at most 5.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 5), inner(length(min = 1, max = 1024)))]
+    pub examples: Vec<String>,
 }
 
 /// Ceilings of retention that were in force.

@@ -1,4 +1,5 @@
-//! IncidentHold: whether it can be accepted. This version places no holds, and says so.
+//! IncidentHold: whether it can be accepted, and what a person must know of it. What it covers is placed and released by
+//! the retention controller, which alone writes to the bucket.
 //!
 //! dereference → validate → status.
 
@@ -16,6 +17,7 @@ use kube::{Api, ResourceExt};
 use tokio_util::sync::CancellationToken;
 
 use self::dereference::dereference;
+pub use self::status::is_resolved;
 use self::validate::validate;
 use super::drive::{self, Look, Looks, Watched};
 use super::kit::context::{Context, Kind};
@@ -23,8 +25,10 @@ use super::kit::error::ApiError;
 use super::kit::{event, meta, requeue, status as kit_status};
 use crate::api::{IncidentHold, IncidentHoldStatus, RecordingPolicy, Site};
 
+/// Finalizer of a hold: its resource stays until nothing is kept for it any more.
+pub const FINALIZER: &str = "toezicht.dev/hold";
 /// Field manager of a hold's status.
-const MANAGER: &str = "toezicht/hold";
+pub const MANAGER: &str = "toezicht/hold";
 
 impl Watched for IncidentHold {
     fn conditions(&self) -> &[Condition] {
@@ -66,6 +70,25 @@ struct Holds {
     context: Context,
 }
 
+/// Whether nothing is kept for a hold, so that its resource may go.
+pub fn may_go(hold: &IncidentHold, now: Timestamp) -> bool {
+    let placement = hold.status.as_ref().and_then(|status| status.placement.as_ref());
+    status::is_resolved(hold, now) && placement.is_none_or(|placement| placement.released_at.is_some())
+}
+
+/// Whether something may be kept for a hold: it counted once, and was not released.
+pub fn is_kept(hold: &IncidentHold, now: Timestamp) -> bool {
+    hold.finalizers().iter().any(|name| name == FINALIZER) && !may_go(hold, now)
+}
+
+/// The part of a status that this controller writes.
+fn ours(status: IncidentHoldStatus) -> IncidentHoldStatus {
+    IncidentHoldStatus {
+        placement: None,
+        ..status
+    }
+}
+
 impl Looks for Holds {
     type Object = IncidentHold;
     type Failure = ApiError;
@@ -77,18 +100,13 @@ impl Looks for Holds {
 
     async fn look(&self, hold: &IncidentHold, now: Timestamp) -> Result<Look, ApiError> {
         let Context { client, events, .. } = &self.context;
-        if meta::is_deleting(hold) {
-            return Ok(Look {
-                action: Action::await_change(),
-                is_changed: false,
-            });
-        }
         let api = Api::namespaced(client.clone(), &hold.namespace().unwrap_or_default());
         if meta::is_paused(hold) {
             let before = hold.status.clone().unwrap_or_default();
             let conditions = kit_status::paused(&before.conditions, before.observed_generation, now);
-            let next = IncidentHoldStatus { conditions, ..before };
-            let is_changed = kit_status::report(&api, MANAGER, hold, hold.status.as_ref(), &next).await?;
+            let next = ours(IncidentHoldStatus { conditions, ..before });
+            let current = hold.status.clone().map(ours);
+            let is_changed = kit_status::report(&api, MANAGER, hold, current.as_ref(), &next).await?;
             return Ok(Look {
                 action: Action::await_change(),
                 is_changed,
@@ -98,9 +116,13 @@ impl Looks for Holds {
         let valid = validate(&hold.spec, &named, now);
         let next = status::status(hold, &valid, now);
 
-        let is_changed = kit_status::report(&api, MANAGER, hold, hold.status.as_ref(), &next).await?;
+        let current = hold.status.clone().map(ours);
+        let is_changed = kit_status::report(&api, MANAGER, hold, current.as_ref(), &next).await?;
         if is_changed {
             event::publish(events, hold, &event::changes(hold.conditions(), &next.conditions)).await;
+        }
+        if meta::is_deleting(hold) && may_go(hold, now) {
+            meta::remove_finalizer(client, hold, FINALIZER, MANAGER).await?;
         }
         Ok(Look {
             action: requeue::at(now, valid.next_change),

@@ -1,199 +1,214 @@
-//! Step three: what is reported: never more than is true. Pure.
+//! Step three: what is reported: from what was read back of the bucket, never more than is true. Pure.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::validate::Valid;
-use crate::api::condition::{ConditionType, Finding, Reason, merge};
-use crate::api::{HoldState, IncidentHold, IncidentHoldStatus};
+use crate::api::condition::{ConditionType, Finding, Reason, Truth, merge};
+use crate::api::{Days, HoldState, IncidentHold, IncidentHoldStatus, Placement};
 use crate::controllers::drive::Watched;
-
-/// What a person must know of every open hold of this version.
-const NOT_ENFORCED: &str = "this version of Toezicht places no holds: what the hold covers goes when its retention says so. \
-     Secure the recordings by hand, with the operator's identity at the store, since the bucket's policy refuses all others: a \
-     legal hold on each version, then the tag toezicht-retention=held";
+use crate::controllers::kit::meta;
 
 /// The status of `hold`.
 pub fn status(hold: &IncidentHold, valid: &Valid, now: Timestamp) -> IncidentHoldStatus {
     let Valid {
         accepted,
+        review_every,
         next_change: _,
     } = valid;
     let generation = hold.metadata.generation;
-    let placed = placed(hold.spec.state);
-    let findings = [
+    let placement = hold.status.as_ref().and_then(|status| status.placement.as_ref());
+    let is_resolved = is_resolved(hold, now);
+    let accepted = counted(accepted, placement);
+    let placed = placed(hold, &accepted, placement, is_resolved);
+    let released = released(placement, is_resolved);
+    let mut findings = vec![
+        ready(
+            &accepted,
+            &placed,
+            &released,
+            is_resolved,
+            meta::is_deleting(hold),
+        ),
         accepted.clone(),
         placed.clone(),
-        ready(accepted, &placed),
-        stalled(accepted, &placed),
+        released,
     ];
+    if !is_resolved {
+        findings.extend(review_every.map(|every| review_due(hold, every, now)));
+    }
+    findings.push(stalled(&accepted, is_resolved));
     IncidentHoldStatus {
         observed_generation: generation,
         conditions: merge(hold.conditions(), &findings, generation, now),
+        // The retention controller's.
+        placement: None,
     }
 }
 
-fn placed(state: HoldState) -> Finding {
-    match state {
-        HoldState::Open => Finding::new(ConditionType::Placed, false, Reason::NotYetEnforced, NOT_ENFORCED),
-        HoldState::Resolved => Finding::new(
-            ConditionType::Placed,
-            false,
+/// Whether the incident is resolved: until the instant that the resolution names, the hold is as if it were open.
+pub fn is_resolved(hold: &IncidentHold, now: Timestamp) -> bool {
+    let at = hold.spec.resolution.as_ref().map(|resolution| resolution.at.0);
+    hold.spec.state == HoldState::Resolved && at.is_none_or(|at| at <= now)
+}
+
+/// A hold that the bucket's ledger has counts, whatever became of its policy since.
+fn counted(accepted: &Finding, placement: Option<&Placement>) -> Finding {
+    if accepted.is_true() || placement.is_none() {
+        return accepted.clone();
+    }
+    let message = format!(
+        "the bucket's ledger has it, so it counts on; it would not be accepted anew: {}",
+        accepted.message
+    );
+    Finding::new(ConditionType::Accepted, true, Reason::Valid, message)
+}
+
+fn placed(
+    hold: &IncidentHold,
+    accepted: &Finding,
+    placement: Option<&Placement>,
+    is_resolved: bool,
+) -> Finding {
+    let found =
+        |truth: Truth, reason, message: String| Finding::new(ConditionType::Placed, truth, reason, message);
+    if is_resolved {
+        return found(
+            Truth::False,
             Reason::Resolved,
-            "the incident is resolved; this version had placed nothing",
+            "the incident is resolved: nothing is to be kept for it".to_owned(),
+        );
+    }
+    let Some(placement) = placement else {
+        if accepted.is_true() {
+            let message = "the ledger of the site's bucket does not have it yet; if that stays: is the Site's StorageEnforced True?";
+            return found(Truth::False, Reason::Placing, message.to_owned());
+        }
+        let message = "nothing is kept for it: see Accepted".to_owned();
+        return found(Truth::False, Reason::DependsOn, message);
+    };
+    let Placement {
+        segments,
+        size,
+        coverage,
+        sealed,
+        problem,
+        ..
+    } = placement;
+    let mut message = format!("{segments} segments ({size}) are kept, {coverage} of the window");
+    if *sealed > 0 {
+        message.push_str(&format!("; {sealed} of them may not be read yet (article 4.2)"));
+    }
+    let is_of_this = Some(placement.observed_generation) == hold.metadata.generation;
+    if let Some(problem) = problem {
+        let message = format!("{message}; the last pass ended early and is tried again: {problem}");
+        let truth = if placement.proved && is_of_this {
+            Truth::Unknown
+        } else {
+            Truth::False
+        };
+        return found(truth, Reason::Retrying, message);
+    }
+    if placement.proved && is_of_this {
+        return found(
+            Truth::True,
+            Reason::ReadBack,
+            format!("{message}; each was found with legal hold and tag, after every recorder had the hold"),
+        );
+    }
+    found(
+        Truth::False,
+        Reason::Placing,
+        format!(
+            "{message}; waits until every recorder has the hold and a pass over the bucket finds nothing left to do"
+        ),
+    )
+}
+
+/// Whether nothing is kept for it any more. Of an open hold that is not asked.
+fn released(placement: Option<&Placement>, is_resolved: bool) -> Finding {
+    let found =
+        |truth, reason, message: String| Finding::new(ConditionType::Released, truth, reason, message);
+    if !is_resolved {
+        return found(false, Reason::Open, "the incident is not resolved".to_owned());
+    }
+    let Some(placement) = placement else {
+        return found(true, Reason::ReadBack, "nothing was ever kept for it".to_owned());
+    };
+    match (&placement.released_at, &placement.problem) {
+        (Some(at), _) => found(
+            true,
+            Reason::ReadBack,
+            format!(
+                "since {} nothing is kept for it: what no other hold covers goes, or went, by its ceiling",
+                at.0
+            ),
+        ),
+        (None, Some(problem)) => found(
+            false,
+            Reason::Retrying,
+            format!("the last pass ended early and is tried again: {problem}"),
+        ),
+        (None, None) => found(
+            false,
+            Reason::Releasing,
+            "waits until every recorder has let go of it and a pass over the bucket finds nothing left to do"
+                .to_owned(),
         ),
     }
 }
 
-/// An open hold that holds nothing is never ready. A resolved one asks for nothing.
-fn ready(accepted: &Finding, placed: &Finding) -> Finding {
-    let is_ready = placed.reason == Reason::Resolved;
-    let cause = if is_ready || accepted.is_true() {
-        placed
-    } else {
-        accepted
-    };
-    cause.told_of(ConditionType::Ready, is_ready)
+/// Whether it is time that somebody asks whether the hold is still needed (article 6). It is never released by that.
+fn review_due(hold: &IncidentHold, every: Days, now: Timestamp) -> Finding {
+    let reviewed = hold.spec.review.as_ref().map(|review| review.at.0);
+    let created = hold.metadata.creation_timestamp.as_ref().map(|created| created.0);
+    let last = reviewed.or(created).unwrap_or(now);
+    let due = last
+        .saturating_add(SignedDuration::from_hours(24 * i64::from(every.0)))
+        .unwrap_or(Timestamp::MAX);
+    if due <= now {
+        let message = format!(
+            "article 6: since {due} a review is due: is the incident resolved? If so, set spec.state and spec.resolution; if not, \
+             write spec.review"
+        );
+        return Finding::new(ConditionType::ReviewDue, true, Reason::Overdue, message);
+    }
+    Finding::new(
+        ConditionType::ReviewDue,
+        false,
+        Reason::AsRequired,
+        format!("the next review is due at {due}"),
+    )
 }
 
-/// Only a person can put right what is not accepted, or secure what this version does not.
-fn stalled(accepted: &Finding, placed: &Finding) -> Finding {
-    let cause = if accepted.is_true() { placed } else { accepted };
-    Finding::stalled((placed.reason != Reason::Resolved).then_some(cause))
+fn ready(
+    accepted: &Finding,
+    placed: &Finding,
+    released: &Finding,
+    is_resolved: bool,
+    is_deleting: bool,
+) -> Finding {
+    if is_deleting {
+        let waits = if is_resolved { released } else { placed };
+        let message = if is_resolved {
+            format!("being deleted: {}", waits.message)
+        } else {
+            "being deleted: an open hold stays until its incident is resolved: set spec.state and spec.resolution".to_owned()
+        };
+        return Finding::new(ConditionType::Ready, false, Reason::Deleting, message);
+    }
+    let cause = match (is_resolved, accepted.is_true()) {
+        (true, _) => released,
+        (false, true) => placed,
+        (false, false) => accepted,
+    };
+    cause.told_of(ConditionType::Ready, cause.truth)
+}
+
+/// Only a person can put right what is not accepted.
+fn stalled(accepted: &Finding, is_resolved: bool) -> Finding {
+    Finding::stalled((!is_resolved && !accepted.is_true()).then_some(accepted))
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::dereference::Named;
-    use super::super::validate::validate;
-    use super::*;
-    use crate::api::condition::Truth;
-    use crate::controllers::kit::event;
-
-    fn hold(state: HoldState, purpose: &str) -> IncidentHold {
-        let mut hold: IncidentHold = serde_json::from_value(serde_json::json!({
-            "metadata": {"name": "h", "namespace": "n", "generation": 2},
-            "spec": {
-                "siteRef": {"name": "s"},
-                "window": {"from": "2026-01-01T10:00:00Z"},
-                "purpose": purpose,
-                "reference": "2026-1",
-            },
-        }))
-        .unwrap();
-        hold.spec.state = state;
-        hold
-    }
-
-    fn named() -> Named {
-        let site = serde_json::from_value(serde_json::json!({
-            "metadata": {"name": "s", "namespace": "n"},
-            "spec": {
-                "displayName": "S", "address": {"street": "a", "city": "b"}, "policyRef": {"name": "p"},
-                "managers": [],
-                "storage": {
-                    "bucket": "bucket", "region": "r",
-                    "operator": {"principal": "o", "credentialsRef": {"name": "o"}},
-                    "recorder": {"principal": "r", "credentialsRef": {"name": "r"}},
-                },
-            },
-        }));
-        let policy = serde_json::from_value(serde_json::json!({
-            "metadata": {"name": "p", "namespace": "n"},
-            "spec": {
-                "title": "t", "timeZone": "Europe/Amsterdam", "adopted": {"by": "c", "date": "2020-05-04"},
-                "inForce": {"from": "2020-05-06"}, "purposes": ["Theft"],
-                "retention": {"video": "28d", "calls": "7d"}, "holds": {"reviewEvery": "28d"},
-            },
-        }));
-        Named {
-            site: Some(site.unwrap()),
-            policy: Some(policy.unwrap()),
-            cameras: vec!["c".into()],
-        }
-    }
-
-    fn rows(hold: &IncidentHold, named: &Named) -> Vec<(String, String, String)> {
-        let now = "2026-01-02T00:00:00Z".parse().unwrap();
-        let status = status(hold, &validate(&hold.spec, named, now), now);
-        status
-            .conditions
-            .into_iter()
-            .map(|c| (c.type_, c.status, c.reason))
-            .collect()
-    }
-
-    fn row(type_: ConditionType, truth: Truth, reason: Reason) -> (String, String, String) {
-        let (type_, truth, reason): (&str, &str, &str) = (type_.into(), truth.into(), reason.into());
-        (type_.into(), truth.into(), reason.into())
-    }
-
-    #[test]
-    fn an_accepted_hold_is_not_placed_and_never_ready() {
-        let rows = rows(&hold(HoldState::Open, "Theft"), &named());
-        assert_eq!(
-            rows,
-            [
-                row(ConditionType::Accepted, Truth::True, Reason::Valid),
-                row(ConditionType::Placed, Truth::False, Reason::NotYetEnforced),
-                row(ConditionType::Ready, Truth::False, Reason::NotYetEnforced),
-                row(ConditionType::Stalled, Truth::True, Reason::NotYetEnforced),
-            ]
-        );
-    }
-
-    #[test]
-    fn what_is_not_accepted_says_why() {
-        for (named, purpose, reason) in [
-            (Named::default(), "Theft", Reason::ReferenceNotFound),
-            (
-                Named {
-                    policy: None,
-                    ..named()
-                },
-                "Theft",
-                Reason::ReferenceNotFound,
-            ),
-            (named(), "Curiosity", Reason::InvalidField),
-        ] {
-            let rows = rows(&hold(HoldState::Open, purpose), &named);
-            assert!(
-                rows.contains(&row(ConditionType::Accepted, Truth::False, reason)),
-                "{rows:?}"
-            );
-            assert!(
-                rows.contains(&row(ConditionType::Placed, Truth::False, Reason::NotYetEnforced)),
-                "{rows:?}"
-            );
-            assert!(
-                rows.contains(&row(ConditionType::Ready, Truth::False, reason)),
-                "{rows:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn a_resolved_hold_asks_for_nothing() {
-        let rows = rows(&hold(HoldState::Resolved, "Theft"), &named());
-        assert!(
-            rows.contains(&row(ConditionType::Ready, Truth::True, Reason::Resolved)),
-            "{rows:?}"
-        );
-        assert!(
-            rows.contains(&row(ConditionType::Stalled, Truth::False, Reason::AsRequired)),
-            "{rows:?}"
-        );
-    }
-
-    #[test]
-    fn an_open_hold_warns() {
-        let now = "2026-01-02T00:00:00Z".parse().unwrap();
-        let hold = hold(HoldState::Open, "Theft");
-        let status = status(&hold, &validate(&hold.spec, &named(), now), now);
-        let warnings = event::changes(&[], &status.conditions);
-        assert!(warnings.iter().any(|event| {
-            event.reason == "NotYetEnforced"
-                && event.action == "Placed"
-                && matches!(event.type_, kube::runtime::events::EventType::Warning)
-        }));
-    }
-}
+#[path = "status_tests.rs"]
+mod tests;

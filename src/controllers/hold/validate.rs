@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 
 use super::dereference::Named;
-use crate::api::IncidentHoldSpec;
 use crate::api::condition::{ConditionType, Finding, Reason};
+use crate::api::{Days, IncidentHoldSpec};
 use crate::protocol::hold;
 
 /// What a hold comes to.
@@ -12,6 +12,8 @@ use crate::protocol::hold;
 pub struct Valid {
     /// Whether it can be accepted.
     pub accepted: Finding,
+    /// How often its policy wants it reviewed (article 6); `None`: there is no policy.
+    pub review_every: Option<Days>,
     /// When the answer may change by itself.
     pub next_change: Option<Timestamp>,
 }
@@ -36,6 +38,7 @@ pub fn validate(spec: &IncidentHoldSpec, named: &Named, now: Timestamp) -> Valid
     };
     Valid {
         accepted,
+        review_every: policy.as_ref().map(|policy| policy.spec.holds.review_every),
         next_change: hold::next_change(spec, now),
     }
 }

@@ -3,11 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Client;
 use kube::runtime::events::{Recorder, Reporter};
 
 use super::fence::Fence;
+use crate::controllers::buckets::Buckets;
 use crate::controllers::config::OperatorConfig;
 use crate::controllers::recorders::Recorders;
 
@@ -29,6 +31,10 @@ pub struct Context {
     pub events: Recorder,
     /// Asks recorders for their status.
     pub recorders: Recorders,
+    /// The buckets that may be looked into.
+    pub buckets: Buckets,
+    /// From when on holds may be released: a leader before this one may have requests under way until then.
+    pub release_from: Timestamp,
     /// Counts what is done.
     pub hooks: Arc<dyn Hooks>,
 }
@@ -42,6 +48,7 @@ impl Context {
         fence: Fence,
         hooks: Arc<dyn Hooks>,
         instance: Option<String>,
+        release_from: Timestamp,
     ) -> Self {
         let reporter = Reporter {
             controller: REPORTER.to_owned(),
@@ -50,6 +57,8 @@ impl Context {
         Self {
             events: Recorder::new(client.clone(), reporter),
             recorders: Recorders::default(),
+            buckets: Buckets::default(),
+            release_from,
             client,
             config: Arc::new(config),
             cluster_id,
@@ -75,6 +84,10 @@ pub enum Kind {
     Camera,
     /// IncidentHold.
     IncidentHold,
+    /// What is kept and deleted at a Site.
+    Retention,
+    /// Whether that is as it must be.
+    Audit,
 }
 
 /// What a reconcile came to.

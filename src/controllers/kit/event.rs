@@ -7,7 +7,7 @@ use kube::runtime::events::{Event, EventType, Recorder};
 /// The API server refuses a longer note.
 const LONGEST_NOTE: usize = 1024;
 /// Reasons for a condition that is not `True` though nothing is wrong.
-const EXPECTED: [&str; 9] = [
+const EXPECTED: [&str; 13] = [
     "DependsOn",
     "Deleting",
     "Paused",
@@ -17,6 +17,10 @@ const EXPECTED: [&str; 9] = [
     "NoCameras",
     "NotEncrypted",
     "Connecting",
+    "Open",
+    "Placing",
+    "Releasing",
+    "Resolved",
 ];
 
 /// The events that lead from conditions `before` to `after`.
@@ -51,7 +55,7 @@ fn is_news(old: Option<&Condition>, new: &Condition) -> bool {
 }
 
 fn is_warning(condition: &Condition) -> bool {
-    if condition.type_ == "Stalled" {
+    if matches!(condition.type_.as_str(), "Stalled" | "ReviewDue") {
         return condition.status == "True";
     }
     condition.status == "False" && !EXPECTED.contains(&condition.reason.as_str())

@@ -1,6 +1,14 @@
 //! Questions about an object's metadata.
 
-use kube::{Resource, ResourceExt};
+use std::fmt::Debug;
+
+use k8s_openapi::NamespaceResourceScope;
+use kube::api::{Patch, PatchParams};
+use kube::{Api, Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use super::error::{ApiError, KubeErrorExt};
 
 /// Annotation that pauses a resource: with `"true"` its controller changes nothing.
 pub const PAUSED: &str = "toezicht.dev/paused";
@@ -29,4 +37,72 @@ pub fn is_controlled_by<K: Resource>(object: &K, uid: &str) -> bool {
         .owner_references()
         .iter()
         .any(|owner| owner.controller == Some(true) && owner.uid == uid)
+}
+
+/// Adds a finalizer to `object`, unless it has it.
+pub async fn add_finalizer<K>(
+    client: &Client,
+    object: &K,
+    finalizer: &str,
+    manager: &str,
+) -> Result<(), ApiError>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug,
+{
+    if object.finalizers().iter().any(|name| name == finalizer) {
+        return Ok(());
+    }
+    let mut finalizers = object.finalizers().to_vec();
+    finalizers.push(finalizer.to_owned());
+    set_finalizers(client, object, &finalizers, manager).await
+}
+
+/// Removes a finalizer from `object`, if it has it.
+pub async fn remove_finalizer<K>(
+    client: &Client,
+    object: &K,
+    finalizer: &str,
+    manager: &str,
+) -> Result<(), ApiError>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug,
+{
+    let rest: Vec<String> = object
+        .finalizers()
+        .iter()
+        .filter(|name| *name != finalizer)
+        .cloned()
+        .collect();
+    if rest.len() == object.finalizers().len() {
+        return Ok(());
+    }
+    set_finalizers(client, object, &rest, manager).await
+}
+
+/// With the resourceVersion, so that nobody else's finalizer is lost; a conflict is tried again.
+async fn set_finalizers<K>(
+    client: &Client,
+    object: &K,
+    finalizers: &[String],
+    manager: &str,
+) -> Result<(), ApiError>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug,
+{
+    let namespace = object.namespace().unwrap_or_default();
+    let patch = json!({"metadata": {
+        "finalizers": finalizers, "resourceVersion": object.resource_version(), "uid": object.uid(),
+    }});
+    let params = PatchParams {
+        field_manager: Some(manager.to_owned()),
+        ..PatchParams::default()
+    };
+    let api = Api::<K>::namespaced(client.clone(), &namespace);
+    match api
+        .patch_metadata(&object.name_any(), &params, &Patch::Merge(&patch))
+        .await
+    {
+        Err(error) if !error.is_not_found() => Err(error.into()),
+        _ => Ok(()),
+    }
 }

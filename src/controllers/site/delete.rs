@@ -7,16 +7,15 @@ use std::time::Duration;
 use jiff::Timestamp;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{ListParams, Patch, PatchParams};
+use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
-use serde_json::json;
 
 use super::apply::delete_workload;
 use super::drain::{Drain, drain};
-use super::names::{FINALIZER, MANAGER, Names, SITE_LABEL};
+use super::names::{Names, SITE_LABEL};
 use crate::api::Site;
 use crate::controllers::kit::apply::ApplyError;
-use crate::controllers::kit::error::{ApiError, KubeErrorExt};
+use crate::controllers::kit::error::ApiError;
 use crate::controllers::kit::meta;
 use crate::controllers::recorders::Recorders;
 
@@ -32,7 +31,7 @@ pub enum Deletion {
     Going(u64),
     /// It waits for these pods to go.
     Waiting(Vec<String>),
-    /// Nothing of it is left, and the finalizer is gone.
+    /// Nothing of it is left.
     Done,
 }
 
@@ -67,7 +66,6 @@ pub async fn delete(
         .map(ResourceExt::name_any)
         .collect();
     if left.is_empty() {
-        remove_finalizer(client, site).await?;
         return Ok(Deletion::Done);
     }
     Ok(Deletion::Waiting(left))
@@ -98,43 +96,10 @@ fn has_ended(pod: &Pod) -> bool {
     matches!(phase, Some("Succeeded" | "Failed"))
 }
 
-/// Adds the finalizer, before anything is made that would have to be waited for.
-pub async fn add_finalizer(client: &Client, site: &Site) -> Result<(), ApiError> {
-    let mut finalizers = site.finalizers().to_vec();
-    finalizers.push(FINALIZER.to_owned());
-    set_finalizers(client, site, &finalizers).await
-}
-
-async fn remove_finalizer(client: &Client, site: &Site) -> Result<(), ApiError> {
-    let finalizers: Vec<String> = site
-        .finalizers()
-        .iter()
-        .filter(|name| *name != FINALIZER)
-        .cloned()
-        .collect();
-    set_finalizers(client, site, &finalizers).await
-}
-
-/// With the resourceVersion, so that nobody else's finalizer is lost; a conflict is tried again.
-async fn set_finalizers(client: &Client, site: &Site, finalizers: &[String]) -> Result<(), ApiError> {
-    let namespace = site.namespace().unwrap_or_default();
-    let patch = json!({"metadata": {"finalizers": finalizers, "resourceVersion": site.resource_version(), "uid": site.uid()}});
-    let params = PatchParams {
-        field_manager: Some(MANAGER.to_owned()),
-        ..PatchParams::default()
-    };
-    let api = Api::<Site>::namespaced(client.clone(), &namespace);
-    match api
-        .patch_metadata(&site.name_any(), &params, &Patch::Merge(&patch))
-        .await
-    {
-        Err(error) if !error.is_not_found() => Err(error.into()),
-        _ => Ok(()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]

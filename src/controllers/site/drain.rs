@@ -63,6 +63,7 @@ pub async fn drain(
             pods: replicas(live),
             revision: closed.revision.clone(),
             api: closed.status_api.clone(),
+            holds: closed.holds.clone(),
         },
         pods: running.clone(),
     };
@@ -133,6 +134,7 @@ mod tests {
                 version: "0".into(),
                 shard,
                 revision: revision.into(),
+                uploads_follow: None,
                 refused: None,
                 started: at,
                 now: at,

@@ -157,6 +157,7 @@ impl Fixture {
             &self.valid(),
             bucket,
             &self.identity(),
+            None,
             &self.config,
         )
     }

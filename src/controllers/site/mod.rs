@@ -14,6 +14,7 @@ mod fixtures;
 mod identity;
 pub(in crate::controllers) mod names;
 mod objects;
+mod opened;
 mod plan;
 mod pod;
 mod readers;
@@ -36,15 +37,19 @@ use self::names::{FINALIZER, MANAGER};
 use self::status::Observed;
 pub use self::watches::{controller, controller_with};
 use crate::api::{DeletionPolicy, Site, SiteStatus};
+use crate::controllers::buckets::Follow;
 use crate::controllers::drive::{Look, Looks};
 use crate::controllers::kit::apply::ApplyError;
 use crate::controllers::kit::context::{Context, Kind};
 use crate::controllers::kit::error::{ApiError, Failure, KubeErrorExt};
 use crate::controllers::kit::fence::NotLeader;
 use crate::controllers::kit::{event, meta, requeue, status as kit_status};
+use crate::controllers::{hold, retention};
 
 /// While cameras should record, their recorders are asked this often.
 const ASK_EVERY: Duration = Duration::from_secs(15);
+/// While a recorder does not follow yet what is held, this often.
+const ASK_SOON: Duration = Duration::from_secs(1);
 
 /// The Site controller's own.
 struct Sites {
@@ -107,9 +112,8 @@ impl Looks for Sites {
                 is_changed,
             });
         }
-        if !site.finalizers().iter().any(|name| name == FINALIZER) {
-            delete::add_finalizer(&self.context.client, site).await?;
-        }
+        // Before anything is made that would have to be waited for.
+        meta::add_finalizer(&self.context.client, site, FINALIZER, MANAGER).await?;
         Box::pin(self.keep(site, now)).await
     }
 }
@@ -138,7 +142,8 @@ impl Sites {
         )
         .await?;
         let identity = identity::keep_or_make(found.config.as_ref().map(|config| &config.status_api), now)?;
-        let plan = plan::plan(site, &found, &valid, &bucket, &identity, config);
+        let held = self.context.buckets.held(site);
+        let plan = plan::plan(site, &found, &valid, &bucket, &identity, held, config);
         let applied = Box::pin(apply::apply(client, recorders, &valid.names, plan)).await;
         let answers = match applied
             .as_ref()
@@ -148,6 +153,11 @@ impl Sites {
             Some(running) => recording::ask(recorders, &valid.names, running).await,
             None => Vec::new(),
         };
+        let open = opened::opened(site, &found, &valid, &bucket, applied.as_ref().ok(), &answers);
+        let waits_for_holds = open
+            .as_ref()
+            .is_some_and(|open| open.recorders == Follow::Unknown);
+        self.context.buckets.set_open(site, open);
         let observed = Observed {
             valid: &valid,
             bucket: &bucket,
@@ -165,7 +175,8 @@ impl Sites {
             Err(ApplyError::Api(ApiError(error))) if error.is_namespace_terminating() => is_reported,
             Err(error) => return Err(error.into()),
         };
-        let ask_again = (!answers.is_empty()).then(|| now + ASK_EVERY);
+        let ask_every = if waits_for_holds { ASK_SOON } else { ASK_EVERY };
+        let ask_again = (!answers.is_empty()).then(|| now + ask_every);
         let deadlines = [
             valid.permission.next_change,
             bucket.look_again,
@@ -186,9 +197,17 @@ impl Sites {
             });
         }
         let step = delete::delete(&self.context.client, &self.context.recorders, site, now).await?;
+        let kept_for = self.holds_of_deleted(site, &step, now).await?;
         let waits_for = match step {
+            Deletion::Done if !kept_for.is_empty() => format!(
+                "waits until these incidents are resolved, and nothing is kept for them any more: {}; the bucket and its rules stay \
+                 in any case",
+                kept_for.join(", ")
+            ),
             Deletion::Done => {
+                meta::remove_finalizer(&self.context.client, site, FINALIZER, MANAGER).await?;
                 self.memory.forget(&site.uid().unwrap_or_default());
+                self.context.buckets.forget(site);
                 event::publish(&self.context.events, site, &farewell(site)).await;
                 tracing::info!(
                     site = meta::key(site),
@@ -220,10 +239,42 @@ impl Sites {
         })
     }
 
+    /// The holds that a deleted Site waits for, by name. They are looked after until then, as far as the store can still be
+    /// reached.
+    async fn holds_of_deleted(
+        &self,
+        site: &Site,
+        step: &Deletion,
+        now: Timestamp,
+    ) -> Result<Vec<String>, SiteError> {
+        let Context {
+            client,
+            config,
+            cluster_id,
+            buckets,
+            ..
+        } = &self.context;
+        let holds = retention::holds(client, site).await?;
+        let kept = holds.iter().filter(|hold| hold::is_kept(hold, now));
+        let kept: Vec<String> = kept.map(ResourceExt::name_any).collect();
+        if !kept.is_empty() {
+            let found = dereference::dereference(client, site).await?;
+            let valid = validate::validate(site, &found, config, cluster_id, now);
+            let recorders = if *step == Deletion::Done {
+                Follow::NoRecorders
+            } else {
+                Follow::Unknown
+            };
+            buckets.set_open(site, opened::of_deleted(site, &found, &valid, recorders));
+        }
+        Ok(kept)
+    }
+
     /// Writes the status where it differs, and tells people what changed.
     async fn report(&self, site: &Site, next: SiteStatus) -> Result<bool, ApiError> {
         let api = Api::<Site>::namespaced(self.context.client.clone(), &site.namespace().unwrap_or_default());
-        let is_written = kit_status::report(&api, MANAGER, site, site.status.as_ref(), &next).await?;
+        let (current, next) = (site.status.clone().map(ours), ours(next));
+        let is_written = kit_status::report(&api, MANAGER, site, current.as_ref(), &next).await?;
         if is_written {
             let before = site
                 .status
@@ -238,6 +289,15 @@ impl Sites {
             .await;
         }
         Ok(is_written)
+    }
+}
+
+/// The part of a status that this controller writes.
+fn ours(status: SiteStatus) -> SiteStatus {
+    SiteStatus {
+        retention: None,
+        audit: None,
+        ..status
     }
 }
 

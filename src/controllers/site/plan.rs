@@ -14,6 +14,7 @@ use super::objects::{self, Pods};
 use super::validate::Valid;
 use crate::api::{Days, Site};
 use crate::contract::{CameraConfig, FORMAT, RecorderConfig, StatusApi};
+use crate::controllers::buckets::Coverings;
 use crate::controllers::config::OperatorConfig;
 use crate::protocol::{Windows, shard};
 
@@ -52,6 +53,8 @@ pub struct Expected {
     pub revision: String,
     /// How they are asked.
     pub api: StatusApi,
+    /// What of holds they should follow.
+    pub holds: Coverings,
 }
 
 /// What follows from all that was found.
@@ -64,13 +67,14 @@ pub fn plan(
     valid: &Valid,
     bucket: &Bucket,
     identity: &Identity,
+    held: Option<Coverings>,
     config: &OperatorConfig,
 ) -> Plan {
     let may_record = valid.accepted.is_true() && bucket.may_record;
     if !may_record && found.pods.is_none() {
         return Plan { recorders: None };
     }
-    let Some(document) = document(site, found, valid, identity, may_record) else {
+    let Some(document) = document(site, found, valid, identity, held, may_record) else {
         return Plan { recorders: None };
     };
     let owner = site.controller_owner_ref(&()).into_iter().collect::<Vec<_>>();
@@ -98,6 +102,7 @@ pub fn plan(
             pods,
             revision: document.revision.clone(),
             api: document.status_api.clone(),
+            holds: document.holds.clone(),
         },
         config: objects::config(&valid.names, &owner, &document),
     };
@@ -112,6 +117,7 @@ fn document(
     found: &Dereferenced,
     valid: &Valid,
     identity: &Identity,
+    held: Option<Coverings>,
     may_record: bool,
 ) -> Option<RecorderConfig> {
     let previous = found.config.as_ref();
@@ -136,6 +142,10 @@ fn document(
         video_ceiling_ms: ceiling.or_else(|| previous.map(|config| config.video_ceiling_ms))?,
         spool_bytes: valid.spool_bytes / 100 * SPOOL_PERCENT,
         cameras: cameras(site, previous, found.pods.unwrap_or_default(), valid, may_record),
+        // Until the ledger has been read, what recorders know of holds stays.
+        holds: held
+            .or_else(|| previous.map(|config| config.holds.clone()))
+            .unwrap_or_default(),
         status_api: identity.api.clone(),
     };
     document.revision = revision(&document);

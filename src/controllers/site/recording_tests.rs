@@ -27,6 +27,7 @@ fn answer(fixture: &Fixture, cameras: &[(&str, CameraState)]) -> Answer {
         version: "1".into(),
         shard: 0,
         revision: "new".into(),
+        uploads_follow: None,
         refused: None,
         started: fixture.now,
         now: fixture.now,

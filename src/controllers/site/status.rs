@@ -8,11 +8,14 @@ use super::apply::Applied;
 use super::bucket::Bucket;
 use super::recording::{self, Answer};
 use super::validate::Valid;
-use crate::api::condition::{ConditionType, Finding, Reason, merge};
-use crate::api::{Site, SiteStatus};
+use crate::api::condition::{ConditionType, Finding, Reason, Truth, merge};
+use crate::api::{AuditStatus, Site, SiteStatus};
 use crate::controllers::kit::apply::ApplyError;
 use crate::controllers::kit::error::{ApiError, Failure, KubeErrorExt};
 use crate::controllers::kit::status as kit_status;
+
+/// An audit of the days at the ceiling is due hourly; one that is this old says nothing of now.
+const AUDIT_IS_OLD: SignedDuration = SignedDuration::from_hours(3);
 
 /// All that a Site's status is made of.
 #[derive(Debug)]
@@ -46,6 +49,7 @@ pub fn status(site: &Site, observed: &Observed<'_>, now: Timestamp) -> SiteStatu
         valid.permission.finding.clone(),
         bucket.finding.clone(),
         recording,
+        compliant(before.audit.as_ref(), now),
         administrators_excluded(),
         stalled(valid, bucket, applied),
     ];
@@ -54,6 +58,9 @@ pub fn status(site: &Site, observed: &Observed<'_>, now: Timestamp) -> SiteStatu
         conditions: merge(&before.conditions, &findings, site.metadata.generation, now),
         ceilings: valid.ceilings.clone(),
         storage: bucket.status.clone(),
+        // Those of other controllers, who write them as other managers.
+        retention: None,
+        audit: None,
         cameras: i32::try_from(valid.cameras.len() + valid.left_out.len()).ok(),
         recording: i32::try_from(count).ok(),
     }
@@ -153,6 +160,43 @@ fn for_a_person(error: &ApplyError) -> Option<(Reason, String)> {
         )),
         ApplyError::Api(_) | ApplyError::Unwritable(_) => None,
     }
+}
+
+/// Whether the last audit found the promises kept: what is said of the bucket here is from what was in it, not from what
+/// was done to it.
+fn compliant(audit: Option<&AuditStatus>, now: Timestamp) -> Finding {
+    let found =
+        |truth, reason, message: String| Finding::new(ConditionType::Compliant, truth, reason, message);
+    let Some(audit) = audit else {
+        let message = "there was no audit yet: it follows once the bucket is read back".to_owned();
+        return found(Truth::Unknown, Reason::NotAudited, message);
+    };
+    if now.duration_since(audit.boundary_at.0) > AUDIT_IS_OLD {
+        let message = format!(
+            "the last audit is of {}: is the store there?",
+            audit.boundary_at.0
+        );
+        return found(Truth::Unknown, Reason::NotAudited, message);
+    }
+    let counts = format!(
+        "{} versions, {} of them held, {} inspected",
+        audit.versions, audit.held, audit.inspected
+    );
+    let told: Vec<String> = audit
+        .findings
+        .iter()
+        .map(|finding| format!("{} {}", finding.count, finding.kind))
+        .collect();
+    let told = if told.is_empty() {
+        String::new()
+    } else {
+        format!("; {}", told.join(", "))
+    };
+    if audit.findings.iter().any(|finding| finding.violation) {
+        let message = format!("{counts}{told}: docs/audit.md says what each means and what to do");
+        return found(Truth::False, Reason::FoundViolations, message);
+    }
+    found(Truth::True, Reason::Audited, format!("{counts}{told}"))
 }
 
 /// Without encryption to the managers' keys, who administers the cluster can reach credentials and pods.

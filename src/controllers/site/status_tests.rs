@@ -24,7 +24,7 @@ fn condition<'a>(status: &'a SiteStatus, type_: &str) -> (&'a str, &'a str, &'a 
 }
 
 #[test]
-fn all_seven_are_always_there() {
+fn all_eight_are_always_there() {
     let fixture = fixture();
     let status = of(&fixture, &good_bucket(fixture.now), Ok(Applied::default()));
     let types: Vec<&str> = status
@@ -40,6 +40,7 @@ fn all_seven_are_always_there() {
             "Permitted",
             "StorageEnforced",
             "Recording",
+            "Compliant",
             "AdministratorsExcluded",
             "Stalled"
         ]

@@ -75,6 +75,7 @@ async fn answer(State(status): State<Status>, headers: HeaderMap) -> Response {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         shard: status.shard,
         revision: config.revision.clone(),
+        uploads_follow: status.board.uploads_follow(),
         refused: current.refused,
         started: status.started,
         now: Timestamp::now(),

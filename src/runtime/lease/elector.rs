@@ -45,6 +45,8 @@ pub struct Elector<L: Lock> {
     seen: Option<Seen<L::Version>>,
     /// Until when this process is certain to lead, as the fence has it.
     until: Option<Moment>,
+    /// See [`Elector::took_over`].
+    took_over: bool,
     standing: watch::Sender<Standing>,
 }
 
@@ -79,6 +81,7 @@ impl<L: Lock> Elector<L> {
             timing,
             seen: None,
             until: None,
+            took_over: false,
             standing,
         }
     }
@@ -86,6 +89,11 @@ impl<L: Lock> Elector<L> {
     /// What this elector knows, as it changes.
     pub fn standing(&self) -> watch::Receiver<Standing> {
         self.standing.subscribe()
+    }
+
+    /// Whether leadership was taken from one that had not let go: it may still have requests under way.
+    pub const fn took_over(&self) -> bool {
+        self.took_over
     }
 
     /// Waits until this process leads, and opens the fence; `false`: `stop` came first.
@@ -254,6 +262,7 @@ impl<L: Lock> Elector<L> {
                 });
             }
             info!(%leader, "the leader has not renewed in time");
+            self.took_over = true;
         }
         self.take_or_outrun(exists.then_some(&held)).await
     }

@@ -167,13 +167,21 @@ impl Audit<'_> {
         self.one_in == 1 || self.salt.hash_one(id) % u64::from(self.one_in) == 0
     }
 
+    async fn read<'l>(
+        &self,
+        stored: Stored<'l>,
+        is_held: bool,
+    ) -> Result<(Stored<'l>, bool, Option<Marks>), StoreError> {
+        let marks = marks::read(self.store, &stored.listed.version()).await?;
+        Ok((stored, is_held, marks))
+    }
+
     async fn inspect(&self, chosen: Vec<(Stored<'_>, bool)>, tally: &mut Tally) -> Result<(), StoreError> {
-        let mut answers = stream::iter(chosen)
-            .map(|(stored, is_held)| async move {
-                let marks: Result<Option<Marks>, _> = marks::read(self.store, &stored.listed.version()).await;
-                marks.map(|marks| (stored, is_held, marks))
-            })
-            .buffer_unordered(AT_ONCE);
+        let reads: Vec<_> = chosen
+            .into_iter()
+            .map(|(stored, is_held)| self.read(stored, is_held))
+            .collect();
+        let mut answers = stream::iter(reads).buffer_unordered(AT_ONCE);
         while let Some(answer) = answers.next().await {
             // What is gone since it was listed has no marks.
             if let (stored, is_held, Some(marks)) = answer? {

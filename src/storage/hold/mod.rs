@@ -9,7 +9,7 @@ pub mod coverage;
 mod place;
 mod release;
 
-pub use place::{Placed, place};
+pub use place::{Placed, Task, place};
 pub use release::{Released, release};
 
 use futures::{StreamExt, stream};

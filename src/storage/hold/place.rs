@@ -1,6 +1,7 @@
 //! What open holds cover gets a legal hold, then its tag, and whatever hides it goes: in that order, so that stopped
 //! anywhere nothing that was protected is less so.
 
+use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use super::coverage::Coverage;
@@ -37,6 +38,23 @@ pub struct Placed {
     pub next_opening: Option<Timestamp>,
     /// The first keys of which a legal hold, a tag or a marker was not as it must be.
     pub examples: Vec<String>,
+    /// Versions that had been proved, and that somebody else then changed: their marks, or by hiding them.
+    pub drifted: u64,
+}
+
+/// What is placed.
+#[derive(Clone, Debug)]
+pub struct Task<'a> {
+    /// What open holds cover.
+    pub covers: &'a [Cover],
+    /// The ceilings (article 6).
+    pub ceilings: &'a Ceilings,
+    /// How old a recording must be to be readable (article 4.2); `None`: the site has live viewing.
+    pub embargo: Option<SignedDuration>,
+    /// Only recordings of that UTC day on; `None`: all, from the first day of each window.
+    pub since: Option<Timestamp>,
+    /// When all that was there then was proved to be as it must be for these very holds; `None`: never.
+    pub proved_at: Option<Timestamp>,
 }
 
 impl Placed {
@@ -46,38 +64,29 @@ impl Placed {
     }
 }
 
-/// Places what `covers` cover. `since`: only recordings of that UTC day on; `None`: all, from the first day of each
-/// window.
-pub async fn place(
-    operator: &StorageTarget,
-    covers: &[Cover],
-    ceilings: &Ceilings,
-    embargo: Option<SignedDuration>,
-    since: Option<Timestamp>,
-    now: Timestamp,
-) -> Result<Placed, HoldError> {
+/// Places what open holds cover.
+pub async fn place(operator: &StorageTarget, task: &Task<'_>, now: Timestamp) -> Result<Placed, HoldError> {
     let store = Store::new(operator, Purpose::Configure)?;
-    let mut places = places(&store, covers, now).await?;
-    if let Some(since) = since {
-        let first = jiff::tz::TimeZone::UTC.to_datetime(since).date();
+    let mut places = places(&store, task.covers, now).await?;
+    if let Some(since) = task.since {
+        let first = TimeZone::UTC.to_datetime(since).date();
         places.retain(|place| place.day >= first);
     }
     let mut pass = Pass {
         store: &store,
-        covers,
-        ceilings,
-        embargo,
+        task,
         now,
         hidden_only: true,
     };
     let mut placed = Placed {
-        coverage: covers.iter().map(|cover| Coverage::of(cover, now)).collect(),
+        coverage: task.covers.iter().map(|cover| Coverage::of(cover, now)).collect(),
         protected: 0,
         tagged: 0,
         rescued: 0,
         sealed: 0,
         next_opening: None,
         examples: Vec::new(),
+        drifted: 0,
     };
     // What is behind a marker would go first.
     each(&store, &places, &pass, |done| placed.note_work(&done)).await?;
@@ -93,9 +102,7 @@ pub async fn place(
 
 struct Pass<'a> {
     store: &'a Store,
-    covers: &'a [Cover],
-    ceilings: &'a Ceilings,
-    embargo: Option<SignedDuration>,
+    task: &'a Task<'a>,
     now: Timestamp,
     hidden_only: bool,
 }
@@ -108,6 +115,7 @@ struct Done {
     protected: bool,
     tagged: bool,
     rescued: u64,
+    drifted: bool,
     opens: Option<Timestamp>,
 }
 
@@ -122,12 +130,12 @@ impl Work for Pass<'_> {
         if self.hidden_only && markers.is_empty() {
             return Ok(Done::default());
         }
-        let Some(stored) = Stored::of(&listed, self.ceilings) else {
+        let Some(stored) = Stored::of(&listed, self.task.ceilings) else {
             return Ok(Done::default());
         };
         let covers_it = |cover: &Cover| stored.is_covered(std::slice::from_ref(cover));
         let covering: Vec<usize> = (0..)
-            .zip(self.covers)
+            .zip(self.task.covers)
             .filter(|(_, cover)| covers_it(cover))
             .map(|(n, _)| n)
             .collect();
@@ -138,7 +146,7 @@ impl Work for Pass<'_> {
         let Some(found) = marks::read(self.store, &version).await? else {
             return Ok(Done::default());
         };
-        let Some(tag) = stored.held_tag(self.covers, self.embargo, self.now) else {
+        let Some(tag) = stored.held_tag(self.task.covers, self.task.embargo, self.now) else {
             return Ok(Done::default());
         };
         let mut done = Done {
@@ -150,12 +158,15 @@ impl Work for Pass<'_> {
                     stored
                         .key
                         .end()
-                        .checked_add(self.embargo.unwrap_or_default())
+                        .checked_add(self.task.embargo.unwrap_or_default())
                         .ok()
                 })
                 .flatten(),
             ..Done::default()
         };
+        let opens_now = found.tag == Some(RetentionTag::Sealed) && tag == RetentionTag::Held;
+        let is_changed = done.protected || done.tagged && !opens_now || !markers.is_empty();
+        done.drifted = is_changed && self.task.proved_at.is_some_and(|proved| listed.modified < proved);
         if done.protected {
             hold(self.store, &version, true).await?;
         }
@@ -176,6 +187,7 @@ impl Placed {
         self.protected += u64::from(done.protected);
         self.tagged += u64::from(done.tagged);
         self.rescued += done.rescued;
+        self.drifted += u64::from(done.drifted);
         let is_new = done.protected || done.tagged || done.rescued > 0;
         if let Some(listed) = done
             .listed

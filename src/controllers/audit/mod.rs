@@ -1,0 +1,201 @@
+//! The audit of each Site's bucket: apart from the other controllers, from what is in the bucket and which holds the API
+//! server has. All of it daily, the days at the ceiling hourly.
+
+use futures::StreamExt;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::{Action, Controller};
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::watcher;
+use kube::{Api, ResourceExt};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use super::buckets::OpenBucket;
+use super::drive::{self, Look, Looks};
+use super::kit::context::{Context, Kind};
+use super::kit::error::{ApiError, Failure};
+use super::kit::fence::NotLeader;
+use super::kit::status::report;
+use super::kit::{meta, requeue};
+use super::retention::declared;
+use crate::api::{AuditFinding, AuditStatus, Site};
+use crate::storage::audit::{AuditError, Scope, Tally, audit};
+use crate::storage::sweep::{HoldsUnknown, Reach};
+
+/// Field manager of what audits found.
+const MANAGER: &str = "toezicht/audit";
+/// Everything is listed this often.
+const ALL_EVERY: SignedDuration = SignedDuration::from_hours(24);
+/// The days at the ceiling are listed this often.
+const BOUNDARY_EVERY: SignedDuration = SignedDuration::from_hours(1);
+/// Of so many versions that no hold covers, the tag and the legal hold of one are read.
+const ONE_IN: u32 = 100;
+
+/// Why a bucket could not be audited.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditFailure {
+    /// The API server did not do it.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// Which holds are open is not known.
+    #[error(transparent)]
+    Holds(#[from] HoldsUnknown),
+    /// The audit itself.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// This replica does not lead any more.
+    #[error(transparent)]
+    NotLeader(#[from] NotLeader),
+}
+
+impl Failure for AuditFailure {
+    fn category(&self) -> &'static str {
+        match self {
+            Self::Api(error) => error.category(),
+            Self::Holds(_) => "holds_unknown",
+            Self::Audit(error) => error.category(),
+            Self::NotLeader(_) => "not_leader",
+        }
+    }
+
+    fn safe_message(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// Audits the Sites of `scope`, or of all namespaces, until `leader` is cancelled.
+pub fn controller(
+    context: Context,
+    scope: Option<&str>,
+    leader: CancellationToken,
+) -> impl Future<Output = ()> + use<> {
+    let sites = drive::api::<DeserializeGuard<Site>>(&context.client, scope);
+    let scope = scope.map(str::to_owned);
+    let opened = context.buckets.opened().filter_map(move |(namespace, name)| {
+        let is_ours = scope.as_ref().is_none_or(|scope| *scope == namespace);
+        std::future::ready(is_ours.then(|| ObjectRef::new(&name).within(&namespace)))
+    });
+    let controller = Controller::new(sites, watcher::Config::default()).reconcile_on(opened);
+    drive::drive(controller, Audits { context }, leader)
+}
+
+struct Audits {
+    context: Context,
+}
+
+/// The part of a Site's status that is ours.
+#[derive(Clone, Debug, Serialize)]
+struct OfSite {
+    audit: AuditStatus,
+}
+
+impl Looks for Audits {
+    type Object = Site;
+    type Failure = AuditFailure;
+    const KIND: Kind = Kind::Audit;
+    const COUNTS: bool = false;
+
+    fn context(&self) -> &Context {
+        &self.context
+    }
+
+    async fn look(&self, site: &Site, now: Timestamp) -> Result<Look, AuditFailure> {
+        let before = site.status.as_ref().and_then(|status| status.audit.as_ref());
+        let bucket = self.context.buckets.open(site).filter(|_| !meta::is_paused(site));
+        let (Some(bucket), Some(reach)) = (bucket, due(before, now)) else {
+            let next = before.map(|before| before.boundary_at.0 + BOUNDARY_EVERY);
+            return Ok(Look {
+                action: next.map_or_else(Action::await_change, |next| requeue::at(now, [next])),
+                is_changed: false,
+            });
+        };
+        let tally = self.audit(site, bucket, reach, now).await?;
+        let next = OfSite {
+            audit: status(before, &tally, reach, now),
+        };
+        let before = before.map(|audit| OfSite { audit: audit.clone() });
+        let api = Api::<Site>::namespaced(self.context.client.clone(), &site.namespace().unwrap_or_default());
+        let is_changed = report(&api, MANAGER, site, before.as_ref(), &next).await?;
+        Ok(Look {
+            action: requeue::at(now, [now + BOUNDARY_EVERY]),
+            is_changed,
+        })
+    }
+}
+
+impl Audits {
+    async fn audit(
+        &self,
+        site: &Site,
+        bucket: OpenBucket,
+        reach: Reach,
+        now: Timestamp,
+    ) -> Result<Tally, AuditFailure> {
+        let scope = Scope {
+            ceilings: bucket.ceilings,
+            embargo: bucket.embargo,
+            reach,
+            one_in: ONE_IN,
+            declared: Some(declared(&self.context.client, site).await?),
+        };
+        Ok(self
+            .context
+            .fence
+            .guard(audit(&bucket.operator, &scope, now))
+            .await??)
+    }
+}
+
+/// How much is due to be listed; `None`: nothing yet.
+fn due(before: Option<&AuditStatus>, now: Timestamp) -> Option<Reach> {
+    match before {
+        Some(before) if now.duration_since(before.boundary_at.0) < BOUNDARY_EVERY => None,
+        Some(before) if now.duration_since(before.audited_at.0) < ALL_EVERY => Some(Reach::Boundary),
+        _ => Some(Reach::All),
+    }
+}
+
+/// Of the days at the ceiling only what is overdue is learnt; the counts stay those of the last whole audit.
+fn status(before: Option<&AuditStatus>, tally: &Tally, reach: Reach, now: Timestamp) -> AuditStatus {
+    let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let found = tally.found.iter().map(|(found, findings)| AuditFinding {
+        kind: <&str>::from(found).to_owned(),
+        count: count(findings.count),
+        violation: found.is_violation(),
+        examples: findings.examples.clone(),
+    });
+    let oldest = tally.oldest_unheld.map(Time);
+    match (reach, before) {
+        (Reach::Boundary, Some(before)) => {
+            let mut findings: Vec<AuditFinding> = found.collect();
+            let is_new = |kind: &str| findings.iter().all(|new| new.kind != kind);
+            let kept: Vec<_> = before
+                .findings
+                .iter()
+                .filter(|old| old.kind != "Overdue" && is_new(&old.kind))
+                .cloned()
+                .collect();
+            findings.extend(kept);
+            AuditStatus {
+                boundary_at: Time(now),
+                oldest_unheld: oldest.or_else(|| before.oldest_unheld.clone()),
+                findings,
+                ..before.clone()
+            }
+        }
+        _ => AuditStatus {
+            audited_at: Time(now),
+            boundary_at: Time(now),
+            versions: count(tally.versions),
+            bytes: count(tally.bytes),
+            held: count(tally.held),
+            inspected: count(tally.inspected),
+            sample_one_in: i64::from(ONE_IN),
+            oldest_unheld: oldest,
+            store_lag_seconds: tally.store_lag.as_secs(),
+            findings: found.collect(),
+        },
+    }
+}

@@ -1,0 +1,151 @@
+//! The buckets that the Site controller has read back and found as they must be: what the other controllers may look
+//! into, and as whom. Nothing in here matters beyond this process: it is found anew by the next look at each Site.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::{Stream, StreamExt, stream};
+use jiff::SignedDuration;
+use kube::ResourceExt;
+use tokio::sync::broadcast::{self, error::RecvError};
+
+use crate::api::{Ceilings, Site};
+use crate::contract::{Covering, Gap, StorageTarget};
+
+/// Looks that may be waiting to be told; a Site that is not told is looked at by itself soon.
+const WAITING: usize = 1024;
+
+/// A bucket that may be looked into.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OpenBucket {
+    /// The bucket as the operator.
+    pub operator: StorageTarget,
+    /// The ceilings that are in force (article 6).
+    pub ceilings: Ceilings,
+    /// How old a recording must be to be readable (article 4.2); `None`: the site has live viewing.
+    pub embargo: Option<SignedDuration>,
+    /// What its recorders follow.
+    pub recorders: Follow,
+    /// Gaps that recorders told of, by camera.
+    pub gaps: BTreeMap<String, Vec<Gap>>,
+}
+
+/// Which holds the recorders of a site follow.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Follow {
+    /// There are none: nothing more comes.
+    NoRecorders,
+    /// All of them follow these, with no upload under way that began before.
+    Holds(Coverings),
+    /// It is not known of all.
+    Unknown,
+}
+
+/// What is held, by the UID of the hold.
+pub type Coverings = BTreeMap<String, Covering>;
+/// A Site by its namespace and name.
+pub type SiteName = (String, String);
+
+/// What is known of one bucket.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    open: Option<OpenBucket>,
+    held: Option<Coverings>,
+}
+
+/// The buckets, by the UID of their Site. Copies are one and the same.
+#[derive(Clone, Debug)]
+pub struct Buckets {
+    known: Arc<Mutex<HashMap<String, Known>>>,
+    opened: broadcast::Sender<SiteName>,
+    held: broadcast::Sender<SiteName>,
+}
+
+impl Default for Buckets {
+    fn default() -> Self {
+        Self {
+            known: Arc::default(),
+            opened: broadcast::Sender::new(WAITING),
+            held: broadcast::Sender::new(WAITING),
+        }
+    }
+}
+
+impl Buckets {
+    /// What may be looked into for `site`; `None`: nothing, or nobody has looked yet.
+    pub fn open(&self, site: &Site) -> Option<OpenBucket> {
+        self.known(site).open
+    }
+
+    /// What is held at `site`, by its ledger; `None`: nobody has looked yet.
+    pub fn held(&self, site: &Site) -> Option<Coverings> {
+        self.known(site).held
+    }
+
+    fn known(&self, site: &Site) -> Known {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        site.uid()
+            .and_then(|uid| known.get(&uid).cloned())
+            .unwrap_or_default()
+    }
+
+    /// Opens the bucket of `site`, or shuts it. The Site controller's.
+    pub fn set_open(&self, site: &Site, bucket: Option<OpenBucket>) {
+        let change = |known: &mut Known| std::mem::replace(&mut known.open, bucket.clone()) != bucket;
+        self.change(site, &self.opened, change);
+    }
+
+    /// Says what is held at `site`. The retention controller's.
+    pub fn set_held(&self, site: &Site, held: Coverings) {
+        let change = |known: &mut Known| known.held.replace(held.clone()) != Some(held);
+        self.change(site, &self.held, change);
+    }
+
+    fn change(
+        &self,
+        site: &Site,
+        whom: &broadcast::Sender<SiteName>,
+        change: impl FnOnce(&mut Known) -> bool,
+    ) {
+        let Some(uid) = site.uid() else { return };
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_changed = change(known.entry(uid).or_default());
+        drop(known);
+        if is_changed {
+            // Nobody may listen: then nobody waits.
+            let _ = whom.send((site.namespace().unwrap_or_default(), site.name_any()));
+        }
+    }
+
+    /// Forgets a Site that is gone.
+    pub fn forget(&self, site: &Site) {
+        if let Some(uid) = site.uid() {
+            self.known
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .remove(&uid);
+        }
+    }
+
+    /// The Sites whose buckets are opened, or otherwise known, as it happens.
+    pub fn opened(&self) -> impl Stream<Item = SiteName> + Send + use<> {
+        told(self.opened.subscribe())
+    }
+
+    /// The Sites of which something else is held, as it happens.
+    pub fn newly_held(&self) -> impl Stream<Item = SiteName> + Send + use<> {
+        told(self.held.subscribe())
+    }
+}
+
+fn told(changed: broadcast::Receiver<SiteName>) -> impl Stream<Item = SiteName> + Send {
+    stream::unfold(changed, |mut changed| async move {
+        match changed.recv().await {
+            Ok(site) => Some((Some(site), changed)),
+            // Those that were missed are looked at by themselves.
+            Err(RecvError::Lagged(_)) => Some((None, changed)),
+            Err(RecvError::Closed) => None,
+        }
+    })
+    .filter_map(std::future::ready)
+}

@@ -1,0 +1,245 @@
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use serde_json::json;
+
+use super::super::dereference::Named;
+use super::super::validate::validate;
+use super::*;
+use crate::controllers::kit::event;
+
+fn now() -> Timestamp {
+    "2026-01-02T00:00:00Z".parse().unwrap()
+}
+
+fn hold(purpose: &str) -> IncidentHold {
+    serde_json::from_value(json!({
+        "metadata": {"name": "h", "namespace": "n", "generation": 2, "creationTimestamp": "2026-01-01T12:00:00Z"},
+        "spec": {
+            "siteRef": {"name": "s"},
+            "window": {"from": "2026-01-01T10:00:00Z"},
+            "purpose": purpose,
+            "reference": "2026-1",
+        },
+    }))
+    .unwrap()
+}
+
+fn resolved(mut hold: IncidentHold) -> IncidentHold {
+    hold.spec.state = HoldState::Resolved;
+    hold
+}
+
+fn placement() -> Placement {
+    Placement {
+        observed_generation: 2,
+        accepted_at: Time(now()),
+        proved: true,
+        verified_at: Some(Time(now())),
+        segments: 12,
+        size: "3.0 MiB".into(),
+        coverage: "98%".into(),
+        sealed: 0,
+        sources: vec![],
+        released_at: None,
+        problem: None,
+    }
+}
+
+fn with(mut hold: IncidentHold, placement: Placement) -> IncidentHold {
+    hold.status = Some(IncidentHoldStatus {
+        placement: Some(placement),
+        ..IncidentHoldStatus::default()
+    });
+    hold
+}
+
+fn named() -> Named {
+    let site = serde_json::from_value(json!({
+        "metadata": {"name": "s", "namespace": "n"},
+        "spec": {
+            "displayName": "S", "address": {"street": "a", "city": "b"}, "policyRef": {"name": "p"},
+            "managers": [],
+            "storage": {
+                "bucket": "bucket", "region": "r",
+                "operator": {"principal": "o", "credentialsRef": {"name": "o"}},
+                "recorder": {"principal": "r", "credentialsRef": {"name": "r"}},
+            },
+        },
+    }));
+    let policy = serde_json::from_value(json!({
+        "metadata": {"name": "p", "namespace": "n"},
+        "spec": {
+            "title": "t", "timeZone": "Europe/Amsterdam", "adopted": {"by": "c", "date": "2020-05-04"},
+            "inForce": {"from": "2020-05-06"}, "purposes": ["Theft"],
+            "retention": {"video": "28d", "calls": "7d"}, "holds": {"reviewEvery": "28d"},
+        },
+    }));
+    Named {
+        site: Some(site.unwrap()),
+        policy: Some(policy.unwrap()),
+        cameras: vec!["c".into()],
+    }
+}
+
+fn found(
+    hold: &IncidentHold,
+    named: &Named,
+    at: Timestamp,
+    type_: ConditionType,
+) -> (String, String, String) {
+    let status = status(hold, &validate(&hold.spec, named, at), at);
+    let type_: &str = type_.into();
+    let condition = status.conditions.into_iter().find(|c| c.type_ == type_).unwrap();
+    (condition.status, condition.reason, condition.message)
+}
+
+fn assert_found(hold: &IncidentHold, type_: ConditionType, truth: &str, reason: Reason) {
+    let (status, found, message) = found(hold, &named(), now(), type_);
+    let reason: &str = reason.into();
+    assert_eq!((status.as_str(), found.as_str()), (truth, reason), "{message}");
+}
+
+#[test]
+fn placed_is_said_only_of_what_was_proved_as_the_hold_is_now() {
+    assert_found(&hold("Theft"), ConditionType::Placed, "False", Reason::Placing);
+    assert_found(
+        &with(hold("Theft"), placement()),
+        ConditionType::Placed,
+        "True",
+        Reason::ReadBack,
+    );
+    assert_found(
+        &with(hold("Theft"), placement()),
+        ConditionType::Ready,
+        "True",
+        Reason::ReadBack,
+    );
+    for unproved in [
+        Placement {
+            proved: false,
+            ..placement()
+        },
+        Placement {
+            observed_generation: 1,
+            ..placement()
+        },
+    ] {
+        assert_found(
+            &with(hold("Theft"), unproved),
+            ConditionType::Placed,
+            "False",
+            Reason::Placing,
+        );
+    }
+    let problem = Placement {
+        problem: Some("no answer".into()),
+        ..placement()
+    };
+    assert_found(
+        &with(hold("Theft"), problem),
+        ConditionType::Placed,
+        "Unknown",
+        Reason::Retrying,
+    );
+    assert_found(
+        &resolved(with(hold("Theft"), placement())),
+        ConditionType::Placed,
+        "False",
+        Reason::Resolved,
+    );
+}
+
+#[test]
+fn released_is_said_only_of_what_was_read_back() {
+    assert_found(
+        &with(hold("Theft"), placement()),
+        ConditionType::Released,
+        "False",
+        Reason::Open,
+    );
+    assert_found(
+        &resolved(with(hold("Theft"), placement())),
+        ConditionType::Released,
+        "False",
+        Reason::Releasing,
+    );
+    let released = Placement {
+        released_at: Some(Time(now())),
+        ..placement()
+    };
+    assert_found(
+        &resolved(with(hold("Theft"), released)),
+        ConditionType::Released,
+        "True",
+        Reason::ReadBack,
+    );
+    assert_found(
+        &resolved(hold("Theft")),
+        ConditionType::Ready,
+        "True",
+        Reason::ReadBack,
+    );
+}
+
+#[test]
+fn what_is_not_accepted_says_why_and_what_the_ledger_has_counts_on() {
+    let nowhere = Named::default();
+    let unruled = Named {
+        policy: None,
+        ..named()
+    };
+    for (named, purpose, reason) in [
+        (&nowhere, "Theft", Reason::ReferenceNotFound),
+        (&unruled, "Theft", Reason::ReferenceNotFound),
+        (&named(), "Curiosity", Reason::InvalidField),
+    ] {
+        let reason: &str = reason.into();
+        for type_ in [ConditionType::Accepted, ConditionType::Ready] {
+            let (truth, found, _) = found(&hold(purpose), named, now(), type_);
+            assert_eq!((truth.as_str(), found.as_str()), ("False", reason));
+        }
+        let counts = with(hold(purpose), placement());
+        assert_eq!(found(&counts, named, now(), ConditionType::Accepted).0, "True");
+        assert_eq!(found(&counts, named, now(), ConditionType::Placed).0, "True");
+    }
+}
+
+#[test]
+fn a_review_is_due_and_done_and_releases_nothing() {
+    let at = |day: &str| format!("{day}T12:00:00Z").parse::<Timestamp>().unwrap();
+    let due = |hold: &IncidentHold, day| found(hold, &named(), at(day), ConditionType::ReviewDue).0;
+    let mut hold = with(hold("Theft"), placement());
+    assert_eq!(due(&hold, "2026-01-28"), "False");
+    assert_eq!(due(&hold, "2026-01-29"), "True");
+    assert_eq!(
+        found(&hold, &named(), at("2026-01-29"), ConditionType::Placed).0,
+        "True"
+    );
+    hold.spec.review = Some(crate::api::Review {
+        at: Time(at("2026-01-20")),
+        by: "Team".into(),
+    });
+    assert_eq!(due(&hold, "2026-01-29"), "False");
+}
+
+#[test]
+fn an_open_hold_that_is_being_deleted_says_what_it_waits_for() {
+    let mut hold = with(hold("Theft"), placement());
+    hold.metadata.deletion_timestamp = Some(Time(now()));
+    let (truth, reason, message) = found(&hold, &named(), now(), ConditionType::Ready);
+    assert_eq!((truth.as_str(), reason.as_str()), ("False", "Deleting"));
+    assert!(message.contains("spec.resolution"), "{message}");
+}
+
+#[test]
+fn people_are_told_when_it_is_placed() {
+    let before = status(
+        &hold("Theft"),
+        &validate(&hold("Theft").spec, &named(), now()),
+        now(),
+    )
+    .conditions;
+    let placed = with(hold("Theft"), placement());
+    let after = status(&placed, &validate(&placed.spec, &named(), now()), now()).conditions;
+    let events = event::changes(&before, &after);
+    assert!(events.iter().any(|event| event.action == "Placed"));
+}

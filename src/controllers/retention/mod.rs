@@ -1,0 +1,196 @@
+//! Retention: the one writer of a bucket's holds, and the sweep (article 6).
+//!
+//! For each Site whose bucket the Site controller has found as it must be: which holds count ([`plan`], from the API
+//! server and the ledger), the ledger first, then a pass that places, one that releases, the sweep, and what came of it
+//! ([`report`]). One Site is looked at by one task at a time, so all writes to a bucket's holds come one after another.
+
+mod pass;
+mod plan;
+mod report;
+mod watches;
+
+use jiff::{SignedDuration, Timestamp};
+use kube::api::ListParams;
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::Action;
+use kube::{Api, ResourceExt};
+
+pub use self::pass::declared;
+use self::pass::{Outcome, Pass};
+use self::plan::{Plan, plan};
+pub use self::watches::controller;
+use crate::api::{IncidentHold, RecordingPolicy, Site};
+use crate::controllers::buckets::OpenBucket;
+use crate::controllers::drive::{Look, Looks, fetch};
+use crate::controllers::kit::context::{Context, Kind};
+use crate::controllers::kit::error::{ApiError, Failure};
+use crate::controllers::kit::fence::NotLeader;
+use crate::controllers::kit::{event, meta, requeue};
+use crate::storage::hold::HoldError;
+use crate::storage::ledger;
+use crate::storage::sweep::SweepError;
+
+/// A bucket that nobody has found as it must be is asked for again after this long, should nobody tell.
+const NOT_OPEN_YET: SignedDuration = SignedDuration::from_secs(15);
+/// While something goes on being held, what came is looked at this often: a legal hold follows within a minute.
+const ONGOING: SignedDuration = SignedDuration::from_secs(20);
+/// What waits for recorders or for another pass is looked at again after this long.
+const SOON: SignedDuration = SignedDuration::from_secs(2);
+
+/// Why a site's retention could not be looked after.
+#[derive(Debug, thiserror::Error)]
+pub enum RetentionError {
+    /// The API server did not do it.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// The ledger, or a pass over held versions.
+    #[error(transparent)]
+    Hold(#[from] HoldError),
+    /// The sweep.
+    #[error(transparent)]
+    Sweep(#[from] SweepError),
+    /// This replica does not lead any more.
+    #[error(transparent)]
+    NotLeader(#[from] NotLeader),
+}
+
+impl Failure for RetentionError {
+    fn category(&self) -> &'static str {
+        match self {
+            Self::Api(error) => error.category(),
+            Self::Hold(error) => error.category(),
+            Self::Sweep(error) => error.category(),
+            Self::NotLeader(_) => "not_leader",
+        }
+    }
+
+    fn safe_message(&self) -> String {
+        self.to_string()
+    }
+}
+
+struct Retention {
+    context: Context,
+}
+
+impl Looks for Retention {
+    type Object = Site;
+    type Failure = RetentionError;
+    const KIND: Kind = Kind::Retention;
+    const COUNTS: bool = false;
+
+    fn context(&self) -> &Context {
+        &self.context
+    }
+
+    async fn look(&self, site: &Site, now: Timestamp) -> Result<Look, RetentionError> {
+        if meta::is_paused(site) {
+            return Ok(Look {
+                action: Action::await_change(),
+                is_changed: false,
+            });
+        }
+        let Some(bucket) = self.context.buckets.open(site) else {
+            return Ok(Look {
+                action: requeue::at(now, [now + NOT_OPEN_YET]),
+                is_changed: false,
+            });
+        };
+        Box::pin(self.keep(site, &bucket, now)).await
+    }
+}
+
+impl Retention {
+    async fn keep(&self, site: &Site, bucket: &OpenBucket, now: Timestamp) -> Result<Look, RetentionError> {
+        let Context {
+            client,
+            fence,
+            events,
+            buckets,
+            ..
+        } = &self.context;
+        let namespace = site.namespace().unwrap_or_default();
+        let policy = fetch::<RecordingPolicy>(client, &namespace, &site.spec.policy_ref.name).await?;
+        let holds = holds(client, site).await?;
+        let entries = fence.guard(ledger::read_all(&bucket.operator)).await??;
+        let plan = plan(&entries, &holds, policy.as_ref().map(|policy| &policy.spec), now);
+        fence
+            .guard(ledger::write_all(&bucket.operator, &plan.write))
+            .await??;
+        self.keep_resources(&holds, &plan).await?;
+        buckets.set_held(
+            site,
+            plan.open
+                .iter()
+                .map(|(uid, entry)| (uid.clone(), entry.covering()))
+                .collect(),
+        );
+
+        let pass = Pass {
+            context: &self.context,
+            site,
+            bucket,
+            holds: &holds,
+            plan: &plan,
+            now,
+        };
+        let (outcome, failed) = pass.run().await;
+        if let Some(RetentionError::NotLeader(lost)) = failed {
+            return Err(lost.into());
+        }
+        let is_reported = report::report(client, site, &holds, &plan, &outcome, failed.as_ref(), now).await?;
+        let news = report::events(&outcome);
+        event::publish(events, site, &news).await;
+        if let Some(failed) = failed {
+            return Err(failed);
+        }
+        Ok(Look {
+            action: requeue::at(now, deadlines(&plan, &outcome, now)),
+            is_changed: is_reported || outcome.is_changed() || !plan.write.is_empty(),
+        })
+    }
+
+    /// A hold that counts cannot be deleted away: its resource waits until it is released.
+    async fn keep_resources(&self, holds: &[IncidentHold], plan: &Plan) -> Result<(), ApiError> {
+        for hold in holds {
+            let counts = hold.uid().is_some_and(|uid| plan.open.contains_key(&uid));
+            if counts && !meta::is_deleting(hold) {
+                meta::add_finalizer(
+                    &self.context.client,
+                    hold,
+                    super::hold::FINALIZER,
+                    super::hold::MANAGER,
+                )
+                .await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The site's holds as the API server has them now, not as some cache remembers.
+pub async fn holds(client: &kube::Client, site: &Site) -> Result<Vec<IncidentHold>, ApiError> {
+    let api = Api::<DeserializeGuard<IncidentHold>>::namespaced(
+        client.clone(),
+        &site.namespace().unwrap_or_default(),
+    );
+    let fields = format!("spec.siteRef.name={}", site.name_any());
+    let all = api.list(&ListParams::default().fields(&fields)).await?;
+    Ok(all.items.into_iter().filter_map(|hold| hold.0.ok()).collect())
+}
+
+/// When to look again.
+fn deadlines(plan: &Plan, outcome: &Outcome, now: Timestamp) -> Vec<Timestamp> {
+    let is_ongoing = |entry: &ledger::Entry| entry.window.until.is_none_or(|until| until + ONGOING * 6 > now);
+    let mut deadlines = vec![outcome.sweep_at];
+    if plan.open.values().any(is_ongoing) {
+        deadlines.push(now + ONGOING);
+    }
+    if outcome.is_pending {
+        deadlines.push(now + SOON);
+    }
+    deadlines.extend(outcome.verify_at);
+    deadlines.extend(outcome.next_opening);
+    deadlines.extend(outcome.release_from);
+    deadlines
+}

@@ -1,0 +1,367 @@
+//! One pass over a bucket: place, release, sweep; each goes on where the last was stopped.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+use kube::{Client, ResourceExt};
+
+use super::plan::Plan;
+use super::{RetentionError, holds};
+use crate::api::{Days, IncidentHold, RetentionStatus, Site};
+use crate::contract::Gap;
+use crate::controllers::buckets::{Coverings, Follow, OpenBucket};
+use crate::controllers::hold::is_resolved;
+use crate::controllers::kit::context::Context;
+use crate::controllers::kit::error::Failure;
+use crate::protocol::Window;
+use crate::protocol::cover::{Cover, Sources};
+use crate::protocol::retention::lifecycle_days;
+use crate::storage::hold::coverage::Coverage;
+use crate::storage::hold::{Placed, Task, place, release};
+use crate::storage::ledger::{self, Entry};
+use crate::storage::sweep::{HoldsUnknown, OpenHolds, Reach, Swept, sweep};
+
+/// How often what is due is swept, though nothing else happens.
+const SWEEP_EVERY: SignedDuration = SignedDuration::from_hours(1);
+/// How often tag and legal hold of every held version are read, where that takes little.
+const VERIFY_EVERY: SignedDuration = SignedDuration::from_mins(5);
+/// Reading them takes at most this part of the time.
+const SHARE: i32 = 20;
+/// Between times only what came lately is looked at.
+const LATELY: SignedDuration = SignedDuration::from_hours(24);
+/// A pass that had to write something is followed by another, to prove it.
+const PASSES: usize = 3;
+
+/// All that a pass goes by.
+pub struct Pass<'a> {
+    pub context: &'a Context,
+    pub site: &'a Site,
+    pub bucket: &'a OpenBucket,
+    pub holds: &'a [IncidentHold],
+    pub plan: &'a Plan,
+    pub now: Timestamp,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// What there is of each open hold, by UID, where everything was looked at.
+    pub coverage: Vec<(String, Coverage)>,
+    /// What the last pass that placed saw and did.
+    pub placed: Option<Placed>,
+    /// What somebody else had changed, in words, with examples.
+    pub drift: Option<String>,
+    /// Every recorder has the holds, and a pass after that found all that they cover as it must be.
+    pub proved: bool,
+    /// When everything was looked at, in this pass or an earlier one.
+    pub verified_at: Option<Timestamp>,
+    /// How often everything is looked at.
+    pub verify_every: Option<SignedDuration>,
+    /// UIDs of holds that nothing is kept for any more.
+    pub released: Vec<String>,
+    /// What the sweep did, where it was due.
+    pub swept: Option<Swept>,
+    /// Recorders have to follow, or another pass has to prove.
+    pub is_pending: bool,
+    /// When to verify again.
+    pub verify_at: Option<Timestamp>,
+    /// When the first sealed segment may be read.
+    pub next_opening: Option<Timestamp>,
+    /// From when on this process may release.
+    pub release_from: Option<Timestamp>,
+    /// When to sweep again.
+    pub sweep_at: Timestamp,
+    /// What recorders said of their gaps, by camera.
+    pub gaps: BTreeMap<String, Vec<Gap>>,
+    /// What is older than this when a hold is declared may be gone already.
+    pub kept_for: SignedDuration,
+    writes: u64,
+}
+
+impl Outcome {
+    /// Why there is nothing of `camera` from `from` to `until`.
+    pub fn cause(
+        &self,
+        camera: &str,
+        from: Timestamp,
+        until: Timestamp,
+        accepted_at: Timestamp,
+    ) -> &'static str {
+        let told = self.gaps.get(camera).into_iter().flatten().find(|gap| {
+            gap.from.is_none_or(|begun| begun < until) && gap.until.is_none_or(|ended| ended > from)
+        });
+        match told.map(|gap| gap.cause) {
+            Some(cause) => cause.into(),
+            None if accepted_at.duration_since(from) >= self.kept_for => "GoneBefore",
+            None => "NotThere",
+        }
+    }
+
+    /// Whether anything was written to the bucket.
+    pub fn is_changed(&self) -> bool {
+        self.writes > 0 || self.swept.is_some_and(|swept| swept.deleted > 0) || !self.released.is_empty()
+    }
+}
+
+impl Pass<'_> {
+    /// Runs it. Where it ends early, what came of it until then counts.
+    pub async fn run(&self) -> (Outcome, Option<RetentionError>) {
+        let mut outcome = Outcome {
+            verified_at: self
+                .before()
+                .and_then(|before| before.verified_at.as_ref().map(|at| at.0)),
+            verify_every: self.verify_every(),
+            sweep_at: self.now + SWEEP_EVERY,
+            gaps: self.bucket.gaps.clone(),
+            kept_for: kept_for(self.bucket.ceilings.video),
+            ..Outcome::default()
+        };
+        let failed = self.steps(&mut outcome).await.err();
+        (outcome, failed)
+    }
+
+    async fn steps(&self, outcome: &mut Outcome) -> Result<(), RetentionError> {
+        if !self.plan.open.is_empty() {
+            self.place(outcome).await?;
+        }
+        if !self.plan.closing.is_empty() {
+            self.release(outcome).await?;
+        }
+        self.sweep(outcome).await
+    }
+
+    async fn place(&self, outcome: &mut Outcome) -> Result<(), RetentionError> {
+        let (covers, is_full) = (self.plan.covers(), self.is_full());
+        // Before the first page is listed.
+        let follow = self.recorders_follow();
+        let mut task = Task {
+            covers: &covers,
+            ceilings: &self.bucket.ceilings,
+            embargo: self.bucket.embargo,
+            since: (!is_full).then(|| self.now - LATELY),
+            proved_at: self.proved_at(),
+        };
+        let mut last = None;
+        for _ in 0..PASSES {
+            let began = Instant::now();
+            let placed = self
+                .context
+                .fence
+                .guard(place(&self.bucket.operator, &task, Timestamp::now()))
+                .await??;
+            outcome.writes += placed.protected + placed.tagged + placed.rescued;
+            if placed.drifted > 0 {
+                let (count, keys) = (placed.drifted, placed.examples.join(", "));
+                outcome.drift = Some(format!(
+                    "legal hold, tag or visibility of {count} held versions; among others {keys}"
+                ));
+            }
+            task.proved_at = None;
+            if is_full {
+                let took = SignedDuration::try_from(began.elapsed()).unwrap_or_default();
+                outcome.verify_every = Some(VERIFY_EVERY.max(took.saturating_mul(SHARE)));
+            }
+            let is_proved = placed.is_proved();
+            last = Some(placed);
+            if is_proved {
+                break;
+            }
+        }
+        let Some(placed) = last else { return Ok(()) };
+        outcome.next_opening = placed.next_opening;
+        if is_full {
+            outcome.proved = placed.is_proved() && follow;
+            outcome.is_pending = !outcome.proved;
+            outcome.verified_at = Some(self.now);
+            outcome.coverage = self
+                .plan
+                .open
+                .keys()
+                .cloned()
+                .zip(placed.coverage.iter().cloned())
+                .collect();
+        }
+        let from = outcome.verified_at.unwrap_or(self.now);
+        outcome.verify_at = outcome.verify_every.map(|every| from + every);
+        outcome.placed = Some(placed);
+        Ok(())
+    }
+
+    async fn release(&self, outcome: &mut Outcome) -> Result<(), RetentionError> {
+        if self.now < self.context.release_from {
+            // Requests of the leader before may still land.
+            outcome.release_from = Some(self.context.release_from);
+            return Ok(());
+        }
+        if !self.recorders_follow() {
+            outcome.is_pending = true;
+            return Ok(());
+        }
+        let (holds, closing) = (Declared { pass: self }, &self.plan.closing);
+        for _ in 0..PASSES {
+            let work = release(
+                &self.bucket.operator,
+                closing,
+                &holds,
+                &self.bucket.ceilings,
+                Timestamp::now(),
+            );
+            let released = self.context.fence.guard(work).await??;
+            outcome.writes += released.released + released.deleted;
+            if released.is_proved() {
+                let closed: Vec<Entry> = closing.iter().map(|entry| entry.closed(self.now)).collect();
+                self.context
+                    .fence
+                    .guard(ledger::write_all(&self.bucket.operator, &closed))
+                    .await??;
+                outcome.released = closed.into_iter().map(|entry| entry.uid).collect();
+                return Ok(());
+            }
+        }
+        outcome.is_pending = true;
+        Ok(())
+    }
+
+    async fn sweep(&self, outcome: &mut Outcome) -> Result<(), RetentionError> {
+        let swept_at = self
+            .before()
+            .and_then(|before| before.swept_at.as_ref().map(|at| at.0));
+        if let Some(again) = swept_at
+            .map(|at| at + SWEEP_EVERY)
+            .filter(|again| *again > self.now)
+        {
+            outcome.sweep_at = again;
+            return Ok(());
+        }
+        let day = |at: Timestamp| jiff::tz::TimeZone::UTC.to_datetime(at).date();
+        // Keys that cannot be true are anywhere: daily, everything is gone through.
+        let is_first_today = swept_at.is_none_or(|at| day(at) != day(self.now));
+        let reach = if is_first_today {
+            Reach::All
+        } else {
+            Reach::Boundary
+        };
+        let holds = Declared { pass: self };
+        let work = sweep(
+            &self.bucket.operator,
+            &self.bucket.ceilings,
+            &holds,
+            reach,
+            self.now,
+        );
+        let swept = self.context.fence.guard(work).await??;
+        outcome.sweep_at = swept
+            .next_due
+            .map_or(outcome.sweep_at, |due| due.min(outcome.sweep_at));
+        outcome.swept = Some(swept);
+        Ok(())
+    }
+
+    fn before(&self) -> Option<&RetentionStatus> {
+        self.site.status.as_ref()?.retention.as_ref()
+    }
+
+    fn verify_every(&self) -> Option<SignedDuration> {
+        self.before()?
+            .verified_every_seconds
+            .map(SignedDuration::from_secs)
+    }
+
+    /// Whether everything is to be looked at: something is new or not proved, or it is time.
+    fn is_full(&self) -> bool {
+        let is_time = match (
+            self.before().and_then(|before| before.verified_at.as_ref()),
+            self.verify_every(),
+        ) {
+            (Some(at), Some(every)) => at.0 + every <= self.now,
+            _ => true,
+        };
+        is_time || !self.plan.write.is_empty() || !self.is_proved_before()
+    }
+
+    /// Whether the status of every open hold says that it is proved as it is now.
+    fn is_proved_before(&self) -> bool {
+        self.holds
+            .iter()
+            .filter(|hold| hold.uid().is_some_and(|uid| self.plan.open.contains_key(&uid)))
+            .all(|hold| {
+                let placement = hold.status.as_ref().and_then(|status| status.placement.as_ref());
+                placement.is_some_and(|placement| {
+                    placement.proved && Some(placement.observed_generation) == hold.metadata.generation
+                })
+            })
+    }
+
+    fn proved_at(&self) -> Option<Timestamp> {
+        let verified_at = self.before()?.verified_at.as_ref()?.0;
+        (self.plan.write.is_empty() && self.is_proved_before()).then_some(verified_at)
+    }
+
+    /// Whether every recorder follows the holds that are open, and no other.
+    fn recorders_follow(&self) -> bool {
+        let open: Coverings = self
+            .plan
+            .open
+            .iter()
+            .map(|(uid, entry)| (uid.clone(), entry.covering()))
+            .collect();
+        match &self.bucket.recorders {
+            Follow::NoRecorders => true,
+            Follow::Holds(followed) => *followed == open,
+            Follow::Unknown => false,
+        }
+    }
+}
+
+/// How long a store's lifecycle lets a recording be.
+fn kept_for(ceiling: Days) -> SignedDuration {
+    let days = lifecycle_days(ceiling).unwrap_or_default();
+    SignedDuration::from_hours(24 * i64::from(days))
+}
+
+/// The holds of the API server that are open, read from it at each question.
+struct Declared<'a> {
+    pass: &'a Pass<'a>,
+}
+
+#[async_trait]
+impl OpenHolds for Declared<'_> {
+    async fn covers(&self) -> Result<Vec<Cover>, HoldsUnknown> {
+        let Pass { context, site, .. } = self.pass;
+        declared(&context.client, site)
+            .await
+            .map(|all| all.into_iter().map(|(_, cover)| cover).collect())
+    }
+}
+
+/// What the open holds of `site` cover by the API server, by UID; whether they can be accepted or not: when in doubt,
+/// nothing is deleted.
+pub async fn declared(client: &Client, site: &Site) -> Result<Vec<(String, Cover)>, HoldsUnknown> {
+    let now = Timestamp::now();
+    let all = holds(client, site)
+        .await
+        .map_err(|error| HoldsUnknown(Failure::safe_message(&error)))?;
+    Ok(all
+        .iter()
+        .filter(|hold| !is_resolved(hold, now))
+        .map(|hold| (hold.uid().unwrap_or_default(), cover(hold)))
+        .collect())
+}
+
+fn cover(hold: &IncidentHold) -> Cover {
+    let spec = &hold.spec;
+    Cover {
+        sources: if spec.cameras.is_empty() {
+            Sources::All
+        } else {
+            Sources::Named(spec.cameras.iter().cloned().collect())
+        },
+        calls: spec.calls,
+        window: Window::new(
+            spec.window.from.0,
+            spec.window.until.as_ref().map(|until| until.0),
+        ),
+    }
+}

@@ -1,0 +1,123 @@
+//! Which holds count, by the API server and the bucket's ledger together: pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use crate::api::{IncidentHold, RecordingPolicySpec};
+use crate::controllers::hold::is_resolved;
+use crate::protocol::cover::Cover;
+use crate::protocol::hold::accept;
+use crate::storage::ledger::Entry;
+
+/// What is to be done about a site's holds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// What the ledger must say first.
+    pub write: Vec<Entry>,
+    /// What is to be kept, by UID: of the holds that are open, those included that only the ledger knows.
+    pub open: BTreeMap<String, Entry>,
+    /// Resolved, and something may still be kept for it.
+    pub closing: Vec<Entry>,
+    /// Names of holds that only the ledger knows.
+    pub orphaned: Vec<String>,
+}
+
+/// Judges the site's `holds` with what the ledger has.
+///
+/// A hold counts from when the ledger has it, whatever becomes of the policy afterwards; before that, it must be
+/// acceptable now.
+pub fn plan(
+    entries: &BTreeMap<String, Entry>,
+    holds: &[IncidentHold],
+    policy: Option<&RecordingPolicySpec>,
+    now: Timestamp,
+) -> Plan {
+    let mut plan = Plan::default();
+    let known: BTreeSet<String> = holds.iter().filter_map(ResourceExt::uid).collect();
+    let mut orphans: BTreeMap<&str, &Entry> = entries
+        .iter()
+        .filter(|(uid, entry)| entry.is_open() && !known.contains(*uid))
+        .map(|(uid, entry)| (uid.as_str(), entry))
+        .collect();
+    for hold in holds {
+        let Some(uid) = hold.uid() else { continue };
+        let is_resolved = is_resolved(hold, now);
+        match entries.get(&uid) {
+            Some(entry) if !entry.is_open() => (),
+            Some(entry) if is_resolved => plan.closing.push(entry.clone()),
+            Some(entry) => {
+                let grown = entry.grown(&hold.spec, now);
+                if grown != *entry {
+                    plan.write.push(grown.clone());
+                }
+                plan.open.insert(uid, grown);
+            }
+            None if is_resolved => succeed(&mut plan, &mut orphans, hold, &uid, now, true),
+            None => {
+                let is_accepted = policy.is_some_and(|policy| accept(&hold.spec, policy, &[], now).is_true());
+                if is_accepted {
+                    succeed(&mut plan, &mut orphans, hold, &uid, now, false);
+                }
+            }
+        }
+    }
+    for (uid, entry) in orphans {
+        plan.orphaned.push(entry.name.clone());
+        plan.open.insert(uid.to_owned(), entry.clone());
+    }
+    plan
+}
+
+/// A hold that the ledger does not have by its UID. One that was made anew, from a backup or from the ledger, takes over
+/// what its predecessor of the same name and reference held; a resolved one then resolves that.
+fn succeed(
+    plan: &mut Plan,
+    orphans: &mut BTreeMap<&str, &Entry>,
+    hold: &IncidentHold,
+    uid: &str,
+    now: Timestamp,
+    is_resolved: bool,
+) {
+    let namespace = hold.namespace().unwrap_or_default();
+    let is_predecessor = |entry: &&Entry| {
+        entry.namespace == namespace
+            && entry.name == hold.name_any()
+            && entry.reference == hold.spec.reference
+    };
+    let before = orphans.values().copied().find(is_predecessor).cloned();
+    let mut entry = Entry::of(
+        uid.to_owned(),
+        namespace.clone(),
+        hold.name_any(),
+        &hold.spec,
+        now,
+    );
+    if let Some(before) = &before {
+        orphans.remove(before.uid.as_str());
+        entry = before.grown(&hold.spec, now).of_successor(uid.to_owned());
+    } else if is_resolved {
+        // Nothing was ever held for it.
+        return;
+    }
+    // The new entry first: between the two writes both are open.
+    plan.write.push(entry.clone());
+    plan.write.extend(before.map(|before| before.closed(now)));
+    if is_resolved {
+        plan.closing.push(entry);
+    } else {
+        plan.open.insert(uid.to_owned(), entry);
+    }
+}
+
+impl Plan {
+    /// What is to be kept.
+    pub fn covers(&self) -> Vec<Cover> {
+        self.open.values().map(Entry::cover).collect()
+    }
+}
+
+#[cfg(test)]
+#[path = "plan_tests.rs"]
+mod tests;

@@ -1,0 +1,153 @@
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::protocol::recording::{Class, Recording};
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000 + second).unwrap()
+}
+
+fn policy() -> RecordingPolicySpec {
+    serde_json::from_value(json!({
+        "title": "t", "timeZone": "Europe/Amsterdam", "adopted": {"by": "c", "date": "2020-05-04"},
+        "inForce": {"from": "2020-05-06"}, "purposes": ["Theft"],
+        "retention": {"video": "28d", "calls": "7d"}, "holds": {"reviewEvery": "28d"},
+    }))
+    .unwrap()
+}
+
+fn hold(uid: &str, from: i64, until: Option<i64>, resolved: Option<i64>) -> IncidentHold {
+    let mut spec = json!({
+        "siteRef": {"name": "s"}, "window": {"from": at(from)}, "purpose": "Theft", "reference": "2026-1",
+    });
+    if let Some(until) = until {
+        spec["window"]["until"] = json!(at(until));
+    }
+    if let Some(resolved) = resolved {
+        spec["state"] = json!("Resolved");
+        spec["resolution"] = json!({"at": at(resolved), "by": "G", "outcome": "Closed"});
+    }
+    serde_json::from_value(json!({"metadata": {"name": "h", "namespace": "n", "uid": uid}, "spec": spec}))
+        .unwrap()
+}
+
+/// What the ledger says after a plan was followed, its closings included.
+fn followed(mut ledger: BTreeMap<String, Entry>, plan: &Plan, now: Timestamp) -> BTreeMap<String, Entry> {
+    for entry in &plan.write {
+        ledger.insert(entry.uid.clone(), entry.clone());
+    }
+    for entry in &plan.closing {
+        ledger.insert(entry.uid.clone(), entry.closed(now));
+    }
+    ledger
+}
+
+#[test]
+fn a_hold_lives_in_the_ledger_from_its_acceptance_to_its_release() {
+    let (policy, none) = (policy(), BTreeMap::new());
+    let plan1 = plan(&none, &[hold("1", 0, None, None)], Some(&policy), at(60));
+    assert_eq!((plan1.write.len(), plan1.open.len()), (1, 1));
+    let ledger = followed(none, &plan1, at(60));
+
+    // In step, nothing is written; without its policy it still counts.
+    for policy in [Some(&policy), None] {
+        let again = plan(&ledger, &[hold("1", 0, None, None)], policy, at(70));
+        assert_eq!(
+            (again.write.len(), again.open.len(), again.closing.len()),
+            (0, 1, 0)
+        );
+    }
+    // A resolution that is still to come changes nothing.
+    let early = plan(&ledger, &[hold("1", 0, None, Some(100))], None, at(70));
+    assert_eq!((early.open.len(), early.closing.len()), (1, 0));
+    let resolved = plan(&ledger, &[hold("1", 0, None, Some(100))], None, at(100));
+    assert_eq!((resolved.open.len(), resolved.closing.len()), (0, 1));
+    let ledger = followed(ledger, &resolved, at(101));
+    assert_eq!(
+        plan(&ledger, &[hold("1", 0, None, Some(100))], None, at(200)),
+        Plan::default()
+    );
+}
+
+#[test]
+fn what_may_not_be_held_is_not() {
+    let mut curious = hold("1", 0, None, None);
+    curious.spec.purpose = "Curiosity".into();
+    assert_eq!(
+        plan(&BTreeMap::new(), &[curious], Some(&policy()), at(60)),
+        Plan::default()
+    );
+    assert_eq!(
+        plan(&BTreeMap::new(), &[hold("1", 0, None, None)], None, at(60)),
+        Plan::default()
+    );
+}
+
+#[test]
+fn a_hold_that_only_the_ledger_knows_holds_on_until_it_is_made_anew() {
+    let policy = policy();
+    let first = plan(
+        &BTreeMap::new(),
+        &[hold("1", 0, Some(50), None)],
+        Some(&policy),
+        at(60),
+    );
+    let ledger = followed(BTreeMap::new(), &first, at(60));
+    let orphan = plan(&ledger, &[], Some(&policy), at(70));
+    assert_eq!(
+        (
+            orphan.orphaned.as_slice(),
+            orphan.open.len(),
+            orphan.closing.len()
+        ),
+        (&["h".to_owned()][..], 1, 0)
+    );
+
+    let anew = plan(&ledger, &[hold("2", 10, Some(40), None)], Some(&policy), at(80));
+    assert!(anew.orphaned.is_empty());
+    assert_eq!(
+        anew.open["2"].window.from,
+        at(0),
+        "what the first covered is covered"
+    );
+    let ledger = followed(ledger, &anew, at(80));
+    assert!(!ledger["1"].is_open() && ledger["2"].is_open());
+
+    // One that is made anew as resolved releases it.
+    let ledger = followed(BTreeMap::new(), &first, at(60));
+    let resolved = plan(
+        &ledger,
+        &[hold("3", 0, Some(50), Some(90))],
+        Some(&policy),
+        at(100),
+    );
+    assert_eq!(
+        (
+            resolved.open.len(),
+            resolved.closing.len(),
+            resolved.orphaned.len()
+        ),
+        (0, 1, 0)
+    );
+}
+
+proptest! {
+    /// However a hold's spec moves while it is open, what it covered once it covers until it is resolved.
+    #[test]
+    fn a_hold_only_grows(
+        steps in proptest::collection::vec((proptest::option::of(1_i64..1000), 1_i64..100), 1..6), start in 0_i64..900,
+    ) {
+        let (mut ledger, mut now) = (BTreeMap::new(), 1000);
+        let it = Recording { class: Class::Video, source: "a", start: at(start), end: at(start + 60) };
+        let mut was_covered = false;
+        for (until, pause) in steps {
+            now += pause;
+            let plan = plan(&ledger, &[hold("1", 0, until, None)], Some(&policy()), at(now));
+            ledger = followed(ledger, &plan, at(now));
+            let is_covered = plan.covers().iter().any(|cover| cover.covers(&it));
+            prop_assert!(is_covered || !was_covered);
+            was_covered = is_covered;
+        }
+    }
+}

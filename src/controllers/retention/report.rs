@@ -1,0 +1,261 @@
+//! What came of a pass, for people: into the status of the Site and of each hold, and as events.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::runtime::events::Event;
+use kube::{Api, Client, ResourceExt};
+use serde::Serialize;
+
+use super::RetentionError;
+use super::pass::Outcome;
+use super::plan::Plan;
+use crate::api::{CoverageGap, IncidentHold, Placement, RetentionStatus, Site, SourceCoverage};
+use crate::controllers::kit::error::{ApiError, Failure};
+use crate::controllers::kit::event;
+use crate::controllers::kit::status::report as write;
+use crate::storage::hold::coverage::Coverage;
+
+/// Field manager of what is kept and deleted.
+const MANAGER: &str = "toezicht/retention";
+/// Names that a status has room for.
+const MOST_NAMES: usize = 16;
+/// Sources that a status has room for.
+const MOST_SOURCES: usize = 64;
+
+/// The part of a Site's status that is ours.
+#[derive(Clone, Debug, Serialize)]
+struct OfSite {
+    retention: RetentionStatus,
+}
+
+/// The part of a hold's status that is ours.
+#[derive(Clone, Debug, Serialize)]
+struct OfHold {
+    placement: Placement,
+}
+
+/// Writes it where it differs; whether anything was written.
+pub async fn report(
+    client: &Client,
+    site: &Site,
+    holds: &[IncidentHold],
+    plan: &Plan,
+    outcome: &Outcome,
+    failed: Option<&RetentionError>,
+    now: Timestamp,
+) -> Result<bool, ApiError> {
+    let namespace = site.namespace().unwrap_or_default();
+    let problem = failed.map(|error| shorten(&error.safe_message()));
+    let mut is_changed = false;
+    let api = Api::<IncidentHold>::namespaced(client.clone(), &namespace);
+    for hold in holds {
+        if let Some(next) = placement(hold, plan, outcome, problem.clone(), now) {
+            let before = hold.status.as_ref().and_then(|status| status.placement.clone());
+            let before = before.map(|placement| OfHold { placement });
+            is_changed |= write(&api, MANAGER, hold, before.as_ref(), &OfHold { placement: next }).await?;
+        }
+    }
+    let api = Api::<Site>::namespaced(client.clone(), &namespace);
+    let before = site.status.as_ref().and_then(|status| status.retention.clone());
+    let next = OfSite {
+        retention: of_site(before.as_ref(), plan, outcome, problem, now),
+    };
+    let before = before.map(|retention| OfSite { retention });
+    is_changed |= write(&api, MANAGER, site, before.as_ref(), &next).await?;
+    Ok(is_changed)
+}
+
+fn of_site(
+    before: Option<&RetentionStatus>,
+    plan: &Plan,
+    outcome: &Outcome,
+    problem: Option<String>,
+    now: Timestamp,
+) -> RetentionStatus {
+    let before = before.cloned().unwrap_or_default();
+    let (deleted, resisted) = match &outcome.swept {
+        Some(swept) if swept.deleted > 0 => (count(swept.deleted), count(swept.resisted)),
+        Some(swept) => (before.deleted, count(swept.resisted)),
+        None => (before.deleted, before.resisted),
+    };
+    let is_held = !plan.open.is_empty();
+    RetentionStatus {
+        open_holds: count(plan.open.len() as u64),
+        orphaned_holds: plan.orphaned.iter().take(MOST_NAMES).cloned().collect(),
+        verified_at: outcome.verified_at.filter(|_| is_held).map(Time),
+        verified_every_seconds: outcome
+            .verify_every
+            .filter(|_| is_held)
+            .map(|every| every.as_secs()),
+        swept_at: if outcome.swept.is_some() {
+            Some(Time(now))
+        } else {
+            before.swept_at
+        },
+        deleted,
+        resisted,
+        problem,
+    }
+}
+
+/// What there is to say of a hold; `None`: nothing was placed for it, or nothing is new.
+fn placement(
+    hold: &IncidentHold,
+    plan: &Plan,
+    outcome: &Outcome,
+    problem: Option<String>,
+    now: Timestamp,
+) -> Option<Placement> {
+    let uid = hold.uid()?;
+    let before = hold.status.as_ref().and_then(|status| status.placement.clone());
+    let closing = plan.closing.iter().find(|entry| entry.uid == uid);
+    let entry = plan.open.get(&uid).or(closing)?;
+    let mut next = before.unwrap_or_else(|| Placement {
+        observed_generation: 0,
+        accepted_at: Time(entry.accepted_at),
+        proved: false,
+        verified_at: None,
+        segments: 0,
+        size: size(0),
+        coverage: "0%".to_owned(),
+        sealed: 0,
+        sources: Vec::new(),
+        released_at: None,
+        problem: None,
+    });
+    next.problem = problem;
+    if closing.is_some() {
+        next.observed_generation = hold.metadata.generation.unwrap_or_default();
+        next.released_at = outcome
+            .released
+            .contains(&uid)
+            .then_some(Time(now))
+            .or(next.released_at);
+        return Some(next);
+    }
+    if let Some((_, coverage)) = outcome.coverage.iter().find(|(of, _)| *of == uid) {
+        next.observed_generation = hold.metadata.generation.unwrap_or_default();
+        next.proved = outcome.proved;
+        next.verified_at = outcome.verified_at.map(Time);
+        next.segments = count(coverage.segments);
+        next.size = size(coverage.bytes);
+        next.coverage = share(coverage);
+        next.sealed = outcome.placed.as_ref().map_or(0, |placed| count(placed.sealed));
+        next.sources = sources(coverage, outcome, entry.accepted_at);
+    }
+    Some(next)
+}
+
+fn sources(coverage: &Coverage, outcome: &Outcome, accepted_at: Timestamp) -> Vec<SourceCoverage> {
+    let mut all: Vec<SourceCoverage> = coverage
+        .sources
+        .iter()
+        .map(|((_, name), covered)| SourceCoverage {
+            name: name.clone(),
+            recorded_seconds: covered.recorded.as_secs(),
+            missing_seconds: covered.missing.as_secs(),
+            gaps: covered
+                .gaps
+                .iter()
+                .map(|gap| {
+                    let until = gap.until.unwrap_or(gap.from);
+                    CoverageGap {
+                        from: Time(gap.from),
+                        until: Time(until),
+                        cause: outcome.cause(name, gap.from, until, accepted_at).to_owned(),
+                    }
+                })
+                .collect(),
+        })
+        .collect();
+    all.sort_by_key(|source| std::cmp::Reverse(source.missing_seconds));
+    all.truncate(MOST_SOURCES);
+    all
+}
+
+/// How much of its window there are recordings of, over all sources.
+fn share(coverage: &Coverage) -> String {
+    let total = |of: fn(&crate::storage::hold::coverage::Covered) -> SignedDuration| -> i128 {
+        coverage
+            .sources
+            .values()
+            .map(|covered| of(covered).as_millis())
+            .sum()
+    };
+    let (recorded, missing) = (
+        total(|covered| covered.recorded),
+        total(|covered| covered.missing),
+    );
+    let percent = (recorded * 100).checked_div(recorded + missing).unwrap_or(0);
+    // Only what is whole is a hundred.
+    format!("{}%", if missing > 0 { percent.min(99) } else { percent })
+}
+
+/// A size as people read it.
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut tenths = bytes.saturating_mul(10);
+    let mut unit = 0;
+    while tenths >= 10_240 && unit + 1 < UNITS.len() {
+        tenths /= 1024;
+        unit += 1;
+    }
+    let name = UNITS.get(unit).copied().unwrap_or_default();
+    if unit == 0 {
+        format!("{bytes} B")
+    } else {
+        format!("{}.{} {name}", tenths / 10, tenths % 10)
+    }
+}
+
+fn count(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// At most what the field takes.
+fn shorten(message: &str) -> String {
+    message.chars().take(1000).collect()
+}
+
+/// What somebody should read about.
+pub fn events(outcome: &Outcome) -> Vec<Event> {
+    let mut news = Vec::new();
+    if let Some(drift) = &outcome.drift {
+        let note = format!("somebody else changed what is held; put back: {drift}");
+        news.push(event::warning("HoldTampered", "Retention", &note));
+    }
+    if let Some(swept) = outcome.swept.filter(|swept| swept.deleted > 0) {
+        let note = format!(
+            "{} versions were over their ceiling (article 6) and are gone, read back",
+            swept.deleted
+        );
+        news.push(event::normal("Swept", "Retention", &note));
+    }
+    if let Some(swept) = outcome.swept.filter(|swept| swept.resisted > 0) {
+        let note = format!(
+            "{} versions are over their ceiling and covered by no open hold, but the store does not give them up: see docs/audit.md",
+            swept.resisted
+        );
+        news.push(event::warning("SweepResisted", "Retention", &note));
+    }
+    news
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_by_people() {
+        for (bytes, expected) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1536, "1.5 KiB"),
+            (300 << 30, "300.0 GiB"),
+            (u64::MAX, "1677721.5 TiB"),
+        ] {
+            assert_eq!(size(bytes), expected);
+        }
+    }
+}

@@ -1,0 +1,55 @@
+//! What makes a Site's retention be looked at: itself, its holds, its policy, and its bucket.
+
+use kube::ResourceExt;
+use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::runtime::controller::Controller;
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::watcher;
+use tokio_util::sync::CancellationToken;
+
+use futures::StreamExt;
+
+use super::Retention;
+use crate::api::{IncidentHold, RecordingPolicy, Site};
+use crate::controllers::drive::{all_in, api, drive};
+use crate::controllers::kit::context::Context;
+
+type GuardedSite = DeserializeGuard<Site>;
+
+/// Looks after what is kept and deleted at the Sites of `scope`, or of all namespaces, until `leader` is cancelled.
+pub fn controller(
+    context: Context,
+    scope: Option<&str>,
+    leader: CancellationToken,
+) -> impl Future<Output = ()> + use<> {
+    let client = context.client.clone();
+    let controller = Controller::new(api::<GuardedSite>(&client, scope), watcher::Config::default());
+    let sites = controller.store();
+    let scope_of = scope.map(str::to_owned);
+    let opened = context.buckets.opened().filter_map(move |(namespace, name)| {
+        let is_ours = scope_of.as_ref().is_none_or(|scope| *scope == namespace);
+        std::future::ready(is_ours.then(|| ObjectRef::new(&name).within(&namespace)))
+    });
+    let controller = controller
+        .watches(
+            api::<DeserializeGuard<IncidentHold>>(&client, scope),
+            watcher::Config::default(),
+            site_of_hold,
+        )
+        .watches(
+            api::<PartialObjectMeta<RecordingPolicy>>(&client, scope),
+            watcher::Config::default(),
+            move |policy| {
+                all_in(&sites, &policy, |site| {
+                    site.spec.policy_ref.name == policy.name_any()
+                })
+            },
+        )
+        .reconcile_on(opened);
+    drive(controller, Retention { context }, leader)
+}
+
+fn site_of_hold(hold: DeserializeGuard<IncidentHold>) -> Option<ObjectRef<GuardedSite>> {
+    let hold = hold.0.ok()?;
+    Some(ObjectRef::new(&hold.spec.site_ref.name).within(&hold.namespace()?))
+}

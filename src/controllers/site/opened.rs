@@ -1,0 +1,77 @@
+//! What the other controllers may know of a Site's bucket: pure.
+
+use std::collections::BTreeMap;
+
+use kube::ResourceExt;
+
+use super::apply::Applied;
+use super::bucket::Bucket;
+use super::dereference::Dereferenced;
+use super::recording::Answer;
+use super::validate::Valid;
+use crate::api::Site;
+use crate::contract::Gap;
+use crate::controllers::buckets::{Follow, OpenBucket};
+use crate::protocol::live_view::embargo;
+
+/// The bucket, if it was read back as it must be once and no answer of the store took that back.
+pub fn opened(
+    site: &Site,
+    found: &Dereferenced,
+    valid: &Valid,
+    bucket: &Bucket,
+    applied: Option<&Applied>,
+    answers: &[Answer],
+) -> Option<OpenBucket> {
+    if !bucket.may_record {
+        return None;
+    }
+    let recorders = applied.map_or(Follow::Unknown, |applied| follow(applied, answers));
+    let open = of_deleted(site, found, valid, recorders)?;
+    Some(OpenBucket {
+        gaps: gaps(answers),
+        ..open
+    })
+}
+
+/// That of a Site that is being deleted: it was as it must be, and is not changed any more.
+pub fn of_deleted(site: &Site, found: &Dereferenced, valid: &Valid, recorders: Follow) -> Option<OpenBucket> {
+    let access = valid.access.as_ref()?;
+    let policy = found.policy.as_ref().map(|policy| &policy.spec);
+    Some(OpenBucket {
+        operator: access.operator.clone(),
+        ceilings: valid.ceilings.clone()?,
+        embargo: embargo(&site.name_any(), site.spec.live_view, policy),
+        recorders,
+        gaps: BTreeMap::new(),
+    })
+}
+
+/// The holds that every recorder follows. One that does not answer, or that may still have an upload under way which began
+/// before, leaves it unknown; so do recorders that are to go and have something in their spools.
+fn follow(applied: &Applied, answers: &[Answer]) -> Follow {
+    let Some(running) = &applied.recorders else {
+        return Follow::NoRecorders;
+    };
+    let follows = |answer: &Answer| {
+        answer.status.as_ref().is_ok_and(|status| {
+            let revision = &running.expected.revision;
+            status.revision == *revision && status.uploads_follow.as_ref() == Some(revision)
+        })
+    };
+    if applied.waits_for > 0 || !answers.iter().all(follows) {
+        return Follow::Unknown;
+    }
+    Follow::Holds(running.expected.holds.clone())
+}
+
+fn gaps(answers: &[Answer]) -> BTreeMap<String, Vec<Gap>> {
+    let reports = answers
+        .iter()
+        .filter_map(|answer| answer.status.as_ref().ok())
+        .flat_map(|status| &status.cameras);
+    reports
+        .filter(|report| !report.gaps.is_empty())
+        .map(|report| (report.name.clone(), report.gaps.clone()))
+        .collect()
+}
