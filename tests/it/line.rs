@@ -4,6 +4,7 @@ mod added;
 mod closed;
 mod drained;
 mod gates;
+mod held;
 mod heusden;
 mod in_sync;
 mod restart;

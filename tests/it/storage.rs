@@ -10,7 +10,7 @@ mod interrupted;
 mod lifecycle;
 mod principals;
 mod refusals;
-mod scene;
+pub mod scene;
 mod segments;
 mod tls;
 mod trials;

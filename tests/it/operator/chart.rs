@@ -195,7 +195,7 @@ async fn the_operators_rights_are_exactly_these() {
             "events.k8s.io/events: create patch",
             "toezicht.dev/cameras: get list watch",
             "toezicht.dev/cameras/status: patch",
-            "toezicht.dev/incidentholds: get list watch",
+            "toezicht.dev/incidentholds: get list watch patch",
             "toezicht.dev/incidentholds/status: patch",
             "toezicht.dev/recordingpolicies: get list watch",
             "toezicht.dev/recordingpolicies/status: patch",

@@ -170,11 +170,11 @@ async fn camera_with_the_wrong_secret(namespace: &TestNamespace) {
     says::<Camera>(namespace, "receptie", "Ready", "False", "RecorderNotReady", "").await;
 }
 
-/// Truthful: this version holds nothing.
+/// The site may store nowhere, so nothing can be placed, and nobody says that it was.
 async fn hold_with_a_site(namespace: &TestNamespace) {
     says::<IncidentHold>(namespace, "incident", "Accepted", "True", "Valid", "").await;
-    says::<IncidentHold>(namespace, "incident", "Placed", "False", "NotYetEnforced", "").await;
-    says::<IncidentHold>(namespace, "incident", "Ready", "False", "NotYetEnforced", "").await;
+    says::<IncidentHold>(namespace, "incident", "Placed", "False", "Placing", "").await;
+    says::<IncidentHold>(namespace, "incident", "Ready", "False", "Placing", "").await;
     create::<IncidentHold>(namespace, hold("curious", "Curiosity")).await;
     says::<IncidentHold>(
         namespace,
@@ -185,6 +185,7 @@ async fn hold_with_a_site(namespace: &TestNamespace) {
         "spec.purpose",
     )
     .await;
+    says::<IncidentHold>(namespace, "curious", "Placed", "False", "DependsOn", "").await;
     eventually("a warning about the hold", SOON, || async {
         let events = namespace
             .api::<Event>()
@@ -193,14 +194,11 @@ async fn hold_with_a_site(namespace: &TestNamespace) {
             .map_err(|e| e.to_string())?;
         let told = events.items.iter().any(|event| {
             event.type_.as_deref() == Some("Warning")
-                && event.reason.as_deref() == Some("NotYetEnforced")
-                && event.regarding.as_ref().and_then(|about| about.name.as_deref()) == Some("incident")
+                && event.reason.as_deref() == Some("InvalidField")
+                && event.regarding.as_ref().and_then(|about| about.name.as_deref()) == Some("curious")
         });
-        if told {
-            Ok(())
-        } else {
-            Err(format!("{} events", events.items.len()))
-        }
+        told.then_some(())
+            .ok_or_else(|| format!("{} events", events.items.len()))
     })
     .await;
 }

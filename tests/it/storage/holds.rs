@@ -10,7 +10,7 @@ use toezicht::protocol::Window;
 use toezicht::protocol::cover::{Cover, Sources};
 use toezicht::storage::Trials;
 use toezicht::storage::audit::{Found, Scope, Tally, audit};
-use toezicht::storage::hold::{Placed, place, release};
+use toezicht::storage::hold::{Placed, Task, place, release};
 use toezicht::storage::ledger::Entry;
 use toezicht::storage::sweep::{HoldsUnknown, OpenHolds, Reach, Swept, sweep};
 
@@ -72,11 +72,21 @@ async fn half_an_hour(scene: &Scene) -> (Timestamp, Vec<String>) {
     (start, keys)
 }
 
+fn task(covers: &[Cover]) -> Task<'_> {
+    Task {
+        covers,
+        ceilings: &CEILINGS,
+        embargo: None,
+        since: None,
+        proved_at: None,
+    }
+}
+
 async fn placed(operator: &StorageTarget, covers: &[Cover]) -> Placed {
     let mut last = None;
     // As a controller does: a pass that a store broke off is followed by another.
     for _ in 0..40 {
-        match place(operator, covers, &CEILINGS, None, None, Timestamp::now()).await {
+        match place(operator, &task(covers), Timestamp::now()).await {
             Ok(placed) if placed.is_proved() => return placed,
             other => last = Some(other.map(|placed| placed.examples)),
         }
@@ -241,16 +251,12 @@ async fn what_is_tampered_with_is_found_and_put_back(server: S3Server) {
     }
     assert!(!tally.is_compliant());
 
-    let again = place(
-        &scene.operator,
-        &incident,
-        &CEILINGS,
-        None,
-        None,
-        Timestamp::now(),
-    )
-    .await
-    .unwrap();
+    let proved = Task {
+        proved_at: Some(Timestamp::MAX),
+        ..task(&incident)
+    };
+    let again = place(&scene.operator, &proved, Timestamp::now()).await.unwrap();
+    assert_eq!(again.drifted, 3);
     assert_eq!((again.protected, again.tagged, again.rescued), (1, 1, 1));
     let named: BTreeSet<_> = again.examples.iter().collect();
     assert_eq!(named, keys[..3].iter().collect());

@@ -128,42 +128,11 @@ impl Scene {
 
     /// The legal hold and the tag of the newest version of a key; `None`: there is none.
     pub async fn marks(&self, key: &str) -> Option<(bool, String)> {
-        let client = self.operator_client();
-        let bucket = self.bucket();
-        if self.versions(key).await.is_empty() {
-            return None;
-        }
-        let version = self.newest(key).await;
-        let hold = client
-            .get_object_legal_hold()
-            .bucket(bucket)
-            .key(key)
-            .version_id(&version)
-            .send()
-            .await;
-        let on = hold.is_ok_and(|hold| {
-            hold.legal_hold().and_then(|hold| hold.status()) == Some(&ObjectLockLegalHoldStatus::On)
-        });
-        let tags = client
-            .get_object_tagging()
-            .bucket(bucket)
-            .key(key)
-            .version_id(&version)
-            .send()
-            .await
-            .unwrap();
-        let tags: Vec<&str> = tags.tag_set().iter().map(Tag::value).collect();
-        Some((on, tags.join(",")))
+        marks(&self.operator_client(), self.bucket(), key).await
     }
 
     async fn newest(&self, key: &str) -> String {
-        let versions = self
-            .operator_client()
-            .list_object_versions()
-            .bucket(self.bucket())
-            .prefix(key);
-        let page = versions.send().await.unwrap();
-        page.versions().first().unwrap().version_id().unwrap().to_owned()
+        newest(&self.operator_client(), self.bucket(), key).await.unwrap()
     }
 
     /// Turns the legal hold of a key's newest version on or off.
@@ -267,7 +236,44 @@ pub fn target(server: &S3Server, identity: &S3Identity, bucket: &str) -> Storage
     }
 }
 
-fn client(server: &S3Server, identity: &S3Identity) -> Client {
+/// The legal hold and the tag of the newest version of a key; `None`: there is none.
+pub async fn marks(client: &Client, bucket: &str, key: &str) -> Option<(bool, String)> {
+    let version = newest(client, bucket, key).await?;
+    let hold = client
+        .get_object_legal_hold()
+        .bucket(bucket)
+        .key(key)
+        .version_id(&version)
+        .send()
+        .await;
+    let on = hold.is_ok_and(|hold| {
+        hold.legal_hold().and_then(|hold| hold.status()) == Some(&ObjectLockLegalHoldStatus::On)
+    });
+    let tags = client
+        .get_object_tagging()
+        .bucket(bucket)
+        .key(key)
+        .version_id(&version)
+        .send()
+        .await
+        .unwrap();
+    let tags: Vec<&str> = tags.tag_set().iter().map(Tag::value).collect();
+    Some((on, tags.join(",")))
+}
+
+async fn newest(client: &Client, bucket: &str, key: &str) -> Option<String> {
+    let page = client
+        .list_object_versions()
+        .bucket(bucket)
+        .prefix(key)
+        .send()
+        .await
+        .unwrap();
+    Some(page.versions().first()?.version_id()?.to_owned())
+}
+
+/// A plain client as somebody.
+pub fn client(server: &S3Server, identity: &S3Identity) -> Client {
     let config = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .credentials_provider(Credentials::new(
