@@ -7,6 +7,8 @@
 //! | 2 | the command line is not understood |
 //! | 3 | leadership was lost; start again |
 
+pub mod target;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -127,6 +127,11 @@ impl Store {
     }
 }
 
+/// Whether a target can be used. Makes no connection.
+pub fn check(target: &StorageTarget) -> Result<(), TargetError> {
+    Store::new(target, Purpose::Configure).map(|_| ())
+}
+
 impl Purpose {
     fn timeouts(self) -> TimeoutConfig {
         let common = TimeoutConfig::builder().connect_timeout(CONNECT_DEADLINE);

@@ -26,7 +26,7 @@ pub mod tag;
 mod trial;
 
 pub use bucket::{BucketSpec, BucketState, Change, Enforced, Extra};
-pub use client::{OPERATION_DEADLINE, TargetError};
+pub use client::{OPERATION_DEADLINE, TargetError, check};
 pub use enforce::{EnforceError, Trials, enforce};
 pub use owner::Claim;
 pub use trial::{Attempt, Trial};
