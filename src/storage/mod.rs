@@ -2,11 +2,10 @@
 //!
 //! [`enforce`] is the operator's side, in the order of its modules: `observe` what is there, `owner`: whose
 //! it is, `principal`: whether we are who we think, `desired` and `statements`: what must be, `drift`: what
-//! differs, `apply` that, and `trial`: whether it holds. [`segments`] is the recorder's side.
+//! differs, `apply` that, and `probe`: whether it holds. [`segments`] is the recorder's side.
 
 mod apply;
 mod bucket;
-mod canary;
 mod client;
 pub mod desired;
 pub mod dialect;
@@ -20,13 +19,13 @@ mod observe;
 mod owner;
 pub mod policy;
 mod principal;
+pub mod probe;
 pub mod segments;
 pub mod statements;
 pub mod tag;
-mod trial;
 
 pub use bucket::{BucketSpec, BucketState, Change, Enforced, Extra};
 pub use client::{OPERATION_DEADLINE, TargetError, check};
 pub use enforce::{EnforceError, Trials, enforce};
 pub use owner::Claim;
-pub use trial::{Attempt, Trial};
+pub use probe::Conformance;
