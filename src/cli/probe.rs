@@ -159,12 +159,16 @@ fn of(severity: Severity, fails: bool) -> impl Fn(&Row) -> bool {
 
 /// A row that does not hold, in prose.
 fn explained(row: &Row) -> String {
-    let not = match row.verdict {
-        Verdict::Unknown(_) => "It cannot be told whether",
-        _ => "It is not so that",
+    let found = match row.verdict {
+        Verdict::Unknown(_) => "Not told",
+        _ => "What follows",
     };
-    let prose = format!("{not} {}: {}.", row.check.about().expected, row.message());
-    format!("  {}\n{}", row.check.as_str(), wrapped(&prose))
+    format!(
+        "  {}\n{}{}",
+        row.check.as_str(),
+        wrapped(&format!("Expected: {}.", row.check.about().expected)),
+        wrapped(&format!("{found}: {}.", row.message())),
+    )
 }
 
 fn wrapped(prose: &str) -> String {
@@ -229,11 +233,16 @@ mod tests {
     #[test]
     fn people_read_what_follows() {
         let text = table(&report());
+        for row in [
+            "HeldSurvivesDelete Fails Fatal operator",
+            "AnonymousCannotGet Unknown Fatal anonymous",
+        ] {
+            let is_row = |line: &str| line.split_whitespace().eq(row.split(' '));
+            assert!(text.lines().any(is_row), "{row} is not in {text}");
+        }
         for part in [
-            "\nHeldSurvivesDelete               Fails    Fatal     operator\n",
-            "\nAnonymousCannotGet               Unknown  Fatal     anonymous\n",
-            "Fatal: this store cannot keep the promises:\n  HeldSurvivesDelete\n    It is not so that a version under",
-            "Cannot be told:\n  AnonymousCannotGet\n    It cannot be told whether without credentials, nothing can be read: nobody asked.",
+            "Fatal: this store cannot keep the promises:\n  HeldSurvivesDelete\n    Expected: a version under",
+            "Cannot be told:\n  AnonymousCannotGet\n    Expected: without credentials, nothing can be read.\n    Not told: nobody asked.\n",
             "Remark: the recorders were tried without",
             " hold, 1 fail, 1 cannot be told.\n",
         ] {

@@ -2,6 +2,7 @@
 
 mod adoption;
 mod claims;
+mod conformance;
 mod discretion;
 mod drift;
 mod expected;
@@ -12,4 +13,3 @@ mod refusals;
 mod scene;
 mod segments;
 mod tls;
-mod trials;

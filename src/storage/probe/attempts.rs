@@ -86,15 +86,18 @@ impl Tries<'_> {
         Ok(tags(self.operator, version).await? != before)
     }
 
+    /// Takes the tag off, without and with the version's id: some stores heed only one of them.
     pub(super) async fn untags(&self, version: &Version) -> Effect {
         let before = tags(self.operator, version).await?;
-        let request = self
-            .actor
-            .client
-            .delete_object_tagging()
-            .bucket(&self.actor.bucket);
-        let answer = request.key(&version.key).send().await;
-        tried(answer.map_err(|error| StoreError::of("DeleteObjectTagging", &error)))?;
+        for id in [None, Some(version.id.clone())] {
+            let request = self
+                .actor
+                .client
+                .delete_object_tagging()
+                .bucket(&self.actor.bucket);
+            let answer = request.key(&version.key).set_version_id(id).send().await;
+            tried(answer.map_err(|error| StoreError::of("DeleteObjectTagging", &error)))?;
+        }
         Ok(tags(self.operator, version).await? != before)
     }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 use aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder;
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use aws_sdk_s3::types::{ObjectLockLegalHold, ObjectLockLegalHoldStatus, ObjectLockMode};
+use futures::StreamExt;
 use tracing::warn;
 
 use crate::storage::client::Store;
@@ -15,6 +16,8 @@ use crate::storage::tag::{RetentionTag, TAG_KEY};
 
 /// How long a canary's retention would last: long enough to be seen, short enough to be swept next time.
 const RETENTION: Duration = Duration::from_secs(90);
+/// How many canaries are removed at once.
+const AT_ONCE: usize = 8;
 /// The folders under `probe/` that canaries are in.
 const FOLDERS: [&str; 5] = ["proof", "recorder", "elsewhere", "operator", "tagged"];
 
@@ -178,7 +181,8 @@ pub(crate) async fn sweep(operator: &Store, prefix: &str) {
             );
         }
     };
-    for version in versions.iter().filter(|version| is_canary(&version.key)) {
+    let canaries = versions.iter().filter(|version| is_canary(&version.key));
+    let removed = futures::stream::iter(canaries).for_each_concurrent(AT_ONCE, async |version| {
         if let Err(error) = remove(operator, version).await {
             warn!(
                 bucket = operator.bucket,
@@ -186,7 +190,8 @@ pub(crate) async fn sweep(operator: &Store, prefix: &str) {
                 "a canary stays"
             );
         }
-    }
+    });
+    removed.await;
 }
 
 async fn remove(operator: &Store, version: &Version) -> Result<(), StoreError> {

@@ -10,6 +10,8 @@ mod anonymous;
 mod attempts;
 pub(super) mod canary;
 mod checks;
+#[cfg(test)]
+mod impostors;
 mod operator;
 mod recorder;
 pub mod standalone;
