@@ -337,8 +337,6 @@ fn fatal(conformance: &Conformance, spec: &BucketSpec) -> Result<(), EnforceErro
             _ if is_decided => (),
             // Nothing was learnt: it is asked again.
             Verdict::Unknown(Why::Store(error)) => return Err(error.clone().into()),
-            // The operator may lack that right, which nothing else needs.
-            Verdict::Unknown(_) if row.check == Check::HeldSurvivesBypass => (),
             // It could when it was proved: its credentials are others now, or no longer valid.
             Verdict::Fails if row.check == Check::RecorderCanPut => {
                 return Err(EnforceError::WrongPrincipal { whose: "recorder" });

@@ -218,8 +218,8 @@ async fn is_retained(operator: &Store, version: &Version) -> Effect {
         Ok(answer) => Ok(answer
             .retention()
             .is_some_and(|retention| retention.retain_until_date().is_some())),
-        // "No such lock configuration": it never had one.
-        Err(error) if error.is_absent() || error.is_unsupported() => Ok(false),
+        // "No such lock configuration": it never had one. 400: nor can it have one in this bucket.
+        Err(error) if error.is_absent() || error.is_unsupported() || error.status == Some(400) => Ok(false),
         Err(error) => Err(error),
     }
 }

@@ -150,8 +150,8 @@ pub(crate) async fn is_held(store: &Store, version: &Version) -> Result<bool, St
         }
         Err(error) => {
             let error = StoreError::of("GetObjectLegalHold", &error);
-            // "No such lock configuration": the version never had one.
-            if error.is_absent() || error.is_unsupported() {
+            // "No such lock configuration": the version never had one. 400: nor can it have one in this bucket.
+            if error.is_absent() || error.is_unsupported() || error.status == Some(400) {
                 Ok(false)
             } else {
                 Err(error)

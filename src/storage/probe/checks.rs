@@ -152,6 +152,9 @@ checks! {
     RecorderCannotDeleteVersion: Recorder, Weak,
         "a recorder cannot delete a version",
         "whoever takes over a recorder can destroy what is not held";
+    RecorderCannotBatchDelete: Recorder, Weak,
+        "a recorder cannot delete a version in a batch",
+        "whoever takes over a recorder can destroy what is not held";
     RecorderCannotRetag: Recorder, Weak,
         "a recorder cannot change the tag of an object",
         "whoever takes over a recorder can open recordings to readers, or keep them from the lifecycle";
@@ -280,5 +283,40 @@ mod tests {
             assert!(fatal.contains(name), "{name}");
         }
         assert!(!fatal.contains("RecorderCannotOverwrite"));
+    }
+
+    /// The table in `docs/storage.md` is the one that the tests hold the two stores to.
+    #[test]
+    fn the_page_tells_the_committed_tables() {
+        type Table = std::collections::BTreeMap<String, String>;
+        let committed = |text: &str| serde_json::from_str::<Table>(text).unwrap();
+        let servers = [
+            committed(include_str!("../../../tests/expected/seaweedfs/conformance.json")),
+            committed(include_str!("../../../tests/expected/ceph/conformance.json")),
+        ];
+        let page = include_str!("../../../docs/storage.md");
+        for check in Check::ALL {
+            let About {
+                principal, severity, ..
+            } = check.about();
+            let names = [principal.into(), severity.into()].map(str::to_lowercase);
+            let words = servers
+                .each_ref()
+                .map(|table| match table[check.as_str()].as_str() {
+                    "Holds" => "holds",
+                    "Fails" => "**fails**",
+                    _ => "unknown",
+                });
+            let row = format!(
+                "\n| `{}` | {}, {} | {} | {} |\n",
+                check.as_str(),
+                names[0],
+                names[1],
+                words[0],
+                words[1]
+            );
+            assert!(page.contains(&row), "{row}");
+        }
+        assert!(servers.iter().all(|table| table.len() == Check::ALL.len()));
     }
 }

@@ -198,9 +198,14 @@ impl Stage<'_> {
     async fn removes(&self, findings: &mut Findings) {
         let delete = self.both("delete", |by, it| async move { by.deletes(&it.canary).await });
         findings.enter(Check::RecorderCannotDelete, delete).await;
-        let delete = self.both("delete-version", |by, it| async move {
-            by.deletes_version(&it.version, By::Id).await
-        });
-        findings.enter(Check::RecorderCannotDeleteVersion, delete).await;
+        for (check, by) in [
+            (Check::RecorderCannotDeleteVersion, By::Id),
+            (Check::RecorderCannotBatchDelete, By::Batch),
+        ] {
+            let delete = self.both(check.as_str(), |who, it| async move {
+                who.deletes_version(&it.version, by).await
+            });
+            findings.enter(check, delete).await;
+        }
     }
 }

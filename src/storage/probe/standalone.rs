@@ -309,15 +309,16 @@ impl Site<'_> {
             Err(error) => left.push(error.safe_message()),
         }
         left.dedup();
-        if let Some(policy) = &self.found.policy {
-            if self.survey.operator_principal.is_some() {
-                let restored = put_policy(store, policy).await;
-                left.extend(
-                    restored
-                        .err()
-                        .map(|error| format!("the policy: {}", error.safe_message())),
-                );
-            }
+        if let Some(policy) = self
+            .found
+            .policy
+            .as_ref()
+            .filter(|_| self.survey.operator_principal.is_some())
+        {
+            let error = put_policy(store, policy).await.err();
+            // None was there, and none is.
+            let error = error.filter(|error| !(policy.is_empty() && error.is_absent()));
+            left.extend(error.map(|error| format!("the policy: {}", error.safe_message())));
         }
         if matches!(self.found.lifecycle, Ok(true)) {
             let answer = store

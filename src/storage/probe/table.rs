@@ -101,8 +101,16 @@ impl Row {
 
     /// Whether a fatal row fails, or was tried and could not be told: the store is not shown to be fit.
     pub fn is_fatal(&self) -> bool {
-        let told = matches!(self.verdict, Verdict::Holds | Verdict::Unknown(Why::NotTried(_)));
-        self.check.about().severity == Severity::Fatal && !told
+        let is_fit = match &self.verdict {
+            Verdict::Holds | Verdict::Unknown(Why::NotTried(_)) => true,
+            // What deletes nothing at all, for want of a right, deletes nothing that is held.
+            Verdict::Unknown(Why::Untold(_)) => matches!(
+                self.check,
+                Check::HeldSurvivesBatchDelete | Check::HeldSurvivesBypass
+            ),
+            Verdict::Fails | Verdict::Unknown(Why::Store(_)) => false,
+        };
+        self.check.about().severity == Severity::Fatal && !is_fit
     }
 }
 
@@ -228,6 +236,9 @@ mod tests {
         assert!(fatal(hold, Verdict::Unknown(Why::Untold(NO_CONTROL))));
         assert!(!fatal(hold, Verdict::Unknown(Why::NotTried("no credentials"))));
         assert!(!fatal(hold, Verdict::Holds));
+        let batch = Check::HeldSurvivesBatchDelete;
+        assert!(!fatal(batch, Verdict::Unknown(Why::Untold(NO_CONTROL))));
+        assert!(fatal(batch, Verdict::Fails));
         assert!(!fatal(overwrite, Verdict::Fails));
     }
 
