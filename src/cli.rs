@@ -6,7 +6,9 @@
 //! | 1 | failed; the last line says why |
 //! | 2 | the command line is not understood |
 //! | 3 | leadership was lost; start again |
+//! | 4 | done, and what was looked at is not fit: a fatal row of the probe fails or cannot be told |
 
+mod probe;
 pub mod target;
 
 use std::net::SocketAddr;
@@ -26,6 +28,8 @@ use crate::runtime::telemetry::{self, LogFormat, TelemetryError};
 
 /// Leadership was lost: not an error of this process, and the pod is started again at once.
 const LEADERSHIP_LOST: u8 = 3;
+/// What was looked at is not as it must be.
+const NOT_FIT: u8 = 4;
 
 /// Records an organisation's cameras, and proves that what it keeps, and for how long, is what the protocol says.
 #[derive(Debug, Parser)]
@@ -82,6 +86,7 @@ enum Command {
         #[arg(long, value_enum, default_value_t)]
         log_format: LogFormat,
     },
+    Probe(probe::ProbeArgs),
     /// Prints the custom resource definitions, or writes a file for each.
     Crds {
         /// Folder to write the files into.
@@ -105,13 +110,15 @@ enum CommandError {
     Recorder(#[from] RecorderError),
     #[error(transparent)]
     Crds(#[from] CrdsError),
+    #[error(transparent)]
+    Probe(#[from] probe::ProbeCommandError),
 }
 
 /// Runs the command that the process was given.
 pub fn main() -> ExitCode {
     // clap prints help, version and mistakes itself, and ends with 0 or 2.
     match run(Cli::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             // What runs in a pod logs its end as all else; what a person typed says it.
             if tracing::dispatcher::has_been_set() {
@@ -133,7 +140,7 @@ fn exit_code(error: &CommandError) -> ExitCode {
     }
 }
 
-fn run(command: Command) -> Result<(), CommandError> {
+fn run(command: Command) -> Result<ExitCode, CommandError> {
     match command {
         Command::Operator {
             config,
@@ -151,7 +158,8 @@ fn run(command: Command) -> Result<(), CommandError> {
                 lease_name,
                 instance,
             };
-            in_runtime(async { Ok(operator::run(options).await?) })
+            in_runtime(async { Ok(operator::run(options).await?) })?;
+            Ok(ExitCode::SUCCESS)
         }
         Command::Recorder {
             config_dir,
@@ -175,13 +183,28 @@ fn run(command: Command) -> Result<(), CommandError> {
             in_runtime(async {
                 let stop = shutdown::on_signal().map_err(CommandError::Signals)?;
                 Ok(recorder::run(options, stop).await?)
+            })?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Probe(args) => {
+            let is_fit = in_runtime(async {
+                let stop = shutdown::on_signal().map_err(CommandError::Signals)?;
+                Ok(probe::run(args, stop).await?)
+            })?;
+            Ok(if is_fit {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::from(NOT_FIT)
             })
         }
-        Command::Crds { dir } => Ok(crds::print(dir)?),
+        Command::Crds { dir } => {
+            crds::print(dir)?;
+            Ok(ExitCode::SUCCESS)
+        }
     }
 }
 
-fn in_runtime(work: impl Future<Output = Result<(), CommandError>>) -> Result<(), CommandError> {
+fn in_runtime<T>(work: impl Future<Output = Result<T, CommandError>>) -> Result<T, CommandError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

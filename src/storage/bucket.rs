@@ -5,7 +5,7 @@ use std::fmt;
 
 use super::lifecycle::Rule;
 use super::policy::Policy;
-use super::trial::Trial;
+use super::probe::Conformance;
 use crate::api::Days;
 
 /// What a site's bucket must be.
@@ -109,10 +109,10 @@ impl fmt::Display for Change {
 pub struct Enforced {
     /// The bucket, read back after the last change.
     pub read_back: BucketState,
-    /// What was changed, in order; empty: it was in sync, and nothing was written but the trials' canaries.
+    /// What was changed, in order; empty: it was in sync, and nothing was written but what was tried.
     pub changed: Vec<Change>,
     /// What was tried and what came of it; `None`: not asked for.
-    pub trials: Option<Vec<Trial>>,
+    pub conformance: Option<Conformance>,
     /// What this store cannot say in a policy, with what follows from it; empty on a store that can say all.
     pub gaps: Vec<&'static str>,
 }

@@ -87,6 +87,25 @@ pub(crate) struct Store {
 impl Store {
     /// A client for `target`. Makes no connection.
     pub(crate) fn new(target: &StorageTarget, purpose: Purpose) -> Result<Self, TargetError> {
+        let (id, secret) = (target.access_key_id.reveal(), target.secret_access_key.reveal());
+        let printable = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic());
+        if !printable(id) || !printable(secret) {
+            return Err(TargetError::Credentials);
+        }
+        let credentials = Credentials::new(id, secret, None, None, "toezicht");
+        Self::build(target, purpose, Some(credentials))
+    }
+
+    /// The same without credentials: its requests are not signed.
+    pub(crate) fn anonymous(target: &StorageTarget) -> Result<Self, TargetError> {
+        Self::build(target, Purpose::Configure, None)
+    }
+
+    fn build(
+        target: &StorageTarget,
+        purpose: Purpose,
+        credentials: Option<Credentials>,
+    ) -> Result<Self, TargetError> {
         let tls = match &target.endpoint {
             Some(endpoint) => is_tls(endpoint)?,
             None => true,
@@ -97,15 +116,9 @@ impl Store {
         if !is_region(&target.region) {
             return Err(TargetError::Region);
         }
-        let (id, secret) = (target.access_key_id.reveal(), target.secret_access_key.reveal());
-        let printable = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic());
-        if !printable(id) || !printable(secret) {
-            return Err(TargetError::Credentials);
-        }
         let mut config = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .http_client(http_client(tls, target.ca_pem.as_deref())?)
-            .credentials_provider(Credentials::new(id, secret, None, None, "toezicht"))
             .region(Region::new(target.region.clone()))
             .force_path_style(target.path_style)
             .use_arn_region(false)
@@ -122,6 +135,10 @@ impl Store {
         if let Some(endpoint) = &target.endpoint {
             config = config.endpoint_url(endpoint.trim_end_matches('/'));
         }
+        config = match credentials {
+            Some(credentials) => config.credentials_provider(credentials),
+            None => config.allow_no_auth(),
+        };
         Ok(Self {
             client: Client::from_conf(config.build()),
             bucket: target.bucket.clone(),

@@ -11,7 +11,7 @@ use super::objects;
 use super::observe::{Observed, observe};
 use super::owner::{self, Claim, Owner};
 use super::principal::prove;
-use super::trial::{self, Attempt, Trial};
+use super::probe::{self, Check, Conformance, Exception, Row, Subject, Verdict, Why};
 use crate::contract::StorageTarget;
 
 /// What was proved of the store, kept so that it is proved once: in sync means zero writes.
@@ -111,6 +111,7 @@ pub async fn enforce(
     claim: &Claim,
     trials: Trials,
 ) -> Result<Enforced, EnforceError> {
+    let anonymous = Store::anonymous(operator)?;
     let operator = Store::new(operator, Purpose::Configure)?;
     let recorder = Store::new(recorder, Purpose::Configure)?;
     super::desired::lifecycle(spec)?;
@@ -125,15 +126,30 @@ pub async fn enforce(
     let desired = Desired::of(&operator.bucket, spec, &dialect, operator.tls)?;
     let before = changed.len();
     let read_back = in_sync(&operator, &desired, observed, is_touched, &mut changed).await?;
-    let trials = if trials == Trials::Run || changed.len() > before {
-        Some(tried(&operator, &recorder, spec).await?)
+    let conformance = if trials == Trials::Run || changed.len() > before {
+        let rules = desired.lifecycle.values().cloned().collect();
+        let lifecycle = match read_back.state.lifecycle.as_ref() == Some(&rules) {
+            true => Verdict::Holds,
+            false => Verdict::Fails,
+        };
+        let subject = Subject {
+            operator: &operator,
+            recorder: Some(&recorder),
+            anonymous: &anonymous,
+            policy: Ok((&spec.operator_principal, &read_back.statements)),
+            lifecycle: &lifecycle,
+        };
+        let (conformance, restored) = probe::run(subject).await;
+        restored?;
+        fatal(&conformance, spec)?;
+        Some(conformance)
     } else {
         None
     };
     Ok(Enforced {
         read_back: read_back.state,
         changed,
-        trials,
+        conformance,
         gaps: dialect.gaps(operator.tls),
     })
 }
@@ -309,21 +325,49 @@ async fn in_sync(
     })
 }
 
-/// Tries, and draws the one conclusion that cannot wait: a store that gives up what is held is none.
-async fn tried(operator: &Store, recorder: &Store, spec: &BucketSpec) -> Result<Vec<Trial>, EnforceError> {
-    let trials = match trial::run(operator, recorder).await {
-        // It could when it was proved: its credentials are others now, or no longer valid.
-        Err(error) if error.code == trial::CANNOT_WRITE => {
-            return Err(EnforceError::WrongPrincipal { whose: "recorder" });
+/// The conclusions that cannot wait: a store that breaks a promise by itself is none.
+fn fatal(conformance: &Conformance, spec: &BucketSpec) -> Result<(), EnforceError> {
+    for row in conformance.rows().iter().filter(|row| row.is_fatal()) {
+        let is_decided = match row.check.exception() {
+            Some(Exception::AllowUnprotected) => spec.allow_unprotected,
+            Some(Exception::OperatorOnly) => spec.operator_only,
+            None => false,
+        };
+        match &row.verdict {
+            _ if is_decided => (),
+            // Nothing was learnt: it is asked again.
+            Verdict::Unknown(Why::Store(error)) => return Err(error.clone().into()),
+            // It could when it was proved: its credentials are others now, or no longer valid.
+            Verdict::Fails if row.check == Check::RecorderCanPut => {
+                return Err(EnforceError::WrongPrincipal { whose: "recorder" });
+            }
+            _ => return Err(unfit(row)),
         }
-        trials => trials?,
-    };
-    let gives_up = |trial: &Trial| trial.operation == Attempt::DeleteHeld && !trial.refused;
-    if trials.iter().any(gives_up) && !spec.allow_unprotected {
-        return Err(EnforceError::StoreUnfit {
-            what: "the store deleted a version that had a legal hold".into(),
-            remedy: "use a store that keeps legal holds, or decide on allowUnprotected".into(),
-        });
     }
-    Ok(trials)
+    Ok(())
+}
+
+fn unfit(row: &Row) -> EnforceError {
+    let remedy = match row.check.exception() {
+        Some(Exception::AllowUnprotected) => {
+            "use a store that keeps legal holds, or decide on allowUnprotected"
+        }
+        Some(Exception::OperatorOnly) => {
+            "use a store with a lifecycle, or decide on retentionEnforcement: OperatorOnly"
+        }
+        None => "look who gave that right at the store, or use another store",
+    };
+    let told = match row.verdict {
+        Verdict::Unknown(_) => "it cannot be told whether",
+        _ => "it was tried, and it is not so that",
+    };
+    EnforceError::StoreUnfit {
+        what: format!(
+            "{}: {told} {}: {}",
+            row.check.as_str(),
+            row.check.about().expected,
+            row.message()
+        ),
+        remedy: remedy.into(),
+    }
 }

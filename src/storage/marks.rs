@@ -2,10 +2,10 @@
 
 use aws_sdk_s3::types::{Tag, Tagging};
 
-use super::canary::is_held;
 use super::client::Store;
 use super::error::StoreError;
 use super::objects::Version;
+use super::probe::canary::is_held;
 use super::tag::{RetentionTag, TAG_KEY};
 
 /// What a version is marked with.

@@ -2,13 +2,12 @@
 //!
 //! [`enforce`] is the operator's side, in the order of its modules: `observe` what is there, `owner`: whose
 //! it is, `principal`: whether we are who we think, `desired` and `statements`: what must be, `drift`: what
-//! differs, `apply` that, and `trial`: whether it holds. [`segments`] is the recorder's side.
+//! differs, `apply` that, and `probe`: whether it holds. [`segments`] is the recorder's side.
 
 mod aging;
 mod apply;
 pub mod audit;
 mod bucket;
-mod canary;
 mod client;
 mod date;
 pub mod desired;
@@ -27,15 +26,15 @@ mod observe;
 mod owner;
 pub mod policy;
 mod principal;
+pub mod probe;
 pub mod segments;
 pub mod statements;
 pub mod sweep;
 pub mod tag;
-mod trial;
 mod walk;
 
 pub use bucket::{BucketSpec, BucketState, Change, Enforced, Extra};
 pub use client::{OPERATION_DEADLINE, TargetError, check};
 pub use enforce::{EnforceError, Trials, enforce};
 pub use owner::Claim;
-pub use trial::{Attempt, Trial};
+pub use probe::Conformance;

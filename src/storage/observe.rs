@@ -66,7 +66,7 @@ async fn versioning(store: &Store) -> Result<Option<bool>, StoreError> {
     }
 }
 
-async fn lock(store: &Store) -> Result<(bool, Option<String>), StoreError> {
+pub(crate) async fn lock(store: &Store) -> Result<(bool, Option<String>), StoreError> {
     let answer = store
         .client
         .get_object_lock_configuration()
@@ -102,7 +102,7 @@ fn in_words(retention: &DefaultRetention) -> Option<String> {
     ))
 }
 
-async fn lifecycle(store: &Store) -> Result<Option<BTreeSet<Rule>>, StoreError> {
+pub(crate) async fn lifecycle(store: &Store) -> Result<Option<BTreeSet<Rule>>, StoreError> {
     let answer = store
         .client
         .get_bucket_lifecycle_configuration()
@@ -117,7 +117,7 @@ async fn lifecycle(store: &Store) -> Result<Option<BTreeSet<Rule>>, StoreError> 
     }
 }
 
-async fn policy(store: &Store) -> Result<Option<String>, StoreError> {
+pub(crate) async fn policy(store: &Store) -> Result<Option<String>, StoreError> {
     let answer = store
         .client
         .get_bucket_policy()

@@ -11,13 +11,13 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::apply::put_policy;
-use super::canary::{self, Canary, random_name};
 use super::client::Store;
 use super::dialect::{Dialect, Others};
 use super::enforce::EnforceError;
 use super::error::StoreError;
 use super::objects;
 use super::policy::{PROOF, is_proof};
+use super::probe::canary::{self, Canary, random_name};
 use super::statements::{allow, by, deny, is_others, set};
 use super::tag::{RetentionTag, TAG_KEY};
 

@@ -2,6 +2,7 @@
 
 mod adoption;
 mod claims;
+mod conformance;
 mod discretion;
 mod drift;
 mod expected;
@@ -13,4 +14,3 @@ mod refusals;
 pub mod scene;
 mod segments;
 mod tls;
-mod trials;

@@ -160,22 +160,63 @@ pub struct StorageStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub calls_expiration_days: Option<i32>,
-    /// When the recorders' credentials were last tried (UTC): when the operator that leads sees that they or the
+    /// When the conformance probe last ran (UTC): when the operator that leads sees that the credentials or the
     /// bucket's policy change, and daily.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tried_at: Option<Time>,
-    /// What the recorders' credentials were tried to do on a canary, and what came of it; at most 32.
+    /// What the store was found to keep, tried on canaries and judged by the effect; docs/storage.md explains
+    /// each row. At most 64.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 32))]
-    pub recorder_trials: Vec<Trial>,
+    #[schemars(length(max = 64))]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub conformance: Vec<ConformanceRow>,
 }
 
-/// Something that was tried on a canary, and what came of it, judged by the effect.
+/// Something that a store must keep, and whether it does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Trial {
-    /// What was tried: `Get`, `List`, `Delete`, `Retag`, `LegalHold`, …
+pub struct ConformanceRow {
+    /// What holds where the verdict is `Holds`: `HeldSurvivesDelete`, `RecorderCannotGet`, …
     #[schemars(length(min = 1, max = 64))]
-    pub operation: String,
-    /// Whether the store refused it, judged by the effect.
-    pub refused: bool,
+    pub name: String,
+    /// As whom it was tried.
+    pub principal: ConformancePrincipal,
+    /// What was found.
+    pub verdict: ConformanceVerdict,
+    /// What it means where it fails.
+    pub severity: ConformanceSeverity,
+    /// What follows where it fails, why where it cannot be told; absent where it holds.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 512))]
+    pub message: String,
+}
+
+/// As whom something was tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ConformancePrincipal {
+    /// With the operator's credentials.
+    Operator,
+    /// With the recorders' credentials.
+    Recorder,
+    /// Without credentials.
+    Anonymous,
+}
+
+/// What was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ConformanceVerdict {
+    /// It is so.
+    Holds,
+    /// It is not so.
+    Fails,
+    /// It cannot be told.
+    Unknown,
+}
+
+/// What a row means where it fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ConformanceSeverity {
+    /// A promise cannot be kept: the bucket is refused, unless the Site has an exception for it.
+    Fatal,
+    /// The promises are kept by other means; what is weaker is said.
+    Weak,
 }

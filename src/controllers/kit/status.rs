@@ -127,7 +127,7 @@ mod tests {
             video_expiration_days: None,
             calls_expiration_days: None,
             tried_at: None,
-            recorder_trials: vec![],
+            conformance: vec![],
         };
         assert!(
             !says_the_same(

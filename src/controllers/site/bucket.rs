@@ -14,17 +14,20 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::condition::{ConditionType, Finding, Reason, Truth};
-use crate::api::{StorageStatus, Trial};
+use crate::api::{ConformanceVerdict, StorageStatus};
 use crate::contract::StorageTarget;
 use crate::controllers::kit::error::Backoff;
 use crate::controllers::kit::fence::{Fence, NotLeader};
 use crate::controllers::kit::status::may_refresh;
+use crate::controllers::site::conformance;
 use crate::storage::{self, BucketSpec, Claim, EnforceError, Enforced, Trials};
 
 /// What was read back counts this long.
 const FRESH: SignedDuration = SignedDuration::from_mins(5);
-/// The recorders' credentials are tried this often though nothing changed.
+/// The store is probed this often though nothing changed.
 const TRIALS_EVERY: SignedDuration = SignedDuration::from_hours(24);
+/// The same while something could not be told.
+const TRIALS_WHILE_UNKNOWN: SignedDuration = SignedDuration::from_hours(1);
 
 /// A bucket, both identities, and what it must be.
 #[derive(Clone, PartialEq)]
@@ -51,7 +54,7 @@ impl fmt::Debug for Access {
 /// The stores that buckets are at.
 #[async_trait]
 pub trait Stores: Send + Sync {
-    /// Makes the bucket what it must be, reads it back, and tries the recorders' credentials if asked to.
+    /// Makes the bucket what it must be, reads it back, and probes the store if asked to.
     async fn enforce(&self, access: &Access, trials: Trials) -> Result<Enforced, EnforceError>;
 }
 
@@ -202,10 +205,17 @@ pub async fn keep(
 }
 
 fn trials_are_due(reported: &StorageStatus, now: Timestamp) -> bool {
+    let rows = &reported.conformance;
+    let is_unknown = rows.is_empty() || rows.iter().any(|row| row.verdict == ConformanceVerdict::Unknown);
+    let every = if is_unknown {
+        TRIALS_WHILE_UNKNOWN
+    } else {
+        TRIALS_EVERY
+    };
     reported
         .tried_at
         .as_ref()
-        .is_none_or(|tried| now.duration_since(tried.0) >= TRIALS_EVERY)
+        .is_none_or(|tried| now.duration_since(tried.0) >= every)
 }
 
 /// Of a bucket that may not be looked at nothing is known; what was read back once is still reported.
@@ -307,12 +317,12 @@ fn not_enforced(error: &EnforceError, nothing_learnt: bool, was_read_back: bool)
 }
 
 fn status(enforced: &Enforced, reported: Option<&StorageStatus>, now: Timestamp) -> StorageStatus {
-    let (tried_at, recorder_trials) = match &enforced.trials {
-        Some(trials) => (Some(Time(now)), trials.iter().copied().map(trial).collect()),
+    let (tried_at, conformance) = match &enforced.conformance {
+        Some(conformance) => (Some(Time(now)), conformance::rows(conformance)),
         None => (
             reported.and_then(|status| status.tried_at.clone()),
             reported
-                .map(|status| status.recorder_trials.clone())
+                .map(|status| status.conformance.clone())
                 .unwrap_or_default(),
         ),
     };
@@ -324,7 +334,7 @@ fn status(enforced: &Enforced, reported: Option<&StorageStatus>, now: Timestamp)
         video_expiration_days: state.video_expiration_days(),
         calls_expiration_days: state.calls_expiration_days(),
         tried_at,
-        recorder_trials,
+        conformance,
     };
     // An operator that was just started reads back at once; the time alone is nothing new for five minutes.
     let reported = reported.filter(|reported| !may_refresh(Some(&reported.read_back_at), now));
@@ -337,24 +347,11 @@ fn status(enforced: &Enforced, reported: Option<&StorageStatus>, now: Timestamp)
     }
 }
 
-fn trial(trial: storage::Trial) -> Trial {
-    Trial {
-        operation: <&str>::from(trial.operation).to_owned(),
-        refused: trial.refused,
-    }
-}
-
-/// What was read back, what this store did not refuse although it should, and what it cannot say.
+/// What was read back, what this store does not keep although it should, and what it cannot say.
 fn read_back(status: &StorageStatus, gaps: &[&str]) -> String {
-    let granted = status.recorder_trials.iter().filter(|trial| !trial.refused);
-    let granted: Vec<&str> = granted.map(|trial| trial.operation.as_str()).collect();
     let mut message =
         "Object Lock, versioning, lifecycle and policy were read back and are as they must be".to_owned();
-    if !granted.is_empty() {
-        message.push_str("; but tried with these credentials, the store does not refuse: ");
-        message.push_str(&granted.join(", "));
-        message.push_str(" (restrict the identity at the store itself)");
-    }
+    message.push_str(&conformance::exceptions(&status.conformance));
     for gap in gaps {
         message.push_str("; ");
         message.push_str(gap);

@@ -5,7 +5,8 @@ use crate::api::Days;
 use crate::contract::Secret;
 use crate::controllers::kit::clock::BootClock;
 use crate::storage::error::StoreError;
-use crate::storage::{Attempt, BucketState, Change};
+use crate::storage::probe::{Check, Verdict};
+use crate::storage::{BucketState, Change, Conformance};
 
 type Answers = VecDeque<Result<Enforced, EnforceError>>;
 
@@ -66,7 +67,16 @@ fn access(secret: &str) -> Access {
     }
 }
 
-fn enforced(what: Option<&'static str>, refused: Option<bool>) -> Enforced {
+/// A table in which all holds, but for one row if so wished.
+fn conformance(holds: bool) -> Conformance {
+    let verdict = |check: &Check| match check {
+        Check::RecorderCannotGet if !holds => (*check, Verdict::Fails),
+        check => (*check, Verdict::Holds),
+    };
+    Conformance::of(&Check::ALL.iter().map(verdict).collect::<Vec<_>>())
+}
+
+fn enforced(what: Option<&'static str>, holds: Option<bool>) -> Enforced {
     let state = BucketState {
         object_lock: true,
         versioning: true,
@@ -82,12 +92,7 @@ fn enforced(what: Option<&'static str>, refused: Option<bool>) -> Enforced {
             })
             .into_iter()
             .collect(),
-        trials: refused.map(|refused| {
-            vec![storage::Trial {
-                operation: Attempt::Get,
-                refused,
-            }]
-        }),
+        conformance: holds.map(conformance),
         gaps: vec![],
     }
 }
@@ -181,6 +186,27 @@ async fn drift_that_was_put_back_is_reported_and_a_day_later_all_is_tried_again(
 }
 
 #[tokio::test]
+async fn what_could_not_be_told_is_tried_again_within_the_hour() {
+    let tried = |verdict| {
+        let mut enforced = enforced(None, Some(true));
+        enforced.conformance = Some(match verdict {
+            Some(verdict) => Conformance::of(&[(Check::RecorderCannotGet, verdict)]),
+            None => conformance(true),
+        });
+        judge(Ok(enforced), None, at(0)).status.unwrap()
+    };
+    assert!(!trials_are_due(&tried(None), at(3600)));
+    assert!(trials_are_due(&tried(Some(Verdict::Holds)), at(3600)));
+    assert!(!trials_are_due(&tried(Some(Verdict::Holds)), at(3599)));
+    // A status of a version that kept no table.
+    let older = StorageStatus {
+        conformance: vec![],
+        ..tried(None)
+    };
+    assert!(trials_are_due(&older, at(3600)));
+}
+
+#[tokio::test]
 async fn errors_back_off_and_recording_goes_on_only_where_it_was_right_before() {
     let (stores, memory) = (
         told([Err(outage()), Err(EnforceError::Claimed)]),
@@ -203,11 +229,14 @@ async fn errors_back_off_and_recording_goes_on_only_where_it_was_right_before() 
 }
 
 #[test]
-fn what_the_store_does_not_refuse_is_said() {
+fn what_the_store_does_not_keep_is_said() {
     let bucket = judge(Ok(enforced(None, Some(false))), None, at(0));
     assert!(bucket.finding.is_true());
     assert!(
-        bucket.finding.message.contains("does not refuse: Get"),
+        bucket
+            .finding
+            .message
+            .contains("does not hold: RecorderCannotGet ("),
         "{}",
         bucket.finding.message
     );

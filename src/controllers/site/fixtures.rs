@@ -126,7 +126,7 @@ pub fn good_bucket(now: Timestamp) -> Bucket {
         Ok(Enforced {
             read_back,
             changed: vec![],
-            trials: None,
+            conformance: None,
             gaps: vec![],
         }),
         None,

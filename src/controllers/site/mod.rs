@@ -6,6 +6,7 @@
 
 mod apply;
 pub mod bucket;
+mod conformance;
 mod delete;
 pub(in crate::controllers) mod dereference;
 mod drain;

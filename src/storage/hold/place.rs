@@ -10,12 +10,12 @@ use crate::api::Ceilings;
 use crate::contract::StorageTarget;
 use crate::protocol::cover::Cover;
 use crate::storage::aging::Stored;
-use crate::storage::canary::hold;
 use crate::storage::client::{Purpose, Store};
 use crate::storage::key::Key;
 use crate::storage::listing::Listed;
 use crate::storage::marks;
 use crate::storage::objects::{self, Version};
+use crate::storage::probe::canary::hold;
 use crate::storage::tag::RetentionTag;
 
 /// Keys that are told of what was found otherwise.

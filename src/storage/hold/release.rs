@@ -11,12 +11,12 @@ use crate::api::Ceilings;
 use crate::contract::StorageTarget;
 use crate::protocol::cover::Cover;
 use crate::storage::aging::Stored;
-use crate::storage::canary::hold;
 use crate::storage::client::{Purpose, Store};
 use crate::storage::ledger::{self, Entry};
 use crate::storage::listing::Listed;
 use crate::storage::marks;
 use crate::storage::objects::{self, Version};
+use crate::storage::probe::canary::hold;
 use crate::storage::sweep::OpenHolds;
 use crate::storage::tag::RetentionTag;
 

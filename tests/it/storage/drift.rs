@@ -18,7 +18,7 @@ async fn in_sync_writes_nothing(server: S3Server, port: u16) {
     scene.operator.endpoint = Some(proxy.endpoint.clone());
     scene.recorder.endpoint = Some(proxy.endpoint.clone());
     let first = scene.enforce(Trials::Run).await.unwrap();
-    assert!(!first.changed.is_empty() && first.trials.is_some());
+    assert!(!first.changed.is_empty() && first.conformance.is_some());
     assert!(
         proxy.take().iter().any(|seen| seen.is_write()),
         "the proxy sees writes"
@@ -26,7 +26,7 @@ async fn in_sync_writes_nothing(server: S3Server, port: u16) {
 
     for _ in 0..2 {
         let again = scene.enforce(Trials::Keep).await.unwrap();
-        assert_eq!((again.changed, again.trials), (vec![], None));
+        assert_eq!((again.changed, again.conformance), (vec![], None));
         assert_eq!(again.read_back, first.read_back);
         let seen = proxy.take();
         assert!(
@@ -108,7 +108,7 @@ async fn what_was_changed_is_put_back(server: S3Server) {
         "{told:?}"
     );
     assert_eq!(after.read_back, before);
-    assert!(after.trials.is_some(), "a changed policy is tried");
+    assert!(after.conformance.is_some(), "a changed policy is tried");
 }
 
 #[tokio::test]

@@ -1,14 +1,25 @@
-//! Canaries: small objects that something is tried on. The recorder writes them as it writes segments; what
-//! became of them is read by the operator; the operator removes them, with whatever was put on them.
+//! Canaries: small objects that something is tried on. Whoever is tried writes them; what became of them is
+//! read by the operator; the operator removes them, with whatever was put on them.
 
-use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::{ObjectLockLegalHold, ObjectLockLegalHoldStatus};
+use std::time::{Duration, SystemTime};
+
+use aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder;
+use aws_sdk_s3::primitives::{ByteStream, DateTime};
+use aws_sdk_s3::types::{ObjectLockLegalHold, ObjectLockLegalHoldStatus, ObjectLockMode};
+use futures::StreamExt;
 use tracing::warn;
 
-use super::client::Store;
-use super::error::StoreError;
-use super::objects::{self, Version};
-use super::tag::{RetentionTag, TAG_KEY};
+use crate::storage::client::Store;
+use crate::storage::error::StoreError;
+use crate::storage::objects::{self, Version};
+use crate::storage::tag::{RetentionTag, TAG_KEY};
+
+/// How long a canary's retention would last: long enough to be seen, short enough to be swept next time.
+const RETENTION: Duration = Duration::from_secs(90);
+/// How many canaries are removed at once.
+const AT_ONCE: usize = 8;
+/// The folders under `probe/` that canaries are in.
+const FOLDERS: [&str; 5] = ["proof", "recorder", "elsewhere", "operator", "tagged"];
 
 /// A name that nobody can foresee.
 pub(crate) fn random_name() -> String {
@@ -21,8 +32,20 @@ pub(crate) struct Canary {
     pub(crate) key: String,
     pub(crate) bytes: Vec<u8>,
     tag: Option<RetentionTag>,
-    legal_hold: bool,
+    lock: Option<Lock>,
     once: bool,
+}
+
+/// What an object may be protected with from its first moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lock {
+    LegalHold,
+    Retention,
+}
+
+/// When a retention of a canary ends.
+pub(crate) fn retention_end() -> DateTime {
+    DateTime::from(SystemTime::now() + RETENTION)
 }
 
 impl Canary {
@@ -32,15 +55,15 @@ impl Canary {
             key,
             bytes: random_name().into_bytes(),
             tag,
-            legal_hold: false,
+            lock: None,
             once: true,
         }
     }
 
-    /// With a legal hold from the first moment.
-    pub(crate) fn with_legal_hold(self) -> Self {
+    /// Protected from the first moment.
+    pub(crate) fn with(self, lock: Lock) -> Self {
         Self {
-            legal_hold: true,
+            lock: Some(lock),
             ..self
         }
     }
@@ -50,20 +73,25 @@ impl Canary {
         Self { once: false, ..self }
     }
 
-    /// Writes it as `writer`, whatever the answer is. An error: it cannot be told whether it was tried.
-    pub(crate) async fn write(&self, writer: &Store) -> Result<(), StoreError> {
-        let mut request = writer.client.put_object().bucket(&writer.bucket).key(&self.key);
-        if let Some(tag) = self.tag {
-            request = request.tagging(format!("{TAG_KEY}={tag}"));
-        }
-        if self.legal_hold {
-            request = request.object_lock_legal_hold_status(ObjectLockLegalHoldStatus::On);
-        }
-        let answer = request
+    /// The request that writes it as `writer`.
+    pub(crate) fn request(&self, writer: &Store) -> PutObjectFluentBuilder {
+        let request = writer.client.put_object().bucket(&writer.bucket).key(&self.key);
+        let request = match self.lock {
+            None => request,
+            Some(Lock::LegalHold) => request.object_lock_legal_hold_status(ObjectLockLegalHoldStatus::On),
+            Some(Lock::Retention) => request
+                .object_lock_mode(ObjectLockMode::Governance)
+                .object_lock_retain_until_date(retention_end()),
+        };
+        request
+            .set_tagging(self.tag.map(|tag| format!("{TAG_KEY}={tag}")))
             .set_if_none_match(self.once.then(|| "*".to_owned()))
             .body(ByteStream::from(self.bytes.clone()))
-            .send()
-            .await;
+    }
+
+    /// Writes it as `writer`, whatever the answer is. An error: it cannot be told whether it was tried.
+    pub(crate) async fn write(&self, writer: &Store) -> Result<(), StoreError> {
+        let answer = self.request(writer).send().await;
         tried(answer.map_err(|error| StoreError::of("PutObject", &error)))
     }
 
@@ -122,8 +150,8 @@ pub(crate) async fn is_held(store: &Store, version: &Version) -> Result<bool, St
         }
         Err(error) => {
             let error = StoreError::of("GetObjectLegalHold", &error);
-            // "No such lock configuration": the version never had one.
-            if error.is_absent() || error.is_unsupported() {
+            // "No such lock configuration": the version never had one. 400: nor can it have one in this bucket.
+            if error.is_absent() || error.is_unsupported() || error.status == Some(400) {
                 Ok(false)
             } else {
                 Err(error)
@@ -133,11 +161,11 @@ pub(crate) async fn is_held(store: &Store, version: &Version) -> Result<bool, St
 }
 
 /// Whether a key is one of ours. What somebody else keeps under `probe/` is none of our business.
-fn is_canary(key: &str) -> bool {
+pub(crate) fn is_canary(key: &str) -> bool {
     let mut parts = key.splitn(4, '/');
     let name = |part: &str| part.len() == 16 && part.chars().all(|c| matches!(c, '0'..='9' | 'a'..='f'));
     parts.next() == Some("probe")
-        && matches!(parts.next(), Some("proof" | "recorder" | "elsewhere"))
+        && parts.next().is_some_and(|folder| FOLDERS.contains(&folder))
         && parts.next().is_some_and(name)
 }
 
@@ -153,7 +181,8 @@ pub(crate) async fn sweep(operator: &Store, prefix: &str) {
             );
         }
     };
-    for version in versions.iter().filter(|version| is_canary(&version.key)) {
+    let canaries = versions.iter().filter(|version| is_canary(&version.key));
+    let removed = futures::stream::iter(canaries).for_each_concurrent(AT_ONCE, async |version| {
         if let Err(error) = remove(operator, version).await {
             warn!(
                 bucket = operator.bucket,
@@ -161,7 +190,8 @@ pub(crate) async fn sweep(operator: &Store, prefix: &str) {
                 "a canary stays"
             );
         }
-    }
+    });
+    removed.await;
 }
 
 async fn remove(operator: &Store, version: &Version) -> Result<(), StoreError> {
@@ -191,7 +221,7 @@ mod tests {
 
     #[test]
     fn what_somebody_else_keeps_is_no_canary() {
-        for kind in ["proof", "recorder", "elsewhere"] {
+        for kind in FOLDERS {
             assert!(is_canary(&format!("probe/{kind}/{}", random_name())));
             assert!(is_canary(&format!("probe/{kind}/{}/held", random_name())));
         }

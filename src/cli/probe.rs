@@ -1,0 +1,278 @@
+//! `toezicht probe`: what an S3 store keeps of what the promises rest on, before anybody records into it.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::target::{TargetArgs, TargetArgsError};
+use crate::storage::probe::standalone::{self, ProbeError, Report, Survey};
+use crate::storage::probe::{Row, Severity, Verdict};
+
+/// Where the credentials stand in the environment.
+const OPERATOR: (&str, &str) = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY");
+const RECORDER: (&str, &str) = (
+    "TOEZICHT_RECORDER_ACCESS_KEY_ID",
+    "TOEZICHT_RECORDER_SECRET_ACCESS_KEY",
+);
+/// Columns of a line of prose.
+const WIDTH: usize = 100;
+
+/// Tries on an empty bucket, made for this, what a store keeps of what the promises rest on.
+///
+/// Give the bucket Object Lock, or say --create. It is given a site's lifecycle and policy, canaries are
+/// written under probe/, everything is tried and judged by its effect, and all of it is removed again.
+///
+/// Credentials are read from the environment: the operator's from `AWS_ACCESS_KEY_ID` and
+/// `AWS_SECRET_ACCESS_KEY`, the recorders' (optional) from `TOEZICHT_RECORDER_ACCESS_KEY_ID` and
+/// `TOEZICHT_RECORDER_SECRET_ACCESS_KEY`. Ends with 0 when nothing fatal was found, with 4 when a fatal row
+/// fails or was tried and cannot be told.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct ProbeArgs {
+    #[command(flatten)]
+    target: TargetArgs,
+    /// The operator as the store's policies name it (an ARN, or a bare name); without it no policy is tried.
+    #[arg(long, value_name = "PRINCIPAL")]
+    operator_principal: Option<String>,
+    /// The recorders as the store's policies name them.
+    #[arg(long, value_name = "PRINCIPAL")]
+    recorder_principal: Option<String>,
+    /// Make the bucket, with Object Lock, and delete it afterwards.
+    #[arg(long)]
+    create: bool,
+    /// How the table is printed.
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Output,
+}
+
+/// How the table is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Output {
+    /// For people, with what follows from each row that fails.
+    #[default]
+    Table,
+    /// For programs.
+    Json,
+}
+
+/// Why a bucket was not probed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ProbeCommandError {
+    #[error(transparent)]
+    Target(#[from] TargetArgsError),
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    #[error("the table cannot be printed: {0}")]
+    Print(#[source] std::io::Error),
+    #[error("left behind in the bucket: {0}")]
+    Left(String),
+}
+
+/// Probes and prints. Whether nothing fatal was found.
+pub(super) async fn run(args: ProbeArgs, stop: CancellationToken) -> Result<bool, ProbeCommandError> {
+    let survey = Survey {
+        operator: args.target.target(OPERATOR.0, OPERATOR.1)?,
+        recorder: args.target.target_if_given(RECORDER.0, RECORDER.1)?,
+        operator_principal: args.operator_principal,
+        recorder_principal: args.recorder_principal,
+        create: args.create,
+    };
+    let report = standalone::probe(&survey, &stop).await?;
+    let text = match args.output {
+        Output::Table => table(&report),
+        Output::Json => format!("{:#}\n", json(&report, &survey)),
+    };
+    std::io::stdout()
+        .write_all(text.as_bytes())
+        .map_err(ProbeCommandError::Print)?;
+    if !report.left.is_empty() {
+        return Err(ProbeCommandError::Left(report.left.join(", ")));
+    }
+    Ok(!report.conformance.rows().iter().any(Row::is_fatal))
+}
+
+fn table(report: &Report) -> String {
+    let rows = report.conformance.rows();
+    let widest = rows
+        .iter()
+        .map(|row| row.check.as_str().len())
+        .max()
+        .unwrap_or_default();
+    let mut text = format!("{:<widest$}  VERDICT  SEVERITY  AS\n", "CHECK");
+    for row in rows {
+        let about = row.check.about();
+        let (severity, principal) = (<&str>::from(about.severity), <&str>::from(about.principal));
+        let _ = writeln!(
+            text,
+            "{:<widest$}  {:<7}  {severity:<8}  {}",
+            row.check.as_str(),
+            row.verdict.as_str(),
+            principal.to_lowercase(),
+        );
+    }
+    for (title, is_in) in [
+        (
+            "Fatal: this store cannot keep the promises",
+            of(Severity::Fatal, true),
+        ),
+        ("Weaker than it should be", of(Severity::Weak, true)),
+        ("Cannot be told", of(Severity::Fatal, false)),
+        ("Cannot be told, and weak", of(Severity::Weak, false)),
+    ] {
+        let rows: Vec<_> = rows.iter().filter(|row| is_in(row)).collect();
+        if !rows.is_empty() {
+            let _ = writeln!(text, "\n{title}:");
+        }
+        for row in rows {
+            text.push_str(&explained(row));
+        }
+    }
+    for remark in &report.remarks {
+        let _ = writeln!(text, "\nRemark: {remark}");
+    }
+    let count = |wanted: &str| {
+        let rows = rows.iter().filter(|row| row.verdict.as_str() == wanted);
+        rows.count()
+    };
+    let _ = writeln!(
+        text,
+        "\n{} hold, {} fail, {} cannot be told.",
+        count("Holds"),
+        count("Fails"),
+        count("Unknown"),
+    );
+    text
+}
+
+/// Rows of a severity that fail, or that cannot be told.
+fn of(severity: Severity, fails: bool) -> impl Fn(&Row) -> bool {
+    move |row| {
+        let found = match row.verdict {
+            Verdict::Holds => false,
+            Verdict::Fails => fails,
+            Verdict::Unknown(_) => !fails,
+        };
+        found && row.check.about().severity == severity
+    }
+}
+
+/// A row that does not hold, in prose.
+fn explained(row: &Row) -> String {
+    let found = match row.verdict {
+        Verdict::Unknown(_) => "Not told",
+        _ => "What follows",
+    };
+    format!(
+        "  {}\n{}{}",
+        row.check.as_str(),
+        wrapped(&format!("Expected: {}.", row.check.about().expected)),
+        wrapped(&format!("{found}: {}.", row.message())),
+    )
+}
+
+fn wrapped(prose: &str) -> String {
+    let (mut text, mut line) = (String::new(), String::from("   "));
+    for word in prose.split_whitespace() {
+        if line.chars().count() + word.chars().count() >= WIDTH {
+            let _ = writeln!(text, "{line}");
+            line = String::from("   ");
+        }
+        line.push(' ');
+        line.push_str(word);
+    }
+    let _ = writeln!(text, "{line}");
+    text
+}
+
+fn json(report: &Report, survey: &Survey) -> Value {
+    let row = |row: &Row| {
+        let about = row.check.about();
+        json!({
+            "name": row.check.as_str(),
+            "principal": <&str>::from(about.principal),
+            "severity": <&str>::from(about.severity),
+            "verdict": row.verdict.as_str(),
+            "expected": about.expected,
+            "message": row.message(),
+        })
+    };
+    let rows = report.conformance.rows();
+    json!({
+        "endpoint": survey.operator.endpoint,
+        "bucket": survey.operator.bucket,
+        "fit": !rows.iter().any(Row::is_fatal),
+        "rows": rows.iter().map(row).collect::<Vec<_>>(),
+        "remarks": report.remarks,
+        "left": report.left,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::{Secret, StorageTarget};
+    use crate::storage::Conformance;
+    use crate::storage::probe::{Check, Why};
+
+    fn report() -> Report {
+        let mut found: Vec<_> = Check::ALL.iter().map(|check| (*check, Verdict::Holds)).collect();
+        found[1].1 = Verdict::Fails;
+        found.retain(|(check, _)| *check != Check::AnonymousCannotGet);
+        found.push((
+            Check::AnonymousCannotGet,
+            Verdict::Unknown(Why::NotTried("nobody asked")),
+        ));
+        Report {
+            conformance: Conformance::of(&found),
+            remarks: vec!["the recorders were tried without a bucket policy: x".into()],
+            left: vec![],
+        }
+    }
+
+    #[test]
+    fn people_read_what_follows() {
+        let text = table(&report());
+        for row in [
+            "HeldSurvivesDelete Fails Fatal operator",
+            "AnonymousCannotGet Unknown Fatal anonymous",
+        ] {
+            let is_row = |line: &str| line.split_whitespace().eq(row.split(' '));
+            assert!(text.lines().any(is_row), "{row} is not in {text}");
+        }
+        for part in [
+            "Fatal: this store cannot keep the promises:\n  HeldSurvivesDelete\n    Expected: a version under",
+            "Cannot be told:\n  AnonymousCannotGet\n    Expected: without credentials, nothing can be read.\n    Not told: nobody asked.\n",
+            "Remark: the recorders were tried without",
+            " hold, 1 fail, 1 cannot be told.\n",
+        ] {
+            assert!(text.contains(part), "{part:?} is not in {text}");
+        }
+        assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+    }
+
+    #[test]
+    fn programs_read_all_but_secrets() {
+        let survey = Survey {
+            operator: StorageTarget {
+                endpoint: Some("https://s3.example.nl".into()),
+                region: "r".into(),
+                bucket: "tz-one".into(),
+                path_style: true,
+                ca_pem: None,
+                access_key_id: Secret::new("id"),
+                secret_access_key: Secret::new("hunter2"),
+            },
+            recorder: None,
+            operator_principal: None,
+            recorder_principal: None,
+            create: false,
+        };
+        let value = json(&report(), &survey);
+        assert_eq!(value["fit"], false);
+        assert_eq!(value["rows"].as_array().unwrap().len(), Check::ALL.len());
+        assert_eq!(value["rows"][1]["verdict"], "Fails");
+        assert_eq!(value["rows"][1]["principal"], "Operator");
+        assert!(!value.to_string().contains("hunter2"));
+    }
+}

@@ -1,0 +1,322 @@
+//! The rows of the conformance table: what is expected of a store, and what follows where it does not hold.
+
+/// As whom something is tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
+pub enum Principal {
+    /// With the operator's credentials.
+    Operator,
+    /// With the recorders' credentials.
+    Recorder,
+    /// Without credentials: requests are not signed.
+    Anonymous,
+}
+
+/// What a row that fails means for a Site.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
+pub enum Severity {
+    /// A promise cannot be kept: the bucket is refused, unless the Site has an exception for it.
+    Fatal,
+    /// The promises are kept by other means; what is weaker is said.
+    Weak,
+}
+
+/// An exception of a Site (article 9) under which a bucket is taken though a fatal row fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Exception {
+    /// `allowUnprotected`: record though the store keeps no legal holds.
+    AllowUnprotected,
+    /// `retentionEnforcement: OperatorOnly`: record though the store deletes nothing by itself.
+    OperatorOnly,
+}
+
+/// What stands in a row whatever is found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct About {
+    /// As whom it is tried.
+    pub principal: Principal,
+    /// What it means when it fails.
+    pub severity: Severity,
+    /// What must be so.
+    pub expected: &'static str,
+    /// What follows where it is not so.
+    pub consequence: &'static str,
+}
+
+macro_rules! checks {
+    ($($name:ident: $principal:ident, $severity:ident, $expected:literal, $consequence:literal;)*) => {
+        /// What is checked. The name says what holds where the verdict is [`Holds`](super::Verdict::Holds).
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Check {
+            $(#[doc = $expected] $name,)*
+        }
+
+        impl Check {
+            /// All, in the order of the table.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// Its name, as it stands in the Site's status.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => stringify!($name),)*
+                }
+            }
+
+            /// What stands in its row whatever is found.
+            pub const fn about(self) -> About {
+                match self {
+                    $(Self::$name => About {
+                        principal: Principal::$principal,
+                        severity: Severity::$severity,
+                        expected: $expected,
+                        consequence: $consequence,
+                    },)*
+                }
+            }
+        }
+    };
+}
+
+checks! {
+    LegalHoldIsKept: Operator, Fatal,
+        "a legal hold reads back as it was set, on and off",
+        "what an incident holds cannot be protected: an administrator's mistake, or the lifecycle, may delete evidence";
+    HeldSurvivesDelete: Operator, Fatal,
+        "a version under legal hold survives being deleted by its id",
+        "the store accepts a legal hold and deletes all the same: evidence may be lost";
+    HeldSurvivesBatchDelete: Operator, Fatal,
+        "a version under legal hold survives a batch deletion",
+        "a batch deletion, which is how buckets are emptied, deletes evidence";
+    HeldSurvivesBypass: Operator, Fatal,
+        "a version under legal hold survives a deletion that asks to bypass governance retention",
+        "whoever may bypass a retention deletes evidence, although a legal hold knows no bypass";
+    LifecycleIsKept: Operator, Fatal,
+        "the lifecycle rules of a site read back as they were written",
+        "the store deletes by other rules, or by none: while the operator is down, recordings outlive their ceiling";
+    TagArrivesWithPut: Operator, Fatal,
+        "an object has the tag that was written with it",
+        "the lifecycle goes by that tag: while the operator is down, recordings outlive their ceiling";
+    SecondPutIsRefused: Operator, Weak,
+        "a second put of a key with If-None-Match: * adds nothing",
+        "a put that is repeated because its answer was lost leaves two versions of the same bytes; the older goes a day later";
+    WrongChecksumIsRefused: Operator, Weak,
+        "bytes that do not match their x-amz-checksum-sha256 are not stored",
+        "what arrives is not compared with the checksum: the hash in the signature has to do it (WrongPayloadHashIsRefused)";
+    WrongPayloadHashIsRefused: Operator, Weak,
+        "bytes that do not match the hash in the request's signature are not stored",
+        "a segment damaged on its way may be stored unless the checksum is compared (WrongChecksumIsRefused)";
+    LastModifiedStays: Operator, Weak,
+        "LastModified stays when a tag or a legal hold changes",
+        "a released recording begins a new life in the store's lifecycle: the operator has to delete it at its ceiling";
+    HeldIsReadable: Operator, Weak,
+        "where a policy lets through what is tagged `held`, such an object can be read",
+        "the bucket policy lets nobody read what an incident holds: managers need another way to it";
+    HeldVersionIsReadable: Operator, Weak,
+        "where a policy lets through what is tagged `held`, such a version can be read by its id",
+        "the bucket policy lets nobody read by version what an incident holds: managers need another way to it";
+    SealedIsUnreadable: Operator, Weak,
+        "where a policy lets through only what is tagged `held`, an object tagged `sealed` cannot be read",
+        "the bucket policy does not keep readers from what is under embargo: name no managers' principals on this store";
+    SealedVersionIsUnreadable: Operator, Weak,
+        "where a policy lets through only what is tagged `held`, a version tagged `sealed` cannot be read by its id",
+        "the bucket policy does not keep readers from versions under embargo: name no managers' principals on this store";
+    VideoIsUnreadable: Operator, Weak,
+        "where a policy lets through only what is tagged `held`, an object tagged `video` cannot be read",
+        "the bucket policy does not keep readers from what no incident holds: name no managers' principals on this store";
+    VideoVersionIsUnreadable: Operator, Weak,
+        "where a policy lets through only what is tagged `held`, a version tagged `video` cannot be read by its id",
+        "the bucket policy does not keep readers from versions that no incident holds: name no managers' principals on this store";
+    OperatorCannotGet: Operator, Weak,
+        "the operator cannot read what a recorder wrote",
+        "whoever has the operator's credentials can watch recordings";
+    RecorderCanPut: Recorder, Fatal,
+        "a recorder can write an object tagged `video`",
+        "nothing can be recorded";
+    RecorderCanPutSealed: Recorder, Weak,
+        "a recorder can write an object tagged `sealed`",
+        "a segment recorded while a hold is open waits in the spool";
+    RecorderCannotGet: Recorder, Weak,
+        "a recorder cannot read what it wrote",
+        "whoever takes over a recorder can watch what was recorded";
+    RecorderCannotGetVersion: Recorder, Weak,
+        "a recorder cannot read by its id a version that it wrote",
+        "whoever takes over a recorder can watch what was recorded";
+    RecorderCannotList: Recorder, Weak,
+        "a recorder cannot list keys",
+        "whoever takes over a recorder sees what was recorded when";
+    RecorderCannotListVersions: Recorder, Weak,
+        "a recorder cannot list versions",
+        "whoever takes over a recorder sees what was recorded when";
+    RecorderCannotDelete: Recorder, Weak,
+        "a recorder cannot put a delete marker over an object",
+        "whoever takes over a recorder can hide recordings, which then go a day later unless they are held";
+    RecorderCannotDeleteVersion: Recorder, Weak,
+        "a recorder cannot delete a version",
+        "whoever takes over a recorder can destroy what is not held";
+    RecorderCannotBatchDelete: Recorder, Weak,
+        "a recorder cannot delete a version in a batch",
+        "whoever takes over a recorder can destroy what is not held";
+    RecorderCannotRetag: Recorder, Weak,
+        "a recorder cannot change the tag of an object",
+        "whoever takes over a recorder can open recordings to readers, or keep them from the lifecycle";
+    RecorderCannotRetagVersion: Recorder, Weak,
+        "a recorder cannot change the tag of a version",
+        "whoever takes over a recorder can open recordings to readers, or keep them from the lifecycle";
+    RecorderCannotUntag: Recorder, Weak,
+        "a recorder cannot take the tag off an object",
+        "whoever takes over a recorder can keep recordings from the lifecycle until the operator deletes them";
+    RecorderCannotSetLegalHold: Recorder, Weak,
+        "a recorder cannot set a legal hold",
+        "whoever takes over a recorder can make recordings stay until the operator takes the hold off";
+    RecorderCannotClearLegalHold: Recorder, Weak,
+        "a recorder cannot clear a legal hold",
+        "whoever takes over a recorder can take the protection off evidence until the operator puts it back";
+    RecorderCannotSetRetention: Recorder, Weak,
+        "a recorder cannot set a retention",
+        "whoever takes over a recorder can make recordings outlive their ceiling";
+    RecorderCannotPutWithLegalHold: Recorder, Weak,
+        "a recorder cannot write an object with a legal hold",
+        "whoever takes over a recorder can make objects that stay until the operator takes the hold off";
+    RecorderCannotPutWithRetention: Recorder, Weak,
+        "a recorder cannot write an object with a retention",
+        "whoever takes over a recorder can make objects that outlive their ceiling";
+    RecorderCannotPutHeld: Recorder, Weak,
+        "a recorder cannot write an object tagged `held`",
+        "nothing that is decided rests on a tag that a recorder wrote; until the operator puts it right, readers may read it";
+    RecorderCannotPutOtherTag: Recorder, Weak,
+        "a recorder cannot write an object with the tag of another class",
+        "nothing that is decided rests on a tag that a recorder wrote; the store's lifecycle does not expire such an object";
+    RecorderCannotPutUntagged: Recorder, Weak,
+        "a recorder cannot write an object without a tag",
+        "nothing that is decided rests on a tag that a recorder wrote; the store's lifecycle does not expire such an object";
+    RecorderCannotOverwrite: Recorder, Weak,
+        "a recorder cannot write a second version of an object",
+        "whoever takes over a recorder, and knows a key, can push a recording behind another version, after which it goes a day later unless it is held";
+    RecorderCannotPutElsewhere: Recorder, Weak,
+        "a recorder cannot write where it has nothing to write",
+        "whoever takes over a recorder can leave objects that are no recordings";
+    AnonymousCannotGet: Anonymous, Fatal,
+        "without credentials, nothing can be read",
+        "anybody who reaches the store can watch";
+    AnonymousCannotGetVersion: Anonymous, Fatal,
+        "without credentials, no version can be read by its id",
+        "anybody who reaches the store can watch";
+    AnonymousCannotList: Anonymous, Fatal,
+        "without credentials, no keys can be listed",
+        "anybody who reaches the store sees what was recorded when";
+    AnonymousCannotListVersions: Anonymous, Fatal,
+        "without credentials, no versions can be listed",
+        "anybody who reaches the store sees what was recorded when";
+    AnonymousCannotPut: Anonymous, Fatal,
+        "without credentials, nothing can be written",
+        "anybody who reaches the store can plant recordings";
+    AnonymousCannotDelete: Anonymous, Fatal,
+        "without credentials, nothing can be hidden behind a delete marker",
+        "anybody who reaches the store can hide recordings";
+    AnonymousCannotDeleteVersion: Anonymous, Fatal,
+        "without credentials, no version can be deleted",
+        "anybody who reaches the store can destroy recordings";
+}
+
+impl Check {
+    /// The exception under which a bucket is taken though this fails; `None`: there is none.
+    pub const fn exception(self) -> Option<Exception> {
+        match self {
+            Self::LegalHoldIsKept
+            | Self::HeldSurvivesDelete
+            | Self::HeldSurvivesBatchDelete
+            | Self::HeldSurvivesBypass => Some(Exception::AllowUnprotected),
+            Self::LifecycleIsKept | Self::TagArrivesWithPut => Some(Exception::OperatorOnly),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn a_row_fits_into_the_status_and_is_there_once() {
+        let names: BTreeSet<_> = Check::ALL.iter().map(|check| check.as_str()).collect();
+        assert_eq!(names.len(), Check::ALL.len());
+        assert!(names.len() <= 64, "the API's bound: {}", names.len());
+        for check in Check::ALL {
+            let About {
+                principal,
+                severity,
+                expected,
+                consequence,
+            } = check.about();
+            assert!(expected.len() <= 200 && consequence.len() <= 200, "{check:?}");
+            assert!(
+                !expected.ends_with('.') && !consequence.ends_with('.'),
+                "{check:?}"
+            );
+            let name = check.as_str();
+            let prefix = <&str>::from(principal);
+            assert!(
+                principal == Principal::Operator || name.starts_with(prefix),
+                "{name}"
+            );
+            assert!(
+                check.exception().is_none() || severity == Severity::Fatal,
+                "{name}"
+            );
+        }
+    }
+
+    #[test]
+    fn what_breaks_a_promise_by_itself_is_fatal() {
+        let fatal: BTreeSet<_> = Check::ALL
+            .iter()
+            .filter(|check| check.about().severity == Severity::Fatal)
+            .map(|check| check.as_str())
+            .collect();
+        for name in [
+            "LegalHoldIsKept",
+            "HeldSurvivesDelete",
+            "LifecycleIsKept",
+            "AnonymousCannotGet",
+        ] {
+            assert!(fatal.contains(name), "{name}");
+        }
+        assert!(!fatal.contains("RecorderCannotOverwrite"));
+    }
+
+    /// The table in `docs/storage.md` is the one that the tests hold the two stores to.
+    #[test]
+    fn the_page_tells_the_committed_tables() {
+        type Table = std::collections::BTreeMap<String, String>;
+        let committed = |text: &str| serde_json::from_str::<Table>(text).unwrap();
+        let servers = [
+            committed(include_str!("../../../tests/expected/seaweedfs/conformance.json")),
+            committed(include_str!("../../../tests/expected/ceph/conformance.json")),
+        ];
+        let page = include_str!("../../../docs/storage.md");
+        for check in Check::ALL {
+            let About {
+                principal, severity, ..
+            } = check.about();
+            let names = [principal.into(), severity.into()].map(str::to_lowercase);
+            let words = servers
+                .each_ref()
+                .map(|table| match table[check.as_str()].as_str() {
+                    "Holds" => "holds",
+                    "Fails" => "**fails**",
+                    _ => "unknown",
+                });
+            let row = format!(
+                "\n| `{}` | {}, {} | {} | {} |\n",
+                check.as_str(),
+                names[0],
+                names[1],
+                words[0],
+                words[1]
+            );
+            assert!(page.contains(&row), "{row}");
+        }
+        assert!(servers.iter().all(|table| table.len() == Check::ALL.len()));
+    }
+}

@@ -1,0 +1,103 @@
+//! The conformance probe: whether a store keeps what the promises rest on. Everything is tried on canaries
+//! under `probe/` and judged by the effect that the operator reads back, never by the status of an answer:
+//! stores accept a lock and delete anyway, and refuse with any status. What must have no effect is also tried
+//! by somebody who may; only where it has an effect then, the row holds. What cannot be tried is unknown.
+//!
+//! [`run`] fills the table of a Site's bucket, under the policy that is there; [`standalone`] that of an empty
+//! bucket at any store.
+
+mod anonymous;
+mod attempts;
+pub(super) mod canary;
+mod checks;
+#[cfg(test)]
+mod impostors;
+mod operator;
+mod recorder;
+pub mod standalone;
+mod table;
+mod tagged;
+
+use serde_json::Value;
+
+pub use checks::{About, Check, Exception, Principal, Severity};
+pub use table::{Conformance, Row, Verdict, Why};
+
+use self::attempts::Tries;
+use self::canary::{random_name, sweep};
+use self::table::Findings;
+use super::client::Store;
+use super::error::StoreError;
+use super::statements::CANARIES;
+
+/// Who is tried, and what is known already.
+#[derive(Clone, Copy)]
+pub(crate) struct Subject<'a> {
+    pub(crate) operator: &'a Store,
+    /// `None`: their credentials were not given.
+    pub(crate) recorder: Option<&'a Store>,
+    pub(crate) anonymous: &'a Store,
+    /// The operator as the store's policies name it, and the policy that is there. An error: why no statement
+    /// can be tried.
+    pub(crate) policy: Result<(&'a str, &'a [Value]), &'a Why>,
+    /// Whether lifecycle rules read back as they were written: whoever wrote them has seen.
+    pub(crate) lifecycle: &'a Verdict,
+}
+
+/// Tries everything, and removes what that left. Beside the table: whether the policy is again what it was.
+pub(crate) async fn run(subject: Subject<'_>) -> (Conformance, Result<(), StoreError>) {
+    // What another run was stopped before it could remove goes too.
+    sweep(subject.operator, "probe/").await;
+    let mut findings = Findings::default();
+    let restored = fill(subject, &mut findings).await;
+    sweep(subject.operator, "probe/").await;
+    let conformance = findings.complete("the recorders' credentials were not given");
+    (conformance, restored)
+}
+
+async fn fill(subject: Subject<'_>, findings: &mut Findings) -> Result<(), StoreError> {
+    let name = random_name();
+    let by = |actor| Tries {
+        actor,
+        operator: subject.operator,
+    };
+    let operator = by(subject.operator);
+    let ours = |stage: &str| format!("probe/operator/{name}/{stage}/");
+    findings.set(Check::LifecycleIsKept, Ok(subject.lifecycle.clone()));
+    let store = operator::Stage {
+        operator,
+        folder: ours("store"),
+    };
+    store.run(findings).await;
+    if let Some(recorder) = subject.recorder {
+        let stage = recorder::Stage {
+            recorder: by(recorder),
+            operator,
+            theirs: format!("{CANARIES}{name}/"),
+            ours: ours("recorder"),
+            elsewhere: format!("probe/elsewhere/{name}/"),
+        };
+        stage.run(findings).await;
+    }
+    let stage = anonymous::Stage {
+        anonymous: by(subject.anonymous),
+        operator,
+        folder: ours("anonymous"),
+    };
+    stage.run(findings).await;
+    match subject.policy {
+        Ok((principal, policy)) => {
+            let stage = tagged::Stage {
+                operator,
+                folder: format!("probe/tagged/{name}/"),
+                principal,
+                policy,
+            };
+            stage.run(findings).await
+        }
+        Err(why) => {
+            tagged::fail(findings, why);
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! What the store itself does, whoever asks: tried by the operator, on canaries that it may read and delete.
+
+use std::time::Duration;
+
+use aws_runtime::auth::PayloadSigningOverride;
+use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextMut;
+use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_s3::error::BoxError;
+use aws_sdk_s3::primitives::DateTime;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest, Sha256};
+
+use super::attempts::{By, There, Tries, tags};
+use super::canary::{Canary, hold, is_held, tried};
+use super::checks::Check;
+use super::table::{Findings, Told, Verdict, Why};
+use crate::storage::error::StoreError;
+use crate::storage::objects::Version;
+use crate::storage::tag::{RetentionTag, TAG_KEY};
+
+/// Longer than the second in which stores tell `LastModified`.
+const A_SECOND: Duration = Duration::from_millis(1100);
+const UNDELETED: &str = "it stays, but so it does without a legal hold: so nothing is shown; the operator must be able to delete it";
+const NO_CLOCK: &str = "the store's LastModified did not move on within a second: so nothing is shown";
+const UNCHANGED: &str = "the tag or the legal hold could not be changed: so nothing is shown";
+
+pub(super) struct Stage<'a> {
+    pub(super) operator: Tries<'a>,
+    /// Folder of the canaries.
+    pub(super) folder: String,
+}
+
+impl Stage<'_> {
+    pub(super) async fn run(&self, findings: &mut Findings) {
+        findings.enter(Check::LegalHoldIsKept, self.keeps_hold()).await;
+        for (check, by) in [
+            (Check::HeldSurvivesDelete, By::Id),
+            (Check::HeldSurvivesBatchDelete, By::Batch),
+            (Check::HeldSurvivesBypass, By::Bypass),
+        ] {
+            findings.enter(check, self.survives(by)).await;
+        }
+        findings.enter(Check::TagArrivesWithPut, self.tag_arrives()).await;
+        findings.enter(Check::SecondPutIsRefused, self.once()).await;
+        findings
+            .enter(Check::WrongChecksumIsRefused, self.checksum())
+            .await;
+        findings
+            .enter(Check::WrongPayloadHashIsRefused, self.payload_hash())
+            .await;
+        findings
+            .enter(Check::LastModifiedStays, self.last_modified())
+            .await;
+    }
+
+    fn canary(&self, name: &str, tag: RetentionTag) -> Canary {
+        Canary::new(format!("{}{name}", self.folder), Some(tag))
+    }
+
+    fn video(&self, name: &str) -> Canary {
+        self.canary(name, RetentionTag::Video)
+    }
+
+    /// Off, on, off, and so it reads back each time: a store that always says "on" keeps nothing.
+    async fn keeps_hold(&self) -> Told {
+        let There { version, .. } = self.operator.leaves(self.video("kept")).await?;
+        let operator = self.operator.actor;
+        let before = is_held(operator, &version).await?;
+        tried(hold(operator, &version, true).await)?;
+        let on = is_held(operator, &version).await?;
+        tried(hold(operator, &version, false).await)?;
+        let off = is_held(operator, &version).await?;
+        Ok(Verdict::is_so(!before && on && !off))
+    }
+
+    /// Tries to delete a held version. The same without the hold must succeed, or nothing is shown.
+    async fn survives(&self, by: By) -> Told {
+        let it = self.operator.leaves(self.video(&format!("held-{by:?}"))).await?;
+        let operator = self.operator.actor;
+        tried(hold(operator, &it.version, true).await)?;
+        let was_held = is_held(operator, &it.version).await?;
+        let is_gone = self.operator.deletes_version(&it.version, by).await?
+            || !self.operator.reads(&it.canary, Some(&it.version.id)).await?;
+        if is_gone {
+            return Ok(Verdict::Fails);
+        }
+        tried(hold(operator, &it.version, false).await)?;
+        let goes_unheld = self.operator.deletes_version(&it.version, by).await?;
+        if was_held && goes_unheld {
+            Ok(Verdict::Holds)
+        } else {
+            Err(Why::Untold(UNDELETED))
+        }
+    }
+
+    /// Two values, so that a store that always says the same is seen.
+    async fn tag_arrives(&self) -> Told {
+        for tag in [RetentionTag::Video, RetentionTag::Sealed] {
+            let it = self
+                .operator
+                .leaves(self.canary(&format!("tag-{tag}"), tag))
+                .await?;
+            let expected = [(TAG_KEY.to_owned(), tag.to_string())];
+            match tags(self.operator.operator, &it.version).await {
+                Ok(tags) if tags == expected => (),
+                Ok(_) => return Ok(Verdict::Fails),
+                Err(error) if error.is_unsupported() => return Ok(Verdict::Fails),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(Verdict::Holds)
+    }
+
+    async fn once(&self) -> Told {
+        let it = self.operator.leaves(self.video("once")).await?;
+        let had_effect = self.operator.puts_again(&it.canary).await?;
+        let control = self.operator.puts_again(&it.canary.unconditional()).await?;
+        Ok(Verdict::refused(had_effect, control))
+    }
+
+    async fn checksum(&self) -> Told {
+        let arrives = async |name: &str, of: &[u8]| -> Result<bool, StoreError> {
+            let canary = self.video(name);
+            let sum = if of.is_empty() {
+                canary.bytes.as_slice()
+            } else {
+                of
+            };
+            let request = canary.request(self.operator.actor);
+            let answer = request
+                .checksum_sha256(STANDARD.encode(Sha256::digest(sum)))
+                .send();
+            tried(answer.await.map_err(|error| StoreError::of("PutObject", &error)))?;
+            Ok(!canary.versions(self.operator.operator).await?.is_empty())
+        };
+        let had_effect = arrives("checksum-wrong", b"other bytes").await?;
+        Ok(Verdict::refused(had_effect, arrives("checksum", b"").await?))
+    }
+
+    async fn payload_hash(&self) -> Told {
+        let arrives = async |name: &str, of: &[u8]| -> Result<bool, StoreError> {
+            let canary = self.video(name);
+            let sum = if of.is_empty() {
+                canary.bytes.as_slice()
+            } else {
+                of
+            };
+            let signed = SignedHash(hex::encode(Sha256::digest(sum)));
+            let request = canary.request(self.operator.actor).customize();
+            let answer = request.interceptor(signed).send().await;
+            tried(answer.map_err(|error| StoreError::of("PutObject", &error)))?;
+            Ok(!canary.versions(self.operator.operator).await?.is_empty())
+        };
+        let had_effect = arrives("hash-wrong", b"other bytes").await?;
+        Ok(Verdict::refused(had_effect, arrives("hash", b"").await?))
+    }
+
+    /// Changes tag and hold of a version more than a second after it was written. A second object, written
+    /// then, shows that the store's clock went on.
+    async fn last_modified(&self) -> Told {
+        let it = self.operator.leaves(self.video("dated")).await?;
+        let before = self.modified(&it.version).await?;
+        tokio::time::sleep(A_SECOND).await;
+        let retagged = self.operator.retags(&it.version, true).await?;
+        let held = self.operator.holds(&it.version).await?;
+        let unheld = self.operator.unholds(&it.version).await?;
+        if !(retagged && held && unheld) {
+            return Err(Why::Untold(UNCHANGED));
+        }
+        let after = self.modified(&it.version).await?;
+        if after != before {
+            return Ok(Verdict::Fails);
+        }
+        let later = self.operator.leaves(self.video("dated-later")).await?;
+        match (before, self.modified(&later.version).await?) {
+            (Some(before), Some(later)) if later > before => Ok(Verdict::Holds),
+            _ => Err(Why::Untold(NO_CLOCK)),
+        }
+    }
+
+    async fn modified(&self, version: &Version) -> Result<Option<DateTime>, StoreError> {
+        let store = self.operator.operator;
+        let request = store.client.list_object_versions().bucket(&store.bucket);
+        let page = request.prefix(&version.key).send().await;
+        let page = page.map_err(|error| StoreError::of("ListObjectVersions", &error))?;
+        let is_it = |other: &&aws_sdk_s3::types::ObjectVersion| {
+            other.key() == Some(&version.key) && other.version_id() == Some(&version.id)
+        };
+        Ok(page
+            .versions()
+            .iter()
+            .find(is_it)
+            .and_then(|it| it.last_modified().copied()))
+    }
+}
+
+/// Signs this as the body's hash, whatever the body is.
+#[derive(Debug)]
+struct SignedHash(String);
+
+impl Intercept for SignedHash {
+    fn name(&self) -> &'static str {
+        "SignedHash"
+    }
+
+    fn modify_before_signing(
+        &self,
+        _: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let hash = PayloadSigningOverride::Precomputed(self.0.clone());
+        config.interceptor_state().store_put(hash);
+        Ok(())
+    }
+}

@@ -1,0 +1,342 @@
+//! The probe of a bucket that was made for it: an empty one, without configuration, at any store. It is given
+//! what a Site's bucket is given, is tried, and is empty and without configuration again.
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::canary::{is_canary, sweep};
+use super::{Conformance, Subject, Verdict, Why, run};
+use crate::api::Days;
+use crate::contract::StorageTarget;
+use crate::storage::apply::{self, put_policy};
+use crate::storage::bucket::{BucketSpec, BucketState};
+use crate::storage::client::{Purpose, Store, TargetError};
+use crate::storage::drift::{Desired, Operation};
+use crate::storage::enforce::EnforceError;
+use crate::storage::error::StoreError;
+use crate::storage::lifecycle::Rule;
+use crate::storage::policy::{Policy, statements};
+use crate::storage::principal::prove;
+use crate::storage::statements::bootstrap;
+use crate::storage::{desired, observe};
+
+/// How often a change is read back before it counts as not made.
+const READ_BACKS: u32 = 10;
+const PAUSE: std::time::Duration = std::time::Duration::from_millis(500);
+/// The ceilings of the rules that are tried (the protocol's own).
+const CEILINGS: (Days, Days) = (Days(28), Days(7));
+const NO_PRINCIPAL: &str = "the operator's principal was not given";
+const POLICY_UNREADABLE: &str = "the bucket's policy could not be read, so none was put over it";
+
+/// What to probe, and as whom.
+#[derive(Clone, Debug)]
+pub struct Survey {
+    /// The bucket as the operator.
+    pub operator: StorageTarget,
+    /// The bucket as the recorders; `None`: what they can do is not told.
+    pub recorder: Option<StorageTarget>,
+    /// The operator as the store's policies name it; `None`: no statement is tried.
+    pub operator_principal: Option<String>,
+    /// The recorders as the store's policies name them; with the operator's, a Site's policy is put.
+    pub recorder_principal: Option<String>,
+    /// Make the bucket, and delete it afterwards.
+    pub create: bool,
+}
+
+/// What came of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// The table.
+    pub conformance: Conformance,
+    /// Under which policy the recorders' rows were tried, and why, in words.
+    pub remarks: Vec<String>,
+    /// What could not be removed: keys of canaries, or parts of the configuration.
+    pub left: Vec<String>,
+}
+
+/// Why nothing was tried.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProbeError {
+    /// A target cannot be used; no connection was made.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// There is no such bucket.
+    #[error("there is no such bucket: make one with Object Lock, or say --create")]
+    NoBucket,
+    /// There is such a bucket, and it was to be made.
+    #[error("the bucket is there already: without --create it is probed if it is empty")]
+    Exists,
+    /// The bucket is not one that was made for this. Nothing was written.
+    #[error("the bucket has {0}: name an empty one without configuration, made for this")]
+    InUse(String),
+    /// It was told to stop. What it had written is removed.
+    #[error("stopped; what was written is removed")]
+    Stopped,
+    /// The store answered with an error, or not at all.
+    #[error("{}", .0.safe_message())]
+    Storage(#[from] StoreError),
+}
+
+/// Probes a bucket. Whatever comes of it, the bucket is as it was, or the report says what is not.
+pub async fn probe(survey: &Survey, stop: &CancellationToken) -> Result<Report, ProbeError> {
+    let operator = Store::new(&survey.operator, Purpose::Configure)?;
+    let anonymous = Store::anonymous(&survey.operator)?;
+    let recorder = survey
+        .recorder
+        .as_ref()
+        .map(|target| Store::new(target, Purpose::Configure))
+        .transpose()?;
+    let found = ground(&operator, survey).await?;
+    let site = Site {
+        operator: &operator,
+        recorder: recorder.as_ref(),
+        anonymous: &anonymous,
+        survey,
+        found: &found,
+    };
+    let tried = tokio::select! {
+        tried = Box::pin(site.tried()) => Some(tried),
+        () = stop.cancelled() => None,
+    };
+    let left = site.clear().await;
+    let (conformance, remarks) = tried.ok_or(ProbeError::Stopped)?;
+    Ok(Report {
+        conformance,
+        remarks,
+        left,
+    })
+}
+
+/// What an empty bucket had before anything was written.
+struct Ground {
+    /// Statements that let the operator in, to be put back; `None`: the policy cannot be read.
+    policy: Option<Vec<Value>>,
+    /// `None`: the store has no lifecycle, or does not show it.
+    lifecycle: Result<bool, StoreError>,
+}
+
+/// Makes the bucket, or looks whether it is empty.
+async fn ground(operator: &Store, survey: &Survey) -> Result<Ground, ProbeError> {
+    let in_use = |what: &str| Err(ProbeError::InUse(what.to_owned()));
+    let client = &operator.client;
+    let page = client
+        .list_object_versions()
+        .bucket(&operator.bucket)
+        .send()
+        .await;
+    match page.map_err(|error| StoreError::of("ListObjectVersions", &error)) {
+        Ok(_) if survey.create => return Err(ProbeError::Exists),
+        Ok(page) => {
+            let mut keys = page.versions().iter().filter_map(|it| it.key());
+            let mut markers = page.delete_markers().iter().filter_map(|it| it.key());
+            let foreign = |key: &str| !is_canary(key);
+            if keys.any(foreign) || markers.any(foreign) {
+                return in_use("objects");
+            }
+        }
+        Err(error) if error.is_absent() && survey.create => {
+            apply::create(operator).await?;
+        }
+        Err(error) if error.is_absent() => return Err(ProbeError::NoBucket),
+        Err(error) => return Err(error.into()),
+    }
+    // A retention would keep the canaries.
+    if let Ok((_, Some(retention))) = observe::lock(operator).await {
+        return in_use(&format!("a default retention ({retention})"));
+    }
+    let lifecycle = match observe::lifecycle(operator).await {
+        Ok(Some(rules)) if !rules.is_empty() => return in_use("lifecycle rules"),
+        Ok(rules) => Ok(rules.is_some()),
+        Err(error) => Err(error),
+    };
+    let policy = match observe::policy(operator).await {
+        Ok(None) => Some(Vec::new()),
+        Ok(Some(text)) => {
+            let document = serde_json::from_str::<Value>(&text).unwrap_or_default();
+            let found = statements(&document).unwrap_or_default();
+            let principal = survey.operator_principal.as_deref().unwrap_or_default();
+            let needed = Policy::of(&bootstrap(&operator.bucket, principal)).unwrap_or_default();
+            if !Policy::of(&found).is_ok_and(|found| !found.is_empty() && found.is_within(&needed)) {
+                return in_use("a policy");
+            }
+            Some(found)
+        }
+        Err(_) => None,
+    };
+    Ok(Ground { policy, lifecycle })
+}
+
+struct Site<'a> {
+    operator: &'a Store,
+    recorder: Option<&'a Store>,
+    anonymous: &'a Store,
+    survey: &'a Survey,
+    found: &'a Ground,
+}
+
+impl Site<'_> {
+    async fn tried(&self) -> (Conformance, Vec<String>) {
+        let mut remarks = Vec::new();
+        // Canaries of a run that was killed.
+        sweep(self.operator, "probe/").await;
+        let lifecycle = self.lifecycle().await.unwrap_or_else(Verdict::Unknown);
+        let policy = self.policy(&mut remarks).await;
+        let subject = Subject {
+            operator: self.operator,
+            recorder: self.recorder,
+            anonymous: self.anonymous,
+            policy: policy
+                .as_ref()
+                .map(|(us, policy)| (us.as_str(), policy.as_slice())),
+            lifecycle: &lifecycle,
+        };
+        let (conformance, restored) = run(subject).await;
+        // It is removed as a whole in any case.
+        if let Err(error) = restored {
+            remarks.push(error.safe_message());
+        }
+        (conformance, remarks)
+    }
+
+    fn spec(&self) -> BucketSpec {
+        let name = |principal: &Option<String>| principal.clone().unwrap_or_default();
+        BucketSpec {
+            video_ceiling: CEILINGS.0,
+            calls_ceiling: CEILINGS.1,
+            operator_principal: name(&self.survey.operator_principal),
+            recorder_principal: name(&self.survey.recorder_principal),
+            readers: Vec::new(),
+            take_over: false,
+            operator_only: false,
+            allow_unprotected: false,
+        }
+    }
+
+    /// Writes the rules of a site, and reads them back.
+    async fn lifecycle(&self) -> Result<Verdict, Why> {
+        match &self.found.lifecycle {
+            Ok(true) => (),
+            Ok(false) => return Ok(Verdict::Fails),
+            Err(error) => return Err(error.clone().into()),
+        }
+        let rules = desired::lifecycle(&self.spec())
+            .map_err(|_| Why::NotTried("the ceilings leave no day for the lifecycle"))?;
+        let wanted: BTreeSet<Rule> = rules.values().cloned().collect();
+        let desired = Desired {
+            lifecycle: rules,
+            statements: Vec::new(),
+            policy: Policy::default(),
+        };
+        let put = apply::apply(
+            self.operator,
+            &Operation::Lifecycle,
+            &desired,
+            &BucketState::default(),
+        )
+        .await;
+        // Whatever the answer was, what can be read back counts.
+        super::canary::tried(put)?;
+        for _ in 0..READ_BACKS {
+            match observe::lifecycle(self.operator).await? {
+                Some(rules) if rules == wanted => return Ok(Verdict::Holds),
+                Some(_) => tokio::time::sleep(PAUSE).await,
+                None => return Ok(Verdict::Fails),
+            }
+        }
+        Ok(Verdict::Fails)
+    }
+
+    /// Puts a Site's policy, if the principals are known: the operator's name, and the policy that is then
+    /// there.
+    async fn policy(&self, remarks: &mut Vec<String>) -> Result<(String, Vec<Value>), Why> {
+        let mut without = |why: &str| {
+            if self.recorder.is_some() {
+                remarks.push(format!("the recorders were tried without a bucket policy: {why}"));
+            }
+        };
+        let Some(found) = &self.found.policy else {
+            without(POLICY_UNREADABLE);
+            return Err(Why::NotTried(POLICY_UNREADABLE));
+        };
+        let Some(us) = self.survey.operator_principal.clone() else {
+            without(NO_PRINCIPAL);
+            return Err(Why::NotTried(NO_PRINCIPAL));
+        };
+        let (Some(recorder), Some(them)) = (self.recorder, &self.survey.recorder_principal) else {
+            without("the recorders' principal was not given");
+            return Ok((us, found.clone()));
+        };
+        match self.put_policy(recorder, (&us, them), found).await {
+            Ok(statements) => Ok((us, statements)),
+            Err(why) => {
+                without(&why);
+                Ok((us, found.clone()))
+            }
+        }
+    }
+
+    async fn put_policy(
+        &self,
+        recorder: &Store,
+        principals: (&str, &str),
+        found: &[Value],
+    ) -> Result<Vec<Value>, String> {
+        let dialect = match prove(self.operator, recorder, principals, found).await {
+            Ok(dialect) => dialect,
+            Err(EnforceError::WrongPrincipal { whose }) => {
+                return Err(format!(
+                    "--{whose}-principal is not how the store names that identity"
+                ));
+            }
+            Err(error) => return Err(error.safe_message()),
+        };
+        let desired = Desired::of(&self.operator.bucket, &self.spec(), &dialect, self.operator.tls)
+            .map_err(|error| error.to_string())?;
+        match put_policy(self.operator, &desired.statements).await {
+            Ok(()) => Ok(desired.statements),
+            Err(error) => Err(error.safe_message()),
+        }
+    }
+
+    /// Makes the bucket what it was. What is left.
+    async fn clear(&self) -> Vec<String> {
+        let (store, mut left) = (self.operator, Vec::new());
+        sweep(store, "probe/").await;
+        match crate::storage::objects::versions(store, "").await {
+            Ok(versions) => left.extend(versions.into_iter().map(|version| version.key)),
+            Err(error) => left.push(error.safe_message()),
+        }
+        left.dedup();
+        if let Some(policy) = self
+            .found
+            .policy
+            .as_ref()
+            .filter(|_| self.survey.operator_principal.is_some())
+        {
+            let error = put_policy(store, policy).await.err();
+            // None was there, and none is.
+            let error = error.filter(|error| !(policy.is_empty() && error.is_absent()));
+            left.extend(error.map(|error| format!("the policy: {}", error.safe_message())));
+        }
+        if matches!(self.found.lifecycle, Ok(true)) {
+            let answer = store
+                .client
+                .delete_bucket_lifecycle()
+                .bucket(&store.bucket)
+                .send()
+                .await;
+            let error = answer
+                .err()
+                .map(|error| StoreError::of("DeleteBucketLifecycle", &error));
+            left.extend(error.map(|error| format!("lifecycle rules: {}", error.safe_message())));
+        }
+        if self.survey.create {
+            let answer = store.client.delete_bucket().bucket(&store.bucket).send().await;
+            let error = answer.err().map(|error| StoreError::of("DeleteBucket", &error));
+            left.extend(error.map(|error| format!("the bucket: {}", error.safe_message())));
+        }
+        left
+    }
+}

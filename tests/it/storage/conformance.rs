@@ -1,0 +1,283 @@
+//! The probe's table for each store is committed under `tests/expected/`, and any deviation fails: the same for a
+//! Site's bucket and for `toezicht probe`. After an intended change: `TOEZICHT_WRITE_EXPECTED=1` writes it anew.
+
+use std::collections::BTreeMap;
+use std::process::Stdio;
+
+use serde_json::Value;
+use toezicht::storage::probe::{Check, Verdict};
+use toezicht::storage::{Conformance, Trials};
+use tokio::process::Command;
+
+use super::scene::Scene;
+use crate::support::settings::{S3Identity, S3Server, root};
+use crate::support::tools::attempt;
+
+type Table = BTreeMap<String, String>;
+
+fn told(conformance: &Conformance) -> Table {
+    let rows = conformance.rows().iter();
+    rows.map(|row| (row.check.as_str().to_owned(), row.verdict.as_str().to_owned()))
+        .collect()
+}
+
+/// The table of a Site's bucket is the one that is committed. Gives what the policy cannot say.
+async fn site_table_is_as_committed(scene: &Scene) -> Vec<&'static str> {
+    let enforced = scene.enforce(Trials::Run).await.unwrap();
+    let table = told(&enforced.conformance.unwrap());
+    let file = root()
+        .join("tests/expected")
+        .join(&scene.server.name)
+        .join("conformance.json");
+    if std::env::var_os("TOEZICHT_WRITE_EXPECTED").is_some() {
+        std::fs::write(&file, serde_json::to_string_pretty(&table).unwrap() + "\n").unwrap();
+    }
+    assert_eq!(committed(&scene.server), table, "{}", file.display());
+    assert!(scene.versions("probe/").await.is_empty(), "canaries are gone");
+    let again = scene.enforce(Trials::Keep).await.unwrap();
+    assert!(
+        again.changed.is_empty(),
+        "the policy is as it was: {:?}",
+        again.changed
+    );
+    enforced.gaps
+}
+
+fn committed(server: &S3Server) -> Table {
+    let file = root()
+        .join("tests/expected")
+        .join(&server.name)
+        .join("conformance.json");
+    let text = std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+    serde_json::from_str(&text).unwrap()
+}
+
+#[tokio::test]
+async fn seaweedfs_table_of_a_site() {
+    let scene = Scene::new(S3Server::first(), "table");
+    let gaps = site_table_is_as_committed(&scene).await;
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+    assert!(gaps[0].contains("s3:RequestObjectTag"));
+    nobody_else_gets_anywhere(&scene, &["admin", "other", "manager"]).await;
+}
+
+#[tokio::test]
+async fn ceph_table_of_a_site() {
+    let scene = Scene::new(S3Server::second(), "table");
+    let gaps = site_table_is_as_committed(&scene).await;
+    assert_eq!(gaps, Vec::<&str>::new());
+    nobody_else_gets_anywhere(&scene, &["admin", "other", "manager"]).await;
+}
+
+/// `toezicht probe`, as the scene's operator: exit code, standard output, standard error.
+async fn probe(scene: &Scene, recorder: Option<&S3Identity>, more: &[&str]) -> (i32, String, String) {
+    let (server, operator) = (&scene.server, &scene.operator);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_toezicht"));
+    command
+        .args([
+            "probe",
+            "--endpoint",
+            &server.endpoint,
+            "--region",
+            &server.region,
+        ])
+        .args(["--path-style", "--bucket", scene.bucket()])
+        .args(["--operator-principal", &scene.spec.operator_principal])
+        .args(["--recorder-principal", &scene.spec.recorder_principal])
+        .args(more)
+        .env("AWS_ACCESS_KEY_ID", operator.access_key_id.reveal())
+        .env("AWS_SECRET_ACCESS_KEY", operator.secret_access_key.reveal())
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    if let Some(recorder) = recorder {
+        command
+            .env("TOEZICHT_RECORDER_ACCESS_KEY_ID", &recorder.access_key)
+            .env("TOEZICHT_RECORDER_SECRET_ACCESS_KEY", &recorder.secret_key);
+    }
+    let output = command.output().await.unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (
+        output.status.code().unwrap(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+fn verdicts(json: &str) -> Table {
+    let document: Value = serde_json::from_str(json).unwrap();
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let rows = document["rows"].as_array().unwrap().iter();
+    rows.map(|row| (text(&row["name"]), text(&row["verdict"])))
+        .collect()
+}
+
+async fn the_command_tells_the_same_and_leaves_nothing(server: S3Server) {
+    let scene = Scene::new(server, "probe");
+    let recorder = scene.server.identity("recorder").clone();
+    let (code, json, error) = probe(&scene, Some(&recorder), &["--create", "-o", "json"]).await;
+    assert_eq!((code, error.as_str()), (0, ""), "{json}");
+    assert_eq!(verdicts(&json), committed(&scene.server));
+    let (code, _, error) = probe(&scene, None, &[]).await;
+    assert_eq!(code, 1);
+    assert!(error.contains("there is no such bucket"), "{error}");
+
+    // Without the recorders' credentials their rows are unknown, and the others are as before.
+    let (code, json, error) = probe(&scene, None, &["--create", "-o", "json"]).await;
+    assert_eq!((code, error.as_str()), (0, ""), "{json}");
+    let untold = |name: &str| name.starts_with("Recorder") || name == "OperatorCannotGet";
+    let expected: Table = committed(&scene.server)
+        .into_iter()
+        .map(|(name, verdict)| {
+            let verdict = if untold(&name) { "Unknown".into() } else { verdict };
+            (name, verdict)
+        })
+        .collect();
+    assert_eq!(verdicts(&json), expected);
+}
+
+#[tokio::test]
+async fn seaweedfs_command_tells_the_same() {
+    the_command_tells_the_same_and_leaves_nothing(S3Server::first()).await;
+}
+
+#[tokio::test]
+async fn ceph_command_tells_the_same() {
+    the_command_tells_the_same_and_leaves_nothing(S3Server::second()).await;
+}
+
+/// A Site's bucket is in use; so is one with an object. Neither is touched.
+async fn a_bucket_in_use_is_not_probed(server: S3Server) {
+    let scene = Scene::new(server, "used");
+    scene.enforce(Trials::Keep).await.unwrap();
+    let policy = scene.policy().await;
+    let objects = scene.versions("").await;
+    let (code, out, error) = probe(&scene, None, &[]).await;
+    assert_eq!((code, out.as_str()), (1, ""));
+    assert!(error.contains("the bucket has objects"), "{error}");
+    let (_, _, error) = probe(&scene, None, &["--create"]).await;
+    assert!(error.contains("is there already"), "{error}");
+    assert_eq!(scene.policy().await, policy);
+    assert_eq!(scene.versions("").await, objects);
+}
+
+#[tokio::test]
+async fn seaweedfs_bucket_in_use_is_not_probed() {
+    a_bucket_in_use_is_not_probed(S3Server::first()).await;
+}
+
+#[tokio::test]
+async fn ceph_bucket_in_use_is_not_probed() {
+    a_bucket_in_use_is_not_probed(S3Server::second()).await;
+}
+
+/// A bucket without Object Lock keeps no legal hold: the table says so, and the command ends with 4.
+async fn without_lock_no_hold_is_kept(server: S3Server) {
+    let scene = Scene::new(server, "unlocked");
+    let client = scene.operator_client();
+    client
+        .create_bucket()
+        .bucket(scene.bucket())
+        .send()
+        .await
+        .unwrap();
+    let (code, table, error) = probe(&scene, None, &[]).await;
+    assert_eq!((code, error.as_str()), (4, ""), "{table}");
+    assert!(
+        table.contains("Fatal: this store cannot keep the promises:\n  LegalHoldIsKept"),
+        "{table}"
+    );
+    assert!(table.contains("HeldSurvivesDelete\n    Expected:"), "{table}");
+    assert!(scene.versions("").await.is_empty(), "nothing is left");
+    assert_eq!(scene.policy().await, None);
+}
+
+#[tokio::test]
+async fn seaweedfs_without_lock_no_hold_is_kept() {
+    without_lock_no_hold_is_kept(S3Server::first()).await;
+}
+
+#[tokio::test]
+async fn ceph_without_lock_no_hold_is_kept() {
+    without_lock_no_hold_is_kept(S3Server::second()).await;
+}
+
+/// A recorder that the store's own administrators gave everything, and a policy that cannot be put because the
+/// principal is mistyped: the table says what that recorder can do.
+#[tokio::test]
+async fn ceph_recorder_with_the_buckets_own_rights_is_seen() {
+    let mut scene = Scene::new(S3Server::second(), "owner");
+    scene.spec.recorder_principal = format!("{}x", scene.spec.recorder_principal);
+    let owner = scene.server.bucket_maker().clone();
+    let (code, json, error) = probe(&scene, Some(&owner), &["--create", "-o", "json"]).await;
+    assert_eq!((code, error.as_str()), (0, ""), "{json}");
+    let table = verdicts(&json);
+    for check in Check::ALL.iter().map(|check| check.as_str()) {
+        if check.starts_with("RecorderCannot") || check == "OperatorCannotGet" {
+            assert_eq!(table[check], Verdict::Fails.as_str(), "{check}");
+        }
+    }
+    assert!(
+        json.contains("--recorder-principal is not how the store names"),
+        "{json}"
+    );
+}
+
+/// Tried with plain clients: on a recording, and by people that the operator has no credentials of.
+async fn nobody_else_gets_anywhere(scene: &Scene, identities: &[&str]) {
+    let key = "video/receptie/2026/03/07/080910.011Z-60033-abababababababab.mp4";
+    let put = scene
+        .client("recorder")
+        .put_object()
+        .bucket(scene.bucket())
+        .key(key);
+    put.tagging("toezicht-retention=video")
+        .body(b"picture".to_vec().into())
+        .send()
+        .await
+        .unwrap();
+    let [(_, version)] = &scene.versions(key).await[..] else {
+        panic!("one version")
+    };
+    for identity in identities.iter().chain(&["recorder"]) {
+        let client = scene.client(identity);
+        let get = client.get_object().bucket(scene.bucket()).key(key).send().await;
+        assert!(get.is_err(), "{identity} reads");
+        let get = client
+            .get_object()
+            .bucket(scene.bucket())
+            .key(key)
+            .version_id(version)
+            .send()
+            .await;
+        assert!(get.is_err(), "{identity} reads by version");
+        let list = client.list_objects_v2().bucket(scene.bucket()).send().await;
+        assert!(list.is_err(), "{identity} lists");
+        let _ = client
+            .delete_object()
+            .bucket(scene.bucket())
+            .key(key)
+            .version_id(version)
+            .send()
+            .await;
+        let _ = client
+            .delete_object()
+            .bucket(scene.bucket())
+            .key(key)
+            .send()
+            .await;
+        assert_eq!(scene.versions(key).await.len(), 1, "{identity} deletes");
+    }
+    let get = scene
+        .operator_client()
+        .get_object()
+        .bucket(scene.bucket())
+        .key(key)
+        .send()
+        .await;
+    assert!(get.is_err(), "the operator reads a recording");
+    // The same by a client of another make.
+    for operation in [&["get", key][..], &["list"]] {
+        let answer = attempt(&scene.server, scene.bucket(), "recorder", operation).await;
+        assert_eq!(answer["ok"], false, "{operation:?}: {answer}");
+    }
+}
