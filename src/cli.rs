@@ -6,8 +6,11 @@
 //! | 1 | failed; the last line says why |
 //! | 2 | the command line is not understood |
 //! | 3 | leadership was lost; start again |
-//! | 4 | done, and what was looked at is not fit: a fatal row of the probe fails or cannot be told |
+//! | 4 | done, and what was looked at is not as it must be: a fatal row of the probe, a violation in the audit |
 
+mod audit;
+mod holds;
+mod output;
 mod probe;
 pub mod target;
 
@@ -87,6 +90,13 @@ enum Command {
         log_format: LogFormat,
     },
     Probe(probe::ProbeArgs),
+    /// Says whether a bucket keeps the promises, by what is in it alone. Reads only; needs the right to list versions, to
+    /// read their tags and legal holds, and to read `ledger/`. Credentials are read from AWS_ACCESS_KEY_ID and
+    /// AWS_SECRET_ACCESS_KEY.
+    Audit(audit::AuditArgs),
+    /// What the ledger in a bucket knows of holds.
+    #[command(subcommand)]
+    Holds(holds::HoldsCommand),
     /// Prints the custom resource definitions, or writes a file for each.
     Crds {
         /// Folder to write the files into.
@@ -112,6 +122,10 @@ enum CommandError {
     Crds(#[from] CrdsError),
     #[error(transparent)]
     Probe(#[from] probe::ProbeCommandError),
+    #[error(transparent)]
+    Audit(#[from] audit::AuditCommandError),
+    #[error(transparent)]
+    Holds(#[from] holds::HoldsError),
 }
 
 /// Runs the command that the process was given.
@@ -191,16 +205,25 @@ fn run(command: Command) -> Result<ExitCode, CommandError> {
                 let stop = shutdown::on_signal().map_err(CommandError::Signals)?;
                 Ok(probe::run(args, stop).await?)
             })?;
-            Ok(if is_fit {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::from(NOT_FIT)
-            })
+            Ok(verdict(is_fit))
+        }
+        Command::Audit(args) => Ok(verdict(in_runtime(async { Ok(audit::run(args).await?) })?)),
+        Command::Holds(command) => {
+            in_runtime(async { Ok(holds::run(command).await?) })?;
+            Ok(ExitCode::SUCCESS)
         }
         Command::Crds { dir } => {
             crds::print(dir)?;
             Ok(ExitCode::SUCCESS)
         }
+    }
+}
+
+fn verdict(is_fit: bool) -> ExitCode {
+    if is_fit {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(NOT_FIT)
     }
 }
 

@@ -6,6 +6,7 @@ use std::io::Write as _;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
+use super::output::Output;
 use super::target::{TargetArgs, TargetArgsError};
 use crate::storage::probe::standalone::{self, ProbeError, Report, Survey};
 use crate::storage::probe::{Row, Severity, Verdict};
@@ -44,16 +45,6 @@ pub(super) struct ProbeArgs {
     /// How the table is printed.
     #[arg(short, long, value_enum, default_value_t)]
     output: Output,
-}
-
-/// How the table is printed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-enum Output {
-    /// For people, with what follows from each row that fails.
-    #[default]
-    Table,
-    /// For programs.
-    Json,
 }
 
 /// Why a bucket was not probed.

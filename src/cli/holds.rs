@@ -1,0 +1,88 @@
+//! `toezicht holds`: what the ledger in a bucket knows of holds, for when the cluster does not.
+
+use serde_json::json;
+
+use super::target::{TargetArgs, TargetArgsError};
+use crate::api::{GROUP, VERSION};
+use crate::storage::hold::HoldError;
+use crate::storage::ledger::{self, Entry};
+
+/// What the command line says.
+#[derive(Clone, Debug, PartialEq, Eq, clap::Subcommand)]
+pub(super) enum HoldsCommand {
+    /// Prints the IncidentHolds that the bucket's ledger has open, as `kubectl apply -f -` takes them.
+    Restore {
+        #[command(flatten)]
+        target: TargetArgs,
+    },
+}
+
+/// Why there is no result.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum HoldsError {
+    /// The bucket is not named well.
+    #[error(transparent)]
+    Target(#[from] TargetArgsError),
+    /// The ledger cannot be read.
+    #[error(transparent)]
+    Ledger(#[from] HoldError),
+    /// The result cannot be written.
+    #[error("the result cannot be written: {0}")]
+    Yaml(#[from] serde_saphyr::SerializeError),
+}
+
+/// Reads the ledger and prints.
+pub(super) async fn run(command: HoldsCommand) -> Result<(), HoldsError> {
+    match command {
+        HoldsCommand::Restore { target } => {
+            let target = target.target("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")?;
+            let entries = ledger::read_all(&target).await?;
+            for entry in entries.values().filter(|entry| entry.is_open()) {
+                print!("---\n{}", resource(entry)?);
+            }
+            Ok(())
+        }
+    }
+}
+
+/// The resource that an entry was written for, as it can be made anew.
+fn resource(entry: &Entry) -> Result<String, serde_saphyr::SerializeError> {
+    let mut spec = json!({
+        "siteRef": {"name": entry.site},
+        "calls": entry.calls,
+        "window": entry.window,
+        "purpose": entry.purpose,
+        "reference": entry.reference,
+    });
+    if !entry.cameras.is_empty() {
+        spec["cameras"] = json!(entry.cameras);
+    }
+    serde_saphyr::to_string(&json!({
+        "apiVersion": format!("{GROUP}/{VERSION}"),
+        "kind": "IncidentHold",
+        "metadata": {"name": entry.name, "namespace": entry.namespace},
+        "spec": spec,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::IncidentHold;
+
+    #[test]
+    fn what_is_printed_is_the_hold() {
+        let spec = json!({
+            "siteRef": {"name": "hal"}, "cameras": ["a", "b"], "calls": true,
+            "window": {"from": "2026-04-12T19:30:00Z", "until": "2026-04-12T20:00:00Z"},
+            "purpose": "Theft", "reference": "2026-0412",
+        });
+        let spec = serde_json::from_value(spec).unwrap();
+        let at = jiff::Timestamp::UNIX_EPOCH;
+        let entry = Entry::of("1".into(), "heusden".into(), "incident".into(), &spec, at);
+        let printed = resource(&entry).unwrap();
+        let hold: IncidentHold = serde_saphyr::from_str(&printed).unwrap();
+        assert_eq!(hold.spec, spec, "{printed}");
+        assert_eq!(hold.metadata.namespace.as_deref(), Some("heusden"));
+    }
+}

@@ -1,0 +1,11 @@
+//! How commands write what they found.
+
+/// For people or for programs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Output {
+    /// A table for people.
+    #[default]
+    Table,
+    /// JSON.
+    Json,
+}
