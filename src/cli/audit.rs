@@ -1,5 +1,7 @@
 //! `toezicht audit`: whether a bucket keeps the promises, by what is in it alone, for who does not trust the operator.
 
+use std::fmt::Write;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::output::Output;
@@ -93,9 +95,9 @@ fn table(tally: &Tally) -> String {
     for (found, findings) in &tally.found {
         let kind: &str = found.into();
         let weight = if found.is_violation() { "VIOLATION" } else { "note" };
-        text.push_str(&format!("{weight:<10} {kind:<19} {}\n", findings.count));
+        let _ = writeln!(text, "{weight:<10} {kind:<19} {}", findings.count);
         for example in &findings.examples {
-            text.push_str(&format!("           {example}\n"));
+            let _ = writeln!(text, "           {example}");
         }
     }
     text.push_str(if tally.is_compliant() {

@@ -10,7 +10,7 @@ use crate::storage::ledger::{self, Entry};
 /// What the command line says.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Subcommand)]
 pub(super) enum HoldsCommand {
-    /// Prints the IncidentHolds that the bucket's ledger has open, as `kubectl apply -f -` takes them.
+    /// Prints the `IncidentHold`s that the bucket's ledger has open, as `kubectl apply -f -` takes them.
     Restore {
         #[command(flatten)]
         target: TargetArgs,
@@ -54,8 +54,8 @@ fn resource(entry: &Entry) -> Result<String, serde_saphyr::SerializeError> {
         "purpose": entry.purpose,
         "reference": entry.reference,
     });
-    if !entry.cameras.is_empty() {
-        spec["cameras"] = json!(entry.cameras);
+    if let Some(fields) = spec.as_object_mut().filter(|_| !entry.cameras.is_empty()) {
+        fields.insert("cameras".to_owned(), json!(entry.cameras));
     }
     serde_saphyr::to_string(&json!({
         "apiVersion": format!("{GROUP}/{VERSION}"),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::metrics::Metrics;
 use super::readiness::{Gate, Readiness};
-use crate::controllers::kit::context::{Census, Hooks, Kind, Outcome};
+use crate::controllers::kit::context::{Census, Hooks, Kind, Outcome, SiteCensus};
 
 /// Counts what controllers do, and opens the gate of a kind when it can be read.
 pub struct OperatorHooks {
@@ -64,6 +64,14 @@ impl Hooks for OperatorHooks {
 
     fn watching(&self, kind: Kind, census: Census) {
         self.metrics.count_conditions_by(kind.into(), census);
+    }
+
+    fn sites(&self, census: SiteCensus) {
+        self.metrics.count_sites_by(census);
+    }
+
+    fn retained(&self, kind: &'static str, count: u64) {
+        self.metrics.retained(kind, count);
     }
 
     fn read(&self, kind: Kind) {

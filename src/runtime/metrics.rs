@@ -1,6 +1,7 @@
-//! What is counted, for Prometheus. Labels come from closed sets: no name of a resource is among them.
+//! What is counted, for Prometheus. Labels come from closed sets; names of resources are only among those of buckets.
 
 use std::fmt;
+use std::sync::atomic::Ordering;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +15,9 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::controllers::kit::context::Census;
+use super::bucket_metrics::BucketMetrics;
+use crate::controllers::kit::context::{Census, SiteCensus};
+use crate::storage::requests;
 
 /// Seconds; a reconcile that only compares takes milliseconds, one that tries a bucket takes seconds.
 const DURATIONS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
@@ -48,6 +51,19 @@ struct ConditionLabels {
     reason: String,
 }
 
+/// What was changed in buckets.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ChangeLabels {
+    kind: &'static str,
+}
+
+/// Which request to a store, and what came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    operation: String,
+    outcome: &'static str,
+}
+
 /// All metrics of the operator.
 pub struct Metrics {
     registry: Registry,
@@ -56,7 +72,11 @@ pub struct Metrics {
     durations: Family<ControllerLabels, Histogram, fn() -> Histogram>,
     errors: Family<ErrorLabels, Counter>,
     conditions: Family<ConditionLabels, Gauge>,
+    changes: Family<ChangeLabels, Counter>,
+    requests: Family<RequestLabels, Counter>,
+    buckets: BucketMetrics,
     censuses: Mutex<Vec<(&'static str, Census)>>,
+    sites: Mutex<Vec<SiteCensus>>,
 }
 
 impl fmt::Debug for Metrics {
@@ -106,6 +126,14 @@ impl Metrics {
         );
         let text = "Resources by condition, its status and its reason; only the leader has them";
         registry.register("conditions", text, conditions.clone());
+        let changes = Family::<ChangeLabels, Counter>::default();
+        let text = "Versions that were changed in buckets: protected, tagged, rescued, drifted (by somebody else, put back), released, deleted";
+        registry.register("retention_changes", text, changes.clone());
+        let requests = Family::<RequestLabels, Counter>::default();
+        let text = "Requests to stores by S3 operation and outcome, each attempt";
+        registry.register("s3_requests", text, requests.clone());
+        let buckets = BucketMetrics::default();
+        buckets.register(&mut registry);
         Self {
             registry,
             leader,
@@ -113,7 +141,11 @@ impl Metrics {
             durations,
             errors,
             conditions,
+            changes,
+            requests,
+            buckets,
             censuses: Mutex::default(),
+            sites: Mutex::default(),
         }
     }
 
@@ -147,6 +179,31 @@ impl Metrics {
             .push((kind, census));
     }
 
+    /// From now on `census` lists Sites too, whose buckets are told of whenever somebody asks.
+    pub fn count_sites_by(&self, census: SiteCensus) {
+        self.sites
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(census);
+    }
+
+    /// Something was changed in a bucket.
+    pub fn retained(&self, kind: &'static str, count: u64) {
+        if count > 0 {
+            self.changes.get_or_create(&ChangeLabels { kind }).inc_by(count);
+        }
+    }
+
+    /// Counted where the requests are made, for the whole process.
+    fn count_requests(&self) {
+        for ((operation, outcome), count) in requests::counts() {
+            let counter = self
+                .requests
+                .get_or_create_owned(&RequestLabels { operation, outcome });
+            counter.inner().store(count, Ordering::Relaxed);
+        }
+    }
+
     /// Counted when asked for, so that no count outlives what it counted.
     fn count_conditions(&self) {
         let censuses = self.censuses.lock().unwrap_or_else(PoisonError::into_inner);
@@ -174,6 +231,9 @@ impl Metrics {
     /// Everything, as text in the format of `OpenMetrics`.
     pub fn encode(&self) -> Result<String, fmt::Error> {
         self.count_conditions();
+        self.count_requests();
+        self.buckets
+            .count(self.sites.lock().unwrap_or_else(PoisonError::into_inner).iter());
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)

@@ -1,5 +1,6 @@
 //! Wiring: leader election, readiness, metrics, logs, shutdown.
 
+pub mod bucket_metrics;
 pub mod client;
 pub mod hooks;
 pub mod http;

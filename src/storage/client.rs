@@ -19,6 +19,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
 use super::date::StoreClock;
+use super::requests::Counted;
 use crate::contract::StorageTarget;
 
 /// The longest that one operation of the operator takes, retries included: within the lease, so that a
@@ -131,7 +132,7 @@ impl Store {
             .timeout_config(purpose.timeouts())
             .retry_config(purpose.retries());
         let clock = StoreClock::default();
-        config = config.interceptor(clock.clone());
+        config = config.interceptor(clock.clone()).interceptor(Counted);
         if let Some(endpoint) = &target.endpoint {
             config = config.endpoint_url(endpoint.trim_end_matches('/'));
         }

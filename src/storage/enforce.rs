@@ -128,9 +128,10 @@ pub async fn enforce(
     let read_back = in_sync(&operator, &desired, observed, is_touched, &mut changed).await?;
     let conformance = if trials == Trials::Run || changed.len() > before {
         let rules = desired.lifecycle.values().cloned().collect();
-        let lifecycle = match read_back.state.lifecycle.as_ref() == Some(&rules) {
-            true => Verdict::Holds,
-            false => Verdict::Fails,
+        let lifecycle = if read_back.state.lifecycle.as_ref() == Some(&rules) {
+            Verdict::Holds
+        } else {
+            Verdict::Fails
         };
         let subject = Subject {
             operator: &operator,
@@ -139,7 +140,7 @@ pub async fn enforce(
             policy: Ok((&spec.operator_principal, &read_back.statements)),
             lifecycle: &lifecycle,
         };
-        let (conformance, restored) = probe::run(subject).await;
+        let (conformance, restored) = Box::pin(probe::run(subject)).await;
         restored?;
         fatal(&conformance, spec)?;
         Some(conformance)

@@ -102,6 +102,7 @@ impl Entry {
 
     /// The entry with what the hold now covers too. It never covers less: ending the window of what was going on releases
     /// nothing that was covered when the end was seen.
+    #[must_use]
     pub fn grown(&self, spec: &IncidentHoldSpec, now: Timestamp) -> Self {
         let cameras = if self.cameras.is_empty() || spec.cameras.is_empty() {
             BTreeSet::new()
@@ -122,11 +123,13 @@ impl Entry {
     }
 
     /// The entry as that of a resource that was made anew.
+    #[must_use]
     pub fn of_successor(self, uid: String) -> Self {
         Self { uid, ..self }
     }
 
     /// The entry when nothing is held for it any more.
+    #[must_use]
     pub fn closed(&self, now: Timestamp) -> Self {
         Self {
             closed_at: Some(now),

@@ -27,6 +27,7 @@ mod owner;
 pub mod policy;
 mod principal;
 pub mod probe;
+pub mod requests;
 pub mod segments;
 pub mod statements;
 pub mod sweep;

@@ -97,11 +97,9 @@ pub struct Swept {
     pub resisted: u64,
     /// Unfinished uploads that were ended.
     pub aborted: u64,
-    /// When what is not yet over its ceiling will be: that of the oldest.
-    pub next_due: Option<Timestamp>,
 }
 
-/// Sweeps a bucket as the operator, at `now`.
+/// Sweeps a bucket as the operator, of what is over its ceiling at `now`.
 pub async fn sweep(
     operator: &StorageTarget,
     ceilings: &Ceilings,
@@ -156,16 +154,13 @@ impl Sweep<'_> {
     }
 
     /// What of a page is over its ceiling, and where to jump to.
-    fn due<'l>(&mut self, found: &'l [Listed], days: &[Days]) -> (Vec<&'l Listed>, Option<String>) {
+    fn due<'l>(&self, found: &'l [Listed], days: &[Days]) -> (Vec<&'l Listed>, Option<String>) {
         let mut due = Vec::new();
         for listed in found {
             let jump = step(&listed.key, days);
-            match Stored::of(listed, self.ceilings).map(|stored| stored.due_at()) {
-                Some(at) if at > self.now => {
-                    self.swept.next_due = Some(self.swept.next_due.map_or(at, |next| next.min(at)));
-                }
-                Some(_) if jump == Step::Look => due.push(listed),
-                _ => (),
+            let is_due = Stored::of(listed, self.ceilings).is_some_and(|stored| stored.due_at() <= self.now);
+            if is_due && jump == Step::Look {
+                due.push(listed);
             }
             if let Step::JumpTo(text) = jump {
                 return (due, Some(text));

@@ -202,7 +202,7 @@ pub enum ConformancePrincipal {
 }
 
 /// What was found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::IntoStaticStr)]
 pub enum ConformanceVerdict {
     /// It is so.
     Holds,

@@ -1,5 +1,7 @@
 //! Step three: what is reported: from what was read back of the bucket, never more than is true. Pure.
 
+use std::fmt::Write;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::validate::Valid;
@@ -96,7 +98,7 @@ fn placed(
     } = placement;
     let mut message = format!("{segments} segments ({size}) are kept, {coverage} of the window");
     if *sealed > 0 {
-        message.push_str(&format!("; {sealed} of them may not be read yet (article 4.2)"));
+        let _ = write!(message, "; {sealed} of them may not be read yet (article 4.2)");
     }
     let is_of_this = Some(placement.observed_generation) == hold.metadata.generation;
     if let Some(problem) = problem {

@@ -9,6 +9,7 @@ use kube::Client;
 use kube::runtime::events::{Recorder, Reporter};
 
 use super::fence::Fence;
+use crate::api::Site;
 use crate::controllers::buckets::Buckets;
 use crate::controllers::config::OperatorConfig;
 use crate::controllers::recorders::Recorders;
@@ -109,12 +110,20 @@ pub trait Hooks: Send + Sync {
     fn unreadable(&self, kind: Kind);
     /// A controller of this kind begins; `census` lists the conditions of all its objects, at any time.
     fn watching(&self, _kind: Kind, _census: Census) {}
+    /// The Site controller begins; `census` lists all its Sites, at any time.
+    fn sites(&self, _census: SiteCensus) {}
+    /// Something was changed at a Site's bucket, so many times: `protected`, `tagged`, `rescued`, `drifted`, `released`,
+    /// `deleted`.
+    fn retained(&self, _kind: &'static str, _count: u64) {}
     /// The API server lets us read this kind (in one scope, where there are several).
     fn read(&self, _kind: Kind) {}
 }
 
 /// Lists the conditions of all objects of a kind.
 pub type Census = Box<dyn Fn() -> Vec<Condition> + Send + Sync>;
+
+/// Lists all Sites.
+pub type SiteCensus = Box<dyn Fn() -> Vec<Site> + Send + Sync>;
 
 /// Counts nothing: for tests.
 #[derive(Clone, Copy, Debug, Default)]

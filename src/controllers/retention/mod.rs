@@ -138,6 +138,10 @@ impl Retention {
         if let Some(RetentionError::NotLeader(lost)) = failed {
             return Err(lost.into());
         }
+        outcome
+            .changes()
+            .into_iter()
+            .for_each(|(kind, count)| self.context.hooks.retained(kind, count));
         let is_reported = report::report(client, site, &holds, &plan, &outcome, failed.as_ref(), now).await?;
         let news = report::events(&outcome);
         event::publish(events, site, &news).await;

@@ -77,7 +77,7 @@ pub struct Outcome {
     pub gaps: BTreeMap<String, Vec<Gap>>,
     /// What is older than this when a hold is declared may be gone already.
     pub kept_for: SignedDuration,
-    writes: u64,
+    changes: BTreeMap<&'static str, u64>,
 }
 
 impl Outcome {
@@ -101,7 +101,18 @@ impl Outcome {
 
     /// Whether anything was written to the bucket.
     pub fn is_changed(&self) -> bool {
-        self.writes > 0 || self.swept.is_some_and(|swept| swept.deleted > 0) || !self.released.is_empty()
+        self.changes.values().any(|count| *count > 0) || !self.released.is_empty()
+    }
+}
+
+impl Outcome {
+    /// What was changed in the bucket, by kind.
+    pub fn changes(&self) -> Vec<(&'static str, u64)> {
+        self.changes.iter().map(|(kind, count)| (*kind, *count)).collect()
+    }
+
+    fn count(&mut self, kind: &'static str, count: u64) {
+        *self.changes.entry(kind).or_default() += count;
     }
 }
 
@@ -151,7 +162,10 @@ impl Pass<'_> {
                 .fence
                 .guard(place(&self.bucket.operator, &task, Timestamp::now()))
                 .await??;
-            outcome.writes += placed.protected + placed.tagged + placed.rescued;
+            outcome.count("protected", placed.protected);
+            outcome.count("tagged", placed.tagged);
+            outcome.count("rescued", placed.rescued);
+            outcome.count("drifted", placed.drifted);
             if placed.drifted > 0 {
                 let (count, keys) = (placed.drifted, placed.examples.join(", "));
                 outcome.drift = Some(format!(
@@ -209,7 +223,8 @@ impl Pass<'_> {
                 Timestamp::now(),
             );
             let released = self.context.fence.guard(work).await??;
-            outcome.writes += released.released + released.deleted;
+            outcome.count("released", released.released);
+            outcome.count("deleted", released.deleted);
             if released.is_proved() {
                 let closed: Vec<Entry> = closing.iter().map(|entry| entry.closed(self.now)).collect();
                 self.context
@@ -244,17 +259,13 @@ impl Pass<'_> {
             Reach::Boundary
         };
         let holds = Declared { pass: self };
-        let work = sweep(
-            &self.bucket.operator,
-            &self.bucket.ceilings,
-            &holds,
-            reach,
-            self.now,
-        );
+        // What will be over its ceiling before the next sweep goes now: on a store without lifecycle nothing else would
+        // delete it in time.
+        let ahead = self.now + SWEEP_EVERY * 2;
+        let (target, ceilings) = (&self.bucket.operator, &self.bucket.ceilings);
+        let work = sweep(target, ceilings, &holds, reach, ahead);
         let swept = self.context.fence.guard(work).await??;
-        outcome.sweep_at = swept
-            .next_due
-            .map_or(outcome.sweep_at, |due| due.min(outcome.sweep_at));
+        outcome.count("deleted", swept.deleted);
         outcome.swept = Some(swept);
         Ok(())
     }

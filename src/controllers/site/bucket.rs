@@ -71,7 +71,7 @@ impl Stores for S3 {
             spec,
             claim,
         } = access;
-        storage::enforce(operator, recorder, spec, claim, trials).await
+        Box::pin(storage::enforce(operator, recorder, spec, claim, trials)).await
     }
 }
 

@@ -239,11 +239,6 @@ fn access(
         let message = "spec.storage.decision: article 9: an exception needs a decision: say who decided, when, and where it can be found";
         return Err(Problem::new(Reason::InvalidField, message));
     }
-    if exceptions.contains(&Exception::OperatorOnly) {
-        let message = "spec.storage.retentionEnforcement: this version of Toezicht deletes nothing itself, so OperatorOnly would \
-             keep everything: use a store with lifecycle and StoreAndOperator";
-        return Err(Problem::new(Reason::InvalidField, message));
-    }
     readers::no_machine(site, found.policy.as_ref())
         .map_err(|(reason, message)| Problem::new(reason, message))?;
     let ca_pem = storage.ca_ref.as_ref().map(|reference| {

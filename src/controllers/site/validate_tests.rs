@@ -167,28 +167,19 @@ fn operator_and_recorders_under_two_names_are_refused() {
     );
 }
 
-/// Nothing deletes in its place yet, so it would keep everything.
 #[test]
-fn operator_only_is_refused_though_granted_and_decided() {
+fn operator_only_is_taken_when_it_is_granted_and_decided() {
     let mut fixture = fixture();
     fixture.config =
         OperatorConfig::parse(&CONFIG.replace("buckets:", "exceptions: [OperatorOnly], buckets:")).unwrap();
     let storage = &mut fixture.site.spec.storage;
     storage.retention_enforcement = crate::api::RetentionEnforcement::OperatorOnly;
-    storage.decision = serde_json::from_value(
+    assert_eq!(fixture.valid().access, None, "without a decision");
+    fixture.site.spec.storage.decision = serde_json::from_value(
         serde_json::json!({"by": "College", "date": "2026-01-01", "reference": "2026-1"}),
     )
     .unwrap();
-    let valid = fixture.valid();
-    assert_eq!(valid.access, None);
-    assert!(
-        valid
-            .accepted
-            .message
-            .starts_with("spec.storage.retentionEnforcement: this version"),
-        "{}",
-        valid.accepted.message
-    );
+    assert!(fixture.valid().access.unwrap().spec.operator_only);
 }
 
 #[test]

@@ -72,6 +72,16 @@ pub fn controller_with(
         all(),
         under,
     );
+    context.hooks.sites(Box::new({
+        let sites = controller.store();
+        move || {
+            sites
+                .state()
+                .iter()
+                .filter_map(|site| site.0.as_ref().ok().cloned())
+                .collect()
+        }
+    }));
     let secrets = || api::<PartialObjectMeta<Secret>>(&client, scope);
     let of_type = |type_: &str| watcher::Config::default().fields(&format!("type={type_}"));
     let controller = controller

@@ -164,7 +164,7 @@ impl Audit<'_> {
     }
 
     fn is_sampled(&self, id: &str) -> bool {
-        self.one_in == 1 || self.salt.hash_one(id) % u64::from(self.one_in) == 0
+        self.salt.hash_one(id).is_multiple_of(u64::from(self.one_in))
     }
 
     async fn read<'l>(

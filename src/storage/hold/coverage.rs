@@ -81,6 +81,7 @@ impl Coverage {
     }
 
     /// When the last has been counted: what is missing at the end.
+    #[must_use]
     pub fn finish(mut self) -> Self {
         for ((class, _), source) in &mut self.sources {
             // Nobody can tell how long a telephone was not used.
@@ -120,12 +121,12 @@ mod tests {
     }
 
     fn cover(from: i64, until: Option<i64>, names: &[&str]) -> Cover {
-        let named = names.iter().map(|name| (*name).to_owned()).collect();
+        let cameras = names.iter().map(|name| (*name).to_owned()).collect();
         Cover {
             sources: if names.is_empty() {
                 Sources::All
             } else {
-                Sources::Named(named)
+                Sources::Named(cameras)
             },
             calls: false,
             window: Window::new(at(from), until.map(at)),

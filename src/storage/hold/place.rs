@@ -78,7 +78,7 @@ pub async fn place(operator: &StorageTarget, task: &Task<'_>, now: Timestamp) ->
         now,
         hidden_only: true,
     };
-    let mut placed = Placed {
+    let mut seen = Placed {
         coverage: task.covers.iter().map(|cover| Coverage::of(cover, now)).collect(),
         protected: 0,
         tagged: 0,
@@ -89,15 +89,15 @@ pub async fn place(operator: &StorageTarget, task: &Task<'_>, now: Timestamp) ->
         drifted: 0,
     };
     // What is behind a marker would go first.
-    each(&store, &places, &pass, |done| placed.note_work(&done)).await?;
+    each(&store, &places, &pass, |done| seen.note_work(&done)).await?;
     pass.hidden_only = false;
     each(&store, &places, &pass, |done| {
-        placed.note_work(&done);
-        placed.note_state(&done);
+        seen.note_work(&done);
+        seen.note_state(&done);
     })
     .await?;
-    placed.coverage = placed.coverage.into_iter().map(Coverage::finish).collect();
-    Ok(placed)
+    seen.coverage = seen.coverage.into_iter().map(Coverage::finish).collect();
+    Ok(seen)
 }
 
 struct Pass<'a> {

@@ -19,9 +19,10 @@ use crate::support::tools::{run, try_run};
 const GRANT: &str =
     r#"grants=[{"namespaces":["heusden"],"endpoints":["https://s3.example.nl"],"buckets":["heusden-*"]}]"#;
 /// Everything that can be switched on.
-const ALL: [&str; 8] = [
+const ALL: [&str; 9] = [
     "--set=networkPolicy.enabled=true",
     "--set=metrics.serviceMonitor.enabled=true",
+    "--set=metrics.rules.enabled=true",
     "--set=priorityClassName=high",
     "--set=nodeSelector.a=b",
     "--set=imagePullSecrets[0].name=pull",
@@ -66,6 +67,40 @@ fn names(documents: &[Value], kind: &str) -> Vec<String> {
         .iter()
         .map(|found| found["metadata"]["name"].as_str().unwrap().to_owned())
         .collect()
+}
+
+/// What fires when is in the file that promtool is given; that each alert is explained is here.
+#[tokio::test]
+async fn alerts_fire_as_they_should_and_are_explained() {
+    let rules = "charts/toezicht/files/rules.yaml";
+    run("promtool", &["check", "rules", rules], None).await;
+    run(
+        "promtool",
+        &["test", "rules", "tests/testbed/rules-test.yaml"],
+        None,
+    )
+    .await;
+    let documents = rendered(&ALL).await;
+    let groups = &of_kind(&documents, "PrometheusRule")[0]["spec"]["groups"];
+    let file = std::fs::read_to_string(root().join(rules)).unwrap();
+    let file: Value = serde_saphyr::from_str(&file).unwrap();
+    assert_eq!(*groups, file["groups"], "the chart brings the file as it is");
+    let explained = std::fs::read_to_string(root().join("docs/alerts.md")).unwrap();
+    for rule in groups[0]["rules"].as_array().unwrap() {
+        let alert = rule["alert"].as_str().unwrap();
+        let anchor = format!("docs/alerts.md#{}:", alert.to_lowercase());
+        assert!(
+            explained.contains(&format!("\n## {alert}\n")),
+            "docs/alerts.md has no {alert}"
+        );
+        assert!(
+            rule["annotations"]["runbook"]
+                .as_str()
+                .unwrap()
+                .starts_with(&anchor),
+            "{alert}"
+        );
+    }
 }
 
 #[tokio::test]

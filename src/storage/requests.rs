@@ -1,0 +1,55 @@
+//! Requests to stores, counted by operation and by what came of them: each attempt, whoever retries.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::interceptors::Intercept;
+use aws_smithy_runtime_api::client::interceptors::context::FinalizerInterceptorContextRef;
+use aws_smithy_runtime_api::client::orchestrator::Metadata;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::config_bag::ConfigBag;
+
+/// Of this process, since it began: what Prometheus asks for.
+static COUNTS: Mutex<BTreeMap<(String, &str), u64>> = Mutex::new(BTreeMap::new());
+
+/// How many requests there were, by S3 operation and outcome: `ok`, `denied`, `absent`, `slow_down`, `refused`, `server`,
+/// `no_answer`.
+pub fn counts() -> BTreeMap<(String, &'static str), u64> {
+    COUNTS.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
+
+/// Counts the attempts of the client that it is given to.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Counted;
+
+impl Intercept for Counted {
+    fn name(&self) -> &'static str {
+        "Counted"
+    }
+
+    fn read_after_attempt(
+        &self,
+        context: &FinalizerInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let operation = config.load::<Metadata>().map_or("", Metadata::name);
+        let status = context.response().map(|response| response.status().as_u16());
+        let mut counts = COUNTS.lock().unwrap_or_else(PoisonError::into_inner);
+        *counts.entry((operation.to_owned(), outcome(status))).or_default() += 1;
+        Ok(())
+    }
+}
+
+fn outcome(status: Option<u16>) -> &'static str {
+    match status {
+        None => "no_answer",
+        Some(..300) => "ok",
+        Some(403) => "denied",
+        Some(404) => "absent",
+        Some(429 | 503) => "slow_down",
+        Some(500..) => "server",
+        Some(_) => "refused",
+    }
+}
