@@ -96,6 +96,7 @@ fn what_is_held_is_never_overdue_and_never_hidden() {
 
 #[test]
 fn marks_are_judged_by_the_holds_alone() {
+    use RetentionTag::{Held, Sealed, Video};
     let it = version("hal", 0, 62);
     let stored = Stored::of(&it, &CEILINGS).unwrap();
     let judged = |is_held: bool, legal_hold: bool, tag: Option<RetentionTag>, embargo: Option<i64>| {
@@ -114,7 +115,7 @@ fn marks_are_judged_by_the_holds_alone() {
         inspected(&mut tally, &rules, &stored, is_held, &Marks { legal_hold, tag });
         found(&tally)
     };
-    use RetentionTag::{Held, Sealed, Video};
+
     for (is_held, legal_hold, tag, embargo, expected) in [
         (false, false, Some(Video), None, vec![]),
         (false, false, None, None, vec![Found::Mistagged]),
