@@ -12,6 +12,7 @@ pub mod dialect;
 mod drift;
 mod enforce;
 pub mod error;
+mod fitness;
 pub mod key;
 pub mod lifecycle;
 mod objects;

@@ -71,9 +71,12 @@ pub enum ProbeError {
     /// The bucket is not one that was made for this. Nothing was written.
     #[error("the bucket has {0}: name an empty one without configuration, made for this")]
     InUse(String),
-    /// It was told to stop. What it had written is removed.
-    #[error("stopped; what was written is removed")]
-    Stopped,
+    /// It was told to stop. What it had written is removed, but for this.
+    #[error("stopped; {}", if .left.is_empty() { "what was written is removed".to_owned() } else { format!("left behind in the bucket: {}", .left.join(", ")) })]
+    Stopped {
+        /// What could not be removed.
+        left: Vec<String>,
+    },
     /// The store answered with an error, or not at all.
     #[error("{}", .0.safe_message())]
     Storage(#[from] StoreError),
@@ -101,7 +104,9 @@ pub async fn probe(survey: &Survey, stop: &CancellationToken) -> Result<Report, 
         () = stop.cancelled() => None,
     };
     let left = site.clear().await;
-    let (conformance, remarks) = tried.ok_or(ProbeError::Stopped)?;
+    let Some((conformance, remarks)) = tried else {
+        return Err(ProbeError::Stopped { left });
+    };
     Ok(Report {
         conformance,
         remarks,
