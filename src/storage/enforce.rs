@@ -7,11 +7,12 @@ use super::desired::CeilingTooLow;
 use super::dialect::{Dialect, may_be_same};
 use super::drift::{self, Desired};
 use super::error::StoreError;
+use super::fitness;
 use super::objects;
 use super::observe::{Observed, observe};
 use super::owner::{self, Claim, Owner};
 use super::principal::prove;
-use super::probe::{self, Check, Conformance, Exception, Row, Subject, Verdict, Why};
+use super::probe::{self, Subject, Verdict};
 use crate::contract::StorageTarget;
 
 /// What was proved of the store, kept so that it is proved once: in sync means zero writes.
@@ -142,7 +143,7 @@ pub async fn enforce(
         };
         let (conformance, restored) = Box::pin(probe::run(subject)).await;
         restored?;
-        fatal(&conformance, spec)?;
+        fitness::judge(&conformance, spec)?;
         Some(conformance)
     } else {
         None
@@ -324,51 +325,4 @@ async fn in_sync(
         what: format!("the store took a change and answers with something else: {left:?}"),
         remedy: "look whether something else configures this bucket, or use another store".into(),
     })
-}
-
-/// The conclusions that cannot wait: a store that breaks a promise by itself is none.
-fn fatal(conformance: &Conformance, spec: &BucketSpec) -> Result<(), EnforceError> {
-    for row in conformance.rows().iter().filter(|row| row.is_fatal()) {
-        let is_decided = match row.check.exception() {
-            Some(Exception::AllowUnprotected) => spec.allow_unprotected,
-            Some(Exception::OperatorOnly) => spec.operator_only,
-            None => false,
-        };
-        match &row.verdict {
-            _ if is_decided => (),
-            // Nothing was learnt: it is asked again.
-            Verdict::Unknown(Why::Store(error)) => return Err(error.clone().into()),
-            // It could when it was proved: its credentials are others now, or no longer valid.
-            Verdict::Fails if row.check == Check::RecorderCanPut => {
-                return Err(EnforceError::WrongPrincipal { whose: "recorder" });
-            }
-            _ => return Err(unfit(row)),
-        }
-    }
-    Ok(())
-}
-
-fn unfit(row: &Row) -> EnforceError {
-    let remedy = match row.check.exception() {
-        Some(Exception::AllowUnprotected) => {
-            "use a store that keeps legal holds, or decide on allowUnprotected"
-        }
-        Some(Exception::OperatorOnly) => {
-            "use a store with a lifecycle, or decide on retentionEnforcement: OperatorOnly"
-        }
-        None => "look who gave that right at the store, or use another store",
-    };
-    let told = match row.verdict {
-        Verdict::Unknown(_) => "it cannot be told whether",
-        _ => "it was tried, and it is not so that",
-    };
-    EnforceError::StoreUnfit {
-        what: format!(
-            "{}: {told} {}: {}",
-            row.check.as_str(),
-            row.check.about().expected,
-            row.message()
-        ),
-        remedy: remedy.into(),
-    }
 }

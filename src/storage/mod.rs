@@ -15,6 +15,7 @@ pub mod dialect;
 mod drift;
 mod enforce;
 pub mod error;
+mod fitness;
 pub mod hold;
 pub mod key;
 pub mod ledger;

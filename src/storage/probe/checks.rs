@@ -105,7 +105,7 @@ checks! {
         "bytes that do not match the hash in the request's signature are not stored",
         "a segment damaged on its way may be stored unless the checksum is compared (WrongChecksumIsRefused)";
     LastModifiedStays: Operator, Weak,
-        "LastModified stays when a tag or a legal hold changes",
+        "`LastModified` stays when a tag or a legal hold changes",
         "a released recording begins a new life in the store's lifecycle: the operator has to delete it at its ceiling";
     HeldIsReadable: Operator, Weak,
         "where a policy lets through what is tagged `held`, such an object can be read",

@@ -8,6 +8,9 @@ use axum::body::Bytes;
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 
+use tokio_util::sync::CancellationToken;
+
+use super::standalone::{ProbeError, Report, Survey};
 use super::*;
 use crate::contract::{Secret, StorageTarget};
 use crate::storage::client::Purpose;
@@ -44,8 +47,8 @@ struct Request {
     body: Bytes,
 }
 
-async fn table_of(endpoint: String) -> Conformance {
-    let target = StorageTarget {
+fn target(endpoint: String) -> StorageTarget {
+    StorageTarget {
         endpoint: Some(endpoint),
         region: "us-east-1".into(),
         bucket: "tz-impostor".into(),
@@ -53,18 +56,39 @@ async fn table_of(endpoint: String) -> Conformance {
         ca_pem: None,
         access_key_id: Secret::new("id"),
         secret_access_key: Secret::new("secret"),
-    };
+    }
+}
+
+async fn table_with(endpoint: String, policy: Result<(&str, &[Value]), &Why>) -> Conformance {
+    let target = target(endpoint);
     let store = Store::new(&target, Purpose::Configure).unwrap();
     let anonymous = Store::anonymous(&target).unwrap();
-    let why = Why::NotTried("no statement takes effect here");
     let subject = Subject {
         operator: &store,
         recorder: Some(&store),
         anonymous: &anonymous,
-        policy: Err(&why),
+        policy,
         lifecycle: &Verdict::Fails,
     };
     run(subject).await.0
+}
+
+async fn table_of(endpoint: String) -> Conformance {
+    let why = Why::NotTried("no statement takes effect here");
+    table_with(endpoint, Err(&why)).await
+}
+
+/// What the command line makes of it.
+async fn surveyed(endpoint: String) -> Result<Report, ProbeError> {
+    let target = target(endpoint);
+    let survey = Survey {
+        operator: target.clone(),
+        recorder: Some(target),
+        operator_principal: Some("operator".into()),
+        recorder_principal: Some("recorder".into()),
+        create: false,
+    };
+    standalone::probe(&survey, &CancellationToken::new()).await
 }
 
 fn holds(table: &Conformance) -> Vec<&'static str> {
@@ -91,9 +115,16 @@ async fn whoever_gives_one_answer_to_everything_keeps_nothing() {
         ),
     ] {
         let endpoint = serve(move |_| (status, body).into_response()).await;
-        let table = table_of(endpoint).await;
+        let table = table_of(endpoint.clone()).await;
         assert_eq!(holds(&table), Vec::<&str>::new(), "{status} {body}");
         assert!(table.rows().iter().any(Row::is_fatal), "{status} {body}");
+        if let Ok(report) = surveyed(endpoint).await {
+            assert_eq!(holds(&report.conformance), Vec::<&str>::new(), "{status} {body}");
+            assert!(
+                report.conformance.rows().iter().any(Row::is_fatal),
+                "{status} {body}"
+            );
+        }
     }
 }
 
@@ -126,6 +157,43 @@ async fn a_store_that_does_whatever_it_is_asked_is_seen_through() {
     }
 }
 
+/// It takes a policy and heeds none: what a policy would do cannot be told.
+#[tokio::test]
+async fn a_policy_that_is_not_heeded_shows_nothing() {
+    let table = table_with(Files::serve(false, false).await, Ok(("operator", &[]))).await;
+    for check in [
+        Check::HeldIsReadable,
+        Check::SealedIsUnreadable,
+        Check::VideoVersionIsUnreadable,
+    ] {
+        let verdict = table.verdict(check);
+        assert!(
+            matches!(verdict, Verdict::Unknown(Why::Untold(_))),
+            "{check:?}: {verdict:?}"
+        );
+    }
+}
+
+/// The command line's table of a store without lifecycle that does whatever it is asked.
+#[tokio::test]
+async fn the_command_line_sees_the_same() {
+    let report = surveyed(Files::serve(false, false).await).await.unwrap();
+    assert_eq!(
+        report.conformance.verdict(Check::LifecycleIsKept),
+        &Verdict::Fails
+    );
+    assert_eq!(
+        report.conformance.verdict(Check::HeldSurvivesDelete),
+        &Verdict::Fails
+    );
+    assert_eq!(
+        report.conformance.verdict(Check::AnonymousCannotGet),
+        &Verdict::Fails
+    );
+    assert_eq!(report.left, Vec::<String>::new());
+    assert_eq!(report.remarks.len(), 1, "{:?}", report.remarks);
+}
+
 /// The same, but that it keeps what is held and knows who is nobody: then those rows hold, and no others.
 #[tokio::test]
 async fn what_it_does_keep_is_seen() {
@@ -151,7 +219,7 @@ async fn what_it_does_keep_is_seen() {
 struct Files {
     keeps_held: bool,
     knows_nobody: bool,
-    files: Mutex<Vec<File>>,
+    kept: Mutex<Vec<File>>,
 }
 
 #[derive(Clone)]
@@ -171,7 +239,7 @@ impl Files {
         let files = Arc::new(Self {
             keeps_held,
             knows_nobody,
-            files: Mutex::default(),
+            kept: Mutex::default(),
         });
         serve(move |request| files.answer(&request)).await
     }
@@ -182,12 +250,14 @@ impl Files {
         }
         let asks = |part: &str| request.query.contains_key(part);
         let key = request.path.splitn(3, '/').nth(2).unwrap_or_default().to_owned();
-        let mut files = self.files.lock().unwrap();
+        let mut files = self.kept.lock().unwrap();
         let body = String::from_utf8_lossy(&request.body).into_owned();
         let wanted = request.query.get("versionId");
         let is_it = |file: &&mut File| file.key == key && wanted.is_none_or(|id| *id == file.id);
         match (request.method.as_str(), key.is_empty()) {
-            ("GET", true) => listing(&files, request),
+            ("PUT", true) if asks("policy") => StatusCode::NO_CONTENT.into_response(),
+            ("GET" | "DELETE", true) if asks("policy") => StatusCode::NOT_FOUND.into_response(),
+            ("GET", true) if asks("versions") || asks("list-type") => listing(&files, request),
             ("POST", true) => {
                 let (key, id) = (element(&body, "Key"), element(&body, "VersionId"));
                 files.retain(|file| file.key != key || file.id != id || self.keeps(file));

@@ -68,23 +68,33 @@ async fn fill(subject: Subject<'_>, findings: &mut Findings) -> Result<(), Store
         operator,
         folder: ours("store"),
     };
-    store.run(findings).await;
-    if let Some(recorder) = subject.recorder {
-        let stage = recorder::Stage {
-            recorder: by(recorder),
-            operator,
-            theirs: format!("{CANARIES}{name}/"),
-            ours: ours("recorder"),
-            elsewhere: format!("probe/elsewhere/{name}/"),
-        };
-        stage.run(findings).await;
-    }
-    let stage = anonymous::Stage {
+    let recorder = subject.recorder.map(|recorder| recorder::Stage {
+        recorder: by(recorder),
+        operator,
+        theirs: format!("{CANARIES}{name}/"),
+        ours: ours("recorder"),
+        elsewhere: format!("probe/elsewhere/{name}/"),
+    });
+    let anonymous = anonymous::Stage {
         anonymous: by(subject.anonymous),
         operator,
         folder: ours("anonymous"),
     };
-    stage.run(findings).await;
+    // Each has canaries of its own.
+    let mut found = [Findings::default(), Findings::default(), Findings::default()];
+    let [of_store, of_recorder, of_anonymous] = &mut found;
+    tokio::join!(
+        Box::pin(store.run(of_store)),
+        Box::pin(async {
+            if let Some(stage) = &recorder {
+                stage.run(of_recorder).await;
+            }
+        }),
+        Box::pin(anonymous.run(of_anonymous)),
+    );
+    for found in found {
+        findings.add(found);
+    }
     match subject.policy {
         Ok((principal, policy)) => {
             let stage = tagged::Stage {

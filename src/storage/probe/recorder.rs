@@ -54,17 +54,13 @@ impl Stage<'_> {
     /// Whether the recorder can write, waiting for a policy that was just put.
     async fn writes(&self) -> Result<bool, Why> {
         for attempt in 0..FIRST_WRITES {
-            let canary = self.canary(&self.theirs, &format!("first-{attempt}"));
-            if self.recorder.puts(&canary).await? {
+            let first = canary(&self.theirs, &format!("first-{attempt}"));
+            if self.recorder.puts(&first).await? {
                 return Ok(true);
             }
             tokio::time::sleep(PAUSE).await;
         }
         Ok(false)
-    }
-
-    fn canary(&self, folder: &str, name: &str) -> Canary {
-        Canary::new(format!("{folder}{name}"), Some(RetentionTag::Video))
     }
 
     /// The same on a canary of the recorder by the recorder, and on one of the operator by the operator.
@@ -73,9 +69,9 @@ impl Stage<'_> {
         F: Fn(Tries<'s>, There) -> E,
         E: Future<Output = Result<bool, StoreError>>,
     {
-        let theirs = self.recorder.leaves(self.canary(&self.theirs, name)).await?;
+        let theirs = self.recorder.leaves(canary(&self.theirs, name)).await?;
         let had_effect = attempt(self.recorder, theirs).await?;
-        let ours = self.operator.leaves(self.canary(&self.ours, name)).await?;
+        let ours = self.operator.leaves(canary(&self.ours, name)).await?;
         let control = attempt(self.operator, ours).await?;
         Ok(Verdict::refused(had_effect, control))
     }
@@ -95,13 +91,13 @@ impl Stage<'_> {
         findings.enter(Check::RecorderCannotListVersions, list).await;
         findings
             .enter(Check::OperatorCannotGet, async {
-                let theirs = self.recorder.leaves(self.canary(&self.theirs, "watched")).await?;
+                let theirs = self.recorder.leaves(canary(&self.theirs, "watched")).await?;
                 let had_effect = self.operator.reads(&theirs.canary, None).await?
                     || self
                         .operator
                         .reads(&theirs.canary, Some(&theirs.version.id))
                         .await?;
-                let ours = self.operator.leaves(self.canary(&self.ours, "watched")).await?;
+                let ours = self.operator.leaves(canary(&self.ours, "watched")).await?;
                 let control = self.operator.reads(&ours.canary, None).await?
                     && self.operator.reads(&ours.canary, Some(&ours.version.id)).await?;
                 Ok(Verdict::refused(had_effect, control))
@@ -130,7 +126,7 @@ impl Stage<'_> {
         findings.enter(Check::RecorderCannotClearLegalHold, unhold).await;
         let retain = self.both("retain", |by, it| async move { by.retains(&it.version).await });
         findings.enter(Check::RecorderCannotSetRetention, retain).await;
-        let born = |folder: &str, name: &str, lock| self.canary(folder, name).with(lock);
+        let born = |folder: &str, name: &str, lock| canary(folder, name).with(lock);
         findings
             .enter(Check::RecorderCannotPutWithLegalHold, async {
                 let theirs = born(&self.theirs, "put-held", Lock::LegalHold);
@@ -187,9 +183,8 @@ impl Stage<'_> {
         findings.enter(Check::RecorderCannotOverwrite, again).await;
         findings
             .enter(Check::RecorderCannotPutElsewhere, async {
-                let canary = |name: &str| self.canary(&self.elsewhere, name);
-                let had_effect = self.recorder.puts(&canary("theirs")).await?;
-                let control = self.operator.puts(&canary("ours")).await?;
+                let had_effect = self.recorder.puts(&canary(&self.elsewhere, "theirs")).await?;
+                let control = self.operator.puts(&canary(&self.elsewhere, "ours")).await?;
                 Ok(Verdict::refused(had_effect, control))
             })
             .await;
@@ -208,4 +203,8 @@ impl Stage<'_> {
             findings.enter(check, delete).await;
         }
     }
+}
+
+fn canary(folder: &str, name: &str) -> Canary {
+    Canary::new(format!("{folder}{name}"), Some(RetentionTag::Video))
 }

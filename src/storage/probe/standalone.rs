@@ -20,11 +20,13 @@ use crate::storage::lifecycle::Rule;
 use crate::storage::policy::{Policy, statements};
 use crate::storage::principal::prove;
 use crate::storage::statements::bootstrap;
-use crate::storage::{desired, observe};
+use crate::storage::{desired, objects, observe};
 
 /// How often a change is read back before it counts as not made.
 const READ_BACKS: u32 = 10;
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(500);
+/// How often it is tried to remove the canaries.
+const SWEEPS: u32 = 5;
 /// The ceilings of the rules that are tried (the protocol's own).
 const CEILINGS: (Days, Days) = (Days(28), Days(7));
 const NO_PRINCIPAL: &str = "the operator's principal was not given";
@@ -71,9 +73,12 @@ pub enum ProbeError {
     /// The bucket is not one that was made for this. Nothing was written.
     #[error("the bucket has {0}: name an empty one without configuration, made for this")]
     InUse(String),
-    /// It was told to stop. What it had written is removed.
-    #[error("stopped; what was written is removed")]
-    Stopped,
+    /// It was told to stop. What it had written is removed, but for this.
+    #[error("stopped; {}", if .left.is_empty() { "what was written is removed".to_owned() } else { format!("left behind in the bucket: {}", .left.join(", ")) })]
+    Stopped {
+        /// What could not be removed.
+        left: Vec<String>,
+    },
     /// The store answered with an error, or not at all.
     #[error("{}", .0.safe_message())]
     Storage(#[from] StoreError),
@@ -100,8 +105,10 @@ pub async fn probe(survey: &Survey, stop: &CancellationToken) -> Result<Report, 
         tried = Box::pin(site.tried()) => Some(tried),
         () = stop.cancelled() => None,
     };
-    let left = site.clear().await;
-    let (conformance, remarks) = tried.ok_or(ProbeError::Stopped)?;
+    let left = site.clear(tried.is_none()).await;
+    let Some((conformance, remarks)) = tried else {
+        return Err(ProbeError::Stopped { left });
+    };
     Ok(Report {
         conformance,
         remarks,
@@ -301,14 +308,9 @@ impl Site<'_> {
     }
 
     /// Makes the bucket what it was. What is left.
-    async fn clear(&self) -> Vec<String> {
-        let (store, mut left) = (self.operator, Vec::new());
-        sweep(store, "probe/").await;
-        match crate::storage::objects::versions(store, "").await {
-            Ok(versions) => left.extend(versions.into_iter().map(|version| version.key)),
-            Err(error) => left.push(error.safe_message()),
-        }
-        left.dedup();
+    async fn clear(&self, is_stopped: bool) -> Vec<String> {
+        let store = self.operator;
+        let mut left = self.empty(is_stopped).await;
         if let Some(policy) = self
             .found
             .policy
@@ -337,6 +339,27 @@ impl Site<'_> {
             let error = answer.err().map(|error| StoreError::of("DeleteBucket", &error));
             left.extend(error.map(|error| format!("the bucket: {}", error.safe_message())));
         }
+        left
+    }
+
+    /// Removes the canaries. What is left.
+    async fn empty(&self, is_stopped: bool) -> Vec<String> {
+        let mut left = Vec::new();
+        for round in 0..SWEEPS {
+            // A request that was given up half way may still land.
+            if is_stopped || round > 0 {
+                tokio::time::sleep(PAUSE).await;
+            }
+            sweep(self.operator, "probe/").await;
+            left = match objects::versions(self.operator, "").await {
+                Ok(versions) => versions.into_iter().map(|version| version.key).collect(),
+                Err(error) => vec![error.safe_message()],
+            };
+            if left.is_empty() {
+                break;
+            }
+        }
+        left.dedup();
         left
     }
 }

@@ -152,26 +152,44 @@ pub(super) struct Findings {
 
 impl Findings {
     /// Enters what an attempt tells. It is not begun when the store has not answered for too long.
-    pub(super) async fn enter(&mut self, check: Check, attempt: impl Future<Output = Told>) {
-        let told = self.ask(attempt).await;
-        self.set(check, told);
+    pub(super) fn enter<'a>(
+        &'a mut self,
+        check: Check,
+        attempt: impl Future<Output = Told> + Send + 'a,
+    ) -> impl Future<Output = ()> + Send + 'a {
+        let attempt = Box::pin(attempt);
+        async move {
+            let told = self.ask(attempt).await;
+            self.set(check, told);
+        }
     }
 
     /// The outcome of an attempt that decides more than one row.
-    pub(super) async fn ask<T>(&mut self, attempt: impl Future<Output = Result<T, Why>>) -> Result<T, Why> {
-        if let Some(error) = self.last.as_ref().filter(|_| self.unanswered >= PATIENCE) {
-            return Err(error.clone().into());
-        }
-        // Each attempt is many requests: its future is kept off the caller's.
-        let told = Box::pin(attempt).await;
-        match &told {
-            Err(Why::Store(error)) if error.is_retryable() => {
-                self.unanswered += 1;
-                self.last = Some(error.clone());
+    pub(super) fn ask<'a, T: Send + 'a>(
+        &'a mut self,
+        attempt: impl Future<Output = Result<T, Why>> + Send + 'a,
+    ) -> impl Future<Output = Result<T, Why>> + Send + 'a {
+        // An attempt is many requests: it is kept off the caller's future.
+        let attempt = Box::pin(attempt);
+        async move {
+            if let Some(error) = self.last.as_ref().filter(|_| self.unanswered >= PATIENCE) {
+                return Err(error.clone().into());
             }
-            _ => self.unanswered = 0,
+            let told = attempt.await;
+            match &told {
+                Err(Why::Store(error)) if error.is_retryable() => {
+                    self.unanswered += 1;
+                    self.last = Some(error.clone());
+                }
+                _ => self.unanswered = 0,
+            }
+            told
         }
-        told
+    }
+
+    /// Takes over what was found beside.
+    pub(super) fn add(&mut self, other: Self) {
+        self.found.extend(other.found);
     }
 
     pub(super) fn set(&mut self, check: Check, told: Told) {

@@ -3,11 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::process::Stdio;
+use std::time::Duration;
 
 use serde_json::Value;
+use toezicht::storage::probe::standalone::{self, ProbeError, Survey};
 use toezicht::storage::probe::{Check, Verdict};
 use toezicht::storage::{Conformance, Trials};
 use tokio::process::Command;
+use tokio_util::sync::CancellationToken;
 
 use super::scene::Scene;
 use crate::support::settings::{S3Identity, S3Server, root};
@@ -199,6 +202,58 @@ async fn seaweedfs_without_lock_no_hold_is_kept() {
 #[tokio::test]
 async fn ceph_without_lock_no_hold_is_kept() {
     without_lock_no_hold_is_kept(S3Server::second()).await;
+}
+
+/// Told to stop at any moment, it leaves no bucket behind.
+async fn stopped_it_leaves_nothing(server: S3Server, step: Duration) {
+    let scene = Scene::new(server, "stop");
+    let survey = Survey {
+        operator: scene.operator.clone(),
+        recorder: Some(scene.recorder.clone()),
+        operator_principal: Some(scene.spec.operator_principal.clone()),
+        recorder_principal: Some(scene.spec.recorder_principal.clone()),
+        create: true,
+    };
+    let (mut limit, mut stopped) = (step, 0);
+    loop {
+        let token = CancellationToken::new();
+        let later = {
+            let token = token.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(limit).await;
+                token.cancel();
+            })
+        };
+        let outcome = standalone::probe(&survey, &token).await;
+        later.abort();
+        let head = scene
+            .operator_client()
+            .head_bucket()
+            .bucket(scene.bucket())
+            .send()
+            .await;
+        assert!(head.is_err(), "the bucket is there after {limit:?}: {outcome:?}");
+        match outcome {
+            Err(ProbeError::Stopped { left }) => assert!(left.is_empty(), "after {limit:?}: {left:?}"),
+            other => {
+                assert!(other.unwrap().left.is_empty());
+                break;
+            }
+        }
+        stopped += 1;
+        limit += step;
+    }
+    assert!(stopped > 2, "stopped only {stopped} times");
+}
+
+#[tokio::test]
+async fn seaweedfs_stopped_it_leaves_nothing() {
+    stopped_it_leaves_nothing(S3Server::first(), Duration::from_millis(200)).await;
+}
+
+#[tokio::test]
+async fn ceph_stopped_it_leaves_nothing() {
+    stopped_it_leaves_nothing(S3Server::second(), Duration::from_secs(1)).await;
 }
 
 /// A recorder that the store's own administrators gave everything, and a policy that cannot be put because the

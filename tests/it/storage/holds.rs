@@ -267,7 +267,7 @@ async fn what_is_tampered_with_is_found_and_put_back(server: S3Server) {
     assert_eq!(tally.count(Found::UnexplainedHold), 30);
 }
 
-/// One request in five is answered with SlowDown, broken off, cut short, or done without an answer.
+/// One request in five is answered with `SlowDown`, broken off, cut short, or done without an answer.
 async fn a_store_that_stumbles_changes_no_outcome(server: S3Server, port: u16) {
     let scene = prepared(server).await;
     let (start, _) = half_an_hour(&scene).await;

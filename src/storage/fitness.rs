@@ -1,0 +1,159 @@
+//! What follows from the probe's table for a Site: pure.
+
+use super::bucket::BucketSpec;
+use super::enforce::EnforceError;
+use super::probe::{Check, Conformance, Exception, Row, Verdict, Why};
+
+/// The conclusions that cannot wait: a store that breaks a promise by itself is none, unless it was decided.
+pub(crate) fn judge(conformance: &Conformance, spec: &BucketSpec) -> Result<(), EnforceError> {
+    for row in conformance.rows().iter().filter(|row| row.is_fatal()) {
+        let is_decided = match row.check.exception() {
+            Some(Exception::AllowUnprotected) => spec.allow_unprotected,
+            Some(Exception::OperatorOnly) => spec.operator_only,
+            None => false,
+        };
+        match &row.verdict {
+            _ if is_decided => (),
+            // Nothing was learnt: it is asked again.
+            Verdict::Unknown(Why::Store(error)) => return Err(error.clone().into()),
+            // It could when it was proved: its credentials are others now, or no longer valid.
+            Verdict::Fails if row.check == Check::RecorderCanPut => {
+                return Err(EnforceError::WrongPrincipal { whose: "recorder" });
+            }
+            _ => return Err(unfit(row)),
+        }
+    }
+    Ok(())
+}
+
+fn unfit(row: &Row) -> EnforceError {
+    let remedy = match row.check.exception() {
+        Some(Exception::AllowUnprotected) => {
+            "use a store that keeps legal holds, or decide on allowUnprotected"
+        }
+        Some(Exception::OperatorOnly) => {
+            "use a store with a lifecycle, or decide on retentionEnforcement: OperatorOnly"
+        }
+        None => "look who gave that right at the store, or use another store",
+    };
+    let found = match row.verdict {
+        Verdict::Unknown(_) => "it cannot be told",
+        _ => "this does not hold",
+    };
+    let (check, expected) = (row.check.as_str(), row.check.about().expected);
+    EnforceError::StoreUnfit {
+        what: format!("{check}: {expected}: {found}: {}", row.message()),
+        remedy: remedy.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Days;
+    use crate::storage::error::StoreError;
+
+    fn judged(
+        check: Check,
+        verdict: Verdict,
+        decide: impl FnOnce(&mut BucketSpec),
+    ) -> Result<(), EnforceError> {
+        let mut spec = BucketSpec {
+            video_ceiling: Days(28),
+            calls_ceiling: Days(7),
+            operator_principal: "o".into(),
+            recorder_principal: "r".into(),
+            readers: vec![],
+            take_over: false,
+            operator_only: false,
+            allow_unprotected: false,
+        };
+        decide(&mut spec);
+        let mut found: Vec<_> = Check::ALL.iter().map(|check| (*check, Verdict::Holds)).collect();
+        found.retain(|(other, _)| *other != check);
+        found.push((check, verdict));
+        super::judge(&Conformance::of(&found), &spec)
+    }
+
+    fn nothing(_: &mut BucketSpec) {}
+
+    #[test]
+    fn a_store_that_keeps_no_holds_is_refused_unless_it_was_decided() {
+        for check in [
+            Check::LegalHoldIsKept,
+            Check::HeldSurvivesDelete,
+            Check::HeldSurvivesBatchDelete,
+            Check::HeldSurvivesBypass,
+        ] {
+            let refused = judged(check, Verdict::Fails, nothing).unwrap_err();
+            assert!(refused.safe_message().contains("allowUnprotected"), "{refused}");
+            assert!(refused.safe_message().starts_with(check.as_str()), "{refused}");
+            let other = judged(check, Verdict::Fails, |spec| spec.operator_only = true);
+            assert_eq!(other.unwrap_err().category(), "store_unfit");
+            assert_eq!(
+                judged(check, Verdict::Fails, |spec| spec.allow_unprotected = true),
+                Ok(())
+            );
+        }
+    }
+
+    #[test]
+    fn a_store_without_lifecycle_is_refused_unless_it_was_decided() {
+        for check in [Check::LifecycleIsKept, Check::TagArrivesWithPut] {
+            let refused = judged(check, Verdict::Fails, nothing).unwrap_err();
+            assert!(refused.safe_message().contains("OperatorOnly"), "{refused}");
+            assert_eq!(
+                judged(check, Verdict::Fails, |spec| spec.operator_only = true),
+                Ok(())
+            );
+        }
+    }
+
+    #[test]
+    fn nothing_excuses_a_bucket_that_is_open_to_all() {
+        let refused = judged(Check::AnonymousCannotGet, Verdict::Fails, |spec| {
+            spec.allow_unprotected = true;
+            spec.operator_only = true;
+        });
+        assert_eq!(refused.unwrap_err().category(), "store_unfit");
+    }
+
+    #[test]
+    fn what_cannot_be_told_is_not_taken_for_granted() {
+        let untold = Verdict::Unknown(Why::Untold("x"));
+        let refused = judged(Check::HeldSurvivesDelete, untold.clone(), nothing).unwrap_err();
+        assert!(
+            refused.safe_message().contains("it cannot be told: x"),
+            "{refused}"
+        );
+        assert_eq!(judged(Check::HeldSurvivesBypass, untold.clone(), nothing), Ok(()));
+        assert_eq!(judged(Check::RecorderCannotGet, untold, nothing), Ok(()));
+        let away = StoreError {
+            operation: "GetObjectLegalHold",
+            code: "Timeout".into(),
+            status: None,
+        };
+        let asked_again = judged(
+            Check::HeldSurvivesDelete,
+            Verdict::Unknown(Why::Store(away.clone())),
+            nothing,
+        );
+        assert_eq!(asked_again, Err(EnforceError::Storage(away)));
+    }
+
+    #[test]
+    fn a_recorder_that_cannot_write_has_other_credentials() {
+        let refused = judged(Check::RecorderCanPut, Verdict::Fails, nothing);
+        assert_eq!(refused, Err(EnforceError::WrongPrincipal { whose: "recorder" }));
+    }
+
+    #[test]
+    fn what_is_weak_is_no_reason() {
+        for check in Check::ALL
+            .iter()
+            .filter(|check| check.as_str().starts_with("RecorderCannot"))
+        {
+            assert_eq!(judged(*check, Verdict::Fails, nothing), Ok(()), "{check:?}");
+        }
+    }
+}
