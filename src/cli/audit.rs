@@ -68,7 +68,7 @@ pub(super) async fn run(args: AuditArgs) -> Result<bool, AuditCommandError> {
             Reach::All
         },
         one_in: args.one_in,
-        declared: None,
+        known: None,
     };
     let tally = audit(&target, &scope, Timestamp::now()).await?;
     match args.output {

@@ -19,10 +19,11 @@ use super::kit::error::{ApiError, Failure};
 use super::kit::fence::NotLeader;
 use super::kit::status::report;
 use super::kit::{meta, requeue};
-use super::retention::declared;
+use super::hold::is_resolved;
+use super::retention::holds;
 use crate::api::{AuditFinding, AuditStatus, Site};
 use crate::storage::audit::{AuditError, Scope, Tally, audit};
-use crate::storage::sweep::{HoldsUnknown, Reach};
+use crate::storage::sweep::Reach;
 
 /// Field manager of what audits found.
 const MANAGER: &str = "toezicht/audit";
@@ -39,9 +40,6 @@ pub enum AuditFailure {
     /// The API server did not do it.
     #[error(transparent)]
     Api(#[from] ApiError),
-    /// Which holds are open is not known.
-    #[error(transparent)]
-    Holds(#[from] HoldsUnknown),
     /// The audit itself.
     #[error(transparent)]
     Audit(#[from] AuditError),
@@ -54,7 +52,6 @@ impl Failure for AuditFailure {
     fn category(&self) -> &'static str {
         match self {
             Self::Api(error) => error.category(),
-            Self::Holds(_) => "holds_unknown",
             Self::Audit(error) => error.category(),
             Self::NotLeader(_) => "not_leader",
         }
@@ -133,12 +130,14 @@ impl Audits {
         reach: Reach,
         now: Timestamp,
     ) -> Result<Tally, AuditFailure> {
+        let holds = holds(&self.context.client, site).await?;
+        let known = holds.iter().filter_map(|hold| Some((hold.uid()?, is_resolved(hold, now)))).collect();
         let scope = Scope {
             ceilings: bucket.ceilings,
             embargo: bucket.embargo,
             reach,
             one_in: ONE_IN,
-            declared: Some(declared(&self.context.client, site).await?),
+            known: Some(known),
         };
         Ok(self
             .context

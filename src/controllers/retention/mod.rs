@@ -15,7 +15,6 @@ use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
 
-pub use self::pass::declared;
 use self::pass::{Outcome, Pass};
 use self::plan::{Plan, plan};
 pub use self::watches::controller;

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
-use kube::{Client, ResourceExt};
+use kube::ResourceExt;
 
 use super::plan::Plan;
 use super::{RetentionError, holds};
@@ -152,6 +152,7 @@ impl Pass<'_> {
             ceilings: &self.bucket.ceilings,
             embargo: self.bucket.embargo,
             since: (!is_full).then(|| self.now - LATELY),
+            everywhere: self.is_everywhere(),
             proved_at: self.proved_at(),
         };
         let mut last = None;
@@ -215,13 +216,8 @@ impl Pass<'_> {
         }
         let (holds, closing) = (Declared { pass: self }, &self.plan.closing);
         for _ in 0..PASSES {
-            let work = release(
-                &self.bucket.operator,
-                closing,
-                &holds,
-                &self.bucket.ceilings,
-                Timestamp::now(),
-            );
+            let (target, ceilings) = (&self.bucket.operator, &self.bucket.ceilings);
+            let work = release(target, closing, &holds, ceilings, self.is_everywhere(), Timestamp::now());
             let released = self.context.fence.guard(work).await??;
             outcome.count("released", released.released);
             outcome.count("deleted", released.deleted);
@@ -278,6 +274,12 @@ impl Pass<'_> {
         self.before()?
             .verified_every_seconds
             .map(SignedDuration::from_secs)
+    }
+
+    /// Whether the audit found keys that cannot be true, which may be anywhere.
+    fn is_everywhere(&self) -> bool {
+        let audit = self.site.status.as_ref().and_then(|status| status.audit.as_ref());
+        audit.is_some_and(|audit| audit.findings.iter().any(|finding| finding.kind == "ImplausibleKey"))
     }
 
     /// Whether everything is to be looked at: something is new or not proved, or it is time.
@@ -341,24 +343,12 @@ struct Declared<'a> {
 impl OpenHolds for Declared<'_> {
     async fn covers(&self) -> Result<Vec<Cover>, HoldsUnknown> {
         let Pass { context, site, .. } = self.pass;
-        declared(&context.client, site)
-            .await
-            .map(|all| all.into_iter().map(|(_, cover)| cover).collect())
+        let all = holds(&context.client, site).await;
+        let all = all.map_err(|error| HoldsUnknown(Failure::safe_message(&error)))?;
+        // Whether they can be accepted or not: when in doubt, nothing is deleted.
+        let now = Timestamp::now();
+        Ok(all.iter().filter(|hold| !is_resolved(hold, now)).map(cover).collect())
     }
-}
-
-/// What the open holds of `site` cover by the API server, by UID; whether they can be accepted or not: when in doubt,
-/// nothing is deleted.
-pub async fn declared(client: &Client, site: &Site) -> Result<Vec<(String, Cover)>, HoldsUnknown> {
-    let now = Timestamp::now();
-    let all = holds(client, site)
-        .await
-        .map_err(|error| HoldsUnknown(Failure::safe_message(&error)))?;
-    Ok(all
-        .iter()
-        .filter(|hold| !is_resolved(hold, now))
-        .map(|hold| (hold.uid().unwrap_or_default(), cover(hold)))
-        .collect())
 }
 
 fn cover(hold: &IncidentHold) -> Cover {

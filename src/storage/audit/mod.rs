@@ -3,14 +3,14 @@
 
 mod tally;
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, RandomState};
 
 use futures::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 
 pub use self::tally::{Findings, Found, Tally};
-use self::tally::{Newer, Rules};
+use self::tally::{Holds, Newer, Rules};
 use super::aging::{Stored, boundary};
 use super::client::{Purpose, Store, TargetError};
 use super::error::StoreError;
@@ -21,9 +21,10 @@ use super::sweep::Reach;
 use super::walk::{Days, Step, step};
 use crate::api::Ceilings;
 use crate::contract::StorageTarget;
-use crate::protocol::cover::Cover;
 use crate::protocol::recording::Class;
 
+/// How long a hold may be under way to its place.
+const PLACING: SignedDuration = SignedDuration::from_mins(10);
 /// Reads of marks at once.
 const AT_ONCE: usize = 32;
 
@@ -38,8 +39,8 @@ pub struct Scope {
     pub reach: Reach,
     /// Of how many versions that no hold covers the marks of one are read: 1 reads all.
     pub one_in: u32,
-    /// Open holds that the cluster knows, by UID, beside those of the ledger; `None`: nobody asked it.
-    pub declared: Option<Vec<(String, Cover)>>,
+    /// The holds that the cluster knows, by UID, and whether their incident is resolved; `None`: nobody asked it.
+    pub known: Option<BTreeMap<String, bool>>,
 }
 
 /// Why an audit ended early: nothing is known then.
@@ -67,7 +68,7 @@ impl AuditError {
 pub async fn audit(reader: &StorageTarget, scope: &Scope, now: Timestamp) -> Result<Tally, AuditError> {
     let store = Store::new(reader, Purpose::Configure)?;
     let mut tally = Tally::default();
-    let holds = holds(&store, scope, &mut tally).await?;
+    let holds = holds(&store, scope, &mut tally, now).await?;
     let rules = Rules {
         ceilings: &scope.ceilings,
         holds: &holds,
@@ -92,16 +93,21 @@ pub async fn audit(reader: &StorageTarget, scope: &Scope, now: Timestamp) -> Res
     Ok(tally)
 }
 
-/// What the ledger and the cluster know; a hold that only the ledger knows is told of.
-async fn holds(store: &Store, scope: &Scope, tally: &mut Tally) -> Result<Vec<Cover>, AuditError> {
+/// What the ledger has open, and what of that is neither being placed nor being released. A hold that only the ledger
+/// knows is told of.
+async fn holds(store: &Store, scope: &Scope, tally: &mut Tally, now: Timestamp) -> Result<Holds, StoreError> {
     let entries = ledger::entries(store).await?;
-    let open: Vec<_> = entries.values().filter(|entry| entry.is_open()).collect();
-    let mut holds: Vec<Cover> = open.iter().map(|entry| entry.cover()).collect();
-    if let Some(declared) = &scope.declared {
-        let known: BTreeSet<&str> = declared.iter().map(|(uid, _)| uid.as_str()).collect();
-        let orphaned = open.iter().filter(|entry| !known.contains(entry.uid.as_str()));
-        orphaned.for_each(|entry| tally.add(Found::OrphanedHold, &entry.name));
-        holds.extend(declared.iter().map(|(_, cover)| cover.clone()));
+    let mut holds = Holds::default();
+    for entry in entries.values().filter(|entry| entry.is_open()) {
+        let known = scope.known.as_ref().map(|known| known.get(&entry.uid));
+        if known == Some(None) {
+            tally.add(Found::OrphanedHold, &entry.name);
+        }
+        let is_resolved = known.flatten().is_some_and(|is_resolved| *is_resolved);
+        if !is_resolved && now.duration_since(entry.accepted_at) > PLACING {
+            holds.settled.push(entry.cover());
+        }
+        holds.open.push(entry.cover());
     }
     Ok(holds)
 }

@@ -16,6 +16,8 @@ use crate::storage::tag::RetentionTag;
 
 /// The lifecycle's arithmetic leaves about a day for uploads; what came later than this is worth a look.
 const LATE: SignedDuration = SignedDuration::from_hours(6);
+/// A legal hold follows within a minute; a pass may be under way.
+const ARRIVING: SignedDuration = SignedDuration::from_mins(5);
 /// Keys that are told of each finding.
 const EXAMPLES: usize = 5;
 /// Where objects may be that are no recordings.
@@ -114,14 +116,31 @@ impl Tally {
     }
 }
 
+/// What the ledger has open.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Holds {
+    /// All of it.
+    pub(crate) open: Vec<Cover>,
+    /// What is neither being placed nor being released: there the marks must be right.
+    pub(crate) settled: Vec<Cover>,
+}
+
 /// By what an audit judges.
 #[derive(Clone, Debug)]
 pub(crate) struct Rules<'a> {
     pub(crate) ceilings: &'a Ceilings,
-    pub(crate) holds: &'a [Cover],
+    pub(crate) holds: &'a Holds,
     /// How old a recording must be to be readable; `None`: the site has live viewing.
     pub(crate) embargo: Option<SignedDuration>,
     pub(crate) now: Timestamp,
+}
+
+impl Rules<'_> {
+    /// Whether the marks of something that is held must be right by now: the hold is settled, and the version was there
+    /// before the last minutes.
+    fn is_settled(&self, stored: &Stored<'_>) -> bool {
+        self.now.duration_since(stored.listed.modified) > ARRIVING && stored.is_covered(&self.holds.settled)
+    }
 }
 
 /// The version before, of the same key, which is newer.
@@ -171,10 +190,10 @@ pub(crate) fn listed<'l>(
     } else if stored.upload_delay() > LATE {
         tally.add(Found::LateUpload, &listed.key);
     }
-    let is_held = stored.is_covered(rules.holds);
+    let is_held = stored.is_covered(&rules.holds.open);
     if is_held {
         tally.held += 1;
-        if newer.is_some_and(|newer| newer.is_marker) {
+        if newer.is_some_and(|newer| newer.is_marker) && rules.is_settled(&stored) {
             tally.add(Found::HeldHidden, &listed.key);
         }
     } else {
@@ -227,6 +246,9 @@ pub(crate) fn inspected(
         }
         return;
     }
+    if !rules.is_settled(stored) {
+        return;
+    }
     if !marks.legal_hold {
         tally.add(Found::HeldUnprotected, key);
     }
@@ -237,7 +259,7 @@ pub(crate) fn inspected(
 
 /// `sealed` is right a while longer than it must be, since somebody has to change it; `held` is never right too early.
 fn is_tagged_as_held(rules: &Rules<'_>, stored: &Stored<'_>, tag: Option<RetentionTag>) -> bool {
-    let must = |now| stored.held_tag(rules.holds, rules.embargo, now);
+    let must = |now| stored.held_tag(&rules.holds.open, rules.embargo, now);
     let earlier = rules.now.saturating_sub(LATE).unwrap_or(Timestamp::MIN);
     tag.is_some() && (tag == must(rules.now) || tag == Some(RetentionTag::Sealed) && tag == must(earlier))
 }

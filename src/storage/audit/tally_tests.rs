@@ -27,10 +27,18 @@ fn version(source: &str, start: i64, modified: i64) -> Listed {
     }
 }
 
-fn counted(versions: &[Listed], holds: &[Cover], now: i64) -> Tally {
+fn settled(covers: &[Cover]) -> Holds {
+    Holds {
+        open: covers.to_vec(),
+        settled: covers.to_vec(),
+    }
+}
+
+fn counted(versions: &[Listed], covers: &[Cover], now: i64) -> Tally {
+    let holds = settled(covers);
     let rules = Rules {
         ceilings: &CEILINGS,
-        holds,
+        holds: &holds,
         embargo: None,
         now: at(now),
     };
@@ -107,7 +115,7 @@ fn marks_are_judged_by_the_holds_alone() {
         }];
         let rules = Rules {
             ceilings: &CEILINGS,
-            holds: if is_held { &hold } else { &[] },
+            holds: &settled(if is_held { &hold } else { &[] }),
             embargo: embargo.map(SignedDuration::from_secs),
             now: at(600),
         };
@@ -158,4 +166,37 @@ fn the_stores_lag_is_what_s3_documents() {
     // Hidden just after a midnight: gone at the second from there.
     let tally = counted(&[marker, it], &[], 27 * DAY + 7200);
     assert_eq!(tally.store_lag.as_secs(), 7200);
+}
+
+#[test]
+fn what_is_being_placed_or_released_or_just_came_is_not_judged() {
+    let it = version("hal", 0, 62);
+    let stored = Stored::of(&it, &CEILINGS).unwrap();
+    let hold = [Cover {
+        sources: Sources::All,
+        calls: false,
+        window: Window::new(at(0), None),
+    }];
+    let found_at = |holds: &Holds, now| {
+        let rules = Rules {
+            ceilings: &CEILINGS,
+            holds,
+            embargo: None,
+            now: at(now),
+        };
+        let mut tally = Tally::default();
+        let marks = Marks {
+            legal_hold: false,
+            tag: Some(RetentionTag::Video),
+        };
+        inspected(&mut tally, &rules, &stored, true, &marks);
+        found(&tally)
+    };
+    let moving = Holds {
+        settled: vec![],
+        ..settled(&hold)
+    };
+    assert_eq!(found_at(&moving, 600), []);
+    assert_eq!(found_at(&settled(&hold), 300), [], "it came five minutes ago");
+    assert_eq!(found_at(&settled(&hold), 600), [Found::HeldUnprotected, Found::HeldMistagged]);
 }

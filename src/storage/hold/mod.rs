@@ -12,6 +12,8 @@ mod release;
 pub use place::{Placed, Task, place};
 pub use release::{Released, release};
 
+use std::collections::BTreeSet;
+
 use futures::{StreamExt, stream};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -62,8 +64,14 @@ impl HoldError {
     }
 }
 
+/// A source that has anything under a class, and the first day of which it has.
+pub(crate) struct Source {
+    pub(crate) name: String,
+    pub(crate) first: Option<Date>,
+}
+
 /// The sources that have anything under a class: one request each, however much they have.
-pub(crate) async fn sources(store: &Store, class: Class) -> Result<Vec<String>, StoreError> {
+pub(crate) async fn sources(store: &Store, class: Class) -> Result<Vec<Source>, StoreError> {
     let mut found = Vec::new();
     let mut after = None;
     while found.len() < MOST_SOURCES {
@@ -74,7 +82,11 @@ pub(crate) async fn sources(store: &Store, class: Class) -> Result<Vec<String>, 
         let name = key.get(class.prefix().len()..).unwrap_or_default();
         match name.split_once('/') {
             Some((source, _)) => {
-                found.push(source.to_owned());
+                let first = key.parse::<Key>().ok().map(|key| day(key.start()));
+                found.push(Source {
+                    name: source.to_owned(),
+                    first,
+                });
                 // '0' is what sorts right after '/'.
                 after = Some(After::key(format!("{}{source}0", class.prefix())));
             }
@@ -84,39 +96,53 @@ pub(crate) async fn sources(store: &Store, class: Class) -> Result<Vec<String>, 
     Ok(found)
 }
 
-/// The UTC days on which a recording may have begun that overlaps `window`.
-fn days(window: &Window, now: Timestamp) -> impl Iterator<Item = Date> + use<> {
-    let day = |at: Timestamp| TimeZone::UTC.to_datetime(at).date();
+fn day(at: Timestamp) -> Date {
+    TimeZone::UTC.to_datetime(at).date()
+}
+
+/// The UTC days on which a recording may have begun that overlaps `window`; none before `first`.
+fn days(window: &Window, first: Option<Date>, now: Timestamp) -> impl Iterator<Item = Date> + use<> {
     let longest = SignedDuration::from_millis(i64::try_from(MAX_DURATION_MS).unwrap_or(i64::MAX));
-    let first = day(window.from.saturating_sub(longest).unwrap_or(Timestamp::MIN));
+    let from = day(window.from.saturating_sub(longest).unwrap_or(Timestamp::MIN));
+    let from = first.map_or(from, |first| from.max(first));
     // Clocks differ: what seems to be of tomorrow is looked at too.
     let last = window.until.unwrap_or(Timestamp::MAX).min(now);
     let last = day(last).checked_add(1.day()).unwrap_or(Date::MAX);
-    first.series(1.day()).take_while(move |day| *day <= last)
+    from.series(1.day()).take_while(move |day| *day <= last)
 }
 
-/// One day of one source, where at least one of the windows may have something.
+/// One day of one source, where at least one of the windows may have something; without a day: all that it has.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Place {
-    day: Date,
+    day: Option<Date>,
     class: Class,
     source: String,
 }
 
-/// All that `covers` may be about, the oldest day first.
-async fn places(store: &Store, covers: &[Cover], now: Timestamp) -> Result<Vec<Place>, StoreError> {
-    let mut all = std::collections::BTreeSet::new();
+/// All that `covers` may be about, the oldest day first. `everywhere`: keys may not be true, so every day is.
+async fn places(
+    store: &Store,
+    covers: &[Cover],
+    everywhere: bool,
+    now: Timestamp,
+) -> Result<Vec<Place>, StoreError> {
+    let mut all = BTreeSet::new();
     for class in Class::ALL {
         if !covers.iter().any(|cover| class == Class::Video || cover.calls) {
             continue;
         }
-        for source in sources(store, class).await? {
-            for cover in covers.iter().filter(|cover| cover.is_about(class, &source)) {
-                all.extend(days(&cover.window, now).map(|day| Place {
-                    day,
-                    class,
-                    source: source.clone(),
-                }));
+        for Source { name, first } in sources(store, class).await? {
+            let place = |day| Place {
+                day,
+                class,
+                source: name.clone(),
+            };
+            for cover in covers.iter().filter(|cover| cover.is_about(class, &name)) {
+                if everywhere {
+                    all.insert(place(None));
+                } else {
+                    all.extend(days(&cover.window, first, now).map(|day| place(Some(day))));
+                }
             }
         }
     }
@@ -125,7 +151,10 @@ async fn places(store: &Store, covers: &[Cover], now: Timestamp) -> Result<Vec<P
 
 impl Place {
     fn prefix(&self) -> String {
-        Key::day_prefix(self.class, &self.source, self.day)
+        match self.day {
+            Some(day) => Key::day_prefix(self.class, &self.source, day),
+            None => format!("{}{}/", self.class.prefix(), self.source),
+        }
     }
 }
 

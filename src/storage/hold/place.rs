@@ -53,6 +53,8 @@ pub struct Task<'a> {
     pub embargo: Option<SignedDuration>,
     /// Only recordings of that UTC day on; `None`: all, from the first day of each window.
     pub since: Option<Timestamp>,
+    /// Keys that cannot be true were found: look at all that the sources have.
+    pub everywhere: bool,
     /// When all that was there then was proved to be as it must be for these very holds; `None`: never.
     pub proved_at: Option<Timestamp>,
 }
@@ -67,10 +69,10 @@ impl Placed {
 /// Places what open holds cover.
 pub async fn place(operator: &StorageTarget, task: &Task<'_>, now: Timestamp) -> Result<Placed, HoldError> {
     let store = Store::new(operator, Purpose::Configure)?;
-    let mut places = places(&store, task.covers, now).await?;
+    let mut places = places(&store, task.covers, task.everywhere, now).await?;
     if let Some(since) = task.since {
         let first = TimeZone::UTC.to_datetime(since).date();
-        places.retain(|place| place.day >= first);
+        places.retain(|place| place.day.is_none_or(|day| day >= first));
     }
     let mut pass = Pass {
         store: &store,

@@ -41,12 +41,14 @@ impl Released {
 }
 
 /// Releases what `closing` covered and no other open hold does. `holds`: those that the API server knows of now,
-/// without those of `closing`; it is asked before each page, as is the ledger.
+/// without those of `closing`; it is asked before each page, as is the ledger. `everywhere`: keys that cannot be true were
+/// found, so all that the sources have is looked at.
 pub async fn release(
     operator: &StorageTarget,
     closing: &[Entry],
     holds: &dyn OpenHolds,
     ceilings: &Ceilings,
+    everywhere: bool,
     now: Timestamp,
 ) -> Result<Released, HoldError> {
     let store = Store::new(operator, Purpose::Configure)?;
@@ -60,7 +62,7 @@ pub async fn release(
         ceilings,
         now,
     };
-    let places = places(&store, &covers, now).await?;
+    let places = places(&store, &covers, everywhere, now).await?;
     let mut released = Released::default();
     each(&store, &places, &pass, |done| match done {
         Done::Nothing => (),

@@ -11,7 +11,7 @@ use toezicht::protocol::cover::{Cover, Sources};
 use toezicht::storage::Trials;
 use toezicht::storage::audit::{Found, Scope, Tally, audit};
 use toezicht::storage::hold::{Placed, Task, place, release};
-use toezicht::storage::ledger::Entry;
+use toezicht::storage::ledger::{self, Entry};
 use toezicht::storage::sweep::{HoldsUnknown, OpenHolds, Reach, Swept, sweep};
 
 use super::scene::Scene;
@@ -78,6 +78,7 @@ fn task(covers: &[Cover]) -> Task<'_> {
         ceilings: &CEILINGS,
         embargo: None,
         since: None,
+        everywhere: false,
         proved_at: None,
     }
 }
@@ -124,21 +125,30 @@ async fn swept(operator: &StorageTarget, holds: &[Cover], now: Timestamp) -> Swe
     panic!("not swept: {last:?}");
 }
 
+/// Audits by a ledger that has these holds open.
 async fn audited(scene: &Scene, holds: &[Cover], now: Timestamp) -> Tally {
+    let long_ago = Timestamp::now() - SignedDuration::from_hours(1);
+    let mut entries = Vec::new();
+    for number in 0..2 {
+        let uid = format!("{number}");
+        let cover = holds.get(number);
+        let entry = entry_of(uid, cover.unwrap_or(&cover_of_nothing()), long_ago);
+        // What another audit of this test had open is closed.
+        entries.push(if cover.is_some() { entry } else { entry.closed(long_ago) });
+    }
+    ledger::write_all(&scene.operator, &entries).await.unwrap();
     let scope = Scope {
         ceilings: CEILINGS,
         embargo: None,
         reach: Reach::All,
         one_in: 1,
-        declared: Some(
-            holds
-                .iter()
-                .cloned()
-                .map(|cover| ("11".to_owned(), cover))
-                .collect(),
-        ),
+        known: None,
     };
     audit(&scene.operator, &scope, now).await.unwrap()
+}
+
+fn cover_of_nothing() -> Cover {
+    cover(&["nobody"], Timestamp::UNIX_EPOCH, Some(Timestamp::UNIX_EPOCH + SignedDuration::from_secs(1)))
 }
 
 /// Promises one and two, by hand: held, over the ceiling, swept, released.
@@ -181,7 +191,7 @@ async fn what_is_held_stays_until_it_is_resolved(server: S3Server) {
     );
 
     // Another hold over the same: one is resolved, the other keeps its own.
-    let entry = entry(&incident);
+    let entry = entry_of("0".into(), &incident, Timestamp::now());
     let other = cover(&[], start + 14.minutes(), None);
     let others = Declared(vec![other]);
     let done = release(
@@ -189,6 +199,7 @@ async fn what_is_held_stays_until_it_is_resolved(server: S3Server) {
         std::slice::from_ref(&entry),
         &others,
         &CEILINGS,
+        false,
         later,
     )
     .await
@@ -199,6 +210,7 @@ async fn what_is_held_stays_until_it_is_resolved(server: S3Server) {
         &[entry],
         &Declared(vec![]),
         &CEILINGS,
+        false,
         Timestamp::now(),
     )
     .await
@@ -213,20 +225,16 @@ async fn what_is_held_stays_until_it_is_resolved(server: S3Server) {
     }
 }
 
-fn entry(cover: &Cover) -> Entry {
+fn entry_of(uid: String, cover: &Cover, accepted_at: Timestamp) -> Entry {
+    let cameras: Vec<String> = match &cover.sources {
+        Sources::All => vec![],
+        Sources::Named(names) => names.iter().cloned().collect(),
+    };
     let spec = serde_json::json!({
-        "siteRef": {"name": "site"}, "purpose": "Theft", "reference": "2026-1",
-        "cameras": match &cover.sources { Sources::All => vec![], Sources::Named(names) => names.iter().cloned().collect() },
-        "window": cover.window,
+        "siteRef": {"name": "site"}, "purpose": "Theft", "reference": "2026-1", "cameras": cameras, "window": cover.window,
     });
     let spec = serde_json::from_value(spec).unwrap();
-    Entry::of(
-        "11".into(),
-        "heusden".into(),
-        "incident".into(),
-        &spec,
-        Timestamp::now(),
-    )
+    Entry::of(uid, "heusden".into(), "incident".into(), &spec, accepted_at)
 }
 
 /// Whatever others do to what is held is found, named and put back.
@@ -240,7 +248,9 @@ async fn what_is_tampered_with_is_found_and_put_back(server: S3Server) {
     scene.tag(&keys[1], "video").await;
     scene.hide(&keys[2]).await;
     scene.put_as_operator("notes.txt").await;
-    let tally = audited(&scene, &incident, Timestamp::now()).await;
+    // What came in the last minutes may still be under way.
+    let soon = Timestamp::now() + 10.minutes();
+    let tally = audited(&scene, &incident, soon).await;
     for found in [
         Found::HeldUnprotected,
         Found::HeldMistagged,
@@ -250,6 +260,8 @@ async fn what_is_tampered_with_is_found_and_put_back(server: S3Server) {
         assert_eq!(tally.count(found), 1, "{found:?} in {:?}", tally.found);
     }
     assert!(!tally.is_compliant());
+    let restored = command(&scene, &["holds", "restore"]).await;
+    assert!(restored.1.contains("kind: IncidentHold"), "{restored:?}");
 
     let proved = Task {
         proved_at: Some(Timestamp::MAX),
@@ -263,8 +275,27 @@ async fn what_is_tampered_with_is_found_and_put_back(server: S3Server) {
     placed(&scene.operator, &incident).await;
 
     // With the hold resolved and its ledger entry gone, what is still held explains itself to nobody.
-    let tally = audited(&scene, &[], Timestamp::now()).await;
+    let tally = audited(&scene, &[], soon).await;
     assert_eq!(tally.count(Found::UnexplainedHold), 30);
+    let audited = command(&scene, &["audit", "--one-in", "1"]).await;
+    assert_eq!(audited.0, Some(4), "{audited:?}");
+    assert!(audited.1.contains("VIOLATION  UnexplainedHold     30\n"), "{audited:?}");
+}
+
+/// What a person types: its exit code and what it prints.
+async fn command(scene: &Scene, words: &[&str]) -> (Option<i32>, String) {
+    let target = &scene.operator;
+    let endpoint = target.endpoint.as_deref().unwrap();
+    let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_toezicht"))
+        .args(words)
+        .args(["--endpoint", endpoint, "--region", &target.region, "--bucket", &target.bucket, "--path-style"])
+        .env("AWS_ACCESS_KEY_ID", target.access_key_id.reveal())
+        .env("AWS_SECRET_ACCESS_KEY", target.secret_access_key.reveal())
+        .output()
+        .await
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap();
+    (output.status.code(), text)
 }
 
 /// One request in five is answered with `SlowDown`, broken off, cut short, or done without an answer.
