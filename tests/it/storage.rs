@@ -13,4 +13,5 @@ mod principals;
 mod refusals;
 pub mod scene;
 mod segments;
+mod tampered;
 mod tls;

@@ -18,12 +18,12 @@ use super::scene::Scene;
 use crate::support::proxy::Proxy;
 use crate::support::settings::S3Server;
 
-const CEILINGS: Ceilings = Ceilings {
+pub const CEILINGS: Ceilings = Ceilings {
     video: Days(28),
     calls: Days(7),
 };
 
-struct Declared(Vec<Cover>);
+pub struct Declared(pub Vec<Cover>);
 
 #[async_trait::async_trait]
 impl OpenHolds for Declared {
@@ -47,7 +47,7 @@ async fn prepared(server: S3Server) -> Scene {
     scene
 }
 
-fn cover(cameras: &[&str], from: Timestamp, until: Option<Timestamp>) -> Cover {
+pub fn cover(cameras: &[&str], from: Timestamp, until: Option<Timestamp>) -> Cover {
     let names = cameras.iter().map(|name| (*name).to_owned()).collect();
     Cover {
         sources: if cameras.is_empty() {
@@ -72,7 +72,7 @@ async fn half_an_hour(scene: &Scene) -> (Timestamp, Vec<String>) {
     (start, keys)
 }
 
-fn task(covers: &[Cover]) -> Task<'_> {
+pub fn task(covers: &[Cover]) -> Task<'_> {
     Task {
         covers,
         ceilings: &CEILINGS,
@@ -83,7 +83,7 @@ fn task(covers: &[Cover]) -> Task<'_> {
     }
 }
 
-async fn placed(operator: &StorageTarget, covers: &[Cover]) -> Placed {
+pub async fn placed(operator: &StorageTarget, covers: &[Cover]) -> Placed {
     let mut last = None;
     // As a controller does: a pass that a store broke off is followed by another.
     for _ in 0..40 {
@@ -126,7 +126,7 @@ async fn swept(operator: &StorageTarget, holds: &[Cover], now: Timestamp) -> Swe
 }
 
 /// Audits by a ledger that has these holds open.
-async fn audited(scene: &Scene, holds: &[Cover], now: Timestamp) -> Tally {
+pub async fn audited(scene: &Scene, holds: &[Cover], now: Timestamp) -> Tally {
     let long_ago = Timestamp::now() - SignedDuration::from_hours(1);
     let mut entries = Vec::new();
     for number in 0..2 {

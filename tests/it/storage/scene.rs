@@ -177,9 +177,28 @@ impl Scene {
             .unwrap();
     }
 
+    /// Takes all tags off a key's newest version.
+    pub async fn untag(&self, key: &str) {
+        let request = self.operator_client().delete_object_tagging().bucket(self.bucket()).key(key);
+        request.version_id(self.newest(key).await).send().await.unwrap();
+    }
+
+    /// Removes all versions and markers of a key.
+    pub async fn remove(&self, key: &str) {
+        for (key, version) in self.versions(key).await {
+            let request = self.operator_client().delete_object().bucket(self.bucket()).key(key);
+            request.version_id(version).send().await.unwrap();
+        }
+    }
+
     /// Puts an object that is nobody's.
     pub async fn put_as_operator(&self, key: &str) {
-        let body = aws_sdk_s3::primitives::ByteStream::from_static(b"x");
+        self.put_bytes(key, b"x").await;
+    }
+
+    /// Puts what somebody wrote.
+    pub async fn put_bytes(&self, key: &str, bytes: &[u8]) {
+        let body = aws_sdk_s3::primitives::ByteStream::from(bytes.to_vec());
         let request = self
             .operator_client()
             .put_object()

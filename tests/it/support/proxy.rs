@@ -1,6 +1,6 @@
 //! A proxy before an S3 server that remembers what was asked.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::body::{Body, Bytes, to_bytes};
@@ -43,6 +43,8 @@ struct Shared {
     stumbling: AtomicBool,
     requests: AtomicUsize,
     stumbled: AtomicUsize,
+    /// By how many seconds answers are dated ahead.
+    ahead: AtomicI64,
 }
 
 /// How a request fails that the server may have done.
@@ -73,6 +75,7 @@ impl Proxy {
             stumbling: AtomicBool::default(),
             requests: AtomicUsize::default(),
             stumbled: AtomicUsize::default(),
+            ahead: AtomicI64::default(),
         });
         let app = axum::Router::new()
             .fallback(forward)
@@ -93,6 +96,11 @@ impl Proxy {
     /// Makes one request in five fail, or lets all pass again.
     pub fn set_stumbling(&self, stumbling: bool) {
         self.shared.stumbling.store(stumbling, Ordering::SeqCst);
+    }
+
+    /// Dates answers ahead, by so many seconds, as a store with a wrong clock does.
+    pub fn set_date_ahead(&self, seconds: i64) {
+        self.shared.ahead.store(seconds, Ordering::SeqCst);
     }
 
     /// How many requests failed by that.
@@ -134,10 +142,16 @@ async fn forward(State(shared): State<Arc<Shared>>, mut request: Request) -> Res
     *request.uri_mut() = format!("{}{path_and_query}", shared.target)
         .parse::<Uri>()
         .unwrap();
-    let response = match shared.client.request(request).await {
+    let mut response = match shared.client.request(request).await {
         Ok(response) => response.map(Body::new).into_response(),
         Err(_) => StatusCode::BAD_GATEWAY.into_response(),
     };
+    let ahead = shared.ahead.load(Ordering::SeqCst);
+    if ahead != 0 {
+        let date = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(ahead);
+        let date = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&date).unwrap();
+        response.headers_mut().insert("date", date.parse().unwrap());
+    }
     let status = response.status().as_u16();
     shared.seen.lock().unwrap().push(Seen {
         method,

@@ -1,0 +1,245 @@
+//! Whatever somebody does to a bucket behind the operator's back, three ways a class: it is found, named, and mended or
+//! refused.
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::types::{
+    BucketLifecycleConfiguration, BucketVersioningStatus, DefaultRetention, ExpirationStatus, LifecycleExpiration,
+    LifecycleRule, LifecycleRuleFilter, ObjectLockConfiguration, ObjectLockEnabled, ObjectLockRetentionMode,
+    ObjectLockRule, VersioningConfiguration,
+};
+use jiff::{SignedDuration, Timestamp, ToSpan};
+use serde_json::{Value, json};
+use toezicht::storage::Trials;
+use toezicht::storage::audit::Found;
+use toezicht::storage::hold::place;
+use toezicht::storage::sweep::{Reach, sweep};
+
+use super::holds::{CEILINGS, Declared, audited, cover, placed, task};
+use super::scene::Scene;
+use crate::support::proxy::Proxy;
+use crate::support::settings::S3Server;
+
+async fn prepared(server: S3Server) -> Scene {
+    let scene = Scene::new(server, "tampered");
+    scene.enforce(Trials::Keep).await.unwrap();
+    scene
+}
+
+async fn retention(client: &Client, bucket: &str, mode: ObjectLockRetentionMode, days: i32) {
+    let default = DefaultRetention::builder().mode(mode).days(days).build();
+    let rule = ObjectLockRule::builder().default_retention(default).build();
+    let lock = ObjectLockConfiguration::builder()
+        .object_lock_enabled(ObjectLockEnabled::Enabled)
+        .rule(rule)
+        .build();
+    let request = client.put_object_lock_configuration().bucket(bucket);
+    request.object_lock_configuration(lock).send().await.unwrap();
+}
+
+async fn lifecycle(client: &Client, bucket: &str, prefix: &str, days: i32, status: ExpirationStatus) {
+    let rule = LifecycleRule::builder()
+        .id("theirs")
+        .status(status)
+        .filter(LifecycleRuleFilter::builder().prefix(prefix).build())
+        .expiration(LifecycleExpiration::builder().days(days).build())
+        .build()
+        .unwrap();
+    let rules = BucketLifecycleConfiguration::builder().rules(rule).build().unwrap();
+    let request = client.put_bucket_lifecycle_configuration().bucket(bucket);
+    request.lifecycle_configuration(rules).send().await.unwrap();
+}
+
+/// The bucket's own policy, with one of its Denies left out.
+async fn without_a_deny(scene: &Scene) -> Value {
+    let mut policy: Value = serde_json::from_str(&scene.policy().await.unwrap()).unwrap();
+    let statements = policy["Statement"].as_array_mut().unwrap();
+    let deny = statements.iter().position(|statement| statement["Effect"] == "Deny").unwrap();
+    statements.remove(deny);
+    policy
+}
+
+async fn suspend(client: &Client, bucket: &str) {
+    let suspended = VersioningConfiguration::builder().status(BucketVersioningStatus::Suspended).build();
+    // A store may refuse, since the bucket has Object Lock: that is as good.
+    let _ = client.put_bucket_versioning().bucket(bucket).versioning_configuration(suspended).send().await;
+}
+
+/// Lock, lifecycle, policy and versioning, three ways each.
+async fn settings_are_put_back(server: S3Server) {
+    let scene = prepared(server).await;
+    let (client, bucket) = (scene.operator_client(), scene.bucket().to_owned());
+    let open = json!({"Version": "2012-10-17", "Statement": [{
+        "Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": format!("arn:aws:s3:::{bucket}/*"),
+    }]});
+    for round in 0..3 {
+        match round {
+            0 => {
+                retention(&client, &bucket, ObjectLockRetentionMode::Governance, 1).await;
+                client.delete_bucket_lifecycle().bucket(&bucket).send().await.unwrap();
+            }
+            1 => {
+                retention(&client, &bucket, ObjectLockRetentionMode::Governance, 365).await;
+                lifecycle(&client, &bucket, "video/", 400, ExpirationStatus::Enabled).await;
+            }
+            _ => {
+                retention(&client, &bucket, ObjectLockRetentionMode::Compliance, 1).await;
+                lifecycle(&client, &bucket, "", 24, ExpirationStatus::Disabled).await;
+            }
+        }
+        suspend(&client, &bucket).await;
+        for identity in ["manager", "recorder"] {
+            suspend(&scene.client(identity), &bucket).await;
+        }
+        let policy = match round {
+            0 => None,
+            1 => Some(open.clone()),
+            _ => Some(without_a_deny(&scene).await),
+        };
+        match policy {
+            None => drop(client.delete_bucket_policy().bucket(&bucket).send().await.unwrap()),
+            Some(policy) => {
+                let request = client.put_bucket_policy().bucket(&bucket).policy(policy.to_string());
+                request.send().await.unwrap();
+            }
+        }
+        let changed: Vec<_> = scene.enforce(Trials::Keep).await.unwrap().changed;
+        for what in ["default retention", "lifecycle", "policy"] {
+            assert!(changed.iter().any(|change| change.what == what), "round {round}: {what} in {changed:?}");
+        }
+        let again = scene.enforce(Trials::Keep).await.unwrap();
+        assert!(again.changed.is_empty() && again.read_back.versioning, "round {round}: {again:?}");
+        assert_eq!(again.read_back.default_retention, None);
+    }
+}
+
+/// Tags, legal holds, markers, keys and foreign objects, three ways each.
+async fn held_versions_are_put_right(server: S3Server) {
+    let scene = prepared(server).await;
+    let start = Timestamp::from_second(Timestamp::now().as_second()).unwrap() - 30.minutes();
+    let mut keys = Vec::new();
+    for minute in 0..10 {
+        keys.push(scene.record("hal", start + (2 * minute).minutes()).await);
+    }
+    let free = scene.record("vrij", start).await;
+    let incident = [cover(&["hal"], start, Some(start + 60.minutes()))];
+    placed(&scene.operator, &incident).await;
+
+    scene.tag(&keys[0], "video").await;
+    scene.tag(&keys[1], "calls").await;
+    scene.untag(&keys[2]).await;
+    scene.set_hold(&keys[3], false).await;
+    scene.set_hold(&keys[4], false).await;
+    scene.tag(&keys[4], "video").await;
+    scene.set_hold(&free, true).await;
+    scene.hide(&keys[5]).await;
+    scene.hide(&keys[6]).await;
+    scene.hide(&keys[6]).await;
+    scene.set_hold(&keys[7], false).await;
+    scene.hide(&keys[7]).await;
+    for key in ["notes.txt", "backup/notes.txt", "videos/hal.mp4"] {
+        scene.put_as_operator(key).await;
+    }
+    let soon = Timestamp::now() + 10.minutes();
+    let tally = audited(&scene, &incident, soon).await;
+    for (found, count) in [
+        (Found::HeldMistagged, 4),
+        (Found::HeldUnprotected, 3),
+        (Found::HeldHidden, 3),
+        (Found::UnexplainedHold, 1),
+        (Found::ForeignKey, 3),
+    ] {
+        assert_eq!(tally.count(found), count, "{found:?} in {:?}", tally.found);
+    }
+    let mended = place(&scene.operator, &task(&incident), Timestamp::now()).await.unwrap();
+    assert_eq!((mended.protected, mended.tagged, mended.rescued), (3, 4, 4), "{mended:?}");
+    placed(&scene.operator, &incident).await;
+    let tally = audited(&scene, &incident, soon).await;
+    let left: Vec<Found> = tally.found.keys().copied().collect();
+    assert_eq!(left, [Found::UnexplainedHold, Found::ForeignKey], "{:?}", tally.found);
+}
+
+/// Keys that cannot be true, or are none, are named; and no ledger that cannot be read lets anything go.
+async fn keys_and_ledger(server: S3Server) {
+    let scene = prepared(server).await;
+    let now = Timestamp::now();
+    let true_key = scene.record("hal", now - 5.minutes()).await;
+    for start in [now + SignedDuration::from_hours(48), now + SignedDuration::from_hours(1), now - SignedDuration::from_hours(24 * 60)] {
+        scene.record("hal", start).await;
+    }
+    let tally = audited(&scene, &[], now).await;
+    assert_eq!((tally.count(Found::ImplausibleKey), tally.versions), (3, 4), "{:?}", tally.found);
+
+    // All are over their ceiling by when the store took them, wherever their keys say they belong.
+    let later = now + SignedDuration::from_hours(24 * 28 + 1);
+    let sweep_all = async || sweep(&scene.operator, &CEILINGS, &Declared(vec![]), Reach::All, later).await;
+    for garbage in [&b"{"[..], b"{\"format\": 2}", b""] {
+        scene.put_bytes("ledger/holds/22.json", garbage).await;
+        let refused = sweep_all().await.unwrap_err();
+        assert!(refused.to_string().contains("UnreadableLedger"), "{refused}");
+    }
+    assert_eq!(audited_keys(&scene).await, 4, "nothing went");
+    // A marker over the ledger's entry closes nothing, and hides no garbage either.
+    scene.hide("ledger/holds/22.json").await;
+    assert!(sweep_all().await.is_err());
+    scene.remove("ledger/holds/22.json").await;
+    let swept = sweep_all().await.unwrap();
+    assert_eq!((swept.deleted, swept.resisted), (4, 0), "{swept:?}, {true_key}");
+}
+
+async fn audited_keys(scene: &Scene) -> usize {
+    scene.versions("video/").await.len()
+}
+
+/// Clocks that differ by more than a minute stop what deletes, and say so.
+async fn clocks_that_disagree_delete_nothing(server: S3Server, port: u16) {
+    let scene = prepared(server).await;
+    let now = Timestamp::now();
+    scene.record("hal", now - 5.minutes()).await;
+    let proxy = Proxy::start(&scene.server.endpoint, port).await;
+    let mut target = scene.operator.clone();
+    target.endpoint = Some(proxy.endpoint.clone());
+    let later = now + SignedDuration::from_hours(24 * 28 + 1);
+    for ahead in [90, -90, 86_400] {
+        proxy.set_date_ahead(ahead);
+        let refused = sweep(&target, &CEILINGS, &Declared(vec![]), Reach::Boundary, later).await.unwrap_err();
+        assert_eq!(refused.category(), "clock", "{refused}");
+    }
+    proxy.set_date_ahead(0);
+    let swept = sweep(&target, &CEILINGS, &Declared(vec![]), Reach::Boundary, later).await.unwrap();
+    assert_eq!(swept.deleted, 1);
+}
+
+#[tokio::test]
+async fn seaweedfs_settings_are_put_back() {
+    settings_are_put_back(S3Server::first()).await;
+}
+
+#[tokio::test]
+async fn ceph_settings_are_put_back() {
+    settings_are_put_back(S3Server::second()).await;
+}
+
+#[tokio::test]
+async fn seaweedfs_held_versions_are_put_right() {
+    held_versions_are_put_right(S3Server::first()).await;
+}
+
+#[tokio::test]
+async fn ceph_held_versions_are_put_right() {
+    held_versions_are_put_right(S3Server::second()).await;
+}
+
+#[tokio::test]
+async fn seaweedfs_keys_and_ledger() {
+    keys_and_ledger(S3Server::first()).await;
+}
+
+#[tokio::test]
+async fn ceph_keys_and_ledger() {
+    keys_and_ledger(S3Server::second()).await;
+}
+
+#[tokio::test]
+async fn seaweedfs_clocks_that_disagree_delete_nothing() {
+    clocks_that_disagree_delete_nothing(S3Server::first(), 28336).await;
+}
