@@ -1,10 +1,15 @@
 //! `toezicht holds`: what the ledger in a bucket knows of holds, for when the cluster does not.
 
+use std::fmt::Write;
+
+use jiff::Timestamp;
 use serde_json::json;
 
+use super::output::Output;
 use super::target::{TargetArgs, TargetArgsError};
-use crate::api::{GROUP, VERSION};
+use crate::api::{Duration, GROUP, VERSION};
 use crate::storage::hold::HoldError;
+use crate::storage::hold::manifest::{self, Link};
 use crate::storage::ledger::{self, Entry};
 
 /// What the command line says.
@@ -14,6 +19,20 @@ pub(super) enum HoldsCommand {
     Restore {
         #[command(flatten)]
         target: TargetArgs,
+    },
+    /// Prints a link to each segment that is kept for a hold, from its manifest in the bucket, signed with your own
+    /// credentials: what you may not read, the link does not open. Whoever has a link can use it as long as it lives.
+    Links {
+        /// The hold's name.
+        name: String,
+        #[command(flatten)]
+        target: TargetArgs,
+        /// How long the links live: at most `15m`.
+        #[arg(long, value_name = "DURATION", default_value = "15m")]
+        lives: Duration,
+        /// How they are written.
+        #[arg(long, short, value_enum, default_value_t)]
+        output: Output,
     },
 }
 
@@ -26,6 +45,12 @@ pub(super) enum HoldsError {
     /// The ledger cannot be read.
     #[error(transparent)]
     Ledger(#[from] HoldError),
+    /// Links would live too long.
+    #[error("--lives: a link lives 15 minutes at most")]
+    TooLong,
+    /// The result cannot be written.
+    #[error("the result cannot be written: {0}")]
+    Json(#[from] serde_json::Error),
     /// The result cannot be written.
     #[error("the result cannot be written: {0}")]
     Yaml(#[from] serde_saphyr::SerializeError),
@@ -42,7 +67,36 @@ pub(super) async fn run(command: HoldsCommand) -> Result<(), HoldsError> {
             }
             Ok(())
         }
+        HoldsCommand::Links {
+            name,
+            target,
+            lives,
+            output,
+        } => {
+            if lives.0 > manifest::LONGEST_LINK {
+                return Err(HoldsError::TooLong);
+            }
+            let target = target.target("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")?;
+            let links = manifest::links(&target, &name, lives.0, Timestamp::now()).await?;
+            match output {
+                Output::Json => println!("{}", serde_json::to_string_pretty(&links)?),
+                Output::Table => print!("{}", table(&links)),
+            }
+            Ok(())
+        }
     }
+}
+
+fn table(links: &[Link]) -> String {
+    let mut text = String::new();
+    for Link { line, url } in links {
+        let _ = match (url, line.sealed_until) {
+            (Some(url), _) => writeln!(text, "{}\t{url}", line.key),
+            (None, Some(until)) => writeln!(text, "{}\tsealed until {until} (article 4.2)", line.key),
+            (None, None) => Ok(()),
+        };
+    }
+    text
 }
 
 /// The resource that an entry was written for, as it can be made anew.

@@ -11,6 +11,8 @@ use super::tag::{RetentionTag, TAG_KEY};
 /// Where the recorders' canaries are: under the same statements as recordings, so that what is tried there
 /// is true for recordings, and yet no key of a recording.
 pub(crate) const CANARIES: &str = "probe/recorder/";
+/// What is kept for each hold, for those who may read it.
+const MANIFESTS: &str = super::hold::manifest::FOLDER;
 /// Name of the statement about everyone else.
 const OTHERS: &str = "Others";
 /// Reading what an object holds.
@@ -218,9 +220,11 @@ fn readers(at: &Resources<'_>, readers: &Value) -> Vec<Value> {
         &["s3:PutObject", "s3:PutObjectTagging"],
     ]
     .concat();
+    let manifests = [at.under(MANIFESTS)];
     vec![
         may,
         not_held,
+        allow("ReadersManifests", readers, &READ, &manifests),
         deny("ReadersObjects", readers, &writes, &[at.under("")]),
         deny(
             "ReadersBucket",

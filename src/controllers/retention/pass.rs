@@ -19,6 +19,7 @@ use crate::protocol::Window;
 use crate::protocol::cover::{Cover, Sources};
 use crate::protocol::retention::lifecycle_days;
 use crate::storage::hold::coverage::Coverage;
+use crate::storage::hold::manifest::{self, Judgement};
 use crate::storage::hold::{Placed, Task, place, release};
 use crate::storage::ledger::{self, Entry};
 use crate::storage::sweep::{HoldsUnknown, OpenHolds, Reach, Swept, sweep};
@@ -190,6 +191,9 @@ impl Pass<'_> {
             outcome.proved = placed.is_proved() && follow;
             outcome.is_pending = !outcome.proved;
             outcome.verified_at = Some(self.now);
+            if placed.is_proved() {
+                self.write_manifests(&covers).await?;
+            }
             outcome.coverage = self
                 .plan
                 .open
@@ -201,6 +205,20 @@ impl Pass<'_> {
         let from = outcome.verified_at.unwrap_or(self.now);
         outcome.verify_at = outcome.verify_every.map(|every| from + every);
         outcome.placed = Some(placed);
+        Ok(())
+    }
+
+    /// What is kept for each hold, for those who may read it.
+    async fn write_manifests(&self, covers: &[Cover]) -> Result<(), RetentionError> {
+        let by = Judgement {
+            covers,
+            ceilings: &self.bucket.ceilings,
+            embargo: self.bucket.embargo,
+        };
+        for entry in self.plan.open.values() {
+            let work = manifest::write(&self.bucket.operator, entry, by, self.now);
+            self.context.fence.guard(work).await??;
+        }
         Ok(())
     }
 
@@ -227,6 +245,10 @@ impl Pass<'_> {
                     .fence
                     .guard(ledger::write_all(&self.bucket.operator, &closed))
                     .await??;
+                for entry in &closed {
+                    let work = manifest::remove(&self.bucket.operator, &entry.name);
+                    self.context.fence.guard(work).await??;
+                }
                 outcome.released = closed.into_iter().map(|entry| entry.uid).collect();
                 return Ok(());
             }

@@ -6,6 +6,7 @@
 //! be.
 
 pub mod coverage;
+pub mod manifest;
 mod place;
 mod release;
 

@@ -1,0 +1,274 @@
+//! What is kept for a hold, for those who may read it: `ledger/manifests/{name}/`. Parts of some hundred segments each, and
+//! an index, which is written last. Readers of the site may read it by the bucket's policy; from it they make links
+//! with credentials of their own, since they may not list and the operator may not read.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use aws_sdk_s3::presigning::PresigningConfig;
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::{HoldError, places};
+use crate::api::Ceilings;
+use crate::contract::StorageTarget;
+use crate::protocol::Window;
+use crate::protocol::cover::Cover;
+use crate::storage::aging::Stored;
+use crate::storage::client::{Purpose, Store};
+use crate::storage::error::StoreError;
+use crate::storage::ledger::Entry;
+use crate::storage::listing::{After, PAGE, page};
+use crate::storage::objects;
+use crate::storage::tag::RetentionTag;
+
+/// Where manifests are.
+pub(crate) const FOLDER: &str = "ledger/manifests/";
+/// Segments in a part: it stays well below what a ledger object may have.
+const LINES: usize = 200;
+/// The longest that a link may live.
+pub const LONGEST_LINK: Duration = Duration::from_secs(15 * 60);
+
+/// One segment that is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Line {
+    /// Its key: camera, start, duration, and the first digits of the SHA-256 of its bytes.
+    pub key: String,
+    /// Its version.
+    pub version_id: String,
+    /// Its size.
+    pub bytes: u64,
+    /// Nobody may read it before (article 4.2); absent: it may be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sealed_until: Option<Timestamp>,
+}
+
+/// What a manifest is of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Index {
+    /// UID of the hold.
+    pub uid: String,
+    /// The organisation's case number.
+    pub reference: String,
+    /// When it happened.
+    pub window: Window,
+    /// How many segments there are.
+    pub segments: u64,
+    /// SHA-256 of each part, in order, as hexadecimal digits.
+    pub parts: Vec<String>,
+}
+
+/// What holds are judged by.
+#[derive(Clone, Copy, Debug)]
+pub struct Judgement<'a> {
+    /// What all open holds of the site cover.
+    pub covers: &'a [Cover],
+    /// The ceilings (article 6).
+    pub ceilings: &'a Ceilings,
+    /// How old a recording must be to be readable (article 4.2); `None`: the site has live viewing.
+    pub embargo: Option<SignedDuration>,
+}
+
+/// Writes the manifest of a hold as it is now; parts that are as before are not written again.
+pub async fn write(
+    operator: &StorageTarget,
+    entry: &Entry,
+    by: Judgement<'_>,
+    now: Timestamp,
+) -> Result<(), HoldError> {
+    let store = Store::new(operator, Purpose::Configure)?;
+    let folder = folder(&entry.name);
+    let before = read_index(&store, &folder).await?;
+    let mut writer = Writer {
+        store: &store,
+        folder: &folder,
+        before: before.as_ref(),
+        lines: Vec::new(),
+        index: Index {
+            uid: entry.uid.clone(),
+            reference: entry.reference.clone(),
+            window: entry.window,
+            segments: 0,
+            parts: Vec::new(),
+        },
+    };
+    let cover = [entry.cover()];
+    for place in places(&store, &cover, false, now).await? {
+        let (prefix, mut after): (String, Option<After>) = (place.prefix(), None);
+        loop {
+            let found = page(&store, &prefix, after.as_ref(), PAGE).await?;
+            for listed in found.versions.iter().filter(|listed| !listed.is_marker) {
+                let stored = Stored::of(listed, by.ceilings).filter(|stored| stored.is_covered(&cover));
+                if let Some(stored) = stored {
+                    writer.add(line(&stored, by, now)).await?;
+                }
+            }
+            match found.next {
+                Some(next) => after = Some(next),
+                None => break,
+            }
+        }
+    }
+    let index = writer.finish().await?;
+    tidy(&store, &folder, index.parts.len()).await?;
+    Ok(())
+}
+
+fn line(stored: &Stored<'_>, by: Judgement<'_>, now: Timestamp) -> Line {
+    let is_sealed = stored.held_tag(by.covers, by.embargo, now) != Some(RetentionTag::Held);
+    let opens = stored.key.end().saturating_add(by.embargo.unwrap_or_default());
+    Line {
+        key: stored.listed.key.clone(),
+        version_id: stored.listed.id.clone(),
+        bytes: stored.listed.size,
+        sealed_until: is_sealed.then(|| opens.unwrap_or(Timestamp::MAX)),
+    }
+}
+
+struct Writer<'a> {
+    store: &'a Store,
+    folder: &'a str,
+    before: Option<&'a Index>,
+    lines: Vec<Line>,
+    index: Index,
+}
+
+impl Writer<'_> {
+    async fn add(&mut self, line: Line) -> Result<(), StoreError> {
+        self.index.segments += 1;
+        self.lines.push(line);
+        if self.lines.len() >= LINES {
+            self.part().await?;
+        }
+        Ok(())
+    }
+
+    async fn part(&mut self) -> Result<(), StoreError> {
+        let number = self.index.parts.len();
+        let bytes = serde_json::to_vec(&std::mem::take(&mut self.lines)).unwrap_or_default();
+        let hash = hex::encode(Sha256::digest(&bytes));
+        let is_there = self.before.and_then(|before| before.parts.get(number)) == Some(&hash);
+        self.index.parts.push(hash);
+        if !is_there {
+            objects::put(self.store, &part_key(self.folder, number), bytes).await?;
+        }
+        Ok(())
+    }
+
+    async fn finish(mut self) -> Result<Index, StoreError> {
+        if !self.lines.is_empty() {
+            self.part().await?;
+        }
+        if self.before != Some(&self.index) {
+            let bytes = serde_json::to_vec(&self.index).unwrap_or_default();
+            objects::put(self.store, &index_key(self.folder), bytes).await?;
+        }
+        Ok(self.index)
+    }
+}
+
+/// Removes the manifest of a hold that is released.
+pub async fn remove(operator: &StorageTarget, name: &str) -> Result<(), HoldError> {
+    let store = Store::new(operator, Purpose::Configure)?;
+    for version in objects::versions(&store, &folder(name)).await? {
+        objects::delete(&store, &version).await?;
+    }
+    Ok(())
+}
+
+/// Removes what is not the latest, and parts beyond the last.
+async fn tidy(store: &Store, folder: &str, parts: usize) -> Result<(), StoreError> {
+    let kept: BTreeSet<String> = (0..parts).map(|number| part_key(folder, number)).chain([index_key(folder)]).collect();
+    let mut seen = BTreeSet::new();
+    for version in objects::versions(store, folder).await? {
+        // Newest first within a key.
+        let is_latest = seen.insert(version.key.clone());
+        if !is_latest || !kept.contains(&version.key) {
+            objects::delete(store, &version).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A link to a segment, and what it is.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Link {
+    /// The segment.
+    #[serde(flatten)]
+    pub line: Line,
+    /// Where it can be read, by anybody, for a while; absent: it may not be read yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+}
+
+/// Links to what is kept for the hold `name`, that live so long, signed with the credentials of `reader`: the store judges
+/// by these, when a link is followed.
+pub async fn links(
+    reader: &StorageTarget,
+    name: &str,
+    lives: Duration,
+    now: Timestamp,
+) -> Result<Vec<Link>, HoldError> {
+    let store = Store::new(reader, Purpose::Configure)?;
+    let folder = folder(name);
+    let index = read_index(&store, &folder).await?;
+    let index = index.ok_or_else(|| unreadable("NoSuchManifest"))?;
+    let mut links = Vec::new();
+    for number in 0..index.parts.len() {
+        let bytes = objects::get(&store, &part_key(&folder, number), None).await?;
+        let lines: Vec<Line> = serde_json::from_slice(&bytes).map_err(|_| unreadable("UnreadableManifest"))?;
+        for line in lines {
+            let is_open = line.sealed_until.is_none_or(|until| until <= now);
+            let url = if is_open { Some(link(&store, &line, lives).await?) } else { None };
+            links.push(Link { line, url });
+        }
+    }
+    Ok(links)
+}
+
+async fn link(store: &Store, line: &Line, lives: Duration) -> Result<String, StoreError> {
+    let config = PresigningConfig::expires_in(lives.min(LONGEST_LINK)).map_err(|_| unreadable("InvalidRequest"))?;
+    let request = store
+        .client
+        .get_object()
+        .bucket(&store.bucket)
+        .key(&line.key)
+        .version_id(&line.version_id);
+    let signed = request.presigned(config).await;
+    signed
+        .map(|signed| signed.uri().to_owned())
+        .map_err(|error| StoreError::of("GetObject", &error))
+}
+
+async fn read_index(store: &Store, folder: &str) -> Result<Option<Index>, StoreError> {
+    match objects::get(store, &index_key(folder), None).await {
+        // One that somebody spoilt is written anew.
+        Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+        Err(error) if error.is_absent() => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn unreadable(code: &str) -> StoreError {
+    StoreError {
+        operation: "GetObject",
+        code: code.into(),
+        status: None,
+    }
+}
+
+fn folder(name: &str) -> String {
+    format!("{FOLDER}{name}/")
+}
+
+fn part_key(folder: &str, number: usize) -> String {
+    format!("{folder}{number:05}.json")
+}
+
+fn index_key(folder: &str) -> String {
+    format!("{folder}index.json")
+}
