@@ -42,7 +42,7 @@ impl Others {
 }
 
 /// The name in an ARN (`arn:aws:iam::1:user/path/NAME`), or the bare name.
-fn username(principal: &str) -> &str {
+pub(crate) fn username(principal: &str) -> &str {
     principal.rsplit_once('/').map_or(principal, |(_, name)| name)
 }
 

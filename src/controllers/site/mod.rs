@@ -18,7 +18,6 @@ mod objects;
 mod opened;
 mod plan;
 mod pod;
-mod readers;
 mod recording;
 mod status;
 mod validate;
