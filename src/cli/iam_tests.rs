@@ -34,7 +34,7 @@ fn the_example_is_printed_as_committed() {
             std::fs::write(&file, text.clone() + "\n").unwrap();
         }
         let committed = std::fs::read_to_string(&file).unwrap();
-        assert_eq!(committed, text + "\n", "{}", file.display());
+        assert!(committed == text + "\n", "{} is another", file.display());
         let all: Value = serde_json::from_str(&committed).unwrap();
         let mut keys: Vec<&str> = all.as_object().unwrap().keys().map(String::as_str).collect();
         keys.retain(|key| *key != "bucket");

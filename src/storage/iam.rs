@@ -4,7 +4,7 @@
 //! They are cut out of the same statements that the operator writes into the bucket's policy, so the two cannot say
 //! different things. In an identity policy a statement has no `Principal`: it is about whoever has it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
@@ -112,7 +112,11 @@ pub fn documents(
         })
         .collect();
     if form != Form::IdentityPolicies {
-        let bootstrap = statements::bootstrap(&storage.bucket, &spec.operator_principal);
+        let bootstrap = statements::bootstrap(
+            &storage.bucket,
+            &spec.operator_principal,
+            form.knows_more_settings(),
+        );
         all.insert(BUCKET.to_owned(), document(&bootstrap));
     }
     Ok(all)
@@ -138,7 +142,14 @@ impl Form {
             // Where it is not known that a put with a tag does without the right to tag, it is given.
             deny_tagging: matches!(self, Self::Ceph | Self::SeaweedFs),
             deny_plain_http: true,
+            more_settings: self.knows_more_settings(),
+            given_up: BTreeSet::new(),
         }
+    }
+
+    /// Ceph 16 refuses a policy with a word that it does not know.
+    fn knows_more_settings(self) -> bool {
+        self != Self::Ceph
     }
 
     /// What of the bucket's statements is about one identity, without its name.

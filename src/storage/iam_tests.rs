@@ -1,6 +1,7 @@
 use super::*;
+use crate::storage::policy::Policy;
 
-const SITE: &str = r#"
+const SITE: &str = r"
 metadata: {name: zwembad, namespace: gemeente}
 spec:
   displayName: Zwembad
@@ -13,7 +14,7 @@ spec:
     region: nl-1
     operator: {principal: operator, credentialsRef: {name: a}}
     recorder: {principal: recorder, credentialsRef: {name: b}}
-"#;
+";
 
 fn of(form: Form, key: &str) -> Vec<Value> {
     let site: Site = serde_saphyr::from_str(SITE).unwrap();
@@ -133,4 +134,15 @@ fn what_is_not_one_identity_is_found() {
         assert!(!is_one_identity(principal), "{principal}");
     }
     assert!(is_one_identity("arn:aws:iam:::user/x") && is_one_identity("recorder"));
+}
+
+/// Whoever copies the policy from the documentation gives what is needed, and no more.
+#[test]
+fn the_documentation_has_the_same_policy() {
+    let text = include_str!("../../docs/storage.md");
+    let (_, json) = text.split_once("```json\n").unwrap();
+    let (json, _) = json.split_once("```").unwrap();
+    let told = json.replace("BUCKET", "b").replace("OPERATOR", "o");
+    let printed = statements::bootstrap("b", "o", true);
+    assert_eq!(Policy::parse(&told).unwrap(), Policy::of(&printed).unwrap());
 }

@@ -19,6 +19,7 @@ mod opened;
 mod plan;
 mod pod;
 mod recording;
+mod refusal;
 mod status;
 mod validate;
 mod watches;
