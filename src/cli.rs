@@ -10,6 +10,7 @@
 
 mod audit;
 mod holds;
+mod iam;
 mod output;
 mod probe;
 pub mod target;
@@ -103,6 +104,8 @@ enum Command {
         #[arg(long)]
         dir: Option<PathBuf>,
     },
+    /// Prints the documents that each identity of a Site needs at the store, as JSON.
+    Iam(iam::IamArgs),
 }
 
 /// Why a command failed.
@@ -126,6 +129,8 @@ enum CommandError {
     Audit(#[from] audit::AuditCommandError),
     #[error(transparent)]
     Holds(#[from] holds::HoldsError),
+    #[error(transparent)]
+    Iam(#[from] iam::IamCommandError),
 }
 
 /// Runs the command that the process was given.
@@ -214,6 +219,10 @@ fn run(command: Command) -> Result<ExitCode, CommandError> {
         }
         Command::Crds { dir } => {
             crds::print(dir)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Iam(args) => {
+            iam::run(&args)?;
             Ok(ExitCode::SUCCESS)
         }
     }

@@ -95,8 +95,24 @@ pub enum Reason {
     ReadBack,
     /// Another Site claimed the bucket first.
     BucketClaimed,
-    /// The bucket has a configuration of its own, or cannot be made what it must be.
+    /// What the Site asks of the bucket, or what is in it, cannot be followed.
     BucketRefused,
+    /// The bucket has no Object Lock.
+    NoObjectLock,
+    /// A bucket that nobody claimed has a default retention.
+    DefaultRetention,
+    /// A bucket that nobody claimed has lifecycle rules of somebody's.
+    ForeignLifecycle,
+    /// A bucket that nobody claimed is replicated.
+    ForeignReplication,
+    /// A bucket that nobody claimed notifies somebody.
+    ForeignNotifications,
+    /// A bucket that nobody claimed has objects that are no recordings.
+    ForeignObjects,
+    /// A bucket that nobody claimed has a policy or other configuration of somebody's.
+    ForeignConfiguration,
+    /// Whether the bucket copies recordings, or tells of them, may not be read.
+    ConfigurationHidden,
     /// The store does not do what is needed.
     StoreUnfit,
     /// The store's answer was an error; the message has its code.

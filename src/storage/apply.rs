@@ -1,13 +1,15 @@
 //! Writing what differs.
 
 use aws_sdk_s3::types::{
-    BucketCannedAcl, BucketLifecycleConfiguration, BucketLocationConstraint, BucketVersioningStatus,
-    CreateBucketConfiguration, ObjectLockConfiguration, ObjectLockEnabled, PublicAccessBlockConfiguration,
-    VersioningConfiguration,
+    BucketCannedAcl, BucketLifecycleConfiguration, BucketLocationConstraint, BucketLoggingStatus,
+    BucketVersioningStatus, CreateBucketConfiguration, NotificationConfiguration, ObjectLockConfiguration,
+    ObjectLockEnabled, ObjectOwnership, OwnershipControls, OwnershipControlsRule,
+    PublicAccessBlockConfiguration, ServerSideEncryption, ServerSideEncryptionByDefault,
+    ServerSideEncryptionConfiguration, ServerSideEncryptionRule, VersioningConfiguration,
 };
 use serde_json::Value;
 
-use super::bucket::{BucketState, Change, Extra};
+use super::bucket::{BucketState, Change, Extra, Kept, Setting};
 use super::client::Store;
 use super::drift::{Desired, Operation};
 use super::error::StoreError;
@@ -56,7 +58,11 @@ pub(crate) async fn apply(
             clear_retention(store).await?;
             change(
                 "default retention",
-                state.default_retention.clone().unwrap_or_default(),
+                state
+                    .default_retention
+                    .as_ref()
+                    .map(ToString::to_string)
+                    .unwrap_or_default(),
                 "none".into(),
             )
         }
@@ -85,9 +91,13 @@ pub(crate) async fn apply(
             remove(store, *extra).await?;
             change("foreign configuration", extra.to_string(), "removed".into())
         }
-        Operation::BlockPublicAccess => {
-            block_public_access(store).await?;
-            change("public access", "not blocked".into(), "blocked".into())
+        Operation::Set(setting) => {
+            set(store, *setting).await?;
+            let from = match state.settings.get(setting) {
+                Some(Kept::Otherwise(how)) => how.clone(),
+                _ => "unknown".to_owned(),
+            };
+            change((*setting).into(), from, setting.required().to_owned())
         }
         Operation::Policy => {
             put_policy(store, &desired.statements).await?;
@@ -132,11 +142,6 @@ pub(crate) async fn clear_retention(store: &Store) -> Result<(), StoreError> {
 
 async fn lifecycle(store: &Store, desired: &Desired) -> Result<(), StoreError> {
     let operation = "PutBucketLifecycleConfiguration";
-    let invalid = || StoreError {
-        operation,
-        code: "InvalidRequest".into(),
-        status: None,
-    };
     let rules: Option<Vec<_>> = desired
         .lifecycle
         .iter()
@@ -145,7 +150,7 @@ async fn lifecycle(store: &Store, desired: &Desired) -> Result<(), StoreError> {
     let rules = BucketLifecycleConfiguration::builder()
         .set_rules(rules)
         .build()
-        .map_err(|_| invalid())?;
+        .map_err(|_| invalid(operation))?;
     let request = store
         .client
         .put_bucket_lifecycle_configuration()
@@ -179,8 +184,84 @@ async fn remove(store: &Store, extra: Extra) -> Result<(), StoreError> {
                 .await;
             answer.map_err(|error| StoreError::of("PutBucketAcl", &error))?;
         }
+        Extra::Notifications => {
+            let request = client.put_bucket_notification_configuration().bucket(bucket);
+            let none = NotificationConfiguration::builder().build();
+            let answer = request.notification_configuration(none).send().await;
+            answer.map_err(|error| StoreError::of("PutBucketNotificationConfiguration", &error))?;
+        }
+        Extra::Inventory => remove_inventories(store).await?,
+        Extra::Logging => {
+            let request = client.put_bucket_logging().bucket(bucket);
+            let answer = request
+                .bucket_logging_status(BucketLoggingStatus::builder().build())
+                .send()
+                .await;
+            answer.map_err(|error| StoreError::of("PutBucketLogging", &error))?;
+        }
     }
     Ok(())
+}
+
+/// An inventory goes by its name, and only as the store itself told it: some take the deletion of what they do not
+/// know for that of the bucket.
+async fn remove_inventories(store: &Store) -> Result<(), StoreError> {
+    let operation = "ListBucketInventoryConfigurations";
+    let request = store.client.list_bucket_inventory_configurations();
+    let answer = request.bucket(&store.bucket).send().await;
+    let answer = answer.map_err(|error| StoreError::of(operation, &error))?;
+    for inventory in answer.inventory_configuration_list() {
+        let request = store.client.delete_bucket_inventory_configuration();
+        let answer = request.bucket(&store.bucket).id(inventory.id()).send().await;
+        answer.map_err(|error| StoreError::of("DeleteBucketInventoryConfiguration", &error))?;
+    }
+    Ok(())
+}
+
+async fn set(store: &Store, setting: Setting) -> Result<(), StoreError> {
+    match setting {
+        Setting::PublicAccessBlock => block_public_access(store).await,
+        Setting::Encryption => encrypt(store).await,
+        Setting::Ownership => own(store).await,
+    }
+}
+
+async fn encrypt(store: &Store) -> Result<(), StoreError> {
+    let operation = "PutBucketEncryption";
+    let default = ServerSideEncryptionByDefault::builder().sse_algorithm(ServerSideEncryption::Aes256);
+    let default = default.build().map_err(|_| invalid(operation))?;
+    let rule = ServerSideEncryptionRule::builder()
+        .apply_server_side_encryption_by_default(default)
+        .build();
+    let rules = ServerSideEncryptionConfiguration::builder().rules(rule);
+    let rules = rules.build().map_err(|_| invalid(operation))?;
+    let request = store.client.put_bucket_encryption().bucket(&store.bucket);
+    let answer = request.server_side_encryption_configuration(rules).send().await;
+    answer.map_err(|error| StoreError::of(operation, &error))?;
+    Ok(())
+}
+
+async fn own(store: &Store) -> Result<(), StoreError> {
+    let operation = "PutBucketOwnershipControls";
+    let rule = OwnershipControlsRule::builder().object_ownership(ObjectOwnership::BucketOwnerEnforced);
+    let rule = rule.build().map_err(|_| invalid(operation))?;
+    let controls = OwnershipControls::builder()
+        .rules(rule)
+        .build()
+        .map_err(|_| invalid(operation))?;
+    let request = store.client.put_bucket_ownership_controls().bucket(&store.bucket);
+    let answer = request.ownership_controls(controls).send().await;
+    answer.map_err(|error| StoreError::of(operation, &error))?;
+    Ok(())
+}
+
+/// A request that the SDK does not make.
+fn invalid(operation: &'static str) -> StoreError {
+    StoreError {
+        operation,
+        code: "InvalidRequest".into(),
+        status: None,
+    }
 }
 
 async fn block_public_access(store: &Store) -> Result<(), StoreError> {

@@ -1,7 +1,9 @@
 //! What is asked of a site's bucket, and what was read back from it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+
+use serde::{Deserialize, Serialize};
 
 use super::lifecycle::Rule;
 use super::policy::Policy;
@@ -34,35 +36,112 @@ pub struct BucketSpec {
 pub struct BucketState {
     /// Object Lock is on.
     pub object_lock: bool,
-    /// The default retention, in words, that new objects get: a minimum that would break the ceiling.
-    pub default_retention: Option<String>,
+    /// The default retention that new objects get: a minimum that would break the ceiling.
+    pub default_retention: Option<Retention>,
     /// Versioning is on.
     pub versioning: bool,
     /// The lifecycle rules, without their names; `None`: the store has no lifecycle.
     pub lifecycle: Option<BTreeSet<Rule>>,
     /// The bucket policy, without the names of its statements; `None`: there is none.
     pub policy: Option<Policy>,
-    /// What else is configured that copies or shows recordings: `Cors`, `Replication`, `Website`, `PublicAcl`.
+    /// What else is configured that copies, shows or tells of recordings.
     pub foreign: BTreeSet<Extra>,
-    /// Whether public access is blocked; `None`: the store does not know the operation, or does not
-    /// show it; a second line only, as the policy allows nobody by wildcard.
-    pub public_access_blocked: Option<bool>,
+    /// Of which of these it cannot be told whether they are configured, and why.
+    pub unseen: BTreeMap<Extra, Unseen>,
+    /// What it should have beside; a second line only, as the policy allows nobody by wildcard.
+    pub settings: BTreeMap<Setting, Kept>,
+}
+
+/// A default retention.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retention {
+    /// Mode and period, such as `GOVERNANCE 30 days`.
+    pub words: String,
+    /// The period in days; a year counts as 365.
+    pub days: i64,
+}
+
+impl fmt::Display for Retention {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.words)
+    }
 }
 
 /// Configuration that a site's bucket must not have.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, strum::IntoStaticStr)]
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, strum::IntoStaticStr, strum::VariantArray,
+)]
 pub enum Extra {
     /// Rules for pages of other origins: nobody reads recordings in a browser from here.
+    #[strum(serialize = "CORS rules")]
     Cors,
     /// Copies every recording into another bucket, out of reach of ceilings.
+    #[strum(serialize = "replication")]
     Replication,
     /// Shows the bucket as a web site.
+    #[strum(serialize = "a web site")]
     Website,
     /// Grants to other accounts or to everybody, beside the policy.
+    #[strum(serialize = "grants by ACL")]
     Acl,
+    /// Tells others of every recording, and may start what copies it.
+    #[strum(serialize = "notifications")]
+    Notifications,
+    /// Lists every recording into another bucket.
+    #[strum(serialize = "inventories")]
+    Inventory,
+    /// Writes who asked for which recording into another bucket.
+    #[strum(serialize = "access logging")]
+    Logging,
+}
+
+/// Why it cannot be told whether something is configured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unseen {
+    /// The operator may not read it.
+    Denied,
+    /// The store's answer is to another question.
+    OtherAnswer,
+}
+
+/// Configuration that a site's bucket has where the store has it.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, strum::IntoStaticStr,
+)]
+#[serde(rename_all = "camelCase")]
+pub enum Setting {
+    /// All public access is blocked.
+    #[strum(serialize = "public access block")]
+    PublicAccessBlock,
+    /// What comes without a word about encryption is encrypted with the store's own key (`AES256`). A key that
+    /// somebody else could withdraw would be a way to lose what is held.
+    #[strum(serialize = "default encryption")]
+    Encryption,
+    /// Every object is the bucket owner's, and ACLs count for nothing.
+    #[strum(serialize = "object ownership")]
+    Ownership,
+}
+
+/// How a setting is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// As it must be.
+    AsRequired,
+    /// Otherwise: how, in words.
+    Otherwise(String),
+    /// The store does not have it.
+    Lacking,
+    /// The operator may not read it.
+    Denied,
 }
 
 impl fmt::Display for Extra {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str((*self).into())
+    }
+}
+
+impl fmt::Display for Setting {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str((*self).into())
     }

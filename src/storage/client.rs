@@ -214,7 +214,7 @@ fn verify_ca(pem: &str) -> Result<(), TargetError> {
 }
 
 /// Whether an endpoint is over TLS.
-fn is_tls(endpoint: &str) -> Result<bool, TargetError> {
+pub(crate) fn is_tls(endpoint: &str) -> Result<bool, TargetError> {
     let url = url::Url::parse(endpoint).map_err(|_| TargetError::Endpoint)?;
     let bare = url.username().is_empty()
         && url.password().is_none()
@@ -229,7 +229,8 @@ fn is_tls(endpoint: &str) -> Result<bool, TargetError> {
     }
 }
 
-fn is_bucket(name: &str) -> bool {
+/// Whether a text names an ordinary bucket.
+pub(crate) fn is_bucket(name: &str) -> bool {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '.' || c == '-';
     let ends = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     (3..=63).contains(&name.len())

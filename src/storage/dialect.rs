@@ -1,8 +1,12 @@
 //! What a store's policies can say. Stores take the same document and heed different parts of it, so which
 //! words to use is found out by trying, kept in the ledger, and named where a word is missing.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
+
+use super::bucket::Setting;
 
 /// How to say "everyone but".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,7 +46,7 @@ impl Others {
 }
 
 /// The name in an ARN (`arn:aws:iam::1:user/path/NAME`), or the bare name.
-fn username(principal: &str) -> &str {
+pub(crate) fn username(principal: &str) -> &str {
     principal.rsplit_once('/').map_or(principal, |(_, name)| name)
 }
 
@@ -54,6 +58,10 @@ pub fn may_be_same(one: &str, other: &str) -> bool {
 /// What was proved of a store, for a pair of principals.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "each is a word that a store knows or does not"
+)]
 pub struct Dialect {
     /// The operator's principal: proved to be whose credentials the operator has.
     pub operator: String,
@@ -69,6 +77,12 @@ pub struct Dialect {
     /// Plain HTTP can be denied: the store knows that requests came over TLS. Behind a proxy that ends TLS
     /// some do not, and the rule would lock everyone out.
     pub deny_plain_http: bool,
+    /// Policies know the rights to default encryption, object ownership and inventories. Elsewhere (Ceph 16) a policy
+    /// that names them is refused as a whole.
+    pub more_settings: bool,
+    /// Settings that the store refused, or took and did not keep. They are tried again daily.
+    #[serde(default)]
+    pub given_up: BTreeSet<Setting>,
 }
 
 impl Dialect {
@@ -129,6 +143,8 @@ mod tests {
             request_tag: true,
             deny_tagging: true,
             deny_plain_http: false,
+            more_settings: true,
+            given_up: BTreeSet::from([Setting::Encryption]),
         };
         let text = serde_json::to_string(&dialect).unwrap();
         assert_eq!(serde_json::from_str::<Dialect>(&text).unwrap(), dialect);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::bucket::{BucketSpec, BucketState, Extra};
+use super::bucket::{BucketSpec, BucketState, Extra, Kept, Setting};
 use super::desired::{self, CeilingTooLow};
 use super::dialect::{Dialect, Others};
 use super::lifecycle::Rule;
@@ -18,6 +18,8 @@ pub(crate) struct Desired {
     pub(crate) lifecycle: BTreeMap<&'static str, Rule>,
     pub(crate) statements: Vec<Value>,
     pub(crate) policy: Policy,
+    /// Settings that the store was found not to keep: they are not written again.
+    pub(crate) given_up: BTreeSet<Setting>,
 }
 
 impl Desired {
@@ -33,6 +35,7 @@ impl Desired {
             lifecycle: desired::lifecycle(spec)?,
             statements,
             policy,
+            given_up: dialect.given_up.clone(),
         })
     }
 }
@@ -48,8 +51,8 @@ pub(crate) enum Operation {
     Lifecycle,
     /// Something that must not be there goes.
     Remove(Extra),
-    /// All public access blocked.
-    BlockPublicAccess,
+    /// A setting as it must be.
+    Set(Setting),
     /// The whole policy.
     Policy,
 }
@@ -73,51 +76,23 @@ pub(crate) fn plan(desired: &Desired, state: &BucketState) -> Vec<Operation> {
         .foreign
         .iter()
         .for_each(|extra| when(true, Operation::Remove(*extra)));
-    when(
-        state.public_access_blocked == Some(false),
-        Operation::BlockPublicAccess,
-    );
+    for (setting, kept) in &state.settings {
+        let differs = matches!(kept, Kept::Otherwise(_)) && !desired.given_up.contains(setting);
+        when(differs, Operation::Set(*setting));
+    }
     when(state.policy.as_ref() != Some(&desired.policy), Operation::Policy);
     operations
 }
 
-/// What a bucket that nobody claimed has of its own, in words; empty: it is bare, or a part of what it must
-/// be (as Terraform may have made it), so nobody else's work is undone.
-pub(crate) fn own_configuration(
-    bucket: &str,
-    spec: &BucketSpec,
-    state: &BucketState,
-    unreadable_policy: bool,
-) -> Result<Vec<String>, CeilingTooLow> {
-    let ours = desired::lifecycle_set(spec)?;
-    let mut found = Vec::new();
-    if let Some(retention) = &state.default_retention {
-        found.push(format!("a default retention ({retention})"));
-    }
-    if state
-        .lifecycle
-        .as_ref()
-        .is_some_and(|rules| !rules.is_subset(&ours))
-    {
-        found.push("lifecycle rules".to_owned());
-    }
-    let policy_is_ours = state
-        .policy
-        .as_ref()
-        .is_none_or(|policy| policy.is_within(&sayable(bucket, spec)));
-    if unreadable_policy || !policy_is_ours {
-        found.push("a bucket policy".to_owned());
-    }
-    found.extend(state.foreign.iter().map(ToString::to_string));
-    Ok(found)
-}
-
 /// Everything that the policy could say, in the words of any store.
-fn sayable(bucket: &str, spec: &BucketSpec) -> Policy {
+pub(crate) fn sayable(bucket: &str, spec: &BucketSpec) -> Policy {
     let both = [false, true];
     let mut all = Vec::new();
     for others in Others::SAYABLE.into_iter().chain([Others::Unsaid]) {
-        for (request_tag, deny_tagging) in both.into_iter().flat_map(|a| both.map(|b| (a, b))) {
+        let words = both.into_iter().flat_map(|a| both.map(|b| (a, b)));
+        for ((request_tag, deny_tagging), more_settings) in
+            words.flat_map(|words| both.map(|more| (words, more)))
+        {
             let (operator, recorder) = (spec.operator_principal.clone(), spec.recorder_principal.clone());
             let dialect = Dialect {
                 operator,
@@ -126,6 +101,8 @@ fn sayable(bucket: &str, spec: &BucketSpec) -> Policy {
                 request_tag,
                 deny_tagging,
                 deny_plain_http: true,
+                more_settings,
+                given_up: BTreeSet::new(),
             };
             all.extend(statements::policy(bucket, spec, &dialect, true));
         }
@@ -139,6 +116,7 @@ mod tests {
 
     use super::*;
     use crate::api::Days;
+    use crate::storage::bucket::Retention;
 
     fn spec() -> BucketSpec {
         BucketSpec {
@@ -153,6 +131,12 @@ mod tests {
         }
     }
 
+    const SETTINGS: [Setting; 3] = [
+        Setting::PublicAccessBlock,
+        Setting::Encryption,
+        Setting::Ownership,
+    ];
+
     fn dialects() -> impl Strategy<Value = Dialect> {
         let others = prop_oneof![
             Just(Others::PrincipalArn),
@@ -160,16 +144,18 @@ mod tests {
             Just(Others::Username),
             Just(Others::Unsaid)
         ];
-        (others, any::<[bool; 3]>()).prop_map(|(others, [request_tag, deny_tagging, deny_plain_http])| {
-            Dialect {
+        (others, any::<[bool; 4]>()).prop_map(
+            |(others, [request_tag, deny_tagging, deny_plain_http, more_settings])| Dialect {
                 operator: spec().operator_principal,
                 recorder: spec().recorder_principal,
                 others,
                 request_tag,
                 deny_tagging,
                 deny_plain_http,
-            }
-        })
+                more_settings,
+                given_up: BTreeSet::new(),
+            },
+        )
     }
 
     fn in_sync(desired: &Desired) -> BucketState {
@@ -180,7 +166,8 @@ mod tests {
             lifecycle: Some(desired.lifecycle.values().cloned().collect()),
             policy: Some(desired.policy.clone()),
             foreign: BTreeSet::new(),
-            public_access_blocked: Some(true),
+            unseen: BTreeMap::new(),
+            settings: SETTINGS.map(|setting| (setting, Kept::AsRequired)).into(),
         }
     }
 
@@ -192,72 +179,37 @@ mod tests {
         }
 
         #[test]
-        fn one_difference_is_one_write(dialect in dialects(), which in 0..6) {
+        fn one_difference_is_one_write(dialect in dialects(), which in 0..8_usize) {
             let desired = Desired::of("bucket", &spec(), &dialect, true).unwrap();
             let mut state = in_sync(&desired);
             let expected = match which {
                 0 => { state.versioning = false; Operation::Versioning }
-                1 => { state.default_retention = Some("GOVERNANCE 1 days".into()); Operation::ClearRetention }
+                1 => { state.default_retention = Some(Retention { words: "GOVERNANCE 1 days".into(), days: 1 }); Operation::ClearRetention }
                 2 => { state.lifecycle = Some(BTreeSet::new()); Operation::Lifecycle }
                 3 => { state.foreign.insert(Extra::Replication); Operation::Remove(Extra::Replication) }
-                4 => { state.public_access_blocked = Some(false); Operation::BlockPublicAccess }
+                4..7 => {
+                    let setting = SETTINGS[which - 4];
+                    state.settings.insert(setting, Kept::Otherwise("none".into()));
+                    Operation::Set(setting)
+                }
                 _ => { state.policy = None; Operation::Policy }
             };
             prop_assert_eq!(plan(&desired, &state), vec![expected]);
         }
 
         #[test]
+        fn what_was_given_up_is_not_written_again(dialect in dialects(), which in 0..3_usize) {
+            let dialect = Dialect { given_up: BTreeSet::from([SETTINGS[which]]), ..dialect };
+            let desired = Desired::of("bucket", &spec(), &dialect, true).unwrap();
+            let mut state = in_sync(&desired);
+            state.settings.insert(SETTINGS[which], Kept::Otherwise("none".into()));
+            prop_assert_eq!(plan(&desired, &state), vec![]);
+        }
+
+        #[test]
         fn what_we_wrote_is_nobody_elses(dialect in dialects(), tls: bool) {
             let desired = Desired::of("bucket", &spec(), &dialect, tls).unwrap();
-            prop_assert_eq!(own_configuration("bucket", &spec(), &in_sync(&desired), false), Ok(vec![]));
+            prop_assert!(desired.policy.is_within(&sayable("bucket", &spec())));
         }
-    }
-
-    #[test]
-    fn bare_and_bootstrapped_buckets_are_adopted_and_others_are_not() {
-        let bare = BucketState {
-            object_lock: true,
-            versioning: true,
-            lifecycle: Some(BTreeSet::new()),
-            ..BucketState::default()
-        };
-        let own = |state: &BucketState| own_configuration("bucket", &spec(), state, false).unwrap();
-        assert!(own(&bare).is_empty());
-        let bootstrap = statements::bootstrap("bucket", &spec().operator_principal);
-        let policy = Some(Policy::of(&bootstrap).unwrap());
-        assert!(
-            own(&BucketState {
-                policy,
-                ..bare.clone()
-            })
-            .is_empty()
-        );
-        let other = statements::bootstrap("bucket", "arn:aws:iam:::user/somebody");
-        let policy = Some(Policy::of(&other).unwrap());
-        assert_eq!(
-            own(&BucketState {
-                policy,
-                ..bare.clone()
-            }),
-            ["a bucket policy"]
-        );
-        let rule = Rule {
-            enabled: true,
-            expire_after: Some(1),
-            ..Rule::default()
-        };
-        let lifecycle = Some(BTreeSet::from([rule]));
-        assert_eq!(
-            own(&BucketState {
-                lifecycle,
-                ..bare.clone()
-            }),
-            ["lifecycle rules"]
-        );
-        let state = BucketState {
-            default_retention: Some("COMPLIANCE 1 years".into()),
-            ..bare
-        };
-        assert_eq!(own(&state), ["a default retention (COMPLIANCE 1 years)"]);
     }
 }

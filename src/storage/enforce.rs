@@ -1,18 +1,20 @@
 //! Making a bucket what it must be: observe, make or adopt, claim, prove, change what differs, read back, try.
 
+use super::adoption::{self, Obstacle};
 use super::apply;
 use super::bucket::{BucketSpec, Change, Enforced};
-use super::client::{Purpose, Store, TargetError};
-use super::desired::CeilingTooLow;
+use super::client::{Purpose, Store};
 use super::dialect::{Dialect, may_be_same};
-use super::drift::{self, Desired};
+use super::drift::{self, Desired, Operation};
 use super::error::StoreError;
 use super::fitness;
+use super::foreign;
 use super::objects;
 use super::observe::{Observed, observe};
 use super::owner::{self, Claim, Owner};
 use super::principal::prove;
 use super::probe::{self, Subject, Verdict};
+use super::refusal::EnforceError;
 use crate::contract::StorageTarget;
 
 /// What was proved of the store, kept so that it is proved once: in sync means zero writes.
@@ -28,77 +30,6 @@ pub enum Trials {
     Run,
     /// Keep what is known. (A change of the policy is tried all the same.)
     Keep,
-}
-
-/// Why a bucket is not what it must be.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum EnforceError {
-    /// Somebody else claimed the bucket first. Nothing was written.
-    #[error(
-        "the bucket is claimed already: take another one. If this cluster replaces the one that claimed it, \
-         give the operator that one's clusterId"
-    )]
-    Claimed,
-    /// The bucket cannot be adopted as it is. Nothing was written.
-    #[error("{what}; {remedy}")]
-    Refused {
-        /// What is in the way.
-        what: String,
-        /// What a person can do.
-        remedy: String,
-    },
-    /// The store, or this bucket of it, cannot keep the promises.
-    #[error("{what}; {remedy}")]
-    StoreUnfit {
-        /// What it does not do.
-        what: String,
-        /// What a person can do.
-        remedy: String,
-    },
-    /// A principal is not whose credentials were given. The bucket's policy is as it was.
-    #[error(
-        "spec.storage.{whose}.principal is not how the store names the identity in spec.storage.{whose}.credentialsRef: \
-         correct either"
-    )]
-    WrongPrincipal {
-        /// `operator` or `recorder`.
-        whose: &'static str,
-    },
-    /// The target cannot be used; no connection was made.
-    #[error(transparent)]
-    Target(#[from] TargetError),
-    /// A ceiling is too low.
-    #[error(transparent)]
-    Ceiling(#[from] CeilingTooLow),
-    /// The store answered with an error, or not at all.
-    #[error("{}", .0.safe_message())]
-    Storage(#[from] StoreError),
-}
-
-impl EnforceError {
-    /// Bounded, for metrics.
-    pub fn category(&self) -> &'static str {
-        match self {
-            Self::Claimed => "claimed",
-            Self::Refused { .. } => "refused",
-            Self::StoreUnfit { .. } => "store_unfit",
-            Self::WrongPrincipal { .. } => "wrong_principal",
-            Self::Target(_) => "target",
-            Self::Ceiling(_) => "ceiling",
-            Self::Storage(error) => error.category(),
-        }
-    }
-
-    /// For conditions and events. Holds no secret, no other tenant's name, and of the store's words only an
-    /// error code.
-    pub fn safe_message(&self) -> String {
-        self.to_string()
-    }
-
-    /// Whether it may pass without a change of the Site: the store recovers, or gives a right.
-    pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Storage(_))
-    }
 }
 
 /// Makes the bucket what it must be, as the operator, and tries the recorders' credentials.
@@ -121,12 +52,28 @@ pub async fn enforce(
     let mut changed = Vec::new();
     let mut observed = present(&operator, &mut changed).await?;
     fit(&observed, spec)?;
-    claimed(&operator, spec, claim, &observed, &mut changed).await?;
+    let is_new = !changed.is_empty();
+    claimed(&operator, spec, claim, &observed, is_new, &mut changed).await?;
     let is_touched = without_retention(&operator, &mut observed, &mut changed).await?;
     let dialect = proved(&operator, &recorder, spec, &observed).await?;
-    let desired = Desired::of(&operator.bucket, spec, &dialect, operator.tls)?;
+    let mut desired = Desired::of(&operator.bucket, spec, &dialect, operator.tls)?;
+    if trials == Trials::Run {
+        // Another right, or another release of the store, may have come.
+        desired.given_up.clear();
+    }
     let before = changed.len();
-    let read_back = in_sync(&operator, &desired, observed, is_touched, &mut changed).await?;
+    let read_back = in_sync(&operator, &mut desired, observed, is_touched, &mut changed).await?;
+    if desired.given_up != dialect.given_up {
+        let given_up = desired.given_up.clone();
+        remember(
+            &operator,
+            &Dialect {
+                given_up,
+                ..dialect.clone()
+            },
+        )
+        .await?;
+    }
     let conformance = if trials == Trials::Run || changed.len() > before {
         let rules = desired.lifecycle.values().cloned().collect();
         let lifecycle = if read_back.state.lifecycle.as_ref() == Some(&rules) {
@@ -197,13 +144,8 @@ async fn present(operator: &Store, changed: &mut Vec<Change>) -> Result<Observed
 /// What cannot be put right in a bucket that is there.
 fn fit(observed: &Observed, spec: &BucketSpec) -> Result<(), EnforceError> {
     if !observed.state.object_lock {
-        return Err(EnforceError::StoreUnfit {
-            what: "the bucket has no Object Lock, which legal holds need".into(),
-            remedy:
-                "make a new bucket with Object Lock (without default retention) and name that, or let the \
-                     operator make it"
-                    .into(),
-        });
+        let obstacles = vec![Obstacle::NoObjectLock];
+        return Err(EnforceError::Unadoptable { obstacles });
     }
     if observed.state.lifecycle.is_none() && !spec.operator_only {
         return Err(EnforceError::StoreUnfit {
@@ -221,6 +163,7 @@ async fn claimed(
     spec: &BucketSpec,
     claim: &Claim,
     observed: &Observed,
+    is_new: bool,
     changed: &mut Vec<Change>,
 ) -> Result<(), EnforceError> {
     match owner::read(operator, claim).await? {
@@ -228,25 +171,42 @@ async fn claimed(
         Owner::Another => return Err(EnforceError::Claimed),
         Owner::Nobody => (),
     }
-    let own = drift::own_configuration(
+    // In a bucket that was made just now there is nothing of anybody's, seen or not.
+    if is_new {
+        return take(operator, claim, "nobody's", changed).await;
+    }
+    let foreign_objects = foreign::objects(operator).await?;
+    let mut obstacles = adoption::obstacles(
         &operator.bucket,
         spec,
         &observed.state,
         observed.unreadable_policy,
+        foreign_objects,
     )?;
-    if !own.is_empty() && !spec.take_over {
-        return Err(EnforceError::Refused {
-            what: format!("the bucket already has {}", own.join(", ")),
-            remedy: "remove it, take another bucket, or decide on adoptionPolicy: TakeOver (objects stay)"
-                .into(),
-        });
+    obstacles.retain(|obstacle| !spec.take_over || !obstacle.yields_to_take_over());
+    if !obstacles.is_empty() {
+        return Err(EnforceError::Unadoptable { obstacles });
     }
+    let whose = if foreign_objects {
+        "nobody's, with objects of somebody's, which stay"
+    } else {
+        "nobody's"
+    };
+    take(operator, claim, whose, changed).await
+}
+
+async fn take(
+    operator: &Store,
+    claim: &Claim,
+    whose: &str,
+    changed: &mut Vec<Change>,
+) -> Result<(), EnforceError> {
     if owner::claim(operator, claim).await? != Owner::Ours {
         return Err(EnforceError::Claimed);
     }
     changed.push(Change {
         what: "claim",
-        from: "nobody's".into(),
+        from: whose.into(),
         to: "this Site's".into(),
     });
     Ok(())
@@ -264,7 +224,7 @@ async fn without_retention(
     apply::clear_retention(operator).await?;
     changed.push(Change {
         what: "default retention",
-        from: retention,
+        from: retention.to_string(),
         to: "none".into(),
     });
     Ok(true)
@@ -287,42 +247,78 @@ async fn proved(
         return Ok(dialect);
     }
     let dialect = prove(operator, recorder, (us, them), &observed.statements).await?;
-    objects::put(
-        operator,
-        DIALECT_KEY,
-        serde_json::to_vec_pretty(&dialect).unwrap_or_default(),
-    )
-    .await?;
+    remember(operator, &dialect).await?;
     Ok(dialect)
 }
 
-/// Changes what differs, and reads back until nothing does. `is_touched`: something was changed before.
+async fn remember(operator: &Store, dialect: &Dialect) -> Result<(), StoreError> {
+    let bytes = serde_json::to_vec_pretty(dialect).unwrap_or_default();
+    objects::put(operator, DIALECT_KEY, bytes).await
+}
+
+/// Changes what differs, and reads back until nothing does. `is_touched`: something was changed before. Settings that
+/// the store refuses, or takes and does not keep, are given up: the bucket's policy says the same.
 async fn in_sync(
     operator: &Store,
-    desired: &Desired,
+    desired: &mut Desired,
     observed: Observed,
     is_touched: bool,
     changed: &mut Vec<Change>,
 ) -> Result<Observed, EnforceError> {
     let operations = drift::plan(desired, &observed.state);
-    for operation in &operations {
-        changed.push(apply::apply(operator, operation, desired, &observed.state).await?);
-    }
     if operations.is_empty() && !is_touched {
         return Ok(observed);
     }
-    let mut left = operations;
+    let mut made = Vec::new();
+    for operation in &operations {
+        match (
+            operation,
+            apply::apply(operator, operation, desired, &observed.state).await,
+        ) {
+            (_, Ok(change)) => made.push((operation, change)),
+            (_, Err(error)) if error.is_retryable() => return Err(error.into()),
+            (Operation::Set(setting), Err(_)) => {
+                desired.given_up.insert(*setting);
+            }
+            (Operation::Remove(extra), Err(error)) => {
+                return Err(EnforceError::Refused {
+                    what: format!(
+                        "the bucket has {extra}, and the operator cannot remove that: {}",
+                        error.safe_message()
+                    ),
+                    remedy: "remove it as the bucket's owner or the store's administrator".into(),
+                });
+            }
+            (_, Err(error)) => return Err(error.into()),
+        }
+    }
+    let mut left = operations.clone();
+    let mut last = observed;
     for _ in 0..READ_BACKS {
         if let Some(observed) = observe(operator).await? {
             left = drift::plan(desired, &observed.state);
+            last = observed;
             if left.is_empty() {
-                return Ok(observed);
+                break;
             }
         }
         tokio::time::sleep(PAUSE).await;
     }
-    Err(EnforceError::StoreUnfit {
-        what: format!("the store took a change and answers with something else: {left:?}"),
-        remedy: "look whether something else configures this bucket, or use another store".into(),
-    })
+    for operation in &left {
+        if let Operation::Set(setting) = operation {
+            desired.given_up.insert(*setting);
+        } else {
+            return Err(EnforceError::StoreUnfit {
+                what: format!("the store took a change and answers with something else: {left:?}"),
+                remedy: "look whether something else configures this bucket, or use another store".into(),
+            });
+        }
+    }
+    let was_made = |operation: &Operation| !matches!(operation, Operation::Set(setting) if desired.given_up.contains(setting));
+    changed.extend(
+        made.into_iter()
+            .filter(|(operation, _)| was_made(operation))
+            .map(|(_, change)| change),
+    );
+    Ok(last)
 }

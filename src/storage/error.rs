@@ -8,6 +8,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 /// An error code is a short word; anything longer is no code.
 const MAX_CODE: usize = 48;
 const UNREADABLE: &str = "UnreadableAnswer";
+const OTHER_ANSWER: &str = "OtherAnswer";
 
 /// A request to the store that failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,7 +17,8 @@ pub struct StoreError {
     /// The S3 operation, such as `PutBucketPolicy`.
     pub operation: &'static str,
     /// The S3 error code, or one of this module's own where the store gave none: `Timeout`, `NoConnection`,
-    /// `UntrustedCertificate`, `UnreadableAnswer`, `InvalidRequest`, `HttpNNN`.
+    /// `UntrustedCertificate`, `UnreadableAnswer` (perhaps cut off), `OtherAnswer` (whole, and no answer to the
+    /// question), `InvalidRequest`, `HttpNNN`.
     pub code: String,
     /// The HTTP status, where there was an answer.
     pub status: Option<u16>,
@@ -33,7 +35,7 @@ impl StoreError {
             SdkError::ServiceError(_) => match (error.code().filter(|code| is_code(code)), status) {
                 (Some(code), _) => code.to_owned(),
                 (None, Some(status)) if status >= 300 => format!("Http{status}"),
-                (None, _) => UNREADABLE.to_owned(),
+                (None, _) => unread(error).to_owned(),
             },
             SdkError::TimeoutError(_) => "Timeout".to_owned(),
             SdkError::DispatchFailure(failure) if failure.is_timeout() => "Timeout".to_owned(),
@@ -41,7 +43,7 @@ impl StoreError {
             SdkError::DispatchFailure(_) => "NoConnection".to_owned(),
             SdkError::ResponseError(_) => match status {
                 Some(status) if status >= 300 => format!("Http{status}"),
-                _ => UNREADABLE.to_owned(),
+                _ => unread(error).to_owned(),
             },
             _ => "InvalidRequest".to_owned(),
         };
@@ -62,9 +64,9 @@ impl StoreError {
         matches!(self.status, Some(405 | 501)) || self.code == "NotImplemented"
     }
 
-    /// The store answered something that is no answer to the question.
-    pub fn is_unreadable(&self) -> bool {
-        self.code == UNREADABLE
+    /// The store answered, whole, something that is no answer to the question: it does not know the question.
+    pub fn is_other_answer(&self) -> bool {
+        self.code == OTHER_ANSWER
     }
 
     /// The store knows who asks, and says no.
@@ -77,6 +79,8 @@ impl StoreError {
         match self.status {
             None => !matches!(self.code.as_str(), "InvalidRequest" | "UntrustedCertificate"),
             Some(408 | 409 | 429) => true,
+            // Half an answer: the other half may come next time.
+            Some(200..300) => self.code == UNREADABLE,
             Some(status) => status >= 500 && !self.is_unsupported() || self.code == "RequestTimeTooSkewed",
         }
     }
@@ -103,6 +107,14 @@ impl StoreError {
             None => format!("{} got no answer: {}", self.operation, self.code),
         }
     }
+}
+
+/// Why an answer of success could not be read: it came to an end, or it did not.
+fn unread<E>(error: &SdkError<E, HttpResponse>) -> &'static str {
+    let body = error.raw_response().and_then(|response| response.body().bytes());
+    // What the client got no end of it keeps no bytes of.
+    let is_whole = body.is_some_and(|bytes| bytes.trim_ascii_end().ends_with(b">"));
+    if is_whole { OTHER_ANSWER } else { UNREADABLE }
 }
 
 /// Whether a text has the form of an S3 error code. What has another form is not repeated.
@@ -158,6 +170,8 @@ mod tests {
         assert!(!answered("AccessDenied", 403).is_retryable());
         assert!(!answered("NotImplemented", 501).is_retryable());
         assert!(!answered("MalformedPolicy", 400).is_retryable());
+        assert!(answered("UnreadableAnswer", 200).is_retryable());
+        assert!(!answered("OtherAnswer", 200).is_retryable());
         let distrusted = StoreError {
             status: None,
             ..answered("UntrustedCertificate", 0)

@@ -1,7 +1,7 @@
 //! What follows from the probe's table for a Site: pure.
 
 use super::bucket::BucketSpec;
-use super::enforce::EnforceError;
+use super::refusal::EnforceError;
 use super::probe::{Check, Conformance, Exception, Row, Verdict, Why};
 
 /// The conclusions that cannot wait: a store that breaks a promise by itself is none, unless it was decided.

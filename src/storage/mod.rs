@@ -1,9 +1,11 @@
 //! S3, where the promises are kept: keys, the bucket that a site must have, reading it back, segments in.
 //!
-//! [`enforce`] is the operator's side, in the order of its modules: `observe` what is there, `owner`: whose
-//! it is, `principal`: whether we are who we think, `desired` and `statements`: what must be, `drift`: what
-//! differs, `apply` that, and `probe`: whether it holds. [`segments`] is the recorder's side.
+//! [`enforce`] is the operator's side, in the order of its modules: `observe` what is there (`parts`: what else
+//! a bucket can have), `owner`: whose it is, `adoption`: what is in the way of making it ours, `principal`:
+//! whether we are who we think, `desired` and `statements`: what must be, `drift`: what differs, `apply` that,
+//! and `probe`: whether it holds. [`segments`] is the recorder's side; [`iam`] is for who gives out rights.
 
+mod adoption;
 mod aging;
 mod apply;
 pub mod audit;
@@ -16,7 +18,10 @@ mod drift;
 mod enforce;
 pub mod error;
 mod fitness;
+mod foreign;
+mod gaps;
 pub mod hold;
+pub mod iam;
 pub mod key;
 pub mod ledger;
 pub mod lifecycle;
@@ -25,18 +30,23 @@ mod marks;
 mod objects;
 mod observe;
 mod owner;
+mod parts;
 pub mod policy;
 mod principal;
 pub mod probe;
 pub mod requests;
+pub mod readers;
+mod refusal;
 pub mod segments;
 pub mod statements;
 pub mod sweep;
 pub mod tag;
 mod walk;
 
-pub use bucket::{BucketSpec, BucketState, Change, Enforced, Extra};
+pub use adoption::Obstacle;
+pub use bucket::{BucketSpec, BucketState, Change, Enforced, Extra, Kept, Retention, Setting, Unseen};
 pub use client::{OPERATION_DEADLINE, TargetError, check};
-pub use enforce::{EnforceError, Trials, enforce};
+pub use enforce::{Trials, enforce};
 pub use owner::Claim;
 pub use probe::Conformance;
+pub use refusal::EnforceError;

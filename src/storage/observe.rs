@@ -2,13 +2,16 @@
 
 use std::collections::BTreeSet;
 
-use aws_sdk_s3::types::{BucketVersioningStatus, DefaultRetention, ObjectLockEnabled};
+use aws_sdk_s3::types::{
+    BucketVersioningStatus, DefaultRetention, ObjectLockEnabled, ObjectLockRetentionMode,
+};
 use serde_json::Value;
 
-use super::bucket::{BucketState, Extra};
+use super::bucket::{BucketState, Retention};
 use super::client::Store;
 use super::error::StoreError;
 use super::lifecycle::Rule;
+use super::parts::{self, Parts};
 use super::policy::{Policy, statements};
 
 /// A bucket as it was found.
@@ -27,6 +30,11 @@ pub(crate) async fn observe(store: &Store) -> Result<Option<Observed>, StoreErro
         return Ok(None);
     };
     let (object_lock, default_retention) = lock(store).await?;
+    let Parts {
+        foreign,
+        unseen,
+        settings,
+    } = Box::pin(parts::read(store)).await?;
     let document = policy(store).await?;
     let parsed = document
         .as_deref()
@@ -46,8 +54,9 @@ pub(crate) async fn observe(store: &Store) -> Result<Option<Observed>, StoreErro
             versioning,
             lifecycle: lifecycle(store).await?,
             policy,
-            foreign: foreign(store).await?,
-            public_access_blocked: public_access_blocked(store).await?,
+            foreign,
+            unseen,
+            settings,
         },
     }))
 }
@@ -66,7 +75,7 @@ async fn versioning(store: &Store) -> Result<Option<bool>, StoreError> {
     }
 }
 
-pub(crate) async fn lock(store: &Store) -> Result<(bool, Option<String>), StoreError> {
+pub(crate) async fn lock(store: &Store) -> Result<(bool, Option<Retention>), StoreError> {
     let answer = store
         .client
         .get_object_lock_configuration()
@@ -87,19 +96,24 @@ pub(crate) async fn lock(store: &Store) -> Result<(bool, Option<String>), StoreE
     }
 }
 
-fn in_words(retention: &DefaultRetention) -> Option<String> {
-    let period = match (
+fn in_words(retention: &DefaultRetention) -> Option<Retention> {
+    let (days, period) = match (
         retention.days().filter(|n| *n > 0),
         retention.years().filter(|n| *n > 0),
     ) {
-        (Some(days), _) => format!("{days} days"),
-        (None, Some(years)) => format!("{years} years"),
+        (Some(days), _) => (i64::from(days), format!("{days} days")),
+        (None, Some(years)) => (i64::from(years) * 365, format!("{years} years")),
         (None, None) => return None,
     };
-    Some(format!(
-        "{} {period}",
-        retention.mode().map_or("unknown", |mode| mode.as_str())
-    ))
+    let mode = match retention.mode() {
+        Some(ObjectLockRetentionMode::Compliance) => "COMPLIANCE",
+        Some(ObjectLockRetentionMode::Governance) => "GOVERNANCE",
+        _ => "unknown",
+    };
+    Some(Retention {
+        words: format!("{mode} {period}"),
+        days,
+    })
 }
 
 pub(crate) async fn lifecycle(store: &Store) -> Result<Option<BTreeSet<Rule>>, StoreError> {
@@ -130,78 +144,6 @@ pub(crate) async fn policy(store: &Store) -> Result<Option<String>, StoreError> 
             .filter(|text| !text.trim().is_empty())
             .map(str::to_owned)),
         Err(error) if error.is_absent() => Ok(None),
-        Err(error) => Err(error),
-    }
-}
-
-async fn foreign(store: &Store) -> Result<BTreeSet<Extra>, StoreError> {
-    let mut found = BTreeSet::new();
-    let (client, bucket) = (&store.client, &store.bucket);
-    let cors = client.get_bucket_cors().bucket(bucket).send().await;
-    if known("GetBucketCors", cors)?.is_some_and(|answer| !answer.cors_rules().is_empty()) {
-        found.insert(Extra::Cors);
-    }
-    let replication = client.get_bucket_replication().bucket(bucket).send().await;
-    let replication = known("GetBucketReplication", replication)?;
-    if replication.is_some_and(|a| {
-        a.replication_configuration()
-            .is_some_and(|c| !c.rules().is_empty())
-    }) {
-        found.insert(Extra::Replication);
-    }
-    let website = client.get_bucket_website().bucket(bucket).send().await;
-    let shows = known("GetBucketWebsite", website)?;
-    if shows.is_some_and(|a| a.index_document().is_some() || a.redirect_all_requests_to().is_some()) {
-        found.insert(Extra::Website);
-    }
-    let acl = client.get_bucket_acl().bucket(bucket).send().await;
-    if let Some(acl) = known("GetBucketAcl", acl)? {
-        let owner = acl.owner().and_then(|owner| owner.id());
-        let own = |grant: &aws_sdk_s3::types::Grant| grant.grantee().and_then(|g| g.id()) == owner;
-        if !acl.grants().iter().all(own) {
-            found.insert(Extra::Acl);
-        }
-    }
-    Ok(found)
-}
-
-async fn public_access_blocked(store: &Store) -> Result<Option<bool>, StoreError> {
-    let answer = store
-        .client
-        .get_public_access_block()
-        .bucket(&store.bucket)
-        .send()
-        .await;
-    match answer.map_err(|error| StoreError::of("GetPublicAccessBlock", &error)) {
-        Ok(answer) => Ok(Some(answer.public_access_block_configuration().is_some_and(
-            |block| {
-                let all = [
-                    block.block_public_acls(),
-                    block.ignore_public_acls(),
-                    block.block_public_policy(),
-                    block.restrict_public_buckets(),
-                ];
-                all.into_iter().all(|part| part == Some(true))
-            },
-        ))),
-        // Ceph 16 answers with a root element of its own naming, which no client reads.
-        Err(error) if error.is_unsupported() || error.is_denied() || error.is_unreadable() => Ok(None),
-        Err(error) if error.is_absent() => Ok(Some(false)),
-        Err(error) => Err(error),
-    }
-}
-
-/// What a store that does not have something, or does not show it to us, answers in its many ways: nothing.
-fn known<T, E>(
-    operation: &'static str,
-    answer: Result<T, aws_sdk_s3::error::SdkError<E>>,
-) -> Result<Option<T>, StoreError>
-where
-    E: aws_sdk_s3::error::ProvideErrorMetadata + std::error::Error + 'static,
-{
-    match answer.map_err(|error| StoreError::of(operation, &error)) {
-        Ok(answer) => Ok(Some(answer)),
-        Err(error) if error.is_absent() || error.is_unsupported() || error.is_denied() => Ok(None),
         Err(error) => Err(error),
     }
 }

@@ -6,6 +6,7 @@
 //! Deny for everyone but the operator does not, is the real policy written. On the way it is learnt which words
 //! the store understands ([`Dialect`]).
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
@@ -13,12 +14,12 @@ use serde_json::{Map, Value, json};
 use super::apply::put_policy;
 use super::client::Store;
 use super::dialect::{Dialect, Others};
-use super::enforce::EnforceError;
 use super::error::StoreError;
 use super::objects;
 use super::policy::{PROOF, is_proof};
 use super::probe::canary::{self, Canary, random_name};
-use super::statements::{allow, by, deny, is_others, set};
+use super::refusal::EnforceError;
+use super::statements::{MORE_SETTINGS, allow, by, deny, is_others, set};
 use super::tag::{RetentionTag, TAG_KEY};
 
 /// How often, and how many times, a policy is asked for its effect: stores are not at once consistent.
@@ -91,6 +92,7 @@ impl Proof<'_> {
         if !recorder_named {
             return Err(EnforceError::WrongPrincipal { whose: "recorder" });
         }
+        let more_settings = self.more_settings().await?;
         let others = self.others().await?;
         let (operator, recorder) = (self.principals.0.to_owned(), self.principals.1.to_owned());
         Ok(Dialect {
@@ -100,6 +102,8 @@ impl Proof<'_> {
             request_tag,
             deny_tagging,
             deny_plain_http,
+            more_settings,
+            given_up: BTreeSet::new(),
         })
     }
 
@@ -196,6 +200,18 @@ impl Proof<'_> {
             .arrives(self.recorder, self.operator)
             .await?;
         Ok((may && !may_not, tagged, retag))
+    }
+
+    /// Whether the store takes a policy with rights that not all know.
+    async fn more_settings(&self) -> Result<bool, StoreError> {
+        let bucket = format!("arn:aws:s3:::{}", self.operator.bucket);
+        let operator = by(self.principals.0);
+        let statement = allow(&format!("{PROOF}Settings"), &operator, &MORE_SETTINGS, &[bucket]);
+        match self.put("settings", vec![statement]).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.status == Some(400) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// The best way to say "everyone but": one that lets the operator through where it is named, and stops it

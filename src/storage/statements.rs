@@ -44,11 +44,12 @@ const ACLS: [&str; 4] = [
     "s3:PutObjectAcl",
     "s3:PutObjectVersionAcl",
 ];
-/// The bucket's own settings, but for its policy.
-const SETTINGS: [&str; 11] = [
+/// The bucket's own settings, but for its policy. Stores that heed the case of letters (`SeaweedFS`) write `Cors`.
+const SETTINGS: [&str; 12] = [
     "s3:DeleteBucket",
     "s3:PutBucketAcl",
-    "s3:PutBucketCORS",
+    "s3:PutBucketCors",
+    "s3:PutBucketLogging",
     "s3:PutBucketNotification",
     "s3:PutBucketObjectLockConfiguration",
     "s3:PutBucketPublicAccessBlock",
@@ -63,10 +64,22 @@ const POLICY: [&str; 3] = [
     "s3:PutBucketPolicy",
     "s3:DeleteBucketPolicy",
 ];
-const READ_SETTINGS: [&str; 10] = [
+/// More of its settings, in words that not every store's policies know.
+pub(crate) const MORE_SETTINGS: [&str; 3] = [
+    "s3:PutBucketOwnershipControls",
+    "s3:PutEncryptionConfiguration",
+    "s3:PutInventoryConfiguration",
+];
+const READ_MORE_SETTINGS: [&str; 3] = [
+    "s3:GetBucketOwnershipControls",
+    "s3:GetEncryptionConfiguration",
+    "s3:GetInventoryConfiguration",
+];
+const READ_SETTINGS: [&str; 11] = [
     "s3:GetBucketAcl",
-    "s3:GetBucketCORS",
+    "s3:GetBucketCors",
     "s3:GetBucketLocation",
+    "s3:GetBucketLogging",
     "s3:GetBucketNotification",
     "s3:GetBucketObjectLockConfiguration",
     "s3:GetBucketPublicAccessBlock",
@@ -81,17 +94,18 @@ pub fn policy(bucket: &str, spec: &BucketSpec, dialect: &Dialect, tls: bool) -> 
     let at = Resources { bucket };
     let operator = by(&spec.operator_principal);
     let recorder = by(&spec.recorder_principal);
-    let mut all = bootstrap(bucket, &spec.operator_principal);
+    let mut all = bootstrap(bucket, &spec.operator_principal, dialect.more_settings);
+    let settings = settings(dialect);
     all.extend(recorder_may(&at, &recorder, dialect));
     all.extend(operator_may_not(&at, &operator));
-    all.extend(recorder_may_not(&at, &recorder, dialect));
+    all.extend(recorder_may_not(&at, &recorder, dialect, &settings));
     if !spec.readers.is_empty() {
-        all.extend(readers(&at, &json!({ "AWS": spec.readers })));
+        all.extend(readers(&at, &json!({ "AWS": spec.readers }), &settings));
     }
     let mut exempt = vec![spec.operator_principal.as_str(), spec.recorder_principal.as_str()];
     exempt.extend(spec.readers.iter().map(String::as_str));
     if let Some(elements) = dialect.others.elements(&exempt) {
-        all.push(others(&at, elements));
+        all.push(others(&at, elements, &settings));
     }
     if tls && dialect.deny_plain_http {
         all.push(plain_http(&at));
@@ -100,8 +114,8 @@ pub fn policy(bucket: &str, spec: &BucketSpec, dialect: &Dialect, tls: bool) -> 
 }
 
 /// What the operator needs to begin with: on a store where an identity has no rights of its own, whoever
-/// makes the bucket puts this policy there.
-pub fn bootstrap(bucket: &str, operator_principal: &str) -> Vec<Value> {
+/// makes the bucket puts this policy there. `more_settings`: the store's policies know the rights to these.
+pub fn bootstrap(bucket: &str, operator_principal: &str, more_settings: bool) -> Vec<Value> {
     let at = Resources { bucket };
     let operator = by(operator_principal);
     let settings = [&POLICY[..], &READ_SETTINGS, &SETTINGS, &LIST].concat();
@@ -113,7 +127,11 @@ pub fn bootstrap(bucket: &str, operator_principal: &str) -> Vec<Value> {
         &["s3:PutObjectTagging", "s3:AbortMultipartUpload"],
     ]
     .concat();
-    vec![
+    let more = more_settings.then(|| {
+        let settings = [READ_MORE_SETTINGS, MORE_SETTINGS].concat();
+        allow("OperatorMoreSettings", &operator, &settings, &[at.bucket()])
+    });
+    let all = [
         allow("OperatorSettings", &operator, &settings, &[at.bucket()]),
         allow("OperatorVersions", &operator, &objects, &[at.under("")]),
         allow(
@@ -122,7 +140,18 @@ pub fn bootstrap(bucket: &str, operator_principal: &str) -> Vec<Value> {
             &[&READ[..], &["s3:PutObject"]].concat(),
             &[at.under("ledger/"), at.under("probe/")],
         ),
-    ]
+    ];
+    all.into_iter().chain(more).collect()
+}
+
+/// The bucket's settings that the store's policies can name.
+fn settings(dialect: &Dialect) -> Vec<&'static str> {
+    let more: &[&str] = if dialect.more_settings {
+        &MORE_SETTINGS
+    } else {
+        &[]
+    };
+    [&SETTINGS, more].concat()
 }
 
 fn recorder_may(at: &Resources<'_>, recorder: &Value, dialect: &Dialect) -> Vec<Value> {
@@ -163,7 +192,12 @@ fn operator_may_not(at: &Resources<'_>, operator: &Value) -> Vec<Value> {
     )]
 }
 
-fn recorder_may_not(at: &Resources<'_>, recorder: &Value, dialect: &Dialect) -> Vec<Value> {
+fn recorder_may_not(
+    at: &Resources<'_>,
+    recorder: &Value,
+    dialect: &Dialect,
+    settings: &[&str],
+) -> Vec<Value> {
     let tagging: &[&str] = if dialect.deny_tagging {
         &["s3:PutObjectTagging"]
     } else {
@@ -181,7 +215,7 @@ fn recorder_may_not(at: &Resources<'_>, recorder: &Value, dialect: &Dialect) -> 
         deny(
             "RecorderBucket",
             recorder,
-            &[&LIST[..], &SETTINGS, &POLICY].concat(),
+            &[&LIST[..], settings, &POLICY].concat(),
             &[at.bucket()],
         ),
         deny(
@@ -206,7 +240,7 @@ fn recorder_may_not(at: &Resources<'_>, recorder: &Value, dialect: &Dialect) -> 
     all
 }
 
-fn readers(at: &Resources<'_>, readers: &Value) -> Vec<Value> {
+fn readers(at: &Resources<'_>, readers: &Value, settings: &[&str]) -> Vec<Value> {
     let when = |operator: &str| json!({ operator: { format!("s3:ExistingObjectTag/{TAG_KEY}"): "held" } });
     let mut may = allow("ReadersHeld", readers, &READ, &at.recordings());
     set(&mut may, "Condition", when("StringEquals"));
@@ -229,7 +263,7 @@ fn readers(at: &Resources<'_>, readers: &Value) -> Vec<Value> {
         deny(
             "ReadersBucket",
             readers,
-            &[&LIST[..], &SETTINGS, &POLICY].concat(),
+            &[&LIST[..], settings, &POLICY].concat(),
             &[at.bucket()],
         ),
     ]
@@ -237,13 +271,13 @@ fn readers(at: &Resources<'_>, readers: &Value) -> Vec<Value> {
 
 /// Everyone else. The policy itself is left to the store's administrators, who have the bucket's root key in
 /// any case: so the glass can be broken, visibly, when the operator's identity is lost.
-fn others(at: &Resources<'_>, elements: Map<String, Value>) -> Value {
+fn others(at: &Resources<'_>, elements: Map<String, Value>, settings: &[&str]) -> Value {
     let objects = [&READ[..], &DELETE, &LOCK, &RETAG, &READ_TAGS, &ACLS].concat();
     let actions = [
         &objects[..],
         &["s3:PutObject", "s3:PutObjectTagging", "s3:AbortMultipartUpload"],
         &LIST,
-        &SETTINGS,
+        settings,
     ]
     .concat();
     let mut statement = json!({

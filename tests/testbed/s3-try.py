@@ -14,6 +14,7 @@ version and delete marker its tags and legal hold.
 import argparse
 import json
 
+import boto3
 from botocore.exceptions import BotoCoreError, ClientError
 from s3client import connect
 
@@ -103,8 +104,28 @@ def list_keys(client, args):
     return answer
 
 
+def notify(client, args):
+    """A topic of Ceph's, and a notification of the bucket to it."""
+    with open(args.server, encoding="utf-8") as file:
+        server = json.load(file)
+    keys = server["identities"][args.identity]
+    topics = boto3.client(
+        "sns",
+        endpoint_url=server["endpoint"],
+        region_name="default",
+        aws_access_key_id=keys["accessKey"],
+        aws_secret_access_key=keys["secretKey"],
+    )
+    topic = topics.create_topic(Name=f"t-{args.bucket}", Attributes={"push-endpoint": "http://127.0.0.1:1"})
+    told = {"Id": "x", "TopicArn": topic["TopicArn"], "Events": ["s3:ObjectCreated:*"]}
+    return client.put_bucket_notification_configuration(
+        Bucket=args.bucket, NotificationConfiguration={"TopicConfigurations": [told]}
+    )
+
+
 OPERATIONS = {
     "create-bucket": lambda c, a: c.create_bucket(Bucket=a.bucket, ObjectLockEnabledForBucket=True),
+    "notify": notify,
     "head-bucket": lambda c, a: c.head_bucket(Bucket=a.bucket),
     "put": put,
     "put-without-tag": lambda c, a: put(c, a, tagging=False),

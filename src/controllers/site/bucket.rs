@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::refusal;
 use crate::api::condition::{ConditionType, Finding, Reason, Truth};
 use crate::api::{ConformanceVerdict, StorageStatus};
 use crate::contract::StorageTarget;
@@ -246,7 +247,9 @@ pub fn judge(
     match answer {
         Ok(enforced) => {
             let status = status(&enforced, reported, now);
-            let message = read_back(&status, &enforced.gaps);
+            let gaps = enforced.gaps.iter().map(ToString::to_string);
+            let gaps: Vec<String> = gaps.chain(enforced.read_back.gaps()).collect();
+            let message = read_back(&status, &gaps);
             let mut changes: Vec<String> = enforced.changed.iter().map(ToString::to_string).collect();
             // It was read back once, so somebody deleted it.
             let is_gone = reported.is_some() && enforced.changed.iter().any(|change| change.what == "bucket");
@@ -288,18 +291,6 @@ fn needs_person(error: &EnforceError) -> bool {
     }
 }
 
-fn reason(error: &EnforceError) -> Reason {
-    match error {
-        EnforceError::Claimed => Reason::BucketClaimed,
-        EnforceError::Refused { .. } => Reason::BucketRefused,
-        EnforceError::StoreUnfit { .. } => Reason::StoreUnfit,
-        EnforceError::WrongPrincipal { .. } | EnforceError::Target(_) | EnforceError::Ceiling(_) => {
-            Reason::InvalidField
-        }
-        EnforceError::Storage(_) => Reason::StorageError,
-    }
-}
-
 fn not_enforced(error: &EnforceError, nothing_learnt: bool, was_read_back: bool) -> Finding {
     let (truth, consequence) = match (nothing_learnt, was_read_back) {
         (false, _) => (Truth::False, "nothing is recorded until then"),
@@ -313,7 +304,12 @@ fn not_enforced(error: &EnforceError, nothing_learnt: bool, was_read_back: bool)
         ),
     };
     let message = format!("{}; {consequence}", error.safe_message());
-    Finding::new(ConditionType::StorageEnforced, truth, reason(error), message)
+    Finding::new(
+        ConditionType::StorageEnforced,
+        truth,
+        refusal::reason(error),
+        message,
+    )
 }
 
 fn status(enforced: &Enforced, reported: Option<&StorageStatus>, now: Timestamp) -> StorageStatus {
@@ -348,7 +344,7 @@ fn status(enforced: &Enforced, reported: Option<&StorageStatus>, now: Timestamp)
 }
 
 /// What was read back, what this store does not keep although it should, and what it cannot say.
-fn read_back(status: &StorageStatus, gaps: &[&str]) -> String {
+fn read_back(status: &StorageStatus, gaps: &[String]) -> String {
     let mut message =
         "Object Lock, versioning, lifecycle and policy were read back and are as they must be".to_owned();
     message.push_str(&conformance::exceptions(&status.conformance));

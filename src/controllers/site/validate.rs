@@ -6,7 +6,6 @@ use jiff::Timestamp;
 use super::bucket::Access;
 use super::dereference::Dereferenced;
 use super::names::Names;
-use super::readers;
 use crate::api::condition::{ConditionType, Finding, Reason};
 use crate::api::{
     AdoptionPolicy, Ceilings, RecordingPolicy, RetentionEnforcement, SECRET_TYPE_CA, SECRET_TYPE_S3, Site,
@@ -20,7 +19,7 @@ use crate::controllers::kit::quantity;
 use crate::controllers::kit::reference::{self, MissingSecret};
 use crate::protocol::permission::Gates;
 use crate::protocol::{Windows, live_view, policy, retention, suspension};
-use crate::storage::{BucketSpec, Claim};
+use crate::storage::{BucketSpec, Claim, readers};
 use kube::ResourceExt;
 
 /// A smaller spool cannot hold a few segments of a camera.

@@ -14,11 +14,11 @@ use crate::storage::apply::{self, put_policy};
 use crate::storage::bucket::{BucketSpec, BucketState};
 use crate::storage::client::{Purpose, Store, TargetError};
 use crate::storage::drift::{Desired, Operation};
-use crate::storage::enforce::EnforceError;
 use crate::storage::error::StoreError;
 use crate::storage::lifecycle::Rule;
 use crate::storage::policy::{Policy, statements};
 use crate::storage::principal::prove;
+use crate::storage::refusal::EnforceError;
 use crate::storage::statements::bootstrap;
 use crate::storage::{desired, objects, observe};
 
@@ -164,7 +164,7 @@ async fn ground(operator: &Store, survey: &Survey) -> Result<Ground, ProbeError>
             let document = serde_json::from_str::<Value>(&text).unwrap_or_default();
             let found = statements(&document).unwrap_or_default();
             let principal = survey.operator_principal.as_deref().unwrap_or_default();
-            let needed = Policy::of(&bootstrap(&operator.bucket, principal)).unwrap_or_default();
+            let needed = Policy::of(&bootstrap(&operator.bucket, principal, true)).unwrap_or_default();
             if !Policy::of(&found).is_ok_and(|found| !found.is_empty() && found.is_within(&needed)) {
                 return in_use("a policy");
             }
@@ -235,6 +235,7 @@ impl Site<'_> {
             lifecycle: rules,
             statements: Vec::new(),
             policy: Policy::default(),
+            given_up: BTreeSet::new(),
         };
         let put = apply::apply(
             self.operator,

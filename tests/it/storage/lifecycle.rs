@@ -14,8 +14,9 @@ use super::scene::Scene;
 use crate::support::settings::S3Server;
 use crate::support::wait::{eventually, throughout};
 
-/// A day to expire, one to be noncurrent and one for the marker are 30 s; the rest is for a loaded machine.
-const GONE: Duration = Duration::from_secs(180);
+/// A day to expire, one to be noncurrent and one for the marker are 30 s; the rest is for a loaded machine, on
+/// which the store goes through the buckets of all other tests too.
+const GONE: Duration = Duration::from_secs(300);
 /// Longer than it took for what expires to be hidden, on a store that has just shown that it expires.
 const STAYS: Duration = Duration::from_secs(30);
 

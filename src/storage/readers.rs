@@ -1,8 +1,8 @@
 //! Who may look at what an incident holds, as the store names them (article 4.1). Pure.
 
+use super::dialect::may_be_same;
 use crate::api::condition::Reason;
 use crate::api::{RecordingPolicy, Site};
-use crate::storage::dialect::may_be_same;
 
 /// The principals of the site's managers and the policy's incident officers, each once.
 pub fn of(site: &Site, policy: Option<&RecordingPolicy>) -> Vec<String> {

@@ -1,0 +1,235 @@
+//! The documents that each identity needs at the store, for whoever gives out rights there: pure, from a Site and
+//! the policy that it is under.
+//!
+//! They are cut out of the same statements that the operator writes into the bucket's policy, so the two cannot say
+//! different things. In an identity policy a statement has no `Principal`: it is about whoever has it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use super::bucket::BucketSpec;
+use super::client::{TargetError, is_bucket, is_tls};
+use super::desired::LOWEST_CEILING;
+use super::dialect::{Dialect, Others, username};
+use super::policy::document;
+use super::readers;
+use super::statements;
+use crate::api::{RecordingPolicy, Site};
+
+/// Key of the policy that whoever makes the bucket puts there.
+pub const BUCKET: &str = "bucket";
+/// Key of the operator's document.
+pub const OPERATOR: &str = "operator";
+/// Key of the recorders' document.
+pub const RECORDER: &str = "recorder";
+/// What the key of a reader's document begins with; its principal follows.
+pub const READER: &str = "reader:";
+
+/// For which store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// AWS: a bucket policy to begin with, and identity policies with what each may. The Denies are in the bucket's
+    /// policy, which the operator writes.
+    Aws,
+    /// Ceph's gateway: the same in the words that it knows.
+    Ceph,
+    /// `SeaweedFS`: a bucket policy to begin with, and each identity as its S3 configuration has it. Its bucket
+    /// policies say the rest.
+    SeaweedFs,
+    /// A store that heeds identity policies only: all rights and all explicit Denies in these.
+    IdentityPolicies,
+}
+
+/// Why there are no documents; each names the field.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum IamError {
+    /// A principal is none, or more than one identity.
+    #[error(
+        "{field}: {principal:?} is not one identity, as article 4.1 asks: no wildcard, no account, no root"
+    )]
+    Principal {
+        /// Where it stands.
+        field: String,
+        /// What stands there.
+        principal: String,
+    },
+    /// One identity is machine and person, or both machines.
+    #[error("{0}")]
+    NotApart(String),
+    /// The bucket or the endpoint cannot be used.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+}
+
+/// The documents by identity: [`OPERATOR`], [`RECORDER`], [`READER`] with the principal of each, and
+/// [`BUCKET`] where a bucket's policy counts. Each is a policy document, but for `SeaweedFS`, where those of
+/// identities are entries of its S3 configuration (without credentials).
+///
+/// Without `policy` its incident officers are not among the readers.
+pub fn documents(
+    site: &Site,
+    policy: Option<&RecordingPolicy>,
+    form: Form,
+) -> Result<BTreeMap<String, Value>, IamError> {
+    principals(site, policy)?;
+    readers::no_machine(site, policy).map_err(|(_, message)| IamError::NotApart(message))?;
+    let storage = &site.spec.storage;
+    if !is_bucket(&storage.bucket) {
+        return Err(TargetError::Bucket.into());
+    }
+    let tls = storage.endpoint.as_deref().map_or(Ok(true), is_tls)?;
+    let spec = BucketSpec {
+        // The statements say nothing about time.
+        video_ceiling: LOWEST_CEILING,
+        calls_ceiling: LOWEST_CEILING,
+        operator_principal: storage.operator.principal.clone(),
+        recorder_principal: storage.recorder.principal.clone(),
+        readers: readers::of(site, policy),
+        take_over: false,
+        operator_only: false,
+        allow_unprotected: false,
+    };
+    let identities = [
+        (OPERATOR.to_owned(), &spec.operator_principal),
+        (RECORDER.to_owned(), &spec.recorder_principal),
+    ];
+    let people = spec
+        .readers
+        .iter()
+        .map(|reader| (format!("{READER}{reader}"), reader));
+    let statements = statements::policy(&storage.bucket, &spec, &form.dialect(&spec), tls);
+    let mut all: BTreeMap<String, Value> = identities
+        .into_iter()
+        .chain(people)
+        .map(|(key, principal)| {
+            let is_operator = key == OPERATOR;
+            let of = match form {
+                Form::SeaweedFs => entry(&storage.bucket, principal, is_operator),
+                _ => document(&form.identity(&storage.bucket, &statements, principal, is_operator)),
+            };
+            (key, of)
+        })
+        .collect();
+    if form != Form::IdentityPolicies {
+        let bootstrap = statements::bootstrap(
+            &storage.bucket,
+            &spec.operator_principal,
+            form.knows_more_settings(),
+        );
+        all.insert(BUCKET.to_owned(), document(&bootstrap));
+    }
+    Ok(all)
+}
+
+/// An identity of `SeaweedFS`. The bucket's policy gives and denies the rest, also to an identity with `Admin`.
+fn entry(bucket: &str, principal: &str, is_operator: bool) -> Value {
+    let actions: Vec<String> = is_operator
+        .then(|| format!("Admin:{bucket}"))
+        .into_iter()
+        .collect();
+    json!({ "name": username(principal), "actions": actions })
+}
+
+impl Form {
+    /// The words that the store is documented, or was found, to understand.
+    fn dialect(self, spec: &BucketSpec) -> Dialect {
+        Dialect {
+            operator: spec.operator_principal.clone(),
+            recorder: spec.recorder_principal.clone(),
+            others: Others::Unsaid,
+            request_tag: self != Self::SeaweedFs,
+            // Where it is not known that a put with a tag does without the right to tag, it is given.
+            deny_tagging: matches!(self, Self::Ceph | Self::SeaweedFs),
+            deny_plain_http: true,
+            more_settings: self.knows_more_settings(),
+            given_up: BTreeSet::new(),
+        }
+    }
+
+    /// Ceph 16 refuses a policy with a word that it does not know.
+    fn knows_more_settings(self) -> bool {
+        self != Self::Ceph
+    }
+
+    /// What of the bucket's statements is about one identity, without its name.
+    fn identity(self, bucket: &str, statements: &[Value], principal: &str, is_operator: bool) -> Vec<Value> {
+        let names = |statement: &&Value| {
+            let named = statement.pointer("/Principal/AWS").and_then(Value::as_array);
+            let named = named.into_iter().flatten().filter_map(Value::as_str);
+            // `*`: over plain HTTP nobody may anything.
+            named.into_iter().any(|name| name == principal || name == "*")
+        };
+        let counts = |statement: &&Value| {
+            self == Self::IdentityPolicies || statement.get("Effect").and_then(Value::as_str) == Some("Allow")
+        };
+        // Only an identity's own policy can let it make a bucket: that has no policy yet.
+        let make = is_operator.then(|| {
+            json!({ "Sid": "OperatorMakesBucket", "Effect": "Allow", "Action": ["s3:CreateBucket"],
+                    "Resource": [format!("arn:aws:s3:::{bucket}")] })
+        });
+        let about = statements.iter().filter(names).filter(counts).map(|statement| {
+            let mut statement = statement.clone();
+            if let Value::Object(elements) = &mut statement {
+                elements.remove("Principal");
+            }
+            statement
+        });
+        make.into_iter().chain(about).collect()
+    }
+}
+
+/// Every principal names one identity: what is printed is given out without being looked at again.
+fn principals(site: &Site, policy: Option<&RecordingPolicy>) -> Result<(), IamError> {
+    let storage = &site.spec.storage;
+    let machines = [
+        (
+            "spec.storage.operator.principal".to_owned(),
+            Some(&storage.operator.principal),
+        ),
+        (
+            "spec.storage.recorder.principal".to_owned(),
+            Some(&storage.recorder.principal),
+        ),
+    ];
+    let managers = site.spec.managers.iter().enumerate();
+    let managers = managers.map(|(n, manager)| {
+        (
+            format!("spec.managers[{n}].principal"),
+            manager.principal.as_ref(),
+        )
+    });
+    let officers = policy
+        .into_iter()
+        .flat_map(|policy| &policy.spec.incident_officers)
+        .enumerate();
+    let officers = officers.map(|(n, officer)| {
+        (
+            format!("spec.incidentOfficers[{n}].principal of the policy"),
+            officer.principal.as_ref(),
+        )
+    });
+    for (field, principal) in machines.into_iter().chain(managers).chain(officers) {
+        if let Some(principal) = principal.filter(|principal| !is_one_identity(principal)) {
+            return Err(IamError::Principal {
+                field,
+                principal: principal.clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// As the rules of the API have it, for a file that no API server has seen.
+fn is_one_identity(principal: &str) -> bool {
+    let is_account = principal.len() == 12 && principal.chars().all(|c| c.is_ascii_digit());
+    !principal.is_empty()
+        && !principal.contains(['*', '?'])
+        && !is_account
+        && principal != "root"
+        && !principal.ends_with(":root")
+}
+
+#[cfg(test)]
+#[path = "iam_tests.rs"]
+mod tests;

@@ -1,0 +1,148 @@
+use super::*;
+use crate::storage::policy::Policy;
+
+const SITE: &str = r"
+metadata: {name: zwembad, namespace: gemeente}
+spec:
+  displayName: Zwembad
+  address: {street: Zwaansweg 4, city: Vlijmen}
+  policyRef: {name: protocol-2020}
+  managers: [{subject: {kind: Group, name: m}, principal: manager}]
+  storage:
+    bucket: gemeente-zwembad
+    endpoint: https://s3.example.nl
+    region: nl-1
+    operator: {principal: operator, credentialsRef: {name: a}}
+    recorder: {principal: recorder, credentialsRef: {name: b}}
+";
+
+fn of(form: Form, key: &str) -> Vec<Value> {
+    let site: Site = serde_saphyr::from_str(SITE).unwrap();
+    let all = documents(&site, None, form).unwrap();
+    let statements = all[key]["Statement"].as_array().unwrap();
+    statements.clone()
+}
+
+fn actions<'a>(statements: &'a [Value], effect: &str) -> Vec<&'a str> {
+    let of = statements
+        .iter()
+        .filter(|statement| statement["Effect"] == effect);
+    of.flat_map(|statement| statement["Action"].as_array().unwrap())
+        .map(|action| action.as_str().unwrap())
+        .collect()
+}
+
+#[test]
+fn an_identity_policy_names_nobody_and_no_other_bucket() {
+    for form in [Form::Aws, Form::Ceph, Form::IdentityPolicies] {
+        for key in [OPERATOR, RECORDER, "reader:manager"] {
+            for statement in of(form, key) {
+                assert!(statement.get("Principal").is_none() && statement.get("NotPrincipal").is_none());
+                for resource in statement["Resource"].as_array().unwrap() {
+                    let at = resource
+                        .as_str()
+                        .unwrap()
+                        .strip_prefix("arn:aws:s3:::gemeente-zwembad")
+                        .unwrap();
+                    assert!(at.is_empty() || at.starts_with('/'), "{resource}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn where_only_identity_policies_count_they_say_all() {
+    let recorder = of(Form::IdentityPolicies, RECORDER);
+    let allowed = actions(&recorder, "Allow");
+    assert!(
+        allowed.iter().all(|action| action.starts_with("s3:PutObject")),
+        "{allowed:?}"
+    );
+    let denied = actions(&recorder, "Deny");
+    for action in [
+        "s3:GetObject",
+        "s3:DeleteObjectVersion",
+        "s3:PutObjectLegalHold",
+        "s3:ListBucket",
+        "s3:PutBucketPolicy",
+    ] {
+        assert!(denied.contains(&action), "{action}");
+    }
+    let operator = of(Form::IdentityPolicies, OPERATOR);
+    assert!(actions(&operator, "Allow").contains(&"s3:CreateBucket"));
+    let recordings = |statement: &&Value| {
+        statement["Effect"] == "Deny"
+            && statement["Resource"]
+                .as_array()
+                .unwrap()
+                .iter()
+                .any(|at| at.as_str().unwrap().ends_with("/video/*"))
+    };
+    let denied: Vec<Value> = operator.iter().filter(recordings).cloned().collect();
+    assert!(actions(&denied, "Deny").contains(&"s3:GetObject"), "article 3.2");
+    let reader = of(Form::IdentityPolicies, "reader:manager");
+    let unless_held = |statement: &&Value| {
+        statement["Effect"] == "Deny"
+            && statement["Condition"]["StringNotEquals"]["s3:ExistingObjectTag/toezicht-retention"] == "held"
+    };
+    assert_eq!(reader.iter().filter(unless_held).count(), 1);
+    for statements in [&recorder, &operator, &reader] {
+        let plain = |statement: &&Value| statement["Condition"]["Bool"]["aws:SecureTransport"] == "false";
+        assert_eq!(statements.iter().filter(plain).count(), 1);
+    }
+}
+
+#[test]
+fn where_a_bucket_policy_counts_the_denies_are_there_alone() {
+    for form in [Form::Aws, Form::Ceph] {
+        for key in [OPERATOR, RECORDER, "reader:manager"] {
+            assert_eq!(actions(&of(form, key), "Deny"), Vec::<&str>::new());
+        }
+        assert!(
+            of(form, BUCKET)
+                .iter()
+                .all(|statement| statement["Principal"]["AWS"][0] == "operator")
+        );
+    }
+}
+
+#[test]
+fn an_identity_of_seaweedfs_has_its_bare_name() {
+    let site: Site =
+        serde_saphyr::from_str(&SITE.replace("principal: operator", "principal: \"arn:aws:iam::1:user/op\""))
+            .unwrap();
+    let all = documents(&site, None, Form::SeaweedFs).unwrap();
+    assert_eq!(
+        all[OPERATOR],
+        json!({"name": "op", "actions": ["Admin:gemeente-zwembad"]})
+    );
+    assert_eq!(all[RECORDER], json!({"name": "recorder", "actions": []}));
+    assert!(all[BUCKET]["Statement"].is_array());
+}
+
+#[test]
+fn what_is_not_one_identity_is_found() {
+    for principal in [
+        "",
+        "*",
+        "arn:aws:iam::1:user/?",
+        "123456789012",
+        "arn:aws:iam::123456789012:root",
+        "root",
+    ] {
+        assert!(!is_one_identity(principal), "{principal}");
+    }
+    assert!(is_one_identity("arn:aws:iam:::user/x") && is_one_identity("recorder"));
+}
+
+/// Whoever copies the policy from the documentation gives what is needed, and no more.
+#[test]
+fn the_documentation_has_the_same_policy() {
+    let text = include_str!("../../docs/storage.md");
+    let (_, json) = text.split_once("```json\n").unwrap();
+    let (json, _) = json.split_once("```").unwrap();
+    let told = json.replace("BUCKET", "b").replace("OPERATOR", "o");
+    let printed = statements::bootstrap("b", "o", true);
+    assert_eq!(Policy::parse(&told).unwrap(), Policy::of(&printed).unwrap());
+}

@@ -1,0 +1,83 @@
+//! Why a bucket is not what it must be.
+
+use super::adoption::{Obstacle, told};
+use super::client::TargetError;
+use super::desired::CeilingTooLow;
+use super::error::StoreError;
+
+/// Why a bucket is not what it must be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EnforceError {
+    /// Somebody else claimed the bucket first. Nothing was written.
+    #[error(
+        "the bucket is claimed already: take another one. If this cluster replaces the one that claimed it, \
+         give the operator that one's clusterId"
+    )]
+    Claimed,
+    /// The bucket, which nobody claimed, cannot be adopted as it is. Nothing was written.
+    #[error("{}", told(.obstacles))]
+    Unadoptable {
+        /// What is in the way, the gravest first; not empty.
+        obstacles: Vec<Obstacle>,
+    },
+    /// What the Site asks for, or what is in the bucket, cannot be followed.
+    #[error("{what}; {remedy}")]
+    Refused {
+        /// What is in the way.
+        what: String,
+        /// What a person can do.
+        remedy: String,
+    },
+    /// The store, or this bucket of it, cannot keep the promises.
+    #[error("{what}; {remedy}")]
+    StoreUnfit {
+        /// What it does not do.
+        what: String,
+        /// What a person can do.
+        remedy: String,
+    },
+    /// A principal is not whose credentials were given. The bucket's policy is as it was.
+    #[error(
+        "spec.storage.{whose}.principal is not how the store names the identity in spec.storage.{whose}.credentialsRef: \
+         correct either"
+    )]
+    WrongPrincipal {
+        /// `operator` or `recorder`.
+        whose: &'static str,
+    },
+    /// The target cannot be used; no connection was made.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// A ceiling is too low.
+    #[error(transparent)]
+    Ceiling(#[from] CeilingTooLow),
+    /// The store answered with an error, or not at all.
+    #[error("{}", .0.safe_message())]
+    Storage(#[from] StoreError),
+}
+
+impl EnforceError {
+    /// Bounded, for metrics.
+    pub fn category(&self) -> &'static str {
+        match self {
+            Self::Claimed => "claimed",
+            Self::Unadoptable { .. } | Self::Refused { .. } => "refused",
+            Self::StoreUnfit { .. } => "store_unfit",
+            Self::WrongPrincipal { .. } => "wrong_principal",
+            Self::Target(_) => "target",
+            Self::Ceiling(_) => "ceiling",
+            Self::Storage(error) => error.category(),
+        }
+    }
+
+    /// For conditions and events. Holds no secret, no other tenant's name, and of the store's words only an
+    /// error code.
+    pub fn safe_message(&self) -> String {
+        self.to_string()
+    }
+
+    /// Whether it may pass without a change of the Site: the store recovers, or gives a right.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Storage(_))
+    }
+}

@@ -1,0 +1,266 @@
+//! What is in the way of adopting a bucket that somebody else made: each its own, with its remedy, and nothing of the
+//! bucket is touched before there is a decision.
+
+use aws_sdk_s3::types::{
+    BucketLifecycleConfiguration, DefaultRetention, ExpirationStatus, LifecycleExpiration, LifecycleRule,
+    LifecycleRuleFilter, ObjectLockConfiguration, ObjectLockEnabled, ObjectLockRetentionMode, ObjectLockRule,
+};
+use toezicht::storage::{EnforceError, Extra, Obstacle, Retention, Trials};
+
+use super::parts::{NOTIFICATIONS, REPLICATION, pretended};
+use super::pretend::Pretend;
+use super::scene::Scene;
+use crate::support::settings::S3Server;
+use crate::support::tools::attempt;
+
+const RECORDING: &str = "video/receptie/2026/03/07/080910.011Z-60033-abababababababab.mp4";
+
+/// A bucket with Object Lock that somebody made, seen through a pretence.
+async fn somebodys(server: S3Server) -> (Scene, Pretend) {
+    let (scene, pretend) = pretended(server, "obstacle").await;
+    let request = scene.operator_client().create_bucket().bucket(scene.bucket());
+    request.object_lock_enabled_for_bucket(true).send().await.unwrap();
+    (scene, pretend)
+}
+
+/// What is in the way; nothing was written on finding it out.
+async fn obstacles(scene: &Scene, pretend: &Pretend) -> Vec<Obstacle> {
+    let before = scene.versions("").await;
+    pretend.writes();
+    let error = scene.enforce(Trials::Run).await.unwrap_err();
+    assert_eq!(pretend.writes(), Vec::<String>::new());
+    assert_eq!(scene.versions("").await, before);
+    match error {
+        EnforceError::Unadoptable { obstacles } => obstacles,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// With the decision to take over, it is adopted: what was changed.
+async fn taken_over(scene: &mut Scene) -> Vec<String> {
+    scene.spec.take_over = true;
+    let enforced = scene.enforce(Trials::Keep).await.unwrap();
+    assert!(scene.enforce(Trials::Keep).await.unwrap().changed.is_empty());
+    enforced.changed.iter().map(ToString::to_string).collect()
+}
+
+async fn a_retention_above_the_ceiling(server: S3Server) {
+    let (mut scene, pretend) = somebodys(server).await;
+    let retention = DefaultRetention::builder()
+        .mode(ObjectLockRetentionMode::Governance)
+        .days(400);
+    let rule = ObjectLockRule::builder()
+        .default_retention(retention.build())
+        .build();
+    let lock = ObjectLockConfiguration::builder()
+        .object_lock_enabled(ObjectLockEnabled::Enabled)
+        .rule(rule);
+    let request = scene
+        .operator_client()
+        .put_object_lock_configuration()
+        .bucket(scene.bucket());
+    request
+        .object_lock_configuration(lock.build())
+        .send()
+        .await
+        .unwrap();
+    let retention = Retention {
+        words: "GOVERNANCE 400 days".into(),
+        days: 400,
+    };
+    let found = obstacles(&scene, &pretend).await;
+    assert_eq!(
+        found,
+        [Obstacle::DefaultRetention {
+            retention,
+            above: true
+        }]
+    );
+    let changed = taken_over(&mut scene).await;
+    assert!(
+        changed.contains(&"default retention: GOVERNANCE 400 days → none".to_owned()),
+        "{changed:?}"
+    );
+}
+
+#[tokio::test]
+async fn seaweedfs_retention_above_the_ceiling() {
+    a_retention_above_the_ceiling(S3Server::first()).await;
+}
+
+#[tokio::test]
+async fn ceph_retention_above_the_ceiling() {
+    a_retention_above_the_ceiling(S3Server::second()).await;
+}
+
+async fn foreign_lifecycle(server: S3Server) {
+    let (mut scene, pretend) = somebodys(server).await;
+    let rule = LifecycleRule::builder()
+        .id("theirs")
+        .status(ExpirationStatus::Enabled)
+        .filter(LifecycleRuleFilter::builder().prefix("video/").build())
+        .expiration(LifecycleExpiration::builder().days(400).build());
+    let rules = BucketLifecycleConfiguration::builder()
+        .rules(rule.build().unwrap())
+        .build()
+        .unwrap();
+    let request = scene
+        .operator_client()
+        .put_bucket_lifecycle_configuration()
+        .bucket(scene.bucket());
+    request.lifecycle_configuration(rules).send().await.unwrap();
+    assert_eq!(obstacles(&scene, &pretend).await, [Obstacle::Lifecycle]);
+    let changed = taken_over(&mut scene).await;
+    let was = "lifecycle: video/ expire 400d → ";
+    assert!(
+        changed.iter().any(|change| change.starts_with(was)),
+        "{changed:?}"
+    );
+}
+
+#[tokio::test]
+async fn seaweedfs_foreign_lifecycle() {
+    foreign_lifecycle(S3Server::first()).await;
+}
+
+#[tokio::test]
+async fn ceph_foreign_lifecycle() {
+    foreign_lifecycle(S3Server::second()).await;
+}
+
+/// What copies every recording, or tells of it: there, or not to be seen.
+async fn copies(server: S3Server) {
+    for (part, document, extra) in [
+        ("replication", REPLICATION, Extra::Replication),
+        ("notification", NOTIFICATIONS, Extra::Notifications),
+    ] {
+        let (mut scene, pretend) = somebodys(server.clone()).await;
+        pretend.answer(part, document, 200);
+        assert_eq!(obstacles(&scene, &pretend).await, [Obstacle::Configured(extra)]);
+        let changed = taken_over(&mut scene).await;
+        let removed = format!("foreign configuration: {extra} → removed");
+        assert!(changed.contains(&removed), "{changed:?}");
+
+        let (mut scene, pretend) = somebodys(server.clone()).await;
+        pretend.hide(part);
+        assert_eq!(obstacles(&scene, &pretend).await, [Obstacle::Hidden(extra)]);
+        scene.spec.take_over = true;
+        if extra == Extra::Replication {
+            assert_eq!(
+                obstacles(&scene, &pretend).await,
+                [Obstacle::Hidden(extra)],
+                "no decision lets that be"
+            );
+        } else {
+            let enforced = scene.enforce(Trials::Keep).await.unwrap();
+            assert!(
+                enforced
+                    .read_back
+                    .gaps()
+                    .join("; ")
+                    .contains("may not read whether the bucket has notifications")
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn seaweedfs_copies() {
+    copies(S3Server::first()).await;
+}
+
+#[tokio::test]
+async fn ceph_copies() {
+    copies(S3Server::second()).await;
+}
+
+/// Ceph really notifies. It does not let anybody take that away as S3 has it, so the operator says so.
+#[tokio::test]
+async fn ceph_notifications_are_seen() {
+    let (mut scene, pretend) = somebodys(S3Server::second()).await;
+    let identity = scene.operator_identity();
+    let answer = attempt(&scene.server, scene.bucket(), &identity, &["notify"]).await;
+    assert_eq!(answer["ok"], true, "{answer}");
+    assert_eq!(
+        obstacles(&scene, &pretend).await,
+        [Obstacle::Configured(Extra::Notifications)]
+    );
+    scene.spec.take_over = true;
+    let told = scene.enforce(Trials::Keep).await.unwrap_err().safe_message();
+    assert!(
+        told.contains("has notifications, and the operator cannot remove that"),
+        "{told}"
+    );
+}
+
+async fn foreign_objects(server: S3Server) {
+    let (mut scene, pretend) = somebodys(server).await;
+    let client = scene.operator_client();
+    let put = |key: &str| {
+        let put = client.put_object().bucket(scene.bucket()).key(key);
+        put.body(b"theirs".to_vec().into()).send()
+    };
+    put(RECORDING).await.unwrap();
+    let theirs = ["root", "video/receptie/holiday.mp4", "calls/x", "their/object"];
+    for (n, key) in theirs.into_iter().enumerate() {
+        put(key).await.unwrap();
+        // Hidden behind a delete marker it is there all the same.
+        if n % 2 == 1 {
+            client
+                .delete_object()
+                .bucket(scene.bucket())
+                .key(key)
+                .send()
+                .await
+                .unwrap();
+        }
+        assert_eq!(obstacles(&scene, &pretend).await, [Obstacle::Objects], "{key}");
+        if key == "their/object" {
+            break;
+        }
+        for (key, version) in scene.versions(key).await {
+            let delete = client.delete_object().bucket(scene.bucket()).key(key);
+            delete.version_id(version).send().await.unwrap();
+        }
+    }
+    let before = scene.versions("their/").await;
+    let changed = taken_over(&mut scene).await;
+    assert_eq!(
+        changed[0],
+        "claim: nobody's, with objects of somebody's, which stay → this Site's"
+    );
+    assert_eq!(scene.versions("their/").await, before, "nothing is deleted");
+    assert_eq!(scene.versions(RECORDING).await.len(), 1);
+}
+
+#[tokio::test]
+async fn seaweedfs_foreign_objects() {
+    foreign_objects(S3Server::first()).await;
+}
+
+#[tokio::test]
+async fn ceph_foreign_objects() {
+    foreign_objects(S3Server::second()).await;
+}
+
+/// Recordings of a Site whose claim is gone are no obstacle: they are what the bucket is for.
+async fn recordings_are_no_obstacle(server: S3Server) {
+    let (scene, _pretend) = somebodys(server).await;
+    let put = scene
+        .operator_client()
+        .put_object()
+        .bucket(scene.bucket())
+        .key(RECORDING);
+    put.body(b"picture".to_vec().into()).send().await.unwrap();
+    scene.enforce(Trials::Keep).await.unwrap();
+}
+
+#[tokio::test]
+async fn seaweedfs_recordings_are_no_obstacle() {
+    recordings_are_no_obstacle(S3Server::first()).await;
+}
+
+#[tokio::test]
+async fn ceph_recordings_are_no_obstacle() {
+    recordings_are_no_obstacle(S3Server::second()).await;
+}
