@@ -1,8 +1,8 @@
 //! What follows from the probe's table for a Site: pure.
 
 use super::bucket::BucketSpec;
-use super::refusal::EnforceError;
 use super::probe::{Check, Conformance, Exception, Row, Verdict, Why};
+use super::refusal::EnforceError;
 
 /// The conclusions that cannot wait: a store that breaks a promise by itself is none, unless it was decided.
 pub(crate) fn judge(conformance: &Conformance, spec: &BucketSpec) -> Result<(), EnforceError> {

@@ -14,12 +14,12 @@ use tokio_util::sync::CancellationToken;
 
 use super::buckets::OpenBucket;
 use super::drive::{self, Look, Looks};
+use super::hold::is_resolved;
 use super::kit::context::{Context, Kind};
 use super::kit::error::{ApiError, Failure};
 use super::kit::fence::NotLeader;
 use super::kit::status::report;
 use super::kit::{meta, requeue};
-use super::hold::is_resolved;
 use super::retention::holds;
 use crate::api::{AuditFinding, AuditStatus, Site};
 use crate::storage::audit::{AuditError, Scope, Tally, audit};
@@ -131,7 +131,10 @@ impl Audits {
         now: Timestamp,
     ) -> Result<Tally, AuditFailure> {
         let holds = holds(&self.context.client, site).await?;
-        let known = holds.iter().filter_map(|hold| Some((hold.uid()?, is_resolved(hold, now)))).collect();
+        let known = holds
+            .iter()
+            .filter_map(|hold| Some((hold.uid()?, is_resolved(hold, now))))
+            .collect();
         let scope = Scope {
             ceilings: bucket.ceilings,
             embargo: bucket.embargo,

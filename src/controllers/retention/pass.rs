@@ -235,7 +235,14 @@ impl Pass<'_> {
         let (holds, closing) = (Declared { pass: self }, &self.plan.closing);
         for _ in 0..PASSES {
             let (target, ceilings) = (&self.bucket.operator, &self.bucket.ceilings);
-            let work = release(target, closing, &holds, ceilings, self.is_everywhere(), Timestamp::now());
+            let work = release(
+                target,
+                closing,
+                &holds,
+                ceilings,
+                self.is_everywhere(),
+                Timestamp::now(),
+            );
             let released = self.context.fence.guard(work).await??;
             outcome.count("released", released.released);
             outcome.count("deleted", released.deleted);
@@ -301,7 +308,12 @@ impl Pass<'_> {
     /// Whether the audit found keys that cannot be true, which may be anywhere.
     fn is_everywhere(&self) -> bool {
         let audit = self.site.status.as_ref().and_then(|status| status.audit.as_ref());
-        audit.is_some_and(|audit| audit.findings.iter().any(|finding| finding.kind == "ImplausibleKey"))
+        audit.is_some_and(|audit| {
+            audit
+                .findings
+                .iter()
+                .any(|finding| finding.kind == "ImplausibleKey")
+        })
     }
 
     /// Whether everything is to be looked at: something is new or not proved, or it is time.
@@ -369,7 +381,11 @@ impl OpenHolds for Declared<'_> {
         let all = all.map_err(|error| HoldsUnknown(Failure::safe_message(&error)))?;
         // Whether they can be accepted or not: when in doubt, nothing is deleted.
         let now = Timestamp::now();
-        Ok(all.iter().filter(|hold| !is_resolved(hold, now)).map(cover).collect())
+        Ok(all
+            .iter()
+            .filter(|hold| !is_resolved(hold, now))
+            .map(cover)
+            .collect())
     }
 }
 

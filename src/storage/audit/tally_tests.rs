@@ -198,5 +198,8 @@ fn what_is_being_placed_or_released_or_just_came_is_not_judged() {
     };
     assert_eq!(found_at(&moving, 600), []);
     assert_eq!(found_at(&settled(&hold), 300), [], "it came five minutes ago");
-    assert_eq!(found_at(&settled(&hold), 600), [Found::HeldUnprotected, Found::HeldMistagged]);
+    assert_eq!(
+        found_at(&settled(&hold), 600),
+        [Found::HeldUnprotected, Found::HeldMistagged]
+    );
 }

@@ -181,7 +181,10 @@ pub async fn remove(operator: &StorageTarget, name: &str) -> Result<(), HoldErro
 
 /// Removes what is not the latest, and parts beyond the last.
 async fn tidy(store: &Store, folder: &str, parts: usize) -> Result<(), StoreError> {
-    let kept: BTreeSet<String> = (0..parts).map(|number| part_key(folder, number)).chain([index_key(folder)]).collect();
+    let kept: BTreeSet<String> = (0..parts)
+        .map(|number| part_key(folder, number))
+        .chain([index_key(folder)])
+        .collect();
     let mut seen = BTreeSet::new();
     for version in objects::versions(store, folder).await? {
         // Newest first within a key.
@@ -220,10 +223,15 @@ pub async fn links(
     let mut links = Vec::new();
     for number in 0..index.parts.len() {
         let bytes = objects::get(&store, &part_key(&folder, number), None).await?;
-        let lines: Vec<Line> = serde_json::from_slice(&bytes).map_err(|_| unreadable("UnreadableManifest"))?;
+        let lines: Vec<Line> =
+            serde_json::from_slice(&bytes).map_err(|_| unreadable("UnreadableManifest"))?;
         for line in lines {
             let is_open = line.sealed_until.is_none_or(|until| until <= now);
-            let url = if is_open { Some(link(&store, &line, lives).await?) } else { None };
+            let url = if is_open {
+                Some(link(&store, &line, lives).await?)
+            } else {
+                None
+            };
             links.push(Link { line, url });
         }
     }
@@ -231,7 +239,8 @@ pub async fn links(
 }
 
 async fn link(store: &Store, line: &Line, lives: Duration) -> Result<String, StoreError> {
-    let config = PresigningConfig::expires_in(lives.min(LONGEST_LINK)).map_err(|_| unreadable("InvalidRequest"))?;
+    let config =
+        PresigningConfig::expires_in(lives.min(LONGEST_LINK)).map_err(|_| unreadable("InvalidRequest"))?;
     let request = store
         .client
         .get_object()

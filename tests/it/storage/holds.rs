@@ -134,7 +134,11 @@ pub async fn audited(scene: &Scene, holds: &[Cover], now: Timestamp) -> Tally {
         let cover = holds.get(number);
         let entry = entry_of(uid, cover.unwrap_or(&cover_of_nothing()), long_ago);
         // What another audit of this test had open is closed.
-        entries.push(if cover.is_some() { entry } else { entry.closed(long_ago) });
+        entries.push(if cover.is_some() {
+            entry
+        } else {
+            entry.closed(long_ago)
+        });
     }
     ledger::write_all(&scene.operator, &entries).await.unwrap();
     let scope = Scope {
@@ -148,7 +152,11 @@ pub async fn audited(scene: &Scene, holds: &[Cover], now: Timestamp) -> Tally {
 }
 
 fn cover_of_nothing() -> Cover {
-    cover(&["nobody"], Timestamp::UNIX_EPOCH, Some(Timestamp::UNIX_EPOCH + SignedDuration::from_secs(1)))
+    cover(
+        &["nobody"],
+        Timestamp::UNIX_EPOCH,
+        Some(Timestamp::UNIX_EPOCH + SignedDuration::from_secs(1)),
+    )
 }
 
 /// Promises one and two, by hand: held, over the ceiling, swept, released.
@@ -279,7 +287,10 @@ async fn what_is_tampered_with_is_found_and_put_back(server: S3Server) {
     assert_eq!(tally.count(Found::UnexplainedHold), 30);
     let audited = command(&scene, &["audit", "--one-in", "1"]).await;
     assert_eq!(audited.0, Some(4), "{audited:?}");
-    assert!(audited.1.contains("VIOLATION  UnexplainedHold     30\n"), "{audited:?}");
+    assert!(
+        audited.1.contains("VIOLATION  UnexplainedHold     30\n"),
+        "{audited:?}"
+    );
 }
 
 /// What a person types: its exit code and what it prints.
@@ -288,7 +299,15 @@ async fn command(scene: &Scene, words: &[&str]) -> (Option<i32>, String) {
     let endpoint = target.endpoint.as_deref().unwrap();
     let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_toezicht"))
         .args(words)
-        .args(["--endpoint", endpoint, "--region", &target.region, "--bucket", &target.bucket, "--path-style"])
+        .args([
+            "--endpoint",
+            endpoint,
+            "--region",
+            &target.region,
+            "--bucket",
+            &target.bucket,
+            "--path-style",
+        ])
         .env("AWS_ACCESS_KEY_ID", target.access_key_id.reveal())
         .env("AWS_SECRET_ACCESS_KEY", target.secret_access_key.reveal())
         .output()

@@ -179,14 +179,22 @@ impl Scene {
 
     /// Takes all tags off a key's newest version.
     pub async fn untag(&self, key: &str) {
-        let request = self.operator_client().delete_object_tagging().bucket(self.bucket()).key(key);
+        let request = self
+            .operator_client()
+            .delete_object_tagging()
+            .bucket(self.bucket())
+            .key(key);
         request.version_id(self.newest(key).await).send().await.unwrap();
     }
 
     /// Removes all versions and markers of a key.
     pub async fn remove(&self, key: &str) {
         for (key, version) in self.versions(key).await {
-            let request = self.operator_client().delete_object().bucket(self.bucket()).key(key);
+            let request = self
+                .operator_client()
+                .delete_object()
+                .bucket(self.bucket())
+                .key(key);
             request.version_id(version).send().await.unwrap();
         }
     }

@@ -3,9 +3,9 @@
 
 use aws_sdk_s3::Client;
 use aws_sdk_s3::types::{
-    BucketLifecycleConfiguration, BucketVersioningStatus, DefaultRetention, ExpirationStatus, LifecycleExpiration,
-    LifecycleRule, LifecycleRuleFilter, ObjectLockConfiguration, ObjectLockEnabled, ObjectLockRetentionMode,
-    ObjectLockRule, VersioningConfiguration,
+    BucketLifecycleConfiguration, BucketVersioningStatus, DefaultRetention, ExpirationStatus,
+    LifecycleExpiration, LifecycleRule, LifecycleRuleFilter, ObjectLockConfiguration, ObjectLockEnabled,
+    ObjectLockRetentionMode, ObjectLockRule, VersioningConfiguration,
 };
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use serde_json::{Value, json};
@@ -44,7 +44,10 @@ async fn lifecycle(client: &Client, bucket: &str, prefix: &str, days: i32, statu
         .expiration(LifecycleExpiration::builder().days(days).build())
         .build()
         .unwrap();
-    let rules = BucketLifecycleConfiguration::builder().rules(rule).build().unwrap();
+    let rules = BucketLifecycleConfiguration::builder()
+        .rules(rule)
+        .build()
+        .unwrap();
     let request = client.put_bucket_lifecycle_configuration().bucket(bucket);
     request.lifecycle_configuration(rules).send().await.unwrap();
 }
@@ -53,15 +56,25 @@ async fn lifecycle(client: &Client, bucket: &str, prefix: &str, days: i32, statu
 async fn without_a_deny(scene: &Scene) -> Value {
     let mut policy: Value = serde_json::from_str(&scene.policy().await.unwrap()).unwrap();
     let statements = policy["Statement"].as_array_mut().unwrap();
-    let deny = statements.iter().position(|statement| statement["Effect"] == "Deny").unwrap();
+    let deny = statements
+        .iter()
+        .position(|statement| statement["Effect"] == "Deny")
+        .unwrap();
     statements.remove(deny);
     policy
 }
 
 async fn suspend(client: &Client, bucket: &str) {
-    let suspended = VersioningConfiguration::builder().status(BucketVersioningStatus::Suspended).build();
+    let suspended = VersioningConfiguration::builder()
+        .status(BucketVersioningStatus::Suspended)
+        .build();
     // A store may refuse, since the bucket has Object Lock: that is as good.
-    let _ = client.put_bucket_versioning().bucket(bucket).versioning_configuration(suspended).send().await;
+    let _ = client
+        .put_bucket_versioning()
+        .bucket(bucket)
+        .versioning_configuration(suspended)
+        .send()
+        .await;
 }
 
 /// Lock, lifecycle, policy and versioning, three ways each.
@@ -75,7 +88,12 @@ async fn settings_are_put_back(server: S3Server) {
         match round {
             0 => {
                 retention(&client, &bucket, ObjectLockRetentionMode::Governance, 1).await;
-                client.delete_bucket_lifecycle().bucket(&bucket).send().await.unwrap();
+                client
+                    .delete_bucket_lifecycle()
+                    .bucket(&bucket)
+                    .send()
+                    .await
+                    .unwrap();
             }
             1 => {
                 retention(&client, &bucket, ObjectLockRetentionMode::Governance, 365).await;
@@ -96,18 +114,34 @@ async fn settings_are_put_back(server: S3Server) {
             _ => Some(without_a_deny(&scene).await),
         };
         match policy {
-            None => drop(client.delete_bucket_policy().bucket(&bucket).send().await.unwrap()),
+            None => drop(
+                client
+                    .delete_bucket_policy()
+                    .bucket(&bucket)
+                    .send()
+                    .await
+                    .unwrap(),
+            ),
             Some(policy) => {
-                let request = client.put_bucket_policy().bucket(&bucket).policy(policy.to_string());
+                let request = client
+                    .put_bucket_policy()
+                    .bucket(&bucket)
+                    .policy(policy.to_string());
                 request.send().await.unwrap();
             }
         }
         let changed: Vec<_> = scene.enforce(Trials::Keep).await.unwrap().changed;
         for what in ["default retention", "lifecycle", "policy"] {
-            assert!(changed.iter().any(|change| change.what == what), "round {round}: {what} in {changed:?}");
+            assert!(
+                changed.iter().any(|change| change.what == what),
+                "round {round}: {what} in {changed:?}"
+            );
         }
         let again = scene.enforce(Trials::Keep).await.unwrap();
-        assert!(again.changed.is_empty() && again.read_back.versioning, "round {round}: {again:?}");
+        assert!(
+            again.changed.is_empty() && again.read_back.versioning,
+            "round {round}: {again:?}"
+        );
         assert_eq!(again.read_back.default_retention, None);
     }
 }
@@ -150,12 +184,23 @@ async fn held_versions_are_put_right(server: S3Server) {
     ] {
         assert_eq!(tally.count(found), count, "{found:?} in {:?}", tally.found);
     }
-    let mended = place(&scene.operator, &task(&incident), Timestamp::now()).await.unwrap();
-    assert_eq!((mended.protected, mended.tagged, mended.rescued), (3, 4, 4), "{mended:?}");
+    let mended = place(&scene.operator, &task(&incident), Timestamp::now())
+        .await
+        .unwrap();
+    assert_eq!(
+        (mended.protected, mended.tagged, mended.rescued),
+        (3, 4, 4),
+        "{mended:?}"
+    );
     placed(&scene.operator, &incident).await;
     let tally = audited(&scene, &incident, soon).await;
     let left: Vec<Found> = tally.found.keys().copied().collect();
-    assert_eq!(left, [Found::UnexplainedHold, Found::ForeignKey], "{:?}", tally.found);
+    assert_eq!(
+        left,
+        [Found::UnexplainedHold, Found::ForeignKey],
+        "{:?}",
+        tally.found
+    );
 }
 
 /// Keys that cannot be true, or are none, are named; and no ledger that cannot be read lets anything go.
@@ -163,11 +208,20 @@ async fn keys_and_ledger(server: S3Server) {
     let scene = prepared(server).await;
     let now = Timestamp::now();
     let true_key = scene.record("hal", now - 5.minutes()).await;
-    for start in [now + SignedDuration::from_hours(48), now + SignedDuration::from_hours(1), now - SignedDuration::from_hours(24 * 60)] {
+    for start in [
+        now + SignedDuration::from_hours(48),
+        now + SignedDuration::from_hours(1),
+        now - SignedDuration::from_hours(24 * 60),
+    ] {
         scene.record("hal", start).await;
     }
     let tally = audited(&scene, &[], now).await;
-    assert_eq!((tally.count(Found::ImplausibleKey), tally.versions), (3, 4), "{:?}", tally.found);
+    assert_eq!(
+        (tally.count(Found::ImplausibleKey), tally.versions),
+        (3, 4),
+        "{:?}",
+        tally.found
+    );
 
     // All are over their ceiling by when the store took them, wherever their keys say they belong.
     let later = now + SignedDuration::from_hours(24 * 28 + 1);
@@ -201,11 +255,15 @@ async fn clocks_that_disagree_delete_nothing(server: S3Server, port: u16) {
     let later = now + SignedDuration::from_hours(24 * 28 + 1);
     for ahead in [90, -90, 86_400] {
         proxy.set_date_ahead(ahead);
-        let refused = sweep(&target, &CEILINGS, &Declared(vec![]), Reach::Boundary, later).await.unwrap_err();
+        let refused = sweep(&target, &CEILINGS, &Declared(vec![]), Reach::Boundary, later)
+            .await
+            .unwrap_err();
         assert_eq!(refused.category(), "clock", "{refused}");
     }
     proxy.set_date_ahead(0);
-    let swept = sweep(&target, &CEILINGS, &Declared(vec![]), Reach::Boundary, later).await.unwrap();
+    let swept = sweep(&target, &CEILINGS, &Declared(vec![]), Reach::Boundary, later)
+        .await
+        .unwrap();
     assert_eq!(swept.deleted, 1);
 }
 

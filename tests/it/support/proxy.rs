@@ -149,7 +149,9 @@ async fn forward(State(shared): State<Arc<Shared>>, mut request: Request) -> Res
     let ahead = shared.ahead.load(Ordering::SeqCst);
     if ahead != 0 {
         let date = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(ahead);
-        let date = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&date).unwrap();
+        let date = jiff::fmt::rfc2822::DateTimePrinter::new()
+            .timestamp_to_rfc9110_string(&date)
+            .unwrap();
         response.headers_mut().insert("date", date.parse().unwrap());
     }
     let status = response.status().as_u16();
