@@ -116,11 +116,11 @@ pub async fn sweep(
         at_once: AT_ONCE,
         swept: Swept::default(),
     };
-    for class in Class::ALL {
-        sweep.class(class, reach).await?;
+    match sweep.all(reach).await {
+        Ok(()) => Ok(sweep.swept),
+        // Whatever else is said of it: a store whose clock is another refuses what was signed by ours.
+        Err(error) => Err(store.clock.check().err().map_or(error, SweepError::from)),
     }
-    sweep.unfinished().await?;
-    Ok(sweep.swept)
 }
 
 struct Sweep<'a> {
@@ -133,6 +133,13 @@ struct Sweep<'a> {
 }
 
 impl Sweep<'_> {
+    async fn all(&mut self, reach: Reach) -> Result<(), SweepError> {
+        for class in Class::ALL {
+            self.class(class, reach).await?;
+        }
+        self.unfinished().await
+    }
+
     async fn class(&mut self, class: Class, reach: Reach) -> Result<(), SweepError> {
         let days: &[Days] = match reach {
             Reach::Boundary => &boundary(class, self.ceilings, self.now),
