@@ -9,6 +9,7 @@ mod expected;
 mod holds;
 mod interrupted;
 mod lifecycle;
+mod links;
 mod obstacles;
 mod parts;
 mod pretend;

@@ -4,6 +4,7 @@
 //! server and the ledger), the ledger first, then a pass that places, one that releases, the sweep, and what came of it
 //! ([`report`]). One Site is looked at by one task at a time, so all writes to a bucket's holds come one after another.
 
+mod declared;
 mod pass;
 mod plan;
 mod report;

@@ -3,26 +3,23 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
+use super::RetentionError;
+use super::declared::Declared;
 use super::plan::Plan;
-use super::{RetentionError, holds};
 use crate::api::{Days, IncidentHold, RetentionStatus, Site};
 use crate::contract::Gap;
 use crate::controllers::buckets::{Coverings, Follow, OpenBucket};
-use crate::controllers::hold::is_resolved;
 use crate::controllers::kit::context::Context;
-use crate::controllers::kit::error::Failure;
-use crate::protocol::Window;
-use crate::protocol::cover::{Cover, Sources};
+use crate::protocol::cover::Cover;
 use crate::protocol::retention::lifecycle_days;
 use crate::storage::hold::coverage::Coverage;
 use crate::storage::hold::manifest::{self, Judgement};
 use crate::storage::hold::{Placed, Task, place, release};
 use crate::storage::ledger::{self, Entry};
-use crate::storage::sweep::{HoldsUnknown, OpenHolds, Reach, Swept, sweep};
+use crate::storage::sweep::{Reach, Swept, sweep};
 
 /// How often what is due is swept, though nothing else happens.
 const SWEEP_EVERY: SignedDuration = SignedDuration::from_hours(1);
@@ -232,7 +229,13 @@ impl Pass<'_> {
             outcome.is_pending = true;
             return Ok(());
         }
-        let (holds, closing) = (Declared { pass: self }, &self.plan.closing);
+        let (holds, closing) = (
+            Declared {
+                client: &self.context.client,
+                site: self.site,
+            },
+            &self.plan.closing,
+        );
         for _ in 0..PASSES {
             let (target, ceilings) = (&self.bucket.operator, &self.bucket.ceilings);
             let work = release(
@@ -283,7 +286,10 @@ impl Pass<'_> {
         } else {
             Reach::Boundary
         };
-        let holds = Declared { pass: self };
+        let holds = Declared {
+            client: &self.context.client,
+            site: self.site,
+        };
         // What will be over its ceiling before the next sweep goes now: on a store without lifecycle nothing else would
         // delete it in time.
         let ahead = self.now + SWEEP_EVERY * 2;
@@ -366,41 +372,4 @@ impl Pass<'_> {
 fn kept_for(ceiling: Days) -> SignedDuration {
     let days = lifecycle_days(ceiling).unwrap_or_default();
     SignedDuration::from_hours(24 * i64::from(days))
-}
-
-/// The holds of the API server that are open, read from it at each question.
-struct Declared<'a> {
-    pass: &'a Pass<'a>,
-}
-
-#[async_trait]
-impl OpenHolds for Declared<'_> {
-    async fn covers(&self) -> Result<Vec<Cover>, HoldsUnknown> {
-        let Pass { context, site, .. } = self.pass;
-        let all = holds(&context.client, site).await;
-        let all = all.map_err(|error| HoldsUnknown(Failure::safe_message(&error)))?;
-        // Whether they can be accepted or not: when in doubt, nothing is deleted.
-        let now = Timestamp::now();
-        Ok(all
-            .iter()
-            .filter(|hold| !is_resolved(hold, now))
-            .map(cover)
-            .collect())
-    }
-}
-
-fn cover(hold: &IncidentHold) -> Cover {
-    let spec = &hold.spec;
-    Cover {
-        sources: if spec.cameras.is_empty() {
-            Sources::All
-        } else {
-            Sources::Named(spec.cameras.iter().cloned().collect())
-        },
-        calls: spec.calls,
-        window: Window::new(
-            spec.window.from.0,
-            spec.window.until.as_ref().map(|until| until.0),
-        ),
-    }
 }

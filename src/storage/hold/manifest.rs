@@ -28,7 +28,7 @@ pub(crate) const FOLDER: &str = "ledger/manifests/";
 /// Segments in a part: it stays well below what a ledger object may have.
 const LINES: usize = 200;
 /// The longest that a link may live.
-pub const LONGEST_LINK: Duration = Duration::from_secs(15 * 60);
+pub const LONGEST_LINK: Duration = Duration::from_mins(15);
 
 /// One segment that is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -223,9 +223,8 @@ pub async fn links(
     let mut links = Vec::new();
     for number in 0..index.parts.len() {
         let bytes = objects::get(&store, &part_key(&folder, number), None).await?;
-        let lines: Vec<Line> =
-            serde_json::from_slice(&bytes).map_err(|_| unreadable("UnreadableManifest"))?;
-        for line in lines {
+        let part: Vec<Line> = serde_json::from_slice(&bytes).map_err(|_| unreadable("UnreadableManifest"))?;
+        for line in part {
             let is_open = line.sealed_until.is_none_or(|until| until <= now);
             let url = if is_open {
                 Some(link(&store, &line, lives).await?)

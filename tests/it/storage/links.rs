@@ -1,0 +1,79 @@
+//! Who may read what is held, and by what: links from the manifest in the bucket.
+
+use jiff::{SignedDuration, Timestamp, ToSpan};
+use toezicht::storage::hold::manifest::{self, Judgement};
+
+use super::holds::{CEILINGS, cover, entry_of, half_an_hour, placed, prepared};
+use super::scene::target;
+use crate::support::settings::S3Server;
+
+/// What a link gives: the status.
+async fn followed(url: &str) -> u16 {
+    let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new());
+    let client = client.build_http::<axum::body::Body>();
+    client.get(url.parse().unwrap()).await.unwrap().status().as_u16()
+}
+
+/// Who may read what is held gets links to it from the manifest; nobody else does, the operator included. Whether a store
+/// heeds the tag is in its conformance table: where it does not, nobody reads.
+async fn readers_read_what_is_held(server: S3Server, is_readable: bool) {
+    let scene = prepared(server).await;
+    let (start, _) = half_an_hour(&scene).await;
+    let incident = [cover(
+        &["receptie"],
+        start + 10.minutes(),
+        Some(start + 20.minutes()),
+    )];
+    placed(&scene.operator, &incident).await;
+    let entry = entry_of("0".into(), &incident[0], Timestamp::now());
+    let now = Timestamp::now();
+    let write = async |embargo| {
+        let by = Judgement {
+            covers: &incident,
+            ceilings: &CEILINGS,
+            embargo,
+        };
+        manifest::write(&scene.operator, &entry, by, now).await.unwrap();
+    };
+    write(Some(SignedDuration::from_hours(1))).await;
+    let as_identity = |name: &str| target(&scene.server, scene.server.identity(name), scene.bucket());
+    let lives = std::time::Duration::from_secs(60);
+    let links = async |name: &str| manifest::links(&as_identity(name), &entry.name, lives, now).await;
+    let sealed = links("manager").await.unwrap();
+    assert!(
+        sealed.len() == 5 && sealed.iter().all(|link| link.url.is_none()),
+        "{sealed:?}"
+    );
+
+    write(None).await;
+    let open = links("manager").await.unwrap();
+    assert_eq!(open.len(), 5);
+    for link in &open {
+        let status = followed(link.url.as_deref().unwrap()).await;
+        assert_eq!(status, if is_readable { 200 } else { 403 }, "{}", link.line.key);
+    }
+    for nobody in ["recorder", "other"] {
+        assert!(links(nobody).await.is_err(), "{nobody} reads the manifest");
+    }
+    let own = manifest::links(&scene.operator, &entry.name, lives, now)
+        .await
+        .unwrap();
+    assert_eq!(
+        followed(own[0].url.as_deref().unwrap()).await,
+        403,
+        "the operator reads a recording"
+    );
+
+    manifest::remove(&scene.operator, &entry.name).await.unwrap();
+    assert!(scene.versions("ledger/manifests/").await.is_empty());
+}
+
+#[tokio::test]
+async fn seaweedfs_lets_nobody_read_what_is_held() {
+    readers_read_what_is_held(S3Server::first(), false).await;
+}
+
+#[tokio::test]
+async fn ceph_lets_readers_read_what_is_held() {
+    readers_read_what_is_held(S3Server::second(), true).await;
+}
