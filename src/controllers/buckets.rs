@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::{Stream, StreamExt, stream};
 use jiff::SignedDuration;
 use kube::ResourceExt;
+use kube::core::DeserializeGuard;
+use kube::runtime::reflector::ObjectRef;
 use tokio::sync::broadcast::{self, error::RecvError};
 
 use crate::api::{Ceilings, Site};
@@ -136,6 +138,18 @@ impl Buckets {
     pub fn newly_held(&self) -> impl Stream<Item = SiteName> + Send + use<> {
         told(self.held.subscribe())
     }
+}
+
+/// Those of `scope`, or of all namespaces, as controllers take them.
+pub fn of_scope(
+    sites: impl Stream<Item = SiteName> + Send,
+    scope: Option<&str>,
+) -> impl Stream<Item = ObjectRef<DeserializeGuard<Site>>> + Send {
+    let scope = scope.map(str::to_owned);
+    sites.filter_map(move |(namespace, name)| {
+        let is_ours = scope.as_ref().is_none_or(|scope| *scope == namespace);
+        std::future::ready(is_ours.then(|| ObjectRef::new(&name).within(&namespace)))
+    })
 }
 
 fn told(changed: broadcast::Receiver<SiteName>) -> impl Stream<Item = SiteName> + Send {

@@ -1,18 +1,16 @@
 //! The audit of each Site's bucket: apart from the other controllers, from what is in the bucket and which holds the API
 //! server has. All of it daily, the days at the ceiling hourly.
 
-use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action, Controller};
-use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 use kube::{Api, ResourceExt};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::buckets::OpenBucket;
+use super::buckets::{OpenBucket, of_scope};
 use super::drive::{self, Look, Looks};
 use super::hold::is_resolved;
 use super::kit::context::{Context, Kind};
@@ -69,11 +67,7 @@ pub fn controller(
     leader: CancellationToken,
 ) -> impl Future<Output = ()> + use<> {
     let sites = drive::api::<DeserializeGuard<Site>>(&context.client, scope);
-    let scope = scope.map(str::to_owned);
-    let opened = context.buckets.opened().filter_map(move |(namespace, name)| {
-        let is_ours = scope.as_ref().is_none_or(|scope| *scope == namespace);
-        std::future::ready(is_ours.then(|| ObjectRef::new(&name).within(&namespace)))
-    });
+    let opened = of_scope(context.buckets.opened(), scope);
     let controller = Controller::new(sites, watcher::Config::default()).reconcile_on(opened);
     drive::drive(controller, Audits { context }, leader)
 }

@@ -9,7 +9,7 @@ use kube::ResourceExt;
 use super::RetentionError;
 use super::declared::Declared;
 use super::plan::Plan;
-use crate::api::{Days, IncidentHold, RetentionStatus, Site};
+use crate::api::{Days, IncidentHold, Placement, RetentionStatus, Site};
 use crate::contract::Gap;
 use crate::controllers::buckets::{Coverings, Follow, OpenBucket};
 use crate::controllers::kit::context::Context;
@@ -131,14 +131,16 @@ impl Pass<'_> {
         (outcome, failed)
     }
 
+    /// Each whatever became of the one before: a version that cannot be placed keeps none beyond its ceiling.
     async fn steps(&self, outcome: &mut Outcome) -> Result<(), RetentionError> {
+        let mut all = Ok(());
         if !self.plan.open.is_empty() {
-            self.place(outcome).await?;
+            all = all.and(self.place(outcome).await);
         }
         if !self.plan.closing.is_empty() {
-            self.release(outcome).await?;
+            all = all.and(self.release(outcome).await);
         }
-        self.sweep(outcome).await
+        all.and(self.sweep(outcome).await)
     }
 
     async fn place(&self, outcome: &mut Outcome) -> Result<(), RetentionError> {
@@ -186,7 +188,8 @@ impl Pass<'_> {
         outcome.next_opening = placed.next_opening;
         if is_full {
             outcome.proved = placed.is_proved() && follow;
-            outcome.is_pending = !outcome.proved;
+            // Recorders that follow are told of at once; what had to be written is proved soon.
+            outcome.is_pending = !placed.is_proved();
             outcome.verified_at = Some(self.now);
             if placed.is_proved() {
                 self.write_manifests(&covers).await?;
@@ -322,29 +325,34 @@ impl Pass<'_> {
         })
     }
 
-    /// Whether everything is to be looked at: something is new or not proved, or it is time.
+    /// Whether everything is to be looked at: something is new, or can now be proved, or it is time.
     fn is_full(&self) -> bool {
-        let is_time = match (
-            self.before().and_then(|before| before.verified_at.as_ref()),
-            self.verify_every(),
-        ) {
+        let last = self.before().and_then(|before| before.verified_at.as_ref());
+        let is_time = match (last, self.verify_every()) {
             (Some(at), Some(every)) => at.0 + every <= self.now,
             _ => true,
         };
-        is_time || !self.plan.write.is_empty() || !self.is_proved_before()
+        let is_new = !self.plan.write.is_empty() || !self.is_seen_before();
+        is_time || is_new || !self.is_proved_before() && self.recorders_follow()
+    }
+
+    /// The placements of the open holds, as their status has them; `None`: of a hold that was not looked at as it is now.
+    fn placements(&self) -> impl Iterator<Item = Option<&Placement>> {
+        let open = self.holds.iter().filter(|hold| hold.uid().is_some_and(|uid| self.plan.open.contains_key(&uid)));
+        open.map(|hold| {
+            let placement = hold.status.as_ref().and_then(|status| status.placement.as_ref());
+            placement.filter(|placement| Some(placement.observed_generation) == hold.metadata.generation)
+        })
+    }
+
+    /// Whether the status of every open hold speaks of it as it is now.
+    fn is_seen_before(&self) -> bool {
+        self.placements().all(|placement| placement.is_some())
     }
 
     /// Whether the status of every open hold says that it is proved as it is now.
     fn is_proved_before(&self) -> bool {
-        self.holds
-            .iter()
-            .filter(|hold| hold.uid().is_some_and(|uid| self.plan.open.contains_key(&uid)))
-            .all(|hold| {
-                let placement = hold.status.as_ref().and_then(|status| status.placement.as_ref());
-                placement.is_some_and(|placement| {
-                    placement.proved && Some(placement.observed_generation) == hold.metadata.generation
-                })
-            })
+        self.placements().all(|placement| placement.is_some_and(|placement| placement.proved))
     }
 
     fn proved_at(&self) -> Option<Timestamp> {

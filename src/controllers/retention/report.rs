@@ -140,7 +140,7 @@ fn placement(
         next.segments = count(coverage.segments);
         next.size = size(coverage.bytes);
         next.coverage = share(coverage);
-        next.sealed = outcome.placed.as_ref().map_or(0, |placed| count(placed.sealed));
+        next.sealed = count(coverage.sealed);
         next.sources = sources(coverage, outcome, entry.accepted_at);
     }
     Some(next)

@@ -7,10 +7,9 @@ use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 use tokio_util::sync::CancellationToken;
 
-use futures::StreamExt;
-
 use super::Retention;
 use crate::api::{IncidentHold, RecordingPolicy, Site};
+use crate::controllers::buckets::of_scope;
 use crate::controllers::drive::{all_in, api, drive};
 use crate::controllers::kit::context::Context;
 
@@ -25,11 +24,7 @@ pub fn controller(
     let client = context.client.clone();
     let controller = Controller::new(api::<GuardedSite>(&client, scope), watcher::Config::default());
     let sites = controller.store();
-    let scope_of = scope.map(str::to_owned);
-    let opened = context.buckets.opened().filter_map(move |(namespace, name)| {
-        let is_ours = scope_of.as_ref().is_none_or(|scope| *scope == namespace);
-        std::future::ready(is_ours.then(|| ObjectRef::new(&name).within(&namespace)))
-    });
+    let opened = of_scope(context.buckets.opened(), scope);
     let controller = controller
         .watches(
             api::<DeserializeGuard<IncidentHold>>(&client, scope),

@@ -18,6 +18,7 @@ use super::Sites;
 use super::bucket::{Memory, S3, Stores};
 use super::names::{RECORDERS, SITE_LABEL};
 use crate::api::{Camera, RecordingPolicy, SECRET_TYPE_CA, SECRET_TYPE_CAMERA, SECRET_TYPE_S3, Site};
+use crate::controllers::buckets::of_scope;
 use crate::controllers::drive::{all_in, api, drive};
 use crate::controllers::kit::context::Context;
 
@@ -82,12 +83,15 @@ pub fn controller_with(
                 .collect()
         }
     }));
+    let newly_held = of_scope(context.buckets.newly_held(), scope);
     let secrets = || api::<PartialObjectMeta<Secret>>(&client, scope);
     let of_type = |type_: &str| watcher::Config::default().fields(&format!("type={type_}"));
     let controller = controller
         .watches(secrets(), of_type(SECRET_TYPE_S3), may_name(&sites))
         .watches(secrets(), of_type(SECRET_TYPE_CA), may_name(&sites))
-        .watches(secrets(), of_type(SECRET_TYPE_CAMERA), may_name(&sites));
+        .watches(secrets(), of_type(SECRET_TYPE_CAMERA), may_name(&sites))
+        // Recorders are told of what is held.
+        .reconcile_on(newly_held);
     drive(
         controller,
         Sites {

@@ -10,6 +10,8 @@ use crate::protocol::recording::{Class, Recording};
 
 /// Stretches without recordings that are told of one source.
 const TOLD: usize = 10;
+/// The longest segment, and its upload.
+const ON_ITS_WAY: SignedDuration = SignedDuration::from_mins(12);
 /// Segments follow each other within this; a longer stretch is a gap.
 const SEAM: SignedDuration = SignedDuration::from_secs(2);
 
@@ -39,11 +41,15 @@ pub struct Coverage {
     pub segments: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// How many of them may not be read yet.
+    pub sealed: u64,
 }
 
 impl Coverage {
     /// Of the window of `cover` as far as it has come; every source that is named is in it, be there nothing of it.
     pub fn of(cover: &Cover, now: Timestamp) -> Self {
+        // What was recorded in the last minutes is still on its way.
+        let arrived = now.saturating_sub(ON_ITS_WAY).unwrap_or(Timestamp::MIN).max(cover.window.from);
         let named = match &cover.sources {
             crate::protocol::cover::Sources::All => BTreeMap::new(),
             crate::protocol::cover::Sources::Named(names) => names
@@ -53,16 +59,18 @@ impl Coverage {
         };
         Self {
             window: cover.window,
-            until: cover.window.until.map_or(now, |until| until.min(now)),
+            until: cover.window.until.unwrap_or(Timestamp::MAX).min(arrived),
             sources: named,
             segments: 0,
             bytes: 0,
+            sealed: 0,
         }
     }
 
     /// Counts a recording that the hold covers. Those of one source come in the order of their start.
-    pub fn add(&mut self, recording: &Recording<'_>, bytes: u64) {
+    pub fn add(&mut self, recording: &Recording<'_>, bytes: u64, is_sealed: bool) {
         self.segments += 1;
+        self.sealed += u64::from(is_sealed);
         self.bytes += bytes;
         let (window, until) = (self.window, self.until);
         let source = self
@@ -146,7 +154,7 @@ mod tests {
     fn what_is_missing_is_told() {
         let mut coverage = Coverage::of(&cover(100, Some(400), &["a", "b"]), at(1000));
         for (start, end) in [(80, 140), (140, 200), (201, 260), (300, 360)] {
-            coverage.add(&recording("a", start, end), 7);
+            coverage.add(&recording("a", start, end), 7, false);
         }
         let coverage = coverage.finish();
         assert_eq!((coverage.segments, coverage.bytes), (4, 28));
@@ -166,8 +174,8 @@ mod tests {
 
     #[test]
     fn what_is_still_to_come_is_not_missing() {
-        let mut coverage = Coverage::of(&cover(100, None, &[]), at(200));
-        coverage.add(&recording("a", 100, 199), 1);
+        let mut coverage = Coverage::of(&cover(100, None, &[]), at(200) + ON_ITS_WAY);
+        coverage.add(&recording("a", 100, 199), 1, true);
         let coverage = coverage.finish();
         assert_eq!(coverage.sources[&(Class::Video, "a".to_owned())].gap_count, 0);
     }
@@ -180,7 +188,7 @@ mod tests {
             for (start, duration) in parts {
                 let it = recording("a", start, start + duration);
                 if cover(50, Some(50 + length), &["a"]).covers(&it) {
-                    coverage.add(&it, 1);
+                    coverage.add(&it, 1, false);
                 }
             }
             let coverage = coverage.finish();

@@ -32,9 +32,7 @@ pub struct Placed {
     pub tagged: u64,
     /// Delete markers that were removed.
     pub rescued: u64,
-    /// Versions that are kept and may not be read yet.
-    pub sealed: u64,
-    /// When the first of these may be.
+    /// When the first of those may be read that may not be read yet.
     pub next_opening: Option<Timestamp>,
     /// The first keys of which a legal hold, a tag or a marker was not as it must be.
     pub examples: Vec<String>,
@@ -85,7 +83,6 @@ pub async fn place(operator: &StorageTarget, task: &Task<'_>, now: Timestamp) ->
         protected: 0,
         tagged: 0,
         rescued: 0,
-        sealed: 0,
         next_opening: None,
         examples: Vec::new(),
         drifted: 0,
@@ -207,11 +204,10 @@ impl Placed {
         };
         for (number, coverage) in self.coverage.iter_mut().enumerate() {
             if done.covering.contains(&number) {
-                coverage.add(&key.recording(), listed.size);
+                coverage.add(&key.recording(), listed.size, done.opens.is_some());
             }
         }
         if let Some(opens) = done.opens {
-            self.sealed += 1;
             self.next_opening = Some(self.next_opening.map_or(opens, |next| next.min(opens)));
         }
     }
