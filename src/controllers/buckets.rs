@@ -141,10 +141,10 @@ impl Buckets {
 }
 
 /// Those of `scope`, or of all namespaces, as controllers take them.
-pub fn of_scope(
-    sites: impl Stream<Item = SiteName> + Send,
+pub fn of_scope<S: Stream<Item = SiteName> + Send>(
+    sites: S,
     scope: Option<&str>,
-) -> impl Stream<Item = ObjectRef<DeserializeGuard<Site>>> + Send {
+) -> impl Stream<Item = ObjectRef<DeserializeGuard<Site>>> + Send + use<S> {
     let scope = scope.map(str::to_owned);
     sites.filter_map(move |(namespace, name)| {
         let is_ours = scope.as_ref().is_none_or(|scope| *scope == namespace);

@@ -338,7 +338,10 @@ impl Pass<'_> {
 
     /// The placements of the open holds, as their status has them; `None`: of a hold that was not looked at as it is now.
     fn placements(&self) -> impl Iterator<Item = Option<&Placement>> {
-        let open = self.holds.iter().filter(|hold| hold.uid().is_some_and(|uid| self.plan.open.contains_key(&uid)));
+        let open = self
+            .holds
+            .iter()
+            .filter(|hold| hold.uid().is_some_and(|uid| self.plan.open.contains_key(&uid)));
         open.map(|hold| {
             let placement = hold.status.as_ref().and_then(|status| status.placement.as_ref());
             placement.filter(|placement| Some(placement.observed_generation) == hold.metadata.generation)
@@ -352,7 +355,8 @@ impl Pass<'_> {
 
     /// Whether the status of every open hold says that it is proved as it is now.
     fn is_proved_before(&self) -> bool {
-        self.placements().all(|placement| placement.is_some_and(|placement| placement.proved))
+        self.placements()
+            .all(|placement| placement.is_some_and(|placement| placement.proved))
     }
 
     fn proved_at(&self) -> Option<Timestamp> {

@@ -49,7 +49,10 @@ impl Coverage {
     /// Of the window of `cover` as far as it has come; every source that is named is in it, be there nothing of it.
     pub fn of(cover: &Cover, now: Timestamp) -> Self {
         // What was recorded in the last minutes is still on its way.
-        let arrived = now.saturating_sub(ON_ITS_WAY).unwrap_or(Timestamp::MIN).max(cover.window.from);
+        let arrived = now
+            .saturating_sub(ON_ITS_WAY)
+            .unwrap_or(Timestamp::MIN)
+            .max(cover.window.from);
         let named = match &cover.sources {
             crate::protocol::cover::Sources::All => BTreeMap::new(),
             crate::protocol::cover::Sources::Named(names) => names
@@ -152,7 +155,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_told() {
-        let mut coverage = Coverage::of(&cover(100, Some(400), &["a", "b"]), at(1000));
+        let mut coverage = Coverage::of(&cover(100, Some(400), &["a", "b"]), at(10_000));
         for (start, end) in [(80, 140), (140, 200), (201, 260), (300, 360)] {
             coverage.add(&recording("a", start, end), 7, false);
         }

@@ -42,6 +42,7 @@ async fn in_sync_nothing_is_written_over_two_resyncs() {
         status.last_segment.map(|_| ()).ok_or_else(|| "none".into())
     })
     .await;
+    scene.is_settled(SOON).await;
     let namespace = scene.namespace.name.clone();
     for resync in 1..=2 {
         let before = audit_length();

@@ -242,6 +242,7 @@ async fn drift_is_put_back_and_in_sync_nothing_is_written() {
         })
         .await;
 
+        scene.is_settled(SOON).await;
         // Two looks at everything: one by the same process, one by a new one.
         touch(&scene).await;
         let before = audit_length();

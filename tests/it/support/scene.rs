@@ -150,6 +150,27 @@ impl Scene {
         .await;
     }
 
+    /// Waits until the site's bucket was swept and audited once, and that is told.
+    pub async fn is_settled(&self, limit: Duration) {
+        let api: Api<Site> = self.namespace.api();
+        eventually("the bucket is swept and audited", limit, || async {
+            let status = api
+                .get(SITE)
+                .await
+                .map_err(|e| e.to_string())?
+                .status
+                .unwrap_or_default();
+            let swept = status
+                .retention
+                .is_some_and(|retention| retention.swept_at.is_some());
+            if !swept {
+                return Err("not swept".into());
+            }
+            has(&status.conditions, "Compliant", "True")
+        })
+        .await;
+    }
+
     /// The configuration that the recorders are given.
     pub async fn recorder_config(&self) -> String {
         let name = format!("{SITE}-recorder-config");
