@@ -74,11 +74,16 @@ pub fn marking<'a>(
     now: Timestamp,
 ) -> Option<Marking> {
     let is_covered = holds.into_iter().any(|hold| hold.covers(recording));
-    let opens = embargo.map_or(Ok(recording.end), |embargo| recording.end.checked_add(embargo));
-    is_covered.then(|| match opens {
-        Ok(opens) if opens <= now || embargo.is_none() => Marking::Held,
+    is_covered.then(|| marking_of(recording.end, embargo, now))
+}
+
+/// What a recording that is covered must be marked with at `now`, if what it shows ends at `end`.
+pub fn marking_of(end: Timestamp, embargo: Option<SignedDuration>, now: Timestamp) -> Marking {
+    let opens = embargo.map_or(Ok(Timestamp::MIN), |embargo| end.checked_add(embargo));
+    match opens {
+        Ok(opens) if opens <= now => Marking::Held,
         _ => Marking::Sealed,
-    })
+    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::listing::Listed;
 use super::tag::RetentionTag;
 use super::walk::Days;
 use crate::api::{Ceilings, Days as Ceiling};
-use crate::protocol::cover::{Cover, Marking, marking};
+use crate::protocol::cover::{Cover, Marking, marking_of};
 use crate::protocol::recording::{Class, Recording};
 
 /// By how much a recording may seem to end after the store took it: clocks differ, and stores tell whole seconds.
@@ -73,6 +73,14 @@ impl<'a> Stored<'a> {
             .unwrap_or(Timestamp::MAX)
     }
 
+    /// The same by its key alone, for what was held: some stores move the time of a version when its legal hold changes.
+    pub(crate) fn due_by_key(&self) -> Timestamp {
+        self.key
+            .start()
+            .saturating_add(self.ceiling)
+            .unwrap_or(Timestamp::MAX)
+    }
+
     /// Whether an open hold covers it. A key that cannot be true is offered to holds by when the store took it, too.
     pub(crate) fn is_covered(&self, holds: &[Cover]) -> bool {
         let said = self.key.recording();
@@ -89,19 +97,34 @@ impl<'a> Stored<'a> {
     }
 
     /// The tag that it must have for these open holds at `now`; `None`: none covers it. What has a key that cannot be
-    /// true stays sealed: it may show what happens now (article 4.2).
+    /// true may show what happened just before the store took it (article 4.2).
     pub(crate) fn held_tag(
         &self,
         holds: &[Cover],
         embargo: Option<SignedDuration>,
         now: Timestamp,
     ) -> Option<RetentionTag> {
-        let marked = marking(&self.key.recording(), holds, embargo, now);
-        match marked.filter(|_| self.is_plausible()) {
-            Some(Marking::Held) => Some(RetentionTag::Held),
-            Some(Marking::Sealed) => Some(RetentionTag::Sealed),
-            None => self.is_covered(holds).then_some(RetentionTag::Sealed),
+        self.is_covered(holds)
+            .then(|| match marking_of(self.shown_until(), embargo, now) {
+                Marking::Held => RetentionTag::Held,
+                Marking::Sealed => RetentionTag::Sealed,
+            })
+    }
+
+    /// Until when what it shows may reach.
+    fn shown_until(&self) -> Timestamp {
+        if self.is_plausible() {
+            self.key.end()
+        } else {
+            self.listed.modified
         }
+    }
+
+    /// When it may be read, where nothing younger than `embargo` may.
+    pub(crate) fn opens_at(&self, embargo: SignedDuration) -> Timestamp {
+        self.shown_until()
+            .saturating_add(embargo)
+            .unwrap_or(Timestamp::MAX)
     }
 
     /// How long after its end the store took it; negative where it seems to have been before.

@@ -120,8 +120,7 @@ pub fn bootstrap(bucket: &str, operator_principal: &str, more_settings: bool) ->
     let operator = by(operator_principal);
     let settings = [&POLICY[..], &READ_SETTINGS, &SETTINGS, &LIST].concat();
     let objects = [
-        &DELETE[..],
-        &LOCK,
+        &LOCK[..],
         &RETAG,
         &READ_TAGS,
         &["s3:PutObjectTagging", "s3:AbortMultipartUpload"],
@@ -134,6 +133,13 @@ pub fn bootstrap(bucket: &str, operator_principal: &str, more_settings: bool) ->
     let all = [
         allow("OperatorSettings", &operator, &settings, &[at.bucket()]),
         allow("OperatorVersions", &operator, &objects, &[at.under("")]),
+        // Ceph asks for the right of batch deletion on the bucket.
+        allow(
+            "OperatorDeletes",
+            &operator,
+            &DELETE,
+            &[at.bucket(), at.under("")],
+        ),
         allow(
             "OperatorLedger",
             &operator,
@@ -211,7 +217,12 @@ fn recorder_may_not(
         json!({ "StringEquals": { request_tag(): RetentionTag::Held.as_str() } }),
     );
     let mut all = vec![
-        deny("RecorderObjects", recorder, &objects, &[at.under("")]),
+        deny(
+            "RecorderObjects",
+            recorder,
+            &objects,
+            &[at.bucket(), at.under("")],
+        ),
         deny(
             "RecorderBucket",
             recorder,
@@ -259,7 +270,7 @@ fn readers(at: &Resources<'_>, readers: &Value, settings: &[&str]) -> Vec<Value>
         may,
         not_held,
         allow("ReadersManifests", readers, &READ, &manifests),
-        deny("ReadersObjects", readers, &writes, &[at.under("")]),
+        deny("ReadersObjects", readers, &writes, &[at.bucket(), at.under("")]),
         deny(
             "ReadersBucket",
             readers,

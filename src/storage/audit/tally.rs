@@ -185,11 +185,6 @@ pub(crate) fn listed<'l>(
     if newer.is_some_and(|newer| !newer.is_marker && newer.size != listed.size) {
         tally.add(Found::UnexplainedVersion, &listed.key);
     }
-    if !stored.is_plausible() {
-        tally.add(Found::ImplausibleKey, &listed.key);
-    } else if stored.upload_delay() > LATE {
-        tally.add(Found::LateUpload, &listed.key);
-    }
     let is_held = stored.is_covered(&rules.holds.open);
     if is_held {
         tally.held += 1;
@@ -203,6 +198,12 @@ pub(crate) fn listed<'l>(
 }
 
 fn unheld(tally: &mut Tally, rules: &Rules<'_>, stored: &Stored<'_>, newer: Option<&Newer>) {
+    // Not of what is held: some stores move the time of a version when its legal hold changes.
+    if !stored.is_plausible() {
+        tally.add(Found::ImplausibleKey, &stored.listed.key);
+    } else if stored.upload_delay() > LATE {
+        tally.add(Found::LateUpload, &stored.listed.key);
+    }
     let from = stored.counts_from();
     tally.oldest_unheld = Some(tally.oldest_unheld.map_or(from, |oldest| oldest.min(from)));
     if stored.due_at() <= rules.now {

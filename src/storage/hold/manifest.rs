@@ -119,12 +119,12 @@ pub async fn write(
 
 fn line(stored: &Stored<'_>, by: Judgement<'_>, now: Timestamp) -> Line {
     let is_sealed = stored.held_tag(by.covers, by.embargo, now) != Some(RetentionTag::Held);
-    let opens = stored.key.end().saturating_add(by.embargo.unwrap_or_default());
+    let opens = stored.opens_at(by.embargo.unwrap_or_default());
     Line {
         key: stored.listed.key.clone(),
         version_id: stored.listed.id.clone(),
         bytes: stored.listed.size,
-        sealed_until: is_sealed.then(|| opens.unwrap_or(Timestamp::MAX)),
+        sealed_until: is_sealed.then_some(opens),
     }
 }
 

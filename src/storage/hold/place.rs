@@ -153,14 +153,7 @@ impl Work for Pass<'_> {
             protected: !found.legal_hold,
             tagged: found.tag != Some(tag),
             opens: (tag == RetentionTag::Sealed)
-                .then(|| {
-                    stored
-                        .key
-                        .end()
-                        .checked_add(self.task.embargo.unwrap_or_default())
-                        .ok()
-                })
-                .flatten(),
+                .then(|| stored.opens_at(self.task.embargo.unwrap_or_default())),
             ..Done::default()
         };
         let opens_now = found.tag == Some(RetentionTag::Sealed) && tag == RetentionTag::Held;

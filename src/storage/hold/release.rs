@@ -123,7 +123,7 @@ impl Work for Pass<'_> {
             return Ok(Done::Nothing);
         };
         let tag = RetentionTag::unheld(stored.key.class());
-        let (is_tagged, is_over) = (found.tag == Some(tag), stored.due_at() <= self.now);
+        let (is_tagged, is_over) = (found.tag == Some(tag), stored.due_by_key() <= self.now);
         if !is_tagged {
             marks::write_tag(self.store, &version, tag).await?;
         }
