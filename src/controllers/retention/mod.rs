@@ -5,8 +5,9 @@
 //! ([`report`]). One Site is looked at by one task at a time, so all writes to a bucket's holds come one after another.
 
 mod pass;
-mod plan;
+pub(crate) mod plan;
 mod report;
+pub(crate) mod rules;
 mod watches;
 
 use jiff::{SignedDuration, Timestamp};
@@ -19,7 +20,7 @@ use self::pass::{Outcome, Pass};
 use self::plan::{Plan, plan};
 pub use self::watches::controller;
 use crate::api::{IncidentHold, RecordingPolicy, Site};
-use crate::controllers::buckets::OpenBucket;
+use crate::controllers::buckets::{Follow, OpenBucket};
 use crate::controllers::drive::{Look, Looks, fetch};
 use crate::controllers::kit::context::{Context, Kind};
 use crate::controllers::kit::error::{ApiError, Failure};
@@ -117,18 +118,20 @@ impl Retention {
             .guard(ledger::write_all(&bucket.operator, &plan.write))
             .await??;
         self.keep_resources(&holds, &plan).await?;
-        buckets.set_held(
-            site,
-            plan.open
-                .iter()
-                .map(|(uid, entry)| (uid.clone(), entry.covering()))
-                .collect(),
-        );
+        buckets.set_held(site, plan.coverings());
+        // Asked after that: what was known before may be of what was held before.
+        let recorders = buckets
+            .open(site)
+            .map_or(Follow::Unknown, |bucket| bucket.recorders);
+        let bucket = OpenBucket {
+            recorders,
+            ..bucket.clone()
+        };
 
         let pass = Pass {
             context: &self.context,
             site,
-            bucket,
+            bucket: &bucket,
             holds: &holds,
             plan: &plan,
             now,

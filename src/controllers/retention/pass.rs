@@ -8,15 +8,14 @@ use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use super::plan::Plan;
+use super::rules::{Wait, is_placed, may_release, open_covers};
 use super::{RetentionError, holds};
 use crate::api::{Days, IncidentHold, RetentionStatus, Site};
 use crate::contract::Gap;
-use crate::controllers::buckets::{Coverings, Follow, OpenBucket};
-use crate::controllers::hold::is_resolved;
+use crate::controllers::buckets::OpenBucket;
 use crate::controllers::kit::context::Context;
 use crate::controllers::kit::error::Failure;
-use crate::protocol::Window;
-use crate::protocol::cover::{Cover, Sources};
+use crate::protocol::cover::Cover;
 use crate::protocol::retention::lifecycle_days;
 use crate::storage::hold::coverage::Coverage;
 use crate::storage::hold::manifest::{self, Judgement};
@@ -188,7 +187,7 @@ impl Pass<'_> {
         let Some(placed) = last else { return Ok(()) };
         outcome.next_opening = placed.next_opening;
         if is_full {
-            outcome.proved = placed.is_proved() && follow;
+            outcome.proved = is_placed(&placed, follow);
             outcome.is_pending = !outcome.proved;
             outcome.verified_at = Some(self.now);
             if placed.is_proved() {
@@ -223,14 +222,16 @@ impl Pass<'_> {
     }
 
     async fn release(&self, outcome: &mut Outcome) -> Result<(), RetentionError> {
-        if self.now < self.context.release_from {
-            // Requests of the leader before may still land.
-            outcome.release_from = Some(self.context.release_from);
-            return Ok(());
-        }
-        if !self.recorders_follow() {
-            outcome.is_pending = true;
-            return Ok(());
+        match may_release(self.context.release_from, self.recorders_follow(), self.now) {
+            Ok(()) => (),
+            Err(Wait::Until(from)) => {
+                outcome.release_from = Some(from);
+                return Ok(());
+            }
+            Err(Wait::Recorders) => {
+                outcome.is_pending = true;
+                return Ok(());
+            }
         }
         let (holds, closing) = (Declared { pass: self }, &self.plan.closing);
         for _ in 0..PASSES {
@@ -336,17 +337,7 @@ impl Pass<'_> {
 
     /// Whether every recorder follows the holds that are open, and no other.
     fn recorders_follow(&self) -> bool {
-        let open: Coverings = self
-            .plan
-            .open
-            .iter()
-            .map(|(uid, entry)| (uid.clone(), entry.covering()))
-            .collect();
-        match &self.bucket.recorders {
-            Follow::NoRecorders => true,
-            Follow::Holds(followed) => *followed == open,
-            Follow::Unknown => false,
-        }
+        self.bucket.recorders.is_of(&self.plan.coverings())
     }
 }
 
@@ -367,24 +358,8 @@ impl OpenHolds for Declared<'_> {
         let Pass { context, site, .. } = self.pass;
         let all = holds(&context.client, site).await;
         let all = all.map_err(|error| HoldsUnknown(Failure::safe_message(&error)))?;
-        // Whether they can be accepted or not: when in doubt, nothing is deleted.
-        let now = Timestamp::now();
-        Ok(all.iter().filter(|hold| !is_resolved(hold, now)).map(cover).collect())
+        Ok(open_covers(&all, Timestamp::now()))
     }
 }
 
-fn cover(hold: &IncidentHold) -> Cover {
-    let spec = &hold.spec;
-    Cover {
-        sources: if spec.cameras.is_empty() {
-            Sources::All
-        } else {
-            Sources::Named(spec.cameras.iter().cloned().collect())
-        },
-        calls: spec.calls,
-        window: Window::new(
-            spec.window.from.0,
-            spec.window.until.as_ref().map(|until| until.0),
-        ),
-    }
 }
