@@ -361,5 +361,3 @@ impl OpenHolds for Declared<'_> {
         Ok(open_covers(&all, Timestamp::now()))
     }
 }
-
-}
