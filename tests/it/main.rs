@@ -19,6 +19,7 @@
 )]
 
 mod admission;
+mod lifecycle;
 mod line;
 mod operator;
 mod recorder;

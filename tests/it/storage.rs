@@ -8,7 +8,6 @@ mod drift;
 mod expected;
 mod holds;
 mod interrupted;
-mod lifecycle;
 mod links;
 mod obstacles;
 mod parts;

@@ -10,7 +10,7 @@ use toezicht::storage::key::{Class, Key};
 use toezicht::storage::segments::Uploader;
 use toezicht::storage::tag::RetentionTag;
 
-use super::scene::Scene;
+use crate::storage::scene::Scene;
 use crate::support::settings::S3Server;
 use crate::support::wait::{eventually, throughout};
 
