@@ -99,7 +99,7 @@ mod tests {
         // While it is in the spool it is tried again; what had to go never is.
         unsure.forget(|| HashSet::from([path]), now + LATEST);
         assert_eq!(unsure.revisions().count(), 1);
-        unsure.forget(HashSet::new, now + LATEST - Duration::from_secs(1));
+        unsure.forget(HashSet::new, now + LATEST.saturating_sub(Duration::from_secs(1)));
         assert_eq!(unsure.revisions().count(), 1);
         unsure.forget(HashSet::new, now + LATEST);
         assert_eq!(unsure.revisions().count(), 0);
