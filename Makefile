@@ -7,7 +7,7 @@ export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 # With KUBECONFIG and TOEZICHT_TEST_S3 both given, that cluster and store are used; the test bed otherwise.
 HAVE_OWN = $(and $(KUBECONFIG),$(TOEZICHT_TEST_S3))
 
-.PHONY: help setup demo demo-shell demo-down test check unit it own bed fresh image crds
+.PHONY: help setup demo demo-shell demo-down test check unit it own bed fresh image bench-storage bench-holds crds
 help:            ## what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 12
 
@@ -52,6 +52,25 @@ fresh: setup     ## the test bed, with nothing in it that another run left
 image: bed       ## the image from Dockerfile, into the test bed
 	cargo build --locked
 	$(BED) image target/debug/toezicht
+
+# How many segments are swept or held (audited are twice as many), and how often each side has its turn.
+SEGMENTS = 20000
+ROUNDS = 3
+MC = target/bench/mc
+
+bench-storage: bed $(MC) ## sweep and audit beside boto3, mc, bare loops and the store's ceiling; writes docs/benchmarks.md
+	$(call bench,storage)
+
+bench-holds: bed $(MC) ## placing and releasing of holds beside boto3, mc and the store's ceiling; writes docs/benchmarks.md
+	$(call bench,holds)
+
+define bench
+	cargo bench --locked --no-run --bench storage
+	TOEZICHT_BENCH_MC=$(MC) $(BED) run cargo bench --offline --locked --bench storage -- $(1) --segments $(SEGMENTS) --rounds $(ROUNDS)
+endef
+
+$(MC): benches/mc/go.mod benches/mc/go.sum
+	cd benches/mc && go build -trimpath -buildvcs=false -o $(abspath $@) github.com/minio/mc
 
 crds:            ## write crds/, and the chart's copies of it, anew from src/api
 	cargo run --locked -- crds --dir crds

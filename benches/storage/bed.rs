@@ -1,0 +1,189 @@
+//! A bucket as a Site has it, with segments in it: always the same cameras, minutes and bytes.
+
+use std::time::Instant;
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::{
+    BehaviorVersion, Credentials, Region, RequestChecksumCalculation, ResponseChecksumValidation,
+    SharedHttpClient,
+};
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::ObjectLockLegalHoldStatus;
+use futures::{StreamExt, stream};
+use jiff::{Timestamp, ToSpan};
+use toezicht::api::Days;
+use toezicht::contract::{Secret, StorageTarget};
+use toezicht::storage::key::{Class, Key};
+use toezicht::storage::{BucketSpec, Claim, Trials, enforce};
+
+use crate::Took;
+use crate::settings::{S3Identity, S3Server};
+
+/// Cameras, each with as many segments as the others.
+pub const CAMERAS: usize = 20;
+/// The one that an incident is about where only some is held: one in twenty.
+pub const HELD: &str = "camera-00";
+/// A segment's bytes: what is measured are requests.
+const BODY: &[u8] = &[7; 64];
+const AT_ONCE: usize = 64;
+
+/// The store.
+pub struct Bed {
+    server: S3Server,
+}
+
+/// A key and the id of its version.
+pub type Version = (String, String);
+
+impl Bed {
+    /// The store of the test bed, or of whoever says so.
+    pub fn here() -> Self {
+        Self {
+            server: S3Server::first(),
+        }
+    }
+
+    /// What the benchmarks' report calls it.
+    pub fn name(&self) -> &str {
+        &self.server.name
+    }
+
+    /// A bucket as the operator.
+    pub fn target(&self, bucket: &str) -> StorageTarget {
+        self.target_of(self.server.bucket_maker(), bucket)
+    }
+
+    fn target_of(&self, identity: &S3Identity, bucket: &str) -> StorageTarget {
+        StorageTarget {
+            endpoint: Some(self.server.endpoint.clone()),
+            region: self.server.region.clone(),
+            bucket: bucket.into(),
+            path_style: self.server.path_style,
+            ca_pem: None,
+            access_key_id: Secret::new(&identity.access_key),
+            secret_access_key: Secret::new(&identity.secret_key),
+        }
+    }
+
+    /// A new bucket with all that a Site's bucket has, and so many segments, the last of five minutes ago.
+    pub async fn filled(&self, segments: usize) -> String {
+        let bucket = format!("tz-bench-{}", hex::encode(rand::random::<[u8; 5]>()));
+        let recorder = self.server.identity("recorder");
+        let spec = BucketSpec {
+            video_ceiling: Days(28),
+            calls_ceiling: Days(7),
+            operator_principal: self.server.bucket_maker().principal.clone(),
+            recorder_principal: recorder.principal.clone(),
+            readers: Vec::new(),
+            take_over: false,
+            operator_only: false,
+            allow_unprotected: false,
+        };
+        let claim = Claim {
+            cluster_id: "bench".into(),
+            namespace: "bench".into(),
+            site: "bench".into(),
+            uid: "11111111-1111-1111-1111-111111111111".into(),
+        };
+        let recorder = self.target_of(recorder, &bucket);
+        enforce(&self.target(&bucket), &recorder, &spec, &claim, Trials::Keep)
+            .await
+            .unwrap();
+        let client = client(&recorder, None);
+        let minutes = i64::try_from(segments.div_ceil(CAMERAS)).unwrap();
+        let minute = Timestamp::now().as_second() / 60 * 60;
+        let first = Timestamp::from_second(minute).unwrap() - (minutes + 5).minutes();
+        let puts = (0..segments).map(|n| {
+            let start = first + i64::try_from(n / CAMERAS).unwrap().minutes();
+            let camera = format!("camera-{:02}", n % CAMERAS);
+            let key = Key::new(Class::Video, &camera, start, 60_000, &[7; 32]).unwrap();
+            let put = client.put_object().bucket(&bucket).key(key.to_string());
+            put.tagging("toezicht-retention=video")
+                .body(ByteStream::from_static(BODY))
+                .send()
+        });
+        let puts = stream::iter(puts).buffer_unordered(AT_ONCE);
+        puts.for_each(async |put| drop(put.unwrap())).await;
+        bucket
+    }
+
+    /// Removes a bucket and all that is in it.
+    pub async fn remove(&self, bucket: &str) {
+        let client = client(&self.target(bucket), None);
+        let all = versions(&client, bucket, "").await;
+        let gone = stream::iter(&all).map(|(key, id)| {
+            let delete = client.delete_object().bucket(bucket).key(key);
+            delete.version_id(id).send()
+        });
+        let gone = gone.buffer_unordered(AT_ONCE);
+        gone.for_each(async |answer| drop(answer.unwrap())).await;
+        client.delete_bucket().bucket(bucket).send().await.unwrap();
+    }
+
+    /// How many versions of segments there are.
+    pub async fn count(&self, bucket: &str) -> usize {
+        let client = client(&self.target(bucket), None);
+        versions(&client, bucket, "video/").await.len()
+    }
+
+    /// Fails unless a hundred versions, spread over the bucket, are under a legal hold, or none of them is.
+    pub async fn expect_held(&self, bucket: &str, held: bool) {
+        let client = client(&self.target(bucket), None);
+        let all = versions(&client, bucket, "video/").await;
+        for (key, id) in all.iter().step_by(all.len().div_ceil(100)) {
+            let hold = client.get_object_legal_hold().bucket(bucket).key(key);
+            let hold = hold.version_id(id).send().await.ok();
+            let status = hold.and_then(|hold| hold.legal_hold?.status);
+            let is_held = status == Some(ObjectLockLegalHoldStatus::On);
+            assert_eq!(is_held, held, "{key}");
+        }
+    }
+}
+
+/// A plain client of the SDK.
+pub fn client(target: &StorageTarget, http: Option<SharedHttpClient>) -> Client {
+    let (id, secret) = (target.access_key_id.reveal(), target.secret_access_key.reveal());
+    let mut config = aws_sdk_s3::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .credentials_provider(Credentials::new(id, secret, None, None, "bench"))
+        .region(Region::new(target.region.clone()))
+        .endpoint_url(target.endpoint.clone().unwrap())
+        .force_path_style(target.path_style)
+        .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+        .response_checksum_validation(ResponseChecksumValidation::WhenRequired);
+    if let Some(http) = http {
+        config = config.http_client(http);
+    }
+    Client::from_conf(config.build())
+}
+
+/// All versions under a prefix.
+pub async fn versions(client: &Client, bucket: &str, prefix: &str) -> Vec<Version> {
+    let (mut all, mut key, mut id) = (Vec::new(), None, None);
+    loop {
+        let list = client.list_object_versions().bucket(bucket).prefix(prefix);
+        let list = list.set_key_marker(key).set_version_id_marker(id);
+        let page = list.send().await.unwrap();
+        let text = |text: Option<&str>| text.unwrap().to_owned();
+        let found = page.versions().iter();
+        all.extend(found.map(|version| (text(version.key()), text(version.version_id()))));
+        let markers = page.delete_markers().iter();
+        all.extend(markers.map(|marker| (text(marker.key()), text(marker.version_id()))));
+        if page.is_truncated() != Some(true) {
+            return all;
+        }
+        key = page.next_key_marker().map(str::to_owned);
+        id = page.next_version_id_marker().map(str::to_owned);
+    }
+}
+
+/// What something took, by the versions that it says it dealt with.
+pub async fn timed(what: impl Future<Output = usize>) -> Took {
+    let begun = Instant::now();
+    let versions = what.await;
+    Took {
+        seconds: begun.elapsed().as_secs_f64(),
+        versions,
+        peak_kib: 0,
+    }
+}

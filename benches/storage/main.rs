@@ -1,0 +1,113 @@
+//! What sweep, audit, placing and releasing cost beside their peers: both sides on the same work, on the same store, in
+//! one run, in turn, several times. `make bench-storage` and `make bench-holds` run it in the test bed.
+//!
+//! Every contender is a process of its own, so that none inherits another's connections or memory.
+
+// A benchmark that cannot be run says so by panicking, as a test does.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::large_futures
+)]
+// Counts and seconds are far below what a float holds exactly.
+#![allow(clippy::cast_precision_loss)]
+
+mod bed;
+mod loops;
+mod ours;
+mod races;
+mod replay;
+mod report;
+#[allow(dead_code)]
+#[path = "../../tests/it/support/settings.rs"]
+mod settings;
+
+use bed::Bed;
+use clap::{Parser, Subcommand};
+use races::{holds, storage};
+use serde::{Deserialize, Serialize};
+use toezicht::contract::StorageTarget;
+
+#[derive(Parser)]
+struct Args {
+    #[command(subcommand)]
+    what: What,
+    /// What `cargo bench` adds.
+    #[arg(long, global = true, hide = true)]
+    bench: bool,
+}
+
+#[derive(Subcommand)]
+enum What {
+    /// Sweep and audit.
+    Storage(Size),
+    /// Placing and releasing.
+    Holds(Size),
+    /// One contender, once; what it took is printed.
+    #[command(hide = true)]
+    Run { contender: String, bucket: String },
+}
+
+/// How much, and how often.
+#[derive(clap::Args, Clone, Copy, Debug)]
+pub struct Size {
+    /// Segments that are swept, or held; the audit has twice as many.
+    #[arg(long, default_value_t = 20_000)]
+    pub segments: usize,
+    /// How often each contender has its turn.
+    #[arg(long, default_value_t = 3)]
+    pub rounds: usize,
+}
+
+/// What one contender did, and what it took.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+pub struct Took {
+    /// From its first request to its last answer.
+    pub seconds: f64,
+    /// Versions that it dealt with: deleted, listed, held or released.
+    pub versions: usize,
+    /// The most memory that its process ever had (`VmHWM`).
+    #[serde(default)]
+    pub peak_kib: u64,
+}
+
+#[tokio::main]
+async fn main() {
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    match Args::parse().what {
+        What::Storage(size) => storage(size).await,
+        What::Holds(size) => holds(size).await,
+        What::Run { contender, bucket } => {
+            let took = run(&contender, &Bed::here().target(&bucket)).await;
+            println!("{}", serde_json::to_string(&took).unwrap());
+        }
+    }
+}
+
+async fn run(contender: &str, target: &StorageTarget) -> Took {
+    let took = match contender {
+        "sweep" => ours::sweeps(target).await,
+        "audit" => ours::audits(target).await,
+        "place" => ours::places(target).await,
+        "release" => ours::releases(target).await,
+        "loop-list" => loops::lists(target, false).await,
+        "loop-read" => loops::lists(target, true).await,
+        "raw-sweep" => replay::deletions(target).await,
+        "raw-place" => replay::marks(target, true).await,
+        "raw-release" => replay::marks(target, false).await,
+        other => panic!("no contender {other}"),
+    };
+    Took {
+        peak_kib: peak_kib(),
+        ..took
+    }
+}
+
+fn peak_kib() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    let words = line.unwrap().split_whitespace().next();
+    words.unwrap().parse().unwrap()
+}

@@ -1,0 +1,125 @@
+//! Toezicht itself: the functions that the controllers call.
+
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+use toezicht::api::{Ceilings, Days};
+use toezicht::contract::StorageTarget;
+use toezicht::protocol::Window;
+use toezicht::protocol::cover::{Cover, Sources};
+use toezicht::storage::audit::{Scope, audit};
+use toezicht::storage::hold::{Task, place, release};
+use toezicht::storage::ledger::Entry;
+use toezicht::storage::sweep::{HoldsUnknown, OpenHolds, Reach, sweep};
+
+use crate::Took;
+use crate::bed::{HELD, timed};
+
+const CEILINGS: Ceilings = Ceilings {
+    video: Days(28),
+    calls: Days(7),
+};
+/// Longer than all the benchmarks' segments together.
+const WINDOW: SignedDuration = SignedDuration::from_hours(24 * 27);
+
+struct NoHolds;
+
+#[async_trait]
+impl OpenHolds for NoHolds {
+    async fn covers(&self) -> Result<Vec<Cover>, HoldsUnknown> {
+        Ok(Vec::new())
+    }
+}
+
+fn window() -> Window {
+    Window::new(Timestamp::now() - WINDOW, None)
+}
+
+fn hold(sources: Sources) -> Cover {
+    Cover {
+        sources,
+        calls: false,
+        window: window(),
+    }
+}
+
+/// All is over its ceiling, and goes.
+pub async fn sweeps(target: &StorageTarget) -> Took {
+    let later = Timestamp::now() + SignedDuration::from_hours(24 * 28);
+    timed(async {
+        let swept = sweep(target, &CEILINGS, &NoHolds, Reach::Boundary, later);
+        usize::try_from(swept.await.unwrap().deleted).unwrap()
+    })
+    .await
+}
+
+/// Lists all, and reads the marks of what one hold covers.
+pub async fn audits(target: &StorageTarget) -> Took {
+    let held = Sources::Named([HELD.to_owned()].into());
+    let scope = Scope {
+        ceilings: CEILINGS,
+        embargo: None,
+        reach: Reach::All,
+        // Of the rest: next to none, as of the peer's.
+        one_in: u32::MAX,
+        declared: Some(vec![("11".into(), hold(held))]),
+    };
+    timed(async {
+        let tally = audit(target, &scope, Timestamp::now()).await.unwrap();
+        assert!(tally.is_compliant(), "{:?}", tally.found);
+        assert!(tally.inspected >= tally.held && tally.held > 0);
+        usize::try_from(tally.versions).unwrap()
+    })
+    .await
+}
+
+/// Every segment gets its legal hold and its tag.
+pub async fn places(target: &StorageTarget) -> Took {
+    placed(target, Sources::All).await
+}
+
+/// The segments of one camera do.
+pub async fn places_some(target: &StorageTarget) -> Took {
+    placed(target, Sources::Named([HELD.to_owned()].into())).await
+}
+
+async fn placed(target: &StorageTarget, sources: Sources) -> Took {
+    let covers = [hold(sources)];
+    let task = Task {
+        covers: &covers,
+        ceilings: &CEILINGS,
+        embargo: None,
+        since: None,
+        proved_at: None,
+    };
+    timed(async {
+        let placed = place(target, &task, Timestamp::now()).await.unwrap();
+        assert_eq!(placed.protected, placed.tagged);
+        usize::try_from(placed.protected).unwrap()
+    })
+    .await
+}
+
+/// Every segment gets its tag back, and its legal hold goes.
+pub async fn releases(target: &StorageTarget) -> Took {
+    released(target, &[]).await
+}
+
+/// The segments of one camera do.
+pub async fn releases_some(target: &StorageTarget) -> Took {
+    released(target, &[HELD]).await
+}
+
+async fn released(target: &StorageTarget, cameras: &[&str]) -> Took {
+    let spec = json!({
+        "siteRef": {"name": "bench"}, "purpose": "Theft", "reference": "2026-1", "cameras": cameras, "window": window(),
+    });
+    let spec = serde_json::from_value(spec).unwrap();
+    let text = |text: &str| text.to_owned();
+    let entry = Entry::of(text("11"), text("bench"), text("bench"), &spec, Timestamp::now());
+    timed(async {
+        let done = release(target, &[entry], &NoHolds, &CEILINGS, Timestamp::now());
+        usize::try_from(done.await.unwrap().released).unwrap()
+    })
+    .await
+}

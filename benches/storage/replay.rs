@@ -1,0 +1,137 @@
+//! What the store gives to whoever has nothing else to do: requests that the SDK signed beforehand, of the kinds that
+//! Toezicht sends, replayed by a bare HTTP client.
+
+use std::sync::{Arc, Mutex};
+
+use aws_sdk_s3::Client;
+use aws_sdk_s3::config::SharedHttpClient;
+use aws_sdk_s3::types::{
+    Delete, ObjectIdentifier, ObjectLockLegalHold, ObjectLockLegalHoldStatus, Tag, Tagging,
+};
+use aws_smithy_runtime_api::client::http::{
+    HttpClient, HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpConnector,
+};
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::client::result::ConnectorError;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use axum::body::Body;
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use hyper_util::client::legacy;
+use hyper_util::rt::TokioExecutor;
+use toezicht::contract::StorageTarget;
+
+use crate::Took;
+use crate::bed::{Version, client, timed, versions};
+
+const AT_ONCE: usize = 48;
+/// Versions in one DeleteObjects request, as in a sweep.
+const BATCH: usize = 100;
+/// More than any answer has.
+const MOST: usize = 16 << 20;
+
+/// Deletes all versions in batches.
+pub async fn deletions(target: &StorageTarget) -> Took {
+    let (versions, signer) = prepared(target).await;
+    for batch in versions.chunks(BATCH) {
+        let objects = batch.iter().map(|(key, id)| {
+            let one = ObjectIdentifier::builder().key(key).version_id(id);
+            one.build().unwrap()
+        });
+        let delete = Delete::builder().set_objects(Some(objects.collect())).quiet(true);
+        let request = signer.client.delete_objects().bucket(&target.bucket);
+        drop(request.delete(delete.build().unwrap()).send().await);
+    }
+    timed(async {
+        signer.replay().await;
+        versions.len()
+    })
+    .await
+}
+
+/// Reads the marks of all versions and writes them, to place or to release a hold.
+pub async fn marks(target: &StorageTarget, place: bool) -> Took {
+    let (versions, signer) = prepared(target).await;
+    let (bucket, client) = (&target.bucket, &signer.client);
+    let (status, tag) = if place {
+        (ObjectLockLegalHoldStatus::On, "held")
+    } else {
+        (ObjectLockLegalHoldStatus::Off, "video")
+    };
+    let hold = ObjectLockLegalHold::builder().status(status).build();
+    let tag = Tag::builder()
+        .key("toezicht-retention")
+        .value(tag)
+        .build()
+        .unwrap();
+    let tags = Tagging::builder().tag_set(tag).build().unwrap();
+    for (key, id) in &versions {
+        let one = client.get_object_tagging().bucket(bucket).key(key);
+        drop(one.version_id(id).send().await);
+        let one = client.get_object_legal_hold().bucket(bucket).key(key);
+        drop(one.version_id(id).send().await);
+        let one = client.put_object_legal_hold().bucket(bucket).key(key);
+        drop(one.version_id(id).legal_hold(hold.clone()).send().await);
+        let one = client.put_object_tagging().bucket(bucket).key(key);
+        drop(one.version_id(id).tagging(tags.clone()).send().await);
+    }
+    timed(async {
+        signer.replay().await;
+        versions.len()
+    })
+    .await
+}
+
+async fn prepared(target: &StorageTarget) -> (Vec<Version>, Signer) {
+    let all = versions(&client(target, None), &target.bucket, "video/").await;
+    let kept = Kept::default();
+    let signer = Signer {
+        client: client(target, Some(SharedHttpClient::new(kept.clone()))),
+        kept,
+    };
+    (all, signer)
+}
+
+/// A client whose requests are signed, kept, and not sent.
+struct Signer {
+    client: Client,
+    kept: Kept,
+}
+
+impl Signer {
+    async fn replay(&self) {
+        let requests = std::mem::take(&mut *self.kept.0.lock().unwrap());
+        let http: legacy::Client<_, Body> = legacy::Client::builder(TokioExecutor::new()).build_http();
+        let answers = stream::iter(requests).map(|request| async {
+            let answer = http.request(request.map(Body::from)).await.unwrap();
+            let status = answer.status();
+            let body = axum::body::to_bytes(Body::new(answer.into_body()), MOST)
+                .await
+                .unwrap();
+            let text = String::from_utf8_lossy(&body);
+            assert!(
+                status.is_success() && !text.contains("<Error>"),
+                "{status} {text}"
+            );
+        });
+        answers.buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
+    }
+}
+
+#[derive(Clone, Debug, Default)]
+struct Kept(Arc<Mutex<Vec<http::Request<Bytes>>>>);
+
+impl HttpConnector for Kept {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let request = request.try_into_http1x().unwrap();
+        let request = request.map(|body| Bytes::copy_from_slice(body.bytes().unwrap()));
+        self.0.lock().unwrap().push(request);
+        HttpConnectorFuture::ready(Err(ConnectorError::user("kept, not sent".into())))
+    }
+}
+
+impl HttpClient for Kept {
+    fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
+        SharedHttpConnector::new(self.clone())
+    }
+}
