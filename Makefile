@@ -56,21 +56,12 @@ image: bed       ## the image from Dockerfile, into the test bed
 # How many segments are swept or held (audited are twice as many), and how often each side has its turn.
 SEGMENTS = 20000
 ROUNDS = 3
-MC = target/bench/mc
 
-bench-storage: bed $(MC) ## sweep and audit beside boto3, mc, bare loops and the store's ceiling; writes docs/benchmarks.md
-	$(call bench,storage)
+bench-storage: bed  ## sweep and audit beside boto3, mc, bare loops and the store's ceiling; writes docs/benchmarks.md
+	benches/run storage --segments $(SEGMENTS) --rounds $(ROUNDS)
 
-bench-holds: bed $(MC) ## placing and releasing of holds beside boto3, mc and the store's ceiling; writes docs/benchmarks.md
-	$(call bench,holds)
-
-define bench
-	cargo bench --locked --no-run --bench storage
-	TOEZICHT_BENCH_MC=$(MC) $(BED) run cargo bench --offline --locked --bench storage -- $(1) --segments $(SEGMENTS) --rounds $(ROUNDS)
-endef
-
-$(MC): benches/mc/go.mod benches/mc/go.sum
-	cd benches/mc && go build -trimpath -buildvcs=false -o $(abspath $@) github.com/minio/mc
+bench-holds: bed ## placing and releasing of holds beside boto3, mc and the store's ceiling; writes docs/benchmarks.md
+	benches/run holds --segments $(SEGMENTS) --rounds $(ROUNDS)
 
 crds:            ## write crds/, and the chart's copies of it, anew from src/api
 	cargo run --locked -- crds --dir crds

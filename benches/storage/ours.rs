@@ -116,9 +116,15 @@ async fn released(target: &StorageTarget, cameras: &[&str]) -> Took {
     });
     let spec = serde_json::from_value(spec).unwrap();
     let text = |text: &str| text.to_owned();
-    let entry = Entry::of(text("11"), text("bench"), text("bench"), &spec, Timestamp::now());
+    let entries = [Entry::of(
+        text("11"),
+        text("bench"),
+        text("bench"),
+        &spec,
+        Timestamp::now(),
+    )];
     timed(async {
-        let done = release(target, &[entry], &NoHolds, &CEILINGS, Timestamp::now());
+        let done = release(target, &entries, &NoHolds, &CEILINGS, Timestamp::now());
         usize::try_from(done.await.unwrap().released).unwrap()
     })
     .await
