@@ -9,7 +9,7 @@ use toezicht::protocol::Window;
 use toezicht::protocol::cover::{Cover, Sources};
 use toezicht::storage::audit::{Scope, audit};
 use toezicht::storage::hold::{Task, place, release};
-use toezicht::storage::ledger::Entry;
+use toezicht::storage::ledger::{self, Entry};
 use toezicht::storage::sweep::{HoldsUnknown, OpenHolds, Reach, sweep};
 
 use crate::Took;
@@ -55,14 +55,13 @@ pub async fn sweeps(target: &StorageTarget) -> Took {
 
 /// Lists all, and reads the marks of what one hold covers.
 pub async fn audits(target: &StorageTarget) -> Took {
-    let held = Sources::Named([HELD.to_owned()].into());
     let scope = Scope {
         ceilings: CEILINGS,
         embargo: None,
         reach: Reach::All,
         // Of the rest: next to none, as of the peer's.
         one_in: u32::MAX,
-        declared: Some(vec![("11".into(), hold(held))]),
+        known: None,
     };
     timed(async {
         let tally = audit(target, &scope, Timestamp::now()).await.unwrap();
@@ -78,8 +77,9 @@ pub async fn places(target: &StorageTarget) -> Took {
     placed(target, Sources::All).await
 }
 
-/// The segments of one camera do.
+/// The segments of one camera do, for a hold that the ledger has.
 pub async fn places_some(target: &StorageTarget) -> Took {
+    ledger::write_all(target, &[entry(&[HELD])]).await.unwrap();
     placed(target, Sources::Named([HELD.to_owned()].into())).await
 }
 
@@ -91,6 +91,7 @@ async fn placed(target: &StorageTarget, sources: Sources) -> Took {
         embargo: None,
         since: None,
         proved_at: None,
+        everywhere: false,
     };
     timed(async {
         let placed = place(target, &task, Timestamp::now()).await.unwrap();
@@ -111,21 +112,19 @@ pub async fn releases_some(target: &StorageTarget) -> Took {
 }
 
 async fn released(target: &StorageTarget, cameras: &[&str]) -> Took {
+    let closing = [entry(cameras)];
+    timed(async {
+        let done = release(target, &closing, &NoHolds, &CEILINGS, false, Timestamp::now());
+        usize::try_from(done.await.unwrap().released).unwrap()
+    })
+    .await
+}
+
+fn entry(cameras: &[&str]) -> Entry {
     let spec = json!({
         "siteRef": {"name": "bench"}, "purpose": "Theft", "reference": "2026-1", "cameras": cameras, "window": window(),
     });
     let spec = serde_json::from_value(spec).unwrap();
     let text = |text: &str| text.to_owned();
-    let entries = [Entry::of(
-        text("11"),
-        text("bench"),
-        text("bench"),
-        &spec,
-        Timestamp::now(),
-    )];
-    timed(async {
-        let done = release(target, &entries, &NoHolds, &CEILINGS, Timestamp::now());
-        usize::try_from(done.await.unwrap().released).unwrap()
-    })
-    .await
+    Entry::of(text("11"), text("bench"), text("bench"), &spec, Timestamp::now())
 }

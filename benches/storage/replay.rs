@@ -18,6 +18,7 @@ use axum::body::Body;
 use bytes::Bytes;
 use futures::{StreamExt, stream};
 use hyper_util::client::legacy;
+use hyper_util::client::legacy::connect::HttpConnector as HttpConnection;
 use hyper_util::rt::TokioExecutor;
 use toezicht::contract::StorageTarget;
 
@@ -43,7 +44,7 @@ pub async fn deletions(target: &StorageTarget) -> Took {
         drop(request.delete(delete.build().unwrap()).send().await);
     }
     timed(async {
-        signer.replay().await;
+        signer.replay(1).await;
         versions.len()
     })
     .await
@@ -76,7 +77,7 @@ pub async fn marks(target: &StorageTarget, place: bool) -> Took {
         drop(one.version_id(id).tagging(tags.clone()).send().await);
     }
     timed(async {
-        signer.replay().await;
+        signer.replay(4).await;
         versions.len()
     })
     .await
@@ -99,23 +100,34 @@ struct Signer {
 }
 
 impl Signer {
-    async fn replay(&self) {
-        let requests = std::mem::take(&mut *self.kept.0.lock().unwrap());
-        let http: legacy::Client<_, Body> = legacy::Client::builder(TokioExecutor::new()).build_http();
-        let answers = stream::iter(requests).map(|request| async {
-            let answer = http.request(request.map(Body::from)).await.unwrap();
-            let status = answer.status();
-            let body = axum::body::to_bytes(Body::new(answer.into_body()), MOST)
-                .await
-                .unwrap();
-            let text = String::from_utf8_lossy(&body);
-            assert!(
-                status.is_success() && !text.contains("<Error>"),
-                "{status} {text}"
-            );
+    /// Sends what is kept, so many requests for each version one after the other.
+    async fn replay(&self, each: usize) {
+        let mut requests = std::mem::take(&mut *self.kept.0.lock().unwrap()).into_iter();
+        let groups = std::iter::from_fn(|| {
+            let group: Vec<_> = requests.by_ref().take(each).collect();
+            (!group.is_empty()).then_some(group)
         });
-        answers.buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
+        let http: legacy::Client<_, Body> = legacy::Client::builder(TokioExecutor::new()).build_http();
+        let sent = stream::iter(groups).map(|group| async {
+            for request in group {
+                send(&http, request).await;
+            }
+        });
+        sent.buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
     }
+}
+
+async fn send(http: &legacy::Client<HttpConnection, Body>, request: http::Request<Bytes>) {
+    let answer = http.request(request.map(Body::from)).await.unwrap();
+    let status = answer.status();
+    let body = axum::body::to_bytes(Body::new(answer.into_body()), MOST)
+        .await
+        .unwrap();
+    let text = String::from_utf8_lossy(&body);
+    assert!(
+        status.is_success() && !text.contains("<Error>"),
+        "{status} {text}"
+    );
 }
 
 #[derive(Clone, Debug, Default)]

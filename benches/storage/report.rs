@@ -83,6 +83,7 @@ impl Section {
         for line in &self.lines {
             let (least, median, most) = line.seconds;
             let (versions, requests) = (line.per_second, line.requests);
+            let places = usize::from(requests < 100.0);
             let peak = if line.peak_mib > 0.0 {
                 format!("{:.0}", line.peak_mib)
             } else {
@@ -90,7 +91,7 @@ impl Section {
             };
             writeln!(
                 text,
-                "| {} | {median:.2} ({least:.2}, {most:.2}) | {versions:.0} | {requests:.0} | {peak} |",
+                "| {} | {median:.2} ({least:.2}, {most:.2}) | {versions:.0} | {requests:.places$} | {peak} |",
                 line.says
             )
             .unwrap();

@@ -56,6 +56,11 @@ impl After {
             id: None,
         }
     }
+
+    /// Whether something lies between `key` and what it is after.
+    pub(crate) fn is_past(&self, key: &str) -> bool {
+        self.key.as_str() > key
+    }
 }
 
 /// A page of a listing, by key.

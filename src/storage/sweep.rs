@@ -3,6 +3,8 @@
 //!
 //! Stopped anywhere, the next run goes on: what to do follows from the bucket and the open holds alone.
 
+mod stretch;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -11,6 +13,7 @@ use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 use futures::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 
+use self::stretch::Stretch;
 use super::aging::{Fate, Stored, boundary, fate};
 use super::client::{Purpose, Store, TargetError};
 use super::date::ClocksDisagree;
@@ -25,6 +28,8 @@ use crate::protocol::recording::Class;
 
 /// Versions in one request: more would keep a server busy with one request for long.
 const BATCH: usize = 100;
+/// Versions that the first page of a reading back asks for: as a rule nothing is left, and it shows what comes after.
+const FEW: i32 = 50;
 /// Requests at once, while the store keeps up.
 const AT_ONCE: usize = 16;
 /// How often what failed is tried again before the run ends; each time slower.
@@ -114,6 +119,7 @@ pub async fn sweep(
         holds,
         now,
         at_once: AT_ONCE,
+        seen: Vec::new(),
         swept: Swept::default(),
     };
     match sweep.all(reach).await {
@@ -129,6 +135,8 @@ struct Sweep<'a> {
     holds: &'a dyn OpenHolds,
     now: Timestamp,
     at_once: usize,
+    /// The holds that were open at any time of the sweep.
+    seen: Vec<Cover>,
     swept: Swept,
 }
 
@@ -145,19 +153,32 @@ impl Sweep<'_> {
             Reach::Boundary => &boundary(class, self.ceilings, self.now),
             Reach::All => &[Days::ALL],
         };
-        let mut after = None;
+        let (store, mut after, mut stretches) = (self.store, None, Vec::<Stretch>::new());
+        let mut found = page(store, class.prefix(), None, PAGE).await?;
         loop {
-            let found = page(self.store, class.prefix(), after.as_ref(), PAGE).await?;
             let (due, jump) = self.due(&found.versions, days);
-            if !due.is_empty() {
-                self.delete(&due, class, after.as_ref()).await?;
-            }
+            Stretch::note(&mut stretches, after.as_ref(), &due);
             // A jump may lead into the rest of this very page.
-            match jump.map(After::key).or(found.next) {
-                Some(next) => after = Some(next),
-                None => return Ok(()),
+            let next = jump.map(After::key).or_else(|| found.next.clone());
+            // The next page is listed while this one is deleted.
+            let ahead = async {
+                match &next {
+                    Some(after) => page(store, class.prefix(), Some(after), PAGE).await.map(Some),
+                    None => Ok(None),
+                }
+            };
+            let (ahead, deleted) = futures::join!(ahead, self.in_rounds(&due));
+            deleted?;
+            match ahead? {
+                Some(ahead) => found = ahead,
+                None => break,
             }
+            after = next;
         }
+        for stretch in stretches {
+            self.read_back(class, days, stretch).await?;
+        }
+        Ok(())
     }
 
     /// What of a page is over its ceiling, and where to jump to.
@@ -176,56 +197,50 @@ impl Sweep<'_> {
         (due, None)
     }
 
-    /// Deletes what is due and not held. Counted is what a listing shows afterwards, whatever the answers were.
-    async fn delete(
-        &mut self,
-        due: &[&Listed],
-        class: Class,
-        after: Option<&After>,
-    ) -> Result<(), SweepError> {
-        let held = self.in_rounds(due).await?;
-        let mut left = BTreeSet::new();
-        let last = due.last().map(|listed| listed.key.as_str());
-        let mut after = after.cloned();
+    /// Counts what became of a stretch: by what a listing shows afterwards, whatever the answers were.
+    async fn read_back(&mut self, class: Class, days: &[Days], stretch: Stretch) -> Result<(), SweepError> {
+        let (mut after, mut most) = (stretch.after, FEW);
+        let (mut left, mut bytes_left) = (0, 0);
         loop {
-            let found = page(self.store, class.prefix(), after.as_ref(), PAGE).await?;
+            let found = page(self.store, class.prefix(), after.as_ref(), most).await?;
             let is_past = found
                 .versions
                 .last()
-                .is_none_or(|listed| Some(listed.key.as_str()) > last);
-            left.extend(found.versions.into_iter().map(|listed| (listed.key, listed.id)));
+                .is_none_or(|listed| listed.key > stretch.last);
+            for listed in self.due(&found.versions, days).0 {
+                if listed.key > stretch.last {
+                    break;
+                }
+                left += 1;
+                bytes_left += listed.size;
+                let is_held = fate(listed, self.ceilings, &self.seen, self.now) == Fate::Held;
+                *(if is_held {
+                    &mut self.swept.held
+                } else {
+                    &mut self.swept.resisted
+                }) += 1;
+            }
             match found.next {
-                Some(next) if !is_past => after = Some(next),
+                Some(next) if !is_past => (after, most) = (Some(next), PAGE),
                 _ => break,
             }
         }
-        for listed in due {
-            if !left.contains(&(listed.key.clone(), listed.id.clone())) {
-                self.swept.deleted += 1;
-                self.swept.bytes += listed.size;
-            } else if held.contains(listed.id.as_str()) {
-                self.swept.held += 1;
-            } else {
-                self.swept.resisted += 1;
-            }
-        }
+        self.swept.deleted += stretch.versions.saturating_sub(left);
+        self.swept.bytes += stretch.bytes.saturating_sub(bytes_left);
         Ok(())
     }
 
-    /// Sends the deletions, again and slower where the store could not keep up. Gives back the ids of what is held.
-    async fn in_rounds<'l>(&mut self, due: &[&'l Listed]) -> Result<BTreeSet<&'l str>, SweepError> {
-        let (mut left, mut held) = (due.to_vec(), BTreeSet::new());
+    /// Sends the deletions, of what no hold covers, again and slower where the store could not keep up.
+    async fn in_rounds(&mut self, due: &[&Listed]) -> Result<(), SweepError> {
+        let mut left = due.to_vec();
         for round in 1.. {
+            if left.is_empty() {
+                break;
+            }
             // Immediately before: a hold may have been declared since the page was listed.
             let holds = self.open_holds().await?;
             self.store.clock.check()?;
-            left.retain(|listed| {
-                let goes = fate(listed, self.ceilings, &holds, self.now) == Fate::Goes;
-                if !goes {
-                    held.insert(listed.id.as_str());
-                }
-                goes
-            });
+            left.retain(|listed| fate(listed, self.ceilings, &holds, self.now) == Fate::Goes);
             let batches: Vec<_> = left
                 .chunks(BATCH)
                 .map(|batch| delete(self.store, batch))
@@ -247,7 +262,7 @@ impl Sweep<'_> {
                 }
             }
             if again.is_empty() {
-                return Ok(held);
+                break;
             }
             if round == ROUNDS {
                 return Err(last_error.unwrap_or_else(slow_down).into());
@@ -256,16 +271,21 @@ impl Sweep<'_> {
             self.at_once = (self.at_once / 2).max(1);
             tokio::time::sleep(PAUSE * 2_u32.pow(round)).await;
         }
-        Ok(held)
+        Ok(())
     }
 
     /// Those of the API and those of the ledger.
-    async fn open_holds(&self) -> Result<Vec<Cover>, SweepError> {
+    async fn open_holds(&mut self) -> Result<Vec<Cover>, SweepError> {
         let mut holds = self.holds.covers().await?;
         holds.extend(ledger::covers(
             &ledger::entries(self.store).await?,
             &BTreeSet::new(),
         ));
+        for hold in &holds {
+            if !self.seen.contains(hold) {
+                self.seen.push(hold.clone());
+            }
+        }
         Ok(holds)
     }
 
