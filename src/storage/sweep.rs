@@ -6,11 +6,14 @@
 mod stretch;
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
-use futures::{StreamExt, stream};
+use futures::channel::mpsc;
+use futures::{SinkExt, StreamExt, TryStreamExt, future, stream};
 use jiff::{SignedDuration, Timestamp};
 
 use self::stretch::Stretch;
@@ -30,8 +33,10 @@ use crate::protocol::recording::Class;
 const BATCH: usize = 100;
 /// Versions that the first page of a reading back asks for: as a rule nothing is left, and it shows what comes after.
 const FEW: i32 = 50;
-/// Requests at once, while the store keeps up.
-const AT_ONCE: usize = 16;
+/// Requests of one page at once, while the store keeps up: all of it, right after the holds were asked.
+const AT_ONCE: usize = 10;
+/// Pages that are deleted at once: while the last requests of one are under way, the next begins.
+const PAGES: usize = 2;
 /// How often what failed is tried again before the run ends; each time slower.
 const ROUNDS: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(250);
@@ -118,8 +123,8 @@ pub async fn sweep(
         ceilings,
         holds,
         now,
-        at_once: AT_ONCE,
-        seen: Vec::new(),
+        at_once: AtomicUsize::new(AT_ONCE),
+        seen: Mutex::default(),
         swept: Swept::default(),
     };
     match sweep.all(reach).await {
@@ -134,9 +139,9 @@ struct Sweep<'a> {
     ceilings: &'a Ceilings,
     holds: &'a dyn OpenHolds,
     now: Timestamp,
-    at_once: usize,
+    at_once: AtomicUsize,
     /// The holds that were open at any time of the sweep.
-    seen: Vec<Cover>,
+    seen: Mutex<Vec<Cover>>,
     swept: Swept,
 }
 
@@ -153,40 +158,49 @@ impl Sweep<'_> {
             Reach::Boundary => &boundary(class, self.ceilings, self.now),
             Reach::All => &[Days::ALL],
         };
-        let (store, mut after, mut stretches) = (self.store, None, Vec::<Stretch>::new());
-        let mut found = page(store, class.prefix(), None, PAGE).await?;
-        loop {
-            let (due, jump) = self.due(&found.versions, days);
-            Stretch::note(&mut stretches, after.as_ref(), &due);
-            // A jump may lead into the rest of this very page.
-            let next = jump.map(After::key).or_else(|| found.next.clone());
-            // The next page is listed while this one is deleted.
-            let ahead = async {
-                match &next {
-                    Some(after) => page(store, class.prefix(), Some(after), PAGE).await.map(Some),
-                    None => Ok(None),
-                }
-            };
-            let (ahead, deleted) = futures::join!(ahead, self.in_rounds(&due));
-            deleted?;
-            match ahead? {
-                Some(ahead) => found = ahead,
-                None => break,
-            }
-            after = next;
-        }
+        let (send, found) = mpsc::channel(0);
+        let this = &*self;
+        let deleting = found
+            .map(|due| this.in_rounds(due))
+            .buffer_unordered(PAGES)
+            .try_for_each(|()| future::ready(Ok(())));
+        let (stretches, ()) = futures::try_join!(this.find(class, days, send), deleting)?;
         for stretch in stretches {
             self.read_back(class, days, stretch).await?;
         }
         Ok(())
     }
 
+    /// Lists what is due, ahead of what is deleted; gives back where it was.
+    async fn find(
+        &self,
+        class: Class,
+        days: &[Days],
+        mut found: mpsc::Sender<Vec<Listed>>,
+    ) -> Result<Vec<Stretch>, SweepError> {
+        let (mut after, mut stretches) = (None, Vec::new());
+        loop {
+            let page = page(self.store, class.prefix(), after.as_ref(), PAGE).await?;
+            let (due, jump) = self.due(page.versions, days);
+            Stretch::note(&mut stretches, after.as_ref(), &due);
+            if !due.is_empty() && found.send(due).await.is_err() {
+                // Who deletes has stopped, and says why.
+                return Ok(stretches);
+            }
+            // A jump may lead into the rest of this very page.
+            match jump.map(After::key).or(page.next) {
+                Some(next) => after = Some(next),
+                None => return Ok(stretches),
+            }
+        }
+    }
+
     /// What of a page is over its ceiling, and where to jump to.
-    fn due<'l>(&self, found: &'l [Listed], days: &[Days]) -> (Vec<&'l Listed>, Option<String>) {
+    fn due(&self, found: Vec<Listed>, days: &[Days]) -> (Vec<Listed>, Option<String>) {
         let mut due = Vec::new();
         for listed in found {
             let jump = step(&listed.key, days);
-            let is_due = Stored::of(listed, self.ceilings).is_some_and(|stored| stored.due_at() <= self.now);
+            let is_due = Stored::of(&listed, self.ceilings).is_some_and(|stored| stored.due_at() <= self.now);
             if is_due && jump == Step::Look {
                 due.push(listed);
             }
@@ -207,13 +221,13 @@ impl Sweep<'_> {
                 .versions
                 .last()
                 .is_none_or(|listed| listed.key > stretch.last);
-            for listed in self.due(&found.versions, days).0 {
+            for listed in self.due(found.versions, days).0 {
                 if listed.key > stretch.last {
                     break;
                 }
                 left += 1;
                 bytes_left += listed.size;
-                let is_held = fate(listed, self.ceilings, &self.seen, self.now) == Fate::Held;
+                let is_held = fate(&listed, self.ceilings, &self.seen(), self.now) == Fate::Held;
                 *(if is_held {
                     &mut self.swept.held
                 } else {
@@ -231,8 +245,8 @@ impl Sweep<'_> {
     }
 
     /// Sends the deletions, of what no hold covers, again and slower where the store could not keep up.
-    async fn in_rounds(&mut self, due: &[&Listed]) -> Result<(), SweepError> {
-        let mut left = due.to_vec();
+    async fn in_rounds(&self, due: Vec<Listed>) -> Result<(), SweepError> {
+        let mut left: Vec<&Listed> = due.iter().collect();
         for round in 1.. {
             if left.is_empty() {
                 break;
@@ -246,7 +260,7 @@ impl Sweep<'_> {
                 .map(|batch| delete(self.store, batch))
                 .collect();
             let answers: Vec<_> = stream::iter(batches)
-                .buffer_unordered(self.at_once)
+                .buffer_unordered(self.at_once.load(Ordering::Relaxed))
                 .collect()
                 .await;
             let mut again = Vec::new();
@@ -268,25 +282,29 @@ impl Sweep<'_> {
                 return Err(last_error.unwrap_or_else(slow_down).into());
             }
             left = again;
-            self.at_once = (self.at_once / 2).max(1);
+            let slower = self.at_once.load(Ordering::Relaxed) / 2;
+            self.at_once.store(slower.max(1), Ordering::Relaxed);
             tokio::time::sleep(PAUSE * 2_u32.pow(round)).await;
         }
         Ok(())
     }
 
     /// Those of the API and those of the ledger.
-    async fn open_holds(&mut self) -> Result<Vec<Cover>, SweepError> {
+    async fn open_holds(&self) -> Result<Vec<Cover>, SweepError> {
         let mut holds = self.holds.covers().await?;
         holds.extend(ledger::covers(
             &ledger::entries(self.store).await?,
             &BTreeSet::new(),
         ));
-        for hold in &holds {
-            if !self.seen.contains(hold) {
-                self.seen.push(hold.clone());
-            }
-        }
+        let mut seen = self.seen();
+        let new = holds.iter().filter(|hold| !seen.contains(hold));
+        let new: Vec<Cover> = new.cloned().collect();
+        seen.extend(new);
         Ok(holds)
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Vec<Cover>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Ends uploads that nobody will finish: their parts cost, and no listing shows them.

@@ -17,7 +17,7 @@ pub(super) struct Stretch {
 
 impl Stretch {
     /// Adds what was due on the page after `after`: to the last stretch, if that goes on there.
-    pub(super) fn note(stretches: &mut Vec<Self>, after: Option<&After>, due: &[&Listed]) {
+    pub(super) fn note(stretches: &mut Vec<Self>, after: Option<&After>, due: &[Listed]) {
         let Some(last) = due.last() else { return };
         let bytes: u64 = due.iter().map(|listed| listed.size).sum();
         match stretches.last_mut() {
@@ -66,7 +66,6 @@ mod tests {
             (Some("d"), of(&["e"])),
             (Some("e"), of(&["f"])),
         ] {
-            let due: Vec<&Listed> = due.iter().collect();
             Stretch::note(&mut stretches, after.map(After::key).as_ref(), &due);
         }
         let told = stretches.iter().map(|stretch| {
