@@ -54,7 +54,7 @@ image: bed       ## the image from Dockerfile, into the test bed
 	$(BED) image target/debug/toezicht
 
 # How many segments are swept or held (audited are twice as many), and how often each side has its turn.
-SEGMENTS = 20000
+SEGMENTS = 8000
 ROUNDS = 3
 
 bench-storage: bed  ## sweep and audit beside boto3, mc, bare loops and the store's ceiling; writes docs/benchmarks.md

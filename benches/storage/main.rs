@@ -54,7 +54,7 @@ enum What {
 #[derive(clap::Args, Clone, Copy, Debug)]
 pub struct Size {
     /// Segments that are swept, or held; the audit has twice as many.
-    #[arg(long, default_value_t = 20_000)]
+    #[arg(long, default_value_t = 8000)]
     pub segments: usize,
     /// How often each contender has its turn.
     #[arg(long, default_value_t = 3)]
@@ -94,7 +94,8 @@ async fn run(contender: &str, target: &StorageTarget) -> Took {
         "release" => ours::releases(target).await,
         "loop-list" => loops::lists(target, false).await,
         "loop-read" => loops::lists(target, true).await,
-        "raw-sweep" => replay::deletions(target).await,
+        "raw-delete" => replay::deletions(target, false).await,
+        "raw-sweep" => replay::deletions(target, true).await,
         "raw-place" => replay::marks(target, true).await,
         "raw-release" => replay::marks(target, false).await,
         other => panic!("no contender {other}"),

@@ -26,22 +26,35 @@ use crate::Took;
 use crate::bed::{Version, client, timed, versions};
 
 const AT_ONCE: usize = 48;
-/// Versions in one DeleteObjects request, as in a sweep.
+/// Versions in one `DeleteObjects` request, as in a sweep.
 const BATCH: usize = 100;
+/// Versions in one page of a listing.
+const PAGE: usize = 1000;
 /// More than any answer has.
 const MOST: usize = 16 << 20;
 
-/// Deletes all versions in batches.
-pub async fn deletions(target: &StorageTarget) -> Took {
+/// Deletes all versions in batches; with `lists`, asks for the pages too in which a sweep finds them.
+pub async fn deletions(target: &StorageTarget, lists: bool) -> Took {
     let (versions, signer) = prepared(target).await;
-    for batch in versions.chunks(BATCH) {
-        let objects = batch.iter().map(|(key, id)| {
-            let one = ObjectIdentifier::builder().key(key).version_id(id);
-            one.build().unwrap()
-        });
-        let delete = Delete::builder().set_objects(Some(objects.collect())).quiet(true);
-        let request = signer.client.delete_objects().bucket(&target.bucket);
-        drop(request.delete(delete.build().unwrap()).send().await);
+    let (bucket, client) = (&target.bucket, &signer.client);
+    let mut before: Option<&Version> = None;
+    for page in versions.chunks(PAGE) {
+        if lists {
+            let list = client.list_object_versions().bucket(bucket).prefix("video/");
+            let list = list.set_key_marker(before.map(|(key, _)| key.clone()));
+            let list = list.set_version_id_marker(before.map(|(_, id)| id.clone()));
+            drop(list.send().await);
+        }
+        before = page.last();
+        for batch in page.chunks(BATCH) {
+            let objects = batch.iter().map(|(key, id)| {
+                let one = ObjectIdentifier::builder().key(key).version_id(id);
+                one.build().unwrap()
+            });
+            let delete = Delete::builder().set_objects(Some(objects.collect())).quiet(true);
+            let request = client.delete_objects().bucket(bucket);
+            drop(request.delete(delete.build().unwrap()).send().await);
+        }
     }
     timed(async {
         signer.replay(1).await;
