@@ -24,6 +24,8 @@ demo-down:       ## remove the demonstration; with the test bed, that stops and 
 	$(if $(HAVE_OWN),$(DEMO)/remove,$(BED) down)
 
 test: setup check unit it own  ## everything: what CI runs
+# Enough to show that the settings alone do.
+test: OWN = admission::default_server storage::adoption::seaweedfs_ storage::holds::seaweedfs_
 
 check:           ## formatting, lints, licences
 	cargo fmt --check
@@ -37,10 +39,11 @@ it: fresh image  ## the tests against the real API servers, kubelet, S3 servers 
 	cargo test --locked --no-run --test it
 	$(BED) run tests/testbed/suite
 
+OWN = default_server seaweedfs_
 own: $(if $(HAVE_OWN),,bed)  ## the same tests as someone runs them who has a cluster and an S3 endpoint: with these settings alone
 	$(if $(HAVE_OWN),,$(BED) run) sh -c 'exec env -i PATH="$$PATH" HOME="$$HOME" \
 	  $${RUSTUP_HOME:+"RUSTUP_HOME=$$RUSTUP_HOME"} $${CARGO_HOME:+"CARGO_HOME=$$CARGO_HOME"} KUBECONFIG="$$KUBECONFIG" \
-	  TOEZICHT_TEST_S3="$$TOEZICHT_TEST_S3" cargo test --offline --locked --test it -- default_server seaweedfs_'
+	  TOEZICHT_TEST_S3="$$TOEZICHT_TEST_S3" cargo test --offline --locked --test it -- $(OWN)'
 
 bed: setup       ## the test bed, as it is or started
 	$(BED) up

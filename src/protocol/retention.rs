@@ -10,7 +10,8 @@ use crate::api::{Ceilings, Days, Retention};
 
 /// The shortest ceiling that can be kept: below it lifecycle would have to run more often than daily.
 pub const SHORTEST: Days = Days(5);
-/// How many days before the ceiling lifecycle must hide a recording, for its bytes to be gone in time.
+/// How many days before the ceiling lifecycle must hide a recording, for its bytes to be gone in time though the operator is
+/// dead: two midnights to which S3 rounds up, one noncurrent day, and one for a store that runs late.
 pub const MARGIN: Days = Days(4);
 
 const DAY: i64 = 86_400;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::metrics::Metrics;
 use super::readiness::{Gate, Readiness};
 use crate::controllers::kit::context::{Census, Hooks, Kind, Outcome, SiteCensus};
+use crate::storage::Aspect;
 
 /// Counts what controllers do, and opens the gate of a kind when it can be read.
 pub struct OperatorHooks {
@@ -72,6 +73,10 @@ impl Hooks for OperatorHooks {
 
     fn retained(&self, kind: &'static str, count: u64) {
         self.metrics.retained(kind, count);
+    }
+
+    fn drifted(&self, what: Aspect, count: u64) {
+        self.metrics.drifted(what, count);
     }
 
     fn read(&self, kind: Kind) {

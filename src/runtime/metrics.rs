@@ -15,9 +15,11 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use strum::VariantArray;
+
 use super::bucket_metrics::BucketMetrics;
 use crate::controllers::kit::context::{Census, SiteCensus};
-use crate::storage::requests;
+use crate::storage::{Aspect, requests};
 
 /// Seconds; a reconcile that only compares takes milliseconds, one that tries a bucket takes seconds.
 const DURATIONS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
@@ -57,6 +59,14 @@ struct ChangeLabels {
     kind: &'static str,
 }
 
+const CHANGES: [&str; 5] = ["protected", "tagged", "rescued", "released", "deleted"];
+
+/// What somebody else had changed in buckets.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct DriftLabels {
+    kind: &'static str,
+}
+
 /// Which request to a store, and what came of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct RequestLabels {
@@ -73,6 +83,7 @@ pub struct Metrics {
     errors: Family<ErrorLabels, Counter>,
     conditions: Family<ConditionLabels, Gauge>,
     changes: Family<ChangeLabels, Counter>,
+    drift: Family<DriftLabels, Counter>,
     requests: Family<RequestLabels, Counter>,
     buckets: BucketMetrics,
     censuses: Mutex<Vec<(&'static str, Census)>>,
@@ -127,8 +138,17 @@ impl Metrics {
         let text = "Resources by condition, its status and its reason; only the leader has them";
         registry.register("conditions", text, conditions.clone());
         let changes = Family::<ChangeLabels, Counter>::default();
-        let text = "Versions that were changed in buckets: protected, tagged, rescued, drifted (by somebody else, put back), released, deleted";
+        for kind in CHANGES {
+            drop(changes.get_or_create(&ChangeLabels { kind }));
+        }
+        let text = "Versions that were changed in buckets: protected, tagged, rescued, released, deleted";
         registry.register("retention_changes", text, changes.clone());
+        let drift = Family::<DriftLabels, Counter>::default();
+        for what in Aspect::VARIANTS {
+            drop(drift.get_or_create(&DriftLabels { kind: what.into() }));
+        }
+        let text = "What somebody else had changed in buckets and was put back: configuration, and marks of held versions";
+        registry.register("drift", text, drift.clone());
         let requests = Family::<RequestLabels, Counter>::default();
         let text = "Requests to stores by S3 operation and outcome, each attempt";
         registry.register("s3_requests", text, requests.clone());
@@ -142,6 +162,7 @@ impl Metrics {
             errors,
             conditions,
             changes,
+            drift,
             requests,
             buckets,
             censuses: Mutex::default(),
@@ -192,6 +213,12 @@ impl Metrics {
         if count > 0 {
             self.changes.get_or_create(&ChangeLabels { kind }).inc_by(count);
         }
+    }
+
+    /// Somebody else had changed this.
+    pub fn drifted(&self, what: Aspect, count: u64) {
+        let kind = what.into();
+        self.drift.get_or_create(&DriftLabels { kind }).inc_by(count);
     }
 
     /// Counted where the requests are made, for the whole process.

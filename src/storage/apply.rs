@@ -9,7 +9,7 @@ use aws_sdk_s3::types::{
 };
 use serde_json::Value;
 
-use super::bucket::{BucketState, Change, Extra, Kept, Setting};
+use super::bucket::{Aspect, BucketState, Change, Extra, Kept, Setting};
 use super::client::Store;
 use super::drift::{Desired, Operation};
 use super::error::StoreError;
@@ -35,7 +35,7 @@ pub(crate) async fn create(store: &Store) -> Result<Change, StoreError> {
     let answer = request.set_create_bucket_configuration(place).send().await;
     answer.map_err(|error| StoreError::of("CreateBucket", &error))?;
     Ok(Change {
-        what: "bucket",
+        what: Aspect::Bucket,
         from: "none".into(),
         to: "made, with Object Lock".into(),
     })
@@ -52,12 +52,12 @@ pub(crate) async fn apply(
     Ok(match operation {
         Operation::Versioning => {
             versioning(store).await?;
-            change("versioning", "off".into(), "on".into())
+            change(Aspect::Versioning, "off".into(), "on".into())
         }
         Operation::ClearRetention => {
             clear_retention(store).await?;
             change(
-                "default retention",
+                Aspect::DefaultRetention,
                 state
                     .default_retention
                     .as_ref()
@@ -82,14 +82,14 @@ pub(crate) async fn apply(
                 .map(ToString::to_string)
                 .collect();
             change(
-                "lifecycle",
+                Aspect::Lifecycle,
                 words(from),
                 words(desired.lifecycle.values().map(ToString::to_string).collect()),
             )
         }
         Operation::Remove(extra) => {
             remove(store, *extra).await?;
-            change("foreign configuration", extra.to_string(), "removed".into())
+            change(Aspect::ForeignConfiguration, extra.to_string(), "removed".into())
         }
         Operation::Set(setting) => {
             set(store, *setting).await?;
@@ -108,7 +108,11 @@ pub(crate) async fn apply(
                 Some(policy) => format!("another, of {} statements", policy.len()),
                 None => "none".to_owned(),
             };
-            change("policy", from, format!("{} statements", desired.policy.len()))
+            change(
+                Aspect::Policy,
+                from,
+                format!("{} statements", desired.policy.len()),
+            )
         }
     })
 }

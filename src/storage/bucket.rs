@@ -11,7 +11,7 @@ use super::probe::Conformance;
 use crate::api::Days;
 
 /// What a site's bucket must be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct BucketSpec {
     /// The longest that video lives, in days; at least five (article 6).
     pub video_ceiling: Days,
@@ -166,11 +166,60 @@ impl BucketState {
     }
 }
 
+/// What of a bucket, or of a version in it, can be otherwise than it must be. As text: snake case, as a label of a metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, strum::IntoStaticStr, strum::VariantArray)]
+#[strum(serialize_all = "snake_case")]
+pub enum Aspect {
+    /// The bucket itself, with its Object Lock.
+    Bucket,
+    /// `ledger/owner.json`.
+    Claim,
+    /// Versioning.
+    Versioning,
+    /// A default retention, which Object Lock puts on all that comes.
+    DefaultRetention,
+    /// The lifecycle rules.
+    Lifecycle,
+    /// What copies, shows or tells of recordings: see [`Extra`].
+    ForeignConfiguration,
+    /// See [`Setting::PublicAccessBlock`].
+    PublicAccessBlock,
+    /// See [`Setting::Encryption`].
+    DefaultEncryption,
+    /// See [`Setting::Ownership`].
+    ObjectOwnership,
+    /// The bucket policy.
+    Policy,
+    /// The legal hold of a version.
+    LegalHold,
+    /// The tag of a version.
+    Tag,
+    /// A delete marker over a version.
+    DeleteMarker,
+}
+
+impl fmt::Display for Aspect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name: &'static str = self.into();
+        f.write_str(&name.replace('_', " "))
+    }
+}
+
+impl From<Setting> for Aspect {
+    fn from(setting: Setting) -> Self {
+        match setting {
+            Setting::PublicAccessBlock => Self::PublicAccessBlock,
+            Setting::Encryption => Self::DefaultEncryption,
+            Setting::Ownership => Self::ObjectOwnership,
+        }
+    }
+}
+
 /// Something that was changed at the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// What: `bucket`, `claim`, `versioning`, `default retention`, `lifecycle`, `policy`, …
-    pub what: &'static str,
+    /// What.
+    pub what: Aspect,
     /// How it was, in words.
     pub from: String,
     /// How it is, in words.

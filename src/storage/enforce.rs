@@ -2,7 +2,7 @@
 
 use super::adoption::{self, Obstacle};
 use super::apply;
-use super::bucket::{BucketSpec, Change, Enforced};
+use super::bucket::{Aspect, BucketSpec, Change, Enforced};
 use super::client::{Purpose, Store};
 use super::dialect::{Dialect, may_be_same};
 use super::drift::{self, Desired, Operation};
@@ -205,7 +205,7 @@ async fn take(
         return Err(EnforceError::Claimed);
     }
     changed.push(Change {
-        what: "claim",
+        what: Aspect::Claim,
         from: whose.into(),
         to: "this Site's".into(),
     });
@@ -223,7 +223,7 @@ async fn without_retention(
     };
     apply::clear_retention(operator).await?;
     changed.push(Change {
-        what: "default retention",
+        what: Aspect::DefaultRetention,
         from: retention.to_string(),
         to: "none".into(),
     });

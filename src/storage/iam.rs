@@ -10,12 +10,12 @@ use serde_json::{Value, json};
 
 use super::bucket::BucketSpec;
 use super::client::{TargetError, is_bucket, is_tls};
-use super::desired::LOWEST_CEILING;
 use super::dialect::{Dialect, Others, username};
 use super::policy::document;
 use super::readers;
 use super::statements;
 use crate::api::{RecordingPolicy, Site};
+use crate::protocol::retention::SHORTEST;
 
 /// Key of the policy that whoever makes the bucket puts there.
 pub const BUCKET: &str = "bucket";
@@ -81,8 +81,8 @@ pub fn documents(
     let tls = storage.endpoint.as_deref().map_or(Ok(true), is_tls)?;
     let spec = BucketSpec {
         // The statements say nothing about time.
-        video_ceiling: LOWEST_CEILING,
-        calls_ceiling: LOWEST_CEILING,
+        video_ceiling: SHORTEST,
+        calls_ceiling: SHORTEST,
         operator_principal: storage.operator.principal.clone(),
         recorder_principal: storage.recorder.principal.clone(),
         readers: readers::of(site, policy),

@@ -1,11 +1,10 @@
 //! The two marks of a version that no listing shows: its legal hold and its tag. A request each.
 
-use aws_sdk_s3::types::{Tag, Tagging};
+use aws_sdk_s3::types::{ObjectLockLegalHold, ObjectLockLegalHoldStatus, Tag, Tagging};
 
 use super::client::Store;
 use super::error::StoreError;
 use super::objects::Version;
-use super::probe::canary::is_held;
 use super::tag::{RetentionTag, TAG_KEY};
 
 /// What a version is marked with.
@@ -64,4 +63,46 @@ pub(crate) async fn write_tag(store: &Store, version: &Version, tag: RetentionTa
     let answer = request.version_id(&version.id).set_tagging(tags).send().await;
     answer.map_err(|error| StoreError::of("PutObjectTagging", &error))?;
     Ok(())
+}
+
+/// Turns a version's legal hold on or off.
+pub(crate) async fn write_hold(store: &Store, version: &Version, on: bool) -> Result<(), StoreError> {
+    let status = if on {
+        ObjectLockLegalHoldStatus::On
+    } else {
+        ObjectLockLegalHoldStatus::Off
+    };
+    let hold = ObjectLockLegalHold::builder().status(status).build();
+    let request = store
+        .client
+        .put_object_legal_hold()
+        .bucket(&store.bucket)
+        .key(&version.key);
+    let answer = request.version_id(&version.id).legal_hold(hold).send().await;
+    answer.map_err(|error| StoreError::of("PutObjectLegalHold", &error))?;
+    Ok(())
+}
+
+/// Whether a version has a legal hold.
+pub(crate) async fn is_held(store: &Store, version: &Version) -> Result<bool, StoreError> {
+    let request = store
+        .client
+        .get_object_legal_hold()
+        .bucket(&store.bucket)
+        .key(&version.key);
+    match request.version_id(&version.id).send().await {
+        Ok(answer) => {
+            Ok(answer.legal_hold().and_then(ObjectLockLegalHold::status)
+                == Some(&ObjectLockLegalHoldStatus::On))
+        }
+        Err(error) => {
+            let error = StoreError::of("GetObjectLegalHold", &error);
+            // "No such lock configuration": the version never had one. 400: nor can it have one in this bucket.
+            if error.is_absent() || error.is_unsupported() || error.status == Some(400) {
+                Ok(false)
+            } else {
+                Err(error)
+            }
+        }
+    }
 }

@@ -44,7 +44,9 @@ pub mod tag;
 mod walk;
 
 pub use adoption::Obstacle;
-pub use bucket::{BucketSpec, BucketState, Change, Enforced, Extra, Kept, Retention, Setting, Unseen};
+pub use bucket::{
+    Aspect, BucketSpec, BucketState, Change, Enforced, Extra, Kept, Retention, Setting, Unseen,
+};
 pub use client::{OPERATION_DEADLINE, TargetError, check};
 pub use enforce::{Trials, enforce};
 pub use owner::Claim;

@@ -170,6 +170,11 @@ pub struct StorageStatus {
     #[schemars(length(max = 64))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub conformance: Vec<ConformanceRow>,
+    /// A digest of what was demanded of the bucket when it was read back. What is otherwise while the same is demanded,
+    /// somebody else has changed.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 64))]
+    pub demanded: String,
 }
 
 /// Something that a store must keep, and whether it does.

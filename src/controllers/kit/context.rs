@@ -13,6 +13,7 @@ use crate::api::Site;
 use crate::controllers::buckets::Buckets;
 use crate::controllers::config::OperatorConfig;
 use crate::controllers::recorders::Recorders;
+use crate::storage::Aspect;
 
 /// Name under which the operator reports events.
 pub const REPORTER: &str = "toezicht.dev/operator";
@@ -112,9 +113,10 @@ pub trait Hooks: Send + Sync {
     fn watching(&self, _kind: Kind, _census: Census) {}
     /// The Site controller begins; `census` lists all its Sites, at any time.
     fn sites(&self, _census: SiteCensus) {}
-    /// Something was changed at a Site's bucket, so many times: `protected`, `tagged`, `rescued`, `drifted`, `released`,
-    /// `deleted`.
+    /// Something was changed at a Site's bucket, so many times: `protected`, `tagged`, `rescued`, `released`, `deleted`.
     fn retained(&self, _kind: &'static str, _count: u64) {}
+    /// Somebody else had changed this, so many times, and it was put back.
+    fn drifted(&self, _what: Aspect, _count: u64) {}
     /// The API server lets us read this kind (in one scope, where there are several).
     fn read(&self, _kind: Kind) {}
 }

@@ -128,6 +128,7 @@ mod tests {
             calls_expiration_days: None,
             tried_at: None,
             conformance: vec![],
+            demanded: String::new(),
         };
         assert!(
             !says_the_same(

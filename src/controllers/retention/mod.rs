@@ -145,6 +145,9 @@ impl Retention {
             .changes()
             .into_iter()
             .for_each(|(kind, count)| self.context.hooks.retained(kind, count));
+        for (what, count) in outcome.drift.iter().flat_map(|drift| &drift.counts) {
+            self.context.hooks.drifted(*what, *count);
+        }
         let is_reported = report::report(client, site, &holds, &plan, &outcome, failed.as_ref(), now).await?;
         let news = report::events(&outcome);
         event::publish(events, site, &news).await;

@@ -1,6 +1,7 @@
 //! One pass over a bucket: place, release, sweep; each goes on where the last was stopped.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Instant;
 
 use jiff::{SignedDuration, Timestamp};
@@ -16,6 +17,7 @@ use crate::controllers::buckets::OpenBucket;
 use crate::controllers::kit::context::Context;
 use crate::protocol::cover::Cover;
 use crate::protocol::retention::lifecycle_days;
+use crate::storage::Aspect;
 use crate::storage::hold::coverage::Coverage;
 use crate::storage::hold::manifest::{self, Judgement};
 use crate::storage::hold::{Placed, Task, place, release};
@@ -50,8 +52,8 @@ pub struct Outcome {
     pub coverage: Vec<(String, Coverage)>,
     /// What the last pass that placed saw and did.
     pub placed: Option<Placed>,
-    /// What somebody else had changed, in words, with examples.
-    pub drift: Option<String>,
+    /// What somebody else had changed.
+    pub drift: Option<Drift>,
     /// Every recorder has the holds, and a pass after that found all that they cover as it must be.
     pub proved: bool,
     /// When everything was looked at, in this pass or an earlier one.
@@ -101,6 +103,27 @@ impl Outcome {
     /// Whether anything was written to the bucket.
     pub fn is_changed(&self) -> bool {
         self.changes.values().any(|count| *count > 0) || !self.released.is_empty()
+    }
+}
+
+/// What somebody else had changed of held versions that had been proved.
+#[derive(Clone, Debug, Default)]
+pub struct Drift {
+    /// How many versions, by what it was.
+    pub counts: BTreeMap<Aspect, u64>,
+    /// Some of their keys.
+    pub examples: Vec<String>,
+}
+
+impl fmt::Display for Drift {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = self
+            .counts
+            .iter()
+            .map(|(what, count)| format!("{what} of {count}"));
+        let counts: Vec<String> = counts.collect();
+        let (counts, keys) = (counts.join(", "), self.examples.join(", "));
+        write!(f, "{counts} held versions; among others {keys}")
     }
 }
 
@@ -167,12 +190,11 @@ impl Pass<'_> {
             outcome.count("protected", placed.protected);
             outcome.count("tagged", placed.tagged);
             outcome.count("rescued", placed.rescued);
-            outcome.count("drifted", placed.drifted);
-            if placed.drifted > 0 {
-                let (count, keys) = (placed.drifted, placed.examples.join(", "));
-                outcome.drift = Some(format!(
-                    "legal hold, tag or visibility of {count} held versions; among others {keys}"
-                ));
+            if !placed.drifted.is_empty() {
+                outcome.drift = Some(Drift {
+                    counts: placed.drifted.clone(),
+                    examples: placed.examples.clone(),
+                });
             }
             task.proved_at = None;
             if is_full {

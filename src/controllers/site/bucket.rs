@@ -12,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use sha2::{Digest, Sha256};
 
 use super::refusal;
 use crate::api::condition::{ConditionType, Finding, Reason, Truth};
@@ -21,7 +22,7 @@ use crate::controllers::kit::error::Backoff;
 use crate::controllers::kit::fence::{Fence, NotLeader};
 use crate::controllers::kit::status::may_refresh;
 use crate::controllers::site::conformance;
-use crate::storage::{self, BucketSpec, Claim, EnforceError, Enforced, Trials};
+use crate::storage::{self, BucketSpec, Change, Claim, EnforceError, Enforced, Trials};
 
 /// What was read back counts this long.
 const FRESH: SignedDuration = SignedDuration::from_mins(5);
@@ -87,12 +88,23 @@ pub struct Bucket {
     pub may_record: bool,
     /// Whether only a person can help.
     pub is_stalled: bool,
-    /// What was changed just now, in words.
-    pub changes: Vec<String>,
+    /// What was changed just now.
+    pub changes: Vec<Change>,
     /// Whether these put back what had been otherwise, though nothing else is demanded.
     pub is_drift: bool,
     /// When to look at it again.
     pub look_again: Option<Timestamp>,
+}
+
+impl Bucket {
+    /// What was otherwise though the same was demanded when it was last read back, somebody else has changed.
+    fn note_drift(&mut self, demanded: String, reported: Option<&StorageStatus>) {
+        let was_so = reported.is_some_and(|reported| reported.demanded == demanded);
+        self.is_drift = was_so && !self.changes.is_empty();
+        if let Some(status) = self.status.as_mut().filter(|_| self.finding.is_true()) {
+            status.demanded = demanded;
+        }
+    }
 }
 
 /// What was found of each Site's bucket, and when; by the Site's UID.
@@ -131,14 +143,6 @@ impl Memory {
             is_drift: false,
             ..memo.bucket.clone()
         })
-    }
-
-    /// Whether the same was demanded before, and found.
-    fn was_enforced(&self, access: &Access) -> bool {
-        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        found
-            .get(&access.claim.uid)
-            .is_some_and(|memo| memo.access == *access && memo.bucket.finding.is_true())
     }
 
     /// Whether trials are due because something else was demanded before, or because the last came to nothing.
@@ -200,7 +204,7 @@ pub async fn keep(
     };
     let owes_trials = answer.is_err() && is_due;
     let mut bucket = judge(answer, reported, now);
-    bucket.is_drift |= !bucket.changes.is_empty() && memory.was_enforced(access);
+    bucket.note_drift(digest(&access.spec), reported);
     memory.keep(access, &mut bucket, wait, owes_trials, now);
     Ok(bucket)
 }
@@ -250,19 +254,13 @@ pub fn judge(
             let gaps = enforced.gaps.iter().map(ToString::to_string);
             let gaps: Vec<String> = gaps.chain(enforced.read_back.gaps()).collect();
             let message = read_back(&status, &gaps);
-            let mut changes: Vec<String> = enforced.changed.iter().map(ToString::to_string).collect();
-            // It was read back once, so somebody deleted it.
-            let is_gone = reported.is_some() && enforced.changed.iter().any(|change| change.what == "bucket");
-            if is_gone {
-                changes.insert(0, "the bucket was gone, with all that was in it".to_owned());
-            }
             Bucket {
                 finding: Finding::new(ConditionType::StorageEnforced, true, Reason::ReadBack, message),
                 status: Some(status),
                 may_record: true,
                 is_stalled: false,
-                changes,
-                is_drift: is_gone,
+                changes: enforced.changed,
+                is_drift: false,
                 look_again: None,
             }
         }
@@ -312,6 +310,12 @@ fn not_enforced(error: &EnforceError, nothing_learnt: bool, was_read_back: bool)
     )
 }
 
+/// Another release may demand otherwise of the same bucket.
+fn digest(spec: &BucketSpec) -> String {
+    let demanded = serde_json::to_vec(&(env!("CARGO_PKG_VERSION"), spec)).unwrap_or_default();
+    hex::encode(Sha256::digest(demanded)).chars().take(16).collect()
+}
+
 fn status(enforced: &Enforced, reported: Option<&StorageStatus>, now: Timestamp) -> StorageStatus {
     let (tried_at, conformance) = match &enforced.conformance {
         Some(conformance) => (Some(Time(now)), conformance::rows(conformance)),
@@ -331,6 +335,7 @@ fn status(enforced: &Enforced, reported: Option<&StorageStatus>, now: Timestamp)
         calls_expiration_days: state.calls_expiration_days(),
         tried_at,
         conformance,
+        demanded: reported.map(|status| status.demanded.clone()).unwrap_or_default(),
     };
     // An operator that was just started reads back at once; the time alone is nothing new for five minutes.
     let reported = reported.filter(|reported| !may_refresh(Some(&reported.read_back_at), now));

@@ -6,7 +6,7 @@ use crate::contract::Secret;
 use crate::controllers::kit::clock::BootClock;
 use crate::storage::error::StoreError;
 use crate::storage::probe::{Check, Verdict};
-use crate::storage::{BucketState, Change, Conformance};
+use crate::storage::{Aspect, BucketState, Conformance};
 
 type Answers = VecDeque<Result<Enforced, EnforceError>>;
 
@@ -76,7 +76,7 @@ fn conformance(holds: bool) -> Conformance {
     Conformance::of(&Check::ALL.iter().map(verdict).collect::<Vec<_>>())
 }
 
-fn enforced(what: Option<&'static str>, holds: Option<bool>) -> Enforced {
+fn enforced(what: Option<Aspect>, holds: Option<bool>) -> Enforced {
     let state = BucketState {
         object_lock: true,
         versioning: true,
@@ -135,12 +135,16 @@ fn told(answers: impl IntoIterator<Item = Result<Enforced, EnforceError>>) -> Sc
 #[tokio::test]
 async fn what_was_read_back_counts_for_five_minutes() {
     let (stores, memory) = (
-        told([Ok(enforced(Some("policy"), Some(true))), Ok(enforced(None, None))]),
+        told([
+            Ok(enforced(Some(Aspect::Policy), Some(true))),
+            Ok(enforced(None, None)),
+        ]),
         Memory::default(),
     );
     let first = look(&stores, &memory, "s", None, 0).await;
     assert!(first.may_record && first.finding.is_true());
-    assert_eq!(first.changes, ["policy: a → b"]);
+    assert_eq!(first.changes[0].to_string(), "policy: a → b");
+    assert!(!first.is_drift, "it had never been so");
     let second = look(&stores, &memory, "s", first.status.as_ref(), 299).await;
     assert_eq!(
         (second.status.as_ref(), second.changes.len()),
@@ -172,15 +176,17 @@ async fn another_secret_is_read_back_and_tried_at_once() {
 
 #[tokio::test]
 async fn drift_that_was_put_back_is_reported_and_a_day_later_all_is_tried_again() {
-    let tried = judge(Ok(enforced(None, Some(true))), None, at(0)).status.unwrap();
+    let mut tried = judge(Ok(enforced(None, Some(true))), None, at(0)).status.unwrap();
+    tried.demanded = digest(&access("s").spec);
     let answers = [
-        Ok(enforced(Some("lifecycle"), Some(true))),
+        Ok(enforced(Some(Aspect::Lifecycle), Some(true))),
         Ok(enforced(None, Some(true))),
         Ok(enforced(None, Some(true))),
     ];
     let (stores, memory) = (told(answers), Memory::default());
     let bucket = look(&stores, &memory, "s", Some(&tried), 600).await;
-    assert_eq!(bucket.changes, ["lifecycle: a → b"]);
+    assert_eq!(bucket.changes[0].to_string(), "lifecycle: a → b");
+    assert!(bucket.is_drift, "though this process had not seen it before");
     look(&stores, &memory, "s", Some(&tried), 24 * 3600).await;
     assert_eq!(*stores.asked.lock().unwrap(), [Trials::Keep, Trials::Run]);
 }

@@ -46,6 +46,7 @@ use crate::controllers::kit::error::{ApiError, Failure, KubeErrorExt};
 use crate::controllers::kit::fence::NotLeader;
 use crate::controllers::kit::{event, meta, requeue, status as kit_status};
 use crate::controllers::{hold, retention};
+use crate::storage::Aspect;
 
 /// While cameras should record, their recorders are asked this often.
 const ASK_EVERY: Duration = Duration::from_secs(15);
@@ -168,6 +169,9 @@ impl Sites {
         let is_reported = self.report(site, status::status(site, &observed, now)).await?;
 
         event::publish(&self.context.events, site, &storage_events(&bucket)).await;
+        for change in bucket.changes.iter().filter(|_| bucket.is_drift) {
+            self.context.hooks.drifted(change.what, 1);
+        }
         let is_changed = match applied {
             Ok(applied) => applied.is_changed || is_reported || !bucket.changes.is_empty(),
             // A person has to act; the watch tells when it happened.
@@ -330,10 +334,17 @@ fn storage_events(bucket: &Bucket) -> Vec<kube::runtime::events::Event> {
     if bucket.changes.is_empty() {
         return Vec::new();
     }
-    let changes = bucket.changes.join("; ");
+    let changes: Vec<String> = bucket.changes.iter().map(ToString::to_string).collect();
+    let changes = changes.join("; ");
     let action = "StorageEnforced";
     vec![if bucket.is_drift {
-        let note = format!("somebody else had changed the bucket; put back: {changes}");
+        let is_gone = bucket.changes.iter().any(|change| change.what == Aspect::Bucket);
+        let happened = if is_gone {
+            "the bucket was gone, with all that was in it"
+        } else {
+            "somebody else had changed the bucket"
+        };
+        let note = format!("{happened}; put back: {changes}");
         event::warning("StorageDrifted", action, &note)
     } else {
         let note = format!("the bucket's configuration was changed: {changes}");

@@ -1,6 +1,8 @@
 //! What open holds cover gets a legal hold, then its tag, and whatever hides it goes: in that order, so that stopped
 //! anywhere nothing that was protected is less so.
 
+use std::collections::BTreeMap;
+
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
@@ -10,13 +12,13 @@ use super::{HoldError, Work, each, places};
 use crate::api::Ceilings;
 use crate::contract::StorageTarget;
 use crate::protocol::cover::Cover;
+use crate::storage::Aspect;
 use crate::storage::aging::Stored;
 use crate::storage::client::{Purpose, Store};
 use crate::storage::key::Key;
 use crate::storage::listing::Listed;
 use crate::storage::marks;
 use crate::storage::objects::{self, Version};
-use crate::storage::probe::canary::hold;
 use crate::storage::tag::RetentionTag;
 
 /// Keys that are told of what was found otherwise.
@@ -37,8 +39,8 @@ pub struct Placed {
     pub next_opening: Option<Timestamp>,
     /// The first keys of which a legal hold, a tag or a marker was not as it must be.
     pub examples: Vec<String>,
-    /// Versions that had been proved, and that somebody else then changed: their marks, or by hiding them.
-    pub drifted: u64,
+    /// Marks of versions that had been proved, and delete markers over these, which somebody else then changed.
+    pub drifted: BTreeMap<Aspect, u64>,
 }
 
 /// What is placed.
@@ -107,10 +109,11 @@ struct Pass<'a> {
 struct Done {
     listed: Option<Listed>,
     covering: Vec<usize>,
-    protected: bool,
-    tagged: bool,
+    /// What was not as it must be.
+    wrong: Vec<Aspect>,
+    /// What of that had been, before somebody else changed it.
+    drifted: Vec<Aspect>,
     rescued: u64,
-    drifted: bool,
     opens: Option<Timestamp>,
 }
 
@@ -140,20 +143,29 @@ impl Work for Pass<'_> {
         let Some(tag) = stored.held_tag(self.task.covers, self.task.embargo, self.now) else {
             return Ok(Done::default());
         };
+        let wrong = [
+            (Aspect::LegalHold, !found.legal_hold),
+            (Aspect::Tag, found.tag != Some(tag)),
+            (Aspect::DeleteMarker, !markers.is_empty()),
+        ];
+        let wrong = wrong.into_iter().filter(|(_, is_wrong)| *is_wrong);
+        let wrong: Vec<Aspect> = wrong.map(|(what, _)| what).collect();
+        let mut drifted = wrong.clone();
+        let was_proved = self.task.proved_at.is_some_and(|proved| listed.modified < proved);
+        // The end of an embargo is nobody's doing.
+        let opens_now = found.tag == Some(RetentionTag::Sealed) && tag == RetentionTag::Held;
+        drifted.retain(|what| was_proved && !(opens_now && *what == Aspect::Tag));
         let mut done = Done {
             covering,
-            protected: !found.legal_hold,
-            tagged: found.tag != Some(tag),
+            wrong,
+            drifted,
             opens: (tag == RetentionTag::Sealed)
                 .then(|| stored.opens_at(self.task.embargo.unwrap_or_default())),
             ..Done::default()
         };
-        let opens_now = found.tag == Some(RetentionTag::Sealed) && tag == RetentionTag::Held;
-        let is_changed = done.protected || done.tagged && !opens_now || !markers.is_empty();
-        done.drifted = is_changed && self.task.proved_at.is_some_and(|proved| listed.modified < proved);
         for write in placing(&found, tag, !markers.is_empty()) {
             match write {
-                Write::LegalHold(on) => hold(self.store, &version, on).await?,
+                Write::LegalHold(on) => marks::write_hold(self.store, &version, on).await?,
                 Write::Tag(tag) => marks::write_tag(self.store, &version, tag).await?,
                 Write::Unhide => {
                     for marker in &markers {
@@ -170,11 +182,14 @@ impl Work for Pass<'_> {
 
 impl Placed {
     fn note_work(&mut self, done: &Done) {
-        self.protected += u64::from(done.protected);
-        self.tagged += u64::from(done.tagged);
+        let is_wrong = |what| u64::from(done.wrong.contains(&what));
+        self.protected += is_wrong(Aspect::LegalHold);
+        self.tagged += is_wrong(Aspect::Tag);
         self.rescued += done.rescued;
-        self.drifted += u64::from(done.drifted);
-        let is_new = done.protected || done.tagged || done.rescued > 0;
+        for what in &done.drifted {
+            *self.drifted.entry(*what).or_default() += 1;
+        }
+        let is_new = !done.wrong.is_empty();
         if let Some(listed) = done
             .listed
             .as_ref()

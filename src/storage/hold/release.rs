@@ -19,7 +19,6 @@ use crate::storage::ledger::{self, Entry};
 use crate::storage::listing::Listed;
 use crate::storage::marks;
 use crate::storage::objects::{self, Version};
-use crate::storage::probe::canary::hold;
 use crate::storage::sweep::OpenHolds;
 use crate::storage::tag::RetentionTag;
 
@@ -138,7 +137,7 @@ impl Work for Pass<'_> {
         let writes = releasing(&found, tag);
         for write in &writes {
             match *write {
-                Write::LegalHold(on) => hold(self.store, &version, on).await?,
+                Write::LegalHold(on) => marks::write_hold(self.store, &version, on).await?,
                 Write::Tag(tag) => marks::write_tag(self.store, &version, tag).await?,
                 Write::Unhide => (),
             }

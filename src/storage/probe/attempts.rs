@@ -5,10 +5,11 @@ use aws_sdk_s3::types::{
     Delete, ObjectIdentifier, ObjectLockRetention, ObjectLockRetentionMode, Tag, Tagging,
 };
 
-use super::canary::{Canary, hold, is_held, retention_end, tried};
+use super::canary::{Canary, retention_end, tried};
 use super::table::{NO_CANARY, Why};
 use crate::storage::client::Store;
 use crate::storage::error::StoreError;
+use crate::storage::marks::{is_held, write_hold};
 use crate::storage::objects::{self, Version};
 use crate::storage::tag::{RetentionTag, TAG_KEY};
 
@@ -102,17 +103,17 @@ impl Tries<'_> {
     }
 
     pub(super) async fn holds(&self, version: &Version) -> Effect {
-        tried(hold(self.actor, version, true).await)?;
+        tried(write_hold(self.actor, version, true).await)?;
         is_held(self.operator, version).await
     }
 
     /// Clears a hold that the operator sets. One that is not there cannot be cleared.
     pub(super) async fn unholds(&self, version: &Version) -> Effect {
-        tried(hold(self.operator, version, true).await)?;
+        tried(write_hold(self.operator, version, true).await)?;
         if !is_held(self.operator, version).await? {
             return Ok(false);
         }
-        tried(hold(self.actor, version, false).await)?;
+        tried(write_hold(self.actor, version, false).await)?;
         Ok(!is_held(self.operator, version).await?)
     }
 

@@ -5,12 +5,13 @@ use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder;
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
-use aws_sdk_s3::types::{ObjectLockLegalHold, ObjectLockLegalHoldStatus, ObjectLockMode};
+use aws_sdk_s3::types::{ObjectLockLegalHoldStatus, ObjectLockMode};
 use futures::StreamExt;
 use tracing::warn;
 
 use crate::storage::client::Store;
 use crate::storage::error::StoreError;
+use crate::storage::marks::write_hold;
 use crate::storage::objects::{self, Version};
 use crate::storage::tag::{RetentionTag, TAG_KEY};
 
@@ -118,48 +119,6 @@ pub(crate) fn tried<T>(answer: Result<T, StoreError>) -> Result<(), StoreError> 
     }
 }
 
-/// Turns a version's legal hold on or off.
-pub(crate) async fn hold(store: &Store, version: &Version, on: bool) -> Result<(), StoreError> {
-    let status = if on {
-        ObjectLockLegalHoldStatus::On
-    } else {
-        ObjectLockLegalHoldStatus::Off
-    };
-    let hold = ObjectLockLegalHold::builder().status(status).build();
-    let request = store
-        .client
-        .put_object_legal_hold()
-        .bucket(&store.bucket)
-        .key(&version.key);
-    let answer = request.version_id(&version.id).legal_hold(hold).send().await;
-    answer.map_err(|error| StoreError::of("PutObjectLegalHold", &error))?;
-    Ok(())
-}
-
-/// Whether a version has a legal hold.
-pub(crate) async fn is_held(store: &Store, version: &Version) -> Result<bool, StoreError> {
-    let request = store
-        .client
-        .get_object_legal_hold()
-        .bucket(&store.bucket)
-        .key(&version.key);
-    match request.version_id(&version.id).send().await {
-        Ok(answer) => {
-            Ok(answer.legal_hold().and_then(ObjectLockLegalHold::status)
-                == Some(&ObjectLockLegalHoldStatus::On))
-        }
-        Err(error) => {
-            let error = StoreError::of("GetObjectLegalHold", &error);
-            // "No such lock configuration": the version never had one. 400: nor can it have one in this bucket.
-            if error.is_absent() || error.is_unsupported() || error.status == Some(400) {
-                Ok(false)
-            } else {
-                Err(error)
-            }
-        }
-    }
-}
-
 /// Whether a key is one of ours. What somebody else keeps under `probe/` is none of our business.
 pub(crate) fn is_canary(key: &str) -> bool {
     let mut parts = key.splitn(4, '/');
@@ -199,7 +158,7 @@ async fn remove(operator: &Store, version: &Version) -> Result<(), StoreError> {
         return Ok(());
     }
     if !version.is_marker {
-        hold(operator, version, false).await?;
+        write_hold(operator, version, false).await?;
     }
     let request = operator
         .client

@@ -12,10 +12,11 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
 use super::attempts::{By, There, Tries, tags};
-use super::canary::{Canary, hold, is_held, tried};
+use super::canary::{Canary, tried};
 use super::checks::Check;
 use super::table::{Findings, Told, Verdict, Why};
 use crate::storage::error::StoreError;
+use crate::storage::marks::{is_held, write_hold};
 use crate::storage::objects::Version;
 use crate::storage::tag::{RetentionTag, TAG_KEY};
 
@@ -67,9 +68,9 @@ impl Stage<'_> {
         let There { version, .. } = self.operator.leaves(self.video("kept")).await?;
         let operator = self.operator.actor;
         let before = is_held(operator, &version).await?;
-        tried(hold(operator, &version, true).await)?;
+        tried(write_hold(operator, &version, true).await)?;
         let on = is_held(operator, &version).await?;
-        tried(hold(operator, &version, false).await)?;
+        tried(write_hold(operator, &version, false).await)?;
         let off = is_held(operator, &version).await?;
         Ok(Verdict::is_so(!before && on && !off))
     }
@@ -78,14 +79,14 @@ impl Stage<'_> {
     async fn survives(&self, by: By) -> Told {
         let it = self.operator.leaves(self.video(&format!("held-{by:?}"))).await?;
         let operator = self.operator.actor;
-        tried(hold(operator, &it.version, true).await)?;
+        tried(write_hold(operator, &it.version, true).await)?;
         let was_held = is_held(operator, &it.version).await?;
         let is_gone = self.operator.deletes_version(&it.version, by).await?
             || !self.operator.reads(&it.canary, Some(&it.version.id)).await?;
         if is_gone {
             return Ok(Verdict::Fails);
         }
-        tried(hold(operator, &it.version, false).await)?;
+        tried(write_hold(operator, &it.version, false).await)?;
         let goes_unheld = self.operator.deletes_version(&it.version, by).await?;
         if was_held && goes_unheld {
             Ok(Verdict::Holds)

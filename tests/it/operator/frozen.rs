@@ -22,9 +22,9 @@ async fn a_leader_that_is_thawed_writes_nothing_to_the_store() {
             "recorderImage": setting("TOEZICHT_TEST_IMAGE"),
             "grants": [{"namespaces": ["*"], "endpoints": [proxy.endpoint], "buckets": ["tz-*"], "plainHttp": true}],
         });
-        let mut first = Process::with_config(&namespace, &namespace, "first", config.clone());
-        leads(&namespace, "first", SOON).await;
-        let second = Process::with_config(&namespace, &namespace, "second", config);
+        let mut first = Process::with_config(&namespace, &namespace, "store-first", config.clone());
+        leads(&namespace, "store-first", SOON).await;
+        let second = Process::with_config(&namespace, &namespace, "store-second", config);
         first.is_ready().await;
         second.is_ready().await;
         let scene = Scene::within(namespace, S3Server::first(), |_, site| {
@@ -45,7 +45,7 @@ async fn a_leader_that_is_thawed_writes_nothing_to_the_store() {
         let stopped = Instant::now();
 
         scene.site_is("StorageEnforced", "True", SOON).await;
-        assert_eq!(leader(&scene.namespace).await.unwrap(), "second");
+        assert_eq!(leader(&scene.namespace).await.unwrap(), "store-second");
         println!("the other had the bucket as it must be after {:?}", stopped.elapsed());
         let mut last = Instant::now();
         eventually("the store is left alone", SOON * 2, || {

@@ -19,9 +19,9 @@ const BUSY: usize = 8;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_frozen_leader_is_replaced_and_writes_nothing_when_thawed() {
     without_the_chart("leader-frozen", |namespace| async move {
-        let mut first = Process::start(&namespace, "first");
-        leads(&namespace, "first", Duration::from_secs(20)).await;
-        let second = Process::start(&namespace, "second");
+        let mut first = Process::start(&namespace, "frozen-first");
+        leads(&namespace, "frozen-first", Duration::from_secs(20)).await;
+        let second = Process::start(&namespace, "frozen-second");
         first.is_ready().await;
         second.is_ready().await;
         let (status, metrics) = first.get("/metrics").await.unwrap();
@@ -52,7 +52,7 @@ async fn a_frozen_leader_is_replaced_and_writes_nothing_when_thawed() {
 
         let before = audit_length();
         eventually("the leader writes", Duration::from_secs(10), || async {
-            let writes = writes_of("first", before).len();
+            let writes = writes_of("frozen-first", before).len();
             if writes > 10 {
                 Ok(())
             } else {
@@ -69,7 +69,7 @@ async fn a_frozen_leader_is_replaced_and_writes_nothing_when_thawed() {
             "{:?}",
             stopped.elapsed()
         );
-        assert_eq!(leader(&namespace).await.unwrap(), "second");
+        assert_eq!(leader(&namespace).await.unwrap(), "frozen-second");
 
         let thawed = audit_length();
         first.signal("CONT").await;
@@ -78,16 +78,20 @@ async fn a_frozen_leader_is_replaced_and_writes_nothing_when_thawed() {
         // Whatever it had under way would have arrived by now; the other goes on writing meanwhile.
         throughout("the second leads", Duration::from_secs(3), || async {
             let leader = leader(&namespace).await?;
-            if leader == "second" {
+            if leader == "frozen-second" {
                 Ok(())
             } else {
                 Err(format!("{leader} leads"))
             }
         })
         .await;
-        let writes = writes_of("first", thawed);
+        let writes = writes_of("frozen-first", thawed);
         assert!(writes.is_empty(), "{writes:#?}\n{}", first.said());
-        assert!(!writes_of("second", thawed).is_empty(), "{}", second.said());
+        assert!(
+            !writes_of("frozen-second", thawed).is_empty(),
+            "{}",
+            second.said()
+        );
         calm.cancel();
         churn.await.unwrap();
     })
@@ -97,12 +101,12 @@ async fn a_frozen_leader_is_replaced_and_writes_nothing_when_thawed() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_that_is_asked_to_stop_lets_go_at_once() {
     without_the_chart("leader-stops", |namespace| async move {
-        let mut first = Process::start(&namespace, "first");
-        leads(&namespace, "first", Duration::from_secs(20)).await;
-        let second = Process::start(&namespace, "second");
+        let mut first = Process::start(&namespace, "stops-first");
+        leads(&namespace, "stops-first", Duration::from_secs(20)).await;
+        let second = Process::start(&namespace, "stops-second");
         second.is_ready().await;
         first.signal("TERM").await;
-        let took = leads(&namespace, "second", Duration::from_secs(12)).await;
+        let took = leads(&namespace, "stops-second", Duration::from_secs(12)).await;
         assert!(
             took < Duration::from_secs(8),
             "as if nobody had let go: {took:?}\n{}",

@@ -192,21 +192,20 @@ pub fn writes_of(instance: &str, from: usize) -> Vec<String> {
         .collect()
 }
 
-/// Runs `test` in a namespace of its own while the operator of the chart is away, and brings that back
-/// whatever happens.
+/// Runs `test` in a namespace of its own while the operator of the chart is away, as others like it do at the same time;
+/// it is brought back after the last of them, whatever happens.
 pub async fn without_the_chart<F>(prefix: &str, test: impl FnOnce(TestNamespace) -> F)
 where
     F: Future<Output = ()> + Send + 'static,
 {
-    let _alone = operator::alone().await;
-    operator::scale(0).await;
+    let gone = operator::gone().await;
     let namespace = TestNamespace::new(&client().await, prefix).await;
     let kept = TestNamespace {
         client: namespace.client.clone(),
         name: namespace.name.clone(),
     };
     let outcome = tokio::spawn(test(namespace)).await;
-    operator::scale(2).await;
+    operator::may_return(gone).await;
     if let Err(failed) = outcome {
         std::panic::resume_unwind(failed.into_panic());
     }

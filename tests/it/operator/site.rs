@@ -221,7 +221,7 @@ async fn touch(scene: &Scene) {
 #[tokio::test(flavor = "multi_thread")]
 async fn drift_is_put_back_and_in_sync_nothing_is_written() {
     without_the_chart("site-drift", |namespace| async move {
-        let mut process = operator(&namespace, "first").await;
+        let mut process = operator(&namespace, "drift-first").await;
         let scene = scene(namespace, |_, _| ()).await;
         says(&scene, "Ready", "True", "AsRequired").await;
         says(&scene, "Recording", "False", "NoCameras").await;
@@ -247,7 +247,7 @@ async fn drift_is_put_back_and_in_sync_nothing_is_written() {
         touch(&scene).await;
         let before = audit_length();
         throughout("nothing is written", Duration::from_secs(5), || async {
-            let writes = written("first", before);
+            let writes = written("drift-first", before);
             if writes.is_empty() {
                 Ok(())
             } else {
@@ -258,10 +258,10 @@ async fn drift_is_put_back_and_in_sync_nothing_is_written() {
         process.signal("TERM").await;
         process.ends(SOON).await;
         let before = audit_length();
-        let second = operator(&scene.namespace, "second").await;
+        let second = operator(&scene.namespace, "drift-second").await;
         second.is_ready().await;
         throughout("nothing is written", Duration::from_secs(8), || async {
-            let writes = written("second", before);
+            let writes = written("drift-second", before);
             if writes.is_empty() {
                 Ok(())
             } else {

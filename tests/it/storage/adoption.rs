@@ -1,6 +1,6 @@
 //! Buckets that somebody else made: adopted when they are bare, or a part of what they must be.
 
-use toezicht::storage::{EnforceError, Extra, Obstacle, Trials};
+use toezicht::storage::{Aspect, EnforceError, Extra, Obstacle, Trials};
 
 use super::scene::Scene;
 use crate::support::proxy::Proxy;
@@ -82,8 +82,8 @@ async fn a_bucket_made_by_terraform_is_adopted(server: S3Server) {
     }
     let enforced = scene.enforce(Trials::Run).await.unwrap();
     let mut changed: Vec<_> = enforced.changed.iter().map(|change| change.what).collect();
-    changed.retain(|what| *what != "default encryption");
-    assert_eq!(changed, ["claim", "lifecycle", "policy"]);
+    changed.retain(|what| *what != Aspect::DefaultEncryption);
+    assert_eq!(changed, [Aspect::Claim, Aspect::Lifecycle, Aspect::Policy]);
     assert_eq!(enforced.read_back.video_expiration_days(), Some(24));
     let again = scene.enforce(Trials::Keep).await.unwrap();
     assert!(again.changed.is_empty(), "{:?}", again.changed);
@@ -154,7 +154,7 @@ async fn a_finished_bucket_is_only_claimed(server: S3Server, port: u16) {
     scene.operator.endpoint = Some(proxy.endpoint.clone());
     let enforced = scene.enforce(Trials::Keep).await.unwrap();
     let changed: Vec<_> = enforced.changed.iter().map(|change| change.what).collect();
-    assert_eq!(changed, ["claim"]);
+    assert_eq!(changed, [Aspect::Claim]);
     let seen = proxy.take();
     let lifecycle = seen
         .iter()

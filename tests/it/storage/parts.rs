@@ -1,7 +1,7 @@
 //! What a bucket has beside lock, lifecycle and policy: set where the store has it, removed where it copies, shows or
 //! tells of recordings, and said where it cannot be seen.
 
-use toezicht::storage::{Extra, Kept, Setting, Trials, Unseen};
+use toezicht::storage::{Aspect, Extra, Kept, Setting, Trials, Unseen};
 
 use super::pretend::Pretend;
 use super::scene::Scene;
@@ -189,7 +189,7 @@ async fn what_the_store_does_not_keep_is_given_up(server: S3Server) {
         first
             .changed
             .iter()
-            .all(|change| change.what != "default encryption"),
+            .all(|change| change.what != Aspect::DefaultEncryption),
         "{:?}",
         first.changed
     );

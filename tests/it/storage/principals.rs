@@ -1,6 +1,6 @@
 //! A typing error in a principal locks nobody out.
 
-use toezicht::storage::{EnforceError, Trials};
+use toezicht::storage::{Aspect, EnforceError, Trials};
 
 use super::scene::Scene;
 use crate::support::settings::S3Server;
@@ -61,7 +61,7 @@ async fn the_recorder_changes(server: S3Server) {
             .iter()
             .map(|change| change.what)
             .collect::<Vec<_>>(),
-        ["policy"]
+        [Aspect::Policy]
     );
     assert!(after.enforce(Trials::Keep).await.unwrap().changed.is_empty());
 }

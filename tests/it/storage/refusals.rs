@@ -4,7 +4,7 @@ use aws_sdk_s3::types::{
     BucketLifecycleConfiguration, DefaultRetention, ExpirationStatus, LifecycleExpiration, LifecycleRule,
     LifecycleRuleFilter, ObjectLockConfiguration, ObjectLockEnabled, ObjectLockRetentionMode, ObjectLockRule,
 };
-use toezicht::storage::{EnforceError, Trials};
+use toezicht::storage::{Aspect, EnforceError, Trials};
 
 use super::scene::Scene;
 use crate::support::settings::S3Server;
@@ -131,8 +131,16 @@ async fn somebodys_bucket(server: S3Server) {
     scene.spec.take_over = true;
     let taken = scene.enforce(Trials::Keep).await.unwrap();
     let mut changed: Vec<_> = taken.changed.iter().map(|change| change.what).collect();
-    changed.retain(|what| *what != "default encryption");
-    assert_eq!(changed, ["claim", "default retention", "lifecycle", "policy"]);
+    changed.retain(|what| *what != Aspect::DefaultEncryption);
+    assert_eq!(
+        changed,
+        [
+            Aspect::Claim,
+            Aspect::DefaultRetention,
+            Aspect::Lifecycle,
+            Aspect::Policy
+        ]
+    );
     for prefix in ["their/", "probe/"] {
         assert_eq!(scene.versions(prefix).await.len(), 1, "objects stay");
     }

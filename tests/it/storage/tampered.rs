@@ -9,10 +9,10 @@ use aws_sdk_s3::types::{
 };
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use serde_json::{Value, json};
-use toezicht::storage::Trials;
 use toezicht::storage::audit::Found;
 use toezicht::storage::hold::place;
 use toezicht::storage::sweep::{Reach, sweep};
+use toezicht::storage::{Aspect, Trials};
 
 use super::holds::{CEILINGS, Declared, audited, cover, placed, task};
 use super::scene::Scene;
@@ -131,7 +131,7 @@ async fn settings_are_put_back(server: S3Server) {
             }
         }
         let changed: Vec<_> = scene.enforce(Trials::Keep).await.unwrap().changed;
-        for what in ["default retention", "lifecycle", "policy"] {
+        for what in [Aspect::DefaultRetention, Aspect::Lifecycle, Aspect::Policy] {
             assert!(
                 changed.iter().any(|change| change.what == what),
                 "round {round}: {what} in {changed:?}"

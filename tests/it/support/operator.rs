@@ -1,6 +1,8 @@
 //! The operator, installed by its chart as a user would.
 
-use tokio::sync::{OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Weak};
+
+use tokio::sync::{Mutex, OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::settings::root;
 use super::tools::{run, script};
@@ -27,6 +29,34 @@ pub async fn alone() -> RwLockWriteGuard<'static, ()> {
     let guard = STAGE.write().await;
     INSTALLED.get_or_init(install).await;
     guard
+}
+
+/// No operator of the chart, for as long as this is held.
+pub struct Gone {
+    _alone: RwLockWriteGuard<'static, ()>,
+}
+
+static GONE: Mutex<Weak<Gone>> = Mutex::const_new(Weak::new());
+
+/// Ends the operator for tests that run operators of their own: all that run share its absence.
+pub async fn gone() -> Arc<Gone> {
+    let mut shared = GONE.lock().await;
+    if let Some(gone) = shared.upgrade() {
+        return gone;
+    }
+    let gone = Arc::new(Gone {
+        _alone: alone().await,
+    });
+    scale(0).await;
+    *shared = Arc::downgrade(&gone);
+    gone
+}
+
+/// The operator again, unless another test still holds its absence.
+pub async fn may_return(gone: Arc<Gone>) {
+    if let Some(_last) = Arc::into_inner(gone) {
+        scale(REPLICAS).await;
+    }
 }
 
 async fn install() {
