@@ -63,7 +63,7 @@ ROUNDS = 3
 bench-storage: bed  ## sweep and audit beside boto3, mc, bare loops and the store's ceiling; writes docs/benchmarks.md
 	benches/run storage --segments $(SEGMENTS) --rounds $(ROUNDS)
 
-bench-holds: bed ## placing and releasing of holds beside boto3, mc and the store's ceiling; writes docs/benchmarks.md
+bench-holds: image ## placing and releasing of holds beside boto3, mc and the store's ceiling; writes docs/benchmarks.md
 	benches/run holds --segments $(SEGMENTS) --rounds $(ROUNDS)
 
 crds:            ## write crds/, and the chart's copies of it, anew from src/api

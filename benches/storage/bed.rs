@@ -17,7 +17,7 @@ use toezicht::storage::key::{Class, Key};
 use toezicht::storage::{BucketSpec, Claim, Trials, enforce};
 
 use crate::Took;
-use crate::settings::{S3Identity, S3Server};
+use crate::support::settings::{S3Identity, S3Server};
 
 /// Cameras, each with as many segments as the others.
 pub const CAMERAS: usize = 20;
@@ -89,22 +89,28 @@ impl Bed {
         enforce(&self.target(&bucket), &recorder, &spec, &claim, Trials::Keep)
             .await
             .unwrap();
-        let client = client(&recorder, None);
-        let minutes = i64::try_from(segments.div_ceil(CAMERAS)).unwrap();
+        self.fill(&bucket, segments, CAMERAS).await;
+        bucket
+    }
+
+    /// Puts so many segments of these cameras into a bucket, as its recorder; when the last one ends.
+    pub async fn fill(&self, bucket: &str, segments: usize, cameras: usize) -> Timestamp {
+        let client = client(&self.target_of(self.server.identity("recorder"), bucket), None);
+        let minutes = i64::try_from(segments.div_ceil(cameras)).unwrap();
         let minute = Timestamp::now().as_second() / 60 * 60;
-        let first = Timestamp::from_second(minute).unwrap() - (minutes + 5).minutes();
+        let end = Timestamp::from_second(minute).unwrap() - 5.minutes();
         let puts = (0..segments).map(|n| {
-            let start = first + i64::try_from(n / CAMERAS).unwrap().minutes();
-            let camera = format!("camera-{:02}", n % CAMERAS);
+            let start = end - minutes.minutes() + i64::try_from(n / cameras).unwrap().minutes();
+            let camera = format!("camera-{:02}", n % cameras);
             let key = Key::new(Class::Video, &camera, start, 60_000, &[7; 32]).unwrap();
-            let put = client.put_object().bucket(&bucket).key(key.to_string());
+            let put = client.put_object().bucket(bucket).key(key.to_string());
             put.tagging("toezicht-retention=video")
                 .body(ByteStream::from_static(BODY))
                 .send()
         });
         let puts = stream::iter(puts).buffer_unordered(AT_ONCE);
         puts.for_each(async |put| drop(put.unwrap())).await;
-        bucket
+        end
     }
 
     /// Removes a bucket and all that is in it.
@@ -127,7 +133,7 @@ impl Bed {
     }
 
     /// Fails unless a hundred versions, spread over the bucket, are under a legal hold, or none of them is.
-    pub async fn expect_held(&self, bucket: &str, held: bool) {
+    pub async fn expect_held(&self, bucket: &str, expected: bool) {
         let client = client(&self.target(bucket), None);
         let all = versions(&client, bucket, "video/").await;
         for (key, id) in all.iter().step_by(all.len().div_ceil(100)) {
@@ -135,7 +141,7 @@ impl Bed {
             let hold = hold.version_id(id).send().await.ok();
             let status = hold.and_then(|hold| hold.legal_hold?.status);
             let is_held = status == Some(ObjectLockLegalHoldStatus::On);
-            assert_eq!(is_held, held, "{key}");
+            assert_eq!(is_held, expected, "{key}");
         }
     }
 }

@@ -15,14 +15,15 @@
 #![allow(clippy::cast_precision_loss)]
 
 mod bed;
+mod declared;
 mod loops;
 mod ours;
 mod races;
 mod replay;
 mod report;
 #[allow(dead_code)]
-#[path = "../../tests/it/support/settings.rs"]
-mod settings;
+#[path = "../../tests/it/support/mod.rs"]
+mod support;
 
 use bed::Bed;
 use clap::{Parser, Subcommand};

@@ -4,8 +4,9 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::bed::{Bed, CAMERAS};
+use crate::declared::declared;
 use crate::report::{Line, Report, Section};
-use crate::settings::{root, setting};
+use crate::support::settings::{root, setting};
 use crate::{Size, Took, ours};
 
 /// Who runs.
@@ -270,5 +271,6 @@ pub async fn holds(size: Size) {
         section.lines.push(less.line());
         report.add(section);
     }
+    report.add(declared(&bed, size.rounds).await);
     report.write();
 }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::process::Command;
 
 use crate::bed::Bed;
-use crate::settings::{root, setting};
+use crate::support::settings::{root, setting};
 use crate::{Size, Took};
 
 const PAGE: &str = "docs/benchmarks.md";
@@ -12,7 +12,8 @@ const PAGE: &str = "docs/benchmarks.md";
 /// One contender's medians.
 pub struct Line {
     says: &'static str,
-    seconds: (f64, f64, f64),
+    /// The least, the median and the most.
+    pub seconds: (f64, f64, f64),
     /// Versions.
     pub per_second: f64,
     /// Requests a second.

@@ -13,7 +13,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use aws_sdk_s3::types::{Delete, ObjectIdentifier};
 use futures::channel::mpsc;
-use futures::{SinkExt, StreamExt, TryStreamExt, future, stream};
+use futures::{SinkExt, StreamExt, TryStreamExt, future};
 use jiff::{SignedDuration, Timestamp};
 
 use self::stretch::Stretch;
@@ -246,47 +246,55 @@ impl Sweep<'_> {
 
     /// Sends the deletions, of what no hold covers, again and slower where the store could not keep up.
     async fn in_rounds(&self, due: Vec<Listed>) -> Result<(), SweepError> {
-        let mut left: Vec<&Listed> = due.iter().collect();
-        for round in 1.. {
-            if left.is_empty() {
-                break;
-            }
-            // Immediately before: a hold may have been declared since the page was listed.
-            let holds = self.open_holds().await?;
-            self.store.clock.check()?;
-            left.retain(|listed| fate(listed, self.ceilings, &holds, self.now) == Fate::Goes);
-            let batches: Vec<_> = left
-                .chunks(BATCH)
-                .map(|batch| delete(self.store, batch))
-                .collect();
-            let answers: Vec<_> = stream::iter(batches)
-                .buffer_unordered(self.at_once.load(Ordering::Relaxed))
-                .collect()
-                .await;
-            let mut again = Vec::new();
-            let mut last_error = None;
-            for (batch, answer) in answers {
-                match answer {
-                    Ok(failed) => again.extend(batch.iter().filter(|listed| failed.contains(&listed.id))),
-                    Err(error) if error.is_retryable() => {
-                        again.extend(batch);
-                        last_error = Some(error);
-                    }
-                    Err(error) => return Err(error.into()),
-                }
+        let mut left = due;
+        for round in 1..=ROUNDS {
+            let at_once = self.at_once.load(Ordering::Relaxed);
+            let (mut again, mut last_error) = (Vec::new(), None);
+            for together in left.chunks(BATCH * at_once) {
+                last_error = self.send(together, &mut again).await?.or(last_error);
             }
             if again.is_empty() {
-                break;
+                return Ok(());
             }
             if round == ROUNDS {
                 return Err(last_error.unwrap_or_else(slow_down).into());
             }
             left = again;
-            let slower = self.at_once.load(Ordering::Relaxed) / 2;
-            self.at_once.store(slower.max(1), Ordering::Relaxed);
+            self.at_once.store((at_once / 2).max(1), Ordering::Relaxed);
             tokio::time::sleep(PAUSE * 2_u32.pow(round)).await;
         }
         Ok(())
+    }
+
+    /// Sends as much as goes at once. What failed and may be tried again is added to `again`.
+    async fn send(
+        &self,
+        together: &[Listed],
+        again: &mut Vec<Listed>,
+    ) -> Result<Option<StoreError>, SweepError> {
+        // Immediately before: a hold may have been declared since the page was listed.
+        let holds = self.open_holds().await?;
+        self.store.clock.check()?;
+        let goes = together
+            .iter()
+            .filter(|listed| fate(listed, self.ceilings, &holds, self.now) == Fate::Goes);
+        let goes: Vec<&Listed> = goes.collect();
+        let batches = goes.chunks(BATCH).map(|batch| delete(self.store, batch));
+        let mut last_error = None;
+        for (batch, answer) in future::join_all(batches).await {
+            match answer {
+                Ok(failed) => {
+                    let failed = batch.iter().filter(|listed| failed.contains(&listed.id));
+                    again.extend(failed.map(|listed| (*listed).clone()));
+                }
+                Err(error) if error.is_retryable() => {
+                    again.extend(batch.iter().map(|listed| (*listed).clone()));
+                    last_error = Some(error);
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(last_error)
     }
 
     /// Those of the API and those of the ledger.

@@ -1,0 +1,115 @@
+//! From the declaration of a hold to `Placed=True`, on a cluster: the operator of the chart, and recorders that record.
+
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+use toezicht::api::IncidentHold;
+
+use crate::Took;
+use crate::bed::Bed;
+use crate::report::{Line, Section};
+use crate::support::scene::{SITE, Scene, has};
+use crate::support::settings::S3Server;
+use crate::support::tools::run;
+use crate::support::wait::eventually;
+use crate::support::{cluster, operator};
+
+/// Cameras that the incident is about, each with a segment a minute.
+const CAMERAS: usize = 5;
+const MINUTES: usize = 60;
+/// The goal.
+const AT_MOST: f64 = 5.0;
+const SOON: Duration = Duration::from_mins(2);
+/// How exactly the time is told.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// An hour of five cameras, declared and resolved so many times.
+pub async fn declared(bed: &Bed, rounds: usize) -> Section {
+    let _operator = operator::present().await;
+    let scene = Scene::new(&cluster::client().await, "bench", S3Server::first(), |_, _| ()).await;
+    let cameras: Vec<String> = (0..CAMERAS).map(|n| format!("camera-{n:02}")).collect();
+    for (n, camera) in cameras.iter().enumerate() {
+        scene.camera(camera, &format!("h264/{n}")).await;
+    }
+    for camera in &cameras {
+        scene.camera_is(camera, "Recording", "True", SOON).await;
+    }
+    scene.is_settled(SOON).await;
+    let end = bed.fill(&scene.bucket.name, CAMERAS * MINUTES, CAMERAS).await;
+    let from = end - SignedDuration::from_mins(i64::try_from(MINUTES).unwrap());
+    let mut took = Vec::new();
+    for round in 0..rounds {
+        let name = format!("incident-{round}");
+        let seconds = placed(&scene, &name, &cameras, (from, end)).await;
+        println!("{seconds:>10.2} s  from kubectl apply to Placed=True");
+        took.push(Took {
+            seconds,
+            versions: CAMERAS * MINUTES,
+            peak_kib: 0,
+        });
+        resolve(&scene, &name).await;
+    }
+    scene.delete().await;
+    let line = Line::of("kubectl apply to Placed=True", 0.0, &took);
+    let mut section = Section::new("A hold over one hour of five cameras (300 segments), on a cluster");
+    section.at_most("seconds at the median", line.seconds.1, AT_MOST);
+    section.lines.push(line);
+    section
+}
+
+async fn placed(scene: &Scene, name: &str, cameras: &[String], (from, until): (Timestamp, Timestamp)) -> f64 {
+    let hold = json!({
+        "apiVersion": "toezicht.dev/v1alpha1", "kind": "IncidentHold", "metadata": {"name": name},
+        "spec": {
+            "siteRef": {"name": SITE}, "cameras": cameras, "window": {"from": from, "until": until},
+            "purpose": "Theft", "reference": "2026-0412",
+        },
+    });
+    let namespace = scene.namespace.name.as_str();
+    let begun = Instant::now();
+    let apply = ["-n", namespace, "apply", "-f", "-"];
+    run("kubectl", &apply, Some(hold.to_string().as_bytes())).await;
+    let api = scene.namespace.api::<IncidentHold>();
+    loop {
+        let status = api.get(name).await.unwrap().status.unwrap_or_default();
+        let placed = has(&status.conditions, "Placed", "True");
+        if placed.is_ok() {
+            let seconds = begun.elapsed().as_secs_f64();
+            let segments = status.placement.map(|placement| placement.segments);
+            assert_eq!(segments, Some(i64::try_from(CAMERAS * MINUTES).unwrap()));
+            return seconds;
+        }
+        assert!(begun.elapsed() < SOON, "{placed:?}");
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn resolve(scene: &Scene, name: &str) {
+    let at = Timestamp::now() - SignedDuration::from_secs(1);
+    let patch = json!({"spec": {"state": "Resolved", "resolution": {"at": at, "by": "Gemeentesecretaris", "outcome": "Closed"}}});
+    let patch = patch.to_string();
+    let namespace = scene.namespace.name.as_str();
+    let words = [
+        "-n",
+        namespace,
+        "patch",
+        "incidentholds.toezicht.dev",
+        name,
+        "--type=merge",
+        "-p",
+        &patch,
+    ];
+    run("kubectl", &words, None).await;
+    let api = scene.namespace.api::<IncidentHold>();
+    eventually("Released=True", SOON, || async {
+        let status = api
+            .get(name)
+            .await
+            .map_err(|e| e.to_string())?
+            .status
+            .unwrap_or_default();
+        has(&status.conditions, "Released", "True")
+    })
+    .await;
+}
