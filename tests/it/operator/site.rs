@@ -243,6 +243,17 @@ async fn drift_is_put_back_and_in_sync_nothing_is_written() {
         .await;
 
         scene.is_settled(SOON).await;
+        // A look that was waiting meanwhile may still say what was said just now.
+        eventually("what is to be written is written", SOON, || async {
+            let before = audit_length();
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            let writes = written("drift-first", before);
+            writes
+                .is_empty()
+                .then_some(())
+                .ok_or_else(|| format!("{writes:#?}"))
+        })
+        .await;
         // Two looks at everything: one by the same process, one by a new one.
         touch(&scene).await;
         let before = audit_length();
