@@ -35,6 +35,14 @@ pub struct RecorderStatus {
     pub cameras: Vec<CameraReport>,
 }
 
+impl RecorderStatus {
+    /// Whether it follows the configuration `revision`, with no upload under way, or of unknown outcome, that began
+    /// before.
+    pub fn follows(&self, revision: &str) -> bool {
+        self.revision == revision && self.uploads_follow.as_deref() == Some(revision)
+    }
+}
+
 /// A configuration that could not be used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RefusedConfig {

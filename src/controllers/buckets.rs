@@ -43,6 +43,17 @@ pub enum Follow {
     Unknown,
 }
 
+impl Follow {
+    /// Whether every recorder follows the holds that are `open`, and no other.
+    pub fn is_of(&self, open: &Coverings) -> bool {
+        match self {
+            Self::NoRecorders => true,
+            Self::Holds(followed) => followed == open,
+            Self::Unknown => false,
+        }
+    }
+}
+
 /// What is held, by the UID of the hold.
 pub type Coverings = BTreeMap<String, Covering>;
 /// A Site by its namespace and name.
@@ -97,9 +108,16 @@ impl Buckets {
         self.change(site, &self.opened, change);
     }
 
-    /// Says what is held at `site`. The retention controller's.
+    /// Says what is held at `site`. The retention controller's. What recorders were found to follow counts no more once
+    /// it is something else, be it what was held before: they may follow by now what was held in between.
     pub fn set_held(&self, site: &Site, held: Coverings) {
-        let change = |known: &mut Known| known.held.replace(held.clone()) != Some(held);
+        let change = |known: &mut Known| {
+            let is_changed = known.held.replace(held.clone()) != Some(held);
+            if let Some(open) = known.open.as_mut().filter(|_| is_changed) {
+                open.recorders = Follow::Unknown;
+            }
+            is_changed
+        };
         self.change(site, &self.held, change);
     }
 

@@ -31,6 +31,7 @@ mod segment;
 mod session;
 mod spool;
 mod stream;
-mod upload;
+pub(crate) mod unsure;
+pub(crate) mod upload;
 
 pub use run::{Options, RecorderError, run};

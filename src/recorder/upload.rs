@@ -2,7 +2,7 @@
 //! A recording leaves the spool only then, or when it is older than the ceiling and must not live any longer.
 
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +17,7 @@ use super::backoff::Backoff;
 use super::board::Board;
 use super::metrics::Metrics;
 use super::spool::{Closed, Spool};
+use super::unsure::{Unsure, all_follow};
 use crate::contract::SegmentReport;
 use crate::protocol::cover::Cover;
 use crate::storage::key::{Class, Key, KeyError};
@@ -145,11 +146,15 @@ impl Target {
     /// What a recording is put with: what a hold covers is sealed from the first moment, so that no lifecycle rule
     /// ever applies to it.
     fn tag(&self, key: &Key) -> RetentionTag {
-        if self.holds.iter().any(|hold| hold.covers(&key.recording())) {
-            RetentionTag::Sealed
-        } else {
-            RetentionTag::unheld(key.class())
-        }
+        tag(&self.holds, key)
+    }
+}
+
+pub(crate) fn tag(holds: &[Cover], key: &Key) -> RetentionTag {
+    if holds.iter().any(|hold| hold.covers(&key.recording())) {
+        RetentionTag::Sealed
+    } else {
+        RetentionTag::unheld(key.class())
     }
 }
 
@@ -172,8 +177,7 @@ impl Uploads {
         let mut pause: Option<Instant> = None;
         let mut running: JoinSet<Result<Confirmed, UploadError>> = JoinSet::new();
         let mut segments: HashMap<Id, (Closed, String)> = HashMap::new();
-        // Of whose uploads it is not known whether they arrived, with what they followed; until they are confirmed.
-        let mut unsure: HashMap<PathBuf, String> = HashMap::new();
+        let mut unsure = Unsure::of_recorder_before(self.spool.paths(), Instant::now());
         let mut draining = false;
         loop {
             let target = self.target.borrow_and_update().clone();
@@ -193,8 +197,9 @@ impl Uploads {
                 }
             }
             if let Some(Target { revision, .. }) = &target {
-                let mut begun = segments.values().map(|(_, of)| of).chain(unsure.values());
-                let all_follow = begun.all(|of| of == revision);
+                unsure.forget(|| self.spool.paths(), Instant::now());
+                let running = segments.values().map(|(_, of)| Some(of.as_str()));
+                let all_follow = all_follow(running.chain(unsure.revisions()), revision);
                 self.board
                     .set_uploads_follow(all_follow.then(|| revision.clone()));
             }
@@ -210,9 +215,9 @@ impl Uploads {
                     };
                     if let Some((closed, revision)) = segments.remove(&id) {
                         match &result {
-                            Ok(_) => drop(unsure.remove(&self.spool.path(&closed))),
+                            Ok(_) => unsure.confirmed(&self.spool.path(&closed)),
                             Err(error) if error.may_have_arrived() => {
-                                unsure.entry(self.spool.path(&closed)).or_insert(revision);
+                                unsure.failed(self.spool.path(&closed), revision, Instant::now());
                             }
                             Err(_) => {}
                         }

@@ -30,7 +30,7 @@ use crate::controllers::{self, ControllerEnded};
 /// How often the API server is asked for what is not there yet.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// How long a signed request may still arrive.
-const SIGNATURE: SignedDuration = SignedDuration::from_mins(15);
+pub(crate) const SIGNATURE: SignedDuration = SignedDuration::from_mins(15);
 /// Reconciles under way get this long to finish after a signal; within the pod's grace period, and with time
 /// left to let go of the lease.
 const DRAIN: Duration = Duration::from_secs(25);
@@ -172,7 +172,7 @@ impl Process {
             self.fence.clone(),
             hooks,
             Some(instance.to_owned()),
-            release_from(&elector),
+            release_from(elector.took_over(), Timestamp::now()),
         );
         let epoch = self.stop.child_token();
         let work = controllers::run(context, epoch.clone()).fuse();
@@ -192,14 +192,20 @@ impl Process {
             return Err(lost.into());
         }
         // The lease is kept while reconciles under way finish.
-        tokio::select! {
+        let is_finished = tokio::select! {
             biased;
             lost = elector.keep(), if !work.is_terminated() => return Err(lost.into()),
-            _ = &mut work, if !work.is_terminated() => {}
-            () = tokio::time::sleep(DRAIN), if !work.is_terminated() => warn!("some reconciles did not finish in time"),
-            else => {}
+            _ = &mut work, if !work.is_terminated() => true,
+            () = tokio::time::sleep(DRAIN), if !work.is_terminated() => false,
+            else => true,
+        };
+        if is_finished {
+            elector.release().await;
+        } else {
+            // Their requests may still land: the next leader must not take it for a lease that was let go.
+            warn!("some reconciles did not finish in time: the lease runs out by itself");
+            self.fence.close();
         }
-        elector.release().await;
         self.metrics.set_leader(false);
         outcome
     }
@@ -226,13 +232,11 @@ impl Process {
 
 /// From when on this process may release holds. A request of a leader that was stopped in the middle may land as long as
 /// its signature is valid (S3: fifteen minutes); one that let go has none under way.
-fn release_from(elector: &Elector<LeaseLock>) -> Timestamp {
-    if !elector.took_over() {
+pub(crate) fn release_from(took_over: bool, now: Timestamp) -> Timestamp {
+    if !took_over {
         return Timestamp::MIN;
     }
-    Timestamp::now()
-        .saturating_add(SIGNATURE)
-        .unwrap_or(Timestamp::MAX)
+    now.saturating_add(SIGNATURE).unwrap_or(Timestamp::MAX)
 }
 
 /// Waits for the four kinds, and finds out which cluster this is.

@@ -31,6 +31,24 @@ pub(crate) fn span(days: Ceiling) -> SignedDuration {
     SignedDuration::from_hours(24_i64.saturating_mul(i64::from(days.0)))
 }
 
+/// What open holds cover, by where they are known from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Open {
+    /// Those of the bucket's ledger.
+    pub(crate) ledger: Vec<Cover>,
+    /// Those that are declared to the API server; the ledger may not have them yet.
+    pub(crate) declared: Vec<Cover>,
+}
+
+/// Where the hold is known from that keeps something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KeptBy {
+    /// The ledger: it stays there until it is released itself.
+    Ledger,
+    /// The API server alone: it may be gone the next moment, and then nothing would tell why something is held.
+    Declared,
+}
+
 /// A recording in a bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Stored<'a> {
@@ -74,7 +92,7 @@ impl<'a> Stored<'a> {
     }
 
     /// The same by its key alone, for what was held: some stores move the time of a version when its legal hold changes.
-    pub(crate) fn due_by_key(&self) -> Timestamp {
+    pub fn due_by_key(&self) -> Timestamp {
         self.key
             .start()
             .saturating_add(self.ceiling)
@@ -94,6 +112,15 @@ impl<'a> Stored<'a> {
         holds
             .iter()
             .any(|hold| hold.covers(&said) || !is_plausible && hold.covers(&may_be))
+    }
+
+    /// Which open hold keeps it; `None`: none does.
+    pub(crate) fn kept_by(&self, open: &Open) -> Option<KeptBy> {
+        if self.is_covered(&open.ledger) {
+            Some(KeptBy::Ledger)
+        } else {
+            self.is_covered(&open.declared).then_some(KeptBy::Declared)
+        }
     }
 
     /// The tag that it must have for these open holds at `now`; `None`: none covers it. What has a key that cannot be

@@ -128,6 +128,15 @@ impl Entry {
         Self { uid, ..self }
     }
 
+    /// The entry of a hold that is open.
+    #[must_use]
+    pub fn reopened(self) -> Self {
+        Self {
+            closed_at: None,
+            ..self
+        }
+    }
+
     /// The entry when nothing is held for it any more.
     #[must_use]
     pub fn closed(&self, now: Timestamp) -> Self {
@@ -181,14 +190,13 @@ pub(crate) async fn entries(store: &Store) -> Result<BTreeMap<String, Entry>, St
     Ok(entries)
 }
 
-/// What the open entries cover.
-pub(crate) async fn open_covers(store: &Store) -> Result<Vec<Cover>, StoreError> {
-    let entries = entries(store).await?;
-    Ok(entries
+/// What the open ones among `entries` cover, those of `closing` left out.
+pub(crate) fn covers(entries: &BTreeMap<String, Entry>, closing: &BTreeSet<&str>) -> Vec<Cover> {
+    entries
         .values()
-        .filter(|entry| entry.is_open())
+        .filter(|entry| entry.is_open() && !closing.contains(entry.uid.as_str()))
         .map(Entry::cover)
-        .collect())
+        .collect()
 }
 
 async fn write(store: &Store, entry: &Entry) -> Result<(), StoreError> {

@@ -6,7 +6,7 @@
 //! and `probe`: whether it holds. [`segments`] is the recorder's side; [`iam`] is for who gives out rights.
 
 mod adoption;
-mod aging;
+pub(crate) mod aging;
 mod apply;
 pub mod audit;
 mod bucket;
@@ -25,8 +25,8 @@ pub mod iam;
 pub mod key;
 pub mod ledger;
 pub mod lifecycle;
-mod listing;
-mod marks;
+pub(crate) mod listing;
+pub(crate) mod marks;
 mod objects;
 mod observe;
 mod owner;

@@ -262,7 +262,7 @@ impl Sweep<'_> {
     /// Those of the API and those of the ledger.
     async fn open_holds(&self) -> Result<Vec<Cover>, SweepError> {
         let mut holds = self.holds.covers().await?;
-        holds.extend(ledger::open_covers(self.store).await?);
+        holds.extend(ledger::covers(&ledger::entries(self.store).await?, &BTreeSet::new()));
         Ok(holds)
     }
 

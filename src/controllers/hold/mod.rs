@@ -4,7 +4,7 @@
 //! dereference → validate → status.
 
 mod dereference;
-mod status;
+pub(crate) mod status;
 mod validate;
 
 use jiff::Timestamp;
@@ -73,7 +73,7 @@ struct Holds {
 /// Whether nothing is kept for a hold, so that its resource may go.
 pub fn may_go(hold: &IncidentHold, now: Timestamp) -> bool {
     let placement = hold.status.as_ref().and_then(|status| status.placement.as_ref());
-    status::is_resolved(hold, now) && placement.is_none_or(|placement| placement.released_at.is_some())
+    status::may_go(hold, placement, status::is_resolved(hold, now))
 }
 
 /// Whether something may be kept for a hold: it counted once, and was not released.

@@ -3,7 +3,9 @@
 use std::fmt::Write;
 
 use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
 
+use super::FINALIZER;
 use super::validate::Valid;
 use crate::api::condition::{ConditionType, Finding, Reason, Truth, merge};
 use crate::api::{Days, HoldState, IncidentHold, IncidentHoldStatus, Placement};
@@ -22,7 +24,7 @@ pub fn status(hold: &IncidentHold, valid: &Valid, now: Timestamp) -> IncidentHol
     let is_resolved = is_resolved(hold, now);
     let accepted = counted(accepted, placement);
     let placed = placed(hold, &accepted, placement, is_resolved);
-    let released = released(placement, is_resolved);
+    let released = released(hold, placement, is_resolved);
     let mut findings = vec![
         ready(
             &accepted,
@@ -53,6 +55,14 @@ pub fn is_resolved(hold: &IncidentHold, now: Timestamp) -> bool {
     hold.spec.state == HoldState::Resolved && at.is_none_or(|at| at <= now)
 }
 
+/// Whether nothing is kept for it, so that its resource may go. One that has the finalizer counted once, so something may
+/// be kept for it though nobody has said so yet: the operator may have been killed before it could.
+pub fn may_go(hold: &IncidentHold, placement: Option<&Placement>, is_resolved: bool) -> bool {
+    let has_counted = hold.finalizers().iter().any(|name| name == FINALIZER);
+    let is_released = placement.map(|placement| placement.released_at.is_some());
+    is_resolved && is_released.unwrap_or(!has_counted)
+}
+
 /// A hold that the bucket's ledger has counts, whatever became of its policy since.
 fn counted(accepted: &Finding, placement: Option<&Placement>) -> Finding {
     if accepted.is_true() || placement.is_none() {
@@ -65,7 +75,8 @@ fn counted(accepted: &Finding, placement: Option<&Placement>) -> Finding {
     Finding::new(ConditionType::Accepted, true, Reason::Valid, message)
 }
 
-fn placed(
+/// Whether all that it covers was found as it must be.
+pub(crate) fn placed(
     hold: &IncidentHold,
     accepted: &Finding,
     placement: Option<&Placement>,
@@ -127,16 +138,18 @@ fn placed(
 }
 
 /// Whether nothing is kept for it any more. Of an open hold that is not asked.
-fn released(placement: Option<&Placement>, is_resolved: bool) -> Finding {
+pub(crate) fn released(hold: &IncidentHold, placement: Option<&Placement>, is_resolved: bool) -> Finding {
     let found =
         |truth, reason, message: String| Finding::new(ConditionType::Released, truth, reason, message);
     if !is_resolved {
         return found(false, Reason::Open, "the incident is not resolved".to_owned());
     }
-    let Some(placement) = placement else {
+    if may_go(hold, placement, is_resolved) && placement.is_none() {
         return found(true, Reason::ReadBack, "nothing was ever kept for it".to_owned());
-    };
-    match (&placement.released_at, &placement.problem) {
+    }
+    let released_at = placement.and_then(|placement| placement.released_at.as_ref());
+    let problem = placement.and_then(|placement| placement.problem.as_ref());
+    match (released_at, problem) {
         (Some(at), _) => found(
             true,
             Reason::ReadBack,

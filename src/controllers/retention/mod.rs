@@ -6,8 +6,9 @@
 
 mod declared;
 mod pass;
-mod plan;
+pub(crate) mod plan;
 mod report;
+pub(crate) mod rules;
 mod watches;
 
 use jiff::{SignedDuration, Timestamp};
@@ -20,7 +21,7 @@ use self::pass::{Outcome, Pass};
 use self::plan::{Plan, plan};
 pub use self::watches::controller;
 use crate::api::{IncidentHold, RecordingPolicy, Site};
-use crate::controllers::buckets::OpenBucket;
+use crate::controllers::buckets::{Follow, OpenBucket};
 use crate::controllers::drive::{Look, Looks, fetch};
 use crate::controllers::kit::context::{Context, Kind};
 use crate::controllers::kit::error::{ApiError, Failure};
@@ -118,18 +119,20 @@ impl Retention {
             .guard(ledger::write_all(&bucket.operator, &plan.write))
             .await??;
         self.keep_resources(&holds, &plan).await?;
-        buckets.set_held(
-            site,
-            plan.open
-                .iter()
-                .map(|(uid, entry)| (uid.clone(), entry.covering()))
-                .collect(),
-        );
+        buckets.set_held(site, plan.coverings());
+        // Asked after that: what was known before may be of what was held before.
+        let recorders = buckets
+            .open(site)
+            .map_or(Follow::Unknown, |bucket| bucket.recorders);
+        let bucket = OpenBucket {
+            recorders,
+            ..bucket.clone()
+        };
 
         let pass = Pass {
             context: &self.context,
             site,
-            bucket,
+            bucket: &bucket,
             holds: &holds,
             plan: &plan,
             now,

@@ -9,9 +9,10 @@ use kube::ResourceExt;
 use super::RetentionError;
 use super::declared::Declared;
 use super::plan::Plan;
+use super::rules::{Wait, is_placed, may_release};
 use crate::api::{Days, IncidentHold, Placement, RetentionStatus, Site};
 use crate::contract::Gap;
-use crate::controllers::buckets::{Coverings, Follow, OpenBucket};
+use crate::controllers::buckets::OpenBucket;
 use crate::controllers::kit::context::Context;
 use crate::protocol::cover::Cover;
 use crate::protocol::retention::lifecycle_days;
@@ -187,7 +188,7 @@ impl Pass<'_> {
         let Some(placed) = last else { return Ok(()) };
         outcome.next_opening = placed.next_opening;
         if is_full {
-            outcome.proved = placed.is_proved() && follow;
+            outcome.proved = is_placed(&placed, follow);
             // Recorders that follow are told of at once; what had to be written is proved soon.
             outcome.is_pending = !placed.is_proved();
             outcome.verified_at = Some(self.now);
@@ -223,14 +224,16 @@ impl Pass<'_> {
     }
 
     async fn release(&self, outcome: &mut Outcome) -> Result<(), RetentionError> {
-        if self.now < self.context.release_from {
-            // Requests of the leader before may still land.
-            outcome.release_from = Some(self.context.release_from);
-            return Ok(());
-        }
-        if !self.recorders_follow() {
-            outcome.is_pending = true;
-            return Ok(());
+        match may_release(self.context.release_from, self.recorders_follow(), self.now) {
+            Ok(()) => (),
+            Err(Wait::Until(from)) => {
+                outcome.release_from = Some(from);
+                return Ok(());
+            }
+            Err(Wait::Recorders) => {
+                outcome.is_pending = true;
+                return Ok(());
+            }
         }
         let (holds, closing) = (
             Declared {
@@ -366,17 +369,7 @@ impl Pass<'_> {
 
     /// Whether every recorder follows the holds that are open, and no other.
     fn recorders_follow(&self) -> bool {
-        let open: Coverings = self
-            .plan
-            .open
-            .iter()
-            .map(|(uid, entry)| (uid.clone(), entry.covering()))
-            .collect();
-        match &self.bucket.recorders {
-            Follow::NoRecorders => true,
-            Follow::Holds(followed) => *followed == open,
-            Follow::Unknown => false,
-        }
+        self.bucket.recorders.is_of(&self.plan.coverings())
     }
 }
 

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 
 use crate::api::{IncidentHold, RecordingPolicySpec};
+use crate::controllers::buckets::Coverings;
 use crate::controllers::hold::is_resolved;
 use crate::protocol::cover::Cover;
 use crate::protocol::hold::accept;
@@ -20,6 +21,8 @@ pub struct Plan {
     pub open: BTreeMap<String, Entry>,
     /// Resolved, and something may still be kept for it.
     pub closing: Vec<Entry>,
+    /// Resolved, and nothing is kept for it any more.
+    pub closed: Vec<Entry>,
     /// Names of holds that only the ledger knows.
     pub orphaned: Vec<String>,
 }
@@ -45,10 +48,11 @@ pub fn plan(
         let Some(uid) = hold.uid() else { continue };
         let is_resolved = is_resolved(hold, now);
         match entries.get(&uid) {
-            Some(entry) if !entry.is_open() => (),
+            Some(entry) if !entry.is_open() && is_resolved => plan.closed.push(entry.clone()),
             Some(entry) if is_resolved => plan.closing.push(entry.clone()),
             Some(entry) => {
-                let grown = entry.grown(&hold.spec, now);
+                // One that is closed and open again comes from a backup of before its resolution: in doubt, it holds.
+                let grown = entry.grown(&hold.spec, now).reopened();
                 if grown != *entry {
                     plan.write.push(grown.clone());
                 }
@@ -112,6 +116,12 @@ fn succeed(
 }
 
 impl Plan {
+    /// What is to be kept, as recorders are told.
+    pub fn coverings(&self) -> Coverings {
+        let open = self.open.iter();
+        open.map(|(uid, entry)| (uid.clone(), entry.covering())).collect()
+    }
+
     /// What is to be kept.
     pub fn covers(&self) -> Vec<Cover> {
         self.open.values().map(Entry::cover).collect()

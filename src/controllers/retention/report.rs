@@ -109,7 +109,8 @@ fn placement(
     let uid = hold.uid()?;
     let before = hold.status.as_ref().and_then(|status| status.placement.clone());
     let closing = plan.closing.iter().find(|entry| entry.uid == uid);
-    let entry = plan.open.get(&uid).or(closing)?;
+    let closed = plan.closed.iter().find(|entry| entry.uid == uid);
+    let entry = plan.open.get(&uid).or(closing).or(closed)?;
     let mut next = before.unwrap_or_else(|| Placement {
         observed_generation: 0,
         accepted_at: Time(entry.accepted_at),
@@ -124,15 +125,19 @@ fn placement(
         problem: None,
     });
     next.problem = problem;
-    if closing.is_some() {
+    if let Some(closed) = closed {
         next.observed_generation = hold.metadata.generation.unwrap_or_default();
-        next.released_at = outcome
-            .released
-            .contains(&uid)
-            .then_some(Time(now))
-            .or(next.released_at);
+        next.released_at = next.released_at.or(closed.closed_at.map(Time));
+        next.problem = None;
         return Some(next);
     }
+    if closing.is_some() {
+        next.observed_generation = hold.metadata.generation.unwrap_or_default();
+        next.released_at = outcome.released.contains(&uid).then_some(Time(now));
+        return Some(next);
+    }
+    // Where it was released once, that was before the cluster was restored from a backup.
+    next.released_at = None;
     if let Some((_, coverage)) = outcome.coverage.iter().find(|(of, _)| *of == uid) {
         next.observed_generation = hold.metadata.generation.unwrap_or_default();
         next.proved = outcome.proved;

@@ -54,10 +54,8 @@ fn follow(applied: &Applied, answers: &[Answer]) -> Follow {
         return Follow::NoRecorders;
     };
     let follows = |answer: &Answer| {
-        answer.status.as_ref().is_ok_and(|status| {
-            let revision = &running.expected.revision;
-            status.revision == *revision && status.uploads_follow.as_ref() == Some(revision)
-        })
+        let status = answer.status.as_ref();
+        status.is_ok_and(|status| status.follows(&running.expected.revision))
     };
     if applied.waits_for > 0 || !answers.iter().all(follows) {
         return Follow::Unknown;

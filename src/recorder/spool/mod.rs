@@ -13,6 +13,7 @@ mod recover;
 mod room;
 mod writer;
 
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -262,6 +263,12 @@ impl Spool {
     /// Where a complete recording is.
     pub fn path(&self, closed: &Closed) -> PathBuf {
         name::folder(&self.root, &closed.camera).join(closed.file())
+    }
+
+    /// Where all that is complete and waits is.
+    pub fn paths(&self) -> HashSet<PathBuf> {
+        let index = self.index();
+        index.closed.keys().map(|closed| self.path(closed)).collect()
     }
 
     /// What waits.

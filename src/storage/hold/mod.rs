@@ -7,6 +7,7 @@
 
 pub mod coverage;
 pub mod manifest;
+pub(crate) mod order;
 mod place;
 mod release;
 
@@ -164,7 +165,13 @@ trait Work: Sync {
     /// What it came to.
     type Done: Send;
     /// Before each page: looks whether it is still to be done.
-    fn renew(&self) -> impl Future<Output = Result<(), HoldError>> + Send;
+    fn renew(&self) -> impl Future<Output = Result<(), HoldError>> + Send {
+        std::future::ready(Ok(()))
+    }
+    /// After each page: what was put off until all else was done.
+    fn settle(&self) -> impl Future<Output = Result<Vec<Self::Done>, HoldError>> + Send {
+        std::future::ready(Ok(Vec::new()))
+    }
     /// To one version, with the delete markers of its key.
     fn one(
         &self,
@@ -195,6 +202,7 @@ async fn each<W: Work>(
             }
             work.renew().await?;
             one_page(found.versions, work, &mut note).await?;
+            work.settle().await?.into_iter().for_each(&mut note);
             match found.next {
                 Some(next) => after = Some(next),
                 None => break,

@@ -5,6 +5,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use super::coverage::Coverage;
+use super::order::{Write, placing};
 use super::{HoldError, Work, each, places};
 use crate::api::Ceilings;
 use crate::contract::StorageTarget;
@@ -22,7 +23,7 @@ use crate::storage::tag::RetentionTag;
 const TOLD: usize = 5;
 
 /// What a pass that places found and did.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Placed {
     /// What there is of each hold, in the order in which they were given.
     pub coverage: Vec<Coverage>,
@@ -80,12 +81,7 @@ pub async fn place(operator: &StorageTarget, task: &Task<'_>, now: Timestamp) ->
     };
     let mut seen = Placed {
         coverage: task.covers.iter().map(|cover| Coverage::of(cover, now)).collect(),
-        protected: 0,
-        tagged: 0,
-        rescued: 0,
-        next_opening: None,
-        examples: Vec::new(),
-        drifted: 0,
+        ..Placed::default()
     };
     // What is behind a marker would go first.
     each(&store, &places, &pass, |done| seen.note_work(&done)).await?;
@@ -121,10 +117,6 @@ struct Done {
 impl Work for Pass<'_> {
     type Done = Done;
 
-    async fn renew(&self) -> Result<(), HoldError> {
-        Ok(())
-    }
-
     async fn one(&self, listed: Listed, markers: Vec<Version>) -> Result<Done, HoldError> {
         if self.hidden_only && markers.is_empty() {
             return Ok(Done::default());
@@ -159,15 +151,17 @@ impl Work for Pass<'_> {
         let opens_now = found.tag == Some(RetentionTag::Sealed) && tag == RetentionTag::Held;
         let is_changed = done.protected || done.tagged && !opens_now || !markers.is_empty();
         done.drifted = is_changed && self.task.proved_at.is_some_and(|proved| listed.modified < proved);
-        if done.protected {
-            hold(self.store, &version, true).await?;
-        }
-        if done.tagged {
-            marks::write_tag(self.store, &version, tag).await?;
-        }
-        for marker in &markers {
-            objects::delete(self.store, marker).await?;
-            done.rescued += 1;
+        for write in placing(&found, tag, !markers.is_empty()) {
+            match write {
+                Write::LegalHold(on) => hold(self.store, &version, on).await?,
+                Write::Tag(tag) => marks::write_tag(self.store, &version, tag).await?,
+                Write::Unhide => {
+                    for marker in &markers {
+                        objects::delete(self.store, marker).await?;
+                        done.rescued += 1;
+                    }
+                }
+            }
         }
         done.listed = Some(listed);
         Ok(done)

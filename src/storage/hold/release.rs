@@ -1,16 +1,19 @@
 //! What resolved holds covered, and no open one does, goes back to what it was: tag back, then legal hold off; what is
-//! over its ceiling is deleted at once (article 6), and what is younger lives on to its normal end.
+//! over its ceiling is deleted at once (article 6), and what is younger lives on to its normal end. Marks can be put back,
+//! bytes cannot: immediately before anything is deleted, the open holds are read once more.
 
 use std::collections::BTreeSet;
 
+use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
-use tokio::sync::RwLock;
+use tokio::sync::{Mutex, RwLock};
 
-use super::{HoldError, Work, each, places};
+use super::order::{Write, releasing};
+use super::{AT_ONCE, HoldError, Work, each, places};
 use crate::api::Ceilings;
 use crate::contract::StorageTarget;
 use crate::protocol::cover::Cover;
-use crate::storage::aging::Stored;
+use crate::storage::aging::{KeptBy, Open, Stored};
 use crate::storage::client::{Purpose, Store};
 use crate::storage::ledger::{self, Entry};
 use crate::storage::listing::Listed;
@@ -27,8 +30,11 @@ pub struct Released {
     pub released: u64,
     /// Versions, and markers, that were deleted since they are over their ceiling.
     pub deleted: u64,
-    /// Versions that another open hold keeps.
+    /// Versions that another open hold keeps, which the ledger has.
     pub kept: u64,
+    /// Versions that are kept for a hold that was declared and is not in the ledger: it may be gone the next moment, and
+    /// then nothing would tell any more why they are held.
+    pub undecided: u64,
     /// Versions that live on to their normal end, as they must be.
     pub younger: u64,
 }
@@ -36,13 +42,13 @@ pub struct Released {
 impl Released {
     /// Whether nothing was left to do: what the holds covered is as if they had never been.
     pub const fn is_proved(&self) -> bool {
-        self.released == 0 && self.deleted == 0
+        self.released == 0 && self.deleted == 0 && self.undecided == 0
     }
 }
 
 /// Releases what `closing` covered and no other open hold does. `holds`: those that the API server knows of now,
-/// without those of `closing`; it is asked before each page, as is the ledger. `everywhere`: keys that cannot be true were
-/// found, so all that the sources have is looked at.
+/// without those of `closing`; it is asked before each page and again before anything is deleted, as is the ledger.
+/// `everywhere`: keys that cannot be true were found, so all that the sources have is looked at.
 pub async fn release(
     operator: &StorageTarget,
     closing: &[Entry],
@@ -59,6 +65,7 @@ pub async fn release(
         uids: closing.iter().map(|entry| entry.uid.as_str()).collect(),
         holds,
         open: RwLock::default(),
+        over: Mutex::default(),
         ceilings,
         now,
     };
@@ -67,6 +74,7 @@ pub async fn release(
     each(&store, &places, &pass, |done| match done {
         Done::Nothing => (),
         Done::Kept => released.kept += 1,
+        Done::Undecided => released.undecided += 1,
         Done::Younger => released.younger += 1,
         Done::Released => released.released += 1,
         Done::Deleted(count) => released.deleted += count,
@@ -80,7 +88,10 @@ struct Pass<'a> {
     closing: &'a [Cover],
     uids: BTreeSet<&'a str>,
     holds: &'a dyn OpenHolds,
-    open: RwLock<Vec<Cover>>,
+    /// What is held for others, as last read.
+    open: RwLock<Open>,
+    /// What of this page is over its ceiling, with the markers of its key.
+    over: Mutex<Vec<(Listed, Vec<Version>)>>,
     ceilings: &'a Ceilings,
     now: Timestamp,
 }
@@ -88,6 +99,7 @@ struct Pass<'a> {
 enum Done {
     Nothing,
     Kept,
+    Undecided,
     Younger,
     Released,
     Deleted(u64),
@@ -97,12 +109,10 @@ impl Work for Pass<'_> {
     type Done = Done;
 
     async fn renew(&self) -> Result<(), HoldError> {
-        let mut open = self.holds.covers().await?;
-        let entries = ledger::entries(self.store).await?;
-        let others = entries
-            .values()
-            .filter(|entry| entry.is_open() && !self.uids.contains(entry.uid.as_str()));
-        open.extend(others.map(Entry::cover));
+        let open = Open {
+            declared: self.holds.covers().await?,
+            ledger: ledger::covers(&ledger::entries(self.store).await?, &self.uids),
+        };
         self.store.clock.check()?;
         *self.open.write().await = open;
         Ok(())
@@ -115,33 +125,70 @@ impl Work for Pass<'_> {
         if !stored.is_covered(self.closing) {
             return Ok(Done::Nothing);
         }
-        if stored.is_covered(&self.open.read().await) {
-            return Ok(Done::Kept);
+        match stored.kept_by(&*self.open.read().await) {
+            Some(KeptBy::Ledger) => return Ok(Done::Kept),
+            Some(KeptBy::Declared) => return Ok(Done::Undecided),
+            None => (),
         }
         let version = listed.version();
         let Some(found) = marks::read(self.store, &version).await? else {
             return Ok(Done::Nothing);
         };
         let tag = RetentionTag::unheld(stored.key.class());
-        let (is_tagged, is_over) = (found.tag == Some(tag), stored.due_by_key() <= self.now);
-        if !is_tagged {
-            marks::write_tag(self.store, &version, tag).await?;
-        }
-        if found.legal_hold {
-            hold(self.store, &version, false).await?;
-        }
-        if is_over {
-            // The markers last: without them, what is behind would be current again.
-            objects::delete(self.store, &version).await?;
-            for marker in &markers {
-                objects::delete(self.store, marker).await?;
+        let writes = releasing(&found, tag);
+        for write in &writes {
+            match *write {
+                Write::LegalHold(on) => hold(self.store, &version, on).await?,
+                Write::Tag(tag) => marks::write_tag(self.store, &version, tag).await?,
+                Write::Unhide => (),
             }
-            return Ok(Done::Deleted(1 + markers.len() as u64));
         }
-        Ok(if is_tagged && !found.legal_hold {
+        if stored.due_by_key() <= self.now {
+            self.over.lock().await.push((listed, markers));
+            return Ok(Done::Nothing);
+        }
+        Ok(if writes.is_empty() {
             Done::Younger
         } else {
             Done::Released
         })
+    }
+
+    async fn settle(&self) -> Result<Vec<Done>, HoldError> {
+        let over = std::mem::take(&mut *self.over.lock().await);
+        let mut done = Vec::with_capacity(over.len());
+        for some in over.chunks(AT_ONCE) {
+            // A hold may have been declared since the page was begun.
+            self.renew().await?;
+            let jobs: Vec<_> = some
+                .iter()
+                .map(|(listed, markers)| self.delete(listed, markers))
+                .collect();
+            let deleted: Vec<Done> = stream::iter(jobs)
+                .buffer_unordered(AT_ONCE)
+                .try_collect()
+                .await?;
+            done.extend(deleted);
+        }
+        Ok(done)
+    }
+}
+
+impl Pass<'_> {
+    async fn delete(&self, listed: &Listed, markers: &[Version]) -> Result<Done, HoldError> {
+        let kept_by = match Stored::of(listed, self.ceilings) {
+            Some(stored) => stored.kept_by(&*self.open.read().await),
+            None => None,
+        };
+        if kept_by.is_some() {
+            // The next look holds it again.
+            return Ok(Done::Released);
+        }
+        // The markers last: without them, what is behind would be current again.
+        objects::delete(self.store, &listed.version()).await?;
+        for marker in markers {
+            objects::delete(self.store, marker).await?;
+        }
+        Ok(Done::Deleted(1 + markers.len() as u64))
     }
 }
