@@ -69,7 +69,7 @@ impl Unsure {
 }
 
 /// Whether all uploads that were begun and may still arrive follow `revision`.
-pub(crate) fn all_follow<'a>(mut begun: impl Iterator<Item = Option<&'a str>>, revision: &str) -> bool {
+pub fn all_follow<'a>(mut begun: impl Iterator<Item = Option<&'a str>>, revision: &str) -> bool {
     begun.all(|of| of == Some(revision))
 }
 

@@ -150,7 +150,8 @@ impl Target {
     }
 }
 
-pub(crate) fn tag(holds: &[Cover], key: &Key) -> RetentionTag {
+/// What a recording is put with, given what open holds cover.
+pub fn tag(holds: &[Cover], key: &Key) -> RetentionTag {
     if holds.iter().any(|hold| hold.covers(&key.recording())) {
         RetentionTag::Sealed
     } else {

@@ -30,7 +30,7 @@ use crate::controllers::{self, ControllerEnded};
 /// How often the API server is asked for what is not there yet.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
 /// How long a signed request may still arrive.
-pub(crate) const SIGNATURE: SignedDuration = SignedDuration::from_mins(15);
+pub const SIGNATURE: SignedDuration = SignedDuration::from_mins(15);
 /// Reconciles under way get this long to finish after a signal; within the pod's grace period, and with time
 /// left to let go of the lease.
 const DRAIN: Duration = Duration::from_secs(25);
@@ -232,7 +232,7 @@ impl Process {
 
 /// From when on this process may release holds. A request of a leader that was stopped in the middle may land as long as
 /// its signature is valid (S3: fifteen minutes); one that let go has none under way.
-pub(crate) fn release_from(took_over: bool, now: Timestamp) -> Timestamp {
+pub fn release_from(took_over: bool, now: Timestamp) -> Timestamp {
     if !took_over {
         return Timestamp::MIN;
     }

@@ -33,16 +33,16 @@ pub(crate) fn span(days: Ceiling) -> SignedDuration {
 
 /// What open holds cover, by where they are known from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Open {
+pub struct Open {
     /// Those of the bucket's ledger.
-    pub(crate) ledger: Vec<Cover>,
+    pub ledger: Vec<Cover>,
     /// Those that are declared to the API server; the ledger may not have them yet.
-    pub(crate) declared: Vec<Cover>,
+    pub declared: Vec<Cover>,
 }
 
 /// Where the hold is known from that keeps something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum KeptBy {
+pub enum KeptBy {
     /// The ledger: it stays there until it is released itself.
     Ledger,
     /// The API server alone: it may be gone the next moment, and then nothing would tell why something is held.
@@ -51,7 +51,7 @@ pub(crate) enum KeptBy {
 
 /// A recording in a bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Stored<'a> {
+pub struct Stored<'a> {
     pub(crate) key: Key,
     pub(crate) listed: &'a Listed,
     ceiling: SignedDuration,
@@ -59,7 +59,7 @@ pub(crate) struct Stored<'a> {
 
 impl<'a> Stored<'a> {
     /// `None`: the key is not one of a recording.
-    pub(crate) fn of(listed: &'a Listed, ceilings: &Ceilings) -> Option<Self> {
+    pub fn of(listed: &'a Listed, ceilings: &Ceilings) -> Option<Self> {
         let key: Key = listed.key.parse().ok()?;
         let ceiling = span(ceiling(key.class(), ceilings));
         Some(Self { key, listed, ceiling })
@@ -85,7 +85,7 @@ impl<'a> Stored<'a> {
 
     /// The first instant at which it is over its ceiling (article 6). What has an implausible key counts from when
     /// the store took it.
-    pub(crate) fn due_at(&self) -> Timestamp {
+    pub fn due_at(&self) -> Timestamp {
         self.counts_from()
             .saturating_add(self.ceiling)
             .unwrap_or(Timestamp::MAX)
@@ -100,7 +100,7 @@ impl<'a> Stored<'a> {
     }
 
     /// Whether an open hold covers it. A key that cannot be true is offered to holds by when the store took it, too.
-    pub(crate) fn is_covered(&self, holds: &[Cover]) -> bool {
+    pub fn is_covered(&self, holds: &[Cover]) -> bool {
         let said = self.key.recording();
         let modified = self.listed.modified;
         let may_be = Recording {
@@ -115,7 +115,7 @@ impl<'a> Stored<'a> {
     }
 
     /// Which open hold keeps it; `None`: none does.
-    pub(crate) fn kept_by(&self, open: &Open) -> Option<KeptBy> {
+    pub fn kept_by(&self, open: &Open) -> Option<KeptBy> {
         if self.is_covered(&open.ledger) {
             Some(KeptBy::Ledger)
         } else {
@@ -125,7 +125,7 @@ impl<'a> Stored<'a> {
 
     /// The tag that it must have for these open holds at `now`; `None`: none covers it. What has a key that cannot be
     /// true may show what happened just before the store took it (article 4.2).
-    pub(crate) fn held_tag(
+    pub fn held_tag(
         &self,
         holds: &[Cover],
         embargo: Option<SignedDuration>,
@@ -162,7 +162,7 @@ impl<'a> Stored<'a> {
 
 /// What the sweep is to do about a version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) enum Fate {
+pub enum Fate {
     /// It is not over its ceiling, or no recording: it stays.
     Stays,
     /// It is over its ceiling, and an open hold covers it: it stays.
@@ -172,7 +172,7 @@ pub(crate) enum Fate {
 }
 
 /// What is to become of `listed` at `now`.
-pub(crate) fn fate(listed: &Listed, ceilings: &Ceilings, holds: &[Cover], now: Timestamp) -> Fate {
+pub fn fate(listed: &Listed, ceilings: &Ceilings, holds: &[Cover], now: Timestamp) -> Fate {
     match Stored::of(listed, ceilings) {
         Some(stored) if stored.due_at() > now => Fate::Stays,
         Some(stored) if stored.is_covered(holds) => Fate::Held,

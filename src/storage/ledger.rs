@@ -191,7 +191,7 @@ pub(crate) async fn entries(store: &Store) -> Result<BTreeMap<String, Entry>, St
 }
 
 /// What the open ones among `entries` cover, those of `closing` left out.
-pub(crate) fn covers(entries: &BTreeMap<String, Entry>, closing: &BTreeSet<&str>) -> Vec<Cover> {
+pub fn covers(entries: &BTreeMap<String, Entry>, closing: &BTreeSet<&str>) -> Vec<Cover> {
     entries
         .values()
         .filter(|entry| entry.is_open() && !closing.contains(entry.uid.as_str()))

@@ -10,10 +10,11 @@ use super::tag::{RetentionTag, TAG_KEY};
 
 /// What a version is marked with.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Marks {
-    pub(crate) legal_hold: bool,
+pub struct Marks {
+    /// Its legal hold is on.
+    pub legal_hold: bool,
     /// Value of the one tag that it must have; `None`: it has none, or others beside it.
-    pub(crate) tag: Option<RetentionTag>,
+    pub tag: Option<RetentionTag>,
 }
 
 /// Reads both. `None`: the version is gone.

@@ -1,7 +1,7 @@
 //! What there is, all of it small and countable: a state is compared, hashed and copied a million times.
 
-use crate::storage::hold::order::Write;
-use crate::storage::tag::RetentionTag;
+use toezicht::rules::Write;
+use toezicht::storage::tag::RetentionTag;
 
 /// How many versions and how many holds there are.
 pub const N: usize = 2;
@@ -179,7 +179,7 @@ pub enum Step {
     Place(Pass),
     Placed { has_written: bool },
     Release(Pass),
-    Released { has_written: bool, is_undecided: bool },
+    Released { has_written: bool, is_undecided: bool, at: Instant },
     /// Entries to close.
     Close(Set),
     Sweep,

@@ -1,71 +1,282 @@
-//! What does not change: two recordings, two incidents, a policy, five instants; and what the code's own functions say of
-//! them. These are asked once for each combination that there can be, and looked up from then on.
+//! What does not change, and what the code's own functions say of it: each is asked once for every combination that there
+//! can be, and looked up from then on. A rule that is broken is broken here or where it is applied, as a mistake would.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use jiff::{SignedDuration, Timestamp};
-use serde_json::json;
+use jiff::Timestamp;
+use toezicht::api::condition::{ConditionType, Finding, Reason};
+use toezicht::controllers::buckets;
+use toezicht::protocol::cover::Cover;
+use toezicht::protocol::retention::{Hidden, lifecycle_due};
+use toezicht::rules::{self, Fate, KeptBy, Open, Stored};
+use toezicht::runtime::operator::release_from;
+use toezicht::storage::ledger;
+use toezicht::storage::tag::RetentionTag;
 
-use super::Rule;
-use super::state::{Declared, Entry, Follow, Instant, N, OpenHolds, Placement, Plan, Set, each, one};
-use crate::api::{Ceilings, Days, IncidentHold, RecordingPolicySpec};
-use crate::contract::{RecorderStatus, SpoolStatus};
-use crate::controllers::buckets::{self, Coverings};
-use crate::controllers::hold::{FINALIZER, is_resolved, status};
-use crate::controllers::retention::plan::plan;
-use crate::controllers::retention::rules::open_covers;
-use crate::protocol::cover::Cover;
-use crate::protocol::retention::{Hidden, lifecycle_due};
-use crate::recorder::upload;
-use crate::storage::aging::{self, Fate, KeptBy, Stored, fate};
-use crate::storage::key::{Class, Key};
-use crate::storage::ledger;
-use crate::storage::listing::Listed;
-use crate::storage::tag::RetentionTag;
+use super::facts::{Beginning, CEILINGS, EMBARGO, Facts, revision};
+use super::grid::Grid;
+use super::state::{Declared, Entry, Follow, Hold, Instant, N, Object, OpenHolds, Placement, Plan, Set, Unsure, each, one};
 
-/// The instants of the clock. Lifecycle hides the first recording, where it is young, at the midnight between the first
-/// two; a leader that stopped is followed within a minute, its requests land within fifteen; at the fourth the bytes of
-/// the first go and the second is hidden; at the fifth everything is over its ceiling.
-pub const INSTANTS: [&str; 5] = [
-    "2026-03-02T23:59:30Z",
-    "2026-03-03T00:00:30Z",
-    "2026-03-03T00:20:30Z",
-    "2026-03-05T00:30:00Z",
-    "2026-03-08T00:30:00Z",
+const DECLARED: [Declared; 4] = [Declared::NotYet, Declared::Open, Declared::Resolved, Declared::Lost];
+const ENTRIES: [Entry; 3] = [Entry::Absent, Entry::Open, Entry::Closed];
+const PLACEMENTS: [Placement; 4] = [
+    Placement::Absent,
+    Placement::Placing,
+    Placement::Proved,
+    Placement::Released,
 ];
-/// When the store took the first recording: before all of these.
-pub const BEFORE: Instant = INSTANTS.len() as Instant;
-/// No connection is kept open until then.
-pub const DAYS_LATER: Instant = 3;
+/// Sets of [`N`], instants of the clock, and those with [`super::facts::BEFORE`].
+const SETS: usize = 1 << N;
+const TIMES: usize = 5;
+const TAKEN: usize = 6;
 
-const LENGTH: u64 = 60_000;
-const CEILINGS: Ceilings = Ceilings {
-    video: Days(5),
-    calls: Days(5),
-};
-const EMBARGO: SignedDuration = SignedDuration::from_hours(1);
-
-/// How it all begins.
+/// A rule that a mistake could break.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Beginning {
-    /// Nothing is held; lifecycle is about to hide the first recording.
-    Young,
-    /// The first recording is over its ceiling, held for the first incident and proved.
-    Old,
+pub enum Rule {
+    /// Before anything is deleted, the open holds are read a second time.
+    SecondRead,
+    /// So they are once more after marks were taken off, before the bytes go.
+    ReadBeforeDelete,
+    /// What the ledger has open is open.
+    LedgerCounts,
+    /// A recorder acknowledges a hold when no upload is under way that began before.
+    UploadsAcknowledged,
+    /// So it does after it was started anew.
+    SpoolRemembered,
+    /// What recorders followed before counts no more once something else is held.
+    FollowIsAskedAnew,
+    /// The legal hold first, then the tag.
+    HoldFirst,
+    /// A request of a leader that was stopped lands within the time that its signature is valid, or never.
+    Deadline,
+    /// A new leader releases nothing until then.
+    ReleaseFrom,
+    /// A leader lets go when nothing is under way any more.
+    LetGoWhenDone,
+    /// A leader that was stopped and goes on writes nothing.
+    Fence,
+    /// Released is said after a pass that found nothing left.
+    Listing,
+    /// A release that leaves something to another hold waits until the ledger has that.
+    KeptByLedger,
+    /// A hold that counted is not released because nobody has written of it yet.
+    FinalizerCounts,
 }
 
 /// See the module.
 pub struct World {
-    pub broken: Option<Rule>,
     pub beginning: Beginning,
-    instants: Vec<Timestamp>,
-    keys: [Key; N],
-    covers: Vec<Vec<Cover>>,
-    plans: BTreeMap<([u8; N], [u8; N], Instant), Plan>,
-    declared: BTreeMap<([u8; N], Instant), Set>,
-    tags: BTreeMap<(usize, Instant, Set, Instant), Option<RetentionTag>>,
-    claims: BTreeMap<(u8, bool, u8), (bool, bool)>,
-    follows: BTreeMap<(Follow_, Set), bool>,
+    broken: Option<Rule>,
+    facts: Facts,
+    /// Which holds cover a version that was taken then.
+    covering: Grid<2, Set>,
+    plans: Grid<5, Plan>,
+    declared: Grid<3, Set>,
+    by_ledger: Grid<3, Set>,
+    held_tags: Grid<4, Option<RetentionTag>>,
+    kept_by: Grid<4, Option<KeptBy>>,
+    fates: Grid<4, Fate>,
+    due: Grid<3, bool>,
+    put_tags: Grid<1, RetentionTag>,
+    is_of: Grid<2, bool>,
+    says: Grid<3, bool>,
+    claims: Grid<3, (bool, bool)>,
+    lifecycle: Grid<3, bool>,
 }
 
-type Follow_ = Option<Set>;
+impl World {
+    pub fn new(beginning: Beginning, broken: Option<Rule>) -> Self {
+        let facts = Facts::of(beginning);
+        let now = |n: usize| facts.instants[n];
+        let set = |covers: &[Cover]| -> Set {
+            let is_in = |n: &usize| covers.contains(&facts.covers(one(*n))[0]);
+            (0..N).filter(is_in).map(one).sum()
+        };
+        let stored = |version: usize, taken: usize, ask: &dyn Fn(&Stored<'_>) -> bool| {
+            ask(&Stored::of(&facts.listed(version, taken), &CEILINGS).unwrap())
+        };
+        let covers = |n: usize| facts.covers(n as Set);
+        Self {
+            covering: Grid::of([N, TAKEN], |[version, taken]| {
+                let is_covered = |n: &usize| stored(version, taken, &|it| it.is_covered(&covers(1 << *n)));
+                (0..N).filter(is_covered).map(one).sum()
+            }),
+            plans: Grid::of([4, 4, 3, 3, TIMES], |[h0, h1, e0, e1, at]| {
+                let holds = facts.resources([DECLARED[h0], DECLARED[h1]]);
+                let mut entries = facts.ledger([ENTRIES[e0], ENTRIES[e1]]);
+                if broken == Some(Rule::LedgerCounts) {
+                    entries.retain(|uid, _| holds.iter().any(|hold| hold.metadata.uid.as_ref() == Some(uid)));
+                }
+                bits(&rules::plan(&entries, &holds, Some(&facts.policy), now(at)))
+            }),
+            declared: Grid::of([4, 4, TIMES], |[h0, h1, at]| {
+                let holds = facts.resources([DECLARED[h0], DECLARED[h1]]);
+                set(&rules::open_covers(&holds, now(at)))
+            }),
+            by_ledger: Grid::of([3, 3, SETS], |[e0, e1, closing]| {
+                let uids: Vec<String> = each(closing as Set).map(|n| n.to_string()).collect();
+                let closing: BTreeSet<&str> = uids.iter().map(String::as_str).collect();
+                set(&ledger::covers(&facts.ledger([ENTRIES[e0], ENTRIES[e1]]), &closing))
+            }),
+            held_tags: Grid::of([N, TAKEN, SETS, TIMES], |[version, taken, holds, at]| {
+                let listed = facts.listed(version, taken);
+                Stored::of(&listed, &CEILINGS).unwrap().held_tag(&covers(holds), Some(EMBARGO), now(at))
+            }),
+            kept_by: Grid::of([N, TAKEN, SETS, SETS], |[version, taken, ledger, declared]| {
+                let open = Open {
+                    ledger: covers(ledger),
+                    declared: covers(declared),
+                };
+                Stored::of(&facts.listed(version, taken), &CEILINGS).unwrap().kept_by(&open)
+            }),
+            fates: Grid::of([N, TAKEN, SETS, TIMES], |[version, taken, holds, at]| {
+                rules::fate(&facts.listed(version, taken), &CEILINGS, &covers(holds), now(at))
+            }),
+            due: Grid::of([N, TAKEN, TIMES], |[version, taken, at]| {
+                stored(version, taken, &|it| it.due_at() <= now(at))
+            }),
+            put_tags: Grid::of([SETS], |[holds]| rules::put_tag(&covers(holds), &facts.keys[1])),
+            is_of: Grid::of([SETS, SETS], |[followed, open]| {
+                let coverings = |n: usize| facts.coverings(n as Set);
+                buckets::Follow::Holds(coverings(followed)).is_of(&coverings(open))
+            }),
+            says: Grid::of([SETS, SETS + 1, SETS], |[follows, uploads, expected]| {
+                let uploads = (uploads < SETS).then_some(uploads as Set);
+                facts.said(follows as Set, uploads).follows(&revision(expected as Set))
+            }),
+            claims: Grid::of([4, 2, 4], |[declared, counted, placement]| {
+                let hold = Hold {
+                    declared: DECLARED[declared],
+                    is_settled: false,
+                    has_counted: counted == 1 && broken != Some(Rule::FinalizerCounts),
+                    placement: PLACEMENTS[placement],
+                };
+                claims(&facts, hold)
+            }),
+            lifecycle: Grid::of([2, TAKEN, TIMES], |[hidden, since, at]| {
+                let since = now(since);
+                let step = if hidden == 1 { Hidden::Since(since) } else { Hidden::NotYet(since) };
+                lifecycle_due(CEILINGS.video, step).unwrap() <= now(at)
+            }),
+            beginning,
+            broken,
+            facts,
+        }
+    }
+
+    pub fn is_broken(&self, rule: Rule) -> bool {
+        self.broken == Some(rule)
+    }
+
+    pub fn now(&self, at: Instant) -> Timestamp {
+        self.facts.instants[usize::from(at)]
+    }
+
+    /// Which holds cover a version.
+    pub fn covering(&self, version: usize, taken: Instant) -> Set {
+        self.covering.at([version, taken.into()])
+    }
+
+    pub fn plan(&self, holds: [Declared; N], ledger: [Entry; N], now: Instant) -> Plan {
+        let [h0, h1] = holds.map(|declared| declared as usize);
+        let [e0, e1] = ledger.map(|entry| entry as usize);
+        self.plans.at([h0, h1, e0, e1, now.into()])
+    }
+
+    /// The open holds, as read before something is taken off or deleted.
+    pub fn read_open(&self, holds: [Declared; N], ledger: [Entry; N], closing: Set, now: Instant) -> OpenHolds {
+        let [h0, h1] = holds.map(|declared| declared as usize);
+        let [e0, e1] = ledger.map(|entry| entry as usize);
+        let ledger = self.by_ledger.at([e0, e1, closing.into()]);
+        OpenHolds {
+            ledger: if self.is_broken(Rule::LedgerCounts) { 0 } else { ledger },
+            declared: self.declared.at([h0, h1, now.into()]),
+        }
+    }
+
+    /// What a version must be tagged with for these holds.
+    pub fn held_tag(&self, version: usize, object: Object, holds: Set, now: Instant) -> Option<RetentionTag> {
+        self.held_tags.at([version, object.taken.into(), holds.into(), now.into()])
+    }
+
+    pub fn kept_by(&self, version: usize, object: Object, open: OpenHolds) -> Option<KeptBy> {
+        let place = [version, object.taken.into(), open.ledger.into(), open.declared.into()];
+        self.kept_by.at(place)
+    }
+
+    pub fn goes(&self, version: usize, object: Object, holds: Set, now: Instant) -> bool {
+        self.fates.at([version, object.taken.into(), holds.into(), now.into()]) == Fate::Goes
+    }
+
+    /// Whether it is over its ceiling.
+    pub fn is_due(&self, version: usize, object: Object, now: Instant) -> bool {
+        self.due.at([version, object.taken.into(), now.into()])
+    }
+
+    /// What a recorder that follows these holds puts the second recording with.
+    pub fn put_tag(&self, follows: Set) -> RetentionTag {
+        self.put_tags.at([follows.into()])
+    }
+
+    pub fn is_of(&self, follow: Follow, open: Set) -> bool {
+        match follow {
+            Follow::Unknown => buckets::Follow::Unknown.is_of(&self.facts.coverings(open)),
+            Follow::Holds(followed) => self.is_of.at([followed.into(), open.into()]),
+        }
+    }
+
+    /// Whether a recorder says that it follows these.
+    pub fn says(&self, follows: Set, begun: &[Option<Set>], expected: Set) -> bool {
+        let revisions: Vec<Option<String>> = begun.iter().map(|of| of.map(revision)).collect();
+        let is_so = rules::all_follow(revisions.iter().map(Option::as_deref), &revision(follows));
+        let uploads = if is_so { follows.into() } else { SETS };
+        self.says.at([follows.into(), uploads, expected.into()])
+    }
+
+    /// Whether `Placed` and whether `Released` is said of a hold.
+    pub fn claims(&self, hold: Hold) -> (bool, bool) {
+        let place = [hold.declared as usize, usize::from(hold.has_counted), hold.placement as usize];
+        self.claims.at(place)
+    }
+
+    /// Whether the store's lifecycle may hide it by now, or remove its bytes where it is hidden.
+    pub fn is_lifecycle_due(&self, object: Object, now: Instant) -> bool {
+        let since = object.hidden.unwrap_or(object.taken);
+        self.lifecycle.at([usize::from(object.hidden.is_some()), since.into(), now.into()])
+    }
+
+    pub fn release_from(&self, took_over: Option<Instant>) -> Timestamp {
+        let took_over = took_over.filter(|_| !self.is_broken(Rule::ReleaseFrom));
+        release_from(took_over.is_some(), self.now(took_over.unwrap_or_default()))
+    }
+}
+
+/// What of an upload of unknown outcome is told.
+pub fn told(unsure: Unsure) -> Option<Set> {
+    match unsure {
+        Unsure::Of(holds) => Some(holds),
+        Unsure::OfRecorderBefore => None,
+    }
+}
+
+fn bits(plan: &toezicht::rules::HoldPlan) -> Plan {
+    let of = |uid: &str| one(uid.parse().unwrap());
+    let set = |entries: &[ledger::Entry]| entries.iter().map(|entry| of(&entry.uid)).sum();
+    Plan {
+        write: set(&plan.write),
+        open: plan.open.keys().map(|uid| of(uid)).sum(),
+        closing: set(&plan.closing),
+        closed: set(&plan.closed),
+    }
+}
+
+fn claims(facts: &Facts, hold: Hold) -> (bool, bool) {
+    let Some((resource, status)) = facts.with_placement(hold) else {
+        return (false, false);
+    };
+    let is_resolved = hold.declared == Declared::Resolved;
+    let accepted = Finding::new(ConditionType::Accepted, true, Reason::Valid, "");
+    let placed = rules::placed(&resource, &accepted, status.as_ref(), is_resolved);
+    let released = rules::released(&resource, status.as_ref(), is_resolved);
+    (placed.is_true(), released.is_true())
+}

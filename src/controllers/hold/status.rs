@@ -76,7 +76,7 @@ fn counted(accepted: &Finding, placement: Option<&Placement>) -> Finding {
 }
 
 /// Whether all that it covers was found as it must be.
-pub(crate) fn placed(
+pub fn placed(
     hold: &IncidentHold,
     accepted: &Finding,
     placement: Option<&Placement>,
@@ -138,7 +138,7 @@ pub(crate) fn placed(
 }
 
 /// Whether nothing is kept for it any more. Of an open hold that is not asked.
-pub(crate) fn released(hold: &IncidentHold, placement: Option<&Placement>, is_resolved: bool) -> Finding {
+pub fn released(hold: &IncidentHold, placement: Option<&Placement>, is_resolved: bool) -> Finding {
     let found =
         |truth, reason, message: String| Finding::new(ConditionType::Released, truth, reason, message);
     if !is_resolved {

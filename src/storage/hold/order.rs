@@ -6,7 +6,7 @@ use crate::storage::tag::RetentionTag;
 
 /// One request about one version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) enum Write {
+pub enum Write {
     /// Its legal hold, on or off.
     LegalHold(bool),
     /// Its tag.
@@ -17,7 +17,7 @@ pub(crate) enum Write {
 
 /// What it takes that a version which was found like this is held with `tag`. The legal hold first: from then on nobody
 /// deletes it, not even by a request that was sent before; what says `held`, and can be read, is protected.
-pub(crate) fn placing(found: &Marks, tag: RetentionTag, is_hidden: bool) -> Vec<Write> {
+pub fn placing(found: &Marks, tag: RetentionTag, is_hidden: bool) -> Vec<Write> {
     let writes = [
         (!found.legal_hold).then_some(Write::LegalHold(true)),
         (found.tag != Some(tag)).then_some(Write::Tag(tag)),
@@ -28,7 +28,7 @@ pub(crate) fn placing(found: &Marks, tag: RetentionTag, is_hidden: bool) -> Vec<
 
 /// What it takes that a version which was found like this is as if no hold had ever been, `tag` being what it has then.
 /// The tag first: once the legal hold is off, the store's lifecycle sees to the rest, be the operator dead.
-pub(crate) fn releasing(found: &Marks, tag: RetentionTag) -> Vec<Write> {
+pub fn releasing(found: &Marks, tag: RetentionTag) -> Vec<Write> {
     let writes = [
         (found.tag != Some(tag)).then_some(Write::Tag(tag)),
         found.legal_hold.then_some(Write::LegalHold(false)),
