@@ -4,7 +4,7 @@ use stateright::Property;
 use toezicht::storage::tag::RetentionTag;
 
 use super::facts::BEFORE;
-use super::state::{Declared, N, State, Version, each, one};
+use super::state::{Declared, N, State, Version, one};
 use super::world::World;
 
 pub const NOT_LOST: &str = "nothing held is lost";
@@ -15,30 +15,30 @@ pub const EMBARGO: &str = "nothing is readable before the embargo has passed";
 
 pub fn properties() -> Vec<Property<World>> {
     vec![
-        Property::always(NOT_LOST, |_, state| !state.is_lost),
+        Property::always(NOT_LOST, |_, state: &State| !state.is_lost),
         Property::always(PLACED, placed),
         Property::always(RELEASED, released),
         Property::always(EXPLAINED, explained),
         Property::always(EMBARGO, embargo),
-        Property::sometimes("two holds are placed", |world, state| {
+        Property::sometimes("two holds are placed", |world: &World, state: &State| {
             (0..N).all(|hold| world.claims(state.holds[hold]).0)
         }),
-        Property::sometimes("a hold is released while the other is placed", |world, state| {
+        Property::sometimes("a hold is released while the other is placed", |world: &World, state: &State| {
             let claims = |hold: usize| world.claims(state.holds[hold]);
             claims(0).1 && claims(1).0
         }),
-        Property::sometimes("two holds are released", |world, state| {
+        Property::sometimes("two holds are released", |world: &World, state: &State| {
             (0..N).all(|hold| world.claims(state.holds[hold]).1)
         }),
-        Property::sometimes("everything is gone", |_, state| {
+        Property::sometimes("everything is gone", |_, state: &State| {
             state.versions.iter().all(|version| *version == Version::Gone)
         }),
-        Property::sometimes("what is lost to the cluster is kept by the ledger", |world, state| {
+        Property::sometimes("what is lost to the cluster is kept by the ledger", |world: &World, state: &State| {
             let is_lost = |hold: &usize| state.holds[*hold].declared == Declared::Lost;
             let is_kept = |version: usize| state.object(version).is_some_and(|object| object.legal_hold);
             state.clock == 4 && (0..N).any(|hold| is_lost(&hold)) && is_kept(0) && is_kept(1) && world.claims(state.holds[0]).1
         }),
-        Property::sometimes("a late request takes marks", |_, state| state.is_disturbed),
+        Property::sometimes("a late request takes marks", |_, state: &State| state.is_disturbed),
     ]
 }
 
