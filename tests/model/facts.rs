@@ -25,8 +25,12 @@ pub const INSTANTS: [&str; 5] = [
     "2026-03-05T00:30:00Z",
     "2026-03-08T00:30:00Z",
 ];
+/// Everything is over its ceiling.
+pub const LAST: Instant = 4;
 /// When the store took the first recording: before all of these.
 pub const BEFORE: Instant = 5;
+/// What is taken or hidden by then has its next step at the same instant.
+pub const SAME_DAY: Instant = 2;
 /// No connection is kept open until then.
 pub const DAYS_LATER: Instant = 3;
 

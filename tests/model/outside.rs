@@ -1,17 +1,12 @@
 //! What happens around a look: the clock, people, lifecycle, the recorder, the Site controller, leaders that come and go.
 
-use super::facts::{BEFORE, Beginning, DAYS_LATER, INSTANTS};
+use super::facts::{BEFORE, Beginning, DAYS_LATER, LAST, SAME_DAY};
 use super::state::{
-    Declared, Entry, Follow, Hold, Late, Leader, Look, N, Object, Placement, Recorder, Set, Stage, State, Step, Unsure,
+    Declared, Entry, Follow, Hold, Instant, Late, Leader, Look, N, Object, Placement, Recorder, Set, Stage, State, Step, Unsure,
     Version,
 };
 use super::world::{Rule, World, told};
 use toezicht::storage::tag::RetentionTag;
-
-/// How often somebody may become the leader.
-const TERMS: u8 = 2;
-/// How often the recorder may give up an upload, or be killed.
-const FAILURES: u8 = 1;
 
 /// One step of the whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -57,15 +52,25 @@ pub enum Action {
 impl World {
     /// The first state.
     pub fn first(&self) -> State {
-        let is_old = self.beginning == Beginning::Old;
+        let is_old = self.scope.beginning == Beginning::Old;
         let hold = |is_placed: bool| Hold {
             declared: if is_placed { Declared::Open } else { Declared::NotYet },
             is_settled: is_placed,
             has_counted: is_placed,
             placement: if is_placed { Placement::Proved } else { Placement::Absent },
         };
+        let second = if self.scope.has_recorder {
+            Version::Absent
+        } else {
+            Version::Stored(Object {
+                legal_hold: false,
+                tag: RetentionTag::Video,
+                hidden: None,
+                taken: SAME_DAY,
+            })
+        };
         State {
-            clock: 0,
+            clock: self.scope.clock[0],
             versions: [
                 Version::Stored(Object {
                     legal_hold: is_old,
@@ -73,18 +78,18 @@ impl World {
                     hidden: None,
                     taken: BEFORE,
                 }),
-                Version::Absent,
+                second,
             ],
             ledger: [if is_old { Entry::Open } else { Entry::Absent }, Entry::Absent],
             holds: [hold(is_old), hold(false)],
             config: is_old.into(),
             recorder: Recorder {
                 follows: is_old.into(),
-                is_confirmed: false,
+                is_confirmed: !self.scope.has_recorder,
                 upload: None,
                 unsure: None,
                 stray: None,
-                failures: FAILURES,
+                failures: self.scope.failures,
             },
             leader: Some(Leader::new(None)),
             terms: 1,
@@ -99,16 +104,17 @@ impl World {
 
     /// All that may happen next; some of it changes nothing.
     pub fn may_happen(&self, state: &State, actions: &mut Vec<Action>) {
-        if usize::from(state.clock) + 1 < INSTANTS.len() && !state.leader.is_some_and(|leader| self.is_armed(&leader)) {
+        if self.next_instant(state).is_some() && !state.leader.is_some_and(|leader| self.is_armed(&leader)) {
             actions.push(Action::Tick);
         }
-        let has_lost = state.holds.iter().any(|hold| hold.declared == Declared::Lost);
+        let may_lose = self.scope.may_lose;
         for number in 0..N {
             match state.holds[number].declared {
+                Declared::NotYet if self.scope.holds >> number & 1 == 0 => {}
                 Declared::NotYet => actions.push(Action::Declare(number)),
                 Declared::Open => {
                     actions.push(Action::Resolve(number));
-                    if !has_lost {
+                    if may_lose && number == 1 {
                         actions.push(Action::Lose(number));
                     }
                 }
@@ -124,7 +130,7 @@ impl World {
         self.recorder_may(state, actions);
         match &state.leader {
             Some(leader) => self.leader_may(state, leader, actions),
-            None if state.terms < TERMS && state.stopped.is_none_or(|at| at < state.clock) => {
+            None if state.terms < self.scope.terms && state.stopped != Some(false) => {
                 actions.push(Action::Lead);
             }
             None => {}
@@ -148,7 +154,7 @@ impl World {
                 }
             }
             // What is over its ceiling is purged, never uploaded.
-            None if !recorder.is_confirmed && usize::from(state.clock) + 1 < INSTANTS.len() => {
+            None if !recorder.is_confirmed && state.clock < LAST => {
                 actions.push(Action::Upload);
             }
             None => {}
@@ -162,33 +168,39 @@ impl World {
         let (mut after, mut ahead) = (*state, *leader);
         let sends = self.step(&mut after, &mut ahead, false).is_some();
         actions.push(Action::Step { again: false });
-        if let Look::Busy {
-            step: Step::Placed { has_written: true } | Step::Released { has_written: true, .. },
-            ..
-        } = leader.look
+        if let Look::Busy(busy) = leader.look
+            && matches!(busy.step, Step::Placed | Step::Released)
         {
             actions.push(Action::Step { again: true });
         }
-        if sends {
-            actions.push(Action::StopSending);
+        if state.terms < self.scope.terms {
+            if sends {
+                actions.push(Action::StopSending);
+            }
+            actions.push(Action::Stop);
         }
-        actions.push(Action::Stop);
-        if leader.look == Look::Idle {
+        if leader.look == Look::Idle && state.terms < self.scope.terms {
             actions.push(Action::LetGo);
         }
         if leader.held.is_some_and(|held| held != state.config) {
             actions.push(Action::Configure);
         }
-        actions.push(Action::Ask);
+        if self.scope.has_recorder {
+            actions.push(Action::Ask);
+        }
+    }
+
+    fn next_instant(&self, state: &State) -> Option<Instant> {
+        self.scope.clock.iter().copied().find(|at| *at > state.clock)
     }
 
     /// Between the second read and the request that follows no time passes: a request ends within its deadline, and a
     /// leader that stands still in between is stopped.
     fn is_armed(&self, leader: &Leader) -> bool {
-        let Look::Busy { step, .. } = leader.look else {
+        let Look::Busy(busy) = leader.look else {
             return false;
         };
-        match step {
+        match busy.step {
             Step::SweepDelete(_) => !self.is_broken(Rule::SecondRead),
             Step::Release(pass) => {
                 let is_read = !self.is_broken(Rule::SecondRead) && !self.is_broken(Rule::ReadBeforeDelete);
@@ -204,12 +216,12 @@ impl World {
         match action {
             Action::Tick => self.tick(&mut state),
             Action::Declare(hold) => state.holds[hold].declared = Declared::Open,
-            Action::Resolve(hold) => state.holds[hold].declared = Declared::Resolved,
+            Action::Resolve(hold) => resolve(&mut state.holds[hold]),
             Action::Lose(hold) => state.holds[hold].declared = Declared::Lost,
             Action::Lifecycle(version) => self.lifecycle(&mut state, version),
             Action::Late(number) => self.arrives_late(&mut state, number),
             Action::Lead => {
-                state.leader = Some(Leader::new(state.stopped.take()));
+                state.leader = Some(Leader::new(state.stopped.take().map(|_| state.clock)));
                 state.terms += 1;
             }
             Action::LetGo => state.leader = None,
@@ -229,14 +241,20 @@ impl World {
     }
 
     fn tick(&self, state: &mut State) {
-        state.clock += 1;
+        state.clock = self.next_instant(state).unwrap_or(state.clock);
         for hold in &mut state.holds {
             hold.is_settled |= hold.declared == Declared::Open;
         }
         if state.clock >= DAYS_LATER {
             state.recorder.stray = None;
         }
+        // What is past is all the same: fewer states.
+        state.stopped = state.stopped.map(|_| true);
         let now = *state;
+        if let Some(leader) = &mut state.leader {
+            let is_waiting = self.now(now.clock) < self.release_from(leader.took_over);
+            leader.took_over = leader.took_over.filter(|_| is_waiting);
+        }
         for late in &mut state.late {
             *late = late.filter(|late| self.may_arrive(*late, &now));
         }
@@ -256,13 +274,13 @@ impl World {
                 let signed = state.clock;
                 state.late[usize::from(state.terms) - 1] = Some(Late { request, signed });
                 state.leader = None;
-                state.stopped = (!self.is_broken(Rule::LetGoWhenDone)).then_some(signed);
+                state.stopped = (!self.is_broken(Rule::LetGoWhenDone)).then_some(false);
             }
             Action::Stop => {
                 let may_go_on = self.is_broken(Rule::Fence) && leader.look != Look::Idle;
                 state.thawed = may_go_on.then_some(leader);
                 state.leader = None;
-                state.stopped = Some(state.clock);
+                state.stopped = Some(false);
             }
             Action::Configure => {
                 state.config = leader.held?;
@@ -316,8 +334,17 @@ impl World {
     }
 }
 
+fn resolve(hold: &mut Hold) {
+    (hold.declared, hold.is_settled) = (Declared::Resolved, false);
+    if hold.placement == Placement::Proved {
+        hold.placement = Placement::Placing;
+    }
+}
+
 /// A put with `If-None-Match`: what is there already stays as it is.
 fn put(version: &mut Version, tag: RetentionTag, taken: u8) {
+    // To lifecycle, what came before the first midnight is as what came after it.
+    let taken = taken.max(SAME_DAY);
     if *version == Version::Absent {
         *version = Version::Stored(Object {
             legal_hold: false,

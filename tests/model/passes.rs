@@ -5,31 +5,38 @@ use toezicht::storage::hold::{Placed, Released};
 use toezicht::storage::key::Class;
 use toezicht::storage::tag::RetentionTag;
 
-use super::look::Busy;
-use super::state::{Instant, N, Object, OpenHolds, Pass, Request, Set, Stage, State, Step, each, one};
+use super::state::{Busy, Instant, Leader, N, Object, OpenHolds, Pass, Plan, Request, Set, Stage, State, Step, one};
 use super::world::{Rule, World};
 
-type Next = (Step, Option<Request>);
+type Next = (Busy, Option<Request>);
 
 impl World {
-    pub fn place(&self, state: &State, busy: Busy, pass: Pass) -> Next {
-        let done = |pass: Pass| Step::Placed {
-            has_written: pass.has_written,
+    pub fn place(&self, state: &State, leader: &Leader, busy: Busy, mut pass: Pass) -> Next {
+        let request = match (pass.stage, state.object(pass.version)) {
+            (Stage::Write { .. }, _) => pass.write(),
+            (_, Some(object)) if self.covering(pass.version, object.taken) & busy.plan.open != 0 => {
+                let tag = self.held_tag(pass.version, object, busy.plan.open, pass.at);
+                let todo = tag.map_or(Vec::new(), |tag| placing(&marks(object), tag, object.hidden.is_some()));
+                pass.writes(&self.in_order(todo), object.hidden, false);
+                None
+            }
+            _ => {
+                pass.next();
+                None
+            }
         };
-        let version = pass.version;
-        match (pass.stage, state.object(version)) {
-            (Stage::List, Some(object)) if self.covering(version, object.taken) & busy.plan.open != 0 => {
-                (Step::Place(pass.to(Stage::Read(object.hidden, OpenHolds::default()))), None)
+        let next = match () {
+            () if pass.version < N && request.is_none() && pass.stage == Stage::Read => {
+                return self.place(state, leader, busy, pass);
             }
-            (Stage::Read(hidden, _), Some(object)) => {
-                let tag = self.held_tag(version, object, busy.plan.open, pass.at);
-                let todo = tag.map_or(Vec::new(), |tag| placing(&marks(object), tag, hidden.is_some()));
-                let todo = self.in_order(todo);
-                (pass.writes(todo, hidden, false, Step::Place, done), None)
+            () if pass.version < N => busy.to(Step::Place(pass)),
+            () if pass.has_written => busy.to(Step::Placed),
+            () => {
+                let is_placed = is_placed(&Placed::default(), busy.is_followed);
+                self.after_place(state, leader, Busy { is_placed, ..busy })
             }
-            (Stage::Write { todo, hidden, .. }, _) => write(pass, todo, hidden, false, Step::Place, done),
-            _ => (pass.next(Step::Place, done), None),
-        }
+        };
+        (next, request)
     }
 
     fn in_order(&self, mut todo: Vec<Write>) -> Vec<Write> {
@@ -39,67 +46,54 @@ impl World {
         todo
     }
 
-    pub fn is_placed(&self, busy: Busy, has_written: bool) -> bool {
-        let placed = Placed {
-            protected: has_written.into(),
-            ..Placed::default()
-        };
-        is_placed(&placed, self.is_of(busy.follow, busy.plan.open))
-    }
-
-    pub fn release(&self, state: &State, busy: Busy, pass: Pass) -> Next {
-        let done = |pass: Pass| Step::Released {
-            has_written: pass.has_written,
-            is_undecided: pass.is_undecided,
-            at: pass.at,
-        };
-        let (version, to) = (pass.version, |stage| (Step::Release(pass.to(stage)), None));
-        match (pass.stage, state.object(version)) {
-            (Stage::List, Some(object)) if self.covering(version, object.taken) & busy.plan.closing != 0 => {
-                to(Stage::Renew(object.hidden))
-            }
-            (Stage::Renew(hidden), _) => to(Stage::Read(hidden, self.open(state, busy))),
-            (Stage::Read(hidden, open), Some(object)) => match self.kept_by(version, object, open) {
-                Some(by) => {
-                    let is_undecided = by == KeptBy::Declared && !self.is_broken(Rule::KeptByLedger);
-                    let pass = Pass {
-                        is_undecided: pass.is_undecided || is_undecided,
-                        ..pass
-                    };
-                    (pass.next(Step::Release, done), None)
+    pub fn release(&self, state: &mut State, busy: Busy, mut pass: Pass) -> Next {
+        let request = match (pass.stage, state.object(pass.version)) {
+            (Stage::Write { .. }, _) => pass.write(),
+            (Stage::Read, Some(object)) if self.covering(pass.version, object.taken) & busy.plan.closing != 0 => {
+                match self.kept_by(pass.version, object, self.open(state, busy)) {
+                    Some(by) => {
+                        pass.is_undecided |= by == KeptBy::Declared && !self.is_broken(Rule::KeptByLedger);
+                        pass.next();
+                    }
+                    None => {
+                        let todo = releasing(&marks(object), RetentionTag::unheld(Class::Video));
+                        pass.writes(&todo, None, self.is_due(pass.version, object, pass.at));
+                    }
                 }
-                None => {
-                    let todo = releasing(&marks(object), RetentionTag::unheld(Class::Video));
-                    let is_over = self.is_due(version, object, pass.at);
-                    (pass.writes(todo, hidden, is_over, Step::Release, done), None)
-                }
-            },
-            (Stage::Write { todo, hidden, is_over }, _) => {
-                write(pass, todo, hidden, is_over, Step::Release, done)
+                None
             }
-            (Stage::SecondRead, Some(object)) if !self.is_broken(Rule::ReadBeforeDelete) => {
-                match self.kept_by(version, object, self.open(state, busy)) {
-                    // It was taken its marks: not proved.
-                    Some(_) => (Pass { has_written: true, ..pass }.next(Step::Release, done), None),
-                    None => to(Stage::Delete),
+            (Stage::SecondRead, Some(object)) => {
+                let is_read = !self.is_broken(Rule::ReadBeforeDelete);
+                pass.has_written = true;
+                if is_read && self.kept_by(pass.version, object, self.open(state, busy)).is_some() {
+                    pass.next();
+                } else {
+                    pass.stage = Stage::Delete;
                 }
+                None
             }
-            (Stage::SecondRead, Some(_)) => to(Stage::Delete),
             (Stage::Delete, Some(_)) => {
-                let pass = Pass { has_written: true, ..pass };
-                (pass.next(Step::Release, done), Some(self.delete(state, one(version))))
+                let request = self.delete(state, one(pass.version));
+                pass.next();
+                Some(request)
             }
-            _ => (pass.next(Step::Release, done), None),
-        }
-    }
-
-    pub fn is_released(&self, has_written: bool, is_undecided: bool) -> bool {
-        let released = Released {
-            released: has_written.into(),
-            undecided: is_undecided.into(),
-            ..Released::default()
+            _ => {
+                pass.next();
+                None
+            }
         };
-        released.is_proved()
+        let next = match () {
+            () if pass.version < N && request.is_none() && pass.stage == Stage::Read => {
+                return self.release(state, busy, pass);
+            }
+            () if pass.version < N => Step::Release(pass),
+            () if is_released(pass) => {
+                self.is_true_of_released(state, busy.plan.closing, pass.at);
+                Step::Close(busy.plan.closing)
+            }
+            () => Step::Released,
+        };
+        (busy.to(next), request)
     }
 
     /// When a release is proved, what was covered and is kept for nobody else has no mark left; what was over its ceiling
@@ -115,26 +109,24 @@ impl World {
         });
     }
 
-    pub fn sweep(&self, state: &State, busy: Busy, step: Step) -> Next {
-        let or_report = |set: Set, next: fn(Set) -> Step| if set == 0 { Step::Report } else { next(set) };
-        match step {
-            Step::SweepDelete(versions) => (Step::Report, Some(self.delete(state, versions))),
-            Step::SweepRead(listed) => {
-                let open = self.open(state, Busy { plan: super::state::Plan { closing: 0, ..busy.plan }, ..busy });
-                let goes = |version: &usize| {
-                    let object = state.object(*version);
-                    object.is_some_and(|object| self.goes(*version, object, open.ledger | open.declared, busy.now))
-                };
-                (or_report(each(listed).filter(goes).map(one).sum(), Step::SweepDelete), None)
-            }
-            _ => {
-                let is_due = |version: &usize| {
-                    let object = state.object(*version);
-                    object.is_some_and(|object| self.is_due(*version, object, busy.now))
-                };
-                (or_report((0..N).filter(is_due).map(one).sum(), Step::SweepRead), None)
-            }
+    pub fn sweep(&self, state: &State, busy: Busy) -> Next {
+        if let Step::SweepDelete(versions) = busy.step {
+            return (busy.to(Step::Report), Some(self.delete(state, versions)));
         }
+        let plan = Plan {
+            closing: 0,
+            ..busy.plan
+        };
+        let open = self.open(state, Busy { plan, ..busy });
+        let goes = |version: &usize| {
+            let object = state.object(*version);
+            object.is_some_and(|object| self.goes(*version, object, open.ledger | open.declared, busy.now))
+        };
+        let next = match (0..N).filter(goes).map(one).sum() {
+            0 => Step::Report,
+            versions => Step::SweepDelete(versions),
+        };
+        (busy.to(next), None)
     }
 
     /// What is held for others, read anew.
@@ -157,66 +149,53 @@ impl World {
 }
 
 impl Pass {
-    fn to(self, stage: Stage) -> Self {
-        Self { stage, ..self }
-    }
-
     /// On to the next version, or the pass is over.
-    fn next(self, step: fn(Self) -> Step, done: impl Fn(Pass) -> Step) -> Step {
-        let version = self.version + 1;
-        if version == N {
-            done(self)
-        } else {
-            step(Self {
-                version,
-                ..self.to(Stage::List)
-            })
-        }
+    fn next(&mut self) {
+        self.version += 1;
+        self.stage = Stage::Read;
     }
 
     /// On to what is to be written to this version, to its deletion, or to the next.
-    fn writes(
-        self,
-        todo: Vec<Write>,
-        hidden: Option<Instant>,
-        is_over: bool,
-        step: fn(Self) -> Step,
-        done: impl Fn(Pass) -> Step,
-    ) -> Step {
+    fn writes(&mut self, todo: &[Write], hidden: Option<Instant>, is_over: bool) {
         let mut left = [None; 3];
-        left.iter_mut().zip(&todo).for_each(|(left, write)| *left = Some(*write));
+        left.iter_mut().zip(todo).for_each(|(left, write)| *left = Some(*write));
         match (todo.is_empty(), is_over) {
-            (false, _) => step(self.to(Stage::Write {
-                todo: left,
-                hidden,
-                is_over,
-            })),
-            (true, true) => step(self.to(Stage::SecondRead)),
-            (true, false) => self.next(step, done),
+            (false, _) => {
+                self.stage = Stage::Write {
+                    todo: left,
+                    hidden,
+                    is_over,
+                };
+            }
+            (true, true) => self.stage = Stage::SecondRead,
+            (true, false) => self.next(),
         }
+    }
+
+    /// Sends the next of what is to be written.
+    fn write(&mut self) -> Option<Request> {
+        let Stage::Write { todo, hidden, is_over } = self.stage else {
+            return None;
+        };
+        self.has_written = true;
+        let [first, rest @ ..] = todo;
+        let request = match (first?, hidden) {
+            (Write::Unhide, Some(since)) => Request::Unhide(self.version, since),
+            (write, _) => Request::Mark(self.version, write),
+        };
+        let rest: Vec<Write> = rest.into_iter().flatten().collect();
+        self.writes(&rest, hidden, is_over);
+        Some(request)
     }
 }
 
-/// Sends the next of what is to be written.
-fn write(
-    pass: Pass,
-    todo: [Option<Write>; 3],
-    hidden: Option<Instant>,
-    is_over: bool,
-    step: fn(Pass) -> Step,
-    done: impl Fn(Pass) -> Step,
-) -> Next {
-    let pass = Pass {
-        has_written: true,
-        ..pass
+fn is_released(pass: Pass) -> bool {
+    let released = Released {
+        released: pass.has_written.into(),
+        undecided: pass.is_undecided.into(),
+        ..Released::default()
     };
-    let [first, rest @ ..] = todo;
-    let rest = rest.into_iter().flatten().collect();
-    let request = match (first, hidden) {
-        (Some(Write::Unhide), Some(since)) => Some(Request::Unhide(pass.version, since)),
-        (first, _) => first.map(|write| Request::Mark(pass.version, write)),
-    };
-    (pass.writes(rest, hidden, is_over, step, done), request)
+    released.is_proved()
 }
 
 fn marks(object: Object) -> Marks {

@@ -148,15 +148,15 @@ pub struct OpenHolds {
 /// Where a pass is with one version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Stage {
-    List,
-    /// The page is listed; with the marker that hides the version.
-    Renew(Option<Instant>),
-    Read(Option<Instant>, OpenHolds),
+    /// The page with it is listed, the open holds are read, then its marks. What happens between these changes one of
+    /// them at most, so it is as if it had happened before or after all three.
+    Read,
     Write {
         todo: [Option<Write>; 3],
         hidden: Option<Instant>,
         is_over: bool,
     },
+    /// Before it is deleted, the open holds are read again.
     SecondRead,
     Delete,
 }
@@ -177,38 +177,44 @@ pub enum Step {
     /// Entries to write first.
     Ledger(Set),
     Place(Pass),
-    Placed { has_written: bool },
+    /// It wrote something.
+    Placed,
     Release(Pass),
-    Released { has_written: bool, is_undecided: bool, at: Instant },
+    /// It wrote something, or left something undecided.
+    Released,
     /// Entries to close.
     Close(Set),
     Sweep,
-    SweepRead(Set),
+    /// The open holds are read.
     SweepDelete(Set),
     Report,
+    Done,
+}
+
+/// A look under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Busy {
+    /// When it began.
+    pub now: Instant,
+    pub plan: Plan,
+    /// Whether recorders were known to follow what is open, before its first page was listed.
+    pub is_followed: bool,
+    pub is_placed: bool,
+    pub released: Set,
+    pub step: Step,
 }
 
 /// What the retention controller is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Look {
     Idle,
-    /// It has read what is declared.
-    Declared { holds: [Declared; N], now: Instant, follow: Follow },
-    Busy {
-        now: Instant,
-        plan: Plan,
-        /// As known when the look began.
-        follow: Follow,
-        is_placed: bool,
-        released: Set,
-        step: Step,
-    },
+    Busy(Busy),
 }
 
 /// The operator that leads, and what it has in its memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Leader {
-    /// When it took over from one that had not let go.
+    /// When it took over from one that had not let go; forgotten once it may release.
     pub took_over: Option<Instant>,
     pub held: Option<Set>,
     pub follow: Follow,
@@ -228,8 +234,8 @@ pub struct State {
     pub leader: Option<Leader>,
     /// How often somebody has become the leader.
     pub terms: u8,
-    /// When the last leader stopped, where it did not let go.
-    pub stopped: Option<Instant>,
+    /// Whether the last leader, where it did not let go, stopped before this instant.
+    pub stopped: Option<bool>,
     pub late: [Option<Late>; N],
     /// A leader that was stopped, and goes on where it was: only where the fence is broken.
     pub thawed: Option<Leader>,

@@ -4,6 +4,7 @@ use toezicht::rules::Write;
 use toezicht::runtime::operator::SIGNATURE;
 use toezicht::storage::tag::RetentionTag;
 
+use super::facts::SAME_DAY;
 use super::state::{Late, Object, Placement, Request, Set, State, Version, each, one};
 use super::world::{Rule, World};
 
@@ -90,7 +91,7 @@ impl World {
             if object.hidden.is_some() {
                 self.goes_for_good(state, version, object, false);
             } else {
-                let hidden = Some(state.clock);
+                let hidden = Some(state.clock.max(SAME_DAY));
                 state.versions[version] = Version::Stored(Object { hidden, ..object });
             }
         }

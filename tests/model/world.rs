@@ -63,9 +63,27 @@ pub enum Rule {
     FinalizerCounts,
 }
 
+/// How much happens: everything that may happen does, in every order, and adversities so often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Scope {
+    pub beginning: Beginning,
+    /// The second recording is in the recorder's spool; otherwise it is in the bucket, and there is no recorder.
+    pub has_recorder: bool,
+    /// How often the recorder gives up an upload, or is killed.
+    pub failures: u8,
+    /// How often another operator becomes the leader.
+    pub terms: u8,
+    /// The cluster may lose the second hold.
+    pub may_lose: bool,
+    /// The instants that there are.
+    pub clock: &'static [Instant],
+    /// Holds that people may declare, and resolve.
+    pub holds: Set,
+}
+
 /// See the module.
 pub struct World {
-    pub beginning: Beginning,
+    pub scope: Scope,
     broken: Option<Rule>,
     facts: Facts,
     /// Which holds cover a version that was taken then.
@@ -85,8 +103,8 @@ pub struct World {
 }
 
 impl World {
-    pub fn new(beginning: Beginning, broken: Option<Rule>) -> Self {
-        let facts = Facts::of(beginning);
+    pub fn new(scope: Scope, broken: Option<Rule>) -> Self {
+        let facts = Facts::of(scope.beginning);
         let now = |n: usize| facts.instants[n];
         let set = |covers: &[Cover]| -> Set {
             let is_in = |n: &usize| covers.contains(&facts.covers(one(*n))[0]);
@@ -95,7 +113,7 @@ impl World {
         let stored = |version: usize, taken: usize, ask: &dyn Fn(&Stored<'_>) -> bool| {
             ask(&Stored::of(&facts.listed(version, taken), &CEILINGS).unwrap())
         };
-        let covers = |n: usize| facts.covers(n as Set);
+        let covers = |n: usize| facts.covers(numbered(n));
         Self {
             covering: Grid::of([N, TAKEN], |[version, taken]| {
                 let is_covered = |n: &usize| stored(version, taken, &|it| it.is_covered(&covers(1 << *n)));
@@ -114,7 +132,7 @@ impl World {
                 set(&rules::open_covers(&holds, now(at)))
             }),
             by_ledger: Grid::of([3, 3, SETS], |[e0, e1, closing]| {
-                let uids: Vec<String> = each(closing as Set).map(|n| n.to_string()).collect();
+                let uids: Vec<String> = each(numbered(closing)).map(|n| n.to_string()).collect();
                 let closing: BTreeSet<&str> = uids.iter().map(String::as_str).collect();
                 set(&ledger::covers(&facts.ledger([ENTRIES[e0], ENTRIES[e1]]), &closing))
             }),
@@ -133,16 +151,16 @@ impl World {
                 rules::fate(&facts.listed(version, taken), &CEILINGS, &covers(holds), now(at))
             }),
             due: Grid::of([N, TAKEN, TIMES], |[version, taken, at]| {
-                stored(version, taken, &|it| it.due_at() <= now(at))
+                stored(version, taken, &|it| it.due_by_key() <= now(at))
             }),
             put_tags: Grid::of([SETS], |[holds]| rules::put_tag(&covers(holds), &facts.keys[1])),
             is_of: Grid::of([SETS, SETS], |[followed, open]| {
-                let coverings = |n: usize| facts.coverings(n as Set);
+                let coverings = |n: usize| facts.coverings(numbered(n));
                 buckets::Follow::Holds(coverings(followed)).is_of(&coverings(open))
             }),
             says: Grid::of([SETS, SETS + 1, SETS], |[follows, uploads, expected]| {
-                let uploads = (uploads < SETS).then_some(uploads as Set);
-                facts.said(follows as Set, uploads).follows(&revision(expected as Set))
+                let uploads = (uploads < SETS).then(|| numbered(uploads));
+                facts.said(numbered(follows), uploads).follows(&revision(numbered(expected)))
             }),
             claims: Grid::of([4, 2, 4], |[declared, counted, placement]| {
                 let hold = Hold {
@@ -158,7 +176,7 @@ impl World {
                 let step = if hidden == 1 { Hidden::Since(since) } else { Hidden::NotYet(since) };
                 lifecycle_due(CEILINGS.video, step).unwrap() <= now(at)
             }),
-            beginning,
+            scope,
             broken,
             facts,
         }
@@ -220,6 +238,7 @@ impl World {
 
     pub fn is_of(&self, follow: Follow, open: Set) -> bool {
         match follow {
+            _ if !self.scope.has_recorder => buckets::Follow::NoRecorders.is_of(&self.facts.coverings(open)),
             Follow::Unknown => buckets::Follow::Unknown.is_of(&self.facts.coverings(open)),
             Follow::Holds(followed) => self.is_of.at([followed.into(), open.into()]),
         }
@@ -249,6 +268,11 @@ impl World {
         let took_over = took_over.filter(|_| !self.is_broken(Rule::ReleaseFrom));
         release_from(took_over.is_some(), self.now(took_over.unwrap_or_default()))
     }
+}
+
+/// The set with this number.
+fn numbered(number: usize) -> Set {
+    Set::try_from(number).unwrap()
 }
 
 /// What of an upload of unknown outcome is told.

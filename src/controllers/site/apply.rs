@@ -7,6 +7,7 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
+use super::delete::{has_ended, is_recorder};
 use super::names::{MANAGER, NUDGER, Names, REVISION, SITE_LABEL};
 use super::objects;
 use super::plan::{Expected, Plan, RecorderPlan};
@@ -27,6 +28,8 @@ pub struct Applied {
     pub recorders: Option<AppliedRecorders>,
     /// Segments in the spools of pods that are to go, and stay until these are uploaded.
     pub waits_for: u64,
+    /// Pods of recorders that are going, and may upload what they have by a configuration of before.
+    pub leaving: usize,
     /// Whether anything was written.
     pub is_changed: bool,
 }
@@ -89,15 +92,25 @@ pub async fn apply(
         report(names, kind, written.as_ref());
     }
     let pods = Api::<Pod>::namespaced(client.clone(), namespace);
-    let ours = pods_of(&pods, names, &workload.object).await?;
+    let all = labelled(&pods, names).await?;
+    let ours: Vec<Pod> = kept_by(&workload.object, &all).cloned().collect();
+    let leaving = all.iter().filter(|pod| is_leaving(pod, names, &expected, &ours)).count();
     let is_nudged = nudge_all(&pods, &ours, &expected.revision).await?;
     let written = [account.written, service.written, config.written, workload.written];
     let is_changed = written.iter().any(Option::is_some) || is_nudged;
     Ok(Applied {
         recorders: Some(AppliedRecorders { expected, pods: ours }),
         waits_for,
+        leaving,
         is_changed,
     })
+}
+
+/// Whether `pod` is a recorder that is going, or is to go: nobody asks it any more, and it may still upload.
+fn is_leaving(pod: &Pod, names: &Names, expected: &Expected, ours: &[Pod]) -> bool {
+    let is_expected = (0..expected.pods).any(|shard| pod.name_any() == format!("{}-{shard}", names.recorder));
+    let is_asked = is_expected && ours.iter().any(|kept| kept.uid() == pod.uid());
+    is_recorder(pod, names) && !has_ended(pod) && !is_asked
 }
 
 /// Tells the kubelets of all of `pods` which configuration there is; whether that was news to any.
@@ -196,15 +209,18 @@ fn report(names: &Names, kind: &str, written: Option<&Written>) {
 
 /// The pods that `workload` controls.
 pub async fn pods_of(api: &Api<Pod>, names: &Names, workload: &StatefulSet) -> Result<Vec<Pod>, ApiError> {
+    Ok(kept_by(workload, &labelled(api, names).await?).cloned().collect())
+}
+
+async fn labelled(api: &Api<Pod>, names: &Names) -> Result<Vec<Pod>, ApiError> {
+    let params = ListParams::default().labels(&format!("{SITE_LABEL}={}", names.site));
+    Ok(api.list(&params).await?.items)
+}
+
+fn kept_by<'a>(workload: &StatefulSet, pods: &'a [Pod]) -> impl Iterator<Item = &'a Pod> {
     let uid = workload.uid().unwrap_or_default();
-    let labelled = api
-        .list(&ListParams::default().labels(&format!("{SITE_LABEL}={}", names.site)))
-        .await?;
-    let ours = labelled
-        .items
-        .into_iter()
-        .filter(|pod| meta::is_controlled_by(pod, &uid) && !meta::is_deleting(pod));
-    Ok(ours.collect())
+    pods.iter()
+        .filter(move |pod| meta::is_controlled_by(*pod, &uid) && !meta::is_deleting(*pod))
 }
 
 /// Tells the kubelet of `pod` by an annotation that there is a new configuration: it renews mounted Secrets
