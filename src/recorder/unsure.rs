@@ -81,9 +81,15 @@ mod tests {
     fn known_until_confirmed_or_too_old_to_arrive() {
         let (now, path) = (Instant::now(), PathBuf::from("a"));
         let mut unsure = Unsure::of_recorder_before([path.clone()], now);
-        assert!(!all_follow(unsure.revisions(), "1"), "the recorder before does not tell");
+        assert!(
+            !all_follow(unsure.revisions(), "1"),
+            "the recorder before does not tell"
+        );
         unsure.failed(path.clone(), "1".into(), now);
-        assert!(!all_follow(unsure.revisions(), "1"), "nor does it by a later failure");
+        assert!(
+            !all_follow(unsure.revisions(), "1"),
+            "nor does it by a later failure"
+        );
         unsure.confirmed(&path);
         assert!(all_follow(unsure.revisions(), "1"));
 
@@ -93,7 +99,7 @@ mod tests {
         // While it is in the spool it is tried again; what had to go never is.
         unsure.forget(|| HashSet::from([path]), now + LATEST);
         assert_eq!(unsure.revisions().count(), 1);
-        unsure.forget(HashSet::new, now + LATEST - Duration::from_secs(1));
+        unsure.forget(HashSet::new, now + LATEST.saturating_sub(Duration::from_secs(1)));
         assert_eq!(unsure.revisions().count(), 1);
         unsure.forget(HashSet::new, now + LATEST);
         assert_eq!(unsure.revisions().count(), 0);

@@ -262,7 +262,10 @@ impl Sweep<'_> {
     /// Those of the API and those of the ledger.
     async fn open_holds(&self) -> Result<Vec<Cover>, SweepError> {
         let mut holds = self.holds.covers().await?;
-        holds.extend(ledger::covers(&ledger::entries(self.store).await?, &BTreeSet::new()));
+        holds.extend(ledger::covers(
+            &ledger::entries(self.store).await?,
+            &BTreeSet::new(),
+        ));
         Ok(holds)
     }
 

@@ -164,10 +164,7 @@ impl Work for Pass<'_> {
                 .iter()
                 .map(|(listed, markers)| self.delete(listed, markers))
                 .collect();
-            let deleted: Vec<Done> = stream::iter(jobs)
-                .buffer_unordered(AT_ONCE)
-                .try_collect()
-                .await?;
+            let deleted: Vec<Done> = stream::iter(jobs).buffer_unordered(AT_ONCE).try_collect().await?;
             done.extend(deleted);
         }
         Ok(done)
