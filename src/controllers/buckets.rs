@@ -231,7 +231,9 @@ mod tests {
             calls: false,
             window: Window::new(jiff::Timestamp::UNIX_EPOCH, None),
         };
-        uids.iter().map(|uid| ((*uid).to_owned(), covering.clone())).collect()
+        uids.iter()
+            .map(|uid| ((*uid).to_owned(), covering.clone()))
+            .collect()
     }
 
     /// A hold that is resolved within moments leaves the holds as they were: but recorders may follow it by now.

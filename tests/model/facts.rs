@@ -65,7 +65,11 @@ impl Facts {
             Beginning::Young => "2026-03-01T12:00:00Z",
             Beginning::Old => "2026-02-20T12:00:00Z",
         };
-        let instants: Vec<Timestamp> = INSTANTS.iter().chain([&before]).map(|at| at.parse().unwrap()).collect();
+        let instants: Vec<Timestamp> = INSTANTS
+            .iter()
+            .chain([&before])
+            .map(|at| at.parse().unwrap())
+            .collect();
         let minute = SignedDuration::from_secs(60);
         let starts = [instants[5] - minute, instants[0] - minute - minute / 2];
         let key = |n: usize| Key::new(Class::Video, "receptie", starts[n], LENGTH_MS, &[0; 32]).unwrap();
@@ -130,7 +134,9 @@ impl Facts {
     }
 
     pub fn coverings(&self, holds: Set) -> Coverings {
-        each(holds).map(|n| (uid(n), self.entries[n].covering())).collect()
+        each(holds)
+            .map(|n| (uid(n), self.entries[n].covering()))
+            .collect()
     }
 
     /// A hold's resource with what the operator wrote of it, and its status.

@@ -3,20 +3,25 @@
 
 use toezicht::rules::may_release;
 
-use super::state::{Busy, Declared, Entry, Follow, Leader, Look, Pass, Placement, Request, Set, Stage, State, Step, each, one};
-use super::world::{Rule, World};
+use super::broken::Rule;
+use super::state::{
+    Busy, Declared, Entry, Follow, Leader, Look, Pass, Placement, Plan, Request, Set, Stage, State, Step,
+    each, one,
+};
+use super::world::World;
 
 impl World {
-    /// Takes the next step, and gives the request that it sends. `again`: after a pass that wrote, there is another.
-    pub fn step(&self, state: &mut State, leader: &mut Leader, again: bool) -> Option<Request> {
+    /// Takes the next step, and gives the request that it sends. `more`: after a pass that wrote, there is another; what
+    /// is due is swept.
+    pub fn step(&self, state: &mut State, leader: &mut Leader, more: bool) -> Option<Request> {
         let (busy, request) = match leader.look {
             Look::Idle => (self.begin(state, leader), None),
-            Look::Busy(busy) => self.go_on(state, leader, busy, again),
+            Look::Busy(busy) => self.go_on(state, leader, busy, more),
         };
         leader.look = match busy.step {
-            Step::Ledger(0) => Look::Busy(self.is_held(state, leader, busy)),
+            Step::Ledger(0) => Look::Busy(self.is_held(state, leader, busy).without_past()),
             Step::Done => Look::Idle,
-            _ => Look::Busy(busy),
+            _ => Look::Busy(busy.without_past()),
         };
         request
     }
@@ -26,7 +31,7 @@ impl World {
         let plan = self.plan(state.declared(), state.ledger, state.clock);
         Busy {
             now: state.clock,
-            plan,
+            plan: Plan { write: 0, ..plan },
             is_followed: self.is_broken(Rule::FollowIsAskedAnew) && self.is_of(leader.follow, plan.open),
             is_placed: false,
             released: 0,
@@ -34,22 +39,23 @@ impl World {
         }
     }
 
-    fn go_on(&self, state: &mut State, leader: &Leader, busy: Busy, again: bool) -> (Busy, Option<Request>) {
+    fn go_on(&self, state: &mut State, leader: &Leader, busy: Busy, more: bool) -> (Busy, Option<Request>) {
         match busy.step {
             Step::Ledger(left) => first(busy, left, Entry::Open, Step::Ledger),
             Step::Place(pass) => self.place(state, leader, busy, pass),
-            Step::Placed if again => (busy.to(Step::Place(Pass::new(state.clock))), None),
+            Step::Placed if more => (busy.to(Step::Place(Pass::new(state.clock))), None),
             Step::Placed => (self.after_place(state, leader, busy), None),
             Step::Release(pass) => self.release(state, busy, pass),
-            Step::Released if again => (busy.to(Step::Release(Pass::new(state.clock))), None),
+            Step::Released if more => (busy.to(Step::Release(Pass::new(state.clock))), None),
             Step::Released => (busy.to(Step::Sweep), None),
             Step::Close(0) => {
                 let released = busy.plan.closing;
                 (Busy { released, ..busy }.to(Step::Sweep), None)
             }
             Step::Close(left) => first(busy, left, Entry::Closed, Step::Close),
-            Step::Sweep | Step::SweepDelete(_) => self.sweep(state, busy),
-            Step::Report | Step::Done => {
+            Step::Sweep if more => (busy.to(Step::SweepDelete(self.due(state, busy))), None),
+            Step::SweepDelete(versions) => (busy.to(Step::Report), Some(self.delete(state, versions))),
+            Step::Sweep | Step::Report | Step::Done => {
                 report(state, busy);
                 (busy.to(Step::Done), None)
             }
@@ -69,6 +75,10 @@ impl World {
             }
             busy.is_followed = self.is_of(leader.follow, busy.plan.open);
         }
+        if !self.scope.has_recorder {
+            // Nobody is told.
+            leader.held = None;
+        }
         if busy.plan.open == 0 {
             self.after_place(state, leader, busy)
         } else {
@@ -80,7 +90,11 @@ impl World {
         if busy.plan.closing == 0 {
             return busy.to(Step::Sweep);
         }
-        let next = match may_release(self.release_from(leader.took_over), busy.is_followed, self.now(busy.now)) {
+        let next = match may_release(
+            self.release_from(leader.took_over),
+            busy.is_followed,
+            self.now(busy.now),
+        ) {
             Ok(()) if self.is_broken(Rule::Listing) => Step::Close(busy.plan.closing),
             Ok(()) => Step::Release(Pass::new(state.clock)),
             Err(_) => Step::Sweep,
@@ -92,6 +106,22 @@ impl World {
 impl Busy {
     pub fn to(self, step: Step) -> Self {
         Self { step, ..self }
+    }
+
+    /// What no later step asks for is all the same: fewer states.
+    fn without_past(self) -> Self {
+        match self.step {
+            Step::Ledger(_) | Step::Place(_) | Step::Placed => self,
+            Step::Release(_) | Step::Released | Step::Close(_) | Step::Sweep => Self {
+                is_followed: false,
+                ..self
+            },
+            Step::SweepDelete(_) | Step::Report | Step::Done => Self {
+                is_followed: false,
+                now: 0,
+                ..self
+            },
+        }
     }
 }
 
@@ -110,7 +140,10 @@ impl Pass {
 /// The first of these entries is written.
 fn first(busy: Busy, left: Set, entry: Entry, next: fn(Set) -> Step) -> (Busy, Option<Request>) {
     let hold = each(left).next().unwrap_or_default();
-    (busy.to(next(left & !one(hold))), Some(Request::Ledger(hold, entry)))
+    (
+        busy.to(next(left & !one(hold))),
+        Some(Request::Ledger(hold, entry)),
+    )
 }
 
 /// What came of it, in the statuses of those that have one.
@@ -122,7 +155,11 @@ fn report(state: &mut State, busy: Busy) {
         }
         hold.placement = if is_in(busy.plan.open) {
             let is_proved = busy.is_placed && hold.declared == Declared::Open;
-            if is_proved { Placement::Proved } else { Placement::Placing }
+            if is_proved {
+                Placement::Proved
+            } else {
+                Placement::Placing
+            }
         } else if is_in(busy.plan.closed | busy.released) {
             Placement::Released
         } else if is_in(busy.plan.closing) {

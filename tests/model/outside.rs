@@ -1,11 +1,12 @@
 //! What happens around a look: the clock, people, lifecycle, the recorder, the Site controller, leaders that come and go.
 
+use super::broken::Rule;
 use super::facts::{BEFORE, Beginning, DAYS_LATER, LAST, SAME_DAY};
 use super::state::{
-    Declared, Entry, Follow, Hold, Instant, Late, Leader, Look, N, Object, Placement, Recorder, Set, Stage, State, Step, Unsure,
-    Version,
+    Declared, Entry, Follow, Hold, Instant, Late, Leader, Look, N, Object, Placement, Recorder, Set, Stage,
+    State, Step, Unsure, Version,
 };
-use super::world::{Rule, World, told};
+use super::world::{World, told};
 use toezicht::storage::tag::RetentionTag;
 
 /// One step of the whole.
@@ -37,8 +38,10 @@ pub enum Action {
     /// The other operator becomes the leader.
     Lead,
     LetGo,
-    /// The leader's next step. `again`: after a pass that wrote, there is another.
-    Step { again: bool },
+    /// The leader's next step. `more`: after a pass that wrote, there is another; what is due is swept.
+    Step {
+        more: bool,
+    },
     /// The leader is stopped, for good or until it is too late: the request that it sends then arrives later, or never.
     StopSending,
     /// The leader is stopped between two steps.
@@ -54,10 +57,18 @@ impl World {
     pub fn first(&self) -> State {
         let is_old = self.scope.beginning == Beginning::Old;
         let hold = |is_placed: bool| Hold {
-            declared: if is_placed { Declared::Open } else { Declared::NotYet },
+            declared: if is_placed {
+                Declared::Open
+            } else {
+                Declared::NotYet
+            },
             is_settled: is_placed,
             has_counted: is_placed,
-            placement: if is_placed { Placement::Proved } else { Placement::Absent },
+            placement: if is_placed {
+                Placement::Proved
+            } else {
+                Placement::Absent
+            },
         };
         let second = if self.scope.has_recorder {
             Version::Absent
@@ -74,7 +85,11 @@ impl World {
             versions: [
                 Version::Stored(Object {
                     legal_hold: is_old,
-                    tag: if is_old { RetentionTag::Held } else { RetentionTag::Video },
+                    tag: if is_old {
+                        RetentionTag::Held
+                    } else {
+                        RetentionTag::Video
+                    },
                     hidden: None,
                     taken: BEFORE,
                 }),
@@ -110,7 +125,6 @@ impl World {
         let may_lose = self.scope.may_lose;
         for number in 0..N {
             match state.holds[number].declared {
-                Declared::NotYet if self.scope.holds >> number & 1 == 0 => {}
                 Declared::NotYet => actions.push(Action::Declare(number)),
                 Declared::Open => {
                     actions.push(Action::Resolve(number));
@@ -120,7 +134,7 @@ impl World {
                 }
                 Declared::Resolved | Declared::Lost => {}
             }
-            if self.is_lifecycles(state, number) {
+            if self.may_age(state, number) {
                 actions.push(Action::Lifecycle(number));
             }
             if state.late[number].is_some() {
@@ -165,22 +179,22 @@ impl World {
     }
 
     fn leader_may(&self, state: &State, leader: &Leader, actions: &mut Vec<Action>) {
-        let (mut after, mut ahead) = (*state, *leader);
-        let sends = self.step(&mut after, &mut ahead, false).is_some();
-        actions.push(Action::Step { again: false });
+        actions.push(Action::Step { more: false });
         if let Look::Busy(busy) = leader.look
-            && matches!(busy.step, Step::Placed | Step::Released)
+            && (matches!(busy.step, Step::Placed | Step::Released)
+                || busy.step == Step::Sweep && self.due(state, busy) != 0)
         {
-            actions.push(Action::Step { again: true });
+            actions.push(Action::Step { more: true });
         }
         if state.terms < self.scope.terms {
-            if sends {
+            let (mut after, mut ahead) = (*state, *leader);
+            if self.step(&mut after, &mut ahead, false).is_some() {
                 actions.push(Action::StopSending);
             }
             actions.push(Action::Stop);
-        }
-        if leader.look == Look::Idle && state.terms < self.scope.terms {
-            actions.push(Action::LetGo);
+            if leader.look == Look::Idle {
+                actions.push(Action::LetGo);
+            }
         }
         if leader.held.is_some_and(|held| held != state.config) {
             actions.push(Action::Configure);
@@ -218,7 +232,7 @@ impl World {
             Action::Declare(hold) => state.holds[hold].declared = Declared::Open,
             Action::Resolve(hold) => resolve(&mut state.holds[hold]),
             Action::Lose(hold) => state.holds[hold].declared = Declared::Lost,
-            Action::Lifecycle(version) => self.lifecycle(&mut state, version),
+            Action::Lifecycle(version) => self.lifecycle(&mut state, version, last.clock),
             Action::Late(number) => self.arrives_late(&mut state, number),
             Action::Lead => {
                 state.leader = Some(Leader::new(state.stopped.take().map(|_| state.clock)));
@@ -241,7 +255,9 @@ impl World {
     }
 
     fn tick(&self, state: &mut State) {
-        state.clock = self.next_instant(state).unwrap_or(state.clock);
+        let next = self.next_instant(state).unwrap_or(state.clock);
+        (0..N).for_each(|version| self.lifecycle_until(state, version, next));
+        state.clock = next;
         for hold in &mut state.holds {
             hold.is_settled |= hold.declared == Declared::Open;
         }
@@ -263,8 +279,8 @@ impl World {
     fn leads(&self, state: &mut State, action: Action) -> Option<()> {
         let mut leader = state.leader?;
         match action {
-            Action::Step { again } => {
-                if let Some(request) = self.step(state, &mut leader, again) {
+            Action::Step { more } => {
+                if let Some(request) = self.step(state, &mut leader, more) {
                     self.arrives(state, request);
                 }
                 state.leader = Some(leader);
@@ -289,7 +305,11 @@ impl World {
                 let recorder = &state.recorder;
                 let upload = recorder.upload.map(|(_, of)| Some(of));
                 let begun: Vec<Option<Set>> = upload.into_iter().chain(recorder.unsure.map(told)).collect();
-                let begun: &[_] = if self.is_broken(Rule::UploadsAcknowledged) { &[] } else { &begun };
+                let begun: &[_] = if self.is_broken(Rule::UploadsAcknowledged) {
+                    &[]
+                } else {
+                    &begun
+                };
                 leader.follow = if self.says(recorder.follows, begun, state.config) {
                     Follow::Holds(state.config)
                 } else {
@@ -321,7 +341,8 @@ impl World {
             Action::Restart => {
                 let (tag, _) = recorder.upload.take()?;
                 recorder.stray = Some(tag);
-                recorder.unsure = (!self.is_broken(Rule::SpoolRemembered)).then_some(Unsure::OfRecorderBefore);
+                recorder.unsure =
+                    (!self.is_broken(Rule::SpoolRemembered)).then_some(Unsure::OfRecorderBefore);
                 recorder.follows = state.config;
                 recorder.failures -= 1;
             }
@@ -334,6 +355,7 @@ impl World {
     }
 }
 
+/// Its status says that it is not placed any more; what else it said is all the same by now.
 fn resolve(hold: &mut Hold) {
     (hold.declared, hold.is_settled) = (Declared::Resolved, false);
     if hold.placement == Placement::Proved {

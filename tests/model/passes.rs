@@ -5,8 +5,11 @@ use toezicht::storage::hold::{Placed, Released};
 use toezicht::storage::key::Class;
 use toezicht::storage::tag::RetentionTag;
 
-use super::state::{Busy, Instant, Leader, N, Object, OpenHolds, Pass, Plan, Request, Set, Stage, State, Step, one};
-use super::world::{Rule, World};
+use super::broken::Rule;
+use super::state::{
+    Busy, Instant, Leader, N, Object, OpenHolds, Pass, Plan, Request, Set, Stage, State, Step, one,
+};
+use super::world::World;
 
 type Next = (Busy, Option<Request>);
 
@@ -16,7 +19,9 @@ impl World {
             (Stage::Write { .. }, _) => pass.write(),
             (_, Some(object)) if self.covering(pass.version, object.taken) & busy.plan.open != 0 => {
                 let tag = self.held_tag(pass.version, object, busy.plan.open, pass.at);
-                let todo = tag.map_or(Vec::new(), |tag| placing(&marks(object), tag, object.hidden.is_some()));
+                let todo = tag.map_or(Vec::new(), |tag| {
+                    placing(&marks(object), tag, object.hidden.is_some())
+                });
                 pass.writes(&self.in_order(todo), object.hidden, false);
                 None
             }
@@ -49,15 +54,19 @@ impl World {
     pub fn release(&self, state: &mut State, busy: Busy, mut pass: Pass) -> Next {
         let request = match (pass.stage, state.object(pass.version)) {
             (Stage::Write { .. }, _) => pass.write(),
-            (Stage::Read, Some(object)) if self.covering(pass.version, object.taken) & busy.plan.closing != 0 => {
+            (Stage::Read, Some(object))
+                if self.covering(pass.version, object.taken) & busy.plan.closing != 0 =>
+            {
                 match self.kept_by(pass.version, object, self.open(state, busy)) {
                     Some(by) => {
                         pass.is_undecided |= by == KeptBy::Declared && !self.is_broken(Rule::KeptByLedger);
                         pass.next();
                     }
                     None => {
+                        let is_over = self.is_due(pass.version, object, pass.at)
+                            && !self.is_broken(Rule::GoesWhenReleased);
                         let todo = releasing(&marks(object), RetentionTag::unheld(Class::Video));
-                        pass.writes(&todo, None, self.is_due(pass.version, object, pass.at));
+                        pass.writes(&todo, None, is_over);
                     }
                 }
                 None
@@ -65,7 +74,11 @@ impl World {
             (Stage::SecondRead, Some(object)) => {
                 let is_read = !self.is_broken(Rule::ReadBeforeDelete);
                 pass.has_written = true;
-                if is_read && self.kept_by(pass.version, object, self.open(state, busy)).is_some() {
+                if is_read
+                    && self
+                        .kept_by(pass.version, object, self.open(state, busy))
+                        .is_some()
+                {
                     pass.next();
                 } else {
                     pass.stage = Stage::Delete;
@@ -109,10 +122,8 @@ impl World {
         });
     }
 
-    pub fn sweep(&self, state: &State, busy: Busy) -> Next {
-        if let Step::SweepDelete(versions) = busy.step {
-            return (busy.to(Step::Report), Some(self.delete(state, versions)));
-        }
+    /// What is over its ceiling, and no hold covers: the open holds are read for it.
+    pub fn due(&self, state: &State, busy: Busy) -> Set {
         let plan = Plan {
             closing: 0,
             ..busy.plan
@@ -122,11 +133,7 @@ impl World {
             let object = state.object(*version);
             object.is_some_and(|object| self.goes(*version, object, open.ledger | open.declared, busy.now))
         };
-        let next = match (0..N).filter(goes).map(one).sum() {
-            0 => Step::Report,
-            versions => Step::SweepDelete(versions),
-        };
-        (busy.to(next), None)
+        (0..N).filter(goes).map(one).sum()
     }
 
     /// What is held for others, read anew.
@@ -140,7 +147,7 @@ impl World {
         self.read_open(state.declared(), state.ledger, busy.plan.closing, state.clock)
     }
 
-    fn delete(&self, state: &State, versions: Set) -> Request {
+    pub fn delete(&self, state: &State, versions: Set) -> Request {
         Request::Delete {
             versions,
             unlawful: self.unlawful(state, versions),
@@ -158,7 +165,9 @@ impl Pass {
     /// On to what is to be written to this version, to its deletion, or to the next.
     fn writes(&mut self, todo: &[Write], hidden: Option<Instant>, is_over: bool) {
         let mut left = [None; 3];
-        left.iter_mut().zip(todo).for_each(|(left, write)| *left = Some(*write));
+        left.iter_mut()
+            .zip(todo)
+            .for_each(|(left, write)| *left = Some(*write));
         match (todo.is_empty(), is_over) {
             (false, _) => {
                 self.stage = Stage::Write {
@@ -174,7 +183,12 @@ impl Pass {
 
     /// Sends the next of what is to be written.
     fn write(&mut self) -> Option<Request> {
-        let Stage::Write { todo, hidden, is_over } = self.stage else {
+        let Stage::Write {
+            todo,
+            hidden,
+            is_over,
+        } = self.stage
+        else {
             return None;
         };
         self.has_written = true;

@@ -119,7 +119,10 @@ pub enum Request {
     /// Of the marker that hides it since then.
     Unhide(usize, Instant),
     /// Of these versions; of those in `unlawful`, it was sent though a hold on them had been declared before.
-    Delete { versions: Set, unlawful: Set },
+    Delete {
+        versions: Set,
+        unlawful: Set,
+    },
 }
 
 /// A request of an operator that was stopped while it sent it.

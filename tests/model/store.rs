@@ -4,9 +4,10 @@ use toezicht::rules::Write;
 use toezicht::runtime::operator::SIGNATURE;
 use toezicht::storage::tag::RetentionTag;
 
+use super::broken::Rule;
 use super::facts::SAME_DAY;
-use super::state::{Late, Object, Placement, Request, Set, State, Version, each, one};
-use super::world::{Rule, World};
+use super::state::{Instant, Late, Object, Placement, Request, Set, State, Version, each, one};
+use super::world::World;
 
 impl World {
     /// A request arrives.
@@ -66,10 +67,7 @@ impl World {
     /// A request of a leader that was stopped arrives.
     pub fn arrives_late(&self, state: &mut State, number: usize) {
         if let Some(late) = state.late[number].take() {
-            let takes_marks = [
-                Write::LegalHold(false),
-                Write::Tag(RetentionTag::Video),
-            ];
+            let takes_marks = [Write::LegalHold(false), Write::Tag(RetentionTag::Video)];
             if let Request::Mark(_, write) = late.request {
                 state.is_disturbed |= takes_marks.contains(&write);
             }
@@ -77,25 +75,40 @@ impl World {
         }
     }
 
-    /// Whether lifecycle is to take its next step with a version: it goes by the tag, and a legal hold keeps the bytes.
-    pub fn is_lifecycles(&self, state: &State, version: usize) -> bool {
-        state.object(version).is_some_and(|object| {
-            let is_kept = object.legal_hold && object.hidden.is_some();
-            object.tag == RetentionTag::Video && !is_kept && self.is_lifecycle_due(object, state.clock)
-        })
+    /// Whether lifecycle may take its next step with a version.
+    pub fn may_age(&self, state: &State, version: usize) -> bool {
+        let object = state.object(version);
+        object.is_some_and(|object| is_lifecycles(object) && self.is_lifecycle_due(object, state.clock))
     }
 
     /// Lifecycle takes it.
-    pub fn lifecycle(&self, state: &mut State, version: usize) {
+    pub fn lifecycle(&self, state: &mut State, version: usize, now: Instant) {
         if let Some(object) = state.object(version) {
             if object.hidden.is_some() {
                 self.goes_for_good(state, version, object, false);
             } else {
-                let hidden = Some(state.clock.max(SAME_DAY));
+                let hidden = Some(now.max(SAME_DAY));
                 state.versions[version] = Version::Stored(Object { hidden, ..object });
             }
         }
     }
+
+    /// Lifecycle takes the steps that it must have taken by `next`, each when it may first.
+    pub fn lifecycle_until(&self, state: &mut State, version: usize, next: Instant) {
+        while let Some(object) = state.object(version)
+            && is_lifecycles(object)
+            && self.is_lifecycle_overdue(object, state.clock, next)
+        {
+            let is_due = self.is_lifecycle_due(object, state.clock);
+            self.lifecycle(state, version, if is_due { state.clock } else { next });
+        }
+    }
+}
+
+/// Lifecycle goes by the tag, and a legal hold keeps the bytes.
+fn is_lifecycles(object: Object) -> bool {
+    let is_kept = object.legal_hold && object.hidden.is_some();
+    object.tag == RetentionTag::Video && !is_kept
 }
 
 fn mark(object: &mut Object, write: Write) {

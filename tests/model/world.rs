@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use toezicht::api::condition::{ConditionType, Finding, Reason};
 use toezicht::controllers::buckets;
 use toezicht::protocol::cover::Cover;
@@ -13,11 +13,20 @@ use toezicht::runtime::operator::release_from;
 use toezicht::storage::ledger;
 use toezicht::storage::tag::RetentionTag;
 
-use super::facts::{Beginning, CEILINGS, EMBARGO, Facts, revision};
+use super::broken::Rule;
+use super::facts::{CEILINGS, EMBARGO, Facts, revision};
 use super::grid::Grid;
-use super::state::{Declared, Entry, Follow, Hold, Instant, N, Object, OpenHolds, Placement, Plan, Set, Unsure, each, one};
+use super::scope::Scope;
+use super::state::{
+    Declared, Entry, Follow, Hold, Instant, N, Object, OpenHolds, Placement, Plan, Set, Unsure, each, one,
+};
 
-const DECLARED: [Declared; 4] = [Declared::NotYet, Declared::Open, Declared::Resolved, Declared::Lost];
+const DECLARED: [Declared; 4] = [
+    Declared::NotYet,
+    Declared::Open,
+    Declared::Resolved,
+    Declared::Lost,
+];
 const ENTRIES: [Entry; 3] = [Entry::Absent, Entry::Open, Entry::Closed];
 const PLACEMENTS: [Placement; 4] = [
     Placement::Absent,
@@ -29,57 +38,7 @@ const PLACEMENTS: [Placement; 4] = [
 const SETS: usize = 1 << N;
 const TIMES: usize = 5;
 const TAKEN: usize = 6;
-
-/// A rule that a mistake could break.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Rule {
-    /// Before anything is deleted, the open holds are read a second time.
-    SecondRead,
-    /// So they are once more after marks were taken off, before the bytes go.
-    ReadBeforeDelete,
-    /// What the ledger has open is open.
-    LedgerCounts,
-    /// A recorder acknowledges a hold when no upload is under way that began before.
-    UploadsAcknowledged,
-    /// So it does after it was started anew.
-    SpoolRemembered,
-    /// What recorders followed before counts no more once something else is held.
-    FollowIsAskedAnew,
-    /// The legal hold first, then the tag.
-    HoldFirst,
-    /// A request of a leader that was stopped lands within the time that its signature is valid, or never.
-    Deadline,
-    /// A new leader releases nothing until then.
-    ReleaseFrom,
-    /// A leader lets go when nothing is under way any more.
-    LetGoWhenDone,
-    /// A leader that was stopped and goes on writes nothing.
-    Fence,
-    /// Released is said after a pass that found nothing left.
-    Listing,
-    /// A release that leaves something to another hold waits until the ledger has that.
-    KeptByLedger,
-    /// A hold that counted is not released because nobody has written of it yet.
-    FinalizerCounts,
-}
-
-/// How much happens: everything that may happen does, in every order, and adversities so often.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Scope {
-    pub beginning: Beginning,
-    /// The second recording is in the recorder's spool; otherwise it is in the bucket, and there is no recorder.
-    pub has_recorder: bool,
-    /// How often the recorder gives up an upload, or is killed.
-    pub failures: u8,
-    /// How often another operator becomes the leader.
-    pub terms: u8,
-    /// The cluster may lose the second hold.
-    pub may_lose: bool,
-    /// The instants that there are.
-    pub clock: &'static [Instant],
-    /// Holds that people may declare, and resolve.
-    pub holds: Set,
-}
+const DAY: SignedDuration = SignedDuration::from_hours(24);
 
 /// See the module.
 pub struct World {
@@ -92,6 +51,7 @@ pub struct World {
     declared: Grid<3, Set>,
     by_ledger: Grid<3, Set>,
     held_tags: Grid<4, Option<RetentionTag>>,
+    sealed: Grid<3, bool>,
     kept_by: Grid<4, Option<KeptBy>>,
     fates: Grid<4, Fate>,
     due: Grid<3, bool>,
@@ -100,6 +60,7 @@ pub struct World {
     says: Grid<3, bool>,
     claims: Grid<3, (bool, bool)>,
     lifecycle: Grid<3, bool>,
+    overdue: Grid<4, bool>,
 }
 
 impl World {
@@ -134,18 +95,30 @@ impl World {
             by_ledger: Grid::of([3, 3, SETS], |[e0, e1, closing]| {
                 let uids: Vec<String> = each(numbered(closing)).map(|n| n.to_string()).collect();
                 let closing: BTreeSet<&str> = uids.iter().map(String::as_str).collect();
-                set(&ledger::covers(&facts.ledger([ENTRIES[e0], ENTRIES[e1]]), &closing))
+                set(&ledger::covers(
+                    &facts.ledger([ENTRIES[e0], ENTRIES[e1]]),
+                    &closing,
+                ))
             }),
             held_tags: Grid::of([N, TAKEN, SETS, TIMES], |[version, taken, holds, at]| {
                 let listed = facts.listed(version, taken);
-                Stored::of(&listed, &CEILINGS).unwrap().held_tag(&covers(holds), Some(EMBARGO), now(at))
+                let embargo = (broken != Some(Rule::Sealed)).then_some(EMBARGO);
+                Stored::of(&listed, &CEILINGS)
+                    .unwrap()
+                    .held_tag(&covers(holds), embargo, now(at))
+            }),
+            sealed: Grid::of([N, TAKEN, TIMES], |[version, taken, at]| {
+                let tag = |it: &Stored<'_>| it.held_tag(&covers(SETS - 1), Some(EMBARGO), now(at));
+                stored(version, taken, &|it| tag(it) == Some(RetentionTag::Sealed))
             }),
             kept_by: Grid::of([N, TAKEN, SETS, SETS], |[version, taken, ledger, declared]| {
                 let open = Open {
                     ledger: covers(ledger),
                     declared: covers(declared),
                 };
-                Stored::of(&facts.listed(version, taken), &CEILINGS).unwrap().kept_by(&open)
+                Stored::of(&facts.listed(version, taken), &CEILINGS)
+                    .unwrap()
+                    .kept_by(&open)
             }),
             fates: Grid::of([N, TAKEN, SETS, TIMES], |[version, taken, holds, at]| {
                 rules::fate(&facts.listed(version, taken), &CEILINGS, &covers(holds), now(at))
@@ -160,7 +133,9 @@ impl World {
             }),
             says: Grid::of([SETS, SETS + 1, SETS], |[follows, uploads, expected]| {
                 let uploads = (uploads < SETS).then(|| numbered(uploads));
-                facts.said(numbered(follows), uploads).follows(&revision(numbered(expected)))
+                facts
+                    .said(numbered(follows), uploads)
+                    .follows(&revision(numbered(expected)))
             }),
             claims: Grid::of([4, 2, 4], |[declared, counted, placement]| {
                 let hold = Hold {
@@ -172,9 +147,10 @@ impl World {
                 claims(&facts, hold)
             }),
             lifecycle: Grid::of([2, TAKEN, TIMES], |[hidden, since, at]| {
-                let since = now(since);
-                let step = if hidden == 1 { Hidden::Since(since) } else { Hidden::NotYet(since) };
-                lifecycle_due(CEILINGS.video, step).unwrap() <= now(at)
+                lifecycle_from(hidden == 1, now(since)) <= now(at)
+            }),
+            overdue: Grid::of([2, TAKEN, TIMES, TIMES], |[hidden, since, at, next]| {
+                lifecycle_from(hidden == 1, now(since)).max(now(at)) + DAY <= now(next)
             }),
             scope,
             broken,
@@ -202,28 +178,46 @@ impl World {
     }
 
     /// The open holds, as read before something is taken off or deleted.
-    pub fn read_open(&self, holds: [Declared; N], ledger: [Entry; N], closing: Set, now: Instant) -> OpenHolds {
+    pub fn read_open(
+        &self,
+        holds: [Declared; N],
+        ledger: [Entry; N],
+        closing: Set,
+        now: Instant,
+    ) -> OpenHolds {
         let [h0, h1] = holds.map(|declared| declared as usize);
         let [e0, e1] = ledger.map(|entry| entry as usize);
         let ledger = self.by_ledger.at([e0, e1, closing.into()]);
         OpenHolds {
-            ledger: if self.is_broken(Rule::LedgerCounts) { 0 } else { ledger },
+            ledger: if self.is_broken(Rule::LedgerCounts) {
+                0
+            } else {
+                ledger
+            },
             declared: self.declared.at([h0, h1, now.into()]),
         }
     }
 
     /// What a version must be tagged with for these holds.
     pub fn held_tag(&self, version: usize, object: Object, holds: Set, now: Instant) -> Option<RetentionTag> {
-        self.held_tags.at([version, object.taken.into(), holds.into(), now.into()])
+        self.held_tags
+            .at([version, object.taken.into(), holds.into(), now.into()])
     }
 
     pub fn kept_by(&self, version: usize, object: Object, open: OpenHolds) -> Option<KeptBy> {
-        let place = [version, object.taken.into(), open.ledger.into(), open.declared.into()];
+        let place = [
+            version,
+            object.taken.into(),
+            open.ledger.into(),
+            open.declared.into(),
+        ];
         self.kept_by.at(place)
     }
 
     pub fn goes(&self, version: usize, object: Object, holds: Set, now: Instant) -> bool {
-        self.fates.at([version, object.taken.into(), holds.into(), now.into()]) == Fate::Goes
+        self.fates
+            .at([version, object.taken.into(), holds.into(), now.into()])
+            == Fate::Goes
     }
 
     /// Whether it is over its ceiling.
@@ -254,20 +248,52 @@ impl World {
 
     /// Whether `Placed` and whether `Released` is said of a hold.
     pub fn claims(&self, hold: Hold) -> (bool, bool) {
-        let place = [hold.declared as usize, usize::from(hold.has_counted), hold.placement as usize];
+        let place = [
+            hold.declared as usize,
+            usize::from(hold.has_counted),
+            hold.placement as usize,
+        ];
         self.claims.at(place)
     }
 
     /// Whether the store's lifecycle may hide it by now, or remove its bytes where it is hidden.
     pub fn is_lifecycle_due(&self, object: Object, now: Instant) -> bool {
         let since = object.hidden.unwrap_or(object.taken);
-        self.lifecycle.at([usize::from(object.hidden.is_some()), since.into(), now.into()])
+        self.lifecycle
+            .at([usize::from(object.hidden.is_some()), since.into(), now.into()])
+    }
+
+    /// Whether it must have done so by `next`: a store runs its lifecycle within a day.
+    pub fn is_lifecycle_overdue(&self, object: Object, now: Instant, next: Instant) -> bool {
+        let since = object.hidden.unwrap_or(object.taken);
+        let place = [
+            usize::from(object.hidden.is_some()),
+            since.into(),
+            now.into(),
+            next.into(),
+        ];
+        self.overdue.at(place)
+    }
+
+    /// Whether nobody may see it yet, whatever is done.
+    pub fn is_sealed(&self, version: usize, object: Object, now: Instant) -> bool {
+        self.sealed.at([version, object.taken.into(), now.into()])
     }
 
     pub fn release_from(&self, took_over: Option<Instant>) -> Timestamp {
         let took_over = took_over.filter(|_| !self.is_broken(Rule::ReleaseFrom));
         release_from(took_over.is_some(), self.now(took_over.unwrap_or_default()))
     }
+}
+
+/// When lifecycle may take its next step.
+fn lifecycle_from(is_hidden: bool, since: Timestamp) -> Timestamp {
+    let hidden = if is_hidden {
+        Hidden::Since(since)
+    } else {
+        Hidden::NotYet(since)
+    };
+    lifecycle_due(CEILINGS.video, hidden).unwrap()
 }
 
 /// The set with this number.

@@ -262,9 +262,16 @@ mod tests {
             },
         }))
         .unwrap();
-        let (begun, closed) = (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH + SignedDuration::from_hours(1));
+        let (begun, closed) = (
+            Timestamp::UNIX_EPOCH,
+            Timestamp::UNIX_EPOCH + SignedDuration::from_hours(1),
+        );
         let entry = Entry::of("1".into(), "n".into(), "h".into(), &hold.spec, begun);
-        let said = |plan: &Plan| placement(&hold, plan, &Outcome::default(), None, closed).unwrap().released_at;
+        let said = |plan: &Plan| {
+            placement(&hold, plan, &Outcome::default(), None, closed)
+                .unwrap()
+                .released_at
+        };
         let closing = Plan {
             closing: vec![entry.clone()],
             ..Plan::default()

@@ -51,6 +51,9 @@ pub fn of_deleted(site: &Site, found: &Dereferenced, valid: &Valid, recorders: F
 /// before, leaves it unknown; so do recorders that are to go and have something in their spools, and those that are going:
 /// they are not told any more.
 fn follow(applied: &Applied, answers: &[Answer]) -> Follow {
+    if applied.waits_for > 0 || applied.leaving > 0 {
+        return Follow::Unknown;
+    }
     let Some(running) = &applied.recorders else {
         return Follow::NoRecorders;
     };
@@ -58,7 +61,7 @@ fn follow(applied: &Applied, answers: &[Answer]) -> Follow {
         let status = answer.status.as_ref();
         status.is_ok_and(|status| status.follows(&running.expected.revision))
     };
-    if applied.waits_for > 0 || applied.leaving > 0 || !answers.iter().all(follows) {
+    if !answers.iter().all(follows) {
         return Follow::Unknown;
     }
     Follow::Holds(running.expected.holds.clone())
@@ -97,5 +100,10 @@ mod tests {
         assert_eq!(follow(&applied, &[]), Follow::Unknown);
         (applied.leaving, applied.waits_for) = (0, 1);
         assert_eq!(follow(&applied, &[]), Follow::Unknown);
+        // None is to be there any more.
+        (applied.leaving, applied.waits_for, applied.recorders) = (1, 0, None);
+        assert_eq!(follow(&applied, &[]), Follow::Unknown);
+        applied.leaving = 0;
+        assert_eq!(follow(&applied, &[]), Follow::NoRecorders);
     }
 }
