@@ -76,7 +76,12 @@ fn without_a_read_before_the_bytes_go() {
 
 #[test]
 fn without_the_ledger_among_the_open_holds() {
-    breaks(Rule::LedgerCounts, TAKEOVER, NOT_LOST);
+    breaks(Rule::LedgerCounts, AGEING, NOT_LOST);
+}
+
+#[test]
+fn with_the_tag_before_the_hold() {
+    breaks(Rule::HoldFirst, TAKEOVER, NOT_LOST);
 }
 
 #[test]
@@ -90,33 +95,28 @@ fn without_a_recorder_that_remembers_its_spool() {
 }
 
 #[test]
+fn with_a_leader_that_goes_on_after_it_was_stopped() {
+    breaks(Rule::Fence, TAKEOVER, PLACED);
+}
+
+#[test]
 fn without_asking_anew_what_recorders_follow() {
     breaks(Rule::FollowIsAskedAnew, UPLOADS, RELEASED);
 }
 
 #[test]
-fn with_the_tag_before_the_hold() {
-    breaks(Rule::HoldFirst, TAKEOVER, NOT_LOST);
-}
-
-#[test]
 fn without_a_deadline_of_requests() {
-    breaks(Rule::Deadline, UPLOADS, RELEASED);
+    breaks(Rule::Deadline, TAKEOVER, RELEASED);
 }
 
 #[test]
 fn without_waiting_for_the_requests_of_the_leader_before() {
-    breaks(Rule::ReleaseFrom, UPLOADS, RELEASED);
+    breaks(Rule::ReleaseFrom, TAKEOVER, RELEASED);
 }
 
 #[test]
 fn with_a_leader_that_lets_go_too_early() {
-    breaks(Rule::LetGoWhenDone, UPLOADS, RELEASED);
-}
-
-#[test]
-fn with_a_leader_that_goes_on_after_it_was_stopped() {
-    breaks(Rule::Fence, TAKEOVER, PLACED);
+    breaks(Rule::LetGoWhenDone, TAKEOVER, RELEASED);
 }
 
 #[test]
@@ -125,11 +125,21 @@ fn with_a_release_that_is_claimed_without_a_listing() {
 }
 
 #[test]
+fn with_a_release_that_is_claimed_since_nobody_wrote_of_the_hold() {
+    breaks(Rule::FinalizerCounts, AGEING, RELEASED);
+}
+
+#[test]
 fn with_something_left_to_a_hold_that_the_ledger_does_not_have() {
     breaks(Rule::KeptByLedger, TAKEOVER, EXPLAINED);
 }
 
 #[test]
-fn with_a_release_that_is_claimed_since_nobody_wrote_of_the_hold() {
-    breaks(Rule::FinalizerCounts, UPLOADS, RELEASED);
+fn with_a_release_that_leaves_what_is_over_its_ceiling() {
+    breaks(Rule::GoesWhenReleased, TAKEOVER, GONE);
+}
+
+#[test]
+fn with_something_that_can_be_seen_too_early() {
+    breaks(Rule::Sealed, AGEING, NOT_SEEN);
 }
