@@ -33,6 +33,8 @@ pub enum Rule {
     ReleaseFrom,
     /// A leader lets go when nothing is under way any more.
     LetGoWhenDone,
+    /// Nor is anything of a leader from which it took over.
+    LetGoForAllBefore,
     /// A leader that was stopped and goes on writes nothing.
     Fence,
     /// Released is said after a pass that found nothing left.
@@ -117,6 +119,11 @@ fn without_waiting_for_the_requests_of_the_leader_before() {
 #[test]
 fn with_a_leader_that_lets_go_too_early() {
     breaks(Rule::LetGoWhenDone, TAKEOVER, RELEASED);
+}
+
+#[test]
+fn with_a_leader_that_lets_go_while_requests_of_the_one_before_may_land() {
+    breaks(Rule::LetGoForAllBefore, TAKEOVER, RELEASED);
 }
 
 #[test]

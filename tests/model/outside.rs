@@ -192,7 +192,8 @@ impl World {
                 actions.push(Action::StopSending);
             }
             actions.push(Action::Stop);
-            if leader.look == Look::Idle {
+            let is_finished = leader.look == Look::Idle;
+            if self.may_let_go(is_finished, leader.took_over, state.clock) {
                 actions.push(Action::LetGo);
             }
         }

@@ -99,7 +99,8 @@ fn explained(world: &World, state: &State) -> bool {
 /// What is over its ceiling and was uploaded in time is there for a hold, or it is not there.
 fn gone(world: &World, state: &State) -> bool {
     objects(state).all(|(version, object)| {
-        let is_over = object.taken != DAYS_LATER && world.is_due(version, object, state.clock);
+        let is_late = [DAYS_LATER, LAST].contains(&object.taken);
+        let is_over = !is_late && world.is_due(version, object, state.clock);
         !is_over || world.covering(version, object.taken) & state.unreleased() != 0
     })
 }

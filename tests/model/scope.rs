@@ -37,7 +37,7 @@ pub const TAKEOVER: Scope = Scope {
     beginning: Old,
     has_recorder: false,
     failures: 0,
-    terms: 2,
+    terms: 3,
     may_lose: false,
     clock: &[0, 1, 2],
 };

@@ -9,7 +9,7 @@ use toezicht::controllers::buckets;
 use toezicht::protocol::cover::Cover;
 use toezicht::protocol::retention::{Hidden, lifecycle_due};
 use toezicht::rules::{self, Fate, KeptBy, Open, Stored};
-use toezicht::runtime::operator::release_from;
+use toezicht::runtime::operator::{may_let_go, release_from};
 use toezicht::storage::ledger;
 use toezicht::storage::tag::RetentionTag;
 
@@ -278,6 +278,12 @@ impl World {
     /// Whether nobody may see it yet, whatever is done.
     pub fn is_sealed(&self, version: usize, object: Object, now: Instant) -> bool {
         self.sealed.at([version, object.taken.into(), now.into()])
+    }
+
+    pub fn may_let_go(&self, is_finished: bool, took_over: Option<Instant>, now: Instant) -> bool {
+        let release_from = self.release_from(took_over);
+        may_let_go(is_finished, release_from, self.now(now))
+            || is_finished && self.is_broken(Rule::LetGoForAllBefore)
     }
 
     pub fn release_from(&self, took_over: Option<Instant>) -> Timestamp {
