@@ -49,7 +49,7 @@ struct Bench {
     task: tokio::task::JoinHandle<()>,
     target: watch::Sender<Option<Target>>,
     board: Arc<Board>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Bench {
@@ -86,7 +86,7 @@ impl Bench {
             task,
             target: sender,
             board,
-            _folder: folder,
+            folder,
         }
     }
 
@@ -275,7 +275,7 @@ async fn what_the_recorder_before_may_have_begun_to_upload_is_told_apart() {
     // Killed in the middle: what it had sent may still arrive, with a tag that nobody knows of any more.
     let store = Store::default();
     *store.down.lock().unwrap() = true;
-    let anew = Bench::with(bench._folder, store).await;
+    let anew = Bench::with(bench.folder, store).await;
     anew.tries(1).await;
     assert_eq!(anew.board.uploads_follow(), None);
     *anew.store.down.lock().unwrap() = false;

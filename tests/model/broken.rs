@@ -7,7 +7,7 @@ use std::time::Instant;
 use stateright::{Checker, HasDiscoveries, Model};
 
 use super::promises::{EXPLAINED, GONE, NOT_LOST, NOT_SEEN, PLACED, RELEASED};
-use super::scope::{AGEING, Scope, TAKEOVER, UPLOADS};
+use super::scope::{Scope, TAKEOVER, UPLOADS};
 use super::world::World;
 
 /// A rule that a mistake could break.
@@ -41,6 +41,8 @@ pub enum Rule {
     Listing,
     /// A release that leaves something to another hold waits until the ledger has that.
     KeptByLedger,
+    /// An entry that is closed, of a hold that is open, is opened again.
+    Reopened,
     /// A hold that counted is not released because nobody has written of it yet.
     FinalizerCounts,
     /// What is over its ceiling is deleted when it is released.
@@ -63,7 +65,9 @@ fn breaks(rule: Rule, scope: Scope, promise: &'static str) {
         "without {rule:?}, not {promise:?}: {} steps, {states} states, {took:.1?}",
         actions.len()
     );
-    actions.iter().for_each(|action| println!("    {action:?}"));
+    for action in actions {
+        println!("    {action:?}");
+    }
 }
 
 #[test]
@@ -78,7 +82,7 @@ fn without_a_read_before_the_bytes_go() {
 
 #[test]
 fn without_the_ledger_among_the_open_holds() {
-    breaks(Rule::LedgerCounts, AGEING, NOT_LOST);
+    breaks(Rule::LedgerCounts, TAKEOVER, NOT_LOST);
 }
 
 #[test]
@@ -133,7 +137,12 @@ fn with_a_release_that_is_claimed_without_a_listing() {
 
 #[test]
 fn with_a_release_that_is_claimed_since_nobody_wrote_of_the_hold() {
-    breaks(Rule::FinalizerCounts, AGEING, RELEASED);
+    breaks(Rule::FinalizerCounts, TAKEOVER, RELEASED);
+}
+
+#[test]
+fn without_opening_the_entry_of_a_hold_that_is_open_again() {
+    breaks(Rule::Reopened, TAKEOVER, RELEASED);
 }
 
 #[test]
@@ -148,5 +157,5 @@ fn with_a_release_that_leaves_what_is_over_its_ceiling() {
 
 #[test]
 fn with_something_that_can_be_seen_too_early() {
-    breaks(Rule::Sealed, AGEING, NOT_SEEN);
+    breaks(Rule::Sealed, TAKEOVER, NOT_SEEN);
 }

@@ -24,10 +24,8 @@ impl<const D: usize, T: Copy> Grid<D, T> {
     }
 
     pub fn at(&self, place: [usize; D]) -> T {
-        let mut cell = 0;
-        for n in 0..D {
-            cell = cell * self.sides[n] + place[n];
-        }
+        let sides = self.sides.iter().zip(place);
+        let cell = sides.fold(0, |cell, (side, n)| cell * side + n);
         self.cells[cell]
     }
 }

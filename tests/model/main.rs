@@ -11,6 +11,7 @@
 
 mod broken;
 mod facts;
+mod first;
 mod grid;
 mod look;
 mod outside;
@@ -28,9 +29,11 @@ use stateright::{Checker, Expectation, Model, Property};
 
 use outside::Action;
 use promises::{ALL_GONE, KEPT_BY_LEDGER, ONE_RELEASED, TAKEN_LATE, TWO_PLACED, TWO_RELEASED, properties};
-use scope::{AGEING, Scope, TAKEOVER, UPLOADS};
+use scope::{AGEING, ALL_AT_ONCE, Scope, TAKEOVER, UPLOADS};
 use state::State;
 use world::World;
+
+const DOCS: &str = include_str!("../../docs/model.md");
 
 impl Model for World {
     type State = State;
@@ -53,7 +56,7 @@ impl Model for World {
     }
 }
 
-/// Goes through all of a scope: no promise is broken, and what `can_happen` does.
+/// Goes through all of a scope: no promise is broken, what `can_happen` does, and docs/model.md has the number of states.
 fn explore(scope: Scope, can_happen: &[&'static str]) {
     let began = Instant::now();
     let checker = World::new(scope, None).checker().spawn_bfs().join();
@@ -73,6 +76,13 @@ fn explore(scope: Scope, can_happen: &[&'static str]) {
     for name in can_happen {
         checker.assert_any_discovery(name);
     }
+    let row = format!("| `{}` | {states} |", scope.name);
+    assert!(DOCS.contains(&row), "docs/model.md says otherwise: {row}");
+}
+
+#[test]
+fn all_at_once() {
+    explore(ALL_AT_ONCE, &[TWO_PLACED, ONE_RELEASED, TWO_RELEASED, TAKEN_LATE]);
 }
 
 #[test]
@@ -89,58 +99,13 @@ fn takeover() {
 fn ageing() {
     explore(
         AGEING,
-        &[TWO_PLACED, ONE_RELEASED, TWO_RELEASED, ALL_GONE, KEPT_BY_LEDGER],
+        &[
+            TWO_PLACED,
+            ONE_RELEASED,
+            TWO_RELEASED,
+            ALL_GONE,
+            KEPT_BY_LEDGER,
+            TAKEN_LATE,
+        ],
     );
-}
-
-fn env(name: &str, default: u8) -> u8 {
-    std::env::var(name)
-        .ok()
-        .map_or(default, |text| text.parse().unwrap())
-}
-
-#[test]
-fn measure() {
-    let began = Instant::now();
-    let clock: &'static [u8] = Box::leak(
-        std::env::var("CLOCK")
-            .unwrap_or("01234".into())
-            .bytes()
-            .map(|b| b - b'0')
-            .collect::<Vec<_>>()
-            .into_boxed_slice(),
-    );
-    let scope = Scope {
-        name: "measured",
-        beginning: if env("OLD", 0) == 1 {
-            facts::Beginning::Old
-        } else {
-            facts::Beginning::Young
-        },
-        has_recorder: env("REC", 1) == 1,
-        failures: env("FAIL", 0),
-        terms: env("TERMS", 1),
-        may_lose: env("LOSE", 0) == 1,
-        clock,
-    };
-    let checker = World::new(scope, None)
-        .checker()
-        .threads(2)
-        .timeout(std::time::Duration::from_secs(env("SECS", 40).into()))
-        .spawn_bfs()
-        .join();
-    println!(
-        "{scope:?}: {} states, {} steps, depth {}, {:.1?} done {}",
-        checker.unique_state_count(),
-        checker.state_count(),
-        checker.max_depth(),
-        began.elapsed(),
-        checker.is_done()
-    );
-    for (name, path) in checker.discoveries() {
-        println!("{name}");
-        if checker.model().property(name).expectation.discovery_is_failure() {
-            println!("{name}: {:?}", path.into_actions());
-        }
-    }
 }

@@ -1,10 +1,10 @@
 //! What happens around a look: the clock, people, lifecycle, the recorder, the Site controller, leaders that come and go.
 
 use super::broken::Rule;
-use super::facts::{BEFORE, Beginning, DAYS_LATER, LAST, SAME_DAY};
+use super::facts::{DAYS_LATER, LAST, SAME_DAY};
 use super::state::{
-    Declared, Entry, Follow, Hold, Instant, Late, Leader, Look, N, Object, Placement, Recorder, Set, Stage,
-    State, Step, Unsure, Version,
+    Declared, Follow, Hold, Instant, Late, Leader, Look, N, Object, Placement, Set, Stage, State, Step,
+    Unsure, Version,
 };
 use super::world::{World, told};
 use toezicht::storage::tag::RetentionTag;
@@ -18,6 +18,9 @@ pub enum Action {
     Resolve(usize),
     /// The cluster is restored from a backup that does not have this hold.
     Lose(usize),
+    /// While no operator runs, nor a request of one may arrive, the cluster is restored from a backup in which this hold is
+    /// still open.
+    Reopen(usize),
     /// The store's lifecycle takes its next step with this version.
     Lifecycle(usize),
     /// The recorder takes up its newest configuration.
@@ -53,84 +56,21 @@ pub enum Action {
 }
 
 impl World {
-    /// The first state.
-    pub fn first(&self) -> State {
-        let is_old = self.scope.beginning == Beginning::Old;
-        let hold = |is_placed: bool| Hold {
-            declared: if is_placed {
-                Declared::Open
-            } else {
-                Declared::NotYet
-            },
-            is_settled: is_placed,
-            has_counted: is_placed,
-            placement: if is_placed {
-                Placement::Proved
-            } else {
-                Placement::Absent
-            },
-        };
-        let second = if self.scope.has_recorder {
-            Version::Absent
-        } else {
-            Version::Stored(Object {
-                legal_hold: false,
-                tag: RetentionTag::Video,
-                hidden: None,
-                taken: SAME_DAY,
-            })
-        };
-        State {
-            clock: self.scope.clock[0],
-            versions: [
-                Version::Stored(Object {
-                    legal_hold: is_old,
-                    tag: if is_old {
-                        RetentionTag::Held
-                    } else {
-                        RetentionTag::Video
-                    },
-                    hidden: None,
-                    taken: BEFORE,
-                }),
-                second,
-            ],
-            ledger: [if is_old { Entry::Open } else { Entry::Absent }, Entry::Absent],
-            holds: [hold(is_old), hold(false)],
-            config: is_old.into(),
-            recorder: Recorder {
-                follows: is_old.into(),
-                is_confirmed: !self.scope.has_recorder,
-                upload: None,
-                unsure: None,
-                stray: None,
-                failures: self.scope.failures,
-            },
-            leader: Some(Leader::new(None)),
-            terms: 1,
-            stopped: None,
-            late: [None; N],
-            thawed: None,
-            is_disturbed: false,
-            is_lost: false,
-            has_lied: false,
-        }
-    }
-
     /// All that may happen next; some of it changes nothing.
     pub fn may_happen(&self, state: &State, actions: &mut Vec<Action>) {
         if self.next_instant(state).is_some() && !state.leader.is_some_and(|leader| self.is_armed(&leader)) {
             actions.push(Action::Tick);
         }
-        let may_lose = self.scope.may_lose;
         for number in 0..N {
+            let may_be_restored = self.scope.has_backups && number == 1;
             match state.holds[number].declared {
                 Declared::NotYet => actions.push(Action::Declare(number)),
                 Declared::Open => {
                     actions.push(Action::Resolve(number));
-                    if may_lose && number == 1 {
-                        actions.push(Action::Lose(number));
-                    }
+                    actions.extend(may_be_restored.then_some(Action::Lose(number)));
+                }
+                Declared::Resolved if state.leader.is_none() && state.late == [None; N] => {
+                    actions.extend(may_be_restored.then_some(Action::Reopen(number)));
                 }
                 Declared::Resolved | Declared::Lost => {}
             }
@@ -141,7 +81,7 @@ impl World {
                 actions.push(Action::Late(number));
             }
         }
-        self.recorder_may(state, actions);
+        recorder_may(state, actions);
         match &state.leader {
             Some(leader) => self.leader_may(state, leader, actions),
             None if state.terms < self.scope.terms && state.stopped != Some(false) => {
@@ -151,30 +91,6 @@ impl World {
         }
         if state.thawed.is_some() {
             actions.push(Action::Thaw);
-        }
-    }
-
-    fn recorder_may(&self, state: &State, actions: &mut Vec<Action>) {
-        let recorder = &state.recorder;
-        if recorder.follows != state.config {
-            actions.push(Action::Reload);
-        }
-        let may_fail = recorder.failures > 0 && recorder.stray.is_none();
-        match recorder.upload {
-            Some(_) => {
-                actions.push(Action::Confirm);
-                if may_fail {
-                    actions.extend([Action::GiveUp, Action::Restart]);
-                }
-            }
-            // What is over its ceiling is purged, never uploaded.
-            None if !recorder.is_confirmed && state.clock < LAST => {
-                actions.push(Action::Upload);
-            }
-            None => {}
-        }
-        if recorder.stray.is_some() {
-            actions.push(Action::Stray);
         }
     }
 
@@ -233,6 +149,7 @@ impl World {
             Action::Declare(hold) => state.holds[hold].declared = Declared::Open,
             Action::Resolve(hold) => resolve(&mut state.holds[hold]),
             Action::Lose(hold) => state.holds[hold].declared = Declared::Lost,
+            Action::Reopen(hold) => reopen(&mut state.holds[hold]),
             Action::Lifecycle(version) => self.lifecycle(&mut state, version, last.clock),
             Action::Late(number) => self.arrives_late(&mut state, number),
             Action::Lead => {
@@ -356,12 +273,41 @@ impl World {
     }
 }
 
+fn recorder_may(state: &State, actions: &mut Vec<Action>) {
+    let recorder = &state.recorder;
+    if recorder.follows != state.config {
+        actions.push(Action::Reload);
+    }
+    let may_fail = recorder.failures > 0 && recorder.stray.is_none();
+    match recorder.upload {
+        Some(_) => {
+            actions.push(Action::Confirm);
+            if may_fail {
+                actions.extend([Action::GiveUp, Action::Restart]);
+            }
+        }
+        // What is over its ceiling is purged, never uploaded.
+        None if !recorder.is_confirmed && state.clock < LAST => {
+            actions.push(Action::Upload);
+        }
+        None => {}
+    }
+    if recorder.stray.is_some() {
+        actions.push(Action::Stray);
+    }
+}
+
 /// Its status says that it is not placed any more; what else it said is all the same by now.
 fn resolve(hold: &mut Hold) {
     (hold.declared, hold.is_settled) = (Declared::Resolved, false);
     if hold.placement == Placement::Proved {
         hold.placement = Placement::Placing;
     }
+}
+
+/// A backup has the resource with its finalizer, and no status.
+fn reopen(hold: &mut Hold) {
+    (hold.declared, hold.placement) = (Declared::Open, Placement::Absent);
 }
 
 /// A put with `If-None-Match`: what is there already stays as it is.
@@ -375,16 +321,5 @@ fn put(version: &mut Version, tag: RetentionTag, taken: u8) {
             hidden: None,
             taken,
         });
-    }
-}
-
-impl Leader {
-    fn new(took_over: Option<u8>) -> Self {
-        Self {
-            took_over,
-            held: None,
-            follow: Follow::Unknown,
-            look: Look::Idle,
-        }
     }
 }

@@ -57,17 +57,14 @@ impl World {
             (Stage::Read, Some(object))
                 if self.covering(pass.version, object.taken) & busy.plan.closing != 0 =>
             {
-                match self.kept_by(pass.version, object, self.open(state, busy)) {
-                    Some(by) => {
-                        pass.is_undecided |= by == KeptBy::Declared && !self.is_broken(Rule::KeptByLedger);
-                        pass.next();
-                    }
-                    None => {
-                        let is_over = self.is_due(pass.version, object, pass.at)
-                            && !self.is_broken(Rule::GoesWhenReleased);
-                        let todo = releasing(&marks(object), RetentionTag::unheld(Class::Video));
-                        pass.writes(&todo, None, is_over);
-                    }
+                if let Some(by) = self.kept_by(pass.version, object, self.open(state, busy)) {
+                    pass.is_undecided |= by == KeptBy::Declared && !self.is_broken(Rule::KeptByLedger);
+                    pass.next();
+                } else {
+                    let is_over =
+                        self.is_due(pass.version, object, pass.at) && !self.is_broken(Rule::GoesWhenReleased);
+                    let todo = releasing(&marks(object), RetentionTag::unheld(Class::Video));
+                    pass.writes(&todo, None, is_over);
                 }
                 None
             }

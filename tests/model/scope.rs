@@ -13,41 +13,51 @@ pub struct Scope {
     pub has_recorder: bool,
     /// How often the recorder gives up an upload, or is killed.
     pub failures: u8,
-    /// How often somebody becomes the leader: the operators that there are, or the same one started anew.
+    /// How often somebody becomes the leader: another operator, or the same one started anew.
     pub terms: u8,
-    /// The cluster may lose the second hold.
-    pub may_lose: bool,
+    /// The cluster may be restored from a backup: of before the second hold, or of before it was resolved.
+    pub has_backups: bool,
     /// The instants that there are.
     pub clock: &'static [Instant],
 }
 
-/// One operator that lives; a recorder that fails once.
+/// All parts, over the time in which requests of a leader that was stopped may arrive.
+pub const ALL_AT_ONCE: Scope = Scope {
+    name: "all at once",
+    beginning: Old,
+    has_recorder: true,
+    failures: 1,
+    terms: 2,
+    has_backups: false,
+    clock: &[0, 1, 2],
+};
+/// Nothing is held yet: what is held first while lifecycle hides it, and while the recorder uploads.
 pub const UPLOADS: Scope = Scope {
     name: "uploads",
     beginning: Young,
     has_recorder: true,
     failures: 1,
     terms: 1,
-    may_lose: false,
+    has_backups: false,
     clock: &[0, 1],
 };
-/// Two operators; what is held is over its ceiling.
+/// One leader after the other is lost, and the cluster too.
 pub const TAKEOVER: Scope = Scope {
     name: "takeover",
     beginning: Old,
     has_recorder: false,
     failures: 0,
     terms: 3,
-    may_lose: false,
+    has_backups: true,
     clock: &[0, 1, 2],
 };
-/// All of the clock, and lifecycle; a cluster that is lost.
+/// From the first midnight of lifecycle until everything is over its ceiling.
 pub const AGEING: Scope = Scope {
     name: "ageing",
     beginning: Young,
     has_recorder: false,
     failures: 0,
-    terms: 1,
-    may_lose: true,
+    terms: 2,
+    has_backups: true,
     clock: &[0, 1, 2, 3, 4],
 };

@@ -40,7 +40,7 @@ pub struct Object {
 
 impl Object {
     /// Whether the store's lifecycle would take it.
-    pub fn is_left_to_lifecycle(&self) -> bool {
+    pub fn is_left_to_lifecycle(self) -> bool {
         !self.legal_hold && self.tag == RetentionTag::Video
     }
 }

@@ -86,7 +86,11 @@ impl World {
                 if broken == Some(Rule::LedgerCounts) {
                     entries.retain(|uid, _| holds.iter().any(|hold| hold.metadata.uid.as_ref() == Some(uid)));
                 }
-                bits(&rules::plan(&entries, &holds, Some(&facts.policy), now(at)))
+                let mut plan = rules::plan(&entries, &holds, Some(&facts.policy), now(at));
+                if broken == Some(Rule::Reopened) {
+                    plan.write.retain(|entry| !entries.contains_key(&entry.uid));
+                }
+                bits(&plan)
             }),
             declared: Grid::of([4, 4, TIMES], |[h0, h1, at]| {
                 let holds = facts.resources([DECLARED[h0], DECLARED[h1]]);
