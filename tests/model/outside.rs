@@ -103,11 +103,7 @@ impl World {
             actions.push(Action::Step { more: true });
         }
         if state.terms < self.scope.terms {
-            let (mut after, mut ahead) = (*state, *leader);
-            if self.step(&mut after, &mut ahead, false).is_some() {
-                actions.push(Action::StopSending);
-            }
-            actions.push(Action::Stop);
+            actions.extend([Action::StopSending, Action::Stop]);
             let is_finished = leader.look == Look::Idle;
             if self.may_let_go(is_finished, leader.took_over, state.clock) {
                 actions.push(Action::LetGo);
@@ -268,6 +264,14 @@ impl World {
                 let tag = recorder.stray.take()?;
                 put(&mut state.versions[1], tag, clock);
             }
+        }
+        // What the store takes no more, and what cannot fail any more, is all the same: fewer states.
+        let recorder = &mut state.recorder;
+        if state.versions[1] != Version::Absent {
+            recorder.stray = None;
+        }
+        if recorder.is_confirmed {
+            recorder.failures = 0;
         }
         Some(())
     }

@@ -2,6 +2,7 @@
 //! can be gone through, so each scope has some of it whole. docs/model.md says what each one is for.
 
 use super::facts::Beginning::{self, Old, Young};
+use super::promises::{ALL_GONE, KEPT_BY_LEDGER, ONE_RELEASED, TAKEN_LATE, TWO_PLACED, TWO_RELEASED};
 use super::state::Instant;
 
 /// See the module. Two versions and two holds are in each of them.
@@ -19,6 +20,8 @@ pub struct Scope {
     pub has_backups: bool,
     /// The instants that there are.
     pub clock: &'static [Instant],
+    /// What must be able to happen in it.
+    pub can_happen: &'static [&'static str],
 }
 
 /// All parts, over the time in which requests of a leader that was stopped may arrive.
@@ -30,6 +33,7 @@ pub const ALL_AT_ONCE: Scope = Scope {
     terms: 2,
     has_backups: false,
     clock: &[0, 1, 2],
+    can_happen: &[TWO_PLACED, ONE_RELEASED, TWO_RELEASED, TAKEN_LATE],
 };
 /// Nothing is held yet: what is held first while lifecycle hides it, and while the recorder uploads.
 pub const UPLOADS: Scope = Scope {
@@ -40,6 +44,7 @@ pub const UPLOADS: Scope = Scope {
     terms: 1,
     has_backups: false,
     clock: &[0, 1],
+    can_happen: &[TWO_PLACED, ONE_RELEASED, TWO_RELEASED],
 };
 /// One leader after the other is lost, and the cluster too.
 pub const TAKEOVER: Scope = Scope {
@@ -50,6 +55,7 @@ pub const TAKEOVER: Scope = Scope {
     terms: 3,
     has_backups: true,
     clock: &[0, 1, 2],
+    can_happen: &[TWO_PLACED, ONE_RELEASED, TWO_RELEASED, TAKEN_LATE],
 };
 /// From the first midnight of lifecycle until everything is over its ceiling.
 pub const AGEING: Scope = Scope {
@@ -60,4 +66,5 @@ pub const AGEING: Scope = Scope {
     terms: 2,
     has_backups: true,
     clock: &[0, 1, 2, 3, 4],
+    can_happen: &[ALL_GONE, KEPT_BY_LEDGER],
 };

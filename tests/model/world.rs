@@ -166,6 +166,11 @@ impl World {
         self.broken == Some(rule)
     }
 
+    /// Whether this is to be seen happening: where a rule is broken, nothing is.
+    pub fn can_happen(&self, name: &str) -> bool {
+        self.broken.is_none() && self.scope.can_happen.contains(&name)
+    }
+
     pub fn now(&self, at: Instant) -> Timestamp {
         self.facts.instants[usize::from(at)]
     }
