@@ -33,7 +33,8 @@ check:           ## formatting, lints, licences
 	cargo deny check bans licenses sources
 
 unit:            ## pure and property tests, the architecture, and the model of holds
-	cargo test --locked --lib --bins --test architecture --test model
+	cargo test --locked --lib --bins --test architecture -- --test-threads=8  # the slowest wait
+	cargo test --locked --test model
 
 it: fresh image  ## the tests against the real API servers, kubelet, S3 servers and cameras
 	cargo test --locked --no-run --test it

@@ -30,6 +30,7 @@ answers() {
     containerd) ctr version ;;
     # The second asks its master for a place to write, which needs the volume server.
     seaweedfs) curl -sS -o /dev/null "http://$HOST_IP:8333/" && curl -sS --fail-with-body "http://$HOST_IP:9333/dir/assign" ;;
+    ceph-mon) alive ceph-mon && ceph --connect-timeout 5 mon stat ;;
     ceph-rgw) curl -sS -o /dev/null "http://$HOST_IP:7480/" ;;
     cameras) (exec 3<>"/dev/tcp/$HOST_IP/8554") ;;
     *) alive "$1" || { echo "$1 does not run"; return 1; } ;;

@@ -70,6 +70,7 @@ osd_pool_default_pg_num = 8
 osd_crush_chooseleaf_type = 0
 mon_max_pg_per_osd = 1000
 mon_data_avail_warn = 1
+mon_data_avail_crit = 0
 run_dir = /run/ceph
 admin_socket = /run/ceph/\$name.asok
 log_file = $LOG/ceph-\$name.log
@@ -104,6 +105,8 @@ ceph_up() {
   monmaptool --create --fsid "$fsid" --addv a "[v2:127.0.0.1:3300,v1:127.0.0.1:6789]" "$dir/monmap" >/dev/null
   ceph-mon -i a --mkfs --monmap "$dir/monmap" --keyring "$dir/keyring"
   daemon ceph-mon ceph-mon -f -i a --keyring "$dir/keyring"
+  # A monitor that gave up says why in its log; its clients would wait for it for five minutes.
+  wait_for "Ceph's monitor answers" 30 answers ceph-mon || { tail -n 3 "$LOG/ceph-mon.log" >&2; return 1; }
   ceph auth get-or-create mgr.x mon 'allow profile mgr' osd 'allow *' -o "$dir/mgr/keyring"
   daemon ceph-mgr ceph-mgr -f -i x
   secret=$(ceph-authtool --gen-print-key)
