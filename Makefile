@@ -32,8 +32,9 @@ check:           ## formatting, lints, licences
 	cargo clippy --all-targets --locked -- -D warnings
 	cargo deny check bans licenses sources
 
-unit:            ## pure and property tests, and the architecture
-	cargo test --locked --lib --bins --test architecture
+unit:            ## pure and property tests, the architecture, and the model of holds
+	cargo test --locked --lib --bins --test architecture -- --test-threads=8  # the slowest wait
+	cargo test --locked --test model
 
 it: fresh image  ## the tests against the real API servers, kubelet, S3 servers and cameras
 	cargo test --locked --no-run --test it

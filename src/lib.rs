@@ -20,3 +20,18 @@ pub mod protocol;
 pub mod recorder;
 pub mod runtime;
 pub mod storage;
+
+/// The rules by which holds are placed, proved and released, each a pure function: the model in `tests/model` goes by
+/// these very ones. Nothing else is meant to.
+#[doc(hidden)]
+pub mod rules {
+    pub use crate::controllers::hold::status::{placed, released};
+    pub use crate::controllers::retention::plan::{Plan as HoldPlan, plan};
+    pub use crate::controllers::retention::rules::{Wait, is_placed, may_release, open_covers};
+    pub use crate::recorder::unsure::all_follow;
+    pub use crate::recorder::upload::tag as put_tag;
+    pub use crate::storage::aging::{Fate, KeptBy, Open, Stored, fate};
+    pub use crate::storage::hold::order::{Write, placing, releasing};
+    pub use crate::storage::listing::Listed;
+    pub use crate::storage::marks::Marks;
+}

@@ -9,7 +9,7 @@ use super::output::Output;
 use super::target::{TargetArgs, TargetArgsError};
 use crate::api::{Duration, GROUP, VERSION};
 use crate::storage::hold::HoldError;
-use crate::storage::hold::manifest::{self, Link};
+use crate::storage::hold::manifest::{self, Link, Links};
 use crate::storage::ledger::{self, Entry};
 
 /// What the command line says.
@@ -87,14 +87,22 @@ pub(super) async fn run(command: HoldsCommand) -> Result<(), HoldsError> {
     }
 }
 
-fn table(links: &[Link]) -> String {
+fn table(links: &Links) -> String {
     let mut text = String::new();
-    for Link { line, url } in links {
+    for Link { line, url } in &links.segments {
         let _ = match (url, line.sealed_until) {
             (Some(url), _) => writeln!(text, "{}\t{url}", line.key),
             (None, Some(until)) => writeln!(text, "{}\tsealed until {until} (article 4.2)", line.key),
             (None, None) => Ok(()),
         };
+    }
+    for missing in &links.missing {
+        let (source, from, until) = (&missing.source, missing.from, missing.until);
+        let _ = writeln!(
+            text,
+            "{source}\tmissing from {from} until {until}: {}",
+            missing.cause
+        );
     }
     text
 }

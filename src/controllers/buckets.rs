@@ -181,3 +181,73 @@ fn told(changed: broadcast::Receiver<SiteName>) -> impl Stream<Item = SiteName> 
     })
     .filter_map(std::future::ready)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Days;
+    use crate::contract::{Secret, Window};
+
+    fn site() -> Site {
+        serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "s", "namespace": "n", "uid": "u"},
+            "spec": {
+                "displayName": "S", "address": {"street": "a", "city": "b"}, "policyRef": {"name": "p"},
+                "managers": [],
+                "storage": {
+                    "bucket": "bucket", "region": "r",
+                    "operator": {"principal": "o", "credentialsRef": {"name": "o"}},
+                    "recorder": {"principal": "r", "credentialsRef": {"name": "r"}},
+                },
+            },
+        }))
+        .unwrap()
+    }
+
+    fn open(recorders: Follow) -> OpenBucket {
+        OpenBucket {
+            operator: StorageTarget {
+                endpoint: None,
+                region: "r".into(),
+                bucket: "bucket".into(),
+                path_style: false,
+                ca_pem: None,
+                access_key_id: Secret::new("k"),
+                secret_access_key: Secret::new("s"),
+            },
+            ceilings: Ceilings {
+                video: Days(28),
+                calls: Days(7),
+            },
+            embargo: None,
+            recorders,
+            gaps: BTreeMap::new(),
+        }
+    }
+
+    fn held(uids: &[&str]) -> Coverings {
+        let covering = Covering {
+            cameras: std::collections::BTreeSet::new(),
+            calls: false,
+            window: Window::new(jiff::Timestamp::UNIX_EPOCH, None),
+        };
+        uids.iter()
+            .map(|uid| ((*uid).to_owned(), covering.clone()))
+            .collect()
+    }
+
+    /// A hold that is resolved within moments leaves the holds as they were: but recorders may follow it by now.
+    #[test]
+    fn what_recorders_followed_counts_no_more_once_something_else_is_held() {
+        let (buckets, site) = (Buckets::default(), site());
+        buckets.set_held(&site, held(&["1"]));
+        buckets.set_open(&site, Some(open(Follow::Holds(held(&["1"])))));
+        let follow = || buckets.open(&site).unwrap().recorders;
+        buckets.set_held(&site, held(&["1"]));
+        assert!(follow().is_of(&held(&["1"])), "the same again changes nothing");
+        buckets.set_held(&site, held(&["1", "2"]));
+        assert_eq!(follow(), Follow::Unknown);
+        buckets.set_held(&site, held(&["1"]));
+        assert!(!follow().is_of(&held(&["1"])));
+    }
+}

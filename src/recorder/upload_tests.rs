@@ -49,15 +49,19 @@ struct Bench {
     task: tokio::task::JoinHandle<()>,
     target: watch::Sender<Option<Target>>,
     board: Arc<Board>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
 }
 
 impl Bench {
     async fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::with(tempfile::tempdir().unwrap(), Store::default()).await
+    }
+
+    /// A recorder with what is in `folder` already.
+    async fn with(folder: tempfile::TempDir, store: Store) -> Self {
         let spool = Spool::open(folder.path().to_owned()).await.unwrap();
         spool.set_limit(1 << 20);
-        let store = Arc::new(Store::default());
+        let store = Arc::new(store);
         let ceiling = SignedDuration::from_hours(24);
         let (sender, target) = watch::channel(Some(Target {
             sink: store.clone(),
@@ -82,7 +86,7 @@ impl Bench {
             task,
             target: sender,
             board,
-            _folder: folder,
+            folder,
         }
     }
 
@@ -259,4 +263,26 @@ async fn what_a_hold_covers_is_sealed_and_uploads_that_began_before_are_told_apa
     let tags = bench.store.tags.lock().unwrap().clone();
     assert_eq!(tags.first(), Some(&RetentionTag::Video));
     assert_eq!(tags.last(), Some(&RetentionTag::Sealed));
+}
+
+#[tokio::test]
+async fn what_the_recorder_before_may_have_begun_to_upload_is_told_apart() {
+    let bench = Bench::new().await;
+    *bench.store.down.lock().unwrap() = true;
+    bench.record("hal", 100).await;
+    bench.tries(1).await;
+    bench.task.abort();
+    // Killed in the middle: what it had sent may still arrive, with a tag that nobody knows of any more.
+    let store = Store::default();
+    *store.down.lock().unwrap() = true;
+    let anew = Bench::with(bench.folder, store).await;
+    anew.tries(1).await;
+    assert_eq!(anew.board.uploads_follow(), None);
+    *anew.store.down.lock().unwrap() = false;
+    let wait = async {
+        while anew.board.uploads_follow().as_deref() != Some("1") {
+            sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(Duration::from_secs(20), wait).await.expect("confirmed");
 }

@@ -165,6 +165,7 @@ impl Process {
             scopes,
         ));
         let client = client::fenced(kubernetes, &self.fence)?;
+        let release_from = release_from(elector.took_over(), Timestamp::now());
         let context = Context::new(
             client,
             config,
@@ -172,7 +173,7 @@ impl Process {
             self.fence.clone(),
             hooks,
             Some(instance.to_owned()),
-            release_from(elector.took_over(), Timestamp::now()),
+            release_from,
         );
         let epoch = self.stop.child_token();
         let work = controllers::run(context, epoch.clone()).fuse();
@@ -199,11 +200,13 @@ impl Process {
             () = tokio::time::sleep(DRAIN), if !work.is_terminated() => false,
             else => true,
         };
-        if is_finished {
+        if !is_finished {
+            warn!("some reconciles did not finish in time");
+        }
+        if may_let_go(is_finished, release_from, Timestamp::now()) {
             elector.release().await;
         } else {
-            // Their requests may still land: the next leader must not take it for a lease that was let go.
-            warn!("some reconciles did not finish in time: the lease runs out by itself");
+            info!("requests of before may still land: the lease runs out by itself");
             self.fence.close();
         }
         self.metrics.set_leader(false);
@@ -237,6 +240,12 @@ pub fn release_from(took_over: bool, now: Timestamp) -> Timestamp {
         return Timestamp::MIN;
     }
     now.saturating_add(SIGNATURE).unwrap_or(Timestamp::MAX)
+}
+
+/// Whether a leader that ends may let go of the lease, by which it tells the next one that no request of before is under
+/// way: none of its own, and none of a leader from which it took over.
+pub fn may_let_go(is_finished: bool, release_from: Timestamp, now: Timestamp) -> bool {
+    is_finished && release_from <= now
 }
 
 /// Waits for the four kinds, and finds out which cluster this is.
@@ -286,4 +295,17 @@ async fn missing(client: &Client, config: &OperatorConfig) -> Result<String, Str
         .ok()
         .and_then(|namespace| namespace.uid())
         .ok_or_else(|| "leave to get the namespace kube-system (or set clusterId)".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_lease_is_let_go_of_when_nothing_of_before_can_land_any_more() {
+        let now = Timestamp::UNIX_EPOCH;
+        let (began, took_over) = (release_from(false, now), release_from(true, now));
+        assert!(may_let_go(true, began, now) && !may_let_go(false, began, now));
+        assert!(!may_let_go(true, took_over, now) && may_let_go(true, took_over, now + SIGNATURE));
+    }
 }

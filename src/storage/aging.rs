@@ -92,7 +92,7 @@ impl<'a> Stored<'a> {
     }
 
     /// The same by its key alone, for what was held: some stores move the time of a version when its legal hold changes.
-    pub(crate) fn due_by_key(&self) -> Timestamp {
+    pub fn due_by_key(&self) -> Timestamp {
         self.key
             .start()
             .saturating_add(self.ceiling)

@@ -178,6 +178,11 @@ fn released_is_said_only_of_what_was_read_back() {
         "True",
         Reason::ReadBack,
     );
+    // The operator was killed after it had held something, and before it could write so.
+    let mut counted = resolved(hold("Theft"));
+    counted.metadata.finalizers = Some(vec![FINALIZER.to_owned()]);
+    assert_found(&counted, ConditionType::Released, "False", Reason::Releasing);
+    assert!(!may_go(&counted, None, true) && may_go(&resolved(hold("Theft")), None, true));
 }
 
 #[test]

@@ -19,7 +19,7 @@ use crate::protocol::cover::Cover;
 use crate::protocol::retention::lifecycle_days;
 use crate::storage::Aspect;
 use crate::storage::hold::coverage::Coverage;
-use crate::storage::hold::manifest::{self, Judgement};
+use crate::storage::hold::manifest::{self, Judgement, Missing};
 use crate::storage::hold::{Placed, Task, place, release};
 use crate::storage::ledger::{self, Entry};
 use crate::storage::sweep::{Reach, Swept, sweep};
@@ -98,6 +98,25 @@ impl Outcome {
             None if accepted_at.duration_since(from) >= self.kept_for => "GoneBefore",
             None => "NotThere",
         }
+    }
+
+    /// What is missing of a hold's window, in no more stretches than are told.
+    fn missing(&self, coverage: &Coverage, accepted_at: Timestamp) -> Vec<Missing> {
+        let stretches = coverage
+            .sources
+            .iter()
+            .flat_map(|((_, source), covered)| covered.gaps.iter().map(move |gap| (source, gap)));
+        stretches
+            .map(|(source, gap)| {
+                let until = gap.until.unwrap_or(gap.from);
+                Missing {
+                    source: source.clone(),
+                    from: gap.from,
+                    until,
+                    cause: self.cause(source, gap.from, until, accepted_at).to_owned(),
+                }
+            })
+            .collect()
     }
 
     /// Whether anything was written to the bucket.
@@ -214,16 +233,11 @@ impl Pass<'_> {
             // Recorders that follow are told of at once; what had to be written is proved soon.
             outcome.is_pending = !placed.is_proved();
             outcome.verified_at = Some(self.now);
+            let coverage = placed.coverage.iter().cloned();
+            outcome.coverage = self.plan.open.keys().cloned().zip(coverage).collect();
             if placed.is_proved() {
-                self.write_manifests(&covers).await?;
+                self.write_manifests(&covers, outcome).await?;
             }
-            outcome.coverage = self
-                .plan
-                .open
-                .keys()
-                .cloned()
-                .zip(placed.coverage.iter().cloned())
-                .collect();
         }
         let from = outcome.verified_at.unwrap_or(self.now);
         outcome.verify_at = outcome.verify_every.map(|every| from + every);
@@ -232,14 +246,15 @@ impl Pass<'_> {
     }
 
     /// What is kept for each hold, for those who may read it.
-    async fn write_manifests(&self, covers: &[Cover]) -> Result<(), RetentionError> {
+    async fn write_manifests(&self, covers: &[Cover], outcome: &Outcome) -> Result<(), RetentionError> {
         let by = Judgement {
             covers,
             ceilings: &self.bucket.ceilings,
             embargo: self.bucket.embargo,
         };
-        for entry in self.plan.open.values() {
-            let work = manifest::write(&self.bucket.operator, entry, by, self.now);
+        for (entry, (_, coverage)) in self.plan.open.values().zip(&outcome.coverage) {
+            let missing = outcome.missing(coverage, entry.accepted_at);
+            let work = manifest::write(&self.bucket.operator, entry, missing, by, self.now);
             self.context.fence.guard(work).await??;
         }
         Ok(())

@@ -249,6 +249,40 @@ pub fn events(outcome: &Outcome) -> Vec<Event> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::ledger::Entry;
+
+    /// The operator was killed between the ledger's last word on a hold and its status.
+    #[test]
+    fn what_the_ledger_has_closed_is_released() {
+        let hold: IncidentHold = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "h", "namespace": "n", "uid": "1"},
+            "spec": {
+                "siteRef": {"name": "s"}, "window": {"from": "2026-01-01T10:00:00Z"}, "purpose": "Theft", "reference": "2026-1",
+                "state": "Resolved", "resolution": {"at": "2026-01-02T10:00:00Z", "by": "G", "outcome": "Closed"},
+            },
+        }))
+        .unwrap();
+        let (begun, closed) = (
+            Timestamp::UNIX_EPOCH,
+            Timestamp::UNIX_EPOCH + SignedDuration::from_hours(1),
+        );
+        let entry = Entry::of("1".into(), "n".into(), "h".into(), &hold.spec, begun);
+        let said = |plan: &Plan| {
+            placement(&hold, plan, &Outcome::default(), None, closed)
+                .unwrap()
+                .released_at
+        };
+        let closing = Plan {
+            closing: vec![entry.clone()],
+            ..Plan::default()
+        };
+        assert_eq!(said(&closing), None);
+        let closed_plan = Plan {
+            closed: vec![entry.closed(closed)],
+            ..Plan::default()
+        };
+        assert_eq!(said(&closed_plan), Some(Time(closed)));
+    }
 
     #[test]
     fn sizes_are_read_by_people() {

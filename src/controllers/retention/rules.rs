@@ -1,4 +1,4 @@
-//! When something may be claimed or let go: pure.
+//! When something may be claimed or let go: pure. The model of the whole (`tests/model`) goes by these very rules.
 
 use jiff::Timestamp;
 

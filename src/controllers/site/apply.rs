@@ -7,6 +7,7 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
+use super::delete::{has_ended, is_recorder};
 use super::names::{MANAGER, NUDGER, Names, REVISION, SITE_LABEL};
 use super::objects;
 use super::plan::{Expected, Plan, RecorderPlan};
@@ -27,6 +28,8 @@ pub struct Applied {
     pub recorders: Option<AppliedRecorders>,
     /// Segments in the spools of pods that are to go, and stay until these are uploaded.
     pub waits_for: u64,
+    /// Pods of recorders that are going, and may upload what they have by a configuration of before.
+    pub leaving: usize,
     /// Whether anything was written.
     pub is_changed: bool,
 }
@@ -48,8 +51,13 @@ pub async fn apply(
     plan: Plan,
 ) -> Result<Applied, ApplyError> {
     let Plan { recorders: planned } = plan;
+    let namespace = names.namespace.as_str();
+    let pods = Api::<Pod>::namespaced(client.clone(), namespace);
     let Some(planned) = planned else {
-        return Ok(Applied::default());
+        return Ok(Applied {
+            leaving: leaving(&labelled(&pods, names).await?, names, 0, &[]),
+            ..Applied::default()
+        });
     };
     // Destructured without `..`, so that what is added to the plan cannot be forgotten here.
     let RecorderPlan {
@@ -59,7 +67,6 @@ pub async fn apply(
         workload,
         expected,
     } = planned;
-    let namespace = names.namespace.as_str();
     let account = child(
         &Api::<ServiceAccount>::namespaced(client.clone(), namespace),
         MANAGER,
@@ -88,16 +95,30 @@ pub async fn apply(
     ] {
         report(names, kind, written.as_ref());
     }
-    let pods = Api::<Pod>::namespaced(client.clone(), namespace);
-    let ours = pods_of(&pods, names, &workload.object).await?;
+    let all = labelled(&pods, names).await?;
+    let ours: Vec<Pod> = kept_by(&workload.object, &all).cloned().collect();
+    let leaving = leaving(&all, names, expected.pods, &ours);
     let is_nudged = nudge_all(&pods, &ours, &expected.revision).await?;
     let written = [account.written, service.written, config.written, workload.written];
     let is_changed = written.iter().any(Option::is_some) || is_nudged;
     Ok(Applied {
         recorders: Some(AppliedRecorders { expected, pods: ours }),
         waits_for,
+        leaving,
         is_changed,
     })
+}
+
+/// How many of `pods` are recorders that are going, or are to go: they may still upload. The others are those of `ours`
+/// that are asked what they follow, one for each of so many shards.
+fn leaving(pods: &[Pod], names: &Names, shards: u32, ours: &[Pod]) -> usize {
+    let is_expected =
+        |pod: &Pod| (0..shards).any(|shard| pod.name_any() == format!("{}-{shard}", names.recorder));
+    let is_asked = |pod: &Pod| is_expected(pod) && ours.iter().any(|kept| kept.uid() == pod.uid());
+    let leaving = pods
+        .iter()
+        .filter(|pod| is_recorder(pod, names) && !has_ended(pod) && !is_asked(pod));
+    leaving.count()
 }
 
 /// Tells the kubelets of all of `pods` which configuration there is; whether that was news to any.
@@ -196,15 +217,18 @@ fn report(names: &Names, kind: &str, written: Option<&Written>) {
 
 /// The pods that `workload` controls.
 pub async fn pods_of(api: &Api<Pod>, names: &Names, workload: &StatefulSet) -> Result<Vec<Pod>, ApiError> {
+    Ok(kept_by(workload, &labelled(api, names).await?).cloned().collect())
+}
+
+async fn labelled(api: &Api<Pod>, names: &Names) -> Result<Vec<Pod>, ApiError> {
+    let params = ListParams::default().labels(&format!("{SITE_LABEL}={}", names.site));
+    Ok(api.list(&params).await?.items)
+}
+
+fn kept_by<'a>(workload: &StatefulSet, pods: &'a [Pod]) -> impl Iterator<Item = &'a Pod> {
     let uid = workload.uid().unwrap_or_default();
-    let labelled = api
-        .list(&ListParams::default().labels(&format!("{SITE_LABEL}={}", names.site)))
-        .await?;
-    let ours = labelled
-        .items
-        .into_iter()
-        .filter(|pod| meta::is_controlled_by(pod, &uid) && !meta::is_deleting(pod));
-    Ok(ours.collect())
+    pods.iter()
+        .filter(move |pod| meta::is_controlled_by(*pod, &uid) && !meta::is_deleting(*pod))
 }
 
 /// Tells the kubelet of `pod` by an annotation that there is a new configuration: it renews mounted Secrets
@@ -231,5 +255,39 @@ async fn nudge(api: &Api<Pod>, pod: &Pod, revision: &str) -> Result<bool, ApiErr
         // It went in the meantime.
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(false),
         Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fixtures::fixture;
+    use super::*;
+
+    fn pod(shard: u32, uid: &str, phase: &str) -> Pod {
+        let owner = json!({"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "zwembad-recorder", "uid": "w", "controller": true});
+        serde_json::from_value(json!({
+            "metadata": {"name": format!("zwembad-recorder-{shard}"), "uid": uid, "ownerReferences": [owner]},
+            "status": {"phase": phase},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn recorders_that_nobody_asks_are_leaving_until_they_have_ended() {
+        let names = &Names::of(&fixture().site);
+        let ours = [pod(0, "a", "Running"), pod(1, "b", "Running")];
+        assert_eq!(leaving(&ours, names, 2, &ours), 0);
+        assert_eq!(leaving(&ours, names, 1, &ours), 1, "more than there are to be");
+        assert_eq!(
+            leaving(&ours, names, 2, &ours[..1]),
+            1,
+            "being deleted, or another's by now"
+        );
+        assert_eq!(
+            leaving(&ours, names, 0, &[]),
+            2,
+            "nothing is to be there any more"
+        );
+        assert_eq!(leaving(&[pod(0, "a", "Succeeded")], names, 0, &[]), 0);
     }
 }

@@ -83,7 +83,7 @@ fn is_ours(live: &StatefulSet, names: &Names) -> bool {
 }
 
 /// Whether `pod` is one of the recorders. The StatefulSet may be gone, so it is known by name.
-fn is_recorder(pod: &Pod, names: &Names) -> bool {
+pub fn is_recorder(pod: &Pod, names: &Names) -> bool {
     let owners = pod.owner_references();
     owners.iter().any(|owner| {
         owner.controller == Some(true) && owner.kind == "StatefulSet" && owner.name == names.recorder
@@ -91,7 +91,7 @@ fn is_recorder(pod: &Pod, names: &Names) -> bool {
 }
 
 /// Whether all containers of `pod` have ended: nothing records in it any more.
-fn has_ended(pod: &Pod) -> bool {
+pub fn has_ended(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed"))
 }

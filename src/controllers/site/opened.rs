@@ -48,8 +48,12 @@ pub fn of_deleted(site: &Site, found: &Dereferenced, valid: &Valid, recorders: F
 }
 
 /// The holds that every recorder follows. One that does not answer, or that may still have an upload under way which began
-/// before, leaves it unknown; so do recorders that are to go and have something in their spools.
+/// before, leaves it unknown; so do recorders that are to go and have something in their spools, and those that are going:
+/// they are not told any more.
 fn follow(applied: &Applied, answers: &[Answer]) -> Follow {
+    if applied.waits_for > 0 || applied.leaving > 0 {
+        return Follow::Unknown;
+    }
     let Some(running) = &applied.recorders else {
         return Follow::NoRecorders;
     };
@@ -57,7 +61,7 @@ fn follow(applied: &Applied, answers: &[Answer]) -> Follow {
         let status = answer.status.as_ref();
         status.is_ok_and(|status| status.follows(&running.expected.revision))
     };
-    if applied.waits_for > 0 || !answers.iter().all(follows) {
+    if !answers.iter().all(follows) {
         return Follow::Unknown;
     }
     Follow::Holds(running.expected.holds.clone())
@@ -72,4 +76,34 @@ fn gaps(answers: &[Answer]) -> BTreeMap<String, Vec<Gap>> {
         .filter(|report| !report.gaps.is_empty())
         .map(|report| (report.name.clone(), report.gaps.clone()))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::apply::AppliedRecorders;
+    use super::super::fixtures::fixture;
+    use super::*;
+
+    #[test]
+    fn recorders_that_are_going_leave_it_unknown() {
+        let expected = fixture().plan().recorders.unwrap().expected;
+        let holds = Follow::Holds(expected.holds.clone());
+        let mut applied = Applied {
+            recorders: Some(AppliedRecorders {
+                expected,
+                pods: Vec::new(),
+            }),
+            ..Applied::default()
+        };
+        assert_eq!(follow(&applied, &[]), holds);
+        applied.leaving = 1;
+        assert_eq!(follow(&applied, &[]), Follow::Unknown);
+        (applied.leaving, applied.waits_for) = (0, 1);
+        assert_eq!(follow(&applied, &[]), Follow::Unknown);
+        // None is to be there any more.
+        (applied.leaving, applied.waits_for, applied.recorders) = (1, 0, None);
+        assert_eq!(follow(&applied, &[]), Follow::Unknown);
+        applied.leaving = 0;
+        assert_eq!(follow(&applied, &[]), Follow::NoRecorders);
+    }
 }

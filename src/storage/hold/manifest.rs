@@ -45,6 +45,20 @@ pub struct Line {
     pub sealed_until: Option<Timestamp>,
 }
 
+/// A stretch of the window of which there is nothing.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Missing {
+    /// The camera.
+    pub source: String,
+    /// Its first moment.
+    pub from: Timestamp,
+    /// Its end.
+    pub until: Timestamp,
+    /// Why, as in the hold's status.
+    pub cause: String,
+}
+
 /// What a manifest is of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -57,6 +71,9 @@ pub struct Index {
     pub window: Window,
     /// How many segments there are.
     pub segments: u64,
+    /// What is missing, at most ten stretches of each camera.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<Missing>,
     /// SHA-256 of each part, in order, as hexadecimal digits.
     pub parts: Vec<String>,
 }
@@ -76,6 +93,7 @@ pub struct Judgement<'a> {
 pub async fn write(
     operator: &StorageTarget,
     entry: &Entry,
+    missing: Vec<Missing>,
     by: Judgement<'_>,
     now: Timestamp,
 ) -> Result<(), HoldError> {
@@ -92,6 +110,7 @@ pub async fn write(
             reference: entry.reference.clone(),
             window: entry.window,
             segments: 0,
+            missing,
             parts: Vec::new(),
         },
     };
@@ -208,6 +227,16 @@ pub struct Link {
     pub url: Option<String>,
 }
 
+/// What a reader is shown of a hold.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Links {
+    /// What is kept.
+    pub segments: Vec<Link>,
+    /// What is missing.
+    pub missing: Vec<Missing>,
+}
+
 /// Links to what is kept for the hold `name`, that live so long, signed with the credentials of `reader`: the store judges
 /// by these, when a link is followed.
 pub async fn links(
@@ -215,7 +244,7 @@ pub async fn links(
     name: &str,
     lives: Duration,
     now: Timestamp,
-) -> Result<Vec<Link>, HoldError> {
+) -> Result<Links, HoldError> {
     let store = Store::new(reader, Purpose::Configure)?;
     let folder = folder(name);
     let index = read_index(&store, &folder).await?;
@@ -234,7 +263,10 @@ pub async fn links(
             links.push(Link { line, url });
         }
     }
-    Ok(links)
+    Ok(Links {
+        segments: links,
+        missing: index.missing,
+    })
 }
 
 async fn link(store: &Store, line: &Line, lives: Duration) -> Result<String, StoreError> {

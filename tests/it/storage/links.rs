@@ -1,7 +1,7 @@
 //! Who may read what is held, and by what: links from the manifest in the bucket.
 
 use jiff::{SignedDuration, Timestamp, ToSpan};
-use toezicht::storage::hold::manifest::{self, Judgement};
+use toezicht::storage::hold::manifest::{self, Judgement, Missing};
 
 use super::holds::{CEILINGS, cover, entry_of, half_an_hour, placed, prepared};
 use super::scene::target;
@@ -27,13 +27,21 @@ async fn readers_read_what_is_held(server: S3Server, is_readable: bool) {
     placed(&scene.operator, &incident).await;
     let entry = entry_of("0".into(), &incident[0], Timestamp::now());
     let now = Timestamp::now();
+    let missing = vec![Missing {
+        source: "receptie".into(),
+        from: start + 10.minutes(),
+        until: start + 11.minutes(),
+        cause: "CameraUnreachable".into(),
+    }];
     let write = async |embargo| {
         let by = Judgement {
             covers: &incident,
             ceilings: &CEILINGS,
             embargo,
         };
-        manifest::write(&scene.operator, &entry, by, now).await.unwrap();
+        manifest::write(&scene.operator, &entry, missing.clone(), by, now)
+            .await
+            .unwrap();
     };
     write(Some(SignedDuration::from_hours(1))).await;
     let as_identity = |name: &str| target(&scene.server, scene.server.identity(name), scene.bucket());
@@ -41,12 +49,13 @@ async fn readers_read_what_is_held(server: S3Server, is_readable: bool) {
     let links = async |name: &str| manifest::links(&as_identity(name), &entry.name, lives, now).await;
     let sealed = links("manager").await.unwrap();
     assert!(
-        sealed.len() == 5 && sealed.iter().all(|link| link.url.is_none()),
+        sealed.segments.len() == 5 && sealed.segments.iter().all(|link| link.url.is_none()),
         "{sealed:?}"
     );
 
     write(None).await;
-    let open = links("manager").await.unwrap();
+    assert_eq!(sealed.missing, missing);
+    let open = links("manager").await.unwrap().segments;
     assert_eq!(open.len(), 5);
     for link in &open {
         let status = followed(link.url.as_deref().unwrap()).await;
@@ -59,7 +68,7 @@ async fn readers_read_what_is_held(server: S3Server, is_readable: bool) {
         .await
         .unwrap();
     assert_eq!(
-        followed(own[0].url.as_deref().unwrap()).await,
+        followed(own.segments[0].url.as_deref().unwrap()).await,
         403,
         "the operator reads a recording"
     );

@@ -1,0 +1,196 @@
+//! The two recordings, the two incidents, the policy and the instants, as the code knows them.
+
+use std::collections::BTreeMap;
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+use toezicht::api::{Ceilings, Days, IncidentHold, Placement as Status, RecordingPolicySpec};
+use toezicht::contract::{RecorderStatus, SpoolStatus};
+use toezicht::controllers::buckets::Coverings;
+use toezicht::controllers::hold::FINALIZER;
+use toezicht::protocol::cover::Cover;
+use toezicht::rules::Listed;
+use toezicht::storage::key::{Class, Key};
+use toezicht::storage::ledger;
+
+use super::state::{Declared, Entry, Hold, Instant, N, Placement, Set, each};
+
+/// The instants of the clock. Lifecycle hides the first recording, where it is young, at the midnight between the first
+/// two; a leader that stopped is followed within a minute, and its requests land within fifteen; at the fourth the bytes
+/// of the first are due and the second is to be hidden; at the fifth everything is over its ceiling.
+pub const INSTANTS: [&str; 5] = [
+    "2026-03-02T23:59:30Z",
+    "2026-03-03T00:00:30Z",
+    "2026-03-03T00:20:30Z",
+    "2026-03-05T00:30:00Z",
+    "2026-03-08T00:30:00Z",
+];
+/// Everything is over its ceiling.
+pub const LAST: Instant = 4;
+/// When the store took the first recording: before all of these.
+pub const BEFORE: Instant = 5;
+/// What is taken or hidden by then has its next step at the same instant.
+pub const SAME_DAY: Instant = 2;
+/// No connection is kept open until then.
+pub const DAYS_LATER: Instant = 3;
+
+pub const CEILINGS: Ceilings = Ceilings {
+    video: Days(5),
+    calls: Days(5),
+};
+pub const EMBARGO: SignedDuration = SignedDuration::from_hours(1);
+const LENGTH_MS: u64 = 60_000;
+
+/// How it all begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beginning {
+    /// Nothing is held; lifecycle is about to hide the first recording.
+    Young,
+    /// The first recording is over its ceiling, held for the first incident, and that is proved.
+    Old,
+}
+
+/// See the module.
+pub struct Facts {
+    /// Those of the clock, and [`BEFORE`].
+    pub instants: Vec<Timestamp>,
+    pub keys: [Key; N],
+    pub policy: RecordingPolicySpec,
+    entries: [ledger::Entry; N],
+}
+
+impl Facts {
+    pub fn of(beginning: Beginning) -> Self {
+        let before = match beginning {
+            Beginning::Young => "2026-03-01T12:00:00Z",
+            Beginning::Old => "2026-02-20T12:00:00Z",
+        };
+        let instants: Vec<Timestamp> = INSTANTS
+            .iter()
+            .chain([&before])
+            .map(|at| at.parse().unwrap())
+            .collect();
+        let minute = SignedDuration::from_secs(60);
+        let starts = [instants[5] - minute, instants[0] - minute - minute / 2];
+        let key = |n: usize| Key::new(Class::Video, "receptie", starts[n], LENGTH_MS, &[0; 32]).unwrap();
+        // The first incident is what the first recording shows, the second is all of it.
+        let windows = [(starts[0], starts[0] + minute), (starts[0], starts[1] + minute)];
+        let entry = |n: usize| {
+            let hold = incident(n, windows[n], false);
+            ledger::Entry::of(uid(n), "n".into(), uid(n), &hold.spec, instants[0])
+        };
+        let policy = json!({
+            "title": "t", "timeZone": "Europe/Amsterdam", "adopted": {"by": "c", "date": "2020-05-04"},
+            "inForce": {"from": "2020-05-06"}, "purposes": ["Theft"],
+            "retention": {"video": "5d", "calls": "5d"}, "holds": {"reviewEvery": "28d"},
+        });
+        Self {
+            keys: [key(0), key(1)],
+            policy: serde_json::from_value(policy).unwrap(),
+            entries: [entry(0), entry(1)],
+            instants,
+        }
+    }
+
+    /// A version as a listing tells it.
+    pub fn listed(&self, version: usize, taken: usize) -> Listed {
+        Listed {
+            key: self.keys[version].to_string(),
+            id: "1".into(),
+            is_marker: false,
+            is_latest: true,
+            modified: self.instants[taken],
+            size: 1,
+        }
+    }
+
+    /// The resource of a hold, where there is one.
+    pub fn resource(&self, hold: usize, declared: Declared) -> Option<IncidentHold> {
+        let window = self.entries[hold].window;
+        let of = |is_resolved| incident(hold, (window.from, window.until.unwrap()), is_resolved);
+        match declared {
+            Declared::NotYet | Declared::Lost => None,
+            Declared::Open => Some(of(false)),
+            Declared::Resolved => Some(of(true)),
+        }
+    }
+
+    pub fn resources(&self, declared: [Declared; N]) -> Vec<IncidentHold> {
+        (0..N).filter_map(|n| self.resource(n, declared[n])).collect()
+    }
+
+    /// What the ledger has.
+    pub fn ledger(&self, entries: [Entry; N]) -> BTreeMap<String, ledger::Entry> {
+        let entry = |n: usize| match entries[n] {
+            Entry::Absent => None,
+            Entry::Open => Some(self.entries[n].clone()),
+            Entry::Closed => Some(self.entries[n].closed(self.instants[0])),
+        };
+        (0..N).filter_map(|n| Some((uid(n), entry(n)?))).collect()
+    }
+
+    pub fn covers(&self, holds: Set) -> Vec<Cover> {
+        each(holds).map(|n| self.entries[n].cover()).collect()
+    }
+
+    pub fn coverings(&self, holds: Set) -> Coverings {
+        each(holds)
+            .map(|n| (uid(n), self.entries[n].covering()))
+            .collect()
+    }
+
+    /// A hold's resource with what the operator wrote of it, and its status.
+    pub fn with_placement(&self, hold: Hold) -> Option<(IncidentHold, Option<Status>)> {
+        let mut resource = self.resource(0, hold.declared)?;
+        resource.metadata.generation = Some(1);
+        if hold.has_counted {
+            resource.metadata.finalizers = Some(vec![FINALIZER.into()]);
+        }
+        let status = json!({
+            "observedGeneration": 1, "acceptedAt": self.instants[0], "proved": hold.placement == Placement::Proved,
+            "segments": 1, "size": "1 B", "coverage": "100%", "sealed": 0,
+            "releasedAt": (hold.placement == Placement::Released).then_some(self.instants[0]),
+        });
+        let status = (hold.placement != Placement::Absent).then(|| serde_json::from_value(status).unwrap());
+        Some((resource, status))
+    }
+
+    /// What the recorder says of itself.
+    pub fn said(&self, follows: Set, uploads_follow: Option<Set>) -> RecorderStatus {
+        RecorderStatus {
+            format: 1,
+            version: "0".into(),
+            shard: 0,
+            revision: revision(follows),
+            uploads_follow: uploads_follow.map(revision),
+            refused: None,
+            started: self.instants[0],
+            now: self.instants[0],
+            clock_ahead_ms: None,
+            spool: SpoolStatus::default(),
+            cameras: Vec::new(),
+        }
+    }
+}
+
+/// The revision of the configuration that says that these are held.
+pub fn revision(holds: Set) -> String {
+    holds.to_string()
+}
+
+fn uid(hold: usize) -> String {
+    hold.to_string()
+}
+
+fn incident(n: usize, window: (Timestamp, Timestamp), is_resolved: bool) -> IncidentHold {
+    let mut spec = json!({
+        "siteRef": {"name": "s"}, "purpose": "Theft", "reference": format!("2026-{n}"),
+        "window": {"from": window.0, "until": window.1},
+    });
+    if is_resolved {
+        spec["state"] = json!("Resolved");
+        spec["resolution"] = json!({"at": window.1, "by": "G", "outcome": "Closed"});
+    }
+    let metadata = json!({"name": uid(n), "namespace": "n", "uid": uid(n)});
+    serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap()
+}
