@@ -72,10 +72,22 @@ impl Recorders {
     /// The status of the recorder at `address`, at most five seconds old. Who asks while another asks
     /// waits for the same answer.
     pub async fn status(&self, address: IpAddr, api: &StatusApi) -> Answer {
+        self.unless(address, api, |_| false).await
+    }
+
+    /// The same for who waits until the recorder follows `revision`: an answer of before counts only if it says so.
+    pub async fn status_at(&self, address: IpAddr, api: &StatusApi, revision: &str) -> Answer {
+        let lags = |answer: &Answer| answer.as_ref().is_ok_and(|status| !status.follows(revision));
+        self.unless(address, api, lags).await
+    }
+
+    /// Asks where there is no answer of the last seconds, or where that one is `outdated`.
+    async fn unless(&self, address: IpAddr, api: &StatusApi, outdated: impl Fn(&Answer) -> bool) -> Answer {
         let slot = self.slot(key(address, api));
         let mut slot = slot.lock().await;
         if let Some((at, answer)) = &*slot
             && at.elapsed() < KEEP
+            && !outdated(answer)
         {
             return answer.clone();
         }

@@ -17,7 +17,7 @@ use crate::storage::TargetError;
 use crate::storage::segments::Uploader;
 
 /// How often the mounted file is looked at. The kubelet swaps a symbolic link, so the look is a cheap one.
-const LOOK: Duration = Duration::from_millis(500);
+const LOOK: Duration = Duration::from_millis(250);
 /// Bounds of a segment's duration, in milliseconds.
 const SEGMENT_MS: std::ops::RangeInclusive<u64> = 1000..=3_600_000;
 

@@ -51,7 +51,7 @@ use crate::storage::Aspect;
 /// While cameras should record, their recorders are asked this often.
 const ASK_EVERY: Duration = Duration::from_secs(15);
 /// While a recorder does not follow yet what is held, this often.
-const ASK_SOON: Duration = Duration::from_secs(1);
+const ASK_SOON: Duration = Duration::from_millis(500);
 
 /// The Site controller's own.
 struct Sites {

@@ -7,6 +7,7 @@ use kube::ResourceExt;
 
 use super::apply::AppliedRecorders;
 use super::names::Names;
+use super::plan::Expected;
 use super::validate::Valid;
 use crate::api::condition::{ConditionType, Finding, Reason, Truth};
 use crate::contract::RecorderStatus;
@@ -35,7 +36,10 @@ pub async fn ask(recorders: &Recorders, names: &Names, applied: &AppliedRecorder
             .ok_or(RecorderError::NoAddress)
             .and_then(|pod: &Pod| recorders::address(pod))
         {
-            Ok(address) => recorders.status(address, &applied.expected.api).await,
+            Ok(address) => {
+                let Expected { api, revision, .. } = &applied.expected;
+                recorders.status_at(address, api, revision).await
+            }
             Err(error) => Err(error),
         };
         Answer { shard, status }
