@@ -61,7 +61,7 @@ ceph_configuration() {
   cat <<C
 [global]
 fsid = $1
-mon_host = [v2:127.0.0.1:40300,v1:127.0.0.1:40301]
+mon_host = [v2:127.0.0.1:3300,v1:127.0.0.1:6789]
 osd_pool_default_size = 1
 osd_pool_default_min_size = 1
 mon_allow_pool_size_one = true
@@ -101,7 +101,7 @@ ceph_up() {
   export CEPH_CONF=$dir/ceph.conf
   ceph-authtool --create-keyring "$dir/keyring" --gen-key -n mon. --cap mon 'allow *' >/dev/null
   ceph-authtool "$dir/keyring" --gen-key -n client.admin --cap mon 'allow *' --cap osd 'allow *' --cap mgr 'allow *' >/dev/null
-  monmaptool --create --fsid "$fsid" --addv a "[v2:127.0.0.1:40300,v1:127.0.0.1:40301]" "$dir/monmap" >/dev/null
+  monmaptool --create --fsid "$fsid" --addv a "[v2:127.0.0.1:3300,v1:127.0.0.1:6789]" "$dir/monmap" >/dev/null
   ceph-mon -i a --mkfs --monmap "$dir/monmap" --keyring "$dir/keyring"
   daemon ceph-mon ceph-mon -f -i a --keyring "$dir/keyring"
   ceph auth get-or-create mgr.x mon 'allow profile mgr' osd 'allow *' -o "$dir/mgr/keyring"
