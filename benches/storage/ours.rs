@@ -114,7 +114,7 @@ pub async fn releases_some(target: &StorageTarget) -> Took {
 async fn released(target: &StorageTarget, cameras: &[&str]) -> Took {
     let closing = [entry(cameras)];
     timed(async {
-        let done = release(target, &closing, &NoHolds, &CEILINGS, false, Timestamp::now());
+        let done = release(target, &closing, &NoHolds, &CEILINGS, Timestamp::now());
         usize::try_from(done.await.unwrap().released).unwrap()
     })
     .await

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 /// A request that nobody waits for any more arrives while its signature is valid, or never.
 const LATEST: Duration = Duration::from_mins(15);
 
-/// See the module. A recording is in it until its upload is confirmed: then the store takes no other of that key.
+/// See the module. A recording is in it until its upload is confirmed: then a store that heeds the condition of a put takes
+/// no other of that key.
 #[derive(Debug, Default)]
 pub struct Unsure {
     known: HashMap<PathBuf, Begun>,

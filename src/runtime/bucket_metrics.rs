@@ -129,6 +129,10 @@ impl BucketMetrics {
                     .set(seconds(at.as_millisecond()));
             }
         };
+        // What was never done is as late as if it had been done when the Site was made.
+        let made = site.metadata.creation_timestamp.as_ref().map(|made| made.0);
+        done("audit", made);
+        done("sweep", made);
         let Some(status) = &site.status else { return };
         if let Some(ceilings) = &status.ceilings {
             for (class, days) in [("video", ceilings.video), ("calls", ceilings.calls)] {

@@ -27,6 +27,8 @@ use crate::storage::sweep::Reach;
 const MANAGER: &str = "toezicht/audit";
 /// Everything is listed this often.
 const ALL_EVERY: SignedDuration = SignedDuration::from_hours(24);
+/// The same while something held is at risk.
+const ALL_SOON: SignedDuration = SignedDuration::from_mins(15);
 /// The days at the ceiling are listed this often.
 const BOUNDARY_EVERY: SignedDuration = SignedDuration::from_hours(1);
 /// Of so many versions that no hold covers, the tag and the legal hold of one are read.
@@ -96,7 +98,7 @@ impl Looks for Audits {
         let before = site.status.as_ref().and_then(|status| status.audit.as_ref());
         let bucket = self.context.buckets.open(site).filter(|_| !meta::is_paused(site));
         let (Some(bucket), Some(reach)) = (bucket, due(before, now)) else {
-            let next = before.map(|before| before.boundary_at.0 + BOUNDARY_EVERY);
+            let next = before.map(|before| before.boundary_at.0 + boundary_every(before));
             return Ok(Look {
                 action: next.map_or_else(Action::await_change, |next| requeue::at(now, [next])),
                 is_changed: false,
@@ -106,11 +108,12 @@ impl Looks for Audits {
         let next = OfSite {
             audit: status(before, &tally, reach, now),
         };
+        let again = now + boundary_every(&next.audit);
         let before = before.map(|audit| OfSite { audit: audit.clone() });
         let api = Api::<Site>::namespaced(self.context.client.clone(), &site.namespace().unwrap_or_default());
         let is_changed = report(&api, MANAGER, site, before.as_ref(), &next).await?;
         Ok(Look {
-            action: requeue::at(now, [now + BOUNDARY_EVERY]),
+            action: requeue::at(now, [again]),
             is_changed,
         })
     }
@@ -147,10 +150,23 @@ impl Audits {
 /// How much is due to be listed; `None`: nothing yet.
 fn due(before: Option<&AuditStatus>, now: Timestamp) -> Option<Reach> {
     match before {
-        Some(before) if now.duration_since(before.boundary_at.0) < BOUNDARY_EVERY => None,
-        Some(before) if now.duration_since(before.audited_at.0) < ALL_EVERY => Some(Reach::Boundary),
+        Some(before) if now.duration_since(before.boundary_at.0) < boundary_every(before) => None,
+        Some(before) if now.duration_since(before.audited_at.0) < all_every(before) => Some(Reach::Boundary),
         _ => Some(Reach::All),
     }
+}
+
+/// What is held and is not as it must be is put right within minutes: whether it was is looked at soon.
+fn all_every(before: &AuditStatus) -> SignedDuration {
+    let is_at_risk = before
+        .findings
+        .iter()
+        .any(|finding| finding.kind.starts_with("Held"));
+    if is_at_risk { ALL_SOON } else { ALL_EVERY }
+}
+
+fn boundary_every(before: &AuditStatus) -> SignedDuration {
+    all_every(before).min(BOUNDARY_EVERY)
 }
 
 /// Of the days at the ceiling only what is overdue is learnt; the counts stay those of the last whole audit.
@@ -193,5 +209,31 @@ fn status(before: Option<&AuditStatus>, tally: &Tally, reach: Reach, now: Timest
             store_lag_seconds: tally.store_lag.as_secs(),
             findings: found.collect(),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::audit::Found;
+
+    #[test]
+    fn what_is_held_and_at_risk_is_looked_at_again_soon() {
+        let minutes = |minutes| Timestamp::UNIX_EPOCH + SignedDuration::from_mins(minutes);
+        let of = |found: Option<Found>| {
+            let mut tally = Tally::default();
+            if let Some(found) = found {
+                tally.found.entry(found).or_default().count = 1;
+            }
+            status(None, &tally, Reach::All, minutes(0))
+        };
+        let (quiet, at_risk) = (of(None), of(Some(Found::HeldUnprotected)));
+        assert_eq!(due(Some(&quiet), minutes(15)), None);
+        assert_eq!(due(Some(&quiet), minutes(60)), Some(Reach::Boundary));
+        assert_eq!(due(Some(&at_risk), minutes(14)), None);
+        assert_eq!(due(Some(&at_risk), minutes(15)), Some(Reach::All));
+        // Once all is listed and nothing is found, nothing is said any more.
+        let mended = status(Some(&at_risk), &Tally::default(), Reach::All, minutes(15));
+        assert!(mended.findings.is_empty());
     }
 }

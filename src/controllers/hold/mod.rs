@@ -76,9 +76,14 @@ pub fn may_go(hold: &IncidentHold, now: Timestamp) -> bool {
     status::may_go(hold, placement, status::is_resolved(hold, now))
 }
 
+/// Whether something was kept for it once, as its finalizer says.
+pub fn has_counted(hold: &IncidentHold) -> bool {
+    hold.finalizers().iter().any(|name| name == FINALIZER)
+}
+
 /// Whether something may be kept for a hold: it counted once, and was not released.
 pub fn is_kept(hold: &IncidentHold, now: Timestamp) -> bool {
-    hold.finalizers().iter().any(|name| name == FINALIZER) && !may_go(hold, now)
+    has_counted(hold) && !may_go(hold, now)
 }
 
 /// The part of a status that this controller writes.

@@ -3,9 +3,8 @@
 use std::fmt::Write;
 
 use jiff::{SignedDuration, Timestamp};
-use kube::ResourceExt;
 
-use super::FINALIZER;
+use super::has_counted;
 use super::validate::Valid;
 use crate::api::condition::{ConditionType, Finding, Reason, Truth, merge};
 use crate::api::{Days, HoldState, IncidentHold, IncidentHoldStatus, Placement};
@@ -58,9 +57,8 @@ pub fn is_resolved(hold: &IncidentHold, now: Timestamp) -> bool {
 /// Whether nothing is kept for it, so that its resource may go. One that has the finalizer counted once, so something may
 /// be kept for it though nobody has said so yet: the operator may have been killed before it could.
 pub fn may_go(hold: &IncidentHold, placement: Option<&Placement>, is_resolved: bool) -> bool {
-    let has_counted = hold.finalizers().iter().any(|name| name == FINALIZER);
     let is_released = placement.map(|placement| placement.released_at.is_some());
-    is_resolved && is_released.unwrap_or(!has_counted)
+    is_resolved && is_released.unwrap_or(!has_counted(hold))
 }
 
 /// A hold that the bucket's ledger has counts, whatever became of its policy since.

@@ -4,6 +4,7 @@ use serde_json::json;
 use super::super::dereference::Named;
 use super::super::validate::validate;
 use super::*;
+use crate::controllers::hold::FINALIZER;
 use crate::controllers::kit::event;
 
 fn now() -> Timestamp {

@@ -20,6 +20,7 @@ use kube::{Api, ResourceExt};
 use self::pass::{Outcome, Pass};
 use self::plan::{Plan, plan};
 pub use self::watches::controller;
+use crate::api::condition::ConditionType;
 use crate::api::{IncidentHold, RecordingPolicy, Site};
 use crate::controllers::buckets::{Follow, OpenBucket};
 use crate::controllers::drive::{Look, Looks, fetch};
@@ -92,13 +93,39 @@ impl Looks for Retention {
             });
         }
         let Some(bucket) = self.context.buckets.open(site) else {
+            let is_changed = if is_shut(site) {
+                self.tell(
+                    site,
+                    "the bucket is not looked at: see StorageEnforced of the Site",
+                )
+                .await?
+            } else {
+                false
+            };
             return Ok(Look {
                 action: requeue::at(now, [now + NOT_OPEN_YET]),
-                is_changed: false,
+                is_changed,
             });
         };
-        Box::pin(self.keep(site, &bucket, now)).await
+        let looked = Box::pin(self.keep(site, &bucket, now)).await;
+        if let Err(error @ (RetentionError::Hold(_) | RetentionError::Sweep(_))) = &looked {
+            self.tell(site, &error.safe_message()).await?;
+        }
+        looked
     }
+}
+
+/// Whether the Site's bucket was found to be otherwise than it must be, or may not be looked at. An operator that was just
+/// started does not know yet.
+fn is_shut(site: &Site) -> bool {
+    let status = site.status.as_ref();
+    let conditions = status
+        .map(|status| status.conditions.as_slice())
+        .unwrap_or_default();
+    let name: &str = ConditionType::StorageEnforced.into();
+    conditions
+        .iter()
+        .any(|condition| condition.type_ == name && condition.status != "True")
 }
 
 impl Retention {
@@ -158,6 +185,13 @@ impl Retention {
             action: requeue::at(now, deadlines(&plan, &outcome, now)),
             is_changed: is_reported || outcome.is_changed() || !plan.write.is_empty(),
         })
+    }
+
+    /// Says in the statuses why nothing is looked at.
+    async fn tell(&self, site: &Site, problem: &str) -> Result<bool, RetentionError> {
+        let client = &self.context.client;
+        let holds = holds(client, site).await?;
+        Ok(report::trouble(client, site, &holds, problem).await?)
     }
 
     /// A hold that counts cannot be deleted away: its resource waits until it is released.

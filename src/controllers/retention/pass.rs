@@ -18,6 +18,7 @@ use crate::controllers::kit::context::Context;
 use crate::protocol::cover::Cover;
 use crate::protocol::retention::lifecycle_days;
 use crate::storage::Aspect;
+use crate::storage::audit::Found;
 use crate::storage::hold::coverage::Coverage;
 use crate::storage::hold::manifest::{self, Judgement, Missing};
 use crate::storage::hold::{Placed, Task, place, release};
@@ -281,27 +282,21 @@ impl Pass<'_> {
         );
         for _ in 0..PASSES {
             let (target, ceilings) = (&self.bucket.operator, &self.bucket.ceilings);
-            let work = release(
-                target,
-                closing,
-                &holds,
-                ceilings,
-                self.is_everywhere(),
-                Timestamp::now(),
-            );
+            let work = release(target, closing, &holds, ceilings, Timestamp::now());
             let released = self.context.fence.guard(work).await??;
             outcome.count("released", released.released);
             outcome.count("deleted", released.deleted);
             if released.is_proved() {
+                // Before the ledger's last word: after it nobody would come back for them.
+                for entry in closing {
+                    let work = manifest::remove(&self.bucket.operator, &entry.name);
+                    self.context.fence.guard(work).await??;
+                }
                 let closed: Vec<Entry> = closing.iter().map(|entry| entry.closed(self.now)).collect();
                 self.context
                     .fence
                     .guard(ledger::write_all(&self.bucket.operator, &closed))
                     .await??;
-                for entry in &closed {
-                    let work = manifest::remove(&self.bucket.operator, &entry.name);
-                    self.context.fence.guard(work).await??;
-                }
                 outcome.released = closed.into_iter().map(|entry| entry.uid).collect();
                 return Ok(());
             }
@@ -354,14 +349,21 @@ impl Pass<'_> {
             .map(SignedDuration::from_secs)
     }
 
-    /// Whether the audit found keys that cannot be true, which may be anywhere.
+    /// Whether the audit found keys that cannot be true, which may be anywhere, or held versions that were not where they
+    /// were looked for.
     fn is_everywhere(&self) -> bool {
+        const SIGNS: [Found; 4] = [
+            Found::ImplausibleKey,
+            Found::HeldUnprotected,
+            Found::HeldMistagged,
+            Found::HeldHidden,
+        ];
         let audit = self.site.status.as_ref().and_then(|status| status.audit.as_ref());
         audit.is_some_and(|audit| {
             audit
                 .findings
                 .iter()
-                .any(|finding| finding.kind == "ImplausibleKey")
+                .any(|finding| SIGNS.iter().any(|sign| finding.kind == <&str>::from(sign)))
         })
     }
 

@@ -7,7 +7,7 @@ use kube::ResourceExt;
 
 use crate::api::{IncidentHold, RecordingPolicySpec};
 use crate::controllers::buckets::Coverings;
-use crate::controllers::hold::is_resolved;
+use crate::controllers::hold::{has_counted, is_resolved};
 use crate::protocol::cover::Cover;
 use crate::protocol::hold::accept;
 use crate::storage::ledger::Entry;
@@ -101,8 +101,9 @@ fn succeed(
     if let Some(before) = &before {
         orphans.remove(before.uid.as_str());
         entry = before.grown(&hold.spec, now).of_successor(uid.to_owned());
-    } else if is_resolved {
-        // Nothing was ever held for it.
+    } else if is_resolved && !has_counted(hold) {
+        // Nothing was ever held for it. Of one that has counted, in an earlier life or by an entry that somebody deleted, that
+        // is not known: it is released.
         return;
     }
     // The new entry first: between the two writes both are open.

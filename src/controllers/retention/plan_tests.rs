@@ -154,3 +154,23 @@ proptest! {
         }
     }
 }
+
+/// From a backup, with its finalizer and without its status and UID; or its entry was deleted by hand.
+#[test]
+fn a_resolved_hold_that_counted_and_is_in_no_ledger_is_released() {
+    let none = BTreeMap::new();
+    let mut resolved = hold("2", 0, None, Some(100));
+    assert_eq!(
+        plan(&none, std::slice::from_ref(&resolved), None, at(200)),
+        Plan::default()
+    );
+    resolved.metadata.finalizers = Some(vec![crate::controllers::hold::FINALIZER.to_owned()]);
+    let first = plan(&none, std::slice::from_ref(&resolved), None, at(200));
+    assert_eq!(
+        (first.open.len(), first.closing.len(), first.write.len()),
+        (0, 1, 1)
+    );
+    let ledger = followed(none, &first, at(201));
+    let then = plan(&ledger, &[resolved], None, at(300));
+    assert_eq!((then.closing.len(), then.closed.len()), (0, 1));
+}

@@ -34,6 +34,45 @@ struct OfHold {
     placement: Placement,
 }
 
+/// Says that nothing could be looked at, and why; whether that was news. What was found before stays.
+pub async fn trouble(
+    client: &Client,
+    site: &Site,
+    holds: &[IncidentHold],
+    problem: &str,
+) -> Result<bool, ApiError> {
+    let problem = Some(shorten(problem));
+    let namespace = site.namespace().unwrap_or_default();
+    let mut is_changed = false;
+    let api = Api::<IncidentHold>::namespaced(client.clone(), &namespace);
+    for hold in holds {
+        let status = hold.status.as_ref();
+        let Some(before) = status.and_then(|status| status.placement.clone()) else {
+            continue;
+        };
+        if before.released_at.is_some() {
+            continue;
+        }
+        let next = Placement {
+            problem: problem.clone(),
+            ..before.clone()
+        };
+        let (before, next) = (OfHold { placement: before }, OfHold { placement: next });
+        is_changed |= write(&api, MANAGER, hold, Some(&before), &next).await?;
+    }
+    let before = site.status.as_ref().and_then(|status| status.retention.clone());
+    let next = OfSite {
+        retention: RetentionStatus {
+            problem,
+            ..before.clone().unwrap_or_default()
+        },
+    };
+    let before = before.map(|retention| OfSite { retention });
+    let api = Api::<Site>::namespaced(client.clone(), &namespace);
+    is_changed |= write(&api, MANAGER, site, before.as_ref(), &next).await?;
+    Ok(is_changed)
+}
+
 /// Writes it where it differs; whether anything was written.
 pub async fn report(
     client: &Client,

@@ -34,7 +34,8 @@ use crate::protocol::recording::Class;
 
 /// Versions under way at once.
 const AT_ONCE: usize = 48;
-/// Sources that one bucket can have; a listing that finds more is of something else.
+/// Sources that one bucket can have. Where a listing finds more, somebody else made them, and what comes behind them is
+/// not known.
 const MOST_SOURCES: usize = 4096;
 
 /// Why a pass ended early. What was written before was right.
@@ -76,7 +77,14 @@ pub(crate) struct Source {
 pub(crate) async fn sources(store: &Store, class: Class) -> Result<Vec<Source>, StoreError> {
     let mut found = Vec::new();
     let mut after = None;
-    while found.len() < MOST_SOURCES {
+    loop {
+        if found.len() >= MOST_SOURCES {
+            return Err(StoreError {
+                operation: "ListObjectVersions",
+                code: "TooManySources".into(),
+                status: None,
+            });
+        }
         let one = page(store, class.prefix(), after.as_ref(), 1).await?;
         let Some(key) = one.versions.first().map(|listed| listed.key.as_str()) else {
             return Ok(found);
@@ -95,7 +103,6 @@ pub(crate) async fn sources(store: &Store, class: Class) -> Result<Vec<Source>, 
             None => after = Some(After::key(key)),
         }
     }
-    Ok(found)
 }
 
 fn day(at: Timestamp) -> Date {

@@ -151,7 +151,13 @@ impl Work for Pass<'_> {
         let wrong = wrong.into_iter().filter(|(_, is_wrong)| *is_wrong);
         let wrong: Vec<Aspect> = wrong.map(|(what, _)| what).collect();
         let mut drifted = wrong.clone();
-        let was_proved = self.task.proved_at.is_some_and(|proved| listed.modified < proved);
+        // Where the time moves with the legal hold, a version that has its tag and no hold still tells: the hold is placed
+        // first, and taken off last.
+        let was_held = found.tag == Some(RetentionTag::Held) && !found.legal_hold;
+        let was_proved = self
+            .task
+            .proved_at
+            .is_some_and(|proved| was_held || listed.modified < proved);
         // The end of an embargo is nobody's doing.
         let opens_now = found.tag == Some(RetentionTag::Sealed) && tag == RetentionTag::Held;
         drifted.retain(|what| was_proved && !(opens_now && *what == Aspect::Tag));

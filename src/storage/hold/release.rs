@@ -47,13 +47,12 @@ impl Released {
 
 /// Releases what `closing` covered and no other open hold does. `holds`: those that the API server knows of now,
 /// without those of `closing`; it is asked before each page and again before anything is deleted, as is the ledger.
-/// `everywhere`: keys that cannot be true were found, so all that the sources have is looked at.
+/// All that the sources have is looked at: what has a key that cannot be true may be on any day.
 pub async fn release(
     operator: &StorageTarget,
     closing: &[Entry],
     holds: &dyn OpenHolds,
     ceilings: &Ceilings,
-    everywhere: bool,
     now: Timestamp,
 ) -> Result<Released, HoldError> {
     let store = Store::new(operator, Purpose::Configure)?;
@@ -68,7 +67,7 @@ pub async fn release(
         ceilings,
         now,
     };
-    let places = places(&store, &covers, everywhere, now).await?;
+    let places = places(&store, &covers, true, now).await?;
     let mut released = Released::default();
     each(&store, &places, &pass, |done| match done {
         Done::Nothing => (),

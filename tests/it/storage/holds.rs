@@ -2,6 +2,7 @@
 //! bucket says so.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use toezicht::api::{Ceilings, Days};
@@ -17,6 +18,7 @@ use toezicht::storage::{Aspect, Trials};
 use super::scene::Scene;
 use crate::support::proxy::Proxy;
 use crate::support::settings::S3Server;
+use crate::support::wait::eventually;
 
 pub const CEILINGS: Ceilings = Ceilings {
     video: Days(28),
@@ -207,7 +209,6 @@ async fn what_is_held_stays_until_it_is_resolved(server: S3Server) {
         std::slice::from_ref(&entry),
         &others,
         &CEILINGS,
-        false,
         later,
     )
     .await
@@ -220,7 +221,6 @@ async fn what_is_held_stays_until_it_is_resolved(server: S3Server) {
         &[entry],
         &Declared(vec![]),
         &CEILINGS,
-        false,
         Timestamp::now(),
     )
     .await
@@ -254,6 +254,13 @@ async fn what_is_tampered_with_is_found_and_put_back(server: S3Server) {
     let incident = [cover(&[], start, Some(start + 60.minutes()))];
     placed(&scene.operator, &incident).await;
 
+    // Stores tell whole seconds.
+    let proved_at = Timestamp::now() + 1.seconds();
+    eventually("the next second", Duration::from_secs(10), || async {
+        let has_begun = Timestamp::now() > proved_at + 1.seconds();
+        has_begun.then_some(()).ok_or_else(String::new)
+    })
+    .await;
     scene.set_hold(&keys[0], false).await;
     scene.tag(&keys[1], "video").await;
     scene.hide(&keys[2]).await;
@@ -274,7 +281,7 @@ async fn what_is_tampered_with_is_found_and_put_back(server: S3Server) {
     assert!(restored.1.contains("kind: IncidentHold"), "{restored:?}");
 
     let proved = Task {
-        proved_at: Some(Timestamp::MAX),
+        proved_at: Some(proved_at),
         ..task(&incident)
     };
     let again = place(&scene.operator, &proved, Timestamp::now()).await.unwrap();
