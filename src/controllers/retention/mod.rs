@@ -5,6 +5,7 @@
 //! ([`report`]). One Site is looked at by one task at a time, so all writes to a bucket's holds come one after another.
 
 mod declared;
+mod outcome;
 mod pass;
 pub(crate) mod plan;
 mod report;
@@ -17,7 +18,8 @@ use kube::core::DeserializeGuard;
 use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
 
-use self::pass::{Outcome, Pass};
+use self::outcome::Outcome;
+use self::pass::Pass;
 use self::plan::{Plan, plan};
 pub use self::watches::controller;
 use crate::api::condition::ConditionType;
@@ -168,10 +170,9 @@ impl Retention {
         if let Some(RetentionError::NotLeader(lost)) = failed {
             return Err(lost.into());
         }
-        outcome
-            .changes()
-            .into_iter()
-            .for_each(|(kind, count)| self.context.hooks.retained(kind, count));
+        for (kind, count) in &outcome.changes {
+            self.context.hooks.retained(kind, *count);
+        }
         for (what, count) in outcome.drift.iter().flat_map(|drift| &drift.counts) {
             self.context.hooks.drifted(*what, *count);
         }

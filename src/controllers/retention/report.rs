@@ -7,7 +7,7 @@ use kube::{Api, Client, ResourceExt};
 use serde::Serialize;
 
 use super::RetentionError;
-use super::pass::Outcome;
+use super::outcome::Outcome;
 use super::plan::Plan;
 use crate::api::{CoverageGap, IncidentHold, Placement, RetentionStatus, Site, SourceCoverage};
 use crate::controllers::kit::error::{ApiError, Failure};

@@ -203,10 +203,20 @@ async fn a_secret_of_another_type_is_like_one_that_is_not_there() {
 
 /// What `instance` wrote since line `from` of the audit log, but for its Lease.
 fn written(instance: &str, from: usize) -> Vec<String> {
-    writes_of(instance, from)
-        .into_iter()
-        .filter(|write| !write.contains("leases"))
-        .collect()
+    let mut writes = writes_of(instance, from);
+    writes.retain(|write| !write.contains("leases"));
+    writes
+}
+
+async fn writes_nothing(instance: &str, from: usize, time: Duration) {
+    throughout("nothing is written", time, || async {
+        let writes = written(instance, from);
+        writes
+            .is_empty()
+            .then_some(())
+            .ok_or_else(|| format!("{writes:#?}"))
+    })
+    .await;
 }
 
 /// Makes the operator look at the site.
@@ -257,29 +267,13 @@ async fn drift_is_put_back_and_in_sync_nothing_is_written() {
         // Two looks at everything: one by the same process, one by a new one.
         touch(&scene).await;
         let before = audit_length();
-        throughout("nothing is written", Duration::from_secs(5), || async {
-            let writes = written("drift-first", before);
-            if writes.is_empty() {
-                Ok(())
-            } else {
-                Err(format!("{writes:#?}"))
-            }
-        })
-        .await;
+        writes_nothing("drift-first", before, Duration::from_secs(5)).await;
         process.signal("TERM").await;
         process.ends(SOON).await;
         let before = audit_length();
         let second = operator(&scene.namespace, "drift-second").await;
         second.is_ready().await;
-        throughout("nothing is written", Duration::from_secs(8), || async {
-            let writes = written("drift-second", before);
-            if writes.is_empty() {
-                Ok(())
-            } else {
-                Err(format!("{writes:#?}"))
-            }
-        })
-        .await;
+        writes_nothing("drift-second", before, Duration::from_secs(8)).await;
     })
     .await;
 }
