@@ -15,6 +15,7 @@ use super::{LocalRef, TimeWindow, rules, schema};
     kind = "IncidentHold",
     plural = "incidentholds",
     shortname = "hold",
+    shortname = "holds",
     category = "toezicht",
     namespaced,
     derive = "PartialEq",

@@ -23,6 +23,7 @@ use super::metrics::Metrics;
 use super::spool::{Adopted, Spool};
 use super::upload::{Sink, Target, Uploads};
 use crate::contract::{Covering, GapCause, RecorderConfig};
+use crate::protocol::cover::Cover;
 use crate::storage::segments::Uploader;
 
 /// How often gaps are kept, and the spool is tidied.
@@ -226,6 +227,8 @@ struct Settings {
 
 impl Settings {
     fn apply(&mut self, spool: &Spool, config: &Arc<RecorderConfig>) {
+        let holds: Arc<[Cover]> = config.holds.values().map(Covering::cover).collect();
+        spool.set_holds(Arc::clone(&holds));
         spool.set_limit(config.spool_bytes);
         self.segment.send_replace(millis(config.segment_duration_ms));
         let is_same = self
@@ -243,7 +246,7 @@ impl Settings {
             self.target.send_replace(Some(Target {
                 sink,
                 ceiling: millis(config.video_ceiling_ms),
-                holds: config.holds.values().map(Covering::cover).collect(),
+                holds,
                 revision: config.revision.clone(),
             }));
         }

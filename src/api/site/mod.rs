@@ -105,7 +105,7 @@ pub struct SiteSpec {
     #[serde(default)]
     pub recorder: RecorderSettings,
     /// What becomes of the bucket when the Site is deleted. `Retain`: it stays, with all its rules.
-    /// `DeleteWhenEmpty`: it goes once the last recording has expired.
+    /// `DeleteWhenEmpty`: not in this version: it stays, as with `Retain`, and an event says so.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 }

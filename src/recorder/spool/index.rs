@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::name::Closed;
+use crate::protocol::cover::Cover;
 
 /// Whether a complete recording is being uploaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +28,8 @@ pub struct Index {
     /// Those that could not be read: they are tried again when a recorder starts, until they are too old.
     pub unreadable: Vec<Orphan>,
     pub evicted: Vec<Closed>,
+    /// What open holds cover: it stays, whatever else has to go.
+    pub holds: Arc<[Cover]>,
 }
 
 impl Index {
@@ -36,6 +40,11 @@ impl Index {
             .iter()
             .filter(move |(_, upload)| idle(upload))
             .map(|(closed, _)| closed)
+    }
+
+    /// Those of these that no open hold covers (the first promise).
+    pub fn unheld<'a>(&self, of: impl Iterator<Item = &'a Closed>) -> impl Iterator<Item = &'a Closed> {
+        of.filter(|closed| !self.holds.iter().any(|hold| hold.covers(&closed.recording())))
     }
 }
 

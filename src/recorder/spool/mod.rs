@@ -28,6 +28,7 @@ pub use writer::Writer;
 use index::{Index, Orphan, Upload};
 
 use crate::contract::SpoolStatus;
+use crate::protocol::cover::Cover;
 
 /// Why something could not be kept in the spool.
 #[derive(Debug, thiserror::Error)]
@@ -135,6 +136,11 @@ impl Spool {
         Ok(())
     }
 
+    /// Sets what open holds cover: it goes neither for want of room nor for its age.
+    pub fn set_holds(&self, holds: Arc<[Cover]>) {
+        self.index().holds = holds;
+    }
+
     /// Sets how many bytes it may hold.
     pub fn set_limit(&self, bytes: u64) {
         self.index().limit = bytes;
@@ -200,9 +206,12 @@ impl Spool {
         }
     }
 
-    /// Removes what is older than the ceiling, and tells what.
+    /// Removes what is older than the ceiling and not held, and tells what.
     pub fn purge(&self, ceiling: SignedDuration, now: Timestamp) -> Vec<Closed> {
-        let old = room::over_age(self.index().closed.keys(), ceiling, now);
+        let old = {
+            let index = self.index();
+            room::over_age(index.unheld(index.closed.keys()), ceiling, now)
+        };
         self.purge_unreadable(ceiling);
         old.into_iter()
             .filter(|closed| self.remove(closed).is_ok())
@@ -304,7 +313,7 @@ impl Spool {
     pub fn has_room(&self, bytes: u64) -> bool {
         let index = self.index();
         let used = index.closed_bytes.saturating_add(index.open_bytes);
-        room::make_room(index.idle(), used, bytes, index.limit, may_go).is_some()
+        room::make_room(index.unheld(index.idle()), used, bytes, index.limit).is_some()
     }
 
     /// Whether it can be written to.
@@ -323,8 +332,8 @@ impl Spool {
         let go = {
             let mut index = self.index();
             let used = index.closed_bytes.saturating_add(index.open_bytes);
-            let go =
-                room::make_room(index.idle(), used, bytes, index.limit, may_go).ok_or(SpoolError::Full)?;
+            let spare = index.unheld(index.idle());
+            let go = room::make_room(spare, used, bytes, index.limit).ok_or(SpoolError::Full)?;
             index.open_bytes = index.open_bytes.saturating_add(bytes);
             go
         };
@@ -334,13 +343,10 @@ impl Spool {
 
     /// The disk is fuller than we may fill it: lets the oldest go. Tells whether anything went.
     fn evict_oldest(&self) -> bool {
-        let oldest: Vec<Closed> = self
-            .index()
-            .idle()
-            .filter(|one| may_go(one))
-            .take(1)
-            .cloned()
-            .collect();
+        let oldest: Vec<Closed> = {
+            let index = self.index();
+            index.unheld(index.idle()).take(1).cloned().collect()
+        };
         let any = !oldest.is_empty();
         self.evict(oldest);
         any
@@ -377,11 +383,6 @@ impl Spool {
         // Nothing that holds it can leave it half changed.
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Whether a recording may go for want of room. Holds, when recorders learn of them, are asked here.
-const fn may_go(_closed: &Closed) -> bool {
-    true
 }
 
 #[cfg(test)]

@@ -9,6 +9,8 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use crate::protocol::recording::{Class, Recording};
+
 /// Ending of a file that is being written.
 const PART: &str = ".part";
 /// Ending of a file that is complete.
@@ -38,6 +40,16 @@ impl Closed {
             self.duration_ms,
             hex::encode(self.sha256)
         )
+    }
+
+    /// What it is a recording of.
+    pub fn recording(&self) -> Recording<'_> {
+        Recording {
+            class: Class::Video,
+            source: &self.camera,
+            start: self.start,
+            end: self.end(),
+        }
     }
 
     /// When its last picture ends.

@@ -4,20 +4,16 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::name::Closed;
 
-/// The complete recordings that have to go, oldest first, so that `needed` more bytes fit; `None` when that
-/// cannot be reached.
-///
-/// What an open hold covers will have to stay (the first promise): that is decided here, by `may_go`.
+/// Those of `spare`, oldest first, that have to go so that `needed` more bytes fit; `None` when that cannot be reached.
 pub fn make_room<'a>(
-    closed: impl IntoIterator<Item = &'a Closed>,
+    spare: impl IntoIterator<Item = &'a Closed>,
     used: u64,
     needed: u64,
     limit: u64,
-    may_go: impl Fn(&Closed) -> bool,
 ) -> Option<Vec<Closed>> {
     let mut over = used.saturating_add(needed).saturating_sub(limit);
     let mut go = Vec::new();
-    for one in closed.into_iter().filter(|one| may_go(one)) {
+    for one in spare {
         if over == 0 {
             break;
         }
@@ -61,7 +57,7 @@ mod tests {
     #[test]
     fn the_oldest_goes_first_and_no_more_than_needed() {
         let all = [closed(1, 10), closed(2, 10), closed(3, 10)];
-        let go = |needed, limit| make_room(&all, 30, needed, limit, |_| true);
+        let go = |needed, limit| make_room(&all, 30, needed, limit);
         assert_eq!(go(10, 40), Some(vec![]));
         assert_eq!(go(11, 40), Some(all[..1].to_vec()));
         assert_eq!(go(25, 40), Some(all[..2].to_vec()));
@@ -71,11 +67,8 @@ mod tests {
     #[test]
     fn what_must_stay_stays() {
         let all = [closed(1, 10), closed(2, 10)];
-        assert_eq!(
-            make_room(&all, 20, 5, 20, |one| *one != all[0]),
-            Some(all[1..].to_vec())
-        );
-        assert_eq!(make_room(&all, 20, 5, 20, |_| false), None);
+        assert_eq!(make_room(&all[1..], 20, 5, 20), Some(all[1..].to_vec()));
+        assert_eq!(make_room(&all[..0], 20, 5, 20), None);
     }
 
     #[test]

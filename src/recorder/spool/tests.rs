@@ -184,3 +184,29 @@ async fn a_writer_that_goes_away_leaves_what_was_whole() {
         files[..4].iter().map(Vec::len).sum::<usize>() as u64
     );
 }
+
+#[tokio::test]
+async fn what_is_held_goes_neither_for_want_of_room_nor_for_its_age() {
+    use crate::protocol::Window;
+    use crate::protocol::cover::Sources;
+
+    let (_folder, spool) = spool(100).await;
+    let oldest = recording(&spool, 10, 40).await;
+    let younger = recording(&spool, 100, 40).await;
+    let hold = Cover {
+        sources: Sources::Named(["hal".to_owned()].into()),
+        calls: false,
+        window: Window::new(second(15), Some(second(16))),
+    };
+    spool.set_holds([hold].into());
+    let third = recording(&spool, 200, 40).await;
+    assert_eq!(spool.evicted(), [younger], "though the held one is older");
+    let later = second(100_000);
+    assert_eq!(spool.purge(SignedDuration::from_secs(60), later), [third]);
+    assert!(spool.path(&oldest).exists());
+    // Nothing is left that may go: recording stops, rather than that something held is lost.
+    assert!(!spool.has_room(80));
+    spool.set_holds([].into());
+    assert!(spool.has_room(80));
+    assert_eq!(spool.purge(SignedDuration::from_secs(60), later), [oldest]);
+}
