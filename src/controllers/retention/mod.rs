@@ -109,11 +109,15 @@ impl Looks for Retention {
                 is_changed,
             });
         };
-        let looked = Box::pin(self.keep(site, &bucket, now)).await;
-        if let Err(error @ (RetentionError::Hold(_) | RetentionError::Sweep(_))) = &looked {
-            self.tell(site, &error.safe_message()).await?;
+        match Box::pin(self.prepare(site, now, &bucket)).await {
+            Ok((holds, plan)) => Box::pin(self.keep(site, bucket, &holds, &plan, now)).await,
+            Err(error) => {
+                if let RetentionError::Hold(_) = error {
+                    self.tell(site, &error.safe_message()).await?;
+                }
+                Err(error)
+            }
         }
-        looked
     }
 }
 
@@ -131,14 +135,14 @@ fn is_shut(site: &Site) -> bool {
 }
 
 impl Retention {
-    async fn keep(&self, site: &Site, bucket: &OpenBucket, now: Timestamp) -> Result<Look, RetentionError> {
-        let Context {
-            client,
-            fence,
-            events,
-            buckets,
-            ..
-        } = &self.context;
+    /// Which holds count, by the API and the ledger: as the ledger has it before anything goes by it.
+    async fn prepare(
+        &self,
+        site: &Site,
+        now: Timestamp,
+        bucket: &OpenBucket,
+    ) -> Result<(Vec<IncidentHold>, Plan), RetentionError> {
+        let Context { client, fence, .. } = &self.context;
         let namespace = site.namespace().unwrap_or_default();
         let policy = fetch::<RecordingPolicy>(client, &namespace, &site.spec.policy_ref.name).await?;
         let holds = holds(client, site).await?;
@@ -148,22 +152,37 @@ impl Retention {
             .guard(ledger::write_all(&bucket.operator, &plan.write))
             .await??;
         self.keep_resources(&holds, &plan).await?;
+        Ok((holds, plan))
+    }
+
+    /// Runs a pass by `plan`, and reports what came of it.
+    async fn keep(
+        &self,
+        site: &Site,
+        bucket: OpenBucket,
+        holds: &[IncidentHold],
+        plan: &Plan,
+        now: Timestamp,
+    ) -> Result<Look, RetentionError> {
+        let Context {
+            client,
+            events,
+            buckets,
+            ..
+        } = &self.context;
         buckets.set_held(site, plan.coverings());
         // Asked after that: what was known before may be of what was held before.
         let recorders = buckets
             .open(site)
             .map_or(Follow::Unknown, |bucket| bucket.recorders);
-        let bucket = OpenBucket {
-            recorders,
-            ..bucket.clone()
-        };
+        let bucket = OpenBucket { recorders, ..bucket };
 
         let pass = Pass {
             context: &self.context,
             site,
             bucket: &bucket,
-            holds: &holds,
-            plan: &plan,
+            holds,
+            plan,
             now,
         };
         let (outcome, failed) = pass.run().await;
@@ -176,14 +195,14 @@ impl Retention {
         for (what, count) in outcome.drift.iter().flat_map(|drift| &drift.counts) {
             self.context.hooks.drifted(*what, *count);
         }
-        let is_reported = report::report(client, site, &holds, &plan, &outcome, failed.as_ref(), now).await?;
+        let is_reported = report::report(client, site, holds, plan, &outcome, failed.as_ref(), now).await?;
         let news = report::events(&outcome);
         event::publish(events, site, &news).await;
         if let Some(failed) = failed {
             return Err(failed);
         }
         Ok(Look {
-            action: requeue::at(now, deadlines(&plan, &outcome, now)),
+            action: requeue::at(now, deadlines(plan, &outcome, now)),
             is_changed: is_reported || outcome.is_changed() || !plan.write.is_empty(),
         })
     }

@@ -46,31 +46,33 @@ pub async fn trouble(
     let mut is_changed = false;
     let api = Api::<IncidentHold>::namespaced(client.clone(), &namespace);
     for hold in holds {
-        let status = hold.status.as_ref();
-        let Some(before) = status.and_then(|status| status.placement.clone()) else {
-            continue;
-        };
-        if before.released_at.is_some() {
-            continue;
+        let before = hold.status.as_ref().and_then(|status| status.placement.clone());
+        if let Some(before) = before.filter(|before| before.released_at.is_none()) {
+            let problem = problem.clone();
+            is_changed |= write_hold(&api, hold, Placement { problem, ..before }).await?;
         }
-        let next = Placement {
-            problem: problem.clone(),
-            ..before.clone()
-        };
-        let (before, next) = (OfHold { placement: before }, OfHold { placement: next });
-        is_changed |= write(&api, MANAGER, hold, Some(&before), &next).await?;
     }
     let before = site.status.as_ref().and_then(|status| status.retention.clone());
-    let next = OfSite {
-        retention: RetentionStatus {
-            problem,
-            ..before.clone().unwrap_or_default()
-        },
-    };
-    let before = before.map(|retention| OfSite { retention });
-    let api = Api::<Site>::namespaced(client.clone(), &namespace);
-    is_changed |= write(&api, MANAGER, site, before.as_ref(), &next).await?;
+    let before = before.unwrap_or_default();
+    is_changed |= write_site(client, site, RetentionStatus { problem, ..before }).await?;
     Ok(is_changed)
+}
+
+async fn write_hold(
+    api: &Api<IncidentHold>,
+    hold: &IncidentHold,
+    placement: Placement,
+) -> Result<bool, ApiError> {
+    let before = hold.status.as_ref().and_then(|status| status.placement.clone());
+    let before = before.map(|placement| OfHold { placement });
+    write(api, MANAGER, hold, before.as_ref(), &OfHold { placement }).await
+}
+
+async fn write_site(client: &Client, site: &Site, retention: RetentionStatus) -> Result<bool, ApiError> {
+    let api = Api::<Site>::namespaced(client.clone(), &site.namespace().unwrap_or_default());
+    let before = site.status.as_ref().and_then(|status| status.retention.clone());
+    let before = before.map(|retention| OfSite { retention });
+    write(&api, MANAGER, site, before.as_ref(), &OfSite { retention }).await
 }
 
 /// Writes it where it differs; whether anything was written.
@@ -89,18 +91,12 @@ pub async fn report(
     let api = Api::<IncidentHold>::namespaced(client.clone(), &namespace);
     for hold in holds {
         if let Some(next) = placement(hold, plan, outcome, problem.clone(), now) {
-            let before = hold.status.as_ref().and_then(|status| status.placement.clone());
-            let before = before.map(|placement| OfHold { placement });
-            is_changed |= write(&api, MANAGER, hold, before.as_ref(), &OfHold { placement: next }).await?;
+            is_changed |= write_hold(&api, hold, next).await?;
         }
     }
-    let api = Api::<Site>::namespaced(client.clone(), &namespace);
-    let before = site.status.as_ref().and_then(|status| status.retention.clone());
-    let next = OfSite {
-        retention: of_site(before.as_ref(), plan, outcome, problem, now),
-    };
-    let before = before.map(|retention| OfSite { retention });
-    is_changed |= write(&api, MANAGER, site, before.as_ref(), &next).await?;
+    let before = site.status.as_ref().and_then(|status| status.retention.as_ref());
+    let next = of_site(before, plan, outcome, problem, now);
+    is_changed |= write_site(client, site, next).await?;
     Ok(is_changed)
 }
 
