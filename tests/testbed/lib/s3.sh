@@ -47,8 +47,8 @@ seaweedfs() {
   touch /run/weed
   mount --bind "$(command -v weed)" /run/weed
   mount --bind "$RUN/seaweedfs" /run/seaweedfs
-  # Small volumes, since every bucket takes several at once.
-  daemon seaweedfs unshare --mount sh -c 'mount --bind /run/seaweedfs-tmp /tmp && cd / && exec "$@"' - \
+  # Small volumes, and one at a time for each bucket.
+  daemon seaweedfs env WEED_MASTER_VOLUME_GROWTH_COPY_1=1 unshare --mount sh -c 'mount --bind /run/seaweedfs-tmp /tmp && cd / && exec "$@"' - \
     /run/weed mini -dir=/run/seaweedfs -ip="$HOST_IP" -ip.bind="$HOST_IP" -s3.config=/run/seaweedfs/s3.json \
     -master.volumeSizeLimitMB=64 -s3.port.iceberg=0 -s3.port.lance=0 -admin.ui=false -webdav=false
   wait_for "SeaweedFS answers" 60 answers seaweedfs
@@ -80,6 +80,10 @@ mgr_data = $RUN/ceph/mgr
 osd_data = $RUN/ceph/osd
 public_addr = 127.0.0.1
 cluster_addr = 127.0.0.1
+debug_ms = 0/0
+debug_objecter = 0/0
+debug_osd = 0/0
+debug_rgw = 1/1
 [osd]
 osd_objectstore = memstore
 memstore_device_bytes = 6442450944
@@ -90,6 +94,8 @@ keyring = $RUN/ceph/mgr/keyring
 keyring = $RUN/ceph/rgw/keyring
 rgw_frontends = beast endpoint=$HOST_IP:7480 tcp_nodelay=1
 rgw_lc_debug_interval = 10
+rgw_override_bucket_index_max_shards = 1
+rgw_dynamic_resharding = false
 rgw_enable_usage_log = false
 C
 }
