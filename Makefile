@@ -7,7 +7,7 @@ export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 # With KUBECONFIG and TOEZICHT_TEST_S3 both given, that cluster and store are used; the test bed otherwise.
 HAVE_OWN = $(and $(KUBECONFIG),$(TOEZICHT_TEST_S3))
 
-.PHONY: help setup demo demo-shell demo-down test check unit it own bed fresh image bench-storage bench-holds crds
+.PHONY: help setup demo demo-shell demo-down test check unit it kills own bed fresh image bench-storage bench-holds crds
 help:            ## what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 12
 
@@ -33,12 +33,19 @@ check:           ## formatting, lints, licences
 	cargo deny check bans licenses sources
 
 unit:            ## pure and property tests, the architecture, and the model of holds
-	cargo test --locked --lib --bins --test architecture -- --test-threads=8  # the slowest wait
-	cargo test --locked --test model
+	cargo test --locked --no-run --lib --bins --test architecture --test model
+	# Some of the first wait for long, and the model computes: side by side.
+	cargo test --locked --test model & model=$$!; \
+	cargo test --locked --lib --bins --test architecture -- --test-threads=8; others=$$?; \
+	wait $$model && exit $$others
 
 it: fresh image  ## the tests against the real API servers, kubelet, S3 servers and cameras
 	cargo test --locked --no-run --test it
 	$(BED) run tests/testbed/suite
+
+kills: image     ## the operator killed after each request and write of a placing and a releasing in turn: half an hour
+	cargo test --locked --no-run --test it
+	$(BED) run env TOEZICHT_TEST_KILL_EVERY=1 cargo test --offline --locked --test it -- operator::killed --nocapture
 
 OWN = default_server seaweedfs_
 own: $(if $(HAVE_OWN),,bed)  ## the same tests as someone runs them who has a cluster and an S3 endpoint: with these settings alone

@@ -2,6 +2,7 @@
 
 mod chart;
 mod frozen;
+mod killed;
 mod leader;
 mod process;
 mod reports;

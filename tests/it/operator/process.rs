@@ -43,6 +43,17 @@ impl Process {
         namespace: &TestNamespace,
         watched: &TestNamespace,
         instance: &str,
+        config: Value,
+    ) -> Self {
+        Self::with_cluster(&setting("KUBECONFIG"), namespace, watched, instance, config)
+    }
+
+    /// Starts one that reaches the cluster as this kubeconfig says.
+    pub fn with_cluster(
+        kubeconfig: &str,
+        namespace: &TestNamespace,
+        watched: &TestNamespace,
+        instance: &str,
         mut config: Value,
     ) -> Self {
         config["watchNamespaces"] = json!([watched.name]);
@@ -57,6 +68,7 @@ impl Process {
             .arg(format!("--listen=127.0.0.1:{port}"))
             .arg("--config")
             .arg(&path)
+            .env("KUBECONFIG", kubeconfig)
             .stdin(Stdio::null())
             .stderr(std::fs::File::create(&log).unwrap())
             .kill_on_drop(true)
@@ -75,6 +87,11 @@ impl Process {
     pub async fn signal(&self, name: &str) {
         let pid = self.child.id().expect("it runs");
         run("sh", &["-c", &format!("kill -{name} {pid}")], None).await;
+    }
+
+    /// SIGKILL.
+    pub async fn kill(mut self) {
+        self.child.kill().await.unwrap();
     }
 
     /// Waits until it ends by itself.
@@ -117,7 +134,7 @@ impl Process {
 }
 
 /// A port that is free now.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()
         .local_addr()

@@ -111,19 +111,7 @@ impl Scene {
 
     /// Puts what a camera recorded for a minute from `start`, as a recorder does; its key.
     pub async fn record(&self, camera: &str, start: Timestamp) -> String {
-        let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("segment.mp4");
-        let bytes: [u8; 64] = rand::random();
-        std::fs::write(&file, bytes).unwrap();
-        let sha256: [u8; 32] = Sha256::digest(bytes).into();
-        let key = Key::new(Class::Video, camera, start, 60_000, &sha256).unwrap();
-        let uploader = Uploader::new(&self.recorder).unwrap();
-        eventually("a segment is put", Duration::from_secs(30), async || {
-            let put = uploader.put(&key, &file, sha256, RetentionTag::Video).await;
-            put.map_err(|error| error.safe_message())
-        })
-        .await;
-        key.to_string()
+        record(&self.recorder, camera, start).await
     }
 
     /// The legal hold and the tag of the newest version of a key; `None`: there is none.
@@ -228,27 +216,41 @@ impl Scene {
 
     /// All versions and delete markers under a prefix, as the operator sees them: key and version.
     pub async fn versions(&self, prefix: &str) -> Vec<(String, String)> {
-        let page = self
-            .operator_client()
-            .list_object_versions()
-            .bucket(self.bucket())
-            .prefix(prefix)
-            .send()
-            .await
-            .unwrap();
-        let text = |text: Option<&str>| text.unwrap().to_owned();
-        let versions = page
-            .versions()
-            .iter()
-            .map(|v| (text(v.key()), text(v.version_id())));
-        versions
-            .chain(
-                page.delete_markers()
-                    .iter()
-                    .map(|m| (text(m.key()), text(m.version_id()))),
-            )
-            .collect()
+        versions(&self.operator_client(), self.bucket(), prefix).await
     }
+}
+
+/// All versions and delete markers under a prefix: key and version.
+pub async fn versions(client: &Client, bucket: &str, prefix: &str) -> Vec<(String, String)> {
+    let request = client.list_object_versions().bucket(bucket).prefix(prefix);
+    let page = request.send().await.unwrap();
+    let text = |text: Option<&str>| text.unwrap().to_owned();
+    let versions = page
+        .versions()
+        .iter()
+        .map(|v| (text(v.key()), text(v.version_id())));
+    let markers = page
+        .delete_markers()
+        .iter()
+        .map(|m| (text(m.key()), text(m.version_id())));
+    versions.chain(markers).collect()
+}
+
+/// Puts what a camera recorded for a minute from `start`, as this recorder; its key.
+pub async fn record(recorder: &StorageTarget, camera: &str, start: Timestamp) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("segment.mp4");
+    let bytes: [u8; 64] = rand::random();
+    std::fs::write(&file, bytes).unwrap();
+    let sha256: [u8; 32] = Sha256::digest(bytes).into();
+    let key = Key::new(Class::Video, camera, start, 60_000, &sha256).unwrap();
+    let uploader = Uploader::new(recorder).unwrap();
+    eventually("a segment is put", Duration::from_secs(30), async || {
+        let put = uploader.put(&key, &file, sha256, RetentionTag::Video).await;
+        put.map_err(|error| error.safe_message())
+    })
+    .await;
+    key.to_string()
 }
 
 pub fn target(server: &S3Server, identity: &S3Identity, bucket: &str) -> StorageTarget {

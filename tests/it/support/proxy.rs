@@ -1,15 +1,17 @@
-//! A proxy before an S3 server that remembers what was asked.
+//! A proxy before a server, S3's or Kubernetes' API's, that remembers what was asked and fails as it is told.
 
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
+use axum::http::request::Parts;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+use tokio::sync::oneshot;
 
 /// A request that passed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +19,33 @@ pub struct Seen {
     pub method: String,
     pub path_and_query: String,
     pub status: u16,
+    /// Whose credentials signed it, where it is signed.
+    pub access_key: Option<String>,
+}
+
+/// The access key of a signed request.
+pub fn access_key(parts: &Parts) -> Option<String> {
+    let signed = parts.headers.get("authorization")?.to_str().ok()?;
+    let (_, credential) = signed.split_once("Credential=")?;
+    Some(credential.split_once('/')?.0.to_owned())
+}
+
+/// After so many requests nothing more is let through.
+struct Cut {
+    counts: fn(&Parts, &str) -> bool,
+    /// What `counts` is given.
+    by: String,
+    left: usize,
+    /// Who is told of the last one.
+    last: Option<oneshot::Sender<Seen>>,
+}
+
+/// What a request is to a [`Cut`].
+enum Turn {
+    Free,
+    /// It is done, and its answer is never given.
+    Last(oneshot::Sender<Seen>),
+    TooLate,
 }
 
 impl Seen {
@@ -45,6 +74,7 @@ struct Shared {
     stumbled: AtomicUsize,
     /// By how many seconds answers are dated ahead.
     ahead: AtomicI64,
+    cut: Mutex<Option<Cut>>,
 }
 
 /// How a request fails that the server may have done.
@@ -76,6 +106,7 @@ impl Proxy {
             requests: AtomicUsize::default(),
             stumbled: AtomicUsize::default(),
             ahead: AtomicI64::default(),
+            cut: Mutex::default(),
         });
         let app = axum::Router::new()
             .fallback(forward)
@@ -103,6 +134,29 @@ impl Proxy {
         self.shared.ahead.store(seconds, Ordering::SeqCst);
     }
 
+    /// Lets `requests` more of those through that `counts` says yes to, given `by`. The server does the last of them, whose
+    /// answer is held back for good, and of which is told; of those after it, nothing arrives.
+    pub fn cut_after(
+        &self,
+        requests: usize,
+        counts: fn(&Parts, &str) -> bool,
+        by: &str,
+    ) -> oneshot::Receiver<Seen> {
+        let (last, told) = oneshot::channel();
+        *self.shared.cut.lock().unwrap() = Some(Cut {
+            counts,
+            by: by.to_owned(),
+            left: requests,
+            last: Some(last),
+        });
+        told
+    }
+
+    /// Lets all through again.
+    pub fn mend(&self) {
+        *self.shared.cut.lock().unwrap() = None;
+    }
+
     /// How many requests failed by that.
     pub fn stumbled(&self) -> usize {
         self.shared.stumbled.load(Ordering::SeqCst)
@@ -120,11 +174,17 @@ impl Drop for Proxy {
     }
 }
 
-async fn forward(State(shared): State<Arc<Shared>>, mut request: Request) -> Response {
+async fn forward(State(shared): State<Arc<Shared>>, request: Request) -> Response {
     let path_and_query = request
         .uri()
         .path_and_query()
         .map_or("/".to_owned(), ToString::to_string);
+    let (parts, body) = request.into_parts();
+    let (access_key, turn) = (access_key(&parts), shared.turn(&parts));
+    let mut request = Request::from_parts(parts, body);
+    if matches!(turn, Turn::TooLate) {
+        return std::future::pending().await;
+    }
     if shared.down.load(Ordering::SeqCst) {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
@@ -155,11 +215,17 @@ async fn forward(State(shared): State<Arc<Shared>>, mut request: Request) -> Res
         response.headers_mut().insert("date", date.parse().unwrap());
     }
     let status = response.status().as_u16();
-    shared.seen.lock().unwrap().push(Seen {
+    let seen = Seen {
         method,
         path_and_query,
         status,
-    });
+        access_key,
+    };
+    shared.seen.lock().unwrap().push(seen.clone());
+    if let Turn::Last(told) = turn {
+        let _ = told.send(seen);
+        return std::future::pending().await;
+    }
     match fault {
         None => response,
         Some(Fault::AnswerLost) => hang_up(),
@@ -184,6 +250,18 @@ fn broken_off(begun: Bytes) -> Response {
 }
 
 impl Shared {
+    fn turn(&self, parts: &Parts) -> Turn {
+        let mut cut = self.cut.lock().unwrap();
+        let Some(cut) = cut.as_mut().filter(|cut| (cut.counts)(parts, &cut.by)) else {
+            return Turn::Free;
+        };
+        cut.left = cut.left.saturating_sub(1);
+        if cut.left > 0 {
+            return Turn::Free;
+        }
+        cut.last.take().map_or(Turn::TooLate, Turn::Last)
+    }
+
     fn fault(&self) -> Option<Fault> {
         if !self.stumbling.load(Ordering::SeqCst) {
             return None;
