@@ -97,8 +97,10 @@ async fn run(contender: &str, target: &StorageTarget) -> Took {
         "loop-read" => loops::lists(target, true).await,
         "raw-delete" => replay::deletions(target, false).await,
         "raw-sweep" => replay::deletions(target, true).await,
-        "raw-place" => replay::marks(target, true).await,
-        "raw-release" => replay::marks(target, false).await,
+        "raw-place" => replay::marks(target, true, true).await,
+        "raw-release" => replay::marks(target, false, true).await,
+        "raw-place-marks" => replay::marks(target, true, false).await,
+        "raw-release-marks" => replay::marks(target, false, false).await,
         other => panic!("no contender {other}"),
     };
     Took {

@@ -30,6 +30,9 @@ const AT_ONCE: usize = 48;
 const BATCH: usize = 100;
 /// Versions in one page of a listing.
 const PAGE: usize = 1000;
+/// Slashes of `video/CAMERA/`, and of `video/CAMERA/YYYY/MM/DD/`.
+const BY_CAMERA: usize = 2;
+const BY_DAY: usize = 5;
 /// More than any answer has.
 const MOST: usize = 16 << 20;
 
@@ -37,34 +40,29 @@ const MOST: usize = 16 << 20;
 pub async fn deletions(target: &StorageTarget, lists: bool) -> Took {
     let (versions, signer) = prepared(target).await;
     let (bucket, client) = (&target.bucket, &signer.client);
-    let mut before: Option<&Version> = None;
-    for page in versions.chunks(PAGE) {
-        if lists {
-            let list = client.list_object_versions().bucket(bucket).prefix("video/");
-            let list = list.set_key_marker(before.map(|(key, _)| key.clone()));
-            let list = list.set_version_id_marker(before.map(|(_, id)| id.clone()));
-            drop(list.send().await);
-        }
-        before = page.last();
-        for batch in page.chunks(BATCH) {
-            let objects = batch.iter().map(|(key, id)| {
-                let one = ObjectIdentifier::builder().key(key).version_id(id);
-                one.build().unwrap()
-            });
-            let delete = Delete::builder().set_objects(Some(objects.collect())).quiet(true);
-            let request = client.delete_objects().bucket(bucket);
-            drop(request.delete(delete.build().unwrap()).send().await);
-        }
+    if lists {
+        signer.list(bucket, &versions, 1).await;
+    }
+    for batch in versions.chunks(BATCH) {
+        let objects = batch.iter().map(|(key, id)| {
+            let one = ObjectIdentifier::builder().key(key).version_id(id);
+            one.build().unwrap()
+        });
+        let delete = Delete::builder().set_objects(Some(objects.collect())).quiet(true);
+        signer.next_group();
+        let request = client.delete_objects().bucket(bucket);
+        drop(request.delete(delete.build().unwrap()).send().await);
     }
     timed(async {
-        signer.replay(1).await;
+        signer.replay().await;
         versions.len()
     })
     .await
 }
 
-/// Reads the marks of all versions and writes them, to place or to release a hold.
-pub async fn marks(target: &StorageTarget, place: bool) -> Took {
+/// Reads the marks of all versions and writes them, to place or to release a hold; with `lists`, asks for the pages too in
+/// which they are found. A placing looks behind all delete markers first, by day; a releasing at all that a camera has.
+pub async fn marks(target: &StorageTarget, place: bool, lists: bool) -> Took {
     let (versions, signer) = prepared(target).await;
     let (bucket, client) = (&target.bucket, &signer.client);
     let (status, tag) = if place {
@@ -79,7 +77,16 @@ pub async fn marks(target: &StorageTarget, place: bool) -> Took {
         .build()
         .unwrap();
     let tags = Tagging::builder().tag_set(tag).build().unwrap();
+    if lists && place {
+        signer.list(bucket, &versions, BY_DAY).await;
+    }
+    if lists {
+        signer
+            .list(bucket, &versions, if place { BY_DAY } else { BY_CAMERA })
+            .await;
+    }
     for (key, id) in &versions {
+        signer.next_group();
         let one = client.get_object_tagging().bucket(bucket).key(key);
         drop(one.version_id(id).send().await);
         let one = client.get_object_legal_hold().bucket(bucket).key(key);
@@ -90,7 +97,7 @@ pub async fn marks(target: &StorageTarget, place: bool) -> Took {
         drop(one.version_id(id).tagging(tags.clone()).send().await);
     }
     timed(async {
-        signer.replay(4).await;
+        signer.replay().await;
         versions.len()
     })
     .await
@@ -113,13 +120,34 @@ struct Signer {
 }
 
 impl Signer {
-    /// Sends what is kept, so many requests for each version one after the other.
-    async fn replay(&self, each: usize) {
-        let mut requests = std::mem::take(&mut *self.kept.0.lock().unwrap()).into_iter();
-        let groups = std::iter::from_fn(|| {
-            let group: Vec<_> = requests.by_ref().take(each).collect();
-            (!group.is_empty()).then_some(group)
-        });
+    /// What is signed from now on is sent after one another.
+    fn next_group(&self) {
+        self.kept.0.lock().unwrap().push(Vec::new());
+    }
+
+    /// All pages of the prefixes that end at so many slashes.
+    async fn list(&self, bucket: &str, versions: &[Version], slashes: usize) {
+        let prefix = |(key, _): &Version| -> String { key.split_inclusive('/').take(slashes).collect() };
+        for all in versions.chunk_by(|one, next| prefix(one) == prefix(next)) {
+            let mut before: Option<&Version> = None;
+            for page in all.chunks(PAGE) {
+                let list = self
+                    .client
+                    .list_object_versions()
+                    .bucket(bucket)
+                    .prefix(prefix(&all[0]));
+                let list = list.set_key_marker(before.map(|(key, _)| key.clone()));
+                let list = list.set_version_id_marker(before.map(|(_, id)| id.clone()));
+                self.next_group();
+                drop(list.send().await);
+                before = page.last();
+            }
+        }
+    }
+
+    /// Sends what is kept, one group beside the others.
+    async fn replay(&self) {
+        let groups = std::mem::take(&mut *self.kept.0.lock().unwrap());
         let http: legacy::Client<_, Body> = legacy::Client::builder(TokioExecutor::new()).build_http();
         let sent = stream::iter(groups).map(|group| async {
             for request in group {
@@ -144,13 +172,13 @@ async fn send(http: &legacy::Client<HttpConnection, Body>, request: http::Reques
 }
 
 #[derive(Clone, Debug, Default)]
-struct Kept(Arc<Mutex<Vec<http::Request<Bytes>>>>);
+struct Kept(Arc<Mutex<Vec<Vec<http::Request<Bytes>>>>>);
 
 impl HttpConnector for Kept {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let request = request.try_into_http1x().unwrap();
         let request = request.map(|body| Bytes::copy_from_slice(body.bytes().unwrap()));
-        self.0.lock().unwrap().push(request);
+        self.0.lock().unwrap().last_mut().unwrap().push(request);
         HttpConnectorFuture::ready(Err(ConnectorError::user("kept, not sent".into())))
     }
 }

@@ -107,13 +107,14 @@ impl Section {
 
 /// What one command found.
 pub struct Report {
-    name: &'static str,
+    /// The command, and how many segments: those of each number stay in the page.
+    name: String,
     text: String,
 }
 
 impl Report {
     /// Says where and how it was measured.
-    pub fn new(name: &'static str, bed: &Bed, size: Size) -> Self {
+    pub fn new(name: &str, bed: &Bed, size: Size) -> Self {
         let (segments, rounds) = (size.segments, size.rounds);
         let text = format!(
             "## `make {name} SEGMENTS={segments} ROUNDS={rounds}`\n\n{}, {}; {}; {}; boto3 {}. {}.\n",
@@ -124,6 +125,7 @@ impl Report {
             said("python3", &["-c", "import boto3; print(boto3.__version__)"]),
             machine(),
         );
+        let name = format!("{name} {segments}");
         Self { name, text }
     }
 
@@ -134,7 +136,7 @@ impl Report {
         write!(self.text, "\n{text}").unwrap();
     }
 
-    /// Puts the part between its marks in the page.
+    /// Puts the part between its marks in the page, which come last where they are not there yet.
     pub fn write(&self) {
         let file = root().join(PAGE);
         let page = std::fs::read_to_string(&file).unwrap();
@@ -142,8 +144,10 @@ impl Report {
             format!("<!-- {} -->\n", self.name),
             format!("<!-- end of {} -->", self.name),
         );
-        let (before, rest) = page.split_once(&begin).unwrap();
-        let (_, after) = rest.split_once(&end).unwrap();
+        let (before, after) = match page.split_once(&begin) {
+            Some((before, rest)) => (before.to_owned(), rest.split_once(&end).unwrap().1),
+            None => (format!("{page}\n"), "\n"),
+        };
         std::fs::write(&file, format!("{before}{begin}{}{end}{after}", self.text)).unwrap();
         println!("written to {PAGE}");
     }

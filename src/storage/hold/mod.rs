@@ -15,8 +15,9 @@ pub use place::{Placed, Task, place};
 pub use release::{Released, release};
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 
-use futures::{StreamExt, stream};
+use futures::{Stream, StreamExt, TryStreamExt, stream};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan};
@@ -25,15 +26,19 @@ use super::client::{Store, TargetError};
 use super::date::ClocksDisagree;
 use super::error::StoreError;
 use super::key::{Key, MAX_DURATION_MS};
-use super::listing::{After, Listed, PAGE, page};
+use super::listing::{After, Listed, PAGE, Page, page};
 use super::objects::Version;
 use super::sweep::HoldsUnknown;
 use crate::protocol::Window;
 use crate::protocol::cover::Cover;
 use crate::protocol::recording::Class;
 
-/// Versions under way at once.
-const AT_ONCE: usize = 48;
+/// Versions of a page under way at once.
+const AT_ONCE: usize = 24;
+/// Pages under way at once: while the last versions of one are, the next begins.
+const PAGES: usize = 2;
+/// Places whose first page is asked for at once.
+const AHEAD: usize = 4;
 /// Sources that one bucket can have. Where a listing finds more, somebody else made them, and what comes behind them is
 /// not known.
 const MOST_SOURCES: usize = 4096;
@@ -179,6 +184,10 @@ trait Work: Sync {
     fn settle(&self) -> impl Future<Output = Result<Vec<Self::Done>, HoldError>> + Send {
         std::future::ready(Ok(Vec::new()))
     }
+    /// Whether it is about a version whose key has these delete markers.
+    fn concerns(&self, _markers: &[Version]) -> bool {
+        true
+    }
     /// To one version, with the delete markers of its key.
     fn one(
         &self,
@@ -194,51 +203,76 @@ async fn each<W: Work>(
     work: &W,
     mut note: impl FnMut(W::Done) + Send,
 ) -> Result<(), HoldError> {
-    for place in places {
-        let (prefix, mut after, mut carried) = (place.prefix(), None, Vec::new());
-        loop {
-            let mut found = page(store, &prefix, after.as_ref(), PAGE).await?;
-            // A page may end between a marker and what is behind it.
-            found.versions.splice(0..0, std::mem::take(&mut carried));
-            if let Some(last) = found.versions.last() {
-                let same = found
-                    .versions
-                    .iter()
-                    .filter(|listed| listed.is_marker && listed.key == last.key);
-                carried = same.cloned().collect();
-            }
-            work.renew().await?;
-            one_page(found.versions, work, &mut note).await?;
-            work.settle().await?.into_iter().for_each(&mut note);
-            match found.next {
-                Some(next) => after = Some(next),
-                None => break,
-            }
-        }
+    let pages = pages(store, places).map(|found| async { one_page(found?, work).await });
+    let mut pages = pin!(pages.buffered(PAGES));
+    while let Some(done) = pages.try_next().await? {
+        done.into_iter().for_each(&mut note);
     }
     Ok(())
 }
 
-async fn one_page<W: Work>(
-    found: Vec<Listed>,
-    work: &W,
-    note: &mut (impl FnMut(W::Done) + Send),
-) -> Result<(), HoldError> {
-    let jobs: Vec<_> = found
-        .iter()
-        .filter(|listed| !listed.is_marker)
-        .map(|listed| work.one(listed.clone(), markers_of(&found, listed)))
-        .collect();
-    let mut answers = stream::iter(jobs).buffered(AT_ONCE);
-    let mut outcome = Ok(());
-    while let Some(answer) = answers.next().await {
-        match answer {
-            Ok(done) => note(done),
-            // The others are no worse off for it: each version that is held counts.
-            Err(error) => outcome = Err(error),
-        }
-    }
-    outcome
+/// What there is in the places, in order. Their first pages are listed ahead, which costs a store's latency only once for
+/// several.
+fn pages(store: &Store, places: &[Place]) -> impl Stream<Item = Result<Vec<Listed>, StoreError>> {
+    let prefixes = places.iter().map(Place::prefix);
+    let firsts = prefixes.map(async move |prefix| {
+        let first = page(store, &prefix, None, PAGE).await;
+        (prefix, first)
+    });
+    stream::iter(firsts)
+        .buffered(AHEAD)
+        .flat_map(move |(prefix, first)| pages_of(store, prefix, first))
+}
+
+/// The pages of one place, of which the first is there.
+fn pages_of(
+    store: &Store,
+    prefix: String,
+    first: Result<Page, StoreError>,
+) -> impl Stream<Item = Result<Vec<Listed>, StoreError>> {
+    let begin = (Some(first), None, Vec::new());
+    stream::try_unfold(
+        begin,
+        move |(listed, after, mut carried): (_, Option<After>, Vec<Listed>)| {
+            let prefix = prefix.clone();
+            async move {
+                let mut found = match (listed, after) {
+                    (Some(first), _) => first?,
+                    (None, Some(after)) => page(store, &prefix, Some(&after), PAGE).await?,
+                    (None, None) => return Ok(None),
+                };
+                // A page may end between a marker and what is behind it.
+                found.versions.splice(0..0, carried);
+                carried = match found.versions.last() {
+                    Some(last) => found
+                        .versions
+                        .iter()
+                        .filter(|listed| listed.is_marker && listed.key == last.key)
+                        .cloned()
+                        .collect(),
+                    None => Vec::new(),
+                };
+                Ok(Some((found.versions, (None, found.next, carried))))
+            }
+        },
+    )
+}
+
+/// The work on a page. One that fails does not stop the others, which are no worse off for it: each version that is held
+/// counts.
+async fn one_page<W: Work>(found: Vec<Listed>, work: &W) -> Result<Vec<W::Done>, HoldError> {
+    work.renew().await?;
+    let all = found.iter().filter(|listed| !listed.is_marker);
+    let all = all.map(|listed| (listed.clone(), markers_of(&found, listed)));
+    let concerned: Vec<_> = all.filter(|(_, markers)| work.concerns(markers)).collect();
+    // Made one by one: waiting for many requests, each takes far more room than what it is about.
+    let jobs = concerned
+        .into_iter()
+        .map(|(listed, markers)| work.one(listed, markers));
+    let answers: Vec<_> = stream::iter(jobs).buffered(AT_ONCE).collect().await;
+    let mut done = answers.into_iter().collect::<Result<Vec<_>, _>>()?;
+    done.extend(work.settle().await?);
+    Ok(done)
 }
 
 /// The delete markers of a version's key on the same page.

@@ -120,10 +120,11 @@ struct Done {
 impl Work for Pass<'_> {
     type Done = Done;
 
+    fn concerns(&self, markers: &[Version]) -> bool {
+        !self.hidden_only || !markers.is_empty()
+    }
+
     async fn one(&self, listed: Listed, markers: Vec<Version>) -> Result<Done, HoldError> {
-        if self.hidden_only && markers.is_empty() {
-            return Ok(Done::default());
-        }
         let Some(stored) = Stored::of(&listed, self.task.ceilings) else {
             return Ok(Done::default());
         };
