@@ -136,6 +136,7 @@ impl Pass<'_> {
             covers,
             ceilings: &self.bucket.ceilings,
             embargo: self.bucket.embargo,
+            everywhere: self.is_everywhere(),
         };
         for (entry, (_, coverage)) in self.plan.open.values().zip(&outcome.coverage) {
             let missing = outcome.missing(coverage, entry.accepted_at);
@@ -172,7 +173,7 @@ impl Pass<'_> {
             outcome.count("deleted", released.deleted);
             if released.is_proved() {
                 // Before the ledger's last word: after it nobody would come back for them.
-                for entry in closing {
+                for entry in closing.iter().filter(|entry| !self.plan.is_open(&entry.name)) {
                     let work = manifest::remove(&self.bucket.operator, &entry.name);
                     self.context.fence.guard(work).await??;
                 }

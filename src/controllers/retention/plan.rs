@@ -123,6 +123,11 @@ impl Plan {
         open.map(|(uid, entry)| (uid.clone(), entry.covering())).collect()
     }
 
+    /// Whether a hold of this name is open, under whichever UID.
+    pub fn is_open(&self, name: &str) -> bool {
+        self.open.values().any(|entry| entry.name == name)
+    }
+
     /// What is to be kept.
     pub fn covers(&self) -> Vec<Cover> {
         self.open.values().map(Entry::cover).collect()

@@ -174,3 +174,21 @@ fn a_resolved_hold_that_counted_and_is_in_no_ledger_is_released() {
     let then = plan(&ledger, &[resolved], None, at(300));
     assert_eq!((then.closing.len(), then.closed.len()), (0, 1));
 }
+
+#[test]
+fn of_two_holds_of_one_name_the_open_one_is_told_from_the_resolved() {
+    let (policy, one) = (policy(), hold("1", 0, None, None));
+    let ledger = followed(
+        BTreeMap::new(),
+        &plan(&BTreeMap::new(), &[one], Some(&policy), at(60)),
+        at(60),
+    );
+    let (resolved, anew) = (hold("1", 0, None, Some(70)), hold("2", 0, None, None));
+    let both = plan(&ledger, &[resolved.clone(), anew], Some(&policy), at(80));
+    assert_eq!(both.closing[0].name, "h");
+    assert!(
+        both.is_open("h"),
+        "what is kept for the new one stays, its manifest too"
+    );
+    assert!(!plan(&ledger, &[resolved], Some(&policy), at(80)).is_open("h"));
+}

@@ -87,6 +87,8 @@ pub struct Judgement<'a> {
     pub ceilings: &'a Ceilings,
     /// How old a recording must be to be readable (article 4.2); `None`: the site has live viewing.
     pub embargo: Option<SignedDuration>,
+    /// Keys that cannot be true were found: look at all that the sources have.
+    pub everywhere: bool,
 }
 
 /// Writes the manifest of a hold as it is now; parts that are as before are not written again.
@@ -115,7 +117,7 @@ pub async fn write(
         },
     };
     let cover = [entry.cover()];
-    for place in places(&store, &cover, false, now).await? {
+    for place in places(&store, &cover, by.everywhere, now).await? {
         let (prefix, mut after): (String, Option<After>) = (place.prefix(), None);
         loop {
             let found = page(&store, &prefix, after.as_ref(), PAGE).await?;

@@ -14,9 +14,10 @@ use toezicht::api::IncidentHold;
 use toezicht::contract::StorageTarget;
 use tokio::process::{Child, Command};
 
-use super::process::{LEASE, Process, free_port, leads, without_the_chart};
+use super::process::{LEASE, Process, leads, without_the_chart};
 use crate::storage::scene::{client, marks, record, target, versions};
 use crate::support::cluster::TestNamespace;
+use crate::support::port::free_port;
 use crate::support::proxy::{Proxy, access_key};
 use crate::support::scene::{SITE, Scene, has};
 use crate::support::settings::{S3Server, setting};

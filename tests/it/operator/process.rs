@@ -10,6 +10,7 @@ use tokio::process::{Child, Command};
 
 use crate::support::cluster::{TestNamespace, client};
 use crate::support::operator;
+use crate::support::port::free_port;
 use crate::support::settings::setting;
 use crate::support::tools::run;
 use crate::support::wait::eventually;
@@ -131,15 +132,6 @@ impl Process {
         )
         .await;
     }
-}
-
-/// A port that is free now.
-pub fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
 }
 
 /// Who leads, by the Lease: the instance's name, without what tells its processes apart.

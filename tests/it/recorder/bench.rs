@@ -12,7 +12,7 @@ use tempfile::TempDir;
 use toezicht::contract::{CameraReport, CameraState, RecorderStatus, STATUS_SERVER_NAME};
 use tokio::process::{Child, Command};
 
-use super::cameras::free_port;
+use crate::support::port::free_port;
 use crate::support::recorded::{Bucket, Hole, Segment, account, segments};
 use crate::support::settings::S3Server;
 use crate::support::tools::run;

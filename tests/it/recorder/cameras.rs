@@ -1,27 +1,18 @@
 //! Cameras of a test's own, which it can end.
 
-use std::net::TcpListener;
 use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
+use crate::support::port::free_port;
 use crate::support::settings::setting;
 use crate::support::tools::script;
 use crate::support::wait::eventually;
 
 /// The password of cameras of a test's own.
 pub const PASSWORD: &str = "een-heel-geheim-woord";
-
-/// A port that was free a moment ago.
-pub fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0))
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
-}
 
 /// A camera of the test bed, as the configuration names it.
 pub fn of_the_bed(name: &str, path: &str) -> Value {

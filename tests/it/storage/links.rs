@@ -33,17 +33,18 @@ async fn readers_read_what_is_held(server: S3Server, is_readable: bool) {
         until: start + 11.minutes(),
         cause: "CameraUnreachable".into(),
     }];
-    let write = async |embargo| {
+    let write = async |embargo, everywhere| {
         let by = Judgement {
             covers: &incident,
             ceilings: &CEILINGS,
             embargo,
+            everywhere,
         };
         manifest::write(&scene.operator, &entry, missing.clone(), by, now)
             .await
             .unwrap();
     };
-    write(Some(SignedDuration::from_hours(1))).await;
+    write(Some(SignedDuration::from_hours(1)), false).await;
     let as_identity = |name: &str| target(&scene.server, scene.server.identity(name), scene.bucket());
     let lives = std::time::Duration::from_secs(60);
     let links = async |name: &str| manifest::links(&as_identity(name), &entry.name, lives, now).await;
@@ -53,7 +54,7 @@ async fn readers_read_what_is_held(server: S3Server, is_readable: bool) {
         "{sealed:?}"
     );
 
-    write(None).await;
+    write(None, false).await;
     assert_eq!(sealed.missing, missing);
     let open = links("manager").await.unwrap().segments;
     assert_eq!(open.len(), 5);
@@ -71,6 +72,16 @@ async fn readers_read_what_is_held(server: S3Server, is_readable: bool) {
         followed(own.segments[0].url.as_deref().unwrap()).await,
         403,
         "the operator reads a recording"
+    );
+
+    // What has a key that cannot be true may be of the incident, and is where nobody would look.
+    let untrue = scene.record("receptie", now + 48.hours()).await;
+    write(None, true).await;
+    let all = links("manager").await.unwrap().segments;
+    assert_eq!(
+        all.iter().filter(|link| link.line.key == untrue).count(),
+        1,
+        "{all:?}"
     );
 
     manifest::remove(&scene.operator, &entry.name).await.unwrap();

@@ -4,6 +4,7 @@
 pub mod cluster;
 pub mod counted;
 pub mod operator;
+pub mod port;
 pub mod proxy;
 pub mod recorded;
 pub mod scene;
