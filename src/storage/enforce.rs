@@ -32,6 +32,24 @@ pub enum Trials {
     Keep,
 }
 
+/// Why a bucket is not what it must be, and what was changed in it all the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failed {
+    /// Why.
+    pub error: EnforceError,
+    /// What had been changed before, in order.
+    pub changed: Vec<Change>,
+    /// The bucket had been found to be claimed by the very Site, or for it.
+    pub is_ours: bool,
+}
+
+/// How far it came.
+#[derive(Default)]
+struct Progress {
+    changed: Vec<Change>,
+    is_ours: bool,
+}
+
 /// Makes the bucket what it must be, as the operator, and tries the recorders' credentials.
 ///
 /// Idempotent: in sync, it reads and writes nothing (with [`Trials::Keep`]). Dropping the future leaves at
@@ -42,6 +60,27 @@ pub async fn enforce(
     spec: &BucketSpec,
     claim: &Claim,
     trials: Trials,
+) -> Result<Enforced, Failed> {
+    let mut progress = Progress::default();
+    let outcome = enforced(operator, recorder, spec, claim, trials, &mut progress).await;
+    let Progress { changed, is_ours } = progress;
+    match outcome {
+        Ok(enforced) => Ok(Enforced { changed, ..enforced }),
+        Err(error) => Err(Failed {
+            error,
+            changed,
+            is_ours,
+        }),
+    }
+}
+
+async fn enforced(
+    operator: &StorageTarget,
+    recorder: &StorageTarget,
+    spec: &BucketSpec,
+    claim: &Claim,
+    trials: Trials,
+    Progress { changed, is_ours }: &mut Progress,
 ) -> Result<Enforced, EnforceError> {
     let anonymous = Store::anonymous(operator)?;
     let operator = Store::new(operator, Purpose::Configure)?;
@@ -49,12 +88,12 @@ pub async fn enforce(
     super::desired::lifecycle(spec)?;
     two_machines(spec)?;
     no_machine_reads(spec)?;
-    let mut changed = Vec::new();
-    let mut observed = present(&operator, &mut changed).await?;
+    let mut observed = present(&operator, changed).await?;
     fit(&observed, spec)?;
     let is_new = !changed.is_empty();
-    claimed(&operator, spec, claim, &observed, is_new, &mut changed).await?;
-    let is_touched = without_retention(&operator, &mut observed, &mut changed).await?;
+    claimed(&operator, spec, claim, &observed, is_new, changed).await?;
+    *is_ours = true;
+    let is_touched = without_retention(&operator, &mut observed, changed).await?;
     let dialect = proved(&operator, &recorder, spec, &observed).await?;
     let mut desired = Desired::of(&operator.bucket, spec, &dialect, operator.tls)?;
     if trials == Trials::Run {
@@ -62,7 +101,7 @@ pub async fn enforce(
         desired.given_up.clear();
     }
     let before = changed.len();
-    let read_back = in_sync(&operator, &mut desired, observed, is_touched, &mut changed).await?;
+    let read_back = in_sync(&operator, &mut desired, observed, is_touched, changed).await?;
     if desired.given_up != dialect.given_up {
         let given_up = desired.given_up.clone();
         remember(
@@ -97,7 +136,7 @@ pub async fn enforce(
     };
     Ok(Enforced {
         read_back: read_back.state,
-        changed,
+        changed: Vec::new(),
         conformance,
         gaps: dialect.gaps(operator.tls),
     })
@@ -270,7 +309,29 @@ async fn in_sync(
         return Ok(observed);
     }
     let mut made = Vec::new();
-    for operation in &operations {
+    let outcome = match write(operator, desired, &observed, &operations, &mut made).await {
+        Ok(()) => read_back(operator, desired, observed, &operations).await,
+        Err(error) => Err(error),
+    };
+    let was_made = |operation: &Operation| !matches!(operation, Operation::Set(setting) if desired.given_up.contains(setting));
+    changed.extend(
+        made.into_iter()
+            .filter(|(operation, _)| was_made(operation))
+            .map(|(_, change)| change),
+    );
+    outcome
+}
+
+/// Makes the changes, and notes those that were made.
+async fn write<'a>(
+    operator: &Store,
+    desired: &mut Desired,
+    observed: &Observed,
+    operations: &'a [Operation],
+    made: &mut Vec<(&'a Operation, Change)>,
+) -> Result<(), EnforceError> {
+    let mut refused = None;
+    for operation in operations {
         match (
             operation,
             apply::apply(operator, operation, desired, &observed.state).await,
@@ -280,8 +341,9 @@ async fn in_sync(
             (Operation::Set(setting), Err(_)) => {
                 desired.given_up.insert(*setting);
             }
+            // What stays does not keep the policy open that comes after it.
             (Operation::Remove(extra), Err(error)) => {
-                return Err(EnforceError::Refused {
+                refused.get_or_insert(EnforceError::Refused {
                     what: format!(
                         "the bucket has {extra}, and the operator cannot remove that: {}",
                         error.safe_message()
@@ -292,8 +354,17 @@ async fn in_sync(
             (_, Err(error)) => return Err(error.into()),
         }
     }
-    let mut left = operations.clone();
-    let mut last = observed;
+    refused.map_or(Ok(()), Err)
+}
+
+/// The bucket as it is after that.
+async fn read_back(
+    operator: &Store,
+    desired: &mut Desired,
+    before: Observed,
+    operations: &[Operation],
+) -> Result<Observed, EnforceError> {
+    let (mut left, mut last) = (operations.to_vec(), before);
     for _ in 0..READ_BACKS {
         if let Some(observed) = observe(operator).await? {
             left = drift::plan(desired, &observed.state);
@@ -314,11 +385,5 @@ async fn in_sync(
             });
         }
     }
-    let was_made = |operation: &Operation| !matches!(operation, Operation::Set(setting) if desired.given_up.contains(setting));
-    changed.extend(
-        made.into_iter()
-            .filter(|(operation, _)| was_made(operation))
-            .map(|(_, change)| change),
-    );
     Ok(last)
 }

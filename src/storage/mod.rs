@@ -48,7 +48,7 @@ pub use bucket::{
     Aspect, BucketSpec, BucketState, Change, Enforced, Extra, Kept, Retention, Setting, Unseen,
 };
 pub use client::{OPERATION_DEADLINE, TargetError, check};
-pub use enforce::{Trials, enforce};
+pub use enforce::{Failed, Trials, enforce};
 pub use owner::Claim;
 pub use probe::Conformance;
 pub use refusal::EnforceError;

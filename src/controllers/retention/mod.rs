@@ -38,6 +38,8 @@ use crate::storage::sweep::SweepError;
 const NOT_OPEN_YET: SignedDuration = SignedDuration::from_secs(15);
 /// While something goes on being held, what came is looked at this often: a legal hold follows within a minute.
 const ONGOING: SignedDuration = SignedDuration::from_secs(20);
+/// So long after the end of a hold's window, the last segment that overlaps it may still come: it may be ten minutes long.
+const LAST: SignedDuration = SignedDuration::from_mins(15);
 /// What waits for recorders or for another pass is looked at again after this long.
 const SOON: SignedDuration = SignedDuration::from_secs(2);
 
@@ -232,20 +234,31 @@ impl Retention {
     }
 }
 
-/// The site's holds as the API server has them now, not as some cache remembers.
+/// The site's holds as the API server has them now, not as some cache remembers. Those that cannot be read are left out:
+/// what the ledger has of them is kept.
 pub async fn holds(client: &kube::Client, site: &Site) -> Result<Vec<IncidentHold>, ApiError> {
+    let all = declared(client, site).await?;
+    Ok(all.into_iter().filter_map(Result::ok).collect())
+}
+
+/// The same; of those that cannot be read, their names.
+async fn declared(client: &kube::Client, site: &Site) -> Result<Vec<Result<IncidentHold, String>>, ApiError> {
     let api = Api::<DeserializeGuard<IncidentHold>>::namespaced(
         client.clone(),
         &site.namespace().unwrap_or_default(),
     );
     let fields = format!("spec.siteRef.name={}", site.name_any());
     let all = api.list(&ListParams::default().fields(&fields)).await?;
-    Ok(all.items.into_iter().filter_map(|hold| hold.0.ok()).collect())
+    let all = all.items.into_iter().map(|hold| {
+        hold.0
+            .map_err(|invalid| invalid.metadata.name.unwrap_or_default())
+    });
+    Ok(all.collect())
 }
 
 /// When to look again.
 fn deadlines(plan: &Plan, outcome: &Outcome, now: Timestamp) -> Vec<Timestamp> {
-    let is_ongoing = |entry: &ledger::Entry| entry.window.until.is_none_or(|until| until + ONGOING * 6 > now);
+    let is_ongoing = |entry: &ledger::Entry| entry.window.until.is_none_or(|until| until + LAST > now);
     let mut deadlines = vec![outcome.sweep_at];
     if plan.open.values().any(is_ongoing) {
         deadlines.push(now + ONGOING);

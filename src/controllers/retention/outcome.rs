@@ -6,9 +6,10 @@ use std::fmt;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::contract::Gap;
+use crate::protocol::Window;
 use crate::storage::Aspect;
 use crate::storage::hold::Placed;
-use crate::storage::hold::coverage::Coverage;
+use crate::storage::hold::coverage::{Coverage, Covered, TOLD};
 use crate::storage::hold::manifest::Missing;
 use crate::storage::sweep::Swept;
 
@@ -51,45 +52,64 @@ pub struct Outcome {
 
 impl Outcome {
     /// Why there is nothing of `camera` from `from` to `until`.
-    pub fn cause(
-        &self,
-        camera: &str,
-        from: Timestamp,
-        until: Timestamp,
-        accepted_at: Timestamp,
-    ) -> &'static str {
+    fn cause(&self, camera: &str, from: Timestamp, until: Timestamp, gone_before: Timestamp) -> &'static str {
         let told = self.gaps.get(camera).into_iter().flatten().find(|gap| {
             gap.from.is_none_or(|begun| begun < until) && gap.until.is_none_or(|ended| ended > from)
         });
         match told.map(|gap| gap.cause) {
             Some(cause) => cause.into(),
-            None if accepted_at.duration_since(from) >= self.kept_for => "GoneBefore",
+            None if until <= gone_before => "GoneBefore",
             None => "NotThere",
         }
     }
 
-    /// What is missing of a hold's window, in no more stretches than are told.
-    pub fn missing(&self, coverage: &Coverage, accepted_at: Timestamp) -> Vec<Missing> {
-        let stretches = coverage
-            .sources
-            .iter()
-            .flat_map(|((_, source), covered)| covered.gaps.iter().map(move |gap| (source, gap)));
+    /// What is missing of one source, in no more stretches than are told. What a store's lifecycle may have removed before
+    /// the hold was declared is told apart from what it cannot have.
+    pub fn missing_of(&self, source: &str, covered: &Covered, accepted_at: Timestamp) -> Vec<Missing> {
+        let gone_before = accepted_at
+            .saturating_sub(self.kept_for)
+            .unwrap_or(Timestamp::MIN);
+        let halves = |gap: &Window| {
+            let until = gap.until.unwrap_or(gap.from);
+            let middle = gone_before.clamp(gap.from, until);
+            [(gap.from, middle), (middle, until)]
+        };
+        let stretches = covered.gaps.iter().flat_map(halves);
+        let stretches = stretches.filter(|(from, until)| from < until).take(TOLD);
         stretches
-            .map(|(source, gap)| {
-                let until = gap.until.unwrap_or(gap.from);
-                Missing {
-                    source: source.clone(),
-                    from: gap.from,
-                    until,
-                    cause: self.cause(source, gap.from, until, accepted_at).to_owned(),
-                }
+            .map(|(from, until)| Missing {
+                source: source.to_owned(),
+                from,
+                until,
+                cause: self.cause(source, from, until, gone_before).to_owned(),
             })
+            .collect()
+    }
+
+    /// The same of a hold's whole window.
+    pub fn missing(&self, coverage: &Coverage, accepted_at: Timestamp) -> Vec<Missing> {
+        let sources = coverage.sources.iter();
+        sources
+            .flat_map(|((_, source), covered)| self.missing_of(source, covered, accepted_at))
             .collect()
     }
 
     /// Whether anything was written to the bucket.
     pub fn is_changed(&self) -> bool {
         self.changes.values().any(|count| *count > 0) || !self.released.is_empty()
+    }
+
+    /// Counts what a pass that places did, be it broken off.
+    pub fn note(&mut self, placed: &Placed) {
+        self.count("protected", placed.protected);
+        self.count("tagged", placed.tagged);
+        self.count("rescued", placed.rescued);
+        if !placed.drifted.is_empty() {
+            self.drift = Some(Drift {
+                counts: placed.drifted.clone(),
+                examples: placed.examples.clone(),
+            });
+        }
     }
 
     /// Counts what was changed in the bucket.
@@ -116,5 +136,39 @@ impl fmt::Display for Drift {
         let counts: Vec<String> = counts.collect();
         let (counts, keys) = (counts.join(", "), self.examples.join(", "));
         write!(f, "{counts} held versions; among others {keys}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_went_before_a_hold_is_told_apart_from_what_is_not_there() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let outcome = Outcome {
+            kept_for: SignedDuration::from_secs(100),
+            ..Outcome::default()
+        };
+        let mut covered = Covered::default();
+        covered.gaps = vec![
+            Window::new(at(10), Some(at(20))),
+            Window::new(at(40), Some(at(60))),
+            Window::new(at(70), Some(at(80))),
+        ];
+        let told = outcome.missing_of("gang", &covered, at(150));
+        let told: Vec<_> = told
+            .iter()
+            .map(|gap| (gap.from.as_second(), gap.until.as_second(), gap.cause.as_str()))
+            .collect();
+        assert_eq!(
+            told,
+            [
+                (10, 20, "GoneBefore"),
+                (40, 50, "GoneBefore"),
+                (50, 60, "NotThere"),
+                (70, 80, "NotThere")
+            ]
+        );
     }
 }

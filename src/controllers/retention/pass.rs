@@ -7,7 +7,7 @@ use kube::ResourceExt;
 
 use super::RetentionError;
 use super::declared::Declared;
-use super::outcome::{Drift, Outcome};
+use super::outcome::Outcome;
 use super::plan::Plan;
 use super::rules::{Wait, is_placed, may_release};
 use crate::api::{Days, IncidentHold, Placement, RetentionStatus, Site};
@@ -86,20 +86,15 @@ impl Pass<'_> {
         let mut last = None;
         for _ in 0..PASSES {
             let began = Instant::now();
-            let placed = self
-                .context
-                .fence
-                .guard(place(&self.bucket.operator, &task, Timestamp::now()))
-                .await??;
-            outcome.count("protected", placed.protected);
-            outcome.count("tagged", placed.tagged);
-            outcome.count("rescued", placed.rescued);
-            if !placed.drifted.is_empty() {
-                outcome.drift = Some(Drift {
-                    counts: placed.drifted.clone(),
-                    examples: placed.examples.clone(),
-                });
-            }
+            let work = place(&self.bucket.operator, &task, Timestamp::now());
+            let placed = match self.context.fence.guard(work).await? {
+                Ok(placed) => placed,
+                Err(broken_off) => {
+                    outcome.note(&broken_off.placed);
+                    return Err(broken_off.error.into());
+                }
+            };
+            outcome.note(&placed);
             task.proved_at = None;
             if is_full {
                 let took = SignedDuration::try_from(began.elapsed()).unwrap_or_default();
@@ -114,15 +109,16 @@ impl Pass<'_> {
         let Some(placed) = last else { return Ok(()) };
         outcome.next_opening = placed.next_opening;
         if is_full {
-            outcome.proved = is_placed(&placed, follow);
             // Recorders that follow are told of at once; what had to be written is proved soon.
             outcome.is_pending = !placed.is_proved();
-            outcome.verified_at = Some(self.now);
             let coverage = placed.coverage.iter().cloned();
             outcome.coverage = self.plan.open.keys().cloned().zip(coverage).collect();
             if placed.is_proved() {
                 self.write_manifests(&covers, outcome).await?;
             }
+            // Not before: where a manifest was not written, the next look goes through everything again.
+            outcome.proved = is_placed(&placed, follow);
+            outcome.verified_at = Some(self.now);
         }
         let from = outcome.verified_at.unwrap_or(self.now);
         outcome.verify_at = outcome.verify_every.map(|every| from + every);

@@ -194,16 +194,13 @@ fn sources(coverage: &Coverage, outcome: &Outcome, accepted_at: Timestamp) -> Ve
             name: name.clone(),
             recorded_seconds: covered.recorded.as_secs(),
             missing_seconds: covered.missing.as_secs(),
-            gaps: covered
-                .gaps
-                .iter()
-                .map(|gap| {
-                    let until = gap.until.unwrap_or(gap.from);
-                    CoverageGap {
-                        from: Time(gap.from),
-                        until: Time(until),
-                        cause: outcome.cause(name, gap.from, until, accepted_at).to_owned(),
-                    }
+            gaps: outcome
+                .missing_of(name, covered, accepted_at)
+                .into_iter()
+                .map(|gap| CoverageGap {
+                    from: Time(gap.from),
+                    until: Time(gap.until),
+                    cause: gap.cause,
                 })
                 .collect(),
         })

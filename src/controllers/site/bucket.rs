@@ -22,7 +22,7 @@ use crate::controllers::kit::error::Backoff;
 use crate::controllers::kit::fence::{Fence, NotLeader};
 use crate::controllers::kit::status::may_refresh;
 use crate::controllers::site::conformance;
-use crate::storage::{self, BucketSpec, Change, Claim, EnforceError, Enforced, Trials};
+use crate::storage::{self, BucketSpec, Change, Claim, EnforceError, Enforced, Failed, Trials};
 
 /// What was read back counts this long.
 const FRESH: SignedDuration = SignedDuration::from_mins(5);
@@ -57,7 +57,7 @@ impl fmt::Debug for Access {
 #[async_trait]
 pub trait Stores: Send + Sync {
     /// Makes the bucket what it must be, reads it back, and probes the store if asked to.
-    async fn enforce(&self, access: &Access, trials: Trials) -> Result<Enforced, EnforceError>;
+    async fn enforce(&self, access: &Access, trials: Trials) -> Result<Enforced, Failed>;
 }
 
 /// The stores themselves.
@@ -66,7 +66,7 @@ pub struct S3;
 
 #[async_trait]
 impl Stores for S3 {
-    async fn enforce(&self, access: &Access, trials: Trials) -> Result<Enforced, EnforceError> {
+    async fn enforce(&self, access: &Access, trials: Trials) -> Result<Enforced, Failed> {
         let Access {
             operator,
             recorder,
@@ -77,6 +77,17 @@ impl Stores for S3 {
     }
 }
 
+/// What may be done with a bucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Usable {
+    /// Nothing: whose it is is not known, or it is another's.
+    No,
+    /// It is the Site's, and not as it must be: what is in it is kept, swept and audited.
+    Kept,
+    /// Recordings may go there too.
+    Recorded,
+}
+
 /// A bucket as it was found.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Bucket {
@@ -84,8 +95,8 @@ pub struct Bucket {
     pub finding: Finding,
     /// What to report of it.
     pub status: Option<StorageStatus>,
-    /// Whether recordings may go there.
-    pub may_record: bool,
+    /// What may be done with it.
+    pub usable: Usable,
     /// Whether only a person can help.
     pub is_stalled: bool,
     /// What was changed just now.
@@ -97,6 +108,16 @@ pub struct Bucket {
 }
 
 impl Bucket {
+    /// Whether recordings may go there.
+    pub fn may_record(&self) -> bool {
+        self.usable == Usable::Recorded
+    }
+
+    /// Whether it is the Site's.
+    pub fn is_ours(&self) -> bool {
+        self.usable >= Usable::Kept
+    }
+
     /// What was otherwise though the same was demanded when it was last read back, somebody else has changed.
     fn note_drift(&mut self, demanded: String, reported: Option<&StorageStatus>) {
         let was_so = reported.is_some_and(|reported| reported.demanded == demanded);
@@ -202,8 +223,21 @@ pub async fn keep(
         }
         Err(_) => SignedDuration::try_from(memory.backoff.failed(&access.claim.uid)).unwrap_or(FRESH),
     };
-    let owes_trials = answer.is_err() && is_due;
+    let (answer, changed, is_ours) = match answer {
+        Ok(enforced) => (Ok(enforced), Vec::new(), true),
+        Err(Failed {
+            error,
+            changed,
+            is_ours,
+        }) => (Err(error), changed, is_ours),
+    };
+    // What was changed calls for them too.
+    let owes_trials = answer.is_err() && (is_due || !changed.is_empty());
     let mut bucket = judge(answer, reported, now);
+    bucket.changes.extend(changed);
+    if is_ours {
+        bucket.usable = bucket.usable.max(Usable::Kept);
+    }
     bucket.note_drift(digest(&access.spec), reported);
     memory.keep(access, &mut bucket, wait, owes_trials, now);
     Ok(bucket)
@@ -234,7 +268,7 @@ fn unknown(reported: Option<&StorageStatus>) -> Bucket {
             message,
         ),
         status: reported.cloned(),
-        may_record: false,
+        usable: Usable::No,
         is_stalled: false,
         changes: Vec::new(),
         is_drift: false,
@@ -257,7 +291,7 @@ pub fn judge(
             Bucket {
                 finding: Finding::new(ConditionType::StorageEnforced, true, Reason::ReadBack, message),
                 status: Some(status),
-                may_record: true,
+                usable: Usable::Recorded,
                 is_stalled: false,
                 changes: enforced.changed,
                 is_drift: false,
@@ -271,7 +305,7 @@ pub fn judge(
             Bucket {
                 finding: not_enforced(&error, nothing_learnt, reported.is_some()),
                 status: still_reported.cloned(),
-                may_record: still_reported.is_some(),
+                usable: still_reported.map_or(Usable::No, |_| Usable::Recorded),
                 is_stalled: needs_person(&error),
                 changes: Vec::new(),
                 is_drift: false,

@@ -8,7 +8,7 @@ use crate::storage::error::StoreError;
 use crate::storage::probe::{Check, Verdict};
 use crate::storage::{Aspect, BucketState, Conformance};
 
-type Answers = VecDeque<Result<Enforced, EnforceError>>;
+type Answers = VecDeque<Result<Enforced, Failed>>;
 
 /// A store that gives the answers it was told to, and notes which trials were asked for.
 #[derive(Default)]
@@ -19,7 +19,7 @@ struct Scripted {
 
 #[async_trait]
 impl Stores for Scripted {
-    async fn enforce(&self, _: &Access, trials: Trials) -> Result<Enforced, EnforceError> {
+    async fn enforce(&self, _: &Access, trials: Trials) -> Result<Enforced, Failed> {
         self.asked.lock().unwrap().push(trials);
         self.answers
             .lock()
@@ -125,7 +125,16 @@ async fn look(
     .unwrap()
 }
 
-fn told(answers: impl IntoIterator<Item = Result<Enforced, EnforceError>>) -> Scripted {
+/// It failed, after something was changed or before.
+fn failed(error: EnforceError, what: Option<Aspect>) -> Failed {
+    Failed {
+        is_ours: error != EnforceError::Claimed,
+        error,
+        changed: enforced(what, None).changed,
+    }
+}
+
+fn told(answers: impl IntoIterator<Item = Result<Enforced, Failed>>) -> Scripted {
     Scripted {
         answers: Mutex::new(answers.into_iter().collect()),
         asked: Mutex::default(),
@@ -142,7 +151,7 @@ async fn what_was_read_back_counts_for_five_minutes() {
         Memory::default(),
     );
     let first = look(&stores, &memory, "s", None, 0).await;
-    assert!(first.may_record && first.finding.is_true());
+    assert!(first.may_record() && first.finding.is_true());
     assert_eq!(first.changes[0].to_string(), "policy: a → b");
     assert!(!first.is_drift, "it had never been so");
     let second = look(&stores, &memory, "s", first.status.as_ref(), 299).await;
@@ -160,7 +169,7 @@ async fn what_was_read_back_counts_for_five_minutes() {
 async fn another_secret_is_read_back_and_tried_at_once() {
     let answers = [
         Ok(enforced(None, Some(true))),
-        Err(outage()),
+        Err(failed(outage(), None)),
         Ok(enforced(None, Some(true))),
     ];
     let (stores, memory) = (told(answers), Memory::default());
@@ -172,6 +181,36 @@ async fn another_secret_is_read_back_and_tried_at_once() {
         *stores.asked.lock().unwrap(),
         [Trials::Run, Trials::Run, Trials::Run]
     );
+}
+
+#[tokio::test]
+async fn what_is_in_a_bucket_of_ours_is_looked_after_though_nothing_may_be_recorded() {
+    let unfit = EnforceError::StoreUnfit {
+        what: "w".into(),
+        remedy: "r".into(),
+    };
+    let answers = [unfit, EnforceError::Claimed].map(|error| Err(failed(error, None)));
+    let (stores, memory) = (told(answers), Memory::default());
+    let ours = look(&stores, &memory, "s", None, 0).await;
+    assert_eq!((ours.may_record(), ours.is_ours()), (false, true));
+    let theirs = look(&stores, &memory, "s", None, 3600).await;
+    assert_eq!((theirs.may_record(), theirs.is_ours()), (false, false));
+}
+
+#[tokio::test]
+async fn drift_that_was_put_back_before_the_store_failed_is_reported_and_tried() {
+    let mut tried = judge(Ok(enforced(None, Some(true))), None, at(0)).status.unwrap();
+    tried.demanded = digest(&access("s").spec);
+    let answers = [
+        Err(failed(outage(), Some(Aspect::Policy))),
+        Ok(enforced(None, Some(true))),
+    ];
+    let (stores, memory) = (told(answers), Memory::default());
+    let bucket = look(&stores, &memory, "s", Some(&tried), 600).await;
+    assert_eq!(bucket.changes[0].to_string(), "policy: a → b");
+    assert!(bucket.is_drift && !bucket.finding.is_true());
+    look(&stores, &memory, "s", Some(&tried), 700).await;
+    assert_eq!(*stores.asked.lock().unwrap(), [Trials::Keep, Trials::Run]);
 }
 
 #[tokio::test]
@@ -215,11 +254,14 @@ async fn what_could_not_be_told_is_tried_again_within_the_hour() {
 #[tokio::test]
 async fn errors_back_off_and_recording_goes_on_only_where_it_was_right_before() {
     let (stores, memory) = (
-        told([Err(outage()), Err(EnforceError::Claimed)]),
+        told([
+            Err(failed(outage(), None)),
+            Err(failed(EnforceError::Claimed, None)),
+        ]),
         Memory::default(),
     );
     let first = look(&stores, &memory, "s", None, 0).await;
-    assert!(!first.may_record);
+    assert!(!first.may_record());
     assert_eq!(first.finding.truth, Truth::Unknown);
     let again = look(&stores, &memory, "s", None, 0).await;
     assert_eq!(again.finding, first.finding);
@@ -227,10 +269,10 @@ async fn errors_back_off_and_recording_goes_on_only_where_it_was_right_before() 
 
     let reported = judge(Ok(enforced(None, Some(true))), None, at(0)).status.unwrap();
     let silent = judge(Err(outage()), Some(&reported), at(9));
-    assert!(silent.may_record && !silent.is_stalled);
+    assert!(silent.may_record() && !silent.is_stalled);
     assert_eq!(silent.status, Some(reported.clone()));
     let refused = judge(Err(EnforceError::Claimed), Some(&reported), at(9));
-    assert!(!refused.may_record && refused.is_stalled);
+    assert!(!refused.may_record() && refused.is_stalled);
     assert_eq!((refused.status, refused.finding.truth), (None, Truth::False));
 }
 
@@ -254,7 +296,7 @@ async fn a_bucket_that_may_not_be_used_is_not_looked_at() {
     let bucket = keep(&stores, &memory, &Fence::open(), None, None, at(0))
         .await
         .unwrap();
-    assert!(!bucket.may_record);
+    assert!(!bucket.may_record());
     let behind = Fence::new(std::sync::Arc::new(BootClock));
     let refused = keep(&stores, &memory, &behind, Some(&access("s")), None, at(0)).await;
     assert_eq!(refused, Err(NotLeader));

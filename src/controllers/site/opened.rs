@@ -14,7 +14,8 @@ use crate::contract::Gap;
 use crate::controllers::buckets::{Follow, OpenBucket};
 use crate::protocol::live_view::embargo;
 
-/// The bucket, if it was read back as it must be once and no answer of the store took that back.
+/// The bucket, if the store says that it is the Site's, or said so and does not answer now. Where it is not as it must be,
+/// nothing is recorded; what is there is looked after all the same (article 6).
 pub fn opened(
     site: &Site,
     found: &Dereferenced,
@@ -23,7 +24,7 @@ pub fn opened(
     applied: Option<&Applied>,
     answers: &[Answer],
 ) -> Option<OpenBucket> {
-    if !bucket.may_record {
+    if !bucket.is_ours() {
         return None;
     }
     let recorders = applied.map_or(Follow::Unknown, |applied| follow(applied, answers));

@@ -70,7 +70,7 @@ pub fn plan(
     held: Option<Coverings>,
     config: &OperatorConfig,
 ) -> Plan {
-    let may_record = valid.accepted.is_true() && bucket.may_record;
+    let may_record = valid.accepted.is_true() && bucket.may_record();
     if !may_record && found.pods.is_none() {
         return Plan { recorders: None };
     }

@@ -80,7 +80,7 @@ mod tests {
                 obstacles: vec![obstacle],
             };
             let found = bucket::judge(Err(error), None, jiff::Timestamp::UNIX_EPOCH);
-            assert!(!found.may_record && found.is_stalled);
+            assert!(!found.may_record() && found.is_stalled);
             assert_eq!(<&str>::from(found.finding.reason), reason);
             assert!(
                 found.finding.message.contains(remedy),

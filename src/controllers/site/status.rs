@@ -39,7 +39,7 @@ pub fn status(site: &Site, observed: &Observed<'_>, now: Timestamp) -> SiteStatu
         answers,
     } = observed;
     let before = site.status.clone().unwrap_or_default();
-    let may_record = valid.accepted.is_true() && bucket.may_record;
+    let may_record = valid.accepted.is_true() && bucket.may_record();
     let segment =
         SignedDuration::try_from(site.spec.recorder.segment_duration.0).unwrap_or(SignedDuration::MAX);
     let (recording, count) = recording::finding(valid, may_record, answers, segment);

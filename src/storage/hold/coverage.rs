@@ -9,7 +9,7 @@ use crate::protocol::cover::Cover;
 use crate::protocol::recording::{Class, Recording};
 
 /// Stretches without recordings that are told of one source.
-const TOLD: usize = 10;
+pub(crate) const TOLD: usize = 10;
 /// The longest segment, and its upload.
 const ON_ITS_WAY: SignedDuration = SignedDuration::from_mins(12);
 /// Segments follow each other within this; a longer stretch is a gap.
@@ -83,7 +83,10 @@ impl Coverage {
         let start = recording.start.clamp(window.from, until.max(window.from));
         let end = recording.end.clamp(window.from, until.max(window.from));
         let reached = source.reached.unwrap_or(window.from);
-        source.gap(reached, start);
+        // Nobody can tell how long a telephone was not used.
+        if recording.class == Class::Video {
+            source.gap(reached, start);
+        }
         let new = end.duration_since(start.max(reached));
         if new > SignedDuration::ZERO {
             source.recorded += new;
@@ -95,7 +98,6 @@ impl Coverage {
     #[must_use]
     pub fn finish(mut self) -> Self {
         for ((class, _), source) in &mut self.sources {
-            // Nobody can tell how long a telephone was not used.
             if *class == Class::Video {
                 source.gap(source.reached.unwrap_or(self.window.from), self.until);
             }
@@ -181,6 +183,21 @@ mod tests {
         coverage.add(&recording("a", 100, 199), 1, true);
         let coverage = coverage.finish();
         assert_eq!(coverage.sources[&(Class::Video, "a".to_owned())].gap_count, 0);
+    }
+
+    #[test]
+    fn a_telephone_that_was_not_used_misses_nothing() {
+        let mut coverage = Coverage::of(&cover(100, Some(400), &[]), at(10_000));
+        for (start, end) in [(120, 140), (300, 360)] {
+            let call = Recording {
+                class: Class::Calls,
+                ..recording("balie", start, end)
+            };
+            coverage.add(&call, 1, false);
+        }
+        let coverage = coverage.finish();
+        let calls = &coverage.sources[&(Class::Calls, "balie".to_owned())];
+        assert_eq!((calls.recorded.as_secs(), calls.missing.as_secs()), (80, 0));
     }
 
     proptest! {

@@ -11,13 +11,12 @@ pub(crate) mod order;
 mod place;
 mod release;
 
-pub use place::{Placed, Task, place};
+pub use place::{BrokenOff, Placed, Task, place};
 pub use release::{Released, release};
 
 use std::collections::BTreeSet;
-use std::pin::pin;
 
-use futures::{Stream, StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan};
@@ -26,19 +25,15 @@ use super::client::{Store, TargetError};
 use super::date::ClocksDisagree;
 use super::error::StoreError;
 use super::key::{Key, MAX_DURATION_MS};
-use super::listing::{After, Listed, PAGE, Page, page};
+use super::listing::{After, Listed, PAGE, page};
 use super::objects::Version;
 use super::sweep::HoldsUnknown;
 use crate::protocol::Window;
 use crate::protocol::cover::Cover;
 use crate::protocol::recording::Class;
 
-/// Versions of a page under way at once.
-const AT_ONCE: usize = 24;
-/// Pages under way at once: while the last versions of one are, the next begins.
-const PAGES: usize = 2;
-/// Places whose first page is asked for at once.
-const AHEAD: usize = 4;
+/// Versions under way at once.
+const AT_ONCE: usize = 48;
 /// Sources that one bucket can have. Where a listing finds more, somebody else made them, and what comes behind them is
 /// not known.
 const MOST_SOURCES: usize = 4096;
@@ -196,72 +191,46 @@ trait Work: Sync {
     ) -> impl Future<Output = Result<Self::Done, HoldError>> + Send;
 }
 
-/// Goes through the places, a page at a time, and does the work to many at once; notes what it came to in order.
+/// Goes through the places, a page at a time, and does the work to many at once; notes what it came to in order. A listing
+/// has the store to itself: beside the work, it would take longer than a request may on a store that goes through all
+/// that is under a prefix for each page of it.
 async fn each<W: Work>(
     store: &Store,
     places: &[Place],
     work: &W,
     mut note: impl FnMut(W::Done) + Send,
 ) -> Result<(), HoldError> {
-    let pages = pages(store, places).map(|found| async { one_page(found?, work).await });
-    let mut pages = pin!(pages.buffered(PAGES));
-    while let Some(done) = pages.try_next().await? {
-        done.into_iter().for_each(&mut note);
+    for place in places {
+        let (prefix, mut after, mut carried) = (place.prefix(), None, Vec::new());
+        loop {
+            let mut found = page(store, &prefix, after.as_ref(), PAGE).await?;
+            // A page may end between a marker and what is behind it.
+            found.versions.splice(0..0, std::mem::take(&mut carried));
+            if let Some(last) = found.versions.last() {
+                let same = found
+                    .versions
+                    .iter()
+                    .filter(|listed| listed.is_marker && listed.key == last.key);
+                carried = same.cloned().collect();
+            }
+            let (done, outcome) = one_page(found.versions, work).await;
+            done.into_iter().for_each(&mut note);
+            outcome?;
+            match found.next {
+                Some(next) => after = Some(next),
+                None => break,
+            }
+        }
     }
     Ok(())
 }
 
-/// What there is in the places, in order. Their first pages are listed ahead, which costs a store's latency only once for
-/// several.
-fn pages(store: &Store, places: &[Place]) -> impl Stream<Item = Result<Vec<Listed>, StoreError>> {
-    let prefixes = places.iter().map(Place::prefix);
-    let firsts = prefixes.map(async move |prefix| {
-        let first = page(store, &prefix, None, PAGE).await;
-        (prefix, first)
-    });
-    stream::iter(firsts)
-        .buffered(AHEAD)
-        .flat_map(move |(prefix, first)| pages_of(store, prefix, first))
-}
-
-/// The pages of one place, of which the first is there.
-fn pages_of(
-    store: &Store,
-    prefix: String,
-    first: Result<Page, StoreError>,
-) -> impl Stream<Item = Result<Vec<Listed>, StoreError>> {
-    let begin = (Some(first), None, Vec::new());
-    stream::try_unfold(
-        begin,
-        move |(listed, after, mut carried): (_, Option<After>, Vec<Listed>)| {
-            let prefix = prefix.clone();
-            async move {
-                let mut found = match (listed, after) {
-                    (Some(first), _) => first?,
-                    (None, Some(after)) => page(store, &prefix, Some(&after), PAGE).await?,
-                    (None, None) => return Ok(None),
-                };
-                // A page may end between a marker and what is behind it.
-                found.versions.splice(0..0, carried);
-                carried = match found.versions.last() {
-                    Some(last) => found
-                        .versions
-                        .iter()
-                        .filter(|listed| listed.is_marker && listed.key == last.key)
-                        .cloned()
-                        .collect(),
-                    None => Vec::new(),
-                };
-                Ok(Some((found.versions, (None, found.next, carried))))
-            }
-        },
-    )
-}
-
-/// The work on a page. One that fails does not stop the others, which are no worse off for it: each version that is held
-/// counts.
-async fn one_page<W: Work>(found: Vec<Listed>, work: &W) -> Result<Vec<W::Done>, HoldError> {
-    work.renew().await?;
+/// The work on a page, as far as it came. One that fails does not stop the others, which are no worse off for it: each
+/// version that is held counts.
+async fn one_page<W: Work>(found: Vec<Listed>, work: &W) -> (Vec<W::Done>, Result<(), HoldError>) {
+    if let Err(error) = work.renew().await {
+        return (Vec::new(), Err(error));
+    }
     let all = found.iter().filter(|listed| !listed.is_marker);
     let all = all.map(|listed| (listed.clone(), markers_of(&found, listed)));
     let concerned: Vec<_> = all.filter(|(_, markers)| work.concerns(markers)).collect();
@@ -269,10 +238,21 @@ async fn one_page<W: Work>(found: Vec<Listed>, work: &W) -> Result<Vec<W::Done>,
     let jobs = concerned
         .into_iter()
         .map(|(listed, markers)| work.one(listed, markers));
-    let answers: Vec<_> = stream::iter(jobs).buffered(AT_ONCE).collect().await;
-    let mut done = answers.into_iter().collect::<Result<Vec<_>, _>>()?;
-    done.extend(work.settle().await?);
-    Ok(done)
+    let mut answers = stream::iter(jobs).buffered(AT_ONCE);
+    let (mut done, mut outcome) = (Vec::new(), Ok(()));
+    while let Some(answer) = answers.next().await {
+        match answer {
+            Ok(one) => done.push(one),
+            Err(error) => outcome = Err(error),
+        }
+    }
+    if outcome.is_ok() {
+        match work.settle().await {
+            Ok(more) => done.extend(more),
+            Err(error) => outcome = Err(error),
+        }
+    }
+    (done, outcome)
 }
 
 /// The delete markers of a version's key on the same page.

@@ -67,8 +67,41 @@ impl Placed {
     }
 }
 
+/// A pass that ended early.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{error}")]
+pub struct BrokenOff {
+    /// Why.
+    pub error: HoldError,
+    /// What it had found and done.
+    pub placed: Placed,
+}
+
 /// Places what open holds cover.
-pub async fn place(operator: &StorageTarget, task: &Task<'_>, now: Timestamp) -> Result<Placed, HoldError> {
+pub async fn place(
+    operator: &StorageTarget,
+    task: &Task<'_>,
+    now: Timestamp,
+) -> Result<Placed, Box<BrokenOff>> {
+    let mut placed = Placed {
+        coverage: task.covers.iter().map(|cover| Coverage::of(cover, now)).collect(),
+        ..Placed::default()
+    };
+    match passes(operator, task, now, &mut placed).await {
+        Ok(()) => {
+            placed.coverage = placed.coverage.into_iter().map(Coverage::finish).collect();
+            Ok(placed)
+        }
+        Err(error) => Err(Box::new(BrokenOff { error, placed })),
+    }
+}
+
+async fn passes(
+    operator: &StorageTarget,
+    task: &Task<'_>,
+    now: Timestamp,
+    seen: &mut Placed,
+) -> Result<(), HoldError> {
     let store = Store::new(operator, Purpose::Configure)?;
     let mut places = places(&store, task.covers, task.everywhere, now).await?;
     if let Some(since) = task.since {
@@ -81,10 +114,6 @@ pub async fn place(operator: &StorageTarget, task: &Task<'_>, now: Timestamp) ->
         now,
         hidden_only: true,
     };
-    let mut seen = Placed {
-        coverage: task.covers.iter().map(|cover| Coverage::of(cover, now)).collect(),
-        ..Placed::default()
-    };
     // What is behind a marker would go first.
     each(&store, &places, &pass, |done| seen.note_work(&done)).await?;
     pass.hidden_only = false;
@@ -92,9 +121,7 @@ pub async fn place(operator: &StorageTarget, task: &Task<'_>, now: Timestamp) ->
         seen.note_work(&done);
         seen.note_state(&done);
     })
-    .await?;
-    seen.coverage = seen.coverage.into_iter().map(Coverage::finish).collect();
-    Ok(seen)
+    .await
 }
 
 struct Pass<'a> {

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use tokio::sync::{Mutex, RwLock};
 
@@ -162,8 +162,9 @@ impl Work for Pass<'_> {
                 .iter()
                 .map(|(listed, markers)| self.delete(listed, markers))
                 .collect();
-            let deleted: Vec<Done> = stream::iter(jobs).buffer_unordered(AT_ONCE).try_collect().await?;
-            done.extend(deleted);
+            // None is given up half way for another's failure.
+            let deleted: Vec<_> = stream::iter(jobs).buffer_unordered(AT_ONCE).collect().await;
+            done.extend(deleted.into_iter().collect::<Result<Vec<_>, HoldError>>()?);
         }
         Ok(done)
     }

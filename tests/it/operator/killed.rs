@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use toezicht::api::IncidentHold;
 use toezicht::contract::StorageTarget;
+use toezicht::storage::ledger::{self, Entry};
 use tokio::process::{Child, Command};
 
 use super::process::{LEASE, Process, leads, without_the_chart};
@@ -239,6 +240,13 @@ impl Line {
             Some((false, "video".into()))
         );
 
+        let manifest = format!("ledger/manifests/{name}/");
+        assert!(
+            !self.versions(&manifest).await.is_empty(),
+            "{manifest} is not there"
+        );
+        assert!(self.ledger().await.iter().all(Entry::is_open));
+
         let releasing = self.killed(after, number, &incident, "Released").await;
         for key in incident.young.iter().chain([&incident.neighbour]) {
             assert_eq!(self.marks(key).await, Some((false, "video".into())), "{key}");
@@ -249,8 +257,9 @@ impl Line {
             "{} is left",
             incident.old
         );
-        let left = format!("ledger/manifests/{name}");
-        assert!(self.versions(&left).await.is_empty(), "{left} is left");
+        assert!(self.versions(&manifest).await.is_empty(), "{manifest} is left");
+        let ledger = self.ledger().await;
+        assert!(ledger.len() == 1 && !ledger[0].is_open(), "{ledger:?}");
 
         let holds = self.scene.namespace.api::<IncidentHold>();
         holds.delete(&name, &DeleteParams::default()).await.unwrap();
@@ -273,6 +282,12 @@ impl Line {
             }
         }
         placing || releasing
+    }
+
+    async fn ledger(&self) -> Vec<Entry> {
+        let server = &self.scene.bucket.server;
+        let operator = target(server, server.bucket_maker(), self.bucket());
+        ledger::read_all(&operator).await.unwrap().into_values().collect()
     }
 
     fn bucket(&self) -> &str {

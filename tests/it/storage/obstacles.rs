@@ -186,11 +186,25 @@ async fn ceph_notifications_are_seen() {
         [Obstacle::Configured(Extra::Notifications)]
     );
     scene.spec.take_over = true;
-    let told = scene.enforce(Trials::Keep).await.unwrap_err().safe_message();
-    assert!(
-        told.contains("has notifications, and the operator cannot remove that"),
-        "{told}"
-    );
+    let is_told = async || {
+        let told = scene.enforce(Trials::Keep).await.unwrap_err().safe_message();
+        assert!(
+            told.contains("has notifications, and the operator cannot remove that"),
+            "{told}"
+        );
+    };
+    is_told().await;
+
+    // That keeps nothing else open.
+    let ours = scene.policy().await;
+    let open = serde_json::json!({"Version": "2012-10-17", "Statement": [{
+        "Effect": "Allow", "Principal": "*", "Action": "s3:GetObject", "Resource": format!("arn:aws:s3:::{}/*", scene.bucket()),
+    }]});
+    let put = scene.operator_client().put_bucket_policy().bucket(scene.bucket());
+    put.policy(open.to_string()).send().await.unwrap();
+    assert_ne!(scene.policy().await, ours);
+    is_told().await;
+    assert_eq!(scene.policy().await, ours);
 }
 
 async fn foreign_objects(server: S3Server) {

@@ -67,7 +67,8 @@ impl Scene {
     }
 
     pub async fn enforce(&self, trials: Trials) -> Result<Enforced, EnforceError> {
-        enforce(&self.operator, &self.recorder, &self.spec, &self.claim, trials).await
+        let enforced = enforce(&self.operator, &self.recorder, &self.spec, &self.claim, trials).await;
+        enforced.map_err(|failed| failed.error)
     }
 
     /// A plain client as one of the server's identities.
