@@ -1,6 +1,6 @@
 //! The Heusden example on a real cluster: what `make demo` does, and what must then be true.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
@@ -63,7 +63,13 @@ async fn every_frame_of_every_camera_is_there_once() {
             }
         })
         .await;
-        let recorded = segments(&bucket, &name).await;
+        let mut recorded = segments(&bucket, &name).await;
+        // What a store has refused once is put again a minute later, and what came after it does not wait for it.
+        let refused = Instant::now();
+        while !account(&name, &recorded).is_empty() && refused.elapsed() < Duration::from_secs(90) {
+            tokio::time::sleep(Duration::from_secs(3)).await;
+            recorded = segments(&bucket, &name).await;
+        }
         assert_eq!(account(&name, &recorded), [], "{name}: frames are missing");
         println!(
             "{name}: {} segments, {} frames",

@@ -201,6 +201,29 @@ pub fn writes_of(instance: &str, from: usize) -> Vec<String> {
         .collect()
 }
 
+/// The same, but for its Lease.
+pub fn written(instance: &str, from: usize) -> Vec<String> {
+    let mut writes = writes_of(instance, from);
+    writes.retain(|write| !write.contains("leases"));
+    writes
+}
+
+/// Waits until `instance` writes nothing for a second: a look that was waiting meanwhile may still say what was said just
+/// now.
+pub async fn all_is_written(instance: &str) {
+    let limit = Duration::from_secs(60);
+    eventually("what is to be written is written", limit, || async {
+        let before = audit_length();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let writes = written(instance, before);
+        writes
+            .is_empty()
+            .then_some(())
+            .ok_or_else(|| format!("{writes:#?}"))
+    })
+    .await;
+}
+
 /// Runs `test` in a namespace of its own while the operator of the chart is away, as others like it do at the same time;
 /// it is brought back after the last of them, whatever happens.
 pub async fn without_the_chart<F>(prefix: &str, test: impl FnOnce(TestNamespace) -> F)
