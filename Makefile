@@ -43,7 +43,7 @@ it: fresh image  ## the tests against the real API servers, kubelet, S3 servers 
 	cargo test --locked --no-run --test it
 	$(BED) run tests/testbed/suite
 
-kills: image     ## the operator killed after each request and write of a placing and a releasing in turn: half an hour
+kills: image     ## the operator killed after each request and write of a placing and a releasing in turn: a quarter of an hour
 	cargo test --locked --no-run --test it
 	$(BED) run env TOEZICHT_TEST_KILL_EVERY=1 cargo test --offline --locked --test it -- operator::killed --nocapture
 

@@ -12,7 +12,6 @@ use crate::report::{Line, Section};
 use crate::support::scene::{SITE, Scene, has};
 use crate::support::settings::S3Server;
 use crate::support::tools::run;
-use crate::support::wait::eventually;
 use crate::support::{cluster, operator};
 
 /// Cameras that the incident is about, each with a segment a minute.
@@ -48,7 +47,8 @@ pub async fn declared(bed: &Bed, rounds: usize) -> Section {
             versions: CAMERAS * MINUTES,
             peak_kib: 0,
         });
-        resolve(&scene, &name).await;
+        scene.resolve(&name).await;
+        scene.hold_is(&name, "Released", "True", SOON).await;
     }
     scene.delete().await;
     let line = Line::of("kubectl apply to Placed=True", 0.0, &took);
@@ -83,33 +83,4 @@ async fn placed(scene: &Scene, name: &str, cameras: &[String], (from, until): (T
         assert!(begun.elapsed() < SOON, "{placed:?}");
         tokio::time::sleep(LOOK).await;
     }
-}
-
-async fn resolve(scene: &Scene, name: &str) {
-    let at = Timestamp::now() - SignedDuration::from_secs(1);
-    let patch = json!({"spec": {"state": "Resolved", "resolution": {"at": at, "by": "Gemeentesecretaris", "outcome": "Closed"}}});
-    let patch = patch.to_string();
-    let namespace = scene.namespace.name.as_str();
-    let words = [
-        "-n",
-        namespace,
-        "patch",
-        "incidentholds.toezicht.dev",
-        name,
-        "--type=merge",
-        "-p",
-        &patch,
-    ];
-    run("kubectl", &words, None).await;
-    let api = scene.namespace.api::<IncidentHold>();
-    eventually("Released=True", SOON, || async {
-        let status = api
-            .get(name)
-            .await
-            .map_err(|e| e.to_string())?
-            .status
-            .unwrap_or_default();
-        has(&status.conditions, "Released", "True")
-    })
-    .await;
 }

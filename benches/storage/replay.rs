@@ -77,13 +77,13 @@ pub async fn marks(target: &StorageTarget, place: bool, lists: bool) -> Took {
         .build()
         .unwrap();
     let tags = Tagging::builder().tag_set(tag).build().unwrap();
-    if lists && place {
-        signer.list(bucket, &versions, BY_DAY).await;
-    }
-    if lists {
-        signer
-            .list(bucket, &versions, if place { BY_DAY } else { BY_CAMERA })
-            .await;
+    let listed: &[usize] = match (lists, place) {
+        (false, _) => &[],
+        (true, true) => &[BY_DAY, BY_DAY],
+        (true, false) => &[BY_CAMERA],
+    };
+    for slashes in listed {
+        signer.list(bucket, &versions, *slashes).await;
     }
     for (key, id) in &versions {
         signer.next_group();

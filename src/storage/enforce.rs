@@ -63,15 +63,11 @@ pub async fn enforce(
 ) -> Result<Enforced, Failed> {
     let mut progress = Progress::default();
     let outcome = enforced(operator, recorder, spec, claim, trials, &mut progress).await;
-    let Progress { changed, is_ours } = progress;
-    match outcome {
-        Ok(enforced) => Ok(Enforced { changed, ..enforced }),
-        Err(error) => Err(Failed {
-            error,
-            changed,
-            is_ours,
-        }),
-    }
+    outcome.map_err(|error| Failed {
+        error,
+        changed: progress.changed,
+        is_ours: progress.is_ours,
+    })
 }
 
 async fn enforced(
@@ -136,7 +132,7 @@ async fn enforced(
     };
     Ok(Enforced {
         read_back: read_back.state,
-        changed: Vec::new(),
+        changed: std::mem::take(changed),
         conformance,
         gaps: dialect.gaps(operator.tls),
     })

@@ -31,6 +31,7 @@ use crate::controllers::kit::error::{ApiError, Failure};
 use crate::controllers::kit::fence::NotLeader;
 use crate::controllers::kit::{event, meta, requeue};
 use crate::storage::hold::HoldError;
+use crate::storage::hold::coverage::ON_ITS_WAY;
 use crate::storage::ledger;
 use crate::storage::sweep::SweepError;
 
@@ -38,8 +39,6 @@ use crate::storage::sweep::SweepError;
 const NOT_OPEN_YET: SignedDuration = SignedDuration::from_secs(15);
 /// While something goes on being held, what came is looked at this often: a legal hold follows within a minute.
 const ONGOING: SignedDuration = SignedDuration::from_secs(20);
-/// So long after the end of a hold's window, the last segment that overlaps it may still come: it may be ten minutes long.
-const LAST: SignedDuration = SignedDuration::from_mins(15);
 /// What waits for recorders or for another pass is looked at again after this long.
 const SOON: SignedDuration = SignedDuration::from_secs(2);
 
@@ -258,7 +257,9 @@ async fn declared(client: &kube::Client, site: &Site) -> Result<Vec<Result<Incid
 
 /// When to look again.
 fn deadlines(plan: &Plan, outcome: &Outcome, now: Timestamp) -> Vec<Timestamp> {
-    let is_ongoing = |entry: &ledger::Entry| entry.window.until.is_none_or(|until| until + LAST > now);
+    // After the end of a window, the last segment that overlaps it is still on its way, and then has to be seen.
+    let last = ON_ITS_WAY + ONGOING * 9;
+    let is_ongoing = |entry: &ledger::Entry| entry.window.until.is_none_or(|until| until + last > now);
     let mut deadlines = vec![outcome.sweep_at];
     if plan.open.values().any(is_ongoing) {
         deadlines.push(now + ONGOING);

@@ -11,7 +11,7 @@ use crate::protocol::recording::{Class, Recording};
 /// Stretches without recordings that are told of one source.
 pub(crate) const TOLD: usize = 10;
 /// The longest segment, and its upload.
-const ON_ITS_WAY: SignedDuration = SignedDuration::from_mins(12);
+pub(crate) const ON_ITS_WAY: SignedDuration = SignedDuration::from_mins(12);
 /// Segments follow each other within this; a longer stretch is a gap.
 const SEAM: SignedDuration = SignedDuration::from_secs(2);
 

@@ -191,9 +191,8 @@ trait Work: Sync {
     ) -> impl Future<Output = Result<Self::Done, HoldError>> + Send;
 }
 
-/// Goes through the places, a page at a time, and does the work to many at once; notes what it came to in order. A listing
-/// has the store to itself: beside the work, it would take longer than a request may on a store that goes through all
-/// that is under a prefix for each page of it.
+/// Goes through the places, a page at a time, and does the work to many at once; notes what it came to in order. A page is
+/// asked for when it is needed: one asked for ahead, beside the work, ran into its deadline.
 async fn each<W: Work>(
     store: &Store,
     places: &[Place],

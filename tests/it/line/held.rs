@@ -4,7 +4,6 @@
 use std::time::{Duration, Instant};
 
 use jiff::{SignedDuration, Timestamp};
-use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use toezicht::api::IncidentHold;
 use toezicht::storage::key::Key;
@@ -13,7 +12,7 @@ use crate::storage::scene::{client, marks};
 use crate::support::cluster;
 use crate::support::operator;
 use crate::support::recorded::keys;
-use crate::support::scene::{SITE, Scene, has};
+use crate::support::scene::Scene;
 use crate::support::settings::S3Server;
 use crate::support::wait::eventually;
 
@@ -26,18 +25,7 @@ struct Incident {
 
 impl Incident {
     async fn hold_is(&self, name: &str, condition: &str, status: &str) {
-        let api = self.scene.namespace.api::<IncidentHold>();
-        eventually(
-            &format!("IncidentHold {name} {condition}={status}"),
-            SOON,
-            || async {
-                let hold = api.get(name).await.map_err(|e| e.to_string())?;
-                let found = hold.status.unwrap_or_default();
-                has(&found.conditions, condition, status)
-                    .map_err(|seen| format!("{seen}; {:?}", found.placement))
-            },
-        )
-        .await;
+        self.scene.hold_is(name, condition, status, SOON).await;
     }
 
     /// The marks of a camera's segments, with their keys.
@@ -51,27 +39,7 @@ impl Incident {
     }
 
     async fn declare(&self, name: &str, from: Timestamp, until: Option<Timestamp>) {
-        let mut window = json!({"from": from});
-        if let Some(until) = until {
-            window["until"] = json!(until);
-        }
-        let hold = json!({
-            "apiVersion": "toezicht.dev/v1alpha1", "kind": "IncidentHold", "metadata": {"name": name},
-            "spec": {
-                "siteRef": {"name": SITE}, "cameras": ["receptie"], "window": window, "purpose": "Theft",
-                "reference": "2026-0412",
-            },
-        });
-        self.scene.create::<IncidentHold>(hold).await;
-    }
-
-    async fn resolve(&self, name: &str) {
-        let at = Timestamp::now() - SignedDuration::from_secs(1);
-        let patch = json!({"spec": {"state": "Resolved", "resolution": {"at": at, "by": "Gemeentesecretaris", "outcome": "Closed"}}});
-        let api = self.scene.namespace.api::<IncidentHold>();
-        api.patch(name, &PatchParams::default(), &Patch::Merge(&patch))
-            .await
-            .unwrap();
+        self.scene.declare(name, &["receptie"], from, until).await;
     }
 }
 
@@ -153,7 +121,7 @@ async fn an_incident_is_held_from_its_declaration_to_its_resolution() {
     let until = second.end() + SignedDuration::from_secs(3);
     incident.declare("narrow", from, Some(until)).await;
     incident.hold_is("narrow", "Placed", "True").await;
-    incident.resolve("incident").await;
+    incident.scene.resolve("incident").await;
     incident.hold_is("incident", "Released", "True").await;
     let marked = incident.marked("receptie").await;
     for (key, hold, tag) in &marked {
@@ -161,7 +129,7 @@ async fn an_incident_is_held_from_its_declaration_to_its_resolution() {
         assert_eq!(*hold, is_narrow, "{key} {tag}");
         assert_eq!(tag == "video", !is_narrow, "{key} {tag}");
     }
-    incident.resolve("narrow").await;
+    incident.scene.resolve("narrow").await;
     incident.hold_is("narrow", "Released", "True").await;
     let marked = incident.marked("receptie").await;
     assert!(

@@ -65,6 +65,7 @@ async fn every_frame_of_every_camera_is_there_once() {
         .await;
         let mut recorded = segments(&bucket, &name).await;
         // What a store has refused once is put again a minute later, and what came after it does not wait for it.
+        // Not by `eventually`: what only waited too long is run once more, and a lost frame is lost.
         let refused = Instant::now();
         while !account(&name, &recorded).is_empty() && refused.elapsed() < Duration::from_secs(90) {
             tokio::time::sleep(Duration::from_secs(3)).await;

@@ -2,12 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::json;
-
-use super::process::{Process, leader, leads, without_the_chart};
+use super::process::{Process, leader, leads, recording_at, without_the_chart};
 use crate::support::proxy::{Proxy, Seen};
 use crate::support::scene::Scene;
-use crate::support::settings::{S3Server, setting};
+use crate::support::settings::S3Server;
 use crate::support::wait::{eventually, throughout};
 
 const SOON: Duration = Duration::from_secs(60);
@@ -18,10 +16,7 @@ const QUIET: Duration = Duration::from_secs(3);
 async fn a_leader_that_is_thawed_writes_nothing_to_the_store() {
     without_the_chart("leader-store", |namespace| async move {
         let proxy = Proxy::start(&S3Server::first().endpoint, 28340).await;
-        let config = json!({
-            "recorderImage": setting("TOEZICHT_TEST_IMAGE"),
-            "grants": [{"namespaces": ["*"], "endpoints": [proxy.endpoint], "buckets": ["tz-*"], "plainHttp": true}],
-        });
+        let config = recording_at(&proxy.endpoint);
         let mut first = Process::with_config(&namespace, &namespace, "store-first", config.clone());
         leads(&namespace, "store-first", SOON).await;
         let second = Process::with_config(&namespace, &namespace, "store-second", config);
@@ -46,7 +41,10 @@ async fn a_leader_that_is_thawed_writes_nothing_to_the_store() {
 
         scene.site_is("StorageEnforced", "True", SOON).await;
         assert_eq!(leader(&scene.namespace).await.unwrap(), "store-second");
-        println!("the other had the bucket as it must be after {:?}", stopped.elapsed());
+        println!(
+            "the other had the bucket as it must be after {:?}",
+            stopped.elapsed()
+        );
         let mut last = Instant::now();
         eventually("the store is left alone", SOON * 2, || {
             if !proxy.take().is_empty() {

@@ -7,21 +7,20 @@ use std::time::{Duration, Instant};
 use axum::http::request::Parts;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::coordination::v1::Lease;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::DeleteParams;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use toezicht::api::IncidentHold;
-use toezicht::contract::StorageTarget;
 use toezicht::storage::ledger::{self, Entry};
 use tokio::process::{Child, Command};
 
-use super::process::{LEASE, Process, leads, without_the_chart};
-use crate::storage::scene::{client, marks, record, target, versions};
+use super::process::{LEASE, Process, leads, recording_at, without_the_chart};
+use crate::storage::scene::Scene as BucketScene;
 use crate::support::cluster::TestNamespace;
 use crate::support::port::free_port;
 use crate::support::proxy::{Proxy, access_key};
-use crate::support::scene::{SITE, Scene, has};
-use crate::support::settings::{S3Server, setting};
+use crate::support::scene::Scene;
+use crate::support::settings::S3Server;
 use crate::support::wait::eventually;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -59,8 +58,7 @@ struct Line {
     kubeconfig: String,
     config: Value,
     operator: Option<Process>,
-    s3: aws_sdk_s3::Client,
-    recorder: StorageTarget,
+    bucket: BucketScene,
     _gateway: Child,
     _folder: TempDir,
 }
@@ -68,10 +66,7 @@ struct Line {
 impl Line {
     async fn new(namespace: TestNamespace, server: S3Server, ports: [u16; 2]) -> Self {
         let store = Proxy::start(&server.endpoint, ports[0]).await;
-        let config = json!({
-            "recorderImage": setting("TOEZICHT_TEST_IMAGE"),
-            "grants": [{"namespaces": ["*"], "endpoints": [store.endpoint], "buckets": ["tz-*"], "plainHttp": true}],
-        });
+        let config = recording_at(&store.endpoint);
         let (gateway, url) = gateway().await;
         let cluster = Proxy::start(&url, ports[1]).await;
         let folder = tempfile::tempdir().unwrap();
@@ -82,8 +77,7 @@ impl Line {
         })
         .await;
         let mut line = Self {
-            s3: client(&server, server.bucket_maker()),
-            recorder: target(&server, server.identity("recorder"), &scene.bucket.name),
+            bucket: BucketScene::of_bucket(server, &scene.bucket.name),
             scene,
             store,
             cluster,
@@ -140,13 +134,12 @@ impl Line {
     /// Of four minutes, at the ceiling and before it. The oldest is as old as one can be that has just come from a spool.
     async fn incident(&self, name: &str) -> Incident {
         let at = |minutes: i64| Timestamp::now() - CEILING + SignedDuration::from_mins(minutes);
-        let record = |at| record(&self.recorder, CAMERA, at);
+        let record = |at| self.bucket.record(CAMERA, at);
         let old = record(at(0) - SignedDuration::from_secs(20)).await;
         let young = [record(at(180)).await, record(at(240)).await];
         let neighbour = record(at(360)).await;
         for key in [&young[1], &old] {
-            let request = self.s3.delete_object().bucket(self.bucket()).key(key);
-            assert_eq!(request.send().await.unwrap().delete_marker(), Some(true));
+            self.bucket.hide(key).await;
         }
         Incident {
             name: name.into(),
@@ -157,55 +150,32 @@ impl Line {
         }
     }
 
-    async fn declare(&self, incident: &Incident) {
-        let [from, until] = incident.window;
-        let hold = json!({
-            "apiVersion": "toezicht.dev/v1alpha1", "kind": "IncidentHold", "metadata": {"name": incident.name},
-            "spec": {
-                "siteRef": {"name": SITE}, "cameras": [CAMERA], "window": {"from": from, "until": until},
-                "purpose": "Theft", "reference": "2026-0412",
-            },
-        });
-        self.scene.create::<IncidentHold>(hold).await;
-    }
-
-    async fn resolve(&self, incident: &Incident) {
-        let at = Timestamp::now() - SignedDuration::from_secs(1);
-        let patch = json!({"spec": {"state": "Resolved", "resolution": {"at": at, "by": "Gemeentesecretaris", "outcome": "Closed"}}});
-        let holds = self.scene.namespace.api::<IncidentHold>();
-        let params = PatchParams::default();
-        holds
-            .patch(&incident.name, &params, &Patch::Merge(&patch))
-            .await
-            .unwrap();
-    }
-
-    async fn hold_is(&self, incident: &Incident, condition: &str) {
-        let holds = self.scene.namespace.api::<IncidentHold>();
-        eventually(&format!("{} {condition}=True", incident.name), SOON, || async {
-            let hold = holds.get(&incident.name).await.map_err(|e| e.to_string())?;
-            has(&hold.status.unwrap_or_default().conditions, condition, "True")
-        })
-        .await;
-    }
-
     /// Starts what leads to `condition`, kills the operator after `number` requests, and sees the next one finish. Whether
     /// there were so many.
     async fn killed(&mut self, after: After, number: usize, incident: &Incident, condition: &str) -> bool {
         self.is_at_rest().await;
         let maker = &self.scene.bucket.server.bucket_maker().access_key;
         let cut = match after {
-            After::Storage => self.store.cut_after(number, is_signed_by, maker),
-            After::Writes => self.cluster.cut_after(number, is_write, ""),
+            After::Storage => {
+                let maker = maker.clone();
+                let is_own = move |parts: &Parts| access_key(parts).as_ref() == Some(&maker);
+                self.store.cut_after(number, is_own)
+            }
+            After::Writes => self.cluster.cut_after(number, is_write),
         };
         match condition {
-            "Placed" => self.declare(incident).await,
-            _ => self.resolve(incident).await,
+            "Placed" => {
+                let [from, until] = incident.window;
+                self.scene
+                    .declare(&incident.name, &[CAMERA], from, Some(until))
+                    .await;
+            }
+            _ => self.scene.resolve(&incident.name).await,
         }
         let killed_after = tokio::select! {
             biased;
             seen = cut => Some(seen.unwrap()),
-            () = self.hold_is(incident, condition) => None,
+            () = self.scene.hold_is(&incident.name, condition, "True", SOON) => None,
         };
         let Some(seen) = killed_after else {
             self.store.mend();
@@ -219,10 +189,10 @@ impl Line {
             seen.method, seen.path_and_query
         );
         for key in &incident.young {
-            assert!(!self.versions(key).await.is_empty(), "{key} is lost");
+            assert!(!self.bucket.versions(key).await.is_empty(), "{key} is lost");
         }
         self.start().await;
-        self.hold_is(incident, condition).await;
+        self.scene.hold_is(&incident.name, condition, "True", SOON).await;
         true
     }
 
@@ -232,32 +202,39 @@ impl Line {
         let incident = self.incident(&name).await;
         let placing = self.killed(after, number, &incident, "Placed").await;
         for key in incident.young.iter().chain([&incident.old]) {
-            assert_eq!(self.marks(key).await, Some((true, "held".into())), "{key}");
-            assert_eq!(self.versions(key).await.len(), 1, "{key} and no marker");
+            assert_eq!(self.bucket.marks(key).await, Some((true, "held".into())), "{key}");
+            assert_eq!(self.bucket.versions(key).await.len(), 1, "{key} and no marker");
         }
         assert_eq!(
-            self.marks(&incident.neighbour).await,
+            self.bucket.marks(&incident.neighbour).await,
             Some((false, "video".into()))
         );
 
         let manifest = format!("ledger/manifests/{name}/");
         assert!(
-            !self.versions(&manifest).await.is_empty(),
+            !self.bucket.versions(&manifest).await.is_empty(),
             "{manifest} is not there"
         );
         assert!(self.ledger().await.iter().all(Entry::is_open));
 
         let releasing = self.killed(after, number, &incident, "Released").await;
         for key in incident.young.iter().chain([&incident.neighbour]) {
-            assert_eq!(self.marks(key).await, Some((false, "video".into())), "{key}");
-            assert_eq!(self.versions(key).await.len(), 1, "{key} and no marker");
+            assert_eq!(
+                self.bucket.marks(key).await,
+                Some((false, "video".into())),
+                "{key}"
+            );
+            assert_eq!(self.bucket.versions(key).await.len(), 1, "{key} and no marker");
         }
         assert!(
-            self.versions(&incident.old).await.is_empty(),
+            self.bucket.versions(&incident.old).await.is_empty(),
             "{} is left",
             incident.old
         );
-        assert!(self.versions(&manifest).await.is_empty(), "{manifest} is left");
+        assert!(
+            self.bucket.versions(&manifest).await.is_empty(),
+            "{manifest} is left"
+        );
         let ledger = self.ledger().await;
         assert!(ledger.len() == 1 && !ledger[0].is_open(), "{ledger:?}");
 
@@ -276,39 +253,18 @@ impl Line {
             &incident.young[0],
             &incident.young[1],
         ] {
-            for (key, version) in self.versions(prefix).await {
-                let request = self.s3.delete_object().bucket(self.bucket()).key(key);
-                request.version_id(version).send().await.unwrap();
-            }
+            self.bucket.remove(prefix).await;
         }
         placing || releasing
     }
 
     async fn ledger(&self) -> Vec<Entry> {
-        let server = &self.scene.bucket.server;
-        let operator = target(server, server.bucket_maker(), self.bucket());
-        ledger::read_all(&operator).await.unwrap().into_values().collect()
-    }
-
-    fn bucket(&self) -> &str {
-        &self.scene.bucket.name
-    }
-
-    async fn marks(&self, key: &str) -> Option<(bool, String)> {
-        marks(&self.s3, self.bucket(), key).await
-    }
-
-    /// All versions and delete markers under a prefix: key and version.
-    async fn versions(&self, prefix: &str) -> Vec<(String, String)> {
-        versions(&self.s3, self.bucket(), prefix).await
+        let entries = ledger::read_all(&self.bucket.operator).await;
+        entries.unwrap().into_values().collect()
     }
 }
 
-fn is_signed_by(parts: &Parts, key: &str) -> bool {
-    access_key(parts).is_some_and(|signed| signed == key)
-}
-
-fn is_write(parts: &Parts, _: &str) -> bool {
+fn is_write(parts: &Parts) -> bool {
     parts.method != "GET" && !parts.uri.path().contains("/leases/")
 }
 

@@ -18,6 +18,14 @@ use crate::support::wait::eventually;
 /// Name of the Lease, in the test's own namespace.
 pub const LEASE: &str = "operator";
 
+/// What an operator needs to record, allowed the store at `endpoint` and buckets of it that begin with `tz-`.
+pub fn recording_at(endpoint: &str) -> Value {
+    json!({
+        "recorderImage": setting("TOEZICHT_TEST_IMAGE"),
+        "grants": [{"namespaces": ["*"], "endpoints": [endpoint], "buckets": ["tz-*"], "plainHttp": true}],
+    })
+}
+
 /// One operator process, which looks after one namespace.
 pub struct Process {
     pub instance: String,
@@ -208,6 +216,15 @@ pub fn written(instance: &str, from: usize) -> Vec<String> {
     writes
 }
 
+/// Whether it wrote nothing since line `from` of the audit log; else what it wrote.
+pub fn wrote_nothing(instance: &str, from: usize) -> Result<(), String> {
+    let writes = written(instance, from);
+    writes
+        .is_empty()
+        .then_some(())
+        .ok_or_else(|| format!("{writes:#?}"))
+}
+
 /// Waits until `instance` writes nothing for a second: a look that was waiting meanwhile may still say what was said just
 /// now.
 pub async fn all_is_written(instance: &str) {
@@ -215,11 +232,7 @@ pub async fn all_is_written(instance: &str) {
     eventually("what is to be written is written", limit, || async {
         let before = audit_length();
         tokio::time::sleep(Duration::from_secs(1)).await;
-        let writes = written(instance, before);
-        writes
-            .is_empty()
-            .then_some(())
-            .ok_or_else(|| format!("{writes:#?}"))
+        wrote_nothing(instance, before)
     })
     .await;
 }

@@ -10,12 +10,14 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use toezicht::api::{RecordingPolicy, Site};
 
-use super::process::{Process, all_is_written, audit_length, leads, without_the_chart, written};
+use super::process::{
+    Process, all_is_written, audit_length, leads, recording_at, without_the_chart, written, wrote_nothing,
+};
 use crate::support::cluster::TestNamespace;
 use crate::support::counted::Counted;
 use crate::support::proxy::Proxy;
 use crate::support::scene::{POLICY, SITE, Scene};
-use crate::support::settings::{S3Server, setting};
+use crate::support::settings::S3Server;
 use crate::support::tools::read_back;
 use crate::support::wait::{eventually, throughout};
 
@@ -23,14 +25,8 @@ const SOON: Duration = Duration::from_secs(60);
 /// Name of the recorders' objects.
 const RECORDER: &str = "die-heijgrave-recorder";
 
-/// What an operator needs to record, allowed the test's store and buckets of it that begin with `tz-`.
 fn config() -> Value {
-    json!({
-        "recorderImage": setting("TOEZICHT_TEST_IMAGE"),
-        "grants": [{
-            "namespaces": ["*"], "endpoints": [S3Server::first().endpoint], "buckets": ["tz-*"], "plainHttp": true,
-        }],
-    })
+    recording_at(&S3Server::first().endpoint)
 }
 
 /// An operator for `namespace`, that leads.
@@ -204,11 +200,7 @@ async fn a_secret_of_another_type_is_like_one_that_is_not_there() {
 
 async fn writes_nothing(instance: &str, from: usize, time: Duration) {
     throughout("nothing is written", time, || async {
-        let writes = written(instance, from);
-        writes
-            .is_empty()
-            .then_some(())
-            .ok_or_else(|| format!("{writes:#?}"))
+        wrote_nothing(instance, from)
     })
     .await;
 }

@@ -236,7 +236,8 @@ async fn stopped_it_leaves_nothing(server: S3Server, step: Duration) {
         match outcome {
             Err(ProbeError::Stopped { left }) => assert!(left.is_empty(), "after {limit:?}: {left:?}"),
             other => {
-                assert!(other.unwrap().left.is_empty());
+                let left = other.unwrap().left;
+                assert!(left.is_empty(), "{left:?}");
                 break;
             }
         }

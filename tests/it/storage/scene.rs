@@ -38,10 +38,20 @@ impl Scene {
     /// With this identity as the operator.
     pub fn with_operator(server: S3Server, prefix: &str, operator: &S3Identity) -> Self {
         let bucket = format!("tz-{prefix}-{}", hex::encode(rand::random::<[u8; 5]>()));
+        Self::over(server, &bucket, prefix, operator)
+    }
+
+    /// Over a bucket that an operator on the cluster made.
+    pub fn of_bucket(server: S3Server, bucket: &str) -> Self {
+        let maker = server.bucket_maker().clone();
+        Self::over(server, bucket, bucket, &maker)
+    }
+
+    fn over(server: S3Server, bucket: &str, site: &str, operator: &S3Identity) -> Self {
         let recorder = server.identity("recorder").clone();
         Self {
-            operator: target(&server, operator, &bucket),
-            recorder: target(&server, &recorder, &bucket),
+            operator: target(&server, operator, bucket),
+            recorder: target(&server, &recorder, bucket),
             spec: BucketSpec {
                 video_ceiling: Days(28),
                 calls_ceiling: Days(7),
@@ -55,7 +65,7 @@ impl Scene {
             claim: Claim {
                 cluster_id: "test".into(),
                 namespace: "heusden".into(),
-                site: prefix.into(),
+                site: site.into(),
                 uid: "11111111-1111-1111-1111-111111111111".into(),
             },
             server,
@@ -112,7 +122,19 @@ impl Scene {
 
     /// Puts what a camera recorded for a minute from `start`, as a recorder does; its key.
     pub async fn record(&self, camera: &str, start: Timestamp) -> String {
-        record(&self.recorder, camera, start).await
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("segment.mp4");
+        let bytes: [u8; 64] = rand::random();
+        std::fs::write(&file, bytes).unwrap();
+        let sha256: [u8; 32] = Sha256::digest(bytes).into();
+        let key = Key::new(Class::Video, camera, start, 60_000, &sha256).unwrap();
+        let uploader = Uploader::new(&self.recorder).unwrap();
+        eventually("a segment is put", Duration::from_secs(30), async || {
+            let put = uploader.put(&key, &file, sha256, RetentionTag::Video).await;
+            put.map_err(|error| error.safe_message())
+        })
+        .await;
+        key.to_string()
     }
 
     /// The legal hold and the tag of the newest version of a key; `None`: there is none.
@@ -217,41 +239,27 @@ impl Scene {
 
     /// All versions and delete markers under a prefix, as the operator sees them: key and version.
     pub async fn versions(&self, prefix: &str) -> Vec<(String, String)> {
-        versions(&self.operator_client(), self.bucket(), prefix).await
+        let page = self
+            .operator_client()
+            .list_object_versions()
+            .bucket(self.bucket())
+            .prefix(prefix)
+            .send()
+            .await
+            .unwrap();
+        let text = |text: Option<&str>| text.unwrap().to_owned();
+        let versions = page
+            .versions()
+            .iter()
+            .map(|v| (text(v.key()), text(v.version_id())));
+        versions
+            .chain(
+                page.delete_markers()
+                    .iter()
+                    .map(|m| (text(m.key()), text(m.version_id()))),
+            )
+            .collect()
     }
-}
-
-/// All versions and delete markers under a prefix: key and version.
-pub async fn versions(client: &Client, bucket: &str, prefix: &str) -> Vec<(String, String)> {
-    let request = client.list_object_versions().bucket(bucket).prefix(prefix);
-    let page = request.send().await.unwrap();
-    let text = |text: Option<&str>| text.unwrap().to_owned();
-    let versions = page
-        .versions()
-        .iter()
-        .map(|v| (text(v.key()), text(v.version_id())));
-    let markers = page
-        .delete_markers()
-        .iter()
-        .map(|m| (text(m.key()), text(m.version_id())));
-    versions.chain(markers).collect()
-}
-
-/// Puts what a camera recorded for a minute from `start`, as this recorder; its key.
-pub async fn record(recorder: &StorageTarget, camera: &str, start: Timestamp) -> String {
-    let dir = tempfile::tempdir().unwrap();
-    let file = dir.path().join("segment.mp4");
-    let bytes: [u8; 64] = rand::random();
-    std::fs::write(&file, bytes).unwrap();
-    let sha256: [u8; 32] = Sha256::digest(bytes).into();
-    let key = Key::new(Class::Video, camera, start, 60_000, &sha256).unwrap();
-    let uploader = Uploader::new(recorder).unwrap();
-    eventually("a segment is put", Duration::from_secs(30), async || {
-        let put = uploader.put(&key, &file, sha256, RetentionTag::Video).await;
-        put.map_err(|error| error.safe_message())
-    })
-    .await;
-    key.to_string()
 }
 
 pub fn target(server: &S3Server, identity: &S3Identity, bucket: &str) -> StorageTarget {

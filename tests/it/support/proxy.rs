@@ -32,9 +32,7 @@ pub fn access_key(parts: &Parts) -> Option<String> {
 
 /// After so many requests nothing more is let through.
 struct Cut {
-    counts: fn(&Parts, &str) -> bool,
-    /// What `counts` is given.
-    by: String,
+    counts: Box<dyn Fn(&Parts) -> bool + Send>,
     left: usize,
     /// Who is told of the last one.
     last: Option<oneshot::Sender<Seen>>,
@@ -134,18 +132,16 @@ impl Proxy {
         self.shared.ahead.store(seconds, Ordering::SeqCst);
     }
 
-    /// Lets `requests` more of those through that `counts` says yes to, given `by`. The server does the last of them, whose
+    /// Lets `requests` more of those through that `counts` says yes to. The server does the last of them, whose
     /// answer is held back for good, and of which is told; of those after it, nothing arrives.
     pub fn cut_after(
         &self,
         requests: usize,
-        counts: fn(&Parts, &str) -> bool,
-        by: &str,
+        counts: impl Fn(&Parts) -> bool + Send + 'static,
     ) -> oneshot::Receiver<Seen> {
         let (last, told) = oneshot::channel();
         *self.shared.cut.lock().unwrap() = Some(Cut {
-            counts,
-            by: by.to_owned(),
+            counts: Box::new(counts),
             left: requests,
             last: Some(last),
         });
@@ -252,7 +248,7 @@ fn broken_off(begun: Bytes) -> Response {
 impl Shared {
     fn turn(&self, parts: &Parts) -> Turn {
         let mut cut = self.cut.lock().unwrap();
-        let Some(cut) = cut.as_mut().filter(|cut| (cut.counts)(parts, &cut.by)) else {
+        let Some(cut) = cut.as_mut().filter(|cut| (cut.counts)(parts)) else {
             return Turn::Free;
         };
         cut.left = cut.left.saturating_sub(1);

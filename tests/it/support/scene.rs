@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
-use kube::api::{Api, PostParams};
+use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
-use toezicht::api::{Camera, RecordingPolicy, Site};
+use toezicht::api::{Camera, IncidentHold, RecordingPolicy, Site};
 
 use super::cluster::TestNamespace;
 use super::recorded::Bucket;
@@ -145,6 +146,48 @@ impl Scene {
                     return Err(format!("generation {generation:?} not observed: {status_:?}"));
                 }
                 has(&status_.conditions, condition, status)
+            },
+        )
+        .await;
+    }
+
+    /// Declares a hold over what the cameras saw.
+    pub async fn declare(&self, name: &str, cameras: &[&str], from: Timestamp, until: Option<Timestamp>) {
+        let mut window = json!({"from": from});
+        if let Some(until) = until {
+            window["until"] = json!(until);
+        }
+        self.create::<IncidentHold>(json!({
+            "apiVersion": "toezicht.dev/v1alpha1", "kind": "IncidentHold", "metadata": {"name": name},
+            "spec": {
+                "siteRef": {"name": SITE}, "cameras": cameras, "window": window, "purpose": "Theft",
+                "reference": "2026-0412",
+            },
+        }))
+        .await;
+    }
+
+    /// Resolves a hold.
+    pub async fn resolve(&self, name: &str) {
+        let at = Timestamp::now() - SignedDuration::from_secs(1);
+        let patch = json!({"spec": {"state": "Resolved", "resolution": {"at": at, "by": "Gemeentesecretaris", "outcome": "Closed"}}});
+        let api = self.namespace.api::<IncidentHold>();
+        api.patch(name, &PatchParams::default(), &Patch::Merge(&patch))
+            .await
+            .unwrap();
+    }
+
+    /// Waits until a condition of a hold has the status.
+    pub async fn hold_is(&self, name: &str, condition: &str, status: &str, limit: Duration) {
+        let api = self.namespace.api::<IncidentHold>();
+        eventually(
+            &format!("IncidentHold {name} {condition}={status}"),
+            limit,
+            || async {
+                let hold = api.get(name).await.map_err(|e| e.to_string())?;
+                let found = hold.status.unwrap_or_default();
+                has(&found.conditions, condition, status)
+                    .map_err(|seen| format!("{seen}; {:?}", found.placement))
             },
         )
         .await;
