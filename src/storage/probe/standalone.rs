@@ -311,6 +311,8 @@ impl Site<'_> {
     /// Makes the bucket what it was. What is left.
     async fn clear(&self, is_stopped: bool) -> Vec<String> {
         let store = self.operator;
+        // What a request removed whose answer was lost is not there when it is made again.
+        let failed = |error: &StoreError| !error.is_absent();
         let mut left = self.empty(is_stopped).await;
         if let Some(policy) = self
             .found
@@ -319,8 +321,7 @@ impl Site<'_> {
             .filter(|_| self.survey.operator_principal.is_some())
         {
             let error = put_policy(store, policy).await.err();
-            // None was there, and none is.
-            let error = error.filter(|error| !(policy.is_empty() && error.is_absent()));
+            let error = error.filter(|error| !policy.is_empty() || failed(error));
             left.extend(error.map(|error| format!("the policy: {}", error.safe_message())));
         }
         if matches!(self.found.lifecycle, Ok(true)) {
@@ -332,12 +333,16 @@ impl Site<'_> {
                 .await;
             let error = answer
                 .err()
-                .map(|error| StoreError::of("DeleteBucketLifecycle", &error));
+                .map(|error| StoreError::of("DeleteBucketLifecycle", &error))
+                .filter(failed);
             left.extend(error.map(|error| format!("lifecycle rules: {}", error.safe_message())));
         }
         if self.survey.create {
             let answer = store.client.delete_bucket().bucket(&store.bucket).send().await;
-            let error = answer.err().map(|error| StoreError::of("DeleteBucket", &error));
+            let error = answer
+                .err()
+                .map(|error| StoreError::of("DeleteBucket", &error))
+                .filter(failed);
             left.extend(error.map(|error| format!("the bucket: {}", error.safe_message())));
         }
         left

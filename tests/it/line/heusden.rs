@@ -1,6 +1,6 @@
 //! The Heusden example on a real cluster: what `make demo` does, and what must then be true.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
@@ -9,7 +9,7 @@ use toezicht::api::{Camera, IncidentHold, Site};
 
 use crate::support::cluster;
 use crate::support::operator;
-use crate::support::recorded::{Bucket, account, keys, segments};
+use crate::support::recorded::{Bucket, complete, keys};
 use crate::support::scene::has;
 use crate::support::settings::S3Server;
 use crate::support::tools::run;
@@ -63,15 +63,8 @@ async fn every_frame_of_every_camera_is_there_once() {
             }
         })
         .await;
-        let mut recorded = segments(&bucket, &name).await;
-        // What a store has refused once is put again a minute later, and what came after it does not wait for it.
-        // Not by `eventually`: what only waited too long is run once more, and a lost frame is lost.
-        let refused = Instant::now();
-        while !account(&name, &recorded).is_empty() && refused.elapsed() < Duration::from_secs(90) {
-            tokio::time::sleep(Duration::from_secs(3)).await;
-            recorded = segments(&bucket, &name).await;
-        }
-        assert_eq!(account(&name, &recorded), [], "{name}: frames are missing");
+        let (recorded, holes) = complete(&bucket, &name, 0).await;
+        assert_eq!(holes, [], "{name}: frames are missing");
         println!(
             "{name}: {} segments, {} frames",
             recorded.len(),

@@ -8,7 +8,7 @@ use toezicht::api::Camera;
 
 use crate::support::cluster;
 use crate::support::operator;
-use crate::support::recorded::{Hole, account, keys, segments};
+use crate::support::recorded::{Hole, complete, keys};
 use crate::support::scene::{SITE, Scene};
 use crate::support::settings::S3Server;
 use crate::support::wait::eventually;
@@ -90,7 +90,7 @@ async fn holes_after_restart(scene: &Scene) -> Vec<Hole> {
     .await;
     let uploaded = newest_key(scene).await.expect("a segment before the restart");
     newer_segment(scene, &uploaded).await;
-    let holes = account("receptie", &segments(&scene.bucket, "receptie").await);
+    let (_, holes) = complete(&scene.bucket, "receptie", 1).await;
     for hole in &holes {
         let (from, until) = (gap.from.as_ref().unwrap().0, gap.until.as_ref().unwrap().0);
         // A status keeps whole seconds, keys are true within half a second, and of a camera's first pictures the

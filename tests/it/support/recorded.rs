@@ -1,6 +1,7 @@
 //! What was recorded, read back from the bucket with tools of another make, and accounted for frame by frame.
 
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use toezicht::storage::key::Key;
@@ -55,6 +56,21 @@ pub async fn segments(bucket: &Bucket, camera: &str) -> Vec<Segment> {
         });
     }
     found
+}
+
+/// All segments of a camera, and where frames are missing: once no more than `expected` of those places are left. What
+/// a store has refused once is put again a minute later, and what came after it does not wait for it.
+/// Not by `eventually`: what only waited too long is run once more, and a lost frame is lost.
+pub async fn complete(bucket: &Bucket, camera: &str, expected: usize) -> (Vec<Segment>, Vec<Hole>) {
+    let began = Instant::now();
+    loop {
+        let recorded = segments(bucket, camera).await;
+        let holes = account(camera, &recorded);
+        if holes.len() <= expected || began.elapsed() > Duration::from_secs(90) {
+            return (recorded, holes);
+        }
+        tokio::time::sleep(Duration::from_secs(3)).await;
+    }
 }
 
 /// A place where frames are missing, by the camera's own clock.
