@@ -7,7 +7,7 @@ export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 # With KUBECONFIG and TOEZICHT_TEST_S3 both given, that cluster and store are used; the test bed otherwise.
 HAVE_OWN = $(and $(KUBECONFIG),$(TOEZICHT_TEST_S3))
 
-.PHONY: help setup demo demo-shell demo-down test check unit it kills own bed fresh image bench-storage bench-holds crds
+.PHONY: help setup demo demo-shell demo-down test check unit it kills outlive own bed fresh image bench-storage bench-holds crds
 help:            ## what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 12
 
@@ -46,6 +46,10 @@ it: fresh image  ## the tests against the real API servers, kubelet, S3 servers 
 kills: image     ## the operator killed after each request and write of a placing and a releasing in turn: a quarter of an hour
 	cargo test --locked --no-run --test it
 	$(BED) run env TOEZICHT_TEST_KILL_EVERY=1 cargo test --offline --locked --test it -- operator::killed --nocapture
+
+outlive: image   ## an incident that outlives ten ceilings of a store whose days are seconds: ten minutes
+	cargo test --locked --no-run --test it
+	$(BED) run env TOEZICHT_TEST_OUTLIVE=10 cargo test --offline --locked --test it -- lifecycle::incident --nocapture
 
 OWN = default_server seaweedfs_
 own: $(if $(HAVE_OWN),,bed)  ## the same tests as someone runs them who has a cluster and an S3 endpoint: with these settings alone

@@ -74,6 +74,7 @@ impl Bed {
             calls_ceiling: Days(7),
             operator_principal: self.server.bucket_maker().principal.clone(),
             recorder_principal: recorder.principal.clone(),
+            auditor: None,
             readers: Vec::new(),
             take_over: false,
             operator_only: false,
@@ -86,9 +87,15 @@ impl Bed {
             uid: "11111111-1111-1111-1111-111111111111".into(),
         };
         let recorder = self.target_of(recorder, &bucket);
-        enforce(&self.target(&bucket), &recorder, &spec, &claim, Trials::Keep)
-            .await
-            .unwrap();
+        enforce(
+            &self.target(&bucket),
+            Some(&recorder),
+            &spec,
+            &claim,
+            Trials::Keep,
+        )
+        .await
+        .unwrap();
         self.fill(&bucket, segments, CAMERAS).await;
         bucket
     }

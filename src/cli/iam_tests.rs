@@ -41,6 +41,7 @@ fn the_example_is_printed_as_committed() {
         assert_eq!(
             keys,
             [
+                "auditor",
                 "operator",
                 "reader:arn:aws:iam:::user/gemeentesecretaris",
                 "reader:arn:aws:iam:::user/manager-die-heijgrave",

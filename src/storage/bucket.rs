@@ -21,6 +21,8 @@ pub struct BucketSpec {
     pub operator_principal: String,
     /// The recorders, as the store's policies name them.
     pub recorder_principal: String,
+    /// Who may audit the bucket, as the store's policies name it; `None`: the operator alone.
+    pub auditor: Option<String>,
     /// Who may read what is held (articles 3.1 and 4.1), as the store's policies name them.
     pub readers: Vec<String>,
     /// Replace a configuration that the bucket already had (needs a decision, article 9). Objects stay.

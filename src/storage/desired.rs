@@ -70,6 +70,7 @@ mod tests {
             calls_ceiling: Days(calls),
             operator_principal: "operator".into(),
             recorder_principal: "recorder".into(),
+            auditor: None,
             readers: vec![],
             take_over: false,
             operator_only: false,

@@ -124,6 +124,7 @@ mod tests {
             calls_ceiling: Days(7),
             operator_principal: "arn:aws:iam:::user/operator".into(),
             recorder_principal: "arn:aws:iam:::user/recorder".into(),
+            auditor: None,
             readers: vec!["arn:aws:iam:::user/manager".into()],
             take_over: false,
             operator_only: false,

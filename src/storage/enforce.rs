@@ -50,13 +50,14 @@ struct Progress {
     is_ours: bool,
 }
 
-/// Makes the bucket what it must be, as the operator, and tries the recorders' credentials.
+/// Makes the bucket what it must be, as the operator, and tries the recorders' credentials. Without these, `recorder` being
+/// `None`, what must not change is still put back, and the outcome is [`EnforceError::NoRecorder`].
 ///
 /// Idempotent: in sync, it reads and writes nothing (with [`Trials::Keep`]). Dropping the future leaves at
 /// worst a proof's statements and canaries, about `probe/` alone; the next run removes them.
 pub async fn enforce(
     operator: &StorageTarget,
-    recorder: &StorageTarget,
+    recorder: Option<&StorageTarget>,
     spec: &BucketSpec,
     claim: &Claim,
     trials: Trials,
@@ -72,7 +73,7 @@ pub async fn enforce(
 
 async fn enforced(
     operator: &StorageTarget,
-    recorder: &StorageTarget,
+    recorder: Option<&StorageTarget>,
     spec: &BucketSpec,
     claim: &Claim,
     trials: Trials,
@@ -80,17 +81,18 @@ async fn enforced(
 ) -> Result<Enforced, EnforceError> {
     let anonymous = Store::anonymous(operator)?;
     let operator = Store::new(operator, Purpose::Configure)?;
-    let recorder = Store::new(recorder, Purpose::Configure)?;
+    let recorder = recorder
+        .map(|recorder| Store::new(recorder, Purpose::Configure))
+        .transpose()?;
     super::desired::lifecycle(spec)?;
-    two_machines(spec)?;
-    no_machine_reads(spec)?;
+    apart(spec)?;
     let mut observed = present(&operator, changed).await?;
     fit(&observed, spec)?;
     let is_new = !changed.is_empty();
     claimed(&operator, spec, claim, &observed, is_new, changed).await?;
     *is_ours = true;
     let is_touched = without_retention(&operator, &mut observed, changed).await?;
-    let dialect = proved(&operator, &recorder, spec, &observed).await?;
+    let dialect = proved(&operator, recorder.as_ref(), spec, &observed).await?;
     let mut desired = Desired::of(&operator.bucket, spec, &dialect, operator.tls)?;
     if trials == Trials::Run {
         // Another right, or another release of the store, may have come.
@@ -109,6 +111,8 @@ async fn enforced(
         )
         .await?;
     }
+    // What recorders can do is not told without them.
+    let recorder = recorder.ok_or(EnforceError::NoRecorder)?;
     let conformance = if trials == Trials::Run || changed.len() > before {
         let rules = desired.lifecycle.values().cloned().collect();
         let lifecycle = if read_back.state.lifecycle.as_ref() == Some(&rules) {
@@ -138,28 +142,45 @@ async fn enforced(
     })
 }
 
-/// What the recorders are denied would stop the operator, were they one identity under two names.
-fn two_machines(spec: &BucketSpec) -> Result<(), EnforceError> {
-    if !may_be_same(&spec.operator_principal, &spec.recorder_principal) {
+/// What one identity is denied would stop the other, were they one under two names: the operator's own among them would
+/// lock it out.
+fn apart(spec: &BucketSpec) -> Result<(), EnforceError> {
+    let refused = |what: String, remedy: &str| {
+        let remedy = format!("article 3.2: {remedy}");
+        Err(EnforceError::Refused { what, remedy })
+    };
+    let machines = [
+        ("operator", &spec.operator_principal),
+        ("recorders", &spec.recorder_principal),
+    ];
+    if may_be_same(machines[0].1, machines[1].1) {
+        return refused(
+            "the operator's and the recorders' principals name one identity".to_owned(),
+            "they are two: give the recorders a principal of their own",
+        );
+    }
+    for (machine, principal) in machines {
+        if spec.readers.iter().any(|reader| may_be_same(reader, principal)) {
+            return refused(
+                format!("the {machine} and somebody who may read what is held are one identity: {principal}"),
+                "no machine may watch: give managers and incident officers principals of their own",
+            );
+        }
+    }
+    let Some(auditor) = &spec.auditor else {
         return Ok(());
+    };
+    let mut others = machines
+        .map(|(_, machine)| machine)
+        .into_iter()
+        .chain(&spec.readers);
+    if others.any(|other| may_be_same(other, auditor)) {
+        return refused(
+            format!("the auditor is somebody else too: {auditor}"),
+            "an auditor reads no recording and changes nothing: give it a principal of its own",
+        );
     }
-    Err(EnforceError::Refused {
-        what: "the operator's and the recorders' principals name one identity".into(),
-        remedy: "article 3.2: they are two: give the recorders a principal of their own".into(),
-    })
-}
-
-/// What readers are denied would stop a machine: the operator's own principal among them would lock it out.
-fn no_machine_reads(spec: &BucketSpec) -> Result<(), EnforceError> {
-    let machines = [&spec.operator_principal, &spec.recorder_principal];
-    let is_machine = |reader: &&String| machines.iter().any(|machine| may_be_same(reader, machine));
-    match spec.readers.iter().find(is_machine) {
-        None => Ok(()),
-        Some(reader) => Err(EnforceError::Refused {
-            what: format!("{reader} is a reader, and the operator or a recorder"),
-            remedy: "article 3.2: no machine may watch: give managers and incident officers principals of their own".into(),
-        }),
-    }
+    Ok(())
 }
 
 /// The bucket as it is, made first where there is none.
@@ -268,7 +289,7 @@ async fn without_retention(
 /// What is known of the store, proved where it is not known of these principals.
 async fn proved(
     operator: &Store,
-    recorder: &Store,
+    recorder: Option<&Store>,
     spec: &BucketSpec,
     observed: &Observed,
 ) -> Result<Dialect, EnforceError> {
@@ -281,6 +302,7 @@ async fn proved(
     if let Some(dialect) = kept.filter(|kept| kept.operator == us && kept.recorder == them) {
         return Ok(dialect);
     }
+    let recorder = recorder.ok_or(EnforceError::NoRecorder)?;
     let dialect = prove(operator, recorder, (us, them), &observed.statements).await?;
     remember(operator, &dialect).await?;
     Ok(dialect)

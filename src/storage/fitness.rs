@@ -63,6 +63,7 @@ mod tests {
             calls_ceiling: Days(7),
             operator_principal: "o".into(),
             recorder_principal: "r".into(),
+            auditor: None,
             readers: vec![],
             take_over: false,
             operator_only: false,

@@ -23,6 +23,8 @@ pub const BUCKET: &str = "bucket";
 pub const OPERATOR: &str = "operator";
 /// Key of the recorders' document.
 pub const RECORDER: &str = "recorder";
+/// Key of the auditor's document.
+pub const AUDITOR: &str = "auditor";
 /// What the key of a reader's document begins with; its principal follows.
 pub const READER: &str = "reader:";
 
@@ -62,7 +64,7 @@ pub enum IamError {
     Target(#[from] TargetError),
 }
 
-/// The documents by identity: [`OPERATOR`], [`RECORDER`], [`READER`] with the principal of each, and
+/// The documents by identity: [`OPERATOR`], [`RECORDER`], [`AUDITOR`] if the Site has one, [`READER`] with the principal of each, and
 /// [`BUCKET`] where a bucket's policy counts. Each is a policy document, but for `SeaweedFS`, where those of
 /// identities are entries of its S3 configuration (without credentials).
 ///
@@ -85,6 +87,7 @@ pub fn documents(
         calls_ceiling: SHORTEST,
         operator_principal: storage.operator.principal.clone(),
         recorder_principal: storage.recorder.principal.clone(),
+        auditor: storage.auditor.as_ref().map(|auditor| auditor.principal.clone()),
         readers: readers::of(site, policy),
         take_over: false,
         operator_only: false,
@@ -94,6 +97,7 @@ pub fn documents(
         (OPERATOR.to_owned(), &spec.operator_principal),
         (RECORDER.to_owned(), &spec.recorder_principal),
     ];
+    let auditor = spec.auditor.iter().map(|auditor| (AUDITOR.to_owned(), auditor));
     let people = spec
         .readers
         .iter()
@@ -101,6 +105,7 @@ pub fn documents(
     let statements = statements::policy(&storage.bucket, &spec, &form.dialect(&spec), tls);
     let mut all: BTreeMap<String, Value> = identities
         .into_iter()
+        .chain(auditor)
         .chain(people)
         .map(|(key, principal)| {
             let is_operator = key == OPERATOR;
@@ -190,6 +195,10 @@ fn principals(site: &Site, policy: Option<&RecordingPolicy>) -> Result<(), IamEr
         (
             "spec.storage.recorder.principal".to_owned(),
             Some(&storage.recorder.principal),
+        ),
+        (
+            "spec.storage.auditor.principal".to_owned(),
+            storage.auditor.as_ref().map(|auditor| &auditor.principal),
         ),
     ];
     let managers = site.spec.managers.iter().enumerate();

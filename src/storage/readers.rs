@@ -53,5 +53,23 @@ pub fn no_machine(site: &Site, policy: Option<&RecordingPolicy>) -> Result<(), (
         let message = format!("spec.policyRef: incidentOfficers of the policy: {remedy}");
         return Err((Reason::ReferenceRefused, message));
     }
+    auditor_apart(site, policy)
+}
+
+/// An auditor is denied what each of the others needs.
+fn auditor_apart(site: &Site, policy: Option<&RecordingPolicy>) -> Result<(), (Reason, String)> {
+    let storage = &site.spec.storage;
+    let Some(auditor) = &storage.auditor else {
+        return Ok(());
+    };
+    let readers = of(site, policy);
+    let mut others = [&storage.operator.principal, &storage.recorder.principal]
+        .into_iter()
+        .chain(&readers);
+    if others.any(|other| may_be_same(other, &auditor.principal)) {
+        let message = "spec.storage.auditor.principal: article 3: an auditor may read no recording and change nothing: give it \
+                       a principal of its own, not a machine's, a manager's or an incident officer's";
+        return Err((Reason::InvalidField, message.to_owned()));
+    }
     Ok(())
 }

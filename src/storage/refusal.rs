@@ -45,6 +45,11 @@ pub enum EnforceError {
         /// `operator` or `recorder`.
         whose: &'static str,
     },
+    /// Nobody's credentials are there to try as a recorder. What could be put right without them is.
+    #[error(
+        "what recorders can do cannot be tried: spec.storage.recorder.credentialsRef names no Secret that can be used"
+    )]
+    NoRecorder,
     /// The target cannot be used; no connection was made.
     #[error(transparent)]
     Target(#[from] TargetError),
@@ -64,6 +69,7 @@ impl EnforceError {
             Self::Unadoptable { .. } | Self::Refused { .. } => "refused",
             Self::StoreUnfit { .. } => "store_unfit",
             Self::WrongPrincipal { .. } => "wrong_principal",
+            Self::NoRecorder => "no_recorder",
             Self::Target(_) => "target",
             Self::Ceiling(_) => "ceiling",
             Self::Storage(error) => error.category(),

@@ -24,13 +24,12 @@ const LIST: [&str; 3] = [
 ];
 const DELETE: [&str; 2] = ["s3:DeleteObject", "s3:DeleteObjectVersion"];
 /// What protects an object, and what could undo it.
-const LOCK: [&str; 5] = [
+const LOCK: [&str; 3] = [
     "s3:PutObjectLegalHold",
     "s3:PutObjectRetention",
     "s3:BypassGovernanceRetention",
-    "s3:GetObjectLegalHold",
-    "s3:GetObjectRetention",
 ];
+const READ_LOCK: [&str; 2] = ["s3:GetObjectLegalHold", "s3:GetObjectRetention"];
 /// Changing tags of what is there already.
 const RETAG: [&str; 3] = [
     "s3:PutObjectVersionTagging",
@@ -99,10 +98,14 @@ pub fn policy(bucket: &str, spec: &BucketSpec, dialect: &Dialect, tls: bool) -> 
     all.extend(recorder_may(&at, &recorder, dialect));
     all.extend(operator_may_not(&at, &operator));
     all.extend(recorder_may_not(&at, &recorder, dialect, &settings));
+    if let Some(auditor) = &spec.auditor {
+        all.extend(auditors(&at, &by(auditor), &settings));
+    }
     if !spec.readers.is_empty() {
         all.extend(readers(&at, &json!({ "AWS": spec.readers }), &settings));
     }
     let mut exempt = vec![spec.operator_principal.as_str(), spec.recorder_principal.as_str()];
+    exempt.extend(spec.auditor.as_deref());
     exempt.extend(spec.readers.iter().map(String::as_str));
     if let Some(elements) = dialect.others.elements(&exempt) {
         all.push(others(&at, elements, &settings));
@@ -121,6 +124,7 @@ pub fn bootstrap(bucket: &str, operator_principal: &str, more_settings: bool) ->
     let settings = [&POLICY[..], &READ_SETTINGS, &SETTINGS, &LIST].concat();
     let objects = [
         &LOCK[..],
+        &READ_LOCK,
         &RETAG,
         &READ_TAGS,
         &["s3:PutObjectTagging", "s3:AbortMultipartUpload"],
@@ -170,11 +174,10 @@ fn recorder_may(at: &Resources<'_>, recorder: &Value, dialect: &Dialect) -> Vec<
     let may = |sid: &str, class: Class, places: &[String]| {
         let mut statement = allow(sid, recorder, put, places);
         if dialect.request_tag {
-            let tags = [RetentionTag::Sealed, RetentionTag::unheld(class)].map(RetentionTag::as_str);
             set(
                 &mut statement,
                 "Condition",
-                json!({ "StringEquals": { request_tag(): tags } }),
+                json!({ "StringEquals": { request_tag(): tags(class) } }),
             );
         }
         statement
@@ -209,13 +212,53 @@ fn recorder_may_not(
     } else {
         &[]
     };
-    let objects = [&READ[..], &DELETE, &LOCK, &RETAG, &READ_TAGS, &ACLS, tagging].concat();
+    let objects = [
+        &READ[..],
+        &DELETE,
+        &LOCK,
+        &READ_LOCK,
+        &RETAG,
+        &READ_TAGS,
+        &ACLS,
+        tagging,
+    ]
+    .concat();
     let mut held = deny("RecorderHolds", recorder, &["s3:PutObject"], &[at.under("")]);
     set(
         &mut held,
         "Condition",
         json!({ "StringEquals": { request_tag(): RetentionTag::Held.as_str() } }),
     );
+    // Whatever rights it has from elsewhere, it puts nothing without its one tag. Stores differ in what "not equal" says
+    // of a put without any.
+    let other_tag = |sid: &str, class: Class, places: &[String]| {
+        let mut statement = deny(sid, recorder, &["s3:PutObject"], places);
+        set(
+            &mut statement,
+            "Condition",
+            json!({ "StringNotEquals": { request_tag(): tags(class) } }),
+        );
+        statement
+    };
+    let mut untagged = deny("RecorderUntagged", recorder, &["s3:PutObject"], &at.recordings());
+    set(
+        &mut untagged,
+        "Condition",
+        json!({ "Null": { request_tag(): "true" } }),
+    );
+    let tagged = [
+        other_tag(
+            "RecorderVideoTags",
+            Class::Video,
+            &[at.under(Class::Video.prefix()), at.under(CANARIES)],
+        ),
+        other_tag(
+            "RecorderCallsTags",
+            Class::Calls,
+            &[at.under(Class::Calls.prefix())],
+        ),
+        untagged,
+    ];
     let mut all = vec![
         deny(
             "RecorderObjects",
@@ -237,6 +280,9 @@ fn recorder_may_not(
         ),
         held,
     ];
+    if dialect.request_tag {
+        all.extend(tagged);
+    }
     if !dialect.deny_tagging {
         let mut retag = deny(
             "RecorderRetags",
@@ -251,6 +297,42 @@ fn recorder_may_not(
     all
 }
 
+/// All that an audit reads, and nothing of what was recorded (article 3).
+fn auditors(at: &Resources<'_>, auditor: &Value, settings: &[&str]) -> Vec<Value> {
+    let [read_policy, change_policy @ ..] = POLICY;
+    let writes = [
+        &DELETE[..],
+        &LOCK,
+        &RETAG,
+        &ACLS,
+        &["s3:PutObject", "s3:PutObjectTagging", "s3:AbortMultipartUpload"],
+    ]
+    .concat();
+    vec![
+        allow(
+            "AuditorLists",
+            auditor,
+            &[&LIST[..], &READ_SETTINGS, &[read_policy]].concat(),
+            &[at.bucket()],
+        ),
+        allow(
+            "AuditorMarks",
+            auditor,
+            &[&READ_TAGS[..], &READ_LOCK].concat(),
+            &[at.under("")],
+        ),
+        allow("AuditorLedger", auditor, &READ, &[at.under("ledger/")]),
+        deny("AuditorReadsNoRecording", auditor, &READ, &at.recordings()),
+        deny("AuditorObjects", auditor, &writes, &[at.bucket(), at.under("")]),
+        deny(
+            "AuditorBucket",
+            auditor,
+            &[settings, &change_policy].concat(),
+            &[at.bucket()],
+        ),
+    ]
+}
+
 fn readers(at: &Resources<'_>, readers: &Value, settings: &[&str]) -> Vec<Value> {
     let when = |operator: &str| json!({ operator: { format!("s3:ExistingObjectTag/{TAG_KEY}"): "held" } });
     let mut may = allow("ReadersHeld", readers, &READ, &at.recordings());
@@ -260,6 +342,7 @@ fn readers(at: &Resources<'_>, readers: &Value, settings: &[&str]) -> Vec<Value>
     let writes = [
         &DELETE[..],
         &LOCK,
+        &READ_LOCK,
         &RETAG,
         &ACLS,
         &["s3:PutObject", "s3:PutObjectTagging"],
@@ -283,7 +366,7 @@ fn readers(at: &Resources<'_>, readers: &Value, settings: &[&str]) -> Vec<Value>
 /// Everyone else. The policy itself is left to the store's administrators, who have the bucket's root key in
 /// any case: so the glass can be broken, visibly, when the operator's identity is lost.
 fn others(at: &Resources<'_>, elements: Map<String, Value>, settings: &[&str]) -> Value {
-    let objects = [&READ[..], &DELETE, &LOCK, &RETAG, &READ_TAGS, &ACLS].concat();
+    let objects = [&READ[..], &DELETE, &LOCK, &READ_LOCK, &RETAG, &READ_TAGS, &ACLS].concat();
     let actions = [
         &objects[..],
         &["s3:PutObject", "s3:PutObjectTagging", "s3:AbortMultipartUpload"],
@@ -337,6 +420,11 @@ impl Resources<'_> {
     fn recordings(&self) -> Vec<String> {
         vec![self.under("video/"), self.under("calls/"), self.under(CANARIES)]
     }
+}
+
+/// What a recorder may write of a class.
+fn tags(class: Class) -> [&'static str; 2] {
+    [RetentionTag::Sealed, RetentionTag::unheld(class)].map(RetentionTag::as_str)
 }
 
 fn request_tag() -> String {

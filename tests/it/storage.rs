@@ -7,6 +7,7 @@ mod discretion;
 mod drift;
 mod expected;
 mod holds;
+mod identities;
 mod interrupted;
 mod links;
 mod obstacles;

@@ -23,6 +23,14 @@ pub(in crate::api) const SITE_SPEC: &[Rule] = &[
         message: "article 3.2: no machine may watch: a manager's principal is a person's own, not the operator's or \
                   the recorder's",
     },
+    Rule {
+        field: ".storage.auditor.principal",
+        cel: "!has(self.storage.auditor) || (self.storage.auditor.principal != self.storage.operator.principal \
+              && self.storage.auditor.principal != self.storage.recorder.principal \
+              && self.managers.all(m, !has(m.principal) || m.principal != self.storage.auditor.principal))",
+        message: "article 3: an auditor may read no recording and change nothing, which would stop anybody else of that \
+                  name: give it a principal of its own, not the operator's, the recorder's or a manager's",
+    },
 ];
 
 pub(in crate::api) const SUSPENSION: &[Rule] = &[Rule {

@@ -33,6 +33,11 @@ pub struct Storage {
     pub operator: Identity,
     /// The recorders' identity at the store. It may add recordings and nothing else.
     pub recorder: Identity,
+    /// Who may audit the bucket with credentials of their own (`toezicht audit`), such as the privacy officer or the works
+    /// council's. It may list versions, read their tags and legal holds, the ledger and the bucket's settings; no
+    /// recording, and nothing can be changed by it. Absent: the operator's identity alone can list the bucket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auditor: Option<Auditor>,
     /// What to do with a bucket that already has a configuration of its own. `Refuse`: leave it as it is and say so.
     /// `TakeOver`: replace it (needs `decision`).
     #[serde(default)]
@@ -60,6 +65,16 @@ pub struct Identity {
     pub principal: String,
     /// Secret of type `toezicht.dev/s3` with `accessKeyId` and `secretAccessKey`.
     pub credentials_ref: LocalRef,
+}
+
+/// Who may audit a bucket.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Auditor {
+    /// As the store's policies name it, at most 256 characters: an identity of its own, neither the operator's or the
+    /// recorder's nor of somebody who may look at recordings; never a wildcard or an account's root.
+    #[schemars(length(min = 1, max = 256), extend("x-kubernetes-validations" = rules::json(rules::PRINCIPAL)))]
+    pub principal: String,
 }
 
 /// What to do with a bucket that already has a configuration of its own.

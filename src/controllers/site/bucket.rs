@@ -36,8 +36,8 @@ const TRIALS_WHILE_UNKNOWN: SignedDuration = SignedDuration::from_hours(1);
 pub struct Access {
     /// The bucket as the operator.
     pub operator: StorageTarget,
-    /// The bucket as the recorders.
-    pub recorder: StorageTarget,
+    /// The bucket as the recorders; `None`: their Secret is missing, and nothing is recorded.
+    pub recorder: Option<StorageTarget>,
     /// What it must be.
     pub spec: BucketSpec,
     /// In whose name it is claimed.
@@ -73,7 +73,7 @@ impl Stores for S3 {
             spec,
             claim,
         } = access;
-        Box::pin(storage::enforce(operator, recorder, spec, claim, trials)).await
+        Box::pin(storage::enforce(operator, recorder.as_ref(), spec, claim, trials)).await
     }
 }
 
@@ -301,11 +301,14 @@ pub fn judge(
         Err(error) => {
             let nothing_learnt = matches!(error, EnforceError::Storage(_));
             // A store that says that the bucket is otherwise takes back what was reported.
-            let still_reported = reported.filter(|_| nothing_learnt);
+            let still_reported =
+                reported.filter(|_| nothing_learnt || matches!(error, EnforceError::NoRecorder));
             Bucket {
                 finding: not_enforced(&error, nothing_learnt, reported.is_some()),
                 status: still_reported.cloned(),
-                usable: still_reported.map_or(Usable::No, |_| Usable::Recorded),
+                usable: reported
+                    .filter(|_| nothing_learnt)
+                    .map_or(Usable::No, |_| Usable::Recorded),
                 is_stalled: needs_person(&error),
                 changes: Vec::new(),
                 is_drift: false,

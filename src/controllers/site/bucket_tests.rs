@@ -48,6 +48,7 @@ fn access(secret: &str) -> Access {
         calls_ceiling: Days(7),
         operator_principal: "o".into(),
         recorder_principal: "r".into(),
+        auditor: None,
         readers: vec![],
         take_over: false,
         operator_only: false,
@@ -61,7 +62,7 @@ fn access(secret: &str) -> Access {
     };
     Access {
         operator: target.clone(),
-        recorder: target,
+        recorder: Some(target),
         spec,
         claim,
     }
@@ -195,6 +196,17 @@ async fn what_is_in_a_bucket_of_ours_is_looked_after_though_nothing_may_be_recor
     assert_eq!((ours.may_record(), ours.is_ours()), (false, true));
     let theirs = look(&stores, &memory, "s", None, 3600).await;
     assert_eq!((theirs.may_record(), theirs.is_ours()), (false, false));
+}
+
+/// What was read back of the bucket is still true, and what was tried of the recorders is what is known of them.
+#[tokio::test]
+async fn without_the_recorders_secret_what_was_reported_stays() {
+    let reported = judge(Ok(enforced(None, Some(true))), None, at(0)).status.unwrap();
+    let stores = told([Err(failed(EnforceError::NoRecorder, None))]);
+    let bucket = look(&stores, &Memory::default(), "s", Some(&reported), 600).await;
+    assert_eq!((bucket.may_record(), bucket.is_ours()), (false, true));
+    assert_eq!(bucket.status, Some(reported));
+    assert!(bucket.is_stalled && bucket.finding.reason == Reason::DependsOn);
 }
 
 #[tokio::test]

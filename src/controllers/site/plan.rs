@@ -125,7 +125,7 @@ fn document(
     let target = valid
         .access
         .as_ref()
-        .map(|access| &access.recorder)
+        .and_then(|access| access.recorder.as_ref())
         .or_else(|| previous.map(|config| &config.storage))?;
     let ceiling = valid
         .ceilings

@@ -36,7 +36,7 @@ pub struct Valid {
     pub permission: Permission,
     /// The ceilings that are in force here: the policy's, or the last that were.
     pub ceilings: Option<Ceilings>,
-    /// Where recordings go; `None`: it may not or cannot be used.
+    /// The bucket; `None`: it may not or cannot be used.
     pub access: Option<Access>,
     /// The cameras that can be recorded.
     pub cameras: Vec<ValidCamera>,
@@ -109,13 +109,19 @@ pub fn validate(
         .and_then(|policy| retention::ceilings(&policy.spec.retention, &config.ceilings).ok())
         .or_else(|| site.status.as_ref()?.ceilings.clone());
     let permission = permission(site, policy, found, now);
-    let access = match access(site, found, config, &names, cluster_id, ceilings.as_ref()) {
-        Ok(access) => access,
-        Err(problem) => {
-            problems.push(problem);
-            None
-        }
-    };
+    let access = access(
+        site,
+        found,
+        config,
+        &names,
+        cluster_id,
+        ceilings.as_ref(),
+        &mut problems,
+    );
+    let access = access.unwrap_or_else(|problem| {
+        problems.push(problem);
+        None
+    });
     let spool_bytes = spool(&site.spec).unwrap_or_else(|problem| {
         problems.push(problem);
         SMALLEST_SPOOL
@@ -210,8 +216,8 @@ fn permission(
     }
 }
 
-/// Where recordings go, if a grant allows it and its Secrets are there. `None` without a problem: there are
-/// no ceilings yet to set it up with.
+/// The bucket, if a grant allows it and the operator's Secrets are there. `None` without a problem: there are no ceilings
+/// yet to set it up with. Without the recorders' Secret, what is in it is looked after all the same (article 6).
 fn access(
     site: &Site,
     found: &Dereferenced,
@@ -219,6 +225,7 @@ fn access(
     names: &Names,
     cluster_id: &str,
     ceilings: Option<&Ceilings>,
+    problems: &mut Vec<Problem>,
 ) -> Result<Option<Access>, Problem> {
     let storage = &site.spec.storage;
     let endpoint = Endpoint::parse(storage.endpoint.as_deref())
@@ -270,7 +277,8 @@ fn access(
     let recorder = target(
         &storage.recorder.credentials_ref.name,
         "spec.storage.recorder.credentialsRef",
-    )?;
+    );
+    let recorder = recorder.map_err(|missing| problems.push(missing.into())).ok();
     let claim = Claim {
         cluster_id: cluster_id.to_owned(),
         namespace: names.namespace.clone(),
@@ -296,6 +304,12 @@ fn bucket_spec(
         calls_ceiling: ceilings.calls,
         operator_principal: site.spec.storage.operator.principal.clone(),
         recorder_principal: site.spec.storage.recorder.principal.clone(),
+        auditor: site
+            .spec
+            .storage
+            .auditor
+            .as_ref()
+            .map(|auditor| auditor.principal.clone()),
         readers: readers::of(site, found.policy.as_ref()),
         take_over: exceptions.contains(&Exception::TakeOver),
         operator_only: exceptions.contains(&Exception::OperatorOnly),

@@ -17,7 +17,10 @@ fn a_complete_site_is_accepted_with_all_that_follows() {
     assert!(valid.permission.finding.is_true());
     let access = valid.access.unwrap();
     assert_eq!(access.operator.endpoint.as_deref(), Some("https://s3.example.nl"));
-    assert_eq!(access.recorder.access_key_id.reveal(), "s3-recorder");
+    assert_eq!(
+        access.recorder.as_ref().unwrap().access_key_id.reveal(),
+        "s3-recorder"
+    );
     assert_eq!(access.spec.readers, ["manager", "officer"]);
     assert_eq!(
         (access.spec.video_ceiling, access.spec.calls_ceiling),
@@ -29,6 +32,19 @@ fn a_complete_site_is_accepted_with_all_that_follows() {
     );
     assert_eq!(valid.spool_bytes, 20 << 30);
     assert_eq!(valid.cameras.len(), 2);
+}
+
+#[test]
+fn without_the_recorders_secret_the_bucket_is_looked_after() {
+    let mut fixture = fixture();
+    fixture.found.store_secrets.remove("s3-recorder");
+    let valid = fixture.valid();
+    assert!(!valid.accepted.is_true(), "nothing is recorded");
+    let access = valid.access.unwrap();
+    assert_eq!(
+        (access.recorder, access.operator.bucket.as_str()),
+        (None, "gemeente-zwembad")
+    );
 }
 
 #[test]

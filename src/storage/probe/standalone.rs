@@ -214,6 +214,7 @@ impl Site<'_> {
             calls_ceiling: CEILINGS.1,
             operator_principal: name(&self.survey.operator_principal),
             recorder_principal: name(&self.survey.recorder_principal),
+            auditor: None,
             readers: Vec::new(),
             take_over: false,
             operator_only: false,

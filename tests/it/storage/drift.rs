@@ -6,7 +6,7 @@ use aws_sdk_s3::types::{
 use aws_sdk_s3::types::{
     DefaultRetention, ObjectLockConfiguration, ObjectLockEnabled, ObjectLockRetentionMode, ObjectLockRule,
 };
-use toezicht::storage::Trials;
+use toezicht::storage::{Aspect, EnforceError, Trials, enforce};
 
 use super::scene::Scene;
 use crate::support::proxy::Proxy;
@@ -119,6 +119,49 @@ async fn seaweedfs_drift_is_put_back() {
 #[tokio::test]
 async fn ceph_drift_is_put_back() {
     what_was_changed_is_put_back(S3Server::second()).await;
+}
+
+/// Without anybody to try as a recorder, what somebody changed is still put back, and that it could not be tried is said.
+async fn without_a_recorder_drift_is_put_back(server: S3Server) {
+    let scene = Scene::new(server, "norecorder");
+    let without = async || {
+        let Scene {
+            operator,
+            spec,
+            claim,
+            ..
+        } = &scene;
+        enforce(operator, None, spec, claim, Trials::Keep)
+            .await
+            .unwrap_err()
+    };
+    let first = without().await;
+    assert_eq!((first.error, first.is_ours), (EnforceError::NoRecorder, true));
+    assert_eq!(scene.policy().await, None, "no principal was proved");
+    let before = scene.enforce(Trials::Keep).await.unwrap().read_back;
+    let client = scene.operator_client();
+    client
+        .delete_bucket_lifecycle()
+        .bucket(scene.bucket())
+        .send()
+        .await
+        .unwrap();
+    let failed = without().await;
+    assert_eq!((failed.error, failed.is_ours), (EnforceError::NoRecorder, true));
+    let changed: Vec<_> = failed.changed.iter().map(|change| change.what).collect();
+    assert_eq!(changed, [Aspect::Lifecycle]);
+    let after = scene.enforce(Trials::Keep).await.unwrap();
+    assert_eq!((after.changed, after.read_back), (vec![], before));
+}
+
+#[tokio::test]
+async fn seaweedfs_without_a_recorder_drift_is_put_back() {
+    without_a_recorder_drift_is_put_back(S3Server::first()).await;
+}
+
+#[tokio::test]
+async fn ceph_without_a_recorder_drift_is_put_back() {
+    without_a_recorder_drift_is_put_back(S3Server::second()).await;
 }
 
 async fn another_ceiling_is_one_change(server: S3Server) {

@@ -57,6 +57,7 @@ impl Scene {
                 calls_ceiling: Days(7),
                 operator_principal: operator.principal.clone(),
                 recorder_principal: recorder.principal.clone(),
+                auditor: None,
                 readers: vec![server.identity("manager").principal.clone()],
                 take_over: false,
                 operator_only: false,
@@ -77,7 +78,14 @@ impl Scene {
     }
 
     pub async fn enforce(&self, trials: Trials) -> Result<Enforced, EnforceError> {
-        let enforced = enforce(&self.operator, &self.recorder, &self.spec, &self.claim, trials).await;
+        let enforced = enforce(
+            &self.operator,
+            Some(&self.recorder),
+            &self.spec,
+            &self.claim,
+            trials,
+        )
+        .await;
         enforced.map_err(|failed| failed.error)
     }
 

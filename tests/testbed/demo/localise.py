@@ -69,6 +69,10 @@ def main():
                 storage[role]["principal"] = who["principal"]
                 data = {"accessKeyId": who["accessKey"], "secretAccessKey": who["secretKey"]}
                 want(namespace, storage[role]["credentialsRef"], "s3", data)
+            if "other" in server["identities"]:
+                storage.get("auditor", {}).update(principal=identity(server, "other")["principal"])
+            else:
+                storage.pop("auditor", None)
             for person in spec["managers"]:
                 person["principal"] = identity(server, "manager")["principal"]
             spec.setdefault("recorder", {}).update(

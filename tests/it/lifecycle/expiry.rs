@@ -1,0 +1,82 @@
+//! With no operator, what no hold covers is gone at its ceiling, with all its versions and markers.
+
+use std::time::Instant;
+
+use jiff::Timestamp;
+use sha2::{Digest, Sha256};
+use toezicht::api::Days;
+use toezicht::storage::Trials;
+use toezicht::storage::key::{Class, Key};
+use toezicht::storage::segments::Uploader;
+use toezicht::storage::tag::RetentionTag;
+
+use super::{CEILING, DAY, GONE};
+use crate::storage::scene::Scene;
+use crate::support::settings::S3Server;
+use crate::support::wait::{eventually, throughout};
+
+async fn recorded(uploader: &Uploader, camera: &str, tag: RetentionTag) -> String {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("segment.mp4");
+    let bytes: [u8; 64] = rand::random();
+    std::fs::write(&file, bytes).unwrap();
+    let sha256: [u8; 32] = Sha256::digest(bytes).into();
+    let key = Key::new(Class::Video, camera, Timestamp::now(), 60_000, &sha256).unwrap();
+    uploader.put(&key, &file, sha256, tag).await.unwrap();
+    key.to_string()
+}
+
+#[tokio::test]
+async fn ceph_expires_recordings_whole_and_keeps_what_is_held_or_sealed() {
+    let mut scene = Scene::new(S3Server::second(), "lifecycle");
+    scene.spec.video_ceiling = Days(5); // expires after one day
+    scene.spec.calls_ceiling = Days(5);
+    let enforced = scene.enforce(Trials::Keep).await.unwrap();
+    assert_eq!(enforced.read_back.video_expiration_days(), Some(1));
+    let uploader = Uploader::new(&scene.recorder).unwrap();
+    let held = recorded(&uploader, "held", RetentionTag::Video).await;
+    // Legal hold first: between the two calls the tag still lets it be hidden, never deleted.
+    scene.set_hold(&held, true).await;
+    scene.tag(&held, "held").await;
+    let sealed = recorded(&uploader, "sealed", RetentionTag::Sealed).await;
+    let kept = [scene.versions(&held).await, scene.versions(&sealed).await];
+    assert!(kept.iter().all(|versions| versions.len() == 1), "{kept:?}");
+    // One that was recorded, one that somebody wrote over twice, and one that is hidden already.
+    let mut expires = Vec::new();
+    for camera in ["receptie", "gang", "hal"] {
+        expires.push(recorded(&uploader, camera, RetentionTag::Video).await);
+    }
+    for _ in 0..2 {
+        let put = scene.client("recorder").put_object().bucket(scene.bucket());
+        let put = put.key(&expires[1]).tagging("toezicht-retention=video");
+        put.body(b"other".to_vec().into()).send().await.unwrap();
+    }
+    scene.hide(&expires[2]).await;
+    let began = Instant::now();
+    let mut there = Vec::new();
+    for key in &expires {
+        there.push(scene.versions(key).await.len());
+    }
+    assert_eq!(there, [1, 3, 2]);
+
+    for key in &expires {
+        eventually("no version and no marker of a recording", GONE, || async {
+            let left = scene.versions(key).await;
+            left.is_empty().then_some(()).ok_or_else(|| format!("{left:?}"))
+        })
+        .await;
+        println!(
+            "{key} is gone {:?} after it came; its ceiling is {CEILING:?}",
+            began.elapsed()
+        );
+    }
+    // Longer than it took for what expires to be hidden, on a store that has just shown that it expires. A marker would be
+    // listed too: the same single version means neither deleted nor hidden.
+    throughout("what is held or sealed stays", DAY * 3, || async {
+        let now = [scene.versions(&held).await, scene.versions(&sealed).await];
+        (now == kept)
+            .then_some(())
+            .ok_or_else(|| format!("{now:?}, was {kept:?}"))
+    })
+    .await;
+}

@@ -1,0 +1,138 @@
+//! An incident outlives its ceiling while its neighbours go, and goes when it is resolved: declared and resolved with
+//! kubectl, recorded by a recorder, expired by the store.
+
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+
+use aws_sdk_s3::Client;
+use jiff::{SignedDuration, Timestamp};
+use serde_json::json;
+use toezicht::storage::key::Key;
+
+use super::{CEILING, DAY, GONE};
+use crate::storage::scene::{client, marks};
+use crate::support::cluster;
+use crate::support::operator;
+use crate::support::recorded::keys;
+use crate::support::scene::Scene;
+use crate::support::settings::S3Server;
+use crate::support::wait::{eventually, throughout};
+
+const SOON: Duration = Duration::from_secs(90);
+const CAMERA: &str = "receptie";
+/// When what was held is gone after its resolution.
+const MINUTE: Duration = Duration::from_mins(1);
+
+/// How many ceilings an incident outlives; ten take eight minutes.
+fn ceilings() -> u32 {
+    let outlive = std::env::var("TOEZICHT_TEST_OUTLIVE");
+    outlive.map_or(2, |outlive| {
+        outlive.parse().expect("TOEZICHT_TEST_OUTLIVE: a number")
+    })
+}
+
+/// All versions and delete markers of a camera, as the store's administrator sees them: key and version.
+async fn all(client: &Client, bucket: &str) -> Result<BTreeSet<(String, String)>, String> {
+    let page = client.list_object_versions().bucket(bucket).prefix("video/");
+    let page = page.send().await.map_err(|error| format!("{error:?}"))?;
+    assert_ne!(page.is_truncated(), Some(true));
+    let versions = page.versions().iter().map(|it| (it.key(), it.version_id()));
+    let markers = page.delete_markers().iter().map(|it| (it.key(), it.version_id()));
+    let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
+    Ok(versions
+        .chain(markers)
+        .map(|(key, id)| (text(key), text(id)))
+        .collect())
+}
+
+fn of<'a>(all: &'a BTreeSet<(String, String)>, keys: &BTreeSet<String>) -> Vec<&'a (String, String)> {
+    all.iter().filter(|(key, _)| keys.contains(key)).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ceph_incident_outlives_its_ceiling_and_goes_when_it_is_resolved() {
+    let _operator = operator::present().await;
+    let server = S3Server::second();
+    let s3 = client(&server, server.bucket_maker());
+    let scene = Scene::new(&cluster::client().await, "outlives", server, |policy, _| {
+        policy["spec"]["retention"] = json!({"video": "5d", "calls": "5d"});
+    })
+    .await;
+    let bucket = scene.bucket.name.clone();
+    scene.camera(CAMERA, "h264/5").await;
+    scene.camera_is(CAMERA, "Recording", "True", SOON).await;
+
+    // Of a quarter of a minute that begins now, so that its recorder knows before the first of it is there.
+    let from = Timestamp::now();
+    let until = from + SignedDuration::from_secs(15);
+    scene.declare("incident", &[CAMERA], from, Some(until)).await;
+    let recorded = eventually("what comes after the incident", SOON, || async {
+        let recorded = keys(&scene.bucket, CAMERA).await;
+        let after = |key: &String| key.parse::<Key>().unwrap().start() >= until;
+        let is_whole = recorded.iter().any(after);
+        is_whole
+            .then_some(recorded)
+            .ok_or_else(|| "nothing yet".to_owned())
+    })
+    .await;
+    scene.hold_is("incident", "Placed", "True", SOON).await;
+    let is_covered = |key: &String| {
+        let key: Key = key.parse().unwrap();
+        key.start() < until && key.end() > from
+    };
+    let (held, neighbours): (BTreeSet<String>, BTreeSet<String>) = recorded.into_iter().partition(is_covered);
+    assert!(
+        held.len() >= 2 && !neighbours.is_empty(),
+        "{held:?} {neighbours:?}"
+    );
+    for key in &held {
+        let found = marks(&s3, &bucket, key).await;
+        assert!(
+            matches!(&found, Some((true, tag)) if tag == "sealed" || tag == "held"),
+            "{key}: {found:?}"
+        );
+    }
+    let (began, before) = (Instant::now(), all(&s3, &bucket).await.unwrap());
+    let before = of(&before, &held);
+    assert_eq!(
+        before.len(),
+        held.len(),
+        "one version each and no marker: {before:?}"
+    );
+
+    eventually("no version and no marker of the neighbours", GONE, || async {
+        let all = all(&s3, &bucket).await?;
+        let left = of(&all, &neighbours);
+        left.is_empty().then_some(()).ok_or_else(|| format!("{left:?}"))
+    })
+    .await;
+    println!(
+        "{} neighbours are gone {:?} later",
+        neighbours.len(),
+        began.elapsed()
+    );
+    let rest = (CEILING * ceilings()).saturating_sub(began.elapsed()).max(DAY);
+    throughout("what is held is there, and nothing else of it", rest, || async {
+        let all = all(&s3, &bucket).await?;
+        let now = of(&all, &held);
+        (now == before).then_some(()).ok_or_else(|| format!("{now:?}"))
+    })
+    .await;
+    println!(
+        "{} segments held for {:?}, of a ceiling of {CEILING:?}",
+        held.len(),
+        began.elapsed()
+    );
+
+    let resolved = Instant::now();
+    scene.resolve("incident").await;
+    eventually("no version and no marker of what was held", MINUTE, || async {
+        let all = all(&s3, &bucket).await?;
+        let left = of(&all, &held);
+        left.is_empty().then_some(()).ok_or_else(|| format!("{left:?}"))
+    })
+    .await;
+    println!("gone {:?} after its resolution", resolved.elapsed());
+    scene.hold_is("incident", "Released", "True", SOON).await;
+    scene.delete().await;
+}

@@ -1,0 +1,223 @@
+//! Identities that have what their work needs, and nothing more, whatever rights they have from elsewhere.
+
+use std::process::Stdio;
+
+use aws_sdk_s3::types::{
+    ObjectLockLegalHold, ObjectLockLegalHoldStatus, Tag, Tagging, VersioningConfiguration,
+};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use toezicht::storage::Trials;
+use tokio::process::Command;
+
+use super::scene::{Scene, client};
+use crate::support::settings::{S3Identity, S3Server};
+
+/// `toezicht audit` as somebody: exit code, standard output and standard error.
+async fn audited_by(scene: &Scene, who: &S3Identity) -> (i32, String, String) {
+    let server = &scene.server;
+    let output = Command::new(env!("CARGO_BIN_EXE_toezicht"))
+        .args([
+            "audit",
+            "--endpoint",
+            &server.endpoint,
+            "--region",
+            &server.region,
+        ])
+        .args([
+            "--path-style",
+            "--bucket",
+            scene.bucket(),
+            "--one-in",
+            "1",
+            "-o",
+            "json",
+        ])
+        .env("AWS_ACCESS_KEY_ID", &who.access_key)
+        .env("AWS_SECRET_ACCESS_KEY", &who.secret_key)
+        .stdin(Stdio::null())
+        .output()
+        .await
+        .unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (
+        output.status.code().unwrap(),
+        text(output.stdout),
+        text(output.stderr),
+    )
+}
+
+/// The auditor audits with credentials of its own, and neither sees a picture nor changes anything.
+async fn an_auditor_audits_and_no_more(server: S3Server) {
+    let mut scene = Scene::new(server, "auditor");
+    scene.enforce(Trials::Keep).await.unwrap();
+    let auditor = scene.server.identity("other").clone();
+    let key = scene.record("hal", Timestamp::now()).await;
+    let (code, _, error) = audited_by(&scene, &auditor).await;
+    assert_eq!(code, 1, "before it is the auditor: {error}");
+
+    scene.spec.auditor = Some(auditor.principal.clone());
+    let changed = scene.enforce(Trials::Keep).await.unwrap().changed;
+    assert_eq!(changed.len(), 1, "the policy: {changed:?}");
+    assert!(scene.enforce(Trials::Keep).await.unwrap().changed.is_empty());
+    let (code, told, error) = audited_by(&scene, &auditor).await;
+    assert_eq!(code, 0, "{error}");
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(
+        (&told["versions"], &told["inspected"]),
+        (&json!(1), &json!(1)),
+        "{told}"
+    );
+
+    let [(_, version)] = &scene.versions(&key).await[..] else {
+        panic!("one version")
+    };
+    let (bucket, it) = (scene.bucket(), client(&scene.server, &auditor));
+    let by_version = it.get_object().bucket(bucket).key(&key).version_id(version);
+    assert!(by_version.send().await.is_err(), "reads by version");
+    assert!(
+        it.get_object().bucket(bucket).key(&key).send().await.is_err(),
+        "reads"
+    );
+    for key in [key.as_str(), "video/hal/x", "ledger/holds/x.json", "probe/x", "x"] {
+        let put = it.put_object().bucket(bucket).key(key).body(b"x".to_vec().into());
+        assert!(put.send().await.is_err(), "puts {key}");
+        let _ = it.delete_object().bucket(bucket).key(key).send().await;
+    }
+    let _ = it
+        .delete_object()
+        .bucket(bucket)
+        .key(&key)
+        .version_id(version)
+        .send()
+        .await;
+    let on = ObjectLockLegalHold::builder()
+        .status(ObjectLockLegalHoldStatus::On)
+        .build();
+    let _ = it
+        .put_object_legal_hold()
+        .bucket(bucket)
+        .key(&key)
+        .legal_hold(on)
+        .send()
+        .await;
+    let held = Tag::builder()
+        .key("toezicht-retention")
+        .value("held")
+        .build()
+        .unwrap();
+    let held = Tagging::builder().tag_set(held).build().unwrap();
+    let _ = it
+        .put_object_tagging()
+        .bucket(bucket)
+        .key(&key)
+        .tagging(held)
+        .send()
+        .await;
+    let _ = it.delete_bucket_policy().bucket(bucket).send().await;
+    let _ = it.delete_bucket_lifecycle().bucket(bucket).send().await;
+    let none = VersioningConfiguration::builder().build();
+    let _ = it
+        .put_bucket_versioning()
+        .bucket(bucket)
+        .versioning_configuration(none)
+        .send()
+        .await;
+
+    assert_eq!(scene.marks(&key).await, Some((false, "video".to_owned())));
+    assert_eq!(
+        scene.versions(&key).await.len(),
+        1,
+        "no version and no marker more"
+    );
+    assert!(scene.versions("x").await.is_empty());
+    let changed = scene.enforce(Trials::Keep).await.unwrap().changed;
+    assert!(changed.is_empty(), "{changed:?}");
+}
+
+#[tokio::test]
+async fn seaweedfs_auditor_audits_and_no_more() {
+    an_auditor_audits_and_no_more(S3Server::first()).await;
+}
+
+#[tokio::test]
+async fn ceph_auditor_audits_and_no_more() {
+    an_auditor_audits_and_no_more(S3Server::second()).await;
+}
+
+/// An auditor that is somebody else too would stop that one: refused before anything is connected to.
+#[tokio::test]
+async fn an_auditor_is_nobody_else() {
+    let mut scene = Scene::new(S3Server::first(), "nobodyelse");
+    scene.operator.endpoint = Some("http://127.0.0.1:1".into());
+    let others = [
+        &scene.spec.operator_principal,
+        &scene.spec.recorder_principal,
+        &scene.spec.readers[0],
+    ];
+    for other in others.map(String::clone) {
+        scene.spec.auditor = Some(other);
+        let error = scene.enforce(Trials::Keep).await.unwrap_err();
+        assert_eq!(error.category(), "refused");
+        assert!(
+            error.safe_message().contains("auditor"),
+            "{}",
+            error.safe_message()
+        );
+    }
+}
+
+/// A recorder that has rights from elsewhere, here by one more statement of the policy, puts nothing without its one tag.
+#[tokio::test]
+async fn ceph_recorder_with_rights_of_its_own_puts_its_one_tag_only() {
+    let scene = Scene::new(S3Server::second(), "onetag");
+    scene.enforce(Trials::Keep).await.unwrap();
+    let mut policy: Value = serde_json::from_str(&scene.policy().await.unwrap()).unwrap();
+    let more = json!({
+        "Sid": "More", "Effect": "Allow", "Principal": {"AWS": [scene.spec.recorder_principal]},
+        "Action": ["s3:PutObject"], "Resource": [format!("arn:aws:s3:::{}/*", scene.bucket())],
+    });
+    policy["Statement"].as_array_mut().unwrap().push(more);
+    let put = scene.operator_client().put_bucket_policy().bucket(scene.bucket());
+    put.policy(policy.to_string()).send().await.unwrap();
+
+    let put = async |key: &str, tags: Option<&str>| {
+        let put = scene
+            .client("recorder")
+            .put_object()
+            .bucket(scene.bucket())
+            .key(key);
+        let put = put
+            .set_tagging(tags.map(str::to_owned))
+            .body(b"x".to_vec().into());
+        put.send().await.is_ok()
+    };
+    assert!(put("elsewhere/x", None).await, "it has the right now");
+    for (class, own) in [("video", "video"), ("calls", "calls")] {
+        let key = |name: &str| format!("{class}/hal/{name}");
+        for (name, tags) in [
+            ("none", None),
+            ("held", Some("toezicht-retention=held")),
+            ("other", Some("toezicht-retention=other")),
+            (
+                "class",
+                Some(if class == "video" {
+                    "toezicht-retention=calls"
+                } else {
+                    "toezicht-retention=video"
+                }),
+            ),
+            ("key", Some("something=video")),
+        ] {
+            assert!(!put(&key(name), tags).await, "{class} with {name}");
+        }
+        assert!(
+            put(&key("own"), Some(&format!("toezicht-retention={own}"))).await,
+            "{class}"
+        );
+        assert!(
+            put(&key("sealed"), Some("toezicht-retention=sealed")).await,
+            "{class}"
+        );
+    }
+}
