@@ -4,7 +4,7 @@ use super::adoption::{self, Obstacle};
 use super::apply;
 use super::bucket::{Aspect, BucketSpec, Change, Enforced};
 use super::client::{Purpose, Store};
-use super::dialect::{Dialect, may_be_same};
+use super::dialect::Dialect;
 use super::drift::{self, Desired, Operation};
 use super::error::StoreError;
 use super::fitness;
@@ -14,6 +14,7 @@ use super::observe::{Observed, observe};
 use super::owner::{self, Claim, Owner};
 use super::principal::prove;
 use super::probe::{self, Subject, Verdict};
+use super::readers;
 use super::refusal::EnforceError;
 use crate::contract::StorageTarget;
 
@@ -85,7 +86,7 @@ async fn enforced(
         .map(|recorder| Store::new(recorder, Purpose::Configure))
         .transpose()?;
     super::desired::lifecycle(spec)?;
-    apart(spec)?;
+    readers::apart(spec)?;
     let mut observed = present(&operator, changed).await?;
     fit(&observed, spec)?;
     let is_new = !changed.is_empty();
@@ -140,47 +141,6 @@ async fn enforced(
         conformance,
         gaps: dialect.gaps(operator.tls),
     })
-}
-
-/// What one identity is denied would stop the other, were they one under two names: the operator's own among them would
-/// lock it out.
-fn apart(spec: &BucketSpec) -> Result<(), EnforceError> {
-    let refused = |what: String, remedy: &str| {
-        let remedy = format!("article 3.2: {remedy}");
-        Err(EnforceError::Refused { what, remedy })
-    };
-    let machines = [
-        ("operator", &spec.operator_principal),
-        ("recorders", &spec.recorder_principal),
-    ];
-    if may_be_same(machines[0].1, machines[1].1) {
-        return refused(
-            "the operator's and the recorders' principals name one identity".to_owned(),
-            "they are two: give the recorders a principal of their own",
-        );
-    }
-    for (machine, principal) in machines {
-        if spec.readers.iter().any(|reader| may_be_same(reader, principal)) {
-            return refused(
-                format!("the {machine} and somebody who may read what is held are one identity: {principal}"),
-                "no machine may watch: give managers and incident officers principals of their own",
-            );
-        }
-    }
-    let Some(auditor) = &spec.auditor else {
-        return Ok(());
-    };
-    let mut others = machines
-        .map(|(_, machine)| machine)
-        .into_iter()
-        .chain(&spec.readers);
-    if others.any(|other| may_be_same(other, auditor)) {
-        return refused(
-            format!("the auditor is somebody else too: {auditor}"),
-            "an auditor reads no recording and changes nothing: give it a principal of its own",
-        );
-    }
-    Ok(())
 }
 
 /// The bucket as it is, made first where there is none.

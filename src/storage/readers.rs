@@ -1,6 +1,8 @@
 //! Who may look at what an incident holds, as the store names them (article 4.1). Pure.
 
+use super::bucket::BucketSpec;
 use super::dialect::may_be_same;
+use super::refusal::EnforceError;
 use crate::api::condition::Reason;
 use crate::api::{RecordingPolicy, Site};
 
@@ -70,6 +72,47 @@ fn auditor_apart(site: &Site, policy: Option<&RecordingPolicy>) -> Result<(), (R
         let message = "spec.storage.auditor.principal: article 3: an auditor may read no recording and change nothing: give it \
                        a principal of its own, not a machine's, a manager's or an incident officer's";
         return Err((Reason::InvalidField, message.to_owned()));
+    }
+    Ok(())
+}
+
+/// What one identity is denied would stop the other, were they one under two names: the operator's own among them would
+/// lock it out.
+pub(crate) fn apart(spec: &BucketSpec) -> Result<(), EnforceError> {
+    let refused = |what: String, remedy: &str| {
+        let remedy = format!("article 3.2: {remedy}");
+        Err(EnforceError::Refused { what, remedy })
+    };
+    let machines = [
+        ("operator", &spec.operator_principal),
+        ("recorders", &spec.recorder_principal),
+    ];
+    if may_be_same(machines[0].1, machines[1].1) {
+        return refused(
+            "the operator's and the recorders' principals name one identity".to_owned(),
+            "they are two: give the recorders a principal of their own",
+        );
+    }
+    for (machine, principal) in machines {
+        if spec.readers.iter().any(|reader| may_be_same(reader, principal)) {
+            return refused(
+                format!("the {machine} and somebody who may read what is held are one identity: {principal}"),
+                "no machine may watch: give managers and incident officers principals of their own",
+            );
+        }
+    }
+    let Some(auditor) = &spec.auditor else {
+        return Ok(());
+    };
+    let mut others = machines
+        .map(|(_, machine)| machine)
+        .into_iter()
+        .chain(&spec.readers);
+    if others.any(|other| may_be_same(other, auditor)) {
+        return refused(
+            format!("the auditor is somebody else too: {auditor}"),
+            "an auditor reads no recording and changes nothing: give it a principal of its own",
+        );
     }
     Ok(())
 }

@@ -1,12 +1,13 @@
 //! The bucket policy of a site: who may what, and explicit Denies for the rest (design: identities). There
 //! is no Allow to everyone, and every right that somebody may have by another way is denied by name.
 
+mod people;
+mod recorder;
+
 use serde_json::{Map, Value, json};
 
 use super::bucket::BucketSpec;
 use super::dialect::Dialect;
-use super::key::Class;
-use super::tag::{RetentionTag, TAG_KEY};
 
 /// Where the recorders' canaries are: under the same statements as recordings, so that what is tried there
 /// is true for recordings, and yet no key of a recording.
@@ -92,17 +93,17 @@ const READ_SETTINGS: [&str; 11] = [
 pub fn policy(bucket: &str, spec: &BucketSpec, dialect: &Dialect, tls: bool) -> Vec<Value> {
     let at = Resources { bucket };
     let operator = by(&spec.operator_principal);
-    let recorder = by(&spec.recorder_principal);
+    let recorders = by(&spec.recorder_principal);
     let mut all = bootstrap(bucket, &spec.operator_principal, dialect.more_settings);
     let settings = settings(dialect);
-    all.extend(recorder_may(&at, &recorder, dialect));
+    all.extend(recorder::may(&at, &recorders, dialect));
     all.extend(operator_may_not(&at, &operator));
-    all.extend(recorder_may_not(&at, &recorder, dialect, &settings));
+    all.extend(recorder::may_not(&at, &recorders, dialect, &settings));
     if let Some(auditor) = &spec.auditor {
-        all.extend(auditors(&at, &by(auditor), &settings));
+        all.extend(people::auditors(&at, &by(auditor), &settings));
     }
     if !spec.readers.is_empty() {
-        all.extend(readers(&at, &json!({ "AWS": spec.readers }), &settings));
+        all.extend(people::readers(&at, &json!({ "AWS": spec.readers }), &settings));
     }
     let mut exempt = vec![spec.operator_principal.as_str(), spec.recorder_principal.as_str()];
     exempt.extend(spec.auditor.as_deref());
@@ -164,34 +165,6 @@ fn settings(dialect: &Dialect) -> Vec<&'static str> {
     [&SETTINGS, more].concat()
 }
 
-fn recorder_may(at: &Resources<'_>, recorder: &Value, dialect: &Dialect) -> Vec<Value> {
-    // Where tagging needs a right of its own, a put with a tag needs it too.
-    let put: &[&str] = if dialect.deny_tagging {
-        &["s3:PutObject"]
-    } else {
-        &["s3:PutObject", "s3:PutObjectTagging"]
-    };
-    let may = |sid: &str, class: Class, places: &[String]| {
-        let mut statement = allow(sid, recorder, put, places);
-        if dialect.request_tag {
-            set(
-                &mut statement,
-                "Condition",
-                json!({ "StringEquals": { request_tag(): tags(class) } }),
-            );
-        }
-        statement
-    };
-    vec![
-        may(
-            "RecorderVideo",
-            Class::Video,
-            &[at.under(Class::Video.prefix()), at.under(CANARIES)],
-        ),
-        may("RecorderCalls", Class::Calls, &[at.under(Class::Calls.prefix())]),
-    ]
-}
-
 fn operator_may_not(at: &Resources<'_>, operator: &Value) -> Vec<Value> {
     vec![deny(
         "OperatorReadsNoRecording",
@@ -199,168 +172,6 @@ fn operator_may_not(at: &Resources<'_>, operator: &Value) -> Vec<Value> {
         &[&READ[..], &["s3:PutObject"]].concat(),
         &at.recordings(),
     )]
-}
-
-fn recorder_may_not(
-    at: &Resources<'_>,
-    recorder: &Value,
-    dialect: &Dialect,
-    settings: &[&str],
-) -> Vec<Value> {
-    let tagging: &[&str] = if dialect.deny_tagging {
-        &["s3:PutObjectTagging"]
-    } else {
-        &[]
-    };
-    let objects = [
-        &READ[..],
-        &DELETE,
-        &LOCK,
-        &READ_LOCK,
-        &RETAG,
-        &READ_TAGS,
-        &ACLS,
-        tagging,
-    ]
-    .concat();
-    let mut held = deny("RecorderHolds", recorder, &["s3:PutObject"], &[at.under("")]);
-    set(
-        &mut held,
-        "Condition",
-        json!({ "StringEquals": { request_tag(): RetentionTag::Held.as_str() } }),
-    );
-    // Whatever rights it has from elsewhere, it puts nothing without its one tag. Stores differ in what "not equal" says
-    // of a put without any.
-    let other_tag = |sid: &str, class: Class, places: &[String]| {
-        let mut statement = deny(sid, recorder, &["s3:PutObject"], places);
-        set(
-            &mut statement,
-            "Condition",
-            json!({ "StringNotEquals": { request_tag(): tags(class) } }),
-        );
-        statement
-    };
-    let mut untagged = deny("RecorderUntagged", recorder, &["s3:PutObject"], &at.recordings());
-    set(
-        &mut untagged,
-        "Condition",
-        json!({ "Null": { request_tag(): "true" } }),
-    );
-    let tagged = [
-        other_tag(
-            "RecorderVideoTags",
-            Class::Video,
-            &[at.under(Class::Video.prefix()), at.under(CANARIES)],
-        ),
-        other_tag(
-            "RecorderCallsTags",
-            Class::Calls,
-            &[at.under(Class::Calls.prefix())],
-        ),
-        untagged,
-    ];
-    let mut all = vec![
-        deny(
-            "RecorderObjects",
-            recorder,
-            &objects,
-            &[at.bucket(), at.under("")],
-        ),
-        deny(
-            "RecorderBucket",
-            recorder,
-            &[&LIST[..], settings, &POLICY].concat(),
-            &[at.bucket()],
-        ),
-        deny(
-            "RecorderLedger",
-            recorder,
-            &["s3:PutObject"],
-            &[at.under("ledger/")],
-        ),
-        held,
-    ];
-    if dialect.request_tag {
-        all.extend(tagged);
-    }
-    if !dialect.deny_tagging {
-        let mut retag = deny(
-            "RecorderRetags",
-            recorder,
-            &["s3:PutObjectTagging"],
-            &[at.under("")],
-        );
-        let tagged = format!("s3:ExistingObjectTag/{TAG_KEY}");
-        set(&mut retag, "Condition", json!({ "Null": { tagged: "false" } }));
-        all.push(retag);
-    }
-    all
-}
-
-/// All that an audit reads, and nothing of what was recorded (article 3).
-fn auditors(at: &Resources<'_>, auditor: &Value, settings: &[&str]) -> Vec<Value> {
-    let [read_policy, change_policy @ ..] = POLICY;
-    let writes = [
-        &DELETE[..],
-        &LOCK,
-        &RETAG,
-        &ACLS,
-        &["s3:PutObject", "s3:PutObjectTagging", "s3:AbortMultipartUpload"],
-    ]
-    .concat();
-    vec![
-        allow(
-            "AuditorLists",
-            auditor,
-            &[&LIST[..], &READ_SETTINGS, &[read_policy]].concat(),
-            &[at.bucket()],
-        ),
-        allow(
-            "AuditorMarks",
-            auditor,
-            &[&READ_TAGS[..], &READ_LOCK].concat(),
-            &[at.under("")],
-        ),
-        allow("AuditorLedger", auditor, &READ, &[at.under("ledger/")]),
-        deny("AuditorReadsNoRecording", auditor, &READ, &at.recordings()),
-        deny("AuditorObjects", auditor, &writes, &[at.bucket(), at.under("")]),
-        deny(
-            "AuditorBucket",
-            auditor,
-            &[settings, &change_policy].concat(),
-            &[at.bucket()],
-        ),
-    ]
-}
-
-fn readers(at: &Resources<'_>, readers: &Value, settings: &[&str]) -> Vec<Value> {
-    let when = |operator: &str| json!({ operator: { format!("s3:ExistingObjectTag/{TAG_KEY}"): "held" } });
-    let mut may = allow("ReadersHeld", readers, &READ, &at.recordings());
-    set(&mut may, "Condition", when("StringEquals"));
-    let mut not_held = deny("ReadersNotHeld", readers, &READ, &at.recordings());
-    set(&mut not_held, "Condition", when("StringNotEquals"));
-    let writes = [
-        &DELETE[..],
-        &LOCK,
-        &READ_LOCK,
-        &RETAG,
-        &ACLS,
-        &["s3:PutObject", "s3:PutObjectTagging"],
-    ]
-    .concat();
-    let manifests = [at.under(MANIFESTS)];
-    vec![
-        may,
-        not_held,
-        allow("ReadersManifests", readers, &READ, &manifests),
-        deny("ReadersObjects", readers, &writes, &[at.bucket(), at.under("")]),
-        deny(
-            "ReadersBucket",
-            readers,
-            &[&LIST[..], settings, &POLICY].concat(),
-            &[at.bucket()],
-        ),
-    ]
 }
 
 /// Everyone else. The policy itself is left to the store's administrators, who have the bucket's root key in
@@ -420,15 +231,6 @@ impl Resources<'_> {
     fn recordings(&self) -> Vec<String> {
         vec![self.under("video/"), self.under("calls/"), self.under(CANARIES)]
     }
-}
-
-/// What a recorder may write of a class.
-fn tags(class: Class) -> [&'static str; 2] {
-    [RetentionTag::Sealed, RetentionTag::unheld(class)].map(RetentionTag::as_str)
-}
-
-fn request_tag() -> String {
-    format!("s3:RequestObjectTag/{TAG_KEY}")
 }
 
 pub(crate) fn by(principal: &str) -> Value {

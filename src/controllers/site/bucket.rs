@@ -301,14 +301,12 @@ pub fn judge(
         Err(error) => {
             let nothing_learnt = matches!(error, EnforceError::Storage(_));
             // A store that says that the bucket is otherwise takes back what was reported.
-            let still_reported =
-                reported.filter(|_| nothing_learnt || matches!(error, EnforceError::NoRecorder));
+            let stays = nothing_learnt || matches!(error, EnforceError::NoRecorder);
+            let may_go_on = nothing_learnt && reported.is_some();
             Bucket {
                 finding: not_enforced(&error, nothing_learnt, reported.is_some()),
-                status: still_reported.cloned(),
-                usable: reported
-                    .filter(|_| nothing_learnt)
-                    .map_or(Usable::No, |_| Usable::Recorded),
+                status: reported.filter(|_| stays).cloned(),
+                usable: if may_go_on { Usable::Recorded } else { Usable::No },
                 is_stalled: needs_person(&error),
                 changes: Vec::new(),
                 is_drift: false,
