@@ -254,7 +254,7 @@ async fn seaweedfs_stopped_it_leaves_nothing() {
 
 #[tokio::test]
 async fn ceph_stopped_it_leaves_nothing() {
-    stopped_it_leaves_nothing(S3Server::second(), Duration::from_secs(1)).await;
+    stopped_it_leaves_nothing(S3Server::second(), Duration::from_millis(500)).await;
 }
 
 /// A recorder that the store's own administrators gave everything, and a policy that cannot be put because the
