@@ -13,7 +13,6 @@ use super::{CEILING, DAY, GONE};
 use crate::storage::scene::{client, marks};
 use crate::support::cluster;
 use crate::support::operator;
-use crate::support::recorded::keys;
 use crate::support::scene::Scene;
 use crate::support::settings::S3Server;
 use crate::support::wait::{eventually, throughout};
@@ -31,7 +30,7 @@ fn ceilings() -> u32 {
     })
 }
 
-/// All versions and delete markers of a camera, as the store's administrator sees them: key and version.
+/// All versions and delete markers of recordings, as the operator sees them: key and version.
 async fn all(client: &Client, bucket: &str) -> Result<BTreeSet<(String, String)>, String> {
     let page = client.list_object_versions().bucket(bucket).prefix("video/");
     let page = page.send().await.map_err(|error| format!("{error:?}"))?;
@@ -67,7 +66,8 @@ async fn ceph_incident_outlives_its_ceiling_and_goes_when_it_is_resolved() {
     let until = from + SignedDuration::from_secs(15);
     scene.declare("incident", &[CAMERA], from, Some(until)).await;
     let recorded = eventually("what comes after the incident", SOON, || async {
-        let recorded = keys(&scene.bucket, CAMERA).await;
+        let recorded = all(&s3, &bucket).await?.into_iter().map(|(key, _)| key);
+        let recorded: BTreeSet<String> = recorded.collect();
         let after = |key: &String| key.parse::<Key>().unwrap().start() >= until;
         let is_whole = recorded.iter().any(after);
         is_whole

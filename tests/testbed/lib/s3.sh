@@ -94,6 +94,10 @@ keyring = $RUN/ceph/mgr/keyring
 keyring = $RUN/ceph/rgw/keyring
 rgw_frontends = beast endpoint=$HOST_IP:7480 tcp_nodelay=1
 rgw_lc_debug_interval = 10
+# A bucket's rules are gone through in 4 s, spent on waiting for its three workers: with one each, and more buckets at once,
+# those of all tests take a few seconds.
+rgw_lc_max_worker = 8
+rgw_lc_max_wp_worker = 1
 rgw_override_bucket_index_max_shards = 1
 rgw_dynamic_resharding = false
 rgw_enable_usage_log = false
