@@ -90,6 +90,7 @@ async fn placed(target: &StorageTarget, sources: Sources) -> Took {
         ceilings: &CEILINGS,
         embargo: None,
         since: None,
+        unhide_since: None,
         proved_at: None,
         everywhere: false,
     };

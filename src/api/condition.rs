@@ -33,6 +33,8 @@ pub enum ConditionType {
     ReviewDue,
     /// Site: the last audit found the promises kept.
     Compliant,
+    /// Site: nobody else changed the bucket, or what is held in it, in the last day.
+    Intact,
 }
 
 /// `status` of a condition.
@@ -153,6 +155,8 @@ pub enum Reason {
     FoundViolations,
     /// There was no audit lately.
     NotAudited,
+    /// Somebody else had changed something, and it was put back.
+    PutBack,
 }
 
 /// What the operator found, of one type of condition.

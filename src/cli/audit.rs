@@ -7,6 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::output::Output;
 use super::target::{TargetArgs, TargetArgsError};
 use crate::api::{Ceilings, Days, Duration};
+use crate::protocol::recording::Class;
 use crate::storage::audit::{AuditError, Scope, Tally, audit};
 use crate::storage::sweep::Reach;
 
@@ -79,17 +80,20 @@ pub(super) async fn run(args: AuditArgs) -> Result<bool, AuditCommandError> {
 }
 
 fn table(tally: &Tally) -> String {
-    let oldest = tally
-        .oldest_unheld
-        .map_or("none".to_owned(), |oldest| oldest.to_string());
+    let oldest = |class| {
+        let oldest = tally.oldest_unheld.get(&class);
+        oldest.map_or("none".to_owned(), ToString::to_string)
+    };
     let mut text = format!(
-        "versions        {}\nbytes           {}\ndelete markers  {}\nheld            {}\ninspected       {}\noldest unheld   {oldest}\n\
-         store lag       {} s\n\n",
+        "versions        {}\nbytes           {}\ndelete markers  {}\nheld            {}\ninspected       {}\noldest video    {}\n\
+         oldest call     {}\nstore lag       {} s\n\n",
         tally.versions,
         tally.bytes,
         tally.markers,
         tally.held,
         tally.inspected,
+        oldest(Class::Video),
+        oldest(Class::Calls),
         tally.store_lag.as_secs(),
     );
     for (found, findings) in &tally.found {

@@ -45,7 +45,7 @@ pub struct BucketMetrics {
     versions: Family<SiteLabels, Gauge>,
     bytes: Family<SiteLabels, Gauge>,
     held: Family<SiteLabels, Gauge>,
-    oldest_unheld: Family<SiteLabels, Seconds>,
+    oldest_unheld: Family<OfKind, Seconds>,
     ceiling: Family<OfKind, Seconds>,
     findings: Family<FindingLabels, Gauge>,
     store_lag: Family<SiteLabels, Seconds>,
@@ -65,7 +65,7 @@ impl BucketMetrics {
         registry.register_with_unit("bucket", text, Unit::Bytes, self.bytes.clone());
         let text = "Versions that an open hold covers, by the last whole audit";
         registry.register("bucket_held_versions", text, self.held.clone());
-        let text = "How old the oldest recording is that no hold covers";
+        let text = "How old the oldest recording is that no hold covers, by class";
         registry.register_with_unit(
             "oldest_unheld_age",
             text,
@@ -148,9 +148,14 @@ impl BucketMetrics {
             self.store_lag
                 .get_or_create(&labels)
                 .set(seconds(audit.store_lag_seconds.saturating_mul(1000)));
-            if let Some(oldest) = &audit.oldest_unheld {
-                let age = now.as_millisecond().saturating_sub(oldest.0.as_millisecond());
-                self.oldest_unheld.get_or_create(&labels).set(seconds(age));
+            for (class, oldest) in [
+                ("video", &audit.oldest_unheld_video),
+                ("calls", &audit.oldest_unheld_calls),
+            ] {
+                if let Some(oldest) = oldest {
+                    let age = now.as_millisecond().saturating_sub(oldest.0.as_millisecond());
+                    self.oldest_unheld.get_or_create(&of(class)).set(seconds(age));
+                }
             }
             for finding in &audit.findings {
                 let found = FindingLabels {
@@ -214,7 +219,7 @@ mod tests {
                     "retention": {"openHolds": 2, "orphanedHolds": ["x"], "deleted": 3, "resisted": 1, "sweptAt": "2026-01-01T00:00:00Z"},
                     "audit": {
                         "auditedAt": "2026-01-01T00:00:00Z", "boundaryAt": "2026-01-01T00:00:00Z", "versions": 5, "bytes": 10,
-                        "held": 1, "inspected": 1, "sampleOneIn": 100, "oldestUnheld": "2026-01-01T00:00:00Z",
+                        "held": 1, "inspected": 1, "sampleOneIn": 100, "oldestUnheldVideo": "2026-01-01T00:00:00Z",
                         "storeLagSeconds": 7, "findings": [{"kind": "Overdue", "count": 4, "violation": true}],
                     },
                 },

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::metrics::Metrics;
 use super::readiness::{Gate, Readiness};
+use crate::api::Site;
 use crate::controllers::kit::context::{Census, Hooks, Kind, Outcome, SiteCensus};
 use crate::storage::Aspect;
 
@@ -75,8 +76,8 @@ impl Hooks for OperatorHooks {
         self.metrics.retained(kind, count);
     }
 
-    fn drifted(&self, what: Aspect, count: u64) {
-        self.metrics.drifted(what, count);
+    fn drifted(&self, site: &Site, what: Aspect, count: u64) {
+        self.metrics.drifted(site, what, count);
     }
 
     fn read(&self, kind: Kind) {

@@ -15,9 +15,11 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::metrics::info::Info;
 use prometheus_client::registry::{Registry, Unit};
 
+use kube::ResourceExt;
 use strum::VariantArray;
 
 use super::bucket_metrics::BucketMetrics;
+use crate::api::Site;
 use crate::controllers::kit::context::{Census, SiteCensus};
 use crate::storage::{Aspect, requests};
 
@@ -64,6 +66,8 @@ const CHANGES: [&str; 5] = ["protected", "tagged", "rescued", "released", "delet
 /// What somebody else had changed in buckets.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DriftLabels {
+    namespace: String,
+    site: String,
     kind: &'static str,
 }
 
@@ -144,9 +148,6 @@ impl Metrics {
         let text = "Versions that were changed in buckets: protected, tagged, rescued, released, deleted";
         registry.register("retention_changes", text, changes.clone());
         let drift = Family::<DriftLabels, Counter>::default();
-        for what in Aspect::VARIANTS {
-            drop(drift.get_or_create(&DriftLabels { kind: what.into() }));
-        }
         let text = "What somebody else had changed in buckets and was put back: configuration, and marks of held versions";
         registry.register("drift", text, drift.clone());
         let requests = Family::<RequestLabels, Counter>::default();
@@ -215,10 +216,28 @@ impl Metrics {
         }
     }
 
-    /// Somebody else had changed this.
-    pub fn drifted(&self, what: Aspect, count: u64) {
-        let kind = what.into();
-        self.drift.get_or_create(&DriftLabels { kind }).inc_by(count);
+    /// Somebody else had changed this of a Site's bucket.
+    pub fn drifted(&self, site: &Site, what: Aspect, count: u64) {
+        self.drift(site, what).inc_by(count);
+    }
+
+    fn drift(&self, site: &Site, what: Aspect) -> Counter {
+        let labels = DriftLabels {
+            namespace: site.namespace().unwrap_or_default(),
+            site: site.name_any(),
+            kind: what.into(),
+        };
+        self.drift.get_or_create(&labels).clone()
+    }
+
+    /// An increase is seen of what was there before: all kinds, of each Site.
+    fn count_drift(&self) {
+        let censuses = self.sites.lock().unwrap_or_else(PoisonError::into_inner);
+        for site in censuses.iter().flat_map(|census| census()) {
+            for what in Aspect::VARIANTS {
+                drop(self.drift(&site, *what));
+            }
+        }
     }
 
     /// Counted where the requests are made, for the whole process.
@@ -259,6 +278,7 @@ impl Metrics {
     pub fn encode(&self) -> Result<String, fmt::Error> {
         self.count_conditions();
         self.count_requests();
+        self.count_drift();
         self.buckets
             .count(self.sites.lock().unwrap_or_else(PoisonError::into_inner).iter());
         let mut text = String::new();

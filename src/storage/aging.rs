@@ -181,6 +181,12 @@ pub fn fate(listed: &Listed, ceilings: &Ceilings, holds: &[Cover], now: Timestam
     }
 }
 
+/// Whether a pass over the days at the ceiling, at `now`, looks at what is from `at`.
+pub fn is_at_boundary(class: Class, ceilings: &Ceilings, at: Timestamp, now: Timestamp) -> bool {
+    let day = TimeZone::UTC.to_datetime(at).date();
+    boundary(class, ceilings, now).iter().any(|days| days.has(day))
+}
+
 /// The days of which something may be over its ceiling, and those that are still to come, where no recording can be.
 pub(crate) fn boundary(class: Class, ceilings: &Ceilings, now: Timestamp) -> [Days; 2] {
     let day = |at: Timestamp| TimeZone::UTC.to_datetime(at).date();
@@ -227,6 +233,7 @@ mod tests {
             is_latest: true,
             modified: at(modified),
             size: 10,
+            etag: "e".into(),
         }
     }
 

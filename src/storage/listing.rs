@@ -29,6 +29,8 @@ pub struct Listed {
     pub modified: Timestamp,
     /// How many bytes it has.
     pub size: u64,
+    /// What the store tells its content by; empty of a delete marker.
+    pub etag: String,
 }
 
 impl Listed {
@@ -102,6 +104,7 @@ pub(crate) async fn page(
                 .size()
                 .and_then(|size| u64::try_from(size).ok())
                 .unwrap_or_default(),
+            etag: version.e_tag().unwrap_or_default().to_owned(),
         });
     }
     for marker in page.delete_markers() {
@@ -112,6 +115,7 @@ pub(crate) async fn page(
             is_latest: marker.is_latest() == Some(true),
             modified: instant(marker.last_modified())?,
             size: 0,
+            etag: String::new(),
         });
     }
     // Newest first within a key. Of two of one second, stores do not say; the latest is known, and a marker hides.

@@ -16,6 +16,11 @@ impl Days {
     /// Every day.
     pub(crate) const ALL: Self = Self { from: None, to: None };
 
+    /// Whether a day is one of them.
+    pub(crate) fn has(self, day: Date) -> bool {
+        self.contains(&text(day))
+    }
+
     fn contains(self, day: &str) -> bool {
         !self.is_after(day) && self.to.is_none_or(|to| day <= text(to).as_str())
     }

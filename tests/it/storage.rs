@@ -17,5 +17,6 @@ mod principals;
 mod refusals;
 pub mod scene;
 mod segments;
+mod stumbling;
 mod tampered;
 mod tls;

@@ -101,6 +101,7 @@ impl Facts {
             is_latest: true,
             modified: self.instants[taken],
             size: 1,
+            etag: String::new(),
         }
     }
 

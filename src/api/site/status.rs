@@ -14,8 +14,8 @@ pub struct SiteStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub observed_generation: Option<i64>,
-    /// `Accepted`, `Permitted`, `StorageEnforced`, `Recording`, `Compliant`, `AdministratorsExcluded`, `Ready`,
-    /// `Stalled`;
+    /// `Accepted`, `Permitted`, `StorageEnforced`, `Recording`, `Compliant`, `Intact`, `AdministratorsExcluded`,
+    /// `Ready`, `Stalled`;
     /// docs/conditions.md explains them.
     #[serde(default)]
     #[schemars(schema_with = "schema::conditions")]
@@ -26,6 +26,9 @@ pub struct SiteStatus {
     /// What was read back from the bucket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<StorageStatus>,
+    /// What somebody else last changed in the bucket's configuration, and was put back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<Drift>,
     /// What is kept and what was deleted in the bucket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<RetentionStatus>,
@@ -40,6 +43,16 @@ pub struct SiteStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub recording: Option<i32>,
+}
+
+/// What somebody else changed, and was put back.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Drift {
+    /// When it was found (UTC).
+    pub at: Time,
+    /// What it had become, and what it was made again.
+    #[schemars(length(min = 1, max = 1024))]
+    pub what: String,
 }
 
 /// What is kept and what was deleted in the bucket, by the operator.
@@ -61,6 +74,9 @@ pub struct RetentionStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub verified_every_seconds: Option<i64>,
+    /// When delete markers over all held versions were last looked for and removed (UTC): every five minutes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unhidden_at: Option<Time>,
     /// When what is over its ceiling was last deleted, and that read back (UTC).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub swept_at: Option<Time>,
@@ -72,6 +88,9 @@ pub struct RetentionStatus {
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub resisted: i64,
+    /// What somebody else last changed of held versions, and was put back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<Drift>,
     /// Why the last pass ended early; it is tried again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
@@ -101,9 +120,12 @@ pub struct AuditStatus {
     /// Of how many versions that no hold covers one was inspected.
     #[schemars(range(min = 1))]
     pub sample_one_in: i64,
-    /// From when the oldest recording is that no hold covers (UTC).
+    /// From when the oldest video is that no hold covers (UTC), as of `boundaryAt`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub oldest_unheld: Option<Time>,
+    pub oldest_unheld_video: Option<Time>,
+    /// From when the oldest recorded call is that no hold covers (UTC), as of `boundaryAt`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oldest_unheld_calls: Option<Time>,
     /// How many seconds the store's own lifecycle is behind what S3 documents.
     #[schemars(range(min = 0))]
     pub store_lag_seconds: i64,

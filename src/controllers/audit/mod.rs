@@ -19,8 +19,9 @@ use super::kit::fence::NotLeader;
 use super::kit::status::report;
 use super::kit::{meta, requeue};
 use super::retention::holds;
-use crate::api::{AuditFinding, AuditStatus, Site};
-use crate::storage::audit::{AuditError, Scope, Tally, audit};
+use crate::api::{AuditFinding, AuditStatus, Ceilings, Site};
+use crate::protocol::recording::Class;
+use crate::storage::audit::{AuditError, Found, Scope, Tally, audit, is_at_boundary};
 use crate::storage::sweep::Reach;
 
 /// Field manager of what audits found.
@@ -104,9 +105,10 @@ impl Looks for Audits {
                 is_changed: false,
             });
         };
+        let ceilings = bucket.ceilings.clone();
         let tally = self.audit(site, bucket, reach, now).await?;
         let next = OfSite {
-            audit: status(before, &tally, reach, now),
+            audit: status(before, &tally, reach, &ceilings, now),
         };
         let again = now + boundary_every(&next.audit);
         let before = before.map(|audit| OfSite { audit: audit.clone() });
@@ -169,8 +171,15 @@ fn boundary_every(before: &AuditStatus) -> SignedDuration {
     all_every(before).min(BOUNDARY_EVERY)
 }
 
-/// Of the days at the ceiling only what is overdue is learnt; the counts stay those of the last whole audit.
-fn status(before: Option<&AuditStatus>, tally: &Tally, reach: Reach, now: Timestamp) -> AuditStatus {
+/// Of the days at the ceiling all is learnt of what is overdue, and of the oldest if it is there. The rest stays as the last
+/// whole audit had it, unless more of it is seen.
+fn status(
+    before: Option<&AuditStatus>,
+    tally: &Tally,
+    reach: Reach,
+    ceilings: &Ceilings,
+    now: Timestamp,
+) -> AuditStatus {
     let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
     let found = tally.found.iter().map(|(found, findings)| AuditFinding {
         kind: <&str>::from(found).to_owned(),
@@ -178,22 +187,21 @@ fn status(before: Option<&AuditStatus>, tally: &Tally, reach: Reach, now: Timest
         violation: found.is_violation(),
         examples: findings.examples.clone(),
     });
-    let oldest = tally.oldest_unheld.map(Time);
+    let oldest = |class| tally.oldest_unheld.get(&class).copied().map(Time);
     match (reach, before) {
         (Reach::Boundary, Some(before)) => {
-            let mut findings: Vec<AuditFinding> = found.collect();
-            let is_new = |kind: &str| findings.iter().all(|new| new.kind != kind);
-            let kept: Vec<_> = before
-                .findings
-                .iter()
-                .filter(|old| old.kind != "Overdue" && is_new(&old.kind))
-                .cloned()
-                .collect();
-            findings.extend(kept);
+            // What was on a listed day, and was not seen there, is gone.
+            let still = |class, oldest: &Option<Time>| {
+                let is_listed = |oldest: &Time| is_at_boundary(class, ceilings, oldest.0, now);
+                oldest.clone().filter(|oldest| !is_listed(oldest))
+            };
             AuditStatus {
                 boundary_at: Time(now),
-                oldest_unheld: oldest.or_else(|| before.oldest_unheld.clone()),
-                findings,
+                oldest_unheld_video: oldest(Class::Video)
+                    .or_else(|| still(Class::Video, &before.oldest_unheld_video)),
+                oldest_unheld_calls: oldest(Class::Calls)
+                    .or_else(|| still(Class::Calls, &before.oldest_unheld_calls)),
+                findings: merged(&before.findings, found.collect()),
                 ..before.clone()
             }
         }
@@ -205,17 +213,31 @@ fn status(before: Option<&AuditStatus>, tally: &Tally, reach: Reach, now: Timest
             held: count(tally.held),
             inspected: count(tally.inspected),
             sample_one_in: i64::from(ONE_IN),
-            oldest_unheld: oldest,
+            oldest_unheld_video: oldest(Class::Video),
+            oldest_unheld_calls: oldest(Class::Calls),
             store_lag_seconds: tally.store_lag.as_secs(),
             findings: found.collect(),
         },
     }
 }
 
+/// What a whole audit found, with what the days at the ceiling show since: of what is overdue they show all.
+fn merged(before: &[AuditFinding], mut seen: Vec<AuditFinding>) -> Vec<AuditFinding> {
+    let overdue: &str = Found::Overdue.into();
+    for old in before.iter().filter(|old| old.kind != overdue) {
+        match seen.iter_mut().find(|new| new.kind == old.kind) {
+            Some(new) if new.count >= old.count => (),
+            Some(new) => *new = old.clone(),
+            None => seen.push(old.clone()),
+        }
+    }
+    seen
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::audit::Found;
+    use crate::api::Days;
 
     #[test]
     fn what_is_held_and_at_risk_is_looked_at_again_soon() {
@@ -225,7 +247,7 @@ mod tests {
             if let Some(found) = found {
                 tally.found.entry(found).or_default().count = 1;
             }
-            status(None, &tally, Reach::All, minutes(0))
+            status(None, &tally, Reach::All, &CEILINGS, minutes(0))
         };
         let (quiet, at_risk) = (of(None), of(Some(Found::HeldUnprotected)));
         assert_eq!(due(Some(&quiet), minutes(15)), None);
@@ -233,7 +255,48 @@ mod tests {
         assert_eq!(due(Some(&at_risk), minutes(14)), None);
         assert_eq!(due(Some(&at_risk), minutes(15)), Some(Reach::All));
         // Once all is listed and nothing is found, nothing is said any more.
-        let mended = status(Some(&at_risk), &Tally::default(), Reach::All, minutes(15));
+        let mended = status(
+            Some(&at_risk),
+            &Tally::default(),
+            Reach::All,
+            &CEILINGS,
+            minutes(15),
+        );
         assert!(mended.findings.is_empty());
+    }
+
+    const CEILINGS: Ceilings = Ceilings {
+        video: Days(28),
+        calls: Days(7),
+    };
+
+    #[test]
+    fn the_days_at_the_ceiling_take_nothing_back_but_what_they_show() {
+        let day = |days: i64| Timestamp::UNIX_EPOCH + SignedDuration::from_hours(24 * days);
+        let mut tally = Tally::default();
+        for (found, count) in [(Found::Overdue, 2), (Found::ForeignKey, 3), (Found::Mistagged, 4)] {
+            tally.found.entry(found).or_default().count = count;
+        }
+        tally.oldest_unheld.insert(Class::Video, day(2));
+        tally.oldest_unheld.insert(Class::Calls, day(25));
+        let whole = status(None, &tally, Reach::All, &CEILINGS, day(29));
+        // Two days later, the video is on a day that is listed, and the call is not.
+        let mut seen = Tally::default();
+        for (found, count) in [(Found::ForeignKey, 1), (Found::Mistagged, 5)] {
+            seen.found.entry(found).or_default().count = count;
+        }
+        let next = status(Some(&whole), &seen, Reach::Boundary, &CEILINGS, day(31));
+        let counts: Vec<_> = next
+            .findings
+            .iter()
+            .map(|found| (found.kind.as_str(), found.count))
+            .collect();
+        assert_eq!(counts, [("Mistagged", 5), ("ForeignKey", 3)]);
+        assert_eq!(next.oldest_unheld_video, None);
+        assert_eq!(next.oldest_unheld_calls, Some(Time(day(25))));
+        let mut seen = Tally::default();
+        seen.oldest_unheld.insert(Class::Video, day(3));
+        let next = status(Some(&whole), &seen, Reach::Boundary, &CEILINGS, day(31));
+        assert_eq!(next.oldest_unheld_video, Some(Time(day(3))));
     }
 }

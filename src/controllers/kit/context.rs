@@ -116,7 +116,7 @@ pub trait Hooks: Send + Sync {
     /// Something was changed at a Site's bucket, so many times: `protected`, `tagged`, `rescued`, `released`, `deleted`.
     fn retained(&self, _kind: &'static str, _count: u64) {}
     /// Somebody else had changed this, so many times, and it was put back.
-    fn drifted(&self, _what: Aspect, _count: u64) {}
+    fn drifted(&self, _site: &Site, _what: Aspect, _count: u64) {}
     /// The API server lets us read this kind (in one scope, where there are several).
     fn read(&self, _kind: Kind) {}
 }

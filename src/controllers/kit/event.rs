@@ -43,9 +43,10 @@ fn is_echo(condition: &Condition, news: &[&Condition]) -> bool {
 }
 
 /// Whether a person wants to hear of it. That something became `True` when it was never otherwise is worth
-/// saying once, for `Ready`; what follows from another condition is said there.
+/// saying once, for `Ready`; what follows from another condition is said there, and what somebody else changed in events of
+/// its own.
 fn is_news(old: Option<&Condition>, new: &Condition) -> bool {
-    if new.reason == "DependsOn" {
+    if new.reason == "DependsOn" || new.type_ == "Intact" {
         return false;
     }
     match old.filter(|old| old.status != "Unknown" || new.status == "Unknown") {

@@ -59,6 +59,23 @@ fn scale(suffix: &str) -> Option<(i128, i128)> {
     })
 }
 
+/// A size as people read it.
+pub fn size(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut tenths = bytes.saturating_mul(10);
+    let mut unit = 0;
+    while tenths >= 10_240 && unit + 1 < UNITS.len() {
+        tenths /= 1024;
+        unit += 1;
+    }
+    let name = UNITS.get(unit).copied().unwrap_or_default();
+    if unit == 0 {
+        format!("{bytes} B")
+    } else {
+        format!("{}.{} {name}", tenths / 10, tenths % 10)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,6 +118,20 @@ mod tests {
         #[test]
         fn never_panics(text in "[-+0-9.eEkKMGTPinum]{0,12}") {
             let _ = bytes(&text);
+        }
+    }
+
+    #[test]
+    fn sizes_are_read_by_people() {
+        for (bytes, expected) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1536, "1.5 KiB"),
+            (300 << 30, "300.0 GiB"),
+            (u64::MAX, "1677721.5 TiB"),
+        ] {
+            assert_eq!(size(bytes), expected);
         }
     }
 }

@@ -194,7 +194,7 @@ impl Retention {
             self.context.hooks.retained(kind, *count);
         }
         for (what, count) in outcome.drift.iter().flat_map(|drift| &drift.counts) {
-            self.context.hooks.drifted(*what, *count);
+            self.context.hooks.drifted(site, *what, *count);
         }
         let is_reported = report::report(client, site, holds, plan, &outcome, failed.as_ref(), now).await?;
         let news = report::events(&outcome);
@@ -268,6 +268,7 @@ fn deadlines(plan: &Plan, outcome: &Outcome, now: Timestamp) -> Vec<Timestamp> {
         deadlines.push(now + SOON);
     }
     deadlines.extend(outcome.verify_at);
+    deadlines.extend(outcome.unhide_at);
     deadlines.extend(outcome.next_opening);
     deadlines.extend(outcome.release_from);
     deadlines

@@ -26,6 +26,10 @@ pub struct Outcome {
     pub proved: bool,
     /// When everything was looked at, in this pass or an earlier one.
     pub verified_at: Option<Timestamp>,
+    /// When delete markers were last looked for over all that is held.
+    pub unhidden_at: Option<Timestamp>,
+    /// When to look for them again.
+    pub unhide_at: Option<Timestamp>,
     /// How often everything is looked at.
     pub verify_every: Option<SignedDuration>,
     /// UIDs of holds that nothing is kept for any more.

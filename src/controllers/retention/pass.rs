@@ -25,6 +25,8 @@ use crate::storage::sweep::{Reach, sweep};
 const SWEEP_EVERY: SignedDuration = SignedDuration::from_hours(1);
 /// How often tag and legal hold of every held version are read, where that takes little.
 const VERIFY_EVERY: SignedDuration = SignedDuration::from_mins(5);
+/// How often delete markers over held versions are looked for: listings show them.
+const UNHIDE_EVERY: SignedDuration = SignedDuration::from_mins(5);
 /// Reading them takes at most this part of the time.
 const SHARE: i32 = 20;
 /// Between times only what came lately is looked at.
@@ -50,6 +52,7 @@ impl Pass<'_> {
                 .before()
                 .and_then(|before| before.verified_at.as_ref().map(|at| at.0)),
             verify_every: self.verify_every(),
+            unhidden_at: self.unhidden_at(),
             sweep_at: self.now + SWEEP_EVERY,
             gaps: self.bucket.gaps.clone(),
             kept_for: kept_for(self.bucket.ceilings.video),
@@ -73,13 +76,15 @@ impl Pass<'_> {
 
     async fn place(&self, outcome: &mut Outcome) -> Result<(), RetentionError> {
         let (covers, is_full) = (self.plan.covers(), self.is_full());
+        let (lately, lists_all) = (self.now - LATELY, is_full || self.is_to_unhide());
         // Before the first page is listed.
         let follow = self.recorders_follow();
         let mut task = Task {
             covers: &covers,
             ceilings: &self.bucket.ceilings,
             embargo: self.bucket.embargo,
-            since: (!is_full).then(|| self.now - LATELY),
+            since: (!is_full).then_some(lately),
+            unhide_since: (!lists_all).then_some(lately),
             everywhere: self.is_everywhere(),
             proved_at: self.proved_at(),
         };
@@ -108,6 +113,9 @@ impl Pass<'_> {
         }
         let Some(placed) = last else { return Ok(()) };
         outcome.next_opening = placed.next_opening;
+        if lists_all {
+            outcome.unhidden_at = Some(self.now);
+        }
         if is_full {
             // Recorders that follow are told of at once; what had to be written is proved soon.
             outcome.is_pending = !placed.is_proved();
@@ -122,6 +130,7 @@ impl Pass<'_> {
         }
         let from = outcome.verified_at.unwrap_or(self.now);
         outcome.verify_at = outcome.verify_every.map(|every| from + every);
+        outcome.unhide_at = outcome.unhidden_at.map(|at| at + UNHIDE_EVERY);
         outcome.placed = Some(placed);
         Ok(())
     }
@@ -228,6 +237,14 @@ impl Pass<'_> {
         self.before()?
             .verified_every_seconds
             .map(SignedDuration::from_secs)
+    }
+
+    fn unhidden_at(&self) -> Option<Timestamp> {
+        Some(self.before()?.unhidden_at.as_ref()?.0)
+    }
+
+    fn is_to_unhide(&self) -> bool {
+        self.unhidden_at().is_none_or(|at| at + UNHIDE_EVERY <= self.now)
     }
 
     /// Whether the audit found keys that cannot be true, which may be anywhere, or held versions that were not where they

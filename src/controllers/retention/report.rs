@@ -9,9 +9,10 @@ use serde::Serialize;
 use super::RetentionError;
 use super::outcome::Outcome;
 use super::plan::Plan;
-use crate::api::{CoverageGap, IncidentHold, Placement, RetentionStatus, Site, SourceCoverage};
+use crate::api::{CoverageGap, Drift, IncidentHold, Placement, RetentionStatus, Site, SourceCoverage};
 use crate::controllers::kit::error::{ApiError, Failure};
 use crate::controllers::kit::event;
+use crate::controllers::kit::quantity::size;
 use crate::controllers::kit::status::report as write;
 use crate::storage::hold::coverage::Coverage;
 
@@ -122,6 +123,7 @@ fn of_site(
             .verify_every
             .filter(|_| is_held)
             .map(|every| every.as_secs()),
+        unhidden_at: outcome.unhidden_at.filter(|_| is_held).map(Time),
         swept_at: if outcome.swept.is_some() {
             Some(Time(now))
         } else {
@@ -129,6 +131,13 @@ fn of_site(
         },
         deleted,
         resisted,
+        drift: match &outcome.drift {
+            Some(drift) => Some(Drift {
+                at: Time(now),
+                what: shorten(&drift.to_string()),
+            }),
+            None => before.drift,
+        },
         problem,
     }
 }
@@ -228,23 +237,6 @@ fn share(coverage: &Coverage) -> String {
     format!("{}%", if missing > 0 { percent.min(99) } else { percent })
 }
 
-/// A size as people read it.
-fn size(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let mut tenths = bytes.saturating_mul(10);
-    let mut unit = 0;
-    while tenths >= 10_240 && unit + 1 < UNITS.len() {
-        tenths /= 1024;
-        unit += 1;
-    }
-    let name = UNITS.get(unit).copied().unwrap_or_default();
-    if unit == 0 {
-        format!("{bytes} B")
-    } else {
-        format!("{}.{} {name}", tenths / 10, tenths % 10)
-    }
-}
-
 fn count(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
@@ -314,19 +306,5 @@ mod tests {
             ..Plan::default()
         };
         assert_eq!(said(&closed_plan), Some(Time(closed)));
-    }
-
-    #[test]
-    fn sizes_are_read_by_people() {
-        for (bytes, expected) in [
-            (0, "0 B"),
-            (1023, "1023 B"),
-            (1024, "1.0 KiB"),
-            (1536, "1.5 KiB"),
-            (300 << 30, "300.0 GiB"),
-            (u64::MAX, "1677721.5 TiB"),
-        ] {
-            assert_eq!(size(bytes), expected);
-        }
     }
 }

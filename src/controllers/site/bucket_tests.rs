@@ -1,12 +1,15 @@
 use std::collections::VecDeque;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
 use super::*;
 use crate::api::Days;
+use crate::api::condition::{Reason, Truth};
 use crate::contract::Secret;
 use crate::controllers::kit::clock::BootClock;
 use crate::storage::error::StoreError;
 use crate::storage::probe::{Check, Verdict};
-use crate::storage::{Aspect, BucketState, Conformance};
+use crate::storage::{Aspect, BucketSpec, BucketState, Change, Conformance, EnforceError};
 
 type Answers = VecDeque<Result<Enforced, Failed>>;
 

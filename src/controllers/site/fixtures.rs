@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::bucket::{self, Bucket};
 use super::dereference::Dereferenced;
+use super::found::{self, Bucket};
 use super::identity::{Identity, keep_or_make};
 use super::plan::{Plan, plan};
 use super::validate::{Valid, validate};
@@ -122,7 +122,7 @@ pub fn good_bucket(now: Timestamp) -> Bucket {
         versioning: true,
         ..BucketState::default()
     };
-    bucket::judge(
+    found::judge(
         Ok(Enforced {
             read_back,
             changed: vec![],

@@ -12,6 +12,7 @@ pub(in crate::controllers) mod dereference;
 mod drain;
 #[cfg(test)]
 mod fixtures;
+mod found;
 mod identity;
 pub(in crate::controllers) mod names;
 mod objects;
@@ -31,8 +32,9 @@ use jiff::Timestamp;
 use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
 
-use self::bucket::{Bucket, Memory, Stores};
+use self::bucket::{Memory, Stores};
 use self::delete::Deletion;
+use self::found::{Bucket, joined};
 use self::identity::IdentityError;
 use self::names::{FINALIZER, MANAGER};
 use self::status::Observed;
@@ -170,7 +172,7 @@ impl Sites {
 
         event::publish(&self.context.events, site, &storage_events(&bucket)).await;
         for change in bucket.changes.iter().filter(|_| bucket.is_drift) {
-            self.context.hooks.drifted(change.what, 1);
+            self.context.hooks.drifted(site, change.what, 1);
         }
         let is_changed = match applied {
             Ok(applied) => applied.is_changed || is_reported || !bucket.changes.is_empty(),
@@ -334,8 +336,7 @@ fn storage_events(bucket: &Bucket) -> Vec<kube::runtime::events::Event> {
     if bucket.changes.is_empty() {
         return Vec::new();
     }
-    let changes: Vec<String> = bucket.changes.iter().map(ToString::to_string).collect();
-    let changes = changes.join("; ");
+    let changes = joined(&bucket.changes);
     let action = "StorageEnforced";
     vec![if bucket.is_drift {
         let is_gone = bucket.changes.iter().any(|change| change.what == Aspect::Bucket);

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use kube::ResourceExt;
 
 use super::apply::Applied;
-use super::bucket::Bucket;
 use super::dereference::Dereferenced;
+use super::found::Bucket;
 use super::recording::Answer;
 use super::validate::Valid;
 use crate::api::Site;

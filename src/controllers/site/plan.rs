@@ -7,8 +7,8 @@ use k8s_openapi::api::core::v1::{Secret, Service, ServiceAccount};
 use kube::Resource;
 use sha2::{Digest, Sha256};
 
-use super::bucket::Bucket;
 use super::dereference::Dereferenced;
+use super::found::Bucket;
 use super::identity::Identity;
 use super::objects::{self, Pods};
 use super::validate::Valid;

@@ -1,8 +1,8 @@
 use super::*;
 use crate::api::condition::Reason;
 use crate::contract::CONFIG_KEY;
-use crate::controllers::site::bucket::judge;
 use crate::controllers::site::fixtures::{Fixture, camera, fixture, good_bucket};
+use crate::controllers::site::found::judge;
 use crate::storage::EnforceError;
 
 fn document(plan: &Plan) -> RecorderConfig {

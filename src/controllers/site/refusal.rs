@@ -34,7 +34,7 @@ fn obstacle(obstacle: &Obstacle) -> Reason {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::controllers::site::bucket;
+    use crate::controllers::site::found;
 
     /// Each has a row in `docs/conditions.md`: building a status with it checks that.
     #[test]
@@ -80,7 +80,7 @@ mod tests {
             let error = EnforceError::Unadoptable {
                 obstacles: vec![obstacle],
             };
-            let found = bucket::judge(Err(error), None, jiff::Timestamp::UNIX_EPOCH);
+            let found = found::judge(Err(error), None, jiff::Timestamp::UNIX_EPOCH);
             assert!(!found.may_record() && found.is_stalled);
             assert_eq!(<&str>::from(found.finding.reason), reason);
             assert!(

@@ -1,21 +1,27 @@
 //! Step six: say what is so: from what was applied and read back, never from what was meant. Pure up to the
 //! patch itself.
 
+use std::fmt::Write;
+
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::apply::Applied;
-use super::bucket::Bucket;
+use super::found::Bucket;
 use super::recording::{self, Answer};
 use super::validate::Valid;
 use crate::api::condition::{ConditionType, Finding, Reason, Truth, merge};
-use crate::api::{AuditStatus, Site, SiteStatus};
+use crate::api::{AuditStatus, Ceilings, Drift, Site, SiteStatus};
 use crate::controllers::kit::apply::ApplyError;
 use crate::controllers::kit::error::{ApiError, Failure, KubeErrorExt};
+use crate::controllers::kit::quantity::size;
 use crate::controllers::kit::status as kit_status;
 
 /// An audit of the days at the ceiling is due hourly; one that is this old says nothing of now.
 const AUDIT_IS_OLD: SignedDuration = SignedDuration::from_hours(3);
+
+/// What somebody else changed is told for this long after it was put back.
+const TOLD_FOR: SignedDuration = SignedDuration::from_hours(24);
 
 /// All that a Site's status is made of.
 #[derive(Debug)]
@@ -43,13 +49,22 @@ pub fn status(site: &Site, observed: &Observed<'_>, now: Timestamp) -> SiteStatu
     let segment =
         SignedDuration::try_from(site.spec.recorder.segment_duration.0).unwrap_or(SignedDuration::MAX);
     let (recording, count) = recording::finding(valid, may_record, answers, segment);
+    let drift = bucket.drift(now).or_else(|| before.drift.clone());
     let findings = [
         ready(valid, bucket, applied, answers),
         valid.accepted.clone(),
         valid.permission.finding.clone(),
         bucket.finding.clone(),
         recording,
-        compliant(before.audit.as_ref(), now),
+        compliant(before.audit.as_ref(), valid.ceilings.as_ref(), now),
+        intact(
+            drift.as_ref(),
+            before
+                .retention
+                .as_ref()
+                .and_then(|retention| retention.drift.as_ref()),
+            now,
+        ),
         administrators_excluded(),
         stalled(valid, bucket, applied),
     ];
@@ -58,6 +73,7 @@ pub fn status(site: &Site, observed: &Observed<'_>, now: Timestamp) -> SiteStatu
         conditions: merge(&before.conditions, &findings, site.metadata.generation, now),
         ceilings: valid.ceilings.clone(),
         storage: bucket.status.clone(),
+        drift,
         // Those of other controllers, who write them as other managers.
         retention: None,
         audit: None,
@@ -164,7 +180,7 @@ fn for_a_person(error: &ApplyError) -> Option<(Reason, String)> {
 
 /// Whether the last audit found the promises kept: what is said of the bucket here is from what was in it, not from what
 /// was done to it.
-fn compliant(audit: Option<&AuditStatus>, now: Timestamp) -> Finding {
+fn compliant(audit: Option<&AuditStatus>, ceilings: Option<&Ceilings>, now: Timestamp) -> Finding {
     let found =
         |truth, reason, message: String| Finding::new(ConditionType::Compliant, truth, reason, message);
     let Some(audit) = audit else {
@@ -179,8 +195,12 @@ fn compliant(audit: Option<&AuditStatus>, now: Timestamp) -> Finding {
         return found(Truth::Unknown, Reason::NotAudited, message);
     }
     let counts = format!(
-        "{} versions, {} of them held, {} inspected",
-        audit.versions, audit.held, audit.inspected
+        "{} versions of {}, {} of them held, {} inspected{}",
+        audit.versions,
+        size(u64::try_from(audit.bytes).unwrap_or_default()),
+        audit.held,
+        audit.inspected,
+        ages(audit, ceilings),
     );
     let told: Vec<String> = audit
         .findings
@@ -197,6 +217,57 @@ fn compliant(audit: Option<&AuditStatus>, now: Timestamp) -> Finding {
         return found(Truth::False, Reason::FoundViolations, message);
     }
     found(Truth::True, Reason::Audited, format!("{counts}{told}"))
+}
+
+/// How old the oldest was of each class when that was looked at, against its ceiling (article 6), and how late the store's
+/// own lifecycle: as of the audit, so that nothing is written as time goes by.
+fn ages(audit: &AuditStatus, ceilings: Option<&Ceilings>) -> String {
+    let Some(ceilings) = ceilings else {
+        return String::new();
+    };
+    let classes = [
+        ("video", &audit.oldest_unheld_video, ceilings.video),
+        ("call", &audit.oldest_unheld_calls, ceilings.calls),
+    ];
+    let mut told = String::new();
+    for (class, oldest, ceiling) in classes {
+        if let Some(oldest) = oldest {
+            let hours = audit.boundary_at.0.duration_since(oldest.0).as_hours();
+            let (days, hours) = (hours / 24, hours % 24);
+            let _ = write!(
+                told,
+                "; the oldest {class} that no hold covers was {days}d{hours}h old, of {ceiling}"
+            );
+        }
+    }
+    if audit.store_lag_seconds > 0 {
+        let _ = write!(
+            told,
+            "; the store's lifecycle was {} s late",
+            audit.store_lag_seconds
+        );
+    }
+    told
+}
+
+/// Whether somebody else changed the bucket's configuration, or what is held in it, in the last day. It was put back; who
+/// that was, and with whose credentials, is for a person to find out.
+fn intact(bucket: Option<&Drift>, held: Option<&Drift>, now: Timestamp) -> Finding {
+    let lately = |drift: &&Drift| now.duration_since(drift.at.0) < TOLD_FOR;
+    let told: Vec<String> = [("the bucket", bucket), ("what is held", held)]
+        .into_iter()
+        .filter_map(|(whose, drift)| Some((whose, drift.filter(lately)?)))
+        .map(|(whose, drift)| format!("{whose} at {}: {}", drift.at.0, drift.what))
+        .collect();
+    if told.is_empty() {
+        let message = "nobody else was found to have changed the bucket or what is held, in the last day";
+        return Finding::new(ConditionType::Intact, true, Reason::AsRequired, message);
+    }
+    let message = format!(
+        "somebody else had changed this, and it was put back: {}; the store's access log has who: docs/alerts.md#toezichttampered",
+        told.join("; ")
+    );
+    Finding::new(ConditionType::Intact, false, Reason::PutBack, message)
 }
 
 /// Without encryption to the managers' keys, who administers the cluster can reach credentials and pods.

@@ -1,7 +1,9 @@
 use super::*;
-use crate::controllers::site::bucket::judge;
+use crate::api::RetentionStatus;
 use crate::controllers::site::fixtures::{Fixture, fixture, good_bucket};
-use crate::storage::EnforceError;
+use crate::controllers::site::found::judge;
+use crate::storage::{Aspect, Change, EnforceError};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 /// The status, with nothing running yet.
 fn of(fixture: &Fixture, bucket: &Bucket, applied: Result<Applied, ApplyError>) -> SiteStatus {
@@ -24,7 +26,7 @@ fn condition<'a>(status: &'a SiteStatus, type_: &str) -> (&'a str, &'a str, &'a 
 }
 
 #[test]
-fn all_eight_are_always_there() {
+fn all_nine_are_always_there() {
     let fixture = fixture();
     let status = of(&fixture, &good_bucket(fixture.now), Ok(Applied::default()));
     let types: Vec<&str> = status
@@ -41,6 +43,7 @@ fn all_eight_are_always_there() {
             "StorageEnforced",
             "Recording",
             "Compliant",
+            "Intact",
             "AdministratorsExcluded",
             "Stalled"
         ]
@@ -101,6 +104,85 @@ fn what_only_a_person_can_solve_is_stalled() {
     assert_eq!(
         (condition(&status, "Stalled").0, condition(&status, "Ready").1),
         ("True", "ReferenceNotFound")
+    );
+}
+
+#[test]
+fn what_somebody_else_changed_is_told_for_a_day() {
+    let mut fixture = fixture();
+    let mut drifted = good_bucket(fixture.now);
+    drifted.is_drift = true;
+    drifted.changes = vec![Change {
+        what: Aspect::Policy,
+        from: "none".into(),
+        to: "ours".into(),
+    }];
+    let told = of(&fixture, &drifted, Ok(Applied::default()));
+    let (truth, reason, message) = condition(&told, "Intact");
+    assert_eq!((truth, reason), ("False", "PutBack"));
+    assert!(
+        message.contains("the bucket at ") && message.contains("policy: none → ours"),
+        "{message}"
+    );
+
+    // The next look finds nothing, and says the same.
+    let held = Drift {
+        at: Time(fixture.now + SignedDuration::from_hours(23)),
+        what: "tag of 3 held versions".into(),
+    };
+    fixture.site.status = Some(SiteStatus {
+        retention: Some(RetentionStatus {
+            drift: Some(held),
+            ..RetentionStatus::default()
+        }),
+        ..told
+    });
+    for (hours, parts) in [(1, &["policy", "tag"][..]), (25, &["tag"]), (48, &[])] {
+        let mut later = fixture.clone();
+        later.now += SignedDuration::from_hours(hours);
+        let status = of(&later, &good_bucket(later.now), Ok(Applied::default()));
+        let (truth, _, message) = condition(&status, "Intact");
+        assert_eq!(truth == "True", parts.is_empty(), "{message}");
+        for part in ["policy", "tag"] {
+            assert_eq!(
+                message.contains(part),
+                parts.contains(&part),
+                "after {hours} h: {message}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_an_audit_found_is_told_with_ages_and_ceilings() {
+    let mut fixture = fixture();
+    let at = |hours| Time(fixture.now - SignedDuration::from_hours(hours));
+    let audit = AuditStatus {
+        audited_at: at(2),
+        boundary_at: at(1),
+        versions: 5,
+        bytes: 3 << 20,
+        held: 1,
+        inspected: 2,
+        sample_one_in: 100,
+        oldest_unheld_video: Some(at(1 + 24 * 20 + 3)),
+        oldest_unheld_calls: None,
+        store_lag_seconds: 60,
+        findings: Vec::new(),
+    };
+    fixture.site.status = Some(SiteStatus {
+        audit: Some(audit),
+        ..SiteStatus::default()
+    });
+    let status = of(&fixture, &good_bucket(fixture.now), Ok(Applied::default()));
+    let (truth, _, message) = condition(&status, "Compliant");
+    assert_eq!(
+        (truth, message),
+        (
+            "True",
+            "5 versions of 3.0 MiB, 1 of them held, 2 inspected; the oldest video that no hold covers was 20d3h old, of 28d; \
+             the store's lifecycle was 60 s late"
+        )
     );
 }
 

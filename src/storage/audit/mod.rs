@@ -11,6 +11,7 @@ use jiff::{SignedDuration, Timestamp};
 
 pub use self::tally::{Findings, Found, Tally};
 use self::tally::{Holds, Newer, Rules};
+pub use super::aging::is_at_boundary;
 use super::aging::{Stored, boundary};
 use super::client::{Purpose, Store, TargetError};
 use super::error::StoreError;

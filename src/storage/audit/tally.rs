@@ -12,6 +12,7 @@ use crate::storage::aging::{Stored, ceiling};
 use crate::storage::key::Class;
 use crate::storage::listing::Listed;
 use crate::storage::marks::Marks;
+use crate::storage::probe::canary::is_canary;
 use crate::storage::tag::RetentionTag;
 
 /// The lifecycle's arithmetic leaves about a day for uploads; what came later than this is worth a look.
@@ -20,8 +21,8 @@ const LATE: SignedDuration = SignedDuration::from_hours(6);
 const ARRIVING: SignedDuration = SignedDuration::from_mins(5);
 /// Keys that are told of each finding.
 const EXAMPLES: usize = 5;
-/// Where objects may be that are no recordings.
-const OURS: [&str; 2] = ["ledger/", "probe/"];
+/// Where objects may be that are neither recordings nor canaries.
+const LEDGER: &str = "ledger/";
 
 /// Something that an audit found, of which there should be none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, strum::IntoStaticStr)]
@@ -44,7 +45,7 @@ pub enum Found {
     UnparsableKey,
     /// A recording whose key cannot be true: from after the store took it, or older than a spool can be.
     ImplausibleKey,
-    /// A second version of a recording with another size: somebody wrote over it.
+    /// A second version of a recording with another content: somebody wrote over it.
     UnexplainedVersion,
     /// A recording that came more than six hours after it ended.
     LateUpload,
@@ -82,8 +83,8 @@ pub struct Tally {
     pub held: u64,
     /// Versions whose legal hold and tag were read.
     pub inspected: u64,
-    /// From when the oldest recording is that no hold covers.
-    pub oldest_unheld: Option<Timestamp>,
+    /// From when the oldest recording of each class is that no hold covers.
+    pub oldest_unheld: BTreeMap<Class, Timestamp>,
     /// How far the store's own lifecycle is behind what S3 documents.
     #[serde(serialize_with = "in_seconds")]
     pub store_lag: SignedDuration,
@@ -150,6 +151,7 @@ pub(crate) struct Newer {
     modified: Timestamp,
     is_marker: bool,
     size: u64,
+    etag: String,
 }
 
 impl Newer {
@@ -159,7 +161,13 @@ impl Newer {
             modified: listed.modified,
             is_marker: listed.is_marker,
             size: listed.size,
+            etag: listed.etag.clone(),
         }
+    }
+
+    /// Whether it has the same content, as far as a listing tells.
+    fn is_like(&self, listed: &Listed) -> bool {
+        self.size == listed.size && self.etag == listed.etag
     }
 }
 
@@ -182,7 +190,7 @@ pub(crate) fn listed<'l>(
     tally.versions += 1;
     tally.bytes += listed.size;
     let newer = newer.filter(|newer| newer.key == listed.key);
-    if newer.is_some_and(|newer| !newer.is_marker && newer.size != listed.size) {
+    if newer.is_some_and(|newer| !newer.is_marker && !newer.is_like(listed)) {
         tally.add(Found::UnexplainedVersion, &listed.key);
     }
     let is_held = stored.is_covered(&rules.holds.open);
@@ -205,7 +213,8 @@ fn unheld(tally: &mut Tally, rules: &Rules<'_>, stored: &Stored<'_>, newer: Opti
         tally.add(Found::LateUpload, &stored.listed.key);
     }
     let from = stored.counts_from();
-    tally.oldest_unheld = Some(tally.oldest_unheld.map_or(from, |oldest| oldest.min(from)));
+    let oldest = tally.oldest_unheld.entry(stored.key.class()).or_insert(from);
+    *oldest = from.min(*oldest);
     if stored.due_at() <= rules.now {
         tally.add(Found::Overdue, &stored.listed.key);
     }
@@ -224,7 +233,7 @@ fn no_recording(tally: &mut Tally, listed: &Listed) {
         .any(|class| listed.key.starts_with(class.prefix()))
     {
         tally.add(Found::UnparsableKey, &listed.key);
-    } else if !OURS.iter().any(|folder| listed.key.starts_with(folder)) {
+    } else if !listed.key.starts_with(LEDGER) && !is_canary(&listed.key) {
         tally.add(Found::ForeignKey, &listed.key);
     }
 }

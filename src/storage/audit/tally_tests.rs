@@ -24,6 +24,7 @@ fn version(source: &str, start: i64, modified: i64) -> Listed {
         is_latest: true,
         modified: at(modified),
         size: 10,
+        etag: "e".into(),
     }
 }
 
@@ -66,16 +67,31 @@ fn each_thing_that_should_not_be_is_told_by_its_name() {
         id: "2".into(),
         ..one.clone()
     };
+    let other = Listed {
+        etag: "f".into(),
+        id: "3".into(),
+        ..one.clone()
+    };
     for (versions, now, expected) in [
         (vec![one.clone()], DAY, vec![]),
         (vec![one.clone()], 28 * DAY, vec![Found::Overdue]),
         (vec![version("hal", 0, 7 * 3600)], DAY, vec![Found::LateUpload]),
         (vec![version("hal", DAY, 0)], DAY, vec![Found::ImplausibleKey]),
         (vec![bigger, one.clone()], DAY, vec![Found::UnexplainedVersion]),
+        (vec![other, one.clone()], DAY, vec![Found::UnexplainedVersion]),
         (vec![one.clone(), one.clone()], DAY, vec![]),
         (vec![key("notes.txt")], DAY, vec![Found::ForeignKey]),
         (vec![key("video/hal/x.mp4")], DAY, vec![Found::UnparsableKey]),
-        (vec![key("ledger/owner.json"), key("probe/x")], DAY, vec![]),
+        (
+            vec![key("ledger/owner.json"), key("probe/recorder/0123456789abcdef/x")],
+            DAY,
+            vec![],
+        ),
+        (
+            vec![key("probe/recorder/notes.txt")],
+            DAY,
+            vec![Found::ForeignKey],
+        ),
     ] {
         assert_eq!(found(&counted(&versions, &[], now)), expected, "{versions:?}");
     }
@@ -97,7 +113,7 @@ fn what_is_held_is_never_overdue_and_never_hidden() {
     };
     let tally = counted(std::slice::from_ref(&it), &hold, 100 * DAY);
     assert_eq!((tally.held, found(&tally)), (1, vec![]));
-    assert_eq!(tally.oldest_unheld, None);
+    assert!(tally.oldest_unheld.is_empty());
     let tally = counted(&[marker, it], &hold, DAY);
     assert_eq!((tally.markers, found(&tally)), (1, vec![Found::HeldHidden]));
 }

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::coverage::Coverage;
 use super::order::{Write, placing};
-use super::{HoldError, Work, each, places};
+use super::{HoldError, Place, Work, each, places};
 use crate::api::Ceilings;
 use crate::contract::StorageTarget;
 use crate::protocol::cover::Cover;
@@ -52,8 +52,10 @@ pub struct Task<'a> {
     pub ceilings: &'a Ceilings,
     /// How old a recording must be to be readable (article 4.2); `None`: the site has live viewing.
     pub embargo: Option<SignedDuration>,
-    /// Only recordings of that UTC day on; `None`: all, from the first day of each window.
+    /// Of which UTC day on marks are read; `None`: of all, from the first day of each window.
     pub since: Option<Timestamp>,
+    /// The same for delete markers, which listings show: so all can be looked at far more often.
+    pub unhide_since: Option<Timestamp>,
     /// Keys that cannot be true were found: look at all that the sources have.
     pub everywhere: bool,
     /// When all that was there then was proved to be as it must be for these very holds; `None`: never.
@@ -103,11 +105,12 @@ async fn passes(
     seen: &mut Placed,
 ) -> Result<(), HoldError> {
     let store = Store::new(operator, Purpose::Configure)?;
-    let mut places = places(&store, task.covers, task.everywhere, now).await?;
-    if let Some(since) = task.since {
-        let first = TimeZone::UTC.to_datetime(since).date();
-        places.retain(|place| place.day.is_none_or(|day| day >= first));
-    }
+    let places = places(&store, task.covers, task.everywhere, now).await?;
+    let of = |since: Option<Timestamp>| {
+        let first = since.map(|since| TimeZone::UTC.to_datetime(since).date());
+        let is_asked = |place: &&Place| first.is_none_or(|first| place.day.is_none_or(|day| day >= first));
+        places.iter().filter(is_asked).cloned().collect::<Vec<_>>()
+    };
     let mut pass = Pass {
         store: &store,
         task,
@@ -115,9 +118,12 @@ async fn passes(
         hidden_only: true,
     };
     // What is behind a marker would go first.
-    each(&store, &places, &pass, |done| seen.note_work(&done)).await?;
+    each(&store, &of(task.unhide_since), &pass, |done| {
+        seen.note_work(&done);
+    })
+    .await?;
     pass.hidden_only = false;
-    each(&store, &places, &pass, |done| {
+    each(&store, &of(task.since), &pass, |done| {
         seen.note_work(&done);
         seen.note_state(&done);
     })

@@ -50,6 +50,7 @@ mod tests {
             is_latest: true,
             modified: Timestamp::UNIX_EPOCH,
             size: 10,
+            etag: "e".into(),
         }
     }
 

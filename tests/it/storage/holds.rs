@@ -16,7 +16,6 @@ use toezicht::storage::sweep::{HoldsUnknown, OpenHolds, Reach, Swept, sweep};
 use toezicht::storage::{Aspect, Trials};
 
 use super::scene::Scene;
-use crate::support::proxy::Proxy;
 use crate::support::settings::S3Server;
 use crate::support::wait::eventually;
 
@@ -80,6 +79,7 @@ pub fn task(covers: &[Cover]) -> Task<'_> {
         ceilings: &CEILINGS,
         embargo: None,
         since: None,
+        unhide_since: None,
         everywhere: false,
         proved_at: None,
     }
@@ -97,7 +97,7 @@ pub async fn placed(operator: &StorageTarget, covers: &[Cover]) -> Placed {
     panic!("not proved: {last:?}");
 }
 
-async fn swept(operator: &StorageTarget, holds: &[Cover], now: Timestamp) -> Swept {
+pub async fn swept(operator: &StorageTarget, holds: &[Cover], now: Timestamp) -> Swept {
     let mut last = None;
     let mut all = Swept::default();
     for _ in 0..40 {
@@ -327,30 +327,6 @@ async fn command(scene: &Scene, words: &[&str]) -> (Option<i32>, String) {
     (output.status.code(), text)
 }
 
-/// One request in five is answered with `SlowDown`, broken off, cut short, or done without an answer.
-async fn a_store_that_stumbles_changes_no_outcome(server: S3Server, port: u16) {
-    let scene = prepared(server).await;
-    let (start, _) = half_an_hour(&scene).await;
-    let proxy = Proxy::start(&scene.server.endpoint, port).await;
-    let stumbling = StorageTarget {
-        endpoint: Some(proxy.endpoint.clone()),
-        ..scene.operator.clone()
-    };
-    proxy.set_stumbling(true);
-    let incident = cover(&[], start + 10.minutes(), Some(start + 20.minutes()));
-    placed(&stumbling, std::slice::from_ref(&incident)).await;
-    let later = Timestamp::now() + SignedDuration::from_hours(28 * 24);
-    let swept = swept(&stumbling, std::slice::from_ref(&incident), later).await;
-    assert!(proxy.stumbled() > 20, "{}", proxy.stumbled());
-    assert_eq!((swept.held, swept.resisted), (10, 0), "{swept:?}");
-    let tally = audited(&scene, &[incident], later).await;
-    assert_eq!(
-        (tally.versions, tally.held, tally.count(Found::Overdue)),
-        (10, 10, 0)
-    );
-    assert!(tally.is_compliant(), "{:?}", tally.found);
-}
-
 #[tokio::test]
 async fn seaweedfs_keeps_what_is_held_until_it_is_resolved() {
     what_is_held_stays_until_it_is_resolved(S3Server::first()).await;
@@ -369,14 +345,4 @@ async fn seaweedfs_what_is_tampered_with_is_put_back() {
 #[tokio::test]
 async fn ceph_what_is_tampered_with_is_put_back() {
     what_is_tampered_with_is_found_and_put_back(S3Server::second()).await;
-}
-
-#[tokio::test]
-async fn seaweedfs_may_stumble() {
-    a_store_that_stumbles_changes_no_outcome(S3Server::first(), 28334).await;
-}
-
-#[tokio::test]
-async fn ceph_may_stumble() {
-    a_store_that_stumbles_changes_no_outcome(S3Server::second(), 28335).await;
 }

@@ -202,6 +202,29 @@ async fn held_versions_are_put_right(server: S3Server) {
     );
 }
 
+/// Delete markers over what is held stand in listings: they are found though marks are read of the last day only.
+async fn old_markers_are_removed_without_reading_marks(server: S3Server) {
+    let scene = prepared(server).await;
+    let start =
+        Timestamp::from_second(Timestamp::now().as_second()).unwrap() - SignedDuration::from_hours(72);
+    let key = scene.record("hal", start).await;
+    let incident = [cover(&["hal"], start, Some(start + 10.minutes()))];
+    placed(&scene.operator, &incident).await;
+    scene.hide(&key).await;
+    let lately = Some(Timestamp::now() - SignedDuration::from_hours(24));
+    let mut task = toezicht::storage::hold::Task {
+        since: lately,
+        unhide_since: lately,
+        ..task(&incident)
+    };
+    let quick = place(&scene.operator, &task, Timestamp::now()).await.unwrap();
+    assert_eq!(quick.rescued, 0);
+    task.unhide_since = None;
+    let listed = place(&scene.operator, &task, Timestamp::now()).await.unwrap();
+    assert_eq!((listed.rescued, listed.protected, listed.tagged), (1, 0, 0));
+    assert_eq!(scene.versions(&key).await.len(), 1);
+}
+
 /// Keys that cannot be true, or are none, are named; and no ledger that cannot be read lets anything go.
 async fn keys_and_ledger(server: S3Server) {
     let scene = prepared(server).await;
@@ -299,4 +322,19 @@ async fn ceph_keys_and_ledger() {
 #[tokio::test]
 async fn seaweedfs_clocks_that_disagree_delete_nothing() {
     clocks_that_disagree_delete_nothing(S3Server::first(), 28336).await;
+}
+
+#[tokio::test]
+async fn ceph_clocks_that_disagree_delete_nothing() {
+    clocks_that_disagree_delete_nothing(S3Server::second(), 28345).await;
+}
+
+#[tokio::test]
+async fn seaweedfs_old_markers_are_removed() {
+    old_markers_are_removed_without_reading_marks(S3Server::first()).await;
+}
+
+#[tokio::test]
+async fn ceph_old_markers_are_removed() {
+    old_markers_are_removed_without_reading_marks(S3Server::second()).await;
 }

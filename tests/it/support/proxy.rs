@@ -86,6 +86,8 @@ enum Fault {
     HalfAnswer,
     /// It was done, and the answer is lost.
     AnswerLost,
+    /// It was done, and the answer never comes, on a connection that stays.
+    Silence,
 }
 
 impl Proxy {
@@ -225,6 +227,7 @@ async fn forward(State(shared): State<Arc<Shared>>, request: Request) -> Respons
     match fault {
         None => response,
         Some(Fault::AnswerLost) => hang_up(),
+        Some(Fault::Silence) => std::future::pending().await,
         Some(_) => {
             let whole = to_bytes(response.into_body(), usize::MAX)
                 .await
@@ -271,6 +274,7 @@ impl Shared {
             Fault::Reset,
             Fault::HalfAnswer,
             Fault::AnswerLost,
+            Fault::Silence,
         ];
         Some(all[self.stumbled.fetch_add(1, Ordering::SeqCst) % all.len()])
     }

@@ -1,0 +1,98 @@
+//! A store that stumbles changes no outcome: one request in five is answered with `SlowDown`, broken off, cut short, done
+//! without an answer, or done and never answered.
+
+use jiff::{SignedDuration, Timestamp, ToSpan};
+use toezicht::contract::StorageTarget;
+use toezicht::storage::Trials;
+use toezicht::storage::audit::{Found, Scope, audit};
+use toezicht::storage::hold::release;
+use toezicht::storage::ledger;
+use toezicht::storage::sweep::Reach;
+
+use super::holds::{CEILINGS, Declared, audited, cover, entry_of, half_an_hour, placed, swept};
+use super::scene::Scene;
+use crate::support::proxy::Proxy;
+use crate::support::settings::S3Server;
+
+/// As controllers do: what a store broke off is tried again.
+async fn again<T, E: std::fmt::Debug>(what: &str, work: impl AsyncFn() -> Result<T, E>) -> T {
+    let mut last = None;
+    for _ in 0..40 {
+        match work().await {
+            Ok(done) => return done,
+            Err(error) => last = Some(error),
+        }
+    }
+    panic!("{what}: {last:?}");
+}
+
+async fn a_store_that_stumbles_changes_no_outcome(server: S3Server, port: u16) {
+    let proxy = Proxy::start(&server.endpoint, port).await;
+    let scene = Scene::new(server, "stumbles");
+    let stumbling = StorageTarget {
+        endpoint: Some(proxy.endpoint.clone()),
+        ..scene.operator.clone()
+    };
+    proxy.set_stumbling(true);
+    let through = Scene {
+        operator: stumbling.clone(),
+        ..scene.clone()
+    };
+    again("enforce", async || through.enforce(Trials::Keep).await).await;
+    let changed = scene.enforce(Trials::Keep).await.unwrap().changed;
+    assert!(changed.is_empty(), "{changed:?}");
+
+    let (start, _) = half_an_hour(&scene).await;
+    let incident = cover(&[], start + 10.minutes(), Some(start + 20.minutes()));
+    let held = std::slice::from_ref(&incident);
+    placed(&stumbling, held).await;
+    let later = Timestamp::now() + SignedDuration::from_hours(28 * 24);
+    let swept = swept(&stumbling, held, later).await;
+    assert_eq!((swept.held, swept.resisted), (10, 0), "{swept:?}");
+    let tally = audited(&scene, held, later).await;
+    assert_eq!(
+        (tally.versions, tally.held, tally.count(Found::Overdue)),
+        (10, 10, 0)
+    );
+    assert!(tally.is_compliant(), "{:?}", tally.found);
+    let scope = Scope {
+        ceilings: CEILINGS,
+        embargo: None,
+        reach: Reach::All,
+        one_in: 1,
+        known: None,
+    };
+    let through = again("audit", async || audit(&stumbling, &scope, later).await).await;
+    assert_eq!(through, tally);
+
+    let entry = entry_of("0".into(), &incident, Timestamp::now());
+    let entries = std::slice::from_ref(&entry);
+    again("release", async || {
+        let released = release(&stumbling, entries, &Declared(vec![]), &CEILINGS, later).await;
+        let released = released.map_err(|error| format!("{error:?}"))?;
+        released
+            .is_proved()
+            .then_some(())
+            .ok_or_else(|| format!("{released:?}"))
+    })
+    .await;
+    let closed = [entry.closed(later)];
+    again("ledger", async || ledger::write_all(&stumbling, &closed).await).await;
+    assert!(proxy.stumbled() > 50, "{}", proxy.stumbled());
+    let tally = audited(&scene, &[], later).await;
+    assert_eq!(
+        (tally.versions, tally.markers),
+        (0, 0),
+        "all was over its ceiling: {tally:?}"
+    );
+}
+
+#[tokio::test]
+async fn seaweedfs_may_stumble() {
+    a_store_that_stumbles_changes_no_outcome(S3Server::first(), 28334).await;
+}
+
+#[tokio::test]
+async fn ceph_may_stumble() {
+    a_store_that_stumbles_changes_no_outcome(S3Server::second(), 28335).await;
+}
