@@ -1,6 +1,7 @@
 //! The operator as a process, its controllers, and its chart.
 
 mod chart;
+mod drifted;
 mod frozen;
 mod killed;
 mod leader;

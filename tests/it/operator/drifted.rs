@@ -1,0 +1,186 @@
+//! What somebody else changes in a bucket, and of what is held in it, is put back and told: by the condition `Intact`, by
+//! events and by a metric, each with what it was; also while the recorders' Secret is missing and nothing may be recorded.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use serde_json::json;
+use toezicht::api::Site;
+
+use super::process::{Process, leads, recording_at, without_the_chart};
+use crate::storage::scene::Scene as BucketScene;
+use crate::support::cluster::TestNamespace;
+use crate::support::scene::{SITE, Scene, has};
+use crate::support::settings::S3Server;
+use crate::support::wait::eventually;
+
+const SOON: Duration = Duration::from_secs(60);
+const CAMERA: &str = "receptie";
+
+async fn operator(namespace: &TestNamespace, server: &S3Server, instance: &str) -> Process {
+    let process = Process::with_config(namespace, namespace, instance, recording_at(&server.endpoint));
+    leads(namespace, instance, SOON).await;
+    process
+}
+
+/// Has all marks read now, not in some minutes: the status says that it is time, as it will say then.
+async fn verify(scene: &Scene) {
+    let api = scene.namespace.api::<Site>();
+    let verified_at = async || {
+        let status = api.get(SITE).await.unwrap().status.unwrap_or_default();
+        status.retention.and_then(|retention| retention.verified_at)
+    };
+    // The status tells whole seconds.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    let before = verified_at().await;
+    let due = json!({"status": {"retention": {"verifiedEverySeconds": 0}}});
+    api.patch_status(SITE, &PatchParams::default(), &Patch::Merge(&due))
+        .await
+        .unwrap();
+    eventually("all marks are read", SOON, || async {
+        let now = verified_at().await;
+        (now > before).then_some(()).ok_or_else(|| format!("{now:?}"))
+    })
+    .await;
+}
+
+/// Waits until `Intact` is `False` and its message has all of these; and a Warning with this reason has them too.
+async fn is_told(scene: &Scene, reason: &str, parts: &[&str]) {
+    let all_in = |text: &str| parts.iter().all(|part| text.contains(part));
+    eventually(&format!("Intact=False tells of {parts:?}"), SOON, || async {
+        let site = scene.namespace.api::<Site>().get(SITE).await;
+        let conditions = site
+            .map_err(|e| e.to_string())?
+            .status
+            .unwrap_or_default()
+            .conditions;
+        has(&conditions, "Intact", "False")?;
+        let intact = conditions
+            .iter()
+            .find(|condition| condition.type_ == "Intact")
+            .unwrap();
+        all_in(&intact.message)
+            .then_some(())
+            .ok_or_else(|| intact.message.clone())
+    })
+    .await;
+    eventually(&format!("an event {reason}"), SOON, || async {
+        let events = scene.namespace.api::<Event>().list(&ListParams::default()).await;
+        let events = events.map_err(|e| e.to_string())?.items;
+        let notes = events.iter().filter(|event| {
+            event.reason.as_deref() == Some(reason) && event.type_.as_deref() == Some("Warning")
+        });
+        let notes: Vec<&str> = notes.filter_map(|event| event.note.as_deref()).collect();
+        notes
+            .iter()
+            .any(|note| all_in(note))
+            .then_some(())
+            .ok_or_else(|| format!("{notes:?}"))
+    })
+    .await;
+}
+
+/// Waits until so much drift of a kind is counted for the site.
+async fn is_counted(process: &Process, scene: &Scene, kind: &str, count: u64) {
+    let namespace = &scene.namespace.name;
+    let line =
+        format!("toezicht_drift_total{{namespace=\"{namespace}\",site=\"{SITE}\",kind=\"{kind}\"}} {count}");
+    eventually(&line, SOON, || async {
+        let (_, metrics) = process.get("/metrics").await?;
+        let drift: Vec<&str> = metrics
+            .lines()
+            .filter(|line| line.starts_with("toezicht_drift"))
+            .collect();
+        drift
+            .contains(&line.as_str())
+            .then_some(())
+            .ok_or_else(|| drift.join("\n"))
+    })
+    .await;
+}
+
+async fn what_others_change_is_put_back_and_told(prefix: &str, server: S3Server) {
+    without_the_chart(prefix, async move |namespace| {
+        let mut first = operator(&namespace, &server, "drifted-first").await;
+        let scene = Scene::within(namespace, server.clone(), |_, _| ()).await;
+        scene.site_is("StorageEnforced", "True", SOON).await;
+        scene.is_settled(SOON).await;
+        scene.site_is("Intact", "True", SOON).await;
+        let bucket = BucketScene::of_bucket(server.clone(), &scene.bucket.name);
+        let start = Timestamp::now() - SignedDuration::from_mins(30);
+        let mut keys = Vec::new();
+        for minute in 0..4 {
+            keys.push(
+                bucket
+                    .record(CAMERA, start + SignedDuration::from_mins(2 * minute))
+                    .await,
+            );
+        }
+        let until = start + SignedDuration::from_mins(20);
+        scene.declare("incident", &[CAMERA], start, Some(until)).await;
+        scene.hold_is("incident", "Placed", "True", SOON).await;
+        is_counted(&first, &scene, "legal_hold", 0).await;
+        verify(&scene).await;
+
+        let secrets = scene.namespace.api::<Secret>();
+        secrets
+            .delete("s3-recorder", &DeleteParams::default())
+            .await
+            .unwrap();
+        scene.site_is("Accepted", "False", SOON).await;
+
+        bucket.set_hold(&keys[0], false).await;
+        bucket.tag(&keys[1], "video").await;
+        bucket.hide(&keys[2]).await;
+        verify(&scene).await;
+        for key in &keys {
+            assert_eq!(bucket.marks(key).await, Some((true, "held".into())), "{key}");
+            assert_eq!(bucket.versions(key).await.len(), 1, "{key} and no marker");
+        }
+        is_told(&scene, "HoldTampered", &["legal hold", "tag", "delete marker"]).await;
+        for kind in ["legal_hold", "tag", "delete_marker"] {
+            is_counted(&first, &scene, kind, 1).await;
+        }
+
+        first.signal("TERM").await;
+        first.ends(SOON).await;
+        let before = bucket.policy().await;
+        let client = bucket.operator_client();
+        client
+            .delete_bucket_lifecycle()
+            .bucket(bucket.bucket())
+            .send()
+            .await
+            .unwrap();
+        let open = json!({"Version": "2012-10-17", "Statement": [{
+            "Effect": "Allow", "Principal": "*", "Action": "s3:GetObject",
+            "Resource": format!("arn:aws:s3:::{}/*", bucket.bucket()),
+        }]});
+        let put = client.put_bucket_policy().bucket(bucket.bucket());
+        put.policy(open.to_string()).send().await.unwrap();
+        let second = operator(&scene.namespace, &server, "drifted-second").await;
+        is_told(&scene, "StorageDrifted", &["lifecycle", "policy"]).await;
+        assert_eq!(bucket.policy().await, before);
+        for kind in ["lifecycle", "policy"] {
+            is_counted(&second, &scene, kind, 1).await;
+        }
+        scene.site_is("StorageEnforced", "False", SOON).await;
+        // What is held goes on being looked after, and is released though nothing may be recorded.
+        scene.resolve("incident").await;
+        scene.hold_is("incident", "Released", "True", SOON).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_change_is_told() {
+    what_others_change_is_put_back_and_told("drifted-first", S3Server::first()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ceph_what_others_change_is_told() {
+    what_others_change_is_put_back_and_told("drifted-second", S3Server::second()).await;
+}
