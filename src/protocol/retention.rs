@@ -133,12 +133,12 @@ mod tests {
 
     const DAY_S: u64 = 86_400;
 
-    /// When S3 removes the bytes of an object that was written at `upload`, with rules of `days` and one
-    /// day, in a store that looks once a day at `run` past midnight.
-    fn bytes_gone(upload: u64, days: u64, run: u64) -> u64 {
+    /// When S3 removes the bytes of an object that was written at `upload`, with rules of `days` and one day, in a store
+    /// that hides and removes so many seconds after each was due.
+    fn bytes_gone(upload: u64, days: u64, late: [u64; 2]) -> u64 {
         let midnight_after = |at: u64| (at / DAY_S + 1) * DAY_S;
-        let marker = midnight_after(upload + days * DAY_S) + run;
-        midnight_after(marker + DAY_S) + run
+        let marker = midnight_after(upload + days * DAY_S) + late[0];
+        midnight_after(marker + DAY_S) + late[1]
     }
 
     proptest! {
@@ -146,12 +146,23 @@ mod tests {
         fn the_bytes_are_gone_before_the_ceiling(
             ceiling in 5_u32..400,
             recorded in 0..DAY_S * 2,
-            upload_delay in 0_u64..4 * 3600,
-            run in 0_u64..20 * 3600,
+            upload_delay in 0..=DAY_S,
+            hides_late in 0..DAY_S,
+            part in 0_u64..=1000,
         ) {
+            // What an upload takes and what the store is behind, are a day together; the first is rounded off by midnights.
+            let removes_late = (DAY_S - upload_delay) * part / 1000;
             let days = u64::from(lifecycle_days(Days(ceiling)).unwrap());
-            let gone = bytes_gone(recorded + upload_delay, days, run);
+            let gone = bytes_gone(recorded + upload_delay, days, [hides_late, removes_late]);
             prop_assert!(gone <= recorded + u64::from(ceiling) * DAY_S, "{gone}");
+        }
+
+        /// And a day more would be too many.
+        #[test]
+        fn no_more_days_would_do(recorded in 0..DAY_S * 2) {
+            let days = u64::from(lifecycle_days(Days(28)).unwrap()) + 1;
+            let at_midnight = recorded / DAY_S * DAY_S;
+            prop_assert!(bytes_gone(at_midnight, days, [0, 1]) > at_midnight + 28 * DAY_S);
         }
 
         #[test]

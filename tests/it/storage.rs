@@ -1,6 +1,7 @@
 //! A site's bucket on real stores of two makes: SeaweedFS and Ceph.
 
 mod adoption;
+mod changes;
 mod claims;
 mod conformance;
 mod discretion;

@@ -86,8 +86,13 @@ async fn alerts_fire_as_they_should_and_are_explained() {
     let file: Value = serde_saphyr::from_str(&file).unwrap();
     assert_eq!(*groups, file["groups"], "the chart brings the file as it is");
     let explained = std::fs::read_to_string(root().join("docs/alerts.md")).unwrap();
+    let tried = std::fs::read_to_string(root().join("tests/testbed/rules-test.yaml")).unwrap();
     for rule in groups[0]["rules"].as_array().unwrap() {
         let alert = rule["alert"].as_str().unwrap();
+        assert!(
+            tried.contains(&format!("alertname: {alert}\n")),
+            "{alert} was never made to fire"
+        );
         let anchor = format!("docs/alerts.md#{}:", alert.to_lowercase());
         assert!(
             explained.contains(&format!("\n## {alert}\n")),

@@ -137,7 +137,7 @@ async fn what_others_change_is_put_back_and_told(prefix: &str, server: S3Server)
         bucket.hide(&keys[2]).await;
         verify(&scene).await;
         for key in &keys {
-            assert_eq!(bucket.marks(key).await, Some((true, "held".into())), "{key}");
+            assert_eq!(bucket.marks(key).await, Some((true, "sealed".into())), "{key}");
             assert_eq!(bucket.versions(key).await.len(), 1, "{key} and no marker");
         }
         is_told(&scene, "HoldTampered", &["legal hold", "tag", "delete marker"]).await;

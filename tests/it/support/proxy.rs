@@ -274,8 +274,14 @@ impl Shared {
             Fault::Reset,
             Fault::HalfAnswer,
             Fault::AnswerLost,
-            Fault::Silence,
         ];
-        Some(all[self.stumbled.fetch_add(1, Ordering::SeqCst) % all.len()])
+        let number = self.stumbled.fetch_add(1, Ordering::SeqCst);
+        // Each costs five seconds of waiting.
+        let is_silent = number % 9 == 8;
+        Some(if is_silent {
+            Fault::Silence
+        } else {
+            all[number % all.len()]
+        })
     }
 }
