@@ -63,6 +63,8 @@ pub type SiteName = (String, String);
 #[derive(Clone, Debug, Default)]
 struct Known {
     open: Option<OpenBucket>,
+    /// The Site controller has looked, and found nothing that may be looked into.
+    is_shut: bool,
     held: Option<Coverings>,
 }
 
@@ -90,6 +92,11 @@ impl Buckets {
         self.known(site).open
     }
 
+    /// Whether it was looked at, and may not be looked into. An operator that was just started does not know yet.
+    pub fn is_shut(&self, site: &Site) -> bool {
+        self.known(site).is_shut
+    }
+
     /// What is held at `site`, by its ledger; `None`: nobody has looked yet.
     pub fn held(&self, site: &Site) -> Option<Coverings> {
         self.known(site).held
@@ -104,7 +111,11 @@ impl Buckets {
 
     /// Opens the bucket of `site`, or shuts it. The Site controller's.
     pub fn set_open(&self, site: &Site, bucket: Option<OpenBucket>) {
-        let change = |known: &mut Known| std::mem::replace(&mut known.open, bucket.clone()) != bucket;
+        let change = |known: &mut Known| {
+            let was_shut = std::mem::replace(&mut known.is_shut, bucket.is_none());
+            let was_open = std::mem::replace(&mut known.open, bucket.clone());
+            was_open != bucket || was_shut != bucket.is_none()
+        };
         self.change(site, &self.opened, change);
     }
 

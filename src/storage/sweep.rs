@@ -106,8 +106,10 @@ pub struct Swept {
     /// Over their ceiling, covered by no open hold, and not given up by the store: under a legal hold that nothing
     /// explains, or a retention.
     pub resisted: u64,
-    /// Unfinished uploads that were ended.
+    /// Unfinished uploads that were aborted.
     pub aborted: u64,
+    /// Unfinished uploads that the store does not let the operator abort.
+    pub unfinished: u64,
 }
 
 /// Sweeps a bucket as the operator, of what is over its ceiling at `now`.
@@ -342,10 +344,16 @@ impl Sweep<'_> {
                     .bucket(bucket)
                     .set_key(upload.key().map(str::to_owned))
                     .set_upload_id(upload.upload_id().map(str::to_owned));
-                if old {
-                    let answer = request.send().await;
-                    answer.map_err(|error| StoreError::of("AbortMultipartUpload", &error))?;
-                    self.swept.aborted += 1;
+                if !old {
+                    continue;
+                }
+                let answer = request.send().await;
+                match answer.map_err(|error| StoreError::of("AbortMultipartUpload", &error)) {
+                    Ok(_) => self.swept.aborted += 1,
+                    Err(error) if error.is_absent() => (),
+                    Err(error) if error.is_retryable() => return Err(error.into()),
+                    // SeaweedFS: whoever is denied to put may not abort either.
+                    Err(_) => self.swept.unfinished += 1,
                 }
             }
             let next = (

@@ -88,6 +88,11 @@ pub struct RetentionStatus {
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub resisted: i64,
+    /// How many uploads in parts, begun over a day ago, the store does not let the operator abort: abort them as its
+    /// administrator.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub unfinished: i64,
     /// What somebody else last changed of held versions, and was put back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift: Option<Drift>,

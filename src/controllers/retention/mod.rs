@@ -22,7 +22,6 @@ use self::outcome::Outcome;
 use self::pass::Pass;
 use self::plan::{Plan, plan};
 pub use self::watches::controller;
-use crate::api::condition::ConditionType;
 use crate::api::{IncidentHold, RecordingPolicy, Site};
 use crate::controllers::buckets::{Follow, OpenBucket};
 use crate::controllers::drive::{Look, Looks, fetch};
@@ -95,8 +94,16 @@ impl Looks for Retention {
                 is_changed: false,
             });
         }
+        // As it is now: what the last look wrote is carried on from there, and the watch may not have told of it yet.
+        let namespace = site.namespace().unwrap_or_default();
+        let Some(site) = &fetch::<Site>(&self.context.client, &namespace, &site.name_any()).await? else {
+            return Ok(Look {
+                action: Action::await_change(),
+                is_changed: false,
+            });
+        };
         let Some(bucket) = self.context.buckets.open(site) else {
-            let is_changed = if is_shut(site) {
+            let is_changed = if self.context.buckets.is_shut(site) {
                 self.tell(
                     site,
                     "the bucket is not looked at: see StorageEnforced of the Site",
@@ -120,19 +127,6 @@ impl Looks for Retention {
             }
         }
     }
-}
-
-/// Whether the Site's bucket was found to be otherwise than it must be, or may not be looked at. An operator that was just
-/// started does not know yet.
-fn is_shut(site: &Site) -> bool {
-    let status = site.status.as_ref();
-    let conditions = status
-        .map(|status| status.conditions.as_slice())
-        .unwrap_or_default();
-    let name: &str = ConditionType::StorageEnforced.into();
-    conditions
-        .iter()
-        .any(|condition| condition.type_ == name && condition.status != "True")
 }
 
 impl Retention {

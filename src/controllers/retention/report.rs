@@ -131,6 +131,10 @@ fn of_site(
         },
         deleted,
         resisted,
+        unfinished: match &outcome.swept {
+            Some(swept) => count(swept.unfinished),
+            None => before.unfinished,
+        },
         drift: match &outcome.drift {
             Some(drift) => Some(Drift {
                 at: Time(now),
@@ -266,6 +270,13 @@ pub fn events(outcome: &Outcome) -> Vec<Event> {
             swept.resisted
         );
         news.push(event::warning("SweepResisted", "Retention", &note));
+    }
+    if let Some(swept) = outcome.swept.filter(|swept| swept.unfinished > 0) {
+        let note = format!(
+            "{} uploads in parts were never finished, and the store does not let the operator abort them: do so as its administrator",
+            swept.unfinished
+        );
+        news.push(event::warning("UploadsUnfinished", "Retention", &note));
     }
     news
 }

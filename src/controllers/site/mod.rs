@@ -41,7 +41,7 @@ use self::status::Observed;
 pub use self::watches::{controller, controller_with};
 use crate::api::{DeletionPolicy, Site, SiteStatus};
 use crate::controllers::buckets::Follow;
-use crate::controllers::drive::{Look, Looks};
+use crate::controllers::drive::{Look, Looks, fetch};
 use crate::controllers::kit::apply::ApplyError;
 use crate::controllers::kit::context::{Context, Kind};
 use crate::controllers::kit::error::{ApiError, Failure, KubeErrorExt};
@@ -118,7 +118,15 @@ impl Looks for Sites {
         }
         // Before anything is made that would have to be waited for.
         meta::add_finalizer(&self.context.client, site, FINALIZER, MANAGER).await?;
-        Box::pin(self.keep(site, now)).await
+        // As it is now: what the last look wrote is carried on from there, and the watch may not have told of it yet.
+        let namespace = site.namespace().unwrap_or_default();
+        match fetch::<Site>(&self.context.client, &namespace, &site.name_any()).await? {
+            Some(site) => Box::pin(self.keep(&site, now)).await,
+            None => Ok(Look {
+                action: Action::await_change(),
+                is_changed: false,
+            }),
+        }
     }
 }
 
