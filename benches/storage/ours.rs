@@ -1,5 +1,7 @@
 //! Toezicht itself: the functions that the controllers call.
 
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
@@ -87,10 +89,10 @@ async fn placed(target: &StorageTarget, sources: Sources) -> Took {
     let covers = [hold(sources)];
     let task = Task {
         covers: &covers,
+        cameras: &BTreeMap::new(),
         ceilings: &CEILINGS,
         embargo: None,
         since: None,
-        unhide_since: None,
         proved_at: None,
         everywhere: false,
     };

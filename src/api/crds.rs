@@ -7,7 +7,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 
 use super::condition::ConditionType::{
-    Accepted, AdministratorsExcluded, InForce, Permitted, Placed, Ready, Recording, StorageEnforced,
+    Accepted, AdministratorsExcluded, Compliant, InForce, Intact, Permitted, Placed, Ready, Recording,
+    StorageEnforced,
 };
 use super::{Camera, IncidentHold, RecordingPolicy, Site, rules, schema};
 
@@ -58,6 +59,8 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
                 Permitted,
                 StorageEnforced,
                 Recording,
+                Compliant,
+                Intact,
                 AdministratorsExcluded,
                 Ready,
             ],

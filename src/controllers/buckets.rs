@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::{Stream, StreamExt, stream};
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 use kube::core::DeserializeGuard;
 use kube::runtime::reflector::ObjectRef;
@@ -28,6 +28,8 @@ pub struct OpenBucket {
     pub embargo: Option<SignedDuration>,
     /// What its recorders follow.
     pub recorders: Follow,
+    /// Its cameras, and when each was declared.
+    pub cameras: BTreeMap<String, Timestamp>,
     /// Gaps that recorders told of, by camera.
     pub gaps: BTreeMap<String, Vec<Gap>>,
 }
@@ -232,6 +234,7 @@ mod tests {
             },
             embargo: None,
             recorders,
+            cameras: BTreeMap::new(),
             gaps: BTreeMap::new(),
         }
     }

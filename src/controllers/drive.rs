@@ -16,7 +16,7 @@ use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action, Config, Controller, Error};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
-use kube::{Api, Client, Resource};
+use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info_span, warn};
@@ -53,6 +53,14 @@ pub struct Look {
     pub action: Action,
     /// Whether anything was written.
     pub is_changed: bool,
+}
+
+impl Look {
+    /// There is nothing to do until something changes.
+    pub const NOTHING: Self = Self {
+        action: Action::await_change(),
+        is_changed: false,
+    };
 }
 
 /// Looks after objects of one kind.
@@ -92,6 +100,17 @@ pub async fn fetch<K: Watched>(client: &Client, namespace: &str, name: &str) -> 
         .get_opt(name)
         .await?;
     Ok(found.and_then(|object| object.0.ok()))
+}
+
+/// `object` as it is now: what the last look wrote to its status is carried on from there, and the watch may not have told
+/// of it yet. `None`: it is gone, or cannot be read any more.
+pub async fn fetch_anew<K: Watched>(client: &Client, object: &K) -> Result<Option<K>, ApiError> {
+    fetch(
+        client,
+        &object.namespace().unwrap_or_default(),
+        &object.name_any(),
+    )
+    .await
 }
 
 /// The objects in `store` that are in the namespace of `object` and for which `concerns` holds.

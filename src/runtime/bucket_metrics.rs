@@ -50,6 +50,7 @@ pub struct BucketMetrics {
     findings: Family<FindingLabels, Gauge>,
     store_lag: Family<SiteLabels, Seconds>,
     done: Family<OfKind, Seconds>,
+    drift: Family<OfKind, Seconds>,
     open_holds: Family<SiteLabels, Gauge>,
     orphaned_holds: Family<SiteLabels, Gauge>,
     resisted: Family<SiteLabels, Gauge>,
@@ -81,6 +82,8 @@ impl BucketMetrics {
         let text =
             "When it was last done (Unix time): audit, audit_all, sweep, verification, read_back, probe";
         registry.register_with_unit("bucket_done_at", text, Unit::Seconds, self.done.clone());
+        let text = "When it was last found that somebody else had changed it (Unix time): the bucket, or what is held";
+        registry.register_with_unit("drift_found_at", text, Unit::Seconds, self.drift.clone());
         let text = "Holds that are open, by the API and the bucket's ledger";
         registry.register("open_holds", text, self.open_holds.clone());
         let text = "Holds that only the bucket's ledger knows";
@@ -101,6 +104,7 @@ impl BucketMetrics {
         self.findings.clear();
         self.store_lag.clear();
         self.done.clear();
+        self.drift.clear();
         self.open_holds.clear();
         self.orphaned_holds.clear();
         self.resisted.clear();
@@ -134,6 +138,16 @@ impl BucketMetrics {
         done("audit", made);
         done("sweep", made);
         let Some(status) = &site.status else { return };
+        let held = status
+            .retention
+            .as_ref()
+            .and_then(|retention| retention.drift.as_ref());
+        for (what, drift) in [("bucket", status.drift.as_ref()), ("held", held)] {
+            if let Some(drift) = drift {
+                let at = seconds(drift.at.0.as_millisecond());
+                self.drift.get_or_create(&of(what)).set(at);
+            }
+        }
         if let Some(ceilings) = &status.ceilings {
             for (class, days) in [("video", ceilings.video), ("calls", ceilings.calls)] {
                 self.ceiling
@@ -216,6 +230,7 @@ mod tests {
                 },
                 "status": {
                     "ceilings": {"video": "28d", "calls": "7d"},
+                    "drift": {"at": "2026-01-01T00:00:00Z", "what": "policy: a → b"},
                     "retention": {"openHolds": 2, "orphanedHolds": ["x"], "deleted": 3, "resisted": 1, "sweptAt": "2026-01-01T00:00:00Z"},
                     "audit": {
                         "auditedAt": "2026-01-01T00:00:00Z", "boundaryAt": "2026-01-01T00:00:00Z", "versions": 5, "bytes": 10,
@@ -237,6 +252,7 @@ mod tests {
             r#"toezicht_audit_findings{namespace="n",site="s",kind="Overdue",violation="true"} 4"#,
             r#"toezicht_ceiling_seconds{namespace="n",site="s",kind="video"} 2419200.0"#,
             r#"toezicht_store_lag_seconds{namespace="n",site="s"} 7.0"#,
+            r#"toezicht_drift_found_at_seconds{namespace="n",site="s",kind="bucket"} 1767225600.0"#,
             r#"toezicht_open_holds{namespace="n",site="s"} 2"#,
             r#"toezicht_orphaned_holds{namespace="n",site="s"} 1"#,
             r#"toezicht_bucket_done_at_seconds{namespace="n",site="s",kind="sweep"} 1767225600.0"#,

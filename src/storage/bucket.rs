@@ -198,6 +198,8 @@ pub enum Aspect {
     Tag,
     /// A delete marker over a version.
     DeleteMarker,
+    /// A held version itself: it is gone.
+    HeldVersion,
 }
 
 impl fmt::Display for Aspect {

@@ -113,7 +113,7 @@ async fn enforced(
         .await?;
     }
     // What recorders can do is not told without them.
-    let recorder = recorder.ok_or(EnforceError::NoRecorder)?;
+    let recorder = recorder.ok_or(EnforceError::NoRecorder { in_sync: true })?;
     let conformance = if trials == Trials::Run || changed.len() > before {
         let rules = desired.lifecycle.values().cloned().collect();
         let lifecycle = if read_back.state.lifecycle.as_ref() == Some(&rules) {
@@ -148,7 +148,12 @@ async fn present(operator: &Store, changed: &mut Vec<Change>) -> Result<Observed
     if let Some(observed) = observe(operator).await? {
         return Ok(observed);
     }
-    changed.push(apply::create(operator).await?);
+    match apply::create(operator).await {
+        Ok(change) => changed.push(change),
+        // A run that was given up had asked for it: by now it is there, like one that was found.
+        Err(error) if error.code == "BucketAlreadyOwnedByYou" => (),
+        Err(error) => return Err(error.into()),
+    }
     let lost = StoreError {
         operation: "GetBucketVersioning",
         code: "NoSuchBucket".into(),
@@ -262,7 +267,7 @@ async fn proved(
     if let Some(dialect) = kept.filter(|kept| kept.operator == us && kept.recorder == them) {
         return Ok(dialect);
     }
-    let recorder = recorder.ok_or(EnforceError::NoRecorder)?;
+    let recorder = recorder.ok_or(EnforceError::NoRecorder { in_sync: false })?;
     let dialect = prove(operator, recorder, (us, them), &observed.statements).await?;
     remember(operator, &dialect).await?;
     Ok(dialect)

@@ -75,7 +75,9 @@ pub fn documents(
     form: Form,
 ) -> Result<BTreeMap<String, Value>, IamError> {
     principals(site, policy)?;
-    readers::no_machine(site, policy).map_err(|(_, message)| IamError::NotApart(message))?;
+    readers::no_machine(site, policy)
+        .and_then(|()| readers::auditor_apart(site, policy))
+        .map_err(|(_, message)| IamError::NotApart(message))?;
     let storage = &site.spec.storage;
     if !is_bucket(&storage.bucket) {
         return Err(TargetError::Bucket.into());

@@ -55,11 +55,11 @@ pub fn no_machine(site: &Site, policy: Option<&RecordingPolicy>) -> Result<(), (
         let message = format!("spec.policyRef: incidentOfficers of the policy: {remedy}");
         return Err((Reason::ReferenceRefused, message));
     }
-    auditor_apart(site, policy)
+    Ok(())
 }
 
 /// An auditor is denied what each of the others needs.
-fn auditor_apart(site: &Site, policy: Option<&RecordingPolicy>) -> Result<(), (Reason, String)> {
+pub fn auditor_apart(site: &Site, policy: Option<&RecordingPolicy>) -> Result<(), (Reason, String)> {
     let storage = &site.spec.storage;
     let Some(auditor) = &storage.auditor else {
         return Ok(());

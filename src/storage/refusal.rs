@@ -49,7 +49,10 @@ pub enum EnforceError {
     #[error(
         "what recorders can do cannot be tried: spec.storage.recorder.credentialsRef names no Secret that can be used"
     )]
-    NoRecorder,
+    NoRecorder {
+        /// All else was read back as it must be.
+        in_sync: bool,
+    },
     /// The target cannot be used; no connection was made.
     #[error(transparent)]
     Target(#[from] TargetError),
@@ -69,7 +72,7 @@ impl EnforceError {
             Self::Unadoptable { .. } | Self::Refused { .. } => "refused",
             Self::StoreUnfit { .. } => "store_unfit",
             Self::WrongPrincipal { .. } => "wrong_principal",
-            Self::NoRecorder => "no_recorder",
+            Self::NoRecorder { .. } => "no_recorder",
             Self::Target(_) => "target",
             Self::Ceiling(_) => "ceiling",
             Self::Storage(error) => error.category(),

@@ -108,7 +108,7 @@ pub struct Swept {
     pub resisted: u64,
     /// Unfinished uploads that were aborted.
     pub aborted: u64,
-    /// Unfinished uploads that the store does not let the operator abort.
+    /// Unfinished uploads that the store did not abort.
     pub unfinished: u64,
 }
 
@@ -333,7 +333,7 @@ impl Sweep<'_> {
                 .await
                 .map_err(|error| StoreError::of(operation, &error))
             {
-                Err(error) if error.is_unsupported() => return Ok(()),
+                Err(error) if !error.is_retryable() => return Ok(()),
                 page => page?,
             };
             for upload in page.uploads() {
@@ -351,8 +351,8 @@ impl Sweep<'_> {
                 match answer.map_err(|error| StoreError::of("AbortMultipartUpload", &error)) {
                     Ok(_) => self.swept.aborted += 1,
                     Err(error) if error.is_absent() => (),
-                    Err(error) if error.is_retryable() => return Err(error.into()),
-                    // SeaweedFS: whoever is denied to put may not abort either.
+                    // It comes last, and nothing depends on it: another sweep tries again. On SeaweedFS whoever is denied to
+                    // put may not abort either.
                     Err(_) => self.swept.unfinished += 1,
                 }
             }

@@ -1,5 +1,6 @@
 //! What the operator found of a site.
 
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -48,11 +49,34 @@ pub struct SiteStatus {
 /// What somebody else changed, and was put back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Drift {
-    /// When it was found (UTC).
+    /// When the last of it was found (UTC).
     pub at: Time,
-    /// What it had become, and what it was made again.
+    /// What it had become, and what it was made again; the last first, and what was found in the day before it.
     #[schemars(length(min = 1, max = 1024))]
     pub what: String,
+}
+
+impl Drift {
+    /// Something is told for this long.
+    const FOR: SignedDuration = SignedDuration::from_hours(24);
+    /// What there is room for.
+    const LONGEST: usize = 1000;
+
+    /// `what` was found `now`; what was told `before`, of the last day, follows it as far as there is room.
+    pub fn told(what: &str, before: Option<&Self>, now: Timestamp) -> Self {
+        let before = before.filter(|before| before.is_told(now));
+        let before = before.map(|before| format!("; before, at {}: {}", before.at.0, before.what));
+        let what = format!("{what}{}", before.unwrap_or_default());
+        Self {
+            at: Time(now),
+            what: what.chars().take(Self::LONGEST).collect(),
+        }
+    }
+
+    /// Whether it is of the last day.
+    pub fn is_told(&self, now: Timestamp) -> bool {
+        now.duration_since(self.at.0) < Self::FOR
+    }
 }
 
 /// What is kept and what was deleted in the bucket, by the operator.
@@ -74,9 +98,13 @@ pub struct RetentionStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub verified_every_seconds: Option<i64>,
-    /// When delete markers over all held versions were last looked for and removed (UTC): every five minutes.
+    /// When delete markers over all held versions were last looked for and removed (UTC).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unhidden_at: Option<Time>,
+    /// They are looked for this often, in seconds; absent: every five minutes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0))]
+    pub unhidden_every_seconds: Option<i64>,
     /// When what is over its ceiling was last deleted, and that read back (UTC).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub swept_at: Option<Time>,
@@ -88,8 +116,8 @@ pub struct RetentionStatus {
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub resisted: i64,
-    /// How many uploads in parts, begun over a day ago, the store does not let the operator abort: abort them as its
-    /// administrator.
+    /// How many uploads in parts, begun over a day ago, the store did not abort for the operator: if that lasts, abort them
+    /// as its administrator.
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub unfinished: i64,

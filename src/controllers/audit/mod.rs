@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::buckets::{OpenBucket, of_scope};
-use super::drive::{self, Look, Looks};
+use super::drive::{self, Look, Looks, fetch_anew};
 use super::hold::is_resolved;
 use super::kit::context::{Context, Kind};
 use super::kit::error::{ApiError, Failure};
@@ -96,6 +96,9 @@ impl Looks for Audits {
     }
 
     async fn look(&self, site: &Site, now: Timestamp) -> Result<Look, AuditFailure> {
+        let Some(site) = &fetch_anew(&self.context.client, site).await? else {
+            return Ok(Look::NOTHING);
+        };
         let before = site.status.as_ref().and_then(|status| status.audit.as_ref());
         let bucket = self.context.buckets.open(site).filter(|_| !meta::is_paused(site));
         let (Some(bucket), Some(reach)) = (bucket, due(before, now)) else {
@@ -171,8 +174,8 @@ fn boundary_every(before: &AuditStatus) -> SignedDuration {
     all_every(before).min(BOUNDARY_EVERY)
 }
 
-/// Of the days at the ceiling all is learnt of what is overdue, and of the oldest if it is there. The rest stays as the last
-/// whole audit had it, unless more of it is seen.
+/// What the days at the ceiling show is all that is overdue by keys that are true, and the oldest if it is there. The rest
+/// stays as the last whole audit had it, unless more of it is seen.
 fn status(
     before: Option<&AuditStatus>,
     tally: &Tally,
@@ -190,17 +193,16 @@ fn status(
     let oldest = |class| tally.oldest_unheld.get(&class).copied().map(Time);
     match (reach, before) {
         (Reach::Boundary, Some(before)) => {
-            // What was on a listed day, and was not seen there, is gone.
-            let still = |class, oldest: &Option<Time>| {
-                let is_listed = |oldest: &Time| is_at_boundary(class, ceilings, oldest.0, now);
-                oldest.clone().filter(|oldest| !is_listed(oldest))
+            // What was on a listed day, and was not seen there, is gone. What is seen may be younger: of a day to come.
+            let older = |class, before: &Option<Time>| {
+                let is_listed = |before: &Time| is_at_boundary(class, ceilings, before.0, now);
+                let still = before.clone().filter(|before| !is_listed(before));
+                still.into_iter().chain(oldest(class)).min()
             };
             AuditStatus {
                 boundary_at: Time(now),
-                oldest_unheld_video: oldest(Class::Video)
-                    .or_else(|| still(Class::Video, &before.oldest_unheld_video)),
-                oldest_unheld_calls: oldest(Class::Calls)
-                    .or_else(|| still(Class::Calls, &before.oldest_unheld_calls)),
+                oldest_unheld_video: older(Class::Video, &before.oldest_unheld_video),
+                oldest_unheld_calls: older(Class::Calls, &before.oldest_unheld_calls),
                 findings: merged(&before.findings, found.collect()),
                 ..before.clone()
             }
@@ -216,22 +218,31 @@ fn status(
             oldest_unheld_video: oldest(Class::Video),
             oldest_unheld_calls: oldest(Class::Calls),
             store_lag_seconds: tally.store_lag.as_secs(),
-            findings: found.collect(),
+            findings: sorted(found.collect()),
         },
     }
 }
 
-/// What a whole audit found, with what the days at the ceiling show since: of what is overdue they show all.
+/// What a whole audit found, with what the days at the ceiling show since. These show all that is overdue, unless keys that
+/// cannot be true were found: such a recording counts from another day than its key's.
 fn merged(before: &[AuditFinding], mut seen: Vec<AuditFinding>) -> Vec<AuditFinding> {
-    let overdue: &str = Found::Overdue.into();
-    for old in before.iter().filter(|old| old.kind != overdue) {
+    let named = |kind: Found| before.iter().find(|finding| finding.kind == <&str>::from(kind));
+    let all_overdue_is_seen = named(Found::ImplausibleKey).is_none();
+    let overdue = named(Found::Overdue).filter(|_| all_overdue_is_seen);
+    for old in before.iter().filter(|old| Some(*old) != overdue) {
         match seen.iter_mut().find(|new| new.kind == old.kind) {
             Some(new) if new.count >= old.count => (),
             Some(new) => *new = old.clone(),
             None => seen.push(old.clone()),
         }
     }
-    seen
+    sorted(seen)
+}
+
+/// In one order, however they were found: what is told of them changes with them alone.
+fn sorted(mut findings: Vec<AuditFinding>) -> Vec<AuditFinding> {
+    findings.sort_by(|one, other| one.kind.cmp(&other.kind));
+    findings
 }
 
 #[cfg(test)]
@@ -291,12 +302,39 @@ mod tests {
             .iter()
             .map(|found| (found.kind.as_str(), found.count))
             .collect();
-        assert_eq!(counts, [("Mistagged", 5), ("ForeignKey", 3)]);
+        assert_eq!(counts, [("ForeignKey", 3), ("Mistagged", 5)]);
         assert_eq!(next.oldest_unheld_video, None);
         assert_eq!(next.oldest_unheld_calls, Some(Time(day(25))));
         let mut seen = Tally::default();
         seen.oldest_unheld.insert(Class::Video, day(3));
+        // Of a day that is still to come, by its key.
+        seen.oldest_unheld.insert(Class::Calls, day(30));
         let next = status(Some(&whole), &seen, Reach::Boundary, &CEILINGS, day(31));
         assert_eq!(next.oldest_unheld_video, Some(Time(day(3))));
+        assert_eq!(next.oldest_unheld_calls, Some(Time(day(25))));
+    }
+
+    #[test]
+    fn what_is_overdue_by_a_key_that_is_not_true_stays_until_all_is_listed() {
+        let of = |found: &[Found]| {
+            let mut tally = Tally::default();
+            for found in found {
+                tally.found.entry(*found).or_default().count = 1;
+            }
+            tally
+        };
+        let told = |before: &[Found]| {
+            let whole = status(None, &of(before), Reach::All, &CEILINGS, Timestamp::UNIX_EPOCH);
+            let next = status(
+                Some(&whole),
+                &of(&[]),
+                Reach::Boundary,
+                &CEILINGS,
+                Timestamp::UNIX_EPOCH,
+            );
+            next.findings.iter().any(|finding| finding.kind == "Overdue")
+        };
+        assert!(!told(&[Found::Overdue]));
+        assert!(told(&[Found::Overdue, Found::ImplausibleKey]));
     }
 }

@@ -15,7 +15,6 @@ mod watches;
 use jiff::{SignedDuration, Timestamp};
 use kube::api::ListParams;
 use kube::core::DeserializeGuard;
-use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
 
 use self::outcome::Outcome;
@@ -24,7 +23,7 @@ use self::plan::{Plan, plan};
 pub use self::watches::controller;
 use crate::api::{IncidentHold, RecordingPolicy, Site};
 use crate::controllers::buckets::{Follow, OpenBucket};
-use crate::controllers::drive::{Look, Looks, fetch};
+use crate::controllers::drive::{Look, Looks, fetch, fetch_anew};
 use crate::controllers::kit::context::{Context, Kind};
 use crate::controllers::kit::error::{ApiError, Failure};
 use crate::controllers::kit::fence::NotLeader;
@@ -88,20 +87,12 @@ impl Looks for Retention {
     }
 
     async fn look(&self, site: &Site, now: Timestamp) -> Result<Look, RetentionError> {
-        if meta::is_paused(site) {
-            return Ok(Look {
-                action: Action::await_change(),
-                is_changed: false,
-            });
-        }
-        // As it is now: what the last look wrote is carried on from there, and the watch may not have told of it yet.
-        let namespace = site.namespace().unwrap_or_default();
-        let Some(site) = &fetch::<Site>(&self.context.client, &namespace, &site.name_any()).await? else {
-            return Ok(Look {
-                action: Action::await_change(),
-                is_changed: false,
-            });
+        let Some(site) = &fetch_anew(&self.context.client, site).await? else {
+            return Ok(Look::NOTHING);
         };
+        if meta::is_paused(site) {
+            return Ok(Look::NOTHING);
+        }
         let Some(bucket) = self.context.buckets.open(site) else {
             let is_changed = if self.context.buckets.is_shut(site) {
                 self.tell(
@@ -190,9 +181,9 @@ impl Retention {
         for (what, count) in outcome.drift.iter().flat_map(|drift| &drift.counts) {
             self.context.hooks.drifted(site, *what, *count);
         }
+        // Before the status, which may fail: what was put back is not found again.
+        event::publish(events, site, &report::events(&outcome)).await;
         let is_reported = report::report(client, site, holds, plan, &outcome, failed.as_ref(), now).await?;
-        let news = report::events(&outcome);
-        event::publish(events, site, &news).await;
         if let Some(failed) = failed {
             return Err(failed);
         }

@@ -28,6 +28,8 @@ pub struct Outcome {
     pub verified_at: Option<Timestamp>,
     /// When delete markers were last looked for over all that is held.
     pub unhidden_at: Option<Timestamp>,
+    /// How often they are, where it was found out how long that takes.
+    pub unhide_every: Option<SignedDuration>,
     /// When to look for them again.
     pub unhide_at: Option<Timestamp>,
     /// How often everything is looked at.
@@ -109,11 +111,17 @@ impl Outcome {
         self.count("tagged", placed.tagged);
         self.count("rescued", placed.rescued);
         if !placed.drifted.is_empty() {
-            self.drift = Some(Drift {
-                counts: placed.drifted.clone(),
-                examples: placed.examples.clone(),
-            });
+            let drift = self.drift.get_or_insert_default();
+            drift.counts.extend(&placed.drifted);
+            drift.examples.clone_from(&placed.examples);
         }
+    }
+
+    /// Counts versions that were held for the hold `name`, and are gone.
+    pub fn note_lost(&mut self, name: &str, count: u64) {
+        let drift = self.drift.get_or_insert_default();
+        *drift.counts.entry(Aspect::HeldVersion).or_default() += count;
+        drift.lost_of.push(name.to_owned());
     }
 
     /// Counts what was changed in the bucket.
@@ -129,17 +137,28 @@ pub struct Drift {
     pub counts: BTreeMap<Aspect, u64>,
     /// Some of their keys.
     pub examples: Vec<String>,
+    /// Names of the holds of which versions are gone.
+    pub lost_of: Vec<String>,
 }
 
 impl fmt::Display for Drift {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let counts = self
+        let lost = self.counts.get(&Aspect::HeldVersion);
+        if let Some(lost) = lost {
+            let names = self.lost_of.join(", ");
+            write!(f, "{lost} held versions are gone, of {names}")?;
+        }
+        let marks = self
             .counts
             .iter()
-            .map(|(what, count)| format!("{what} of {count}"));
-        let counts: Vec<String> = counts.collect();
-        let (counts, keys) = (counts.join(", "), self.examples.join(", "));
-        write!(f, "{counts} held versions; among others {keys}")
+            .filter(|(what, _)| **what != Aspect::HeldVersion);
+        let marks: Vec<String> = marks.map(|(what, count)| format!("{what} of {count}")).collect();
+        if !marks.is_empty() {
+            let (marks, keys) = (marks.join(", "), self.examples.join(", "));
+            let also = if lost.is_some() { "; " } else { "" };
+            write!(f, "{also}{marks} held versions, put back; among others {keys}")?;
+        }
+        Ok(())
     }
 }
 

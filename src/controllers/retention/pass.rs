@@ -17,7 +17,7 @@ use crate::protocol::cover::Cover;
 use crate::protocol::retention::lifecycle_days;
 use crate::storage::audit::Found;
 use crate::storage::hold::manifest::{self, Judgement};
-use crate::storage::hold::{Task, place, release};
+use crate::storage::hold::{Placed, Task, place, release, unhide};
 use crate::storage::ledger::{self, Entry};
 use crate::storage::sweep::{Reach, sweep};
 
@@ -25,7 +25,7 @@ use crate::storage::sweep::{Reach, sweep};
 const SWEEP_EVERY: SignedDuration = SignedDuration::from_hours(1);
 /// How often tag and legal hold of every held version are read, where that takes little.
 const VERIFY_EVERY: SignedDuration = SignedDuration::from_mins(5);
-/// How often delete markers over held versions are looked for: listings show them.
+/// How often delete markers over held versions are looked for, where that takes little: listings show them.
 const UNHIDE_EVERY: SignedDuration = SignedDuration::from_mins(5);
 /// Reading them takes at most this part of the time.
 const SHARE: i32 = 20;
@@ -53,6 +53,7 @@ impl Pass<'_> {
                 .and_then(|before| before.verified_at.as_ref().map(|at| at.0)),
             verify_every: self.verify_every(),
             unhidden_at: self.unhidden_at(),
+            unhide_every: self.unhide_every(),
             sweep_at: self.now + SWEEP_EVERY,
             gaps: self.bucket.gaps.clone(),
             kept_for: kept_for(self.bucket.ceilings.video),
@@ -76,15 +77,14 @@ impl Pass<'_> {
 
     async fn place(&self, outcome: &mut Outcome) -> Result<(), RetentionError> {
         let (covers, is_full) = (self.plan.covers(), self.is_full());
-        let (lately, lists_all) = (self.now - LATELY, is_full || self.is_to_unhide());
         // Before the first page is listed.
         let follow = self.recorders_follow();
         let mut task = Task {
             covers: &covers,
+            cameras: &self.bucket.cameras,
             ceilings: &self.bucket.ceilings,
             embargo: self.bucket.embargo,
-            since: (!is_full).then_some(lately),
-            unhide_since: (!lists_all).then_some(lately),
+            since: (!is_full).then(|| self.now - LATELY),
             everywhere: self.is_everywhere(),
             proved_at: self.proved_at(),
         };
@@ -112,9 +112,16 @@ impl Pass<'_> {
             }
         }
         let Some(placed) = last else { return Ok(()) };
+        if is_full {
+            self.look_for_lost(&task, &placed, outcome).await?;
+        }
         outcome.next_opening = placed.next_opening;
-        if lists_all {
+        if is_full {
             outcome.unhidden_at = Some(self.now);
+        } else if self.is_to_unhide() {
+            task.since = None;
+            task.proved_at = self.proved_at();
+            self.unhide(&task, outcome).await?;
         }
         if is_full {
             // Recorders that follow are told of at once; what had to be written is proved soon.
@@ -130,9 +137,67 @@ impl Pass<'_> {
         }
         let from = outcome.verified_at.unwrap_or(self.now);
         outcome.verify_at = outcome.verify_every.map(|every| from + every);
-        outcome.unhide_at = outcome.unhidden_at.map(|at| at + UNHIDE_EVERY);
+        outcome.unhide_at = outcome
+            .unhidden_at
+            .map(|at| at + outcome.unhide_every.unwrap_or(UNHIDE_EVERY));
         outcome.placed = Some(placed);
         Ok(())
+    }
+
+    /// Looks for delete markers over all that is held, after what came lately has its legal hold.
+    async fn unhide(&self, task: &Task<'_>, outcome: &mut Outcome) -> Result<(), RetentionError> {
+        let began = Instant::now();
+        let work = unhide(&self.bucket.operator, task, Timestamp::now());
+        let unhidden = match self.context.fence.guard(work).await? {
+            Ok(unhidden) => unhidden,
+            Err(broken_off) => {
+                outcome.note(&broken_off.placed);
+                return Err(broken_off.error.into());
+            }
+        };
+        outcome.note(&unhidden);
+        let took = SignedDuration::try_from(began.elapsed()).unwrap_or_default();
+        outcome.unhide_every = Some(UNHIDE_EVERY.max(took.saturating_mul(SHARE)));
+        outcome.unhidden_at = Some(self.now);
+        Ok(())
+    }
+
+    /// A hold only grows: what it had when it was proved and has not now is gone. What was found under a key that cannot be
+    /// true may be missed where such keys are not looked for: they are, before it counts as lost.
+    async fn look_for_lost(
+        &self,
+        task: &Task<'_>,
+        placed: &Placed,
+        outcome: &mut Outcome,
+    ) -> Result<(), RetentionError> {
+        if self.lost(placed).is_empty() {
+            return Ok(());
+        }
+        let task = Task {
+            everywhere: true,
+            ..task.clone()
+        };
+        let work = place(&self.bucket.operator, &task, Timestamp::now());
+        let placed = self.context.fence.guard(work).await?;
+        let placed = placed.map_err(|broken_off| broken_off.error)?;
+        outcome.note(&placed);
+        for (name, count) in self.lost(&placed) {
+            outcome.note_lost(&name, count);
+        }
+        Ok(())
+    }
+
+    /// How many versions each hold has fewer than when it was last proved, by its name.
+    fn lost(&self, placed: &Placed) -> Vec<(String, u64)> {
+        let now = self.plan.open.keys().zip(&placed.coverage);
+        let lost = now.filter_map(|(uid, coverage)| {
+            let hold = self.holds.iter().find(|hold| hold.uid().as_ref() == Some(uid))?;
+            let before = hold.status.as_ref()?.placement.as_ref()?;
+            let had = u64::try_from(before.segments).ok().filter(|_| before.proved)?;
+            let lost = had.checked_sub(coverage.segments).filter(|lost| *lost > 0)?;
+            Some((hold.name_any(), lost))
+        });
+        lost.collect()
     }
 
     /// What is kept for each hold, for those who may read it.
@@ -243,8 +308,14 @@ impl Pass<'_> {
         Some(self.before()?.unhidden_at.as_ref()?.0)
     }
 
+    fn unhide_every(&self) -> Option<SignedDuration> {
+        let seconds = self.before()?.unhidden_every_seconds?;
+        Some(SignedDuration::from_secs(seconds))
+    }
+
     fn is_to_unhide(&self) -> bool {
-        self.unhidden_at().is_none_or(|at| at + UNHIDE_EVERY <= self.now)
+        let every = self.unhide_every().unwrap_or(UNHIDE_EVERY);
+        self.unhidden_at().is_none_or(|at| at + every <= self.now)
     }
 
     /// Whether the audit found keys that cannot be true, which may be anywhere, or held versions that were not where they

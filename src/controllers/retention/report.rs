@@ -88,16 +88,15 @@ pub async fn report(
 ) -> Result<bool, ApiError> {
     let namespace = site.namespace().unwrap_or_default();
     let problem = failed.map(|error| shorten(&error.safe_message()));
-    let mut is_changed = false;
+    let before = site.status.as_ref().and_then(|status| status.retention.as_ref());
+    let next = of_site(before, plan, outcome, problem.clone(), now);
+    let mut is_changed = write_site(client, site, next).await?;
     let api = Api::<IncidentHold>::namespaced(client.clone(), &namespace);
     for hold in holds {
         if let Some(next) = placement(hold, plan, outcome, problem.clone(), now) {
             is_changed |= write_hold(&api, hold, next).await?;
         }
     }
-    let before = site.status.as_ref().and_then(|status| status.retention.as_ref());
-    let next = of_site(before, plan, outcome, problem, now);
-    is_changed |= write_site(client, site, next).await?;
     Ok(is_changed)
 }
 
@@ -124,6 +123,10 @@ fn of_site(
             .filter(|_| is_held)
             .map(|every| every.as_secs()),
         unhidden_at: outcome.unhidden_at.filter(|_| is_held).map(Time),
+        unhidden_every_seconds: outcome
+            .unhide_every
+            .filter(|_| is_held)
+            .map(|every| every.as_secs()),
         swept_at: if outcome.swept.is_some() {
             Some(Time(now))
         } else {
@@ -136,10 +139,7 @@ fn of_site(
             None => before.unfinished,
         },
         drift: match &outcome.drift {
-            Some(drift) => Some(Drift {
-                at: Time(now),
-                what: shorten(&drift.to_string()),
-            }),
+            Some(drift) => Some(Drift::told(&drift.to_string(), before.drift.as_ref(), now)),
             None => before.drift,
         },
         problem,
@@ -254,7 +254,7 @@ fn shorten(message: &str) -> String {
 pub fn events(outcome: &Outcome) -> Vec<Event> {
     let mut news = Vec::new();
     if let Some(drift) = &outcome.drift {
-        let note = format!("somebody else changed what is held; put back: {drift}");
+        let note = format!("somebody else changed what is held: {drift}");
         news.push(event::warning("HoldTampered", "Retention", &note));
     }
     if let Some(swept) = outcome.swept.filter(|swept| swept.deleted > 0) {
@@ -273,7 +273,7 @@ pub fn events(outcome: &Outcome) -> Vec<Event> {
     }
     if let Some(swept) = outcome.swept.filter(|swept| swept.unfinished > 0) {
         let note = format!(
-            "{} uploads in parts were never finished, and the store does not let the operator abort them: do so as its administrator",
+            "{} uploads in parts were never finished, and the store did not abort them: if that lasts, do so as its administrator",
             swept.unfinished
         );
         news.push(event::warning("UploadsUnfinished", "Retention", &note));

@@ -103,11 +103,16 @@ impl Memory {
         let memo = found
             .get(&access.claim.uid)
             .filter(|memo| memo.access == *access && now < memo.look_again)?;
-        Some(Bucket {
-            changes: Vec::new(),
-            is_drift: false,
-            ..memo.bucket.clone()
-        })
+        Some(memo.bucket.clone())
+    }
+
+    /// What was changed in a Site's bucket is told: by the status, for one.
+    pub fn told(&self, uid: &str) {
+        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(memo) = found.get_mut(uid) {
+            memo.bucket.changes.clear();
+            memo.bucket.is_drift = false;
+        }
     }
 
     /// Whether trials are due because something else was demanded before, or because the last came to nothing.
@@ -158,7 +163,13 @@ pub async fn keep(
         return Ok(bucket);
     }
     let is_due = memory.owes_trials(access) || reported.is_none_or(|status| trials_are_due(status, now));
-    let trials = if is_due { Trials::Run } else { Trials::Keep };
+    // Without anybody to try, they stay due.
+    let may_try = access.recorder.is_some();
+    let trials = if is_due && may_try {
+        Trials::Run
+    } else {
+        Trials::Keep
+    };
     let answer = fence.guard(stores.enforce(access, trials)).await?;
     let wait = match &answer {
         Ok(_) => {

@@ -117,6 +117,19 @@ async fn look(
     reported: Option<&StorageStatus>,
     now: i64,
 ) -> Bucket {
+    let bucket = seen(stores, memory, secret, reported, now).await;
+    memory.told(&access(secret).claim.uid);
+    bucket
+}
+
+/// The same, and what was changed could not be told.
+async fn seen(
+    stores: &Scripted,
+    memory: &Memory,
+    secret: &str,
+    reported: Option<&StorageStatus>,
+    now: i64,
+) -> Bucket {
     keep(
         stores,
         memory,
@@ -205,10 +218,15 @@ async fn what_is_in_a_bucket_of_ours_is_looked_after_though_nothing_may_be_recor
 #[tokio::test]
 async fn without_the_recorders_secret_what_was_reported_stays() {
     let reported = judge(Ok(enforced(None, Some(true))), None, at(0)).status.unwrap();
-    let stores = told([Err(failed(EnforceError::NoRecorder, None))]);
+    let stores = told([Err(failed(EnforceError::NoRecorder { in_sync: true }, None))]);
     let bucket = look(&stores, &Memory::default(), "s", Some(&reported), 600).await;
     assert_eq!((bucket.may_record(), bucket.is_ours()), (false, true));
-    assert_eq!(bucket.status, Some(reported));
+    let demanded = digest(&access("s").spec);
+    assert_eq!(
+        bucket.status,
+        Some(StorageStatus { demanded, ..reported }),
+        "all else was as it must be"
+    );
     assert!(bucket.is_stalled && bucket.finding.reason == Reason::DependsOn);
 }
 
@@ -243,6 +261,24 @@ async fn drift_that_was_put_back_is_reported_and_a_day_later_all_is_tried_again(
     assert!(bucket.is_drift, "though this process had not seen it before");
     look(&stores, &memory, "s", Some(&tried), 24 * 3600).await;
     assert_eq!(*stores.asked.lock().unwrap(), [Trials::Keep, Trials::Run]);
+}
+
+/// The API server did not take the status: what was put back is told by the next look.
+#[tokio::test]
+async fn drift_is_told_until_it_was_told() {
+    let mut tried = judge(Ok(enforced(None, Some(true))), None, at(0)).status.unwrap();
+    tried.demanded = digest(&access("s").spec);
+    let (stores, memory) = (
+        told([Ok(enforced(Some(Aspect::Policy), None))]),
+        Memory::default(),
+    );
+    for second in 600..602 {
+        let bucket = seen(&stores, &memory, "s", Some(&tried), second).await;
+        assert!(bucket.is_drift && bucket.changes.len() == 1);
+    }
+    memory.told("u");
+    let bucket = seen(&stores, &memory, "s", Some(&tried), 602).await;
+    assert!(!bucket.is_drift && bucket.changes.is_empty());
 }
 
 #[tokio::test]

@@ -40,6 +40,8 @@ pub struct Bucket {
     pub changes: Vec<Change>,
     /// Whether these put back what had been otherwise, though nothing else is demanded.
     pub is_drift: bool,
+    /// Whether all that is demanded of it was read back, be there nobody to try as a recorder.
+    pub in_sync: bool,
     /// When to look at it again.
     pub look_again: Option<Timestamp>,
 }
@@ -55,19 +57,19 @@ impl Bucket {
         self.usable >= Usable::Kept
     }
 
-    /// What somebody else had changed.
-    pub fn drift(&self, now: Timestamp) -> Option<Drift> {
-        self.is_drift.then(|| Drift {
-            at: Time(now),
-            what: joined(&self.changes),
-        })
+    /// What somebody else had changed, by what was told of it `before` and what was put back now.
+    pub fn drift(&self, before: Option<&Drift>, now: Timestamp) -> Option<Drift> {
+        if !self.is_drift {
+            return before.cloned();
+        }
+        Some(Drift::told(&joined(&self.changes), before, now))
     }
 
     /// What was otherwise though the same was demanded when it was last read back, somebody else has changed.
     pub(super) fn note_drift(&mut self, demanded: String, reported: Option<&StorageStatus>) {
         let was_so = reported.is_some_and(|reported| reported.demanded == demanded);
         self.is_drift = was_so && !self.changes.is_empty();
-        if let Some(status) = self.status.as_mut().filter(|_| self.finding.is_true()) {
+        if let Some(status) = self.status.as_mut().filter(|_| self.in_sync) {
             status.demanded = demanded;
         }
     }
@@ -88,6 +90,7 @@ pub(super) fn unknown(reported: Option<&StorageStatus>) -> Bucket {
         is_stalled: false,
         changes: Vec::new(),
         is_drift: false,
+        in_sync: false,
         look_again: None,
     }
 }
@@ -111,13 +114,14 @@ pub fn judge(
                 is_stalled: false,
                 changes: enforced.changed,
                 is_drift: false,
+                in_sync: true,
                 look_again: None,
             }
         }
         Err(error) => {
             let nothing_learnt = matches!(error, EnforceError::Storage(_));
             // A store that says that the bucket is otherwise takes back what was reported.
-            let stays = nothing_learnt || matches!(error, EnforceError::NoRecorder);
+            let stays = nothing_learnt || matches!(error, EnforceError::NoRecorder { .. });
             let may_go_on = nothing_learnt && reported.is_some();
             Bucket {
                 finding: not_enforced(&error, nothing_learnt, reported.is_some()),
@@ -126,6 +130,7 @@ pub fn judge(
                 is_stalled: needs_person(&error),
                 changes: Vec::new(),
                 is_drift: false,
+                in_sync: matches!(error, EnforceError::NoRecorder { in_sync: true }),
                 look_again: None,
             }
         }

@@ -41,7 +41,7 @@ use self::status::Observed;
 pub use self::watches::{controller, controller_with};
 use crate::api::{DeletionPolicy, Site, SiteStatus};
 use crate::controllers::buckets::Follow;
-use crate::controllers::drive::{Look, Looks, fetch};
+use crate::controllers::drive::{Look, Looks, fetch_anew};
 use crate::controllers::kit::apply::ApplyError;
 use crate::controllers::kit::context::{Context, Kind};
 use crate::controllers::kit::error::{ApiError, Failure, KubeErrorExt};
@@ -104,6 +104,9 @@ impl Looks for Sites {
     }
 
     async fn look(&self, site: &Site, now: Timestamp) -> Result<Look, SiteError> {
+        let Some(site) = &fetch_anew(&self.context.client, site).await? else {
+            return Ok(Look::NOTHING);
+        };
         if meta::is_deleting(site) {
             return self.delete(site, now).await;
         }
@@ -118,15 +121,7 @@ impl Looks for Sites {
         }
         // Before anything is made that would have to be waited for.
         meta::add_finalizer(&self.context.client, site, FINALIZER, MANAGER).await?;
-        // As it is now: what the last look wrote is carried on from there, and the watch may not have told of it yet.
-        let namespace = site.namespace().unwrap_or_default();
-        match fetch::<Site>(&self.context.client, &namespace, &site.name_any()).await? {
-            Some(site) => Box::pin(self.keep(&site, now)).await,
-            None => Ok(Look {
-                action: Action::await_change(),
-                is_changed: false,
-            }),
-        }
+        Box::pin(self.keep(site, now)).await
     }
 }
 
@@ -182,6 +177,7 @@ impl Sites {
         for change in bucket.changes.iter().filter(|_| bucket.is_drift) {
             self.context.hooks.drifted(site, change.what, 1);
         }
+        self.memory.told(&valid.names.uid);
         let is_changed = match applied {
             Ok(applied) => applied.is_changed || is_reported || !bucket.changes.is_empty(),
             // A person has to act; the watch tells when it happened.

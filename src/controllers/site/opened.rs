@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::apply::Applied;
@@ -9,7 +10,7 @@ use super::dereference::Dereferenced;
 use super::found::Bucket;
 use super::recording::Answer;
 use super::validate::Valid;
-use crate::api::Site;
+use crate::api::{Camera, Site};
 use crate::contract::Gap;
 use crate::controllers::buckets::{Follow, OpenBucket};
 use crate::protocol::live_view::embargo;
@@ -44,8 +45,17 @@ pub fn of_deleted(site: &Site, found: &Dereferenced, valid: &Valid, recorders: F
         ceilings: valid.ceilings.clone()?,
         embargo: embargo(&site.name_any(), site.spec.live_view, policy),
         recorders,
+        cameras: cameras(found),
         gaps: BTreeMap::new(),
     })
+}
+
+fn cameras(found: &Dereferenced) -> BTreeMap<String, Timestamp> {
+    let declared = |camera: &Camera| Some(camera.metadata.creation_timestamp.as_ref()?.0);
+    let cameras = found.cameras.iter();
+    cameras
+        .filter_map(|camera| Some((camera.name_any(), declared(camera)?)))
+        .collect()
 }
 
 /// The holds that every recorder follows. One that does not answer, or that may still have an upload under way which began

@@ -13,7 +13,7 @@ pub fn reason(error: &EnforceError) -> Reason {
         EnforceError::WrongPrincipal { .. } | EnforceError::Target(_) | EnforceError::Ceiling(_) => {
             Reason::InvalidField
         }
-        EnforceError::NoRecorder => Reason::DependsOn,
+        EnforceError::NoRecorder { .. } => Reason::DependsOn,
         EnforceError::Storage(_) => Reason::StorageError,
     }
 }

@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::apply::Applied;
 use super::found::Bucket;
@@ -19,9 +19,6 @@ use crate::controllers::kit::status as kit_status;
 
 /// An audit of the days at the ceiling is due hourly; one that is this old says nothing of now.
 const AUDIT_IS_OLD: SignedDuration = SignedDuration::from_hours(3);
-
-/// What somebody else changed is told for this long after it was put back.
-const TOLD_FOR: SignedDuration = SignedDuration::from_hours(24);
 
 /// All that a Site's status is made of.
 #[derive(Debug)]
@@ -49,7 +46,7 @@ pub fn status(site: &Site, observed: &Observed<'_>, now: Timestamp) -> SiteStatu
     let segment =
         SignedDuration::try_from(site.spec.recorder.segment_duration.0).unwrap_or(SignedDuration::MAX);
     let (recording, count) = recording::finding(valid, may_record, answers, segment);
-    let drift = bucket.drift(now).or_else(|| before.drift.clone());
+    let drift = bucket.drift(before.drift.as_ref(), now);
     let findings = [
         ready(valid, bucket, applied, answers),
         valid.accepted.clone(),
@@ -200,7 +197,7 @@ fn compliant(audit: Option<&AuditStatus>, ceilings: Option<&Ceilings>, now: Time
         size(u64::try_from(audit.bytes).unwrap_or_default()),
         audit.held,
         audit.inspected,
-        ages(audit, ceilings),
+        oldest(audit, ceilings),
     );
     let told: Vec<String> = audit
         .findings
@@ -219,9 +216,9 @@ fn compliant(audit: Option<&AuditStatus>, ceilings: Option<&Ceilings>, now: Time
     found(Truth::True, Reason::Audited, format!("{counts}{told}"))
 }
 
-/// How old the oldest was of each class when that was looked at, against its ceiling (article 6), and how late the store's
-/// own lifecycle: as of the audit, so that nothing is written as time goes by.
-fn ages(audit: &AuditStatus, ceilings: Option<&Ceilings>) -> String {
+/// From when the oldest is of each class, against its ceiling (article 6), and how late the store's own lifecycle was: no
+/// ages, so that nothing is written as time goes by.
+fn oldest(audit: &AuditStatus, ceilings: Option<&Ceilings>) -> String {
     let Some(ceilings) = ceilings else {
         return String::new();
     };
@@ -231,12 +228,12 @@ fn ages(audit: &AuditStatus, ceilings: Option<&Ceilings>) -> String {
     ];
     let mut told = String::new();
     for (class, oldest, ceiling) in classes {
-        if let Some(oldest) = oldest {
-            let hours = audit.boundary_at.0.duration_since(oldest.0).as_hours();
-            let (days, hours) = (hours / 24, hours % 24);
+        if let Some(Time(oldest)) = oldest {
+            let until = oldest.saturating_add(SignedDuration::from_hours(24 * i64::from(ceiling.0)));
+            let until = until.unwrap_or(Timestamp::MAX);
             let _ = write!(
                 told,
-                "; the oldest {class} that no hold covers was {days}d{hours}h old, of {ceiling}"
+                "; the oldest {class} that no hold covers is of {oldest}, and goes by {until}"
             );
         }
     }
@@ -253,7 +250,7 @@ fn ages(audit: &AuditStatus, ceilings: Option<&Ceilings>) -> String {
 /// Whether somebody else changed the bucket's configuration, or what is held in it, in the last day. It was put back; who
 /// that was, and with whose credentials, is for a person to find out.
 fn intact(bucket: Option<&Drift>, held: Option<&Drift>, now: Timestamp) -> Finding {
-    let lately = |drift: &&Drift| now.duration_since(drift.at.0) < TOLD_FOR;
+    let lately = |drift: &&Drift| drift.is_told(now);
     let told: Vec<String> = [("the bucket", bucket), ("what is held", held)]
         .into_iter()
         .filter_map(|(whose, drift)| Some((whose, drift.filter(lately)?)))
@@ -264,7 +261,7 @@ fn intact(bucket: Option<&Drift>, held: Option<&Drift>, now: Timestamp) -> Findi
         return Finding::new(ConditionType::Intact, true, Reason::AsRequired, message);
     }
     let message = format!(
-        "somebody else had changed this, and it was put back: {}; the store's access log has who: docs/alerts.md#toezichttampered",
+        "somebody else had changed this, and what can be put back is: {}; the store's access log has who: docs/alerts.md#toezichttampered",
         told.join("; ")
     );
     Finding::new(ConditionType::Intact, false, Reason::PutBack, message)

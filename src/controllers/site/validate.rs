@@ -285,10 +285,18 @@ fn access(
         site: names.site.clone(),
         uid: names.uid.clone(),
     };
+    // One that is somebody else too is left out of the bucket's policy, which goes on as it must.
+    let auditor = match readers::auditor_apart(site, found.policy.as_ref()) {
+        Ok(()) => storage.auditor.as_ref().map(|auditor| auditor.principal.clone()),
+        Err((reason, message)) => {
+            problems.push(Problem::new(reason, message));
+            None
+        }
+    };
     Ok(ceilings.map(|ceilings| Access {
         operator,
         recorder,
-        spec: bucket_spec(site, found, ceilings, &exceptions),
+        spec: bucket_spec(site, found, ceilings, &exceptions, auditor),
         claim,
     }))
 }
@@ -298,18 +306,14 @@ fn bucket_spec(
     found: &Dereferenced,
     ceilings: &Ceilings,
     exceptions: &[Exception],
+    auditor: Option<String>,
 ) -> BucketSpec {
     BucketSpec {
         video_ceiling: ceilings.video,
         calls_ceiling: ceilings.calls,
         operator_principal: site.spec.storage.operator.principal.clone(),
         recorder_principal: site.spec.storage.recorder.principal.clone(),
-        auditor: site
-            .spec
-            .storage
-            .auditor
-            .as_ref()
-            .map(|auditor| auditor.principal.clone()),
+        auditor,
         readers: readers::of(site, found.policy.as_ref()),
         take_over: exceptions.contains(&Exception::TakeOver),
         operator_only: exceptions.contains(&Exception::OperatorOnly),

@@ -47,6 +47,25 @@ fn without_the_recorders_secret_the_bucket_is_looked_after() {
     );
 }
 
+/// An incident officer of the policy has the auditor's name.
+#[test]
+fn an_auditor_that_is_somebody_else_is_left_out_and_stops_nothing() {
+    let mut fixture = fixture();
+    let principal = "arn:aws:iam::1:user/officer".to_owned();
+    fixture.site.spec.storage.auditor = Some(crate::api::Auditor { principal });
+    let valid = fixture.valid();
+    assert!(
+        valid.accepted.message.contains("spec.storage.auditor.principal"),
+        "{}",
+        valid.accepted.message
+    );
+    assert_eq!(valid.access.unwrap().spec.auditor, None);
+    fixture.site.spec.storage.auditor.as_mut().unwrap().principal = "fg".into();
+    let valid = fixture.valid();
+    assert!(valid.accepted.is_true());
+    assert_eq!(valid.access.unwrap().spec.auditor.as_deref(), Some("fg"));
+}
+
 #[test]
 fn each_problem_is_named_with_its_field_and_reason() {
     use Reason::{InvalidField, NotGranted, ReferenceNotFound, ReferenceRefused};

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::protocol::Window;
-use crate::protocol::cover::Cover;
+use crate::protocol::cover::{Cover, Sources};
 use crate::protocol::recording::{Class, Recording};
 
 /// Stretches without recordings that are told of one source.
@@ -46,24 +46,29 @@ pub struct Coverage {
 }
 
 impl Coverage {
-    /// Of the window of `cover` as far as it has come; every source that is named is in it, be there nothing of it.
-    pub fn of(cover: &Cover, now: Timestamp) -> Self {
+    /// Of the window of `cover` as far as it has come. Every source that is named is in it, be there nothing of it; where all
+    /// are meant, each of `cameras` that there was, by when it was declared, before the window ended.
+    pub fn of(cover: &Cover, cameras: &BTreeMap<String, Timestamp>, now: Timestamp) -> Self {
         // What was recorded in the last minutes is still on its way.
         let arrived = now
             .saturating_sub(ON_ITS_WAY)
             .unwrap_or(Timestamp::MIN)
             .max(cover.window.from);
         let named = match &cover.sources {
-            crate::protocol::cover::Sources::All => BTreeMap::new(),
-            crate::protocol::cover::Sources::Named(names) => names
-                .iter()
-                .map(|name| ((Class::Video, name.clone()), Covered::default()))
-                .collect(),
+            Sources::All => {
+                let ended = cover.window.until.unwrap_or(Timestamp::MAX);
+                let there = cameras.iter().filter(|(_, declared)| **declared < ended);
+                there.map(|(name, _)| name).collect::<Vec<_>>()
+            }
+            Sources::Named(names) => names.iter().collect(),
         };
+        let named = named
+            .into_iter()
+            .map(|name| ((Class::Video, name.clone()), Covered::default()));
         Self {
             window: cover.window,
             until: cover.window.until.unwrap_or(Timestamp::MAX).min(arrived),
-            sources: named,
+            sources: named.collect(),
             segments: 0,
             bytes: 0,
             sealed: 0,
@@ -127,7 +132,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::protocol::cover::Sources;
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
@@ -157,7 +161,7 @@ mod tests {
 
     #[test]
     fn what_is_missing_is_told() {
-        let mut coverage = Coverage::of(&cover(100, Some(400), &["a", "b"]), at(10_000));
+        let mut coverage = Coverage::of(&cover(100, Some(400), &["a", "b"]), &BTreeMap::new(), at(10_000));
         for (start, end) in [(80, 140), (140, 200), (201, 260), (300, 360)] {
             coverage.add(&recording("a", start, end), 7, false);
         }
@@ -179,7 +183,7 @@ mod tests {
 
     #[test]
     fn what_is_still_to_come_is_not_missing() {
-        let mut coverage = Coverage::of(&cover(100, None, &[]), at(200) + ON_ITS_WAY);
+        let mut coverage = Coverage::of(&cover(100, None, &[]), &BTreeMap::new(), at(200) + ON_ITS_WAY);
         coverage.add(&recording("a", 100, 199), 1, true);
         let coverage = coverage.finish();
         assert_eq!(coverage.sources[&(Class::Video, "a".to_owned())].gap_count, 0);
@@ -187,7 +191,7 @@ mod tests {
 
     #[test]
     fn a_telephone_that_was_not_used_misses_nothing() {
-        let mut coverage = Coverage::of(&cover(100, Some(400), &[]), at(10_000));
+        let mut coverage = Coverage::of(&cover(100, Some(400), &[]), &BTreeMap::new(), at(10_000));
         for (start, end) in [(120, 140), (300, 360)] {
             let call = Recording {
                 class: Class::Calls,
@@ -204,7 +208,7 @@ mod tests {
         #[test]
         fn recorded_and_missing_are_the_window(mut parts in proptest::collection::vec((0_i64..500, 1_i64..60), 0..20), length in 1_i64..400) {
             parts.sort_unstable();
-            let mut coverage = Coverage::of(&cover(50, Some(50 + length), &["a"]), at(10_000));
+            let mut coverage = Coverage::of(&cover(50, Some(50 + length), &["a"]), &BTreeMap::new(), at(10_000));
             for (start, duration) in parts {
                 let it = recording("a", start, start + duration);
                 if cover(50, Some(50 + length), &["a"]).covers(&it) {
@@ -215,5 +219,22 @@ mod tests {
             let a = &coverage.sources[&(Class::Video, "a".to_owned())];
             prop_assert_eq!((a.recorded + a.missing).as_secs(), length);
         }
+    }
+
+    #[test]
+    fn a_hold_over_all_cameras_misses_those_that_there_were() {
+        let declared = [("old", 50), ("in time", 399), ("late", 400)];
+        let declared = declared
+            .map(|(name, second)| (name.to_owned(), at(second)))
+            .into();
+        let mut coverage = Coverage::of(&cover(100, Some(400), &[]), &declared, at(10_000));
+        coverage.add(&recording("gone", 100, 400), 1, false);
+        let coverage = coverage.finish();
+        let told: Vec<_> = coverage
+            .sources
+            .iter()
+            .map(|((_, name), it)| (name.as_str(), it.missing.as_secs()))
+            .collect();
+        assert_eq!(told, [("gone", 0), ("in time", 300), ("old", 300)]);
     }
 }

@@ -11,7 +11,7 @@ pub(crate) mod order;
 mod place;
 mod release;
 
-pub use place::{BrokenOff, Placed, Task, place};
+pub use place::{BrokenOff, Placed, Task, place, unhide};
 pub use release::{Released, release};
 
 use std::collections::BTreeSet;

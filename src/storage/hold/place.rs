@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::coverage::Coverage;
 use super::order::{Write, placing};
-use super::{HoldError, Place, Work, each, places};
+use super::{HoldError, Work, each, places};
 use crate::api::Ceilings;
 use crate::contract::StorageTarget;
 use crate::protocol::cover::Cover;
@@ -48,14 +48,14 @@ pub struct Placed {
 pub struct Task<'a> {
     /// What open holds cover.
     pub covers: &'a [Cover],
+    /// The cameras that there are, and when each was declared: what a hold over all of them should have.
+    pub cameras: &'a BTreeMap<String, Timestamp>,
     /// The ceilings (article 6).
     pub ceilings: &'a Ceilings,
     /// How old a recording must be to be readable (article 4.2); `None`: the site has live viewing.
     pub embargo: Option<SignedDuration>,
-    /// Of which UTC day on marks are read; `None`: of all, from the first day of each window.
+    /// Only recordings of that UTC day on; `None`: all, from the first day of each window.
     pub since: Option<Timestamp>,
-    /// The same for delete markers, which listings show: so all can be looked at far more often.
-    pub unhide_since: Option<Timestamp>,
     /// Keys that cannot be true were found: look at all that the sources have.
     pub everywhere: bool,
     /// When all that was there then was proved to be as it must be for these very holds; `None`: never.
@@ -85,56 +85,87 @@ pub async fn place(
     task: &Task<'_>,
     now: Timestamp,
 ) -> Result<Placed, Box<BrokenOff>> {
-    let mut placed = Placed {
-        coverage: task.covers.iter().map(|cover| Coverage::of(cover, now)).collect(),
-        ..Placed::default()
-    };
-    match passes(operator, task, now, &mut placed).await {
-        Ok(()) => {
-            placed.coverage = placed.coverage.into_iter().map(Coverage::finish).collect();
-            Ok(placed)
-        }
-        Err(error) => Err(Box::new(BrokenOff { error, placed })),
-    }
+    // What is behind a marker would go first.
+    let mut placed = passes(operator, task, &[Look::Hidden, Look::All], now).await?;
+    placed.coverage = placed.coverage.into_iter().map(Coverage::finish).collect();
+    Ok(placed)
+}
+
+/// Places what is covered and behind a delete marker. Listings show that, so it takes far less than to read all marks; what
+/// there is of each hold is not counted.
+pub async fn unhide(
+    operator: &StorageTarget,
+    task: &Task<'_>,
+    now: Timestamp,
+) -> Result<Placed, Box<BrokenOff>> {
+    passes(operator, task, &[Look::Hidden], now).await
+}
+
+/// At which versions a pass looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Look {
+    /// Those behind a delete marker.
+    Hidden,
+    /// All.
+    All,
 }
 
 async fn passes(
     operator: &StorageTarget,
     task: &Task<'_>,
+    looks: &[Look],
+    now: Timestamp,
+) -> Result<Placed, Box<BrokenOff>> {
+    let mut placed = Placed {
+        coverage: task
+            .covers
+            .iter()
+            .map(|cover| Coverage::of(cover, task.cameras, now))
+            .collect(),
+        ..Placed::default()
+    };
+    match all(operator, task, looks, now, &mut placed).await {
+        Ok(()) => Ok(placed),
+        Err(error) => Err(Box::new(BrokenOff { error, placed })),
+    }
+}
+
+async fn all(
+    operator: &StorageTarget,
+    task: &Task<'_>,
+    looks: &[Look],
     now: Timestamp,
     seen: &mut Placed,
 ) -> Result<(), HoldError> {
     let store = Store::new(operator, Purpose::Configure)?;
-    let places = places(&store, task.covers, task.everywhere, now).await?;
-    let of = |since: Option<Timestamp>| {
-        let first = since.map(|since| TimeZone::UTC.to_datetime(since).date());
-        let is_asked = |place: &&Place| first.is_none_or(|first| place.day.is_none_or(|day| day >= first));
-        places.iter().filter(is_asked).cloned().collect::<Vec<_>>()
-    };
-    let mut pass = Pass {
-        store: &store,
-        task,
-        now,
-        hidden_only: true,
-    };
-    // What is behind a marker would go first.
-    each(&store, &of(task.unhide_since), &pass, |done| {
-        seen.note_work(&done);
-    })
-    .await?;
-    pass.hidden_only = false;
-    each(&store, &of(task.since), &pass, |done| {
-        seen.note_work(&done);
-        seen.note_state(&done);
-    })
-    .await
+    let mut places = places(&store, task.covers, task.everywhere, now).await?;
+    if let Some(since) = task.since {
+        let first = TimeZone::UTC.to_datetime(since).date();
+        places.retain(|place| place.day.is_none_or(|day| day >= first));
+    }
+    for look in looks.iter().copied() {
+        let pass = Pass {
+            store: &store,
+            task,
+            now,
+            look,
+        };
+        each(&store, &places, &pass, |done| {
+            seen.note_work(&done);
+            if look == Look::All {
+                seen.note_state(&done);
+            }
+        })
+        .await?;
+    }
+    Ok(())
 }
 
 struct Pass<'a> {
     store: &'a Store,
     task: &'a Task<'a>,
     now: Timestamp,
-    hidden_only: bool,
+    look: Look,
 }
 
 /// What was done to one version. Nothing: no hold covers it, or it is gone.
@@ -154,7 +185,7 @@ impl Work for Pass<'_> {
     type Done = Done;
 
     fn concerns(&self, markers: &[Version]) -> bool {
-        !self.hidden_only || !markers.is_empty()
+        self.look == Look::All || !markers.is_empty()
     }
 
     async fn one(&self, listed: Listed, markers: Vec<Version>) -> Result<Done, HoldError> {

@@ -96,8 +96,9 @@ pub(super) fn may_not(
     all
 }
 
-/// Whatever rights it has from elsewhere, it puts no recording without its one tag. Stores differ in what "not equal" says
-/// of a put without any, and of two values that it shall equal neither of: so each has a statement, or a word, of its own.
+/// Whatever rights it has from elsewhere, it puts no recording without its one tag. On Ceph "not equal" does not
+/// apply to a put without any, and to two values it applies where one differs: so the first has a statement of its own, and
+/// each value an operator of its own.
 fn one_tag_only(at: &Resources<'_>, recorder: &Value) -> Vec<Value> {
     let no_other = |sid: &str, class: Class, places: &[String]| {
         let [sealed, unheld] = tags(class);

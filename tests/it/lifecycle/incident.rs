@@ -1,5 +1,5 @@
-//! An incident outlives its ceiling while its neighbours go, and goes when it is resolved: declared and resolved with
-//! kubectl, recorded by a recorder, expired by the store.
+//! An incident outlives its ceiling while its neighbours go, and goes when it is resolved: declared and resolved at
+//! the API server, recorded by a recorder, expired by the store.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};

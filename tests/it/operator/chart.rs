@@ -87,12 +87,22 @@ async fn alerts_fire_as_they_should_and_are_explained() {
     assert_eq!(*groups, file["groups"], "the chart brings the file as it is");
     let explained = std::fs::read_to_string(root().join("docs/alerts.md")).unwrap();
     let tried = std::fs::read_to_string(root().join("tests/testbed/rules-test.yaml")).unwrap();
+    let tried: Value = serde_saphyr::from_str(&tried).unwrap();
+    let tests = tried["tests"].as_array().unwrap().iter();
+    let cases: Vec<&Value> = tests
+        .flat_map(|test| test["alert_rule_test"].as_array().unwrap())
+        .collect();
+    let fires = |alert: &str| {
+        let mut of = cases.iter().filter(|case| case["alertname"] == alert);
+        of.any(|case| {
+            case["exp_alerts"]
+                .as_array()
+                .is_some_and(|fired| !fired.is_empty())
+        })
+    };
     for rule in groups[0]["rules"].as_array().unwrap() {
         let alert = rule["alert"].as_str().unwrap();
-        assert!(
-            tried.contains(&format!("alertname: {alert}\n")),
-            "{alert} was never made to fire"
-        );
+        assert!(fires(alert), "{alert} was never made to fire");
         let anchor = format!("docs/alerts.md#{}:", alert.to_lowercase());
         assert!(
             explained.contains(&format!("\n## {alert}\n")),

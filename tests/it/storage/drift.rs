@@ -136,7 +136,10 @@ async fn without_a_recorder_drift_is_put_back(server: S3Server) {
             .unwrap_err()
     };
     let first = without().await;
-    assert_eq!((first.error, first.is_ours), (EnforceError::NoRecorder, true));
+    assert_eq!(
+        (first.error, first.is_ours),
+        (EnforceError::NoRecorder { in_sync: false }, true)
+    );
     assert_eq!(scene.policy().await, None, "no principal was proved");
     let before = scene.enforce(Trials::Keep).await.unwrap().read_back;
     let client = scene.operator_client();
@@ -147,7 +150,10 @@ async fn without_a_recorder_drift_is_put_back(server: S3Server) {
         .await
         .unwrap();
     let failed = without().await;
-    assert_eq!((failed.error, failed.is_ours), (EnforceError::NoRecorder, true));
+    assert_eq!(
+        (failed.error, failed.is_ours),
+        (EnforceError::NoRecorder { in_sync: true }, true)
+    );
     let changed: Vec<_> = failed.changed.iter().map(|change| change.what).collect();
     assert_eq!(changed, [Aspect::Lifecycle]);
     let after = scene.enforce(Trials::Keep).await.unwrap();

@@ -1,7 +1,7 @@
 //! Holds, sweep and audit on real stores: what is held stays, what is not goes, and an audit that asks nobody but the
 //! bucket says so.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp, ToSpan};
@@ -73,13 +73,15 @@ pub async fn half_an_hour(scene: &Scene) -> (Timestamp, Vec<String>) {
     (start, keys)
 }
 
+static NO_CAMERAS: BTreeMap<String, Timestamp> = BTreeMap::new();
+
 pub fn task(covers: &[Cover]) -> Task<'_> {
     Task {
         covers,
+        cameras: &NO_CAMERAS,
         ceilings: &CEILINGS,
         embargo: None,
         since: None,
-        unhide_since: None,
         everywhere: false,
         proved_at: None,
     }

@@ -91,29 +91,28 @@ async fn an_auditor_audits_and_no_more(server: S3Server) {
         .version_id(version)
         .send()
         .await;
-    let on = ObjectLockLegalHold::builder()
-        .status(ObjectLockLegalHoldStatus::On)
-        .build();
-    let _ = it
-        .put_object_legal_hold()
-        .bucket(bucket)
-        .key(&key)
-        .legal_hold(on)
-        .send()
-        .await;
-    let held = Tag::builder()
-        .key("toezicht-retention")
-        .value("held")
-        .build()
-        .unwrap();
-    let held = Tagging::builder().tag_set(held).build().unwrap();
-    let _ = it
-        .put_object_tagging()
-        .bucket(bucket)
-        .key(&key)
-        .tagging(held)
-        .send()
-        .await;
+    let other = scene.record("gang", Timestamp::now()).await;
+    scene.set_hold(&other, true).await;
+    scene.tag(&other, "held").await;
+    for (key, status, tag) in [
+        (&key, ObjectLockLegalHoldStatus::On, "held"),
+        (&other, ObjectLockLegalHoldStatus::Off, "video"),
+    ] {
+        let hold = ObjectLockLegalHold::builder().status(status).build();
+        let put = it.put_object_legal_hold().bucket(bucket).key(key);
+        assert!(
+            put.legal_hold(hold).send().await.is_err(),
+            "{key}: holds or releases"
+        );
+        let tag = Tag::builder()
+            .key("toezicht-retention")
+            .value(tag)
+            .build()
+            .unwrap();
+        let tags = Tagging::builder().tag_set(tag).build().unwrap();
+        let put = it.put_object_tagging().bucket(bucket).key(key);
+        assert!(put.tagging(tags).send().await.is_err(), "{key}: tags");
+    }
     let _ = it.delete_bucket_policy().bucket(bucket).send().await;
     let _ = it.delete_bucket_lifecycle().bucket(bucket).send().await;
     let none = VersioningConfiguration::builder().build();
@@ -125,6 +124,7 @@ async fn an_auditor_audits_and_no_more(server: S3Server) {
         .await;
 
     assert_eq!(scene.marks(&key).await, Some((false, "video".to_owned())));
+    assert_eq!(scene.marks(&other).await, Some((true, "held".to_owned())));
     assert_eq!(
         scene.versions(&key).await.len(),
         1,

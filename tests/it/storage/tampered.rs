@@ -10,7 +10,7 @@ use aws_sdk_s3::types::{
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use serde_json::{Value, json};
 use toezicht::storage::audit::Found;
-use toezicht::storage::hold::place;
+use toezicht::storage::hold::{Task, place, unhide};
 use toezicht::storage::sweep::{Reach, sweep};
 use toezicht::storage::{Aspect, Trials};
 
@@ -211,16 +211,15 @@ async fn old_markers_are_removed_without_reading_marks(server: S3Server) {
     let incident = [cover(&["hal"], start, Some(start + 10.minutes()))];
     placed(&scene.operator, &incident).await;
     scene.hide(&key).await;
-    let lately = Some(Timestamp::now() - SignedDuration::from_hours(24));
-    let mut task = toezicht::storage::hold::Task {
-        since: lately,
-        unhide_since: lately,
+    let quick = Task {
+        since: Some(Timestamp::now() - SignedDuration::from_hours(24)),
         ..task(&incident)
     };
-    let quick = place(&scene.operator, &task, Timestamp::now()).await.unwrap();
-    assert_eq!(quick.rescued, 0);
-    task.unhide_since = None;
-    let listed = place(&scene.operator, &task, Timestamp::now()).await.unwrap();
+    let placed = place(&scene.operator, &quick, Timestamp::now()).await.unwrap();
+    assert_eq!(placed.rescued, 0);
+    let listed = unhide(&scene.operator, &task(&incident), Timestamp::now())
+        .await
+        .unwrap();
     assert_eq!((listed.rescued, listed.protected, listed.tagged), (1, 0, 0));
     assert_eq!(scene.versions(&key).await.len(), 1);
 }
