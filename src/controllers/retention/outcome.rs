@@ -112,8 +112,12 @@ impl Outcome {
         self.count("rescued", placed.rescued);
         if !placed.drifted.is_empty() {
             let drift = self.drift.get_or_insert_default();
-            drift.counts.extend(&placed.drifted);
-            drift.examples.clone_from(&placed.examples);
+            for (what, count) in &placed.drifted {
+                *drift.counts.entry(*what).or_default() += count;
+            }
+            let new = placed.examples.iter().filter(|key| !drift.examples.contains(key));
+            let new: Vec<String> = new.cloned().collect();
+            drift.examples.extend(new);
         }
     }
 

@@ -100,7 +100,6 @@ impl Pass<'_> {
                 }
             };
             outcome.note(&placed);
-            task.proved_at = None;
             if is_full {
                 let took = SignedDuration::try_from(began.elapsed()).unwrap_or_default();
                 outcome.verify_every = Some(VERIFY_EVERY.max(took.saturating_mul(SHARE)));
@@ -120,7 +119,6 @@ impl Pass<'_> {
             outcome.unhidden_at = Some(self.now);
         } else if self.is_to_unhide() {
             task.since = None;
-            task.proved_at = self.proved_at();
             self.unhide(&task, outcome).await?;
         }
         if is_full {
