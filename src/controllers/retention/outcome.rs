@@ -147,22 +147,30 @@ pub struct Drift {
 
 impl fmt::Display for Drift {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let lost = self.counts.get(&Aspect::HeldVersion);
-        if let Some(lost) = lost {
-            let names = self.lost_of.join(", ");
-            write!(f, "{lost} held versions are gone, of {names}")?;
-        }
+        let told = [self.lost(), self.changed()];
+        f.write_str(&told.into_iter().flatten().collect::<Vec<_>>().join("; "))
+    }
+}
+
+impl Drift {
+    /// What is gone, and cannot be put back.
+    pub fn lost(&self) -> Option<String> {
+        let lost = self.counts.get(&Aspect::HeldVersion)?;
+        Some(format!(
+            "{lost} held versions are gone, of {}",
+            self.lost_of.join(", ")
+        ))
+    }
+
+    /// What was put back.
+    pub fn changed(&self) -> Option<String> {
         let marks = self
             .counts
             .iter()
             .filter(|(what, _)| **what != Aspect::HeldVersion);
         let marks: Vec<String> = marks.map(|(what, count)| format!("{what} of {count}")).collect();
-        if !marks.is_empty() {
-            let (marks, keys) = (marks.join(", "), self.examples.join(", "));
-            let also = if lost.is_some() { "; " } else { "" };
-            write!(f, "{also}{marks} held versions, put back; among others {keys}")?;
-        }
-        Ok(())
+        let (marks, keys) = (marks.join(", "), self.examples.join(", "));
+        (!marks.is_empty()).then(|| format!("{marks} held versions, put back; among others {keys}"))
     }
 }
 

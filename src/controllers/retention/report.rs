@@ -7,9 +7,9 @@ use kube::{Api, Client, ResourceExt};
 use serde::Serialize;
 
 use super::RetentionError;
-use super::outcome::Outcome;
+use super::outcome::{Drift, Outcome};
 use super::plan::Plan;
-use crate::api::{CoverageGap, Drift, IncidentHold, Placement, RetentionStatus, Site, SourceCoverage};
+use crate::api::{self, CoverageGap, IncidentHold, Placement, RetentionStatus, Site, SourceCoverage};
 use crate::controllers::kit::error::{ApiError, Failure};
 use crate::controllers::kit::event;
 use crate::controllers::kit::quantity::size;
@@ -139,7 +139,7 @@ fn of_site(
             None => before.unfinished,
         },
         drift: match &outcome.drift {
-            Some(drift) => Some(Drift::told(&drift.to_string(), before.drift.as_ref(), now)),
+            Some(drift) => Some(api::Drift::told(&drift.to_string(), before.drift.as_ref(), now)),
             None => before.drift,
         },
         problem,
@@ -253,9 +253,12 @@ fn shorten(message: &str) -> String {
 /// What somebody should read about.
 pub fn events(outcome: &Outcome) -> Vec<Event> {
     let mut news = Vec::new();
-    if let Some(drift) = &outcome.drift {
-        let note = format!("somebody else changed what is held: {drift}");
+    if let Some(changed) = outcome.drift.as_ref().and_then(Drift::changed) {
+        let note = format!("somebody else changed what is held: {changed}");
         news.push(event::warning("HoldTampered", "Retention", &note));
+    }
+    if let Some(lost) = outcome.drift.as_ref().and_then(Drift::lost) {
+        news.push(event::warning("HeldLost", "Retention", &lost));
     }
     if let Some(swept) = outcome.swept.filter(|swept| swept.deleted > 0) {
         let note = format!(
