@@ -95,7 +95,9 @@ keyring = $RUN/ceph/rgw/keyring
 rgw_frontends = beast endpoint=$HOST_IP:7480 tcp_nodelay=1
 rgw_lc_debug_interval = 10
 # A bucket's rules are gone through in 4 s, spent on waiting for its three workers: with one each, and more buckets at once,
-# those of all tests take a few seconds.
+# those of all tests take half a minute. A queue begins anew after ten seconds, be there buckets that it has not come to:
+# so there are many.
+rgw_lc_max_objs = 127
 rgw_lc_max_worker = 8
 rgw_lc_max_wp_worker = 1
 rgw_override_bucket_index_max_shards = 1
