@@ -111,7 +111,9 @@ async fn ceph_incident_outlives_its_ceiling_and_goes_when_it_is_resolved() {
         neighbours.len(),
         began.elapsed()
     );
-    let rest = (CEILING * ceilings() + DAY).saturating_sub(began.elapsed()).max(DAY);
+    let rest = (CEILING * ceilings() + DAY)
+        .saturating_sub(began.elapsed())
+        .max(DAY);
     throughout("what is held is there, and nothing else of it", rest, || async {
         let all = all(&s3, &bucket).await?;
         let now = of(&all, &held);
