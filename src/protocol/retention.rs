@@ -157,7 +157,6 @@ mod tests {
             prop_assert!(gone <= recorded + u64::from(ceiling) * DAY_S, "{gone}");
         }
 
-
         #[test]
         fn ceilings_are_kept_or_refused_never_clamped(video in 1_u32..60, calls in 1_u32..60) {
             let cluster = Ceilings { video: Days(28), calls: Days(7) };

@@ -58,17 +58,20 @@ pub fn no_machine(site: &Site, policy: Option<&RecordingPolicy>) -> Result<(), (
     Ok(())
 }
 
+/// Whether an auditor is one of the others too, by name at least.
+fn is_another(auditor: &str, machines: [&String; 2], readers: &[String]) -> bool {
+    let mut others = machines.into_iter().chain(readers);
+    others.any(|other| may_be_same(other, auditor))
+}
+
 /// An auditor is denied what each of the others needs.
 pub fn auditor_apart(site: &Site, policy: Option<&RecordingPolicy>) -> Result<(), (Reason, String)> {
     let storage = &site.spec.storage;
     let Some(auditor) = &storage.auditor else {
         return Ok(());
     };
-    let readers = of(site, policy);
-    let mut others = [&storage.operator.principal, &storage.recorder.principal]
-        .into_iter()
-        .chain(&readers);
-    if others.any(|other| may_be_same(other, &auditor.principal)) {
+    let machines = [&storage.operator.principal, &storage.recorder.principal];
+    if is_another(&auditor.principal, machines, &of(site, policy)) {
         let message = "spec.storage.auditor.principal: article 3: an auditor may read no recording and change nothing: give it \
                        a principal of its own, not a machine's, a manager's or an incident officer's";
         return Err((Reason::InvalidField, message.to_owned()));
@@ -104,11 +107,7 @@ pub(crate) fn apart(spec: &BucketSpec) -> Result<(), EnforceError> {
     let Some(auditor) = &spec.auditor else {
         return Ok(());
     };
-    let mut others = machines
-        .map(|(_, machine)| machine)
-        .into_iter()
-        .chain(&spec.readers);
-    if others.any(|other| may_be_same(other, auditor)) {
+    if is_another(auditor, machines.map(|(_, machine)| machine), &spec.readers) {
         return refused(
             format!("the auditor is somebody else too: {auditor}"),
             "an auditor reads no recording and changes nothing: give it a principal of its own",

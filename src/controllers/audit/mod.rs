@@ -108,10 +108,9 @@ impl Looks for Audits {
                 is_changed: false,
             });
         };
-        let ceilings = bucket.ceilings.clone();
-        let tally = self.audit(site, bucket, reach, now).await?;
+        let tally = self.audit(site, &bucket, reach, now).await?;
         let next = OfSite {
-            audit: status(before, &tally, reach, &ceilings, now),
+            audit: status(before, &tally, reach, &bucket.ceilings, now),
         };
         let again = now + boundary_every(&next.audit);
         let before = before.map(|audit| OfSite { audit: audit.clone() });
@@ -128,7 +127,7 @@ impl Audits {
     async fn audit(
         &self,
         site: &Site,
-        bucket: OpenBucket,
+        bucket: &OpenBucket,
         reach: Reach,
         now: Timestamp,
     ) -> Result<Tally, AuditFailure> {
@@ -138,7 +137,7 @@ impl Audits {
             .filter_map(|hold| Some((hold.uid()?, is_resolved(hold, now))))
             .collect();
         let scope = Scope {
-            ceilings: bucket.ceilings,
+            ceilings: bucket.ceilings.clone(),
             embargo: bucket.embargo,
             reach,
             one_in: ONE_IN,

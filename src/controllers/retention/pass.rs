@@ -17,7 +17,7 @@ use crate::protocol::cover::Cover;
 use crate::protocol::retention::lifecycle_days;
 use crate::storage::audit::Found;
 use crate::storage::hold::manifest::{self, Judgement};
-use crate::storage::hold::{Placed, Task, place, release, unhide};
+use crate::storage::hold::{BrokenOff, Placed, Task, place, release, unhide};
 use crate::storage::ledger::{self, Entry};
 use crate::storage::sweep::{Reach, sweep};
 
@@ -92,14 +92,7 @@ impl Pass<'_> {
         for _ in 0..PASSES {
             let began = Instant::now();
             let work = place(&self.bucket.operator, &task, Timestamp::now());
-            let placed = match self.context.fence.guard(work).await? {
-                Ok(placed) => placed,
-                Err(broken_off) => {
-                    outcome.note(&broken_off.placed);
-                    return Err(broken_off.error.into());
-                }
-            };
-            outcome.note(&placed);
+            let placed = self.noted(work, outcome).await?;
             if is_full {
                 let took = SignedDuration::try_from(began.elapsed()).unwrap_or_default();
                 outcome.verify_every = Some(VERIFY_EVERY.max(took.saturating_mul(SHARE)));
@@ -142,18 +135,29 @@ impl Pass<'_> {
         Ok(())
     }
 
+    /// Runs a pass that places, and notes what it did, be it broken off.
+    async fn noted(
+        &self,
+        work: impl Future<Output = Result<Placed, Box<BrokenOff>>>,
+        outcome: &mut Outcome,
+    ) -> Result<Placed, RetentionError> {
+        match self.context.fence.guard(work).await? {
+            Ok(placed) => {
+                outcome.note(&placed);
+                Ok(placed)
+            }
+            Err(broken_off) => {
+                outcome.note(&broken_off.placed);
+                Err(broken_off.error.into())
+            }
+        }
+    }
+
     /// Looks for delete markers over all that is held, after what came lately has its legal hold.
     async fn unhide(&self, task: &Task<'_>, outcome: &mut Outcome) -> Result<(), RetentionError> {
         let began = Instant::now();
         let work = unhide(&self.bucket.operator, task, Timestamp::now());
-        let unhidden = match self.context.fence.guard(work).await? {
-            Ok(unhidden) => unhidden,
-            Err(broken_off) => {
-                outcome.note(&broken_off.placed);
-                return Err(broken_off.error.into());
-            }
-        };
-        outcome.note(&unhidden);
+        self.noted(work, outcome).await?;
         let took = SignedDuration::try_from(began.elapsed()).unwrap_or_default();
         outcome.unhide_every = Some(UNHIDE_EVERY.max(took.saturating_mul(SHARE)));
         outcome.unhidden_at = Some(self.now);
@@ -176,9 +180,7 @@ impl Pass<'_> {
             ..task.clone()
         };
         let work = place(&self.bucket.operator, &task, Timestamp::now());
-        let placed = self.context.fence.guard(work).await?;
-        let placed = placed.map_err(|broken_off| broken_off.error)?;
-        outcome.note(&placed);
+        let placed = self.noted(work, outcome).await?;
         for (name, count) in self.lost(&placed) {
             outcome.note_lost(&name, count);
         }

@@ -11,9 +11,6 @@ use crate::controllers::kit::status::may_refresh;
 use crate::controllers::site::conformance;
 use crate::storage::{BucketSpec, Change, EnforceError, Enforced};
 
-/// What a status has room for.
-const LONGEST: usize = 1000;
-
 /// What may be done with a bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Usable {
@@ -216,8 +213,8 @@ fn read_back(status: &StorageStatus, gaps: &[String]) -> String {
     message
 }
 
-/// All that was changed, at most what a status has room for.
+/// All that was changed.
 pub(super) fn joined(changes: &[Change]) -> String {
     let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
-    changes.join("; ").chars().take(LONGEST).collect()
+    changes.join("; ")
 }

@@ -15,7 +15,7 @@ use crate::storage::scene::Scene as BucketScene;
 use crate::support::cluster::TestNamespace;
 use crate::support::scene::{SITE, Scene, has};
 use crate::support::settings::S3Server;
-use crate::support::wait::eventually;
+use crate::support::wait::{eventually, past};
 
 const SOON: Duration = Duration::from_secs(60);
 const CAMERA: &str = "receptie";
@@ -33,9 +33,10 @@ async fn verify(scene: &Scene) {
         let status = api.get(SITE).await.unwrap().status.unwrap_or_default();
         status.retention.and_then(|retention| retention.verified_at)
     };
-    // The status tells whole seconds.
-    tokio::time::sleep(Duration::from_secs(2)).await;
     let before = verified_at().await;
+    // The status tells whole seconds.
+    let last = before.as_ref().map_or(Timestamp::now(), |at| at.0);
+    past(last + SignedDuration::from_secs(2)).await;
     let due = json!({"status": {"retention": {"verifiedEverySeconds": 0}}});
     api.patch_status(SITE, &PatchParams::default(), &Patch::Merge(&due))
         .await

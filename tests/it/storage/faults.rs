@@ -4,12 +4,11 @@
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use toezicht::contract::StorageTarget;
 use toezicht::storage::Trials;
-use toezicht::storage::audit::{Found, Scope, audit};
+use toezicht::storage::audit::{Found, audit};
 use toezicht::storage::hold::release;
 use toezicht::storage::ledger;
-use toezicht::storage::sweep::Reach;
 
-use super::holds::{CEILINGS, Declared, audited, cover, entry_of, half_an_hour, placed, swept};
+use super::holds::{CEILINGS, Declared, audited, cover, entry_of, half_an_hour, placed, scope, swept};
 use super::scene::Scene;
 use crate::support::proxy::Proxy;
 use crate::support::settings::S3Server;
@@ -55,13 +54,7 @@ async fn a_store_that_stumbles_changes_no_outcome(server: S3Server, port: u16) {
         (10, 10, 0)
     );
     assert!(tally.is_compliant(), "{:?}", tally.found);
-    let scope = Scope {
-        ceilings: CEILINGS,
-        embargo: None,
-        reach: Reach::All,
-        one_in: 1,
-        known: None,
-    };
+    let scope = scope();
     let through = again("audit", async || audit(&stumbling, &scope, later).await).await;
     assert_eq!(through, tally);
 

@@ -2,7 +2,6 @@
 //! bucket says so.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use toezicht::api::{Ceilings, Days};
@@ -17,7 +16,7 @@ use toezicht::storage::{Aspect, Trials};
 
 use super::scene::Scene;
 use crate::support::settings::S3Server;
-use crate::support::wait::eventually;
+use crate::support::wait::past;
 
 pub const CEILINGS: Ceilings = Ceilings {
     video: Days(28),
@@ -129,6 +128,17 @@ pub async fn swept(operator: &StorageTarget, holds: &[Cover], now: Timestamp) ->
     panic!("not swept: {last:?}");
 }
 
+/// All of a bucket, with all marks.
+pub const fn scope() -> Scope {
+    Scope {
+        ceilings: CEILINGS,
+        embargo: None,
+        reach: Reach::All,
+        one_in: 1,
+        known: None,
+    }
+}
+
 /// Audits by a ledger that has these holds open.
 pub async fn audited(scene: &Scene, holds: &[Cover], now: Timestamp) -> Tally {
     let long_ago = Timestamp::now() - SignedDuration::from_hours(1);
@@ -145,13 +155,7 @@ pub async fn audited(scene: &Scene, holds: &[Cover], now: Timestamp) -> Tally {
         });
     }
     ledger::write_all(&scene.operator, &entries).await.unwrap();
-    let scope = Scope {
-        ceilings: CEILINGS,
-        embargo: None,
-        reach: Reach::All,
-        one_in: 1,
-        known: None,
-    };
+    let scope = scope();
     audit(&scene.operator, &scope, now).await.unwrap()
 }
 
@@ -258,11 +262,7 @@ async fn what_is_tampered_with_is_found_and_put_back(server: S3Server) {
 
     // Stores tell whole seconds.
     let proved_at = Timestamp::now() + 1.seconds();
-    eventually("the next second", Duration::from_secs(10), || async {
-        let has_begun = Timestamp::now() > proved_at + 1.seconds();
-        has_begun.then_some(()).ok_or_else(String::new)
-    })
-    .await;
+    past(proved_at + 1.seconds()).await;
     scene.set_hold(&keys[0], false).await;
     scene.tag(&keys[1], "video").await;
     scene.hide(&keys[2]).await;

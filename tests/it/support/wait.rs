@@ -19,6 +19,15 @@ where
     }
 }
 
+/// Waits until the clock has passed `instant`.
+pub async fn past(instant: jiff::Timestamp) {
+    eventually("the clock gets there", Duration::from_secs(10), || async {
+        let has_passed = jiff::Timestamp::now() > instant;
+        has_passed.then_some(()).ok_or_else(String::new)
+    })
+    .await;
+}
+
 /// Checks for the whole of `time` that `look` stays well.
 pub async fn throughout<F>(what: &str, time: Duration, mut look: impl FnMut() -> F)
 where
