@@ -81,7 +81,9 @@ async fn main() {
         What::Storage(size) => storage(size).await,
         What::Holds(size) => holds(size).await,
         What::Run { contender, bucket } => {
-            let took = run(&contender, &Bed::here().target(&bucket)).await;
+            // In a task of its own, as a reconcile is.
+            let run = async move { run(&contender, &Bed::here().target(&bucket)).await };
+            let took = tokio::spawn(run).await.unwrap();
             println!("{}", serde_json::to_string(&took).unwrap());
         }
     }

@@ -68,11 +68,14 @@ pub trait Looks: Send + Sync + 'static {
     /// The kind.
     type Object: Watched;
     /// Why a look fails.
-    type Failure: Failure + Send + Sync + 'static;
+    type Failure: Failure + From<ApiError> + Send + Sync + 'static;
     /// Its name in metrics and logs.
     const KIND: Kind;
     /// Whether the conditions of its objects are counted as its own: of a kind with several controllers, one counts.
     const COUNTS: bool = true;
+    /// Whether an object is read anew before each look: what the look before wrote to its status is carried on from there,
+    /// and the watch may not have told of it yet.
+    const ANEW: bool = false;
     /// What it has at hand.
     fn context(&self) -> &Context;
     /// Looks at `object`: compares what is with what should be, and does what it takes.
@@ -100,17 +103,6 @@ pub async fn fetch<K: Watched>(client: &Client, namespace: &str, name: &str) -> 
         .get_opt(name)
         .await?;
     Ok(found.and_then(|object| object.0.ok()))
-}
-
-/// `object` as it is now: what the last look wrote to its status is carried on from there, and the watch may not have told
-/// of it yet. `None`: it is gone, or cannot be read any more.
-pub async fn fetch_anew<K: Watched>(client: &Client, object: &K) -> Result<Option<K>, ApiError> {
-    fetch(
-        client,
-        &object.namespace().unwrap_or_default(),
-        &object.name_any(),
-    )
-    .await
 }
 
 /// The objects in `store` that are in the namespace of `object` and for which `concerns` holds.
@@ -222,12 +214,8 @@ async fn look<L: Looks>(
     let key = meta::key(object);
     let span = info_span!("look", kind, object = %key);
     let began = Instant::now();
-    let (action, outcome) = match driver
-        .looks
-        .look(object, Timestamp::now())
-        .instrument(span.clone())
-        .await
-    {
+    let looked = look_at(&driver.looks, object).instrument(span.clone());
+    let (action, outcome) = match looked.await {
         Ok(Look { action, is_changed }) => {
             driver.backoff.reset(&key);
             (
@@ -248,6 +236,18 @@ async fn look<L: Looks>(
     };
     hooks.reconciled(L::KIND, outcome, began.elapsed());
     Ok(action)
+}
+
+async fn look_at<L: Looks>(looks: &L, object: &L::Object) -> Result<Look, L::Failure> {
+    if !L::ANEW {
+        return looks.look(object, Timestamp::now()).await;
+    }
+    let namespace = object.namespace().unwrap_or_default();
+    match fetch(&looks.context().client, &namespace, &object.name_any()).await? {
+        Some(object) => looks.look(&object, Timestamp::now()).await,
+        // It is gone, or cannot be read any more.
+        None => Ok(Look::NOTHING),
+    }
 }
 
 /// What went wrong around the looks. Not shown whole: a watch's error can hold a part of an object.

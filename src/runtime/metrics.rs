@@ -231,11 +231,10 @@ impl Metrics {
     }
 
     /// An increase is seen of what was there before: all kinds, of each Site.
-    fn count_drift(&self) {
-        let censuses = self.sites.lock().unwrap_or_else(PoisonError::into_inner);
-        for site in censuses.iter().flat_map(|census| census()) {
+    fn count_drift(&self, sites: &[Site]) {
+        for site in sites {
             for what in Aspect::VARIANTS {
-                drop(self.drift(&site, *what));
+                drop(self.drift(site, *what));
             }
         }
     }
@@ -278,9 +277,11 @@ impl Metrics {
     pub fn encode(&self) -> Result<String, fmt::Error> {
         self.count_conditions();
         self.count_requests();
-        self.count_drift();
-        self.buckets
-            .count(self.sites.lock().unwrap_or_else(PoisonError::into_inner).iter());
+        let censuses = self.sites.lock().unwrap_or_else(PoisonError::into_inner);
+        let sites: Vec<_> = censuses.iter().flat_map(|census| census()).collect();
+        drop(censuses);
+        self.count_drift(&sites);
+        self.buckets.count(&sites);
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)

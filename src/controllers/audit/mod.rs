@@ -11,7 +11,7 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
 use super::buckets::{OpenBucket, of_scope};
-use super::drive::{self, Look, Looks, fetch_anew};
+use super::drive::{self, Look, Looks};
 use super::hold::is_resolved;
 use super::kit::context::{Context, Kind};
 use super::kit::error::{ApiError, Failure};
@@ -90,15 +90,13 @@ impl Looks for Audits {
     type Failure = AuditFailure;
     const KIND: Kind = Kind::Audit;
     const COUNTS: bool = false;
+    const ANEW: bool = true;
 
     fn context(&self) -> &Context {
         &self.context
     }
 
     async fn look(&self, site: &Site, now: Timestamp) -> Result<Look, AuditFailure> {
-        let Some(site) = &fetch_anew(&self.context.client, site).await? else {
-            return Ok(Look::NOTHING);
-        };
         let before = site.status.as_ref().and_then(|status| status.audit.as_ref());
         let bucket = self.context.buckets.open(site).filter(|_| !meta::is_paused(site));
         let (Some(bucket), Some(reach)) = (bucket, due(before, now)) else {

@@ -23,7 +23,7 @@ use self::plan::{Plan, plan};
 pub use self::watches::controller;
 use crate::api::{IncidentHold, RecordingPolicy, Site};
 use crate::controllers::buckets::{Follow, OpenBucket};
-use crate::controllers::drive::{Look, Looks, fetch, fetch_anew};
+use crate::controllers::drive::{Look, Looks, fetch};
 use crate::controllers::kit::context::{Context, Kind};
 use crate::controllers::kit::error::{ApiError, Failure};
 use crate::controllers::kit::fence::NotLeader;
@@ -81,15 +81,13 @@ impl Looks for Retention {
     type Failure = RetentionError;
     const KIND: Kind = Kind::Retention;
     const COUNTS: bool = false;
+    const ANEW: bool = true;
 
     fn context(&self) -> &Context {
         &self.context
     }
 
     async fn look(&self, site: &Site, now: Timestamp) -> Result<Look, RetentionError> {
-        let Some(site) = &fetch_anew(&self.context.client, site).await? else {
-            return Ok(Look::NOTHING);
-        };
         if meta::is_paused(site) {
             return Ok(Look::NOTHING);
         }

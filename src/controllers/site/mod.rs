@@ -41,7 +41,7 @@ use self::status::Observed;
 pub use self::watches::{controller, controller_with};
 use crate::api::{DeletionPolicy, Site, SiteStatus};
 use crate::controllers::buckets::Follow;
-use crate::controllers::drive::{Look, Looks, fetch_anew};
+use crate::controllers::drive::{Look, Looks};
 use crate::controllers::kit::apply::ApplyError;
 use crate::controllers::kit::context::{Context, Kind};
 use crate::controllers::kit::error::{ApiError, Failure, KubeErrorExt};
@@ -98,15 +98,13 @@ impl Looks for Sites {
     type Object = Site;
     type Failure = SiteError;
     const KIND: Kind = Kind::Site;
+    const ANEW: bool = true;
 
     fn context(&self) -> &Context {
         &self.context
     }
 
     async fn look(&self, site: &Site, now: Timestamp) -> Result<Look, SiteError> {
-        let Some(site) = &fetch_anew(&self.context.client, site).await? else {
-            return Ok(Look::NOTHING);
-        };
         if meta::is_deleting(site) {
             return self.delete(site, now).await;
         }

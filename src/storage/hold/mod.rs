@@ -8,6 +8,7 @@
 pub mod coverage;
 pub mod manifest;
 pub(crate) mod order;
+mod pass;
 mod place;
 mod release;
 
@@ -16,7 +17,6 @@ pub use release::{Released, release};
 
 use std::collections::BTreeSet;
 
-use futures::{StreamExt, stream};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan};
@@ -25,15 +25,12 @@ use super::client::{Store, TargetError};
 use super::date::ClocksDisagree;
 use super::error::StoreError;
 use super::key::{Key, MAX_DURATION_MS};
-use super::listing::{After, Listed, PAGE, page};
-use super::objects::Version;
+use super::listing::{After, page};
 use super::sweep::HoldsUnknown;
 use crate::protocol::Window;
 use crate::protocol::cover::Cover;
 use crate::protocol::recording::Class;
 
-/// Versions under way at once.
-const AT_ONCE: usize = 48;
 /// Sources that one bucket can have. Where a listing finds more, somebody else made them, and what comes behind them is
 /// not known.
 const MOST_SOURCES: usize = 4096;
@@ -165,100 +162,4 @@ impl Place {
             None => format!("{}{}/", self.class.prefix(), self.source),
         }
     }
-}
-
-/// What a pass does to each recording.
-trait Work: Sync {
-    /// What it came to.
-    type Done: Send;
-    /// Before each page: looks whether it is still to be done.
-    fn renew(&self) -> impl Future<Output = Result<(), HoldError>> + Send {
-        std::future::ready(Ok(()))
-    }
-    /// After each page: what was put off until all else was done.
-    fn settle(&self) -> impl Future<Output = Result<Vec<Self::Done>, HoldError>> + Send {
-        std::future::ready(Ok(Vec::new()))
-    }
-    /// Whether it is about a version whose key has these delete markers.
-    fn concerns(&self, _markers: &[Version]) -> bool {
-        true
-    }
-    /// To one version, with the delete markers of its key.
-    fn one(
-        &self,
-        listed: Listed,
-        markers: Vec<Version>,
-    ) -> impl Future<Output = Result<Self::Done, HoldError>> + Send;
-}
-
-/// Goes through the places, a page at a time, and does the work to many at once; notes what it came to in order. A page is
-/// asked for when it is needed: one asked for ahead, beside the work, ran into its deadline.
-async fn each<W: Work>(
-    store: &Store,
-    places: &[Place],
-    work: &W,
-    mut note: impl FnMut(W::Done) + Send,
-) -> Result<(), HoldError> {
-    for place in places {
-        let (prefix, mut after, mut carried) = (place.prefix(), None, Vec::new());
-        loop {
-            let mut found = page(store, &prefix, after.as_ref(), PAGE).await?;
-            // A page may end between a marker and what is behind it.
-            found.versions.splice(0..0, std::mem::take(&mut carried));
-            if let Some(last) = found.versions.last() {
-                let same = found
-                    .versions
-                    .iter()
-                    .filter(|listed| listed.is_marker && listed.key == last.key);
-                carried = same.cloned().collect();
-            }
-            let (done, outcome) = one_page(found.versions, work).await;
-            done.into_iter().for_each(&mut note);
-            outcome?;
-            match found.next {
-                Some(next) => after = Some(next),
-                None => break,
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The work on a page, as far as it came. One that fails does not stop the others, which are no worse off for it: each
-/// version that is held counts.
-async fn one_page<W: Work>(found: Vec<Listed>, work: &W) -> (Vec<W::Done>, Result<(), HoldError>) {
-    if let Err(error) = work.renew().await {
-        return (Vec::new(), Err(error));
-    }
-    let all = found.iter().filter(|listed| !listed.is_marker);
-    let all = all.map(|listed| (listed.clone(), markers_of(&found, listed)));
-    let concerned: Vec<_> = all.filter(|(_, markers)| work.concerns(markers)).collect();
-    // Made one by one: waiting for many requests, each takes far more room than what it is about.
-    let jobs = concerned
-        .into_iter()
-        .map(|(listed, markers)| work.one(listed, markers));
-    let mut answers = stream::iter(jobs).buffered(AT_ONCE);
-    let (mut done, mut outcome) = (Vec::new(), Ok(()));
-    while let Some(answer) = answers.next().await {
-        match answer {
-            Ok(one) => done.push(one),
-            Err(error) => outcome = Err(error),
-        }
-    }
-    if outcome.is_ok() {
-        match work.settle().await {
-            Ok(more) => done.extend(more),
-            Err(error) => outcome = Err(error),
-        }
-    }
-    (done, outcome)
-}
-
-/// The delete markers of a version's key on the same page.
-fn markers_of(page: &[Listed], of: &Listed) -> Vec<Version> {
-    let from = page.partition_point(|listed| listed.key < of.key);
-    let same = page.iter().skip(from).take_while(|listed| listed.key == of.key);
-    same.filter(|listed| listed.is_marker)
-        .map(Listed::version)
-        .collect()
 }

@@ -8,7 +8,8 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::coverage::Coverage;
 use super::order::{Write, placing};
-use super::{HoldError, Work, each, places};
+use super::pass::{Work, each};
+use super::{HoldError, places};
 use crate::api::Ceilings;
 use crate::contract::StorageTarget;
 use crate::protocol::cover::Cover;
@@ -183,12 +184,17 @@ struct Done {
 
 impl Work for Pass<'_> {
     type Done = Done;
+    type Known = ();
+
+    async fn look(&self) -> Result<(), HoldError> {
+        Ok(())
+    }
 
     fn concerns(&self, markers: &[Version]) -> bool {
         self.look == Look::All || !markers.is_empty()
     }
 
-    async fn one(&self, listed: Listed, markers: Vec<Version>) -> Result<Done, HoldError> {
+    async fn one(&self, (): &(), listed: Listed, markers: Vec<Version>) -> Result<Done, HoldError> {
         let Some(stored) = Stored::of(&listed, self.task.ceilings) else {
             return Ok(Done::default());
         };

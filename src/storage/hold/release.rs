@@ -6,10 +6,11 @@ use std::collections::BTreeSet;
 
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
-use tokio::sync::{Mutex, RwLock};
+use tokio::sync::Mutex;
 
 use super::order::{Write, releasing};
-use super::{AT_ONCE, HoldError, Work, each, places};
+use super::pass::{AT_ONCE, Work, each};
+use super::{HoldError, places};
 use crate::api::Ceilings;
 use crate::contract::StorageTarget;
 use crate::protocol::cover::Cover;
@@ -62,8 +63,7 @@ pub async fn release(
         closing: &covers,
         uids: closing.iter().map(|entry| entry.uid.as_str()).collect(),
         holds,
-        open: RwLock::default(),
-        over: Mutex::default(),
+        deleting: Mutex::default(),
         ceilings,
         now,
     };
@@ -86,12 +86,18 @@ struct Pass<'a> {
     closing: &'a [Cover],
     uids: BTreeSet<&'a str>,
     holds: &'a dyn OpenHolds,
-    /// What is held for others, as last read.
-    open: RwLock<Open>,
-    /// What of this page is over its ceiling, with the markers of its key.
-    over: Mutex<Vec<(Listed, Vec<Version>)>>,
+    /// Who has it deletes: one page at a time, so that what was read just before stays of just before.
+    deleting: Mutex<()>,
     ceilings: &'a Ceilings,
     now: Timestamp,
+}
+
+/// What is known while a page is worked on.
+struct Known {
+    /// What is held for others, as read before.
+    open: Open,
+    /// What of the page is over its ceiling, with the markers of its key.
+    over: Mutex<Vec<(Listed, Vec<Version>)>>,
 }
 
 enum Done {
@@ -105,25 +111,23 @@ enum Done {
 
 impl Work for Pass<'_> {
     type Done = Done;
+    type Known = Known;
 
-    async fn renew(&self) -> Result<(), HoldError> {
-        let open = Open {
-            declared: self.holds.covers().await?,
-            ledger: ledger::covers(&ledger::entries(self.store).await?, &self.uids),
-        };
-        self.store.clock.check()?;
-        *self.open.write().await = open;
-        Ok(())
+    async fn look(&self) -> Result<Known, HoldError> {
+        Ok(Known {
+            open: self.open().await?,
+            over: Mutex::default(),
+        })
     }
 
-    async fn one(&self, listed: Listed, markers: Vec<Version>) -> Result<Done, HoldError> {
+    async fn one(&self, known: &Known, listed: Listed, markers: Vec<Version>) -> Result<Done, HoldError> {
         let Some(stored) = Stored::of(&listed, self.ceilings) else {
             return Ok(Done::Nothing);
         };
         if !stored.is_covered(self.closing) {
             return Ok(Done::Nothing);
         }
-        match stored.kept_by(&*self.open.read().await) {
+        match stored.kept_by(&known.open) {
             Some(KeptBy::Ledger) => return Ok(Done::Kept),
             Some(KeptBy::Declared) => return Ok(Done::Undecided),
             None => (),
@@ -142,7 +146,7 @@ impl Work for Pass<'_> {
             }
         }
         if stored.due_by_key() <= self.now {
-            self.over.lock().await.push((listed, markers));
+            known.over.lock().await.push((listed, markers));
             return Ok(Done::Nothing);
         }
         Ok(if writes.is_empty() {
@@ -152,15 +156,16 @@ impl Work for Pass<'_> {
         })
     }
 
-    async fn settle(&self) -> Result<Vec<Done>, HoldError> {
-        let over = std::mem::take(&mut *self.over.lock().await);
+    async fn settle(&self, known: Known) -> Result<Vec<Done>, HoldError> {
+        let over = known.over.into_inner();
         let mut done = Vec::with_capacity(over.len());
         for some in over.chunks(AT_ONCE) {
+            let _alone = self.deleting.lock().await;
             // A hold may have been declared since the page was begun.
-            self.renew().await?;
+            let open = &self.open().await?;
             let jobs: Vec<_> = some
                 .iter()
-                .map(|(listed, markers)| self.delete(listed, markers))
+                .map(|(listed, markers)| self.delete(open, listed, markers))
                 .collect();
             // None is given up half way for another's failure.
             let deleted: Vec<_> = stream::iter(jobs).buffer_unordered(AT_ONCE).collect().await;
@@ -171,11 +176,18 @@ impl Work for Pass<'_> {
 }
 
 impl Pass<'_> {
-    async fn delete(&self, listed: &Listed, markers: &[Version]) -> Result<Done, HoldError> {
-        let kept_by = match Stored::of(listed, self.ceilings) {
-            Some(stored) => stored.kept_by(&*self.open.read().await),
-            None => None,
+    /// What is held for others now.
+    async fn open(&self) -> Result<Open, HoldError> {
+        let open = Open {
+            declared: self.holds.covers().await?,
+            ledger: ledger::covers(&ledger::entries(self.store).await?, &self.uids),
         };
+        self.store.clock.check()?;
+        Ok(open)
+    }
+
+    async fn delete(&self, open: &Open, listed: &Listed, markers: &[Version]) -> Result<Done, HoldError> {
+        let kept_by = Stored::of(listed, self.ceilings).and_then(|stored| stored.kept_by(open));
         if kept_by.is_some() {
             // The next look holds it again.
             return Ok(Done::Released);
