@@ -279,9 +279,10 @@ impl Metrics {
         self.count_requests();
         let censuses = self.sites.lock().unwrap_or_else(PoisonError::into_inner);
         let sites: Vec<_> = censuses.iter().flat_map(|census| census()).collect();
-        drop(censuses);
         self.count_drift(&sites);
+        // While nobody else counts: what is counted begins anew.
         self.buckets.count(&sites);
+        drop(censuses);
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)

@@ -12,6 +12,7 @@ mod holds;
 mod identities;
 mod interrupted;
 mod links;
+mod many;
 mod obstacles;
 mod parts;
 mod pretend;

@@ -138,7 +138,7 @@ impl Pass<'_> {
     /// Runs a pass that places, and notes what it did, be it broken off.
     async fn noted(
         &self,
-        work: impl Future<Output = Result<Placed, Box<BrokenOff>>>,
+        work: impl Future<Output = Result<Placed, Box<BrokenOff<Placed>>>>,
         outcome: &mut Outcome,
     ) -> Result<Placed, RetentionError> {
         match self.context.fence.guard(work).await? {
@@ -147,7 +147,7 @@ impl Pass<'_> {
                 Ok(placed)
             }
             Err(broken_off) => {
-                outcome.note(&broken_off.placed);
+                outcome.note(&broken_off.done);
                 Err(broken_off.error.into())
             }
         }
@@ -238,9 +238,13 @@ impl Pass<'_> {
         for _ in 0..PASSES {
             let (target, ceilings) = (&self.bucket.operator, &self.bucket.ceilings);
             let work = release(target, closing, &holds, ceilings, Timestamp::now());
-            let released = self.context.fence.guard(work).await??;
+            let (released, ended) = match self.context.fence.guard(work).await? {
+                Ok(released) => (released, Ok(())),
+                Err(broken_off) => (broken_off.done, Err(broken_off.error)),
+            };
             outcome.count("released", released.released);
             outcome.count("deleted", released.deleted);
+            ended?;
             if released.is_proved() {
                 // Before the ledger's last word: after it nobody would come back for them.
                 for entry in closing.iter().filter(|entry| !self.plan.is_open(&entry.name)) {

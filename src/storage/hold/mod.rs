@@ -12,7 +12,7 @@ mod pass;
 mod place;
 mod release;
 
-pub use place::{BrokenOff, Placed, Task, place, unhide};
+pub use place::{Placed, Task, place, unhide};
 pub use release::{Released, release};
 
 use std::collections::BTreeSet;
@@ -53,6 +53,11 @@ pub enum HoldError {
 }
 
 impl HoldError {
+    /// Whether it may be about one version and no other: the store did not want to. What waiting helps is about all.
+    fn is_of_one(&self) -> bool {
+        matches!(self, Self::Storage(error) if !error.is_retryable())
+    }
+
     /// Bounded, for metrics.
     pub fn category(&self) -> &'static str {
         match self {
@@ -60,6 +65,26 @@ impl HoldError {
             Self::Clock(_) => "clock",
             Self::Holds(_) => "holds_unknown",
             Self::Storage(error) => error.category(),
+        }
+    }
+}
+
+/// A pass that ended early.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{error}")]
+pub struct BrokenOff<D> {
+    /// Why: the first failure.
+    pub error: HoldError,
+    /// What it had done.
+    pub done: D,
+}
+
+impl<D> BrokenOff<D> {
+    /// `done`, unless the pass ended early.
+    fn unless(outcome: Result<(), HoldError>, done: D) -> Result<D, Box<Self>> {
+        match outcome {
+            Ok(()) => Ok(done),
+            Err(error) => Err(Box::new(Self { error, done })),
         }
     }
 }

@@ -1,6 +1,7 @@
-//! A pass: the same work on many versions at once, place by place and page by page. Several places are under way at a
-//! time: while a page of one comes to its end and the next is listed, the others keep the store busy.
+//! The course of a pass: the same work on many versions, place by place and page by page. Within a day, several places are
+//! under way at a time: while a page of one comes to its end and its next is listed, there is work on the others.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::{StreamExt, stream};
@@ -13,8 +14,11 @@ use crate::storage::objects::Version;
 
 /// Versions under way at once.
 pub(super) const AT_ONCE: usize = 48;
-/// Places under way at once, which share [`AT_ONCE`]. Each has a page in memory.
+/// Places under way at once, each with one page of its versions in memory. They share [`AT_ONCE`].
 const PLACES: usize = 3;
+
+/// What was done, and how it ended.
+pub(super) type Came<D> = (Vec<D>, Result<(), HoldError>);
 
 /// What a pass does to each recording.
 pub(super) trait Work: Sync {
@@ -23,7 +27,7 @@ pub(super) trait Work: Sync {
     /// What is known while a page is worked on.
     type Known: Send + Sync;
     /// Before each page: looks whether it is still to be done.
-    fn look(&self) -> impl Future<Output = Result<Self::Known, HoldError>> + Send;
+    fn know(&self) -> impl Future<Output = Result<Self::Known, HoldError>> + Send;
     /// Whether it is about a version whose key has these delete markers.
     fn concerns(&self, _markers: &[Version]) -> bool {
         true
@@ -35,47 +39,54 @@ pub(super) trait Work: Sync {
         listed: Listed,
         markers: Vec<Version>,
     ) -> impl Future<Output = Result<Self::Done, HoldError>> + Send;
-    /// After each page that went well: what was put off until all else was done.
-    fn settle(&self, _known: Self::Known) -> impl Future<Output = Result<Vec<Self::Done>, HoldError>> + Send {
-        std::future::ready(Ok(Vec::new()))
+    /// After each page that went well: what was put off until all else was done. It takes turns too, a version each.
+    fn settle(
+        &self,
+        done: Vec<Self::Done>,
+        _turns: &Semaphore,
+    ) -> impl Future<Output = Came<Self::Done>> + Send {
+        std::future::ready((done, Ok(())))
     }
 }
 
-/// Goes through the places, a day after the other, and does the work; notes what it came to, of each source in order: a
-/// day has each source once. After a failure no page is begun any more, and those under way go on to their end: no request
-/// is left behind that nobody waits for.
+/// Goes through the places, a day after the other, and does the work; notes what it came to, of each source in order.
+///
+/// One version that the store refuses stops none of the others, which are no worse off for it: each that is held counts.
+/// Any other failure ends the pass: nothing is begun any more. What is under way goes on to its end either way: no request
+/// is left behind that nobody waits for. The first failure is told.
 pub(super) async fn each<W: Work>(
     store: &Store,
     places: &[Place],
     work: &W,
     note: impl FnMut(W::Done) + Send,
 ) -> Result<(), HoldError> {
-    let pass = &Pass {
+    let crew = &Crew {
         store,
         work,
         turns: Arc::new(Semaphore::new(AT_ONCE)),
+        has_stopped: AtomicBool::new(false),
     };
-    let course = Mutex::new(Course {
+    let log = &Mutex::new(Log {
         note,
         outcome: Ok(()),
     });
+    // One of a day has each source once, and so have all places if they are without days.
     for day in places.chunk_by(|one, next| one.day == next.day) {
-        let (day, course): (Vec<_>, _) = (day.iter().map(Place::prefix).collect(), &course);
-        let place = |prefix| async move { pass.place(prefix, course).await };
-        stream::iter(day).for_each_concurrent(PLACES, place).await;
+        let prefixes: Vec<_> = day.iter().map(Place::prefix).collect();
+        let place = |prefix| async move { crew.place(prefix, log).await };
+        stream::iter(prefixes).for_each_concurrent(PLACES, place).await;
     }
-    let course = course.into_inner().unwrap_or_else(PoisonError::into_inner);
-    course.outcome
+    log.lock().unwrap_or_else(PoisonError::into_inner).outcome.clone()
 }
 
-/// How far a pass has come.
-struct Course<N> {
+/// What a pass has come to.
+struct Log<N> {
     note: N,
     outcome: Result<(), HoldError>,
 }
 
-impl<N> Course<N> {
-    fn note<D>(&mut self, (done, outcome): Came<D>)
+impl<N> Log<N> {
+    fn add<D>(&mut self, (done, outcome): Came<D>)
     where
         N: FnMut(D),
     {
@@ -86,24 +97,22 @@ impl<N> Course<N> {
     }
 }
 
-/// What was done, and how it ended.
-type Came<D> = (Vec<D>, Result<(), HoldError>);
-
-struct Pass<'a, W> {
+struct Crew<'a, W> {
     store: &'a Store,
     work: &'a W,
-    /// A version under way has one.
+    /// A version under way has one. Shared, since what waits for one must not borrow it across threads.
     turns: Arc<Semaphore>,
+    has_stopped: AtomicBool,
 }
 
-impl<W: Work> Pass<'_, W> {
-    async fn place(&self, prefix: String, course: &Mutex<Course<impl FnMut(W::Done) + Send>>) {
-        let course = || course.lock().unwrap_or_else(PoisonError::into_inner);
+impl<W: Work> Crew<'_, W> {
+    async fn place(&self, prefix: String, log: &Mutex<Log<impl FnMut(W::Done) + Send>>) {
         let (mut after, mut carried) = (None::<After>, Vec::new());
-        while course().outcome.is_ok() {
-            let mut found = match page(self.store, &prefix, after.as_ref(), PAGE).await {
+        while !self.has_stopped() {
+            let listed = page(self.store, &prefix, after.as_ref(), PAGE).await;
+            let mut found = match listed.map_err(|error| self.stop(error.into())) {
                 Ok(found) => found,
-                Err(error) => return course().note((Vec::new(), Err(error.into()))),
+                Err(error) => return add(log, (Vec::new(), Err(error))),
             };
             // A page may end between a marker and what is behind it.
             found.versions.splice(0..0, std::mem::take(&mut carried));
@@ -112,8 +121,7 @@ impl<W: Work> Pass<'_, W> {
                 let same = all.filter(|listed| listed.is_marker && listed.key == last.key);
                 carried = same.cloned().collect();
             }
-            let came_to = self.page(found.versions).await;
-            course().note(came_to);
+            add(log, self.page(&found.versions).await);
             match found.next {
                 Some(next) => after = Some(next),
                 None => return,
@@ -121,46 +129,77 @@ impl<W: Work> Pass<'_, W> {
         }
     }
 
-    /// The work on a page, as far as it came. One that fails does not stop the others, which are no worse off for it: each
-    /// version that is held counts.
-    async fn page(&self, found: Vec<Listed>) -> Came<W::Done> {
-        let known = match self.work.look().await {
+    /// The work on a page, as far as it came.
+    async fn page(&self, found: &[Listed]) -> Came<W::Done> {
+        if self.has_stopped() {
+            return (Vec::new(), Ok(()));
+        }
+        let known = match self.work.know().await {
             Ok(known) => known,
-            Err(error) => return (Vec::new(), Err(error)),
+            Err(error) => return (Vec::new(), Err(self.stop(error))),
         };
-        let all = found.iter().filter(|listed| !listed.is_marker);
-        let all = all.map(|listed| (listed.clone(), markers_of(&found, listed)));
-        let concerned = all.filter(|(_, markers)| self.work.concerns(markers));
-        let concerned: Vec<_> = (0_usize..).zip(concerned).collect();
+        let (done, outcome) = in_order(self.all(found, &known).await);
+        if outcome.is_err() || self.has_stopped() {
+            return (done, outcome);
+        }
+        let (done, outcome) = self.work.settle(done, &self.turns).await;
+        (done, outcome.map_err(|error| self.stop(error)))
+    }
+
+    /// What became of each version, by its number on the page.
+    async fn all(&self, found: &[Listed], known: &W::Known) -> Vec<(usize, Result<W::Done, HoldError>)> {
+        let versions = found.iter().filter(|listed| !listed.is_marker);
+        let versions = versions.map(|listed| (listed.clone(), markers_of(found, listed)));
+        let concerned = versions.filter(|(_, markers)| self.work.concerns(markers));
+        let numbered: Vec<_> = (0_usize..).zip(concerned).collect();
         // Each is made when its turn has come: waiting for an answer it takes far more room than what it is about.
-        let concerned = stream::iter(concerned).then(|one| at_its_turn(self.turns.clone(), one));
-        let known_now = &known;
-        let jobs = concerned.map(|(turn, (number, (listed, markers)))| async move {
-            let answer = self.work.one(known_now, listed, markers).await;
+        let at_their_turn = stream::iter(numbered)
+            .then(|one| at_its_turn(self.turns.clone(), one))
+            .take_while(|_| std::future::ready(!self.has_stopped()));
+        let jobs = at_their_turn.map(|(turn, (number, (listed, markers)))| async move {
+            let answer = self.work.one(known, listed, markers).await;
+            let answer = answer.map_err(|error| {
+                if error.is_of_one() {
+                    error
+                } else {
+                    self.stop(error)
+                }
+            });
             drop(turn);
             (number, answer)
         });
-        let mut answers: Vec<_> = jobs.buffer_unordered(AT_ONCE).collect().await;
-        answers.sort_by_key(|(number, _)| *number);
-        let (mut done, mut outcome) = (Vec::with_capacity(answers.len()), Ok(()));
-        for (_, answer) in answers {
-            match answer {
-                Ok(one) => done.push(one),
-                Err(error) => outcome = Err(error),
-            }
-        }
-        if outcome.is_ok() {
-            match self.work.settle(known).await {
-                Ok(more) => done.extend(more),
-                Err(error) => outcome = Err(error),
-            }
-        }
-        (done, outcome)
+        jobs.buffer_unordered(AT_ONCE).collect().await
     }
+
+    fn has_stopped(&self) -> bool {
+        self.has_stopped.load(Ordering::Relaxed)
+    }
+
+    fn stop(&self, error: HoldError) -> HoldError {
+        self.has_stopped.store(true, Ordering::Relaxed);
+        error
+    }
+}
+
+fn add<D>(log: &Mutex<Log<impl FnMut(D) + Send>>, came: Came<D>) {
+    log.lock().unwrap_or_else(PoisonError::into_inner).add(came);
 }
 
 async fn at_its_turn<T>(turns: Arc<Semaphore>, one: T) -> (Result<OwnedSemaphorePermit, AcquireError>, T) {
     (turns.acquire_owned().await, one)
+}
+
+/// What became of the versions of a page, in the page's order; the first failure.
+fn in_order<D>(mut answers: Vec<(usize, Result<D, HoldError>)>) -> Came<D> {
+    answers.sort_by_key(|(number, _)| *number);
+    let (mut done, mut outcome) = (Vec::with_capacity(answers.len()), Ok(()));
+    for (_, answer) in answers {
+        match answer {
+            Ok(one) => done.push(one),
+            Err(error) => outcome = outcome.and(Err(error)),
+        }
+    }
+    (done, outcome)
 }
 
 /// The delete markers of a version's key on the same page.

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::coverage::Coverage;
 use super::order::{Write, placing};
 use super::pass::{Work, each};
-use super::{HoldError, places};
+use super::{BrokenOff, HoldError, places};
 use crate::api::Ceilings;
 use crate::contract::StorageTarget;
 use crate::protocol::cover::Cover;
@@ -22,7 +22,7 @@ use crate::storage::marks;
 use crate::storage::objects::{self, Version};
 use crate::storage::tag::RetentionTag;
 
-/// Keys that are told of what was found otherwise.
+/// Keys that are told of what was found otherwise: those of whichever place came first.
 const TOLD: usize = 5;
 
 /// What a pass that places found and did.
@@ -38,7 +38,7 @@ pub struct Placed {
     pub rescued: u64,
     /// When the first of those may be read that may not be read yet.
     pub next_opening: Option<Timestamp>,
-    /// The first keys of which a legal hold, a tag or a marker was not as it must be.
+    /// Some keys of which a legal hold, a tag or a marker was not as it must be.
     pub examples: Vec<String>,
     /// Marks of versions that had been proved, and delete markers over these, which somebody else then changed.
     pub drifted: BTreeMap<Aspect, u64>,
@@ -70,22 +70,12 @@ impl Placed {
     }
 }
 
-/// A pass that ended early.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{error}")]
-pub struct BrokenOff {
-    /// Why.
-    pub error: HoldError,
-    /// What it had found and done.
-    pub placed: Placed,
-}
-
 /// Places what open holds cover.
 pub async fn place(
     operator: &StorageTarget,
     task: &Task<'_>,
     now: Timestamp,
-) -> Result<Placed, Box<BrokenOff>> {
+) -> Result<Placed, Box<BrokenOff<Placed>>> {
     // What is behind a marker would go first.
     let mut placed = passes(operator, task, &[Look::Hidden, Look::All], now).await?;
     placed.coverage = placed.coverage.into_iter().map(Coverage::finish).collect();
@@ -98,7 +88,7 @@ pub async fn unhide(
     operator: &StorageTarget,
     task: &Task<'_>,
     now: Timestamp,
-) -> Result<Placed, Box<BrokenOff>> {
+) -> Result<Placed, Box<BrokenOff<Placed>>> {
     passes(operator, task, &[Look::Hidden], now).await
 }
 
@@ -116,7 +106,7 @@ async fn passes(
     task: &Task<'_>,
     looks: &[Look],
     now: Timestamp,
-) -> Result<Placed, Box<BrokenOff>> {
+) -> Result<Placed, Box<BrokenOff<Placed>>> {
     let mut placed = Placed {
         coverage: task
             .covers
@@ -125,10 +115,8 @@ async fn passes(
             .collect(),
         ..Placed::default()
     };
-    match all(operator, task, looks, now, &mut placed).await {
-        Ok(()) => Ok(placed),
-        Err(error) => Err(Box::new(BrokenOff { error, placed })),
-    }
+    let outcome = all(operator, task, looks, now, &mut placed).await;
+    BrokenOff::unless(outcome, placed)
 }
 
 async fn all(
@@ -144,6 +132,7 @@ async fn all(
         let first = TimeZone::UTC.to_datetime(since).date();
         places.retain(|place| place.day.is_none_or(|day| day >= first));
     }
+    let mut outcome = Ok(());
     for look in looks.iter().copied() {
         let pass = Pass {
             store: &store,
@@ -151,15 +140,19 @@ async fn all(
             now,
             look,
         };
-        each(&store, &places, &pass, |done| {
+        let ended = each(&store, &places, &pass, |done| {
             seen.note_work(&done);
             if look == Look::All {
                 seen.note_state(&done);
             }
         })
-        .await?;
+        .await;
+        outcome = outcome.and(ended);
+        if outcome.as_ref().is_err_and(|error| !error.is_of_one()) {
+            break;
+        }
     }
-    Ok(())
+    outcome
 }
 
 struct Pass<'a> {
@@ -186,7 +179,7 @@ impl Work for Pass<'_> {
     type Done = Done;
     type Known = ();
 
-    async fn look(&self) -> Result<(), HoldError> {
+    async fn know(&self) -> Result<(), HoldError> {
         Ok(())
     }
 

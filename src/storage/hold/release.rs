@@ -6,11 +6,11 @@ use std::collections::BTreeSet;
 
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
-use tokio::sync::Mutex;
+use tokio::sync::Semaphore;
 
 use super::order::{Write, releasing};
-use super::pass::{AT_ONCE, Work, each};
-use super::{HoldError, places};
+use super::pass::{AT_ONCE, Came, Work, each};
+use super::{BrokenOff, HoldError, places};
 use crate::api::Ceilings;
 use crate::contract::StorageTarget;
 use crate::protocol::cover::Cover;
@@ -55,7 +55,20 @@ pub async fn release(
     holds: &dyn OpenHolds,
     ceilings: &Ceilings,
     now: Timestamp,
-) -> Result<Released, HoldError> {
+) -> Result<Released, Box<BrokenOff<Released>>> {
+    let mut released = Released::default();
+    let outcome = all(operator, closing, holds, ceilings, now, &mut released).await;
+    BrokenOff::unless(outcome, released)
+}
+
+async fn all(
+    operator: &StorageTarget,
+    closing: &[Entry],
+    holds: &dyn OpenHolds,
+    ceilings: &Ceilings,
+    now: Timestamp,
+    released: &mut Released,
+) -> Result<(), HoldError> {
     let store = Store::new(operator, Purpose::Configure)?;
     let covers: Vec<Cover> = closing.iter().map(Entry::cover).collect();
     let pass = Pass {
@@ -63,22 +76,19 @@ pub async fn release(
         closing: &covers,
         uids: closing.iter().map(|entry| entry.uid.as_str()).collect(),
         holds,
-        deleting: Mutex::default(),
         ceilings,
         now,
     };
     let places = places(&store, &covers, true, now).await?;
-    let mut released = Released::default();
     each(&store, &places, &pass, |done| match done {
-        Done::Nothing => (),
+        Done::Nothing | Done::Over(..) => (),
         Done::Kept => released.kept += 1,
         Done::Undecided => released.undecided += 1,
         Done::Younger => released.younger += 1,
         Done::Released => released.released += 1,
         Done::Deleted(count) => released.deleted += count,
     })
-    .await?;
-    Ok(released)
+    .await
 }
 
 struct Pass<'a> {
@@ -86,18 +96,8 @@ struct Pass<'a> {
     closing: &'a [Cover],
     uids: BTreeSet<&'a str>,
     holds: &'a dyn OpenHolds,
-    /// Who has it deletes: one page at a time, so that what was read just before stays of just before.
-    deleting: Mutex<()>,
     ceilings: &'a Ceilings,
     now: Timestamp,
-}
-
-/// What is known while a page is worked on.
-struct Known {
-    /// What is held for others, as read before.
-    open: Open,
-    /// What of the page is over its ceiling, with the markers of its key.
-    over: Mutex<Vec<(Listed, Vec<Version>)>>,
 }
 
 enum Done {
@@ -106,28 +106,33 @@ enum Done {
     Undecided,
     Younger,
     Released,
+    /// Over its ceiling, with the markers of its key: to be deleted.
+    Over(Box<Listed>, Vec<Version>),
     Deleted(u64),
 }
 
 impl Work for Pass<'_> {
     type Done = Done;
-    type Known = Known;
+    type Known = Open;
 
-    async fn look(&self) -> Result<Known, HoldError> {
-        Ok(Known {
-            open: self.open().await?,
-            over: Mutex::default(),
-        })
+    /// What is held for others now.
+    async fn know(&self) -> Result<Open, HoldError> {
+        let open = Open {
+            declared: self.holds.covers().await?,
+            ledger: ledger::covers(&ledger::entries(self.store).await?, &self.uids),
+        };
+        self.store.clock.check()?;
+        Ok(open)
     }
 
-    async fn one(&self, known: &Known, listed: Listed, markers: Vec<Version>) -> Result<Done, HoldError> {
+    async fn one(&self, open: &Open, listed: Listed, markers: Vec<Version>) -> Result<Done, HoldError> {
         let Some(stored) = Stored::of(&listed, self.ceilings) else {
             return Ok(Done::Nothing);
         };
         if !stored.is_covered(self.closing) {
             return Ok(Done::Nothing);
         }
-        match stored.kept_by(&known.open) {
+        match stored.kept_by(open) {
             Some(KeptBy::Ledger) => return Ok(Done::Kept),
             Some(KeptBy::Declared) => return Ok(Done::Undecided),
             None => (),
@@ -146,8 +151,7 @@ impl Work for Pass<'_> {
             }
         }
         if stored.due_by_key() <= self.now {
-            known.over.lock().await.push((listed, markers));
-            return Ok(Done::Nothing);
+            return Ok(Done::Over(Box::new(listed), markers));
         }
         Ok(if writes.is_empty() {
             Done::Younger
@@ -156,37 +160,39 @@ impl Work for Pass<'_> {
         })
     }
 
-    async fn settle(&self, known: Known) -> Result<Vec<Done>, HoldError> {
-        let over = known.over.into_inner();
-        let mut done = Vec::with_capacity(over.len());
+    async fn settle(&self, done: Vec<Done>, turns: &Semaphore) -> Came<Done> {
+        let is_over = |one: &Done| matches!(one, Done::Over(..));
+        let (over, mut done): (Vec<_>, Vec<_>) = done.into_iter().partition(is_over);
+        let mut outcome = Ok(());
         for some in over.chunks(AT_ONCE) {
-            let _alone = self.deleting.lock().await;
+            let _turns = turns.acquire_many(u32::try_from(some.len()).unwrap_or(1)).await;
             // A hold may have been declared since the page was begun.
-            let open = &self.open().await?;
-            let jobs: Vec<_> = some
-                .iter()
-                .map(|(listed, markers)| self.delete(open, listed, markers))
-                .collect();
+            let open = match self.know().await {
+                Ok(open) => open,
+                Err(error) => return (done, Err(error)),
+            };
+            let jobs: Vec<_> = some.iter().map(|one| self.delete(&open, one)).collect();
             // None is given up half way for another's failure.
-            let deleted: Vec<_> = stream::iter(jobs).buffer_unordered(AT_ONCE).collect().await;
-            done.extend(deleted.into_iter().collect::<Result<Vec<_>, HoldError>>()?);
+            let answers: Vec<_> = stream::iter(jobs).buffer_unordered(AT_ONCE).collect().await;
+            for answer in answers {
+                match answer {
+                    Ok(one) => done.push(one),
+                    Err(error) => outcome = outcome.and(Err(error)),
+                }
+            }
+            if outcome.is_err() {
+                break;
+            }
         }
-        Ok(done)
+        (done, outcome)
     }
 }
 
 impl Pass<'_> {
-    /// What is held for others now.
-    async fn open(&self) -> Result<Open, HoldError> {
-        let open = Open {
-            declared: self.holds.covers().await?,
-            ledger: ledger::covers(&ledger::entries(self.store).await?, &self.uids),
+    async fn delete(&self, open: &Open, over: &Done) -> Result<Done, HoldError> {
+        let Done::Over(listed, markers) = over else {
+            return Ok(Done::Nothing);
         };
-        self.store.clock.check()?;
-        Ok(open)
-    }
-
-    async fn delete(&self, open: &Open, listed: &Listed, markers: &[Version]) -> Result<Done, HoldError> {
         let kept_by = Stored::of(listed, self.ceilings).and_then(|stored| stored.kept_by(open));
         if kept_by.is_some() {
             // The next look holds it again.

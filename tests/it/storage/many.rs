@@ -1,0 +1,186 @@
+//! Passes over more than one page and more than two sources: all of it is held, and told of in order; one version that is
+//! refused stops no other, and a store that falls silent stops all.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::{StreamExt, stream};
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp, ToSpan};
+use serde_json::{Value, json};
+use toezicht::contract::StorageTarget;
+use toezicht::protocol::cover::Cover;
+use toezicht::storage::Trials;
+use toezicht::storage::hold::coverage::Coverage;
+use toezicht::storage::hold::{HoldError, place, release};
+use toezicht::storage::key::Key;
+
+use super::holds::{CEILINGS, Declared, audited, cover, entry_of, placed, prepared, task};
+use super::scene::Scene;
+use crate::support::proxy::Proxy;
+use crate::support::settings::S3Server;
+
+/// More than a page.
+const OF_HAL: i32 = 1004;
+const OF_OTHERS: i32 = 30;
+const AT_ONCE: usize = 16;
+
+/// Six in the morning of yesterday: all that follows is of one day.
+fn morning() -> Timestamp {
+    let yesterday = Timestamp::now() - SignedDuration::from_hours(24);
+    let day = TimeZone::UTC.to_datetime(yesterday).date();
+    day.at(6, 0, 0, 0).to_zoned(TimeZone::UTC).unwrap().timestamp()
+}
+
+/// What three cameras recorded of that day, sorted; one of them stopped in between.
+async fn recorded(scene: &Scene) -> Vec<String> {
+    let seconds = |count, every| (0..count).map(move |n| n * every);
+    let hal = seconds(OF_HAL, 20).map(|at| ("hal", at));
+    let deur = seconds(OF_OTHERS, 60).map(|at| ("deur", if at < 600 { at } else { at + 900 }));
+    let tuin = seconds(OF_OTHERS, 60).map(|at| ("tuin", at));
+    let all = hal.chain(deur).chain(tuin);
+    let puts = all.map(|(camera, at)| scene.record(camera, morning() + at.seconds()));
+    let mut keys: Vec<_> = stream::iter(puts).buffer_unordered(AT_ONCE).collect().await;
+    keys.sort();
+    keys
+}
+
+/// What there is of a hold, by the keys alone.
+fn expected(incident: &Cover, keys: &[String]) -> Coverage {
+    let mut coverage = Coverage::of(incident, &BTreeMap::new(), Timestamp::now());
+    for key in keys {
+        coverage.add(&key.parse::<Key>().unwrap().recording(), 64, false);
+    }
+    coverage.finish()
+}
+
+async fn all_of_it_is_held(server: S3Server) {
+    let scene = prepared(server).await;
+    let keys = recorded(&scene).await;
+    let incident = [cover(&[], morning(), Some(morning() + 6.hours()))];
+    // The last of a page is its delete marker, the first of the next the version behind it.
+    let at_the_border = keys.iter().filter(|key| key.contains("/hal/")).nth(999).unwrap();
+    scene.hide(at_the_border).await;
+
+    let first = place(&scene.operator, &task(&incident), Timestamp::now())
+        .await
+        .unwrap();
+    let count = keys.len() as u64;
+    assert_eq!((first.protected, first.tagged, first.rescued), (count, count, 1));
+    let proved = placed(&scene.operator, &incident).await;
+    assert_eq!(proved.coverage, [expected(&incident[0], &keys)]);
+    assert_eq!(scene.versions(at_the_border).await.len(), 1, "the marker is gone");
+    let tally = audited(&scene, &incident, Timestamp::now()).await;
+    assert_eq!((tally.versions, tally.held), (count, count));
+    assert!(tally.is_compliant(), "{:?}", tally.found);
+
+    let (entry, nobody) = (
+        [entry_of("0".into(), &incident[0], Timestamp::now())],
+        Declared(vec![]),
+    );
+    let released = async |now| {
+        release(&scene.operator, &entry, &nobody, &CEILINGS, now)
+            .await
+            .unwrap()
+    };
+    assert_eq!(released(Timestamp::now()).await.released, count);
+    let later = Timestamp::now() + SignedDuration::from_hours(29 * 24);
+    assert_eq!(
+        released(later).await.deleted,
+        count,
+        "all is over its ceiling by then"
+    );
+    assert!(scene.versions("video/").await.is_empty());
+}
+
+/// Nobody may put a legal hold on a key, the operator neither.
+async fn protect(scene: &Scene, key: &str) {
+    let mut policy: Value = serde_json::from_str(&scene.policy().await.unwrap()).unwrap();
+    policy["Statement"].as_array_mut().unwrap().push(json!({
+        "Sid": "Refused", "Effect": "Deny", "Principal": "*", "Action": "s3:PutObjectLegalHold",
+        "Resource": format!("arn:aws:s3:::{}/{key}", scene.bucket()),
+    }));
+    let client = scene.operator_client();
+    let put = client.put_bucket_policy().bucket(scene.bucket());
+    put.policy(policy.to_string()).send().await.unwrap();
+}
+
+async fn what_is_refused_stops_no_other(server: S3Server) {
+    let scene = prepared(server).await;
+    let mut keys = Vec::new();
+    for hour in 0..3 {
+        // A day each, of which none is begun before the one before it is done.
+        let at = morning() - SignedDuration::from_hours(24 * (3 - hour));
+        keys.push(scene.record("hal", at).await);
+        keys.push(scene.record("deur", at).await);
+    }
+    protect(&scene, &keys[0]).await;
+    scene.hide(&keys[0]).await;
+    let incident = [cover(&[], morning() - SignedDuration::from_hours(24 * 4), None)];
+    let broken_off = place(&scene.operator, &task(&incident), Timestamp::now())
+        .await
+        .unwrap_err();
+    let HoldError::Storage(error) = &broken_off.error else {
+        panic!("{broken_off:?}");
+    };
+    assert_eq!((error.operation, error.status), ("PutObjectLegalHold", Some(403)));
+    for key in &keys[1..] {
+        assert_eq!(scene.marks(key).await, Some((true, "held".into())), "{key}");
+    }
+    assert_eq!(broken_off.done.protected, 5);
+
+    scene.enforce(Trials::Keep).await.unwrap();
+    placed(&scene.operator, &incident).await;
+    assert_eq!(scene.marks(&keys[0]).await, Some((true, "held".into())));
+}
+
+async fn a_store_that_falls_silent_stops_all(server: S3Server, port: u16) {
+    let proxy = Proxy::start(&server.endpoint, port).await;
+    let scene = prepared(server).await;
+    recorded(&scene).await;
+    let through = StorageTarget {
+        endpoint: Some(proxy.endpoint.clone()),
+        ..scene.operator.clone()
+    };
+    let incident = [cover(&[], morning(), Some(morning() + 6.hours()))];
+    let told = proxy.cut_after(500, |_| true);
+    let (work, now) = (task(&incident), Timestamp::now());
+    // One by one, the others would take minutes to find out.
+    let broken_off = tokio::time::timeout(Duration::from_mins(1), place(&through, &work, now)).await;
+    let broken_off = broken_off.expect("it stops").unwrap_err();
+    assert_eq!(broken_off.error.category(), "no_answer", "{broken_off:?}");
+    assert!(
+        told.await.is_ok() && broken_off.done.protected < 500,
+        "{broken_off:?}"
+    );
+
+    proxy.mend();
+    placed(&through, &incident).await;
+    let tally = audited(&scene, &incident, Timestamp::now()).await;
+    assert!(tally.is_compliant() && tally.held == tally.versions, "{tally:?}");
+}
+
+#[tokio::test]
+async fn seaweedfs_holds_all_of_it() {
+    all_of_it_is_held(S3Server::first()).await;
+}
+
+#[tokio::test]
+async fn ceph_holds_all_of_it() {
+    all_of_it_is_held(S3Server::second()).await;
+}
+
+#[tokio::test]
+async fn seaweedfs_refuses_one_and_no_other() {
+    what_is_refused_stops_no_other(S3Server::first()).await;
+}
+
+#[tokio::test]
+async fn ceph_refuses_one_and_no_other() {
+    what_is_refused_stops_no_other(S3Server::second()).await;
+}
+
+#[tokio::test]
+async fn seaweedfs_falls_silent_and_stops_all() {
+    a_store_that_falls_silent_stops_all(S3Server::first(), 28340).await;
+}
