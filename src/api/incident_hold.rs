@@ -195,7 +195,7 @@ pub struct Placement {
     /// When nothing was kept for it any more (UTC), of a hold that is resolved: read back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub released_at: Option<Time>,
-    /// Why the last pass ended early; the next goes on.
+    /// What kept the last pass from doing all; it is made again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub problem: Option<String>,

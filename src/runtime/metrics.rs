@@ -277,12 +277,11 @@ impl Metrics {
     pub fn encode(&self) -> Result<String, fmt::Error> {
         self.count_conditions();
         self.count_requests();
+        // Kept to the end: what is counted begins anew, and nobody else does so meanwhile.
         let censuses = self.sites.lock().unwrap_or_else(PoisonError::into_inner);
         let sites: Vec<_> = censuses.iter().flat_map(|census| census()).collect();
         self.count_drift(&sites);
-        // While nobody else counts: what is counted begins anew.
         self.buckets.count(&sites);
-        drop(censuses);
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)

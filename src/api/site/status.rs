@@ -124,7 +124,7 @@ pub struct RetentionStatus {
     /// What somebody else last changed of held versions, and was put back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift: Option<Drift>,
-    /// Why the last pass ended early; it is tried again.
+    /// What kept the last pass from doing all; it is made again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub problem: Option<String>,

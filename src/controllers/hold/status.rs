@@ -111,7 +111,7 @@ pub fn placed(
     }
     let is_of_this = Some(placement.observed_generation) == hold.metadata.generation;
     if let Some(problem) = problem {
-        let message = format!("{message}; the last pass ended early and is tried again: {problem}");
+        let message = format!("{message}; the last pass did not do all and is made again: {problem}");
         let truth = if placement.proved && is_of_this {
             Truth::Unknown
         } else {
@@ -159,7 +159,7 @@ pub fn released(hold: &IncidentHold, placement: Option<&Placement>, is_resolved:
         (None, Some(problem)) => found(
             false,
             Reason::Retrying,
-            format!("the last pass ended early and is tried again: {problem}"),
+            format!("the last pass did not do all and is made again: {problem}"),
         ),
         (None, None) => found(
             false,

@@ -35,7 +35,7 @@ use crate::protocol::recording::Class;
 /// not known.
 const MOST_SOURCES: usize = 4096;
 
-/// Why a pass ended early. What was written before was right.
+/// Why a pass has not done all. What was written was right.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HoldError {
     /// The target cannot be used.
@@ -53,11 +53,6 @@ pub enum HoldError {
 }
 
 impl HoldError {
-    /// Whether it may be about one version and no other: the store did not want to. What waiting helps is about all.
-    fn is_of_one(&self) -> bool {
-        matches!(self, Self::Storage(error) if !error.is_retryable())
-    }
-
     /// Bounded, for metrics.
     pub fn category(&self) -> &'static str {
         match self {
@@ -69,18 +64,18 @@ impl HoldError {
     }
 }
 
-/// A pass that ended early.
+/// A pass that has not done all: it ended early, or single versions failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{error}")]
 pub struct BrokenOff<D> {
-    /// Why: the first failure.
+    /// What ended it, or the first failure.
     pub error: HoldError,
     /// What it had done.
     pub done: D,
 }
 
 impl<D> BrokenOff<D> {
-    /// `done`, unless the pass ended early.
+    /// `done`, if that was all.
     fn unless(outcome: Result<(), HoldError>, done: D) -> Result<D, Box<Self>> {
         match outcome {
             Ok(()) => Ok(done),

@@ -1,8 +1,7 @@
 //! The course of a pass: the same work on many versions, place by place and page by page. Within a day, several places are
 //! under way at a time: while a page of one comes to its end and its next is listed, there is work on the others.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::{StreamExt, stream};
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
@@ -13,25 +12,22 @@ use crate::storage::listing::{After, Listed, PAGE, page};
 use crate::storage::objects::Version;
 
 /// Versions under way at once.
-pub(super) const AT_ONCE: usize = 48;
+const AT_ONCE: usize = 48;
 /// Places under way at once, each with one page of its versions in memory. They share [`AT_ONCE`].
 const PLACES: usize = 3;
-
-/// What was done, and how it ended.
-pub(super) type Came<D> = (Vec<D>, Result<(), HoldError>);
+/// Versions that fail after one another, with none between that goes well: then it is not about these.
+const IN_A_ROW: usize = AT_ONCE;
 
 /// What a pass does to each recording.
 pub(super) trait Work: Sync {
     /// What it came to.
     type Done: Send;
-    /// What is known while a page is worked on.
+    /// What is known while versions are worked on.
     type Known: Send + Sync;
-    /// Before each page: looks whether it is still to be done.
+    /// Before each page, and before what was put off: looks whether it is still to be done.
     fn know(&self) -> impl Future<Output = Result<Self::Known, HoldError>> + Send;
-    /// Whether it is about a version whose key has these delete markers.
-    fn concerns(&self, _markers: &[Version]) -> bool {
-        true
-    }
+    /// Whether it is about a version, whose key has these delete markers.
+    fn concerns(&self, listed: &Listed, markers: &[Version]) -> bool;
     /// To one version, with the delete markers of its key.
     fn one(
         &self,
@@ -39,62 +35,62 @@ pub(super) trait Work: Sync {
         listed: Listed,
         markers: Vec<Version>,
     ) -> impl Future<Output = Result<Self::Done, HoldError>> + Send;
-    /// After each page that went well: what was put off until all else was done. It takes turns too, a version each.
+    /// Whether there is more to it, which is put off until all else of the page is done.
+    fn is_put_off(&self, _done: &Self::Done) -> bool {
+        false
+    }
+    /// What was put off.
     fn settle(
         &self,
-        done: Vec<Self::Done>,
-        _turns: &Semaphore,
-    ) -> impl Future<Output = Came<Self::Done>> + Send {
-        std::future::ready((done, Ok(())))
+        _known: &Self::Known,
+        done: Self::Done,
+    ) -> impl Future<Output = Result<Self::Done, HoldError>> + Send {
+        std::future::ready(Ok(done))
+    }
+}
+
+/// Why a pass has not done all.
+#[derive(Debug, Default)]
+pub(super) struct Failed {
+    /// The first failure, or what ended the pass.
+    error: Option<HoldError>,
+    /// The pass was given up: not only single versions failed.
+    pub(super) has_stopped: bool,
+    in_a_row: usize,
+}
+
+impl Failed {
+    /// What all came to.
+    pub(super) fn outcome(self) -> Result<(), HoldError> {
+        self.error.map_or(Ok(()), Err)
     }
 }
 
 /// Goes through the places, a day after the other, and does the work; notes what it came to, of each source in order.
 ///
-/// One version that the store refuses stops none of the others, which are no worse off for it: each that is held counts.
-/// Any other failure ends the pass: nothing is begun any more. What is under way goes on to its end either way: no request
-/// is left behind that nobody waits for. The first failure is told.
+/// One version that fails stops none of the others, which are no worse off for it: each that is held counts. A pass ends
+/// early when a listing fails, or what must be known is not, or many versions fail in a row: then nothing is begun any
+/// more. What is under way goes on to its end either way: no request is left behind that nobody waits for.
 pub(super) async fn each<W: Work>(
     store: &Store,
     places: &[Place],
     work: &W,
     note: impl FnMut(W::Done) + Send,
-) -> Result<(), HoldError> {
-    let crew = &Crew {
+) -> Failed {
+    let crew = Crew {
         store,
         work,
         turns: Arc::new(Semaphore::new(AT_ONCE)),
-        has_stopped: AtomicBool::new(false),
+        failed: Mutex::default(),
     };
-    let log = &Mutex::new(Log {
-        note,
-        outcome: Ok(()),
-    });
+    let (note, crew_now) = (&Mutex::new(note), &crew);
     // One of a day has each source once, and so have all places if they are without days.
     for day in places.chunk_by(|one, next| one.day == next.day) {
         let prefixes: Vec<_> = day.iter().map(Place::prefix).collect();
-        let place = |prefix| async move { crew.place(prefix, log).await };
+        let place = |prefix| async move { crew_now.place(prefix, note).await };
         stream::iter(prefixes).for_each_concurrent(PLACES, place).await;
     }
-    log.lock().unwrap_or_else(PoisonError::into_inner).outcome.clone()
-}
-
-/// What a pass has come to.
-struct Log<N> {
-    note: N,
-    outcome: Result<(), HoldError>,
-}
-
-impl<N> Log<N> {
-    fn add<D>(&mut self, (done, outcome): Came<D>)
-    where
-        N: FnMut(D),
-    {
-        done.into_iter().for_each(&mut self.note);
-        if self.outcome.is_ok() {
-            self.outcome = outcome;
-        }
-    }
+    crew.failed.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Crew<'a, W> {
@@ -102,17 +98,16 @@ struct Crew<'a, W> {
     work: &'a W,
     /// A version under way has one. Shared, since what waits for one must not borrow it across threads.
     turns: Arc<Semaphore>,
-    has_stopped: AtomicBool,
+    failed: Mutex<Failed>,
 }
 
 impl<W: Work> Crew<'_, W> {
-    async fn place(&self, prefix: String, log: &Mutex<Log<impl FnMut(W::Done) + Send>>) {
+    async fn place(&self, prefix: String, note: &Mutex<impl FnMut(W::Done) + Send>) {
         let (mut after, mut carried) = (None::<After>, Vec::new());
         while !self.has_stopped() {
-            let listed = page(self.store, &prefix, after.as_ref(), PAGE).await;
-            let mut found = match listed.map_err(|error| self.stop(error.into())) {
+            let mut found = match page(self.store, &prefix, after.as_ref(), PAGE).await {
                 Ok(found) => found,
-                Err(error) => return add(log, (Vec::new(), Err(error))),
+                Err(error) => return self.stop(error.into()),
             };
             // A page may end between a marker and what is behind it.
             found.versions.splice(0..0, std::mem::take(&mut carried));
@@ -121,7 +116,10 @@ impl<W: Work> Crew<'_, W> {
                 let same = all.filter(|listed| listed.is_marker && listed.key == last.key);
                 carried = same.cloned().collect();
             }
-            add(log, self.page(&found.versions).await);
+            let done = self.page(&found.versions).await;
+            let mut note = note.lock().unwrap_or_else(PoisonError::into_inner);
+            done.into_iter().for_each(&mut *note);
+            drop(note);
             match found.next {
                 Some(next) => after = Some(next),
                 None => return,
@@ -130,76 +128,111 @@ impl<W: Work> Crew<'_, W> {
     }
 
     /// The work on a page, as far as it came.
-    async fn page(&self, found: &[Listed]) -> Came<W::Done> {
-        if self.has_stopped() {
-            return (Vec::new(), Ok(()));
-        }
-        let known = match self.work.know().await {
-            Ok(known) => known,
-            Err(error) => return (Vec::new(), Err(self.stop(error))),
+    async fn page(&self, found: &[Listed]) -> Vec<W::Done> {
+        let Some(known) = self.know().await else {
+            return Vec::new();
         };
-        let (done, outcome) = in_order(self.all(found, &known).await);
-        if outcome.is_err() || self.has_stopped() {
-            return (done, outcome);
+        let all = self.all(found, &known).await;
+        let (put_off, mut done): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|one| self.work.is_put_off(one));
+        let mut put_off = put_off.into_iter();
+        while put_off.len() > 0 {
+            let some: Vec<_> = put_off.by_ref().take(AT_ONCE).collect();
+            done.extend(self.settle(some).await);
         }
-        let (done, outcome) = self.work.settle(done, &self.turns).await;
-        (done, outcome.map_err(|error| self.stop(error)))
+        done
     }
 
-    /// What became of each version, by its number on the page.
-    async fn all(&self, found: &[Listed], known: &W::Known) -> Vec<(usize, Result<W::Done, HoldError>)> {
+    /// What is known now; `None`: the pass has ended.
+    async fn know(&self) -> Option<W::Known> {
+        if self.has_stopped() {
+            return None;
+        }
+        match self.work.know().await {
+            Ok(known) => Some(known),
+            Err(error) => {
+                self.stop(error);
+                None
+            }
+        }
+    }
+
+    /// What became of each version of a page, in the page's order.
+    async fn all(&self, found: &[Listed], known: &W::Known) -> Vec<W::Done> {
         let versions = found.iter().filter(|listed| !listed.is_marker);
         let versions = versions.map(|listed| (listed.clone(), markers_of(found, listed)));
-        let concerned = versions.filter(|(_, markers)| self.work.concerns(markers));
+        let concerned = versions.filter(|(listed, markers)| self.work.concerns(listed, markers));
         let numbered: Vec<_> = (0_usize..).zip(concerned).collect();
         // Each is made when its turn has come: waiting for an answer it takes far more room than what it is about.
         let at_their_turn = stream::iter(numbered)
             .then(|one| at_its_turn(self.turns.clone(), one))
             .take_while(|_| std::future::ready(!self.has_stopped()));
         let jobs = at_their_turn.map(|(turn, (number, (listed, markers)))| async move {
-            let answer = self.work.one(known, listed, markers).await;
-            let answer = answer.map_err(|error| {
-                if error.is_of_one() {
-                    error
-                } else {
-                    self.stop(error)
-                }
-            });
+            let done = self.judge(self.work.one(known, listed, markers).await);
             drop(turn);
-            (number, answer)
+            (number, done)
         });
-        jobs.buffer_unordered(AT_ONCE).collect().await
+        let mut all: Vec<_> = jobs.buffer_unordered(AT_ONCE).collect().await;
+        all.sort_by_key(|(number, _)| *number);
+        all.into_iter().filter_map(|(_, done)| done).collect()
+    }
+
+    /// Does what was put off, of as many as may be under way at once: by what is known when their turn has come.
+    async fn settle(&self, some: Vec<W::Done>) -> Vec<W::Done> {
+        let _turns = self
+            .turns
+            .acquire_many(u32::try_from(some.len()).unwrap_or(1))
+            .await;
+        let Some(known) = self.know().await else {
+            return some;
+        };
+        let jobs: Vec<_> = some
+            .into_iter()
+            .map(|one| self.work.settle(&known, one))
+            .collect();
+        let answers: Vec<_> = stream::iter(jobs).buffer_unordered(AT_ONCE).collect().await;
+        answers
+            .into_iter()
+            .filter_map(|answer| self.judge(answer))
+            .collect()
+    }
+
+    /// What was done; a failure is told of.
+    fn judge(&self, answer: Result<W::Done, HoldError>) -> Option<W::Done> {
+        let mut failed = self.failed();
+        match answer {
+            Ok(done) => {
+                failed.in_a_row = 0;
+                Some(done)
+            }
+            Err(error) => {
+                failed.in_a_row += 1;
+                failed.has_stopped |= failed.in_a_row >= IN_A_ROW;
+                failed.error.get_or_insert(error);
+                None
+            }
+        }
+    }
+
+    fn stop(&self, error: HoldError) {
+        let mut failed = self.failed();
+        if !failed.has_stopped {
+            failed.error = Some(error);
+        }
+        failed.has_stopped = true;
     }
 
     fn has_stopped(&self) -> bool {
-        self.has_stopped.load(Ordering::Relaxed)
+        self.failed().has_stopped
     }
 
-    fn stop(&self, error: HoldError) -> HoldError {
-        self.has_stopped.store(true, Ordering::Relaxed);
-        error
+    fn failed(&self) -> MutexGuard<'_, Failed> {
+        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn add<D>(log: &Mutex<Log<impl FnMut(D) + Send>>, came: Came<D>) {
-    log.lock().unwrap_or_else(PoisonError::into_inner).add(came);
 }
 
 async fn at_its_turn<T>(turns: Arc<Semaphore>, one: T) -> (Result<OwnedSemaphorePermit, AcquireError>, T) {
     (turns.acquire_owned().await, one)
-}
-
-/// What became of the versions of a page, in the page's order; the first failure.
-fn in_order<D>(mut answers: Vec<(usize, Result<D, HoldError>)>) -> Came<D> {
-    answers.sort_by_key(|(number, _)| *number);
-    let (mut done, mut outcome) = (Vec::with_capacity(answers.len()), Ok(()));
-    for (_, answer) in answers {
-        match answer {
-            Ok(one) => done.push(one),
-            Err(error) => outcome = outcome.and(Err(error)),
-        }
-    }
-    (done, outcome)
 }
 
 /// The delete markers of a version's key on the same page.

@@ -140,15 +140,16 @@ async fn all(
             now,
             look,
         };
-        let ended = each(&store, &places, &pass, |done| {
+        let failed = each(&store, &places, &pass, |done| {
             seen.note_work(&done);
             if look == Look::All {
                 seen.note_state(&done);
             }
         })
         .await;
-        outcome = outcome.and(ended);
-        if outcome.as_ref().is_err_and(|error| !error.is_of_one()) {
+        let has_stopped = failed.has_stopped;
+        outcome = outcome.and(failed.outcome());
+        if has_stopped {
             break;
         }
     }
@@ -162,7 +163,7 @@ struct Pass<'a> {
     look: Look,
 }
 
-/// What was done to one version. Nothing: no hold covers it, or it is gone.
+/// What was done to one version. Nothing: it is gone.
 #[derive(Default)]
 struct Done {
     listed: Option<Listed>,
@@ -183,8 +184,10 @@ impl Work for Pass<'_> {
         Ok(())
     }
 
-    fn concerns(&self, markers: &[Version]) -> bool {
-        self.look == Look::All || !markers.is_empty()
+    fn concerns(&self, listed: &Listed, markers: &[Version]) -> bool {
+        let stored = Stored::of(listed, self.task.ceilings);
+        let is_covered = stored.is_some_and(|stored| stored.is_covered(self.task.covers));
+        is_covered && (self.look == Look::All || !markers.is_empty())
     }
 
     async fn one(&self, (): &(), listed: Listed, markers: Vec<Version>) -> Result<Done, HoldError> {
@@ -197,9 +200,6 @@ impl Work for Pass<'_> {
             .filter(|(_, cover)| covers_it(cover))
             .map(|(n, _)| n)
             .collect();
-        if covering.is_empty() {
-            return Ok(Done::default());
-        }
         let version = listed.version();
         let Some(found) = marks::read(self.store, &version).await? else {
             return Ok(Done::default());

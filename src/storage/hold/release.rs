@@ -4,12 +4,10 @@
 
 use std::collections::BTreeSet;
 
-use futures::{StreamExt, stream};
 use jiff::Timestamp;
-use tokio::sync::Semaphore;
 
 use super::order::{Write, releasing};
-use super::pass::{AT_ONCE, Came, Work, each};
+use super::pass::{Work, each};
 use super::{BrokenOff, HoldError, places};
 use crate::api::Ceilings;
 use crate::contract::StorageTarget;
@@ -80,15 +78,15 @@ async fn all(
         now,
     };
     let places = places(&store, &covers, true, now).await?;
-    each(&store, &places, &pass, |done| match done {
-        Done::Nothing | Done::Over(..) => (),
+    let failed = each(&store, &places, &pass, |done| match done {
+        Done::Nothing => (),
         Done::Kept => released.kept += 1,
         Done::Undecided => released.undecided += 1,
         Done::Younger => released.younger += 1,
-        Done::Released => released.released += 1,
+        Done::Released | Done::Over(..) => released.released += 1,
         Done::Deleted(count) => released.deleted += count,
-    })
-    .await
+    });
+    failed.await.outcome()
 }
 
 struct Pass<'a> {
@@ -106,7 +104,7 @@ enum Done {
     Undecided,
     Younger,
     Released,
-    /// Over its ceiling, with the markers of its key: to be deleted.
+    /// The same, and over its ceiling: to be deleted, with the markers of its key.
     Over(Box<Listed>, Vec<Version>),
     Deleted(u64),
 }
@@ -125,13 +123,15 @@ impl Work for Pass<'_> {
         Ok(open)
     }
 
+    fn concerns(&self, listed: &Listed, _: &[Version]) -> bool {
+        let stored = Stored::of(listed, self.ceilings);
+        stored.is_some_and(|stored| stored.is_covered(self.closing))
+    }
+
     async fn one(&self, open: &Open, listed: Listed, markers: Vec<Version>) -> Result<Done, HoldError> {
         let Some(stored) = Stored::of(&listed, self.ceilings) else {
             return Ok(Done::Nothing);
         };
-        if !stored.is_covered(self.closing) {
-            return Ok(Done::Nothing);
-        }
         match stored.kept_by(open) {
             Some(KeptBy::Ledger) => return Ok(Done::Kept),
             Some(KeptBy::Declared) => return Ok(Done::Undecided),
@@ -160,47 +160,23 @@ impl Work for Pass<'_> {
         })
     }
 
-    async fn settle(&self, done: Vec<Done>, turns: &Semaphore) -> Came<Done> {
-        let is_over = |one: &Done| matches!(one, Done::Over(..));
-        let (over, mut done): (Vec<_>, Vec<_>) = done.into_iter().partition(is_over);
-        let mut outcome = Ok(());
-        for some in over.chunks(AT_ONCE) {
-            let _turns = turns.acquire_many(u32::try_from(some.len()).unwrap_or(1)).await;
-            // A hold may have been declared since the page was begun.
-            let open = match self.know().await {
-                Ok(open) => open,
-                Err(error) => return (done, Err(error)),
-            };
-            let jobs: Vec<_> = some.iter().map(|one| self.delete(&open, one)).collect();
-            // None is given up half way for another's failure.
-            let answers: Vec<_> = stream::iter(jobs).buffer_unordered(AT_ONCE).collect().await;
-            for answer in answers {
-                match answer {
-                    Ok(one) => done.push(one),
-                    Err(error) => outcome = outcome.and(Err(error)),
-                }
-            }
-            if outcome.is_err() {
-                break;
-            }
-        }
-        (done, outcome)
+    fn is_put_off(&self, done: &Done) -> bool {
+        matches!(done, Done::Over(..))
     }
-}
 
-impl Pass<'_> {
-    async fn delete(&self, open: &Open, over: &Done) -> Result<Done, HoldError> {
-        let Done::Over(listed, markers) = over else {
-            return Ok(Done::Nothing);
+    /// Deletes it, unless a hold was declared since the page was begun.
+    async fn settle(&self, open: &Open, done: Done) -> Result<Done, HoldError> {
+        let Done::Over(listed, markers) = done else {
+            return Ok(done);
         };
-        let kept_by = Stored::of(listed, self.ceilings).and_then(|stored| stored.kept_by(open));
+        let kept_by = Stored::of(&listed, self.ceilings).and_then(|stored| stored.kept_by(open));
         if kept_by.is_some() {
             // The next look holds it again.
             return Ok(Done::Released);
         }
         // The markers last: without them, what is behind would be current again.
         objects::delete(self.store, &listed.version()).await?;
-        for marker in markers {
+        for marker in &markers {
             objects::delete(self.store, marker).await?;
         }
         Ok(Done::Deleted(1 + markers.len() as u64))
