@@ -31,10 +31,6 @@ use races::{holds, storage};
 use serde::{Deserialize, Serialize};
 use toezicht::contract::StorageTarget;
 
-/// That of the program.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 #[derive(Parser)]
 struct Args {
     #[command(subcommand)]
