@@ -188,6 +188,11 @@ pub struct Placement {
     /// How many of them may not be read yet by anybody (article 4.2).
     #[schemars(range(min = 0))]
     pub sealed: i64,
+    /// How many segments it covers besides, of which the store refused to take or to tell a mark when everything was last
+    /// looked at: whether these are kept is not known. `problem` has its answer.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub refused: i64,
     /// What there is of each source, at most 64, those that miss most first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]

@@ -6,5 +6,6 @@ mod frozen;
 mod killed;
 mod leader;
 mod process;
+mod refused;
 mod reports;
 mod site;

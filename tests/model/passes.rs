@@ -37,7 +37,7 @@ impl World {
             () if pass.version < N => busy.to(Step::Place(pass)),
             () if pass.has_written => busy.to(Step::Placed),
             () => {
-                let is_placed = is_placed(&Placed::default(), busy.is_followed);
+                let is_placed = is_placed(&Placed::default(), None, busy.is_followed);
                 self.after_place(state, leader, Busy { is_placed, ..busy })
             }
         };

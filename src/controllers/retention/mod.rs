@@ -4,6 +4,7 @@
 //! server and the ledger), the ledger first, then a pass that places, one that releases, the sweep, and what came of it
 //! ([`report`]). One Site is looked at by one task at a time, so all writes to a bucket's holds come one after another.
 
+mod cadence;
 mod declared;
 mod outcome;
 mod pass;
@@ -39,6 +40,8 @@ const NOT_OPEN_YET: SignedDuration = SignedDuration::from_secs(15);
 const ONGOING: SignedDuration = SignedDuration::from_secs(20);
 /// What waits for recorders or for another pass is looked at again after this long.
 const SOON: SignedDuration = SignedDuration::from_secs(2);
+/// What the store refused to let go of is tried again after this long.
+const REFUSED: SignedDuration = SignedDuration::from_mins(1);
 
 /// Why a site's retention could not be looked after.
 #[derive(Debug, thiserror::Error)]
@@ -249,6 +252,9 @@ fn deadlines(plan: &Plan, outcome: &Outcome, now: Timestamp) -> Vec<Timestamp> {
     }
     if outcome.is_pending {
         deadlines.push(now + SOON);
+    }
+    if outcome.unreleased.is_some() {
+        deadlines.push(now + REFUSED);
     }
     deadlines.extend(outcome.verify_at);
     deadlines.extend(outcome.unhide_at);

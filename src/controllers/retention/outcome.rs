@@ -8,9 +8,9 @@ use jiff::{SignedDuration, Timestamp};
 use crate::contract::Gap;
 use crate::protocol::Window;
 use crate::storage::Aspect;
-use crate::storage::hold::Placed;
 use crate::storage::hold::coverage::{Coverage, Covered, TOLD};
 use crate::storage::hold::manifest::Missing;
+use crate::storage::hold::{Placed, Refused};
 use crate::storage::sweep::Swept;
 
 /// What came of it.
@@ -22,8 +22,8 @@ pub struct Outcome {
     pub placed: Option<Placed>,
     /// What somebody else had changed.
     pub drift: Option<Drift>,
-    /// Every recorder has the holds, and a pass after that found all that they cover as it must be.
-    pub proved: bool,
+    /// UIDs of holds that every recorder has, and of which a pass after that found all that they cover as it must be.
+    pub proved: Vec<String>,
     /// When everything was looked at, in this pass or an earlier one.
     pub verified_at: Option<Timestamp>,
     /// When delete markers were last looked for over all that is held.
@@ -34,6 +34,8 @@ pub struct Outcome {
     pub unhide_at: Option<Timestamp>,
     /// How often everything is looked at.
     pub verify_every: Option<SignedDuration>,
+    /// What the store refused to let go of.
+    pub unreleased: Option<Refused>,
     /// UIDs of holds that nothing is kept for any more.
     pub released: Vec<String>,
     /// What the sweep did, where it was due.

@@ -6,16 +6,16 @@ use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt;
 
 use super::RetentionError;
+use super::cadence::{SHARE, UNHIDE_EVERY, VERIFY_EVERY, paced};
 use super::declared::Declared;
 use super::outcome::Outcome;
 use super::plan::Plan;
 use super::rules::{Wait, is_placed, may_release};
-use crate::api::{Days, IncidentHold, Placement, RetentionStatus, Site};
+use crate::api::{Days, IncidentHold, Site};
 use crate::controllers::buckets::OpenBucket;
 use crate::controllers::kit::context::Context;
 use crate::protocol::cover::Cover;
 use crate::protocol::retention::lifecycle_days;
-use crate::storage::audit::Found;
 use crate::storage::hold::manifest::{self, Judgement};
 use crate::storage::hold::{BrokenOff, Placed, Task, place, release, unhide};
 use crate::storage::ledger::{self, Entry};
@@ -23,12 +23,6 @@ use crate::storage::sweep::{Reach, sweep};
 
 /// How often what is due is swept, though nothing else happens.
 const SWEEP_EVERY: SignedDuration = SignedDuration::from_hours(1);
-/// How often tag and legal hold of every held version are read, where that takes little.
-const VERIFY_EVERY: SignedDuration = SignedDuration::from_mins(5);
-/// How often delete markers over held versions are looked for, where that takes little: listings show them.
-const UNHIDE_EVERY: SignedDuration = SignedDuration::from_mins(5);
-/// Reading them takes at most this part of the time.
-const SHARE: i32 = 20;
 /// Between times only what came lately is looked at.
 const LATELY: SignedDuration = SignedDuration::from_hours(24);
 /// A pass that had to write something is followed by another, to prove it.
@@ -76,7 +70,7 @@ impl Pass<'_> {
     }
 
     async fn place(&self, outcome: &mut Outcome) -> Result<(), RetentionError> {
-        let (covers, is_full) = (self.plan.covers(), self.is_full());
+        let (covers, mut is_full) = (self.plan.covers(), self.is_full());
         // Before the first page is listed.
         let follow = self.recorders_follow();
         let mut task = Task {
@@ -88,22 +82,13 @@ impl Pass<'_> {
             everywhere: self.is_everywhere(),
             proved_at: self.proved_at(),
         };
-        let mut last = None;
-        for _ in 0..PASSES {
-            let began = Instant::now();
-            let work = place(&self.bucket.operator, &task, Timestamp::now());
-            let placed = self.noted(work, outcome).await?;
-            if is_full {
-                let took = SignedDuration::try_from(began.elapsed()).unwrap_or_default();
-                outcome.verify_every = Some(VERIFY_EVERY.max(took.saturating_mul(SHARE)));
-            }
-            let is_proved = placed.is_proved();
-            last = Some(placed);
-            if is_proved {
-                break;
-            }
+        let mut placed = self.passes(&task, outcome).await?;
+        if !is_full && placed.refused.is_some() && !self.is_refused_before() {
+            // Which hold lacks something, a look at everything tells.
+            is_full = true;
+            task.since = None;
+            placed = self.passes(&task, outcome).await?;
         }
-        let Some(placed) = last else { return Ok(()) };
         if is_full {
             self.look_for_lost(&task, &placed, outcome).await?;
         }
@@ -116,23 +101,48 @@ impl Pass<'_> {
         }
         if is_full {
             // Recorders that follow are told of at once; what had to be written is proved soon.
-            outcome.is_pending = !placed.is_proved();
+            outcome.is_pending = !placed.is_settled();
             let coverage = placed.coverage.iter().cloned();
             outcome.coverage = self.plan.open.keys().cloned().zip(coverage).collect();
-            if placed.is_proved() {
+            if placed.is_settled() {
                 self.write_manifests(&covers, outcome).await?;
             }
             // Not before: where a manifest was not written, the next look goes through everything again.
-            outcome.proved = is_placed(&placed, follow);
+            let proved = outcome.coverage.iter();
+            let proved = proved.filter(|(_, coverage)| is_placed(&placed, coverage.refused.as_ref(), follow));
+            outcome.proved = proved.map(|(uid, _)| uid.clone()).collect();
             outcome.verified_at = Some(self.now);
         }
         let from = outcome.verified_at.unwrap_or(self.now);
-        outcome.verify_at = outcome.verify_every.map(|every| from + every);
+        let is_refused = if is_full {
+            placed.refused.is_some()
+        } else {
+            self.is_refused_before()
+        };
+        outcome.verify_at = outcome.verify_every.map(|every| from + paced(every, is_refused));
         outcome.unhide_at = outcome
             .unhidden_at
             .map(|at| at + outcome.unhide_every.unwrap_or(UNHIDE_EVERY));
         outcome.placed = Some(placed);
         Ok(())
+    }
+
+    /// Passes, until one finds nothing left to do.
+    async fn passes(&self, task: &Task<'_>, outcome: &mut Outcome) -> Result<Placed, RetentionError> {
+        let mut done = 0;
+        loop {
+            let began = Instant::now();
+            let work = place(&self.bucket.operator, task, Timestamp::now());
+            let placed = self.noted(work, outcome).await?;
+            if task.since.is_none() {
+                let took = SignedDuration::try_from(began.elapsed()).unwrap_or_default();
+                outcome.verify_every = Some(VERIFY_EVERY.max(took.saturating_mul(SHARE)));
+            }
+            done += 1;
+            if placed.is_settled() || done == PASSES {
+                return Ok(placed);
+            }
+        }
     }
 
     /// Runs a pass that places, and notes what it did, be it broken off.
@@ -141,16 +151,10 @@ impl Pass<'_> {
         work: impl Future<Output = Result<Placed, Box<BrokenOff<Placed>>>>,
         outcome: &mut Outcome,
     ) -> Result<Placed, RetentionError> {
-        match self.context.fence.guard(work).await? {
-            Ok(placed) => {
-                outcome.note(&placed);
-                Ok(placed)
-            }
-            Err(broken_off) => {
-                outcome.note(&broken_off.done);
-                Err(broken_off.error.into())
-            }
-        }
+        let (placed, ended) = BrokenOff::apart(self.context.fence.guard(work).await?);
+        outcome.note(&placed);
+        ended?;
+        Ok(placed)
     }
 
     /// Looks for delete markers over all that is held, after what came lately has its legal hold.
@@ -194,7 +198,10 @@ impl Pass<'_> {
             let hold = self.holds.iter().find(|hold| hold.uid().as_ref() == Some(uid))?;
             let before = hold.status.as_ref()?.placement.as_ref()?;
             let had = u64::try_from(before.segments).ok().filter(|_| before.proved)?;
-            let lost = had.checked_sub(coverage.segments).filter(|lost| *lost > 0)?;
+            // What is refused is there, whatever is to become of it.
+            let refused = coverage.refused.as_ref().map_or(0, |refused| refused.versions);
+            let has = coverage.segments + refused;
+            let lost = had.checked_sub(has).filter(|lost| *lost > 0)?;
             Some((hold.name_any(), lost))
         });
         lost.collect()
@@ -208,7 +215,9 @@ impl Pass<'_> {
             embargo: self.bucket.embargo,
             everywhere: self.is_everywhere(),
         };
-        for (entry, (_, coverage)) in self.plan.open.values().zip(&outcome.coverage) {
+        let all = self.plan.open.values().zip(&outcome.coverage);
+        // One that says less than there is would not do, nor one that says more than is kept.
+        for (entry, (_, coverage)) in all.filter(|(_, (_, coverage))| coverage.refused.is_none()) {
             let missing = outcome.missing(coverage, entry.accepted_at);
             let work = manifest::write(&self.bucket.operator, entry, missing, by, self.now);
             self.context.fence.guard(work).await??;
@@ -238,13 +247,14 @@ impl Pass<'_> {
         for _ in 0..PASSES {
             let (target, ceilings) = (&self.bucket.operator, &self.bucket.ceilings);
             let work = release(target, closing, &holds, ceilings, Timestamp::now());
-            let (released, ended) = match self.context.fence.guard(work).await? {
-                Ok(released) => (released, Ok(())),
-                Err(broken_off) => (broken_off.done, Err(broken_off.error)),
-            };
+            let (released, ended) = BrokenOff::apart(self.context.fence.guard(work).await?);
             outcome.count("released", released.released);
             outcome.count("deleted", released.deleted);
+            outcome.unreleased.clone_from(&released.refused);
             ended?;
+            if released.is_settled() && released.refused.is_some() {
+                return Ok(());
+            }
             if released.is_proved() {
                 // Before the ledger's last word: after it nobody would come back for them.
                 for entry in closing.iter().filter(|entry| !self.plan.is_open(&entry.name)) {
@@ -296,92 +306,6 @@ impl Pass<'_> {
         outcome.count("deleted", swept.deleted);
         outcome.swept = Some(swept);
         Ok(())
-    }
-
-    fn before(&self) -> Option<&RetentionStatus> {
-        self.site.status.as_ref()?.retention.as_ref()
-    }
-
-    fn verify_every(&self) -> Option<SignedDuration> {
-        self.before()?
-            .verified_every_seconds
-            .map(SignedDuration::from_secs)
-    }
-
-    fn unhidden_at(&self) -> Option<Timestamp> {
-        Some(self.before()?.unhidden_at.as_ref()?.0)
-    }
-
-    fn unhide_every(&self) -> Option<SignedDuration> {
-        let seconds = self.before()?.unhidden_every_seconds?;
-        Some(SignedDuration::from_secs(seconds))
-    }
-
-    fn is_to_unhide(&self) -> bool {
-        let every = self.unhide_every().unwrap_or(UNHIDE_EVERY);
-        self.unhidden_at().is_none_or(|at| at + every <= self.now)
-    }
-
-    /// Whether the audit found keys that cannot be true, which may be anywhere, or held versions that were not where they
-    /// were looked for.
-    fn is_everywhere(&self) -> bool {
-        const SIGNS: [Found; 4] = [
-            Found::ImplausibleKey,
-            Found::HeldUnprotected,
-            Found::HeldMistagged,
-            Found::HeldHidden,
-        ];
-        let audit = self.site.status.as_ref().and_then(|status| status.audit.as_ref());
-        audit.is_some_and(|audit| {
-            audit
-                .findings
-                .iter()
-                .any(|finding| SIGNS.iter().any(|sign| finding.kind == <&str>::from(sign)))
-        })
-    }
-
-    /// Whether everything is to be looked at: something is new, or can now be proved, or it is time.
-    fn is_full(&self) -> bool {
-        let last = self.before().and_then(|before| before.verified_at.as_ref());
-        let is_time = match (last, self.verify_every()) {
-            (Some(at), Some(every)) => at.0 + every <= self.now,
-            _ => true,
-        };
-        let is_new = !self.plan.write.is_empty() || !self.is_seen_before();
-        is_time || is_new || !self.is_proved_before() && self.recorders_follow()
-    }
-
-    /// The placements of the open holds, as their status has them; `None`: of a hold that was not looked at as it is now.
-    fn placements(&self) -> impl Iterator<Item = Option<&Placement>> {
-        let open = self
-            .holds
-            .iter()
-            .filter(|hold| hold.uid().is_some_and(|uid| self.plan.open.contains_key(&uid)));
-        open.map(|hold| {
-            let placement = hold.status.as_ref().and_then(|status| status.placement.as_ref());
-            placement.filter(|placement| Some(placement.observed_generation) == hold.metadata.generation)
-        })
-    }
-
-    /// Whether the status of every open hold speaks of it as it is now.
-    fn is_seen_before(&self) -> bool {
-        self.placements().all(|placement| placement.is_some())
-    }
-
-    /// Whether the status of every open hold says that it is proved as it is now.
-    fn is_proved_before(&self) -> bool {
-        self.placements()
-            .all(|placement| placement.is_some_and(|placement| placement.proved))
-    }
-
-    fn proved_at(&self) -> Option<Timestamp> {
-        let verified_at = self.before()?.verified_at.as_ref()?.0;
-        (self.plan.write.is_empty() && self.is_proved_before()).then_some(verified_at)
-    }
-
-    /// Whether every recorder follows the holds that are open, and no other.
-    fn recorders_follow(&self) -> bool {
-        self.bucket.recorders.is_of(&self.plan.coverings())
     }
 }
 

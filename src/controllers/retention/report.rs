@@ -14,6 +14,7 @@ use crate::controllers::kit::error::{ApiError, Failure};
 use crate::controllers::kit::event;
 use crate::controllers::kit::quantity::size;
 use crate::controllers::kit::status::report as write;
+use crate::storage::hold::Refused;
 use crate::storage::hold::coverage::Coverage;
 
 /// Field manager of what is kept and deleted.
@@ -88,14 +89,21 @@ pub async fn report(
 ) -> Result<bool, ApiError> {
     let namespace = site.namespace().unwrap_or_default();
     let problem = failed.map(|error| shorten(&error.safe_message()));
+    let next = |hold| Some((hold, placement(hold, plan, outcome, problem.clone(), now)?));
+    let placements: Vec<_> = holds.iter().filter_map(next).collect();
+    let of_a_hold = || placements.iter().find_map(|(_, next)| next.problem.clone());
+    let of_orphans = || {
+        outcome
+            .coverage
+            .iter()
+            .find_map(|(_, coverage)| told(coverage.refused.as_ref()))
+    };
+    let problem = problem.clone().or_else(of_a_hold).or_else(of_orphans);
     let before = site.status.as_ref().and_then(|status| status.retention.as_ref());
-    let next = of_site(before, plan, outcome, problem.clone(), now);
-    let mut is_changed = write_site(client, site, next).await?;
+    let mut is_changed = write_site(client, site, of_site(before, plan, outcome, problem, now)).await?;
     let api = Api::<IncidentHold>::namespaced(client.clone(), &namespace);
-    for hold in holds {
-        if let Some(next) = placement(hold, plan, outcome, problem.clone(), now) {
-            is_changed |= write_hold(&api, hold, next).await?;
-        }
+    for (hold, next) in placements {
+        is_changed |= write_hold(&api, hold, next).await?;
     }
     Ok(is_changed)
 }
@@ -168,28 +176,42 @@ fn placement(
         size: size(0),
         coverage: "0%".to_owned(),
         sealed: 0,
+        refused: 0,
         sources: Vec::new(),
         released_at: None,
         problem: None,
     });
-    next.problem = problem;
+    // What was refused stays so until everything is looked at again.
+    let stays = next.problem.take().filter(|_| next.refused > 0);
     if let Some(closed) = closed {
         next.observed_generation = hold.metadata.generation.unwrap_or_default();
         next.released_at = next.released_at.or(closed.closed_at.map(Time));
-        next.problem = None;
+        next.refused = 0;
         return Some(next);
     }
     if closing.is_some() {
         next.observed_generation = hold.metadata.generation.unwrap_or_default();
         next.released_at = outcome.released.contains(&uid).then_some(Time(now));
+        next.refused = 0;
+        next.problem = problem.or(told(outcome.unreleased.as_ref()));
         return Some(next);
     }
     // Where it was released once, that was before the cluster was restored from a backup.
     next.released_at = None;
+    next.problem = problem.clone().or(stays);
     if let Some((_, coverage)) = outcome.coverage.iter().find(|(of, _)| *of == uid) {
-        next.observed_generation = hold.metadata.generation.unwrap_or_default();
-        next.proved = outcome.proved;
-        next.verified_at = outcome.verified_at.map(Time);
+        let generation = hold.metadata.generation.unwrap_or_default();
+        let was_proved = next.proved && next.observed_generation == generation;
+        next.observed_generation = generation;
+        if coverage.refused.is_some() {
+            // Of what was proved it is not known whether it still is.
+            next.proved = was_proved;
+        } else {
+            next.proved = outcome.proved.contains(&uid);
+            next.verified_at = outcome.verified_at.map(Time);
+        }
+        next.refused = count(coverage.refused.as_ref().map_or(0, |refused| refused.versions));
+        next.problem = problem.or(told(coverage.refused.as_ref()));
         next.segments = count(coverage.segments);
         next.size = size(coverage.bytes);
         next.coverage = share(coverage);
@@ -241,6 +263,10 @@ fn share(coverage: &Coverage) -> String {
     format!("{}%", if missing > 0 { percent.min(99) } else { percent })
 }
 
+fn told(refused: Option<&Refused>) -> Option<String> {
+    Some(shorten(&refused?.to_string()))
+}
+
 fn count(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
@@ -286,20 +312,70 @@ pub fn events(outcome: &Outcome) -> Vec<Event> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
     use crate::storage::ledger::Entry;
+    use crate::storage::sweep::HoldsUnknown;
 
-    /// The operator was killed between the ledger's last word on a hold and its status.
-    #[test]
-    fn what_the_ledger_has_closed_is_released() {
-        let hold: IncidentHold = serde_json::from_value(serde_json::json!({
-            "metadata": {"name": "h", "namespace": "n", "uid": "1"},
+    fn hold() -> IncidentHold {
+        serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "h", "namespace": "n", "uid": "1", "generation": 1},
             "spec": {
                 "siteRef": {"name": "s"}, "window": {"from": "2026-01-01T10:00:00Z"}, "purpose": "Theft", "reference": "2026-1",
                 "state": "Resolved", "resolution": {"at": "2026-01-02T10:00:00Z", "by": "G", "outcome": "Closed"},
             },
         }))
-        .unwrap();
+        .unwrap()
+    }
+
+    /// What one hold lacks is told of it until everything is looked at again, and takes no proof back that there was.
+    #[test]
+    fn what_is_refused_is_told_until_everything_is_looked_at_again() {
+        let mut hold = hold();
+        let now = Timestamp::UNIX_EPOCH;
+        let entry = Entry::of("1".into(), "n".into(), "h".into(), &hold.spec, now);
+        let cover = entry.cover();
+        let plan = Plan {
+            open: [("1".to_owned(), entry)].into(),
+            ..Plan::default()
+        };
+        let mut look = |refused: Option<Option<u64>>| {
+            let coverage = refused.map(|refused| {
+                let mut coverage = Coverage::of(&cover, &BTreeMap::new(), now);
+                coverage.refused = refused.map(|versions| Refused {
+                    versions,
+                    first: HoldsUnknown("a".into()).into(),
+                });
+                ("1".to_owned(), coverage)
+            });
+            let proved = coverage.iter().filter(|(_, coverage)| coverage.refused.is_none());
+            let outcome = Outcome {
+                proved: proved.map(|(uid, _)| uid.clone()).collect(),
+                coverage: coverage.into_iter().collect(),
+                ..Outcome::default()
+            };
+            let next = placement(&hold, &plan, &outcome, None, now).unwrap();
+            let told = (next.proved, next.refused, next.problem.is_some());
+            hold.status.get_or_insert_default().placement = Some(next);
+            told
+        };
+        assert_eq!(look(Some(Some(2))), (false, 2, true));
+        assert_eq!(
+            look(None),
+            (false, 2, true),
+            "what came lately says nothing of it"
+        );
+        assert_eq!(look(Some(None)), (true, 0, false));
+        assert_eq!(look(None), (true, 0, false));
+        assert_eq!(look(Some(Some(1))), (true, 1, true), "as it was found before");
+        assert_eq!(look(Some(None)), (true, 0, false));
+    }
+
+    /// The operator was killed between the ledger's last word on a hold and its status.
+    #[test]
+    fn what_the_ledger_has_closed_is_released() {
+        let hold = hold();
         let (begun, closed) = (
             Timestamp::UNIX_EPOCH,
             Timestamp::UNIX_EPOCH + SignedDuration::from_hours(1),

@@ -6,7 +6,7 @@ use crate::api::IncidentHold;
 use crate::controllers::hold::is_resolved;
 use crate::protocol::Window;
 use crate::protocol::cover::{Cover, Sources};
-use crate::storage::hold::Placed;
+use crate::storage::hold::{Placed, Refused};
 
 /// What a release waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,10 +28,10 @@ pub fn may_release(release_from: Timestamp, recorders_follow: bool, now: Timesta
     }
 }
 
-/// Whether `Placed` may be claimed, after a pass over everything: every recorder had the holds before its first page was
-/// listed, and it found nothing left to do.
-pub const fn is_placed(placed: &Placed, recorders_followed: bool) -> bool {
-    recorders_followed && placed.is_proved()
+/// Whether `Placed` may be claimed of a hold, after a pass over everything: every recorder had the holds before its first
+/// page was listed, it found nothing left to do, and none of what the hold covers was refused.
+pub const fn is_placed(placed: &Placed, refused: Option<&Refused>, recorders_followed: bool) -> bool {
+    recorders_followed && placed.is_settled() && refused.is_none()
 }
 
 /// What those of `holds` cover that are open; whether they can be accepted or not: when in doubt, nothing is deleted.

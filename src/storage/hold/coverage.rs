@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::{HoldError, Refused};
 use crate::protocol::Window;
 use crate::protocol::cover::{Cover, Sources};
 use crate::protocol::recording::{Class, Recording};
@@ -43,6 +44,9 @@ pub struct Coverage {
     pub bytes: u64,
     /// How many of them may not be read yet.
     pub sealed: u64,
+    /// Versions that it covers too, and to which the store refused a mark, or to tell it: they are there, but whether they
+    /// are kept is not known.
+    pub refused: Option<Refused>,
 }
 
 impl Coverage {
@@ -72,6 +76,7 @@ impl Coverage {
             segments: 0,
             bytes: 0,
             sealed: 0,
+            refused: None,
         }
     }
 
@@ -80,6 +85,16 @@ impl Coverage {
         self.segments += 1;
         self.sealed += u64::from(is_sealed);
         self.bytes += bytes;
+        self.extend(recording);
+    }
+
+    /// Counts a recording that the hold covers and that the store refused to hold, in the same order.
+    pub fn add_refused(&mut self, recording: &Recording<'_>, error: &HoldError) {
+        Refused::note(&mut self.refused, error);
+        self.extend(recording);
+    }
+
+    fn extend(&mut self, recording: &Recording<'_>) {
         let (window, until) = (self.window, self.until);
         let source = self
             .sources

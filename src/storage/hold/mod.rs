@@ -35,7 +35,7 @@ use crate::protocol::recording::Class;
 /// not known.
 const MOST_SOURCES: usize = 4096;
 
-/// Why a pass has not done all. What was written was right.
+/// Why a pass ended early, or a version was refused. What was written was right.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HoldError {
     /// The target cannot be used.
@@ -64,11 +64,31 @@ impl HoldError {
     }
 }
 
-/// A pass that has not done all: it ended early, or single versions failed.
+/// Versions to which a pass could not do what it had to. They stay as they are; all others were done.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{versions} versions were refused, the first so: {first}")]
+pub struct Refused {
+    /// How many.
+    pub versions: u64,
+    /// What became of the first of them.
+    pub first: HoldError,
+}
+
+impl Refused {
+    fn note(all: &mut Option<Self>, error: &HoldError) {
+        let first = || Self {
+            versions: 0,
+            first: error.clone(),
+        };
+        all.get_or_insert_with(first).versions += 1;
+    }
+}
+
+/// A pass that ended early.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{error}")]
 pub struct BrokenOff<D> {
-    /// What ended it, or the first failure.
+    /// What ended it.
     pub error: HoldError,
     /// What it had done.
     pub done: D,
@@ -80,6 +100,14 @@ impl<D> BrokenOff<D> {
         match outcome {
             Ok(()) => Ok(done),
             Err(error) => Err(Box::new(Self { error, done })),
+        }
+    }
+
+    /// What was done, and whether that was all.
+    pub fn apart(outcome: Result<D, Box<Self>>) -> (D, Result<(), HoldError>) {
+        match outcome {
+            Ok(done) => (done, Ok(())),
+            Err(broken_off) => (broken_off.done, Err(broken_off.error)),
         }
     }
 }

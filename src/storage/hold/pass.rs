@@ -15,7 +15,7 @@ use crate::storage::objects::Version;
 const AT_ONCE: usize = 48;
 /// Places under way at once, each with one page of its versions in memory. They share [`AT_ONCE`].
 const PLACES: usize = 3;
-/// Versions that fail after one another, with none between that goes well: then it is not about these.
+/// Versions that are refused after one another, with none between that goes well: then it is not about these.
 const IN_A_ROW: usize = AT_ONCE;
 
 /// What a pass does to each recording.
@@ -34,54 +34,39 @@ pub(super) trait Work: Sync {
         known: &Self::Known,
         listed: Listed,
         markers: Vec<Version>,
-    ) -> impl Future<Output = Result<Self::Done, HoldError>> + Send;
+    ) -> impl Future<Output = Self::Done> + Send;
+    /// What kept it from being done.
+    fn refusal<'a>(&self, done: &'a Self::Done) -> Option<&'a HoldError>;
     /// Whether there is more to it, which is put off until all else of the page is done.
     fn is_put_off(&self, _done: &Self::Done) -> bool {
         false
     }
     /// What was put off.
-    fn settle(
-        &self,
-        _known: &Self::Known,
-        done: Self::Done,
-    ) -> impl Future<Output = Result<Self::Done, HoldError>> + Send {
-        std::future::ready(Ok(done))
-    }
-}
-
-/// Why a pass has not done all.
-#[derive(Debug, Default)]
-pub(super) struct Failed {
-    /// The first failure, or what ended the pass.
-    error: Option<HoldError>,
-    /// The pass was given up: not only single versions failed.
-    pub(super) has_stopped: bool,
-    in_a_row: usize,
-}
-
-impl Failed {
-    /// What all came to.
-    pub(super) fn outcome(self) -> Result<(), HoldError> {
-        self.error.map_or(Ok(()), Err)
+    fn settle(&self, _known: &Self::Known, done: Self::Done) -> impl Future<Output = Self::Done> + Send {
+        std::future::ready(done)
     }
 }
 
 /// Goes through the places, a day after the other, and does the work; notes what it came to, of each source in order.
 ///
-/// One version that fails stops none of the others, which are no worse off for it: each that is held counts. A pass ends
-/// early when a listing fails, or what must be known is not, or many versions fail in a row: then nothing is begun any
-/// more. What is under way goes on to its end either way: no request is left behind that nobody waits for.
+/// One version that is refused stops none of the others, which are no worse off for it: each that is held counts. A pass
+/// ends early when a listing fails, or what must be known is not, or many versions are refused in a row: then nothing is
+/// begun any more. What is under way goes on to its end either way: no request is left behind that nobody waits for.
+///
+/// # Errors
+///
+/// What ended it early.
 pub(super) async fn each<W: Work>(
     store: &Store,
     places: &[Place],
     work: &W,
     note: impl FnMut(W::Done) + Send,
-) -> Failed {
+) -> Result<(), HoldError> {
     let crew = Crew {
         store,
         work,
         turns: Arc::new(Semaphore::new(AT_ONCE)),
-        failed: Mutex::default(),
+        course: Mutex::default(),
     };
     let (note, crew_now) = (&Mutex::new(note), &crew);
     // One of a day has each source once, and so have all places if they are without days.
@@ -90,7 +75,14 @@ pub(super) async fn each<W: Work>(
         let place = |prefix| async move { crew_now.place(prefix, note).await };
         stream::iter(prefixes).for_each_concurrent(PLACES, place).await;
     }
-    crew.failed.into_inner().unwrap_or_else(PoisonError::into_inner)
+    let course = crew.course.into_inner().unwrap_or_else(PoisonError::into_inner);
+    course.ended_by.map_or(Ok(()), Err)
+}
+
+#[derive(Default)]
+struct Course {
+    ended_by: Option<HoldError>,
+    refused_in_a_row: usize,
 }
 
 struct Crew<'a, W> {
@@ -98,7 +90,7 @@ struct Crew<'a, W> {
     work: &'a W,
     /// A version under way has one. Shared, since what waits for one must not borrow it across threads.
     turns: Arc<Semaphore>,
-    failed: Mutex<Failed>,
+    course: Mutex<Course>,
 }
 
 impl<W: Work> Crew<'_, W> {
@@ -168,13 +160,14 @@ impl<W: Work> Crew<'_, W> {
             .then(|one| at_its_turn(self.turns.clone(), one))
             .take_while(|_| std::future::ready(!self.has_stopped()));
         let jobs = at_their_turn.map(|(turn, (number, (listed, markers)))| async move {
-            let done = self.judge(self.work.one(known, listed, markers).await);
+            let done = self.work.one(known, listed, markers).await;
+            self.judge(&done);
             drop(turn);
             (number, done)
         });
         let mut all: Vec<_> = jobs.buffer_unordered(AT_ONCE).collect().await;
         all.sort_by_key(|(number, _)| *number);
-        all.into_iter().filter_map(|(_, done)| done).collect()
+        all.into_iter().map(|(_, done)| done).collect()
     }
 
     /// Does what was put off, of as many as may be under way at once: by what is known when their turn has come.
@@ -190,44 +183,36 @@ impl<W: Work> Crew<'_, W> {
             .into_iter()
             .map(|one| self.work.settle(&known, one))
             .collect();
-        let answers: Vec<_> = stream::iter(jobs).buffer_unordered(AT_ONCE).collect().await;
-        answers
-            .into_iter()
-            .filter_map(|answer| self.judge(answer))
-            .collect()
+        let settled: Vec<_> = stream::iter(jobs).buffer_unordered(AT_ONCE).collect().await;
+        for done in &settled {
+            self.judge(done);
+        }
+        settled
     }
 
-    /// What was done; a failure is told of.
-    fn judge(&self, answer: Result<W::Done, HoldError>) -> Option<W::Done> {
-        let mut failed = self.failed();
-        match answer {
-            Ok(done) => {
-                failed.in_a_row = 0;
-                Some(done)
-            }
-            Err(error) => {
-                failed.in_a_row += 1;
-                failed.has_stopped |= failed.in_a_row >= IN_A_ROW;
-                failed.error.get_or_insert(error);
-                None
-            }
+    /// Ends the pass where too many are refused in a row.
+    fn judge(&self, done: &W::Done) {
+        let mut course = self.course();
+        let Some(error) = self.work.refusal(done) else {
+            course.refused_in_a_row = 0;
+            return;
+        };
+        course.refused_in_a_row += 1;
+        if course.refused_in_a_row >= IN_A_ROW {
+            course.ended_by.get_or_insert_with(|| error.clone());
         }
     }
 
     fn stop(&self, error: HoldError) {
-        let mut failed = self.failed();
-        if !failed.has_stopped {
-            failed.error = Some(error);
-        }
-        failed.has_stopped = true;
+        self.course().ended_by.get_or_insert(error);
     }
 
     fn has_stopped(&self) -> bool {
-        self.failed().has_stopped
+        self.course().ended_by.is_some()
     }
 
-    fn failed(&self) -> MutexGuard<'_, Failed> {
-        self.failed.lock().unwrap_or_else(PoisonError::into_inner)
+    fn course(&self) -> MutexGuard<'_, Course> {
+        self.course.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

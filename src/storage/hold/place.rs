@@ -9,13 +9,14 @@ use jiff::{SignedDuration, Timestamp};
 use super::coverage::Coverage;
 use super::order::{Write, placing};
 use super::pass::{Work, each};
-use super::{BrokenOff, HoldError, places};
+use super::{BrokenOff, HoldError, Refused, places};
 use crate::api::Ceilings;
 use crate::contract::StorageTarget;
 use crate::protocol::cover::Cover;
 use crate::storage::Aspect;
 use crate::storage::aging::Stored;
 use crate::storage::client::{Purpose, Store};
+use crate::storage::error::StoreError;
 use crate::storage::key::Key;
 use crate::storage::listing::Listed;
 use crate::storage::marks;
@@ -42,6 +43,8 @@ pub struct Placed {
     pub examples: Vec<String>,
     /// Marks of versions that had been proved, and delete markers over these, which somebody else then changed.
     pub drifted: BTreeMap<Aspect, u64>,
+    /// What could not be read or written.
+    pub refused: Option<Refused>,
 }
 
 /// What is placed.
@@ -64,9 +67,14 @@ pub struct Task<'a> {
 }
 
 impl Placed {
-    /// Whether all was found as it must be: nothing had to be written.
-    pub const fn is_proved(&self) -> bool {
+    /// Whether all was found as it must be, but for what was refused: nothing had to be written.
+    pub const fn is_settled(&self) -> bool {
         self.protected == 0 && self.tagged == 0 && self.rescued == 0
+    }
+
+    /// Whether all was found as it must be.
+    pub const fn is_proved(&self) -> bool {
+        self.is_settled() && self.refused.is_none()
     }
 }
 
@@ -132,7 +140,6 @@ async fn all(
         let first = TimeZone::UTC.to_datetime(since).date();
         places.retain(|place| place.day.is_none_or(|day| day >= first));
     }
-    let mut outcome = Ok(());
     for look in looks.iter().copied() {
         let pass = Pass {
             store: &store,
@@ -140,20 +147,17 @@ async fn all(
             now,
             look,
         };
-        let failed = each(&store, &places, &pass, |done| {
+        // Both looks come to what is hidden.
+        seen.refused = None;
+        each(&store, &places, &pass, |done| {
             seen.note_work(&done);
             if look == Look::All {
                 seen.note_state(&done);
             }
         })
-        .await;
-        let has_stopped = failed.has_stopped;
-        outcome = outcome.and(failed.outcome());
-        if has_stopped {
-            break;
-        }
+        .await?;
     }
-    outcome
+    Ok(())
 }
 
 struct Pass<'a> {
@@ -163,13 +167,22 @@ struct Pass<'a> {
     look: Look,
 }
 
-/// What was done to one version. Nothing: it is gone.
-#[derive(Default)]
+/// What was done to one version.
 struct Done {
-    listed: Option<Listed>,
+    listed: Listed,
+    /// Which covers are about it.
     covering: Vec<usize>,
+    found: Found,
+    refused: Option<HoldError>,
+}
+
+/// What was found of a version, and put right.
+#[derive(Default)]
+struct Found {
+    /// It is not gone since it was listed.
+    is_there: bool,
     /// What was not as it must be.
-    wrong: Vec<Aspect>,
+    put_right: Vec<Aspect>,
     /// What of that had been, before somebody else changed it.
     drifted: Vec<Aspect>,
     rescued: u64,
@@ -190,96 +203,121 @@ impl Work for Pass<'_> {
         is_covered && (self.look == Look::All || !markers.is_empty())
     }
 
-    async fn one(&self, (): &(), listed: Listed, markers: Vec<Version>) -> Result<Done, HoldError> {
-        let Some(stored) = Stored::of(&listed, self.task.ceilings) else {
-            return Ok(Done::default());
-        };
-        let covers_it = |cover: &Cover| stored.is_covered(std::slice::from_ref(cover));
-        let covering: Vec<usize> = (0..)
-            .zip(self.task.covers)
-            .filter(|(_, cover)| covers_it(cover))
-            .map(|(n, _)| n)
-            .collect();
+    async fn one(&self, (): &(), listed: Listed, markers: Vec<Version>) -> Done {
+        let (mut covering, mut found, mut refused) = (Vec::new(), Found::default(), None);
+        if let Some(stored) = Stored::of(&listed, self.task.ceilings) {
+            let covers_it = |cover: &Cover| stored.is_covered(std::slice::from_ref(cover));
+            let all = (0..).zip(self.task.covers);
+            covering.extend(all.filter(|(_, cover)| covers_it(cover)).map(|(n, _)| n));
+            let placed = self.place(&listed, &stored, &markers, &mut found).await;
+            refused = placed.err().map(HoldError::from);
+        }
+        Done {
+            listed,
+            covering,
+            found,
+            refused,
+        }
+    }
+
+    fn refusal<'a>(&self, done: &'a Done) -> Option<&'a HoldError> {
+        done.refused.as_ref()
+    }
+}
+
+impl Pass<'_> {
+    async fn place(
+        &self,
+        listed: &Listed,
+        stored: &Stored<'_>,
+        markers: &[Version],
+        found: &mut Found,
+    ) -> Result<(), StoreError> {
         let version = listed.version();
-        let Some(found) = marks::read(self.store, &version).await? else {
-            return Ok(Done::default());
+        let Some(marks) = marks::read(self.store, &version).await? else {
+            return Ok(());
         };
         let Some(tag) = stored.held_tag(self.task.covers, self.task.embargo, self.now) else {
-            return Ok(Done::default());
+            return Ok(());
         };
-        let wrong = [
-            (Aspect::LegalHold, !found.legal_hold),
-            (Aspect::Tag, found.tag != Some(tag)),
-            (Aspect::DeleteMarker, !markers.is_empty()),
-        ];
-        let wrong = wrong.into_iter().filter(|(_, is_wrong)| *is_wrong);
-        let wrong: Vec<Aspect> = wrong.map(|(what, _)| what).collect();
-        let mut drifted = wrong.clone();
+        found.is_there = true;
+        found.opens =
+            (tag == RetentionTag::Sealed).then(|| stored.opens_at(self.task.embargo.unwrap_or_default()));
         // Where the time moves with the legal hold, a version that has its tag and no hold still tells: the hold is placed
         // first, and taken off last.
-        let was_held = found.tag == Some(RetentionTag::Held) && !found.legal_hold;
-        let was_proved = self
-            .task
-            .proved_at
-            .is_some_and(|proved| was_held || listed.modified < proved);
+        let was_held = marks.tag == Some(RetentionTag::Held) && !marks.legal_hold;
+        let proved = self.task.proved_at;
+        let was_proved = proved.is_some_and(|proved| was_held || listed.modified < proved);
         // The end of an embargo is nobody's doing.
-        let opens_now = found.tag == Some(RetentionTag::Sealed) && tag == RetentionTag::Held;
-        drifted.retain(|what| was_proved && !(opens_now && *what == Aspect::Tag));
-        let mut done = Done {
-            covering,
-            wrong,
-            drifted,
-            opens: (tag == RetentionTag::Sealed)
-                .then(|| stored.opens_at(self.task.embargo.unwrap_or_default())),
-            ..Done::default()
-        };
-        for write in placing(&found, tag, !markers.is_empty()) {
-            match write {
-                Write::LegalHold(on) => marks::write_hold(self.store, &version, on).await?,
-                Write::Tag(tag) => marks::write_tag(self.store, &version, tag).await?,
-                Write::Unhide => {
-                    for marker in &markers {
-                        objects::delete(self.store, marker).await?;
-                        done.rescued += 1;
-                    }
+        let opens_now = marks.tag == Some(RetentionTag::Sealed) && tag == RetentionTag::Held;
+        for write in placing(&marks, tag, !markers.is_empty()) {
+            let what = match write {
+                Write::LegalHold(on) => {
+                    marks::write_hold(self.store, &version, on).await?;
+                    Aspect::LegalHold
                 }
+                Write::Tag(tag) => {
+                    marks::write_tag(self.store, &version, tag).await?;
+                    Aspect::Tag
+                }
+                Write::Unhide => {
+                    for marker in markers {
+                        objects::delete(self.store, marker).await?;
+                        found.rescued += 1;
+                    }
+                    Aspect::DeleteMarker
+                }
+            };
+            found.put_right.push(what);
+            if was_proved && !(opens_now && what == Aspect::Tag) {
+                found.drifted.push(what);
             }
         }
-        done.listed = Some(listed);
-        Ok(done)
+        Ok(())
     }
 }
 
 impl Placed {
     fn note_work(&mut self, done: &Done) {
-        let is_wrong = |what| u64::from(done.wrong.contains(&what));
-        self.protected += is_wrong(Aspect::LegalHold);
-        self.tagged += is_wrong(Aspect::Tag);
-        self.rescued += done.rescued;
-        for what in &done.drifted {
+        let found = &done.found;
+        let is_put_right = |what| u64::from(found.put_right.contains(&what));
+        self.protected += is_put_right(Aspect::LegalHold);
+        self.tagged += is_put_right(Aspect::Tag);
+        self.rescued += found.rescued;
+        for what in &found.drifted {
             *self.drifted.entry(*what).or_default() += 1;
         }
-        let is_new = !done.wrong.is_empty();
-        if let Some(listed) = done
-            .listed
-            .as_ref()
-            .filter(|_| is_new && self.examples.len() < TOLD)
-        {
-            self.examples.push(listed.key.clone());
+        if !found.put_right.is_empty() && self.examples.len() < TOLD {
+            self.examples.push(done.listed.key.clone());
+        }
+        if let Some(error) = &done.refused {
+            Refused::note(&mut self.refused, error);
         }
     }
 
     fn note_state(&mut self, done: &Done) {
-        let Some(listed) = &done.listed else { return };
+        let Done {
+            listed,
+            covering,
+            found,
+            refused,
+        } = done;
+        if !found.is_there && refused.is_none() {
+            return;
+        }
         let Ok(key) = listed.key.parse::<Key>() else {
             return;
         };
         for (number, coverage) in self.coverage.iter_mut().enumerate() {
-            if done.covering.contains(&number) {
-                coverage.add(&key.recording(), listed.size, done.opens.is_some());
+            if !covering.contains(&number) {
+                continue;
+            }
+            match refused {
+                Some(error) => coverage.add_refused(&key.recording(), error),
+                None => coverage.add(&key.recording(), listed.size, found.opens.is_some()),
             }
         }
-        if let Some(opens) = done.opens {
+        if let Some(opens) = found.opens {
             self.next_opening = Some(self.next_opening.map_or(opens, |next| next.min(opens)));
         }
     }

@@ -8,12 +8,13 @@ use jiff::Timestamp;
 
 use super::order::{Write, releasing};
 use super::pass::{Work, each};
-use super::{BrokenOff, HoldError, places};
+use super::{BrokenOff, HoldError, Refused, places};
 use crate::api::Ceilings;
 use crate::contract::StorageTarget;
 use crate::protocol::cover::Cover;
 use crate::storage::aging::{KeptBy, Open, Stored};
 use crate::storage::client::{Purpose, Store};
+use crate::storage::error::StoreError;
 use crate::storage::ledger::{self, Entry};
 use crate::storage::listing::Listed;
 use crate::storage::marks;
@@ -22,7 +23,7 @@ use crate::storage::sweep::OpenHolds;
 use crate::storage::tag::RetentionTag;
 
 /// What a pass that releases did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Released {
     /// Versions that got their tag back or lost their legal hold.
     pub released: u64,
@@ -35,12 +36,19 @@ pub struct Released {
     pub undecided: u64,
     /// Versions that live on to their normal end, as they must be.
     pub younger: u64,
+    /// What the store refused to change or to delete, which stays as it is.
+    pub refused: Option<Refused>,
 }
 
 impl Released {
+    /// Whether nothing had to be written.
+    pub const fn is_settled(&self) -> bool {
+        self.released == 0 && self.deleted == 0
+    }
+
     /// Whether nothing was left to do: what the holds covered is as if they had never been.
     pub const fn is_proved(&self) -> bool {
-        self.released == 0 && self.deleted == 0 && self.undecided == 0
+        self.is_settled() && self.undecided == 0 && self.refused.is_none()
     }
 }
 
@@ -78,15 +86,16 @@ async fn all(
         now,
     };
     let places = places(&store, &covers, true, now).await?;
-    let failed = each(&store, &places, &pass, |done| match done {
+    let noted = each(&store, &places, &pass, |done| match done {
         Done::Nothing => (),
         Done::Kept => released.kept += 1,
         Done::Undecided => released.undecided += 1,
         Done::Younger => released.younger += 1,
         Done::Released | Done::Over(..) => released.released += 1,
         Done::Deleted(count) => released.deleted += count,
+        Done::Refused(error) => Refused::note(&mut released.refused, &error),
     });
-    failed.await.outcome()
+    noted.await
 }
 
 struct Pass<'a> {
@@ -107,6 +116,13 @@ enum Done {
     /// The same, and over its ceiling: to be deleted, with the markers of its key.
     Over(Box<Listed>, Vec<Version>),
     Deleted(u64),
+    Refused(HoldError),
+}
+
+impl Done {
+    fn of(answer: Result<Self, StoreError>) -> Self {
+        answer.unwrap_or_else(|error| Self::Refused(error.into()))
+    }
 }
 
 impl Work for Pass<'_> {
@@ -128,7 +144,28 @@ impl Work for Pass<'_> {
         stored.is_some_and(|stored| stored.is_covered(self.closing))
     }
 
-    async fn one(&self, open: &Open, listed: Listed, markers: Vec<Version>) -> Result<Done, HoldError> {
+    async fn one(&self, open: &Open, listed: Listed, markers: Vec<Version>) -> Done {
+        Done::of(self.release(open, listed, markers).await)
+    }
+
+    fn refusal<'a>(&self, done: &'a Done) -> Option<&'a HoldError> {
+        match done {
+            Done::Refused(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    fn is_put_off(&self, done: &Done) -> bool {
+        matches!(done, Done::Over(..))
+    }
+
+    async fn settle(&self, open: &Open, done: Done) -> Done {
+        Done::of(self.delete(open, done).await)
+    }
+}
+
+impl Pass<'_> {
+    async fn release(&self, open: &Open, listed: Listed, markers: Vec<Version>) -> Result<Done, StoreError> {
         let Some(stored) = Stored::of(&listed, self.ceilings) else {
             return Ok(Done::Nothing);
         };
@@ -160,12 +197,8 @@ impl Work for Pass<'_> {
         })
     }
 
-    fn is_put_off(&self, done: &Done) -> bool {
-        matches!(done, Done::Over(..))
-    }
-
     /// Deletes it, unless a hold was declared since the page was begun.
-    async fn settle(&self, open: &Open, done: Done) -> Result<Done, HoldError> {
+    async fn delete(&self, open: &Open, done: Done) -> Result<Done, StoreError> {
         let Done::Over(listed, markers) = done else {
             return Ok(done);
         };

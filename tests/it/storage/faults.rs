@@ -5,10 +5,9 @@ use jiff::{SignedDuration, Timestamp, ToSpan};
 use toezicht::contract::StorageTarget;
 use toezicht::storage::Trials;
 use toezicht::storage::audit::{Found, audit};
-use toezicht::storage::hold::release;
 use toezicht::storage::ledger;
 
-use super::holds::{CEILINGS, Declared, audited, cover, entry_of, half_an_hour, placed, scope, swept};
+use super::holds::{audited, cover, entry_of, half_an_hour, placed, released, scope, swept};
 use super::scene::Scene;
 use crate::support::proxy::Proxy;
 use crate::support::settings::S3Server;
@@ -60,15 +59,7 @@ async fn a_store_that_stumbles_changes_no_outcome(server: S3Server, port: u16) {
 
     let entry = entry_of("0".into(), &incident, Timestamp::now());
     let entries = std::slice::from_ref(&entry);
-    again("release", async || {
-        let released = release(&stumbling, entries, &Declared(vec![]), &CEILINGS, later).await;
-        let released = released.map_err(|error| format!("{error:?}"))?;
-        released
-            .is_proved()
-            .then_some(())
-            .ok_or_else(|| format!("{released:?}"))
-    })
-    .await;
+    released(&stumbling, entries, later).await;
     let closed = [entry.closed(later)];
     again("ledger", async || ledger::write_all(&stumbling, &closed).await).await;
     assert!(proxy.stumbled() > 50, "{}", proxy.stumbled());

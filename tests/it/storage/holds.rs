@@ -98,6 +98,18 @@ pub async fn placed(operator: &StorageTarget, covers: &[Cover]) -> Placed {
     panic!("not proved: {last:?}");
 }
 
+/// By the ledger and nobody else.
+pub async fn released(operator: &StorageTarget, closing: &[Entry], now: Timestamp) {
+    let mut last = None;
+    for _ in 0..40 {
+        match release(operator, closing, &Declared(vec![]), &CEILINGS, now).await {
+            Ok(released) if released.is_proved() => return,
+            other => last = Some(other),
+        }
+    }
+    panic!("not released: {last:?}");
+}
+
 pub async fn swept(operator: &StorageTarget, holds: &[Cover], now: Timestamp) -> Swept {
     let mut last = None;
     let mut all = Swept::default();

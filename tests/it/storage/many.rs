@@ -14,13 +14,11 @@ use toezicht::storage::Trials;
 use toezicht::storage::hold::coverage::Coverage;
 use toezicht::storage::hold::{HoldError, place, release};
 use toezicht::storage::key::Key;
-use toezicht::storage::ledger::Entry;
 
-use super::holds::{CEILINGS, Declared, audited, cover, entry_of, placed, prepared, task};
+use super::holds::{CEILINGS, Declared, audited, cover, entry_of, placed, prepared, released, task};
 use super::scene::Scene;
 use crate::support::proxy::Proxy;
 use crate::support::settings::S3Server;
-use crate::support::wait::eventually;
 
 /// More than a page.
 const OF_HAL: i32 = 1004;
@@ -73,31 +71,17 @@ async fn all_of_it_is_held(server: S3Server) {
     assert!(tally.is_compliant(), "{:?}", tally.found);
 
     let entry = [entry_of("0".into(), &incident[0], Timestamp::now())];
-    released(&scene, &entry, Timestamp::now()).await;
+    released(&scene.operator, &entry, Timestamp::now()).await;
     let tally = audited(&scene, &[], Timestamp::now()).await;
     assert_eq!((tally.versions, tally.held), (count, 0));
     let later = Timestamp::now() + SignedDuration::from_hours(29 * 24);
-    released(&scene, &entry, later).await;
+    released(&scene.operator, &entry, later).await;
     let tally = audited(&scene, &[], later).await;
     assert_eq!(
         (tally.versions, tally.markers),
         (0, 0),
         "all is over its ceiling by then"
     );
-}
-
-/// As a controller does: until a pass finds nothing left to do.
-async fn released(scene: &Scene, closing: &[Entry], now: Timestamp) {
-    eventually("it is released", Duration::from_mins(2), async || {
-        let nobody = Declared(vec![]);
-        let work = release(&scene.operator, closing, &nobody, &CEILINGS, now);
-        let released = work.await.map_err(|error| format!("{error:?}"))?;
-        released
-            .is_proved()
-            .then_some(())
-            .ok_or_else(|| format!("{released:?}"))
-    })
-    .await;
 }
 
 /// Nobody may put a legal hold on a key, the operator neither.
@@ -123,18 +107,25 @@ async fn what_is_refused_stops_no_other(server: S3Server) {
     }
     protect(&scene, &keys[0]).await;
     scene.hide(&keys[0]).await;
-    let incident = [cover(&[], morning() - SignedDuration::from_hours(24 * 4), None)];
-    let broken_off = place(&scene.operator, &task(&incident), Timestamp::now())
-        .await
-        .unwrap_err();
-    let HoldError::Storage(error) = &broken_off.error else {
-        panic!("{broken_off:?}");
-    };
-    assert_eq!((error.operation, error.status), ("PutObjectLegalHold", Some(403)));
+    let since = morning() - SignedDuration::from_hours(24 * 4);
+    let incident = [cover(&[], since, None), cover(&["deur"], since, None)];
+    let work = task(&incident);
+    let done = place(&scene.operator, &work, Timestamp::now()).await.unwrap();
+    assert_eq!((done.protected, done.tagged), (5, 5));
     for key in &keys[1..] {
         assert_eq!(scene.marks(key).await, Some((true, "held".into())), "{key}");
     }
-    assert_eq!(broken_off.done.protected, 5);
+    let found = place(&scene.operator, &work, Timestamp::now()).await.unwrap();
+    assert!(found.is_settled() && !found.is_proved(), "{found:?}");
+    let refused = found.refused.unwrap();
+    let HoldError::Storage(error) = &refused.first else {
+        panic!("{refused:?}");
+    };
+    let told = (error.operation, error.status, refused.versions);
+    assert_eq!(told, ("PutObjectLegalHold", Some(403), 1));
+    let [of_both, of_one] = found.coverage.try_into().unwrap();
+    assert_eq!((of_both.segments, of_both.refused), (5, Some(refused)));
+    assert_eq!((of_one.segments, of_one.refused), (3, None));
 
     scene.enforce(Trials::Keep).await.unwrap();
     placed(&scene.operator, &incident).await;
@@ -146,11 +137,12 @@ async fn what_is_refused_stops_no_other(server: S3Server) {
     let later = Timestamp::now() + SignedDuration::from_hours(29 * 24);
     let nobody = Declared(vec![]);
     let work = release(&scene.operator, &entry, &nobody, &CEILINGS, later);
-    let broken_off = work.await.unwrap_err();
-    assert_eq!(broken_off.done.deleted, 5, "{broken_off:?}");
+    let done = work.await.unwrap();
+    assert_eq!(done.deleted, 5, "{done:?}");
+    assert_eq!(done.refused.map(|refused| refused.versions), Some(1));
     assert_eq!(scene.marks(&keys[0]).await, Some((true, "video".into())));
     scene.enforce(Trials::Keep).await.unwrap();
-    released(&scene, &entry, later).await;
+    released(&scene.operator, &entry, later).await;
     assert!(scene.versions("video/").await.is_empty());
 }
 

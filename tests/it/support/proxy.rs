@@ -32,7 +32,7 @@ pub fn access_key(parts: &Parts) -> Option<String> {
 
 /// After so many requests nothing more is let through.
 struct Cut {
-    counts: Box<dyn Fn(&Parts) -> bool + Send>,
+    counts: Chosen,
     left: usize,
     /// Who is told of the last one.
     last: Option<oneshot::Sender<Seen>>,
@@ -73,7 +73,11 @@ struct Shared {
     /// By how many seconds answers are dated ahead.
     ahead: AtomicI64,
     cut: Mutex<Option<Cut>>,
+    refused: Mutex<Option<Chosen>>,
 }
+
+/// Which requests something is about.
+type Chosen = Box<dyn Fn(&Parts) -> bool + Send>;
 
 /// How a request fails that the server may have done.
 #[derive(Clone, Copy, Debug)]
@@ -107,6 +111,7 @@ impl Proxy {
             stumbled: AtomicUsize::default(),
             ahead: AtomicI64::default(),
             cut: Mutex::default(),
+            refused: Mutex::default(),
         });
         let app = axum::Router::new()
             .fallback(forward)
@@ -150,9 +155,15 @@ impl Proxy {
         told
     }
 
+    /// Denies these requests, as a store does for want of a right.
+    pub fn refuse(&self, is_refused: impl Fn(&Parts) -> bool + Send + 'static) {
+        *self.shared.refused.lock().unwrap() = Some(Box::new(is_refused));
+    }
+
     /// Lets all through again.
     pub fn mend(&self) {
         *self.shared.cut.lock().unwrap() = None;
+        *self.shared.refused.lock().unwrap() = None;
     }
 
     /// How many requests failed by that.
@@ -178,6 +189,10 @@ async fn forward(State(shared): State<Arc<Shared>>, request: Request) -> Respons
         .path_and_query()
         .map_or("/".to_owned(), ToString::to_string);
     let (parts, body) = request.into_parts();
+    if shared.refuses(&parts) {
+        let body = "<Error><Code>AccessDenied</Code></Error>";
+        return (StatusCode::FORBIDDEN, body).into_response();
+    }
     let (access_key, turn) = (access_key(&parts), shared.turn(&parts));
     let mut request = Request::from_parts(parts, body);
     if matches!(turn, Turn::TooLate) {
@@ -249,6 +264,11 @@ fn broken_off(begun: Bytes) -> Response {
 }
 
 impl Shared {
+    fn refuses(&self, parts: &Parts) -> bool {
+        let refused = self.refused.lock().unwrap();
+        refused.as_ref().is_some_and(|is_refused| is_refused(parts))
+    }
+
     fn turn(&self, parts: &Parts) -> Turn {
         let mut cut = self.cut.lock().unwrap();
         let Some(cut) = cut.as_mut().filter(|cut| (cut.counts)(parts)) else {

@@ -1,0 +1,119 @@
+//! A version that the store refuses to hold keeps no other hold from being placed, nor what comes late from being held; its
+//! own hold says how many there are and what the store answered, and is placed soon after the store gives in. The same for
+//! releasing.
+
+use std::time::Duration;
+
+use axum::http::Method;
+use axum::http::request::Parts;
+use jiff::{SignedDuration, Timestamp};
+use toezicht::api::{IncidentHold, Placement};
+
+use super::process::{Process, leads, recording_at, without_the_chart};
+use crate::storage::scene::Scene as BucketScene;
+use crate::support::proxy::Proxy;
+use crate::support::scene::Scene;
+use crate::support::settings::S3Server;
+use crate::support::wait::eventually;
+
+const SOON: Duration = Duration::from_secs(60);
+/// What is refused is tried again every minute.
+const NEXT: Duration = Duration::from_secs(100);
+const REFUSED: &str = "receptie";
+const OTHER: &str = "deur";
+
+fn is_mark_of_refused(parts: &Parts) -> bool {
+    let is_mark = parts
+        .uri
+        .query()
+        .is_some_and(|query| query.contains("legal-hold"));
+    parts.method == Method::PUT && is_mark && parts.uri.path().contains(&format!("/{REFUSED}/"))
+}
+
+async fn placement(scene: &Scene, name: &str) -> Placement {
+    let hold = scene.namespace.api::<IncidentHold>().get(name).await.unwrap();
+    hold.status.and_then(|status| status.placement).unwrap()
+}
+
+/// Waits until a condition of a hold has this in its message.
+async fn is_told(scene: &Scene, name: &str, condition: &str, part: &str) {
+    eventually(&format!("{condition} of {name}: {part}"), SOON, || async {
+        let hold = scene.namespace.api::<IncidentHold>().get(name).await;
+        let conditions = hold
+            .map_err(|e| e.to_string())?
+            .status
+            .unwrap_or_default()
+            .conditions;
+        let told = conditions.iter().find(|told| told.type_ == condition);
+        let message = told.map(|told| told.message.clone()).unwrap_or_default();
+        message.contains(part).then_some(()).ok_or(message)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_keeps_no_other_hold_from_being_placed() {
+    without_the_chart("refused", async |namespace| {
+        let server = S3Server::first();
+        let proxy = Proxy::start(&server.endpoint, 28347).await;
+        let config = recording_at(&proxy.endpoint);
+        let _operator = Process::with_config(&namespace, &namespace, "refused", config);
+        leads(&namespace, "refused", SOON).await;
+        let scene = Scene::within(namespace, server.clone(), |_, site| {
+            site["spec"]["storage"]["endpoint"] = proxy.endpoint.as_str().into();
+        })
+        .await;
+        scene.site_is("StorageEnforced", "True", SOON).await;
+        scene.is_settled(SOON).await;
+        let bucket = BucketScene::of_bucket(server, &scene.bucket.name);
+        let start = Timestamp::now() - SignedDuration::from_mins(30);
+        let refused = bucket.record(REFUSED, start).await;
+        let others = [
+            bucket.record(OTHER, start).await,
+            bucket.record(OTHER, start + SignedDuration::from_mins(2)).await,
+        ];
+
+        proxy.refuse(is_mark_of_refused);
+        scene.declare("of-both", &[REFUSED, OTHER], start, None).await;
+        scene.declare("of-one", &[OTHER], start, None).await;
+        scene.hold_is("of-one", "Placed", "True", SOON).await;
+        scene.hold_is("of-both", "Placed", "False", SOON).await;
+        let answer = "1 versions were refused, the first so: PutObjectLegalHold was answered with AccessDenied (HTTP 403)";
+        is_told(&scene, "of-both", "Placed", answer).await;
+        let found = placement(&scene, "of-both").await;
+        assert_eq!((found.proved, found.refused, found.segments), (false, 1, 2));
+        let found = placement(&scene, "of-one").await;
+        assert_eq!((found.proved, found.refused, found.problem), (true, 0, None));
+        for key in &others {
+            assert_eq!(bucket.marks(key).await, Some((true, "sealed".into())), "{key}");
+        }
+
+        let late = bucket.record(OTHER, Timestamp::now() - SignedDuration::from_mins(2)).await;
+        eventually("what comes late is held within a minute", SOON, || async {
+            let marks = bucket.marks(&late).await;
+            (marks == Some((true, "sealed".into())))
+                .then_some(())
+                .ok_or_else(|| format!("{marks:?}"))
+        })
+        .await;
+        is_told(&scene, "of-both", "Placed", answer).await;
+
+        proxy.mend();
+        scene.hold_is("of-both", "Placed", "True", NEXT).await;
+        let found = placement(&scene, "of-both").await;
+        assert_eq!((found.refused, found.segments, found.problem), (0, 4, None));
+        assert_eq!(bucket.marks(&refused).await, Some((true, "sealed".into())));
+
+        proxy.refuse(is_mark_of_refused);
+        scene.resolve("of-both").await;
+        is_told(&scene, "of-both", "Released", answer).await;
+        scene.hold_is("of-both", "Released", "False", SOON).await;
+        proxy.mend();
+        scene.hold_is("of-both", "Released", "True", NEXT).await;
+        assert_eq!(bucket.marks(&refused).await, Some((false, "video".into())));
+        for key in &others {
+            assert_eq!(bucket.marks(key).await, Some((true, "sealed".into())), "{key}");
+        }
+    })
+    .await;
+}
