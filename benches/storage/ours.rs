@@ -93,7 +93,7 @@ async fn placed(target: &StorageTarget, sources: Sources) -> Took {
         ceilings: &CEILINGS,
         embargo: None,
         since: None,
-        proved_at: None,
+        proved_at: &[],
         everywhere: false,
     };
     timed(async {

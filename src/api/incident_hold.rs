@@ -5,7 +5,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{LocalRef, TimeWindow, rules, schema};
+use super::{LocalRef, Refusal, TimeWindow, rules, schema};
 
 /// What a site's cameras saw between two times is kept until the incident is resolved (article 6).
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -173,7 +173,7 @@ pub struct Placement {
     /// Whether a pass over the bucket, made after every recorder had the hold, found all that it covers with its legal
     /// hold and tag.
     pub proved: bool,
-    /// When the last pass ended that looked at everything (UTC).
+    /// When the last pass ended that looked at everything, and was refused nothing that it covers (UTC).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verified_at: Option<Time>,
     /// How many segments are kept.
@@ -188,11 +188,10 @@ pub struct Placement {
     /// How many of them may not be read yet by anybody (article 4.2).
     #[schemars(range(min = 0))]
     pub sealed: i64,
-    /// How many segments it covers besides, of which the store refused to take or to tell a mark when everything was last
-    /// looked at: whether these are kept is not known. `problem` has its answer.
-    #[serde(default)]
-    #[schemars(range(min = 0))]
-    pub refused: i64,
+    /// What the store refused of the segments that it covers besides, when everything was last looked at: whether these are
+    /// kept is not known. Of a hold that is resolved: what it refused to let go of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Refusal>,
     /// What there is of each source, at most 64, those that miss most first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use aws_credential_types::Credentials;
 use aws_sdk_s3::Client;
+use aws_sdk_s3::config::Builder as ConfigBuilder;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
@@ -154,6 +155,15 @@ impl Store {
 /// Whether a target can be used. Makes no connection.
 pub fn check(target: &StorageTarget) -> Result<(), TargetError> {
     Store::new(target, Purpose::Configure).map(|_| ())
+}
+
+/// For a page of a listing: a store that is busy takes long to find a thousand keys, and longer if it is asked again meanwhile.
+pub(crate) fn patient() -> ConfigBuilder {
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT_DEADLINE)
+        .operation_timeout(OPERATION_DEADLINE)
+        .operation_attempt_timeout(OPERATION_DEADLINE);
+    ConfigBuilder::new().timeout_config(timeouts.build())
 }
 
 impl Purpose {

@@ -6,7 +6,7 @@ use std::cmp::Reverse;
 use aws_sdk_s3::primitives::DateTime;
 use jiff::Timestamp;
 
-use super::client::Store;
+use super::client::{Store, patient};
 use super::error::StoreError;
 use super::objects::Version;
 
@@ -89,6 +89,8 @@ pub(crate) async fn page(
         .set_key_marker(after.map(|after| after.key.clone()))
         .set_version_id_marker(after.and_then(|after| after.id.clone()));
     let page = request
+        .customize()
+        .config_override(patient())
         .send()
         .await
         .map_err(|error| StoreError::of(OPERATION, &error))?;

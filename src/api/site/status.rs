@@ -1,5 +1,7 @@
 //! What the operator found of a site.
 
+use std::fmt;
+
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
@@ -91,13 +93,17 @@ pub struct RetentionStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
     pub orphaned_holds: Vec<String>,
-    /// When tag and legal hold of every held version were last read (UTC).
+    /// When tag and legal hold of every held version were last read, but for what was `refused` (UTC).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verified_at: Option<Time>,
-    /// What changes them from outside is put back within this many seconds: how often all are read.
+    /// What changes them from outside is put back within this many seconds: how often all are read. Five times as often
+    /// while anything is `refused`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub verified_every_seconds: Option<i64>,
+    /// What the store refused of held versions when all were last read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<Refusal>,
     /// When delete markers over all held versions were last looked for and removed (UTC).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unhidden_at: Option<Time>,
@@ -128,6 +134,30 @@ pub struct RetentionStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub problem: Option<String>,
+}
+
+/// What a store refused: a mark of a version, or to tell it, or to delete. All others were done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Refusal {
+    /// Of how many versions.
+    #[schemars(range(min = 1))]
+    pub versions: i64,
+    /// Its answer, at the first of them: operation, error code and HTTP status.
+    #[schemars(length(min = 1, max = 1024))]
+    pub answer: String,
+    /// When (UTC).
+    pub at: Time,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { versions, answer, .. } = self;
+        write!(
+            f,
+            "the store refused {versions} more, which are tried again: {answer}"
+        )
+    }
 }
 
 /// What an audit found in the bucket, apart from what the operator believes.

@@ -102,7 +102,6 @@ pub fn placed(
         size,
         coverage,
         sealed,
-        problem,
         ..
     } = placement;
     let mut message = format!("{segments} segments ({size}) are kept, {coverage} of the window");
@@ -110,8 +109,8 @@ pub fn placed(
         let _ = write!(message, "; {sealed} of them may not be read yet (article 4.2)");
     }
     let is_of_this = Some(placement.observed_generation) == hold.metadata.generation;
-    if let Some(problem) = problem {
-        let message = format!("{message}; the last pass did not do all and is made again: {problem}");
+    if let Some(lacks) = lacks(placement) {
+        let message = format!("{message}; {lacks}");
         let truth = if placement.proved && is_of_this {
             Truth::Unknown
         } else {
@@ -135,6 +134,14 @@ pub fn placed(
     )
 }
 
+/// What the last pass did not do of it.
+fn lacks(placement: &Placement) -> Option<String> {
+    let broken_off = placement.problem.as_ref();
+    let broken_off =
+        broken_off.map(|problem| format!("the last pass did not do all and is made again: {problem}"));
+    broken_off.or_else(|| placement.refused.as_ref().map(ToString::to_string))
+}
+
 /// Whether nothing is kept for it any more. Of an open hold that is not asked.
 pub fn released(hold: &IncidentHold, placement: Option<&Placement>, is_resolved: bool) -> Finding {
     let found =
@@ -146,8 +153,7 @@ pub fn released(hold: &IncidentHold, placement: Option<&Placement>, is_resolved:
         return found(true, Reason::ReadBack, "nothing was ever kept for it".to_owned());
     }
     let released_at = placement.and_then(|placement| placement.released_at.as_ref());
-    let problem = placement.and_then(|placement| placement.problem.as_ref());
-    match (released_at, problem) {
+    match (released_at, placement.and_then(lacks)) {
         (Some(at), _) => found(
             true,
             Reason::ReadBack,
@@ -156,11 +162,7 @@ pub fn released(hold: &IncidentHold, placement: Option<&Placement>, is_resolved:
                 at.0
             ),
         ),
-        (None, Some(problem)) => found(
-            false,
-            Reason::Retrying,
-            format!("the last pass did not do all and is made again: {problem}"),
-        ),
+        (None, Some(lacks)) => found(false, Reason::Retrying, lacks),
         (None, None) => found(
             false,
             Reason::Releasing,

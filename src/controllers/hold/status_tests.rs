@@ -39,7 +39,7 @@ fn placement() -> Placement {
         size: "3.0 MiB".into(),
         coverage: "98%".into(),
         sealed: 0,
-        refused: 0,
+        refused: None,
         sources: vec![],
         released_at: None,
         problem: None,

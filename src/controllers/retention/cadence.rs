@@ -1,11 +1,11 @@
 //! How often and how far a pass looks, by what the statuses say of those before it.
 
 use jiff::{SignedDuration, Timestamp};
-use kube::ResourceExt;
 
 use super::pass::Pass;
-use crate::api::{Placement, RetentionStatus};
+use crate::api::{IncidentHold, Placement, RetentionStatus};
 use crate::storage::audit::Found;
+use crate::storage::hold::Placed;
 
 /// How often tag and legal hold of every held version are read, where that takes little.
 pub(super) const VERIFY_EVERY: SignedDuration = SignedDuration::from_mins(5);
@@ -13,8 +13,11 @@ pub(super) const VERIFY_EVERY: SignedDuration = SignedDuration::from_mins(5);
 pub(super) const UNHIDE_EVERY: SignedDuration = SignedDuration::from_mins(5);
 /// Reading them takes at most this part of the time.
 pub(super) const SHARE: i32 = 20;
-/// While any of them is refused, they are read so many times as often.
+/// While any of them is refused, they are read so many times as often, and take so much more.
 const REFUSED_SHARE: i32 = 5;
+
+/// What the store refused to let go of is tried again after this long.
+pub(super) const REFUSED: SignedDuration = SignedDuration::from_mins(1);
 
 impl Pass<'_> {
     pub(super) fn before(&self) -> Option<&RetentionStatus> {
@@ -68,41 +71,62 @@ impl Pass<'_> {
         };
         let is_new = !self.plan.write.is_empty() || !self.is_seen_before();
         let mut before = self.placements().flatten();
-        let is_to_prove = before.any(|placement| !placement.proved && placement.refused == 0);
+        let is_to_prove = before.any(|placement| !placement.proved && placement.refused.is_none());
         is_time || is_new || is_to_prove && self.recorders_follow()
     }
 
-    /// Whether the store refused something of an open hold when everything was last looked at.
-    pub(super) fn is_refused_before(&self) -> bool {
-        self.placements().flatten().any(|placement| placement.refused > 0)
+    /// The hold with this UID.
+    pub(super) fn hold(&self, uid: &str) -> Option<&IncidentHold> {
+        let mut holds = self.holds.iter();
+        holds.find(|hold| hold.metadata.uid.as_deref() == Some(uid))
     }
 
-    /// The placements of the open holds, as their status has them; `None`: of a hold that was not looked at as it is now.
-    pub(super) fn placements(&self) -> impl Iterator<Item = Option<&Placement>> {
-        let open = self
-            .holds
-            .iter()
-            .filter(|hold| hold.uid().is_some_and(|uid| self.plan.open.contains_key(&uid)));
-        open.map(|hold| {
-            let placement = hold.status.as_ref().and_then(|status| status.placement.as_ref());
-            placement.filter(|placement| Some(placement.observed_generation) == hold.metadata.generation)
+    /// Whether the store refused something when everything was last looked at.
+    pub(super) fn is_refused_before(&self) -> bool {
+        self.before().is_some_and(|before| before.refused.is_some())
+    }
+
+    /// Whether something was refused of a hold of which it is not told yet.
+    pub(super) fn is_news(&self, placed: &Placed) -> bool {
+        let refused = self.plan.open.keys().zip(&placed.coverage);
+        let mut refused = refused.filter(|(_, coverage)| coverage.refused.is_some());
+        refused.any(|(uid, _)| match self.hold(uid) {
+            Some(hold) => current(hold).is_none_or(|placement| placement.refused.is_none()),
+            None => !self.is_refused_before(),
         })
     }
 
+    /// The placements of the open holds, as their status has them; `None`: of a hold that was not looked at as it is now.
+    fn placements(&self) -> impl Iterator<Item = Option<&Placement>> {
+        let open = self.plan.open.keys().filter_map(|uid| self.hold(uid));
+        open.map(current)
+    }
+
     /// Whether the status of every open hold speaks of it as it is now.
-    pub(super) fn is_seen_before(&self) -> bool {
+    fn is_seen_before(&self) -> bool {
         self.placements().all(|placement| placement.is_some())
     }
 
-    /// Whether the status of every open hold says that it is proved as it is now.
-    pub(super) fn is_proved_before(&self) -> bool {
-        self.placements()
-            .all(|placement| placement.is_some_and(|placement| placement.proved))
+    /// When each of the open holds was last proved, as it is now. One that only the ledger has was when everything was.
+    pub(super) fn proved_at(&self) -> Vec<Option<Timestamp>> {
+        let of_all = self.before().filter(|before| before.refused.is_none());
+        let of_all = of_all.and_then(|before| before.verified_at.as_ref());
+        let proved_at = |uid: &String| match self.hold(uid) {
+            Some(hold) => current(hold)
+                .filter(|placement| placement.proved)?
+                .verified_at
+                .as_ref(),
+            None => of_all,
+        };
+        self.plan.open.keys().map(|uid| Some(proved_at(uid)?.0)).collect()
     }
 
-    pub(super) fn proved_at(&self) -> Option<Timestamp> {
-        let verified_at = self.before()?.verified_at.as_ref()?.0;
-        (self.plan.write.is_empty() && self.is_proved_before()).then_some(verified_at)
+    /// When what the store refused to let go of is tried again, where that is later, and there is nothing else to let go of.
+    pub(super) fn release_again(&self) -> Option<Timestamp> {
+        let closing = self.plan.closing.iter();
+        let refused = closing.map(|entry| Some(current(self.hold(&entry.uid)?)?.refused.as_ref()?.at.0));
+        let first = refused.collect::<Option<Vec<_>>>()?.into_iter().min()?;
+        Some(first + REFUSED).filter(|again| *again > self.now)
     }
 
     /// Whether every recorder follows the holds that are open, and no other.
@@ -114,4 +138,10 @@ impl Pass<'_> {
 /// How often everything is looked at.
 pub(super) fn paced(every: SignedDuration, is_refused: bool) -> SignedDuration {
     if is_refused { every / REFUSED_SHARE } else { every }
+}
+
+/// The placement of a hold, where its status speaks of it as it is now.
+fn current(hold: &IncidentHold) -> Option<&Placement> {
+    let placement = hold.status.as_ref()?.placement.as_ref()?;
+    Some(placement).filter(|placement| Some(placement.observed_generation) == hold.metadata.generation)
 }

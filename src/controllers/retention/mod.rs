@@ -40,8 +40,6 @@ const NOT_OPEN_YET: SignedDuration = SignedDuration::from_secs(15);
 const ONGOING: SignedDuration = SignedDuration::from_secs(20);
 /// What waits for recorders or for another pass is looked at again after this long.
 const SOON: SignedDuration = SignedDuration::from_secs(2);
-/// What the store refused to let go of is tried again after this long.
-const REFUSED: SignedDuration = SignedDuration::from_mins(1);
 
 /// Why a site's retention could not be looked after.
 #[derive(Debug, thiserror::Error)]
@@ -254,7 +252,7 @@ fn deadlines(plan: &Plan, outcome: &Outcome, now: Timestamp) -> Vec<Timestamp> {
         deadlines.push(now + SOON);
     }
     if outcome.unreleased.is_some() {
-        deadlines.push(now + REFUSED);
+        deadlines.push(now + cadence::REFUSED);
     }
     deadlines.extend(outcome.verify_at);
     deadlines.extend(outcome.unhide_at);

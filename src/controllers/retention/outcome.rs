@@ -34,7 +34,7 @@ pub struct Outcome {
     pub unhide_at: Option<Timestamp>,
     /// How often everything is looked at.
     pub verify_every: Option<SignedDuration>,
-    /// What the store refused to let go of.
+    /// What the store refused to let go of, where a release was tried.
     pub unreleased: Option<Refused>,
     /// UIDs of holds that nothing is kept for any more.
     pub released: Vec<String>,

@@ -10,7 +10,7 @@ use super::cadence::{SHARE, UNHIDE_EVERY, VERIFY_EVERY, paced};
 use super::declared::Declared;
 use super::outcome::Outcome;
 use super::plan::Plan;
-use super::rules::{Wait, is_placed, may_release};
+use super::rules::{Wait, is_placed, lost, may_release};
 use crate::api::{Days, IncidentHold, Site};
 use crate::controllers::buckets::OpenBucket;
 use crate::controllers::kit::context::Context;
@@ -73,21 +73,29 @@ impl Pass<'_> {
         let (covers, mut is_full) = (self.plan.covers(), self.is_full());
         // Before the first page is listed.
         let follow = self.recorders_follow();
+        let proved_at = self.proved_at();
         let mut task = Task {
             covers: &covers,
             cameras: &self.bucket.cameras,
             ceilings: &self.bucket.ceilings,
             embargo: self.bucket.embargo,
             since: (!is_full).then(|| self.now - LATELY),
-            everywhere: self.is_everywhere(),
-            proved_at: self.proved_at(),
+            everywhere: self.is_everywhere() && (is_full || !self.is_refused_before()),
+            proved_at: &proved_at,
         };
         let mut placed = self.passes(&task, outcome).await?;
-        if !is_full && placed.refused.is_some() && !self.is_refused_before() {
-            // Which hold lacks something, a look at everything tells.
-            is_full = true;
-            task.since = None;
-            placed = self.passes(&task, outcome).await?;
+        if !is_full {
+            let mut is_news = self.is_news(&placed);
+            if self.is_to_unhide() {
+                task.since = None;
+                is_news |= self.unhide(&task, outcome).await? && !self.is_refused_before();
+            }
+            if is_news {
+                // Which holds lack something, a look at everything tells.
+                is_full = true;
+                (task.since, task.everywhere) = (None, self.is_everywhere());
+                placed = self.passes(&task, outcome).await?;
+            }
         }
         if is_full {
             self.look_for_lost(&task, &placed, outcome).await?;
@@ -95,11 +103,6 @@ impl Pass<'_> {
         outcome.next_opening = placed.next_opening;
         if is_full {
             outcome.unhidden_at = Some(self.now);
-        } else if self.is_to_unhide() {
-            task.since = None;
-            self.unhide(&task, outcome).await?;
-        }
-        if is_full {
             // Recorders that follow are told of at once; what had to be written is proved soon.
             outcome.is_pending = !placed.is_settled();
             let coverage = placed.coverage.iter().cloned();
@@ -157,15 +160,15 @@ impl Pass<'_> {
         Ok(placed)
     }
 
-    /// Looks for delete markers over all that is held, after what came lately has its legal hold.
-    async fn unhide(&self, task: &Task<'_>, outcome: &mut Outcome) -> Result<(), RetentionError> {
+    /// Looks for delete markers over all that is held, after what came lately has its legal hold. Whether any was refused.
+    async fn unhide(&self, task: &Task<'_>, outcome: &mut Outcome) -> Result<bool, RetentionError> {
         let began = Instant::now();
         let work = unhide(&self.bucket.operator, task, Timestamp::now());
-        self.noted(work, outcome).await?;
+        let unhidden = self.noted(work, outcome).await?;
         let took = SignedDuration::try_from(began.elapsed()).unwrap_or_default();
         outcome.unhide_every = Some(UNHIDE_EVERY.max(took.saturating_mul(SHARE)));
         outcome.unhidden_at = Some(self.now);
-        Ok(())
+        Ok(unhidden.refused.is_some())
     }
 
     /// A hold only grows: what it had when it was proved and has not now is gone. What was found under a key that cannot be
@@ -195,14 +198,9 @@ impl Pass<'_> {
     fn lost(&self, placed: &Placed) -> Vec<(String, u64)> {
         let now = self.plan.open.keys().zip(&placed.coverage);
         let lost = now.filter_map(|(uid, coverage)| {
-            let hold = self.holds.iter().find(|hold| hold.uid().as_ref() == Some(uid))?;
-            let before = hold.status.as_ref()?.placement.as_ref()?;
-            let had = u64::try_from(before.segments).ok().filter(|_| before.proved)?;
-            // What is refused is there, whatever is to become of it.
-            let refused = coverage.refused.as_ref().map_or(0, |refused| refused.versions);
-            let has = coverage.segments + refused;
-            let lost = had.checked_sub(has).filter(|lost| *lost > 0)?;
-            Some((hold.name_any(), lost))
+            let hold = self.hold(uid)?;
+            let lost = lost(hold.status.as_ref()?.placement.as_ref()?, coverage);
+            Some((hold.name_any(), lost)).filter(|(_, lost)| *lost > 0)
         });
         lost.collect()
     }
@@ -226,6 +224,10 @@ impl Pass<'_> {
     }
 
     async fn release(&self, outcome: &mut Outcome) -> Result<(), RetentionError> {
+        if let Some(again) = self.release_again() {
+            outcome.release_from = Some(again);
+            return Ok(());
+        }
         match may_release(self.context.release_from, self.recorders_follow(), self.now) {
             Ok(()) => (),
             Err(Wait::Until(from)) => {

@@ -9,7 +9,9 @@ use serde::Serialize;
 use super::RetentionError;
 use super::outcome::{Drift, Outcome};
 use super::plan::Plan;
-use crate::api::{self, CoverageGap, IncidentHold, Placement, RetentionStatus, Site, SourceCoverage};
+use crate::api::{
+    self, CoverageGap, IncidentHold, Placement, Refusal, RetentionStatus, Site, SourceCoverage,
+};
 use crate::controllers::kit::error::{ApiError, Failure};
 use crate::controllers::kit::event;
 use crate::controllers::kit::quantity::size;
@@ -89,23 +91,17 @@ pub async fn report(
 ) -> Result<bool, ApiError> {
     let namespace = site.namespace().unwrap_or_default();
     let problem = failed.map(|error| shorten(&error.safe_message()));
-    let next = |hold| Some((hold, placement(hold, plan, outcome, problem.clone(), now)?));
-    let placements: Vec<_> = holds.iter().filter_map(next).collect();
-    let of_a_hold = || placements.iter().find_map(|(_, next)| next.problem.clone());
-    let of_orphans = || {
-        outcome
-            .coverage
-            .iter()
-            .find_map(|(_, coverage)| told(coverage.refused.as_ref()))
-    };
-    let problem = problem.clone().or_else(of_a_hold).or_else(of_orphans);
-    let before = site.status.as_ref().and_then(|status| status.retention.as_ref());
-    let mut is_changed = write_site(client, site, of_site(before, plan, outcome, problem, now)).await?;
     let api = Api::<IncidentHold>::namespaced(client.clone(), &namespace);
-    for (hold, next) in placements {
-        is_changed |= write_hold(&api, hold, next).await?;
+    let mut is_changed = false;
+    for hold in holds {
+        if let Some(next) = placement(hold, plan, outcome, problem.clone(), now) {
+            is_changed |= write_hold(&api, hold, next).await?;
+        }
     }
-    Ok(is_changed)
+    // Last: while it has not said that everything was looked at, everything is looked at again.
+    let before = site.status.as_ref().and_then(|status| status.retention.as_ref());
+    let next = of_site(before, plan, outcome, problem, now);
+    Ok(is_changed | write_site(client, site, next).await?)
 }
 
 fn of_site(
@@ -126,6 +122,12 @@ fn of_site(
         open_holds: count(plan.open.len() as u64),
         orphaned_holds: plan.orphaned.iter().take(MOST_NAMES).cloned().collect(),
         verified_at: outcome.verified_at.filter(|_| is_held).map(Time),
+        refused: if outcome.coverage.is_empty() {
+            before.refused.filter(|_| is_held)
+        } else {
+            let placed = outcome.placed.as_ref();
+            refusal(placed.and_then(|placed| placed.refused.as_ref()), now)
+        },
         verified_every_seconds: outcome
             .verify_every
             .filter(|_| is_held)
@@ -176,29 +178,28 @@ fn placement(
         size: size(0),
         coverage: "0%".to_owned(),
         sealed: 0,
-        refused: 0,
+        refused: None,
         sources: Vec::new(),
         released_at: None,
         problem: None,
     });
-    // What was refused stays so until everything is looked at again.
-    let stays = next.problem.take().filter(|_| next.refused > 0);
+    next.problem = problem;
     if let Some(closed) = closed {
         next.observed_generation = hold.metadata.generation.unwrap_or_default();
         next.released_at = next.released_at.or(closed.closed_at.map(Time));
-        next.refused = 0;
+        (next.problem, next.refused) = (None, None);
         return Some(next);
     }
     if closing.is_some() {
         next.observed_generation = hold.metadata.generation.unwrap_or_default();
         next.released_at = outcome.released.contains(&uid).then_some(Time(now));
-        next.refused = 0;
-        next.problem = problem.or(told(outcome.unreleased.as_ref()));
+        if outcome.release_from.is_none() {
+            next.refused = refusal(outcome.unreleased.as_ref(), now);
+        }
         return Some(next);
     }
     // Where it was released once, that was before the cluster was restored from a backup.
     next.released_at = None;
-    next.problem = problem.clone().or(stays);
     if let Some((_, coverage)) = outcome.coverage.iter().find(|(of, _)| *of == uid) {
         let generation = hold.metadata.generation.unwrap_or_default();
         let was_proved = next.proved && next.observed_generation == generation;
@@ -210,8 +211,7 @@ fn placement(
             next.proved = outcome.proved.contains(&uid);
             next.verified_at = outcome.verified_at.map(Time);
         }
-        next.refused = count(coverage.refused.as_ref().map_or(0, |refused| refused.versions));
-        next.problem = problem.or(told(coverage.refused.as_ref()));
+        next.refused = refusal(coverage.refused.as_ref(), now);
         next.segments = count(coverage.segments);
         next.size = size(coverage.bytes);
         next.coverage = share(coverage);
@@ -263,8 +263,13 @@ fn share(coverage: &Coverage) -> String {
     format!("{}%", if missing > 0 { percent.min(99) } else { percent })
 }
 
-fn told(refused: Option<&Refused>) -> Option<String> {
-    Some(shorten(&refused?.to_string()))
+fn refusal(refused: Option<&Refused>, now: Timestamp) -> Option<Refusal> {
+    let Refused { versions, first } = refused?;
+    Some(Refusal {
+        versions: count(*versions),
+        answer: shorten(&first.to_string()),
+        at: Time(now),
+    })
 }
 
 fn count(number: u64) -> i64 {
@@ -311,90 +316,5 @@ pub fn events(outcome: &Outcome) -> Vec<Event> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-    use crate::storage::ledger::Entry;
-    use crate::storage::sweep::HoldsUnknown;
-
-    fn hold() -> IncidentHold {
-        serde_json::from_value(serde_json::json!({
-            "metadata": {"name": "h", "namespace": "n", "uid": "1", "generation": 1},
-            "spec": {
-                "siteRef": {"name": "s"}, "window": {"from": "2026-01-01T10:00:00Z"}, "purpose": "Theft", "reference": "2026-1",
-                "state": "Resolved", "resolution": {"at": "2026-01-02T10:00:00Z", "by": "G", "outcome": "Closed"},
-            },
-        }))
-        .unwrap()
-    }
-
-    /// What one hold lacks is told of it until everything is looked at again, and takes no proof back that there was.
-    #[test]
-    fn what_is_refused_is_told_until_everything_is_looked_at_again() {
-        let mut hold = hold();
-        let now = Timestamp::UNIX_EPOCH;
-        let entry = Entry::of("1".into(), "n".into(), "h".into(), &hold.spec, now);
-        let cover = entry.cover();
-        let plan = Plan {
-            open: [("1".to_owned(), entry)].into(),
-            ..Plan::default()
-        };
-        let mut look = |refused: Option<Option<u64>>| {
-            let coverage = refused.map(|refused| {
-                let mut coverage = Coverage::of(&cover, &BTreeMap::new(), now);
-                coverage.refused = refused.map(|versions| Refused {
-                    versions,
-                    first: HoldsUnknown("a".into()).into(),
-                });
-                ("1".to_owned(), coverage)
-            });
-            let proved = coverage.iter().filter(|(_, coverage)| coverage.refused.is_none());
-            let outcome = Outcome {
-                proved: proved.map(|(uid, _)| uid.clone()).collect(),
-                coverage: coverage.into_iter().collect(),
-                ..Outcome::default()
-            };
-            let next = placement(&hold, &plan, &outcome, None, now).unwrap();
-            let told = (next.proved, next.refused, next.problem.is_some());
-            hold.status.get_or_insert_default().placement = Some(next);
-            told
-        };
-        assert_eq!(look(Some(Some(2))), (false, 2, true));
-        assert_eq!(
-            look(None),
-            (false, 2, true),
-            "what came lately says nothing of it"
-        );
-        assert_eq!(look(Some(None)), (true, 0, false));
-        assert_eq!(look(None), (true, 0, false));
-        assert_eq!(look(Some(Some(1))), (true, 1, true), "as it was found before");
-        assert_eq!(look(Some(None)), (true, 0, false));
-    }
-
-    /// The operator was killed between the ledger's last word on a hold and its status.
-    #[test]
-    fn what_the_ledger_has_closed_is_released() {
-        let hold = hold();
-        let (begun, closed) = (
-            Timestamp::UNIX_EPOCH,
-            Timestamp::UNIX_EPOCH + SignedDuration::from_hours(1),
-        );
-        let entry = Entry::of("1".into(), "n".into(), "h".into(), &hold.spec, begun);
-        let said = |plan: &Plan| {
-            placement(&hold, plan, &Outcome::default(), None, closed)
-                .unwrap()
-                .released_at
-        };
-        let closing = Plan {
-            closing: vec![entry.clone()],
-            ..Plan::default()
-        };
-        assert_eq!(said(&closing), None);
-        let closed_plan = Plan {
-            closed: vec![entry.closed(closed)],
-            ..Plan::default()
-        };
-        assert_eq!(said(&closed_plan), Some(Time(closed)));
-    }
-}
+#[path = "report_tests.rs"]
+mod tests;

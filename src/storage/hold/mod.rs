@@ -35,7 +35,7 @@ use crate::protocol::recording::Class;
 /// not known.
 const MOST_SOURCES: usize = 4096;
 
-/// Why a pass ended early, or a version was refused. What was written was right.
+/// Why a pass has not done all, or why a version was refused. What was written was right.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HoldError {
     /// The target cannot be used.
@@ -53,6 +53,12 @@ pub enum HoldError {
 }
 
 impl HoldError {
+    /// The store has said no for good: to wait is no help, and asking again no hurry. A version that is not there any more is
+    /// not refused.
+    pub(crate) fn is_refusal(&self) -> bool {
+        matches!(self, Self::Storage(error) if !error.is_retryable() && !error.is_absent())
+    }
+
     /// Bounded, for metrics.
     pub fn category(&self) -> &'static str {
         match self {
@@ -64,13 +70,12 @@ impl HoldError {
     }
 }
 
-/// Versions to which a pass could not do what it had to. They stay as they are; all others were done.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{versions} versions were refused, the first so: {first}")]
+/// Versions of which the store refused something. They stay as they are; all others were done.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
     /// How many.
     pub versions: u64,
-    /// What became of the first of them.
+    /// What the store answered, at the first of them.
     pub first: HoldError,
 }
 
@@ -84,11 +89,11 @@ impl Refused {
     }
 }
 
-/// A pass that ended early.
+/// A pass that has not done all: it ended early, or single versions failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{error}")]
 pub struct BrokenOff<D> {
-    /// What ended it.
+    /// What ended it, or the first failure.
     pub error: HoldError,
     /// What it had done.
     pub done: D,

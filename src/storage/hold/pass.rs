@@ -15,7 +15,7 @@ use crate::storage::objects::Version;
 const AT_ONCE: usize = 48;
 /// Places under way at once, each with one page of its versions in memory. They share [`AT_ONCE`].
 const PLACES: usize = 3;
-/// Versions that are refused after one another, with none between that goes well: then it is not about these.
+/// Versions that fail after one another, with none between of which the store says anything: then it is not about these.
 const IN_A_ROW: usize = AT_ONCE;
 
 /// What a pass does to each recording.
@@ -35,8 +35,8 @@ pub(super) trait Work: Sync {
         listed: Listed,
         markers: Vec<Version>,
     ) -> impl Future<Output = Self::Done> + Send;
-    /// What kept it from being done.
-    fn refusal<'a>(&self, done: &'a Self::Done) -> Option<&'a HoldError>;
+    /// What kept it from being done: a refusal or a failure.
+    fn error<'a>(&self, done: &'a Self::Done) -> Option<&'a HoldError>;
     /// Whether there is more to it, which is put off until all else of the page is done.
     fn is_put_off(&self, _done: &Self::Done) -> bool {
         false
@@ -49,19 +49,16 @@ pub(super) trait Work: Sync {
 
 /// Goes through the places, a day after the other, and does the work; notes what it came to, of each source in order.
 ///
-/// One version that is refused stops none of the others, which are no worse off for it: each that is held counts. A pass
-/// ends early when a listing fails, or what must be known is not, or many versions are refused in a row: then nothing is
-/// begun any more. What is under way goes on to its end either way: no request is left behind that nobody waits for.
-///
-/// # Errors
-///
-/// What ended it early.
+/// One version that is refused, or that fails, stops none of the others, which are no worse off for it: each that is held
+/// counts. A pass ends early when a listing fails, or what must be known is not, or many versions fail in a row: then
+/// nothing is begun any more. What is under way goes on to its end either way: no request is left behind that nobody
+/// waits for.
 pub(super) async fn each<W: Work>(
     store: &Store,
     places: &[Place],
     work: &W,
     note: impl FnMut(W::Done) + Send,
-) -> Result<(), HoldError> {
+) -> Result<(), Failed> {
     let crew = Crew {
         store,
         work,
@@ -76,13 +73,27 @@ pub(super) async fn each<W: Work>(
         stream::iter(prefixes).for_each_concurrent(PLACES, place).await;
     }
     let course = crew.course.into_inner().unwrap_or_else(PoisonError::into_inner);
-    course.ended_by.map_or(Ok(()), Err)
+    course.error.map_or(Ok(()), |error| {
+        Err(Failed {
+            error,
+            has_stopped: course.has_stopped,
+        })
+    })
+}
+
+/// Why a pass has not done all. What was refused is none of it.
+pub(super) struct Failed {
+    /// What ended it, or the first failure.
+    pub(super) error: HoldError,
+    /// It ended early: not only single versions failed.
+    pub(super) has_stopped: bool,
 }
 
 #[derive(Default)]
 struct Course {
-    ended_by: Option<HoldError>,
-    refused_in_a_row: usize,
+    error: Option<HoldError>,
+    has_stopped: bool,
+    failed_in_a_row: usize,
 }
 
 struct Crew<'a, W> {
@@ -190,25 +201,29 @@ impl<W: Work> Crew<'_, W> {
         settled
     }
 
-    /// Ends the pass where too many are refused in a row.
+    /// Notes a failure, and ends the pass where too many follow each other.
     fn judge(&self, done: &W::Done) {
         let mut course = self.course();
-        let Some(error) = self.work.refusal(done) else {
-            course.refused_in_a_row = 0;
-            return;
-        };
-        course.refused_in_a_row += 1;
-        if course.refused_in_a_row >= IN_A_ROW {
-            course.ended_by.get_or_insert_with(|| error.clone());
+        match self.work.error(done).filter(|error| !error.is_refusal()) {
+            Some(error) => {
+                course.failed_in_a_row += 1;
+                course.has_stopped |= course.failed_in_a_row >= IN_A_ROW;
+                course.error.get_or_insert_with(|| error.clone());
+            }
+            None => course.failed_in_a_row = 0,
         }
     }
 
     fn stop(&self, error: HoldError) {
-        self.course().ended_by.get_or_insert(error);
+        let mut course = self.course();
+        if !course.has_stopped {
+            course.error = Some(error);
+        }
+        course.has_stopped = true;
     }
 
     fn has_stopped(&self) -> bool {
-        self.course().ended_by.is_some()
+        self.course().has_stopped
     }
 
     fn course(&self) -> MutexGuard<'_, Course> {

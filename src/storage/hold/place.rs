@@ -62,8 +62,8 @@ pub struct Task<'a> {
     pub since: Option<Timestamp>,
     /// Keys that cannot be true were found: look at all that the sources have.
     pub everywhere: bool,
-    /// When all that was there then was proved to be as it must be for these very holds; `None`: never.
-    pub proved_at: Option<Timestamp>,
+    /// When all that was there then of each of `covers`, in turn, was proved to be as it must be; `None`: never.
+    pub proved_at: &'a [Option<Timestamp>],
 }
 
 impl Placed {
@@ -140,6 +140,7 @@ async fn all(
         let first = TimeZone::UTC.to_datetime(since).date();
         places.retain(|place| place.day.is_none_or(|day| day >= first));
     }
+    let mut outcome = Ok(());
     for look in looks.iter().copied() {
         let pass = Pass {
             store: &store,
@@ -149,15 +150,20 @@ async fn all(
         };
         // Both looks come to what is hidden.
         seen.refused = None;
-        each(&store, &places, &pass, |done| {
+        let went = each(&store, &places, &pass, |done| {
             seen.note_work(&done);
             if look == Look::All {
                 seen.note_state(&done);
             }
-        })
-        .await?;
+        });
+        if let Err(failed) = went.await {
+            outcome = outcome.and(Err(failed.error));
+            if failed.has_stopped {
+                break;
+            }
+        }
     }
-    Ok(())
+    outcome
 }
 
 struct Pass<'a> {
@@ -173,7 +179,7 @@ struct Done {
     /// Which covers are about it.
     covering: Vec<usize>,
     found: Found,
-    refused: Option<HoldError>,
+    error: Option<HoldError>,
 }
 
 /// What was found of a version, and put right.
@@ -204,24 +210,26 @@ impl Work for Pass<'_> {
     }
 
     async fn one(&self, (): &(), listed: Listed, markers: Vec<Version>) -> Done {
-        let (mut covering, mut found, mut refused) = (Vec::new(), Found::default(), None);
+        let (mut covering, mut found, mut error) = (Vec::new(), Found::default(), None);
         if let Some(stored) = Stored::of(&listed, self.task.ceilings) {
             let covers_it = |cover: &Cover| stored.is_covered(std::slice::from_ref(cover));
             let all = (0..).zip(self.task.covers);
             covering.extend(all.filter(|(_, cover)| covers_it(cover)).map(|(n, _)| n));
-            let placed = self.place(&listed, &stored, &markers, &mut found).await;
-            refused = placed.err().map(HoldError::from);
+            let placed = self
+                .place(&listed, &stored, &covering, &markers, &mut found)
+                .await;
+            error = placed.err().map(HoldError::from);
         }
         Done {
             listed,
             covering,
             found,
-            refused,
+            error,
         }
     }
 
-    fn refusal<'a>(&self, done: &'a Done) -> Option<&'a HoldError> {
-        done.refused.as_ref()
+    fn error<'a>(&self, done: &'a Done) -> Option<&'a HoldError> {
+        done.error.as_ref()
     }
 }
 
@@ -230,6 +238,7 @@ impl Pass<'_> {
         &self,
         listed: &Listed,
         stored: &Stored<'_>,
+        covering: &[usize],
         markers: &[Version],
         found: &mut Found,
     ) -> Result<(), StoreError> {
@@ -246,7 +255,10 @@ impl Pass<'_> {
         // Where the time moves with the legal hold, a version that has its tag and no hold still tells: the hold is placed
         // first, and taken off last.
         let was_held = marks.tag == Some(RetentionTag::Held) && !marks.legal_hold;
-        let proved = self.task.proved_at;
+        let proved = covering
+            .iter()
+            .filter_map(|n| *self.task.proved_at.get(*n)?)
+            .max();
         let was_proved = proved.is_some_and(|proved| was_held || listed.modified < proved);
         // The end of an embargo is nobody's doing.
         let opens_now = marks.tag == Some(RetentionTag::Sealed) && tag == RetentionTag::Held;
@@ -290,7 +302,7 @@ impl Placed {
         if !found.put_right.is_empty() && self.examples.len() < TOLD {
             self.examples.push(done.listed.key.clone());
         }
-        if let Some(error) = &done.refused {
+        if let Some(error) = &done.error {
             Refused::note(&mut self.refused, error);
         }
     }
@@ -300,9 +312,9 @@ impl Placed {
             listed,
             covering,
             found,
-            refused,
+            error,
         } = done;
-        if !found.is_there && refused.is_none() {
+        if !found.is_there && error.is_none() {
             return;
         }
         let Ok(key) = listed.key.parse::<Key>() else {
@@ -312,7 +324,7 @@ impl Placed {
             if !covering.contains(&number) {
                 continue;
             }
-            match refused {
+            match error {
                 Some(error) => coverage.add_refused(&key.recording(), error),
                 None => coverage.add(&key.recording(), listed.size, found.opens.is_some()),
             }

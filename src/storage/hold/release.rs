@@ -93,9 +93,9 @@ async fn all(
         Done::Younger => released.younger += 1,
         Done::Released | Done::Over(..) => released.released += 1,
         Done::Deleted(count) => released.deleted += count,
-        Done::Refused(error) => Refused::note(&mut released.refused, &error),
+        Done::Failed(error) => Refused::note(&mut released.refused, &error),
     });
-    noted.await
+    noted.await.map_err(|failed| failed.error)
 }
 
 struct Pass<'a> {
@@ -116,12 +116,12 @@ enum Done {
     /// The same, and over its ceiling: to be deleted, with the markers of its key.
     Over(Box<Listed>, Vec<Version>),
     Deleted(u64),
-    Refused(HoldError),
+    Failed(HoldError),
 }
 
 impl Done {
     fn of(answer: Result<Self, StoreError>) -> Self {
-        answer.unwrap_or_else(|error| Self::Refused(error.into()))
+        answer.unwrap_or_else(|error| Self::Failed(error.into()))
     }
 }
 
@@ -148,9 +148,9 @@ impl Work for Pass<'_> {
         Done::of(self.release(open, listed, markers).await)
     }
 
-    fn refusal<'a>(&self, done: &'a Done) -> Option<&'a HoldError> {
+    fn error<'a>(&self, done: &'a Done) -> Option<&'a HoldError> {
         match done {
-            Done::Refused(error) => Some(error),
+            Done::Failed(error) => Some(error),
             _ => None,
         }
     }

@@ -1,18 +1,18 @@
 //! A version that the store refuses to hold keeps no other hold from being placed, nor what comes late from being held; its
-//! own hold says how many there are and what the store answered, and is placed soon after the store gives in. The same for
-//! releasing.
+//! own hold says how many there are and what the store answered, and is placed soon after the store gives in; nobody is
+//! accused of it. The same for releasing.
 
 use std::time::Duration;
 
 use axum::http::Method;
 use axum::http::request::Parts;
 use jiff::{SignedDuration, Timestamp};
-use toezicht::api::{IncidentHold, Placement};
+use toezicht::api::{IncidentHold, Placement, Site};
 
 use super::process::{Process, leads, recording_at, without_the_chart};
 use crate::storage::scene::Scene as BucketScene;
 use crate::support::proxy::Proxy;
-use crate::support::scene::Scene;
+use crate::support::scene::{SITE, Scene};
 use crate::support::settings::S3Server;
 use crate::support::wait::eventually;
 
@@ -78,12 +78,13 @@ async fn what_is_refused_keeps_no_other_hold_from_being_placed() {
         scene.declare("of-one", &[OTHER], start, None).await;
         scene.hold_is("of-one", "Placed", "True", SOON).await;
         scene.hold_is("of-both", "Placed", "False", SOON).await;
-        let answer = "1 versions were refused, the first so: PutObjectLegalHold was answered with AccessDenied (HTTP 403)";
+        let answer = "the store refused 1 more, which are tried again: PutObjectLegalHold was answered with AccessDenied (HTTP 403)";
         is_told(&scene, "of-both", "Placed", answer).await;
         let found = placement(&scene, "of-both").await;
-        assert_eq!((found.proved, found.refused, found.segments), (false, 1, 2));
+        assert_eq!((found.proved, found.segments), (false, 2));
+        assert_eq!(found.refused.map(|refusal| refusal.versions), Some(1));
         let found = placement(&scene, "of-one").await;
-        assert_eq!((found.proved, found.refused, found.problem), (true, 0, None));
+        assert_eq!((found.proved, found.refused), (true, None));
         for key in &others {
             assert_eq!(bucket.marks(key).await, Some((true, "sealed".into())), "{key}");
         }
@@ -101,16 +102,36 @@ async fn what_is_refused_keeps_no_other_hold_from_being_placed() {
         proxy.mend();
         scene.hold_is("of-both", "Placed", "True", NEXT).await;
         let found = placement(&scene, "of-both").await;
-        assert_eq!((found.refused, found.segments, found.problem), (0, 4, None));
+        assert_eq!((found.refused, found.segments), (None, 4));
         assert_eq!(bucket.marks(&refused).await, Some((true, "sealed".into())));
+
+        // Of one that was placed, and that comes late.
+        proxy.refuse(is_mark_of_refused);
+        let late = bucket
+            .record(REFUSED, Timestamp::now() - SignedDuration::from_mins(2))
+            .await;
+        scene.hold_is("of-both", "Placed", "Unknown", SOON).await;
+        is_told(&scene, "of-both", "Placed", answer).await;
+        scene.hold_is("of-one", "Placed", "True", SOON).await;
+        proxy.mend();
+        scene.hold_is("of-both", "Placed", "True", NEXT).await;
+        assert_eq!(bucket.marks(&late).await, Some((true, "sealed".into())));
+        assert_eq!(placement(&scene, "of-both").await.segments, 5);
+        scene.site_is("Intact", "True", SOON).await;
+        let site = scene.namespace.api::<Site>().get(SITE).await.unwrap();
+        let retention = site.status.and_then(|status| status.retention).unwrap();
+        assert_eq!((retention.refused, retention.drift), (None, None));
 
         proxy.refuse(is_mark_of_refused);
         scene.resolve("of-both").await;
-        is_told(&scene, "of-both", "Released", answer).await;
+        let answer = answer.replace("refused 1", "refused 2");
+        is_told(&scene, "of-both", "Released", &answer).await;
         scene.hold_is("of-both", "Released", "False", SOON).await;
         proxy.mend();
         scene.hold_is("of-both", "Released", "True", NEXT).await;
-        assert_eq!(bucket.marks(&refused).await, Some((false, "video".into())));
+        for key in [&refused, &late] {
+            assert_eq!(bucket.marks(key).await, Some((false, "video".into())), "{key}");
+        }
         for key in &others {
             assert_eq!(bucket.marks(key).await, Some((true, "sealed".into())), "{key}");
         }

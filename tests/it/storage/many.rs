@@ -20,8 +20,7 @@ use super::scene::Scene;
 use crate::support::proxy::Proxy;
 use crate::support::settings::S3Server;
 
-/// More than a page.
-const OF_HAL: i32 = 1004;
+const MORE_THAN_A_PAGE: i32 = 1004;
 const OF_OTHERS: i32 = 30;
 const AT_ONCE: usize = 16;
 
@@ -33,9 +32,9 @@ fn morning() -> Timestamp {
 }
 
 /// What three cameras recorded of that day, sorted; one of them stopped in between.
-async fn recorded(scene: &Scene) -> Vec<String> {
+async fn recorded(scene: &Scene, of_hal: i32) -> Vec<String> {
     let seconds = |count, every| (0..count).map(move |n| n * every);
-    let hal = seconds(OF_HAL, 20).map(|at| ("hal", at));
+    let hal = seconds(of_hal, 20).map(|at| ("hal", at));
     let deur = seconds(OF_OTHERS, 60).map(|at| ("deur", if at < 600 { at } else { at + 900 }));
     let tuin = seconds(OF_OTHERS, 60).map(|at| ("tuin", at));
     let all = hal.chain(deur).chain(tuin);
@@ -56,7 +55,7 @@ fn expected(incident: &Cover, keys: &[String]) -> Coverage {
 
 async fn all_of_it_is_held(server: S3Server) {
     let scene = prepared(server).await;
-    let keys = recorded(&scene).await;
+    let keys = recorded(&scene, MORE_THAN_A_PAGE).await;
     let incident = [cover(&[], morning(), Some(morning() + 6.hours()))];
     // The last of a page is its delete marker, the first of the next the version behind it.
     let at_the_border = keys.iter().filter(|key| key.contains("/hal/")).nth(999).unwrap();
@@ -149,13 +148,13 @@ async fn what_is_refused_stops_no_other(server: S3Server) {
 async fn a_store_that_falls_silent_stops_all(server: S3Server, port: u16) {
     let proxy = Proxy::start(&server.endpoint, port).await;
     let scene = prepared(server).await;
-    recorded(&scene).await;
+    recorded(&scene, 150).await;
     let through = StorageTarget {
         endpoint: Some(proxy.endpoint.clone()),
         ..scene.operator.clone()
     };
     let incident = [cover(&[], morning(), Some(morning() + 6.hours()))];
-    let told = proxy.cut_after(500, |_| true);
+    let told = proxy.cut_after(300, |_| true);
     let (work, now) = (task(&incident), Timestamp::now());
     // One by one, the others would take minutes to find out.
     let broken_off = tokio::time::timeout(Duration::from_mins(1), place(&through, &work, now)).await;

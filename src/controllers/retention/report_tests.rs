@@ -1,0 +1,85 @@
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::storage::ledger::Entry;
+use crate::storage::sweep::HoldsUnknown;
+
+fn hold() -> IncidentHold {
+    serde_json::from_value(serde_json::json!({
+        "metadata": {"name": "h", "namespace": "n", "uid": "1", "generation": 1},
+        "spec": {
+            "siteRef": {"name": "s"}, "window": {"from": "2026-01-01T10:00:00Z"}, "purpose": "Theft", "reference": "2026-1",
+            "state": "Resolved", "resolution": {"at": "2026-01-02T10:00:00Z", "by": "G", "outcome": "Closed"},
+        },
+    }))
+    .unwrap()
+}
+
+/// What one hold lacks is told of it until everything is looked at again, and takes no proof back that there was.
+#[test]
+fn what_is_refused_is_told_until_everything_is_looked_at_again() {
+    let mut hold = hold();
+    let now = Timestamp::UNIX_EPOCH;
+    let entry = Entry::of("1".into(), "n".into(), "h".into(), &hold.spec, now);
+    let cover = entry.cover();
+    let plan = Plan {
+        open: [("1".to_owned(), entry)].into(),
+        ..Plan::default()
+    };
+    let mut look = |refused: Option<Option<u64>>| {
+        let coverage = refused.map(|refused| {
+            let mut coverage = Coverage::of(&cover, &BTreeMap::new(), now);
+            coverage.refused = refused.map(|versions| Refused {
+                versions,
+                first: HoldsUnknown("a".into()).into(),
+            });
+            ("1".to_owned(), coverage)
+        });
+        let proved = coverage.iter().filter(|(_, coverage)| coverage.refused.is_none());
+        let outcome = Outcome {
+            proved: proved.map(|(uid, _)| uid.clone()).collect(),
+            coverage: coverage.into_iter().collect(),
+            ..Outcome::default()
+        };
+        let next = placement(&hold, &plan, &outcome, None, now).unwrap();
+        let told = (next.proved, next.refused.as_ref().map(|refusal| refusal.versions));
+        hold.status.get_or_insert_default().placement = Some(next);
+        told
+    };
+    assert_eq!(look(Some(Some(2))), (false, Some(2)));
+    assert_eq!(
+        look(None),
+        (false, Some(2)),
+        "what came lately says nothing of it"
+    );
+    assert_eq!(look(Some(None)), (true, None));
+    assert_eq!(look(None), (true, None));
+    assert_eq!(look(Some(Some(1))), (true, Some(1)), "as it was found before");
+    assert_eq!(look(Some(None)), (true, None));
+}
+
+/// The operator was killed between the ledger's last word on a hold and its status.
+#[test]
+fn what_the_ledger_has_closed_is_released() {
+    let hold = hold();
+    let (begun, closed) = (
+        Timestamp::UNIX_EPOCH,
+        Timestamp::UNIX_EPOCH + SignedDuration::from_hours(1),
+    );
+    let entry = Entry::of("1".into(), "n".into(), "h".into(), &hold.spec, begun);
+    let said = |plan: &Plan| {
+        placement(&hold, plan, &Outcome::default(), None, closed)
+            .unwrap()
+            .released_at
+    };
+    let closing = Plan {
+        closing: vec![entry.clone()],
+        ..Plan::default()
+    };
+    assert_eq!(said(&closing), None);
+    let closed_plan = Plan {
+        closed: vec![entry.closed(closed)],
+        ..Plan::default()
+    };
+    assert_eq!(said(&closed_plan), Some(Time(closed)));
+}
