@@ -189,7 +189,7 @@ pub struct Placement {
     #[schemars(range(min = 0))]
     pub sealed: i64,
     /// What the store refused of the segments that it covers besides, when everything was last looked at: whether these are
-    /// kept is not known. Of a hold that is resolved: what it refused to let go of.
+    /// kept is not known. Of a hold that is resolved: what it refused to let go of, of all that are resolved and not released.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<Refusal>,
     /// What there is of each source, at most 64, those that miss most first.

@@ -159,10 +159,7 @@ pub fn check(target: &StorageTarget) -> Result<(), TargetError> {
 
 /// For a page of a listing: a store that is busy takes long to find a thousand keys, and longer if it is asked again meanwhile.
 pub(crate) fn patient() -> ConfigBuilder {
-    let timeouts = TimeoutConfig::builder()
-        .connect_timeout(CONNECT_DEADLINE)
-        .operation_timeout(OPERATION_DEADLINE)
-        .operation_attempt_timeout(OPERATION_DEADLINE);
+    let timeouts = TimeoutConfig::builder().operation_attempt_timeout(OPERATION_DEADLINE);
     ConfigBuilder::new().timeout_config(timeouts.build())
 }
 

@@ -104,7 +104,8 @@ pub fn placed(
         sealed,
         ..
     } = placement;
-    let mut message = format!("{segments} segments ({size}) are kept, {coverage} of the window");
+    let mut message =
+        format!("{segments} segments ({size}) are kept; there are recordings of {coverage} of the window");
     if *sealed > 0 {
         let _ = write!(message, "; {sealed} of them may not be read yet (article 4.2)");
     }

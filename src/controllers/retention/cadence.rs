@@ -83,7 +83,9 @@ impl Pass<'_> {
 
     /// Whether the store refused something when everything was last looked at.
     pub(super) fn is_refused_before(&self) -> bool {
+        let mut of_holds = self.placements().flatten();
         self.before().is_some_and(|before| before.refused.is_some())
+            || of_holds.any(|placement| placement.refused.is_some())
     }
 
     /// Whether something was refused of a hold of which it is not told yet.
@@ -118,7 +120,10 @@ impl Pass<'_> {
                 .as_ref(),
             None => of_all,
         };
-        self.plan.open.keys().map(|uid| Some(proved_at(uid)?.0)).collect()
+        // Of one that is new to the ledger, a status tells of the time before it was released, or lost.
+        let is_new = |uid: &String| self.plan.write.iter().any(|entry| entry.uid == *uid);
+        let known = |uid: &String| Some(uid).filter(|uid| !is_new(uid)).and_then(proved_at);
+        self.plan.open.keys().map(|uid| Some(known(uid)?.0)).collect()
     }
 
     /// When what the store refused to let go of is tried again, where that is later, and there is nothing else to let go of.

@@ -18,8 +18,8 @@ use crate::storage::sweep::Swept;
 pub struct Outcome {
     /// What there is of each open hold, by UID, where everything was looked at.
     pub coverage: Vec<(String, Coverage)>,
-    /// What the last pass that placed saw and did.
-    pub placed: Option<Placed>,
+    /// What the store refused of held versions, where everything was looked at.
+    pub refused: Option<Refused>,
     /// What somebody else had changed.
     pub drift: Option<Drift>,
     /// UIDs of holds that every recorder has, and of which a pass after that found all that they cover as it must be.
@@ -34,6 +34,8 @@ pub struct Outcome {
     pub unhide_at: Option<Timestamp>,
     /// How often everything is looked at.
     pub verify_every: Option<SignedDuration>,
+    /// No release was tried: what the store refused to let go of is put off.
+    pub is_release_put_off: bool,
     /// What the store refused to let go of, where a release was tried.
     pub unreleased: Option<Refused>,
     /// UIDs of holds that nothing is kept for any more.

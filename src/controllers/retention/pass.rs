@@ -106,6 +106,7 @@ impl Pass<'_> {
             // Recorders that follow are told of at once; what had to be written is proved soon.
             outcome.is_pending = !placed.is_settled();
             let coverage = placed.coverage.iter().cloned();
+            outcome.refused.clone_from(&placed.refused);
             outcome.coverage = self.plan.open.keys().cloned().zip(coverage).collect();
             if placed.is_settled() {
                 self.write_manifests(&covers, outcome).await?;
@@ -126,7 +127,6 @@ impl Pass<'_> {
         outcome.unhide_at = outcome
             .unhidden_at
             .map(|at| at + outcome.unhide_every.unwrap_or(UNHIDE_EVERY));
-        outcome.placed = Some(placed);
         Ok(())
     }
 
@@ -225,7 +225,7 @@ impl Pass<'_> {
 
     async fn release(&self, outcome: &mut Outcome) -> Result<(), RetentionError> {
         if let Some(again) = self.release_again() {
-            outcome.release_from = Some(again);
+            (outcome.release_from, outcome.is_release_put_off) = (Some(again), true);
             return Ok(());
         }
         match may_release(self.context.release_from, self.recorders_follow(), self.now) {
@@ -252,8 +252,8 @@ impl Pass<'_> {
             let (released, ended) = BrokenOff::apart(self.context.fence.guard(work).await?);
             outcome.count("released", released.released);
             outcome.count("deleted", released.deleted);
-            outcome.unreleased.clone_from(&released.refused);
             ended?;
+            outcome.unreleased.clone_from(&released.refused);
             if released.is_settled() && released.refused.is_some() {
                 return Ok(());
             }

@@ -91,16 +91,24 @@ pub async fn report(
 ) -> Result<bool, ApiError> {
     let namespace = site.namespace().unwrap_or_default();
     let problem = failed.map(|error| shorten(&error.safe_message()));
-    let api = Api::<IncidentHold>::namespaced(client.clone(), &namespace);
+    let before = site.status.as_ref().and_then(|status| status.retention.as_ref());
+    let next = of_site(before, plan, outcome, problem.clone(), now);
     let mut is_changed = false;
+    if outcome.drift.is_some() {
+        // First: what was put back, or is missed against a hold's status, is not found again.
+        let told = RetentionStatus {
+            drift: next.drift.clone(),
+            ..before.cloned().unwrap_or_default()
+        };
+        is_changed |= write_site(client, site, told).await?;
+    }
+    let api = Api::<IncidentHold>::namespaced(client.clone(), &namespace);
     for hold in holds {
         if let Some(next) = placement(hold, plan, outcome, problem.clone(), now) {
             is_changed |= write_hold(&api, hold, next).await?;
         }
     }
-    // Last: while it has not said that everything was looked at, everything is looked at again.
-    let before = site.status.as_ref().and_then(|status| status.retention.as_ref());
-    let next = of_site(before, plan, outcome, problem, now);
+    // Last: until it says that everything was looked at, what holds are not told yet is looked for again.
     Ok(is_changed | write_site(client, site, next).await?)
 }
 
@@ -125,8 +133,7 @@ fn of_site(
         refused: if outcome.coverage.is_empty() {
             before.refused.filter(|_| is_held)
         } else {
-            let placed = outcome.placed.as_ref();
-            refusal(placed.and_then(|placed| placed.refused.as_ref()), now)
+            refusal(outcome.refused.as_ref(), now)
         },
         verified_every_seconds: outcome
             .verify_every
@@ -193,7 +200,7 @@ fn placement(
     if closing.is_some() {
         next.observed_generation = hold.metadata.generation.unwrap_or_default();
         next.released_at = outcome.released.contains(&uid).then_some(Time(now));
-        if outcome.release_from.is_none() {
+        if !outcome.is_release_put_off {
             next.refused = refusal(outcome.unreleased.as_ref(), now);
         }
         return Some(next);

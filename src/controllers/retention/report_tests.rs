@@ -83,3 +83,41 @@ fn what_the_ledger_has_closed_is_released() {
     };
     assert_eq!(said(&closed_plan), Some(Time(closed)));
 }
+
+/// What was refused stands while that puts the release off; one that waits for something else says nothing of it.
+#[test]
+fn what_the_store_does_not_let_go_of_is_told_until_a_release_is_tried_again() {
+    let mut hold = hold();
+    let now = Timestamp::UNIX_EPOCH;
+    let plan = Plan {
+        closing: vec![Entry::of("1".into(), "n".into(), "h".into(), &hold.spec, now)],
+        ..Plan::default()
+    };
+    let mut look = |outcome: Outcome| {
+        let next = placement(&hold, &plan, &outcome, None, now).unwrap();
+        let told = next.refused.as_ref().map(|refusal| refusal.versions);
+        hold.status.get_or_insert_default().placement = Some(next);
+        told
+    };
+    let refused = || Outcome {
+        unreleased: Some(Refused {
+            versions: 3,
+            first: HoldsUnknown("a".into()).into(),
+        }),
+        ..Outcome::default()
+    };
+    let put_off = || Outcome {
+        release_from: Some(now),
+        is_release_put_off: true,
+        ..Outcome::default()
+    };
+    assert_eq!(look(refused()), Some(3));
+    assert_eq!(look(put_off()), Some(3));
+    let waits = Outcome {
+        release_from: Some(now),
+        ..Outcome::default()
+    };
+    assert_eq!(look(waits), None);
+    assert_eq!(look(refused()), Some(3));
+    assert_eq!(look(Outcome::default()), None);
+}

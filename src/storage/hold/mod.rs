@@ -80,7 +80,11 @@ pub struct Refused {
 }
 
 impl Refused {
+    /// Counts a version. What failed is no refusal: the pass itself tells of it.
     fn note(all: &mut Option<Self>, error: &HoldError) {
+        if !error.is_refusal() {
+            return;
+        }
         let first = || Self {
             versions: 0,
             first: error.clone(),
@@ -214,5 +218,41 @@ impl Place {
             Some(day) => Key::day_prefix(self.class, &self.source, day),
             None => format!("{}{}/", self.class.prefix(), self.source),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_no_refusal() {
+        let answered = |code: &str, status| {
+            HoldError::from(StoreError {
+                operation: "PutObjectLegalHold",
+                code: code.into(),
+                status,
+            })
+        };
+        let mut refused = None;
+        for (code, status) in [
+            ("Timeout", None),
+            ("SlowDown", Some(503)),
+            ("NoSuchVersion", Some(404)),
+        ] {
+            Refused::note(&mut refused, &answered(code, status));
+        }
+        assert_eq!(refused, None);
+        let denied = answered("AccessDenied", Some(403));
+        for _ in 0..2 {
+            Refused::note(&mut refused, &denied);
+        }
+        assert_eq!(
+            refused,
+            Some(Refused {
+                versions: 2,
+                first: denied
+            })
+        );
     }
 }

@@ -71,11 +71,6 @@ impl Placed {
     pub const fn is_settled(&self) -> bool {
         self.protected == 0 && self.tagged == 0 && self.rescued == 0
     }
-
-    /// Whether all was found as it must be.
-    pub const fn is_proved(&self) -> bool {
-        self.is_settled() && self.refused.is_none()
-    }
 }
 
 /// Places what open holds cover.

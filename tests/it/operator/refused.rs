@@ -118,9 +118,14 @@ async fn what_is_refused_keeps_no_other_hold_from_being_placed() {
         assert_eq!(bucket.marks(&late).await, Some((true, "sealed".into())));
         assert_eq!(placement(&scene, "of-both").await.segments, 5);
         scene.site_is("Intact", "True", SOON).await;
-        let site = scene.namespace.api::<Site>().get(SITE).await.unwrap();
-        let retention = site.status.and_then(|status| status.retention).unwrap();
-        assert_eq!((retention.refused, retention.drift), (None, None));
+        let sites = scene.namespace.api::<Site>();
+        eventually("the Site tells of nothing refused, nor changed", SOON, || async {
+            let site = sites.get(SITE).await.map_err(|e| e.to_string())?;
+            let retention = site.status.and_then(|status| status.retention).unwrap();
+            let told = (retention.refused, retention.drift);
+            (told == (None, None)).then_some(()).ok_or_else(|| format!("{told:?}"))
+        })
+        .await;
 
         proxy.refuse(is_mark_of_refused);
         scene.resolve("of-both").await;

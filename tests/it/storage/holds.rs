@@ -91,7 +91,7 @@ pub async fn placed(operator: &StorageTarget, covers: &[Cover]) -> Placed {
     // As a controller does: a pass that a store broke off is followed by another.
     for _ in 0..40 {
         match place(operator, &task(covers), Timestamp::now()).await {
-            Ok(placed) if placed.is_proved() => return placed,
+            Ok(placed) if placed.is_settled() && placed.refused.is_none() => return placed,
             other => last = Some(other.map(|placed| placed.examples)),
         }
     }

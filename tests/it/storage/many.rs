@@ -115,7 +115,7 @@ async fn what_is_refused_stops_no_other(server: S3Server) {
         assert_eq!(scene.marks(key).await, Some((true, "held".into())), "{key}");
     }
     let found = place(&scene.operator, &work, Timestamp::now()).await.unwrap();
-    assert!(found.is_settled() && !found.is_proved(), "{found:?}");
+    assert!(found.is_settled(), "{found:?}");
     let refused = found.refused.unwrap();
     let HoldError::Storage(error) = &refused.first else {
         panic!("{refused:?}");
