@@ -27,7 +27,7 @@ async fn operator(namespace: &TestNamespace, server: &S3Server, instance: &str) 
 }
 
 /// Has all marks read now, not in some minutes: the status says that it is time, as it will say then.
-async fn verify(scene: &Scene) {
+pub(super) async fn verify(scene: &Scene) {
     let api = scene.namespace.api::<Site>();
     let verified_at = async || {
         let status = api.get(SITE).await.unwrap().status.unwrap_or_default();

@@ -9,6 +9,7 @@ use axum::http::request::Parts;
 use jiff::{SignedDuration, Timestamp};
 use toezicht::api::{IncidentHold, Placement, Site};
 
+use super::drifted::verify;
 use super::process::{Process, leads, recording_at, without_the_chart};
 use crate::storage::scene::Scene as BucketScene;
 use crate::support::proxy::Proxy;
@@ -114,7 +115,8 @@ async fn what_is_refused_keeps_no_other_hold_from_being_placed() {
         is_told(&scene, "of-both", "Placed", answer).await;
         scene.hold_is("of-one", "Placed", "True", SOON).await;
         proxy.mend();
-        scene.hold_is("of-both", "Placed", "True", NEXT).await;
+        verify(&scene).await;
+        scene.hold_is("of-both", "Placed", "True", SOON).await;
         assert_eq!(bucket.marks(&late).await, Some((true, "sealed".into())));
         assert_eq!(placement(&scene, "of-both").await.segments, 5);
         scene.site_is("Intact", "True", SOON).await;
