@@ -7,7 +7,7 @@ export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 # With KUBECONFIG and TOEZICHT_TEST_S3 both given, that cluster and store are used; the test bed otherwise.
 HAVE_OWN = $(and $(KUBECONFIG),$(TOEZICHT_TEST_S3))
 
-.PHONY: help setup demo demo-shell demo-down test check unit it kills outlive own bed fresh image bench-storage bench-holds crds
+.PHONY: help setup demo demo-shell demo-down test check unit sim it kills outlive own bed fresh image bench-storage bench-holds crds
 help:            ## what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 12
 
@@ -38,6 +38,11 @@ unit:            ## pure and property tests, the architecture, and the model of 
 	cargo test --locked --test model & model=$$!; \
 	cargo test --locked --lib --bins --test architecture -- --test-threads=8; others=$$?; \
 	wait $$model && exit $$others
+
+# SEED=7 runs that seed alone. STEPS and FROM set how many requests there are, and the first seed.
+STEPS = 1000000
+sim:             ## the real code and a simulated store that lies, from many seeds: some minutes; SEED=… runs one again
+	SEED=$(SEED) STEPS=$(STEPS) FROM=$(FROM) cargo test --locked --test sim -- --nocapture seeds
 
 it: fresh image  ## the tests against the real API servers, kubelet, S3 servers and cameras
 	cargo test --locked --no-run --test it

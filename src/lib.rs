@@ -28,7 +28,8 @@ pub mod rules {
     pub use crate::controllers::hold::status::{placed, released};
     pub use crate::controllers::retention::plan::{Plan as HoldPlan, plan};
     pub use crate::controllers::retention::rules::{Wait, is_placed, may_release, open_covers};
-    pub use crate::recorder::unsure::all_follow;
+    pub use crate::controllers::retention::{Outcome, Pass, RetentionError, of_site, placement};
+    pub use crate::recorder::unsure::{Unsure, all_follow};
     pub use crate::recorder::upload::tag as put_tag;
     pub use crate::storage::aging::{Fate, KeptBy, Open, Stored, fate};
     pub use crate::storage::hold::order::{Write, placing, releasing};

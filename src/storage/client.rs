@@ -9,7 +9,7 @@ use std::time::Duration;
 use aws_credential_types::Credentials;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::Builder as ConfigBuilder;
-use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::retry::{RetryConfig, RetryPartition};
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
     BehaviorVersion, Region, RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient,
@@ -21,6 +21,7 @@ use rustls_pki_types::pem::PemObject;
 
 use super::date::StoreClock;
 use super::requests::Counted;
+use super::simulated::{self, Clock};
 use crate::contract::StorageTarget;
 
 /// The longest that one operation of the operator takes, retries included: within the lease, so that a
@@ -118,9 +119,15 @@ impl Store {
         if !is_region(&target.region) {
             return Err(TargetError::Region);
         }
+        let http_client = match simulated::current() {
+            Some(simulated) => simulated.http,
+            None => http_client(tls, target.ca_pem.as_deref())?,
+        };
+        let ours = Clock::current();
         let mut config = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::latest())
-            .http_client(http_client(tls, target.ca_pem.as_deref())?)
+            .http_client(http_client)
+            .time_source(ours.clone())
             .region(Region::new(target.region.clone()))
             .force_path_style(target.path_style)
             .use_arn_region(false)
@@ -131,8 +138,11 @@ impl Store {
             .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
             .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
             .timeout_config(purpose.timeouts())
-            .retry_config(purpose.retries());
-        let clock = StoreClock::default();
+            .retry_config(purpose.retries())
+            // How often a store may be asked again is its own: by default all clients of a region's name share it, so that
+            // one store that fails would leave none for the others.
+            .retry_partition(RetryPartition::custom("store").build());
+        let clock = StoreClock::new(ours);
         config = config.interceptor(clock.clone()).interceptor(Counted);
         if let Some(endpoint) = &target.endpoint {
             config = config.endpoint_url(endpoint.trim_end_matches('/'));

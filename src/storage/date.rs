@@ -10,6 +10,8 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
 use jiff::{SignedDuration, Timestamp};
 
+use super::simulated::Clock;
+
 /// The most that the two clocks may differ.
 pub const TOLERANCE: SignedDuration = SignedDuration::from_secs(60);
 
@@ -27,10 +29,19 @@ pub struct ClocksDisagree {
 /// The `Date` of the last answer (RFC 9110, section 6.6.1), and when it came.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StoreClock {
+    ours: Clock,
     last: Arc<Mutex<Option<(Timestamp, Timestamp)>>>,
 }
 
 impl StoreClock {
+    /// One that is compared with `ours`.
+    pub(crate) fn new(ours: Clock) -> Self {
+        Self {
+            ours,
+            last: Arc::default(),
+        }
+    }
+
     /// Fails if the last answer came with a date too far from ours. A store that sends none is not doubted.
     pub(crate) fn check(&self) -> Result<(), ClocksDisagree> {
         let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -64,7 +75,7 @@ impl Intercept for StoreClock {
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         if let Some(theirs) = of_headers(context.response().headers().get("date")) {
-            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((theirs, Timestamp::now()));
+            *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some((theirs, self.ours.now()));
         }
         Ok(())
     }

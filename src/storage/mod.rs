@@ -38,6 +38,8 @@ pub mod readers;
 mod refusal;
 pub mod requests;
 pub mod segments;
+#[doc(hidden)]
+pub mod simulated;
 pub mod statements;
 pub mod sweep;
 pub mod tag;

@@ -104,14 +104,30 @@ impl Uploader {
         sha256: [u8; 32],
         tag: RetentionTag,
     ) -> Result<Put, PutError> {
-        let fits = tag == RetentionTag::unheld(key.class()) || tag == RetentionTag::Sealed;
-        if !fits {
-            return Err(PutError::NotAllowed("the tag is not the class's own, nor sealed"));
-        }
-        if !key.names(&sha256) {
-            return Err(PutError::NotAllowed("the key names other bytes"));
-        }
-        let body = open(file).await?;
+        may_be(key, &sha256, tag)?;
+        self.send(key, open(file).await?, sha256, tag).await
+    }
+
+    /// The same of bytes that are no file, for a simulation: reading files is up to threads, whose order nobody knows.
+    #[doc(hidden)]
+    pub async fn put_bytes(
+        &self,
+        key: &Key,
+        bytes: Vec<u8>,
+        sha256: [u8; 32],
+        tag: RetentionTag,
+    ) -> Result<Put, PutError> {
+        may_be(key, &sha256, tag)?;
+        self.send(key, bytes.into(), sha256, tag).await
+    }
+
+    async fn send(
+        &self,
+        key: &Key,
+        body: ByteStream,
+        sha256: [u8; 32],
+        tag: RetentionTag,
+    ) -> Result<Put, PutError> {
         let exchange = Exchange::new(&sha256);
         let sent = self
             .store
@@ -142,6 +158,18 @@ impl Uploader {
             Err(error) => Err(error.into()),
         }
     }
+}
+
+/// Whether a recorder may put something so.
+fn may_be(key: &Key, sha256: &[u8; 32], tag: RetentionTag) -> Result<(), PutError> {
+    let fits = tag == RetentionTag::unheld(key.class()) || tag == RetentionTag::Sealed;
+    if !fits {
+        return Err(PutError::NotAllowed("the tag is not the class's own, nor sealed"));
+    }
+    if !key.names(sha256) {
+        return Err(PutError::NotAllowed("the key names other bytes"));
+    }
+    Ok(())
 }
 
 /// The file as a body that is streamed, with its length.

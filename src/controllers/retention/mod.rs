@@ -6,7 +6,7 @@
 
 mod cadence;
 mod declared;
-mod outcome;
+pub(crate) mod outcome;
 mod pass;
 pub(crate) mod plan;
 mod report;
@@ -18,9 +18,11 @@ use kube::api::ListParams;
 use kube::core::DeserializeGuard;
 use kube::{Api, ResourceExt};
 
-use self::outcome::Outcome;
-use self::pass::Pass;
+use self::declared::Declared;
+pub use self::outcome::Outcome;
+pub use self::pass::Pass;
 use self::plan::{Plan, plan};
+pub use self::report::{of_site, placement};
 pub use self::watches::controller;
 use crate::api::{IncidentHold, RecordingPolicy, Site};
 use crate::controllers::buckets::{Follow, OpenBucket};
@@ -153,6 +155,8 @@ impl Retention {
             client,
             events,
             buckets,
+            fence,
+            release_from,
             ..
         } = &self.context;
         buckets.set_held(site, plan.coverings());
@@ -162,8 +166,12 @@ impl Retention {
             .map_or(Follow::Unknown, |bucket| bucket.recorders);
         let bucket = OpenBucket { recorders, ..bucket };
 
+        let declared = Declared { client, site };
         let pass = Pass {
-            context: &self.context,
+            fence,
+            release_from: *release_from,
+            declared: &declared,
+            clock: &Timestamp::now,
             site,
             bucket: &bucket,
             holds,

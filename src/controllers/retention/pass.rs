@@ -7,19 +7,18 @@ use kube::ResourceExt;
 
 use super::RetentionError;
 use super::cadence::{SHARE, UNHIDE_EVERY, VERIFY_EVERY, paced};
-use super::declared::Declared;
 use super::outcome::Outcome;
 use super::plan::Plan;
 use super::rules::{Wait, is_placed, lost, may_release};
 use crate::api::{Days, IncidentHold, Site};
 use crate::controllers::buckets::OpenBucket;
-use crate::controllers::kit::context::Context;
+use crate::controllers::kit::fence::Fence;
 use crate::protocol::cover::Cover;
 use crate::protocol::retention::lifecycle_days;
 use crate::storage::hold::manifest::{self, Judgement};
 use crate::storage::hold::{BrokenOff, Placed, Task, place, release, unhide};
 use crate::storage::ledger::{self, Entry};
-use crate::storage::sweep::{Reach, sweep};
+use crate::storage::sweep::{OpenHolds, Reach, sweep};
 
 /// How often what is due is swept, though nothing else happens.
 const SWEEP_EVERY: SignedDuration = SignedDuration::from_hours(1);
@@ -28,13 +27,25 @@ const LATELY: SignedDuration = SignedDuration::from_hours(24);
 /// A pass that had to write something is followed by another, to prove it.
 const PASSES: usize = 3;
 
-/// All that a pass goes by.
+/// Everything that a pass decides by. It needs no Kubernetes client, so the simulation in `tests/sim` runs it as it is.
 pub struct Pass<'a> {
-    pub context: &'a Context,
+    /// The right to write.
+    pub fence: &'a Fence,
+    /// The first instant at which this process may release: requests of the previous leader can no longer land then.
+    pub release_from: Timestamp,
+    /// The open holds of the API server, read again immediately before anything is deleted.
+    pub declared: &'a dyn OpenHolds,
+    /// The time now, read again before each step.
+    pub clock: &'a (dyn Fn() -> Timestamp + Send + Sync),
+    /// The Site, as read before the pass.
     pub site: &'a Site,
+    /// Its bucket, as the Site controller handed it over.
     pub bucket: &'a OpenBucket,
+    /// Its holds, as read before the pass.
     pub holds: &'a [IncidentHold],
+    /// The holds that count.
     pub plan: &'a Plan,
+    /// When the pass began.
     pub now: Timestamp,
 }
 
@@ -135,7 +146,7 @@ impl Pass<'_> {
         let mut done = 0;
         loop {
             let began = Instant::now();
-            let work = place(&self.bucket.operator, task, Timestamp::now());
+            let work = place(&self.bucket.operator, task, (self.clock)());
             let placed = self.noted(work, outcome).await?;
             if task.since.is_none() {
                 let took = SignedDuration::try_from(began.elapsed()).unwrap_or_default();
@@ -154,7 +165,7 @@ impl Pass<'_> {
         work: impl Future<Output = Result<Placed, Box<BrokenOff<Placed>>>>,
         outcome: &mut Outcome,
     ) -> Result<Placed, RetentionError> {
-        let (placed, ended) = BrokenOff::apart(self.context.fence.guard(work).await?);
+        let (placed, ended) = BrokenOff::apart(self.fence.guard(work).await?);
         outcome.note(&placed);
         ended?;
         Ok(placed)
@@ -163,7 +174,7 @@ impl Pass<'_> {
     /// Looks for delete markers over all that is held, after what came lately has its legal hold. Whether any was refused.
     async fn unhide(&self, task: &Task<'_>, outcome: &mut Outcome) -> Result<bool, RetentionError> {
         let began = Instant::now();
-        let work = unhide(&self.bucket.operator, task, Timestamp::now());
+        let work = unhide(&self.bucket.operator, task, (self.clock)());
         let unhidden = self.noted(work, outcome).await?;
         let took = SignedDuration::try_from(began.elapsed()).unwrap_or_default();
         outcome.unhide_every = Some(UNHIDE_EVERY.max(took.saturating_mul(SHARE)));
@@ -186,7 +197,7 @@ impl Pass<'_> {
             everywhere: true,
             ..task.clone()
         };
-        let work = place(&self.bucket.operator, &task, Timestamp::now());
+        let work = place(&self.bucket.operator, &task, (self.clock)());
         let placed = self.noted(work, outcome).await?;
         for (name, count) in self.lost(&placed) {
             outcome.note_lost(&name, count);
@@ -218,7 +229,7 @@ impl Pass<'_> {
         for (entry, (_, coverage)) in all.filter(|(_, (_, coverage))| coverage.refused.is_none()) {
             let missing = outcome.missing(coverage, entry.accepted_at);
             let work = manifest::write(&self.bucket.operator, entry, missing, by, self.now);
-            self.context.fence.guard(work).await??;
+            self.fence.guard(work).await??;
         }
         Ok(())
     }
@@ -228,7 +239,7 @@ impl Pass<'_> {
             (outcome.release_from, outcome.is_release_put_off) = (Some(again), true);
             return Ok(());
         }
-        match may_release(self.context.release_from, self.recorders_follow(), self.now) {
+        match may_release(self.release_from, self.recorders_follow(), self.now) {
             Ok(()) => (),
             Err(Wait::Until(from)) => {
                 outcome.release_from = Some(from);
@@ -239,17 +250,11 @@ impl Pass<'_> {
                 return Ok(());
             }
         }
-        let (holds, closing) = (
-            Declared {
-                client: &self.context.client,
-                site: self.site,
-            },
-            &self.plan.closing,
-        );
+        let closing = &self.plan.closing;
         for _ in 0..PASSES {
             let (target, ceilings) = (&self.bucket.operator, &self.bucket.ceilings);
-            let work = release(target, closing, &holds, ceilings, Timestamp::now());
-            let (released, ended) = BrokenOff::apart(self.context.fence.guard(work).await?);
+            let work = release(target, closing, self.declared, ceilings, (self.clock)());
+            let (released, ended) = BrokenOff::apart(self.fence.guard(work).await?);
             outcome.count("released", released.released);
             outcome.count("deleted", released.deleted);
             ended?;
@@ -261,11 +266,10 @@ impl Pass<'_> {
                 // Before the ledger's last word: after it nobody would come back for them.
                 for entry in closing.iter().filter(|entry| !self.plan.is_open(&entry.name)) {
                     let work = manifest::remove(&self.bucket.operator, &entry.name);
-                    self.context.fence.guard(work).await??;
+                    self.fence.guard(work).await??;
                 }
                 let closed: Vec<Entry> = closing.iter().map(|entry| entry.closed(self.now)).collect();
-                self.context
-                    .fence
+                self.fence
                     .guard(ledger::write_all(&self.bucket.operator, &closed))
                     .await??;
                 outcome.released = closed.into_iter().map(|entry| entry.uid).collect();
@@ -295,16 +299,12 @@ impl Pass<'_> {
         } else {
             Reach::Boundary
         };
-        let holds = Declared {
-            client: &self.context.client,
-            site: self.site,
-        };
         // What will be over its ceiling before the next sweep goes now: on a store without lifecycle nothing else would
         // delete it in time.
         let ahead = self.now + SWEEP_EVERY * 2;
         let (target, ceilings) = (&self.bucket.operator, &self.bucket.ceilings);
-        let work = sweep(target, ceilings, &holds, reach, ahead);
-        let swept = self.context.fence.guard(work).await??;
+        let work = sweep(target, ceilings, self.declared, reach, ahead);
+        let swept = self.fence.guard(work).await??;
         outcome.count("deleted", swept.deleted);
         outcome.swept = Some(swept);
         Ok(())

@@ -112,7 +112,8 @@ pub async fn report(
     Ok(is_changed | write_site(client, site, next).await?)
 }
 
-fn of_site(
+/// The Site's status after a pass. Pure.
+pub fn of_site(
     before: Option<&RetentionStatus>,
     plan: &Plan,
     outcome: &Outcome,
@@ -164,7 +165,7 @@ fn of_site(
 }
 
 /// What there is to say of a hold; `None`: nothing was placed for it, or nothing is new.
-fn placement(
+pub fn placement(
     hold: &IncidentHold,
     plan: &Plan,
     outcome: &Outcome,

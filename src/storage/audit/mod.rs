@@ -4,7 +4,7 @@
 mod tally;
 
 use std::collections::BTreeMap;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use futures::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
@@ -18,6 +18,7 @@ use super::error::StoreError;
 use super::ledger;
 use super::listing::{After, Listed, PAGE, page};
 use super::marks::{self, Marks};
+use super::simulated;
 use super::sweep::Reach;
 use super::walk::{Days, Step, step};
 use crate::api::Ceilings;
@@ -80,7 +81,7 @@ pub async fn audit(reader: &StorageTarget, scope: &Scope, now: Timestamp) -> Res
         store: &store,
         rules: &rules,
         one_in: scope.one_in.max(1),
-        salt: RandomState::new(),
+        salt: simulated::salt(),
     };
     match scope.reach {
         Reach::All => audit.walk("", &[Days::ALL], &mut tally).await?,
@@ -118,7 +119,7 @@ struct Audit<'a> {
     rules: &'a Rules<'a>,
     one_in: u32,
     /// Nobody can foresee which versions are looked at.
-    salt: RandomState,
+    salt: [u64; 2],
 }
 
 impl Audit<'_> {
@@ -171,7 +172,9 @@ impl Audit<'_> {
     }
 
     fn is_sampled(&self, id: &str) -> bool {
-        self.salt.hash_one(id).is_multiple_of(u64::from(self.one_in))
+        let mut hasher = DefaultHasher::new();
+        (self.salt, id).hash(&mut hasher);
+        hasher.finish().is_multiple_of(u64::from(self.one_in))
     }
 
     async fn read<'l>(

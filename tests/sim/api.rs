@@ -1,0 +1,136 @@
+//! The API server, as far as it has holds and a Site.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde_json::json;
+use toezicht::api::{Ceilings, Days, HoldState, IncidentHold, RecordingPolicySpec, Site};
+use toezicht::protocol::Window;
+use toezicht::protocol::cover::Cover;
+use toezicht::rules::open_covers;
+
+/// The ceilings of all simulations: the shortest that can be kept, so that days are few.
+pub const CEILINGS: Ceilings = Ceilings {
+    video: Days(5),
+    calls: Days(5),
+};
+
+pub fn policy() -> RecordingPolicySpec {
+    let policy = json!({
+        "title": "t", "timeZone": "Europe/Amsterdam", "adopted": {"by": "c", "date": "2020-05-04"},
+        "inForce": {"from": "2020-05-06"}, "purposes": ["Theft"],
+        "retention": {"video": "5d", "calls": "5d"}, "holds": {"reviewEvery": "28d"},
+    });
+    serde_json::from_value(policy).unwrap()
+}
+
+/// What somebody declares.
+#[derive(Clone, Debug)]
+pub struct Incident {
+    pub name: String,
+    pub cameras: Vec<String>,
+    pub calls: bool,
+    pub window: Window,
+}
+
+/// See the module.
+pub struct Api {
+    /// By UID.
+    pub holds: BTreeMap<String, IncidentHold>,
+    pub site: Site,
+    /// It answers nothing.
+    pub is_away: bool,
+    next: u64,
+}
+
+impl Default for Api {
+    fn default() -> Self {
+        let site = json!({
+            "metadata": {"name": "dillenburcht", "namespace": "heusden", "uid": "site-uid", "generation": 1},
+            "spec": {
+                "displayName": "S", "address": {"street": "a", "city": "b"}, "policyRef": {"name": "p"},
+                "managers": [],
+                "storage": {
+                    "bucket": "bucket", "region": "r",
+                    "operator": {"principal": "o", "credentialsRef": {"name": "o"}},
+                    "recorder": {"principal": "r", "credentialsRef": {"name": "r"}},
+                },
+            },
+        });
+        Self {
+            holds: BTreeMap::new(),
+            site: serde_json::from_value(site).unwrap(),
+            is_away: false,
+            next: 0,
+        }
+    }
+}
+
+impl Api {
+    /// Declares a hold; its UID.
+    pub fn declare(&mut self, incident: &Incident, now: Timestamp) -> String {
+        self.next += 1;
+        let uid = format!("uid-{:04}", self.next);
+        let hold = json!({
+            "metadata": {
+                "name": incident.name, "namespace": "heusden", "uid": uid, "generation": 1, "creationTimestamp": now,
+            },
+            "spec": {
+                "siteRef": {"name": "dillenburcht"}, "purpose": "Theft", "reference": format!("2026-{}", incident.name),
+                "cameras": incident.cameras, "calls": incident.calls,
+                "window": {"from": incident.window.from, "until": incident.window.until},
+            },
+        });
+        let mut hold = hold;
+        if incident.window.until.is_none() {
+            hold["spec"]["window"].as_object_mut().unwrap().remove("until");
+        }
+        self.holds
+            .insert(uid.clone(), serde_json::from_value(hold).unwrap());
+        uid
+    }
+
+    /// Changes a hold as somebody who may.
+    pub fn change(&mut self, uid: &str, how: impl FnOnce(&mut IncidentHold)) {
+        if let Some(hold) = self.holds.get_mut(uid) {
+            how(hold);
+            hold.metadata.generation = hold.metadata.generation.map(|generation| generation + 1);
+        }
+    }
+
+    pub fn resolve(&mut self, uid: &str, at: Timestamp) {
+        self.change(uid, |hold| {
+            hold.spec.state = HoldState::Resolved;
+            let resolution = json!({"at": at, "by": "Gemeentesecretaris", "outcome": "Closed"});
+            hold.spec.resolution = Some(serde_json::from_value(resolution).unwrap());
+        });
+    }
+
+    pub fn all(&self) -> Vec<IncidentHold> {
+        self.holds.values().cloned().collect()
+    }
+
+    /// What is open, by the API server.
+    pub fn covers(&self, now: Timestamp) -> Vec<Cover> {
+        open_covers(&self.all(), now)
+    }
+
+    /// The UIDs of those that are open.
+    pub fn open(&self, now: Timestamp) -> Vec<String> {
+        let open = self.holds.iter().filter(|(_, hold)| !is_resolved(hold, now));
+        open.map(|(uid, _)| uid.clone()).collect()
+    }
+}
+
+pub fn is_resolved(hold: &IncidentHold, now: Timestamp) -> bool {
+    let at = hold.spec.resolution.as_ref().map(|resolution| resolution.at.0);
+    hold.spec.state == HoldState::Resolved && at.is_none_or(|at| at <= now)
+}
+
+/// What one hold covers, open or not.
+pub fn cover(hold: &IncidentHold) -> Cover {
+    let mut open = hold.clone();
+    open.spec.state = HoldState::Open;
+    open.spec.resolution = None;
+    open_covers(&[open], Timestamp::MIN).remove(0)
+}

@@ -1,0 +1,57 @@
+//! The store's own lifecycle, as S3 documents it: a marker at the first midnight from N days after the upload on, the bytes
+//! at the first midnight from a day after the marker on. What is tagged otherwise stays.
+
+use jiff::Timestamp;
+use toezicht::protocol::retention::{Hidden, lifecycle_due};
+
+use super::api::CEILINGS;
+use super::store::{By, Store, Version, Who};
+
+const RULED: [&str; 2] = ["video", "calls"];
+
+fn is_ruled(key: &str, version: &Version) -> bool {
+    let tag = version.tag().filter(|tag| RULED.contains(tag));
+    tag.is_some_and(|tag| key.starts_with(&format!("{tag}/")))
+}
+
+fn due(hidden: Hidden, now: Timestamp) -> bool {
+    lifecycle_due(CEILINGS.video, hidden).is_some_and(|due| due <= now)
+}
+
+impl Store {
+    /// Does what is due at `now`.
+    pub fn expire(&mut self, now: Timestamp, sent: Timestamp) {
+        let by = By {
+            who: Who::Lifecycle,
+            now,
+            sent,
+        };
+        let (mut hide, mut remove) = (Vec::new(), Vec::new());
+        for (key, versions) in &self.keys {
+            for (place, version) in versions.iter().enumerate() {
+                let newer = place.checked_sub(1).map(|place| versions[place].taken);
+                match newer {
+                    None if version.is_marker && versions.len() == 1 => {
+                        remove.push((key.clone(), version.id.clone()))
+                    }
+                    None if version.is_marker || !is_ruled(key, version) => (),
+                    None if due(Hidden::NotYet(version.modified), now) => hide.push(key.clone()),
+                    None => (),
+                    Some(since) => {
+                        let goes = version.is_marker || is_ruled(key, version) && !version.is_held();
+                        let is_recording = key.starts_with("video/") || key.starts_with("calls/");
+                        if goes && is_recording && due(Hidden::Since(since), now) {
+                            remove.push((key.clone(), version.id.clone()));
+                        }
+                    }
+                }
+            }
+        }
+        for key in hide {
+            let _ = self.delete(by, &key, None);
+        }
+        for (key, id) in remove {
+            let _ = self.delete(by, &key, Some(&id));
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! A simulation in which the real operator and recorders meet a store that lies, a network that loses, clocks that step and
+//! people who are in a hurry: everything from one seed, in simulated time. docs/simulation.md says what is in it.
+// A test may panic: that is how it says that something is wrong.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::expect_used,
+    clippy::panic
+)]
+
+mod api;
+mod ask;
+mod checks;
+mod http;
+mod kind;
+mod lease;
+mod lifecycle;
+mod listing;
+mod mutations;
+mod operator;
+mod people;
+mod recorder;
+mod run;
+mod store;
+mod world;
+mod xml;
+
+use std::io::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use mutations::Mutation;
+use run::{Report, Scope, simulate};
+
+const DOCS: &str = include_str!("../../docs/simulation.md");
+
+/// Seeds that every run of the tests goes through.
+const SEEDS: u64 = 24;
+
+fn say(line: &str) {
+    // Not by `println`, of which nothing is heard where all is well.
+    std::io::stdout()
+        .write_all(format!("{line}\n").as_bytes())
+        .unwrap();
+}
+
+/// Fails with what a reader needs to see it again.
+fn hold(report: &Report) {
+    assert!(
+        report.broken.is_empty(),
+        "{}\n\nseed {} breaks:\n{}\n\nAgain: SEED={} make sim",
+        report.last,
+        report.seed,
+        report.broken.join("\n"),
+        report.seed
+    );
+}
+
+fn asked(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// Seeds one after the other, by as many threads as there are processors.
+fn each(seeds: impl Iterator<Item = u64> + Send, steps: u64) {
+    let (seeds, done) = (std::sync::Mutex::new(seeds), AtomicU64::new(0));
+    let failed = std::sync::Mutex::new(None);
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while done.load(Ordering::Relaxed) < steps && failed.lock().unwrap().is_none() {
+                    let Some(seed) = seeds.lock().unwrap().next() else {
+                        return;
+                    };
+                    let report = simulate(seed, Scope::WHOLE);
+                    let all = done.fetch_add(report.steps, Ordering::Relaxed) + report.steps;
+                    say(&format!(
+                        "sim: seed {seed}, {} steps, {all} in all, {:?}",
+                        report.steps, report.claims
+                    ));
+                    if !report.broken.is_empty() {
+                        failed.lock().unwrap().get_or_insert(report);
+                    }
+                }
+            });
+        }
+    });
+    if let Some(report) = failed.into_inner().unwrap() {
+        hold(&report);
+    }
+}
+
+#[test]
+fn fixed_seeds_break_nothing() {
+    match asked("SEED") {
+        Some(seed) => each(std::iter::once(seed), u64::MAX),
+        None => match asked("STEPS") {
+            Some(steps) => each(asked("FROM").unwrap_or(1_000).., steps),
+            None => each(0..SEEDS, u64::MAX),
+        },
+    }
+}
+
+#[test]
+fn one_seed_is_one_story() {
+    for seed in [3, 4] {
+        let (one, other) = (simulate(seed, Scope::WHOLE), simulate(seed, Scope::WHOLE));
+        assert_eq!(one, other);
+    }
+}
+
+/// The seeds that are tried until a broken rule shows.
+const TRIED: u64 = 12;
+
+/// The first seed from `from` on at which a broken rule shows, and what it breaks.
+fn caught(rule: Mutation, from: u64) -> Option<(u64, String)> {
+    let scope = Scope {
+        broken: Some(rule),
+        ..Scope::WHOLE
+    };
+    (from..from + TRIED).find_map(|seed| {
+        let report = simulate(seed, scope);
+        report.broken.first().map(|what| (seed, what.clone()))
+    })
+}
+
+#[test]
+fn each_broken_rule_is_caught() {
+    let rules = std::sync::Mutex::new(Mutation::ALL.into_iter());
+    let missed = std::sync::Mutex::new(Vec::new());
+    let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let Some(rule) = rules.lock().unwrap().next() else {
+                        return;
+                    };
+                    match caught(rule, rule.seed()) {
+                        Some((seed, what)) => say(&format!("sim: without {rule:?}, seed {seed}: {what}")),
+                        None => missed.lock().unwrap().push(rule),
+                    }
+                }
+            });
+        }
+    });
+    assert_eq!(missed.into_inner().unwrap(), [], "nobody notices");
+}
+
+#[test]
+fn each_broken_rule_is_told() {
+    let untold = Mutation::ALL
+        .into_iter()
+        .filter(|rule| !DOCS.contains(&format!("| `{rule:?}` |")));
+    assert_eq!(
+        untold.collect::<Vec<_>>(),
+        [],
+        "docs/simulation.md does not list them"
+    );
+}

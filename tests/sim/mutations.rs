@@ -1,0 +1,354 @@
+//! Rules that the code relies on, each broken in turn: at the seam, so that no code has to know of it. The network undoes
+//! what the operator does, or hides what it would look at; or what is around the operator is done as a mistake would.
+
+use std::collections::BTreeMap;
+
+use super::ask::{Answer, Ask};
+use super::kind::Mishap;
+use super::listing::{Line, Listing};
+use super::store::{By, No, Who};
+use super::world::World;
+
+/// A rule that is broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mutation {
+    /// The declared holds are read again before something is deleted.
+    DeclaredReadOnce,
+    /// Where the declared holds cannot be read, nothing is deleted.
+    UnknownIsNothing,
+    /// A leader that was stopped writes nothing.
+    Unfenced,
+    /// `Placed` and a release wait for recorders.
+    FollowNotAsked,
+    /// What recorders followed counts no more once something else is held.
+    FollowKept,
+    /// What the ledger has open is open.
+    LedgerDoesNotCount,
+    /// A closed entry of an open hold is opened again.
+    NotReopened,
+    /// A predecessor is closed, also where the successor has its entry already.
+    SuccessionOnce,
+    /// What is too young to be seen is sealed.
+    EmbargoForgotten,
+    /// What only resolved holds cover is overdue once it is over its ceiling.
+    AuditBelievesResolved,
+    /// A new leader waits with releases.
+    ReleasesAtOnce,
+    /// A recorder acknowledges nothing while an upload may still arrive that began before.
+    UploadsForgotten,
+    /// Nor does one that was started anew.
+    SpoolForgotten,
+    /// A recorder seals what holds cover.
+    RecorderIgnoresHolds,
+    /// The legal hold first, then the tag.
+    TagBeforeHold,
+    /// The tag first, then the legal hold goes.
+    HoldOffBeforeTag,
+    /// Marks are read.
+    MarksNotRead,
+    /// Delete markers are looked for.
+    MarkersUnseen,
+    /// A listing is read to its end.
+    PageEndsListing,
+    /// All versions of a key count.
+    FirstVersionOnly,
+    /// The ledger is read again before something is deleted.
+    LedgerReadOnce,
+    /// A delete marker closes no entry.
+    LedgerMarkerCloses,
+    /// The ledger is written before anything is placed.
+    LedgerWrittenLater,
+    /// Where the clocks disagree, nothing is deleted.
+    DatesAgree,
+    /// That a store answers 400 is not that there is no legal hold.
+    AnyRefusalIsNoHold,
+    /// That there are no tags is not that there is no version.
+    AnyAbsenceIsGone,
+    /// Sources are found by their folders, not by jumping from one to the next.
+    SourcesByJump,
+    /// However many sources somebody makes, those of cameras are looked at.
+    TooManySources,
+    /// A name that cannot be listed ends no listing.
+    MangledEndsListing,
+    /// Half of a listing is none.
+    HalfBelieved,
+    /// What was proved is remembered by version.
+    ManifestForgotten,
+    /// A request arrives while its signature is valid, or never.
+    SignatureForever,
+    /// Tags that no hold explains are put back.
+    UnexplainedStay,
+}
+
+impl Mutation {
+    /// A seed at which it shows, or from which on it is looked for.
+    pub fn seed(self) -> u64 {
+        match self {
+            _ => 0,
+        }
+    }
+
+    pub const ALL: [Self; 33] = [
+        Self::DeclaredReadOnce,
+        Self::UnknownIsNothing,
+        Self::Unfenced,
+        Self::FollowNotAsked,
+        Self::FollowKept,
+        Self::LedgerDoesNotCount,
+        Self::NotReopened,
+        Self::SuccessionOnce,
+        Self::EmbargoForgotten,
+        Self::AuditBelievesResolved,
+        Self::ReleasesAtOnce,
+        Self::UploadsForgotten,
+        Self::SpoolForgotten,
+        Self::RecorderIgnoresHolds,
+        Self::TagBeforeHold,
+        Self::HoldOffBeforeTag,
+        Self::MarksNotRead,
+        Self::MarkersUnseen,
+        Self::PageEndsListing,
+        Self::FirstVersionOnly,
+        Self::LedgerReadOnce,
+        Self::LedgerMarkerCloses,
+        Self::LedgerWrittenLater,
+        Self::DatesAgree,
+        Self::AnyRefusalIsNoHold,
+        Self::AnyAbsenceIsGone,
+        Self::SourcesByJump,
+        Self::TooManySources,
+        Self::MangledEndsListing,
+        Self::HalfBelieved,
+        Self::ManifestForgotten,
+        Self::SignatureForever,
+        Self::UnexplainedStay,
+    ];
+}
+
+/// What the network remembers that undoes a rule.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// Requests that were answered and not done yet, by key and version.
+    put_off: BTreeMap<(String, String), Vec<Ask>>,
+    /// Of this look of each operator: what was answered.
+    answers: Vec<(Who, Ask, Answer)>,
+}
+
+/// Sources that a store can have before somebody who does not know better gives up.
+const MOST_SOURCES: usize = 12;
+
+impl World {
+    /// A look of an operator begins.
+    pub fn begin_look(&mut self, n: usize) {
+        self.asked[n] = 0;
+        self.memory.answers.retain(|(who, _, _)| *who != Who::Operator(n));
+    }
+
+    /// What was put off until the end of a look is done.
+    pub fn end_look(&mut self, n: usize) {
+        if self.is_broken(Mutation::LedgerWrittenLater) {
+            let (now, sent) = (self.store_now(), self.now());
+            let by = By {
+                who: Who::Operator(n),
+                now,
+                sent,
+            };
+            for ask in std::mem::take(&mut self.memory.put_off).into_values().flatten() {
+                let _ = self.store.answer(by, &ask);
+            }
+            self.see();
+        }
+    }
+
+    pub fn served_otherwise(&mut self, by: By, ask: &Ask) -> Result<Answer, No> {
+        let Some(rule) = self.broken.filter(|_| matches!(by.who, Who::Operator(_))) else {
+            return self.store.answer(by, ask);
+        };
+        match (rule, ask) {
+            (Mutation::TagBeforeHold, Ask::PutHold { key, id, on: true }) => {
+                self.put_off(key, id, ask);
+                Ok(Answer::Done)
+            }
+            (Mutation::TagBeforeHold, Ask::PutTags { key, id, .. }) => {
+                let answer = self.store.answer(by, ask);
+                self.see();
+                self.catch_up(by, key, id);
+                answer
+            }
+            (Mutation::HoldOffBeforeTag, Ask::PutTags { key, id, tags }) if is_unheld(tags) => {
+                self.put_off(key, id, ask);
+                Ok(Answer::Done)
+            }
+            (Mutation::HoldOffBeforeTag, Ask::PutHold { key, id, on: false }) => {
+                let answer = self.store.answer(by, ask);
+                self.see();
+                self.catch_up(by, key, id);
+                answer
+            }
+            (Mutation::MarksNotRead, Ask::GetHold { .. }) => Ok(Answer::Hold(true)),
+            (Mutation::LedgerWrittenLater, Ask::Put { key, .. }) if key.starts_with("ledger/holds/") => {
+                self.put_off(key, "", ask);
+                Ok(Answer::Put("later".into()))
+            }
+            (Mutation::LedgerReadOnce, Ask::List { asked, .. }) if asked.prefix == "ledger/holds/" => {
+                self.remembered(by, ask)
+            }
+            (Mutation::LedgerReadOnce, Ask::Get { key, .. }) if key.starts_with("ledger/holds/") => {
+                self.remembered(by, ask)
+            }
+            (Mutation::AnyAbsenceIsGone, Ask::GetTags { .. }) => match self.store.answer(by, ask) {
+                Ok(Answer::Tags(tags)) if tags.is_empty() => Err(No(404, "NoSuchVersion")),
+                Err(No(404, _)) => Err(No(404, "NoSuchVersion")),
+                answer => answer,
+            },
+            (Mutation::ManifestForgotten, Ask::Get { key, .. }) if key.starts_with("ledger/manifests/") => {
+                Err(No(404, "NoSuchKey"))
+            }
+            (Mutation::UnexplainedStay, Ask::PutTags { key, tags, .. }) if is_unheld(tags) => {
+                let parsed: Result<toezicht::storage::key::Key, _> = key.parse();
+                let entries = super::checks::ledger(&self.store);
+                let is_explained = parsed.is_ok_and(|key| {
+                    entries
+                        .values()
+                        .any(|entry| entry.cover().covers(&key.recording()))
+                });
+                if is_explained {
+                    self.store.answer(by, ask)
+                } else {
+                    Ok(Answer::Done)
+                }
+            }
+            (rule, Ask::List { asked, .. }) => {
+                let answer = self.store.answer(by, ask)?;
+                let Answer::Listing(mut listing) = answer else {
+                    return Ok(answer);
+                };
+                let is_of_sources =
+                    asked.delimiter.is_some() && matches!(asked.prefix.as_str(), "video/" | "calls/");
+                if is_of_sources {
+                    sources(rule, &mut listing)?;
+                }
+                lines(rule, &asked.prefix, &mut listing);
+                Ok(Answer::Listing(listing))
+            }
+            _ => self.store.answer(by, ask),
+        }
+    }
+
+    /// After whatever happened on the way.
+    pub fn answered_otherwise(
+        &self,
+        ask: &Ask,
+        mishap: Mishap,
+        mut answer: Result<Answer, No>,
+    ) -> Result<Answer, No> {
+        if self.is_broken(Mutation::HalfBelieved)
+            && mishap == Mishap::Truncated
+            && let Ok(Answer::Listing(listing)) = &mut answer
+        {
+            listing.lines.truncate(listing.lines.len() / 2);
+            listing.next = None;
+        }
+        match (self.broken, ask, &answer) {
+            (Some(Mutation::AnyRefusalIsNoHold), Ask::GetHold { .. }, Err(No(400, _))) => {
+                Err(No(404, "NoSuchObjectLockConfiguration"))
+            }
+            _ => answer,
+        }
+    }
+
+    fn put_off(&mut self, key: &str, id: &str, ask: &Ask) {
+        let of = (key.to_owned(), id.to_owned());
+        self.memory.put_off.entry(of).or_default().push(ask.clone());
+    }
+
+    fn catch_up(&mut self, by: By, key: &str, id: &str) {
+        let put_off = self.memory.put_off.remove(&(key.to_owned(), id.to_owned()));
+        for ask in put_off.into_iter().flatten() {
+            let _ = self.store.answer(by, &ask);
+        }
+    }
+
+    fn remembered(&mut self, by: By, ask: &Ask) -> Result<Answer, No> {
+        let known = self
+            .memory
+            .answers
+            .iter()
+            .find(|(who, asked, _)| *who == by.who && asked == ask);
+        if let Some((_, _, answer)) = known {
+            return Ok(answer.clone());
+        }
+        let answer = self.store.answer(by, ask)?;
+        self.memory.answers.push((by.who, ask.clone(), answer.clone()));
+        Ok(answer)
+    }
+}
+
+fn is_unheld(tags: &[(String, String)]) -> bool {
+    matches!(tags, [(_, value)] if value == "video" || value == "calls")
+}
+
+/// The folders of a class, as somebody would see them who breaks a rule.
+fn sources(rule: Mutation, listing: &mut Listing) -> Result<(), No> {
+    match rule {
+        Mutation::TooManySources if listing.lines.len() > MOST_SOURCES => {
+            return Err(No(400, "TooManySources"));
+        }
+        Mutation::SourcesByJump => {
+            let keys: Vec<String> = listing
+                .lines
+                .iter()
+                .map(|line| line.key().trim_end_matches('/').to_owned())
+                .collect();
+            listing.lines.retain(|line| {
+                let name = line.key().trim_end_matches('/');
+                let extends = |other: &String| {
+                    name.strip_prefix(other.as_str())
+                        .is_some_and(|rest| rest.starts_with(['-', '.']))
+                };
+                !keys.iter().any(extends)
+            });
+        }
+        Mutation::MangledEndsListing => {
+            let is_mangled = |line: &Line| line.key().chars().any(|c| c.is_control() || c == '\u{fffd}');
+            if let Some(place) = listing.lines.iter().position(is_mangled) {
+                listing.lines.truncate(place);
+                listing.next = None;
+            }
+        }
+        _ => (),
+    }
+    Ok(())
+}
+
+/// What somebody sees of a page who breaks a rule.
+fn lines(rule: Mutation, prefix: &str, listing: &mut Listing) {
+    let is_ledger = prefix.starts_with("ledger/");
+    match rule {
+        Mutation::MarkersUnseen if !is_ledger => {
+            listing
+                .lines
+                .retain(|line| !matches!(line, Line::Version { version, .. } if version.is_marker));
+        }
+        Mutation::PageEndsListing => listing.next = None,
+        Mutation::FirstVersionOnly if !is_ledger => {
+            let mut last = String::new();
+            listing.lines.retain(|line| {
+                let is_marker = matches!(line, Line::Version { version, .. } if version.is_marker);
+                let is_new = last != line.key();
+                last = line.key().to_owned();
+                is_new || is_marker
+            });
+        }
+        Mutation::LedgerMarkerCloses if prefix == "ledger/holds/" => {
+            let hidden: Vec<String> = {
+                let markers = listing.lines.iter().filter(|line| matches!(line, Line::Version { version, is_latest: true, .. } if version.is_marker));
+                markers.map(|line| line.key().to_owned()).collect()
+            };
+            listing
+                .lines
+                .retain(|line| !hidden.iter().any(|key| key == line.key()));
+        }
+        _ => (),
+    }
+}

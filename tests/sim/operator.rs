@@ -1,0 +1,439 @@
+//! The operator: the real looks of the retention controller and the real audit, one after the other, by the process that
+//! leads. What is around them (the lease, the Site controller, the API server) is simulated.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use toezicht::api::condition::{ConditionType, Finding, Reason};
+use toezicht::api::{AuditFinding, AuditStatus, IncidentHold, Placement, RetentionStatus};
+use toezicht::controllers::buckets::{Buckets, Follow, OpenBucket};
+use toezicht::controllers::hold::FINALIZER;
+use toezicht::controllers::kit::fence::Fence;
+use toezicht::protocol::cover::Cover;
+use toezicht::rules::{HoldPlan, Outcome, Pass, of_site, placed, placement, plan, released};
+use toezicht::storage::audit::{Scope, Tally, audit};
+use toezicht::storage::ledger;
+use toezicht::storage::simulated::{Simulated, within};
+use toezicht::storage::sweep::{HoldsUnknown, OpenHolds, Reach};
+use tokio::time::sleep;
+
+use super::api::{CEILINGS, is_resolved, policy};
+use super::http::{Life, Shared, client, lock};
+use super::mutations::Mutation;
+use super::recorder::target;
+use super::store::Who;
+
+/// Why a look ended.
+pub type Ended = String;
+
+/// One process, while it leads.
+pub struct Leader {
+    pub world: Shared,
+    /// Which of the two.
+    pub n: usize,
+    pub fence: Fence,
+    pub life: Arc<Life>,
+    pub release_from: Timestamp,
+    buckets: Buckets,
+    audited: Option<Timestamp>,
+}
+
+/// The holds that the API server has.
+struct Declared {
+    world: Shared,
+    n: usize,
+    /// What it had when the look began.
+    before: Vec<Cover>,
+}
+
+#[async_trait]
+impl OpenHolds for Declared {
+    async fn covers(&self) -> Result<Vec<Cover>, HoldsUnknown> {
+        sleep(Duration::from_millis(3)).await;
+        let world = lock(&self.world);
+        if world.is_broken(Mutation::DeclaredReadOnce) {
+            return Ok(self.before.clone());
+        }
+        if world.api.is_away {
+            if world.is_broken(Mutation::UnknownIsNothing) {
+                return Ok(Vec::new());
+            }
+            return Err(HoldsUnknown("the API server is away".into()));
+        }
+        Ok(world.api.covers(world.operator_now(self.n)))
+    }
+}
+
+impl Leader {
+    pub fn new(world: &Shared, n: usize, fence: Fence, life: Arc<Life>, release_from: Timestamp) -> Self {
+        Self {
+            world: world.clone(),
+            n,
+            fence,
+            life,
+            release_from,
+            buckets: Buckets::default(),
+            audited: None,
+        }
+    }
+
+    /// Looks again and again, until it does not lead any more.
+    pub async fn lead(mut self) {
+        let simulated = Simulated {
+            http: client(&self.world, Who::Operator(self.n), &self.life),
+            now: self.clock(),
+            seed: lock(&self.world).seed,
+        };
+        within(simulated, async move {
+            loop {
+                let ended = self.look().await;
+                if self.fence.check().is_err() {
+                    return;
+                }
+                let pause = {
+                    let mut world = lock(&self.world);
+                    if let Err(why) = &ended {
+                        world.say(|| format!("operator {} ends its look: {why}", self.n));
+                    }
+                    if world.is_over() {
+                        return;
+                    }
+                    self.pause(&mut world, ended.ok())
+                };
+                sleep(pause).await;
+                if self.fence.check().is_err() {
+                    return;
+                }
+            }
+        })
+        .await;
+    }
+
+    /// Its clock.
+    fn clock(&self) -> Arc<dyn Fn() -> Timestamp + Send + Sync> {
+        let (world, n) = (self.world.clone(), self.n);
+        Arc::new(move || lock(&world).operator_now(n))
+    }
+
+    /// Until the next look. Often sooner than the operator would, or much later: it may be down, or busy elsewhere.
+    fn pause(&self, world: &mut super::world::World, is_pending: Option<bool>) -> Duration {
+        Duration::from_secs(match (world.is_calm, is_pending, world.rng.u32(0..8)) {
+            (true, Some(true) | None, 4..) | (_, Some(true), 6..) => world.rng.u64(2..8),
+            (true, ..) => world.rng.u64(300..2400),
+            (_, _, 0) => world.rng.u64(20..120),
+            (_, _, 1..3) => world.rng.u64(300..4000),
+            _ => world.rng.u64(4000..16_000),
+        })
+    }
+
+    /// A write to the API server, or a read: the process may die at it.
+    async fn api<T>(&self, what: impl FnOnce(&mut super::world::World) -> T) -> Result<T, Ended> {
+        let millis = lock(&self.world).rng.u64(1..20);
+        sleep(Duration::from_millis(millis)).await;
+        if self.life.is_last() {
+            self.life.died.notify_one();
+            return std::future::pending().await;
+        }
+        let mut world = lock(&self.world);
+        if world.api.is_away {
+            return Err("the API server is away".into());
+        }
+        if !world.is_broken(Mutation::Unfenced) {
+            self.fence.check().map_err(|error| error.to_string())?;
+        }
+        let done = what(&mut world);
+        world.see();
+        Ok(done)
+    }
+
+    async fn guarded<F: Future>(&self, work: F) -> Result<F::Output, Ended> {
+        self.fence.guard(work).await.map_err(|error| error.to_string())
+    }
+
+    /// One look, as the retention controller takes it; whether it is to be followed by another soon.
+    async fn look(&mut self) -> Result<bool, Ended> {
+        let began = lock(&self.world).now();
+        let now = (self.clock())();
+        {
+            let mut world = lock(&self.world);
+            world.say(|| format!("operator {} looks", self.n));
+            world.begin_look(self.n);
+        }
+        self.site_controller().await?;
+        let (site, holds) = self
+            .api(|world| (world.api.site.clone(), world.api.all()))
+            .await?;
+        let Some(bucket) = self.buckets.open(&site) else {
+            return Ok(true);
+        };
+        let entries = self.guarded(ledger::read_all(&target())).await?;
+        let entries = entries.map_err(|error| error.to_string())?;
+        let plan = self.planned(&entries, &holds, now);
+        let written = self.guarded(ledger::write_all(&target(), &plan.write)).await?;
+        written.map_err(|error| error.to_string())?;
+        for uid in plan.open.keys() {
+            self.api(|world| finalize(world, uid)).await?;
+        }
+        let coverings = plan.coverings();
+        self.buckets.set_held(&site, coverings.clone());
+        self.api(|world| world.recorders.config = coverings).await?;
+        let recorders = match lock(&self.world).broken {
+            Some(Mutation::FollowNotAsked) => Follow::NoRecorders,
+            Some(Mutation::FollowKept) => bucket.recorders.clone(),
+            _ => self
+                .buckets
+                .open(&site)
+                .map_or(Follow::Unknown, |bucket| bucket.recorders),
+        };
+        let bucket = OpenBucket { recorders, ..bucket };
+        let declared = Declared {
+            world: self.world.clone(),
+            n: self.n,
+            before: toezicht::rules::open_covers(&holds, now),
+        };
+        let clock = self.clock();
+        let pass = Pass {
+            fence: &self.fence,
+            release_from: self.release_from,
+            declared: &declared,
+            clock: &*clock,
+            site: &site,
+            bucket: &bucket,
+            holds: &holds,
+            plan: &plan,
+            now,
+        };
+        let (outcome, failed) = pass.run().await;
+        let problem = failed.map(|error| error.to_string());
+        lock(&self.world).end_look(self.n);
+        self.report(&site, &holds, &plan, &outcome, problem.clone(), began, now)
+            .await?;
+        self.audit(&holds).await?;
+        match problem {
+            Some(problem) => Err(problem),
+            None => Ok(outcome.is_pending || outcome.is_changed() || !plan.write.is_empty()),
+        }
+    }
+
+    fn planned(
+        &self,
+        entries: &BTreeMap<String, ledger::Entry>,
+        holds: &[IncidentHold],
+        now: Timestamp,
+    ) -> HoldPlan {
+        let world = lock(&self.world);
+        let mut entries = entries.clone();
+        if world.is_broken(Mutation::LedgerDoesNotCount) {
+            entries.retain(|uid, _| holds.iter().any(|hold| hold.metadata.uid.as_ref() == Some(uid)));
+        }
+        let mut plan = plan(&entries, holds, Some(&policy()), now);
+        if world.is_broken(Mutation::NotReopened) {
+            plan.write
+                .retain(|entry| entries.get(&entry.uid).is_none_or(ledger::Entry::is_open));
+        }
+        if world.is_broken(Mutation::SuccessionOnce) {
+            // The predecessor of an entry that is there already is not looked for.
+            let is_new = is_new(&plan, &entries);
+            plan.write.retain(|entry| entry.is_open() || is_new);
+        }
+        plan
+    }
+
+    /// What the Site controller does: it asks the recorders what they follow.
+    async fn site_controller(&self) -> Result<(), Ended> {
+        self.api(|world| {
+            let recorders = world
+                .recorders
+                .follow(world.is_broken(Mutation::UploadsForgotten));
+            let declared = world
+                .api
+                .site
+                .metadata
+                .creation_timestamp
+                .as_ref()
+                .map_or(Timestamp::MIN, |at| at.0);
+            let cameras = world
+                .recorders
+                .all
+                .keys()
+                .filter(|(class, _)| *class == toezicht::storage::key::Class::Video);
+            let bucket = OpenBucket {
+                operator: target(),
+                ceilings: CEILINGS,
+                embargo: world
+                    .checks
+                    .embargo
+                    .filter(|_| !world.is_broken(Mutation::EmbargoForgotten)),
+                recorders,
+                cameras: cameras.map(|(_, name)| (name.clone(), declared)).collect(),
+                gaps: BTreeMap::new(),
+            };
+            let site = world.api.site.clone();
+            self.buckets.set_open(&site, Some(bucket));
+        })
+        .await
+    }
+
+    /// As the controller reports: what was lost first, then each hold, then the Site.
+    #[allow(clippy::too_many_arguments, reason = "as many as the controller has")]
+    async fn report(
+        &self,
+        site: &toezicht::api::Site,
+        holds: &[IncidentHold],
+        plan: &HoldPlan,
+        outcome: &Outcome,
+        problem: Option<String>,
+        began: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), Ended> {
+        let before = site.status.as_ref().and_then(|status| status.retention.as_ref());
+        let next = of_site(before, plan, outcome, problem.clone(), now);
+        if let Some(drift) = &outcome.drift {
+            let told = RetentionStatus {
+                drift: next.drift.clone(),
+                ..before.cloned().unwrap_or_default()
+            };
+            let lost: Vec<String> = drift.lost_of.clone();
+            self.api(|world| {
+                write_site(world, told);
+                for (uid, _) in world.api.holds.clone().iter().filter(|(_, hold)| {
+                    hold.metadata
+                        .name
+                        .as_ref()
+                        .is_some_and(|name| lost.contains(name))
+                }) {
+                    world.say(|| format!("told: held versions of {uid} are gone"));
+                    world.checks.told(uid);
+                }
+            })
+            .await?;
+        }
+        for hold in holds {
+            if let Some(next) = placement(hold, plan, outcome, problem.clone(), now) {
+                self.api(|world| claim(world, hold, next, began, now)).await?;
+            }
+        }
+        self.api(|world| write_site(world, next)).await
+    }
+
+    /// As the audit controller does, at its own times.
+    async fn audit(&mut self, holds: &[IncidentHold]) -> Result<(), Ended> {
+        let began = lock(&self.world).now();
+        if self
+            .audited
+            .is_some_and(|at| began.duration_since(at) < SignedDuration::from_hours(9))
+        {
+            return Ok(());
+        }
+        let now = (self.clock())();
+        let is_blind = lock(&self.world).is_broken(Mutation::AuditBelievesResolved);
+        let known = holds
+            .iter()
+            .filter_map(|hold| Some((hold.metadata.uid.clone()?, is_resolved(hold, now) && !is_blind)));
+        let scope = Scope {
+            ceilings: CEILINGS,
+            embargo: lock(&self.world).checks.embargo,
+            reach: Reach::All,
+            one_in: 3,
+            known: Some(known.collect()),
+        };
+        let tally = self.guarded(audit(&target(), &scope, now)).await?;
+        let tally = tally.map_err(|error| error.to_string())?;
+        self.audited = Some(began);
+        self.api(|world| {
+            let world = &mut *world;
+            world.say(|| format!("the audit finds {:?}", tally.found));
+            if tally.is_compliant() {
+                let now = world.now();
+                world.checks.compliant(&world.store, &world.api, began, now);
+            }
+            world.api.site.status.get_or_insert_default().audit = Some(audited(&tally, now));
+        })
+        .await
+    }
+}
+
+fn is_new(plan: &HoldPlan, entries: &BTreeMap<String, ledger::Entry>) -> bool {
+    plan.write
+        .iter()
+        .any(|entry| entry.is_open() && !entries.contains_key(&entry.uid))
+}
+
+fn audited(tally: &Tally, now: Timestamp) -> AuditStatus {
+    let count = |number: u64| i64::try_from(number).unwrap();
+    let findings = tally.found.iter().map(|(found, findings)| AuditFinding {
+        kind: <&str>::from(found).to_owned(),
+        count: count(findings.count),
+        violation: found.is_violation(),
+        examples: findings.examples.clone(),
+    });
+    AuditStatus {
+        audited_at: Time(now),
+        boundary_at: Time(now),
+        versions: count(tally.versions),
+        bytes: count(tally.bytes),
+        held: count(tally.held),
+        inspected: count(tally.inspected),
+        sample_one_in: 1,
+        oldest_unheld_video: None,
+        oldest_unheld_calls: None,
+        store_lag_seconds: 0,
+        findings: findings.collect(),
+    }
+}
+
+fn finalize(world: &mut super::world::World, uid: &str) {
+    if let Some(hold) = world.api.holds.get_mut(uid) {
+        let finalizers = hold.metadata.finalizers.get_or_insert_default();
+        if !finalizers.iter().any(|one| one == FINALIZER) {
+            finalizers.push(FINALIZER.to_owned());
+        }
+    }
+}
+
+fn write_site(world: &mut super::world::World, retention: RetentionStatus) {
+    world.api.site.status.get_or_insert_default().retention = Some(retention);
+}
+
+/// Writes what there is of a hold, and looks whether what follows from it is true.
+fn claim(
+    world: &mut super::world::World,
+    of: &IncidentHold,
+    next: Placement,
+    began: Timestamp,
+    said: Timestamp,
+) {
+    let uid = of.metadata.uid.clone().unwrap();
+    let now = world.now();
+    let Some(hold) = world.api.holds.get_mut(&uid) else {
+        return;
+    };
+    let is_news = hold.status.as_ref().and_then(|status| status.placement.as_ref()) != Some(&next);
+    hold.status.get_or_insert_default().placement = Some(next.clone());
+    let hold = hold.clone();
+    let accepted = Finding::new(ConditionType::Accepted, true, Reason::Valid, String::new());
+    let is_resolved = is_resolved(&hold, said);
+    let is_placed = placed(&hold, &accepted, Some(&next), is_resolved).is_true();
+    let is_released = released(&hold, Some(&next), is_resolved).is_true();
+    if is_news {
+        world.say(|| {
+            format!(
+                "{uid} is told: {} segments, Placed {is_placed}, Released {is_released}, {:?}",
+                next.segments, next.problem
+            )
+        });
+    }
+    // What was said by another look is no claim of this one.
+    let is_looked_at = next.verified_at.as_ref().is_some_and(|at| at.0 == said);
+    if is_placed && is_looked_at {
+        world.checks.placed(&uid, &hold, &world.store, began);
+    }
+    if is_released && is_news {
+        world.checks.released(&uid, &world.store, &world.api, began, now);
+    }
+    world.see();
+}

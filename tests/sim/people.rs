@@ -1,0 +1,341 @@
+//! People, good and bad, and what befalls the store: each a task that does something now and then.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use toezicht::protocol::Window;
+use toezicht::storage::key::Class;
+use tokio::time::sleep;
+
+use super::api::{Incident, cover, is_resolved};
+use super::http::{Shared, lock};
+use super::store::{By, Who};
+use super::world::World;
+
+/// Waits so many minutes; whether there is still something to do.
+async fn minutes(world: &Shared, range: std::ops::Range<u64>) -> bool {
+    let minutes = lock(world).rng.u64(range);
+    sleep(Duration::from_secs(minutes * 60)).await;
+    let world = lock(world);
+    !world.is_calm && !world.is_over()
+}
+
+fn hours(hours: i64) -> SignedDuration {
+    SignedDuration::from_hours(hours)
+}
+
+/// Incidents are declared, widened, ended and resolved.
+pub async fn declare(world: Shared) {
+    while minutes(&world, 30..600).await {
+        let world = &mut *lock(&world);
+        let now = world.now();
+        let open = world.api.open(now);
+        let choice = world.rng.u32(0..10);
+        match (open.len(), choice) {
+            (0, _) | (1..4, 0..=3) => declare_one(world, now),
+            (_, 4..=6) => {
+                let uid = world.rng.choice(open.iter()).unwrap().clone();
+                widen(world, &uid, now);
+            }
+            (_, _) => {
+                let uid = world.rng.choice(open.iter()).unwrap().clone();
+                world.say(|| format!("{uid} is resolved"));
+                world.api.resolve(&uid, now);
+            }
+        }
+    }
+}
+
+fn declare_one(world: &mut World, now: Timestamp) {
+    let cameras: Vec<String> = {
+        let all = world
+            .recorders
+            .all
+            .keys()
+            .filter(|(class, _)| *class == Class::Video);
+        let all: Vec<String> = all.map(|(_, source)| source.clone()).collect();
+        let count = world.rng.usize(0..3);
+        world.rng.choose_multiple(all, count)
+    };
+    let from = now - SignedDuration::from_mins(world.rng.i64(1..2000));
+    let until = match world.rng.u32(0..3) {
+        0 => None,
+        _ => Some(from + SignedDuration::from_mins(world.rng.i64(5..900))),
+    };
+    let incident = Incident {
+        name: format!("h{}", world.rng.u32(0..1_000_000)),
+        cameras,
+        calls: world.rng.bool(),
+        window: Window::new(from, until),
+    };
+    let uid = world.api.declare(&incident, now);
+    world.say(|| format!("{uid} is declared: {incident:?}"));
+    note(world, &uid, now);
+}
+
+/// What it covers from now on counts.
+fn note(world: &mut World, uid: &str, now: Timestamp) {
+    let cover = cover(&world.api.holds[uid]);
+    world.checks.note_declared(uid, cover, now);
+}
+
+fn widen(world: &mut World, uid: &str, now: Timestamp) {
+    let later = now + SignedDuration::from_mins(world.rng.i64(-300..600));
+    let choice = world.rng.u32(0..3);
+    let mut sources: Vec<String> = world
+        .recorders
+        .all
+        .keys()
+        .map(|(_, source)| source.clone())
+        .collect();
+    let another = world.rng.usize(0..sources.len());
+    let another = sources.swap_remove(another);
+    world.api.change(uid, |hold| {
+        let spec = &mut hold.spec;
+        let until = spec.window.until.as_ref().map(|until| until.0);
+        match choice {
+            0 => spec.calls = true,
+            1 if !spec.cameras.is_empty() && !spec.cameras.contains(&another) => spec.cameras.push(another),
+            _ => {
+                let least = until.unwrap_or(spec.window.from.0 + SignedDuration::from_secs(1));
+                spec.window.until = Some(Time(later.max(least)));
+            }
+        }
+    });
+    let spec = world.api.holds[uid].spec.clone();
+    world.say(|| {
+        format!(
+            "{uid} is widened: {:?} {:?} {}",
+            spec.cameras, spec.window, spec.calls
+        )
+    });
+    note(world, uid, now);
+}
+
+/// The cluster is restored from a backup: what it forgets, the ledger has. Some of it is made anew.
+pub async fn restore(world: Shared) {
+    while minutes(&world, 1000..9000).await {
+        let world = &mut *lock(&world);
+        let now = world.now();
+        let uids: Vec<String> = super::checks::ledger(&world.store).into_keys().collect();
+        let known: Vec<String> = uids
+            .into_iter()
+            .filter(|uid| world.api.holds.contains_key(uid))
+            .collect();
+        let Some(uid) = world.rng.choice(known.iter()).cloned() else {
+            continue;
+        };
+        let Some(hold) = world.api.holds.get(&uid).cloned() else {
+            continue;
+        };
+        if is_resolved(&hold, now) {
+            continue;
+        }
+        world.api.holds.remove(&uid);
+        world.say(|| format!("{uid} is lost in a restore"));
+        if world.rng.bool() {
+            let incident = Incident {
+                name: hold.metadata.name.clone().unwrap(),
+                cameras: hold.spec.cameras.clone(),
+                calls: hold.spec.calls,
+                window: Window::new(
+                    hold.spec.window.from.0,
+                    hold.spec.window.until.as_ref().map(|until| until.0),
+                ),
+            };
+            let successor = world.api.declare(&incident, now);
+            world.say(|| format!("{successor} is made in its place"));
+            note(world, &successor, now);
+        }
+    }
+}
+
+/// The API server goes away for a while, and clocks step.
+pub async fn disturb(world: Shared) {
+    loop {
+        if !minutes(&world, 200..3000).await {
+            let mut world = lock(&world);
+            world.api.is_away = false;
+            world.ahead = [0, 0];
+            return;
+        }
+        {
+            let world = &mut *lock(&world);
+            match world.rng.u32(0..3) {
+                0 => world.api.is_away = true,
+                1 => {
+                    let n = world.rng.usize(0..2);
+                    world.ahead[n] = *world
+                        .rng
+                        .choice(&[
+                            30_000,
+                            -50_000,
+                            600_000,
+                            -600_000,
+                            7_200_000,
+                            -7_200_000,
+                            864_000_000,
+                        ])
+                        .unwrap();
+                    let ahead = world.ahead[n];
+                    world.say(|| format!("the clock of operator {n} steps to {ahead} ms ahead"));
+                }
+                _ => {
+                    world.ahead = [0, 0];
+                    world.say(|| "the clocks are right".to_owned());
+                }
+            }
+        }
+        minutes(&world, 1..40).await;
+        lock(&world).api.is_away = false;
+    }
+}
+
+/// Who has the recorders' credentials and is none.
+pub async fn attack(world: Shared) {
+    const KEYS: [&str; 12] = [
+        "video/x",
+        "video/\u{1}",
+        "video/!",
+        "video/hal",
+        "video/hal-2",
+        "video/\u{fffd}/a",
+        "video/hal/\u{2}/x",
+        "video/hal/notes.txt",
+        "video/hal-2/2026/03/04/\u{7f}",
+        "calls/~",
+        "video//",
+        "video/hal/2026/03/04/000000.000Z-1000-0000000000000000.mp4 ",
+    ];
+    while minutes(&world, 100..2500).await {
+        let world = &mut *lock(&world);
+        let (now, sealed) = (world.store_now(), world.rng.bool());
+        let tag = if sealed { "sealed" } else { "video" };
+        let mut keys: Vec<String> = Vec::new();
+        match world.rng.u32(0..5) {
+            0 | 1 => keys.push((*world.rng.choice(&KEYS).unwrap()).to_owned()),
+            2 => keys.extend((0..world.rng.u32(2..30)).map(|n| format!("video/s{n:04}/x"))),
+            3 => {
+                let year = world.rng.u32(2020..9999);
+                keys.push(format!(
+                    "video/hal/{year}/01/01/000000.000Z-60000-00000000000000ff.mp4"
+                ));
+            }
+            _ => {
+                // Endless versions of what an honest recorder made.
+                let recordings: Vec<String> = world
+                    .store
+                    .versions()
+                    .filter(|(key, _)| key.starts_with("video/h"))
+                    .map(|(key, _)| key.clone())
+                    .collect();
+                if let Some(key) = world.rng.choice(recordings) {
+                    keys.extend(std::iter::repeat_n(key, world.rng.usize(1..9)));
+                }
+            }
+        }
+        for key in keys {
+            let by = By {
+                who: Who::Hostile,
+                now,
+                sent: now,
+            };
+            let tags = vec![("toezicht-retention".to_owned(), tag.to_owned())];
+            let _ = world.store.put(by, &key, Arc::from(b"x".as_slice()), tags, false);
+        }
+        world.see();
+    }
+}
+
+/// The store breaks its word, or who administers it does.
+pub async fn betray(world: Shared) {
+    while minutes(&world, 600..6000).await {
+        let world = &mut *lock(&world);
+        let (now, sent) = (world.store_now(), world.now());
+        let by = By {
+            who: Who::Admin,
+            now,
+            sent,
+        };
+        let held: Vec<(String, String)> = {
+            let held = world.store.versions().filter(|(_, version)| version.is_held());
+            held.map(|(key, version)| (key.clone(), version.id.clone()))
+                .collect()
+        };
+        match world.rng.u32(0..5) {
+            0 | 1 => {
+                let Some((key, id)) = world.rng.choice(held) else {
+                    continue;
+                };
+                let _ = world.store.set_hold(by, &key, &id, false);
+                let is_gone = world.rng.bool();
+                if is_gone {
+                    let _ = world.store.delete(by, &key, Some(&id));
+                }
+            }
+            2 => {
+                let Some((key, _)) = world.rng.choice(held) else {
+                    continue;
+                };
+                let _ = world.store.delete(by, &key, None);
+            }
+            _ => spoil_ledger(world, by),
+        }
+        world.see();
+    }
+}
+
+/// An entry is hidden, rolls back, or is gone.
+fn spoil_ledger(world: &mut World, by: By) {
+    let keys: Vec<String> = world
+        .store
+        .keys
+        .keys()
+        .filter(|key| key.starts_with("ledger/holds/"))
+        .cloned()
+        .collect();
+    let Some(key) = world.rng.choice(keys) else { return };
+    // Of what only the ledger knew, nobody could know any more.
+    let uid = key
+        .trim_start_matches("ledger/holds/")
+        .trim_end_matches(".json")
+        .to_owned();
+    if !world.api.holds.contains_key(&uid) {
+        return;
+    }
+    world.checks.ledger_disturbed = Some(by.sent);
+    match world.rng.u32(0..3) {
+        0 => {
+            let _ = world.store.delete(by, &key, None);
+        }
+        1 => {
+            let newest = world.store.keys[&key][0].id.clone();
+            let _ = world.store.delete(by, &key, Some(&newest));
+        }
+        _ => {
+            while let Some(id) = world.store.keys.get(&key).map(|versions| versions[0].id.clone()) {
+                let _ = world.store.delete(by, &key, Some(&id));
+            }
+        }
+    }
+    world.say(|| format!("{key} is spoilt"));
+}
+
+/// The store's lifecycle, for ever.
+pub async fn expire(world: Shared) {
+    loop {
+        sleep(Duration::from_secs(3600)).await;
+        let world = &mut *lock(&world);
+        if world.is_over() {
+            return;
+        }
+        let (now, sent) = (
+            world.store_now() - hours(world.store.kind.lifecycle_lag),
+            world.now(),
+        );
+        world.store.expire(now, sent);
+        world.see();
+    }
+}

@@ -1,0 +1,220 @@
+//! Recorders: what they have in their spool, which holds they follow, and what of their uploads nobody knows. They upload
+//! by the real code, and acknowledge by the real rules.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use sha2::{Digest, Sha256};
+use toezicht::contract::{Covering, Secret, StorageTarget};
+use toezicht::controllers::buckets::{Coverings, Follow};
+use toezicht::protocol::cover::Cover;
+use toezicht::rules::{Unsure, all_follow, put_tag};
+use toezicht::storage::key::{Class, Key};
+use toezicht::storage::segments::Uploader;
+use toezicht::storage::simulated::{Simulated, within};
+use tokio::time::{Instant, sleep, timeout};
+
+use super::http::{Life, Shared, client, lock};
+use super::mutations::Mutation;
+use super::store::Who;
+
+/// So long a recorder waits for an answer.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A recording that waits.
+#[derive(Clone, Debug)]
+pub struct Waiting {
+    pub key: Key,
+    pub body: Vec<u8>,
+    pub sha256: [u8; 32],
+}
+
+/// One recorder.
+#[derive(Debug, Default)]
+pub struct Recorder {
+    pub spool: Vec<Waiting>,
+    pub follows: Coverings,
+    pub unsure: Unsure,
+    /// It answers nobody.
+    pub is_silent: bool,
+    /// How far its clock is ahead, in seconds.
+    pub ahead: i64,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub struct Recorders {
+    /// By class and source.
+    pub all: BTreeMap<(Class, String), Recorder>,
+    /// What they are told to follow.
+    pub config: Coverings,
+}
+
+pub fn revision(of: &Coverings) -> String {
+    serde_json::to_string(of).unwrap()
+}
+
+impl Recorders {
+    /// What all of them follow.
+    pub fn follow(&self, are_uploads_forgotten: bool) -> Follow {
+        let says = |recorder: &Recorder| {
+            let revision = revision(&self.config);
+            let is_sure = are_uploads_forgotten || all_follow(recorder.unsure.revisions(), &revision);
+            !recorder.is_silent && recorder.follows == self.config && is_sure
+        };
+        match self.all.values().all(says) {
+            true if self.all.is_empty() => Follow::NoRecorders,
+            true => Follow::Holds(self.config.clone()),
+            false => Follow::Unknown,
+        }
+    }
+}
+
+pub fn target() -> StorageTarget {
+    StorageTarget {
+        endpoint: Some("http://store.example.nl:9000".into()),
+        region: "nl-1".into(),
+        bucket: "bucket".into(),
+        path_style: true,
+        ca_pem: None,
+        access_key_id: Secret::new("id"),
+        secret_access_key: Secret::new("secret"),
+    }
+}
+
+fn path(key: &Key) -> PathBuf {
+    PathBuf::from(key.to_string())
+}
+
+/// One source, for ever.
+pub async fn record(world: Shared, class: Class, source: String) {
+    let of = (class, source);
+    let simulated = Simulated {
+        http: client(&world, Who::Recorder, &Arc::new(Life::default())),
+        now: {
+            let world = world.clone();
+            Arc::new(move || lock(&world).now())
+        },
+        seed: lock(&world).seed,
+    };
+    let uploader = within(simulated.clone(), async { Uploader::new(&target()).unwrap() }).await;
+    loop {
+        let (pause, length) = {
+            let rng = &mut lock(&world).rng;
+            (rng.u64(600..9000), rng.u64(60..3000))
+        };
+        sleep(Duration::from_secs(pause)).await;
+        {
+            let mut world = lock(&world);
+            if world.is_over() {
+                return;
+            }
+            let now = world.now();
+            let recorder = world.recorders.all.get_mut(&of).unwrap();
+            let start = now + SignedDuration::from_secs(recorder.ahead - i64::try_from(length).unwrap());
+            recorder.spool.push(recorded(&of, start, length * 1000));
+        }
+        within(simulated.clone(), upload_all(&world, &of, &uploader)).await;
+    }
+}
+
+fn recorded(of: &(Class, String), start: Timestamp, millis: u64) -> Waiting {
+    let body = format!("{:?} {} {start} {millis}", of.0, of.1).into_bytes();
+    let sha256: [u8; 32] = Sha256::digest(&body).into();
+    Waiting {
+        key: Key::new(of.0, of.1.clone(), start, millis, &sha256).unwrap(),
+        body,
+        sha256,
+    }
+}
+
+async fn upload_all(world: &Shared, of: &(Class, String), uploader: &Uploader) {
+    let waiting = lock(world).recorders.all[of].spool.clone();
+    for one in waiting {
+        let (tag, followed, forgets) = {
+            let mut world = lock(world);
+            let is_untagged = world.is_broken(Mutation::RecorderIgnoresHolds);
+            let recorder = world.recorders.all.get_mut(of).unwrap();
+            let covers: Vec<Cover> = recorder.follows.values().map(Covering::cover).collect();
+            let covers = if is_untagged { Vec::new() } else { covers };
+            (
+                put_tag(&covers, &one.key),
+                revision(&recorder.follows),
+                world.is_broken(Mutation::UploadsForgotten),
+            )
+        };
+        // Until its answer comes, nobody knows.
+        let note = |is_known: bool| {
+            let mut world = lock(world);
+            let (now, recorder) = (
+                Instant::now().into_std(),
+                world.recorders.all.get_mut(of).unwrap(),
+            );
+            if is_known {
+                recorder.unsure.confirmed(&path(&one.key));
+                recorder.spool.retain(|other| other.key != one.key);
+            } else if !forgets {
+                recorder.unsure.failed(path(&one.key), followed.clone(), now);
+            }
+        };
+        note(false);
+        let put = uploader.put_bytes(&one.key, one.body.clone(), one.sha256, tag);
+        match timeout(PATIENCE, put).await {
+            Ok(Ok(_)) => note(true),
+            _ => {
+                note(false);
+                return;
+            }
+        }
+    }
+    let mut world = lock(world);
+    let now = Instant::now().into_std();
+    let recorder = world.recorders.all.get_mut(of).unwrap();
+    let spool: HashSet<PathBuf> = recorder.spool.iter().map(|one| path(&one.key)).collect();
+    recorder.unsure.forget(|| spool, now);
+}
+
+/// Takes up what is to be followed, after a while, and now and then dies.
+pub async fn configure(world: Shared, of: (Class, String)) {
+    loop {
+        let pause = {
+            let world = &mut *lock(&world);
+            match (world.is_calm, world.rng.u32(0..4)) {
+                (true, _) => world.rng.u64(5..40),
+                (_, 0) => world.rng.u64(60..4000),
+                _ => world.rng.u64(5..60),
+            }
+        };
+        sleep(Duration::from_secs(pause)).await;
+        let mut world = lock(&world);
+        let world = &mut *world;
+        let (config, is_calm) = (world.recorders.config.clone(), world.is_calm);
+        let forgets = world.is_broken(Mutation::SpoolForgotten);
+        let (dies, changes_voice) = (world.rng.u32(0..60) == 0, world.rng.u32(0..40) == 0);
+        let recorder = world.recorders.all.get_mut(&of).unwrap();
+        if !recorder.is_silent {
+            recorder.follows = config;
+        }
+        if is_calm {
+            recorder.is_silent = false;
+        } else if changes_voice {
+            recorder.is_silent = !recorder.is_silent;
+        }
+        if dies && !is_calm {
+            let waiting = if forgets {
+                Vec::new()
+            } else {
+                recorder.spool.iter().map(|one| path(&one.key)).collect()
+            };
+            recorder.unsure = Unsure::of_recorder_before(waiting, Instant::now().into_std());
+            world.say(|| format!("the recorder of {of:?} dies and begins anew"));
+        }
+        // What was tried long ago, and is nowhere any more, cannot arrive.
+        let recorder = world.recorders.all.get_mut(&of).unwrap();
+        let spool: HashSet<PathBuf> = recorder.spool.iter().map(|one| path(&one.key)).collect();
+        recorder.unsure.forget(|| spool, Instant::now().into_std());
+    }
+}

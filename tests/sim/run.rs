@@ -1,0 +1,165 @@
+//! One simulation from its seed: days of trouble, then quiet, in which all must come to rest.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use jiff::SignedDuration;
+use toezicht::storage::key::Class;
+use tokio::time::sleep;
+
+use super::http::{Shared, lock};
+use super::kind::{Kind, Weather};
+use super::mutations::Mutation;
+use super::recorder::Recorder;
+use super::world::{Weathers, World};
+use super::{lease, people, recorder};
+
+/// How much is simulated.
+#[derive(Clone, Copy, Debug)]
+pub struct Scope {
+    /// The store; `None`: one of three.
+    pub kind: Option<Kind>,
+    /// Hours of trouble.
+    pub trouble: u64,
+    /// Hours of quiet.
+    pub quiet: u64,
+    pub broken: Option<Mutation>,
+}
+
+impl Scope {
+    pub const WHOLE: Self = Self {
+        kind: None,
+        trouble: 130,
+        quiet: 30,
+        broken: None,
+    };
+}
+
+/// What came of it.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Report {
+    pub seed: u64,
+    pub steps: u64,
+    pub fingerprint: (u64, u64),
+    pub broken: Vec<String>,
+    pub last: String,
+    pub claims: Vec<(&'static str, u64)>,
+}
+
+/// Names that try the order of listings.
+const CAMERAS: [&str; 6] = ["hal", "hal-2", "hal.b", "hal2", "deur", "receptie"];
+
+pub fn simulate(seed: u64, scope: Scope) -> Report {
+    fastrand::seed(seed);
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    runtime.block_on(whole(seed, scope))
+}
+
+async fn whole(seed: u64, scope: Scope) -> Report {
+    let kind = |rng: &mut fastrand::Rng| scope.kind.unwrap_or_else(|| Kind::drawn(rng));
+    let world: Shared = Arc::new(Mutex::new(World::new(seed, kind, scope.broken)));
+    furnish(&world);
+    let sources: Vec<(Class, String)> = lock(&world).recorders.all.keys().cloned().collect();
+    for of in sources {
+        start(&world, recorder::record(world.clone(), of.0, of.1.clone()));
+        start(&world, recorder::configure(world.clone(), of));
+    }
+    start(&world, lease::elect(world.clone()));
+    start(&world, people::declare(world.clone()));
+    start(&world, people::restore(world.clone()));
+    start(&world, people::disturb(world.clone()));
+    start(&world, people::attack(world.clone()));
+    start(&world, people::betray(world.clone()));
+    start(&world, people::expire(world.clone()));
+    pass(&world, scope.trouble).await;
+    {
+        let mut world = lock(&world);
+        world.is_calm = true;
+        world.weather = Weathers::default();
+        world.api.is_away = false;
+        world.ahead = [0, 0];
+        world.say(|| "all is calm".to_owned());
+    }
+    pass(&world, scope.quiet).await;
+    let mut world = lock(&world);
+    let world = &mut *world;
+    if !world.is_over() {
+        let now = world.now();
+        world.checks.settled(&world.store, &world.api, now);
+    }
+    Report {
+        seed,
+        steps: world.step,
+        fingerprint: world.fingerprint(),
+        broken: world.checks.broken.clone(),
+        last: world.last(300),
+        claims: world
+            .checks
+            .claims
+            .iter()
+            .map(|(what, count)| (*what, *count))
+            .collect(),
+    }
+}
+
+/// Starts a task that may say by a panic that something is wrong.
+fn start(world: &Shared, work: impl Future<Output = ()> + Send + 'static) {
+    let world = world.clone();
+    let task = tokio::spawn(work);
+    tokio::spawn(async move {
+        if task.await.is_err_and(|error| error.is_panic()) {
+            lock(&world).fail("a task panicked".to_owned());
+        }
+    });
+}
+
+/// Time passes, as long as nothing is broken.
+async fn pass(world: &Shared, hours: u64) {
+    for _ in 0..hours * 4 {
+        sleep(Duration::from_secs(900)).await;
+        if lock(world).is_over() {
+            return;
+        }
+    }
+}
+
+/// Draws what there is.
+fn furnish(world: &Shared) {
+    let world = &mut *lock(world);
+    let of = |per_mille| Weather { per_mille };
+    world.weather = Weathers {
+        of_operators: of(*world.rng.choice(&[0, 0, 4, 20]).unwrap()),
+        of_recorders: of(*world.rng.choice(&[0, 50, 300]).unwrap()),
+    };
+    world.checks.embargo = world.rng.bool().then(|| SignedDuration::from_hours(1));
+    let count = world.rng.usize(2..4);
+    let first = world.rng.usize(0..3);
+    for name in CAMERAS.iter().skip(first).take(count) {
+        let ahead = if world.rng.u32(0..8) == 0 { 3600 } else { 0 };
+        let recorder = Recorder {
+            ahead,
+            ..Recorder::default()
+        };
+        world
+            .recorders
+            .all
+            .insert((Class::Video, (*name).to_owned()), recorder);
+    }
+    if world.rng.bool() {
+        world
+            .recorders
+            .all
+            .insert((Class::Calls, "balie".to_owned()), Recorder::default());
+    }
+    let told = format!(
+        "{:?} {:?} {:?}",
+        world.weather,
+        world.checks.embargo,
+        world.recorders.all.keys()
+    );
+    world.say(|| told);
+}
