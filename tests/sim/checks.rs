@@ -179,7 +179,8 @@ impl Checks {
                 }
             }
             What::Tag(Some(tag)) if tag == "held" => {
-                let opens = key.end() + self.embargo.unwrap_or_default();
+                // Of a recorder whose clock is ahead, the key says more than there can be.
+                let opens = key.end().min(version.taken + SKEW) + self.embargo.unwrap_or_default();
                 if opens > now + SKEW {
                     self.fail(format!(
                         "{:?} can be read before its embargo has passed",
