@@ -170,8 +170,16 @@ pub struct Placement {
     pub observed_generation: i64,
     /// Since when it counts (UTC): when the bucket's ledger took it, before anything was placed.
     pub accepted_at: Time,
-    /// Whether a pass over the bucket, made after every recorder had the hold, found all that it covers with its legal
-    /// hold and tag.
+    /// The scope of the hold (cameras, calls and window) that this speaks of, as a hash. Another one: the hold has grown since.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 16))]
+    pub scope: String,
+    /// Whether every recorder of the site has acknowledged the hold with this scope. A recorder's later silence takes nothing
+    /// back.
+    #[serde(default)]
+    pub acknowledged: bool,
+    /// Whether a pass over the bucket, made after every recorder had acknowledged the hold, found or read back everything
+    /// that it covers with its legal hold and tag. Segments that were sealed since are those of the next pass.
     pub proved: bool,
     /// When the last pass ended that looked at everything, and was refused nothing that it covers (UTC).
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -1,5 +1,6 @@
 //! `toezicht holds`: what the ledger in a bucket knows of holds, for when the cluster does not.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use jiff::Timestamp;
@@ -61,7 +62,7 @@ pub(super) async fn run(command: HoldsCommand) -> Result<(), HoldsError> {
     match command {
         HoldsCommand::Restore { target } => {
             let target = target.target("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")?;
-            let entries = ledger::read_all(&target).await?;
+            let entries = ledger::read_all(&target, &BTreeSet::new()).await?;
             for entry in entries.values().filter(|entry| entry.is_open()) {
                 print!("---\n{}", resource(entry)?);
             }

@@ -13,6 +13,7 @@ use tokio::sync::broadcast::{self, error::RecvError};
 
 use crate::api::{Ceilings, Site};
 use crate::contract::{Covering, Gap, StorageTarget};
+use crate::storage::hold::memory::Memory;
 
 /// Looks that may be waiting to be told; a Site that is not told is looked at by itself soon.
 const WAITING: usize = 1024;
@@ -68,6 +69,7 @@ struct Known {
     /// The Site controller has looked, and found nothing that may be looked into.
     is_shut: bool,
     held: Option<Coverings>,
+    memory: Arc<Memory>,
 }
 
 /// The buckets, by the UID of their Site. Copies are one and the same.
@@ -97,6 +99,14 @@ impl Buckets {
     /// Whether it was looked at, and may not be looked into. An operator that was just started does not know yet.
     pub fn is_shut(&self, site: &Site) -> bool {
         self.known(site).is_shut
+    }
+
+    /// What is remembered of the held versions of `site`. A Site whose bucket was never opened has a memory of its own.
+    pub fn memory(&self, site: &Site) -> Arc<Memory> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        site.uid()
+            .map(|uid| known.entry(uid).or_default().memory.clone())
+            .unwrap_or_default()
     }
 
     /// What is held at `site`, by its ledger; `None`: nobody has looked yet.

@@ -20,6 +20,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
 use super::date::StoreClock;
+use super::ledger::Entries;
 use super::requests::Counted;
 use crate::contract::StorageTarget;
 
@@ -84,6 +85,8 @@ pub(crate) struct Store {
     pub(crate) aws: bool,
     /// What time it is there, as the last answer said.
     pub(crate) clock: StoreClock,
+    /// Entries of the ledger that were read.
+    pub(crate) ledger: Entries,
 }
 
 impl Store {
@@ -148,6 +151,7 @@ impl Store {
             tls,
             aws: target.endpoint.is_none(),
             clock,
+            ledger: Entries::default(),
         })
     }
 }

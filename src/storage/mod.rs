@@ -23,6 +23,7 @@ mod gaps;
 pub mod hold;
 pub mod iam;
 pub mod key;
+mod layout;
 pub mod ledger;
 pub mod lifecycle;
 pub(crate) mod listing;
@@ -41,13 +42,14 @@ pub mod segments;
 pub mod statements;
 pub mod sweep;
 pub mod tag;
-mod walk;
+pub(crate) mod walk;
 
 pub use adoption::Obstacle;
 pub use bucket::{
     Aspect, BucketSpec, BucketState, Change, Enforced, Extra, Kept, Retention, Setting, Unseen,
 };
 pub use client::{OPERATION_DEADLINE, TargetError, check};
+pub use date::Time;
 pub use enforce::{Failed, Trials, enforce};
 pub use owner::Claim;
 pub use probe::Conformance;

@@ -31,6 +31,8 @@ fn resolved(mut hold: IncidentHold) -> IncidentHold {
 
 fn placement() -> Placement {
     Placement {
+        scope: String::new(),
+        acknowledged: true,
         observed_generation: 2,
         accepted_at: Time(now()),
         proved: true,

@@ -103,6 +103,7 @@ pub async fn report(
         is_changed |= write_site(client, site, told).await?;
     }
     let api = Api::<IncidentHold>::namespaced(client.clone(), &namespace);
+    let problem = outcome.hold_problem.as_deref().map(shorten);
     for hold in holds {
         if let Some(next) = placement(hold, plan, outcome, problem.clone(), now) {
             is_changed |= write_hold(&api, hold, next).await?;
@@ -112,7 +113,8 @@ pub async fn report(
     Ok(is_changed | write_site(client, site, next).await?)
 }
 
-fn of_site(
+/// The Site's status after a pass. Pure.
+pub fn of_site(
     before: Option<&RetentionStatus>,
     plan: &Plan,
     outcome: &Outcome,
@@ -139,11 +141,6 @@ fn of_site(
             .verify_every
             .filter(|_| is_held)
             .map(|every| every.as_secs()),
-        unhidden_at: outcome.unhidden_at.filter(|_| is_held).map(Time),
-        unhidden_every_seconds: outcome
-            .unhide_every
-            .filter(|_| is_held)
-            .map(|every| every.as_secs()),
         swept_at: if outcome.swept.is_some() {
             Some(Time(now))
         } else {
@@ -164,7 +161,7 @@ fn of_site(
 }
 
 /// What there is to say of a hold; `None`: nothing was placed for it, or nothing is new.
-fn placement(
+pub fn placement(
     hold: &IncidentHold,
     plan: &Plan,
     outcome: &Outcome,
@@ -179,6 +176,8 @@ fn placement(
     let mut next = before.unwrap_or_else(|| Placement {
         observed_generation: 0,
         accepted_at: Time(entry.accepted_at),
+        scope: String::new(),
+        acknowledged: false,
         proved: false,
         verified_at: None,
         segments: 0,
@@ -207,10 +206,16 @@ fn placement(
     }
     // Where it was released once, that was before the cluster was restored from a backup.
     next.released_at = None;
+    let scope = entry.scope();
+    let was_proved = next.proved && next.scope == scope;
+    if next.scope == scope {
+        next.observed_generation = hold.metadata.generation.unwrap_or_default();
+        next.acknowledged |= outcome.acknowledged.contains(&uid);
+    }
     if let Some((_, coverage)) = outcome.coverage.iter().find(|(of, _)| *of == uid) {
-        let generation = hold.metadata.generation.unwrap_or_default();
-        let was_proved = next.proved && next.observed_generation == generation;
-        next.observed_generation = generation;
+        next.observed_generation = hold.metadata.generation.unwrap_or_default();
+        next.scope = scope;
+        next.acknowledged = outcome.acknowledged.contains(&uid);
         if coverage.refused.is_some() {
             // Of what was proved it is not known whether it still is.
             next.proved = was_proved;

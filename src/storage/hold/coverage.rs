@@ -1,10 +1,11 @@
 //! How much of a hold's window there are recordings of: pure, in time order within a source.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{HoldError, Refused};
+use super::memory::Fingerprint;
+use super::{HoldError, Place, Refused};
 use crate::protocol::Window;
 use crate::protocol::cover::{Cover, Sources};
 use crate::protocol::recording::{Class, Recording};
@@ -47,6 +48,12 @@ pub struct Coverage {
     /// Versions that it covers too, and to which the store refused a mark, or to tell it: they are there, but whether they
     /// are kept is not known.
     pub refused: Option<Refused>,
+    /// Those that were not as they must be when they were read back.
+    pub disputed: u64,
+    /// All that were listed, the refused among them.
+    pub present: HashSet<Fingerprint>,
+    /// Where they are.
+    pub(super) places: BTreeSet<Place>,
 }
 
 impl Coverage {
@@ -77,6 +84,9 @@ impl Coverage {
             bytes: 0,
             sealed: 0,
             refused: None,
+            disputed: 0,
+            present: HashSet::new(),
+            places: BTreeSet::new(),
         }
     }
 

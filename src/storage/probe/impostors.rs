@@ -347,7 +347,14 @@ fn about(file: &mut File, request: &Request, body: &str) -> Response {
 fn listing(files: &[File], request: &Request) -> Response {
     let prefix = request.query.get("prefix").cloned().unwrap_or_default();
     let mut listed = String::new();
-    for file in files.iter().rev().filter(|file| file.key.starts_with(&prefix)) {
+    // By key, newest first within a key.
+    let mut found: Vec<&File> = files
+        .iter()
+        .rev()
+        .filter(|file| file.key.starts_with(&prefix))
+        .collect();
+    found.sort_by(|one, other| one.key.cmp(&other.key));
+    for file in found {
         let tag = match (request.query.contains_key("versions"), file.is_marker) {
             (true, true) => "DeleteMarker",
             (true, false) => "Version",

@@ -1,6 +1,7 @@
 //! The operator is killed after each request to the store, and each write to the API server, of a placing and of a
 //! releasing, each in its turn: the next one finishes what was begun, with nothing lost and nothing left.
 
+use std::collections::BTreeSet;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
@@ -259,7 +260,7 @@ impl Line {
     }
 
     async fn ledger(&self) -> Vec<Entry> {
-        let entries = ledger::read_all(&self.bucket.operator).await;
+        let entries = ledger::read_all(&self.bucket.operator, &BTreeSet::new()).await;
         entries.unwrap().into_values().collect()
     }
 }
