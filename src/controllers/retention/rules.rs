@@ -86,7 +86,8 @@ mod tests {
             verified_at: None,
             segments: had.0,
             size: "1 MiB".into(),
-            coverage: "9%".into(),
+            known_until: None,
+            coverage: Some("9%".into()),
             sealed: 0,
             refused: (had.1 > 0).then(|| Refusal {
                 versions: had.1,
