@@ -3,9 +3,11 @@
 mod chart;
 mod drifted;
 mod frozen;
+mod going;
 mod killed;
 mod leader;
 mod process;
 mod refused;
 mod reports;
 mod site;
+mod withdrawn;

@@ -18,7 +18,20 @@ use crate::contract::Secret;
 pub struct Found {
     /// Its resourceVersion, to see whether it changed.
     pub version: String,
+    /// What its finalizers can be changed by.
+    pub keeping: Keeping,
     data: BTreeMap<String, Secret>,
+}
+
+/// What keeps an object from going.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Keeping {
+    /// Its UID.
+    pub uid: Option<String>,
+    /// Its finalizers.
+    pub finalizers: Vec<String>,
+    /// Whether it is being deleted, so that no finalizer can be added.
+    pub is_deleting: bool,
 }
 
 impl Found {
@@ -26,6 +39,7 @@ impl Found {
     pub fn new(version: impl Into<String>, data: BTreeMap<String, Secret>) -> Self {
         Self {
             version: version.into(),
+            keeping: Keeping::default(),
             data,
         }
     }
@@ -126,10 +140,16 @@ pub fn text(
 
 fn read(secret: core::Secret) -> Found {
     let version = secret.metadata.resource_version.unwrap_or_default();
+    let keeping = Keeping {
+        uid: secret.metadata.uid,
+        finalizers: secret.metadata.finalizers.unwrap_or_default(),
+        is_deleting: secret.metadata.deletion_timestamp.is_some(),
+    };
     let data = secret.data.unwrap_or_default().into_iter();
     let texts = data.filter_map(|(key, value)| Some((key, Secret::new(String::from_utf8(value.0).ok()?))));
     Found {
         version,
+        keeping,
         data: texts.collect(),
     }
 }

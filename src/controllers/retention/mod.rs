@@ -98,11 +98,7 @@ impl Looks for Retention {
         }
         let Some(bucket) = self.context.buckets.open(site) else {
             let is_changed = if self.context.buckets.is_shut(site) {
-                self.tell(
-                    site,
-                    "the bucket is not looked at: see StorageEnforced of the Site",
-                )
-                .await?
+                self.tell(site, &report::unused(site)).await?
             } else {
                 false
             };

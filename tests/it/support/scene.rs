@@ -177,6 +177,23 @@ impl Scene {
             .unwrap();
     }
 
+    /// Waits until a condition of a hold has status and reason; its message.
+    pub async fn hold_says(&self, name: &str, condition: [&str; 3], limit: Duration) -> String {
+        let api = self.namespace.api::<IncidentHold>();
+        let [type_, status, reason] = condition;
+        eventually(&format!("IncidentHold {name} {condition:?}"), limit, || async {
+            let hold = api.get(name).await.map_err(|e| e.to_string())?;
+            let conditions = hold.status.unwrap_or_default().conditions;
+            let found = conditions
+                .iter()
+                .find(|found| found.type_ == type_ && found.status == status && found.reason == reason);
+            found
+                .map(|found| found.message.clone())
+                .ok_or_else(|| format!("{conditions:?}"))
+        })
+        .await
+    }
+
     /// Waits until a condition of a hold has the status.
     pub async fn hold_is(&self, name: &str, condition: &str, status: &str, limit: Duration) {
         let api = self.namespace.api::<IncidentHold>();
