@@ -1,6 +1,8 @@
 //! What somebody else changes in a bucket, and of what is held in it, is put back and told: by the condition `Intact`, by
 //! events and by a metric, each with what it was; also while the recorders' Secret is missing and nothing may be recorded.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::api::events::v1::Event;
@@ -27,7 +29,7 @@ async fn operator(namespace: &TestNamespace, server: &S3Server, instance: &str) 
 /// will say then. A look that began before writes over that what it has read, so it may have to be said again.
 pub(super) async fn verify(scene: &Scene) {
     let api = scene.namespace.api::<Site>();
-    let asked = Timestamp::now();
+    let (asked, times) = (Timestamp::now(), AtomicUsize::new(0));
     eventually("all marks are read", HANG, || async {
         let site = api.get(SITE).await.map_err(|e| e.to_string())?;
         let retention = site
@@ -36,10 +38,15 @@ pub(super) async fn verify(scene: &Scene) {
             .unwrap_or_default();
         // When the look began, in whole seconds.
         if retention.verified_at.as_ref().is_some_and(|at| at.0 > asked) {
+            println!(
+                "all marks are read, asked {} times",
+                times.load(Ordering::Relaxed)
+            );
             return Ok(());
         }
         if retention.verified_every_seconds != Some(0) {
             let due = json!({"status": {"retention": {"verifiedEverySeconds": 0}}});
+            times.fetch_add(1, Ordering::Relaxed);
             api.patch_status(SITE, &PatchParams::default(), &Patch::Merge(&due))
                 .await
                 .map_err(|e| e.to_string())?;
