@@ -7,8 +7,8 @@ Prints the keys under PREFIX in their order, the first N of them; with --to, eac
 into DIR. With --as, as this identity and no more; --exactly takes PREFIX for a key, which nobody need list.
 
 Without --as, as the store's administrator or the bucket's owner. Nobody may read recordings that no incident holds:
-where the bucket's policy denies even these, it is lifted for the length of the reading and put back as it was.
-An operator that puts it back meanwhile is not noticed: it is lifted once more.
+where the bucket's policy denies even these, another takes its place for the length of the reading. (Without any,
+Ceph lets only the recorder read what it wrote.) Where an operator puts it back meanwhile, that is done once more.
 """
 import argparse
 import json
@@ -52,11 +52,19 @@ def unless_refused(act):
         return True, None
 
 
-def read_without_policy(client, args):
+def read_with_own_policy(client, args, principal):
     policy = client.get_bucket_policy(Bucket=args.bucket)["Policy"]
+    bucket = f"arn:aws:s3:::{args.bucket}"
+    statement = {
+        "Effect": "Allow",
+        "Principal": {"AWS": [principal]},
+        "Action": ["s3:GetObject", "s3:ListBucket"],
+        "Resource": [bucket, f"{bucket}/*"],
+    }
+    own = json.dumps({"Version": "2012-10-17", "Statement": [statement]})
     try:
         for _ in range(TRIES):
-            client.delete_bucket_policy(Bucket=args.bucket)
+            client.put_bucket_policy(Bucket=args.bucket, Policy=own)
             refused, lines = unless_refused(lambda: read(client, args))
             if not refused:
                 return lines
@@ -72,8 +80,10 @@ def read_as_owner(args):
         if identity not in known:
             continue
         client = connect(args.server, identity)
-        for way in (read, read_without_policy):
-            refused, lines = unless_refused(lambda: way(client, args))
+        principal = known[identity].get("principal", "*")
+        ways = (lambda: read(client, args), lambda: read_with_own_policy(client, args, principal))
+        for way in ways:
+            refused, lines = unless_refused(way)
             if not refused:
                 return lines
     raise SystemExit(f"{args.bucket}: neither of {OWNERS} may read it")
