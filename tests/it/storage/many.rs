@@ -158,7 +158,7 @@ async fn a_store_that_falls_silent_stops_all(server: S3Server, port: u16) {
     let told = proxy.cut_after(300, |_| true);
     let (work, now) = (task(&incident), Timestamp::now());
     // One by one, the others would take minutes to find out.
-    let broken_off = tokio::time::timeout(Duration::from_mins(1), place(&through, &work, now)).await;
+    let broken_off = tokio::time::timeout(Duration::from_mins(3), place(&through, &work, now)).await;
     let broken_off = broken_off.expect("it stops").unwrap_err();
     assert_eq!(broken_off.error.category(), "no_answer", "{broken_off:?}");
     assert!(told.await.is_ok(), "it fell silent in the middle");

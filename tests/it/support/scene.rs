@@ -167,6 +167,17 @@ impl Scene {
         .await;
     }
 
+    /// Has the operator leave the site and its bucket alone, or look after them again.
+    pub async fn pause(&self, paused: bool) {
+        let value = paused.then_some("true");
+        let patch = json!({"metadata": {"annotations": {"toezicht.dev/paused": value}}});
+        let sites = self.namespace.api::<Site>();
+        sites
+            .patch(SITE, &PatchParams::default(), &Patch::Merge(&patch))
+            .await
+            .unwrap();
+    }
+
     /// Resolves a hold.
     pub async fn resolve(&self, name: &str) {
         let at = Timestamp::now() - SignedDuration::from_secs(1);

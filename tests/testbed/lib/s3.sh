@@ -56,7 +56,7 @@ seaweedfs() {
 }
 
 # Ceph: monitor, manager, one OSD in memory and the gateway. A lifecycle "day" lasts
-# ten seconds, so tests see rules really expire objects.
+# ten seconds, so tests see rules really expire objects: until `bed days` says otherwise.
 ceph_configuration() {
   cat <<C
 [global]
@@ -111,7 +111,6 @@ ceph_up() {
   mkdir -p "$dir"/{mon,mgr,osd,rgw} /run/ceph
   fsid=$(cat /proc/sys/kernel/random/uuid); osd=$(cat /proc/sys/kernel/random/uuid)
   ceph_configuration "$fsid" >"$dir/ceph.conf"
-  export CEPH_CONF=$dir/ceph.conf
   ceph-authtool --create-keyring "$dir/keyring" --gen-key -n mon. --cap mon 'allow *' >/dev/null
   ceph-authtool "$dir/keyring" --gen-key -n client.admin --cap mon 'allow *' --cap osd 'allow *' --cap mgr 'allow *' >/dev/null
   monmaptool --create --fsid "$fsid" --addv a "[v2:127.0.0.1:3300,v1:127.0.0.1:6789]" "$dir/monmap" >/dev/null
