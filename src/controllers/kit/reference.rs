@@ -42,7 +42,10 @@ impl Found {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MissingSecret {
     /// There is none of that type and name.
-    #[error("{field}: there is no Secret of type {type_} named {name:?}: create it in this namespace")]
+    #[error(
+        "{field}: there is no Secret of type {type_} named {name:?}: create it in this namespace with that type, which cannot be \
+         changed later"
+    )]
     NotFound {
         /// Path of the field that names it.
         field: String,

@@ -22,6 +22,7 @@ mod pod;
 mod recording;
 mod refusal;
 mod status;
+mod target;
 mod validate;
 mod watches;
 
