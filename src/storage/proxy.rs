@@ -1,6 +1,7 @@
 //! The proxy to a store.
 
 use aws_smithy_http_client::proxy::ProxyConfig;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use url::Url;
 
 use super::client::TargetError;
@@ -19,9 +20,15 @@ pub(crate) fn config(proxy: &Proxy, tls: bool) -> Result<ProxyConfig, TargetErro
     };
     let config = config.map_err(|_| TargetError::Proxy)?.no_proxy(&proxy.no_proxy);
     Ok(match &proxy.login {
-        Some(login) => config.with_basic_auth(&login.username, login.password.reveal()),
+        Some(login) => config.with_basic_auth(encoded(&login.username), encoded(login.password.reveal())),
         None => config,
     })
+}
+
+/// The connector writes user and password into the URL as they are. With an `@` or a `/` in them it would be none, and
+/// the connection would go past the proxy.
+fn encoded(text: &str) -> String {
+    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
 
 /// The URL of a proxy, if it has the form.

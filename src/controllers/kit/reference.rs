@@ -158,6 +158,27 @@ mod tests {
         assert!(is_object_name("camera-1.receptie"));
     }
 
+    /// Tools make Secrets of type Opaque, and Kubernetes changes no Secret's type.
+    #[test]
+    fn a_secret_of_another_type_is_told_with_the_type_it_needs() {
+        let told = text(
+            &BTreeMap::new(),
+            "toezicht.dev/ca",
+            "corporate",
+            "ca.crt",
+            "spec.storage.caRef",
+        );
+        let told = told.unwrap_err().to_string();
+        for part in [
+            "spec.storage.caRef: ",
+            "type toezicht.dev/ca",
+            "\"corporate\"",
+            "cannot be changed later",
+        ] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+    }
+
     #[test]
     fn texts_are_utf8_and_not_empty() {
         let secret: core::Secret = serde_json::from_value(serde_json::json!({

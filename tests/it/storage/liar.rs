@@ -85,9 +85,9 @@ async fn forward(State(shared): State<Arc<Shared>>, request: Request) -> Respons
         let answer = match lie {
             Lie::Refuse(rule) => {
                 let document = |(status, code)| (status, format!("<Error><Code>{code}</Code></Error>"));
-                rule(&parts, &body).map(document)
+                rule(&parts, &body[..]).map(document)
             }
-            Lie::Answer(rule) => rule(&parts, &body),
+            Lie::Answer(rule) => rule(&parts, &body[..]),
             Lie::Rewrite(_) => None,
         };
         if let Some((status, document)) = answer {

@@ -65,7 +65,7 @@ const NO_VERSIONING: Lie =
 const NO_TAGS: Lie = Lie::Refuse(|parts, _| has(parts, "x-amz-tagging").then_some((501, "NotImplemented")));
 /// A store of the region `RegionOne`, which names it.
 fn region_one() -> Lie {
-    Lie::Answer(Arc::new(|parts, _| {
+    Lie::Answer(Arc::new(|parts: &Parts, _: &[u8]| {
         let signed = parts.headers.get("authorization")?.to_str().ok()?;
         if signed.contains("/RegionOne/s3/") {
             return None;

@@ -4,6 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use aws_sdk_sts::config::{BehaviorVersion, Credentials as Plain, Region};
+use axum::http::request::Parts;
 use jiff::Timestamp;
 use toezicht::contract::{Credentials, Keys, Secret, StorageTarget, WebIdentity};
 use toezicht::storage::{EnforceError, Trials};
@@ -107,7 +108,7 @@ async fn ceph_workload_identity_needs_no_keys() {
         ("token-of-operator", OPERATOR, assumed(&operator)),
         ("token-of-recorder", RECORDER, assumed(&recorder)),
     ];
-    let sts = Lie::Answer(Arc::new(move |parts, body| {
+    let sts = Lie::Answer(Arc::new(move |parts: &Parts, body: &[u8]| {
         if parts.uri.path() != "/" || parts.method != "POST" {
             return None;
         }
