@@ -61,7 +61,7 @@ pub(super) enum HoldsError {
 pub(super) async fn run(command: HoldsCommand) -> Result<(), HoldsError> {
     match command {
         HoldsCommand::Restore { target } => {
-            let target = target.target("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")?;
+            let target = target.target()?;
             let entries = ledger::read_all(&target, &BTreeSet::new()).await?;
             for entry in entries.values().filter(|entry| entry.is_open()) {
                 print!("---\n{}", resource(entry)?);
@@ -77,7 +77,7 @@ pub(super) async fn run(command: HoldsCommand) -> Result<(), HoldsError> {
             if lives.0 > manifest::LONGEST_LINK {
                 return Err(HoldsError::TooLong);
             }
-            let target = target.target("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")?;
+            let target = target.target()?;
             let links = manifest::links(&target, &name, lives.0, Timestamp::now()).await?;
             match output {
                 Output::Json => println!("{}", serde_json::to_string_pretty(&links)?),

@@ -209,7 +209,7 @@ fn told(changed: broadcast::Receiver<SiteName>) -> impl Stream<Item = SiteName> 
 mod tests {
     use super::*;
     use crate::api::Days;
-    use crate::contract::{Secret, Window};
+    use crate::contract::{Credentials, Window};
 
     fn site() -> Site {
         serde_json::from_value(serde_json::json!({
@@ -235,8 +235,8 @@ mod tests {
                 bucket: "bucket".into(),
                 path_style: false,
                 ca_pem: None,
-                access_key_id: Secret::new("k"),
-                secret_access_key: Secret::new("s"),
+                credentials: Credentials::keys("k", "s"),
+                proxy: None,
             },
             ceilings: Ceilings {
                 video: Days(28),

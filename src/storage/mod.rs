@@ -6,11 +6,14 @@
 //! and `probe`: whether it holds. [`segments`] is the recorder's side; [`iam`] is for who gives out rights.
 
 mod adoption;
+mod advice;
 pub(crate) mod aging;
 mod apply;
 pub mod audit;
 mod bucket;
 mod client;
+mod content_md5;
+mod credentials;
 mod date;
 pub mod desired;
 pub mod dialect;
@@ -35,11 +38,15 @@ mod parts;
 pub mod policy;
 mod principal;
 pub mod probe;
+pub mod proxy;
 pub mod readers;
 mod refusal;
 pub mod requests;
+mod rules;
 pub mod segments;
 pub mod statements;
+#[cfg(test)]
+mod stub;
 pub mod sweep;
 pub mod tag;
 pub(crate) mod walk;

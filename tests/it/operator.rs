@@ -2,6 +2,7 @@
 
 mod chart;
 mod drifted;
+mod egress;
 mod frozen;
 mod going;
 mod killed;

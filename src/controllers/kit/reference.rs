@@ -56,7 +56,10 @@ impl Found {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MissingSecret {
     /// There is none of that type and name.
-    #[error("{field}: there is no Secret of type {type_} named {name:?}: create it in this namespace")]
+    #[error(
+        "{field}: there is no Secret of type {type_} named {name:?}: create it in this namespace with that type, which cannot be \
+         changed later"
+    )]
     NotFound {
         /// Path of the field that names it.
         field: String,
@@ -173,6 +176,27 @@ mod tests {
             assert!(!is_object_name(name), "{name}");
         }
         assert!(is_object_name("camera-1.receptie"));
+    }
+
+    /// Tools make Secrets of type Opaque, and Kubernetes changes no Secret's type.
+    #[test]
+    fn a_secret_of_another_type_is_told_with_the_type_it_needs() {
+        let told = text(
+            &BTreeMap::new(),
+            "toezicht.dev/ca",
+            "corporate",
+            "ca.crt",
+            "spec.storage.caRef",
+        );
+        let told = told.unwrap_err().to_string();
+        for part in [
+            "spec.storage.caRef: ",
+            "type toezicht.dev/ca",
+            "\"corporate\"",
+            "cannot be changed later",
+        ] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod pod;
 mod recording;
 mod refusal;
 mod status;
+mod target;
 mod validate;
 mod watches;
 

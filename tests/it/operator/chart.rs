@@ -46,7 +46,7 @@ async fn text(values: &[&str]) -> String {
     run("helm", &args, None).await
 }
 
-async fn rendered(values: &[&str]) -> Vec<Value> {
+pub async fn rendered(values: &[&str]) -> Vec<Value> {
     let text = text(values).await;
     let documents = serde_saphyr::from_multiple::<Value>(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
     documents
@@ -55,7 +55,7 @@ async fn rendered(values: &[&str]) -> Vec<Value> {
         .collect()
 }
 
-fn of_kind<'a>(documents: &'a [Value], kind: &str) -> Vec<&'a Value> {
+pub fn of_kind<'a>(documents: &'a [Value], kind: &str) -> Vec<&'a Value> {
     documents
         .iter()
         .filter(|document| document["kind"] == kind)

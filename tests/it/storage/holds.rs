@@ -374,8 +374,8 @@ async fn command(scene: &Scene, words: &[&str]) -> (Option<i32>, String) {
             &target.bucket,
             "--path-style",
         ])
-        .env("AWS_ACCESS_KEY_ID", target.access_key_id.reveal())
-        .env("AWS_SECRET_ACCESS_KEY", target.secret_access_key.reveal())
+        .env("AWS_ACCESS_KEY_ID", scene.keys().access_key_id.reveal())
+        .env("AWS_SECRET_ACCESS_KEY", scene.keys().secret_access_key.reveal())
         .output()
         .await
         .unwrap();

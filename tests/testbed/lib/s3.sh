@@ -103,6 +103,9 @@ rgw_lc_max_wp_worker = 1
 rgw_override_bucket_index_max_shards = 1
 rgw_dynamic_resharding = false
 rgw_enable_usage_log = false
+# Temporary keys: their session tokens are encrypted with this key.
+rgw_s3_auth_use_sts = true
+rgw_sts_key = 7f8fd8dd4700abcd
 C
 }
 
