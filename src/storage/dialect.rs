@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::bucket::Setting;
+use super::desired::OptionalRule;
 
 /// How to say "everyone but".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +56,16 @@ pub fn may_be_same(one: &str, other: &str) -> bool {
     username(one) == username(other)
 }
 
+/// Configuration that a store was found not to keep. It is tried again daily.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum GivenUp {
+    /// A setting that the store refused, or took and did not keep.
+    Setting(Setting),
+    /// A lifecycle rule that the store refused.
+    Rule(OptionalRule),
+}
+
 /// What was proved of a store, for a pair of principals.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -80,9 +91,9 @@ pub struct Dialect {
     /// Policies know the rights to default encryption, object ownership and inventories. Elsewhere (Ceph 16) a policy
     /// that names them is refused as a whole.
     pub more_settings: bool,
-    /// Settings that the store refused, or took and did not keep. They are tried again daily.
+    /// Configuration that the store does not keep.
     #[serde(default)]
-    pub given_up: BTreeSet<Setting>,
+    pub given_up: BTreeSet<GivenUp>,
 }
 
 impl Dialect {
@@ -101,6 +112,15 @@ impl Dialect {
             gap(
                 tls && !self.deny_plain_http,
                 "policies cannot tell TLS from plain HTTP: the store's own listener must not offer plain HTTP",
+            ),
+            gap(
+                self.given_up.contains(&GivenUp::Rule(OptionalRule::UnfinishedUploads)),
+                "the store refuses the lifecycle rule that ends unfinished uploads: the operator's sweep ends them",
+            ),
+            gap(
+                self.given_up.contains(&GivenUp::Rule(OptionalRule::ExpiredMarkers)),
+                "the store refuses the lifecycle rule that removes expired delete markers: the operator's sweep removes \
+                 them at their ceiling",
             ),
         ]
         .into_iter()
@@ -144,11 +164,19 @@ mod tests {
             deny_tagging: true,
             deny_plain_http: false,
             more_settings: true,
-            given_up: BTreeSet::from([Setting::Encryption]),
+            given_up: BTreeSet::from([
+                GivenUp::Setting(Setting::Encryption),
+                GivenUp::Rule(OptionalRule::ExpiredMarkers),
+            ]),
         };
         let text = serde_json::to_string(&dialect).unwrap();
         assert_eq!(serde_json::from_str::<Dialect>(&text).unwrap(), dialect);
-        assert_eq!(dialect.gaps(false).len(), 0);
-        assert_eq!(dialect.gaps(true).len(), 1);
+        assert!(
+            text.contains(r#""givenUp":["encryption","expiredMarkers"]"#),
+            "{text}"
+        );
+        assert_eq!(dialect.gaps(false).len(), 1);
+        assert!(dialect.gaps(false)[0].contains("expired delete markers"));
+        assert_eq!(dialect.gaps(true).len(), 2);
     }
 }

@@ -4,7 +4,7 @@ use super::adoption::{self, Obstacle};
 use super::apply;
 use super::bucket::{Aspect, BucketSpec, Change, Enforced};
 use super::client::{Purpose, Store};
-use super::dialect::Dialect;
+use super::dialect::{Dialect, GivenUp};
 use super::drift::{self, Desired, Operation};
 use super::error::StoreError;
 use super::fitness;
@@ -13,9 +13,10 @@ use super::objects;
 use super::observe::{Observed, observe};
 use super::owner::{self, Claim, Owner};
 use super::principal::prove;
-use super::probe::{self, Subject, Verdict};
+use super::probe::{self, Subject, Verdict, canary};
 use super::readers;
 use super::refusal::EnforceError;
+use super::rules;
 use crate::contract::StorageTarget;
 
 /// What was proved of the store, kept so that it is proved once: in sync means zero writes.
@@ -64,53 +65,56 @@ pub async fn enforce(
     trials: Trials,
 ) -> Result<Enforced, Failed> {
     let mut progress = Progress::default();
-    let outcome = enforced(operator, recorder, spec, claim, trials, &mut progress).await;
-    outcome.map_err(|error| Failed {
+    let failed = |error| Failed {
         error,
+        changed: Vec::new(),
+        is_ours: false,
+    };
+    let store = Store::new(operator, Purpose::Configure).map_err(|error| failed(error.into()))?;
+    let outcome = enforced(operator, &store, recorder, spec, claim, trials, &mut progress).await;
+    outcome.map_err(|error| Failed {
+        error: error.explained(|error| store.advice(error)),
         changed: progress.changed,
         is_ours: progress.is_ours,
     })
 }
 
 async fn enforced(
-    operator: &StorageTarget,
+    target: &StorageTarget,
+    operator: &Store,
     recorder: Option<&StorageTarget>,
     spec: &BucketSpec,
     claim: &Claim,
     trials: Trials,
     Progress { changed, is_ours }: &mut Progress,
 ) -> Result<Enforced, EnforceError> {
-    let anonymous = Store::anonymous(operator)?;
-    let operator = Store::new(operator, Purpose::Configure)?;
+    let anonymous = Store::anonymous(target)?;
     let recorder = recorder
         .map(|recorder| Store::new(recorder, Purpose::Configure))
         .transpose()?;
     super::desired::lifecycle(spec)?;
     readers::apart(spec)?;
-    let mut observed = present(&operator, changed).await?;
+    let mut observed = present(operator, changed).await?;
     fit(&observed, spec)?;
     let is_new = !changed.is_empty();
-    claimed(&operator, spec, claim, &observed, is_new, changed).await?;
+    claimed(operator, spec, claim, &observed, is_new, changed).await?;
     *is_ours = true;
-    let is_touched = without_retention(&operator, &mut observed, changed).await?;
-    let dialect = proved(&operator, recorder.as_ref(), spec, &observed).await?;
-    let mut desired = Desired::of(&operator.bucket, spec, &dialect, operator.tls)?;
+    let is_touched = without_retention(operator, &mut observed, changed).await?;
+    let dialect = proved(operator, recorder.as_ref(), spec, &observed).await?;
+    let mut tried = dialect.clone();
     if trials == Trials::Run {
         // Another right, or another release of the store, may have come.
-        desired.given_up.clear();
+        tried.given_up.clear();
     }
+    let mut desired = Desired::of(&operator.bucket, spec, &tried, operator.tls)?;
     let before = changed.len();
-    let read_back = in_sync(&operator, &mut desired, observed, is_touched, changed).await?;
-    if desired.given_up != dialect.given_up {
-        let given_up = desired.given_up.clone();
-        remember(
-            &operator,
-            &Dialect {
-                given_up,
-                ..dialect.clone()
-            },
-        )
-        .await?;
+    let read_back = in_sync(operator, &mut desired, observed, is_touched, changed).await?;
+    let known = Dialect {
+        given_up: desired.given_up.clone(),
+        ..dialect.clone()
+    };
+    if known != dialect {
+        remember(operator, &known).await?;
     }
     // What recorders can do is not told without them.
     let recorder = recorder.ok_or(EnforceError::NoRecorder { in_sync: true })?;
@@ -122,7 +126,7 @@ async fn enforced(
             Verdict::Fails
         };
         let subject = Subject {
-            operator: &operator,
+            operator,
             recorder: Some(&recorder),
             anonymous: &anonymous,
             policy: Ok((&spec.operator_principal, &read_back.statements)),
@@ -139,7 +143,7 @@ async fn enforced(
         read_back: read_back.state,
         changed: std::mem::take(changed),
         conformance,
-        gaps: dialect.gaps(operator.tls),
+        gaps: known.gaps(operator.tls),
     })
 }
 
@@ -268,6 +272,12 @@ async fn proved(
         return Ok(dialect);
     }
     let recorder = recorder.ok_or(EnforceError::NoRecorder { in_sync: false })?;
+    if !canary::takes_tags(operator).await? {
+        return Err(EnforceError::StoreUnfit {
+            what: "the store refuses object tags, and a recording's tag is its retention class".into(),
+            remedy: "use a store with object tags".into(),
+        });
+    }
     let dialect = prove(operator, recorder, (us, them), &observed.statements).await?;
     remember(operator, &dialect).await?;
     Ok(dialect)
@@ -296,7 +306,7 @@ async fn in_sync(
         Ok(()) => read_back(operator, desired, observed, &operations).await,
         Err(error) => Err(error),
     };
-    let was_made = |operation: &Operation| !matches!(operation, Operation::Set(setting) if desired.given_up.contains(setting));
+    let was_made = |operation: &Operation| !matches!(operation, Operation::Set(setting) if desired.given_up.contains(&GivenUp::Setting(*setting)));
     changed.extend(
         made.into_iter()
             .filter(|(operation, _)| was_made(operation))
@@ -315,6 +325,11 @@ async fn write<'a>(
 ) -> Result<(), EnforceError> {
     let mut refused = None;
     for operation in operations {
+        if *operation == Operation::Lifecycle {
+            let change = rules::write(operator, desired, &observed.state).await;
+            made.extend(change.map_err(rules::needed)?.map(|change| (operation, change)));
+            continue;
+        }
         match (
             operation,
             apply::apply(operator, operation, desired, &observed.state).await,
@@ -322,7 +337,7 @@ async fn write<'a>(
             (_, Ok(change)) => made.push((operation, change)),
             (_, Err(error)) if error.is_retryable() => return Err(error.into()),
             (Operation::Set(setting), Err(_)) => {
-                desired.given_up.insert(*setting);
+                desired.given_up.insert(GivenUp::Setting(*setting));
             }
             // What stays does not keep the policy open that comes after it.
             (Operation::Remove(extra), Err(error)) => {
@@ -360,7 +375,7 @@ async fn read_back(
     }
     for operation in &left {
         if let Operation::Set(setting) = operation {
-            desired.given_up.insert(*setting);
+            desired.given_up.insert(GivenUp::Setting(*setting));
         } else {
             return Err(EnforceError::StoreUnfit {
                 what: format!("the store took a change and answers with something else: {left:?}"),

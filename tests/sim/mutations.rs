@@ -81,48 +81,46 @@ pub enum Mutation {
 }
 
 impl Mutation {
-    /// A seed at which it shows, or from which on it is looked for.
-    pub fn seed(self) -> u64 {
-        match self {
-            _ => 0,
-        }
-    }
-
-    pub const ALL: [Self; 33] = [
-        Self::DeclaredReadOnce,
-        Self::UnknownIsNothing,
-        Self::Unfenced,
-        Self::FollowNotAsked,
-        Self::FollowKept,
-        Self::LedgerDoesNotCount,
-        Self::NotReopened,
-        Self::SuccessionOnce,
-        Self::EmbargoForgotten,
-        Self::AuditBelievesResolved,
-        Self::ReleasesAtOnce,
-        Self::UploadsForgotten,
-        Self::SpoolForgotten,
-        Self::RecorderIgnoresHolds,
-        Self::TagBeforeHold,
-        Self::HoldOffBeforeTag,
-        Self::MarksNotRead,
-        Self::MarkersUnseen,
-        Self::PageEndsListing,
-        Self::FirstVersionOnly,
-        Self::LedgerReadOnce,
-        Self::LedgerMarkerCloses,
-        Self::LedgerWrittenLater,
-        Self::DatesAgree,
-        Self::AnyRefusalIsNoHold,
-        Self::AnyAbsenceIsGone,
-        Self::SourcesByJump,
-        Self::TooManySources,
-        Self::MangledEndsListing,
-        Self::HalfBelieved,
-        Self::ManifestForgotten,
-        Self::SignatureForever,
-        Self::UnexplainedStay,
+    /// Each, and a seed that catches it.
+    pub const ALL: [(Self, u64); 33] = [
+        (Self::DeclaredReadOnce, 0),
+        (Self::UnknownIsNothing, 0),
+        (Self::Unfenced, 0),
+        (Self::FollowNotAsked, 0),
+        (Self::FollowKept, 0),
+        (Self::LedgerDoesNotCount, 0),
+        (Self::NotReopened, 0),
+        (Self::SuccessionOnce, 0),
+        (Self::EmbargoForgotten, 0),
+        (Self::AuditBelievesResolved, 0),
+        (Self::ReleasesAtOnce, 0),
+        (Self::UploadsForgotten, 0),
+        (Self::SpoolForgotten, 0),
+        (Self::RecorderIgnoresHolds, 0),
+        (Self::TagBeforeHold, 0),
+        (Self::HoldOffBeforeTag, 0),
+        (Self::MarksNotRead, 0),
+        (Self::MarkersUnseen, 0),
+        (Self::PageEndsListing, 0),
+        (Self::FirstVersionOnly, 0),
+        (Self::LedgerReadOnce, 0),
+        (Self::LedgerMarkerCloses, 0),
+        (Self::LedgerWrittenLater, 0),
+        (Self::DatesAgree, 0),
+        (Self::AnyRefusalIsNoHold, 0),
+        (Self::AnyAbsenceIsGone, 0),
+        (Self::SourcesByJump, 0),
+        (Self::TooManySources, 0),
+        (Self::MangledEndsListing, 0),
+        (Self::HalfBelieved, 0),
+        (Self::ManifestForgotten, 0),
+        (Self::SignatureForever, 0),
+        (Self::UnexplainedStay, 0),
     ];
+
+    pub fn every() -> Vec<Self> {
+        Self::ALL.into_iter().map(|(rule, _)| rule).collect()
+    }
 }
 
 /// What the network remembers that undoes a rule.

@@ -14,8 +14,9 @@ use toezicht::controllers::buckets::{Buckets, Follow, OpenBucket};
 use toezicht::controllers::hold::FINALIZER;
 use toezicht::controllers::kit::fence::Fence;
 use toezicht::protocol::cover::Cover;
-use toezicht::rules::{HoldPlan, Outcome, Pass, of_site, placed, placement, plan, released};
+use toezicht::rules::{HoldPlan, Outcome, Pass, is_asked, of_site, placed, placement, plan, released};
 use toezicht::storage::audit::{Scope, Tally, audit};
+use toezicht::storage::hold::memory::Memory;
 use toezicht::storage::ledger;
 use toezicht::storage::simulated::{Simulated, within};
 use toezicht::storage::sweep::{HoldsUnknown, OpenHolds, Reach};
@@ -170,8 +171,9 @@ impl Leader {
         let Some(bucket) = self.buckets.open(&site) else {
             return Ok(true);
         };
-        let entries = self.guarded(ledger::read_all(&target())).await?;
-        let entries = entries.map_err(|error| error.to_string())?;
+        // One memory for each process: whoever takes over knows nothing.
+        let memory = self.buckets.memory(&site);
+        let entries = self.entries(&bucket, &memory, &holds, now).await?;
         let plan = self.planned(&entries, &holds, now);
         let written = self.guarded(ledger::write_all(&target(), &plan.write)).await?;
         written.map_err(|error| error.to_string())?;
@@ -205,6 +207,7 @@ impl Leader {
             bucket: &bucket,
             holds: &holds,
             plan: &plan,
+            memory: &memory,
             now,
         };
         let (outcome, failed) = pass.run().await;
@@ -212,11 +215,33 @@ impl Leader {
         lock(&self.world).end_look(self.n);
         self.report(&site, &holds, &plan, &outcome, problem.clone(), began, now)
             .await?;
+        let written = pass.write_manifests(&outcome).await;
+        written.map_err(|error| error.to_string())?;
         self.audit(&holds).await?;
         match problem {
             Some(problem) => Err(problem),
             None => Ok(outcome.is_pending || outcome.is_changed() || !plan.write.is_empty()),
         }
+    }
+
+    /// What the ledger has, once it has the cameras.
+    async fn entries(
+        &self,
+        bucket: &OpenBucket,
+        memory: &Memory,
+        holds: &[IncidentHold],
+        now: Timestamp,
+    ) -> Result<BTreeMap<String, ledger::Entry>, Ended> {
+        let new = memory.unregistered(bucket.cameras.keys());
+        if !new.is_empty() {
+            let registered = self.guarded(ledger::register(&target(), &new)).await?;
+            registered.map_err(|error| error.to_string())?;
+            memory.note_registered(&new);
+        }
+        let asked = holds.iter().filter(|hold| is_asked(hold, now));
+        let asked = asked.filter_map(|hold| hold.metadata.uid.clone()).collect();
+        let entries = self.guarded(ledger::read_all(&target(), &asked)).await?;
+        entries.map_err(|error| error.to_string())
     }
 
     fn planned(
@@ -313,7 +338,8 @@ impl Leader {
             .await?;
         }
         for hold in holds {
-            if let Some(next) = placement(hold, plan, outcome, problem.clone(), now) {
+            let problem = outcome.hold_problem.clone();
+            if let Some(next) = placement(hold, plan, outcome, problem, now) {
                 self.api(|world| claim(world, hold, next, began, now)).await?;
             }
         }
@@ -417,8 +443,9 @@ fn claim(
     let hold = hold.clone();
     let accepted = Finding::new(ConditionType::Accepted, true, Reason::Valid, String::new());
     let is_resolved = is_resolved(&hold, said);
-    let is_placed = placed(&hold, &accepted, Some(&next), is_resolved).is_true();
-    let is_released = released(&hold, Some(&next), is_resolved).is_true();
+    let is_true = |finding: Option<Finding>| finding.is_some_and(|finding| finding.is_true());
+    let is_placed = is_true(placed(&hold, &accepted, Some(&next), is_resolved, said));
+    let is_released = is_true(released(&hold, Some(&next), is_resolved));
     if is_news {
         world.say(|| {
             format!(

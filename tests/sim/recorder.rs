@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
-use toezicht::contract::{Covering, Secret, StorageTarget};
+use toezicht::contract::{Covering, Credentials, StorageTarget};
 use toezicht::controllers::buckets::{Coverings, Follow};
 use toezicht::protocol::cover::Cover;
 use toezicht::rules::{Unsure, all_follow, put_tag};
@@ -80,8 +80,8 @@ pub fn target() -> StorageTarget {
         bucket: "bucket".into(),
         path_style: true,
         ca_pem: None,
-        access_key_id: Secret::new("id"),
-        secret_access_key: Secret::new("secret"),
+        credentials: Credentials::keys("id", "secret"),
+        proxy: None,
     }
 }
 

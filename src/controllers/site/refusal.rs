@@ -14,7 +14,7 @@ pub fn reason(error: &EnforceError) -> Reason {
             Reason::InvalidField
         }
         EnforceError::NoRecorder { .. } => Reason::DependsOn,
-        EnforceError::Storage(_) => Reason::StorageError,
+        EnforceError::Storage(_) | EnforceError::Advised { .. } => Reason::StorageError,
     }
 }
 

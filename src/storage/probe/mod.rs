@@ -11,6 +11,8 @@ mod attempts;
 pub(super) mod canary;
 mod checks;
 #[cfg(test)]
+mod files;
+#[cfg(test)]
 mod impostors;
 mod operator;
 mod recorder;
