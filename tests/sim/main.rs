@@ -130,7 +130,10 @@ fn each_broken_rule_is_caught() {
                         return;
                     };
                     match caught(rule, seed) {
-                        Some(report) => say(&format!("sim: without {rule:?}, seed {seed}: {}", report.broken[0])),
+                        Some(report) => say(&format!(
+                            "sim: without {rule:?}, seed {seed}: {}",
+                            report.broken[0]
+                        )),
                         None => missed.lock().unwrap().push(rule),
                     }
                 }

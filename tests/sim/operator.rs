@@ -126,7 +126,7 @@ impl Leader {
             (true, Some(true) | None, 4..) | (_, Some(true), 6..) => world.rng.u64(2..8),
             (true, ..) => world.rng.u64(300..2400),
             (_, _, 0) => world.rng.u64(20..120),
-            (_, _, 1..3) => world.rng.u64(300..4000),
+            (_, _, 1..=2) => world.rng.u64(300..4000),
             _ => world.rng.u64(4000..16_000),
         })
     }
@@ -236,7 +236,7 @@ impl Leader {
         if !new.is_empty() {
             let registered = self.guarded(ledger::register(&target(), &new)).await?;
             registered.map_err(|error| error.to_string())?;
-            memory.note_registered(&new);
+            memory.note_registered(new);
         }
         let asked = holds.iter().filter(|hold| is_asked(hold, now));
         let asked = asked.filter_map(|hold| hold.metadata.uid.clone()).collect();
