@@ -51,6 +51,14 @@ fn honest(key: &str, version: &Version) -> Option<Key> {
     (version.by == Who::Recorder && !version.is_marker).then(|| key.parse().ok())?
 }
 
+/// From when its ceiling counts: when it began, if the store took it between its end and its ceiling.
+fn counts_from(key: &Key, version: &Version) -> Timestamp {
+    let about = SignedDuration::from_secs(60);
+    let is_plausible = key.end().duration_since(version.taken) <= about
+        && version.taken.duration_since(key.start()) <= CEILING + about;
+    if is_plausible { key.start() } else { version.taken }
+}
+
 /// What the ledger has open, by UID.
 pub fn ledger(store: &Store) -> BTreeMap<String, Entry> {
     let entries = store.keys.range("ledger/holds/".to_owned()..);
@@ -173,7 +181,7 @@ impl Checks {
                 let is_calm = self
                     .ledger_disturbed
                     .is_none_or(|at| now.duration_since(at) > SignedDuration::from_hours(1));
-                let is_plausible = key.end().duration_since(version.taken) < SignedDuration::from_secs(60);
+                let is_plausible = counts_from(&key, version) == key.start();
                 if !is_explained && is_calm && is_plausible {
                     self.fail(format!("{:?} is held before the ledger says why", effect.key));
                 }
@@ -285,7 +293,7 @@ impl Checks {
                 .taken
                 .get(&(key.clone(), version.id.clone()))
                 .is_some_and(|taken| *taken >= began);
-            let is_over = parsed.start() + CEILING < began - SKEW;
+            let is_over = counts_from(&parsed, version) + CEILING < began - SKEW;
             let is_kept = self.covering(&parsed, store, api, now, now).is_some();
             let moved = version.modified.duration_since(version.taken) > SKEW;
             // Of what was held once, such stores do not tell any more how old it is.
@@ -323,7 +331,7 @@ impl Checks {
                 {
                     wrong.push(format!("{key:?} is not protected, though {uid} covers it"));
                 }
-                None if parsed.start() + CEILING < now - SignedDuration::from_hours(26) => {
+                None if counts_from(&parsed, version) + CEILING < now - SignedDuration::from_hours(26) => {
                     wrong.push(format!(
                         "{key:?} {} outlived its ceiling: {version:?}",
                         version.id

@@ -351,7 +351,7 @@ impl Leader {
         let began = lock(&self.world).now();
         if self
             .audited
-            .is_some_and(|at| began.duration_since(at) < SignedDuration::from_hours(9))
+            .is_some_and(|at| began.duration_since(at) < SignedDuration::from_hours(7))
         {
             return Ok(());
         }

@@ -28,7 +28,7 @@ fn hours(hours: i64) -> SignedDuration {
 
 /// Incidents are declared, widened, ended and resolved.
 pub async fn declare(world: Shared) {
-    while minutes(&world, 30..600).await {
+    while minutes(&world, 20..240).await {
         let world = &mut *lock(&world);
         let now = world.now();
         let open = world.api.open(now);
@@ -59,7 +59,7 @@ fn declare_one(world: &mut World, now: Timestamp) {
         let count = world.rng.usize(0..3);
         world.rng.choose_multiple(all, count)
     };
-    let from = now - SignedDuration::from_mins(world.rng.i64(1..2000));
+    let from = now - SignedDuration::from_mins(world.rng.i64(1..4000));
     let until = match world.rng.u32(0..3) {
         0 => None,
         _ => Some(from + SignedDuration::from_mins(world.rng.i64(5..900))),
@@ -116,7 +116,7 @@ fn widen(world: &mut World, uid: &str, now: Timestamp) {
 
 /// The cluster is restored from a backup: what it forgets, the ledger has. Some of it is made anew.
 pub async fn restore(world: Shared) {
-    while minutes(&world, 1000..9000).await {
+    while minutes(&world, 200..2500).await {
         let world = &mut *lock(&world);
         let now = world.now();
         let uids: Vec<String> = super::checks::ledger(&world.store).into_keys().collect();
@@ -155,7 +155,7 @@ pub async fn restore(world: Shared) {
 /// The API server goes away for a while, and clocks step.
 pub async fn disturb(world: Shared) {
     loop {
-        if !minutes(&world, 200..3000).await {
+        if !minutes(&world, 60..900).await {
             let mut world = lock(&world);
             world.api.is_away = false;
             world.ahead = [0, 0];
@@ -209,7 +209,7 @@ pub async fn attack(world: Shared) {
         "video//",
         "video/hal/2026/03/04/000000.000Z-1000-0000000000000000.mp4 ",
     ];
-    while minutes(&world, 100..2500).await {
+    while minutes(&world, 60..1000).await {
         let world = &mut *lock(&world);
         let (now, sealed) = (world.store_now(), world.rng.bool());
         let tag = if sealed { "sealed" } else { "video" };
@@ -251,7 +251,7 @@ pub async fn attack(world: Shared) {
 
 /// The store breaks its word, or who administers it does.
 pub async fn betray(world: Shared) {
-    while minutes(&world, 600..6000).await {
+    while minutes(&world, 150..1800).await {
         let world = &mut *lock(&world);
         let (now, sent) = (world.store_now(), world.now());
         let by = By {

@@ -17,6 +17,7 @@ use toezicht::storage::segments::Uploader;
 use toezicht::storage::simulated::{Simulated, within};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::checks::CEILING;
 use super::http::{Life, Shared, client, lock};
 use super::mutations::Mutation;
 use super::store::Who;
@@ -104,7 +105,7 @@ pub async fn record(world: Shared, class: Class, source: String) {
     loop {
         let (pause, length) = {
             let rng = &mut lock(&world).rng;
-            (rng.u64(600..9000), rng.u64(60..3000))
+            (rng.u64(1200..16_000), rng.u64(60..3000))
         };
         sleep(Duration::from_secs(pause)).await;
         {
@@ -114,6 +115,8 @@ pub async fn record(world: Shared, class: Class, source: String) {
             }
             let now = world.now();
             let recorder = world.recorders.all.get_mut(&of).unwrap();
+            // As a recorder purges its spool.
+            recorder.spool.retain(|one| one.key.start() + CEILING > now);
             let start = now + SignedDuration::from_secs(recorder.ahead - i64::try_from(length).unwrap());
             recorder.spool.push(recorded(&of, start, length * 1000));
         }
@@ -121,7 +124,8 @@ pub async fn record(world: Shared, class: Class, source: String) {
     }
 }
 
-fn recorded(of: &(Class, String), start: Timestamp, millis: u64) -> Waiting {
+/// A recording as a recorder makes it.
+pub fn recorded(of: &(Class, String), start: Timestamp, millis: u64) -> Waiting {
     let body = format!("{:?} {} {start} {millis}", of.0, of.1).into_bytes();
     let sha256: [u8; 32] = Sha256::digest(&body).into();
     Waiting {

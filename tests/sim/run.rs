@@ -29,8 +29,8 @@ pub struct Scope {
 impl Scope {
     pub const WHOLE: Self = Self {
         kind: None,
-        trouble: 130,
-        quiet: 30,
+        trouble: 36,
+        quiet: 8,
         broken: None,
     };
 }
@@ -127,6 +127,20 @@ async fn pass(world: &Shared, hours: u64) {
     }
 }
 
+/// Recordings of the last days, which wait: so that what is due at its ceiling comes soon.
+fn backlog(world: &mut World) {
+    let now = world.now();
+    let sources: Vec<(Class, String)> = world.recorders.all.keys().cloned().collect();
+    for of in sources {
+        for _ in 0..world.rng.usize(3..9) {
+            let (ago, length) = (world.rng.i64(1..118 * 60), world.rng.u64(60..3000));
+            let start = now - SignedDuration::from_mins(ago) - SignedDuration::from_secs(3000);
+            let waiting = recorder::recorded(&of, start, length * 1000);
+            world.recorders.all.get_mut(&of).unwrap().spool.push(waiting);
+        }
+    }
+}
+
 /// Draws what there is.
 fn furnish(world: &Shared) {
     let world = &mut *lock(world);
@@ -155,6 +169,7 @@ fn furnish(world: &Shared) {
             .all
             .insert((Class::Calls, "balie".to_owned()), Recorder::default());
     }
+    backlog(world);
     let told = format!(
         "{:?} {:?} {:?}",
         world.weather,
