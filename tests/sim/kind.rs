@@ -79,7 +79,7 @@ impl Kind {
     pub fn drawn(rng: &mut Rng) -> Self {
         let base = *rng.choice(&[Self::AWS, Self::SEAWEEDFS, Self::CEPH]).unwrap();
         Self {
-            page: *rng.choice(&[2, 3, 5, 11, 40, 1000]).unwrap(),
+            page: *rng.choice(&[3, 5, 11, 40, 1000]).unwrap(),
             clock_ahead: rng.i64(-20_000..20_000),
             ..base
         }

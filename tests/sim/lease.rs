@@ -151,7 +151,7 @@ async fn fate(world: &Shared, life: &Life) -> Fate {
     loop {
         let hours = {
             let mut world = lock(world);
-            let seconds = world.rng.u64(600..20_000);
+            let seconds = world.rng.u64(600..15_000);
             Duration::from_secs(seconds)
         };
         sleep(hours).await;

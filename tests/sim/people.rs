@@ -28,7 +28,7 @@ fn hours(hours: i64) -> SignedDuration {
 
 /// Incidents are declared, widened, ended and resolved.
 pub async fn declare(world: Shared) {
-    while minutes(&world, 20..240).await {
+    while minutes(&world, 10..180).await {
         let world = &mut *lock(&world);
         let now = world.now();
         let open = world.api.open(now);
@@ -116,7 +116,7 @@ fn widen(world: &mut World, uid: &str, now: Timestamp) {
 
 /// The cluster is restored from a backup: what it forgets, the ledger has. Some of it is made anew.
 pub async fn restore(world: Shared) {
-    while minutes(&world, 200..2500).await {
+    while minutes(&world, 100..1500).await {
         let world = &mut *lock(&world);
         let now = world.now();
         let uids: Vec<String> = super::checks::ledger(&world.store).into_keys().collect();
@@ -155,7 +155,7 @@ pub async fn restore(world: Shared) {
 /// The API server goes away for a while, and clocks step.
 pub async fn disturb(world: Shared) {
     loop {
-        if !minutes(&world, 60..900).await {
+        if !minutes(&world, 40..500).await {
             let mut world = lock(&world);
             world.api.is_away = false;
             world.ahead = [0, 0];
@@ -209,7 +209,7 @@ pub async fn attack(world: Shared) {
         "video//",
         "video/hal/2026/03/04/000000.000Z-1000-0000000000000000.mp4 ",
     ];
-    while minutes(&world, 60..1000).await {
+    while minutes(&world, 60..700).await {
         let world = &mut *lock(&world);
         let (now, sealed) = (world.store_now(), world.rng.bool());
         let tag = if sealed { "sealed" } else { "video" };
@@ -251,7 +251,7 @@ pub async fn attack(world: Shared) {
 
 /// The store breaks its word, or who administers it does.
 pub async fn betray(world: Shared) {
-    while minutes(&world, 150..1800).await {
+    while minutes(&world, 120..1000).await {
         let world = &mut *lock(&world);
         let (now, sent) = (world.store_now(), world.now());
         let by = By {

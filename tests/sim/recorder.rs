@@ -105,7 +105,7 @@ pub async fn record(world: Shared, class: Class, source: String) {
     loop {
         let (pause, length) = {
             let rng = &mut lock(&world).rng;
-            (rng.u64(1200..16_000), rng.u64(60..3000))
+            (rng.u64(2400..20_000), rng.u64(60..3000))
         };
         sleep(Duration::from_secs(pause)).await;
         {

@@ -29,8 +29,8 @@ pub struct Scope {
 impl Scope {
     pub const WHOLE: Self = Self {
         kind: None,
-        trouble: 36,
-        quiet: 8,
+        trouble: 24,
+        quiet: 5,
         broken: None,
     };
 }
@@ -132,7 +132,7 @@ fn backlog(world: &mut World) {
     let now = world.now();
     let sources: Vec<(Class, String)> = world.recorders.all.keys().cloned().collect();
     for of in sources {
-        for _ in 0..world.rng.usize(3..9) {
+        for _ in 0..world.rng.usize(2..6) {
             let (ago, length) = (world.rng.i64(1..118 * 60), world.rng.u64(60..3000));
             let start = now - SignedDuration::from_mins(ago) - SignedDuration::from_secs(3000);
             let waiting = recorder::recorded(&of, start, length * 1000);
