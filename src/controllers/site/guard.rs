@@ -61,7 +61,12 @@ fn changes<'a>(site: &Site, found: &'a Dereferenced, is_held: bool) -> Vec<Chang
         });
         changes.collect()
     };
-    let mut changes = change(&found.store_secrets, Some(&storage.operator.credentials_ref.name));
+    let operator = storage
+        .operator
+        .credentials_ref
+        .as_ref()
+        .map(|secret| secret.name.as_str());
+    let mut changes = change(&found.store_secrets, operator);
     changes.extend(change(&found.camera_secrets.authorities, authority));
     changes
 }
@@ -118,7 +123,9 @@ mod tests {
         assert!(guarded(&mut fixture, true).is_empty(), "once");
 
         // The Site is told to use another: that one stays, and the first may go.
-        fixture.site.spec.storage.operator.credentials_ref.name = "s3-recorder".into();
+        fixture.site.spec.storage.operator.credentials_ref = Some(crate::api::LocalRef {
+            name: "s3-recorder".into(),
+        });
         let mut changed = guarded(&mut fixture, true);
         changed.sort();
         assert_eq!(changed, ["s3-operator", "s3-recorder"]);
