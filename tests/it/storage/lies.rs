@@ -11,7 +11,7 @@ use toezicht::storage::probe::{Check, Verdict};
 use toezicht::storage::sweep::{Reach, sweep};
 use toezicht::storage::{EnforceError, Enforced, Trials};
 
-use super::holds::{CEILINGS, Declared};
+use super::holds::{CEILINGS, Declared, as_if};
 use super::liar::{Lie, asks, has, is_object, lying, writes};
 use super::scene::Scene;
 use crate::support::settings::S3Server;
@@ -85,9 +85,15 @@ pub async fn keeps(scene: &Scene) -> Enforced {
         .await;
     assert_eq!(scene.versions(&key).await.len(), 1);
     let later = Timestamp::now() + SignedDuration::from_hours(24 * 30);
-    let swept = sweep(&scene.operator, &CEILINGS, &Declared(vec![]), Reach::All, later)
-        .await
-        .unwrap();
+    let swept = sweep(
+        &scene.operator,
+        &CEILINGS,
+        &Declared(vec![]),
+        Reach::All,
+        as_if(later),
+    )
+    .await
+    .unwrap();
     assert_eq!((swept.deleted, swept.resisted), (1, 0), "{swept:?}");
     assert!(scene.versions(&key).await.is_empty());
     enforced
