@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use toezicht::api::IncidentHold;
+use toezicht::protocol::Window;
 use toezicht::protocol::cover::Cover;
 use toezicht::storage::key::Key;
 use toezicht::storage::ledger::Entry;
@@ -74,10 +75,14 @@ pub fn ledger(store: &Store) -> BTreeMap<String, Entry> {
 impl Checks {
     /// Somebody declared, or changed, a hold.
     pub fn note_declared(&mut self, uid: &str, cover: Cover, now: Timestamp) {
-        self.declared
-            .entry(uid.to_owned())
-            .or_default()
-            .push((now, cover));
+        let covers = self.declared.entry(uid.to_owned()).or_default();
+        if let Some(until) = cover.window.until {
+            // What went on ends, at the earliest now: later recordings are no one's to keep.
+            for (_, before) in covers.iter_mut().filter(|(_, it)| it.window.until.is_none()) {
+                before.window = Window::new(before.window.from, Some(until.max(now)));
+            }
+        }
+        covers.push((now, cover));
     }
 
     fn fail(&mut self, what: String) {

@@ -117,10 +117,6 @@ impl Mutation {
         (Self::SignatureForever, 0),
         (Self::UnexplainedStay, 0),
     ];
-
-    pub fn every() -> Vec<Self> {
-        Self::ALL.into_iter().map(|(rule, _)| rule).collect()
-    }
 }
 
 /// What the network remembers that undoes a rule.
