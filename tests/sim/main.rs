@@ -150,13 +150,17 @@ fn hunt() {
     let from = asked("FROM").unwrap_or(0);
     let seeds = from..from + asked("COUNT").unwrap_or(SEEDS);
     let skipped = usize::try_from(asked("SKIP").unwrap_or(0)).unwrap();
-    let rules = std::sync::Mutex::new(Mutation::ALL.into_iter().skip(skipped));
+    let every = Mutation::ALL
+        .into_iter()
+        .map(|(rule, _)| rule)
+        .chain(Mutation::UNNOTICED);
+    let rules = std::sync::Mutex::new(every.skip(skipped));
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
                 loop {
-                    let Some((rule, _)) = rules.lock().unwrap().next() else {
+                    let Some(rule) = rules.lock().unwrap().next() else {
                         return;
                     };
                     let is_clean = |seed: &u64| simulate(*seed, Scope::WHOLE).broken.is_empty();
