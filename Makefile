@@ -33,10 +33,10 @@ check:           ## formatting, lints, licences
 	cargo clippy --all-targets --locked -- -D warnings
 	cargo deny check bans licenses sources
 
-unit:            ## pure and property tests, the architecture, and the model of holds
-	cargo test --locked --no-run --lib --bins --test architecture --test model
+unit:            ## pure and property tests, the architecture, the model of holds, and the simulation
+	cargo test --locked --no-run --lib --bins --test architecture --test model --test sim
 	# Some of the first wait for long, and the model computes: side by side.
-	cargo test --locked --test model & model=$$!; \
+	cargo test --locked --test model --test sim & model=$$!; \
 	cargo test --locked --lib --bins --test architecture -- --test-threads=8; others=$$?; \
 	wait $$model && exit $$others
 
