@@ -13,16 +13,24 @@ use super::objects;
 use super::observe::{Observed, observe};
 use super::owner::{self, Claim, Owner};
 use super::principal::prove;
-use super::probe::{self, Subject, Verdict};
+use super::people;
+use super::probe::{self, Conformance, Exempt, Standing, Subject, Verdict, Why};
 use super::readers;
 use super::refusal::EnforceError;
+use super::statements;
 use crate::contract::StorageTarget;
+
+use std::collections::BTreeSet;
+
+use serde_json::Value;
 
 /// What was proved of the store, kept so that it is proved once: in sync means zero writes.
 const DIALECT_KEY: &str = "ledger/dialect.json";
 /// How often a change is read back before it counts as not made: stores are not at once consistent.
 const READ_BACKS: u32 = 10;
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(500);
+const TOOK_ANOTHER: &str = "the store took a change and answers with something else";
+const UNHEEDED: &str = "bucket policies have no effect on this store's identities: what others can do cannot be tried";
 
 /// Whether the recorders' credentials are tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +50,8 @@ pub struct Failed {
     pub changed: Vec<Change>,
     /// The bucket had been found to be claimed by the very Site, or for it.
     pub is_ours: bool,
+    /// The table, where it was filled.
+    pub conformance: Option<Conformance>,
 }
 
 /// How far it came.
@@ -49,6 +59,7 @@ pub struct Failed {
 struct Progress {
     changed: Vec<Change>,
     is_ours: bool,
+    conformance: Option<Conformance>,
 }
 
 /// Makes the bucket what it must be, as the operator, and tries the recorders' credentials. Without these, `recorder` being
@@ -69,6 +80,7 @@ pub async fn enforce(
         error,
         changed: progress.changed,
         is_ours: progress.is_ours,
+        conformance: progress.conformance,
     })
 }
 
@@ -78,8 +90,13 @@ async fn enforced(
     spec: &BucketSpec,
     claim: &Claim,
     trials: Trials,
-    Progress { changed, is_ours }: &mut Progress,
+    progress: &mut Progress,
 ) -> Result<Enforced, EnforceError> {
+    let Progress {
+        changed,
+        is_ours,
+        conformance: tried,
+    } = progress;
     let anonymous = Store::anonymous(operator)?;
     let operator = Store::new(operator, Purpose::Configure)?;
     let recorder = recorder
@@ -93,28 +110,44 @@ async fn enforced(
     claimed(&operator, spec, claim, &observed, is_new, changed).await?;
     *is_ours = true;
     let is_touched = without_retention(&operator, &mut observed, changed).await?;
-    let dialect = proved(&operator, recorder.as_ref(), spec, &observed).await?;
-    let mut desired = Desired::of(&operator.bucket, spec, &dialect, operator.tls)?;
+    let mut dialect = proved(&operator, recorder.as_ref(), spec, &observed).await?;
+    let learnt = dialect.clone();
     if trials == Trials::Run {
-        // Another right, or another release of the store, may have come.
-        desired.given_up.clear();
+        // Another right, another release of the store, or an identity may have come.
+        dialect.given_up.clear();
+    }
+    let people = Proving {
+        operator: &operator,
+        recorder: recorder.as_ref(),
+        spec,
+    };
+    let is_due = trials == Trials::Run && !dialect.left_out.is_empty();
+    if is_due || dialect.people != people::of(spec) {
+        people.prove(&mut dialect, &observed.statements).await?;
     }
     let before = changed.len();
-    let read_back = in_sync(&operator, &mut desired, observed, is_touched, changed).await?;
-    if desired.given_up != dialect.given_up {
-        let given_up = desired.given_up.clone();
-        remember(
-            &operator,
-            &Dialect {
-                given_up,
-                ..dialect.clone()
-            },
-        )
-        .await?;
+    let statements = observed.statements.clone();
+    let mut desired = people.desired(&dialect)?;
+    let mut outcome = in_sync(&operator, &mut desired, observed, is_touched, changed).await;
+    // The store may no longer know somebody whom the policy names: a deleted user, say.
+    if outcome.as_ref().is_err_and(is_about_policy) && !dialect.people.is_empty() {
+        let known = dialect.left_out.clone();
+        people.prove(&mut dialect, &statements).await?;
+        if dialect.left_out != known {
+            desired = people.desired(&dialect)?;
+            let observed = present(&operator, changed).await?;
+            outcome = in_sync(&operator, &mut desired, observed, true, changed).await;
+        }
+    }
+    let read_back = outcome?;
+    dialect.given_up.clone_from(&desired.given_up);
+    if dialect != learnt {
+        remember(&operator, &dialect).await?;
     }
     // What recorders can do is not told without them.
     let recorder = recorder.ok_or(EnforceError::NoRecorder { in_sync: true })?;
     let conformance = if trials == Trials::Run || changed.len() > before {
+        let named = people::without(spec, &dialect.left_out);
         let rules = desired.lifecycle.values().cloned().collect();
         let lifecycle = if read_back.state.lifecycle.as_ref() == Some(&rules) {
             Verdict::Holds
@@ -125,12 +158,26 @@ async fn enforced(
             operator: &operator,
             recorder: Some(&recorder),
             anonymous: &anonymous,
-            policy: Ok((&spec.operator_principal, &read_back.statements)),
+            policy: if dialect.heeds_policies {
+                Ok(Standing {
+                    statements: &read_back.statements,
+                    operator: &spec.operator_principal,
+                    exempt: Ok(Exempt {
+                        others: dialect.others,
+                        recorder: &spec.recorder_principal,
+                        auditor: named.auditor.as_deref(),
+                        readers: &named.readers,
+                    }),
+                })
+            } else {
+                Err(&Why::NotTried(UNHEEDED))
+            },
             lifecycle: &lifecycle,
         };
         let (conformance, restored) = Box::pin(probe::run(subject)).await;
+        *tried = Some(conformance.clone());
         restored?;
-        fitness::judge(&conformance, spec)?;
+        fitness::judge(&conformance, spec, dialect.heeds_policies, &read_back.state)?;
         Some(conformance)
     } else {
         None
@@ -140,7 +187,46 @@ async fn enforced(
         changed: std::mem::take(changed),
         conformance,
         gaps: dialect.gaps(operator.tls),
+        left_out: dialect.left_out.into_iter().collect(),
     })
+}
+
+/// Whose principals a policy names.
+struct Proving<'a> {
+    operator: &'a Store,
+    recorder: Option<&'a Store>,
+    spec: &'a BucketSpec,
+}
+
+impl Proving<'_> {
+    /// Proves the people's principals, beside the policy that is there.
+    async fn prove(&self, dialect: &mut Dialect, statements: &[Value]) -> Result<(), EnforceError> {
+        dialect.left_out = if dialect.heeds_policies {
+            people::prove(self.operator, self.recorder, self.spec, dialect, statements).await?
+        } else {
+            BTreeSet::new()
+        };
+        dialect.people = people::of(self.spec);
+        Ok(())
+    }
+
+    /// The bucket that must be: without those whom the store does not know, and with a policy that it takes.
+    fn desired(&self, dialect: &Dialect) -> Result<Desired, EnforceError> {
+        let place = self.operator.into();
+        let spec = people::without(self.spec, &dialect.left_out);
+        let desired = Desired::of(place, &spec, dialect, self.operator.tls)?;
+        statements::fitting(place, &spec, dialect, self.operator.tls)?;
+        Ok(desired)
+    }
+}
+
+/// Whether an error may be about somebody whom the policy names: the store refused it, or shows another.
+fn is_about_policy(error: &EnforceError) -> bool {
+    match error {
+        EnforceError::Storage(error) => error.operation == "PutBucketPolicy" && error.status == Some(400),
+        EnforceError::StoreUnfit { what, .. } => what.contains(TOOK_ANOTHER),
+        _ => false,
+    }
 }
 
 /// The bucket as it is, made first where there is none.
@@ -198,7 +284,7 @@ async fn claimed(
     }
     let foreign_objects = foreign::objects(operator).await?;
     let mut obstacles = adoption::obstacles(
-        &operator.bucket,
+        operator.into(),
         spec,
         &observed.state,
         observed.unreadable_policy,
@@ -264,7 +350,9 @@ async fn proved(
         Err(error) if error.is_absent() => None,
         Err(error) => return Err(error.into()),
     };
-    if let Some(dialect) = kept.filter(|kept| kept.operator == us && kept.recorder == them) {
+    let kept = kept.filter(|kept| kept.operator == us && kept.recorder == them);
+    // Without anybody to prove it with, what another version proved still counts.
+    if let Some(dialect) = kept.filter(|kept| kept.is_current() || recorder.is_none()) {
         return Ok(dialect);
     }
     let recorder = recorder.ok_or(EnforceError::NoRecorder { in_sync: false })?;
@@ -363,7 +451,7 @@ async fn read_back(
             desired.given_up.insert(*setting);
         } else {
             return Err(EnforceError::StoreUnfit {
-                what: format!("the store took a change and answers with something else: {left:?}"),
+                what: format!("{TOOK_ANOTHER}: {left:?}"),
                 remedy: "look whether something else configures this bucket, or use another store".into(),
             });
         }

@@ -30,7 +30,9 @@ pub(crate) mod marks;
 mod objects;
 mod observe;
 mod owner;
+mod partition;
 mod parts;
+mod people;
 pub mod policy;
 mod principal;
 pub mod probe;
@@ -41,6 +43,7 @@ pub mod segments;
 pub mod statements;
 pub mod sweep;
 pub mod tag;
+mod trial;
 mod walk;
 
 pub use adoption::Obstacle;

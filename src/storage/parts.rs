@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::types::{
-    ObjectOwnership, OwnershipControls, OwnershipControlsRule, ServerSideEncryption,
+    Grant, Grantee, ObjectOwnership, OwnershipControls, OwnershipControlsRule, ServerSideEncryption,
     ServerSideEncryptionByDefault, ServerSideEncryptionConfiguration,
 };
 
@@ -61,7 +61,10 @@ pub(crate) async fn read(store: &Store) -> Result<Parts, StoreError> {
     ] {
         let kept = match seen {
             Seen::Answer(words) if words == setting.required() => Kept::AsRequired,
-            Seen::Answer(words) => Kept::Otherwise(words),
+            Seen::Answer(words) => match setting.stronger().iter().find(|stronger| **stronger == words) {
+                Some(stronger) => Kept::Stronger(stronger),
+                None => Kept::Otherwise(words),
+            },
             Seen::Absent => Kept::Otherwise(NOTHING.to_owned()),
             Seen::Unknown | Seen::Other => Kept::Lacking,
             Seen::Denied => Kept::Denied,
@@ -81,6 +84,14 @@ impl Setting {
             Self::PublicAccessBlock => "all",
             Self::Encryption => "AES256",
             Self::Ownership => "BucketOwnerEnforced",
+        }
+    }
+
+    /// What is stronger than required: organisations demand it, and put it back by rule.
+    fn stronger(self) -> &'static [&'static str] {
+        match self {
+            Self::Encryption => &["aws:kms", "aws:kms:dsse"],
+            Self::PublicAccessBlock | Self::Ownership => &[],
         }
     }
 }
@@ -160,8 +171,19 @@ async fn acl(store: &Store) -> Result<Seen<bool>, StoreError> {
     let answer = store.client.get_bucket_acl().bucket(&store.bucket).send().await;
     Ok(seen("GetBucketAcl", answer)?.map(|acl| {
         let owner = acl.owner().and_then(|owner| owner.id());
-        let mut grants = acl.grants().iter();
-        !grants.all(|grant| grant.grantee().and_then(|grantee| grantee.id()) == owner)
+        let is_nobodys = |grant: &Grant| {
+            let grantee = grant.grantee();
+            // Groups (everybody, say) have a URI, and other accounts may have a mail address.
+            let is_named = grantee.is_some_and(|it| it.id().is_some() || it.uri().is_some() || it.email_address().is_some());
+            !is_named
+        };
+        match acl.grants() {
+            // Stores without ACLs answer with a dummy: one grant, to nobody.
+            [one] if is_nobodys(one) => false,
+            grants => !grants
+                .iter()
+                .all(|grant| grant.grantee().and_then(Grantee::id) == owner),
+        }
     }))
 }
 
@@ -237,7 +259,8 @@ async fn encryption(store: &Store) -> Result<Seen<String>, StoreError> {
         match defaults.map(ServerSideEncryptionByDefault::sse_algorithm) {
             None => NOTHING,
             Some(ServerSideEncryption::Aes256) => "AES256",
-            Some(ServerSideEncryption::AwsKms | ServerSideEncryption::AwsKmsDsse) => "with a key of its own",
+            Some(ServerSideEncryption::AwsKms) => "aws:kms",
+            Some(ServerSideEncryption::AwsKmsDsse) => "aws:kms:dsse",
             // No word of the store's is repeated.
             Some(_) => "in another way",
         }

@@ -1,5 +1,6 @@
 //! A site's bucket on real stores of two makes: SeaweedFS and Ceph.
 
+mod access;
 mod adoption;
 mod changes;
 mod claims;

@@ -7,17 +7,19 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::canary::{is_canary, sweep};
-use super::{Conformance, Subject, Verdict, Why, run};
-use crate::api::Days;
+use super::{Conformance, Exempt, Standing, Subject, Verdict, Why, run};
+use crate::api::{Days, is_one_identity};
 use crate::contract::StorageTarget;
 use crate::storage::apply::{self, put_policy};
 use crate::storage::bucket::{BucketSpec, BucketState};
 use crate::storage::client::{Purpose, Store, TargetError};
+use crate::storage::dialect::{Dialect, Others};
 use crate::storage::drift::{Desired, Operation};
 use crate::storage::error::StoreError;
 use crate::storage::lifecycle::Rule;
 use crate::storage::policy::{Policy, statements};
 use crate::storage::principal::prove;
+use crate::storage::readers::NotOneIdentity;
 use crate::storage::refusal::EnforceError;
 use crate::storage::statements::bootstrap;
 use crate::storage::{desired, objects, observe};
@@ -30,6 +32,9 @@ const SWEEPS: u32 = 5;
 /// The ceilings of the rules that are tried (the protocol's own).
 const CEILINGS: (Days, Days) = (Days(28), Days(7));
 const NO_PRINCIPAL: &str = "the operator's principal was not given";
+const NO_SITE_POLICY: &str = "no Site's policy was put";
+const UNHEEDED: &str = "bucket policies have no effect on this store's identities: give each the rights that toezicht iam --for \
+                        identity-policies prints";
 const POLICY_UNREADABLE: &str = "the bucket's policy could not be read, so none was put over it";
 
 /// What to probe, and as whom.
@@ -64,6 +69,9 @@ pub enum ProbeError {
     /// A target cannot be used; no connection was made.
     #[error(transparent)]
     Target(#[from] TargetError),
+    /// A principal may be more than one identity. No connection was made.
+    #[error(transparent)]
+    Principal(#[from] NotOneIdentity),
     /// There is no such bucket.
     #[error("there is no such bucket: make one with Object Lock, or say --create")]
     NoBucket,
@@ -93,6 +101,7 @@ pub async fn probe(survey: &Survey, stop: &CancellationToken) -> Result<Report, 
         .as_ref()
         .map(|target| Store::new(target, Purpose::Configure))
         .transpose()?;
+    one_identity_each(survey)?;
     let found = ground(&operator, survey).await?;
     let site = Site {
         operator: &operator,
@@ -114,6 +123,20 @@ pub async fn probe(survey: &Survey, stop: &CancellationToken) -> Result<Report, 
         remarks,
         left,
     })
+}
+
+fn one_identity_each(survey: &Survey) -> Result<(), NotOneIdentity> {
+    let given = [
+        ("--operator-principal", &survey.operator_principal),
+        ("--recorder-principal", &survey.recorder_principal),
+    ];
+    for (field, principal) in given {
+        if let Some(principal) = principal.as_ref().filter(|principal| !is_one_identity(principal)) {
+            let (field, principal) = (field.to_owned(), principal.clone());
+            return Err(NotOneIdentity { field, principal });
+        }
+    }
+    Ok(())
 }
 
 /// What an empty bucket had before anything was written.
@@ -164,7 +187,7 @@ async fn ground(operator: &Store, survey: &Survey) -> Result<Ground, ProbeError>
             let document = serde_json::from_str::<Value>(&text).unwrap_or_default();
             let found = statements(&document).unwrap_or_default();
             let principal = survey.operator_principal.as_deref().unwrap_or_default();
-            let needed = Policy::of(&bootstrap(&operator.bucket, principal, true)).unwrap_or_default();
+            let needed = Policy::of(&bootstrap(operator.into(), principal, true)).unwrap_or_default();
             if !Policy::of(&found).is_ok_and(|found| !found.is_empty() && found.is_within(&needed)) {
                 return in_use("a policy");
             }
@@ -173,6 +196,15 @@ async fn ground(operator: &Store, survey: &Survey) -> Result<Ground, ProbeError>
         Err(_) => None,
     };
     Ok(Ground { policy, lifecycle })
+}
+
+/// A policy that was put, or is as it was found.
+struct Put {
+    statements: Vec<Value>,
+    /// The operator as the store's policies name it.
+    operator: String,
+    /// How a Site's policy says "everyone but"; `None`: this is none.
+    others: Option<Others>,
 }
 
 struct Site<'a> {
@@ -194,9 +226,19 @@ impl Site<'_> {
             operator: self.operator,
             recorder: self.recorder,
             anonymous: self.anonymous,
-            policy: policy
-                .as_ref()
-                .map(|(us, policy)| (us.as_str(), policy.as_slice())),
+            policy: policy.as_ref().map(|put| Standing {
+                statements: &put.statements,
+                operator: &put.operator,
+                exempt: match (put.others, &self.survey.recorder_principal) {
+                    (Some(others), Some(recorder)) => Ok(Exempt {
+                        others,
+                        recorder,
+                        auditor: None,
+                        readers: &[],
+                    }),
+                    _ => Err(NO_SITE_POLICY),
+                },
+            }),
             lifecycle: &lifecycle,
         };
         let (conformance, restored) = run(subject).await;
@@ -235,7 +277,7 @@ impl Site<'_> {
         let desired = Desired {
             lifecycle: rules,
             statements: Vec::new(),
-            policy: Policy::default(),
+            policy: None,
             given_up: BTreeSet::new(),
         };
         let put = apply::apply(
@@ -257,9 +299,8 @@ impl Site<'_> {
         Ok(Verdict::Fails)
     }
 
-    /// Puts a Site's policy, if the principals are known: the operator's name, and the policy that is then
-    /// there.
-    async fn policy(&self, remarks: &mut Vec<String>) -> Result<(String, Vec<Value>), Why> {
+    /// Puts a Site's policy, if the principals are known: the policy that is then there.
+    async fn policy(&self, remarks: &mut Vec<String>) -> Result<Put, Why> {
         let mut without = |why: &str| {
             if self.recorder.is_some() {
                 remarks.push(format!("the recorders were tried without a bucket policy: {why}"));
@@ -273,15 +314,28 @@ impl Site<'_> {
             without(NO_PRINCIPAL);
             return Err(Why::NotTried(NO_PRINCIPAL));
         };
+        let as_found = |operator: String| Put {
+            statements: found.clone(),
+            operator,
+            others: None,
+        };
         let (Some(recorder), Some(them)) = (self.recorder, &self.survey.recorder_principal) else {
             without("the recorders' principal was not given");
-            return Ok((us, found.clone()));
+            return Ok(as_found(us));
         };
         match self.put_policy(recorder, (&us, them), found).await {
-            Ok(statements) => Ok((us, statements)),
+            Ok((statements, dialect)) if dialect.heeds_policies => Ok(Put {
+                statements,
+                operator: us,
+                others: Some(dialect.others),
+            }),
+            Ok(_) => {
+                without(UNHEEDED);
+                Err(Why::NotTried(UNHEEDED))
+            }
             Err(why) => {
                 without(&why);
-                Ok((us, found.clone()))
+                Ok(as_found(us))
             }
         }
     }
@@ -291,7 +345,7 @@ impl Site<'_> {
         recorder: &Store,
         principals: (&str, &str),
         found: &[Value],
-    ) -> Result<Vec<Value>, String> {
+    ) -> Result<(Vec<Value>, Dialect), String> {
         let dialect = match prove(self.operator, recorder, principals, found).await {
             Ok(dialect) => dialect,
             Err(EnforceError::WrongPrincipal { whose }) => {
@@ -301,10 +355,12 @@ impl Site<'_> {
             }
             Err(error) => return Err(error.safe_message()),
         };
-        let desired = Desired::of(&self.operator.bucket, &self.spec(), &dialect, self.operator.tls)
+        let desired = Desired::of(self.operator.into(), &self.spec(), &dialect, self.operator.tls)
             .map_err(|error| error.to_string())?;
         match put_policy(self.operator, &desired.statements).await {
-            Ok(()) => Ok(desired.statements),
+            Ok(()) => Ok((desired.statements, dialect)),
+            // Without statements it was to be removed, and where no policies are known there is none.
+            Err(_) if !dialect.heeds_policies => Ok((Vec::new(), dialect)),
             Err(error) => Err(error.safe_message()),
         }
     }

@@ -3,6 +3,7 @@
 
 pub mod cluster;
 pub mod counted;
+pub mod liar;
 pub mod operator;
 pub mod port;
 pub mod proxy;
