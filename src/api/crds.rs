@@ -7,8 +7,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 
 use super::condition::ConditionType::{
-    Accepted, AccessRestricted, AdministratorsExcluded, Compliant, InForce, Intact, Permitted, Placed, Ready, Recording,
-    StorageEnforced,
+    Accepted, AccessRestricted, AdministratorsExcluded, Compliant, InForce, Intact, Permitted, Placed, Ready,
+    Recording, StorageEnforced,
 };
 use super::{Camera, IncidentHold, RecordingPolicy, Site, rules, schema};
 

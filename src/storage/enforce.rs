@@ -12,8 +12,8 @@ use super::foreign;
 use super::objects;
 use super::observe::{Observed, observe};
 use super::owner::{self, Claim, Owner};
-use super::principal::prove;
 use super::people;
+use super::principal::prove;
 use super::probe::{self, Conformance, Exempt, Standing, Subject, Verdict, Why};
 use super::readers;
 use super::refusal::EnforceError;
@@ -30,7 +30,8 @@ const DIALECT_KEY: &str = "ledger/dialect.json";
 const READ_BACKS: u32 = 10;
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(500);
 const TOOK_ANOTHER: &str = "the store took a change and answers with something else";
-const UNHEEDED: &str = "bucket policies have no effect on this store's identities: what others can do cannot be tried";
+const UNHEEDED: &str =
+    "bucket policies have no effect on this store's identities: what others can do cannot be tried";
 
 /// Whether the recorders' credentials are tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

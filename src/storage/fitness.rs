@@ -15,7 +15,12 @@ pub(crate) fn judge(
     state: &BucketState,
 ) -> Result<(), EnforceError> {
     let is_open = |row: &&Row| row.verdict == Verdict::Fails && rests_on_policies(row.check);
-    if let Some(row) = conformance.rows().iter().find(is_open).filter(|_| !heeds_policies) {
+    if let Some(row) = conformance
+        .rows()
+        .iter()
+        .find(is_open)
+        .filter(|_| !heeds_policies)
+    {
         return Err(EnforceError::StoreUnfit {
             what: format!(
                 "bucket policies have no effect on this store's identities, and {} fails: {}",
@@ -186,7 +191,10 @@ mod tests {
         let refused = judged(Check::RecorderCanPut, Verdict::Fails, nothing);
         assert_eq!(refused, Err(EnforceError::RecorderCannotPut { own_key: false }));
         let told = refused.unwrap_err().safe_message();
-        assert!(told.starts_with("spec.storage.recorder.credentialsRef: "), "{told}");
+        assert!(
+            told.starts_with("spec.storage.recorder.credentialsRef: "),
+            "{told}"
+        );
     }
 
     /// What the operator writes restricts nobody there: what the identities' own policies leave open is fatal.
@@ -215,7 +223,10 @@ mod tests {
             let name = check.as_str();
             if rests_on_policies(*check) {
                 let told = judged(false).unwrap_err().safe_message();
-                assert!(told.contains(name) && told.contains("--for identity-policies"), "{told}");
+                assert!(
+                    told.contains(name) && told.contains("--for identity-policies"),
+                    "{told}"
+                );
             }
             let is_weak = check.about().severity == Severity::Weak;
             assert!(!is_weak || judged(true).is_ok(), "{name} is weak elsewhere");

@@ -88,7 +88,11 @@ mod tests {
             .settings
             .insert(Setting::Encryption, Kept::Stronger("aws:kms"));
         let told = stronger.gaps();
-        assert!(told.iter().any(|gap| gap.contains("aws:kms") && gap.contains("deletes that key")), "{told:?}");
+        assert!(
+            told.iter()
+                .any(|gap| gap.contains("aws:kms") && gap.contains("deletes that key")),
+            "{told:?}"
+        );
         assert!(gaps[0].contains("CORS rules, object ownership"), "{gaps:?}");
         assert!(
             gaps[1].contains("inventories") && gaps[2].contains("no default encryption"),

@@ -153,7 +153,13 @@ impl Form {
     }
 
     /// What of the bucket's statements is about one identity, without its name.
-    fn identity(self, place: Place<'_>, statements: &[Value], principal: &str, is_operator: bool) -> Vec<Value> {
+    fn identity(
+        self,
+        place: Place<'_>,
+        statements: &[Value],
+        principal: &str,
+        is_operator: bool,
+    ) -> Vec<Value> {
         let names = |statement: &&Value| {
             let named = statement.pointer("/Principal/AWS").and_then(Value::as_array);
             let named = named.into_iter().flatten().filter_map(Value::as_str);

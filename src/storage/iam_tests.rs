@@ -128,11 +128,18 @@ fn documents_name_one_identity_each() {
         ("spec.storage.operator.principal", "principal: operator"),
         ("spec.storage.recorder.principal", "principal: recorder"),
     ] {
-        for principal in ["${aws:username}", "arn:aws:iam::000000000000:user/${aws:username}", "*"] {
+        for principal in [
+            "${aws:username}",
+            "arn:aws:iam::000000000000:user/${aws:username}",
+            "*",
+        ] {
             let site = SITE.replace(whose, &format!("principal: {principal:?}"));
             let site: Site = serde_saphyr::from_str(&site).unwrap();
             let error = documents(&site, None, Form::Aws).unwrap_err().to_string();
-            assert!(error.starts_with(field) && error.contains("article 4.1"), "{error}");
+            assert!(
+                error.starts_with(field) && error.contains("article 4.1"),
+                "{error}"
+            );
         }
     }
 }
@@ -144,6 +151,13 @@ fn the_documentation_has_the_same_policy() {
     let (_, json) = text.split_once("```json\n").unwrap();
     let (json, _) = json.split_once("```").unwrap();
     let told = json.replace("BUCKET", "b").replace("OPERATOR", "o");
-    let printed = statements::bootstrap(Place { bucket: "b", region: "nl-1" }, "o", true);
+    let printed = statements::bootstrap(
+        Place {
+            bucket: "b",
+            region: "nl-1",
+        },
+        "o",
+        true,
+    );
     assert_eq!(Policy::parse(&told).unwrap(), Policy::of(&printed).unwrap());
 }

@@ -174,7 +174,8 @@ async fn acl(store: &Store) -> Result<Seen<bool>, StoreError> {
         let is_nobodys = |grant: &Grant| {
             let grantee = grant.grantee();
             // Groups (everybody, say) have a URI, and other accounts may have a mail address.
-            let is_named = grantee.is_some_and(|it| it.id().is_some() || it.uri().is_some() || it.email_address().is_some());
+            let is_named = grantee
+                .is_some_and(|it| it.id().is_some() || it.uri().is_some() || it.email_address().is_some());
             !is_named
         };
         match acl.grants() {

@@ -133,7 +133,10 @@ impl Proof<'_> {
         }
         // A store that knows an identity no longer shows it by another name.
         let kept = observe::policy(trial.operator).await?.unwrap_or_default();
-        if people.iter().any(|person| !kept.contains(&format!("\"{person}\""))) {
+        if people
+            .iter()
+            .any(|person| !kept.contains(&format!("\"{person}\"")))
+        {
             return Ok(Outcome::Unknown);
         }
         if !trial.can_read(&canary("named")).await? {
@@ -145,7 +148,8 @@ impl Proof<'_> {
         if self.others == Others::Unsaid {
             return Ok(Outcome::Proved);
         }
-        if trial.can_read(&canary("exempt")).await? || self.recorder_puts(&canary("put/exempt")).await? == Some(true)
+        if trial.can_read(&canary("exempt")).await?
+            || self.recorder_puts(&canary("put/exempt")).await? == Some(true)
         {
             return Ok(Outcome::Crowd("an exemption of it exempts everybody"));
         }
@@ -167,7 +171,8 @@ impl Proof<'_> {
         let people: Vec<&str> = people.iter().map(String::as_str).collect();
         let named = serde_json::json!({ "AWS": people });
         let (us, them) = (self.operator, self.recorder.map(|(_, principal)| principal));
-        let exempt = |other: Option<&'b str>| -> Vec<&'b str> { people.iter().copied().chain(other).collect() };
+        let exempt =
+            |other: Option<&'b str>| -> Vec<&'b str> { people.iter().copied().chain(other).collect() };
         let mut all = vec![deny(&sid("Named"), &named, &GET, &at("named"))];
         let all_but = |part: &str, exempt: &[&str], action: &[&str], place: &str| {
             let elements = self.others.elements(exempt)?;

@@ -83,7 +83,9 @@ pub fn size(statements: &[Value]) -> usize {
 pub(crate) fn without_deleted(statement: &Value) -> Option<Value> {
     let is_id = |value: &Value| {
         let id = value.as_str().unwrap_or_default();
-        let is_plain = id.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
+        let is_plain = id
+            .bytes()
+            .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
         id.len() >= 16 && is_plain && (id.starts_with("AIDA") || id.starts_with("AROA"))
     };
     let mut statement = statement.clone();
@@ -240,7 +242,11 @@ mod tests {
         assert_eq!(named["Principal"]["AWS"], json!(["arn:aws:iam::1:user/x"]));
         assert_eq!(of(json!({"AWS": ["AIDAJQABLZS4A3QDU576Q"]})), None);
         assert_eq!(of(json!({"AWS": "AROAJQABLZS4A3QDU576Q"})), None);
-        for principal in [json!("*"), json!({"AWS": "*"}), json!({"AWS": ["AIDA", "aidajqablzs4a3qdu576q"]})] {
+        for principal in [
+            json!("*"),
+            json!({"AWS": "*"}),
+            json!({"AWS": ["AIDA", "aidajqablzs4a3qdu576q"]}),
+        ] {
             assert_eq!(of(principal.clone()).unwrap()["Principal"], principal);
         }
     }

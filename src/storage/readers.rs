@@ -22,7 +22,8 @@ pub struct NotOneIdentity {
 /// Principals of a Site by field: machines first, then the auditor, the managers and the policy's officers.
 fn fields(site: &Site, policy: Option<&RecordingPolicy>) -> Vec<(String, String)> {
     let storage = &site.spec.storage;
-    let of = |field: String, principal: &Option<String>| principal.clone().map(|principal| (field, principal));
+    let of =
+        |field: String, principal: &Option<String>| principal.clone().map(|principal| (field, principal));
     let machines = [
         ("operator", &storage.operator.principal),
         ("recorder", &storage.recorder.principal),
@@ -34,7 +35,8 @@ fn fields(site: &Site, policy: Option<&RecordingPolicy>) -> Vec<(String, String)
     let auditor = storage.auditor.as_ref().map(|auditor| auditor.principal.clone());
     let auditor = of("spec.storage.auditor.principal".to_owned(), &auditor);
     let managers = site.spec.managers.iter().enumerate();
-    let managers = managers.map(|(n, manager)| of(format!("spec.managers[{n}].principal"), &manager.principal));
+    let managers =
+        managers.map(|(n, manager)| of(format!("spec.managers[{n}].principal"), &manager.principal));
     let officers = policy
         .into_iter()
         .flat_map(|policy| &policy.spec.incident_officers)

@@ -300,12 +300,7 @@ pub(crate) fn is_others(statement: &Value) -> bool {
 }
 
 fn plain_http(at: &Resources<'_>) -> Value {
-    let mut statement = deny(
-        "PlainHttp",
-        &everybody(),
-        &["s3:*"],
-        &[at.bucket(), at.under("")],
-    );
+    let mut statement = deny("PlainHttp", &everybody(), &["s3:*"], &[at.bucket(), at.under("")]);
     set(
         &mut statement,
         "Condition",

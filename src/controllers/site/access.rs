@@ -51,7 +51,9 @@ pub fn finding(tried: &Tried, unknown: &[String], now: Timestamp) -> Finding {
     }
     let untried = |message: &str| found(Truth::Unknown, Reason::NotTried, message.to_owned());
     let Some(Time(at)) = &tried.at else {
-        return untried("access was not tried yet: the operator tries it once the bucket is read back, see StorageEnforced");
+        return untried(
+            "access was not tried yet: the operator tries it once the bucket is read back, see StorageEnforced",
+        );
     };
     let rows = |verdict| messages(&tried.rows, verdict);
     let fails = rows(ConformanceVerdict::Fails);
@@ -72,7 +74,10 @@ pub fn finding(tried: &Tried, unknown: &[String], now: Timestamp) -> Finding {
         .chain(missing)
         .collect();
     if !unknown.is_empty() {
-        let message = format!("{}; the operator tries again within the hour; tried at {at}", unknown.join("; "));
+        let message = format!(
+            "{}; the operator tries again within the hour; tried at {at}",
+            unknown.join("; ")
+        );
         return found(Truth::Unknown, Reason::NotTried, message);
     }
     let message = format!(
@@ -129,7 +134,13 @@ mod tests {
         for check in Check::ALL {
             let one = |verdict: Verdict| {
                 finding(
-                    &tried(|other| if other == *check { verdict.clone() } else { Verdict::Holds }),
+                    &tried(|other| {
+                        if other == *check {
+                            verdict.clone()
+                        } else {
+                            Verdict::Holds
+                        }
+                    }),
                     &[],
                     at(1),
                 )
@@ -137,8 +148,15 @@ mod tests {
             let (fails, unknown) = (one(Verdict::Fails), one(Verdict::Unknown(Why::Untold("why"))));
             if check.is_about_access() {
                 assert_eq!((fails.truth, fails.reason), (Truth::False, Reason::AccessDiffers));
-                assert!(fails.message.starts_with(check.about().consequence), "{}", fails.message);
-                assert_eq!((unknown.truth, unknown.reason), (Truth::Unknown, Reason::NotTried));
+                assert!(
+                    fails.message.starts_with(check.about().consequence),
+                    "{}",
+                    fails.message
+                );
+                assert_eq!(
+                    (unknown.truth, unknown.reason),
+                    (Truth::Unknown, Reason::NotTried)
+                );
                 let told = format!("{}: why", check.as_str());
                 assert!(unknown.message.starts_with(&told), "{}", unknown.message);
             } else {
@@ -163,7 +181,13 @@ mod tests {
         let all = tried(|_| Verdict::Holds);
         assert_eq!(finding(&all, &[], at(48)).truth, Truth::True);
         assert_eq!(finding(&all, &[], at(49)).truth, Truth::Unknown);
-        let open = tried(|check| if check == Check::OperatorCannotGet { Verdict::Fails } else { Verdict::Holds });
+        let open = tried(|check| {
+            if check == Check::OperatorCannotGet {
+                Verdict::Fails
+            } else {
+                Verdict::Holds
+            }
+        });
         assert_eq!(finding(&open, &[], at(49)).truth, Truth::False);
     }
 
@@ -174,15 +198,26 @@ mod tests {
             _ => Verdict::Holds,
         });
         let message = finding(&both, &[], at(1)).message;
-        assert_eq!(message.matches("A recorder can read recordings").count(), 1, "{message}");
+        assert_eq!(
+            message.matches("A recorder can read recordings").count(),
+            1,
+            "{message}"
+        );
     }
 
     #[test]
     fn somebody_whom_the_store_does_not_know_is_named() {
         let unknown = ["spec.managers[1].principal \"gone\"".to_owned()];
         let found = finding(&tried(|_| Verdict::Holds), &unknown, at(1));
-        assert_eq!((found.truth, found.reason), (Truth::False, Reason::PrincipalUnknown));
-        assert!(found.message.starts_with("spec.managers[1].principal \"gone\": "), "{}", found.message);
+        assert_eq!(
+            (found.truth, found.reason),
+            (Truth::False, Reason::PrincipalUnknown)
+        );
+        assert!(
+            found.message.starts_with("spec.managers[1].principal \"gone\": "),
+            "{}",
+            found.message
+        );
     }
 
     /// What a row says stands in the condition as it is.
@@ -190,7 +225,12 @@ mod tests {
     fn consequences_are_sentences_about_somebody() {
         for check in Check::ALL.iter().filter(|check| check.is_about_access()) {
             let said = check.about().consequence;
-            let who = ["A recorder can", "Anyone ", "Managers and officers can", "The operator"];
+            let who = [
+                "A recorder can",
+                "Anyone ",
+                "Managers and officers can",
+                "The operator",
+            ];
             assert!(who.iter().any(|who| said.starts_with(who)), "{check:?}: {said}");
         }
     }

@@ -342,7 +342,11 @@ async fn the_table_of_a_store_that_is_unfit_is_told() {
     };
     let bucket = look(&told([Err(tried)]), &Memory::default(), "s", None, 7).await;
     assert_eq!((bucket.status, bucket.tried.at), (None, Some(Time(at(7)))));
-    let fails = bucket.tried.rows.iter().find(|row| row.name == "RecorderCannotGet");
+    let fails = bucket
+        .tried
+        .rows
+        .iter()
+        .find(|row| row.name == "RecorderCannotGet");
     assert_eq!(fails.unwrap().verdict, ConformanceVerdict::Fails);
 }
 

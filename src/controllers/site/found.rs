@@ -225,7 +225,9 @@ fn gaps(enforced: &Enforced) -> Vec<String> {
 fn read_back(state: &BucketState) -> String {
     let parts = match &state.lifecycle {
         Some(_) => "Object Lock, versioning, lifecycle and policy",
-        None => "Object Lock, versioning and policy (this store has no lifecycle: retentionEnforcement is OperatorOnly)",
+        None => {
+            "Object Lock, versioning and policy (this store has no lifecycle: retentionEnforcement is OperatorOnly)"
+        }
     };
     format!("{parts}, as read back, are as required")
 }

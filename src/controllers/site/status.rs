@@ -93,7 +93,9 @@ fn unknown(site: &Site, bucket: &Bucket) -> Vec<String> {
     let status = bucket.status.as_ref();
     let principals = status.map(|status| status.unknown_principals.as_slice());
     let named = |principal: &String| match readers::field_of(site, None, principal) {
-        field if field.is_empty() => format!("spec.policyRef: incidentOfficers of the policy: principal {principal:?}"),
+        field if field.is_empty() => {
+            format!("spec.policyRef: incidentOfficers of the policy: principal {principal:?}")
+        }
         field => format!("{field} {principal:?}"),
     };
     principals.unwrap_or_default().iter().map(named).collect()
@@ -151,7 +153,9 @@ fn ready(
             ConditionType::Ready,
             true,
             Reason::AsRequired,
-            format!("the bucket's configuration and the recorders match the protocol, as read back; {NOT_COVERED}"),
+            format!(
+                "the bucket's configuration and the recorders match the protocol, as read back; {NOT_COVERED}"
+            ),
         )
     } else {
         Finding::new(
@@ -285,7 +289,11 @@ fn intact(bucket: Option<&Drift>, held: Option<&Drift>, now: Timestamp) -> Findi
         .map(|(whose, drift)| format!("{whose} at {}: {}", drift.at.0, drift.what))
         .collect();
     let told = told.join("; ");
-    let times = lately.iter().map(|(_, drift)| drift.times).max().unwrap_or_default();
+    let times = lately
+        .iter()
+        .map(|(_, drift)| drift.times)
+        .max()
+        .unwrap_or_default();
     if times >= A_FIGHT {
         let message = format!(
             "another party changes what the operator puts back, {times} times so far: exempt this bucket from automatic \

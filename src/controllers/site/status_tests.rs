@@ -56,7 +56,11 @@ fn every_condition_is_always_there() {
     );
     assert_eq!(condition(&status, "AdministratorsExcluded").1, "NotEncrypted");
     let (truth, reason, _) = condition(&status, "AccessRestricted");
-    assert_eq!((truth, reason), ("Unknown", "NotTried"), "this bucket was never tried");
+    assert_eq!(
+        (truth, reason),
+        ("Unknown", "NotTried"),
+        "this bucket was never tried"
+    );
     assert_eq!(
         (status.observed_generation, status.cameras, status.recording),
         (Some(3), Some(2), Some(0))
@@ -75,30 +79,49 @@ fn a_promise_that_the_store_does_not_keep_is_a_condition_of_its_own() {
         };
         let rows: Vec<_> = Check::ALL.iter().map(|check| (*check, verdict(check))).collect();
         let enforced = Enforced {
-            read_back: BucketState::default(),
+            read_back: BucketState {
+                lifecycle: Some(std::collections::BTreeSet::new()),
+                ..BucketState::default()
+            },
             changed: vec![],
             conformance: Some(Conformance::of(&rows)),
             gaps,
             left_out: vec![],
         };
-        of(&fixture, &judge(Ok(enforced), None, fixture.now), Ok(Applied::default()))
+        of(
+            &fixture,
+            &judge(Ok(enforced), None, fixture.now),
+            Ok(Applied::default()),
+        )
     };
     let good = with(&[], vec![]);
     assert_eq!(condition(&good, "AccessRestricted").0, "True");
 
     let weak = with(
-        &[Check::RecorderCannotOverwrite, Check::HeldIsReadable, Check::LastModifiedStays],
+        &[
+            Check::RecorderCannotOverwrite,
+            Check::HeldIsReadable,
+            Check::LastModifiedStays,
+        ],
         vec!["a gap of the policy"],
     );
     let (truth, reason, message) = condition(&weak, "AccessRestricted");
     assert_eq!((truth, reason), ("False", "AccessDiffers"));
-    for part in ["A recorder can overwrite", "Managers and officers cannot read held", "toezicht iam"] {
+    for part in [
+        "A recorder can overwrite",
+        "Managers and officers cannot read held",
+        "toezicht iam",
+    ] {
         assert!(message.contains(part), "{message}");
     }
     assert!(!message.contains("LastModified"), "{message}");
     for (type_, words) in [("StorageEnforced", 100), ("Ready", 300)] {
         let (truth, _, message) = condition(&weak, type_);
-        assert_eq!((truth, message), ("True", condition(&good, type_).2), "{type_} is about something else");
+        assert_eq!(
+            (truth, message),
+            ("True", condition(&good, type_).2),
+            "{type_} is about something else"
+        );
         assert!(message.len() < words && !message.contains(" but"), "{message}");
     }
     assert!(condition(&weak, "Ready").2.contains("AccessRestricted says"));
@@ -213,8 +236,16 @@ fn parties_that_undo_each_other_are_told() {
         }];
         let status = of(&fixture, &drifted, Ok(Applied::default()));
         let (truth, reason, message) = condition(&status, "Intact");
-        assert_eq!((truth, reason), ("False", if round < 3 { "PutBack" } else { "Contended" }), "{message}");
-        assert_eq!(message.contains(&format!("{round} times")), round >= 3, "{message}");
+        assert_eq!(
+            (truth, reason),
+            ("False", if round < 3 { "PutBack" } else { "Contended" }),
+            "{message}"
+        );
+        assert_eq!(
+            message.contains(&format!("{round} times")),
+            round >= 3,
+            "{message}"
+        );
         fixture.site.status = Some(status);
         fixture.now += SignedDuration::from_hours(20);
     }

@@ -50,7 +50,11 @@ fn without_the_recorders_secret_the_bucket_is_looked_after() {
 /// What was admitted before the rule about principals: a person is left out, and a machine stops everything.
 #[test]
 fn a_principal_that_is_more_than_one_identity_is_in_no_policy() {
-    for wrong in ["${aws:username}", "arn:aws:iam::000000000000:user/${aws:username}", "a b"] {
+    for wrong in [
+        "${aws:username}",
+        "arn:aws:iam::000000000000:user/${aws:username}",
+        "a b",
+    ] {
         let mut fixture = fixture();
         fixture.site.spec.managers[0].principal = Some(wrong.into());
         let policy = fixture.found.policy.as_mut().unwrap();

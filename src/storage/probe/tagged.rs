@@ -81,7 +81,12 @@ impl Added<'_> {
     /// The whole policy, with these statements and the one about the sentinel.
     pub(super) fn with(&self, sentinel: &str, statements: &[Value]) -> Vec<Value> {
         let sid = format!("{PROOF}Sentinel");
-        let stop = deny(&sid, &by(self.principal), &["s3:GetObject"], &[self.resources.key(sentinel)]);
+        let stop = deny(
+            &sid,
+            &by(self.principal),
+            &["s3:GetObject"],
+            &[self.resources.key(sentinel)],
+        );
         [&self.kept()[..], &[stop], statements].concat()
     }
 
@@ -154,7 +159,13 @@ impl Stage<'_> {
             let object = findings
                 .ask(async { Ok(self.added.operator.reads(&it.canary, None).await?) })
                 .await;
-            let version = async { Ok(self.added.operator.reads(&it.canary, Some(&it.version.id)).await?) };
+            let version = async {
+                Ok(self
+                    .added
+                    .operator
+                    .reads(&it.canary, Some(&it.version.id))
+                    .await?)
+            };
             readable.push((object, findings.ask(version).await));
         }
         readable

@@ -116,7 +116,9 @@ async fn forward(State(shared): State<Arc<Shared>>, request: Request) -> Respons
         .path_and_query()
         .map_or("/".to_owned(), ToString::to_string);
     let query = request.uri().query().unwrap_or_default();
-    let names = query.split('&').map(|part| part.split('=').next().unwrap_or_default().to_owned());
+    let names = query
+        .split('&')
+        .map(|part| part.split('=').next().unwrap_or_default().to_owned());
     let names = names.collect();
     let (mut parts, body) = request.into_parts();
     let asked = Asked {
@@ -133,11 +135,17 @@ async fn forward(State(shared): State<Arc<Shared>>, request: Request) -> Respons
         Act::Pass => asked.body.clone(),
     };
     // The Host header stays: it is part of what was signed.
-    parts.uri = format!("{}{path_and_query}", shared.target).parse::<Uri>().unwrap();
+    parts.uri = format!("{}{path_and_query}", shared.target)
+        .parse::<Uri>()
+        .unwrap();
     if parts.headers.contains_key(header::CONTENT_LENGTH) {
         parts.headers.insert(header::CONTENT_LENGTH, body.len().into());
     }
-    let Ok(answer) = shared.client.request(Request::from_parts(parts, Body::from(body))).await else {
+    let Ok(answer) = shared
+        .client
+        .request(Request::from_parts(parts, Body::from(body)))
+        .await
+    else {
         return StatusCode::BAD_GATEWAY.into_response();
     };
     if asked.method == Method::HEAD {
