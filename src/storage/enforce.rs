@@ -5,7 +5,7 @@ use super::apply;
 use super::bucket::{Aspect, BucketSpec, Change, Enforced};
 use super::client::{Purpose, Store};
 use super::dialect::Dialect;
-use super::drift::{self, Desired, Operation};
+use super::drift::Desired;
 use super::error::StoreError;
 use super::fitness;
 use super::foreign;
@@ -17,19 +17,11 @@ use super::principal::prove;
 use super::probe::{self, Conformance, Exempt, Standing, Subject, Verdict, Why};
 use super::readers;
 use super::refusal::EnforceError;
-use super::statements;
+use super::sync::{in_sync, is_about_policy};
 use crate::contract::StorageTarget;
-
-use std::collections::BTreeSet;
-
-use serde_json::Value;
 
 /// What was proved of the store, kept so that it is proved once: in sync means zero writes.
 const DIALECT_KEY: &str = "ledger/dialect.json";
-/// How often a change is read back before it counts as not made: stores are not at once consistent.
-const READ_BACKS: u32 = 10;
-const PAUSE: std::time::Duration = std::time::Duration::from_millis(500);
-const TOOK_ANOTHER: &str = "the store took a change and answers with something else";
 const UNHEEDED: &str =
     "bucket policies have no effect on this store's identities: what others can do cannot be tried";
 
@@ -117,7 +109,7 @@ async fn enforced(
         // Another right, another release of the store, or an identity may have come.
         dialect.given_up.clear();
     }
-    let people = Proving {
+    let people = people::Proving {
         operator: &operator,
         recorder: recorder.as_ref(),
         spec,
@@ -148,38 +140,12 @@ async fn enforced(
     // What recorders can do is not told without them.
     let recorder = recorder.ok_or(EnforceError::NoRecorder { in_sync: true })?;
     let conformance = if trials == Trials::Run || changed.len() > before {
-        let named = people::without(spec, &dialect.left_out);
-        let rules = desired.lifecycle.values().cloned().collect();
-        let lifecycle = if read_back.state.lifecycle.as_ref() == Some(&rules) {
-            Verdict::Holds
-        } else {
-            Verdict::Fails
-        };
-        let subject = Subject {
-            operator: &operator,
-            recorder: Some(&recorder),
-            anonymous: &anonymous,
-            policy: if dialect.heeds_policies {
-                Ok(Standing {
-                    statements: &read_back.statements,
-                    operator: &spec.operator_principal,
-                    exempt: Ok(Exempt {
-                        others: dialect.others,
-                        recorder: &spec.recorder_principal,
-                        auditor: named.auditor.as_deref(),
-                        readers: &named.readers,
-                    }),
-                })
-            } else {
-                Err(&Why::NotTried(UNHEEDED))
-            },
-            lifecycle: &lifecycle,
-        };
-        let (conformance, restored) = Box::pin(probe::run(subject)).await;
-        *tried = Some(conformance.clone());
+        let stores = (&operator, &recorder, &anonymous);
+        let (table, restored) = try_all(stores, spec, &desired, &dialect, &read_back).await;
+        *tried = Some(table.clone());
         restored?;
-        fitness::judge(&conformance, spec, dialect.heeds_policies, &read_back.state)?;
-        Some(conformance)
+        fitness::judge(&table, spec, dialect.heeds_policies, &read_back.state)?;
+        Some(table)
     } else {
         None
     };
@@ -192,42 +158,45 @@ async fn enforced(
     })
 }
 
-/// Whose principals a policy names.
-struct Proving<'a> {
-    operator: &'a Store,
-    recorder: Option<&'a Store>,
-    spec: &'a BucketSpec,
-}
-
-impl Proving<'_> {
-    /// Proves the people's principals, beside the policy that is there.
-    async fn prove(&self, dialect: &mut Dialect, statements: &[Value]) -> Result<(), EnforceError> {
-        dialect.left_out = if dialect.heeds_policies {
-            people::prove(self.operator, self.recorder, self.spec, dialect, statements).await?
+/// The table of the bucket as it is: as operator, as recorder and without credentials. An error: the policy could not be
+/// put back.
+async fn try_all(
+    (operator, recorder, anonymous): (&Store, &Store, &Store),
+    spec: &BucketSpec,
+    desired: &Desired,
+    dialect: &Dialect,
+    read_back: &Observed,
+) -> (Conformance, Result<(), StoreError>) {
+    let named = people::without(spec, &dialect.left_out);
+    let rules = desired.lifecycle.values().cloned().collect();
+    let lifecycle = if read_back.state.lifecycle.as_ref() == Some(&rules) {
+        Verdict::Holds
+    } else {
+        Verdict::Fails
+    };
+    let unheeded = Why::NotTried(UNHEEDED);
+    let standing = Standing {
+        statements: &read_back.statements,
+        operator: &spec.operator_principal,
+        exempt: Ok(Exempt {
+            others: dialect.others,
+            recorder: &spec.recorder_principal,
+            auditor: named.auditor.as_deref(),
+            readers: &named.readers,
+        }),
+    };
+    let subject = Subject {
+        operator,
+        recorder: Some(recorder),
+        anonymous,
+        policy: if dialect.heeds_policies {
+            Ok(standing)
         } else {
-            BTreeSet::new()
-        };
-        dialect.people = people::of(self.spec);
-        Ok(())
-    }
-
-    /// The bucket that must be: without those whom the store does not know, and with a policy that it takes.
-    fn desired(&self, dialect: &Dialect) -> Result<Desired, EnforceError> {
-        let place = self.operator.into();
-        let spec = people::without(self.spec, &dialect.left_out);
-        let desired = Desired::of(place, &spec, dialect, self.operator.tls)?;
-        statements::fitting(place, &spec, dialect, self.operator.tls)?;
-        Ok(desired)
-    }
-}
-
-/// Whether an error may be about somebody whom the policy names: the store refused it, or shows another.
-fn is_about_policy(error: &EnforceError) -> bool {
-    match error {
-        EnforceError::Storage(error) => error.operation == "PutBucketPolicy" && error.status == Some(400),
-        EnforceError::StoreUnfit { what, .. } => what.contains(TOOK_ANOTHER),
-        _ => false,
-    }
+            Err(&unheeded)
+        },
+        lifecycle: &lifecycle,
+    };
+    Box::pin(probe::run(subject)).await
 }
 
 /// The bucket as it is, made first where there is none.
@@ -365,97 +334,4 @@ async fn proved(
 async fn remember(operator: &Store, dialect: &Dialect) -> Result<(), StoreError> {
     let bytes = serde_json::to_vec_pretty(dialect).unwrap_or_default();
     objects::put(operator, DIALECT_KEY, bytes).await
-}
-
-/// Changes what differs, and reads back until nothing does. `is_touched`: something was changed before. Settings that
-/// the store refuses, or takes and does not keep, are given up: the bucket's policy says the same.
-async fn in_sync(
-    operator: &Store,
-    desired: &mut Desired,
-    observed: Observed,
-    is_touched: bool,
-    changed: &mut Vec<Change>,
-) -> Result<Observed, EnforceError> {
-    let operations = drift::plan(desired, &observed.state);
-    if operations.is_empty() && !is_touched {
-        return Ok(observed);
-    }
-    let mut made = Vec::new();
-    let outcome = match write(operator, desired, &observed, &operations, &mut made).await {
-        Ok(()) => read_back(operator, desired, observed, &operations).await,
-        Err(error) => Err(error),
-    };
-    let was_made = |operation: &Operation| !matches!(operation, Operation::Set(setting) if desired.given_up.contains(setting));
-    changed.extend(
-        made.into_iter()
-            .filter(|(operation, _)| was_made(operation))
-            .map(|(_, change)| change),
-    );
-    outcome
-}
-
-/// Makes the changes, and notes those that were made.
-async fn write<'a>(
-    operator: &Store,
-    desired: &mut Desired,
-    observed: &Observed,
-    operations: &'a [Operation],
-    made: &mut Vec<(&'a Operation, Change)>,
-) -> Result<(), EnforceError> {
-    let mut refused = None;
-    for operation in operations {
-        match (
-            operation,
-            apply::apply(operator, operation, desired, &observed.state).await,
-        ) {
-            (_, Ok(change)) => made.push((operation, change)),
-            (_, Err(error)) if error.is_retryable() => return Err(error.into()),
-            (Operation::Set(setting), Err(_)) => {
-                desired.given_up.insert(*setting);
-            }
-            // What stays does not keep the policy open that comes after it.
-            (Operation::Remove(extra), Err(error)) => {
-                refused.get_or_insert(EnforceError::Refused {
-                    what: format!(
-                        "the bucket has {extra}, and the operator cannot remove that: {}",
-                        error.safe_message()
-                    ),
-                    remedy: "remove it as the bucket's owner or the store's administrator".into(),
-                });
-            }
-            (_, Err(error)) => return Err(error.into()),
-        }
-    }
-    refused.map_or(Ok(()), Err)
-}
-
-/// The bucket as it is after that.
-async fn read_back(
-    operator: &Store,
-    desired: &mut Desired,
-    before: Observed,
-    operations: &[Operation],
-) -> Result<Observed, EnforceError> {
-    let (mut left, mut last) = (operations.to_vec(), before);
-    for _ in 0..READ_BACKS {
-        if let Some(observed) = observe(operator).await? {
-            left = drift::plan(desired, &observed.state);
-            last = observed;
-            if left.is_empty() {
-                break;
-            }
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
-    for operation in &left {
-        if let Operation::Set(setting) = operation {
-            desired.given_up.insert(*setting);
-        } else {
-            return Err(EnforceError::StoreUnfit {
-                what: format!("{TOOK_ANOTHER}: {left:?}"),
-                remedy: "look whether something else configures this bucket, or use another store".into(),
-            });
-        }
-    }
-    Ok(last)
 }

@@ -201,9 +201,12 @@ mod tests {
     #[test]
     fn where_no_bucket_policy_counts_every_row_about_access_must_hold() {
         for check in Check::ALL {
-            let verdict = |other: &Check| match other == check {
-                true => Verdict::Fails,
-                false => Verdict::Holds,
+            let verdict = |other: &Check| {
+                if other == check {
+                    Verdict::Fails
+                } else {
+                    Verdict::Holds
+                }
             };
             let found: Vec<_> = Check::ALL.iter().map(|other| (*other, verdict(other))).collect();
             let judged = |heeds| {

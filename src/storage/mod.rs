@@ -42,6 +42,7 @@ pub mod requests;
 pub mod segments;
 pub mod statements;
 pub mod sweep;
+mod sync;
 pub mod tag;
 mod trial;
 mod walk;

@@ -11,13 +11,14 @@ use serde_json::Value;
 use super::bucket::BucketSpec;
 use super::client::Store;
 use super::dialect::{Dialect, Others};
+use super::drift::Desired;
 use super::error::StoreError;
 use super::observe;
 use super::policy::{LONGEST, PROOF};
 use super::principal::{beside, standing};
 use super::probe::canary::{self, Canary, random_name};
 use super::refusal::EnforceError;
-use super::statements::{allow, by, deny, everyone_but};
+use super::statements::{self, allow, by, deny, everyone_but};
 use super::trial::{InForce, Trial};
 
 const GET: [&str; 1] = ["s3:GetObject"];
@@ -64,6 +65,39 @@ pub(crate) async fn prove(
     let unknown = unknown?;
     restored?;
     Ok(unknown)
+}
+
+/// Whose principals a policy names.
+pub(crate) struct Proving<'a> {
+    pub(crate) operator: &'a Store,
+    pub(crate) recorder: Option<&'a Store>,
+    pub(crate) spec: &'a BucketSpec,
+}
+
+impl Proving<'_> {
+    /// Proves the people's principals, beside the policy that is there.
+    pub(crate) async fn prove(
+        &self,
+        dialect: &mut Dialect,
+        statements: &[Value],
+    ) -> Result<(), EnforceError> {
+        dialect.left_out = if dialect.heeds_policies {
+            prove(self.operator, self.recorder, self.spec, dialect, statements).await?
+        } else {
+            BTreeSet::new()
+        };
+        dialect.people = of(self.spec);
+        Ok(())
+    }
+
+    /// The bucket that must be: without those whom the store does not know, and with a policy that it takes.
+    pub(crate) fn desired(&self, dialect: &Dialect) -> Result<Desired, EnforceError> {
+        let place = self.operator.into();
+        let spec = without(self.spec, &dialect.left_out);
+        let desired = Desired::of(place, &spec, dialect, self.operator.tls)?;
+        statements::fitting(place, &spec, dialect, self.operator.tls)?;
+        Ok(desired)
+    }
 }
 
 struct Proof<'a> {

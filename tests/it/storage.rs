@@ -16,6 +16,7 @@ mod links;
 mod many;
 mod obstacles;
 mod parts;
+mod policies;
 mod pretend;
 mod principals;
 mod refusals;

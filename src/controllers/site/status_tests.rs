@@ -73,9 +73,12 @@ fn every_condition_is_always_there() {
 fn a_promise_that_the_store_does_not_keep_is_a_condition_of_its_own() {
     let fixture = fixture();
     let with = |fails: &[Check], gaps: Vec<&'static str>| {
-        let verdict = |check: &Check| match fails.contains(check) {
-            true => Verdict::Fails,
-            false => Verdict::Holds,
+        let verdict = |check: &Check| {
+            if fails.contains(check) {
+                Verdict::Fails
+            } else {
+                Verdict::Holds
+            }
         };
         let rows: Vec<_> = Check::ALL.iter().map(|check| (*check, verdict(check))).collect();
         let enforced = Enforced {

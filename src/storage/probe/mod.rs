@@ -10,6 +10,7 @@ mod anonymous;
 mod attempts;
 pub(super) mod canary;
 mod checks;
+mod ground;
 #[cfg(test)]
 mod impostors;
 mod operator;

@@ -6,7 +6,8 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::canary::{is_canary, sweep};
+use super::canary::sweep;
+use super::ground::{Ground, ground};
 use super::{Conformance, Exempt, Standing, Subject, Verdict, Why, run};
 use crate::api::{Days, is_one_identity};
 use crate::contract::StorageTarget;
@@ -17,11 +18,9 @@ use crate::storage::dialect::{Dialect, Others};
 use crate::storage::drift::{Desired, Operation};
 use crate::storage::error::StoreError;
 use crate::storage::lifecycle::Rule;
-use crate::storage::policy::{Policy, statements};
 use crate::storage::principal::prove;
 use crate::storage::readers::NotOneIdentity;
 use crate::storage::refusal::EnforceError;
-use crate::storage::statements::bootstrap;
 use crate::storage::{desired, objects, observe};
 
 /// How often a change is read back before it counts as not made.
@@ -137,65 +136,6 @@ fn one_identity_each(survey: &Survey) -> Result<(), NotOneIdentity> {
         }
     }
     Ok(())
-}
-
-/// What an empty bucket had before anything was written.
-struct Ground {
-    /// Statements that let the operator in, to be put back; `None`: the policy cannot be read.
-    policy: Option<Vec<Value>>,
-    /// `None`: the store has no lifecycle, or does not show it.
-    lifecycle: Result<bool, StoreError>,
-}
-
-/// Makes the bucket, or looks whether it is empty.
-async fn ground(operator: &Store, survey: &Survey) -> Result<Ground, ProbeError> {
-    let in_use = |what: &str| Err(ProbeError::InUse(what.to_owned()));
-    let client = &operator.client;
-    let page = client
-        .list_object_versions()
-        .bucket(&operator.bucket)
-        .send()
-        .await;
-    match page.map_err(|error| StoreError::of("ListObjectVersions", &error)) {
-        Ok(_) if survey.create => return Err(ProbeError::Exists),
-        Ok(page) => {
-            let mut keys = page.versions().iter().filter_map(|it| it.key());
-            let mut markers = page.delete_markers().iter().filter_map(|it| it.key());
-            let foreign = |key: &str| !is_canary(key);
-            if keys.any(foreign) || markers.any(foreign) {
-                return in_use("objects");
-            }
-        }
-        Err(error) if error.is_absent() && survey.create => {
-            apply::create(operator).await?;
-        }
-        Err(error) if error.is_absent() => return Err(ProbeError::NoBucket),
-        Err(error) => return Err(error.into()),
-    }
-    // A retention would keep the canaries.
-    if let Ok((_, Some(retention))) = observe::lock(operator).await {
-        return in_use(&format!("a default retention ({retention})"));
-    }
-    let lifecycle = match observe::lifecycle(operator).await {
-        Ok(Some(rules)) if !rules.is_empty() => return in_use("lifecycle rules"),
-        Ok(rules) => Ok(rules.is_some()),
-        Err(error) => Err(error),
-    };
-    let policy = match observe::policy(operator).await {
-        Ok(None) => Some(Vec::new()),
-        Ok(Some(text)) => {
-            let document = serde_json::from_str::<Value>(&text).unwrap_or_default();
-            let found = statements(&document).unwrap_or_default();
-            let principal = survey.operator_principal.as_deref().unwrap_or_default();
-            let needed = Policy::of(&bootstrap(operator.into(), principal, true)).unwrap_or_default();
-            if !Policy::of(&found).is_ok_and(|found| !found.is_empty() && found.is_within(&needed)) {
-                return in_use("a policy");
-            }
-            Some(found)
-        }
-        Err(_) => None,
-    };
-    Ok(Ground { policy, lifecycle })
 }
 
 /// A policy that was put, or is as it was found.
