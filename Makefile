@@ -15,6 +15,7 @@ setup:           ## install and build what is needed: packages, Rust, Go, Kubern
 	tests/testbed/setup
 
 demo: $(if $(HAVE_OWN),,image)  ## a real cluster, S3 and cameras on this machine; the Heusden protocol on them
+	$(if $(HAVE_OWN),,$(BED) days real)
 	$(if $(HAVE_OWN),,$(BED) run) $(DEMO)/run
 
 demo-shell:      ## a shell inside the test bed: kubectl, helm, ffprobe, boto3
@@ -45,10 +46,12 @@ it: fresh image  ## the tests against the real API servers, kubelet, S3 servers 
 
 kills: image     ## the operator killed after each request and write of a placing and a releasing in turn: a quarter of an hour
 	cargo test --locked --no-run --test it
+	$(BED) days real
 	$(BED) run env TOEZICHT_TEST_KILL_EVERY=1 cargo test --offline --locked --test it -- operator::killed --nocapture
 
 outlive: image   ## an incident that outlives ten ceilings of a store whose days are seconds: ten minutes
 	cargo test --locked --no-run --test it
+	$(BED) days 10
 	$(BED) run env TOEZICHT_TEST_OUTLIVE=10 cargo test --offline --locked --test it -- lifecycle::incident --nocapture
 
 OWN = default_server seaweedfs_

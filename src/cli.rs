@@ -9,6 +9,7 @@
 //! | 4 | done, and what was looked at is not as it must be: a fatal row of the probe, a violation in the audit |
 
 mod audit;
+mod environment;
 mod holds;
 mod iam;
 mod output;

@@ -25,9 +25,12 @@ pub mod storage;
 /// these very ones. Nothing else is meant to.
 #[doc(hidden)]
 pub mod rules {
+    pub use crate::controllers::buckets::{Follow, OpenBucket};
     pub use crate::controllers::hold::status::{placed, released};
+    pub use crate::controllers::kit::fence::Fence;
     pub use crate::controllers::retention::plan::{Plan as HoldPlan, plan};
     pub use crate::controllers::retention::rules::{Wait, is_placed, may_release, open_covers};
+    pub use crate::controllers::retention::{Outcome, Pass, RetentionError, of_site, placement};
     pub use crate::recorder::unsure::all_follow;
     pub use crate::recorder::upload::tag as put_tag;
     pub use crate::storage::aging::{Fate, KeptBy, Open, Stored, fate};

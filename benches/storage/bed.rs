@@ -12,7 +12,7 @@ use aws_sdk_s3::types::ObjectLockLegalHoldStatus;
 use futures::{StreamExt, stream};
 use jiff::{Timestamp, ToSpan};
 use toezicht::api::Days;
-use toezicht::contract::{Secret, StorageTarget};
+use toezicht::contract::StorageTarget;
 use toezicht::storage::key::{Class, Key};
 use toezicht::storage::{BucketSpec, Claim, Trials, enforce};
 
@@ -60,8 +60,8 @@ impl Bed {
             bucket: bucket.into(),
             path_style: self.server.path_style,
             ca_pem: None,
-            access_key_id: Secret::new(&identity.access_key),
-            secret_access_key: Secret::new(&identity.secret_key),
+            credentials: toezicht::contract::Credentials::keys(&identity.access_key, &identity.secret_key),
+            proxy: None,
         }
     }
 
@@ -155,7 +155,8 @@ impl Bed {
 
 /// A plain client of the SDK.
 pub fn client(target: &StorageTarget, http: Option<SharedHttpClient>) -> Client {
-    let (id, secret) = (target.access_key_id.reveal(), target.secret_access_key.reveal());
+    let keys = target.credentials.as_keys().unwrap();
+    let (id, secret) = (keys.access_key_id.reveal(), keys.secret_access_key.reveal());
     let mut config = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .credentials_provider(Credentials::new(id, secret, None, None, "bench"))

@@ -9,7 +9,9 @@ use toezicht::api::{Ceilings, Days};
 use toezicht::contract::StorageTarget;
 use toezicht::protocol::Window;
 use toezicht::protocol::cover::{Cover, Sources};
+use toezicht::storage::Time;
 use toezicht::storage::audit::{Scope, audit};
+use toezicht::storage::hold::memory::Memory;
 use toezicht::storage::hold::{Task, place, release};
 use toezicht::storage::ledger::{self, Entry};
 use toezicht::storage::sweep::{HoldsUnknown, OpenHolds, Reach, sweep};
@@ -47,9 +49,13 @@ fn hold(sources: Sources) -> Cover {
 
 /// All is over its ceiling, and goes.
 pub async fn sweeps(target: &StorageTarget) -> Took {
-    let later = Timestamp::now() + SignedDuration::from_hours(24 * 28);
+    let read = Timestamp::now();
+    let time = Time {
+        read,
+        now: read + SignedDuration::from_hours(24 * 28),
+    };
     timed(async {
-        let swept = sweep(target, &CEILINGS, &NoHolds, Reach::Boundary, later);
+        let swept = sweep(target, &CEILINGS, &NoHolds, Reach::Boundary, time);
         usize::try_from(swept.await.unwrap().deleted).unwrap()
     })
     .await
@@ -95,6 +101,11 @@ async fn placed(target: &StorageTarget, sources: Sources) -> Took {
         since: None,
         proved_at: &[],
         everywhere: false,
+        told: &[],
+        closing: &[],
+        memory: &Memory::default(),
+        trusted_since: None,
+        is_verifying: false,
     };
     timed(async {
         let placed = place(target, &task, Timestamp::now()).await.unwrap();
@@ -115,9 +126,10 @@ pub async fn releases_some(target: &StorageTarget) -> Took {
 }
 
 async fn released(target: &StorageTarget, cameras: &[&str]) -> Took {
-    let closing = [entry(cameras)];
+    let (closing, memory) = ([entry(cameras)], Memory::default());
+    let time = Time::of(Timestamp::now());
     timed(async {
-        let done = release(target, &closing, &NoHolds, &CEILINGS, Timestamp::now());
+        let done = release(target, &closing, &NoHolds, &CEILINGS, &memory, time);
         usize::try_from(done.await.unwrap().released).unwrap()
     })
     .await

@@ -59,7 +59,8 @@ impl Runner {
             }
             Who::Mc(words) => {
                 let mut command = Command::new(setting("TOEZICHT_BENCH_MC"));
-                let (id, secret) = (target.access_key_id.reveal(), target.secret_access_key.reveal());
+                let keys = target.credentials.as_keys().unwrap();
+                let (id, secret) = (keys.access_key_id.reveal(), keys.secret_access_key.reveal());
                 let endpoint = target.endpoint.as_deref().unwrap();
                 let (scheme, host) = endpoint.split_once("://").unwrap();
                 command.env("MC_HOST_bench", format!("{scheme}://{id}:{secret}@{host}"));

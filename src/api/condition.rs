@@ -29,6 +29,8 @@ pub enum ConditionType {
     AdministratorsExcluded,
     /// `IncidentHold`: what it covers is held.
     Placed,
+    /// `IncidentHold`: there are recordings of what it names.
+    Covers,
     /// `IncidentHold`: resolved, and nothing is kept for it any more.
     Released,
     /// `IncidentHold`: `True` when somebody should ask whether it is still needed (article 6).
@@ -149,10 +151,22 @@ pub enum Reason {
     NoCameras,
     /// Recordings are not encrypted for the managers alone.
     NotEncrypted,
-    /// The hold's incident is resolved.
-    Resolved,
-    /// The hold's incident is not resolved.
-    Open,
+    /// The hold's window begins in the future.
+    NotBegun,
+    /// The instant at which the hold's incident is said to be resolved lies in the future.
+    ResolutionAhead,
+    /// The instant at which a hold is said to have been reviewed lies in the future.
+    ReviewAhead,
+    /// Segments were found that the hold covers.
+    RecordingsFound,
+    /// No segment was found that the hold covers, and none can be on its way.
+    NothingFound,
+    /// The hold names a camera that the Site does not have, and no segment of that name was found.
+    UnknownCamera,
+    /// Segments may still be on their way to the store.
+    NotKnownYet,
+    /// The bucket's ledger has an open hold that the cluster does not have.
+    OrphanedHold,
     /// The hold is being placed.
     Placing,
     /// The hold is being released.

@@ -7,8 +7,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 
 use super::condition::ConditionType::{
-    Accepted, AccessRestricted, AdministratorsExcluded, Compliant, InForce, Intact, Permitted, Placed, Ready,
-    Recording, StorageEnforced,
+    Accepted, AccessRestricted, AdministratorsExcluded, Compliant, Covers, InForce, Intact, Permitted,
+    Placed, Ready, Recording, StorageEnforced,
 };
 use super::{Camera, IncidentHold, RecordingPolicy, Site, rules, schema};
 
@@ -71,7 +71,11 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
             rules::CAMERA,
             &[Accepted, Permitted, Recording, Ready],
         ),
-        schema::complete(IncidentHold::crd(), &[], &[Accepted, Placed, Ready]),
+        schema::complete(
+            IncidentHold::crd(),
+            rules::INCIDENT_HOLD,
+            &[Accepted, Placed, Covers, Ready],
+        ),
     ]
 }
 

@@ -20,21 +20,40 @@ use super::{LocalRef, Refusal, TimeWindow, rules, schema};
     namespaced,
     derive = "PartialEq",
     status = "IncidentHoldStatus",
-    doc = "What a site's cameras saw between two times is kept until the incident is resolved (article 6). A hold \
-           only grows while it is open: to narrow it, place a narrow hold and resolve the broad one as Superseded.",
+    doc = "What a site's cameras saw between two times is kept until the incident is resolved (article 6). Once it counts, a \
+           hold only grows: to narrow it, place a narrow hold and resolve the broad one as Superseded. Before that, every \
+           field may be corrected, and the hold may be deleted.",
     selectable = ".spec.siteRef.name",
     selectable = ".spec.state",
     printcolumn(name = "Reference", type_ = "string", json_path = ".spec.reference"),
-    printcolumn(name = "State", type_ = "string", json_path = ".spec.state"),
+    printcolumn(
+        name = "State",
+        type_ = "string",
+        json_path = ".status.state",
+        description = "Open: it keeps recordings. Refused, NotBegun: it keeps nothing. Releasing, Resolved: its incident is resolved"
+    ),
     printcolumn(
         name = "Placed",
         type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Placed\")].status"
+        json_path = ".status.conditions[?(@.type==\"Placed\")].status",
+        description = "Whether all that it covers was found with its legal hold; empty once it is resolved"
+    ),
+    printcolumn(
+        name = "Covers",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Covers\")].status",
+        description = "Whether there are recordings of what it names; empty once it is resolved"
+    ),
+    printcolumn(
+        name = "Released",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Released\")].status",
+        description = "Whether nothing is kept for it any more; empty until it is resolved"
     ),
     printcolumn(
         name = "Why",
         type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Placed\")].reason",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
         priority = 1
     ),
     printcolumn(name = "Site", type_ = "string", json_path = ".spec.siteRef.name"),
@@ -44,14 +63,19 @@ use super::{LocalRef, Refusal, TimeWindow, rules, schema};
         name = "Segments",
         type_ = "integer",
         json_path = ".status.placement.segments",
-        description = "How many segments are kept for it"
+        description = "How many segments it keeps; of a released hold: how many it kept"
     ),
-    printcolumn(name = "Size", type_ = "string", json_path = ".status.placement.size"),
+    printcolumn(
+        name = "Size",
+        type_ = "string",
+        json_path = ".status.placement.size",
+        description = "Size of these segments"
+    ),
     printcolumn(
         name = "Coverage",
         type_ = "string",
         json_path = ".status.placement.coverage",
-        description = "How much of its window there are recordings of"
+        description = "How much of its window there are recordings of; empty until that is known"
     ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Purpose", type_ = "string", json_path = ".spec.purpose", priority = 1),
@@ -65,10 +89,11 @@ use super::{LocalRef, Refusal, TimeWindow, rules, schema};
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-validations" = rules::json(rules::INCIDENT_HOLD_SPEC)))]
 pub struct IncidentHoldSpec {
-    /// The Site where it happened. Fixed.
+    /// The Site where it happened. Fixed once the hold counts (`status.placement`).
     pub site_ref: LocalRef,
     /// Names of the Cameras whose recordings are kept, at most 256, each once; empty: every source of the site,
-    /// deleted cameras included. Names may be added; an empty list stays empty.
+    /// deleted cameras included. Names may be added, and those in `status.unknownCameras` removed; an empty list stays
+    /// empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::camera_names")]
     pub cameras: Vec<String>,
@@ -84,8 +109,8 @@ pub struct IncidentHoldSpec {
     /// data. Fixed.
     #[schemars(length(min = 1, max = 63), extend("x-kubernetes-validations" = rules::json(rules::REFERENCE)))]
     pub reference: String,
-    /// `Open`: what the hold covers is kept. `Resolved`: it goes when its ceiling says so (article 6). One way;
-    /// a resolved hold cannot be changed.
+    /// `Open`: what the hold covers is kept. `Resolved`: it goes when its ceiling says so (article 6). One way, and a
+    /// resolved hold cannot be changed, unless its `resolution.at` lies in the future: until then it is open.
     #[serde(default)]
     pub state: HoldState,
     /// How the incident was resolved; goes with `Resolved`, and only with it.
@@ -109,7 +134,8 @@ pub enum HoldState {
 /// How an incident was resolved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Resolution {
-    /// When: an instant with its offset (RFC 3339), not before the incident began.
+    /// When: an instant with its offset (RFC 3339), not before the incident began. While it lies in the future, the hold is
+    /// as if it were open, and may be corrected.
     #[schemars(schema_with = "schema::instant")]
     pub at: Time,
     /// By whom: an office, such as `Gemeentesecretaris`.
@@ -152,54 +178,94 @@ pub struct IncidentHoldStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub observed_generation: Option<i64>,
-    /// `Accepted`, `Placed`, `Released`, `ReviewDue`, `Ready`, `Stalled`; docs/conditions.md explains them.
+    /// `Accepted`, `Placed` and `Covers` of an open hold, `Released` of a resolved one, `ReviewDue`, `Ready`, `Stalled`;
+    /// docs/conditions.md explains them.
     #[serde(default)]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
-    /// What is kept in the bucket for this hold, as it was last read back.
+    /// Where the hold stands, whatever `spec.state` asks for. Absent: the operator has not looked yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<HoldProgress>,
+    /// Names in `spec.cameras`, at most 64, that the Site has no Camera of and that no segment was found of in the window.
+    /// These may be removed from `spec.cameras`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 64), inner(length(min = 1, max = 63)))]
+    pub unknown_cameras: Vec<String>,
+    /// What is kept in the bucket for this hold, as it was last read back. Absent: the hold does not count yet, so every
+    /// field of it may be corrected, and it may be deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub placement: Option<Placement>,
+}
+
+/// Where a hold stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum HoldProgress {
+    /// It is not accepted, and nothing is kept for it: `Accepted` says why.
+    Refused,
+    /// Its window begins in the future, and nothing is kept for it until then.
+    NotBegun,
+    /// What it covers is kept.
+    Open,
+    /// Its incident is resolved, and something may still be kept for it.
+    Releasing,
+    /// Its incident is resolved, and nothing is kept for it any more.
+    Resolved,
 }
 
 /// What is kept in the bucket for a hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Placement {
-    /// Which `metadata.generation` of the hold this speaks of.
+    /// Which `metadata.generation` of the hold the rest speaks of.
     #[schemars(range(min = 0))]
     pub observed_generation: i64,
-    /// Since when it counts (UTC): when the bucket's ledger took it, before anything was placed.
+    /// Since when the hold counts (UTC): the instant at which the bucket's ledger took it, before anything was placed.
+    /// From then on it only grows.
     pub accepted_at: Time,
-    /// Whether a pass over the bucket, made after every recorder had the hold, found all that it covers with its legal
-    /// hold and tag.
+    /// The scope of the hold (cameras, calls and window) that this speaks of, as a hash. Another one: the hold has grown since.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    #[schemars(length(max = 16))]
+    pub scope: String,
+    /// Whether every recorder of the site has acknowledged the hold with this scope. A recorder's later silence takes nothing
+    /// back.
+    #[serde(default)]
+    pub acknowledged: bool,
+    /// Whether a pass over the bucket, made after every recorder had acknowledged the hold, found or read back everything
+    /// that it covers with its legal hold and tag. Segments that were sealed since are those of the next pass.
     pub proved: bool,
-    /// When the last pass ended that looked at everything, and was refused nothing that it covers (UTC).
+    /// When the last pass ended (UTC) that read all that the hold covers and was refused none of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verified_at: Option<Time>,
-    /// How many segments are kept.
+    /// How many segments the hold keeps; of a released hold: how many it kept.
     #[schemars(range(min = 0))]
     pub segments: i64,
-    /// Their size, as people read it, such as `1.4 GiB`.
+    /// Size of these segments, as people read it, such as `1.4 GiB`.
     #[schemars(length(min = 1, max = 16))]
     pub size: String,
+    /// Up to which instant of the window (UTC) it is known what was recorded: recordings of later instants may still be on
+    /// their way. `coverage` and `sources` speak of the window up to then. Absent: nothing is known yet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub known_until: Option<Time>,
     /// How much of the window there are recordings of, over all its sources, such as `98%`; the rest is in `sources`.
+    /// Absent: it is not known yet, or nothing was to be recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 8))]
-    pub coverage: String,
-    /// How many of them may not be read yet by anybody (article 4.2).
+    pub coverage: Option<String>,
+    /// How many of the segments nobody may read yet (article 4.2): they have the tag `sealed`.
     #[schemars(range(min = 0))]
     pub sealed: i64,
-    /// What the store refused of the segments that it covers besides, when everything was last looked at: whether these are
-    /// kept is not known. Of a hold that is resolved: what it refused to let go of, of all that are resolved and not released.
+    /// Segments that the hold covers and to which the store refused a mark, when all were last read: whether these are kept
+    /// is not known. Of a resolved hold: segments that the store refused to release, of all resolved holds of the Site.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<Refusal>,
-    /// What there is of each source, at most 64, those that miss most first.
+    /// Recordings of each source, at most 64 sources: first those without any segment, then those that miss most.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub sources: Vec<SourceCoverage>,
-    /// When nothing was kept for it any more (UTC), of a hold that is resolved: read back.
+    /// Since when nothing is kept for a resolved hold (UTC), as read back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub released_at: Option<Time>,
-    /// What kept the last pass from doing all; it is made again.
+    /// Why the last pass was incomplete; the operator makes it again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub problem: Option<String>,
@@ -212,10 +278,14 @@ pub struct SourceCoverage {
     /// The camera or telephone.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
-    /// Seconds of which there are recordings.
+    /// How many segments of it the hold covers.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub segments: i64,
+    /// Seconds of the window, up to `knownUntil`, of which there are recordings.
     #[schemars(range(min = 0))]
     pub recorded_seconds: i64,
-    /// Seconds of which there are none.
+    /// Seconds of the window, up to `knownUntil`, of which there are none.
     #[schemars(range(min = 0))]
     pub missing_seconds: i64,
     /// The first stretches without recordings, at most 10.

@@ -53,7 +53,7 @@ pub(super) enum AuditCommandError {
 
 /// Audits, and prints what was found; whether no promise is broken.
 pub(super) async fn run(args: AuditArgs) -> Result<bool, AuditCommandError> {
-    let target = args.target.target("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")?;
+    let target = args.target.target()?;
     let embargo = args
         .embargo
         .map(|embargo| SignedDuration::try_from(embargo.0).unwrap_or(SignedDuration::MAX));

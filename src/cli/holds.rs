@@ -1,5 +1,6 @@
 //! `toezicht holds`: what the ledger in a bucket knows of holds, for when the cluster does not.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use jiff::Timestamp;
@@ -60,8 +61,8 @@ pub(super) enum HoldsError {
 pub(super) async fn run(command: HoldsCommand) -> Result<(), HoldsError> {
     match command {
         HoldsCommand::Restore { target } => {
-            let target = target.target("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")?;
-            let entries = ledger::read_all(&target).await?;
+            let target = target.target()?;
+            let entries = ledger::read_all(&target, &BTreeSet::new()).await?;
             for entry in entries.values().filter(|entry| entry.is_open()) {
                 print!("---\n{}", resource(entry)?);
             }
@@ -76,7 +77,7 @@ pub(super) async fn run(command: HoldsCommand) -> Result<(), HoldsError> {
             if lives.0 > manifest::LONGEST_LINK {
                 return Err(HoldsError::TooLong);
             }
-            let target = target.target("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")?;
+            let target = target.target()?;
             let links = manifest::links(&target, &name, lives.0, Timestamp::now()).await?;
             match output {
                 Output::Json => println!("{}", serde_json::to_string_pretty(&links)?),

@@ -11,12 +11,6 @@ use super::target::{TargetArgs, TargetArgsError};
 use crate::storage::probe::standalone::{self, ProbeError, Report, Survey};
 use crate::storage::probe::{Row, Severity, Verdict};
 
-/// Where the credentials stand in the environment.
-const OPERATOR: (&str, &str) = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY");
-const RECORDER: (&str, &str) = (
-    "TOEZICHT_RECORDER_ACCESS_KEY_ID",
-    "TOEZICHT_RECORDER_SECRET_ACCESS_KEY",
-);
 /// Columns of a line of prose.
 const WIDTH: usize = 100;
 
@@ -25,9 +19,10 @@ const WIDTH: usize = 100;
 /// Give the bucket Object Lock, or say --create. It is given a site's lifecycle and policy, canaries are
 /// written under probe/, everything is tried and judged by its effect, and all of it is removed again.
 ///
-/// Credentials are read from the environment: the operator's from `AWS_ACCESS_KEY_ID` and
-/// `AWS_SECRET_ACCESS_KEY`, the recorders' (optional) from `TOEZICHT_RECORDER_ACCESS_KEY_ID` and
-/// `TOEZICHT_RECORDER_SECRET_ACCESS_KEY`. Ends with 0 when nothing fatal was found, with 4 when a fatal row
+/// Credentials are read from the environment: the operator's from `AWS_ACCESS_KEY_ID`,
+/// `AWS_SECRET_ACCESS_KEY` and `AWS_SESSION_TOKEN`, or from a profile (`AWS_PROFILE`, `~/.aws`); the
+/// recorders' (optional) from `TOEZICHT_RECORDER_ACCESS_KEY_ID`, `TOEZICHT_RECORDER_SECRET_ACCESS_KEY`
+/// and `TOEZICHT_RECORDER_SESSION_TOKEN`. Ends with 0 when nothing fatal was found, with 4 when a fatal row
 /// fails or was tried and cannot be told.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct ProbeArgs {
@@ -63,8 +58,8 @@ pub(super) enum ProbeCommandError {
 /// Probes and prints. Whether nothing fatal was found.
 pub(super) async fn run(args: ProbeArgs, stop: CancellationToken) -> Result<bool, ProbeCommandError> {
     let survey = Survey {
-        operator: args.target.target(OPERATOR.0, OPERATOR.1)?,
-        recorder: args.target.target_if_given(RECORDER.0, RECORDER.1)?,
+        operator: args.target.target()?,
+        recorder: args.target.recorder()?,
         operator_principal: args.operator_principal,
         recorder_principal: args.recorder_principal,
         create: args.create,
@@ -202,7 +197,7 @@ fn json(report: &Report, survey: &Survey) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::{Secret, StorageTarget};
+    use crate::contract::{Credentials, StorageTarget};
     use crate::storage::Conformance;
     use crate::storage::probe::{Check, Why};
 
@@ -251,8 +246,8 @@ mod tests {
                 bucket: "tz-one".into(),
                 path_style: true,
                 ca_pem: None,
-                access_key_id: Secret::new("id"),
-                secret_access_key: Secret::new("hunter2"),
+                credentials: Credentials::keys("id", "hunter2"),
+                proxy: None,
             },
             recorder: None,
             operator_principal: None,

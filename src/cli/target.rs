@@ -1,14 +1,15 @@
 //! Which bucket, and as whom: what the commands have in common that look at a store without a cluster.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use crate::contract::{Secret, StorageTarget};
+use super::environment::{self, CredentialsVariables, EnvironmentError};
+use crate::contract::StorageTarget;
 use crate::storage::TargetError;
 
 /// The longest file of certificates that is read, in bytes.
 const MOST_CA: u64 = 1024 * 1024;
 
-/// A bucket at a store. Credentials come from the environment only: a command line is seen by all.
+/// A bucket at a store. Credentials come from the environment or from a profile only: a command line is seen by all.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 pub struct TargetArgs {
     /// The S3 endpoint, http(s)://host[:port] [default: AWS].
@@ -31,9 +32,9 @@ pub struct TargetArgs {
 /// Why there is no target.
 #[derive(Debug, thiserror::Error)]
 pub enum TargetArgsError {
-    /// A variable of the credentials is absent or empty.
-    #[error("{0} is not set: credentials are read from the environment")]
-    NoCredentials(String),
+    /// The environment lacks something, or says it badly.
+    #[error(transparent)]
+    Environment(#[from] EnvironmentError),
     /// The file of the certificate authority cannot be read.
     #[error("--ca-file {}: {error}", .path.display())]
     CaFile {
@@ -49,45 +50,38 @@ pub enum TargetArgsError {
 }
 
 impl TargetArgs {
-    /// The bucket as the identity whose keys stand in these two environment variables.
-    pub fn target(&self, key_env: &str, secret_env: &str) -> Result<StorageTarget, TargetArgsError> {
-        self.with(key_env, secret_env, |name| std::env::var(name).ok())
+    /// The bucket as the identity of AWS's own variables, or of a profile.
+    pub fn target(&self) -> Result<StorageTarget, TargetArgsError> {
+        self.as_identity(&environment::AWS, process)
     }
 
-    /// The same, where that identity is given at all. `None`: both variables are absent or empty.
-    pub fn target_if_given(
-        &self,
-        key_env: &str,
-        secret_env: &str,
-    ) -> Result<Option<StorageTarget>, TargetArgsError> {
-        let is_given = |name: &str| std::env::var(name).is_ok_and(|value| !value.is_empty());
-        if is_given(key_env) || is_given(secret_env) {
-            self.target(key_env, secret_env).map(Some)
+    /// The bucket as the recorders, where their keys are given. `None`: neither key nor secret is.
+    pub fn recorder(&self) -> Result<Option<StorageTarget>, TargetArgsError> {
+        let names = &environment::RECORDER;
+        if environment::are_given(names, process) {
+            self.as_identity(names, process).map(Some)
         } else {
             Ok(None)
         }
     }
 
-    fn with(
+    fn as_identity(
         &self,
-        key_env: &str,
-        secret_env: &str,
+        names: &CredentialsVariables,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<StorageTarget, TargetArgsError> {
-        let secret = |name: &str| {
-            variable(name)
-                .filter(|value| !value.is_empty())
-                .map(Secret::new)
-                .ok_or_else(|| TargetArgsError::NoCredentials(name.to_owned()))
-        };
+        let is_plain_http = self
+            .endpoint
+            .as_ref()
+            .is_some_and(|url| url.starts_with("http://"));
         let target = StorageTarget {
             endpoint: self.endpoint.clone(),
             region: self.region.clone(),
             bucket: self.bucket.clone(),
             path_style: self.path_style,
             ca_pem: self.ca_pem()?,
-            access_key_id: secret(key_env)?,
-            secret_access_key: secret(secret_env)?,
+            credentials: environment::credentials(names, &variable, Path::is_file)?,
+            proxy: environment::proxy(is_plain_http, &variable)?,
         };
         crate::storage::check(&target)?;
         Ok(target)
@@ -112,6 +106,10 @@ impl TargetArgs {
     }
 }
 
+fn process(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}
+
 /// What is wrong, in the words of the command line.
 fn in_options(error: TargetError) -> &'static str {
     match error {
@@ -119,9 +117,12 @@ fn in_options(error: TargetError) -> &'static str {
         TargetError::Bucket => {
             "--bucket must be 3 to 63 of a-z, 0-9, '.' and '-', and name an ordinary bucket"
         }
-        TargetError::Region => "--region must be 1 to 64 of a-z, 0-9 and '-'",
+        TargetError::Region => "--region must be 1 to 64 of A-Z, a-z, 0-9, '-' and '_'",
         TargetError::Ca => "--ca-file must hold PEM certificates of a certificate authority",
-        TargetError::Credentials => "the credentials in the environment must be printable and without spaces",
+        TargetError::Credentials => {
+            "the credentials in the environment must be printable ASCII without spaces"
+        }
+        TargetError::Proxy => "HTTPS_PROXY or HTTP_PROXY: write http://[user:password@]host[:port]",
     }
 }
 
@@ -143,10 +144,11 @@ mod tests {
     }
 
     fn with(args: &TargetArgs, secret: Option<&str>) -> Result<StorageTarget, TargetArgsError> {
-        args.with("ID", "SECRET", |name| match name {
-            "ID" => Some("id".to_owned()),
-            "SECRET" => secret.map(str::to_owned),
-            other => panic!("{other}"),
+        args.as_identity(&environment::AWS, |name| match name {
+            "AWS_ACCESS_KEY_ID" => Some("id".to_owned()),
+            "AWS_SECRET_ACCESS_KEY" => secret.map(str::to_owned),
+            "HTTP_PROXY" => Some("http://tz:p%40ss@10.0.0.1:3128".to_owned()),
+            _ => None,
         })
     }
 
@@ -157,7 +159,19 @@ mod tests {
             (target.endpoint, target.region.as_str(), target.path_style),
             (None, "us-east-1", false)
         );
-        assert_eq!(target.secret_access_key.reveal(), "hunter2");
+        assert_eq!(
+            target.credentials.as_keys().unwrap().secret_access_key.reveal(),
+            "hunter2"
+        );
+        assert_eq!(target.proxy, None);
+    }
+
+    #[test]
+    fn plain_http_has_its_own_proxy() {
+        let target = with(&parsed(&["--endpoint", "http://s3.example.nl"]), Some("s")).unwrap();
+        let proxy = target.proxy.unwrap();
+        assert_eq!(proxy.url, "http://10.0.0.1:3128");
+        assert_eq!(proxy.login.unwrap().password.reveal(), "p@ss");
     }
 
     #[test]
@@ -166,11 +180,9 @@ mod tests {
             let error = with(&parsed(&[]), secret).unwrap_err();
             assert_eq!(
                 error.to_string(),
-                "SECRET is not set: credentials are read from the environment"
+                "AWS_SECRET_ACCESS_KEY is not set: credentials are read from the environment or a profile"
             );
         }
-        let none = parsed(&[]).target_if_given("TOEZICHT_NOBODY_ID", "TOEZICHT_NOBODY_SECRET");
-        assert_eq!(none.unwrap(), None);
     }
 
     #[test]

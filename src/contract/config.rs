@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -105,10 +106,86 @@ pub struct StorageTarget {
     /// A private certificate authority, PEM.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ca_pem: Option<String>,
-    /// The identity's access key.
+    /// The identity's credentials.
+    #[serde(flatten)]
+    pub credentials: Credentials,
+    /// The proxy to the endpoint; absent: a direct connection.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proxy: Option<Proxy>,
+}
+
+/// How an identity proves itself to a store.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Credentials {
+    /// Keys.
+    Keys(Keys),
+    /// A token that is exchanged for temporary keys.
+    WebIdentity {
+        /// See [`WebIdentity`].
+        #[serde(rename = "webIdentity")]
+        web_identity: WebIdentity,
+    },
+    /// A profile of AWS's shared files on this machine. Only the command line reads them.
+    #[serde(skip)]
+    Profile(Option<String>),
+}
+
+impl Credentials {
+    /// Keys that do not expire.
+    pub fn keys(access_key_id: impl Into<String>, secret_access_key: impl Into<String>) -> Self {
+        Self::Keys(Keys {
+            access_key_id: Secret::new(access_key_id),
+            secret_access_key: Secret::new(secret_access_key),
+            session_token: None,
+        })
+    }
+
+    /// The keys, where they are known without asking anybody.
+    pub const fn as_keys(&self) -> Option<&Keys> {
+        match self {
+            Self::Keys(keys) => Some(keys),
+            Self::WebIdentity { .. } | Self::Profile(_) => None,
+        }
+    }
+}
+
+/// An access key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Keys {
+    /// Its name.
     pub access_key_id: Secret,
-    /// The identity's secret key.
+    /// Its secret.
     pub secret_access_key: Secret,
+    /// The token that a temporary key needs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session_token: Option<Secret>,
+}
+
+/// A pod's workload identity: its service account token, for a role at the store's STS (`AssumeRoleWithWebIdentity`).
+/// The STS is at the endpoint, or AWS's in the region.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct WebIdentity {
+    /// The role to assume.
+    pub role_arn: String,
+    /// File with the token. The kubelet renews it.
+    pub token_file: PathBuf,
+}
+
+/// An HTTP proxy. `https://` goes through a tunnel (CONNECT), `http://` is forwarded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Proxy {
+    /// `http://host[:port]`, without user or password.
+    pub url: String,
+    /// Hosts, domains and networks that need no proxy, separated by commas.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub no_proxy: String,
+    /// The user and password that the proxy asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub login: Option<Login>,
 }
 
 /// One camera.
@@ -156,4 +233,35 @@ pub struct StatusApi {
     pub key_pem: Secret,
     /// Bearer token that the operator shows.
     pub token: Secret,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(credentials: &str) -> StorageTarget {
+        let text = format!(r#"{{"region": "nl-1", "bucket": "tz-one", "pathStyle": true, {credentials}}}"#);
+        let target: StorageTarget = serde_json::from_str(&text).unwrap();
+        let again = serde_json::to_string(&target).unwrap();
+        assert_eq!(serde_json::from_str::<StorageTarget>(&again).unwrap(), target);
+        target
+    }
+
+    #[test]
+    fn credentials_of_each_kind_are_read_back() {
+        let keys = read(r#""accessKeyId": "id", "secretAccessKey": "secret""#);
+        assert_eq!(keys.credentials, Credentials::keys("id", "secret"));
+        let temporary = read(r#""accessKeyId": "id", "secretAccessKey": "secret", "sessionToken": "token""#);
+        let token = temporary.credentials.as_keys().unwrap().session_token.as_ref();
+        assert_eq!(token.unwrap().reveal(), "token");
+        assert!(!format!("{temporary:?}").contains("token\""));
+        let ambient = read(r#""webIdentity": {"roleArn": "arn:aws:iam::1:role/r", "tokenFile": "/t"}"#);
+        assert!(matches!(ambient.credentials, Credentials::WebIdentity { .. }));
+    }
+
+    #[test]
+    fn a_target_without_credentials_is_refused() {
+        let text = r#"{"region": "nl-1", "bucket": "tz-one", "pathStyle": true}"#;
+        assert!(serde_json::from_str::<StorageTarget>(text).is_err());
+    }
 }

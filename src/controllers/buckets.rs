@@ -13,6 +13,7 @@ use tokio::sync::broadcast::{self, error::RecvError};
 
 use crate::api::{Ceilings, Site};
 use crate::contract::{Covering, Gap, StorageTarget};
+use crate::storage::hold::memory::Memory;
 
 /// Looks that may be waiting to be told; a Site that is not told is looked at by itself soon.
 const WAITING: usize = 1024;
@@ -68,6 +69,7 @@ struct Known {
     /// The Site controller has looked, and found nothing that may be looked into.
     is_shut: bool,
     held: Option<Coverings>,
+    memory: Arc<Memory>,
 }
 
 /// The buckets, by the UID of their Site. Copies are one and the same.
@@ -97,6 +99,14 @@ impl Buckets {
     /// Whether it was looked at, and may not be looked into. An operator that was just started does not know yet.
     pub fn is_shut(&self, site: &Site) -> bool {
         self.known(site).is_shut
+    }
+
+    /// What is remembered of the held versions of `site`. A Site whose bucket was never opened has a memory of its own.
+    pub fn memory(&self, site: &Site) -> Arc<Memory> {
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        site.uid()
+            .map(|uid| known.entry(uid).or_default().memory.clone())
+            .unwrap_or_default()
     }
 
     /// What is held at `site`, by its ledger; `None`: nobody has looked yet.
@@ -199,7 +209,7 @@ fn told(changed: broadcast::Receiver<SiteName>) -> impl Stream<Item = SiteName> 
 mod tests {
     use super::*;
     use crate::api::Days;
-    use crate::contract::{Secret, Window};
+    use crate::contract::{Credentials, Window};
 
     fn site() -> Site {
         serde_json::from_value(serde_json::json!({
@@ -225,8 +235,8 @@ mod tests {
                 bucket: "bucket".into(),
                 path_style: false,
                 ca_pem: None,
-                access_key_id: Secret::new("k"),
-                secret_access_key: Secret::new("s"),
+                credentials: Credentials::keys("k", "s"),
+                proxy: None,
             },
             ceilings: Ceilings {
                 video: Days(28),

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::egress::{Egress, ProxyError, ProxySpec, WorkloadIdentitySpec};
 use super::grant::{Grants, GrantsError};
 use super::kit::error::Failure;
 use crate::api::{Ceilings, Days};
@@ -23,6 +24,8 @@ pub struct OperatorConfig {
     pub cluster_id: Option<String>,
     /// Where Sites may store, and with which exceptions.
     pub grants: Grants,
+    /// How stores are reached.
+    pub egress: Egress,
 }
 
 /// The cluster's own ceilings of retention as they are written.
@@ -53,6 +56,8 @@ struct File {
     ceilings: FileCeilings,
     cluster_id: String,
     grants: Vec<super::grant::GrantSpec>,
+    proxy: ProxySpec,
+    workload_identity: WorkloadIdentitySpec,
 }
 
 /// Why the configuration cannot be used.
@@ -78,6 +83,9 @@ pub enum ConfigError {
     /// A grant cannot be used.
     #[error(transparent)]
     Grants(#[from] GrantsError),
+    /// A proxy cannot be used.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
 }
 
 impl Failure for ConfigError {
@@ -88,6 +96,7 @@ impl Failure for ConfigError {
             Self::NoImage => "config_no_image",
             Self::PullPolicy(_) => "config_pull_policy",
             Self::Grants(_) => "config_grants",
+            Self::Proxy(_) => "config_proxy",
         }
     }
 
@@ -97,18 +106,22 @@ impl Failure for ConfigError {
 }
 
 impl OperatorConfig {
-    /// Reads and checks the file at `path`.
+    /// Reads and checks the file at `path`, and the environment.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
         let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable {
             path: path.to_owned(),
             error,
         })?;
-        Self::parse(&text)
+        Self::parse_with(&text, |name| std::env::var(name).ok())
     }
 
     /// Reads and checks a configuration. An unknown field is an error: a typing error must not silently
     /// take a limit away.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        Self::parse_with(text, |_| None)
+    }
+
+    fn parse_with(text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let file: File =
             serde_saphyr::from_str(text).map_err(|error| ConfigError::Syntax(error.to_string()))?;
         if file.recorder_image.is_empty() {
@@ -130,6 +143,7 @@ impl OperatorConfig {
             },
             cluster_id: Some(file.cluster_id).filter(|id| !id.is_empty()),
             grants: Grants::new(file.grants)?,
+            egress: Egress::new(&file.proxy, &file.workload_identity, variable)?,
         })
     }
 }
@@ -168,11 +182,15 @@ mod tests {
                 plainHttp: false
                 ambient: false
                 exceptions: [TakeOver]
+            proxy: {https: "http://proxy.example.nl:3128", http: "", noProxy: "s3.example.nl"}
+            workloadIdentity: {audience: rgw}
             "#,
         )
         .unwrap();
         assert_eq!(config.ceilings.video, Days(14));
         assert_eq!(config.cluster_id.as_deref(), Some("here"));
+        assert_eq!(config.egress.proxy(false).unwrap().no_proxy, "s3.example.nl");
+        assert_eq!(config.egress.audience, "rgw");
         assert_ne!(config.grants, Grants::default());
     }
 
@@ -184,6 +202,8 @@ mod tests {
             "recorderImage: a\nimagePullPolicy: Sometimes",
             "recorderImage: a\ngrants: [{namespaces: [a], endpoints: [https://a/path], buckets: [a]}]",
             "recorderImage: a\ngrants: [{namespaces: [a], endpoints: [aws], buckets: [a], exceptions: [Anything]}]",
+            "recorderImage: a\nproxy: {https: \"http://u:p@proxy\"}",
+            "recorderImage: a\nproxy: {httpsProxy: \"http://proxy\"}",
             "ceilings: {}",
             "[",
         ] {

@@ -21,7 +21,8 @@ pub struct GrantSpec {
     /// Whether an origin may be `http://`, where credentials are signed but pictures are in the clear.
     #[serde(default)]
     pub plain_http: bool,
-    /// Whether the cluster's workload identity may be used in place of a Secret. No resource of this version asks for it.
+    /// Whether workload identity may be used in place of a Secret: service account tokens are then shown to the STS of
+    /// these endpoints.
     #[serde(default)]
     pub ambient: bool,
     /// Exceptions that may be decided on (article 9).
@@ -50,6 +51,7 @@ struct Grant {
     endpoints: Vec<Endpoint>,
     buckets: Vec<Pattern>,
     plain_http: bool,
+    ambient: bool,
     exceptions: Vec<Exception>,
 }
 
@@ -126,6 +128,8 @@ pub struct Request<'a> {
     pub endpoint: &'a Endpoint,
     /// Its bucket.
     pub bucket: &'a str,
+    /// It uses workload identity.
+    pub ambient: bool,
     /// The exceptions it makes use of.
     pub exceptions: &'a [Exception],
 }
@@ -144,6 +148,12 @@ pub enum Refusal {
     /// There is one, without plain HTTP.
     #[error("spec.storage.endpoint: the grant for this bucket does not allow http://: use https://")]
     PlainHttp,
+    /// There is one, without workload identity.
+    #[error(
+        "spec.storage: ambient: the grant for this bucket does not allow workload identity: set credentialsRef, or ask the cluster's \
+         administrators for a grant with ambient: true"
+    )]
+    Ambient,
 }
 
 impl Grants {
@@ -206,6 +216,7 @@ impl Grant {
                 .collect::<Result<_, _>>()?,
             buckets: spec.buckets.into_iter().map(pattern).collect::<Result<_, _>>()?,
             plain_http: spec.plain_http,
+            ambient: spec.ambient,
             exceptions: spec.exceptions,
         })
     }
@@ -221,6 +232,9 @@ impl Grant {
     fn allows(&self, request: &Request<'_>) -> Result<(), Refusal> {
         if request.endpoint.is_plain_http() && !self.plain_http {
             return Err(Refusal::PlainHttp);
+        }
+        if request.ambient && !self.ambient {
+            return Err(Refusal::Ambient);
         }
         match request
             .exceptions

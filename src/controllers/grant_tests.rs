@@ -45,8 +45,35 @@ fn check(
         namespace,
         endpoint: &endpoint,
         bucket,
+        ambient: false,
         exceptions,
     })
+}
+
+#[test]
+fn workload_identity_needs_its_grant() {
+    let grants = |ambient| {
+        let spec = GrantSpec {
+            namespaces: vec!["vlijmen".into()],
+            endpoints: vec!["aws".into()],
+            buckets: vec!["vlijmen-*".into()],
+            ambient,
+            ..GrantSpec::default()
+        };
+        Grants::new(vec![spec]).unwrap()
+    };
+    let request = |ambient| Request {
+        namespace: "vlijmen",
+        endpoint: &Endpoint::Aws,
+        bucket: "vlijmen-hal",
+        ambient,
+        exceptions: &[],
+    };
+    assert_eq!(grants(false).check(&request(true)), Err(Refusal::Ambient));
+    assert!(Refusal::Ambient.to_string().contains("set credentialsRef"));
+    for (granted, asked) in [(true, true), (true, false), (false, false)] {
+        assert_eq!(grants(granted).check(&request(asked)), Ok(()));
+    }
 }
 
 /// Namespace, endpoint, bucket and exceptions that are asked for, and the answer.
@@ -158,6 +185,7 @@ fn without_grants_nothing_is_allowed() {
     let request = Request {
         namespace: "a",
         endpoint: &endpoint,
+        ambient: false,
         bucket: "a",
         exceptions: &[],
     };
@@ -240,7 +268,7 @@ proptest! {
     #[test]
     fn only_the_granted_origin_is_ever_allowed(written in "https?://[a-z0-9.@:/\\\\#?%-]{1,24}") {
         if let Ok(endpoint) = Endpoint::parse(Some(&written)) {
-            let request = Request { namespace: "heusden", endpoint: &endpoint, bucket: "heusden-a", exceptions: &[] };
+            let request = Request { namespace: "heusden", endpoint: &endpoint, bucket: "heusden-a", ambient: false, exceptions: &[] };
             if grants().check(&request).is_ok() {
                 prop_assert_eq!(endpoint.url(), Some("https://s3.example.nl".to_owned()));
             }

@@ -6,6 +6,7 @@ pub mod buckets;
 pub mod camera;
 pub mod config;
 pub mod drive;
+pub mod egress;
 pub mod grant;
 pub mod hold;
 pub mod kit;

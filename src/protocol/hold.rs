@@ -9,33 +9,32 @@ use crate::api::{HoldState, IncidentHoldSpec, RecordingPolicySpec};
 /// `Accepted`, with the path of each field that must be put right.
 ///
 /// A named camera that the site does not have now is no reason to refuse: it may have been deleted since,
-/// and what it recorded is the evidence. The message says so, in case it was a slip of the pen.
+/// and what it recorded is the evidence. The message says so, in case it is a typo.
 pub fn accept(
     hold: &IncidentHoldSpec,
     policy: &RecordingPolicySpec,
     cameras: &[String],
     now: Timestamp,
 ) -> Finding {
-    let wrong: Vec<String> = [
+    let found = |truth: bool, reason, message| Finding::new(ConditionType::Accepted, truth, reason, message);
+    let begins = not_begun(hold, now);
+    let wrong = [
         wrong_purpose(hold, policy),
-        not_begun(hold, now),
         resolved_ahead(hold, now),
         reviewed_ahead(hold, now),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    if wrong.is_empty() {
-        let message = unknown_cameras(hold, cameras)
-            .unwrap_or_else(|| "the site exists and its policy has this purpose (article 1)".to_owned());
-        Finding::new(ConditionType::Accepted, true, Reason::Valid, message)
-    } else {
-        Finding::new(
-            ConditionType::Accepted,
-            false,
-            Reason::InvalidField,
-            wrong.join("; "),
-        )
+    ];
+    let wrong: Vec<String> = wrong.into_iter().flatten().collect();
+    match (begins, wrong.is_empty()) {
+        (None, true) => {
+            let message = unknown_cameras(hold, cameras)
+                .unwrap_or_else(|| "the site exists and its policy has this purpose (article 1)".to_owned());
+            found(true, Reason::Valid, message)
+        }
+        (Some(begins), true) => found(false, Reason::NotBegun, begins),
+        (begins, false) => {
+            let wrong: Vec<String> = wrong.into_iter().chain(begins).collect();
+            found(false, Reason::InvalidField, wrong.join("; "))
+        }
     }
 }
 
@@ -57,7 +56,7 @@ fn wrong_purpose(hold: &IncidentHoldSpec, policy: &RecordingPolicySpec) -> Optio
     (!known).then(|| {
         format!(
             "spec.purpose: article 1 allows recordings to be used only for the policy's purposes, and {:?} is \
-             none of them; write one of {}",
+             none of them. Nothing is kept for this hold: write one of {}, or delete it",
             hold.purpose,
             policy.purposes.join(", ")
         )
@@ -68,8 +67,8 @@ fn not_begun(hold: &IncidentHoldSpec, now: Timestamp) -> Option<String> {
     let from = hold.window.from.0;
     (from > now).then(|| {
         format!(
-            "spec.window.from: article 6 allows only what shows an incident to be kept longer, and {from} is \
-             still to come; it is accepted by itself then"
+            "spec.window.from: {from} lies in the future, and article 6 keeps only recordings of an incident. \
+             Nothing is kept for this hold until then: correct spec.window.from, or delete it"
         )
     })
 }
@@ -82,13 +81,15 @@ fn resolved_ahead(hold: &IncidentHoldSpec, now: Timestamp) -> Option<String> {
         .at
         .0;
     (at > now).then(|| {
-        format!("spec.resolution.at: {at} is still to come; until then the hold stays as if it were open")
+        format!("spec.resolution.at: {at} lies in the future: write the instant at which the incident was resolved")
     })
 }
 
 fn reviewed_ahead(hold: &IncidentHoldSpec, now: Timestamp) -> Option<String> {
     let at = hold.review.as_ref()?.at.0;
-    (at > now).then(|| format!("spec.review.at: {at} is still to come; write when the review took place"))
+    (at > now).then(|| {
+        format!("spec.review.at: {at} lies in the future: write the instant at which the review took place")
+    })
 }
 
 fn unknown_cameras(hold: &IncidentHoldSpec, cameras: &[String]) -> Option<String> {
@@ -100,8 +101,8 @@ fn unknown_cameras(hold: &IncidentHoldSpec, cameras: &[String]) -> Option<String
         .collect();
     (!unknown.is_empty()).then(|| {
         format!(
-            "spec.cameras: the site has no Camera named {} now; what cameras of that name recorded earlier is \
-             held (if it is a slip of the pen, add the right name)",
+            "spec.cameras: the site has no Camera named {} now; recordings of that name are kept if there are any (see \
+             Covers)",
             unknown.join(", ")
         )
     })
@@ -157,6 +158,20 @@ mod tests {
             let settled = next_change(&hold, now).is_none();
             prop_assert_eq!(settled, past);
         }
+    }
+
+    #[test]
+    fn a_future_hold_says_that_nothing_is_kept_and_how_to_correct_it() {
+        let now: Timestamp = "2026-03-29T01:30:00Z".parse().unwrap();
+        let from = "2027-03-29T01:30:00Z".parse().unwrap();
+        let verdict = accept(&hold("Theft", from), &policy(), &["receptie".into()], now);
+        assert_eq!((verdict.is_true(), verdict.reason), (false, Reason::NotBegun));
+        for part in ["spec.window.from: 2027-", "Nothing is kept", "or delete it"] {
+            assert!(verdict.message.contains(part), "{}", verdict.message);
+        }
+        let both = accept(&hold("Curiosity", from), &policy(), &["receptie".into()], now);
+        assert_eq!(both.reason, Reason::InvalidField);
+        assert!(both.message.contains("spec.window.from"), "{}", both.message);
     }
 
     #[test]

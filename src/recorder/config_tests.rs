@@ -88,7 +88,7 @@ fn no_secret_is_quoted() {
 }
 
 async fn until(current: &mut watch::Receiver<Current>, what: impl FnMut(&Current) -> bool) -> Current {
-    tokio::time::timeout(Duration::from_secs(10), current.wait_for(what))
+    tokio::time::timeout(Duration::from_mins(5), current.wait_for(what))
         .await
         .expect("in time")
         .unwrap()

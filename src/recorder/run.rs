@@ -309,7 +309,7 @@ mod tests {
     use super::*;
 
     async fn soon<T>(ended: impl Future<Output = T>) -> T {
-        timeout(Duration::from_secs(5), ended).await.expect("noticed")
+        timeout(Duration::from_mins(5), ended).await.expect("noticed")
     }
 
     #[tokio::test]

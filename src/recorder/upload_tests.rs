@@ -2,6 +2,9 @@ use std::sync::Mutex;
 
 use super::*;
 
+/// A test that waits longer hangs.
+const HANG: Duration = Duration::from_mins(5);
+
 /// A store that does as it is told.
 #[derive(Default)]
 struct Store {
@@ -106,7 +109,7 @@ impl Bench {
                 sleep(Duration::from_millis(20)).await;
             }
         };
-        timeout(Duration::from_secs(20), wait).await.expect("tried again");
+        timeout(HANG, wait).await.expect("tried again");
     }
 
     async fn stores_something(&self) {
@@ -115,15 +118,12 @@ impl Bench {
                 sleep(Duration::from_millis(20)).await;
             }
         };
-        timeout(Duration::from_secs(10), wait).await.expect("an upload");
+        timeout(HANG, wait).await.expect("an upload");
     }
 
     async fn drain(self) -> Vec<String> {
         self.drained.cancel();
-        timeout(Duration::from_secs(20), self.task)
-            .await
-            .expect("drained in time")
-            .unwrap();
+        timeout(HANG, self.task).await.expect("drained in time").unwrap();
         assert_eq!(self.spool.status().segments, 0);
         self.store.stored.lock().unwrap().clone()
     }
@@ -144,7 +144,7 @@ async fn a_store_that_is_down_loses_nothing_and_the_oldest_is_first_when_it_is_b
     for ago in [300, 200, 100] {
         bench.record("hal", ago).await;
     }
-    sleep(Duration::from_millis(300)).await;
+    bench.tries(2).await;
     assert_eq!(bench.spool.status().segments, 3);
     *bench.store.down.lock().unwrap() = false;
     let stored = bench.drain().await;
@@ -176,13 +176,14 @@ async fn one_that_never_gets_through_does_not_hold_up_the_others() {
 }
 
 #[tokio::test]
-async fn the_last_chance_is_at_once_however_long_the_store_was_away() {
+async fn the_last_chance_is_at_once_however_long_it_would_have_waited() {
     let bench = Bench::new().await;
-    *bench.store.down.lock().unwrap() = true;
+    *bench.store.refuses.lock().unwrap() = Some("hal".into());
     bench.record("hal", 300).await;
-    bench.tries(4).await;
-    *bench.store.down.lock().unwrap() = false;
-    let drained = timeout(Duration::from_secs(1), bench.drain());
+    bench.tries(1).await;
+    *bench.store.refuses.lock().unwrap() = None;
+    // What was refused for itself waits for a minute.
+    let drained = timeout(ALONE / 2, bench.drain());
     assert_eq!(drained.await.expect("at once").len(), 1);
 }
 
@@ -193,12 +194,12 @@ async fn the_last_chance_is_not_the_last_try() {
     bench.record("hal", 300).await;
     bench.tries(3).await;
     bench.drained.cancel();
-    // However long it had waited before, a store that comes back within the grace is not missed.
+    // A second apart, however long it had waited before: else these would take minutes.
     let so_far = *bench.store.tried.lock().unwrap();
-    bench.tries(so_far + 3).await;
+    let again = timeout(WAITS.1 * 2, bench.tries(so_far + 6));
+    again.await.expect("tried again and again");
     *bench.store.down.lock().unwrap() = false;
-    let drained = timeout(Duration::from_secs(3), bench.drain());
-    assert_eq!(drained.await.expect("soon").len(), 1);
+    assert_eq!(bench.drain().await.len(), 1);
 }
 
 #[tokio::test]
@@ -211,7 +212,7 @@ async fn a_fault_of_ours_loses_nothing() {
             sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(Duration::from_secs(10), wait).await.expect("tried");
+    timeout(HANG, wait).await.expect("tried");
     assert_eq!(bench.spool.waiting("hal"), 1);
     bench.task.abort();
 }
@@ -249,7 +250,7 @@ async fn what_a_hold_covers_is_sealed_and_uploads_that_began_before_are_told_apa
                 sleep(Duration::from_millis(20)).await;
             }
         };
-        timeout(Duration::from_secs(20), wait).await.expect("followed");
+        timeout(HANG, wait).await.expect("followed");
     };
     // The answer to the first is not known: it may still arrive, as something that no hold covers.
     bench.target.send_modify(|target| {
@@ -284,5 +285,5 @@ async fn what_the_recorder_before_may_have_begun_to_upload_is_told_apart() {
             sleep(Duration::from_millis(20)).await;
         }
     };
-    timeout(Duration::from_secs(20), wait).await.expect("confirmed");
+    timeout(HANG, wait).await.expect("confirmed");
 }

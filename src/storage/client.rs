@@ -1,12 +1,11 @@
 //! The S3 client: one bucket at one endpoint, as one identity.
 //!
-//! It connects to the endpoint that it was given and to no other: there is no proxy, no redirect is followed
-//! (the SDK hands a 3xx back as an error), nothing is read from the environment or from a metadata service,
-//! and a bucket's name that would make the SDK choose another host (an ARN, an S3 Express bucket) is refused.
+//! It connects to the endpoint that it was given, directly or through the proxy that it was given, and to no other. It
+//! follows no redirect: the SDK returns a 3xx as an error. It reads nothing from the environment or from a metadata
+//! service. It refuses a bucket's name that would make the SDK choose another host (an ARN, an S3 Express bucket).
 
 use std::time::Duration;
 
-use aws_credential_types::Credentials;
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::Builder as ConfigBuilder;
 use aws_sdk_s3::config::retry::RetryConfig;
@@ -14,12 +13,18 @@ use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
     BehaviorVersion, Region, RequestChecksumCalculation, ResponseChecksumValidation, SharedHttpClient,
 };
-use aws_smithy_http_client::Builder;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore, rustls_provider::CryptoMode};
+use aws_smithy_http_client::{Builder, Connector};
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
+use super::advice::Way;
+use super::content_md5::ContentMd5;
+use super::credentials;
 use super::date::StoreClock;
+use super::ledger::Entries;
+use super::proxy::{self, PROXY_FORM};
 use super::requests::Counted;
 use crate::contract::StorageTarget;
 
@@ -49,14 +54,19 @@ pub enum TargetError {
     #[error("spec.storage.bucket must be 3 to 63 of a-z, 0-9, '.' and '-', and name an ordinary bucket")]
     Bucket,
     /// The region has another form.
-    #[error("spec.storage.region must be 1 to 64 of a-z, 0-9 and '-'")]
+    #[error("spec.storage.region must be 1 to 64 of A-Z, a-z, 0-9, '-' and '_'")]
     Region,
     /// The private CA is no certificate, or none that can be used.
     #[error("spec.storage.caRef must hold PEM certificates of a certificate authority")]
     Ca,
     /// The credentials are empty or hold what no header can.
-    #[error("the Secret of spec.storage: accessKeyId and secretAccessKey must be printable and not empty")]
+    #[error(
+        "the Secret of spec.storage: accessKeyId, secretAccessKey and sessionToken must be printable ASCII and not empty"
+    )]
     Credentials,
+    /// The proxy is no `http://host[:port]`.
+    #[error("proxy: {PROXY_FORM}")]
+    Proxy,
 }
 
 impl TargetError {
@@ -68,6 +78,7 @@ impl TargetError {
             Self::Region => "region",
             Self::Ca => "ca",
             Self::Credentials => "credentials",
+            Self::Proxy => "proxy",
         }
     }
 }
@@ -82,32 +93,26 @@ pub(crate) struct Store {
     pub(crate) tls: bool,
     /// The endpoint is AWS itself.
     pub(crate) aws: bool,
+    /// How the Site reaches the store, for advice on errors.
+    pub(crate) way: Way,
     /// What time it is there, as the last answer said.
     pub(crate) clock: StoreClock,
+    /// Entries of the ledger that were read.
+    pub(crate) ledger: Entries,
 }
 
 impl Store {
     /// A client for `target`. Makes no connection.
     pub(crate) fn new(target: &StorageTarget, purpose: Purpose) -> Result<Self, TargetError> {
-        let (id, secret) = (target.access_key_id.reveal(), target.secret_access_key.reveal());
-        let printable = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic());
-        if !printable(id) || !printable(secret) {
-            return Err(TargetError::Credentials);
-        }
-        let credentials = Credentials::new(id, secret, None, None, "toezicht");
-        Self::build(target, purpose, Some(credentials))
+        Self::build(target, purpose, true)
     }
 
     /// The same without credentials: its requests are not signed.
     pub(crate) fn anonymous(target: &StorageTarget) -> Result<Self, TargetError> {
-        Self::build(target, Purpose::Configure, None)
+        Self::build(target, Purpose::Configure, false)
     }
 
-    fn build(
-        target: &StorageTarget,
-        purpose: Purpose,
-        credentials: Option<Credentials>,
-    ) -> Result<Self, TargetError> {
+    fn build(target: &StorageTarget, purpose: Purpose, is_signed: bool) -> Result<Self, TargetError> {
         let tls = match &target.endpoint {
             Some(endpoint) => is_tls(endpoint)?,
             None => true,
@@ -118,9 +123,10 @@ impl Store {
         if !is_region(&target.region) {
             return Err(TargetError::Region);
         }
+        let http_client = http_client(tls, target)?;
         let mut config = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::latest())
-            .http_client(http_client(tls, target.ca_pem.as_deref())?)
+            .http_client(http_client.clone())
             .region(Region::new(target.region.clone()))
             .force_path_style(target.path_style)
             .use_arn_region(false)
@@ -133,13 +139,19 @@ impl Store {
             .timeout_config(purpose.timeouts())
             .retry_config(purpose.retries());
         let clock = StoreClock::default();
-        config = config.interceptor(clock.clone()).interceptor(Counted);
+        let way = Way::of(target);
+        config = config
+            .interceptor(clock.clone())
+            .interceptor(Counted)
+            .interceptor(ContentMd5)
+            .interceptor(way.named_region.clone());
         if let Some(endpoint) = &target.endpoint {
             config = config.endpoint_url(endpoint.trim_end_matches('/'));
         }
-        config = match credentials {
-            Some(credentials) => config.credentials_provider(credentials),
-            None => config.allow_no_auth(),
+        config = if is_signed {
+            config.credentials_provider(credentials::provider(target, &http_client)?)
+        } else {
+            config.allow_no_auth()
         };
         Ok(Self {
             client: Client::from_conf(config.build()),
@@ -147,7 +159,9 @@ impl Store {
             region: target.region.clone(),
             tls,
             aws: target.endpoint.is_none(),
+            way,
             clock,
+            ledger: Entries::default(),
         })
     }
 }
@@ -187,8 +201,8 @@ impl Purpose {
 }
 
 /// The connector: TLS by rustls, trusting the platform's roots, or the private CA and nothing else.
-fn http_client(tls: bool, ca_pem: Option<&str>) -> Result<SharedHttpClient, TargetError> {
-    let trust = match ca_pem {
+fn http_client(tls: bool, target: &StorageTarget) -> Result<SharedHttpClient, TargetError> {
+    let trust = match &target.ca_pem {
         Some(pem) => {
             verify_ca(pem)?;
             TrustStore::empty().with_pem_certificate(pem.as_bytes())
@@ -199,10 +213,24 @@ fn http_client(tls: bool, ca_pem: Option<&str>) -> Result<SharedHttpClient, Targ
         .with_trust_store(trust)
         .build()
         .map_err(|_| TargetError::Ca)?;
-    Ok(Builder::new()
-        .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
-        .tls_context(context)
-        .build_https())
+    let Some(proxy) = &target.proxy else {
+        return Ok(Builder::new()
+            .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+            .tls_context(context)
+            .build_https());
+    };
+    let proxy = proxy::config(proxy, tls)?;
+    Ok(
+        Builder::new().build_with_connector_fn(move |settings, components| {
+            let mut builder = Connector::builder().proxy_config(proxy.clone());
+            builder.set_connector_settings(settings.cloned());
+            builder.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
+            builder
+                .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
+                .tls_context(context.clone())
+                .build()
+        }),
+    )
 }
 
 /// The connector would panic over what is no certificate.
@@ -250,94 +278,14 @@ pub(crate) fn is_bucket(name: &str) -> bool {
             .any(|s| name.ends_with(s))
 }
 
-fn is_region(name: &str) -> bool {
+/// Whether a text can stand in the scope of a signature, between slashes.
+pub(crate) fn is_region(name: &str) -> bool {
     (1..=64).contains(&name.len())
         && name
             .chars()
-            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-')
+            .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::contract::Secret;
-
-    fn target() -> StorageTarget {
-        StorageTarget {
-            endpoint: Some("https://s3.example.nl:9000".into()),
-            region: "nl-1".into(),
-            bucket: "heusden-die-heijgrave".into(),
-            path_style: true,
-            ca_pem: None,
-            access_key_id: Secret::new("id"),
-            secret_access_key: Secret::new("secret"),
-        }
-    }
-
-    fn refusal(change: impl FnOnce(&mut StorageTarget)) -> Option<TargetError> {
-        let mut target = target();
-        change(&mut target);
-        Store::new(&target, Purpose::Configure).err()
-    }
-
-    #[test]
-    fn endpoints_that_are_no_origin_are_refused() {
-        assert_eq!(refusal(|_| ()), None);
-        for endpoint in [
-            "s3.example.nl",
-            "https://user@s3.example.nl",
-            "https://s3.example.nl/path",
-            "https://s3.example.nl?x=y",
-            "file:///etc",
-            "ftp://s3.example.nl",
-            "https://",
-        ] {
-            assert_eq!(
-                refusal(|t| t.endpoint = Some(endpoint.into())),
-                Some(TargetError::Endpoint),
-                "{endpoint}"
-            );
-        }
-    }
-
-    #[test]
-    fn buckets_that_choose_their_own_host_are_refused() {
-        for bucket in [
-            "arn:aws:s3:eu-west-1:1:accesspoint/x",
-            "a",
-            "x--euw1-az1--x-s3",
-            "../x",
-            "A-bucket",
-            "a..b",
-            "x/y",
-        ] {
-            assert_eq!(
-                refusal(|t| t.bucket = bucket.into()),
-                Some(TargetError::Bucket),
-                "{bucket}"
-            );
-        }
-    }
-
-    #[test]
-    fn what_cannot_be_used_is_found_before_connecting() {
-        assert_eq!(
-            refusal(|t| t.ca_pem = Some("no certificate".into())),
-            Some(TargetError::Ca)
-        );
-        let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-        assert_eq!(refusal(|t| t.ca_pem = Some(broken.into())), Some(TargetError::Ca));
-        assert_eq!(
-            refusal(|t| t.region = "evil.example/".into()),
-            Some(TargetError::Region)
-        );
-        assert_eq!(
-            refusal(|t| t.secret_access_key = Secret::new("")),
-            Some(TargetError::Credentials)
-        );
-        assert_eq!(
-            refusal(|t| t.access_key_id = Secret::new("a\nb")),
-            Some(TargetError::Credentials)
-        );
-    }
-}
+#[path = "client_tests.rs"]
+mod tests;

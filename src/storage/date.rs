@@ -24,6 +24,22 @@ pub struct ClocksDisagree {
     pub apart: SignedDuration,
 }
 
+/// A reading of our clock, and the instant that is decided by.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Time {
+    /// What our clock said.
+    pub read: Timestamp,
+    /// What counts as now: the same, or so much ahead as is decided at once.
+    pub now: Timestamp,
+}
+
+impl Time {
+    /// Decides by the clock as it was read.
+    pub const fn of(read: Timestamp) -> Self {
+        Self { read, now: read }
+    }
+}
+
 /// The `Date` of the last answer (RFC 9110, section 6.6.1), and when it came.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct StoreClock {
@@ -35,6 +51,16 @@ impl StoreClock {
     pub(crate) fn check(&self) -> Result<(), ClocksDisagree> {
         let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
         last.map_or(Ok(()), |(theirs, ours)| agree(theirs, ours))
+    }
+
+    /// The same, and fails if the clock was ahead of the store's when `time` was read: it may have been set since.
+    pub(crate) fn vouches_for(&self, time: Time) -> Result<(), ClocksDisagree> {
+        self.check()?;
+        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        match last.map(|(theirs, _)| time.read.duration_since(theirs)) {
+            Some(apart) if apart > TOLERANCE => Err(ClocksDisagree { apart }),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::{Deserialize, Serialize};
+
 use super::bucket::BucketSpec;
 use super::key::Class;
 use super::lifecycle::Rule;
@@ -13,6 +15,31 @@ use crate::protocol::retention::{SHORTEST, lifecycle_days};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("a ceiling of {0} cannot be kept by lifecycle: it must be at least {SHORTEST}")]
 pub struct CeilingTooLow(pub Days);
+
+/// A lifecycle rule that keeps no promise: without it the operator's sweep does the same, later.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, strum::VariantArray,
+)]
+#[serde(rename_all = "camelCase")]
+pub enum OptionalRule {
+    /// Unfinished uploads end after a day. Recorders begin none.
+    UnfinishedUploads,
+    /// Delete markers with nothing behind them go. They hold no bytes.
+    ExpiredMarkers,
+}
+
+impl OptionalRule {
+    /// The rule's name in [`lifecycle`].
+    pub(crate) const fn id(self) -> &'static str {
+        match self {
+            Self::UnfinishedUploads => UPLOADS,
+            Self::ExpiredMarkers => MARKERS,
+        }
+    }
+}
+
+const UPLOADS: &str = "toezicht-uploads";
+const MARKERS: &str = "toezicht-markers";
 
 /// The lifecycle rules for these ceilings, by name.
 pub fn lifecycle(spec: &BucketSpec) -> Result<BTreeMap<&'static str, Rule>, CeilingTooLow> {
@@ -38,14 +65,14 @@ pub fn lifecycle(spec: &BucketSpec) -> Result<BTreeMap<&'static str, Rule>, Ceil
     Ok(BTreeMap::from([
         ("toezicht-calls", expire(Class::Calls, spec.calls_ceiling)?),
         (
-            "toezicht-markers",
+            MARKERS,
             Rule {
                 expired_markers: true,
                 ..all()
             },
         ),
         (
-            "toezicht-uploads",
+            UPLOADS,
             Rule {
                 abort_after: Some(1),
                 ..all()

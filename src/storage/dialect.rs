@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::bucket::Setting;
+use super::desired::OptionalRule;
 
 /// How to say "everyone but".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,6 +60,17 @@ pub fn may_be_same(one: &str, other: &str) -> bool {
 const VERSION: u32 = 1;
 
 /// What was proved of a store, for a pair of principals and the people beside them.
+/// Configuration that a store was found not to keep. It is tried again daily.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum GivenUp {
+    /// A setting that the store refused, or took and did not keep.
+    Setting(Setting),
+    /// A lifecycle rule that the store refused.
+    Rule(OptionalRule),
+}
+
+/// What was proved of a store, for a pair of principals.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[allow(
@@ -99,9 +111,9 @@ pub struct Dialect {
     /// Those among them that the store knows no identity of: they are left out of the policy, and tried again daily.
     #[serde(default)]
     pub left_out: BTreeSet<String>,
-    /// Settings that the store refused, or took and did not keep. They are tried again daily.
+    /// Configuration that the store does not keep.
     #[serde(default)]
-    pub given_up: BTreeSet<Setting>,
+    pub given_up: BTreeSet<GivenUp>,
 }
 
 fn yes() -> bool {
@@ -136,13 +148,7 @@ impl Dialect {
     /// What cannot be said here, and what follows from it. `tls`: the endpoint is over TLS.
     pub fn gaps(&self, tls: bool) -> Vec<&'static str> {
         let gap = |missing: bool, text: &'static str| missing.then_some(text);
-        if !self.heeds_policies {
-            return vec![
-                "bucket policies have no effect on this store's identities: each has the rights that its administrators gave \
-                 it; toezicht iam --for identity-policies prints them",
-            ];
-        }
-        [
+        let unsaid = [
             gap(
                 self.others == Others::Unsaid,
                 "policies cannot say \"everyone but\": other identities of the store have what its administrators gave them",
@@ -155,10 +161,31 @@ impl Dialect {
                 tls && !self.deny_plain_http,
                 "policies cannot tell TLS from plain HTTP: the store's own listener must not offer plain HTTP",
             ),
-        ]
-        .into_iter()
-        .flatten()
-        .collect()
+        ];
+        let unheeded = gap(
+            true,
+            "bucket policies have no effect on this store's identities: each has the rights that its administrators gave it; \
+             toezicht iam --for identity-policies prints them",
+        );
+        let policies = if self.heeds_policies {
+            unsaid
+        } else {
+            [unheeded, None, None]
+        };
+        let rules = [
+            gap(
+                self.given_up
+                    .contains(&GivenUp::Rule(OptionalRule::UnfinishedUploads)),
+                "the store refuses the lifecycle rule that ends unfinished uploads: the operator's sweep ends them",
+            ),
+            gap(
+                self.given_up
+                    .contains(&GivenUp::Rule(OptionalRule::ExpiredMarkers)),
+                "the store refuses the lifecycle rule that removes expired delete markers: the operator's sweep removes \
+                 them at their ceiling",
+            ),
+        ];
+        policies.into_iter().chain(rules).flatten().collect()
     }
 }
 
@@ -195,14 +222,28 @@ mod tests {
             more_settings: true,
             newer_settings: BTreeSet::from(["s3:PutAccelerateConfiguration".to_owned()]),
             left_out: BTreeSet::from(["gone".to_owned()]),
-            given_up: BTreeSet::from([Setting::Encryption]),
+            given_up: BTreeSet::from([
+                GivenUp::Setting(Setting::Encryption),
+                GivenUp::Rule(OptionalRule::ExpiredMarkers),
+            ]),
             ..Dialect::of("o", "r")
         };
         let text = serde_json::to_string(&dialect).unwrap();
         assert_eq!(serde_json::from_str::<Dialect>(&text).unwrap(), dialect);
-        assert_eq!(dialect.gaps(false).len(), 0);
-        assert_eq!(dialect.gaps(true).len(), 1);
+        assert!(
+            text.contains(r#""givenUp":["encryption","expiredMarkers"]"#),
+            "{text}"
+        );
+        assert_eq!(dialect.gaps(false).len(), 1);
+        assert!(dialect.gaps(false)[0].contains("expired delete markers"));
+        assert_eq!(dialect.gaps(true).len(), 2);
         assert!(dialect.is_current());
+        let unheeded = Dialect {
+            heeds_policies: false,
+            ..dialect
+        };
+        assert_eq!(unheeded.gaps(true).len(), 2);
+        assert!(unheeded.gaps(true)[1].contains("expired delete markers"));
     }
 
     /// What an earlier version kept is understood, and proved again.

@@ -4,10 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
+use strum::VariantArray;
 
 use super::bucket::{BucketSpec, BucketState, Extra, Kept, Setting};
-use super::desired::{self, CeilingTooLow};
-use super::dialect::{Dialect, Others};
+use super::desired::{self, CeilingTooLow, OptionalRule};
+use super::dialect::{Dialect, GivenUp, Others};
 use super::lifecycle::Rule;
 use super::policy::Policy;
 use super::statements::{self, NEWER_SETTINGS, Place};
@@ -19,8 +20,8 @@ pub(crate) struct Desired {
     pub(crate) statements: Vec<Value>,
     /// `None`: there must be none, as the store's identities do not heed it.
     pub(crate) policy: Option<Policy>,
-    /// Settings that the store was found not to keep: they are not written again.
-    pub(crate) given_up: BTreeSet<Setting>,
+    /// Configuration that the store was found not to keep: it is not written again.
+    pub(crate) given_up: BTreeSet<GivenUp>,
 }
 
 impl Desired {
@@ -34,12 +35,30 @@ impl Desired {
         let policy = dialect
             .heeds_policies
             .then(|| Policy::of(&statements).unwrap_or_default());
-        Ok(Self {
+        let mut desired = Self {
             lifecycle: desired::lifecycle(spec)?,
             statements,
             policy,
             given_up: dialect.given_up.clone(),
-        })
+        };
+        desired.lifecycle.retain(|id, _| {
+            let is_given_up = |rule: &&OptionalRule| dialect.given_up.contains(&GivenUp::Rule(**rule));
+            !OptionalRule::VARIANTS
+                .iter()
+                .filter(is_given_up)
+                .any(|rule| rule.id() == *id)
+        });
+        Ok(desired)
+    }
+
+    /// The same without some of the lifecycle rules.
+    pub(crate) fn without(&self, rules: &[OptionalRule]) -> Self {
+        let mut desired = self.clone();
+        for rule in rules {
+            desired.lifecycle.remove(rule.id());
+            desired.given_up.insert(GivenUp::Rule(*rule));
+        }
+        desired
     }
 }
 
@@ -80,7 +99,8 @@ pub(crate) fn plan(desired: &Desired, state: &BucketState) -> Vec<Operation> {
         .iter()
         .for_each(|extra| when(true, Operation::Remove(*extra)));
     for (setting, kept) in &state.settings {
-        let differs = matches!(kept, Kept::Otherwise(_)) && !desired.given_up.contains(setting);
+        let differs =
+            matches!(kept, Kept::Otherwise(_)) && !desired.given_up.contains(&GivenUp::Setting(*setting));
         when(differs, Operation::Set(*setting));
     }
     when(state.policy != desired.policy, Operation::Policy);
@@ -209,11 +229,27 @@ mod tests {
 
         #[test]
         fn what_was_given_up_is_not_written_again(dialect in dialects(), which in 0..3_usize) {
-            let dialect = Dialect { given_up: BTreeSet::from([SETTINGS[which]]), ..dialect };
+            let dialect = Dialect { given_up: BTreeSet::from([GivenUp::Setting(SETTINGS[which])]), ..dialect };
             let desired = Desired::of(PLACE, &spec(), &dialect, true).unwrap();
             let mut state = in_sync(&desired);
             state.settings.insert(SETTINGS[which], Kept::Otherwise("none".into()));
             prop_assert_eq!(plan(&desired, &state), vec![]);
+        }
+
+        #[test]
+        fn rules_that_were_given_up_are_not_written_again(dialect in dialects(), which in 0..3_usize) {
+            let rules = [
+                &[OptionalRule::UnfinishedUploads][..],
+                &[OptionalRule::ExpiredMarkers],
+                OptionalRule::VARIANTS,
+            ][which];
+            let all = Desired::of(PLACE, &spec(), &dialect, true).unwrap();
+            let fewer = all.without(rules);
+            prop_assert_eq!(all.lifecycle.len() - fewer.lifecycle.len(), rules.len());
+            let given_up = fewer.given_up.clone();
+            let again = Desired::of(PLACE, &spec(), &Dialect { given_up, ..dialect }, true).unwrap();
+            prop_assert_eq!(plan(&again, &in_sync(&fewer)), vec![]);
+            prop_assert_eq!(plan(&all, &in_sync(&fewer)), vec![Operation::Lifecycle]);
         }
 
         #[test]

@@ -14,7 +14,7 @@ use super::observe::{Observed, observe};
 use super::owner::{self, Claim, Owner};
 use super::people;
 use super::principal::prove;
-use super::probe::{self, Conformance, Exempt, Standing, Subject, Verdict, Why};
+use super::probe::{self, Conformance, Exempt, Standing, Subject, Verdict, Why, canary};
 use super::readers;
 use super::refusal::EnforceError;
 use super::sync::{in_sync, is_about_policy};
@@ -68,9 +68,16 @@ pub async fn enforce(
     trials: Trials,
 ) -> Result<Enforced, Failed> {
     let mut progress = Progress::default();
-    let outcome = enforced(operator, recorder, spec, claim, trials, &mut progress).await;
-    outcome.map_err(|error| Failed {
+    let failed = |error| Failed {
         error,
+        changed: Vec::new(),
+        is_ours: false,
+        conformance: None,
+    };
+    let store = Store::new(operator, Purpose::Configure).map_err(|error| failed(error.into()))?;
+    let outcome = enforced(operator, &store, recorder, spec, claim, trials, &mut progress).await;
+    outcome.map_err(|error| Failed {
+        error: error.explained(|error| store.advice(error)),
         changed: progress.changed,
         is_ours: progress.is_ours,
         conformance: progress.conformance,
@@ -78,7 +85,8 @@ pub async fn enforce(
 }
 
 async fn enforced(
-    operator: &StorageTarget,
+    target: &StorageTarget,
+    operator: &Store,
     recorder: Option<&StorageTarget>,
     spec: &BucketSpec,
     claim: &Claim,
@@ -90,27 +98,26 @@ async fn enforced(
         is_ours,
         conformance: tried,
     } = progress;
-    let anonymous = Store::anonymous(operator)?;
-    let operator = Store::new(operator, Purpose::Configure)?;
+    let anonymous = Store::anonymous(target)?;
     let recorder = recorder
         .map(|recorder| Store::new(recorder, Purpose::Configure))
         .transpose()?;
     super::desired::lifecycle(spec)?;
     readers::apart(spec)?;
-    let mut observed = present(&operator, changed).await?;
+    let mut observed = present(operator, changed).await?;
     fit(&observed, spec)?;
     let is_new = !changed.is_empty();
-    claimed(&operator, spec, claim, &observed, is_new, changed).await?;
+    claimed(operator, spec, claim, &observed, is_new, changed).await?;
     *is_ours = true;
-    let is_touched = without_retention(&operator, &mut observed, changed).await?;
-    let mut dialect = proved(&operator, recorder.as_ref(), spec, &observed).await?;
+    let is_touched = without_retention(operator, &mut observed, changed).await?;
+    let mut dialect = proved(operator, recorder.as_ref(), spec, &observed).await?;
     let learnt = dialect.clone();
     if trials == Trials::Run {
         // Another right, another release of the store, or an identity may have come.
         dialect.given_up.clear();
     }
     let people = people::Proving {
-        operator: &operator,
+        operator,
         recorder: recorder.as_ref(),
         spec,
     };
@@ -121,26 +128,26 @@ async fn enforced(
     let before = changed.len();
     let statements = observed.statements.clone();
     let mut desired = people.desired(&dialect)?;
-    let mut outcome = in_sync(&operator, &mut desired, observed, is_touched, changed).await;
+    let mut outcome = in_sync(operator, &mut desired, observed, is_touched, changed).await;
     // The store may no longer know somebody whom the policy names: a deleted user, say.
     if outcome.as_ref().is_err_and(is_about_policy) && !dialect.people.is_empty() {
         let known = dialect.left_out.clone();
         people.prove(&mut dialect, &statements).await?;
         if dialect.left_out != known {
             desired = people.desired(&dialect)?;
-            let observed = present(&operator, changed).await?;
-            outcome = in_sync(&operator, &mut desired, observed, true, changed).await;
+            let observed = present(operator, changed).await?;
+            outcome = in_sync(operator, &mut desired, observed, true, changed).await;
         }
     }
     let read_back = outcome?;
     dialect.given_up.clone_from(&desired.given_up);
     if dialect != learnt {
-        remember(&operator, &dialect).await?;
+        remember(operator, &dialect).await?;
     }
     // What recorders can do is not told without them.
     let recorder = recorder.ok_or(EnforceError::NoRecorder { in_sync: true })?;
     let conformance = if trials == Trials::Run || changed.len() > before {
-        let stores = (&operator, &recorder, &anonymous);
+        let stores = (operator, &recorder, &anonymous);
         let (table, restored) = try_all(stores, spec, &desired, &dialect, &read_back).await;
         *tried = Some(table.clone());
         restored?;
@@ -326,6 +333,12 @@ async fn proved(
         return Ok(dialect);
     }
     let recorder = recorder.ok_or(EnforceError::NoRecorder { in_sync: false })?;
+    if !canary::takes_tags(operator).await? {
+        return Err(EnforceError::StoreUnfit {
+            what: "the store refuses object tags, and a recording's tag is its retention class".into(),
+            remedy: "use a store with object tags".into(),
+        });
+    }
     let dialect = prove(operator, recorder, (us, them), &observed.statements).await?;
     remember(operator, &dialect).await?;
     Ok(dialect)

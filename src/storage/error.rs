@@ -2,6 +2,7 @@
 //! must not learn (another host's page, behind an endpoint that a tenant chose), so only the S3 error code
 //! and the HTTP status come through.
 
+use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
@@ -10,6 +11,24 @@ const MAX_CODE: usize = 48;
 const UNREADABLE: &str = "UnreadableAnswer";
 const OTHER_ANSWER: &str = "OtherAnswer";
 
+/// Codes with status 400 that a request gets whatever its form is (S3 API reference, "Error responses").
+const OF_ANY_FORM: [&str; 14] = [
+    "AuthorizationHeaderMalformed",
+    "BadDigest",
+    "EntityTooLarge",
+    "ExpiredToken",
+    "IncompleteBody",
+    "InvalidDigest",
+    "InvalidToken",
+    "KeyTooLongError",
+    "RequestTimeout",
+    "RequestTimeTooSkewed",
+    "TokenRefreshRequired",
+    "XAmzContentChecksumMismatch",
+    "XAmzContentSHA256Mismatch",
+    "XAmzContentSHA256Invalid",
+];
+
 /// A request to the store that failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{operation} failed with {code}")]
@@ -17,7 +36,7 @@ pub struct StoreError {
     /// The S3 operation, such as `PutBucketPolicy`.
     pub operation: &'static str,
     /// The S3 error code, or one of this module's own where the store gave none: `Timeout`, `NoConnection`,
-    /// `UntrustedCertificate`, `UnreadableAnswer` (perhaps cut off), `OtherAnswer` (whole, and no answer to the
+    /// `NoCredentials`, `NoToken`, `UntrustedCertificate`, `UnreadableAnswer` (perhaps cut off), `OtherAnswer` (whole, and no answer to the
     /// question), `InvalidRequest`, `HttpNNN`.
     pub code: String,
     /// The HTTP status, where there was an answer.
@@ -30,6 +49,9 @@ impl StoreError {
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
+        if let Some(error) = of_credentials(operation, error) {
+            return error;
+        }
         let status = error.raw_response().map(|response| response.status().as_u16());
         let code = match error {
             SdkError::ServiceError(_) => match (error.code().filter(|code| is_code(code)), status) {
@@ -64,6 +86,12 @@ impl StoreError {
         matches!(self.status, Some(405 | 501)) || self.code == "NotImplemented"
     }
 
+    /// The store does not take the request in this form, so another form of it may do. An answer about the credentials,
+    /// the region, the clock or damaged bytes says nothing about the form.
+    pub fn refuses_form(&self) -> bool {
+        self.is_unsupported() || self.status == Some(400) && !OF_ANY_FORM.contains(&self.code.as_str())
+    }
+
     /// The store answered, whole, something that is no answer to the question: it does not know the question.
     pub fn is_other_answer(&self) -> bool {
         self.code == OTHER_ANSWER
@@ -77,11 +105,17 @@ impl StoreError {
     /// Whether asking again later may help without anybody doing something.
     pub fn is_retryable(&self) -> bool {
         match self.status {
-            None => !matches!(self.code.as_str(), "InvalidRequest" | "UntrustedCertificate"),
+            None => !matches!(
+                self.code.as_str(),
+                "InvalidRequest" | "NoCredentials" | "UntrustedCertificate"
+            ),
             Some(408 | 409 | 429) => true,
             // Half an answer: the other half may come next time.
             Some(200..300) => self.code == UNREADABLE,
-            Some(status) => status >= 500 && !self.is_unsupported() || self.code == "RequestTimeTooSkewed",
+            Some(status) => {
+                status >= 500 && !self.is_unsupported()
+                    || matches!(self.code.as_str(), "RequestTimeTooSkewed" | "RequestTimeout")
+            }
         }
     }
 
@@ -99,12 +133,32 @@ impl StoreError {
 
     /// For status and events: operation, code and HTTP status, nothing else.
     pub fn safe_message(&self) -> String {
-        match self.status {
+        let mut message = match self.status {
             Some(status) => format!(
                 "{} was answered with {} (HTTP {status})",
                 self.operation, self.code
             ),
             None => format!("{} got no answer: {}", self.operation, self.code),
+        };
+        if let Some(remedy) = self.remedy() {
+            message.push_str(": ");
+            message.push_str(remedy);
+        }
+        message
+    }
+
+    /// The remedy for credentials that lack something, by the code alone.
+    fn remedy(&self) -> Option<&'static str> {
+        match self.code.as_str() {
+            "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" => {
+                Some("the temporary key has expired; renew it and its session token")
+            }
+            "InvalidToken" => Some("the session token does not fit the access key; renew both"),
+            "NoCredentials" => Some("the profile gives no credentials; log in again or name another"),
+            "NoToken" => {
+                Some("the pod has no service account token; see workload identity in docs/storage.md")
+            }
+            _ => None,
         }
     }
 }
@@ -120,6 +174,24 @@ fn unread<E>(error: &SdkError<E, HttpResponse>) -> &'static str {
 /// Whether a text has the form of an S3 error code. What has another form is not repeated.
 fn is_code(text: &str) -> bool {
     !text.is_empty() && text.len() <= MAX_CODE && text.chars().all(|c| c.is_ascii_alphanumeric())
+}
+
+/// The reason that there were no credentials to sign with; `None`: there were.
+fn of_credentials(operation: &'static str, error: &(dyn std::error::Error + 'static)) -> Option<StoreError> {
+    let (mut next, mut are_missing) = (Some(error), false);
+    while let Some(error) = next {
+        // The STS said why.
+        if let Some(error) = error.downcast_ref::<StoreError>() {
+            return Some(error.clone());
+        }
+        are_missing |= error.is::<CredentialsError>();
+        next = error.source();
+    }
+    are_missing.then(|| StoreError {
+        operation,
+        code: "NoCredentials".into(),
+        status: None,
+    })
 }
 
 /// Whether somewhere in the chain the TLS layer refused the other side: a person has to give the right CA.
@@ -163,10 +235,34 @@ mod tests {
     }
 
     #[test]
+    fn another_form_helps_where_the_form_is_refused() {
+        for (code, status) in [
+            ("NotImplemented", 501),
+            ("MethodNotAllowed", 405),
+            ("MissingContentMD5", 400),
+            ("MalformedXML", 400),
+            ("InvalidArgument", 400),
+        ] {
+            assert!(answered(code, status).refuses_form(), "{code}");
+        }
+        for (code, status) in [
+            ("BadDigest", 400),
+            ("RequestTimeout", 400),
+            ("ExpiredToken", 400),
+            ("AccessDenied", 403),
+            ("PreconditionFailed", 412),
+            ("SlowDown", 503),
+        ] {
+            assert!(!answered(code, status).refuses_form(), "{code}");
+        }
+    }
+
+    #[test]
     fn what_waiting_helps() {
         assert!(answered("SlowDown", 503).is_retryable());
         assert!(answered("InternalError", 500).is_retryable());
         assert!(answered("RequestTimeTooSkewed", 403).is_retryable());
+        assert!(answered("RequestTimeout", 400).is_retryable());
         assert!(!answered("AccessDenied", 403).is_retryable());
         assert!(!answered("NotImplemented", 501).is_retryable());
         assert!(!answered("MalformedPolicy", 400).is_retryable());

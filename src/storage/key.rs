@@ -150,6 +150,12 @@ impl Key {
         sha256.starts_with(&self.digest)
     }
 
+    /// What the keys of recordings that start at `at` have after the prefix of their day, to the second.
+    pub(crate) fn clock(at: Timestamp) -> String {
+        let at = TimeZone::UTC.to_datetime(at);
+        format!("{:02}{:02}{:02}", at.hour(), at.minute(), at.second())
+    }
+
     /// Prefix of all recordings of `source` that start on the UTC day `day`.
     pub fn day_prefix(class: Class, source: &str, day: civil::Date) -> String {
         format!(
@@ -230,7 +236,7 @@ fn parts(text: &str) -> Option<Result<Key, KeyError>> {
 }
 
 /// Whether a text can name a source: what Kubernetes takes as a name (RFC 1123 subdomain).
-fn is_source(text: &str) -> bool {
+pub(crate) fn is_source(text: &str) -> bool {
     let label = |label: &str| {
         let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         !label.is_empty() && label.chars().all(inner) && !label.starts_with('-') && !label.ends_with('-')

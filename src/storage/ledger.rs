@@ -1,11 +1,14 @@
-//! The holds that a bucket knows of: `ledger/holds/{uid}.json`, written before anything is placed, closed when the
-//! incident is resolved and nothing is held for it any more. A cluster that was restored from an old backup, or a
+//! The holds that a bucket knows of: `ledger/holds/{uid}.json`, written before anything is placed, and moved to
+//! `ledger/closed/` when the incident is resolved and nothing is held for it any more. A cluster that was restored from an old backup, or a
 //! resource that was deleted, thus releases nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::client::{Purpose, Store};
 use super::error::StoreError;
@@ -17,6 +20,10 @@ use crate::protocol::Window;
 use crate::protocol::cover::Cover;
 
 const FOLDER: &str = "ledger/holds/";
+/// Where closed entries are: they are read one by one, when somebody asks for one.
+const CLOSED: &str = "ledger/closed/";
+/// Entries read at once.
+const AT_ONCE: usize = 16;
 /// The form of the entries; one of another form is not understood, and nothing is released by it.
 const FORMAT: u32 = 1;
 
@@ -48,6 +55,9 @@ pub struct Entry {
     pub window: Window,
     /// Since when it counts.
     pub accepted_at: Timestamp,
+    /// When the operator first saw that its incident is resolved; absent: it is not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolved_at: Option<Timestamp>,
     /// Since when nothing is held for it any more; absent: it is open.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub closed_at: Option<Timestamp>,
@@ -77,6 +87,7 @@ impl Entry {
                 spec.window.until.as_ref().map(|until| until.0),
             ),
             accepted_at,
+            resolved_at: None,
             closed_at: None,
         }
     }
@@ -98,6 +109,13 @@ impl Entry {
     /// What it covers.
     pub fn cover(&self) -> Cover {
         self.covering().cover()
+    }
+
+    /// What it covers, as a short text that changes when that changes.
+    pub fn scope(&self) -> String {
+        let bytes = serde_json::to_vec(&self.covering()).unwrap_or_default();
+        let hash = Sha256::digest(bytes);
+        hex::encode(hash.get(..8).unwrap_or_default())
     }
 
     /// The entry with what the hold now covers too. It never covers less: ending the window of what was going on releases
@@ -132,8 +150,39 @@ impl Entry {
     #[must_use]
     pub fn reopened(self) -> Self {
         Self {
+            resolved_at: None,
             closed_at: None,
             ..self
+        }
+    }
+
+    /// The entry when its incident is seen to be resolved.
+    #[must_use]
+    pub fn resolved(&self, now: Timestamp) -> Self {
+        Self {
+            resolved_at: self.resolved_at.or(Some(now)),
+            ..self.clone()
+        }
+    }
+
+    /// The entry with what another one of the same hold covers.
+    #[must_use]
+    pub fn joined(&self, other: &Self) -> Self {
+        let cameras = if self.cameras.is_empty() || other.cameras.is_empty() {
+            BTreeSet::new()
+        } else {
+            self.cameras.union(&other.cameras).cloned().collect()
+        };
+        let until = self.window.until.zip(other.window.until);
+        Self {
+            cameras,
+            calls: self.calls || other.calls,
+            window: Window::new(
+                self.window.from.min(other.window.from),
+                until.map(|(one, other)| one.max(other)),
+            ),
+            accepted_at: self.accepted_at.min(other.accepted_at),
+            ..self.clone()
         }
     }
 
@@ -149,14 +198,29 @@ impl Entry {
     fn key(uid: &str) -> String {
         format!("{FOLDER}{uid}.json")
     }
+
+    fn closed_key(uid: &str) -> String {
+        format!("{CLOSED}{uid}.json")
+    }
 }
 
-/// [`entries`], as the operator.
-pub async fn read_all(operator: &StorageTarget) -> Result<BTreeMap<String, Entry>, HoldError> {
-    Ok(entries(&Store::new(operator, Purpose::Configure)?).await?)
+/// [`entries`], as the operator, and those of `asked` that are closed.
+pub async fn read_all(
+    operator: &StorageTarget,
+    asked: &BTreeSet<String>,
+) -> Result<BTreeMap<String, Entry>, HoldError> {
+    let store = Store::new(operator, Purpose::Configure)?;
+    let mut all = entries(&store).await?;
+    let left = asked.iter().filter(|uid| !all.contains_key(*uid));
+    let reads: Vec<_> = left.map(|uid| closed(&store, uid)).collect();
+    let mut closed = stream::iter(reads).buffer_unordered(AT_ONCE);
+    while let Some(entry) = closed.try_next().await? {
+        all.extend(entry.map(|entry| (entry.uid.clone(), entry)));
+    }
+    Ok(all)
 }
 
-/// Writes entries, in this order.
+/// Writes entries, in this order. A closed one moves out of the way of those that are read all the time.
 pub async fn write_all(operator: &StorageTarget, all: &[Entry]) -> Result<(), HoldError> {
     let store = Store::new(operator, Purpose::Configure)?;
     for entry in all {
@@ -165,8 +229,10 @@ pub async fn write_all(operator: &StorageTarget, all: &[Entry]) -> Result<(), Ho
     Ok(())
 }
 
-/// All entries, by UID. An entry that cannot be read is an error: it may be of an open hold, so whoever wants to
-/// delete must not go on. A delete marker closes nothing: the newest version behind it counts.
+/// All entries of open holds, by UID. An entry that cannot be read is an error: it may be of an open hold, so whoever wants
+/// to delete must not go on. A delete marker closes nothing: the newest version behind it counts.
+///
+/// An entry is read once as long as `store` lives, since a version never changes.
 pub(crate) async fn entries(store: &Store) -> Result<BTreeMap<String, Entry>, StoreError> {
     let mut newest = BTreeMap::new();
     for version in objects::versions(store, FOLDER).await? {
@@ -175,19 +241,48 @@ pub(crate) async fn entries(store: &Store) -> Result<BTreeMap<String, Entry>, St
             newest.entry(version.key).or_insert(version.id);
         }
     }
-    let mut entries = BTreeMap::new();
-    for (key, id) in newest {
+    let read = |(key, id): (String, String)| async move {
+        if let Some(entry) = store.ledger.get(&key, &id) {
+            return Ok(entry);
+        }
         let bytes = objects::get(store, &key, Some(&id)).await?;
-        let entry = serde_json::from_slice::<Entry>(&bytes).ok();
-        let entry = entry.filter(|entry| entry.format == FORMAT && Entry::key(&entry.uid) == key);
-        let entry = entry.ok_or_else(|| StoreError {
-            operation: "GetObject",
-            code: "UnreadableLedger".into(),
-            status: None,
-        })?;
-        entries.insert(entry.uid.clone(), entry);
+        let entry = parse(&bytes).filter(|entry| Entry::key(&entry.uid) == key);
+        let entry = entry.ok_or_else(unreadable)?;
+        store.ledger.note(key, id, entry.clone());
+        Ok(entry)
+    };
+    let reads: Vec<_> = newest.into_iter().map(read).collect();
+    let entries = stream::iter(reads).buffer_unordered(AT_ONCE);
+    entries
+        .map_ok(|entry: Entry| (entry.uid.clone(), entry))
+        .try_collect()
+        .await
+}
+
+/// The entry of a hold that was closed; `None`: there is none.
+async fn closed(store: &Store, uid: &str) -> Result<Option<Entry>, StoreError> {
+    match objects::get(store, &Entry::closed_key(uid), None).await {
+        Ok(bytes) => {
+            let entry = parse(&bytes).filter(|entry| entry.uid == *uid && !entry.is_open());
+            entry.map(Some).ok_or_else(unreadable)
+        }
+        Err(error) if error.is_absent() => Ok(None),
+        Err(error) => Err(error),
     }
-    Ok(entries)
+}
+
+fn parse(bytes: &[u8]) -> Option<Entry> {
+    serde_json::from_slice::<Entry>(bytes)
+        .ok()
+        .filter(|entry| entry.format == FORMAT)
+}
+
+fn unreadable() -> StoreError {
+    StoreError {
+        operation: "GetObject",
+        code: "UnreadableLedger".into(),
+        status: None,
+    }
 }
 
 /// What the open ones among `entries` cover, those of `closing` left out.
@@ -199,7 +294,42 @@ pub fn covers(entries: &BTreeMap<String, Entry>, closing: &BTreeSet<&str>) -> Ve
         .collect()
 }
 
+/// An open entry is one object. A closed one is written elsewhere first and read back; then every version of the open one
+/// goes. Stopped between the two, the hold counts as open, and is closed again.
 async fn write(store: &Store, entry: &Entry) -> Result<(), StoreError> {
     let bytes = serde_json::to_vec_pretty(entry).unwrap_or_default();
-    objects::put(store, &Entry::key(&entry.uid), bytes).await
+    if entry.is_open() {
+        return objects::put(store, &Entry::key(&entry.uid), bytes).await;
+    }
+    objects::put(store, &Entry::closed_key(&entry.uid), bytes).await?;
+    if closed(store, &entry.uid).await?.as_ref() != Some(entry) {
+        return Err(unreadable());
+    }
+    let key = Entry::key(&entry.uid);
+    let versions = objects::versions(store, &key).await?;
+    // Newest last: until then the newest counts.
+    for version in versions.iter().rev().filter(|version| version.key == key) {
+        objects::delete(store, version).await?;
+    }
+    Ok(())
+}
+
+/// Entries that were read, by key and version. The most recent of each key.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Entries {
+    read: Arc<Mutex<BTreeMap<String, (String, Entry)>>>,
+}
+
+impl Entries {
+    fn get(&self, key: &str, id: &str) -> Option<Entry> {
+        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        // An object without versions changes under its one name.
+        let (known, entry) = read.get(key).filter(|_| id != "null")?;
+        (known == id).then(|| entry.clone())
+    }
+
+    fn note(&self, key: String, id: String, entry: Entry) {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        read.insert(key, (id, entry));
+    }
 }

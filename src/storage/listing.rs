@@ -1,9 +1,15 @@
-//! What is in a bucket, a page at a time: all versions and delete markers. However many there are, no more than a
-//! page is held.
+//! One page of a bucket's versions and delete markers, checked before anybody relies on it.
+//!
+//! S3 lists in byte order and says where the next page begins. Stores differ: some walk folders, so that `x-y` comes after
+//! `x`; some repeat the key of the marker; some replace bytes that XML cannot have. A page that breaks the order of keys of
+//! ours, or goes back, is an error with a name. It is never sorted into shape: what it left out would go unnoticed.
 
+use std::borrow::Cow;
 use std::cmp::Reverse;
 
+use aws_sdk_s3::operation::list_object_versions::ListObjectVersionsOutput;
 use aws_sdk_s3::primitives::DateTime;
+use aws_sdk_s3::types::EncodingType;
 use jiff::Timestamp;
 
 use super::client::{Store, patient};
@@ -13,6 +19,8 @@ use super::objects::Version;
 const OPERATION: &str = "ListObjectVersions";
 /// The most that S3 gives at once.
 pub(crate) const PAGE: i32 = 1000;
+/// Sorts before every character of a key of ours.
+const FIRST: char = ' ';
 
 /// One version, or a delete marker, as the listing tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +51,7 @@ impl Listed {
     }
 }
 
-/// Where a listing goes on: after this key, or after this version of it.
+/// Where a listing goes on.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct After {
     key: String,
@@ -51,53 +59,127 @@ pub(crate) struct After {
 }
 
 impl After {
-    /// After all that sorts up to `text`.
-    pub(crate) fn key(text: impl Into<String>) -> Self {
+    /// At the first key that sorts after `text`. A key that equals `text` may be listed or not: `key-marker` is inclusive in
+    /// some stores.
+    pub(crate) fn text(text: impl Into<String>) -> Self {
         Self {
             key: text.into(),
             id: None,
         }
     }
 
-    /// Whether something lies between `key` and what it is after.
-    pub(crate) fn is_past(&self, key: &str) -> bool {
-        self.key.as_str() > key
+    /// After all versions of `key`.
+    pub(crate) fn key(key: &str) -> Self {
+        Self::text(format!("{key}{FIRST}"))
+    }
+
+    /// After the version `id` of `key`.
+    fn version(key: &str, id: String) -> Self {
+        Self {
+            key: key.to_owned(),
+            id: Some(id),
+        }
+    }
+
+    /// Whether it lies after the first key that begins with `prefix`.
+    pub(crate) fn is_past(&self, prefix: &str) -> bool {
+        self.key.as_str() > prefix
+    }
+
+    /// Whether it lies within the versions of one key.
+    pub(crate) fn is_within(&self, key: &str) -> bool {
+        self.id.is_some() && self.key == key
     }
 }
 
-/// A page of a listing, by key.
-#[derive(Clone, Debug)]
-pub(crate) struct Page {
-    pub(crate) versions: Vec<Listed>,
-    /// `None`: that was all.
-    pub(crate) next: Option<After>,
+/// What to list.
+#[derive(Clone, Copy)]
+pub(crate) struct Query<'a> {
+    /// Only keys that begin so.
+    pub(crate) prefix: &'a str,
+    /// Groups keys by what stands up to the next `/`.
+    pub(crate) by_folder: bool,
+    /// Where the last page ended.
+    pub(crate) after: Option<&'a After>,
+    /// The most that the page may have.
+    pub(crate) most: i32,
+    /// Whether a key has a form that only we write: these must come in order. Others come from whoever may put objects.
+    pub(crate) is_ours: fn(&str) -> bool,
 }
 
-/// The page of what is under `prefix` after `after`; at most `most`.
-pub(crate) async fn page(
-    store: &Store,
-    prefix: &str,
-    after: Option<&After>,
-    most: i32,
-) -> Result<Page, StoreError> {
+impl<'a> Query<'a> {
+    /// Everything under `prefix`, of which all keys are ours.
+    pub(crate) const fn under(prefix: &'a str) -> Self {
+        Self {
+            prefix,
+            by_folder: false,
+            after: None,
+            most: PAGE,
+            is_ours: |_| true,
+        }
+    }
+}
+
+/// A page of a listing.
+#[derive(Clone, Debug)]
+pub(crate) struct Page {
+    /// By key, newest first within a key.
+    pub(crate) versions: Vec<Listed>,
+    /// What keys begin with that were grouped.
+    pub(crate) folders: Vec<String>,
+    /// Whether it ends within the bucket: there is more.
+    pub(crate) is_cut: bool,
+    /// Where the store says that the next page begins; as it came, and decoded where it may be encoded.
+    next: [Option<String>; 2],
+    next_id: Option<String>,
+}
+
+impl Page {
+    /// Where to go on after `last`, the last key of the page that counts: within its versions, if the store says so.
+    pub(crate) fn after(&self, last: &str) -> After {
+        let is_last = self.next.iter().flatten().any(|next| next == last);
+        match self.next_id.clone().filter(|_| is_last) {
+            Some(id) => After::version(last, id),
+            None => After::key(last),
+        }
+    }
+}
+
+/// One page, checked.
+pub(crate) async fn page(store: &Store, query: Query<'_>) -> Result<Page, StoreError> {
     let request = store
         .client
         .list_object_versions()
         .bucket(&store.bucket)
-        .max_keys(most)
-        .set_prefix(Some(prefix.to_owned()).filter(|prefix| !prefix.is_empty()))
-        .set_key_marker(after.map(|after| after.key.clone()))
-        .set_version_id_marker(after.and_then(|after| after.id.clone()));
-    let page = request
+        .max_keys(query.most)
+        .encoding_type(EncodingType::Url)
+        .set_delimiter(query.by_folder.then(|| "/".to_owned()))
+        .set_prefix(Some(query.prefix.to_owned()).filter(|prefix| !prefix.is_empty()))
+        .set_key_marker(query.after.map(|after| after.key.clone()))
+        .set_version_id_marker(query.after.and_then(|after| after.id.clone()));
+    let answer = request
         .customize()
         .config_override(patient())
         .send()
         .await
         .map_err(|error| StoreError::of(OPERATION, &error))?;
-    let mut versions = Vec::with_capacity(page.versions().len() + page.delete_markers().len());
-    for version in page.versions() {
+    read(&answer, query)
+}
+
+fn read(answer: &ListObjectVersionsOutput, query: Query<'_>) -> Result<Page, StoreError> {
+    let is_encoded = answer.encoding_type() == Some(&EncodingType::Url);
+    let decoded = |text: &str| {
+        if is_encoded {
+            decode(text).into_owned()
+        } else {
+            text.to_owned()
+        }
+    };
+    let key = |key: Option<&str>| key.map(decoded).ok_or_else(unreadable);
+    let (mut versions, mut markers) = (Vec::new(), Vec::new());
+    for version in answer.versions() {
         versions.push(Listed {
-            key: version.key().ok_or_else(unreadable)?.to_owned(),
+            key: key(version.key())?,
             id: version.version_id().unwrap_or("null").to_owned(),
             is_marker: false,
             is_latest: version.is_latest() == Some(true),
@@ -109,9 +191,9 @@ pub(crate) async fn page(
             etag: version.e_tag().unwrap_or_default().to_owned(),
         });
     }
-    for marker in page.delete_markers() {
-        versions.push(Listed {
-            key: marker.key().ok_or_else(unreadable)?.to_owned(),
+    for marker in answer.delete_markers() {
+        markers.push(Listed {
+            key: key(marker.key())?,
             id: marker.version_id().unwrap_or("null").to_owned(),
             is_marker: true,
             is_latest: marker.is_latest() == Some(true),
@@ -120,25 +202,78 @@ pub(crate) async fn page(
             etag: String::new(),
         });
     }
+    // The two kinds come mixed, and the client takes them apart: each must be in order.
+    check(&versions, query)?;
+    check(&markers, query)?;
+    versions.append(&mut markers);
+    if let Some(after) = query.after.filter(|after| after.id.is_none()) {
+        // The marker itself, of a store whose markers are inclusive.
+        versions.retain(|listed| listed.key != after.key);
+    }
     // Newest first within a key. Of two of one second, stores do not say; the latest is known, and a marker hides.
     let rank = |listed: &Listed| Reverse((listed.is_latest, listed.modified, listed.is_marker));
     versions.sort_by(|one, other| one.key.cmp(&other.key).then_with(|| rank(one).cmp(&rank(other))));
-    let next = (page.is_truncated() == Some(true)).then(|| After {
-        key: page.next_key_marker().map(str::to_owned).unwrap_or_default(),
-        id: page
+    let folders = answer.common_prefixes().iter();
+    let next = answer.next_key_marker();
+    Ok(Page {
+        versions,
+        folders: folders
+            .filter_map(|folder| folder.prefix().map(decoded))
+            .collect(),
+        is_cut: answer.is_truncated() == Some(true),
+        next: [next.map(str::to_owned), next.map(decoded)],
+        next_id: answer
             .next_version_id_marker()
             .filter(|id| !id.is_empty())
             .map(str::to_owned),
-    });
-    match next {
-        // A listing that does not get on would go on for ever.
-        Some(next) if next.key.is_empty() || Some(&next) == after => Err(StoreError {
-            operation: OPERATION,
-            code: "EndlessListing".into(),
-            status: None,
-        }),
-        next => Ok(Page { versions, next }),
+    })
+}
+
+/// Keys of ours begin with the prefix, after the marker, and come in byte order.
+fn check(listed: &[Listed], query: Query<'_>) -> Result<(), StoreError> {
+    let mut last: Option<&str> = None;
+    for key in listed.iter().map(|listed| listed.key.as_str()) {
+        if !key.starts_with(query.prefix) {
+            return Err(wrong("ListingOutsidePrefix"));
+        }
+        if !(query.is_ours)(key) {
+            continue;
+        }
+        if query.after.is_some_and(|after| key < after.key.as_str()) {
+            return Err(wrong("ListingGoesBack"));
+        }
+        if last.is_some_and(|last| key < last) {
+            return Err(wrong("ListingOutOfOrder"));
+        }
+        last = Some(key);
     }
+    Ok(())
+}
+
+/// Pages of one listing that may follow each other.
+pub(crate) const MOST_PAGES: usize = 100_000;
+
+/// Everything under a prefix that only the operator writes: small, and bounded all the same.
+pub(crate) async fn all(store: &Store, prefix: &str, most_pages: usize) -> Result<Vec<Listed>, StoreError> {
+    let (mut all, mut after) = (Vec::new(), None);
+    for _ in 0..most_pages {
+        let page = page(
+            store,
+            Query {
+                after: after.as_ref(),
+                ..Query::under(prefix)
+            },
+        )
+        .await?;
+        let next = page.versions.last().map(|last| page.after(&last.key));
+        all.extend(page.versions);
+        match next {
+            Some(next) if page.is_cut && after.as_ref() != Some(&next) => after = Some(next),
+            _ if page.is_cut => break,
+            _ => return Ok(all),
+        }
+    }
+    Err(endless())
 }
 
 pub(crate) fn instant(of: Option<&DateTime>) -> Result<Timestamp, StoreError> {
@@ -147,11 +282,157 @@ pub(crate) fn instant(of: Option<&DateTime>) -> Result<Timestamp, StoreError> {
     Timestamp::new(of.secs(), nanos).map_err(|_| unreadable())
 }
 
+/// Decodes a key of an answer with `encoding-type=url`, in which stores write a space as `+` or `%20`.
+fn decode(text: &str) -> Cow<'_, str> {
+    let spaced: Cow<'_, str> = if text.contains('+') {
+        text.replace('+', " ").into()
+    } else {
+        text.into()
+    };
+    let bytes: Vec<u8> = percent_encoding::percent_decode_str(&spaced).collect();
+    String::from_utf8_lossy(&bytes).into_owned().into()
+}
+
 /// What decides how long something lives is never guessed.
 fn unreadable() -> StoreError {
     StoreError {
         operation: OPERATION,
         code: "UnreadableAnswer".into(),
         status: None,
+    }
+}
+
+/// A listing that does not come to its end.
+pub(crate) fn endless() -> StoreError {
+    wrong("EndlessListing")
+}
+
+/// An answer that no S3 server may give: by no repetition does it get right.
+fn wrong(code: &str) -> StoreError {
+    StoreError {
+        operation: OPERATION,
+        code: code.into(),
+        status: Some(200),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_s3::types::{CommonPrefix, DeleteMarkerEntry, ObjectVersion};
+
+    use super::*;
+
+    fn version(key: &str) -> ObjectVersion {
+        ObjectVersion::builder()
+            .key(key)
+            .version_id("1")
+            .last_modified(DateTime::from_secs(1_700_000_000))
+            .build()
+    }
+
+    fn marker(key: &str) -> DeleteMarkerEntry {
+        DeleteMarkerEntry::builder()
+            .key(key)
+            .version_id("0")
+            .is_latest(true)
+            .last_modified(DateTime::from_secs(1_700_000_001))
+            .build()
+    }
+
+    fn answer(keys: &[&str]) -> ListObjectVersionsOutput {
+        let versions = keys.iter().map(|key| version(key)).collect();
+        ListObjectVersionsOutput::builder()
+            .set_versions(Some(versions))
+            .build()
+    }
+
+    fn code(answer: &ListObjectVersionsOutput, query: Query<'_>) -> Option<String> {
+        read(answer, query).err().map(|error| error.code)
+    }
+
+    #[test]
+    fn page_out_of_order_is_an_error() {
+        let query = Query::under("video/hal/");
+        assert_eq!(code(&answer(&["video/hal/b", "video/hal/c"]), query), None);
+        let disordered = answer(&["video/hal/c", "video/hal/b"]);
+        assert_eq!(code(&disordered, query).as_deref(), Some("ListingOutOfOrder"));
+        let others_are_not_ours = Query {
+            is_ours: |key| key.ends_with('c'),
+            ..query
+        };
+        assert_eq!(code(&disordered, others_are_not_ours), None);
+        let outside = answer(&["video/hal-2/a"]);
+        assert_eq!(code(&outside, query).as_deref(), Some("ListingOutsidePrefix"));
+    }
+
+    #[test]
+    fn page_before_its_marker_is_an_error_and_the_marker_itself_is_not() {
+        let after = After::text("video/hal/m");
+        let query = Query {
+            after: Some(&after),
+            ..Query::under("video/hal/")
+        };
+        assert_eq!(
+            code(&answer(&["video/hal/a"]), query).as_deref(),
+            Some("ListingGoesBack")
+        );
+        let inclusive = read(&answer(&["video/hal/m", "video/hal/n"]), query).unwrap();
+        let keys: Vec<_> = inclusive
+            .versions
+            .iter()
+            .map(|listed| listed.key.as_str())
+            .collect();
+        assert_eq!(keys, ["video/hal/n"]);
+        // Within the versions of a key, the key comes again.
+        let after = After::version("video/hal/m", "7".into());
+        let query = Query {
+            after: Some(&after),
+            ..query
+        };
+        assert_eq!(read(&answer(&["video/hal/m"]), query).unwrap().versions.len(), 1);
+    }
+
+    #[test]
+    fn encoded_answers_and_plain_ones_are_understood() {
+        let plain = answer(&["video/hal/a+b%20c"]);
+        let key = |answer| {
+            read(answer, Query::under("video/"))
+                .unwrap()
+                .versions
+                .pop()
+                .unwrap()
+                .key
+        };
+        assert_eq!(key(&plain), "video/hal/a+b%20c");
+        let encoded = ListObjectVersionsOutput::builder()
+            .encoding_type(EncodingType::Url)
+            .versions(version("video/hal/a%2Bb+c%01"))
+            .delete_markers(marker("video/hal/a%2Bb+c%01"))
+            .common_prefixes(CommonPrefix::builder().prefix("video/%C3%A9/").build())
+            .is_truncated(true)
+            // Some stores encode it, and some do not.
+            .next_key_marker("video/hal/a+b c\u{1}")
+            .next_version_id_marker("1")
+            .build();
+        let page = read(&encoded, Query::under("video/")).unwrap();
+        assert_eq!(page.folders, ["video/é/"]);
+        let last = page.versions.last().unwrap();
+        assert_eq!(last.key, "video/hal/a+b c\u{1}");
+        assert!(page.versions.first().unwrap().is_marker, "a marker hides");
+        assert!(page.after(&last.key).is_within(&last.key));
+    }
+
+    #[test]
+    fn next_page_begins_after_all_versions_of_the_last_key_that_counts() {
+        let cut = ListObjectVersionsOutput::builder()
+            .versions(version("video/hal/a"))
+            .versions(version("video/hal/z/foreign"))
+            .is_truncated(true)
+            .next_key_marker("video/hal/z/foreign")
+            .next_version_id_marker("1")
+            .build();
+        let page = read(&cut, Query::under("video/hal/")).unwrap();
+        assert_eq!(page.after("video/hal/a"), After::key("video/hal/a"));
+        assert!(After::key("video/hal/a").key.as_str() < "video/hal/a-");
     }
 }

@@ -4,8 +4,22 @@ use aws_sdk_s3::types::{ObjectLockLegalHold, ObjectLockLegalHoldStatus, Tag, Tag
 
 use super::client::Store;
 use super::error::StoreError;
+use super::listing;
 use super::objects::Version;
 use super::tag::{RetentionTag, TAG_KEY};
+
+/// Pages that are listed to find one version among those of its key.
+const VERSION_PAGES: usize = 100;
+/// What stores answer of a version that never had a legal hold, or of one that is gone. Anything else is no answer: a proxy
+/// that says 400 to everything must not prove that a hold is off.
+const NEVER_HELD: [&str; 5] = [
+    "NoSuchObjectLockConfiguration",
+    "ObjectLockConfigurationNotFoundError",
+    "NoSuchKey",
+    "NoSuchVersion",
+    // Ceph and SeaweedFS, of a bucket without Object Lock.
+    "InvalidRequest",
+];
 
 /// What a version is marked with.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,6 +28,14 @@ pub struct Marks {
     pub legal_hold: bool,
     /// Value of the one tag that it must have; `None`: it has none, or others beside it.
     pub tag: Option<RetentionTag>,
+}
+
+impl Marks {
+    /// Neither.
+    pub(crate) const NONE: Self = Self {
+        legal_hold: false,
+        tag: None,
+    };
 }
 
 /// Reads both. `None`: the version is gone.
@@ -40,12 +62,20 @@ async fn read_tag(store: &Store, version: &Version) -> Result<Option<Option<Rete
             _ => None,
         })),
         Err(error) => match StoreError::of("GetObjectTagging", &error) {
-            // Some stores say so of a version without tags.
+            // Some stores say so of a version without tags; others with a code that means something else elsewhere.
             error if error.code == "NoSuchTagSet" => Ok(Some(None)),
-            error if error.is_absent() => Ok(None),
+            error if error.is_absent() => Ok(is_listed(store, version).await?.then_some(None)),
             error => Err(error),
         },
     }
+}
+
+/// Whether a listing has the version.
+pub(crate) async fn is_listed(store: &Store, version: &Version) -> Result<bool, StoreError> {
+    let listed = listing::all(store, &version.key, VERSION_PAGES).await?;
+    Ok(listed
+        .iter()
+        .any(|listed| listed.key == version.key && listed.id == version.id))
 }
 
 /// Gives a version this one tag.
@@ -97,8 +127,7 @@ pub(crate) async fn is_held(store: &Store, version: &Version) -> Result<bool, St
         }
         Err(error) => {
             let error = StoreError::of("GetObjectLegalHold", &error);
-            // "No such lock configuration": the version never had one. 400: nor can it have one in this bucket.
-            if error.is_absent() || error.is_unsupported() || error.status == Some(400) {
+            if NEVER_HELD.contains(&error.code.as_str()) {
                 Ok(false)
             } else {
                 Err(error)

@@ -6,11 +6,14 @@
 //! and `probe`: whether it holds. [`segments`] is the recorder's side; [`iam`] is for who gives out rights.
 
 mod adoption;
+mod advice;
 pub(crate) mod aging;
 mod apply;
 pub mod audit;
 mod bucket;
 mod client;
+mod content_md5;
+mod credentials;
 mod date;
 pub mod desired;
 pub mod dialect;
@@ -23,6 +26,7 @@ mod gaps;
 pub mod hold;
 pub mod iam;
 pub mod key;
+mod layout;
 pub mod ledger;
 pub mod lifecycle;
 pub(crate) mod listing;
@@ -36,22 +40,27 @@ mod people;
 pub mod policy;
 mod principal;
 pub mod probe;
+pub mod proxy;
 pub mod readers;
 mod refusal;
 pub mod requests;
+mod rules;
 pub mod segments;
 pub mod statements;
+#[cfg(test)]
+mod stub;
 pub mod sweep;
 mod sync;
 pub mod tag;
 mod trial;
-mod walk;
+pub(crate) mod walk;
 
 pub use adoption::Obstacle;
 pub use bucket::{
     Aspect, BucketSpec, BucketState, Change, Enforced, Extra, Kept, Retention, Setting, Unseen,
 };
 pub use client::{OPERATION_DEADLINE, TargetError, check};
+pub use date::Time;
 pub use enforce::{Failed, Trials, enforce};
 pub use owner::Claim;
 pub use probe::Conformance;

@@ -4,6 +4,7 @@ use aws_sdk_s3::primitives::ByteStream;
 
 use super::client::Store;
 use super::error::StoreError;
+use super::listing;
 
 /// Ledger objects are small; what is larger is none.
 const MAX_BYTES: usize = 64 * 1024;
@@ -20,49 +21,8 @@ pub(crate) struct Version {
 
 /// All versions under a prefix, newest first within a key.
 pub(crate) async fn versions(store: &Store, prefix: &str) -> Result<Vec<Version>, StoreError> {
-    let operation = "ListObjectVersions";
-    let mut all = Vec::new();
-    let (mut key_marker, mut id_marker) = (None, None);
-    for _ in 0..MAX_PAGES {
-        let request = store
-            .client
-            .list_object_versions()
-            .bucket(&store.bucket)
-            .prefix(prefix);
-        let page = request
-            .set_key_marker(key_marker)
-            .set_version_id_marker(id_marker)
-            .send()
-            .await;
-        let page = page.map_err(|error| StoreError::of(operation, &error))?;
-        let of = |key: Option<&str>, id: Option<&str>, is_marker| {
-            Some(Version {
-                key: key?.to_owned(),
-                id: id.unwrap_or("null").to_owned(),
-                is_marker,
-            })
-        };
-        all.extend(
-            page.versions()
-                .iter()
-                .filter_map(|v| of(v.key(), v.version_id(), false)),
-        );
-        all.extend(
-            page.delete_markers()
-                .iter()
-                .filter_map(|m| of(m.key(), m.version_id(), true)),
-        );
-        if page.is_truncated() != Some(true) {
-            return Ok(all);
-        }
-        key_marker = page.next_key_marker().map(str::to_owned);
-        id_marker = page.next_version_id_marker().map(str::to_owned);
-    }
-    Err(StoreError {
-        operation,
-        code: "EndlessListing".into(),
-        status: None,
-    })
+    let all = listing::all(store, prefix, MAX_PAGES).await?;
+    Ok(all.iter().map(listing::Listed::version).collect())
 }
 
 /// The bytes of an object.

@@ -73,22 +73,11 @@ fn judge(bytes: &[u8], claim: &Claim) -> Owner {
 
 /// Claims the bucket, then reads whose it became.
 pub(crate) async fn claim(store: &Store, claim: &Claim) -> Result<Owner, StoreError> {
-    let bytes = serde_json::to_vec_pretty(claim).unwrap_or_default();
-    let request = store
-        .client
-        .put_object()
-        .bucket(&store.bucket)
-        .key(KEY)
-        .content_type("application/json");
-    let answer = request
-        .if_none_match("*")
-        .body(ByteStream::from(bytes))
-        .send()
-        .await;
-    let written = match answer.map_err(|error| StoreError::of("PutObject", &error)) {
-        Ok(answer) => answer.version_id().map(str::to_owned),
+    let written = match write(store, claim, Some("*")).await {
+        // The store knows no conditional puts. The oldest version wins without them, too.
+        Err(error) if error.refuses_form() => write(store, claim, None).await?,
         Err(error) if error.status == Some(412) => None,
-        Err(error) => return Err(error),
+        written => written?,
     };
     let owner = read(store, claim).await?;
     if let (Owner::Another, Some(id)) = (owner, written) {
@@ -106,9 +95,32 @@ pub(crate) async fn claim(store: &Store, claim: &Claim) -> Result<Owner, StoreEr
     Ok(owner)
 }
 
+/// Writes the claim. Returns the version's id.
+async fn write(
+    store: &Store,
+    claim: &Claim,
+    if_none_match: Option<&str>,
+) -> Result<Option<String>, StoreError> {
+    let bytes = serde_json::to_vec_pretty(claim).unwrap_or_default();
+    let request = store
+        .client
+        .put_object()
+        .bucket(&store.bucket)
+        .key(KEY)
+        .content_type("application/json");
+    let answer = request
+        .set_if_none_match(if_none_match.map(str::to_owned))
+        .body(ByteStream::from(bytes))
+        .send()
+        .await;
+    let answer = answer.map_err(|error| StoreError::of("PutObject", &error))?;
+    Ok(answer.version_id().map(str::to_owned))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::storage::stub::{Stub, error};
 
     fn claim() -> Claim {
         Claim {
@@ -151,5 +163,26 @@ mod tests {
         }
         assert_eq!(judge(b"{", &claim()), Owner::Another);
         assert_eq!(judge(b"", &claim()), Owner::Another);
+    }
+
+    #[tokio::test]
+    async fn a_store_without_conditional_puts_is_claimed_without_the_condition() {
+        let ours = serde_json::to_string(&claim()).unwrap();
+        let stub = Stub::start(move |asked| match (asked.method.as_str(), asked.query.contains("versions")) {
+            ("PUT", _) if asked.header("if-none-match").is_some() => error(501, "NotImplemented"),
+            ("GET", true) => {
+                let version = format!("<Version><Key>{KEY}</Key><VersionId>1</VersionId></Version>");
+                (200, format!("<ListVersionsResult><IsTruncated>false</IsTruncated>{version}</ListVersionsResult>"))
+            }
+            ("GET", false) => (200, ours.clone()),
+            _ => (200, String::new()),
+        })
+        .await;
+        assert_eq!(super::claim(&stub.store(), &claim()).await.unwrap(), Owner::Ours);
+        let puts = stub.take().into_iter().filter(|asked| asked.method == "PUT");
+        let conditions: Vec<bool> = puts
+            .map(|asked| asked.header("if-none-match").is_some())
+            .collect();
+        assert_eq!(conditions, [true, false]);
     }
 }

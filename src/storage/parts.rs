@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::types::{
-    Grant, Grantee, ObjectOwnership, OwnershipControls, OwnershipControlsRule, ServerSideEncryption,
+    Grantee, ObjectOwnership, OwnershipControls, OwnershipControlsRule, ServerSideEncryption,
     ServerSideEncryptionByDefault, ServerSideEncryptionConfiguration,
 };
 
@@ -171,21 +171,20 @@ async fn acl(store: &Store) -> Result<Seen<bool>, StoreError> {
     let answer = store.client.get_bucket_acl().bucket(&store.bucket).send().await;
     Ok(seen("GetBucketAcl", answer)?.map(|acl| {
         let owner = acl.owner().and_then(|owner| owner.id());
-        let is_nobodys = |grant: &Grant| {
-            let grantee = grant.grantee();
-            // Groups (everybody, say) have a URI, and other accounts may have a mail address.
-            let is_named = grantee
-                .is_some_and(|it| it.id().is_some() || it.uri().is_some() || it.email_address().is_some());
-            !is_named
-        };
-        match acl.grants() {
-            // Stores without ACLs answer with a dummy: one grant, to nobody.
-            [one] if is_nobodys(one) => false,
-            grants => !grants
+        let grantees: Vec<_> = acl.grants().iter().map(|grant| grant.grantee()).collect();
+        // Some stores answer with one grant to nobody: they keep no ACLs.
+        let is_dummy = matches!(grantees.as_slice(), [one] if one.is_none_or(is_nobody));
+        !is_dummy
+            && !grantees
                 .iter()
-                .all(|grant| grant.grantee().and_then(Grantee::id) == owner),
-        }
+                .all(|grantee| grantee.and_then(|grantee| grantee.id()) == owner)
     }))
+}
+
+/// Whether a grantee is named in no way: neither by id nor as a group nor by address.
+fn is_nobody(grantee: &Grantee) -> bool {
+    let is_absent = |name: Option<&str>| name.is_none_or(str::is_empty);
+    is_absent(grantee.id()) && is_absent(grantee.uri()) && is_absent(grantee.email_address())
 }
 
 async fn notifications(store: &Store) -> Result<Seen<bool>, StoreError> {
@@ -287,4 +286,43 @@ async fn ownership(store: &Store) -> Result<Seen<String>, StoreError> {
         }
         .to_owned()
     }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::stub::Stub;
+
+    #[tokio::test]
+    async fn one_grant_to_nobody_is_no_foreign_acl() {
+        let canonical = |id: &str| format!("<Grantee xsi:type=\"CanonicalUser\">{id}</Grantee>");
+        let group = "<Grantee xsi:type=\"Group\"><URI>http://acs.amazonaws.com/groups/global/AllUsers</URI></Grantee>";
+        let mail =
+            "<Grantee xsi:type=\"AmazonCustomerByEmail\"><EmailAddress>a@b.nl</EmailAddress></Grantee>";
+        for (grantees, is_foreign) in [
+            (vec![canonical("<ID>owner</ID>")], false),
+            (vec![canonical("")], false),
+            (vec![canonical("<ID></ID>")], false),
+            (vec![canonical("<ID>other</ID>")], true),
+            (vec![canonical(""), canonical("<ID>other</ID>")], true),
+            (vec![canonical(""), canonical("")], true),
+            (vec![group.to_owned()], true),
+            (vec![mail.to_owned()], true),
+            (vec![], false),
+        ] {
+            let grants: String = grantees
+                .iter()
+                .map(|grantee| format!("<Grant>{grantee}<Permission>FULL_CONTROL</Permission></Grant>"))
+                .collect();
+            let text = format!(
+                "<AccessControlPolicy xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\"><Owner><ID>owner</ID></Owner>\
+                 <AccessControlList>{grants}</AccessControlList></AccessControlPolicy>"
+            );
+            let stub = Stub::start(move |_| (200, text.clone())).await;
+            let Seen::Answer(found) = acl(&stub.store()).await.unwrap() else {
+                panic!()
+            };
+            assert_eq!(found, is_foreign, "{grantees:?}");
+        }
+    }
 }

@@ -101,6 +101,14 @@ pub enum EnforceError {
     /// The store answered with an error, or not at all.
     #[error("{}", .0.safe_message())]
     Storage(#[from] StoreError),
+    /// The same, where the Site may name the store otherwise.
+    #[error("{}; {advice}", .error.safe_message())]
+    Advised {
+        /// The store's answer.
+        error: StoreError,
+        /// The field and the remedy.
+        advice: String,
+    },
 }
 
 impl EnforceError {
@@ -116,7 +124,7 @@ impl EnforceError {
             Self::NoRecorder { .. } => "no_recorder",
             Self::Target(_) => "target",
             Self::Ceiling(_) => "ceiling",
-            Self::Storage(error) => error.category(),
+            Self::Storage(error) | Self::Advised { error, .. } => error.category(),
         }
     }
 
@@ -128,6 +136,34 @@ impl EnforceError {
 
     /// Whether it may pass without a change of the Site: the store recovers, or gives a right.
     pub fn is_retryable(&self) -> bool {
-        matches!(self, Self::Storage(_))
+        self.store_error().is_some()
+    }
+
+    /// The store's answer, where nothing is known of the bucket but that.
+    pub const fn store_error(&self) -> Option<&StoreError> {
+        match self {
+            Self::Storage(error) | Self::Advised { error, .. } => Some(error),
+            _ => None,
+        }
+    }
+
+    /// The same with advice, or as the store's unfitness where it does not know an operation that every Site needs.
+    pub(crate) fn explained(self, advice: impl FnOnce(&StoreError) -> Option<String>) -> Self {
+        let Self::Storage(error) = self else {
+            return self;
+        };
+        if error.is_unsupported() {
+            return Self::StoreUnfit {
+                what: format!(
+                    "the store does not know an operation that every Site needs: {}",
+                    error.safe_message()
+                ),
+                remedy: "use a store with versioning, Object Lock and object tags".into(),
+            };
+        }
+        match advice(&error) {
+            Some(advice) => Self::Advised { error, advice },
+            None => Self::Storage(error),
+        }
     }
 }

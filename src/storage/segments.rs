@@ -1,6 +1,7 @@
 //! Segments into the bucket: written once, whole, and as what they are.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use aws_runtime::auth::PayloadSigningOverride;
@@ -26,6 +27,8 @@ use crate::contract::StorageTarget;
 #[derive(Clone, Debug)]
 pub struct Uploader {
     store: Store,
+    /// The store was found not to know `If-None-Match` on a put.
+    knows_no_condition: Arc<AtomicBool>,
 }
 
 /// What came of a put.
@@ -88,13 +91,15 @@ impl Uploader {
     pub fn new(target: &StorageTarget) -> Result<Self, TargetError> {
         Ok(Self {
             store: Store::new(target, Purpose::Upload)?,
+            knows_no_condition: Arc::default(),
         })
     }
 
     /// Puts `file` under `key`, once: one request, streamed from the file. `sha256` is of the whole file; it
     /// signs the body, so that even a store that knows no checksums takes no other bytes. Where the store
     /// keeps the condition, a second put of the same key is answered with `already_there`; where it does not
-    /// (Ceph 16), it makes a second version of the same bytes, under the same rules as the first.
+    /// (Ceph 16), it makes a second version of the same bytes, under the same rules as the first. A store that
+    /// refuses the condition as such gets the put again without it, and later puts without it at once.
     ///
     /// Dropping the future ends the request; whether it arrived is then unknown, and the next put tells.
     pub async fn put(
@@ -111,6 +116,26 @@ impl Uploader {
         if !key.names(&sha256) {
             return Err(PutError::NotAllowed("the key names other bytes"));
         }
+        let is_conditional = !self.knows_no_condition.load(Ordering::Relaxed);
+        match self.send(key, file, sha256, tag, is_conditional).await {
+            Err(PutError::Store(error)) if is_conditional && error.refuses_form() => {
+                // The key names the bytes, so a second version under it is the same segment.
+                let put = self.send(key, file, sha256, tag, false).await?;
+                self.knows_no_condition.store(true, Ordering::Relaxed);
+                Ok(put)
+            }
+            put => put,
+        }
+    }
+
+    async fn send(
+        &self,
+        key: &Key,
+        file: &Path,
+        sha256: [u8; 32],
+        tag: RetentionTag,
+        is_conditional: bool,
+    ) -> Result<Put, PutError> {
         let body = open(file).await?;
         let exchange = Exchange::new(&sha256);
         let sent = self
@@ -122,7 +147,7 @@ impl Uploader {
             .content_type("video/mp4")
             .checksum_sha256(STANDARD.encode(sha256))
             .tagging(format!("{TAG_KEY}={tag}"))
-            .if_none_match("*")
+            .set_if_none_match(is_conditional.then(|| "*".to_owned()))
             .body(body)
             .customize()
             .interceptor(exchange.clone())
@@ -211,5 +236,72 @@ impl Intercept for Exchange {
             *slot = date;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sha2::{Digest, Sha256};
+
+    use super::*;
+    use crate::storage::key::Class;
+    use crate::storage::stub::{Stub, error};
+
+    /// A file, its key and its hash.
+    fn segment(dir: &Path, bytes: &[u8]) -> (std::path::PathBuf, Key, [u8; 32]) {
+        let sha256: [u8; 32] = Sha256::digest(bytes).into();
+        let file = dir.join(hex::encode(sha256));
+        std::fs::write(&file, bytes).unwrap();
+        let start = "2026-02-28T23:59:59.5Z".parse().unwrap();
+        let key = Key::new(Class::Video, "a-b", start, 4321, &sha256).unwrap();
+        (file, key, sha256)
+    }
+
+    #[tokio::test]
+    async fn a_store_without_conditional_puts_gets_segments_without_the_condition() {
+        for (status, code) in [(501, "NotImplemented"), (400, "InvalidArgument")] {
+            let stub = Stub::start(move |asked| match asked.header("if-none-match") {
+                Some(_) => error(status, code),
+                None => (200, String::new()),
+            })
+            .await;
+            let uploader = Uploader::new(&stub.target()).unwrap();
+            let dir = tempfile::tempdir().unwrap();
+            for bytes in [b"one", b"two"] {
+                let (file, key, sha256) = segment(dir.path(), bytes);
+                let put = uploader
+                    .put(&key, &file, sha256, RetentionTag::Video)
+                    .await
+                    .unwrap();
+                assert!(!put.already_there);
+            }
+            let asked = stub.take();
+            let conditions: Vec<bool> = asked
+                .iter()
+                .map(|asked| asked.header("if-none-match").is_some())
+                .collect();
+            assert_eq!(conditions, [true, false, false], "{code}");
+            assert_eq!(&asked[1].body[..], b"one");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_about_the_bytes_or_the_keys_is_no_refused_condition() {
+        for (status, code) in [
+            (400, "BadDigest"),
+            (400, "ExpiredToken"),
+            (400, "RequestTimeout"),
+            (403, "AccessDenied"),
+        ] {
+            let stub = Stub::start(move |_| error(status, code)).await;
+            let uploader = Uploader::new(&stub.target()).unwrap();
+            let dir = tempfile::tempdir().unwrap();
+            let (file, key, sha256) = segment(dir.path(), b"x");
+            uploader
+                .put(&key, &file, sha256, RetentionTag::Video)
+                .await
+                .unwrap_err();
+            assert_eq!(stub.take().len(), 1, "{code}");
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! Stopped anywhere, the next run goes on: what to do follows from the bucket and the open holds alone.
 
 mod batch;
-mod stretch;
+mod retag;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,18 +13,19 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::channel::mpsc;
-use futures::{SinkExt, StreamExt, TryStreamExt, future};
-use jiff::{SignedDuration, Timestamp};
+use futures::{SinkExt, StreamExt, TryStreamExt, future, stream};
+use jiff::SignedDuration;
 
 use self::batch::delete;
-use self::stretch::Stretch;
+use self::retag::retag;
 use super::aging::{Fate, Stored, boundary, fate};
 use super::client::{Purpose, Store, TargetError};
-use super::date::ClocksDisagree;
+use super::date::{ClocksDisagree, Time};
 use super::error::StoreError;
+use super::key::Key;
 use super::ledger;
-use super::listing::{After, Listed, PAGE, instant, page};
-use super::walk::{Days, Step, step};
+use super::listing::{Listed, instant};
+use super::walk::{Days, Walk, days_of, sources};
 use crate::api::Ceilings;
 use crate::contract::StorageTarget;
 use crate::protocol::cover::Cover;
@@ -32,8 +33,8 @@ use crate::protocol::recording::Class;
 
 /// Versions in one request: more would keep a server busy with one request for long.
 const BATCH: usize = 100;
-/// Versions that the first page of a reading back asks for: as a rule nothing is left, and it shows what comes after.
-const FEW: i32 = 50;
+/// Sources whose days are looked for at once.
+const SOURCES_AT_ONCE: usize = 8;
 /// Requests of one page at once, while the store keeps up: all of it, right after the holds were asked.
 const AT_ONCE: usize = 10;
 /// Pages that are deleted at once: while the last requests of one are under way, the next begins.
@@ -106,42 +107,54 @@ pub struct Swept {
     /// Over their ceiling, covered by no open hold, and not given up by the store: under a legal hold that nothing
     /// explains, or a retention.
     pub resisted: u64,
+    /// Tags that no open hold explained, and that were put back.
+    pub retagged: u64,
     /// Unfinished uploads that were aborted.
     pub aborted: u64,
     /// Unfinished uploads that the store did not abort.
     pub unfinished: u64,
 }
 
-/// Sweeps a bucket as the operator, of what is over its ceiling at `now`.
+/// Sweeps a bucket as the operator: deletes versions that are over their ceiling at `time.now` and that no hold covers.
+/// With [`Reach::All`], tags that no hold explains are put back, so that the store's lifecycle expires the version.
 pub async fn sweep(
     operator: &StorageTarget,
     ceilings: &Ceilings,
     holds: &dyn OpenHolds,
     reach: Reach,
-    now: Timestamp,
+    time: Time,
 ) -> Result<Swept, SweepError> {
     let store = Store::new(operator, Purpose::Configure)?;
     let mut sweep = Sweep {
         store: &store,
         ceilings,
         holds,
-        now,
+        time,
+        reach,
         at_once: AtomicUsize::new(AT_ONCE),
         seen: Mutex::default(),
         swept: Swept::default(),
     };
-    match sweep.all(reach).await {
+    match sweep.all().await {
         Ok(()) => Ok(sweep.swept),
         // Whatever else is said of it: a store whose clock is another refuses what was signed by ours.
         Err(error) => Err(store.clock.check().err().map_or(error, SweepError::from)),
     }
 }
 
+/// A day of one source that had something due.
+struct SweptDay {
+    prefix: String,
+    versions: u64,
+    bytes: u64,
+}
+
 struct Sweep<'a> {
     store: &'a Store,
     ceilings: &'a Ceilings,
     holds: &'a dyn OpenHolds,
-    now: Timestamp,
+    time: Time,
+    reach: Reach,
     at_once: AtomicUsize,
     /// The holds that were open at any time of the sweep.
     seen: Mutex<Vec<Cover>>,
@@ -149,101 +162,107 @@ struct Sweep<'a> {
 }
 
 impl Sweep<'_> {
-    async fn all(&mut self, reach: Reach) -> Result<(), SweepError> {
+    async fn all(&mut self) -> Result<(), SweepError> {
         for class in Class::ALL {
-            self.class(class, reach).await?;
+            self.class(class).await?;
         }
         self.unfinished().await
     }
 
-    async fn class(&mut self, class: Class, reach: Reach) -> Result<(), SweepError> {
-        let days: &[Days] = match reach {
-            Reach::Boundary => &boundary(class, self.ceilings, self.now),
+    async fn class(&mut self, class: Class) -> Result<(), SweepError> {
+        let wanted: &[Days] = match self.reach {
+            Reach::Boundary => &boundary(class, self.ceilings, self.time.now),
             Reach::All => &[Days::ALL],
         };
+        let days = self.days(class, wanted).await?;
         let (send, found) = mpsc::channel(0);
         let this = &*self;
         let deleting = found
             .map(|due| this.in_rounds(due))
             .buffer_unordered(PAGES)
             .try_for_each(|()| future::ready(Ok(())));
-        let (stretches, ()) = futures::try_join!(this.find(class, days, send), deleting)?;
-        for stretch in stretches {
-            self.read_back(class, days, stretch).await?;
+        let ((swept, retagged), ()) = futures::try_join!(this.find(days, send), deleting)?;
+        self.swept.retagged += retagged;
+        for day in swept {
+            self.read_back(day).await?;
         }
         Ok(())
     }
 
-    /// Lists what is due, ahead of what is deleted; gives back where it was.
+    /// The prefixes of the days among `wanted` that have anything, of every source.
+    async fn days(&self, class: Class, wanted: &[Days]) -> Result<Vec<String>, SweepError> {
+        let sources = sources(self.store, class, &BTreeSet::new(), self.time.now).await?;
+        let days = |source: String| async move {
+            let found = days_of(self.store, class, &source, wanted, self.time.now).await?;
+            Ok::<_, StoreError>((source, found.days))
+        };
+        let jobs: Vec<_> = sources.visited.into_iter().map(days).collect();
+        let days: Vec<_> = stream::iter(jobs).buffered(SOURCES_AT_ONCE).try_collect().await?;
+        let days = days.iter();
+        Ok(days
+            .flat_map(|(source, days)| days.iter().map(|day| Key::day_prefix(class, source, *day)))
+            .collect())
+    }
+
+    /// Lists what is due, ahead of what is deleted. Returns where it was.
     async fn find(
         &self,
-        class: Class,
-        days: &[Days],
+        days: Vec<String>,
         mut found: mpsc::Sender<Vec<Listed>>,
-    ) -> Result<Vec<Stretch>, SweepError> {
-        let (mut after, mut stretches) = (None, Vec::new());
-        loop {
-            let page = page(self.store, class.prefix(), after.as_ref(), PAGE).await?;
-            let (due, jump) = self.due(page.versions, days);
-            Stretch::note(&mut stretches, after.as_ref(), &due);
-            if !due.is_empty() && found.send(due).await.is_err() {
-                // Who deletes has stopped, and says why.
-                return Ok(stretches);
-            }
-            // A jump may lead into the rest of this very page.
-            match jump.map(After::key).or(page.next) {
-                Some(next) => after = Some(next),
-                None => return Ok(stretches),
-            }
-        }
-    }
-
-    /// What of a page is over its ceiling, and where to jump to.
-    fn due(&self, found: Vec<Listed>, days: &[Days]) -> (Vec<Listed>, Option<String>) {
-        let mut due = Vec::new();
-        for listed in found {
-            let jump = step(&listed.key, days);
-            let is_due = Stored::of(&listed, self.ceilings).is_some_and(|stored| stored.due_at() <= self.now);
-            if is_due && jump == Step::Look {
-                due.push(listed);
-            }
-            if let Step::JumpTo(text) = jump {
-                return (due, Some(text));
-            }
-        }
-        (due, None)
-    }
-
-    /// Counts what became of a stretch: by what a listing shows afterwards, whatever the answers were.
-    async fn read_back(&mut self, class: Class, days: &[Days], stretch: Stretch) -> Result<(), SweepError> {
-        let (mut after, mut most) = (stretch.after, FEW);
-        let (mut left, mut bytes_left) = (0, 0);
-        loop {
-            let found = page(self.store, class.prefix(), after.as_ref(), most).await?;
-            let is_past = found
-                .versions
-                .last()
-                .is_none_or(|listed| listed.key > stretch.last);
-            for listed in self.due(found.versions, days).0 {
-                if listed.key > stretch.last {
-                    break;
+    ) -> Result<(Vec<SweptDay>, u64), SweepError> {
+        let (mut swept, mut retagged) = (Vec::new(), 0);
+        for prefix in days {
+            let mut walk = Walk::new(self.store, [prefix.clone()]);
+            let mut day = SweptDay {
+                prefix,
+                versions: 0,
+                bytes: 0,
+            };
+            while let Some(page) = walk.next().await? {
+                let (due, rest) = self.due(page);
+                if self.reach == Reach::All {
+                    retagged += retag(self, &rest).await?;
                 }
+                day.versions += due.len() as u64;
+                day.bytes += due.iter().map(|listed| listed.size).sum::<u64>();
+                if !due.is_empty() && found.send(due).await.is_err() {
+                    // The deleting side has stopped, and says why.
+                    return Ok((swept, retagged));
+                }
+            }
+            if day.versions > 0 {
+                swept.push(day);
+            }
+        }
+        Ok((swept, retagged))
+    }
+
+    /// What of a page is over its ceiling, and what is not.
+    fn due(&self, found: Vec<Listed>) -> (Vec<Listed>, Vec<Listed>) {
+        let is_due = |listed: &Listed| {
+            Stored::of(listed, self.ceilings).is_some_and(|stored| stored.due_at() <= self.time.now)
+        };
+        found.into_iter().partition(is_due)
+    }
+
+    /// Counts what became of a day: by what a listing shows afterwards, whatever the answers were.
+    async fn read_back(&mut self, day: SweptDay) -> Result<(), SweepError> {
+        let mut walk = Walk::new(self.store, [day.prefix]);
+        let (mut left, mut bytes_left) = (0, 0);
+        while let Some(page) = walk.next().await? {
+            for listed in self.due(page).0 {
                 left += 1;
                 bytes_left += listed.size;
-                let is_held = fate(&listed, self.ceilings, &self.seen(), self.now) == Fate::Held;
+                let is_held = fate(&listed, self.ceilings, &self.seen(), self.time.now) == Fate::Held;
                 *(if is_held {
                     &mut self.swept.held
                 } else {
                     &mut self.swept.resisted
                 }) += 1;
             }
-            match found.next {
-                Some(next) if !is_past => (after, most) = (Some(next), PAGE),
-                _ => break,
-            }
         }
-        self.swept.deleted += stretch.versions.saturating_sub(left);
-        self.swept.bytes += stretch.bytes.saturating_sub(bytes_left);
+        self.swept.deleted += day.versions.saturating_sub(left);
+        self.swept.bytes += day.bytes.saturating_sub(bytes_left);
         Ok(())
     }
 
@@ -277,10 +296,10 @@ impl Sweep<'_> {
     ) -> Result<Option<StoreError>, SweepError> {
         // Immediately before: a hold may have been declared since the page was listed.
         let holds = self.open_holds().await?;
-        self.store.clock.check()?;
+        self.store.clock.vouches_for(self.time)?;
         let goes = together
             .iter()
-            .filter(|listed| fate(listed, self.ceilings, &holds, self.now) == Fate::Goes);
+            .filter(|listed| fate(listed, self.ceilings, &holds, self.time.now) == Fate::Goes);
         let goes: Vec<&Listed> = goes.collect();
         let batches = goes.chunks(BATCH).map(|batch| delete(self.store, batch));
         let mut last_error = None;
@@ -338,7 +357,7 @@ impl Sweep<'_> {
             };
             for upload in page.uploads() {
                 let old = instant(upload.initiated())
-                    .is_ok_and(|begun| self.now.duration_since(begun) > UNFINISHED);
+                    .is_ok_and(|begun| self.time.now.duration_since(begun) > UNFINISHED);
                 let request = client
                     .abort_multipart_upload()
                     .bucket(bucket)

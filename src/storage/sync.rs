@@ -3,9 +3,11 @@
 use super::apply;
 use super::bucket::Change;
 use super::client::Store;
+use super::dialect::GivenUp;
 use super::drift::{self, Desired, Operation};
 use super::observe::{Observed, observe};
 use super::refusal::EnforceError;
+use super::rules;
 
 /// How often a change is read back before it counts as not made: stores are not at once consistent.
 const READ_BACKS: u32 = 10;
@@ -39,7 +41,7 @@ pub(super) async fn in_sync(
         Ok(()) => read_back(operator, desired, observed, &operations).await,
         Err(error) => Err(error),
     };
-    let was_made = |operation: &Operation| !matches!(operation, Operation::Set(setting) if desired.given_up.contains(setting));
+    let was_made = |operation: &Operation| !matches!(operation, Operation::Set(setting) if desired.given_up.contains(&GivenUp::Setting(*setting)));
     changed.extend(
         made.into_iter()
             .filter(|(operation, _)| was_made(operation))
@@ -58,6 +60,11 @@ async fn write<'a>(
 ) -> Result<(), EnforceError> {
     let mut refused = None;
     for operation in operations {
+        if *operation == Operation::Lifecycle {
+            let change = rules::write(operator, desired, &observed.state).await;
+            made.extend(change.map_err(rules::needed)?.map(|change| (operation, change)));
+            continue;
+        }
         match (
             operation,
             apply::apply(operator, operation, desired, &observed.state).await,
@@ -65,7 +72,7 @@ async fn write<'a>(
             (_, Ok(change)) => made.push((operation, change)),
             (_, Err(error)) if error.is_retryable() => return Err(error.into()),
             (Operation::Set(setting), Err(_)) => {
-                desired.given_up.insert(*setting);
+                desired.given_up.insert(GivenUp::Setting(*setting));
             }
             // What stays does not keep the policy open that comes after it.
             (Operation::Remove(extra), Err(error)) => {
@@ -103,7 +110,7 @@ async fn read_back(
     }
     for operation in &left {
         if let Operation::Set(setting) = operation {
-            desired.given_up.insert(*setting);
+            desired.given_up.insert(GivenUp::Setting(*setting));
         } else {
             return Err(EnforceError::StoreUnfit {
                 what: format!("{TOOK_ANOTHER}: {left:?}"),

@@ -1,9 +1,37 @@
-//! Which parts of a bucket to list: keys are in time order within a source, so what lies between two days of
-//! interest is jumped over. Pure.
+//! Walks over recordings, source by source and day by day.
+//!
+//! Whoever has a recorder's credentials may put any key under `video/` and `calls/`. So a walk never asks the store for
+//! more than one day of one source, where the order of folders and the order of bytes agree on every key of ours, and
+//! never goes on from a key that is not ours: a store that walks folders would leave out keys of ours after it. Sources that
+//! the operator knows are visited whether the store lists them or not.
 
+use std::collections::BTreeSet;
+
+use futures::{StreamExt, TryStreamExt, stream};
 use jiff::civil::Date;
+use jiff::{Timestamp, ToSpan};
 
-use super::key::Class;
+use super::client::Store;
+use super::error::StoreError;
+use super::key::{Class, Key, is_source};
+use super::layout::{continuations, date, is_number, successor, trunk};
+use super::listing::{After, Listed, MOST_PAGES, PAGE, Query, all, endless, page};
+use super::objects;
+
+/// Names of the sources that the operator has handed to recorders, an empty object each: `ledger/sources/{class}/{name}`.
+const REGISTRY: &str = "ledger/sources/";
+/// Pages of the registry: 16,000 sources.
+const REGISTRY_PAGES: usize = 16;
+/// Pages of folders directly under a class, in which sources are looked for that the operator does not know.
+const FOLDER_PAGES: usize = 4;
+/// Sources that the operator does not know, visited in one pass. Others have their turn in the next.
+const MOST_UNKNOWN: usize = 64;
+/// Days of one source before and after those in which a recording can be true, visited in one pass.
+const MOST_ODD_DAYS: usize = 64;
+/// The years in which days are looked for where a source has more folders than a page.
+const FIRST_YEAR: i16 = 2000;
+/// Listings of folders at once.
+const AT_ONCE: usize = 8;
 
 /// Days, both included; `None`: without end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,117 +46,424 @@ impl Days {
 
     /// Whether a day is one of them.
     pub(crate) fn has(self, day: Date) -> bool {
-        self.contains(&text(day))
-    }
-
-    fn contains(self, day: &str) -> bool {
-        !self.is_after(day) && self.to.is_none_or(|to| day <= text(to).as_str())
-    }
-
-    /// Whether all of it is after `day`.
-    fn is_after(self, day: &str) -> bool {
-        self.from.is_some_and(|from| day < text(from).as_str())
+        self.from.is_none_or(|from| from <= day) && self.to.is_none_or(|to| day <= to)
     }
 }
 
-/// A day as it stands in a key.
-fn text(day: Date) -> String {
-    format!("{:04}/{:02}/{:02}", day.year(), day.month(), day.day())
+/// Keys and folders where recordings are that are none, as far as they were seen: whoever put them cannot hide behind
+/// their number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Foreign {
+    /// How many were seen; where they fill whole pages, there are more.
+    pub(crate) seen: u64,
+    /// The first few.
+    pub(crate) examples: Vec<String>,
 }
 
-/// What to do about a key of a listing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// It is of interest.
-    Look,
-    /// It is not, and neither is what comes before this text.
-    JumpTo(String),
-}
+impl Foreign {
+    const EXAMPLES: usize = 5;
 
-/// What to do about `key`, if of each source these days are of interest (ascending). What has not the form of
-/// a recording's key is looked at: nobody can tell its day.
-pub(crate) fn step(key: &str, days: &[Days]) -> Step {
-    let Some((source, day)) = place(key) else {
-        return Step::Look;
-    };
-    if days.iter().any(|some| some.contains(day)) {
-        return Step::Look;
+    fn note(&mut self, key: &str) {
+        self.seen += 1;
+        if self.examples.len() < Self::EXAMPLES {
+            self.examples.push(key.to_owned());
+        }
     }
-    let next = days
+
+    pub(crate) fn add(&mut self, other: Self) {
+        self.seen += other.seen;
+        let room = Self::EXAMPLES.saturating_sub(self.examples.len());
+        self.examples.extend(other.examples.into_iter().take(room));
+    }
+}
+
+/// The sources of a class.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sources {
+    /// Those to visit: first the ones that the operator knows.
+    pub(crate) visited: Vec<String>,
+    /// Those that nobody declared, and whose turn is another pass's.
+    pub(crate) put_off: Vec<String>,
+    /// What stands directly under the class and is no source.
+    pub(crate) foreign: Foreign,
+    /// How many requests it took.
+    pub(crate) pages: u64,
+}
+
+/// The sources of `class`: those of the registry, those of `named`, and those that the store lists. `now` decides whose
+/// turn it is among too many that nobody declared.
+pub(crate) async fn sources(
+    store: &Store,
+    class: Class,
+    named: &BTreeSet<String>,
+    now: Timestamp,
+) -> Result<Sources, StoreError> {
+    let registry = registry(class);
+    let known = all(store, &registry, REGISTRY_PAGES).await?;
+    let known = known
         .iter()
-        .find_map(|some| some.from.filter(|_| some.is_after(day)));
-    // After the last day comes the next source: '0' is what sorts right after '/'.
-    Step::JumpTo(next.map_or_else(|| format!("{source}0"), |next| format!("{source}/{}", text(next))))
-}
-
-/// `{class}/{source}` and `yyyy/mm/dd` of a key.
-fn place(key: &str) -> Option<(&str, &str)> {
-    let class = Class::ALL.iter().find(|class| key.starts_with(class.prefix()))?;
-    let source = class.prefix().len() + key.get(class.prefix().len()..)?.find('/')?;
-    let day = key.get(source + 1..source + 11)?;
-    let is_day = day.bytes().enumerate().all(|(place, byte)| match place {
-        4 | 7 => byte == b'/',
-        _ => byte.is_ascii_digit(),
-    });
-    let place = (key.get(..source)?, day);
-    (is_day && key.as_bytes().get(source + 11) == Some(&b'/')).then_some(place)
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    fn days(from: Option<&str>, to: Option<&str>) -> Days {
-        let date = |text: &str| text.parse().unwrap();
-        Days {
-            from: from.map(date),
-            to: to.map(date),
-        }
-    }
-
-    #[test]
-    fn what_is_between_is_jumped_over() {
-        let boundary = [days(None, Some("2026-01-31")), days(Some("2026-03-02"), None)];
-        for (key, expected) in [
-            ("video/a/2026/01/31/1.mp4", Step::Look),
-            (
-                "video/a/2026/02/01/1.mp4",
-                Step::JumpTo("video/a/2026/03/02".into()),
-            ),
-            ("video/a/2026/03/02/1.mp4", Step::Look),
-            ("video/a/notes.txt", Step::Look),
-            ("video/loose", Step::Look),
-            ("readme.txt", Step::Look),
-        ] {
-            assert_eq!(step(key, &boundary), expected, "{key}");
-        }
-        let past = [days(None, Some("2026-01-31"))];
-        assert_eq!(
-            step("calls/b/2026/02/01/1.mp4", &past),
-            Step::JumpTo("calls/b0".into())
-        );
-    }
-
-    proptest! {
-        /// A jump goes forward, and over nothing of interest.
-        #[test]
-        fn jumps_miss_nothing(
-            source in "[a-z0-9]([a-z0-9.-]{0,4}[a-z0-9])?", day in 0_i32..800, other in 0_i32..800,
-            from in 0_i32..800, length in 0_i32..300,
-        ) {
-            let date = |n: i32| jiff::civil::date(2026, 1, 1) + jiff::Span::new().days(n);
-            let some = [Days { from: Some(date(from)), to: Some(date(from + length)) }];
-            let key = |n| format!("video/{source}/{}/x.mp4", text(date(n)));
-            match step(&key(day), &some) {
-                Step::Look => prop_assert!((from..=from + length).contains(&day)),
-                Step::JumpTo(to) => {
-                    prop_assert!(to > key(day));
-                    let is_jumped = other > day && key(other) <= to;
-                    prop_assert!(!is_jumped || !(from..=from + length).contains(&other));
-                }
+        .filter_map(|listed| listed.key.strip_prefix(&registry));
+    let mut known: BTreeSet<String> = known.map(str::to_owned).chain(named.iter().cloned()).collect();
+    known.retain(|name| is_source(name));
+    let (mut foreign, mut unknown, mut after) = (Foreign::default(), BTreeSet::new(), None);
+    let mut pages = 1;
+    for _ in 0..FOLDER_PAGES {
+        let page = page(store, folders(class.prefix(), after.as_ref())).await?;
+        pages += 1;
+        page.versions.iter().for_each(|listed| foreign.note(&listed.key));
+        for folder in &page.folders {
+            let name = folder
+                .strip_prefix(class.prefix())
+                .and_then(|name| name.strip_suffix('/'));
+            match name.filter(|name| is_source(name)) {
+                Some(name) if known.contains(name) => (),
+                Some(name) => drop(unknown.insert(name.to_owned())),
+                None => foreign.note(folder),
             }
+        }
+        let last = page
+            .folders
+            .iter()
+            .chain(page.versions.iter().map(|listed| &listed.key))
+            .max();
+        match last.map(|last| page.after(last)) {
+            Some(next) if page.is_cut => after = Some(next),
+            _ => break,
+        }
+    }
+    let mut unknown: Vec<String> = unknown.into_iter().collect();
+    if unknown.len() > MOST_UNKNOWN {
+        let turn = usize::try_from(now.as_second() / 600).unwrap_or_default();
+        let count = unknown.len();
+        unknown.rotate_left(turn.wrapping_mul(MOST_UNKNOWN) % count);
+    }
+    let put_off = unknown.split_off(unknown.len().min(MOST_UNKNOWN));
+    Ok(Sources {
+        visited: known.into_iter().chain(unknown).collect(),
+        put_off,
+        foreign,
+        pages,
+    })
+}
+
+fn registry(class: Class) -> String {
+    format!("{REGISTRY}{class}/")
+}
+
+/// Enters sources that the registry does not have yet, so that they are visited whatever the store lists.
+pub(crate) async fn register(
+    store: &Store,
+    class: Class,
+    names: impl IntoIterator<Item = &String>,
+) -> Result<(), StoreError> {
+    let registry = registry(class);
+    let known = all(store, &registry, REGISTRY_PAGES).await?;
+    let known: BTreeSet<&str> = known.iter().map(|listed| listed.key.as_str()).collect();
+    for name in names {
+        let key = format!("{registry}{name}");
+        if !known.contains(key.as_str()) && is_source(name) {
+            objects::put(store, &key, Vec::new()).await?;
+        }
+    }
+    Ok(())
+}
+
+fn folders<'a>(prefix: &'a str, after: Option<&'a After>) -> Query<'a> {
+    Query {
+        prefix,
+        by_folder: true,
+        after,
+        most: PAGE,
+        is_ours: |_| false,
+    }
+}
+
+/// The days of a source that have anything.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct DaysOf {
+    pub(crate) days: BTreeSet<Date>,
+    /// Days in which no recording can be, and whose turn is another pass's.
+    pub(crate) put_off: u64,
+    pub(crate) foreign: Foreign,
+}
+
+/// The days of `source` among `wanted` that have anything.
+pub(crate) async fn days_of(
+    store: &Store,
+    class: Class,
+    source: &str,
+    wanted: &[Days],
+    now: Timestamp,
+) -> Result<DaysOf, StoreError> {
+    let base = format!("{}{source}/", class.prefix());
+    let mut found = DaysOf::default();
+    let this_year = day_of(now).year();
+    let years = Folder {
+        base: &base,
+        digits: 4,
+    };
+    let mut days = BTreeSet::new();
+    for year in years
+        .list(store, FIRST_YEAR..=this_year + 1, &mut found.foreign)
+        .await?
+    {
+        let is_wanted = |days: &Days| {
+            let last = Date::new(year, 12, 31).unwrap_or(Date::MAX);
+            let first = Date::new(year, 1, 1).unwrap_or(Date::MIN);
+            days.from.is_none_or(|from| from <= last) && days.to.is_none_or(|to| first <= to)
+        };
+        if !wanted.iter().any(is_wanted) {
+            continue;
+        }
+        let base = format!("{base}{year:04}/");
+        let months = Folder {
+            base: &base,
+            digits: 2,
+        };
+        for month in months.list(store, 1..=12, &mut found.foreign).await? {
+            let base = format!("{base}{month:02}/");
+            let of_month = Folder {
+                base: &base,
+                digits: 2,
+            };
+            for day in of_month.list(store, 1..=31, &mut found.foreign).await? {
+                let day = date(&year.to_string(), &month.to_string(), &day.to_string());
+                days.extend(day.filter(|day| wanted.iter().any(|wanted| wanted.has(*day))));
+            }
+        }
+    }
+    let soon = day_of(now).checked_add(2.days()).unwrap_or(Date::MAX);
+    let (mut plausible, odd): (BTreeSet<Date>, BTreeSet<Date>) = days
+        .into_iter()
+        .partition(|day| *day <= soon && day.year() >= FIRST_YEAR);
+    found.put_off = odd.len().saturating_sub(MOST_ODD_DAYS) as u64;
+    plausible.extend(odd.into_iter().take(MOST_ODD_DAYS));
+    found.days = plausible;
+    Ok(found)
+}
+
+pub(crate) fn day_of(at: Timestamp) -> Date {
+    jiff::tz::TimeZone::UTC.to_datetime(at).date()
+}
+
+/// A folder of folders that are named by numbers.
+struct Folder<'a> {
+    base: &'a str,
+    digits: usize,
+}
+
+impl Folder<'_> {
+    /// The numbers that have anything. Where there are more names than a page, only those of `range` are asked for, each by
+    /// itself: what else is there comes from somebody else, and must not cost more than it says.
+    async fn list(
+        &self,
+        store: &Store,
+        range: std::ops::RangeInclusive<i16>,
+        foreign: &mut Foreign,
+    ) -> Result<Vec<i16>, StoreError> {
+        let page = page(store, folders(self.base, None)).await?;
+        page.versions.iter().for_each(|listed| foreign.note(&listed.key));
+        let mut numbers = Vec::new();
+        for folder in &page.folders {
+            let name = folder
+                .strip_prefix(self.base)
+                .and_then(|name| name.strip_suffix('/'));
+            match name.filter(|name| is_number(name, self.digits)).map(str::parse) {
+                Some(Ok(number)) => numbers.push(number),
+                _ => foreign.note(folder),
+            }
+        }
+        if !page.is_cut {
+            return Ok(numbers);
+        }
+        let has_any = |number: i16| async move {
+            let prefix = format!("{}{number:0width$}/", self.base, width = self.digits);
+            let query = Query {
+                most: 1,
+                ..folders(&prefix, None)
+            };
+            let page = self::page(store, query).await?;
+            Ok::<_, StoreError>((number, !page.versions.is_empty() || !page.folders.is_empty()))
+        };
+        let jobs: Vec<_> = range.map(has_any).collect();
+        let asked: Vec<(i16, bool)> = stream::iter(jobs).buffered(AT_ONCE).try_collect().await?;
+        Ok(asked
+            .into_iter()
+            .filter_map(|(number, has_any)| has_any.then_some(number))
+            .collect())
+    }
+}
+
+/// A walk over days of sources, a page at a time: every version and delete marker under a key of a recording, by key within a
+/// day. However many there are, no more than a page is held.
+pub(crate) struct Walk<'a> {
+    store: &'a Store,
+    /// What is left to list; the last comes next.
+    stretches: Vec<Stretch>,
+    /// Keys with more versions than a page, which come after all others.
+    crowded: Vec<Stretch>,
+    pages: usize,
+    pub(crate) foreign: Foreign,
+    /// Keys that have more versions than a page.
+    pub(crate) crowded_keys: Foreign,
+}
+
+#[derive(Debug)]
+struct Stretch {
+    prefix: String,
+    after: Option<After>,
+    /// The length of the day's prefix within `prefix`.
+    day: usize,
+}
+
+impl<'a> Walk<'a> {
+    /// Over days, each given by its prefix, in this order.
+    pub(crate) fn new(store: &'a Store, days: impl IntoIterator<Item = String>) -> Self {
+        let stretches = days.into_iter().map(|prefix| Stretch {
+            day: prefix.len(),
+            prefix,
+            after: None,
+        });
+        let mut stretches: Vec<Stretch> = stretches.collect();
+        stretches.reverse();
+        Self {
+            store,
+            stretches,
+            crowded: Vec::new(),
+            pages: 0,
+            foreign: Foreign::default(),
+            crowded_keys: Foreign::default(),
+        }
+    }
+
+    /// Over one day, given by its prefix, from the keys on that go on with `from`.
+    pub(crate) fn of_day(store: &'a Store, prefix: String, from: Option<String>) -> Self {
+        let mut walk = Self::new(store, [prefix]);
+        for stretch in &mut walk.stretches {
+            stretch.after = from
+                .as_ref()
+                .map(|from| After::text(format!("{}{from}", stretch.prefix)));
+        }
+        walk
+    }
+
+    /// What comes next, by key and newest first within a key; the versions of one key may go on in the next part. `None`: that
+    /// was all.
+    pub(crate) async fn next(&mut self) -> Result<Option<Vec<Listed>>, StoreError> {
+        let (stretch, is_crowded) = match self.stretches.pop() {
+            Some(stretch) => (stretch, false),
+            None => match self.crowded.pop() {
+                Some(stretch) => (stretch, true),
+                None => return Ok(None),
+            },
+        };
+        self.pages += 1;
+        if self.pages > MOST_PAGES {
+            return Err(endless());
+        }
+        let page = page(
+            self.store,
+            Query {
+                prefix: &stretch.prefix,
+                by_folder: false,
+                after: stretch.after.as_ref(),
+                most: PAGE,
+                is_ours: |key| key.parse::<Key>().is_ok(),
+            },
+        )
+        .await?;
+        let last = page.versions.last().map(|listed| listed.key.clone());
+        let (ours, others): (Vec<_>, Vec<_>) = page
+            .versions
+            .iter()
+            .cloned()
+            .partition(|listed| listed.key.parse::<Key>().is_ok());
+        others.iter().for_each(|listed| self.foreign.note(&listed.key));
+        if page.is_cut {
+            match (ours.last(), last) {
+                (Some(last), _) => {
+                    let next = page.after(&last.key);
+                    self.go_on(stretch, next, &last.key, is_crowded)?;
+                }
+                (None, Some(last)) => self.go_round(&stretch, &last),
+                (None, None) => return Err(endless()),
+            }
+        }
+        Ok(Some(ours))
+    }
+
+    /// After `last`, a key of ours. A key that has more versions than a page waits until all others are done.
+    fn go_on(
+        &mut self,
+        stretch: Stretch,
+        next: After,
+        last: &str,
+        is_crowded: bool,
+    ) -> Result<(), StoreError> {
+        if stretch.after.as_ref() == Some(&next) {
+            return Err(endless());
+        }
+        let is_within =
+            next.is_within(last) && stretch.after.as_ref().is_some_and(|after| after.is_within(last));
+        let next = Stretch {
+            after: Some(next),
+            prefix: stretch.prefix,
+            day: stretch.day,
+        };
+        match (is_within, is_crowded) {
+            (true, false) => {
+                self.crowded_keys.note(last);
+                let rest = Stretch {
+                    after: Some(After::key(last)),
+                    prefix: next.prefix.clone(),
+                    day: next.day,
+                };
+                let of_key = Stretch {
+                    prefix: last.to_owned(),
+                    ..next
+                };
+                self.crowded.push(of_key);
+                self.stretches.push(rest);
+            }
+            (_, true) => self.crowded.push(next),
+            (false, false) => self.stretches.push(next),
+        }
+        Ok(())
+    }
+
+    /// A whole page from somebody else, which ends with `last`: each way in which a key of ours can go on is listed by itself,
+    /// then what comes after all of that. Each such page costs a few requests, however many objects are behind it.
+    fn go_round(&mut self, stretch: &Stretch, last: &str) {
+        let text = last.get(stretch.day..).unwrap_or_default();
+        let within = stretch.prefix.get(stretch.day..).unwrap_or_default();
+        let trunk = match trunk(text) {
+            trunk if trunk.starts_with(within) => trunk,
+            _ => within,
+        };
+        let day = stretch.prefix.get(..stretch.day).unwrap_or_default();
+        let base = format!("{day}{trunk}");
+        let is_all = trunk.len() == within.len();
+        if let Some(next) = successor(&base).filter(|_| !is_all) {
+            self.stretches.push(Stretch {
+                prefix: stretch.prefix.clone(),
+                after: Some(After::text(next)),
+                day: stretch.day,
+            });
+        }
+        let ways = continuations(trunk.as_bytes()).unwrap_or_default();
+        for way in ways.iter().rev() {
+            let prefix = format!("{base}{}", char::from(*way));
+            // What was listed already does not come again.
+            let after = stretch.after.clone().filter(|after| after.is_past(&prefix));
+            self.stretches.push(Stretch {
+                prefix,
+                after,
+                day: stretch.day,
+            });
+        }
+        if ways.is_empty() && is_all {
+            // Objects under a whole key of ours: `….mp4/x`. There is none of ours behind it.
+            self.foreign.note(last);
         }
     }
 }

@@ -9,7 +9,7 @@ mod mutants;
 mod server;
 
 use futures::StreamExt;
-use serde_json::Value;
+use serde_json::{Value, json};
 use toezicht::api::{Camera, IncidentHold, RecordingPolicy, Site};
 
 use case::{Case, examples};
@@ -84,6 +84,109 @@ async fn what_nobody_looked_at_says_so(server: Server) {
         assert_eq!(condition["reason"], "Pending");
     }
     server.clean().await;
+}
+
+/// A hold that keeps nothing yet can be corrected in every field; one that counts only where nothing is released by it.
+async fn a_hold_can_be_corrected_as_long_as_nothing_is_lost_by_it(server: Server) {
+    let (_, hold) = examples()
+        .into_iter()
+        .find(|(_, object)| object["kind"] == "IncidentHold")
+        .expect("a hold");
+    let kind = "incidenthold";
+    let named = |name: &str| {
+        let mut hold = hold.clone();
+        hold["metadata"]["name"] = name.into();
+        hold
+    };
+    let is_let_in = async |name: &str, spec: Value| {
+        let verdict = server.change(kind, name, &spec).await;
+        assert!(matches!(verdict, Verdict::LetIn), "{spec}: {verdict:?}");
+    };
+    let is_refused = async |name: &str, field: &str, spec: Value| match server.change(kind, name, &spec).await
+    {
+        Verdict::Refused(causes) => assert!(causes.iter().any(|cause| cause.field == field), "{causes:?}"),
+        Verdict::LetIn => panic!("{spec} is let in"),
+    };
+
+    server.create(&named("typo")).await;
+    let resolved = |at: &str| json!({"at": at, "by": "Gemeentesecretaris", "outcome": "Closed"});
+    for spec in [
+        json!({"window": {"from": "2027-04-12T21:30:00+02:00", "until": "2027-04-12T22:15:00+02:00"}}),
+        json!({"window": {"from": "2026-04-12T21:40:00+02:00", "until": "2026-04-12T21:50:00+02:00"}}),
+        json!({"siteRef": {"name": "dillenburcht"}, "reference": "2026-0413", "cameras": ["entree"]}),
+        json!({"calls": true}),
+        json!({"calls": false}),
+        json!({"state": "Resolved", "resolution": resolved("2026-05-20T10:00:00Z")}),
+        json!({"state": "Open", "resolution": null}),
+    ] {
+        is_let_in("typo", spec).await;
+    }
+
+    let placement = json!({
+        "observedGeneration": 1, "acceptedAt": "2026-04-12T22:20:00Z", "proved": true, "segments": 3, "size": "9 MiB",
+        "sealed": 0,
+    });
+    let says = |type_: &str, reason: &str| {
+        json!([{
+            "type": type_, "status": "False", "reason": reason, "message": "",
+            "lastTransitionTime": "2026-04-12T22:20:00Z",
+        }])
+    };
+    server.create(&named("counts")).await;
+    let status = json!({"placement": placement, "unknownCameras": ["die-heijgrave-parkeerterrein"]});
+    server.reported(kind, "counts", &status).await;
+    is_refused("counts", "spec.reference", json!({"reference": "2026-0413"})).await;
+    is_let_in(
+        "counts",
+        json!({"cameras": ["die-heijgrave-receptie", "die-heijgrave-zwembad"]}),
+    )
+    .await;
+    // A year that was mistyped: as long as the operator says that it lies ahead.
+    let ahead = json!({"state": "Resolved", "resolution": resolved("2062-05-20T10:00:00Z")});
+    is_let_in("counts", ahead.clone()).await;
+    is_refused(
+        "counts",
+        "spec",
+        json!({"resolution": {"at": "2026-05-20T10:00:00Z"}}),
+    )
+    .await;
+    let said = json!({"conditions": says("Released", "ResolutionAhead")});
+    server.reported(kind, "counts", &said).await;
+    is_let_in("counts", json!({"resolution": {"at": "2031-05-20T10:00:00Z"}})).await;
+    is_let_in("counts", json!({"state": "Open", "resolution": null})).await;
+    is_let_in("counts", ahead).await;
+    is_refused("counts", "spec.reference", json!({"reference": "2026-0413"})).await;
+    let said = json!({"conditions": says("Released", "Releasing")});
+    server.reported(kind, "counts", &said).await;
+    is_refused(
+        "counts",
+        "spec.state",
+        json!({"state": "Open", "resolution": null}),
+    )
+    .await;
+
+    server.create(&named("reviewed")).await;
+    server
+        .reported(kind, "reviewed", &json!({"placement": placement}))
+        .await;
+    let review = |at: &str| json!({"review": {"at": at, "by": "Team"}});
+    is_let_in("reviewed", review("2062-05-20T10:00:00Z")).await;
+    is_refused("reviewed", "spec.review.at", review("2026-05-20T10:00:00Z")).await;
+    let said = json!({"conditions": says("ReviewDue", "ReviewAhead")});
+    server.reported(kind, "reviewed", &said).await;
+    is_let_in("reviewed", review("2026-05-20T10:00:00Z")).await;
+    server.clean().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn default_server_lets_a_hold_be_corrected() {
+    a_hold_can_be_corrected_as_long_as_nothing_is_lost_by_it(Server::default_version("corrected").await)
+        .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn newest_server_lets_a_hold_be_corrected() {
+    a_hold_can_be_corrected_as_long_as_nothing_is_lost_by_it(Server::newest_version("corrected").await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,10 +2,13 @@
 
 mod chart;
 mod drifted;
+mod egress;
 mod frozen;
+mod going;
 mod killed;
 mod leader;
 mod process;
 mod refused;
 mod reports;
 mod site;
+mod withdrawn;

@@ -93,6 +93,8 @@ impl World {
         let next = match may_release(
             self.release_from(leader.took_over),
             busy.is_followed,
+            // The model's recorders are not silent for a day.
+            self.now(busy.now),
             self.now(busy.now),
         ) {
             Ok(()) if self.is_broken(Rule::Listing) => Step::Close(busy.plan.closing),

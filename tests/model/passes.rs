@@ -1,7 +1,7 @@
 //! The passes over the versions, each page and each version of it in its steps: place, release, sweep.
 
 use toezicht::rules::{KeptBy, Marks, Write, is_placed, placing, releasing};
-use toezicht::storage::hold::{Placed, Released};
+use toezicht::storage::hold::Released;
 use toezicht::storage::key::Class;
 use toezicht::storage::tag::RetentionTag;
 
@@ -37,7 +37,7 @@ impl World {
             () if pass.version < N => busy.to(Step::Place(pass)),
             () if pass.has_written => busy.to(Step::Placed),
             () => {
-                let is_placed = is_placed(&Placed::default(), None, busy.is_followed);
+                let is_placed = is_placed(0, None, busy.is_followed);
                 self.after_place(state, leader, Busy { is_placed, ..busy })
             }
         };

@@ -341,7 +341,16 @@ fn claims(facts: &Facts, hold: Hold) -> (bool, bool) {
     };
     let is_resolved = hold.declared == Declared::Resolved;
     let accepted = Finding::new(ConditionType::Accepted, true, Reason::Valid, "");
-    let placed = rules::placed(&resource, &accepted, status.as_ref(), is_resolved);
+    let placed = rules::placed(
+        &resource,
+        &accepted,
+        status.as_ref(),
+        is_resolved,
+        Timestamp::UNIX_EPOCH,
+    );
     let released = rules::released(&resource, status.as_ref(), is_resolved);
-    (placed.is_true(), released.is_true())
+    (
+        placed.is_some_and(|finding| finding.is_true()),
+        released.is_some_and(|finding| finding.is_true()),
+    )
 }

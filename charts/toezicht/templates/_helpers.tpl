@@ -46,3 +46,8 @@ namespaceSelector:
     - {key: kubernetes.io/metadata.name, operator: In, values: {{ toJson . }}}
 {{- end }}
 {{- end }}
+
+{{/* Whether a grant allows workload identity. */}}
+{{- define "toezicht.ambient" -}}
+{{- range .Values.grants }}{{ if .ambient }}true{{ end }}{{ end }}
+{{- end }}

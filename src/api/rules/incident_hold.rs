@@ -1,53 +1,82 @@
-//! Rules of IncidentHold: it only grows while it is open, and is frozen once it is resolved.
+//! Rules of IncidentHold: once it counts it only grows, and it is frozen once it is resolved.
+//!
+//! The rules about change sit on the whole object, since they need to know from the status whether the hold counts:
+//! `status.placement` is there from when the bucket's ledger has it. Before that nothing is kept for it, and a person may
+//! correct every field. Between the ledger and the status lie moments in which a person may still narrow a hold: the
+//! ledger never covers less than it did, so nothing is released by that.
 
 use super::Rule;
 
-pub(in crate::api) const INCIDENT_HOLD_SPEC: &[Rule] = &[
+pub(in crate::api) const INCIDENT_HOLD: &[Rule] = &[
     Rule {
-        field: ".siteRef",
-        cel: "self.siteRef.name == oldSelf.siteRef.name",
+        field: ".spec.siteRef",
+        cel: "!has(oldSelf.status) || !has(oldSelf.status.placement) \
+              || self.spec.siteRef.name == oldSelf.spec.siteRef.name",
         message: "article 6: a hold only grows: its site is fixed; create another hold for another site",
     },
     Rule {
-        field: ".window.from",
-        cel: "self.window.from == oldSelf.window.from",
+        field: ".spec.window.from",
+        cel: "!has(oldSelf.status) || !has(oldSelf.status.placement) \
+              || self.spec.window.from == oldSelf.spec.window.from",
         message: "article 6: a hold only grows and its start is fixed; place another hold for an earlier time, or a \
                   narrow one before you resolve this",
     },
     Rule {
-        field: ".reference",
-        cel: "self.reference == oldSelf.reference",
+        field: ".spec.reference",
+        cel: "!has(oldSelf.status) || !has(oldSelf.status.placement) \
+              || self.spec.reference == oldSelf.spec.reference",
         message: "a hold belongs to one case: its reference is fixed; create another hold for another case",
     },
     Rule {
-        field: ".window.until",
-        cel: "!has(oldSelf.window.until) || (has(self.window.until) && self.window.until >= oldSelf.window.until)",
+        field: ".spec.window.until",
+        cel: "!has(oldSelf.status) || !has(oldSelf.status.placement) || !has(oldSelf.spec.window.until) \
+              || (has(self.spec.window.until) && self.spec.window.until >= oldSelf.spec.window.until)",
         message: "article 6: a hold only grows: its end may be moved to a later time, not to an earlier one and not \
                   removed; to narrow it, place a narrow hold and resolve this one as Superseded",
     },
+    // A name of which nothing was found may go: the ledger keeps it, so whatever still comes of it is held.
     Rule {
-        field: ".cameras",
-        cel: "!has(self.cameras) || self.cameras.size() == 0 || (has(oldSelf.cameras) && oldSelf.cameras.size() > 0 \
-              && oldSelf.cameras.all(camera, camera in self.cameras))",
-        message: "article 6: a hold only grows: cameras may be added, and an empty list (all) stays empty; to narrow \
-                  it, place a narrow hold and resolve this one as Superseded",
+        field: ".spec.cameras",
+        cel: "!has(oldSelf.status) || !has(oldSelf.status.placement) || !has(self.spec.cameras) \
+              || self.spec.cameras.size() == 0 || (has(oldSelf.spec.cameras) && oldSelf.spec.cameras.size() > 0 \
+              && oldSelf.spec.cameras.all(camera, camera in self.spec.cameras \
+              || (has(oldSelf.status.unknownCameras) && camera in oldSelf.status.unknownCameras)))",
+        message: "article 6: a hold only grows: cameras may be added, and an empty list (all) stays empty; only a \
+                  name in status.unknownCameras may be removed; to narrow it, place a narrow hold and resolve this \
+                  one as Superseded",
     },
     Rule {
-        field: ".calls",
-        cel: "!oldSelf.calls || self.calls",
+        field: ".spec.calls",
+        cel: "!has(oldSelf.status) || !has(oldSelf.status.placement) || !oldSelf.spec.calls || self.spec.calls",
         message: "article 6: a hold only grows: calls may go from false to true only; to narrow it, place a narrow \
                   hold and resolve this one as Superseded",
     },
+    // A resolution that lies ahead has released nothing: the operator says so in the status, and releases nothing before
+    // it has taken that back.
     Rule {
-        field: ".state",
-        cel: "oldSelf.state != 'Resolved' || self.state == 'Resolved'",
+        field: ".spec.state",
+        cel: "!has(oldSelf.status) || !has(oldSelf.status.placement) || oldSelf.spec.state != 'Resolved' \
+              || self.spec.state == 'Resolved' \
+              || oldSelf.status.conditions.exists(c, c.type == 'Released' && c.reason == 'ResolutionAhead')",
         message: "article 6: resolved is final, what the hold covered may be gone; create a new hold",
     },
     Rule {
-        field: "",
-        cel: "oldSelf.state != 'Resolved' || self.state != 'Resolved' || self == oldSelf",
+        field: ".spec",
+        cel: "!has(oldSelf.status) || !has(oldSelf.status.placement) || oldSelf.spec.state != 'Resolved' \
+              || self.spec.state != 'Resolved' || self.spec == oldSelf.spec \
+              || oldSelf.status.conditions.exists(c, c.type == 'Released' && c.reason == 'ResolutionAhead')",
         message: "a resolved hold is a record and cannot be changed; create a new hold",
     },
+    Rule {
+        field: ".spec.review.at",
+        cel: "!has(oldSelf.status) || !has(oldSelf.status.placement) || !has(oldSelf.spec.review) \
+              || (has(self.spec.review) && self.spec.review.at >= oldSelf.spec.review.at) \
+              || oldSelf.status.conditions.exists(c, c.type == 'ReviewDue' && c.reason == 'ReviewAhead')",
+        message: "a review that took place stays: set review.at to a later review, and do not remove it",
+    },
+];
+
+pub(in crate::api) const INCIDENT_HOLD_SPEC: &[Rule] = &[
     Rule {
         field: ".resolution",
         cel: "has(self.resolution) == (self.state == 'Resolved')",
@@ -63,11 +92,6 @@ pub(in crate::api) const INCIDENT_HOLD_SPEC: &[Rule] = &[
         field: ".review.at",
         cel: "!has(self.review) || self.review.at >= self.window.from",
         message: "a hold is reviewed after its incident began: set review.at to when the review took place",
-    },
-    Rule {
-        field: ".review.at",
-        cel: "!has(oldSelf.review) || (has(self.review) && self.review.at >= oldSelf.review.at)",
-        message: "a review that took place stays: set review.at to a later review, and do not remove it",
     },
 ];
 

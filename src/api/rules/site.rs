@@ -71,7 +71,8 @@ pub(in crate::api) const STORAGE: &[Rule] = &[
     },
     Rule {
         field: ".recorder.credentialsRef",
-        cel: "self.operator.credentialsRef.name != self.recorder.credentialsRef.name",
+        cel: "!has(self.operator.credentialsRef) || !has(self.recorder.credentialsRef) \
+              || self.operator.credentialsRef.name != self.recorder.credentialsRef.name",
         message: "article 3.2: the recorder may only add, the operator may not look: they are two identities; give the \
                   recorder a Secret of its own",
     },
@@ -81,6 +82,21 @@ pub(in crate::api) const STORAGE: &[Rule] = &[
               && self.retentionEnforcement != 'OperatorOnly' && !self.allowUnprotected)",
         message: "article 9: adoptionPolicy TakeOver, retentionEnforcement OperatorOnly and allowUnprotected are \
                   exceptions that somebody must decide: set decision with by, date and reference, or drop the exception",
+    },
+];
+
+pub(in crate::api) const IDENTITY: &[Rule] = &[
+    Rule {
+        field: ".credentialsRef",
+        cel: "has(self.credentialsRef) != (has(self.ambient) && self.ambient)",
+        message: "an identity has keys in a Secret or workload identity, not both or neither: set credentialsRef, or \
+                  ambient to true",
+    },
+    Rule {
+        field: ".principal",
+        cel: "!(has(self.ambient) && self.ambient) || self.principal.matches('^arn:[a-z0-9-]+:iam::[^:]*:role/.+$')",
+        message: "workload identity assumes the role that the principal names: write a role's ARN, such as \
+                  arn:aws:iam::123456789012:role/name, or use credentialsRef",
     },
 ];
 
@@ -111,8 +127,9 @@ pub(in crate::api) const ENDPOINT: &[Rule] = &[Rule {
 
 pub(in crate::api) const REGION: &[Rule] = &[Rule {
     field: "",
-    cel: "self.matches('^[a-z0-9]([a-z0-9-]*[a-z0-9])?$')",
-    message: "a region has lowercase letters, digits and '-' only, such as eu-central-1; write what the store's signatures name",
+    cel: "self.matches('^[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?$')",
+    message: "a region has letters, digits, '-' and '_' only, such as eu-central-1 or RegionOne; write the region of the \
+              store's signatures, in its capitals",
 }];
 
 pub(in crate::api) const SEGMENT_DURATION: &[Rule] = &[Rule {

@@ -110,13 +110,6 @@ pub struct RetentionStatus {
     /// What the store refused of held versions when all were last read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<Refusal>,
-    /// When delete markers over all held versions were last looked for and removed (UTC).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub unhidden_at: Option<Time>,
-    /// They are looked for this often, in seconds; absent: every five minutes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0))]
-    pub unhidden_every_seconds: Option<i64>,
     /// When what is over its ceiling was last deleted, and that read back (UTC).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub swept_at: Option<Time>,

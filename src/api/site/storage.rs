@@ -58,13 +58,21 @@ pub struct Storage {
 /// Somebody at the object store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = rules::json(rules::IDENTITY)))]
 pub struct Identity {
     /// As the store's policies name it: an ARN with an account, one without, or a bare name, at most 256 characters;
     /// never a wildcard or an account's root.
     #[schemars(length(min = 1, max = 256), extend("x-kubernetes-validations" = rules::json(rules::PRINCIPAL)))]
     pub principal: String,
-    /// Secret of type `toezicht.dev/s3` with `accessKeyId` and `secretAccessKey`.
-    pub credentials_ref: LocalRef,
+    /// Secret of type `toezicht.dev/s3` with `accessKeyId` and `secretAccessKey`, and `sessionToken` for a temporary key.
+    /// Absent with `ambient`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub credentials_ref: Option<LocalRef>,
+    /// Use workload identity instead of a Secret: the pods' service account token is exchanged at the store's STS
+    /// (`AssumeRoleWithWebIdentity`) for temporary keys of the role that `principal` names. Needs a grant of the cluster's
+    /// administrators with `ambient`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ambient: bool,
 }
 
 /// Who may audit a bucket.

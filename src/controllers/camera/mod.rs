@@ -113,7 +113,7 @@ impl Looks for Cameras {
             answer: answer.as_ref(),
             last_known,
         };
-        let next = status::status(camera, &observed, now);
+        let (next, stalls_at) = status::status(camera, &observed, now);
         self.heard.note(camera, report);
 
         let is_changed = kit_status::report(&api, MANAGER, camera, camera.status.as_ref(), &next).await?;
@@ -133,7 +133,10 @@ impl Looks for Cameras {
             (false, _) => None,
         };
         Ok(Look {
-            action: requeue::at(now, [valid.next_change, ask_again].into_iter().flatten()),
+            action: requeue::at(
+                now,
+                [valid.next_change, ask_again, stalls_at].into_iter().flatten(),
+            ),
             is_changed,
         })
     }

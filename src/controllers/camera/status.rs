@@ -10,6 +10,7 @@ use crate::api::condition::{ConditionType, Finding, Reason, Truth, merge};
 use crate::api::{Camera, CameraStatus, LastSegment};
 use crate::contract::{CameraReport, SegmentReport};
 use crate::controllers::drive::Watched;
+use crate::controllers::kit::patience::{self, Cause, since};
 use crate::controllers::kit::status::may_refresh;
 use crate::controllers::recorders::verdict;
 
@@ -26,8 +27,8 @@ pub struct Observed<'a> {
     pub last_known: Option<Timestamp>,
 }
 
-/// The status of `camera`.
-pub fn status(camera: &Camera, observed: &Observed<'_>, now: Timestamp) -> CameraStatus {
+/// The status of `camera`, and when it stalls though nothing happens.
+pub fn status(camera: &Camera, observed: &Observed<'_>, now: Timestamp) -> (CameraStatus, Option<Timestamp>) {
     let Observed {
         valid,
         carrier,
@@ -37,19 +38,20 @@ pub fn status(camera: &Camera, observed: &Observed<'_>, now: Timestamp) -> Camer
     let before = camera.status.clone().unwrap_or_default();
     let generation = camera.metadata.generation;
     let recording = recording(valid, answer);
+    let (stalled, stalls_at) = stalled(camera, &valid.accepted, now);
     let findings = [
         valid.accepted.clone(),
         valid.permitted.clone(),
         recording.clone(),
         ready(valid, &recording),
-        stalled(&valid.accepted),
+        stalled,
     ];
     let conditions = merge(camera.conditions(), &findings, generation, now);
     let report = answer
         .and_then(|answer| answer.as_ref().ok())
         .and_then(|said| said.report.as_ref());
     let is_news = says_otherwise(&before.conditions, &conditions);
-    CameraStatus {
+    let status = CameraStatus {
         observed_generation: generation,
         recorder: carrier.map(|carrier| carrier.name.clone()),
         last_segment: last_segment(before.last_segment, report, is_news, now),
@@ -57,7 +59,8 @@ pub fn status(camera: &Camera, observed: &Observed<'_>, now: Timestamp) -> Camer
             gaps::merge(&before.gaps, &report.gaps, last_known)
         }),
         conditions,
-    }
+    };
+    (status, stalls_at)
 }
 
 /// Whether a status says that the camera is as it should be.
@@ -127,9 +130,18 @@ fn ready(valid: &Valid, recording: &Finding) -> Finding {
     cause.told_of(ConditionType::Ready, is_ready)
 }
 
-/// Only a person can put right what is not accepted.
-fn stalled(accepted: &Finding) -> Finding {
-    Finding::stalled((!accepted.is_true()).then_some(accepted))
+/// Only a person can put right what is not accepted, but for a Site or a Secret that may still come.
+fn stalled(camera: &Camera, accepted: &Finding, now: Timestamp) -> (Finding, Option<Timestamp>) {
+    let made = camera.metadata.creation_timestamp.as_ref();
+    let cause = match accepted.reason {
+        _ if accepted.is_true() => None,
+        Reason::ReferenceNotFound => {
+            let missed = since(camera.conditions(), accepted, made, now);
+            Some(Cause::after(accepted.clone(), missed, patience::REFERENCE))
+        }
+        _ => Some(Cause::now(accepted.clone())),
+    };
+    patience::stalled(cause.as_slice(), now)
 }
 
 fn says_otherwise(before: &[Condition], after: &[Condition]) -> bool {

@@ -74,7 +74,16 @@ fn said(report: Option<CameraReport>) -> Answer {
 }
 
 fn status_of(camera: &Camera, view: &View, answer: Option<&Answer>) -> CameraStatus {
-    let now = NOW.parse().unwrap();
+    status_at(NOW, camera, view, answer).0
+}
+
+fn status_at(
+    now: &str,
+    camera: &Camera,
+    view: &View,
+    answer: Option<&Answer>,
+) -> (CameraStatus, Option<Timestamp>) {
+    let now = now.parse().unwrap();
     let valid = validate(
         camera,
         view,
@@ -178,7 +187,6 @@ fn without_a_site_or_a_policy_nothing_is_permitted() {
     is(&status, "Accepted", "False", "ReferenceNotFound");
     is(&status, "Permitted", "False", "DependsOn");
     is(&status, "Recording", "False", "DependsOn");
-    is(&status, "Stalled", "True", "ReferenceNotFound");
     let view = View {
         policy: None,
         ..view(&json!([]))
@@ -187,6 +195,30 @@ fn without_a_site_or_a_policy_nothing_is_permitted() {
     is(&status, "Accepted", "True", "Valid");
     is(&status, "Permitted", "False", "DependsOn");
     is(&status, "Ready", "False", "DependsOn");
+}
+
+#[test]
+fn a_camera_whose_site_is_missing_stalls_after_a_minute_and_one_that_is_wrong_at_once() {
+    let nothing = View::default();
+    let mut camera = camera();
+    let (first, stalls_at) = status_at("2026-01-02T12:00:08Z", &camera, &nothing, None);
+    is(&first, "Stalled", "False", "AsRequired");
+    let expected: Timestamp = "2026-01-02T12:01:08Z".parse().unwrap();
+    assert_eq!(stalls_at, Some(expected));
+    camera.status = Some(first);
+    for (at, truth, reason) in [
+        ("2026-01-02T12:01:07Z", "False", "AsRequired"),
+        ("2026-01-02T12:01:08Z", "True", "ReferenceNotFound"),
+    ] {
+        let (status, _) = status_at(at, &camera, &nothing, None);
+        is(&status, "Stalled", truth, reason);
+    }
+
+    camera.status = None;
+    camera.spec.stream.url = "rtsp://10.9.8.7:70000/h264".to_owned();
+    let (wrong, stalls_at) = status_at("2026-01-02T12:00:09Z", &camera, &view(&json!([])), None);
+    is(&wrong, "Stalled", "True", "InvalidField");
+    assert_eq!(stalls_at, None);
 }
 
 #[test]

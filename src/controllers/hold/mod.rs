@@ -3,6 +3,8 @@
 //!
 //! dereference → validate → status.
 
+mod causes;
+mod covers;
 mod dereference;
 pub(crate) mod status;
 mod validate;
@@ -119,7 +121,7 @@ impl Looks for Holds {
         }
         let named = dereference(client, hold).await?;
         let valid = validate(&hold.spec, &named, now);
-        let next = status::status(hold, &valid, now);
+        let (next, next_change) = status::status(hold, &valid, now);
 
         let current = hold.status.clone().map(ours);
         let is_changed = kit_status::report(&api, MANAGER, hold, current.as_ref(), &next).await?;
@@ -130,7 +132,7 @@ impl Looks for Holds {
             meta::remove_finalizer(client, hold, FINALIZER, MANAGER).await?;
         }
         Ok(Look {
-            action: requeue::at(now, valid.next_change),
+            action: requeue::at(now, next_change),
             is_changed,
         })
     }

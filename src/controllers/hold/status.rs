@@ -4,54 +4,71 @@ use std::fmt::Write;
 
 use jiff::{SignedDuration, Timestamp};
 
+use super::causes::{Open, of_open, of_resolved};
+use super::covers::{covers, is_known, known_from};
 use super::has_counted;
 use super::validate::Valid;
 use crate::api::condition::{ConditionType, Finding, Reason, Truth, merge};
-use crate::api::{Days, HoldState, IncidentHold, IncidentHoldStatus, Placement};
+use crate::api::{Days, HoldProgress, HoldState, IncidentHold, IncidentHoldStatus, Placement};
 use crate::controllers::drive::Watched;
 use crate::controllers::kit::meta;
+use crate::controllers::kit::patience::{self, since};
 
-/// The status of `hold`.
-pub fn status(hold: &IncidentHold, valid: &Valid, now: Timestamp) -> IncidentHoldStatus {
-    let Valid {
-        accepted,
-        review_every,
-        next_change: _,
-    } = valid;
-    let generation = hold.metadata.generation;
+/// The status of `hold`, and when it changes though nothing happens.
+pub fn status(hold: &IncidentHold, valid: &Valid, now: Timestamp) -> (IncidentHoldStatus, Option<Timestamp>) {
+    let (generation, before) = (hold.metadata.generation, hold.conditions());
     let placement = hold.status.as_ref().and_then(|status| status.placement.as_ref());
-    let is_resolved = is_resolved(hold, now);
-    let accepted = counted(accepted, placement);
-    let placed = placed(hold, &accepted, placement, is_resolved);
+    let is_resolved = resolves(hold, now);
+    let accepted = counted(&valid.accepted, placement);
+    let placed = placed(hold, &accepted, placement, is_resolved, now);
     let released = released(hold, placement, is_resolved);
-    let mut findings = vec![
-        ready(
-            &accepted,
-            &placed,
-            &released,
-            is_resolved,
-            meta::is_deleting(hold),
-        ),
-        accepted.clone(),
-        placed.clone(),
-        released,
-    ];
+    let (released, overdue) = overdue(hold, released, is_resolved, now);
+    let (covers, unknown_cameras) = covers(hold, valid, &accepted, placement, now);
+    let open = placed.as_ref().map(|placed| Open {
+        accepted: &accepted,
+        placed,
+        covers: &covers,
+    });
+    let causes = match (&open, &released) {
+        (Some(open), _) => of_open(hold, valid, open, released.as_ref(), now),
+        (None, Some(released)) => of_resolved(valid, released, overdue),
+        (None, None) => Vec::new(),
+    };
+    let (stalled, next_change) = patience::stalled(&causes, now);
+    let mut findings = vec![ready(hold, open.as_ref(), released.as_ref()), accepted.clone()];
+    findings.extend(placed.clone());
+    findings.extend(open.is_some().then(|| covers.clone()));
+    findings.extend(released);
     if !is_resolved {
-        findings.extend(review_every.map(|every| review_due(hold, every, now)));
+        let every = valid.review_every;
+        findings.extend(every.map(|every| review_due(hold, every, now)));
     }
-    findings.push(stalled(&accepted, is_resolved));
-    IncidentHoldStatus {
+    findings.push(stalled);
+    let status = IncidentHoldStatus {
         observed_generation: generation,
-        conditions: merge(hold.conditions(), &findings, generation, now),
+        conditions: merge(before, &findings, generation, now),
+        state: Some(progress(hold, &accepted, placement, is_resolved)),
+        unknown_cameras: if is_resolved { Vec::new() } else { unknown_cameras },
         // The retention controller's.
         placement: None,
-    }
+    };
+    let changes = [next_change, valid.next_change, overdue.filter(|at| *at > now)];
+    (status, changes.into_iter().flatten().min())
 }
 
-/// Whether the incident is resolved: until the instant that the resolution names, the hold is as if it were open.
-pub fn is_resolved(hold: &IncidentHold, now: Timestamp) -> bool {
+/// Whether the incident is resolved by what the hold says: until the instant that the resolution names, it is open.
+fn resolves(hold: &IncidentHold, now: Timestamp) -> bool {
     let at = hold.spec.resolution.as_ref().map(|resolution| resolution.at.0);
     hold.spec.state == HoldState::Resolved && at.is_none_or(|at| at <= now)
+}
+
+/// Whether the incident is resolved, so that what the hold covers may go. Not while the status says that the resolution
+/// lies ahead: by that the API server lets people withdraw it.
+pub fn is_resolved(hold: &IncidentHold, now: Timestamp) -> bool {
+    let (type_, reason): (&str, &str) = (ConditionType::Released.into(), Reason::ResolutionAhead.into());
+    let mut conditions = hold.conditions().iter();
+    let may_be_withdrawn = conditions.any(|condition| condition.type_ == type_ && condition.reason == reason);
+    resolves(hold, now) && !may_be_withdrawn
 }
 
 /// Whether nothing is kept for it, so that its resource may go. One that has the finalizer counted once, so something may
@@ -61,54 +78,61 @@ pub fn may_go(hold: &IncidentHold, placement: Option<&Placement>, is_resolved: b
     is_resolved && is_released.unwrap_or(!has_counted(hold))
 }
 
+fn progress(
+    hold: &IncidentHold,
+    accepted: &Finding,
+    placement: Option<&Placement>,
+    is_resolved: bool,
+) -> HoldProgress {
+    if is_resolved {
+        return if may_go(hold, placement, is_resolved) {
+            HoldProgress::Resolved
+        } else {
+            HoldProgress::Releasing
+        };
+    }
+    match (accepted.is_true(), accepted.reason) {
+        (true, _) => HoldProgress::Open,
+        (false, Reason::NotBegun) => HoldProgress::NotBegun,
+        (false, _) => HoldProgress::Refused,
+    }
+}
+
 /// A hold that the bucket's ledger has counts, whatever became of its policy since.
 fn counted(accepted: &Finding, placement: Option<&Placement>) -> Finding {
     if accepted.is_true() || placement.is_none() {
         return accepted.clone();
     }
     let message = format!(
-        "the bucket's ledger has it, so it counts on; it would not be accepted anew: {}",
+        "the bucket's ledger has it, so it still counts; a new hold like it would be refused: {}",
         accepted.message
     );
     Finding::new(ConditionType::Accepted, true, Reason::Valid, message)
 }
 
-/// Whether all that it covers was found as it must be.
+/// Whether all that an open hold covers was found as it must be.
 pub fn placed(
     hold: &IncidentHold,
     accepted: &Finding,
     placement: Option<&Placement>,
     is_resolved: bool,
-) -> Finding {
-    let found =
-        |truth: Truth, reason, message: String| Finding::new(ConditionType::Placed, truth, reason, message);
+    now: Timestamp,
+) -> Option<Finding> {
+    let found = |truth: Truth, reason, message: String| {
+        Some(Finding::new(ConditionType::Placed, truth, reason, message))
+    };
     if is_resolved {
-        return found(
-            Truth::False,
-            Reason::Resolved,
-            "the incident is resolved: nothing is to be kept for it".to_owned(),
-        );
+        return None;
     }
     let Some(placement) = placement else {
         if accepted.is_true() {
             let message = "the ledger of the site's bucket does not have it yet; if that stays: is the Site's StorageEnforced True?";
             return found(Truth::False, Reason::Placing, message.to_owned());
         }
-        let message = "nothing is kept for it: see Accepted".to_owned();
+        let message = format!("nothing is kept for it: {}", accepted.message);
         return found(Truth::False, Reason::DependsOn, message);
     };
-    let Placement {
-        segments,
-        size,
-        coverage,
-        sealed,
-        ..
-    } = placement;
-    let mut message =
-        format!("{segments} segments ({size}) are kept; there are recordings of {coverage} of the window");
-    if *sealed > 0 {
-        let _ = write!(message, "; {sealed} of them may not be read yet (article 4.2)");
-    }
+    let message = kept(hold, placement, now);
     let is_of_this = Some(placement.observed_generation) == hold.metadata.generation;
     if let Some(lacks) = lacks(placement) {
         let message = format!("{message}; {lacks}");
@@ -120,11 +144,12 @@ pub fn placed(
         return found(truth, Reason::Retrying, message);
     }
     if placement.proved && is_of_this {
-        return found(
-            Truth::True,
-            Reason::ReadBack,
-            format!("{message}; each was found with legal hold and tag, after every recorder had the hold"),
-        );
+        let proof = if placement.segments > 0 {
+            "every recorder has the hold, and the legal hold and tag of each segment were read back"
+        } else {
+            "every recorder has the hold: segments that still come are kept"
+        };
+        return found(Truth::True, Reason::ReadBack, format!("{message}; {proof}"));
     }
     found(
         Truth::False,
@@ -135,20 +160,68 @@ pub fn placed(
     )
 }
 
+/// What is kept, and how much of the window that is.
+fn kept(hold: &IncidentHold, placement: &Placement, now: Timestamp) -> String {
+    let Placement {
+        segments,
+        size,
+        coverage,
+        sealed,
+        known_until,
+        ..
+    } = placement;
+    let mut message = if *segments > 0 {
+        format!("{segments} segments ({size}) are kept")
+    } else {
+        "no segment was found that it covers".to_owned()
+    };
+    let until = hold.spec.window.until.as_ref().filter(|until| until.0 <= now);
+    match (coverage, known_until) {
+        (Some(coverage), _) if until.is_some() => {
+            let _ = write!(message, "; there are recordings of {coverage} of the window");
+        }
+        (Some(coverage), Some(known)) => {
+            let _ = write!(
+                message,
+                "; there are recordings of {coverage} of the window up to {}",
+                known.0
+            );
+        }
+        _ if !is_known(hold, placement, now) => {
+            let from = known_from(hold).map_or_else(String::new, |from| format!(" before {from}"));
+            let _ = write!(
+                message,
+                "; how much of the window was recorded is not known{from}"
+            );
+        }
+        _ => (),
+    }
+    if *sealed > 0 {
+        let _ = write!(message, "; nobody may read {sealed} of them yet (article 4.2)");
+    }
+    message
+}
+
 /// What the last pass did not do of it.
 fn lacks(placement: &Placement) -> Option<String> {
     let broken_off = placement.problem.as_ref();
     let broken_off =
-        broken_off.map(|problem| format!("the last pass did not do all and is made again: {problem}"));
+        broken_off.map(|problem| format!("the last pass was incomplete and is made again: {problem}"));
     broken_off.or_else(|| placement.refused.as_ref().map(ToString::to_string))
 }
 
-/// Whether nothing is kept for it any more. Of an open hold that is not asked.
-pub fn released(hold: &IncidentHold, placement: Option<&Placement>, is_resolved: bool) -> Finding {
-    let found =
-        |truth, reason, message: String| Finding::new(ConditionType::Released, truth, reason, message);
+/// Whether nothing is kept any more for a hold that is resolved, or says so for an instant that is still to come.
+pub fn released(hold: &IncidentHold, placement: Option<&Placement>, is_resolved: bool) -> Option<Finding> {
+    let found = |truth: bool, reason, message: String| {
+        Some(Finding::new(ConditionType::Released, truth, reason, message))
+    };
     if !is_resolved {
-        return found(false, Reason::Open, "the incident is not resolved".to_owned());
+        let ahead = hold.spec.resolution.as_ref().map(|resolution| resolution.at.0)?;
+        let message = format!(
+            "spec.resolution.at: {ahead} lies in the future, and the hold is open until then: correct it, or withdraw the \
+             resolution (spec.state: Open, without spec.resolution)"
+        );
+        return found(false, Reason::ResolutionAhead, message);
     }
     if may_go(hold, placement, is_resolved) && placement.is_none() {
         return found(true, Reason::ReadBack, "nothing was ever kept for it".to_owned());
@@ -159,7 +232,7 @@ pub fn released(hold: &IncidentHold, placement: Option<&Placement>, is_resolved:
             true,
             Reason::ReadBack,
             format!(
-                "since {} nothing is kept for it: what no other hold covers goes, or went, by its ceiling",
+                "nothing is kept for it since {}: segments that no other hold covers go by their ceiling",
                 at.0
             ),
         ),
@@ -173,9 +246,44 @@ pub fn released(hold: &IncidentHold, placement: Option<&Placement>, is_resolved:
     }
 }
 
+/// The same, told as overdue once it has lasted too long; and when that is.
+fn overdue(
+    hold: &IncidentHold,
+    released: Option<Finding>,
+    is_resolved: bool,
+    now: Timestamp,
+) -> (Option<Finding>, Option<Timestamp>) {
+    let Some(waits) = released
+        .as_ref()
+        .filter(|released| is_resolved && !released.is_true())
+    else {
+        return (released, None);
+    };
+    let at = hold.spec.resolution.as_ref().map(|resolution| resolution.at.0);
+    let made = hold.metadata.creation_timestamp.as_ref();
+    let begun = since(hold.conditions(), waits, made, now).max(at.unwrap_or(Timestamp::MIN));
+    let due = begun.saturating_add(patience::WORK).unwrap_or(Timestamp::MAX);
+    if due > now {
+        return (released, Some(due));
+    }
+    let message = format!(
+        "the incident is resolved, and its recordings are not released since {begun}: {}",
+        waits.message
+    );
+    let overdue = Finding::new(ConditionType::Released, false, Reason::Overdue, message);
+    (Some(overdue), Some(due))
+}
+
 /// Whether it is time that somebody asks whether the hold is still needed (article 6). It is never released by that.
 fn review_due(hold: &IncidentHold, every: Days, now: Timestamp) -> Finding {
+    let found = |truth: bool, reason, message| Finding::new(ConditionType::ReviewDue, truth, reason, message);
     let reviewed = hold.spec.review.as_ref().map(|review| review.at.0);
+    if let Some(ahead) = reviewed.filter(|at| *at > now) {
+        let message = format!(
+            "spec.review.at: {ahead} lies in the future: write the instant at which the review took place"
+        );
+        return found(true, Reason::ReviewAhead, message);
+    }
     let created = hold.metadata.creation_timestamp.as_ref().map(|created| created.0);
     let last = reviewed.or(created).unwrap_or(now);
     let due = last
@@ -186,45 +294,37 @@ fn review_due(hold: &IncidentHold, every: Days, now: Timestamp) -> Finding {
             "article 6: since {due} a review is due: is the incident resolved? If so, set spec.state and spec.resolution; if not, \
              write spec.review"
         );
-        return Finding::new(ConditionType::ReviewDue, true, Reason::Overdue, message);
+        return found(true, Reason::Overdue, message);
     }
-    Finding::new(
-        ConditionType::ReviewDue,
+    found(
         false,
         Reason::AsRequired,
         format!("the next review is due at {due}"),
     )
 }
 
-fn ready(
-    accepted: &Finding,
-    placed: &Finding,
-    released: &Finding,
-    is_resolved: bool,
-    is_deleting: bool,
-) -> Finding {
-    if is_deleting {
-        let waits = if is_resolved { released } else { placed };
-        let message = if is_resolved {
-            format!("being deleted: {}", waits.message)
+/// Whether the hold does what it is for: it keeps recordings, or has released them.
+fn ready(hold: &IncidentHold, open: Option<&Open<'_>>, released: Option<&Finding>) -> Finding {
+    let cause = match open {
+        None => released,
+        Some(open) if !open.accepted.is_true() => Some(open.accepted),
+        Some(open) if open.placed.is_true() && !open.covers.is_true() => Some(open.covers),
+        Some(open) => Some(open.placed),
+    };
+    let Some(cause) = cause else {
+        return Finding::new(ConditionType::Ready, Truth::Unknown, Reason::Pending, "");
+    };
+    if meta::is_deleting(hold) {
+        let message = if open.is_none() {
+            format!("being deleted: {}", cause.message)
         } else {
             "being deleted: an open hold stays until its incident is resolved: set spec.state and spec.resolution".to_owned()
         };
         return Finding::new(ConditionType::Ready, false, Reason::Deleting, message);
     }
-    let cause = match (is_resolved, accepted.is_true()) {
-        (true, _) => released,
-        (false, true) => placed,
-        (false, false) => accepted,
-    };
     cause.told_of(ConditionType::Ready, cause.truth)
-}
-
-/// Only a person can put right what is not accepted.
-fn stalled(accepted: &Finding, is_resolved: bool) -> Finding {
-    Finding::stalled((!is_resolved && !accepted.is_true()).then_some(accepted))
 }
 
 #[cfg(test)]
 #[path = "status_tests.rs"]
-mod tests;
+pub(super) mod tests;

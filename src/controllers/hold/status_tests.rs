@@ -7,11 +7,11 @@ use super::*;
 use crate::controllers::hold::FINALIZER;
 use crate::controllers::kit::event;
 
-fn now() -> Timestamp {
+pub fn now() -> Timestamp {
     "2026-01-02T00:00:00Z".parse().unwrap()
 }
 
-fn hold(purpose: &str) -> IncidentHold {
+pub fn hold(purpose: &str) -> IncidentHold {
     serde_json::from_value(json!({
         "metadata": {"name": "h", "namespace": "n", "generation": 2, "creationTimestamp": "2026-01-01T12:00:00Z"},
         "spec": {
@@ -24,20 +24,23 @@ fn hold(purpose: &str) -> IncidentHold {
     .unwrap()
 }
 
-fn resolved(mut hold: IncidentHold) -> IncidentHold {
+pub fn resolved(mut hold: IncidentHold) -> IncidentHold {
     hold.spec.state = HoldState::Resolved;
     hold
 }
 
-fn placement() -> Placement {
+pub fn placement() -> Placement {
     Placement {
+        scope: String::new(),
+        acknowledged: true,
         observed_generation: 2,
         accepted_at: Time(now()),
         proved: true,
         verified_at: Some(Time(now())),
         segments: 12,
         size: "3.0 MiB".into(),
-        coverage: "98%".into(),
+        known_until: Some(Time(now())),
+        coverage: Some("98%".into()),
         sealed: 0,
         refused: None,
         sources: vec![],
@@ -46,7 +49,7 @@ fn placement() -> Placement {
     }
 }
 
-fn with(mut hold: IncidentHold, placement: Placement) -> IncidentHold {
+pub fn with(mut hold: IncidentHold, placement: Placement) -> IncidentHold {
     hold.status = Some(IncidentHoldStatus {
         placement: Some(placement),
         ..IncidentHoldStatus::default()
@@ -54,7 +57,7 @@ fn with(mut hold: IncidentHold, placement: Placement) -> IncidentHold {
     hold
 }
 
-fn named() -> Named {
+pub fn named() -> Named {
     let site = serde_json::from_value(json!({
         "metadata": {"name": "s", "namespace": "n"},
         "spec": {
@@ -88,10 +91,25 @@ fn found(
     at: Timestamp,
     type_: ConditionType,
 ) -> (String, String, String) {
-    let status = status(hold, &validate(&hold.spec, named, at), at);
+    let (status, _) = status(hold, &validate(&hold.spec, named, at), at);
     let type_: &str = type_.into();
-    let condition = status.conditions.into_iter().find(|c| c.type_ == type_).unwrap();
+    let condition = status.conditions.into_iter().find(|c| c.type_ == type_);
+    let condition = condition.unwrap_or_else(|| panic!("{type_} is not said of {hold:?}"));
     (condition.status, condition.reason, condition.message)
+}
+
+pub fn later(seconds: i64) -> Timestamp {
+    now() + SignedDuration::from_secs(seconds)
+}
+
+/// Which conditions there are.
+fn said(hold: &IncidentHold, at: Timestamp) -> Vec<String> {
+    let (status, _) = status(hold, &validate(&hold.spec, &named(), at), at);
+    status
+        .conditions
+        .into_iter()
+        .map(|condition| condition.type_)
+        .collect()
 }
 
 fn assert_found(hold: &IncidentHold, type_: ConditionType, truth: &str, reason: Reason) {
@@ -142,21 +160,19 @@ fn placed_is_said_only_of_what_was_proved_as_the_hold_is_now() {
         "Unknown",
         Reason::Retrying,
     );
-    assert_found(
-        &resolved(with(hold("Theft"), placement())),
-        ConditionType::Placed,
-        "False",
-        Reason::Resolved,
+    let resolved = resolved(with(hold("Theft"), placement()));
+    assert!(
+        !said(&resolved, now()).contains(&"Placed".to_owned()),
+        "nothing is to be kept for it"
     );
 }
 
 #[test]
 fn released_is_said_only_of_what_was_read_back() {
-    assert_found(
-        &with(hold("Theft"), placement()),
-        ConditionType::Released,
-        "False",
-        Reason::Open,
+    let open = with(hold("Theft"), placement());
+    assert!(
+        !said(&open, now()).contains(&"Released".to_owned()),
+        "nobody asked for it"
     );
     assert_found(
         &resolved(with(hold("Theft"), placement())),
@@ -239,14 +255,44 @@ fn an_open_hold_that_is_being_deleted_says_what_it_waits_for() {
 
 #[test]
 fn people_are_told_when_it_is_placed() {
-    let before = status(
-        &hold("Theft"),
-        &validate(&hold("Theft").spec, &named(), now()),
-        now(),
-    )
-    .conditions;
-    let placed = with(hold("Theft"), placement());
-    let after = status(&placed, &validate(&placed.spec, &named(), now()), now()).conditions;
+    let hold = hold("Theft");
+    let (before, _) = status(&hold, &validate(&hold.spec, &named(), now()), now());
+    let placed = with(hold, placement());
+    let (after, _) = status(&placed, &validate(&placed.spec, &named(), now()), now());
+    let (before, after) = (before.conditions, after.conditions);
     let events = event::changes(&before, &after);
     assert!(events.iter().any(|event| event.action == "Placed"));
+}
+
+#[test]
+fn coverage_is_not_told_before_it_is_known() {
+    let mut hold = hold("Theft");
+    hold.spec.window.until = Some(Time(later(-100)));
+    let unknown = Placement {
+        coverage: None,
+        known_until: Some(Time(later(-160))),
+        ..placement()
+    };
+    let (truth, _, message) = found(
+        &with(hold.clone(), unknown),
+        &named(),
+        now(),
+        ConditionType::Placed,
+    );
+    assert_eq!(truth, "True");
+    let at = later(720 - 100);
+    assert!(
+        message.contains(&format!("is not known before {at}")) && !message.contains('%'),
+        "{message}"
+    );
+    let known = Placement {
+        coverage: Some("61%".into()),
+        known_until: Some(Time(later(-100))),
+        ..placement()
+    };
+    let (_, _, message) = found(&with(hold, known), &named(), now(), ConditionType::Placed);
+    assert!(
+        message.contains("there are recordings of 61% of the window;"),
+        "{message}"
+    );
 }

@@ -1,10 +1,12 @@
 //! Step two: whether the hold can be accepted. Pure.
 
 use jiff::Timestamp;
+use kube::Resource;
 
 use super::dereference::Named;
 use crate::api::condition::{ConditionType, Finding, Reason};
-use crate::api::{Days, IncidentHoldSpec};
+use crate::api::{Days, IncidentHoldSpec, Site};
+use crate::controllers::drive::Watched;
 use crate::protocol::hold;
 
 /// What a hold comes to.
@@ -16,6 +18,19 @@ pub struct Valid {
     pub review_every: Option<Days>,
     /// When the answer may change by itself.
     pub next_change: Option<Timestamp>,
+    /// Its Site; `None`: there is none.
+    pub site: Option<SiteFacts>,
+    /// Names in `spec.cameras` that the Site has no Camera of.
+    pub unnamed: Vec<String>,
+}
+
+/// Facts about the Site of a hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SiteFacts {
+    /// When the Site was made in this cluster.
+    pub made: Option<Timestamp>,
+    /// Why the Site needs a person, where that keeps its bucket from being used.
+    pub stalled: Option<String>,
 }
 
 /// Judges `spec` by the site and policy that it names.
@@ -36,10 +51,26 @@ pub fn validate(spec: &IncidentHoldSpec, named: &Named, now: Timestamp) -> Valid
         )),
         (Some(_), Some(policy)) => hold::accept(spec, &policy.spec, cameras, now),
     };
+    let unnamed = spec.cameras.iter().filter(|name| !cameras.contains(name));
     Valid {
         accepted,
         review_every: policy.as_ref().map(|policy| policy.spec.holds.review_every),
         next_change: hold::next_change(spec, now),
+        site: site.as_ref().map(facts),
+        unnamed: unnamed.cloned().collect(),
+    }
+}
+
+fn facts(site: &Site) -> SiteFacts {
+    let (type_, orphaned): (&str, &str) = (ConditionType::Stalled.into(), Reason::OrphanedHold.into());
+    let mut conditions = site.conditions().iter();
+    let stalled = conditions.find(|condition| {
+        // An orphan keeps no other hold from being placed or released.
+        condition.type_ == type_ && condition.status == "True" && condition.reason != orphaned
+    });
+    SiteFacts {
+        made: site.meta().creation_timestamp.as_ref().map(|made| made.0),
+        stalled: stalled.map(|condition| condition.message.clone()),
     }
 }
 

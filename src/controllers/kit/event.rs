@@ -7,7 +7,7 @@ use kube::runtime::events::{Event, EventType, Recorder};
 /// The API server refuses a longer note.
 const LONGEST_NOTE: usize = 1024;
 /// Reasons for a condition that is not `True` though nothing is wrong.
-const EXPECTED: [&str; 13] = [
+const EXPECTED: [&str; 11] = [
     "DependsOn",
     "Deleting",
     "Paused",
@@ -17,10 +17,8 @@ const EXPECTED: [&str; 13] = [
     "NoCameras",
     "NotEncrypted",
     "Connecting",
-    "Open",
     "Placing",
     "Releasing",
-    "Resolved",
 ];
 
 /// The events that lead from conditions `before` to `after`.

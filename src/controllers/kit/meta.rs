@@ -89,17 +89,46 @@ async fn set_finalizers<K>(
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug,
 {
-    let namespace = object.namespace().unwrap_or_default();
+    let api = Api::<K>::namespaced(client.clone(), &object.namespace().unwrap_or_default());
+    let (name, meta) = (object.name_any(), object.meta());
+    let seen = Seen {
+        name: &name,
+        uid: meta.uid.as_deref(),
+        version: meta.resource_version.as_deref(),
+    };
+    patch_finalizers(&api, seen, finalizers, manager).await
+}
+
+/// An object as it was seen.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its UID.
+    pub uid: Option<&'a str>,
+    /// Its resourceVersion.
+    pub version: Option<&'a str>,
+}
+
+/// Sets the finalizers of an object that is still as it was `seen`. One that is gone is left alone.
+pub async fn patch_finalizers<K>(
+    api: &Api<K>,
+    seen: Seen<'_>,
+    finalizers: &[String],
+    manager: &str,
+) -> Result<(), ApiError>
+where
+    K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug,
+{
     let patch = json!({"metadata": {
-        "finalizers": finalizers, "resourceVersion": object.resource_version(), "uid": object.uid(),
+        "finalizers": finalizers, "resourceVersion": seen.version, "uid": seen.uid,
     }});
     let params = PatchParams {
         field_manager: Some(manager.to_owned()),
         ..PatchParams::default()
     };
-    let api = Api::<K>::namespaced(client.clone(), &namespace);
     match api
-        .patch_metadata(&object.name_any(), &params, &Patch::Merge(&patch))
+        .patch_metadata(seen.name, &params, &Patch::Merge(&patch))
         .await
     {
         Err(error) if !error.is_not_found() => Err(error.into()),

@@ -8,6 +8,7 @@ pub mod error;
 pub mod event;
 pub mod fence;
 pub mod meta;
+pub mod patience;
 pub mod quantity;
 pub mod reference;
 pub mod requeue;

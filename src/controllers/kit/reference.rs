@@ -18,7 +18,20 @@ use crate::contract::Secret;
 pub struct Found {
     /// Its resourceVersion, to see whether it changed.
     pub version: String,
+    /// What its finalizers can be changed by.
+    pub keeping: Keeping,
     data: BTreeMap<String, Secret>,
+}
+
+/// What keeps an object from going.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Keeping {
+    /// Its UID.
+    pub uid: Option<String>,
+    /// Its finalizers.
+    pub finalizers: Vec<String>,
+    /// Whether it is being deleted, so that no finalizer can be added.
+    pub is_deleting: bool,
 }
 
 impl Found {
@@ -26,6 +39,7 @@ impl Found {
     pub fn new(version: impl Into<String>, data: BTreeMap<String, Secret>) -> Self {
         Self {
             version: version.into(),
+            keeping: Keeping::default(),
             data,
         }
     }
@@ -42,7 +56,10 @@ impl Found {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum MissingSecret {
     /// There is none of that type and name.
-    #[error("{field}: there is no Secret of type {type_} named {name:?}: create it in this namespace")]
+    #[error(
+        "{field}: there is no Secret of type {type_} named {name:?}: create it in this namespace with that type, which cannot be \
+         changed later"
+    )]
     NotFound {
         /// Path of the field that names it.
         field: String,
@@ -126,10 +143,16 @@ pub fn text(
 
 fn read(secret: core::Secret) -> Found {
     let version = secret.metadata.resource_version.unwrap_or_default();
+    let keeping = Keeping {
+        uid: secret.metadata.uid,
+        finalizers: secret.metadata.finalizers.unwrap_or_default(),
+        is_deleting: secret.metadata.deletion_timestamp.is_some(),
+    };
     let data = secret.data.unwrap_or_default().into_iter();
     let texts = data.filter_map(|(key, value)| Some((key, Secret::new(String::from_utf8(value.0).ok()?))));
     Found {
         version,
+        keeping,
         data: texts.collect(),
     }
 }
@@ -153,6 +176,27 @@ mod tests {
             assert!(!is_object_name(name), "{name}");
         }
         assert!(is_object_name("camera-1.receptie"));
+    }
+
+    /// Tools make Secrets of type Opaque, and Kubernetes changes no Secret's type.
+    #[test]
+    fn a_secret_of_another_type_is_told_with_the_type_it_needs() {
+        let told = text(
+            &BTreeMap::new(),
+            "toezicht.dev/ca",
+            "corporate",
+            "ca.crt",
+            "spec.storage.caRef",
+        );
+        let told = told.unwrap_err().to_string();
+        for part in [
+            "spec.storage.caRef: ",
+            "type toezicht.dev/ca",
+            "\"corporate\"",
+            "cannot be changed later",
+        ] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! How often and how far a pass looks, by what the statuses say of those before it.
+//! How often and how far a pass looks, by what the statuses say of the previous ones.
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -6,18 +6,34 @@ use super::pass::Pass;
 use crate::api::{IncidentHold, Placement, RetentionStatus};
 use crate::storage::audit::Found;
 use crate::storage::hold::Placed;
+use crate::storage::ledger::Entry;
 
-/// How often tag and legal hold of every held version are read, where that takes little.
-pub(super) const VERIFY_EVERY: SignedDuration = SignedDuration::from_mins(5);
-/// How often delete markers over held versions are looked for, where that takes little: listings show them.
-pub(super) const UNHIDE_EVERY: SignedDuration = SignedDuration::from_mins(5);
-/// Reading them takes at most this part of the time.
-pub(super) const SHARE: i32 = 20;
-/// While any of them is refused, they are read so many times as often, and take so much more.
+/// How often everything that is held is listed, and its marks read, where that takes little.
+pub(super) const VERIFY_EVERY: SignedDuration = SignedDuration::from_mins(15);
+/// Verification takes at most this part of the time.
+const SHARE: i32 = 20;
+/// What a day of verifications may cost at a store that charges for requests: at most 700,000 reads of two requests each and
+/// 30,000 listings.
+const EACH_READ: SignedDuration = SignedDuration::from_millis(250);
+const EACH_LISTING: SignedDuration = SignedDuration::from_secs(3);
+/// The longest that verification may be put off.
+const AT_LEAST_EVERY: SignedDuration = SignedDuration::from_hours(24);
+/// While the store refuses something, everything is read so many times as often, and takes so much more.
 const REFUSED_SHARE: i32 = 5;
 
-/// What the store refused to let go of is tried again after this long.
+/// A release that the store refused is tried again after this long.
 pub(super) const REFUSED: SignedDuration = SignedDuration::from_mins(1);
+
+/// How often everything is verified, by what it took the last time.
+pub(super) fn verify_every(placed: &Placed, versions: u64, took: SignedDuration) -> SignedDuration {
+    let times =
+        |each: SignedDuration, count: u64| each.saturating_mul(i32::try_from(count).unwrap_or(i32::MAX));
+    VERIFY_EVERY
+        .max(took.saturating_mul(SHARE))
+        .max(times(EACH_READ, versions))
+        .max(times(EACH_LISTING, placed.listed_days))
+        .min(AT_LEAST_EVERY)
+}
 
 impl Pass<'_> {
     pub(super) fn before(&self) -> Option<&RetentionStatus> {
@@ -28,20 +44,6 @@ impl Pass<'_> {
         self.before()?
             .verified_every_seconds
             .map(SignedDuration::from_secs)
-    }
-
-    pub(super) fn unhidden_at(&self) -> Option<Timestamp> {
-        Some(self.before()?.unhidden_at.as_ref()?.0)
-    }
-
-    pub(super) fn unhide_every(&self) -> Option<SignedDuration> {
-        let seconds = self.before()?.unhidden_every_seconds?;
-        Some(SignedDuration::from_secs(seconds))
-    }
-
-    pub(super) fn is_to_unhide(&self) -> bool {
-        let every = self.unhide_every().unwrap_or(UNHIDE_EVERY);
-        self.unhidden_at().is_none_or(|at| at + every <= self.now)
     }
 
     /// Whether the audit found keys that cannot be true, which may be anywhere, or held versions that were not where they
@@ -62,17 +64,21 @@ impl Pass<'_> {
         })
     }
 
-    /// Whether everything is to be looked at: something is new, or can now be proved, or it is time.
-    pub(super) fn is_full(&self) -> bool {
+    /// Whether everything is to be verified: it is time.
+    pub(super) fn is_time(&self) -> bool {
         let last = self.before().and_then(|before| before.verified_at.as_ref());
-        let is_time = match (last, self.verify_every()) {
+        match (last, self.verify_every()) {
             (Some(at), Some(every)) => at.0 + paced(every, self.is_refused_before()) <= self.now,
             _ => true,
-        };
-        let is_new = !self.plan.write.is_empty() || !self.is_seen_before();
+        }
+    }
+
+    /// Whether everything is to be listed: something is new, or can now be proved, or it is time.
+    pub(super) fn is_full(&self) -> bool {
+        let is_new = !self.plan.write.is_empty() || self.placements().any(|placement| placement.is_none());
         let mut before = self.placements().flatten();
         let is_to_prove = before.any(|placement| !placement.proved && placement.refused.is_none());
-        is_time || is_new || is_to_prove && self.recorders_follow()
+        self.is_time() || is_new || is_to_prove && self.recorders_follow()
     }
 
     /// The hold with this UID.
@@ -81,55 +87,61 @@ impl Pass<'_> {
         holds.find(|hold| hold.metadata.uid.as_deref() == Some(uid))
     }
 
-    /// Whether the store refused something when everything was last looked at.
+    /// Whether the store refused something when everything was last verified.
     pub(super) fn is_refused_before(&self) -> bool {
         let mut of_holds = self.placements().flatten();
         self.before().is_some_and(|before| before.refused.is_some())
             || of_holds.any(|placement| placement.refused.is_some())
     }
 
-    /// Whether something was refused of a hold of which it is not told yet.
+    /// Whether something was refused of a hold whose status does not say so yet.
     pub(super) fn is_news(&self, placed: &Placed) -> bool {
-        let refused = self.plan.open.keys().zip(&placed.coverage);
+        let refused = self.plan.open.values().zip(&placed.coverage);
         let mut refused = refused.filter(|(_, coverage)| coverage.refused.is_some());
-        refused.any(|(uid, _)| match self.hold(uid) {
-            Some(hold) => current(hold).is_none_or(|placement| placement.refused.is_none()),
+        refused.any(|(entry, _)| match self.hold(&entry.uid) {
+            Some(hold) => current(hold, entry).is_none_or(|placement| placement.refused.is_none()),
             None => !self.is_refused_before(),
         })
     }
 
-    /// The placements of the open holds, as their status has them; `None`: of a hold that was not looked at as it is now.
+    /// The placements of the open holds, as their status has them; `None`: of a hold whose scope has changed since.
     fn placements(&self) -> impl Iterator<Item = Option<&Placement>> {
-        let open = self.plan.open.keys().filter_map(|uid| self.hold(uid));
-        open.map(current)
-    }
-
-    /// Whether the status of every open hold speaks of it as it is now.
-    fn is_seen_before(&self) -> bool {
-        self.placements().all(|placement| placement.is_some())
+        let open = self.plan.open.values();
+        open.filter_map(|entry| Some(current(self.hold(&entry.uid)?, entry)))
     }
 
     /// When each of the open holds was last proved, as it is now. One that only the ledger has was when everything was.
     pub(super) fn proved_at(&self) -> Vec<Option<Timestamp>> {
         let of_all = self.before().filter(|before| before.refused.is_none());
         let of_all = of_all.and_then(|before| before.verified_at.as_ref());
-        let proved_at = |uid: &String| match self.hold(uid) {
-            Some(hold) => current(hold)
+        let proved_at = |entry: &Entry| match self.hold(&entry.uid) {
+            Some(hold) => current(hold, entry)
                 .filter(|placement| placement.proved)?
                 .verified_at
                 .as_ref(),
             None => of_all,
         };
         // Of one that is new to the ledger, a status tells of the time before it was released, or lost.
-        let is_new = |uid: &String| self.plan.write.iter().any(|entry| entry.uid == *uid);
-        let known = |uid: &String| Some(uid).filter(|uid| !is_new(uid)).and_then(proved_at);
-        self.plan.open.keys().map(|uid| Some(known(uid)?.0)).collect()
+        let is_new = |uid: &str| self.plan.write.iter().any(|entry| entry.uid == *uid);
+        let known = |entry: &Entry| {
+            Some(entry)
+                .filter(|entry| !is_new(&entry.uid))
+                .and_then(proved_at)
+        };
+        self.plan
+            .open
+            .values()
+            .map(|entry| Some(known(entry)?.0))
+            .collect()
     }
 
-    /// When what the store refused to let go of is tried again, where that is later, and there is nothing else to let go of.
+    /// When a release that the store refused is tried again, where that is later, and there is nothing else to release.
     pub(super) fn release_again(&self) -> Option<Timestamp> {
-        let closing = self.plan.closing.iter();
-        let refused = closing.map(|entry| Some(current(self.hold(&entry.uid)?)?.refused.as_ref()?.at.0));
+        let refused = |entry: &Entry| {
+            let placement = self.hold(&entry.uid)?.status.as_ref()?.placement.as_ref()?;
+            Some(placement.refused.as_ref()?.at.0)
+        };
+        let refused = self.plan.closing.iter().map(refused);
         let first = refused.collect::<Option<Vec<_>>>()?.into_iter().min()?;
         Some(first + REFUSED).filter(|again| *again > self.now)
     }
@@ -138,15 +150,43 @@ impl Pass<'_> {
     pub(super) fn recorders_follow(&self) -> bool {
         self.bucket.recorders.is_of(&self.plan.coverings())
     }
+
+    /// Whether every recorder has acknowledged this hold as it is: once it has, its later silence takes nothing back. A
+    /// recorder that starts reads the open holds before it uploads anything.
+    pub(super) fn was_acknowledged(&self, entry: &Entry) -> bool {
+        let placement = self.hold(&entry.uid).and_then(|hold| current(hold, entry));
+        placement.is_some_and(|placement| placement.proved || placement.acknowledged)
+    }
 }
 
-/// How often everything is looked at.
+/// How often everything is verified.
 pub(super) fn paced(every: SignedDuration, is_refused: bool) -> SignedDuration {
     if is_refused { every / REFUSED_SHARE } else { every }
 }
 
-/// The placement of a hold, where its status speaks of it as it is now.
-fn current(hold: &IncidentHold) -> Option<&Placement> {
+/// The placement of a hold, where its status speaks of what it covers now.
+pub(super) fn current<'a>(hold: &'a IncidentHold, entry: &Entry) -> Option<&'a Placement> {
     let placement = hold.status.as_ref()?.placement.as_ref()?;
-    Some(placement).filter(|placement| Some(placement.observed_generation) == hold.metadata.generation)
+    Some(placement).filter(|placement| placement.scope == entry.scope())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn verification_costs_no_more_than_is_stated() {
+        let every = |versions, listed_days, seconds| {
+            let placed = Placed {
+                listed_days,
+                ..Placed::default()
+            };
+            verify_every(&placed, versions, SignedDuration::from_secs(seconds)).as_secs()
+        };
+        assert_eq!(every(300, 20, 1), 15 * 60);
+        assert_eq!(every(15_000, 750, 10), 62 * 60 + 30);
+        assert_eq!(every(300, 750, 10), 37 * 60 + 30);
+        assert_eq!(every(300, 20, 60), 20 * 60);
+        assert_eq!(every(u64::MAX, u64::MAX, i64::MAX), 24 * 60 * 60);
+    }
 }

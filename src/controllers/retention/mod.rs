@@ -6,7 +6,7 @@
 
 mod cadence;
 mod declared;
-mod outcome;
+pub(crate) mod outcome;
 mod pass;
 pub(crate) mod plan;
 mod report;
@@ -18,9 +18,11 @@ use kube::api::ListParams;
 use kube::core::DeserializeGuard;
 use kube::{Api, ResourceExt};
 
-use self::outcome::Outcome;
-use self::pass::Pass;
+use self::declared::Declared;
+pub use self::outcome::Outcome;
+pub use self::pass::Pass;
 use self::plan::{Plan, plan};
+pub use self::report::{of_site, placement};
 pub use self::watches::controller;
 use crate::api::{IncidentHold, RecordingPolicy, Site};
 use crate::controllers::buckets::{Follow, OpenBucket};
@@ -38,8 +40,10 @@ use crate::storage::sweep::SweepError;
 const NOT_OPEN_YET: SignedDuration = SignedDuration::from_secs(15);
 /// While something goes on being held, what came is looked at this often: a legal hold follows within a minute.
 const ONGOING: SignedDuration = SignedDuration::from_secs(20);
-/// What waits for recorders or for another pass is looked at again after this long.
+/// A pass that waits for recorders, or has to prove something, is made again after this long.
 const SOON: SignedDuration = SignedDuration::from_secs(2);
+/// The longest pause between two passes while recorders are silent.
+const MOST_PATIENT: SignedDuration = SignedDuration::from_mins(1);
 
 /// Why a site's retention could not be looked after.
 #[derive(Debug, thiserror::Error)]
@@ -94,11 +98,7 @@ impl Looks for Retention {
         }
         let Some(bucket) = self.context.buckets.open(site) else {
             let is_changed = if self.context.buckets.is_shut(site) {
-                self.tell(
-                    site,
-                    "the bucket is not looked at: see StorageEnforced of the Site",
-                )
-                .await?
+                self.tell(site, &report::unused(site)).await?
             } else {
                 false
             };
@@ -131,7 +131,9 @@ impl Retention {
         let namespace = site.namespace().unwrap_or_default();
         let policy = fetch::<RecordingPolicy>(client, &namespace, &site.spec.policy_ref.name).await?;
         let holds = holds(client, site).await?;
-        let entries = fence.guard(ledger::read_all(&bucket.operator)).await??;
+        let asked = holds.iter().filter(|hold| plan::is_asked(hold, now));
+        let asked = asked.filter_map(ResourceExt::uid).collect();
+        let entries = fence.guard(ledger::read_all(&bucket.operator, &asked)).await??;
         let plan = plan(&entries, &holds, policy.as_ref().map(|policy| &policy.spec), now);
         fence
             .guard(ledger::write_all(&bucket.operator, &plan.write))
@@ -153,6 +155,8 @@ impl Retention {
             client,
             events,
             buckets,
+            fence,
+            release_from,
             ..
         } = &self.context;
         buckets.set_held(site, plan.coverings());
@@ -162,12 +166,17 @@ impl Retention {
             .map_or(Follow::Unknown, |bucket| bucket.recorders);
         let bucket = OpenBucket { recorders, ..bucket };
 
+        let declared = Declared { client, site };
         let pass = Pass {
-            context: &self.context,
+            fence,
+            release_from: *release_from,
+            declared: &declared,
+            clock: &Timestamp::now,
             site,
             bucket: &bucket,
             holds,
             plan,
+            memory: &buckets.memory(site),
             now,
         };
         let (outcome, failed) = pass.run().await;
@@ -183,6 +192,7 @@ impl Retention {
         // Before the status, which may fail: what was put back is not found again.
         event::publish(events, site, &report::events(&outcome)).await;
         let is_reported = report::report(client, site, holds, plan, &outcome, failed.as_ref(), now).await?;
+        pass.write_manifests(&outcome).await?;
         if let Some(failed) = failed {
             return Err(failed);
         }
@@ -251,11 +261,14 @@ fn deadlines(plan: &Plan, outcome: &Outcome, now: Timestamp) -> Vec<Timestamp> {
     if outcome.is_pending {
         deadlines.push(now + SOON);
     }
+    // The Site controller says when recorders follow; whether it does is asked ever more rarely.
+    if let Some(since) = outcome.unacknowledged_since {
+        deadlines.push(now + (now.duration_since(since) / 4).clamp(SOON, MOST_PATIENT));
+    }
     if outcome.unreleased.is_some() {
         deadlines.push(now + cadence::REFUSED);
     }
     deadlines.extend(outcome.verify_at);
-    deadlines.extend(outcome.unhide_at);
     deadlines.extend(outcome.next_opening);
     deadlines.extend(outcome.release_from);
     deadlines

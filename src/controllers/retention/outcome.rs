@@ -1,6 +1,6 @@
 //! What came of a pass: what was found and done, and when to look again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
@@ -26,12 +26,6 @@ pub struct Outcome {
     pub proved: Vec<String>,
     /// When everything was looked at, in this pass or an earlier one.
     pub verified_at: Option<Timestamp>,
-    /// When delete markers were last looked for over all that is held.
-    pub unhidden_at: Option<Timestamp>,
-    /// How often they are, where it was found out how long that takes.
-    pub unhide_every: Option<SignedDuration>,
-    /// When to look for them again.
-    pub unhide_at: Option<Timestamp>,
     /// How often everything is looked at.
     pub verify_every: Option<SignedDuration>,
     /// No release was tried: what the store refused to let go of is put off.
@@ -42,7 +36,13 @@ pub struct Outcome {
     pub released: Vec<String>,
     /// What the sweep did, where it was due.
     pub swept: Option<Swept>,
-    /// Recorders have to follow, or another pass has to prove.
+    /// UIDs of open holds that every recorder has acknowledged as they are.
+    pub acknowledged: BTreeSet<String>,
+    /// Since when recorders have had a hold, or its end, to acknowledge.
+    pub unacknowledged_since: Option<Timestamp>,
+    /// What kept the pass from placing or releasing all.
+    pub hold_problem: Option<String>,
+    /// Another pass has to prove.
     pub is_pending: bool,
     /// When to verify again.
     pub verify_at: Option<Timestamp>,

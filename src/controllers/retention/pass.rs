@@ -1,40 +1,59 @@
 //! One pass over a bucket: place, release, sweep; each goes on where the last was stopped.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use jiff::{SignedDuration, Timestamp};
-use kube::ResourceExt;
 
 use super::RetentionError;
-use super::cadence::{SHARE, UNHIDE_EVERY, VERIFY_EVERY, paced};
-use super::declared::Declared;
+use super::cadence::{VERIFY_EVERY, paced, verify_every};
 use super::outcome::Outcome;
 use super::plan::Plan;
-use super::rules::{Wait, is_placed, lost, may_release};
+use super::rules::{Wait, is_placed, may_release};
 use crate::api::{Days, IncidentHold, Site};
 use crate::controllers::buckets::OpenBucket;
-use crate::controllers::kit::context::Context;
+use crate::controllers::kit::fence::Fence;
 use crate::protocol::cover::Cover;
 use crate::protocol::retention::lifecycle_days;
-use crate::storage::hold::manifest::{self, Judgement};
-use crate::storage::hold::{BrokenOff, Placed, Task, place, release, unhide};
+use crate::storage::Time;
+use crate::storage::hold::manifest::{self, Kept};
+use crate::storage::hold::memory::{Memory, Told};
+use crate::storage::hold::{BrokenOff, Placed, Task, place, release};
 use crate::storage::ledger::{self, Entry};
-use crate::storage::sweep::{Reach, sweep};
+use crate::storage::sweep::{OpenHolds, Reach, sweep};
 
 /// How often what is due is swept, though nothing else happens.
 const SWEEP_EVERY: SignedDuration = SignedDuration::from_hours(1);
-/// Between times only what came lately is looked at.
+/// Segments arrive within this after their beginning, unless the store or the network was away.
+const ARRIVING: SignedDuration = SignedDuration::from_mins(70);
+/// The most that is listed between passes over everything.
 const LATELY: SignedDuration = SignedDuration::from_hours(24);
-/// A pass that had to write something is followed by another, to prove it.
+/// Marks that were read longer ago than any interval between verifications are forgotten.
+const FORGOTTEN_AFTER: SignedDuration = SignedDuration::from_hours(48);
+/// A release that had to write something is followed by another, to prove it.
 const PASSES: usize = 3;
 
-/// All that a pass goes by.
+/// Everything that a pass decides by. It needs no Kubernetes client, so the simulation in `tests/sim` runs it as it is.
 pub struct Pass<'a> {
-    pub context: &'a Context,
+    /// The right to write.
+    pub fence: &'a Fence,
+    /// The first instant at which this process may release: requests of the previous leader can no longer land then.
+    pub release_from: Timestamp,
+    /// The open holds of the API server, read again immediately before anything is deleted.
+    pub declared: &'a dyn OpenHolds,
+    /// The time now, read again before each step.
+    pub clock: &'a (dyn Fn() -> Timestamp + Send + Sync),
+    /// The Site, as read before the pass.
     pub site: &'a Site,
+    /// Its bucket, as the Site controller handed it over.
     pub bucket: &'a OpenBucket,
+    /// Its holds, as read before the pass.
     pub holds: &'a [IncidentHold],
+    /// The holds that count.
     pub plan: &'a Plan,
+    /// What is known of its held versions.
+    pub memory: &'a Memory,
+    /// When the pass began.
     pub now: Timestamp,
 }
 
@@ -46,8 +65,6 @@ impl Pass<'_> {
                 .before()
                 .and_then(|before| before.verified_at.as_ref().map(|at| at.0)),
             verify_every: self.verify_every(),
-            unhidden_at: self.unhidden_at(),
-            unhide_every: self.unhide_every(),
             sweep_at: self.now + SWEEP_EVERY,
             gaps: self.bucket.gaps.clone(),
             kept_for: kept_for(self.bucket.ceilings.video),
@@ -57,65 +74,69 @@ impl Pass<'_> {
         (outcome, failed)
     }
 
-    /// Each whatever became of the one before: a version that cannot be placed keeps none beyond its ceiling.
+    /// Runs every step even if an earlier one failed: a version that cannot be held must not stop the sweep.
     async fn steps(&self, outcome: &mut Outcome) -> Result<(), RetentionError> {
-        let mut all = Ok(());
-        if !self.plan.open.is_empty() {
-            all = all.and(self.place(outcome).await);
-        }
-        if !self.plan.closing.is_empty() {
-            all = all.and(self.release(outcome).await);
-        }
-        all.and(self.sweep(outcome).await)
+        let placed = if self.plan.open.is_empty() {
+            Ok(())
+        } else {
+            self.place(outcome).await
+        };
+        let released = if self.plan.closing.is_empty() {
+            Ok(())
+        } else {
+            self.release(outcome).await
+        };
+        // A sweep that failed says nothing of the holds.
+        outcome.hold_problem = placed
+            .as_ref()
+            .err()
+            .or(released.as_ref().err())
+            .map(ToString::to_string);
+        placed.and(released).and(self.sweep(outcome).await)
     }
 
     async fn place(&self, outcome: &mut Outcome) -> Result<(), RetentionError> {
         let (covers, mut is_full) = (self.plan.covers(), self.is_full());
         // Before the first page is listed.
-        let follow = self.recorders_follow();
+        let is_followed = self.recorders_follow();
+        let acknowledged = self
+            .plan
+            .open
+            .values()
+            .filter(|entry| is_followed || self.was_acknowledged(entry));
+        outcome.acknowledged = acknowledged.map(|entry| entry.uid.clone()).collect();
         let proved_at = self.proved_at();
+        let told = self.told().await?;
+        let closing: Vec<Cover> = self.plan.closing.iter().map(Entry::cover).collect();
+        let read_before = self.now - self.verify_every().unwrap_or(VERIFY_EVERY);
         let mut task = Task {
             covers: &covers,
             cameras: &self.bucket.cameras,
             ceilings: &self.bucket.ceilings,
             embargo: self.bucket.embargo,
-            since: (!is_full).then(|| self.now - LATELY),
+            since: (!is_full).then(|| self.now - self.lately()),
             everywhere: self.is_everywhere() && (is_full || !self.is_refused_before()),
             proved_at: &proved_at,
+            told: &told,
+            closing: &closing,
+            memory: self.memory,
+            trusted_since: (!self.is_time()).then_some(read_before),
+            is_verifying: proved_at.iter().all(Option::is_some),
         };
-        let mut placed = self.passes(&task, outcome).await?;
-        if !is_full {
-            let mut is_news = self.is_news(&placed);
-            if self.is_to_unhide() {
-                task.since = None;
-                is_news |= self.unhide(&task, outcome).await? && !self.is_refused_before();
-            }
-            if is_news {
-                // Which holds lack something, a look at everything tells.
-                is_full = true;
-                (task.since, task.everywhere) = (None, self.is_everywhere());
-                placed = self.passes(&task, outcome).await?;
-            }
-        }
-        if is_full {
-            self.look_for_lost(&task, &placed, outcome).await?;
+        let mut began = Instant::now();
+        let mut placed = self.noted(&task, outcome).await?;
+        if !is_full && self.is_news(&placed) {
+            // Which holds lack something, a look at everything tells.
+            is_full = true;
+            (task.since, task.everywhere) = (None, self.is_everywhere());
+            began = Instant::now();
+            placed = self.noted(&task, outcome).await?;
         }
         outcome.next_opening = placed.next_opening;
+        // Somebody may be changing what was just read back: it is looked at again soon.
+        outcome.is_pending = !placed.is_settled();
         if is_full {
-            outcome.unhidden_at = Some(self.now);
-            // Recorders that follow are told of at once; what had to be written is proved soon.
-            outcome.is_pending = !placed.is_settled();
-            let coverage = placed.coverage.iter().cloned();
-            outcome.refused.clone_from(&placed.refused);
-            outcome.coverage = self.plan.open.keys().cloned().zip(coverage).collect();
-            if placed.is_settled() {
-                self.write_manifests(&covers, outcome).await?;
-            }
-            // Not before: where a manifest was not written, the next look goes through everything again.
-            let proved = outcome.coverage.iter();
-            let proved = proved.filter(|(_, coverage)| is_placed(&placed, coverage.refused.as_ref(), follow));
-            outcome.proved = proved.map(|(uid, _)| uid.clone()).collect();
-            outcome.verified_at = Some(self.now);
+            self.note_full(&placed, &told, began, outcome);
         }
         let from = outcome.verified_at.unwrap_or(self.now);
         let is_refused = if is_full {
@@ -124,101 +145,87 @@ impl Pass<'_> {
             self.is_refused_before()
         };
         outcome.verify_at = outcome.verify_every.map(|every| from + paced(every, is_refused));
-        outcome.unhide_at = outcome
-            .unhidden_at
-            .map(|at| at + outcome.unhide_every.unwrap_or(UNHIDE_EVERY));
+        outcome.unacknowledged_since = self.unacknowledged_since(outcome);
         Ok(())
     }
 
-    /// Passes, until one finds nothing left to do.
-    async fn passes(&self, task: &Task<'_>, outcome: &mut Outcome) -> Result<Placed, RetentionError> {
-        let mut done = 0;
-        loop {
-            let began = Instant::now();
-            let work = place(&self.bucket.operator, task, Timestamp::now());
-            let placed = self.noted(work, outcome).await?;
-            if task.since.is_none() {
-                let took = SignedDuration::try_from(began.elapsed()).unwrap_or_default();
-                outcome.verify_every = Some(VERIFY_EVERY.max(took.saturating_mul(SHARE)));
-            }
-            done += 1;
-            if placed.is_settled() || done == PASSES {
-                return Ok(placed);
+    /// What a pass over everything tells of each hold.
+    fn note_full(&self, placed: &Placed, told: &[Arc<Told>], began: Instant, outcome: &mut Outcome) {
+        let took = SignedDuration::try_from(began.elapsed()).unwrap_or_default();
+        let versions = placed.coverage.iter().map(|coverage| coverage.segments).sum();
+        outcome.verify_every = Some(verify_every(placed, versions, took));
+        outcome.verified_at = Some(self.now);
+        outcome.refused.clone_from(&placed.refused);
+        // A hold only grows: a version that its manifest lists and that is not there any more is gone, whoever is silent.
+        for ((entry, coverage), told) in self.plan.open.values().zip(&placed.coverage).zip(told) {
+            match told.lost(coverage) {
+                0 => (),
+                lost => outcome.note_lost(&entry.name, lost),
             }
         }
+        let open = self.plan.open.keys().cloned();
+        outcome.coverage = open.zip(placed.coverage.iter().cloned()).collect();
+        let proved = outcome.coverage.iter().filter(|(uid, coverage)| {
+            let is_acknowledged = outcome.acknowledged.contains(uid);
+            is_placed(coverage.disputed, coverage.refused.as_ref(), is_acknowledged)
+        });
+        outcome.proved = proved.map(|(uid, _)| uid.clone()).collect();
+        self.memory.forget(self.now - FORGOTTEN_AFTER);
+        let open = self.plan.open.keys();
+        let closing = self.plan.closing.iter().map(|entry| &entry.uid);
+        self.memory
+            .keep_told(&open.chain(closing).map(String::as_str).collect());
+    }
+
+    /// How far back segments are looked for that came since everything was listed: those that arrive, and those whose embargo
+    /// ends.
+    fn lately(&self) -> SignedDuration {
+        let embargo = self.bucket.embargo.unwrap_or_default();
+        (ARRIVING + embargo).min(LATELY)
+    }
+
+    /// What the manifests of the open holds list, in their order.
+    async fn told(&self) -> Result<Vec<Arc<Told>>, RetentionError> {
+        let mut all = Vec::new();
+        for entry in self.plan.open.values() {
+            let work = manifest::told(&self.bucket.operator, entry, self.memory);
+            all.push(self.fence.guard(work).await??);
+        }
+        Ok(all)
+    }
+
+    /// Since when recorders have had something to acknowledge.
+    fn unacknowledged_since(&self, outcome: &Outcome) -> Option<Timestamp> {
+        let open = self.plan.open.values();
+        let waits = open.filter(|entry| !outcome.acknowledged.contains(&entry.uid));
+        waits.map(|entry| entry.accepted_at).max()
     }
 
     /// Runs a pass that places, and notes what it did, be it broken off.
-    async fn noted(
-        &self,
-        work: impl Future<Output = Result<Placed, Box<BrokenOff<Placed>>>>,
-        outcome: &mut Outcome,
-    ) -> Result<Placed, RetentionError> {
-        let (placed, ended) = BrokenOff::apart(self.context.fence.guard(work).await?);
+    async fn noted(&self, task: &Task<'_>, outcome: &mut Outcome) -> Result<Placed, RetentionError> {
+        let work = place(&self.bucket.operator, task, (self.clock)());
+        let (placed, ended) = BrokenOff::apart(self.fence.guard(work).await?);
         outcome.note(&placed);
         ended?;
         Ok(placed)
     }
 
-    /// Looks for delete markers over all that is held, after what came lately has its legal hold. Whether any was refused.
-    async fn unhide(&self, task: &Task<'_>, outcome: &mut Outcome) -> Result<bool, RetentionError> {
-        let began = Instant::now();
-        let work = unhide(&self.bucket.operator, task, Timestamp::now());
-        let unhidden = self.noted(work, outcome).await?;
-        let took = SignedDuration::try_from(began.elapsed()).unwrap_or_default();
-        outcome.unhide_every = Some(UNHIDE_EVERY.max(took.saturating_mul(SHARE)));
-        outcome.unhidden_at = Some(self.now);
-        Ok(unhidden.refused.is_some())
-    }
-
-    /// A hold only grows: what it had when it was proved and has not now is gone. What was found under a key that cannot be
-    /// true may be missed where such keys are not looked for: they are, before it counts as lost.
-    async fn look_for_lost(
-        &self,
-        task: &Task<'_>,
-        placed: &Placed,
-        outcome: &mut Outcome,
-    ) -> Result<(), RetentionError> {
-        if self.lost(placed).is_empty() {
-            return Ok(());
-        }
-        let task = Task {
-            everywhere: true,
-            ..task.clone()
-        };
-        let work = place(&self.bucket.operator, &task, Timestamp::now());
-        let placed = self.noted(work, outcome).await?;
-        for (name, count) in self.lost(&placed) {
-            outcome.note_lost(&name, count);
-        }
-        Ok(())
-    }
-
-    /// How many versions each hold has fewer than when it was last proved, by its name.
-    fn lost(&self, placed: &Placed) -> Vec<(String, u64)> {
-        let now = self.plan.open.keys().zip(&placed.coverage);
-        let lost = now.filter_map(|(uid, coverage)| {
-            let hold = self.hold(uid)?;
-            let lost = lost(hold.status.as_ref()?.placement.as_ref()?, coverage);
-            Some((hold.name_any(), lost)).filter(|(_, lost)| *lost > 0)
-        });
-        lost.collect()
-    }
-
-    /// What is kept for each hold, for those who may read it.
-    async fn write_manifests(&self, covers: &[Cover], outcome: &Outcome) -> Result<(), RetentionError> {
-        let by = Judgement {
-            covers,
-            ceilings: &self.bucket.ceilings,
-            embargo: self.bucket.embargo,
-            everywhere: self.is_everywhere(),
-        };
+    /// Writes what is kept for each hold, for those who may read it. After the report: a loss is told before the manifest
+    /// forgets what was lost.
+    pub async fn write_manifests(&self, outcome: &Outcome) -> Result<(), RetentionError> {
         let all = self.plan.open.values().zip(&outcome.coverage);
-        // One that says less than there is would not do, nor one that says more than is kept.
-        for (entry, (_, coverage)) in all.filter(|(_, (_, coverage))| coverage.refused.is_none()) {
-            let missing = outcome.missing(coverage, entry.accepted_at);
-            let work = manifest::write(&self.bucket.operator, entry, missing, by, self.now);
-            self.context.fence.guard(work).await??;
+        // A manifest that says less than there is would not do, nor one that says more than is kept.
+        let whole = all.filter(|(_, (_, coverage))| coverage.refused.is_none() && coverage.disputed == 0);
+        for (entry, (_, coverage)) in whole {
+            let kept = Kept {
+                entry,
+                coverage,
+                missing: &outcome.missing(coverage, entry.accepted_at),
+                ceilings: &self.bucket.ceilings,
+                embargo: self.bucket.embargo,
+            };
+            let work = manifest::write(&self.bucket.operator, kept, self.memory, self.now);
+            self.fence.guard(work).await??;
         }
         Ok(())
     }
@@ -228,28 +235,25 @@ impl Pass<'_> {
             (outcome.release_from, outcome.is_release_put_off) = (Some(again), true);
             return Ok(());
         }
-        match may_release(self.context.release_from, self.recorders_follow(), self.now) {
-            Ok(()) => (),
-            Err(Wait::Until(from)) => {
-                outcome.release_from = Some(from);
-                return Ok(());
-            }
-            Err(Wait::Recorders) => {
-                outcome.is_pending = true;
-                return Ok(());
+        // One whose recorders are silent keeps no other from being released.
+        let (mut closing, mut waits) = (Vec::new(), None);
+        for entry in &self.plan.closing {
+            let resolved_at = entry.resolved_at.unwrap_or(self.now);
+            match may_release(self.release_from, self.recorders_follow(), resolved_at, self.now) {
+                Ok(()) => closing.push(entry.clone()),
+                Err(Wait::Until(from)) => outcome.release_from = Some(from),
+                Err(Wait::Recorders) => waits = waits.max(Some(resolved_at)),
             }
         }
-        let (holds, closing) = (
-            Declared {
-                client: &self.context.client,
-                site: self.site,
-            },
-            &self.plan.closing,
-        );
+        outcome.unacknowledged_since = outcome.unacknowledged_since.max(waits);
+        if closing.is_empty() {
+            return Ok(());
+        }
         for _ in 0..PASSES {
             let (target, ceilings) = (&self.bucket.operator, &self.bucket.ceilings);
-            let work = release(target, closing, &holds, ceilings, Timestamp::now());
-            let (released, ended) = BrokenOff::apart(self.context.fence.guard(work).await?);
+            let time = Time::of((self.clock)());
+            let work = release(target, &closing, self.declared, ceilings, self.memory, time);
+            let (released, ended) = BrokenOff::apart(self.fence.guard(work).await?);
             outcome.count("released", released.released);
             outcome.count("deleted", released.deleted);
             ended?;
@@ -261,11 +265,10 @@ impl Pass<'_> {
                 // Before the ledger's last word: after it nobody would come back for them.
                 for entry in closing.iter().filter(|entry| !self.plan.is_open(&entry.name)) {
                     let work = manifest::remove(&self.bucket.operator, &entry.name);
-                    self.context.fence.guard(work).await??;
+                    self.fence.guard(work).await??;
                 }
                 let closed: Vec<Entry> = closing.iter().map(|entry| entry.closed(self.now)).collect();
-                self.context
-                    .fence
+                self.fence
                     .guard(ledger::write_all(&self.bucket.operator, &closed))
                     .await??;
                 outcome.released = closed.into_iter().map(|entry| entry.uid).collect();
@@ -295,17 +298,17 @@ impl Pass<'_> {
         } else {
             Reach::Boundary
         };
-        let holds = Declared {
-            client: &self.context.client,
-            site: self.site,
-        };
         // What will be over its ceiling before the next sweep goes now: on a store without lifecycle nothing else would
         // delete it in time.
-        let ahead = self.now + SWEEP_EVERY * 2;
+        let time = Time {
+            read: self.now,
+            now: self.now + SWEEP_EVERY * 2,
+        };
         let (target, ceilings) = (&self.bucket.operator, &self.bucket.ceilings);
-        let work = sweep(target, ceilings, &holds, reach, ahead);
-        let swept = self.context.fence.guard(work).await??;
+        let work = sweep(target, ceilings, self.declared, reach, time);
+        let swept = self.fence.guard(work).await??;
         outcome.count("deleted", swept.deleted);
+        outcome.count("retagged", swept.retagged);
         outcome.swept = Some(swept);
         Ok(())
     }

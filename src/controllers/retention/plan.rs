@@ -49,15 +49,30 @@ pub fn plan(
         let is_resolved = is_resolved(hold, now);
         match entries.get(&uid) {
             Some(entry) if !entry.is_open() && is_resolved => plan.closed.push(entry.clone()),
-            Some(entry) if is_resolved => plan.closing.push(entry.clone()),
             Some(entry) => {
-                // One that is closed and open again comes from a backup of before its resolution: in doubt, it holds.
-                let grown = entry.grown(&hold.spec, now).reopened();
-                if grown != *entry {
-                    plan.write.push(grown.clone());
+                // A succession that was broken off between its two writes is made to its end.
+                let before = predecessor(&mut orphans, hold);
+                let joined = before
+                    .as_ref()
+                    .map_or_else(|| entry.clone(), |before| entry.joined(before));
+                let next = if is_resolved {
+                    joined.resolved(now)
+                } else {
+                    // One that is closed and open again comes from a backup of before its resolution: in doubt, it holds.
+                    joined.grown(&hold.spec, now).reopened()
+                };
+                if next != *entry {
+                    plan.write.push(next.clone());
                 }
-                plan.open.insert(uid, grown);
+                plan.write.extend(before.map(|before| before.closed(now)));
+                if is_resolved {
+                    plan.closing.push(next);
+                } else {
+                    plan.open.insert(uid, next);
+                }
             }
+            // Its status says that it is closed, and nobody keeps anything for it in the ledger.
+            None if !is_asked(hold, now) => (),
             None if is_resolved => succeed(&mut plan, &mut orphans, hold, &uid, now, true),
             None => {
                 let is_accepted = policy.is_some_and(|policy| accept(&hold.spec, policy, &[], now).is_true());
@@ -84,27 +99,23 @@ fn succeed(
     now: Timestamp,
     is_resolved: bool,
 ) {
-    let namespace = hold.namespace().unwrap_or_default();
-    let is_predecessor = |entry: &&Entry| {
-        entry.namespace == namespace
-            && entry.name == hold.name_any()
-            && entry.reference == hold.spec.reference
-    };
-    let before = orphans.values().copied().find(is_predecessor).cloned();
+    let before = predecessor(orphans, hold);
     let mut entry = Entry::of(
         uid.to_owned(),
-        namespace.clone(),
+        hold.namespace().unwrap_or_default(),
         hold.name_any(),
         &hold.spec,
         now,
     );
     if let Some(before) = &before {
-        orphans.remove(before.uid.as_str());
         entry = before.grown(&hold.spec, now).of_successor(uid.to_owned());
     } else if is_resolved && !has_counted(hold) {
         // Nothing was ever held for it. Of one that has counted, in an earlier life or by an entry that somebody deleted, that
         // is not known: it is released.
         return;
+    }
+    if is_resolved {
+        entry = entry.resolved(now);
     }
     // The new entry first: between the two writes both are open.
     plan.write.push(entry.clone());
@@ -114,6 +125,26 @@ fn succeed(
     } else {
         plan.open.insert(uid.to_owned(), entry);
     }
+}
+
+/// Takes the entry that a hold takes over from among the orphans: that of a resource of the same name and reference.
+fn predecessor(orphans: &mut BTreeMap<&str, &Entry>, hold: &IncidentHold) -> Option<Entry> {
+    let namespace = hold.namespace().unwrap_or_default();
+    let is_predecessor = |entry: &&Entry| {
+        entry.namespace == namespace
+            && entry.name == hold.name_any()
+            && entry.reference == hold.spec.reference
+    };
+    let before = orphans.values().copied().find(is_predecessor)?;
+    orphans.remove(before.uid.as_str());
+    Some(before.clone())
+}
+
+/// Whether the ledger must be asked whether a hold is closed: unless its status says so.
+pub fn is_asked(hold: &IncidentHold, now: Timestamp) -> bool {
+    let placement = hold.status.as_ref().and_then(|status| status.placement.as_ref());
+    let is_released = placement.is_some_and(|placement| placement.released_at.is_some());
+    !(is_released && is_resolved(hold, now))
 }
 
 impl Plan {

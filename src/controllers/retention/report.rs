@@ -1,6 +1,6 @@
 //! What came of a pass, for people: into the status of the Site and of each hold, and as events.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::runtime::events::Event;
 use kube::{Api, Client, ResourceExt};
@@ -9,15 +9,17 @@ use serde::Serialize;
 use super::RetentionError;
 use super::outcome::{Drift, Outcome};
 use super::plan::Plan;
+use crate::api::condition::ConditionType;
 use crate::api::{
     self, CoverageGap, IncidentHold, Placement, Refusal, RetentionStatus, Site, SourceCoverage,
 };
+use crate::controllers::drive::Watched;
 use crate::controllers::kit::error::{ApiError, Failure};
 use crate::controllers::kit::event;
 use crate::controllers::kit::quantity::size;
 use crate::controllers::kit::status::report as write;
 use crate::storage::hold::Refused;
-use crate::storage::hold::coverage::Coverage;
+use crate::storage::hold::coverage::{Coverage, Covered};
 
 /// Field manager of what is kept and deleted.
 const MANAGER: &str = "toezicht/retention";
@@ -62,6 +64,18 @@ pub async fn trouble(
     Ok(is_changed)
 }
 
+/// Why the bucket of `site` is not used, by what its own conditions say.
+pub fn unused(site: &Site) -> String {
+    let of = |type_: ConditionType| {
+        let type_: &str = type_.into();
+        let mut conditions = site.conditions().iter();
+        conditions.find(|condition| condition.type_ == type_ && condition.status != "True")
+    };
+    let cause = of(ConditionType::Accepted).or_else(|| of(ConditionType::StorageEnforced));
+    let cause = cause.map_or("its Site was not looked at yet", |cause| cause.message.as_str());
+    format!("the bucket is not used: {cause}")
+}
+
 async fn write_hold(
     api: &Api<IncidentHold>,
     hold: &IncidentHold,
@@ -103,6 +117,7 @@ pub async fn report(
         is_changed |= write_site(client, site, told).await?;
     }
     let api = Api::<IncidentHold>::namespaced(client.clone(), &namespace);
+    let problem = outcome.hold_problem.as_deref().map(shorten);
     for hold in holds {
         if let Some(next) = placement(hold, plan, outcome, problem.clone(), now) {
             is_changed |= write_hold(&api, hold, next).await?;
@@ -112,7 +127,8 @@ pub async fn report(
     Ok(is_changed | write_site(client, site, next).await?)
 }
 
-fn of_site(
+/// The Site's status after a pass. Pure.
+pub fn of_site(
     before: Option<&RetentionStatus>,
     plan: &Plan,
     outcome: &Outcome,
@@ -139,11 +155,6 @@ fn of_site(
             .verify_every
             .filter(|_| is_held)
             .map(|every| every.as_secs()),
-        unhidden_at: outcome.unhidden_at.filter(|_| is_held).map(Time),
-        unhidden_every_seconds: outcome
-            .unhide_every
-            .filter(|_| is_held)
-            .map(|every| every.as_secs()),
         swept_at: if outcome.swept.is_some() {
             Some(Time(now))
         } else {
@@ -164,7 +175,7 @@ fn of_site(
 }
 
 /// What there is to say of a hold; `None`: nothing was placed for it, or nothing is new.
-fn placement(
+pub fn placement(
     hold: &IncidentHold,
     plan: &Plan,
     outcome: &Outcome,
@@ -179,11 +190,14 @@ fn placement(
     let mut next = before.unwrap_or_else(|| Placement {
         observed_generation: 0,
         accepted_at: Time(entry.accepted_at),
+        scope: String::new(),
+        acknowledged: false,
         proved: false,
         verified_at: None,
         segments: 0,
         size: size(0),
-        coverage: "0%".to_owned(),
+        known_until: None,
+        coverage: None,
         sealed: 0,
         refused: None,
         sources: Vec::new(),
@@ -207,10 +221,16 @@ fn placement(
     }
     // Where it was released once, that was before the cluster was restored from a backup.
     next.released_at = None;
+    let scope = entry.scope();
+    let was_proved = next.proved && next.scope == scope;
+    if next.scope == scope {
+        next.observed_generation = hold.metadata.generation.unwrap_or_default();
+        next.acknowledged |= outcome.acknowledged.contains(&uid);
+    }
     if let Some((_, coverage)) = outcome.coverage.iter().find(|(of, _)| *of == uid) {
-        let generation = hold.metadata.generation.unwrap_or_default();
-        let was_proved = next.proved && next.observed_generation == generation;
-        next.observed_generation = generation;
+        next.observed_generation = hold.metadata.generation.unwrap_or_default();
+        next.scope = scope;
+        next.acknowledged = outcome.acknowledged.contains(&uid);
         if coverage.refused.is_some() {
             // Of what was proved it is not known whether it still is.
             next.proved = was_proved;
@@ -221,20 +241,29 @@ fn placement(
         next.refused = refusal(coverage.refused.as_ref(), now);
         next.segments = count(coverage.segments);
         next.size = size(coverage.bytes);
-        next.coverage = share(coverage);
+        let known_until = coverage.known_until(|name, covered| is_about(hold, name, covered));
+        next.known_until = Some(known_until)
+            .filter(|known| *known > entry.window.from)
+            .map(Time);
+        next.coverage = share(hold, coverage, known_until, now);
         next.sealed = count(coverage.sealed);
-        next.sources = sources(coverage, outcome, entry.accepted_at);
+        next.sources = sources(hold, coverage, known_until, outcome, entry.accepted_at);
     }
     Some(next)
 }
 
-fn sources(coverage: &Coverage, outcome: &Outcome, accepted_at: Timestamp) -> Vec<SourceCoverage> {
-    let mut all: Vec<SourceCoverage> = coverage
-        .sources
-        .iter()
-        .map(|((_, name), covered)| SourceCoverage {
-            name: name.clone(),
-            recorded_seconds: covered.recorded.as_secs(),
+fn sources(
+    hold: &IncidentHold,
+    coverage: &Coverage,
+    known_until: Timestamp,
+    outcome: &Outcome,
+    accepted_at: Timestamp,
+) -> Vec<SourceCoverage> {
+    let mut all: Vec<SourceCoverage> = told_of(hold, coverage)
+        .map(|(name, covered)| SourceCoverage {
+            name: name.to_owned(),
+            segments: count(covered.segments),
+            recorded_seconds: covered.recorded_until(known_until).as_secs(),
             missing_seconds: covered.missing.as_secs(),
             gaps: outcome
                 .missing_of(name, covered, accepted_at)
@@ -247,27 +276,45 @@ fn sources(coverage: &Coverage, outcome: &Outcome, accepted_at: Timestamp) -> Ve
                 .collect(),
         })
         .collect();
-    all.sort_by_key(|source| std::cmp::Reverse(source.missing_seconds));
+    all.sort_by_key(|source| (source.segments > 0, std::cmp::Reverse(source.missing_seconds)));
     all.truncate(MOST_SOURCES);
     all
 }
 
-/// How much of its window there are recordings of, over all sources.
-fn share(coverage: &Coverage) -> String {
-    let total = |of: fn(&crate::storage::hold::coverage::Covered) -> SignedDuration| -> i128 {
-        coverage
-            .sources
-            .values()
-            .map(|covered| of(covered).as_millis())
-            .sum()
-    };
-    let (recorded, missing) = (
-        total(|covered| covered.recorded),
-        total(|covered| covered.missing),
-    );
-    let percent = (recorded * 100).checked_div(recorded + missing).unwrap_or(0);
+/// The sources that `hold` is about.
+fn told_of<'a>(
+    hold: &'a IncidentHold,
+    coverage: &'a Coverage,
+) -> impl Iterator<Item = (&'a str, &'a Covered)> {
+    let all = coverage.sources.iter();
+    all.map(|((_, name), covered)| (name.as_str(), covered))
+        .filter(|(name, covered)| is_about(hold, name, covered))
+}
+
+/// Whether `hold` is about a source. A camera that it named once, and of which nothing was found, is none: the ledger keeps
+/// the name.
+fn is_about(hold: &IncidentHold, name: &str, covered: &Covered) -> bool {
+    let cameras = &hold.spec.cameras;
+    covered.segments > 0 || cameras.is_empty() || cameras.iter().any(|camera| camera == name)
+}
+
+/// How much of its window there are recordings of, over all sources; `None`: that is not known yet, or there is nothing to
+/// be recorded.
+fn share(hold: &IncidentHold, coverage: &Coverage, known_until: Timestamp, now: Timestamp) -> Option<String> {
+    if !coverage.is_known(known_until, now) {
+        return None;
+    }
+    let recorded = told_of(hold, coverage).map(|(_, covered)| covered.recorded_until(known_until));
+    let recorded: i128 = recorded.map(|recorded| recorded.as_millis()).sum();
+    let missing: i128 = told_of(hold, coverage)
+        .map(|(_, covered)| covered.missing.as_millis())
+        .sum();
+    let percent = (recorded * 100).checked_div(recorded + missing)?;
     // Only what is whole is a hundred.
-    format!("{}%", if missing > 0 { percent.min(99) } else { percent })
+    Some(format!(
+        "{}%",
+        if missing > 0 { percent.min(99) } else { percent }
+    ))
 }
 
 fn refusal(refused: Option<&Refused>, now: Timestamp) -> Option<Refusal> {

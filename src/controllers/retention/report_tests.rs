@@ -1,5 +1,7 @@
 use std::collections::BTreeMap;
 
+use jiff::SignedDuration;
+
 use super::*;
 use crate::storage::ledger::Entry;
 use crate::storage::sweep::HoldsUnknown;
@@ -120,4 +122,68 @@ fn what_the_store_does_not_let_go_of_is_told_until_a_release_is_tried_again() {
     assert_eq!(look(waits), None);
     assert_eq!(look(refused()), Some(3));
     assert_eq!(look(Outcome::default()), None);
+}
+
+/// A window that was recorded whole is told so as soon as its segments are there, and nothing is told of nothing.
+#[test]
+fn coverage_is_told_once_it_is_known() {
+    let mut hold = hold();
+    hold.spec.cameras = vec!["trap".to_owned()];
+    let at = |second| Timestamp::from_second(1_800_000_000 + second).unwrap();
+    hold.spec.window = crate::api::TimeWindow {
+        from: Time(at(0)),
+        until: Some(Time(at(90))),
+    };
+    let entry = Entry::of("1".into(), "n".into(), "h".into(), &hold.spec, at(95));
+    let plan = Plan {
+        open: [("1".to_owned(), entry.clone())].into(),
+        ..Plan::default()
+    };
+    let told = |hold: &IncidentHold, now: Timestamp, recorded: &[(i64, i64)]| {
+        let mut coverage = Coverage::of(&entry.cover(), &BTreeMap::new(), now);
+        for (start, end) in recorded {
+            let recording = crate::protocol::recording::Recording {
+                class: crate::protocol::recording::Class::Video,
+                source: "trap",
+                start: at(*start),
+                end: at(*end),
+            };
+            coverage.add(&recording, 5, false);
+        }
+        let outcome = Outcome {
+            coverage: vec![("1".to_owned(), coverage.finish())],
+            ..Outcome::default()
+        };
+        let next = placement(hold, &plan, &outcome, None, now).unwrap();
+        let known = next.known_until.map(|known| known.0);
+        let sources = next
+            .sources
+            .iter()
+            .map(|source| (source.segments, source.recorded_seconds));
+        (next.coverage, known, sources.collect::<Vec<_>>())
+    };
+    let whole = [(-20, 40), (40, 100)];
+    assert_eq!(
+        told(&hold, at(100), &whole),
+        (Some("100%".into()), Some(at(90)), vec![(2, 90)])
+    );
+    assert_eq!(
+        told(&hold, at(100), &whole[..1]),
+        (None, Some(at(40)), vec![(1, 40)])
+    );
+    assert_eq!(told(&hold, at(100), &[]), (None, None, vec![(0, 0)]));
+    let arrived = at(90) + crate::storage::hold::coverage::ON_ITS_WAY;
+    assert_eq!(
+        told(&hold, arrived, &whole[..1]),
+        (Some("44%".into()), Some(at(90)), vec![(1, 40)])
+    );
+    assert_eq!(
+        told(&hold, arrived, &[]),
+        (Some("0%".into()), Some(at(90)), vec![(0, 0)])
+    );
+
+    // A name that was taken out again, and of which there is nothing, is missed by nobody.
+    hold.spec.cameras = vec!["trappenhuis".to_owned()];
+    assert_eq!(told(&hold, arrived, &[]), (None, Some(at(90)), vec![]));
+    assert_eq!(told(&hold, arrived, &whole).2, [(2, 90)], "what there is stays");
 }

@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::*;
 use crate::api::Days;
 use crate::api::condition::{Reason, Truth};
-use crate::contract::Secret;
+use crate::contract::Credentials;
 use crate::controllers::kit::clock::BootClock;
 use crate::storage::error::StoreError;
 use crate::storage::probe::{Check, Verdict};
@@ -43,8 +43,8 @@ fn access(secret: &str) -> Access {
         bucket: "b".into(),
         path_style: false,
         ca_pem: None,
-        access_key_id: Secret::new("id"),
-        secret_access_key: Secret::new(secret),
+        credentials: Credentials::keys("id", secret),
+        proxy: None,
     };
     let spec = BucketSpec {
         video_ceiling: Days(28),

@@ -2,6 +2,7 @@
 //! then the Site may go. Its bucket keeps all its rules. Needs neither the store nor the policy nor a Secret, nor may it create
 //! anything: all of them may be gone already, and the namespace may be going.
 
+use std::fmt;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -13,7 +14,9 @@ use kube::{Api, Client, ResourceExt};
 use super::apply::delete_workload;
 use super::drain::{Drain, drain};
 use super::names::{Names, SITE_LABEL};
-use crate::api::Site;
+use crate::api::condition::Finding;
+use crate::api::{IncidentHold, Site};
+use crate::controllers::hold;
 use crate::controllers::kit::apply::ApplyError;
 use crate::controllers::kit::error::ApiError;
 use crate::controllers::kit::meta;
@@ -33,6 +36,52 @@ pub enum Deletion {
     Waiting(Vec<String>),
     /// Nothing of it is left.
     Done,
+}
+
+/// The holds that a deletion waits for, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Kept {
+    /// Those that are open: each waits for a person.
+    pub open: Vec<String>,
+    /// Those whose incident is resolved, and that are not released yet.
+    pub releasing: Vec<String>,
+    /// Why the bucket cannot be used, so that nothing can be released.
+    pub unusable: Option<Finding>,
+}
+
+impl Kept {
+    /// Those of `holds` that something may be kept for.
+    pub fn of(holds: &[IncidentHold], now: Timestamp) -> Self {
+        let kept = holds.iter().filter(|hold| hold::is_kept(hold, now));
+        let (releasing, open) = kept.partition::<Vec<_>, _>(|hold| hold::is_resolved(hold, now));
+        let names = |holds: Vec<&IncidentHold>| holds.into_iter().map(ResourceExt::name_any).collect();
+        Self {
+            open: names(open),
+            releasing: names(releasing),
+            unusable: None,
+        }
+    }
+
+    /// Whether there is one.
+    pub fn is_any(&self) -> bool {
+        !self.open.is_empty() || !self.releasing.is_empty()
+    }
+}
+
+impl fmt::Display for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let open = format!(
+            "these holds are open: {}; resolve their incidents (spec.state, spec.resolution)",
+            self.open.join(", ")
+        );
+        let releasing = format!("these holds are being released: {}", self.releasing.join(", "));
+        let told = [
+            (!self.open.is_empty()).then_some(open),
+            (!self.releasing.is_empty()).then_some(releasing),
+            Some("the bucket and its rules stay".to_owned()),
+        ];
+        f.write_str(&told.into_iter().flatten().collect::<Vec<_>>().join("; "))
+    }
 }
 
 /// Takes the next step of deleting `site`.
@@ -101,6 +150,53 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn open_holds_are_told_apart_from_those_being_released() {
+        let now: Timestamp = "2026-07-01T00:00:00Z".parse().unwrap();
+        let hold = |name: &str,
+                    resolved: Option<&str>,
+                    finalizers: &[&str],
+                    released: Option<&str>|
+         -> IncidentHold {
+            let state = if resolved.is_some() { "Resolved" } else { "Open" };
+            let resolution = resolved.map(|at| json!({"at": at, "by": "CISO", "outcome": "Closed"}));
+            serde_json::from_value(json!({
+                "metadata": {"name": name, "namespace": "n", "finalizers": finalizers},
+                "spec": {
+                    "siteRef": {"name": "s"}, "window": {"from": "2026-05-01T10:00:00Z"}, "purpose": "Theft",
+                    "reference": "2026-77", "state": state, "resolution": resolution,
+                },
+                "status": {"placement": {
+                    "observedGeneration": 1, "acceptedAt": "2026-05-01T10:00:00Z", "proved": true, "segments": 4,
+                    "size": "1 MiB", "sealed": 0, "releasedAt": released,
+                }},
+            }))
+            .unwrap()
+        };
+        let counted = ["toezicht.dev/hold"];
+        let (past, ahead) = ("2026-06-01T00:00:00Z", "2026-08-01T00:00:00Z");
+        let holds = [
+            hold("inbraak", None, &counted, None),
+            hold("vernieling", Some(past), &counted, None),
+            hold("volgende-maand", Some(ahead), &counted, None),
+            hold("voorbij", Some(past), &counted, Some(past)),
+            hold("geweigerd", None, &[], None),
+        ];
+        let kept = Kept::of(&holds, now);
+        assert_eq!(kept.open, ["inbraak", "volgende-maand"]);
+        assert_eq!(kept.releasing, ["vernieling"]);
+        let said = kept.to_string();
+        assert!(
+            said.starts_with("these holds are open: inbraak, volgende-maand; resolve"),
+            "{said}"
+        );
+        assert!(
+            said.contains("; these holds are being released: vernieling; "),
+            "{said}"
+        );
+        assert!(!Kept::of(&holds[3..], now).is_any());
+    }
 
     #[test]
     fn an_orphan_of_ours_is_stopped_and_what_is_anothers_is_not() {

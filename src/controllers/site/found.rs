@@ -123,7 +123,7 @@ pub fn judge(
             }
         }
         Err(error) => {
-            let nothing_learnt = matches!(error, EnforceError::Storage(_));
+            let nothing_learnt = error.store_error().is_some();
             // A store that says that the bucket is otherwise takes back what was reported.
             let stays = nothing_learnt || matches!(error, EnforceError::NoRecorder { .. });
             let may_go_on = nothing_learnt && reported.is_some();
@@ -145,10 +145,7 @@ pub fn judge(
 
 /// Whether only a person can help: a store that does not answer comes back by itself, rights do not.
 fn needs_person(error: &EnforceError) -> bool {
-    match error {
-        EnforceError::Storage(error) => !error.is_retryable(),
-        _ => true,
-    }
+    error.store_error().is_none_or(|error| !error.is_retryable())
 }
 
 fn not_enforced(error: &EnforceError, nothing_learnt: bool, was_read_back: bool) -> Finding {

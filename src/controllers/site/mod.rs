@@ -14,6 +14,7 @@ mod drain;
 #[cfg(test)]
 mod fixtures;
 mod found;
+mod guard;
 mod identity;
 pub(in crate::controllers) mod names;
 mod objects;
@@ -23,6 +24,7 @@ mod pod;
 mod recording;
 mod refusal;
 mod status;
+mod target;
 mod validate;
 mod watches;
 
@@ -34,7 +36,7 @@ use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
 
 use self::bucket::{Memory, Stores};
-use self::delete::Deletion;
+use self::delete::{Deletion, Kept};
 use self::found::{Bucket, joined};
 use self::identity::IdentityError;
 use self::names::{FINALIZER, MANAGER};
@@ -138,6 +140,9 @@ impl Sites {
 
         let found = dereference::dereference(client, site).await?;
         let valid = validate::validate(site, &found, config, &self.context.cluster_id, now);
+        let holds = retention::holds(client, site).await?;
+        let is_held = holds.iter().any(|hold| hold::is_kept(hold, now));
+        let is_guarded = guard::guard(client, site, &found, is_held).await?;
         let bucket = bucket::keep(
             &*self.stores,
             &self.memory,
@@ -170,7 +175,8 @@ impl Sites {
             applied: &applied,
             answers: &answers,
         };
-        let is_reported = self.report(site, status::status(site, &observed, now)).await?;
+        let (next, stalls_at) = status::status(site, &observed, now);
+        let is_reported = self.report(site, next).await?;
 
         event::publish(&self.context.events, site, &storage_events(&bucket)).await;
         for change in bucket.changes.iter().filter(|_| bucket.is_drift) {
@@ -186,12 +192,13 @@ impl Sites {
             Err(error) => return Err(error.into()),
         };
         let ask_every = if waits_for_holds { ASK_SOON } else { ASK_EVERY };
-        let ask_again = (!answers.is_empty()).then(|| now + ask_every);
+        let ask_again = (is_guarded || !answers.is_empty()).then(|| now + ask_every);
         let deadlines = [
             valid.permission.next_change,
             bucket.look_again,
             Some(identity.renew_at),
             ask_again,
+            stalls_at,
         ];
         Ok(Look {
             action: requeue::at(now, deadlines.into_iter().flatten()),
@@ -207,13 +214,9 @@ impl Sites {
             });
         }
         let step = delete::delete(&self.context.client, &self.context.recorders, site, now).await?;
-        let kept_for = self.holds_of_deleted(site, &step, now).await?;
+        let kept = self.holds_of_deleted(site, &step, now).await?;
         let waits_for = match step {
-            Deletion::Done if !kept_for.is_empty() => format!(
-                "waits until these incidents are resolved, and nothing is kept for them any more: {}; the bucket and its rules stay \
-                 in any case",
-                kept_for.join(", ")
-            ),
+            Deletion::Done if kept.is_any() => kept.to_string(),
             Deletion::Done => {
                 meta::remove_finalizer(&self.context.client, site, FINALIZER, MANAGER).await?;
                 self.memory.forget(&site.uid().unwrap_or_default());
@@ -241,7 +244,13 @@ impl Sites {
         };
         let before = site.status.clone().unwrap_or_default();
         let message = format!("being deleted: {waits_for}");
-        let conditions = status::deleting(&before.conditions, before.observed_generation, &message, now);
+        let conditions = status::deleting(
+            &before.conditions,
+            before.observed_generation,
+            &message,
+            kept.unusable.as_ref(),
+            now,
+        );
         let is_changed = self.report(site, SiteStatus { conditions, ..before }).await?;
         Ok(Look {
             action: Action::requeue(delete::LOOK_AGAIN),
@@ -249,14 +258,13 @@ impl Sites {
         })
     }
 
-    /// The holds that a deleted Site waits for, by name. They are looked after until then, as far as the store can still be
-    /// reached.
+    /// The holds that a deleted Site waits for. They are looked after until then, as far as the store can still be reached.
     async fn holds_of_deleted(
         &self,
         site: &Site,
         step: &Deletion,
         now: Timestamp,
-    ) -> Result<Vec<String>, SiteError> {
+    ) -> Result<Kept, SiteError> {
         let Context {
             client,
             config,
@@ -265,17 +273,22 @@ impl Sites {
             ..
         } = &self.context;
         let holds = retention::holds(client, site).await?;
-        let kept = holds.iter().filter(|hold| hold::is_kept(hold, now));
-        let kept: Vec<String> = kept.map(ResourceExt::name_any).collect();
-        if !kept.is_empty() {
-            let found = dereference::dereference(client, site).await?;
+        let mut kept = Kept::of(&holds, now);
+        if !kept.is_any() && *step != Deletion::Done {
+            return Ok(kept);
+        }
+        let found = dereference::dereference(client, site).await?;
+        guard::guard(client, site, &found, kept.is_any()).await?;
+        if kept.is_any() {
             let valid = validate::validate(site, &found, config, cluster_id, now);
             let recorders = if *step == Deletion::Done {
                 Follow::NoRecorders
             } else {
                 Follow::Unknown
             };
-            buckets.set_open(site, opened::of_deleted(site, &found, &valid, recorders));
+            let open = opened::of_deleted(site, &found, &valid, recorders);
+            kept.unusable = open.is_none().then_some(valid.accepted);
+            buckets.set_open(site, open);
         }
         Ok(kept)
     }

@@ -33,6 +33,8 @@ pub struct Pods<'a> {
     pub settings: &'a RecorderSettings,
     /// As the cluster's administrators want them.
     pub config: &'a OperatorConfig,
+    /// They use workload identity at the store.
+    pub is_ambient: bool,
 }
 
 /// The recorders' ServiceAccount: a name without any right, and without a token to show for it.

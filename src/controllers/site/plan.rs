@@ -96,6 +96,7 @@ pub fn plan(
                 count: pods,
                 settings,
                 config,
+                is_ambient: site.spec.storage.recorder.ambient,
             },
         ),
         expected: Expected {

@@ -26,7 +26,16 @@ fn the_configuration_says_all_that_recorders_need() {
         (document.namespace.as_str(), document.site.as_str()),
         ("gemeente", "zwembad")
     );
-    assert_eq!(document.storage.access_key_id.reveal(), "s3-recorder");
+    assert_eq!(
+        document
+            .storage
+            .credentials
+            .as_keys()
+            .unwrap()
+            .access_key_id
+            .reveal(),
+        "s3-recorder"
+    );
     assert_eq!(document.video_ceiling_ms, 28 * DAY_MS);
     assert!(document.spool_bytes < 20 << 30);
     let hal = &document.cameras[0];
@@ -162,7 +171,16 @@ fn a_site_that_is_no_longer_accepted_stops_and_keeps_its_way_to_the_store() {
     running.found.store_secrets.clear();
     let stopped = document(&running.plan_with(&good_bucket(running.now)));
     assert!(stopped.cameras.iter().all(|camera| camera.permitted.is_empty()));
-    assert_eq!(stopped.storage.access_key_id.reveal(), "s3-recorder");
+    assert_eq!(
+        stopped
+            .storage
+            .credentials
+            .as_keys()
+            .unwrap()
+            .access_key_id
+            .reveal(),
+        "s3-recorder"
+    );
 }
 
 #[test]
@@ -184,4 +202,63 @@ fn what_a_tenant_wrote_or_scaled_makes_no_pods() {
     assert_eq!(next.plan().recorders.unwrap().expected.pods, 1);
     next.found.pods = Some(i32::MAX.unsigned_abs());
     assert_eq!(next.plan().recorders.unwrap().expected.pods, 1);
+}
+
+#[test]
+fn workload_identity_gives_pods_a_token_for_the_store_alone() {
+    let mut fixture = fixture();
+    let role = "arn:aws:iam::123456789012:role/toezicht-recorder";
+    let recorder = &mut fixture.site.spec.storage.recorder;
+    (recorder.credentials_ref, recorder.ambient) = (None, true);
+    recorder.principal = role.into();
+    let grant = "grants: [{namespaces: [gemeente], endpoints: ['https://s3.example.nl'], buckets: ['gemeente-*'], ambient: true}]";
+    let yaml = format!("recorderImage: toezicht:1\n{grant}\nworkloadIdentity: {{audience: rgw}}");
+    fixture.config = OperatorConfig::parse(&yaml).unwrap();
+    let plan = fixture.plan();
+    let crate::contract::Credentials::WebIdentity { web_identity } = document(&plan).storage.credentials
+    else {
+        panic!("workload identity was asked for");
+    };
+    assert_eq!(web_identity.role_arn, role);
+    let spec = plan.recorders.unwrap().workload.spec.unwrap();
+    let pod = spec.template.spec.unwrap();
+    // The token of the Kubernetes API stays away.
+    assert_eq!(pod.automount_service_account_token, Some(false));
+    let projected = pod.volumes.unwrap()[2]
+        .projected
+        .clone()
+        .unwrap()
+        .sources
+        .unwrap();
+    let token = projected[0].service_account_token.clone().unwrap();
+    assert_eq!(token.audience.as_deref(), Some("rgw"));
+    let mount = pod.containers[0].volume_mounts.clone().unwrap()[2].clone();
+    assert_eq!(
+        web_identity.token_file,
+        std::path::Path::new(&mount.mount_path).join(token.path)
+    );
+    assert_eq!(
+        (mount.name.as_str(), mount.read_only),
+        ("store-token", Some(true))
+    );
+}
+
+#[test]
+fn recorders_use_the_proxy_of_the_endpoints_scheme() {
+    let mut fixture = fixture();
+    let with = |proxy: &str| {
+        OperatorConfig::parse(&format!(
+            "{}\nproxy: {proxy}",
+            crate::controllers::site::fixtures::CONFIG
+        ))
+        .unwrap()
+    };
+    fixture.config = with("{http: 'http://plain:1', https: 'http://tunnel:3128', noProxy: 'a.nl'}");
+    let proxy = document(&fixture.plan()).storage.proxy.unwrap();
+    assert_eq!(
+        (proxy.url.as_str(), proxy.no_proxy.as_str()),
+        ("http://tunnel:3128", "a.nl")
+    );
+    fixture.config = with("{http: 'http://plain:1'}");
+    assert_eq!(document(&fixture.plan()).storage.proxy, None);
 }

@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::names::Names;
 use super::objects::{Pods, SPOOL};
 use crate::contract::{HEALTH_PORT, STATUS_PORT};
+use crate::controllers::egress::{TOKEN, TOKEN_DIR};
 
 /// Name of the container.
 const CONTAINER: &str = "recorder";
@@ -21,6 +22,10 @@ const CONFIG_DIR: &str = "/etc/toezicht";
 const SPOOL_DIR: &str = "/var/spool/toezicht";
 /// Name of the volume with the configuration.
 const CONFIG: &str = "config";
+/// Name of the volume with the token for the store's STS.
+const STORE_TOKEN: &str = "store-token";
+/// How long such a token is valid. The kubelet renews it at four fifths of that.
+const TOKEN_SECONDS: i64 = 3600;
 /// User and group of the recorder: nobody in particular.
 const USER: i64 = 65532;
 /// Time to close and upload what is open.
@@ -86,10 +91,12 @@ fn container(pods: &Pods<'_>) -> core::Container {
         ),
         env: Some(vec![shard()]),
         ports: Some(vec![port(STATUS, STATUS_PORT), port(HEALTH, HEALTH_PORT)]),
-        volume_mounts: Some(vec![
-            mount(CONFIG, CONFIG_DIR, true),
-            mount(SPOOL, SPOOL_DIR, false),
-        ]),
+        volume_mounts: Some(
+            [mount(CONFIG, CONFIG_DIR, true), mount(SPOOL, SPOOL_DIR, false)]
+                .into_iter()
+                .chain(pods.is_ambient.then(|| mount(STORE_TOKEN, TOKEN_DIR, true)))
+                .collect(),
+        ),
         resources: Some(pods.settings.resources.clone().unwrap_or_else(resources)),
         security_context: Some(container_security()),
         // A recorder that works through a long spool at its start is alive all the while.
@@ -115,8 +122,47 @@ fn shard() -> core::EnvVar {
     }
 }
 
+/// The service account token that the store's STS takes. It is of no use at the Kubernetes API, whose audience is
+/// another.
+fn store_token(pods: &Pods<'_>) -> core::Volume {
+    let token = core::ServiceAccountTokenProjection {
+        audience: Some(pods.config.egress.audience.clone()),
+        expiration_seconds: Some(TOKEN_SECONDS),
+        path: TOKEN.to_owned(),
+    };
+    core::Volume {
+        name: STORE_TOKEN.to_owned(),
+        projected: Some(core::ProjectedVolumeSource {
+            default_mode: Some(CONFIG_MODE),
+            sources: Some(vec![core::VolumeProjection {
+                service_account_token: Some(token),
+                ..core::VolumeProjection::default()
+            }]),
+        }),
+        ..core::Volume::default()
+    }
+}
+
 fn volumes(names: &Names, pods: &Pods<'_>) -> Vec<core::Volume> {
-    let config = core::Volume {
+    let mut volumes = vec![config_volume(names)];
+    let spool = &pods.settings.spool;
+    // Of a storage class, the StatefulSet adds the volume of its claim.
+    if spool.storage_class.is_none() {
+        volumes.push(core::Volume {
+            name: SPOOL.to_owned(),
+            empty_dir: Some(core::EmptyDirVolumeSource {
+                medium: None,
+                size_limit: Some(Quantity(spool.size.clone())),
+            }),
+            ..core::Volume::default()
+        });
+    }
+    volumes.extend(pods.is_ambient.then(|| store_token(pods)));
+    volumes
+}
+
+fn config_volume(names: &Names) -> core::Volume {
+    core::Volume {
         name: CONFIG.to_owned(),
         secret: Some(core::SecretVolumeSource {
             secret_name: Some(names.config.clone()),
@@ -124,21 +170,7 @@ fn volumes(names: &Names, pods: &Pods<'_>) -> Vec<core::Volume> {
             ..core::SecretVolumeSource::default()
         }),
         ..core::Volume::default()
-    };
-    let spool = &pods.settings.spool;
-    if spool.storage_class.is_some() {
-        // The StatefulSet adds the volume of its claim.
-        return vec![config];
     }
-    let spool = core::Volume {
-        name: SPOOL.to_owned(),
-        empty_dir: Some(core::EmptyDirVolumeSource {
-            medium: None,
-            size_limit: Some(Quantity(spool.size.clone())),
-        }),
-        ..core::Volume::default()
-    };
-    vec![config, spool]
 }
 
 /// What a pod of 32 cameras needs; no limit of CPU, since being throttled loses frames.

@@ -17,7 +17,7 @@ pub fn reason(error: &EnforceError) -> Reason {
         | EnforceError::Target(_)
         | EnforceError::Ceiling(_) => Reason::InvalidField,
         EnforceError::NoRecorder { .. } => Reason::DependsOn,
-        EnforceError::Storage(_) => Reason::StorageError,
+        EnforceError::Storage(_) | EnforceError::Advised { .. } => Reason::StorageError,
     }
 }
 

@@ -13,14 +13,18 @@ use super::recording::{self, Answer};
 use super::validate::Valid;
 use crate::api::condition::{ConditionType, Finding, Reason, Truth, merge};
 use crate::api::{AuditStatus, Ceilings, Drift, Site, SiteStatus};
+use crate::controllers::drive::Watched;
 use crate::controllers::kit::apply::ApplyError;
 use crate::controllers::kit::error::{ApiError, Failure, KubeErrorExt};
+use crate::controllers::kit::patience::{self, Cause, since};
 use crate::controllers::kit::quantity::size;
 use crate::controllers::kit::status as kit_status;
 use crate::storage::readers;
 
 /// An audit of the days at the ceiling is due hourly; one that is this old says nothing of now.
 const AUDIT_IS_OLD: SignedDuration = SignedDuration::from_hours(3);
+/// How old counts of the whole bucket are at most, in words.
+const AUDITED_EVERY: &str = "24 h";
 
 /// Whoever undoes something so often does it by rule.
 const A_FIGHT: i64 = 3;
@@ -41,8 +45,8 @@ pub struct Observed<'a> {
     pub answers: &'a [Answer],
 }
 
-/// The status of `site`.
-pub fn status(site: &Site, observed: &Observed<'_>, now: Timestamp) -> SiteStatus {
+/// The status of `site`, and when it stalls though nothing happens.
+pub fn status(site: &Site, observed: &Observed<'_>, now: Timestamp) -> (SiteStatus, Option<Timestamp>) {
     let Observed {
         valid,
         bucket,
@@ -55,8 +59,10 @@ pub fn status(site: &Site, observed: &Observed<'_>, now: Timestamp) -> SiteStatu
         SignedDuration::try_from(site.spec.recorder.segment_duration.0).unwrap_or(SignedDuration::MAX);
     let (recording, count) = recording::finding(valid, may_record, answers, segment);
     let drift = bucket.drift(before.drift.as_ref(), now);
+    let ready = ready(valid, bucket, applied, answers);
+    let (stalled, stalls_at) = patience::stalled(&causes(site, observed, &ready, now), now);
     let findings = [
-        ready(valid, bucket, applied, answers),
+        ready,
         valid.accepted.clone(),
         valid.permission.finding.clone(),
         bucket.finding.clone(),
@@ -72,9 +78,9 @@ pub fn status(site: &Site, observed: &Observed<'_>, now: Timestamp) -> SiteStatu
             now,
         ),
         administrators_excluded(),
-        stalled(valid, bucket, applied),
+        stalled,
     ];
-    SiteStatus {
+    let status = SiteStatus {
         observed_generation: site.metadata.generation,
         conditions: merge(&before.conditions, &findings, site.metadata.generation, now),
         ceilings: valid.ceilings.clone(),
@@ -85,7 +91,8 @@ pub fn status(site: &Site, observed: &Observed<'_>, now: Timestamp) -> SiteStatu
         audit: None,
         cameras: i32::try_from(valid.cameras.len() + valid.left_out.len()).ok(),
         recording: i32::try_from(count).ok(),
-    }
+    };
+    (status, stalls_at)
 }
 
 /// The fields whose principal the store does not know. Only the Site's own are told by their path.
@@ -101,19 +108,43 @@ fn unknown(site: &Site, bucket: &Bucket) -> Vec<String> {
     principals.unwrap_or_default().iter().map(named).collect()
 }
 
-/// The conditions of a Site that is being deleted: what was found before, and what it waits for.
+/// The conditions of a Site that is being deleted: what was found before, and what it waits for. `unusable`: why holds that
+/// it waits for cannot be released.
 pub fn deleting(
     before: &[Condition],
     generation: Option<i64>,
     waits_for: &str,
+    unusable: Option<&Finding>,
     now: Timestamp,
 ) -> Vec<Condition> {
-    kit_status::replace(
-        before,
-        &Finding::new(ConditionType::Ready, false, Reason::Deleting, waits_for),
-        generation,
-        now,
-    )
+    let ready = Finding::new(ConditionType::Ready, false, Reason::Deleting, waits_for);
+    let stalled = Finding::stalled(unusable.map(cannot_release).as_ref());
+    let mut findings = vec![ready, stalled];
+    if let Some(accepted) = unusable {
+        let message = format!("the bucket is not used: {}", accepted.message);
+        findings.push(accepted.clone());
+        findings.push(Finding::new(
+            ConditionType::StorageEnforced,
+            Truth::Unknown,
+            Reason::DependsOn,
+            message,
+        ));
+    }
+    let replace = |conditions: Vec<Condition>, finding: &Finding| {
+        kit_status::replace(&conditions, finding, generation, now)
+    };
+    // The first of them stands first.
+    findings.iter().rev().fold(before.to_vec(), replace)
+}
+
+/// In a namespace that is being deleted nobody can make again what is missing.
+fn cannot_release(accepted: &Finding) -> Finding {
+    let message = format!(
+        "the bucket cannot be used, so no hold can be released: {}; in a namespace that is being deleted that cannot be put right: \
+         see docs/operations.md#a-namespace-that-cannot-go",
+        accepted.message
+    );
+    Finding::new(ConditionType::Stalled, true, accepted.reason, message)
 }
 
 /// Whether storage and recorders are as the protocol now demands, read back. A site that must not record
@@ -170,18 +201,55 @@ fn ready(
     }
 }
 
-/// Whether only a person can help.
-fn stalled(valid: &Valid, bucket: &Bucket, applied: &Result<Applied, ApplyError>) -> Finding {
+/// Why a Site may need a person, the gravest first.
+fn causes(site: &Site, observed: &Observed<'_>, ready: &Finding, now: Timestamp) -> Vec<Cause> {
+    let Observed {
+        valid,
+        bucket,
+        applied,
+        answers: _,
+    } = observed;
+    let status = site.status.as_ref();
+    let (before, made) = (site.conditions(), site.metadata.creation_timestamp.as_ref());
+    let after = |finding: &Finding, patience| {
+        Cause::after(finding.clone(), since(before, finding, made, now), patience)
+    };
     if !valid.accepted.is_true() {
-        return Finding::stalled(Some(&valid.accepted));
+        return vec![match valid.accepted.reason {
+            Reason::ReferenceNotFound => after(&valid.accepted, patience::REFERENCE),
+            _ => Cause::now(valid.accepted.clone()),
+        }];
     }
+    let mut causes = Vec::new();
     if bucket.is_stalled {
-        return Finding::stalled(Some(&bucket.finding));
+        causes.push(Cause::now(bucket.finding.clone()));
+    } else if !bucket.finding.is_true() {
+        causes.push(after(&bucket.finding, patience::STORE));
     }
-    match applied.as_ref().err().and_then(for_a_person) {
-        Some((reason, message)) => Finding::new(ConditionType::Stalled, true, reason, message),
-        None => Finding::stalled(None),
+    if let Some((reason, message)) = applied.as_ref().err().and_then(for_a_person) {
+        causes.push(Cause::now(Finding::new(
+            ConditionType::Stalled,
+            true,
+            reason,
+            message,
+        )));
+    } else if !ready.is_true() {
+        causes.push(after(ready, patience::WORK));
     }
+    let retention = status.and_then(|status| status.retention.as_ref());
+    let orphaned = retention.map_or(&[][..], |retention| &retention.orphaned_holds);
+    if !orphaned.is_empty() {
+        let message = format!(
+            "the bucket's ledger has open holds that this cluster does not have: {}. Make them again with `toezicht holds restore`, \
+             then resolve those whose incident is resolved",
+            orphaned.join(", ")
+        );
+        let finding = Finding::new(ConditionType::Stalled, true, Reason::OrphanedHold, message);
+        // Where everything is applied at once, the holds come after their Site.
+        let made = made.map_or(Timestamp::MIN, |made| made.0);
+        causes.push(Cause::after(finding, made, patience::REFERENCE));
+    }
+    causes
 }
 
 /// What trying again does not help against, and what to do.
@@ -216,7 +284,10 @@ fn compliant(audit: Option<&AuditStatus>, ceilings: Option<&Ceilings>, now: Time
         return found(Truth::Unknown, Reason::NotAudited, message);
     }
     let counts = format!(
-        "{} versions of {}, {} of them held, {} inspected{}",
+        "audited at {}, the days at the ceiling at {}; all is audited again within {AUDITED_EVERY}. There were {} versions of {}, {} of \
+         them held, {} inspected{}",
+        audit.audited_at.0,
+        audit.boundary_at.0,
         audit.versions,
         size(u64::try_from(audit.bytes).unwrap_or_default()),
         audit.held,
@@ -257,7 +328,7 @@ fn oldest(audit: &AuditStatus, ceilings: Option<&Ceilings>) -> String {
             let until = until.unwrap_or(Timestamp::MAX);
             let _ = write!(
                 told,
-                "; the oldest {class} that no hold covers is of {oldest}, and goes by {until}"
+                "; the oldest {class} that no hold covered was of {oldest}, and goes by {until}"
             );
         }
     }

@@ -14,7 +14,7 @@ fn of(fixture: &Fixture, bucket: &Bucket, applied: Result<Applied, ApplyError>) 
         applied: &applied,
         answers: &[],
     };
-    status(&fixture.site, &observed, fixture.now)
+    status(&fixture.site, &observed, fixture.now).0
 }
 
 fn condition<'a>(status: &'a SiteStatus, type_: &str) -> (&'a str, &'a str, &'a str) {
@@ -170,11 +170,93 @@ fn what_only_a_person_can_solve_is_stalled() {
     assert_eq!((truth, reason), ("True", "InvalidField"));
     assert!(message.starts_with("spec.recorder: "), "{message}");
 
-    fixture.found.policy = None;
+    fixture.config.grants = crate::controllers::grant::Grants::default();
     let status = of(&fixture, &good_bucket(fixture.now), Ok(Applied::default()));
     assert_eq!(
         (condition(&status, "Stalled").0, condition(&status, "Ready").1),
-        ("True", "ReferenceNotFound")
+        ("True", "NotGranted")
+    );
+}
+
+/// The status each so many seconds after the Site was made, carried on from one to the next.
+fn stalled_after(fixture: &mut Fixture, bucket: &Bucket, seconds: &[(i64, &str, &str)]) {
+    let made = fixture.now;
+    fixture.site.metadata.creation_timestamp = Some(Time(made));
+    for (after, truth, reason) in seconds {
+        fixture.now = made + SignedDuration::from_secs(*after);
+        let next = of(fixture, bucket, Ok(Applied::default()));
+        let (is, why, message) = condition(&next, "Stalled");
+        assert_eq!((is, why), (*truth, *reason), "after {after} s: {message}");
+        let kept = fixture.site.status.take().unwrap_or_default();
+        fixture.site.status = Some(SiteStatus {
+            retention: kept.retention,
+            ..next
+        });
+    }
+}
+
+#[test]
+fn a_reference_that_may_still_come_stalls_a_site_after_a_minute() {
+    let mut fixture = fixture();
+    fixture.found.policy = None;
+    let bucket = crate::controllers::site::found::unknown(None);
+    let (quiet, stalled) = (("False", "AsRequired"), ("True", "ReferenceNotFound"));
+    let looks = [
+        (2, quiet),
+        (31, quiet),
+        (61, quiet),
+        (62, stalled),
+        (400, stalled),
+    ];
+    let looks = looks.map(|(after, (truth, reason))| (after, truth, reason));
+    stalled_after(&mut fixture, &bucket, &looks);
+    let observed = Observed {
+        valid: &fixture.valid(),
+        bucket: &bucket,
+        applied: &Ok(Applied::default()),
+        answers: &[],
+    };
+    fixture.site.status = None;
+    let (_, stalls_at) = status(&fixture.site, &observed, fixture.now);
+    assert_eq!(stalls_at, Some(fixture.now + SignedDuration::from_secs(60)));
+}
+
+#[test]
+fn a_store_that_stays_away_stalls_a_site_after_a_quarter_of_an_hour() {
+    let mut fixture = fixture();
+    let away = crate::storage::error::StoreError {
+        operation: "GetBucketVersioning",
+        code: "NoConnection".into(),
+        status: None,
+    };
+    let bucket = judge(Err(EnforceError::Storage(away)), None, fixture.now);
+    let minutes = 60;
+    let looks = [
+        (5, "False", "AsRequired"),
+        (14 * minutes, "False", "AsRequired"),
+        (15 * minutes + 5, "True", "StorageError"),
+    ];
+    stalled_after(&mut fixture, &bucket, &looks);
+}
+
+#[test]
+fn an_orphaned_hold_waits_for_a_person() {
+    let mut fixture = fixture();
+    fixture.site.status = Some(SiteStatus {
+        retention: Some(RetentionStatus {
+            orphaned_holds: vec!["vechtpartij-7".into()],
+            ..RetentionStatus::default()
+        }),
+        ..SiteStatus::default()
+    });
+    let bucket = good_bucket(fixture.now);
+    let looks = [(59, "False", "AsRequired"), (60, "True", "OrphanedHold")];
+    stalled_after(&mut fixture, &bucket, &looks);
+    let status = of(&fixture, &bucket, Ok(Applied::default()));
+    let (_, _, message) = condition(&status, "Stalled");
+    assert!(
+        message.contains("vechtpartij-7") && message.contains("holds restore"),
+        "{message}"
     );
 }
 
@@ -282,8 +364,10 @@ fn what_an_audit_found_is_told_with_ages_and_ceilings() {
     let (truth, _, message) = condition(&status, "Compliant");
     let (from, until) = (at(1 + 24 * 20 + 3).0, at(1 + 24 * 20 + 3 - 28 * 24).0);
     let expected = format!(
-        "5 versions of 3.0 MiB, 1 of them held, 2 inspected; the oldest video that no hold covers is of {from}, and goes by {until}; \
-         the store's lifecycle was 60 s late"
+        "audited at {}, the days at the ceiling at {}; all is audited again within 24 h. There were 5 versions of 3.0 MiB, 1 of them \
+         held, 2 inspected; the oldest video that no hold covered was of {from}, and goes by {until}; the store's lifecycle was 60 s late",
+        at(2).0,
+        at(1).0,
     );
     assert_eq!((truth, message), ("True", expected.as_str()));
 }
@@ -294,10 +378,34 @@ fn a_paused_or_deleted_site_keeps_what_was_found() {
     let before = of(&fixture, &good_bucket(fixture.now), Ok(Applied::default())).conditions;
     for (after, reason) in [
         (kit_status::paused(&before, Some(3), fixture.now), "Paused"),
-        (deleting(&before, Some(3), "waits", fixture.now), "Deleting"),
+        (deleting(&before, Some(3), "waits", None, fixture.now), "Deleting"),
     ] {
         assert_eq!(after.len(), before.len());
         assert_eq!(after[0].reason, reason);
-        assert_eq!(after[1..], before[1..]);
+        for kept in before[1..].iter().filter(|kept| kept.type_ != "Stalled") {
+            assert!(after.contains(kept), "{kept:?}");
+        }
     }
+}
+
+#[test]
+fn a_deleted_site_whose_bucket_cannot_be_used_says_what_to_do_for_its_holds() {
+    let mut fixture = fixture();
+    let before = of(&fixture, &good_bucket(fixture.now), Ok(Applied::default()));
+    fixture.found.store_secrets.clear();
+    let accepted = fixture.valid().accepted;
+    let conditions = deleting(&before.conditions, Some(3), "waits", Some(&accepted), fixture.now);
+    let status = SiteStatus { conditions, ..before };
+    assert_eq!(status.conditions[0].type_, "Ready");
+    let (truth, reason, message) = condition(&status, "Stalled");
+    assert_eq!((truth, reason), ("True", "ReferenceNotFound"));
+    for part in [
+        "spec.storage.operator.credentialsRef",
+        "docs/operations.md#a-namespace-that-cannot-go",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+    let (truth, reason, message) = condition(&status, "StorageEnforced");
+    assert_eq!((truth, reason), ("Unknown", "DependsOn"));
+    assert!(message.contains("s3-operator"), "{message}");
 }

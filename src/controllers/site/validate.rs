@@ -6,12 +6,12 @@ use jiff::Timestamp;
 use super::bucket::Access;
 use super::dereference::Dereferenced;
 use super::names::Names;
+use super::target::Ground;
 use crate::api::condition::{ConditionType, Finding, Reason};
 use crate::api::{
-    AdoptionPolicy, Ceilings, RecordingPolicy, RetentionEnforcement, SECRET_TYPE_CA, SECRET_TYPE_S3, Site,
-    SiteSpec, is_one_identity,
+    AdoptionPolicy, Ceilings, RecordingPolicy, RetentionEnforcement, SECRET_TYPE_CA, Site, SiteSpec,
+    is_one_identity,
 };
-use crate::contract::StorageTarget;
 use crate::controllers::config::OperatorConfig;
 use crate::controllers::grant::{Endpoint, Exception, Request};
 use crate::controllers::kit::camera::{self, Source};
@@ -235,6 +235,7 @@ fn access(
         namespace: &names.namespace,
         endpoint: &endpoint,
         bucket: &storage.bucket,
+        ambient: storage.operator.ambient || storage.recorder.ambient,
         exceptions: &exceptions,
     };
     config
@@ -259,26 +260,15 @@ fn access(
         )
     });
     let ca_pem = ca_pem.transpose()?.map(|pem| pem.reveal().to_owned());
-    let target = |name: &str, field: &str| -> Result<StorageTarget, MissingSecret> {
-        let key = |key| reference::text(&found.store_secrets, SECRET_TYPE_S3, name, key, field);
-        Ok(StorageTarget {
-            endpoint: endpoint.url(),
-            region: storage.region.clone(),
-            bucket: storage.bucket.clone(),
-            path_style: storage.path_style,
-            ca_pem: ca_pem.clone(),
-            access_key_id: key("accessKeyId")?,
-            secret_access_key: key("secretAccessKey")?,
-        })
+    let ground = Ground {
+        storage,
+        endpoint: &endpoint,
+        ca_pem,
+        secrets: &found.store_secrets,
+        egress: &config.egress,
     };
-    let operator = target(
-        &storage.operator.credentials_ref.name,
-        "spec.storage.operator.credentialsRef",
-    )?;
-    let recorder = target(
-        &storage.recorder.credentials_ref.name,
-        "spec.storage.recorder.credentialsRef",
-    );
+    let operator = ground.operator()?;
+    let recorder = ground.recorder();
     let recorder = recorder.map_err(|missing| problems.push(missing.into())).ok();
     let claim = Claim {
         cluster_id: cluster_id.to_owned(),

@@ -18,7 +18,15 @@ fn a_complete_site_is_accepted_with_all_that_follows() {
     let access = valid.access.unwrap();
     assert_eq!(access.operator.endpoint.as_deref(), Some("https://s3.example.nl"));
     assert_eq!(
-        access.recorder.as_ref().unwrap().access_key_id.reveal(),
+        access
+            .recorder
+            .as_ref()
+            .unwrap()
+            .credentials
+            .as_keys()
+            .unwrap()
+            .access_key_id
+            .reveal(),
         "s3-recorder"
     );
     assert_eq!(access.spec.readers, ["manager", "officer"]);
@@ -322,4 +330,54 @@ fn a_suspension_is_of_the_cameras_that_it_names() {
         valid.permission.next_change,
         Some("2026-03-18T21:00:00Z".parse().unwrap())
     );
+}
+
+#[test]
+fn a_temporary_key_has_its_session_token() {
+    let mut fixture = fixture();
+    let texts = [
+        ("accessKeyId", "ASIA9"),
+        ("secretAccessKey", "s"),
+        ("sessionToken", "IQoJb3Jp\n"),
+    ];
+    let secret = texts.map(|(key, value)| (key.to_owned(), crate::contract::Secret::new(value)));
+    let found = crate::controllers::kit::reference::Found::new("7", secret.into());
+    fixture.found.store_secrets.insert("s3-operator".into(), found);
+    let access = fixture.valid().access.unwrap();
+    let keys = access.operator.credentials.as_keys().unwrap();
+    assert_eq!(keys.session_token.as_ref().unwrap().reveal(), "IQoJb3Jp");
+    let recorder = access.recorder.unwrap();
+    assert_eq!(recorder.credentials.as_keys().unwrap().session_token, None);
+}
+
+#[test]
+fn workload_identity_is_refused_without_its_grant() {
+    for of_operator in [true, false] {
+        let mut fixture = fixture();
+        let storage = &mut fixture.site.spec.storage;
+        let identity = if of_operator {
+            &mut storage.operator
+        } else {
+            &mut storage.recorder
+        };
+        (identity.credentials_ref, identity.ambient) = (None, true);
+        let valid = fixture.valid();
+        assert_eq!(valid.accepted.reason, Reason::NotGranted);
+        assert!(
+            valid.accepted.message.contains("workload identity"),
+            "{}",
+            valid.accepted.message
+        );
+        assert!(valid.access.is_none());
+    }
+}
+
+/// A schema of another release could let it through: then it is no workload identity.
+#[test]
+fn an_identity_without_anything_is_refused() {
+    let mut fixture = fixture();
+    fixture.site.spec.storage.operator.credentials_ref = None;
+    let valid = fixture.valid();
+    assert_eq!(valid.accepted.reason, Reason::ReferenceNotFound);
+    assert!(valid.access.is_none());
 }

@@ -139,7 +139,7 @@ mod tests {
         }
         assert_eq!(ask().await, "", "one more than there are places was served");
         // They are not waited for without end, and whoever comes then is served.
-        let closed = timeout(accept::PATIENCE * 2, async {
+        let closed = timeout(accept::PATIENCE * 30, async {
             for connection in &mut silent {
                 let _ = connection.read(&mut [0; 256]).await;
             }

@@ -3,10 +3,10 @@
 
 mod tally;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher, RandomState};
 
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 
 pub use self::tally::{Findings, Found, Tally};
@@ -15,11 +15,13 @@ pub use super::aging::is_at_boundary;
 use super::aging::{Stored, boundary};
 use super::client::{Purpose, Store, TargetError};
 use super::error::StoreError;
+use super::key::Key;
 use super::ledger;
-use super::listing::{After, Listed, PAGE, page};
+use super::listing::{Listed, Query, all, page};
 use super::marks::{self, Marks};
+use super::probe::canary::is_canary;
 use super::sweep::Reach;
-use super::walk::{Days, Step, step};
+use super::walk::{Days, Walk, days_of, sources};
 use crate::api::Ceilings;
 use crate::contract::StorageTarget;
 use crate::protocol::recording::Class;
@@ -28,6 +30,10 @@ use crate::protocol::recording::Class;
 const PLACING: SignedDuration = SignedDuration::from_mins(10);
 /// Reads of marks at once.
 const AT_ONCE: usize = 32;
+/// Sources whose days are looked for at once.
+const SOURCES_AT_ONCE: usize = 8;
+/// Pages on which objects are looked for that are neither recordings nor the operator's.
+const STRANGE_PAGES: usize = 100;
 
 /// What is audited, and by what.
 #[derive(Clone, Debug)]
@@ -82,14 +88,16 @@ pub async fn audit(reader: &StorageTarget, scope: &Scope, now: Timestamp) -> Res
         one_in: scope.one_in.max(1),
         salt: RandomState::new(),
     };
-    match scope.reach {
-        Reach::All => audit.walk("", &[Days::ALL], &mut tally).await?,
-        Reach::Boundary => {
-            for class in Class::ALL {
-                let days = boundary(class, &scope.ceilings, now);
-                audit.walk(class.prefix(), &days, &mut tally).await?;
-            }
-        }
+    for class in Class::ALL {
+        let wanted: &[Days] = match scope.reach {
+            Reach::All => &[Days::ALL],
+            Reach::Boundary => &boundary(class, &scope.ceilings, now),
+        };
+        let days = audit.days(class, wanted, &mut tally).await?;
+        audit.walk(days, &mut tally).await?;
+    }
+    if scope.reach == Reach::All {
+        audit.strangers(&mut tally).await?;
     }
     Ok(tally)
 }
@@ -104,7 +112,13 @@ async fn holds(store: &Store, scope: &Scope, tally: &mut Tally, now: Timestamp) 
         if known == Some(None) {
             tally.add(Found::OrphanedHold, &entry.name);
         }
-        let is_resolved = known.flatten().is_some_and(|is_resolved| *is_resolved);
+        let is_resolved = match known {
+            Some(known) => known.is_some_and(|is_resolved| *is_resolved),
+            None => entry.resolved_at.is_some(),
+        };
+        if !is_resolved {
+            holds.unresolved.push(entry.cover());
+        }
         if !is_resolved && now.duration_since(entry.accepted_at) > PLACING {
             holds.settled.push(entry.cover());
         }
@@ -122,43 +136,95 @@ struct Audit<'a> {
 }
 
 impl Audit<'_> {
-    async fn walk(&self, prefix: &str, days: &[Days], tally: &mut Tally) -> Result<(), StoreError> {
-        let (mut newer, mut found) = (None, page(self.store, prefix, None, PAGE).await?);
-        loop {
-            let (chosen, jump) = self.page(&found.versions, days, &mut newer, tally);
-            let next = match jump.map(After::key) {
-                Some(jump) => Some(jump),
-                None => found.next.clone(),
-            };
+    /// The prefixes of the days among `wanted` that have anything, of every source.
+    async fn days(
+        &self,
+        class: Class,
+        wanted: &[Days],
+        tally: &mut Tally,
+    ) -> Result<Vec<String>, StoreError> {
+        let now = self.rules.now;
+        let sources = sources(self.store, class, &BTreeSet::new(), now).await?;
+        tally.add_foreign(Found::UnparsableKey, &sources.foreign);
+        for source in &sources.put_off {
+            tally.add(Found::UnvisitedSource, source);
+        }
+        let days = |source: String| async move {
+            let found = days_of(self.store, class, &source, wanted, now).await?;
+            Ok::<_, StoreError>((source, found))
+        };
+        let jobs: Vec<_> = sources.visited.into_iter().map(days).collect();
+        let mut found = stream::iter(jobs).buffered(SOURCES_AT_ONCE);
+        let mut prefixes = Vec::new();
+        while let Some((source, found)) = found.try_next().await? {
+            tally.add_foreign(Found::UnparsableKey, &found.foreign);
+            for _ in 0..found.put_off {
+                tally.add(Found::UnvisitedDay, &source);
+            }
+            prefixes.extend(
+                found
+                    .days
+                    .into_iter()
+                    .map(|day| Key::day_prefix(class, &source, day)),
+            );
+        }
+        Ok(prefixes)
+    }
+
+    async fn walk(&self, days: Vec<String>, tally: &mut Tally) -> Result<(), StoreError> {
+        let mut walk = Walk::new(self.store, days);
+        let (mut newer, mut found) = (None, walk.next().await?);
+        while let Some(page) = found {
+            let chosen = self.page(&page, &mut newer, tally);
             // The next page is fetched while the marks of this one are read.
-            let ahead = async {
-                match &next {
-                    Some(after) => page(self.store, prefix, Some(after), PAGE).await.map(Some),
-                    None => Ok(None),
-                }
-            };
-            let (ahead, inspected) = futures::join!(ahead, self.inspect(chosen, tally));
+            let (next, inspected) = futures::join!(walk.next(), self.inspect(chosen, tally));
             inspected?;
-            match ahead? {
-                Some(ahead) => found = ahead,
-                None => return Ok(()),
+            found = next?;
+        }
+        tally.add_foreign(Found::UnparsableKey, &walk.foreign);
+        tally.add_foreign(Found::CrowdedKey, &walk.crowded_keys);
+        Ok(())
+    }
+
+    /// Whatever is in the bucket and is neither a recording, nor the ledger's, nor the probe's.
+    async fn strangers(&self, tally: &mut Tally) -> Result<(), StoreError> {
+        let (mut after, mut pages) = (None, 0);
+        loop {
+            let query = Query {
+                by_folder: true,
+                after: after.as_ref(),
+                is_ours: |_| false,
+                ..Query::under("")
+            };
+            let page = page(self.store, query).await?;
+            let keys = page.versions.iter().map(|listed| &listed.key);
+            let others = page.folders.iter().chain(keys).filter(|key| !is_ours(key));
+            others.for_each(|key| tally.add(Found::ForeignKey, key));
+            let keys = page.versions.iter().map(|listed| &listed.key);
+            let last = page.folders.iter().chain(keys).max();
+            pages += 1;
+            match last.map(|last| page.after(last)) {
+                Some(next) if page.is_cut && pages < STRANGE_PAGES => after = Some(next),
+                _ => break,
             }
         }
+        for listed in all(self.store, "probe/", STRANGE_PAGES).await? {
+            if !is_canary(&listed.key) {
+                tally.add(Found::ForeignKey, &listed.key);
+            }
+        }
+        Ok(())
     }
 
     /// Counts a page, and chooses whose marks are read: of all that are held, and of a sample of the rest.
     fn page<'l>(
         &self,
         found: &'l [Listed],
-        days: &[Days],
         newer: &mut Option<Newer>,
         tally: &mut Tally,
-    ) -> (Vec<(Stored<'l>, bool)>, Option<String>) {
+    ) -> Vec<(Stored<'l>, bool)> {
         let mut chosen = Vec::new();
         for listed in found {
-            if let Step::JumpTo(text) = step(&listed.key, days) {
-                return (chosen, Some(text));
-            }
             let recording = tally::listed(tally, self.rules, listed, newer.as_ref());
             *newer = Some(Newer::of(listed));
             if let Some((stored, is_held)) = recording
@@ -167,7 +233,7 @@ impl Audit<'_> {
                 chosen.push((stored, is_held));
             }
         }
-        (chosen, None)
+        chosen
     }
 
     fn is_sampled(&self, id: &str) -> bool {
@@ -197,4 +263,10 @@ impl Audit<'_> {
         }
         Ok(())
     }
+}
+
+/// Whether a key or folder at the root of a bucket is one of ours.
+fn is_ours(key: &str) -> bool {
+    let folders = Class::ALL.iter().map(|class| class.prefix());
+    folders.chain(["ledger/", "probe/"]).any(|folder| key == folder)
 }

@@ -12,8 +12,8 @@ use crate::storage::aging::{Stored, ceiling};
 use crate::storage::key::Class;
 use crate::storage::listing::Listed;
 use crate::storage::marks::Marks;
-use crate::storage::probe::canary::is_canary;
 use crate::storage::tag::RetentionTag;
+use crate::storage::walk::Foreign;
 
 /// The lifecycle's arithmetic leaves about a day for uploads; what came later than this is worth a look.
 const LATE: SignedDuration = SignedDuration::from_hours(6);
@@ -21,14 +21,14 @@ const LATE: SignedDuration = SignedDuration::from_hours(6);
 const ARRIVING: SignedDuration = SignedDuration::from_mins(5);
 /// Keys that are told of each finding.
 const EXAMPLES: usize = 5;
-/// Where objects may be that are neither recordings nor canaries.
-const LEDGER: &str = "ledger/";
 
 /// Something that an audit found, of which there should be none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, strum::IntoStaticStr)]
 pub enum Found {
     /// Over its ceiling, covered by no open hold, and its bytes still there (article 6).
     Overdue,
+    /// Over its ceiling, and covered only by holds whose incident is resolved: it should have gone with them (article 6).
+    ReleaseOverdue,
     /// Covered by an open hold, without legal hold.
     HeldUnprotected,
     /// Covered by an open hold, with another tag than it must have.
@@ -43,6 +43,12 @@ pub enum Found {
     ForeignKey,
     /// Where recordings are, under a key that is none.
     UnparsableKey,
+    /// A source that nobody declared, among so many that its turn is another audit's: somebody else made them.
+    UnvisitedSource,
+    /// A day in which no recording can be, among so many that its turn is another audit's.
+    UnvisitedDay,
+    /// A key with thousands of versions, where a recorder writes one.
+    CrowdedKey,
     /// A recording whose key cannot be true: from after the store took it, or older than a spool can be.
     ImplausibleKey,
     /// A second version of a recording with another content: somebody wrote over it.
@@ -107,6 +113,19 @@ impl Tally {
         self.found.get(&found).map_or(0, |findings| findings.count)
     }
 
+    /// Counts keys that somebody else put where recordings are.
+    pub(super) fn add_foreign(&mut self, found: Found, foreign: &Foreign) {
+        if foreign.seen == 0 {
+            return;
+        }
+        let findings = self.found.entry(found).or_default();
+        findings.count += foreign.seen;
+        let room = EXAMPLES.saturating_sub(findings.examples.len());
+        findings
+            .examples
+            .extend(foreign.examples.iter().take(room).cloned());
+    }
+
     /// Counts something that should not be.
     pub fn add(&mut self, found: Found, what: &str) {
         let findings = self.found.entry(found).or_default();
@@ -122,6 +141,8 @@ impl Tally {
 pub(crate) struct Holds {
     /// All of it.
     pub(crate) open: Vec<Cover>,
+    /// That of incidents that are not resolved.
+    pub(crate) unresolved: Vec<Cover>,
     /// What is neither being placed nor being released: there the marks must be right.
     pub(crate) settled: Vec<Cover>,
 }
@@ -179,10 +200,7 @@ pub(crate) fn listed<'l>(
     listed: &'l Listed,
     newer: Option<&Newer>,
 ) -> Option<(Stored<'l>, bool)> {
-    let Some(stored) = Stored::of(listed, rules.ceilings) else {
-        no_recording(tally, listed);
-        return None;
-    };
+    let stored = Stored::of(listed, rules.ceilings)?;
     if listed.is_marker {
         tally.markers += 1;
         return None;
@@ -196,6 +214,9 @@ pub(crate) fn listed<'l>(
     let is_held = stored.is_covered(&rules.holds.open);
     if is_held {
         tally.held += 1;
+        if stored.due_by_key() <= rules.now && !stored.is_covered(&rules.holds.unresolved) {
+            tally.add(Found::ReleaseOverdue, &listed.key);
+        }
         if newer.is_some_and(|newer| newer.is_marker) && rules.is_settled(&stored) {
             tally.add(Found::HeldHidden, &listed.key);
         }
@@ -225,17 +246,6 @@ fn unheld(tally: &mut Tally, rules: &Rules<'_>, stored: &Stored<'_>, newer: Opti
     let due = lifecycle_due(ceiling(stored.key.class(), rules.ceilings), hidden);
     let lag = due.map_or(SignedDuration::ZERO, |due| rules.now.duration_since(due));
     tally.store_lag = tally.store_lag.max(lag);
-}
-
-fn no_recording(tally: &mut Tally, listed: &Listed) {
-    if Class::ALL
-        .iter()
-        .any(|class| listed.key.starts_with(class.prefix()))
-    {
-        tally.add(Found::UnparsableKey, &listed.key);
-    } else if !listed.key.starts_with(LEDGER) && !is_canary(&listed.key) {
-        tally.add(Found::ForeignKey, &listed.key);
-    }
 }
 
 /// Counts what the marks of a recording tell.

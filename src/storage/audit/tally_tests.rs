@@ -31,6 +31,7 @@ fn version(source: &str, start: i64, modified: i64) -> Listed {
 fn settled(covers: &[Cover]) -> Holds {
     Holds {
         open: covers.to_vec(),
+        unresolved: covers.to_vec(),
         settled: covers.to_vec(),
     }
 }
@@ -58,10 +59,6 @@ fn found(tally: &Tally) -> Vec<Found> {
 #[test]
 fn each_thing_that_should_not_be_is_told_by_its_name() {
     let one = version("hal", 0, 62);
-    let key = |key: &str| Listed {
-        key: key.into(),
-        ..one.clone()
-    };
     let bigger = Listed {
         size: 11,
         id: "2".into(),
@@ -80,20 +77,37 @@ fn each_thing_that_should_not_be_is_told_by_its_name() {
         (vec![bigger, one.clone()], DAY, vec![Found::UnexplainedVersion]),
         (vec![other, one.clone()], DAY, vec![Found::UnexplainedVersion]),
         (vec![one.clone(), one.clone()], DAY, vec![]),
-        (vec![key("notes.txt")], DAY, vec![Found::ForeignKey]),
-        (vec![key("video/hal/x.mp4")], DAY, vec![Found::UnparsableKey]),
-        (
-            vec![key("ledger/owner.json"), key("probe/recorder/0123456789abcdef/x")],
-            DAY,
-            vec![],
-        ),
-        (
-            vec![key("probe/recorder/notes.txt")],
-            DAY,
-            vec![Found::ForeignKey],
-        ),
     ] {
         assert_eq!(found(&counted(&versions, &[], now)), expected, "{versions:?}");
+    }
+}
+
+#[test]
+fn held_for_resolved_incidents_alone_is_overdue_past_its_ceiling() {
+    let hold = [Cover {
+        sources: Sources::All,
+        calls: false,
+        window: Window::new(at(0), None),
+    }];
+    let it = version("hal", 0, 62);
+    for (unresolved, now, expected) in [
+        (vec![], 28 * DAY - 1, vec![]),
+        (vec![], 28 * DAY, vec![Found::ReleaseOverdue]),
+        (hold.to_vec(), 28 * DAY, vec![]),
+    ] {
+        let holds = Holds {
+            unresolved,
+            ..settled(&hold)
+        };
+        let rules = Rules {
+            ceilings: &CEILINGS,
+            holds: &holds,
+            embargo: None,
+            now: at(now),
+        };
+        let mut tally = Tally::default();
+        let _ = listed(&mut tally, &rules, &it, None);
+        assert_eq!(found(&tally), expected, "{now}");
     }
 }
 

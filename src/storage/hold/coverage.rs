@@ -1,33 +1,39 @@
 //! How much of a hold's window there are recordings of: pure, in time order within a source.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::{HoldError, Refused};
+use super::memory::Fingerprint;
+use super::{HoldError, Place, Refused};
 use crate::protocol::Window;
 use crate::protocol::cover::{Cover, Sources};
 use crate::protocol::recording::{Class, Recording};
 
 /// Stretches without recordings that are told of one source.
 pub(crate) const TOLD: usize = 10;
-/// The longest segment, and its upload.
+/// The longest segment, and its upload: a stretch without recordings that is younger may still be filled.
 pub(crate) const ON_ITS_WAY: SignedDuration = SignedDuration::from_mins(12);
 /// Segments follow each other within this; a longer stretch is a gap.
 const SEAM: SignedDuration = SignedDuration::from_secs(2);
 
-/// What one source has of a window.
+/// What one source has of a window, as far as it is known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Covered {
-    /// Time of which there are recordings.
-    pub recorded: SignedDuration,
-    /// Time of which there are none.
+    /// How many of its versions the hold covers.
+    pub segments: u64,
+    /// Time of which there are recordings, until `reached`.
+    recorded: SignedDuration,
+    /// Time of which there are none, and no more will come.
     pub missing: SignedDuration,
     /// How many stretches without recordings there are.
     pub gap_count: u64,
     /// The first of them.
     pub gaps: Vec<Window>,
+    /// Until when all is either recorded or missing.
     reached: Option<Timestamp>,
+    /// After `reached` comes a stretch without recordings that may still be filled.
+    is_open: bool,
 }
 
 /// What there is of a hold, by source.
@@ -35,7 +41,9 @@ pub struct Covered {
 pub struct Coverage {
     window: Window,
     /// Until when the window has come: its end, or now.
-    until: Timestamp,
+    come: Timestamp,
+    /// Recordings of earlier instants have arrived, or never will.
+    arrived: Timestamp,
     /// By class and source.
     pub sources: BTreeMap<(Class, String), Covered>,
     /// Versions that the hold covers.
@@ -47,20 +55,25 @@ pub struct Coverage {
     /// Versions that it covers too, and to which the store refused a mark, or to tell it: they are there, but whether they
     /// are kept is not known.
     pub refused: Option<Refused>,
+    /// Those that were not as they must be when they were read back.
+    pub disputed: u64,
+    /// All that were listed, the refused among them.
+    pub present: HashSet<Fingerprint>,
+    /// Where they are.
+    pub(super) places: BTreeSet<Place>,
 }
 
 impl Coverage {
     /// Of the window of `cover` as far as it has come. Every source that is named is in it, be there nothing of it; where all
     /// are meant, each of `cameras` that there was, by when it was declared, before the window ended.
     pub fn of(cover: &Cover, cameras: &BTreeMap<String, Timestamp>, now: Timestamp) -> Self {
-        // What was recorded in the last minutes is still on its way.
-        let arrived = now
-            .saturating_sub(ON_ITS_WAY)
-            .unwrap_or(Timestamp::MIN)
-            .max(cover.window.from);
+        let Window { from, until } = cover.window;
+        let come = until.unwrap_or(now).min(now).max(from);
+        let arrived = now.saturating_sub(ON_ITS_WAY).unwrap_or(Timestamp::MIN);
+        let arrived = arrived.clamp(from, come);
         let named = match &cover.sources {
             Sources::All => {
-                let ended = cover.window.until.unwrap_or(Timestamp::MAX);
+                let ended = until.unwrap_or(Timestamp::MAX);
                 let there = cameras.iter().filter(|(_, declared)| **declared < ended);
                 there.map(|(name, _)| name).collect::<Vec<_>>()
             }
@@ -71,13 +84,34 @@ impl Coverage {
             .map(|name| ((Class::Video, name.clone()), Covered::default()));
         Self {
             window: cover.window,
-            until: cover.window.until.unwrap_or(Timestamp::MAX).min(arrived),
+            come,
+            arrived,
             sources: named.collect(),
             segments: 0,
             bytes: 0,
             sealed: 0,
             refused: None,
+            disputed: 0,
+            present: HashSet::new(),
+            places: BTreeSet::new(),
         }
+    }
+
+    /// Up to which instant of the window it is known what was recorded by those cameras for which `is_told` holds; its
+    /// beginning: of none of it.
+    pub fn known_until(&self, is_told: impl Fn(&str, &Covered) -> bool) -> Timestamp {
+        let told = self
+            .sources
+            .iter()
+            .filter(|((class, name), covered)| *class == Class::Video && is_told(name, covered));
+        let known = told.map(|(_, source)| source.reached.unwrap_or(self.window.from));
+        known.min().unwrap_or(self.arrived).max(self.arrived)
+    }
+
+    /// Whether that is as far as the window has come: to its end, once it has ended.
+    pub fn is_known(&self, known_until: Timestamp, now: Timestamp) -> bool {
+        let ended = self.window.until.filter(|until| *until <= now);
+        known_until > self.window.from && ended.is_none_or(|until| until <= known_until)
     }
 
     /// Counts a recording that the hold covers. Those of one source come in the order of their start.
@@ -95,23 +129,22 @@ impl Coverage {
     }
 
     fn extend(&mut self, recording: &Recording<'_>) {
-        let (window, until) = (self.window, self.until);
-        let source = self
-            .sources
-            .entry((recording.class, recording.source.to_owned()))
-            .or_default();
-        let start = recording.start.clamp(window.from, until.max(window.from));
-        let end = recording.end.clamp(window.from, until.max(window.from));
-        let reached = source.reached.unwrap_or(window.from);
+        let (from, come) = (self.window.from, self.come);
+        let (start, stop) = (recording.start.clamp(from, come), recording.end.clamp(from, come));
+        let name = (recording.class, recording.source.to_owned());
+        let source = self.sources.entry(name).or_default();
+        source.segments += 1;
+        let reached = source.reached.unwrap_or(from);
         // Nobody can tell how long a telephone was not used.
         if recording.class == Class::Video {
+            source.is_open |= start > self.arrived && start.duration_since(reached) > SEAM;
+            if source.is_open {
+                return;
+            }
             source.gap(reached, start);
         }
-        let new = end.duration_since(start.max(reached));
-        if new > SignedDuration::ZERO {
-            source.recorded += new;
-        }
-        source.reached = Some(reached.max(end));
+        source.recorded += stop.duration_since(start.max(reached)).max(SignedDuration::ZERO);
+        source.reached = Some(reached.max(stop));
     }
 
     /// When the last has been counted: what is missing at the end.
@@ -119,7 +152,7 @@ impl Coverage {
     pub fn finish(mut self) -> Self {
         for ((class, _), source) in &mut self.sources {
             if *class == Class::Video {
-                source.gap(source.reached.unwrap_or(self.window.from), self.until);
+                source.gap(source.reached.unwrap_or(self.window.from), self.arrived);
             }
         }
         self
@@ -127,6 +160,13 @@ impl Coverage {
 }
 
 impl Covered {
+    /// Time of which there are recordings, up to an instant until which it is known.
+    pub fn recorded_until(&self, known_until: Timestamp) -> SignedDuration {
+        // What was recorded later followed without a gap.
+        let later = self.reached.map(|reached| reached.duration_since(known_until));
+        self.recorded - later.unwrap_or_default().max(SignedDuration::ZERO)
+    }
+
     fn gap(&mut self, from: Timestamp, until: Timestamp) {
         let length = until.duration_since(from);
         if length <= SEAM {
@@ -174,6 +214,10 @@ mod tests {
         }
     }
 
+    fn recorded(covered: &Covered) -> i64 {
+        covered.recorded_until(Timestamp::MAX).as_secs()
+    }
+
     #[test]
     fn what_is_missing_is_told() {
         let mut coverage = Coverage::of(&cover(100, Some(400), &["a", "b"]), &BTreeMap::new(), at(10_000));
@@ -190,10 +234,10 @@ mod tests {
                 Window::new(at(360), Some(at(400)))
             ]
         );
-        assert_eq!((a.recorded.as_secs(), a.missing.as_secs()), (220, 80));
+        assert_eq!((recorded(a), a.missing.as_secs()), (220, 80));
         // Of a camera that was named and recorded nothing, all is missing.
         let b = &coverage.sources[&(Class::Video, "b".to_owned())];
-        assert_eq!((b.recorded.as_secs(), b.missing.as_secs()), (0, 300));
+        assert_eq!((recorded(b), b.missing.as_secs()), (0, 300));
     }
 
     #[test]
@@ -216,10 +260,95 @@ mod tests {
         }
         let coverage = coverage.finish();
         let calls = &coverage.sources[&(Class::Calls, "balie".to_owned())];
-        assert_eq!((calls.recorded.as_secs(), calls.missing.as_secs()), (80, 0));
+        assert_eq!((recorded(calls), calls.missing.as_secs()), (80, 0));
+    }
+
+    /// A window of 90 s from second 910 on, looked at so many seconds after it ended: until when it is known, whether that is
+    /// all, and of each camera its segments, and the seconds recorded and missing.
+    fn ended(seconds: i64, recordings: &[(&str, i64, i64)]) -> (i64, bool, Vec<(u64, i64, i64)>) {
+        let now = at(1_000 + seconds);
+        let mut coverage = Coverage::of(&cover(910, Some(1_000), &["hal", "trap"]), &BTreeMap::new(), now);
+        for (source, start, end) in recordings {
+            coverage.add(&recording(source, *start, *end), 3, false);
+        }
+        let coverage = coverage.finish();
+        let known = coverage.known_until(|_, _| true);
+        let told = coverage.sources.values();
+        let told = told.map(|it| {
+            (
+                it.segments,
+                it.recorded_until(known).as_secs(),
+                it.missing.as_secs(),
+            )
+        });
+        (known.as_second(), coverage.is_known(known, now), told.collect())
+    }
+
+    #[test]
+    fn coverage_is_known_once_all_has_arrived_and_no_later_than_it_must() {
+        let whole = [
+            ("hal", 900, 960),
+            ("hal", 960, 1_020),
+            ("trap", 905, 961),
+            ("trap", 962, 1_001),
+        ];
+        assert_eq!(ended(20, &whole), (1_000, true, vec![(2, 90, 0), (2, 90, 0)]));
+        // The last of one camera is on its way: the window has ended and is not known.
+        assert_eq!(ended(20, &whole[..3]), (961, false, vec![(2, 51, 0), (1, 51, 0)]));
+        // What comes out of order after a hole says nothing of the hole.
+        let hole = [whole[0], whole[1], ("trap", 970, 1_001)];
+        assert_eq!(ended(20, &hole), (910, false, vec![(2, 0, 0), (1, 0, 0)]));
+
+        let late = ON_ITS_WAY.as_secs();
+        assert_eq!(
+            ended(late, &whole[..3]),
+            (1_000, true, vec![(2, 90, 0), (1, 51, 39)])
+        );
+        assert_eq!(ended(late - 50, &[]), (950, false, vec![(0, 0, 40), (0, 0, 40)]));
+        assert_eq!(ended(1, &[]), (910, false, vec![(0, 0, 0), (0, 0, 0)]));
+    }
+
+    #[test]
+    fn coverage_of_a_window_that_goes_on_is_known_as_far_as_recordings_came() {
+        let now = at(5_000);
+        let mut coverage = Coverage::of(&cover(4_940, None, &["gang", "typo"]), &BTreeMap::new(), now);
+        coverage.add(&recording("gang", 4_930, 4_990), 1, true);
+        // By a clock that is ahead.
+        coverage.add(&recording("gang", 4_990, 5_050), 1, true);
+        let coverage = coverage.finish();
+        let known = coverage.known_until(|name, _| name == "gang");
+        assert_eq!((known, coverage.is_known(known, now)), (now, true));
+        let known = coverage.known_until(|_, _| true);
+        assert_eq!((known, coverage.is_known(known, now)), (at(4_940), false));
     }
 
     proptest! {
+        #[test]
+        fn recorded_and_missing_are_what_is_known(
+            mut parts in proptest::collection::vec((0_i64..900, 1_i64..90), 0..24), length in 1_i64..700, age in 0_i64..1_500,
+        ) {
+            parts.sort_unstable();
+            let cover = cover(50, Some(50 + length), &["a", "b"]);
+            let mut coverage = Coverage::of(&cover, &BTreeMap::new(), at(50 + age));
+            for (number, (start, duration)) in parts.into_iter().enumerate() {
+                let it = recording(if number % 3 == 0 { "b" } else { "a" }, start, start + duration);
+                if cover.covers(&it) {
+                    coverage.add(&it, 1, false);
+                }
+            }
+            let coverage = coverage.finish();
+            let known_until = coverage.known_until(|_, _| true);
+            let known = known_until.as_second() - 50;
+            for source in coverage.sources.values() {
+                let recorded = source.recorded_until(known_until);
+                prop_assert_eq!((recorded + source.missing).as_secs(), known);
+                prop_assert!(recorded >= SignedDuration::ZERO);
+            }
+            // Never later than the stretch that may still be filled is over, nor than now.
+            prop_assert!(known >= (age - ON_ITS_WAY.as_secs()).clamp(0, length), "{}", known);
+            prop_assert!(known <= age.clamp(0, length), "{}", known);
+        }
+
         #[test]
         fn recorded_and_missing_are_the_window(mut parts in proptest::collection::vec((0_i64..500, 1_i64..60), 0..20), length in 1_i64..400) {
             parts.sort_unstable();
@@ -232,7 +361,7 @@ mod tests {
             }
             let coverage = coverage.finish();
             let a = &coverage.sources[&(Class::Video, "a".to_owned())];
-            prop_assert_eq!((a.recorded + a.missing).as_secs(), length);
+            prop_assert_eq!(recorded(a) + a.missing.as_secs(), length);
         }
     }
 

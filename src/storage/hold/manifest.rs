@@ -3,6 +3,7 @@
 //! with credentials of their own, since they may not list and the operator may not read.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_sdk_s3::presigning::PresigningConfig;
@@ -10,21 +11,25 @@ use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::{HoldError, places};
+use super::coverage::Coverage;
+use super::memory::{Memory, Told};
+use super::{HoldError, Place};
 use crate::api::Ceilings;
 use crate::contract::StorageTarget;
 use crate::protocol::Window;
-use crate::protocol::cover::Cover;
 use crate::storage::aging::Stored;
 use crate::storage::client::{Purpose, Store};
 use crate::storage::error::StoreError;
 use crate::storage::ledger::Entry;
-use crate::storage::listing::{After, PAGE, page};
+use crate::storage::listing::all;
 use crate::storage::objects;
 use crate::storage::tag::RetentionTag;
+use crate::storage::walk::Walk;
 
 /// Where manifests are.
 pub(crate) const FOLDER: &str = "ledger/manifests/";
+/// Pages that a manifest may have: 100,000 parts.
+const MOST_PAGES: usize = 100;
 /// Segments in a part: it stays well below what a ledger object may have.
 const LINES: usize = 200;
 /// The longest that a link may live.
@@ -78,28 +83,38 @@ pub struct Index {
     pub parts: Vec<String>,
 }
 
-/// What holds are judged by.
+/// What a manifest lists, as the pass that placed the hold found it.
 #[derive(Clone, Copy, Debug)]
-pub struct Judgement<'a> {
-    /// What all open holds of the site cover.
-    pub covers: &'a [Cover],
+pub struct Kept<'a> {
+    /// The hold, as the ledger has it.
+    pub entry: &'a Entry,
+    /// What the pass found of it.
+    pub coverage: &'a Coverage,
+    /// What is missing of its window.
+    pub missing: &'a [Missing],
     /// The ceilings (article 6).
     pub ceilings: &'a Ceilings,
     /// How old a recording must be to be readable (article 4.2); `None`: the site has live viewing.
     pub embargo: Option<SignedDuration>,
-    /// Keys that cannot be true were found: look at all that the sources have.
-    pub everywhere: bool,
 }
 
-/// Writes the manifest of a hold as it is now; parts that are as before are not written again.
+/// Writes the manifest of a hold, unless it says the same already; parts that are as before are not written again.
 pub async fn write(
     operator: &StorageTarget,
-    entry: &Entry,
-    missing: Vec<Missing>,
-    by: Judgement<'_>,
+    kept: Kept<'_>,
+    memory: &Memory,
     now: Timestamp,
 ) -> Result<(), HoldError> {
+    let Kept {
+        entry,
+        coverage,
+        missing,
+        ..
+    } = kept;
     let store = Store::new(operator, Purpose::Configure)?;
+    if told_by(&store, entry, memory).await?.is_of(coverage, missing) {
+        return Ok(());
+    }
     let folder = folder(&entry.name);
     let before = read_index(&store, &folder).await?;
     let mut writer = Writer {
@@ -112,35 +127,63 @@ pub async fn write(
             reference: entry.reference.clone(),
             window: entry.window,
             segments: 0,
-            missing,
+            missing: missing.to_vec(),
             parts: Vec::new(),
         },
     };
-    let cover = [entry.cover()];
-    for place in places(&store, &cover, by.everywhere, now).await? {
-        let (prefix, mut after): (String, Option<After>) = (place.prefix(), None);
-        loop {
-            let found = page(&store, &prefix, after.as_ref(), PAGE).await?;
-            for listed in found.versions.iter().filter(|listed| !listed.is_marker) {
-                let stored = Stored::of(listed, by.ceilings).filter(|stored| stored.is_covered(&cover));
-                if let Some(stored) = stored {
-                    writer.add(line(&stored, by, now)).await?;
-                }
-            }
-            match found.next {
-                Some(next) => after = Some(next),
-                None => break,
+    let mut told = Told::new(missing, coverage.sealed);
+    let mut walk = Walk::new(&store, coverage.places.iter().map(Place::prefix));
+    while let Some(found) = walk.next().await? {
+        for listed in found.iter().filter(|listed| !listed.is_marker) {
+            let version = memory.fingerprint(&listed.key, &listed.id);
+            let stored = Stored::of(listed, kept.ceilings).filter(|_| coverage.present.contains(&version));
+            if let Some(stored) = stored {
+                let line = line(&stored, kept.embargo, now);
+                told.add(memory, &line);
+                writer.add(line).await?;
             }
         }
     }
     let index = writer.finish().await?;
     tidy(&store, &folder, index.parts.len()).await?;
+    memory.note_told(&entry.uid, told);
     Ok(())
 }
 
-fn line(stored: &Stored<'_>, by: Judgement<'_>, now: Timestamp) -> Line {
-    let is_sealed = stored.held_tag(by.covers, by.embargo, now) != Some(RetentionTag::Held);
-    let opens = stored.opens_at(by.embargo.unwrap_or_default());
+/// What the manifest of a hold lists: as it was last written, or read. Nothing where there is none, or somebody spoilt it.
+pub async fn told(operator: &StorageTarget, entry: &Entry, memory: &Memory) -> Result<Arc<Told>, HoldError> {
+    let store = Store::new(operator, Purpose::Configure)?;
+    Ok(told_by(&store, entry, memory).await?)
+}
+
+pub(super) async fn told_by(store: &Store, entry: &Entry, memory: &Memory) -> Result<Arc<Told>, StoreError> {
+    if let Some(told) = memory.told(&entry.uid) {
+        return Ok(told);
+    }
+    let folder = folder(&entry.name);
+    let mut told = Told::default();
+    let index = read_index(store, &folder).await?;
+    // A hold that was re-created has another UID, and what its predecessor held.
+    if let Some(index) = index.filter(|index| index.reference == entry.reference) {
+        told = Told::new(&index.missing, 0);
+        for (number, hash) in (0..).zip(&index.parts) {
+            let bytes = match objects::get(store, &part_key(&folder, number), None).await {
+                Err(error) if !error.is_absent() => return Err(error),
+                part => part.unwrap_or_default(),
+            };
+            let is_whole = hex::encode(Sha256::digest(&bytes)) == *hash;
+            let lines = serde_json::from_slice::<Vec<Line>>(&bytes)
+                .ok()
+                .filter(|_| is_whole);
+            lines.iter().flatten().for_each(|line| told.add(memory, line));
+        }
+    }
+    Ok(memory.note_told(&entry.uid, told))
+}
+
+fn line(stored: &Stored<'_>, embargo: Option<SignedDuration>, now: Timestamp) -> Line {
+    let is_sealed = stored.tag_if_held(embargo, now) != RetentionTag::Held;
+    let opens = stored.opens_at(embargo.unwrap_or_default());
     Line {
         key: stored.listed.key.clone(),
         version_id: stored.listed.id.clone(),
@@ -194,8 +237,8 @@ impl Writer<'_> {
 /// Removes the manifest of a hold that is released.
 pub async fn remove(operator: &StorageTarget, name: &str) -> Result<(), HoldError> {
     let store = Store::new(operator, Purpose::Configure)?;
-    for version in objects::versions(&store, &folder(name)).await? {
-        objects::delete(&store, &version).await?;
+    for listed in all(&store, &folder(name), MOST_PAGES).await? {
+        objects::delete(&store, &listed.version()).await?;
     }
     Ok(())
 }
@@ -207,11 +250,11 @@ async fn tidy(store: &Store, folder: &str, parts: usize) -> Result<(), StoreErro
         .chain([index_key(folder)])
         .collect();
     let mut seen = BTreeSet::new();
-    for version in objects::versions(store, folder).await? {
+    for listed in all(store, folder, MOST_PAGES).await? {
         // Newest first within a key.
-        let is_latest = seen.insert(version.key.clone());
-        if !is_latest || !kept.contains(&version.key) {
-            objects::delete(store, &version).await?;
+        let is_latest = seen.insert(listed.key.clone());
+        if !is_latest || !kept.contains(&listed.key) {
+            objects::delete(store, &listed.version()).await?;
         }
     }
     Ok(())

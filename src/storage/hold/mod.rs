@@ -7,33 +7,35 @@
 
 pub mod coverage;
 pub mod manifest;
+pub mod memory;
 pub(crate) mod order;
 mod pass;
 mod place;
 mod release;
 
-pub use place::{Placed, Task, place, unhide};
+pub use place::{Placed, Task, place};
 pub use release::{Released, release};
 
 use std::collections::BTreeSet;
 
+use futures::{StreamExt, TryStreamExt, stream};
 use jiff::civil::Date;
-use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan};
 
 use super::client::{Store, TargetError};
 use super::date::ClocksDisagree;
 use super::error::StoreError;
 use super::key::{Key, MAX_DURATION_MS};
-use super::listing::{After, page};
 use super::sweep::HoldsUnknown;
+use super::walk::{Days, day_of, days_of, sources};
 use crate::protocol::Window;
-use crate::protocol::cover::Cover;
+use crate::protocol::cover::{Cover, Sources};
 use crate::protocol::recording::Class;
 
-/// Sources that one bucket can have. Where a listing finds more, somebody else made them, and what comes behind them is
-/// not known.
-const MOST_SOURCES: usize = 4096;
+/// Days of one source that are listed without being looked for first.
+const FEW_DAYS: usize = 7;
+/// Sources whose days are looked for at once.
+const SOURCES_AT_ONCE: usize = 8;
 
 /// Why a pass has not done all, or why a version was refused. What was written was right.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -121,68 +123,43 @@ impl<D> BrokenOff<D> {
     }
 }
 
-/// A source that has anything under a class, and the first day of which it has.
-pub(crate) struct Source {
-    pub(crate) name: String,
-    pub(crate) first: Option<Date>,
-}
-
-/// The sources that have anything under a class: one request each, however much they have.
-pub(crate) async fn sources(store: &Store, class: Class) -> Result<Vec<Source>, StoreError> {
-    let mut found = Vec::new();
-    let mut after = None;
-    loop {
-        if found.len() >= MOST_SOURCES {
-            return Err(StoreError {
-                operation: "ListObjectVersions",
-                code: "TooManySources".into(),
-                status: None,
-            });
-        }
-        let one = page(store, class.prefix(), after.as_ref(), 1).await?;
-        let Some(key) = one.versions.first().map(|listed| listed.key.as_str()) else {
-            return Ok(found);
-        };
-        let name = key.get(class.prefix().len()..).unwrap_or_default();
-        match name.split_once('/') {
-            Some((source, _)) => {
-                let first = key.parse::<Key>().ok().map(|key| day(key.start()));
-                found.push(Source {
-                    name: source.to_owned(),
-                    first,
-                });
-                // '0' is what sorts right after '/'.
-                after = Some(After::key(format!("{}{source}0", class.prefix())));
-            }
-            None => after = Some(After::key(key)),
-        }
-    }
-}
-
-fn day(at: Timestamp) -> Date {
-    TimeZone::UTC.to_datetime(at).date()
-}
-
-/// The UTC days on which a recording may have begun that overlaps `window`; none before `first`.
-fn days(window: &Window, first: Option<Date>, now: Timestamp) -> impl Iterator<Item = Date> + use<> {
-    let longest = SignedDuration::from_millis(i64::try_from(MAX_DURATION_MS).unwrap_or(i64::MAX));
-    let from = day(window.from.saturating_sub(longest).unwrap_or(Timestamp::MIN));
-    let from = first.map_or(from, |first| from.max(first));
-    // Clocks differ: what seems to be of tomorrow is looked at too.
-    let last = window.until.unwrap_or(Timestamp::MAX).min(now);
-    let last = day(last).checked_add(1.day()).unwrap_or(Date::MAX);
-    from.series(1.day()).take_while(move |day| *day <= last)
-}
-
-/// One day of one source, where at least one of the windows may have something; without a day: all that it has.
+/// One day of one source, where at least one of the windows may have something.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Place {
-    day: Option<Date>,
+pub(crate) struct Place {
+    day: Date,
     class: Class,
     source: String,
 }
 
-/// All that `covers` may be about, the oldest day first. `everywhere`: keys may not be true, so every day is.
+impl Place {
+    fn of(key: &Key) -> Self {
+        Self {
+            day: day_of(key.start()),
+            class: key.class(),
+            source: key.source().to_owned(),
+        }
+    }
+
+    fn prefix(&self) -> String {
+        Key::day_prefix(self.class, &self.source, self.day)
+    }
+}
+
+/// The UTC days on which a recording may have begun that overlaps `window`.
+fn days(window: &Window, now: Timestamp) -> Days {
+    let longest = SignedDuration::from_millis(i64::try_from(MAX_DURATION_MS).unwrap_or(i64::MAX));
+    let from = window.from.saturating_sub(longest).unwrap_or(Timestamp::MIN);
+    // Clocks differ: recordings that seem to be of tomorrow count too.
+    let last = window.until.unwrap_or(Timestamp::MAX).min(now);
+    Days {
+        from: Some(day_of(from)),
+        to: Some(day_of(last).checked_add(1.day()).unwrap_or(Date::MAX)),
+    }
+}
+
+/// Where `covers` may have something, the oldest day first; within a day, each source once. `everywhere`: keys may not be true, so every day counts.
+///
+/// Sources that a cover names are visited directly, whatever the store lists.
 async fn places(
     store: &Store,
     covers: &[Cover],
@@ -191,34 +168,74 @@ async fn places(
 ) -> Result<Vec<Place>, StoreError> {
     let mut all = BTreeSet::new();
     for class in Class::ALL {
-        if !covers.iter().any(|cover| class == Class::Video || cover.calls) {
+        let about: Vec<&Cover> = covers
+            .iter()
+            .filter(|cover| class == Class::Video || cover.calls)
+            .collect();
+        if about.is_empty() {
             continue;
         }
-        for Source { name, first } in sources(store, class).await? {
-            let place = |day| Place {
+        let mut named = BTreeSet::new();
+        let mut is_every_source = class == Class::Calls;
+        for cover in &about {
+            match &cover.sources {
+                Sources::Named(names) if class == Class::Video => named.extend(names.iter().cloned()),
+                _ => is_every_source = true,
+            }
+        }
+        let visited = if is_every_source {
+            sources(store, class, &named, now).await?.visited
+        } else {
+            named.into_iter().collect()
+        };
+        let of_source = |source: String| {
+            let covers = about.iter().filter(|cover| cover.is_about(class, &source));
+            let wanted: Vec<Days> = if everywhere {
+                vec![Days::ALL]
+            } else {
+                covers.map(|cover| days(&cover.window, now)).collect()
+            };
+            async move {
+                let days = wanted_days(store, class, &source, &wanted, now).await?;
+                Ok::<_, StoreError>((source, days))
+            }
+        };
+        let jobs: Vec<_> = visited.into_iter().map(of_source).collect();
+        let mut found = stream::iter(jobs).buffer_unordered(SOURCES_AT_ONCE);
+        while let Some((source, days)) = found.try_next().await? {
+            all.extend(days.into_iter().map(|day| Place {
                 day,
                 class,
-                source: name.clone(),
-            };
-            for cover in covers.iter().filter(|cover| cover.is_about(class, &name)) {
-                if everywhere {
-                    all.insert(place(None));
-                } else {
-                    all.extend(days(&cover.window, first, now).map(|day| place(Some(day))));
-                }
-            }
+                source: source.clone(),
+            }));
         }
     }
     Ok(all.into_iter().collect())
 }
 
-impl Place {
-    fn prefix(&self) -> String {
-        match self.day {
-            Some(day) => Key::day_prefix(self.class, &self.source, day),
-            None => format!("{}{}/", self.class.prefix(), self.source),
+/// The days to list of one source. A few are listed at once; of many, those that have anything are found first.
+async fn wanted_days(
+    store: &Store,
+    class: Class,
+    source: &str,
+    wanted: &[Days],
+    now: Timestamp,
+) -> Result<BTreeSet<Date>, StoreError> {
+    let mut few = BTreeSet::new();
+    for days in wanted {
+        let (Some(from), Some(to)) = (days.from, days.to) else {
+            return Ok(days_of(store, class, source, wanted, now).await?.days);
+        };
+        few.extend(
+            from.series(1.day())
+                .take_while(|day| *day <= to)
+                .take(FEW_DAYS + 1),
+        );
+        if few.len() > FEW_DAYS {
+            return Ok(days_of(store, class, source, wanted, now).await?.days);
         }
     }
+    Ok(few)
 }
 
 #[cfg(test)]

@@ -1,15 +1,19 @@
 //! The course of a pass: the same work on many versions, place by place and page by page. Within a day, several places are
 //! under way at a time: while a page of one comes to its end and its next is listed, there is work on the others.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::{StreamExt, stream};
+use jiff::Timestamp;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 
 use super::{HoldError, Place};
 use crate::storage::client::Store;
-use crate::storage::listing::{After, Listed, PAGE, page};
+use crate::storage::key::Key;
+use crate::storage::listing::Listed;
 use crate::storage::objects::Version;
+use crate::storage::walk::{Walk, day_of};
 
 /// Versions under way at once.
 const AT_ONCE: usize = 48;
@@ -47,7 +51,7 @@ pub(super) trait Work: Sync {
     }
 }
 
-/// Goes through the places, a day after the other, and does the work; notes what it came to, of each source in order.
+/// Goes through the places, a day after the other, of the first only from `since` on, and does the work; notes what it came to, of each source in order.
 ///
 /// One version that is refused, or that fails, stops none of the others, which are no worse off for it: each that is held
 /// counts. A pass ends early when a listing fails, or what must be known is not, or many versions fail in a row: then
@@ -56,6 +60,7 @@ pub(super) trait Work: Sync {
 pub(super) async fn each<W: Work>(
     store: &Store,
     places: &[Place],
+    since: Option<Timestamp>,
     work: &W,
     note: impl FnMut(W::Done) + Send,
 ) -> Result<(), Failed> {
@@ -66,11 +71,10 @@ pub(super) async fn each<W: Work>(
         course: Mutex::default(),
     };
     let (note, crew_now) = (&Mutex::new(note), &crew);
-    // One of a day has each source once, and so have all places if they are without days.
+    // A day has each source once.
     for day in places.chunk_by(|one, next| one.day == next.day) {
-        let prefixes: Vec<_> = day.iter().map(Place::prefix).collect();
-        let place = |prefix| async move { crew_now.place(prefix, note).await };
-        stream::iter(prefixes).for_each_concurrent(PLACES, place).await;
+        let place = |place| async move { crew_now.place(place, since, note).await };
+        stream::iter(day).for_each_concurrent(PLACES, place).await;
     }
     let course = crew.course.into_inner().unwrap_or_else(PoisonError::into_inner);
     course.error.map_or(Ok(()), |error| {
@@ -105,28 +109,25 @@ struct Crew<'a, W> {
 }
 
 impl<W: Work> Crew<'_, W> {
-    async fn place(&self, prefix: String, note: &Mutex<impl FnMut(W::Done) + Send>) {
-        let (mut after, mut carried) = (None::<After>, Vec::new());
+    async fn place(&self, place: &Place, since: Option<Timestamp>, note: &Mutex<impl FnMut(W::Done) + Send>) {
+        let from = since.filter(|since| day_of(*since) == place.day).map(Key::clock);
+        let (mut walk, mut carried) = (Walk::of_day(self.store, place.prefix(), from), Vec::new());
         while !self.has_stopped() {
-            let mut found = match page(self.store, &prefix, after.as_ref(), PAGE).await {
-                Ok(found) => found,
+            let mut found = match walk.next().await {
+                Ok(Some(found)) => found,
+                Ok(None) => return,
                 Err(error) => return self.stop(error.into()),
             };
             // A page may end between a marker and what is behind it.
-            found.versions.splice(0..0, std::mem::take(&mut carried));
-            if let Some(last) = found.versions.last() {
-                let all = found.versions.iter();
+            found.splice(0..0, std::mem::take(&mut carried));
+            if let Some(last) = found.last() {
+                let all = found.iter();
                 let same = all.filter(|listed| listed.is_marker && listed.key == last.key);
                 carried = same.cloned().collect();
             }
-            let done = self.page(&found.versions).await;
+            let done = self.page(&found).await;
             let mut note = note.lock().unwrap_or_else(PoisonError::into_inner);
             done.into_iter().for_each(&mut *note);
-            drop(note);
-            match found.next {
-                Some(next) => after = Some(next),
-                None => return,
-            }
         }
     }
 
@@ -163,7 +164,9 @@ impl<W: Work> Crew<'_, W> {
     /// What became of each version of a page, in the page's order.
     async fn all(&self, found: &[Listed], known: &W::Known) -> Vec<W::Done> {
         let versions = found.iter().filter(|listed| !listed.is_marker);
-        let versions = versions.map(|listed| (listed.clone(), markers_of(found, listed)));
+        let markers = markers(found);
+        let of_key = |listed: &Listed| markers.get(listed.key.as_str()).cloned().unwrap_or_default();
+        let versions = versions.map(|listed| (listed.clone(), of_key(listed)));
         let concerned = versions.filter(|(listed, markers)| self.work.concerns(listed, markers));
         let numbered: Vec<_> = (0_usize..).zip(concerned).collect();
         // Each is made when its turn has come: waiting for an answer it takes far more room than what it is about.
@@ -235,11 +238,11 @@ async fn at_its_turn<T>(turns: Arc<Semaphore>, one: T) -> (Result<OwnedSemaphore
     (turns.acquire_owned().await, one)
 }
 
-/// The delete markers of a version's key on the same page.
-fn markers_of(page: &[Listed], of: &Listed) -> Vec<Version> {
-    let from = page.partition_point(|listed| listed.key < of.key);
-    let same = page.iter().skip(from).take_while(|listed| listed.key == of.key);
-    same.filter(|listed| listed.is_marker)
-        .map(Listed::version)
-        .collect()
+/// The delete markers of a page, by their key.
+fn markers(page: &[Listed]) -> BTreeMap<&str, Vec<Version>> {
+    let mut markers: BTreeMap<&str, Vec<Version>> = BTreeMap::new();
+    for listed in page.iter().filter(|listed| listed.is_marker) {
+        markers.entry(&listed.key).or_default().push(listed.version());
+    }
+    markers
 }

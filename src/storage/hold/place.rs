@@ -2,14 +2,15 @@
 //! anywhere nothing that was protected is less so.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use super::coverage::Coverage;
+use super::memory::{Memory, Told};
 use super::order::{Write, placing};
 use super::pass::{Work, each};
-use super::{BrokenOff, HoldError, Refused, places};
+use super::{BrokenOff, HoldError, Place, Refused, places};
 use crate::api::Ceilings;
 use crate::contract::StorageTarget;
 use crate::protocol::cover::Cover;
@@ -19,12 +20,16 @@ use crate::storage::client::{Purpose, Store};
 use crate::storage::error::StoreError;
 use crate::storage::key::Key;
 use crate::storage::listing::Listed;
-use crate::storage::marks;
+use crate::storage::marks::{self, Marks};
 use crate::storage::objects::{self, Version};
 use crate::storage::tag::RetentionTag;
+use crate::storage::walk::day_of;
 
 /// Keys that are told of what was found otherwise: those of whichever place came first.
 const TOLD: usize = 5;
+
+/// A look at what came lately lists tomorrow's recordings too when tomorrow is as near: clocks differ.
+const NEXT_DAY: SignedDuration = SignedDuration::from_mins(10);
 
 /// What a pass that places found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -45,6 +50,13 @@ pub struct Placed {
     pub drifted: BTreeMap<Aspect, u64>,
     /// What could not be read or written.
     pub refused: Option<Refused>,
+    /// Versions that were not as they must be when they were read back, or behind a new delete marker: somebody else changes
+    /// them, or the store does not keep what it takes.
+    pub disputed: u64,
+    /// Versions whose marks were read.
+    pub read: u64,
+    /// Days of sources that were listed.
+    pub listed_days: u64,
 }
 
 /// What is placed.
@@ -58,17 +70,34 @@ pub struct Task<'a> {
     pub ceilings: &'a Ceilings,
     /// How old a recording must be to be readable (article 4.2); `None`: the site has live viewing.
     pub embargo: Option<SignedDuration>,
-    /// Only recordings of that UTC day on; `None`: all, from the first day of each window.
+    /// Only recordings that begin from then on; `None`: all, from the first day of each window.
     pub since: Option<Timestamp>,
     /// Keys that cannot be true were found: look at all that the sources have.
     pub everywhere: bool,
     /// When all that was there then of each of `covers`, in turn, was proved to be as it must be; `None`: never.
     pub proved_at: &'a [Option<Timestamp>],
+    /// What the manifest of each of `covers` lists, in turn: a version that was held once stays so, even if its key is taken
+    /// for something else since. Some stores move the time of a version when its legal hold changes.
+    pub told: &'a [Arc<Told>],
+    /// What resolved holds cover that are being released. A version that is theirs by its key is not offered to another hold
+    /// because its key cannot be true.
+    pub closing: &'a [Cover],
+    /// What is known of held versions.
+    pub memory: &'a Memory,
+    /// Marks that were read from then on are not read again; `None`: all are.
+    pub trusted_since: Option<Timestamp>,
+    /// Nothing hides behind a delete marker first: markers count as any other change.
+    pub is_verifying: bool,
 }
 
 impl Placed {
-    /// Whether all was found as it must be, but for what was refused: nothing had to be written.
+    /// Whether everything was found, or read back after it was written, as it must be, but for what was refused.
     pub const fn is_settled(&self) -> bool {
+        self.disputed == 0
+    }
+
+    /// Whether nothing had to be written.
+    pub const fn is_untouched(&self) -> bool {
         self.protected == 0 && self.tagged == 0 && self.rescued == 0
     }
 }
@@ -79,20 +108,15 @@ pub async fn place(
     task: &Task<'_>,
     now: Timestamp,
 ) -> Result<Placed, Box<BrokenOff<Placed>>> {
-    // What is behind a marker would go first.
-    let mut placed = passes(operator, task, &[Look::Hidden, Look::All], now).await?;
+    // Versions behind a delete marker would go first.
+    let looks: &[Look] = if task.is_verifying {
+        &[Look::All]
+    } else {
+        &[Look::Hidden, Look::All]
+    };
+    let mut placed = passes(operator, task, looks, now).await?;
     placed.coverage = placed.coverage.into_iter().map(Coverage::finish).collect();
     Ok(placed)
-}
-
-/// Places what is covered and behind a delete marker. Listings show that, so it takes far less than to read all marks; what
-/// there is of each hold is not counted.
-pub async fn unhide(
-    operator: &StorageTarget,
-    task: &Task<'_>,
-    now: Timestamp,
-) -> Result<Placed, Box<BrokenOff<Placed>>> {
-    passes(operator, task, &[Look::Hidden], now).await
 }
 
 /// At which versions a pass looks.
@@ -131,10 +155,13 @@ async fn all(
 ) -> Result<(), HoldError> {
     let store = Store::new(operator, Purpose::Configure)?;
     let mut places = places(&store, task.covers, task.everywhere, now).await?;
+    places.extend(task.told.iter().flat_map(|told| told.places()).cloned());
+    places.sort_unstable();
+    places.dedup();
     if let Some(since) = task.since {
-        let first = TimeZone::UTC.to_datetime(since).date();
-        places.retain(|place| place.day.is_none_or(|day| day >= first));
+        places.retain(|place| place.day >= day_of(since) && place.day <= day_of(now + NEXT_DAY));
     }
+    seen.listed_days = places.len() as u64;
     let mut outcome = Ok(());
     for look in looks.iter().copied() {
         let pass = Pass {
@@ -145,10 +172,10 @@ async fn all(
         };
         // Both looks come to what is hidden.
         seen.refused = None;
-        let went = each(&store, &places, &pass, |done| {
+        let went = each(&store, &places, task.since, &pass, |done| {
             seen.note_work(&done);
             if look == Look::All {
-                seen.note_state(&done);
+                seen.note_state(&done, task.memory);
             }
         });
         if let Err(failed) = went.await {
@@ -182,11 +209,15 @@ struct Done {
 struct Found {
     /// It is not gone since it was listed.
     is_there: bool,
+    /// Its marks were read.
+    is_read: bool,
     /// What was not as it must be.
     put_right: Vec<Aspect>,
     /// What of that had been, before somebody else changed it.
     drifted: Vec<Aspect>,
     rescued: u64,
+    /// It was not as it must be when it was read back.
+    is_disputed: bool,
     opens: Option<Timestamp>,
 }
 
@@ -199,17 +230,12 @@ impl Work for Pass<'_> {
     }
 
     fn concerns(&self, listed: &Listed, markers: &[Version]) -> bool {
-        let stored = Stored::of(listed, self.task.ceilings);
-        let is_covered = stored.is_some_and(|stored| stored.is_covered(self.task.covers));
-        is_covered && (self.look == Look::All || !markers.is_empty())
+        (self.look == Look::All || !markers.is_empty()) && !self.covering(listed).is_empty()
     }
 
     async fn one(&self, (): &(), listed: Listed, markers: Vec<Version>) -> Done {
-        let (mut covering, mut found, mut error) = (Vec::new(), Found::default(), None);
+        let (covering, mut found, mut error) = (self.covering(&listed), Found::default(), None);
         if let Some(stored) = Stored::of(&listed, self.task.ceilings) {
-            let covers_it = |cover: &Cover| stored.is_covered(std::slice::from_ref(cover));
-            let all = (0..).zip(self.task.covers);
-            covering.extend(all.filter(|(_, cover)| covers_it(cover)).map(|(n, _)| n));
             let placed = self
                 .place(&listed, &stored, &covering, &markers, &mut found)
                 .await;
@@ -229,6 +255,27 @@ impl Work for Pass<'_> {
 }
 
 impl Pass<'_> {
+    /// Which covers are about a version: by its key, by when the store took it where the key cannot be true, or because it was
+    /// held for them before.
+    fn covering(&self, listed: &Listed) -> Vec<usize> {
+        let Some(stored) = Stored::of(listed, self.task.ceilings) else {
+            return Vec::new();
+        };
+        let is_offered = !stored.is_covered_by_key(self.task.closing);
+        let version = self.task.memory.fingerprint(&listed.key, &listed.id);
+        let covers = (0..).zip(self.task.covers);
+        let is_theirs = |(number, cover): &(usize, &Cover)| {
+            let cover = std::slice::from_ref(*cover);
+            let is_covered = if is_offered {
+                stored.is_covered(cover)
+            } else {
+                stored.is_covered_by_key(cover)
+            };
+            is_covered || self.task.told.get(*number).is_some_and(|told| told.has(version))
+        };
+        covers.filter(is_theirs).map(|(number, _)| number).collect()
+    }
+
     async fn place(
         &self,
         listed: &Listed,
@@ -237,50 +284,87 @@ impl Pass<'_> {
         markers: &[Version],
         found: &mut Found,
     ) -> Result<(), StoreError> {
-        let version = listed.version();
-        let Some(marks) = marks::read(self.store, &version).await? else {
+        let (version, memory) = (listed.version(), self.task.memory);
+        let tag = stored.tag_if_held(self.task.embargo, self.now);
+        let opens = || stored.opens_at(self.task.embargo.unwrap_or_default());
+        found.opens = (tag == RetentionTag::Sealed).then(opens);
+        let is_known = |since| memory.knows(listed, tag, since);
+        if markers.is_empty() && self.task.trusted_since.is_some_and(is_known) {
+            found.is_there = true;
             return Ok(());
-        };
-        let Some(tag) = stored.held_tag(self.task.covers, self.task.embargo, self.now) else {
-            return Ok(());
-        };
-        found.is_there = true;
-        found.opens =
-            (tag == RetentionTag::Sealed).then(|| stored.opens_at(self.task.embargo.unwrap_or_default()));
-        // Where the time moves with the legal hold, a version that has its tag and no hold still tells: the hold is placed
-        // first, and taken off last.
-        let was_held = marks.tag == Some(RetentionTag::Held) && !marks.legal_hold;
+        }
         let proved = covering
             .iter()
             .filter_map(|n| *self.task.proved_at.get(*n)?)
             .max();
+        // Nobody has read a version that is new to all its holds: it is written at once, and read back.
+        let marks = match proved {
+            Some(_) => marks::read(self.store, &version).await?,
+            None => Some(Marks::NONE),
+        };
+        let Some(marks) = marks else {
+            return Ok(());
+        };
+        found.is_read = true;
+        // Where the time moves with the legal hold, a version that has its tag and no hold still tells: the hold is placed
+        // first, and taken off last.
+        let was_held = marks.tag == Some(RetentionTag::Held) && !marks.legal_hold;
         let was_proved = proved.is_some_and(|proved| was_held || listed.modified < proved);
         // The end of an embargo is nobody's doing.
         let opens_now = marks.tag == Some(RetentionTag::Sealed) && tag == RetentionTag::Held;
-        for write in placing(&marks, tag, !markers.is_empty()) {
-            let what = match write {
-                Write::LegalHold(on) => {
-                    marks::write_hold(self.store, &version, on).await?;
-                    Aspect::LegalHold
-                }
-                Write::Tag(tag) => {
-                    marks::write_tag(self.store, &version, tag).await?;
-                    Aspect::Tag
-                }
-                Write::Unhide => {
-                    for marker in markers {
-                        objects::delete(self.store, marker).await?;
-                        found.rescued += 1;
-                    }
-                    Aspect::DeleteMarker
-                }
+        let writes = placing(&marks, tag, !markers.is_empty());
+        for write in &writes {
+            let Some(what) = self.write(&version, *write, markers, found).await? else {
+                return Ok(());
             };
             found.put_right.push(what);
             if was_proved && !(opens_now && what == Aspect::Tag) {
                 found.drifted.push(what);
             }
         }
+        if !writes.is_empty() {
+            let Some(after) = marks::read(self.store, &version).await? else {
+                return Ok(());
+            };
+            found.is_disputed = !placing(&after, tag, false).is_empty();
+        }
+        found.is_there = true;
+        // A marker that was not there when those were looked for came since.
+        found.is_disputed |= self.look == Look::All && !markers.is_empty();
+        if !found.is_disputed {
+            memory.note(listed, tag, self.now);
+        }
         Ok(())
+    }
+
+    /// Writes one mark. `None`: the version is gone.
+    async fn write(
+        &self,
+        version: &Version,
+        write: Write,
+        markers: &[Version],
+        found: &mut Found,
+    ) -> Result<Option<Aspect>, StoreError> {
+        let (written, what) = match write {
+            Write::LegalHold(on) => (
+                marks::write_hold(self.store, version, on).await,
+                Aspect::LegalHold,
+            ),
+            Write::Tag(tag) => (marks::write_tag(self.store, version, tag).await, Aspect::Tag),
+            Write::Unhide => {
+                for marker in markers {
+                    objects::delete(self.store, marker).await?;
+                    found.rescued += 1;
+                }
+                (Ok(()), Aspect::DeleteMarker)
+            }
+        };
+        match written {
+            Ok(()) => Ok(Some(what)),
+            // Whatever the store says of it: only a listing tells that a version is gone.
+            Err(error) if error.is_absent() && !marks::is_listed(self.store, version).await? => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 
@@ -291,6 +375,8 @@ impl Placed {
         self.protected += is_put_right(Aspect::LegalHold);
         self.tagged += is_put_right(Aspect::Tag);
         self.rescued += found.rescued;
+        self.disputed += u64::from(found.is_disputed);
+        self.read += u64::from(found.is_read);
         for what in &found.drifted {
             *self.drifted.entry(*what).or_default() += 1;
         }
@@ -302,7 +388,7 @@ impl Placed {
         }
     }
 
-    fn note_state(&mut self, done: &Done) {
+    fn note_state(&mut self, done: &Done, memory: &Memory) {
         let Done {
             listed,
             covering,
@@ -315,10 +401,14 @@ impl Placed {
         let Ok(key) = listed.key.parse::<Key>() else {
             return;
         };
+        let version = memory.fingerprint(&listed.key, &listed.id);
         for (number, coverage) in self.coverage.iter_mut().enumerate() {
             if !covering.contains(&number) {
                 continue;
             }
+            coverage.present.insert(version);
+            coverage.places.insert(Place::of(&key));
+            coverage.disputed += u64::from(found.is_disputed);
             match error {
                 Some(error) => coverage.add_refused(&key.recording(), error),
                 None => coverage.add(&key.recording(), listed.size, found.opens.is_some()),

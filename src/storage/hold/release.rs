@@ -3,9 +3,10 @@
 //! bytes cannot: immediately before anything is deleted, the open holds are read once more.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
-use jiff::Timestamp;
-
+use super::manifest;
+use super::memory::{Memory, Told};
 use super::order::{Write, releasing};
 use super::pass::{Work, each};
 use super::{BrokenOff, HoldError, Refused, places};
@@ -14,6 +15,7 @@ use crate::contract::StorageTarget;
 use crate::protocol::cover::Cover;
 use crate::storage::aging::{KeptBy, Open, Stored};
 use crate::storage::client::{Purpose, Store};
+use crate::storage::date::Time;
 use crate::storage::error::StoreError;
 use crate::storage::ledger::{self, Entry};
 use crate::storage::listing::Listed;
@@ -55,15 +57,19 @@ impl Released {
 /// Releases what `closing` covered and no other open hold does. `holds`: those that the API server knows of now,
 /// without those of `closing`; it is asked before each page and again before anything is deleted, as is the ledger.
 /// All that the sources have is looked at: what has a key that cannot be true may be on any day.
+///
+/// A version that `closing` covers by its key is judged by its key alone: a release that was broken off may have moved the
+/// time at which the store took it, and then it would seem to be of another hold's window.
 pub async fn release(
     operator: &StorageTarget,
     closing: &[Entry],
     holds: &dyn OpenHolds,
     ceilings: &Ceilings,
-    now: Timestamp,
+    memory: &Memory,
+    time: Time,
 ) -> Result<Released, Box<BrokenOff<Released>>> {
     let mut released = Released::default();
-    let outcome = all(operator, closing, holds, ceilings, now, &mut released).await;
+    let outcome = all(operator, closing, holds, ceilings, memory, time, &mut released).await;
     BrokenOff::unless(outcome, released)
 }
 
@@ -72,21 +78,28 @@ async fn all(
     closing: &[Entry],
     holds: &dyn OpenHolds,
     ceilings: &Ceilings,
-    now: Timestamp,
+    memory: &Memory,
+    time: Time,
     released: &mut Released,
 ) -> Result<(), HoldError> {
     let store = Store::new(operator, Purpose::Configure)?;
     let covers: Vec<Cover> = closing.iter().map(Entry::cover).collect();
+    let mut told = Vec::new();
+    for entry in closing {
+        told.push(manifest::told_by(&store, entry, memory).await?);
+    }
     let pass = Pass {
         store: &store,
         closing: &covers,
         uids: closing.iter().map(|entry| entry.uid.as_str()).collect(),
         holds,
         ceilings,
-        now,
+        told: &told,
+        memory,
+        time,
     };
-    let places = places(&store, &covers, true, now).await?;
-    let noted = each(&store, &places, &pass, |done| match done {
+    let places = places(&store, &covers, true, time.now).await?;
+    let noted = each(&store, &places, None, &pass, |done| match done {
         Done::Nothing => (),
         Done::Kept => released.kept += 1,
         Done::Undecided => released.undecided += 1,
@@ -104,7 +117,10 @@ struct Pass<'a> {
     uids: BTreeSet<&'a str>,
     holds: &'a dyn OpenHolds,
     ceilings: &'a Ceilings,
-    now: Timestamp,
+    /// What the manifests of `closing` list.
+    told: &'a [Arc<Told>],
+    memory: &'a Memory,
+    time: Time,
 }
 
 enum Done {
@@ -135,13 +151,16 @@ impl Work for Pass<'_> {
             declared: self.holds.covers().await?,
             ledger: ledger::covers(&ledger::entries(self.store).await?, &self.uids),
         };
-        self.store.clock.check()?;
+        self.store.clock.vouches_for(self.time)?;
         Ok(open)
     }
 
     fn concerns(&self, listed: &Listed, _: &[Version]) -> bool {
+        let version = self.memory.fingerprint(&listed.key, &listed.id);
         let stored = Stored::of(listed, self.ceilings);
-        stored.is_some_and(|stored| stored.is_covered(self.closing))
+        stored.is_some_and(|stored| {
+            stored.is_covered(self.closing) || self.told.iter().any(|told| told.has(version))
+        })
     }
 
     async fn one(&self, open: &Open, listed: Listed, markers: Vec<Version>) -> Done {
@@ -165,11 +184,20 @@ impl Work for Pass<'_> {
 }
 
 impl Pass<'_> {
+    /// Which other open hold keeps it.
+    fn kept_by(&self, stored: &Stored<'_>, open: &Open) -> Option<KeptBy> {
+        if stored.is_covered_by_key(self.closing) {
+            stored.kept_by_key(open)
+        } else {
+            stored.kept_by(open)
+        }
+    }
+
     async fn release(&self, open: &Open, listed: Listed, markers: Vec<Version>) -> Result<Done, StoreError> {
         let Some(stored) = Stored::of(&listed, self.ceilings) else {
             return Ok(Done::Nothing);
         };
-        match stored.kept_by(open) {
+        match self.kept_by(&stored, open) {
             Some(KeptBy::Ledger) => return Ok(Done::Kept),
             Some(KeptBy::Declared) => return Ok(Done::Undecided),
             None => (),
@@ -187,7 +215,7 @@ impl Pass<'_> {
                 Write::Unhide => (),
             }
         }
-        if stored.due_by_key() <= self.now {
+        if stored.due_by_key() <= self.time.now {
             return Ok(Done::Over(Box::new(listed), markers));
         }
         Ok(if writes.is_empty() {
@@ -202,7 +230,7 @@ impl Pass<'_> {
         let Done::Over(listed, markers) = done else {
             return Ok(done);
         };
-        let kept_by = Stored::of(&listed, self.ceilings).and_then(|stored| stored.kept_by(open));
+        let kept_by = Stored::of(&listed, self.ceilings).and_then(|stored| self.kept_by(&stored, open));
         if kept_by.is_some() {
             // The next look holds it again.
             return Ok(Done::Released);

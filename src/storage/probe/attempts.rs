@@ -186,18 +186,31 @@ impl Tries<'_> {
                         .map_err(|error| StoreError::of("DeleteObject", &error)),
                 )?;
             }
-            By::Batch => {
-                let one = ObjectIdentifier::builder()
-                    .key(&version.key)
-                    .version_id(&version.id);
-                let batch = Delete::builder().set_objects(one.build().ok().map(|one| vec![one]));
-                let request = client.delete_objects().bucket(bucket);
-                let answer = request.set_delete(batch.build().ok()).send().await;
-                tried(answer.map_err(|error| StoreError::of("DeleteObjects", &error)))?;
-            }
+            By::Batch => tried(self.sends_batch(version).await)?,
         }
         let left = objects::versions(self.operator, &version.key).await?;
         Ok(!left.contains(version))
+    }
+
+    /// Whether the store refuses batch deletions as such, whatever they name. The sweep then deletes one by one.
+    pub(super) async fn refuses_batches(&self, version: &Version) -> Effect {
+        match self.sends_batch(version).await {
+            Err(error) if error.is_retryable() => Err(error),
+            Err(error) => Ok(error.refuses_form()),
+            Ok(()) => Ok(false),
+        }
+    }
+
+    /// Asks for a batch deletion of one version.
+    async fn sends_batch(&self, version: &Version) -> Result<(), StoreError> {
+        let one = ObjectIdentifier::builder()
+            .key(&version.key)
+            .version_id(&version.id);
+        let batch = Delete::builder().set_objects(one.build().ok().map(|one| vec![one]));
+        let request = self.actor.client.delete_objects().bucket(&self.actor.bucket);
+        let answer = request.set_delete(batch.build().ok()).send().await;
+        answer.map_err(|error| StoreError::of("DeleteObjects", &error))?;
+        Ok(())
     }
 }
 

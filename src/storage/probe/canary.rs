@@ -34,7 +34,16 @@ pub(crate) struct Canary {
     pub(crate) bytes: Vec<u8>,
     tag: Option<RetentionTag>,
     lock: Option<Lock>,
-    once: bool,
+    once: Once,
+}
+
+/// Whether a canary is written with `If-None-Match: *`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Once {
+    /// As a recorder does: with the condition, or without it where the store refuses it.
+    WhereKnown,
+    Always,
+    Never,
 }
 
 /// What an object may be protected with from its first moment.
@@ -57,7 +66,7 @@ impl Canary {
             bytes: random_name().into_bytes(),
             tag,
             lock: None,
-            once: true,
+            once: Once::WhereKnown,
         }
     }
 
@@ -71,7 +80,18 @@ impl Canary {
 
     /// Written even where it is already.
     pub(crate) fn unconditional(self) -> Self {
-        Self { once: false, ..self }
+        Self {
+            once: Once::Never,
+            ..self
+        }
+    }
+
+    /// Written with the condition, or not at all.
+    pub(crate) fn conditional(self) -> Self {
+        Self {
+            once: Once::Always,
+            ..self
+        }
     }
 
     /// The request that writes it as `writer`.
@@ -86,14 +106,21 @@ impl Canary {
         };
         request
             .set_tagging(self.tag.map(|tag| format!("{TAG_KEY}={tag}")))
-            .set_if_none_match(self.once.then(|| "*".to_owned()))
+            .set_if_none_match((self.once != Once::Never).then(|| "*".to_owned()))
             .body(ByteStream::from(self.bytes.clone()))
     }
 
     /// Writes it as `writer`, whatever the answer is. An error: it cannot be told whether it was tried.
     pub(crate) async fn write(&self, writer: &Store) -> Result<(), StoreError> {
-        let answer = self.request(writer).send().await;
-        tried(answer.map_err(|error| StoreError::of("PutObject", &error)))
+        let send = async |request: PutObjectFluentBuilder| {
+            let answer = request.send().await;
+            answer.map_err(|error| StoreError::of("PutObject", &error))
+        };
+        let mut answer = send(self.request(writer)).await;
+        if self.once == Once::WhereKnown && answer.as_ref().is_err_and(StoreError::refuses_form) {
+            answer = send(self.clone().unconditional().request(writer)).await;
+        }
+        tried(answer)
     }
 
     /// Writes it as `writer`, and says whether `reader` finds it.
@@ -108,6 +135,22 @@ impl Canary {
         versions.retain(|version| version.key == self.key);
         Ok(versions)
     }
+}
+
+/// Whether the store takes an object with a tag. One that refuses such a put and takes the same without a tag has none.
+pub(crate) async fn takes_tags(operator: &Store) -> Result<bool, StoreError> {
+    let folder = format!("probe/proof/{}/", random_name());
+    let put = async |tag| {
+        let canary = Canary::new(format!("{folder}tagged"), tag).unconditional();
+        let answer = canary.request(operator).send().await;
+        answer.map_err(|error| StoreError::of("PutObject", &error))
+    };
+    let takes = match put(Some(RetentionTag::Video)).await {
+        Err(error) if error.refuses_form() => put(None).await.is_err(),
+        _ => true,
+    };
+    sweep(operator, &folder).await;
+    Ok(takes)
 }
 
 /// The answer to something that was tried: any answer is fine, since the effect is what counts; none, or one

@@ -10,6 +10,8 @@ mod anonymous;
 mod attempts;
 pub(super) mod canary;
 mod checks;
+#[cfg(test)]
+mod files;
 mod ground;
 #[cfg(test)]
 mod impostors;

@@ -12,9 +12,9 @@ use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest, Sha256};
 
 use super::attempts::{By, There, Tries, tags};
-use super::canary::{Canary, tried};
+use super::canary::{Canary, takes_tags, tried};
 use super::checks::Check;
-use super::table::{Findings, Told, Verdict, Why};
+use super::table::{BATCHES_IGNORED, Findings, NO_CANARY, Told, Verdict, Why};
 use crate::storage::error::StoreError;
 use crate::storage::marks::{is_held, write_hold};
 use crate::storage::objects::Version;
@@ -23,6 +23,8 @@ use crate::storage::tag::{RetentionTag, TAG_KEY};
 /// Longer than the second in which stores tell `LastModified`.
 const A_SECOND: Duration = Duration::from_millis(1100);
 const UNDELETED: &str = "it stays, but so it does without a legal hold: so nothing is shown; the operator must be able to delete it";
+const BATCHES_REFUSED: &str =
+    "the store refuses batch deletions, so nothing is shown; the operator deletes versions one by one";
 const NO_CLOCK: &str = "the store's LastModified did not move on within a second: so nothing is shown";
 const UNCHANGED: &str = "the tag or the legal hold could not be changed: so nothing is shown";
 
@@ -89,14 +91,28 @@ impl Stage<'_> {
         tried(write_hold(operator, &it.version, false).await)?;
         let goes_unheld = self.operator.deletes_version(&it.version, by).await?;
         if was_held && goes_unheld {
-            Ok(Verdict::Holds)
-        } else {
-            Err(Why::Untold(UNDELETED))
+            return Ok(Verdict::Holds);
         }
+        if by == By::Batch && !goes_unheld {
+            return Err(Why::Untold(self.batch_without_effect(&it.version).await?));
+        }
+        Err(Why::Untold(UNDELETED))
+    }
+
+    /// Tells a store that refuses batches, which the sweep can do without, from one that ignores them.
+    async fn batch_without_effect(&self, version: &Version) -> Result<&'static str, Why> {
+        if self.operator.refuses_batches(version).await? {
+            return Ok(BATCHES_REFUSED);
+        }
+        let goes_by_id = self.operator.deletes_version(version, By::Id).await?;
+        Ok(if goes_by_id { BATCHES_IGNORED } else { UNDELETED })
     }
 
     /// Two values, so that a store that always says the same is seen.
     async fn tag_arrives(&self) -> Told {
+        if !takes_tags(self.operator.operator).await? {
+            return Ok(Verdict::Fails);
+        }
         for tag in [RetentionTag::Video, RetentionTag::Sealed] {
             let it = self
                 .operator
@@ -114,15 +130,24 @@ impl Stage<'_> {
     }
 
     async fn once(&self) -> Told {
-        let it = self.operator.leaves(self.video("once")).await?;
-        let had_effect = self.operator.puts_again(&it.canary).await?;
-        let control = self.operator.puts_again(&it.canary.unconditional()).await?;
+        let canary = self.video("once").conditional();
+        if !self.operator.puts(&canary).await? {
+            // The store refuses the condition even where nothing is: puts are then repeated without it.
+            let is_written = self.operator.puts(&canary.unconditional()).await?;
+            return if is_written {
+                Ok(Verdict::Fails)
+            } else {
+                Err(Why::Untold(NO_CANARY))
+            };
+        }
+        let had_effect = self.operator.puts_again(&canary).await?;
+        let control = self.operator.puts_again(&canary.unconditional()).await?;
         Ok(Verdict::refused(had_effect, control))
     }
 
     async fn checksum(&self) -> Told {
         let arrives = async |name: &str, of: &[u8]| -> Result<bool, StoreError> {
-            let canary = self.video(name);
+            let canary = self.video(name).unconditional();
             let sum = if of.is_empty() {
                 canary.bytes.as_slice()
             } else {
@@ -141,7 +166,7 @@ impl Stage<'_> {
 
     async fn payload_hash(&self) -> Told {
         let arrives = async |name: &str, of: &[u8]| -> Result<bool, StoreError> {
-            let canary = self.video(name);
+            let canary = self.video(name).unconditional();
             let sum = if of.is_empty() {
                 canary.bytes.as_slice()
             } else {

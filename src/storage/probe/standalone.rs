@@ -11,17 +11,17 @@ use super::ground::{Ground, ground};
 use super::{Conformance, Exempt, Standing, Subject, Verdict, Why, run};
 use crate::api::{Days, is_one_identity};
 use crate::contract::StorageTarget;
-use crate::storage::apply::{self, put_policy};
+use crate::storage::apply::put_policy;
 use crate::storage::bucket::{BucketSpec, BucketState};
 use crate::storage::client::{Purpose, Store, TargetError};
 use crate::storage::dialect::{Dialect, Others};
-use crate::storage::drift::{Desired, Operation};
+use crate::storage::drift::Desired;
 use crate::storage::error::StoreError;
 use crate::storage::lifecycle::Rule;
 use crate::storage::principal::prove;
 use crate::storage::readers::NotOneIdentity;
 use crate::storage::refusal::EnforceError;
-use crate::storage::{desired, objects, observe};
+use crate::storage::{desired, objects, observe, rules};
 
 /// How often a change is read back before it counts as not made.
 const READ_BACKS: u32 = 10;
@@ -213,22 +213,16 @@ impl Site<'_> {
         }
         let rules = desired::lifecycle(&self.spec())
             .map_err(|_| Why::NotTried("the ceilings leave no day for the lifecycle"))?;
-        let wanted: BTreeSet<Rule> = rules.values().cloned().collect();
-        let desired = Desired {
+        let mut desired = Desired {
             lifecycle: rules,
             statements: Vec::new(),
             policy: None,
             given_up: BTreeSet::new(),
         };
-        let put = apply::apply(
-            self.operator,
-            &Operation::Lifecycle,
-            &desired,
-            &BucketState::default(),
-        )
-        .await;
+        let put = rules::write(self.operator, &mut desired, &BucketState::default()).await;
         // Whatever the answer was, what can be read back counts.
         super::canary::tried(put)?;
+        let wanted: BTreeSet<Rule> = desired.lifecycle.values().cloned().collect();
         for _ in 0..READ_BACKS {
             match observe::lifecycle(self.operator).await? {
                 Some(rules) if rules == wanted => return Ok(Verdict::Holds),

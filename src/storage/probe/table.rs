@@ -50,6 +50,9 @@ pub(super) const NO_CONTROL: &str =
 /// What it is tried on is not there.
 pub(super) const NO_CANARY: &str = "the object that it is tried on could not be written, or is not listed";
 
+/// A batch deletion is answered with success and deletes nothing, though a single deletion does.
+pub(super) const BATCHES_IGNORED: &str = "the store accepts batch deletions and deletes nothing by them";
+
 /// Why something cannot be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Why {
@@ -103,6 +106,8 @@ impl Row {
     pub fn is_fatal(&self) -> bool {
         let is_fit = match &self.verdict {
             Verdict::Holds | Verdict::Unknown(Why::NotTried(_)) => true,
+            // By such deletions the sweep would delete nothing.
+            Verdict::Unknown(Why::Untold(BATCHES_IGNORED)) => false,
             // What deletes nothing at all, for want of a right, deletes nothing that is held.
             Verdict::Unknown(Why::Untold(_)) => matches!(
                 self.check,
@@ -256,6 +261,7 @@ mod tests {
         assert!(!fatal(hold, Verdict::Holds));
         let batch = Check::HeldSurvivesBatchDelete;
         assert!(!fatal(batch, Verdict::Unknown(Why::Untold(NO_CONTROL))));
+        assert!(fatal(batch, Verdict::Unknown(Why::Untold(BATCHES_IGNORED))));
         assert!(fatal(batch, Verdict::Fails));
         assert!(!fatal(overwrite, Verdict::Fails));
     }

@@ -7,8 +7,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::GroupVersionKind;
-use kube::{Client, Config};
-use serde_json::Value;
+use kube::{Client, Config, ResourceExt};
+use serde_json::{Value, json};
 use toezicht::api::{GROUP, VERSION, crds};
 
 use super::case::Case;
@@ -103,6 +103,10 @@ impl Server {
                 let made = api.create(&PostParams::default(), &self.own(before)).await;
                 let made =
                     made.unwrap_or_else(|error| panic!("{case}: what comes before is refused: {error}"));
+                let made = match before.get("status") {
+                    None => made,
+                    Some(status) => self.reported(&case.kind, &made.name_any(), status).await,
+                };
                 let mut after = after;
                 after.metadata.resource_version = made.metadata.resource_version;
                 api.replace(after.metadata.name.clone().unwrap().as_str(), &dry, &after)
@@ -110,6 +114,23 @@ impl Server {
             }
         };
         verdict(answer, &case.name)
+    }
+
+    /// Writes this into the status of an object, as an operator would.
+    pub async fn reported(&self, kind: &str, name: &str, status: &Value) -> DynamicObject {
+        let patch = Patch::Merge(json!({"status": status}));
+        let written = self
+            .api(kind)
+            .patch_status(name, &PatchParams::default(), &patch)
+            .await;
+        written.unwrap_or_else(|error| panic!("the status of {name}: {error}"))
+    }
+
+    /// Changes the spec of an object; what the server says.
+    pub async fn change(&self, kind: &str, name: &str, spec: &Value) -> Verdict {
+        let patch = Patch::Merge(json!({"spec": spec}));
+        let answer = self.api(kind).patch(name, &PatchParams::default(), &patch).await;
+        verdict(answer, name)
     }
 
     /// Applies an object of any kind, strictly, without keeping it.

@@ -1,7 +1,5 @@
 //! The Heusden example on a real cluster: what `make demo` does, and what must then be true.
 
-use std::time::Duration;
-
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Client, ResourceExt};
@@ -13,9 +11,7 @@ use crate::support::recorded::{Bucket, complete, keys};
 use crate::support::scene::has;
 use crate::support::settings::S3Server;
 use crate::support::tools::run;
-use crate::support::wait::eventually;
-
-const SOON: Duration = Duration::from_secs(90);
+use crate::support::wait::{HANG, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_frame_of_every_camera_is_there_once() {
@@ -50,11 +46,11 @@ async fn every_frame_of_every_camera_is_there_once() {
             .find(|s| s.name_any() == camera.spec.site_ref.name)
             .expect("its site");
         let bucket = Bucket {
-            server: S3Server::first(),
+            server: S3Server::of_demo(),
             name: site.spec.storage.bucket.clone(),
         };
         let name = camera.name_any();
-        eventually(&format!("two segments of {name}"), SOON, || async {
+        eventually(&format!("two segments of {name}"), HANG, || async {
             let found = keys(&bucket, &name).await.len();
             if found >= 2 {
                 Ok(())
@@ -93,10 +89,9 @@ async fn a_hold_says_that_it_holds_nothing(client: &Client) {
     )
     .await;
     let holds: Api<IncidentHold> = Api::namespaced(client.clone(), "heusden");
-    let hold = holds.list(&ListParams::default()).await.unwrap().items.remove(0);
-    let name = hold.metadata.name.unwrap();
-    eventually("the hold is looked at", SOON, || async {
-        let hold = holds.get(&name).await.map_err(|e| e.to_string())?;
+    let name = "2026-0412";
+    eventually("the hold is looked at", HANG, || async {
+        let hold = holds.get(name).await.map_err(|e| e.to_string())?;
         let conditions = hold.status.unwrap_or_default().conditions;
         has(&conditions, "Accepted", "True")?;
         has(&conditions, "Placed", "False")
@@ -106,7 +101,7 @@ async fn a_hold_says_that_it_holds_nothing(client: &Client) {
         "at": jiff::Timestamp::now().to_string(), "by": "Gemeentesecretaris", "outcome": "NothingVisible",
     }}});
     holds
-        .patch(&name, &PatchParams::default(), &Patch::Merge(resolved))
+        .patch(name, &PatchParams::default(), &Patch::Merge(resolved))
         .await
         .unwrap();
 }

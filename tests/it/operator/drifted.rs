@@ -1,7 +1,7 @@
 //! What somebody else changes in a bucket, and of what is held in it, is put back and told: by the condition `Intact`, by
 //! events and by a metric, each with what it was; also while the recorders' Secret is missing and nothing may be recorded.
 
-use std::time::Duration;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Secret;
@@ -15,42 +15,50 @@ use crate::storage::scene::Scene as BucketScene;
 use crate::support::cluster::TestNamespace;
 use crate::support::scene::{SITE, Scene, has};
 use crate::support::settings::S3Server;
-use crate::support::wait::{eventually, past};
+use crate::support::wait::{HANG, eventually};
 
-const SOON: Duration = Duration::from_secs(60);
 const CAMERA: &str = "receptie";
 
 async fn operator(namespace: &TestNamespace, server: &S3Server, instance: &str) -> Process {
     let process = Process::with_config(namespace, namespace, instance, recording_at(&server.endpoint));
-    leads(namespace, instance, SOON).await;
+    leads(namespace, instance).await;
     process
 }
 
-/// Has all marks read now, not in some minutes: the status says that it is time, as it will say then.
+/// Has all marks read by a look that begins after this was called, not in some minutes: the status says that it is time, as it
+/// will say then. A look that began before writes over that what it has read, so it may have to be said again.
 pub(super) async fn verify(scene: &Scene) {
     let api = scene.namespace.api::<Site>();
-    let verified_at = async || {
-        let status = api.get(SITE).await.unwrap().status.unwrap_or_default();
-        status.retention.and_then(|retention| retention.verified_at)
-    };
-    let before = verified_at().await;
-    // The status tells whole seconds.
-    let last = before.as_ref().map_or(Timestamp::now(), |at| at.0);
-    past(last + SignedDuration::from_secs(2)).await;
-    let due = json!({"status": {"retention": {"verifiedEverySeconds": 0}}});
-    api.patch_status(SITE, &PatchParams::default(), &Patch::Merge(&due))
-        .await
-        .unwrap();
-    eventually("all marks are read", SOON, || async {
-        let now = verified_at().await;
-        (now > before).then_some(()).ok_or_else(|| format!("{now:?}"))
+    let (asked, times) = (Timestamp::now(), AtomicUsize::new(0));
+    eventually("all marks are read", HANG, || async {
+        let site = api.get(SITE).await.map_err(|e| e.to_string())?;
+        let retention = site
+            .status
+            .and_then(|status| status.retention)
+            .unwrap_or_default();
+        // When the look began, in whole seconds.
+        if retention.verified_at.as_ref().is_some_and(|at| at.0 > asked) {
+            println!(
+                "all marks are read, asked {} times",
+                times.load(Ordering::Relaxed)
+            );
+            return Ok(());
+        }
+        if retention.verified_every_seconds != Some(0) {
+            let due = json!({"status": {"retention": {"verifiedEverySeconds": 0}}});
+            times.fetch_add(1, Ordering::Relaxed);
+            api.patch_status(SITE, &PatchParams::default(), &Patch::Merge(&due))
+                .await
+                .map_err(|e| e.to_string())?;
+        }
+        Err(format!("{:?}, asked at {asked}", retention.verified_at))
     })
     .await;
 }
 
 /// Waits until `Intact` is `False` and its message has all of these.
 async fn is_told(scene: &Scene, parts: &[&str]) {
-    eventually(&format!("Intact=False tells of {parts:?}"), SOON, || async {
+    eventually(&format!("Intact=False tells of {parts:?}"), HANG, || async {
         let site = scene.namespace.api::<Site>().get(SITE).await;
         let conditions = site
             .map_err(|e| e.to_string())?
@@ -70,7 +78,7 @@ async fn is_told(scene: &Scene, parts: &[&str]) {
 
 /// Waits until a Warning with this reason has this in its note. Of several within minutes Kubernetes keeps the first's.
 async fn is_warned(scene: &Scene, reason: &str, part: &str) {
-    eventually(&format!("an event {reason}"), SOON, || async {
+    eventually(&format!("an event {reason}"), HANG, || async {
         let events = scene.namespace.api::<Event>().list(&ListParams::default()).await;
         let events = events.map_err(|e| e.to_string())?.items;
         let notes = events.iter().filter(|event| {
@@ -88,7 +96,7 @@ async fn is_counted(process: &Process, scene: &Scene, kind: &str, count: u64) {
     let namespace = &scene.namespace.name;
     let line =
         format!("toezicht_drift_total{{namespace=\"{namespace}\",site=\"{SITE}\",kind=\"{kind}\"}} {count}");
-    eventually(&line, SOON, || async {
+    eventually(&line, HANG, || async {
         let (_, metrics) = process.get("/metrics").await?;
         let drift: Vec<&str> = metrics
             .lines()
@@ -106,9 +114,9 @@ async fn what_others_change_is_put_back_and_told(prefix: &str, server: S3Server)
     without_the_chart(prefix, async move |namespace| {
         let mut first = operator(&namespace, &server, "drifted-first").await;
         let scene = Scene::within(namespace, server.clone(), |_, _| ()).await;
-        scene.site_is("StorageEnforced", "True", SOON).await;
-        scene.is_settled(SOON).await;
-        scene.site_is("Intact", "True", SOON).await;
+        scene.site_is("StorageEnforced", "True", HANG).await;
+        scene.is_settled(HANG).await;
+        scene.site_is("Intact", "True", HANG).await;
         let bucket = BucketScene::of_bucket(server.clone(), &scene.bucket.name);
         let start = Timestamp::now() - SignedDuration::from_mins(30);
         let mut keys = Vec::new();
@@ -121,7 +129,7 @@ async fn what_others_change_is_put_back_and_told(prefix: &str, server: S3Server)
         }
         let until = start + SignedDuration::from_mins(20);
         scene.declare("incident", &[CAMERA], start, Some(until)).await;
-        scene.hold_is("incident", "Placed", "True", SOON).await;
+        scene.hold_is("incident", "Placed", "True", HANG).await;
         is_counted(&first, &scene, "legal_hold", 0).await;
         verify(&scene).await;
 
@@ -130,13 +138,17 @@ async fn what_others_change_is_put_back_and_told(prefix: &str, server: S3Server)
             .delete("s3-recorder", &DeleteParams::default())
             .await
             .unwrap();
-        scene.site_is("Accepted", "False", SOON).await;
+        scene.site_is("Accepted", "False", HANG).await;
 
+        // All at once, as far as the operator can see: what is put back in between could not be removed.
+        scene.pause(true).await;
+        first.looks_at_all(&scene.namespace).await;
         bucket.set_hold(&keys[0], false).await;
         bucket.tag(&keys[1], "video").await;
         bucket.hide(&keys[2]).await;
         bucket.set_hold(&keys[3], false).await;
         bucket.remove(&keys[3]).await;
+        scene.pause(false).await;
         verify(&scene).await;
         for key in &keys[..3] {
             assert_eq!(bucket.marks(key).await, Some((true, "sealed".into())), "{key}");
@@ -162,8 +174,7 @@ async fn what_others_change_is_put_back_and_told(prefix: &str, server: S3Server)
             is_counted(&first, &scene, kind, count).await;
         }
 
-        first.signal("TERM").await;
-        first.ends(SOON).await;
+        first.lets_go(&scene.namespace).await;
         let before = bucket.policy().await;
         let client = bucket.operator_client();
         client
@@ -185,10 +196,10 @@ async fn what_others_change_is_put_back_and_told(prefix: &str, server: S3Server)
         for kind in ["lifecycle", "policy"] {
             is_counted(&second, &scene, kind, 1).await;
         }
-        scene.site_is("StorageEnforced", "False", SOON).await;
+        scene.site_is("StorageEnforced", "False", HANG).await;
         // What is held goes on being looked after, and is released though nothing may be recorded.
         scene.resolve("incident").await;
-        scene.hold_is("incident", "Released", "True", SOON).await;
+        scene.hold_is("incident", "Released", "True", HANG).await;
     })
     .await;
 }

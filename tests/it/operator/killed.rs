@@ -1,8 +1,8 @@
 //! The operator is killed after each request to the store, and each write to the API server, of a placing and of a
 //! releasing, each in its turn: the next one finishes what was begun, with nothing lost and nothing left.
 
+use std::collections::BTreeSet;
 use std::process::Stdio;
-use std::time::{Duration, Instant};
 
 use axum::http::request::Parts;
 use jiff::{SignedDuration, Timestamp};
@@ -21,11 +21,8 @@ use crate::support::port::free_port;
 use crate::support::proxy::{Proxy, access_key};
 use crate::support::scene::Scene;
 use crate::support::settings::S3Server;
-use crate::support::wait::eventually;
+use crate::support::wait::{HANG, eventually};
 
-const SOON: Duration = Duration::from_secs(60);
-/// So long without a request to the store, the operator is at rest.
-const REST: Duration = Duration::from_millis(700);
 const CAMERA: &str = "receptie";
 const CEILING: SignedDuration = SignedDuration::from_hours(28 * 24);
 
@@ -89,8 +86,8 @@ impl Line {
         };
         line.start().await;
         line.scene.camera(CAMERA, "h264/6").await;
-        line.scene.camera_is(CAMERA, "Recording", "True", SOON).await;
-        line.scene.is_settled(SOON).await;
+        line.scene.camera_is(CAMERA, "Recording", "True", HANG).await;
+        line.scene.is_settled(HANG).await;
         line
     }
 
@@ -98,7 +95,7 @@ impl Line {
         let namespace = &self.scene.namespace;
         let config = self.config.clone();
         let operator = Process::with_cluster(&self.kubeconfig, namespace, namespace, "killed", config);
-        leads(namespace, "killed", SOON).await;
+        leads(namespace, "killed").await;
         self.operator = Some(operator);
     }
 
@@ -112,23 +109,11 @@ impl Line {
         self.cluster.mend();
     }
 
-    /// Waits until the operator does nothing at the store for a while. Recorders go on.
+    /// Waits until the operator has looked at all once more: what it then does is what comes next. Recorders go on.
     async fn is_at_rest(&self) {
-        self.operator.as_ref().unwrap().is_ready().await;
-        let maker = &self.scene.bucket.server.bucket_maker().access_key;
-        let mut last = Instant::now();
-        eventually("the operator is at rest", SOON, || {
-            let requests = self.store.take();
-            if requests
-                .iter()
-                .any(|seen| seen.access_key.as_ref() == Some(maker))
-            {
-                last = Instant::now();
-            }
-            let rest = last.elapsed();
-            async move { (rest > REST).then_some(()).ok_or_else(|| format!("{rest:?}")) }
-        })
-        .await;
+        let operator = self.operator.as_ref().unwrap();
+        operator.is_ready().await;
+        operator.looks_at_all(&self.scene.namespace).await;
     }
 
     /// Of four minutes, at the ceiling and before it. The oldest is as old as one can be that has just come from a spool.
@@ -175,7 +160,7 @@ impl Line {
         let killed_after = tokio::select! {
             biased;
             seen = cut => Some(seen.unwrap()),
-            () = self.scene.hold_is(&incident.name, condition, "True", SOON) => None,
+            () = self.scene.hold_is(&incident.name, condition, "True", HANG) => None,
         };
         let Some(seen) = killed_after else {
             self.store.mend();
@@ -192,7 +177,7 @@ impl Line {
             assert!(!self.bucket.versions(key).await.is_empty(), "{key} is lost");
         }
         self.start().await;
-        self.scene.hold_is(&incident.name, condition, "True", SOON).await;
+        self.scene.hold_is(&incident.name, condition, "True", HANG).await;
         true
     }
 
@@ -240,7 +225,7 @@ impl Line {
 
         let holds = self.scene.namespace.api::<IncidentHold>();
         holds.delete(&name, &DeleteParams::default()).await.unwrap();
-        eventually("a resolved hold goes", SOON, || async {
+        eventually("a resolved hold goes", HANG, || async {
             let hold = holds.get_opt(&name).await.map_err(|e| e.to_string())?;
             hold.map_or(Ok(()), |hold| Err(format!("{:?}", hold.status)))
         })
@@ -259,7 +244,7 @@ impl Line {
     }
 
     async fn ledger(&self) -> Vec<Entry> {
-        let entries = ledger::read_all(&self.bucket.operator).await;
+        let entries = ledger::read_all(&self.bucket.operator, &BTreeSet::new()).await;
         entries.unwrap().into_values().collect()
     }
 }
@@ -279,7 +264,7 @@ async fn gateway() -> (Child, String) {
         .spawn()
         .unwrap();
     let url = format!("http://127.0.0.1:{port}");
-    eventually("kubectl proxy answers", SOON, || async {
+    eventually("kubectl proxy answers", HANG, || async {
         let answer = reqwest::get(format!("{url}/readyz")).await;
         answer.map(|_| ()).map_err(|e| e.to_string())
     })

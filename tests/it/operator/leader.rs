@@ -1,17 +1,20 @@
 //! Of several operators one writes: also when it is frozen, thawed, or asked to stop.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
-use kube::api::{Patch, PatchParams, PostParams};
-use serde_json::json;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::api::{Patch, PatchParams, PostParams, WatchEvent, WatchParams};
+use serde_json::{Value, json};
 use toezicht::api::RecordingPolicy;
 use tokio_util::sync::CancellationToken;
 
-use super::process::{Process, audit_length, leader, leads, without_the_chart, writes_of};
+use super::process::{LEASE, Process, leader, leads, without_the_chart};
+use crate::support::audit::{self, Mark};
 use crate::support::cluster::TestNamespace;
 use crate::support::scene::{has, policy};
-use crate::support::wait::{eventually, throughout};
+use crate::support::wait::{HANG, eventually};
 
 /// Policies that change all the time, so that a leader is in the middle of a write whenever it is stopped.
 const BUSY: usize = 8;
@@ -20,7 +23,7 @@ const BUSY: usize = 8;
 async fn a_frozen_leader_is_replaced_and_writes_nothing_when_thawed() {
     without_the_chart("leader-frozen", |namespace| async move {
         let mut first = Process::start(&namespace, "frozen-first");
-        leads(&namespace, "frozen-first", Duration::from_secs(20)).await;
+        leads(&namespace, "frozen-first").await;
         let second = Process::start(&namespace, "frozen-second");
         first.is_ready().await;
         second.is_ready().await;
@@ -48,50 +51,41 @@ async fn a_frozen_leader_is_replaced_and_writes_nothing_when_thawed() {
             namespace.name.clone(),
             calm.clone(),
         ));
-        is_reported(&namespace, "busy-0", Duration::from_secs(20)).await;
+        is_reported(&namespace, "busy-0").await;
 
-        let before = audit_length();
-        eventually("the leader writes", Duration::from_secs(10), || async {
-            let writes = writes_of("frozen-first", before).len();
-            if writes > 10 {
-                Ok(())
-            } else {
-                Err(format!("{writes} writes"))
-            }
+        let before = audit::end();
+        eventually("the leader writes", HANG, || async {
+            let writes = writes_of("frozen-first", before);
+            (writes.len() > 10)
+                .then_some(())
+                .ok_or_else(|| format!("{writes:?}"))
         })
         .await;
         first.signal("STOP").await;
-        let stopped = Instant::now();
         create(&namespace, "after").await;
-        is_reported(&namespace, "after", Duration::from_secs(20)).await;
-        assert!(
-            stopped.elapsed() < Duration::from_secs(20),
-            "{:?}",
-            stopped.elapsed()
-        );
+        is_reported(&namespace, "after").await;
         assert_eq!(leader(&namespace).await.unwrap(), "frozen-second");
 
-        let thawed = audit_length();
+        let thawed = audit::end();
         first.signal("CONT").await;
-        let ended = first.ends(Duration::from_secs(15)).await;
+        let ended = first.ends().await;
         assert_eq!(ended.code(), Some(3), "{}", first.said());
-        // Whatever it had under way would have arrived by now; the other goes on writing meanwhile.
-        throughout("the second leads", Duration::from_secs(3), || async {
-            let leader = leader(&namespace).await?;
-            if leader == "frozen-second" {
-                Ok(())
-            } else {
-                Err(format!("{leader} leads"))
-            }
+        // The other goes on writing: whatever the first had under way arrived before that.
+        let over = audit::end();
+        eventually("the second writes", HANG, || async {
+            let writes = writes_of("frozen-second", over);
+            (writes.len() > 10)
+                .then_some(())
+                .ok_or_else(|| format!("{writes:?}"))
         })
         .await;
-        let writes = writes_of("frozen-first", thawed);
-        assert!(writes.is_empty(), "{writes:#?}\n{}", first.said());
-        assert!(
-            !writes_of("frozen-second", thawed).is_empty(),
-            "{}",
-            second.said()
-        );
+        let all = audit::until_now(&namespace, thawed).await;
+        let late = all
+            .iter()
+            .filter(|event| audit::is_of_process(event, "frozen-first"));
+        let late: Vec<String> = late.map(audit::told).collect();
+        assert!(late.is_empty(), "{late:#?}\n{}", first.said());
+        assert_eq!(leader(&namespace).await.unwrap(), "frozen-second");
         calm.cancel();
         churn.await.unwrap();
     })
@@ -102,22 +96,47 @@ async fn a_frozen_leader_is_replaced_and_writes_nothing_when_thawed() {
 async fn a_leader_that_is_asked_to_stop_lets_go_at_once() {
     without_the_chart("leader-stops", |namespace| async move {
         let mut first = Process::start(&namespace, "stops-first");
-        leads(&namespace, "stops-first", Duration::from_secs(20)).await;
+        leads(&namespace, "stops-first").await;
         let second = Process::start(&namespace, "stops-second");
         second.is_ready().await;
+        let api = namespace.api::<Lease>();
+        let version = api.get(LEASE).await.unwrap().metadata.resource_version.unwrap();
         first.signal("TERM").await;
-        let took = leads(&namespace, "stops-second", Duration::from_secs(12)).await;
-        assert!(
-            took < Duration::from_secs(8),
-            "as if nobody had let go: {took:?}\n{}",
-            first.said()
-        );
-        let ended = first.ends(Duration::from_secs(10)).await;
+        leads(&namespace, "stops-second").await;
+        let ended = first.ends().await;
         assert!(ended.success(), "{ended}: {}", first.said());
+        // Not because it ran out: there was a moment without a leader.
+        let name = WatchParams::default().fields(&format!("metadata.name={LEASE}"));
+        let mut versions = api.watch(&name, &version).await.unwrap().boxed();
+        let mut holders = Vec::new();
+        while !holders
+            .iter()
+            .any(|holder: &String| holder.starts_with("stops-second"))
+        {
+            let version = versions.try_next().await.unwrap();
+            let Some(WatchEvent::Modified(lease)) = version else {
+                panic!("{version:?} after {holders:?}")
+            };
+            holders.push(
+                lease
+                    .spec
+                    .and_then(|spec| spec.holder_identity)
+                    .unwrap_or_default(),
+            );
+        }
+        holders.dedup();
+        let let_go = holders.iter().rev().nth(1);
+        assert_eq!(let_go, Some(&String::new()), "{holders:?}\n{}", first.said());
         create(&namespace, "after").await;
-        is_reported(&namespace, "after", Duration::from_secs(10)).await;
+        is_reported(&namespace, "after").await;
     })
     .await;
+}
+
+fn writes_of(instance: &str, from: Mark) -> Vec<Value> {
+    let mut writes = audit::since(from);
+    writes.retain(|event| audit::is_of_process(event, instance));
+    writes
 }
 
 async fn create(namespace: &TestNamespace, name: &str) {
@@ -131,8 +150,8 @@ async fn create(namespace: &TestNamespace, name: &str) {
         .unwrap();
 }
 
-async fn is_reported(namespace: &TestNamespace, name: &str, limit: Duration) {
-    eventually(&format!("{name} is reported"), limit, || async {
+async fn is_reported(namespace: &TestNamespace, name: &str) {
+    eventually(&format!("{name} is reported"), HANG, || async {
         let policy = namespace
             .api::<RecordingPolicy>()
             .get(name)

@@ -1,19 +1,21 @@
 //! `toezicht operator` as a child process, which can be stopped, thawed and ended.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
-use std::time::{Duration, Instant};
 
 use k8s_openapi::api::coordination::v1::Lease;
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
+use crate::support::audit;
 use crate::support::cluster::{TestNamespace, client};
+use crate::support::looks;
 use crate::support::operator;
 use crate::support::port::free_port;
 use crate::support::settings::setting;
 use crate::support::tools::run;
-use crate::support::wait::eventually;
+use crate::support::wait::{HANG, eventually};
 
 /// Name of the Lease, in the test's own namespace.
 pub const LEASE: &str = "operator";
@@ -98,17 +100,42 @@ impl Process {
         run("sh", &["-c", &format!("kill -{name} {pid}")], None).await;
     }
 
+    /// The ports of this machine that its connections go out from.
+    pub fn ports(&self) -> BTreeSet<u16> {
+        let folder = format!("/proc/{}/fd", self.child.id().expect("it runs"));
+        let files = std::fs::read_dir(folder).unwrap().flatten();
+        let links = files.filter_map(|file| std::fs::read_link(file.path()).ok());
+        let sockets: BTreeSet<String> = links.map(|link| link.display().to_string()).collect();
+        let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
+        let rows = table
+            .lines()
+            .skip(1)
+            .map(|row| row.split_whitespace().collect::<Vec<_>>());
+        // Local address and inode, as proc(5) has them.
+        let own = rows.filter(|row| sockets.contains(&format!("socket:[{}]", row[9])));
+        own.map(|row| u16::from_str_radix(row[1].rsplit_once(':').unwrap().1, 16).unwrap())
+            .collect()
+    }
+
     /// SIGKILL.
     pub async fn kill(mut self) {
         self.child.kill().await.unwrap();
     }
 
-    /// Waits until it ends by itself.
-    pub async fn ends(&mut self, limit: Duration) -> ExitStatus {
-        match tokio::time::timeout(limit, self.child.wait()).await {
+    /// Waits until it ends.
+    pub async fn ends(&mut self) -> ExitStatus {
+        match tokio::time::timeout(HANG, self.child.wait()).await {
             Ok(status) => status.unwrap(),
-            Err(_) => panic!("{} still runs after {limit:?}:\n{}", self.instance, self.said()),
+            Err(_) => panic!("{} still runs after {HANG:?}:\n{}", self.instance, self.said()),
         }
+    }
+
+    /// Asks it to end, and waits until it has let go of its Lease: so the next one may do all at once.
+    pub async fn lets_go(&mut self, namespace: &TestNamespace) {
+        self.signal("TERM").await;
+        let ended = self.ends().await;
+        assert!(ended.success(), "{ended}: {}", self.said());
+        assert_eq!(leader(namespace).await.unwrap(), "", "{}", self.said());
     }
 
     /// What it logged.
@@ -126,19 +153,38 @@ impl Process {
         ))
     }
 
+    /// What it counts.
+    pub async fn metrics(&self) -> Result<String, String> {
+        Ok(self.get("/metrics").await?.1)
+    }
+
     /// Waits until `/readyz` says so.
     pub async fn is_ready(&self) {
-        eventually(
-            &format!("{} is ready", self.instance),
-            Duration::from_secs(30),
-            || async {
-                match self.get("/readyz").await? {
-                    (200, _) => Ok(()),
-                    (status, body) => Err(format!("{status} {body}")),
-                }
-            },
+        eventually(&format!("{} is ready", self.instance), HANG, || async {
+            match self.get("/readyz").await? {
+                (200, _) => Ok(()),
+                (status, body) => Err(format!("{status} {body}")),
+            }
+        })
+        .await;
+    }
+
+    /// Waits until it writes nothing any more when it looks at what is in `namespace`.
+    pub async fn writes_nothing(&self, namespace: &TestNamespace) {
+        looks::nothing_is_written(
+            namespace,
+            || self.metrics(),
+            |event| audit::is_of_process(event, &self.instance),
         )
         .await;
+    }
+
+    /// Waits until it has looked at all that is in `namespace`, after this was called.
+    pub async fn looks_at_all(&self, namespace: &TestNamespace) {
+        // At any of them it may just have been looking.
+        for _ in 0..2 {
+            looks::look_at_all(namespace, || self.metrics()).await;
+        }
     }
 }
 
@@ -159,80 +205,15 @@ pub async fn leader(namespace: &TestNamespace) -> Result<String, String> {
         .unwrap_or_default())
 }
 
-/// Waits until `instance` leads; how long it took.
-pub async fn leads(namespace: &TestNamespace, instance: &str, limit: Duration) -> Duration {
-    let start = Instant::now();
-    eventually(&format!("{instance} leads"), limit, || async {
+/// Waits until `instance` leads.
+pub async fn leads(namespace: &TestNamespace, instance: &str) {
+    eventually(&format!("{instance} leads"), HANG, || async {
         let leader = leader(namespace).await?;
         if leader == instance {
             Ok(())
         } else {
             Err(format!("{leader:?} leads"))
         }
-    })
-    .await;
-    start.elapsed()
-}
-
-/// How long the audit log is.
-pub fn audit_length() -> usize {
-    std::fs::read_to_string(setting("TOEZICHT_TEST_AUDIT_LOG"))
-        .unwrap()
-        .lines()
-        .count()
-}
-
-/// Writes of the process `instance` that took effect, since line `from` of the audit log. Its identity is
-/// part of its user agent.
-pub fn writes_of(instance: &str, from: usize) -> Vec<String> {
-    let log = std::fs::read_to_string(setting("TOEZICHT_TEST_AUDIT_LOG")).unwrap();
-    let agent = format!(" {instance}_");
-    log.lines()
-        .skip(from)
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
-        .filter(|event| {
-            event["userAgent"]
-                .as_str()
-                .is_some_and(|name| name.contains(&agent))
-        })
-        .filter(|event| {
-            event["responseStatus"]["code"]
-                .as_u64()
-                .is_some_and(|code| code < 300)
-        })
-        .map(|event| {
-            format!(
-                "{} {} {}",
-                event["requestReceivedTimestamp"], event["verb"], event["objectRef"]
-            )
-        })
-        .collect()
-}
-
-/// The same, but for its Lease.
-pub fn written(instance: &str, from: usize) -> Vec<String> {
-    let mut writes = writes_of(instance, from);
-    writes.retain(|write| !write.contains("leases"));
-    writes
-}
-
-/// Whether it wrote nothing since line `from` of the audit log; else what it wrote.
-pub fn wrote_nothing(instance: &str, from: usize) -> Result<(), String> {
-    let writes = written(instance, from);
-    writes
-        .is_empty()
-        .then_some(())
-        .ok_or_else(|| format!("{writes:#?}"))
-}
-
-/// Waits until `instance` writes nothing for a second: a look that was waiting meanwhile may still say what was said just
-/// now.
-pub async fn all_is_written(instance: &str) {
-    let limit = Duration::from_secs(60);
-    eventually("what is to be written is written", limit, || async {
-        let before = audit_length();
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        wrote_nothing(instance, before)
     })
     .await;
 }

@@ -2,8 +2,6 @@
 //! own hold says how many there are and what the store answered, and is placed soon after the store gives in; nobody is
 //! accused of it. The same for releasing.
 
-use std::time::Duration;
-
 use axum::http::Method;
 use axum::http::request::Parts;
 use jiff::{SignedDuration, Timestamp};
@@ -15,11 +13,8 @@ use crate::storage::scene::Scene as BucketScene;
 use crate::support::proxy::Proxy;
 use crate::support::scene::{SITE, Scene};
 use crate::support::settings::S3Server;
-use crate::support::wait::eventually;
+use crate::support::wait::{HANG, eventually};
 
-const SOON: Duration = Duration::from_secs(60);
-/// What is refused is tried again every minute.
-const NEXT: Duration = Duration::from_secs(100);
 const REFUSED: &str = "receptie";
 const OTHER: &str = "deur";
 
@@ -38,7 +33,7 @@ async fn placement(scene: &Scene, name: &str) -> Placement {
 
 /// Waits until a condition of a hold has this in its message.
 async fn is_told(scene: &Scene, name: &str, condition: &str, part: &str) {
-    eventually(&format!("{condition} of {name}: {part}"), SOON, || async {
+    eventually(&format!("{condition} of {name}: {part}"), HANG, || async {
         let hold = scene.namespace.api::<IncidentHold>().get(name).await;
         let conditions = hold
             .map_err(|e| e.to_string())?
@@ -59,13 +54,13 @@ async fn what_is_refused_keeps_no_other_hold_from_being_placed() {
         let proxy = Proxy::start(&server.endpoint, 28347).await;
         let config = recording_at(&proxy.endpoint);
         let _operator = Process::with_config(&namespace, &namespace, "refused", config);
-        leads(&namespace, "refused", SOON).await;
+        leads(&namespace, "refused").await;
         let scene = Scene::within(namespace, server.clone(), |_, site| {
             site["spec"]["storage"]["endpoint"] = proxy.endpoint.as_str().into();
         })
         .await;
-        scene.site_is("StorageEnforced", "True", SOON).await;
-        scene.is_settled(SOON).await;
+        scene.site_is("StorageEnforced", "True", HANG).await;
+        scene.is_settled(HANG).await;
         let bucket = BucketScene::of_bucket(server, &scene.bucket.name);
         let start = Timestamp::now() - SignedDuration::from_mins(30);
         let refused = bucket.record(REFUSED, start).await;
@@ -77,8 +72,8 @@ async fn what_is_refused_keeps_no_other_hold_from_being_placed() {
         proxy.refuse(is_mark_of_refused);
         scene.declare("of-both", &[REFUSED, OTHER], start, None).await;
         scene.declare("of-one", &[OTHER], start, None).await;
-        scene.hold_is("of-one", "Placed", "True", SOON).await;
-        scene.hold_is("of-both", "Placed", "False", SOON).await;
+        scene.hold_is("of-one", "Placed", "True", HANG).await;
+        scene.hold_is("of-both", "Placed", "False", HANG).await;
         let answer = "the store refused 1 more, which are tried again: PutObjectLegalHold was answered with AccessDenied (HTTP 403)";
         is_told(&scene, "of-both", "Placed", answer).await;
         let found = placement(&scene, "of-both").await;
@@ -91,7 +86,7 @@ async fn what_is_refused_keeps_no_other_hold_from_being_placed() {
         }
 
         let late = bucket.record(OTHER, Timestamp::now() - SignedDuration::from_mins(2)).await;
-        eventually("what comes late is held within a minute", SOON, || async {
+        eventually("what comes late is held", HANG, || async {
             let marks = bucket.marks(&late).await;
             (marks == Some((true, "sealed".into())))
                 .then_some(())
@@ -101,7 +96,7 @@ async fn what_is_refused_keeps_no_other_hold_from_being_placed() {
         is_told(&scene, "of-both", "Placed", answer).await;
 
         proxy.mend();
-        scene.hold_is("of-both", "Placed", "True", NEXT).await;
+        scene.hold_is("of-both", "Placed", "True", HANG).await;
         let found = placement(&scene, "of-both").await;
         assert_eq!((found.refused, found.segments), (None, 4));
         assert_eq!(bucket.marks(&refused).await, Some((true, "sealed".into())));
@@ -111,17 +106,17 @@ async fn what_is_refused_keeps_no_other_hold_from_being_placed() {
         let late = bucket
             .record(REFUSED, Timestamp::now() - SignedDuration::from_mins(2))
             .await;
-        scene.hold_is("of-both", "Placed", "Unknown", SOON).await;
+        scene.hold_is("of-both", "Placed", "Unknown", HANG).await;
         is_told(&scene, "of-both", "Placed", answer).await;
-        scene.hold_is("of-one", "Placed", "True", SOON).await;
+        scene.hold_is("of-one", "Placed", "True", HANG).await;
         proxy.mend();
         verify(&scene).await;
-        scene.hold_is("of-both", "Placed", "True", SOON).await;
+        scene.hold_is("of-both", "Placed", "True", HANG).await;
         assert_eq!(bucket.marks(&late).await, Some((true, "sealed".into())));
         assert_eq!(placement(&scene, "of-both").await.segments, 5);
-        scene.site_is("Intact", "True", SOON).await;
+        scene.site_is("Intact", "True", HANG).await;
         let sites = scene.namespace.api::<Site>();
-        eventually("the Site tells of nothing refused, nor changed", SOON, || async {
+        eventually("the Site tells of nothing refused, nor changed", HANG, || async {
             let site = sites.get(SITE).await.map_err(|e| e.to_string())?;
             let retention = site.status.and_then(|status| status.retention).unwrap();
             let told = (retention.refused, retention.drift);
@@ -133,9 +128,9 @@ async fn what_is_refused_keeps_no_other_hold_from_being_placed() {
         scene.resolve("of-both").await;
         let answer = answer.replace("refused 1", "refused 2");
         is_told(&scene, "of-both", "Released", &answer).await;
-        scene.hold_is("of-both", "Released", "False", SOON).await;
+        scene.hold_is("of-both", "Released", "False", HANG).await;
         proxy.mend();
-        scene.hold_is("of-both", "Released", "True", NEXT).await;
+        scene.hold_is("of-both", "Released", "True", HANG).await;
         for key in [&refused, &late] {
             assert_eq!(bucket.marks(key).await, Some((false, "video".into())), "{key}");
         }

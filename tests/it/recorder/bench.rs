@@ -5,7 +5,7 @@ use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -16,7 +16,7 @@ use crate::support::port::free_port;
 use crate::support::recorded::{Bucket, Hole, Segment, account, segments};
 use crate::support::settings::S3Server;
 use crate::support::tools::run;
-use crate::support::wait::eventually;
+use crate::support::wait::{HANG, eventually};
 
 /// What the operator would show.
 pub const TOKEN: &str = "a-token-of-this-test-and-no-other";
@@ -111,7 +111,7 @@ impl Bench {
         self.starts += 1;
         let log = File::create(self.folder.path().join(format!("log{}", self.starts))).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_toezicht"))
-            .args(["recorder", "--shard", "0", "--grace", "25"])
+            .args(["recorder", "--shard", "0", "--grace", "300"])
             .arg("--config-dir")
             .arg(self.folder.path().join("config"))
             .arg("--spool")
@@ -141,9 +141,8 @@ impl Bench {
         self.process.take().expect("a process").kill().await.unwrap();
     }
 
-    /// SIGTERM; how it ended, and after how long.
-    pub async fn stop(&mut self) -> (ExitStatus, Duration) {
-        let begun = Instant::now();
+    /// SIGTERM; how it ended.
+    pub async fn stop(&mut self) -> ExitStatus {
         let mut child = self.process.take().expect("a process");
         run(
             "kill",
@@ -151,20 +150,21 @@ impl Bench {
             None,
         )
         .await;
-        let ended = tokio::time::timeout(Duration::from_secs(40), child.wait()).await;
-        (
-            ended
-                .unwrap_or_else(|_| panic!("does not stop: {}", self.log()))
-                .unwrap(),
-            begun.elapsed(),
-        )
+        let ended = tokio::time::timeout(HANG, child.wait()).await;
+        ended
+            .unwrap_or_else(|_| panic!("does not stop: {}", self.log()))
+            .unwrap()
     }
 
     /// Stops it, and asserts that this succeeds with nothing left behind.
     pub async fn stop_well(&mut self) {
-        let (status, took) = self.stop().await;
+        let status = self.stop().await;
         assert!(status.success(), "{status}: {}", self.log());
-        assert!(took < Duration::from_secs(15), "took {took:?}");
+        assert!(
+            !self.log().contains("not all could be uploaded"),
+            "{}",
+            self.log()
+        );
     }
 
     /// The status API's answer to this token.
@@ -172,7 +172,7 @@ impl Bench {
         let client = reqwest::Client::builder()
             .tls_certs_only([reqwest::Certificate::from_pem(self.certificate.as_bytes()).unwrap()])
             .resolve(STATUS_SERVER_NAME, ([127, 0, 0, 1], self.status).into())
-            .timeout(Duration::from_secs(5))
+            .timeout(Duration::from_secs(60))
             .build()
             .unwrap();
         let request = client.get(format!("https://{STATUS_SERVER_NAME}:{}/v1/status", self.status));
@@ -198,9 +198,9 @@ impl Bench {
     }
 
     /// Waits until a status is as it should be.
-    pub async fn until<T>(&self, what: &str, seconds: u64, look: impl Fn(&RecorderStatus) -> Option<T>) -> T {
+    pub async fn until<T>(&self, what: &str, look: impl Fn(&RecorderStatus) -> Option<T>) -> T {
         let look = &look;
-        eventually(what, Duration::from_secs(seconds), || async move {
+        eventually(what, HANG, || async move {
             let status = self.status().await?;
             look(&status).ok_or_else(|| format!("{status:#?}"))
         })
@@ -208,8 +208,8 @@ impl Bench {
     }
 
     /// Waits until every camera has so many segments confirmed.
-    pub async fn uploaded(&self, count: u64, seconds: u64) {
-        self.until(&format!("{count} segments of each camera"), seconds, |status| {
+    pub async fn uploaded(&self, count: u64) {
+        self.until(&format!("{count} segments of each camera"), |status| {
             status
                 .cameras
                 .iter()
@@ -220,8 +220,8 @@ impl Bench {
     }
 
     /// Waits until a camera has so many segments confirmed.
-    pub async fn uploaded_of(&self, name: &str, count: u64, seconds: u64) {
-        self.until(&format!("{count} segments of {name}"), seconds, |status| {
+    pub async fn uploaded_of(&self, name: &str, count: u64) {
+        self.until(&format!("{count} segments of {name}"), |status| {
             camera(status, name)
                 .filter(|camera| camera.uploaded >= count)
                 .map(|_| ())
@@ -234,8 +234,8 @@ impl Bench {
     }
 
     /// Waits until a camera is in a state.
-    pub async fn in_state(&self, name: &str, state: CameraState, seconds: u64) -> CameraReport {
-        self.until(&format!("{name} {state:?}"), seconds, |status| {
+    pub async fn in_state(&self, name: &str, state: CameraState) -> CameraReport {
+        self.until(&format!("{name} {state:?}"), |status| {
             camera(status, name)
                 .filter(|camera| camera.state == state)
                 .cloned()

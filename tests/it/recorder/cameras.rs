@@ -1,15 +1,13 @@
 //! Cameras of a test's own, which it can end.
 
-use std::process::Stdio;
-use std::time::Duration;
-
 use serde_json::{Value, json};
+use std::process::Stdio;
 use tokio::process::{Child, Command};
 
 use crate::support::port::free_port;
 use crate::support::settings::setting;
 use crate::support::tools::script;
-use crate::support::wait::eventually;
+use crate::support::wait::{HANG, eventually};
 
 /// The password of cameras of a test's own.
 pub const PASSWORD: &str = "een-heel-geheim-woord";
@@ -90,7 +88,7 @@ impl Cameras {
     }
 
     async fn listening(&self) {
-        eventually("cameras listen", Duration::from_secs(20), || async {
+        eventually("cameras listen", HANG, || async {
             let connected = tokio::net::TcpStream::connect(("127.0.0.1", self.port)).await;
             connected.map(drop).map_err(|error| error.to_string())
         })

@@ -2,32 +2,54 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
-use toezicht::contract::{CameraState, GapCause};
+use toezicht::contract::{CameraState, GapCause, RecorderStatus};
 
 use super::bench::{Bench, camera};
 use super::cameras::of_the_bed;
 use crate::support::recorded::time;
 
+const HALF: SignedDuration = SignedDuration::from_millis(500);
+
 /// A policy that ends (article 11): no frame after its end; and a camera that is covered for a while
 /// (article 5): the gap says so.
 #[tokio::test]
 async fn it_stops_at_the_instant_and_pauses_while_covered() {
-    let now = Timestamp::now();
-    let [until, from, to] = [12, 6, 11].map(|seconds| now + SignedDuration::from_secs(seconds));
-    let mut ending = of_the_bed("eindigt", "h264/4");
-    ending["permitted"] = json!([{"from": "2020-01-01T00:00:00Z", "until": until}]);
-    let mut covered = of_the_bed("afgedekt", "h265/4");
-    covered["suspended"] = json!([{"from": from, "until": to}]);
+    // More time on a machine on which the recorder does not learn of it before it begins.
+    for seconds in [6, 40, 200] {
+        if is_stopped_and_paused_in(SignedDuration::from_secs(seconds)).await {
+            return;
+        }
+    }
+    panic!("the recorder never follows in time: this proves nothing");
+}
+
+/// What is to happen begins after `wait`. Whether the recorder knew of it by then.
+async fn is_stopped_and_paused_in(wait: SignedDuration) -> bool {
     let mut never = of_the_bed("nooit", "h264/5");
     never["permitted"] = json!([]);
+    let [ending, covered] = [of_the_bed("eindigt", "h264/4"), of_the_bed("afgedekt", "h265/4")];
     let mut bench = Bench::started(vec![ending, covered, never]).await;
+    for name in ["eindigt", "afgedekt"] {
+        bench.uploaded_of(name, 1).await;
+    }
+    let from = Timestamp::now() + wait;
+    let [to, until] = [5, 6].map(|seconds| from + SignedDuration::from_secs(seconds));
+    bench.reconfigure(|config| {
+        config["cameras"][0]["permitted"] = json!([{"from": "2020-01-01T00:00:00Z", "until": until}]);
+        config["cameras"][1]["suspended"] = json!([{"from": from, "until": to}]);
+    });
+    let revision = bench.config["revision"].as_str().unwrap();
+    let follows = |status: &RecorderStatus| (status.revision == revision).then_some(status.now);
+    if bench.until("the windows are known", follows).await >= from {
+        return false;
+    }
 
-    bench.in_state("afgedekt", CameraState::Suspended, 20).await;
-    let ended = bench.in_state("eindigt", CameraState::NotPermitted, 20).await;
-    assert!(ended.since.duration_since(until).as_secs_f64() < 2.0, "{ended:?}");
-    bench.in_state("afgedekt", CameraState::Recording, 20).await;
+    bench.in_state("afgedekt", CameraState::Suspended).await;
+    let ended = bench.in_state("eindigt", CameraState::NotPermitted).await;
+    assert!(ended.since >= until, "{ended:?}, permitted until {until}");
+    bench.in_state("afgedekt", CameraState::Recording).await;
     let gap = bench
-        .until("the gap's end", 10, |status| {
+        .until("the gap's end", |status| {
             camera(status, "afgedekt")?
                 .gaps
                 .iter()
@@ -36,19 +58,17 @@ async fn it_stops_at_the_instant_and_pauses_while_covered() {
         })
         .await;
     assert_eq!(gap.cause, GapCause::Suspended);
-    let never = bench.in_state("nooit", CameraState::NotPermitted, 1).await;
+    let never = bench.in_state("nooit", CameraState::NotPermitted).await;
     assert_eq!((never.last_frame, never.uploaded), (None, 0));
     bench.stop_well().await;
 
     let (segments, holes) = bench.recorded("eindigt").await;
     assert_eq!(holes, []);
-    let left = until
-        .duration_since(time(segments.last().unwrap().frames.last().unwrap()))
-        .as_secs_f64();
-    assert!(
-        (0.0..1.0).contains(&left),
-        "the last frame was taken {left} s before the end"
-    );
+    let last = time(segments.last().unwrap().frames.last().unwrap());
+    assert!(last <= until, "a frame taken at {last}, permitted until {until}");
+    // All that it had until then is there; keys and reports are true within half a second.
+    let missing = ended.last_frame.unwrap().duration_since(last);
+    assert!(missing < HALF, "{ended:?}, recorded until {last}");
 
     let (segments, holes) = bench.recorded("afgedekt").await;
     let [hole] = holes.as_slice() else {
@@ -59,13 +79,8 @@ async fn it_stops_at_the_instant_and_pauses_while_covered() {
         frames().all(|taken| taken < from || taken >= to),
         "frames while covered: {hole:?}"
     );
-    assert!(hole.seconds() < 8.0, "{hole:?}");
-    assert!(
-        gap.from.unwrap().duration_since(hole.from).abs().as_secs_f64() < 0.5,
-        "{gap:?} {hole:?}"
-    );
-    assert!(
-        gap.until.unwrap().duration_since(hole.until).abs().as_secs_f64() < 0.5,
-        "{gap:?} {hole:?}"
-    );
+    let (begins, ends) = (gap.from.unwrap(), gap.until.unwrap());
+    assert!(begins.duration_since(hole.from).abs() < HALF, "{gap:?} {hole:?}");
+    assert!(ends.duration_since(hole.until).abs() < HALF, "{gap:?} {hole:?}");
+    true
 }

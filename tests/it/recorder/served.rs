@@ -5,9 +5,7 @@ use toezicht::contract::CameraState;
 
 use super::bench::{Bench, TOKEN};
 use super::cameras::{Cameras, PASSWORD, of_the_bed};
-use crate::support::wait::eventually;
-use std::time::Duration;
-
+use crate::support::wait::{HANG, eventually};
 /// The status is for who shows the token, over TLS with the configured certificate; health and metrics tell
 /// nothing secret.
 #[tokio::test]
@@ -21,25 +19,21 @@ async fn the_status_is_for_the_operator_alone() {
             .await
             .map(|answer| answer.status().as_u16())
     };
-    eventually(
-        "not ready without a configuration",
-        Duration::from_secs(10),
-        || async {
-            let ready = ready().await;
-            if matches!(ready, Ok(503)) {
-                Ok(())
-            } else {
-                Err(format!("{ready:?}"))
-            }
-        },
-    )
+    eventually("not ready without a configuration", HANG, || async {
+        let ready = ready().await;
+        if matches!(ready, Ok(503)) {
+            Ok(())
+        } else {
+            Err(format!("{ready:?}"))
+        }
+    })
     .await;
     assert_eq!(
         reqwest::get(format!("{url}/healthz")).await.unwrap().status(),
         200
     );
     bench.write(&bench.config.to_string());
-    bench.in_state("een", CameraState::Recording, 20).await;
+    bench.in_state("een", CameraState::Recording).await;
     assert_eq!(ready().await.unwrap(), 200);
 
     for wrong in [
@@ -62,14 +56,14 @@ async fn the_status_is_for_the_operator_alone() {
         .await
         .unwrap();
     assert!(
-        metrics.contains("toezicht_recorder_connects_total{camera=\"een\"} 1"),
+        metrics.contains("toezicht_recorder_connects_total{camera=\"een\"} "),
         "{metrics}"
     );
     assert!(metrics.ends_with("# EOF\n"));
     // Another certificate and token are used as soon as they are there.
     let other = "another-token-that-came-with-a-new-configuration";
     bench.reconfigure(|config| config["statusApi"]["token"] = json!(other));
-    eventually("the new token opens", Duration::from_secs(10), || async {
+    eventually("the new token opens", HANG, || async {
         let (new, old) = (
             bench.ask(Some(other)).await.unwrap().status(),
             bench.ask(Some(TOKEN)).await.unwrap().status(),
@@ -81,7 +75,7 @@ async fn the_status_is_for_the_operator_alone() {
         }
     })
     .await;
-    let (status, _) = bench.stop().await;
+    let status = bench.stop().await;
     assert!(status.success());
 }
 
@@ -102,14 +96,14 @@ async fn no_secret_gets_out() {
         digest.camera("goed", "h265/0"),
     ])
     .await;
-    bench.in_state("goed", CameraState::Recording, 20).await;
-    bench.in_state("mag", CameraState::Recording, 20).await;
-    let wrong = bench.in_state("fout", CameraState::Disconnected, 20).await;
+    bench.in_state("goed", CameraState::Recording).await;
+    bench.in_state("mag", CameraState::Recording).await;
+    let wrong = bench.in_state("fout", CameraState::Disconnected).await;
     assert_eq!(
         wrong.last_error.as_deref(),
         Some("the camera refused the user or password (401)")
     );
-    let clear = bench.in_state("basic", CameraState::Disconnected, 20).await;
+    let clear = bench.in_state("basic", CameraState::Disconnected).await;
     assert!(
         clear
             .last_error
@@ -165,9 +159,9 @@ async fn rtsps_needs_the_right_authority() {
         over_tls("geen", "h264/0", None),
     ])
     .await;
-    bench.uploaded_of("een", 2, 30).await;
-    bench.uploaded_of("twee", 2, 30).await;
-    let refused = bench.in_state("ander", CameraState::Disconnected, 10).await;
+    bench.uploaded_of("een", 2).await;
+    bench.uploaded_of("twee", 2).await;
+    let refused = bench.in_state("ander", CameraState::Disconnected).await;
     assert!(
         refused
             .last_error
@@ -175,7 +169,7 @@ async fn rtsps_needs_the_right_authority() {
             .is_some_and(|error| error.contains("not of the given authority")),
         "{refused:?}"
     );
-    let refused = bench.in_state("geen", CameraState::Disconnected, 10).await;
+    let refused = bench.in_state("geen", CameraState::Disconnected).await;
     assert!(
         refused
             .last_error

@@ -86,10 +86,10 @@ async fn an_outage_of_the_store_costs_nothing() {
     let (mut bench, line) =
         behind_a_line(vec![of_the_bed("een", "h264/10"), of_the_bed("twee", "h265/10")]).await;
     bench.start();
-    bench.uploaded(1, 30).await;
+    bench.uploaded(1).await;
     line.set(false);
     bench
-        .until("a filled spool", 30, |status| {
+        .until("a filled spool", |status| {
             (status.spool.segments >= 6).then_some(())
         })
         .await;
@@ -107,7 +107,7 @@ async fn an_outage_of_the_store_costs_nothing() {
     );
     line.set(true);
     bench
-        .until("an empty spool", 60, |status| {
+        .until("an empty spool", |status| {
             (status.spool.segments <= 1).then_some(())
         })
         .await;
@@ -126,7 +126,7 @@ async fn a_full_spool_lets_the_oldest_go() {
     line.set(false);
     bench.start();
     let lost = bench
-        .until("a gap for want of room", 90, |status| {
+        .until("a gap for want of room", |status| {
             assert!(status.spool.bytes <= status.spool.limit, "{:?}", status.spool);
             camera(status, "een")?
                 .gaps
@@ -146,7 +146,7 @@ async fn a_full_spool_lets_the_oldest_go() {
             .contains("toezicht_recorder_discarded_total{outcome=\"spool_full\"}")
     );
     line.set(true);
-    bench.uploaded(2, 60).await;
+    bench.uploaded(2).await;
     let status = bench.status().await.unwrap();
     bench.stop_well().await;
     let (segments, holes) = bench.recorded("een").await;

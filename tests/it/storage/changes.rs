@@ -6,7 +6,7 @@ use toezicht::api::{Ceilings, Days};
 use toezicht::storage::sweep::{Reach, Swept, sweep};
 use toezicht::storage::{Aspect, EnforceError, Trials};
 
-use super::holds::{Declared, prepared};
+use super::holds::{Declared, as_if, prepared};
 use super::parts::pretended;
 use super::scene::Scene;
 use crate::support::settings::S3Server;
@@ -19,7 +19,7 @@ async fn swept(scene: &Scene, video: u32, now: Timestamp) -> Swept {
         calls: Days(5),
     };
     let nothing = Declared(Vec::new());
-    sweep(&scene.operator, &ceilings, &nothing, Reach::All, now)
+    sweep(&scene.operator, &ceilings, &nothing, Reach::All, as_if(now))
         .await
         .unwrap()
 }

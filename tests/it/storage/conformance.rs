@@ -74,7 +74,7 @@ async fn ceph_table_of_a_site() {
 
 /// `toezicht probe`, as the scene's operator: exit code, standard output, standard error.
 async fn probe(scene: &Scene, recorder: Option<&S3Identity>, more: &[&str]) -> (i32, String, String) {
-    let (server, operator) = (&scene.server, &scene.operator);
+    let server = &scene.server;
     let mut command = Command::new(env!("CARGO_BIN_EXE_toezicht"));
     command
         .args([
@@ -88,8 +88,8 @@ async fn probe(scene: &Scene, recorder: Option<&S3Identity>, more: &[&str]) -> (
         .args(["--operator-principal", &scene.spec.operator_principal])
         .args(["--recorder-principal", &scene.spec.recorder_principal])
         .args(more)
-        .env("AWS_ACCESS_KEY_ID", operator.access_key_id.reveal())
-        .env("AWS_SECRET_ACCESS_KEY", operator.secret_access_key.reveal())
+        .env("AWS_ACCESS_KEY_ID", scene.keys().access_key_id.reveal())
+        .env("AWS_SECRET_ACCESS_KEY", scene.keys().secret_access_key.reveal())
         .stdin(Stdio::null())
         .kill_on_drop(true);
     if let Some(recorder) = recorder {

@@ -9,6 +9,7 @@ use toezicht::storage::{EnforceError, Trials};
 
 use super::scene::Scene;
 use crate::support::settings::S3Server;
+use crate::support::wait::HANG;
 
 const SECRET: &str = "instance-secret-7f3a";
 
@@ -76,16 +77,19 @@ async fn no_redirect_is_followed() {
         let error = enforced_at(endpoint).await;
         assert!(asked.load(Ordering::SeqCst) > 0);
         assert_eq!(reached.load(Ordering::SeqCst), 0, "{status} was followed");
-        assert!(matches!(error, EnforceError::Storage(_)), "{error:?}");
+        assert!(error.store_error().is_some(), "{error:?}");
     }
 }
 
 #[tokio::test]
 async fn a_store_that_does_not_answer_is_given_up_in_time() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let begin = std::time::Instant::now();
-    let error = enforced_at(format!("http://{}", listener.local_addr().unwrap())).await;
-    assert!(begin.elapsed() < toezicht::storage::OPERATION_DEADLINE + std::time::Duration::from_secs(2));
+    // Else it hangs.
+    let given_up = tokio::time::timeout(
+        HANG,
+        enforced_at(format!("http://{}", listener.local_addr().unwrap())),
+    );
+    let error = given_up.await.expect("it is given up");
     assert_eq!(error.safe_message(), "GetBucketVersioning got no answer: Timeout");
     assert!(error.is_retryable());
 }

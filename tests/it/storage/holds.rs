@@ -2,6 +2,7 @@
 //! bucket says so.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use toezicht::api::{Ceilings, Days};
@@ -9,10 +10,11 @@ use toezicht::contract::StorageTarget;
 use toezicht::protocol::Window;
 use toezicht::protocol::cover::{Cover, Sources};
 use toezicht::storage::audit::{Found, Scope, Tally, audit};
+use toezicht::storage::hold::memory::Memory;
 use toezicht::storage::hold::{Placed, Task, place, release};
 use toezicht::storage::ledger::{self, Entry};
 use toezicht::storage::sweep::{HoldsUnknown, OpenHolds, Reach, Swept, sweep};
-use toezicht::storage::{Aspect, Trials};
+use toezicht::storage::{Aspect, Time, Trials};
 
 use super::scene::Scene;
 use crate::support::settings::S3Server;
@@ -73,6 +75,15 @@ pub async fn half_an_hour(scene: &Scene) -> (Timestamp, Vec<String>) {
 }
 
 static NO_CAMERAS: BTreeMap<String, Timestamp> = BTreeMap::new();
+static MEMORY: LazyLock<Memory> = LazyLock::new(Memory::default);
+
+/// Decides as if it were `now`.
+pub fn as_if(now: Timestamp) -> Time {
+    Time {
+        read: Timestamp::now(),
+        now,
+    }
+}
 
 pub fn task(covers: &[Cover]) -> Task<'_> {
     Task {
@@ -83,6 +94,11 @@ pub fn task(covers: &[Cover]) -> Task<'_> {
         since: None,
         everywhere: false,
         proved_at: &[],
+        told: &[],
+        closing: &[],
+        memory: &MEMORY,
+        trusted_since: None,
+        is_verifying: false,
     }
 }
 
@@ -102,7 +118,16 @@ pub async fn placed(operator: &StorageTarget, covers: &[Cover]) -> Placed {
 pub async fn released(operator: &StorageTarget, closing: &[Entry], now: Timestamp) {
     let mut last = None;
     for _ in 0..40 {
-        match release(operator, closing, &Declared(vec![]), &CEILINGS, now).await {
+        match release(
+            operator,
+            closing,
+            &Declared(vec![]),
+            &CEILINGS,
+            &Memory::default(),
+            as_if(now),
+        )
+        .await
+        {
             Ok(released) if released.is_proved() => return,
             other => last = Some(other),
         }
@@ -119,7 +144,7 @@ pub async fn swept(operator: &StorageTarget, holds: &[Cover], now: Timestamp) ->
             &CEILINGS,
             &Declared(holds.to_vec()),
             Reach::Boundary,
-            now,
+            as_if(now),
         )
         .await
         {
@@ -210,7 +235,14 @@ async fn what_is_held_stays_until_it_is_resolved(server: S3Server) {
 
     // Without knowing the holds, nothing is deleted.
     let later = Timestamp::now() + SignedDuration::from_hours(28 * 24);
-    let refused = sweep(&scene.operator, &CEILINGS, &Unknown, Reach::Boundary, later).await;
+    let refused = sweep(
+        &scene.operator,
+        &CEILINGS,
+        &Unknown,
+        Reach::Boundary,
+        as_if(later),
+    )
+    .await;
     assert!(refused.is_err(), "{refused:?}");
     assert_eq!(audited(&scene, &[], later).await.count(Found::Overdue), 30);
 
@@ -235,7 +267,8 @@ async fn what_is_held_stays_until_it_is_resolved(server: S3Server) {
         std::slice::from_ref(&entry),
         &others,
         &CEILINGS,
-        later,
+        &Memory::default(),
+        as_if(later),
     )
     .await
     .unwrap();
@@ -247,7 +280,8 @@ async fn what_is_held_stays_until_it_is_resolved(server: S3Server) {
         &[entry],
         &Declared(vec![]),
         &CEILINGS,
-        Timestamp::now(),
+        &Memory::default(),
+        as_if(Timestamp::now()),
     )
     .await
     .unwrap();
@@ -340,8 +374,8 @@ async fn command(scene: &Scene, words: &[&str]) -> (Option<i32>, String) {
             &target.bucket,
             "--path-style",
         ])
-        .env("AWS_ACCESS_KEY_ID", target.access_key_id.reveal())
-        .env("AWS_SECRET_ACCESS_KEY", target.secret_access_key.reveal())
+        .env("AWS_ACCESS_KEY_ID", scene.keys().access_key_id.reveal())
+        .env("AWS_SECRET_ACCESS_KEY", scene.keys().secret_access_key.reveal())
         .output()
         .await
         .unwrap();

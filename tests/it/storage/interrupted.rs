@@ -6,6 +6,7 @@ use toezicht::storage::Trials;
 
 use super::scene::Scene;
 use crate::support::settings::S3Server;
+use crate::support::wait::HANG;
 
 async fn the_next_run_puts_it_right(server: S3Server, step: Duration) {
     let scene = Scene::new(server, "stopped");
@@ -19,7 +20,7 @@ async fn the_next_run_puts_it_right(server: S3Server, step: Duration) {
     {
         stopped += 1;
         limit += step.max(limit / 8);
-        assert!(limit < Duration::from_secs(60), "it never ends");
+        assert!(limit < HANG, "it never ends");
     }
     assert!(stopped > 2, "stopped only {stopped} times");
     let again = scene.enforce(Trials::Keep).await.unwrap();
@@ -39,7 +40,7 @@ async fn the_next_run_puts_it_right(server: S3Server, step: Duration) {
         .is_err()
     {
         limit += step.max(limit / 8);
-        assert!(limit < Duration::from_secs(60), "it never ends");
+        assert!(limit < HANG, "it never ends");
     }
     assert!(other.enforce(Trials::Run).await.unwrap().changed.is_empty());
     assert!(scene.versions("probe/").await.is_empty(), "canaries are gone");

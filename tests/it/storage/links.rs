@@ -1,9 +1,11 @@
 //! Who may read what is held, and by what: links from the manifest in the bucket.
 
 use jiff::{SignedDuration, Timestamp, ToSpan};
-use toezicht::storage::hold::manifest::{self, Judgement, Missing};
+use toezicht::storage::hold::manifest::{self, Kept, Missing};
+use toezicht::storage::hold::memory::Memory;
+use toezicht::storage::hold::{Task, place};
 
-use super::holds::{CEILINGS, cover, entry_of, half_an_hour, placed, prepared};
+use super::holds::{CEILINGS, cover, entry_of, half_an_hour, placed, prepared, task};
 use super::scene::target;
 use crate::support::settings::S3Server;
 
@@ -33,14 +35,24 @@ async fn readers_read_what_is_held(server: S3Server, is_readable: bool) {
         until: start + 11.minutes(),
         cause: "CameraUnreachable".into(),
     }];
+    let memory = Memory::default();
+    // As the retention controller does: what the pass found goes into the manifest.
     let write = async |embargo, everywhere| {
-        let by = Judgement {
-            covers: &incident,
-            ceilings: &CEILINGS,
+        let work = Task {
             embargo,
             everywhere,
+            memory: &memory,
+            ..task(&incident)
         };
-        manifest::write(&scene.operator, &entry, missing.clone(), by, now)
+        let placed = place(&scene.operator, &work, now).await.unwrap();
+        let kept = Kept {
+            entry: &entry,
+            coverage: &placed.coverage[0],
+            missing: &missing,
+            ceilings: &CEILINGS,
+            embargo,
+        };
+        manifest::write(&scene.operator, kept, &memory, now)
             .await
             .unwrap();
     };

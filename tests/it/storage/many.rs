@@ -12,10 +12,11 @@ use toezicht::contract::StorageTarget;
 use toezicht::protocol::cover::Cover;
 use toezicht::storage::Trials;
 use toezicht::storage::hold::coverage::Coverage;
+use toezicht::storage::hold::memory::Memory;
 use toezicht::storage::hold::{HoldError, place, release};
 use toezicht::storage::key::Key;
 
-use super::holds::{CEILINGS, Declared, audited, cover, entry_of, placed, prepared, released, task};
+use super::holds::{CEILINGS, Declared, as_if, audited, cover, entry_of, placed, prepared, released, task};
 use super::scene::Scene;
 use crate::support::proxy::Proxy;
 use crate::support::settings::S3Server;
@@ -134,8 +135,8 @@ async fn what_is_refused_stops_no_other(server: S3Server) {
     protect(&scene, &keys[0]).await;
     let entry = [entry_of("0".into(), &incident[0], Timestamp::now())];
     let later = Timestamp::now() + SignedDuration::from_hours(29 * 24);
-    let nobody = Declared(vec![]);
-    let work = release(&scene.operator, &entry, &nobody, &CEILINGS, later);
+    let (nobody, memory) = (Declared(vec![]), Memory::default());
+    let work = release(&scene.operator, &entry, &nobody, &CEILINGS, &memory, as_if(later));
     let done = work.await.unwrap();
     assert_eq!(done.deleted, 5, "{done:?}");
     assert_eq!(done.refused.map(|refused| refused.versions), Some(1));
@@ -157,7 +158,7 @@ async fn a_store_that_falls_silent_stops_all(server: S3Server, port: u16) {
     let told = proxy.cut_after(300, |_| true);
     let (work, now) = (task(&incident), Timestamp::now());
     // One by one, the others would take minutes to find out.
-    let broken_off = tokio::time::timeout(Duration::from_mins(1), place(&through, &work, now)).await;
+    let broken_off = tokio::time::timeout(Duration::from_mins(3), place(&through, &work, now)).await;
     let broken_off = broken_off.expect("it stops").unwrap_err();
     assert_eq!(broken_off.error.category(), "no_answer", "{broken_off:?}");
     assert!(told.await.is_ok(), "it fell silent in the middle");

@@ -4,6 +4,7 @@
 use std::sync::{Arc, Mutex};
 
 use axum::http::Method;
+use toezicht::contract::Credentials;
 use toezicht::storage::probe::{Check, Verdict};
 use toezicht::storage::{Aspect, EnforceError, Enforced, Trials};
 
@@ -148,8 +149,7 @@ async fn a_store_that_heeds_no_policy(has_policies: bool) {
     // They have all rights.
     let mut open = scene.clone();
     let admin = scene.server.identity("operator-admin").clone();
-    open.recorder.access_key_id = toezicht::contract::Secret::new(&admin.access_key);
-    open.recorder.secret_access_key = toezicht::contract::Secret::new(&admin.secret_key);
+    open.recorder.credentials = Credentials::keys(&admin.access_key, &admin.secret_key);
     open.spec.recorder_principal.clone_from(&admin.principal);
     let told = open.enforce(Trials::Run).await.unwrap_err().safe_message();
     assert!(

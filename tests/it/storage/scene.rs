@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use std::time::Duration;
 use toezicht::api::Days;
-use toezicht::contract::{Secret, StorageTarget};
+use toezicht::contract::{Keys, StorageTarget};
 use toezicht::storage::key::{Class, Key};
 use toezicht::storage::segments::Uploader;
 use toezicht::storage::tag::RetentionTag;
@@ -77,6 +77,11 @@ impl Scene {
         &self.operator.bucket
     }
 
+    /// The operator's keys.
+    pub fn keys(&self) -> &Keys {
+        self.operator.credentials.as_keys().unwrap()
+    }
+
     pub async fn enforce(&self, trials: Trials) -> Result<Enforced, EnforceError> {
         let enforced = enforce(
             &self.operator,
@@ -96,9 +101,18 @@ impl Scene {
 
     /// A plain client with the operator's own credentials.
     pub fn operator_client(&self) -> Client {
+        // One whose keys are not its own is still somebody.
+        let keys = self
+            .operator
+            .credentials
+            .as_keys()
+            .filter(|keys| keys.session_token.is_none());
+        let Some(keys) = keys else {
+            return client(&self.server, self.server.bucket_maker());
+        };
         let identity = S3Identity {
-            access_key: self.operator.access_key_id.reveal().into(),
-            secret_key: self.operator.secret_access_key.reveal().into(),
+            access_key: keys.access_key_id.reveal().into(),
+            secret_key: keys.secret_access_key.reveal().into(),
             principal: self.spec.operator_principal.clone(),
         };
         client(&self.server, &identity)
@@ -106,7 +120,7 @@ impl Scene {
 
     /// The operator's name in the server's file.
     pub fn operator_identity(&self) -> String {
-        let is_ours = |identity: &S3Identity| identity.access_key == self.operator.access_key_id.reveal();
+        let is_ours = |identity: &S3Identity| identity.access_key == self.keys().access_key_id.reveal();
         self.server
             .identities
             .iter()
@@ -277,8 +291,8 @@ pub fn target(server: &S3Server, identity: &S3Identity, bucket: &str) -> Storage
         bucket: bucket.into(),
         path_style: server.path_style,
         ca_pem: None,
-        access_key_id: Secret::new(&identity.access_key),
-        secret_access_key: Secret::new(&identity.secret_key),
+        credentials: toezicht::contract::Credentials::keys(&identity.access_key, &identity.secret_key),
+        proxy: None,
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
-use toezicht::contract::Secret;
+use toezicht::contract::Credentials;
 use toezicht::storage::Trials;
 use toezicht::storage::key::{Class, Key};
 use toezicht::storage::segments::{PutError, Uploader};
@@ -176,7 +176,8 @@ async fn what_a_recorder_may_not_write_is_not_sent() {
 
 async fn wrong_credentials_are_told(server: S3Server) {
     let (mut scene, _) = prepared(server).await;
-    scene.recorder.secret_access_key = Secret::new("wrong");
+    let key = &scene.server.identity("recorder").access_key;
+    scene.recorder.credentials = Credentials::keys(key, "wrong");
     let uploader = Uploader::new(&scene.recorder).unwrap();
     let segment = segment(100);
     let error = uploader

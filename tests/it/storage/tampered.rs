@@ -10,11 +10,11 @@ use aws_sdk_s3::types::{
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use serde_json::{Value, json};
 use toezicht::storage::audit::Found;
-use toezicht::storage::hold::{Task, place, unhide};
+use toezicht::storage::hold::place;
 use toezicht::storage::sweep::{Reach, sweep};
 use toezicht::storage::{Aspect, Trials};
 
-use super::holds::{CEILINGS, Declared, audited, cover, placed, task};
+use super::holds::{CEILINGS, Declared, as_if, audited, cover, placed, task};
 use super::scene::Scene;
 use crate::support::proxy::Proxy;
 use crate::support::settings::S3Server;
@@ -202,28 +202,6 @@ async fn held_versions_are_put_right(server: S3Server) {
     );
 }
 
-/// Delete markers over what is held stand in listings: they are found though marks are read of the last day only.
-async fn old_markers_are_removed_without_reading_marks(server: S3Server) {
-    let scene = prepared(server).await;
-    let start =
-        Timestamp::from_second(Timestamp::now().as_second()).unwrap() - SignedDuration::from_hours(72);
-    let key = scene.record("hal", start).await;
-    let incident = [cover(&["hal"], start, Some(start + 10.minutes()))];
-    placed(&scene.operator, &incident).await;
-    scene.hide(&key).await;
-    let quick = Task {
-        since: Some(Timestamp::now() - SignedDuration::from_hours(24)),
-        ..task(&incident)
-    };
-    let placed = place(&scene.operator, &quick, Timestamp::now()).await.unwrap();
-    assert_eq!(placed.rescued, 0);
-    let listed = unhide(&scene.operator, &task(&incident), Timestamp::now())
-        .await
-        .unwrap();
-    assert_eq!((listed.rescued, listed.protected, listed.tagged), (1, 0, 0));
-    assert_eq!(scene.versions(&key).await.len(), 1);
-}
-
 /// Keys that cannot be true, or are none, are named; and no ledger that cannot be read lets anything go.
 async fn keys_and_ledger(server: S3Server) {
     let scene = prepared(server).await;
@@ -246,7 +224,16 @@ async fn keys_and_ledger(server: S3Server) {
 
     // All are over their ceiling by when the store took them, wherever their keys say they belong.
     let later = now + SignedDuration::from_hours(24 * 28 + 1);
-    let sweep_all = async || sweep(&scene.operator, &CEILINGS, &Declared(vec![]), Reach::All, later).await;
+    let sweep_all = async || {
+        sweep(
+            &scene.operator,
+            &CEILINGS,
+            &Declared(vec![]),
+            Reach::All,
+            as_if(later),
+        )
+        .await
+    };
     for garbage in [&b"{"[..], b"{\"format\": 2}", b""] {
         scene.put_bytes("ledger/holds/22.json", garbage).await;
         let refused = sweep_all().await.unwrap_err();
@@ -276,15 +263,27 @@ async fn clocks_that_disagree_delete_nothing(server: S3Server, port: u16) {
     let later = now + SignedDuration::from_hours(24 * 28 + 1);
     for ahead in [90, -90, 86_400] {
         proxy.set_date_ahead(ahead);
-        let refused = sweep(&target, &CEILINGS, &Declared(vec![]), Reach::Boundary, later)
-            .await
-            .unwrap_err();
+        let refused = sweep(
+            &target,
+            &CEILINGS,
+            &Declared(vec![]),
+            Reach::Boundary,
+            as_if(later),
+        )
+        .await
+        .unwrap_err();
         assert_eq!(refused.category(), "clock", "{refused}");
     }
     proxy.set_date_ahead(0);
-    let swept = sweep(&target, &CEILINGS, &Declared(vec![]), Reach::Boundary, later)
-        .await
-        .unwrap();
+    let swept = sweep(
+        &target,
+        &CEILINGS,
+        &Declared(vec![]),
+        Reach::Boundary,
+        as_if(later),
+    )
+    .await
+    .unwrap();
     assert_eq!(swept.deleted, 1);
 }
 
@@ -326,14 +325,4 @@ async fn seaweedfs_clocks_that_disagree_delete_nothing() {
 #[tokio::test]
 async fn ceph_clocks_that_disagree_delete_nothing() {
     clocks_that_disagree_delete_nothing(S3Server::second(), 28345).await;
-}
-
-#[tokio::test]
-async fn seaweedfs_old_markers_are_removed() {
-    old_markers_are_removed_without_reading_marks(S3Server::first()).await;
-}
-
-#[tokio::test]
-async fn ceph_old_markers_are_removed() {
-    old_markers_are_removed_without_reading_marks(S3Server::second()).await;
 }

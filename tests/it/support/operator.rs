@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 use tokio::sync::{Mutex, OnceCell, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::settings::root;
-use super::tools::{run, script};
+use super::tools::{run, script, try_run};
 
 /// Where the chart puts it.
 pub const NAMESPACE: &str = "toezicht-system";
@@ -76,7 +76,7 @@ async fn install() {
             "-",
             "--wait",
             "--timeout",
-            "120s",
+            "300s",
         ],
         Some(values.as_bytes()),
     )
@@ -141,7 +141,7 @@ pub async fn scale(replicas: u32) {
                 "pod",
                 "-l",
                 PODS,
-                "--timeout=90s",
+                "--timeout=300s",
             ],
             None,
         )
@@ -149,11 +149,41 @@ pub async fn scale(replicas: u32) {
     } else {
         run(
             "kubectl",
-            &["-n", NAMESPACE, "rollout", "status", &name, "--timeout=90s"],
+            &["-n", NAMESPACE, "rollout", "status", &name, "--timeout=300s"],
             None,
         )
         .await;
     }
+}
+
+/// What the operators count, of all that run.
+pub async fn metrics() -> Result<String, String> {
+    let path = "{.items[*].status.podIP}";
+    let (ok, addresses, error) = try_run(
+        "kubectl",
+        &[
+            "-n",
+            NAMESPACE,
+            "get",
+            "pod",
+            "-l",
+            PODS,
+            "-o",
+            &format!("jsonpath={path}"),
+        ],
+        None,
+    )
+    .await;
+    if !ok {
+        return Err(error);
+    }
+    let mut all = String::new();
+    for address in addresses.split_whitespace() {
+        let answer = reqwest::get(format!("http://{address}:8080/metrics")).await;
+        let text = answer.map_err(|e| e.to_string())?.text().await;
+        all.push_str(&text.map_err(|e| e.to_string())?);
+    }
+    Ok(all)
 }
 
 /// Ends all operators and waits for new ones.
@@ -162,7 +192,7 @@ pub async fn restart() {
     run("kubectl", &["-n", NAMESPACE, "rollout", "restart", &name], None).await;
     run(
         "kubectl",
-        &["-n", NAMESPACE, "rollout", "status", &name, "--timeout=90s"],
+        &["-n", NAMESPACE, "rollout", "status", &name, "--timeout=300s"],
         None,
     )
     .await;

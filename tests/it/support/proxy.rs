@@ -1,10 +1,11 @@
 //! A proxy before a server, S3's or Kubernetes' API's, that remembers what was asked and fails as it is told.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::body::{Body, Bytes, to_bytes};
-use axum::extract::{Request, State};
+use axum::extract::{ConnectInfo, Request, State};
 use axum::http::request::Parts;
 use axum::http::{StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
@@ -64,6 +65,7 @@ struct Shared {
     target: String,
     client: Client<HttpConnector, Body>,
     seen: Mutex<Vec<Seen>>,
+    arrived: Mutex<Vec<(u16, String)>>,
     /// Whether the server is to look as if it were down.
     down: AtomicBool,
     /// Whether one request in five is to fail, each in another way.
@@ -105,6 +107,7 @@ impl Proxy {
             target: target.trim_end_matches('/').to_owned(),
             client: Client::builder(TokioExecutor::new()).build_http(),
             seen: Mutex::default(),
+            arrived: Mutex::default(),
             down: AtomicBool::default(),
             stumbling: AtomicBool::default(),
             requests: AtomicUsize::default(),
@@ -116,6 +119,7 @@ impl Proxy {
         let app = axum::Router::new()
             .fallback(forward)
             .with_state(Arc::clone(&shared));
+        let app = app.into_make_service_with_connect_info::<SocketAddr>();
         let task = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
         Self {
             endpoint: format!("http://{host}:{port}"),
@@ -171,6 +175,11 @@ impl Proxy {
         self.shared.stumbled.load(Ordering::SeqCst)
     }
 
+    /// All that ever arrived, answered or not: from which port, and what was asked.
+    pub fn arrived(&self) -> Vec<(u16, String)> {
+        self.shared.arrived.lock().unwrap().clone()
+    }
+
     /// What passed since the last time this was asked.
     pub fn take(&self) -> Vec<Seen> {
         std::mem::take(&mut self.shared.seen.lock().unwrap())
@@ -183,11 +192,17 @@ impl Drop for Proxy {
     }
 }
 
-async fn forward(State(shared): State<Arc<Shared>>, request: Request) -> Response {
+async fn forward(
+    State(shared): State<Arc<Shared>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    request: Request,
+) -> Response {
     let path_and_query = request
         .uri()
         .path_and_query()
         .map_or("/".to_owned(), ToString::to_string);
+    let arrived = (peer.port(), format!("{} {path_and_query}", request.method()));
+    shared.arrived.lock().unwrap().push(arrived);
     let (parts, body) = request.into_parts();
     if shared.refuses(&parts) {
         let body = "<Error><Code>AccessDenied</Code></Error>";

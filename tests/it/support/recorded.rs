@@ -8,6 +8,7 @@ use toezicht::storage::key::Key;
 
 use super::settings::S3Server;
 use super::tools::{Frame, frames, probe, run, script};
+use super::wait::HANG;
 
 /// A segment in the bucket, and what is in it.
 pub struct Segment {
@@ -60,13 +61,12 @@ pub async fn segments(bucket: &Bucket, camera: &str) -> Vec<Segment> {
 
 /// All segments of a camera, and where frames are missing: once no more than `expected` of those places are left. What
 /// a store has refused once is put again a minute later, and what came after it does not wait for it.
-/// Not by `eventually`: what only waited too long is run once more, and a lost frame is lost.
 pub async fn complete(bucket: &Bucket, camera: &str, expected: usize) -> (Vec<Segment>, Vec<Hole>) {
     let began = Instant::now();
     loop {
         let recorded = segments(bucket, camera).await;
         let holes = account(camera, &recorded);
-        if holes.len() <= expected || began.elapsed() > Duration::from_secs(90) {
+        if holes.len() <= expected || began.elapsed() > HANG {
             return (recorded, holes);
         }
         tokio::time::sleep(Duration::from_secs(3)).await;
@@ -79,12 +79,6 @@ pub struct Hole {
     pub from: Timestamp,
     pub until: Timestamp,
     pub frames: u64,
-}
-
-impl Hole {
-    pub fn seconds(&self) -> f64 {
-        self.until.duration_since(self.from).as_secs_f64()
-    }
 }
 
 /// Asserts that each segment is sound by itself, and that no frame is there twice or out of order; returns

@@ -167,6 +167,17 @@ impl Scene {
         .await;
     }
 
+    /// Has the operator leave the site and its bucket alone, or look after them again.
+    pub async fn pause(&self, paused: bool) {
+        let value = paused.then_some("true");
+        let patch = json!({"metadata": {"annotations": {"toezicht.dev/paused": value}}});
+        let sites = self.namespace.api::<Site>();
+        sites
+            .patch(SITE, &PatchParams::default(), &Patch::Merge(&patch))
+            .await
+            .unwrap();
+    }
+
     /// Resolves a hold.
     pub async fn resolve(&self, name: &str) {
         let at = Timestamp::now() - SignedDuration::from_secs(1);
@@ -175,6 +186,23 @@ impl Scene {
         api.patch(name, &PatchParams::default(), &Patch::Merge(&patch))
             .await
             .unwrap();
+    }
+
+    /// Waits until a condition of a hold has status and reason; its message.
+    pub async fn hold_says(&self, name: &str, condition: [&str; 3], limit: Duration) -> String {
+        let api = self.namespace.api::<IncidentHold>();
+        let [type_, status, reason] = condition;
+        eventually(&format!("IncidentHold {name} {condition:?}"), limit, || async {
+            let hold = api.get(name).await.map_err(|e| e.to_string())?;
+            let conditions = hold.status.unwrap_or_default().conditions;
+            let found = conditions
+                .iter()
+                .find(|found| found.type_ == type_ && found.status == status && found.reason == reason);
+            found
+                .map(|found| found.message.clone())
+                .ok_or_else(|| format!("{conditions:?}"))
+        })
+        .await
     }
 
     /// Waits until a condition of a hold has the status.

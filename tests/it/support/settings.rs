@@ -49,6 +49,16 @@ impl S3Server {
         Self::read("TOEZICHT_TEST_S3_SECOND")
     }
 
+    /// The server of the demonstration.
+    pub fn of_demo() -> Self {
+        let variable = "TOEZICHT_DEMO_S3";
+        if std::env::var_os(variable).is_some() {
+            Self::read(variable)
+        } else {
+            Self::first()
+        }
+    }
+
     /// The operator of tests in which it makes its buckets, whose names begin with `tz-`.
     pub fn bucket_maker(&self) -> &S3Identity {
         self.identities

@@ -2,7 +2,7 @@
 """The Heusden example, moved to where the tests run.
 
 Reads the example's objects (JSON documents, one after another) and writes them with the S3 server of
-$TOEZICHT_TEST_S3, the cameras of $TOEZICHT_TEST_CAMERAS (without it, the example's own addresses,
+$TOEZICHT_DEMO_S3 (without it, $TOEZICHT_TEST_S3), the cameras of $TOEZICHT_TEST_CAMERAS (without it, the example's own addresses,
 where none answers), and the Secrets that the example's README tells a user to make. All else stays as it is in the example, but for
 segments of six seconds instead of sixty, so that a demonstration need not take minutes.
 """
@@ -39,7 +39,8 @@ def identity(server, name):
 
 
 def main():
-    with open(os.environ["TOEZICHT_TEST_S3"], encoding="utf-8") as file:
+    path = os.environ.get("TOEZICHT_DEMO_S3") or os.environ["TOEZICHT_TEST_S3"]
+    with open(path, encoding="utf-8") as file:
         server = json.load(file)
     cameras = os.environ.get("TOEZICHT_TEST_CAMERAS")
     login = {

@@ -11,10 +11,12 @@ PROXIES = range(28333, 28341)  # where tests put a proxy before the first server
 def main():
     repository, tag = os.environ["TOEZICHT_TEST_IMAGE"].rsplit(":", 1)
     endpoints = []
-    for variable in ("TOEZICHT_TEST_S3", "TOEZICHT_TEST_S3_SECOND"):
+    for variable in ("TOEZICHT_TEST_S3", "TOEZICHT_TEST_S3_SECOND", "TOEZICHT_DEMO_S3"):
         if os.environ.get(variable):
             with open(os.environ[variable], encoding="utf-8") as file:
-                endpoints.append(json.load(file)["endpoint"])
+                endpoint = json.load(file)["endpoint"]
+            if endpoint not in endpoints:
+                endpoints.append(endpoint)
     host = urlsplit(endpoints[0]).hostname
     endpoints += [f"http://{host}:{port}" for port in PROXIES]
     grant = {

@@ -11,6 +11,8 @@ CACHE=$(realpath -m "${TOEZICHT_TESTBED_CACHE:-$STATE/cache}")   # what `setup` 
 NAME=toezicht-$(printf %s "$ROOT" | sha256sum | cut -c1-8)
 # Named after what is in it, so that a new image is a change of the pods that run it.
 image_name() { echo "localhost/toezicht:$(cut -c1-12 "$STATE/image/stamp" 2>/dev/null || echo none)"; }
+# Where the tools of Ceph find the bed's own.
+export CEPH_CONF=$RUN/ceph/ceph.conf
 # The bridge's own address: where pods reach the API server, S3 and the cameras.
 HOST_IP=10.244.0.1
 

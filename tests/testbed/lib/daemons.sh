@@ -1,7 +1,7 @@
 # shellcheck shell=bash
 # Daemons of the bed by name: each has its command line and its PID under the run
 # folder, so a test can stop one and start it again just as it was. Runs inside.
-#   daemons.sh status | stop NAME | start NAME
+#   daemons.sh status | stop NAME | start NAME | days SECONDS|real
 set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -64,6 +64,17 @@ stop() {
 start() {
   known "$1"; alive "$1" || launch "$1"
   wait_for "$1 answers" 60 answers "$1"
+}
+
+# days SECONDS|real: how long a day of Ceph's lifecycle lasts. The gateway reads it when it starts.
+days() {
+  local seconds=$1 setting="rgw_lc_debug_interval = "
+  [ -e "$CEPH_CONF" ] || return 0
+  [ "$seconds" != real ] || seconds=-1
+  if grep -qx -- "$setting$seconds" "$CEPH_CONF"; then return; fi
+  sed -i "s/^$setting.*/$setting$seconds/" "$CEPH_CONF"
+  stop ceph-rgw
+  start ceph-rgw
 }
 
 if [ "${BASH_SOURCE[0]}" = "$0" ]; then "$@"; fi

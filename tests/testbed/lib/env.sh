@@ -16,7 +16,10 @@ TOEZICHT_TEST_CAMERA_PASSWORD kijk-mee-niet
 TOEZICHT_TEST_CLIPS $CACHE/clips
 TOEZICHT_TEST_IMAGE $(image_name)
 V
-  [ ! -e "$RUN/ceph.up" ] || echo "TOEZICHT_TEST_S3_SECOND $STATE/s3/ceph.json"
+  [ ! -e "$RUN/ceph.up" ] || cat <<V
+TOEZICHT_TEST_S3_SECOND $STATE/s3/ceph.json
+TOEZICHT_DEMO_S3 $STATE/s3/ceph.json
+V
 }
 
 export_env() {

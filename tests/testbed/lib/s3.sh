@@ -56,7 +56,7 @@ seaweedfs() {
 }
 
 # Ceph: monitor, manager, one OSD in memory and the gateway. A lifecycle "day" lasts
-# ten seconds, so tests see rules really expire objects.
+# ten seconds, so tests see rules really expire objects: until `bed days` says otherwise.
 ceph_configuration() {
   cat <<C
 [global]
@@ -103,6 +103,9 @@ rgw_lc_max_wp_worker = 1
 rgw_override_bucket_index_max_shards = 1
 rgw_dynamic_resharding = false
 rgw_enable_usage_log = false
+# Temporary keys: their session tokens are encrypted with this key.
+rgw_s3_auth_use_sts = true
+rgw_sts_key = 7f8fd8dd4700abcd
 C
 }
 
@@ -111,7 +114,6 @@ ceph_up() {
   mkdir -p "$dir"/{mon,mgr,osd,rgw} /run/ceph
   fsid=$(cat /proc/sys/kernel/random/uuid); osd=$(cat /proc/sys/kernel/random/uuid)
   ceph_configuration "$fsid" >"$dir/ceph.conf"
-  export CEPH_CONF=$dir/ceph.conf
   ceph-authtool --create-keyring "$dir/keyring" --gen-key -n mon. --cap mon 'allow *' >/dev/null
   ceph-authtool "$dir/keyring" --gen-key -n client.admin --cap mon 'allow *' --cap osd 'allow *' --cap mgr 'allow *' >/dev/null
   monmaptool --create --fsid "$fsid" --addv a "[v2:127.0.0.1:3300,v1:127.0.0.1:6789]" "$dir/monmap" >/dev/null

@@ -1,0 +1,245 @@
+//! Credentials and proxies as the environment gives them, under the names that other S3 tools use.
+
+use std::path::{Path, PathBuf};
+
+use percent_encoding::percent_decode_str;
+use url::Url;
+
+use crate::contract::{Credentials, Keys, Login, Proxy, Secret, WebIdentity};
+
+/// The variables of one identity.
+#[derive(Clone, Copy, Debug)]
+pub struct CredentialsVariables {
+    key: &'static str,
+    secret: &'static str,
+    token: &'static str,
+    /// A profile and workload identity are used where there are no keys.
+    has_others: bool,
+}
+
+/// Those of the command's own identity.
+pub const AWS: CredentialsVariables = CredentialsVariables {
+    key: "AWS_ACCESS_KEY_ID",
+    secret: "AWS_SECRET_ACCESS_KEY",
+    token: "AWS_SESSION_TOKEN",
+    has_others: true,
+};
+
+/// Those of the recorders, whom the probe tries.
+pub const RECORDER: CredentialsVariables = CredentialsVariables {
+    key: "TOEZICHT_RECORDER_ACCESS_KEY_ID",
+    secret: "TOEZICHT_RECORDER_SECRET_ACCESS_KEY",
+    token: "TOEZICHT_RECORDER_SESSION_TOKEN",
+    has_others: false,
+};
+
+/// The environment cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EnvironmentError {
+    /// A variable of the credentials is absent or empty.
+    #[error("{0} is not set: credentials are read from the environment or a profile")]
+    NoCredentials(&'static str),
+    /// A proxy is no URL that can be used. It is not repeated: it may hold a password.
+    #[error("{0}: write http://[user:password@]host[:port]")]
+    Proxy(&'static str),
+}
+
+/// Whether keys of an identity are given, as a whole or in part.
+pub fn are_given(names: &CredentialsVariables, variable: impl Fn(&str) -> Option<String>) -> bool {
+    [names.key, names.secret]
+        .iter()
+        .any(|name| variable(name).is_some_and(|value| !value.is_empty()))
+}
+
+/// The credentials: keys, else the profile that is named, else workload identity, else the default profile.
+pub fn credentials(
+    names: &CredentialsVariables,
+    variable: impl Fn(&str) -> Option<String>,
+    is_file: impl Fn(&Path) -> bool,
+) -> Result<Credentials, EnvironmentError> {
+    let given = |name: &str| variable(name).filter(|value| !value.is_empty());
+    let key = |name: &'static str| {
+        given(name)
+            .map(Secret::new)
+            .ok_or(EnvironmentError::NoCredentials(name))
+    };
+    if !names.has_others || are_given(names, &variable) {
+        return Ok(Credentials::Keys(Keys {
+            access_key_id: key(names.key)?,
+            secret_access_key: key(names.secret)?,
+            session_token: given(names.token).map(Secret::new),
+        }));
+    }
+    if let Some(profile) = given("AWS_PROFILE") {
+        return Ok(Credentials::Profile(Some(profile)));
+    }
+    if let (Some(role_arn), Some(file)) = (given("AWS_ROLE_ARN"), given("AWS_WEB_IDENTITY_TOKEN_FILE")) {
+        let token_file = PathBuf::from(file);
+        return Ok(Credentials::WebIdentity {
+            web_identity: WebIdentity { role_arn, token_file },
+        });
+    }
+    let home = given("HOME").map(PathBuf::from).unwrap_or_default();
+    let file = |name: &str, default: &str| {
+        let named = given(name).map(PathBuf::from);
+        is_file(&named.unwrap_or_else(|| home.join(".aws").join(default)))
+    };
+    if file("AWS_SHARED_CREDENTIALS_FILE", "credentials") || file("AWS_CONFIG_FILE", "config") {
+        return Ok(Credentials::Profile(None));
+    }
+    Err(EnvironmentError::NoCredentials(names.key))
+}
+
+/// The proxy for an endpoint, as curl reads it: `http_proxy` in capitals, too, since nobody else sets a command's
+/// environment.
+pub fn proxy(
+    is_plain_http: bool,
+    variable: impl Fn(&str) -> Option<String>,
+) -> Result<Option<Proxy>, EnvironmentError> {
+    let (upper, lower) = if is_plain_http {
+        ("HTTP_PROXY", "http_proxy")
+    } else {
+        ("HTTPS_PROXY", "https_proxy")
+    };
+    let given = |one: &str, other: &str| {
+        let value = variable(one).or_else(|| variable(other));
+        value.filter(|value| !value.is_empty())
+    };
+    let Some(text) = given(lower, upper) else {
+        return Ok(None);
+    };
+    // Many write it without a scheme.
+    let text = if text.contains("://") {
+        text
+    } else {
+        format!("http://{text}")
+    };
+    let refused = || EnvironmentError::Proxy(upper);
+    let mut url = Url::parse(&text).map_err(|_| refused())?;
+    let decoded = |text: &str| {
+        percent_decode_str(text)
+            .decode_utf8()
+            .map(String::from)
+            .map_err(|_| refused())
+    };
+    let login = (!url.username().is_empty())
+        .then(|| {
+            Ok(Login {
+                username: decoded(url.username())?,
+                password: Secret::new(decoded(url.password().unwrap_or_default())?),
+            })
+        })
+        .transpose()?;
+    url.set_username("").map_err(|()| refused())?;
+    url.set_password(None).map_err(|()| refused())?;
+    Ok(Some(Proxy {
+        url: url.as_str().trim_end_matches('/').to_owned(),
+        no_proxy: given("no_proxy", "NO_PROXY").unwrap_or_default(),
+        login,
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn variable<'a>(given: &'a [(&str, &str)]) -> impl Fn(&str) -> Option<String> + 'a {
+        |name| {
+            let found = given.iter().find(|(other, _)| *other == name);
+            found.map(|(_, value)| (*value).to_owned())
+        }
+    }
+
+    fn found(given: &[(&str, &str)], file: &str) -> Result<Credentials, EnvironmentError> {
+        credentials(&AWS, variable(given), |path| path == Path::new(file))
+    }
+
+    const KEYS: [(&str, &str); 2] = [("AWS_ACCESS_KEY_ID", "k"), ("AWS_SECRET_ACCESS_KEY", "s")];
+
+    #[test]
+    fn keys_come_first_and_bring_their_session_token() {
+        let all = [&KEYS[..], &[("AWS_SESSION_TOKEN", "t"), ("AWS_PROFILE", "p")]].concat();
+        let Credentials::Keys(keys) = found(&all, "").unwrap() else {
+            panic!()
+        };
+        assert_eq!(keys.session_token.unwrap().reveal(), "t");
+        assert_eq!(found(&KEYS, "").unwrap(), Credentials::keys("k", "s"));
+        assert_eq!(
+            found(&KEYS[..1], "/home/j/.aws/config"),
+            Err(EnvironmentError::NoCredentials("AWS_SECRET_ACCESS_KEY"))
+        );
+    }
+
+    #[test]
+    fn without_keys_there_are_profiles_and_workload_identity() {
+        let identity = [
+            ("AWS_ROLE_ARN", "arn:aws:iam::1:role/r"),
+            ("AWS_WEB_IDENTITY_TOKEN_FILE", "/t"),
+        ];
+        let named = [&identity[..], &[("AWS_PROFILE", "audit")]].concat();
+        assert_eq!(
+            found(&named, "").unwrap(),
+            Credentials::Profile(Some("audit".into()))
+        );
+        assert!(matches!(
+            found(&identity, "").unwrap(),
+            Credentials::WebIdentity { .. }
+        ));
+        let home = [("HOME", "/home/j")];
+        for file in ["/home/j/.aws/credentials", "/home/j/.aws/config"] {
+            assert_eq!(found(&home, file).unwrap(), Credentials::Profile(None), "{file}");
+        }
+        let elsewhere = [("HOME", "/home/j"), ("AWS_CONFIG_FILE", "/etc/aws")];
+        assert_eq!(found(&elsewhere, "/etc/aws").unwrap(), Credentials::Profile(None));
+        for file in ["/home/j/.aws/config", ""] {
+            assert_eq!(
+                found(&elsewhere, file),
+                Err(EnvironmentError::NoCredentials("AWS_ACCESS_KEY_ID"))
+            );
+        }
+    }
+
+    #[test]
+    fn recorders_have_keys_alone() {
+        let given = [("AWS_PROFILE", "p"), ("TOEZICHT_RECORDER_ACCESS_KEY_ID", "r")];
+        assert!(are_given(&RECORDER, variable(&given)) && !are_given(&AWS, variable(&given)));
+        let refused = credentials(&RECORDER, variable(&given), |_| true);
+        assert_eq!(
+            refused,
+            Err(EnvironmentError::NoCredentials(
+                "TOEZICHT_RECORDER_SECRET_ACCESS_KEY"
+            ))
+        );
+    }
+
+    #[test]
+    fn proxies_are_read_as_other_tools_read_them() {
+        let given = [
+            ("https_proxy", "proxy.example.nl:3128"),
+            ("HTTPS_PROXY", "http://another"),
+            ("HTTP_PROXY", "http://j:%2Fa%3Ab@10.1.1.1/"),
+            ("NO_PROXY", ".example.nl,10.0.0.0/8"),
+        ];
+        let https = proxy(false, variable(&given)).unwrap().unwrap();
+        assert_eq!(
+            (https.url.as_str(), https.login),
+            ("http://proxy.example.nl:3128", None)
+        );
+        assert_eq!(https.no_proxy, ".example.nl,10.0.0.0/8");
+        let http = proxy(true, variable(&given)).unwrap().unwrap();
+        let login = http.login.unwrap();
+        assert_eq!(
+            (http.url.as_str(), login.username.as_str()),
+            ("http://10.1.1.1", "j")
+        );
+        assert_eq!(login.password.reveal(), "/a:b");
+        assert_eq!(proxy(false, variable(&[("HTTPS_PROXY", "")])), Ok(None));
+        let told = proxy(false, variable(&[("HTTPS_PROXY", "http://j:hunter2@")]))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            told.starts_with("HTTPS_PROXY: ") && !told.contains("hunter2"),
+            "{told}"
+        );
+    }
+}

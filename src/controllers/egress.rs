@@ -1,0 +1,158 @@
+//! How the cluster's administrators let operator and recorders reach stores: proxies, and tokens for workload identity.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+
+use crate::contract::{Login, Proxy, Secret};
+use crate::storage::proxy::checked;
+
+/// Variables of the operator's own login at the proxy. The chart takes them from a Secret.
+pub const PROXY_USERNAME: &str = "TOEZICHT_PROXY_USERNAME";
+/// See [`PROXY_USERNAME`].
+pub const PROXY_PASSWORD: &str = "TOEZICHT_PROXY_PASSWORD";
+/// Variable that EKS' webhook sets where it gives a pod a token.
+pub const TOKEN_FILE: &str = "AWS_WEB_IDENTITY_TOKEN_FILE";
+/// Folder where operator and recorders find their service account token for stores.
+pub const TOKEN_DIR: &str = "/var/run/secrets/toezicht.dev/serviceaccount";
+/// Name of the token's file there.
+pub const TOKEN: &str = "token";
+/// Audience of tokens that AWS' STS takes.
+const AWS_AUDIENCE: &str = "sts.amazonaws.com";
+
+/// The proxies as the configuration file writes them.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct ProxySpec {
+    https: String,
+    http: String,
+    no_proxy: String,
+}
+
+/// Workload identity as the configuration file writes it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields, default)]
+pub struct WorkloadIdentitySpec {
+    audience: String,
+}
+
+/// A proxy that cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "proxy.{field}: write http://host[:port], without path or query; user and password belong into the Secret that \
+     proxy.credentialsSecret names"
+)]
+pub struct ProxyError {
+    field: &'static str,
+}
+
+/// The ways out of the cluster to stores. The Kubernetes API and the recorders' status are never reached by a proxy.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Egress {
+    https: Option<Proxy>,
+    http: Option<Proxy>,
+    /// Audience of the recorders' tokens.
+    pub audience: String,
+    /// File with the operator's own token.
+    pub token_file: PathBuf,
+}
+
+impl Egress {
+    /// Checks what was written. `variable`: the environment.
+    pub fn new(
+        proxy: &ProxySpec,
+        identity: &WorkloadIdentitySpec,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, ProxyError> {
+        let given = |name: &str| variable(name).filter(|value| !value.is_empty());
+        let login = given(PROXY_USERNAME).map(|username| Login {
+            username,
+            password: Secret::new(given(PROXY_PASSWORD).unwrap_or_default()),
+        });
+        let written = |field, url: &String| match url.as_str() {
+            "" => Ok(None),
+            url if checked(url).is_some() => Ok(Some(Proxy {
+                url: url.to_owned(),
+                no_proxy: proxy.no_proxy.clone(),
+                login: login.clone(),
+            })),
+            _ => Err(ProxyError { field }),
+        };
+        let audience = Some(identity.audience.as_str()).filter(|audience| !audience.is_empty());
+        let token_file =
+            given(TOKEN_FILE).map_or_else(|| PathBuf::from(TOKEN_DIR).join(TOKEN), PathBuf::from);
+        Ok(Self {
+            https: written("https", &proxy.https)?,
+            http: written("http", &proxy.http)?,
+            audience: audience.unwrap_or(AWS_AUDIENCE).to_owned(),
+            token_file,
+        })
+    }
+
+    /// The proxy for an endpoint.
+    pub const fn proxy(&self, is_plain_http: bool) -> Option<&Proxy> {
+        if is_plain_http {
+            self.http.as_ref()
+        } else {
+            self.https.as_ref()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn egress(https: &str, variables: &[(&str, &str)]) -> Result<Egress, ProxyError> {
+        let proxy = ProxySpec {
+            https: https.into(),
+            http: String::new(),
+            no_proxy: "10.0.0.0/8".into(),
+        };
+        Egress::new(&proxy, &WorkloadIdentitySpec::default(), |name| {
+            let found = variables.iter().find(|(other, _)| *other == name);
+            found.map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    #[test]
+    fn each_scheme_has_its_proxy_and_the_login_comes_from_the_environment() {
+        let variables = [
+            (PROXY_USERNAME, "tz"),
+            (PROXY_PASSWORD, "hunter2"),
+            (TOKEN_FILE, "/eks/token"),
+        ];
+        let egress = egress("http://proxy.example.nl:3128", &variables).unwrap();
+        assert_eq!(egress.proxy(true), None);
+        let proxy = egress.proxy(false).unwrap();
+        assert_eq!(
+            (proxy.url.as_str(), proxy.no_proxy.as_str()),
+            ("http://proxy.example.nl:3128", "10.0.0.0/8")
+        );
+        assert_eq!(proxy.login.as_ref().unwrap().password.reveal(), "hunter2");
+        assert_eq!(egress.token_file, PathBuf::from("/eks/token"));
+        assert!(!format!("{egress:?}").contains("hunter2"));
+    }
+
+    #[test]
+    fn little_is_needed() {
+        let egress = egress("", &[(PROXY_USERNAME, "")]).unwrap();
+        assert_eq!((egress.proxy(false), egress.proxy(true)), (None, None));
+        assert_eq!(egress.audience, "sts.amazonaws.com");
+        assert_eq!(
+            egress.token_file,
+            PathBuf::from("/var/run/secrets/toezicht.dev/serviceaccount/token")
+        );
+    }
+
+    #[test]
+    fn a_login_in_the_url_is_refused_and_not_repeated() {
+        let told = egress("http://tz:hunter2@proxy.example.nl", &[])
+            .unwrap_err()
+            .to_string();
+        assert!(
+            told.starts_with("proxy.https: ") && !told.contains("hunter2"),
+            "{told}"
+        );
+    }
+}

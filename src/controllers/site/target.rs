@@ -1,0 +1,87 @@
+//! The bucket as the operator and as the recorders: where it is, and with which credentials. Pure.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::api::{Identity, SECRET_TYPE_S3, Storage};
+use crate::contract::{Credentials, Keys, Secret, StorageTarget, WebIdentity};
+use crate::controllers::egress::{Egress, TOKEN, TOKEN_DIR};
+use crate::controllers::grant::Endpoint;
+use crate::controllers::kit::reference::{self, Found, MissingSecret};
+
+/// What both identities have in common.
+pub(super) struct Ground<'a> {
+    pub(super) storage: &'a Storage,
+    pub(super) endpoint: &'a Endpoint,
+    pub(super) ca_pem: Option<String>,
+    /// Secrets of type `toezicht.dev/s3`, by name.
+    pub(super) secrets: &'a BTreeMap<String, Found>,
+    pub(super) egress: &'a Egress,
+}
+
+impl Ground<'_> {
+    /// The bucket as the operator.
+    pub(super) fn operator(&self) -> Result<StorageTarget, MissingSecret> {
+        let field = "spec.storage.operator.credentialsRef";
+        self.target(&self.storage.operator, field, &self.egress.token_file)
+    }
+
+    /// The bucket as the recorders.
+    pub(super) fn recorder(&self) -> Result<StorageTarget, MissingSecret> {
+        let field = "spec.storage.recorder.credentialsRef";
+        self.target(&self.storage.recorder, field, &recorder_token())
+    }
+
+    fn target(
+        &self,
+        identity: &Identity,
+        field: &str,
+        token_file: &Path,
+    ) -> Result<StorageTarget, MissingSecret> {
+        Ok(StorageTarget {
+            endpoint: self.endpoint.url(),
+            region: self.storage.region.clone(),
+            bucket: self.storage.bucket.clone(),
+            path_style: self.storage.path_style,
+            ca_pem: self.ca_pem.clone(),
+            credentials: self.credentials(identity, field, token_file)?,
+            proxy: self.egress.proxy(self.endpoint.is_plain_http()).cloned(),
+        })
+    }
+
+    fn credentials(
+        &self,
+        identity: &Identity,
+        field: &str,
+        token_file: &Path,
+    ) -> Result<Credentials, MissingSecret> {
+        // The schema lets through one of the two. Where it was not asked, nothing is used that was not named.
+        let name = identity
+            .credentials_ref
+            .as_ref()
+            .map_or("", |reference| reference.name.as_str());
+        if identity.ambient && name.is_empty() {
+            return Ok(Credentials::WebIdentity {
+                web_identity: WebIdentity {
+                    role_arn: identity.principal.clone(),
+                    token_file: token_file.to_owned(),
+                },
+            });
+        }
+        let key = |key| reference::text(self.secrets, SECRET_TYPE_S3, name, key, field);
+        Ok(Credentials::Keys(Keys {
+            access_key_id: key("accessKeyId")?,
+            secret_access_key: key("secretAccessKey")?,
+            session_token: self.secrets.get(name).and_then(session_token),
+        }))
+    }
+}
+
+fn session_token(secret: &Found) -> Option<Secret> {
+    secret.text("sessionToken")
+}
+
+/// The file where a recorder finds its token.
+fn recorder_token() -> PathBuf {
+    Path::new(TOKEN_DIR).join(TOKEN)
+}

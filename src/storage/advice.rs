@@ -1,0 +1,191 @@
+//! Advice on errors that come from how a Site names its store: region, addressing and keys.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::interceptors::Intercept;
+use aws_smithy_runtime_api::client::interceptors::context::FinalizerInterceptorContextRef;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::config_bag::ConfigBag;
+
+use super::client::{Store, is_region};
+use super::error::StoreError;
+use crate::contract::StorageTarget;
+
+/// An error document that names a region is shorter, in bytes.
+const MOST_BYTES: usize = 64 * 1024;
+
+/// How a Site reaches its store.
+#[derive(Clone, Debug)]
+pub(crate) struct Way {
+    /// The bucket is in the path of requests, not in the host name.
+    is_path_style: bool,
+    /// Requests go through a proxy, but for its exceptions.
+    is_proxied: bool,
+    /// Requests are signed with an access key without a session token.
+    is_fixed_key: bool,
+    pub(crate) named_region: NamedRegion,
+}
+
+impl Way {
+    pub(crate) fn of(target: &StorageTarget) -> Self {
+        let keys = target.credentials.as_keys();
+        Self {
+            is_path_style: target.path_style,
+            is_proxied: target.proxy.is_some(),
+            is_fixed_key: keys.is_some_and(|keys| keys.session_token.is_none()),
+            named_region: NamedRegion::default(),
+        }
+    }
+}
+
+/// The region that the store named in its last error, by header or in the document.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct NamedRegion(Arc<Mutex<Option<String>>>);
+
+impl NamedRegion {
+    fn get(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+impl Intercept for NamedRegion {
+    fn name(&self) -> &'static str {
+        "NamedRegion"
+    }
+
+    fn read_after_attempt(
+        &self,
+        context: &FinalizerInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let Some(response) = context
+            .response()
+            .filter(|response| (300..500).contains(&response.status().as_u16()))
+        else {
+            return Ok(());
+        };
+        let header = response.headers().get("x-amz-bucket-region");
+        let named = header.or_else(|| region_of(response.body().bytes()?));
+        // It stands in a status later: nothing but a region gets there.
+        if let Some(region) = named.filter(|name| is_region(name)) {
+            *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(region.to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// The content of `<Region>`.
+fn region_of(document: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(document.get(..MOST_BYTES).unwrap_or(document)).ok()?;
+    let (_, rest) = text.split_once("<Region>")?;
+    Some(rest.split_once("</Region>")?.0)
+}
+
+impl Store {
+    /// Advice to the Site's author; `None`: the error comes from elsewhere.
+    pub(crate) fn advice(&self, error: &StoreError) -> Option<String> {
+        let is_elsewhere = matches!(error.status, Some(301 | 307))
+            || matches!(
+                error.code.as_str(),
+                "AuthorizationHeaderMalformed" | "PermanentRedirect" | "IllegalLocationConstraintException"
+            );
+        match error.code.as_str() {
+            _ if is_elsewhere => Some(match self.way.named_region.get().filter(|named| *named != self.region) {
+                Some(named) => format!(
+                    "spec.storage.region is {}, and the store names the region {named}: set spec.storage.region to {named}",
+                    self.region
+                ),
+                None => format!(
+                    "spec.storage.region is {}: set it to the region that the store's operator names",
+                    self.region
+                ),
+            }),
+            "NoConnection" | "Timeout" if self.way.is_proxied => Some(
+                "the connection goes through the proxy of the operator's configuration: check that the proxy is up and lets \
+                 the endpoint through, or add the endpoint to proxy.noProxy"
+                    .to_owned(),
+            ),
+            "InvalidAccessKeyId" if self.way.is_fixed_key => Some(
+                "the access key has no session token: if it is a temporary one, add its sessionToken to the Secret".to_owned(),
+            ),
+            "NoConnection" | "NoSuchBucket" | "UntrustedCertificate" if !self.way.is_path_style && !self.aws => Some(
+                "spec.storage.pathStyle is false, so the bucket's name is part of the host name: set spec.storage.pathStyle \
+                 to true unless the store's DNS and certificate cover such names"
+                    .to_owned(),
+            ),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::storage::client::{Purpose, Store};
+    use crate::storage::error::StoreError;
+    use crate::storage::stub::{Stub, error};
+
+    async fn failed(store: &Store) -> StoreError {
+        let request = store.client.get_bucket_policy().bucket(&store.bucket);
+        StoreError::of("GetBucketPolicy", &request.send().await.unwrap_err())
+    }
+
+    #[tokio::test]
+    async fn a_wrong_region_is_told_with_the_one_that_the_store_names() {
+        let mismatch = |region: &str| {
+            let code = "<Code>AuthorizationHeaderMalformed</Code>";
+            (
+                400,
+                format!("<Error>{code}<Message>no</Message><Region>{region}</Region></Error>"),
+            )
+        };
+        for (answer, advised) in [
+            (
+                mismatch("RegionOne"),
+                Some("set spec.storage.region to RegionOne"),
+            ),
+            (
+                mismatch("us-east-1"),
+                Some("set it to the region that the store's operator names"),
+            ),
+            (mismatch("<script>alert()</script>"), Some("set it to the region")),
+            (mismatch(&"x".repeat(65)), Some("set it to the region")),
+            (
+                error(400, "AuthorizationHeaderMalformed"),
+                Some("set it to the region"),
+            ),
+            (error(301, "PermanentRedirect"), Some("set it to the region")),
+            (error(403, "AccessDenied"), None),
+        ] {
+            let told = answer.1.clone();
+            let stub = Stub::start(move |_| answer.clone()).await;
+            let store = stub.store();
+            let advice = store.advice(&failed(&store).await);
+            match advised {
+                Some(part) => assert!(advice.as_ref().unwrap().contains(part), "{told}: {advice:?}"),
+                None => assert_eq!(advice, None),
+            }
+            assert!(!advice.unwrap_or_default().contains("alert"), "{told}");
+        }
+    }
+
+    #[tokio::test]
+    async fn host_names_with_the_bucket_are_told_where_they_lead_nowhere() {
+        let stub = Stub::start(|_| error(404, "NoSuchBucket")).await;
+        for path_style in [true, false] {
+            let mut target = stub.target();
+            target.path_style = path_style;
+            target.endpoint = target
+                .endpoint
+                .map(|endpoint| endpoint.replace("127.0.0.1", "localhost"));
+            let store = Store::new(&target, Purpose::Configure).unwrap();
+            // `tz-stub.localhost` resolves on some machines only: both are the mistake.
+            let advice = store.advice(&failed(&store).await);
+            assert_eq!(
+                advice.is_some_and(|advice| advice.contains("spec.storage.pathStyle")),
+                !path_style
+            );
+        }
+    }
+}

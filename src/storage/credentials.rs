@@ -1,0 +1,194 @@
+//! Credentials of an identity, as the SDK asks for them before each request: keys, or a provider that renews them.
+
+use std::collections::HashMap;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use aws_config::profile::ProfileFileCredentialsProvider;
+use aws_config::provider_config::ProviderConfig;
+use aws_credential_types::Credentials as Temporary;
+use aws_credential_types::provider::error::CredentialsError;
+use aws_credential_types::provider::future::ProvideCredentials as Provided;
+use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
+use aws_sdk_s3::config::retry::RetryConfig;
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::config::{BehaviorVersion, Region, SharedHttpClient};
+
+use super::client::TargetError;
+use super::error::StoreError;
+use crate::contract::{Credentials, Keys, StorageTarget, WebIdentity};
+
+/// The name of the provider in the SDK's own messages.
+const PROVIDER: &str = "toezicht";
+/// Name of the sessions at the STS: it stands in the store's access log.
+const SESSION: &str = "toezicht";
+/// Temporary keys are renewed this long before they expire.
+const BEFORE_EXPIRY: Duration = Duration::from_mins(5);
+/// The longest that an exchange takes, retries included: the SDK waits for credentials for 5 s.
+const DEADLINE: Duration = Duration::from_secs(4);
+/// The longest token that is read, in bytes. Those of service accounts have about a thousand.
+const MOST_TOKEN: u64 = 64 * 1024;
+/// Temporary keys that are kept at once: more than the Sites of a cluster.
+const MOST_KEPT: usize = 4096;
+/// The operation in errors of the exchange.
+const EXCHANGE: &str = "AssumeRoleWithWebIdentity";
+
+/// The provider for a target's credentials.
+pub(crate) fn provider(
+    target: &StorageTarget,
+    http_client: &SharedHttpClient,
+) -> Result<SharedCredentialsProvider, TargetError> {
+    Ok(match &target.credentials {
+        Credentials::Keys(keys) => SharedCredentialsProvider::new(fixed(keys)?),
+        Credentials::WebIdentity { web_identity } => {
+            SharedCredentialsProvider::new(Exchange::new(target, web_identity, http_client))
+        }
+        Credentials::Profile(name) => SharedCredentialsProvider::new(profile(name.as_deref(), http_client)),
+    })
+}
+
+fn fixed(keys: &Keys) -> Result<Temporary, TargetError> {
+    let token = keys.session_token.as_ref();
+    let parts = [Some(&keys.access_key_id), Some(&keys.secret_access_key), token];
+    let is_printable = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic());
+    if !parts
+        .into_iter()
+        .flatten()
+        .all(|part| is_printable(part.reveal()))
+    {
+        return Err(TargetError::Credentials);
+    }
+    Ok(Temporary::new(
+        keys.access_key_id.reveal(),
+        keys.secret_access_key.reveal(),
+        token.map(|token| token.reveal().to_owned()),
+        None,
+        PROVIDER,
+    ))
+}
+
+/// A profile of `~/.aws` or of the files that `AWS_CONFIG_FILE` and `AWS_SHARED_CREDENTIALS_FILE` name.
+fn profile(name: Option<&str>, http_client: &SharedHttpClient) -> ProfileFileCredentialsProvider {
+    let config = ProviderConfig::without_region().with_http_client(http_client.clone());
+    let builder = ProfileFileCredentialsProvider::builder().configure(&config);
+    match name {
+        Some(name) => builder.profile_name(name).build(),
+        None => builder.build(),
+    }
+}
+
+/// Exchanges a service account token for temporary keys.
+#[derive(Debug)]
+struct Exchange {
+    client: aws_sdk_sts::Client,
+    identity: WebIdentity,
+    kept: Kept,
+}
+
+/// Temporary keys of one role, which all clients of the process share: an exchange for each pass over a bucket would be
+/// one for each minute.
+type Kept = Arc<tokio::sync::Mutex<Option<Temporary>>>;
+
+/// By STS and identity.
+static KEPT: LazyLock<Mutex<HashMap<(String, WebIdentity), Kept>>> = LazyLock::new(Mutex::default);
+
+fn kept(sts: String, identity: &WebIdentity) -> Kept {
+    let mut all = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    if all.len() >= MOST_KEPT {
+        all.clear();
+    }
+    Arc::clone(all.entry((sts, identity.clone())).or_default())
+}
+
+impl Exchange {
+    fn new(target: &StorageTarget, identity: &WebIdentity, http_client: &SharedHttpClient) -> Self {
+        let timeouts = TimeoutConfig::builder().operation_timeout(DEADLINE);
+        let mut config = aws_sdk_sts::Config::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .http_client(http_client.clone())
+            .region(Region::new(target.region.clone()))
+            .timeout_config(timeouts.build())
+            .retry_config(RetryConfig::standard().with_max_attempts(2));
+        // Other stores than AWS have their STS where their S3 is.
+        if let Some(endpoint) = &target.endpoint {
+            config = config.endpoint_url(endpoint.trim_end_matches('/'));
+        }
+        let sts = target.endpoint.as_ref().unwrap_or(&target.region).clone();
+        Self {
+            client: aws_sdk_sts::Client::from_conf(config.build()),
+            identity: identity.clone(),
+            kept: kept(sts, identity),
+        }
+    }
+
+    async fn keys(&self) -> Result<Temporary, StoreError> {
+        let mut kept = self.kept.lock().await;
+        if let Some(keys) = kept.as_ref().filter(|keys| is_fresh(keys)) {
+            return Ok(keys.clone());
+        }
+        let keys = self.exchange().await?;
+        *kept = Some(keys.clone());
+        Ok(keys)
+    }
+
+    async fn exchange(&self) -> Result<Temporary, StoreError> {
+        let request = self.client.assume_role_with_web_identity();
+        let answer = request
+            .role_arn(&self.identity.role_arn)
+            .role_session_name(SESSION)
+            .web_identity_token(self.token().await?)
+            .send()
+            .await;
+        let answer = answer.map_err(|error| StoreError::of(EXCHANGE, &error))?;
+        let keys = answer.credentials().ok_or_else(|| failed("UnreadableAnswer"))?;
+        let expiry = SystemTime::try_from(*keys.expiration()).map_err(|_| failed("UnreadableAnswer"))?;
+        Ok(Temporary::new(
+            keys.access_key_id(),
+            keys.secret_access_key(),
+            Some(keys.session_token().to_owned()),
+            Some(expiry),
+            PROVIDER,
+        ))
+    }
+
+    /// The token as it is now: the kubelet renews it.
+    async fn token(&self) -> Result<String, StoreError> {
+        use tokio::io::AsyncReadExt;
+        let read = async {
+            let mut text = String::new();
+            let file = tokio::fs::File::open(&self.identity.token_file).await?;
+            file.take(MOST_TOKEN).read_to_string(&mut text).await?;
+            Ok::<_, std::io::Error>(text.trim().to_owned())
+        };
+        match read.await {
+            Ok(token) if !token.is_empty() => Ok(token),
+            _ => Err(failed("NoToken")),
+        }
+    }
+}
+
+impl ProvideCredentials for Exchange {
+    fn provide_credentials<'a>(&'a self) -> Provided<'a>
+    where
+        Self: 'a,
+    {
+        Provided::new(async { self.keys().await.map_err(CredentialsError::provider_error) })
+    }
+}
+
+fn is_fresh(keys: &Temporary) -> bool {
+    let needed_until = SystemTime::now() + BEFORE_EXPIRY;
+    keys.expiry().is_some_and(|expiry| expiry > needed_until)
+}
+
+fn failed(code: &str) -> StoreError {
+    StoreError {
+        operation: EXCHANGE,
+        code: code.into(),
+        status: None,
+    }
+}
+
+#[cfg(test)]
+#[path = "credentials_tests.rs"]
+mod tests;

@@ -1,0 +1,180 @@
+use std::path::Path;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::*;
+use crate::contract::Secret;
+use crate::storage::client::{Purpose, Store};
+use crate::storage::stub::{Asked, Stub, error};
+
+const ROLE: &str = "arn:aws:iam::000000000012:role/toezicht-recorder";
+
+/// The answer of an STS, with keys that are named after the token.
+fn temporary(asked: &Asked, lives: SignedDuration) -> (u16, String) {
+    let form: HashMap<String, String> = url::form_urlencoded::parse(&asked.body).into_owned().collect();
+    let token = &form["WebIdentityToken"];
+    if form["Action"] != EXCHANGE || form["RoleArn"] != ROLE {
+        return error(400, "ValidationError");
+    }
+    let expiry = Timestamp::now() + lives;
+    let keys = format!(
+        "<AccessKeyId>key-of-{token}</AccessKeyId><SecretAccessKey>s</SecretAccessKey>\
+         <SessionToken>session-of-{token}</SessionToken><Expiration>{expiry:.0}</Expiration>"
+    );
+    let result = format!(
+        "<AssumeRoleWithWebIdentityResult><Credentials>{keys}</Credentials></AssumeRoleWithWebIdentityResult>"
+    );
+    let name = "AssumeRoleWithWebIdentityResponse";
+    (
+        200,
+        format!("<{name} xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">{result}</{name}>"),
+    )
+}
+
+fn is_exchange(asked: &Asked) -> bool {
+    asked.method == "POST" && asked.path == "/"
+}
+
+fn ambient(stub: &Stub, token_file: &Path) -> StorageTarget {
+    StorageTarget {
+        credentials: Credentials::WebIdentity {
+            web_identity: WebIdentity {
+                role_arn: ROLE.into(),
+                token_file: token_file.to_owned(),
+            },
+        },
+        ..stub.target()
+    }
+}
+
+async fn asks(target: &StorageTarget) -> Result<(), StoreError> {
+    let store = Store::new(target, Purpose::Configure).unwrap();
+    let answer = store
+        .client
+        .get_bucket_policy()
+        .bucket(&store.bucket)
+        .send()
+        .await;
+    answer
+        .map(|_| ())
+        .map_err(|error| StoreError::of("GetBucketPolicy", &error))
+}
+
+/// Who signed each request to the bucket: access key and session token.
+fn signed(asked: &[Asked]) -> Vec<(String, Option<String>)> {
+    let requests = asked.iter().filter(|asked| !is_exchange(asked));
+    requests
+        .map(|asked| {
+            let scope = asked
+                .header("authorization")
+                .unwrap()
+                .split_once("Credential=")
+                .unwrap()
+                .1;
+            let key = scope.split_once('/').unwrap().0.to_owned();
+            (key, asked.header("x-amz-security-token").map(str::to_owned))
+        })
+        .collect()
+}
+
+#[tokio::test]
+async fn a_session_token_goes_with_its_key() {
+    let stub = Stub::start(|_| (200, String::new())).await;
+    let mut target = stub.target();
+    target.credentials = Credentials::Keys(Keys {
+        access_key_id: Secret::new("ASIA1"),
+        secret_access_key: Secret::new("s"),
+        session_token: Some(Secret::new("FwoGZXIvYXdzEBY=")),
+    });
+    asks(&target).await.unwrap();
+    asks(&stub.target()).await.unwrap();
+    assert_eq!(
+        signed(&stub.take()),
+        [
+            ("ASIA1".to_owned(), Some("FwoGZXIvYXdzEBY=".to_owned())),
+            ("id".to_owned(), None)
+        ]
+    );
+}
+
+#[tokio::test]
+async fn temporary_keys_are_shared_and_renewed_before_they_expire() {
+    for (minutes, exchanges) in [(60, 1), (4, 3)] {
+        let lives = SignedDuration::from_mins(minutes);
+        let stub = Stub::start(move |asked| {
+            if is_exchange(asked) {
+                temporary(asked, lives)
+            } else {
+                (200, String::new())
+            }
+        })
+        .await;
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("token");
+        let target = ambient(&stub, &file);
+        let mut expected = Vec::new();
+        for token in ["first", "second", "third"] {
+            // The kubelet renews the token.
+            std::fs::write(&file, format!("{token}\n")).unwrap();
+            asks(&target).await.unwrap();
+            let used = if exchanges == 1 { "first" } else { token };
+            expected.push((format!("key-of-{used}"), Some(format!("session-of-{used}"))));
+        }
+        let asked = stub.take();
+        assert_eq!(asked.iter().filter(|asked| is_exchange(asked)).count(), exchanges);
+        assert_eq!(signed(&asked), expected);
+        // The token itself goes to the STS alone.
+        let shown = asked.iter().filter(|asked| is_exchange(asked));
+        assert!(
+            shown
+                .into_iter()
+                .all(|asked| asked.header("authorization").is_none())
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_exchange_that_fails_says_why() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("token");
+    let denied = "<ErrorResponse><Error><Code>AccessDenied</Code></Error></ErrorResponse>";
+    let stub = Stub::start(move |_| (403, denied.to_owned())).await;
+    let missing = asks(&ambient(&stub, &file)).await.unwrap_err();
+    assert_eq!((missing.operation, missing.code.as_str()), (EXCHANGE, "NoToken"));
+    assert!(missing.is_retryable() && missing.safe_message().contains("no service account token"));
+    assert!(stub.take().is_empty());
+
+    std::fs::write(&file, "token").unwrap();
+    let denied = asks(&ambient(&stub, &file)).await.unwrap_err();
+    assert_eq!(
+        denied.safe_message(),
+        "AssumeRoleWithWebIdentity was answered with AccessDenied (HTTP 403)"
+    );
+    assert!(!denied.is_retryable());
+    assert!(
+        stub.take().iter().all(is_exchange),
+        "nothing goes unsigned to the bucket"
+    );
+}
+
+#[tokio::test]
+async fn a_key_that_expired_is_told_as_such() {
+    let stub = Stub::start(|_| error(400, "ExpiredToken")).await;
+    let expired = asks(&stub.target()).await.unwrap_err();
+    assert!(
+        expired.safe_message().contains("the temporary key has expired"),
+        "{expired:?}"
+    );
+    assert!(!expired.is_retryable());
+}
+
+#[test]
+fn tokens_are_not_shown() {
+    let keys = Credentials::Keys(Keys {
+        access_key_id: Secret::new("a"),
+        secret_access_key: Secret::new("hunter2"),
+        session_token: Some(Secret::new("hunter3")),
+    });
+    let shown = format!("{keys:?}");
+    assert!(!shown.contains("hunter"), "{shown}");
+}

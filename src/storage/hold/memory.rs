@@ -1,0 +1,201 @@
+//! What the operator remembers of held versions: a cache. Losing it costs requests, never a claim.
+//!
+//! Two things are remembered for each Site. The marks that were read of a version, so that they are not read again before it
+//! is time: a hold over a day of five cameras has seven thousand. And the versions that a hold's manifest lists, by which
+//! losses are found: a set, since a number that grew would hide what went.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use jiff::Timestamp;
+
+use super::Place;
+use super::coverage::Coverage;
+use super::manifest::{Line, Missing};
+use crate::storage::listing::Listed;
+use crate::storage::tag::RetentionTag;
+
+/// Versions remembered of one Site; of more, the marks are read each time. About 50 MB.
+const MOST: usize = 1_000_000;
+
+/// A version by a hash that nobody outside this process can foresee.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Fingerprint(u64);
+
+/// What is remembered of one Site's held versions.
+#[derive(Debug, Default)]
+pub struct Memory {
+    hasher: RandomState,
+    read: Mutex<HashMap<Fingerprint, Read>>,
+    listed: Mutex<HashMap<String, Arc<Told>>>,
+}
+
+/// Marks that were found, or read back, as they must be.
+#[derive(Clone, Copy, Debug)]
+struct Read {
+    tag: RetentionTag,
+    modified: Timestamp,
+    at: Timestamp,
+}
+
+/// What the manifest of a hold lists.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    versions: HashSet<Fingerprint>,
+    /// Where they are, be it outside the hold's window: a key may have been taken for untrue when it was held.
+    places: BTreeSet<Place>,
+    missing: Vec<Missing>,
+    sealed: u64,
+}
+
+impl Told {
+    pub(super) fn new(missing: &[Missing], sealed: u64) -> Self {
+        Self {
+            missing: missing.to_vec(),
+            sealed,
+            ..Self::default()
+        }
+    }
+
+    pub(super) fn add(&mut self, memory: &Memory, line: &Line) {
+        self.versions
+            .insert(memory.fingerprint(&line.key, &line.version_id));
+        self.places.extend(line.key.parse().ok().as_ref().map(Place::of));
+    }
+
+    /// Whether the manifest lists this version.
+    pub(super) fn has(&self, version: Fingerprint) -> bool {
+        self.versions.contains(&version)
+    }
+
+    /// How many versions it lists that a pass over everything did not find.
+    pub fn lost(&self, coverage: &Coverage) -> u64 {
+        self.versions.difference(&coverage.present).count() as u64
+    }
+
+    /// Whether a manifest of what a pass found says the same.
+    pub(super) fn is_of(&self, coverage: &Coverage, missing: &[Missing]) -> bool {
+        self.versions == coverage.present && self.missing == missing && self.sealed == coverage.sealed
+    }
+
+    pub(super) fn places(&self) -> impl Iterator<Item = &Place> {
+        self.places.iter()
+    }
+}
+
+impl Memory {
+    pub(super) fn fingerprint(&self, key: &str, id: &str) -> Fingerprint {
+        Fingerprint(self.hasher.hash_one((key, id)))
+    }
+
+    /// Whether the marks of a version, unchanged since, were as they must be when they were read at `since` or later.
+    pub(super) fn knows(&self, listed: &Listed, tag: RetentionTag, since: Timestamp) -> bool {
+        let version = self.fingerprint(&listed.key, &listed.id);
+        let read = self.read().get(&version).copied();
+        read.is_some_and(|read| read.tag == tag && read.modified == listed.modified && read.at >= since)
+    }
+
+    pub(super) fn note(&self, listed: &Listed, tag: RetentionTag, at: Timestamp) {
+        let version = self.fingerprint(&listed.key, &listed.id);
+        let modified = listed.modified;
+        let mut read = self.read();
+        if read.len() < MOST || read.contains_key(&version) {
+            read.insert(version, Read { tag, modified, at });
+        }
+    }
+
+    /// Forgets marks that were read before `since`.
+    pub fn forget(&self, since: Timestamp) {
+        self.read().retain(|_, read| read.at >= since);
+    }
+
+    /// What the manifest of the hold with this UID lists, if it was read.
+    pub fn told(&self, uid: &str) -> Option<Arc<Told>> {
+        self.listed().get(uid).cloned()
+    }
+
+    pub(super) fn note_told(&self, uid: &str, told: Told) -> Arc<Told> {
+        let told = Arc::new(told);
+        self.listed().insert(uid.to_owned(), told.clone());
+        told
+    }
+
+    /// Forgets the manifests of all holds but these.
+    pub fn keep_told(&self, uids: &BTreeSet<&str>) {
+        self.listed().retain(|uid, _| uids.contains(uid.as_str()));
+    }
+
+    fn read(&self) -> MutexGuard<'_, HashMap<Fingerprint, Read>> {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn listed(&self) -> MutexGuard<'_, HashMap<String, Arc<Told>>> {
+        self.listed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(key: &str, id: &str) -> Line {
+        Line {
+            key: key.into(),
+            version_id: id.into(),
+            bytes: 1,
+            sealed_until: None,
+        }
+    }
+
+    #[test]
+    fn a_loss_does_not_hide_behind_what_came() {
+        let memory = Memory::default();
+        let mut told = Told::new(&[], 0);
+        told.add(&memory, &line("a", "1"));
+        told.add(&memory, &line("b", "1"));
+        let cover = crate::protocol::cover::Cover {
+            sources: crate::protocol::cover::Sources::All,
+            calls: false,
+            window: crate::protocol::Window::new(Timestamp::UNIX_EPOCH, None),
+        };
+        let lost = |present: &[(&str, &str)]| {
+            let none = std::collections::BTreeMap::new();
+            let mut coverage = Coverage::of(&cover, &none, Timestamp::UNIX_EPOCH);
+            coverage.present = present
+                .iter()
+                .map(|(key, id)| memory.fingerprint(key, id))
+                .collect();
+            told.lost(&coverage)
+        };
+        assert_eq!(lost(&[("b", "1"), ("c", "1"), ("d", "1")]), 1);
+        assert_eq!(
+            lost(&[("a", "2"), ("b", "1")]),
+            1,
+            "another version is no replacement"
+        );
+        assert_eq!(lost(&[("a", "1"), ("b", "1")]), 0);
+    }
+
+    #[test]
+    fn marks_are_read_again_when_the_version_changed_or_it_is_time() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let listed = |modified| Listed {
+            key: "k".into(),
+            id: "1".into(),
+            is_marker: false,
+            is_latest: true,
+            modified: at(modified),
+            size: 1,
+            etag: String::new(),
+        };
+        let memory = Memory::default();
+        memory.note(&listed(5), RetentionTag::Sealed, at(10));
+        assert!(memory.knows(&listed(5), RetentionTag::Sealed, at(10)));
+        assert!(!memory.knows(&listed(5), RetentionTag::Held, at(10)));
+        assert!(!memory.knows(&listed(6), RetentionTag::Sealed, at(10)));
+        assert!(!memory.knows(&listed(5), RetentionTag::Sealed, at(11)));
+        memory.forget(at(11));
+        assert!(!memory.knows(&listed(5), RetentionTag::Sealed, at(10)));
+    }
+}

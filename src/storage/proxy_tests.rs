@@ -1,0 +1,229 @@
+use std::sync::{Arc, Mutex};
+
+use rcgen::{CertificateParams, KeyPair};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+
+use super::*;
+use crate::contract::{Login, Secret, StorageTarget};
+use crate::storage::client::{Purpose, Store};
+use crate::storage::error::StoreError;
+use crate::storage::stub::Stub;
+
+/// A proxy that tunnels, and forwards requests in absolute form, all of them to one server. What it was asked: the
+/// first line of each request, and its `Proxy-Authorization`.
+struct HttpProxy {
+    url: String,
+    asked: Arc<Mutex<Vec<(String, Option<String>)>>>,
+}
+
+impl HttpProxy {
+    async fn start(server: String) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let asked = Arc::<Mutex<Vec<_>>>::default();
+        let seen = Arc::clone(&asked);
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(pass(stream, server.clone(), Arc::clone(&seen)));
+            }
+        });
+        Self { url, asked }
+    }
+
+    fn proxy(&self) -> Proxy {
+        Proxy {
+            url: self.url.clone(),
+            no_proxy: String::new(),
+            login: None,
+        }
+    }
+
+    fn take(&self) -> Vec<(String, Option<String>)> {
+        std::mem::take(&mut self.asked.lock().unwrap())
+    }
+}
+
+async fn pass(stream: TcpStream, server: String, seen: Arc<Mutex<Vec<(String, Option<String>)>>>) {
+    let mut stream = BufReader::new(stream);
+    let mut head = String::new();
+    while !head.ends_with("\r\n\r\n") {
+        if stream.read_line(&mut head).await.unwrap_or_default() == 0 {
+            return;
+        }
+    }
+    let first = head.lines().next().unwrap().to_owned();
+    let login = head.lines().find_map(|line| {
+        line.strip_prefix("proxy-authorization: ")
+            .or_else(|| line.strip_prefix("Proxy-Authorization: "))
+    });
+    seen.lock()
+        .unwrap()
+        .push((first.clone(), login.map(str::to_owned)));
+    let mut server = TcpStream::connect(server).await.unwrap();
+    if first.starts_with("CONNECT ") {
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+        let _ = tokio::io::copy_bidirectional(&mut stream, &mut server).await;
+    } else {
+        server.write_all(head.as_bytes()).await.unwrap();
+        let mut answer = [0; 4096];
+        let length = server.read(&mut answer).await.unwrap();
+        stream.write_all(&answer[..length]).await.unwrap();
+    }
+}
+
+async fn asks(target: &StorageTarget) -> Result<(), StoreError> {
+    let store = Store::new(target, Purpose::Configure).unwrap();
+    let answer = store
+        .client
+        .get_bucket_policy()
+        .bucket(&store.bucket)
+        .send()
+        .await;
+    answer
+        .map(|_| ())
+        .map_err(|error| StoreError::of("GetBucketPolicy", &error))
+}
+
+/// A server that answers everything with an empty document, over TLS for `name`: its address and certificate.
+async fn over_tls(name: &str) -> (String, String) {
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new([name.to_owned()])
+        .unwrap()
+        .self_signed(&key)
+        .unwrap();
+    let config =
+        rustls::ServerConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into())
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![certificate.der().clone()],
+                rustls_pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+            )
+            .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let acceptor = acceptor.clone();
+            tokio::spawn(async move {
+                let mut stream = BufReader::new(acceptor.accept(stream).await.unwrap());
+                let mut head = String::new();
+                while !head.ends_with("\r\n\r\n") {
+                    if stream.read_line(&mut head).await.unwrap_or_default() == 0 {
+                        return;
+                    }
+                }
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+                stream.write_all(answer).await.unwrap();
+                let _ = stream.shutdown().await;
+            });
+        }
+    });
+    (address, certificate.pem())
+}
+
+#[tokio::test]
+async fn https_goes_through_a_tunnel() {
+    let (server, certificate) = over_tls("s3.nowhere.example").await;
+    let proxy = HttpProxy::start(server).await;
+    let mut target = Stub::start(|_| (200, String::new())).await.target();
+    // No DNS knows that name: only the proxy gets there.
+    target.endpoint = Some("https://s3.nowhere.example:9000".into());
+    target.ca_pem = Some(certificate);
+    target.proxy = Some(proxy.proxy());
+    asks(&target).await.unwrap();
+    let tunnel = "CONNECT s3.nowhere.example:9000 HTTP/1.1".to_owned();
+    assert_eq!(proxy.take(), [(tunnel.clone(), None)]);
+
+    let password = Secret::new("p@ss:word/1");
+    target.proxy = Some(Proxy {
+        login: Some(Login {
+            username: "tz".into(),
+            password,
+        }),
+        ..proxy.proxy()
+    });
+    asks(&target).await.unwrap();
+    assert_eq!(
+        proxy.take(),
+        [(tunnel, Some("Basic dHo6cEBzczp3b3JkLzE=".to_owned()))]
+    );
+    assert!(!format!("{target:?}").contains("p@ss"));
+}
+
+#[tokio::test]
+async fn plain_http_is_forwarded() {
+    let stub = Stub::start(|_| (200, String::new())).await;
+    let proxy = HttpProxy::start(stub.endpoint.replace("http://", "")).await;
+    let mut target = stub.target();
+    target.endpoint = Some("http://s3.nowhere.example:9000".into());
+    target.proxy = Some(proxy.proxy());
+    asks(&target).await.unwrap();
+    let asked = proxy.take();
+    assert_eq!(asked.len(), 1);
+    assert!(
+        asked[0]
+            .0
+            .starts_with("GET http://s3.nowhere.example:9000/tz-stub"),
+        "{asked:?}"
+    );
+}
+
+#[tokio::test]
+async fn exceptions_are_reached_directly() {
+    let stub = Stub::start(|_| (200, String::new())).await;
+    let proxy = HttpProxy::start("127.0.0.1:1".into()).await;
+    for no_proxy in ["127.0.0.1", "10.0.0.0/8, 127.0.0.0/8", "localhost,127.0.0.1"] {
+        let mut target = stub.target();
+        target.proxy = Some(Proxy {
+            no_proxy: no_proxy.into(),
+            ..proxy.proxy()
+        });
+        asks(&target).await.unwrap();
+        assert_eq!(proxy.take(), [], "{no_proxy}");
+        assert_eq!(stub.take().len(), 1, "{no_proxy}");
+    }
+}
+
+#[tokio::test]
+async fn a_proxy_that_is_down_is_told_as_the_proxy() {
+    let mut target = Stub::start(|_| (200, String::new())).await.target();
+    target.proxy = Some(Proxy {
+        url: "http://127.0.0.1:1".into(),
+        no_proxy: String::new(),
+        login: None,
+    });
+    let error = asks(&target).await.unwrap_err();
+    assert_eq!(error.code, "NoConnection");
+    let store = Store::new(&target, Purpose::Configure).unwrap();
+    let advice = store.advice(&error).unwrap();
+    assert!(
+        advice.contains("proxy") && advice.contains("proxy.noProxy"),
+        "{advice}"
+    );
+}
+
+#[test]
+fn proxies_with_more_than_an_origin_are_refused() {
+    for url in [
+        "http://proxy.example.nl:3128",
+        "http://10.0.0.1",
+        "http://[fd00::1]:3128/",
+    ] {
+        assert!(checked(url).is_some(), "{url}");
+    }
+    for url in [
+        "proxy.example.nl:3128",
+        "https://proxy.example.nl",
+        "socks5://proxy.example.nl",
+        "http://tz:secret@proxy.example.nl",
+        "http://proxy.example.nl/path",
+        "http://",
+        "",
+    ] {
+        assert!(checked(url).is_none(), "{url}");
+    }
+}

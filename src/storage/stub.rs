@@ -1,0 +1,86 @@
+//! A server that answers as a test tells it, and remembers what was asked.
+
+use std::sync::{Arc, Mutex};
+
+use axum::body::Bytes;
+use axum::http::{HeaderMap, Method, StatusCode, Uri};
+use axum::response::IntoResponse;
+
+use super::client::{Purpose, Store};
+use crate::contract::{Credentials, StorageTarget};
+
+/// A request that came.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) query: String,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
+impl Asked {
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+}
+
+/// The server; it lasts as long as the test.
+pub(crate) struct Stub {
+    pub(crate) endpoint: String,
+    asked: Arc<Mutex<Vec<Asked>>>,
+}
+
+impl Stub {
+    /// Listens on a free port.
+    pub(crate) async fn start(
+        answer: impl Fn(&Asked) -> (u16, String) + Clone + Send + Sync + 'static,
+    ) -> Self {
+        let asked = Arc::<Mutex<Vec<Asked>>>::default();
+        let seen = Arc::clone(&asked);
+        let app =
+            axum::Router::new().fallback(move |method: Method, uri: Uri, headers: HeaderMap, body: Bytes| {
+                let request = Asked {
+                    method,
+                    path: uri.path().to_owned(),
+                    query: uri.query().unwrap_or_default().to_owned(),
+                    headers,
+                    body,
+                };
+                let (status, text) = answer(&request);
+                seen.lock().unwrap().push(request);
+                async move { (StatusCode::from_u16(status).unwrap(), text).into_response() }
+            });
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
+        Self { endpoint, asked }
+    }
+
+    /// A bucket of it.
+    pub(crate) fn target(&self) -> StorageTarget {
+        StorageTarget {
+            endpoint: Some(self.endpoint.clone()),
+            region: "us-east-1".into(),
+            bucket: "tz-stub".into(),
+            path_style: true,
+            ca_pem: None,
+            credentials: Credentials::keys("id", "secret"),
+            proxy: None,
+        }
+    }
+
+    pub(crate) fn store(&self) -> Store {
+        Store::new(&self.target(), Purpose::Configure).unwrap()
+    }
+
+    /// What was asked since this was last called.
+    pub(crate) fn take(&self) -> Vec<Asked> {
+        std::mem::take(&mut self.asked.lock().unwrap())
+    }
+}
+
+/// An S3 error.
+pub(crate) fn error(status: u16, code: &str) -> (u16, String) {
+    (status, format!("<Error><Code>{code}</Code></Error>"))
+}

@@ -1,0 +1,94 @@
+//! The chart's proxy and workload identity.
+
+use serde_json::{Value, json};
+use toezicht::controllers::config::OperatorConfig;
+
+use super::chart::{of_kind, rendered};
+use crate::support::settings::root;
+use crate::support::tools::try_run;
+
+/// The operator's pod and its configuration file.
+async fn operator(values: &[&str]) -> (Value, String) {
+    let documents = rendered(values).await;
+    let pod = of_kind(&documents, "Deployment")[0]["spec"]["template"]["spec"].clone();
+    let maps = of_kind(&documents, "ConfigMap");
+    let file = maps.iter().find_map(|map| map["data"]["operator.yaml"].as_str());
+    (pod, file.unwrap().to_owned())
+}
+
+fn variable<'a>(pod: &'a Value, name: &str) -> Option<&'a Value> {
+    let variables = pod["containers"][0]["env"].as_array().unwrap();
+    variables.iter().find(|variable| variable["name"] == name)
+}
+
+#[tokio::test]
+async fn the_proxy_is_in_the_configuration_and_its_password_in_a_secret() {
+    let (pod, file) = operator(&[]).await;
+    let config = OperatorConfig::parse(&file).unwrap();
+    assert_eq!(
+        (config.egress.proxy(false), config.egress.proxy(true)),
+        (None, None)
+    );
+    assert_eq!(variable(&pod, "TOEZICHT_PROXY_PASSWORD"), None);
+
+    let values = [
+        "--set=proxy.https=http://proxy.example.nl:3128",
+        "--set=proxy.noProxy=s3.example.nl\\,10.0.0.0/8",
+        "--set=proxy.credentialsSecret=proxy-login",
+    ];
+    let (pod, file) = operator(&values).await;
+    let config = OperatorConfig::parse(&file).unwrap();
+    let proxy = config.egress.proxy(false).unwrap();
+    assert_eq!(proxy.url, "http://proxy.example.nl:3128");
+    assert_eq!(proxy.no_proxy, "s3.example.nl,10.0.0.0/8");
+    let password = variable(&pod, "TOEZICHT_PROXY_PASSWORD").unwrap();
+    assert_eq!(
+        password["valueFrom"]["secretKeyRef"],
+        json!({"name": "proxy-login", "key": "password"})
+    );
+    // The Kubernetes client would take these.
+    for name in ["HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy"] {
+        assert_eq!(variable(&pod, name), None, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_password_in_the_proxys_url_is_refused() {
+    let chart = root().join("charts/toezicht").display().to_string();
+    for url in [
+        "http://tz:secret@proxy.example.nl:3128",
+        "https://proxy.example.nl",
+        "proxy.example.nl:3128",
+    ] {
+        let value = format!("--set=proxy.https={url}");
+        let refused = try_run("helm", &["template", "tz", &chart, &value], None).await;
+        assert!(!refused.0, "{url}");
+    }
+}
+
+#[tokio::test]
+async fn the_operator_has_a_token_for_stores_only_where_a_grant_allows_it() {
+    let grant = |ambient: bool| {
+        let grant = json!([{"namespaces": ["vlijmen"], "endpoints": ["aws"], "buckets": ["vlijmen-*"], "ambient": ambient}]);
+        format!("--set-json=grants={grant}")
+    };
+    for ambient in [false, true] {
+        let (pod, file) = operator(&[&grant(ambient), "--set=workloadIdentity.audience=rgw"]).await;
+        let config = OperatorConfig::parse(&file).unwrap();
+        assert_eq!(config.egress.audience, "rgw");
+        let volumes = pod["volumes"].as_array().unwrap();
+        let token = volumes.iter().find(|volume| volume["name"] == "store-token");
+        assert_eq!(token.is_some(), ambient);
+        let Some(token) = token else { continue };
+        let projected = &token["projected"]["sources"][0]["serviceAccountToken"];
+        assert_eq!(projected["audience"], "rgw");
+        let mounts = pod["containers"][0]["volumeMounts"].as_array().unwrap();
+        let mount = mounts
+            .iter()
+            .find(|mount| mount["name"] == "store-token")
+            .unwrap();
+        let path = std::path::Path::new(mount["mountPath"].as_str().unwrap())
+            .join(projected["path"].as_str().unwrap());
+        assert_eq!(config.egress.token_file, path);
+    }
+}

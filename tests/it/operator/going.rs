@@ -1,0 +1,163 @@
+//! A namespace that is deleted under an open hold: it waits, and goes once the incident is resolved and what was held is
+//! released. Where the operator's Secret is gone, Site and hold say so, and the documented way out works.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams};
+use serde_json::json;
+use toezicht::api::{IncidentHold, RecordingPolicy, Site};
+
+use super::process::{Process, leads, recording_at, without_the_chart};
+use crate::storage::scene::Scene as BucketScene;
+use crate::support::cluster::TestNamespace;
+use crate::support::scene::{POLICY, SITE, Scene};
+use crate::support::settings::S3Server;
+use crate::support::wait::eventually;
+
+const SOON: Duration = Duration::from_secs(60);
+const GONE: Duration = Duration::from_secs(120);
+const CAMERA: &str = "fietsenstalling";
+const FINALIZER: &str = "toezicht.dev/holds-of-die-heijgrave";
+
+/// A Site with a segment that an open hold keeps, in a namespace of its own beside that of the operator's Lease.
+async fn held(lease: &TestNamespace, instance: &str) -> (Process, Scene, BucketScene, String) {
+    let server = S3Server::first();
+    let other = TestNamespace::new(&lease.client, instance).await;
+    let operator = Process::with_config(lease, &other, instance, recording_at(&server.endpoint));
+    leads(lease, instance, SOON).await;
+    let scene = Scene::within(other, server.clone(), |_, _| ()).await;
+    scene.site_is("StorageEnforced", "True", SOON).await;
+    let bucket = BucketScene::of_bucket(server, &scene.bucket.name);
+    let start = Timestamp::now() - SignedDuration::from_mins(47);
+    let key = bucket.record(CAMERA, start).await;
+    let until = start + SignedDuration::from_mins(3);
+    scene.declare("inbraak", &[CAMERA], start, Some(until)).await;
+    scene.hold_is("inbraak", "Placed", "True", SOON).await;
+    assert!(bucket.marks(&key).await.is_some_and(|(is_held, _)| is_held));
+    let secrets = scene.namespace.api::<Secret>();
+    eventually("the operator's Secret is kept", SOON, || async {
+        let secret = secrets.get("s3-operator").await.map_err(|e| e.to_string())?;
+        let finalizers = secret.metadata.finalizers.unwrap_or_default();
+        let is_kept = finalizers.iter().any(|name| name == FINALIZER);
+        is_kept.then_some(()).ok_or_else(|| format!("{finalizers:?}"))
+    })
+    .await;
+    (operator, scene, bucket, key)
+}
+
+async fn delete_namespace(scene: &Scene) {
+    let all: Api<Namespace> = Api::all(scene.namespace.client.clone());
+    let name = &scene.namespace.name;
+    all.delete(name, &DeleteParams::default()).await.unwrap();
+    eventually("what need not wait is gone", SOON, || async {
+        let policies = scene.namespace.api::<RecordingPolicy>();
+        let recorders = scene.namespace.api::<Secret>();
+        let policy = policies.get_opt(POLICY).await.map_err(|e| e.to_string())?;
+        let secret = recorders
+            .get_opt("s3-recorder")
+            .await
+            .map_err(|e| e.to_string())?;
+        (policy.is_none() && secret.is_none())
+            .then_some(())
+            .ok_or_else(|| "policy or Secret is still there".to_owned())
+    })
+    .await;
+}
+
+async fn namespace_is_gone(scene: &Scene) {
+    let all: Api<Namespace> = Api::all(scene.namespace.client.clone());
+    eventually("the namespace is gone", GONE, || async {
+        let left = all.get_opt(&scene.namespace.name).await;
+        match left.map_err(|e| e.to_string())? {
+            None => Ok(()),
+            Some(left) => {
+                let hold = scene.namespace.api::<IncidentHold>().get_opt("inbraak").await;
+                let site = scene.namespace.api::<Site>().get_opt(SITE).await;
+                Err(format!("{:?}; {hold:?}; {site:?}", left.status))
+            }
+        }
+    })
+    .await;
+}
+
+/// Waits until a condition of the Site has this in its message.
+async fn site_says(scene: &Scene, type_: &str, status: &str, part: &str) {
+    let sites = scene.namespace.api::<Site>();
+    eventually(&format!("{type_}={status}: {part}"), SOON, || async {
+        let site = sites.get(SITE).await.map_err(|e| e.to_string())?;
+        let conditions = site.status.unwrap_or_default().conditions;
+        let told = conditions.iter().any(|condition| {
+            condition.type_ == type_ && condition.status == status && condition.message.contains(part)
+        });
+        told.then_some(()).ok_or_else(|| format!("{conditions:?}"))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_deleted_under_an_open_hold_goes_once_it_is_resolved() {
+    without_the_chart("going", async |namespace| {
+        let (_operator, scene, bucket, key) = held(&namespace, "going").await;
+        delete_namespace(&scene).await;
+        site_says(&scene, "Ready", "False", "these holds are open: inbraak; resolve").await;
+        assert!(bucket.marks(&key).await.is_some_and(|(is_held, _)| is_held));
+
+        scene.resolve("inbraak").await;
+        namespace_is_gone(&scene).await;
+        assert_eq!(bucket.marks(&key).await, Some((false, "video".into())));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_its_secret_a_hold_of_a_going_namespace_says_so_and_the_way_out_works() {
+    without_the_chart("stuck", async |namespace| {
+        let (operator, scene, bucket, key) = held(&namespace, "stuck").await;
+        // As if the operator had not been there in time.
+        operator.kill().await;
+        delete_namespace(&scene).await;
+        let secrets = scene.namespace.api::<Secret>();
+        let pulled = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+        secrets
+            .patch("s3-operator", &PatchParams::default(), &pulled)
+            .await
+            .unwrap();
+        let config = recording_at(&S3Server::first().endpoint);
+        let _second = Process::with_config(&namespace, &scene.namespace, "stuck-second", config);
+        leads(&namespace, "stuck-second", SOON).await;
+
+        scene.resolve("inbraak").await;
+        site_says(&scene, "Stalled", "True", "spec.storage.operator.credentialsRef").await;
+        site_says(
+            &scene,
+            "Stalled",
+            "True",
+            "docs/operations.md#a-namespace-that-cannot-go",
+        )
+        .await;
+        site_says(&scene, "StorageEnforced", "Unknown", "s3-operator").await;
+        let message = scene
+            .hold_says("inbraak", ["Stalled", "True", "DependsOn"], SOON)
+            .await;
+        assert!(
+            message.contains("docs/operations.md#a-namespace-that-cannot-go"),
+            "{message}"
+        );
+        assert!(bucket.marks(&key).await.is_some_and(|(is_held, _)| is_held));
+
+        let holds = scene.namespace.api::<IncidentHold>();
+        holds
+            .patch("inbraak", &PatchParams::default(), &pulled)
+            .await
+            .unwrap();
+        namespace_is_gone(&scene).await;
+        assert!(
+            bucket.marks(&key).await.is_some_and(|(is_held, _)| is_held),
+            "nothing is released by that"
+        );
+    })
+    .await;
+}

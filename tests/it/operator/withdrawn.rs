@@ -1,0 +1,163 @@
+//! What a hold says of what it covers, and what people can correct: a hold of nothing, a camera that was never there, a
+//! wrong year, a resolution in the future.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use kube::Api;
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+use toezicht::api::{HoldProgress, IncidentHold};
+
+use super::process::{Process, leads, recording_at, without_the_chart};
+use crate::storage::scene::Scene as BucketScene;
+use crate::support::cluster::{TestNamespace, client};
+use crate::support::operator;
+use crate::support::scene::{SITE, Scene};
+use crate::support::settings::S3Server;
+use crate::support::wait::eventually;
+
+const SOON: Duration = Duration::from_secs(60);
+const CAMERA: &str = "kantine";
+
+async fn change(holds: &Api<IncidentHold>, name: &str, spec: Value) -> Result<IncidentHold, kube::Error> {
+    let patch = Patch::Merge(json!({"spec": spec}));
+    holds.patch(name, &PatchParams::default(), &patch).await
+}
+
+async fn state_is(holds: &Api<IncidentHold>, name: &str, state: HoldProgress) {
+    eventually(&format!("{name} is {state:?}"), SOON, || async {
+        let hold = holds.get(name).await.map_err(|e| e.to_string())?;
+        let status = hold.status.unwrap_or_default();
+        (status.state == Some(state))
+            .then_some(())
+            .ok_or_else(|| format!("{status:?}"))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hold_says_what_it_covers_and_can_be_corrected() {
+    without_the_chart("covers", async |namespace| {
+        let server = S3Server::first();
+        let config = recording_at(&server.endpoint);
+        let _operator = Process::with_config(&namespace, &namespace, "covers", config);
+        leads(&namespace, "covers", SOON).await;
+        let scene = Scene::within(namespace, server.clone(), |_, _| ()).await;
+        scene.site_is("StorageEnforced", "True", SOON).await;
+        let bucket = BucketScene::of_bucket(server, &scene.bucket.name);
+        let holds = scene.namespace.api::<IncidentHold>();
+
+        // Just now, and recorded whole: known at once. One minute more, and it is not.
+        let start = Timestamp::now() - SignedDuration::from_secs(150);
+        for minute in 0..2 {
+            bucket.record(CAMERA, start + SignedDuration::from_mins(minute)).await;
+        }
+        let (from, whole) = (start + SignedDuration::from_secs(10), start + SignedDuration::from_secs(115));
+        scene.declare("heel", &[CAMERA], from, Some(whole)).await;
+        let more = whole + SignedDuration::from_secs(25);
+        scene.declare("half", &[CAMERA], from, Some(more)).await;
+        for (name, coverage) in [("heel", Some("100%")), ("half", None)] {
+            scene.hold_says(name, ["Covers", "True", "RecordingsFound"], SOON).await;
+            scene.hold_says(name, ["Ready", "True", "ReadBack"], SOON).await;
+            let hold = holds.get(name).await.unwrap();
+            let placement = hold.status.unwrap().placement.unwrap();
+            assert_eq!(placement.coverage.as_deref(), coverage, "{name}: {placement:?}");
+            assert_eq!(placement.segments, 2);
+        }
+
+        // An hour too early, before the Site was made.
+        let early = start - SignedDuration::from_hours(1);
+        let until = early + SignedDuration::from_mins(2);
+        scene.declare("te-vroeg", &[], early, Some(until)).await;
+        let message = scene.hold_says("te-vroeg", ["Covers", "False", "NothingFound"], SOON).await;
+        assert!(message.contains("before the Site was made"), "{message}");
+        scene.hold_says("te-vroeg", ["Ready", "False", "NothingFound"], SOON).await;
+
+        // A typo: told, and corrected without a second hold.
+        scene.declare("typo", &["kantiene"], from, Some(whole)).await;
+        scene.hold_says("typo", ["Ready", "False", "UnknownCamera"], SOON).await;
+        change(&holds, "typo", json!({"cameras": [CAMERA]})).await.unwrap();
+        scene.hold_says("typo", ["Ready", "True", "ReadBack"], SOON).await;
+        let typo = holds.get("typo").await.unwrap().status.unwrap();
+        let coverage = typo.placement.unwrap().coverage;
+        assert_eq!((coverage.as_deref(), typo.unknown_cameras), (Some("100%"), vec![]));
+
+        // A year ahead: it keeps nothing, and can be corrected.
+        let year = SignedDuration::from_hours(24 * 365);
+        scene.declare("jaar", &[CAMERA], from + year, Some(whole + year)).await;
+        state_is(&holds, "jaar", HoldProgress::NotBegun).await;
+        scene.hold_says("jaar", ["Stalled", "True", "NotBegun"], SOON).await;
+        change(&holds, "jaar", json!({"window": {"from": from, "until": whole}})).await.unwrap();
+        state_is(&holds, "jaar", HoldProgress::Open).await;
+        scene.hold_says("jaar", ["Ready", "True", "ReadBack"], SOON).await;
+
+        // Resolved in 2062: it goes on, says so, and can be corrected; then it is final.
+        let resolved = |at: &str| json!({"state": "Resolved", "resolution": {"at": at, "by": "CISO", "outcome": "Closed"}});
+        change(&holds, "heel", resolved("2062-01-01T00:00:00Z")).await.unwrap();
+        scene.hold_says("heel", ["Stalled", "True", "ResolutionAhead"], SOON).await;
+        scene.hold_says("heel", ["Ready", "True", "ReadBack"], SOON).await;
+        let now = (Timestamp::now() - SignedDuration::from_secs(1)).to_string();
+        change(&holds, "heel", resolved(&now)).await.unwrap();
+        scene.hold_says("heel", ["Released", "True", "ReadBack"], SOON).await;
+        state_is(&holds, "heel", HoldProgress::Resolved).await;
+        let final_ = change(&holds, "heel", json!({"state": "Open", "resolution": null})).await;
+        assert!(final_.unwrap_err().to_string().contains("resolved is final"));
+        let conditions = holds.get("heel").await.unwrap().status.unwrap().conditions;
+        assert!(conditions.iter().all(|condition| condition.type_ != "Placed"), "{conditions:?}");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cluster_refuses_to_delete_an_open_hold_that_counts_and_no_other() {
+    let _present = operator::present().await;
+    let namespace = TestNamespace::new(&client().await, "chart-holds").await;
+    let holds = namespace.api::<IncidentHold>();
+    let hold = |finalizers: &[&str]| -> IncidentHold {
+        serde_json::from_value(json!({
+            "apiVersion": "toezicht.dev/v1alpha1", "kind": "IncidentHold",
+            "metadata": {"name": "incident", "finalizers": finalizers},
+            "spec": {
+                "siteRef": {"name": SITE}, "window": {"from": "2026-01-01T10:00:00Z"}, "purpose": "Theft",
+                "reference": "1",
+            },
+        }))
+        .unwrap()
+    };
+    let delete = async || holds.delete("incident", &DeleteParams::default()).await;
+    let create = async |hold| holds.create(&PostParams::default(), &hold).await.unwrap();
+    let refused = async || {
+        let refused = delete().await.unwrap_err().to_string();
+        assert!(refused.contains("an open hold cannot be deleted"), "{refused}");
+    };
+    // As long as nothing is kept for it, it can be withdrawn.
+    create(hold(&[])).await;
+    delete().await.unwrap();
+    // One that the operator has written into the ledger, and has not said so yet.
+    create(hold(&["toezicht.dev/hold"])).await;
+    refused().await;
+    let none = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+    holds
+        .patch("incident", &PatchParams::default(), &none)
+        .await
+        .unwrap();
+    let placement = json!({"status": {"placement": {
+        "observedGeneration": 1, "acceptedAt": "2026-01-01T10:00:00Z", "proved": false, "segments": 0, "size": "0 B", "sealed": 0,
+    }}});
+    let counts = holds
+        .patch_status("incident", &PatchParams::default(), &Patch::Merge(placement))
+        .await;
+    counts.unwrap();
+    refused().await;
+    let resolution = json!({"at": "2026-01-02T10:00:00Z", "by": "b", "outcome": "NothingVisible"});
+    change(
+        &holds,
+        "incident",
+        json!({"state": "Resolved", "resolution": resolution}),
+    )
+    .await
+    .unwrap();
+    delete().await.unwrap();
+    namespace.delete().await;
+}

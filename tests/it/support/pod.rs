@@ -1,0 +1,38 @@
+//! What the recorder of a scene counts, read at its pod.
+
+use k8s_openapi::api::core::v1::Pod;
+
+use super::cluster::TestNamespace;
+use super::scene::SITE;
+
+/// Name of the recorder's pod in a scene.
+pub fn name() -> String {
+    format!("{SITE}-recorder-0")
+}
+
+/// Returns the value of one of the recorder's metrics: `series` is its name with its labels.
+pub async fn metric(namespace: &TestNamespace, series: &str) -> Result<u64, String> {
+    let pod = namespace
+        .api::<Pod>()
+        .get(&name())
+        .await
+        .map_err(|e| e.to_string())?;
+    let address = pod.status.and_then(|status| status.pod_ip).ok_or("no address")?;
+    let answer = reqwest::get(format!("http://{address}:8080/metrics")).await;
+    let text = answer.map_err(|e| e.to_string())?.text().await;
+    let text = text.map_err(|e| e.to_string())?;
+    let values = text
+        .lines()
+        .filter_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    let value = values.filter_map(|value| value.parse().ok()).next();
+    value.ok_or(text)
+}
+
+/// Returns how many pictures of a camera its recorder has in the spool or had there, since it started.
+pub async fn frames(namespace: &TestNamespace, camera: &str) -> Result<u64, String> {
+    metric(
+        namespace,
+        &format!("toezicht_recorder_frames_total{{camera=\"{camera}\"}}"),
+    )
+    .await
+}
