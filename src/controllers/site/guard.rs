@@ -62,7 +62,10 @@ fn changes<'a>(site: &Site, found: &'a Dereferenced, is_held: bool) -> Vec<Chang
         changes.collect()
     };
     let keys = storage.operator.credentials_ref.as_ref();
-    let mut changes = change(&found.store_secrets, keys.map(|reference| reference.name.as_str()));
+    let mut changes = change(
+        &found.store_secrets,
+        keys.map(|reference| reference.name.as_str()),
+    );
     changes.extend(change(&found.camera_secrets.authorities, authority));
     changes
 }

@@ -27,7 +27,7 @@ async fn held(lease: &TestNamespace, instance: &str) -> (Process, Scene, BucketS
     let server = S3Server::first();
     let other = TestNamespace::new(&lease.client, instance).await;
     let operator = Process::with_config(lease, &other, instance, recording_at(&server.endpoint));
-    leads(lease, instance, SOON).await;
+    leads(lease, instance).await;
     let scene = Scene::within(other, server.clone(), |_, _| ()).await;
     scene.site_is("StorageEnforced", "True", SOON).await;
     let bucket = BucketScene::of_bucket(server, &scene.bucket.name);
@@ -127,7 +127,7 @@ async fn without_its_secret_a_hold_of_a_going_namespace_says_so_and_the_way_out_
             .unwrap();
         let config = recording_at(&S3Server::first().endpoint);
         let _second = Process::with_config(&namespace, &scene.namespace, "stuck-second", config);
-        leads(&namespace, "stuck-second", SOON).await;
+        leads(&namespace, "stuck-second").await;
 
         scene.resolve("inbraak").await;
         site_says(&scene, "Stalled", "True", "spec.storage.operator.credentialsRef").await;

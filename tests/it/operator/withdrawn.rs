@@ -42,7 +42,7 @@ async fn a_hold_says_what_it_covers_and_can_be_corrected() {
         let server = S3Server::first();
         let config = recording_at(&server.endpoint);
         let _operator = Process::with_config(&namespace, &namespace, "covers", config);
-        leads(&namespace, "covers", SOON).await;
+        leads(&namespace, "covers").await;
         let scene = Scene::within(namespace, server.clone(), |_, _| ()).await;
         scene.site_is("StorageEnforced", "True", SOON).await;
         let bucket = BucketScene::of_bucket(server, &scene.bucket.name);

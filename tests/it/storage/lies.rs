@@ -9,7 +9,7 @@ use axum::http::request::Parts;
 use jiff::{SignedDuration, Timestamp};
 use toezicht::storage::probe::{Check, Verdict};
 use toezicht::storage::sweep::{Reach, sweep};
-use toezicht::storage::{EnforceError, Enforced, Trials};
+use toezicht::storage::{EnforceError, Enforced, Time, Trials};
 
 use super::holds::{CEILINGS, Declared};
 use super::liar::{Lie, asks, has, is_object, lying, writes};
@@ -85,9 +85,15 @@ pub async fn keeps(scene: &Scene) -> Enforced {
         .await;
     assert_eq!(scene.versions(&key).await.len(), 1);
     let later = Timestamp::now() + SignedDuration::from_hours(24 * 30);
-    let swept = sweep(&scene.operator, &CEILINGS, &Declared(vec![]), Reach::All, later)
-        .await
-        .unwrap();
+    let swept = sweep(
+        &scene.operator,
+        &CEILINGS,
+        &Declared(vec![]),
+        Reach::All,
+        Time::of(later),
+    )
+    .await
+    .unwrap();
     assert_eq!((swept.deleted, swept.resisted), (1, 0), "{swept:?}");
     assert!(scene.versions(&key).await.is_empty());
     enforced
