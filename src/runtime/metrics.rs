@@ -61,7 +61,14 @@ struct ChangeLabels {
     kind: &'static str,
 }
 
-const CHANGES: [&str; 5] = ["protected", "tagged", "rescued", "released", "deleted"];
+const CHANGES: [&str; 6] = [
+    "protected",
+    "tagged",
+    "rescued",
+    "released",
+    "retagged",
+    "deleted",
+];
 
 /// What somebody else had changed in buckets.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -145,7 +152,8 @@ impl Metrics {
         for kind in CHANGES {
             drop(changes.get_or_create(&ChangeLabels { kind }));
         }
-        let text = "Versions that were changed in buckets: protected, tagged, rescued, released, deleted";
+        let text =
+            "Versions that were changed in buckets: protected, tagged, rescued, released, retagged, deleted";
         registry.register("retention_changes", text, changes.clone());
         let drift = Family::<DriftLabels, Counter>::default();
         let text = "What somebody else had changed in buckets and was put back: configuration, and marks of held versions";

@@ -53,7 +53,13 @@ impl StoreClock {
         last.map_or(Ok(()), |(theirs, ours)| agree(theirs, ours))
     }
 
-    /// The same, and fails if the clock was ahead of the store's when `time` was read: it may have been set since.
+    /// The earlier of `ours` and what the last answer said: what opens with time must not open early because one clock is ahead.
+    pub(crate) fn earlier(&self, ours: Timestamp) -> Timestamp {
+        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.map_or(ours, |(theirs, _)| ours.min(theirs))
+    }
+
+    /// Fails as [`Self::check`] does, and if our clock was ahead of the store's when `time` was read: it may have been set since.
     pub(crate) fn vouches_for(&self, time: Time) -> Result<(), ClocksDisagree> {
         self.check()?;
         let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);

@@ -13,7 +13,8 @@ use sha2::{Digest, Sha256};
 use super::client::{Purpose, Store};
 use super::error::StoreError;
 use super::hold::HoldError;
-use super::objects;
+use super::key::Class;
+use super::{objects, walk};
 use crate::api::IncidentHoldSpec;
 use crate::contract::{Covering, StorageTarget};
 use crate::protocol::Window;
@@ -218,6 +219,14 @@ pub async fn read_all(
         all.extend(entry.map(|entry| (entry.uid.clone(), entry)));
     }
     Ok(all)
+}
+
+/// Enters cameras that the registry does not have yet: their recordings are found whatever the store lists, and after the
+/// Camera is gone.
+pub async fn register(operator: &StorageTarget, cameras: &BTreeSet<String>) -> Result<(), HoldError> {
+    let store = Store::new(operator, Purpose::Configure)?;
+    walk::register(&store, Class::Video, cameras).await?;
+    Ok(())
 }
 
 /// Writes entries, in this order. A closed one moves out of the way of those that are read all the time.

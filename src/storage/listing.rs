@@ -276,6 +276,32 @@ pub(crate) async fn all(store: &Store, prefix: &str, most_pages: usize) -> Resul
     Err(endless())
 }
 
+/// Keys and version ids under a prefix, listed in pages of one: whoever leaves something out between two pages is seen.
+pub(crate) async fn one_by_one(
+    store: &Store,
+    prefix: &str,
+    most: usize,
+) -> Result<Vec<(String, String)>, StoreError> {
+    let (mut all, mut after) = (Vec::new(), None);
+    for _ in 0..most {
+        let query = Query {
+            after: after.as_ref(),
+            most: 1,
+            ..Query::under(prefix)
+        };
+        let page = page(store, query).await?;
+        let next = page.versions.last().map(|last| page.after(&last.key));
+        all.extend(page.versions.into_iter().map(|listed| (listed.key, listed.id)));
+        match next {
+            Some(next) if page.is_cut => after = Some(next),
+            // A page of nothing but the marker itself, of a store whose markers are inclusive.
+            None if page.is_cut => return Err(endless()),
+            _ => return Ok(all),
+        }
+    }
+    Err(endless())
+}
+
 pub(crate) fn instant(of: Option<&DateTime>) -> Result<Timestamp, StoreError> {
     let of = of.ok_or_else(unreadable)?;
     let nanos = i32::try_from(of.subsec_nanos()).map_err(|_| unreadable())?;

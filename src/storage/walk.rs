@@ -69,12 +69,6 @@ impl Foreign {
             self.examples.push(key.to_owned());
         }
     }
-
-    pub(crate) fn add(&mut self, other: Self) {
-        self.seen += other.seen;
-        let room = Self::EXAMPLES.saturating_sub(self.examples.len());
-        self.examples.extend(other.examples.into_iter().take(room));
-    }
 }
 
 /// The sources of a class.
@@ -86,8 +80,6 @@ pub(crate) struct Sources {
     pub(crate) put_off: Vec<String>,
     /// What stands directly under the class and is no source.
     pub(crate) foreign: Foreign,
-    /// How many requests it took.
-    pub(crate) pages: u64,
 }
 
 /// The sources of `class`: those of the registry, those of `named`, and those that the store lists. `now` decides whose
@@ -106,10 +98,8 @@ pub(crate) async fn sources(
     let mut known: BTreeSet<String> = known.map(str::to_owned).chain(named.iter().cloned()).collect();
     known.retain(|name| is_source(name));
     let (mut foreign, mut unknown, mut after) = (Foreign::default(), BTreeSet::new(), None);
-    let mut pages = 1;
     for _ in 0..FOLDER_PAGES {
         let page = page(store, folders(class.prefix(), after.as_ref())).await?;
-        pages += 1;
         page.versions.iter().for_each(|listed| foreign.note(&listed.key));
         for folder in &page.folders {
             let name = folder
@@ -142,7 +132,6 @@ pub(crate) async fn sources(
         visited: known.into_iter().chain(unknown).collect(),
         put_off,
         foreign,
-        pages,
     })
 }
 
@@ -154,7 +143,7 @@ fn registry(class: Class) -> String {
 pub(crate) async fn register(
     store: &Store,
     class: Class,
-    names: impl IntoIterator<Item = &String>,
+    names: &BTreeSet<String>,
 ) -> Result<(), StoreError> {
     let registry = registry(class);
     let known = all(store, &registry, REGISTRY_PAGES).await?;

@@ -10,6 +10,7 @@ mod drift;
 mod expected;
 mod faults;
 mod holds;
+mod hostile;
 mod identities;
 mod interrupted;
 mod liar;

@@ -201,9 +201,9 @@ pub struct AuditStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AuditFinding {
-    /// What: `Overdue`, `HeldUnprotected`, `HeldMistagged`, `HeldHidden`, `UnexplainedHold`, `Mistagged`, `ForeignKey`,
-    /// `UnparsableKey`, `ImplausibleKey`, `UnexplainedVersion`, `LateUpload`, `OrphanedHold`; docs/audit.md explains
-    /// them.
+    /// Its kind: `Overdue`, `ReleaseOverdue`, `HeldUnprotected`, `HeldMistagged`, `HeldHidden`, `UnexplainedHold`,
+    /// `Mistagged`, `ForeignKey`, `UnparsableKey`, `UnvisitedSource`, `UnvisitedDay`, `CrowdedKey`, `ImplausibleKey`,
+    /// `UnexplainedVersion`, `LateUpload` or `OrphanedHold`. docs/audit.md explains them.
     #[schemars(length(min = 1, max = 64))]
     pub kind: String,
     /// How many.

@@ -131,6 +131,12 @@ impl Retention {
         let namespace = site.namespace().unwrap_or_default();
         let policy = fetch::<RecordingPolicy>(client, &namespace, &site.spec.policy_ref.name).await?;
         let holds = holds(client, site).await?;
+        let memory = self.context.buckets.memory(site);
+        let new = memory.unregistered(bucket.cameras.keys());
+        if !new.is_empty() {
+            fence.guard(ledger::register(&bucket.operator, &new)).await??;
+            memory.note_registered(new);
+        }
         let asked = holds.iter().filter(|hold| plan::is_asked(hold, now));
         let asked = asked.filter_map(ResourceExt::uid).collect();
         let entries = fence.guard(ledger::read_all(&bucket.operator, &asked)).await??;

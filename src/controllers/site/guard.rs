@@ -61,11 +61,12 @@ fn changes<'a>(site: &Site, found: &'a Dereferenced, is_held: bool) -> Vec<Chang
         });
         changes.collect()
     };
-    let keys = storage.operator.credentials_ref.as_ref();
-    let mut changes = change(
-        &found.store_secrets,
-        keys.map(|reference| reference.name.as_str()),
-    );
+    let operator = storage
+        .operator
+        .credentials_ref
+        .as_ref()
+        .map(|secret| secret.name.as_str());
+    let mut changes = change(&found.store_secrets, operator);
     changes.extend(change(&found.camera_secrets.authorities, authority));
     changes
 }
@@ -122,8 +123,9 @@ mod tests {
         assert!(guarded(&mut fixture, true).is_empty(), "once");
 
         // The Site is told to use another: that one stays, and the first may go.
-        let keys = fixture.site.spec.storage.operator.credentials_ref.as_mut();
-        keys.unwrap().name = "s3-recorder".into();
+        fixture.site.spec.storage.operator.credentials_ref = Some(crate::api::LocalRef {
+            name: "s3-recorder".into(),
+        });
         let mut changed = guarded(&mut fixture, true);
         changed.sort();
         assert_eq!(changed, ["s3-operator", "s3-recorder"]);

@@ -29,6 +29,7 @@ pub struct Memory {
     hasher: RandomState,
     read: Mutex<HashMap<Fingerprint, Read>>,
     listed: Mutex<HashMap<String, Arc<Told>>>,
+    registered: Mutex<BTreeSet<String>>,
 }
 
 /// Marks that were found, or read back, as they must be.
@@ -124,6 +125,24 @@ impl Memory {
     /// Forgets the manifests of all holds but these.
     pub fn keep_told(&self, uids: &BTreeSet<&str>) {
         self.listed().retain(|uid, _| uids.contains(uid.as_str()));
+    }
+
+    /// Those of `cameras` that this process has not entered into the bucket's registry.
+    pub fn unregistered<'c>(&self, cameras: impl Iterator<Item = &'c String>) -> BTreeSet<String> {
+        let registered = self.registered();
+        cameras
+            .filter(|camera| !registered.contains(*camera))
+            .cloned()
+            .collect()
+    }
+
+    /// These are in the registry.
+    pub fn note_registered(&self, cameras: BTreeSet<String>) {
+        self.registered().extend(cameras);
+    }
+
+    fn registered(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        self.registered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn read(&self) -> MutexGuard<'_, HashMap<Fingerprint, Read>> {

@@ -1,8 +1,9 @@
 //! The course of a pass: the same work on many versions, place by place and page by page. Within a day, several places are
 //! under way at a time: while a page of one comes to its end and its next is listed, there is work on the others.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
@@ -21,6 +22,9 @@ const AT_ONCE: usize = 48;
 const PLACES: usize = 3;
 /// Versions that fail after one another, with none between of which the store says anything: then it is not about these.
 const IN_A_ROW: usize = AT_ONCE;
+/// How often what failed is tried again, each time after a longer pause.
+const AGAIN: u32 = 2;
+const PAUSE: Duration = Duration::from_millis(250);
 
 /// What a pass does to each recording.
 pub(super) trait Work: Sync {
@@ -161,27 +165,58 @@ impl<W: Work> Crew<'_, W> {
         }
     }
 
-    /// What became of each version of a page, in the page's order.
+    /// What became of each version of a page, in the page's order. Those that failed are tried again when all others are done:
+    /// one answer that is lost must not void a pass over a hundred thousand versions.
     async fn all(&self, found: &[Listed], known: &W::Known) -> Vec<W::Done> {
         let versions = found.iter().filter(|listed| !listed.is_marker);
         let markers = markers(found);
         let of_key = |listed: &Listed| markers.get(listed.key.as_str()).cloned().unwrap_or_default();
         let versions = versions.map(|listed| (listed.clone(), of_key(listed)));
         let concerned = versions.filter(|(listed, markers)| self.work.concerns(listed, markers));
-        let numbered: Vec<_> = (0_usize..).zip(concerned).collect();
+        let mut left: Vec<_> = (0_usize..).zip(concerned).collect();
+        let mut all = BTreeMap::new();
+        for round in 0..=AGAIN {
+            let is_last = round == AGAIN;
+            let done = self.once(left.clone(), known, is_last).await;
+            let has_failed = |done: &W::Done| {
+                let error = self.work.error(done);
+                error.is_some_and(|error| !error.is_refusal())
+            };
+            let failed: BTreeSet<usize> = done
+                .iter()
+                .filter(|(_, done)| has_failed(done))
+                .map(|(number, _)| *number)
+                .collect();
+            all.extend(done);
+            left.retain(|(number, _)| failed.contains(number));
+            if left.is_empty() || self.has_stopped() {
+                break;
+            }
+            if !is_last {
+                tokio::time::sleep(PAUSE * 4_u32.pow(round)).await;
+            }
+        }
+        all.into_values().collect()
+    }
+
+    /// Does the work on each of `numbered`. What fails counts for the pass only where it `is_last` tried.
+    async fn once(
+        &self,
+        numbered: Vec<(usize, (Listed, Vec<Version>))>,
+        known: &W::Known,
+        is_last: bool,
+    ) -> Vec<(usize, W::Done)> {
         // Each is made when its turn has come: waiting for an answer it takes far more room than what it is about.
         let at_their_turn = stream::iter(numbered)
             .then(|one| at_its_turn(self.turns.clone(), one))
             .take_while(|_| std::future::ready(!self.has_stopped()));
         let jobs = at_their_turn.map(|(turn, (number, (listed, markers)))| async move {
             let done = self.work.one(known, listed, markers).await;
-            self.judge(&done);
+            self.judge(&done, is_last);
             drop(turn);
             (number, done)
         });
-        let mut all: Vec<_> = jobs.buffer_unordered(AT_ONCE).collect().await;
-        all.sort_by_key(|(number, _)| *number);
-        all.into_iter().map(|(_, done)| done).collect()
+        jobs.buffer_unordered(AT_ONCE).collect().await
     }
 
     /// Does what was put off, of as many as may be under way at once: by what is known when their turn has come.
@@ -199,19 +234,21 @@ impl<W: Work> Crew<'_, W> {
             .collect();
         let settled: Vec<_> = stream::iter(jobs).buffer_unordered(AT_ONCE).collect().await;
         for done in &settled {
-            self.judge(done);
+            self.judge(done, true);
         }
         settled
     }
 
     /// Notes a failure, and ends the pass where too many follow each other.
-    fn judge(&self, done: &W::Done) {
+    fn judge(&self, done: &W::Done, is_last: bool) {
         let mut course = self.course();
         match self.work.error(done).filter(|error| !error.is_refusal()) {
             Some(error) => {
                 course.failed_in_a_row += 1;
                 course.has_stopped |= course.failed_in_a_row >= IN_A_ROW;
-                course.error.get_or_insert_with(|| error.clone());
+                if is_last || course.has_stopped {
+                    course.error.get_or_insert_with(|| error.clone());
+                }
             }
             None => course.failed_in_a_row = 0,
         }

@@ -285,7 +285,8 @@ impl Pass<'_> {
         found: &mut Found,
     ) -> Result<(), StoreError> {
         let (version, memory) = (listed.version(), self.task.memory);
-        let tag = stored.tag_if_held(self.task.embargo, self.now);
+        let now = self.store.clock.earlier(self.now);
+        let tag = stored.tag_if_held(self.task.embargo, now);
         let opens = || stored.opens_at(self.task.embargo.unwrap_or_default());
         found.opens = (tag == RetentionTag::Sealed).then(opens);
         let is_known = |since| memory.knows(listed, tag, since);

@@ -95,6 +95,9 @@ checks! {
     TagArrivesWithPut: Operator, Fatal,
         "an object has the tag that was written with it",
         "the lifecycle goes by that tag: while the operator is down, recordings outlive their ceiling";
+    ListingIsComplete: Operator, Fatal,
+        "listings find every folder and, in order, every version in it, however small the pages are",
+        "the operator cannot find what it must hold or delete: evidence may be lost, and recordings outlive their ceiling";
     SecondPutIsRefused: Operator, Weak,
         "a second put of a key with If-None-Match: * adds nothing",
         "a put that is repeated because its answer was lost leaves two versions of the same bytes; the older goes a day later";

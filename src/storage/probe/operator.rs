@@ -1,5 +1,6 @@
 //! What the store itself does, whoever asks: tried by the operator, on canaries that it may read and delete.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use aws_runtime::auth::PayloadSigningOverride;
@@ -16,10 +17,16 @@ use super::canary::{Canary, takes_tags, tried};
 use super::checks::Check;
 use super::table::{BATCHES_IGNORED, Findings, NO_CANARY, Told, Verdict, Why};
 use crate::storage::error::StoreError;
+use crate::storage::listing::{Query, one_by_one, page};
 use crate::storage::marks::{is_held, write_hold};
 use crate::storage::objects::Version;
 use crate::storage::tag::{RetentionTag, TAG_KEY};
 
+/// Names that try the order: in bytes `a-b/` comes before `a/`, in folders after it.
+const FOLDERS: [&str; 4] = ["a", "a-b", "a.b", "ab"];
+const NAMES: [&str; 2] = ["1", "1-2"];
+/// More than a folder of these can have.
+const MOST_PAGES: usize = 16;
 /// Longer than the second in which stores tell `LastModified`.
 const A_SECOND: Duration = Duration::from_millis(1100);
 const UNDELETED: &str = "it stays, but so it does without a legal hold: so nothing is shown; the operator must be able to delete it";
@@ -45,6 +52,7 @@ impl Stage<'_> {
             findings.enter(check, self.survives(by)).await;
         }
         findings.enter(Check::TagArrivesWithPut, self.tag_arrives()).await;
+        findings.enter(Check::ListingIsComplete, self.lists_all()).await;
         findings.enter(Check::SecondPutIsRefused, self.once()).await;
         findings
             .enter(Check::WrongChecksumIsRefused, self.checksum())
@@ -106,6 +114,57 @@ impl Stage<'_> {
         }
         let goes_by_id = self.operator.deletes_version(version, By::Id).await?;
         Ok(if goes_by_id { BATCHES_IGNORED } else { UNDELETED })
+    }
+
+    /// Every claim rests on listings. Folders whose names extend each other's with a character before `/` are found by
+    /// delimiter; within a folder, keys and versions come in order however small the pages are.
+    async fn lists_all(&self) -> Told {
+        let base = format!("{}order/", self.folder);
+        let mut expected = BTreeSet::new();
+        for folder in FOLDERS {
+            for name in NAMES {
+                let key = format!("order/{folder}/{name}");
+                for _ in 0..2 {
+                    let There { version, .. } = self.operator.leaves(self.video(&key)).await?;
+                    expected.insert((version.key, version.id));
+                }
+            }
+        }
+        let listed = async {
+            let query = Query {
+                by_folder: true,
+                ..Query::under(&base)
+            };
+            let folders: BTreeSet<String> = page(self.operator.actor, query)
+                .await?
+                .folders
+                .into_iter()
+                .collect();
+            let mut keys = Vec::new();
+            for folder in FOLDERS {
+                let prefix = format!("{base}{folder}/");
+                keys.push(one_by_one(self.operator.actor, &prefix, MOST_PAGES).await?);
+            }
+            Ok::<_, StoreError>((folders, keys))
+        };
+        match listed.await {
+            Ok((folders, keys)) => {
+                let all = FOLDERS.map(|folder| format!("{base}{folder}/")).into();
+                let is_ordered = keys
+                    .iter()
+                    .all(|keys| keys.is_sorted_by(|one, other| one.0 <= other.0));
+                let keys: Vec<(String, String)> = keys.into_iter().flatten().collect();
+                let is_once = keys.len() == expected.len();
+                Ok(Verdict::is_so(
+                    folders == all
+                        && is_ordered
+                        && is_once
+                        && keys.into_iter().collect::<BTreeSet<_>>() == expected,
+                ))
+            }
+            Err(error) if error.is_retryable() => Err(error.into()),
+            Err(_) => Ok(Verdict::Fails),
+        }
     }
 
     /// Two values, so that a store that always says the same is seen.

@@ -47,6 +47,40 @@ fn of<'a>(all: &'a BTreeSet<(String, String)>, keys: &BTreeSet<String>) -> Vec<&
     all.iter().filter(|(key, _)| keys.contains(key)).collect()
 }
 
+/// Waits until a ceiling has passed, or as many as were asked for, and until what came last is gone: what is held is as it was
+/// `before`.
+async fn outlives(
+    s3: &Client,
+    bucket: &str,
+    held: &BTreeSet<String>,
+    before: &[&(String, String)],
+    began: Instant,
+) {
+    loop {
+        let newest = eventually("the recorder goes on", HANG, || async {
+            let keys = all(s3, bucket).await?.into_iter().map(|(key, _)| key);
+            let newest = keys.filter(|key| !held.contains(key)).max();
+            Ok(BTreeSet::from([newest.ok_or("nothing new")?]))
+        })
+        .await;
+        eventually("no version and no marker of what came later", HANG, || async {
+            let all = all(s3, bucket).await?;
+            let left = of(&all, &newest);
+            left.is_empty().then_some(()).ok_or_else(|| format!("{left:?}"))
+        })
+        .await;
+        let all = all(s3, bucket).await.unwrap();
+        assert_eq!(
+            of(&all, held),
+            before,
+            "what is held is there, and nothing else of it"
+        );
+        if began.elapsed() > CEILING * ceilings() {
+            return;
+        }
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn ceph_incident_outlives_its_ceiling_and_goes_when_it_is_resolved() {
     let _operator = operator::present().await;
@@ -119,30 +153,7 @@ async fn ceph_incident_outlives_its_ceiling_and_goes_when_it_is_resolved() {
         neighbours.len(),
         began.elapsed()
     );
-    // Once a ceiling has passed, and at least once, all that was recorded later is gone too.
-    loop {
-        let newest = eventually("the recorder goes on", HANG, || async {
-            let keys = all(&s3, &bucket).await?.into_iter().map(|(key, _)| key);
-            let newest = keys.filter(|key| !held.contains(key)).max();
-            Ok(BTreeSet::from([newest.ok_or("nothing new")?]))
-        })
-        .await;
-        eventually("no version and no marker of what came later", HANG, || async {
-            let all = all(&s3, &bucket).await?;
-            let left = of(&all, &newest);
-            left.is_empty().then_some(()).ok_or_else(|| format!("{left:?}"))
-        })
-        .await;
-        let all = all(&s3, &bucket).await.unwrap();
-        assert_eq!(
-            of(&all, &held),
-            before,
-            "what is held is there, and nothing else of it"
-        );
-        if began.elapsed() > CEILING * ceilings() {
-            break;
-        }
-    }
+    outlives(&s3, &bucket, &held, &before, began).await;
     println!(
         "{} segments held for {:?}, of a ceiling of {CEILING:?}",
         held.len(),

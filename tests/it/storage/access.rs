@@ -19,7 +19,7 @@ pub async fn lied_to(
     after: impl Fn(&Asked, String) -> String + Send + Sync + 'static,
 ) -> (Scene, Liar) {
     let server = S3Server::first();
-    let liar = Liar::start(&server.endpoint, before, after).await;
+    let liar = Liar::start(&server, before, after).await;
     let mut scene = Scene::new(server, prefix);
     scene.operator.endpoint = Some(liar.endpoint.clone());
     scene.recorder.endpoint = Some(liar.endpoint.clone());

@@ -9,9 +9,9 @@ use axum::http::request::Parts;
 use jiff::{SignedDuration, Timestamp};
 use toezicht::storage::probe::{Check, Verdict};
 use toezicht::storage::sweep::{Reach, sweep};
-use toezicht::storage::{EnforceError, Enforced, Time, Trials};
+use toezicht::storage::{EnforceError, Enforced, Trials};
 
-use super::holds::{CEILINGS, Declared};
+use super::holds::{CEILINGS, Declared, as_if};
 use super::liar::{Lie, asks, has, is_object, lying, writes};
 use super::scene::Scene;
 use crate::support::settings::S3Server;
@@ -90,7 +90,7 @@ pub async fn keeps(scene: &Scene) -> Enforced {
         &CEILINGS,
         &Declared(vec![]),
         Reach::All,
-        Time::of(later),
+        as_if(later),
     )
     .await
     .unwrap();

@@ -1,16 +1,19 @@
 //! A proxy before an S3 store that makes the store behave as other stores do: a rule answers in its place, or changes what
-//! it is asked; another changes what it answers. A signature stays valid where the body is not part of what a store
-//! verifies (SeaweedFS).
+//! it is asked; another changes what it answers. A policy that is put in place of another is signed anew, as whoever asked.
 
 use std::sync::{Arc, Mutex};
 
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::{Request, State};
+use axum::http::request::Parts;
 use axum::http::{Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
+
+use super::settings::S3Server;
+use crate::storage::scene;
 
 /// Nothing that is configured is longer.
 const MOST: usize = 4 << 20;
@@ -41,7 +44,7 @@ impl Asked {
 /// What becomes of a request.
 pub enum Act {
     Pass,
-    /// The store is asked something else.
+    /// The store is asked to take this policy.
     Instead(String),
     /// The store is not asked.
     Answer(u16, String),
@@ -63,6 +66,7 @@ pub struct Liar {
 }
 
 struct Shared {
+    server: S3Server,
     target: String,
     client: Client<HttpConnector, Body>,
     before: Before,
@@ -74,14 +78,15 @@ struct Shared {
 impl Liar {
     /// Listens at a free port on this machine.
     pub async fn start(
-        target: &str,
+        server: &S3Server,
         before: impl Fn(&Asked) -> Act + Send + Sync + 'static,
         after: impl Fn(&Asked, String) -> String + Send + Sync + 'static,
     ) -> Self {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         let shared = Arc::new(Shared {
-            target: target.trim_end_matches('/').to_owned(),
+            target: server.endpoint.trim_end_matches('/').to_owned(),
+            server: server.clone(),
             client: Client::builder(TokioExecutor::new()).build_http(),
             before: Box::new(before),
             after: Box::new(after),
@@ -127,23 +132,20 @@ async fn forward(State(shared): State<Arc<Shared>>, request: Request) -> Respons
         body: to_bytes(body, MOST).await.unwrap(),
     };
     shared.policies.lock().unwrap().extend(asked.policy());
-    let body = match (shared.before)(&asked) {
+    match (shared.before)(&asked) {
         Act::Answer(status, body) => {
             return (StatusCode::from_u16(status).unwrap(), body).into_response();
         }
-        Act::Instead(text) => Bytes::from(text),
-        Act::Pass => asked.body.clone(),
-    };
+        Act::Instead(policy) => return put_policy(&shared.server, &parts, policy).await,
+        Act::Pass => (),
+    }
     // The Host header stays: it is part of what was signed.
     parts.uri = format!("{}{path_and_query}", shared.target)
         .parse::<Uri>()
         .unwrap();
-    if parts.headers.contains_key(header::CONTENT_LENGTH) {
-        parts.headers.insert(header::CONTENT_LENGTH, body.len().into());
-    }
     let Ok(answer) = shared
         .client
-        .request(Request::from_parts(parts, Body::from(body)))
+        .request(Request::from_parts(parts, Body::from(asked.body.clone())))
         .await
     else {
         return StatusCode::BAD_GATEWAY.into_response();
@@ -160,4 +162,26 @@ async fn forward(State(shared): State<Arc<Shared>>, request: Request) -> Respons
         Err(_) => body,
     };
     Response::from_parts(parts, Body::from(body))
+}
+
+/// Puts a policy as the identity that asked for another: a store verifies what it is sent.
+async fn put_policy(server: &S3Server, parts: &Parts, policy: String) -> Response {
+    let authorization = parts.headers[header::AUTHORIZATION].to_str().unwrap();
+    let (_, credential) = authorization.split_once("Credential=").unwrap();
+    let access_key = credential.split('/').next().unwrap();
+    let mut identities = server.identities.values();
+    let identity = identities
+        .find(|identity| identity.access_key == access_key)
+        .unwrap();
+    let bucket = parts.uri.path().trim_matches('/');
+    let request = scene::client(server, identity).put_bucket_policy().bucket(bucket);
+    match request.policy(policy).send().await {
+        Ok(_) => StatusCode::NO_CONTENT.into_response(),
+        Err(error) => {
+            let answer = error.raw_response().expect("the store answers");
+            let status = StatusCode::from_u16(answer.status().as_u16()).unwrap();
+            let body = answer.body().bytes().unwrap_or_default().to_vec();
+            (status, body).into_response()
+        }
+    }
 }

@@ -21,10 +21,10 @@ pub async fn metric(namespace: &TestNamespace, series: &str) -> Result<u64, Stri
     let answer = reqwest::get(format!("http://{address}:8080/metrics")).await;
     let text = answer.map_err(|e| e.to_string())?.text().await;
     let text = text.map_err(|e| e.to_string())?;
-    let values = text
+    let mut values = text
         .lines()
         .filter_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-    let value = values.filter_map(|value| value.parse().ok()).next();
+    let value = values.find_map(|value| value.parse().ok());
     value.ok_or(text)
 }
 

@@ -66,15 +66,20 @@ start() {
   wait_for "$1 answers" 60 answers "$1"
 }
 
-# days SECONDS|real: how long a day of Ceph's lifecycle lasts. The gateway reads it when it starts.
+# days SECONDS|real: how long a day of Ceph's lifecycle lasts. Longer ones count at once. For shorter ones the gateway, which
+# may sleep until midnight, is restarted: it makes buckets slowly until the one before is forgotten, half a minute later.
 days() {
-  local seconds=$1 setting="rgw_lc_debug_interval = "
+  local seconds=$1 name=rgw_lc_debug_interval
   [ -e "$CEPH_CONF" ] || return 0
   [ "$seconds" != real ] || seconds=-1
-  if grep -qx -- "$setting$seconds" "$CEPH_CONF"; then return; fi
-  sed -i "s/^$setting.*/$setting$seconds/" "$CEPH_CONF"
-  stop ceph-rgw
-  start ceph-rgw
+  if grep -qx -- "$name = $seconds" "$CEPH_CONF"; then return; fi
+  sed -i "s/^$name = .*/$name = $seconds/" "$CEPH_CONF"
+  if [ "$seconds" = -1 ]; then
+    ceph --admin-daemon /run/ceph/client.rgw.asok config set "$name" "$seconds" >/dev/null
+  else
+    stop ceph-rgw
+    start ceph-rgw
+  fi
 }
 
 if [ "${BASH_SOURCE[0]}" = "$0" ]; then "$@"; fi

@@ -1,0 +1,179 @@
+//! Names that a store may list in another order, and a recorder's credentials in wrong hands: every recording of a real
+//! camera is held, released, swept and audited all the same.
+
+use aws_sdk_s3::primitives::ByteStream;
+use futures::{StreamExt, stream};
+use jiff::{SignedDuration, Timestamp, ToSpan};
+use toezicht::storage::audit::Found;
+use toezicht::storage::hold::memory::Memory;
+use toezicht::storage::hold::{place, release};
+use toezicht::storage::key::Key;
+use toezicht::storage::ledger;
+
+use super::holds::{
+    CEILINGS, Declared, as_if, audited, cover, entry_of, placed, prepared, released, swept, task,
+};
+use super::scene::Scene;
+use crate::support::settings::S3Server;
+
+/// Names of which one is the beginning of another, which goes on with a character before `/`, after it, or with a digit.
+const CAMERAS: [&str; 8] = [
+    "dillenburcht-sporthal",
+    "dillenburcht-sporthal-2",
+    "dillenburcht-sporthal.noord",
+    "dillenburcht-sporthal2",
+    "hal",
+    "hal-10",
+    "hal-2",
+    "ha",
+];
+const AT_ONCE: usize = 16;
+
+/// Some minutes past a full hour of the day before yesterday.
+fn that_day() -> Timestamp {
+    let at = Timestamp::now() - SignedDuration::from_hours(48);
+    let hour = at.as_second() / 3600 * 3600;
+    Timestamp::from_second(hour).unwrap() + 7.minutes()
+}
+
+async fn recorded(scene: &Scene) -> Vec<String> {
+    let mut keys = Vec::new();
+    for camera in CAMERAS {
+        for minute in 0..3 {
+            keys.push(scene.record(camera, that_day() + minute.minutes()).await);
+        }
+    }
+    keys
+}
+
+/// Puts a key as whoever has the recorder's credentials.
+async fn forge(scene: &Scene, key: &str) {
+    let request = scene
+        .client("recorder")
+        .put_object()
+        .bucket(scene.bucket())
+        .key(key);
+    let request = request
+        .tagging("toezicht-retention=sealed")
+        .body(ByteStream::from_static(b"x"));
+    request.send().await.unwrap();
+}
+
+async fn names_that_extend_each_other_are_all_found(server: S3Server) {
+    let scene = prepared(server).await;
+    let keys = recorded(&scene).await;
+    for camera in CAMERAS {
+        let incident = [cover(&[camera], that_day(), Some(that_day() + 10.minutes()))];
+        let found = placed(&scene.operator, &incident).await;
+        assert_eq!(found.coverage[0].segments, 3, "{camera}");
+    }
+    for key in &keys {
+        assert_eq!(scene.marks(key).await, Some((true, "held".into())), "{key}");
+    }
+    let all = [cover(&[], that_day(), Some(that_day() + 10.minutes()))];
+    let tally = audited(&scene, &all, Timestamp::now()).await;
+    assert_eq!((tally.versions, tally.held), (24, 24));
+    assert!(tally.is_compliant(), "{:?}", tally.found);
+    let entry = [entry_of("0".into(), &all[0], Timestamp::now())];
+    released(&scene.operator, &entry, Timestamp::now()).await;
+    for key in &keys {
+        assert_eq!(scene.marks(key).await, Some((false, "video".into())), "{key}");
+    }
+    let later = Timestamp::now() + SignedDuration::from_hours(29 * 24);
+    assert_eq!(swept(&scene.operator, &[], later).await.deleted, 24);
+}
+
+/// Loose keys, control characters, folders where a segment's key goes on, more of them than a page, sources by the dozen,
+/// times that cannot be.
+async fn stolen_credentials_hide_nothing(server: S3Server) {
+    let scene = prepared(server).await;
+    let keys = recorded(&scene).await;
+    ledger::register(&scene.operator, &["hal".to_owned()].into())
+        .await
+        .unwrap();
+    let key: Key = keys
+        .iter()
+        .find(|key| key.starts_with("video/hal/"))
+        .unwrap()
+        .parse()
+        .unwrap();
+    let day = key.to_string();
+    let (day, name) = day.rsplit_once('/').unwrap();
+    let second = &name[..6];
+    let mut forged = vec![
+        "video/x".to_owned(),
+        "video/\u{1}".to_owned(),
+        "video/\u{1}/a/b".to_owned(),
+        "video/hal-/y".to_owned(),
+        "video/hal/2026-x/1".to_owned(),
+        "video/hal/9999/12/31/000000.000Z-1-0123456789abcdef.mp4".to_owned(),
+        format!("{day}-x/1"),
+        format!("{day}/\u{1}"),
+        format!("{day}/{name}-x"),
+    ];
+    // A store that walks folders lists these before the segment of that second, though they sort after it.
+    forged.extend((0..1100).map(|number| format!("{day}/{second}/{number:04}")));
+    forged.extend((0..90).map(|number| format!("video/s{number:04}/x")));
+    stream::iter(&forged)
+        .for_each_concurrent(AT_ONCE, async |key| forge(&scene, key).await)
+        .await;
+
+    let incident = [
+        cover(&["hal"], that_day(), Some(that_day() + 10.minutes())),
+        cover(&[], that_day(), Some(that_day() + 10.minutes())),
+    ];
+    let found = placed(&scene.operator, &incident).await;
+    assert_eq!(
+        found
+            .coverage
+            .iter()
+            .map(|coverage| coverage.segments)
+            .collect::<Vec<_>>(),
+        [3, 24]
+    );
+    for key in &keys {
+        assert_eq!(scene.marks(key).await, Some((true, "held".into())), "{key}");
+    }
+    let again = place(&scene.operator, &task(&incident), Timestamp::now())
+        .await
+        .unwrap();
+    assert!(again.is_settled(), "{again:?}");
+
+    let tally = audited(&scene, &incident, Timestamp::now()).await;
+    assert_eq!(tally.held, 24);
+    for found in [Found::UnparsableKey, Found::UnvisitedSource] {
+        assert!(tally.count(found) > 5, "{found:?} in {:?}", tally.found);
+    }
+    assert!(!tally.is_compliant());
+
+    let entry = [entry_of("0".into(), &incident[1], Timestamp::now())];
+    let later = Timestamp::now() + SignedDuration::from_hours(29 * 24);
+    let (nobody, memory) = (Declared(vec![]), Memory::default());
+    let done = release(&scene.operator, &entry, &nobody, &CEILINGS, &memory, as_if(later))
+        .await
+        .unwrap();
+    assert_eq!((done.deleted, done.refused), (24, None));
+    for key in &keys {
+        assert_eq!(scene.marks(key).await, None, "{key}");
+    }
+}
+
+#[tokio::test]
+async fn seaweedfs_finds_names_that_extend_each_other() {
+    names_that_extend_each_other_are_all_found(S3Server::first()).await;
+}
+
+#[tokio::test]
+async fn ceph_finds_names_that_extend_each_other() {
+    names_that_extend_each_other_are_all_found(S3Server::second()).await;
+}
+
+#[tokio::test]
+async fn seaweedfs_stolen_credentials_hide_nothing() {
+    stolen_credentials_hide_nothing(S3Server::first()).await;
+}
+
+#[tokio::test]
+async fn ceph_stolen_credentials_hide_nothing() {
+    stolen_credentials_hide_nothing(S3Server::second()).await;
+}
