@@ -15,7 +15,6 @@ const VERSION_PAGES: usize = 100;
 const NEVER_HELD: [&str; 6] = [
     "NoSuchObjectLockConfiguration",
     "ObjectLockConfigurationNotFoundError",
-    // SeaweedFS.
     "NoSuchObjectLegalHold",
     "NoSuchKey",
     "NoSuchVersion",
