@@ -101,7 +101,7 @@ pub struct Dialect {
     /// The newer settings whose rights the store's policies know, by the words for them.
     #[serde(default)]
     pub newer_settings: BTreeSet<String>,
-    /// Policies have an effect on identities. A store on which they have none (MinIO, or one without bucket policies)
+    /// Policies have an effect on identities. A store on which they have none (`MinIO`, or one without bucket policies)
     /// has identity policies instead, and no policy is written.
     #[serde(default = "yes")]
     pub heeds_policies: bool,

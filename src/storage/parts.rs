@@ -310,10 +310,11 @@ mod tests {
             (vec![mail.to_owned()], true),
             (vec![], false),
         ] {
-            let grants: String = grantees
+            let grants: Vec<String> = grantees
                 .iter()
                 .map(|grantee| format!("<Grant>{grantee}<Permission>FULL_CONTROL</Permission></Grant>"))
                 .collect();
+            let grants = grants.concat();
             let text = format!(
                 "<AccessControlPolicy xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\"><Owner><ID>owner</ID></Owner>\
                  <AccessControlList>{grants}</AccessControlList></AccessControlPolicy>"

@@ -23,6 +23,7 @@ mod policies;
 mod pretend;
 mod principals;
 mod refusals;
+mod rewriter;
 pub mod scene;
 mod segments;
 mod tampered;

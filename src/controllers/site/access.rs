@@ -55,6 +55,8 @@ pub fn finding(tried: &Tried, unknown: &[String], now: Timestamp) -> Finding {
             "access was not tried yet: the operator tries it once the bucket is read back, see StorageEnforced",
         );
     };
+    // A status keeps whole seconds: what is told now and what is told by the next operator must be one text.
+    let at = &Timestamp::from_second(at.as_second()).unwrap_or(*at);
     let rows = |verdict| messages(&tried.rows, verdict);
     let fails = rows(ConformanceVerdict::Fails);
     if !fails.is_empty() {

@@ -202,6 +202,8 @@ async fn another_secret_is_read_back_and_tried_at_once() {
     );
 }
 
+// The error is as large as the product's own.
+#[allow(clippy::result_large_err)]
 #[tokio::test]
 async fn what_is_in_a_bucket_of_ours_is_looked_after_though_nothing_may_be_recorded() {
     let unfit = EnforceError::StoreUnfit {

@@ -60,7 +60,7 @@ impl Stage<'_> {
     /// The people are exempted a few at a time, as many as a policy has room for: a name that exempts everybody does so
     /// among few as among many.
     async fn tried(&self, added: &Added<'_>) -> Told {
-        let ours = self.operator.leaves(self.canary(&self.ours, "stranger")).await?;
+        let ours = self.operator.leaves(Self::canary(&self.ours, "stranger")).await?;
         if !self.operator.reads(&ours.canary, None).await? {
             return Err(Why::Untold(UNREADABLE));
         }
@@ -78,7 +78,7 @@ impl Stage<'_> {
                 left.extend([halves.0, halves.1]);
                 continue;
             }
-            let sentinel = self.canary(&self.ours, &format!("sentinel-{name}"));
+            let sentinel = Self::canary(&self.ours, &format!("sentinel-{name}"));
             if !added.in_force(sentinel, statements).await? {
                 return Err(Why::Untold(NO_EFFECT));
             }
@@ -87,13 +87,13 @@ impl Stage<'_> {
             }
             if let Some(recorder) = &self.recorder {
                 if recorder
-                    .puts(&self.canary(&self.theirs, &format!("{name}/exempt")))
+                    .puts(&Self::canary(&self.theirs, &format!("{name}/exempt")))
                     .await?
                 {
                     return Ok(Verdict::Fails);
                 }
                 if !recorder
-                    .puts(&self.canary(&self.theirs, &format!("{name}-control")))
+                    .puts(&Self::canary(&self.theirs, &format!("{name}-control")))
                     .await?
                 {
                     return Err(Why::Untold(NO_PUT));
@@ -103,7 +103,7 @@ impl Stage<'_> {
         Ok(Verdict::Holds)
     }
 
-    fn canary(&self, folder: &str, name: &str) -> Canary {
+    fn canary(folder: &str, name: &str) -> Canary {
         Canary::new(format!("{folder}{name}"), Some(RetentionTag::Video))
     }
 

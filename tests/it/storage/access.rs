@@ -5,8 +5,8 @@ use toezicht::storage::probe::{Check, Verdict};
 use toezicht::storage::{EnforceError, Kept, Setting, Trials};
 
 use super::parts::pretended;
+use super::rewriter::{Act, Asked, Liar};
 use super::scene::{Scene, client};
-use crate::support::liar::{Act, Asked, Liar};
 use crate::support::settings::S3Server;
 
 const VARIABLE: &str = "${aws:username}";

@@ -90,9 +90,9 @@ async fn names_that_extend_each_other_are_all_found(server: S3Server) {
 async fn stolen_credentials_hide_nothing(server: S3Server) {
     let scene = prepared(server).await;
     let keys = recorded(&scene).await;
-    ledger::register(&scene.operator, &["hal".to_owned()].into())
-        .await
-        .unwrap();
+    // As the operator does for each Camera.
+    let cameras = CAMERAS.map(str::to_owned).into();
+    ledger::register(&scene.operator, &cameras).await.unwrap();
     let key: Key = keys
         .iter()
         .find(|key| key.starts_with("video/hal/"))

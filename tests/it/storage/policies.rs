@@ -9,8 +9,8 @@ use toezicht::storage::probe::{Check, Verdict};
 use toezicht::storage::{Aspect, EnforceError, Enforced, Trials};
 
 use super::access::{lied_to, pass};
+use super::rewriter::{Act, Asked, Liar, refusal};
 use super::scene::Scene;
-use crate::support::liar::{Act, Asked, Liar, refusal};
 
 /// A store of another partition takes no ARN of AWS's public one.
 #[tokio::test]

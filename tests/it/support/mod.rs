@@ -4,7 +4,6 @@
 pub mod audit;
 pub mod cluster;
 pub mod counted;
-pub mod liar;
 pub mod looks;
 pub mod operator;
 pub mod pod;

@@ -12,8 +12,8 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
-use super::settings::S3Server;
-use crate::storage::scene;
+use super::scene;
+use crate::support::settings::S3Server;
 
 /// Nothing that is configured is longer.
 const MOST: usize = 4 << 20;
