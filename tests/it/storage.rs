@@ -27,5 +27,4 @@ mod rewriter;
 pub mod scene;
 mod segments;
 mod tampered;
-mod temporary;
 mod tls;
