@@ -21,6 +21,8 @@ pub enum ConditionType {
     Permitted,
     /// Site: the bucket, read back, is as it must be.
     StorageEnforced,
+    /// Site: each identity can read and write what it may and nothing else, as tried on canaries.
+    AccessRestricted,
     /// Site, Camera: pictures arrive and segments are confirmed.
     Recording,
     /// Site: administrators cannot watch (article 3.2).
@@ -121,6 +123,14 @@ pub enum Reason {
     StoreUnfit,
     /// The store's answer was an error; the message has its code.
     StorageError,
+    /// The probe tried every row about access, and all hold.
+    Tried,
+    /// Rows about access fail: an identity can do more or less than it may.
+    AccessDiffers,
+    /// The store knows no identity of a principal that the Site or its policy names.
+    PrincipalUnknown,
+    /// Rows about access were not tried, or not lately, or show nothing.
+    NotTried,
     /// The recorder is not up yet.
     RecorderNotReady,
     /// A child object of that name is not ours.
@@ -171,6 +181,8 @@ pub enum Reason {
     NotAudited,
     /// Somebody else had changed something, and it was put back.
     PutBack,
+    /// Another party changes again and again what the operator puts back.
+    Contended,
 }
 
 /// What the operator found, of one type of condition.

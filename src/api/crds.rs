@@ -7,8 +7,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 
 use super::condition::ConditionType::{
-    Accepted, AdministratorsExcluded, Compliant, Covers, InForce, Intact, Permitted, Placed, Ready,
-    Recording, StorageEnforced,
+    Accepted, AccessRestricted, AdministratorsExcluded, Compliant, Covers, InForce, Intact, Permitted,
+    Placed, Ready, Recording, StorageEnforced,
 };
 use super::{Camera, IncidentHold, RecordingPolicy, Site, rules, schema};
 
@@ -58,6 +58,7 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
                 Accepted,
                 Permitted,
                 StorageEnforced,
+                AccessRestricted,
                 Recording,
                 Compliant,
                 Intact,

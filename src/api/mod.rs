@@ -9,6 +9,7 @@ pub mod condition;
 pub mod crds;
 mod incident_hold;
 mod length;
+mod principal;
 mod recording_policy;
 mod rules;
 mod schema;
@@ -18,6 +19,7 @@ pub use camera::*;
 pub use common::*;
 pub use incident_hold::*;
 pub use length::*;
+pub use principal::*;
 pub use recording_policy::*;
 pub use site::*;
 

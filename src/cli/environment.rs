@@ -81,8 +81,8 @@ pub fn credentials(
     }
     let home = given("HOME").map(PathBuf::from).unwrap_or_default();
     let file = |name: &str, default: &str| {
-        let named = given(name).map(PathBuf::from);
-        is_file(&named.unwrap_or_else(|| home.join(".aws").join(default)))
+        let given = given(name).map(PathBuf::from);
+        is_file(&given.unwrap_or_else(|| home.join(".aws").join(default)))
     };
     if file("AWS_SHARED_CREDENTIALS_FILE", "credentials") || file("AWS_CONFIG_FILE", "config") {
         return Ok(Credentials::Profile(None));

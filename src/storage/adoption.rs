@@ -6,6 +6,7 @@ use std::fmt;
 use super::bucket::{BucketSpec, BucketState, Extra, Kept, Retention, Setting};
 use super::desired::{self, CeilingTooLow};
 use super::drift;
+use super::statements::Place;
 
 /// Something that a bucket has, or hides, and that a site's bucket may not.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,7 +103,7 @@ pub(crate) fn told(obstacles: &[Obstacle]) -> String {
 /// What is in the way, the gravest first; empty: the bucket is bare, or a part of what it must be (as Terraform may
 /// have made it), so nobody else's work is undone.
 pub(crate) fn obstacles(
-    bucket: &str,
+    place: Place<'_>,
     spec: &BucketSpec,
     state: &BucketState,
     unreadable_policy: bool,
@@ -142,7 +143,7 @@ pub(crate) fn obstacles(
     let policy_is_ours = state
         .policy
         .as_ref()
-        .is_none_or(|policy| policy.is_within(&drift::sayable(bucket, spec)));
+        .is_none_or(|policy| policy.is_within(&drift::sayable(place, spec)));
     if unreadable_policy || !policy_is_ours {
         found.push(Obstacle::Policy);
     }

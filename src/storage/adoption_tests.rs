@@ -7,6 +7,11 @@ use crate::storage::lifecycle::Rule;
 use crate::storage::policy::Policy;
 use crate::storage::statements;
 
+const PLACE: Place<'static> = Place {
+    bucket: "bucket",
+    region: "nl-1",
+};
+
 fn spec() -> BucketSpec {
     BucketSpec {
         video_ceiling: Days(28),
@@ -31,7 +36,7 @@ fn bare() -> BucketState {
 }
 
 fn found(state: &BucketState) -> Vec<Obstacle> {
-    obstacles("bucket", &spec(), state, false, false).unwrap()
+    obstacles(PLACE, &spec(), state, false, false).unwrap()
 }
 
 /// A bucket that was changed in one way.
@@ -52,7 +57,7 @@ fn retention(days: i64) -> Retention {
 fn bare_and_bootstrapped_buckets_are_adopted() {
     assert!(found(&bare()).is_empty());
     for more in [false, true] {
-        let bootstrap = statements::bootstrap("bucket", &spec().operator_principal, more);
+        let bootstrap = statements::bootstrap(PLACE, &spec().operator_principal, more);
         assert!(with(|state| state.policy = Some(Policy::of(&bootstrap).unwrap())).is_empty());
     }
     let settings = with(|state| {
@@ -74,7 +79,7 @@ fn each_obstacle_is_its_own() {
         expire_after: Some(1),
         ..Rule::default()
     };
-    let policy = statements::bootstrap("bucket", "arn:aws:iam:::user/somebody", false);
+    let policy = statements::bootstrap(PLACE, "arn:aws:iam:::user/somebody", false);
     let key = || Kept::Otherwise("with a key of its own".into());
     let hidden = |extra| with(|state| _ = state.unseen.insert(extra, Unseen::Denied));
     let configured = |extra| with(|state| _ = state.foreign.insert(extra));
@@ -102,11 +107,11 @@ fn each_obstacle_is_its_own() {
             Obstacle::Policy,
         ),
         (
-            obstacles("bucket", &spec(), &bare(), true, false).unwrap(),
+            obstacles(PLACE, &spec(), &bare(), true, false).unwrap(),
             Obstacle::Policy,
         ),
         (
-            obstacles("bucket", &spec(), &bare(), false, true).unwrap(),
+            obstacles(PLACE, &spec(), &bare(), false, true).unwrap(),
             Obstacle::Objects,
         ),
         (

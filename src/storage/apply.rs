@@ -102,17 +102,15 @@ pub(crate) async fn apply(
         Operation::Policy => {
             put_policy(store, &desired.statements).await?;
             let from = match &state.policy {
-                Some(policy) if policy.is_within(&desired.policy) => {
+                Some(policy) if desired.policy.as_ref().is_some_and(|ours| policy.is_within(ours)) => {
                     format!("{} of its statements", policy.len())
                 }
                 Some(policy) => format!("another, of {} statements", policy.len()),
                 None => "none".to_owned(),
             };
-            change(
-                Aspect::Policy,
-                from,
-                format!("{} statements", desired.policy.len()),
-            )
+            let to = desired.policy.as_ref();
+            let to = to.map_or("none".to_owned(), |policy| format!("{} statements", policy.len()));
+            change(Aspect::Policy, from, to)
         }
     })
 }

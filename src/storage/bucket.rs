@@ -115,8 +115,8 @@ pub enum Setting {
     /// All public access is blocked.
     #[strum(serialize = "public access block")]
     PublicAccessBlock,
-    /// What comes without a word about encryption is encrypted with the store's own key (`AES256`). A key that
-    /// somebody else could withdraw would be a way to lose what is held.
+    /// What comes without a word about encryption is encrypted: with the store's own key (`AES256`), or with a key of the
+    /// organisation's own where somebody set that.
     #[strum(serialize = "default encryption")]
     Encryption,
     /// Every object is the bucket owner's, and ACLs count for nothing.
@@ -129,6 +129,8 @@ pub enum Setting {
 pub enum Kept {
     /// As it must be.
     AsRequired,
+    /// Otherwise, and stronger than required: how. It is left so.
+    Stronger(&'static str),
     /// Otherwise: how, in words.
     Otherwise(String),
     /// The store does not have it.
@@ -158,6 +160,11 @@ impl BucketState {
     /// Days after which lifecycle hides a call; `None`: no such rule.
     pub fn calls_expiration_days(&self) -> Option<i32> {
         self.expiration_days(super::key::Class::Calls)
+    }
+
+    /// Whether what comes is encrypted with a key of the organisation's own.
+    pub(crate) fn has_own_key(&self) -> bool {
+        matches!(self.settings.get(&Setting::Encryption), Some(Kept::Stronger(_)))
     }
 
     fn expiration_days(&self, class: super::key::Class) -> Option<i32> {
@@ -247,4 +254,6 @@ pub struct Enforced {
     pub conformance: Option<Conformance>,
     /// What this store cannot say in a policy, with what follows from it; empty on a store that can say all.
     pub gaps: Vec<&'static str>,
+    /// Principals of people whom the store does not know, and whom the policy therefore does not name.
+    pub left_out: Vec<String>,
 }

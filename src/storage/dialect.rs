@@ -56,6 +56,10 @@ pub fn may_be_same(one: &str, other: &str) -> bool {
     username(one) == username(other)
 }
 
+/// What this version proves. A dialect that another proved is proved again.
+const VERSION: u32 = 1;
+
+/// What was proved of a store, for a pair of principals and the people beside them.
 /// Configuration that a store was found not to keep. It is tried again daily.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -74,6 +78,9 @@ pub enum GivenUp {
     reason = "each is a word that a store knows or does not"
 )]
 pub struct Dialect {
+    /// By which version it was proved.
+    #[serde(default)]
+    pub(crate) version: u32,
     /// The operator's principal: proved to be whose credentials the operator has.
     pub operator: String,
     /// The recorders' principal: proved to be whose credentials the recorders have.
@@ -91,16 +98,57 @@ pub struct Dialect {
     /// Policies know the rights to default encryption, object ownership and inventories. Elsewhere (Ceph 16) a policy
     /// that names them is refused as a whole.
     pub more_settings: bool,
+    /// The newer settings whose rights the store's policies know, by the words for them.
+    #[serde(default)]
+    pub newer_settings: BTreeSet<String>,
+    /// Policies have an effect on identities. A store on which they have none (`MinIO`, or one without bucket policies)
+    /// has identity policies instead, and no policy is written.
+    #[serde(default = "yes")]
+    pub heeds_policies: bool,
+    /// Principals of auditor, managers and officers of which it was proved that each is one identity, or none.
+    #[serde(default)]
+    pub people: BTreeSet<String>,
+    /// Those among them that the store knows no identity of: they are left out of the policy, and tried again daily.
+    #[serde(default)]
+    pub left_out: BTreeSet<String>,
     /// Configuration that the store does not keep.
     #[serde(default)]
     pub given_up: BTreeSet<GivenUp>,
 }
 
+fn yes() -> bool {
+    true
+}
+
 impl Dialect {
+    /// Of a store of which nothing was proved yet: it has no word that not every store has.
+    pub(crate) fn of(operator: &str, recorder: &str) -> Self {
+        Self {
+            version: VERSION,
+            operator: operator.to_owned(),
+            recorder: recorder.to_owned(),
+            others: Others::Unsaid,
+            request_tag: false,
+            deny_tagging: false,
+            deny_plain_http: false,
+            more_settings: false,
+            newer_settings: BTreeSet::new(),
+            heeds_policies: true,
+            people: BTreeSet::new(),
+            left_out: BTreeSet::new(),
+            given_up: BTreeSet::new(),
+        }
+    }
+
+    /// Whether this version proved it.
+    pub(crate) fn is_current(&self) -> bool {
+        self.version == VERSION
+    }
+
     /// What cannot be said here, and what follows from it. `tls`: the endpoint is over TLS.
     pub fn gaps(&self, tls: bool) -> Vec<&'static str> {
         let gap = |missing: bool, text: &'static str| missing.then_some(text);
-        [
+        let unsaid = [
             gap(
                 self.others == Others::Unsaid,
                 "policies cannot say \"everyone but\": other identities of the store have what its administrators gave them",
@@ -113,19 +161,31 @@ impl Dialect {
                 tls && !self.deny_plain_http,
                 "policies cannot tell TLS from plain HTTP: the store's own listener must not offer plain HTTP",
             ),
+        ];
+        let unheeded = gap(
+            true,
+            "bucket policies have no effect on this store's identities: each has the rights that its administrators gave it; \
+             toezicht iam --for identity-policies prints them",
+        );
+        let policies = if self.heeds_policies {
+            unsaid
+        } else {
+            [unheeded, None, None]
+        };
+        let rules = [
             gap(
-                self.given_up.contains(&GivenUp::Rule(OptionalRule::UnfinishedUploads)),
+                self.given_up
+                    .contains(&GivenUp::Rule(OptionalRule::UnfinishedUploads)),
                 "the store refuses the lifecycle rule that ends unfinished uploads: the operator's sweep ends them",
             ),
             gap(
-                self.given_up.contains(&GivenUp::Rule(OptionalRule::ExpiredMarkers)),
+                self.given_up
+                    .contains(&GivenUp::Rule(OptionalRule::ExpiredMarkers)),
                 "the store refuses the lifecycle rule that removes expired delete markers: the operator's sweep removes \
                  them at their ceiling",
             ),
-        ]
-        .into_iter()
-        .flatten()
-        .collect()
+        ];
+        policies.into_iter().chain(rules).flatten().collect()
     }
 }
 
@@ -157,17 +217,16 @@ mod tests {
     #[test]
     fn is_kept_as_json() {
         let dialect = Dialect {
-            operator: "o".into(),
-            recorder: "r".into(),
             others: Others::NotPrincipal,
             request_tag: true,
-            deny_tagging: true,
-            deny_plain_http: false,
             more_settings: true,
+            newer_settings: BTreeSet::from(["s3:PutAccelerateConfiguration".to_owned()]),
+            left_out: BTreeSet::from(["gone".to_owned()]),
             given_up: BTreeSet::from([
                 GivenUp::Setting(Setting::Encryption),
                 GivenUp::Rule(OptionalRule::ExpiredMarkers),
             ]),
+            ..Dialect::of("o", "r")
         };
         let text = serde_json::to_string(&dialect).unwrap();
         assert_eq!(serde_json::from_str::<Dialect>(&text).unwrap(), dialect);
@@ -178,5 +237,21 @@ mod tests {
         assert_eq!(dialect.gaps(false).len(), 1);
         assert!(dialect.gaps(false)[0].contains("expired delete markers"));
         assert_eq!(dialect.gaps(true).len(), 2);
+        assert!(dialect.is_current());
+        let unheeded = Dialect {
+            heeds_policies: false,
+            ..dialect
+        };
+        assert_eq!(unheeded.gaps(true).len(), 2);
+        assert!(unheeded.gaps(true)[1].contains("expired delete markers"));
+    }
+
+    /// What an earlier version kept is understood, and proved again.
+    #[test]
+    fn a_dialect_of_an_earlier_version_is_not_current() {
+        let text = r#"{"operator":"o","recorder":"r","others":"username","requestTag":false,"denyTagging":true,
+            "denyPlainHttp":false,"moreSettings":true,"givenUp":[]}"#;
+        let kept: Dialect = serde_json::from_str(text).unwrap();
+        assert!(kept.heeds_policies && !kept.is_current());
     }
 }

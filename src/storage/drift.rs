@@ -11,27 +11,30 @@ use super::desired::{self, CeilingTooLow, OptionalRule};
 use super::dialect::{Dialect, GivenUp, Others};
 use super::lifecycle::Rule;
 use super::policy::Policy;
-use super::statements;
+use super::statements::{self, NEWER_SETTINGS, Place};
 
 /// The bucket that must be.
 #[derive(Clone, Debug)]
 pub(crate) struct Desired {
     pub(crate) lifecycle: BTreeMap<&'static str, Rule>,
     pub(crate) statements: Vec<Value>,
-    pub(crate) policy: Policy,
+    /// `None`: there must be none, as the store's identities do not heed it.
+    pub(crate) policy: Option<Policy>,
     /// Configuration that the store was found not to keep: it is not written again.
     pub(crate) given_up: BTreeSet<GivenUp>,
 }
 
 impl Desired {
     pub(crate) fn of(
-        bucket: &str,
+        place: Place<'_>,
         spec: &BucketSpec,
         dialect: &Dialect,
         tls: bool,
     ) -> Result<Self, CeilingTooLow> {
-        let statements = statements::policy(bucket, spec, dialect, tls);
-        let policy = Policy::of(&statements).unwrap_or_default();
+        let statements = statements::policy(place, spec, dialect, tls);
+        let policy = dialect
+            .heeds_policies
+            .then(|| Policy::of(&statements).unwrap_or_default());
         let mut desired = Self {
             lifecycle: desired::lifecycle(spec)?,
             statements,
@@ -100,31 +103,32 @@ pub(crate) fn plan(desired: &Desired, state: &BucketState) -> Vec<Operation> {
             matches!(kept, Kept::Otherwise(_)) && !desired.given_up.contains(&GivenUp::Setting(*setting));
         when(differs, Operation::Set(*setting));
     }
-    when(state.policy.as_ref() != Some(&desired.policy), Operation::Policy);
+    when(state.policy != desired.policy, Operation::Policy);
     operations
 }
 
 /// Everything that the policy could say, in the words of any store.
-pub(crate) fn sayable(bucket: &str, spec: &BucketSpec) -> Policy {
-    let both = [false, true];
+pub(crate) fn sayable(place: Place<'_>, spec: &BucketSpec) -> Policy {
+    let words = [false, true];
     let mut all = Vec::new();
     for others in Others::SAYABLE.into_iter().chain([Others::Unsaid]) {
-        let words = both.into_iter().flat_map(|a| both.map(|b| (a, b)));
-        for ((request_tag, deny_tagging), more_settings) in
-            words.flat_map(|words| both.map(|more| (words, more)))
-        {
-            let (operator, recorder) = (spec.operator_principal.clone(), spec.recorder_principal.clone());
-            let dialect = Dialect {
-                operator,
-                recorder,
-                others,
-                request_tag,
-                deny_tagging,
-                deny_plain_http: true,
-                more_settings,
-                given_up: BTreeSet::new(),
-            };
-            all.extend(statements::policy(bucket, spec, &dialect, true));
+        for (request_tag, deny_tagging) in words.into_iter().flat_map(|one| words.map(|other| (one, other))) {
+            for more_settings in words {
+                for newer in 0..1_u8 << NEWER_SETTINGS.len() {
+                    let known = NEWER_SETTINGS.iter().enumerate();
+                    let known = known.filter(|(bit, _)| newer >> bit & 1 == 1);
+                    let dialect = Dialect {
+                        others,
+                        request_tag,
+                        deny_tagging,
+                        deny_plain_http: true,
+                        more_settings,
+                        newer_settings: known.map(|(_, word)| (*word).to_owned()).collect(),
+                        ..Dialect::of(&spec.operator_principal, &spec.recorder_principal)
+                    };
+                    all.extend(statements::policy(place, spec, &dialect, true));
+                }
+            }
         }
     }
     Policy::of(&all).unwrap_or_default()
@@ -165,19 +169,24 @@ mod tests {
             Just(Others::Username),
             Just(Others::Unsaid)
         ];
-        (others, any::<[bool; 4]>()).prop_map(
-            |(others, [request_tag, deny_tagging, deny_plain_http, more_settings])| Dialect {
-                operator: spec().operator_principal,
-                recorder: spec().recorder_principal,
+        let newer = proptest::sample::subsequence(NEWER_SETTINGS.to_vec(), 0..=NEWER_SETTINGS.len());
+        (others, any::<[bool; 4]>(), newer).prop_map(
+            |(others, [request_tag, deny_tagging, deny_plain_http, more_settings], newer)| Dialect {
                 others,
                 request_tag,
                 deny_tagging,
                 deny_plain_http,
                 more_settings,
-                given_up: BTreeSet::new(),
+                newer_settings: newer.into_iter().map(str::to_owned).collect(),
+                ..Dialect::of(&spec().operator_principal, &spec().recorder_principal)
             },
         )
     }
+
+    const PLACE: Place<'static> = Place {
+        bucket: "bucket",
+        region: "nl-1",
+    };
 
     fn in_sync(desired: &Desired) -> BucketState {
         BucketState {
@@ -185,7 +194,7 @@ mod tests {
             default_retention: None,
             versioning: true,
             lifecycle: Some(desired.lifecycle.values().cloned().collect()),
-            policy: Some(desired.policy.clone()),
+            policy: desired.policy.clone(),
             foreign: BTreeSet::new(),
             unseen: BTreeMap::new(),
             settings: SETTINGS.map(|setting| (setting, Kept::AsRequired)).into(),
@@ -195,13 +204,13 @@ mod tests {
     proptest! {
         #[test]
         fn in_sync_means_nothing_to_write(dialect in dialects(), tls: bool) {
-            let desired = Desired::of("bucket", &spec(), &dialect, tls).unwrap();
+            let desired = Desired::of(PLACE, &spec(), &dialect, tls).unwrap();
             prop_assert_eq!(plan(&desired, &in_sync(&desired)), vec![]);
         }
 
         #[test]
         fn one_difference_is_one_write(dialect in dialects(), which in 0..8_usize) {
-            let desired = Desired::of("bucket", &spec(), &dialect, true).unwrap();
+            let desired = Desired::of(PLACE, &spec(), &dialect, true).unwrap();
             let mut state = in_sync(&desired);
             let expected = match which {
                 0 => { state.versioning = false; Operation::Versioning }
@@ -221,7 +230,7 @@ mod tests {
         #[test]
         fn what_was_given_up_is_not_written_again(dialect in dialects(), which in 0..3_usize) {
             let dialect = Dialect { given_up: BTreeSet::from([GivenUp::Setting(SETTINGS[which])]), ..dialect };
-            let desired = Desired::of("bucket", &spec(), &dialect, true).unwrap();
+            let desired = Desired::of(PLACE, &spec(), &dialect, true).unwrap();
             let mut state = in_sync(&desired);
             state.settings.insert(SETTINGS[which], Kept::Otherwise("none".into()));
             prop_assert_eq!(plan(&desired, &state), vec![]);
@@ -234,19 +243,19 @@ mod tests {
                 &[OptionalRule::ExpiredMarkers],
                 OptionalRule::VARIANTS,
             ][which];
-            let all = Desired::of("bucket", &spec(), &dialect, true).unwrap();
+            let all = Desired::of(PLACE, &spec(), &dialect, true).unwrap();
             let fewer = all.without(rules);
             prop_assert_eq!(all.lifecycle.len() - fewer.lifecycle.len(), rules.len());
             let given_up = fewer.given_up.clone();
-            let again = Desired::of("bucket", &spec(), &Dialect { given_up, ..dialect }, true).unwrap();
+            let again = Desired::of(PLACE, &spec(), &Dialect { given_up, ..dialect }, true).unwrap();
             prop_assert_eq!(plan(&again, &in_sync(&fewer)), vec![]);
             prop_assert_eq!(plan(&all, &in_sync(&fewer)), vec![Operation::Lifecycle]);
         }
 
         #[test]
         fn what_we_wrote_is_nobody_elses(dialect in dialects(), tls: bool) {
-            let desired = Desired::of("bucket", &spec(), &dialect, tls).unwrap();
-            prop_assert!(desired.policy.is_within(&sayable("bucket", &spec())));
+            let desired = Desired::of(PLACE, &spec(), &dialect, tls).unwrap();
+            prop_assert!(desired.policy.unwrap().is_within(&sayable(PLACE, &spec())));
         }
     }
 }

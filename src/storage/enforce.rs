@@ -4,26 +4,26 @@ use super::adoption::{self, Obstacle};
 use super::apply;
 use super::bucket::{Aspect, BucketSpec, Change, Enforced};
 use super::client::{Purpose, Store};
-use super::dialect::{Dialect, GivenUp};
-use super::drift::{self, Desired, Operation};
+use super::dialect::Dialect;
+use super::drift::Desired;
 use super::error::StoreError;
 use super::fitness;
 use super::foreign;
 use super::objects;
 use super::observe::{Observed, observe};
 use super::owner::{self, Claim, Owner};
+use super::people;
 use super::principal::prove;
-use super::probe::{self, Subject, Verdict, canary};
+use super::probe::{self, Conformance, Exempt, Standing, Subject, Verdict, Why, canary};
 use super::readers;
 use super::refusal::EnforceError;
-use super::rules;
+use super::sync::{in_sync, is_about_policy};
 use crate::contract::StorageTarget;
 
 /// What was proved of the store, kept so that it is proved once: in sync means zero writes.
 const DIALECT_KEY: &str = "ledger/dialect.json";
-/// How often a change is read back before it counts as not made: stores are not at once consistent.
-const READ_BACKS: u32 = 10;
-const PAUSE: std::time::Duration = std::time::Duration::from_millis(500);
+const UNHEEDED: &str =
+    "bucket policies have no effect on this store's identities: what others can do cannot be tried";
 
 /// Whether the recorders' credentials are tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,6 +43,8 @@ pub struct Failed {
     pub changed: Vec<Change>,
     /// The bucket had been found to be claimed by the very Site, or for it.
     pub is_ours: bool,
+    /// The table, where it was filled.
+    pub conformance: Option<Conformance>,
 }
 
 /// How far it came.
@@ -50,6 +52,7 @@ pub struct Failed {
 struct Progress {
     changed: Vec<Change>,
     is_ours: bool,
+    conformance: Option<Conformance>,
 }
 
 /// Makes the bucket what it must be, as the operator, and tries the recorders' credentials. Without these, `recorder` being
@@ -69,6 +72,7 @@ pub async fn enforce(
         error,
         changed: Vec::new(),
         is_ours: false,
+        conformance: None,
     };
     let store = Store::new(operator, Purpose::Configure).map_err(|error| failed(error.into()))?;
     let outcome = enforced(operator, &store, recorder, spec, claim, trials, &mut progress).await;
@@ -76,6 +80,7 @@ pub async fn enforce(
         error: error.explained(|error| store.advice(error)),
         changed: progress.changed,
         is_ours: progress.is_ours,
+        conformance: progress.conformance,
     })
 }
 
@@ -86,8 +91,13 @@ async fn enforced(
     spec: &BucketSpec,
     claim: &Claim,
     trials: Trials,
-    Progress { changed, is_ours }: &mut Progress,
+    progress: &mut Progress,
 ) -> Result<Enforced, EnforceError> {
+    let Progress {
+        changed,
+        is_ours,
+        conformance: tried,
+    } = progress;
     let anonymous = Store::anonymous(target)?;
     let recorder = recorder
         .map(|recorder| Store::new(recorder, Purpose::Configure))
@@ -100,42 +110,49 @@ async fn enforced(
     claimed(operator, spec, claim, &observed, is_new, changed).await?;
     *is_ours = true;
     let is_touched = without_retention(operator, &mut observed, changed).await?;
-    let dialect = proved(operator, recorder.as_ref(), spec, &observed).await?;
-    let mut tried = dialect.clone();
+    let mut dialect = proved(operator, recorder.as_ref(), spec, &observed).await?;
+    let learnt = dialect.clone();
     if trials == Trials::Run {
-        // Another right, or another release of the store, may have come.
-        tried.given_up.clear();
+        // Another right, another release of the store, or an identity may have come.
+        dialect.given_up.clear();
     }
-    let mut desired = Desired::of(&operator.bucket, spec, &tried, operator.tls)?;
-    let before = changed.len();
-    let read_back = in_sync(operator, &mut desired, observed, is_touched, changed).await?;
-    let known = Dialect {
-        given_up: desired.given_up.clone(),
-        ..dialect.clone()
+    let people = people::Proving {
+        operator,
+        recorder: recorder.as_ref(),
+        spec,
     };
-    if known != dialect {
-        remember(operator, &known).await?;
+    let is_due = trials == Trials::Run && !dialect.left_out.is_empty();
+    if is_due || dialect.people != people::of(spec) {
+        people.prove(&mut dialect, &observed.statements).await?;
+    }
+    let before = changed.len();
+    let statements = observed.statements.clone();
+    let mut desired = people.desired(&dialect)?;
+    let mut outcome = in_sync(operator, &mut desired, observed, is_touched, changed).await;
+    // The store may no longer know somebody whom the policy names: a deleted user, say.
+    if outcome.as_ref().is_err_and(is_about_policy) && !dialect.people.is_empty() {
+        let known = dialect.left_out.clone();
+        people.prove(&mut dialect, &statements).await?;
+        if dialect.left_out != known {
+            desired = people.desired(&dialect)?;
+            let observed = present(operator, changed).await?;
+            outcome = in_sync(operator, &mut desired, observed, true, changed).await;
+        }
+    }
+    let read_back = outcome?;
+    dialect.given_up.clone_from(&desired.given_up);
+    if dialect != learnt {
+        remember(operator, &dialect).await?;
     }
     // What recorders can do is not told without them.
     let recorder = recorder.ok_or(EnforceError::NoRecorder { in_sync: true })?;
     let conformance = if trials == Trials::Run || changed.len() > before {
-        let rules = desired.lifecycle.values().cloned().collect();
-        let lifecycle = if read_back.state.lifecycle.as_ref() == Some(&rules) {
-            Verdict::Holds
-        } else {
-            Verdict::Fails
-        };
-        let subject = Subject {
-            operator,
-            recorder: Some(&recorder),
-            anonymous: &anonymous,
-            policy: Ok((&spec.operator_principal, &read_back.statements)),
-            lifecycle: &lifecycle,
-        };
-        let (conformance, restored) = Box::pin(probe::run(subject)).await;
+        let stores = (operator, &recorder, &anonymous);
+        let (table, restored) = try_all(stores, spec, &desired, &dialect, &read_back).await;
+        *tried = Some(table.clone());
         restored?;
-        fitness::judge(&conformance, spec)?;
-        Some(conformance)
+        fitness::judge(&table, spec, dialect.heeds_policies, &read_back.state)?;
+        Some(table)
     } else {
         None
     };
@@ -143,8 +160,50 @@ async fn enforced(
         read_back: read_back.state,
         changed: std::mem::take(changed),
         conformance,
-        gaps: known.gaps(operator.tls),
+        gaps: dialect.gaps(operator.tls),
+        left_out: dialect.left_out.into_iter().collect(),
     })
+}
+
+/// The table of the bucket as it is: as operator, as recorder and without credentials. An error: the policy could not be
+/// put back.
+async fn try_all(
+    (operator, recorder, anonymous): (&Store, &Store, &Store),
+    spec: &BucketSpec,
+    desired: &Desired,
+    dialect: &Dialect,
+    read_back: &Observed,
+) -> (Conformance, Result<(), StoreError>) {
+    let named = people::without(spec, &dialect.left_out);
+    let rules = desired.lifecycle.values().cloned().collect();
+    let lifecycle = if read_back.state.lifecycle.as_ref() == Some(&rules) {
+        Verdict::Holds
+    } else {
+        Verdict::Fails
+    };
+    let unheeded = Why::NotTried(UNHEEDED);
+    let standing = Standing {
+        statements: &read_back.statements,
+        operator: &spec.operator_principal,
+        exempt: Ok(Exempt {
+            others: dialect.others,
+            recorder: &spec.recorder_principal,
+            auditor: named.auditor.as_deref(),
+            readers: &named.readers,
+        }),
+    };
+    let subject = Subject {
+        operator,
+        recorder: Some(recorder),
+        anonymous,
+        policy: if dialect.heeds_policies {
+            Ok(standing)
+        } else {
+            Err(&unheeded)
+        },
+        lifecycle: &lifecycle,
+    };
+    Box::pin(probe::run(subject)).await
 }
 
 /// The bucket as it is, made first where there is none.
@@ -202,7 +261,7 @@ async fn claimed(
     }
     let foreign_objects = foreign::objects(operator).await?;
     let mut obstacles = adoption::obstacles(
-        &operator.bucket,
+        operator.into(),
         spec,
         &observed.state,
         observed.unreadable_policy,
@@ -268,7 +327,9 @@ async fn proved(
         Err(error) if error.is_absent() => None,
         Err(error) => return Err(error.into()),
     };
-    if let Some(dialect) = kept.filter(|kept| kept.operator == us && kept.recorder == them) {
+    let kept = kept.filter(|kept| kept.operator == us && kept.recorder == them);
+    // Without anybody to prove it with, what another version proved still counts.
+    if let Some(dialect) = kept.filter(|kept| kept.is_current() || recorder.is_none()) {
         return Ok(dialect);
     }
     let recorder = recorder.ok_or(EnforceError::NoRecorder { in_sync: false })?;
@@ -286,102 +347,4 @@ async fn proved(
 async fn remember(operator: &Store, dialect: &Dialect) -> Result<(), StoreError> {
     let bytes = serde_json::to_vec_pretty(dialect).unwrap_or_default();
     objects::put(operator, DIALECT_KEY, bytes).await
-}
-
-/// Changes what differs, and reads back until nothing does. `is_touched`: something was changed before. Settings that
-/// the store refuses, or takes and does not keep, are given up: the bucket's policy says the same.
-async fn in_sync(
-    operator: &Store,
-    desired: &mut Desired,
-    observed: Observed,
-    is_touched: bool,
-    changed: &mut Vec<Change>,
-) -> Result<Observed, EnforceError> {
-    let operations = drift::plan(desired, &observed.state);
-    if operations.is_empty() && !is_touched {
-        return Ok(observed);
-    }
-    let mut made = Vec::new();
-    let outcome = match write(operator, desired, &observed, &operations, &mut made).await {
-        Ok(()) => read_back(operator, desired, observed, &operations).await,
-        Err(error) => Err(error),
-    };
-    let was_made = |operation: &Operation| !matches!(operation, Operation::Set(setting) if desired.given_up.contains(&GivenUp::Setting(*setting)));
-    changed.extend(
-        made.into_iter()
-            .filter(|(operation, _)| was_made(operation))
-            .map(|(_, change)| change),
-    );
-    outcome
-}
-
-/// Makes the changes, and notes those that were made.
-async fn write<'a>(
-    operator: &Store,
-    desired: &mut Desired,
-    observed: &Observed,
-    operations: &'a [Operation],
-    made: &mut Vec<(&'a Operation, Change)>,
-) -> Result<(), EnforceError> {
-    let mut refused = None;
-    for operation in operations {
-        if *operation == Operation::Lifecycle {
-            let change = rules::write(operator, desired, &observed.state).await;
-            made.extend(change.map_err(rules::needed)?.map(|change| (operation, change)));
-            continue;
-        }
-        match (
-            operation,
-            apply::apply(operator, operation, desired, &observed.state).await,
-        ) {
-            (_, Ok(change)) => made.push((operation, change)),
-            (_, Err(error)) if error.is_retryable() => return Err(error.into()),
-            (Operation::Set(setting), Err(_)) => {
-                desired.given_up.insert(GivenUp::Setting(*setting));
-            }
-            // What stays does not keep the policy open that comes after it.
-            (Operation::Remove(extra), Err(error)) => {
-                refused.get_or_insert(EnforceError::Refused {
-                    what: format!(
-                        "the bucket has {extra}, and the operator cannot remove that: {}",
-                        error.safe_message()
-                    ),
-                    remedy: "remove it as the bucket's owner or the store's administrator".into(),
-                });
-            }
-            (_, Err(error)) => return Err(error.into()),
-        }
-    }
-    refused.map_or(Ok(()), Err)
-}
-
-/// The bucket as it is after that.
-async fn read_back(
-    operator: &Store,
-    desired: &mut Desired,
-    before: Observed,
-    operations: &[Operation],
-) -> Result<Observed, EnforceError> {
-    let (mut left, mut last) = (operations.to_vec(), before);
-    for _ in 0..READ_BACKS {
-        if let Some(observed) = observe(operator).await? {
-            left = drift::plan(desired, &observed.state);
-            last = observed;
-            if left.is_empty() {
-                break;
-            }
-        }
-        tokio::time::sleep(PAUSE).await;
-    }
-    for operation in &left {
-        if let Operation::Set(setting) = operation {
-            desired.given_up.insert(GivenUp::Setting(*setting));
-        } else {
-            return Err(EnforceError::StoreUnfit {
-                what: format!("the store took a change and answers with something else: {left:?}"),
-                remedy: "look whether something else configures this bucket, or use another store".into(),
-            });
-        }
-    }
-    Ok(last)
 }

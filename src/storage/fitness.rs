@@ -1,11 +1,37 @@
 //! What follows from the probe's table for a Site: pure.
 
-use super::bucket::BucketSpec;
-use super::probe::{Check, Conformance, Exception, Row, Verdict, Why};
+use super::bucket::{BucketSpec, BucketState};
+use super::probe::{Check, Conformance, Exception, Principal, Row, Verdict, Why};
 use super::refusal::EnforceError;
 
 /// The conclusions that cannot wait: a store that breaks a promise by itself is none, unless it was decided.
-pub(crate) fn judge(conformance: &Conformance, spec: &BucketSpec) -> Result<(), EnforceError> {
+///
+/// Where the store heeds no bucket policy, nothing that the operator writes restricts anybody: there every row about access
+/// must hold by the identities' own policies.
+pub(crate) fn judge(
+    conformance: &Conformance,
+    spec: &BucketSpec,
+    heeds_policies: bool,
+    state: &BucketState,
+) -> Result<(), EnforceError> {
+    let is_open = |row: &&Row| row.verdict == Verdict::Fails && rests_on_policies(row.check);
+    if let Some(row) = conformance
+        .rows()
+        .iter()
+        .find(is_open)
+        .filter(|_| !heeds_policies)
+    {
+        return Err(EnforceError::StoreUnfit {
+            what: format!(
+                "bucket policies have no effect on this store's identities, and {} fails: {}",
+                row.check.as_str(),
+                row.message()
+            ),
+            remedy: "give each identity the rights that toezicht iam SITE.yaml --for identity-policies prints, or use a store \
+                     whose bucket policies have an effect"
+                .into(),
+        });
+    }
     for row in conformance.rows().iter().filter(|row| row.is_fatal()) {
         let is_decided = match row.check.exception() {
             Some(Exception::AllowUnprotected) => spec.allow_unprotected,
@@ -18,12 +44,25 @@ pub(crate) fn judge(conformance: &Conformance, spec: &BucketSpec) -> Result<(), 
             Verdict::Unknown(Why::Store(error)) => return Err(error.clone().into()),
             // It could when it was proved: its credentials are others now, or no longer valid.
             Verdict::Fails if row.check == Check::RecorderCanPut => {
-                return Err(EnforceError::WrongPrincipal { whose: "recorder" });
+                let own_key = state.has_own_key();
+                return Err(EnforceError::RecorderCannotPut { own_key });
             }
             _ => return Err(unfit(row)),
         }
     }
     Ok(())
+}
+
+/// Whether a row is about what an identity may do to recordings that are there, or whether it may record. With what a
+/// recorder puts, good stores differ too.
+fn rests_on_policies(check: Check) -> bool {
+    let name = check.as_str();
+    let is_put = name.starts_with("RecorderCannotPut") || check == Check::RecorderCannotOverwrite;
+    match check.about().principal {
+        Principal::Recorder => !is_put,
+        Principal::Operator => check == Check::OperatorCannotGet,
+        Principal::Anonymous => false,
+    }
 }
 
 fn unfit(row: &Row) -> EnforceError {
@@ -33,6 +72,10 @@ fn unfit(row: &Row) -> EnforceError {
         }
         Some(Exception::OperatorOnly) => {
             "use a store with a lifecycle, or decide on retentionEnforcement: OperatorOnly"
+        }
+        None if row.check == Check::EveryoneElseIsDenied => {
+            "correct the principals in spec.storage, spec.managers and the policy's incidentOfficers, so that each names one \
+             identity, or use another store"
         }
         None => "look who gave that right at the store, or use another store",
     };
@@ -52,6 +95,7 @@ mod tests {
     use super::*;
     use crate::api::Days;
     use crate::storage::error::StoreError;
+    use crate::storage::probe::Severity;
 
     fn judged(
         check: Check,
@@ -73,7 +117,7 @@ mod tests {
         let mut found: Vec<_> = Check::ALL.iter().map(|check| (*check, Verdict::Holds)).collect();
         found.retain(|(other, _)| *other != check);
         found.push((check, verdict));
-        super::judge(&Conformance::of(&found), &spec)
+        super::judge(&Conformance::of(&found), &spec, true, &BucketState::default())
     }
 
     fn nothing(_: &mut BucketSpec) {}
@@ -145,7 +189,51 @@ mod tests {
     #[test]
     fn a_recorder_that_cannot_write_has_other_credentials() {
         let refused = judged(Check::RecorderCanPut, Verdict::Fails, nothing);
-        assert_eq!(refused, Err(EnforceError::WrongPrincipal { whose: "recorder" }));
+        assert_eq!(refused, Err(EnforceError::RecorderCannotPut { own_key: false }));
+        let told = refused.unwrap_err().safe_message();
+        assert!(
+            told.starts_with("spec.storage.recorder.credentialsRef: "),
+            "{told}"
+        );
+    }
+
+    /// What the operator writes restricts nobody there: what the identities' own policies leave open is fatal.
+    #[test]
+    fn where_no_bucket_policy_counts_every_row_about_access_must_hold() {
+        for check in Check::ALL {
+            let verdict = |other: &Check| {
+                if other == check {
+                    Verdict::Fails
+                } else {
+                    Verdict::Holds
+                }
+            };
+            let found: Vec<_> = Check::ALL.iter().map(|other| (*other, verdict(other))).collect();
+            let judged = |heeds| {
+                let spec = BucketSpec {
+                    video_ceiling: Days(28),
+                    calls_ceiling: Days(7),
+                    operator_principal: "o".into(),
+                    recorder_principal: "r".into(),
+                    auditor: None,
+                    readers: vec![],
+                    take_over: false,
+                    operator_only: true,
+                    allow_unprotected: true,
+                };
+                super::judge(&Conformance::of(&found), &spec, heeds, &BucketState::default())
+            };
+            let name = check.as_str();
+            if rests_on_policies(*check) {
+                let told = judged(false).unwrap_err().safe_message();
+                assert!(
+                    told.contains(name) && told.contains("--for identity-policies"),
+                    "{told}"
+                );
+            }
+            let is_weak = check.about().severity == Severity::Weak;
+            assert!(!is_weak || judged(true).is_ok(), "{name} is weak elsewhere");
+        }
     }
 
     #[test]

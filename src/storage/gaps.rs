@@ -34,6 +34,14 @@ impl BucketState {
         gaps.extend(
             weaker.map(|(setting, _)| format!("the store keeps no {setting}: {}", setting.consequence())),
         );
+        let stronger = self.settings.iter().filter_map(|(setting, kept)| match kept {
+            Kept::Stronger(how) => Some(format!(
+                "the {setting} is {how}, with a key of the organisation's own: whoever withdraws or deletes that key makes all \
+                 recordings unreadable, held ones too"
+            )),
+            _ => None,
+        });
+        gaps.extend(stronger);
         gaps
     }
 
@@ -75,6 +83,16 @@ mod tests {
             .insert(Setting::PublicAccessBlock, Kept::AsRequired);
         let gaps = state.gaps();
         assert_eq!(gaps.len(), 3, "{gaps:?}");
+        let mut stronger = state.clone();
+        stronger
+            .settings
+            .insert(Setting::Encryption, Kept::Stronger("aws:kms"));
+        let told = stronger.gaps();
+        assert!(
+            told.iter()
+                .any(|gap| gap.contains("aws:kms") && gap.contains("deletes that key")),
+            "{told:?}"
+        );
         assert!(gaps[0].contains("CORS rules, object ownership"), "{gaps:?}");
         assert!(
             gaps[1].contains("inventories") && gaps[2].contains("no default encryption"),

@@ -4,16 +4,16 @@
 //! They are cut out of the same statements that the operator writes into the bucket's policy, so the two cannot say
 //! different things. In an identity policy a statement has no `Principal`: it is about whoever has it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
 use super::bucket::BucketSpec;
 use super::client::{TargetError, is_bucket, is_tls};
-use super::dialect::{Dialect, Others, username};
+use super::dialect::{Dialect, username};
 use super::policy::document;
-use super::readers;
-use super::statements;
+use super::readers::{self, NotOneIdentity};
+use super::statements::{self, Place, Resources};
 use crate::api::{RecordingPolicy, Site};
 use crate::protocol::retention::SHORTEST;
 
@@ -47,15 +47,8 @@ pub enum Form {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum IamError {
     /// A principal is none, or more than one identity.
-    #[error(
-        "{field}: {principal:?} is not one identity, as article 4.1 asks: no wildcard, no account, no root"
-    )]
-    Principal {
-        /// Where it stands.
-        field: String,
-        /// What stands there.
-        principal: String,
-    },
+    #[error(transparent)]
+    Principal(#[from] NotOneIdentity),
     /// One identity is machine and person, or both machines.
     #[error("{0}")]
     NotApart(String),
@@ -74,7 +67,10 @@ pub fn documents(
     policy: Option<&RecordingPolicy>,
     form: Form,
 ) -> Result<BTreeMap<String, Value>, IamError> {
-    principals(site, policy)?;
+    // What is printed is given out as it is.
+    if let Some(first) = readers::not_one_identity(site, policy).into_iter().next() {
+        return Err(first.into());
+    }
     readers::no_machine(site, policy)
         .and_then(|()| readers::auditor_apart(site, policy))
         .map_err(|(_, message)| IamError::NotApart(message))?;
@@ -104,7 +100,11 @@ pub fn documents(
         .readers
         .iter()
         .map(|reader| (format!("{READER}{reader}"), reader));
-    let statements = statements::policy(&storage.bucket, &spec, &form.dialect(&spec), tls);
+    let place = Place {
+        bucket: &storage.bucket,
+        region: &storage.region,
+    };
+    let statements = statements::policy(place, &spec, &form.dialect(&spec), tls);
     let mut all: BTreeMap<String, Value> = identities
         .into_iter()
         .chain(auditor)
@@ -113,17 +113,13 @@ pub fn documents(
             let is_operator = key == OPERATOR;
             let of = match form {
                 Form::SeaweedFs => entry(&storage.bucket, principal, is_operator),
-                _ => document(&form.identity(&storage.bucket, &statements, principal, is_operator)),
+                _ => document(&form.identity(place, &statements, principal, is_operator)),
             };
             (key, of)
         })
         .collect();
     if form != Form::IdentityPolicies {
-        let bootstrap = statements::bootstrap(
-            &storage.bucket,
-            &spec.operator_principal,
-            form.knows_more_settings(),
-        );
+        let bootstrap = statements::bootstrap(place, &spec.operator_principal, form.knows_more_settings());
         all.insert(BUCKET.to_owned(), document(&bootstrap));
     }
     Ok(all)
@@ -142,15 +138,12 @@ impl Form {
     /// The words that the store is documented, or was found, to understand.
     fn dialect(self, spec: &BucketSpec) -> Dialect {
         Dialect {
-            operator: spec.operator_principal.clone(),
-            recorder: spec.recorder_principal.clone(),
-            others: Others::Unsaid,
             request_tag: self != Self::SeaweedFs,
             // Where it is not known that a put with a tag does without the right to tag, it is given.
             deny_tagging: matches!(self, Self::Ceph | Self::SeaweedFs),
             deny_plain_http: true,
             more_settings: self.knows_more_settings(),
-            given_up: BTreeSet::new(),
+            ..Dialect::of(&spec.operator_principal, &spec.recorder_principal)
         }
     }
 
@@ -160,7 +153,13 @@ impl Form {
     }
 
     /// What of the bucket's statements is about one identity, without its name.
-    fn identity(self, bucket: &str, statements: &[Value], principal: &str, is_operator: bool) -> Vec<Value> {
+    fn identity(
+        self,
+        place: Place<'_>,
+        statements: &[Value],
+        principal: &str,
+        is_operator: bool,
+    ) -> Vec<Value> {
         let names = |statement: &&Value| {
             let named = statement.pointer("/Principal/AWS").and_then(Value::as_array);
             let named = named.into_iter().flatten().filter_map(Value::as_str);
@@ -173,7 +172,7 @@ impl Form {
         // Only an identity's own policy can let it make a bucket: that has no policy yet.
         let make = is_operator.then(|| {
             json!({ "Sid": "OperatorMakesBucket", "Effect": "Allow", "Action": ["s3:CreateBucket"],
-                    "Resource": [format!("arn:aws:s3:::{bucket}")] })
+                    "Resource": [Resources::of(place, principal).bucket()] })
         });
         let about = statements.iter().filter(names).filter(counts).map(|statement| {
             let mut statement = statement.clone();
@@ -184,61 +183,6 @@ impl Form {
         });
         make.into_iter().chain(about).collect()
     }
-}
-
-/// Every principal names one identity: what is printed is given out without being looked at again.
-fn principals(site: &Site, policy: Option<&RecordingPolicy>) -> Result<(), IamError> {
-    let storage = &site.spec.storage;
-    let machines = [
-        (
-            "spec.storage.operator.principal".to_owned(),
-            Some(&storage.operator.principal),
-        ),
-        (
-            "spec.storage.recorder.principal".to_owned(),
-            Some(&storage.recorder.principal),
-        ),
-        (
-            "spec.storage.auditor.principal".to_owned(),
-            storage.auditor.as_ref().map(|auditor| &auditor.principal),
-        ),
-    ];
-    let managers = site.spec.managers.iter().enumerate();
-    let managers = managers.map(|(n, manager)| {
-        (
-            format!("spec.managers[{n}].principal"),
-            manager.principal.as_ref(),
-        )
-    });
-    let officers = policy
-        .into_iter()
-        .flat_map(|policy| &policy.spec.incident_officers)
-        .enumerate();
-    let officers = officers.map(|(n, officer)| {
-        (
-            format!("spec.incidentOfficers[{n}].principal of the policy"),
-            officer.principal.as_ref(),
-        )
-    });
-    for (field, principal) in machines.into_iter().chain(managers).chain(officers) {
-        if let Some(principal) = principal.filter(|principal| !is_one_identity(principal)) {
-            return Err(IamError::Principal {
-                field,
-                principal: principal.clone(),
-            });
-        }
-    }
-    Ok(())
-}
-
-/// As the rules of the API have it, for a file that no API server has seen.
-fn is_one_identity(principal: &str) -> bool {
-    let is_account = principal.len() == 12 && principal.chars().all(|c| c.is_ascii_digit());
-    !principal.is_empty()
-        && !principal.contains(['*', '?'])
-        && !is_account
-        && principal != "root"
-        && !principal.ends_with(":root")
 }
 
 #[cfg(test)]

@@ -122,18 +122,26 @@ fn an_identity_of_seaweedfs_has_its_bare_name() {
 }
 
 #[test]
-fn what_is_not_one_identity_is_found() {
-    for principal in [
-        "",
-        "*",
-        "arn:aws:iam::1:user/?",
-        "123456789012",
-        "arn:aws:iam::123456789012:root",
-        "root",
+fn documents_name_one_identity_each() {
+    for (field, whose) in [
+        ("spec.managers[0].principal", "principal: manager"),
+        ("spec.storage.operator.principal", "principal: operator"),
+        ("spec.storage.recorder.principal", "principal: recorder"),
     ] {
-        assert!(!is_one_identity(principal), "{principal}");
+        for principal in [
+            "${aws:username}",
+            "arn:aws:iam::000000000000:user/${aws:username}",
+            "*",
+        ] {
+            let site = SITE.replace(whose, &format!("principal: {principal:?}"));
+            let site: Site = serde_saphyr::from_str(&site).unwrap();
+            let error = documents(&site, None, Form::Aws).unwrap_err().to_string();
+            assert!(
+                error.starts_with(field) && error.contains("article 4.1"),
+                "{error}"
+            );
+        }
     }
-    assert!(is_one_identity("arn:aws:iam:::user/x") && is_one_identity("recorder"));
 }
 
 /// Whoever copies the policy from the documentation gives what is needed, and no more.
@@ -143,6 +151,13 @@ fn the_documentation_has_the_same_policy() {
     let (_, json) = text.split_once("```json\n").unwrap();
     let (json, _) = json.split_once("```").unwrap();
     let told = json.replace("BUCKET", "b").replace("OPERATOR", "o");
-    let printed = statements::bootstrap("b", "o", true);
+    let printed = statements::bootstrap(
+        Place {
+            bucket: "b",
+            region: "nl-1",
+        },
+        "o",
+        true,
+    );
     assert_eq!(Policy::parse(&told).unwrap(), Policy::of(&printed).unwrap());
 }

@@ -12,9 +12,10 @@ use super::tag::{RetentionTag, TAG_KEY};
 const VERSION_PAGES: usize = 100;
 /// What stores answer of a version that never had a legal hold, or of one that is gone. Anything else is no answer: a proxy
 /// that says 400 to everything must not prove that a hold is off.
-const NEVER_HELD: [&str; 5] = [
+const NEVER_HELD: [&str; 6] = [
     "NoSuchObjectLockConfiguration",
     "ObjectLockConfigurationNotFoundError",
+    "NoSuchObjectLegalHold",
     "NoSuchKey",
     "NoSuchVersion",
     // Ceph and SeaweedFS, of a bucket without Object Lock.

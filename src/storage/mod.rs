@@ -34,7 +34,9 @@ pub(crate) mod marks;
 mod objects;
 mod observe;
 mod owner;
+mod partition;
 mod parts;
+mod people;
 pub mod policy;
 mod principal;
 pub mod probe;
@@ -50,7 +52,9 @@ pub mod statements;
 #[cfg(test)]
 mod stub;
 pub mod sweep;
+mod sync;
 pub mod tag;
+mod trial;
 pub(crate) mod walk;
 
 pub use adoption::Obstacle;

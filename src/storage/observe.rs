@@ -143,7 +143,8 @@ pub(crate) async fn policy(store: &Store) -> Result<Option<String>, StoreError> 
             .policy()
             .filter(|text| !text.trim().is_empty())
             .map(str::to_owned)),
-        Err(error) if error.is_absent() => Ok(None),
+        // A store without bucket policies has none.
+        Err(error) if error.is_absent() || error.is_unsupported() => Ok(None),
         Err(error) => Err(error),
     }
 }

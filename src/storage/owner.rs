@@ -171,7 +171,7 @@ mod tests {
         let stub = Stub::start(move |asked| match (asked.method.as_str(), asked.query.contains("versions")) {
             ("PUT", _) if asked.header("if-none-match").is_some() => error(501, "NotImplemented"),
             ("GET", true) => {
-                let version = format!("<Version><Key>{KEY}</Key><VersionId>1</VersionId></Version>");
+                let version = format!("<Version><Key>{KEY}</Key><VersionId>1</VersionId><LastModified>2026-11-24T12:00:00.000Z</LastModified></Version>");
                 (200, format!("<ListVersionsResult><IsTruncated>false</IsTruncated>{version}</ListVersionsResult>"))
             }
             ("GET", false) => (200, ours.clone()),

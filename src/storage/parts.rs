@@ -61,7 +61,10 @@ pub(crate) async fn read(store: &Store) -> Result<Parts, StoreError> {
     ] {
         let kept = match seen {
             Seen::Answer(words) if words == setting.required() => Kept::AsRequired,
-            Seen::Answer(words) => Kept::Otherwise(words),
+            Seen::Answer(words) => match setting.stronger().iter().find(|stronger| **stronger == words) {
+                Some(stronger) => Kept::Stronger(stronger),
+                None => Kept::Otherwise(words),
+            },
             Seen::Absent => Kept::Otherwise(NOTHING.to_owned()),
             Seen::Unknown | Seen::Other => Kept::Lacking,
             Seen::Denied => Kept::Denied,
@@ -81,6 +84,14 @@ impl Setting {
             Self::PublicAccessBlock => "all",
             Self::Encryption => "AES256",
             Self::Ownership => "BucketOwnerEnforced",
+        }
+    }
+
+    /// What is stronger than required: organisations demand it, and put it back by rule.
+    fn stronger(self) -> &'static [&'static str] {
+        match self {
+            Self::Encryption => &["aws:kms", "aws:kms:dsse"],
+            Self::PublicAccessBlock | Self::Ownership => &[],
         }
     }
 }
@@ -248,7 +259,8 @@ async fn encryption(store: &Store) -> Result<Seen<String>, StoreError> {
         match defaults.map(ServerSideEncryptionByDefault::sse_algorithm) {
             None => NOTHING,
             Some(ServerSideEncryption::Aes256) => "AES256",
-            Some(ServerSideEncryption::AwsKms | ServerSideEncryption::AwsKmsDsse) => "with a key of its own",
+            Some(ServerSideEncryption::AwsKms) => "aws:kms",
+            Some(ServerSideEncryption::AwsKmsDsse) => "aws:kms:dsse",
             // No word of the store's is repeated.
             Some(_) => "in another way",
         }
@@ -298,10 +310,11 @@ mod tests {
             (vec![mail.to_owned()], true),
             (vec![], false),
         ] {
-            let grants: String = grantees
+            let grants: Vec<String> = grantees
                 .iter()
                 .map(|grantee| format!("<Grant>{grantee}<Permission>FULL_CONTROL</Permission></Grant>"))
                 .collect();
+            let grants = grants.concat();
             let text = format!(
                 "<AccessControlPolicy xmlns:xsi=\"http://www.w3.org/2001/XMLSchema-instance\"><Owner><ID>owner</ID></Owner>\
                  <AccessControlList>{grants}</AccessControlList></AccessControlPolicy>"

@@ -8,6 +8,11 @@ use serde_json::{Map, Value, json};
 /// Names of statements that are only there while a principal is being proved.
 pub(crate) const PROOF: &str = "ToezichtProof";
 
+/// The longest bucket policy that S3 takes, in bytes.
+pub const LONGEST: usize = 20_480;
+/// Bytes of it that are left for what is added while the policy is tried.
+pub const ROOM: usize = 1_536;
+
 /// A bucket policy as a set of canonical statements, without their names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Policy {
@@ -66,6 +71,35 @@ pub(crate) fn statements(document: &Value) -> Result<Vec<Value>, NoPolicy> {
 /// A document of these statements.
 pub fn document(statements: &[Value]) -> Value {
     json!({ "Version": "2012-10-17", "Statement": statements })
+}
+
+/// The bytes of a document of these statements, as it is sent.
+pub fn size(statements: &[Value]) -> usize {
+    document(statements).to_string().len()
+}
+
+/// A statement without the principals that the store shows as ids of identities that were deleted (AWS: `AIDA…`,
+/// `AROA…`); `None`: it names nobody else. Put back as they are, such ids are refused.
+pub(crate) fn without_deleted(statement: &Value) -> Option<Value> {
+    let is_id = |value: &Value| {
+        let id = value.as_str().unwrap_or_default();
+        let is_plain = id
+            .bytes()
+            .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
+        id.len() >= 16 && is_plain && (id.starts_with("AIDA") || id.starts_with("AROA"))
+    };
+    let mut statement = statement.clone();
+    match statement.pointer_mut("/Principal/AWS") {
+        Some(Value::Array(names)) => {
+            names.retain(|name| !is_id(name));
+            if names.is_empty() {
+                return None;
+            }
+        }
+        Some(name) if is_id(name) => return None,
+        _ => (),
+    }
+    Some(statement)
 }
 
 /// Whether a statement is only there to prove something.
@@ -198,6 +232,22 @@ mod tests {
             "{\"Statement\": [{\"Principal\": 1}]}",
         ] {
             assert_eq!(Policy::parse(text), Err(NoPolicy), "{text}");
+        }
+    }
+
+    #[test]
+    fn ids_of_deleted_identities_are_not_put_back() {
+        let of = |principal: Value| without_deleted(&json!({"Effect": "Allow", "Principal": principal}));
+        let named = of(json!({"AWS": ["AIDAJQABLZS4A3QDU576Q", "arn:aws:iam::1:user/x"]})).unwrap();
+        assert_eq!(named["Principal"]["AWS"], json!(["arn:aws:iam::1:user/x"]));
+        assert_eq!(of(json!({"AWS": ["AIDAJQABLZS4A3QDU576Q"]})), None);
+        assert_eq!(of(json!({"AWS": "AROAJQABLZS4A3QDU576Q"})), None);
+        for principal in [
+            json!("*"),
+            json!({"AWS": "*"}),
+            json!({"AWS": ["AIDA", "aidajqablzs4a3qdu576q"]}),
+        ] {
+            assert_eq!(of(principal.clone()).unwrap()["Principal"], principal);
         }
     }
 

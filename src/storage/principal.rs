@@ -7,25 +7,23 @@
 //! the store understands ([`Dialect`]).
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
-use super::apply::put_policy;
 use super::client::Store;
 use super::dialect::{Dialect, Others};
 use super::error::StoreError;
-use super::objects;
-use super::policy::{PROOF, is_proof};
+use super::policy::{self, PROOF, is_proof};
 use super::probe::canary::{self, Canary, random_name};
 use super::refusal::EnforceError;
-use super::statements::{MORE_SETTINGS, allow, by, deny, is_others, set};
+use super::statements::{
+    MORE_SETTINGS, NEWER_SETTINGS, Place, allow, by, deny, everybody, everyone_but, is_others, set,
+};
 use super::tag::{RetentionTag, TAG_KEY};
+use super::trial::{InForce, Trial};
 
-/// How often, and how many times, a policy is asked for its effect: stores are not at once consistent.
-const PAUSE: Duration = Duration::from_millis(500);
-const LOOKS: u32 = 20;
-const BYTES: &[u8] = b"toezicht: may this be read?";
+/// Bytes of a policy that the statements of a proof take at most.
+const NEEDED: usize = 2_800;
 
 /// Proves both principals and learns the store's words. Whatever comes of it, the policy that was there is
 /// there again, and the canaries are gone.
@@ -36,98 +34,127 @@ pub(crate) async fn prove(
     existing: &[Value],
 ) -> Result<Dialect, EnforceError> {
     let base = format!("probe/proof/{}/", random_name());
-    // What an operator that died half way left there is not put back.
-    let before: Vec<Value> = existing
-        .iter()
-        .filter(|statement| !is_proof(statement))
-        .cloned()
-        .collect();
-    // "Everyone but" names the principals that were, and would refuse new ones before they can be proved.
-    let beside: Vec<Value> = before
-        .iter()
-        .filter(|statement| !is_others(statement))
-        .cloned()
-        .collect();
+    let before = standing(existing);
+    let beside = beside(&before);
+    let bytes = policy::size(&beside);
+    if bytes + NEEDED > policy::LONGEST {
+        return Err(EnforceError::Refused {
+            what: format!("the bucket's policy has {bytes} bytes, which leaves no room to try principals"),
+            remedy: "remove that policy as the store's administrator: the operator writes its own".into(),
+        });
+    }
     let proof = Proof {
-        operator,
+        trial: Trial::of(operator, principals.0, &base, &beside),
         recorder,
         principals,
-        base: &base,
-        existing: &beside,
     };
     let proved = proof.run().await;
-    let restored = put_policy(operator, &before).await;
+    // Nothing was put where the store has no policies.
+    let restored = match &proved {
+        Ok(dialect) if !dialect.heeds_policies => proof.trial.restore(&before).await.or(Ok(())),
+        _ => proof.trial.restore(&before).await,
+    };
     canary::sweep(operator, &base).await;
     let dialect = proved?;
     restored?;
     Ok(dialect)
 }
 
+/// The statements of a policy that are put back after something was tried: not those of an operator that died half
+/// way, and nobody whom the store no longer knows, as it would take no policy that names one.
+pub(super) fn standing(existing: &[Value]) -> Vec<Value> {
+    let standing = existing.iter().filter(|statement| !is_proof(statement));
+    standing.filter_map(policy::without_deleted).collect()
+}
+
+/// Those beside which something is tried. "Everyone but" names the principals that were, and would refuse new ones before
+/// they can be proved.
+pub(super) fn beside(standing: &[Value]) -> Vec<Value> {
+    let beside = standing.iter().filter(|statement| !is_others(statement));
+    beside.cloned().collect()
+}
+
 struct Proof<'a> {
-    operator: &'a Store,
+    trial: Trial<'a>,
     recorder: &'a Store,
     /// Operator's and recorders'.
     principals: (&'a str, &'a str),
-    base: &'a str,
-    existing: &'a [Value],
 }
 
 impl Proof<'_> {
     async fn run(&self) -> Result<Dialect, EnforceError> {
+        let (trial, (us, them)) = (&self.trial, self.principals);
         for name in ["open", "tls"] {
-            objects::put(self.operator, &self.key(name), BYTES.to_vec()).await?;
+            trial.write(name).await?;
         }
-        if !self.can_read("open").await? {
+        if !trial.can_read("open").await? {
             return Err(EnforceError::Refused {
                 what: "the operator's identity cannot read what it wrote under probe/".into(),
                 remedy: "give it the rights that docs/storage.md lists".into(),
             });
         }
-        let effective = self.put("rights", self.rights()).await?;
-        if !effective {
-            return Err(EnforceError::WrongPrincipal { whose: "operator" });
+        if !self.heeds_policies().await? {
+            return Ok(Dialect {
+                heeds_policies: false,
+                ..Dialect::of(us, them)
+            });
         }
-        let deny_plain_http = !self.operator.tls || self.can_read("tls").await?;
+        match trial.put("rights", self.rights()).await? {
+            InForce::Yes => (),
+            InForce::No => return Err(EnforceError::WrongPrincipal { whose: "operator" }),
+            InForce::Refused(_) => return Err(self.unknown_machine().await?),
+        }
+        let deny_plain_http = !trial.operator.tls || trial.can_read("tls").await?;
         let (recorder_named, request_tag, deny_tagging) = self.recorder_effects().await?;
         if !recorder_named {
             return Err(EnforceError::WrongPrincipal { whose: "recorder" });
         }
-        let more_settings = self.more_settings().await?;
-        let others = self.others().await?;
-        let (operator, recorder) = (self.principals.0.to_owned(), self.principals.1.to_owned());
         Ok(Dialect {
-            operator,
-            recorder,
-            others,
+            more_settings: self.knows(&MORE_SETTINGS).await?,
+            newer_settings: self.newer_settings().await?,
+            others: self.others().await?,
             request_tag,
             deny_tagging,
             deny_plain_http,
-            more_settings,
-            given_up: BTreeSet::new(),
+            ..Dialect::of(us, them)
         })
     }
 
-    fn key(&self, name: &str) -> String {
-        format!("{}{name}", self.base)
+    /// Whether a policy has an effect on the operator at all: one that denies everybody, and names nobody.
+    async fn heeds_policies(&self) -> Result<bool, EnforceError> {
+        let trial = &self.trial;
+        trial.write("form").await?;
+        let stop = deny(
+            &format!("{PROOF}Form"),
+            &everybody(),
+            &["s3:GetObject"],
+            &trial.resource("form"),
+        );
+        match trial.put_until("form", vec![stop]).await {
+            Ok(InForce::Yes) => Ok(true),
+            Ok(InForce::No) => Ok(false),
+            Ok(InForce::Refused(error)) => Err(another_form(&error, trial, self.principals.0)),
+            Err(error) if error.is_unsupported() => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
-    fn resource(&self, name: &str) -> [String; 1] {
-        [format!(
-            "arn:aws:s3:::{}/{}{name}",
-            self.operator.bucket, self.base
-        )]
-    }
-
-    async fn can_read(&self, name: &str) -> Result<bool, StoreError> {
-        objects::reads(self.operator, &self.key(name), None, BYTES).await
+    /// Of a policy that names both machines and was refused, though the store takes one that names nobody.
+    async fn unknown_machine(&self) -> Result<EnforceError, StoreError> {
+        let whose = match self.trial.put("operator", vec![]).await? {
+            InForce::Refused(_) => "operator",
+            InForce::Yes | InForce::No => "recorder",
+        };
+        Ok(EnforceError::WrongPrincipal { whose })
     }
 
     /// Statements about what the recorder may, and about TLS.
     fn rights(&self) -> Vec<Value> {
+        let trial = &self.trial;
         let recorder = by(self.principals.1);
         let put = ["s3:PutObject"];
         let named = |name: &str| format!("{PROOF}{name}");
-        let mut tagged = allow(&named("Tagged"), &recorder, &put, &self.resource("tagged/*"));
+        let mut tagged = allow(&named("Tagged"), &recorder, &put, &trial.resource("tagged/*"));
         let tag = format!("s3:RequestObjectTag/{TAG_KEY}");
         set(
             &mut tagged,
@@ -135,23 +162,23 @@ impl Proof<'_> {
             json!({ "StringEquals": { tag: ["sealed", "video"] } }),
         );
         let mut all = vec![
-            allow(&named("Put"), &recorder, &put, &self.resource("put/*")),
-            deny(&named("NoPut"), &recorder, &put, &self.resource("put/not/*")),
+            allow(&named("Put"), &recorder, &put, &trial.resource("put/*")),
+            deny(&named("NoPut"), &recorder, &put, &trial.resource("put/not/*")),
             tagged,
-            allow(&named("Retag"), &recorder, &put, &self.resource("retag/*")),
+            allow(&named("Retag"), &recorder, &put, &trial.resource("retag/*")),
             deny(
                 &named("NoRetag"),
                 &recorder,
                 &["s3:PutObjectTagging"],
-                &self.resource("retag/*"),
+                &trial.resource("retag/*"),
             ),
         ];
-        if self.operator.tls {
+        if trial.operator.tls {
             let mut plain = deny(
                 &named("Tls"),
-                &json!({ "AWS": ["*"] }),
+                &everybody(),
                 &["s3:GetObject"],
-                &self.resource("tls"),
+                &trial.resource("tls"),
             );
             set(
                 &mut plain,
@@ -163,94 +190,86 @@ impl Proof<'_> {
         all
     }
 
-    /// Adds statements to the policy and waits until they count, which a Deny on the operator by name shows.
-    /// `false`: they never did, so the name is not the operator's.
-    async fn put(&self, name: &str, statements: Vec<Value>) -> Result<bool, StoreError> {
-        let sentinel = format!("sentinel-{name}");
-        objects::put(self.operator, &self.key(&sentinel), BYTES.to_vec()).await?;
-        let stop = deny(
-            &format!("{PROOF}Sentinel"),
-            &by(self.principals.0),
-            &["s3:GetObject"],
-            &self.resource(&sentinel),
-        );
-        let all = [self.existing, &[stop], &statements].concat();
-        put_policy(self.operator, &all).await?;
-        for _ in 0..LOOKS {
-            if !self.can_read(&sentinel).await? {
-                return Ok(true);
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-        Ok(false)
-    }
-
     /// Whether the recorder's name is right, and the words about tags are understood.
     async fn recorder_effects(&self) -> Result<(bool, bool, bool), StoreError> {
         let video = Some(RetentionTag::Video);
-        let put = |name: &str, tag| Canary::new(self.key(name), tag);
-        let may = put("put/x", None).arrives(self.recorder, self.operator).await?;
-        let may_not = put("put/not/x", None)
-            .arrives(self.recorder, self.operator)
-            .await?;
-        let tagged = put("tagged/x", video)
-            .arrives(self.recorder, self.operator)
-            .await?;
-        let retag = put("retag/x", video)
-            .arrives(self.recorder, self.operator)
-            .await?;
+        let arrives = async |name: &str, tag| {
+            let canary = Canary::new(self.trial.key(name), tag);
+            canary.arrives(self.recorder, self.trial.operator).await
+        };
+        let may = arrives("put/x", None).await?;
+        let may_not = arrives("put/not/x", None).await?;
+        let tagged = arrives("tagged/x", video).await?;
+        let retag = arrives("retag/x", video).await?;
         Ok((may && !may_not, tagged, retag))
     }
 
-    /// Whether the store takes a policy with rights that not all know.
-    async fn more_settings(&self) -> Result<bool, StoreError> {
-        let bucket = format!("arn:aws:s3:::{}", self.operator.bucket);
+    /// Whether the store takes a policy with these rights.
+    async fn knows(&self, words: &[&str]) -> Result<bool, StoreError> {
+        let bucket = self.trial.resources.bucket();
         let operator = by(self.principals.0);
-        let statement = allow(&format!("{PROOF}Settings"), &operator, &MORE_SETTINGS, &[bucket]);
-        match self.put("settings", vec![statement]).await {
-            Ok(_) => Ok(true),
-            Err(error) if error.status == Some(400) => Ok(false),
-            Err(error) => Err(error),
+        let statement = allow(&format!("{PROOF}Settings"), &operator, words, &[bucket]);
+        self.trial.is_taken(&[statement]).await
+    }
+
+    /// Those that the store's policies know: asked one by one only where they are not taken together.
+    async fn newer_settings(&self) -> Result<BTreeSet<String>, StoreError> {
+        let owned = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        if self.knows(&NEWER_SETTINGS).await? {
+            return Ok(owned(&NEWER_SETTINGS));
         }
+        let mut known = Vec::new();
+        for word in NEWER_SETTINGS {
+            if self.knows(&[word]).await? {
+                known.push(word);
+            }
+        }
+        Ok(owned(&known))
     }
 
     /// The best way to say "everyone but": one that lets the operator through where it is named, and stops it
     /// where another is.
     async fn others(&self) -> Result<Others, EnforceError> {
+        let trial = &self.trial;
         for others in Others::SAYABLE {
             let name = format!("{others:?}");
             let (us, them) = (format!("{name}-us"), format!("{name}-them"));
             for name in [&us, &them] {
-                objects::put(self.operator, &self.key(name), BYTES.to_vec()).await?;
+                trial.write(name).await?;
             }
             let nobody = nobody(self.principals.0);
             let exempt = [(us.as_str(), self.principals.0), (them.as_str(), nobody.as_str())];
             let statements = exempt.into_iter().filter_map(|(name, principal)| {
                 let elements = others.elements(&[principal])?;
-                Some(self.everyone_but(name, elements))
+                Some(self.all_but(name, elements))
             });
-            match self.put(&name, statements.collect()).await {
-                Ok(true) if self.can_read(&us).await? && !self.can_read(&them).await? => return Ok(others),
-                Ok(_) => (),
-                // The store does not know the word at all.
-                Err(error) if error.status == Some(400) => (),
-                Err(error) => return Err(error.into()),
+            let in_force = trial.put(&name, statements.collect()).await?;
+            // Refused: the store does not know the word at all.
+            if in_force == InForce::Yes && trial.can_read(&us).await? && !trial.can_read(&them).await? {
+                return Ok(others);
             }
         }
         Ok(Others::Unsaid)
     }
 
-    fn everyone_but(&self, name: &str, elements: Map<String, Value>) -> Value {
-        let mut statement = json!({
-            "Sid": format!("{PROOF}Others{}", name.chars().filter(char::is_ascii_alphanumeric).collect::<String>()),
-            "Effect": "Deny",
-            "Action": ["s3:GetObject"],
-            "Resource": self.resource(name),
-        });
-        elements
-            .into_iter()
-            .for_each(|(element, value)| set(&mut statement, &element, value));
-        statement
+    fn all_but(&self, name: &str, elements: Map<String, Value>) -> Value {
+        let letters: String = name.chars().filter(char::is_ascii_alphanumeric).collect();
+        let sid = format!("{PROOF}Others{letters}");
+        everyone_but(&sid, elements, &["s3:GetObject"], &self.trial.resource(name))
+    }
+}
+
+/// A store that does not take a policy that names nobody takes none of this form.
+fn another_form(error: &StoreError, trial: &Trial<'_>, principal: &str) -> EnforceError {
+    let partition = super::partition::of(principal, Place::from(trial.operator).region);
+    EnforceError::StoreUnfit {
+        what: format!(
+            "the store takes no bucket policy of S3's form (version 2012-10-17, ARNs of the partition {partition}): {}",
+            error.safe_message()
+        ),
+        remedy: "use a store that takes such policies (Scaleway's are of a form of its own, which is not supported); where \
+                 only the partition is wrong, write the ARN of the right one in spec.storage.operator.principal"
+            .into(),
     }
 }
 

@@ -10,11 +10,13 @@ use crate::storage::client::{Purpose, Store};
 use crate::storage::error::StoreError;
 use crate::storage::stub::Stub;
 
-/// A proxy that tunnels, and forwards requests in absolute form, all of them to one server. What it was asked: the
-/// first line of each request, and its `Proxy-Authorization`.
+/// The first line of each request, and its `Proxy-Authorization`.
+type Asked = Arc<Mutex<Vec<(String, Option<String>)>>>;
+
+/// A proxy that tunnels, and forwards requests in absolute form, all of them to one server.
 struct HttpProxy {
     url: String,
-    asked: Arc<Mutex<Vec<(String, Option<String>)>>>,
+    asked: Asked,
 }
 
 impl HttpProxy {
@@ -44,7 +46,7 @@ impl HttpProxy {
     }
 }
 
-async fn pass(stream: TcpStream, server: String, seen: Arc<Mutex<Vec<(String, Option<String>)>>>) {
+async fn pass(stream: TcpStream, server: String, seen: Asked) {
     let mut stream = BufReader::new(stream);
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {

@@ -4,9 +4,78 @@ use super::bucket::BucketSpec;
 use super::dialect::may_be_same;
 use super::refusal::EnforceError;
 use crate::api::condition::Reason;
-use crate::api::{RecordingPolicy, Site};
+use crate::api::{RecordingPolicy, Site, is_one_identity};
 
-/// The principals of the site's managers and the policy's incident officers, each once.
+/// A principal that may stand for more than one identity (article 4.1), and the field that holds it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{field}: article 4.1: {principal:?} does not name one identity: write the ARN of a user or role, or a bare name, of \
+     letters, digits and +=,.@_- only"
+)]
+pub struct NotOneIdentity {
+    /// Path of the field.
+    pub field: String,
+    /// Its value.
+    pub principal: String,
+}
+
+/// Principals of a Site by field: machines first, then the auditor, the managers and the policy's officers.
+fn fields(site: &Site, policy: Option<&RecordingPolicy>) -> Vec<(String, String)> {
+    let storage = &site.spec.storage;
+    let of =
+        |field: String, principal: &Option<String>| principal.clone().map(|principal| (field, principal));
+    let machines = [
+        ("operator", &storage.operator.principal),
+        ("recorder", &storage.recorder.principal),
+    ];
+    let machines = machines.map(|(whose, principal)| {
+        let field = format!("spec.storage.{whose}.principal");
+        Some((field, principal.clone()))
+    });
+    let auditor = storage.auditor.as_ref().map(|auditor| auditor.principal.clone());
+    let auditor = of("spec.storage.auditor.principal".to_owned(), &auditor);
+    let managers = site.spec.managers.iter().enumerate();
+    let managers =
+        managers.map(|(n, manager)| of(format!("spec.managers[{n}].principal"), &manager.principal));
+    let officers = policy
+        .into_iter()
+        .flat_map(|policy| &policy.spec.incident_officers)
+        .enumerate();
+    let officers = officers.map(|(n, officer)| {
+        let field = format!("spec.policyRef: spec.incidentOfficers[{n}].principal of the policy");
+        of(field, &officer.principal)
+    });
+    machines
+        .into_iter()
+        .chain([auditor])
+        .chain(managers)
+        .chain(officers)
+        .flatten()
+        .collect()
+}
+
+/// Returns the path of each field whose principal is `principal`, joined; for messages.
+pub fn field_of(site: &Site, policy: Option<&RecordingPolicy>, principal: &str) -> String {
+    let fields = fields(site, policy).into_iter();
+    let named: Vec<String> = fields
+        .filter(|(_, named)| named == principal)
+        .map(|(field, _)| field)
+        .collect();
+    named.join(", ")
+}
+
+/// Principals that do not name one identity, in the order of their fields. What admission refuses may have been
+/// admitted before it did.
+pub fn not_one_identity(site: &Site, policy: Option<&RecordingPolicy>) -> Vec<NotOneIdentity> {
+    let fields = fields(site, policy).into_iter();
+    fields
+        .filter(|(_, principal)| !is_one_identity(principal))
+        .map(|(field, principal)| NotOneIdentity { field, principal })
+        .collect()
+}
+
+/// The principals of the site's managers and the policy's incident officers, each once; none of them that does not name
+/// one identity.
 pub fn of(site: &Site, policy: Option<&RecordingPolicy>) -> Vec<String> {
     let managers = site.spec.managers.iter().map(|manager| &manager.principal);
     let officers = policy
@@ -15,6 +84,7 @@ pub fn of(site: &Site, policy: Option<&RecordingPolicy>) -> Vec<String> {
     let mut readers: Vec<String> = managers
         .chain(officers.map(|officer| &officer.principal))
         .flatten()
+        .filter(|principal| is_one_identity(principal))
         .cloned()
         .collect();
     readers.sort_unstable();
@@ -82,6 +152,7 @@ pub fn auditor_apart(site: &Site, policy: Option<&RecordingPolicy>) -> Result<()
 /// What one identity is denied would stop the other, were they one under two names: the operator's own among them would
 /// lock it out.
 pub(crate) fn apart(spec: &BucketSpec) -> Result<(), EnforceError> {
+    one_identity_each(spec)?;
     let refused = |what: String, remedy: &str| {
         let remedy = format!("article 3.2: {remedy}");
         Err(EnforceError::Refused { what, remedy })
@@ -114,4 +185,27 @@ pub(crate) fn apart(spec: &BucketSpec) -> Result<(), EnforceError> {
         );
     }
     Ok(())
+}
+
+/// What stands in a statement names one identity, or no statement is written: a variable or a wildcard in an exemption
+/// exempts everybody, and in a Deny it stops everybody.
+fn one_identity_each(spec: &BucketSpec) -> Result<(), EnforceError> {
+    let machines = [
+        ("spec.storage.operator.principal", &spec.operator_principal),
+        ("spec.storage.recorder.principal", &spec.recorder_principal),
+    ];
+    let auditor = spec.auditor.iter();
+    let auditor = auditor.map(|auditor| ("spec.storage.auditor.principal", auditor));
+    let readers = spec.readers.iter();
+    let readers = readers.map(|reader| ("the principal of a manager or incident officer", reader));
+    let mut all = machines.into_iter().chain(auditor).chain(readers);
+    match all.find(|(_, principal)| !is_one_identity(principal)) {
+        None => Ok(()),
+        Some((field, principal)) => {
+            let (field, principal) = (field.to_owned(), principal.clone());
+            let what = NotOneIdentity { field, principal }.to_string();
+            let remedy = "nothing is written before".to_owned();
+            Err(EnforceError::Refused { what, remedy })
+        }
+    }
 }

@@ -39,11 +39,50 @@ pub enum EnforceError {
     /// A principal is not whose credentials were given. The bucket's policy is as it was.
     #[error(
         "spec.storage.{whose}.principal is not how the store names the identity in spec.storage.{whose}.credentialsRef: \
-         correct either"
+         correct one of the two"
     )]
     WrongPrincipal {
         /// `operator` or `recorder`.
         whose: &'static str,
+    },
+    /// The recorders' credentials cannot put, though their principal was proved. The bucket is as it must be.
+    #[error(
+        "spec.storage.recorder.credentialsRef: these credentials cannot put an object: correct the keys in that Secret{}",
+        if *.own_key {
+            ", or let the recorders use the key of the bucket's default encryption (kms:GenerateDataKey)"
+        } else {
+            ""
+        }
+    )]
+    RecorderCannotPut {
+        /// The bucket's default encryption is with a key of the organisation's own.
+        own_key: bool,
+    },
+    /// A principal of a person stands for more than one identity at this store. The bucket's policy is as it was.
+    #[error(
+        "article 4.1: {principal:?}, named in spec.managers, spec.storage.auditor or the policy's incidentOfficers, stands for \
+         more than one identity at this store: {how}; name one user or role"
+    )]
+    Crowd {
+        /// The principal.
+        principal: String,
+        /// How it shows.
+        how: &'static str,
+    },
+    /// The bucket's policy would be longer than a store takes. The one that is there is as it was.
+    #[error(
+        "spec.managers, and incidentOfficers of the policy: their {people} principals make the bucket policy {bytes} bytes \
+         long, where {limit} fit: {fits} of them fit; name fewer, or give several people one role"
+    )]
+    PolicyTooLong {
+        /// How many people have a principal.
+        people: usize,
+        /// Bytes of the policy.
+        bytes: usize,
+        /// The most bytes it may have.
+        limit: usize,
+        /// How many of the people fit, in their order.
+        fits: usize,
     },
     /// Nobody's credentials are there to try as a recorder. What could be put right without them is.
     #[error(
@@ -79,7 +118,9 @@ impl EnforceError {
             Self::Claimed => "claimed",
             Self::Unadoptable { .. } | Self::Refused { .. } => "refused",
             Self::StoreUnfit { .. } => "store_unfit",
-            Self::WrongPrincipal { .. } => "wrong_principal",
+            Self::WrongPrincipal { .. } | Self::Crowd { .. } => "wrong_principal",
+            Self::RecorderCannotPut { .. } => "recorder_cannot_put",
+            Self::PolicyTooLong { .. } => "policy_too_long",
             Self::NoRecorder { .. } => "no_recorder",
             Self::Target(_) => "target",
             Self::Ceiling(_) => "ceiling",
@@ -117,7 +158,7 @@ impl EnforceError {
                     "the store does not know an operation that every Site needs: {}",
                     error.safe_message()
                 ),
-                remedy: "use a store with versioning, Object Lock, object tags and bucket policies".into(),
+                remedy: "use a store with versioning, Object Lock and object tags".into(),
             };
         }
         match advice(&error) {

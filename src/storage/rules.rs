@@ -73,7 +73,6 @@ mod tests {
     use crate::api::Days;
     use crate::storage::bucket::BucketSpec;
     use crate::storage::desired;
-    use crate::storage::policy::Policy;
     use crate::storage::stub::{Stub, error};
 
     fn desired() -> Desired {
@@ -91,7 +90,7 @@ mod tests {
         Desired {
             lifecycle: desired::lifecycle(&spec).unwrap(),
             statements: vec![],
-            policy: Policy::default(),
+            policy: None,
             given_up: BTreeSet::new(),
         }
     }

@@ -6,16 +6,23 @@ mod recorder;
 
 use serde_json::{Map, Value, json};
 
+pub(crate) use people::if_tagged;
+
 use super::bucket::BucketSpec;
-use super::dialect::Dialect;
+use super::client::Store;
+use super::dialect::{Dialect, Others};
+use super::partition;
+use super::policy::{LONGEST, ROOM, size};
+use super::refusal::EnforceError;
 
 /// Where the recorders' canaries are: under the same statements as recordings, so that what is tried there
 /// is true for recordings, and yet no key of a recording.
 pub(crate) const CANARIES: &str = "probe/recorder/";
 /// What is kept for each hold, for those who may read it.
 const MANIFESTS: &str = super::hold::manifest::FOLDER;
-/// Name of the statement about everyone else.
+/// Names of the statements about everyone else: what nobody else may do, and what only readers may beside.
 const OTHERS: &str = "Others";
+const OTHERS_READ: &str = "OthersRead";
 /// Reading what an object holds.
 const READ: [&str; 2] = ["s3:GetObject", "s3:GetObjectVersion"];
 const LIST: [&str; 3] = [
@@ -70,6 +77,14 @@ pub(crate) const MORE_SETTINGS: [&str; 3] = [
     "s3:PutEncryptionConfiguration",
     "s3:PutInventoryConfiguration",
 ];
+/// Settings of AWS that copy the list of recordings elsewhere, or cost their reader money, in words that each store
+/// knows or does not.
+pub(crate) const NEWER_SETTINGS: [&str; 4] = [
+    "s3:CreateBucketMetadataTableConfiguration",
+    "s3:PutAccelerateConfiguration",
+    "s3:PutAnalyticsConfiguration",
+    "s3:PutBucketRequestPayment",
+];
 const READ_MORE_SETTINGS: [&str; 3] = [
     "s3:GetBucketOwnershipControls",
     "s3:GetEncryptionConfiguration",
@@ -89,12 +104,33 @@ const READ_SETTINGS: [&str; 11] = [
     "s3:GetReplicationConfiguration",
 ];
 
-/// The statements for `bucket`, in the words that its store understands.
-pub fn policy(bucket: &str, spec: &BucketSpec, dialect: &Dialect, tls: bool) -> Vec<Value> {
-    let at = Resources { bucket };
+/// A bucket, and the region that requests to it name.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// The bucket's name.
+    pub bucket: &'a str,
+    /// The region.
+    pub region: &'a str,
+}
+
+impl<'a> From<&'a Store> for Place<'a> {
+    fn from(store: &'a Store) -> Self {
+        Self {
+            bucket: &store.bucket,
+            region: &store.region,
+        }
+    }
+}
+
+/// The statements for a bucket, in the words that its store understands; none on a store that heeds none.
+pub fn policy(place: Place<'_>, spec: &BucketSpec, dialect: &Dialect, tls: bool) -> Vec<Value> {
+    if !dialect.heeds_policies {
+        return Vec::new();
+    }
+    let at = Resources::of(place, &spec.operator_principal);
     let operator = by(&spec.operator_principal);
     let recorders = by(&spec.recorder_principal);
-    let mut all = bootstrap(bucket, &spec.operator_principal, dialect.more_settings);
+    let mut all = bootstrap(place, &spec.operator_principal, dialect.more_settings);
     let settings = settings(dialect);
     all.extend(recorder::may(&at, &recorders, dialect));
     all.extend(operator_may_not(&at, &operator));
@@ -102,25 +138,52 @@ pub fn policy(bucket: &str, spec: &BucketSpec, dialect: &Dialect, tls: bool) -> 
     if let Some(auditor) = &spec.auditor {
         all.extend(people::auditors(&at, &by(auditor), &settings));
     }
-    if !spec.readers.is_empty() {
-        all.extend(people::readers(&at, &json!({ "AWS": spec.readers }), &settings));
+    let mut machines = vec![spec.operator_principal.as_str(), spec.recorder_principal.as_str()];
+    machines.extend(spec.auditor.as_deref());
+    let readers: Vec<&str> = spec.readers.iter().map(String::as_str).collect();
+    if !readers.is_empty() {
+        let named = json!({ "AWS": readers });
+        all.extend(people::readers(&at, &named));
+        // Each name costs bytes in each statement: where "everyone but" can be said, readers are among everyone.
+        if dialect.others == Others::Unsaid {
+            all.extend(people::readers_may_not(&at, &named, &settings));
+        }
     }
-    let mut exempt = vec![spec.operator_principal.as_str(), spec.recorder_principal.as_str()];
-    exempt.extend(spec.auditor.as_deref());
-    exempt.extend(spec.readers.iter().map(String::as_str));
-    if let Some(elements) = dialect.others.elements(&exempt) {
-        all.push(others(&at, elements, &settings));
-    }
+    all.extend(others(&at, dialect.others, &machines, &readers, &settings));
     if tls && dialect.deny_plain_http {
         all.push(plain_http(&at));
     }
     all
 }
 
+/// Checks that the policy is one that stores take, with room for what is added while it is tried; says how many of the
+/// readers fit where it is not.
+pub(crate) fn fitting(
+    place: Place<'_>,
+    spec: &BucketSpec,
+    dialect: &Dialect,
+    tls: bool,
+) -> Result<(), EnforceError> {
+    const LIMIT: usize = LONGEST - ROOM;
+    let bytes = |spec: &BucketSpec| size(&policy(place, spec, dialect, tls));
+    let whole = bytes(spec);
+    if whole <= LIMIT {
+        return Ok(());
+    }
+    let mut fewer = spec.clone();
+    while bytes(&fewer) > LIMIT && fewer.readers.pop().is_some() {}
+    Err(EnforceError::PolicyTooLong {
+        people: spec.readers.len(),
+        bytes: whole,
+        limit: LIMIT,
+        fits: fewer.readers.len(),
+    })
+}
+
 /// What the operator needs to begin with: on a store where an identity has no rights of its own, whoever
 /// makes the bucket puts this policy there. `more_settings`: the store's policies know the rights to these.
-pub fn bootstrap(bucket: &str, operator_principal: &str, more_settings: bool) -> Vec<Value> {
-    let at = Resources { bucket };
+pub fn bootstrap(place: Place<'_>, operator_principal: &str, more_settings: bool) -> Vec<Value> {
+    let at = Resources::of(place, operator_principal);
     let operator = by(operator_principal);
     let settings = [&POLICY[..], &READ_SETTINGS, &SETTINGS, &LIST].concat();
     let objects = [
@@ -162,7 +225,9 @@ fn settings(dialect: &Dialect) -> Vec<&'static str> {
     } else {
         &[]
     };
-    [&SETTINGS, more].concat()
+    let newer = NEWER_SETTINGS.into_iter();
+    let newer = newer.filter(|word| dialect.newer_settings.contains(*word));
+    [&SETTINGS, more].concat().into_iter().chain(newer).collect()
 }
 
 fn operator_may_not(at: &Resources<'_>, operator: &Value) -> Vec<Value> {
@@ -175,37 +240,67 @@ fn operator_may_not(at: &Resources<'_>, operator: &Value) -> Vec<Value> {
 }
 
 /// Everyone else. The policy itself is left to the store's administrators, who have the bucket's root key in
-/// any case: so the glass can be broken, visibly, when the operator's identity is lost.
-fn others(at: &Resources<'_>, elements: Map<String, Value>, settings: &[&str]) -> Value {
-    let objects = [&READ[..], &DELETE, &LOCK, &READ_LOCK, &RETAG, &READ_TAGS, &ACLS].concat();
-    let actions = [
-        &objects[..],
+/// any case: so the glass can be broken, visibly, when the operator's identity is lost. Readers are everyone else in all
+/// but reading.
+fn others(
+    at: &Resources<'_>,
+    words: Others,
+    machines: &[&str],
+    readers: &[&str],
+    settings: &[&str],
+) -> Vec<Value> {
+    let changes = [
+        &DELETE[..],
+        &LOCK,
+        &READ_LOCK,
+        &RETAG,
+        &READ_TAGS,
+        &ACLS,
         &["s3:PutObject", "s3:PutObjectTagging", "s3:AbortMultipartUpload"],
         &LIST,
         settings,
     ]
     .concat();
-    let mut statement = json!({
-        "Sid": OTHERS, "Effect": "Deny", "Action": actions, "Resource": [at.bucket(), at.under("")],
-    });
+    let denied = |sid: &str, exempt: &[&str], actions: &[&str], places: &[String]| {
+        let elements = words.elements(exempt)?;
+        Some(everyone_but(sid, elements, actions, places))
+    };
+    let everywhere = [at.bucket(), at.under("")];
+    let all = if readers.is_empty() {
+        let actions = [&READ[..], &changes].concat();
+        vec![denied(OTHERS, machines, &actions, &everywhere)]
+    } else {
+        let exempt = [machines, readers].concat();
+        vec![
+            denied(OTHERS, machines, &changes, &everywhere),
+            denied(OTHERS_READ, &exempt, &READ, &[at.under("")]),
+        ]
+    };
+    all.into_iter().flatten().collect()
+}
+
+/// A Deny with these elements, which say about whom it is.
+pub(crate) fn everyone_but(
+    sid: &str,
+    elements: Map<String, Value>,
+    actions: &[&str],
+    places: &[String],
+) -> Value {
+    let mut statement = json!({ "Sid": sid, "Effect": "Deny", "Action": actions, "Resource": places });
     elements
         .into_iter()
         .for_each(|(element, value)| set(&mut statement, &element, value));
     statement
 }
 
-/// Whether a statement is the one about everyone else.
+/// Whether a statement is one about everyone else.
 pub(crate) fn is_others(statement: &Value) -> bool {
-    statement.get("Sid").and_then(Value::as_str) == Some(OTHERS)
+    let sid = statement.get("Sid").and_then(Value::as_str);
+    sid.is_some_and(|sid| [OTHERS, OTHERS_READ].contains(&sid))
 }
 
 fn plain_http(at: &Resources<'_>) -> Value {
-    let mut statement = deny(
-        "PlainHttp",
-        &json!({ "AWS": ["*"] }),
-        &["s3:*"],
-        &[at.bucket(), at.under("")],
-    );
+    let mut statement = deny("PlainHttp", &everybody(), &["s3:*"], &[at.bucket(), at.under("")]);
     set(
         &mut statement,
         "Condition",
@@ -214,23 +309,43 @@ fn plain_http(at: &Resources<'_>) -> Value {
     statement
 }
 
-struct Resources<'a> {
+/// A bucket and what is in it, as statements name them.
+pub(crate) struct Resources<'a> {
     bucket: &'a str,
+    partition: &'a str,
 }
 
-impl Resources<'_> {
-    fn bucket(&self) -> String {
-        format!("arn:aws:s3:::{}", self.bucket)
+impl<'a> Resources<'a> {
+    /// In the partition that `principal` is of.
+    pub(crate) fn of(place: Place<'a>, principal: &'a str) -> Self {
+        Self {
+            bucket: place.bucket,
+            partition: partition::of(principal, place.region),
+        }
+    }
+
+    pub(crate) fn bucket(&self) -> String {
+        format!("arn:{}:s3:::{}", self.partition, self.bucket)
+    }
+
+    /// One key, or a pattern of keys.
+    pub(crate) fn key(&self, key: &str) -> String {
+        format!("{}/{key}", self.bucket())
     }
 
     fn under(&self, prefix: &str) -> String {
-        format!("arn:aws:s3:::{}/{prefix}*", self.bucket)
+        self.key(&format!("{prefix}*"))
     }
 
     /// Recordings, and the canaries that stand for them.
     fn recordings(&self) -> Vec<String> {
         vec![self.under("video/"), self.under("calls/"), self.under(CANARIES)]
     }
+}
+
+/// Everybody, with credentials or without.
+pub(crate) fn everybody() -> Value {
+    json!({ "AWS": ["*"] })
 }
 
 pub(crate) fn by(principal: &str) -> Value {
@@ -250,3 +365,7 @@ pub(crate) fn set(statement: &mut Value, element: &str, value: Value) {
         elements.insert(element.to_owned(), value);
     }
 }
+
+#[cfg(test)]
+#[path = "statements_tests.rs"]
+mod tests;

@@ -367,7 +367,9 @@ impl<'a> Walk<'a> {
             .iter()
             .cloned()
             .partition(|listed| listed.key.parse::<Key>().is_ok());
-        others.iter().for_each(|listed| self.foreign.note(&listed.key));
+        for listed in &others {
+            self.foreign.note(&listed.key);
+        }
         if page.is_cut {
             match (ours.last(), last) {
                 (Some(last), _) => {

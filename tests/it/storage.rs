@@ -1,5 +1,6 @@
 //! A site's bucket on real stores of two makes: SeaweedFS and Ceph.
 
+mod access;
 mod adoption;
 mod changes;
 mod claims;
@@ -18,11 +19,12 @@ mod links;
 mod many;
 mod obstacles;
 mod parts;
+mod policies;
 mod pretend;
 mod principals;
 mod refusals;
+mod rewriter;
 pub mod scene;
 mod segments;
 mod tampered;
-mod temporary;
 mod tls;

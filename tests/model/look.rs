@@ -23,6 +23,7 @@ impl World {
             Step::Done => Look::Idle,
             _ => Look::Busy(busy.without_past()),
         };
+        self.forget(leader, state.clock);
         request
     }
 

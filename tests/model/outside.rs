@@ -182,12 +182,19 @@ impl World {
         state.stopped = state.stopped.map(|_| true);
         let now = *state;
         if let Some(leader) = &mut state.leader {
-            let is_waiting = self.now(now.clock) < self.release_from(leader.took_over);
-            leader.took_over = leader.took_over.filter(|_| is_waiting);
+            self.forget(leader, now.clock);
         }
         for late in &mut state.late {
             *late = late.filter(|late| self.may_arrive(*late, &now));
         }
+    }
+
+    /// Forgets whom a leader took over from, once its next look may release. One under way goes by when it began.
+    pub fn forget(&self, leader: &mut Leader, now: Instant) {
+        let is_waiting = self.now(now) < self.release_from(leader.took_over);
+        leader.took_over = leader
+            .took_over
+            .filter(|_| is_waiting || leader.look != Look::Idle);
     }
 
     fn leads(&self, state: &mut State, action: Action) -> Option<()> {

@@ -39,18 +39,38 @@ pub(in crate::api) const TIME_WINDOW: &[Rule] = &[Rule {
               still going on",
 }];
 
+/// Forms in which stores name one identity: a bare name, or the ARN of a user, a role, or a session of either. What
+/// is no letter, digit or one of `+=,.@_-` is in none of them: a store expands `${aws:username}` to whoever asks.
+macro_rules! principal_forms {
+    () => {
+        "^([A-Za-z0-9+=,.@_-]+|arn:aws(-[a-z]+)*:(iam::[A-Za-z0-9_-]*:(root|(user|role)(/[A-Za-z0-9+=,.@_-]+)+)\
+         |sts::[A-Za-z0-9_-]*:(assumed-role|federated-user)(/[A-Za-z0-9+=,.@_-]+)+))$"
+    };
+}
+
+/// Names of these forms that stand for more than one identity.
+macro_rules! principal_crowds {
+    () => {
+        "^[0-9]{12}$|^root$|:root$|(^|/)anonymous$"
+    };
+}
+
+/// As regular expressions that CEL and Rust read alike: the form that a principal has, and the names that it has not.
+pub(in crate::api) const PRINCIPAL_FORMS: (&str, &str) = (principal_forms!(), principal_crowds!());
+
 pub(in crate::api) const PRINCIPAL: &[Rule] = &[
     Rule {
         field: "",
-        cel: "!self.contains('*') && !self.contains('?')",
-        message: "article 4.1: a principal names one identity, never a wildcard; write it as the store's policies \
-                  do, such as arn:aws:iam::123456789012:user/name",
+        cel: concat!("self.matches('", principal_forms!(), "')"),
+        message: "article 4.1: a principal names one identity, never a wildcard, a variable or a pattern: letters, digits \
+                  and +=,.@_- only; write the user's or role's ARN or its bare name, as the store's policies do, such as \
+                  arn:aws:iam::123456789012:user/name",
     },
     Rule {
         field: "",
-        cel: "!self.matches('^[0-9]{12}$') && !self.matches(':root$') && self != 'root'",
-        message: "article 4.1: a principal names one identity, never a whole account or its root; create a user or \
-                  role for it",
+        cel: concat!("!self.matches('", principal_crowds!(), "')"),
+        message: "article 4.1: a principal names one identity, never a whole account or its root, nor anonymous; create \
+                  a user or role for it",
     },
 ];
 

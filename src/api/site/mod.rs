@@ -46,6 +46,12 @@ use super::{Date, LocalRef, Subject, rules, schema};
         json_path = ".status.conditions[?(@.type==\"StorageEnforced\")].status"
     ),
     printcolumn(
+        name = "Access",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"AccessRestricted\")].status",
+        description = "Whether each identity can read and write only what it may, as tried"
+    ),
+    printcolumn(
         name = "Recording",
         type_ = "integer",
         json_path = ".status.recording",

@@ -17,9 +17,8 @@ pub struct SiteStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub observed_generation: Option<i64>,
-    /// `Accepted`, `Permitted`, `StorageEnforced`, `Recording`, `Compliant`, `Intact`, `AdministratorsExcluded`,
-    /// `Ready`, `Stalled`;
-    /// docs/conditions.md explains them.
+    /// `Accepted`, `Permitted`, `StorageEnforced`, `AccessRestricted`, `Recording`, `Compliant`, `Intact`,
+    /// `AdministratorsExcluded`, `Ready`, `Stalled`; docs/conditions.md explains them.
     #[serde(default)]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
@@ -56,6 +55,10 @@ pub struct Drift {
     /// What it had become, and what it was made again; the last first, and what was found in the day before it.
     #[schemars(length(min = 1, max = 1024))]
     pub what: String,
+    /// How often something was put back, each time within a day of the previous.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub times: i64,
 }
 
 impl Drift {
@@ -67,11 +70,14 @@ impl Drift {
     /// `what` was found `now`; what was told `before`, of the last day, follows it as far as there is room.
     pub fn told(what: &str, before: Option<&Self>, now: Timestamp) -> Self {
         let before = before.filter(|before| before.is_told(now));
+        // One that an earlier version wrote had happened once.
+        let times = 1 + before.map_or(0, |before| before.times.max(1));
         let before = before.map(|before| format!("; before, at {}: {}", before.at.0, before.what));
         let what = format!("{what}{}", before.unwrap_or_default());
         Self {
             at: Time(now),
             what: what.chars().take(Self::LONGEST).collect(),
+            times,
         }
     }
 
@@ -248,6 +254,16 @@ pub struct StorageStatus {
     #[schemars(length(max = 64))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub conformance: Vec<ConformanceRow>,
+    /// Parts of the bucket's configuration that the store lacks, weakens or does not show, each with its consequence. At
+    /// most 32.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), inner(length(min = 1, max = 512)))]
+    pub gaps: Vec<String>,
+    /// Principals of managers, officers or the auditor that the store knows no identity of, at most 33. The bucket policy
+    /// does not name them: they can read nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 33), inner(length(min = 1, max = 256)))]
+    pub unknown_principals: Vec<String>,
     /// A digest of what was demanded of the bucket when it was read back. What is otherwise while the same is demanded,
     /// somebody else has changed.
     #[serde(default, skip_serializing_if = "String::is_empty")]

@@ -128,6 +128,8 @@ mod tests {
             calls_expiration_days: None,
             tried_at: None,
             conformance: vec![],
+            gaps: vec![],
+            unknown_principals: vec![],
             demanded: String::new(),
         };
         assert!(

@@ -1,11 +1,14 @@
 //! How often and how far a pass looks, by what the statuses say of the previous ones.
 
+use std::sync::Arc;
+
 use jiff::{SignedDuration, Timestamp};
 
 use super::pass::Pass;
 use crate::api::{IncidentHold, Placement, RetentionStatus};
 use crate::storage::audit::Found;
 use crate::storage::hold::Placed;
+use crate::storage::hold::memory::Told;
 use crate::storage::ledger::Entry;
 
 /// How often everything that is held is listed, and its marks read, where that takes little.
@@ -19,7 +22,7 @@ const EACH_LISTING: SignedDuration = SignedDuration::from_secs(3);
 /// The longest that verification may be put off.
 const AT_LEAST_EVERY: SignedDuration = SignedDuration::from_hours(24);
 /// While the store refuses something, everything is read so many times as often, and takes so much more.
-const REFUSED_SHARE: i32 = 5;
+const REFUSED_SHARE: i32 = 15;
 
 /// A release that the store refused is tried again after this long.
 pub(super) const REFUSED: SignedDuration = SignedDuration::from_mins(1);
@@ -79,6 +82,16 @@ impl Pass<'_> {
         let mut before = self.placements().flatten();
         let is_to_prove = before.any(|placement| !placement.proved && placement.refused.is_none());
         self.is_time() || is_new || is_to_prove && self.recorders_follow()
+    }
+
+    /// Whether a manifest does not list what the status of its hold tells: the operator was stopped between the two.
+    pub(super) fn is_unwritten(&self, told: &[Arc<Told>]) -> bool {
+        let mut open = self.plan.open.values().zip(told);
+        open.any(|(entry, told)| {
+            let placement = self.hold(&entry.uid).and_then(|hold| current(hold, entry));
+            let placement = placement.filter(|placement| placement.proved && placement.refused.is_none());
+            placement.is_some_and(|placement| u64::try_from(placement.segments) != Ok(told.count()))
+        })
     }
 
     /// The hold with this UID.

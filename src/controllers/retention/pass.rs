@@ -96,7 +96,8 @@ impl Pass<'_> {
     }
 
     async fn place(&self, outcome: &mut Outcome) -> Result<(), RetentionError> {
-        let (covers, mut is_full) = (self.plan.covers(), self.is_full());
+        let (covers, told) = (self.plan.covers(), self.told().await?);
+        let mut is_full = self.is_full() || self.is_unwritten(&told);
         // Before the first page is listed.
         let is_followed = self.recorders_follow();
         let acknowledged = self
@@ -106,7 +107,6 @@ impl Pass<'_> {
             .filter(|entry| is_followed || self.was_acknowledged(entry));
         outcome.acknowledged = acknowledged.map(|entry| entry.uid.clone()).collect();
         let proved_at = self.proved_at();
-        let told = self.told().await?;
         let closing: Vec<Cover> = self.plan.closing.iter().map(Entry::cover).collect();
         let read_before = self.now - self.verify_every().unwrap_or(VERIFY_EVERY);
         let mut task = Task {

@@ -11,7 +11,10 @@ use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
+use super::access::Tried;
+use super::conformance;
 use super::found::{Bucket, Usable, digest, judge, unknown};
 use crate::api::{ConformanceVerdict, StorageStatus};
 use crate::contract::StorageTarget;
@@ -178,18 +181,25 @@ pub async fn keep(
         }
         Err(_) => SignedDuration::try_from(memory.backoff.failed(&access.claim.uid)).unwrap_or(FRESH),
     };
-    let (answer, changed, is_ours) = match answer {
-        Ok(enforced) => (Ok(enforced), Vec::new(), true),
+    let (answer, changed, is_ours, table) = match answer {
+        Ok(enforced) => (Ok(enforced), Vec::new(), true, None),
         Err(Failed {
             error,
             changed,
             is_ours,
-        }) => (Err(error), changed, is_ours),
+            conformance,
+        }) => (Err(error), changed, is_ours, conformance),
     };
     // What was changed calls for them too.
     let owes_trials = answer.is_err() && (is_due || !changed.is_empty());
     let mut bucket = judge(answer, reported, now);
     bucket.changes.extend(changed);
+    if let Some(table) = table {
+        bucket.tried = Tried {
+            rows: conformance::rows(&table),
+            at: Some(Time(now)),
+        };
+    }
     if is_ours {
         bucket.usable = bucket.usable.max(Usable::Kept);
     }

@@ -98,6 +98,7 @@ fn enforced(what: Option<Aspect>, holds: Option<bool>) -> Enforced {
             .collect(),
         conformance: holds.map(conformance),
         gaps: vec![],
+        left_out: vec![],
     }
 }
 
@@ -148,6 +149,7 @@ fn failed(error: EnforceError, what: Option<Aspect>) -> Failed {
         is_ours: error != EnforceError::Claimed,
         error,
         changed: enforced(what, None).changed,
+        conformance: None,
     }
 }
 
@@ -200,6 +202,8 @@ async fn another_secret_is_read_back_and_tried_at_once() {
     );
 }
 
+// The error is as large as the product's own.
+#[allow(clippy::result_large_err)]
 #[tokio::test]
 async fn what_is_in_a_bucket_of_ours_is_looked_after_though_nothing_may_be_recorded() {
     let unfit = EnforceError::StoreUnfit {
@@ -327,18 +331,25 @@ async fn errors_back_off_and_recording_goes_on_only_where_it_was_right_before() 
     assert_eq!((refused.status, refused.finding.truth), (None, Truth::False));
 }
 
-#[test]
-fn what_the_store_does_not_keep_is_said() {
-    let bucket = judge(Ok(enforced(None, Some(false))), None, at(0));
-    assert!(bucket.finding.is_true());
-    assert!(
-        bucket
-            .finding
-            .message
-            .contains("does not hold: RecorderCannotGet ("),
-        "{}",
-        bucket.finding.message
-    );
+/// A table that refuses the bucket is told all the same: the row that fails may be about access.
+#[tokio::test]
+async fn the_table_of_a_store_that_is_unfit_is_told() {
+    let unfit = EnforceError::StoreUnfit {
+        what: "w".into(),
+        remedy: "r".into(),
+    };
+    let tried = Failed {
+        conformance: Some(conformance(false)),
+        ..failed(unfit, None)
+    };
+    let bucket = look(&told([Err(tried)]), &Memory::default(), "s", None, 7).await;
+    assert_eq!((bucket.status, bucket.tried.at), (None, Some(Time(at(7)))));
+    let fails = bucket
+        .tried
+        .rows
+        .iter()
+        .find(|row| row.name == "RecorderCannotGet");
+    assert_eq!(fails.unwrap().verdict, ConformanceVerdict::Fails);
 }
 
 #[tokio::test]

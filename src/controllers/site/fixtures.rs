@@ -128,6 +128,7 @@ pub fn good_bucket(now: Timestamp) -> Bucket {
             changed: vec![],
             conformance: None,
             gaps: vec![],
+            left_out: vec![],
         }),
         None,
         now,

@@ -4,12 +4,17 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use sha2::{Digest, Sha256};
 
+use super::access::Tried;
 use super::refusal;
 use crate::api::condition::{ConditionType, Finding, Reason, Truth};
 use crate::api::{Drift, StorageStatus};
 use crate::controllers::kit::status::may_refresh;
 use crate::controllers::site::conformance;
-use crate::storage::{BucketSpec, Change, EnforceError, Enforced};
+use crate::storage::{BucketSpec, BucketState, Change, EnforceError, Enforced};
+
+/// What a status has room for.
+const MOST_GAPS: usize = 32;
+const LONGEST_GAP: usize = 512;
 
 /// What may be done with a bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -29,6 +34,8 @@ pub struct Bucket {
     pub finding: Finding,
     /// What to report of it.
     pub status: Option<StorageStatus>,
+    /// What was tried of access to it.
+    pub tried: Tried,
     /// What may be done with it.
     pub usable: Usable,
     /// Whether only a person can help.
@@ -83,6 +90,7 @@ pub(super) fn unknown(reported: Option<&StorageStatus>) -> Bucket {
             message,
         ),
         status: reported.cloned(),
+        tried: Tried::of(reported),
         usable: Usable::No,
         is_stalled: false,
         changes: Vec::new(),
@@ -101,11 +109,10 @@ pub fn judge(
     match answer {
         Ok(enforced) => {
             let status = status(&enforced, reported, now);
-            let gaps = enforced.gaps.iter().map(ToString::to_string);
-            let gaps: Vec<String> = gaps.chain(enforced.read_back.gaps()).collect();
-            let message = read_back(&status, &gaps);
+            let message = read_back(&enforced.read_back);
             Bucket {
                 finding: Finding::new(ConditionType::StorageEnforced, true, Reason::ReadBack, message),
+                tried: Tried::of(Some(&status)),
                 status: Some(status),
                 usable: Usable::Recorded,
                 is_stalled: false,
@@ -120,9 +127,11 @@ pub fn judge(
             // A store that says that the bucket is otherwise takes back what was reported.
             let stays = nothing_learnt || matches!(error, EnforceError::NoRecorder { .. });
             let may_go_on = nothing_learnt && reported.is_some();
+            let kept = reported.filter(|_| stays);
             Bucket {
                 finding: not_enforced(&error, nothing_learnt, reported.is_some()),
-                status: reported.filter(|_| stays).cloned(),
+                tried: Tried::of(kept),
+                status: kept.cloned(),
                 usable: if may_go_on { Usable::Recorded } else { Usable::No },
                 is_stalled: needs_person(&error),
                 changes: Vec::new(),
@@ -185,6 +194,8 @@ fn status(enforced: &Enforced, reported: Option<&StorageStatus>, now: Timestamp)
         calls_expiration_days: state.calls_expiration_days(),
         tried_at,
         conformance,
+        gaps: gaps(enforced),
+        unknown_principals: enforced.left_out.clone(),
         demanded: reported.map(|status| status.demanded.clone()).unwrap_or_default(),
     };
     // An operator that was just started reads back at once; the time alone is nothing new for five minutes.
@@ -198,16 +209,24 @@ fn status(enforced: &Enforced, reported: Option<&StorageStatus>, now: Timestamp)
     }
 }
 
-/// What was read back, what this store does not keep although it should, and what it cannot say.
-fn read_back(status: &StorageStatus, gaps: &[String]) -> String {
-    let mut message =
-        "Object Lock, versioning, lifecycle and policy were read back and are as they must be".to_owned();
-    message.push_str(&conformance::exceptions(&status.conformance));
-    for gap in gaps {
-        message.push_str("; ");
-        message.push_str(gap);
-    }
-    message
+/// What the store's policies cannot say, and what of the configuration is weaker than required or not shown.
+fn gaps(enforced: &Enforced) -> Vec<String> {
+    let of_policy = enforced.gaps.iter().map(ToString::to_string);
+    let gaps = of_policy.chain(enforced.read_back.gaps());
+    gaps.take(MOST_GAPS)
+        .map(|gap| gap.chars().take(LONGEST_GAP).collect())
+        .collect()
+}
+
+/// What was read back, and nothing else: access is told by `AccessRestricted`, what the store lacks by its status.
+fn read_back(state: &BucketState) -> String {
+    let parts = match &state.lifecycle {
+        Some(_) => "Object Lock, versioning, lifecycle and policy",
+        None => {
+            "Object Lock, versioning and policy (this store has no lifecycle: retentionEnforcement is OperatorOnly)"
+        }
+    };
+    format!("{parts}, as read back, are as required")
 }
 
 /// All that was changed.

@@ -4,6 +4,7 @@
 //! and fourth are pure; nothing is connected to before the second has found a grant for it, and nothing is
 //! recorded before the third has read the bucket back.
 
+mod access;
 mod apply;
 pub mod bucket;
 mod conformance;

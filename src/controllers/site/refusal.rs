@@ -10,9 +10,12 @@ pub fn reason(error: &EnforceError) -> Reason {
         EnforceError::Unadoptable { obstacles } => obstacles.first().map_or(Reason::BucketRefused, obstacle),
         EnforceError::Refused { .. } => Reason::BucketRefused,
         EnforceError::StoreUnfit { .. } => Reason::StoreUnfit,
-        EnforceError::WrongPrincipal { .. } | EnforceError::Target(_) | EnforceError::Ceiling(_) => {
-            Reason::InvalidField
-        }
+        EnforceError::WrongPrincipal { .. }
+        | EnforceError::RecorderCannotPut { .. }
+        | EnforceError::Crowd { .. }
+        | EnforceError::PolicyTooLong { .. }
+        | EnforceError::Target(_)
+        | EnforceError::Ceiling(_) => Reason::InvalidField,
         EnforceError::NoRecorder { .. } => Reason::DependsOn,
         EnforceError::Storage(_) | EnforceError::Advised { .. } => Reason::StorageError,
     }

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
+use super::access;
 use super::apply::Applied;
 use super::found::Bucket;
 use super::recording::{self, Answer};
@@ -18,11 +19,18 @@ use crate::controllers::kit::error::{ApiError, Failure, KubeErrorExt};
 use crate::controllers::kit::patience::{self, Cause, since};
 use crate::controllers::kit::quantity::size;
 use crate::controllers::kit::status as kit_status;
+use crate::storage::readers;
 
 /// An audit of the days at the ceiling is due hourly; one that is this old says nothing of now.
 const AUDIT_IS_OLD: SignedDuration = SignedDuration::from_hours(3);
 /// How old counts of the whole bucket are at most, in words.
 const AUDITED_EVERY: &str = "24 h";
+
+/// Whoever undoes something so often does it by rule.
+const A_FIGHT: i64 = 3;
+/// What `Ready` says nothing about.
+const NOT_COVERED: &str = "AccessRestricted says who can read and write recordings, Recording says which cameras record, \
+                           Compliant says what the last audit found";
 
 /// All that a Site's status is made of.
 #[derive(Debug)]
@@ -58,6 +66,7 @@ pub fn status(site: &Site, observed: &Observed<'_>, now: Timestamp) -> (SiteStat
         valid.accepted.clone(),
         valid.permission.finding.clone(),
         bucket.finding.clone(),
+        access::finding(&bucket.tried, &unknown(site, bucket), now),
         recording,
         compliant(before.audit.as_ref(), valid.ceilings.as_ref(), now),
         intact(
@@ -84,6 +93,19 @@ pub fn status(site: &Site, observed: &Observed<'_>, now: Timestamp) -> (SiteStat
         recording: i32::try_from(count).ok(),
     };
     (status, stalls_at)
+}
+
+/// The fields whose principal the store does not know. Only the Site's own are told by their path.
+fn unknown(site: &Site, bucket: &Bucket) -> Vec<String> {
+    let status = bucket.status.as_ref();
+    let principals = status.map(|status| status.unknown_principals.as_slice());
+    let named = |principal: &String| match readers::field_of(site, None, principal) {
+        field if field.is_empty() => {
+            format!("spec.policyRef: incidentOfficers of the policy: principal {principal:?}")
+        }
+        field => format!("{field} {principal:?}"),
+    };
+    principals.unwrap_or_default().iter().map(named).collect()
 }
 
 /// The conditions of a Site that is being deleted: what was found before, and what it waits for. `unusable`: why holds that
@@ -162,7 +184,9 @@ fn ready(
             ConditionType::Ready,
             true,
             Reason::AsRequired,
-            "storage and recorders are as the protocol demands, read back",
+            format!(
+                "the bucket's configuration and the recorders match the protocol, as read back; {NOT_COVERED}"
+            ),
         )
     } else {
         Finding::new(
@@ -170,7 +194,7 @@ fn ready(
             true,
             permitted.reason,
             format!(
-                "as the protocol demands, which allows no recording now: {}",
+                "the bucket's configuration matches the protocol, as read back; it allows no recording now: {}; {NOT_COVERED}",
                 permitted.message
             ),
         )
@@ -322,18 +346,36 @@ fn oldest(audit: &AuditStatus, ceilings: Option<&Ceilings>) -> String {
 /// that was, and with whose credentials, is for a person to find out.
 fn intact(bucket: Option<&Drift>, held: Option<&Drift>, now: Timestamp) -> Finding {
     let lately = |drift: &&Drift| drift.is_told(now);
-    let told: Vec<String> = [("the bucket", bucket), ("what is held", held)]
+    let both = [("the bucket", bucket), ("what is held", held)];
+    let lately: Vec<(&str, &Drift)> = both
         .into_iter()
         .filter_map(|(whose, drift)| Some((whose, drift.filter(lately)?)))
-        .map(|(whose, drift)| format!("{whose} at {}: {}", drift.at.0, drift.what))
         .collect();
-    if told.is_empty() {
+    if lately.is_empty() {
         let message = "nobody else was found to have changed the bucket or what is held, in the last day";
         return Finding::new(ConditionType::Intact, true, Reason::AsRequired, message);
     }
+    let told: Vec<String> = lately
+        .iter()
+        .map(|(whose, drift)| format!("{whose} at {}: {}", drift.at.0, drift.what))
+        .collect();
+    let told = told.join("; ");
+    let times = lately
+        .iter()
+        .map(|(_, drift)| drift.times)
+        .max()
+        .unwrap_or_default();
+    if times >= A_FIGHT {
+        let message = format!(
+            "another party changes what the operator puts back, {times} times so far: exempt this bucket from automatic \
+             remediation, Terraform or the like; the last was {told}; the store's access log names the identity: \
+             docs/alerts.md#toezichttampered"
+        );
+        return Finding::new(ConditionType::Intact, false, Reason::Contended, message);
+    }
     let message = format!(
-        "somebody else had changed this, and what can be put back is: {}; the store's access log has who: docs/alerts.md#toezichttampered",
-        told.join("; ")
+        "changed by another party, and put back as far as possible: {told}; the store's access log names the identity: \
+         docs/alerts.md#toezichttampered"
     );
     Finding::new(ConditionType::Intact, false, Reason::PutBack, message)
 }

@@ -2,7 +2,8 @@ use super::*;
 use crate::api::RetentionStatus;
 use crate::controllers::site::fixtures::{Fixture, fixture, good_bucket};
 use crate::controllers::site::found::judge;
-use crate::storage::{Aspect, Change, EnforceError};
+use crate::storage::probe::{Check, Verdict};
+use crate::storage::{Aspect, BucketState, Change, Conformance, EnforceError, Enforced};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 /// The status, with nothing running yet.
@@ -26,7 +27,7 @@ fn condition<'a>(status: &'a SiteStatus, type_: &str) -> (&'a str, &'a str, &'a 
 }
 
 #[test]
-fn all_nine_are_always_there() {
+fn every_condition_is_always_there() {
     let fixture = fixture();
     let status = of(&fixture, &good_bucket(fixture.now), Ok(Applied::default()));
     let types: Vec<&str> = status
@@ -41,6 +42,7 @@ fn all_nine_are_always_there() {
             "Accepted",
             "Permitted",
             "StorageEnforced",
+            "AccessRestricted",
             "Recording",
             "Compliant",
             "Intact",
@@ -53,11 +55,80 @@ fn all_nine_are_always_there() {
         ("True", "False")
     );
     assert_eq!(condition(&status, "AdministratorsExcluded").1, "NotEncrypted");
+    let (truth, reason, _) = condition(&status, "AccessRestricted");
+    assert_eq!(
+        (truth, reason),
+        ("Unknown", "NotTried"),
+        "this bucket was never tried"
+    );
     assert_eq!(
         (status.observed_generation, status.cameras, status.recording),
         (Some(3), Some(2), Some(0))
     );
     assert_eq!(status.ceilings.unwrap().video.to_string(), "28d");
+}
+
+/// What a store lets an identity do is no part of what was read back, and does not stand behind a `True`.
+#[test]
+fn a_promise_that_the_store_does_not_keep_is_a_condition_of_its_own() {
+    let fixture = fixture();
+    let with = |fails: &[Check], gaps: Vec<&'static str>| {
+        let verdict = |check: &Check| {
+            if fails.contains(check) {
+                Verdict::Fails
+            } else {
+                Verdict::Holds
+            }
+        };
+        let rows: Vec<_> = Check::ALL.iter().map(|check| (*check, verdict(check))).collect();
+        let enforced = Enforced {
+            read_back: BucketState {
+                lifecycle: Some(std::collections::BTreeSet::new()),
+                ..BucketState::default()
+            },
+            changed: vec![],
+            conformance: Some(Conformance::of(&rows)),
+            gaps,
+            left_out: vec![],
+        };
+        of(
+            &fixture,
+            &judge(Ok(enforced), None, fixture.now),
+            Ok(Applied::default()),
+        )
+    };
+    let good = with(&[], vec![]);
+    assert_eq!(condition(&good, "AccessRestricted").0, "True");
+
+    let weak = with(
+        &[
+            Check::RecorderCannotOverwrite,
+            Check::HeldIsReadable,
+            Check::LastModifiedStays,
+        ],
+        vec!["a gap of the policy"],
+    );
+    let (truth, reason, message) = condition(&weak, "AccessRestricted");
+    assert_eq!((truth, reason), ("False", "AccessDiffers"));
+    for part in [
+        "A recorder can overwrite",
+        "Managers and officers cannot read held",
+        "toezicht iam",
+    ] {
+        assert!(message.contains(part), "{message}");
+    }
+    assert!(!message.contains("LastModified"), "{message}");
+    for (type_, words) in [("StorageEnforced", 100), ("Ready", 300)] {
+        let (truth, _, message) = condition(&weak, type_);
+        assert_eq!(
+            (truth, message),
+            ("True", condition(&good, type_).2),
+            "{type_} is about something else"
+        );
+        assert!(message.len() < words && !message.contains(" but"), "{message}");
+    }
+    assert!(condition(&weak, "Ready").2.contains("AccessRestricted says"));
+    assert_eq!(weak.storage.unwrap().gaps[0], "a gap of the policy");
 }
 
 #[test]
@@ -211,6 +282,7 @@ fn what_somebody_else_changed_is_told_for_a_day() {
     let held = Drift {
         at: Time(fixture.now + SignedDuration::from_hours(23)),
         what: "tag of 3 held versions".into(),
+        times: 1,
     };
     fixture.site.status = Some(SiteStatus {
         retention: Some(RetentionStatus {
@@ -233,6 +305,38 @@ fn what_somebody_else_changed_is_told_for_a_day() {
             );
         }
     }
+}
+
+/// Two parties that undo each other are told of as such, and not as one more change.
+#[test]
+fn parties_that_undo_each_other_are_told() {
+    let mut fixture = fixture();
+    for round in 1..=4 {
+        let mut drifted = good_bucket(fixture.now);
+        drifted.is_drift = true;
+        drifted.changes = vec![Change {
+            what: Aspect::Lifecycle,
+            from: "theirs".into(),
+            to: "ours".into(),
+        }];
+        let status = of(&fixture, &drifted, Ok(Applied::default()));
+        let (truth, reason, message) = condition(&status, "Intact");
+        assert_eq!(
+            (truth, reason),
+            ("False", if round < 3 { "PutBack" } else { "Contended" }),
+            "{message}"
+        );
+        assert_eq!(
+            message.contains(&format!("{round} times")),
+            round >= 3,
+            "{message}"
+        );
+        fixture.site.status = Some(status);
+        fixture.now += SignedDuration::from_hours(20);
+    }
+    fixture.now += SignedDuration::from_hours(5);
+    let status = of(&fixture, &good_bucket(fixture.now), Ok(Applied::default()));
+    assert_eq!(condition(&status, "Intact").0, "True");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use super::target::Ground;
 use crate::api::condition::{ConditionType, Finding, Reason};
 use crate::api::{
     AdoptionPolicy, Ceilings, RecordingPolicy, RetentionEnforcement, SECRET_TYPE_CA, Site, SiteSpec,
+    is_one_identity,
 };
 use crate::controllers::config::OperatorConfig;
 use crate::controllers::grant::{Endpoint, Exception, Request};
@@ -245,6 +246,7 @@ fn access(
         let message = "spec.storage.decision: article 9: an exception needs a decision: say who decided, when, and where it can be found";
         return Err(Problem::new(Reason::InvalidField, message));
     }
+    identities(site, found, problems)?;
     readers::no_machine(site, found.policy.as_ref())
         .map_err(|(reason, message)| Problem::new(reason, message))?;
     let ca_pem = storage.ca_ref.as_ref().map(|reference| {
@@ -276,7 +278,10 @@ fn access(
     };
     // One that is somebody else too is left out of the bucket's policy, which goes on as it must.
     let auditor = match readers::auditor_apart(site, found.policy.as_ref()) {
-        Ok(()) => storage.auditor.as_ref().map(|auditor| auditor.principal.clone()),
+        Ok(()) => {
+            let auditor = storage.auditor.as_ref().map(|auditor| auditor.principal.clone());
+            auditor.filter(|auditor| is_one_identity(auditor))
+        }
         Err((reason, message)) => {
             problems.push(Problem::new(reason, message));
             None
@@ -288,6 +293,27 @@ fn access(
         spec: bucket_spec(site, found, ceilings, &exceptions, auditor),
         claim,
     }))
+}
+
+/// Each principal names one identity. A person's that does not is left out of the bucket's policy, which goes on as it
+/// must; with a machine's no policy can be written.
+fn identities(site: &Site, found: &Dereferenced, problems: &mut Vec<Problem>) -> Result<(), Problem> {
+    let storage = &site.spec.storage;
+    let machines = [&storage.operator.principal, &storage.recorder.principal];
+    for wrong in readers::not_one_identity(site, found.policy.as_ref()) {
+        let is_machine = machines.contains(&&wrong.principal);
+        let reason = if wrong.field.starts_with("spec.policyRef") {
+            Reason::ReferenceRefused
+        } else {
+            Reason::InvalidField
+        };
+        let problem = Problem::new(reason, wrong);
+        if is_machine {
+            return Err(problem);
+        }
+        problems.push(problem);
+    }
+    Ok(())
 }
 
 fn bucket_spec(

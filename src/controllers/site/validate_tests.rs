@@ -55,6 +55,44 @@ fn without_the_recorders_secret_the_bucket_is_looked_after() {
     );
 }
 
+/// What was admitted before the rule about principals: a person is left out, and a machine stops everything.
+#[test]
+fn a_principal_that_is_more_than_one_identity_is_in_no_policy() {
+    for wrong in [
+        "${aws:username}",
+        "arn:aws:iam::000000000000:user/${aws:username}",
+        "a b",
+    ] {
+        let mut fixture = fixture();
+        fixture.site.spec.managers[0].principal = Some(wrong.into());
+        let policy = fixture.found.policy.as_mut().unwrap();
+        policy.spec.incident_officers[0].principal = Some(wrong.into());
+        fixture.site.spec.storage.auditor = Some(crate::api::Auditor {
+            principal: wrong.into(),
+        });
+        let valid = fixture.valid();
+        let message = &valid.accepted.message;
+        assert!(!valid.accepted.is_true(), "{message}");
+        for field in [
+            "spec.managers[0].principal: article 4.1",
+            "spec.policyRef: spec.incidentOfficers[0].principal",
+            "spec.storage.auditor.principal",
+        ] {
+            assert!(message.contains(field), "{message}");
+        }
+        let spec = valid.access.unwrap().spec;
+        assert_eq!((spec.auditor, spec.readers), (None, vec![]));
+
+        for machine in [0, 1] {
+            let mut fixture = self::fixture();
+            let storage = &mut fixture.site.spec.storage;
+            [&mut storage.operator, &mut storage.recorder][machine].principal = wrong.into();
+            let valid = fixture.valid();
+            assert!(!valid.accepted.is_true() && valid.access.is_none(), "{wrong}");
+        }
+    }
+}
+
 /// An incident officer of the policy has the auditor's name.
 #[test]
 fn an_auditor_that_is_somebody_else_is_left_out_and_stops_nothing() {

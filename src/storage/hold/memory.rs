@@ -65,6 +65,11 @@ impl Told {
         self.places.extend(line.key.parse().ok().as_ref().map(Place::of));
     }
 
+    /// How many versions the manifest lists.
+    pub fn count(&self) -> u64 {
+        self.versions.len() as u64
+    }
+
     /// Whether the manifest lists this version.
     pub(super) fn has(&self, version: Fingerprint) -> bool {
         self.versions.contains(&version)

@@ -179,7 +179,7 @@ async fn places(
         let mut is_every_source = class == Class::Calls;
         for cover in &about {
             match &cover.sources {
-                Sources::Named(names) if class == Class::Video => named.extend(names.iter().cloned()),
+                Sources::Named(cameras) if class == Class::Video => named.extend(cameras.iter().cloned()),
                 _ => is_every_source = true,
             }
         }

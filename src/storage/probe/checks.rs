@@ -112,115 +112,136 @@ checks! {
         "a released recording begins a new life in the store's lifecycle: the operator has to delete it at its ceiling";
     HeldIsReadable: Operator, Weak,
         "where a policy lets through what is tagged `held`, such an object can be read",
-        "the bucket policy lets nobody read what an incident holds: managers need another way to it";
+        "Managers and officers cannot read held recordings by the bucket policy: they need another way to them";
     HeldVersionIsReadable: Operator, Weak,
         "where a policy lets through what is tagged `held`, such a version can be read by its id",
-        "the bucket policy lets nobody read by version what an incident holds: managers need another way to it";
+        "Managers and officers cannot read held recordings by the bucket policy: they need another way to them";
     SealedIsUnreadable: Operator, Weak,
         "where a policy lets through only what is tagged `held`, an object tagged `sealed` cannot be read",
-        "the bucket policy does not keep readers from what is under embargo: name no managers' principals on this store";
+        "Managers and officers can read recordings under embargo: name no principals of theirs on this store";
     SealedVersionIsUnreadable: Operator, Weak,
         "where a policy lets through only what is tagged `held`, a version tagged `sealed` cannot be read by its id",
-        "the bucket policy does not keep readers from versions under embargo: name no managers' principals on this store";
+        "Managers and officers can read recordings under embargo: name no principals of theirs on this store";
     VideoIsUnreadable: Operator, Weak,
         "where a policy lets through only what is tagged `held`, an object tagged `video` cannot be read",
-        "the bucket policy does not keep readers from what no incident holds: name no managers' principals on this store";
+        "Managers and officers can read recordings that no incident holds: name no principals of theirs on this store";
     VideoVersionIsUnreadable: Operator, Weak,
         "where a policy lets through only what is tagged `held`, a version tagged `video` cannot be read by its id",
-        "the bucket policy does not keep readers from versions that no incident holds: name no managers' principals on this store";
+        "Managers and officers can read recordings that no incident holds: name no principals of theirs on this store";
     OperatorCannotGet: Operator, Weak,
         "the operator cannot read what a recorder wrote",
-        "whoever has the operator's credentials can watch recordings";
+        "The operator's credentials can read recordings";
+    EveryoneElseIsDenied: Operator, Fatal,
+        "whoever the bucket policy does not name is denied reading and writing, whatever rights it has from elsewhere",
+        "Anyone with an account at the store can read and write recordings, as far as the account's own rights go";
     RecorderCanPut: Recorder, Fatal,
         "a recorder can write an object tagged `video`",
-        "nothing can be recorded";
+        "A recorder cannot write: nothing can be recorded";
     RecorderCanPutSealed: Recorder, Weak,
         "a recorder can write an object tagged `sealed`",
-        "a segment recorded while a hold is open waits in the spool";
+        "A recorder cannot write objects tagged `sealed`: what it records during an incident waits in its spool";
     RecorderCannotGet: Recorder, Weak,
         "a recorder cannot read what it wrote",
-        "whoever takes over a recorder can watch what was recorded";
+        "A recorder can read recordings";
     RecorderCannotGetVersion: Recorder, Weak,
         "a recorder cannot read by its id a version that it wrote",
-        "whoever takes over a recorder can watch what was recorded";
+        "A recorder can read recordings";
     RecorderCannotList: Recorder, Weak,
         "a recorder cannot list keys",
-        "whoever takes over a recorder sees what was recorded when";
+        "A recorder can list recordings: it sees which camera recorded when";
     RecorderCannotListVersions: Recorder, Weak,
         "a recorder cannot list versions",
-        "whoever takes over a recorder sees what was recorded when";
+        "A recorder can list recordings: it sees which camera recorded when";
     RecorderCannotDelete: Recorder, Weak,
         "a recorder cannot put a delete marker over an object",
-        "whoever takes over a recorder can hide recordings, which then go a day later unless they are held";
+        "A recorder can hide recordings; the store deletes those that no incident holds a day later";
     RecorderCannotDeleteVersion: Recorder, Weak,
         "a recorder cannot delete a version",
-        "whoever takes over a recorder can destroy what is not held";
+        "A recorder can delete recordings that no incident holds";
     RecorderCannotBatchDelete: Recorder, Weak,
         "a recorder cannot delete a version in a batch",
-        "whoever takes over a recorder can destroy what is not held";
+        "A recorder can delete recordings that no incident holds";
     RecorderCannotRetag: Recorder, Weak,
         "a recorder cannot change the tag of an object",
-        "whoever takes over a recorder can open recordings to readers, or keep them from the lifecycle";
+        "A recorder can change tags: open recordings to readers, or keep them from the lifecycle";
     RecorderCannotRetagVersion: Recorder, Weak,
         "a recorder cannot change the tag of a version",
-        "whoever takes over a recorder can open recordings to readers, or keep them from the lifecycle";
+        "A recorder can change tags: open recordings to readers, or keep them from the lifecycle";
     RecorderCannotUntag: Recorder, Weak,
         "a recorder cannot take the tag off an object",
-        "whoever takes over a recorder can keep recordings from the lifecycle until the operator deletes them";
+        "A recorder can remove tags: only the operator then deletes those recordings at their ceiling";
     RecorderCannotSetLegalHold: Recorder, Weak,
         "a recorder cannot set a legal hold",
-        "whoever takes over a recorder can make recordings stay until the operator takes the hold off";
+        "A recorder can set legal holds: such recordings stay until the operator clears the hold";
     RecorderCannotClearLegalHold: Recorder, Weak,
         "a recorder cannot clear a legal hold",
-        "whoever takes over a recorder can take the protection off evidence until the operator puts it back";
+        "A recorder can clear legal holds: evidence is unprotected until the operator sets them again";
     RecorderCannotSetRetention: Recorder, Weak,
         "a recorder cannot set a retention",
-        "whoever takes over a recorder can make recordings outlive their ceiling";
+        "A recorder can set retentions: such recordings outlive their ceiling";
     RecorderCannotPutWithLegalHold: Recorder, Weak,
         "a recorder cannot write an object with a legal hold",
-        "whoever takes over a recorder can make objects that stay until the operator takes the hold off";
+        "A recorder can write objects with a legal hold, which stay until the operator clears it";
     RecorderCannotPutWithRetention: Recorder, Weak,
         "a recorder cannot write an object with a retention",
-        "whoever takes over a recorder can make objects that outlive their ceiling";
+        "A recorder can write objects with a retention, which outlive their ceiling";
     RecorderCannotPutHeld: Recorder, Weak,
         "a recorder cannot write an object tagged `held`",
-        "nothing that is decided rests on a tag that a recorder wrote; until the operator puts it right, readers may read it";
+        "A recorder can write objects tagged `held`, which readers can read until the operator corrects the tag";
     RecorderCannotPutOtherTag: Recorder, Weak,
         "a recorder cannot write an object with the tag of another class",
-        "nothing that is decided rests on a tag that a recorder wrote; the store's lifecycle does not expire such an object";
+        "A recorder can write objects with a wrong tag or none, which only the operator deletes at their ceiling";
     RecorderCannotPutUntagged: Recorder, Weak,
         "a recorder cannot write an object without a tag",
-        "nothing that is decided rests on a tag that a recorder wrote; the store's lifecycle does not expire such an object";
+        "A recorder can write objects with a wrong tag or none, which only the operator deletes at their ceiling";
     RecorderCannotOverwrite: Recorder, Weak,
         "a recorder cannot write a second version of an object",
-        "whoever takes over a recorder, and knows a key, can push a recording behind another version, after which it goes a day later unless it is held";
+        "A recorder can overwrite a recording whose key it knows; unless held, the older version is deleted a day later";
     RecorderCannotPutElsewhere: Recorder, Weak,
         "a recorder cannot write where it has nothing to write",
-        "whoever takes over a recorder can leave objects that are no recordings";
+        "A recorder can write objects that are no recordings";
     AnonymousCannotGet: Anonymous, Fatal,
         "without credentials, nothing can be read",
-        "anybody who reaches the store can watch";
+        "Anyone who reaches the store can read recordings";
     AnonymousCannotGetVersion: Anonymous, Fatal,
         "without credentials, no version can be read by its id",
-        "anybody who reaches the store can watch";
+        "Anyone who reaches the store can read recordings";
     AnonymousCannotList: Anonymous, Fatal,
         "without credentials, no keys can be listed",
-        "anybody who reaches the store sees what was recorded when";
+        "Anyone who reaches the store can list recordings";
     AnonymousCannotListVersions: Anonymous, Fatal,
         "without credentials, no versions can be listed",
-        "anybody who reaches the store sees what was recorded when";
+        "Anyone who reaches the store can list recordings";
     AnonymousCannotPut: Anonymous, Fatal,
         "without credentials, nothing can be written",
-        "anybody who reaches the store can plant recordings";
+        "Anyone who reaches the store can write recordings";
     AnonymousCannotDelete: Anonymous, Fatal,
         "without credentials, nothing can be hidden behind a delete marker",
-        "anybody who reaches the store can hide recordings";
+        "Anyone who reaches the store can hide recordings";
     AnonymousCannotDeleteVersion: Anonymous, Fatal,
         "without credentials, no version can be deleted",
-        "anybody who reaches the store can destroy recordings";
+        "Anyone who reaches the store can delete recordings";
 }
 
 impl Check {
+    /// Whether it is about access: which identity can read or write recordings (promise 3).
+    pub const fn is_about_access(self) -> bool {
+        match self.about().principal {
+            Principal::Recorder | Principal::Anonymous => true,
+            Principal::Operator => matches!(
+                self,
+                Self::HeldIsReadable
+                    | Self::HeldVersionIsReadable
+                    | Self::SealedIsUnreadable
+                    | Self::SealedVersionIsUnreadable
+                    | Self::VideoIsUnreadable
+                    | Self::VideoVersionIsUnreadable
+                    | Self::OperatorCannotGet
+                    | Self::EveryoneElseIsDenied
+            ),
+        }
+    }
+
     /// The exception under which a bucket is taken though this fails; `None`: there is none.
     pub const fn exception(self) -> Option<Exception> {
         match self {

@@ -23,7 +23,7 @@ fn target(endpoint: String) -> StorageTarget {
     }
 }
 
-async fn table_with(endpoint: String, policy: Result<(&str, &[Value]), &Why>) -> Conformance {
+async fn table_with(endpoint: String, policy: Result<Standing<'_>, &Why>) -> Conformance {
     let target = target(endpoint);
     let store = Store::new(&target, Purpose::Configure).unwrap();
     let anonymous = Store::anonymous(&target).unwrap();
@@ -122,11 +122,23 @@ async fn a_store_that_does_whatever_it_is_asked_is_seen_through() {
 /// It takes a policy and heeds none: what a policy would do cannot be told.
 #[tokio::test]
 async fn a_policy_that_is_not_heeded_shows_nothing() {
-    let table = table_with(Files::serve(false, false).await, Ok(("operator", &[]))).await;
+    let exempt = Exempt {
+        others: Others::PrincipalArn,
+        recorder: "recorder",
+        auditor: None,
+        readers: &[],
+    };
+    let standing = Standing {
+        statements: &[],
+        operator: "operator",
+        exempt: Ok(exempt),
+    };
+    let table = table_with(Files::serve(false, false).await, Ok(standing)).await;
     for check in [
         Check::HeldIsReadable,
         Check::SealedIsUnreadable,
         Check::VideoVersionIsUnreadable,
+        Check::EveryoneElseIsDenied,
     ] {
         let verdict = table.verdict(check);
         assert!(

@@ -12,11 +12,13 @@ pub(super) mod canary;
 mod checks;
 #[cfg(test)]
 mod files;
+mod ground;
 #[cfg(test)]
 mod impostors;
 mod operator;
 mod recorder;
 pub mod standalone;
+mod stranger;
 mod table;
 mod tagged;
 
@@ -28,9 +30,11 @@ pub use table::{Conformance, Row, Verdict, Why};
 use self::attempts::Tries;
 use self::canary::{random_name, sweep};
 use self::table::Findings;
+use self::tagged::Added;
 use super::client::Store;
+use super::dialect::Others;
 use super::error::StoreError;
-use super::statements::CANARIES;
+use super::statements::{CANARIES, Place, Resources};
 
 /// Who is tried, and what is known already.
 #[derive(Clone, Copy)]
@@ -39,11 +43,30 @@ pub(crate) struct Subject<'a> {
     /// `None`: their credentials were not given.
     pub(crate) recorder: Option<&'a Store>,
     pub(crate) anonymous: &'a Store,
-    /// The operator as the store's policies name it, and the policy that is there. An error: why no statement
-    /// can be tried.
-    pub(crate) policy: Result<(&'a str, &'a [Value]), &'a Why>,
+    /// The policy that is there. An error: why no statement can be tried.
+    pub(crate) policy: Result<Standing<'a>, &'a Why>,
     /// Whether lifecycle rules read back as they were written: whoever wrote them has seen.
     pub(crate) lifecycle: &'a Verdict,
+}
+
+/// A policy that is there.
+#[derive(Clone, Copy)]
+pub(crate) struct Standing<'a> {
+    pub(crate) statements: &'a [Value],
+    /// The operator as the store's policies name it.
+    pub(crate) operator: &'a str,
+    /// Whom its Deny for everyone else exempts beside the operator. An error: why that is not tried.
+    pub(crate) exempt: Result<Exempt<'a>, &'static str>,
+}
+
+/// Whom a policy exempts from what everyone else is denied, beside the operator.
+#[derive(Clone, Copy)]
+pub(crate) struct Exempt<'a> {
+    /// How it says "everyone but".
+    pub(crate) others: Others,
+    pub(crate) recorder: &'a str,
+    pub(crate) auditor: Option<&'a str>,
+    pub(crate) readers: &'a [String],
 }
 
 /// Tries everything, and removes what that left. Beside the table: whether the policy is again what it was.
@@ -97,19 +120,45 @@ async fn fill(subject: Subject<'_>, findings: &mut Findings) -> Result<(), Store
     for found in found {
         findings.add(found);
     }
-    match subject.policy {
-        Ok((principal, policy)) => {
-            let stage = tagged::Stage {
-                operator,
-                folder: format!("probe/tagged/{name}/"),
-                principal,
-                policy,
-            };
-            stage.run(findings).await
-        }
+    let standing = match subject.policy {
+        Ok(standing) => standing,
         Err(why) => {
             tagged::fail(findings, why);
-            Ok(())
+            findings.set(Check::EveryoneElseIsDenied, Err(why.clone()));
+            return Ok(());
         }
-    }
+    };
+    let resources = || Resources::of(Place::from(subject.operator), standing.operator);
+    let added = Added {
+        operator,
+        policy: standing.statements,
+        principal: standing.operator,
+        resources: &resources(),
+    };
+    let folder = format!("probe/tagged/{name}/");
+    tagged::Stage { added, folder }.run(findings).await?;
+    let exempt = match standing.exempt {
+        Ok(exempt) => exempt,
+        Err(why) => {
+            findings.set(Check::EveryoneElseIsDenied, Err(Why::NotTried(why)));
+            return Ok(());
+        }
+    };
+    let stage = stranger::Stage {
+        operator,
+        recorder: subject.recorder.map(by),
+        ours: format!("probe/tagged/{name}/stranger/"),
+        theirs: format!("{CANARIES}{name}/stranger/"),
+        policy: standing.statements,
+        others: exempt.others,
+        operator_principal: standing.operator,
+        recorder_principal: exempt.recorder,
+        people: exempt
+            .auditor
+            .into_iter()
+            .chain(exempt.readers.iter().map(String::as_str))
+            .collect(),
+        resources: resources(),
+    };
+    stage.run(findings).await
 }

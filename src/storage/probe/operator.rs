@@ -154,13 +154,10 @@ impl Stage<'_> {
                     .iter()
                     .all(|keys| keys.is_sorted_by(|one, other| one.0 <= other.0));
                 let keys: Vec<(String, String)> = keys.into_iter().flatten().collect();
-                let is_once = keys.len() == expected.len();
-                Ok(Verdict::is_so(
-                    folders == all
-                        && is_ordered
-                        && is_once
-                        && keys.into_iter().collect::<BTreeSet<_>>() == expected,
-                ))
+                let found: BTreeSet<&(String, String)> = keys.iter().collect();
+                // A put whose answer was lost is made again: more versions than were counted are no fault of the listing.
+                let is_whole = found.len() == keys.len() && expected.iter().all(|one| found.contains(one));
+                Ok(Verdict::is_so(folders == all && is_ordered && is_whole))
             }
             Err(error) if error.is_retryable() => Err(error.into()),
             Err(_) => Ok(Verdict::Fails),

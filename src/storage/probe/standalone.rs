@@ -6,20 +6,21 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::canary::{is_canary, sweep};
-use super::{Conformance, Subject, Verdict, Why, run};
-use crate::api::Days;
+use super::canary::sweep;
+use super::ground::{Ground, ground};
+use super::{Conformance, Exempt, Standing, Subject, Verdict, Why, run};
+use crate::api::{Days, is_one_identity};
 use crate::contract::StorageTarget;
-use crate::storage::apply::{self, put_policy};
+use crate::storage::apply::put_policy;
 use crate::storage::bucket::{BucketSpec, BucketState};
 use crate::storage::client::{Purpose, Store, TargetError};
+use crate::storage::dialect::{Dialect, Others};
 use crate::storage::drift::Desired;
 use crate::storage::error::StoreError;
 use crate::storage::lifecycle::Rule;
-use crate::storage::policy::{Policy, statements};
 use crate::storage::principal::prove;
+use crate::storage::readers::NotOneIdentity;
 use crate::storage::refusal::EnforceError;
-use crate::storage::statements::bootstrap;
 use crate::storage::{desired, objects, observe, rules};
 
 /// How often a change is read back before it counts as not made.
@@ -30,6 +31,9 @@ const SWEEPS: u32 = 5;
 /// The ceilings of the rules that are tried (the protocol's own).
 const CEILINGS: (Days, Days) = (Days(28), Days(7));
 const NO_PRINCIPAL: &str = "the operator's principal was not given";
+const NO_SITE_POLICY: &str = "no Site's policy was put";
+const UNHEEDED: &str = "bucket policies have no effect on this store's identities: give each the rights that toezicht iam --for \
+                        identity-policies prints";
 const POLICY_UNREADABLE: &str = "the bucket's policy could not be read, so none was put over it";
 
 /// What to probe, and as whom.
@@ -64,6 +68,9 @@ pub enum ProbeError {
     /// A target cannot be used; no connection was made.
     #[error(transparent)]
     Target(#[from] TargetError),
+    /// A principal may be more than one identity. No connection was made.
+    #[error(transparent)]
+    Principal(#[from] NotOneIdentity),
     /// There is no such bucket.
     #[error("there is no such bucket: make one with Object Lock, or say --create")]
     NoBucket,
@@ -93,6 +100,7 @@ pub async fn probe(survey: &Survey, stop: &CancellationToken) -> Result<Report, 
         .as_ref()
         .map(|target| Store::new(target, Purpose::Configure))
         .transpose()?;
+    one_identity_each(survey)?;
     let found = ground(&operator, survey).await?;
     let site = Site {
         operator: &operator,
@@ -116,63 +124,27 @@ pub async fn probe(survey: &Survey, stop: &CancellationToken) -> Result<Report, 
     })
 }
 
-/// What an empty bucket had before anything was written.
-struct Ground {
-    /// Statements that let the operator in, to be put back; `None`: the policy cannot be read.
-    policy: Option<Vec<Value>>,
-    /// `None`: the store has no lifecycle, or does not show it.
-    lifecycle: Result<bool, StoreError>,
+fn one_identity_each(survey: &Survey) -> Result<(), NotOneIdentity> {
+    let given = [
+        ("--operator-principal", &survey.operator_principal),
+        ("--recorder-principal", &survey.recorder_principal),
+    ];
+    for (field, principal) in given {
+        if let Some(principal) = principal.as_ref().filter(|principal| !is_one_identity(principal)) {
+            let (field, principal) = (field.to_owned(), principal.clone());
+            return Err(NotOneIdentity { field, principal });
+        }
+    }
+    Ok(())
 }
 
-/// Makes the bucket, or looks whether it is empty.
-async fn ground(operator: &Store, survey: &Survey) -> Result<Ground, ProbeError> {
-    let in_use = |what: &str| Err(ProbeError::InUse(what.to_owned()));
-    let client = &operator.client;
-    let page = client
-        .list_object_versions()
-        .bucket(&operator.bucket)
-        .send()
-        .await;
-    match page.map_err(|error| StoreError::of("ListObjectVersions", &error)) {
-        Ok(_) if survey.create => return Err(ProbeError::Exists),
-        Ok(page) => {
-            let mut keys = page.versions().iter().filter_map(|it| it.key());
-            let mut markers = page.delete_markers().iter().filter_map(|it| it.key());
-            let foreign = |key: &str| !is_canary(key);
-            if keys.any(foreign) || markers.any(foreign) {
-                return in_use("objects");
-            }
-        }
-        Err(error) if error.is_absent() && survey.create => {
-            apply::create(operator).await?;
-        }
-        Err(error) if error.is_absent() => return Err(ProbeError::NoBucket),
-        Err(error) => return Err(error.into()),
-    }
-    // A retention would keep the canaries.
-    if let Ok((_, Some(retention))) = observe::lock(operator).await {
-        return in_use(&format!("a default retention ({retention})"));
-    }
-    let lifecycle = match observe::lifecycle(operator).await {
-        Ok(Some(rules)) if !rules.is_empty() => return in_use("lifecycle rules"),
-        Ok(rules) => Ok(rules.is_some()),
-        Err(error) => Err(error),
-    };
-    let policy = match observe::policy(operator).await {
-        Ok(None) => Some(Vec::new()),
-        Ok(Some(text)) => {
-            let document = serde_json::from_str::<Value>(&text).unwrap_or_default();
-            let found = statements(&document).unwrap_or_default();
-            let principal = survey.operator_principal.as_deref().unwrap_or_default();
-            let needed = Policy::of(&bootstrap(&operator.bucket, principal, true)).unwrap_or_default();
-            if !Policy::of(&found).is_ok_and(|found| !found.is_empty() && found.is_within(&needed)) {
-                return in_use("a policy");
-            }
-            Some(found)
-        }
-        Err(_) => None,
-    };
-    Ok(Ground { policy, lifecycle })
+/// A policy that was put, or is as it was found.
+struct Put {
+    statements: Vec<Value>,
+    /// The operator as the store's policies name it.
+    operator: String,
+    /// How a Site's policy says "everyone but"; `None`: this is none.
+    others: Option<Others>,
 }
 
 struct Site<'a> {
@@ -194,9 +166,19 @@ impl Site<'_> {
             operator: self.operator,
             recorder: self.recorder,
             anonymous: self.anonymous,
-            policy: policy
-                .as_ref()
-                .map(|(us, policy)| (us.as_str(), policy.as_slice())),
+            policy: policy.as_ref().map(|put| Standing {
+                statements: &put.statements,
+                operator: &put.operator,
+                exempt: match (put.others, &self.survey.recorder_principal) {
+                    (Some(others), Some(recorder)) => Ok(Exempt {
+                        others,
+                        recorder,
+                        auditor: None,
+                        readers: &[],
+                    }),
+                    _ => Err(NO_SITE_POLICY),
+                },
+            }),
             lifecycle: &lifecycle,
         };
         let (conformance, restored) = run(subject).await;
@@ -234,7 +216,7 @@ impl Site<'_> {
         let mut desired = Desired {
             lifecycle: rules,
             statements: Vec::new(),
-            policy: Policy::default(),
+            policy: None,
             given_up: BTreeSet::new(),
         };
         let put = rules::write(self.operator, &mut desired, &BucketState::default()).await;
@@ -251,9 +233,8 @@ impl Site<'_> {
         Ok(Verdict::Fails)
     }
 
-    /// Puts a Site's policy, if the principals are known: the operator's name, and the policy that is then
-    /// there.
-    async fn policy(&self, remarks: &mut Vec<String>) -> Result<(String, Vec<Value>), Why> {
+    /// Puts a Site's policy, if the principals are known: the policy that is then there.
+    async fn policy(&self, remarks: &mut Vec<String>) -> Result<Put, Why> {
         let mut without = |why: &str| {
             if self.recorder.is_some() {
                 remarks.push(format!("the recorders were tried without a bucket policy: {why}"));
@@ -267,15 +248,28 @@ impl Site<'_> {
             without(NO_PRINCIPAL);
             return Err(Why::NotTried(NO_PRINCIPAL));
         };
+        let as_found = |operator: String| Put {
+            statements: found.clone(),
+            operator,
+            others: None,
+        };
         let (Some(recorder), Some(them)) = (self.recorder, &self.survey.recorder_principal) else {
             without("the recorders' principal was not given");
-            return Ok((us, found.clone()));
+            return Ok(as_found(us));
         };
         match self.put_policy(recorder, (&us, them), found).await {
-            Ok(statements) => Ok((us, statements)),
+            Ok((statements, dialect)) if dialect.heeds_policies => Ok(Put {
+                statements,
+                operator: us,
+                others: Some(dialect.others),
+            }),
+            Ok(_) => {
+                without(UNHEEDED);
+                Err(Why::NotTried(UNHEEDED))
+            }
             Err(why) => {
                 without(&why);
-                Ok((us, found.clone()))
+                Ok(as_found(us))
             }
         }
     }
@@ -285,7 +279,7 @@ impl Site<'_> {
         recorder: &Store,
         principals: (&str, &str),
         found: &[Value],
-    ) -> Result<Vec<Value>, String> {
+    ) -> Result<(Vec<Value>, Dialect), String> {
         let dialect = match prove(self.operator, recorder, principals, found).await {
             Ok(dialect) => dialect,
             Err(EnforceError::WrongPrincipal { whose }) => {
@@ -295,10 +289,12 @@ impl Site<'_> {
             }
             Err(error) => return Err(error.safe_message()),
         };
-        let desired = Desired::of(&self.operator.bucket, &self.spec(), &dialect, self.operator.tls)
+        let desired = Desired::of(self.operator.into(), &self.spec(), &dialect, self.operator.tls)
             .map_err(|error| error.to_string())?;
         match put_policy(self.operator, &desired.statements).await {
-            Ok(()) => Ok(desired.statements),
+            Ok(()) => Ok((desired.statements, dialect)),
+            // Without statements it was to be removed, and where no policies are known there is none.
+            Err(_) if !dialect.heeds_policies => Ok((Vec::new(), dialect)),
             Err(error) => Err(error.safe_message()),
         }
     }

@@ -106,14 +106,13 @@ impl Row {
     pub fn is_fatal(&self) -> bool {
         let is_fit = match &self.verdict {
             Verdict::Holds | Verdict::Unknown(Why::NotTried(_)) => true,
-            // By such deletions the sweep would delete nothing.
-            Verdict::Unknown(Why::Untold(BATCHES_IGNORED)) => false,
-            // What deletes nothing at all, for want of a right, deletes nothing that is held.
-            Verdict::Unknown(Why::Untold(_)) => matches!(
+            // What deletes nothing at all, for want of a right, deletes nothing that is held. But by batches that are
+            // ignored the sweep would delete nothing.
+            Verdict::Unknown(Why::Untold(why)) if *why != BATCHES_IGNORED => matches!(
                 self.check,
                 Check::HeldSurvivesBatchDelete | Check::HeldSurvivesBypass
             ),
-            Verdict::Fails | Verdict::Unknown(Why::Store(_)) => false,
+            Verdict::Fails | Verdict::Unknown(Why::Store(_) | Why::Untold(_)) => false,
         };
         self.check.about().severity == Severity::Fatal && !is_fit
     }

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::attempts::{There, Tries};
 use super::canary::Canary;
@@ -13,16 +13,16 @@ use super::table::{Findings, Verdict, Why};
 use crate::storage::apply::put_policy;
 use crate::storage::error::StoreError;
 use crate::storage::policy::{PROOF, is_proof};
-use crate::storage::statements::{allow, by, deny, set};
-use crate::storage::tag::{RetentionTag, TAG_KEY};
+use crate::storage::statements::{Resources, allow, by, deny, everybody, if_tagged, set};
+use crate::storage::tag::RetentionTag;
 
 const READ: [&str; 2] = ["s3:GetObject", "s3:GetObjectVersion"];
 /// How often it is looked whether the statements count: stores are not at once consistent.
 const LOOKS: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(500);
-const NO_EFFECT: &str = "a statement that names the operator did not come into force: is the principal the operator's, and does \
+pub(super) const NO_EFFECT: &str = "a statement that names the operator did not come into force: is the principal the operator's, and does \
      the store heed bucket policies?";
-const UNREADABLE: &str =
+pub(super) const UNREADABLE: &str =
     "the operator cannot read its canary even without the statement: so nothing is shown";
 
 /// Object and version of each tag.
@@ -45,13 +45,63 @@ const ROWS: [(RetentionTag, Check, Check); 3] = [
 ];
 
 pub(super) struct Stage<'a> {
-    pub(super) operator: Tries<'a>,
+    /// The policy that is there, to which statements are added.
+    pub(super) added: Added<'a>,
     /// Folder of the canaries.
     pub(super) folder: String,
+}
+
+/// A policy that is there, and to which statements are added while something is tried.
+#[derive(Clone, Copy)]
+pub(super) struct Added<'a> {
+    pub(super) operator: Tries<'a>,
+    pub(super) policy: &'a [Value],
     /// The operator, as the store's policies name it.
     pub(super) principal: &'a str,
-    /// The policy that is there.
-    pub(super) policy: &'a [Value],
+    pub(super) resources: &'a Resources<'a>,
+}
+
+impl Added<'_> {
+    /// Puts the statements, and waits until they count, which a Deny on the operator by name shows: at the sentinel.
+    pub(super) async fn in_force(&self, sentinel: Canary, statements: Vec<Value>) -> Result<bool, Why> {
+        let There { canary, .. } = self.operator.leaves(sentinel).await?;
+        if !self.operator.reads(&canary, None).await? {
+            return Err(Why::Untold(UNREADABLE));
+        }
+        put_policy(self.operator.operator, &self.with(&canary.key, &statements)).await?;
+        for _ in 0..LOOKS {
+            if !self.operator.reads(&canary, None).await? {
+                return Ok(true);
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(false)
+    }
+
+    /// The whole policy, with these statements and the one about the sentinel.
+    pub(super) fn with(&self, sentinel: &str, statements: &[Value]) -> Vec<Value> {
+        let sid = format!("{PROOF}Sentinel");
+        let stop = deny(
+            &sid,
+            &by(self.principal),
+            &["s3:GetObject"],
+            &[self.resources.key(sentinel)],
+        );
+        [&self.kept()[..], &[stop], statements].concat()
+    }
+
+    /// What an operator that died half way left there is not put back.
+    fn kept(&self) -> Vec<Value> {
+        self.policy.iter().filter(|it| !is_proof(it)).cloned().collect()
+    }
+
+    pub(super) async fn restore(&self) -> Result<(), StoreError> {
+        let policy = self.kept();
+        match put_policy(self.operator.operator, &policy).await {
+            Err(error) if policy.is_empty() && error.is_absent() => Ok(()),
+            restored => restored,
+        }
+    }
 }
 
 impl Stage<'_> {
@@ -77,7 +127,7 @@ impl Stage<'_> {
                             if !before? {
                                 return Err(Why::Untold(UNREADABLE));
                             }
-                            let reads = self.operator.reads(&it.canary, id).await?;
+                            let reads = self.added.operator.reads(&it.canary, id).await?;
                             Ok(Verdict::is_so(reads == (tag == RetentionTag::Held)))
                         };
                         findings.enter(check, told).await;
@@ -86,19 +136,14 @@ impl Stage<'_> {
             }
             Err(why) => fail(findings, &why),
         }
-        // What an operator that died half way left there is not put back.
-        let policy: Vec<Value> = self.policy.iter().filter(|it| !is_proof(it)).cloned().collect();
-        match put_policy(self.operator.operator, &policy).await {
-            Err(error) if policy.is_empty() && error.is_absent() => Ok(()),
-            restored => restored,
-        }
+        self.added.restore().await
     }
 
     async fn canaries(&self) -> Result<Vec<There>, Why> {
         let mut canaries = Vec::new();
         for (tag, ..) in ROWS {
             let canary = Canary::new(format!("{}{tag}", self.folder), Some(tag));
-            canaries.push(self.operator.leaves(canary).await?);
+            canaries.push(self.added.operator.leaves(canary).await?);
         }
         Ok(canaries)
     }
@@ -112,48 +157,38 @@ impl Stage<'_> {
         let mut readable = Vec::new();
         for it in canaries {
             let object = findings
-                .ask(async { Ok(self.operator.reads(&it.canary, None).await?) })
+                .ask(async { Ok(self.added.operator.reads(&it.canary, None).await?) })
                 .await;
-            let version = async { Ok(self.operator.reads(&it.canary, Some(&it.version.id)).await?) };
+            let version = async {
+                Ok(self
+                    .added
+                    .operator
+                    .reads(&it.canary, Some(&it.version.id))
+                    .await?)
+            };
             readable.push((object, findings.ask(version).await));
         }
         readable
     }
 
-    /// Puts the statements, and waits until they count, which a Deny on the operator by name shows.
     async fn in_force(&self) -> Result<(), Why> {
         let sentinel = Canary::new(format!("{}sentinel", self.folder), Some(RetentionTag::Held));
-        let There { canary, .. } = self.operator.leaves(sentinel).await?;
-        if !self.operator.reads(&canary, None).await? {
-            return Err(Why::Untold(UNREADABLE));
+        if self.added.in_force(sentinel, self.statements()).await? {
+            Ok(())
+        } else {
+            Err(Why::Untold(NO_EFFECT))
         }
-        put_policy(self.operator.operator, &self.statements(&canary.key)).await?;
-        for _ in 0..LOOKS {
-            if !self.operator.reads(&canary, None).await? {
-                return Ok(());
-            }
-            tokio::time::sleep(PAUSE).await;
-        }
-        Err(Why::Untold(NO_EFFECT))
     }
 
-    fn statements(&self, sentinel: &str) -> Vec<Value> {
-        let us = by(self.principal);
-        let bucket = &self.operator.operator.bucket;
-        let at = |key: &str| [format!("arn:aws:s3:::{bucket}/{key}")];
-        let tagged: Vec<String> = ROWS
-            .iter()
-            .flat_map(|(tag, ..)| at(&format!("{}{tag}", self.folder)))
-            .collect();
-        let when =
-            |operator: &str| json!({ operator: { format!("s3:ExistingObjectTag/{TAG_KEY}"): "held" } });
+    /// As the statements about readers have it: they may read what is held, and nobody anything else.
+    fn statements(&self) -> Vec<Value> {
+        let us = by(self.added.principal);
+        let tagged = ROWS.map(|(tag, ..)| self.added.resources.key(&format!("{}{tag}", self.folder)));
         let mut may = allow(&format!("{PROOF}Held"), &us, &READ, &tagged);
-        set(&mut may, "Condition", when("StringEquals"));
-        let mut may_not = deny(&format!("{PROOF}NotHeld"), &us, &READ, &tagged);
-        set(&mut may_not, "Condition", when("StringNotEquals"));
-        let stop = deny(&format!("{PROOF}Sentinel"), &us, &["s3:GetObject"], &at(sentinel));
-        let kept = self.policy.iter().filter(|it| !is_proof(it)).cloned();
-        kept.chain([stop, may, may_not]).collect()
+        set(&mut may, "Condition", if_tagged("StringEquals"));
+        let mut may_not = deny(&format!("{PROOF}NotHeld"), &everybody(), &READ, &tagged);
+        set(&mut may_not, "Condition", if_tagged("StringNotEquals"));
+        vec![may, may_not]
     }
 }
 

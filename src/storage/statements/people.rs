@@ -4,9 +4,9 @@ use serde_json::{Value, json};
 
 use super::{
     ACLS, DELETE, LIST, LOCK, MANIFESTS, POLICY, READ, READ_LOCK, READ_SETTINGS, READ_TAGS, RETAG, Resources,
-    allow, deny, set,
+    allow, deny, everybody, set,
 };
-use crate::storage::tag::TAG_KEY;
+use crate::storage::tag::{RetentionTag, TAG_KEY};
 
 /// All that an audit reads, and nothing of what was recorded (article 3).
 pub(super) fn auditors(at: &Resources<'_>, auditor: &Value, settings: &[&str]) -> Vec<Value> {
@@ -44,12 +44,27 @@ pub(super) fn auditors(at: &Resources<'_>, auditor: &Value, settings: &[&str]) -
     ]
 }
 
-pub(super) fn readers(at: &Resources<'_>, readers: &Value, settings: &[&str]) -> Vec<Value> {
-    let when = |operator: &str| json!({ operator: { format!("s3:ExistingObjectTag/{TAG_KEY}"): "held" } });
+/// What readers may: recordings that an incident holds, and the manifests. Nobody at all may read another recording,
+/// whatever rights it has from elsewhere.
+pub(super) fn readers(at: &Resources<'_>, readers: &Value) -> Vec<Value> {
     let mut may = allow("ReadersHeld", readers, &READ, &at.recordings());
-    set(&mut may, "Condition", when("StringEquals"));
-    let mut not_held = deny("ReadersNotHeld", readers, &READ, &at.recordings());
-    set(&mut not_held, "Condition", when("StringNotEquals"));
+    set(&mut may, "Condition", if_tagged("StringEquals"));
+    let mut not_held = deny("NotHeld", &everybody(), &READ, &at.recordings());
+    set(&mut not_held, "Condition", if_tagged("StringNotEquals"));
+    vec![
+        may,
+        not_held,
+        allow("ReadersManifests", readers, &READ, &[at.under(MANIFESTS)]),
+    ]
+}
+
+/// The condition that the object's tag compares so with `held`.
+pub(crate) fn if_tagged(operator: &str) -> Value {
+    json!({ operator: { format!("s3:ExistingObjectTag/{TAG_KEY}"): RetentionTag::Held.as_str() } })
+}
+
+/// Where a policy cannot say "everyone but", all else is denied to readers by name.
+pub(super) fn readers_may_not(at: &Resources<'_>, readers: &Value, settings: &[&str]) -> Vec<Value> {
     let writes = [
         &DELETE[..],
         &LOCK,
@@ -59,11 +74,7 @@ pub(super) fn readers(at: &Resources<'_>, readers: &Value, settings: &[&str]) ->
         &["s3:PutObject", "s3:PutObjectTagging"],
     ]
     .concat();
-    let manifests = [at.under(MANIFESTS)];
     vec![
-        may,
-        not_held,
-        allow("ReadersManifests", readers, &READ, &manifests),
         deny("ReadersObjects", readers, &writes, &[at.bucket(), at.under("")]),
         deny(
             "ReadersBucket",

@@ -20,11 +20,14 @@ const MOST: usize = 1024 * 1024;
 /// Gives an answer to a request, or lets it through.
 pub type Answers = Arc<dyn Fn(&Parts, &[u8]) -> Option<(u16, String)> + Send + Sync>;
 
+/// The status and code with which a request is refused; `None`: it is not.
+type Refusal = fn(&Parts, &[u8]) -> Option<(u16, &'static str)>;
+
 /// How a server of another make behaves.
 #[derive(Clone)]
 pub enum Lie {
     /// Answers these requests itself, with an S3 error.
-    Refuse(fn(&Parts, &[u8]) -> Option<(u16, &'static str)>),
+    Refuse(Refusal),
     /// Answers these requests itself, with a document.
     Answer(Answers),
     /// Changes the document of the server's answer.

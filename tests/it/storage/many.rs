@@ -64,7 +64,17 @@ async fn all_of_it_is_held(server: S3Server) {
 
     let count = keys.len() as u64;
     let proved = placed(&scene.operator, &incident).await;
-    assert_eq!(proved.coverage, [expected(&incident[0], &keys)]);
+    let told = |coverage: &Coverage| {
+        (
+            coverage.segments,
+            coverage.bytes,
+            coverage.sealed,
+            coverage.sources.clone(),
+        )
+    };
+    let found: Vec<_> = proved.coverage.iter().map(told).collect();
+    assert_eq!(found, [told(&expected(&incident[0], &keys))]);
+    assert_eq!(proved.coverage[0].present.len() as u64, count);
     assert_eq!(scene.versions(at_the_border).await.len(), 1, "the marker is gone");
     let tally = audited(&scene, &incident, Timestamp::now()).await;
     assert_eq!((tally.versions, tally.held), (count, count));
