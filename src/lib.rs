@@ -27,6 +27,7 @@ pub mod storage;
 pub mod rules {
     pub use crate::controllers::buckets::{Follow, OpenBucket};
     pub use crate::controllers::hold::status::{placed, released};
+    pub use crate::controllers::kit::aftermath::{Aftermath, SIGNATURE, aftermath, may_let_go};
     pub use crate::controllers::kit::fence::Fence;
     pub use crate::controllers::retention::plan::{Plan as HoldPlan, is_asked, plan};
     pub use crate::controllers::retention::rules::{Wait, is_placed, may_release, open_covers};

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::FusedFuture;
-use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{Api, Client, Config, ResourceExt};
 use tokio_util::sync::CancellationToken;
@@ -22,6 +21,7 @@ use super::readiness::{Gate, Readiness};
 use super::shutdown;
 use crate::api::{GROUP, VERSION};
 use crate::controllers::config::{ConfigError, OperatorConfig};
+use crate::controllers::kit::aftermath::{Aftermath, may_let_go};
 use crate::controllers::kit::clock::{BootClock, Clock};
 use crate::controllers::kit::context::Context;
 use crate::controllers::kit::fence::Fence;
@@ -29,8 +29,6 @@ use crate::controllers::{self, ControllerEnded};
 
 /// How often the API server is asked for what is not there yet.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
-/// How long a signed request may still arrive.
-pub const SIGNATURE: SignedDuration = SignedDuration::from_mins(15);
 /// Reconciles under way get this long to finish after a signal; within the pod's grace period, and with time
 /// left to let go of the lease.
 const DRAIN: Duration = Duration::from_secs(25);
@@ -165,7 +163,7 @@ impl Process {
             scopes,
         ));
         let client = client::fenced(kubernetes, &self.fence)?;
-        let release_from = release_from(elector.took_over(), Timestamp::now());
+        let aftermath = Aftermath::begin(Arc::new(BootClock), elector.took_over());
         let context = Context::new(
             client,
             config,
@@ -173,7 +171,7 @@ impl Process {
             self.fence.clone(),
             hooks,
             Some(instance.to_owned()),
-            release_from,
+            aftermath.clone(),
         );
         let epoch = self.stop.child_token();
         let work = controllers::run(context, epoch.clone()).fuse();
@@ -203,7 +201,7 @@ impl Process {
         if !is_finished {
             warn!("some reconciles did not finish in time");
         }
-        if may_let_go(is_finished, release_from, Timestamp::now()) {
+        if may_let_go(is_finished, aftermath.left()) {
             elector.release().await;
         } else {
             info!("requests of before may still land: the lease runs out by itself");
@@ -231,21 +229,6 @@ impl Process {
             }
         });
     }
-}
-
-/// From when on this process may release holds. A request of a leader that was stopped in the middle may land as long as
-/// its signature is valid (S3: fifteen minutes); one that let go has none under way.
-pub fn release_from(took_over: bool, now: Timestamp) -> Timestamp {
-    if !took_over {
-        return Timestamp::MIN;
-    }
-    now.saturating_add(SIGNATURE).unwrap_or(Timestamp::MAX)
-}
-
-/// Whether a leader that ends may let go of the lease, by which it tells the next one that no request of before is under
-/// way: none of its own, and none of a leader from which it took over.
-pub fn may_let_go(is_finished: bool, release_from: Timestamp, now: Timestamp) -> bool {
-    is_finished && release_from <= now
 }
 
 /// Waits for the four kinds, and finds out which cluster this is.
@@ -295,17 +278,4 @@ async fn missing(client: &Client, config: &OperatorConfig) -> Result<String, Str
         .ok()
         .and_then(|namespace| namespace.uid())
         .ok_or_else(|| "leave to get the namespace kube-system (or set clusterId)".to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lease_is_let_go_of_when_nothing_of_before_can_land_any_more() {
-        let now = Timestamp::UNIX_EPOCH;
-        let (began, took_over) = (release_from(false, now), release_from(true, now));
-        assert!(may_let_go(true, began, now) && !may_let_go(false, began, now));
-        assert!(!may_let_go(true, took_over, now) && may_let_go(true, took_over, now + SIGNATURE));
-    }
 }

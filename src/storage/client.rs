@@ -27,6 +27,7 @@ use super::ledger::Entries;
 use super::proxy::{self, PROXY_FORM};
 use super::requests::Counted;
 use super::simulated::{self, Clock};
+use super::whole::Whole;
 use crate::contract::StorageTarget;
 
 /// The longest that one operation of the operator takes, retries included: within the lease, so that a
@@ -153,6 +154,7 @@ impl Store {
             .interceptor(clock.clone())
             .interceptor(Counted)
             .interceptor(ContentMd5)
+            .interceptor(Whole)
             .interceptor(way.named_region.clone());
         if let Some(endpoint) = &target.endpoint {
             config = config.endpoint_url(endpoint.trim_end_matches('/'));

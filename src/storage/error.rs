@@ -6,6 +6,8 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
+use super::whole::is_whole;
+
 /// An error code is a short word; anything longer is no code.
 const MAX_CODE: usize = 48;
 const UNREADABLE: &str = "UnreadableAnswer";
@@ -167,7 +169,7 @@ impl StoreError {
 fn unread<E>(error: &SdkError<E, HttpResponse>) -> &'static str {
     let body = error.raw_response().and_then(|response| response.body().bytes());
     // What the client got no end of it keeps no bytes of.
-    let is_whole = body.is_some_and(|bytes| bytes.trim_ascii_end().ends_with(b">"));
+    let is_whole = body.is_some_and(is_whole);
     if is_whole { OTHER_ANSWER } else { UNREADABLE }
 }
 

@@ -56,6 +56,7 @@ mod sync;
 pub mod tag;
 mod trial;
 pub(crate) mod walk;
+mod whole;
 
 pub use adoption::Obstacle;
 pub use bucket::{

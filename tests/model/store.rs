@@ -1,7 +1,6 @@
 //! The store: what requests do to it, and what it does by itself. Here is seen whether a held version is lost.
 
-use toezicht::rules::Write;
-use toezicht::runtime::operator::SIGNATURE;
+use toezicht::rules::{SIGNATURE, Write};
 use toezicht::storage::tag::RetentionTag;
 
 use super::broken::Rule;

@@ -8,8 +8,7 @@ use toezicht::api::condition::{ConditionType, Finding, Reason};
 use toezicht::controllers::buckets;
 use toezicht::protocol::cover::Cover;
 use toezicht::protocol::retention::{Hidden, lifecycle_due};
-use toezicht::rules::{self, Fate, KeptBy, Open, Stored};
-use toezicht::runtime::operator::{may_let_go, release_from};
+use toezicht::rules::{self, Fate, KeptBy, Open, Stored, aftermath, may_let_go};
 use toezicht::storage::ledger;
 use toezicht::storage::tag::RetentionTag;
 
@@ -290,14 +289,14 @@ impl World {
     }
 
     pub fn may_let_go(&self, is_finished: bool, took_over: Option<Instant>, now: Instant) -> bool {
-        let release_from = self.release_from(took_over);
-        may_let_go(is_finished, release_from, self.now(now))
+        let left = self.release_from(took_over).duration_since(self.now(now));
+        may_let_go(is_finished, left.try_into().unwrap_or_default())
             || is_finished && self.is_broken(Rule::LetGoForAllBefore)
     }
 
     pub fn release_from(&self, took_over: Option<Instant>) -> Timestamp {
         let took_over = took_over.filter(|_| !self.is_broken(Rule::ReleaseFrom));
-        release_from(took_over.is_some(), self.now(took_over.unwrap_or_default()))
+        self.now(took_over.unwrap_or_default()) + aftermath(took_over.is_some())
     }
 }
 

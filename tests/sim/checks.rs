@@ -5,8 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use toezicht::api::IncidentHold;
+use toezicht::api::condition::{ConditionType, Finding, Reason};
 use toezicht::protocol::Window;
 use toezicht::protocol::cover::Cover;
+use toezicht::rules;
 use toezicht::storage::key::Key;
 use toezicht::storage::ledger::Entry;
 
@@ -39,6 +41,8 @@ pub struct Checks {
     disturbed: BTreeMap<Id, Timestamp>,
     /// What was there when `Placed` was said, by UID.
     proved: BTreeMap<String, BTreeSet<Id>>,
+    /// What `Placed` is said of now, as it was when it was said: by UID.
+    claimed: BTreeMap<String, Cover>,
     /// Of what is lost, what nobody was told yet: by UID.
     owed: BTreeMap<String, Vec<Id>>,
     /// When somebody last changed the ledger who is not the operator.
@@ -116,6 +120,7 @@ impl Checks {
         match &effect.what {
             What::Put => {
                 self.taken.insert(id, now);
+                self.see_put(effect, store, api, now);
             }
             What::Marked => (),
             What::Removed => self.see_removed(effect, id, store, api, now),
@@ -127,6 +132,26 @@ impl Checks {
                     self.see_marked(effect, store, now);
                 }
             }
+        }
+    }
+
+    /// Whatever a recorder uploads while `Placed` is said is kept from lifecycle by its tag.
+    fn see_put(&mut self, effect: &Effect, store: &Store, api: &Api, now: Timestamp) {
+        let version = store.find(&effect.key, &effect.id);
+        let Some((version, key)) = version.and_then(|it| Some((it, honest(&effect.key, it)?))) else {
+            return;
+        };
+        if version.tag() == Some("sealed") || is_late_twin(store, &effect.key, &effect.id) {
+            return;
+        }
+        let is_open = |uid: &String| api.holds.get(uid).is_none_or(|hold| !is_resolved(hold, now));
+        let claimed = self.claimed.iter().find(|(uid, _)| is_open(uid));
+        let covers = |cover: &Cover| cover.covers(&key.recording());
+        if let Some((uid, _)) = claimed.filter(|(_, cover)| covers(cover)) {
+            self.fail(format!(
+                "{:?} comes with {:?}, after Placed was said of {uid}",
+                effect.key, version.tags
+            ));
         }
     }
 
@@ -213,6 +238,7 @@ impl Checks {
     pub fn placed(&mut self, uid: &str, hold: &IncidentHold, store: &Store, began: Timestamp) {
         self.count("Placed");
         let cover = super::api::cover(hold);
+        self.claimed.insert(uid.to_owned(), cover.clone());
         let mut proved = BTreeSet::new();
         for (key, version) in store.versions() {
             let Some(parsed) = honest(key, version) else {
@@ -249,6 +275,11 @@ impl Checks {
         self.proved.insert(uid.to_owned(), proved);
     }
 
+    /// It is not said any more.
+    pub fn not_placed(&mut self, uid: &str) {
+        self.claimed.remove(uid);
+    }
+
     /// `Released=True` is said of a hold, by a look that began at `began`.
     pub fn released(&mut self, uid: &str, store: &Store, api: &Api, began: Timestamp, now: Timestamp) {
         self.count("Released");
@@ -274,7 +305,7 @@ impl Checks {
             if is_new || is_disturbed || is_kept || is_late_twin(store, key, &id.1) {
                 continue;
             }
-            let is_marked = version.is_held() || matches!(version.tag(), Some("held" | "sealed"));
+            let is_marked = is_marked(version);
             let is_over = parsed.start() + CEILING < began - SKEW;
             if is_marked || is_over {
                 wrong.push(format!(
@@ -322,19 +353,35 @@ impl Checks {
         for (uid, lost) in std::mem::take(&mut self.owed) {
             self.fail(format!("nobody was told that {uid} lost {lost:?}"));
         }
-        let mut wrong = Vec::new();
+        let mut wrong = unsettled(store, api, now);
+        let is_old = |key: &str, version: &Version| {
+            let taken = self.taken[&(key.to_owned(), version.id.clone())];
+            taken < now - SignedDuration::from_hours(1)
+        };
         for (key, version) in store.versions() {
             let Some(parsed) = honest(key, version) else {
                 continue;
             };
             let covering = self.covering(&parsed, store, api, now, now);
+            let is_hidden = store.keys[key].first().is_some_and(|first| first.is_marker);
             match covering {
-                Some(uid)
-                    if !version.is_held()
-                        && self.taken[&(key.clone(), version.id.clone())]
-                            < now - SignedDuration::from_hours(1) =>
-                {
+                Some(uid) if !version.is_held() && is_old(key, version) => {
                     wrong.push(format!("{key:?} is not protected, though {uid} covers it"));
+                }
+                Some(uid) if is_hidden && is_old(key, version) => {
+                    wrong.push(format!("{key:?} is hidden, though {uid} covers it"));
+                }
+                // One whose key cannot be true is kept for holds over the time in which it came, too.
+                None if is_marked(version)
+                    && counts_from(&parsed, version) == parsed.start()
+                    && self.ledger_disturbed.is_none()
+                    && is_old(key, version)
+                    && !is_late_twin(store, key, &version.id) =>
+                {
+                    wrong.push(format!(
+                        "{key:?} has legal hold {:?}, tags {:?}, and nothing explains it",
+                        version.legal_hold, version.tags
+                    ));
                 }
                 None if counts_from(&parsed, version) + CEILING < now - SignedDuration::from_hours(26) => {
                     wrong.push(format!(
@@ -347,6 +394,40 @@ impl Checks {
         }
         self.broken.extend(wrong);
     }
+}
+
+fn is_marked(version: &Version) -> bool {
+    version.is_held() || matches!(version.tag(), Some("held" | "sealed"))
+}
+
+/// What did not come to rest: holds of which nobody says that they are released, or placed; and entries of the ledger that
+/// nobody will ever close.
+fn unsettled(store: &Store, api: &Api, now: Timestamp) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (uid, hold) in &api.holds {
+        let is_resolved = is_resolved(hold, now);
+        let placement = hold.status.as_ref().and_then(|status| status.placement.as_ref());
+        let accepted = Finding::new(ConditionType::Accepted, true, Reason::Valid, String::new());
+        let finding = if is_resolved {
+            rules::released(hold, placement, true)
+        } else {
+            rules::placed(hold, &accepted, placement, false, now)
+        };
+        if !finding.as_ref().is_some_and(Finding::is_true) {
+            wrong.push(format!(
+                "{uid}, resolved {is_resolved}, never settles: {finding:?}"
+            ));
+        }
+    }
+    for (uid, entry) in ledger(store) {
+        let is_succeeded = |hold: &IncidentHold| {
+            hold.metadata.name.as_ref() == Some(&entry.name) && hold.spec.reference == entry.reference
+        };
+        if !api.holds.contains_key(&uid) && api.holds.values().any(is_succeeded) {
+            wrong.push(format!("{uid} stays open, though it was made anew"));
+        }
+    }
+    wrong
 }
 
 /// A put that was given up may land after its repeat, where the store ignores the condition.

@@ -109,8 +109,8 @@ impl HttpConnector for Line {
             let at = jiff::civil::DateTime::strptime("%Y%m%dT%H%M%SZ", date).ok()?;
             at.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|at| at.timestamp())
         });
-        let is_last = self.life.is_last();
         let mut world = lock(&self.world);
+        let is_last = self.life.is_last() || world.dies_now(self.who, &ask);
         world.step += 1;
         if let Who::Operator(n) = self.who {
             world.asked[n] += 1;
@@ -122,7 +122,10 @@ impl HttpConnector for Line {
         if world.is_over() {
             return HttpConnectorFuture::new(std::future::pending());
         }
-        let sent = world.send(ask, self.who, signed);
+        if is_last {
+            world.dies_at(&ask);
+        }
+        let sent = world.send(ask, self.who, signed, is_last);
         // One that dies may have sent it, or not.
         let is_sent = !is_last || world.rng.bool();
         drop(world);
@@ -188,19 +191,24 @@ impl World {
         }
     }
 
-    fn send(&mut self, ask: Ask, by: Who, signed: Option<Timestamp>) -> Sent {
-        let mishap = if by == Who::Recorder {
+    fn send(&mut self, ask: Ask, by: Who, signed: Option<Timestamp>, is_last: bool) -> Sent {
+        let weather = if by == Who::Recorder {
             self.weather.of_recorders
         } else {
             self.weather.of_operators
         };
-        let mishap = mishap.mishap(&mut self.rng);
+        // The last of a process often lies somewhere: that is why it is believed to be dead.
+        let mishap = if is_last && self.rng.bool() {
+            Mishap::Slow
+        } else {
+            weather.mishap(&mut self.rng)
+        };
         let millis = |rng: &mut fastrand::Rng| Duration::from_millis(rng.u64(1..40));
         let (mut there, mut back) = (millis(&mut self.rng), millis(&mut self.rng));
         if mishap == Mishap::Slow {
             let long = Duration::from_millis(match self.rng.u32(0..4) {
                 // It lies somewhere until nearly everybody has forgotten it.
-                0 => self.rng.u64(20_000..880_000),
+                0 => self.rng.u64(20_000..2_000_000),
                 _ => self.rng.u64(5_000..20_000),
             });
             if self.rng.bool() {
@@ -245,6 +253,10 @@ impl World {
             }
             _ => self.served(by, &sent.ask),
         };
+        self.see();
+        if let Who::Operator(n) = sent.by {
+            self.meanwhile(n, &sent.ask);
+        }
         let answer = self.answered_otherwise(&sent.ask, sent.mishap, answer);
         let told = sent.ask.told();
         let outcome = answer.as_ref().err().copied();

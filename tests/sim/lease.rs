@@ -9,10 +9,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use jiff::Timestamp;
 use toezicht::controllers::kit::clock::{Clock, Moment};
 use toezicht::controllers::kit::fence::Fence;
-use toezicht::runtime::operator::release_from;
+use toezicht::rules::{Aftermath, may_let_go};
 use tokio::time::{Instant, sleep};
 
 use super::http::{Life, Shared, lock};
@@ -84,17 +83,13 @@ pub async fn elect(world: Shared) {
         let fence = Fence::new(Arc::new(Boot(boot)));
         fence.extend(Moment::since_boot(Duration::MAX));
         let (life, ice) = (Arc::new(Life::default()), Arc::new(Ice::default()));
-        let from = {
+        let aftermath = {
             let mut world = lock(&world);
-            let now = world.operator_now(n);
             world.say(|| format!("operator {n} leads, took over: {took_over}"));
-            if world.is_broken(Mutation::ReleasesAtOnce) {
-                Timestamp::MIN
-            } else {
-                release_from(took_over, now)
-            }
+            let waits = took_over && !world.is_broken(Mutation::ReleasesAtOnce);
+            Aftermath::begin(Arc::new(Boot(boot)), waits)
         };
-        let leader = Leader::new(&world, n, fence.clone(), life.clone(), from);
+        let leader = Leader::new(&world, n, fence.clone(), life.clone(), aftermath.clone());
         let task = tokio::spawn(Freezable {
             ice: ice.clone(),
             work: Box::pin(leader.lead()),
@@ -115,9 +110,7 @@ pub async fn elect(world: Shared) {
             Fate::LetsGo => {
                 fence.close();
                 let _ = task.await;
-                let now = lock(&world).operator_now(n);
-                let may = toezicht::runtime::operator::may_let_go(true, from, now);
-                took_over = !may;
+                took_over = !may_let_go(true, aftermath.left());
                 pause(&world, 1..10).await;
             }
             Fate::Stops => {
@@ -154,7 +147,14 @@ async fn fate(world: &Shared, life: &Life) -> Fate {
             let seconds = world.rng.u64(600..15_000);
             Duration::from_secs(seconds)
         };
-        sleep(hours).await;
+        let has_died = tokio::select! {
+            biased;
+            () = life.died.notified() => true,
+            () = sleep(hours) => false,
+        };
+        if has_died {
+            return Fate::Dies;
+        }
         let (is_calm, is_over, draw, requests) = {
             let mut world = lock(world);
             (

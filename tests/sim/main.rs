@@ -16,6 +16,7 @@ mod kind;
 mod lease;
 mod lifecycle;
 mod listing;
+mod meanwhile;
 mod mutations;
 mod operator;
 mod people;

@@ -3,6 +3,8 @@
 
 use std::collections::BTreeMap;
 
+use jiff::{SignedDuration, Timestamp};
+
 use super::ask::{Answer, Ask};
 use super::kind::Mishap;
 use super::listing::{Line, Listing};
@@ -52,8 +54,6 @@ pub enum Mutation {
     PageEndsListing,
     /// All versions of a key count.
     FirstVersionOnly,
-    /// The ledger is read again before something is deleted.
-    LedgerReadOnce,
     /// A delete marker closes no entry.
     LedgerMarkerCloses,
     /// The ledger is written before anything is placed.
@@ -62,8 +62,6 @@ pub enum Mutation {
     DatesAgree,
     /// That a store answers 400 is not that there is no legal hold.
     AnyRefusalIsNoHold,
-    /// That there are no tags is not that there is no version.
-    AnyAbsenceIsGone,
     /// Sources are found by their folders, not by jumping from one to the next.
     SourcesByJump,
     /// However many sources somebody makes, those of cameras are looked at.
@@ -78,6 +76,14 @@ pub enum Mutation {
     SignatureForever,
     /// Tags that no hold explains are put back.
     UnexplainedStay,
+    /// A hold with calls goes through them too.
+    CallsUnseen,
+    /// All days of a window are gone through.
+    OldDaysUnseen,
+    /// A recorder that acknowledged a hold has not acknowledged what it covers since it was widened.
+    ScopeForgotten,
+    /// A loss is told before the manifest forgets what was lost.
+    ManifestFirst,
 }
 
 impl Mutation {
@@ -89,7 +95,11 @@ impl Mutation {
     ];
 
     /// Those that no seed is known to catch.
-    pub const UNNOTICED: [Self; 30] = [
+    pub const UNNOTICED: [Self; 32] = [
+        Self::CallsUnseen,
+        Self::OldDaysUnseen,
+        Self::ScopeForgotten,
+        Self::ManifestFirst,
         Self::DeclaredReadOnce,
         Self::UnknownIsNothing,
         Self::Unfenced,
@@ -107,12 +117,10 @@ impl Mutation {
         Self::MarkersUnseen,
         Self::PageEndsListing,
         Self::FirstVersionOnly,
-        Self::LedgerReadOnce,
         Self::LedgerMarkerCloses,
         Self::LedgerWrittenLater,
         Self::DatesAgree,
         Self::AnyRefusalIsNoHold,
-        Self::AnyAbsenceIsGone,
         Self::SourcesByJump,
         Self::TooManySources,
         Self::MangledEndsListing,
@@ -128,8 +136,6 @@ impl Mutation {
 pub struct Memory {
     /// Requests that were answered and not done yet, by key and version.
     put_off: BTreeMap<(String, String), Vec<Ask>>,
-    /// Of this look of each operator: what was answered.
-    answers: Vec<(Who, Ask, Answer)>,
 }
 
 /// Sources that a store can have before somebody who does not know better gives up.
@@ -139,7 +145,6 @@ impl World {
     /// A look of an operator begins.
     pub fn begin_look(&mut self, n: usize) {
         self.asked[n] = 0;
-        self.memory.answers.retain(|(who, _, _)| *who != Who::Operator(n));
     }
 
     /// What was put off until the end of a look is done.
@@ -188,17 +193,6 @@ impl World {
                 self.put_off(key, "", ask);
                 Ok(Answer::Put("later".into()))
             }
-            (Mutation::LedgerReadOnce, Ask::List { asked, .. }) if asked.prefix == "ledger/holds/" => {
-                self.remembered(by, ask)
-            }
-            (Mutation::LedgerReadOnce, Ask::Get { key, .. }) if key.starts_with("ledger/holds/") => {
-                self.remembered(by, ask)
-            }
-            (Mutation::AnyAbsenceIsGone, Ask::GetTags { .. }) => match self.store.answer(by, ask) {
-                Ok(Answer::Tags(tags)) if tags.is_empty() => Err(No(404, "NoSuchVersion")),
-                Err(No(404, _)) => Err(No(404, "NoSuchVersion")),
-                answer => answer,
-            },
             (Mutation::ManifestForgotten, Ask::Get { key, .. }) if key.starts_with("ledger/manifests/") => {
                 Err(No(404, "NoSuchKey"))
             }
@@ -225,6 +219,16 @@ impl World {
                     asked.delimiter.is_some() && matches!(asked.prefix.as_str(), "video/" | "calls/");
                 if is_of_sources {
                     sources(rule, &mut listing)?;
+                }
+                if rule == Mutation::LedgerDoesNotCount && asked.prefix.starts_with("ledger/holds/") {
+                    let is_known = |line: &Line| {
+                        let uid = line.key().trim_start_matches("ledger/holds/");
+                        self.api.holds.contains_key(uid.trim_end_matches(".json"))
+                    };
+                    listing.lines.retain(is_known);
+                }
+                if rule == Mutation::OldDaysUnseen && is_old(&asked.prefix, by.now) {
+                    listing = Listing::default();
                 }
                 lines(rule, &asked.prefix, &mut listing);
                 Ok(Answer::Listing(listing))
@@ -266,20 +270,17 @@ impl World {
             let _ = self.store.answer(by, &ask);
         }
     }
+}
 
-    fn remembered(&mut self, by: By, ask: &Ask) -> Result<Answer, No> {
-        let known = self
-            .memory
-            .answers
-            .iter()
-            .find(|(who, asked, _)| *who == by.who && asked == ask);
-        if let Some((_, _, answer)) = known {
-            return Ok(answer.clone());
-        }
-        let answer = self.store.answer(by, ask)?;
-        self.memory.answers.push((by.who, ask.clone(), answer.clone()));
-        Ok(answer)
-    }
+/// Whether a listing is of a day before yesterday.
+fn is_old(prefix: &str, now: Timestamp) -> bool {
+    let mut parts = prefix.trim_end_matches('/').splitn(3, '/');
+    let day = parts.nth(2).unwrap_or_default().replace('/', "-");
+    let day = day
+        .get(..10)
+        .and_then(|day| day.parse::<jiff::civil::Date>().ok());
+    let yesterday = (now - SignedDuration::from_hours(24)).to_zoned(jiff::tz::TimeZone::UTC);
+    day.is_some_and(|day| day < yesterday.date())
 }
 
 fn is_unheld(tags: &[(String, String)]) -> bool {
@@ -328,7 +329,8 @@ fn lines(rule: Mutation, prefix: &str, listing: &mut Listing) {
                 .lines
                 .retain(|line| !matches!(line, Line::Version { version, .. } if version.is_marker));
         }
-        Mutation::PageEndsListing => listing.next = None,
+        Mutation::PageEndsListing if !is_ledger => listing.next = None,
+        Mutation::CallsUnseen if prefix.starts_with("calls/") => *listing = Listing::default(),
         Mutation::FirstVersionOnly if !is_ledger => {
             let mut last = String::new();
             listing.lines.retain(|line| {

@@ -14,7 +14,9 @@ use toezicht::controllers::buckets::{Buckets, Follow, OpenBucket};
 use toezicht::controllers::hold::FINALIZER;
 use toezicht::controllers::kit::fence::Fence;
 use toezicht::protocol::cover::Cover;
-use toezicht::rules::{HoldPlan, Outcome, Pass, is_asked, of_site, placed, placement, plan, released};
+use toezicht::rules::{
+    Aftermath, HoldPlan, Outcome, Pass, is_asked, of_site, placed, placement, plan, released,
+};
 use toezicht::storage::audit::{Scope, Tally, audit};
 use toezicht::storage::hold::memory::Memory;
 use toezicht::storage::ledger;
@@ -38,7 +40,7 @@ pub struct Leader {
     pub n: usize,
     pub fence: Fence,
     pub life: Arc<Life>,
-    pub release_from: Timestamp,
+    pub aftermath: Aftermath,
     buckets: Buckets,
     audited: Option<Timestamp>,
 }
@@ -70,13 +72,13 @@ impl OpenHolds for Declared {
 }
 
 impl Leader {
-    pub fn new(world: &Shared, n: usize, fence: Fence, life: Arc<Life>, release_from: Timestamp) -> Self {
+    pub fn new(world: &Shared, n: usize, fence: Fence, life: Arc<Life>, aftermath: Aftermath) -> Self {
         Self {
             world: world.clone(),
             n,
             fence,
             life,
-            release_from,
+            aftermath,
             buckets: Buckets::default(),
             audited: None,
         }
@@ -122,13 +124,15 @@ impl Leader {
 
     /// Until the next look. Often sooner than the operator would, or much later: it may be down, or busy elsewhere.
     fn pause(&self, world: &mut super::world::World, is_pending: Option<bool>) -> Duration {
-        Duration::from_secs(match (world.is_calm, is_pending, world.rng.u32(0..8)) {
+        let haste = if world.is_calm { 1 } else { world.haste };
+        let seconds = match (world.is_calm, is_pending, world.rng.u32(0..8)) {
             (true, Some(true) | None, 4..) | (_, Some(true), 6..) => world.rng.u64(2..8),
             (true, ..) => world.rng.u64(300..2400),
             (_, _, 0) => world.rng.u64(20..120),
             (_, _, 1..=2) => world.rng.u64(300..4000),
             _ => world.rng.u64(4000..16_000),
-        })
+        };
+        Duration::from_secs((seconds / haste).max(2))
     }
 
     /// A write to the API server, or a read: the process may die at it.
@@ -192,6 +196,11 @@ impl Leader {
                 .map_or(Follow::Unknown, |bucket| bucket.recorders),
         };
         let bucket = OpenBucket { recorders, ..bucket };
+        let holds = if lock(&self.world).is_broken(Mutation::ScopeForgotten) {
+            of_any_scope(holds, &plan)
+        } else {
+            holds
+        };
         let declared = Declared {
             world: self.world.clone(),
             n: self.n,
@@ -200,7 +209,7 @@ impl Leader {
         let clock = self.clock();
         let pass = Pass {
             fence: &self.fence,
-            release_from: self.release_from,
+            release_from: self.aftermath.release_from(now),
             declared: &declared,
             clock: &*clock,
             site: &site,
@@ -213,10 +222,17 @@ impl Leader {
         let (outcome, failed) = pass.run().await;
         let problem = failed.map(|error| error.to_string());
         lock(&self.world).end_look(self.n);
+        let is_first = lock(&self.world).is_broken(Mutation::ManifestFirst);
+        if is_first {
+            let written = pass.write_manifests(&outcome).await;
+            written.map_err(|error| error.to_string())?;
+        }
         self.report(&site, &holds, &plan, &outcome, problem.clone(), began, now)
             .await?;
-        let written = pass.write_manifests(&outcome).await;
-        written.map_err(|error| error.to_string())?;
+        if !is_first {
+            let written = pass.write_manifests(&outcome).await;
+            written.map_err(|error| error.to_string())?;
+        }
         self.audit(&holds).await?;
         match problem {
             Some(problem) => Err(problem),
@@ -251,18 +267,14 @@ impl Leader {
         now: Timestamp,
     ) -> HoldPlan {
         let world = lock(&self.world);
-        let mut entries = entries.clone();
-        if world.is_broken(Mutation::LedgerDoesNotCount) {
-            entries.retain(|uid, _| holds.iter().any(|hold| hold.metadata.uid.as_ref() == Some(uid)));
-        }
-        let mut plan = plan(&entries, holds, Some(&policy()), now);
+        let mut plan = plan(entries, holds, Some(&policy()), now);
         if world.is_broken(Mutation::NotReopened) {
             plan.write
                 .retain(|entry| entries.get(&entry.uid).is_none_or(ledger::Entry::is_open));
         }
         if world.is_broken(Mutation::SuccessionOnce) {
             // The predecessor of an entry that is there already is not looked for.
-            let is_new = is_new(&plan, &entries);
+            let is_new = is_new(&plan, entries);
             plan.write.retain(|entry| entry.is_open() || is_new);
         }
         plan
@@ -274,6 +286,8 @@ impl Leader {
             let recorders = world
                 .recorders
                 .follow(world.is_broken(Mutation::UploadsForgotten));
+            let behind = world.recorders.behind();
+            world.say(|| format!("recorders that do not follow: {behind}"));
             let declared = world
                 .api
                 .site
@@ -351,7 +365,7 @@ impl Leader {
         let began = lock(&self.world).now();
         if self
             .audited
-            .is_some_and(|at| began.duration_since(at) < SignedDuration::from_hours(7))
+            .is_some_and(|at| began.duration_since(at) < SignedDuration::from_hours(5))
         {
             return Ok(());
         }
@@ -381,6 +395,18 @@ impl Leader {
         })
         .await
     }
+}
+
+/// The holds, as if their recorders had acknowledged what they cover now.
+fn of_any_scope(mut holds: Vec<IncidentHold>, plan: &HoldPlan) -> Vec<IncidentHold> {
+    for hold in &mut holds {
+        let entry = hold.metadata.uid.as_ref().and_then(|uid| plan.open.get(uid));
+        let placement = hold.status.as_mut().and_then(|status| status.placement.as_mut());
+        if let Some((entry, placement)) = entry.zip(placement) {
+            placement.scope = entry.scope();
+        }
+    }
+    holds
 }
 
 fn is_new(plan: &HoldPlan, entries: &BTreeMap<String, ledger::Entry>) -> bool {
@@ -453,6 +479,9 @@ fn claim(
                 next.segments, next.problem
             )
         });
+    }
+    if !is_placed {
+        world.checks.not_placed(&uid);
     }
     // What was said by another look is no claim of this one.
     let is_looked_at = next.verified_at.as_ref().is_some_and(|at| at.0 == said);

@@ -193,9 +193,17 @@ pub async fn disturb(world: Shared) {
     }
 }
 
+/// The API server is never away for long.
+pub async fn come_back(world: Shared) {
+    while minutes(&world, 1..15).await {
+        lock(&world).api.is_away = false;
+    }
+    lock(&world).api.is_away = false;
+}
+
 /// Who has the recorders' credentials and is none.
 pub async fn attack(world: Shared) {
-    const KEYS: [&str; 12] = [
+    const KEYS: [&str; 14] = [
         "video/x",
         "video/\u{1}",
         "video/!",
@@ -206,6 +214,8 @@ pub async fn attack(world: Shared) {
         "video/hal/notes.txt",
         "video/hal-2/2026/03/04/\u{7f}",
         "calls/~",
+        "calls/!",
+        "calls/\u{1}/x",
         "video//",
         "video/hal/2026/03/04/000000.000Z-1000-0000000000000000.mp4 ",
     ];
@@ -216,7 +226,10 @@ pub async fn attack(world: Shared) {
         let mut keys: Vec<String> = Vec::new();
         match world.rng.u32(0..5) {
             0 | 1 => keys.push((*world.rng.choice(&KEYS).unwrap()).to_owned()),
-            2 => keys.extend((0..world.rng.u32(2..30)).map(|n| format!("video/s{n:04}/x"))),
+            2 => {
+                let class = if world.rng.bool() { "video" } else { "calls" };
+                keys.extend((0..world.rng.u32(2..30)).map(|n| format!("{class}/a{n:04}/x")));
+            }
             3 => {
                 let year = world.rng.u32(2020..9999);
                 keys.push(format!(

@@ -74,6 +74,25 @@ impl Recorders {
     }
 }
 
+impl Recorders {
+    /// Those that do not follow, and why.
+    pub fn behind(&self) -> String {
+        let (revision, mut all) = (revision(&self.config), Vec::new());
+        for ((_, name), recorder) in &self.all {
+            let follows = recorder.follows == self.config;
+            let is_sure = all_follow(recorder.unsure.revisions(), &revision);
+            if recorder.is_silent || !follows || !is_sure {
+                let waiting = recorder.spool.len();
+                let silent = recorder.is_silent;
+                all.push(format!(
+                    "{name} (silent {silent}, has the holds {follows}, is sure {is_sure}, {waiting} wait)"
+                ));
+            }
+        }
+        all.join(", ")
+    }
+}
+
 pub fn target() -> StorageTarget {
     StorageTarget {
         endpoint: Some("http://store.example.nl:9000".into()),
@@ -104,8 +123,11 @@ pub async fn record(world: Shared, class: Class, source: String) {
     let uploader = within(simulated.clone(), async { Uploader::new(&target()).unwrap() }).await;
     loop {
         let (pause, length) = {
-            let rng = &mut lock(&world).rng;
-            (rng.u64(2400..20_000), rng.u64(60..3000))
+            let world = &mut *lock(&world);
+            let is_urgent = world.is_calm && !world.recorders.all[&of].spool.is_empty();
+            // What waits is tried again soon, once nothing is in its way.
+            let pause = if is_urgent { 60..600 } else { 2400..20_000 };
+            (world.rng.u64(pause), world.rng.u64(60..3000))
         };
         sleep(Duration::from_secs(pause)).await;
         {

@@ -31,6 +31,10 @@ pub struct World {
     /// Requests so far.
     pub step: u64,
     pub weather: Weathers,
+    /// How often, in a thousand requests of an operator, something happens meanwhile.
+    pub keenness: u32,
+    /// How often operators look: pauses are divided by it.
+    pub haste: u64,
     pub store: Store,
     pub api: Api,
     pub recorders: Recorders,
@@ -63,6 +67,8 @@ impl World {
             seed,
             step: 0,
             weather: Weathers::default(),
+            keenness: 0,
+            haste: 1,
             store: Store::new(kind),
             api: Api::default(),
             recorders: Recorders::default(),

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Client;
 use kube::runtime::events::{Recorder, Reporter};
 
+use super::aftermath::Aftermath;
 use super::fence::Fence;
 use crate::api::Site;
 use crate::controllers::buckets::Buckets;
@@ -35,8 +35,8 @@ pub struct Context {
     pub recorders: Recorders,
     /// The buckets that may be looked into.
     pub buckets: Buckets,
-    /// From when on holds may be released: a leader before this one may have requests under way until then.
-    pub release_from: Timestamp,
+    /// Until it is over, a leader before this one may have requests under way, and no hold is released.
+    pub aftermath: Aftermath,
     /// Counts what is done.
     pub hooks: Arc<dyn Hooks>,
 }
@@ -50,7 +50,7 @@ impl Context {
         fence: Fence,
         hooks: Arc<dyn Hooks>,
         instance: Option<String>,
-        release_from: Timestamp,
+        aftermath: Aftermath,
     ) -> Self {
         let reporter = Reporter {
             controller: REPORTER.to_owned(),
@@ -60,7 +60,7 @@ impl Context {
             events: Recorder::new(client.clone(), reporter),
             recorders: Recorders::default(),
             buckets: Buckets::default(),
-            release_from,
+            aftermath,
             client,
             config: Arc::new(config),
             cluster_id,

@@ -1,5 +1,6 @@
 //! What all controllers share: applying, reporting, waiting, and who may write at all.
 
+pub mod aftermath;
 pub mod apply;
 pub mod camera;
 pub mod clock;

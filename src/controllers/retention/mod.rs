@@ -162,7 +162,7 @@ impl Retention {
             events,
             buckets,
             fence,
-            release_from,
+            aftermath,
             ..
         } = &self.context;
         buckets.set_held(site, plan.coverings());
@@ -175,7 +175,7 @@ impl Retention {
         let declared = Declared { client, site };
         let pass = Pass {
             fence,
-            release_from: *release_from,
+            release_from: aftermath.release_from(now),
             declared: &declared,
             clock: &Timestamp::now,
             site,

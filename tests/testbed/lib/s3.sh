@@ -104,8 +104,6 @@ rgw_override_bucket_index_max_shards = 1
 rgw_dynamic_resharding = false
 rgw_enable_usage_log = false
 # Temporary keys: their session tokens are encrypted with this key.
-rgw_s3_auth_use_sts = true
-rgw_sts_key = 7f8fd8dd4700abcd
 C
 }
 

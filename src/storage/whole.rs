@@ -1,0 +1,152 @@
+//! Whether an answer came to its end.
+//!
+//! A proxy that gives up in the middle and ends the connection in good order, or a store that answers without a length,
+//! leaves half an answer that HTTP takes for a whole one (RFC 9112, section 6.3, rule 8). The client reads XML up to where it
+//! ends, so that half a listing would be one with fewer versions, half the errors of a batch one with fewer errors.
+
+use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::interceptors::Intercept;
+use aws_smithy_runtime_api::client::interceptors::context::AfterDeserializationInterceptorContextRef;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::config_bag::ConfigBag;
+
+/// An answer of success was cut off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the answer was cut off")]
+struct CutOff;
+
+/// Refuses answers of success in XML that do not end where their root element does.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Whole;
+
+impl Intercept for Whole {
+    fn name(&self) -> &'static str {
+        "Whole"
+    }
+
+    fn read_after_deserialization(
+        &self,
+        context: &AfterDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let response = context.response();
+        // The bytes of an object are not here, but streamed.
+        let body = response.body().bytes().unwrap_or_default().trim_ascii();
+        let is_cut = response.status().is_success() && body.starts_with(b"<") && !is_whole(body);
+        if is_cut { Err(CutOff.into()) } else { Ok(()) }
+    }
+}
+
+/// Whether a document ends with the end of its root element.
+pub(crate) fn is_whole(document: &[u8]) -> bool {
+    let document = document.trim_ascii();
+    let Some(root) = root(document) else { return false };
+    let name: &[u8] = root
+        .split(|byte| byte.is_ascii_whitespace() || matches!(byte, b'/' | b'>'))
+        .next()
+        .unwrap_or_default();
+    let Some(before) = document.strip_suffix(b">").map(<[u8]>::trim_ascii_end) else {
+        return false;
+    };
+    let is_closed = before
+        .strip_suffix(name)
+        .is_some_and(|before| before.ends_with(b"</"));
+    // `<Tagging/>`: nothing else begins in it.
+    let is_empty = before.ends_with(b"/") && !root.contains(&b'<');
+    !name.is_empty() && (is_closed || is_empty)
+}
+
+/// What follows the `<` of the root element: after declarations, document types and comments.
+fn root(document: &[u8]) -> Option<&[u8]> {
+    let mut rest = document;
+    loop {
+        rest = rest.trim_ascii_start().strip_prefix(b"<")?;
+        if !rest.starts_with(b"?") && !rest.starts_with(b"!") {
+            return Some(rest);
+        }
+        let end = rest.iter().position(|byte| *byte == b'>')?;
+        rest = rest.get(end + 1..)?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::listing::{Query, page};
+    use super::super::stub::Stub;
+    use super::*;
+
+    const LISTING: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
+        <ListVersionsResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Name>tz-stub</Name><Prefix>ledger/</Prefix>\
+        <IsTruncated>false</IsTruncated>\
+        <Version><Key>ledger/a</Key><VersionId>1</VersionId><IsLatest>true</IsLatest>\
+        <LastModified>2026-03-01T00:00:00.000Z</LastModified></Version>\
+        <Version><Key>ledger/b</Key><VersionId>2</VersionId><IsLatest>true</IsLatest>\
+        <LastModified>2026-03-01T00:00:00.000Z</LastModified></Version></ListVersionsResult>";
+
+    async fn listed(text: String) -> Result<usize, (String, bool)> {
+        let stub = Stub::start(move |_| (200, text.clone())).await;
+        let found = page(&stub.store(), Query::under("ledger/")).await;
+        found
+            .map(|page| page.versions.len())
+            .map_err(|error| (error.code.clone(), error.is_retryable()))
+    }
+
+    #[tokio::test]
+    async fn half_a_listing_is_none() {
+        assert_eq!(listed(LISTING.to_owned()).await, Ok(2));
+        assert_eq!(listed(format!("{LISTING}\n")).await, Ok(2));
+        // At each border of an element, where a reader of XML sees nothing wrong.
+        for (place, _) in LISTING.match_indices('>') {
+            let cut = LISTING[..=place].to_owned();
+            if cut.len() < LISTING.len() {
+                let unreadable = Err(("UnreadableAnswer".to_owned(), true));
+                assert_eq!(listed(cut.clone()).await, unreadable, "{cut}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn half_the_tags_are_none() {
+        let text = "<Tagging><TagSet><Tag><Key>k</Key><Value>v</Value></Tag></TagSet></Tagging>";
+        for (place, _) in text.match_indices('>') {
+            let cut = text[..=place].to_owned();
+            let is_whole = cut == text;
+            let stub = Stub::start(move |_| (200, cut.clone())).await;
+            let store = stub.store();
+            let asked = store
+                .client
+                .get_object_tagging()
+                .bucket(&store.bucket)
+                .key("k")
+                .send();
+            let tags = asked.await;
+            assert_eq!(tags.is_ok(), is_whole, "{tags:?}");
+        }
+    }
+
+    #[test]
+    fn what_ends_is_whole() {
+        let whole = [
+            "<a/>",
+            "<a />",
+            "<?xml version=\"1.0\"?><!-- c --><a x=\"1\"><b>1</b></a >",
+            "<!DOCTYPE html><html><body></body></html>",
+        ];
+        let cut = [
+            "",
+            "<",
+            "<a",
+            "<a>",
+            "<a><b/>",
+            "<a><b></b>",
+            "<?xml version=\"1.0\"?>",
+            "<a></b>",
+            "<a/",
+        ];
+        assert!(whole.into_iter().all(|text| is_whole(text.as_bytes())));
+        for text in cut {
+            assert!(!is_whole(text.as_bytes()), "{text}");
+        }
+    }
+}

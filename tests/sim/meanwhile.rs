@@ -1,0 +1,202 @@
+//! What happens at the worst moment: between a request of the operator and its effect. Between two requests chosen at
+//! random such things would hardly ever meet.
+
+use jiff::{SignedDuration, Timestamp};
+use toezicht::protocol::Window;
+use toezicht::storage::key::{Class, Key};
+
+use super::api::{Incident, cover, is_resolved};
+use super::ask::Ask;
+use super::store::{By, Who};
+use super::world::World;
+
+/// Open holds, of which more would only be more of the same.
+const MOST: usize = 5;
+
+/// The recording that a request is about, or one of the folder that it lists.
+fn about(world: &mut World, ask: &Ask) -> Option<Key> {
+    let (exact, folder) = match ask {
+        Ask::GetTags { key, .. }
+        | Ask::PutTags { key, .. }
+        | Ask::GetHold { key, .. }
+        | Ask::PutHold { key, .. }
+        | Ask::Head { key, .. } => (key.clone(), false),
+        Ask::List { asked, .. } => (asked.prefix.clone(), true),
+        Ask::DeleteMany(versions) => (versions.first()?.0.clone(), false),
+        _ => ("video/".to_owned(), true),
+    };
+    let keys: Vec<Key> = world
+        .store
+        .versions()
+        .filter(|(key, version)| {
+            version.by == Who::Recorder && (**key == exact || folder && key.starts_with(&exact))
+        })
+        .filter_map(|(key, _)| key.parse().ok())
+        .collect();
+    world.rng.choice(keys)
+}
+
+impl World {
+    /// Whether an operator dies at this request. Most often at one that changes something.
+    pub fn dies_now(&mut self, who: Who, ask: &Ask) -> bool {
+        let changes = matches!(
+            ask,
+            Ask::Put { .. }
+                | Ask::PutTags { .. }
+                | Ask::PutHold { .. }
+                | Ask::Delete { .. }
+                | Ask::DeleteMany(_)
+        );
+        matches!(who, Who::Operator(_)) && changes && !self.is_calm && self.rng.u32(0..1500) < self.keenness
+    }
+
+    /// An operator dies at a request: what that was for is often over by when it arrives.
+    pub fn dies_at(&mut self, ask: &Ask) {
+        if !self.is_calm && self.rng.bool() {
+            let now = self.now();
+            self.resolved_now(ask, now);
+        }
+    }
+
+    /// Maybe something happens while a request is under way.
+    pub fn meanwhile(&mut self, n: usize, ask: &Ask) {
+        if self.is_calm || self.is_over() || self.rng.u32(0..1000) >= self.keenness {
+            return;
+        }
+        let now = self.now();
+        match self.rng.u32(0..12) {
+            0..=2 => self.declared_over(ask, now),
+            3 => {
+                // Declared where nobody can be asked any more.
+                self.declared_over(ask, now);
+                self.api.is_away = true;
+                self.say(|| "the API server goes away".to_owned());
+            }
+            4 | 5 => self.resolved_now(ask, now),
+            6 => self.reopened(now),
+            7 => self.forgotten(now),
+            8 => self.ends_now(now),
+            9 => {
+                let ahead = *self.rng.choice(&[7_200_000, -7_200_000, 864_000_000]).unwrap();
+                self.ahead[n] = ahead;
+                self.say(|| format!("the clock of operator {n} steps to {ahead} ms ahead"));
+            }
+            10 => self.taken_off(ask, now),
+            _ => {
+                if let Some(recorder) = self.recorders.all.values_mut().next() {
+                    recorder.is_silent = !recorder.is_silent;
+                }
+            }
+        }
+        self.see();
+    }
+
+    /// An incident that covers just what the operator is busy with.
+    fn declared_over(&mut self, ask: &Ask, now: Timestamp) {
+        if self.api.open(now).len() >= MOST {
+            return;
+        }
+        let Some(key) = about(self, ask) else { return };
+        let is_call = key.class() == Class::Calls;
+        let incident = Incident {
+            name: format!("h{}", self.rng.u32(0..1_000_000)),
+            cameras: if is_call || self.rng.bool() {
+                Vec::new()
+            } else {
+                vec![key.source().to_owned()]
+            },
+            calls: is_call || self.rng.bool(),
+            window: Window::new(
+                key.start() - SignedDuration::from_mins(1),
+                self.rng.bool().then(|| key.end() + SignedDuration::from_mins(1)),
+            ),
+        };
+        let uid = self.api.declare(&incident, now);
+        self.say(|| format!("{uid} is declared meanwhile: {incident:?}"));
+        let cover = cover(&self.api.holds[&uid]);
+        self.checks.note_declared(&uid, cover, now);
+    }
+
+    /// Whatever the operator is busy with is not needed any more.
+    fn resolved_now(&mut self, ask: &Ask, now: Timestamp) {
+        let key = about(self, ask);
+        let open = self.api.open(now);
+        let covers = |uid: &&String| {
+            key.as_ref()
+                .is_none_or(|key| cover(&self.api.holds[*uid]).covers(&key.recording()))
+        };
+        if let Some(uid) = open.iter().find(covers) {
+            self.say(|| format!("{uid} is resolved meanwhile"));
+            self.api.resolve(uid, now);
+        }
+    }
+
+    /// A backup of before a resolution is restored.
+    fn reopened(&mut self, now: Timestamp) {
+        let resolved = self.api.holds.iter().filter(|(_, hold)| is_resolved(hold, now));
+        let resolved: Vec<String> = resolved.map(|(uid, _)| uid.clone()).collect();
+        let Some(uid) = self.rng.choice(resolved) else {
+            return;
+        };
+        self.api.change(&uid, |hold| {
+            hold.spec.state = toezicht::api::HoldState::Open;
+            hold.spec.resolution = None;
+            hold.status = None;
+        });
+        self.say(|| format!("{uid} is open again, out of a backup"));
+        let cover = cover(&self.api.holds[&uid]);
+        self.checks.note_declared(&uid, cover, now);
+    }
+
+    /// Somebody hides an entry of the ledger, and a backup of before its hold is restored.
+    fn forgotten(&mut self, now: Timestamp) {
+        let known = super::checks::ledger(&self.store).into_keys();
+        let known: Vec<String> = known.filter(|uid| self.api.holds.contains_key(uid)).collect();
+        let Some(uid) = self.rng.choice(known) else { return };
+        if is_resolved(&self.api.holds[&uid], now) {
+            return;
+        }
+        if self.rng.bool() {
+            let by = By {
+                who: Who::Admin,
+                now: self.store_now(),
+                sent: now,
+            };
+            let _ = self.store.delete(by, &format!("ledger/holds/{uid}.json"), None);
+        }
+        self.api.holds.remove(&uid);
+        self.say(|| format!("{uid} is lost in a restore, its entry maybe hidden"));
+    }
+
+    /// The window of what goes on ends now.
+    fn ends_now(&mut self, now: Timestamp) {
+        let open = self.api.open(now);
+        let ongoing = open
+            .into_iter()
+            .find(|uid| self.api.holds[uid].spec.window.until.is_none());
+        let Some(uid) = ongoing else { return };
+        let until = now.max(self.api.holds[&uid].spec.window.from.0 + SignedDuration::from_secs(1));
+        self.api.change(&uid, |hold| {
+            hold.spec.window.until = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(until));
+        });
+        self.say(|| format!("the window of {uid} ends at {until}"));
+        let cover = cover(&self.api.holds[&uid]);
+        self.checks.note_declared(&uid, cover, now);
+    }
+
+    /// Somebody takes the legal hold off what the operator has just looked at.
+    fn taken_off(&mut self, ask: &Ask, now: Timestamp) {
+        let Some(key) = about(self, ask) else { return };
+        let by = By {
+            who: Who::Admin,
+            now: self.store_now(),
+            sent: now,
+        };
+        let key = key.to_string();
+        let id = self.store.keys[&key].iter().find(|version| version.is_held());
+        let Some(id) = id.map(|version| version.id.clone()) else {
+            return;
+        };
+        let _ = self.store.set_hold(by, &key, &id, false);
+    }
+}
