@@ -235,6 +235,10 @@ impl Process {
 
 /// From when on this process may release holds. A request of a leader that was stopped in the middle may land as long as
 /// its signature is valid (S3: fifteen minutes); one that let go has none under way.
+///
+/// `took_over`: nobody handed the lease over ([`Elector::took_over`]). A Lease that is not there says nothing of the past,
+/// so it counts like one whose leader was lost: a person who deletes the Lease does so just when something is wrong. A
+/// first installation pays for it with a release that waits a quarter of an hour, once.
 pub fn release_from(took_over: bool, now: Timestamp) -> Timestamp {
     if !took_over {
         return Timestamp::MIN;
