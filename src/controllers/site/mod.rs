@@ -7,6 +7,7 @@
 mod access;
 mod apply;
 pub mod bucket;
+mod compliance;
 mod conformance;
 mod delete;
 pub(in crate::controllers) mod dereference;
