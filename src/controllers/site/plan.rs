@@ -20,6 +20,8 @@ use crate::protocol::{Windows, shard};
 
 /// Of the spool's volume, what segments may take: the kubelet evicts a pod that fills its volume to the brim.
 const SPOOL_PERCENT: u64 = 90;
+/// Letters of a revision.
+const REVISION: usize = 16;
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// What should be there.
@@ -133,7 +135,7 @@ fn document(
         .as_ref()
         .map(|ceilings| milliseconds(ceilings.video));
     let segment = site.spec.recorder.segment_duration.0.as_millis();
-    let mut document = RecorderConfig {
+    let document = RecorderConfig {
         format: FORMAT,
         revision: String::new(),
         namespace: valid.names.namespace.clone(),
@@ -149,8 +151,7 @@ fn document(
             .unwrap_or_default(),
         status_api: identity.api.clone(),
     };
-    document.revision = revision(&document);
-    Some(document)
+    Some(revised(document, previous))
 }
 
 fn cameras(
@@ -194,19 +195,32 @@ pub fn closed(document: &RecorderConfig) -> RecorderConfig {
     for camera in &mut closed.cameras {
         camera.permitted.clear();
     }
-    if closed != *document {
-        closed.revision.clear();
-        closed.revision = revision(&closed);
-    }
-    closed
+    revised(closed, Some(document))
 }
 
-/// Changes whenever anything in `document` does, which has no revision yet.
-fn revision(document: &RecorderConfig) -> String {
-    let mut hash = Sha256::new();
-    // The document is plain data with texts as keys, which can always be written.
-    hash.update(serde_json::to_vec(document).unwrap_or_default());
-    hex::encode(hash.finalize()).chars().take(16).collect()
+/// `document` with its revision, whatever stands there: that of `previous` if nothing else differs, else one that no
+/// configuration had before.
+///
+/// A configuration that returns to an earlier one does not get the earlier one's revision: its hash includes the revision of
+/// `previous`. Otherwise a recorder's earlier answer would acknowledge it, while the recorder follows the configuration in
+/// between, or is about to read it. Without `previous` the certificate and the token are new, so the hash is too.
+fn revised(mut document: RecorderConfig, previous: Option<&RecorderConfig>) -> RecorderConfig {
+    document.revision = previous.map_or_else(String::new, |previous| previous.revision.clone());
+    if previous != Some(&document) || !is_revision(&document.revision) {
+        let hash = Sha256::digest(bytes(&document));
+        document.revision = hex::encode(hash).chars().take(REVISION).collect();
+    }
+    document
+}
+
+/// Whether it can be one of ours: who may write Secrets in the namespace could put anything there.
+fn is_revision(text: &str) -> bool {
+    text.len() == REVISION && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// As the Secret has it. A document is plain data with texts as keys, which can always be written.
+fn bytes(document: &RecorderConfig) -> Vec<u8> {
+    serde_json::to_vec(document).unwrap_or_default()
 }
 
 fn milliseconds(days: Days) -> u64 {
