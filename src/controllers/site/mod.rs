@@ -26,6 +26,7 @@ mod recording;
 mod refusal;
 mod status;
 mod target;
+mod told;
 mod validate;
 mod watches;
 

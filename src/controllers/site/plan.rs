@@ -11,6 +11,7 @@ use super::dereference::Dereferenced;
 use super::found::Bucket;
 use super::identity::Identity;
 use super::objects::{self, Pods};
+use super::told::{self, Widened};
 use super::validate::Valid;
 use crate::api::{Days, Site};
 use crate::contract::{CameraConfig, FORMAT, RecorderConfig, StatusApi};
@@ -20,6 +21,8 @@ use crate::protocol::{Windows, shard};
 
 /// Of the spool's volume, what segments may take: the kubelet evicts a pod that fills its volume to the brim.
 const SPOOL_PERCENT: u64 = 90;
+/// More than a revision and the name of the holds' field add to a configuration.
+const ENVELOPE: usize = 128;
 /// Letters of a revision.
 const REVISION: usize = 16;
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
@@ -55,8 +58,10 @@ pub struct Expected {
     pub revision: String,
     /// How they are asked.
     pub api: StatusApi,
-    /// What of holds they should follow.
+    /// The holds that they follow when they follow this configuration: all that these cover they seal.
     pub holds: Coverings,
+    /// How much more than that they seal; `None`: nothing more.
+    pub widened: Option<Widened>,
 }
 
 /// What follows from all that was found.
@@ -76,7 +81,10 @@ pub fn plan(
     if !may_record && found.pods.is_none() {
         return Plan { recorders: None };
     }
-    let Some(document) = document(site, found, valid, identity, held, may_record) else {
+    // Until the ledger has been read, what recorders know of holds stays.
+    let held = held.or_else(|| Some(found.config.as_ref()?.holds.clone()));
+    let held = held.unwrap_or_default();
+    let Some(document) = document(site, found, valid, identity, &held, may_record) else {
         return Plan { recorders: None };
     };
     let owner = site.controller_owner_ref(&()).into_iter().collect::<Vec<_>>();
@@ -105,7 +113,8 @@ pub fn plan(
             pods,
             revision: document.revision.clone(),
             api: document.status_api.clone(),
-            holds: document.holds.clone(),
+            holds: held,
+            widened: told::widened(&document.holds),
         },
         config: objects::config(&valid.names, &owner, &document),
     };
@@ -120,7 +129,7 @@ fn document(
     found: &Dereferenced,
     valid: &Valid,
     identity: &Identity,
-    held: Option<Coverings>,
+    held: &Coverings,
     may_record: bool,
 ) -> Option<RecorderConfig> {
     let previous = found.config.as_ref();
@@ -135,7 +144,7 @@ fn document(
         .as_ref()
         .map(|ceilings| milliseconds(ceilings.video));
     let segment = site.spec.recorder.segment_duration.0.as_millis();
-    let document = RecorderConfig {
+    let mut document = RecorderConfig {
         format: FORMAT,
         revision: String::new(),
         namespace: valid.names.namespace.clone(),
@@ -145,12 +154,13 @@ fn document(
         video_ceiling_ms: ceiling.or_else(|| previous.map(|config| config.video_ceiling_ms))?,
         spool_bytes: valid.spool_bytes / 100 * SPOOL_PERCENT,
         cameras: cameras(site, previous, found.pods.unwrap_or_default(), valid, may_record),
-        // Until the ledger has been read, what recorders know of holds stays.
-        holds: held
-            .or_else(|| previous.map(|config| config.holds.clone()))
-            .unwrap_or_default(),
+        holds: Coverings::new(),
         status_api: identity.api.clone(),
     };
+    document.holds = told::fit(
+        held,
+        told::MOST_BYTES.saturating_sub(bytes(&document).len() + ENVELOPE),
+    );
     Some(revised(document, previous))
 }
 

@@ -292,6 +292,37 @@ fn holds(holds: usize, cameras: usize, letters: usize) -> Coverings {
         .collect()
 }
 
+/// What the API server takes as a Secret.
+const SECRET: usize = 1 << 20;
+
+#[test]
+fn the_recorders_secret_has_room_for_any_number_of_holds() {
+    // Names of Cameras have at most 253 letters.
+    for (number, cameras, letters, widened) in [
+        (16, 256, 62, None),
+        (16, 256, 252, Some(Widened::EveryCamera)),
+        (5000, 10, 20, Some(Widened::EveryCamera)),
+        (40_000, 1, 20, Some(Widened::Everything)),
+    ] {
+        let held = holds(number, cameras, letters);
+        let plan = fixture().plan_holding(held.clone());
+        let recorders = plan.recorders.as_ref().unwrap();
+        let bytes = recorders.config.data.as_ref().unwrap()[CONFIG_KEY].0.len();
+        assert!(
+            bytes < SECRET,
+            "{number} holds over {cameras} cameras: {bytes} bytes"
+        );
+        assert_eq!(
+            recorders.expected.widened, widened,
+            "{number} holds over {cameras} cameras"
+        );
+        assert_eq!(
+            recorders.expected.holds, held,
+            "recorders that follow it seal all of that"
+        );
+    }
+}
+
 #[test]
 fn a_configuration_that_returns_has_a_revision_of_its_own() {
     let first = fixture();

@@ -9,6 +9,7 @@ use super::apply::Applied;
 use super::compliance::compliant;
 use super::found::Bucket;
 use super::recording::{self, Answer};
+use super::told::Widened;
 use super::validate::Valid;
 use crate::api::condition::{ConditionType, Finding, Reason, Truth, merge};
 use crate::api::{Drift, Site, SiteStatus};
@@ -171,6 +172,9 @@ fn ready(
     if let Some(lagging) = lagging {
         return not(Reason::RecorderNotReady, lagging);
     }
+    if let Some(widened) = recorders.and_then(|recorders| recorders.expected.widened) {
+        return not(Reason::TooManyHolds, more_than_held(widened));
+    }
     let permitted = &valid.permission.finding;
     if permitted.is_true() {
         Finding::new(
@@ -192,6 +196,18 @@ fn ready(
             ),
         )
     }
+}
+
+/// Recorders seal more than is held: nothing held is lost by it, but what they seal beyond that waits for the daily sweep.
+fn more_than_held(widened: Widened) -> String {
+    let sealed = match widened {
+        Widened::EveryCamera => "all cameras in the windows of the open holds",
+        Widened::Everything => "everything from the start of the earliest open hold to the end of the last",
+    };
+    format!(
+        "the recorders' Secret has no room for what the open holds name, so recorders seal {sealed}; the daily sweep puts back \
+         the tags of what no hold covers: resolve holds whose incident is over, or give those that name most cameras an empty spec.cameras"
+    )
 }
 
 /// Why a Site may need a person, the gravest first.

@@ -1,5 +1,6 @@
 use super::*;
 use crate::api::{AuditStatus, Ceilings, Days, RetentionStatus};
+use crate::controllers::site::apply::AppliedRecorders;
 use crate::controllers::site::fixtures::{Fixture, fixture, good_bucket};
 use crate::controllers::site::found::judge;
 use crate::storage::probe::{Check, Verdict};
@@ -370,6 +371,31 @@ fn what_an_audit_found_is_told_with_ages_and_ceilings() {
         at(1).0,
     );
     assert_eq!((truth, message), ("True", expected.as_str()));
+}
+
+#[test]
+fn recorders_that_seal_more_than_is_held_are_told() {
+    let fixture = fixture();
+    for (widened, told) in [
+        (None, ""),
+        (Some(Widened::EveryCamera), "all cameras in the windows"),
+        (Some(Widened::Everything), "everything from the start"),
+    ] {
+        let mut expected = fixture.plan().recorders.unwrap().expected;
+        expected.widened = widened;
+        let applied = Applied {
+            recorders: Some(AppliedRecorders {
+                expected,
+                pods: Vec::new(),
+            }),
+            ..Applied::default()
+        };
+        let status = of(&fixture, &good_bucket(fixture.now), Ok(applied));
+        let (truth, reason, message) = condition(&status, "Ready");
+        assert_eq!(reason == "TooManyHolds", widened.is_some(), "{message}");
+        assert_eq!(truth == "True", widened.is_none(), "{message}");
+        assert!(message.contains(told), "{message}");
+    }
 }
 
 /// The Site of a policy of 28 days, of which the last audit found a video this old, in hours.
