@@ -322,6 +322,7 @@ impl<L: Lock> Elector<L> {
             Some(held) => self.lock.replace(&next, &held.version).await?,
             None => self.lock.create(&next).await?,
         };
+        self.absent_since = None;
         self.observe(written);
         Ok(Attempt::Leading { from })
     }
