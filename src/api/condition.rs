@@ -179,6 +179,10 @@ pub enum Reason {
     FoundViolations,
     /// There was no audit lately.
     NotAudited,
+    /// Recordings are older than the cluster's ceilings, which were lowered below the policy's.
+    CeilingLowered,
+    /// The open holds name more than recorders can be told: they seal more than is held.
+    TooManyHolds,
     /// Somebody else had changed something, and it was put back.
     PutBack,
     /// Another party changes again and again what the operator puts back.

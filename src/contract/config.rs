@@ -54,7 +54,8 @@ pub struct RecorderConfig {
     pub spool_bytes: u64,
     /// The cameras of all shards.
     pub cameras: Vec<CameraConfig>,
-    /// What open holds cover, by the UID of the hold: a segment of it is put with the tag `sealed`.
+    /// What open holds cover, by the UID of the hold: a segment of it is put with the tag `sealed`. Where they do not all fit
+    /// into a Secret, they are widened, and have names of their own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub holds: BTreeMap<String, Covering>,
     /// How `/v1/status` is served.

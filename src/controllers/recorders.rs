@@ -75,7 +75,9 @@ impl Recorders {
         self.unless(address, api, |_| false).await
     }
 
-    /// The same for who waits until the recorder follows `revision`: an answer of before counts only if it says so.
+    /// The same for who waits until the recorder follows `revision`: an answer of before counts only if it says so. No two
+    /// configurations of a Site have the same revision, also where one returns to an earlier one, so an answer that names
+    /// `revision` was given after that configuration was written.
     pub async fn status_at(&self, address: IpAddr, api: &StatusApi, revision: &str) -> Answer {
         let lags = |answer: &Answer| answer.as_ref().is_ok_and(|status| !status.follows(revision));
         self.unless(address, api, lags).await

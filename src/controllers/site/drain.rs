@@ -64,6 +64,7 @@ pub async fn drain(
             revision: closed.revision.clone(),
             api: closed.status_api.clone(),
             holds: closed.holds.clone(),
+            widened: None,
         },
         pods: running.clone(),
     };

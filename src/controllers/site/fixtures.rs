@@ -11,6 +11,7 @@ use super::plan::{Plan, plan};
 use super::validate::{Valid, validate};
 use crate::api::{Camera, RecordingPolicy, Site};
 use crate::contract::Secret;
+use crate::controllers::buckets::Coverings;
 use crate::controllers::config::OperatorConfig;
 use crate::controllers::kit::camera::CameraSecrets;
 use crate::controllers::kit::reference::Found;
@@ -152,13 +153,22 @@ impl Fixture {
 
     /// The second and fourth step, with this bucket.
     pub fn plan_with(&self, bucket: &Bucket) -> Plan {
+        self.plan_of(bucket, None)
+    }
+
+    /// The second and fourth step, while this is held.
+    pub fn plan_holding(&self, held: Coverings) -> Plan {
+        self.plan_of(&good_bucket(self.now), Some(held))
+    }
+
+    fn plan_of(&self, bucket: &Bucket, held: Option<Coverings>) -> Plan {
         plan(
             &self.site,
             &self.found,
             &self.valid(),
             bucket,
             &self.identity(),
-            None,
+            held,
             &self.config,
         )
     }

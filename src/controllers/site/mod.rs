@@ -7,6 +7,7 @@
 mod access;
 mod apply;
 pub mod bucket;
+mod compliance;
 mod conformance;
 mod delete;
 pub(in crate::controllers) mod dereference;
@@ -25,6 +26,7 @@ mod recording;
 mod refusal;
 mod status;
 mod target;
+mod told;
 mod validate;
 mod watches;
 

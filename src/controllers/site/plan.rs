@@ -11,6 +11,7 @@ use super::dereference::Dereferenced;
 use super::found::Bucket;
 use super::identity::Identity;
 use super::objects::{self, Pods};
+use super::told::{self, Widened};
 use super::validate::Valid;
 use crate::api::{Days, Site};
 use crate::contract::{CameraConfig, FORMAT, RecorderConfig, StatusApi};
@@ -20,6 +21,10 @@ use crate::protocol::{Windows, shard};
 
 /// Of the spool's volume, what segments may take: the kubelet evicts a pod that fills its volume to the brim.
 const SPOOL_PERCENT: u64 = 90;
+/// More than a revision and the name of the holds' field add to a configuration.
+const ENVELOPE: usize = 128;
+/// Letters of a revision.
+const REVISION: usize = 16;
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// What should be there.
@@ -53,8 +58,10 @@ pub struct Expected {
     pub revision: String,
     /// How they are asked.
     pub api: StatusApi,
-    /// What of holds they should follow.
+    /// The holds that they follow when they follow this configuration: all that these cover they seal.
     pub holds: Coverings,
+    /// How much more than that they seal; `None`: nothing more.
+    pub widened: Option<Widened>,
 }
 
 /// What follows from all that was found.
@@ -74,7 +81,10 @@ pub fn plan(
     if !may_record && found.pods.is_none() {
         return Plan { recorders: None };
     }
-    let Some(document) = document(site, found, valid, identity, held, may_record) else {
+    // Until the ledger has been read, what recorders know of holds stays.
+    let held = held.or_else(|| Some(found.config.as_ref()?.holds.clone()));
+    let held = held.unwrap_or_default();
+    let Some(document) = document(site, found, valid, identity, &held, may_record) else {
         return Plan { recorders: None };
     };
     let owner = site.controller_owner_ref(&()).into_iter().collect::<Vec<_>>();
@@ -103,7 +113,8 @@ pub fn plan(
             pods,
             revision: document.revision.clone(),
             api: document.status_api.clone(),
-            holds: document.holds.clone(),
+            holds: held,
+            widened: told::widened(&document.holds),
         },
         config: objects::config(&valid.names, &owner, &document),
     };
@@ -118,7 +129,7 @@ fn document(
     found: &Dereferenced,
     valid: &Valid,
     identity: &Identity,
-    held: Option<Coverings>,
+    held: &Coverings,
     may_record: bool,
 ) -> Option<RecorderConfig> {
     let previous = found.config.as_ref();
@@ -143,14 +154,14 @@ fn document(
         video_ceiling_ms: ceiling.or_else(|| previous.map(|config| config.video_ceiling_ms))?,
         spool_bytes: valid.spool_bytes / 100 * SPOOL_PERCENT,
         cameras: cameras(site, previous, found.pods.unwrap_or_default(), valid, may_record),
-        // Until the ledger has been read, what recorders know of holds stays.
-        holds: held
-            .or_else(|| previous.map(|config| config.holds.clone()))
-            .unwrap_or_default(),
+        holds: Coverings::new(),
         status_api: identity.api.clone(),
     };
-    document.revision = revision(&document);
-    Some(document)
+    document.holds = told::fit(
+        held,
+        told::MOST_BYTES.saturating_sub(bytes(&document).len() + ENVELOPE),
+    );
+    Some(revised(document, previous))
 }
 
 fn cameras(
@@ -194,19 +205,32 @@ pub fn closed(document: &RecorderConfig) -> RecorderConfig {
     for camera in &mut closed.cameras {
         camera.permitted.clear();
     }
-    if closed != *document {
-        closed.revision.clear();
-        closed.revision = revision(&closed);
-    }
-    closed
+    revised(closed, Some(document))
 }
 
-/// Changes whenever anything in `document` does, which has no revision yet.
-fn revision(document: &RecorderConfig) -> String {
-    let mut hash = Sha256::new();
-    // The document is plain data with texts as keys, which can always be written.
-    hash.update(serde_json::to_vec(document).unwrap_or_default());
-    hex::encode(hash.finalize()).chars().take(16).collect()
+/// `document` with its revision, whatever stands there: that of `previous` if nothing else differs, else one that no
+/// configuration had before.
+///
+/// A configuration that returns to an earlier one does not get the earlier one's revision: its hash includes the revision of
+/// `previous`. Otherwise a recorder's earlier answer would acknowledge it, while the recorder follows the configuration in
+/// between, or is about to read it. Without `previous` the certificate and the token are new, so the hash is too.
+fn revised(mut document: RecorderConfig, previous: Option<&RecorderConfig>) -> RecorderConfig {
+    document.revision = previous.map_or_else(String::new, |previous| previous.revision.clone());
+    if previous != Some(&document) || !is_revision(&document.revision) {
+        let hash = Sha256::digest(bytes(&document));
+        document.revision = hex::encode(hash).chars().take(REVISION).collect();
+    }
+    document
+}
+
+/// Whether it can be one of ours: who may write Secrets in the namespace could put anything there.
+fn is_revision(text: &str) -> bool {
+    text.len() == REVISION && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// As the Secret has it. A document is plain data with texts as keys, which can always be written.
+fn bytes(document: &RecorderConfig) -> Vec<u8> {
+    serde_json::to_vec(document).unwrap_or_default()
 }
 
 fn milliseconds(days: Days) -> u64 {

@@ -1,6 +1,8 @@
+use jiff::{SignedDuration, Timestamp};
+
 use super::*;
 use crate::api::condition::Reason;
-use crate::contract::CONFIG_KEY;
+use crate::contract::{CONFIG_KEY, Covering, Window};
 use crate::controllers::site::fixtures::{Fixture, camera, fixture, good_bucket};
 use crate::controllers::site::found::judge;
 use crate::storage::EnforceError;
@@ -261,4 +263,80 @@ fn recorders_use_the_proxy_of_the_endpoints_scheme() {
     );
     fixture.config = with("{http: 'http://plain:1'}");
     assert_eq!(document(&fixture.plan()).storage.proxy, None);
+}
+
+#[test]
+fn a_revision_that_somebody_wrote_is_replaced() {
+    let first = fixture();
+    let mut next = later(&first, &first.plan());
+    for wrong in ["", "mine", "0123456789ABCDEF"] {
+        next.found.config.as_mut().unwrap().revision = wrong.into();
+        assert!(is_revision(&next.plan().recorders.unwrap().expected.revision));
+    }
+}
+
+/// So many holds, each over so many cameras with names of so many letters.
+fn holds(holds: usize, cameras: usize, letters: usize) -> Coverings {
+    let names =
+        |hold: usize| (0..cameras).map(move |camera| format!("c{:0>letters$}", hold * cameras + camera));
+    let covering = |hold: usize| {
+        let from = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(i64::try_from(3 * hold).unwrap());
+        Covering {
+            cameras: names(hold).collect(),
+            calls: false,
+            window: Window::new(from, Some(from + SignedDuration::from_hours(1))),
+        }
+    };
+    (0..holds)
+        .map(|hold| (format!("{hold:0>36}"), covering(hold)))
+        .collect()
+}
+
+/// What the API server takes as a Secret.
+const SECRET: usize = 1 << 20;
+
+#[test]
+fn the_recorders_secret_has_room_for_any_number_of_holds() {
+    // Names of Cameras have at most 253 letters.
+    for (number, cameras, letters, widened) in [
+        (16, 256, 62, None),
+        (16, 256, 252, Some(Widened::EveryCamera)),
+        (5000, 10, 20, Some(Widened::EveryCamera)),
+        (40_000, 1, 20, Some(Widened::Everything)),
+    ] {
+        let held = holds(number, cameras, letters);
+        let plan = fixture().plan_holding(held.clone());
+        let recorders = plan.recorders.as_ref().unwrap();
+        let bytes = recorders.config.data.as_ref().unwrap()[CONFIG_KEY].0.len();
+        assert!(
+            bytes < SECRET,
+            "{number} holds over {cameras} cameras: {bytes} bytes"
+        );
+        assert_eq!(
+            recorders.expected.widened, widened,
+            "{number} holds over {cameras} cameras"
+        );
+        assert_eq!(
+            recorders.expected.holds, held,
+            "recorders that follow it seal all of that"
+        );
+    }
+}
+
+#[test]
+fn a_configuration_that_returns_has_a_revision_of_its_own() {
+    let first = fixture();
+    let (none, one) = (holds(0, 0, 0), holds(1, 1, 3));
+    let revision = |plan: &Plan| plan.recorders.as_ref().unwrap().expected.revision.clone();
+    let before = first.plan_holding(none.clone());
+    let between = later(&first, &before).plan_holding(one);
+    let fixture = later(&first, &between);
+    let after = fixture.plan_holding(none.clone());
+    assert_ne!(
+        revision(&after),
+        revision(&before),
+        "a recorder that acknowledged the first may follow the second by now"
+    );
+    // As long as nothing changes, it stays.
+    assert_eq!(later(&fixture, &after).plan_holding(none), after);
 }

@@ -1,30 +1,24 @@
 //! Step six: say what is so: from what was applied and read back, never from what was meant. Pure up to the
 //! patch itself.
 
-use std::fmt::Write;
-
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::access;
 use super::apply::Applied;
+use super::compliance::compliant;
 use super::found::Bucket;
 use super::recording::{self, Answer};
+use super::told::Widened;
 use super::validate::Valid;
 use crate::api::condition::{ConditionType, Finding, Reason, Truth, merge};
-use crate::api::{AuditStatus, Ceilings, Drift, Site, SiteStatus};
+use crate::api::{Drift, Site, SiteStatus};
 use crate::controllers::drive::Watched;
 use crate::controllers::kit::apply::ApplyError;
 use crate::controllers::kit::error::{ApiError, Failure, KubeErrorExt};
 use crate::controllers::kit::patience::{self, Cause, since};
-use crate::controllers::kit::quantity::size;
 use crate::controllers::kit::status as kit_status;
 use crate::storage::readers;
-
-/// An audit of the days at the ceiling is due hourly; one that is this old says nothing of now.
-const AUDIT_IS_OLD: SignedDuration = SignedDuration::from_hours(3);
-/// How old counts of the whole bucket are at most, in words.
-const AUDITED_EVERY: &str = "24 h";
 
 /// Whoever undoes something so often does it by rule.
 const A_FIGHT: i64 = 3;
@@ -68,7 +62,7 @@ pub fn status(site: &Site, observed: &Observed<'_>, now: Timestamp) -> (SiteStat
         bucket.finding.clone(),
         access::finding(&bucket.tried, &unknown(site, bucket), now),
         recording,
-        compliant(before.audit.as_ref(), valid.ceilings.as_ref(), now),
+        compliant(before.audit.as_ref(), valid.in_force().as_ref(), now),
         intact(
             drift.as_ref(),
             before
@@ -178,6 +172,9 @@ fn ready(
     if let Some(lagging) = lagging {
         return not(Reason::RecorderNotReady, lagging);
     }
+    if let Some(widened) = recorders.and_then(|recorders| recorders.expected.widened) {
+        return not(Reason::TooManyHolds, more_than_held(widened));
+    }
     let permitted = &valid.permission.finding;
     if permitted.is_true() {
         Finding::new(
@@ -199,6 +196,18 @@ fn ready(
             ),
         )
     }
+}
+
+/// Recorders seal more than is held: nothing held is lost by it, but what they seal beyond that waits for the daily sweep.
+fn more_than_held(widened: Widened) -> String {
+    let sealed = match widened {
+        Widened::EveryCamera => "all cameras in the windows of the open holds",
+        Widened::Everything => "everything from the start of the earliest open hold to the end of the last",
+    };
+    format!(
+        "the recorders' Secret has no room for what the open holds name, so recorders seal {sealed}; the daily sweep puts back \
+         the tags of what no hold covers: resolve holds whose incident is over, or give those that name most cameras an empty spec.cameras"
+    )
 }
 
 /// Why a Site may need a person, the gravest first.
@@ -265,81 +274,6 @@ fn for_a_person(error: &ApplyError) -> Option<(Reason, String)> {
         )),
         ApplyError::Api(_) | ApplyError::Unwritable(_) => None,
     }
-}
-
-/// Whether the last audit found the promises kept: what is said of the bucket here is from what was in it, not from what
-/// was done to it.
-fn compliant(audit: Option<&AuditStatus>, ceilings: Option<&Ceilings>, now: Timestamp) -> Finding {
-    let found =
-        |truth, reason, message: String| Finding::new(ConditionType::Compliant, truth, reason, message);
-    let Some(audit) = audit else {
-        let message = "there was no audit yet: it follows once the bucket is read back".to_owned();
-        return found(Truth::Unknown, Reason::NotAudited, message);
-    };
-    if now.duration_since(audit.boundary_at.0) > AUDIT_IS_OLD {
-        let message = format!(
-            "the last audit is of {}: is the store there?",
-            audit.boundary_at.0
-        );
-        return found(Truth::Unknown, Reason::NotAudited, message);
-    }
-    let counts = format!(
-        "audited at {}, the days at the ceiling at {}; all is audited again within {AUDITED_EVERY}. There were {} versions of {}, {} of \
-         them held, {} inspected{}",
-        audit.audited_at.0,
-        audit.boundary_at.0,
-        audit.versions,
-        size(u64::try_from(audit.bytes).unwrap_or_default()),
-        audit.held,
-        audit.inspected,
-        oldest(audit, ceilings),
-    );
-    let told: Vec<String> = audit
-        .findings
-        .iter()
-        .map(|finding| format!("{} {}", finding.count, finding.kind))
-        .collect();
-    let told = if told.is_empty() {
-        String::new()
-    } else {
-        format!("; {}", told.join(", "))
-    };
-    if audit.findings.iter().any(|finding| finding.violation) {
-        let message = format!("{counts}{told}: docs/audit.md says what each means and what to do");
-        return found(Truth::False, Reason::FoundViolations, message);
-    }
-    found(Truth::True, Reason::Audited, format!("{counts}{told}"))
-}
-
-/// From when the oldest is of each class, against its ceiling (article 6), and how late the store's own lifecycle was: no
-/// ages, so that nothing is written as time goes by.
-fn oldest(audit: &AuditStatus, ceilings: Option<&Ceilings>) -> String {
-    let Some(ceilings) = ceilings else {
-        return String::new();
-    };
-    let classes = [
-        ("video", &audit.oldest_unheld_video, ceilings.video),
-        ("call", &audit.oldest_unheld_calls, ceilings.calls),
-    ];
-    let mut told = String::new();
-    for (class, oldest, ceiling) in classes {
-        if let Some(Time(oldest)) = oldest {
-            let until = oldest.saturating_add(SignedDuration::from_hours(24 * i64::from(ceiling.0)));
-            let until = until.unwrap_or(Timestamp::MAX);
-            let _ = write!(
-                told,
-                "; the oldest {class} that no hold covered was of {oldest}, and goes by {until}"
-            );
-        }
-    }
-    if audit.store_lag_seconds > 0 {
-        let _ = write!(
-            told,
-            "; the store's lifecycle was {} s late",
-            audit.store_lag_seconds
-        );
-    }
-    told
 }
 
 /// Whether somebody else changed the bucket's configuration, or what is held in it, in the last day. It was put back; who

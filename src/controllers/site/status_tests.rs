@@ -1,5 +1,6 @@
 use super::*;
-use crate::api::RetentionStatus;
+use crate::api::{AuditStatus, Ceilings, Days, RetentionStatus};
+use crate::controllers::site::apply::AppliedRecorders;
 use crate::controllers::site::fixtures::{Fixture, fixture, good_bucket};
 use crate::controllers::site::found::judge;
 use crate::storage::probe::{Check, Verdict};
@@ -370,6 +371,88 @@ fn what_an_audit_found_is_told_with_ages_and_ceilings() {
         at(1).0,
     );
     assert_eq!((truth, message), ("True", expected.as_str()));
+}
+
+#[test]
+fn recorders_that_seal_more_than_is_held_are_told() {
+    let fixture = fixture();
+    for (widened, told) in [
+        (None, ""),
+        (Some(Widened::EveryCamera), "all cameras in the windows"),
+        (Some(Widened::Everything), "everything from the start"),
+    ] {
+        let mut expected = fixture.plan().recorders.unwrap().expected;
+        expected.widened = widened;
+        let applied = Applied {
+            recorders: Some(AppliedRecorders {
+                expected,
+                pods: Vec::new(),
+            }),
+            ..Applied::default()
+        };
+        let status = of(&fixture, &good_bucket(fixture.now), Ok(applied));
+        let (truth, reason, message) = condition(&status, "Ready");
+        assert_eq!(reason == "TooManyHolds", widened.is_some(), "{message}");
+        assert_eq!(truth == "True", widened.is_none(), "{message}");
+        assert!(message.contains(told), "{message}");
+    }
+}
+
+/// The Site of a policy of 28 days, of which the last audit found a video this old, in hours.
+fn audited_with_a_video_of(hours: i64) -> Fixture {
+    let mut fixture = fixture();
+    let at = |hours| Time(fixture.now - SignedDuration::from_hours(hours));
+    let audit = AuditStatus {
+        audited_at: at(1),
+        boundary_at: at(1),
+        versions: 1,
+        bytes: 1,
+        held: 0,
+        inspected: 0,
+        sample_one_in: 100,
+        oldest_unheld_video: Some(at(hours)),
+        oldest_unheld_calls: None,
+        store_lag_seconds: 0,
+        findings: Vec::new(),
+    };
+    fixture.site.status = Some(SiteStatus {
+        ceilings: Some(Ceilings {
+            video: Days(28),
+            calls: Days(7),
+        }),
+        audit: Some(audit),
+        ..SiteStatus::default()
+    });
+    fixture
+}
+
+#[test]
+fn nothing_is_compliant_by_a_ceiling_that_the_cluster_no_longer_allows() {
+    for (hours, expected) in [
+        (13 * 24, ("True", "Audited")),
+        (14 * 24 + 1, ("False", "CeilingLowered")),
+        (27 * 24, ("False", "CeilingLowered")),
+    ] {
+        let mut fixture = audited_with_a_video_of(hours);
+        fixture.config.ceilings.video = Days(14);
+        let status = of(&fixture, &good_bucket(fixture.now), Ok(Applied::default()));
+        let (truth, reason, message) = condition(&status, "Compliant");
+        assert_eq!((truth, reason), expected, "{message}");
+        assert!(message.contains("14d"), "{message}");
+        // What a policy once allowed is not deleted by another number than a policy's.
+        assert_eq!(status.ceilings.unwrap().video, Days(28));
+        assert_eq!(fixture.valid().access.unwrap().spec.video_ceiling, Days(28));
+    }
+}
+
+#[test]
+fn an_audit_by_longer_ceilings_says_nothing_of_shorter_ones() {
+    let mut fixture = audited_with_a_video_of(20 * 24);
+    let policy = fixture.found.policy.as_mut().unwrap();
+    policy.spec.retention.video = Days(14);
+    let status = of(&fixture, &good_bucket(fixture.now), Ok(Applied::default()));
+    let (truth, reason, message) = condition(&status, "Compliant");
+    assert_eq!((truth, reason), ("Unknown", "NotAudited"), "{message}");
 }
 
 #[test]

@@ -4,6 +4,7 @@
 use jiff::Timestamp;
 
 use super::bucket::Access;
+use super::compliance::InForce;
 use super::dereference::Dereferenced;
 use super::names::Names;
 use super::target::Ground;
@@ -36,6 +37,8 @@ pub struct Valid {
     pub permission: Permission,
     /// The ceilings that are in force here: the policy's, or the last that were.
     pub ceilings: Option<Ceilings>,
+    /// What the cluster allows at most.
+    pub cluster: Ceilings,
     /// The bucket; `None`: it may not or cannot be used.
     pub access: Option<Access>,
     /// The cameras that can be recorded.
@@ -94,6 +97,16 @@ impl From<MissingSecret> for Problem {
     }
 }
 
+impl Valid {
+    /// The ceilings by which `Compliant` is judged; `None`: none was ever in force.
+    pub fn in_force(&self) -> Option<InForce> {
+        Some(InForce {
+            ruling: self.ceilings.clone()?,
+            cluster: self.cluster.clone(),
+        })
+    }
+}
+
 /// Checks `site` with what it names, at the instant `now`.
 pub fn validate(
     site: &Site,
@@ -105,6 +118,9 @@ pub fn validate(
     let names = Names::of(site);
     let mut problems = Vec::new();
     let policy = accepted_policy(site, found, config, &mut problems);
+    // Where the cluster's ceilings were lowered below the policy's, the policy is refused, and the last that could be followed
+    // go on to rule lifecycle and sweep: deleting cannot be undone, a number in the operator's configuration may be a slip,
+    // and no policy is clamped. Nothing new is recorded, and `Compliant` is judged by the lower number, so a person is told.
     let ceilings = policy
         .and_then(|policy| retention::ceilings(&policy.spec.retention, &config.ceilings).ok())
         .or_else(|| site.status.as_ref()?.ceilings.clone());
@@ -132,6 +148,7 @@ pub fn validate(
         accepted: accepted(&problems),
         permission,
         ceilings,
+        cluster: config.ceilings.clone(),
         access,
         cameras,
         left_out,

@@ -43,6 +43,8 @@ pub struct Elector<L: Lock> {
     identity: String,
     timing: Timing,
     seen: Option<Seen<L::Version>>,
+    /// Since when every look found no Lease, by our clock.
+    absent_since: Option<Moment>,
     /// Until when this process is certain to lead, as the fence has it.
     until: Option<Moment>,
     /// See [`Elector::took_over`].
@@ -64,6 +66,8 @@ enum Attempt {
     Leading { from: Moment },
     /// Somebody else does, or may still believe to.
     Following { leader: String },
+    /// There is no Lease, and its last leader may not know that yet.
+    Absent,
     /// Somebody was faster.
     Outrun,
 }
@@ -80,6 +84,7 @@ impl<L: Lock> Elector<L> {
             identity,
             timing,
             seen: None,
+            absent_since: None,
             until: None,
             took_over: false,
             standing,
@@ -91,7 +96,8 @@ impl<L: Lock> Elector<L> {
         self.standing.subscribe()
     }
 
-    /// Whether leadership was taken from one that had not let go: it may still have requests under way.
+    /// Whether nobody handed leadership over, so that an earlier leader may still have requests under way: the leader in
+    /// the Lease had not let go, or there was no Lease.
     pub const fn took_over(&self) -> bool {
         self.took_over
     }
@@ -120,6 +126,14 @@ impl<L: Lock> Elector<L> {
                     if told.as_ref() != Some(&leader) {
                         info!(identity = %self.identity, %leader, "standing by");
                         told = Some(leader);
+                    }
+                }
+                Ok(Attempt::Absent) => {
+                    if told.as_deref() != Some("") {
+                        info!(
+                            "no Lease: waiting for as long as one lasts, as a leader may live that does not know"
+                        );
+                        told = Some(String::new());
                     }
                 }
                 Ok(Attempt::Outrun) => debug!("another candidate was faster"),
@@ -157,7 +171,7 @@ impl<L: Lock> Elector<L> {
                 Ok(Attempt::Leading { .. }) if self.left().is_zero() => return overdue,
                 Ok(Attempt::Leading { from }) => self.extend(from.plus(self.timing.renew_deadline())),
                 Ok(Attempt::Following { leader }) => return Lost::TakenBy(leader),
-                Ok(Attempt::Outrun) => debug!("the lease was changed while it was renewed"),
+                Ok(Attempt::Absent | Attempt::Outrun) => debug!("the lease was changed while it was renewed"),
                 Err(error) => warn!(%error, "cannot renew"),
             }
         }
@@ -205,10 +219,14 @@ impl<L: Lock> Elector<L> {
                 .replace(&held.record.released(Timestamp::now()), &held.version)
                 .await
             {
-                Ok(held) => self.observe(held),
+                Ok(held) => {
+                    self.observe(held);
+                }
                 // A renewal whose answer we did not wait for; or another has it already.
                 Err(LockError::Conflict) => match self.lock.get().await? {
-                    Some(held) => self.observe(held),
+                    Some(held) => {
+                        self.observe(held);
+                    }
                     None => return Ok(()),
                 },
                 Err(error) => return Err(error),
@@ -242,29 +260,50 @@ impl<L: Lock> Elector<L> {
                 other => return other,
             }
         }
-        let found = self.lock.get().await?;
-        let exists = found.is_some();
-        if let Some(held) = found {
-            self.observe(held);
-        }
-        // Where the Lease was deleted, its last leader may not know yet: what we saw of it still counts.
-        let Some(Seen { held, since }) = self.seen.clone() else {
-            return self.take_or_outrun(None).await;
+        let Some(held) = self.lock.get().await? else {
+            return self.attempt_absent().await;
         };
-        if let Some(leader) = &held.record.holder
-            && *leader != self.identity
-        {
-            // The longer of the two: a candidate configured with a short lease must not take over early.
-            let patience = held.record.lease.max(self.timing.lease());
-            if self.clock.now() < since.plus(patience) {
-                return Ok(Attempt::Following {
-                    leader: leader.clone(),
-                });
+        self.absent_since = None;
+        let since = self.observe(held.clone());
+        match &held.record.holder {
+            // A write of ours whose answer was lost: what was known when it was sent still holds.
+            Some(leader) if *leader == self.identity => {}
+            Some(leader) => {
+                // The longer of the two: a candidate configured with a short lease must not take over early.
+                let patience = held.record.lease.max(self.timing.lease());
+                if self.clock.now() < since.plus(patience) {
+                    return Ok(Attempt::Following {
+                        leader: leader.clone(),
+                    });
+                }
+                info!(%leader, "the leader has not renewed in time");
+                self.took_over = true;
             }
-            info!(%leader, "the leader has not renewed in time");
+            None => self.took_over = false,
+        }
+        self.take_or_outrun(Some(&held)).await
+    }
+
+    /// Stands where there is no Lease. It was never there, or somebody deleted it: then its leader may live and not know
+    /// yet, or may have been lost in the middle of a request that can still land. Nothing tells these apart. So a
+    /// candidate waits for as long as a Lease lasts, in which a living leader re-creates its own, and then leads like
+    /// one that took over from a leader that was lost.
+    async fn attempt_absent(&mut self) -> Result<Attempt, LockError> {
+        let now = self.clock.now();
+        let since = *self.absent_since.get_or_insert(now);
+        let (is_ours, lease) = self.seen.as_ref().map_or((false, Duration::ZERO), |seen| {
+            let record = &seen.held.record;
+            (record.is_held_by(&self.identity), record.lease)
+        });
+        // A leader that is still certain to lead re-creates its own at once.
+        let is_leading = is_ours && !self.left().is_zero();
+        if !is_leading {
+            if now < since.plus(lease.max(self.timing.lease())) {
+                return Ok(Attempt::Absent);
+            }
             self.took_over = true;
         }
-        self.take_or_outrun(exists.then_some(&held)).await
+        self.take_or_outrun(None).await
     }
 
     async fn take_or_outrun(&mut self, before: Option<&Versioned<L::Version>>) -> Result<Attempt, LockError> {
@@ -283,19 +322,21 @@ impl<L: Lock> Elector<L> {
             Some(held) => self.lock.replace(&next, &held.version).await?,
             None => self.lock.create(&next).await?,
         };
+        self.absent_since = None;
         self.observe(written);
         Ok(Attempt::Leading { from })
     }
 
-    /// Remembers the record. The time at which we saw it *change* counts, later than it really did: for a
-    /// candidate that is the safe side.
-    fn observe(&mut self, held: Versioned<L::Version>) {
+    /// Remembers the record, and returns since when it is like that. The time at which we saw it *change* counts, later
+    /// than it really did: for a candidate that is the safe side.
+    fn observe(&mut self, held: Versioned<L::Version>) -> Moment {
         let now = self.clock.now();
         let since = match &self.seen {
             Some(seen) if seen.held.record == held.record => seen.since,
             _ => now,
         };
         self.seen = Some(Seen { held, since });
+        since
     }
 }
 

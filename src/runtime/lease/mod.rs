@@ -6,6 +6,9 @@
 //! counts from the moment before it *sent* its last renewal that was answered, and gives up (renew deadline)
 //! well before others may take over (lease).
 //!
+//! A Lease that is not there is no Lease that was let go of: somebody may have deleted it under a leader that lives, or that
+//! was lost. A candidate waits for as long as a Lease lasts before it creates one, and counts as having taken over.
+//!
 //! A leader that loses its leadership ends its process, and starts anew as a candidate: there is no state to
 //! clean up then, and no second epoch to reason about.
 

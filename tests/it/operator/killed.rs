@@ -6,7 +6,6 @@ use std::process::Stdio;
 
 use axum::http::request::Parts;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -14,7 +13,7 @@ use toezicht::api::IncidentHold;
 use toezicht::storage::ledger::{self, Entry};
 use tokio::process::{Child, Command};
 
-use super::process::{LEASE, Process, leads, recording_at, without_the_chart};
+use super::process::{Process, is_let_go, leads, recording_at, without_the_chart};
 use crate::storage::scene::Scene as BucketScene;
 use crate::support::cluster::TestNamespace;
 use crate::support::port::free_port;
@@ -99,12 +98,11 @@ impl Line {
         self.operator = Some(operator);
     }
 
-    /// SIGKILL, and the Lease goes with it: else every release would wait until no request of the dead one can land any
-    /// more, as those of this test do not.
+    /// SIGKILL, and the Lease is let go of in its name: else every release would wait until no request of the dead one can
+    /// land any more. Those of this test cannot: the proxies cut all that it had under way.
     async fn kill(&mut self) {
         self.operator.take().unwrap().kill().await;
-        let leases = self.scene.namespace.api::<Lease>();
-        leases.delete(LEASE, &DeleteParams::default()).await.unwrap();
+        is_let_go(&self.scene.namespace).await;
         self.store.mend();
         self.cluster.mend();
     }

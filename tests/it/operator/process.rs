@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::process::{ExitStatus, Stdio};
 
 use k8s_openapi::api::coordination::v1::Lease;
+use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 use tokio::process::{Child, Command};
 
@@ -218,6 +219,20 @@ pub async fn leads(namespace: &TestNamespace, instance: &str) {
     .await;
 }
 
+/// Writes the Lease as a leader leaves it that has let go: what a test may say where no request of a leader can still land.
+/// Without it the next leader would release nothing for a quarter of an hour.
+pub async fn is_let_go(namespace: &TestNamespace) {
+    let lease = json!({
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": LEASE},
+        "spec": {"holderIdentity": ""},
+    });
+    let force = PatchParams::apply("toezicht-tests").force();
+    let leases = namespace.api::<Lease>();
+    leases.patch(LEASE, &force, &Patch::Apply(&lease)).await.unwrap();
+}
+
 /// Runs `test` in a namespace of its own while the operator of the chart is away, as others like it do at the same time;
 /// it is brought back after the last of them, whatever happens.
 pub async fn without_the_chart<F>(prefix: &str, test: impl FnOnce(TestNamespace) -> F)
@@ -226,6 +241,8 @@ where
 {
     let gone = operator::gone().await;
     let namespace = TestNamespace::new(&client().await, prefix).await;
+    // No operator was ever there.
+    is_let_go(&namespace).await;
     let kept = TestNamespace {
         client: namespace.client.clone(),
         name: namespace.name.clone(),

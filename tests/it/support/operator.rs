@@ -61,6 +61,7 @@ pub async fn may_return(gone: Arc<Gone>) {
 
 async fn install() {
     let values = run("python3", &[&script("demo/values.py")], None).await;
+    run("kubectl", &["apply", "-f", &script("demo/first.yaml")], None).await;
     let chart = root().join("charts/toezicht").display().to_string();
     run(
         "helm",

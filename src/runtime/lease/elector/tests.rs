@@ -93,7 +93,21 @@ struct Bench {
 }
 
 impl Bench {
+    /// With a Lease that its last leader has let go of.
     fn new() -> Self {
+        let bench = Self::without_a_lease();
+        let record = Record {
+            holder: None,
+            lease: Duration::from_secs(1),
+            acquired: None,
+            renewed: None,
+            transitions: 0,
+        };
+        *bench.lock.store.lock().unwrap() = Some(Versioned { record, version: 0 });
+        bench
+    }
+
+    fn without_a_lease() -> Self {
         let clock = Arc::new(MockClock::at(1000));
         let lock = FakeLock {
             clock: clock.clone(),
@@ -113,6 +127,11 @@ impl Bench {
             name.into(),
             Timing::default(),
         )
+    }
+
+    /// Somebody deletes the Lease by hand.
+    fn delete(&self) {
+        *self.lock.store.lock().unwrap() = None;
     }
 
     fn pass(&self, seconds: u64) {
@@ -154,7 +173,7 @@ async fn the_second_follows_until_the_first_has_been_silent_for_a_lease() {
             .unwrap()
             .record
             .transitions,
-        1
+        2
     );
 }
 
@@ -279,15 +298,74 @@ async fn letting_go_shuts_the_fence_and_frees_the_lease_at_once() {
 async fn a_deleted_lease_is_not_taken_from_a_leader_that_may_not_know() {
     let bench = Bench::new();
     let (mut a, mut b) = (bench.candidate("a"), bench.candidate("b"));
-    assert!(leading(a.attempt().await));
+    assert!(a.acquire(&CancellationToken::new()).await);
     assert!(follows(b.attempt().await, "a"));
-    *bench.lock.store.lock().unwrap() = None;
-    assert!(follows(b.attempt().await, "a"));
+    bench.delete();
+    // b heard nothing for a lease: the leader may have renewed in the meantime, and not know yet.
+    bench.clock.advance(Duration::from_secs(9));
+    assert_eq!(b.attempt().await.unwrap(), Attempt::Absent);
     assert!(leading(a.attempt().await), "its leader makes it anew");
     assert!(follows(b.attempt().await, "a"));
-    *bench.lock.store.lock().unwrap() = None;
+    bench.delete();
+    bench.pass(15);
+    assert_eq!(b.attempt().await.unwrap(), Attempt::Absent);
     bench.pass(15);
     assert!(leading(b.attempt().await), "its leader is gone too");
+    assert!(b.took_over());
+}
+
+#[tokio::test]
+async fn a_standby_that_never_saw_the_lease_creates_none_beside_a_living_leader() {
+    let bench = Bench::new();
+    let (mut a, mut b) = (bench.candidate("a"), bench.candidate("b"));
+    assert!(a.acquire(&CancellationToken::new()).await);
+    bench.delete();
+    assert_eq!(b.attempt().await.unwrap(), Attempt::Absent);
+    bench.pass(2);
+    assert!(leading(a.attempt().await));
+    assert!(follows(b.attempt().await, "a"));
+}
+
+#[tokio::test]
+async fn who_creates_the_lease_may_have_a_leader_before_it() {
+    let bench = Bench::without_a_lease();
+    let mut a = bench.candidate("a");
+    let began = bench.clock.now();
+    assert!(a.acquire(&CancellationToken::new()).await);
+    assert!(began.until(bench.clock.now()) >= Timing::default().lease());
+    assert!(
+        a.took_over(),
+        "a leader may have been lost before the Lease was deleted"
+    );
+}
+
+#[tokio::test]
+async fn the_answer_that_was_lost_does_not_hide_a_leader_before_it() {
+    let bench = Bench::without_a_lease();
+    let mut a = bench.candidate("a");
+    let _ = a.attempt().await;
+    bench.pass(15);
+    bench.lock.fail_next(&[Fault::None, Fault::LostAnswer]);
+    assert!(a.attempt().await.is_err());
+    assert!(leading(a.attempt().await));
+    assert!(a.took_over());
+}
+
+#[tokio::test]
+async fn who_takes_a_lease_that_was_let_go_of_has_nobody_before_it() {
+    let bench = Bench::new();
+    let (mut a, mut b, mut c) = (bench.candidate("a"), bench.candidate("b"), bench.candidate("c"));
+    assert!(a.acquire(&CancellationToken::new()).await);
+    assert!(!a.took_over());
+    assert!(follows(b.attempt().await, "a") && follows(c.attempt().await, "a"));
+    // c is outrun when it takes over, and takes the Lease in good order later.
+    bench.pass(15);
+    let stale = bench.lock.get().await.unwrap().unwrap();
+    assert!(leading(b.attempt().await) && b.took_over());
+    assert_eq!(c.take_or_outrun(Some(&stale)).await.unwrap(), Attempt::Outrun);
+    c.took_over = true;
+    b.release().await;
+    assert!(leading(c.attempt().await) && !c.took_over());
 }
 
 #[tokio::test]
