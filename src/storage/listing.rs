@@ -328,6 +328,11 @@ fn unreadable() -> StoreError {
     }
 }
 
+/// A listing that leaves out a key which is there.
+pub(crate) fn hides() -> StoreError {
+    wrong("ListingHidesKey")
+}
+
 /// A listing that does not come to its end.
 pub(crate) fn endless() -> StoreError {
     wrong("EndlessListing")

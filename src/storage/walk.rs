@@ -15,7 +15,7 @@ use super::client::Store;
 use super::error::StoreError;
 use super::key::{Class, Key, is_source};
 use super::layout::{continuations, date, is_number, successor, trunk};
-use super::listing::{After, Listed, MOST_PAGES, PAGE, Query, all, endless, page};
+use super::listing::{After, Listed, MOST_PAGES, PAGE, Query, all, endless, hides, page};
 use super::objects;
 
 /// Names of the sources that the operator has handed to recorders, an empty object each: `ledger/sources/{class}/{name}`.
@@ -295,6 +295,8 @@ pub(crate) struct Walk<'a> {
     pub(crate) foreign: Foreign,
     /// Keys that have more versions than a page.
     pub(crate) crowded_keys: Foreign,
+    /// The last key of ours that was listed.
+    last: Option<String>,
 }
 
 #[derive(Debug)]
@@ -322,6 +324,7 @@ impl<'a> Walk<'a> {
             pages: 0,
             foreign: Foreign::default(),
             crowded_keys: Foreign::default(),
+            last: None,
         }
     }
 
@@ -361,7 +364,7 @@ impl<'a> Walk<'a> {
             },
         )
         .await?;
-        let last = page.versions.last().map(|listed| listed.key.clone());
+        let end = page.versions.last().map(|listed| listed.key.clone());
         let (ours, others): (Vec<_>, Vec<_>) = page
             .versions
             .iter()
@@ -370,13 +373,19 @@ impl<'a> Walk<'a> {
         for listed in &others {
             self.foreign.note(&listed.key);
         }
+        if let Some(last) = ours.last() {
+            self.last = Some(last.key.clone());
+        }
         if page.is_cut {
-            match (ours.last(), last) {
+            match (ours.last(), end) {
                 (Some(last), _) => {
                     let next = page.after(&last.key);
                     self.go_on(stretch, next, &last.key, is_crowded)?;
                 }
-                (None, Some(last)) => self.go_round(&stretch, &last),
+                (None, Some(end)) => {
+                    let hidden = self.go_round(&stretch, &end);
+                    self.never_hides(hidden).await?;
+                }
                 (None, None) => return Err(endless()),
             }
         }
@@ -422,9 +431,26 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
+    /// A key of ours before others that go on after it: a store that keeps the versions of a key in a folder lists `x-y` before
+    /// `x`, and with a page of the one leaves out the other. Whether it is there, the store is asked by its name.
+    async fn never_hides(&self, key: Option<String>) -> Result<(), StoreError> {
+        let Some(key) = key.filter(|key| self.last.as_ref() != Some(key)) else {
+            return Ok(());
+        };
+        let request = self.store.client.get_object_tagging();
+        match request.bucket(&self.store.bucket).key(key).send().await {
+            Ok(_) => Err(hides()),
+            Err(error) => {
+                let error = StoreError::of("GetObjectTagging", &error);
+                if error.is_absent() { Ok(()) } else { Err(error) }
+            }
+        }
+    }
+
     /// A whole page from somebody else, which ends with `last`: each way in which a key of ours can go on is listed by itself,
     /// then what comes after all of that. Each such page costs a few requests, however many objects are behind it.
-    fn go_round(&mut self, stretch: &Stretch, last: &str) {
+    /// Gives the key of ours that all of it goes on after, if there may be one.
+    fn go_round(&mut self, stretch: &Stretch, last: &str) -> Option<String> {
         let text = last.get(stretch.day..).unwrap_or_default();
         let within = stretch.prefix.get(stretch.day..).unwrap_or_default();
         let trunk = match trunk(text) {
@@ -456,5 +482,6 @@ impl<'a> Walk<'a> {
             // Objects under a whole key of ours: `….mp4/x`. There is none of ours behind it.
             self.foreign.note(last);
         }
+        base.parse::<Key>().is_ok().then_some(base)
     }
 }

@@ -24,7 +24,7 @@ use crate::storage::tag::{RetentionTag, TAG_KEY};
 
 /// Names that try the order: in bytes `a-b/` comes before `a/`, in folders after it.
 const FOLDERS: [&str; 4] = ["a", "a-b", "a.b", "ab"];
-const NAMES: [&str; 2] = ["1", "1-2"];
+const NAMES: [&str; 2] = ["1.mp4", "1-2.mp4"];
 /// More than a folder of these can have.
 const MOST_PAGES: usize = 16;
 /// Longer than the second in which stores tell `LastModified`.

@@ -162,6 +162,36 @@ async fn stolen_credentials_hide_nothing(server: S3Server) {
     }
 }
 
+/// More versions than a page of a key that goes on after a segment's. A store that keeps versions in folders lists these
+/// before the segment, and never lists the segment: that is told, and nothing is claimed.
+async fn crowd_behind_a_key(server: S3Server) -> Result<u64, String> {
+    let scene = prepared(server).await;
+    let key = scene.record("hal", that_day()).await;
+    let crowd = format!("{key}-x");
+    stream::iter(0..1100)
+        .for_each_concurrent(AT_ONCE, async |_| forge(&scene, &crowd).await)
+        .await;
+    let incident = [cover(&["hal"], that_day(), Some(that_day() + 10.minutes()))];
+    match place(&scene.operator, &task(&incident), Timestamp::now()).await {
+        Ok(found) => {
+            assert_eq!(scene.marks(&key).await, Some((true, "held".into())));
+            Ok(found.coverage[0].segments)
+        }
+        Err(broken_off) => Err(broken_off.to_string()),
+    }
+}
+
+#[tokio::test]
+async fn seaweedfs_tells_that_it_hides_a_key() {
+    let told = crowd_behind_a_key(S3Server::first()).await.unwrap_err();
+    assert!(told.contains("ListingHidesKey"), "{told}");
+}
+
+#[tokio::test]
+async fn ceph_lists_a_key_before_a_crowd() {
+    assert_eq!(crowd_behind_a_key(S3Server::second()).await, Ok(1));
+}
+
 #[tokio::test]
 async fn seaweedfs_finds_names_that_extend_each_other() {
     names_that_extend_each_other_are_all_found(S3Server::first()).await;

@@ -145,6 +145,11 @@ async fn conditions_are_not_needed(server: S3Server) {
 }
 
 #[tokio::test]
+async fn seaweedfs_conditions_are_not_needed() {
+    conditions_are_not_needed(S3Server::first()).await;
+}
+
+#[tokio::test]
 async fn ceph_conditions_are_not_needed() {
     conditions_are_not_needed(S3Server::second()).await;
 }
