@@ -109,8 +109,13 @@ impl Checks {
         let orphans = ledger(store)
             .into_values()
             .filter(|entry| !api.holds.contains_key(&entry.uid));
+        // An entry says since when by the clock of an operator, which may be wrong.
+        let since = |entry: &Entry| {
+            let declared = self.declared.get(&entry.uid).and_then(|covers| covers.first());
+            declared.map_or(entry.accepted_at, |(since, _)| *since)
+        };
         let mut orphans =
-            orphans.filter(|entry| entry.accepted_at <= at && entry.cover().covers(&key.recording()));
+            orphans.filter(|entry| since(entry) <= at && entry.cover().covers(&key.recording()));
         orphans.next().map(|entry| entry.uid)
     }
 

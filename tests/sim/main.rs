@@ -60,6 +60,17 @@ fn asked(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
+/// All of it; with the rule broken that `RULE` names.
+fn asked_scope() -> Scope {
+    let named = std::env::var("RULE").ok();
+    let all = Mutation::ALL.into_iter().map(|(rule, _)| rule);
+    let mut all = all.chain(Mutation::UNNOTICED);
+    Scope {
+        broken: named.and_then(|name| all.find(|rule| format!("{rule:?}") == name)),
+        ..Scope::WHOLE
+    }
+}
+
 /// Seeds one after the other, by as many threads as there are processors.
 fn each(seeds: impl Iterator<Item = u64> + Send, steps: u64) {
     let (seeds, done) = (std::sync::Mutex::new(seeds), AtomicU64::new(0));
@@ -72,7 +83,7 @@ fn each(seeds: impl Iterator<Item = u64> + Send, steps: u64) {
                     let Some(seed) = seeds.lock().unwrap().next() else {
                         return;
                     };
-                    let report = simulate(seed, Scope::WHOLE);
+                    let report = simulate(seed, asked_scope());
                     let all = done.fetch_add(report.steps, Ordering::Relaxed) + report.steps;
                     say(&format!(
                         "sim: seed {seed}, {} steps, {all} in all, {:?}",
