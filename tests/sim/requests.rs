@@ -3,6 +3,7 @@
 
 mod day;
 mod desk;
+mod furnished;
 mod settings;
 
 use std::sync::Arc;

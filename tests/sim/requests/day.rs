@@ -8,49 +8,34 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
-use toezicht::api::{Ceilings, Days, IncidentHold, StorageStatus};
-use toezicht::contract::{Credentials, StorageTarget};
+use toezicht::api::{IncidentHold, StorageStatus};
 use toezicht::controllers::buckets::{Buckets, Follow, OpenBucket};
 use toezicht::controllers::kit::clock::{Clock, Moment};
 use toezicht::controllers::kit::fence::Fence;
 use toezicht::controllers::kit::requeue;
-use toezicht::controllers::site::bucket::{Access, Memory, S3, keep};
+use toezicht::controllers::site::bucket::{Memory, S3, keep};
 use toezicht::protocol::cover::Cover;
 use toezicht::rules::{
     Outcome, Pass, audit_due, audited, boundary_every, deadlines, is_asked, of_site, open_covers, placement,
     plan, put_tag,
 };
 use toezicht::storage::audit::{Scope, audit};
-use toezicht::storage::key::{Class, Key};
+use toezicht::storage::ledger;
 use toezicht::storage::segments::Uploader;
 use toezicht::storage::simulated::{Simulated, within};
 use toezicht::storage::sweep::{HoldsUnknown, OpenHolds};
-use toezicht::storage::{BucketSpec, Claim, ledger};
 use tokio::time::{Instant, sleep};
 
-use super::desk::{BUCKET, Counts, Desk, OPERATOR, Part, RECORDER, Shared, client, lock};
+use super::desk::{Counts, Desk, OPERATOR, Part, RECORDER, Shared, client, lock};
+use super::furnished::{ARRIVAL, BODY, CEILINGS, SEGMENT, access, furnish, put, recorded, target};
 use crate::api::{Api, Incident, is_resolved, policy};
-use crate::store::{By, Who};
 
-/// Those of the Heusden protocol.
-const CEILINGS: Ceilings = Ceilings {
-    video: Days(28),
-    calls: Days(7),
-};
-/// The default of `spec.recorder.segmentDuration`.
-const SEGMENT: SignedDuration = SignedDuration::from_mins(1);
-/// How long after its end a segment arrives.
-const ARRIVAL: SignedDuration = SignedDuration::from_secs(2);
-/// A call a Site every so many minutes: ten a day.
-const CALL_EVERY: i64 = 144;
 /// How long after midnight the store's lifecycle runs.
-const EXPIRY: SignedDuration = SignedDuration::from_hours(3);
+pub const EXPIRY: SignedDuration = SignedDuration::from_hours(3);
 /// How long a write to a status takes until it wakes a controller.
 const WAKE: SignedDuration = SignedDuration::from_millis(200);
 /// The operator runs this long before the day that is counted: everything is placed and proved by then.
 pub const WARM_UP: SignedDuration = SignedDuration::from_hours(1);
-const BODY: &[u8] = b"a segment";
-
 /// What is held, of whom.
 pub struct Situation {
     pub cameras: Vec<String>,
@@ -105,43 +90,6 @@ struct Declared(Vec<IncidentHold>, Timestamp);
 impl OpenHolds for Declared {
     async fn covers(&self) -> Result<Vec<Cover>, HoldsUnknown> {
         Ok(open_covers(&self.0, self.1))
-    }
-}
-
-fn target(of: &(&str, &str)) -> StorageTarget {
-    StorageTarget {
-        endpoint: None,
-        region: "us-east-1".into(),
-        bucket: BUCKET.into(),
-        path_style: true,
-        ca_pem: None,
-        credentials: Credentials::keys(of.0, "secret"),
-        proxy: None,
-    }
-}
-
-fn access() -> Access {
-    let named = |name: &str| format!("arn:aws:iam::123456789012:user/{name}");
-    Access {
-        operator: target(&OPERATOR),
-        recorder: Some(target(&RECORDER)),
-        spec: BucketSpec {
-            video_ceiling: CEILINGS.video,
-            calls_ceiling: CEILINGS.calls,
-            operator_principal: OPERATOR.1.into(),
-            recorder_principal: RECORDER.1.into(),
-            auditor: None,
-            readers: vec![named("manager"), named("officer")],
-            take_over: false,
-            operator_only: false,
-            allow_unprotected: false,
-        },
-        claim: Claim {
-            cluster_id: "cluster".into(),
-            namespace: "heusden".into(),
-            site: "dillenburcht".into(),
-            uid: "site-uid".into(),
-        },
     }
 }
 
@@ -461,53 +409,6 @@ impl Operator {
         self.stated.extend(every);
         outcome
     }
-}
-
-/// Recordings of the last days, as the store's lifecycle leaves them.
-fn furnish(desk: &mut Desk, situation: &Situation, base: Timestamp) {
-    let mut at = base - SignedDuration::from_hours(24 * situation.backlog);
-    while at < base {
-        at += SEGMENT;
-        for key in recorded(&situation.cameras, at) {
-            let tag = key.class().to_string();
-            put(desk, &key, &tag, at + ARRIVAL);
-        }
-    }
-    for days in (0..4).rev() {
-        let at = midnight() - SignedDuration::from_hours(24 * (days + 1)) + EXPIRY;
-        desk.store.expire_by(&CEILINGS, at, at);
-    }
-    desk.store.effects.clear();
-}
-
-/// What ends at `end`.
-fn recorded(cameras: &[String], end: Timestamp) -> Vec<Key> {
-    let hash: [u8; 32] = Sha256::digest(BODY).into();
-    let of = |class, source: &str, length: SignedDuration| {
-        let millis = u64::try_from(length.as_millis()).unwrap();
-        Key::new(class, source, end - length, millis, &hash).unwrap()
-    };
-    let mut all: Vec<Key> = cameras
-        .iter()
-        .map(|camera| of(Class::Video, camera, SEGMENT))
-        .collect();
-    if (end.as_second() / 60) % CALL_EVERY == 0 {
-        all.push(of(Class::Calls, "balie", SEGMENT * 3));
-    }
-    all
-}
-
-fn put(desk: &mut Desk, key: &Key, tag: &str, at: Timestamp) {
-    let by = By {
-        who: Who::Recorder,
-        now: at,
-        sent: at,
-    };
-    let tags = vec![("toezicht-retention".to_owned(), tag.to_owned())];
-    desk.store
-        .put(by, &key.to_string(), Arc::from(BODY), tags, true)
-        .unwrap();
-    desk.store.effects.clear();
 }
 
 /// Counts a day of `situation`.
