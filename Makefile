@@ -7,7 +7,7 @@ export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 # With KUBECONFIG and TOEZICHT_TEST_S3 both given, that cluster and store are used; the test bed otherwise.
 HAVE_OWN = $(and $(KUBECONFIG),$(TOEZICHT_TEST_S3))
 
-.PHONY: help setup demo demo-shell demo-down test check unit sim it kills outlive own bed fresh image bench-storage bench-holds crds
+.PHONY: help setup demo demo-shell demo-down test check unit sim requests it kills outlive own bed fresh image bench-storage bench-holds crds
 help:            ## what there is
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 12
 
@@ -44,6 +44,9 @@ unit:            ## pure and property tests, the architecture, the model of hold
 STEPS = 1000000
 sim:             ## the real code and a simulated store that lies, from many seeds: some minutes; SEED=… runs one again
 	SEED=$(SEED) STEPS=$(STEPS) FROM=$(FROM) cargo test --locked --test sim -- --nocapture seeds
+
+requests:        ## count the requests of whole days, and compare them with docs/storage.md: a quarter of an hour
+	cargo test --locked --test sim -- --nocapture --ignored requests
 
 it: fresh image  ## the tests against the real API servers, kubelet, S3 servers and cameras
 	cargo test --locked --no-run --test it

@@ -25,13 +25,14 @@ pub mod storage;
 /// these very ones. Nothing else is meant to.
 #[doc(hidden)]
 pub mod rules {
+    pub use crate::controllers::audit::{boundary_every, due as audit_due, status as audited};
     pub use crate::controllers::buckets::{Follow, OpenBucket};
     pub use crate::controllers::hold::status::{placed, released};
     pub use crate::controllers::kit::aftermath::{Aftermath, SIGNATURE, aftermath, may_let_go};
     pub use crate::controllers::kit::fence::Fence;
     pub use crate::controllers::retention::plan::{Plan as HoldPlan, is_asked, plan};
     pub use crate::controllers::retention::rules::{Wait, is_placed, may_release, open_covers};
-    pub use crate::controllers::retention::{Outcome, Pass, RetentionError, of_site, placement};
+    pub use crate::controllers::retention::{Outcome, Pass, RetentionError, deadlines, of_site, placement};
     pub use crate::recorder::unsure::{Unsure, all_follow};
     pub use crate::recorder::upload::tag as put_tag;
     pub use crate::storage::aging::{Fate, KeptBy, Open, Stored, fate};

@@ -57,7 +57,7 @@ pub fn may_be_same(one: &str, other: &str) -> bool {
 }
 
 /// What this version proves. A dialect that another proved is proved again.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What was proved of a store, for a pair of principals and the people beside them.
 /// Configuration that a store was found not to keep. It is tried again daily.

@@ -51,7 +51,11 @@ pub(crate) async fn read(store: &Store, version: &Version) -> Result<Option<Mark
     })
 }
 
-async fn read_tag(store: &Store, version: &Version) -> Result<Option<Option<RetentionTag>>, StoreError> {
+/// Reads the tag alone; its inner `None`: there is none, or others beside it. `None`: the version is gone.
+pub(crate) async fn read_tag(
+    store: &Store,
+    version: &Version,
+) -> Result<Option<Option<RetentionTag>>, StoreError> {
     let request = store
         .client
         .get_object_tagging()

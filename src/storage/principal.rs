@@ -154,7 +154,14 @@ impl Proof<'_> {
         let recorder = by(self.principals.1);
         let put = ["s3:PutObject"];
         let named = |name: &str| format!("{PROOF}{name}");
-        let mut tagged = allow(&named("Tagged"), &recorder, &put, &trial.resource("tagged/*"));
+        // At AWS a put with a tag needs the right to tag, too.
+        let put_tagged = ["s3:PutObject", "s3:PutObjectTagging"];
+        let mut tagged = allow(
+            &named("Tagged"),
+            &recorder,
+            &put_tagged,
+            &trial.resource("tagged/*"),
+        );
         let tag = format!("s3:RequestObjectTag/{TAG_KEY}");
         set(
             &mut tagged,

@@ -163,6 +163,10 @@ struct Sweep<'a> {
 
 impl Sweep<'_> {
     async fn all(&mut self) -> Result<(), SweepError> {
+        if self.reach == Reach::All {
+            // What they cover keeps its tag.
+            self.open_holds().await?;
+        }
         for class in Class::ALL {
             self.class(class).await?;
         }

@@ -2,6 +2,7 @@
 //! at the first midnight from a day after the marker on. What is tagged otherwise stays.
 
 use jiff::Timestamp;
+use toezicht::api::Ceilings;
 use toezicht::protocol::retention::{Hidden, lifecycle_due};
 
 use super::api::CEILINGS;
@@ -14,13 +15,23 @@ fn is_ruled(key: &str, version: &Version) -> bool {
     tag.is_some_and(|tag| key.starts_with(&format!("{tag}/")))
 }
 
-fn due(hidden: Hidden, now: Timestamp) -> bool {
-    lifecycle_due(CEILINGS.video, hidden).is_some_and(|due| due <= now)
+fn due(key: &str, ceilings: &Ceilings, hidden: Hidden, now: Timestamp) -> bool {
+    let ceiling = if key.starts_with("calls/") {
+        ceilings.calls
+    } else {
+        ceilings.video
+    };
+    lifecycle_due(ceiling, hidden).is_some_and(|due| due <= now)
 }
 
 impl Store {
     /// Does what is due at `now`.
     pub fn expire(&mut self, now: Timestamp, sent: Timestamp) {
+        self.expire_by(&CEILINGS, now, sent);
+    }
+
+    /// The same by other ceilings.
+    pub fn expire_by(&mut self, ceilings: &Ceilings, now: Timestamp, sent: Timestamp) {
         let by = By {
             who: Who::Lifecycle,
             now,
@@ -35,12 +46,14 @@ impl Store {
                         remove.push((key.clone(), version.id.clone()))
                     }
                     None if version.is_marker || !is_ruled(key, version) => (),
-                    None if due(Hidden::NotYet(version.modified), now) => hide.push(key.clone()),
+                    None if due(key, ceilings, Hidden::NotYet(version.modified), now) => {
+                        hide.push(key.clone())
+                    }
                     None => (),
                     Some(since) => {
                         let goes = version.is_marker || is_ruled(key, version) && !version.is_held();
                         let is_recording = key.starts_with("video/") || key.starts_with("calls/");
-                        if goes && is_recording && due(Hidden::Since(since), now) {
+                        if goes && is_recording && due(key, ceilings, Hidden::Since(since), now) {
                             remove.push((key.clone(), version.id.clone()));
                         }
                     }

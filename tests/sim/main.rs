@@ -21,6 +21,7 @@ mod mutations;
 mod operator;
 mod people;
 mod recorder;
+mod requests;
 mod run;
 mod store;
 mod world;

@@ -150,7 +150,7 @@ impl Audits {
 }
 
 /// How much is due to be listed; `None`: nothing yet.
-fn due(before: Option<&AuditStatus>, now: Timestamp) -> Option<Reach> {
+pub fn due(before: Option<&AuditStatus>, now: Timestamp) -> Option<Reach> {
     match before {
         Some(before) if now.duration_since(before.boundary_at.0) < boundary_every(before) => None,
         Some(before) if now.duration_since(before.audited_at.0) < all_every(before) => Some(Reach::Boundary),
@@ -167,13 +167,14 @@ fn all_every(before: &AuditStatus) -> SignedDuration {
     if is_at_risk { ALL_SOON } else { ALL_EVERY }
 }
 
-fn boundary_every(before: &AuditStatus) -> SignedDuration {
+/// How long after an audit the next is due.
+pub fn boundary_every(before: &AuditStatus) -> SignedDuration {
     all_every(before).min(BOUNDARY_EVERY)
 }
 
 /// What the days at the ceiling show is all that is overdue by keys that are true, and the oldest if it is there. The rest
 /// stays as the last whole audit had it, unless more of it is seen.
-fn status(
+pub fn status(
     before: Option<&AuditStatus>,
     tally: &Tally,
     reach: Reach,

@@ -255,8 +255,8 @@ async fn declared(client: &kube::Client, site: &Site) -> Result<Vec<Result<Incid
     Ok(all.collect())
 }
 
-/// When to look again.
-fn deadlines(plan: &Plan, outcome: &Outcome, now: Timestamp) -> Vec<Timestamp> {
+/// The instants at which the next look is due; the first counts. Pure.
+pub fn deadlines(plan: &Plan, outcome: &Outcome, now: Timestamp) -> Vec<Timestamp> {
     // After the end of a window, the last segment that overlaps it is still on its way, and then has to be seen.
     let last = ON_ITS_WAY + ONGOING * 9;
     let is_ongoing = |entry: &ledger::Entry| entry.window.until.is_none_or(|until| until + last > now);

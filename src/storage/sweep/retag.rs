@@ -27,7 +27,9 @@ pub(super) async fn retag(sweep: &Sweep<'_>, listed: &[Listed]) -> Result<u64, S
     if chosen.is_empty() {
         return Ok(0);
     }
-    let holds = sweep.open_holds().await?;
+    // Those that were open when the sweep began, or since. They spare requests here; before a tag is written, the holds are
+    // asked for again.
+    let holds = sweep.seen().clone();
     let unheld = chosen.into_iter().filter(|listed| {
         let stored = Stored::of(listed, sweep.ceilings);
         stored.is_some_and(|stored| !stored.is_covered(&holds))
@@ -71,8 +73,12 @@ async fn one(sweep: &Sweep<'_>, listed: &Listed) -> Result<bool, SweepError> {
             .as_ref()
             .is_none_or(|marks| marks.legal_hold || marks.tag == Some(tag))
     };
-    let found = marks::read(sweep.store, &version).await?;
-    if is_right(&found) {
+    // Nearly all have their tag. The legal hold counts only where they do not, and costs a request of its own.
+    match marks::read_tag(sweep.store, &version).await? {
+        Some(found) if found != Some(tag) => (),
+        _ => return Ok(false),
+    }
+    if marks::is_held(sweep.store, &version).await? {
         return Ok(false);
     }
     // A hold may have been declared since: it is asked for immediately before.

@@ -1,0 +1,443 @@
+//! A quiet day of a Site: the operator's own controllers look as often as they would, by their own deadlines and by the
+//! writes to statuses that wake them. Nothing fails, and nobody changes anything.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+use sha2::{Digest, Sha256};
+use toezicht::api::{IncidentHold, StorageStatus};
+use toezicht::controllers::buckets::{Buckets, Follow, OpenBucket};
+use toezicht::controllers::kit::clock::{Clock, Moment};
+use toezicht::controllers::kit::fence::Fence;
+use toezicht::controllers::kit::requeue;
+use toezicht::controllers::site::bucket::{Memory, S3, keep};
+use toezicht::protocol::cover::Cover;
+use toezicht::rules::{
+    Outcome, Pass, audit_due, audited, boundary_every, deadlines, is_asked, of_site, open_covers, placement,
+    plan, put_tag,
+};
+use toezicht::storage::audit::{Scope, audit};
+use toezicht::storage::ledger;
+use toezicht::storage::segments::Uploader;
+use toezicht::storage::simulated::{Simulated, within};
+use toezicht::storage::sweep::{HoldsUnknown, OpenHolds};
+use tokio::time::{Instant, sleep};
+
+use super::desk::{Counts, Desk, OPERATOR, Part, RECORDER, Shared, client, lock};
+use super::furnished::{ARRIVAL, BODY, CEILINGS, SEGMENT, access, furnish, put, recorded, target};
+use crate::api::{Api, Incident, is_resolved, policy};
+
+/// How long after midnight the store's lifecycle runs.
+pub const EXPIRY: SignedDuration = SignedDuration::from_hours(3);
+/// How long a write to a status takes until it wakes a controller.
+const WAKE: SignedDuration = SignedDuration::from_millis(200);
+/// The operator runs this long before the day that is counted: everything is placed and proved by then.
+pub const WARM_UP: SignedDuration = SignedDuration::from_hours(1);
+/// What is held, of whom.
+pub struct Situation {
+    pub cameras: Vec<String>,
+    pub holds: Vec<Incident>,
+    /// Recorders upload by their own code; otherwise what they put is simply there.
+    pub are_uploads_real: bool,
+    /// Days of recordings that are there when it begins: thirty are more than the lifecycle leaves.
+    pub backlog: i64,
+    /// Hours that are counted.
+    pub hours: i64,
+}
+
+/// What a day came to.
+pub struct Day {
+    pub counts: Counts,
+    /// Versions whose marks were read again sooner than the status says.
+    pub early: Vec<String>,
+    /// The most and the least that the status said, in seconds.
+    pub stated: (i64, i64),
+    /// How often the marks of a version were read, at most, without the audit.
+    pub most_reads: u64,
+    /// Rows of the probe's table that do not hold.
+    pub not_held: Vec<String>,
+}
+
+/// Names of cameras, and the first day's beginning.
+pub fn cameras(count: usize) -> Vec<String> {
+    (1..=count).map(|number| format!("hal-{number}")).collect()
+}
+
+/// The beginning of the day that is counted.
+pub fn midnight() -> Timestamp {
+    "2026-11-03T00:00:00Z".parse().unwrap()
+}
+
+struct Boot(Instant);
+
+#[async_trait]
+impl Clock for Boot {
+    fn now(&self) -> Moment {
+        Moment::since_boot(self.0.elapsed())
+    }
+
+    async fn sleep(&self, pause: Duration) {
+        sleep(pause).await;
+    }
+}
+
+struct Declared(Vec<IncidentHold>, Timestamp);
+
+#[async_trait]
+impl OpenHolds for Declared {
+    async fn covers(&self) -> Result<Vec<Cover>, HoldsUnknown> {
+        Ok(open_covers(&self.0, self.1))
+    }
+}
+
+/// When which controller looks next.
+#[derive(Clone, Copy, Debug)]
+struct Next {
+    site: Timestamp,
+    audit: Timestamp,
+    retention: Timestamp,
+    segments: Timestamp,
+    expiry: Timestamp,
+}
+
+/// A Site, its bucket, and the operator.
+pub struct Operator {
+    pub desk: Shared,
+    pub api: Api,
+    cameras: Vec<String>,
+    buckets: Buckets,
+    site: Memory,
+    reported: Option<StorageStatus>,
+    fence: Fence,
+    uploader: Option<Uploader>,
+    next: Next,
+    /// Looks of the retention controller that writes to statuses ask for.
+    wakes: u32,
+    stated: Vec<i64>,
+}
+
+impl Operator {
+    /// Runs `work` with an operator, in simulated time.
+    pub fn run<T>(situation: Situation, work: impl AsyncFnOnce(Self) -> T) -> T {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .start_paused(true)
+            .build()
+            .unwrap();
+        runtime.block_on(async move {
+            let base = midnight() - WARM_UP;
+            let desk = Arc::new(std::sync::Mutex::new(Desk::new(base)));
+            let simulated = Simulated {
+                http: client(&desk),
+                now: {
+                    let desk = desk.clone();
+                    Arc::new(move || lock(&desk).now())
+                },
+                seed: 7,
+            };
+            let whole = async move {
+                let operator = Self::new(desk, &situation, base);
+                work(operator).await
+            };
+            Box::pin(within(simulated, whole)).await
+        })
+    }
+
+    fn new(desk: Shared, situation: &Situation, base: Timestamp) -> Self {
+        let fence = Fence::new(Arc::new(Boot(Instant::now())));
+        fence.extend(Moment::since_boot(Duration::MAX));
+        let mut api = Api::default();
+        for incident in &situation.holds {
+            api.declare(incident, base);
+        }
+        furnish(&mut lock(&desk), situation, base);
+        let uploader = situation
+            .are_uploads_real
+            .then(|| Uploader::new(&target(&RECORDER)).unwrap());
+        Self {
+            desk,
+            api,
+            cameras: situation.cameras.clone(),
+            buckets: Buckets::default(),
+            site: Memory::default(),
+            reported: None,
+            fence,
+            uploader,
+            next: Next {
+                site: base,
+                audit: base + WAKE * 3,
+                retention: base + WAKE * 2,
+                segments: base + ARRIVAL + SEGMENT,
+                expiry: midnight() + EXPIRY,
+            },
+            wakes: 0,
+            stated: Vec::new(),
+        }
+    }
+
+    pub fn now(&self) -> Timestamp {
+        lock(&self.desk).now()
+    }
+
+    /// Until `end`, with whatever is due.
+    pub async fn until(&mut self, end: Timestamp) {
+        loop {
+            let Next {
+                site,
+                audit,
+                retention,
+                segments,
+                expiry,
+            } = self.next;
+            let first = [site, audit, retention, segments, expiry]
+                .into_iter()
+                .min()
+                .unwrap();
+            let pause = first.min(end).duration_since(self.now());
+            sleep(Duration::try_from(pause).unwrap_or_default()).await;
+            if first >= end {
+                return;
+            }
+            match first {
+                first if first == segments => self.arrive(segments).await,
+                first if first == expiry => self.expire(),
+                first if first == site => self.look_at_bucket().await,
+                first if first == retention => drop(self.look().await),
+                _ => self.audit().await,
+            }
+        }
+    }
+
+    fn part(&self, part: Part) {
+        lock(&self.desk).part = part;
+    }
+
+    fn wake(&mut self) {
+        self.next.retention = self.next.retention.min(self.now() + WAKE);
+    }
+
+    /// A segment of each camera, and now and then a call.
+    async fn arrive(&mut self, at: Timestamp) {
+        self.part(Part::Recorders);
+        self.next.segments = at + SEGMENT;
+        let held = self.buckets.held(&self.api.site).unwrap_or_default();
+        let covers: Vec<Cover> = held.values().map(toezicht::contract::Covering::cover).collect();
+        for key in recorded(&self.cameras, at - ARRIVAL) {
+            let tag = put_tag(&covers, &key);
+            match &self.uploader {
+                Some(uploader) => {
+                    let put = uploader.put_bytes(&key, BODY.to_vec(), Sha256::digest(BODY).into(), tag);
+                    put.await.unwrap();
+                }
+                None => {
+                    let now = self.now();
+                    put(&mut lock(&self.desk), &key, tag.as_str(), now);
+                }
+            }
+        }
+    }
+
+    fn expire(&mut self) {
+        let now = self.now();
+        let mut desk = lock(&self.desk);
+        desk.store.expire_by(&CEILINGS, now, now);
+        desk.store.effects.clear();
+        self.next.expiry = now + SignedDuration::from_hours(24);
+    }
+
+    /// What the Site controller does to the store. It looks every fifteen seconds, and asks the store where what it
+    /// knows is not fresh any more.
+    pub async fn look_at_bucket(&mut self) {
+        self.part(Part::Site);
+        let (now, before) = (self.now(), lock(&self.desk).counts.clone());
+        let bucket = keep(
+            &S3,
+            &self.site,
+            &self.fence,
+            Some(&access()),
+            self.reported.as_ref(),
+            now,
+        )
+        .await
+        .unwrap();
+        self.site.told("site-uid");
+        let tried_at =
+            |status: &Option<StorageStatus>| status.as_ref().and_then(|status| status.tried_at.clone());
+        assert!(bucket.may_record(), "{:?} {:?}", bucket.finding, bucket.tried);
+        let is_written = bucket.status != self.reported;
+        if tried_at(&bucket.status) != tried_at(&self.reported) {
+            let mut desk = lock(&self.desk);
+            for (key, count) in desk.counts.clone() {
+                let asked = count - before.get(&key).copied().unwrap_or_default();
+                if key.0 == Part::Site && asked > 0 {
+                    *desk.counts.get_mut(&key).unwrap() -= asked;
+                    *desk.counts.entry((Part::Probe, key.1, key.2)).or_default() += asked;
+                }
+            }
+        }
+        self.reported = bucket.status;
+        self.next.site = now + SignedDuration::try_from(requeue::delay(now, bucket.look_again, 0.5)).unwrap();
+        if is_written {
+            self.wake();
+        }
+    }
+
+    /// A look of the audit's controller.
+    pub async fn audit(&mut self) {
+        self.part(Part::Audit);
+        let now = self.now();
+        let before = self
+            .api
+            .site
+            .status
+            .as_ref()
+            .and_then(|status| status.audit.clone());
+        let Some(reach) = audit_due(before.as_ref(), now) else {
+            self.next.audit = before.unwrap().boundary_at.0 + SignedDuration::from_hours(1);
+            return;
+        };
+        let all = self.api.all();
+        let known = all
+            .iter()
+            .filter_map(|hold| Some((hold.metadata.uid.clone()?, is_resolved(hold, now))));
+        let scope = Scope {
+            ceilings: CEILINGS,
+            embargo: Some(SignedDuration::from_hours(1)),
+            reach,
+            one_in: 100,
+            known: Some(known.collect()),
+        };
+        let tally = audit(&target(&OPERATOR), &scope, now).await.unwrap();
+        assert!(tally.is_compliant(), "{:?}", tally.found);
+        let next = audited(before.as_ref(), &tally, reach, &CEILINGS, now);
+        let again = now + boundary_every(&next);
+        self.next.audit = now + SignedDuration::try_from(requeue::delay(now, [again], 0.5)).unwrap();
+        self.api.site.status.get_or_insert_default().audit = Some(next);
+        self.wake();
+    }
+
+    fn open(&self) {
+        let declared = midnight() - SignedDuration::from_hours(24 * 100);
+        let bucket = OpenBucket {
+            operator: target(&OPERATOR),
+            ceilings: CEILINGS,
+            embargo: Some(SignedDuration::from_hours(1)),
+            // Recorders follow within a look.
+            recorders: Follow::Holds(self.buckets.held(&self.api.site).unwrap_or_default()),
+            cameras: self.cameras.iter().map(|name| (name.clone(), declared)).collect(),
+            gaps: BTreeMap::new(),
+        };
+        self.buckets.set_open(&self.api.site, Some(bucket));
+    }
+
+    /// A look of the retention controller.
+    pub async fn look(&mut self) -> Outcome {
+        self.part(Part::Retention);
+        self.open();
+        let (site, holds, now) = (self.api.site.clone(), self.api.all(), self.now());
+        let status = site.status.as_ref().and_then(|status| status.retention.as_ref());
+        let verified =
+            status.and_then(|status| Some((status.verified_at.as_ref()?.0, status.verified_every_seconds?)));
+        let is_due = verified.is_none_or(|(at, every)| at + SignedDuration::from_secs(every) <= now);
+        lock(&self.desk).begin_look(is_due);
+        let bucket = self.buckets.open(&site).unwrap();
+        let memory = self.buckets.memory(&site);
+        let new = memory.unregistered(bucket.cameras.keys());
+        if !new.is_empty() {
+            ledger::register(&bucket.operator, &new).await.unwrap();
+            memory.note_registered(new);
+        }
+        let asked = holds.iter().filter(|hold| is_asked(hold, now));
+        let asked = asked.filter_map(|hold| hold.metadata.uid.clone()).collect();
+        let entries = ledger::read_all(&bucket.operator, &asked).await.unwrap();
+        let plan = plan(&entries, &holds, Some(&policy()), now);
+        ledger::write_all(&bucket.operator, &plan.write).await.unwrap();
+        self.buckets.set_held(&site, plan.coverings());
+        let recorders = self.buckets.open(&site).unwrap().recorders;
+        let bucket = OpenBucket { recorders, ..bucket };
+        let (declared, desk) = (Declared(holds.clone(), now), self.desk.clone());
+        let clock = move || lock(&desk).now();
+        let pass = Pass {
+            fence: &self.fence,
+            release_from: Timestamp::MIN,
+            declared: &declared,
+            clock: &clock,
+            site: &site,
+            bucket: &bucket,
+            holds: &holds,
+            plan: &plan,
+            memory: &memory,
+            now,
+        };
+        let (outcome, failed) = Box::pin(pass.run()).await;
+        assert!(failed.is_none(), "{failed:?}");
+        assert!(outcome.drift.is_none(), "{:?}", outcome.drift);
+        let mut writes = 0;
+        for hold in &holds {
+            let next = placement(hold, &plan, &outcome, None, now);
+            let uid = hold.metadata.uid.as_ref().unwrap();
+            let status = self
+                .api
+                .holds
+                .get_mut(uid)
+                .unwrap()
+                .status
+                .get_or_insert_default();
+            if next.is_some() && next != status.placement {
+                status.placement = next;
+                // The hold's own controller then writes what follows.
+                writes = 2;
+            }
+        }
+        let status = self.api.site.status.get_or_insert_default();
+        let next = of_site(status.retention.as_ref(), &plan, &outcome, None, now);
+        let every = next.verified_every_seconds;
+        if status.retention.as_ref() != Some(&next) {
+            status.retention = Some(next);
+            writes = writes.max(1);
+        }
+        pass.write_manifests(&outcome).await.unwrap();
+        let wait = requeue::delay(now, deadlines(&plan, &outcome, now), 0.5);
+        self.wakes = self.wakes.saturating_sub(1).max(writes);
+        self.next.retention = now + SignedDuration::try_from(wait).unwrap();
+        if self.wakes > 0 {
+            self.wake();
+        }
+        self.stated.extend(every);
+        outcome
+    }
+}
+
+/// Counts a day of `situation`.
+pub fn count(situation: Situation) -> Day {
+    let hours = situation.hours;
+    Operator::run(situation, async move |mut operator| {
+        operator.until(midnight()).await;
+        {
+            let mut desk = lock(&operator.desk);
+            desk.counts.clear();
+            desk.reads = HashMap::new();
+            let _ = desk.early();
+        }
+        operator.stated.clear();
+        operator
+            .until(midnight() + SignedDuration::from_hours(hours))
+            .await;
+        let mut desk = lock(&operator.desk);
+        let rows = operator.reported.iter().flat_map(|status| &status.conformance);
+        let not_held = rows.filter(|row| row.verdict != toezicht::api::ConformanceVerdict::Holds);
+        Day {
+            counts: desk.counts.clone(),
+            early: desk.early(),
+            stated: (
+                operator.stated.iter().copied().max().unwrap_or_default(),
+                operator.stated.iter().copied().min().unwrap_or_default(),
+            ),
+            most_reads: desk.reads.values().copied().max().unwrap_or_default(),
+            not_held: not_held.map(|row| row.name.clone()).collect(),
+        }
+    })
+}

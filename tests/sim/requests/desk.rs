@@ -1,0 +1,449 @@
+//! A store in memory that counts what it is asked: by who asks, and by what AWS charges for it.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use aws_smithy_runtime_api::client::http::{
+    HttpConnector, HttpConnectorFuture, HttpConnectorSettings, SharedHttpClient, SharedHttpConnector,
+    http_client_fn,
+};
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_runtime_api::http::StatusCode;
+use aws_smithy_types::body::SdkBody;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use jiff::{SignedDuration, Timestamp};
+use sha2::{Digest, Sha256};
+use tokio::time::{Instant, sleep};
+
+use super::settings::{Request, Settings};
+use crate::ask::{Answer, Ask, Wire, written};
+use crate::kind::Kind;
+use crate::store::{By, No, Store, Who};
+use crate::xml;
+
+/// How long a request and its answer take together.
+const LATENCY: Duration = Duration::from_millis(20);
+pub const BUCKET: &str = "heusden-die-heijgrave";
+/// Access keys, and whom the policies know by them.
+pub const OPERATOR: (&str, &str) = ("OPERATOR", "arn:aws:iam::123456789012:user/operator");
+pub const RECORDER: (&str, &str) = ("RECORDER", "arn:aws:iam::123456789012:user/recorder");
+
+/// Which part of the work a request is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    Retention,
+    Audit,
+    Site,
+    Probe,
+    Recorders,
+}
+
+/// What AWS charges for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Price {
+    /// PUT, COPY, POST, LIST.
+    Dear,
+    /// GET, SELECT and all others.
+    Cheap,
+    /// DELETE and CANCEL.
+    Free,
+}
+
+pub type Counts = BTreeMap<(Part, Price, &'static str), u64>;
+
+/// When a version's marks were last read and written.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seen {
+    read: Option<Timestamp>,
+    written: Option<Timestamp>,
+}
+
+/// See the module.
+pub struct Desk {
+    pub store: Store,
+    settings: Settings,
+    pub counts: Counts,
+    pub part: Part,
+    /// When the look began that is under way, and whether everything is to be verified in it.
+    look: (Timestamp, bool),
+    seen: HashMap<(String, String), Seen>,
+    /// Versions whose marks were read again though they had not changed and no verification was due, or twice in one, and
+    /// when.
+    early: Vec<((String, String), Timestamp)>,
+    /// How often the marks of each version were read.
+    pub reads: HashMap<(String, String), u64>,
+    retained: HashSet<(String, String)>,
+    base: Timestamp,
+    began: Instant,
+}
+
+pub type Shared = Arc<Mutex<Desk>>;
+
+pub fn lock(desk: &Shared) -> MutexGuard<'_, Desk> {
+    desk.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+struct Line(Shared);
+
+impl fmt::Debug for Line {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Line")
+    }
+}
+
+pub fn client(desk: &Shared) -> SharedHttpClient {
+    let line = SharedHttpConnector::new(Line(desk.clone()));
+    http_client_fn(move |_: &HttpConnectorSettings, _: &RuntimeComponents| line.clone())
+}
+
+impl HttpConnector for Line {
+    fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
+        let desk = self.0.clone();
+        HttpConnectorFuture::new(async move {
+            sleep(LATENCY).await;
+            let mut desk = lock(&desk);
+            let wire = desk.serve(&request);
+            let mut response = HttpResponse::new(
+                StatusCode::try_from(wire.status).unwrap(),
+                SdkBody::from(wire.body),
+            );
+            let date = desk.now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
+            response.headers_mut().insert("date", date);
+            if let Some(id) = wire.version {
+                response.headers_mut().insert("x-amz-version-id", id);
+            }
+            Ok(response)
+        })
+    }
+}
+
+/// A request, taken apart.
+struct Parts<'a> {
+    method: &'a str,
+    target: &'a str,
+    key: String,
+    /// What its query names first: the part of bucket or object that it is about.
+    about: &'a str,
+    version: Option<String>,
+    header: &'a dyn Fn(&str) -> Option<String>,
+    body: &'a [u8],
+}
+
+impl Desk {
+    pub fn new(base: Timestamp) -> Self {
+        Self {
+            store: Store::new(Kind::AWS),
+            settings: Settings::new(BUCKET, OPERATOR.1),
+            counts: Counts::new(),
+            part: Part::Site,
+            look: (base, true),
+            seen: HashMap::new(),
+            early: Vec::new(),
+            reads: HashMap::new(),
+            retained: HashSet::new(),
+            base,
+            began: Instant::now(),
+        }
+    }
+
+    pub fn now(&self) -> Timestamp {
+        self.base + SignedDuration::try_from(self.began.elapsed()).unwrap()
+    }
+
+    /// Requests so far.
+    pub fn asked(&self) -> u64 {
+        self.counts.values().sum()
+    }
+
+    fn serve(&mut self, request: &HttpRequest) -> Wire {
+        let target = request
+            .uri()
+            .split_once("://")
+            .map_or("", |(_, rest)| rest.find('/').map_or("/", |at| &rest[at..]));
+        let header = |name: &str| request.headers().get(name).map(str::to_owned);
+        let (path, query) = target.split_once('?').unwrap_or((target, ""));
+        let key = path
+            .trim_start_matches('/')
+            .split_once('/')
+            .map_or("", |(_, key)| key);
+        let mut names = query
+            .split('&')
+            .map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        let version = names.clone().find(|(name, _)| *name == "versionId");
+        let parts = Parts {
+            method: request.method(),
+            target,
+            key: xml::decoded(key),
+            about: names
+                .find(|(name, _)| {
+                    !name.starts_with("x-id") && *name != "versionId" && *name != "encoding-type"
+                })
+                .map_or("", |(name, _)| name),
+            version: version.map(|(_, value)| xml::decoded(value)),
+            header: &header,
+            body: request.body().bytes().unwrap_or_default(),
+        };
+        let about = if query.contains("versions") && parts.key.is_empty() && parts.method == "GET" {
+            "versions"
+        } else if query.contains("list-type") {
+            "list-type"
+        } else {
+            parts.about
+        };
+        let parts = Parts { about, ..parts };
+        let (price, operation) = billed(&parts);
+        *self.counts.entry((self.part, price, operation)).or_default() += 1;
+        self.note(&parts);
+        if !self.may(&parts) {
+            return wire(403, xml::error(No(403, "AccessDenied")).into_bytes());
+        }
+        let answer = self.own(&parts).unwrap_or_else(|| self.common(&parts));
+        self.store.effects.clear();
+        answer
+    }
+
+    /// Notes when marks are read and written.
+    fn note(&mut self, parts: &Parts<'_>) {
+        let Some(id) = parts.version.clone().filter(|_| self.part == Part::Retention) else {
+            return;
+        };
+        let (now, version) = (self.now(), (parts.key.clone(), id));
+        let is_recording = parts.key.starts_with("video/") || parts.key.starts_with("calls/");
+        let seen = self.seen.entry(version.clone()).or_default();
+        match (parts.method, parts.about) {
+            ("GET", "legal-hold") if is_recording => {
+                *self.reads.entry(version.clone()).or_default() += 1;
+                let is_unchanged = seen.read > seen.written;
+                let last = seen.read.replace(now).filter(|_| is_unchanged);
+                let (began, is_verifying) = self.look;
+                if last.is_some_and(|last| !is_verifying || last >= began) {
+                    self.early.push((version, now));
+                }
+            }
+            ("PUT", "legal-hold" | "tagging") => seen.written = Some(now),
+            _ => (),
+        }
+    }
+
+    /// A look begins.
+    pub fn begin_look(&mut self, is_verifying: bool) {
+        self.look = (self.now(), is_verifying);
+    }
+
+    /// Versions that were read too early, and not since there was something to write.
+    pub fn early(&mut self) -> Vec<String> {
+        let early = std::mem::take(&mut self.early).into_iter();
+        let early = early.filter(|(version, at)| self.seen[version].written < Some(*at));
+        early.map(|((key, _), at)| format!("{key} at {at}")).collect()
+    }
+
+    /// Whether the policy lets it through.
+    fn may(&self, parts: &Parts<'_>) -> bool {
+        let credential = (parts.header)("authorization").unwrap_or_default();
+        let is_by = |of: &(&str, &str)| credential.contains(&format!("Credential={}/", of.0));
+        let principal = [OPERATOR, RECORDER]
+            .into_iter()
+            .find(is_by)
+            .map(|(_, principal)| principal);
+        let mut context = vec![("aws:SecureTransport".to_owned(), "true".to_owned())];
+        if let Some(principal) = principal {
+            context.push(("aws:PrincipalArn".to_owned(), principal.to_owned()));
+            let name = principal.rsplit_once('/').unwrap().1;
+            context.push(("aws:username".to_owned(), name.to_owned()));
+        }
+        let tags = (parts.header)("x-amz-tagging").unwrap_or_default();
+        for (key, value) in tags.split('&').filter_map(|pair| pair.split_once('=')) {
+            context.push((format!("s3:RequestObjectTag/{key}"), value.to_owned()));
+        }
+        let versions = self.store.keys.get(&parts.key).into_iter().flatten();
+        let mut it = versions.filter(|version| parts.version.as_ref().is_none_or(|id| *id == version.id));
+        for (key, value) in it.next().into_iter().flat_map(|version| &version.tags) {
+            context.push((format!("s3:ExistingObjectTag/{key}"), value.clone()));
+        }
+        let allows = |action: &String| {
+            self.settings.allows(&Request {
+                principal,
+                action,
+                key: &parts.key,
+                context: &context,
+            })
+        };
+        actions(parts).iter().all(allows)
+    }
+
+    /// What the simulation's store does not have.
+    fn own(&mut self, parts: &Parts<'_>) -> Option<Wire> {
+        let Parts {
+            method, about, body, ..
+        } = *parts;
+        if parts.key.is_empty() && about == "list-type" {
+            let prefix = query(parts.target, "prefix");
+            let current = self
+                .store
+                .keys
+                .range(prefix.clone()..)
+                .take_while(|(key, _)| key.starts_with(&prefix));
+            let current = current.filter(|(_, versions)| !versions[0].is_marker);
+            let found: String = current
+                .map(|(key, _)| format!("<Contents><Key>{key}</Key></Contents>"))
+                .collect();
+            let body =
+                format!("<ListBucketResult><IsTruncated>false</IsTruncated>{found}</ListBucketResult>");
+            return Some(wire(200, body.into_bytes()));
+        }
+        if parts.key.is_empty() {
+            let (status, body) = self.settings.answer(method, about, body)?;
+            return Some(wire(status, body));
+        }
+        let now = self.now();
+        let version = (parts.key.clone(), parts.version.clone().unwrap_or_default());
+        match (method, about) {
+            ("GET", "retention") if self.retained.contains(&version) => {
+                let until = now + SignedDuration::from_secs(90);
+                let body = format!(
+                    "<Retention><Mode>GOVERNANCE</Mode><RetainUntilDate>{until:.0}</RetainUntilDate></Retention>"
+                );
+                Some(wire(200, body.into_bytes()))
+            }
+            ("GET", "retention") => Some(wire(
+                404,
+                xml::error(No(404, "NoSuchObjectLockConfiguration")).into_bytes(),
+            )),
+            ("PUT", "retention") => {
+                self.retained.insert(version);
+                Some(wire(200, Vec::new()))
+            }
+            ("PUT" | "DELETE" | "GET", "tagging") if parts.version.is_none() => {
+                let id = self.store.keys.get(&parts.key)?.first()?.id.clone();
+                let target = format!("{}&versionId={id}", parts.target);
+                Some(self.common(&Parts {
+                    target: &target,
+                    version: Some(id),
+                    header: parts.header,
+                    key: parts.key.clone(),
+                    ..*parts
+                }))
+            }
+            ("PUT", "") => {
+                let (status, code) = damaged(parts)?;
+                Some(wire(status, xml::error(No(status, code)).into_bytes()))
+            }
+            _ => None,
+        }
+    }
+
+    fn by(&self) -> By {
+        let now = self.now();
+        By {
+            who: Who::Operator(0),
+            now,
+            sent: now,
+        }
+    }
+
+    fn common(&mut self, parts: &Parts<'_>) -> Wire {
+        let by = self.by();
+        if let ("DELETE", "tagging", Some(id)) = (parts.method, parts.about, &parts.version) {
+            let answer = self.store.set_tags(by, &parts.key, id, Vec::new());
+            return wire(answer.map_or(404, |()| 204), Vec::new());
+        }
+        let ask = Ask::read(parts.method, parts.target, parts.header, parts.body);
+        let answer = self.store.answer(by, &ask);
+        if let (Ask::Put { key, .. }, Ok(Answer::Put(id))) = (&ask, &answer) {
+            if (parts.header)("x-amz-object-lock-legal-hold").as_deref() == Some("ON") {
+                let _ = self.store.set_hold(by, key, id, true);
+            }
+            if (parts.header)("x-amz-object-lock-mode").is_some() {
+                self.retained.insert((key.clone(), id.clone()));
+            }
+        }
+        written(&self.store.kind, &ask, &answer)
+    }
+}
+
+fn wire(status: u16, body: Vec<u8>) -> Wire {
+    Wire {
+        status,
+        body,
+        version: None,
+    }
+}
+
+fn query(target: &str, name: &str) -> String {
+    let (_, query) = target.split_once('?').unwrap_or_default();
+    let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
+    pairs
+        .find(|(key, _)| *key == name)
+        .map(|(_, value)| xml::decoded(value))
+        .unwrap_or_default()
+}
+
+/// Whether a body is not what its sender says.
+fn damaged(parts: &Parts<'_>) -> Option<(u16, &'static str)> {
+    let hash = Sha256::digest(parts.body);
+    let sum = (parts.header)("x-amz-checksum-sha256");
+    if sum.is_some_and(|sum| sum != STANDARD.encode(hash)) {
+        return Some((400, "BadDigest"));
+    }
+    let signed = (parts.header)("x-amz-content-sha256").filter(|signed| signed.len() == 64);
+    signed
+        .is_some_and(|signed| signed != hex::encode(hash))
+        .then_some((400, "XAmzContentSHA256Mismatch"))
+}
+
+/// What a request costs, and its name.
+fn billed(parts: &Parts<'_>) -> (Price, &'static str) {
+    match (parts.method, parts.key.is_empty(), parts.about) {
+        ("GET", true, "versions") => (Price::Dear, "ListObjectVersions"),
+        ("GET", true, "list-type") => (Price::Dear, "ListObjectsV2"),
+        ("GET", true, "uploads") => (Price::Dear, "ListMultipartUploads"),
+        // No request for keys, but a LIST by its name.
+        ("GET", true, "inventory") => (Price::Dear, "ListBucketInventoryConfigurations"),
+        ("GET", true, _) => (Price::Cheap, "settings"),
+        ("PUT", true, _) => (Price::Dear, "settings"),
+        ("POST", ..) => (Price::Dear, "DeleteObjects"),
+        ("DELETE", _, _) => (Price::Free, "DELETE"),
+        ("GET", false, "tagging") => (Price::Cheap, "GetObjectTagging"),
+        ("GET", false, "legal-hold") => (Price::Cheap, "GetObjectLegalHold"),
+        ("GET" | "HEAD", ..) => (Price::Cheap, "GetObject"),
+        ("PUT", false, "tagging") => (Price::Dear, "PutObjectTagging"),
+        ("PUT", false, "legal-hold") => (Price::Dear, "PutObjectLegalHold"),
+        ("PUT", ..) => (Price::Dear, "PutObject"),
+        (method, ..) => panic!("{method} {}", parts.target),
+    }
+}
+
+/// The rights that a request needs, as policies name them.
+fn actions(parts: &Parts<'_>) -> Vec<String> {
+    let of_version = if parts.version.is_some() { "Version" } else { "" };
+    let right = |name: &str| format!("s3:{name}");
+    let method = match parts.method {
+        "HEAD" => "Get",
+        "GET" => "Get",
+        "PUT" => "Put",
+        _ => "Delete",
+    };
+    match (parts.key.is_empty(), parts.method, parts.about) {
+        (true, _, "versions") => vec![right("ListBucketVersions")],
+        (true, _, "list-type") => vec![right("ListBucket")],
+        (true, _, "uploads") => vec![right("ListBucketMultipartUploads")],
+        (true, "POST", _) => vec![right("DeleteObjectVersion")],
+        (true, _, about) => vec![format!("s3:{method}Bucket{about}")],
+        (_, _, "tagging") => vec![format!("s3:{method}Object{of_version}Tagging")],
+        (_, _, "legal-hold") => vec![format!("s3:{method}ObjectLegalHold")],
+        (_, _, "retention") => vec![format!("s3:{method}ObjectRetention")],
+        (_, "PUT", _) => {
+            let has = |name: &str| (parts.header)(name).is_some();
+            let mut all = vec![right("PutObject")];
+            all.extend(has("x-amz-tagging").then(|| right("PutObjectTagging")));
+            all.extend(has("x-amz-object-lock-legal-hold").then(|| right("PutObjectLegalHold")));
+            all.extend(has("x-amz-object-lock-mode").then(|| right("PutObjectRetention")));
+            all
+        }
+        _ => vec![format!("s3:{method}Object{of_version}")],
+    }
+}

@@ -1,0 +1,112 @@
+//! The Site that is counted: its bucket with recordings of weeks, and who may ask for what.
+
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+use sha2::{Digest, Sha256};
+use toezicht::api::{Ceilings, Days};
+use toezicht::contract::{Credentials, StorageTarget};
+use toezicht::controllers::site::bucket::Access;
+use toezicht::storage::key::{Class, Key};
+use toezicht::storage::{BucketSpec, Claim};
+
+use super::day::{EXPIRY, Situation, midnight};
+use super::desk::{BUCKET, Desk, OPERATOR, RECORDER};
+use crate::store::{By, Who};
+
+/// Those of the Heusden protocol.
+pub const CEILINGS: Ceilings = Ceilings {
+    video: Days(28),
+    calls: Days(7),
+};
+/// The default of `spec.recorder.segmentDuration`.
+pub const SEGMENT: SignedDuration = SignedDuration::from_mins(1);
+/// How long after its end a segment arrives.
+pub const ARRIVAL: SignedDuration = SignedDuration::from_secs(2);
+/// A call a Site every so many minutes: ten a day.
+const CALL_EVERY: i64 = 144;
+pub const BODY: &[u8] = b"a segment";
+
+pub fn target(of: &(&str, &str)) -> StorageTarget {
+    StorageTarget {
+        endpoint: None,
+        region: "us-east-1".into(),
+        bucket: BUCKET.into(),
+        path_style: true,
+        ca_pem: None,
+        credentials: Credentials::keys(of.0, "secret"),
+        proxy: None,
+    }
+}
+
+pub fn access() -> Access {
+    let named = |name: &str| format!("arn:aws:iam::123456789012:user/{name}");
+    Access {
+        operator: target(&OPERATOR),
+        recorder: Some(target(&RECORDER)),
+        spec: BucketSpec {
+            video_ceiling: CEILINGS.video,
+            calls_ceiling: CEILINGS.calls,
+            operator_principal: OPERATOR.1.into(),
+            recorder_principal: RECORDER.1.into(),
+            auditor: None,
+            readers: vec![named("manager"), named("officer")],
+            take_over: false,
+            operator_only: false,
+            allow_unprotected: false,
+        },
+        claim: Claim {
+            cluster_id: "cluster".into(),
+            namespace: "heusden".into(),
+            site: "dillenburcht".into(),
+            uid: "site-uid".into(),
+        },
+    }
+}
+
+/// Recordings of the last days, as the store's lifecycle leaves them.
+pub fn furnish(desk: &mut Desk, situation: &Situation, base: Timestamp) {
+    let mut at = base - SignedDuration::from_hours(24 * situation.backlog);
+    while at < base {
+        at += SEGMENT;
+        for key in recorded(&situation.cameras, at) {
+            let tag = key.class().to_string();
+            put(desk, &key, &tag, at + ARRIVAL);
+        }
+    }
+    for days in (0..4).rev() {
+        let at = midnight() - SignedDuration::from_hours(24 * (days + 1)) + EXPIRY;
+        desk.store.expire_by(&CEILINGS, at, at);
+    }
+    desk.store.effects.clear();
+}
+
+/// What ends at `end`.
+pub fn recorded(cameras: &[String], end: Timestamp) -> Vec<Key> {
+    let hash: [u8; 32] = Sha256::digest(BODY).into();
+    let of = |class, source: &str, length: SignedDuration| {
+        let millis = u64::try_from(length.as_millis()).unwrap();
+        Key::new(class, source, end - length, millis, &hash).unwrap()
+    };
+    let mut all: Vec<Key> = cameras
+        .iter()
+        .map(|camera| of(Class::Video, camera, SEGMENT))
+        .collect();
+    if (end.as_second() / 60) % CALL_EVERY == 0 {
+        all.push(of(Class::Calls, "balie", SEGMENT * 3));
+    }
+    all
+}
+
+pub fn put(desk: &mut Desk, key: &Key, tag: &str, at: Timestamp) {
+    let by = By {
+        who: Who::Recorder,
+        now: at,
+        sent: at,
+    };
+    let tags = vec![("toezicht-retention".to_owned(), tag.to_owned())];
+    desk.store
+        .put(by, &key.to_string(), Arc::from(BODY), tags, true)
+        .unwrap();
+    desk.store.effects.clear();
+}
