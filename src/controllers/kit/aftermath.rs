@@ -10,7 +10,7 @@ use super::clock::{Clock, Moment};
 
 /// How long a request may lie somewhere and still be taken: the validity of its signature (S3: fifteen minutes, Signature
 /// Version 4, "Authenticating Requests").
-pub const SIGNATURE: Duration = Duration::from_secs(15 * 60);
+pub const SIGNATURE: Duration = Duration::from_mins(15);
 
 /// How long a new leader releases nothing. `took_over`: nobody handed the lease over. One that did had no request under way.
 ///
@@ -76,12 +76,12 @@ mod tests {
         let clock = Arc::new(MockClock::at(7));
         let wall = |hours| Timestamp::UNIX_EPOCH + SignedDuration::from_hours(hours);
         let aftermath = Aftermath::begin(clock.clone(), true);
-        clock.advance(Duration::from_secs(60));
+        clock.advance(Duration::from_mins(1));
         for now in [wall(0), wall(240), wall(-240)] {
             assert_eq!(aftermath.release_from(now), now + SignedDuration::from_mins(14));
         }
         assert!(!may_let_go(true, aftermath.left()));
-        clock.advance(Duration::from_secs(14 * 60));
+        clock.advance(Duration::from_mins(14));
         assert_eq!(aftermath.release_from(wall(-240)), Timestamp::MIN);
         assert!(may_let_go(true, aftermath.left()) && !may_let_go(false, aftermath.left()));
     }
