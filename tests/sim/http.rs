@@ -75,12 +75,12 @@ impl fmt::Debug for Line {
 
 /// A client for `who`, whose requests go to the store of `world`.
 pub fn client(world: &Shared, who: Who, life: &Arc<Life>) -> SharedHttpClient {
-    let line = SharedHttpConnector::new(Line {
+    let connector = SharedHttpConnector::new(Line {
         world: world.clone(),
         who,
         life: life.clone(),
     });
-    http_client_fn(move |_: &HttpConnectorSettings, _: &RuntimeComponents| line.clone())
+    http_client_fn(move |_: &HttpConnectorSettings, _: &RuntimeComponents| connector.clone())
 }
 
 /// What is known of a request when it is sent.

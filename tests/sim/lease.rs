@@ -141,40 +141,38 @@ async fn pause(world: &Shared, seconds: std::ops::Range<u64>) {
 
 /// Waits until something happens to the leader.
 async fn fate(world: &Shared, life: &Life) -> Fate {
-    loop {
-        let hours = {
-            let mut world = lock(world);
-            let seconds = world.rng.u64(600..15_000);
-            Duration::from_secs(seconds)
-        };
-        let has_died = tokio::select! {
-            biased;
-            () = life.died.notified() => true,
-            () = sleep(hours) => false,
-        };
-        if has_died {
-            return Fate::Dies;
+    let hours = {
+        let mut world = lock(world);
+        let seconds = world.rng.u64(600..15_000);
+        Duration::from_secs(seconds)
+    };
+    let has_died = tokio::select! {
+        biased;
+        () = life.died.notified() => true,
+        () = sleep(hours) => false,
+    };
+    if has_died {
+        return Fate::Dies;
+    }
+    let (is_calm, is_over, draw, requests) = {
+        let mut world = lock(world);
+        (
+            world.is_calm,
+            world.is_over(),
+            world.rng.u32(0..4),
+            world.rng.u64(1..160),
+        )
+    };
+    if is_calm || is_over {
+        return Fate::Stays;
+    }
+    match draw {
+        0 | 1 => {
+            *life.left.lock().unwrap() = Some(requests);
+            life.died.notified().await;
+            Fate::Dies
         }
-        let (is_calm, is_over, draw, requests) = {
-            let mut world = lock(world);
-            (
-                world.is_calm,
-                world.is_over(),
-                world.rng.u32(0..4),
-                world.rng.u64(1..160),
-            )
-        };
-        if is_calm || is_over {
-            return Fate::Stays;
-        }
-        match draw {
-            0 | 1 => {
-                *life.left.lock().unwrap() = Some(requests);
-                life.died.notified().await;
-                return Fate::Dies;
-            }
-            2 => return Fate::Stops,
-            _ => return Fate::LetsGo,
-        }
+        2 => Fate::Stops,
+        _ => Fate::LetsGo,
     }
 }

@@ -43,11 +43,11 @@ impl Store {
                 let newer = place.checked_sub(1).map(|place| versions[place].taken);
                 match newer {
                     None if version.is_marker && versions.len() == 1 => {
-                        remove.push((key.clone(), version.id.clone()))
+                        remove.push((key.clone(), version.id.clone()));
                     }
                     None if version.is_marker || !is_ruled(key, version) => (),
                     None if due(key, ceilings, Hidden::NotYet(version.modified), now) => {
-                        hide.push(key.clone())
+                        hide.push(key.clone());
                     }
                     None => (),
                     Some(since) => {

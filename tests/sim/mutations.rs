@@ -172,17 +172,12 @@ impl World {
                 self.put_off(key, id, ask);
                 Ok(Answer::Done)
             }
-            (Mutation::TagBeforeHold, Ask::PutTags { key, id, .. }) => {
-                let answer = self.store.answer(by, ask);
-                self.see();
-                self.catch_up(by, key, id);
-                answer
-            }
             (Mutation::HoldOffBeforeTag, Ask::PutTags { key, id, tags }) if is_unheld(tags) => {
                 self.put_off(key, id, ask);
                 Ok(Answer::Done)
             }
-            (Mutation::HoldOffBeforeTag, Ask::PutHold { key, id, on: false }) => {
+            (Mutation::TagBeforeHold, Ask::PutTags { key, id, .. })
+            | (Mutation::HoldOffBeforeTag, Ask::PutHold { key, id, on: false }) => {
                 let answer = self.store.answer(by, ask);
                 self.see();
                 self.catch_up(by, key, id);
@@ -336,7 +331,7 @@ fn lines(rule: Mutation, prefix: &str, listing: &mut Listing) {
             listing.lines.retain(|line| {
                 let is_marker = matches!(line, Line::Version { version, .. } if version.is_marker);
                 let is_new = last != line.key();
-                last = line.key().to_owned();
+                line.key().clone_into(&mut last);
                 is_new || is_marker
             });
         }

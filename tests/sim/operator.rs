@@ -105,7 +105,7 @@ impl Leader {
                     if world.is_over() {
                         return;
                     }
-                    self.pause(&mut world, ended.ok())
+                    Self::pause(&mut world, ended.ok())
                 };
                 sleep(pause).await;
                 if self.fence.check().is_err() {
@@ -123,7 +123,7 @@ impl Leader {
     }
 
     /// Until the next look. Often sooner than the operator would, or much later: it may be down, or busy elsewhere.
-    fn pause(&self, world: &mut super::world::World, is_pending: Option<bool>) -> Duration {
+    fn pause(world: &mut super::world::World, is_pending: Option<bool>) -> Duration {
         let haste = if world.is_calm { 1 } else { world.haste };
         let seconds = match (world.is_calm, is_pending, world.rng.u32(0..8)) {
             (true, Some(true) | None, 4..) | (_, Some(true), 6..) => world.rng.u64(2..8),

@@ -339,7 +339,7 @@ fn spoil_ledger(world: &mut World, by: By) {
 /// The store's lifecycle, for ever.
 pub async fn expire(world: Shared) {
     loop {
-        sleep(Duration::from_secs(3600)).await;
+        sleep(Duration::from_hours(1)).await;
         let world = &mut *lock(&world);
         if world.is_over() {
             return;

@@ -188,12 +188,11 @@ async fn upload_all(world: &Shared, of: &(Class, String), uploader: &Uploader) {
         };
         note(false);
         let put = uploader.put_bytes(&one.key, one.body.clone(), one.sha256, tag);
-        match timeout(PATIENCE, put).await {
-            Ok(Ok(_)) => note(true),
-            _ => {
-                note(false);
-                return;
-            }
+        if let Ok(Ok(_)) = timeout(PATIENCE, put).await {
+            note(true);
+        } else {
+            note(false);
+            return;
         }
     }
     let mut world = lock(world);

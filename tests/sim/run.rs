@@ -125,7 +125,7 @@ fn start(world: &Shared, work: impl Future<Output = ()> + Send + 'static) {
 /// Time passes, as long as nothing is broken.
 async fn pass(world: &Shared, hours: u64) {
     for _ in 0..hours * 4 {
-        sleep(Duration::from_secs(900)).await;
+        sleep(Duration::from_mins(15)).await;
         if lock(world).is_over() {
             return;
         }

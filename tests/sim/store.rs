@@ -194,14 +194,13 @@ impl Store {
         if is_recording || !matches!(who, Who::Operator(_) | Who::Admin) {
             return Err(No(403, "AccessDenied"));
         }
-        match id {
-            Some(id) => self.find(key, id).ok_or(No(404, "NoSuchVersion")),
-            None => {
-                let current = self.keys.get(key).and_then(|versions| versions.first());
-                current
-                    .filter(|version| !version.is_marker)
-                    .ok_or(No(404, "NoSuchKey"))
-            }
+        if let Some(id) = id {
+            self.find(key, id).ok_or(No(404, "NoSuchVersion"))
+        } else {
+            let current = self.keys.get(key).and_then(|versions| versions.first());
+            current
+                .filter(|version| !version.is_marker)
+                .ok_or(No(404, "NoSuchKey"))
         }
     }
 

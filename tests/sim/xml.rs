@@ -66,7 +66,7 @@ pub fn encoded(text: &str) -> String {
     for byte in text.bytes() {
         match byte {
             b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' | b'*' => {
-                out.push(byte.into())
+                out.push(byte.into());
             }
             b' ' => out.push('+'),
             byte => out.push_str(&format!("%{byte:02X}")),

@@ -227,15 +227,12 @@ impl Operator {
         let covers: Vec<Cover> = held.values().map(toezicht::contract::Covering::cover).collect();
         for key in recorded(&self.cameras, at - ARRIVAL) {
             let tag = put_tag(&covers, &key);
-            match &self.uploader {
-                Some(uploader) => {
-                    let put = uploader.put_bytes(&key, BODY.to_vec(), Sha256::digest(BODY).into(), tag);
-                    put.await.unwrap();
-                }
-                None => {
-                    let now = self.now();
-                    put(&mut lock(&self.desk), &key, tag.as_str(), now);
-                }
+            if let Some(uploader) = &self.uploader {
+                let put = uploader.put_bytes(&key, BODY.to_vec(), Sha256::digest(BODY).into(), tag);
+                put.await.unwrap();
+            } else {
+                let now = self.now();
+                put(&mut lock(&self.desk), &key, tag.as_str(), now);
             }
         }
     }

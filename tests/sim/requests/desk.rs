@@ -422,8 +422,7 @@ fn actions(parts: &Parts<'_>) -> Vec<String> {
     let of_version = if parts.version.is_some() { "Version" } else { "" };
     let right = |name: &str| format!("s3:{name}");
     let method = match parts.method {
-        "HEAD" => "Get",
-        "GET" => "Get",
+        "HEAD" | "GET" => "Get",
         "PUT" => "Put",
         _ => "Delete",
     };

@@ -61,12 +61,15 @@ pub struct Request<'a> {
     pub context: &'a [(String, String)],
 }
 
+/// Who asks, the right that it needs, and what it is about.
+type Case = (Option<String>, String, String);
+
 /// See the module.
 pub struct Settings {
     made: BTreeMap<&'static str, Vec<u8>>,
     /// What was decided, but for single canaries: no statement tells apart what is in one folder. There are hundreds of
     /// thousands of requests about recordings.
-    decided: Mutex<HashMap<(Option<String>, String, String), bool>>,
+    decided: Mutex<HashMap<Case, bool>>,
     policy: Vec<Value>,
     bucket: String,
     /// Who has all rights that the policy does not deny.
