@@ -29,6 +29,7 @@ mod store;
 mod world;
 mod xml;
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -164,34 +165,39 @@ fn each_broken_rule_is_caught() {
 #[ignore = "takes as long as one likes: FROM and COUNT say which seeds are tried"]
 fn hunt() {
     let from = asked("FROM").unwrap_or(0);
-    let seeds = from..from + asked("COUNT").unwrap_or(SEEDS);
-    let skipped = usize::try_from(asked("SKIP").unwrap_or(0)).unwrap();
-    let every = Mutation::ALL
-        .into_iter()
-        .map(|(rule, _)| rule)
-        .chain(Mutation::UNNOTICED);
-    let rules = std::sync::Mutex::new(every.skip(skipped));
+    let every = Mutation::ALL.into_iter().map(|(rule, _)| rule);
+    let every: BTreeSet<Mutation> = every.chain(Mutation::UNNOTICED).collect();
+    let left = std::sync::Mutex::new(every);
+    let seeds = std::sync::Mutex::new(from..from + asked("COUNT").unwrap_or(SEEDS));
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
                 loop {
-                    let Some(rule) = rules.lock().unwrap().next() else {
+                    let Some(seed) = seeds.lock().unwrap().next() else {
                         return;
                     };
-                    let is_clean = |seed: &u64| simulate(*seed, Scope::WHOLE).broken.is_empty();
-                    let mut found = seeds.clone().filter_map(|seed| caught(rule, seed));
-                    match found.find(|report| is_clean(&report.seed)) {
-                        Some(report) => say(&format!(
-                            "hunt: ({rule:?}, {}) after {} steps: {}",
-                            report.seed, report.steps, report.broken[0]
-                        )),
-                        None => say(&format!("hunt: nobody notices {rule:?}")),
+                    if !simulate(seed, Scope::WHOLE).broken.is_empty() {
+                        say(&format!("hunt: seed {seed} is not clean"));
+                        continue;
+                    }
+                    let rules = left.lock().unwrap().clone();
+                    for report in rules
+                        .into_iter()
+                        .filter_map(|rule| Some((rule, caught(rule, seed)?)))
+                    {
+                        let (rule, report) = report;
+                        left.lock().unwrap().remove(&rule);
+                        say(&format!(
+                            "hunt: ({rule:?}, {seed}) after {} steps: {}",
+                            report.steps, report.broken[0]
+                        ));
                     }
                 }
             });
         }
     });
+    say(&format!("hunt: nobody notices {:?}", left.into_inner().unwrap()));
 }
 
 #[test]
