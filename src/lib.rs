@@ -28,7 +28,7 @@ pub mod rules {
     pub use crate::controllers::audit::{boundary_every, due as audit_due, status as audited};
     pub use crate::controllers::buckets::{Follow, OpenBucket};
     pub use crate::controllers::hold::status::{placed, released};
-    pub use crate::controllers::kit::aftermath::{Aftermath, SIGNATURE, aftermath, may_let_go};
+    pub use crate::controllers::kit::aftermath::{Aftermath, aftermath, may_let_go};
     pub use crate::controllers::kit::fence::Fence;
     pub use crate::controllers::retention::plan::{Plan as HoldPlan, is_asked, plan};
     pub use crate::controllers::retention::rules::{Wait, is_placed, may_release, open_covers};
@@ -39,4 +39,5 @@ pub mod rules {
     pub use crate::storage::hold::order::{Write, placing, releasing};
     pub use crate::storage::listing::Listed;
     pub use crate::storage::marks::Marks;
+    pub use crate::storage::under_way::SIGNATURE;
 }

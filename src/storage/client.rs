@@ -27,6 +27,7 @@ use super::ledger::Entries;
 use super::proxy::{self, PROXY_FORM};
 use super::requests::Counted;
 use super::simulated::{self, Clock};
+use super::under_way::UnderWay;
 use super::whole::Whole;
 use crate::contract::StorageTarget;
 
@@ -106,15 +107,25 @@ pub(crate) struct Store {
 impl Store {
     /// A client for `target`. Makes no connection.
     pub(crate) fn new(target: &StorageTarget, purpose: Purpose) -> Result<Self, TargetError> {
-        Self::build(target, purpose, true)
+        Self::build(target, purpose, true, None)
+    }
+
+    /// A client of the operator's that notes in `under_way` which changes of marks got no answer.
+    pub(crate) fn noting(target: &StorageTarget, under_way: &UnderWay) -> Result<Self, TargetError> {
+        Self::build(target, Purpose::Configure, true, Some(under_way))
     }
 
     /// The same without credentials: its requests are not signed.
     pub(crate) fn anonymous(target: &StorageTarget) -> Result<Self, TargetError> {
-        Self::build(target, Purpose::Configure, false)
+        Self::build(target, Purpose::Configure, false, None)
     }
 
-    fn build(target: &StorageTarget, purpose: Purpose, is_signed: bool) -> Result<Self, TargetError> {
+    fn build(
+        target: &StorageTarget,
+        purpose: Purpose,
+        is_signed: bool,
+        under_way: Option<&UnderWay>,
+    ) -> Result<Self, TargetError> {
         let tls = match &target.endpoint {
             Some(endpoint) => is_tls(endpoint)?,
             None => true,
@@ -156,6 +167,9 @@ impl Store {
             .interceptor(ContentMd5)
             .interceptor(Whole)
             .interceptor(way.named_region.clone());
+        if let Some(under_way) = under_way {
+            config = config.interceptor(under_way.clone());
+        }
         if let Some(endpoint) = &target.endpoint {
             config = config.endpoint_url(endpoint.trim_end_matches('/'));
         }

@@ -55,6 +55,7 @@ pub mod sweep;
 mod sync;
 pub mod tag;
 mod trial;
+pub mod under_way;
 pub(crate) mod walk;
 mod whole;
 

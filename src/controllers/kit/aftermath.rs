@@ -7,10 +7,7 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 
 use super::clock::{Clock, Moment};
-
-/// How long a request may lie somewhere and still be taken: the validity of its signature (S3: fifteen minutes, Signature
-/// Version 4, "Authenticating Requests").
-pub const SIGNATURE: Duration = Duration::from_mins(15);
+use crate::storage::under_way::SIGNATURE;
 
 /// How long a new leader releases nothing. `took_over`: nobody handed the lease over. One that did had no request under way.
 ///

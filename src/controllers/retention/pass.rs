@@ -239,9 +239,14 @@ impl Pass<'_> {
         let (mut closing, mut waits) = (Vec::new(), None);
         for entry in &self.plan.closing {
             let resolved_at = entry.resolved_at.unwrap_or(self.now);
+            if let Some(left) = self.memory.may_land(&entry.cover()) {
+                let left = SignedDuration::try_from(left).unwrap_or_default();
+                outcome.release_from = outcome.release_from.max(Some(self.now + left));
+                continue;
+            }
             match may_release(self.release_from, self.recorders_follow(), resolved_at, self.now) {
                 Ok(()) => closing.push(entry.clone()),
-                Err(Wait::Until(from)) => outcome.release_from = Some(from),
+                Err(Wait::Until(from)) => outcome.release_from = outcome.release_from.max(Some(from)),
                 Err(Wait::Recorders) => waits = waits.max(Some(resolved_at)),
             }
         }

@@ -7,14 +7,17 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use jiff::Timestamp;
 
 use super::Place;
 use super::coverage::Coverage;
 use super::manifest::{Line, Missing};
+use crate::protocol::cover::Cover;
 use crate::storage::listing::Listed;
 use crate::storage::tag::RetentionTag;
+use crate::storage::under_way::UnderWay;
 
 /// Versions remembered of one Site; of more, the marks are read each time. About 50 MB.
 const MOST: usize = 1_000_000;
@@ -30,6 +33,7 @@ pub struct Memory {
     read: Mutex<HashMap<Fingerprint, Read>>,
     listed: Mutex<HashMap<String, Arc<Told>>>,
     registered: Mutex<BTreeSet<String>>,
+    pub(super) under_way: UnderWay,
 }
 
 /// Marks that were found, or read back, as they must be.
@@ -109,6 +113,11 @@ impl Memory {
         if read.len() < MOST || read.contains_key(&version) {
             read.insert(version, Read { tag, modified, at });
         }
+    }
+
+    /// How long a request of this process may still land that changes a mark of what `cover` covers; `None`: there is none.
+    pub fn may_land(&self, cover: &Cover) -> Option<Duration> {
+        self.under_way.may_land(cover)
     }
 
     /// Forgets marks that were read before `since`.

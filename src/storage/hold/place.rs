@@ -16,7 +16,7 @@ use crate::contract::StorageTarget;
 use crate::protocol::cover::Cover;
 use crate::storage::Aspect;
 use crate::storage::aging::Stored;
-use crate::storage::client::{Purpose, Store};
+use crate::storage::client::Store;
 use crate::storage::error::StoreError;
 use crate::storage::key::Key;
 use crate::storage::listing::Listed;
@@ -153,7 +153,7 @@ async fn all(
     now: Timestamp,
     seen: &mut Placed,
 ) -> Result<(), HoldError> {
-    let store = Store::new(operator, Purpose::Configure)?;
+    let store = Store::noting(operator, &task.memory.under_way)?;
     let mut places = places(&store, task.covers, task.everywhere, now).await?;
     places.extend(task.told.iter().flat_map(|told| told.places()).cloned());
     places.sort_unstable();

@@ -14,7 +14,7 @@ use crate::api::Ceilings;
 use crate::contract::StorageTarget;
 use crate::protocol::cover::Cover;
 use crate::storage::aging::{KeptBy, Open, Stored};
-use crate::storage::client::{Purpose, Store};
+use crate::storage::client::Store;
 use crate::storage::date::Time;
 use crate::storage::error::StoreError;
 use crate::storage::ledger::{self, Entry};
@@ -82,7 +82,7 @@ async fn all(
     time: Time,
     released: &mut Released,
 ) -> Result<(), HoldError> {
-    let store = Store::new(operator, Purpose::Configure)?;
+    let store = Store::noting(operator, &memory.under_way)?;
     let covers: Vec<Cover> = closing.iter().map(Entry::cover).collect();
     let mut told = Vec::new();
     for entry in closing {
