@@ -76,7 +76,7 @@ fresh: setup     ## the test bed, with nothing in it that another run left
 	$(BED) up
 
 image: bed       ## the image from Dockerfile, into the test bed
-	cargo build --locked
+	cargo build --locked $(IMAGE_BUILD)
 	$(BED) image target/debug/toezicht
 
 # How many segments are swept or held (audited are twice as many), and how often each side has its turn.
