@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures::{Stream, StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
@@ -14,6 +15,7 @@ use tokio::sync::broadcast::{self, error::RecvError};
 use crate::api::{Ceilings, Site};
 use crate::contract::{Covering, Gap, StorageTarget};
 use crate::storage::hold::memory::Memory;
+use crate::storage::under_way::UnderWay;
 
 /// Looks that may be waiting to be told; a Site that is not told is looked at by itself soon.
 const WAITING: usize = 1024;
@@ -69,13 +71,15 @@ struct Known {
     /// The Site controller has looked, and found nothing that may be looked into.
     is_shut: bool,
     held: Option<Coverings>,
-    memory: Arc<Memory>,
+    memory: Option<Arc<Memory>>,
 }
 
 /// The buckets, by the UID of their Site. Copies are one and the same.
 #[derive(Clone, Debug)]
 pub struct Buckets {
     known: Arc<Mutex<HashMap<String, Known>>>,
+    /// Of all buckets: it outlives a Site that is made anew.
+    under_way: UnderWay,
     opened: broadcast::Sender<SiteName>,
     held: broadcast::Sender<SiteName>,
 }
@@ -84,6 +88,7 @@ impl Default for Buckets {
     fn default() -> Self {
         Self {
             known: Arc::default(),
+            under_way: UnderWay::default(),
             opened: broadcast::Sender::new(WAITING),
             held: broadcast::Sender::new(WAITING),
         }
@@ -104,9 +109,21 @@ impl Buckets {
     /// What is remembered of the held versions of `site`. A Site whose bucket was never opened has a memory of its own.
     pub fn memory(&self, site: &Site) -> Arc<Memory> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        site.uid()
-            .map(|uid| known.entry(uid).or_default().memory.clone())
-            .unwrap_or_default()
+        let memory = || Arc::new(Memory::of_process(self.under_way.clone()));
+        match site.uid() {
+            Some(uid) => known
+                .entry(uid)
+                .or_default()
+                .memory
+                .get_or_insert_with(memory)
+                .clone(),
+            None => memory(),
+        }
+    }
+
+    /// How long a request of this process that changes a mark, and got no answer, may still land; zero: there is none.
+    pub fn may_land(&self) -> Duration {
+        self.under_way.left()
     }
 
     /// What is held at `site`, by its ledger; `None`: nobody has looked yet.

@@ -173,6 +173,7 @@ impl Process {
             Some(instance.to_owned()),
             aftermath.clone(),
         );
+        let buckets = context.buckets.clone();
         let epoch = self.stop.child_token();
         let work = controllers::run(context, epoch.clone()).fuse();
         tokio::pin!(work);
@@ -201,7 +202,7 @@ impl Process {
         if !is_finished {
             warn!("some reconciles did not finish in time");
         }
-        if may_let_go(is_finished, aftermath.left()) {
+        if may_let_go(is_finished, aftermath.left().max(buckets.may_land())) {
             elector.release().await;
         } else {
             info!("requests of before may still land: the lease runs out by itself");

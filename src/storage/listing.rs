@@ -328,9 +328,17 @@ fn unreadable() -> StoreError {
     }
 }
 
+/// The code of a listing that leaves out a key which is there.
+const HIDDEN_KEY: &str = "ListingHidesKey";
+
 /// A listing that leaves out a key which is there.
-pub(crate) fn hides() -> StoreError {
-    wrong("ListingHidesKey")
+pub(crate) fn hidden_key() -> StoreError {
+    wrong(HIDDEN_KEY)
+}
+
+/// Whether all else was listed.
+pub(crate) fn is_hidden_key(error: &StoreError) -> bool {
+    error.code == HIDDEN_KEY
 }
 
 /// A listing that does not come to its end.

@@ -126,10 +126,16 @@ pub(crate) async fn is_held(store: &Store, version: &Version) -> Result<bool, St
         .bucket(&store.bucket)
         .key(&version.key);
     match request.version_id(&version.id).send().await {
-        Ok(answer) => {
-            Ok(answer.legal_hold().and_then(ObjectLockLegalHold::status)
-                == Some(&ObjectLockLegalHoldStatus::On))
-        }
+        Ok(answer) => match answer.legal_hold().and_then(ObjectLockLegalHold::status) {
+            Some(ObjectLockLegalHoldStatus::On) => Ok(true),
+            Some(ObjectLockLegalHoldStatus::Off) => Ok(false),
+            // An answer that was cut off before it began does not say that there is none.
+            _ => Err(StoreError {
+                operation: "GetObjectLegalHold",
+                code: "UnreadableAnswer".into(),
+                status: Some(200),
+            }),
+        },
         Err(error) => {
             let error = StoreError::of("GetObjectLegalHold", &error);
             if NEVER_HELD.contains(&error.code.as_str()) {

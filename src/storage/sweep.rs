@@ -24,7 +24,7 @@ use super::date::{ClocksDisagree, Time};
 use super::error::StoreError;
 use super::key::Key;
 use super::ledger;
-use super::listing::{Listed, instant};
+use super::listing::{Listed, instant, is_hidden_key};
 use super::walk::{Days, Walk, days_of, sources};
 use crate::api::Ceilings;
 use crate::contract::StorageTarget;
@@ -133,6 +133,7 @@ pub async fn sweep(
         reach,
         at_once: AtomicUsize::new(AT_ONCE),
         seen: Mutex::default(),
+        hidden: Mutex::default(),
         swept: Swept::default(),
     };
     match sweep.all().await {
@@ -158,6 +159,7 @@ struct Sweep<'a> {
     at_once: AtomicUsize,
     /// The holds that were open at any time of the sweep.
     seen: Mutex<Vec<Cover>>,
+    hidden: Mutex<Option<StoreError>>,
     swept: Swept,
 }
 
@@ -170,7 +172,20 @@ impl Sweep<'_> {
         for class in Class::ALL {
             self.class(class).await?;
         }
-        self.unfinished().await
+        self.unfinished().await?;
+        let hidden = self.hidden.get_mut().unwrap_or_else(PoisonError::into_inner);
+        hidden.take().map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// The next page of a day. A key that the store hides is told at the end: it keeps nothing else from being swept.
+    async fn next(&self, walk: &mut Walk<'_>) -> Result<Option<Vec<Listed>>, SweepError> {
+        match walk.next().await {
+            Err(error) if is_hidden_key(&error) => {
+                *self.hidden.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                Ok(None)
+            }
+            page => Ok(page?),
+        }
     }
 
     async fn class(&mut self, class: Class) -> Result<(), SweepError> {
@@ -222,7 +237,7 @@ impl Sweep<'_> {
                 versions: 0,
                 bytes: 0,
             };
-            while let Some(page) = walk.next().await? {
+            while let Some(page) = self.next(&mut walk).await? {
                 let (due, rest) = self.due(page);
                 if self.reach == Reach::All {
                     retagged += retag(self, &rest).await?;
@@ -253,7 +268,7 @@ impl Sweep<'_> {
     async fn read_back(&mut self, day: SweptDay) -> Result<(), SweepError> {
         let mut walk = Walk::new(self.store, [day.prefix]);
         let (mut left, mut bytes_left) = (0, 0);
-        while let Some(page) = walk.next().await? {
+        while let Some(page) = self.next(&mut walk).await? {
             for listed in self.due(page).0 {
                 left += 1;
                 bytes_left += listed.size;

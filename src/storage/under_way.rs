@@ -24,6 +24,8 @@ use crate::protocol::cover::Cover;
 /// How long a request may lie somewhere and still be taken: the validity of its signature (S3: fifteen minutes, Signature
 /// Version 4, "Authenticating Requests").
 pub const SIGNATURE: Duration = Duration::from_mins(15);
+/// The code with which a store itself puts off a request, which it does not do then.
+const SLOW_DOWN: &[u8] = b"<Code>SlowDown</Code>";
 /// Requests remembered one by one. Of more, only that there are some.
 const MOST: usize = 100_000;
 
@@ -51,7 +53,8 @@ impl UnderWay {
         }
         if requests.of.len() < MOST || requests.of.contains_key(&request) {
             let (count, last) = requests.of.entry(request).or_insert((0, now));
-            (*count, *last) = (*count + 1, now);
+            let before = if is_valid(*last, now) { *count } else { 0 };
+            (*count, *last) = (before + 1, now);
         } else {
             requests.others = Some(now);
         }
@@ -65,16 +68,31 @@ impl UnderWay {
         }
     }
 
-    /// How long a request may still land that changes a mark of what one of these covers; `None`: there is none.
-    pub(crate) fn may_land(&self, cover: &Cover) -> Option<Duration> {
+    /// How long a request may still land that changes a mark of something that `cover` is about, be it outside its window: what
+    /// has a key that cannot be true may be held, too. `None`: there is none. What one of `others` covers as well is not counted:
+    /// its marks stay, whatever lands.
+    pub(crate) fn may_land(&self, bucket: &str, cover: &Cover, others: &[Cover]) -> Option<Duration> {
+        self.last(|request| {
+            // A key that cannot be read may be anything's.
+            request.contains(bucket)
+                && key(request).is_none_or(|key| {
+                    cover.is_about(key.class(), key.source())
+                        && !others.iter().any(|other| other.covers(&key.recording()))
+                })
+        })
+    }
+
+    /// How long any request may still land; zero: none.
+    pub(crate) fn left(&self) -> Duration {
+        self.last(|_| true).unwrap_or_default()
+    }
+
+    fn last(&self, counts: impl Fn(&str) -> bool) -> Option<Duration> {
         let now = Instant::now();
         let mut requests = self.requests();
         requests.of.retain(|_, (_, sent)| is_valid(*sent, now));
-        let of_cover = requests.of.iter().filter(|(request, _)| {
-            // A key that cannot be read may be anything's.
-            key(request).is_none_or(|key| cover.covers(&key.recording()))
-        });
-        let sent = of_cover.map(|(_, (_, sent))| *sent).chain(requests.others);
+        let counted = requests.of.iter().filter(|(request, _)| counts(request));
+        let sent = counted.map(|(_, (_, sent))| *sent).chain(requests.others);
         sent.filter(|sent| is_valid(*sent, now))
             .map(|sent| SIGNATURE.saturating_sub(now.duration_since(sent)))
             .max()
@@ -126,9 +144,13 @@ impl Intercept for UnderWay {
         _: &RuntimeComponents,
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let status = context.response().map(|response| response.status().as_u16());
-        // These may come from a gateway that gave up waiting for what goes on behind it.
-        let is_answer = status.is_some_and(|status| ![500, 502, 504].contains(&status));
+        // Others may come from a gateway that gave up waiting for what goes on behind it.
+        let is_answer = context.response().is_some_and(|response| {
+            let status = response.status().as_u16();
+            let body = response.body().bytes().unwrap_or_default();
+            let is_slow_down = status == 503 && body.windows(SLOW_DOWN.len()).any(|part| part == SLOW_DOWN);
+            status < 500 && status != 408 || is_slow_down
+        });
         if let Some(Sent(request)) = config.load::<Sent>().filter(|_| is_answer) {
             self.answered(request);
         }
@@ -171,21 +193,24 @@ mod tests {
     async fn what_got_no_answer_may_land_while_its_signature_is_valid() {
         let under_way = UnderWay::default();
         let (mine, other) = (cover("hal"), cover("hal-2"));
-        assert_eq!(under_way.may_land(&mine), None);
+        assert_eq!(under_way.may_land("b", &mine, &[]), None);
         // The first attempt timed out, the second was answered.
         under_way.sent(HOLD.into(), Instant::now());
         tokio::time::advance(Duration::from_secs(5)).await;
         under_way.sent(HOLD.into(), Instant::now());
         under_way.answered(HOLD);
-        assert_eq!(under_way.may_land(&mine), Some(SIGNATURE));
-        assert_eq!(under_way.may_land(&other), None);
-        tokio::time::advance(SIGNATURE - Duration::from_secs(1)).await;
-        assert_eq!(under_way.may_land(&mine), Some(Duration::from_secs(1)));
+        assert_eq!(under_way.may_land("b", &mine, &[]), Some(SIGNATURE));
+        assert_eq!(under_way.may_land("b", &other, &[]), None);
+        assert_eq!(under_way.may_land("another", &mine, &[]), None);
+        assert_eq!(under_way.may_land("b", &mine, &[cover("hal")]), None);
+        assert_eq!(under_way.left(), SIGNATURE);
+        tokio::time::advance(SIGNATURE.saturating_sub(Duration::from_secs(1))).await;
+        assert_eq!(under_way.may_land("b", &mine, &[]), Some(Duration::from_secs(1)));
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(under_way.may_land(&mine), None);
+        assert_eq!(under_way.may_land("b", &mine, &[]), None);
         under_way.sent(HOLD.into(), Instant::now());
         under_way.answered(HOLD);
-        assert_eq!(under_way.may_land(&mine), None);
+        assert_eq!(under_way.may_land("b", &mine, &[]), None);
     }
 
     #[tokio::test(start_paused = true)]
@@ -194,13 +219,21 @@ mod tests {
         for n in 0..=MOST {
             under_way.sent(HOLD.replace("hal", &format!("h{n}")), Instant::now());
         }
-        assert_eq!(under_way.may_land(&cover("other")), Some(SIGNATURE));
+        assert_eq!(under_way.may_land("b", &cover("other"), &[]), Some(SIGNATURE));
     }
 
     #[tokio::test]
     async fn attempts_without_an_answer_are_remembered() {
-        for (status, may_land) in [(200, false), (403, false), (504, true)] {
-            let stub = Stub::start(move |_| (status, String::new())).await;
+        let slow_down = "<Error><Code>SlowDown</Code></Error>";
+        let cases = [
+            (200, "", false),
+            (403, "", false),
+            (503, slow_down, false),
+            (503, "", true),
+            (504, "", true),
+        ];
+        for (status, body, may_land) in cases {
+            let stub = Stub::start(move |_| (status, body.to_owned())).await;
             let under_way = UnderWay::default();
             let store = Store::noting(&stub.target(), &under_way).unwrap();
             let version = Version {
@@ -209,7 +242,11 @@ mod tests {
                 is_marker: false,
             };
             let _ = marks::write_hold(&store, &version, true).await;
-            assert_eq!(under_way.may_land(&cover("hal")).is_some(), may_land, "{status}");
+            assert_eq!(
+                under_way.may_land("stub", &cover("hal"), &[]).is_some(),
+                may_land,
+                "{status}"
+            );
         }
     }
 

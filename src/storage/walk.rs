@@ -15,7 +15,7 @@ use super::client::Store;
 use super::error::StoreError;
 use super::key::{Class, Key, is_source};
 use super::layout::{continuations, date, is_number, successor, trunk};
-use super::listing::{After, Listed, MOST_PAGES, PAGE, Query, all, endless, hides, page};
+use super::listing::{After, Listed, MOST_PAGES, PAGE, Query, all, endless, hidden_key, page};
 use super::objects;
 
 /// Names of the sources that the operator has handed to recorders, an empty object each: `ledger/sources/{class}/{name}`.
@@ -297,6 +297,8 @@ pub(crate) struct Walk<'a> {
     pub(crate) crowded_keys: Foreign,
     /// The last key of ours that was listed.
     last: Option<String>,
+    /// A key of ours is there that no page has.
+    hidden: Option<StoreError>,
 }
 
 #[derive(Debug)]
@@ -325,6 +327,7 @@ impl<'a> Walk<'a> {
             foreign: Foreign::default(),
             crowded_keys: Foreign::default(),
             last: None,
+            hidden: None,
         }
     }
 
@@ -340,13 +343,14 @@ impl<'a> Walk<'a> {
     }
 
     /// What comes next, by key and newest first within a key; the versions of one key may go on in the next part. `None`: that
-    /// was all.
+    /// was all. Where the store hides a key, that is the error at the end.
     pub(crate) async fn next(&mut self) -> Result<Option<Vec<Listed>>, StoreError> {
         let (stretch, is_crowded) = match self.stretches.pop() {
             Some(stretch) => (stretch, false),
             None => match self.crowded.pop() {
                 Some(stretch) => (stretch, true),
-                None => return Ok(None),
+                // All else was listed.
+                None => return self.hidden.take().map_or(Ok(None), Err),
             },
         };
         self.pages += 1;
@@ -383,8 +387,11 @@ impl<'a> Walk<'a> {
                     self.go_on(stretch, next, &last.key, is_crowded)?;
                 }
                 (None, Some(end)) => {
-                    let hidden = self.go_round(&stretch, &end);
-                    self.never_hides(hidden).await?;
+                    let before = self.go_round(&stretch, &end);
+                    let is_listed = |key: &String| *key == stretch.prefix || self.last.as_ref() == Some(key);
+                    if let Some(key) = before.filter(|key| !is_listed(key)) {
+                        self.note_hidden(key).await?;
+                    }
                 }
                 (None, None) => return Err(endless()),
             }
@@ -431,25 +438,27 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// A key of ours before others that go on after it: a store that keeps the versions of a key in a folder lists `x-y` before
-    /// `x`, and with a page of the one leaves out the other. Whether it is there, the store is asked by its name.
-    async fn never_hides(&self, key: Option<String>) -> Result<(), StoreError> {
-        let Some(key) = key.filter(|key| self.last.as_ref() != Some(key)) else {
-            return Ok(());
-        };
+    /// Notes that `key` is there though it was not listed. A store that keeps the versions of each key in a folder lists `x-y`
+    /// before `x`; a page that is full of the versions of `x-y` leaves out `x`, and so do those after it.
+    async fn note_hidden(&mut self, key: String) -> Result<(), StoreError> {
         let request = self.store.client.get_object_tagging();
-        match request.bucket(&self.store.bucket).key(key).send().await {
-            Ok(_) => Err(hides()),
-            Err(error) => {
-                let error = StoreError::of("GetObjectTagging", &error);
-                if error.is_absent() { Ok(()) } else { Err(error) }
+        let answer = request.bucket(&self.store.bucket).key(key).send().await;
+        let error = answer
+            .err()
+            .map(|error| StoreError::of("GetObjectTagging", &error));
+        match error {
+            Some(error) if error.is_absent() && error.code != "NoSuchTagSet" => Ok(()),
+            Some(error) if error.is_retryable() => Err(error),
+            _ => {
+                self.hidden = Some(hidden_key());
+                Ok(())
             }
         }
     }
 
     /// A whole page from somebody else, which ends with `last`: each way in which a key of ours can go on is listed by itself,
     /// then what comes after all of that. Each such page costs a few requests, however many objects are behind it.
-    /// Gives the key of ours that all of it goes on after, if there may be one.
+    /// Gives the key of ours with which all of that begins, if there is one.
     fn go_round(&mut self, stretch: &Stretch, last: &str) -> Option<String> {
         let text = last.get(stretch.day..).unwrap_or_default();
         let within = stretch.prefix.get(stretch.day..).unwrap_or_default();

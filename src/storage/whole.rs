@@ -32,7 +32,7 @@ impl Intercept for Whole {
     ) -> Result<(), BoxError> {
         let response = context.response();
         // The bytes of an object are not here, but streamed.
-        let body = response.body().bytes().unwrap_or_default().trim_ascii();
+        let body = unmarked(response.body().bytes().unwrap_or_default());
         let is_cut = response.status().is_success() && body.starts_with(b"<") && !is_whole(body);
         if is_cut { Err(CutOff.into()) } else { Ok(()) }
     }
@@ -40,13 +40,15 @@ impl Intercept for Whole {
 
 /// Whether a document ends with the end of its root element.
 pub(crate) fn is_whole(document: &[u8]) -> bool {
-    let document = document.trim_ascii();
-    let Some(root) = root(document) else { return false };
+    let Some(root) = root(unmarked(document)) else {
+        return false;
+    };
+    let root = without_epilogue(root);
     let name: &[u8] = root
         .split(|byte| byte.is_ascii_whitespace() || matches!(byte, b'/' | b'>'))
         .next()
         .unwrap_or_default();
-    let Some(before) = document.strip_suffix(b">").map(<[u8]>::trim_ascii_end) else {
+    let Some(before) = root.strip_suffix(b">").map(<[u8]>::trim_ascii_end) else {
         return false;
     };
     let is_closed = before
@@ -65,9 +67,30 @@ fn root(document: &[u8]) -> Option<&[u8]> {
         if !rest.starts_with(b"?") && !rest.starts_with(b"!") {
             return Some(rest);
         }
-        let end = rest.iter().position(|byte| *byte == b'>')?;
-        rest = rest.get(end + 1..)?;
+        let end: &[u8] = if rest.starts_with(b"!--") { b"-->" } else { b">" };
+        let place = rest.windows(end.len()).position(|part| part == end)?;
+        rest = rest.get(place + end.len()..)?;
     }
+}
+
+/// Without a byte order mark.
+fn unmarked(document: &[u8]) -> &[u8] {
+    document
+        .strip_prefix(b"\xef\xbb\xbf")
+        .unwrap_or(document)
+        .trim_ascii()
+}
+
+/// Without comments and processing instructions at the end.
+fn without_epilogue(mut document: &[u8]) -> &[u8] {
+    for (end, begin) in [(&b"-->"[..], &b"<!--"[..]), (b"?>", b"<?"), (b"-->", b"<!--")] {
+        while document.ends_with(end)
+            && let Some(place) = document.windows(begin.len()).rposition(|part| part == begin)
+        {
+            document = document.get(..place).unwrap_or_default().trim_ascii_end();
+        }
+    }
+    document
 }
 
 #[cfg(test)]
@@ -132,6 +155,8 @@ mod tests {
             "<a />",
             "<?xml version=\"1.0\"?><!-- c --><a x=\"1\"><b>1</b></a >",
             "<!DOCTYPE html><html><body></body></html>",
+            "\u{feff}<a><b/></a>",
+            "<!-- x > y --><s:a xmlns:s=\"u\"><s:b/></s:a><!-- made by <a> --> <?p i?>",
         ];
         let cut = [
             "",

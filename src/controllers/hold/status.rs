@@ -240,7 +240,8 @@ pub fn released(hold: &IncidentHold, placement: Option<&Placement>, is_resolved:
         (None, None) => found(
             false,
             Reason::Releasing,
-            "waits until every recorder has let go of it and a pass over the bucket finds nothing left to do"
+            "waits until every recorder has let go of it, no earlier request can land any more, and a pass over the bucket \
+             finds nothing left to do"
                 .to_owned(),
         ),
     }

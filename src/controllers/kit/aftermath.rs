@@ -19,7 +19,8 @@ pub const fn aftermath(took_over: bool) -> Duration {
 }
 
 /// Whether a leader that ends may let go of the lease, by which it tells the next one that no request of before is under
-/// way: none of its own, and with nothing `left` of the time of a leader from which it took over.
+/// way: none of its own, and with nothing `left` of the time in which one may land that got no answer, of its own or of a leader
+/// from which it took over.
 pub const fn may_let_go(is_finished: bool, left: Duration) -> bool {
     is_finished && left.is_zero()
 }

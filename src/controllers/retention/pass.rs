@@ -239,7 +239,8 @@ impl Pass<'_> {
         let (mut closing, mut waits) = (Vec::new(), None);
         for entry in &self.plan.closing {
             let resolved_at = entry.resolved_at.unwrap_or(self.now);
-            if let Some(left) = self.memory.may_land(&entry.cover()) {
+            let bucket = &self.bucket.operator.bucket;
+            if let Some(left) = self.memory.may_land(bucket, &entry.cover(), &self.plan.covers()) {
                 let left = SignedDuration::try_from(left).unwrap_or_default();
                 outcome.release_from = outcome.release_from.max(Some(self.now + left));
                 continue;

@@ -115,9 +115,18 @@ impl Memory {
         }
     }
 
-    /// How long a request of this process may still land that changes a mark of what `cover` covers; `None`: there is none.
-    pub fn may_land(&self, cover: &Cover) -> Option<Duration> {
-        self.under_way.may_land(cover)
+    /// A memory of a process that remembers its requests in `under_way`.
+    pub(crate) fn of_process(under_way: UnderWay) -> Self {
+        Self {
+            under_way,
+            ..Self::default()
+        }
+    }
+
+    /// How long a request of this process may still land that changes a mark of what `cover` is about and none of `others`
+    /// covers; `None`: there is none.
+    pub fn may_land(&self, bucket: &str, cover: &Cover, others: &[Cover]) -> Option<Duration> {
+        self.under_way.may_land(bucket, cover, others)
     }
 
     /// Forgets marks that were read before `since`.

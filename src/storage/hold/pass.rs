@@ -12,7 +12,7 @@ use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use super::{HoldError, Place};
 use crate::storage::client::Store;
 use crate::storage::key::Key;
-use crate::storage::listing::Listed;
+use crate::storage::listing::{Listed, is_hidden_key};
 use crate::storage::objects::Version;
 use crate::storage::walk::{Walk, day_of};
 
@@ -120,6 +120,10 @@ impl<W: Work> Crew<'_, W> {
             let mut found = match walk.next().await {
                 Ok(Some(found)) => found,
                 Ok(None) => return,
+                Err(error) if is_hidden_key(&error) => {
+                    self.course().error.get_or_insert(error.into());
+                    return;
+                }
                 Err(error) => return self.stop(error.into()),
             };
             // A page may end between a marker and what is behind it.

@@ -103,7 +103,6 @@ rgw_lc_max_wp_worker = 1
 rgw_override_bucket_index_max_shards = 1
 rgw_dynamic_resharding = false
 rgw_enable_usage_log = false
-# Temporary keys: their session tokens are encrypted with this key.
 C
 }
 
