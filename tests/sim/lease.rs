@@ -90,6 +90,7 @@ pub async fn elect(world: Shared) {
             Aftermath::begin(Arc::new(Boot(boot)), waits)
         };
         let leader = Leader::new(&world, n, fence.clone(), life.clone(), aftermath.clone());
+        let buckets = leader.buckets.clone();
         let task = tokio::spawn(Freezable {
             ice: ice.clone(),
             work: Box::pin(leader.lead()),
@@ -110,7 +111,7 @@ pub async fn elect(world: Shared) {
             Fate::LetsGo => {
                 fence.close();
                 let _ = task.await;
-                took_over = !may_let_go(true, aftermath.left());
+                took_over = !may_let_go(true, aftermath.left().max(buckets.may_land()));
                 pause(&world, 1..10).await;
             }
             Fate::Stops => {

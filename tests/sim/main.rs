@@ -146,10 +146,12 @@ fn each_broken_rule_is_caught() {
                     let Some((rule, seed)) = rules.lock().unwrap().next() else {
                         return;
                     };
-                    match caught(rule, seed) {
+                    // Another seed may do as well, since any change of the code makes another story of each.
+                    let mut seeds = std::iter::once(seed).chain((0..SEEDS).filter(|other| *other != seed));
+                    match seeds.find_map(|seed| caught(rule, seed)) {
                         Some(report) => say(&format!(
-                            "sim: without {rule:?}, seed {seed}: {}",
-                            report.broken[0]
+                            "sim: without {rule:?}, seed {}: {}",
+                            report.seed, report.broken[0]
                         )),
                         None => missed.lock().unwrap().push(rule),
                     }

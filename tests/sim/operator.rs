@@ -41,7 +41,7 @@ pub struct Leader {
     pub fence: Fence,
     pub life: Arc<Life>,
     pub aftermath: Aftermath,
-    buckets: Buckets,
+    pub buckets: Buckets,
     audited: Option<Timestamp>,
 }
 
