@@ -107,6 +107,10 @@ impl<'a> Stored<'a> {
 
     /// Whether an open hold covers it. A key that cannot be true is offered to holds by when the store took it, too.
     pub fn is_covered(&self, holds: &[Cover]) -> bool {
+        // Nearly all keys are plausible, and there may be many holds.
+        if self.is_plausible() {
+            return self.is_covered_by_key(holds);
+        }
         let said = self.key.recording();
         let modified = self.listed.modified;
         let may_be = Recording {
@@ -114,10 +118,8 @@ impl<'a> Stored<'a> {
             end: modified.saturating_add(AHEAD).unwrap_or(Timestamp::MAX),
             ..said
         };
-        let is_plausible = self.is_plausible();
-        holds
-            .iter()
-            .any(|hold| hold.covers(&said) || !is_plausible && hold.covers(&may_be))
+        let is_it = |hold: &Cover| hold.covers(&said) || hold.covers(&may_be);
+        holds.iter().any(is_it)
     }
 
     /// Which open hold keeps it; `None`: none does.
