@@ -150,9 +150,8 @@ impl Checks {
             return;
         }
         let is_open = |uid: &String| api.holds.get(uid).is_none_or(|hold| !is_resolved(hold, now));
-        let claimed = self.claimed.iter().find(|(uid, _)| is_open(uid));
-        let covers = |cover: &Cover| cover.covers(&key.recording());
-        if let Some((uid, _)) = claimed.filter(|(_, cover)| covers(cover)) {
+        let mut claimed = self.claimed.iter().filter(|(uid, _)| is_open(uid));
+        if let Some((uid, _)) = claimed.find(|(_, cover)| cover.covers(&key.recording())) {
             self.fail(format!(
                 "{:?} comes with {:?}, after Placed was said of {uid}",
                 effect.key, version.tags
