@@ -19,7 +19,7 @@ use super::mutations::Mutation;
 use super::operator::Leader;
 
 /// Time since the simulation's machine was booted.
-struct Boot(Instant);
+pub struct Boot(pub Instant);
 
 #[async_trait]
 impl Clock for Boot {

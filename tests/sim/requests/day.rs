@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 use toezicht::api::{IncidentHold, StorageStatus};
 use toezicht::controllers::buckets::{Buckets, Follow, OpenBucket};
-use toezicht::controllers::kit::clock::{Clock, Moment};
+use toezicht::controllers::kit::clock::Moment;
 use toezicht::controllers::kit::fence::Fence;
 use toezicht::controllers::kit::requeue;
 use toezicht::controllers::site::bucket::{Memory, S3, keep};
@@ -29,6 +29,7 @@ use tokio::time::{Instant, sleep};
 use super::desk::{Counts, Desk, OPERATOR, Part, RECORDER, Shared, client, lock};
 use super::furnished::{ARRIVAL, BODY, CEILINGS, SEGMENT, access, furnish, put, recorded, target};
 use crate::api::{Api, Incident, is_resolved, policy};
+use crate::lease::Boot;
 
 /// How long after midnight the store's lifecycle runs.
 pub const EXPIRY: SignedDuration = SignedDuration::from_hours(3);
@@ -69,19 +70,6 @@ pub fn cameras(count: usize) -> Vec<String> {
 /// The beginning of the day that is counted.
 pub fn midnight() -> Timestamp {
     "2026-11-03T00:00:00Z".parse().unwrap()
-}
-
-struct Boot(Instant);
-
-#[async_trait]
-impl Clock for Boot {
-    fn now(&self) -> Moment {
-        Moment::since_boot(self.0.elapsed())
-    }
-
-    async fn sleep(&self, pause: Duration) {
-        sleep(pause).await;
-    }
 }
 
 struct Declared(Vec<IncidentHold>, Timestamp);
