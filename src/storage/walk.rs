@@ -22,8 +22,9 @@ use super::objects;
 const REGISTRY: &str = "ledger/sources/";
 /// Pages of the registry: 16,000 sources.
 const REGISTRY_PAGES: usize = 16;
-/// Pages of folders directly under a class, in which sources are looked for that the operator does not know.
-const FOLDER_PAGES: usize = 4;
+/// Pages of folders directly under a class, in which sources are looked for that the operator does not know: 64,000. What comes
+/// after these is not seen.
+const FOLDER_PAGES: usize = 64;
 /// Sources that the operator does not know, visited in one pass. Others have their turn in the next.
 const MOST_UNKNOWN: usize = 64;
 /// Days of one source before and after those in which a recording can be true, visited in one pass.
