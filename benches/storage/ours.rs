@@ -55,7 +55,14 @@ pub async fn sweeps(target: &StorageTarget) -> Took {
         now: read + SignedDuration::from_hours(24 * 28),
     };
     timed(async {
-        let swept = sweep(target, &CEILINGS, &NoHolds, Reach::Boundary, time);
+        let swept = sweep(
+            target,
+            &CEILINGS,
+            &NoHolds,
+            &Memory::default(),
+            Reach::Boundary,
+            time,
+        );
         usize::try_from(swept.await.unwrap().deleted).unwrap()
     })
     .await

@@ -14,7 +14,7 @@ use super::client::{Purpose, Store};
 use super::error::StoreError;
 use super::hold::HoldError;
 use super::key::Class;
-use super::{objects, walk};
+use super::{objects, sources};
 use crate::api::IncidentHoldSpec;
 use crate::contract::{Covering, StorageTarget};
 use crate::protocol::Window;
@@ -225,7 +225,7 @@ pub async fn read_all(
 /// Camera is gone.
 pub async fn register(operator: &StorageTarget, cameras: &BTreeSet<String>) -> Result<(), HoldError> {
     let store = Store::new(operator, Purpose::Configure)?;
-    walk::register(&store, Class::Video, cameras).await?;
+    sources::register(&store, Class::Video, cameras).await?;
     Ok(())
 }
 

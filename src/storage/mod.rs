@@ -48,6 +48,7 @@ mod rules;
 pub mod segments;
 #[doc(hidden)]
 pub mod simulated;
+mod sources;
 pub mod statements;
 #[cfg(test)]
 mod stub;

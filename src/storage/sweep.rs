@@ -19,13 +19,15 @@ use jiff::SignedDuration;
 use self::batch::delete;
 use self::retag::retag;
 use super::aging::{Fate, Stored, boundary, fate};
-use super::client::{Purpose, Store, TargetError};
+use super::client::{Store, TargetError};
 use super::date::{ClocksDisagree, Time};
 use super::error::StoreError;
+use super::hold::memory::Memory;
 use super::key::Key;
 use super::ledger;
 use super::listing::{Listed, instant, is_hidden_key};
-use super::walk::{Days, Walk, days_of, sources};
+use super::sources::sources;
+use super::walk::{Days, Walk, days_of};
 use crate::api::Ceilings;
 use crate::contract::StorageTarget;
 use crate::protocol::cover::Cover;
@@ -116,15 +118,17 @@ pub struct Swept {
 }
 
 /// Sweeps a bucket as the operator: deletes versions that are over their ceiling at `time.now` and that no hold covers.
-/// With [`Reach::All`], tags that no hold explains are put back, so that the store's lifecycle expires the version.
+/// With [`Reach::All`], tags that no hold explains are put back, so that the store's lifecycle expires the version; `memory`
+/// has those of which no answer came.
 pub async fn sweep(
     operator: &StorageTarget,
     ceilings: &Ceilings,
     holds: &dyn OpenHolds,
+    memory: &Memory,
     reach: Reach,
     time: Time,
 ) -> Result<Swept, SweepError> {
-    let store = Store::new(operator, Purpose::Configure)?;
+    let store = Store::noting(operator, &memory.under_way)?;
     let mut sweep = Sweep {
         store: &store,
         ceilings,

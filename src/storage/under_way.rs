@@ -1,8 +1,9 @@
 //! Requests that change marks and got no answer: they may still land.
 //!
 //! A request that timed out is tried again, and the pass goes on; the first may lie in a proxy or a gateway and land minutes
-//! later. A legal hold that lands after a release would stay, and no hold would explain it. So it is remembered until its
-//! signature is no longer valid.
+//! later. A legal hold that lands after a release would stay, and no hold would explain it; the end of one that lands after
+//! another hold was placed would leave that one's recording unprotected. So both are remembered until their signature is no
+//! longer valid.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,11 +20,12 @@ use aws_smithy_types::config_bag::{ConfigBag, Storable, StoreReplace};
 use tokio::time::Instant;
 
 use super::key::{Class, Key};
+use super::tag::RetentionTag;
 use crate::protocol::cover::Cover;
 
 /// How long a request may lie somewhere and still be taken: the validity of its signature (S3: fifteen minutes, Signature
-/// Version 4, "Authenticating Requests").
-pub const SIGNATURE: Duration = Duration::from_mins(15);
+/// Version 4, "Authenticating Requests"), and as much longer as our clock may be ahead of the store's.
+pub const SIGNATURE: Duration = Duration::from_mins(16);
 /// The code with which a store itself puts off a request, which it does not do then.
 const SLOW_DOWN: &[u8] = b"<Code>SlowDown</Code>";
 /// Requests remembered one by one. Of more, only that there are some.
@@ -33,10 +35,19 @@ const MOST: usize = 100_000;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct UnderWay(Arc<Mutex<Requests>>);
 
+/// What a request asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Change {
+    /// Path and query.
+    uri: String,
+    /// It ends a legal hold, or puts the tag back that lets lifecycle expire the version; otherwise it protects.
+    lets_go: bool,
+}
+
 #[derive(Debug, Default)]
 struct Requests {
-    /// By path and query: how many have no answer, and when the last was sent.
-    of: HashMap<String, (u32, Instant)>,
+    /// How many of each have no answer, and when the last was sent.
+    of: HashMap<Change, (u32, Instant)>,
     /// When the last was sent that has no room.
     others: Option<Instant>,
 }
@@ -46,7 +57,7 @@ impl UnderWay {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn sent(&self, request: String, now: Instant) {
+    fn sent(&self, request: Change, now: Instant) {
         let mut requests = self.requests();
         if requests.of.len() >= MOST {
             requests.of.retain(|_, (_, sent)| is_valid(*sent, now));
@@ -60,7 +71,7 @@ impl UnderWay {
         }
     }
 
-    fn answered(&self, request: &str) {
+    fn answered(&self, request: &Change) {
         let mut requests = self.requests();
         match requests.of.get_mut(request) {
             Some((count, _)) if *count > 1 => *count -= 1,
@@ -68,18 +79,21 @@ impl UnderWay {
         }
     }
 
-    /// How long a request may still land that changes a mark of something that `cover` is about, be it outside its window: what
+    /// How long a request may still land that protects something that `cover` is about, be it outside its window: what
     /// has a key that cannot be true may be held, too. `None`: there is none. What one of `others` covers as well is not counted:
     /// its marks stay, whatever lands.
     pub(crate) fn may_land(&self, bucket: &str, cover: &Cover, others: &[Cover]) -> Option<Duration> {
         self.last(|request| {
-            // A key that cannot be read may be anything's.
-            request.contains(bucket)
-                && key(request).is_none_or(|key| {
-                    cover.is_about(key.class(), key.source())
-                        && !others.iter().any(|other| other.covers(&key.recording()))
+            !request.lets_go
+                && is_about(&request.uri, bucket, cover, |key| {
+                    others.iter().any(|other| other.covers(&key.recording()))
                 })
         })
+    }
+
+    /// How long a request may still land that lets go of something that `cover` is about, be it outside its window.
+    pub(crate) fn may_let_go(&self, bucket: &str, cover: &Cover) -> Option<Duration> {
+        self.last(|request| request.lets_go && is_about(&request.uri, bucket, cover, |_| false))
     }
 
     /// How long any request may still land; zero: none.
@@ -87,7 +101,7 @@ impl UnderWay {
         self.last(|_| true).unwrap_or_default()
     }
 
-    fn last(&self, counts: impl Fn(&str) -> bool) -> Option<Duration> {
+    fn last(&self, counts: impl Fn(&Change) -> bool) -> Option<Duration> {
         let now = Instant::now();
         let mut requests = self.requests();
         requests.of.retain(|_, (_, sent)| is_valid(*sent, now));
@@ -103,12 +117,29 @@ fn is_valid(sent: Instant, now: Instant) -> bool {
     now.duration_since(sent) < SIGNATURE
 }
 
-/// What a request that changes a mark is remembered by; `None`: it changes none.
-fn of(request: &HttpRequest) -> Option<String> {
+/// Whether a request with this path and query may be about something that `cover` is about, and that is not `excepted`. A key
+/// that cannot be read may be anything's.
+fn is_about(uri: &str, bucket: &str, cover: &Cover, excepted: impl Fn(&Key) -> bool) -> bool {
+    let is_covered = |key: Key| cover.is_about(key.class(), key.source()) && !excepted(&key);
+    uri.contains(bucket) && key(uri).is_none_or(is_covered)
+}
+
+/// The change of a mark that a request asks for; `None`: it asks for none.
+fn of(request: &HttpRequest) -> Option<Change> {
     let (_, query) = request.uri().split_once('?')?;
     let is_mark = |part: &str| ["legal-hold", "tagging"].contains(&part.trim_end_matches('='));
     let changes = request.method() == "PUT" && query.split('&').any(is_mark);
-    changes.then(|| request.uri().to_owned())
+    changes.then(|| Change {
+        uri: request.uri().to_owned(),
+        lets_go: !protects(request.body().bytes().unwrap_or_default()),
+    })
+}
+
+/// Whether a body asks for a legal hold, or for a tag that no lifecycle rule is about.
+fn protects(body: &[u8]) -> bool {
+    let tags = [RetentionTag::Held, RetentionTag::Sealed].map(|tag| format!(">{tag}<"));
+    let mut protecting = tags.iter().map(String::as_str).chain([">ON<"]);
+    protecting.any(|asked| body.windows(asked.len()).any(|part| part == asked.as_bytes()))
 }
 
 /// The recording that a request is about.
@@ -160,7 +191,7 @@ impl Intercept for UnderWay {
 
 /// The request of an attempt, as it is remembered.
 #[derive(Debug)]
-struct Sent(String);
+struct Sent(Change);
 
 impl Storable for Sent {
     type Storer = StoreReplace<Self>;
@@ -189,16 +220,60 @@ mod tests {
         }
     }
 
+    fn change(uri: &str) -> Change {
+        Change {
+            uri: uri.to_owned(),
+            lets_go: false,
+        }
+    }
+
+    #[tokio::test]
+    async fn what_protects_is_told_apart_from_what_lets_go() {
+        let stub = Stub::start(|_| (504, String::new())).await;
+        let version = Version {
+            key: key(HOLD).unwrap().to_string(),
+            id: "1".into(),
+            is_marker: false,
+        };
+        for (tag, lets_go) in [
+            (RetentionTag::Held, false),
+            (RetentionTag::Sealed, false),
+            (RetentionTag::Video, true),
+            (RetentionTag::Calls, true),
+        ] {
+            let under_way = UnderWay::default();
+            let store = Store::noting(&stub.target(), &under_way).unwrap();
+            let _ = marks::write_tag(&store, &version, tag).await;
+            let of = |camera| under_way.may_let_go("stub", &cover(camera)).is_some();
+            assert_eq!((of("hal"), of("hal-2")), (lets_go, false), "{tag}");
+            assert_eq!(
+                under_way.may_land("stub", &cover("hal"), &[]).is_some(),
+                !lets_go,
+                "{tag}"
+            );
+        }
+        for (on, lets_go) in [(true, false), (false, true)] {
+            let under_way = UnderWay::default();
+            let store = Store::noting(&stub.target(), &under_way).unwrap();
+            let _ = marks::write_hold(&store, &version, on).await;
+            assert_eq!(
+                under_way.may_let_go("stub", &cover("hal")).is_some(),
+                lets_go,
+                "{on}"
+            );
+        }
+    }
+
     #[tokio::test(start_paused = true)]
     async fn what_got_no_answer_may_land_while_its_signature_is_valid() {
         let under_way = UnderWay::default();
         let (mine, other) = (cover("hal"), cover("hal-2"));
         assert_eq!(under_way.may_land("b", &mine, &[]), None);
         // The first attempt timed out, the second was answered.
-        under_way.sent(HOLD.into(), Instant::now());
+        under_way.sent(change(HOLD), Instant::now());
         tokio::time::advance(Duration::from_secs(5)).await;
-        under_way.sent(HOLD.into(), Instant::now());
-        under_way.answered(HOLD);
+        under_way.sent(change(HOLD), Instant::now());
+        under_way.answered(&change(HOLD));
         assert_eq!(under_way.may_land("b", &mine, &[]), Some(SIGNATURE));
         assert_eq!(under_way.may_land("b", &other, &[]), None);
         assert_eq!(under_way.may_land("another", &mine, &[]), None);
@@ -208,8 +283,8 @@ mod tests {
         assert_eq!(under_way.may_land("b", &mine, &[]), Some(Duration::from_secs(1)));
         tokio::time::advance(Duration::from_secs(1)).await;
         assert_eq!(under_way.may_land("b", &mine, &[]), None);
-        under_way.sent(HOLD.into(), Instant::now());
-        under_way.answered(HOLD);
+        under_way.sent(change(HOLD), Instant::now());
+        under_way.answered(&change(HOLD));
         assert_eq!(under_way.may_land("b", &mine, &[]), None);
     }
 
@@ -217,7 +292,7 @@ mod tests {
     async fn what_has_no_room_counts_for_all() {
         let under_way = UnderWay::default();
         for n in 0..=MOST {
-            under_way.sent(HOLD.replace("hal", &format!("h{n}")), Instant::now());
+            under_way.sent(change(&HOLD.replace("hal", &format!("h{n}"))), Instant::now());
         }
         assert_eq!(under_way.may_land("b", &cover("other"), &[]), Some(SIGNATURE));
     }
@@ -241,12 +316,12 @@ mod tests {
                 id: "1".into(),
                 is_marker: false,
             };
+            let protected = || under_way.may_land("stub", &cover("hal"), &[]).is_some();
+            let let_go = || under_way.may_let_go("stub", &cover("hal")).is_some();
             let _ = marks::write_hold(&store, &version, true).await;
-            assert_eq!(
-                under_way.may_land("stub", &cover("hal"), &[]).is_some(),
-                may_land,
-                "{status}"
-            );
+            assert_eq!((protected(), let_go()), (may_land, false), "{status}");
+            let _ = marks::write_tag(&store, &version, RetentionTag::Video).await;
+            assert_eq!((protected(), let_go()), (may_land, may_land), "{status}");
         }
     }
 

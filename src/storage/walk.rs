@@ -13,20 +13,10 @@ use jiff::{Timestamp, ToSpan};
 
 use super::client::Store;
 use super::error::StoreError;
-use super::key::{Class, Key, is_source};
+use super::key::{Class, Key};
 use super::layout::{continuations, date, is_number, successor, trunk};
-use super::listing::{After, Listed, MOST_PAGES, PAGE, Query, all, endless, hidden_key, page};
-use super::objects;
+use super::listing::{After, Listed, MOST_PAGES, PAGE, Query, endless, hidden_key, page};
 
-/// Names of the sources that the operator has handed to recorders, an empty object each: `ledger/sources/{class}/{name}`.
-const REGISTRY: &str = "ledger/sources/";
-/// Pages of the registry: 16,000 sources.
-const REGISTRY_PAGES: usize = 16;
-/// Pages of folders directly under a class, in which sources are looked for that the operator does not know: 64,000. What comes
-/// after these is not seen.
-const FOLDER_PAGES: usize = 64;
-/// Sources that the operator does not know, visited in one pass. Others have their turn in the next.
-const MOST_UNKNOWN: usize = 64;
 /// Days of one source before and after those in which a recording can be true, visited in one pass.
 const MOST_ODD_DAYS: usize = 64;
 /// The years in which days are looked for where a source has more folders than a page.
@@ -64,7 +54,7 @@ pub(crate) struct Foreign {
 impl Foreign {
     const EXAMPLES: usize = 5;
 
-    fn note(&mut self, key: &str) {
+    pub(super) fn note(&mut self, key: &str) {
         self.seen += 1;
         if self.examples.len() < Self::EXAMPLES {
             self.examples.push(key.to_owned());
@@ -72,93 +62,8 @@ impl Foreign {
     }
 }
 
-/// The sources of a class.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Sources {
-    /// Those to visit: first the ones that the operator knows.
-    pub(crate) visited: Vec<String>,
-    /// Those that nobody declared, and whose turn is another pass's.
-    pub(crate) put_off: Vec<String>,
-    /// What stands directly under the class and is no source.
-    pub(crate) foreign: Foreign,
-}
-
-/// The sources of `class`: those of the registry, those of `named`, and those that the store lists. `now` decides whose
-/// turn it is among too many that nobody declared.
-pub(crate) async fn sources(
-    store: &Store,
-    class: Class,
-    named: &BTreeSet<String>,
-    now: Timestamp,
-) -> Result<Sources, StoreError> {
-    let registry = registry(class);
-    let known = all(store, &registry, REGISTRY_PAGES).await?;
-    let known = known
-        .iter()
-        .filter_map(|listed| listed.key.strip_prefix(&registry));
-    let mut known: BTreeSet<String> = known.map(str::to_owned).chain(named.iter().cloned()).collect();
-    known.retain(|name| is_source(name));
-    let (mut foreign, mut unknown, mut after) = (Foreign::default(), BTreeSet::new(), None);
-    for _ in 0..FOLDER_PAGES {
-        let page = page(store, folders(class.prefix(), after.as_ref())).await?;
-        page.versions.iter().for_each(|listed| foreign.note(&listed.key));
-        for folder in &page.folders {
-            let name = folder
-                .strip_prefix(class.prefix())
-                .and_then(|name| name.strip_suffix('/'));
-            match name.filter(|name| is_source(name)) {
-                Some(name) if known.contains(name) => (),
-                Some(name) => drop(unknown.insert(name.to_owned())),
-                None => foreign.note(folder),
-            }
-        }
-        let last = page
-            .folders
-            .iter()
-            .chain(page.versions.iter().map(|listed| &listed.key))
-            .max();
-        match last.map(|last| page.after(last)) {
-            Some(next) if page.is_cut => after = Some(next),
-            _ => break,
-        }
-    }
-    let mut unknown: Vec<String> = unknown.into_iter().collect();
-    if unknown.len() > MOST_UNKNOWN {
-        let turn = usize::try_from(now.as_second() / 600).unwrap_or_default();
-        let count = unknown.len();
-        unknown.rotate_left(turn.wrapping_mul(MOST_UNKNOWN) % count);
-    }
-    let put_off = unknown.split_off(unknown.len().min(MOST_UNKNOWN));
-    Ok(Sources {
-        visited: known.into_iter().chain(unknown).collect(),
-        put_off,
-        foreign,
-    })
-}
-
-fn registry(class: Class) -> String {
-    format!("{REGISTRY}{class}/")
-}
-
-/// Enters sources that the registry does not have yet, so that they are visited whatever the store lists.
-pub(crate) async fn register(
-    store: &Store,
-    class: Class,
-    names: &BTreeSet<String>,
-) -> Result<(), StoreError> {
-    let registry = registry(class);
-    let known = all(store, &registry, REGISTRY_PAGES).await?;
-    let known: BTreeSet<&str> = known.iter().map(|listed| listed.key.as_str()).collect();
-    for name in names {
-        let key = format!("{registry}{name}");
-        if !known.contains(key.as_str()) && is_source(name) {
-            objects::put(store, &key, Vec::new()).await?;
-        }
-    }
-    Ok(())
-}
-
-fn folders<'a>(prefix: &'a str, after: Option<&'a After>) -> Query<'a> {
+/// The folders directly under a prefix, a page of them.
+pub(super) fn folders<'a>(prefix: &'a str, after: Option<&'a After>) -> Query<'a> {
     Query {
         prefix,
         by_folder: true,

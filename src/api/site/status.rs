@@ -154,7 +154,7 @@ impl fmt::Display for Refusal {
         let Self { versions, answer, .. } = self;
         write!(
             f,
-            "the store refused {versions} more, which are tried again: {answer}"
+            "{versions} more could not be done and are tried again: {answer}"
         )
     }
 }

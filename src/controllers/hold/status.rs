@@ -155,7 +155,8 @@ pub fn placed(
         Truth::False,
         Reason::Placing,
         format!(
-            "{message}; waits until every recorder has the hold and a pass over the bucket finds nothing left to do"
+            "{message}; waits until every recorder has the hold, no request of an earlier release can land any more, and a pass over \
+             the bucket finds nothing left to do"
         ),
     )
 }

@@ -76,10 +76,10 @@ mod tests {
         let aftermath = Aftermath::begin(clock.clone(), true);
         clock.advance(Duration::from_mins(1));
         for now in [wall(0), wall(240), wall(-240)] {
-            assert_eq!(aftermath.release_from(now), now + SignedDuration::from_mins(14));
+            assert_eq!(aftermath.release_from(now), now + SignedDuration::from_mins(15));
         }
         assert!(!may_let_go(true, aftermath.left()));
-        clock.advance(Duration::from_mins(14));
+        clock.advance(Duration::from_mins(15));
         assert_eq!(aftermath.release_from(wall(-240)), Timestamp::MIN);
         assert!(may_let_go(true, aftermath.left()) && !may_let_go(false, aftermath.left()));
     }

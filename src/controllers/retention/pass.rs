@@ -1,5 +1,6 @@
 //! One pass over a bucket: place, release, sweep; each goes on where the last was stopped.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
@@ -123,6 +124,7 @@ impl Pass<'_> {
             trusted_since: (!self.is_time()).then_some(read_before),
             is_verifying: proved_at.iter().all(Option::is_some),
         };
+        let unsure = self.unsure(&proved_at);
         let mut began = Instant::now();
         let mut placed = self.noted(&task, outcome).await?;
         if !is_full && self.is_news(&placed) {
@@ -138,6 +140,7 @@ impl Pass<'_> {
         if is_full {
             self.note_full(&placed, &told, began, outcome);
         }
+        outcome.proved.retain(|uid| !unsure.contains_key(uid));
         let from = outcome.verified_at.unwrap_or(self.now);
         let is_refused = if is_full {
             placed.refused.is_some()
@@ -145,8 +148,26 @@ impl Pass<'_> {
             self.is_refused_before()
         };
         outcome.verify_at = outcome.verify_every.map(|every| from + paced(every, is_refused));
+        if let Some(left) = unsure.into_values().max() {
+            // Whatever was read may change until then.
+            self.memory.forget(Timestamp::MAX);
+            outcome.verify_at = outcome.verify_at.min(Some(self.now + left));
+        }
         outcome.unacknowledged_since = self.unacknowledged_since(outcome);
         Ok(())
+    }
+
+    /// Of which open holds nothing can be proved yet, and for how long: a request that lets go of something that they cover now
+    /// was sent before they counted, got no answer, and may still land. What was proved was let go of by nobody since.
+    fn unsure(&self, proved_at: &[Option<Timestamp>]) -> BTreeMap<String, SignedDuration> {
+        let unproved = self.plan.open.values().zip(proved_at);
+        let unproved = unproved.filter(|(_, proved_at)| proved_at.is_none());
+        let bucket = &self.bucket.operator.bucket;
+        let left = |entry: &Entry| self.memory.may_let_go(bucket, &entry.cover());
+        let unsure = unproved.filter_map(|(entry, _)| Some((entry.uid.clone(), left(entry)?)));
+        unsure
+            .map(|(uid, left)| (uid, SignedDuration::try_from(left).unwrap_or_default()))
+            .collect()
     }
 
     /// What a pass over everything tells of each hold.
@@ -263,11 +284,12 @@ impl Pass<'_> {
             outcome.count("released", released.released);
             outcome.count("deleted", released.deleted);
             ended?;
-            outcome.unreleased.clone_from(&released.refused);
+            outcome.unreleased = released.refused.clone().or_else(|| released.unvisited.clone());
             if released.is_settled() && released.refused.is_some() {
                 return Ok(());
             }
             if released.is_proved() {
+                closing.retain(|entry| released.unvisited.is_none() || !entry.cover().calls);
                 // Before the ledger's last word: after it nobody would come back for them.
                 for entry in closing.iter().filter(|entry| !self.plan.is_open(&entry.name)) {
                     let work = manifest::remove(&self.bucket.operator, &entry.name);
@@ -311,7 +333,7 @@ impl Pass<'_> {
             now: self.now + SWEEP_EVERY * 2,
         };
         let (target, ceilings) = (&self.bucket.operator, &self.bucket.ceilings);
-        let work = sweep(target, ceilings, self.declared, reach, time);
+        let work = sweep(target, ceilings, self.declared, self.memory, reach, time);
         let swept = self.fence.guard(work).await??;
         outcome.count("deleted", swept.deleted);
         outcome.count("retagged", swept.retagged);

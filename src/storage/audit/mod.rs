@@ -21,8 +21,9 @@ use super::listing::{Listed, Query, all, page};
 use super::marks::{self, Marks};
 use super::probe::canary::is_canary;
 use super::simulated;
+use super::sources::sources;
 use super::sweep::Reach;
-use super::walk::{Days, Walk, days_of, sources};
+use super::walk::{Days, Walk, days_of};
 use crate::api::Ceilings;
 use crate::contract::StorageTarget;
 use crate::protocol::recording::Class;
@@ -149,6 +150,9 @@ impl Audit<'_> {
         tally.add_foreign(Found::UnparsableKey, &sources.foreign);
         for source in &sources.put_off {
             tally.add(Found::UnvisitedSource, source);
+        }
+        if sources.is_cut {
+            tally.add(Found::UnvisitedSource, class.prefix());
         }
         let days = |source: String| async move {
             let found = days_of(self.store, class, &source, wanted, now).await?;

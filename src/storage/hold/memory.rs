@@ -33,7 +33,7 @@ pub struct Memory {
     read: Mutex<HashMap<Fingerprint, Read>>,
     listed: Mutex<HashMap<String, Arc<Told>>>,
     registered: Mutex<BTreeSet<String>>,
-    pub(super) under_way: UnderWay,
+    pub(in crate::storage) under_way: UnderWay,
 }
 
 /// Marks that were found, or read back, as they must be.
@@ -123,10 +123,15 @@ impl Memory {
         }
     }
 
-    /// How long a request of this process may still land that changes a mark of what `cover` is about and none of `others`
-    /// covers; `None`: there is none.
+    /// How long a request of this process may still land that protects what `cover` is about and none of `others` covers;
+    /// `None`: there is none.
     pub fn may_land(&self, bucket: &str, cover: &Cover, others: &[Cover]) -> Option<Duration> {
         self.under_way.may_land(bucket, cover, others)
+    }
+
+    /// How long a request of this process may still land that lets go of what `cover` is about; `None`: there is none.
+    pub fn may_let_go(&self, bucket: &str, cover: &Cover) -> Option<Duration> {
+        self.under_way.may_let_go(bucket, cover)
     }
 
     /// Forgets marks that were read before `since`.

@@ -26,8 +26,9 @@ use super::client::{Store, TargetError};
 use super::date::ClocksDisagree;
 use super::error::StoreError;
 use super::key::{Key, MAX_DURATION_MS};
+use super::sources::sources;
 use super::sweep::HoldsUnknown;
-use super::walk::{Days, day_of, days_of, sources};
+use super::walk::{Days, day_of, days_of};
 use crate::protocol::Window;
 use crate::protocol::cover::{Cover, Sources};
 use crate::protocol::recording::Class;
@@ -49,6 +50,12 @@ pub enum HoldError {
     /// Which holds are open is not known.
     #[error(transparent)]
     Holds(#[from] HoldsUnknown),
+    /// Nobody declares whose calls there are, so that any source may be a telephone's.
+    #[error(
+        "TooManySources: under calls/ there are more folders than one pass visits: delete those that are none of yours (the \
+         audit tells of them as UnvisitedSource)"
+    )]
+    UnvisitedCalls,
     /// The store.
     #[error("{}", .0.safe_message())]
     Storage(#[from] StoreError),
@@ -58,7 +65,11 @@ impl HoldError {
     /// The store has said no for good: to wait is no help, and asking again no hurry. A version that is not there any more is
     /// not refused.
     pub(crate) fn is_refusal(&self) -> bool {
-        matches!(self, Self::Storage(error) if !error.is_retryable() && !error.is_absent())
+        match self {
+            Self::UnvisitedCalls => true,
+            Self::Storage(error) => !error.is_retryable() && !error.is_absent(),
+            Self::Target(_) | Self::Clock(_) | Self::Holds(_) => false,
+        }
     }
 
     /// Bounded, for metrics.
@@ -67,6 +78,7 @@ impl HoldError {
             Self::Target(_) => "target",
             Self::Clock(_) => "clock",
             Self::Holds(_) => "holds_unknown",
+            Self::UnvisitedCalls => "too_many_sources",
             Self::Storage(error) => error.category(),
         }
     }
@@ -157,7 +169,24 @@ fn days(window: &Window, now: Timestamp) -> Days {
     }
 }
 
-/// Where `covers` may have something, the oldest day first; within a day, each source once. `everywhere`: keys may not be true, so every day counts.
+/// Where holds may have something.
+struct Places {
+    /// The oldest day first; within a day, each source once.
+    all: Vec<Place>,
+    /// Not every source of calls was visited.
+    has_unvisited_calls: bool,
+}
+
+impl Places {
+    /// Notes it of a hold over `cover`.
+    fn note_unvisited(&self, cover: &Cover, refused: &mut Option<Refused>) {
+        if self.has_unvisited_calls && cover.calls {
+            Refused::note(refused, &HoldError::UnvisitedCalls);
+        }
+    }
+}
+
+/// Where `covers` may have something. `everywhere`: keys may not be true, so every day counts.
 ///
 /// Sources that a cover names are visited directly, whatever the store lists.
 async fn places(
@@ -165,8 +194,8 @@ async fn places(
     covers: &[Cover],
     everywhere: bool,
     now: Timestamp,
-) -> Result<Vec<Place>, StoreError> {
-    let mut all = BTreeSet::new();
+) -> Result<Places, StoreError> {
+    let (mut all, mut has_unvisited_calls) = (BTreeSet::new(), false);
     for class in Class::ALL {
         let about: Vec<&Cover> = covers
             .iter()
@@ -184,7 +213,10 @@ async fn places(
             }
         }
         let visited = if is_every_source {
-            sources(store, class, &named, now).await?.visited
+            let found = sources(store, class, &named, now).await?;
+            // Recordings of cameras are of those that the operator knows.
+            has_unvisited_calls |= class == Class::Calls && !found.is_whole();
+            found.visited
         } else {
             named.into_iter().collect()
         };
@@ -210,7 +242,10 @@ async fn places(
             }));
         }
     }
-    Ok(all.into_iter().collect())
+    Ok(Places {
+        all: all.into_iter().collect(),
+        has_unvisited_calls,
+    })
 }
 
 /// The days to list of one source. A few are listed at once; of many, those that have anything are found first.
@@ -240,7 +275,12 @@ async fn wanted_days(
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use super::super::stub::{Stub, error};
     use super::*;
+    use crate::api::{self, Ceilings};
 
     #[test]
     fn a_failure_is_no_refusal() {
@@ -271,5 +311,66 @@ mod tests {
                 first: denied
             })
         );
+    }
+
+    /// However often it is asked, there are more folders under `calls/`; and nothing else in the bucket.
+    async fn endless_calls() -> Stub {
+        let pages = Arc::new(AtomicU64::new(0));
+        Stub::start(move |asked| {
+            if asked.method != "GET" || !asked.query.contains("versions") {
+                return error(404, "NoSuchKey");
+            }
+            let has = |part: &str| asked.query.split('&').any(|asked| asked == part);
+            let is_of_calls = has("prefix=calls%2F") && has("delimiter=%2F");
+            let folder = format!("calls/a{:06}/", pages.fetch_add(1, Ordering::Relaxed));
+            let text = if is_of_calls {
+                format!(
+                    "<ListVersionsResult><IsTruncated>true</IsTruncated><NextKeyMarker>{folder}</NextKeyMarker>\
+                     <CommonPrefixes><Prefix>{folder}</Prefix></CommonPrefixes></ListVersionsResult>"
+                )
+            } else {
+                "<ListVersionsResult><IsTruncated>false</IsTruncated></ListVersionsResult>".to_owned()
+            };
+            (200, text)
+        })
+        .await
+    }
+
+    #[tokio::test]
+    async fn nothing_is_claimed_of_calls_among_more_folders_than_are_visited() {
+        let stub = endless_calls().await;
+        let window = Window::new(Timestamp::now() - SignedDuration::from_hours(1), None);
+        let covers = [true, false].map(|calls| Cover {
+            sources: Sources::All,
+            calls,
+            window,
+        });
+        let ceilings = Ceilings {
+            video: api::Days(28),
+            calls: api::Days(7),
+        };
+        let (cameras, memory) = Default::default();
+        let task = Task {
+            covers: &covers,
+            cameras: &cameras,
+            ceilings: &ceilings,
+            embargo: None,
+            since: None,
+            everywhere: false,
+            proved_at: &[],
+            told: &[],
+            closing: &[],
+            memory: &memory,
+            trusted_since: None,
+            is_verifying: false,
+        };
+        let placed = place(&stub.target(), &task, Timestamp::now()).await.unwrap();
+        let refused: Vec<_> = placed
+            .coverage
+            .iter()
+            .map(|coverage| coverage.refused.as_ref().map(|refused| refused.first.clone()))
+            .collect();
+        assert_eq!(refused, [Some(HoldError::UnvisitedCalls), None]);
+        assert!(HoldError::UnvisitedCalls.is_refusal());
     }
 }

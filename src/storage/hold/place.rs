@@ -154,7 +154,8 @@ async fn all(
     seen: &mut Placed,
 ) -> Result<(), HoldError> {
     let store = Store::noting(operator, &task.memory.under_way)?;
-    let mut places = places(&store, task.covers, task.everywhere, now).await?;
+    let found = places(&store, task.covers, task.everywhere, now).await?;
+    let mut places = found.all.clone();
     places.extend(task.told.iter().flat_map(|told| told.places()).cloned());
     places.sort_unstable();
     places.dedup();
@@ -184,6 +185,10 @@ async fn all(
                 break;
             }
         }
+    }
+    for (cover, coverage) in task.covers.iter().zip(&mut seen.coverage) {
+        found.note_unvisited(cover, &mut coverage.refused);
+        found.note_unvisited(cover, &mut seen.refused);
     }
     outcome
 }

@@ -40,6 +40,8 @@ pub struct Released {
     pub younger: u64,
     /// What the store refused to change or to delete, which stays as it is.
     pub refused: Option<Refused>,
+    /// Sources that were not visited, where one of the holds covered calls: nothing is proved of that one.
+    pub unvisited: Option<Refused>,
 }
 
 impl Released {
@@ -99,7 +101,10 @@ async fn all(
         time,
     };
     let places = places(&store, &covers, true, time.now).await?;
-    let noted = each(&store, &places, None, &pass, |done| match done {
+    for cover in &covers {
+        places.note_unvisited(cover, &mut released.unvisited);
+    }
+    let noted = each(&store, &places.all, None, &pass, |done| match done {
         Done::Nothing => (),
         Done::Kept => released.kept += 1,
         Done::Undecided => released.undecided += 1,

@@ -3,6 +3,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use toezicht::api::{Ceilings, Days};
+use toezicht::storage::hold::memory::Memory;
 use toezicht::storage::sweep::{Reach, Swept, sweep};
 use toezicht::storage::{Aspect, EnforceError, Trials};
 
@@ -19,9 +20,16 @@ async fn swept(scene: &Scene, video: u32, now: Timestamp) -> Swept {
         calls: Days(5),
     };
     let nothing = Declared(Vec::new());
-    sweep(&scene.operator, &ceilings, &nothing, Reach::All, as_if(now))
-        .await
-        .unwrap()
+    sweep(
+        &scene.operator,
+        &ceilings,
+        &nothing,
+        &Memory::default(),
+        Reach::All,
+        as_if(now),
+    )
+    .await
+    .unwrap()
 }
 
 /// What is stored goes by the ceiling that is in force now; what was hidden or removed by a stricter one stays so.

@@ -143,6 +143,7 @@ pub async fn swept(operator: &StorageTarget, holds: &[Cover], now: Timestamp) ->
             operator,
             &CEILINGS,
             &Declared(holds.to_vec()),
+            &Memory::default(),
             Reach::Boundary,
             as_if(now),
         )
@@ -239,6 +240,7 @@ async fn what_is_held_stays_until_it_is_resolved(server: S3Server) {
         &scene.operator,
         &CEILINGS,
         &Unknown,
+        &Memory::default(),
         Reach::Boundary,
         as_if(later),
     )

@@ -7,6 +7,7 @@ use aws_sdk_s3::types::{
 };
 use axum::http::request::Parts;
 use jiff::{SignedDuration, Timestamp};
+use toezicht::storage::hold::memory::Memory;
 use toezicht::storage::probe::{Check, Verdict};
 use toezicht::storage::sweep::{Reach, sweep};
 use toezicht::storage::{EnforceError, Enforced, Trials};
@@ -89,6 +90,7 @@ pub async fn keeps(scene: &Scene) -> Enforced {
         &scene.operator,
         &CEILINGS,
         &Declared(vec![]),
+        &Memory::default(),
         Reach::All,
         as_if(later),
     )

@@ -10,6 +10,7 @@ use aws_sdk_s3::types::{
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use serde_json::{Value, json};
 use toezicht::storage::audit::Found;
+use toezicht::storage::hold::memory::Memory;
 use toezicht::storage::hold::{Task, place};
 use toezicht::storage::sweep::{Reach, sweep};
 use toezicht::storage::{Aspect, Trials};
@@ -232,6 +233,7 @@ async fn keys_and_ledger(server: S3Server) {
             &scene.operator,
             &CEILINGS,
             &Declared(vec![]),
+            &Memory::default(),
             Reach::All,
             as_if(later),
         )
@@ -270,6 +272,7 @@ async fn clocks_that_disagree_delete_nothing(server: S3Server, port: u16) {
             &target,
             &CEILINGS,
             &Declared(vec![]),
+            &Memory::default(),
             Reach::Boundary,
             as_if(later),
         )
@@ -282,6 +285,7 @@ async fn clocks_that_disagree_delete_nothing(server: S3Server, port: u16) {
         &target,
         &CEILINGS,
         &Declared(vec![]),
+        &Memory::default(),
         Reach::Boundary,
         as_if(later),
     )

@@ -1,0 +1,121 @@
+//! Which sources there are: those that the operator has handed to recorders, and those that the store lists beside them.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+
+use super::client::Store;
+use super::error::StoreError;
+use super::key::{Class, is_source};
+use super::listing::{all, page};
+use super::objects;
+use super::walk::{Foreign, folders};
+
+/// Names of the sources that the operator has handed to recorders, an empty object each: `ledger/sources/{class}/{name}`.
+const REGISTRY: &str = "ledger/sources/";
+/// Pages of the registry: 16,000 sources.
+const REGISTRY_PAGES: usize = 16;
+/// Pages of folders directly under a class, in which sources are looked for that the operator does not know: 64,000.
+const FOLDER_PAGES: usize = 64;
+/// Sources that the operator does not know, visited in one pass. Others have their turn in the next.
+const MOST_UNKNOWN: usize = 64;
+
+/// The sources of a class.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sources {
+    /// Those to visit: first the ones that the operator knows.
+    pub(crate) visited: Vec<String>,
+    /// Those that nobody declared, and whose turn is another pass's.
+    pub(crate) put_off: Vec<String>,
+    /// There are more folders under the class than are looked through.
+    pub(crate) is_cut: bool,
+    /// What stands directly under the class and is no source.
+    pub(crate) foreign: Foreign,
+}
+
+impl Sources {
+    /// Whether all that there are are visited.
+    pub(crate) fn is_whole(&self) -> bool {
+        !self.is_cut && self.put_off.is_empty()
+    }
+}
+
+/// The sources of `class`: those of the registry, those of `named`, and those that the store lists. `now` decides whose
+/// turn it is among too many that nobody declared.
+pub(crate) async fn sources(
+    store: &Store,
+    class: Class,
+    named: &BTreeSet<String>,
+    now: Timestamp,
+) -> Result<Sources, StoreError> {
+    let registry = registry(class);
+    let known = all(store, &registry, REGISTRY_PAGES).await?;
+    let known = known
+        .iter()
+        .filter_map(|listed| listed.key.strip_prefix(&registry));
+    let mut known: BTreeSet<String> = known.map(str::to_owned).chain(named.iter().cloned()).collect();
+    known.retain(|name| is_source(name));
+    let (mut foreign, mut unknown) = (Foreign::default(), BTreeSet::new());
+    let (mut after, mut is_cut) = (None, true);
+    for _ in 0..FOLDER_PAGES {
+        let page = page(store, folders(class.prefix(), after.as_ref())).await?;
+        page.versions.iter().for_each(|listed| foreign.note(&listed.key));
+        for folder in &page.folders {
+            let name = folder
+                .strip_prefix(class.prefix())
+                .and_then(|name| name.strip_suffix('/'));
+            match name.filter(|name| is_source(name)) {
+                Some(name) if known.contains(name) => (),
+                Some(name) => drop(unknown.insert(name.to_owned())),
+                None => foreign.note(folder),
+            }
+        }
+        let last = page
+            .folders
+            .iter()
+            .chain(page.versions.iter().map(|listed| &listed.key))
+            .max();
+        match last.map(|last| page.after(last)) {
+            Some(next) if page.is_cut => after = Some(next),
+            _ => {
+                is_cut = false;
+                break;
+            }
+        }
+    }
+    let mut unknown: Vec<String> = unknown.into_iter().collect();
+    if unknown.len() > MOST_UNKNOWN {
+        let turn = usize::try_from(now.as_second() / 600).unwrap_or_default();
+        let count = unknown.len();
+        unknown.rotate_left(turn.wrapping_mul(MOST_UNKNOWN) % count);
+    }
+    let put_off = unknown.split_off(unknown.len().min(MOST_UNKNOWN));
+    Ok(Sources {
+        visited: known.into_iter().chain(unknown).collect(),
+        put_off,
+        is_cut,
+        foreign,
+    })
+}
+
+fn registry(class: Class) -> String {
+    format!("{REGISTRY}{class}/")
+}
+
+/// Enters sources that the registry does not have yet, so that they are visited whatever the store lists.
+pub(crate) async fn register(
+    store: &Store,
+    class: Class,
+    names: &BTreeSet<String>,
+) -> Result<(), StoreError> {
+    let registry = registry(class);
+    let known = all(store, &registry, REGISTRY_PAGES).await?;
+    let known: BTreeSet<&str> = known.iter().map(|listed| listed.key.as_str()).collect();
+    for name in names {
+        let key = format!("{registry}{name}");
+        if !known.contains(key.as_str()) && is_source(name) {
+            objects::put(store, &key, Vec::new()).await?;
+        }
+    }
+    Ok(())
+}
