@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::client::{Purpose, Store};
+use super::date::past;
 use super::error::StoreError;
 use super::hold::HoldError;
 use super::key::Class;
@@ -137,6 +138,7 @@ impl Entry {
             cameras,
             calls: self.calls || spec.calls,
             window: Window::new(self.window.from.min(spec.window.from.0), until),
+            accepted_at: past(self.accepted_at, now).unwrap_or(now),
             ..self.clone()
         }
     }
@@ -161,7 +163,7 @@ impl Entry {
     #[must_use]
     pub fn resolved(&self, now: Timestamp) -> Self {
         Self {
-            resolved_at: self.resolved_at.or(Some(now)),
+            resolved_at: self.resolved_at.and_then(|at| past(at, now)).or(Some(now)),
             ..self.clone()
         }
     }

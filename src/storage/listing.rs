@@ -143,6 +143,14 @@ impl Page {
             None => After::key(last),
         }
     }
+
+    /// The last name that came as it is, from which a listing can go on. Some stores tell a character that XML cannot have as
+    /// U+FFFD, which comes after all names of ours: whoever went on from there would leave them out.
+    pub(crate) fn last_plain(&self) -> Option<&str> {
+        let keys = self.versions.iter().map(|listed| &listed.key);
+        let names = self.folders.iter().chain(keys).map(String::as_str);
+        names.filter(|name| !name.contains('\u{fffd}')).max()
+    }
 }
 
 /// One page, checked.

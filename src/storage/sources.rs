@@ -56,7 +56,7 @@ pub(crate) async fn sources(
     let mut known: BTreeSet<String> = known.map(str::to_owned).chain(named.iter().cloned()).collect();
     known.retain(|name| is_source(name));
     let (mut foreign, mut unknown) = (Foreign::default(), BTreeSet::new());
-    let (mut after, mut is_cut) = (None, true);
+    let (mut from, mut after, mut is_cut) = (String::new(), None, false);
     for _ in 0..FOLDER_PAGES {
         let page = page(store, folders(class.prefix(), after.as_ref())).await?;
         page.versions.iter().for_each(|listed| foreign.note(&listed.key));
@@ -70,17 +70,12 @@ pub(crate) async fn sources(
                 None => foreign.note(folder),
             }
         }
-        let last = page
-            .folders
-            .iter()
-            .chain(page.versions.iter().map(|listed| &listed.key))
-            .max();
-        match last.map(|last| page.after(last)) {
-            Some(next) if page.is_cut => after = Some(next),
-            _ => {
-                is_cut = false;
-                break;
-            }
+        // Where a whole page has none to go on from, what comes after it is not known.
+        let last = page.last_plain().filter(|last| *last > from.as_str());
+        is_cut = page.is_cut;
+        match last {
+            Some(last) if is_cut => (from, after) = (last.to_owned(), Some(page.after(last))),
+            _ => break,
         }
     }
     let mut unknown: Vec<String> = unknown.into_iter().collect();
@@ -118,4 +113,65 @@ pub(crate) async fn register(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::stub::Stub;
+    use super::*;
+
+    /// A store that cannot tell control characters and lists `folders`, a page of `most` after the other.
+    async fn found(folders: &'static [&'static str], most: usize) -> Sources {
+        let stub = Stub::start(move |asked| {
+            let of = |name: &str| {
+                let parts = asked.query.split('&');
+                let value = parts.filter_map(|part| part.split_once('=')).find(|(key, _)| *key == name);
+                let value = value.map_or("", |(_, value)| value);
+                percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned()
+            };
+            let from = of("key-marker");
+            let rest = folders.iter().filter(|folder| **folder > from.as_str() && folder.starts_with(&of("prefix")));
+            let page: Vec<String> = rest.clone().take(most).map(|folder| folder.replace(char::is_control, "\u{fffd}")).collect();
+            let told: Vec<String> = page
+                .iter()
+                .map(|folder| format!("<CommonPrefixes><Prefix>{folder}</Prefix></CommonPrefixes>"))
+                .collect();
+            let told = told.concat();
+            let is_cut = rest.count() > most;
+            let next = page.last().cloned().unwrap_or_default();
+            (
+                200,
+                format!("<ListVersionsResult><IsTruncated>{is_cut}</IsTruncated><NextKeyMarker>{next}</NextKeyMarker>{told}</ListVersionsResult>"),
+            )
+        })
+        .await;
+        sources(
+            &stub.store(),
+            Class::Calls,
+            &BTreeSet::new(),
+            Timestamp::UNIX_EPOCH,
+        )
+        .await
+        .unwrap()
+    }
+
+    #[tokio::test]
+    async fn names_that_cannot_be_told_hide_none_after_them() {
+        const ALL: [&str; 5] = [
+            "calls/\u{1}/",
+            "calls/\u{2}/",
+            "calls/balie-2/",
+            "calls/balie/",
+            "calls/z\u{3}/",
+        ];
+        for most in [3, 4, 5] {
+            let found = found(&ALL, most).await;
+            assert_eq!(found.visited, ["balie", "balie-2"], "{most}");
+            assert!(found.is_whole());
+        }
+        for most in [1, 2] {
+            // A whole page of them: what comes after is not known, and that is told.
+            assert!(!found(&ALL, most).await.is_whole(), "{most}");
+        }
+    }
 }

@@ -89,6 +89,11 @@ impl Checks {
         covers.push((now, cover));
     }
 
+    /// Whether there is a loss of which nobody was told yet.
+    pub fn owes(&self) -> bool {
+        !self.owed.is_empty()
+    }
+
     fn fail(&mut self, what: String) {
         self.broken.push(what);
     }
@@ -309,7 +314,8 @@ impl Checks {
             if is_new || is_disturbed || is_kept || is_late_twin(store, key, &id.1) {
                 continue;
             }
-            let is_marked = is_marked(version);
+            // One whose key cannot be true is kept for holds over the time in which it came, too.
+            let is_marked = is_marked(version) && counts_from(&parsed, version) == parsed.start();
             let is_over = parsed.start() + CEILING < began - SKEW;
             if is_marked || is_over {
                 wrong.push(format!(

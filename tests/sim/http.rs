@@ -193,9 +193,9 @@ impl World {
 
     fn send(&mut self, ask: Ask, by: Who, signed: Option<Timestamp>, is_last: bool) -> Sent {
         let weather = if by == Who::Recorder {
-            self.weather.of_recorders
+            &self.weather.of_recorders
         } else {
-            self.weather.of_operators
+            &self.weather.of_operators
         };
         // The last of a process often lies somewhere: that is why it is believed to be dead.
         let mishap = if is_last && self.rng.bool() {

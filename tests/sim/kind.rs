@@ -107,25 +107,33 @@ pub enum Mishap {
     Slow,
 }
 
-/// How often things go wrong, in a thousand.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+impl Mishap {
+    /// Of all, as often as they should be: each is drawn as often as it stands here.
+    pub const ALL: [Self; 9] = [
+        Self::Lost,
+        Self::AnswerLost,
+        Self::AnswerLost,
+        Self::SlowDown,
+        Self::FailedLate,
+        Self::BadRequest,
+        Self::Truncated,
+        Self::Slow,
+        Self::Slow,
+    ];
+}
+
+/// What goes wrong, and how often in a thousand.
+#[derive(Clone, Debug, Default)]
 pub struct Weather {
     pub per_mille: u32,
+    pub mishaps: Vec<Mishap>,
 }
 
 impl Weather {
-    pub fn mishap(self, rng: &mut Rng) -> Mishap {
+    pub fn mishap(&self, rng: &mut Rng) -> Mishap {
         if rng.u32(0..1000) >= self.per_mille {
             return Mishap::None;
         }
-        match rng.u32(0..16) {
-            0..=2 => Mishap::Lost,
-            3..=5 => Mishap::AnswerLost,
-            6..=8 => Mishap::SlowDown,
-            9..=10 => Mishap::FailedLate,
-            11 => Mishap::BadRequest,
-            12..=13 => Mishap::Truncated,
-            _ => Mishap::Slow,
-        }
+        rng.choice(self.mishaps.iter()).copied().unwrap_or(Mishap::None)
     }
 }

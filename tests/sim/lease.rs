@@ -67,7 +67,7 @@ impl<F: Future> Future for Freezable<F> {
 
 /// What happens to a leader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
+pub enum Fate {
     Dies,
     Stops,
     LetsGo,
@@ -95,7 +95,7 @@ pub async fn elect(world: Shared) {
             ice: ice.clone(),
             work: Box::pin(leader.lead()),
         });
-        let fate = fate(&world, &life).await;
+        let fate = fate(&world, n, &life).await;
         lock(&world).say(|| format!("operator {n}: {fate:?}"));
         match fate {
             Fate::Stays => {
@@ -141,19 +141,22 @@ async fn pause(world: &Shared, seconds: std::ops::Range<u64>) {
 }
 
 /// Waits until something happens to the leader.
-async fn fate(world: &Shared, life: &Life) -> Fate {
-    let hours = {
+async fn fate(world: &Shared, n: usize, life: &Life) -> Fate {
+    let (hours, befalls) = {
         let mut world = lock(world);
         let seconds = world.rng.u64(600..15_000);
-        Duration::from_secs(seconds)
+        // Of the leader before, nobody is told any more.
+        world.befalls[n] = (Fate::Stays, Arc::default());
+        (Duration::from_secs(seconds), world.befalls[n].1.clone())
     };
-    let has_died = tokio::select! {
+    let early = tokio::select! {
         biased;
-        () = life.died.notified() => true,
-        () = sleep(hours) => false,
+        () = life.died.notified() => Some(Fate::Dies),
+        () = befalls.notified() => Some(lock(world).befalls[n].0),
+        () = sleep(hours) => None,
     };
-    if has_died {
-        return Fate::Dies;
+    if let Some(fate) = early {
+        return fate;
     }
     let (is_calm, is_over, draw, requests) = {
         let mut world = lock(world);

@@ -26,6 +26,7 @@ mod recorder;
 mod requests;
 mod run;
 mod store;
+mod temper;
 mod world;
 mod xml;
 
@@ -168,7 +169,12 @@ fn each_broken_rule_is_caught() {
 fn hunt() {
     let from = asked("FROM").unwrap_or(0);
     let every = Mutation::ALL.into_iter().map(|(rule, _)| rule);
-    let every: BTreeSet<Mutation> = every.chain(Mutation::UNNOTICED).collect();
+    let mut every: BTreeSet<Mutation> = every.chain(Mutation::UNNOTICED).collect();
+    if let Some(rule) = asked_scope().broken {
+        every.retain(|one| *one == rule);
+    } else if std::env::var_os("LEFT").is_some() {
+        every.retain(|one| Mutation::UNNOTICED.contains(one));
+    }
     let left = std::sync::Mutex::new(every);
     let seeds = std::sync::Mutex::new(from..from + asked("COUNT").unwrap_or(SEEDS));
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);

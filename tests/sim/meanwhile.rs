@@ -7,7 +7,10 @@ use toezicht::storage::key::{Class, Key};
 
 use super::api::{Incident, cover, is_resolved};
 use super::ask::Ask;
+use super::lease::Fate;
+use super::people;
 use super::store::{By, Who};
+use super::temper::Event;
 use super::world::World;
 
 /// Open holds, of which more would only be more of the same.
@@ -33,6 +36,10 @@ fn about(world: &mut World, ask: &Ask) -> Option<Key> {
         })
         .filter_map(|(key, _)| key.parse().ok())
         .collect();
+    // What is due next is what most depends on.
+    if world.rng.bool() {
+        return keys.into_iter().min_by_key(Key::start);
+    }
     world.rng.choice(keys)
 }
 
@@ -47,7 +54,16 @@ impl World {
                 | Ask::Delete { .. }
                 | Ask::DeleteMany(_)
         );
-        matches!(who, Who::Operator(_)) && changes && !self.is_calm && self.rng.u32(0..1500) < self.keenness
+        // Between the writes that belong together, most of all; and before anybody was told of a loss.
+        let of = match ask {
+            Ask::Put { key, .. } if key.starts_with("ledger/manifests/") && self.checks.owes() => 60,
+            Ask::Put { key, .. } if key.starts_with("ledger/") => 600,
+            _ => 1500,
+        };
+        matches!(who, Who::Operator(_))
+            && changes
+            && !self.is_calm
+            && self.rng.u32(0..of) < self.temper.keenness
     }
 
     /// An operator dies at a request: what that was for is often over by when it arrives.
@@ -60,33 +76,53 @@ impl World {
 
     /// Maybe something happens while a request is under way.
     pub fn meanwhile(&mut self, n: usize, ask: &Ask) {
-        if self.is_calm || self.is_over() || self.rng.u32(0..1000) >= self.keenness {
+        if self.is_calm || self.is_over() || self.rng.u32(0..1000) >= self.temper.keenness {
             return;
         }
         let now = self.now();
-        match self.rng.u32(0..12) {
-            0..=2 => self.declared_over(ask, now),
-            3 => {
-                // Declared where nobody can be asked any more.
+        match *self.rng.choice(self.temper.events.iter()).unwrap() {
+            Event::Declared => self.declared_over(ask, now),
+            Event::Unasked => {
                 self.declared_over(ask, now);
                 self.api.is_away = true;
                 self.say(|| "the API server goes away".to_owned());
             }
-            4 | 5 => self.resolved_now(ask, now),
-            6 => self.reopened(now),
-            7 => self.forgotten(now),
-            8 => self.ends_now(now),
-            9 => {
-                let ahead = *self.rng.choice(&[7_200_000, -7_200_000, 864_000_000]).unwrap();
+            Event::Widened => {
+                if let Some(uid) = self.rng.choice(self.api.open(now)) {
+                    people::widen(self, &uid, now);
+                }
+            }
+            Event::Resolved => self.resolved_now(ask, now),
+            Event::Reopened => self.reopened(now),
+            Event::Forgotten => self.forgotten(now),
+            Event::Remade => {
+                let known = super::checks::ledger(&self.store).into_keys();
+                let open: Vec<String> = known.filter(|uid| self.api.open(now).contains(uid)).collect();
+                if let Some(uid) = self.rng.choice(open) {
+                    people::lost(self, &uid, true, now);
+                }
+            }
+            Event::Ends => self.ends_now(now),
+            Event::ClockSteps => {
+                let ahead = [7_200_000, -7_200_000, 840_000, 840_000, 864_000_000];
+                let ahead = *self.rng.choice(&ahead).unwrap();
                 self.ahead[n] = ahead;
                 self.say(|| format!("the clock of operator {n} steps to {ahead} ms ahead"));
             }
-            10 => self.taken_off(ask, now),
-            _ => {
+            Event::TakenOff => self.betrayed(ask, now, Harm::TakesOff),
+            Event::Hidden => self.betrayed(ask, now, Harm::Hides),
+            Event::Destroyed => {
+                self.betrayed(ask, now, Harm::Destroys);
+                if self.rng.bool() {
+                    self.befall(n, Fate::Dies);
+                }
+            }
+            Event::Voice => {
                 if let Some(recorder) = self.recorders.all.values_mut().next() {
                     recorder.is_silent = !recorder.is_silent;
                 }
             }
+            Event::Stops => self.befall(n, Fate::Stops),
         }
         self.see();
     }
@@ -184,8 +220,13 @@ impl World {
         self.checks.note_declared(&uid, cover, now);
     }
 
-    /// Somebody takes the legal hold off what the operator has just looked at.
-    fn taken_off(&mut self, ask: &Ask, now: Timestamp) {
+    fn befall(&mut self, n: usize, fate: Fate) {
+        self.befalls[n].0 = fate;
+        self.befalls[n].1.notify_one();
+    }
+
+    /// Somebody does harm to what the operator has just looked at.
+    fn betrayed(&mut self, ask: &Ask, now: Timestamp, harm: Harm) {
         let Some(key) = about(self, ask) else { return };
         let by = By {
             who: Who::Admin,
@@ -197,6 +238,21 @@ impl World {
         let Some(id) = id.map(|version| version.id.clone()) else {
             return;
         };
+        if harm == Harm::Hides {
+            let _ = self.store.delete(by, &key, None);
+            return;
+        }
         let _ = self.store.set_hold(by, &key, &id, false);
+        if harm == Harm::Destroys {
+            let _ = self.store.delete(by, &key, Some(&id));
+        }
     }
+}
+
+/// What somebody does who administers the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Harm {
+    TakesOff,
+    Hides,
+    Destroys,
 }

@@ -303,13 +303,6 @@ fn sources(rule: Mutation, listing: &mut Listing) -> Result<(), No> {
                 !keys.iter().any(extends)
             });
         }
-        Mutation::MangledEndsListing => {
-            let is_mangled = |line: &Line| line.key().chars().any(|c| c.is_control() || c == '\u{fffd}');
-            if let Some(place) = listing.lines.iter().position(is_mangled) {
-                listing.lines.truncate(place);
-                listing.next = None;
-            }
-        }
         _ => (),
     }
     Ok(())
@@ -325,6 +318,13 @@ fn lines(rule: Mutation, prefix: &str, listing: &mut Listing) {
                 .retain(|line| !matches!(line, Line::Version { version, .. } if version.is_marker));
         }
         Mutation::PageEndsListing if !is_ledger => listing.next = None,
+        Mutation::MangledEndsListing if !is_ledger => {
+            let is_mangled = |line: &Line| line.key().chars().any(|c| c.is_control() || c == '\u{fffd}');
+            if let Some(place) = listing.lines.iter().position(is_mangled) {
+                listing.lines.truncate(place);
+                listing.next = None;
+            }
+        }
         Mutation::CallsUnseen if prefix.starts_with("calls/") => *listing = Listing::default(),
         Mutation::FirstVersionOnly if !is_ledger => {
             let mut last = String::new();

@@ -124,7 +124,7 @@ impl Leader {
 
     /// Until the next look. Often sooner than the operator would, or much later: it may be down, or busy elsewhere.
     fn pause(world: &mut super::world::World, is_pending: Option<bool>) -> Duration {
-        let haste = if world.is_calm { 1 } else { world.haste };
+        let haste = if world.is_calm { 1 } else { world.temper.haste };
         let seconds = match (world.is_calm, is_pending, world.rng.u32(0..8)) {
             (true, Some(true) | None, 4..) | (_, Some(true), 6..) => world.rng.u64(2..8),
             (true, ..) => world.rng.u64(300..2400),

@@ -12,12 +12,16 @@ use tokio::time::sleep;
 use super::api::{Incident, cover, is_resolved};
 use super::http::{Shared, lock};
 use super::store::{By, Who};
+use super::temper::{Attack, Betrayal};
 use super::world::World;
 
 /// Waits so many minutes; whether there is still something to do.
 async fn minutes(world: &Shared, range: std::ops::Range<u64>) -> bool {
-    let minutes = lock(world).rng.u64(range);
-    sleep(Duration::from_secs(minutes * 60)).await;
+    let seconds = {
+        let mut world = lock(world);
+        60 * world.rng.u64(range) / world.temper.pace
+    };
+    sleep(Duration::from_secs(seconds)).await;
     let world = lock(world);
     !world.is_calm && !world.is_over()
 }
@@ -81,7 +85,7 @@ fn note(world: &mut World, uid: &str, now: Timestamp) {
     world.checks.note_declared(uid, cover, now);
 }
 
-fn widen(world: &mut World, uid: &str, now: Timestamp) {
+pub fn widen(world: &mut World, uid: &str, now: Timestamp) {
     let later = now + SignedDuration::from_mins(world.rng.i64(-300..600));
     let choice = world.rng.u32(0..3);
     let mut sources: Vec<String> = world
@@ -127,28 +131,33 @@ pub async fn restore(world: Shared) {
         let Some(uid) = world.rng.choice(known.iter()).cloned() else {
             continue;
         };
-        let Some(hold) = world.api.holds.get(&uid).cloned() else {
+        if is_resolved(&world.api.holds[&uid], now) {
             continue;
+        }
+        let is_remade = world.rng.bool();
+        lost(world, &uid, is_remade, now);
+    }
+}
+
+/// A restored cluster does not have a hold; maybe somebody makes it anew.
+pub fn lost(world: &mut World, uid: &str, is_remade: bool, now: Timestamp) {
+    let Some(hold) = world.api.holds.remove(uid) else {
+        return;
+    };
+    world.say(|| format!("{uid} is lost in a restore"));
+    if is_remade {
+        let incident = Incident {
+            name: hold.metadata.name.clone().unwrap(),
+            cameras: hold.spec.cameras.clone(),
+            calls: hold.spec.calls,
+            window: Window::new(
+                hold.spec.window.from.0,
+                hold.spec.window.until.as_ref().map(|until| until.0),
+            ),
         };
-        if is_resolved(&hold, now) {
-            continue;
-        }
-        world.api.holds.remove(&uid);
-        world.say(|| format!("{uid} is lost in a restore"));
-        if world.rng.bool() {
-            let incident = Incident {
-                name: hold.metadata.name.clone().unwrap(),
-                cameras: hold.spec.cameras.clone(),
-                calls: hold.spec.calls,
-                window: Window::new(
-                    hold.spec.window.from.0,
-                    hold.spec.window.until.as_ref().map(|until| until.0),
-                ),
-            };
-            let successor = world.api.declare(&incident, now);
-            world.say(|| format!("{successor} is made in its place"));
-            note(world, &successor, now);
-        }
+        let successor = world.api.declare(&incident, now);
+        world.say(|| format!("{successor} is made in its place"));
+        note(world, &successor, now);
     }
 }
 
@@ -224,19 +233,19 @@ pub async fn attack(world: Shared) {
         let (now, sealed) = (world.store_now(), world.rng.bool());
         let tag = if sealed { "sealed" } else { "video" };
         let mut keys: Vec<String> = Vec::new();
-        match world.rng.u32(0..5) {
-            0 | 1 => keys.push((*world.rng.choice(&KEYS).unwrap()).to_owned()),
-            2 => {
+        match *world.rng.choice(world.temper.attacks.iter()).unwrap() {
+            Attack::OddKeys => keys.push((*world.rng.choice(&KEYS).unwrap()).to_owned()),
+            Attack::ManySources => {
                 let class = if world.rng.bool() { "video" } else { "calls" };
                 keys.extend((0..world.rng.u32(2..30)).map(|n| format!("{class}/a{n:04}/x")));
             }
-            3 => {
+            Attack::FarFuture => {
                 let year = world.rng.u32(2020..9999);
                 keys.push(format!(
                     "video/hal/{year}/01/01/000000.000Z-60000-00000000000000ff.mp4"
                 ));
             }
-            _ => {
+            Attack::ManyVersions => {
                 // Endless versions of what an honest recorder made.
                 let recordings: Vec<String> = world
                     .store
@@ -277,8 +286,8 @@ pub async fn betray(world: Shared) {
             held.map(|(key, version)| (key.clone(), version.id.clone()))
                 .collect()
         };
-        match world.rng.u32(0..5) {
-            0 | 1 => {
+        match *world.rng.choice(world.temper.betrayals.iter()).unwrap() {
+            Betrayal::Marks => {
                 let Some((key, id)) = world.rng.choice(held) else {
                     continue;
                 };
@@ -288,13 +297,13 @@ pub async fn betray(world: Shared) {
                     let _ = world.store.delete(by, &key, Some(&id));
                 }
             }
-            2 => {
+            Betrayal::Hides => {
                 let Some((key, _)) = world.rng.choice(held) else {
                     continue;
                 };
                 let _ = world.store.delete(by, &key, None);
             }
-            _ => spoil_ledger(world, by),
+            Betrayal::SpoilsLedger => spoil_ledger(world, by),
         }
         world.see();
     }

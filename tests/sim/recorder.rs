@@ -219,6 +219,7 @@ pub async fn configure(world: Shared, of: (Class, String)) {
         let (config, is_calm) = (world.recorders.config.clone(), world.is_calm);
         let forgets = world.is_broken(Mutation::SpoolForgotten);
         let (dies, changes_voice) = (world.rng.u32(0..60) == 0, world.rng.u32(0..40) == 0);
+        let is_deaf = world.temper.is_deaf && world.recorders.all.keys().next() == Some(&of);
         let recorder = world.recorders.all.get_mut(&of).unwrap();
         if !recorder.is_silent {
             recorder.follows = config;
@@ -226,7 +227,7 @@ pub async fn configure(world: Shared, of: (Class, String)) {
         if is_calm {
             recorder.is_silent = false;
         } else if changes_voice {
-            recorder.is_silent = !recorder.is_silent;
+            recorder.is_silent = is_deaf || !recorder.is_silent;
         }
         if dies && !is_calm {
             let waiting = if forgets {

@@ -8,9 +8,10 @@ use toezicht::storage::key::Class;
 use tokio::time::sleep;
 
 use super::http::{Shared, lock};
-use super::kind::{Kind, Weather};
+use super::kind::Kind;
 use super::mutations::Mutation;
 use super::recorder::Recorder;
+use super::temper::weather;
 use super::world::{Weathers, World};
 use super::{lease, people, recorder};
 
@@ -79,17 +80,23 @@ async fn whole(seed: u64, scope: Scope) -> Report {
     start(&world, people::attack(world.clone()));
     start(&world, people::betray(world.clone()));
     start(&world, people::expire(world.clone()));
-    pass(&world, scope.trouble).await;
+    // Who is deaf, is so for longer than a release waits; and what that leaves, the next day's sweep puts right.
+    let (more_trouble, more_quiet) = if lock(&world).temper.is_deaf {
+        (8, 21)
+    } else {
+        (0, 0)
+    };
+    pass(&world, scope.trouble + more_trouble).await;
     {
         let mut world = lock(&world);
         world.is_calm = true;
         world.weather = Weathers::default();
-        world.keenness = 0;
+        world.temper.calm();
         world.api.is_away = false;
         world.ahead = [0, 0];
         world.say(|| "all is calm".to_owned());
     }
-    pass(&world, scope.quiet).await;
+    pass(&world, scope.quiet + more_quiet).await;
     let mut world = lock(&world);
     let world = &mut *world;
     if !world.is_over() {
@@ -138,7 +145,8 @@ fn backlog(world: &mut World) {
     let sources: Vec<(Class, String)> = world.recorders.all.keys().cloned().collect();
     for of in sources {
         for _ in 0..world.rng.usize(2..6) {
-            let (ago, length) = (world.rng.i64(1..118 * 60), world.rng.u64(60..3000));
+            let from = if world.rng.bool() { 1 } else { 96 * 60 };
+            let (ago, length) = (world.rng.i64(from..118 * 60), world.rng.u64(60..3000));
             let start = now - SignedDuration::from_mins(ago) - SignedDuration::from_secs(3000);
             let waiting = recorder::recorded(&of, start, length * 1000);
             world.recorders.all.get_mut(&of).unwrap().spool.push(waiting);
@@ -149,13 +157,10 @@ fn backlog(world: &mut World) {
 /// Draws what there is.
 fn furnish(world: &Shared) {
     let world = &mut *lock(world);
-    let of = |per_mille| Weather { per_mille };
     world.weather = Weathers {
-        of_operators: of(*world.rng.choice(&[0, 0, 4, 20, 60]).unwrap()),
-        of_recorders: of(*world.rng.choice(&[0, 50, 300]).unwrap()),
+        of_operators: weather(&mut world.rng, &[0, 0, 4, 20, 60]),
+        of_recorders: weather(&mut world.rng, &[0, 50, 300]),
     };
-    world.keenness = *world.rng.choice(&[0, 3, 10, 30]).unwrap();
-    world.haste = *world.rng.choice(&[1, 3, 10]).unwrap();
     world.checks.embargo = world.rng.bool().then(|| SignedDuration::from_hours(1));
     let count = world.rng.usize(2..4);
     let first = world.rng.usize(0..3);
@@ -178,10 +183,9 @@ fn furnish(world: &Shared) {
     }
     backlog(world);
     let told = format!(
-        "{:?} {} {} {:?} {:?}",
+        "{:?} {:?} {:?} {:?}",
         world.weather,
-        world.keenness,
-        world.haste,
+        world.temper,
         world.checks.embargo,
         world.recorders.all.keys()
     );

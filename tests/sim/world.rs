@@ -1,24 +1,28 @@
 //! Everything that there is: the store, the API server, the recorders, the clocks, chance, and what was said of it all.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::api::Api;
 use super::ask::{Answer, Ask};
 use super::checks::Checks;
 use super::kind::{Kind, Weather};
+use super::lease::Fate;
 use super::mutations::Mutation;
 use super::recorder::Recorders;
 use super::store::{By, No, Store, Who};
+use super::temper::Temper;
 use super::xml::digest;
 
 /// Lines of the trace that are kept for who reads of a failure.
 const KEPT: usize = 400;
 
 /// How bad things are.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Weathers {
     pub of_operators: Weather,
     pub of_recorders: Weather,
@@ -31,10 +35,9 @@ pub struct World {
     /// Requests so far.
     pub step: u64,
     pub weather: Weathers,
-    /// How often, in a thousand requests of an operator, something happens meanwhile.
-    pub keenness: u32,
-    /// How often operators look: pauses are divided by it.
-    pub haste: u64,
+    pub temper: Temper,
+    /// What befalls the leader of each place now, and who is told of it.
+    pub befalls: [(Fate, Arc<Notify>); 2],
     pub store: Store,
     pub api: Api,
     pub recorders: Recorders,
@@ -61,14 +64,15 @@ impl World {
     pub fn new(seed: u64, kind: impl FnOnce(&mut fastrand::Rng) -> Kind, broken: Option<Mutation>) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
         let kind = kind(&mut rng);
+        let temper = Temper::drawn(&mut rng);
         let first: Timestamp = "2026-03-01T00:00:00Z".parse().unwrap();
         let base = first + SignedDuration::from_secs(rng.i64(0..86_400));
         let mut world = Self {
             seed,
             step: 0,
             weather: Weathers::default(),
-            keenness: 0,
-            haste: 1,
+            temper,
+            befalls: [(Fate::Stays, Arc::default()), (Fate::Stays, Arc::default())],
             store: Store::new(kind),
             api: Api::default(),
             recorders: Recorders::default(),

@@ -22,6 +22,7 @@ use super::retention::holds;
 use crate::api::{AuditFinding, AuditStatus, Ceilings, Site};
 use crate::protocol::recording::Class;
 use crate::storage::audit::{AuditError, Found, Scope, Tally, audit, is_at_boundary};
+use crate::storage::past;
 use crate::storage::sweep::Reach;
 
 /// Field manager of what audits found.
@@ -151,9 +152,10 @@ impl Audits {
 
 /// How much is due to be listed; `None`: nothing yet.
 pub fn due(before: Option<&AuditStatus>, now: Timestamp) -> Option<Reach> {
+    let is_within = |at: &Time, every| past(at.0, now).is_some_and(|at| now.duration_since(at) < every);
     match before {
-        Some(before) if now.duration_since(before.boundary_at.0) < boundary_every(before) => None,
-        Some(before) if now.duration_since(before.audited_at.0) < all_every(before) => Some(Reach::Boundary),
+        Some(before) if is_within(&before.boundary_at, boundary_every(before)) => None,
+        Some(before) if is_within(&before.audited_at, all_every(before)) => Some(Reach::Boundary),
         _ => Some(Reach::All),
     }
 }
@@ -263,6 +265,8 @@ mod tests {
         assert_eq!(due(Some(&quiet), minutes(60)), Some(Reach::Boundary));
         assert_eq!(due(Some(&at_risk), minutes(14)), None);
         assert_eq!(due(Some(&at_risk), minutes(15)), Some(Reach::All));
+        // One by a clock that was days ahead says nothing of today.
+        assert_eq!(due(Some(&quiet), minutes(-10 * 24 * 60)), Some(Reach::All));
         // Once all is listed and nothing is found, nothing is said any more.
         let mended = status(
             Some(&at_risk),

@@ -5,6 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::api::condition::Finding;
+use crate::storage::past;
 
 /// What an object refers to may come this much later, as it does where everything is applied at once.
 pub const REFERENCE: SignedDuration = SignedDuration::from_secs(60);
@@ -14,14 +15,16 @@ pub const STORE: SignedDuration = SignedDuration::from_mins(15);
 pub const WORK: SignedDuration = SignedDuration::from_hours(1);
 
 /// Since when the condition that `finding` is about has been as it says, by the conditions `before`. The schema gives a
-/// new object conditions from 1970, so this is never before the object was `created`.
+/// new object conditions from 1970, so this is never before the object was `created`; nor is it ahead.
 pub fn since(before: &[Condition], finding: &Finding, created: Option<&Time>, now: Timestamp) -> Timestamp {
     let (type_, status): (&str, &str) = (finding.condition.into(), finding.truth.into());
     let found = before
         .iter()
         .find(|condition| condition.type_ == type_ && condition.status == status);
     let created = created.map_or(Timestamp::MIN, |created| created.0);
-    found.map_or(now, |condition| condition.last_transition_time.0.max(created))
+    found.map_or(now, |condition| {
+        past(condition.last_transition_time.0, now).map_or(created, |at| at.max(created))
+    })
 }
 
 /// Something that a person has to see to, and from when on.
@@ -96,6 +99,9 @@ mod tests {
     fn what_a_new_object_has_from_the_schema_is_not_old() {
         let mut before = merge(&[], &[missing()], None, at(3));
         before[0].last_transition_time = Time(Timestamp::UNIX_EPOCH);
+        assert_eq!(since(&before, &missing(), Some(&Time(at(2))), at(9)), at(2));
+        // Nor is one by a clock that was days ahead a reason to wait for days.
+        before[0].last_transition_time = Time(at(864_000));
         assert_eq!(since(&before, &missing(), Some(&Time(at(2))), at(9)), at(2));
     }
 

@@ -13,14 +13,16 @@ use serde_json::json;
 
 use super::error::ApiError;
 use crate::api::condition::{ConditionType, Finding, Reason, Truth, merge};
+use crate::storage::past;
 
 /// Timestamps and what goes with them are refreshed in a status at most this often: what moves faster is a metric.
 pub const REFRESH: Duration = Duration::from_mins(5);
 
 /// Whether something that was last refreshed at `previous` may be refreshed again.
 pub fn may_refresh(previous: Option<&Time>, now: Timestamp) -> bool {
+    let previous = previous.and_then(|previous| past(previous.0, now));
     previous.is_none_or(|previous| {
-        Duration::try_from(now.duration_since(previous.0)).is_ok_and(|age| age >= REFRESH)
+        Duration::try_from(now.duration_since(previous)).is_ok_and(|age| age >= REFRESH)
     })
 }
 

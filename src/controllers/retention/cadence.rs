@@ -10,6 +10,7 @@ use crate::storage::audit::Found;
 use crate::storage::hold::Placed;
 use crate::storage::hold::memory::Told;
 use crate::storage::ledger::Entry;
+use crate::storage::past;
 
 /// How often everything that is held is listed, and its marks read, where that takes little.
 pub(super) const VERIFY_EVERY: SignedDuration = SignedDuration::from_mins(15);
@@ -70,8 +71,8 @@ impl Pass<'_> {
     /// Whether everything is to be verified: it is time.
     pub(super) fn is_time(&self) -> bool {
         let last = self.before().and_then(|before| before.verified_at.as_ref());
-        match (last, self.verify_every()) {
-            (Some(at), Some(every)) => at.0 + paced(every, self.is_refused_before()) <= self.now,
+        match (last.and_then(|at| past(at.0, self.now)), self.verify_every()) {
+            (Some(at), Some(every)) => at + paced(every, self.is_refused_before()) <= self.now,
             _ => true,
         }
     }
@@ -144,7 +145,7 @@ impl Pass<'_> {
         self.plan
             .open
             .values()
-            .map(|entry| Some(known(entry)?.0))
+            .map(|entry| past(known(entry)?.0, self.now))
             .collect()
     }
 
@@ -152,7 +153,7 @@ impl Pass<'_> {
     pub(super) fn release_again(&self) -> Option<Timestamp> {
         let refused = |entry: &Entry| {
             let placement = self.hold(&entry.uid)?.status.as_ref()?.placement.as_ref()?;
-            Some(placement.refused.as_ref()?.at.0)
+            past(placement.refused.as_ref()?.at.0, self.now)
         };
         let refused = self.plan.closing.iter().map(refused);
         let first = refused.collect::<Option<Vec<_>>>()?.into_iter().min()?;

@@ -16,12 +16,12 @@ use crate::controllers::buckets::OpenBucket;
 use crate::controllers::kit::fence::Fence;
 use crate::protocol::cover::Cover;
 use crate::protocol::retention::lifecycle_days;
-use crate::storage::Time;
 use crate::storage::hold::manifest::{self, Kept};
 use crate::storage::hold::memory::{Memory, Told};
 use crate::storage::hold::{BrokenOff, Placed, Task, place, release};
 use crate::storage::ledger::{self, Entry};
 use crate::storage::sweep::{OpenHolds, Reach, sweep};
+use crate::storage::{Time, past};
 
 /// How often what is due is swept, though nothing else happens.
 const SWEEP_EVERY: SignedDuration = SignedDuration::from_hours(1);
@@ -64,7 +64,7 @@ impl Pass<'_> {
         let mut outcome = Outcome {
             verified_at: self
                 .before()
-                .and_then(|before| before.verified_at.as_ref().map(|at| at.0)),
+                .and_then(|before| past(before.verified_at.as_ref()?.0, self.now)),
             verify_every: self.verify_every(),
             sweep_at: self.now + SWEEP_EVERY,
             gaps: self.bucket.gaps.clone(),
@@ -310,7 +310,7 @@ impl Pass<'_> {
     async fn sweep(&self, outcome: &mut Outcome) -> Result<(), RetentionError> {
         let swept_at = self
             .before()
-            .and_then(|before| before.swept_at.as_ref().map(|at| at.0));
+            .and_then(|before| past(before.swept_at.as_ref()?.0, self.now));
         if let Some(again) = swept_at
             .map(|at| at + SWEEP_EVERY)
             .filter(|again| *again > self.now)

@@ -6,6 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::condition::{ConditionType, Finding, Reason, Truth};
 use crate::api::{ConformanceRow, ConformanceVerdict, StorageStatus};
+use crate::storage::past;
 use crate::storage::probe::Check;
 
 /// The probe runs daily. Two days later its table says nothing of now.
@@ -63,7 +64,7 @@ pub fn finding(tried: &Tried, unknown: &[String], now: Timestamp) -> Finding {
         let message = format!("{}; {REMEDY}; tried at {at}", fails.join(". "));
         return found(Truth::False, Reason::AccessDiffers, message);
     }
-    if now.duration_since(*at) > OUTDATED {
+    if past(*at, now).is_none_or(|at| now.duration_since(at) > OUTDATED) {
         let message = format!("access was last tried at {at}: see StorageEnforced for why not since");
         return found(Truth::Unknown, Reason::NotTried, message);
     }

@@ -20,7 +20,7 @@ use crate::api::{ConformanceVerdict, StorageStatus};
 use crate::contract::StorageTarget;
 use crate::controllers::kit::error::Backoff;
 use crate::controllers::kit::fence::{Fence, NotLeader};
-use crate::storage::{self, BucketSpec, Claim, Enforced, Failed, Trials};
+use crate::storage::{self, BucketSpec, Claim, Enforced, Failed, Trials, past};
 
 /// What was read back counts this long.
 const FRESH: SignedDuration = SignedDuration::from_mins(5);
@@ -219,7 +219,8 @@ fn trials_are_due(reported: &StorageStatus, now: Timestamp) -> bool {
     reported
         .tried_at
         .as_ref()
-        .is_none_or(|tried| now.duration_since(tried.0) >= every)
+        .and_then(|tried| past(tried.0, now))
+        .is_none_or(|tried| now.duration_since(tried) >= every)
 }
 
 #[cfg(test)]

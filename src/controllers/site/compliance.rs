@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use crate::api::condition::{ConditionType, Finding, Reason, Truth};
 use crate::api::{AuditStatus, Ceilings, Days};
 use crate::controllers::kit::quantity::size;
+use crate::storage::past;
 
 /// An audit of the days at the ceiling is due hourly; one that is this old says nothing of now.
 const AUDIT_IS_OLD: SignedDuration = SignedDuration::from_hours(3);
@@ -72,7 +73,7 @@ pub fn compliant(audit: Option<&AuditStatus>, ceilings: Option<&InForce>, now: T
         return found(Truth::Unknown, Reason::NotAudited, message);
     };
     let boundary_at = audit.boundary_at.0;
-    if now.duration_since(boundary_at) > AUDIT_IS_OLD {
+    if past(boundary_at, now).is_none_or(|at| now.duration_since(at) > AUDIT_IS_OLD) {
         let message = format!("the last audit is of {boundary_at}: is the store there?");
         return found(Truth::Unknown, Reason::NotAudited, message);
     }

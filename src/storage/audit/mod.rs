@@ -205,10 +205,8 @@ impl Audit<'_> {
             let keys = page.versions.iter().map(|listed| &listed.key);
             let others = page.folders.iter().chain(keys).filter(|key| !is_ours(key));
             others.for_each(|key| tally.add(Found::ForeignKey, key));
-            let keys = page.versions.iter().map(|listed| &listed.key);
-            let last = page.folders.iter().chain(keys).max();
             pages += 1;
-            match last.map(|last| page.after(last)) {
+            match page.last_plain().map(|last| page.after(last)) {
                 Some(next) if page.is_cut && pages < STRANGE_PAGES => after = Some(next),
                 _ => break,
             }
