@@ -129,7 +129,8 @@ impl World {
 
     /// An incident that covers just what the operator is busy with.
     fn declared_over(&mut self, ask: &Ask, now: Timestamp) {
-        if self.api.open(now).len() >= MOST {
+        // Of those that only the ledger knows, nobody can resolve any.
+        if self.api.open(now).len() >= MOST || super::checks::ledger(&self.store).len() >= 3 * MOST {
             return;
         }
         let Some(key) = about(self, ask) else { return };

@@ -181,7 +181,8 @@ impl Leader {
         let plan = self.planned(&entries, &holds, now);
         let written = self.guarded(ledger::write_all(&target(), &plan.write)).await?;
         written.map_err(|error| error.to_string())?;
-        for uid in plan.open.keys() {
+        let counting = holds.iter().filter_map(|hold| hold.metadata.uid.as_ref());
+        for uid in counting.filter(|uid| plan.counts(uid)) {
             self.api(|world| finalize(world, uid)).await?;
         }
         let coverings = plan.coverings();

@@ -78,9 +78,11 @@ pub fn may_go(hold: &IncidentHold, now: Timestamp) -> bool {
     status::may_go(hold, placement, status::is_resolved(hold, now))
 }
 
-/// Whether something was kept for it once, as its finalizer says.
+/// Whether something was kept for it once, as its finalizer says, or its status, which may be older than the finalizer.
 pub fn has_counted(hold: &IncidentHold) -> bool {
+    let status = hold.status.as_ref();
     hold.finalizers().iter().any(|name| name == FINALIZER)
+        || status.is_some_and(|status| status.placement.is_some())
 }
 
 /// Whether something may be kept for a hold: it counted once, and was not released.

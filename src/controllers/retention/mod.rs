@@ -215,10 +215,11 @@ impl Retention {
         Ok(report::trouble(client, site, &holds, problem).await?)
     }
 
-    /// A hold that counts cannot be deleted away: its resource waits until it is released.
+    /// A hold that counts cannot be deleted away: its resource waits until it is released, also where it was resolved before it
+    /// ever counted, and took over what its predecessor held.
     async fn keep_resources(&self, holds: &[IncidentHold], plan: &Plan) -> Result<(), ApiError> {
         for hold in holds {
-            let counts = hold.uid().is_some_and(|uid| plan.open.contains_key(&uid));
+            let counts = hold.uid().is_some_and(|uid| plan.counts(&uid));
             if counts && !meta::is_deleting(hold) {
                 meta::add_finalizer(
                     &self.context.client,

@@ -154,6 +154,11 @@ impl Plan {
         open.map(|(uid, entry)| (uid.clone(), entry.covering())).collect()
     }
 
+    /// Whether something may be kept for the hold with this UID: it is open, or not released yet.
+    pub fn counts(&self, uid: &str) -> bool {
+        self.open.contains_key(uid) || self.closing.iter().any(|entry| entry.uid == uid)
+    }
+
     /// Whether a hold of this name is open, under whichever UID.
     pub fn is_open(&self, name: &str) -> bool {
         self.open.values().any(|entry| entry.name == name)

@@ -170,9 +170,18 @@ fn a_resolved_hold_that_counted_and_is_in_no_ledger_is_released() {
         (first.open.len(), first.closing.len(), first.write.len()),
         (0, 1, 1)
     );
-    let ledger = followed(none, &first, at(201));
-    let then = plan(&ledger, &[resolved], None, at(300));
+    let ledger = followed(none.clone(), &first, at(201));
+    let then = plan(&ledger, std::slice::from_ref(&resolved), None, at(300));
     assert_eq!((then.closing.len(), then.closed.len()), (0, 1));
+    // It waits with its finalizer for the release, and a status that tells of something kept says the same.
+    assert!(first.counts("2") && !then.counts("2"));
+    resolved.metadata.finalizers = None;
+    let told = serde_json::json!({"placement": {
+        "observedGeneration": 1, "acceptedAt": at(60), "scope": "", "acknowledged": false, "proved": false,
+        "segments": 0, "size": "0 B", "sealed": 0,
+    }});
+    resolved.status = Some(serde_json::from_value(told).unwrap());
+    assert_eq!(plan(&none, &[resolved], None, at(300)).closing.len(), 1);
 }
 
 #[test]

@@ -161,16 +161,18 @@ mod tests {
          -> IncidentHold {
             let state = if resolved.is_some() { "Resolved" } else { "Open" };
             let resolution = resolved.map(|at| json!({"at": at, "by": "CISO", "outcome": "Closed"}));
+            let placement = json!({
+                "observedGeneration": 1, "acceptedAt": "2026-05-01T10:00:00Z", "proved": true, "segments": 4,
+                "size": "1 MiB", "sealed": 0, "releasedAt": released,
+            });
+            let placement = (!finalizers.is_empty()).then_some(placement);
             serde_json::from_value(json!({
                 "metadata": {"name": name, "namespace": "n", "finalizers": finalizers},
                 "spec": {
                     "siteRef": {"name": "s"}, "window": {"from": "2026-05-01T10:00:00Z"}, "purpose": "Theft",
                     "reference": "2026-77", "state": state, "resolution": resolution,
                 },
-                "status": {"placement": {
-                    "observedGeneration": 1, "acceptedAt": "2026-05-01T10:00:00Z", "proved": true, "segments": 4,
-                    "size": "1 MiB", "sealed": 0, "releasedAt": released,
-                }},
+                "status": {"placement": placement},
             }))
             .unwrap()
         };
