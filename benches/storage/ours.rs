@@ -55,14 +55,8 @@ pub async fn sweeps(target: &StorageTarget) -> Took {
         now: read + SignedDuration::from_hours(24 * 28),
     };
     timed(async {
-        let swept = sweep(
-            target,
-            &CEILINGS,
-            &NoHolds,
-            &Memory::default(),
-            Reach::Boundary,
-            time,
-        );
+        let memory = Memory::default();
+        let swept = sweep(target, &CEILINGS, &NoHolds, &memory, Reach::Boundary, time);
         usize::try_from(swept.await.unwrap().deleted).unwrap()
     })
     .await

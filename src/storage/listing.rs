@@ -144,11 +144,14 @@ impl Page {
         }
     }
 
-    /// The last name that came as it is, from which a listing can go on. Some stores tell a character that XML cannot have as
-    /// U+FFFD, which comes after all names of ours: whoever went on from there would leave them out.
-    pub(crate) fn last_plain(&self) -> Option<&str> {
+    /// Where a listing of folders goes on: the last name, without its `/`. From there on nothing is left out, neither where
+    /// `a-1/` comes before `a/`, by the bytes of keys, nor where `a` comes before `a-1`, by the names of folders; some of what
+    /// was listed may come again. A name with U+FFFD does not count: some stores tell a character so that XML cannot have, and
+    /// it comes after all names of ours.
+    pub(crate) fn last_name(&self) -> Option<&str> {
         let keys = self.versions.iter().map(|listed| &listed.key);
-        let names = self.folders.iter().chain(keys).map(String::as_str);
+        let names = self.folders.iter().chain(keys);
+        let names = names.map(|name| name.strip_suffix('/').unwrap_or(name));
         names.filter(|name| !name.contains('\u{fffd}')).max()
     }
 }

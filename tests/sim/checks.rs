@@ -78,8 +78,12 @@ pub fn ledger(store: &Store) -> BTreeMap<String, Entry> {
 
 impl Checks {
     /// Somebody declared, or changed, a hold.
-    pub fn note_declared(&mut self, uid: &str, cover: Cover, now: Timestamp) {
+    pub fn note_declared(&mut self, uid: &str, cover: Cover, store: &Store, now: Timestamp) {
         let covers = self.declared.entry(uid.to_owned()).or_default();
+        if !ledger(store).contains_key(uid) {
+            // Nobody has seen what it was before, nor said anything of it.
+            covers.clear();
+        }
         if let Some(until) = cover.window.until {
             // What went on ends, at the earliest now: later recordings are no one's to keep.
             for (_, before) in covers.iter_mut().filter(|(_, it)| it.window.until.is_none()) {
@@ -386,6 +390,7 @@ impl Checks {
                     && counts_from(&parsed, version) == parsed.start()
                     && self.ledger_disturbed.is_none()
                     && is_old(key, version)
+                    && (version.is_held() || is_retagged_by(&parsed, version) < now)
                     && !is_late_twin(store, key, &version.id) =>
                 {
                     wrong.push(format!(
@@ -403,6 +408,23 @@ impl Checks {
             }
         }
         self.broken.extend(wrong);
+    }
+}
+
+/// When the sweep has put back a tag that nothing explains and that no legal hold goes with: once the day is over, of what came
+/// within it; of what came later, nobody can say on which day of four weeks.
+fn is_retagged_by(key: &Key, version: &Version) -> Timestamp {
+    let day = key.start().to_zoned(jiff::tz::TimeZone::UTC).date();
+    let over = day
+        .tomorrow()
+        .unwrap()
+        .to_zoned(jiff::tz::TimeZone::UTC)
+        .unwrap()
+        .timestamp();
+    if version.taken < over {
+        over + SignedDuration::from_hours(3)
+    } else {
+        Timestamp::MAX
     }
 }
 

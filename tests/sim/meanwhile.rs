@@ -151,7 +151,7 @@ impl World {
         let uid = self.api.declare(&incident, now);
         self.say(|| format!("{uid} is declared meanwhile: {incident:?}"));
         let cover = cover(&self.api.holds[&uid]);
-        self.checks.note_declared(&uid, cover, now);
+        self.checks.note_declared(&uid, cover, &self.store, now);
     }
 
     /// Whatever the operator is busy with is not needed any more.
@@ -182,7 +182,7 @@ impl World {
         });
         self.say(|| format!("{uid} is open again, out of a backup"));
         let cover = cover(&self.api.holds[&uid]);
-        self.checks.note_declared(&uid, cover, now);
+        self.checks.note_declared(&uid, cover, &self.store, now);
     }
 
     /// Somebody hides an entry of the ledger, and a backup of before its hold is restored.
@@ -218,7 +218,7 @@ impl World {
         });
         self.say(|| format!("the window of {uid} ends at {until}"));
         let cover = cover(&self.api.holds[&uid]);
-        self.checks.note_declared(&uid, cover, now);
+        self.checks.note_declared(&uid, cover, &self.store, now);
     }
 
     fn befall(&mut self, n: usize, fate: Fate) {

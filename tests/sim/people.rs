@@ -82,7 +82,7 @@ fn declare_one(world: &mut World, now: Timestamp) {
 /// What it covers from now on counts.
 fn note(world: &mut World, uid: &str, now: Timestamp) {
     let cover = cover(&world.api.holds[uid]);
-    world.checks.note_declared(uid, cover, now);
+    world.checks.note_declared(uid, cover, &world.store, now);
 }
 
 pub fn widen(world: &mut World, uid: &str, now: Timestamp) {

@@ -17,7 +17,7 @@ use super::client::{Purpose, Store, TargetError};
 use super::error::StoreError;
 use super::key::Key;
 use super::ledger;
-use super::listing::{Listed, Query, all, page};
+use super::listing::{After, Listed, Query, all, page};
 use super::marks::{self, Marks};
 use super::probe::canary::is_canary;
 use super::simulated;
@@ -206,7 +206,11 @@ impl Audit<'_> {
             let others = page.folders.iter().chain(keys).filter(|key| !is_ours(key));
             others.for_each(|key| tally.add(Found::ForeignKey, key));
             pages += 1;
-            match page.last_plain().map(|last| page.after(last)) {
+            match page
+                .last_name()
+                .map(After::text)
+                .filter(|next| after.as_ref() != Some(next))
+            {
                 Some(next) if page.is_cut && pages < STRANGE_PAGES => after = Some(next),
                 _ => break,
             }
