@@ -367,7 +367,7 @@ impl Checks {
         for (uid, lost) in std::mem::take(&mut self.owed) {
             self.fail(format!("nobody was told that {uid} lost {lost:?}"));
         }
-        let mut wrong = unsettled(store, api, now);
+        let (mut wrong, entries) = (unsettled(store, api, now), ledger(store));
         let is_old = |key: &str, version: &Version| {
             let taken = self.taken[&(key.to_owned(), version.id.clone())];
             taken < now - SignedDuration::from_hours(1)
@@ -386,7 +386,11 @@ impl Checks {
                     wrong.push(format!("{key:?} is hidden, though {uid} covers it"));
                 }
                 // One whose key cannot be true is kept for holds over the time in which it came, too.
+                // An entry never covers less than it did: what somebody changed his mind about explains a mark, too.
                 None if is_marked(version)
+                    && !entries
+                        .values()
+                        .any(|entry| entry.cover().covers(&parsed.recording()))
                     && counts_from(&parsed, version) == parsed.start()
                     && self.ledger_disturbed.is_none()
                     && is_old(key, version)

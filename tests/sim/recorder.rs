@@ -126,7 +126,7 @@ pub async fn record(world: Shared, class: Class, source: String) {
             let world = &mut *lock(&world);
             let is_urgent = world.is_calm && !world.recorders.all[&of].spool.is_empty();
             // What waits is tried again soon, once nothing is in its way.
-            let pause = if is_urgent { 60..600 } else { 2400..20_000 };
+            let pause = if is_urgent { 60..600 } else { 2400..12_000 };
             (world.rng.u64(pause), world.rng.u64(60..3000))
         };
         sleep(Duration::from_secs(pause)).await;

@@ -80,13 +80,17 @@ async fn whole(seed: u64, scope: Scope) -> Report {
     start(&world, people::attack(world.clone()));
     start(&world, people::betray(world.clone()));
     start(&world, people::expire(world.clone()));
-    // Who is deaf, is so for longer than a release waits; and what that leaves, the next day's sweep puts right.
-    let (more_trouble, more_quiet) = if lock(&world).temper.is_deaf {
-        (8, 21)
-    } else {
-        (0, 0)
+    let (trouble, quiet) = {
+        let world = lock(&world);
+        match (world.temper.is_deaf, world.temper.haste) {
+            // Who is deaf, is so for longer than a release waits; what that leaves, the next day's sweep puts right.
+            (true, _) => (scope.trouble + 8, scope.quiet + 21),
+            // As much happens in less time.
+            (false, 10) => (scope.trouble / 3, scope.quiet),
+            (false, _) => (scope.trouble, scope.quiet),
+        }
     };
-    pass(&world, scope.trouble + more_trouble).await;
+    pass(&world, trouble).await;
     {
         let mut world = lock(&world);
         world.is_calm = true;
@@ -96,7 +100,7 @@ async fn whole(seed: u64, scope: Scope) -> Report {
         world.ahead = [0, 0];
         world.say(|| "all is calm".to_owned());
     }
-    pass(&world, scope.quiet + more_quiet).await;
+    pass(&world, quiet).await;
     let mut world = lock(&world);
     let world = &mut *world;
     if !world.is_over() {

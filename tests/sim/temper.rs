@@ -95,9 +95,14 @@ fn some<T: Copy>(rng: &mut Rng, all: &[T]) -> Vec<T> {
 
 impl Temper {
     pub fn drawn(rng: &mut Rng) -> Self {
+        let is_deaf = rng.u32(0..6) == 0;
         Self {
             keenness: *rng.choice(&[0, 3, 10, 30, 60]).unwrap(),
-            haste: *rng.choice(&[1, 3, 10]).unwrap(),
+            haste: if is_deaf {
+                1
+            } else {
+                *rng.choice(&[1, 3, 10]).unwrap()
+            },
             pace: *rng.choice(&[1, 1, 3]).unwrap(),
             events: some(rng, &EVENTS),
             betrayals: some(rng, &[Betrayal::Marks, Betrayal::Hides, Betrayal::SpoilsLedger]),
@@ -110,7 +115,7 @@ impl Temper {
                     Attack::ManyVersions,
                 ],
             ),
-            is_deaf: rng.u32(0..6) == 0,
+            is_deaf,
         }
     }
 

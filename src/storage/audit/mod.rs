@@ -14,6 +14,7 @@ use self::tally::{Holds, Newer, Rules};
 pub use super::aging::is_at_boundary;
 use super::aging::{Stored, boundary};
 use super::client::{Purpose, Store, TargetError};
+use super::date::ClocksDisagree;
 use super::error::StoreError;
 use super::key::Key;
 use super::ledger;
@@ -58,6 +59,9 @@ pub enum AuditError {
     /// The target cannot be used.
     #[error(transparent)]
     Target(#[from] TargetError),
+    /// The clocks are too far apart to tell what is over its ceiling.
+    #[error(transparent)]
+    Clock(#[from] ClocksDisagree),
     /// The store.
     #[error("{}", .0.safe_message())]
     Storage(#[from] StoreError),
@@ -68,6 +72,7 @@ impl AuditError {
     pub fn category(&self) -> &'static str {
         match self {
             Self::Target(_) => "target",
+            Self::Clock(_) => "clock",
             Self::Storage(error) => error.category(),
         }
     }
@@ -78,6 +83,7 @@ pub async fn audit(reader: &StorageTarget, scope: &Scope, now: Timestamp) -> Res
     let store = Store::new(reader, Purpose::Configure)?;
     let mut tally = Tally::default();
     let holds = holds(&store, scope, &mut tally, now).await?;
+    store.clock.check()?;
     let rules = Rules {
         ceilings: &scope.ceilings,
         holds: &holds,
@@ -101,6 +107,7 @@ pub async fn audit(reader: &StorageTarget, scope: &Scope, now: Timestamp) -> Res
     if scope.reach == Reach::All {
         audit.strangers(&mut tally).await?;
     }
+    store.clock.check()?;
     Ok(tally)
 }
 
