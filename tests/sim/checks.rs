@@ -136,7 +136,7 @@ impl Checks {
                 self.taken.insert(id, now);
                 self.see_put(effect, store, api, now);
             }
-            What::Marked => (),
+            What::Marked => drop(self.taken.insert(id, now)),
             What::Removed => self.see_removed(effect, id, store, api, now),
             What::Hold(_) | What::Tag(_) => {
                 let is_prompt = now.duration_since(effect.sent) < PROMPT;
@@ -276,7 +276,10 @@ impl Checks {
                 continue;
             }
             let is_tagged = matches!(version.tag(), Some("held" | "sealed"));
-            let is_hidden = store.keys[key].first().is_some_and(|first| first.is_marker);
+            // What was hidden since is the next look's.
+            let is_before = |marker: &Version| self.taken[&(key.clone(), marker.id.clone())] < began;
+            let first = store.keys[key].first();
+            let is_hidden = first.is_some_and(|first| first.is_marker && is_before(first));
             if !version.is_held() || !is_tagged || is_hidden {
                 self.fail(format!(
                     "Placed of {uid}: {key:?} {} has legal hold {:?}, tags {:?}, hidden {is_hidden}",

@@ -22,6 +22,7 @@ use super::ask::{Ask, Wire, written};
 use super::kind::Mishap;
 use super::mutations::Mutation;
 use super::store::{By, No, Who};
+use super::temper::Theme;
 use super::world::World;
 
 /// All that there is, of which a step at a time is taken.
@@ -193,9 +194,9 @@ impl World {
 
     fn send(&mut self, ask: Ask, by: Who, signed: Option<Timestamp>, is_last: bool) -> Sent {
         let weather = if by == Who::Recorder {
-            &self.weather.of_recorders
+            &self.temper.weather.of_recorders
         } else {
-            &self.weather.of_operators
+            &self.temper.weather.of_operators
         };
         // The last of a process often lies somewhere: that is why it is believed to be dead.
         let mishap = if is_last && self.rng.bool() {
@@ -206,7 +207,8 @@ impl World {
         let millis = |rng: &mut fastrand::Rng| Duration::from_millis(rng.u64(1..40));
         let (mut there, mut back) = (millis(&mut self.rng), millis(&mut self.rng));
         if mishap == Mishap::Slow {
-            let long = Duration::from_millis(match self.rng.u32(0..4) {
+            let is_long = matches!(self.temper.theme, Theme::Takeovers | Theme::Uploads);
+            let long = Duration::from_millis(match self.rng.u32(if is_long { 0..2 } else { 0..4 }) {
                 // It lies somewhere until nearly everybody has forgotten it.
                 0 => self.rng.u64(20_000..2_000_000),
                 _ => self.rng.u64(5_000..20_000),

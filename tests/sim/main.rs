@@ -91,8 +91,10 @@ fn each(seeds: impl Iterator<Item = u64> + Send, steps: u64) {
                     let report = simulate(seed, asked_scope());
                     let all = done.fetch_add(report.steps, Ordering::Relaxed) + report.steps;
                     say(&format!(
-                        "sim: seed {seed}, {} steps, {all} in all, {:?}",
-                        report.steps, report.claims
+                        "sim: seed {seed}, {}, {} steps, {all} in all, {:?}",
+                        theme_of(seed),
+                        report.steps,
+                        report.claims
                     ));
                     if !report.broken.is_empty() {
                         failed.lock().unwrap().get_or_insert(report);
@@ -185,6 +187,9 @@ fn hunt() {
                     let Some(seed) = seeds.lock().unwrap().next() else {
                         return;
                     };
+                    if std::env::var("THEME").is_ok_and(|theme| theme != theme_of(seed)) {
+                        continue;
+                    }
                     if !simulate(seed, Scope::WHOLE).broken.is_empty() {
                         say(&format!("hunt: seed {seed} is not clean"));
                         continue;
@@ -197,8 +202,10 @@ fn hunt() {
                         let (rule, report) = report;
                         left.lock().unwrap().remove(&rule);
                         say(&format!(
-                            "hunt: ({rule:?}, {seed}) after {} steps: {}",
-                            report.steps, report.broken[0]
+                            "hunt: {} ({rule:?}, {seed}) after {} steps: {}",
+                            theme_of(seed),
+                            report.steps,
+                            report.broken[0]
                         ));
                     }
                 }
@@ -206,6 +213,12 @@ fn hunt() {
         }
     });
     say(&format!("hunt: nobody notices {:?}", left.into_inner().unwrap()));
+}
+
+/// What the days of a seed are about.
+fn theme_of(seed: u64) -> String {
+    let world = world::World::new(seed, kind::Kind::drawn, None);
+    format!("{:?}", world.temper.theme)
 }
 
 #[test]

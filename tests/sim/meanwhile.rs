@@ -145,7 +145,7 @@ impl World {
             calls: is_call || self.rng.bool(),
             window: Window::new(
                 key.start() - SignedDuration::from_mins(1),
-                self.rng.bool().then(|| key.end() + SignedDuration::from_mins(1)),
+                (self.rng.u32(0..4) > 0).then(|| key.end() + SignedDuration::from_mins(1)),
             ),
         };
         let uid = self.api.declare(&incident, now);

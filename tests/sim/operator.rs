@@ -190,7 +190,10 @@ impl Leader {
         self.api(|world| world.recorders.config = coverings).await?;
         let recorders = match lock(&self.world).broken {
             Some(Mutation::FollowNotAsked) => Follow::NoRecorders,
-            Some(Mutation::FollowKept) => bucket.recorders.clone(),
+            Some(Mutation::FollowKept) => match &bucket.recorders {
+                Follow::Holds(_) => Follow::Holds(plan.coverings()),
+                other => other.clone(),
+            },
             _ => self
                 .buckets
                 .open(&site)

@@ -212,7 +212,10 @@ pub async fn come_back(world: Shared) {
 
 /// Who has the recorders' credentials and is none.
 pub async fn attack(world: Shared) {
-    const KEYS: [&str; 14] = [
+    const KEYS: [&str; 17] = [
+        "video/hal-2/\u{2}/x",
+        "video/hal.b/\u{1}",
+        "calls/balie/\u{3}/x",
         "video/x",
         "video/\u{1}",
         "video/!",

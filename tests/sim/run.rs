@@ -11,8 +11,8 @@ use super::http::{Shared, lock};
 use super::kind::Kind;
 use super::mutations::Mutation;
 use super::recorder::Recorder;
-use super::temper::weather;
-use super::world::{Weathers, World};
+use super::temper::Theme;
+use super::world::World;
 use super::{lease, people, recorder};
 
 /// How much is simulated.
@@ -82,19 +82,18 @@ async fn whole(seed: u64, scope: Scope) -> Report {
     start(&world, people::expire(world.clone()));
     let (trouble, quiet) = {
         let world = lock(&world);
-        match (world.temper.is_deaf, world.temper.haste) {
+        match (world.temper.theme, world.temper.haste) {
             // Who is deaf, is so for longer than a release waits; what that leaves, the next day's sweep puts right.
-            (true, _) => (scope.trouble + 8, scope.quiet + 21),
+            (Theme::Deaf, _) => (scope.trouble + 8, scope.quiet + 21),
             // As much happens in less time.
-            (false, 10) => (scope.trouble / 3, scope.quiet),
-            (false, _) => (scope.trouble, scope.quiet),
+            (_, 10) => (scope.trouble / 3, scope.quiet),
+            _ => (scope.trouble, scope.quiet),
         }
     };
     pass(&world, trouble).await;
     {
         let mut world = lock(&world);
         world.is_calm = true;
-        world.weather = Weathers::default();
         world.temper.calm();
         world.api.is_away = false;
         world.ahead = [0, 0];
@@ -148,8 +147,13 @@ fn backlog(world: &mut World) {
     let now = world.now();
     let sources: Vec<(Class, String)> = world.recorders.all.keys().cloned().collect();
     for of in sources {
-        for _ in 0..world.rng.usize(2..6) {
-            let from = if world.rng.bool() { 1 } else { 96 * 60 };
+        let (count, share) = match world.temper.theme {
+            Theme::Ceilings | Theme::Clocks => (12, 4),
+            _ => (world.rng.usize(2..6), 2),
+        };
+        for _ in 0..count {
+            // Some come to their ceiling within the day.
+            let from = if world.rng.u32(0..share) == 0 { 1 } else { 96 * 60 };
             let (ago, length) = (world.rng.i64(from..118 * 60), world.rng.u64(60..3000));
             let start = now - SignedDuration::from_mins(ago) - SignedDuration::from_secs(3000);
             let waiting = recorder::recorded(&of, start, length * 1000);
@@ -161,10 +165,6 @@ fn backlog(world: &mut World) {
 /// Draws what there is.
 fn furnish(world: &Shared) {
     let world = &mut *lock(world);
-    world.weather = Weathers {
-        of_operators: weather(&mut world.rng, &[0, 0, 4, 20, 60]),
-        of_recorders: weather(&mut world.rng, &[0, 50, 300]),
-    };
     world.checks.embargo = world.rng.bool().then(|| SignedDuration::from_hours(1));
     let count = world.rng.usize(2..4);
     let first = world.rng.usize(0..3);
@@ -187,8 +187,7 @@ fn furnish(world: &Shared) {
     }
     backlog(world);
     let told = format!(
-        "{:?} {:?} {:?} {:?}",
-        world.weather,
+        "{:?} {:?} {:?}",
         world.temper,
         world.checks.embargo,
         world.recorders.all.keys()

@@ -67,9 +67,47 @@ pub enum Attack {
     ManyVersions,
 }
 
+/// What a day is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Theme {
+    /// Anything, or any few things.
+    Any,
+    /// Much comes to its ceiling, and just then it is held.
+    Ceilings,
+    /// Leaders are lost while requests lie somewhere.
+    Takeovers,
+    /// Recorders are slow, while holds come and grow.
+    Uploads,
+    /// Held versions are destroyed, and leaders with them.
+    Losses,
+    /// A recorder that fell silent stays so until all is calm: for longer than anybody waits.
+    Deaf,
+    Clocks,
+    /// Answers are refusals, or halves.
+    Refusals,
+    Attacks,
+    Restores,
+}
+
+const THEMES: [Theme; 12] = [
+    Theme::Any,
+    Theme::Any,
+    Theme::Any,
+    Theme::Ceilings,
+    Theme::Takeovers,
+    Theme::Uploads,
+    Theme::Losses,
+    Theme::Deaf,
+    Theme::Clocks,
+    Theme::Refusals,
+    Theme::Attacks,
+    Theme::Restores,
+];
+
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Temper {
+    pub theme: Theme,
     /// How often, in a thousand requests of an operator, something happens meanwhile.
     pub keenness: u32,
     /// How often operators look: pauses are divided by it.
@@ -79,8 +117,7 @@ pub struct Temper {
     pub events: Vec<Event>,
     pub betrayals: Vec<Betrayal>,
     pub attacks: Vec<Attack>,
-    /// One recorder that fell silent stays so until all is calm: for longer than anybody waits.
-    pub is_deaf: bool,
+    pub weather: Weathers,
 }
 
 /// All of them, or a few.
@@ -94,15 +131,13 @@ fn some<T: Copy>(rng: &mut Rng, all: &[T]) -> Vec<T> {
 }
 
 impl Temper {
+    /// What a seed is inclined to.
     pub fn drawn(rng: &mut Rng) -> Self {
-        let is_deaf = rng.u32(0..6) == 0;
-        Self {
+        let theme = *rng.choice(&THEMES).unwrap();
+        let any = Self {
+            theme,
             keenness: *rng.choice(&[0, 3, 10, 30, 60]).unwrap(),
-            haste: if is_deaf {
-                1
-            } else {
-                *rng.choice(&[1, 3, 10]).unwrap()
-            },
+            haste: *rng.choice(&[1, 3, 10]).unwrap(),
             pace: *rng.choice(&[1, 1, 3]).unwrap(),
             events: some(rng, &EVENTS),
             betrayals: some(rng, &[Betrayal::Marks, Betrayal::Hides, Betrayal::SpoilsLedger]),
@@ -115,20 +150,103 @@ impl Temper {
                     Attack::ManyVersions,
                 ],
             ),
-            is_deaf,
+            weather: Weathers {
+                of_operators: weather(rng, &[0, 0, 4, 20, 60]),
+                of_recorders: weather(rng, &[0, 50, 300]),
+            },
+        };
+        any.about(theme)
+    }
+
+    fn about(self, theme: Theme) -> Self {
+        let only = |per_mille, mishaps: &[Mishap]| Weather {
+            per_mille,
+            mishaps: mishaps.to_vec(),
+        };
+        let of_operators = |weather| Weathers {
+            of_operators: weather,
+            ..Weathers::default()
+        };
+        match theme {
+            Theme::Any => self,
+            Theme::Ceilings => Self {
+                keenness: 100,
+                haste: 3,
+                events: vec![Event::Declared, Event::Unasked, Event::Resolved],
+                weather: Weathers::default(),
+                ..self
+            },
+            Theme::Takeovers => Self {
+                keenness: 30,
+                haste: 10,
+                events: vec![Event::Resolved, Event::Stops, Event::Declared],
+                betrayals: vec![Betrayal::Hides],
+                weather: of_operators(only(40, &[Mishap::Slow])),
+                ..self
+            },
+            Theme::Uploads => Self {
+                keenness: 20,
+                haste: 10,
+                events: vec![Event::Declared, Event::Widened, Event::Resolved],
+                weather: Weathers {
+                    of_recorders: only(500, &[Mishap::Slow]),
+                    ..Weathers::default()
+                },
+                ..self
+            },
+            Theme::Losses => Self {
+                keenness: 20,
+                haste: 10,
+                events: vec![Event::Destroyed],
+                betrayals: vec![Betrayal::Marks],
+                ..self
+            },
+            Theme::Deaf => Self {
+                haste: 1,
+                events: vec![Event::Resolved, Event::Declared],
+                betrayals: vec![Betrayal::Hides],
+                ..self
+            },
+            Theme::Clocks => Self {
+                keenness: 30,
+                haste: 3,
+                events: vec![Event::ClockSteps],
+                weather: Weathers::default(),
+                ..self
+            },
+            Theme::Refusals => Self {
+                haste: 3,
+                weather: of_operators(only(150, &[Mishap::BadRequest, Mishap::Truncated])),
+                ..self
+            },
+            Theme::Attacks => Self { pace: 10, ..self },
+            Theme::Restores => Self {
+                keenness: 60,
+                haste: 3,
+                events: vec![Event::Remade, Event::Reopened, Event::Forgotten, Event::Declared],
+                ..self
+            },
         }
     }
 
     /// Once all is calm.
     pub fn calm(&mut self) {
         (self.keenness, self.haste, self.pace) = (0, 1, 1);
+        self.weather = Weathers::default();
     }
 }
 
 /// How the network is to those who have this much of it.
-pub fn weather(rng: &mut Rng, per_mille: &[u32]) -> Weather {
+fn weather(rng: &mut Rng, per_mille: &[u32]) -> Weather {
     Weather {
         per_mille: *rng.choice(per_mille).unwrap(),
         mishaps: some(rng, &Mishap::ALL),
     }
+}
+
+/// How bad things are.
+#[derive(Clone, Debug, Default)]
+pub struct Weathers {
+    pub of_operators: Weather,
+    pub of_recorders: Weather,
 }

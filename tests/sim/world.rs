@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::api::Api;
 use super::ask::{Answer, Ask};
 use super::checks::Checks;
-use super::kind::{Kind, Weather};
+use super::kind::Kind;
 use super::lease::Fate;
 use super::mutations::Mutation;
 use super::recorder::Recorders;
@@ -21,20 +21,12 @@ use super::xml::digest;
 /// Lines of the trace that are kept for who reads of a failure.
 const KEPT: usize = 400;
 
-/// How bad things are.
-#[derive(Clone, Debug, Default)]
-pub struct Weathers {
-    pub of_operators: Weather,
-    pub of_recorders: Weather,
-}
-
 /// See the module.
 pub struct World {
     pub seed: u64,
     pub rng: fastrand::Rng,
     /// Requests so far.
     pub step: u64,
-    pub weather: Weathers,
     pub temper: Temper,
     /// What befalls the leader of each place now, and who is told of it.
     pub befalls: [(Fate, Arc<Notify>); 2],
@@ -70,7 +62,6 @@ impl World {
         let mut world = Self {
             seed,
             step: 0,
-            weather: Weathers::default(),
             temper,
             befalls: [(Fate::Stays, Arc::default()), (Fate::Stays, Arc::default())],
             store: Store::new(kind),
