@@ -2,9 +2,12 @@
 //!
 //! Conditions are those of `metav1`: positive polarity, `Unknown` until the operator has looked.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use strum::{IntoStaticStr, VariantArray};
+
+/// By how much clocks may differ.
+const AHEAD: SignedDuration = SignedDuration::from_secs(60);
 
 /// Types of condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, IntoStaticStr, VariantArray)]
@@ -261,7 +264,10 @@ pub fn merge(
             let reason: &str = finding.reason.into();
             #[cfg(test)]
             tests::assert_documented(type_, status, reason);
-            let since = existing.iter().find(|c| c.type_ == type_ && c.status == status);
+            // A transition that lies ahead was written by a clock that was wrong.
+            let is_past = |c: &Condition| c.last_transition_time.0.duration_since(now) <= AHEAD;
+            let mut same = existing.iter().filter(|c| c.type_ == type_ && c.status == status);
+            let since = same.find(|c| is_past(c));
             Condition {
                 type_: type_.to_owned(),
                 status: status.to_owned(),

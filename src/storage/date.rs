@@ -18,8 +18,8 @@ pub const TOLERANCE: SignedDuration = SignedDuration::from_secs(60);
 /// The two clocks are too far apart to delete anything by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "this machine's clock and the store's are {} s apart, more than {} s: put the wrong one right; nothing is deleted or \
-     audited until then", .apart.as_secs(), TOLERANCE.as_secs()
+    "this machine's clock and the store's are {} s apart, more than {} s: put the wrong one right; nothing is deleted until \
+     then", .apart.as_secs(), TOLERANCE.as_secs()
 )]
 pub struct ClocksDisagree {
     /// By how much ours is ahead; negative: behind.

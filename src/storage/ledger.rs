@@ -138,6 +138,14 @@ impl Entry {
             cameras,
             calls: self.calls || spec.calls,
             window: Window::new(self.window.from.min(spec.window.from.0), until),
+            ..self.believed(now)
+        }
+    }
+
+    /// The entry as it counts now: one that was accepted by a clock that was ahead counts from now.
+    #[must_use]
+    pub fn believed(&self, now: Timestamp) -> Self {
+        Self {
             accepted_at: past(self.accepted_at, now).unwrap_or(now),
             ..self.clone()
         }

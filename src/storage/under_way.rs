@@ -91,9 +91,13 @@ impl UnderWay {
         })
     }
 
-    /// How long a request may still land that lets go of something that `cover` is about, be it outside its window.
-    pub(crate) fn may_let_go(&self, bucket: &str, cover: &Cover) -> Option<Duration> {
-        self.last(|request| request.lets_go && is_about(&request.uri, bucket, cover, |_| false))
+    /// How long a request may still land that was sent before `since` and lets go of something that `cover` is about, also
+    /// outside its window.
+    pub(crate) fn may_let_go(&self, bucket: &str, cover: &Cover, since: Instant) -> Option<Duration> {
+        let counts = |request: &Change| request.lets_go && is_about(&request.uri, bucket, cover, |_| false);
+        let left = self.last(counts)?;
+        let until_then = SIGNATURE.saturating_sub(Instant::now().duration_since(since));
+        Some(left.min(until_then)).filter(|left| !left.is_zero())
     }
 
     /// How long any request may still land; zero: none.
@@ -227,6 +231,25 @@ mod tests {
         }
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn what_was_sent_since_does_not_count() {
+        let under_way = UnderWay::default();
+        let of = |uri: &str| Change {
+            lets_go: true,
+            ..change(uri)
+        };
+        under_way.sent(of(HOLD), Instant::now());
+        tokio::time::advance(Duration::from_secs(5)).await;
+        let since = Instant::now();
+        tokio::time::advance(Duration::from_secs(5)).await;
+        under_way.sent(of(&HOLD.replace("Id=1", "Id=2")), Instant::now());
+        // However many follow.
+        let left = under_way.may_let_go("b", &cover("hal"), since).unwrap();
+        assert_eq!(left, SIGNATURE.saturating_sub(Duration::from_secs(5)));
+        tokio::time::advance(left).await;
+        assert_eq!(under_way.may_let_go("b", &cover("hal"), since), None);
+    }
+
     #[tokio::test]
     async fn what_protects_is_told_apart_from_what_lets_go() {
         let stub = Stub::start(|_| (504, String::new())).await;
@@ -244,7 +267,11 @@ mod tests {
             let under_way = UnderWay::default();
             let store = Store::noting(&stub.target(), &under_way).unwrap();
             let _ = marks::write_tag(&store, &version, tag).await;
-            let of = |camera| under_way.may_let_go("stub", &cover(camera)).is_some();
+            let of = |camera| {
+                under_way
+                    .may_let_go("stub", &cover(camera), Instant::now())
+                    .is_some()
+            };
             assert_eq!((of("hal"), of("hal-2")), (lets_go, false), "{tag}");
             assert_eq!(
                 under_way.may_land("stub", &cover("hal"), &[]).is_some(),
@@ -257,7 +284,9 @@ mod tests {
             let store = Store::noting(&stub.target(), &under_way).unwrap();
             let _ = marks::write_hold(&store, &version, on).await;
             assert_eq!(
-                under_way.may_let_go("stub", &cover("hal")).is_some(),
+                under_way
+                    .may_let_go("stub", &cover("hal"), Instant::now())
+                    .is_some(),
                 lets_go,
                 "{on}"
             );
@@ -317,7 +346,11 @@ mod tests {
                 is_marker: false,
             };
             let protected = || under_way.may_land("stub", &cover("hal"), &[]).is_some();
-            let let_go = || under_way.may_let_go("stub", &cover("hal")).is_some();
+            let let_go = || {
+                under_way
+                    .may_let_go("stub", &cover("hal"), Instant::now())
+                    .is_some()
+            };
             let _ = marks::write_hold(&store, &version, true).await;
             assert_eq!((protected(), let_go()), (may_land, false), "{status}");
             let _ = marks::write_tag(&store, &version, RetentionTag::Video).await;

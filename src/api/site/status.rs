@@ -83,7 +83,8 @@ impl Drift {
 
     /// Whether it is of the last day.
     pub fn is_told(&self, now: Timestamp) -> bool {
-        now.duration_since(self.at.0) < Self::FOR
+        // One that lies ahead was told by a clock that was wrong.
+        now.duration_since(self.at.0).abs() < Self::FOR
     }
 }
 
@@ -135,14 +136,15 @@ pub struct RetentionStatus {
     pub problem: Option<String>,
 }
 
-/// What a store refused: a mark of a version, or to tell it, or to delete. All others were done.
+/// What a store refused: a mark of a version, or to tell it, or to delete; or that sources were not visited. All others were
+/// done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Refusal {
-    /// Of how many versions.
-    #[schemars(range(min = 1))]
+    /// Of how many versions; 0: of none, and sources were not visited.
+    #[schemars(range(min = 0))]
     pub versions: i64,
-    /// Its answer, at the first of them: operation, error code and HTTP status.
+    /// Its answer, at the first of them: operation, error code and HTTP status. Or why sources were not visited.
     #[schemars(length(min = 1, max = 1024))]
     pub answer: String,
     /// When (UTC).
@@ -152,10 +154,13 @@ pub struct Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { versions, answer, .. } = self;
-        write!(
-            f,
-            "{versions} more could not be done and are tried again: {answer}"
-        )
+        match versions {
+            0 => f.write_str(answer),
+            _ => write!(
+                f,
+                "the store refused {versions} more, which are tried again: {answer}"
+            ),
+        }
     }
 }
 

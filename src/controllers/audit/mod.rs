@@ -107,7 +107,8 @@ impl Looks for Audits {
                 is_changed: false,
             });
         };
-        let tally = self.audit(site, &bucket, reach, now).await?;
+        // The clock is read again: it may have been set while other Sites had their turn.
+        let tally = self.audit(site, &bucket, reach, Timestamp::now()).await?;
         let next = OfSite {
             audit: status(before, &tally, reach, &bucket.ceilings, now),
         };

@@ -23,7 +23,7 @@ pub fn since(before: &[Condition], finding: &Finding, created: Option<&Time>, no
         .find(|condition| condition.type_ == type_ && condition.status == status);
     let created = created.map_or(Timestamp::MIN, |created| created.0);
     found.map_or(now, |condition| {
-        past(condition.last_transition_time.0, now).map_or(created, |at| at.max(created))
+        past(condition.last_transition_time.0, now).map_or(now, |at| at.max(created))
     })
 }
 
@@ -100,9 +100,11 @@ mod tests {
         let mut before = merge(&[], &[missing()], None, at(3));
         before[0].last_transition_time = Time(Timestamp::UNIX_EPOCH);
         assert_eq!(since(&before, &missing(), Some(&Time(at(2))), at(9)), at(2));
-        // Nor is one by a clock that was days ahead a reason to wait for days.
+        // One by a clock that was days ahead counts from now, and is written so.
         before[0].last_transition_time = Time(at(864_000));
-        assert_eq!(since(&before, &missing(), Some(&Time(at(2))), at(9)), at(2));
+        assert_eq!(since(&before, &missing(), Some(&Time(at(2))), at(9)), at(9));
+        let next = merge(&before, &[missing()], None, at(9));
+        assert_eq!(next[0].last_transition_time, Time(at(9)));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
+use std::collections::BTreeMap;
 
 use super::pass::Pass;
 use crate::api::{IncidentHold, Placement, RetentionStatus};
@@ -25,6 +26,8 @@ const AT_LEAST_EVERY: SignedDuration = SignedDuration::from_hours(24);
 /// While the store refuses something, everything is read so many times as often, and takes so much more.
 const REFUSED_SHARE: i32 = 15;
 
+/// A release for which sources were not visited is tried again after this long: others have had their turn then.
+pub(super) const UNVISITED: SignedDuration = SignedDuration::from_mins(10);
 /// A release that the store refused is tried again after this long.
 pub(super) const REFUSED: SignedDuration = SignedDuration::from_mins(1);
 
@@ -78,10 +81,16 @@ impl Pass<'_> {
     }
 
     /// Whether everything is to be listed: something is new, or can now be proved, or it is time.
-    pub(super) fn is_full(&self) -> bool {
-        let is_new = !self.plan.write.is_empty() || self.placements().any(|placement| placement.is_none());
-        let mut before = self.placements().flatten();
-        let is_to_prove = before.any(|placement| !placement.proved && placement.refused.is_none());
+    /// Those that are `uncertain` cannot be proved yet.
+    pub(super) fn is_full(&self, uncertain: &BTreeMap<String, SignedDuration>) -> bool {
+        let is_new =
+            !self.plan.write.is_empty() || self.placements().any(|(_, placement)| placement.is_none());
+        let mut provable = self
+            .placements()
+            .filter(|(entry, _)| !uncertain.contains_key(&entry.uid));
+        let is_to_prove = provable.any(|(_, placement)| {
+            placement.is_some_and(|placement| !placement.proved && placement.refused.is_none())
+        });
         self.is_time() || is_new || is_to_prove && self.recorders_follow()
     }
 
@@ -103,9 +112,15 @@ impl Pass<'_> {
 
     /// Whether the store refused something when everything was last verified.
     pub(super) fn is_refused_before(&self) -> bool {
-        let mut of_holds = self.placements().flatten();
-        self.before().is_some_and(|before| before.refused.is_some())
-            || of_holds.any(|placement| placement.refused.is_some())
+        // Of no version: sources were not visited, which have their turn.
+        let is_refused = |placement: &Placement| {
+            placement
+                .refused
+                .as_ref()
+                .is_some_and(|refused| refused.versions > 0)
+        };
+        let mut of_holds = self.placements().filter_map(|(_, placement)| placement);
+        self.before().is_some_and(|before| before.refused.is_some()) || of_holds.any(is_refused)
     }
 
     /// Whether something was refused of a hold whose status does not say so yet.
@@ -118,10 +133,10 @@ impl Pass<'_> {
         })
     }
 
-    /// The placements of the open holds, as their status has them; `None`: of a hold whose scope has changed since.
-    fn placements(&self) -> impl Iterator<Item = Option<&Placement>> {
+    /// The open holds with their placements, as their status has them; `None`: of a hold whose scope has changed since.
+    fn placements(&self) -> impl Iterator<Item = (&Entry, Option<&Placement>)> {
         let open = self.plan.open.values();
-        open.filter_map(|entry| Some(current(self.hold(&entry.uid)?, entry)))
+        open.filter_map(|entry| Some((entry, current(self.hold(&entry.uid)?, entry))))
     }
 
     /// When each of the open holds was last proved, as it is now. One that only the ledger has was when everything was.
@@ -151,13 +166,15 @@ impl Pass<'_> {
 
     /// When a release that the store refused is tried again, where that is later, and there is nothing else to release.
     pub(super) fn release_again(&self) -> Option<Timestamp> {
-        let refused = |entry: &Entry| {
+        let again = |entry: &Entry| {
             let placement = self.hold(&entry.uid)?.status.as_ref()?.placement.as_ref()?;
-            past(placement.refused.as_ref()?.at.0, self.now)
+            let refused = placement.refused.as_ref()?;
+            let pause = if refused.versions > 0 { REFUSED } else { UNVISITED };
+            Some(past(refused.at.0, self.now)? + pause)
         };
-        let refused = self.plan.closing.iter().map(refused);
-        let first = refused.collect::<Option<Vec<_>>>()?.into_iter().min()?;
-        Some(first + REFUSED).filter(|again| *again > self.now)
+        let again = self.plan.closing.iter().map(again);
+        let first = again.collect::<Option<Vec<_>>>()?.into_iter().min()?;
+        Some(first).filter(|again| *again > self.now)
     }
 
     /// Whether every recorder follows the holds that are open, and no other.

@@ -275,6 +275,9 @@ pub fn deadlines(plan: &Plan, outcome: &Outcome, now: Timestamp) -> Vec<Timestam
     if outcome.unreleased.is_some() {
         deadlines.push(now + cadence::REFUSED);
     }
+    if outcome.unvisited.is_some() {
+        deadlines.push(now + cadence::UNVISITED);
+    }
     deadlines.extend(outcome.verify_at);
     deadlines.extend(outcome.next_opening);
     deadlines.extend(outcome.release_from);

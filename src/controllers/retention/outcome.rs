@@ -32,6 +32,8 @@ pub struct Outcome {
     pub is_release_put_off: bool,
     /// What the store refused to let go of, where a release was tried.
     pub unreleased: Option<Refused>,
+    /// Sources of calls that were not visited, where a release was tried that is about calls.
+    pub unvisited: Option<Refused>,
     /// UIDs of holds that nothing is kept for any more.
     pub released: Vec<String>,
     /// What the sweep did, where it was due.

@@ -18,9 +18,10 @@ use crate::protocol::cover::Cover;
 use crate::protocol::retention::lifecycle_days;
 use crate::storage::hold::manifest::{self, Kept};
 use crate::storage::hold::memory::{Memory, Told};
-use crate::storage::hold::{BrokenOff, Placed, Task, place, release};
+use crate::storage::hold::{BrokenOff, Placed, Refused, Task, place, release};
 use crate::storage::ledger::{self, Entry};
 use crate::storage::sweep::{OpenHolds, Reach, sweep};
+use crate::storage::under_way::SIGNATURE;
 use crate::storage::{Time, past};
 
 /// How often what is due is swept, though nothing else happens.
@@ -98,7 +99,9 @@ impl Pass<'_> {
 
     async fn place(&self, outcome: &mut Outcome) -> Result<(), RetentionError> {
         let (covers, told) = (self.plan.covers(), self.told().await?);
-        let mut is_full = self.is_full() || self.is_unwritten(&told);
+        let proved_at = self.proved_at();
+        let uncertain = self.uncertain(&proved_at);
+        let mut is_full = self.is_full(&uncertain) || self.is_unwritten(&told);
         // Before the first page is listed.
         let is_followed = self.recorders_follow();
         let acknowledged = self
@@ -107,7 +110,6 @@ impl Pass<'_> {
             .values()
             .filter(|entry| is_followed || self.was_acknowledged(entry));
         outcome.acknowledged = acknowledged.map(|entry| entry.uid.clone()).collect();
-        let proved_at = self.proved_at();
         let closing: Vec<Cover> = self.plan.closing.iter().map(Entry::cover).collect();
         let read_before = self.now - self.verify_every().unwrap_or(VERIFY_EVERY);
         let mut task = Task {
@@ -124,7 +126,6 @@ impl Pass<'_> {
             trusted_since: (!self.is_time()).then_some(read_before),
             is_verifying: proved_at.iter().all(Option::is_some),
         };
-        let unsure = self.unsure(&proved_at);
         let mut began = Instant::now();
         let mut placed = self.noted(&task, outcome).await?;
         if !is_full && self.is_news(&placed) {
@@ -140,7 +141,7 @@ impl Pass<'_> {
         if is_full {
             self.note_full(&placed, &told, began, outcome);
         }
-        outcome.proved.retain(|uid| !unsure.contains_key(uid));
+        outcome.proved.retain(|uid| !uncertain.contains_key(uid));
         let from = outcome.verified_at.unwrap_or(self.now);
         let is_refused = if is_full {
             placed.refused.is_some()
@@ -148,8 +149,8 @@ impl Pass<'_> {
             self.is_refused_before()
         };
         outcome.verify_at = outcome.verify_every.map(|every| from + paced(every, is_refused));
-        if let Some(left) = unsure.into_values().max() {
-            // Whatever was read may change until then.
+        if let Some(left) = uncertain.into_values().max() {
+            // Whatever was read may change until then, and is read once more.
             self.memory.forget(Timestamp::MAX);
             outcome.verify_at = outcome.verify_at.min(Some(self.now + left));
         }
@@ -157,17 +158,38 @@ impl Pass<'_> {
         Ok(())
     }
 
-    /// Of which open holds nothing can be proved yet, and for how long: a request that lets go of something that they cover now
-    /// was sent before they counted, got no answer, and may still land. What was proved was let go of by nobody since.
-    fn unsure(&self, proved_at: &[Option<Timestamp>]) -> BTreeMap<String, SignedDuration> {
+    /// The open holds of which nothing can be proved yet, and for how long: a request that lets go of something that they cover
+    /// now was sent before they counted, got no answer, and may still land. One of this process is remembered; one of a leader
+    /// that was lost there may be where a hold is being released, or was until lately. What was proved was let go of by nobody
+    /// since.
+    fn uncertain(&self, proved_at: &[Option<Timestamp>]) -> BTreeMap<String, SignedDuration> {
         let unproved = self.plan.open.values().zip(proved_at);
         let unproved = unproved.filter(|(_, proved_at)| proved_at.is_none());
+        let of_leader = self.release_from.duration_since(self.now);
+        let of_leader = Some(of_leader).filter(|left| left.is_positive() && self.is_releasing());
         let bucket = &self.bucket.operator.bucket;
-        let left = |entry: &Entry| self.memory.may_let_go(bucket, &entry.cover());
-        let unsure = unproved.filter_map(|(entry, _)| Some((entry.uid.clone(), left(entry)?)));
-        unsure
-            .map(|(uid, left)| (uid, SignedDuration::try_from(left).unwrap_or_default()))
-            .collect()
+        let left = |entry: &Entry| {
+            let own = self
+                .memory
+                .may_let_go(bucket, &entry.uid, &entry.scope(), &entry.cover());
+            let own = own.map(|left| SignedDuration::try_from(left).unwrap_or_default());
+            own.max(of_leader)
+        };
+        let uncertain = unproved.filter_map(|(entry, _)| Some((entry.uid.clone(), left(entry)?)));
+        uncertain.collect()
+    }
+
+    /// Whether a hold is being released, or was until so lately that requests for it may be under way.
+    fn is_releasing(&self) -> bool {
+        let lately = self.now - SignedDuration::try_from(SIGNATURE).unwrap_or_default();
+        let released_at = |hold: &IncidentHold| hold.status.as_ref()?.placement.as_ref()?.released_at.clone();
+        !self.plan.closing.is_empty()
+            || self
+                .plan
+                .closed
+                .iter()
+                .any(|entry| entry.closed_at.is_none_or(|at| at > lately))
+            || self.holds.iter().filter_map(released_at).any(|at| at.0 > lately)
     }
 
     /// What a pass over everything tells of each hold.
@@ -236,7 +258,10 @@ impl Pass<'_> {
     pub async fn write_manifests(&self, outcome: &Outcome) -> Result<(), RetentionError> {
         let all = self.plan.open.values().zip(&outcome.coverage);
         // A manifest that says less than there is would not do, nor one that says more than is kept.
-        let whole = all.filter(|(_, (_, coverage))| coverage.refused.is_none() && coverage.disputed == 0);
+        let is_refused = |refused: &Refused| refused.versions > 0;
+        let whole = all.filter(|(_, (_, coverage))| {
+            !coverage.refused.as_ref().is_some_and(is_refused) && coverage.disputed == 0
+        });
         for (entry, (_, coverage)) in whole {
             let kept = Kept {
                 entry,
@@ -284,7 +309,8 @@ impl Pass<'_> {
             outcome.count("released", released.released);
             outcome.count("deleted", released.deleted);
             ended?;
-            outcome.unreleased = released.refused.clone().or_else(|| released.unvisited.clone());
+            outcome.unreleased.clone_from(&released.refused);
+            outcome.unvisited.clone_from(&released.unvisited);
             if released.is_settled() && released.refused.is_some() {
                 return Ok(());
             }

@@ -84,7 +84,11 @@ pub fn plan(
     }
     for (uid, entry) in orphans {
         plan.orphaned.push(entry.name.clone());
-        plan.open.insert(uid.to_owned(), entry.clone());
+        let believed = entry.believed(now);
+        if believed != *entry {
+            plan.write.push(believed.clone());
+        }
+        plan.open.insert(uid.to_owned(), believed);
     }
     plan
 }

@@ -215,12 +215,16 @@ pub fn placement(
         next.observed_generation = hold.metadata.generation.unwrap_or_default();
         next.released_at = outcome.released.contains(&uid).then_some(Time(now));
         if !outcome.is_release_put_off {
-            next.refused = refusal(outcome.unreleased.as_ref(), now);
+            let unvisited = outcome.unvisited.as_ref().filter(|_| entry.calls);
+            let refused = outcome.unreleased.as_ref().or(unvisited);
+            next.refused = refusal(refused.filter(|_| next.released_at.is_none()), now);
         }
         return Some(next);
     }
-    // Where it was released once, that was before the cluster was restored from a backup.
-    next.released_at = None;
+    // Where it was released once, that was before the cluster was restored from a backup; and what was proved, too.
+    if next.released_at.take().is_some() {
+        (next.proved, next.acknowledged) = (false, false);
+    }
     let scope = entry.scope();
     let was_proved = next.proved && next.scope == scope;
     if next.scope == scope {

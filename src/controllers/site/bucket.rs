@@ -86,6 +86,7 @@ pub struct Memory {
 struct Memo {
     access: Access,
     bucket: Bucket,
+    looked_at: Timestamp,
     look_again: Timestamp,
     /// Trials were due, and came to nothing.
     owes_trials: bool,
@@ -103,9 +104,9 @@ impl Memory {
 
     fn recall(&self, access: &Access, now: Timestamp) -> Option<Bucket> {
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        let memo = found
-            .get(&access.claim.uid)
-            .filter(|memo| memo.access == *access && now < memo.look_again)?;
+        let memo = found.get(&access.claim.uid).filter(|memo| {
+            memo.access == *access && now < memo.look_again && past(memo.looked_at, now).is_some()
+        })?;
         Some(memo.bucket.clone())
     }
 
@@ -139,6 +140,7 @@ impl Memory {
         let memo = Memo {
             access: access.clone(),
             bucket: bucket.clone(),
+            looked_at: now,
             look_again,
             owes_trials,
         };

@@ -14,7 +14,7 @@ use self::tally::{Holds, Newer, Rules};
 pub use super::aging::is_at_boundary;
 use super::aging::{Stored, boundary};
 use super::client::{Purpose, Store, TargetError};
-use super::date::ClocksDisagree;
+use super::date::{ClocksDisagree, past};
 use super::error::StoreError;
 use super::key::Key;
 use super::ledger;
@@ -60,7 +60,10 @@ pub enum AuditError {
     #[error(transparent)]
     Target(#[from] TargetError),
     /// The clocks are too far apart to tell what is over its ceiling.
-    #[error(transparent)]
+    #[error(
+        "this machine's clock and the store's are {} s apart: what is over its ceiling cannot be told; put the wrong one right",
+        .0.apart.as_secs()
+    )]
     Clock(#[from] ClocksDisagree),
     /// The store.
     #[error("{}", .0.safe_message())]
@@ -128,7 +131,7 @@ async fn holds(store: &Store, scope: &Scope, tally: &mut Tally, now: Timestamp) 
         if !is_resolved {
             holds.unresolved.push(entry.cover());
         }
-        if !is_resolved && now.duration_since(entry.accepted_at) > PLACING {
+        if !is_resolved && past(entry.accepted_at, now).is_none_or(|at| now.duration_since(at) > PLACING) {
             holds.settled.push(entry.cover());
         }
         holds.open.push(entry.cover());
@@ -214,8 +217,8 @@ impl Audit<'_> {
             others.for_each(|key| tally.add(Found::ForeignKey, key));
             pages += 1;
             match page
-                .last_name()
-                .map(After::text)
+                .greatest_name()
+                .map(After::key)
                 .filter(|next| after.as_ref() != Some(next))
             {
                 Some(next) if page.is_cut && pages < STRANGE_PAGES => after = Some(next),

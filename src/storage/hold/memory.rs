@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::time::Instant;
 
 use super::Place;
 use super::coverage::Coverage;
@@ -33,6 +34,8 @@ pub struct Memory {
     read: Mutex<HashMap<Fingerprint, Read>>,
     listed: Mutex<HashMap<String, Arc<Told>>>,
     registered: Mutex<BTreeSet<String>>,
+    /// Since when holds were asked about with their scope, by UID.
+    asked: Mutex<HashMap<String, (String, Instant)>>,
     pub(in crate::storage) under_way: UnderWay,
 }
 
@@ -129,9 +132,16 @@ impl Memory {
         self.under_way.may_land(bucket, cover, others)
     }
 
-    /// How long a request of this process may still land that lets go of what `cover` is about; `None`: there is none.
-    pub fn may_let_go(&self, bucket: &str, cover: &Cover) -> Option<Duration> {
-        self.under_way.may_let_go(bucket, cover)
+    /// How long a request of this process may still land that lets go of what the hold with this UID covers; `None`: there is
+    /// none. Those that were sent since the hold was first asked about with this scope do not count: they spared what it covers.
+    pub fn may_let_go(&self, bucket: &str, uid: &str, scope: &str, cover: &Cover) -> Option<Duration> {
+        let now = (scope.to_owned(), Instant::now());
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = asked.entry(uid.to_owned()).or_insert_with(|| now.clone());
+        if of.0 != scope {
+            *of = now;
+        }
+        self.under_way.may_let_go(bucket, cover, of.1)
     }
 
     /// Forgets marks that were read before `since`.
@@ -153,6 +163,8 @@ impl Memory {
     /// Forgets the manifests of all holds but these.
     pub fn keep_told(&self, uids: &BTreeSet<&str>) {
         self.listed().retain(|uid, _| uids.contains(uid.as_str()));
+        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        asked.retain(|uid, _| uids.contains(uid.as_str()));
     }
 
     /// Those of `cameras` that this process has not entered into the bucket's registry.

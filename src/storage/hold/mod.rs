@@ -17,11 +17,13 @@ pub use place::{Placed, Task, place};
 pub use release::{Released, release};
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::civil::Date;
 use jiff::{SignedDuration, Timestamp, ToSpan};
 
+use self::memory::Told;
 use super::client::{Store, TargetError};
 use super::date::ClocksDisagree;
 use super::error::StoreError;
@@ -52,8 +54,8 @@ pub enum HoldError {
     Holds(#[from] HoldsUnknown),
     /// Nobody declares whose calls there are, so that any source may be a telephone's.
     #[error(
-        "TooManySources: under calls/ there are more folders than one pass visits: delete those that are none of yours (the \
-         audit tells of them as UnvisitedSource)"
+        "TooManySources: not all folders under calls/ can be visited in one pass: delete those that no telephone of yours made \
+         (docs/audit.md, UnvisitedSource)"
     )]
     UnvisitedCalls,
     /// The store.
@@ -66,9 +68,8 @@ impl HoldError {
     /// not refused.
     pub(crate) fn is_refusal(&self) -> bool {
         match self {
-            Self::UnvisitedCalls => true,
             Self::Storage(error) => !error.is_retryable() && !error.is_absent(),
-            Self::Target(_) | Self::Clock(_) | Self::Holds(_) => false,
+            Self::Target(_) | Self::Clock(_) | Self::Holds(_) | Self::UnvisitedCalls => false,
         }
     }
 
@@ -84,12 +85,13 @@ impl HoldError {
     }
 }
 
-/// Versions of which the store refused something. They stay as they are; all others were done.
+/// Versions of which the store refused something, which stay as they are; or sources that were not visited. All others were
+/// done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// How many.
+    /// How many; none: sources were not visited.
     pub versions: u64,
-    /// What the store answered, at the first of them.
+    /// What the store answered, at the first of them; or that sources were not visited.
     pub first: HoldError,
 }
 
@@ -178,10 +180,21 @@ struct Places {
 }
 
 impl Places {
-    /// Notes it of a hold over `cover`.
+    /// Where something is that was held before, whatever is visited now.
+    fn add(&mut self, told: &[Arc<Told>]) {
+        self.all
+            .extend(told.iter().flat_map(|told| told.places()).cloned());
+        self.all.sort_unstable();
+        self.all.dedup();
+    }
+
+    /// Notes of a hold over `cover` that not all of it was looked at.
     fn note_unvisited(&self, cover: &Cover, refused: &mut Option<Refused>) {
         if self.has_unvisited_calls && cover.calls {
-            Refused::note(refused, &HoldError::UnvisitedCalls);
+            refused.get_or_insert(Refused {
+                versions: 0,
+                first: HoldError::UnvisitedCalls,
+            });
         }
     }
 }
@@ -275,7 +288,6 @@ async fn wanted_days(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     use super::super::stub::{Stub, error};
@@ -371,6 +383,8 @@ mod tests {
             .map(|coverage| coverage.refused.as_ref().map(|refused| refused.first.clone()))
             .collect();
         assert_eq!(refused, [Some(HoldError::UnvisitedCalls), None]);
-        assert!(HoldError::UnvisitedCalls.is_refusal());
+        // It is refused by nobody, and keeps no manifest from being written.
+        assert_eq!(placed.refused, None);
+        assert_eq!(placed.coverage[0].refused.as_ref().unwrap().versions, 0);
     }
 }

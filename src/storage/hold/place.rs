@@ -154,11 +154,9 @@ async fn all(
     seen: &mut Placed,
 ) -> Result<(), HoldError> {
     let store = Store::noting(operator, &task.memory.under_way)?;
-    let found = places(&store, task.covers, task.everywhere, now).await?;
+    let mut found = places(&store, task.covers, task.everywhere, now).await?;
+    found.add(task.told);
     let mut places = found.all.clone();
-    places.extend(task.told.iter().flat_map(|told| told.places()).cloned());
-    places.sort_unstable();
-    places.dedup();
     if let Some(since) = task.since {
         places.retain(|place| place.day >= day_of(since) && place.day <= day_of(now + NEXT_DAY));
     }
@@ -188,7 +186,6 @@ async fn all(
     }
     for (cover, coverage) in task.covers.iter().zip(&mut seen.coverage) {
         found.note_unvisited(cover, &mut coverage.refused);
-        found.note_unvisited(cover, &mut seen.refused);
     }
     outcome
 }

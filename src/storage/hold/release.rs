@@ -100,7 +100,8 @@ async fn all(
         memory,
         time,
     };
-    let places = places(&store, &covers, true, time.now).await?;
+    let mut places = places(&store, &covers, true, time.now).await?;
+    places.add(&told);
     for cover in &covers {
         places.note_unvisited(cover, &mut released.unvisited);
     }

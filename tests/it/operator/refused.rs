@@ -74,7 +74,7 @@ async fn what_is_refused_keeps_no_other_hold_from_being_placed() {
         scene.declare("of-one", &[OTHER], start, None).await;
         scene.hold_is("of-one", "Placed", "True", HANG).await;
         scene.hold_is("of-both", "Placed", "False", HANG).await;
-        let answer = "1 more could not be done and are tried again: PutObjectLegalHold was answered with AccessDenied (HTTP 403)";
+        let answer = "the store refused 1 more, which are tried again: PutObjectLegalHold was answered with AccessDenied (HTTP 403)";
         is_told(&scene, "of-both", "Placed", answer).await;
         let found = placement(&scene, "of-both").await;
         assert_eq!((found.proved, found.segments), (false, 2));
