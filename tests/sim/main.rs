@@ -187,6 +187,9 @@ fn hunt() {
                     let Some(seed) = seeds.lock().unwrap().next() else {
                         return;
                     };
+                    if left.lock().unwrap().is_empty() {
+                        return;
+                    }
                     if std::env::var("THEME").is_ok_and(|theme| theme != theme_of(seed)) {
                         continue;
                     }

@@ -202,6 +202,7 @@ impl World {
             let _ = self.store.delete(by, &format!("ledger/holds/{uid}.json"), None);
         }
         self.api.holds.remove(&uid);
+        self.checks.not_placed(&uid);
         self.say(|| format!("{uid} is lost in a restore, its entry maybe hidden"));
     }
 

@@ -145,6 +145,8 @@ pub fn lost(world: &mut World, uid: &str, is_remade: bool, now: Timestamp) {
         return;
     };
     world.say(|| format!("{uid} is lost in a restore"));
+    // And with it what its status said.
+    world.checks.not_placed(uid);
     if is_remade {
         let incident = Incident {
             name: hold.metadata.name.clone().unwrap(),
