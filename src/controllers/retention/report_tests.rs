@@ -124,6 +124,33 @@ fn what_the_store_does_not_let_go_of_is_told_until_a_release_is_tried_again() {
     assert_eq!(look(Outcome::default()), None);
 }
 
+/// Sources of calls that were not visited concern holds with calls, until these are released.
+#[test]
+fn unvisited_calls_are_told_of_holds_with_calls_alone() {
+    let (hold, now) = (hold(), Timestamp::UNIX_EPOCH);
+    let entry = Entry::of("1".into(), "n".into(), "h".into(), &hold.spec, now);
+    let told = |calls: bool, released: bool| {
+        let mut entry = entry.clone();
+        entry.calls = calls;
+        let plan = Plan {
+            closing: vec![entry],
+            ..Plan::default()
+        };
+        let outcome = Outcome {
+            unvisited: Some(Refused {
+                versions: 0,
+                first: crate::storage::hold::HoldError::UnvisitedCalls,
+            }),
+            released: released.then(|| "1".to_owned()).into_iter().collect(),
+            ..Outcome::default()
+        };
+        let refused = placement(&hold, &plan, &outcome, None, now).unwrap().refused;
+        refused.map(|refused| refused.to_string())
+    };
+    assert!(told(true, false).unwrap().starts_with("TooManySources: "));
+    assert_eq!((told(false, false), told(true, true)), (None, None));
+}
+
 /// A window that was recorded whole is told so as soon as its segments are there, and nothing is told of nothing.
 #[test]
 fn coverage_is_told_once_it_is_known() {
