@@ -122,7 +122,7 @@ fn fixed_seeds_break_nothing() {
 #[test]
 fn one_seed_is_one_story() {
     {
-        let seed = 3;
+        let seed = 4;
         let (one, other) = (simulate(seed, Scope::WHOLE), simulate(seed, Scope::WHOLE));
         assert_eq!(one, other);
     }

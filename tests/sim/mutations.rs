@@ -88,46 +88,46 @@ pub enum Mutation {
 
 impl Mutation {
     /// Those that are caught, and a seed that catches each.
-    pub const ALL: [(Self, u64); 14] = [
-        (Self::FollowNotAsked, 0),
-        (Self::LedgerDoesNotCount, 0),
+    pub const ALL: [(Self, u64); 23] = [
+        (Self::FollowNotAsked, 1),
+        (Self::LedgerDoesNotCount, 12),
         (Self::TagBeforeHold, 0),
         (Self::HoldOffBeforeTag, 0),
-        (Self::MarksNotRead, 0),
-        (Self::PageEndsListing, 0),
-        (Self::FirstVersionOnly, 0),
-        (Self::LedgerMarkerCloses, 0),
+        (Self::MarksNotRead, 1),
+        (Self::PageEndsListing, 1),
+        (Self::FirstVersionOnly, 6),
+        (Self::LedgerMarkerCloses, 12),
         (Self::LedgerWrittenLater, 0),
-        (Self::OldDaysUnseen, 0),
-        (Self::EmbargoForgotten, 3),
-        (Self::RecorderIgnoresHolds, 3),
-        (Self::CallsUnseen, 3),
-        (Self::NotReopened, 2),
+        (Self::OldDaysUnseen, 17),
+        (Self::EmbargoForgotten, 17),
+        (Self::RecorderIgnoresHolds, 35),
+        (Self::CallsUnseen, 17),
+        (Self::DeclaredReadOnce, 36),
+        (Self::UnknownIsNothing, 27),
+        (Self::MangledEndsListing, 37),
+        (Self::TooManySources, 6),
+        (Self::SourcesByJump, 1),
+        (Self::MarkersUnseen, 11),
+        (Self::Unfenced, 33),
+        (Self::ManifestForgotten, 16),
+        (Self::SuccessionOnce, 48),
+        (Self::DatesAgree, 116),
     ];
 
     /// Those that no seed is known to catch.
-    pub const UNNOTICED: [Self; 21] = [
-        Self::ScopeForgotten,
-        Self::ManifestFirst,
-        Self::DeclaredReadOnce,
-        Self::UnknownIsNothing,
-        Self::Unfenced,
+    pub const UNNOTICED: [Self; 12] = [
         Self::FollowKept,
-        Self::SuccessionOnce,
+        Self::NotReopened,
         Self::AuditBelievesResolved,
         Self::ReleasesAtOnce,
         Self::UploadsForgotten,
         Self::SpoolForgotten,
-        Self::MarkersUnseen,
-        Self::DatesAgree,
         Self::AnyRefusalIsNoHold,
-        Self::SourcesByJump,
-        Self::TooManySources,
-        Self::MangledEndsListing,
         Self::HalfBelieved,
-        Self::ManifestForgotten,
         Self::SignatureForever,
         Self::UnexplainedStay,
+        Self::ScopeForgotten,
+        Self::ManifestFirst,
     ];
 }
 

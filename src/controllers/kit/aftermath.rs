@@ -12,8 +12,8 @@ use crate::storage::under_way::SIGNATURE;
 /// How long a new leader releases nothing. `took_over`: nobody handed the lease over. One that did had no request under way.
 ///
 /// A Lease that is not there says nothing of the past, so it counts like one whose leader was lost: a person who deletes the
-/// Lease does so just when something is wrong. A first installation pays for it with a release that waits a quarter of an
-/// hour, once.
+/// Lease does so just when something is wrong. A first installation pays for it with a release that waits as long,
+/// once.
 pub const fn aftermath(took_over: bool) -> Duration {
     if took_over { SIGNATURE } else { Duration::ZERO }
 }
