@@ -31,6 +31,7 @@ use crate::controllers::kit::context::{Context, Kind};
 use crate::controllers::kit::error::{ApiError, Failure};
 use crate::controllers::kit::fence::NotLeader;
 use crate::controllers::kit::{event, meta, requeue};
+use crate::storage::Aspect;
 use crate::storage::hold::HoldError;
 use crate::storage::hold::coverage::ON_ITS_WAY;
 use crate::storage::ledger;
@@ -192,13 +193,20 @@ impl Retention {
         for (kind, count) in &outcome.changes {
             self.context.hooks.retained(kind, *count);
         }
-        for (what, count) in outcome.drift.iter().flat_map(|drift| &drift.counts) {
+        let drifted = outcome.drift.iter().flat_map(|drift| &drift.counts);
+        for (what, count) in drifted.filter(|(what, _)| **what != Aspect::HeldVersion) {
             self.context.hooks.drifted(site, *what, *count);
         }
         // Before the status, which may fail: what was put back is not found again.
         event::publish(events, site, &report::events(&outcome)).await;
         let is_reported = report::report(client, site, holds, plan, &outcome, failed.as_ref(), now).await?;
         pass.write_manifests(&outcome).await?;
+        if outcome.forgotten > 0 {
+            // Not before: what a manifest still lists is found again.
+            self.context
+                .hooks
+                .drifted(site, Aspect::HeldVersion, outcome.forgotten);
+        }
         if let Some(failed) = failed {
             return Err(failed);
         }

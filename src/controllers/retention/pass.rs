@@ -16,9 +16,10 @@ use crate::controllers::buckets::OpenBucket;
 use crate::controllers::kit::fence::Fence;
 use crate::protocol::cover::Cover;
 use crate::protocol::retention::lifecycle_days;
+use crate::storage::hold::coverage::Coverage;
 use crate::storage::hold::manifest::{self, Kept};
 use crate::storage::hold::memory::{Memory, Told};
-use crate::storage::hold::{BrokenOff, Placed, Refused, Task, place, release};
+use crate::storage::hold::{BrokenOff, Placed, Task, place, release};
 use crate::storage::ledger::{self, Entry};
 use crate::storage::sweep::{OpenHolds, Reach, sweep};
 use crate::storage::under_way::SIGNATURE;
@@ -203,7 +204,10 @@ impl Pass<'_> {
         for ((entry, coverage), told) in self.plan.open.values().zip(&placed.coverage).zip(told) {
             match told.lost(coverage) {
                 0 => (),
-                lost => outcome.note_lost(&entry.name, lost),
+                lost => {
+                    outcome.note_lost(&entry.name, lost);
+                    outcome.forgotten += if is_whole(coverage) { lost } else { 0 };
+                }
             }
         }
         let open = self.plan.open.keys().cloned();
@@ -258,10 +262,7 @@ impl Pass<'_> {
     pub async fn write_manifests(&self, outcome: &Outcome) -> Result<(), RetentionError> {
         let all = self.plan.open.values().zip(&outcome.coverage);
         // A manifest that says less than there is would not do, nor one that says more than is kept.
-        let is_refused = |refused: &Refused| refused.versions > 0;
-        let whole = all.filter(|(_, (_, coverage))| {
-            !coverage.refused.as_ref().is_some_and(is_refused) && coverage.disputed == 0
-        });
+        let whole = all.filter(|(_, (_, coverage))| is_whole(coverage));
         for (entry, (_, coverage)) in whole {
             let kept = Kept {
                 entry,
@@ -366,6 +367,15 @@ impl Pass<'_> {
         outcome.swept = Some(swept);
         Ok(())
     }
+}
+
+/// Whether a manifest of what was found says neither less than there is, nor more than is kept.
+fn is_whole(coverage: &Coverage) -> bool {
+    let is_refused = coverage
+        .refused
+        .as_ref()
+        .is_some_and(|refused| refused.versions > 0);
+    !is_refused && coverage.disputed == 0
 }
 
 /// How long a store's lifecycle lets a recording be.
