@@ -144,18 +144,20 @@ impl Page {
         }
     }
 
-    /// Where a listing of folders goes on: after the greatest name, without its `/`. From there on nothing of ours is left out,
-    /// neither where `a-1/` comes before `a/`, by the bytes of keys, nor where `a` comes before `a-1`, by the names of folders;
-    /// some of what was listed may come again. Of a name with U+FFFD only what stands before it counts: some stores tell a
-    /// character so that XML cannot have, and such names come after all of ours.
-    pub(crate) fn greatest_name(&self) -> Option<&str> {
+    /// Where a listing of folders goes on that was asked for `after`: after the greatest name, without its `/`. From there on
+    /// nothing of ours is left out, neither where `a-1/` comes before `a/`, by the bytes of keys, nor where `a` comes before
+    /// `a-1`, by the names of folders; some of what was listed may come again. Of a name with U+FFFD only what stands before it
+    /// counts: some stores tell a character so that XML cannot have, and such names come after all of ours. `None`: that was
+    /// all, or the page leads no further.
+    pub(crate) fn next_folders(&self, after: Option<&After>) -> Option<After> {
         let keys = self.versions.iter().map(|listed| &listed.key);
         let names = self.folders.iter().chain(keys);
         let names = names.map(|name| match name.split_once('\u{fffd}') {
             Some((before, _)) => before,
             None => name.strip_suffix('/').unwrap_or(name),
         });
-        names.max()
+        let next = After::key(names.max()?);
+        (self.is_cut && after.is_none_or(|after| next > *after)).then_some(next)
     }
 }
 

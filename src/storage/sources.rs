@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::client::Store;
 use super::error::StoreError;
 use super::key::{Class, is_source};
-use super::listing::{After, all, page};
+use super::listing::{all, page};
 use super::objects;
 use super::walk::{Foreign, folders};
 
@@ -56,7 +56,7 @@ pub(crate) async fn sources(
     let mut known: BTreeSet<String> = known.map(str::to_owned).chain(named.iter().cloned()).collect();
     known.retain(|name| is_source(name));
     let (mut foreign, mut unknown) = (Foreign::default(), BTreeSet::new());
-    let (mut from, mut after, mut is_cut) = (String::new(), None, false);
+    let (mut after, mut is_cut) = (None, false);
     for _ in 0..FOLDER_PAGES {
         let page = page(store, folders(class.prefix(), after.as_ref())).await?;
         page.versions.iter().for_each(|listed| foreign.note(&listed.key));
@@ -70,12 +70,11 @@ pub(crate) async fn sources(
                 None => foreign.note(folder),
             }
         }
-        // Where a whole page has no other to go on from, what comes after it is not known.
-        let last = page.greatest_name().filter(|last| *last > from.as_str());
+        // Where a page leads no further, what comes after it is not known.
         is_cut = page.is_cut;
-        match last {
-            Some(last) if is_cut => (from, after) = (last.to_owned(), Some(After::key(last))),
-            _ => break,
+        after = page.next_folders(after.as_ref());
+        if after.is_none() {
+            break;
         }
     }
     let mut unknown: Vec<String> = unknown.into_iter().collect();

@@ -18,7 +18,7 @@ use super::date::{ClocksDisagree, past};
 use super::error::StoreError;
 use super::key::Key;
 use super::ledger;
-use super::listing::{After, Listed, Query, all, page};
+use super::listing::{Listed, Query, all, page};
 use super::marks::{self, Marks};
 use super::probe::canary::is_canary;
 use super::simulated;
@@ -216,13 +216,9 @@ impl Audit<'_> {
             let others = page.folders.iter().chain(keys).filter(|key| !is_ours(key));
             others.for_each(|key| tally.add(Found::ForeignKey, key));
             pages += 1;
-            match page
-                .greatest_name()
-                .map(After::key)
-                .filter(|next| after.as_ref() != Some(next))
-            {
-                Some(next) if page.is_cut && pages < STRANGE_PAGES => after = Some(next),
-                _ => break,
+            after = page.next_folders(after.as_ref());
+            if after.is_none() || pages == STRANGE_PAGES {
+                break;
             }
         }
         for listed in all(self.store, "probe/", STRANGE_PAGES).await? {

@@ -156,7 +156,7 @@ async fn all(
     let store = Store::noting(operator, &task.memory.under_way)?;
     let mut found = places(&store, task.covers, task.everywhere, now).await?;
     found.add(task.told);
-    let mut places = found.all.clone();
+    let mut places = std::mem::take(&mut found.all);
     if let Some(since) = task.since {
         places.retain(|place| place.day >= day_of(since) && place.day <= day_of(now + NEXT_DAY));
     }
