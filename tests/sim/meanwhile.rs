@@ -8,8 +8,8 @@ use toezicht::storage::key::{Class, Key};
 use super::api::{Incident, cover, is_resolved};
 use super::ask::Ask;
 use super::lease::Fate;
-use super::people;
-use super::store::{By, Who};
+use super::people::{self, Harm};
+use super::store::Who;
 use super::temper::Event;
 use super::world::World;
 
@@ -109,10 +109,10 @@ impl World {
                 self.ahead[n] = ahead;
                 self.say(|| format!("the clock of operator {n} steps to {ahead} ms ahead"));
             }
-            Event::TakenOff => self.betrayed(ask, now, Harm::TakesOff),
-            Event::Hidden => self.betrayed(ask, now, Harm::Hides),
+            Event::TakenOff => self.betrayed(ask, Harm::TakesOff),
+            Event::Hidden => self.betrayed(ask, Harm::Hides),
             Event::Destroyed => {
-                self.betrayed(ask, now, Harm::Destroys);
+                self.betrayed(ask, Harm::Destroys);
                 if self.rng.bool() {
                     self.befall(n, Fate::Dies);
                 }
@@ -194,16 +194,10 @@ impl World {
             return;
         }
         if self.rng.bool() {
-            let by = By {
-                who: Who::Admin,
-                now: self.store_now(),
-                sent: now,
-            };
+            let by = self.administrator();
             let _ = self.store.delete(by, &format!("ledger/holds/{uid}.json"), None);
         }
-        self.api.holds.remove(&uid);
-        self.checks.not_placed(&uid);
-        self.say(|| format!("{uid} is lost in a restore, its entry maybe hidden"));
+        people::lost(self, &uid, false, now);
     }
 
     /// The window of what goes on ends now.
@@ -228,33 +222,12 @@ impl World {
     }
 
     /// Somebody does harm to what the operator has just looked at.
-    fn betrayed(&mut self, ask: &Ask, now: Timestamp, harm: Harm) {
+    fn betrayed(&mut self, ask: &Ask, harm: Harm) {
         let Some(key) = about(self, ask) else { return };
-        let by = By {
-            who: Who::Admin,
-            now: self.store_now(),
-            sent: now,
-        };
         let key = key.to_string();
         let id = self.store.keys[&key].iter().find(|version| version.is_held());
-        let Some(id) = id.map(|version| version.id.clone()) else {
-            return;
-        };
-        if harm == Harm::Hides {
-            let _ = self.store.delete(by, &key, None);
-            return;
-        }
-        let _ = self.store.set_hold(by, &key, &id, false);
-        if harm == Harm::Destroys {
-            let _ = self.store.delete(by, &key, Some(&id));
+        if let Some(id) = id.map(|version| version.id.clone()) {
+            people::harm(self, &key, &id, harm);
         }
     }
-}
-
-/// What somebody does who administers the store.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Harm {
-    TakesOff,
-    Hides,
-    Destroys,
 }

@@ -280,12 +280,6 @@ pub async fn attack(world: Shared) {
 pub async fn betray(world: Shared) {
     while minutes(&world, 120..1000).await {
         let world = &mut *lock(&world);
-        let (now, sent) = (world.store_now(), world.now());
-        let by = By {
-            who: Who::Admin,
-            now,
-            sent,
-        };
         let held: Vec<(String, String)> = {
             let held = world.store.versions().filter(|(_, version)| version.is_held());
             held.map(|(key, version)| (key.clone(), version.id.clone()))
@@ -296,21 +290,43 @@ pub async fn betray(world: Shared) {
                 let Some((key, id)) = world.rng.choice(held) else {
                     continue;
                 };
-                let _ = world.store.set_hold(by, &key, &id, false);
                 let is_gone = world.rng.bool();
-                if is_gone {
-                    let _ = world.store.delete(by, &key, Some(&id));
-                }
+                let what = if is_gone { Harm::Destroys } else { Harm::TakesOff };
+                harm(world, &key, &id, what);
             }
             Betrayal::Hides => {
-                let Some((key, _)) = world.rng.choice(held) else {
+                let Some((key, id)) = world.rng.choice(held) else {
                     continue;
                 };
-                let _ = world.store.delete(by, &key, None);
+                harm(world, &key, &id, Harm::Hides);
             }
-            Betrayal::SpoilsLedger => spoil_ledger(world, by),
+            Betrayal::SpoilsLedger => {
+                let by = world.administrator();
+                spoil_ledger(world, by);
+            }
         }
         world.see();
+    }
+}
+
+/// What becomes of a held version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Harm {
+    /// Its legal hold is taken off.
+    TakesOff,
+    Hides,
+    Destroys,
+}
+
+pub fn harm(world: &mut World, key: &str, id: &str, what: Harm) {
+    let by = world.administrator();
+    if what == Harm::Hides {
+        let _ = world.store.delete(by, key, None);
+        return;
+    }
+    let _ = world.store.set_hold(by, key, id, false);
+    if what == Harm::Destroys {
+        let _ = world.store.delete(by, key, Some(id));
     }
 }
 

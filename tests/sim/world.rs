@@ -101,6 +101,15 @@ impl World {
         self.now() + SignedDuration::from_millis(self.ahead[n])
     }
 
+    /// Who administers the store, now.
+    pub fn administrator(&self) -> By {
+        By {
+            who: Who::Admin,
+            now: self.store_now(),
+            sent: self.now(),
+        }
+    }
+
     pub fn say(&mut self, line: impl FnOnce() -> String) {
         let line = format!("{} {}", self.now().strftime("%m-%d %H:%M:%S%.3f"), line());
         self.hash = self.hash.rotate_left(5) ^ digest(line.as_bytes());
