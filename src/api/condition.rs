@@ -2,12 +2,11 @@
 //!
 //! Conditions are those of `metav1`: positive polarity, `Unknown` until the operator has looked.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use strum::{IntoStaticStr, VariantArray};
 
-/// By how much clocks may differ.
-const AHEAD: SignedDuration = SignedDuration::from_secs(60);
+use super::past;
 
 /// Types of condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, IntoStaticStr, VariantArray)]
@@ -265,7 +264,7 @@ pub fn merge(
             #[cfg(test)]
             tests::assert_documented(type_, status, reason);
             // A transition that lies ahead was written by a clock that was wrong.
-            let is_past = |c: &Condition| c.last_transition_time.0.duration_since(now) <= AHEAD;
+            let is_past = |c: &Condition| past(c.last_transition_time.0, now).is_some();
             let mut same = existing.iter().filter(|c| c.type_ == type_ && c.status == status);
             let since = same.find(|c| is_past(c));
             Condition {

@@ -4,6 +4,7 @@
 #![allow(clippy::duplicated_attributes)]
 
 mod camera;
+mod clock;
 mod common;
 pub mod condition;
 pub mod crds;
@@ -16,6 +17,7 @@ mod schema;
 mod site;
 
 pub use camera::*;
+pub use clock::*;
 pub use common::*;
 pub use incident_hold::*;
 pub use length::*;

@@ -11,9 +11,7 @@ use aws_smithy_types::config_bag::ConfigBag;
 use jiff::{SignedDuration, Timestamp};
 
 use super::simulated::Clock;
-
-/// The most that the two clocks may differ.
-pub const TOLERANCE: SignedDuration = SignedDuration::from_secs(60);
+use crate::api::TOLERANCE;
 
 /// The two clocks are too far apart to delete anything by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -24,12 +22,6 @@ pub const TOLERANCE: SignedDuration = SignedDuration::from_secs(60);
 pub struct ClocksDisagree {
     /// By how much ours is ahead; negative: behind.
     pub apart: SignedDuration,
-}
-
-/// A time of the past that a status or the ledger tells, as far as clocks differ. `None` for one that lies ahead: a clock was
-/// wrong when it was written, and whoever waited for it to pass might wait for years.
-pub fn past(told: Timestamp, now: Timestamp) -> Option<Timestamp> {
-    Some(told).filter(|told| told.duration_since(now) <= TOLERANCE)
 }
 
 /// A reading of our clock, and the instant that is decided by.
@@ -138,14 +130,6 @@ mod tests {
         assert!(StoreClock::default().check().is_ok());
         let said = agree(at(0), at(3600)).unwrap_err().to_string();
         assert!(said.contains("3600 s apart"), "{said}");
-    }
-
-    #[test]
-    fn what_lies_ahead_is_no_time_of_the_past() {
-        let at = |second| Timestamp::from_second(second).unwrap();
-        for (told, is_past) in [(-5, true), (0, true), (60, true), (61, false), (864_000, false)] {
-            assert_eq!(past(at(told), at(0)), is_past.then(|| at(told)), "{told}");
-        }
     }
 
     #[test]

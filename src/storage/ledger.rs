@@ -11,12 +11,11 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::client::{Purpose, Store};
-use super::date::past;
 use super::error::StoreError;
 use super::hold::HoldError;
 use super::key::Class;
 use super::{objects, sources};
-use crate::api::IncidentHoldSpec;
+use crate::api::{IncidentHoldSpec, past};
 use crate::contract::{Covering, StorageTarget};
 use crate::protocol::Window;
 use crate::protocol::cover::Cover;

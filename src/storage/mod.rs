@@ -65,7 +65,7 @@ pub use bucket::{
     Aspect, BucketSpec, BucketState, Change, Enforced, Extra, Kept, Retention, Setting, Unseen,
 };
 pub use client::{OPERATION_DEADLINE, TargetError, check};
-pub use date::{Time, past};
+pub use date::Time;
 pub use enforce::{Failed, Trials, enforce};
 pub use owner::Claim;
 pub use probe::Conformance;

@@ -84,11 +84,17 @@ pub enum Mutation {
     ScopeForgotten,
     /// A loss is told before the manifest forgets what was lost.
     ManifestFirst,
+    /// A version is destroyed; hiding its key destroys nothing.
+    DeletedByKey,
+    /// The version that was seen is held, whatever came over it.
+    NewestHeld,
+    /// The legal hold alone does not say that something is held.
+    TagForgotten,
 }
 
 impl Mutation {
     /// Those that are caught, and a seed that catches each.
-    pub const ALL: [(Self, u64); 23] = [
+    pub const ALL: [(Self, u64); 26] = [
         (Self::FollowNotAsked, 1),
         (Self::LedgerDoesNotCount, 12),
         (Self::TagBeforeHold, 0),
@@ -112,6 +118,9 @@ impl Mutation {
         (Self::ManifestForgotten, 16),
         (Self::SuccessionOnce, 48),
         (Self::DatesAgree, 116),
+        (Self::DeletedByKey, 10),
+        (Self::NewestHeld, 5),
+        (Self::TagForgotten, 4),
     ];
 
     /// Those that no seed is known to catch.
@@ -183,6 +192,21 @@ impl World {
                 self.catch_up(by, key, id);
                 answer
             }
+            (Mutation::DeletedByKey, Ask::DeleteMany(all)) => {
+                for (key, id) in all {
+                    let is_marker = self.store.find(key, id).is_none_or(|version| version.is_marker);
+                    self.store.delete(by, key, is_marker.then_some(id.as_str())).ok();
+                }
+                Ok(Answer::Left(Vec::new()))
+            }
+            (Mutation::NewestHeld, Ask::PutHold { key, id, on: true }) => {
+                let versions = self.store.keys.get(key).into_iter().flatten();
+                let newest = versions.clone().find(|version| !version.is_marker);
+                let id = newest.map_or(id, |version| &version.id).clone();
+                self.store.set_hold(by, key, &id, true)?;
+                Ok(Answer::Done)
+            }
+            (Mutation::TagForgotten, Ask::PutTags { tags, .. }) if !is_unheld(tags) => Ok(Answer::Done),
             (Mutation::MarksNotRead, Ask::GetHold { .. }) => Ok(Answer::Hold(true)),
             (Mutation::LedgerWrittenLater, Ask::Put { key, .. }) if key.starts_with("ledger/holds/") => {
                 self.put_off(key, "", ask);

@@ -151,6 +151,13 @@ pub struct Refusal {
     pub at: Time,
 }
 
+impl Refusal {
+    /// Whether the store refused something of a version. Where it did not, sources were not visited, which have their turn.
+    pub const fn is_of_versions(&self) -> bool {
+        self.versions > 0
+    }
+}
+
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { versions, answer, .. } = self;

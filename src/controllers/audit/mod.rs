@@ -19,10 +19,9 @@ use super::kit::fence::NotLeader;
 use super::kit::status::report;
 use super::kit::{meta, requeue};
 use super::retention::holds;
-use crate::api::{AuditFinding, AuditStatus, Ceilings, Site};
+use crate::api::{AuditFinding, AuditStatus, Ceilings, Site, past};
 use crate::protocol::recording::Class;
 use crate::storage::audit::{AuditError, Found, Scope, Tally, audit, is_at_boundary};
-use crate::storage::past;
 use crate::storage::sweep::Reach;
 
 /// Field manager of what audits found.

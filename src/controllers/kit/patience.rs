@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use crate::api::condition::Finding;
-use crate::storage::past;
+use crate::api::past;
 
 /// What an object refers to may come this much later, as it does where everything is applied at once.
 pub const REFERENCE: SignedDuration = SignedDuration::from_secs(60);

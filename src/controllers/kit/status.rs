@@ -13,7 +13,7 @@ use serde_json::json;
 
 use super::error::ApiError;
 use crate::api::condition::{ConditionType, Finding, Reason, Truth, merge};
-use crate::storage::past;
+use crate::api::past;
 
 /// Timestamps and what goes with them are refreshed in a status at most this often: what moves faster is a metric.
 pub const REFRESH: Duration = Duration::from_mins(5);

@@ -6,12 +6,11 @@ use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
 
 use super::pass::Pass;
-use crate::api::{IncidentHold, Placement, RetentionStatus};
+use crate::api::{IncidentHold, Placement, Refusal, RetentionStatus, past};
 use crate::storage::audit::Found;
 use crate::storage::hold::Placed;
 use crate::storage::hold::memory::Told;
 use crate::storage::ledger::Entry;
-use crate::storage::past;
 
 /// How often everything that is held is listed, and its marks read, where that takes little.
 pub(super) const VERIFY_EVERY: SignedDuration = SignedDuration::from_mins(15);
@@ -112,13 +111,8 @@ impl Pass<'_> {
 
     /// Whether the store refused something when everything was last verified.
     pub(super) fn is_refused_before(&self) -> bool {
-        // Of no version: sources were not visited, which have their turn.
-        let is_refused = |placement: &Placement| {
-            placement
-                .refused
-                .as_ref()
-                .is_some_and(|refused| refused.versions > 0)
-        };
+        let is_refused =
+            |placement: &Placement| placement.refused.as_ref().is_some_and(Refusal::is_of_versions);
         let mut of_holds = self.placements().filter_map(|(_, placement)| placement);
         self.before().is_some_and(|before| before.refused.is_some()) || of_holds.any(is_refused)
     }
@@ -169,7 +163,11 @@ impl Pass<'_> {
         let again = |entry: &Entry| {
             let placement = self.hold(&entry.uid)?.status.as_ref()?.placement.as_ref()?;
             let refused = placement.refused.as_ref()?;
-            let pause = if refused.versions > 0 { REFUSED } else { UNVISITED };
+            let pause = if refused.is_of_versions() {
+                REFUSED
+            } else {
+                UNVISITED
+            };
             Some(past(refused.at.0, self.now)? + pause)
         };
         let again = self.plan.closing.iter().map(again);

@@ -11,19 +11,19 @@ use super::cadence::{VERIFY_EVERY, paced, verify_every};
 use super::outcome::Outcome;
 use super::plan::Plan;
 use super::rules::{Wait, is_placed, may_release};
-use crate::api::{Days, IncidentHold, Site};
+use crate::api::{Days, IncidentHold, Site, past};
 use crate::controllers::buckets::OpenBucket;
 use crate::controllers::kit::fence::Fence;
 use crate::protocol::cover::Cover;
 use crate::protocol::retention::lifecycle_days;
+use crate::storage::Time;
 use crate::storage::hold::coverage::Coverage;
 use crate::storage::hold::manifest::{self, Kept};
 use crate::storage::hold::memory::{Memory, Told};
-use crate::storage::hold::{BrokenOff, Placed, Task, place, release};
+use crate::storage::hold::{BrokenOff, Placed, Refused, Task, place, release};
 use crate::storage::ledger::{self, Entry};
 use crate::storage::sweep::{OpenHolds, Reach, sweep};
 use crate::storage::under_way::SIGNATURE;
-use crate::storage::{Time, past};
 
 /// How often what is due is swept, though nothing else happens.
 const SWEEP_EVERY: SignedDuration = SignedDuration::from_hours(1);
@@ -316,7 +316,7 @@ impl Pass<'_> {
                 return Ok(());
             }
             if released.is_proved() {
-                closing.retain(|entry| released.unvisited.is_none() || !entry.cover().calls);
+                closing.retain(|entry| released.is_proved_of(&entry.cover()));
                 // Before the ledger's last word: after it nobody would come back for them.
                 for entry in closing.iter().filter(|entry| !self.plan.is_open(&entry.name)) {
                     let work = manifest::remove(&self.bucket.operator, &entry.name);
@@ -371,10 +371,7 @@ impl Pass<'_> {
 
 /// Whether a manifest of what was found says neither less than there is, nor more than is kept.
 fn is_whole(coverage: &Coverage) -> bool {
-    let is_refused = coverage
-        .refused
-        .as_ref()
-        .is_some_and(|refused| refused.versions > 0);
+    let is_refused = coverage.refused.as_ref().is_some_and(Refused::is_of_versions);
     !is_refused && coverage.disputed == 0
 }
 

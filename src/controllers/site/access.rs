@@ -5,8 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::condition::{ConditionType, Finding, Reason, Truth};
-use crate::api::{ConformanceRow, ConformanceVerdict, StorageStatus};
-use crate::storage::past;
+use crate::api::{ConformanceRow, ConformanceVerdict, StorageStatus, past};
 use crate::storage::probe::Check;
 
 /// The probe runs daily. Two days later its table says nothing of now.

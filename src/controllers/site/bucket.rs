@@ -16,11 +16,11 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::access::Tried;
 use super::conformance;
 use super::found::{Bucket, Usable, digest, judge, unknown};
-use crate::api::{ConformanceVerdict, StorageStatus};
+use crate::api::{ConformanceVerdict, StorageStatus, past};
 use crate::contract::StorageTarget;
 use crate::controllers::kit::error::Backoff;
 use crate::controllers::kit::fence::{Fence, NotLeader};
-use crate::storage::{self, BucketSpec, Claim, Enforced, Failed, Trials, past};
+use crate::storage::{self, BucketSpec, Claim, Enforced, Failed, Trials};
 
 /// What was read back counts this long.
 const FRESH: SignedDuration = SignedDuration::from_mins(5);

@@ -6,9 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::condition::{ConditionType, Finding, Reason, Truth};
-use crate::api::{AuditStatus, Ceilings, Days};
+use crate::api::{AuditStatus, Ceilings, Days, past};
 use crate::controllers::kit::quantity::size;
-use crate::storage::past;
 
 /// An audit of the days at the ceiling is due hourly; one that is this old says nothing of now.
 const AUDIT_IS_OLD: SignedDuration = SignedDuration::from_hours(3);

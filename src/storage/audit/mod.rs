@@ -14,7 +14,7 @@ use self::tally::{Holds, Newer, Rules};
 pub use super::aging::is_at_boundary;
 use super::aging::{Stored, boundary};
 use super::client::{Purpose, Store, TargetError};
-use super::date::{ClocksDisagree, past};
+use super::date::ClocksDisagree;
 use super::error::StoreError;
 use super::key::Key;
 use super::ledger;
@@ -25,7 +25,7 @@ use super::simulated;
 use super::sources::sources;
 use super::sweep::Reach;
 use super::walk::{Days, Walk, days_of};
-use crate::api::Ceilings;
+use crate::api::{Ceilings, past};
 use crate::contract::StorageTarget;
 use crate::protocol::recording::Class;
 

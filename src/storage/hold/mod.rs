@@ -96,6 +96,11 @@ pub struct Refused {
 }
 
 impl Refused {
+    /// Whether the store refused something of a version. Where it did not, sources were not visited, which have their turn.
+    pub const fn is_of_versions(&self) -> bool {
+        self.versions > 0
+    }
+
     /// Counts a version. What failed is no refusal: the pass itself tells of it.
     fn note(all: &mut Option<Self>, error: &HoldError) {
         if !error.is_refusal() {

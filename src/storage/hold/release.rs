@@ -54,6 +54,11 @@ impl Released {
     pub const fn is_proved(&self) -> bool {
         self.is_settled() && self.undecided == 0 && self.refused.is_none()
     }
+
+    /// Whether nothing was left to do for a hold that covered this: where calls were not visited, one with calls is not proved.
+    pub fn is_proved_of(&self, cover: &Cover) -> bool {
+        self.is_proved() && (self.unvisited.is_none() || !cover.calls)
+    }
 }
 
 /// Releases what `closing` covered and no other open hold does. `holds`: those that the API server knows of now,
@@ -247,5 +252,44 @@ impl Pass<'_> {
             objects::delete(self.store, marker).await?;
         }
         Ok(Done::Deleted(1 + markers.len() as u64))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::cover::Sources;
+    use crate::protocol::window::Window;
+    use crate::storage::hold::HoldError;
+
+    #[test]
+    fn calls_that_were_not_visited_prove_nothing_of_a_hold_with_calls_alone() {
+        let cover = |calls| Cover {
+            sources: Sources::All,
+            calls,
+            window: Window::new(jiff::Timestamp::MIN, None),
+        };
+        let unvisited = Released {
+            unvisited: Some(Refused {
+                versions: 0,
+                first: HoldError::UnvisitedCalls,
+            }),
+            ..Released::default()
+        };
+        for (released, of_calls, of_video) in [
+            (Released::default(), true, true),
+            (unvisited.clone(), false, true),
+            (
+                Released {
+                    released: 1,
+                    ..unvisited
+                },
+                false,
+                false,
+            ),
+        ] {
+            assert_eq!(released.is_proved_of(&cover(true)), of_calls, "{released:?}");
+            assert_eq!(released.is_proved_of(&cover(false)), of_video, "{released:?}");
+        }
     }
 }
