@@ -1,14 +1,46 @@
-//! Whether a bucket has objects that are no recordings of ours: asked before one that nobody claimed is adopted.
+//! What others keep in a bucket. Whether it has objects that are no recordings of ours is asked before one that nobody claimed
+//! is adopted.
 
 use super::client::Store;
 use super::error::StoreError;
 use super::key::{Class, Key};
+use super::listing::{Page, Query, page};
 
 /// What we write beside recordings.
 const OWN: [&str; 2] = ["ledger/", "probe/"];
 /// As many keys as one request tells. At the top level of a bucket of ours stand four names, so that all are seen;
 /// below them a key of another form may be missed here, and the audit, which reads everything, finds it.
 const MOST: i32 = 1000;
+
+/// The most pages of a [`look`].
+const LOOK_PAGES: usize = 100;
+
+/// Looks at pages under a prefix where others may put what they like, in whatever order it comes: nothing that this did not
+/// see can be claimed not to be there. Whether it saw all, and not only so many pages as it goes through.
+pub(crate) async fn look(
+    store: &Store,
+    prefix: &str,
+    by_folder: bool,
+    mut see: impl FnMut(&Page),
+) -> Result<bool, StoreError> {
+    let mut after = None;
+    for _ in 0..LOOK_PAGES {
+        let query = Query {
+            by_folder,
+            after: after.as_ref(),
+            is_ours: |_| false,
+            ..Query::under(prefix)
+        };
+        let page = page(store, query).await?;
+        see(&page);
+        let next = page.next_folders(after.as_ref());
+        if next.is_none() {
+            return Ok(!page.is_cut);
+        }
+        after = next;
+    }
+    Ok(false)
+}
 
 /// Whether there is such an object, hidden or not.
 pub(crate) async fn objects(store: &Store) -> Result<bool, StoreError> {
@@ -69,6 +101,10 @@ fn is_recording(key: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::super::stub::Stub;
     use super::*;
 
     #[test]
@@ -96,5 +132,48 @@ mod tests {
         ] {
             assert!(!is_ours(name), "{name}");
         }
+    }
+
+    /// Pages of one key each, as long as there are `keys`; and whether a look sees all, and what it sees.
+    async fn looked_at(keys: fn(usize) -> Option<String>) -> (bool, Vec<String>) {
+        let asked = Arc::new(AtomicUsize::new(0));
+        let stub = Stub::start(move |_| {
+            let number = asked.fetch_add(1, Ordering::Relaxed);
+            let key = keys(number).unwrap();
+            let is_cut = keys(number + 1).is_some();
+            let version = format!(
+                "<Version><Key>{key}</Key><VersionId>v</VersionId><Size>1</Size>\
+                 <LastModified>2026-03-07T08:09:10.000Z</LastModified></Version>"
+            );
+            (
+                200,
+                format!(
+                    "<ListVersionsResult><IsTruncated>{is_cut}</IsTruncated>\
+                     <NextKeyMarker>{key}</NextKeyMarker>{version}</ListVersionsResult>"
+                ),
+            )
+        })
+        .await;
+        let mut seen = Vec::new();
+        let store = stub.store();
+        let is_all = look(&store, "probe/", false, |page| {
+            seen.extend(page.versions.iter().map(|listed| listed.key.clone()));
+        });
+        (is_all.await.unwrap(), seen)
+    }
+
+    #[tokio::test]
+    async fn a_look_ends_and_says_whether_it_saw_all() {
+        const FOLDERS: [&str; 2] = ["probe/recorder/a-1", "probe/recorder/a/1"];
+        const BACK: [&str; 3] = ["probe/recorder/b", "probe/recorder/a", "probe/recorder/c"];
+        let told = |key: &&str| (*key).to_owned();
+        let (is_all, seen) = looked_at(|number| FOLDERS.get(number).map(|key| (*key).to_owned())).await;
+        assert!(is_all && seen == FOLDERS.map(|key| told(&key)), "{seen:?}");
+        let (is_all, seen) = looked_at(|number| BACK.get(number).map(|key| (*key).to_owned())).await;
+        assert!(!is_all && seen == [told(&BACK[0]), told(&BACK[1])], "{seen:?}");
+        let (is_all, seen) = looked_at(|number| Some(format!("probe/recorder/{number:05}"))).await;
+        assert_eq!((is_all, seen.len()), (false, LOOK_PAGES));
+        let (is_all, _) = looked_at(|_| Some("probe/\u{fffd}".to_owned())).await;
+        assert!(!is_all);
     }
 }

@@ -342,13 +342,10 @@ impl Sweep<'_> {
         Ok(last_error)
     }
 
-    /// Those of the API and those of the ledger.
+    /// Those of the ledger and those of the API: these last, since reading the ledger takes long enough to declare one.
     async fn open_holds(&self) -> Result<Vec<Cover>, SweepError> {
-        let mut holds = self.holds.covers().await?;
-        holds.extend(ledger::covers(
-            &ledger::entries(self.store).await?,
-            &BTreeSet::new(),
-        ));
+        let mut holds = ledger::covers(&ledger::entries(self.store).await?, &BTreeSet::new());
+        holds.extend(self.holds.covers().await?);
         let mut seen = self.seen();
         let new = holds.iter().filter(|hold| !seen.contains(hold));
         let new: Vec<Cover> = new.cloned().collect();

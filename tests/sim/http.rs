@@ -193,10 +193,15 @@ impl World {
     }
 
     fn send(&mut self, ask: Ask, by: Who, signed: Option<Timestamp>, is_last: bool) -> Sent {
-        let weather = if by == Who::Recorder {
-            &self.temper.weather.of_recorders
-        } else {
-            &self.temper.weather.of_operators
+        let weather = &self.temper.weather;
+        let is_of_marks = matches!(
+            ask,
+            Ask::GetTags { .. } | Ask::PutTags { .. } | Ask::GetHold { .. } | Ask::PutHold { .. }
+        );
+        let weather = match by {
+            Who::Recorder => &weather.of_recorders,
+            _ if is_of_marks && weather.of_marks.per_mille > 0 => &weather.of_marks,
+            _ => &weather.of_operators,
         };
         // The last of a process often lies somewhere: that is why it is believed to be dead.
         let mishap = if is_last && self.rng.bool() {
@@ -207,7 +212,10 @@ impl World {
         let millis = |rng: &mut fastrand::Rng| Duration::from_millis(rng.u64(1..40));
         let (mut there, mut back) = (millis(&mut self.rng), millis(&mut self.rng));
         if mishap == Mishap::Slow {
-            let is_long = matches!(self.temper.theme, Theme::Takeovers | Theme::Uploads);
+            let is_long = matches!(
+                self.temper.theme,
+                Theme::Takeovers | Theme::Uploads | Theme::LateMarks
+            );
             let long = Duration::from_millis(match self.rng.u32(if is_long { 0..2 } else { 0..4 }) {
                 // It lies somewhere until nearly everybody has forgotten it.
                 0 => self.rng.u64(20_000..2_000_000),

@@ -220,7 +220,8 @@ pub async fn configure(world: Shared, of: (Class, String)) {
         let (config, is_calm) = (world.recorders.config.clone(), world.is_calm);
         let forgets = world.is_broken(Mutation::SpoolForgotten);
         let (dies, changes_voice) = (world.rng.u32(0..60) == 0, world.rng.u32(0..40) == 0);
-        let is_deaf = world.temper.theme == Theme::Deaf && world.recorders.all.keys().next() == Some(&of);
+        let is_deaf = matches!(world.temper.theme, Theme::Deaf | Theme::Overdue)
+            && world.recorders.all.keys().next() == Some(&of);
         let recorder = world.recorders.all.get_mut(&of).unwrap();
         if !recorder.is_silent {
             recorder.follows = config;

@@ -84,7 +84,7 @@ async fn whole(seed: u64, scope: Scope) -> Report {
         let world = lock(&world);
         match (world.temper.theme, world.temper.haste) {
             // Who is deaf, is so for longer than a release waits; what that leaves, the next day's sweep puts right.
-            (Theme::Deaf, _) => (scope.trouble + 8, scope.quiet + 21),
+            (Theme::Deaf | Theme::Overdue, _) => (scope.trouble + 8, scope.quiet + 21),
             // As much happens in less time.
             (_, 10) => (scope.trouble / 3, scope.quiet),
             _ => (scope.trouble, scope.quiet),
@@ -148,7 +148,7 @@ fn backlog(world: &mut World) {
     let sources: Vec<(Class, String)> = world.recorders.all.keys().cloned().collect();
     for of in sources {
         let (count, share) = match world.temper.theme {
-            Theme::Ceilings | Theme::Clocks => (12, 4),
+            Theme::Ceilings | Theme::Clocks | Theme::Overdue => (12, 4),
             _ => (world.rng.usize(2..6), 2),
         };
         for _ in 0..count {

@@ -87,9 +87,19 @@ pub enum Theme {
     Refusals,
     Attacks,
     Restores,
+    /// Answers are halves, now and then.
+    Halves,
+    /// Something in front of the store refuses what is asked of legal holds and tags.
+    Marks,
+    /// Legal holds and tags that a leader sets lie somewhere, while it is lost and the incident is over.
+    LateMarks,
+    /// A backup is restored of before an incident was over.
+    Backups,
+    /// What was resolved comes to its ceiling, and is not released.
+    Overdue,
 }
 
-const THEMES: [Theme; 12] = [
+const THEMES: [Theme; 17] = [
     Theme::Any,
     Theme::Any,
     Theme::Any,
@@ -102,6 +112,11 @@ const THEMES: [Theme; 12] = [
     Theme::Refusals,
     Theme::Attacks,
     Theme::Restores,
+    Theme::Halves,
+    Theme::Marks,
+    Theme::LateMarks,
+    Theme::Backups,
+    Theme::Overdue,
 ];
 
 /// See the module.
@@ -153,6 +168,7 @@ impl Temper {
             weather: Weathers {
                 of_operators: weather(rng, &[0, 0, 4, 20, 60]),
                 of_recorders: weather(rng, &[0, 50, 300]),
+                ..Weathers::default()
             },
         };
         any.about(theme)
@@ -165,6 +181,10 @@ impl Temper {
         };
         let of_operators = |weather| Weathers {
             of_operators: weather,
+            ..Weathers::default()
+        };
+        let of_marks = |weather| Weathers {
+            of_marks: weather,
             ..Weathers::default()
         };
         match theme {
@@ -226,6 +246,42 @@ impl Temper {
                 events: vec![Event::Remade, Event::Reopened, Event::Forgotten, Event::Declared],
                 ..self
             },
+            Theme::Halves => Self {
+                keenness: 10,
+                haste: 3,
+                events: vec![Event::Resolved, Event::Declared],
+                weather: of_operators(only(30, &[Mishap::Truncated])),
+                ..self
+            },
+            Theme::Marks => Self {
+                keenness: 10,
+                haste: 10,
+                events: vec![Event::Resolved, Event::Declared],
+                betrayals: vec![Betrayal::Hides],
+                weather: of_marks(only(200, &[Mishap::BadRequest])),
+                ..self
+            },
+            Theme::LateMarks => Self {
+                keenness: 30,
+                haste: 10,
+                events: vec![Event::Resolved, Event::Stops, Event::Declared],
+                betrayals: vec![Betrayal::Hides],
+                weather: of_marks(only(150, &[Mishap::Slow])),
+                ..self
+            },
+            Theme::Backups => Self {
+                keenness: 60,
+                haste: 10,
+                events: vec![Event::Resolved, Event::Reopened],
+                ..self
+            },
+            Theme::Overdue => Self {
+                keenness: 60,
+                haste: 1,
+                events: vec![Event::Resolved, Event::Declared],
+                weather: Weathers::default(),
+                ..self
+            },
         }
     }
 
@@ -249,4 +305,6 @@ fn weather(rng: &mut Rng, per_mille: &[u32]) -> Weather {
 pub struct Weathers {
     pub of_operators: Weather,
     pub of_recorders: Weather,
+    /// Where operators ask for legal holds and tags, or set them: beside the first.
+    pub of_marks: Weather,
 }

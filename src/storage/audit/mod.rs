@@ -16,9 +16,10 @@ use super::aging::{Stored, boundary};
 use super::client::{Purpose, Store, TargetError};
 use super::date::ClocksDisagree;
 use super::error::StoreError;
+use super::foreign::look;
 use super::key::Key;
 use super::ledger;
-use super::listing::{Listed, Query, all, page};
+use super::listing::Listed;
 use super::marks::{self, Marks};
 use super::probe::canary::is_canary;
 use super::simulated;
@@ -35,8 +36,6 @@ const PLACING: SignedDuration = SignedDuration::from_mins(10);
 const AT_ONCE: usize = 32;
 /// Sources whose days are looked for at once.
 const SOURCES_AT_ONCE: usize = 8;
-/// Pages on which objects are looked for that are neither recordings nor the operator's.
-const STRANGE_PAGES: usize = 100;
 
 /// What is audited, and by what.
 #[derive(Clone, Debug)]
@@ -203,27 +202,15 @@ impl Audit<'_> {
 
     /// Whatever is in the bucket and is neither a recording, nor the ledger's, nor the probe's.
     async fn strangers(&self, tally: &mut Tally) -> Result<(), StoreError> {
-        let (mut after, mut pages) = (None, 0);
-        loop {
-            let query = Query {
-                by_folder: true,
-                after: after.as_ref(),
-                is_ours: |_| false,
-                ..Query::under("")
-            };
-            let page = page(self.store, query).await?;
-            let keys = page.versions.iter().map(|listed| &listed.key);
-            let others = page.folders.iter().chain(keys).filter(|key| !is_ours(key));
-            others.for_each(|key| tally.add(Found::ForeignKey, key));
-            pages += 1;
-            after = page.next_folders(after.as_ref());
-            if after.is_none() || pages == STRANGE_PAGES {
-                break;
-            }
-        }
-        for listed in all(self.store, "probe/", STRANGE_PAGES).await? {
-            if !is_canary(&listed.key) {
-                tally.add(Found::ForeignKey, &listed.key);
+        let places: [(&str, bool, fn(&str) -> bool); 2] = [("", true, is_ours), ("probe/", false, is_canary)];
+        for (prefix, by_folder, is_known) in places {
+            let is_all = look(self.store, prefix, by_folder, |page| {
+                let keys = page.versions.iter().map(|listed| &listed.key);
+                let others = page.folders.iter().chain(keys).filter(|key| !is_known(key));
+                others.for_each(|key| tally.add(Found::ForeignKey, key));
+            });
+            if !is_all.await? {
+                tally.add(Found::ForeignKey, &format!("{prefix}…"));
             }
         }
         Ok(())

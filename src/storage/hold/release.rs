@@ -158,10 +158,10 @@ impl Work for Pass<'_> {
 
     /// What is held for others now.
     async fn know(&self) -> Result<Open, HoldError> {
-        let open = Open {
-            declared: self.holds.covers().await?,
-            ledger: ledger::covers(&ledger::entries(self.store).await?, &self.uids),
-        };
+        let ledger = ledger::covers(&ledger::entries(self.store).await?, &self.uids);
+        // These last: reading the ledger takes long enough to declare one.
+        let declared = self.holds.covers().await?;
+        let open = Open { declared, ledger };
         self.store.clock.vouches_for(self.time)?;
         Ok(open)
     }

@@ -11,6 +11,8 @@ use tracing::warn;
 
 use crate::storage::client::Store;
 use crate::storage::error::StoreError;
+use crate::storage::foreign::look;
+use crate::storage::listing::Listed;
 use crate::storage::marks::write_hold;
 use crate::storage::objects::{self, Version};
 use crate::storage::tag::{RetentionTag, TAG_KEY};
@@ -171,20 +173,22 @@ pub(crate) fn is_canary(key: &str) -> bool {
         && parts.next().is_some_and(name)
 }
 
-/// Removes the canaries under a prefix. What resists is left for the next time, and logged.
+/// Removes the canaries under a prefix, where a recorder's credentials may have put other things. What resists is left for the
+/// next time, and logged.
 pub(crate) async fn sweep(operator: &Store, prefix: &str) {
-    let versions = match objects::versions(operator, prefix).await {
-        Ok(versions) => versions,
-        Err(error) => {
-            return warn!(
-                bucket = operator.bucket,
-                error = error.safe_message(),
-                "canaries not listed"
-            );
-        }
-    };
-    let canaries = versions.iter().filter(|version| is_canary(&version.key));
-    let removed = futures::stream::iter(canaries).for_each_concurrent(AT_ONCE, async |version| {
+    let mut canaries = Vec::new();
+    let seen = look(operator, prefix, false, |page| {
+        let found = page.versions.iter().filter(|listed| is_canary(&listed.key));
+        canaries.extend(found.map(Listed::version));
+    });
+    if let Err(error) = seen.await {
+        warn!(
+            bucket = operator.bucket,
+            error = error.safe_message(),
+            "canaries not listed"
+        );
+    }
+    let removed = futures::stream::iter(&canaries).for_each_concurrent(AT_ONCE, async |version| {
         if let Err(error) = remove(operator, version).await {
             warn!(
                 bucket = operator.bucket,
