@@ -203,8 +203,8 @@ pub(crate) struct Walk<'a> {
     pub(crate) crowded_keys: Foreign,
     /// The last key of ours that was listed.
     last: Option<String>,
-    /// A key of ours is there that no page has.
-    hidden: Option<StoreError>,
+    /// Keys of ours that are there, and that no page has.
+    pub(crate) hidden: Foreign,
 }
 
 #[derive(Debug)]
@@ -233,7 +233,7 @@ impl<'a> Walk<'a> {
             foreign: Foreign::default(),
             crowded_keys: Foreign::default(),
             last: None,
-            hidden: None,
+            hidden: Foreign::default(),
         }
     }
 
@@ -256,7 +256,8 @@ impl<'a> Walk<'a> {
             None => match self.crowded.pop() {
                 Some(stretch) => (stretch, true),
                 // All else was listed.
-                None => return self.hidden.take().map_or(Ok(None), Err),
+                None if self.hidden.seen > 0 => return Err(hidden_key()),
+                None => return Ok(None),
             },
         };
         self.pages += 1;
@@ -348,7 +349,7 @@ impl<'a> Walk<'a> {
     /// before `x`; a page that is full of the versions of `x-y` leaves out `x`, and so do those after it.
     async fn note_hidden(&mut self, key: String) -> Result<(), StoreError> {
         let request = self.store.client.get_object_tagging();
-        let answer = request.bucket(&self.store.bucket).key(key).send().await;
+        let answer = request.bucket(&self.store.bucket).key(&key).send().await;
         let error = answer
             .err()
             .map(|error| StoreError::of("GetObjectTagging", &error));
@@ -356,7 +357,7 @@ impl<'a> Walk<'a> {
             Some(error) if error.is_absent() && error.code != "NoSuchTagSet" => Ok(()),
             Some(error) if error.is_retryable() => Err(error),
             _ => {
-                self.hidden = Some(hidden_key());
+                self.hidden.note(&key);
                 Ok(())
             }
         }

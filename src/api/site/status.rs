@@ -203,9 +203,9 @@ pub struct AuditStatus {
     /// How many seconds the store's own lifecycle is behind what S3 documents.
     #[schemars(range(min = 0))]
     pub store_lag_seconds: i64,
-    /// What there should be none of, at most 16.
+    /// What there should be none of, at most 32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16))]
+    #[schemars(length(max = 32))]
     pub findings: Vec<AuditFinding>,
 }
 
@@ -214,8 +214,8 @@ pub struct AuditStatus {
 #[serde(rename_all = "camelCase")]
 pub struct AuditFinding {
     /// Its kind: `Overdue`, `ReleaseOverdue`, `HeldUnprotected`, `HeldMistagged`, `HeldHidden`, `UnexplainedHold`,
-    /// `Mistagged`, `ForeignKey`, `UnparsableKey`, `UnvisitedSource`, `UnvisitedDay`, `CrowdedKey`, `ImplausibleKey`,
-    /// `UnexplainedVersion`, `LateUpload` or `OrphanedHold`. docs/audit.md explains them.
+    /// `Mistagged`, `ForeignKey`, `UnparsableKey`, `UnvisitedSource`, `UnvisitedDay`, `CrowdedKey`, `HiddenKey`,
+    /// `ImplausibleKey`, `UnexplainedVersion`, `LateUpload` or `OrphanedHold`. docs/audit.md explains them.
     #[schemars(length(min = 1, max = 64))]
     pub kind: String,
     /// How many.

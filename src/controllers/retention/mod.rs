@@ -283,7 +283,7 @@ pub fn deadlines(plan: &Plan, outcome: &Outcome, now: Timestamp) -> Vec<Timestam
     if outcome.unreleased.is_some() {
         deadlines.push(now + cadence::REFUSED);
     }
-    if outcome.unvisited.is_some() {
+    if !outcome.unseen.is_empty() {
         deadlines.push(now + cadence::UNVISITED);
     }
     deadlines.extend(outcome.verify_at);

@@ -10,7 +10,7 @@ use crate::protocol::Window;
 use crate::storage::Aspect;
 use crate::storage::hold::coverage::{Coverage, Covered, TOLD};
 use crate::storage::hold::manifest::Missing;
-use crate::storage::hold::{Placed, Refused};
+use crate::storage::hold::{Placed, Refused, Unseen};
 use crate::storage::sweep::Swept;
 
 /// What came of it.
@@ -34,8 +34,8 @@ pub struct Outcome {
     pub is_release_put_off: bool,
     /// What the store refused to let go of, where a release was tried.
     pub unreleased: Option<Refused>,
-    /// Sources of calls that were not visited, where a release was tried that is about calls.
-    pub unvisited: Option<Refused>,
+    /// What was not looked at, where a release was tried.
+    pub unseen: Unseen,
     /// UIDs of holds that nothing is kept for any more.
     pub released: Vec<String>,
     /// What the sweep did, where it was due.

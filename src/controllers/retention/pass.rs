@@ -311,7 +311,7 @@ impl Pass<'_> {
             outcome.count("deleted", released.deleted);
             ended?;
             outcome.unreleased.clone_from(&released.refused);
-            outcome.unvisited.clone_from(&released.unvisited);
+            outcome.unseen.clone_from(&released.unseen);
             if released.is_settled() && released.refused.is_some() {
                 return Ok(());
             }

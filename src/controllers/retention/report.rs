@@ -215,8 +215,8 @@ pub fn placement(
         next.observed_generation = hold.metadata.generation.unwrap_or_default();
         next.released_at = outcome.released.contains(&uid).then_some(Time(now));
         if !outcome.is_release_put_off {
-            let unvisited = outcome.unvisited.as_ref().filter(|_| entry.calls);
-            let refused = outcome.unreleased.as_ref().or(unvisited);
+            let unseen = outcome.unseen.of(&entry.cover());
+            let refused = outcome.unreleased.as_ref().or(unseen.as_ref());
             next.refused = refusal(refused.filter(|_| next.released_at.is_none()), now);
         }
         return Some(next);

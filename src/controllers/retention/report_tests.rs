@@ -3,6 +3,7 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 
 use super::*;
+use crate::storage::hold::Unseen;
 use crate::storage::ledger::Entry;
 use crate::storage::sweep::HoldsUnknown;
 
@@ -136,11 +137,10 @@ fn unvisited_calls_are_told_of_holds_with_calls_alone() {
             closing: vec![entry],
             ..Plan::default()
         };
+        let mut unseen = Unseen::default();
+        unseen.calls = true;
         let outcome = Outcome {
-            unvisited: Some(Refused {
-                versions: 0,
-                first: crate::storage::hold::HoldError::UnvisitedCalls,
-            }),
+            unseen,
             released: released.then(|| "1".to_owned()).into_iter().collect(),
             ..Outcome::default()
         };

@@ -19,7 +19,7 @@ use super::error::StoreError;
 use super::foreign::look;
 use super::key::Key;
 use super::ledger;
-use super::listing::Listed;
+use super::listing::{Listed, is_hidden_key};
 use super::marks::{self, Marks};
 use super::probe::canary::is_canary;
 use super::simulated;
@@ -193,10 +193,14 @@ impl Audit<'_> {
             // The next page is fetched while the marks of this one are read.
             let (next, inspected) = futures::join!(walk.next(), self.inspect(chosen, tally));
             inspected?;
-            found = next?;
+            found = match next {
+                Err(error) if is_hidden_key(&error) => None,
+                next => next?,
+            };
         }
         tally.add_foreign(Found::UnparsableKey, &walk.foreign);
         tally.add_foreign(Found::CrowdedKey, &walk.crowded_keys);
+        tally.add_foreign(Found::HiddenKey, &walk.hidden);
         Ok(())
     }
 

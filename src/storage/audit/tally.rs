@@ -49,6 +49,8 @@ pub enum Found {
     UnvisitedDay,
     /// A key with thousands of versions, where a recorder writes one.
     CrowdedKey,
+    /// A key of a recording that is there and that the store does not list: nobody can tell what it has.
+    HiddenKey,
     /// A recording whose key cannot be true: from after the store took it, or older than a spool can be.
     ImplausibleKey,
     /// A second version of a recording with another content: somebody wrote over it.

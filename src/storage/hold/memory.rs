@@ -82,8 +82,11 @@ impl Told {
         self.versions.contains(&version)
     }
 
-    /// How many versions it lists that a pass over everything did not find.
+    /// How many versions it lists that a pass over everything did not find, and that are not hidden.
     pub fn lost(&self, coverage: &Coverage) -> u64 {
+        if coverage.is_hidden {
+            return 0;
+        }
         self.versions.difference(&coverage.present).count() as u64
     }
 

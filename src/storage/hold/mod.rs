@@ -12,9 +12,11 @@ pub(crate) mod order;
 mod pass;
 mod place;
 mod release;
+mod unseen;
 
 pub use place::{Placed, Task, place};
 pub use release::{Released, release};
+pub use unseen::Unseen;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -180,8 +182,8 @@ fn days(window: &Window, now: Timestamp) -> Days {
 struct Places {
     /// The oldest day first; within a day, each source once.
     all: Vec<Place>,
-    /// Not every source of calls was visited.
-    has_unvisited_calls: bool,
+    /// What cannot be looked at.
+    unseen: Unseen,
 }
 
 impl Places {
@@ -191,16 +193,6 @@ impl Places {
             .extend(told.iter().flat_map(|told| told.places()).cloned());
         self.all.sort_unstable();
         self.all.dedup();
-    }
-
-    /// Notes of a hold over `cover` that not all of it was looked at.
-    fn note_unvisited(&self, cover: &Cover, refused: &mut Option<Refused>) {
-        if self.has_unvisited_calls && cover.calls {
-            refused.get_or_insert(Refused {
-                versions: 0,
-                first: HoldError::UnvisitedCalls,
-            });
-        }
     }
 }
 
@@ -213,7 +205,7 @@ async fn places(
     everywhere: bool,
     now: Timestamp,
 ) -> Result<Places, StoreError> {
-    let (mut all, mut has_unvisited_calls) = (BTreeSet::new(), false);
+    let (mut all, mut unseen) = (BTreeSet::new(), Unseen::default());
     for class in Class::ALL {
         let about: Vec<&Cover> = covers
             .iter()
@@ -233,7 +225,7 @@ async fn places(
         let visited = if is_every_source {
             let found = sources(store, class, &named, now).await?;
             // Recordings of cameras are of those that the operator knows.
-            has_unvisited_calls |= class == Class::Calls && !found.is_whole();
+            unseen.calls |= class == Class::Calls && !found.is_whole();
             found.visited
         } else {
             named.into_iter().collect()
@@ -262,7 +254,7 @@ async fn places(
     }
     Ok(Places {
         all: all.into_iter().collect(),
-        has_unvisited_calls,
+        unseen,
     })
 }
 

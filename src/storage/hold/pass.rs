@@ -58,7 +58,7 @@ pub(super) trait Work: Sync {
 /// Goes through the places, a day after the other, of the first only from `since` on, and does the work; notes what it came to, of each source in order.
 ///
 /// One version that is refused, or that fails, stops none of the others, which are no worse off for it: each that is held
-/// counts. A pass ends early when a listing fails, or what must be known is not, or many versions fail in a row: then
+/// counts. Nor does a day in which the store hides a key: it is added to `hidden`. A pass ends early when a listing fails, or what must be known is not, or many versions fail in a row: then
 /// nothing is begun any more. What is under way goes on to its end either way: no request is left behind that nobody
 /// waits for.
 pub(super) async fn each<W: Work>(
@@ -66,6 +66,7 @@ pub(super) async fn each<W: Work>(
     places: &[Place],
     since: Option<Timestamp>,
     work: &W,
+    hidden: &mut BTreeSet<Place>,
     note: impl FnMut(W::Done) + Send,
 ) -> Result<(), Failed> {
     let crew = Crew {
@@ -81,6 +82,7 @@ pub(super) async fn each<W: Work>(
         stream::iter(day).for_each_concurrent(PLACES, place).await;
     }
     let course = crew.course.into_inner().unwrap_or_else(PoisonError::into_inner);
+    hidden.extend(course.hidden);
     course.error.map_or(Ok(()), |error| {
         Err(Failed {
             error,
@@ -102,6 +104,7 @@ struct Course {
     error: Option<HoldError>,
     has_stopped: bool,
     failed_in_a_row: usize,
+    hidden: BTreeSet<Place>,
 }
 
 struct Crew<'a, W> {
@@ -121,7 +124,7 @@ impl<W: Work> Crew<'_, W> {
                 Ok(Some(found)) => found,
                 Ok(None) => return,
                 Err(error) if is_hidden_key(&error) => {
-                    self.course().error.get_or_insert(error.into());
+                    self.course().hidden.insert(place.clone());
                     return;
                 }
                 Err(error) => return self.stop(error.into()),

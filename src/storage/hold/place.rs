@@ -19,7 +19,7 @@ use crate::storage::aging::Stored;
 use crate::storage::client::Store;
 use crate::storage::error::StoreError;
 use crate::storage::key::Key;
-use crate::storage::listing::Listed;
+use crate::storage::listing::{Listed, hidden_key};
 use crate::storage::marks::{self, Marks};
 use crate::storage::objects::{self, Version};
 use crate::storage::tag::RetentionTag;
@@ -171,12 +171,19 @@ async fn all(
         };
         // Both looks come to what is hidden.
         seen.refused = None;
-        let went = each(&store, &places, task.since, &pass, |done| {
-            seen.note_work(&done);
-            if look == Look::All {
-                seen.note_state(&done, task.memory);
-            }
-        });
+        let went = each(
+            &store,
+            &places,
+            task.since,
+            &pass,
+            &mut found.unseen.hidden,
+            |done| {
+                seen.note_work(&done);
+                if look == Look::All {
+                    seen.note_state(&done, task.memory);
+                }
+            },
+        );
         if let Err(failed) = went.await {
             outcome = outcome.and(Err(failed.error));
             if failed.has_stopped {
@@ -184,8 +191,12 @@ async fn all(
             }
         }
     }
+    for _ in &found.unseen.hidden {
+        Refused::note(&mut seen.refused, &hidden_key().into());
+    }
     for (cover, coverage) in task.covers.iter().zip(&mut seen.coverage) {
-        found.note_unvisited(cover, &mut coverage.refused);
+        coverage.is_hidden = found.unseen.hides(cover);
+        coverage.refused = coverage.refused.take().or(found.unseen.of(cover));
     }
     outcome
 }

@@ -9,7 +9,7 @@ use super::manifest;
 use super::memory::{Memory, Told};
 use super::order::{Write, releasing};
 use super::pass::{Work, each};
-use super::{BrokenOff, HoldError, Refused, places};
+use super::{BrokenOff, HoldError, Refused, Unseen, places};
 use crate::api::Ceilings;
 use crate::contract::StorageTarget;
 use crate::protocol::cover::Cover;
@@ -40,8 +40,8 @@ pub struct Released {
     pub younger: u64,
     /// What the store refused to change or to delete, which stays as it is.
     pub refused: Option<Refused>,
-    /// Sources that were not visited, where one of the holds covered calls: nothing is proved of that one.
-    pub unvisited: Option<Refused>,
+    /// What was not looked at: nothing is proved of a hold that is about it.
+    pub unseen: Unseen,
 }
 
 impl Released {
@@ -55,9 +55,9 @@ impl Released {
         self.is_settled() && self.undecided == 0 && self.refused.is_none()
     }
 
-    /// Whether nothing was left to do for a hold that covered this: where calls were not visited, one with calls is not proved.
+    /// Whether nothing was left to do for a hold that covered this, and all of it was looked at.
     pub fn is_proved_of(&self, cover: &Cover) -> bool {
-        self.is_proved() && (self.unvisited.is_none() || !cover.calls)
+        self.is_proved() && self.unseen.of(cover).is_none()
     }
 }
 
@@ -107,10 +107,9 @@ async fn all(
     };
     let mut places = places(&store, &covers, true, time.now).await?;
     places.add(&told);
-    for cover in &covers {
-        places.note_unvisited(cover, &mut released.unvisited);
-    }
-    let noted = each(&store, &places.all, None, &pass, |done| match done {
+    released.unseen = places.unseen;
+    let mut hidden = BTreeSet::new();
+    let noted = each(&store, &places.all, None, &pass, &mut hidden, |done| match done {
         Done::Nothing => (),
         Done::Kept => released.kept += 1,
         Done::Undecided => released.undecided += 1,
@@ -119,7 +118,9 @@ async fn all(
         Done::Deleted(count) => released.deleted += count,
         Done::Failed(error) => Refused::note(&mut released.refused, &error),
     });
-    noted.await.map_err(|failed| failed.error)
+    let noted = noted.await.map_err(|failed| failed.error);
+    released.unseen.hidden = hidden;
+    noted
 }
 
 struct Pass<'a> {
@@ -260,7 +261,6 @@ mod tests {
     use super::*;
     use crate::protocol::cover::Sources;
     use crate::protocol::window::Window;
-    use crate::storage::hold::HoldError;
 
     #[test]
     fn calls_that_were_not_visited_prove_nothing_of_a_hold_with_calls_alone() {
@@ -270,10 +270,10 @@ mod tests {
             window: Window::new(jiff::Timestamp::MIN, None),
         };
         let unvisited = Released {
-            unvisited: Some(Refused {
-                versions: 0,
-                first: HoldError::UnvisitedCalls,
-            }),
+            unseen: Unseen {
+                calls: true,
+                ..Unseen::default()
+            },
             ..Released::default()
         };
         for (released, of_calls, of_video) in [

@@ -168,33 +168,66 @@ async fn stolen_credentials_hide_nothing(server: S3Server) {
 }
 
 /// More versions than a page of a key that goes on after a segment's. A store that keeps versions in folders lists these
-/// before the segment, and never lists the segment: that is told, and nothing is claimed.
-async fn crowd_behind_a_key(server: S3Server) -> Result<u64, String> {
+/// before the segment, and never lists the segment: that is told, and nothing is claimed of holds over that camera. What is
+/// said of others is as true as ever. Gives the errors of a placing, of each of two holds, and of a release of the first; and
+/// how many hidden keys an audit finds.
+async fn crowd_behind_a_key(server: S3Server) -> ([Option<String>; 2], [bool; 2], u64) {
     let scene = prepared(server).await;
     let key = scene.record("hal", that_day()).await;
+    let other = scene.record("deur", that_day()).await;
+    let cameras = ["hal", "deur"].map(str::to_owned).into();
+    ledger::register(&scene.operator, &cameras).await.unwrap();
     let crowd = format!("{key}-x");
     stream::iter(0..1100)
         .for_each_concurrent(AT_ONCE, async |_| forge(&scene, &crowd).await)
         .await;
-    let incident = [cover(&["hal"], that_day(), Some(that_day() + 10.minutes()))];
-    match place(&scene.operator, &task(&incident), Timestamp::now()).await {
-        Ok(found) => {
-            assert_eq!(scene.marks(&key).await, Some((true, "held".into())));
-            Ok(found.coverage[0].segments)
-        }
-        Err(broken_off) => Err(broken_off.to_string()),
+    let until = that_day() + 10.minutes();
+    let covers = ["hal", "deur"].map(|camera| cover(&[camera], that_day(), Some(until)));
+    let found = place(&scene.operator, &task(&covers), Timestamp::now())
+        .await
+        .unwrap();
+    assert_eq!(scene.marks(&other).await, Some((true, "held".into())));
+    assert_eq!(found.coverage[1].segments, 1);
+    let refused: Vec<Option<String>> = found
+        .coverage
+        .iter()
+        .map(|coverage| Some(coverage.refused.as_ref()?.first.to_string()))
+        .collect();
+    let is_listed = refused[0].is_none();
+    assert_eq!(found.coverage[0].segments, u64::from(is_listed));
+    if is_listed {
+        assert_eq!(scene.marks(&key).await, Some((true, "held".into())));
     }
+
+    let entries = [0, 1].map(|number| entry_of(number.to_string(), &covers[number], Timestamp::now()));
+    let (nobody, memory) = (Declared(vec![]), Memory::default());
+    let mut proved = [false; 2];
+    for _ in 0..3 {
+        let time = as_if(Timestamp::now());
+        let done = release(&scene.operator, &entries, &nobody, &CEILINGS, &memory, time)
+            .await
+            .unwrap();
+        proved = covers.each_ref().map(|cover| done.is_proved_of(cover));
+    }
+    assert_eq!(scene.marks(&other).await, Some((false, "video".into())));
+    let tally = audited(&scene, &[], Timestamp::now()).await;
+    assert!(!tally.is_compliant());
+    (refused.try_into().unwrap(), proved, tally.count(Found::HiddenKey))
 }
 
 #[tokio::test]
 async fn seaweedfs_tells_that_it_hides_a_key() {
-    let told = crowd_behind_a_key(S3Server::first()).await.unwrap_err();
-    assert!(told.contains("ListingHidesKey"), "{told}");
+    let ([of_hal, of_deur], proved, hidden) = crowd_behind_a_key(S3Server::first()).await;
+    assert!(of_hal.as_ref().unwrap().contains("ListingHidesKey"), "{of_hal:?}");
+    assert_eq!((of_deur, proved, hidden), (None, [false, true], 1));
 }
 
 #[tokio::test]
 async fn ceph_lists_a_key_before_a_crowd() {
-    assert_eq!(crowd_behind_a_key(S3Server::second()).await, Ok(1));
+    assert_eq!(
+        crowd_behind_a_key(S3Server::second()).await,
+        ([None, None], [true, true], 0)
+    );
 }
 
 #[tokio::test]
