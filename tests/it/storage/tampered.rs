@@ -13,7 +13,7 @@ use toezicht::storage::audit::Found;
 use toezicht::storage::hold::memory::Memory;
 use toezicht::storage::hold::{Task, place};
 use toezicht::storage::sweep::{Reach, sweep};
-use toezicht::storage::{Aspect, Trials};
+use toezicht::storage::{Aspect, Time, Trials};
 
 use super::holds::{CEILINGS, Declared, as_if, audited, cover, placed, task};
 use super::scene::Scene;
@@ -253,6 +253,40 @@ async fn keys_and_ledger(server: S3Server) {
     assert_eq!((swept.deleted, swept.resisted), (4, 0), "{swept:?}, {true_key}");
 }
 
+/// Tags of yesterday's recordings that no hold explains are put back by the daily sweep, so that the store's lifecycle alone
+/// suffices again. What is covered or under a legal hold stays as it is.
+async fn unexplained_tags_are_put_back(server: S3Server) {
+    let scene = prepared(server).await;
+    let now = Timestamp::now();
+    let yesterday = now - SignedDuration::from_hours(24);
+    let mut keys = Vec::new();
+    for tag in ["sealed", "held", "calls", "bewaard"] {
+        let key = scene.record(&format!("hal-{tag}"), yesterday).await;
+        scene.tag(&key, tag).await;
+        keys.push(key);
+    }
+    let covered = scene.record("deur", yesterday).await;
+    scene.tag(&covered, "sealed").await;
+    let locked = scene.record("slot", yesterday).await;
+    scene.tag(&locked, "held").await;
+    scene.set_hold(&locked, true).await;
+    let incident = Declared(vec![cover(&["deur"], yesterday, Some(now))]);
+    let sweep_all = async || {
+        let (memory, time) = (Memory::default(), Time::of(now));
+        sweep(&scene.operator, &CEILINGS, &incident, &memory, Reach::All, time)
+            .await
+            .unwrap()
+    };
+    let swept = sweep_all().await;
+    assert_eq!((swept.retagged, swept.deleted), (4, 0), "{swept:?}");
+    for key in &keys {
+        assert_eq!(scene.marks(key).await, Some((false, "video".into())), "{key}");
+    }
+    assert_eq!(scene.marks(&covered).await, Some((false, "sealed".into())));
+    assert_eq!(scene.marks(&locked).await, Some((true, "held".into())));
+    assert_eq!(sweep_all().await.retagged, 0);
+}
+
 async fn audited_keys(scene: &Scene) -> usize {
     scene.versions("video/").await.len()
 }
@@ -322,6 +356,16 @@ async fn seaweedfs_keys_and_ledger() {
 #[tokio::test]
 async fn ceph_keys_and_ledger() {
     keys_and_ledger(S3Server::second()).await;
+}
+
+#[tokio::test]
+async fn seaweedfs_unexplained_tags_are_put_back() {
+    unexplained_tags_are_put_back(S3Server::first()).await;
+}
+
+#[tokio::test]
+async fn ceph_unexplained_tags_are_put_back() {
+    unexplained_tags_are_put_back(S3Server::second()).await;
 }
 
 #[tokio::test]
