@@ -150,14 +150,19 @@ impl Page {
     /// counts: some stores tell a character so that XML cannot have, and such names come after all of ours. `None`: that was
     /// all, or the page leads no further.
     pub(crate) fn next_folders(&self, after: Option<&After>) -> Option<After> {
+        let next = After::key(self.greatest()?);
+        (self.is_cut && after.is_none_or(|after| next > *after)).then_some(next)
+    }
+
+    /// The greatest of its names, without its `/`, as far as it came as it is.
+    pub(crate) fn greatest(&self) -> Option<&str> {
         let keys = self.versions.iter().map(|listed| &listed.key);
         let names = self.folders.iter().chain(keys);
         let names = names.map(|name| match name.split_once('\u{fffd}') {
             Some((before, _)) => before,
             None => name.strip_suffix('/').unwrap_or(name),
         });
-        let next = After::key(names.max()?);
-        (self.is_cut && after.is_none_or(|after| next > *after)).then_some(next)
+        names.max()
     }
 }
 

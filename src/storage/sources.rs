@@ -7,9 +7,9 @@ use jiff::Timestamp;
 use super::client::Store;
 use super::error::StoreError;
 use super::key::{Class, is_source};
-use super::listing::{all, page};
+use super::listing::{PAGE, Query, all, page};
 use super::objects;
-use super::walk::{Foreign, folders};
+use super::walk::{Foreign, folders, has_any};
 
 /// Names of the sources that the operator has handed to recorders, an empty object each: `ledger/sources/{class}/{name}`.
 const REGISTRY: &str = "ledger/sources/";
@@ -55,29 +55,18 @@ pub(crate) async fn sources(
         .filter_map(|listed| listed.key.strip_prefix(&registry));
     let mut known: BTreeSet<String> = known.map(str::to_owned).chain(named.iter().cloned()).collect();
     known.retain(|name| is_source(name));
-    let (mut foreign, mut unknown) = (Foreign::default(), BTreeSet::new());
-    let (mut after, mut is_cut) = (None, false);
-    for _ in 0..FOLDER_PAGES {
-        let page = page(store, folders(class.prefix(), after.as_ref())).await?;
-        page.versions.iter().for_each(|listed| foreign.note(&listed.key));
-        for folder in &page.folders {
-            let name = folder
-                .strip_prefix(class.prefix())
-                .and_then(|name| name.strip_suffix('/'));
-            match name.filter(|name| is_source(name)) {
-                Some(name) if known.contains(name) => (),
-                Some(name) => drop(unknown.insert(name.to_owned())),
-                None => foreign.note(folder),
-            }
-        }
-        // Where a page leads no further, what comes after it is not known.
-        is_cut = page.is_cut;
-        after = page.next_folders(after.as_ref());
-        if after.is_none() {
-            break;
-        }
-    }
-    let mut unknown: Vec<String> = unknown.into_iter().collect();
+    let Names {
+        names,
+        mut foreign,
+        is_cut,
+    } = names(store, class.prefix(), PAGE).await?;
+    let (mut unknown, others): (Vec<String>, Vec<String>) = names
+        .into_iter()
+        .filter(|name| !known.contains(name))
+        .partition(|name| is_source(name));
+    others
+        .iter()
+        .for_each(|name| foreign.note(&format!("{}{name}/", class.prefix())));
     if unknown.len() > MOST_UNKNOWN {
         let turn = usize::try_from(now.as_second() / 600).unwrap_or_default();
         let count = unknown.len();
@@ -90,6 +79,62 @@ pub(crate) async fn sources(
         is_cut,
         foreign,
     })
+}
+
+/// What stands directly under a prefix.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Names {
+    /// The names of folders, without their `/`.
+    pub(crate) names: BTreeSet<String>,
+    /// Keys.
+    pub(crate) foreign: Foreign,
+    /// There are more folders than were looked through, or a page leads no further: what comes after it is not known.
+    pub(crate) is_cut: bool,
+}
+
+/// What stands directly under a prefix, in pages of so many.
+pub(crate) async fn names(store: &Store, prefix: &str, most: i32) -> Result<Names, StoreError> {
+    let (mut found, mut after) = (Names::default(), None);
+    for _ in 0..FOLDER_PAGES {
+        let query = Query {
+            most,
+            ..folders(prefix, after.as_ref())
+        };
+        let page = page(store, query).await?;
+        page.versions
+            .iter()
+            .for_each(|listed| found.foreign.note(&listed.key));
+        for folder in &page.folders {
+            let name = folder.strip_prefix(prefix).unwrap_or(folder);
+            found
+                .names
+                .insert(name.strip_suffix('/').unwrap_or(name).to_owned());
+        }
+        found.is_cut = page.is_cut;
+        if !page.is_cut {
+            break;
+        }
+        let last = page.greatest().and_then(|last| last.strip_prefix(prefix));
+        for name in eclipsed(last.unwrap_or_default()) {
+            if !found.names.contains(name) && has_any(store, &format!("{prefix}{name}/")).await? {
+                found.names.insert(name.to_owned());
+            }
+        }
+        after = page.next_folders(after.as_ref());
+        if after.is_none() {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+/// Names of sources that a store may leave out after a page whose greatest name is `last`. SeaweedFS lists `a-1/` before `a/`,
+/// by the bytes of keys; but what is after a marker it decides by the names of folders, and there `a` is before `a-1`. So a
+/// page that ends between the two is followed by none with `a/`.
+fn eclipsed(last: &str) -> impl Iterator<Item = &str> {
+    let ends = last.char_indices().filter(|(_, next)| *next < '/');
+    ends.filter_map(|(end, _)| last.get(..end))
+        .filter(|name| is_source(name))
 }
 
 fn registry(class: Class) -> String {
@@ -121,6 +166,11 @@ mod tests {
 
     /// A store that cannot tell control characters and lists `folders`, a page of `most` after the other.
     async fn found(folders: &'static [&'static str], most: usize) -> Sources {
+        found_by(folders, most, false).await
+    }
+
+    /// The same; what is after a marker may be decided by the names of folders.
+    async fn found_by(folders: &'static [&'static str], most: usize, by_name: bool) -> Sources {
         let stub = Stub::start(move |asked| {
             let of = |name: &str| {
                 let parts = asked.query.split('&');
@@ -129,7 +179,8 @@ mod tests {
                 percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned()
             };
             let from = of("key-marker");
-            let rest = folders.iter().filter(|folder| **folder > from.as_str() && folder.starts_with(&of("prefix")));
+            let is_after = |folder: &str| if by_name { folder.trim_end_matches('/') >= from.as_str() } else { folder > from.as_str() };
+            let rest = folders.iter().filter(|folder| is_after(folder) && folder.starts_with(&of("prefix")));
             let page: Vec<String> = rest.clone().take(most).map(|folder| folder.replace(|c: char| c.is_control() || c > '\u{fffd}', "\u{fffd}")).collect();
             let told: Vec<String> = page
                 .iter()
@@ -174,6 +225,24 @@ mod tests {
     async fn a_page_that_leads_no_further_is_told() {
         const ALL: [&str; 3] = ["calls/b\u{fffe}/", "calls/b\u{ffff}/", "calls/balie/"];
         assert!(!found(&ALL, 1).await.is_whole());
+    }
+
+    /// As SeaweedFS does it: pages come by bytes, and the marker goes by names.
+    #[tokio::test]
+    async fn a_name_that_goes_on_from_it_hides_no_source() {
+        const ALL: [&str; 6] = [
+            "calls/balie-A0/",
+            "calls/balie-A1/",
+            "calls/balie-A2/",
+            "calls/balie-A3/",
+            "calls/balie/",
+            "calls/receptie/",
+        ];
+        for most in 2..=6 {
+            let found = found_by(&ALL, most, true).await;
+            assert_eq!(found.visited, ["balie", "receptie"], "{most}");
+            assert!(found.is_whole() && found.foreign.seen == 4, "{most} {found:?}");
+        }
     }
 
     #[tokio::test]

@@ -73,6 +73,16 @@ pub(super) fn folders<'a>(prefix: &'a str, after: Option<&'a After>) -> Query<'a
     }
 }
 
+/// Whether there is anything under a prefix.
+pub(super) async fn has_any(store: &Store, prefix: &str) -> Result<bool, StoreError> {
+    let query = Query {
+        most: 1,
+        ..folders(prefix, None)
+    };
+    let page = page(store, query).await?;
+    Ok(!page.versions.is_empty() || !page.folders.is_empty())
+}
+
 /// The days of a source that have anything.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DaysOf {
@@ -171,16 +181,11 @@ impl Folder<'_> {
         if !page.is_cut {
             return Ok(numbers);
         }
-        let has_any = |number: i16| async move {
+        let look = |number: i16| async move {
             let prefix = format!("{}{number:0width$}/", self.base, width = self.digits);
-            let query = Query {
-                most: 1,
-                ..folders(&prefix, None)
-            };
-            let page = self::page(store, query).await?;
-            Ok::<_, StoreError>((number, !page.versions.is_empty() || !page.folders.is_empty()))
+            Ok::<_, StoreError>((number, has_any(store, &prefix).await?))
         };
-        let jobs: Vec<_> = range.map(has_any).collect();
+        let jobs: Vec<_> = range.map(look).collect();
         let asked: Vec<(i16, bool)> = stream::iter(jobs).buffered(AT_ONCE).try_collect().await?;
         Ok(asked
             .into_iter()

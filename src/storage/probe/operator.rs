@@ -17,14 +17,17 @@ use super::canary::{Canary, takes_tags, tried};
 use super::checks::Check;
 use super::table::{BATCHES_IGNORED, Findings, NO_CANARY, Told, Verdict, Why};
 use crate::storage::error::StoreError;
-use crate::storage::listing::{Query, one_by_one, page};
+use crate::storage::listing::{PAGE, one_by_one};
 use crate::storage::marks::{is_held, write_hold};
 use crate::storage::objects::Version;
+use crate::storage::sources::names;
 use crate::storage::tag::{RetentionTag, TAG_KEY};
 
 /// Names that try the order: in bytes `a-b/` comes before `a/`, in folders after it.
-const FOLDERS: [&str; 4] = ["a", "a-b", "a.b", "ab"];
-const NAMES: [&str; 2] = ["1.mp4", "1-2.mp4"];
+const FOLDERS: [&str; 5] = ["a", "a-b", "a-b-c", "a.b", "ab"];
+const NAMES: [&str; 3] = ["1.mp4", "1-2.mp4", "2026/03/07/1.mp4"];
+/// Folders of a page, where there are more: in bytes the first ends between `a.b/` and `a/`.
+const FEW: i32 = 3;
 /// More than a folder of these can have.
 const MOST_PAGES: usize = 16;
 /// Longer than the second in which stores tell `LastModified`.
@@ -117,7 +120,7 @@ impl Stage<'_> {
     }
 
     /// Every claim rests on listings. Folders whose names extend each other's with a character before `/` are found by
-    /// delimiter; within a folder, keys and versions come in order however small the pages are.
+    /// delimiter, also where they fill several pages; within a folder, keys and versions come in order however small the pages are.
     async fn lists_all(&self) -> Told {
         let base = format!("{}order/", self.folder);
         let mut expected = BTreeSet::new();
@@ -131,15 +134,11 @@ impl Stage<'_> {
             }
         }
         let listed = async {
-            let query = Query {
-                by_folder: true,
-                ..Query::under(&base)
-            };
-            let folders: BTreeSet<String> = page(self.operator.actor, query)
-                .await?
-                .folders
-                .into_iter()
-                .collect();
+            let mut folders = Vec::new();
+            for most in [PAGE, FEW] {
+                let found = names(self.operator.actor, &base, most).await?;
+                folders.push((found.names, found.is_cut));
+            }
             let mut keys = Vec::new();
             for folder in FOLDERS {
                 let prefix = format!("{base}{folder}/");
@@ -149,7 +148,8 @@ impl Stage<'_> {
         };
         match listed.await {
             Ok((folders, keys)) => {
-                let all = FOLDERS.map(|folder| format!("{base}{folder}/")).into();
+                let all = (FOLDERS.map(str::to_owned).into(), false);
+                let has_all_folders = folders.iter().all(|found| *found == all);
                 let is_ordered = keys
                     .iter()
                     .all(|keys| keys.is_sorted_by(|one, other| one.0 <= other.0));
@@ -157,7 +157,7 @@ impl Stage<'_> {
                 let found: BTreeSet<&(String, String)> = keys.iter().collect();
                 // A put whose answer was lost is made again: more versions than were counted are no fault of the listing.
                 let is_whole = found.len() == keys.len() && expected.iter().all(|one| found.contains(one));
-                Ok(Verdict::is_so(folders == all && is_ordered && is_whole))
+                Ok(Verdict::is_so(has_all_folders && is_ordered && is_whole))
             }
             Err(error) if error.is_retryable() => Err(error.into()),
             Err(_) => Ok(Verdict::Fails),

@@ -4,10 +4,11 @@
 use aws_sdk_s3::primitives::ByteStream;
 use futures::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp, ToSpan};
+use toezicht::protocol::cover::Cover;
 use toezicht::storage::audit::Found;
 use toezicht::storage::hold::memory::Memory;
 use toezicht::storage::hold::{place, release};
-use toezicht::storage::key::Key;
+use toezicht::storage::key::{Class, Key};
 use toezicht::storage::ledger;
 
 use super::holds::{
@@ -165,6 +166,38 @@ async fn stolen_credentials_hide_nothing(server: S3Server) {
         let found = scene.versions(key).await;
         assert!(found.iter().all(|(found, _)| found != key), "{key}");
     }
+}
+
+/// Calls of a telephone that nobody declared, behind more than a page of folders whose names go on from its own, and of which
+/// none can be a telephone's. SeaweedFS lists none of it once a page has ended before it.
+async fn calls_behind_a_crowd_of_folders_are_held(server: S3Server) {
+    let scene = prepared(server).await;
+    let call = Key::new(Class::Calls, "balie", that_day(), 60_000, &[7; 32]).unwrap();
+    let mut forged = vec![call.to_string()];
+    forged.extend((0..1000).map(|number| format!("calls/balie-A{number:04}/x")));
+    stream::iter(&forged)
+        .for_each_concurrent(AT_ONCE, async |key| forge(&scene, key).await)
+        .await;
+    let incident = [Cover {
+        calls: true,
+        ..cover(&["hal"], that_day(), Some(that_day() + 10.minutes()))
+    }];
+    let found = placed(&scene.operator, &incident).await;
+    assert_eq!(
+        (found.coverage[0].segments, &found.coverage[0].refused),
+        (1, &None)
+    );
+    assert_eq!(scene.marks(&forged[0]).await, Some((true, "held".into())));
+}
+
+#[tokio::test]
+async fn seaweedfs_calls_behind_a_crowd_of_folders_are_held() {
+    calls_behind_a_crowd_of_folders_are_held(S3Server::first()).await;
+}
+
+#[tokio::test]
+async fn ceph_calls_behind_a_crowd_of_folders_are_held() {
+    calls_behind_a_crowd_of_folders_are_held(S3Server::second()).await;
 }
 
 /// More versions than a page of a key that goes on after a segment's. A store that keeps versions in folders lists these

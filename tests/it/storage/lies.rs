@@ -64,6 +64,38 @@ const DUMMY_ACL: Lie = Lie::Rewrite(|parts, text| {
 const NO_VERSIONING: Lie =
     Lie::Refuse(|parts, _| asks(parts, "versioning").then_some((501, "NotImplemented")));
 const NO_TAGS: Lie = Lie::Refuse(|parts, _| has(parts, "x-amz-tagging").then_some((501, "NotImplemented")));
+/// Listings of folders skip one whose name goes on from another's, as where a marker `a/` is taken for all that begins so.
+const SKIPS_FOLDERS: Lie = Lie::Rewrite(|parts, text| {
+    if asks(parts, "versions") && asks(parts, "delimiter") {
+        without(&text, "CommonPrefixes", "/a-b/")
+    } else {
+        text
+    }
+});
+/// Listings of few keys leave one out.
+const SKIPS_KEYS: Lie = Lie::Rewrite(|parts, text| {
+    if asks(parts, "versions") && asks(parts, "max-keys") {
+        without(&text, "Version", "1-2.mp4")
+    } else {
+        text
+    }
+});
+
+/// A document without the elements of this name that say something.
+fn without(text: &str, name: &str, what: &str) -> String {
+    let (open, close) = (format!("<{name}>"), format!("</{name}>"));
+    let mut parts = text.split(&open);
+    let mut kept = parts.next().unwrap().to_owned();
+    for part in parts {
+        let (element, rest) = part.split_once(&close).unwrap();
+        if !element.contains(what) {
+            kept.extend([&open, element, &close]);
+        }
+        kept.push_str(rest);
+    }
+    kept
+}
+
 /// A store of the region `RegionOne`, which names it.
 fn region_one() -> Lie {
     Lie::Answer(Arc::new(|parts: &Parts, _: &[u8]| {
@@ -261,6 +293,27 @@ async fn what_is_lacking_is_unfit(server: S3Server) {
     }
 }
 
+/// A store on which nothing can be claimed from a listing is unfit, whatever it leaves out.
+async fn a_listing_that_leaves_something_out_is_unfit(server: S3Server) {
+    for lie in [SKIPS_FOLDERS, SKIPS_KEYS] {
+        let scene = lying(server.clone(), "listing", vec![lie]).await;
+        let error = scene.enforce(Trials::Run).await.unwrap_err();
+        let told = error.safe_message();
+        assert!(matches!(error, EnforceError::StoreUnfit { .. }), "{error:?}");
+        assert!(told.contains("ListingIsComplete"), "{told}");
+    }
+}
+
+#[tokio::test]
+async fn seaweedfs_listing_that_leaves_something_out_is_unfit() {
+    a_listing_that_leaves_something_out_is_unfit(S3Server::first()).await;
+}
+
+#[tokio::test]
+async fn ceph_listing_that_leaves_something_out_is_unfit() {
+    a_listing_that_leaves_something_out_is_unfit(S3Server::second()).await;
+}
+
 #[tokio::test]
 async fn seaweedfs_what_is_lacking_is_unfit() {
     what_is_lacking_is_unfit(S3Server::first()).await;
@@ -299,6 +352,11 @@ fn lies_are_about_what_they_name() {
         let request = axum::http::Request::builder().method(method).uri(uri);
         request.body(()).unwrap().into_parts().0
     };
+    let listed = "<L><Version><Key>1-2.mp4</Key></Version><Version><Key>1.mp4</Key></Version></L>";
+    assert_eq!(
+        without(listed, "Version", "1-2.mp4"),
+        "<L><Version><Key>1.mp4</Key></Version></L>"
+    );
     let Lie::Refuse(md5) = MD5 else { panic!() };
     assert!(md5(&parts("POST", "/b?delete&x-id=DeleteObjects"), b"").is_some());
     assert!(md5(&parts("GET", "/b?policy"), b"").is_none());
