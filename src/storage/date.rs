@@ -133,6 +133,23 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_was_set_right_since_vouches_for_no_time_that_was_read_ahead() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let clock = StoreClock::default();
+        assert_eq!(clock.vouches_for(Time::of(at(3600))), Ok(()), "no date came yet");
+        *clock.last.lock().unwrap() = Some((at(100), at(100)));
+        for (read, is_ahead) in [(0, false), (100, false), (160, false), (161, true), (3600, true)] {
+            assert_eq!(clock.check(), Ok(()), "{read}");
+            assert_eq!(clock.vouches_for(Time::of(at(read))).is_err(), is_ahead, "{read}");
+        }
+        let decided_ahead = Time {
+            read: at(100),
+            now: at(7300),
+        };
+        assert_eq!(clock.vouches_for(decided_ahead), Ok(()));
+    }
+
+    #[test]
     fn dates_are_read() {
         let date = Some("Tue, 24 Nov 2026 12:06:25 GMT");
         assert_eq!(of_headers(date), "2026-11-24T12:06:25Z".parse().ok());

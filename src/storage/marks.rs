@@ -146,3 +146,79 @@ pub(crate) async fn is_held(store: &Store, version: &Version) -> Result<bool, St
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::listing::Listed;
+    use crate::storage::stub::{Stub, error, versions};
+
+    fn version() -> Version {
+        Version {
+            key: "video/a".into(),
+            id: "1".into(),
+            is_marker: false,
+        }
+    }
+
+    #[tokio::test]
+    async fn only_the_codes_of_a_version_without_legal_hold_say_that_there_is_none() {
+        let status = |on: &str| (200, format!("<LegalHold><Status>{on}</Status></LegalHold>"));
+        let cases = [
+            (status("ON"), Some(true)),
+            (status("OFF"), Some(false)),
+            (error(404, "NoSuchObjectLockConfiguration"), Some(false)),
+            (error(404, "ObjectLockConfigurationNotFoundError"), Some(false)),
+            (error(404, "NoSuchKey"), Some(false)),
+            (error(404, "NoSuchVersion"), Some(false)),
+            (error(400, "InvalidRequest"), Some(false)),
+            (error(400, "BadRequest"), None),
+            (error(400, "InvalidArgument"), None),
+            (error(404, "NoSuchBucket"), None),
+            (error(403, "AccessDenied"), None),
+            // A proxy in between.
+            ((400, "<html>Bad Request</html>".to_owned()), None),
+            ((404, String::new()), None),
+        ];
+        for (answer, expected) in cases {
+            let name = format!("{answer:?}");
+            let stub = Stub::start(move |_| answer.clone()).await;
+            assert_eq!(is_held(&stub.store(), &version()).await.ok(), expected, "{name}");
+        }
+    }
+
+    /// Whatever a store says of the tags of a version that has none: only a listing shows that a version is gone.
+    #[tokio::test]
+    async fn a_version_without_tags_is_gone_only_if_it_is_not_listed() {
+        let cases = [
+            ((404, "NoSuchTagSet"), None, Some(Some(None))),
+            ((404, "NoSuchTagSetError"), Some("1"), Some(Some(None))),
+            ((404, "NoSuchKey"), Some("1"), Some(Some(None))),
+            ((404, "NoSuchKey"), Some("2"), Some(None)),
+            ((404, "NoSuchVersion"), None, Some(None)),
+            ((403, "AccessDenied"), Some("1"), None),
+            ((400, "InvalidRequest"), Some("1"), None),
+        ];
+        for ((status, code), listed, expected) in cases {
+            let all: Vec<Listed> = listed
+                .map(|id| Listed {
+                    key: "video/a".into(),
+                    id: id.into(),
+                    is_marker: false,
+                    is_latest: true,
+                    modified: jiff::Timestamp::UNIX_EPOCH,
+                    size: 1,
+                    etag: "e".into(),
+                })
+                .into_iter()
+                .collect();
+            let stub = Stub::start(move |asked| match asked.parameter("versions") {
+                Some(_) => versions(asked, &all),
+                None => error(status, code),
+            })
+            .await;
+            let found = read_tag(&stub.store(), &version()).await;
+            assert_eq!(found.ok(), expected, "{status} {code} {listed:?}");
+        }
+    }
+}

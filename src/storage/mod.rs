@@ -51,7 +51,7 @@ pub mod simulated;
 mod sources;
 pub mod statements;
 #[cfg(test)]
-mod stub;
+pub(crate) mod stub;
 pub mod sweep;
 mod sync;
 pub mod tag;

@@ -1,5 +1,7 @@
 //! A server that answers as a test tells it, and remembers what was asked.
 
+use std::collections::BTreeSet;
+use std::fmt::Write;
 use std::sync::{Arc, Mutex};
 
 use axum::body::Bytes;
@@ -7,6 +9,7 @@ use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::IntoResponse;
 
 use super::client::{Purpose, Store};
+use super::listing::Listed;
 use crate::contract::{Credentials, StorageTarget};
 
 /// A request that came.
@@ -22,6 +25,13 @@ pub(crate) struct Asked {
 impl Asked {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    /// A parameter of the query; empty if it has no value.
+    pub(crate) fn parameter(&self, name: &str) -> Option<String> {
+        let mut all = url::form_urlencoded::parse(self.query.as_bytes());
+        all.find(|(given, _)| given == name)
+            .map(|(_, value)| value.into_owned())
     }
 }
 
@@ -83,4 +93,41 @@ impl Stub {
 /// An S3 error.
 pub(crate) fn error(status: u16, code: &str) -> (u16, String) {
     (status, format!("<Error><Code>{code}</Code></Error>"))
+}
+
+/// The answer to `ListObjectVersions` of a bucket that has these, in the order of their keys.
+pub(crate) fn versions(asked: &Asked, all: &[Listed]) -> (u16, String) {
+    let prefix = asked.parameter("prefix").unwrap_or_default();
+    let by_folder = asked.parameter("delimiter").is_some();
+    let (mut versions, mut folders) = (String::new(), BTreeSet::new());
+    for listed in all {
+        let Some(rest) = listed.key.strip_prefix(&prefix) else {
+            continue;
+        };
+        if let Some((folder, _)) = rest.split_once('/').filter(|_| by_folder) {
+            folders.insert(format!(
+                "<CommonPrefixes><Prefix>{prefix}{folder}/</Prefix></CommonPrefixes>"
+            ));
+            continue;
+        }
+        let Listed {
+            key,
+            id,
+            is_latest,
+            modified,
+            size,
+            etag,
+            ..
+        } = listed;
+        let _ = write!(
+            versions,
+            "<Version><Key>{key}</Key><VersionId>{id}</VersionId><IsLatest>{is_latest}</IsLatest>\
+             <LastModified>{modified}</LastModified><Size>{size}</Size><ETag>{etag}</ETag></Version>"
+        );
+    }
+    let folders: String = folders.into_iter().collect();
+    let text = format!(
+        "<ListVersionsResult><IsTruncated>false</IsTruncated>{versions}{folders}</ListVersionsResult>"
+    );
+    (200, text)
 }

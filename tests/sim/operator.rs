@@ -356,8 +356,7 @@ impl Leader {
             .await?;
         }
         for hold in holds {
-            let problem = outcome.hold_problem.clone();
-            if let Some(next) = placement(hold, plan, outcome, problem, now) {
+            if let Some(next) = placement(hold, plan, outcome, now) {
                 self.api(|world| claim(world, hold, next, began, now)).await?;
             }
         }

@@ -44,8 +44,10 @@ pub struct Outcome {
     pub acknowledged: BTreeSet<String>,
     /// Since when recorders have had a hold, or its end, to acknowledge.
     pub unacknowledged_since: Option<Timestamp>,
-    /// What kept the pass from placing or releasing all.
-    pub hold_problem: Option<String>,
+    /// What kept the pass from placing everything that open holds cover.
+    pub place_problem: Option<String>,
+    /// What kept the pass from releasing everything that resolved holds covered.
+    pub release_problem: Option<String>,
     /// Another pass has to prove.
     pub is_pending: bool,
     /// When to verify again.

@@ -89,12 +89,10 @@ impl Pass<'_> {
         } else {
             self.release(outcome).await
         };
-        // A sweep that failed says nothing of the holds.
-        outcome.hold_problem = placed
-            .as_ref()
-            .err()
-            .or(released.as_ref().err())
-            .map(ToString::to_string);
+        // Each is said of the holds that it is about. A sweep that failed says nothing of any.
+        let problem = |done: &Result<(), RetentionError>| done.as_ref().err().map(ToString::to_string);
+        outcome.place_problem = problem(&placed);
+        outcome.release_problem = problem(&released);
         placed.and(released).and(self.sweep(outcome).await)
     }
 
@@ -382,112 +380,5 @@ fn kept_for(ceiling: Days) -> SignedDuration {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use serde_json::json;
-
-    use super::*;
-    use crate::api::Ceilings;
-    use crate::contract::{Credentials, StorageTarget};
-    use crate::controllers::buckets::Follow;
-    use crate::controllers::kit::clock::mock::MockClock;
-
-    fn hold(uid: &str, status: &serde_json::Value) -> IncidentHold {
-        serde_json::from_value(json!({
-            "metadata": {"name": uid, "namespace": "n", "uid": uid, "generation": 1},
-            "spec": {"siteRef": {"name": "s"}, "window": {"from": "2026-01-01T10:00:00Z"}, "purpose": "Theft", "reference": "1"},
-            "status": status,
-        }))
-        .unwrap()
-    }
-
-    /// A leader was lost: what it was releasing just then may still be let go of.
-    #[test]
-    fn nothing_new_is_proved_beside_a_release_of_a_lost_leader() {
-        let now: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
-        let minutes = SignedDuration::from_mins;
-        let entry =
-            |hold: &IncidentHold, uid: &str| Entry::of(uid.into(), "n".into(), uid.into(), &hold.spec, now);
-        let open = hold("open", &json!(null));
-        let released_at = |at: Timestamp| {
-            json!({"placement": {
-                "observedGeneration": 1, "acceptedAt": now, "proved": false, "segments": 0, "size": "0 B", "sealed": 0,
-                "releasedAt": at,
-            }})
-        };
-        let closing = Plan {
-            closing: vec![entry(&open, "closing")],
-            ..Plan::default()
-        };
-        let site: Site = serde_json::from_value(json!({
-            "metadata": {"name": "s", "namespace": "n"},
-            "spec": {
-                "displayName": "S", "address": {"street": "a", "city": "b"}, "policyRef": {"name": "p"}, "managers": [],
-                "storage": {
-                    "bucket": "b", "region": "r",
-                    "operator": {"principal": "o", "credentialsRef": {"name": "o"}},
-                    "recorder": {"principal": "r", "credentialsRef": {"name": "r"}},
-                },
-            },
-        }))
-        .unwrap();
-        let none = Plan::default;
-        let cases = [
-            (none(), json!(null), minutes(9), None, false),
-            (closing.clone(), json!(null), minutes(9), None, true),
-            (closing.clone(), json!(null), minutes(-1), None, false),
-            (closing, json!(null), minutes(9), Some(now), false),
-            (none(), released_at(now - minutes(3)), minutes(9), None, true),
-            (none(), released_at(now - minutes(17)), minutes(9), None, false),
-        ];
-        for (number, (mut plan, of_other, left, proved_at, expected)) in (0..).zip(cases) {
-            plan.open = [("open".to_owned(), entry(&open, "open"))].into();
-            let bucket = OpenBucket {
-                operator: StorageTarget {
-                    endpoint: None,
-                    region: "r".into(),
-                    bucket: "b".into(),
-                    path_style: true,
-                    ca_pem: None,
-                    credentials: Credentials::keys("id", "secret"),
-                    proxy: None,
-                },
-                ceilings: Ceilings {
-                    video: Days(28),
-                    calls: Days(7),
-                },
-                embargo: None,
-                recorders: Follow::NoRecorders,
-                cameras: BTreeMap::new(),
-                gaps: BTreeMap::new(),
-            };
-            let fence = Fence::new(Arc::new(MockClock::at(7)));
-            let pass = Pass {
-                fence: &fence,
-                release_from: now + left,
-                declared: &NoHolds,
-                clock: &move || now,
-                site: &site,
-                bucket: &bucket,
-                holds: &[open.clone(), hold("other", &of_other)],
-                plan: &plan,
-                memory: &Memory::default(),
-                now,
-            };
-            let uncertain = pass.uncertain(&[proved_at]);
-            let found = uncertain.get("open").copied();
-            assert_eq!(found, expected.then_some(left), "{number}");
-            assert!(pass.is_full(&uncertain), "a new hold is looked at all the same");
-        }
-    }
-
-    struct NoHolds;
-
-    #[async_trait::async_trait]
-    impl OpenHolds for NoHolds {
-        async fn covers(&self) -> Result<Vec<Cover>, crate::storage::sweep::HoldsUnknown> {
-            Ok(Vec::new())
-        }
-    }
-}
+#[path = "pass_tests.rs"]
+mod tests;

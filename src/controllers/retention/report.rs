@@ -117,9 +117,8 @@ pub async fn report(
         is_changed |= write_site(client, site, told).await?;
     }
     let api = Api::<IncidentHold>::namespaced(client.clone(), &namespace);
-    let problem = outcome.hold_problem.as_deref().map(shorten);
     for hold in holds {
-        if let Some(next) = placement(hold, plan, outcome, problem.clone(), now) {
+        if let Some(next) = placement(hold, plan, outcome, now) {
             is_changed |= write_hold(&api, hold, next).await?;
         }
     }
@@ -175,13 +174,7 @@ pub fn of_site(
 }
 
 /// What there is to say of a hold; `None`: nothing was placed for it, or nothing is new.
-pub fn placement(
-    hold: &IncidentHold,
-    plan: &Plan,
-    outcome: &Outcome,
-    problem: Option<String>,
-    now: Timestamp,
-) -> Option<Placement> {
+pub fn placement(hold: &IncidentHold, plan: &Plan, outcome: &Outcome, now: Timestamp) -> Option<Placement> {
     let uid = hold.uid()?;
     let before = hold.status.as_ref().and_then(|status| status.placement.clone());
     let closing = plan.closing.iter().find(|entry| entry.uid == uid);
@@ -204,7 +197,12 @@ pub fn placement(
         released_at: None,
         problem: None,
     });
-    next.problem = problem;
+    let problem = if closing.is_some() {
+        &outcome.release_problem
+    } else {
+        &outcome.place_problem
+    };
+    next.problem = problem.as_deref().map(shorten);
     if let Some(closed) = closed {
         next.observed_generation = hold.metadata.generation.unwrap_or_default();
         next.released_at = next.released_at.or(closed.closed_at.map(Time));

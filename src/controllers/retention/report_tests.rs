@@ -44,7 +44,7 @@ fn what_is_refused_is_told_until_everything_is_looked_at_again() {
             coverage: coverage.into_iter().collect(),
             ..Outcome::default()
         };
-        let next = placement(&hold, &plan, &outcome, None, now).unwrap();
+        let next = placement(&hold, &plan, &outcome, now).unwrap();
         let told = (next.proved, next.refused.as_ref().map(|refusal| refusal.versions));
         hold.status.get_or_insert_default().placement = Some(next);
         told
@@ -71,7 +71,7 @@ fn what_the_ledger_has_closed_is_released() {
     );
     let entry = Entry::of("1".into(), "n".into(), "h".into(), &hold.spec, begun);
     let said = |plan: &Plan| {
-        placement(&hold, plan, &Outcome::default(), None, closed)
+        placement(&hold, plan, &Outcome::default(), closed)
             .unwrap()
             .released_at
     };
@@ -97,7 +97,7 @@ fn what_the_store_does_not_let_go_of_is_told_until_a_release_is_tried_again() {
         ..Plan::default()
     };
     let mut look = |outcome: Outcome| {
-        let next = placement(&hold, &plan, &outcome, None, now).unwrap();
+        let next = placement(&hold, &plan, &outcome, now).unwrap();
         let told = next.refused.as_ref().map(|refusal| refusal.versions);
         hold.status.get_or_insert_default().placement = Some(next);
         told
@@ -144,7 +144,7 @@ fn unvisited_calls_are_told_of_holds_with_calls_alone() {
             released: released.then(|| "1".to_owned()).into_iter().collect(),
             ..Outcome::default()
         };
-        let refused = placement(&hold, &plan, &outcome, None, now).unwrap().refused;
+        let refused = placement(&hold, &plan, &outcome, now).unwrap().refused;
         refused.map(|refused| refused.to_string())
     };
     assert!(told(true, false).unwrap().starts_with("TooManySources: "));
@@ -181,7 +181,7 @@ fn coverage_is_told_once_it_is_known() {
             coverage: vec![("1".to_owned(), coverage.finish())],
             ..Outcome::default()
         };
-        let next = placement(hold, &plan, &outcome, None, now).unwrap();
+        let next = placement(hold, &plan, &outcome, now).unwrap();
         let known = next.known_until.map(|known| known.0);
         let sources = next
             .sources

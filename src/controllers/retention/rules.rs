@@ -18,7 +18,8 @@ pub enum Wait {
 }
 
 /// How long recorders that do not answer delay a release after its incident was seen to be resolved. One that still follows
-/// the hold uploads as `sealed` what it has, and the sweep puts such tags back within a day.
+/// the hold uploads as `sealed` what it has. The sweep puts such tags back on the day after a recording, and those of older
+/// recordings within four weeks.
 pub const SILENCE: SignedDuration = SignedDuration::from_hours(24);
 
 /// Whether a release may begin, of a hold whose incident the operator has known to be resolved since `resolved_at`.

@@ -8,6 +8,8 @@
 pub mod coverage;
 pub mod manifest;
 pub mod memory;
+#[cfg(test)]
+mod moved_tests;
 pub(crate) mod order;
 mod pass;
 mod place;

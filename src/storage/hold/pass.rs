@@ -290,3 +290,114 @@ fn markers(page: &[Listed]) -> BTreeMap<&str, Vec<Version>> {
     }
     markers
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::recording::Class;
+    use crate::storage::error::StoreError;
+    use crate::storage::stub::{Stub, versions};
+
+    /// Versions of a page: more than are under way at once.
+    const VERSIONS: u8 = 100;
+
+    /// Work of which the version `fails` gets this answer so many times.
+    struct Flaky {
+        fails: String,
+        answer: StoreError,
+        times: usize,
+        tried: Mutex<Vec<String>>,
+    }
+
+    impl Work for Flaky {
+        type Done = (String, Option<HoldError>);
+        type Known = ();
+
+        async fn know(&self) -> Result<(), HoldError> {
+            Ok(())
+        }
+
+        fn concerns(&self, _: &Listed, _: &[Version]) -> bool {
+            true
+        }
+
+        async fn one(&self, (): &(), listed: Listed, _: Vec<Version>) -> Self::Done {
+            let mut tried = self.tried.lock().unwrap();
+            let before = tried.iter().filter(|key| **key == listed.key).count();
+            tried.push(listed.key.clone());
+            let has_failed = listed.key == self.fails && before < self.times;
+            (listed.key, has_failed.then(|| self.answer.clone().into()))
+        }
+
+        fn error<'a>(&self, done: &'a Self::Done) -> Option<&'a HoldError> {
+            done.1.as_ref()
+        }
+    }
+
+    fn answered(code: &str, status: Option<u16>) -> StoreError {
+        StoreError {
+            operation: "PutObjectLegalHold",
+            code: code.into(),
+            status,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_version_that_failed_is_tried_again_when_the_page_is_done() {
+        let start = "2026-03-01T12:00:00Z".parse().unwrap();
+        let keys: Vec<Key> = (0..VERSIONS)
+            .map(|number| Key::new(Class::Video, "hal", start, 60_000, &[number; 32]).unwrap())
+            .collect();
+        let place = Place::of(&keys[0]);
+        let keys: Vec<String> = keys.iter().map(Key::to_string).collect();
+        let listed: Vec<Listed> = keys
+            .iter()
+            .map(|key| Listed {
+                key: key.clone(),
+                id: "1".into(),
+                is_marker: false,
+                is_latest: true,
+                modified: start,
+                size: 1,
+                etag: "e".into(),
+            })
+            .collect();
+        let stub = Stub::start(move |asked| versions(asked, &listed)).await;
+        let (store, many) = (stub.store(), usize::from(VERSIONS));
+        let (timeout, denied) = (answered("Timeout", None), answered("AccessDenied", Some(403)));
+        for (answer, times, tries, is_done, error) in [
+            (&timeout, 1, 1, true, None),
+            (&timeout, 2, 2, true, None),
+            (
+                &timeout,
+                usize::MAX,
+                2,
+                false,
+                Some(HoldError::from(timeout.clone())),
+            ),
+            // It is refused, and no failure of the pass.
+            (&denied, usize::MAX, 0, false, None),
+        ] {
+            let work = Flaky {
+                fails: keys[3].clone(),
+                answer: answer.clone(),
+                times,
+                tried: Mutex::default(),
+            };
+            let mut noted = Vec::new();
+            let went = each(&store, std::slice::from_ref(&place), None, &work, |done| {
+                noted.push(done);
+            });
+            let failed = went.await.err();
+            let said = format!("{answer}, {times} times");
+            assert!(failed.as_ref().is_none_or(|failed| !failed.has_stopped), "{said}");
+            assert_eq!(failed.map(|failed| failed.error), error, "{said}");
+            let (all, failed): (Vec<String>, Vec<Option<HoldError>>) = noted.into_iter().unzip();
+            assert_eq!(all, keys, "each is noted once, in the page's order: {said}");
+            assert_eq!(failed.iter().flatten().count(), usize::from(!is_done), "{said}");
+            let tried = work.tried.into_inner().unwrap();
+            let again = tried.get(many..).unwrap();
+            assert_eq!(again, vec![keys[3].clone(); tries], "after all others: {said}");
+        }
+    }
+}

@@ -362,7 +362,7 @@ impl Operator {
         assert!(outcome.drift.is_none(), "{:?}", outcome.drift);
         let mut writes = 0;
         for hold in &holds {
-            let next = placement(hold, &plan, &outcome, None, now);
+            let next = placement(hold, &plan, &outcome, now);
             let uid = hold.metadata.uid.as_ref().unwrap();
             let status = self
                 .api

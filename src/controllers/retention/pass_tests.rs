@@ -1,0 +1,196 @@
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::*;
+use crate::api::Ceilings;
+use crate::contract::{Credentials, StorageTarget};
+use crate::controllers::buckets::Follow;
+use crate::controllers::kit::clock::mock::MockClock;
+use crate::controllers::retention::report::placement;
+use crate::storage::stub::{Stub, error, versions};
+use crate::storage::sweep::HoldsUnknown;
+
+fn hold(uid: &str, status: &serde_json::Value) -> IncidentHold {
+    serde_json::from_value(json!({
+        "metadata": {"name": uid, "namespace": "n", "uid": uid, "generation": 1},
+        "spec": {"siteRef": {"name": "s"}, "window": {"from": "2026-01-01T10:00:00Z"}, "purpose": "Theft", "reference": "1"},
+        "status": status,
+    }))
+    .unwrap()
+}
+
+fn site() -> Site {
+    serde_json::from_value(json!({
+        "metadata": {"name": "s", "namespace": "n"},
+        "spec": {
+            "displayName": "S", "address": {"street": "a", "city": "b"}, "policyRef": {"name": "p"}, "managers": [],
+            "storage": {
+                "bucket": "b", "region": "r",
+                "operator": {"principal": "o", "credentialsRef": {"name": "o"}},
+                "recorder": {"principal": "r", "credentialsRef": {"name": "r"}},
+            },
+        },
+    }))
+    .unwrap()
+}
+
+/// A bucket without recorders.
+fn bucket(operator: StorageTarget) -> OpenBucket {
+    OpenBucket {
+        operator,
+        ceilings: Ceilings {
+            video: Days(28),
+            calls: Days(7),
+        },
+        embargo: None,
+        recorders: Follow::NoRecorders,
+        cameras: BTreeMap::new(),
+        gaps: BTreeMap::new(),
+    }
+}
+
+/// Nobody asks this one anything.
+fn target() -> StorageTarget {
+    StorageTarget {
+        endpoint: None,
+        region: "r".into(),
+        bucket: "b".into(),
+        path_style: true,
+        ca_pem: None,
+        credentials: Credentials::keys("id", "secret"),
+        proxy: None,
+    }
+}
+
+/// A leader was lost: what it was releasing just then may still be let go of.
+#[test]
+fn nothing_new_is_proved_beside_a_release_of_a_lost_leader() {
+    let now: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
+    let minutes = SignedDuration::from_mins;
+    let entry =
+        |hold: &IncidentHold, uid: &str| Entry::of(uid.into(), "n".into(), uid.into(), &hold.spec, now);
+    let open = hold("open", &json!(null));
+    let released_at = |at: Timestamp| {
+        json!({"placement": {
+            "observedGeneration": 1, "acceptedAt": now, "proved": false, "segments": 0, "size": "0 B", "sealed": 0,
+            "releasedAt": at,
+        }})
+    };
+    let closing = Plan {
+        closing: vec![entry(&open, "closing")],
+        ..Plan::default()
+    };
+    let none = Plan::default;
+    let cases = [
+        (none(), json!(null), minutes(9), None, false),
+        (closing.clone(), json!(null), minutes(9), None, true),
+        (closing.clone(), json!(null), minutes(-1), None, false),
+        (closing, json!(null), minutes(9), Some(now), false),
+        (none(), released_at(now - minutes(3)), minutes(9), None, true),
+        (none(), released_at(now - minutes(17)), minutes(9), None, false),
+    ];
+    for (number, (mut plan, of_other, left, proved_at, expected)) in (0..).zip(cases) {
+        plan.open = [("open".to_owned(), entry(&open, "open"))].into();
+        let bucket = bucket(target());
+        let fence = Fence::new(Arc::new(MockClock::at(7)));
+        let site = site();
+        let pass = Pass {
+            fence: &fence,
+            release_from: now + left,
+            declared: &Declared(Ok(Vec::new())),
+            clock: &move || now,
+            site: &site,
+            bucket: &bucket,
+            holds: &[open.clone(), hold("other", &of_other)],
+            plan: &plan,
+            memory: &Memory::default(),
+            now,
+        };
+        let uncertain = pass.uncertain(&[proved_at]);
+        let found = uncertain.get("open").copied();
+        assert_eq!(found, expected.then_some(left), "{number}");
+        assert!(pass.is_full(&uncertain), "a new hold is looked at all the same");
+    }
+}
+
+/// What the API server says of the open holds.
+struct Declared(Result<Vec<Cover>, HoldsUnknown>);
+
+#[async_trait::async_trait]
+impl OpenHolds for Declared {
+    async fn covers(&self) -> Result<Vec<Cover>, HoldsUnknown> {
+        self.0.clone()
+    }
+}
+
+/// Each problem is said of the holds that it is about.
+#[tokio::test]
+async fn a_hold_is_told_of_no_problem_of_another_or_of_the_sweep() {
+    let now = Timestamp::now();
+    let entry = |uid: &str| {
+        let mut spec = hold(uid, &json!(null)).spec;
+        spec.cameras = vec!["hal".to_owned()];
+        Entry::of(uid.into(), "n".into(), uid.into(), &spec, now)
+    };
+    let holds = ["open", "closing"].map(|uid| hold(uid, &json!(null)));
+    for (fails, of_open, of_closing) in [
+        ("nothing", None, None),
+        ("sweep", None, None),
+        ("release", None, Some("PutObject")),
+        ("place", Some("ListObjectVersions"), None),
+    ] {
+        let stub = Stub::start(move |asked| match asked.method.as_str() {
+            "PUT" if fails == "release" => error(403, "AccessDenied"),
+            "GET" if asked.parameter("uploads").is_some() => (
+                200,
+                "<ListMultipartUploadsResult></ListMultipartUploadsResult>".to_owned(),
+            ),
+            "GET" => match asked.parameter("prefix") {
+                Some(prefix) if fails == "place" && prefix.starts_with("video/hal/") => {
+                    error(403, "AccessDenied")
+                }
+                Some(_) => versions(asked, &[]),
+                None => error(404, "NoSuchKey"),
+            },
+            _ => (200, String::new()),
+        })
+        .await;
+        let open = [("open".to_owned(), entry("open"))];
+        let closing = entry("closing").resolved(now);
+        let plan = Plan {
+            open: open.into(),
+            closing: (fails == "release").then_some(closing).into_iter().collect(),
+            ..Plan::default()
+        };
+        let declared = Declared(match fails {
+            "sweep" => Err(HoldsUnknown("a".into())),
+            _ => Ok(Vec::new()),
+        });
+        let pass = Pass {
+            fence: &Fence::open(),
+            release_from: now,
+            declared: &declared,
+            clock: &Timestamp::now,
+            site: &site(),
+            bucket: &bucket(stub.target()),
+            holds: &holds,
+            plan: &plan,
+            memory: &Memory::default(),
+            now,
+        };
+        let (outcome, failed) = pass.run().await;
+        assert_eq!(failed.is_some(), fails != "nothing", "{fails}: {failed:?}");
+        let said = holds.each_ref().map(|hold| {
+            let placement = placement(hold, &plan, &outcome, now);
+            placement.and_then(|placement| placement.problem)
+        });
+        for (said, expected) in said.into_iter().zip([of_open, of_closing]) {
+            let is_as_expected = match expected {
+                Some(expected) => said.as_ref().is_some_and(|said| said.contains(expected)),
+                None => said.is_none(),
+            };
+            assert!(is_as_expected, "{fails}: {said:?}, not {expected:?}");
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! Versions at a store that tells the time of the last change of a legal hold as the time at which it took the version.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+
+use super::manifest::Line;
+use super::memory::{Memory, Told};
+use super::{Placed, Released, Task, place, release};
+use crate::api::{Ceilings, Days};
+use crate::protocol::Window;
+use crate::protocol::cover::{Cover, Sources};
+use crate::storage::Time;
+use crate::storage::key::{Class, Key};
+use crate::storage::ledger::Entry;
+use crate::storage::listing::Listed;
+use crate::storage::stub::{Asked, Stub, error, versions};
+use crate::storage::sweep::{HoldsUnknown, OpenHolds};
+use crate::storage::tag::TAG_KEY;
+
+const CEILINGS: Ceilings = Ceilings {
+    video: Days(28),
+    calls: Days(7),
+};
+
+const fn days(count: i64) -> SignedDuration {
+    SignedDuration::from_hours(24 * count)
+}
+
+/// A version that was recorded so long ago, and of which the legal hold was changed a moment ago.
+fn moved(now: Timestamp, recorded: SignedDuration) -> Listed {
+    let key = Key::new(Class::Video, "hal", now - recorded, 60_000, &[7; 32]).unwrap();
+    Listed {
+        key: key.to_string(),
+        id: "1".into(),
+        is_marker: false,
+        is_latest: true,
+        modified: now - SignedDuration::from_secs(1),
+        size: 10,
+        etag: "e".into(),
+    }
+}
+
+/// A bucket that has this one version, held.
+async fn bucket(listed: &Listed) -> Stub {
+    let all = [listed.clone()];
+    Stub::start(move |asked| {
+        let asks = |what| asked.parameter(what).is_some();
+        let tag = format!("<Tag><Key>{TAG_KEY}</Key><Value>held</Value></Tag>");
+        match asked.method.as_str() {
+            "GET" if asks("versions") => versions(asked, &all),
+            "GET" if asks("tagging") => (200, format!("<Tagging><TagSet>{tag}</TagSet></Tagging>")),
+            "GET" if asks("legal-hold") => (200, "<LegalHold><Status>ON</Status></LegalHold>".to_owned()),
+            "GET" => error(404, "NoSuchKey"),
+            "DELETE" => (204, String::new()),
+            _ => (200, String::new()),
+        }
+    })
+    .await
+}
+
+/// What a hold over `hal` covers, from so long ago until so long ago.
+fn cover(now: Timestamp, from: SignedDuration, until: Option<SignedDuration>) -> Cover {
+    Cover {
+        sources: Sources::Named(["hal".to_owned()].into()),
+        calls: false,
+        window: Window::new(now - from, until.map(|until| now - until)),
+    }
+}
+
+/// The ledger's entry of a hold that is resolved.
+fn resolved(now: Timestamp, from: SignedDuration, until: SignedDuration) -> Entry {
+    let spec = serde_json::from_value(serde_json::json!({
+        "siteRef": {"name": "s"}, "cameras": ["hal"], "purpose": "Theft", "reference": "1",
+        "window": {"from": now - from, "until": now - until},
+    }));
+    Entry::of("1".into(), "n".into(), "h".into(), &spec.unwrap(), now).resolved(now)
+}
+
+/// What a manifest lists that has this one version.
+fn told(memory: &Memory, listed: &Listed) -> Told {
+    let mut told = Told::new(&[], 0);
+    let line = Line {
+        key: listed.key.clone(),
+        version_id: listed.id.clone(),
+        bytes: listed.size,
+        sealed_until: None,
+    };
+    told.add(memory, &line);
+    told
+}
+
+struct Declared(Vec<Cover>);
+
+#[async_trait]
+impl OpenHolds for Declared {
+    async fn covers(&self) -> Result<Vec<Cover>, HoldsUnknown> {
+        Ok(self.0.clone())
+    }
+}
+
+async fn released(
+    stub: &Stub,
+    closing: &Entry,
+    open: Vec<Cover>,
+    memory: &Memory,
+    now: Timestamp,
+) -> Released {
+    let closing = std::slice::from_ref(closing);
+    release(
+        &stub.target(),
+        closing,
+        &Declared(open),
+        &CEILINGS,
+        memory,
+        Time::of(now),
+    )
+    .await
+    .unwrap()
+}
+
+/// Places one hold. Days on which keys cannot be true are looked at where some are `closing`.
+async fn placed(
+    stub: &Stub,
+    open: &Cover,
+    closing: Option<&[Cover]>,
+    told: Option<Told>,
+    memory: &Memory,
+    now: Timestamp,
+) -> Placed {
+    let cameras = BTreeMap::new();
+    let told: Vec<_> = told.into_iter().map(Into::into).collect();
+    let task = Task {
+        covers: std::slice::from_ref(open),
+        cameras: &cameras,
+        ceilings: &CEILINGS,
+        embargo: None,
+        since: None,
+        everywhere: closing.is_some(),
+        proved_at: &[],
+        told: &told,
+        closing: closing.unwrap_or_default(),
+        memory,
+        trusted_since: None,
+        is_verifying: false,
+    };
+    place(&stub.target(), &task, now).await.unwrap()
+}
+
+fn writes(asked: &[Asked]) -> usize {
+    asked.iter().filter(|asked| asked.method != "GET").count()
+}
+
+/// The release was broken off when it had taken the legal hold off: the version goes, and is not taken for one of the hold
+/// that is open now.
+#[tokio::test]
+async fn a_release_that_was_broken_off_goes_on_by_the_key() {
+    let now = Timestamp::now();
+    let listed = moved(now, days(100));
+    let closing = resolved(now, days(101), days(99));
+    let ongoing = cover(now, SignedDuration::from_hours(1), None);
+    let memory = Memory::default();
+    let stub = bucket(&listed).await;
+    let expected = Released {
+        deleted: 1,
+        ..Released::default()
+    };
+    let done = released(&stub, &closing, vec![ongoing], &memory, now).await;
+    assert_eq!(done, expected);
+    // A hold that covers it by its key keeps it.
+    let same = cover(now, days(101), Some(days(99)));
+    let kept = released(&stub, &closing, vec![same], &memory, now).await;
+    assert_eq!((kept.undecided, kept.deleted), (1, 0));
+}
+
+#[tokio::test]
+async fn a_version_that_is_being_released_is_offered_to_no_other_hold() {
+    let now = Timestamp::now();
+    let listed = moved(now, days(100));
+    let (closing, other) = (
+        cover(now, days(101), Some(days(99))),
+        cover(now, days(90), Some(days(89))),
+    );
+    let ongoing = cover(now, SignedDuration::from_hours(1), None);
+    for (closing, segments) in [(&closing, 0), (&other, 1)] {
+        let stub = bucket(&listed).await;
+        let memory = Memory::default();
+        let closing = Some(std::slice::from_ref(closing));
+        let placed = placed(&stub, &ongoing, closing, None, &memory, now).await;
+        assert_eq!(placed.coverage[0].segments, segments, "{closing:?}");
+        assert_eq!(writes(&stub.take()) > 0, segments > 0, "{closing:?}");
+    }
+    // One that covers it by its key keeps it.
+    let (stub, memory) = (bucket(&listed).await, Memory::default());
+    let same = Some(std::slice::from_ref(&closing));
+    let placed = placed(&stub, &closing, same, None, &memory, now).await;
+    assert_eq!(placed.coverage[0].segments, 1);
+}
+
+/// The key could not be true when the version was held for what happened five days ago. Now it can be true, and no hold is
+/// about it.
+#[tokio::test]
+async fn what_a_manifest_lists_stays_held_though_its_key_can_be_true_by_now() {
+    let now = Timestamp::now();
+    let listed = moved(now, days(2));
+    let hold = cover(now, days(5), Some(days(5) - SignedDuration::from_hours(1)));
+    for is_told in [true, false] {
+        let (stub, memory) = (bucket(&listed).await, Memory::default());
+        let told = is_told.then(|| told(&memory, &listed));
+        let placed = placed(&stub, &hold, None, told, &memory, now).await;
+        assert_eq!(placed.coverage[0].segments, u64::from(is_told));
+    }
+}
+
+#[tokio::test]
+async fn what_a_manifest_lists_is_released_though_its_key_can_be_true_by_now() {
+    let now = Timestamp::now();
+    let listed = moved(now, days(2));
+    let closing = resolved(now, days(5), days(5) - SignedDuration::from_hours(1));
+    for is_told in [true, false] {
+        let (stub, memory) = (bucket(&listed).await, Memory::default());
+        if is_told {
+            memory.note_told(&closing.uid, told(&memory, &listed));
+        }
+        let expected = Released {
+            released: u64::from(is_told),
+            ..Released::default()
+        };
+        let done = released(&stub, &closing, Vec::new(), &memory, now).await;
+        assert_eq!(done, expected);
+        assert_eq!(writes(&stub.take()), if is_told { 2 } else { 0 });
+    }
+}
