@@ -384,10 +384,9 @@ mod tests {
                 times,
                 tried: Mutex::default(),
             };
-            let mut noted = Vec::new();
-            let went = each(&store, std::slice::from_ref(&place), None, &work, |done| {
-                noted.push(done);
-            });
+            let (mut noted, mut hidden) = (Vec::new(), BTreeSet::new());
+            let places = std::slice::from_ref(&place);
+            let went = each(&store, places, None, &work, &mut hidden, |done| noted.push(done));
             let failed = went.await.err();
             let said = format!("{answer}, {times} times");
             assert!(failed.as_ref().is_none_or(|failed| !failed.has_stopped), "{said}");
