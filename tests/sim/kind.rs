@@ -7,7 +7,8 @@ use fastrand::Rng;
 pub enum Order {
     /// By the bytes of the keys, as S3 says.
     Bytes,
-    /// Folder by folder, so that `hal/1` comes before `hal-2/1`; the marker counts by bytes all the same (SeaweedFS).
+    /// Folder by folder, so that `hal/1` comes before `hal-2/1`, though the marker counts by bytes. Of folders it is the other way
+    /// round: `hal-2/` comes before `hal/`, and a marker after the one is after the other, too (SeaweedFS).
     Tree,
 }
 

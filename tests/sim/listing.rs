@@ -77,9 +77,9 @@ impl Store {
 
     /// The lines after the markers, in the order of the store.
     fn after<'a>(&'a self, asked: &'a Asked) -> Box<dyn Iterator<Item = Line> + 'a> {
-        match self.kind.order {
-            Order::Bytes => Box::new(self.in_bytes(asked)),
-            Order::Tree => Box::new(self.in_folders(asked)),
+        match (self.kind.order, &asked.delimiter) {
+            (Order::Tree, None) => Box::new(self.in_folders(asked)),
+            _ => Box::new(self.in_bytes(asked)),
         }
     }
 
@@ -114,20 +114,17 @@ impl Store {
             .take_while(|(key, _)| key.starts_with(&asked.prefix))
             .collect();
         keys.sort_by(|(one, _), (other, _)| one.split('/').cmp(other.split('/')));
-        let mut last_common = None;
         keys.into_iter()
             .flat_map(move |(key, versions)| self.lines(asked, key, versions))
-            .filter(move |line| match line {
-                Line::Common(common) => last_common.replace(common.clone()).as_ref() != Some(common),
-                Line::Version { .. } => true,
-            })
     }
 
     fn lines(&self, asked: &Asked, key: &str, versions: &[Version]) -> Vec<Line> {
         let marker = asked.key_marker.as_str();
         if let Some(common) = common(asked, key) {
-            // A marker within a folder is after all of it, or names it.
-            let is_past = marker.is_empty() || common.as_str() > marker && !marker.starts_with(&common);
+            // A marker within a folder is after all of it, or names it; for some, so is one that goes on from its name.
+            let is_named = self.kind.order == Order::Tree && common.trim_end_matches('/') < marker;
+            let is_past =
+                marker.is_empty() || common.as_str() > marker && !marker.starts_with(&common) && !is_named;
             return if is_past {
                 vec![Line::Common(common)]
             } else {
