@@ -46,6 +46,8 @@ const ROUNDS: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(250);
 /// An unfinished upload that is older is left over: the recorders make none.
 const UNFINISHED: SignedDuration = SignedDuration::from_hours(24);
+/// Pages of unfinished uploads that one sweep goes through: whoever has a recorder's credentials may begin any number.
+const UPLOAD_PAGES: usize = 100;
 
 /// The holds that the API server knows of now, asked immediately before anything is deleted.
 #[async_trait]
@@ -362,7 +364,7 @@ impl Sweep<'_> {
         let operation = "ListMultipartUploads";
         let Store { client, bucket, .. } = self.store;
         let (mut key, mut id) = (None, None);
-        loop {
+        for _ in 0..UPLOAD_PAGES {
             let request = client.list_multipart_uploads().bucket(bucket);
             let request = request
                 .set_key_marker(key.clone())
@@ -404,6 +406,8 @@ impl Sweep<'_> {
             }
             (key, id) = next;
         }
+        // What was aborted is gone: the next sweep comes further.
+        Ok(())
     }
 }
 
@@ -412,5 +416,56 @@ fn slow_down() -> StoreError {
         operation: "DeleteObjects",
         code: "SlowDown".into(),
         status: Some(503),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use jiff::Timestamp;
+
+    use super::super::stub::Stub;
+    use super::*;
+    use crate::api::Days as Ceiling;
+
+    struct Nobody;
+
+    #[async_trait]
+    impl OpenHolds for Nobody {
+        async fn covers(&self) -> Result<Vec<Cover>, HoldsUnknown> {
+            Ok(Vec::new())
+        }
+    }
+
+    #[tokio::test]
+    async fn uploads_without_end_do_not_keep_a_sweep_from_its_end() {
+        let pages = Arc::new(AtomicUsize::new(0));
+        let counted = pages.clone();
+        let stub = Stub::start(move |asked| {
+            if asked.parameter("uploads").is_none() {
+                let none = "<ListVersionsResult><IsTruncated>false</IsTruncated></ListVersionsResult>";
+                return (200, none.to_owned());
+            }
+            let number = counted.fetch_add(1, Ordering::Relaxed);
+            (
+                200,
+                format!(
+                    "<ListMultipartUploadsResult><IsTruncated>true</IsTruncated>\
+                     <NextKeyMarker>video/x{number:06}</NextKeyMarker></ListMultipartUploadsResult>"
+                ),
+            )
+        })
+        .await;
+        let ceilings = Ceilings {
+            video: Ceiling(28),
+            calls: Ceiling(7),
+        };
+        let (memory, time) = (Memory::default(), Time::of(Timestamp::now()));
+        let swept = sweep(&stub.target(), &ceilings, &Nobody, &memory, Reach::Boundary, time).await;
+        assert_eq!(
+            (swept.unwrap().deleted, pages.load(Ordering::Relaxed)),
+            (0, UPLOAD_PAGES)
+        );
     }
 }
