@@ -15,8 +15,8 @@ const MOST: i32 = 1000;
 /// The most pages of a [`look`].
 const LOOK_PAGES: usize = 100;
 
-/// Looks at pages under a prefix where others may put what they like, in whatever order it comes: nothing that this did not
-/// see can be claimed not to be there. Whether it saw all, and not only so many pages as it goes through.
+/// Looks at pages under a prefix where others may put what they like, in whatever order it comes: nothing may be claimed not to be
+/// there because this did not see it. Whether it came to the end, and not only to the last page that it looks at.
 pub(crate) async fn look(
     store: &Store,
     prefix: &str,

@@ -17,6 +17,8 @@ const REGISTRY: &str = "ledger/sources/";
 const REGISTRY_PAGES: usize = 16;
 /// Pages of folders directly under a class, in which sources are looked for that the operator does not know: 64,000.
 const FOLDER_PAGES: usize = 64;
+/// Names that are asked for by themselves since a store may leave them out. Where there are more, not all is known.
+const MOST_ECLIPSED: usize = 256;
 /// Sources that the operator does not know, visited in one pass. Others have their turn in the next.
 const MOST_UNKNOWN: usize = 64;
 
@@ -57,16 +59,10 @@ pub(crate) async fn sources(
     known.retain(|name| is_source(name));
     let Names {
         names,
-        mut foreign,
+        foreign,
         is_cut,
     } = names(store, class.prefix(), PAGE).await?;
-    let (mut unknown, others): (Vec<String>, Vec<String>) = names
-        .into_iter()
-        .filter(|name| !known.contains(name))
-        .partition(|name| is_source(name));
-    others
-        .iter()
-        .for_each(|name| foreign.note(&format!("{}{name}/", class.prefix())));
+    let mut unknown: Vec<String> = names.into_iter().filter(|name| !known.contains(name)).collect();
     if unknown.len() > MOST_UNKNOWN {
         let turn = usize::try_from(now.as_second() / 600).unwrap_or_default();
         let count = unknown.len();
@@ -84,9 +80,9 @@ pub(crate) async fn sources(
 /// What stands directly under a prefix.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Names {
-    /// The names of folders, without their `/`.
+    /// The names of folders that a source may have, without their `/`.
     pub(crate) names: BTreeSet<String>,
-    /// Keys.
+    /// Keys, and other folders.
     pub(crate) foreign: Foreign,
     /// There are more folders than were looked through, or a page leads no further: what comes after it is not known.
     pub(crate) is_cut: bool,
@@ -94,7 +90,7 @@ pub(crate) struct Names {
 
 /// What stands directly under a prefix, in pages of so many.
 pub(crate) async fn names(store: &Store, prefix: &str, most: i32) -> Result<Names, StoreError> {
-    let (mut found, mut after) = (Names::default(), None);
+    let (mut found, mut after, mut asked) = (Names::default(), None, BTreeSet::new());
     for _ in 0..FOLDER_PAGES {
         let query = Query {
             most,
@@ -105,10 +101,13 @@ pub(crate) async fn names(store: &Store, prefix: &str, most: i32) -> Result<Name
             .iter()
             .for_each(|listed| found.foreign.note(&listed.key));
         for folder in &page.folders {
-            let name = folder.strip_prefix(prefix).unwrap_or(folder);
-            found
-                .names
-                .insert(name.strip_suffix('/').unwrap_or(name).to_owned());
+            let name = folder
+                .strip_prefix(prefix)
+                .and_then(|name| name.strip_suffix('/'));
+            match name.filter(|name| is_source(name)) {
+                Some(name) => drop(found.names.insert(name.to_owned())),
+                None => found.foreign.note(folder),
+            }
         }
         found.is_cut = page.is_cut;
         if !page.is_cut {
@@ -116,7 +115,13 @@ pub(crate) async fn names(store: &Store, prefix: &str, most: i32) -> Result<Name
         }
         let last = page.greatest().and_then(|last| last.strip_prefix(prefix));
         for name in eclipsed(last.unwrap_or_default()) {
-            if !found.names.contains(name) && has_any(store, &format!("{prefix}{name}/")).await? {
+            if found.names.contains(name) || !asked.insert(name.to_owned()) {
+                continue;
+            }
+            if asked.len() > MOST_ECLIPSED {
+                return Ok(found);
+            }
+            if has_any(store, &format!("{prefix}{name}/")).await? {
                 found.names.insert(name.to_owned());
             }
         }
@@ -243,6 +248,32 @@ mod tests {
             assert_eq!(found.visited, ["balie", "receptie"], "{most}");
             assert!(found.is_whole() && found.foreign.seen == 4, "{most} {found:?}");
         }
+    }
+
+    /// Names that go on in many ways cost a bounded number of requests, and then nothing is claimed.
+    #[tokio::test]
+    async fn no_more_names_are_asked_for_than_that() {
+        let stub = Stub::start(|asked| {
+            let from = asked.parameter("key-marker").unwrap_or_default();
+            let number: u32 = from
+                .get(7..11)
+                .and_then(|digits| digits.parse().ok())
+                .unwrap_or(1000);
+            let folder = format!("calls/a{:04}{}/", number + 1, "-a".repeat(100));
+            let told = if asked.parameter("prefix").as_deref() == Some("calls/") {
+                format!(
+                    "<IsTruncated>true</IsTruncated><NextKeyMarker>{folder}</NextKeyMarker>\
+                     <CommonPrefixes><Prefix>{folder}</Prefix></CommonPrefixes>"
+                )
+            } else {
+                "<IsTruncated>false</IsTruncated>".to_owned()
+            };
+            (200, format!("<ListVersionsResult>{told}</ListVersionsResult>"))
+        })
+        .await;
+        let found = names(&stub.store(), "calls/", PAGE).await.unwrap();
+        assert!(found.is_cut, "{found:?}");
+        assert_eq!((found.names.len(), stub.take().len()), (3, 3 + MOST_ECLIPSED));
     }
 
     #[tokio::test]

@@ -117,6 +117,8 @@ pub struct Swept {
     pub aborted: u64,
     /// Unfinished uploads that the store did not abort.
     pub unfinished: u64,
+    /// Days of sources in which the store hides a key: whether it is over its ceiling cannot be told.
+    pub hidden: u64,
 }
 
 /// Sweeps a bucket as the operator: deletes versions that are over their ceiling at `time.now` and that no hold covers.
@@ -165,7 +167,7 @@ struct Sweep<'a> {
     at_once: AtomicUsize,
     /// The holds that were open at any time of the sweep.
     seen: Mutex<Vec<Cover>>,
-    hidden: Mutex<Option<StoreError>>,
+    hidden: Mutex<BTreeSet<String>>,
     swept: Swept,
 }
 
@@ -178,16 +180,17 @@ impl Sweep<'_> {
         for class in Class::ALL {
             self.class(class).await?;
         }
-        self.unfinished().await?;
         let hidden = self.hidden.get_mut().unwrap_or_else(PoisonError::into_inner);
-        hidden.take().map_or(Ok(()), |error| Err(error.into()))
+        self.swept.hidden = hidden.len() as u64;
+        self.unfinished().await
     }
 
-    /// The next page of a day. A key that the store hides is told at the end: it keeps nothing else from being swept.
-    async fn next(&self, walk: &mut Walk<'_>) -> Result<Option<Vec<Listed>>, SweepError> {
+    /// The next page of a day. A key that the store hides keeps nothing else from being swept.
+    async fn next(&self, walk: &mut Walk<'_>, day: &str) -> Result<Option<Vec<Listed>>, SweepError> {
         match walk.next().await {
             Err(error) if is_hidden_key(&error) => {
-                *self.hidden.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                let mut hidden = self.hidden.lock().unwrap_or_else(PoisonError::into_inner);
+                hidden.insert(day.to_owned());
                 Ok(None)
             }
             page => Ok(page?),
@@ -243,7 +246,7 @@ impl Sweep<'_> {
                 versions: 0,
                 bytes: 0,
             };
-            while let Some(page) = self.next(&mut walk).await? {
+            while let Some(page) = self.next(&mut walk, &day.prefix).await? {
                 let (due, rest) = self.due(page);
                 if self.reach == Reach::All {
                     retagged += retag(self, &rest).await?;
@@ -272,9 +275,9 @@ impl Sweep<'_> {
 
     /// Counts what became of a day: by what a listing shows afterwards, whatever the answers were.
     async fn read_back(&mut self, day: SweptDay) -> Result<(), SweepError> {
-        let mut walk = Walk::new(self.store, [day.prefix]);
+        let mut walk = Walk::new(self.store, [day.prefix.clone()]);
         let (mut left, mut bytes_left) = (0, 0);
-        while let Some(page) = self.next(&mut walk).await? {
+        while let Some(page) = self.next(&mut walk, &day.prefix).await? {
             for listed in self.due(page).0 {
                 left += 1;
                 bytes_left += listed.size;

@@ -300,7 +300,8 @@ impl<'a> Walk<'a> {
                 }
                 (None, Some(end)) => {
                     let before = self.go_round(&stretch, &end);
-                    let is_listed = |key: &String| *key == stretch.prefix || self.last.as_ref() == Some(key);
+                    // The versions of one key that is crowded were listed before.
+                    let is_listed = |key: &String| is_crowded || self.last.as_ref() == Some(key);
                     if let Some(key) = before.filter(|key| !is_listed(key)) {
                         self.note_hidden(key).await?;
                     }

@@ -136,15 +136,14 @@ pub struct RetentionStatus {
     pub problem: Option<String>,
 }
 
-/// What a store refused: a mark of a version, or to tell it, or to delete; or that sources were not visited. All others were
-/// done.
+/// What a store refused: a mark of a version, or to tell it, or to delete; or what was not looked at. All others were done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Refusal {
-    /// Of how many versions; 0: of none, and sources were not visited.
+    /// Of how many versions; 0: of none, and something was not looked at.
     #[schemars(range(min = 0))]
     pub versions: i64,
-    /// Its answer, at the first of them: operation, error code and HTTP status. Or why sources were not visited.
+    /// Its answer, at the first of them: operation, error code and HTTP status. Or what was not looked at, and why.
     #[schemars(length(min = 1, max = 1024))]
     pub answer: String,
     /// When (UTC).
@@ -152,7 +151,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// Whether the store refused something of a version. Where it did not, sources were not visited, which have their turn.
+    /// Whether the store refused something of a version. Where it did not, something was not looked at, and has its turn.
     pub const fn is_of_versions(&self) -> bool {
         self.versions > 0
     }

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 use super::pass::Pass;
 use crate::api::{IncidentHold, Placement, Refusal, RetentionStatus, past};
 use crate::storage::audit::Found;
-use crate::storage::hold::Placed;
 use crate::storage::hold::memory::Told;
+use crate::storage::hold::{Placed, Refused};
 use crate::storage::ledger::Entry;
 
 /// How often everything that is held is listed, and its marks read, where that takes little.
@@ -121,9 +121,12 @@ impl Pass<'_> {
     pub(super) fn is_news(&self, placed: &Placed) -> bool {
         let refused = self.plan.open.values().zip(&placed.coverage);
         let mut refused = refused.filter(|(_, coverage)| coverage.refused.is_some());
-        refused.any(|(entry, _)| match self.hold(&entry.uid) {
+        refused.any(|(entry, coverage)| match self.hold(&entry.uid) {
             Some(hold) => current(hold, entry).is_none_or(|placement| placement.refused.is_none()),
-            None => !self.is_refused_before(),
+            // What was not looked at of such a hold stands nowhere: it has its turn.
+            None => {
+                coverage.refused.as_ref().is_some_and(Refused::is_of_versions) && !self.is_refused_before()
+            }
         })
     }
 

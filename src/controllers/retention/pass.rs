@@ -370,7 +370,7 @@ impl Pass<'_> {
 /// Whether a manifest of what was found says neither less than there is, nor more than is kept.
 fn is_whole(coverage: &Coverage) -> bool {
     let is_refused = coverage.refused.as_ref().is_some_and(Refused::is_of_versions);
-    !is_refused && coverage.disputed == 0
+    !is_refused && coverage.hidden.is_empty() && coverage.disputed == 0
 }
 
 /// How long a store's lifecycle lets a recording be.

@@ -243,12 +243,16 @@ pub fn placement(hold: &IncidentHold, plan: &Plan, outcome: &Outcome, now: Times
         next.refused = refusal(coverage.refused.as_ref(), now);
         next.segments = count(coverage.segments);
         next.size = size(coverage.bytes);
+        next.sealed = count(coverage.sealed);
+        if !coverage.hidden.is_empty() {
+            // What is not listed may have been recorded: no gap is told of it.
+            return Some(next);
+        }
         let known_until = coverage.known_until(|name, covered| is_about(hold, name, covered));
         next.known_until = Some(known_until)
             .filter(|known| *known > entry.window.from)
             .map(Time);
         next.coverage = share(hold, coverage, known_until, now);
-        next.sealed = count(coverage.sealed);
         next.sources = sources(hold, coverage, known_until, outcome, entry.accepted_at);
     }
     Some(next)
@@ -360,6 +364,13 @@ pub fn events(outcome: &Outcome) -> Vec<Event> {
             swept.resisted
         );
         news.push(event::warning("SweepResisted", "Retention", &note));
+    }
+    if let Some(swept) = outcome.swept.filter(|swept| swept.hidden > 0) {
+        let note = format!(
+            "in {} days of sources the store hides a recording, which cannot be swept: see docs/audit.md, HiddenKey",
+            swept.hidden
+        );
+        news.push(event::warning("SweepIncomplete", "Retention", &note));
     }
     if let Some(swept) = outcome.swept.filter(|swept| swept.unfinished > 0) {
         let note = format!(

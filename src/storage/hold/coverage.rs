@@ -57,8 +57,8 @@ pub struct Coverage {
     pub refused: Option<Refused>,
     /// Those that were not as they must be when they were read back.
     pub disputed: u64,
-    /// The store hides keys that may be of it: what is not listed may be there.
-    pub is_hidden: bool,
+    /// Where the store hides keys that may be of it: what is not listed may be there.
+    pub(crate) hidden: BTreeSet<Place>,
     /// All that were listed, the refused among them.
     pub present: HashSet<Fingerprint>,
     /// Where they are.
@@ -94,7 +94,7 @@ impl Coverage {
             sealed: 0,
             refused: None,
             disputed: 0,
-            is_hidden: false,
+            hidden: BTreeSet::new(),
             present: HashSet::new(),
             places: BTreeSet::new(),
         }

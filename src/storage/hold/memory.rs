@@ -4,7 +4,7 @@
 //! is time: a hold over a day of five cameras has seven thousand. And the versions that a hold's manifest lists, by which
 //! losses are found: a set, since a number that grew would hide what went.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -51,8 +51,8 @@ struct Read {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Told {
     versions: HashSet<Fingerprint>,
-    /// Where they are, be it outside the hold's window: a key may have been taken for untrue when it was held.
-    places: BTreeSet<Place>,
+    /// Where they are, also outside the hold's window: a key may have been taken for untrue when it was held.
+    places: BTreeMap<Place, Vec<Fingerprint>>,
     missing: Vec<Missing>,
     sealed: u64,
 }
@@ -67,9 +67,10 @@ impl Told {
     }
 
     pub(super) fn add(&mut self, memory: &Memory, line: &Line) {
-        self.versions
-            .insert(memory.fingerprint(&line.key, &line.version_id));
-        self.places.extend(line.key.parse().ok().as_ref().map(Place::of));
+        let version = memory.fingerprint(&line.key, &line.version_id);
+        if let (true, Ok(key)) = (self.versions.insert(version), line.key.parse()) {
+            self.places.entry(Place::of(&key)).or_default().push(version);
+        }
     }
 
     /// How many versions the manifest lists.
@@ -82,12 +83,12 @@ impl Told {
         self.versions.contains(&version)
     }
 
-    /// How many versions it lists that a pass over everything did not find, and that are not hidden.
+    /// How many versions it lists that a pass over everything did not find, but for those where the store hides something.
     pub fn lost(&self, coverage: &Coverage) -> u64 {
-        if coverage.is_hidden {
-            return 0;
-        }
-        self.versions.difference(&coverage.present).count() as u64
+        let lost = |version: &&Fingerprint| !coverage.present.contains(version);
+        let hidden = coverage.hidden.iter().filter_map(|place| self.places.get(place));
+        let untold = hidden.flatten().filter(lost).count();
+        (self.versions.iter().filter(lost).count() - untold) as u64
     }
 
     /// Whether a manifest of what a pass found says the same.
@@ -96,7 +97,7 @@ impl Told {
     }
 
     pub(super) fn places(&self) -> impl Iterator<Item = &Place> {
-        self.places.iter()
+        self.places.keys()
     }
 }
 
@@ -237,6 +238,36 @@ mod tests {
             "another version is no replacement"
         );
         assert_eq!(lost(&[("a", "1"), ("b", "1")]), 0);
+    }
+
+    /// A loss elsewhere is told, though one day's listing is not to be relied on.
+    #[test]
+    fn what_the_store_hides_is_not_lost_and_hides_no_loss() {
+        const HAL: &str = "video/hal/2026/03/07/080910.000Z-60000-00000000000000aa.mp4";
+        const DEUR: &str = "video/deur/2026/03/07/080910.000Z-60000-00000000000000bb.mp4";
+        let memory = Memory::default();
+        let mut told = Told::new(&[], 0);
+        for key in [HAL, DEUR] {
+            told.add(&memory, &line(key, "1"));
+        }
+        let cover = Cover {
+            sources: crate::protocol::cover::Sources::All,
+            calls: false,
+            window: crate::protocol::Window::new(Timestamp::UNIX_EPOCH, None),
+        };
+        let place = |key: &str| Place::of(&key.parse().unwrap());
+        let lost = |present: &[&str], hidden: &[&str]| {
+            let mut coverage = Coverage::of(&cover, &BTreeMap::new(), Timestamp::UNIX_EPOCH);
+            let present = present.iter().map(|key| memory.fingerprint(key, "1"));
+            coverage.present = present.collect();
+            coverage.hidden = hidden.iter().map(|key| place(key)).collect();
+            told.lost(&coverage)
+        };
+        assert_eq!(lost(&[], &[]), 2);
+        assert_eq!(lost(&[], &[HAL]), 1);
+        assert_eq!(lost(&[DEUR], &[HAL]), 0);
+        assert_eq!(lost(&[HAL], &[HAL]), 1);
+        assert_eq!(lost(&[HAL, DEUR], &[HAL]), 0);
     }
 
     #[test]

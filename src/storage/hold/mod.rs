@@ -62,6 +62,12 @@ pub enum HoldError {
          (docs/audit.md, UnvisitedSource)"
     )]
     UnvisitedCalls,
+    /// The store leaves a key out of its listings.
+    #[error(
+        "ListingHidesKey: the store does not list a recording of one of the sources, which is there: delete the versions that hide \
+         it (docs/audit.md, HiddenKey)"
+    )]
+    HiddenKey,
     /// The store.
     #[error("{}", .0.safe_message())]
     Storage(#[from] StoreError),
@@ -73,7 +79,9 @@ impl HoldError {
     pub(crate) fn is_refusal(&self) -> bool {
         match self {
             Self::Storage(error) => !error.is_retryable() && !error.is_absent(),
-            Self::Target(_) | Self::Clock(_) | Self::Holds(_) | Self::UnvisitedCalls => false,
+            Self::Target(_) | Self::Clock(_) | Self::Holds(_) | Self::UnvisitedCalls | Self::HiddenKey => {
+                false
+            }
         }
     }
 
@@ -84,23 +92,24 @@ impl HoldError {
             Self::Clock(_) => "clock",
             Self::Holds(_) => "holds_unknown",
             Self::UnvisitedCalls => "too_many_sources",
+            Self::HiddenKey => "hidden_key",
             Self::Storage(error) => error.category(),
         }
     }
 }
 
-/// Versions of which the store refused something, which stay as they are; or sources that were not visited. All others were
-/// done.
+/// Versions of which the store refused something, which stay as they are; or what was not looked at ([`Unseen`]). All others
+/// were done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
-    /// How many; none: sources were not visited.
+    /// How many; none: something was not looked at.
     pub versions: u64,
-    /// What the store answered, at the first of them; or that sources were not visited.
+    /// What the store answered, at the first of them; or what was not looked at.
     pub first: HoldError,
 }
 
 impl Refused {
-    /// Whether the store refused something of a version. Where it did not, sources were not visited, which have their turn.
+    /// Whether the store refused something of a version. Where it did not, something was not looked at, and has its turn.
     pub const fn is_of_versions(&self) -> bool {
         self.versions > 0
     }

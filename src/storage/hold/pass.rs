@@ -55,12 +55,13 @@ pub(super) trait Work: Sync {
     }
 }
 
-/// Goes through the places, a day after the other, of the first only from `since` on, and does the work; notes what it came to, of each source in order.
+/// Goes through the places, a day after the other, of the first only from `since` on, and does the work; notes what it came to,
+/// of each source in order.
 ///
 /// One version that is refused, or that fails, stops none of the others, which are no worse off for it: each that is held
-/// counts. Nor does a day in which the store hides a key: it is added to `hidden`. A pass ends early when a listing fails, or what must be known is not, or many versions fail in a row: then
-/// nothing is begun any more. What is under way goes on to its end either way: no request is left behind that nobody
-/// waits for.
+/// counts. Nor does a day in which the store hides a key: it is added to `hidden`. A pass ends early when a listing fails, or
+/// what must be known is not, or many versions fail in a row: then nothing is begun any more. What is under way is finished
+/// either way: no request is left behind that nobody waits for.
 pub(super) async fn each<W: Work>(
     store: &Store,
     places: &[Place],

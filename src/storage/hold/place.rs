@@ -19,7 +19,7 @@ use crate::storage::aging::Stored;
 use crate::storage::client::Store;
 use crate::storage::error::StoreError;
 use crate::storage::key::Key;
-use crate::storage::listing::{Listed, hidden_key};
+use crate::storage::listing::Listed;
 use crate::storage::marks::{self, Marks};
 use crate::storage::objects::{self, Version};
 use crate::storage::tag::RetentionTag;
@@ -191,11 +191,8 @@ async fn all(
             }
         }
     }
-    for _ in &found.unseen.hidden {
-        Refused::note(&mut seen.refused, &hidden_key().into());
-    }
     for (cover, coverage) in task.covers.iter().zip(&mut seen.coverage) {
-        coverage.is_hidden = found.unseen.hides(cover);
+        coverage.hidden = found.unseen.hidden_of(cover).cloned().collect();
         coverage.refused = coverage.refused.take().or(found.unseen.of(cover));
     }
     outcome

@@ -181,12 +181,17 @@ pub(crate) async fn sweep(operator: &Store, prefix: &str) {
         let found = page.versions.iter().filter(|listed| is_canary(&listed.key));
         canaries.extend(found.map(Listed::version));
     });
-    if let Err(error) = seen.await {
-        warn!(
+    match seen.await {
+        Ok(true) => (),
+        Ok(false) => warn!(
+            bucket = operator.bucket,
+            prefix, "there is so much that not all canaries were looked for"
+        ),
+        Err(error) => warn!(
             bucket = operator.bucket,
             error = error.safe_message(),
             "canaries not listed"
-        );
+        ),
     }
     let removed = futures::stream::iter(&canaries).for_each_concurrent(AT_ONCE, async |version| {
         if let Err(error) = remove(operator, version).await {
