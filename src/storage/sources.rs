@@ -58,11 +58,11 @@ pub(crate) async fn sources(
     let mut known: BTreeSet<String> = known.map(str::to_owned).chain(named.iter().cloned()).collect();
     known.retain(|name| is_source(name));
     let Names {
-        names,
+        folders,
         foreign,
         is_cut,
     } = names(store, class.prefix(), PAGE).await?;
-    let mut unknown: Vec<String> = names.into_iter().filter(|name| !known.contains(name)).collect();
+    let mut unknown: Vec<String> = folders.into_iter().filter(|name| !known.contains(name)).collect();
     if unknown.len() > MOST_UNKNOWN {
         let turn = usize::try_from(now.as_second() / 600).unwrap_or_default();
         let count = unknown.len();
@@ -81,7 +81,7 @@ pub(crate) async fn sources(
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Names {
     /// The names of folders that a source may have, without their `/`.
-    pub(crate) names: BTreeSet<String>,
+    pub(crate) folders: BTreeSet<String>,
     /// Keys, and other folders.
     pub(crate) foreign: Foreign,
     /// There are more folders than were looked through, or a page leads no further: what comes after it is not known.
@@ -105,7 +105,7 @@ pub(crate) async fn names(store: &Store, prefix: &str, most: i32) -> Result<Name
                 .strip_prefix(prefix)
                 .and_then(|name| name.strip_suffix('/'));
             match name.filter(|name| is_source(name)) {
-                Some(name) => drop(found.names.insert(name.to_owned())),
+                Some(name) => drop(found.folders.insert(name.to_owned())),
                 None => found.foreign.note(folder),
             }
         }
@@ -115,14 +115,14 @@ pub(crate) async fn names(store: &Store, prefix: &str, most: i32) -> Result<Name
         }
         let last = page.greatest().and_then(|last| last.strip_prefix(prefix));
         for name in eclipsed(last.unwrap_or_default()) {
-            if found.names.contains(name) || !asked.insert(name.to_owned()) {
+            if found.folders.contains(name) || !asked.insert(name.to_owned()) {
                 continue;
             }
             if asked.len() > MOST_ECLIPSED {
                 return Ok(found);
             }
             if has_any(store, &format!("{prefix}{name}/")).await? {
-                found.names.insert(name.to_owned());
+                found.folders.insert(name.to_owned());
             }
         }
         after = page.next_folders(after.as_ref());
@@ -273,7 +273,7 @@ mod tests {
         .await;
         let found = names(&stub.store(), "calls/", PAGE).await.unwrap();
         assert!(found.is_cut, "{found:?}");
-        assert_eq!((found.names.len(), stub.take().len()), (3, 3 + MOST_ECLIPSED));
+        assert_eq!((found.folders.len(), stub.take().len()), (3, 3 + MOST_ECLIPSED));
     }
 
     #[tokio::test]

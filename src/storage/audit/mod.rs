@@ -206,16 +206,24 @@ impl Audit<'_> {
 
     /// Whatever is in the bucket and is neither a recording, nor the ledger's, nor the probe's.
     async fn strangers(&self, tally: &mut Tally) -> Result<(), StoreError> {
-        let places: [(&str, bool, fn(&str) -> bool); 2] = [("", true, is_ours), ("probe/", false, is_canary)];
-        for (prefix, by_folder, is_known) in places {
-            let is_all = look(self.store, prefix, by_folder, |page| {
-                let keys = page.versions.iter().map(|listed| &listed.key);
-                let others = page.folders.iter().chain(keys).filter(|key| !is_known(key));
-                others.for_each(|key| tally.add(Found::ForeignKey, key));
-            });
-            if !is_all.await? {
-                tally.add(Found::ForeignKey, &format!("{prefix}…"));
-            }
+        self.strangers_under("", true, is_ours, tally).await?;
+        self.strangers_under("probe/", false, is_canary, tally).await
+    }
+
+    async fn strangers_under(
+        &self,
+        prefix: &str,
+        by_folder: bool,
+        is_known: fn(&str) -> bool,
+        tally: &mut Tally,
+    ) -> Result<(), StoreError> {
+        let is_all = look(self.store, prefix, by_folder, |page| {
+            let keys = page.versions.iter().map(|listed| &listed.key);
+            let others = page.folders.iter().chain(keys).filter(|key| !is_known(key));
+            others.for_each(|key| tally.add(Found::ForeignKey, key));
+        });
+        if !is_all.await? {
+            tally.add(Found::ForeignKey, &format!("{prefix}…"));
         }
         Ok(())
     }

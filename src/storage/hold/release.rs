@@ -162,7 +162,7 @@ impl Work for Pass<'_> {
         let ledger = ledger::covers(&ledger::entries(self.store).await?, &self.uids);
         // These last: reading the ledger takes long enough to declare one.
         let declared = self.holds.covers().await?;
-        let open = Open { declared, ledger };
+        let open = Open { ledger, declared };
         self.store.clock.vouches_for(self.time)?;
         Ok(open)
     }

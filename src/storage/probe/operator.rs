@@ -137,7 +137,7 @@ impl Stage<'_> {
             let mut folders = Vec::new();
             for most in [PAGE, FEW] {
                 let found = names(self.operator.actor, &base, most).await?;
-                folders.push((found.names, found.is_cut));
+                folders.push((found.folders, found.is_cut));
             }
             let mut keys = Vec::new();
             for folder in FOLDERS {
