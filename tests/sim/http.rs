@@ -200,7 +200,7 @@ impl World {
         );
         let weather = match by {
             Who::Recorder => &weather.of_recorders,
-            _ if is_of_marks && weather.of_marks.per_mille > 0 => &weather.of_marks,
+            _ if is_of_marks && weather.marks.per_mille > 0 => &weather.marks,
             _ => &weather.of_operators,
         };
         // The last of a process often lies somewhere: that is why it is believed to be dead.

@@ -192,6 +192,7 @@ impl Temper {
         any.about(theme)
     }
 
+    #[allow(clippy::too_many_lines, reason = "an arm for each theme")]
     fn about(self, theme: Theme) -> Self {
         let only = |per_mille, mishaps: &[Mishap]| Weather {
             per_mille,
@@ -202,7 +203,7 @@ impl Temper {
             ..Weathers::default()
         };
         let of_marks = |weather| Weathers {
-            of_marks: weather,
+            marks: weather,
             ..Weathers::default()
         };
         match theme {
@@ -324,5 +325,5 @@ pub struct Weathers {
     pub of_operators: Weather,
     pub of_recorders: Weather,
     /// Where operators ask for legal holds and tags, or set them: beside the first.
-    pub of_marks: Weather,
+    pub marks: Weather,
 }
