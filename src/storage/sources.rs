@@ -177,12 +177,7 @@ mod tests {
     /// The same; what is after a marker may be decided by the names of folders.
     async fn found_by(folders: &'static [&'static str], most: usize, by_name: bool) -> Sources {
         let stub = Stub::start(move |asked| {
-            let of = |name: &str| {
-                let parts = asked.query.split('&');
-                let value = parts.filter_map(|part| part.split_once('=')).find(|(key, _)| *key == name);
-                let value = value.map_or("", |(_, value)| value);
-                percent_encoding::percent_decode_str(value).decode_utf8_lossy().into_owned()
-            };
+            let of = |name: &str| asked.parameter(name).unwrap_or_default();
             let from = of("key-marker");
             let is_after = |folder: &str| if by_name { folder.trim_end_matches('/') >= from.as_str() } else { folder > from.as_str() };
             let rest = folders.iter().filter(|folder| is_after(folder) && folder.starts_with(&of("prefix")));

@@ -428,7 +428,7 @@ mod tests {
 
     use jiff::Timestamp;
 
-    use super::super::stub::Stub;
+    use super::super::stub::{Stub, versions};
     use super::*;
     use crate::api::Days as Ceiling;
 
@@ -447,8 +447,7 @@ mod tests {
         let counted = pages.clone();
         let stub = Stub::start(move |asked| {
             if asked.parameter("uploads").is_none() {
-                let none = "<ListVersionsResult><IsTruncated>false</IsTruncated></ListVersionsResult>";
-                return (200, none.to_owned());
+                return versions(asked, &[]);
             }
             let number = counted.fetch_add(1, Ordering::Relaxed);
             (

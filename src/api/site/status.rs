@@ -140,10 +140,10 @@ pub struct RetentionStatus {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Refusal {
-    /// Of how many versions; 0: of none, and something was not looked at.
+    /// Of how many versions; 0: none was refused, and sources were not looked at.
     #[schemars(range(min = 0))]
     pub versions: i64,
-    /// Its answer, at the first of them: operation, error code and HTTP status. Or what was not looked at, and why.
+    /// Its answer, at the first of them: operation, error code and HTTP status. Or why sources were not looked at.
     #[schemars(length(min = 1, max = 1024))]
     pub answer: String,
     /// When (UTC).

@@ -298,7 +298,7 @@ async fn wanted_days(
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
-    use super::super::stub::{Stub, error};
+    use super::super::stub::{Stub, error, versions};
     use super::*;
     use crate::api::{self, Ceilings};
 
@@ -337,20 +337,18 @@ mod tests {
     async fn endless_calls() -> Stub {
         let pages = Arc::new(AtomicU64::new(0));
         Stub::start(move |asked| {
-            if asked.method != "GET" || !asked.query.contains("versions") {
+            if asked.method != "GET" || asked.parameter("versions").is_none() {
                 return error(404, "NoSuchKey");
             }
-            let has = |part: &str| asked.query.split('&').any(|asked| asked == part);
-            let is_of_calls = has("prefix=calls%2F") && has("delimiter=%2F");
+            let has = |name: &str, value: &str| asked.parameter(name).as_deref() == Some(value);
+            if !has("prefix", "calls/") || !has("delimiter", "/") {
+                return versions(asked, &[]);
+            }
             let folder = format!("calls/a{:06}/", pages.fetch_add(1, Ordering::Relaxed));
-            let text = if is_of_calls {
-                format!(
-                    "<ListVersionsResult><IsTruncated>true</IsTruncated><NextKeyMarker>{folder}</NextKeyMarker>\
-                     <CommonPrefixes><Prefix>{folder}</Prefix></CommonPrefixes></ListVersionsResult>"
-                )
-            } else {
-                "<ListVersionsResult><IsTruncated>false</IsTruncated></ListVersionsResult>".to_owned()
-            };
+            let text = format!(
+                "<ListVersionsResult><IsTruncated>true</IsTruncated><NextKeyMarker>{folder}</NextKeyMarker>\
+                 <CommonPrefixes><Prefix>{folder}</Prefix></CommonPrefixes></ListVersionsResult>"
+            );
             (200, text)
         })
         .await

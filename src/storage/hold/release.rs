@@ -107,19 +107,24 @@ async fn all(
     };
     let mut places = places(&store, &covers, true, time.now).await?;
     places.add(&told);
-    released.unseen = places.unseen;
-    let mut hidden = BTreeSet::new();
-    let noted = each(&store, &places.all, None, &pass, &mut hidden, |done| match done {
-        Done::Nothing => (),
-        Done::Kept => released.kept += 1,
-        Done::Undecided => released.undecided += 1,
-        Done::Younger => released.younger += 1,
-        Done::Released | Done::Over(..) => released.released += 1,
-        Done::Deleted(count) => released.deleted += count,
-        Done::Failed(error) => Refused::note(&mut released.refused, &error),
-    });
+    let noted = each(
+        &store,
+        &places.all,
+        None,
+        &pass,
+        &mut places.unseen.hidden,
+        |done| match done {
+            Done::Nothing => (),
+            Done::Kept => released.kept += 1,
+            Done::Undecided => released.undecided += 1,
+            Done::Younger => released.younger += 1,
+            Done::Released | Done::Over(..) => released.released += 1,
+            Done::Deleted(count) => released.deleted += count,
+            Done::Failed(error) => Refused::note(&mut released.refused, &error),
+        },
+    );
     let noted = noted.await.map_err(|failed| failed.error);
-    released.unseen.hidden = hidden;
+    released.unseen = places.unseen;
     noted
 }
 
