@@ -31,16 +31,16 @@ use super::under_way::UnderWay;
 use super::whole::Whole;
 use crate::contract::StorageTarget;
 
-/// The longest that one operation of the operator takes, retries included: within the lease, so that a
+/// The longest that one operation of the operator takes, retries included, but for listings: within the lease, so that a
 /// leader that cannot renew has nothing under way when another takes over.
-pub const OPERATION_DEADLINE: Duration = Duration::from_secs(10);
+const OPERATION_DEADLINE: Duration = Duration::from_secs(10);
 const ATTEMPT_DEADLINE: Duration = Duration::from_secs(5);
 const CONNECT_DEADLINE: Duration = Duration::from_secs(3);
 
 /// What the client is for: how long it waits and how often it tries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// Small requests of the operator, each within [`OPERATION_DEADLINE`].
+    /// Small requests of the operator, each within ten seconds, and listings.
     Configure,
     /// Segments. One attempt, for as long as the caller waits: the spool knows how long a recording is worth,
     /// and has its own order of trying again.
@@ -197,8 +197,12 @@ pub fn check(target: &StorageTarget) -> Result<(), TargetError> {
 }
 
 /// For a page of a listing: a store that is busy takes long to find a thousand keys, and longer if it is asked again meanwhile.
+/// It is asked twice: an answer that never comes would end what reads a whole bucket. Nothing is changed by it, so that it
+/// may take longer than [`OPERATION_DEADLINE`].
 pub(crate) fn patient() -> ConfigBuilder {
-    let timeouts = TimeoutConfig::builder().operation_attempt_timeout(OPERATION_DEADLINE);
+    let timeouts = TimeoutConfig::builder()
+        .operation_timeout(OPERATION_DEADLINE * 5 / 2)
+        .operation_attempt_timeout(OPERATION_DEADLINE);
     ConfigBuilder::new().timeout_config(timeouts.build())
 }
 

@@ -1,5 +1,10 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use super::*;
 use crate::contract::{Credentials, Keys, Secret};
+use crate::storage::listing::{Query, page};
+use crate::storage::stub::{self, SILENCE, Stub};
 
 fn target() -> StorageTarget {
     StorageTarget {
@@ -110,4 +115,17 @@ fn a_bundle_of_many_authorities_is_taken() {
         .collect();
     let bundle = roots.concat();
     assert_eq!(refusal(|t| t.ca_pem = Some(bundle)), None);
+}
+
+/// An audit reads thousands of pages, and would begin again.
+#[tokio::test]
+async fn a_page_whose_answer_never_comes_is_asked_for_again() {
+    let asked = Arc::new(AtomicUsize::new(0));
+    let stub = Stub::start(move |request| match asked.fetch_add(1, Ordering::Relaxed) {
+        0 => (SILENCE, String::new()),
+        _ => stub::versions(request, &[]),
+    })
+    .await;
+    let found = page(&stub.store(), Query::under("video/")).await.unwrap();
+    assert!(found.versions.is_empty() && stub.take().len() == 2);
 }

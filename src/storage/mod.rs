@@ -64,7 +64,7 @@ pub use adoption::Obstacle;
 pub use bucket::{
     Aspect, BucketSpec, BucketState, Change, Enforced, Extra, Kept, Retention, Setting, Unseen,
 };
-pub use client::{OPERATION_DEADLINE, TargetError, check};
+pub use client::{TargetError, check};
 pub use date::Time;
 pub use enforce::{Failed, Trials, enforce};
 pub use owner::Claim;

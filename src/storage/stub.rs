@@ -35,6 +35,9 @@ impl Asked {
     }
 }
 
+/// Instead of a status: the answer never comes.
+pub(crate) const SILENCE: u16 = 0;
+
 /// The server; it lasts as long as the test.
 pub(crate) struct Stub {
     pub(crate) endpoint: String,
@@ -59,7 +62,12 @@ impl Stub {
                 };
                 let (status, text) = answer(&request);
                 seen.lock().unwrap().push(request);
-                async move { (StatusCode::from_u16(status).unwrap(), text).into_response() }
+                async move {
+                    if status == SILENCE {
+                        std::future::pending::<()>().await;
+                    }
+                    (StatusCode::from_u16(status).unwrap(), text).into_response()
+                }
             });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
