@@ -93,8 +93,8 @@ enum Command {
     },
     Probe(probe::ProbeArgs),
     /// Says whether a bucket keeps the promises, by what is in it alone. Reads only; needs the right to list versions, to
-    /// read their tags and legal holds, and to read `ledger/`. Credentials are read from `AWS_ACCESS_KEY_ID` and
-    /// `AWS_SECRET_ACCESS_KEY`.
+    /// read their tags and legal holds, and to read `ledger/`. Credentials are read from the environment or a
+    /// profile, as other S3 tools do.
     Audit(audit::AuditArgs),
     /// What the ledger in a bucket knows of holds.
     #[command(subcommand)]

@@ -71,7 +71,7 @@ pub struct RecordingPolicySpec {
     pub purposes: Vec<String>,
     /// Ceilings of retention (article 6).
     pub retention: Retention,
-    /// Where live viewing is allowed (article 4.2); absent: nowhere.
+    /// Where live viewing is allowed (article 4.2); absent: nowhere, with an embargo of `1h`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub live_view: Option<LiveView>,
     /// How holds are looked after.

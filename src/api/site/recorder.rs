@@ -16,7 +16,8 @@ pub struct RecorderSettings {
     /// each with a gap.
     #[schemars(range(min = 1, max = 100))]
     pub cameras_per_pod: u32,
-    /// A segment ends at the first keyframe after this long: `2s` to `10m`.
+    /// A segment ends before the first keyframe at or past a multiple of this since 1970: `2s` to `10m`. So a first
+    /// one may be shorter.
     #[schemars(extend("x-kubernetes-validations" = rules::json(rules::SEGMENT_DURATION)))]
     pub segment_duration: Duration,
     /// Where segments wait for their upload.
@@ -52,8 +53,8 @@ impl Default for RecorderSettings {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct Spool {
-    /// How much it holds, as a Kubernetes quantity of at least `64Mi`. When it is full, the oldest segment that is
-    /// not held goes first.
+    /// The size of its volume, as a Kubernetes quantity of at least `64Mi`. Segments take at most 90 % of it: then the
+    /// oldest that is not held goes first.
     #[schemars(length(min = 1, max = 32), extend("x-kubernetes-validations" = rules::json(rules::SPOOL_SIZE)))]
     pub size: String,
     /// Storage class of the volume claim; absent: an emptyDir, which a deleted pod takes along.

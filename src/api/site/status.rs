@@ -103,7 +103,7 @@ pub struct RetentionStatus {
     /// When tag and legal hold of every held version were last read, but for what was `refused` (UTC).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verified_at: Option<Time>,
-    /// What changes them from outside is put back within this many seconds: how often all are read. Five times as often
+    /// What changes them from outside is put back within this many seconds: how often all are read. Fifteen times as often
     /// while anything is `refused`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
@@ -127,7 +127,7 @@ pub struct RetentionStatus {
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub unfinished: i64,
-    /// What somebody else last changed of held versions, and was put back.
+    /// What somebody else last changed of held versions, and was put back, unless they are gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift: Option<Drift>,
     /// What kept the last pass from doing all; it is made again.
@@ -256,7 +256,7 @@ pub struct StorageStatus {
     #[schemars(range(min = 0))]
     pub calls_expiration_days: Option<i32>,
     /// When the conformance probe last ran (UTC): when the operator that leads sees that the credentials or the
-    /// bucket's policy change, and daily.
+    /// bucket's policy change, daily, and hourly while a row is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tried_at: Option<Time>,
     /// What the store was found to keep, tried on canaries and judged by the effect; docs/storage.md explains

@@ -65,7 +65,7 @@ where
 
 /// The conditions of an object that is paused: what was found before, and that nobody looks now.
 pub fn paused(before: &[Condition], generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
-    let message = "paused by the annotation toezicht.dev/paused: nothing is changed until it is removed";
+    let message = "paused by the annotation toezicht.dev/paused, until it is removed";
     replace(
         before,
         &Finding::new(ConditionType::Ready, Truth::Unknown, Reason::Paused, message),
