@@ -12,7 +12,7 @@ use toezicht::protocol::cover::{Cover, Sources};
 use toezicht::storage::Time;
 use toezicht::storage::audit::{Scope, audit};
 use toezicht::storage::hold::memory::Memory;
-use toezicht::storage::hold::{Task, place, release};
+use toezicht::storage::hold::{Release, Task, place};
 use toezicht::storage::ledger::{self, Entry};
 use toezicht::storage::sweep::{HoldsUnknown, OpenHolds, Reach, sweep};
 
@@ -130,8 +130,9 @@ async fn released(target: &StorageTarget, cameras: &[&str]) -> Took {
     let (closing, memory) = ([entry(cameras)], Memory::default());
     let time = Time::of(Timestamp::now());
     timed(async {
-        let done = release(target, &closing, &NoHolds, &CEILINGS, &memory, time);
-        usize::try_from(done.await.unwrap().released).unwrap()
+        let release = Release::new(&closing, &NoHolds, &CEILINGS, &memory);
+        let done = release.pass(target, time).await.unwrap();
+        usize::try_from(done.released).unwrap()
     })
     .await
 }

@@ -5,16 +5,19 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan};
 
-use super::key::Key;
+use super::key::{Key, MAX_DURATION_MS};
 use super::listing::Listed;
 use super::tag::RetentionTag;
 use super::walk::Days;
 use crate::api::{Ceilings, Days as Ceiling};
+use crate::protocol::Window;
 use crate::protocol::cover::{Cover, Marking, marking_of};
 use crate::protocol::recording::{Class, Recording};
 
 /// By how much a recording may seem to end after the store took it: clocks differ, and stores tell whole seconds.
 const AHEAD: SignedDuration = SignedDuration::from_secs(60);
+/// For so long a sweep may have been away, or the store busy, and what was due is looked for all the same.
+const LEFT_OVER: SignedDuration = SignedDuration::from_hours(24 * 7);
 /// What an implausible key is offered to: holds that overlap the day before the store took it.
 const MAY_BE_OF: SignedDuration = SignedDuration::from_hours(24);
 
@@ -192,6 +195,10 @@ pub enum Fate {
     Goes,
 }
 
+fn day(at: Timestamp) -> Date {
+    TimeZone::UTC.to_datetime(at).date()
+}
+
 /// What is to become of `listed` at `now`.
 pub fn fate(listed: &Listed, ceilings: &Ceilings, holds: &[Cover], now: Timestamp) -> Fate {
     match Stored::of(listed, ceilings) {
@@ -204,13 +211,36 @@ pub fn fate(listed: &Listed, ceilings: &Ceilings, holds: &[Cover], now: Timestam
 
 /// Whether a pass over the days at the ceiling, at `now`, looks at what is from `at`.
 pub fn is_at_boundary(class: Class, ceilings: &Ceilings, at: Timestamp, now: Timestamp) -> bool {
-    let day = TimeZone::UTC.to_datetime(at).date();
-    boundary(class, ceilings, now).iter().any(|days| days.has(day))
+    boundary(class, ceilings, now)
+        .iter()
+        .any(|days| days.has(day(at)))
+}
+
+/// The UTC days on which a recording may have begun that overlaps `window`.
+pub(crate) fn days_of_window(window: &Window, now: Timestamp) -> Days {
+    let longest = SignedDuration::from_millis(i64::try_from(MAX_DURATION_MS).unwrap_or(i64::MAX));
+    let from = window.from.saturating_sub(longest).unwrap_or(Timestamp::MIN);
+    // Clocks differ: recordings that seem to be of tomorrow count too.
+    let last = window.until.unwrap_or(Timestamp::MAX).min(now);
+    Days {
+        from: Some(day(from)),
+        to: Some(day(last).checked_add(1.day()).unwrap_or(Date::MAX)),
+    }
+}
+
+/// The days in which recordings are expected at `now`: those within their ceiling, and what was due lately.
+pub(crate) fn expected(class: Class, ceilings: &Ceilings, now: Timestamp) -> Days {
+    let oldest = now
+        .saturating_sub(span(ceiling(class, ceilings)))
+        .and_then(|due| due.saturating_sub(LEFT_OVER));
+    Days {
+        from: Some(day(oldest.unwrap_or(Timestamp::MIN))),
+        to: Some(day(now).checked_add(2.days()).unwrap_or(Date::MAX)),
+    }
 }
 
 /// The days of which something may be over its ceiling, and those that are still to come, where no recording can be.
 pub(crate) fn boundary(class: Class, ceilings: &Ceilings, now: Timestamp) -> [Days; 2] {
-    let day = |at: Timestamp| TimeZone::UTC.to_datetime(at).date();
     let due = now
         .saturating_sub(span(ceiling(class, ceilings)))
         .unwrap_or(Timestamp::MIN);

@@ -322,10 +322,9 @@ async fn proved(
     observed: &Observed,
 ) -> Result<Dialect, EnforceError> {
     let (us, them) = (spec.operator_principal.as_str(), spec.recorder_principal.as_str());
-    let kept = match objects::get(operator, DIALECT_KEY, None).await {
-        Ok(bytes) => serde_json::from_slice::<Dialect>(&bytes).ok(),
+    let kept = match objects::read::<Dialect>(operator, DIALECT_KEY, None).await {
         Err(error) if error.is_absent() => None,
-        Err(error) => return Err(error.into()),
+        kept => kept?,
     };
     let kept = kept.filter(|kept| kept.operator == us && kept.recorder == them);
     // Without anybody to prove it with, what another version proved still counts.

@@ -1,7 +1,5 @@
 //! Where things are in a bucket, and which text can go on as a key of a recording: pure.
 
-use jiff::civil::Date;
-
 /// What may stand at each place of a recording's key, after the prefix of its day:
 /// `hhmmss.mmmZ-{duration_ms}-{16 hexadecimal digits}.mp4`.
 const CLOCK: &[u8] = b"dddddd.dddZ-";
@@ -84,11 +82,6 @@ pub(crate) fn successor(text: &str) -> Option<String> {
 /// The folder `yyyy/`, `mm/` or `dd/` of a day, by its place.
 pub(crate) fn is_number(folder: &str, digits: usize) -> bool {
     folder.len() == digits && folder.bytes().all(|byte| byte.is_ascii_digit())
-}
-
-/// The day that three folders name.
-pub(crate) fn date(year: &str, month: &str, day: &str) -> Option<Date> {
-    Date::new(year.parse().ok()?, month.parse().ok()?, day.parse().ok()?).ok()
 }
 
 #[cfg(test)]

@@ -25,6 +25,10 @@ const FOLDER: &str = "ledger/holds/";
 const CLOSED: &str = "ledger/closed/";
 /// Entries read at once.
 const AT_ONCE: usize = 16;
+/// Bytes that the names of an entry's cameras may take: it stays well below what a ledger object may have.
+const MOST_NAMES: usize = 48 * 1024;
+/// What stands around a name.
+const LINE: usize = 8;
 /// The form of the entries; one of another form is not understood, and nothing is released by it.
 const FORMAT: u32 = 1;
 
@@ -123,11 +127,7 @@ impl Entry {
     /// nothing that was covered when the end was seen.
     #[must_use]
     pub fn grown(&self, spec: &IncidentHoldSpec, now: Timestamp) -> Self {
-        let cameras = if self.cameras.is_empty() || spec.cameras.is_empty() {
-            BTreeSet::new()
-        } else {
-            self.cameras.iter().chain(&spec.cameras).cloned().collect()
-        };
+        let cameras = both(&self.cameras, &spec.cameras.iter().cloned().collect());
         let until = match (self.window.until, spec.window.until.as_ref().map(|until| until.0)) {
             (None, Some(until)) => Some(until.max(now)),
             (Some(before), Some(until)) => Some(until.max(before)),
@@ -178,11 +178,7 @@ impl Entry {
     /// The entry with what another one of the same hold covers.
     #[must_use]
     pub fn joined(&self, other: &Self) -> Self {
-        let cameras = if self.cameras.is_empty() || other.cameras.is_empty() {
-            BTreeSet::new()
-        } else {
-            self.cameras.union(&other.cameras).cloned().collect()
-        };
+        let cameras = both(&self.cameras, &other.cameras);
         let until = self.window.until.zip(other.window.until);
         Self {
             cameras,
@@ -205,6 +201,10 @@ impl Entry {
         }
     }
 
+    const fn is_understood(&self) -> bool {
+        self.format == FORMAT
+    }
+
     fn key(uid: &str) -> String {
         format!("{FOLDER}{uid}.json")
     }
@@ -212,6 +212,16 @@ impl Entry {
     fn closed_key(uid: &str) -> String {
         format!("{CLOSED}{uid}.json")
     }
+}
+
+/// The cameras of either; empty: all. So many that an entry has no room for them are all.
+fn both(one: &BTreeSet<String>, other: &BTreeSet<String>) -> BTreeSet<String> {
+    if one.is_empty() || other.is_empty() {
+        return BTreeSet::new();
+    }
+    let both: BTreeSet<String> = one.union(other).cloned().collect();
+    let bytes: usize = both.iter().map(|name| name.len() + LINE).sum();
+    if bytes > MOST_NAMES { BTreeSet::new() } else { both }
 }
 
 /// [`entries`], as the operator, and those of `asked` that are closed.
@@ -263,9 +273,9 @@ pub(crate) async fn entries(store: &Store) -> Result<BTreeMap<String, Entry>, St
         if let Some(entry) = store.ledger.get(&key, &id) {
             return Ok(entry);
         }
-        let bytes = objects::get(store, &key, Some(&id)).await?;
-        let entry = parse(&bytes).filter(|entry| Entry::key(&entry.uid) == key);
-        let entry = entry.ok_or_else(unreadable)?;
+        let entry = objects::read(store, &key, Some(&id)).await?;
+        let is_it = |entry: &Entry| entry.is_understood() && Entry::key(&entry.uid) == key;
+        let entry = entry.filter(is_it).ok_or_else(unreadable)?;
         store.ledger.note(key, id, entry.clone());
         Ok(entry)
     };
@@ -279,20 +289,14 @@ pub(crate) async fn entries(store: &Store) -> Result<BTreeMap<String, Entry>, St
 
 /// The entry of a hold that was closed; `None`: there is none.
 async fn closed(store: &Store, uid: &str) -> Result<Option<Entry>, StoreError> {
-    match objects::get(store, &Entry::closed_key(uid), None).await {
-        Ok(bytes) => {
-            let entry = parse(&bytes).filter(|entry| entry.uid == *uid && !entry.is_open());
-            entry.map(Some).ok_or_else(unreadable)
+    match objects::read(store, &Entry::closed_key(uid), None).await {
+        Ok(entry) => {
+            let is_it = |entry: &Entry| entry.is_understood() && entry.uid == *uid && !entry.is_open();
+            entry.filter(is_it).map(Some).ok_or_else(unreadable)
         }
         Err(error) if error.is_absent() => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-fn parse(bytes: &[u8]) -> Option<Entry> {
-    serde_json::from_slice::<Entry>(bytes)
-        .ok()
-        .filter(|entry| entry.format == FORMAT)
 }
 
 fn unreadable() -> StoreError {

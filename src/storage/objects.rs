@@ -1,13 +1,18 @@
 //! Single objects of the ledger and of the probe.
 
 use aws_sdk_s3::primitives::ByteStream;
+use serde::de::DeserializeOwned;
 
 use super::client::Store;
 use super::error::StoreError;
 use super::listing;
 
 /// Ledger objects are small; what is larger is none.
-const MAX_BYTES: usize = 64 * 1024;
+const MOST: usize = 64 * 1024;
+/// A manifest's index has 67 bytes for two hundred segments.
+const MOST_OF_MANIFEST: usize = 16 * 1024 * 1024;
+/// Where the manifests of holds are.
+pub(crate) const MANIFESTS: &str = "ledger/manifests/";
 /// A listing that goes on beyond this is not of a ledger or a probe.
 const MAX_PAGES: usize = 100;
 
@@ -25,29 +30,85 @@ pub(crate) async fn versions(store: &Store, prefix: &str) -> Result<Vec<Version>
     Ok(all.iter().map(listing::Listed::version).collect())
 }
 
-/// The bytes of an object.
-pub(crate) async fn get(store: &Store, key: &str, id: Option<&str>) -> Result<Vec<u8>, StoreError> {
-    let operation = "GetObject";
-    let unreadable = |code: &str| StoreError {
+/// The bytes that an object may have, read or written: what was written can be read.
+fn most(key: &str) -> usize {
+    if key.starts_with(MANIFESTS) {
+        MOST_OF_MANIFEST
+    } else {
+        MOST
+    }
+}
+
+fn too_large(operation: &'static str) -> StoreError {
+    StoreError {
         operation,
-        code: code.into(),
+        code: "TooLarge".into(),
+        status: Some(200),
+    }
+}
+
+fn unreadable() -> StoreError {
+    StoreError {
+        operation: "GetObject",
+        code: "UnreadableAnswer".into(),
         status: None,
-    };
+    }
+}
+
+/// The bytes of an object, and its `ETag` where the answer says how long it is and is that long.
+async fn whole(store: &Store, key: &str, id: Option<&str>) -> Result<(Vec<u8>, Option<String>), StoreError> {
+    let operation = "GetObject";
     let request = store.client.get_object().bucket(&store.bucket).key(key);
     let answer = request.set_version_id(id.map(str::to_owned)).send().await;
-    let mut body = answer.map_err(|error| StoreError::of(operation, &error))?.body;
+    let mut answer = answer.map_err(|error| StoreError::of(operation, &error))?;
     let mut bytes = Vec::new();
-    while let Some(part) = body.next().await {
-        bytes.extend_from_slice(&part.map_err(|_| unreadable("UnreadableAnswer"))?);
-        if bytes.len() > MAX_BYTES {
-            return Err(unreadable("TooLarge"));
+    while let Some(part) = answer.body.next().await {
+        bytes.extend_from_slice(&part.map_err(|_| unreadable())?);
+        if bytes.len() > most(key) {
+            return Err(too_large(operation));
         }
     }
-    Ok(bytes)
+    let is_whole = answer
+        .content_length()
+        .and_then(|length| usize::try_from(length).ok())
+        == Some(bytes.len());
+    Ok((bytes, answer.e_tag.filter(|_| is_whole)))
+}
+
+/// The bytes of an object.
+pub(crate) async fn get(store: &Store, key: &str, id: Option<&str>) -> Result<Vec<u8>, StoreError> {
+    Ok(whole(store, key, id).await?.0)
+}
+
+/// What an object says that only the operator writes. `None`: it has another form, so somebody else wrote it. Half an answer,
+/// or a page of some proxy's, is no answer: only what comes twice, and whole, is believed to have another form.
+pub(crate) async fn read<T: DeserializeOwned>(
+    store: &Store,
+    key: &str,
+    id: Option<&str>,
+) -> Result<Option<T>, StoreError> {
+    let mut before = None;
+    for _ in 0..2 {
+        let answer = match whole(store, key, id).await {
+            Err(error) if error == too_large("GetObject") => return Ok(None),
+            answer => answer?,
+        };
+        if let Ok(said) = serde_json::from_slice(&answer.0) {
+            return Ok(Some(said));
+        }
+        if answer.1.is_some() && before.as_ref() == Some(&answer) {
+            return Ok(None);
+        }
+        before = Some(answer);
+    }
+    Err(unreadable())
 }
 
 /// Writes an object of the ledger or the probe.
 pub(crate) async fn put(store: &Store, key: &str, bytes: Vec<u8>) -> Result<(), StoreError> {
+    if bytes.len() > most(key) {
+        return Err(too_large("PutObject"));
+    }
     let request = store
         .client
         .put_object()

@@ -18,8 +18,6 @@ use super::refusal::EnforceError;
 /// Where the recorders' canaries are: under the same statements as recordings, so that what is tried there
 /// is true for recordings, and yet no key of a recording.
 pub(crate) const CANARIES: &str = "probe/recorder/";
-/// What is kept for each hold, for those who may read it.
-const MANIFESTS: &str = super::hold::manifest::FOLDER;
 /// Names of the statements about everyone else: what nobody else may do, and what only readers may beside.
 const OTHERS: &str = "Others";
 const OTHERS_READ: &str = "OthersRead";

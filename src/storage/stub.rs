@@ -66,7 +66,12 @@ impl Stub {
                     if status == SILENCE {
                         std::future::pending::<()>().await;
                     }
-                    (StatusCode::from_u16(status).unwrap(), text).into_response()
+                    (
+                        StatusCode::from_u16(status).unwrap(),
+                        [("etag", "\"stub\"")],
+                        text,
+                    )
+                        .into_response()
                 }
             });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

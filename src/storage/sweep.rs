@@ -5,6 +5,7 @@
 
 mod batch;
 mod retag;
+mod unfinished;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -14,18 +15,18 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures::channel::mpsc;
 use futures::{SinkExt, StreamExt, TryStreamExt, future, stream};
-use jiff::SignedDuration;
 
 use self::batch::delete;
 use self::retag::retag;
-use super::aging::{Fate, Stored, boundary, fate};
+use self::unfinished::unfinished;
+use super::aging::{Fate, Stored, boundary, expected, fate};
 use super::client::{Store, TargetError};
 use super::date::{ClocksDisagree, Time};
 use super::error::StoreError;
 use super::hold::memory::Memory;
 use super::key::Key;
 use super::ledger;
-use super::listing::{Listed, instant, is_hidden_key};
+use super::listing::{Listed, is_hidden_key};
 use super::sources::sources;
 use super::walk::{Days, Walk, days_of};
 use crate::api::Ceilings;
@@ -44,10 +45,6 @@ const PAGES: usize = 2;
 /// How often what failed is tried again before the run ends; each time slower.
 const ROUNDS: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(250);
-/// An unfinished upload that is older is left over: the recorders make none.
-const UNFINISHED: SignedDuration = SignedDuration::from_hours(24);
-/// Pages of unfinished uploads that one sweep goes through: whoever has a recorder's credentials may begin any number.
-const UPLOAD_PAGES: usize = 100;
 
 /// The holds that the API server knows of now, asked immediately before anything is deleted.
 #[async_trait]
@@ -115,7 +112,7 @@ pub struct Swept {
     pub retagged: u64,
     /// Unfinished uploads that were aborted.
     pub aborted: u64,
-    /// Unfinished uploads that the store did not abort.
+    /// Unfinished uploads that are left: the store did not abort them, or there are more than one sweep aborts.
     pub unfinished: u64,
     /// Days of sources in which the store hides a key: whether it is over its ceiling cannot be told.
     pub hidden: u64,
@@ -182,7 +179,7 @@ impl Sweep<'_> {
         }
         let hidden = self.hidden.get_mut().unwrap_or_else(PoisonError::into_inner);
         self.swept.hidden = hidden.len() as u64;
-        self.unfinished().await
+        unfinished(self).await
     }
 
     /// The next page of a day. A key that the store hides keeps nothing else from being swept.
@@ -220,8 +217,9 @@ impl Sweep<'_> {
     /// The prefixes of the days among `wanted` that have anything, of every source.
     async fn days(&self, class: Class, wanted: &[Days]) -> Result<Vec<String>, SweepError> {
         let sources = sources(self.store, class, &BTreeSet::new(), self.time.now).await?;
+        let expected = expected(class, self.ceilings, self.time.now);
         let days = |source: String| async move {
-            let found = days_of(self.store, class, &source, wanted, self.time.now).await?;
+            let found = days_of(self.store, class, &source, wanted, &[expected], self.time.now).await?;
             Ok::<_, StoreError>((source, found.days))
         };
         let jobs: Vec<_> = sources.visited.into_iter().map(days).collect();
@@ -361,57 +359,6 @@ impl Sweep<'_> {
     fn seen(&self) -> MutexGuard<'_, Vec<Cover>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// Ends uploads that nobody will finish: their parts cost, and no listing shows them.
-    async fn unfinished(&mut self) -> Result<(), SweepError> {
-        let operation = "ListMultipartUploads";
-        let Store { client, bucket, .. } = self.store;
-        let (mut key, mut id) = (None, None);
-        for _ in 0..UPLOAD_PAGES {
-            let request = client.list_multipart_uploads().bucket(bucket);
-            let request = request
-                .set_key_marker(key.clone())
-                .set_upload_id_marker(id.clone());
-            let page = match request
-                .send()
-                .await
-                .map_err(|error| StoreError::of(operation, &error))
-            {
-                Err(error) if !error.is_retryable() => return Ok(()),
-                page => page?,
-            };
-            for upload in page.uploads() {
-                let old = instant(upload.initiated())
-                    .is_ok_and(|begun| self.time.now.duration_since(begun) > UNFINISHED);
-                let request = client
-                    .abort_multipart_upload()
-                    .bucket(bucket)
-                    .set_key(upload.key().map(str::to_owned))
-                    .set_upload_id(upload.upload_id().map(str::to_owned));
-                if !old {
-                    continue;
-                }
-                let answer = request.send().await;
-                match answer.map_err(|error| StoreError::of("AbortMultipartUpload", &error)) {
-                    Ok(_) => self.swept.aborted += 1,
-                    Err(error) if error.is_absent() => (),
-                    // It comes last, and nothing depends on it: another sweep tries again. On SeaweedFS whoever is denied to
-                    // put may not abort either.
-                    Err(_) => self.swept.unfinished += 1,
-                }
-            }
-            let next = (
-                page.next_key_marker().map(str::to_owned),
-                page.next_upload_id_marker().map(str::to_owned),
-            );
-            if page.is_truncated() != Some(true) || next == (key, id) {
-                return Ok(());
-            }
-            (key, id) = next;
-        }
-        // What was aborted is gone: the next sweep comes further.
-        Ok(())
-    }
 }
 
 fn slow_down() -> StoreError {
@@ -419,55 +366,5 @@ fn slow_down() -> StoreError {
         operation: "DeleteObjects",
         code: "SlowDown".into(),
         status: Some(503),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use jiff::Timestamp;
-
-    use super::super::stub::{Stub, versions};
-    use super::*;
-    use crate::api::Days as Ceiling;
-
-    struct Nobody;
-
-    #[async_trait]
-    impl OpenHolds for Nobody {
-        async fn covers(&self) -> Result<Vec<Cover>, HoldsUnknown> {
-            Ok(Vec::new())
-        }
-    }
-
-    #[tokio::test]
-    async fn uploads_without_end_do_not_keep_a_sweep_from_its_end() {
-        let pages = Arc::new(AtomicUsize::new(0));
-        let counted = pages.clone();
-        let stub = Stub::start(move |asked| {
-            if asked.parameter("uploads").is_none() {
-                return versions(asked, &[]);
-            }
-            let number = counted.fetch_add(1, Ordering::Relaxed);
-            (
-                200,
-                format!(
-                    "<ListMultipartUploadsResult><IsTruncated>true</IsTruncated>\
-                     <NextKeyMarker>video/x{number:06}</NextKeyMarker></ListMultipartUploadsResult>"
-                ),
-            )
-        })
-        .await;
-        let ceilings = Ceilings {
-            video: Ceiling(28),
-            calls: Ceiling(7),
-        };
-        let (memory, time) = (Memory::default(), Time::of(Timestamp::now()));
-        let swept = sweep(&stub.target(), &ceilings, &Nobody, &memory, Reach::Boundary, time).await;
-        assert_eq!(
-            (swept.unwrap().deleted, pages.load(Ordering::Relaxed)),
-            (0, UPLOAD_PAGES)
-        );
     }
 }

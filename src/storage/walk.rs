@@ -6,19 +6,23 @@
 //! the operator knows are visited whether the store lists them or not.
 
 use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use futures::{StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
 use jiff::civil::Date;
-use jiff::{Timestamp, ToSpan};
 
 use super::client::Store;
 use super::error::StoreError;
 use super::key::{Class, Key};
-use super::layout::{continuations, date, is_number, successor, trunk};
+use super::layout::{continuations, is_number, successor, trunk};
 use super::listing::{After, Listed, MOST_PAGES, PAGE, Query, endless, hidden_key, page};
+use super::simulated;
 
-/// Days of one source before and after those in which a recording can be true, visited in one pass.
+/// Days of one source in which nothing is expected, visited in one pass.
 const MOST_ODD_DAYS: usize = 64;
+/// Years of them, and months.
+const MOST_ODD_FOLDERS: usize = 16;
 /// The years in which days are looked for where a source has more folders than a page.
 const FIRST_YEAR: i16 = 2000;
 /// Listings of folders at once.
@@ -38,6 +42,29 @@ impl Days {
     /// Whether a day is one of them.
     pub(crate) fn has(self, day: Date) -> bool {
         self.from.is_none_or(|from| from <= day) && self.to.is_none_or(|to| day <= to)
+    }
+
+    /// Whether they have a day in common with one of `all`.
+    fn meet(self, all: &[Self]) -> bool {
+        let is_before = |one: Self, other: Self| one.to.zip(other.from).is_some_and(|(to, from)| to < from);
+        all.iter()
+            .any(|other| !is_before(self, *other) && !is_before(*other, self))
+    }
+
+    /// Those of a year, a month or a day, by its numbers; `None`: there is none such.
+    fn of(path: &[i16]) -> Option<Self> {
+        let part = |place: usize| path.get(place).copied().map(i8::try_from).transpose().ok();
+        let (year, month, day) = (*path.first()?, part(1)?, part(2)?);
+        let from = Date::new(year, month.unwrap_or(1), day.unwrap_or(1)).ok()?;
+        let to = match (month, day) {
+            (_, Some(_)) => from,
+            (Some(_), None) => from.last_of_month(),
+            (None, None) => from.last_of_year(),
+        };
+        Some(Self {
+            from: Some(from),
+            to: Some(to),
+        })
     }
 }
 
@@ -87,64 +114,76 @@ pub(super) async fn has_any(store: &Store, prefix: &str) -> Result<bool, StoreEr
 #[derive(Clone, Debug, Default)]
 pub(crate) struct DaysOf {
     pub(crate) days: BTreeSet<Date>,
-    /// Days in which no recording can be, and whose turn is another pass's.
+    /// Days, or folders of days, in which nothing is expected, and whose turn is another pass's.
     pub(crate) put_off: u64,
     pub(crate) foreign: Foreign,
 }
 
-/// The days of `source` among `wanted` that have anything.
+/// The days of `source` among `wanted` that have anything. Of those that are not among `expected` only some are visited in one
+/// pass: whoever has a recorder's credentials may put something into each day since the year 0.
 pub(crate) async fn days_of(
     store: &Store,
     class: Class,
     source: &str,
     wanted: &[Days],
+    expected: &[Days],
     now: Timestamp,
 ) -> Result<DaysOf, StoreError> {
-    let base = format!("{}{source}/", class.prefix());
     let mut found = DaysOf::default();
     let this_year = day_of(now).year();
-    let years = Folder {
-        base: &base,
-        digits: 4,
-    };
-    let mut days = BTreeSet::new();
-    for year in years
-        .list(store, FIRST_YEAR..=this_year + 1, &mut found.foreign)
-        .await?
-    {
-        let is_wanted = |days: &Days| {
-            let last = Date::new(year, 12, 31).unwrap_or(Date::MAX);
-            let first = Date::new(year, 1, 1).unwrap_or(Date::MIN);
-            days.from.is_none_or(|from| from <= last) && days.to.is_none_or(|to| first <= to)
-        };
-        if !wanted.iter().any(is_wanted) {
-            continue;
-        }
-        let base = format!("{base}{year:04}/");
-        let months = Folder {
-            base: &base,
-            digits: 2,
-        };
-        for month in months.list(store, 1..=12, &mut found.foreign).await? {
-            let base = format!("{base}{month:02}/");
-            let of_month = Folder {
-                base: &base,
-                digits: 2,
-            };
-            for day in of_month.list(store, 1..=31, &mut found.foreign).await? {
-                let day = date(&year.to_string(), &month.to_string(), &day.to_string());
-                days.extend(day.filter(|day| wanted.iter().any(|wanted| wanted.has(*day))));
+    let levels = [(4, FIRST_YEAR..=this_year + 1), (2, 1..=12), (2, 1..=31)];
+    let mut paths = vec![Vec::new()];
+    for (digits, range) in levels {
+        let (mut next, mut odd) = (Vec::new(), Vec::new());
+        for path in paths {
+            let base = folder_of(class, source, &path);
+            let folder = Folder { base: &base, digits };
+            for number in folder.list(store, range.clone(), &mut found.foreign).await? {
+                let path: Vec<i16> = path.iter().copied().chain([number]).collect();
+                match Days::of(&path).filter(|days| days.meet(wanted)) {
+                    Some(days) if days.meet(expected) => next.push(path),
+                    Some(_) => odd.push(path),
+                    None => (),
+                }
             }
         }
+        let most = if next.first().or(odd.first()).is_some_and(|path| path.len() == 3) {
+            MOST_ODD_DAYS
+        } else {
+            MOST_ODD_FOLDERS
+        };
+        found.put_off += odd.len().saturating_sub(most) as u64;
+        next.extend(in_turn(odd, most, now));
+        paths = next;
     }
-    let soon = day_of(now).checked_add(2.days()).unwrap_or(Date::MAX);
-    let (mut plausible, odd): (BTreeSet<Date>, BTreeSet<Date>) = days
-        .into_iter()
-        .partition(|day| *day <= soon && day.year() >= FIRST_YEAR);
-    found.put_off = odd.len().saturating_sub(MOST_ODD_DAYS) as u64;
-    plausible.extend(odd.into_iter().take(MOST_ODD_DAYS));
-    found.days = plausible;
+    let days = paths.iter().filter_map(|path| Days::of(path)?.from);
+    found.days = days.collect();
     Ok(found)
+}
+
+/// The folder of a year, a month or a day.
+fn folder_of(class: Class, source: &str, path: &[i16]) -> String {
+    let numbers = path.iter().zip([4, 2, 2]);
+    let numbers = numbers.map(|(number, digits)| format!("{number:0digits$}/"));
+    format!(
+        "{}{source}/{}",
+        class.prefix(),
+        numbers.collect::<Vec<_>>().concat()
+    )
+}
+
+/// As many of them as have their turn at `now`. Nobody can foresee which.
+fn in_turn(mut all: Vec<Vec<i16>>, most: usize, now: Timestamp) -> Vec<Vec<i16>> {
+    if all.len() > most {
+        let salt = simulated::salt();
+        all.sort_by_cached_key(|path| {
+            let mut hasher = DefaultHasher::new();
+            (salt, now, path).hash(&mut hasher);
+            hasher.finish()
+        });
+        all.truncate(most);
+    }
+    all
 }
 
 pub(crate) fn day_of(at: Timestamp) -> Date {
@@ -202,6 +241,8 @@ pub(crate) struct Walk<'a> {
     stretches: Vec<Stretch>,
     /// Keys with more versions than a page, which come after all others.
     crowded: Vec<Stretch>,
+    /// The day that is listed, and how many pages of it were.
+    day: String,
     pages: usize,
     pub(crate) foreign: Foreign,
     /// Keys that have more versions than a page.
@@ -234,6 +275,7 @@ impl<'a> Walk<'a> {
             store,
             stretches,
             crowded: Vec::new(),
+            day: String::new(),
             pages: 0,
             foreign: Foreign::default(),
             crowded_keys: Foreign::default(),
@@ -265,6 +307,10 @@ impl<'a> Walk<'a> {
                 None => return Ok(None),
             },
         };
+        let day = stretch.prefix.get(..stretch.day).unwrap_or_default();
+        if self.day != day {
+            (self.day, self.pages) = (day.to_owned(), 0);
+        }
         self.pages += 1;
         if self.pages > MOST_PAGES {
             return Err(endless());
@@ -280,7 +326,6 @@ impl<'a> Walk<'a> {
             },
         )
         .await?;
-        let end = page.versions.last().map(|listed| listed.key.clone());
         let (ours, others): (Vec<_>, Vec<_>) = page
             .versions
             .iter()
@@ -293,7 +338,7 @@ impl<'a> Walk<'a> {
             self.last = Some(last.key.clone());
         }
         if page.is_cut {
-            match (ours.last(), end) {
+            match (ours.last(), page.end.clone()) {
                 (Some(last), _) => {
                     let next = page.after(&last.key);
                     self.go_on(stretch, next, &last.key, is_crowded)?;
@@ -407,3 +452,7 @@ impl<'a> Walk<'a> {
         base.parse::<Key>().is_ok().then_some(base)
     }
 }
+
+#[cfg(test)]
+#[path = "walk_tests.rs"]
+mod tests;

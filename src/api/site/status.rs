@@ -122,8 +122,8 @@ pub struct RetentionStatus {
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub resisted: i64,
-    /// How many uploads in parts, begun over a day ago, the store did not abort for the operator: if that lasts, abort them
-    /// as its administrator.
+    /// How many uploads in parts, begun over a day ago, are left, of those that the last sweep saw: the store did not abort
+    /// them for the operator, or there are more than one sweep aborts. If that lasts, abort them as its administrator.
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub unfinished: i64,

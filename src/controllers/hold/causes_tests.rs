@@ -121,10 +121,14 @@ fn the_state_is_what_is_and_not_what_was_asked_for() {
     assert_eq!(state(&hold("Curiosity"), now()), Some(HoldProgress::Refused));
     let before: Timestamp = "2026-01-01T09:00:00Z".parse().unwrap();
     assert_eq!(state(&hold("Theft"), before), Some(HoldProgress::NotBegun));
-    assert_eq!(
-        state(&resolved(hold("Curiosity")), now()),
-        Some(HoldProgress::Resolved)
-    );
+    // Whether the ledger has something of a predecessor nobody has read yet.
+    let unread = resolved(hold("Curiosity"));
+    assert_eq!(state(&unread, now()), Some(HoldProgress::Releasing));
+    let never = Placement {
+        released_at: Some(Time(now())),
+        ..placement()
+    };
+    assert_eq!(state(&with(unread, never), now()), Some(HoldProgress::Resolved));
 }
 
 #[test]

@@ -47,7 +47,7 @@ pub fn status(hold: &IncidentHold, valid: &Valid, now: Timestamp) -> (IncidentHo
     let status = IncidentHoldStatus {
         observed_generation: generation,
         conditions: merge(before, &findings, generation, now),
-        state: Some(progress(hold, &accepted, placement, is_resolved)),
+        state: Some(progress(&accepted, placement, is_resolved)),
         unknown_cameras: if is_resolved { Vec::new() } else { unknown_cameras },
         // The retention controller's.
         placement: None,
@@ -78,14 +78,9 @@ pub fn may_go(hold: &IncidentHold, placement: Option<&Placement>, is_resolved: b
     is_resolved && is_released.unwrap_or(!has_counted(hold))
 }
 
-fn progress(
-    hold: &IncidentHold,
-    accepted: &Finding,
-    placement: Option<&Placement>,
-    is_resolved: bool,
-) -> HoldProgress {
+fn progress(accepted: &Finding, placement: Option<&Placement>, is_resolved: bool) -> HoldProgress {
     if is_resolved {
-        return if may_go(hold, placement, is_resolved) {
+        return if placement.is_some_and(|placement| placement.released_at.is_some()) {
             HoldProgress::Resolved
         } else {
             HoldProgress::Releasing
@@ -224,8 +219,14 @@ pub fn released(hold: &IncidentHold, placement: Option<&Placement>, is_resolved:
         );
         return found(false, Reason::ResolutionAhead, message);
     }
-    if may_go(hold, placement, is_resolved) && placement.is_none() {
-        return found(true, Reason::ReadBack, "nothing was ever kept for it".to_owned());
+    if placement.is_none() && !has_counted(hold) {
+        let message = "whether something is kept for it is known once the bucket's ledger was read";
+        return Some(Finding::new(
+            ConditionType::Released,
+            Truth::Unknown,
+            Reason::Pending,
+            message,
+        ));
     }
     let released_at = placement.and_then(|placement| placement.released_at.as_ref());
     match (released_at, placement.and_then(lacks)) {
@@ -257,7 +258,7 @@ fn overdue(
 ) -> (Option<Finding>, Option<Timestamp>) {
     let Some(waits) = released
         .as_ref()
-        .filter(|released| is_resolved && !released.is_true())
+        .filter(|released| is_resolved && released.truth == Truth::False)
     else {
         return (released, None);
     };

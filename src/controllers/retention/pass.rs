@@ -20,7 +20,7 @@ use crate::storage::Time;
 use crate::storage::hold::coverage::Coverage;
 use crate::storage::hold::manifest::{self, Kept};
 use crate::storage::hold::memory::{Memory, Told};
-use crate::storage::hold::{BrokenOff, Placed, Refused, Task, place, release};
+use crate::storage::hold::{BrokenOff, Placed, Refused, Release, Task, place};
 use crate::storage::ledger::{self, Entry};
 use crate::storage::sweep::{OpenHolds, Reach, sweep};
 use crate::storage::under_way::SIGNATURE;
@@ -97,7 +97,7 @@ impl Pass<'_> {
     }
 
     async fn place(&self, outcome: &mut Outcome) -> Result<(), RetentionError> {
-        let (covers, told) = (self.plan.covers(), self.told().await?);
+        let (covers, (told, unread)) = (self.plan.covers(), self.told().await?);
         let proved_at = self.proved_at();
         let uncertain = self.uncertain(&proved_at);
         let mut is_full = self.is_full(&uncertain) || self.is_unwritten(&told);
@@ -137,7 +137,7 @@ impl Pass<'_> {
         outcome.next_opening = placed.next_opening;
         // Somebody may be changing what was just read back: it is looked at again soon.
         outcome.is_pending = !placed.is_settled();
-        if is_full {
+        if is_full && unread.is_none() {
             self.note_full(&placed, &told, began, outcome);
         }
         outcome.proved.retain(|uid| !uncertain.contains_key(uid));
@@ -154,7 +154,7 @@ impl Pass<'_> {
             outcome.verify_at = outcome.verify_at.min(Some(self.now + left));
         }
         outcome.unacknowledged_since = self.unacknowledged_since(outcome);
-        Ok(())
+        unread.map_or(Ok(()), Err)
     }
 
     /// The open holds of which nothing can be proved yet, and for how long: a request that lets go of something that they cover
@@ -229,14 +229,21 @@ impl Pass<'_> {
         (ARRIVING + embargo).min(LATELY)
     }
 
-    /// What the manifests of the open holds list, in their order.
-    async fn told(&self) -> Result<Vec<Arc<Told>>, RetentionError> {
-        let mut all = Vec::new();
+    /// What the manifests of the open holds list, in their order; and why one could not be read. That keeps nothing from being
+    /// held, but nothing is claimed by such a pass: what was lost is not known.
+    async fn told(&self) -> Result<(Vec<Arc<Told>>, Option<RetentionError>), RetentionError> {
+        let (mut all, mut unread) = (Vec::new(), None);
         for entry in self.plan.open.values() {
             let work = manifest::told(&self.bucket.operator, entry, self.memory);
-            all.push(self.fence.guard(work).await??);
+            match self.fence.guard(work).await? {
+                Ok(told) => all.push(told),
+                Err(error) => {
+                    all.push(Arc::default());
+                    unread = Some(error.into());
+                }
+            }
         }
-        Ok(all)
+        Ok((all, unread))
     }
 
     /// Since when recorders have had something to acknowledge.
@@ -261,6 +268,7 @@ impl Pass<'_> {
         let all = self.plan.open.values().zip(&outcome.coverage);
         // A manifest that says less than there is would not do, nor one that says more than is kept.
         let whole = all.filter(|(_, (_, coverage))| is_whole(coverage));
+        let mut unwritten = None;
         for (entry, (_, coverage)) in whole {
             let kept = Kept {
                 entry,
@@ -270,9 +278,11 @@ impl Pass<'_> {
                 embargo: self.bucket.embargo,
             };
             let work = manifest::write(&self.bucket.operator, kept, self.memory, self.now);
-            self.fence.guard(work).await??;
+            if let Err(error) = self.fence.guard(work).await? {
+                unwritten.get_or_insert(error);
+            }
         }
-        Ok(())
+        unwritten.map_or(Ok(()), |error| Err(error.into()))
     }
 
     async fn release(&self, outcome: &mut Outcome) -> Result<(), RetentionError> {
@@ -280,8 +290,8 @@ impl Pass<'_> {
             (outcome.release_from, outcome.is_release_put_off) = (Some(again), true);
             return Ok(());
         }
-        // One whose recorders are silent keeps no other from being released.
-        let (mut closing, mut waits) = (Vec::new(), None);
+        // One whose recorders are silent, or whose manifest cannot be read, keeps no other from being released.
+        let (mut closing, mut waits, mut unread) = (Vec::new(), None, None);
         for entry in &self.plan.closing {
             let resolved_at = entry.resolved_at.unwrap_or(self.now);
             let bucket = &self.bucket.operator.bucket;
@@ -291,19 +301,30 @@ impl Pass<'_> {
                 continue;
             }
             match may_release(self.release_from, self.recorders_follow(), resolved_at, self.now) {
-                Ok(()) => closing.push(entry.clone()),
+                Ok(()) => {
+                    let work = manifest::told(&self.bucket.operator, entry, self.memory);
+                    match self.fence.guard(work).await? {
+                        Ok(_) => closing.push(entry.clone()),
+                        Err(error) => unread = Some(error.into()),
+                    }
+                }
                 Err(Wait::Until(from)) => outcome.release_from = outcome.release_from.max(Some(from)),
                 Err(Wait::Recorders) => waits = waits.max(Some(resolved_at)),
             }
         }
         outcome.unacknowledged_since = outcome.unacknowledged_since.max(waits);
-        if closing.is_empty() {
-            return Ok(());
+        if !closing.is_empty() {
+            self.let_go(closing, outcome).await?;
         }
+        unread.map_or(Ok(()), Err)
+    }
+
+    /// Releases what `closing` covered, and ends their entries once that is proved.
+    async fn let_go(&self, mut closing: Vec<Entry>, outcome: &mut Outcome) -> Result<(), RetentionError> {
+        let all = closing.clone();
+        let release = Release::new(&all, self.declared, &self.bucket.ceilings, self.memory);
         for _ in 0..PASSES {
-            let (target, ceilings) = (&self.bucket.operator, &self.bucket.ceilings);
-            let time = Time::of((self.clock)());
-            let work = release(target, &closing, self.declared, ceilings, self.memory, time);
+            let work = release.pass(&self.bucket.operator, Time::of((self.clock)()));
             let (released, ended) = BrokenOff::apart(self.fence.guard(work).await?);
             outcome.count("released", released.released);
             outcome.count("deleted", released.deleted);

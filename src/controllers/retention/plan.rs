@@ -23,6 +23,8 @@ pub struct Plan {
     pub closing: Vec<Entry>,
     /// Resolved, and nothing is kept for it any more.
     pub closed: Vec<Entry>,
+    /// UIDs of holds that were resolved before they counted, and of which the ledger has nothing.
+    pub never: Vec<String>,
     /// Names of holds that only the ledger knows.
     pub orphaned: Vec<String>,
 }
@@ -116,6 +118,7 @@ fn succeed(
     } else if is_resolved && !has_counted(hold) {
         // Nothing was ever held for it. Of one that has counted, in an earlier life or by an entry that somebody deleted, that
         // is not known: it is released.
+        plan.never.push(uid.to_owned());
         return;
     }
     if is_resolved {

@@ -173,16 +173,11 @@ pub fn of_site(
     }
 }
 
-/// What there is to say of a hold; `None`: nothing was placed for it, or nothing is new.
-pub fn placement(hold: &IncidentHold, plan: &Plan, outcome: &Outcome, now: Timestamp) -> Option<Placement> {
-    let uid = hold.uid()?;
-    let before = hold.status.as_ref().and_then(|status| status.placement.clone());
-    let closing = plan.closing.iter().find(|entry| entry.uid == uid);
-    let closed = plan.closed.iter().find(|entry| entry.uid == uid);
-    let entry = plan.open.get(&uid).or(closing).or(closed)?;
-    let mut next = before.unwrap_or_else(|| Placement {
+/// What is said of a hold of which nothing was looked at.
+fn unplaced(accepted_at: Timestamp) -> Placement {
+    Placement {
         observed_generation: 0,
-        accepted_at: Time(entry.accepted_at),
+        accepted_at: Time(accepted_at),
         scope: String::new(),
         acknowledged: false,
         proved: false,
@@ -196,7 +191,24 @@ pub fn placement(hold: &IncidentHold, plan: &Plan, outcome: &Outcome, now: Times
         sources: Vec::new(),
         released_at: None,
         problem: None,
-    });
+    }
+}
+
+/// What there is to say of a hold; `None`: nothing was placed for it, or nothing is new.
+pub fn placement(hold: &IncidentHold, plan: &Plan, outcome: &Outcome, now: Timestamp) -> Option<Placement> {
+    let uid = hold.uid()?;
+    let before = hold.status.as_ref().and_then(|status| status.placement.clone());
+    let closing = plan.closing.iter().find(|entry| entry.uid == uid);
+    let closed = plan.closed.iter().find(|entry| entry.uid == uid);
+    if plan.never.contains(&uid) {
+        return Some(Placement {
+            observed_generation: hold.metadata.generation.unwrap_or_default(),
+            released_at: Some(Time(now)),
+            ..unplaced(now)
+        });
+    }
+    let entry = plan.open.get(&uid).or(closing).or(closed)?;
+    let mut next = before.unwrap_or_else(|| unplaced(entry.accepted_at));
     let problem = if closing.is_some() {
         &outcome.release_problem
     } else {

@@ -214,3 +214,16 @@ fn coverage_is_told_once_it_is_known() {
     assert_eq!(told(&hold, arrived, &[]), (None, Some(at(90)), vec![]));
     assert_eq!(told(&hold, arrived, &whole).2, [(2, 90)], "what there is stays");
 }
+
+/// Only once the ledger was read: it may have a predecessor of the same name.
+#[test]
+fn what_was_resolved_before_it_counted_is_said_to_be_released_by_the_ledger() {
+    let (hold, now) = (hold(), Timestamp::UNIX_EPOCH);
+    let plan = Plan {
+        never: vec!["1".to_owned()],
+        ..Plan::default()
+    };
+    let told = placement(&hold, &plan, &Outcome::default(), now).unwrap();
+    assert_eq!((told.released_at, told.observed_generation), (Some(Time(now)), 1));
+    assert!(placement(&hold, &Plan::default(), &Outcome::default(), now).is_none());
+}

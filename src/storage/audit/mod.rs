@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 pub use self::tally::{Findings, Found, Tally};
 use self::tally::{Holds, Newer, Rules};
 pub use super::aging::is_at_boundary;
-use super::aging::{Stored, boundary};
+use super::aging::{Stored, boundary, days_of_window, expected};
 use super::client::{Purpose, Store, TargetError};
 use super::date::ClocksDisagree;
 use super::error::StoreError;
@@ -155,6 +155,14 @@ impl Audit<'_> {
         tally: &mut Tally,
     ) -> Result<Vec<String>, StoreError> {
         let now = self.rules.now;
+        let held = self
+            .rules
+            .holds
+            .open
+            .iter()
+            .map(|cover| days_of_window(&cover.window, now));
+        let expected: Vec<Days> = held.chain([expected(class, self.rules.ceilings, now)]).collect();
+        let expected = expected.as_slice();
         let sources = sources(self.store, class, &BTreeSet::new(), now).await?;
         tally.add_foreign(Found::UnparsableKey, &sources.foreign);
         for source in &sources.put_off {
@@ -164,7 +172,7 @@ impl Audit<'_> {
             tally.add(Found::UnvisitedSource, class.prefix());
         }
         let days = |source: String| async move {
-            let found = days_of(self.store, class, &source, wanted, now).await?;
+            let found = days_of(self.store, class, &source, wanted, expected, now).await?;
             Ok::<_, StoreError>((source, found))
         };
         let jobs: Vec<_> = sources.visited.into_iter().map(days).collect();

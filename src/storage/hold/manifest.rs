@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use aws_sdk_s3::presigning::PresigningConfig;
 use jiff::{SignedDuration, Timestamp};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -22,15 +23,13 @@ use crate::storage::client::{Purpose, Store};
 use crate::storage::error::StoreError;
 use crate::storage::ledger::Entry;
 use crate::storage::listing::all;
-use crate::storage::objects;
+use crate::storage::objects::{self, MANIFESTS};
 use crate::storage::tag::RetentionTag;
 use crate::storage::walk::Walk;
 
-/// Where manifests are.
-pub(crate) const FOLDER: &str = "ledger/manifests/";
 /// Pages that a manifest may have: 100,000 parts.
 const MOST_PAGES: usize = 100;
-/// Segments in a part: it stays well below what a ledger object may have.
+/// Segments in a part.
 const LINES: usize = 200;
 /// The longest that a link may live.
 pub const LONGEST_LINK: Duration = Duration::from_mins(15);
@@ -116,7 +115,7 @@ pub async fn write(
         return Ok(());
     }
     let folder = folder(&entry.name);
-    let before = read_index(&store, &folder).await?;
+    let before = read(&store, &index_key(&folder)).await?;
     let mut writer = Writer {
         store: &store,
         folder: &folder,
@@ -162,19 +161,13 @@ pub(super) async fn told_by(store: &Store, entry: &Entry, memory: &Memory) -> Re
     }
     let folder = folder(&entry.name);
     let mut told = Told::default();
-    let index = read_index(store, &folder).await?;
+    let index = read::<Index>(store, &index_key(&folder)).await?;
     // A hold that was re-created has another UID, and what its predecessor held.
     if let Some(index) = index.filter(|index| index.reference == entry.reference) {
         told = Told::new(&index.missing, 0);
-        for (number, hash) in (0..).zip(&index.parts) {
-            let bytes = match objects::get(store, &part_key(&folder, number), None).await {
-                Err(error) if !error.is_absent() => return Err(error),
-                part => part.unwrap_or_default(),
-            };
-            let is_whole = hex::encode(Sha256::digest(&bytes)) == *hash;
-            let lines = serde_json::from_slice::<Vec<Line>>(&bytes)
-                .ok()
-                .filter(|_| is_whole);
+        for number in 0..index.parts.len() {
+            // One that is newer than the index was written by an operator that was stopped: that was held, too.
+            let lines = read::<Vec<Line>>(store, &part_key(&folder, number)).await?;
             lines.iter().flatten().for_each(|line| told.add(memory, line));
         }
     }
@@ -292,13 +285,12 @@ pub async fn links(
 ) -> Result<Links, HoldError> {
     let store = Store::new(reader, Purpose::Configure)?;
     let folder = folder(name);
-    let index = read_index(&store, &folder).await?;
+    let index = read::<Index>(&store, &index_key(&folder)).await?;
     let index = index.ok_or_else(|| unreadable("NoSuchManifest"))?;
     let mut links = Vec::new();
     for number in 0..index.parts.len() {
-        let bytes = objects::get(&store, &part_key(&folder, number), None).await?;
-        let part: Vec<Line> = serde_json::from_slice(&bytes).map_err(|_| unreadable("UnreadableManifest"))?;
-        for line in part {
+        let part = read::<Vec<Line>>(&store, &part_key(&folder, number)).await?;
+        for line in part.ok_or_else(|| unreadable("UnreadableManifest"))? {
             let is_open = line.sealed_until.is_none_or(|until| until <= now);
             let url = if is_open {
                 Some(link(&store, &line, lives).await?)
@@ -329,12 +321,11 @@ async fn link(store: &Store, line: &Line, lives: Duration) -> Result<String, Sto
         .map_err(|error| StoreError::of("GetObject", &error))
 }
 
-async fn read_index(store: &Store, folder: &str) -> Result<Option<Index>, StoreError> {
-    match objects::get(store, &index_key(folder), None).await {
-        // One that somebody spoilt is written anew.
-        Ok(bytes) => Ok(serde_json::from_slice(&bytes).ok()),
+/// An index or a part. `None`: there is none, or somebody spoilt it; it is written anew.
+async fn read<T: DeserializeOwned>(store: &Store, key: &str) -> Result<Option<T>, StoreError> {
+    match objects::read(store, key, None).await {
         Err(error) if error.is_absent() => Ok(None),
-        Err(error) => Err(error),
+        said => said,
     }
 }
 
@@ -347,7 +338,7 @@ fn unreadable(code: &str) -> StoreError {
 }
 
 fn folder(name: &str) -> String {
-    format!("{FOLDER}{name}/")
+    format!("{MANIFESTS}{name}/")
 }
 
 fn part_key(folder: &str, number: usize) -> String {

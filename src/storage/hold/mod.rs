@@ -7,6 +7,8 @@
 
 pub mod coverage;
 pub mod manifest;
+#[cfg(test)]
+mod manifest_tests;
 pub mod memory;
 #[cfg(test)]
 mod moved_tests;
@@ -17,7 +19,7 @@ mod release;
 mod unseen;
 
 pub use place::{Placed, Task, place};
-pub use release::{Released, release};
+pub use release::{Release, Released};
 pub use unseen::Unseen;
 
 use std::collections::BTreeSet;
@@ -25,17 +27,18 @@ use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::civil::Date;
-use jiff::{SignedDuration, Timestamp, ToSpan};
+use jiff::{Timestamp, ToSpan};
 
 use self::memory::Told;
+use super::aging::{days_of_window, expected};
 use super::client::{Store, TargetError};
 use super::date::ClocksDisagree;
 use super::error::StoreError;
-use super::key::{Key, MAX_DURATION_MS};
+use super::key::Key;
 use super::sources::sources;
 use super::sweep::HoldsUnknown;
 use super::walk::{Days, day_of, days_of};
-use crate::protocol::Window;
+use crate::api::Ceilings;
 use crate::protocol::cover::{Cover, Sources};
 use crate::protocol::recording::Class;
 
@@ -177,18 +180,6 @@ impl Place {
     }
 }
 
-/// The UTC days on which a recording may have begun that overlaps `window`.
-fn days(window: &Window, now: Timestamp) -> Days {
-    let longest = SignedDuration::from_millis(i64::try_from(MAX_DURATION_MS).unwrap_or(i64::MAX));
-    let from = window.from.saturating_sub(longest).unwrap_or(Timestamp::MIN);
-    // Clocks differ: recordings that seem to be of tomorrow count too.
-    let last = window.until.unwrap_or(Timestamp::MAX).min(now);
-    Days {
-        from: Some(day_of(from)),
-        to: Some(day_of(last).checked_add(1.day()).unwrap_or(Date::MAX)),
-    }
-}
-
 /// Where holds may have something.
 struct Places {
     /// The oldest day first; within a day, each source once.
@@ -214,6 +205,7 @@ async fn places(
     store: &Store,
     covers: &[Cover],
     everywhere: bool,
+    ceilings: &Ceilings,
     now: Timestamp,
 ) -> Result<Places, StoreError> {
     let (mut all, mut unseen) = (BTreeSet::new(), Unseen::default());
@@ -243,13 +235,16 @@ async fn places(
         };
         let of_source = |source: String| {
             let covers = about.iter().filter(|cover| cover.is_about(class, &source));
-            let wanted: Vec<Days> = if everywhere {
-                vec![Days::ALL]
-            } else {
-                covers.map(|cover| days(&cover.window, now)).collect()
-            };
+            let mut held: Vec<Days> = covers.map(|cover| days_of_window(&cover.window, now)).collect();
             async move {
-                let days = wanted_days(store, class, &source, &wanted, now).await?;
+                let days = if everywhere {
+                    held.push(expected(class, ceilings, now));
+                    days_of(store, class, &source, &[Days::ALL], &held, now)
+                        .await?
+                        .days
+                } else {
+                    wanted_days(store, class, &source, &held, now).await?
+                };
                 Ok::<_, StoreError>((source, days))
             }
         };
@@ -280,7 +275,7 @@ async fn wanted_days(
     let mut few = BTreeSet::new();
     for days in wanted {
         let (Some(from), Some(to)) = (days.from, days.to) else {
-            return Ok(days_of(store, class, source, wanted, now).await?.days);
+            return Ok(days_of(store, class, source, wanted, wanted, now).await?.days);
         };
         few.extend(
             from.series(1.day())
@@ -288,7 +283,7 @@ async fn wanted_days(
                 .take(FEW_DAYS + 1),
         );
         if few.len() > FEW_DAYS {
-            return Ok(days_of(store, class, source, wanted, now).await?.days);
+            return Ok(days_of(store, class, source, wanted, wanted, now).await?.days);
         }
     }
     Ok(few)
@@ -300,7 +295,10 @@ mod tests {
 
     use super::super::stub::{Stub, error, versions};
     use super::*;
-    use crate::api::{self, Ceilings};
+    use jiff::SignedDuration;
+
+    use crate::api;
+    use crate::protocol::Window;
 
     #[test]
     fn a_failure_is_no_refusal() {

@@ -1,13 +1,15 @@
 //! Versions at a store that tells the time of the last change of a legal hold as the time at which it took the version.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 
 use super::manifest::Line;
 use super::memory::{Memory, Told};
-use super::{Placed, Released, Task, place, release};
+use super::{Placed, Release, Released, Task, place};
 use crate::api::{Ceilings, Days};
 use crate::protocol::Window;
 use crate::protocol::cover::{Cover, Sources};
@@ -108,37 +110,32 @@ async fn released(
     now: Timestamp,
 ) -> Released {
     let closing = std::slice::from_ref(closing);
-    release(
-        &stub.target(),
-        closing,
-        &Declared(open),
-        &CEILINGS,
-        memory,
-        Time::of(now),
-    )
-    .await
-    .unwrap()
+    Release::new(closing, &Declared(open), &CEILINGS, memory)
+        .pass(&stub.target(), Time::of(now))
+        .await
+        .unwrap()
 }
 
-/// Places one hold. Days on which keys cannot be true are looked at where some are `closing`.
+/// Places holds. Days on which keys cannot be true are looked at where some are `closing`.
 async fn placed(
     stub: &Stub,
-    open: &Cover,
+    open: &[Cover],
     closing: Option<&[Cover]>,
     told: Option<Told>,
+    proved_at: &[Option<Timestamp>],
     memory: &Memory,
     now: Timestamp,
 ) -> Placed {
     let cameras = BTreeMap::new();
     let told: Vec<_> = told.into_iter().map(Into::into).collect();
     let task = Task {
-        covers: std::slice::from_ref(open),
+        covers: open,
         cameras: &cameras,
         ceilings: &CEILINGS,
         embargo: None,
         since: None,
         everywhere: closing.is_some(),
-        proved_at: &[],
+        proved_at,
         told: &told,
         closing: closing.unwrap_or_default(),
         memory,
@@ -164,6 +161,7 @@ async fn a_release_that_was_broken_off_goes_on_by_the_key() {
     let stub = bucket(&listed).await;
     let expected = Released {
         deleted: 1,
+        left: 1,
         ..Released::default()
     };
     let done = released(&stub, &closing, vec![ongoing], &memory, now).await;
@@ -187,14 +185,23 @@ async fn a_version_that_is_being_released_is_offered_to_no_other_hold() {
         let stub = bucket(&listed).await;
         let memory = Memory::default();
         let closing = Some(std::slice::from_ref(closing));
-        let placed = placed(&stub, &ongoing, closing, None, &memory, now).await;
+        let placed = placed(
+            &stub,
+            std::slice::from_ref(&ongoing),
+            closing,
+            None,
+            &[],
+            &memory,
+            now,
+        )
+        .await;
         assert_eq!(placed.coverage[0].segments, segments, "{closing:?}");
         assert_eq!(writes(&stub.take()) > 0, segments > 0, "{closing:?}");
     }
     // One that covers it by its key keeps it.
     let (stub, memory) = (bucket(&listed).await, Memory::default());
-    let same = Some(std::slice::from_ref(&closing));
-    let placed = placed(&stub, &closing, same, None, &memory, now).await;
+    let same = std::slice::from_ref(&closing);
+    let placed = placed(&stub, same, Some(same), None, &[], &memory, now).await;
     assert_eq!(placed.coverage[0].segments, 1);
 }
 
@@ -208,7 +215,7 @@ async fn what_a_manifest_lists_stays_held_though_its_key_can_be_true_by_now() {
     for is_told in [true, false] {
         let (stub, memory) = (bucket(&listed).await, Memory::default());
         let told = is_told.then(|| told(&memory, &listed));
-        let placed = placed(&stub, &hold, None, told, &memory, now).await;
+        let placed = placed(&stub, std::slice::from_ref(&hold), None, told, &[], &memory, now).await;
         assert_eq!(placed.coverage[0].segments, u64::from(is_told));
     }
 }
@@ -225,10 +232,61 @@ async fn what_a_manifest_lists_is_released_though_its_key_can_be_true_by_now() {
         }
         let expected = Released {
             released: u64::from(is_told),
+            left: u64::from(is_told),
             ..Released::default()
         };
         let done = released(&stub, &closing, Vec::new(), &memory, now).await;
         assert_eq!(done, expected);
         assert_eq!(writes(&stub.take()), if is_told { 2 } else { 0 });
+    }
+}
+
+/// It would go with the hold that it is of, and seem to have been stolen from the other.
+#[tokio::test]
+async fn what_is_some_holds_by_its_key_is_offered_to_no_other() {
+    let now = Timestamp::now();
+    let listed = moved(now, days(100));
+    let by_key = cover(now, days(101), Some(days(99)));
+    let ongoing = cover(now, SignedDuration::from_hours(1), None);
+    let (stub, memory) = (bucket(&listed).await, Memory::default());
+    let placed = placed(&stub, &[ongoing, by_key], Some(&[]), None, &[], &memory, now).await;
+    let segments: Vec<u64> = placed.coverage.iter().map(|coverage| coverage.segments).collect();
+    assert_eq!(segments, [0, 1]);
+}
+
+/// A store whose policies do not know the tag of a put lets whoever has a recorder's credentials put what seems to be held, and to
+/// have lost its legal hold.
+#[tokio::test]
+async fn what_comes_with_the_tag_of_what_is_held_was_not_held() {
+    let now = Timestamp::now();
+    let listed = moved(now, SignedDuration::from_mins(2));
+    let hold = cover(now, SignedDuration::from_hours(1), None);
+    let proved_at = [Some(now - SignedDuration::from_mins(1))];
+    for is_told in [false, true] {
+        let memory = Memory::default();
+        let all = [listed.clone()];
+        let is_written = Arc::new(AtomicBool::new(false));
+        let stub = Stub::start(move |asked| {
+            let asks = |what| asked.parameter(what).is_some();
+            let tag = format!("<Tag><Key>{TAG_KEY}</Key><Value>held</Value></Tag>");
+            match asked.method.as_str() {
+                "GET" if asks("versions") => versions(asked, &all),
+                "GET" if asks("tagging") => (200, format!("<Tagging><TagSet>{tag}</TagSet></Tagging>")),
+                "GET" if asks("legal-hold") && is_written.load(Ordering::SeqCst) => {
+                    (200, "<LegalHold><Status>ON</Status></LegalHold>".to_owned())
+                }
+                "GET" => error(404, "NoSuchObjectLockConfiguration"),
+                _ => {
+                    is_written.store(true, Ordering::SeqCst);
+                    (200, String::new())
+                }
+            }
+        })
+        .await;
+        let told = is_told.then(|| told(&memory, &listed));
+        let covers = std::slice::from_ref(&hold);
+        let placed = placed(&stub, covers, None, told, &proved_at, &memory, now).await;
+        assert_eq!(placed.protected, 1);
+        assert_eq!(placed.drifted.is_empty(), !is_told, "{:?}", placed.drifted);
     }
 }

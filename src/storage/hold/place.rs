@@ -154,7 +154,7 @@ async fn all(
     seen: &mut Placed,
 ) -> Result<(), HoldError> {
     let store = Store::noting(operator, &task.memory.under_way)?;
-    let mut found = places(&store, task.covers, task.everywhere, now).await?;
+    let mut found = places(&store, task.covers, task.everywhere, task.ceilings, now).await?;
     found.add(task.told);
     let mut places = std::mem::take(&mut found.all);
     if let Some(since) = task.since {
@@ -266,12 +266,13 @@ impl Work for Pass<'_> {
 
 impl Pass<'_> {
     /// Which covers are about a version: by its key, by when the store took it where the key cannot be true, or because it was
-    /// held for them before.
+    /// held for them before. What is some hold's by its key is offered to no other: it goes with that one.
     fn covering(&self, listed: &Listed) -> Vec<usize> {
         let Some(stored) = Stored::of(listed, self.task.ceilings) else {
             return Vec::new();
         };
-        let is_offered = !stored.is_covered_by_key(self.task.closing);
+        let is_known = |covers| stored.is_covered_by_key(covers);
+        let is_offered = !is_known(self.task.closing) && !is_known(self.task.covers);
         let version = self.task.memory.fingerprint(&listed.key, &listed.id);
         let covers = (0..).zip(self.task.covers);
         let is_theirs = |(number, cover): &(usize, &Cover)| {
@@ -318,8 +319,13 @@ impl Pass<'_> {
         };
         found.is_read = true;
         // Where the time moves with the legal hold, a version that has its tag and no hold still tells: the hold is placed
-        // first, and taken off last.
-        let was_held = marks.tag == Some(RetentionTag::Held) && !marks.legal_hold;
+        // first, and taken off last. Whoever may put can write that tag, where policies do not know it: only what a manifest has
+        // was held.
+        let of = memory.fingerprint(&listed.key, &listed.id);
+        let is_listed = covering
+            .iter()
+            .any(|n| self.task.told.get(*n).is_some_and(|told| told.has(of)));
+        let was_held = is_listed && marks.tag == Some(RetentionTag::Held) && !marks.legal_hold;
         let was_proved = proved.is_some_and(|proved| was_held || listed.modified < proved);
         // The end of an embargo is nobody's doing.
         let opens_now = marks.tag == Some(RetentionTag::Sealed) && tag == RetentionTag::Held;

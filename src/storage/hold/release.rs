@@ -2,11 +2,11 @@
 //! over its ceiling is deleted at once (article 6), and what is younger lives on to its normal end. Marks can be put back,
 //! bytes cannot: immediately before anything is deleted, the open holds are read once more.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::manifest;
-use super::memory::{Memory, Told};
+use super::memory::{Fingerprint, Memory, Told};
 use super::order::{Write, releasing};
 use super::pass::{Work, each};
 use super::{BrokenOff, HoldError, Refused, Unseen, places};
@@ -31,6 +31,12 @@ pub struct Released {
     pub released: u64,
     /// Versions, and markers, that were deleted since they are over their ceiling.
     pub deleted: u64,
+    /// Versions that had to be written, but for those that came after the first pass: these were written in their turn, and whoever
+    /// goes on to put some would put off a release for as long as he likes.
+    pub left: u64,
+    /// Versions over their ceiling that are not held any more and that the store does not give up: they are under a retention,
+    /// which is not ours to take off, or may not be deleted. The sweep tells of them.
+    pub resisted: u64,
     /// Versions that another open hold keeps, which the ledger has.
     pub kept: u64,
     /// Versions that are kept for a hold that was declared and is not in the ledger: it may be gone the next moment, and
@@ -45,9 +51,9 @@ pub struct Released {
 }
 
 impl Released {
-    /// Whether nothing had to be written.
+    /// Whether nothing was left to write.
     pub const fn is_settled(&self) -> bool {
-        self.released == 0 && self.deleted == 0
+        self.left == 0
     }
 
     /// Whether nothing was left to do: what the holds covered is as if they had never been.
@@ -61,71 +67,113 @@ impl Released {
     }
 }
 
-/// Releases what `closing` covered and no other open hold does. `holds`: those that the API server knows of now,
-/// without those of `closing`; it is asked before each page and again before anything is deleted, as is the ledger.
-/// All that the sources have is looked at: what has a key that cannot be true may be on any day.
+/// A release of what `closing` covered and no other open hold does, in passes.
 ///
-/// A version that `closing` covers by its key is judged by its key alone: a release that was broken off may have moved the
-/// time at which the store took it, and then it would seem to be of another hold's window.
-pub async fn release(
-    operator: &StorageTarget,
-    closing: &[Entry],
-    holds: &dyn OpenHolds,
-    ceilings: &Ceilings,
-    memory: &Memory,
-    time: Time,
-) -> Result<Released, Box<BrokenOff<Released>>> {
-    let mut released = Released::default();
-    let outcome = all(operator, closing, holds, ceilings, memory, time, &mut released).await;
-    BrokenOff::unless(outcome, released)
+/// All that the sources have is looked at: what has a key that cannot be true may be on any day. A version that `closing`
+/// covers by its key is judged by its key alone: a release that was broken off may have moved the time at which the store took
+/// it, and then it would seem to be of another hold's window.
+pub struct Release<'a> {
+    closing: &'a [Entry],
+    holds: &'a dyn OpenHolds,
+    ceilings: &'a Ceilings,
+    memory: &'a Memory,
+    /// What the first pass found, once it came to its end.
+    first: Mutex<Option<HashSet<Fingerprint>>>,
 }
 
-async fn all(
-    operator: &StorageTarget,
-    closing: &[Entry],
-    holds: &dyn OpenHolds,
-    ceilings: &Ceilings,
-    memory: &Memory,
-    time: Time,
-    released: &mut Released,
-) -> Result<(), HoldError> {
-    let store = Store::noting(operator, &memory.under_way)?;
-    let covers: Vec<Cover> = closing.iter().map(Entry::cover).collect();
-    let mut told = Vec::new();
-    for entry in closing {
-        told.push(manifest::told_by(&store, entry, memory).await?);
+impl<'a> Release<'a> {
+    /// `holds`: those that the API server knows of now, without those of `closing`; it is asked before each page and again
+    /// before anything is deleted, as is the ledger.
+    pub fn new(
+        closing: &'a [Entry],
+        holds: &'a dyn OpenHolds,
+        ceilings: &'a Ceilings,
+        memory: &'a Memory,
+    ) -> Self {
+        Self {
+            closing,
+            holds,
+            ceilings,
+            memory,
+            first: Mutex::default(),
+        }
     }
-    let pass = Pass {
-        store: &store,
-        closing: &covers,
-        uids: closing.iter().map(|entry| entry.uid.as_str()).collect(),
-        holds,
-        ceilings,
-        told: &told,
-        memory,
-        time,
-    };
-    let mut places = places(&store, &covers, true, time.now).await?;
-    places.add(&told);
-    let noted = each(
-        &store,
-        &places.all,
-        None,
-        &pass,
-        &mut places.unseen.hidden,
-        |done| match done {
+
+    /// One pass over everything.
+    pub async fn pass(
+        &self,
+        operator: &StorageTarget,
+        time: Time,
+    ) -> Result<Released, Box<BrokenOff<Released>>> {
+        let mut released = Released::default();
+        let outcome = self.all(operator, time, &mut released).await;
+        BrokenOff::unless(outcome, released)
+    }
+
+    async fn all(
+        &self,
+        operator: &StorageTarget,
+        time: Time,
+        released: &mut Released,
+    ) -> Result<(), HoldError> {
+        let store = Store::noting(operator, &self.memory.under_way)?;
+        let covers: Vec<Cover> = self.closing.iter().map(Entry::cover).collect();
+        let mut told = Vec::new();
+        for entry in self.closing {
+            told.push(manifest::told_by(&store, entry, self.memory).await?);
+        }
+        let pass = Pass {
+            store: &store,
+            closing: &covers,
+            uids: self.closing.iter().map(|entry| entry.uid.as_str()).collect(),
+            holds: self.holds,
+            ceilings: self.ceilings,
+            told: &told,
+            memory: self.memory,
+            time,
+        };
+        let mut places = places(&store, &covers, true, self.ceilings, time.now).await?;
+        places.add(&told);
+        let before = self.first().take();
+        let mut found = HashSet::new();
+        let noted = each(
+            &store,
+            &places.all,
+            None,
+            &pass,
+            &mut places.unseen.hidden,
+            |(version, done)| {
+                found.insert(version);
+                let is_left = before.as_ref().is_none_or(|before| before.contains(&version));
+                released.note(&done, is_left);
+            },
+        );
+        let noted = noted.await.map_err(|failed| failed.error);
+        *self.first() = before.or(noted.is_ok().then_some(found));
+        released.unseen = places.unseen;
+        noted
+    }
+
+    fn first(&self) -> MutexGuard<'_, Option<HashSet<Fingerprint>>> {
+        self.first.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Released {
+    fn note(&mut self, done: &Done, is_left: bool) {
+        match done {
             Done::Nothing => (),
-            Done::Kept => released.kept += 1,
-            Done::Undecided => released.undecided += 1,
-            Done::Younger => released.younger += 1,
-            Done::Released | Done::Over(..) => released.released += 1,
-            Done::Deleted(count) => released.deleted += count,
-            Done::Failed(error) => Refused::note(&mut released.refused, &error),
-        },
-    );
-    let noted = noted.await.map_err(|failed| failed.error);
-    released.unseen = places.unseen;
-    noted
+            Done::Kept => self.kept += 1,
+            Done::Undecided => self.undecided += 1,
+            Done::Younger => self.younger += 1,
+            Done::Resisted => self.resisted += 1,
+            Done::Released | Done::Over(..) => self.released += 1,
+            Done::Deleted(count) => self.deleted += count,
+            Done::Failed(error) => Refused::note(&mut self.refused, error),
+        }
+        let is_written = matches!(done, Done::Released | Done::Over(..) | Done::Deleted(_));
+        self.left += u64::from(is_written && is_left);
+    }
 }
 
 struct Pass<'a> {
@@ -149,6 +197,8 @@ enum Done {
     /// The same, and over its ceiling: to be deleted, with the markers of its key.
     Over(Box<Listed>, Vec<Version>),
     Deleted(u64),
+    /// It is over its ceiling and not held, and the store does not delete it.
+    Resisted,
     Failed(HoldError),
 }
 
@@ -159,7 +209,7 @@ impl Done {
 }
 
 impl Work for Pass<'_> {
-    type Done = Done;
+    type Done = (Fingerprint, Done);
     type Known = Open;
 
     /// What is held for others now.
@@ -180,23 +230,24 @@ impl Work for Pass<'_> {
         })
     }
 
-    async fn one(&self, open: &Open, listed: Listed, markers: Vec<Version>) -> Done {
-        Done::of(self.release(open, listed, markers).await)
+    async fn one(&self, open: &Open, listed: Listed, markers: Vec<Version>) -> Self::Done {
+        let version = self.memory.fingerprint(&listed.key, &listed.id);
+        (version, Done::of(self.release(open, listed, markers).await))
     }
 
-    fn error<'a>(&self, done: &'a Done) -> Option<&'a HoldError> {
+    fn error<'a>(&self, (_, done): &'a Self::Done) -> Option<&'a HoldError> {
         match done {
             Done::Failed(error) => Some(error),
             _ => None,
         }
     }
 
-    fn is_put_off(&self, done: &Done) -> bool {
+    fn is_put_off(&self, (_, done): &Self::Done) -> bool {
         matches!(done, Done::Over(..))
     }
 
-    async fn settle(&self, open: &Open, done: Done) -> Done {
-        Done::of(self.delete(open, done).await)
+    async fn settle(&self, open: &Open, (version, done): Self::Done) -> Self::Done {
+        (version, Done::of(self.delete(open, done).await))
     }
 }
 
@@ -253,7 +304,10 @@ impl Pass<'_> {
             return Ok(Done::Released);
         }
         // The markers last: without them, what is behind would be current again.
-        objects::delete(self.store, &listed.version()).await?;
+        match objects::delete(self.store, &listed.version()).await {
+            Err(error) if error.is_denied() => return Ok(Done::Resisted),
+            deleted => deleted?,
+        }
         for marker in &markers {
             objects::delete(self.store, marker).await?;
         }
@@ -284,17 +338,14 @@ mod tests {
         for (released, of_calls, of_video) in [
             (Released::default(), true, true),
             (unvisited.clone(), false, true),
-            (
-                Released {
-                    released: 1,
-                    ..unvisited
-                },
-                false,
-                false,
-            ),
+            (Released { left: 1, ..unvisited }, false, false),
         ] {
             assert_eq!(released.is_proved_of(&cover(true)), of_calls, "{released:?}");
             assert_eq!(released.is_proved_of(&cover(false)), of_video, "{released:?}");
         }
     }
 }
+
+#[cfg(test)]
+#[path = "release_tests.rs"]
+mod passes_tests;

@@ -3,9 +3,10 @@
 use serde_json::{Value, json};
 
 use super::{
-    ACLS, DELETE, LIST, LOCK, MANIFESTS, POLICY, READ, READ_LOCK, READ_SETTINGS, READ_TAGS, RETAG, Resources,
-    allow, deny, everybody, set,
+    ACLS, DELETE, LIST, LOCK, POLICY, READ, READ_LOCK, READ_SETTINGS, READ_TAGS, RETAG, Resources, allow,
+    deny, everybody, set,
 };
+use crate::storage::objects::MANIFESTS;
 use crate::storage::tag::{RetentionTag, TAG_KEY};
 
 /// All that an audit reads, and nothing of what was recorded (article 3).

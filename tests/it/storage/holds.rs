@@ -11,7 +11,7 @@ use toezicht::protocol::Window;
 use toezicht::protocol::cover::{Cover, Sources};
 use toezicht::storage::audit::{Found, Scope, Tally, audit};
 use toezicht::storage::hold::memory::Memory;
-use toezicht::storage::hold::{Placed, Task, place, release};
+use toezicht::storage::hold::{Placed, Release, Task, place};
 use toezicht::storage::ledger::{self, Entry};
 use toezicht::storage::sweep::{HoldsUnknown, OpenHolds, Reach, Swept, sweep};
 use toezicht::storage::{Aspect, Time, Trials};
@@ -117,17 +117,10 @@ pub async fn placed(operator: &StorageTarget, covers: &[Cover]) -> Placed {
 /// By the ledger and nobody else.
 pub async fn released(operator: &StorageTarget, closing: &[Entry], now: Timestamp) {
     let mut last = None;
+    let (nobody, memory) = (Declared(vec![]), Memory::default());
+    let release = Release::new(closing, &nobody, &CEILINGS, &memory);
     for _ in 0..40 {
-        match release(
-            operator,
-            closing,
-            &Declared(vec![]),
-            &CEILINGS,
-            &Memory::default(),
-            as_if(now),
-        )
-        .await
-        {
+        match release.pass(operator, as_if(now)).await {
             Ok(released) if released.is_proved() => return,
             other => last = Some(other),
         }
@@ -264,29 +257,18 @@ async fn what_is_held_stays_until_it_is_resolved(server: S3Server) {
     let entry = entry_of("0".into(), &incident, Timestamp::now());
     let other = cover(&[], start + 14.minutes(), None);
     let others = Declared(vec![other]);
-    let done = release(
-        &scene.operator,
-        std::slice::from_ref(&entry),
-        &others,
-        &CEILINGS,
-        &Memory::default(),
-        as_if(later),
-    )
-    .await
-    .unwrap();
+    let (closing, memory) = ([entry], Memory::default());
+    let release = Release::new(&closing, &others, &CEILINGS, &memory);
+    let done = release.pass(&scene.operator, as_if(later)).await.unwrap();
     // The ledger does not have that one yet, so what it keeps is not released for good.
     assert_eq!((done.deleted, done.undecided), (2, 3), "{done:?}");
     assert!(!done.is_proved(), "{done:?}");
-    let done = release(
-        &scene.operator,
-        &[entry],
-        &Declared(vec![]),
-        &CEILINGS,
-        &Memory::default(),
-        as_if(Timestamp::now()),
-    )
-    .await
-    .unwrap();
+    let (nobody, memory) = (Declared(vec![]), Memory::default());
+    let release = Release::new(&closing, &nobody, &CEILINGS, &memory);
+    let done = release
+        .pass(&scene.operator, as_if(Timestamp::now()))
+        .await
+        .unwrap();
     assert_eq!(
         (done.deleted, done.released),
         (0, 3),

@@ -8,7 +8,7 @@ use toezicht::protocol::cover::Cover;
 use toezicht::storage::Time;
 use toezicht::storage::audit::Found;
 use toezicht::storage::hold::memory::Memory;
-use toezicht::storage::hold::{BrokenOff, Placed, Released, place, release};
+use toezicht::storage::hold::{BrokenOff, Placed, Release, Released, place};
 use toezicht::storage::key::{Class, Key};
 use toezicht::storage::ledger::{self, Entry};
 
@@ -79,9 +79,9 @@ async fn one_placing(scene: &Scene, covers: &[Cover]) -> Placed {
 async fn one_releasing(scene: &Scene, closing: &[Entry], time: Time) -> Released {
     let (nobody, memory) = (Declared(vec![]), Memory::default());
     let (mut deleted, mut last) = (0, None);
+    let release = Release::new(closing, &nobody, &CEILINGS, &memory);
     for _ in 0..ATTEMPTS {
-        let pass = release(&scene.operator, closing, &nobody, &CEILINGS, &memory, time);
-        let (done, ended) = BrokenOff::apart(pass.await);
+        let (done, ended) = BrokenOff::apart(release.pass(&scene.operator, time).await);
         deleted += done.deleted;
         match ended {
             Ok(()) => return Released { deleted, ..done },

@@ -13,7 +13,7 @@ use toezicht::protocol::cover::Cover;
 use toezicht::storage::Trials;
 use toezicht::storage::hold::coverage::Coverage;
 use toezicht::storage::hold::memory::Memory;
-use toezicht::storage::hold::{HoldError, place, release};
+use toezicht::storage::hold::{HoldError, Release, place};
 use toezicht::storage::key::Key;
 
 use super::holds::{CEILINGS, Declared, as_if, audited, cover, entry_of, placed, prepared, released, task};
@@ -146,8 +146,8 @@ async fn what_is_refused_stops_no_other(server: S3Server) {
     let entry = [entry_of("0".into(), &incident[0], Timestamp::now())];
     let later = Timestamp::now() + SignedDuration::from_hours(29 * 24);
     let (nobody, memory) = (Declared(vec![]), Memory::default());
-    let work = release(&scene.operator, &entry, &nobody, &CEILINGS, &memory, as_if(later));
-    let done = work.await.unwrap();
+    let release = Release::new(&entry, &nobody, &CEILINGS, &memory);
+    let done = release.pass(&scene.operator, as_if(later)).await.unwrap();
     assert_eq!(done.deleted, 5, "{done:?}");
     assert_eq!(done.refused.map(|refused| refused.versions), Some(1));
     assert_eq!(scene.marks(&keys[0]).await, Some((true, "video".into())));

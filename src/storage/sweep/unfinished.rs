@@ -1,0 +1,154 @@
+//! Uploads in parts that nobody will finish.
+
+use aws_sdk_s3::types::MultipartUpload;
+use futures::future;
+use jiff::SignedDuration;
+
+use super::{AT_ONCE, Sweep, SweepError};
+use crate::storage::client::Store;
+use crate::storage::error::StoreError;
+use crate::storage::listing::instant;
+
+/// An unfinished upload that is older is left over: the recorders make none.
+const UNFINISHED: SignedDuration = SignedDuration::from_hours(24);
+/// Pages of unfinished uploads that one sweep goes through: whoever has a recorder's credentials may begin any number.
+const UPLOAD_PAGES: usize = 100;
+/// Unfinished uploads that one sweep aborts: nothing else is looked at meanwhile.
+const ABORTS: usize = 1000;
+
+/// Ends uploads that nobody will finish: their parts cost, and no listing shows them.
+pub(super) async fn unfinished(sweep: &mut Sweep<'_>) -> Result<(), SweepError> {
+    let operation = "ListMultipartUploads";
+    let Store { client, bucket, .. } = sweep.store;
+    let (mut key, mut id) = (None, None);
+    let (mut tried, mut in_vain) = (0, 0);
+    for _ in 0..UPLOAD_PAGES {
+        let request = client.list_multipart_uploads().bucket(bucket);
+        let request = request
+            .set_key_marker(key.clone())
+            .set_upload_id_marker(id.clone());
+        let page = match request
+            .send()
+            .await
+            .map_err(|error| StoreError::of(operation, &error))
+        {
+            Err(error) if !error.is_retryable() => return Ok(()),
+            page => page?,
+        };
+        let is_old = |upload: &&MultipartUpload| {
+            let begun = instant(upload.initiated());
+            begun.is_ok_and(|begun| sweep.time.now.duration_since(begun) > UNFINISHED)
+        };
+        let old: Vec<&MultipartUpload> = page.uploads().iter().filter(is_old).collect();
+        sweep.swept.unfinished += old.len() as u64;
+        for some in old.chunks(AT_ONCE) {
+            if tried >= ABORTS || in_vain >= AT_ONCE {
+                return Ok(());
+            }
+            tried += some.len();
+            let ended = future::join_all(some.iter().map(|upload| abort(sweep.store, upload))).await;
+            let gone = ended.iter().filter(|answer| answer.is_ok()).count();
+            in_vain = if gone == 0 { in_vain + some.len() } else { 0 };
+            sweep.swept.unfinished -= gone as u64;
+            sweep.swept.aborted += ended.iter().filter(|answer| **answer == Ok(true)).count() as u64;
+        }
+        let next = (
+            page.next_key_marker().map(str::to_owned),
+            page.next_upload_id_marker().map(str::to_owned),
+        );
+        if page.is_truncated() != Some(true) || next == (key, id) {
+            return Ok(());
+        }
+        (key, id) = next;
+    }
+    // What was aborted is gone: the next sweep comes further.
+    Ok(())
+}
+
+/// Whether it was there. It comes last, and nothing depends on it: another sweep tries again. On SeaweedFS whoever is denied
+/// to put may not abort either.
+async fn abort(store: &Store, upload: &MultipartUpload) -> Result<bool, StoreError> {
+    let request = store.client.abort_multipart_upload().bucket(&store.bucket);
+    let request = request
+        .set_key(upload.key().map(str::to_owned))
+        .set_upload_id(upload.upload_id().map(str::to_owned));
+    let answer = request.send().await;
+    match answer.map_err(|error| StoreError::of("AbortMultipartUpload", &error)) {
+        Ok(_) => Ok(true),
+        Err(error) if error.is_absent() => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use async_trait::async_trait;
+
+    use jiff::Timestamp;
+
+    use super::super::{HoldsUnknown, OpenHolds, Reach, Swept, sweep};
+    use super::*;
+    use crate::api::{Ceilings, Days as Ceiling};
+    use crate::protocol::cover::Cover;
+    use crate::storage::Time;
+    use crate::storage::hold::memory::Memory;
+    use crate::storage::stub::{Stub, error, versions};
+
+    struct Nobody;
+
+    #[async_trait]
+    impl OpenHolds for Nobody {
+        async fn covers(&self) -> Result<Vec<Cover>, HoldsUnknown> {
+            Ok(Vec::new())
+        }
+    }
+
+    /// A sweep of a bucket with so many pages of old uploads, of a thousand each, that can be aborted or not.
+    async fn swept_of(most: usize, may_abort: bool) -> (Swept, usize, usize) {
+        let pages = Arc::new(AtomicUsize::new(0));
+        let counted = pages.clone();
+        let stub = Stub::start(move |asked| {
+            if asked.method == "DELETE" {
+                return if may_abort { (204, String::new()) } else { error(403, "AccessDenied") };
+            }
+            if asked.parameter("uploads").is_none() {
+                return versions(asked, &[]);
+            }
+            let number = counted.fetch_add(1, Ordering::Relaxed);
+            let uploads = (0..if number < most { 1000 } else { 0 }).map(|upload| {
+                format!("<Upload><Key>video/x</Key><UploadId>{number}-{upload}</UploadId><Initiated>2020-01-01T00:00:00Z</Initiated></Upload>")
+            });
+            (
+                200,
+                format!(
+                    "<ListMultipartUploadsResult><IsTruncated>true</IsTruncated>{}\
+                     <NextKeyMarker>video/x{number:06}</NextKeyMarker></ListMultipartUploadsResult>",
+                    uploads.collect::<Vec<_>>().concat()
+                ),
+            )
+        })
+        .await;
+        let ceilings = Ceilings {
+            video: Ceiling(28),
+            calls: Ceiling(7),
+        };
+        let (memory, time) = (Memory::default(), Time::of(Timestamp::now()));
+        let swept = sweep(&stub.target(), &ceilings, &Nobody, &memory, Reach::Boundary, time).await;
+        let asked = stub.take();
+        let aborts = asked.iter().filter(|asked| asked.method == "DELETE").count();
+        (swept.unwrap(), pages.load(Ordering::Relaxed), aborts)
+    }
+
+    #[tokio::test]
+    async fn uploads_without_end_do_not_keep_a_sweep_from_its_end() {
+        let (swept, pages, _) = swept_of(0, true).await;
+        assert_eq!((swept.deleted, pages), (0, UPLOAD_PAGES));
+        let (swept, _, aborts) = swept_of(100, true).await;
+        assert_eq!((swept.aborted, swept.unfinished, aborts), (1000, 1000, 1000));
+        let (swept, _, aborts) = swept_of(100, false).await;
+        assert_eq!((swept.aborted, swept.unfinished, aborts), (0, 1000, AT_ONCE));
+    }
+}
