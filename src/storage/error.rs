@@ -160,6 +160,10 @@ impl StoreError {
             "NoToken" => {
                 Some("the pod has no service account token; see workload identity in docs/storage.md")
             }
+            "UnreadableLedger" => Some(
+                "a version under ledger/holds/ or ledger/closed/ has another form than the operator writes: delete that version as \
+                 the store's administrator, and the one before it counts again",
+            ),
             _ => None,
         }
     }

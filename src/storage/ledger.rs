@@ -14,7 +14,8 @@ use super::client::{Purpose, Store};
 use super::error::StoreError;
 use super::hold::HoldError;
 use super::key::Class;
-use super::{objects, sources};
+use super::objects::{self, MOST};
+use super::sources;
 use crate::api::{IncidentHoldSpec, past};
 use crate::contract::{Covering, StorageTarget};
 use crate::protocol::Window;
@@ -26,7 +27,7 @@ const CLOSED: &str = "ledger/closed/";
 /// Entries read at once.
 const AT_ONCE: usize = 16;
 /// Bytes that the names of an entry's cameras may take: it stays well below what a ledger object may have.
-const MOST_NAMES: usize = 48 * 1024;
+const MOST_NAMES: usize = MOST / 2;
 /// What stands around a name.
 const LINE: usize = 8;
 /// The form of the entries; one of another form is not understood, and nothing is released by it.
@@ -355,3 +356,7 @@ impl Entries {
         read.insert(key, (id, entry));
     }
 }
+
+#[cfg(test)]
+#[path = "ledger_tests.rs"]
+mod tests;

@@ -7,8 +7,8 @@ use super::client::Store;
 use super::error::StoreError;
 use super::listing;
 
-/// Ledger objects are small; what is larger is none.
-const MOST: usize = 64 * 1024;
+/// Ledger objects are small; what is larger is none. A hold may name 256 cameras with names of 253 letters.
+pub(crate) const MOST: usize = 256 * 1024;
 /// A manifest's index has 67 bytes for two hundred segments.
 const MOST_OF_MANIFEST: usize = 16 * 1024 * 1024;
 /// Where the manifests of holds are.

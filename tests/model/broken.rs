@@ -43,8 +43,6 @@ pub enum Rule {
     KeptByLedger,
     /// An entry that is closed, of a hold that is open, is opened again.
     Reopened,
-    /// A hold that counted is not released because nobody has written of it yet.
-    FinalizerCounts,
     /// What is over its ceiling is deleted when it is released.
     GoesWhenReleased,
     /// What may not be seen yet is sealed.
@@ -133,11 +131,6 @@ fn with_a_leader_that_lets_go_while_requests_of_the_one_before_may_land() {
 #[test]
 fn with_a_release_that_is_claimed_without_a_listing() {
     breaks(Rule::Listing, TAKEOVER, RELEASED);
-}
-
-#[test]
-fn with_a_release_that_is_claimed_since_nobody_wrote_of_the_hold() {
-    breaks(Rule::FinalizerCounts, TAKEOVER, RELEASED);
 }
 
 #[test]

@@ -202,7 +202,8 @@ impl Pass {
 
 fn is_released(pass: Pass) -> bool {
     let released = Released {
-        released: pass.has_written.into(),
+        // What came after the first pass, too, though the code does not wait for another then: the simulation has that.
+        left: pass.has_written.into(),
         undecided: pass.is_undecided.into(),
         ..Released::default()
     };

@@ -144,7 +144,7 @@ impl World {
                 let hold = Hold {
                     declared: DECLARED[declared],
                     is_settled: false,
-                    has_counted: counted == 1 && broken != Some(Rule::FinalizerCounts),
+                    has_counted: counted == 1,
                     placement: PLACEMENTS[placement],
                 };
                 claims(&facts, hold)
