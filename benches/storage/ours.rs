@@ -130,7 +130,7 @@ async fn released(target: &StorageTarget, cameras: &[&str]) -> Took {
     let (closing, memory) = ([entry(cameras)], Memory::default());
     let time = Time::of(Timestamp::now());
     timed(async {
-        let release = Release::new(&closing, &NoHolds, &CEILINGS, &memory);
+        let mut release = Release::new(&closing, &NoHolds, &CEILINGS, &memory);
         let done = release.pass(target, time).await.unwrap();
         usize::try_from(done.released).unwrap()
     })

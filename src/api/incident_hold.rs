@@ -195,6 +195,10 @@ pub struct IncidentHoldStatus {
     /// field of it may be corrected, and it may be deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub placement: Option<Placement>,
+    /// When the bucket's ledger was read and had nothing of a hold that was resolved before it counted (UTC): nothing was ever
+    /// kept for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub never_held_at: Option<Time>,
 }
 
 /// Where a hold stands.

@@ -9,8 +9,12 @@ use super::listing;
 
 /// Ledger objects are small; what is larger is none. A hold may name 256 cameras with names of 253 letters.
 pub(crate) const MOST: usize = 256 * 1024;
-/// A manifest's index has 67 bytes for two hundred segments.
-const MOST_OF_MANIFEST: usize = 16 * 1024 * 1024;
+/// A part of a manifest has two hundred segments.
+const MOST_OF_PART: usize = 512 * 1024;
+/// Its index has 67 bytes for a part.
+const MOST_OF_INDEX: usize = 8 * 1024 * 1024;
+/// How the key of an index ends.
+pub(crate) const INDEX: &str = "/index.json";
 /// Where the manifests of holds are.
 pub(crate) const MANIFESTS: &str = "ledger/manifests/";
 /// A listing that goes on beyond this is not of a ledger or a probe.
@@ -32,10 +36,10 @@ pub(crate) async fn versions(store: &Store, prefix: &str) -> Result<Vec<Version>
 
 /// The bytes that an object may have, read or written: what was written can be read.
 fn most(key: &str) -> usize {
-    if key.starts_with(MANIFESTS) {
-        MOST_OF_MANIFEST
-    } else {
-        MOST
+    match key.strip_prefix(MANIFESTS) {
+        Some(of) if of.ends_with(INDEX) => MOST_OF_INDEX,
+        Some(_) => MOST_OF_PART,
+        None => MOST,
     }
 }
 
@@ -61,17 +65,21 @@ async fn whole(store: &Store, key: &str, id: Option<&str>) -> Result<(Vec<u8>, O
     let request = store.client.get_object().bucket(&store.bucket).key(key);
     let answer = request.set_version_id(id.map(str::to_owned)).send().await;
     let mut answer = answer.map_err(|error| StoreError::of(operation, &error))?;
+    let length = answer
+        .content_length()
+        .and_then(|length| usize::try_from(length).ok());
+    let most = most(key);
+    if length.is_some_and(|length| length > most) && answer.e_tag.is_some() {
+        return Err(too_large(operation));
+    }
     let mut bytes = Vec::new();
     while let Some(part) = answer.body.next().await {
         bytes.extend_from_slice(&part.map_err(|_| unreadable())?);
-        if bytes.len() > most(key) {
-            return Err(too_large(operation));
+        if bytes.len() > most {
+            return Err(unreadable());
         }
     }
-    let is_whole = answer
-        .content_length()
-        .and_then(|length| usize::try_from(length).ok())
-        == Some(bytes.len());
+    let is_whole = length == Some(bytes.len());
     Ok((bytes, answer.e_tag.filter(|_| is_whole)))
 }
 

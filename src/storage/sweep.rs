@@ -19,7 +19,7 @@ use futures::{SinkExt, StreamExt, TryStreamExt, future, stream};
 use self::batch::delete;
 use self::retag::retag;
 use self::unfinished::unfinished;
-use super::aging::{Fate, Stored, boundary, expected, fate};
+use super::aging::{Fate, Stored, boundary, days_of_window, expected, fate};
 use super::client::{Store, TargetError};
 use super::date::{ClocksDisagree, Time};
 use super::error::StoreError;
@@ -116,6 +116,8 @@ pub struct Swept {
     pub unfinished: u64,
     /// Days of sources in which the store hides a key: whether it is over its ceiling cannot be told.
     pub hidden: u64,
+    /// Days of sources in which nothing is expected, and whose turn is another sweep's; of a year or a month of them, one.
+    pub put_off: u64,
 }
 
 /// Sweeps a bucket as the operator: deletes versions that are over their ceiling at `time.now` and that no hold covers.
@@ -170,10 +172,8 @@ struct Sweep<'a> {
 
 impl Sweep<'_> {
     async fn all(&mut self) -> Result<(), SweepError> {
-        if self.reach == Reach::All {
-            // What they cover keeps its tag.
-            self.open_holds().await?;
-        }
+        // What they cover keeps its tag, and is expected where it is.
+        self.open_holds().await?;
         for class in Class::ALL {
             self.class(class).await?;
         }
@@ -199,7 +199,8 @@ impl Sweep<'_> {
             Reach::Boundary => &boundary(class, self.ceilings, self.time.now),
             Reach::All => &[Days::ALL],
         };
-        let days = self.days(class, wanted).await?;
+        let (days, put_off) = self.days(class, wanted).await?;
+        self.swept.put_off += put_off;
         let (send, found) = mpsc::channel(0);
         let this = &*self;
         let deleting = found
@@ -215,19 +216,29 @@ impl Sweep<'_> {
     }
 
     /// The prefixes of the days among `wanted` that have anything, of every source.
-    async fn days(&self, class: Class, wanted: &[Days]) -> Result<Vec<String>, SweepError> {
+    async fn days(&self, class: Class, wanted: &[Days]) -> Result<(Vec<String>, u64), SweepError> {
         let sources = sources(self.store, class, &BTreeSet::new(), self.time.now).await?;
-        let expected = expected(class, self.ceilings, self.time.now);
+        let held = self
+            .seen()
+            .iter()
+            .map(|cover| days_of_window(&cover.window, self.time.now))
+            .collect::<Vec<_>>();
+        let expected: Vec<Days> = held
+            .into_iter()
+            .chain([expected(class, self.ceilings, self.time.now)])
+            .collect();
+        let expected = expected.as_slice();
         let days = |source: String| async move {
-            let found = days_of(self.store, class, &source, wanted, &[expected], self.time.now).await?;
-            Ok::<_, StoreError>((source, found.days))
+            let found = days_of(self.store, class, &source, wanted, expected, self.time.now).await?;
+            Ok::<_, StoreError>((source, found))
         };
         let jobs: Vec<_> = sources.visited.into_iter().map(days).collect();
         let days: Vec<_> = stream::iter(jobs).buffered(SOURCES_AT_ONCE).try_collect().await?;
-        let days = days.iter();
-        Ok(days
-            .flat_map(|(source, days)| days.iter().map(|day| Key::day_prefix(class, source, *day)))
-            .collect())
+        let put_off = days.iter().map(|(_, found)| found.put_off).sum();
+        let prefixes = days
+            .iter()
+            .flat_map(|(source, found)| found.days.iter().map(|day| Key::day_prefix(class, source, *day)));
+        Ok((prefixes.collect(), put_off))
     }
 
     /// Lists what is due, ahead of what is deleted. Returns where it was.

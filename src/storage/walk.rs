@@ -131,9 +131,13 @@ pub(crate) async fn days_of(
 ) -> Result<DaysOf, StoreError> {
     let mut found = DaysOf::default();
     let this_year = day_of(now).year();
-    let levels = [(4, FIRST_YEAR..=this_year + 1), (2, 1..=12), (2, 1..=31)];
+    let levels = [
+        (4, FIRST_YEAR..=this_year + 1, MOST_ODD_FOLDERS),
+        (2, 1..=12, MOST_ODD_FOLDERS),
+        (2, 1..=31, MOST_ODD_DAYS),
+    ];
     let mut paths = vec![Vec::new()];
-    for (digits, range) in levels {
+    for (digits, range, most) in levels {
         let (mut next, mut odd) = (Vec::new(), Vec::new());
         for path in paths {
             let base = folder_of(class, source, &path);
@@ -147,11 +151,6 @@ pub(crate) async fn days_of(
                 }
             }
         }
-        let most = if next.first().or(odd.first()).is_some_and(|path| path.len() == 3) {
-            MOST_ODD_DAYS
-        } else {
-            MOST_ODD_FOLDERS
-        };
         found.put_off += odd.len().saturating_sub(most) as u64;
         next.extend(in_turn(odd, most, now));
         paths = next;

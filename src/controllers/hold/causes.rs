@@ -72,7 +72,7 @@ pub fn of_open(
 
 /// Why a resolved hold may need a person; `overdue`: when its release is.
 pub fn of_resolved(valid: &Valid, released: &Finding, overdue: Option<Timestamp>) -> Vec<Cause> {
-    if released.is_true() {
+    if released.truth != Truth::False {
         return Vec::new();
     }
     let mut causes: Vec<Cause> = of_site(valid).into_iter().collect();

@@ -12,7 +12,7 @@ use crate::api::{HoldProgress, IncidentHold, IncidentHoldStatus, Placement};
 fn looked_at(hold: &mut IncidentHold, named: &Named, at: &[i64]) -> IncidentHoldStatus {
     let mut last = IncidentHoldStatus::default();
     for seconds in at {
-        let kept = hold.status.clone().and_then(|status| status.placement);
+        let kept = hold.status.clone().unwrap_or_default();
         let (next, _) = status(
             hold,
             &validate(&hold.spec, named, later(*seconds)),
@@ -20,7 +20,8 @@ fn looked_at(hold: &mut IncidentHold, named: &Named, at: &[i64]) -> IncidentHold
         );
         last = next.clone();
         hold.status = Some(IncidentHoldStatus {
-            placement: kept,
+            placement: kept.placement,
+            never_held_at: kept.never_held_at,
             ..next
         });
     }
@@ -124,11 +125,16 @@ fn the_state_is_what_is_and_not_what_was_asked_for() {
     // Whether the ledger has something of a predecessor nobody has read yet.
     let unread = resolved(hold("Curiosity"));
     assert_eq!(state(&unread, now()), Some(HoldProgress::Releasing));
-    let never = Placement {
-        released_at: Some(Time(now())),
-        ..placement()
-    };
-    assert_eq!(state(&with(unread, never), now()), Some(HoldProgress::Resolved));
+    let mut never = unread;
+    never.status.get_or_insert_default().never_held_at = Some(Time(now()));
+    assert_eq!(state(&never, now()), Some(HoldProgress::Resolved));
+    let said = looked_at(&mut never, &named(), &[5]);
+    assert_eq!(of(&said, "Released"), ("True".into(), "ReadBack".into()));
+    assert_eq!(of(&said, "Ready"), ("True".into(), "ReadBack".into()));
+    // Nobody has to do anything about one that never counted and whose Site is not there.
+    let mut nowhere = resolved(hold("Theft"));
+    let said = looked_at(&mut nowhere, &Named::default(), &[5, 90_000]);
+    assert_eq!(of(&said, "Stalled").0, "False");
 }
 
 #[test]

@@ -94,6 +94,7 @@ pub fn is_kept(hold: &IncidentHold, now: Timestamp) -> bool {
 fn ours(status: IncidentHoldStatus) -> IncidentHoldStatus {
     IncidentHoldStatus {
         placement: None,
+        never_held_at: None,
         ..status
     }
 }

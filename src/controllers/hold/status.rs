@@ -47,10 +47,11 @@ pub fn status(hold: &IncidentHold, valid: &Valid, now: Timestamp) -> (IncidentHo
     let status = IncidentHoldStatus {
         observed_generation: generation,
         conditions: merge(before, &findings, generation, now),
-        state: Some(progress(&accepted, placement, is_resolved)),
+        state: Some(progress(hold, &accepted, placement, is_resolved)),
         unknown_cameras: if is_resolved { Vec::new() } else { unknown_cameras },
         // The retention controller's.
         placement: None,
+        never_held_at: None,
     };
     let changes = [next_change, valid.next_change, overdue.filter(|at| *at > now)];
     (status, changes.into_iter().flatten().min())
@@ -78,9 +79,15 @@ pub fn may_go(hold: &IncidentHold, placement: Option<&Placement>, is_resolved: b
     is_resolved && is_released.unwrap_or(!has_counted(hold))
 }
 
-fn progress(accepted: &Finding, placement: Option<&Placement>, is_resolved: bool) -> HoldProgress {
+fn progress(
+    hold: &IncidentHold,
+    accepted: &Finding,
+    placement: Option<&Placement>,
+    is_resolved: bool,
+) -> HoldProgress {
     if is_resolved {
-        return if placement.is_some_and(|placement| placement.released_at.is_some()) {
+        let is_released = placement.is_some_and(|placement| placement.released_at.is_some());
+        return if is_released || never_held_at(hold).is_some() {
             HoldProgress::Resolved
         } else {
             HoldProgress::Releasing
@@ -206,6 +213,11 @@ fn lacks(placement: &Placement) -> Option<String> {
     broken_off.or_else(|| placement.refused.as_ref().map(ToString::to_string))
 }
 
+/// When the ledger was found to have nothing of it.
+fn never_held_at(hold: &IncidentHold) -> Option<Timestamp> {
+    Some(hold.status.as_ref()?.never_held_at.as_ref()?.0)
+}
+
 /// Whether nothing is kept any more for a hold that is resolved, or says so for an instant that is still to come.
 pub fn released(hold: &IncidentHold, placement: Option<&Placement>, is_resolved: bool) -> Option<Finding> {
     let found = |truth: bool, reason, message: String| {
@@ -220,13 +232,17 @@ pub fn released(hold: &IncidentHold, placement: Option<&Placement>, is_resolved:
         return found(false, Reason::ResolutionAhead, message);
     }
     if placement.is_none() && !has_counted(hold) {
-        let message = "whether something is kept for it is known once the bucket's ledger was read";
-        return Some(Finding::new(
-            ConditionType::Released,
-            Truth::Unknown,
-            Reason::Pending,
-            message,
-        ));
+        let Some(at) = never_held_at(hold) else {
+            let message = "whether something is kept for it is known once the bucket's ledger was read";
+            return Some(Finding::new(
+                ConditionType::Released,
+                Truth::Unknown,
+                Reason::Pending,
+                message,
+            ));
+        };
+        let message = format!("nothing was ever kept for it: the bucket's ledger had nothing of it at {at}");
+        return found(true, Reason::ReadBack, message);
     }
     let released_at = placement.and_then(|placement| placement.released_at.as_ref());
     match (released_at, placement.and_then(lacks)) {

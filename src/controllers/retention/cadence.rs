@@ -1,9 +1,9 @@
 //! How often and how far a pass looks, by what the statuses say of the previous ones.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
-use std::collections::BTreeMap;
 
 use super::pass::Pass;
 use crate::api::{IncidentHold, Placement, Refusal, RetentionStatus, past};
@@ -94,8 +94,9 @@ impl Pass<'_> {
     }
 
     /// Whether a manifest does not list what the status of its hold tells: the operator was stopped between the two.
-    pub(super) fn is_unwritten(&self, told: &[Arc<Told>]) -> bool {
-        let mut open = self.plan.open.values().zip(told);
+    pub(super) fn is_unwritten(&self, told: &[Arc<Told>], unread: &BTreeMap<String, Refused>) -> bool {
+        let open = self.plan.open.values().zip(told);
+        let mut open = open.filter(|(entry, _)| !unread.contains_key(&entry.uid));
         open.any(|(entry, told)| {
             let placement = self.hold(&entry.uid).and_then(|hold| current(hold, entry));
             let placement = placement.filter(|placement| placement.proved && placement.refused.is_none());

@@ -48,6 +48,8 @@ pub struct Outcome {
     pub place_problem: Option<String>,
     /// What kept the pass from releasing everything that resolved holds covered.
     pub release_problem: Option<String>,
+    /// Why the manifests of open holds could not be read, by UID.
+    pub unread: BTreeMap<String, Refused>,
     /// Another pass has to prove.
     pub is_pending: bool,
     /// When to verify again.

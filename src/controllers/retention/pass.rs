@@ -98,9 +98,10 @@ impl Pass<'_> {
 
     async fn place(&self, outcome: &mut Outcome) -> Result<(), RetentionError> {
         let (covers, (told, unread)) = (self.plan.covers(), self.told().await?);
+        outcome.unread = unread;
         let proved_at = self.proved_at();
         let uncertain = self.uncertain(&proved_at);
-        let mut is_full = self.is_full(&uncertain) || self.is_unwritten(&told);
+        let mut is_full = self.is_full(&uncertain) || self.is_unwritten(&told, &outcome.unread);
         // Before the first page is listed.
         let is_followed = self.recorders_follow();
         let acknowledged = self
@@ -137,13 +138,13 @@ impl Pass<'_> {
         outcome.next_opening = placed.next_opening;
         // Somebody may be changing what was just read back: it is looked at again soon.
         outcome.is_pending = !placed.is_settled();
-        if is_full && unread.is_none() {
+        if is_full {
             self.note_full(&placed, &told, began, outcome);
         }
         outcome.proved.retain(|uid| !uncertain.contains_key(uid));
         let from = outcome.verified_at.unwrap_or(self.now);
         let is_refused = if is_full {
-            placed.refused.is_some()
+            outcome.refused.is_some()
         } else {
             self.is_refused_before()
         };
@@ -154,7 +155,7 @@ impl Pass<'_> {
             outcome.verify_at = outcome.verify_at.min(Some(self.now + left));
         }
         outcome.unacknowledged_since = self.unacknowledged_since(outcome);
-        unread.map_or(Ok(()), Err)
+        Ok(())
     }
 
     /// The open holds of which nothing can be proved yet, and for how long: a request that lets go of something that they cover
@@ -197,9 +198,13 @@ impl Pass<'_> {
         let versions = placed.coverage.iter().map(|coverage| coverage.segments).sum();
         outcome.verify_every = Some(verify_every(placed, versions, took));
         outcome.verified_at = Some(self.now);
-        outcome.refused.clone_from(&placed.refused);
+        let unread = outcome.unread.values().next();
+        outcome.refused = placed.refused.as_ref().or(unread).cloned();
         // A hold only grows: a version that its manifest lists and that is not there any more is gone, whoever is silent.
         for ((entry, coverage), told) in self.plan.open.values().zip(&placed.coverage).zip(told) {
+            if outcome.unread.contains_key(&entry.uid) {
+                continue;
+            }
             match told.lost(coverage) {
                 0 => (),
                 lost => {
@@ -208,8 +213,18 @@ impl Pass<'_> {
                 }
             }
         }
-        let open = self.plan.open.keys().cloned();
-        outcome.coverage = open.zip(placed.coverage.iter().cloned()).collect();
+        let found = self
+            .plan
+            .open
+            .keys()
+            .cloned()
+            .zip(placed.coverage.iter().cloned());
+        outcome.coverage = found.collect();
+        for (uid, coverage) in &mut outcome.coverage {
+            // What it had lost is not known.
+            let unread = outcome.unread.get(uid);
+            coverage.refused = coverage.refused.take().or_else(|| unread.cloned());
+        }
         let proved = outcome.coverage.iter().filter(|(uid, coverage)| {
             let is_acknowledged = outcome.acknowledged.contains(uid);
             is_placed(coverage.disputed, coverage.refused.as_ref(), is_acknowledged)
@@ -229,17 +244,21 @@ impl Pass<'_> {
         (ARRIVING + embargo).min(LATELY)
     }
 
-    /// What the manifests of the open holds list, in their order; and why one could not be read. That keeps nothing from being
-    /// held, but nothing is claimed by such a pass: what was lost is not known.
-    async fn told(&self) -> Result<(Vec<Arc<Told>>, Option<RetentionError>), RetentionError> {
-        let (mut all, mut unread) = (Vec::new(), None);
+    /// What the manifests of the open holds list, in their order; and why some could not be read. That keeps nothing from being
+    /// held; but nothing is claimed of these holds, since what they lost is not known.
+    async fn told(&self) -> Result<(Vec<Arc<Told>>, BTreeMap<String, Refused>), RetentionError> {
+        let (mut all, mut unread) = (Vec::new(), BTreeMap::new());
         for entry in self.plan.open.values() {
             let work = manifest::told(&self.bucket.operator, entry, self.memory);
             match self.fence.guard(work).await? {
                 Ok(told) => all.push(told),
                 Err(error) => {
                     all.push(Arc::default());
-                    unread = Some(error.into());
+                    let why = Refused {
+                        versions: 0,
+                        first: error,
+                    };
+                    unread.insert(entry.uid.clone(), why);
                 }
             }
         }
@@ -267,7 +286,8 @@ impl Pass<'_> {
     pub async fn write_manifests(&self, outcome: &Outcome) -> Result<(), RetentionError> {
         let all = self.plan.open.values().zip(&outcome.coverage);
         // A manifest that says less than there is would not do, nor one that says more than is kept.
-        let whole = all.filter(|(_, (_, coverage))| is_whole(coverage));
+        let whole =
+            all.filter(|(_, (uid, coverage))| is_whole(coverage) && !outcome.unread.contains_key(uid));
         let mut unwritten = None;
         for (entry, (_, coverage)) in whole {
             let kept = Kept {
@@ -322,7 +342,7 @@ impl Pass<'_> {
     /// Releases what `closing` covered, and ends their entries once that is proved.
     async fn let_go(&self, mut closing: Vec<Entry>, outcome: &mut Outcome) -> Result<(), RetentionError> {
         let all = closing.clone();
-        let release = Release::new(&all, self.declared, &self.bucket.ceilings, self.memory);
+        let mut release = Release::new(&all, self.declared, &self.bucket.ceilings, self.memory);
         for _ in 0..PASSES {
             let work = release.pass(&self.bucket.operator, Time::of((self.clock)()));
             let (released, ended) = BrokenOff::apart(self.fence.guard(work).await?);

@@ -199,3 +199,71 @@ async fn a_hold_is_told_of_no_problem_of_another_or_of_the_sweep() {
         }
     }
 }
+
+/// A manifest that cannot be read keeps nothing from being held, and nothing from being claimed of another hold.
+#[tokio::test]
+async fn an_unreadable_manifest_is_a_matter_of_its_own_hold() {
+    let now = Timestamp::now();
+    let entry = |uid: &str| {
+        let mut spec = hold(uid, &json!(null)).spec;
+        spec.cameras = vec!["hal".to_owned()];
+        Entry::of(uid.into(), "n".into(), uid.into(), &spec, now)
+    };
+    let holds = ["one", "other"].map(|uid| hold(uid, &json!(null)));
+    let stub = Stub::start(move |asked| match asked.method.as_str() {
+        "GET" if asked.path.contains("/ledger/manifests/one/") => error(403, "AccessDenied"),
+        "GET" if asked.parameter("uploads").is_some() => (
+            200,
+            "<ListMultipartUploadsResult></ListMultipartUploadsResult>".to_owned(),
+        ),
+        "GET" => match asked.parameter("prefix") {
+            Some(_) => versions(asked, &[]),
+            None => error(404, "NoSuchKey"),
+        },
+        _ => (200, String::new()),
+    })
+    .await;
+    let plan = Plan {
+        open: ["one", "other"].map(|uid| (uid.to_owned(), entry(uid))).into(),
+        ..Plan::default()
+    };
+    let pass = Pass {
+        fence: &Fence::open(),
+        release_from: now,
+        declared: &Declared(Ok(Vec::new())),
+        clock: &Timestamp::now,
+        site: &site(),
+        bucket: &bucket(stub.target()),
+        holds: &holds,
+        plan: &plan,
+        memory: &Memory::default(),
+        now,
+    };
+    let (outcome, failed) = pass.run().await;
+    assert!(failed.is_none(), "{failed:?}");
+    assert_eq!(outcome.proved, ["other"]);
+    let [one, other] = holds
+        .each_ref()
+        .map(|hold| placement(hold, &plan, &outcome, now).unwrap());
+    let told = one.refused.map(|refusal| refusal.answer);
+    assert!(
+        told.as_ref()
+            .is_some_and(|told| told.contains("GetObject") && told.contains("AccessDenied")),
+        "{told:?}"
+    );
+    assert!(!one.proved && other.proved && other.refused.is_none());
+    stub.take();
+    pass.write_manifests(&outcome).await.unwrap();
+    let asked = stub.take();
+    let written = asked
+        .iter()
+        .filter(|asked| asked.method == "PUT")
+        .map(|asked| asked.path.as_str());
+    let written: Vec<&str> = written.collect();
+    assert!(
+        written
+            .iter()
+            .all(|path| path.contains("/ledger/manifests/other/")),
+        "{written:?}"
+    );
+}

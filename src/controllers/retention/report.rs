@@ -40,6 +40,13 @@ struct OfHold {
     placement: Placement,
 }
 
+/// The same of a hold that never counted.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct OfNever {
+    never_held_at: Time,
+}
+
 /// Says that nothing could be looked at, and why; whether that was news. What was found before stays.
 pub async fn trouble(
     client: &Client,
@@ -120,10 +127,23 @@ pub async fn report(
     for hold in holds {
         if let Some(next) = placement(hold, plan, outcome, now) {
             is_changed |= write_hold(&api, hold, next).await?;
+        } else if is_new_to_never(hold, plan) {
+            let never_held_at = Time(now);
+            is_changed |= write(&api, MANAGER, hold, None, &OfNever { never_held_at }).await?;
         }
     }
     // Last: until it says that everything was looked at, what holds are not told yet is looked for again.
     Ok(is_changed | write_site(client, site, next).await?)
+}
+
+/// Whether it is to be said of a hold that the ledger never had it.
+fn is_new_to_never(hold: &IncidentHold, plan: &Plan) -> bool {
+    let is_never = hold.uid().is_some_and(|uid| plan.never.contains(&uid));
+    is_never
+        && hold
+            .status
+            .as_ref()
+            .is_none_or(|status| status.never_held_at.is_none())
 }
 
 /// The Site's status after a pass. Pure.
@@ -173,11 +193,16 @@ pub fn of_site(
     }
 }
 
-/// What is said of a hold of which nothing was looked at.
-fn unplaced(accepted_at: Timestamp) -> Placement {
-    Placement {
+/// What there is to say of a hold; `None`: nothing was placed for it, or nothing is new.
+pub fn placement(hold: &IncidentHold, plan: &Plan, outcome: &Outcome, now: Timestamp) -> Option<Placement> {
+    let uid = hold.uid()?;
+    let before = hold.status.as_ref().and_then(|status| status.placement.clone());
+    let closing = plan.closing.iter().find(|entry| entry.uid == uid);
+    let closed = plan.closed.iter().find(|entry| entry.uid == uid);
+    let entry = plan.open.get(&uid).or(closing).or(closed)?;
+    let mut next = before.unwrap_or_else(|| Placement {
         observed_generation: 0,
-        accepted_at: Time(accepted_at),
+        accepted_at: Time(entry.accepted_at),
         scope: String::new(),
         acknowledged: false,
         proved: false,
@@ -191,24 +216,7 @@ fn unplaced(accepted_at: Timestamp) -> Placement {
         sources: Vec::new(),
         released_at: None,
         problem: None,
-    }
-}
-
-/// What there is to say of a hold; `None`: nothing was placed for it, or nothing is new.
-pub fn placement(hold: &IncidentHold, plan: &Plan, outcome: &Outcome, now: Timestamp) -> Option<Placement> {
-    let uid = hold.uid()?;
-    let before = hold.status.as_ref().and_then(|status| status.placement.clone());
-    let closing = plan.closing.iter().find(|entry| entry.uid == uid);
-    let closed = plan.closed.iter().find(|entry| entry.uid == uid);
-    if plan.never.contains(&uid) {
-        return Some(Placement {
-            observed_generation: hold.metadata.generation.unwrap_or_default(),
-            released_at: Some(Time(now)),
-            ..unplaced(now)
-        });
-    }
-    let entry = plan.open.get(&uid).or(closing).or(closed)?;
-    let mut next = before.unwrap_or_else(|| unplaced(entry.accepted_at));
+    });
     let problem = if closing.is_some() {
         &outcome.release_problem
     } else {
@@ -384,9 +392,18 @@ pub fn events(outcome: &Outcome) -> Vec<Event> {
         );
         news.push(event::warning("SweepIncomplete", "Retention", &note));
     }
+    if let Some(swept) = outcome.swept.filter(|swept| swept.put_off > 0) {
+        let note = format!(
+            "{} days of sources, or more, in which nothing is expected have their turn in a later sweep: see docs/audit.md, \
+             UnvisitedDay",
+            swept.put_off
+        );
+        news.push(event::warning("SweepIncomplete", "Retention", &note));
+    }
     if let Some(swept) = outcome.swept.filter(|swept| swept.unfinished > 0) {
         let note = format!(
-            "{} uploads in parts were never finished, and the store did not abort them: if that lasts, do so as its administrator",
+            "{} uploads in parts were never finished, and are left: the store did not abort them, or they are too many for one sweep; \
+             if that lasts, abort them as its administrator",
             swept.unfinished
         );
         news.push(event::warning("UploadsUnfinished", "Retention", &note));

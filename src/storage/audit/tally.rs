@@ -45,7 +45,7 @@ pub enum Found {
     UnparsableKey,
     /// A source that nobody declared, among so many that its turn is another audit's: somebody else made them.
     UnvisitedSource,
-    /// A day in which no recording can be, among so many that its turn is another audit's.
+    /// A day in which nothing is expected, among so many that its turn is another audit's.
     UnvisitedDay,
     /// A key with thousands of versions, where a recorder writes one.
     CrowdedKey,

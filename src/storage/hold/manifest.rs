@@ -23,12 +23,14 @@ use crate::storage::client::{Purpose, Store};
 use crate::storage::error::StoreError;
 use crate::storage::ledger::Entry;
 use crate::storage::listing::all;
-use crate::storage::objects::{self, MANIFESTS};
+use crate::storage::objects::{self, INDEX, MANIFESTS};
 use crate::storage::tag::RetentionTag;
 use crate::storage::walk::Walk;
 
-/// Pages that a manifest may have: 100,000 parts.
+/// Pages that a manifest may have.
 const MOST_PAGES: usize = 100;
+/// Parts that it may have: 20 million segments.
+const MOST_PARTS: usize = 100_000;
 /// Segments in a part.
 const LINES: usize = 200;
 /// The longest that a link may live.
@@ -165,10 +167,11 @@ pub(super) async fn told_by(store: &Store, entry: &Entry, memory: &Memory) -> Re
     // A hold that was re-created has another UID, and what its predecessor held.
     if let Some(index) = index.filter(|index| index.reference == entry.reference) {
         told = Told::new(&index.missing, 0);
-        for number in 0..index.parts.len() {
+        for number in 0..index.parts.len().min(MOST_PARTS) {
             // One that is newer than the index was written by an operator that was stopped: that was held, too.
             let lines = read::<Vec<Line>>(store, &part_key(&folder, number)).await?;
-            lines.iter().flatten().for_each(|line| told.add(memory, line));
+            let lines = lines.iter().flatten().take(LINES);
+            lines.for_each(|line| told.add(memory, line));
         }
     }
     Ok(memory.note_told(&entry.uid, told))
@@ -346,5 +349,5 @@ fn part_key(folder: &str, number: usize) -> String {
 }
 
 fn index_key(folder: &str) -> String {
-    format!("{folder}index.json")
+    format!("{}{INDEX}", folder.trim_end_matches('/'))
 }

@@ -113,6 +113,11 @@ impl Memory {
         read.is_some_and(|read| read.tag == tag && read.modified == listed.modified && read.at >= since)
     }
 
+    /// Whether marks of a version were read, or read back, as they must be.
+    pub(super) fn has_read(&self, version: Fingerprint) -> bool {
+        self.read().contains_key(&version)
+    }
+
     pub(super) fn note(&self, listed: &Listed, tag: RetentionTag, at: Timestamp) {
         let version = self.fingerprint(&listed.key, &listed.id);
         let modified = listed.modified;

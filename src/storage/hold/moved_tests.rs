@@ -241,17 +241,68 @@ async fn what_a_manifest_lists_is_released_though_its_key_can_be_true_by_now() {
     }
 }
 
-/// It would go with the hold that it is of, and seem to have been stolen from the other.
+/// What one hold had by its key is not taken for what goes on now, only since its legal hold was changed.
 #[tokio::test]
-async fn what_is_some_holds_by_its_key_is_offered_to_no_other() {
+async fn a_version_that_one_hold_had_by_its_key_is_offered_to_no_other() {
     let now = Timestamp::now();
     let listed = moved(now, days(100));
     let by_key = cover(now, days(101), Some(days(99)));
     let ongoing = cover(now, SignedDuration::from_hours(1), None);
-    let (stub, memory) = (bucket(&listed).await, Memory::default());
-    let placed = placed(&stub, &[ongoing, by_key], Some(&[]), None, &[], &memory, now).await;
-    let segments: Vec<u64> = placed.coverage.iter().map(|coverage| coverage.segments).collect();
-    assert_eq!(segments, [0, 1]);
+    for (is_told, expected) in [(true, [1, 0]), (false, [1, 1])] {
+        let (stub, memory) = (bucket(&listed).await, Memory::default());
+        let told = is_told.then(|| told(&memory, &listed));
+        let covers = [by_key.clone(), ongoing.clone()];
+        let placed = placed(&stub, &covers, Some(&[]), told, &[], &memory, now).await;
+        let segments: Vec<u64> = placed.coverage.iter().map(|coverage| coverage.segments).collect();
+        assert_eq!(segments, expected, "{is_told}");
+    }
+}
+
+/// It was not known whose it is, so it is kept for both: the release of one takes it from neither.
+#[tokio::test]
+async fn a_version_that_another_manifest_lists_survives_a_release() {
+    let now = Timestamp::now();
+    let listed = moved(now, days(100));
+    let closing = resolved(now, days(101), days(99));
+    let spec = serde_json::from_value(serde_json::json!({
+        "siteRef": {"name": "s"}, "cameras": ["hal"], "purpose": "Theft", "reference": "2", "window": {"from": now},
+    }));
+    let open = Entry::of("2".into(), "n".into(), "other".into(), &spec.unwrap(), now);
+    for is_told in [true, false] {
+        let memory = Memory::default();
+        if is_told {
+            memory.note_told(&open.uid, told(&memory, &listed));
+        }
+        let (all, entry) = ([listed.clone()], serde_json::to_string(&open).unwrap());
+        let stub = Stub::start(move |asked| {
+            let asks = |what| asked.parameter(what).is_some();
+            let in_ledger = asked
+                .parameter("prefix")
+                .is_some_and(|prefix| prefix.starts_with("ledger/holds/"));
+            match asked.method.as_str() {
+                "GET" if asks("versions") && in_ledger => {
+                    let key = "ledger/holds/2.json".to_owned();
+                    versions(
+                        asked,
+                        &[Listed {
+                            key,
+                            ..all[0].clone()
+                        }],
+                    )
+                }
+                "GET" if asks("versions") => versions(asked, &all),
+                "GET" if asked.path.ends_with("/ledger/holds/2.json") => (200, entry.clone()),
+                "GET" if asks("tagging") => (200, "<Tagging><TagSet></TagSet></Tagging>".to_owned()),
+                "GET" if asks("legal-hold") => error(404, "NoSuchObjectLockConfiguration"),
+                "GET" => error(404, "NoSuchKey"),
+                "DELETE" => (204, String::new()),
+                _ => (200, String::new()),
+            }
+        })
+        .await;
+        let done = released(&stub, &closing, Vec::new(), &memory, now).await;
+        assert_eq!((done.kept, done.deleted), if is_told { (1, 0) } else { (0, 1) });
+    }
 }
 
 /// A store whose policies do not know the tag of a put lets whoever has a recorder's credentials put what seems to be held, and to

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::coverage::Coverage;
-use super::memory::{Memory, Told};
+use super::memory::{Fingerprint, Memory, Told};
 use super::order::{Write, placing};
 use super::pass::{Work, each};
 use super::{BrokenOff, HoldError, Place, Refused, places};
@@ -266,15 +266,19 @@ impl Work for Pass<'_> {
 
 impl Pass<'_> {
     /// Which covers are about a version: by its key, by when the store took it where the key cannot be true, or because it was
-    /// held for them before. What is some hold's by its key is offered to no other: it goes with that one.
+    /// held for them before. What was held for one by its key is offered to no other: where the time moves with the legal hold,
+    /// it would seem to be of whatever goes on now.
     fn covering(&self, listed: &Listed) -> Vec<usize> {
         let Some(stored) = Stored::of(listed, self.task.ceilings) else {
             return Vec::new();
         };
-        let is_known = |covers| stored.is_covered_by_key(covers);
-        let is_offered = !is_known(self.task.closing) && !is_known(self.task.covers);
         let version = self.task.memory.fingerprint(&listed.key, &listed.id);
         let covers = (0..).zip(self.task.covers);
+        let mut known = covers
+            .clone()
+            .filter(|(number, _)| self.was_told(*number, version));
+        let is_offered = !stored.is_covered_by_key(self.task.closing)
+            && !known.any(|(_, cover)| stored.is_covered_by_key(std::slice::from_ref(cover)));
         let is_theirs = |(number, cover): &(usize, &Cover)| {
             let cover = std::slice::from_ref(*cover);
             let is_covered = if is_offered {
@@ -282,9 +286,15 @@ impl Pass<'_> {
             } else {
                 stored.is_covered_by_key(cover)
             };
-            is_covered || self.task.told.get(*number).is_some_and(|told| told.has(version))
+            is_covered || self.was_told(*number, version)
         };
         covers.filter(is_theirs).map(|(number, _)| number).collect()
+    }
+
+    /// Whether the manifest of one of the covers lists a version.
+    fn was_told(&self, number: usize, version: Fingerprint) -> bool {
+        let told = self.task.told.get(number);
+        told.is_some_and(|told| told.has(version))
     }
 
     async fn place(
@@ -319,13 +329,11 @@ impl Pass<'_> {
         };
         found.is_read = true;
         // Where the time moves with the legal hold, a version that has its tag and no hold still tells: the hold is placed
-        // first, and taken off last. Whoever may put can write that tag, where policies do not know it: only what a manifest has
-        // was held.
+        // first, and taken off last. Whoever may put can write that tag, where policies do not know it: only what was read, or
+        // what a manifest has, was held.
         let of = memory.fingerprint(&listed.key, &listed.id);
-        let is_listed = covering
-            .iter()
-            .any(|n| self.task.told.get(*n).is_some_and(|told| told.has(of)));
-        let was_held = is_listed && marks.tag == Some(RetentionTag::Held) && !marks.legal_hold;
+        let is_known = memory.has_read(of) || covering.iter().any(|number| self.was_told(*number, of));
+        let was_held = is_known && marks.tag == Some(RetentionTag::Held) && !marks.legal_hold;
         let was_proved = proved.is_some_and(|proved| was_held || listed.modified < proved);
         // The end of an embargo is nobody's doing.
         let opens_now = marks.tag == Some(RetentionTag::Sealed) && tag == RetentionTag::Held;

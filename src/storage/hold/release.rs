@@ -3,13 +3,13 @@
 //! bytes cannot: immediately before anything is deleted, the open holds are read once more.
 
 use std::collections::{BTreeSet, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use super::manifest;
 use super::memory::{Fingerprint, Memory, Told};
 use super::order::{Write, releasing};
 use super::pass::{Work, each};
-use super::{BrokenOff, HoldError, Refused, Unseen, places};
+use super::{BrokenOff, HoldError, Place, Refused, Unseen, places};
 use crate::api::Ceilings;
 use crate::contract::StorageTarget;
 use crate::protocol::cover::Cover;
@@ -78,7 +78,14 @@ pub struct Release<'a> {
     ceilings: &'a Ceilings,
     memory: &'a Memory,
     /// What the first pass found, once it came to its end.
-    first: Mutex<Option<HashSet<Fingerprint>>>,
+    first: Option<Seen>,
+}
+
+/// What a pass came to.
+#[derive(Default)]
+struct Seen {
+    places: BTreeSet<Place>,
+    versions: HashSet<Fingerprint>,
 }
 
 impl<'a> Release<'a> {
@@ -95,13 +102,13 @@ impl<'a> Release<'a> {
             holds,
             ceilings,
             memory,
-            first: Mutex::default(),
+            first: None,
         }
     }
 
     /// One pass over everything.
     pub async fn pass(
-        &self,
+        &mut self,
         operator: &StorageTarget,
         time: Time,
     ) -> Result<Released, Box<BrokenOff<Released>>> {
@@ -111,7 +118,7 @@ impl<'a> Release<'a> {
     }
 
     async fn all(
-        &self,
+        &mut self,
         operator: &StorageTarget,
         time: Time,
         released: &mut Released,
@@ -134,28 +141,33 @@ impl<'a> Release<'a> {
         };
         let mut places = places(&store, &covers, true, self.ceilings, time.now).await?;
         places.add(&told);
-        let before = self.first().take();
-        let mut found = HashSet::new();
+        let mut seen = Seen {
+            places: places.all.iter().cloned().collect(),
+            ..Seen::default()
+        };
+        let first = self.first.as_ref();
         let noted = each(
             &store,
             &places.all,
             None,
             &pass,
             &mut places.unseen.hidden,
-            |(version, done)| {
-                found.insert(version);
-                let is_left = before.as_ref().is_none_or(|before| before.contains(&version));
+            |(version, place, done)| {
+                let is_left = first.is_none_or(|first| {
+                    // What has a legal hold on a day that was not looked at then may be what was held.
+                    let was_looked_at = place.is_some_and(|place| first.places.contains(&place));
+                    first.versions.contains(&version) || done.written() == Written::Hold && !was_looked_at
+                });
                 released.note(&done, is_left);
+                seen.versions.insert(version);
             },
         );
         let noted = noted.await.map_err(|failed| failed.error);
-        *self.first() = before.or(noted.is_ok().then_some(found));
+        if noted.is_ok() {
+            self.first.get_or_insert(seen);
+        }
         released.unseen = places.unseen;
         noted
-    }
-
-    fn first(&self) -> MutexGuard<'_, Option<HashSet<Fingerprint>>> {
-        self.first.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -167,11 +179,11 @@ impl Released {
             Done::Undecided => self.undecided += 1,
             Done::Younger => self.younger += 1,
             Done::Resisted => self.resisted += 1,
-            Done::Released | Done::Over(..) => self.released += 1,
-            Done::Deleted(count) => self.deleted += count,
+            Done::Released(_) | Done::Over(..) => self.released += 1,
+            Done::Deleted(_, count) => self.deleted += count,
             Done::Failed(error) => Refused::note(&mut self.refused, error),
         }
-        let is_written = matches!(done, Done::Released | Done::Over(..) | Done::Deleted(_));
+        let is_written = matches!(done, Done::Released(_) | Done::Over(..) | Done::Deleted(..));
         self.left += u64::from(is_written && is_left);
     }
 }
@@ -188,38 +200,64 @@ struct Pass<'a> {
     time: Time,
 }
 
+/// What is held for others now.
+struct Known {
+    open: Open,
+    /// What their manifests list, as far as they were read.
+    told: Vec<Arc<Told>>,
+}
+
 enum Done {
     Nothing,
     Kept,
     Undecided,
     Younger,
-    Released,
-    /// The same, and over its ceiling: to be deleted, with the markers of its key.
-    Over(Box<Listed>, Vec<Version>),
-    Deleted(u64),
-    /// It is over its ceiling and not held, and the store does not delete it.
+    Released(Written),
+    /// It is over its ceiling: to be deleted, with the markers of its key.
+    Over(Box<Listed>, Vec<Version>, Written),
+    Deleted(Written, u64),
+    /// It is over its ceiling, was found not to be held, and the store does not delete it.
     Resisted,
     Failed(HoldError),
 }
 
+/// What was written of the marks of one version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Written {
+    Nothing,
+    Tag,
+    Hold,
+}
+
 impl Done {
+    const fn written(&self) -> Written {
+        match self {
+            Self::Released(written) | Self::Over(.., written) | Self::Deleted(written, _) => *written,
+            _ => Written::Nothing,
+        }
+    }
+
     fn of(answer: Result<Self, StoreError>) -> Self {
         answer.unwrap_or_else(|error| Self::Failed(error.into()))
     }
 }
 
 impl Work for Pass<'_> {
-    type Done = (Fingerprint, Done);
-    type Known = Open;
+    type Done = (Fingerprint, Option<Place>, Done);
+    type Known = Known;
 
     /// What is held for others now.
-    async fn know(&self) -> Result<Open, HoldError> {
-        let ledger = ledger::covers(&ledger::entries(self.store).await?, &self.uids);
+    async fn know(&self) -> Result<Known, HoldError> {
+        let entries = ledger::entries(self.store).await?;
+        let ledger = ledger::covers(&entries, &self.uids);
+        let open = entries.values().filter(|entry| entry.is_open());
+        let others = open.filter(|entry| !self.uids.contains(entry.uid.as_str()));
+        let told = others.filter_map(|entry| self.memory.told(&entry.uid)).collect();
         // These last: reading the ledger takes long enough to declare one.
         let declared = self.holds.covers().await?;
         let open = Open { ledger, declared };
         self.store.clock.vouches_for(self.time)?;
-        Ok(open)
+        Ok(Known { open, told })
     }
 
     fn concerns(&self, listed: &Listed, _: &[Version]) -> bool {
@@ -230,42 +268,56 @@ impl Work for Pass<'_> {
         })
     }
 
-    async fn one(&self, open: &Open, listed: Listed, markers: Vec<Version>) -> Self::Done {
+    async fn one(&self, known: &Known, listed: Listed, markers: Vec<Version>) -> Self::Done {
         let version = self.memory.fingerprint(&listed.key, &listed.id);
-        (version, Done::of(self.release(open, listed, markers).await))
+        let place = listed.key.parse().as_ref().map(Place::of).ok();
+        (
+            version,
+            place,
+            Done::of(self.release(known, listed, markers).await),
+        )
     }
 
-    fn error<'a>(&self, (_, done): &'a Self::Done) -> Option<&'a HoldError> {
+    fn error<'a>(&self, (_, _, done): &'a Self::Done) -> Option<&'a HoldError> {
         match done {
             Done::Failed(error) => Some(error),
             _ => None,
         }
     }
 
-    fn is_put_off(&self, (_, done): &Self::Done) -> bool {
+    fn is_put_off(&self, (_, _, done): &Self::Done) -> bool {
         matches!(done, Done::Over(..))
     }
 
-    async fn settle(&self, open: &Open, (version, done): Self::Done) -> Self::Done {
-        (version, Done::of(self.delete(open, done).await))
+    async fn settle(&self, known: &Known, (version, place, done): Self::Done) -> Self::Done {
+        (version, place, Done::of(self.delete(known, done).await))
     }
 }
 
 impl Pass<'_> {
     /// Which other open hold keeps it.
-    fn kept_by(&self, stored: &Stored<'_>, open: &Open) -> Option<KeptBy> {
-        if stored.is_covered_by_key(self.closing) {
+    fn kept_by(&self, stored: &Stored<'_>, Known { open, told }: &Known) -> Option<KeptBy> {
+        // What another was told to have it has, whatever its key says.
+        let version = self.memory.fingerprint(&stored.listed.key, &stored.listed.id);
+        if told.iter().any(|told| told.has(version)) {
+            Some(KeptBy::Ledger)
+        } else if stored.is_covered_by_key(self.closing) {
             stored.kept_by_key(open)
         } else {
             stored.kept_by(open)
         }
     }
 
-    async fn release(&self, open: &Open, listed: Listed, markers: Vec<Version>) -> Result<Done, StoreError> {
+    async fn release(
+        &self,
+        known: &Known,
+        listed: Listed,
+        markers: Vec<Version>,
+    ) -> Result<Done, StoreError> {
         let Some(stored) = Stored::of(&listed, self.ceilings) else {
             return Ok(Done::Nothing);
         };
-        match self.kept_by(&stored, open) {
+        match self.kept_by(&stored, known) {
             Some(KeptBy::Ledger) => return Ok(Done::Kept),
             Some(KeptBy::Declared) => return Ok(Done::Undecided),
             None => (),
@@ -276,42 +328,54 @@ impl Pass<'_> {
         };
         let tag = RetentionTag::unheld(stored.key.class());
         let writes = releasing(&found, tag);
+        let mut written = Written::Nothing;
         for write in &writes {
             match *write {
-                Write::LegalHold(on) => marks::write_hold(self.store, &version, on).await?,
-                Write::Tag(tag) => marks::write_tag(self.store, &version, tag).await?,
+                Write::LegalHold(on) => {
+                    marks::write_hold(self.store, &version, on).await?;
+                    written = Written::Hold;
+                }
+                Write::Tag(tag) => {
+                    marks::write_tag(self.store, &version, tag).await?;
+                    written = Written::Tag;
+                }
                 Write::Unhide => (),
             }
         }
         if stored.due_by_key() <= self.time.now {
-            return Ok(Done::Over(Box::new(listed), markers));
+            return Ok(Done::Over(Box::new(listed), markers, written));
         }
-        Ok(if writes.is_empty() {
-            Done::Younger
-        } else {
-            Done::Released
+        Ok(match written {
+            Written::Nothing => Done::Younger,
+            written => Done::Released(written),
         })
     }
 
     /// Deletes it, unless a hold was declared since the page was begun.
-    async fn delete(&self, open: &Open, done: Done) -> Result<Done, StoreError> {
-        let Done::Over(listed, markers) = done else {
+    async fn delete(&self, known: &Known, done: Done) -> Result<Done, StoreError> {
+        let Done::Over(listed, markers, written) = done else {
             return Ok(done);
         };
-        let kept_by = Stored::of(&listed, self.ceilings).and_then(|stored| self.kept_by(&stored, open));
+        let kept_by = Stored::of(&listed, self.ceilings).and_then(|stored| self.kept_by(&stored, known));
         if kept_by.is_some() {
             // The next look holds it again.
-            return Ok(Done::Released);
+            return Ok(Done::Released(written));
         }
         // The markers last: without them, what is behind would be current again.
         match objects::delete(self.store, &listed.version()).await {
-            Err(error) if error.is_denied() => return Ok(Done::Resisted),
+            Err(error) if HoldError::from(error.clone()).is_refusal() => {
+                return Ok(match written {
+                    Written::Nothing => Done::Resisted,
+                    // Whether it is not held any more another pass reads.
+                    written => Done::Released(written),
+                });
+            }
             deleted => deleted?,
         }
         for marker in &markers {
             objects::delete(self.store, marker).await?;
         }
-        Ok(Done::Deleted(1 + markers.len() as u64))
+        Ok(Done::Deleted(written, 1 + markers.len() as u64))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Releases while somebody goes on to put, and of what the store does not give up.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use jiff::SignedDuration;
@@ -10,7 +10,7 @@ use super::*;
 use crate::api::Days;
 use crate::protocol::recording::Class;
 use crate::storage::key::Key;
-use crate::storage::stub::{Stub, error, versions};
+use crate::storage::stub::{Asked, Stub, error, versions};
 use crate::storage::sweep::HoldsUnknown;
 use crate::storage::tag::TAG_KEY;
 
@@ -59,67 +59,144 @@ fn recording(now: jiff::Timestamp, ago: SignedDuration, number: usize) -> Listed
     }
 }
 
-/// Whoever has a recorder's credentials puts one more before each listing, with the tag that no lifecycle expires.
-#[tokio::test]
-async fn who_goes_on_to_put_puts_off_no_release() {
-    let now = jiff::Timestamp::now();
-    let listings = Arc::new(AtomicUsize::new(0));
-    let stub = Stub::start(move |asked| {
+/// What is in the bucket: recordings of `hal`, their tags and legal holds by version id, and what is refused.
+struct Bucket {
+    all: Vec<Listed>,
+    tags: BTreeMap<String, String>,
+    holds: BTreeMap<String, bool>,
+    /// Keeps nothing of what is written.
+    is_deaf: bool,
+    /// Whether nothing is deleted.
+    resists: bool,
+    /// One more is there before each listing of the day.
+    grows: Option<Box<dyn Fn(usize) -> Listed + Send>>,
+}
+
+impl Bucket {
+    fn of(all: Vec<Listed>, tag: &str) -> Self {
+        Self {
+            tags: all
+                .iter()
+                .map(|listed| (listed.id.clone(), tag.to_owned()))
+                .collect(),
+            all,
+            holds: BTreeMap::new(),
+            is_deaf: false,
+            resists: false,
+            grows: None,
+        }
+    }
+
+    fn answer(&mut self, asked: &Asked) -> (u16, String) {
         let asks = |what| asked.parameter(what).is_some();
+        let id = asked.parameter("versionId").unwrap_or_default();
         match asked.method.as_str() {
             "GET" if asks("versions") => {
                 let is_day = asked
                     .parameter("prefix")
                     .is_some_and(|prefix| prefix.matches('/').count() == 5);
-                let count = listings.fetch_add(usize::from(is_day), Ordering::SeqCst) + 1;
-                let all: Vec<Listed> = (0..count)
-                    .map(|number| recording(now, SignedDuration::from_hours(30), number))
-                    .collect();
-                versions(asked, &all)
+                if let Some(grows) = self.grows.as_ref().filter(|_| is_day) {
+                    let next = grows(self.all.len());
+                    self.tags.insert(next.id.clone(), "sealed".to_owned());
+                    self.all.push(next);
+                }
+                versions(asked, &self.all)
             }
-            "GET" if asks("tagging") => (
-                200,
-                format!(
-                    "<Tagging><TagSet><Tag><Key>{TAG_KEY}</Key><Value>sealed</Value></Tag></TagSet></Tagging>"
-                ),
-            ),
+            "GET" if asks("tagging") => {
+                let tag = self.tags.get(&id).map_or("video", String::as_str);
+                (
+                    200,
+                    format!(
+                        "<Tagging><TagSet><Tag><Key>{TAG_KEY}</Key><Value>{tag}</Value></Tag></TagSet></Tagging>"
+                    ),
+                )
+            }
+            "GET" if asks("legal-hold") && self.holds.get(&id) == Some(&true) => {
+                (200, "<LegalHold><Status>ON</Status></LegalHold>".to_owned())
+            }
             "GET" => error(404, "NoSuchKey"),
-            _ => (200, String::new()),
+            "DELETE" if self.resists => error(403, "AccessDenied"),
+            "DELETE" => {
+                self.all.retain(|listed| listed.id != id);
+                (204, String::new())
+            }
+            _ if self.is_deaf => (200, String::new()),
+            _ if asks("tagging") => {
+                self.tags.insert(id, "video".to_owned());
+                (200, String::new())
+            }
+            _ => {
+                self.holds.insert(id, false);
+                (200, String::new())
+            }
         }
-    })
-    .await;
-    let (closing, memory) = ([entry(now)], Memory::default());
-    let release = Release::new(&closing, &Nobody, &CEILINGS, &memory);
-    let first = release.pass(&stub.target(), Time::of(now)).await.unwrap();
-    assert!(first.released == 1 && !first.is_proved(), "{first:?}");
-    // The tags are not changed at this store: what the first pass found stays to be done.
-    let second = release.pass(&stub.target(), Time::of(now)).await.unwrap();
-    assert_eq!((second.released, second.left), (2, 1), "{second:?}");
+    }
+
+    async fn start(self) -> Stub {
+        let bucket = Arc::new(Mutex::new(self));
+        Stub::start(move |asked| bucket.lock().unwrap().answer(asked)).await
+    }
 }
 
-/// Some stores let a recorder put what is under a retention.
+/// Whoever has a recorder's credentials puts one more before each listing, with the tag that no lifecycle expires.
 #[tokio::test]
-async fn what_the_store_does_not_give_up_keeps_no_hold_from_its_release() {
+async fn puts_without_end_put_off_no_release() {
     let now = jiff::Timestamp::now();
-    let all = [recording(now, SignedDuration::from_hours(24 * 30), 1)];
-    let stub = Stub::start(move |asked| {
-        let asks = |what| asked.parameter(what).is_some();
-        match asked.method.as_str() {
-            "GET" if asks("versions") => versions(asked, &all),
-            "GET" if asks("tagging") => (
-                200,
-                format!(
-                    "<Tagging><TagSet><Tag><Key>{TAG_KEY}</Key><Value>video</Value></Tag></TagSet></Tagging>"
-                ),
-            ),
-            "GET" => error(404, "NoSuchKey"),
-            "DELETE" => error(403, "AccessDenied"),
-            _ => (200, String::new()),
-        }
-    })
-    .await;
+    let stub = Bucket {
+        grows: Some(Box::new(move |number| {
+            recording(now, SignedDuration::from_hours(30), number)
+        })),
+        ..Bucket::of(vec![recording(now, SignedDuration::from_hours(30), 0)], "sealed")
+    };
+    let stub = stub.start().await;
     let (closing, memory) = ([entry(now)], Memory::default());
-    let release = Release::new(&closing, &Nobody, &CEILINGS, &memory);
-    let done = release.pass(&stub.target(), Time::of(now)).await.unwrap();
-    assert!(done.resisted == 1 && done.is_proved(), "{done:?}");
+    let mut release = Release::new(&closing, &Nobody, &CEILINGS, &memory);
+    let first = release.pass(&stub.target(), Time::of(now)).await.unwrap();
+    assert!(first.released == 2 && !first.is_proved(), "{first:?}");
+    let second = release.pass(&stub.target(), Time::of(now)).await.unwrap();
+    assert!(second.released == 1 && second.is_proved(), "{second:?}");
+}
+
+/// A store that answers, and keeps nothing of it.
+#[tokio::test]
+async fn a_version_of_the_first_pass_that_is_as_it_was_is_not_released() {
+    let now = jiff::Timestamp::now();
+    let stub = Bucket {
+        is_deaf: true,
+        ..Bucket::of(vec![recording(now, SignedDuration::from_hours(30), 1)], "sealed")
+    };
+    let stub = stub.start().await;
+    let (closing, memory) = ([entry(now)], Memory::default());
+    let mut release = Release::new(&closing, &Nobody, &CEILINGS, &memory);
+    for _ in 0..3 {
+        let pass = release.pass(&stub.target(), Time::of(now)).await.unwrap();
+        assert!(pass.released == 1 && !pass.is_proved(), "{pass:?}");
+    }
+}
+
+/// Some stores let a recorder put what is under a retention. Where the legal hold was still on, it has to be read that it is off.
+#[tokio::test]
+async fn a_retention_keeps_no_hold_from_its_release_once_the_marks_were_read() {
+    let now = jiff::Timestamp::now();
+    let old = || vec![recording(now, SignedDuration::from_hours(24 * 30), 1)];
+    for (is_held, is_deaf, proved) in [
+        (false, false, [true, true]),
+        (true, false, [false, true]),
+        (true, true, [false, false]),
+    ] {
+        let stub = Bucket {
+            holds: [("1".to_owned(), is_held)].into(),
+            is_deaf,
+            resists: true,
+            ..Bucket::of(old(), "video")
+        };
+        let stub = stub.start().await;
+        let (closing, memory) = ([entry(now)], Memory::default());
+        let mut release = Release::new(&closing, &Nobody, &CEILINGS, &memory);
+        for expected in proved {
+            let done = release.pass(&stub.target(), Time::of(now)).await.unwrap();
+            assert_eq!(done.is_proved(), expected, "{is_held} {is_deaf} {done:?}");
+            assert_eq!(done.resisted, u64::from(expected), "{done:?}");
+        }
+    }
 }

@@ -118,7 +118,7 @@ pub async fn placed(operator: &StorageTarget, covers: &[Cover]) -> Placed {
 pub async fn released(operator: &StorageTarget, closing: &[Entry], now: Timestamp) {
     let mut last = None;
     let (nobody, memory) = (Declared(vec![]), Memory::default());
-    let release = Release::new(closing, &nobody, &CEILINGS, &memory);
+    let mut release = Release::new(closing, &nobody, &CEILINGS, &memory);
     for _ in 0..40 {
         match release.pass(operator, as_if(now)).await {
             Ok(released) if released.is_proved() => return,
@@ -258,13 +258,13 @@ async fn what_is_held_stays_until_it_is_resolved(server: S3Server) {
     let other = cover(&[], start + 14.minutes(), None);
     let others = Declared(vec![other]);
     let (closing, memory) = ([entry], Memory::default());
-    let release = Release::new(&closing, &others, &CEILINGS, &memory);
+    let mut release = Release::new(&closing, &others, &CEILINGS, &memory);
     let done = release.pass(&scene.operator, as_if(later)).await.unwrap();
     // The ledger does not have that one yet, so what it keeps is not released for good.
     assert_eq!((done.deleted, done.undecided), (2, 3), "{done:?}");
     assert!(!done.is_proved(), "{done:?}");
     let (nobody, memory) = (Declared(vec![]), Memory::default());
-    let release = Release::new(&closing, &nobody, &CEILINGS, &memory);
+    let mut release = Release::new(&closing, &nobody, &CEILINGS, &memory);
     let done = release
         .pass(&scene.operator, as_if(Timestamp::now()))
         .await

@@ -79,7 +79,7 @@ async fn one_placing(scene: &Scene, covers: &[Cover]) -> Placed {
 async fn one_releasing(scene: &Scene, closing: &[Entry], time: Time) -> Released {
     let (nobody, memory) = (Declared(vec![]), Memory::default());
     let (mut deleted, mut last) = (0, None);
-    let release = Release::new(closing, &nobody, &CEILINGS, &memory);
+    let mut release = Release::new(closing, &nobody, &CEILINGS, &memory);
     for _ in 0..ATTEMPTS {
         let (done, ended) = BrokenOff::apart(release.pass(&scene.operator, time).await);
         deleted += done.deleted;

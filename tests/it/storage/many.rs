@@ -146,7 +146,7 @@ async fn what_is_refused_stops_no_other(server: S3Server) {
     let entry = [entry_of("0".into(), &incident[0], Timestamp::now())];
     let later = Timestamp::now() + SignedDuration::from_hours(29 * 24);
     let (nobody, memory) = (Declared(vec![]), Memory::default());
-    let release = Release::new(&entry, &nobody, &CEILINGS, &memory);
+    let mut release = Release::new(&entry, &nobody, &CEILINGS, &memory);
     let done = release.pass(&scene.operator, as_if(later)).await.unwrap();
     assert_eq!(done.deleted, 5, "{done:?}");
     assert_eq!(done.refused.map(|refused| refused.versions), Some(1));
