@@ -358,6 +358,13 @@ impl Leader {
         for hold in holds {
             if let Some(next) = placement(hold, plan, outcome, now) {
                 self.api(|world| claim(world, hold, next, began, now)).await?;
+            } else if hold
+                .metadata
+                .uid
+                .as_ref()
+                .is_some_and(|uid| plan.never.contains(uid))
+            {
+                self.api(|world| never(world, hold, began, now)).await?;
             }
         }
         self.api(|world| write_site(world, next)).await
@@ -452,6 +459,25 @@ fn finalize(world: &mut super::world::World, uid: &str) {
 
 fn write_site(world: &mut super::world::World, retention: RetentionStatus) {
     world.api.site.status.get_or_insert_default().retention = Some(retention);
+}
+
+/// Writes that the ledger had nothing of a hold, and looks whether nothing is kept for it.
+fn never(world: &mut super::world::World, of: &IncidentHold, began: Timestamp, said: Timestamp) {
+    let uid = of.metadata.uid.clone().unwrap();
+    let now = world.now();
+    let Some(hold) = world.api.holds.get_mut(&uid) else {
+        return;
+    };
+    let status = hold.status.get_or_insert_default();
+    if status.never_held_at.is_some() {
+        return;
+    }
+    status.never_held_at = Some(Time(said));
+    let is_released = released(hold, None, is_resolved(hold, said)).is_some_and(|finding| finding.is_true());
+    if is_released {
+        world.checks.released(&uid, &world.store, &world.api, began, now);
+    }
+    world.see();
 }
 
 /// Writes what there is of a hold, and looks whether what follows from it is true.
