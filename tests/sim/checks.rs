@@ -296,8 +296,16 @@ impl Checks {
         self.claimed.remove(uid);
     }
 
-    /// `Released=True` is said of a hold, by a look that began at `began`.
-    pub fn released(&mut self, uid: &str, store: &Store, api: &Api, began: Timestamp, now: Timestamp) {
+    /// `Released=True` is said of a hold, by a look that began at `began`. One that never counted says nothing of ceilings.
+    pub fn released(
+        &mut self,
+        uid: &str,
+        has_counted: bool,
+        store: &Store,
+        api: &Api,
+        began: Timestamp,
+        now: Timestamp,
+    ) {
         self.count("Released");
         self.proved.remove(uid);
         self.owed.remove(uid);
@@ -323,7 +331,7 @@ impl Checks {
             }
             // One whose key cannot be true is kept for holds over the time in which it came, too.
             let is_marked = is_marked(version) && counts_from(&parsed, version) == parsed.start();
-            let is_over = parsed.start() + CEILING < began - SKEW;
+            let is_over = has_counted && parsed.start() + CEILING < began - SKEW;
             if is_marked || is_over {
                 wrong.push(format!(
                     "Released of {uid}: {key:?} has legal hold {:?}, tags {:?}, over its ceiling {is_over}",

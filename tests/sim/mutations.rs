@@ -114,13 +114,13 @@ impl Mutation {
         (Self::TooManySources, 43),
         (Self::SourcesByJump, 3),
         (Self::MarkersUnseen, 8),
-        (Self::Unfenced, 5),
-        (Self::ManifestForgotten, 16),
-        (Self::SuccessionOnce, 41),
+        (Self::Unfenced, 6),
+        (Self::ManifestForgotten, 333),
+        (Self::SuccessionOnce, 65),
         (Self::DatesAgree, 116),
         (Self::DeletedByKey, 62),
-        (Self::NewestHeld, 28),
-        (Self::TagForgotten, 0),
+        (Self::NewestHeld, 69),
+        (Self::TagForgotten, 28),
     ];
 
     /// Those that no seed is known to catch.

@@ -475,7 +475,9 @@ fn never(world: &mut super::world::World, of: &IncidentHold, began: Timestamp, s
     status.never_held_at = Some(Time(said));
     let is_released = released(hold, None, is_resolved(hold, said)).is_some_and(|finding| finding.is_true());
     if is_released {
-        world.checks.released(&uid, &world.store, &world.api, began, now);
+        world
+            .checks
+            .released(&uid, false, &world.store, &world.api, began, now);
     }
     world.see();
 }
@@ -518,7 +520,9 @@ fn claim(
         world.checks.placed(&uid, &hold, &world.store, began);
     }
     if is_released && is_news {
-        world.checks.released(&uid, &world.store, &world.api, began, now);
+        world
+            .checks
+            .released(&uid, true, &world.store, &world.api, began, now);
     }
     world.see();
 }
