@@ -2,13 +2,12 @@
 //! tag: tags can be written by others.
 
 use jiff::civil::Date;
-use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan};
 
 use super::key::{Key, MAX_DURATION_MS};
 use super::listing::Listed;
 use super::tag::RetentionTag;
-use super::walk::Days;
+use super::walk::{Days, day_of};
 use crate::api::{Ceilings, Days as Ceiling};
 use crate::protocol::Window;
 use crate::protocol::cover::{Cover, Marking, marking_of};
@@ -195,10 +194,6 @@ pub enum Fate {
     Goes,
 }
 
-fn day(at: Timestamp) -> Date {
-    TimeZone::UTC.to_datetime(at).date()
-}
-
 /// What is to become of `listed` at `now`.
 pub fn fate(listed: &Listed, ceilings: &Ceilings, holds: &[Cover], now: Timestamp) -> Fate {
     match Stored::of(listed, ceilings) {
@@ -213,7 +208,7 @@ pub fn fate(listed: &Listed, ceilings: &Ceilings, holds: &[Cover], now: Timestam
 pub fn is_at_boundary(class: Class, ceilings: &Ceilings, at: Timestamp, now: Timestamp) -> bool {
     boundary(class, ceilings, now)
         .iter()
-        .any(|days| days.has(day(at)))
+        .any(|days| days.has(day_of(at)))
 }
 
 /// The UTC days on which a recording may have begun that overlaps `window`.
@@ -223,8 +218,8 @@ pub(crate) fn days_of_window(window: &Window, now: Timestamp) -> Days {
     // Clocks differ: recordings that seem to be of tomorrow count too.
     let last = window.until.unwrap_or(Timestamp::MAX).min(now);
     Days {
-        from: Some(day(from)),
-        to: Some(day(last).checked_add(1.day()).unwrap_or(Date::MAX)),
+        from: Some(day_of(from)),
+        to: Some(day_of(last).checked_add(1.day()).unwrap_or(Date::MAX)),
     }
 }
 
@@ -234,8 +229,8 @@ pub(crate) fn expected(class: Class, ceilings: &Ceilings, now: Timestamp) -> Day
         .saturating_sub(span(ceiling(class, ceilings)))
         .and_then(|due| due.saturating_sub(LEFT_OVER));
     Days {
-        from: Some(day(oldest.unwrap_or(Timestamp::MIN))),
-        to: Some(day(now).checked_add(2.days()).unwrap_or(Date::MAX)),
+        from: Some(day_of(oldest.unwrap_or(Timestamp::MIN))),
+        to: Some(day_of(now).checked_add(2.days()).unwrap_or(Date::MAX)),
     }
 }
 
@@ -244,11 +239,11 @@ pub(crate) fn boundary(class: Class, ceilings: &Ceilings, now: Timestamp) -> [Da
     let due = now
         .saturating_sub(span(ceiling(class, ceilings)))
         .unwrap_or(Timestamp::MIN);
-    let to_come = day(now).checked_add(2.days()).unwrap_or(Date::MAX);
+    let to_come = day_of(now).checked_add(2.days()).unwrap_or(Date::MAX);
     [
         Days {
             from: None,
-            to: Some(day(due)),
+            to: Some(day_of(due)),
         },
         Days {
             from: Some(to_come),
@@ -260,6 +255,8 @@ pub(crate) fn boundary(class: Class, ceilings: &Ceilings, now: Timestamp) -> [Da
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+
+    use jiff::tz::TimeZone;
 
     use super::*;
     use crate::protocol::Window;

@@ -20,6 +20,13 @@ fn hold(uid: &str, status: &serde_json::Value) -> IncidentHold {
     .unwrap()
 }
 
+/// The ledger's entry of a hold over the camera `hal`.
+fn of_hal(uid: &str, now: Timestamp) -> Entry {
+    let mut spec = hold(uid, &json!(null)).spec;
+    spec.cameras = vec!["hal".to_owned()];
+    Entry::of(uid.into(), "n".into(), uid.into(), &spec, now)
+}
+
 fn site() -> Site {
     serde_json::from_value(json!({
         "metadata": {"name": "s", "namespace": "n"},
@@ -128,11 +135,7 @@ impl OpenHolds for Declared {
 #[tokio::test]
 async fn a_hold_is_told_of_no_problem_of_another_or_of_the_sweep() {
     let now = Timestamp::now();
-    let entry = |uid: &str| {
-        let mut spec = hold(uid, &json!(null)).spec;
-        spec.cameras = vec!["hal".to_owned()];
-        Entry::of(uid.into(), "n".into(), uid.into(), &spec, now)
-    };
+    let entry = |uid| of_hal(uid, now);
     let holds = ["open", "closing"].map(|uid| hold(uid, &json!(null)));
     for (fails, of_open, of_closing) in [
         ("nothing", None, None),
@@ -204,11 +207,7 @@ async fn a_hold_is_told_of_no_problem_of_another_or_of_the_sweep() {
 #[tokio::test]
 async fn an_unreadable_manifest_is_a_matter_of_its_own_hold() {
     let now = Timestamp::now();
-    let entry = |uid: &str| {
-        let mut spec = hold(uid, &json!(null)).spec;
-        spec.cameras = vec!["hal".to_owned()];
-        Entry::of(uid.into(), "n".into(), uid.into(), &spec, now)
-    };
+    let entry = |uid| of_hal(uid, now);
     let holds = ["one", "other"].map(|uid| hold(uid, &json!(null)));
     let stub = Stub::start(move |asked| match asked.method.as_str() {
         "GET" if asked.path.contains("/ledger/manifests/one/") => error(403, "AccessDenied"),
