@@ -13,6 +13,7 @@
 mod api;
 mod ask;
 mod checks;
+mod claims;
 mod http;
 mod kind;
 mod lease;

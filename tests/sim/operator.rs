@@ -8,15 +8,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use toezicht::api::condition::{ConditionType, Finding, Reason};
-use toezicht::api::{AuditFinding, AuditStatus, IncidentHold, Placement, RetentionStatus};
+use toezicht::api::{AuditFinding, AuditStatus, IncidentHold, RetentionStatus};
 use toezicht::controllers::buckets::{Buckets, Follow, OpenBucket};
 use toezicht::controllers::hold::FINALIZER;
 use toezicht::controllers::kit::fence::Fence;
 use toezicht::protocol::cover::Cover;
-use toezicht::rules::{
-    Aftermath, HoldPlan, Outcome, Pass, is_asked, of_site, placed, placement, plan, released,
-};
+use toezicht::rules::{Aftermath, HoldPlan, Outcome, Pass, is_asked, of_site, placement, plan};
 use toezicht::storage::audit::{Scope, Tally, audit};
 use toezicht::storage::hold::memory::Memory;
 use toezicht::storage::ledger;
@@ -25,6 +22,7 @@ use toezicht::storage::sweep::{HoldsUnknown, OpenHolds, Reach};
 use tokio::time::sleep;
 
 use super::api::{CEILINGS, is_resolved, policy};
+use super::claims::{claim, never_held};
 use super::http::{Life, Shared, client, lock};
 use super::mutations::Mutation;
 use super::recorder::target;
@@ -364,7 +362,7 @@ impl Leader {
                 .as_ref()
                 .is_some_and(|uid| plan.never.contains(uid))
             {
-                self.api(|world| never(world, hold, began, now)).await?;
+                self.api(|world| never_held(world, hold, began, now)).await?;
             }
         }
         self.api(|world| write_site(world, next)).await
@@ -459,70 +457,4 @@ fn finalize(world: &mut super::world::World, uid: &str) {
 
 fn write_site(world: &mut super::world::World, retention: RetentionStatus) {
     world.api.site.status.get_or_insert_default().retention = Some(retention);
-}
-
-/// Writes that the ledger had nothing of a hold, and looks whether nothing is kept for it.
-fn never(world: &mut super::world::World, of: &IncidentHold, began: Timestamp, said: Timestamp) {
-    let uid = of.metadata.uid.clone().unwrap();
-    let now = world.now();
-    let Some(hold) = world.api.holds.get_mut(&uid) else {
-        return;
-    };
-    let status = hold.status.get_or_insert_default();
-    if status.never_held_at.is_some() {
-        return;
-    }
-    status.never_held_at = Some(Time(said));
-    let is_released = released(hold, None, is_resolved(hold, said)).is_some_and(|finding| finding.is_true());
-    if is_released {
-        world
-            .checks
-            .released(&uid, false, &world.store, &world.api, began, now);
-    }
-    world.see();
-}
-
-/// Writes what there is of a hold, and looks whether what follows from it is true.
-fn claim(
-    world: &mut super::world::World,
-    of: &IncidentHold,
-    next: Placement,
-    began: Timestamp,
-    said: Timestamp,
-) {
-    let uid = of.metadata.uid.clone().unwrap();
-    let now = world.now();
-    let Some(hold) = world.api.holds.get_mut(&uid) else {
-        return;
-    };
-    let is_news = hold.status.as_ref().and_then(|status| status.placement.as_ref()) != Some(&next);
-    hold.status.get_or_insert_default().placement = Some(next.clone());
-    let hold = hold.clone();
-    let accepted = Finding::new(ConditionType::Accepted, true, Reason::Valid, String::new());
-    let is_resolved = is_resolved(&hold, said);
-    let is_true = |finding: Option<Finding>| finding.is_some_and(|finding| finding.is_true());
-    let is_placed = is_true(placed(&hold, &accepted, Some(&next), is_resolved, said));
-    let is_released = is_true(released(&hold, Some(&next), is_resolved));
-    if is_news {
-        world.say(|| {
-            format!(
-                "{uid} is told: {} segments, Placed {is_placed}, Released {is_released}, {:?}",
-                next.segments, next.problem
-            )
-        });
-    }
-    if !is_placed {
-        world.checks.not_placed(&uid);
-    }
-    // What was said by another look is no claim of this one.
-    let is_looked_at = next.verified_at.as_ref().is_some_and(|at| at.0 == said);
-    if is_placed && is_looked_at {
-        world.checks.placed(&uid, &hold, &world.store, began);
-    }
-    if is_released && is_news {
-        world
-            .checks
-            .released(&uid, true, &world.store, &world.api, began, now);
-    }
-    world.see();
 }
