@@ -1,7 +1,7 @@
 //! Rules that the code relies on, each broken in turn: at the seam, so that no code has to know of it. The network undoes
 //! what the operator does, or hides what it would look at; or what is around the operator is done as a mistake would.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -68,6 +68,8 @@ pub enum Mutation {
     TooManySources,
     /// A name that cannot be listed ends no listing.
     MangledEndsListing,
+    /// A page full of versions of one name that is no recording's ends no listing.
+    CrowdEndsListing,
     /// Half of a listing is none.
     HalfBelieved,
     /// What was proved is remembered by version.
@@ -94,7 +96,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// Those that are caught, and a seed that catches each.
-    pub const ALL: [(Self, u64); 26] = [
+    pub const ALL: [(Self, u64); 27] = [
         (Self::FollowNotAsked, 0),
         (Self::LedgerDoesNotCount, 2),
         (Self::TagBeforeHold, 0),
@@ -121,6 +123,7 @@ impl Mutation {
         (Self::DeletedByKey, 62),
         (Self::NewestHeld, 69),
         (Self::TagForgotten, 28),
+        (Self::CrowdEndsListing, 8),
     ];
 
     /// Those that no seed is known to catch.
@@ -246,6 +249,9 @@ impl World {
                     };
                     listing.lines.retain(is_known);
                 }
+                if rule == Mutation::CrowdEndsListing && is_crowd(&listing) {
+                    return Err(No(400, "EndlessListing"));
+                }
                 if rule == Mutation::OldDaysUnseen && is_old(&asked.prefix, by.now) {
                     listing = Listing::default();
                 }
@@ -300,6 +306,13 @@ fn is_old(prefix: &str, now: Timestamp) -> bool {
         .and_then(|day| day.parse::<jiff::civil::Date>().ok());
     let yesterday = (now - SignedDuration::from_hours(24)).to_zoned(jiff::tz::TimeZone::UTC);
     day.is_some_and(|day| day < yesterday.date())
+}
+
+/// Whether a page has nothing but versions of one name that is no recording's, and is not the last.
+fn is_crowd(listing: &Listing) -> bool {
+    let keys: BTreeSet<&str> = listing.lines.iter().map(Line::key).collect();
+    let is_foreign = |key: &&str| key.parse::<toezicht::storage::key::Key>().is_err() && !key.ends_with('/');
+    listing.next.is_some() && keys.len() == 1 && keys.iter().all(is_foreign)
 }
 
 fn is_unheld(tags: &[(String, String)]) -> bool {

@@ -252,15 +252,21 @@ pub async fn attack(world: Shared) {
             }
             Attack::ManyVersions => {
                 // Endless versions of what an honest recorder made.
-                let recordings: Vec<String> = world
-                    .store
-                    .versions()
-                    .filter(|(key, _)| key.starts_with("video/h"))
-                    .map(|(key, _)| key.clone())
-                    .collect();
-                if let Some(key) = world.rng.choice(recordings) {
+                if let Some(key) = recording(world) {
                     keys.extend(std::iter::repeat_n(key, world.rng.usize(1..9)));
                 }
+            }
+            Attack::Crowd => {
+                if let Some(key) = recording(world) {
+                    keys.extend(std::iter::repeat_n(format!("{key} "), world.store.kind.page + 1));
+                }
+            }
+            Attack::EachDay => {
+                let year = world.rng.u32(1..2026);
+                let days = (1..13).flat_map(|month| (1..29).map(move |day| (month, day)));
+                keys.extend(days.map(|(month, day)| {
+                    format!("video/hal/{year:04}/{month:02}/{day:02}/000000.000Z-60000-00000000000000ff.mp4")
+                }));
             }
         }
         for key in keys {
@@ -274,6 +280,17 @@ pub async fn attack(world: Shared) {
         }
         world.see();
     }
+}
+
+/// A key of a camera's that is there.
+fn recording(world: &mut World) -> Option<String> {
+    let recordings: Vec<String> = world
+        .store
+        .versions()
+        .filter(|(key, _)| key.starts_with("video/h"))
+        .map(|(key, _)| key.clone())
+        .collect();
+    world.rng.choice(recordings)
 }
 
 /// The store breaks its word, or who administers it does.

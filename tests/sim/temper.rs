@@ -65,6 +65,10 @@ pub enum Attack {
     ManySources,
     FarFuture,
     ManyVersions,
+    /// More versions than a page of a name that is a recording's and a space.
+    Crowd,
+    /// Something in each of many days.
+    EachDay,
 }
 
 /// What a day is about.
@@ -258,7 +262,11 @@ impl Temper {
                 weather: of_operators(only(150, &[Mishap::BadRequest, Mishap::Truncated])),
                 ..self
             },
-            Theme::Attacks => Self { pace: 10, ..self },
+            Theme::Attacks => Self {
+                pace: 10,
+                attacks: [self.attacks, vec![Attack::Crowd, Attack::EachDay]].concat(),
+                ..self
+            },
             Theme::Restores => Self {
                 keenness: 60,
                 haste: 3,
