@@ -52,10 +52,11 @@ it: fresh image  ## the tests against the real API servers, kubelet, S3 servers 
 	cargo test --locked --no-run --test it
 	$(BED) run tests/testbed/suite
 
-kills: image     ## the operator killed after each request and write of a placing and a releasing in turn: a quarter of an hour
+kills: image     ## operator and probe stopped after each step in turn: half an hour
 	cargo test --locked --no-run --test it
 	$(BED) days real
-	$(BED) run env TOEZICHT_TEST_KILL_EVERY=1 cargo test --offline --locked --test it -- operator::killed --nocapture
+	$(BED) run env TOEZICHT_TEST_KILL_EVERY=1 cargo test --offline --locked --test it -- \
+	  operator::killed stopped_it_leaves_nothing next_run_puts_it_right --nocapture
 
 outlive: image   ## an incident that outlives ten ceilings of a store whose days are seconds: ten minutes
 	cargo test --locked --no-run --test it

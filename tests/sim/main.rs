@@ -154,8 +154,8 @@ fn each_broken_rule_is_caught() {
                     let mut seeds = std::iter::once(seed).chain((0..SEEDS).filter(|other| *other != seed));
                     match seeds.find_map(|seed| caught(rule, seed)) {
                         Some(report) => say(&format!(
-                            "sim: without {rule:?}, seed {}: {}",
-                            report.seed, report.broken[0]
+                            "sim: without {rule:?}, seed {}, after {} steps: {}",
+                            report.seed, report.steps, report.broken[0]
                         )),
                         None => missed.lock().unwrap().push(rule),
                     }

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """Which frames of the test cameras are in an MP4 file (fragmented or not)?
 
-    frames.py FILE…      or      frames.py < FILE
+    frames.py [--whole] FILE…      or      frames.py < FILE
 
 Prints a JSON line for every access unit, in the file's order:
     {"number": 42, "wall_ns": 1780000000000000000, "pts": 1.4, "keyframe": true, "idr": true}
+With --whole a line for every file: {"frames": […], "streams": […], "format": {…}}, the last two as ffprobe has them.
 `number` and `wall_ns` are what the camera wrote into it (null: nothing), `pts` is in
 seconds, `keyframe` is what the container says and `idr` what the bitstream says.
 ffprobe finds the access units; only their SEI messages are read here.
@@ -21,13 +22,15 @@ UUID = b"toezicht-testbed"
 
 
 def probe(path):
-    """The codec and the packets of the video track."""
-    command = ["ffprobe", "-v", "error", "-of", "json", "-select_streams", "v:0"]
-    command += ["-show_entries", "stream=codec_name:packet=pts_time,flags,pos,size", path]
+    """What ffprobe says of the file, and the codec and the packets of its video track."""
+    command = ["ffprobe", "-v", "error", "-of", "json"]
+    command += ["-show_entries", "stream:format:packet=stream_index,pts_time,flags,pos,size", path]
     found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
-    if not found.get("streams"):
+    track = next((stream for stream in found.get("streams", []) if stream["codec_type"] == "video"), None)
+    if not track:
         raise SystemExit(f"{path}: no video track")
-    return found["streams"][0]["codec_name"], found.get("packets", [])
+    packets = [packet for packet in found.pop("packets", []) if packet["stream_index"] == track["index"]]
+    return found, track["codec_name"], packets
 
 
 def nal_units(sample):
@@ -55,21 +58,39 @@ def frame(hevc, sample):
     return {"number": number, "wall_ns": wall, "idr": idr}
 
 
-def show(path):
-    codec, packets = probe(path)
+def read(path):
+    """What ffprobe says of the file, and its frames."""
+    whole, codec, packets = probe(path)
+    frames = []
     with open(path, "rb") as file:
         for packet in packets:
             file.seek(int(packet["pos"]))
             found = frame(codec == "hevc", file.read(int(packet["size"])))
             found["pts"] = float(packet["pts_time"])
             found["keyframe"] = "K" in packet["flags"]
-            print(json.dumps(found))
+            frames.append(found)
+    return whole, frames
+
+
+def show(path):
+    for found in read(path)[1]:
+        print(json.dumps(found))
+
+
+def show_whole(path):
+    whole, frames = read(path)
+    print(json.dumps(whole | {"frames": frames}))
 
 
 def main():
     signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # frames.py … | head
-    if len(sys.argv) > 1:
-        for path in sys.argv[1:]:
+    files = sys.argv[1:]
+    if files[:1] == ["--whole"]:
+        for path in files[1:]:
+            show_whole(path)
+        return
+    if files:
+        for path in files:
             show(path)
         return
     with tempfile.NamedTemporaryFile(suffix=".mp4") as file:

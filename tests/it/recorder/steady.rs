@@ -41,7 +41,7 @@ async fn every_frame_is_recorded_once_until_it_is_told_to_stop() {
         assert!(
             segments
                 .iter()
-                .all(|segment| segment.probe["streams"][0]["codec_name"] == codec)
+                .all(|segment| segment.streams[0]["codec_name"] == codec)
         );
     }
 

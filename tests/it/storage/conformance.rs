@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::scene::Scene;
 use crate::support::settings::{S3Identity, S3Server, root};
 use crate::support::tools::attempt;
+use crate::support::wait::next_stop;
 
 type Table = BTreeMap<String, String>;
 
@@ -244,7 +245,7 @@ async fn stopped_it_leaves_nothing(server: S3Server, step: Duration) {
             }
         }
         stopped += 1;
-        limit += step;
+        limit = next_stop(limit, step);
     }
     assert!(stopped > 2, "stopped only {stopped} times");
 }

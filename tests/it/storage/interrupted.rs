@@ -6,7 +6,7 @@ use toezicht::storage::Trials;
 
 use super::scene::Scene;
 use crate::support::settings::S3Server;
-use crate::support::wait::HANG;
+use crate::support::wait::{HANG, next_stop};
 
 async fn the_next_run_puts_it_right(server: S3Server, step: Duration) {
     let scene = Scene::new(server, "stopped");
@@ -19,7 +19,7 @@ async fn the_next_run_puts_it_right(server: S3Server, step: Duration) {
         .is_err()
     {
         stopped += 1;
-        limit += step.max(limit / 8);
+        limit = next_stop(limit, step);
         assert!(limit < HANG, "it never ends");
     }
     assert!(stopped > 2, "stopped only {stopped} times");
@@ -39,7 +39,7 @@ async fn the_next_run_puts_it_right(server: S3Server, step: Duration) {
         .map(Result::unwrap)
         .is_err()
     {
-        limit += step.max(limit / 8);
+        limit = next_stop(limit, step);
         assert!(limit < HANG, "it never ends");
     }
     assert!(other.enforce(Trials::Run).await.unwrap().changed.is_empty());

@@ -1,22 +1,29 @@
 //! What was recorded, read back from the bucket with tools of another make, and accounted for frame by frame.
 
-use std::path::Path;
+use std::collections::{BTreeMap, HashMap};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::{Path, PathBuf};
+use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use toezicht::storage::key::Key;
 
 use super::settings::S3Server;
-use super::tools::{Frame, frames, probe, run, script};
+use super::tools::{Frame, Whole, run, script, whole};
 use super::wait::HANG;
 
 /// A segment in the bucket, and what is in it.
 pub struct Segment {
     pub key: Key,
     pub frames: Vec<Frame>,
-    /// What ffprobe says.
-    pub probe: serde_json::Value,
+    /// What ffprobe says of its tracks, and of the file.
+    pub streams: Vec<serde_json::Value>,
+    pub format: serde_json::Value,
 }
+
+/// What was found in files, by a hash of their bytes: a test that waits for something reads the same segments again and again.
+static SEEN: LazyLock<Mutex<HashMap<u64, Whole>>> = LazyLock::new(Mutex::default);
 
 /// A bucket, seen by the store's administrator.
 #[derive(Clone, Debug)]
@@ -46,17 +53,46 @@ async fn fetch(bucket: &Bucket, camera: &str, to: &[&str]) -> String {
 pub async fn segments(bucket: &Bucket, camera: &str) -> Vec<Segment> {
     let dir = tempfile::tempdir().unwrap();
     let out = fetch(bucket, camera, &["--to", &dir.path().display().to_string()]).await;
-    let mut found = Vec::new();
-    for line in out.lines() {
-        let (key, name) = line.split_once('\t').unwrap_or_else(|| panic!("{line}"));
-        let path = dir.path().join(name);
-        found.push(Segment {
-            key: key.parse().unwrap_or_else(|e| panic!("{key}: {e}")),
-            frames: frames(&path).await,
-            probe: probe(Path::new(&path)).await,
-        });
-    }
-    found
+    let fetched: Vec<(Key, PathBuf)> = out
+        .lines()
+        .map(|line| {
+            let (key, name) = line.split_once('\t').unwrap_or_else(|| panic!("{line}"));
+            (
+                key.parse().unwrap_or_else(|e| panic!("{key}: {e}")),
+                dir.path().join(name),
+            )
+        })
+        .collect();
+    let files: Vec<&Path> = fetched.iter().map(|(_, file)| file.as_path()).collect();
+    let found = contents(&files).await;
+    let segments = fetched.iter().zip(found);
+    segments
+        .map(|((key, _), whole)| Segment {
+            key: key.clone(),
+            frames: whole.frames,
+            streams: whole.streams,
+            format: whole.format,
+        })
+        .collect()
+}
+
+/// What is in each of these files.
+async fn contents(files: &[&Path]) -> Vec<Whole> {
+    let hash = |file: &&Path| {
+        let mut hasher = DefaultHasher::new();
+        std::fs::read(file).unwrap().hash(&mut hasher);
+        hasher.finish()
+    };
+    let hashes: Vec<u64> = files.iter().map(hash).collect();
+    let new: BTreeMap<u64, &Path> = {
+        let seen = SEEN.lock().unwrap();
+        let all = hashes.iter().copied().zip(files.iter().copied());
+        all.filter(|(hash, _)| !seen.contains_key(hash)).collect()
+    };
+    let read = whole(&new.values().copied().collect::<Vec<_>>()).await;
+    let mut seen = SEEN.lock().unwrap();
+    seen.extend(new.into_keys().zip(read));
+    hashes.iter().map(|hash| seen[hash].clone()).collect()
 }
 
 /// All segments of a camera, and where frames are missing: once no more than `expected` of those places are left. What
@@ -114,7 +150,7 @@ pub fn account(camera: &str, segments: &[Segment]) -> Vec<Hole> {
 /// Video only, from a keyframe on, as long as its key says, and when its key says.
 fn assert_sound(camera: &str, segment: &Segment) {
     let key = &segment.key;
-    let streams = segment.probe["streams"].as_array().unwrap();
+    let streams = &segment.streams;
     assert_eq!(streams.len(), 1, "{camera} {key}: {streams:?}");
     assert_eq!(streams[0]["codec_type"], "video", "{camera} {key}");
     let (first, last) = (
@@ -130,11 +166,7 @@ fn assert_sound(camera: &str, segment: &Segment) {
         );
     }
     let stated = key.end().duration_since(key.start()).as_secs_f64();
-    let probed: f64 = segment.probe["format"]["duration"]
-        .as_str()
-        .unwrap()
-        .parse()
-        .unwrap();
+    let probed: f64 = segment.format["duration"].as_str().unwrap().parse().unwrap();
     assert!(
         (stated - probed).abs() < 0.5,
         "{camera} {key}: {probed} s by ffprobe"

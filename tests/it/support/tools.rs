@@ -87,35 +87,32 @@ pub struct Frame {
     pub idr: bool,
 }
 
-/// The frames of an MP4 file, as ffmpeg reads them.
-pub async fn frames(file: &Path) -> Vec<Frame> {
-    let out = run(
-        "python3",
-        &[&script("frames.py"), &file.display().to_string()],
-        None,
-    )
-    .await;
-    out.lines()
-        .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
-        .collect()
+/// What is in an MP4 file, as ffmpeg reads it.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Whole {
+    pub frames: Vec<Frame>,
+    /// What ffprobe says of each of its tracks, of any kind.
+    pub streams: Vec<Value>,
+    /// What ffprobe says of the file.
+    pub format: Value,
 }
 
-/// What ffprobe says of an MP4 file: its streams and its format.
-pub async fn probe(file: &Path) -> Value {
-    let file = file.display().to_string();
-    let out = run(
-        "ffprobe",
-        &[
-            "-v",
-            "error",
-            "-show_streams",
-            "-show_format",
-            "-of",
-            "json",
-            &file,
-        ],
-        None,
-    )
-    .await;
-    serde_json::from_str(&out).unwrap()
+/// What is in each of these MP4 files.
+pub async fn whole(files: &[&Path]) -> Vec<Whole> {
+    if files.is_empty() {
+        return Vec::new();
+    }
+    let script = script("frames.py");
+    let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
+    let args: Vec<&str> = [script.as_str(), "--whole"]
+        .into_iter()
+        .chain(files.iter().map(String::as_str))
+        .collect();
+    let out = run("python3", &args, None).await;
+    let found: Vec<Whole> = out
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}")))
+        .collect();
+    assert_eq!(found.len(), files.len(), "{files:?}");
+    found
 }
