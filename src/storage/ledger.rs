@@ -157,10 +157,13 @@ impl Entry {
         Self { uid, ..self }
     }
 
-    /// The entry of a hold that is open.
+    /// The entry of a hold that is open. Where it was being released, or was released, it counts anew: recorders may have let
+    /// go of it.
     #[must_use]
-    pub fn reopened(self) -> Self {
+    pub fn reopened(self, now: Timestamp) -> Self {
+        let is_anew = self.resolved_at.is_some() || !self.is_open();
         Self {
+            accepted_at: if is_anew { now } else { self.accepted_at },
             resolved_at: None,
             closed_at: None,
             ..self

@@ -16,7 +16,7 @@ use super::client::{Store, patient};
 use super::error::StoreError;
 use super::objects::Version;
 
-const OPERATION: &str = "ListObjectVersions";
+pub(super) const OPERATION: &str = "ListObjectVersions";
 /// The most that S3 gives at once.
 pub(crate) const PAGE: i32 = 1000;
 /// Sorts before every character of a key of ours.

@@ -7,9 +7,9 @@ mod batch;
 mod retag;
 mod unfinished;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,9 +23,10 @@ use super::aging::{Fate, Stored, boundary, days_of_window, expected, fate};
 use super::client::{Store, TargetError};
 use super::date::{ClocksDisagree, Time};
 use super::error::StoreError;
-use super::hold::memory::Memory;
+use super::hold::manifest;
+use super::hold::memory::{Memory, Told};
 use super::key::Key;
-use super::ledger;
+use super::ledger::{self, Entry};
 use super::listing::{Listed, is_hidden_key};
 use super::sources::sources;
 use super::walk::{Days, Walk, days_of};
@@ -136,6 +137,8 @@ pub async fn sweep(
         store: &store,
         ceilings,
         holds,
+        memory,
+        told: Vec::new(),
         time,
         reach,
         at_once: AtomicUsize::new(AT_ONCE),
@@ -161,6 +164,9 @@ struct Sweep<'a> {
     store: &'a Store,
     ceilings: &'a Ceilings,
     holds: &'a dyn OpenHolds,
+    memory: &'a Memory,
+    /// What the manifests of open holds list.
+    told: Vec<Arc<Told>>,
     time: Time,
     reach: Reach,
     at_once: AtomicUsize,
@@ -173,7 +179,9 @@ struct Sweep<'a> {
 impl Sweep<'_> {
     async fn all(&mut self) -> Result<(), SweepError> {
         // What they cover keeps its tag, and is expected where it is.
-        self.open_holds().await?;
+        let entries = ledger::entries(self.store).await?;
+        self.told = manifest::told_of_open(self.store, entries.values(), self.memory).await?;
+        self.open_now(&entries).await?;
         for class in Class::ALL {
             self.class(class).await?;
         }
@@ -274,6 +282,14 @@ impl Sweep<'_> {
         Ok((swept, retagged))
     }
 
+    /// What is to become of a version. What a manifest lists stays, also where its key has become true since it was held.
+    fn fate(&self, listed: &Listed, holds: &[Cover]) -> Fate {
+        match fate(listed, self.ceilings, holds, self.time.now) {
+            Fate::Goes if self.memory.is_told(&self.told, listed) => Fate::Held,
+            fate => fate,
+        }
+    }
+
     /// What of a page is over its ceiling, and what is not.
     fn due(&self, found: Vec<Listed>) -> (Vec<Listed>, Vec<Listed>) {
         let is_due = |listed: &Listed| {
@@ -290,7 +306,7 @@ impl Sweep<'_> {
             for listed in self.due(page).0 {
                 left += 1;
                 bytes_left += listed.size;
-                let is_held = fate(&listed, self.ceilings, &self.seen(), self.time.now) == Fate::Held;
+                let is_held = self.fate(&listed, &self.seen()) == Fate::Held;
                 *(if is_held {
                     &mut self.swept.held
                 } else {
@@ -336,7 +352,7 @@ impl Sweep<'_> {
         self.store.clock.vouches_for(self.time)?;
         let goes = together
             .iter()
-            .filter(|listed| fate(listed, self.ceilings, &holds, self.time.now) == Fate::Goes);
+            .filter(|listed| self.fate(listed, &holds) == Fate::Goes);
         let goes: Vec<&Listed> = goes.collect();
         let batches = goes.chunks(BATCH).map(|batch| delete(self.store, batch));
         let mut last_error = None;
@@ -358,7 +374,11 @@ impl Sweep<'_> {
 
     /// Those of the ledger and those of the API: these last, since reading the ledger takes long enough to declare one.
     async fn open_holds(&self) -> Result<Vec<Cover>, SweepError> {
-        let mut holds = ledger::covers(&ledger::entries(self.store).await?, &BTreeSet::new());
+        self.open_now(&ledger::entries(self.store).await?).await
+    }
+
+    async fn open_now(&self, entries: &BTreeMap<String, Entry>) -> Result<Vec<Cover>, SweepError> {
+        let mut holds = ledger::covers(entries, &BTreeSet::new());
         holds.extend(self.holds.covers().await?);
         let mut seen = self.seen();
         let new = holds.iter().filter(|hold| !seen.contains(hold));

@@ -86,6 +86,29 @@ async fn what_nobody_looked_at_says_so(server: Server) {
     server.clean().await;
 }
 
+/// The ledger may have one that is accepted, before its status says so.
+async fn the_site_of_an_accepted_one_is_fixed(server: &Server, hold: Value) {
+    let kind = "incidenthold";
+    server.create(&hold).await;
+    for (status, site, expected) in [("False", "other", None), ("True", "third", Some("spec.siteRef"))] {
+        let condition = json!({
+            "type": "Accepted", "status": status, "reason": "Valid", "message": "", "lastTransitionTime": "2026-04-12T22:20:00Z",
+        });
+        let says = json!({"conditions": [condition]});
+        server.reported(kind, "accepted", &says).await;
+        let spec = json!({"siteRef": {"name": site}});
+        let refused = match server.change(kind, "accepted", &spec).await {
+            Verdict::Refused(causes) => causes.first().map(|cause| cause.field.clone()),
+            Verdict::LetIn => None,
+        };
+        assert_eq!(refused.as_deref(), expected);
+    }
+    let verdict = server
+        .change(kind, "accepted", &json!({"reference": "2026-0413"}))
+        .await;
+    assert!(matches!(verdict, Verdict::LetIn), "{verdict:?}");
+}
+
 /// A hold that keeps nothing yet can be corrected in every field; one that counts only where nothing is released by it.
 async fn a_hold_can_be_corrected_as_long_as_nothing_is_lost_by_it(server: Server) {
     let (_, hold) = examples()
@@ -121,6 +144,8 @@ async fn a_hold_can_be_corrected_as_long_as_nothing_is_lost_by_it(server: Server
     ] {
         is_let_in("typo", spec).await;
     }
+
+    the_site_of_an_accepted_one_is_fixed(&server, named("accepted")).await;
 
     let placement = json!({
         "observedGeneration": 1, "acceptedAt": "2026-04-12T22:20:00Z", "proved": true, "segments": 3, "size": "9 MiB",

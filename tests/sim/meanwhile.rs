@@ -178,7 +178,11 @@ impl World {
         self.api.change(&uid, |hold| {
             hold.spec.state = toezicht::api::HoldState::Open;
             hold.spec.resolution = None;
-            hold.status = None;
+            // Its status is of that time, too.
+            let placement = hold.status.as_mut().and_then(|status| status.placement.as_mut());
+            if let Some(placement) = placement {
+                placement.released_at = None;
+            }
         });
         self.say(|| format!("{uid} is open again, out of a backup"));
         let cover = cover(&self.api.holds[&uid]);

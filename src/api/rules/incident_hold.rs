@@ -1,16 +1,17 @@
 //! Rules of IncidentHold: once it counts it only grows, and it is frozen once it is resolved.
 //!
 //! The rules about change sit on the whole object, since they need to know from the status whether the hold counts:
-//! `status.placement` is there from when the bucket's ledger has it. Before that nothing is kept for it, and a person may
-//! correct every field. Between the ledger and the status lie moments in which a person may still narrow a hold: the
-//! ledger never covers less than it did, so nothing is released by that.
+//! `status.placement` is there once a pass has placed it. Before that a person may correct every field, but for the site of
+//! one that is accepted: the ledger of that site's bucket may have it already. Whatever else a person narrows meanwhile,
+//! the ledger never covers less than it did, so nothing is released by that.
 
 use super::Rule;
 
 pub(in crate::api) const INCIDENT_HOLD: &[Rule] = &[
     Rule {
         field: ".spec.siteRef",
-        cel: "!has(oldSelf.status) || !has(oldSelf.status.placement) \
+        cel: "!has(oldSelf.status) || (!has(oldSelf.status.placement) && (!has(oldSelf.status.conditions) \
+              || !oldSelf.status.conditions.exists(c, c.type == 'Accepted' && c.status == 'True'))) \
               || self.spec.siteRef.name == oldSelf.spec.siteRef.name",
         message: "article 6: a hold only grows: its site is fixed; create another hold for another site",
     },

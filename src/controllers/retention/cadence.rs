@@ -100,7 +100,9 @@ impl Pass<'_> {
         open.any(|(entry, told)| {
             let placement = self.hold(&entry.uid).and_then(|hold| current(hold, entry));
             let placement = placement.filter(|placement| placement.proved && placement.refused.is_none());
-            placement.is_some_and(|placement| u64::try_from(placement.segments) != Ok(told.count()))
+            placement.is_some_and(|placement| {
+                told.is_unwritten() || u64::try_from(placement.segments) != Ok(told.count())
+            })
         })
     }
 
@@ -200,7 +202,13 @@ pub(super) fn paced(every: SignedDuration, is_refused: bool) -> SignedDuration {
 /// The placement of a hold, where its status speaks of what it covers now.
 pub(super) fn current<'a>(hold: &'a IncidentHold, entry: &Entry) -> Option<&'a Placement> {
     let placement = hold.status.as_ref()?.placement.as_ref()?;
-    Some(placement).filter(|placement| placement.scope == entry.scope())
+    Some(placement).filter(|placement| placement.scope == entry.scope() && is_of(placement, entry))
+}
+
+/// Whether a placement is of the time since the entry counts: what it says may come from before a release, out of a backup.
+/// A status has whole seconds.
+pub(super) fn is_of(placement: &Placement, entry: &Entry) -> bool {
+    placement.accepted_at.0.as_second() == entry.accepted_at.as_second()
 }
 
 #[cfg(test)]

@@ -209,7 +209,7 @@ impl Pass<'_> {
                 0 => (),
                 lost => {
                     outcome.note_lost(&entry.name, lost);
-                    outcome.forgotten += if is_whole(coverage) { lost } else { 0 };
+                    outcome.forgotten += lost;
                 }
             }
         }
@@ -285,11 +285,14 @@ impl Pass<'_> {
     /// forgets what was lost.
     pub async fn write_manifests(&self, outcome: &Outcome) -> Result<(), RetentionError> {
         let all = self.plan.open.values().zip(&outcome.coverage);
-        // A manifest that says less than there is would not do, nor one that says more than is kept.
-        let whole =
-            all.filter(|(_, (uid, coverage))| is_whole(coverage) && !outcome.unread.contains_key(uid));
-        let mut unwritten = None;
-        for (entry, (_, coverage)) in whole {
+        let read = all.filter(|(_, (uid, _))| !outcome.unread.contains_key(uid));
+        let (mut unwritten, mut incomplete) = (None, Vec::new());
+        for (entry, (uid, coverage)) in read {
+            // A manifest that says less than there is would not do, nor one that says more than is kept.
+            if !is_whole(coverage) {
+                incomplete.push((uid, coverage));
+                continue;
+            }
             let kept = Kept {
                 entry,
                 coverage,
@@ -302,7 +305,14 @@ impl Pass<'_> {
                 unwritten.get_or_insert(error);
             }
         }
-        unwritten.map_or(Ok(()), |error| Err(error.into()))
+        if let Some(error) = unwritten {
+            return Err(error.into());
+        }
+        // What they lost was told, and counts now: whatever keeps their manifests from being written, it is told no more.
+        for (uid, coverage) in incomplete {
+            self.memory.forget_lost(uid, coverage);
+        }
+        Ok(())
     }
 
     async fn release(&self, outcome: &mut Outcome) -> Result<(), RetentionError> {

@@ -266,3 +266,59 @@ async fn an_unreadable_manifest_is_a_matter_of_its_own_hold() {
         "{written:?}"
     );
 }
+
+/// A cluster out of a backup has the status of a hold of before it was released, or somebody deleted its entry: recorders may
+/// have let go of it since.
+#[test]
+fn what_was_acknowledged_before_a_hold_counted_anew_is_not() {
+    let before: Timestamp = "2026-03-01T12:00:00.75Z".parse().unwrap();
+    let now = before + SignedDuration::from_mins(1);
+    let known = of_hal("1", before);
+    let placed = |entry: &Entry, at: Timestamp| {
+        // As the API server has it: without its fraction.
+        let at = Timestamp::from_second(at.as_second()).unwrap();
+        json!({"placement": {
+            "observedGeneration": 1, "acceptedAt": at, "scope": entry.scope(), "proved": true, "acknowledged": true,
+            "verifiedAt": at, "segments": 3, "size": "0 B", "sealed": 0,
+        }})
+    };
+    let released = known.resolved(before).closed(before);
+    for (entry, is_of_now) in [
+        (known.clone(), true),
+        (known.clone().reopened(now), true),
+        (known.resolved(before).reopened(now), false),
+        (released.reopened(now), false),
+        (of_hal("1", now), false),
+    ] {
+        let holds = [hold("1", &placed(&entry, before))];
+        let plan = Plan {
+            open: [("1".to_owned(), entry.clone())].into(),
+            ..Plan::default()
+        };
+        let (site, bucket) = (site(), bucket(target()));
+        let pass = Pass {
+            fence: &Fence::open(),
+            release_from: now,
+            declared: &Declared(Ok(Vec::new())),
+            clock: &move || now,
+            site: &site,
+            bucket: &bucket,
+            holds: &holds,
+            plan: &plan,
+            memory: &Memory::default(),
+            now,
+        };
+        assert_eq!(pass.was_acknowledged(&entry), is_of_now, "{entry:?}");
+        assert_eq!(pass.proved_at()[0].is_some(), is_of_now, "{entry:?}");
+        let next = placement(&holds[0], &plan, &Outcome::default(), now).unwrap();
+        assert_eq!(
+            (next.acknowledged, next.proved),
+            (is_of_now, is_of_now),
+            "{entry:?}"
+        );
+        assert_eq!(
+            next.accepted_at.0,
+            if is_of_now { next.accepted_at.0 } else { now }
+        );
+    }
+}

@@ -61,7 +61,7 @@ pub fn plan(
                     joined.resolved(now)
                 } else {
                     // One that is closed and open again comes from a backup of before its resolution: in doubt, it holds.
-                    joined.grown(&hold.spec, now).reopened()
+                    joined.grown(&hold.spec, now).reopened(now)
                 };
                 if next != *entry {
                     plan.write.push(next.clone());

@@ -135,6 +135,25 @@ fn a_hold_that_only_the_ledger_knows_holds_on_until_it_is_made_anew() {
     );
 }
 
+/// Stopped between its two writes, or after a backup of the time between them.
+#[test]
+fn a_succession_that_was_broken_off_is_made_to_its_end() {
+    let policy = policy();
+    let judged = |ledger: &BTreeMap<String, Entry>, uid: &str, second: i64| {
+        plan(ledger, &[hold(uid, 0, Some(50), None)], Some(&policy), at(second))
+    };
+    let none = BTreeMap::new();
+    let ledger = followed(none.clone(), &judged(&none, "1", 60), at(60));
+    let mut anew = judged(&ledger, "2", 80);
+    anew.write.truncate(1);
+    let ledger = followed(ledger, &anew, at(80));
+    assert!(ledger["1"].is_open() && ledger["2"].is_open(), "{ledger:?}");
+    let again = judged(&ledger, "2", 90);
+    let ledger = followed(ledger, &again, at(90));
+    assert!(!ledger["1"].is_open() && ledger["2"].is_open(), "{ledger:?}");
+    assert!(again.orphaned.is_empty());
+}
+
 proptest! {
     /// However a hold's spec moves while it is open, what it covered once it covers until it is resolved.
     #[test]

@@ -7,6 +7,7 @@ use kube::{Api, Client, ResourceExt};
 use serde::Serialize;
 
 use super::RetentionError;
+use super::cadence::is_of;
 use super::outcome::{Drift, Outcome};
 use super::plan::Plan;
 use crate::api::condition::ConditionType;
@@ -240,8 +241,9 @@ pub fn placement(hold: &IncidentHold, plan: &Plan, outcome: &Outcome, now: Times
         return Some(next);
     }
     // Where it was released once, that was before the cluster was restored from a backup; and what was proved, too.
-    if next.released_at.take().is_some() {
+    if next.released_at.take().is_some() || !is_of(&next, entry) {
         (next.proved, next.acknowledged) = (false, false);
+        next.accepted_at = Time(entry.accepted_at);
     }
     let scope = entry.scope();
     let was_proved = next.proved && next.scope == scope;

@@ -1,5 +1,5 @@
 //! The audit: whether the promises are kept, from what is in the bucket alone, whatever the controllers believe. Reads
-//! only, in constant memory; who does not trust the operator can run it with credentials of their own.
+//! only, in memory that grows with what is held alone; who does not trust the operator can run it with credentials of their own.
 
 mod tally;
 
@@ -17,6 +17,7 @@ use super::client::{Purpose, Store, TargetError};
 use super::date::ClocksDisagree;
 use super::error::StoreError;
 use super::foreign::look;
+use super::hold::manifest;
 use super::key::Key;
 use super::ledger;
 use super::listing::{Listed, is_hidden_key};
@@ -118,6 +119,8 @@ pub async fn audit(reader: &StorageTarget, scope: &Scope, now: Timestamp) -> Res
 async fn holds(store: &Store, scope: &Scope, tally: &mut Tally, now: Timestamp) -> Result<Holds, StoreError> {
     let entries = ledger::entries(store).await?;
     let mut holds = Holds::default();
+    let memory = holds.memory.clone();
+    let told_of = |entry| manifest::told_of_open(store, std::iter::once(entry), &memory);
     for entry in entries.values().filter(|entry| entry.is_open()) {
         let known = scope.known.as_ref().map(|known| known.get(&entry.uid));
         if known == Some(None) {
@@ -127,8 +130,11 @@ async fn holds(store: &Store, scope: &Scope, tally: &mut Tally, now: Timestamp) 
             Some(known) => known.is_some_and(|is_resolved| *is_resolved),
             None => entry.resolved_at.is_some(),
         };
+        let told = told_of(entry).await?;
+        holds.told.extend(told.iter().cloned());
         if !is_resolved {
             holds.unresolved.push(entry.cover());
+            holds.unresolved_told.extend(told);
         }
         if !is_resolved && past(entry.accepted_at, now).is_none_or(|at| now.duration_since(at) > PLACING) {
             holds.settled.push(entry.cover());

@@ -1,6 +1,7 @@
-//! Counting what an audit sees: pure, one version at a time, in constant memory.
+//! Counting what an audit sees: pure, one version at a time.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -9,6 +10,7 @@ use crate::api::Ceilings;
 use crate::protocol::cover::Cover;
 use crate::protocol::retention::{Hidden, lifecycle_due};
 use crate::storage::aging::{Stored, ceiling};
+use crate::storage::hold::memory::{Memory, Told};
 use crate::storage::key::Class;
 use crate::storage::listing::Listed;
 use crate::storage::marks::Marks;
@@ -147,6 +149,12 @@ pub(crate) struct Holds {
     pub(crate) unresolved: Vec<Cover>,
     /// What is neither being placed nor being released: there the marks must be right.
     pub(crate) settled: Vec<Cover>,
+    /// What the manifests of all of it list.
+    pub(crate) told: Vec<Arc<Told>>,
+    /// What those list of incidents that are not resolved.
+    pub(crate) unresolved_told: Vec<Arc<Told>>,
+    /// By what versions are told apart there.
+    pub(crate) memory: Arc<Memory>,
 }
 
 /// By what an audit judges.
@@ -213,10 +221,13 @@ pub(crate) fn listed<'l>(
     if newer.is_some_and(|newer| !newer.is_marker && !newer.is_like(listed)) {
         tally.add(Found::UnexplainedVersion, &listed.key);
     }
-    let is_held = stored.is_covered(&rules.holds.open);
+    let holds = rules.holds;
+    let is_held = stored.is_covered(&holds.open) || holds.memory.is_told(&holds.told, listed);
     if is_held {
         tally.held += 1;
-        if stored.due_by_key() <= rules.now && !stored.is_covered(&rules.holds.unresolved) {
+        let is_unresolved =
+            || stored.is_covered(&holds.unresolved) || holds.memory.is_told(&holds.unresolved_told, listed);
+        if stored.due_by_key() <= rules.now && !is_unresolved() {
             tally.add(Found::ReleaseOverdue, &listed.key);
         }
         if newer.is_some_and(|newer| newer.is_marker) && rules.is_settled(&stored) {

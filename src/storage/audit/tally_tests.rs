@@ -33,6 +33,7 @@ fn settled(covers: &[Cover]) -> Holds {
         open: covers.to_vec(),
         unresolved: covers.to_vec(),
         settled: covers.to_vec(),
+        ..Holds::default()
     }
 }
 

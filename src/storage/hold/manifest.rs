@@ -2,7 +2,7 @@
 //! an index, which is written last. Readers of the site may read it by the bucket's policy; from it they make links
 //! with credentials of their own, since they may not list and the operator may not read.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ use crate::storage::aging::Stored;
 use crate::storage::client::{Purpose, Store};
 use crate::storage::error::StoreError;
 use crate::storage::ledger::Entry;
-use crate::storage::listing::all;
+use crate::storage::listing::{OPERATION, all};
 use crate::storage::objects::{self, INDEX, MANIFESTS};
 use crate::storage::tag::RetentionTag;
 use crate::storage::walk::Walk;
@@ -117,37 +117,49 @@ pub async fn write(
         return Ok(());
     }
     let folder = folder(&entry.name);
-    let before = read(&store, &index_key(&folder)).await?;
-    let mut writer = Writer {
-        store: &store,
-        folder: &folder,
-        before: before.as_ref(),
-        lines: Vec::new(),
-        index: Index {
-            uid: entry.uid.clone(),
-            reference: entry.reference.clone(),
-            window: entry.window,
-            segments: 0,
-            missing: missing.to_vec(),
-            parts: Vec::new(),
-        },
+    let before: Option<Index> = read(&store, &index_key(&folder)).await?;
+    let mut index = Index {
+        uid: entry.uid.clone(),
+        reference: entry.reference.clone(),
+        window: entry.window,
+        segments: 0,
+        missing: missing.to_vec(),
+        parts: Vec::new(),
     };
-    let mut told = Told::new(missing, coverage.sealed);
-    let mut walk = Walk::new(&store, coverage.places.iter().map(Place::prefix));
-    while let Some(found) = walk.next().await? {
-        for listed in found.iter().filter(|listed| !listed.is_marker) {
-            let version = memory.fingerprint(&listed.key, &listed.id);
-            let stored = Stored::of(listed, kept.ceilings).filter(|_| coverage.present.contains(&version));
-            if let Some(stored) = stored {
-                let line = line(&stored, kept.embargo, now);
-                told.add(memory, &line);
-                writer.add(line).await?;
+    let mut listed = Told::new(missing, coverage.sealed);
+    let mut parts = Parts::new(&store, kept, memory, now);
+    while let Some(part) = parts.next().await? {
+        index.segments += part.len() as u64;
+        for line in &part {
+            listed.add(memory, line);
+        }
+        index.parts.push(hash(&bytes(&part)));
+    }
+    if !listed.has_all_of(coverage) {
+        // What was held when the pass found it is gone. That is told before any manifest forgets it.
+        memory.note_told(&entry.uid, listed.and_lost(coverage));
+        return Err(changed().into());
+    }
+    // Nothing is written but what the whole of it was found to be: a part that lacks something would forget it.
+    let is_there =
+        |number| before.as_ref().and_then(|before| before.parts.get(number)) == index.parts.get(number);
+    if !(0..index.parts.len()).all(is_there) {
+        let mut parts = Parts::new(&store, kept, memory, now);
+        for (number, expected) in index.parts.iter().enumerate() {
+            let part = bytes(&parts.next().await?.unwrap_or_default());
+            if hash(&part) != *expected {
+                return Err(changed().into());
+            }
+            if !is_there(number) {
+                objects::put(&store, &part_key(&folder, number), part).await?;
             }
         }
     }
-    let index = writer.finish().await?;
+    if before.as_ref() != Some(&index) {
+        objects::put(&store, &index_key(&folder), bytes(&index)).await?;
+    }
     tidy(&store, &folder, index.parts.len()).await?;
-    memory.note_told(&entry.uid, told);
+    memory.note_told(&entry.uid, listed);
     Ok(())
 }
 
@@ -155,6 +167,24 @@ pub async fn write(
 pub async fn told(operator: &StorageTarget, entry: &Entry, memory: &Memory) -> Result<Arc<Told>, HoldError> {
     let store = Store::new(operator, Purpose::Configure)?;
     Ok(told_by(&store, entry, memory).await?)
+}
+
+/// The same of the open ones of `entries`. One that cannot be read, however often it is asked for, is left out: nearly all that it
+/// lists is known by its keys.
+pub(in crate::storage) async fn told_of_open(
+    store: &Store,
+    entries: impl Iterator<Item = &Entry>,
+    memory: &Memory,
+) -> Result<Vec<Arc<Told>>, StoreError> {
+    let mut all = Vec::new();
+    for entry in entries.filter(|entry| entry.is_open()) {
+        match told_by(store, entry, memory).await {
+            Ok(told) => all.push(told),
+            Err(error) if error.is_retryable() => return Err(error),
+            Err(_) => (),
+        }
+    }
+    Ok(all)
 }
 
 pub(super) async fn told_by(store: &Store, entry: &Entry, memory: &Memory) -> Result<Arc<Told>, StoreError> {
@@ -188,45 +218,59 @@ fn line(stored: &Stored<'_>, embargo: Option<SignedDuration>, now: Timestamp) ->
     }
 }
 
-struct Writer<'a> {
-    store: &'a Store,
-    folder: &'a str,
-    before: Option<&'a Index>,
-    lines: Vec<Line>,
-    index: Index,
+/// The parts of a manifest of what a pass found, as the bucket lists it now.
+struct Parts<'a> {
+    walk: Walk<'a>,
+    kept: Kept<'a>,
+    memory: &'a Memory,
+    now: Timestamp,
+    lines: VecDeque<Line>,
 }
 
-impl Writer<'_> {
-    async fn add(&mut self, line: Line) -> Result<(), StoreError> {
-        self.index.segments += 1;
-        self.lines.push(line);
-        if self.lines.len() >= LINES {
-            self.part().await?;
+impl<'a> Parts<'a> {
+    fn new(store: &'a Store, kept: Kept<'a>, memory: &'a Memory, now: Timestamp) -> Self {
+        Self {
+            walk: Walk::new(store, kept.coverage.places.iter().map(Place::prefix)),
+            kept,
+            memory,
+            now,
+            lines: VecDeque::new(),
         }
-        Ok(())
     }
 
-    async fn part(&mut self) -> Result<(), StoreError> {
-        let number = self.index.parts.len();
-        let bytes = serde_json::to_vec(&std::mem::take(&mut self.lines)).unwrap_or_default();
-        let hash = hex::encode(Sha256::digest(&bytes));
-        let is_there = self.before.and_then(|before| before.parts.get(number)) == Some(&hash);
-        self.index.parts.push(hash);
-        if !is_there {
-            objects::put(self.store, &part_key(self.folder, number), bytes).await?;
+    /// The next; `None`: that was the last.
+    async fn next(&mut self) -> Result<Option<Vec<Line>>, StoreError> {
+        while self.lines.len() < LINES {
+            let Some(found) = self.walk.next().await? else {
+                break;
+            };
+            for listed in found.iter().filter(|listed| !listed.is_marker) {
+                let version = self.memory.fingerprint(&listed.key, &listed.id);
+                let is_kept = self.kept.coverage.present.contains(&version);
+                let stored = Stored::of(listed, self.kept.ceilings).filter(|_| is_kept);
+                let line = stored.map(|stored| line(&stored, self.kept.embargo, self.now));
+                self.lines.extend(line);
+            }
         }
-        Ok(())
+        let many = self.lines.len().min(LINES);
+        Ok((many > 0).then(|| self.lines.drain(..many).collect()))
     }
+}
 
-    async fn finish(mut self) -> Result<Index, StoreError> {
-        if !self.lines.is_empty() {
-            self.part().await?;
-        }
-        if self.before != Some(&self.index) {
-            let bytes = serde_json::to_vec(&self.index).unwrap_or_default();
-            objects::put(self.store, &index_key(self.folder), bytes).await?;
-        }
-        Ok(self.index)
+fn bytes(of: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(of).unwrap_or_default()
+}
+
+fn hash(part: &[u8]) -> String {
+    hex::encode(Sha256::digest(part))
+}
+
+/// What is held changed while the manifest was written: the next pass tells what.
+fn changed() -> StoreError {
+    StoreError {
+        operation: OPERATION,
+        code: "HeldVersionGone".into(),
+        status: None,
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Place;
@@ -10,10 +11,14 @@ use super::coverage::Coverage;
 use super::manifest::{Kept, Missing, told, write};
 use super::memory::Memory;
 use crate::api::{Ceilings, Days};
+use crate::protocol::cover::Cover;
+use crate::storage::Time;
+use crate::storage::audit::{Found, Scope, audit};
 use crate::storage::key::{Class, Key};
 use crate::storage::ledger::Entry;
 use crate::storage::listing::Listed;
 use crate::storage::stub::{Asked, Stub, error, versions};
+use crate::storage::sweep::{HoldsUnknown, OpenHolds, Reach, sweep};
 
 const CEILINGS: Ceilings = Ceilings {
     video: Days(28),
@@ -181,4 +186,149 @@ async fn a_spoilt_manifest_ends_no_pass() {
     assert_eq!(told_of(spoilt).await, Ok(0));
     let large = |_: &Asked, _, _| vec![b' '; 17 * 1024 * 1024];
     assert_eq!(told_of(large).await, Ok(0));
+}
+
+/// A manifest that was written without it would be all that anybody knows.
+#[tokio::test]
+async fn what_is_lost_while_a_manifest_is_written_is_told() {
+    let now = Timestamp::now();
+    let entry = entry(now);
+    let all = recordings("hal", 300, now);
+    let left: Vec<Listed> = all
+        .iter()
+        .filter(|listed| listed.key != all[7].key)
+        .cloned()
+        .collect();
+    for before in [0, 250] {
+        let memory = Memory::default();
+        let (first, objects) = bucket(all[..before].to_vec(), |_, _, bytes| bytes).await;
+        let coverage = found(&entry, &memory, &all[..before], now);
+        write(&first.target(), kept(&entry, &coverage, &[]), &memory, now)
+            .await
+            .unwrap();
+        let (stub, again) = bucket(left.clone(), |_, _, bytes| bytes).await;
+        again.lock().unwrap().extend(objects.lock().unwrap().clone());
+        let target = stub.target();
+
+        // The pass still found it.
+        let coverage = found(&entry, &memory, &all, now);
+        let written = write(&target, kept(&entry, &coverage, &[]), &memory, now).await;
+        let error = written.unwrap_err().to_string();
+        assert!(error.contains("HeldVersionGone"), "{error}");
+        let coverage = found(&entry, &memory, &left, now);
+        let known = told(&target, &entry, &memory).await.unwrap();
+        assert_eq!(known.lost(&coverage), 1, "{before} were listed before");
+        assert!(known.is_unwritten() && !known.is_of(&coverage, &[]));
+
+        // Another process knows what was listed before.
+        let other = Memory::default();
+        let known = told(&target, &entry, &other).await.unwrap();
+        let lost = known.lost(&found(&entry, &other, &left, now));
+        assert_eq!(lost, u64::from(before > 7), "{before} were listed before");
+
+        // It was told since.
+        write(&target, kept(&entry, &coverage, &[]), &memory, now)
+            .await
+            .unwrap();
+        for memory in [memory, Memory::default()] {
+            let known = told(&target, &entry, &memory).await.unwrap();
+            let coverage = found(&entry, &memory, &left, now);
+            assert_eq!((known.lost(&coverage), known.count()), (0, 299));
+            assert!(known.is_of(&coverage, &[]));
+        }
+    }
+}
+
+/// A manifest that cannot be written, since the store refuses something else of the hold.
+#[tokio::test]
+async fn what_was_told_as_lost_is_told_once() {
+    let now = Timestamp::now();
+    let (entry, memory) = (entry(now), Memory::default());
+    let all = recordings("hal", 3, now);
+    let (stub, _) = bucket(all.clone(), |_, _, bytes| bytes).await;
+    let coverage = found(&entry, &memory, &all, now);
+    write(&stub.target(), kept(&entry, &coverage, &[]), &memory, now)
+        .await
+        .unwrap();
+    let mut coverage = found(&entry, &memory, &all[1..], now);
+    for (hidden, before, after) in [(true, 0, 0), (false, 1, 0)] {
+        let place = Place::of(&all[0].key.parse().unwrap());
+        coverage.hidden = std::iter::once(place).filter(|_| hidden).collect();
+        assert_eq!(memory.told("1").unwrap().lost(&coverage), before);
+        memory.forget_lost("1", &coverage);
+        let told = memory.told("1").unwrap();
+        assert_eq!(told.lost(&coverage), after);
+        assert_eq!(
+            told.count(),
+            if hidden { 3 } else { 2 },
+            "what is hidden may be there"
+        );
+    }
+    assert!(
+        !memory.told("1").unwrap().is_of(&coverage, &[]),
+        "the manifest still lists it"
+    );
+}
+
+/// Its key could not be true when it was held, and a store that moved its time since made it true.
+#[tokio::test]
+async fn what_a_manifest_lists_is_neither_overdue_nor_swept() {
+    let now = Timestamp::now();
+    let entry = entry(now);
+    let memory = Memory::default();
+    let start = now - SignedDuration::from_hours(24 * 28);
+    let key = Key::new(Class::Video, "hal", start, 60_000, &[7; 32]).unwrap();
+    let old = |id: &str, key: String| Listed {
+        key,
+        id: id.into(),
+        is_marker: false,
+        is_latest: true,
+        modified: start + SignedDuration::from_secs(70),
+        size: 10,
+        etag: "e".into(),
+    };
+    let ledger = "ledger/holds/1.json".to_owned();
+    let all = vec![old("1", ledger.clone()), old("listed", key.to_string())];
+    let (stub, objects) = bucket(all.clone(), |_, _, bytes| bytes).await;
+    let written = serde_json::to_vec(&entry).unwrap();
+    objects.lock().unwrap().insert(ledger, written);
+    let target = stub.target();
+    for is_listed in [false, true] {
+        if is_listed {
+            let coverage = found(&entry, &memory, &all[1..], now);
+            write(&target, kept(&entry, &coverage, &[]), &memory, now)
+                .await
+                .unwrap();
+        }
+        let scope = Scope {
+            ceilings: CEILINGS,
+            embargo: None,
+            reach: Reach::All,
+            one_in: 1,
+            known: None,
+        };
+        let tally = audit(&target, &scope, now).await.unwrap();
+        let overdue = u64::from(!is_listed);
+        assert_eq!((tally.count(Found::Overdue), tally.held), (overdue, 1 - overdue));
+        assert_eq!(tally.count(Found::ReleaseOverdue), 0);
+        stub.take();
+        let memory = Memory::default();
+        let swept = sweep(&target, &CEILINGS, &Nothing, &memory, Reach::All, Time::of(now)).await;
+        let asked = stub.take();
+        let deletes = asked.iter().filter(|asked| asked.parameter("delete").is_some());
+        assert_eq!(deletes.count() > 0, !is_listed, "{swept:?}");
+        if is_listed {
+            assert_eq!(swept.map(|swept| (swept.held, swept.resisted)), Ok((1, 0)));
+        }
+    }
+}
+
+/// Nothing is declared.
+struct Nothing;
+
+#[async_trait]
+impl OpenHolds for Nothing {
+    async fn covers(&self) -> Result<Vec<Cover>, HoldsUnknown> {
+        Ok(Vec::new())
+    }
 }

@@ -55,6 +55,8 @@ pub struct Told {
     places: BTreeMap<Place, Vec<Fingerprint>>,
     missing: Vec<Missing>,
     sealed: u64,
+    /// Some of them the manifest does not list: they were gone when it was to be written.
+    is_unwritten: bool,
 }
 
 impl Told {
@@ -71,6 +73,34 @@ impl Told {
         if let (true, Ok(key)) = (self.versions.insert(version), line.key.parse()) {
             self.places.entry(Place::of(&key)).or_default().push(version);
         }
+    }
+
+    /// Of what a pass found, what another listing has not was lost since: no manifest has listed it.
+    pub(super) fn and_lost(mut self, found: &Coverage) -> Self {
+        self.versions.extend(&found.present);
+        self.is_unwritten = true;
+        self
+    }
+
+    /// Without what a pass did not find, which was told; the manifest still lists it.
+    fn without_lost(&self, found: &Coverage) -> Self {
+        let hidden = found.hidden.iter().filter_map(|place| self.places.get(place));
+        let hidden: HashSet<&Fingerprint> = hidden.flatten().collect();
+        let mut left = self.clone();
+        left.versions
+            .retain(|version| found.present.contains(version) || hidden.contains(version));
+        left.is_unwritten = true;
+        left
+    }
+
+    /// Whether all that a pass found is among them.
+    pub(super) fn has_all_of(&self, coverage: &Coverage) -> bool {
+        self.versions == coverage.present
+    }
+
+    /// Whether it is to be written though a status tells as many versions.
+    pub const fn is_unwritten(&self) -> bool {
+        self.is_unwritten
     }
 
     /// How many versions the manifest lists.
@@ -93,7 +123,10 @@ impl Told {
 
     /// Whether a manifest of what a pass found says the same.
     pub(super) fn is_of(&self, coverage: &Coverage, missing: &[Missing]) -> bool {
-        self.versions == coverage.present && self.missing == missing && self.sealed == coverage.sealed
+        !self.is_unwritten
+            && self.versions == coverage.present
+            && self.missing == missing
+            && self.sealed == coverage.sealed
     }
 
     pub(super) fn places(&self) -> impl Iterator<Item = &Place> {
@@ -161,6 +194,20 @@ impl Memory {
     /// What the manifest of the hold with this UID lists, if it was read.
     pub fn told(&self, uid: &str) -> Option<Arc<Told>> {
         self.listed().get(uid).cloned()
+    }
+
+    /// Whether one of these manifests lists a version. A store that moves the time of a version when its legal hold changes makes
+    /// a key true that was not, and that no open hold covers.
+    pub(in crate::storage) fn is_told(&self, told: &[Arc<Told>], listed: &Listed) -> bool {
+        let version = (!told.is_empty()).then(|| self.fingerprint(&listed.key, &listed.id));
+        version.is_some_and(|version| told.iter().any(|told| told.has(version)))
+    }
+
+    /// Forgets what a pass did not find of the hold with this UID: it was told, and is not to be told again.
+    pub fn forget_lost(&self, uid: &str, found: &Coverage) {
+        if let Some(told) = self.told(uid).filter(|told| told.lost(found) > 0) {
+            self.note_told(uid, told.without_lost(found));
+        }
     }
 
     pub(super) fn note_told(&self, uid: &str, told: Told) -> Arc<Told> {

@@ -32,7 +32,8 @@ pub(super) async fn retag(sweep: &Sweep<'_>, listed: &[Listed]) -> Result<u64, S
     let holds = sweep.seen().clone();
     let unheld = chosen.into_iter().filter(|listed| {
         let stored = Stored::of(listed, sweep.ceilings);
-        stored.is_some_and(|stored| !stored.is_covered(&holds))
+        let is_told = sweep.memory.is_told(&sweep.told, listed);
+        stored.is_some_and(|stored| !is_told && !stored.is_covered(&holds))
     });
     let jobs = unheld.map(|listed| one(sweep, listed));
     let mut all = stream::iter(jobs.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
