@@ -124,7 +124,7 @@ impl Told {
     /// Whether a manifest of what a pass found says the same.
     pub(super) fn is_of(&self, coverage: &Coverage, missing: &[Missing]) -> bool {
         !self.is_unwritten
-            && self.versions == coverage.present
+            && self.has_all_of(coverage)
             && self.missing == missing
             && self.sealed == coverage.sealed
     }
