@@ -234,6 +234,17 @@ pub(crate) fn expected(class: Class, ceilings: &Ceilings, now: Timestamp) -> Day
     }
 }
 
+/// The same, and the days of the windows of open holds.
+pub(crate) fn expected_beside(
+    open: &[Cover],
+    class: Class,
+    ceilings: &Ceilings,
+    now: Timestamp,
+) -> Vec<Days> {
+    let held = open.iter().map(|cover| days_of_window(&cover.window, now));
+    held.chain([expected(class, ceilings, now)]).collect()
+}
+
 /// The days of which something may be over its ceiling, and those that are still to come, where no recording can be.
 pub(crate) fn boundary(class: Class, ceilings: &Ceilings, now: Timestamp) -> [Days; 2] {
     let due = now

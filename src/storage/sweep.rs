@@ -19,7 +19,7 @@ use futures::{SinkExt, StreamExt, TryStreamExt, future, stream};
 use self::batch::delete;
 use self::retag::retag;
 use self::unfinished::unfinished;
-use super::aging::{Fate, Stored, boundary, days_of_window, expected, fate};
+use super::aging::{Fate, Stored, boundary, expected_beside, fate};
 use super::client::{Store, TargetError};
 use super::date::{ClocksDisagree, Time};
 use super::error::StoreError;
@@ -226,15 +226,7 @@ impl Sweep<'_> {
     /// The prefixes of the days among `wanted` that have anything, of every source.
     async fn days(&self, class: Class, wanted: &[Days]) -> Result<(Vec<String>, u64), SweepError> {
         let sources = sources(self.store, class, &BTreeSet::new(), self.time.now).await?;
-        let held = self
-            .seen()
-            .iter()
-            .map(|cover| days_of_window(&cover.window, self.time.now))
-            .collect::<Vec<_>>();
-        let expected: Vec<Days> = held
-            .into_iter()
-            .chain([expected(class, self.ceilings, self.time.now)])
-            .collect();
+        let expected = expected_beside(&self.seen(), class, self.ceilings, self.time.now);
         let expected = expected.as_slice();
         let days = |source: String| async move {
             let found = days_of(self.store, class, &source, wanted, expected, self.time.now).await?;

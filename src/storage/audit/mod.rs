@@ -12,7 +12,7 @@ use jiff::{SignedDuration, Timestamp};
 pub use self::tally::{Findings, Found, Tally};
 use self::tally::{Holds, Newer, Rules};
 pub use super::aging::is_at_boundary;
-use super::aging::{Stored, boundary, days_of_window, expected};
+use super::aging::{Stored, boundary, expected_beside};
 use super::client::{Purpose, Store, TargetError};
 use super::date::ClocksDisagree;
 use super::error::StoreError;
@@ -161,13 +161,7 @@ impl Audit<'_> {
         tally: &mut Tally,
     ) -> Result<Vec<String>, StoreError> {
         let now = self.rules.now;
-        let held = self
-            .rules
-            .holds
-            .open
-            .iter()
-            .map(|cover| days_of_window(&cover.window, now));
-        let expected: Vec<Days> = held.chain([expected(class, self.rules.ceilings, now)]).collect();
+        let expected = expected_beside(&self.rules.holds.open, class, self.rules.ceilings, now);
         let expected = expected.as_slice();
         let sources = sources(self.store, class, &BTreeSet::new(), now).await?;
         tally.add_foreign(Found::UnparsableKey, &sources.foreign);
