@@ -18,8 +18,11 @@ mod date;
 pub mod desired;
 pub mod dialect;
 mod drift;
+mod each;
 mod enforce;
 pub mod error;
+#[cfg(test)]
+mod failing_tests;
 mod fitness;
 mod foreign;
 mod gaps;

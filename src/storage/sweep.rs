@@ -17,7 +17,7 @@ use futures::channel::mpsc;
 use futures::{SinkExt, StreamExt, TryStreamExt, future, stream};
 
 use self::batch::delete;
-use self::retag::retag;
+use self::retag::{Retagged, retag};
 use self::unfinished::unfinished;
 use super::aging::{Fate, Stored, boundary, expected_beside, fate};
 use super::client::{Store, TargetError};
@@ -43,8 +43,10 @@ const SOURCES_AT_ONCE: usize = 8;
 const AT_ONCE: usize = 10;
 /// Pages that are deleted at once: while the last requests of one are under way, the next begins.
 const PAGES: usize = 2;
-/// How often what failed is tried again before the run ends; each time slower.
+/// How often what failed is tried again; each time slower.
 const ROUNDS: u32 = 5;
+/// Pages of which nothing goes, one after another: then it is not about these, and the run ends.
+const STUCK: usize = 3;
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// The holds that the API server knows of now, asked immediately before anything is deleted.
@@ -111,6 +113,8 @@ pub struct Swept {
     pub resisted: u64,
     /// Tags that no open hold explained, and that were put back.
     pub retagged: u64,
+    /// Versions whose marks the store did not tell, so that their tags were not put back: another sweep looks at them.
+    pub unread: u64,
     /// Unfinished uploads that were aborted.
     pub aborted: u64,
     /// Unfinished uploads that are left: the store did not abort them, or there are more than one sweep aborts.
@@ -144,6 +148,7 @@ pub async fn sweep(
         at_once: AtomicUsize::new(AT_ONCE),
         seen: Mutex::default(),
         hidden: Mutex::default(),
+        stuck: Mutex::default(),
         swept: Swept::default(),
     };
     match sweep.all().await {
@@ -160,6 +165,15 @@ struct SweptDay {
     bytes: u64,
 }
 
+/// What the store did not delete, however often it was asked.
+#[derive(Default)]
+struct Stuck {
+    /// Pages of which nothing went, one after another.
+    pages: usize,
+    /// What it said of the last.
+    error: Option<StoreError>,
+}
+
 struct Sweep<'a> {
     store: &'a Store,
     ceilings: &'a Ceilings,
@@ -173,6 +187,7 @@ struct Sweep<'a> {
     /// The holds that were open at any time of the sweep.
     seen: Mutex<Vec<Cover>>,
     hidden: Mutex<BTreeSet<String>>,
+    stuck: Mutex<Stuck>,
     swept: Swept,
 }
 
@@ -187,6 +202,13 @@ impl Sweep<'_> {
         }
         let hidden = self.hidden.get_mut().unwrap_or_else(PoisonError::into_inner);
         self.swept.hidden = hidden.len() as u64;
+        // Single versions that stay are counted; where nothing goes at all, it is not about these.
+        let stuck = self.stuck.get_mut().unwrap_or_else(PoisonError::into_inner);
+        if self.swept.deleted == 0
+            && let Some(error) = stuck.error.take()
+        {
+            return Err(error.into());
+        }
         unfinished(self).await
     }
 
@@ -216,7 +238,8 @@ impl Sweep<'_> {
             .buffer_unordered(PAGES)
             .try_for_each(|()| future::ready(Ok(())));
         let ((swept, retagged), ()) = futures::try_join!(this.find(days, send), deleting)?;
-        self.swept.retagged += retagged;
+        self.swept.retagged += retagged.count;
+        self.swept.unread += retagged.unread;
         for day in swept {
             self.read_back(day).await?;
         }
@@ -246,8 +269,8 @@ impl Sweep<'_> {
         &self,
         days: Vec<String>,
         mut found: mpsc::Sender<Vec<Listed>>,
-    ) -> Result<(Vec<SweptDay>, u64), SweepError> {
-        let (mut swept, mut retagged) = (Vec::new(), 0);
+    ) -> Result<(Vec<SweptDay>, Retagged), SweepError> {
+        let (mut swept, mut retagged) = (Vec::new(), Retagged::default());
         for prefix in days {
             let mut walk = Walk::new(self.store, [prefix.clone()]);
             let mut day = SweptDay {
@@ -258,7 +281,9 @@ impl Sweep<'_> {
             while let Some(page) = self.next(&mut walk, &day.prefix).await? {
                 let (due, rest) = self.due(page);
                 if self.reach == Reach::All {
-                    retagged += retag(self, &rest).await?;
+                    let of_page = retag(self, &rest).await?;
+                    retagged.count += of_page.count;
+                    retagged.unread += of_page.unread;
                 }
                 day.versions += due.len() as u64;
                 day.bytes += due.iter().map(|listed| listed.size).sum::<u64>();
@@ -311,26 +336,37 @@ impl Sweep<'_> {
         Ok(())
     }
 
-    /// Sends the deletions, of what no hold covers, again and slower where the store could not keep up.
+    /// Sends the deletions, of what no hold covers, again and slower where the store could not keep up. A version that the store
+    /// does not delete keeps none after it from being swept.
     async fn in_rounds(&self, due: Vec<Listed>) -> Result<(), SweepError> {
-        let mut left = due;
+        let (count, mut left) = (due.len(), due);
         for round in 1..=ROUNDS {
             let at_once = self.at_once.load(Ordering::Relaxed);
             let (mut again, mut last_error) = (Vec::new(), None);
             for together in left.chunks(BATCH * at_once) {
                 last_error = self.send(together, &mut again).await?.or(last_error);
             }
-            if again.is_empty() {
-                return Ok(());
-            }
-            if round == ROUNDS {
-                return Err(last_error.unwrap_or_else(slow_down).into());
+            if again.is_empty() || round == ROUNDS {
+                let has_gone = again.len() < count;
+                let error = (!again.is_empty()).then(|| last_error.unwrap_or_else(slow_down));
+                return self.note_stuck(has_gone, error);
             }
             left = again;
             self.at_once.store((at_once / 2).max(1), Ordering::Relaxed);
             tokio::time::sleep(PAUSE * 2_u32.pow(round)).await;
         }
         Ok(())
+    }
+
+    /// Notes whether anything of a page has gone, and what the store said of what has not.
+    fn note_stuck(&self, has_gone: bool, error: Option<StoreError>) -> Result<(), SweepError> {
+        let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
+        stuck.pages = if has_gone { 0 } else { stuck.pages + 1 };
+        stuck.error = error.or(stuck.error.take());
+        match &stuck.error {
+            Some(error) if stuck.pages >= STUCK => Err(error.clone().into()),
+            _ => Ok(()),
+        }
     }
 
     /// Sends as much as goes at once. What failed and may be tried again is added to `again`.

@@ -44,6 +44,15 @@ impl Days {
         self.from.is_none_or(|from| from <= day) && self.to.is_none_or(|to| day <= to)
     }
 
+    /// The days that are in both; `None`: there are none.
+    pub(crate) fn and(self, other: Self) -> Option<Self> {
+        let later = |one: Option<Date>, other: Option<Date>| one.max(other);
+        let earlier = |one: Option<Date>, other| one.into_iter().chain(other).min();
+        let (from, to) = (later(self.from, other.from), earlier(self.to, other.to));
+        let is_empty = from.zip(to).is_some_and(|(from, to)| from > to);
+        (!is_empty).then_some(Self { from, to })
+    }
+
     /// Whether they have a day in common with one of `all`.
     fn meet(self, all: &[Self]) -> bool {
         let is_before = |one: Self, other: Self| one.to.zip(other.from).is_some_and(|(to, from)| to < from);

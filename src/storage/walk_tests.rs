@@ -155,3 +155,24 @@ async fn days_in_which_nothing_is_expected_have_their_turn() {
     let last = found.days.iter().next_back().unwrap();
     assert_eq!((found.days.len(), last.to_string()), (5, "2099-12-31".to_owned()));
 }
+
+#[test]
+fn days_that_are_in_both() {
+    let date = |day: Option<i8>| day.map(|day| Date::new(2026, 3, day).unwrap());
+    let ends = [None, Some(3), Some(5), Some(7)];
+    let all: Vec<Days> = ends
+        .iter()
+        .flat_map(|from| ends.map(|to| (date(*from), date(to))))
+        .map(|(from, to)| Days { from, to })
+        .collect();
+    for one in &all {
+        for other in &all {
+            let both = one.and(*other);
+            for day in 1..10 {
+                let day = Date::new(2026, 3, day).unwrap();
+                let is_in = both.is_some_and(|both| both.has(day));
+                assert_eq!(is_in, one.has(day) && other.has(day), "{one:?} {other:?} {day}");
+            }
+        }
+    }
+}

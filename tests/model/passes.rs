@@ -204,7 +204,7 @@ fn is_released(pass: Pass) -> bool {
     let released = Released {
         // What came after the first pass, too, though the code does not wait for another then: the simulation has that.
         left: pass.has_written.into(),
-        undecided: pass.is_undecided.into(),
+        undecided: pass.is_undecided.then(String::new).into_iter().collect(),
         ..Released::default()
     };
     released.is_proved()

@@ -1,6 +1,9 @@
 //! What a day of the operator costs in requests, and what closed holds cost: the rows of docs/storage.md, counted. Real
 //! controllers look at a store in memory at their own times; nothing happens but recording.
 
+mod arriving;
+mod counting;
+mod crowded;
 mod day;
 mod desk;
 mod furnished;
@@ -9,7 +12,8 @@ mod settings;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use day::{Day, Operator, Situation, cameras, count, count_in_part, midnight};
+use counting::{Day, count, count_in_part};
+use day::{Operator, Situation, cameras, midnight};
 use desk::{Part, Price, lock};
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
@@ -255,15 +259,7 @@ fn beside(closed: usize, are_resources_there: bool) -> ([u64; 3], Duration) {
         let (before, began) = (asked(&operator), Instant::now());
         operator.look().await;
         let (plain, took) = (asked(&operator), began.elapsed());
-        if let Some(retention) = operator
-            .api
-            .site
-            .status
-            .as_mut()
-            .and_then(|status| status.retention.as_mut())
-        {
-            (retention.swept_at, retention.verified_at) = (None, None);
-        }
+        operator.forget_last_times();
         operator.look().await;
         let swept = asked(&operator);
         operator.audit().await;

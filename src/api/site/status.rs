@@ -214,7 +214,7 @@ pub struct AuditStatus {
 pub struct AuditFinding {
     /// Its kind: `Overdue`, `ReleaseOverdue`, `HeldUnprotected`, `HeldMistagged`, `HeldHidden`, `UnexplainedHold`,
     /// `Mistagged`, `ForeignKey`, `UnparsableKey`, `UnvisitedSource`, `UnvisitedDay`, `CrowdedKey`, `HiddenKey`,
-    /// `ImplausibleKey`, `UnexplainedVersion`, `LateUpload` or `OrphanedHold`. docs/audit.md explains them.
+    /// `UnreadMarks`, `ImplausibleKey`, `UnexplainedVersion`, `LateUpload` or `OrphanedHold`. docs/audit.md explains them.
     #[schemars(length(min = 1, max = 64))]
     pub kind: String,
     /// How many.

@@ -280,7 +280,7 @@ pub fn deadlines(plan: &Plan, outcome: &Outcome, now: Timestamp) -> Vec<Timestam
     if let Some(since) = outcome.unacknowledged_since {
         deadlines.push(now + (now.duration_since(since) / 4).clamp(SOON, MOST_PATIENT));
     }
-    if outcome.unreleased.is_some() {
+    if !outcome.unreleased.is_empty() {
         deadlines.push(now + cadence::REFUSED);
     }
     if !outcome.unseen.is_empty() {

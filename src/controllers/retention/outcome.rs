@@ -32,8 +32,8 @@ pub struct Outcome {
     pub verify_every: Option<SignedDuration>,
     /// No release was tried: what the store refused to let go of is put off.
     pub is_release_put_off: bool,
-    /// What the store refused to let go of, where a release was tried.
-    pub unreleased: Option<Refused>,
+    /// What the store refused to let go of, where a release was tried: of each hold, by UID.
+    pub unreleased: BTreeMap<String, Refused>,
     /// What was not looked at, where a release was tried.
     pub unseen: Unseen,
     /// UIDs of holds that nothing is kept for any more.

@@ -361,11 +361,8 @@ impl Pass<'_> {
             ended?;
             outcome.unreleased.clone_from(&released.refused);
             outcome.unseen.clone_from(&released.unseen);
-            if released.is_settled() && released.refused.is_some() {
-                return Ok(());
-            }
-            if released.is_proved() {
-                closing.retain(|entry| released.is_proved_of(&entry.cover()));
+            if released.is_settled() {
+                closing.retain(|entry| released.is_proved_of(entry));
                 // Before the ledger's last word: after it nobody would come back for them.
                 for entry in closing.iter().filter(|entry| !self.plan.is_open(&entry.name)) {
                     let work = manifest::remove(&self.bucket.operator, &entry.name);
@@ -376,6 +373,8 @@ impl Pass<'_> {
                     .guard(ledger::write_all(&self.bucket.operator, &closed))
                     .await??;
                 outcome.released = closed.into_iter().map(|entry| entry.uid).collect();
+                // The ledger has what they are kept for the next moment, or nobody declares it any more.
+                outcome.is_pending |= !released.undecided.is_empty();
                 return Ok(());
             }
         }

@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use serde_json::json;
 
@@ -8,6 +8,9 @@ use crate::contract::{Credentials, StorageTarget};
 use crate::controllers::buckets::Follow;
 use crate::controllers::kit::clock::mock::MockClock;
 use crate::controllers::retention::report::placement;
+use crate::protocol::recording::Class;
+use crate::storage::key::Key;
+use crate::storage::listing::Listed;
 use crate::storage::stub::{Stub, error, versions};
 use crate::storage::sweep::HoldsUnknown;
 
@@ -319,4 +322,89 @@ fn what_was_acknowledged_before_a_hold_counted_anew_is_not() {
         let since = if is_of_now { before } else { now };
         assert_eq!(next.accepted_at.0.as_second(), since.as_second(), "{entry:?}");
     }
+}
+
+/// One version that the store does not let go of keeps the hold that covered it unreleased, and no other.
+#[tokio::test]
+async fn a_refusal_of_one_resolved_hold_releases_the_others() {
+    let now = Timestamp::now();
+    let before = now - SignedDuration::from_hours(1);
+    let key = Key::new(Class::Video, "hal", before, 60_000, &[7; 32]).unwrap();
+    let recorded = Listed {
+        key: key.to_string(),
+        id: "1".into(),
+        is_marker: false,
+        is_latest: true,
+        modified: before,
+        size: 1,
+        etag: "e".into(),
+    };
+    let ledger = Arc::<Mutex<BTreeMap<String, String>>>::default();
+    let stub = Stub::start(move |asked| {
+        let is_of_version = asked.parameter("versionId").is_some();
+        let mut ledger = ledger.lock().unwrap();
+        match asked.method.as_str() {
+            "PUT" if is_of_version => error(403, "AccessDenied"),
+            "PUT" => {
+                let body = String::from_utf8(asked.body.to_vec()).unwrap();
+                ledger.insert(asked.path.clone(), body);
+                (200, String::new())
+            }
+            "GET" if ledger.contains_key(&asked.path) => (200, ledger[&asked.path].clone()),
+            "GET" if asked.parameter("uploads").is_some() => (
+                200,
+                "<ListMultipartUploadsResult></ListMultipartUploadsResult>".to_owned(),
+            ),
+            "GET" if asked.parameter("legal-hold").is_some() && is_of_version => {
+                (200, "<LegalHold><Status>ON</Status></LegalHold>".to_owned())
+            }
+            "GET" if asked.parameter("tagging").is_some() && is_of_version => {
+                (200, "<Tagging><TagSet></TagSet></Tagging>".to_owned())
+            }
+            "GET" => match asked.parameter("prefix") {
+                Some(prefix) if prefix.starts_with("video/hal/") => {
+                    versions(asked, std::slice::from_ref(&recorded))
+                }
+                Some(_) => versions(asked, &[]),
+                None => error(404, "NoSuchKey"),
+            },
+            _ => (200, String::new()),
+        }
+    })
+    .await;
+    let mut of_gang = of_hal("gang", now).resolved(now);
+    of_gang.cameras = ["gang".to_owned()].into();
+    let plan = Plan {
+        closing: vec![of_hal("hal", now).resolved(now), of_gang],
+        ..Plan::default()
+    };
+    let holds = ["hal", "gang"].map(|uid| hold(uid, &json!(null)));
+    let pass = Pass {
+        fence: &Fence::open(),
+        release_from: now,
+        declared: &Declared(Ok(Vec::new())),
+        clock: &Timestamp::now,
+        site: &site(),
+        bucket: &bucket(stub.target()),
+        holds: &holds,
+        plan: &plan,
+        memory: &Memory::default(),
+        now,
+    };
+    let (outcome, failed) = pass.run().await;
+    assert!(failed.is_none(), "{failed:?}");
+    assert_eq!(outcome.released, ["gang"]);
+    let [of_hal, of_gang] = holds
+        .each_ref()
+        .map(|hold| placement(hold, &plan, &outcome, now).unwrap());
+    assert!(
+        of_gang.released_at.is_some() && of_gang.refused.is_none(),
+        "{of_gang:?}"
+    );
+    assert!(of_hal.released_at.is_none(), "{of_hal:?}");
+    let refused = of_hal.refused.unwrap();
+    assert!(
+        refused.versions == 1 && refused.answer.contains("AccessDenied"),
+        "{refused:?}"
+    );
 }

@@ -235,7 +235,7 @@ pub fn placement(hold: &IncidentHold, plan: &Plan, outcome: &Outcome, now: Times
         next.released_at = outcome.released.contains(&uid).then_some(Time(now));
         if !outcome.is_release_put_off {
             let unseen = outcome.unseen.of(&entry.cover());
-            let refused = outcome.unreleased.as_ref().or(unseen.as_ref());
+            let refused = outcome.unreleased.get(&uid).or(unseen.as_ref());
             next.refused = refusal(refused.filter(|_| next.released_at.is_none()), now);
         }
         return Some(next);
@@ -399,6 +399,14 @@ pub fn events(outcome: &Outcome) -> Vec<Event> {
             "{} days of sources, or more, in which nothing is expected have their turn in a later sweep: see docs/audit.md, \
              UnvisitedDay",
             swept.put_off
+        );
+        news.push(event::warning("SweepIncomplete", "Retention", &note));
+    }
+    if let Some(swept) = outcome.swept.filter(|swept| swept.unread > 0) {
+        let note = format!(
+            "the store did not tell legal hold or tag of {} versions, so that their tags were not put back: see docs/audit.md, \
+             UnreadMarks",
+            swept.unread
         );
         news.push(event::warning("SweepIncomplete", "Retention", &note));
     }

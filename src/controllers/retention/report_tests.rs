@@ -103,10 +103,14 @@ fn what_the_store_does_not_let_go_of_is_told_until_a_release_is_tried_again() {
         told
     };
     let refused = || Outcome {
-        unreleased: Some(Refused {
-            versions: 3,
-            first: HoldsUnknown("a".into()).into(),
-        }),
+        unreleased: [(
+            "1".to_owned(),
+            Refused {
+                versions: 3,
+                first: HoldsUnknown("a".into()).into(),
+            },
+        )]
+        .into(),
         ..Outcome::default()
     };
     let put_off = || Outcome {

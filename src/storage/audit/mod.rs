@@ -15,13 +15,14 @@ pub use super::aging::is_at_boundary;
 use super::aging::{Stored, boundary, expected_beside};
 use super::client::{Purpose, Store, TargetError};
 use super::date::ClocksDisagree;
+use super::each::ask_each;
 use super::error::StoreError;
 use super::foreign::look;
 use super::hold::manifest;
 use super::key::Key;
 use super::ledger;
 use super::listing::{Listed, is_hidden_key};
-use super::marks::{self, Marks};
+use super::marks;
 use super::probe::canary::is_canary;
 use super::simulated;
 use super::sources::sources;
@@ -99,13 +100,18 @@ pub async fn audit(reader: &StorageTarget, scope: &Scope, now: Timestamp) -> Res
         one_in: scope.one_in.max(1),
         salt: simulated::salt(),
     };
+    let mut unread = None;
     for class in Class::ALL {
         let wanted: &[Days] = match scope.reach {
             Reach::All => &[Days::ALL],
             Reach::Boundary => &boundary(class, &scope.ceilings, now),
         };
         let days = audit.days(class, wanted, &mut tally).await?;
-        audit.walk(days, &mut tally).await?;
+        audit.walk(days, &mut tally, &mut unread).await?;
+    }
+    // Marks of single versions that cannot be read are told. Where none can, it is not about these.
+    if let Some(error) = unread.filter(|_| tally.inspected == 0) {
+        return Err(error.into());
     }
     if scope.reach == Reach::All {
         audit.strangers(&mut tally).await?;
@@ -193,14 +199,20 @@ impl Audit<'_> {
         Ok(prefixes)
     }
 
-    async fn walk(&self, days: Vec<String>, tally: &mut Tally) -> Result<(), StoreError> {
+    /// Goes through days; `unread` is the first reason why marks could not be read.
+    async fn walk(
+        &self,
+        days: Vec<String>,
+        tally: &mut Tally,
+        unread: &mut Option<StoreError>,
+    ) -> Result<(), StoreError> {
         let mut walk = Walk::new(self.store, days);
         let (mut newer, mut found) = (None, walk.next().await?);
         while let Some(page) = found {
             let chosen = self.page(&page, &mut newer, tally);
             // The next page is fetched while the marks of this one are read.
             let (next, inspected) = futures::join!(walk.next(), self.inspect(chosen, tally));
-            inspected?;
+            *unread = unread.take().or(inspected?);
             found = match next {
                 Err(error) if is_hidden_key(&error) => None,
                 next => next?,
@@ -262,28 +274,29 @@ impl Audit<'_> {
         hasher.finish().is_multiple_of(u64::from(self.one_in))
     }
 
-    async fn read<'l>(
+    /// Reads marks, and counts them. Those that cannot be read are told; returns why, of the first.
+    async fn inspect(
         &self,
-        stored: Stored<'l>,
-        is_held: bool,
-    ) -> Result<(Stored<'l>, bool, Option<Marks>), StoreError> {
-        let marks = marks::read(self.store, &stored.listed.version()).await?;
-        Ok((stored, is_held, marks))
-    }
-
-    async fn inspect(&self, chosen: Vec<(Stored<'_>, bool)>, tally: &mut Tally) -> Result<(), StoreError> {
-        let reads: Vec<_> = chosen
-            .into_iter()
-            .map(|(stored, is_held)| self.read(stored, is_held))
-            .collect();
-        let mut answers = stream::iter(reads).buffer_unordered(AT_ONCE);
-        while let Some(answer) = answers.next().await {
+        chosen: Vec<(Stored<'_>, bool)>,
+        tally: &mut Tally,
+    ) -> Result<Option<StoreError>, StoreError> {
+        let read = |(stored, is_held): (_, bool)| async move {
+            let Stored { listed, .. } = &stored;
+            let marks = marks::read(self.store, &listed.version()).await;
+            ((stored, is_held), marks)
+        };
+        let unread = ask_each(chosen, AT_ONCE, read, |(stored, is_held), marks| {
             // What is gone since it was listed has no marks.
-            if let (stored, is_held, Some(marks)) = answer? {
+            if let Some(marks) = marks {
                 tally::inspected(tally, self.rules, &stored, is_held, &marks);
             }
+        });
+        let unread = unread.await?;
+        for ((stored, _), error) in &unread {
+            let key = &stored.listed.key;
+            tally.add(Found::UnreadMarks, &format!("{key}: {}", error.safe_message()));
         }
-        Ok(())
+        Ok(unread.into_iter().map(|(_, error)| error).next())
     }
 }
 

@@ -53,6 +53,8 @@ pub enum Found {
     CrowdedKey,
     /// A key of a recording that is there and that the store does not list: nobody can tell what it has.
     HiddenKey,
+    /// A version whose legal hold or tag the store did not tell, asked twice: nobody knows whether it is as it must be.
+    UnreadMarks,
     /// A recording whose key cannot be true: from after the store took it, or older than a spool can be.
     ImplausibleKey,
     /// A second version of a recording with another content: somebody wrote over it.

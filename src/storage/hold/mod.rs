@@ -117,16 +117,19 @@ impl Refused {
         self.versions > 0
     }
 
-    /// Counts a version. What failed is no refusal: the pass itself tells of it.
-    fn note(all: &mut Option<Self>, error: &HoldError) {
-        if !error.is_refusal() {
-            return;
-        }
-        let first = || Self {
+    /// By this answer, of no version yet.
+    fn by(error: &HoldError) -> Self {
+        Self {
             versions: 0,
             first: error.clone(),
-        };
-        all.get_or_insert_with(first).versions += 1;
+        }
+    }
+
+    /// Counts a version. What failed is no refusal: the pass itself tells of it.
+    fn note(all: &mut Option<Self>, error: &HoldError) {
+        if error.is_refusal() {
+            all.get_or_insert_with(|| Self::by(error)).versions += 1;
+        }
     }
 }
 
@@ -198,13 +201,15 @@ impl Places {
     }
 }
 
-/// Where `covers` may have something. `everywhere`: keys may not be true, so every day counts.
+/// Where `covers` may have something, on days of `lately` if that is given. `everywhere`: keys may not be true, so every day
+/// counts.
 ///
 /// Sources that a cover names are visited directly, whatever the store lists.
 async fn places(
     store: &Store,
     covers: &[Cover],
     everywhere: bool,
+    lately: Option<Days>,
     ceilings: &Ceilings,
     now: Timestamp,
 ) -> Result<Places, StoreError> {
@@ -237,13 +242,19 @@ async fn places(
             let covers = about.iter().filter(|cover| cover.is_about(class, &source));
             let mut held: Vec<Days> = covers.map(|cover| days_of_window(&cover.window, now)).collect();
             async move {
-                let days = if everywhere {
-                    held.push(expected(class, ceilings, now));
-                    days_of(store, class, &source, &[Days::ALL], &held, now)
-                        .await?
-                        .days
-                } else {
-                    wanted_days(store, class, &source, &held, now).await?
+                let days = match (lately, everywhere) {
+                    (None, true) => {
+                        held.push(expected(class, ceilings, now));
+                        days_of(store, class, &source, &[Days::ALL], &held, now)
+                            .await?
+                            .days
+                    }
+                    (Some(lately), true) => wanted_days(store, class, &source, &[lately], now).await?,
+                    (lately, false) => {
+                        let lately = lately.unwrap_or(Days::ALL);
+                        let held: Vec<Days> = held.into_iter().filter_map(|days| days.and(lately)).collect();
+                        wanted_days(store, class, &source, &held, now).await?
+                    }
                 };
                 Ok::<_, StoreError>((source, days))
             }

@@ -15,15 +15,15 @@ use crate::api::Ceilings;
 use crate::contract::StorageTarget;
 use crate::protocol::cover::Cover;
 use crate::storage::Aspect;
-use crate::storage::aging::Stored;
+use crate::storage::aging::{Stored, days_of_window};
 use crate::storage::client::Store;
 use crate::storage::error::StoreError;
-use crate::storage::key::Key;
+use crate::storage::key::{Class, Key};
 use crate::storage::listing::Listed;
 use crate::storage::marks::{self, Marks};
 use crate::storage::objects::{self, Version};
 use crate::storage::tag::RetentionTag;
-use crate::storage::walk::day_of;
+use crate::storage::walk::{Days, day_of};
 
 /// Keys that are told of what was found otherwise: those of whichever place came first.
 const TOLD: usize = 5;
@@ -55,7 +55,8 @@ pub struct Placed {
     pub disputed: u64,
     /// Versions whose marks were read.
     pub read: u64,
-    /// Days of sources that were listed.
+    /// Days of cameras that were listed since a hold's window has them: of these there are as many as the holds say, whatever
+    /// somebody else puts elsewhere.
     pub listed_days: u64,
 }
 
@@ -146,6 +147,14 @@ async fn passes(
     BrokenOff::unless(outcome, placed)
 }
 
+/// Whether a hold's window has a day of a source.
+fn is_in_window(place: &Place, covers: &[Cover], now: Timestamp) -> bool {
+    let mut about = covers
+        .iter()
+        .filter(|cover| cover.is_about(place.class, &place.source));
+    about.any(|cover| days_of_window(&cover.window, now).has(place.day))
+}
+
 async fn all(
     operator: &StorageTarget,
     task: &Task<'_>,
@@ -154,13 +163,22 @@ async fn all(
     seen: &mut Placed,
 ) -> Result<(), HoldError> {
     let store = Store::noting(operator, &task.memory.under_way)?;
-    let mut found = places(&store, task.covers, task.everywhere, task.ceilings, now).await?;
+    let lately = task.since.map(|since| Days {
+        from: Some(day_of(since)),
+        to: Some(day_of(now + NEXT_DAY)),
+    });
+    let Task {
+        covers,
+        everywhere,
+        ceilings,
+        ..
+    } = *task;
+    let mut found = places(&store, covers, everywhere, lately, ceilings, now).await?;
     found.add(task.told);
     let mut places = std::mem::take(&mut found.all);
-    if let Some(since) = task.since {
-        places.retain(|place| place.day >= day_of(since) && place.day <= day_of(now + NEXT_DAY));
-    }
-    seen.listed_days = places.len() as u64;
+    places.retain(|place| lately.is_none_or(|lately| lately.has(place.day)));
+    let is_own = |place: &&Place| place.class == Class::Video && is_in_window(place, task.covers, now);
+    seen.listed_days = places.iter().filter(is_own).count() as u64;
     let mut outcome = Ok(());
     for look in looks.iter().copied() {
         let pass = Pass {
@@ -334,7 +352,9 @@ impl Pass<'_> {
         let of = memory.fingerprint(&listed.key, &listed.id);
         let is_known = memory.has_read(of) || covering.iter().any(|number| self.was_told(*number, of));
         let was_held = is_known && marks.tag == Some(RetentionTag::Held) && !marks.legal_hold;
-        let was_proved = proved.is_some_and(|proved| was_held || listed.modified < proved);
+        // One with a key that cannot be true may have been on a day that nobody had looked at.
+        let is_expected = is_known || is_in_window(&Place::of(&stored.key), self.task.covers, self.now);
+        let was_proved = proved.is_some_and(|proved| was_held || listed.modified < proved && is_expected);
         // The end of an embargo is nobody's doing.
         let opens_now = marks.tag == Some(RetentionTag::Sealed) && tag == RetentionTag::Held;
         let writes = placing(&marks, tag, !markers.is_empty());

@@ -2,7 +2,7 @@
 //! over its ceiling is deleted at once (article 6), and what is younger lives on to its normal end. Marks can be put back,
 //! bytes cannot: immediately before anything is deleted, the open holds are read once more.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use super::manifest;
@@ -39,13 +39,13 @@ pub struct Released {
     pub resisted: u64,
     /// Versions that another open hold keeps, which the ledger has.
     pub kept: u64,
-    /// Versions that are kept for a hold that was declared and is not in the ledger: it may be gone the next moment, and
-    /// then nothing would tell any more why they are held.
-    pub undecided: u64,
+    /// UIDs of holds of which versions are kept for one that was declared and is not in the ledger: it may be gone the next
+    /// moment, and then nothing would tell any more why they are held.
+    pub undecided: BTreeSet<String>,
     /// Versions that live on to their normal end, as they must be.
     pub younger: u64,
-    /// What the store refused to change or to delete, which stays as it is.
-    pub refused: Option<Refused>,
+    /// What the store refused to change or to delete, which stays as it is; of each hold, by UID.
+    pub refused: BTreeMap<String, Refused>,
     /// What was not looked at: nothing is proved of a hold that is about it.
     pub unseen: Unseen,
 }
@@ -57,13 +57,15 @@ impl Released {
     }
 
     /// Whether nothing was left to do: what the holds covered is as if they had never been.
-    pub const fn is_proved(&self) -> bool {
-        self.is_settled() && self.undecided == 0 && self.refused.is_none()
+    pub fn is_proved(&self) -> bool {
+        self.is_settled() && self.undecided.is_empty() && self.refused.is_empty()
     }
 
-    /// Whether nothing was left to do for a hold that covered this, and all of it was looked at.
-    pub fn is_proved_of(&self, cover: &Cover) -> bool {
-        self.is_proved() && self.unseen.of(cover).is_none()
+    /// Whether nothing was left to do for one of the holds, and all that it covered was looked at. What is refused of another is
+    /// none of its business.
+    pub fn is_proved_of(&self, entry: &Entry) -> bool {
+        let is_left = self.undecided.contains(&entry.uid) || self.refused.contains_key(&entry.uid);
+        self.is_settled() && !is_left && self.unseen.of(&entry.cover()).is_none()
     }
 }
 
@@ -125,6 +127,7 @@ impl<'a> Release<'a> {
     ) -> Result<(), HoldError> {
         let store = Store::noting(operator, &self.memory.under_way)?;
         let covers: Vec<Cover> = self.closing.iter().map(Entry::cover).collect();
+        let uids: Vec<&str> = self.closing.iter().map(|entry| entry.uid.as_str()).collect();
         let mut told = Vec::new();
         for entry in self.closing {
             told.push(manifest::told_by(&store, entry, self.memory).await?);
@@ -132,14 +135,14 @@ impl<'a> Release<'a> {
         let pass = Pass {
             store: &store,
             closing: &covers,
-            uids: self.closing.iter().map(|entry| entry.uid.as_str()).collect(),
+            uids: &uids,
             holds: self.holds,
             ceilings: self.ceilings,
             told: &told,
             memory: self.memory,
             time,
         };
-        let mut places = places(&store, &covers, true, self.ceilings, time.now).await?;
+        let mut places = places(&store, &covers, true, None, self.ceilings, time.now).await?;
         places.add(&told);
         let mut seen = Seen {
             places: places.all.iter().cloned().collect(),
@@ -152,14 +155,14 @@ impl<'a> Release<'a> {
             None,
             &pass,
             &mut places.unseen.hidden,
-            |(version, place, done)| {
+            |(of, done): (Concerned, Done)| {
                 let is_left = first.is_none_or(|first| {
                     // What has a legal hold on a day that was not looked at then may be what was held.
-                    let was_looked_at = place.is_some_and(|place| first.places.contains(&place));
-                    first.versions.contains(&version) || done.written() == Written::Hold && !was_looked_at
+                    let was_looked_at = of.place.is_some_and(|place| first.places.contains(&place));
+                    first.versions.contains(&of.version) || done.written() == Written::Hold && !was_looked_at
                 });
-                released.note(&done, is_left);
-                seen.versions.insert(version);
+                released.note(&done, is_left, of.uids);
+                seen.versions.insert(of.version);
             },
         );
         let noted = noted.await.map_err(|failed| failed.error);
@@ -172,16 +175,25 @@ impl<'a> Release<'a> {
 }
 
 impl Released {
-    fn note(&mut self, done: &Done, is_left: bool) {
+    /// Notes what came of a version of the holds with these UIDs.
+    fn note(&mut self, done: &Done, is_left: bool, uids: Vec<String>) {
         match done {
-            Done::Nothing => (),
+            Done::Failed(error) if error.is_refusal() => {
+                for uid in uids {
+                    self.refused
+                        .entry(uid)
+                        .or_insert_with(|| Refused::by(error))
+                        .versions += 1;
+                }
+            }
+            // What failed the pass itself tells.
+            Done::Nothing | Done::Failed(_) => (),
             Done::Kept => self.kept += 1,
-            Done::Undecided => self.undecided += 1,
+            Done::Undecided => self.undecided.extend(uids),
             Done::Younger => self.younger += 1,
             Done::Resisted => self.resisted += 1,
             Done::Released(_) | Done::Over(..) => self.released += 1,
             Done::Deleted(_, count) => self.deleted += count,
-            Done::Failed(error) => Refused::note(&mut self.refused, error),
         }
         let is_written = matches!(done, Done::Released(_) | Done::Over(..) | Done::Deleted(..));
         self.left += u64::from(is_written && is_left);
@@ -191,10 +203,11 @@ impl Released {
 struct Pass<'a> {
     store: &'a Store,
     closing: &'a [Cover],
-    uids: BTreeSet<&'a str>,
+    /// Their UIDs, in their order.
+    uids: &'a [&'a str],
     holds: &'a dyn OpenHolds,
     ceilings: &'a Ceilings,
-    /// What the manifests of `closing` list.
+    /// What their manifests list, in their order.
     told: &'a [Arc<Told>],
     memory: &'a Memory,
     time: Time,
@@ -205,6 +218,13 @@ struct Known {
     open: Open,
     /// What their manifests list, as far as they were read.
     told: Vec<Arc<Told>>,
+}
+
+/// Which version it was, where, and whose: the UIDs of the holds that it was looked at for.
+struct Concerned {
+    version: Fingerprint,
+    place: Option<Place>,
+    uids: Vec<String>,
 }
 
 enum Done {
@@ -243,15 +263,15 @@ impl Done {
 }
 
 impl Work for Pass<'_> {
-    type Done = (Fingerprint, Option<Place>, Done);
+    type Done = (Concerned, Done);
     type Known = Known;
 
     /// What is held for others now.
     async fn know(&self) -> Result<Known, HoldError> {
         let entries = ledger::entries(self.store).await?;
-        let ledger = ledger::covers(&entries, &self.uids);
+        let ledger = ledger::covers(&entries, &self.uids.iter().copied().collect());
         let open = entries.values().filter(|entry| entry.is_open());
-        let others = open.filter(|entry| !self.uids.contains(entry.uid.as_str()));
+        let others = open.filter(|entry| !self.uids.contains(&entry.uid.as_str()));
         let told = others.filter_map(|entry| self.memory.told(&entry.uid)).collect();
         // These last: reading the ledger takes long enough to declare one.
         let declared = self.holds.covers().await?;
@@ -261,40 +281,48 @@ impl Work for Pass<'_> {
     }
 
     fn concerns(&self, listed: &Listed, _: &[Version]) -> bool {
-        let version = self.memory.fingerprint(&listed.key, &listed.id);
-        let stored = Stored::of(listed, self.ceilings);
-        stored.is_some_and(|stored| {
-            stored.is_covered(self.closing) || self.told.iter().any(|told| told.has(version))
-        })
+        self.whose(listed).next().is_some()
     }
 
     async fn one(&self, known: &Known, listed: Listed, markers: Vec<Version>) -> Self::Done {
-        let version = self.memory.fingerprint(&listed.key, &listed.id);
-        let place = listed.key.parse().as_ref().map(Place::of).ok();
-        (
-            version,
-            place,
-            Done::of(self.release(known, listed, markers).await),
-        )
+        let of = Concerned {
+            version: self.memory.fingerprint(&listed.key, &listed.id),
+            place: listed.key.parse().as_ref().map(Place::of).ok(),
+            uids: self.whose(&listed).map(str::to_owned).collect(),
+        };
+        (of, Done::of(self.release(known, listed, markers).await))
     }
 
-    fn error<'a>(&self, (_, _, done): &'a Self::Done) -> Option<&'a HoldError> {
+    fn error<'a>(&self, (_, done): &'a Self::Done) -> Option<&'a HoldError> {
         match done {
             Done::Failed(error) => Some(error),
             _ => None,
         }
     }
 
-    fn is_put_off(&self, (_, _, done): &Self::Done) -> bool {
+    fn is_put_off(&self, (_, done): &Self::Done) -> bool {
         matches!(done, Done::Over(..))
     }
 
-    async fn settle(&self, known: &Known, (version, place, done): Self::Done) -> Self::Done {
-        (version, place, Done::of(self.delete(known, done).await))
+    async fn settle(&self, known: &Known, (of, done): Self::Done) -> Self::Done {
+        (of, Done::of(self.delete(known, done).await))
     }
 }
 
 impl Pass<'_> {
+    /// Of which holds it is: they cover it, or their manifests list it.
+    fn whose<'w>(&'w self, listed: &'w Listed) -> impl Iterator<Item = &'w str> {
+        let version = self.memory.fingerprint(&listed.key, &listed.id);
+        let stored = Stored::of(listed, self.ceilings);
+        let holds = self.uids.iter().zip(self.closing).zip(self.told);
+        stored.into_iter().flat_map(move |stored| {
+            let its = holds.clone().filter(move |((_, cover), told)| {
+                stored.is_covered(std::slice::from_ref(cover)) || told.has(version)
+            });
+            its.map(|((uid, _), _)| *uid)
+        })
+    }
+
     /// Which other open hold keeps it.
     fn kept_by(&self, stored: &Stored<'_>, Known { open, told }: &Known) -> Option<KeptBy> {
         // What another was told to have it has, whatever its key says.
@@ -380,36 +408,5 @@ impl Pass<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::protocol::cover::Sources;
-    use crate::protocol::window::Window;
-
-    #[test]
-    fn calls_that_were_not_visited_prove_nothing_of_a_hold_with_calls_alone() {
-        let cover = |calls| Cover {
-            sources: Sources::All,
-            calls,
-            window: Window::new(jiff::Timestamp::MIN, None),
-        };
-        let unvisited = Released {
-            unseen: Unseen {
-                calls: true,
-                ..Unseen::default()
-            },
-            ..Released::default()
-        };
-        for (released, of_calls, of_video) in [
-            (Released::default(), true, true),
-            (unvisited.clone(), false, true),
-            (Released { left: 1, ..unvisited }, false, false),
-        ] {
-            assert_eq!(released.is_proved_of(&cover(true)), of_calls, "{released:?}");
-            assert_eq!(released.is_proved_of(&cover(false)), of_video, "{released:?}");
-        }
-    }
-}
-
-#[cfg(test)]
 #[path = "release_tests.rs"]
-mod passes_tests;
+mod tests;

@@ -30,19 +30,29 @@ impl OpenHolds for Nobody {
 
 /// The ledger's entry of a hold over `hal`, that is resolved.
 fn entry(now: jiff::Timestamp) -> Entry {
-    let spec = serde_json::from_value(serde_json::json!({
-        "siteRef": {"name": "s"}, "cameras": ["hal"], "purpose": "Theft", "reference": "1",
-        "window": {"from": now - SignedDuration::from_hours(24 * 40), "until": now},
-    }));
-    Entry::of("1".into(), "n".into(), "h".into(), &spec.unwrap(), now).resolved(now)
+    entry_over("1", &["hal"], now)
 }
 
-/// A recording that ended so long ago.
+/// The same of a hold over some cameras.
+fn entry_over(uid: &str, cameras: &[&str], now: jiff::Timestamp) -> Entry {
+    let spec = serde_json::from_value(serde_json::json!({
+        "siteRef": {"name": "s"}, "cameras": cameras, "purpose": "Theft", "reference": "1",
+        "window": {"from": now - SignedDuration::from_hours(24 * 40), "until": now},
+    }));
+    Entry::of(uid.into(), "n".into(), "h".into(), &spec.unwrap(), now).resolved(now)
+}
+
+/// A recording of `hal` that ended so long ago.
 fn recording(now: jiff::Timestamp, ago: SignedDuration, number: usize) -> Listed {
+    recording_of("hal", now, ago, number)
+}
+
+/// The same of a camera.
+fn recording_of(camera: &str, now: jiff::Timestamp, ago: SignedDuration, number: usize) -> Listed {
     let start = now - ago - SignedDuration::from_secs(6);
     let key = Key::new(
         Class::Video,
-        "hal",
+        camera,
         start,
         6000,
         &[u8::try_from(number).unwrap(); 32],
@@ -68,6 +78,8 @@ struct Bucket {
     is_deaf: bool,
     /// Whether nothing is deleted.
     resists: bool,
+    /// A version of which nothing is changed.
+    refuses: Option<&'static str>,
     /// One more is there before each listing of the day.
     grows: Option<Box<dyn Fn(usize) -> Listed + Send>>,
 }
@@ -83,6 +95,7 @@ impl Bucket {
             holds: BTreeMap::new(),
             is_deaf: false,
             resists: false,
+            refuses: None,
             grows: None,
         }
     }
@@ -120,6 +133,7 @@ impl Bucket {
                 self.all.retain(|listed| listed.id != id);
                 (204, String::new())
             }
+            _ if self.refuses == Some(&id) => error(403, "AccessDenied"),
             _ if self.is_deaf => (200, String::new()),
             _ if asks("tagging") => {
                 self.tags.insert(id, "video".to_owned());
@@ -198,5 +212,64 @@ async fn a_retention_keeps_no_hold_from_its_release_once_the_marks_were_read() {
             assert_eq!(done.is_proved(), expected, "{is_held} {is_deaf} {done:?}");
             assert_eq!(done.resisted, u64::from(expected), "{done:?}");
         }
+    }
+}
+
+/// One version that the store does not let go of is a matter of the holds that covered it: all others are released.
+#[tokio::test]
+async fn what_is_refused_of_one_hold_keeps_no_other_from_its_release() {
+    let now = jiff::Timestamp::now();
+    let recordings = ["hal", "deur", "gang"].into_iter().enumerate();
+    let recordings =
+        recordings.map(|(number, camera)| recording_of(camera, now, SignedDuration::from_hours(30), number));
+    let stub = Bucket {
+        refuses: Some("1"),
+        ..Bucket::of(recordings.collect(), "held")
+    };
+    let stub = stub.start().await;
+    let closing = [
+        entry_over("of-hal", &["hal"], now),
+        entry_over("of-deur", &["deur"], now),
+        entry_over("of-both", &["deur", "hal"], now),
+        entry_over("of-gang", &["gang"], now),
+    ];
+    let memory = Memory::default();
+    let mut release = Release::new(&closing, &Nobody, &CEILINGS, &memory);
+    let mut proved = Vec::new();
+    for _ in 0..2 {
+        let done = release.pass(&stub.target(), Time::of(now)).await.unwrap();
+        assert!(!done.is_proved(), "{done:?}");
+        let refused: Vec<_> = done
+            .refused
+            .iter()
+            .map(|(uid, refused)| (uid.as_str(), refused.versions))
+            .collect();
+        assert_eq!(refused, [("of-both", 1), ("of-deur", 1)]);
+        proved = closing.iter().map(|entry| done.is_proved_of(entry)).collect();
+    }
+    assert_eq!(proved, [true, false, false, true]);
+}
+
+/// Calls that were not visited are a matter of the holds with calls.
+#[test]
+fn what_was_not_visited_proves_nothing_of_those_that_are_about_it_alone() {
+    let now = jiff::Timestamp::now();
+    let of_video = entry_over("1", &["hal"], now);
+    let mut of_calls = of_video.clone();
+    (of_calls.uid, of_calls.calls) = ("2".into(), true);
+    let unvisited = Released {
+        unseen: Unseen {
+            calls: true,
+            ..Unseen::default()
+        },
+        ..Released::default()
+    };
+    for (released, proved) in [
+        (Released::default(), [true, true]),
+        (unvisited.clone(), [true, false]),
+        (Released { left: 1, ..unvisited }, [false, false]),
+    ] {
+        let done = [&of_video, &of_calls].map(|entry| released.is_proved_of(entry));
+        assert_eq!(done, proved, "{released:?}");
     }
 }

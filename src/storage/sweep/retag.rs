@@ -11,6 +11,8 @@ use jiff::ToSpan;
 
 use super::{Fate, Sweep, SweepError, fate};
 use crate::storage::aging::Stored;
+use crate::storage::each::ask_each;
+use crate::storage::error::StoreError;
 use crate::storage::listing::Listed;
 use crate::storage::marks;
 use crate::storage::tag::RetentionTag;
@@ -21,27 +23,46 @@ const AT_ONCE: usize = 16;
 /// Days in which every version is looked at once.
 const ROUND: u64 = 28;
 
-/// Puts back the tags of versions that are not due and that no hold covers. Returns how many.
-pub(super) async fn retag(sweep: &Sweep<'_>, listed: &[Listed]) -> Result<u64, SweepError> {
-    let chosen: Vec<&Listed> = listed.iter().filter(|listed| is_chosen(sweep, listed)).collect();
-    if chosen.is_empty() {
-        return Ok(0);
-    }
+/// What came of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Retagged {
+    /// Tags that were put back.
+    pub(super) count: u64,
+    /// Versions whose marks the store did not tell: another sweep looks at them.
+    pub(super) unread: u64,
+}
+
+/// Puts back the tags of versions that are not due and that no hold covers.
+pub(super) async fn retag(sweep: &Sweep<'_>, listed: &[Listed]) -> Result<Retagged, SweepError> {
+    let mut retagged = Retagged::default();
+    let chosen = listed.iter().filter(|listed| is_chosen(sweep, listed));
     // Those that were open when the sweep began, or since. They spare requests here; before a tag is written, the holds are
     // asked for again.
     let holds = sweep.seen().clone();
-    let unheld = chosen.into_iter().filter(|listed| {
+    let unheld = chosen.filter(|listed| {
         let stored = Stored::of(listed, sweep.ceilings);
         let is_told = sweep.memory.is_told(&sweep.told, listed);
         stored.is_some_and(|stored| !is_told && !stored.is_covered(&holds))
     });
-    let jobs = unheld.map(|listed| one(sweep, listed));
-    let mut all = stream::iter(jobs.collect::<Vec<_>>()).buffer_unordered(AT_ONCE);
-    let mut count = 0;
-    while let Some(is_retagged) = all.try_next().await? {
-        count += u64::from(is_retagged);
+    let mut wrong = Vec::new();
+    let unread = ask_each(
+        unheld.collect(),
+        AT_ONCE,
+        |listed| read(sweep, listed),
+        |listed, is_wrong| wrong.extend(Some(listed).filter(|_| is_wrong)),
+    );
+    retagged.unread = unread.await?.len() as u64;
+    let mut put_back = stream::iter(
+        wrong
+            .into_iter()
+            .map(|listed| put_back(sweep, listed))
+            .collect::<Vec<_>>(),
+    )
+    .buffer_unordered(AT_ONCE);
+    while let Some(is_put_back) = put_back.try_next().await? {
+        retagged.count += u64::from(is_put_back);
     }
-    Ok(count)
+    Ok(retagged)
 }
 
 /// Whether a version's turn is today: it was recorded yesterday, or its share of the round has come.
@@ -63,25 +84,31 @@ fn is_chosen(sweep: &Sweep<'_>, listed: &Listed) -> bool {
     hasher.finish() % ROUND == turn % ROUND
 }
 
-/// Whether the tag was put back. A version under a legal hold that nothing explains stays as it is: the audit reports it.
-async fn one(sweep: &Sweep<'_>, listed: &Listed) -> Result<bool, SweepError> {
+/// Whether it has another tag than that of its class, and no legal hold. A version under a legal hold that nothing explains
+/// stays as it is: the audit reports it.
+async fn is_wrong(sweep: &Sweep<'_>, listed: &Listed) -> Result<bool, StoreError> {
     let Some(stored) = Stored::of(listed, sweep.ceilings) else {
         return Ok(false);
     };
-    let (version, tag) = (listed.version(), RetentionTag::unheld(stored.key.class()));
-    let is_right = |marks: &Option<marks::Marks>| {
-        marks
-            .as_ref()
-            .is_none_or(|marks| marks.legal_hold || marks.tag == Some(tag))
-    };
+    let version = listed.version();
     // Nearly all have their tag. The legal hold counts only where they do not, and costs a request of its own.
     match marks::read_tag(sweep.store, &version).await? {
-        Some(found) if found != Some(tag) => (),
-        _ => return Ok(false),
+        Some(found) if found != Some(RetentionTag::unheld(stored.key.class())) => {
+            Ok(!marks::is_held(sweep.store, &version).await?)
+        }
+        _ => Ok(false),
     }
-    if marks::is_held(sweep.store, &version).await? {
+}
+
+async fn read<'l>(sweep: &Sweep<'_>, listed: &'l Listed) -> (&'l Listed, Result<bool, StoreError>) {
+    (listed, is_wrong(sweep, listed).await)
+}
+
+/// Whether the tag was put back, and read back.
+async fn put_back(sweep: &Sweep<'_>, listed: &Listed) -> Result<bool, SweepError> {
+    let Some(stored) = Stored::of(listed, sweep.ceilings) else {
         return Ok(false);
-    }
+    };
     // A hold may have been declared since: it is asked for immediately before.
     let holds = sweep.open_holds().await?;
     if stored.is_covered(&holds) {
@@ -89,9 +116,12 @@ async fn one(sweep: &Sweep<'_>, listed: &Listed) -> Result<bool, SweepError> {
     }
     // As before whatever else lets go of something: a request that is signed by a clock ahead lies about for longer.
     sweep.store.clock.vouches_for(sweep.time)?;
-    match marks::write_tag(sweep.store, &version, tag).await {
-        Ok(()) => Ok(is_right(&marks::read(sweep.store, &version).await?)),
-        // Nothing depends on it today: another sweep tries again.
-        Err(_) => Ok(false),
-    }
+    let (version, tag) = (listed.version(), RetentionTag::unheld(stored.key.class()));
+    // Nothing depends on it today: where it fails, another sweep tries again.
+    Ok(match marks::write_tag(sweep.store, &version, tag).await {
+        Ok(()) => marks::read(sweep.store, &version)
+            .await
+            .is_ok_and(|marks| marks.is_none_or(|marks| marks.legal_hold || marks.tag == Some(tag))),
+        Err(_) => false,
+    })
 }

@@ -261,7 +261,7 @@ async fn what_is_held_stays_until_it_is_resolved(server: S3Server) {
     let mut release = Release::new(&closing, &others, &CEILINGS, &memory);
     let done = release.pass(&scene.operator, as_if(later)).await.unwrap();
     // The ledger does not have that one yet, so what it keeps is not released for good.
-    assert_eq!((done.deleted, done.undecided), (2, 3), "{done:?}");
+    assert_eq!((done.deleted, done.undecided.len()), (2, 1), "{done:?}");
     assert!(!done.is_proved(), "{done:?}");
     let (nobody, memory) = (Declared(vec![]), Memory::default());
     let mut release = Release::new(&closing, &nobody, &CEILINGS, &memory);

@@ -149,7 +149,12 @@ async fn what_is_refused_stops_no_other(server: S3Server) {
     let mut release = Release::new(&entry, &nobody, &CEILINGS, &memory);
     let done = release.pass(&scene.operator, as_if(later)).await.unwrap();
     assert_eq!(done.deleted, 5, "{done:?}");
-    assert_eq!(done.refused.map(|refused| refused.versions), Some(1));
+    let refused: Vec<u64> = done
+        .refused
+        .into_values()
+        .map(|refused| refused.versions)
+        .collect();
+    assert_eq!(refused, [1]);
     assert_eq!(scene.marks(&keys[0]).await, Some((true, "video".into())));
     scene.enforce(Trials::Keep).await.unwrap();
     released(&scene.operator, &entry, later).await;

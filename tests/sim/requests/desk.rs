@@ -25,7 +25,7 @@ use crate::kind::Kind;
 use crate::store::{By, No, Store, Who};
 use crate::xml;
 
-/// How long a request and its answer take together.
+/// How long a request and its answer take together, unless somebody says otherwise.
 const LATENCY: Duration = Duration::from_millis(20);
 pub const BUCKET: &str = "heusden-die-heijgrave";
 /// Access keys, and whom the policies know by them.
@@ -77,6 +77,8 @@ pub struct Desk {
     /// How often the marks of each version were read.
     pub reads: HashMap<(String, String), u64>,
     retained: HashSet<(String, String)>,
+    /// How long a request and its answer take together.
+    pub latency: Duration,
     base: Timestamp,
     began: Instant,
 }
@@ -104,7 +106,8 @@ impl HttpConnector for Line {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let desk = self.0.clone();
         HttpConnectorFuture::new(async move {
-            sleep(LATENCY).await;
+            let latency = lock(&desk).latency;
+            sleep(latency).await;
             let mut desk = lock(&desk);
             let wire = desk.serve(&request);
             let mut response = HttpResponse::new(
@@ -145,6 +148,7 @@ impl Desk {
             early: Vec::new(),
             reads: HashMap::new(),
             retained: HashSet::new(),
+            latency: LATENCY,
             base,
             began: Instant::now(),
         }

@@ -1,0 +1,120 @@
+//! The same request about each of many versions: one that fails voids none of the other answers.
+
+use std::time::Duration;
+
+use futures::{StreamExt, stream};
+
+use super::error::StoreError;
+
+/// Before what failed is asked once more.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Asks about each of `all`, `at_once` at a time, and notes the answers. What fails and may go well another time is asked once
+/// more when all others are done. Returns what failed for good, each with its error.
+///
+/// Where `at_once` fail one after another, and none between of which the store says anything, it is about none of them: the
+/// error is that of the last.
+pub(crate) async fn ask_each<T, A, F>(
+    all: Vec<T>,
+    at_once: usize,
+    ask: impl Fn(T) -> F,
+    mut note: impl FnMut(T, A),
+) -> Result<Vec<(T, StoreError)>, StoreError>
+where
+    F: Future<Output = (T, Result<A, StoreError>)>,
+{
+    let (mut left, mut failed, mut in_a_row) = (all, Vec::new(), 0);
+    for is_last in [false, true] {
+        let asked: Vec<F> = left.drain(..).map(&ask).collect();
+        let mut answers = stream::iter(asked).buffer_unordered(at_once);
+        while let Some((of, answer)) = answers.next().await {
+            let error = match answer {
+                Ok(answer) => {
+                    in_a_row = 0;
+                    note(of, answer);
+                    continue;
+                }
+                Err(error) => error,
+            };
+            if !error.is_retryable() {
+                in_a_row = 0;
+                failed.push((of, error));
+                continue;
+            }
+            in_a_row += 1;
+            if in_a_row >= at_once {
+                return Err(error);
+            }
+            if is_last {
+                failed.push((of, error));
+            } else {
+                left.push(of);
+            }
+        }
+        drop(answers);
+        if left.is_empty() {
+            break;
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    Ok(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Mutex;
+
+    use super::*;
+
+    fn answered(status: Option<u16>) -> StoreError {
+        StoreError {
+            operation: "GetObjectTagging",
+            code: "a".into(),
+            status,
+        }
+    }
+
+    /// Asks about a hundred, ten at once, of which `fails` says with which status each fails, and how often. Returns how many
+    /// answers there were, what failed for good, and how often was asked.
+    async fn asked(
+        fails: impl Fn(u32) -> Option<(Option<u16>, u32)>,
+    ) -> (usize, Result<Vec<u32>, StoreError>, u32) {
+        let tries = Mutex::new(BTreeMap::<u32, u32>::new());
+        let (tries_now, fails) = (&tries, &fails);
+        let ask = |number: u32| async move {
+            let mut all = tries_now.lock().unwrap();
+            let count = all.entry(number).or_default();
+            *count += 1;
+            let error = fails(number).filter(|(_, times)| *count <= *times);
+            (number, error.map_or(Ok(()), |(status, _)| Err(answered(status))))
+        };
+        let mut answers = Vec::new();
+        let failed = ask_each((0..100).collect(), 10, ask, |number, ()| answers.push(number)).await;
+        answers.sort_unstable();
+        answers.dedup();
+        let failed = failed.map(|failed| failed.into_iter().map(|(number, _)| number).collect());
+        let asked = tries.lock().unwrap().values().sum();
+        (answers.len(), failed, asked)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_fails_once_is_asked_again_and_what_fails_for_good_is_told() {
+        let of_seven = |status, times| move |number| (number == 7).then_some((status, times));
+        assert_eq!(asked(of_seven(None, 0)).await, (100, Ok(vec![]), 100));
+        assert_eq!(asked(of_seven(Some(503), 1)).await, (100, Ok(vec![]), 101));
+        assert_eq!(asked(of_seven(None, 2)).await, (99, Ok(vec![7]), 101));
+        // It says no for good: nobody asks again.
+        assert_eq!(asked(of_seven(Some(403), 9)).await, (99, Ok(vec![7]), 100));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn where_many_fail_in_a_row_nothing_more_is_asked() {
+        // Nine of ten, once.
+        let (answers, failed, _) = asked(|number| (number % 10 > 0).then_some((Some(503), 1))).await;
+        assert_eq!((answers, failed), (100, Ok(vec![])));
+        let (answers, failed, asked) = asked(|number| (number >= 50).then_some((Some(503), 9))).await;
+        assert_eq!((answers, failed), (50, Err(answered(Some(503)))));
+        assert!(asked < 75, "{asked}");
+    }
+}

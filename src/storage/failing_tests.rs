@@ -1,0 +1,245 @@
+//! Single versions that the store cannot read or delete: a sweep and an audit go on past them, and tell of them.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+
+use super::audit::{Found, Scope, audit};
+use super::date::Time;
+use super::hold::memory::Memory;
+use super::key::{Class, Key};
+use super::listing::Listed;
+use super::stub::{Asked, Stub, error, versions};
+use super::sweep::{HoldsUnknown, OpenHolds, Reach, sweep};
+use super::tag::TAG_KEY;
+use crate::api::{Ceilings, Days};
+use crate::protocol::cover::Cover;
+
+const CEILINGS: Ceilings = Ceilings {
+    video: Days(28),
+    calls: Days(7),
+};
+
+struct Nobody;
+
+#[async_trait]
+impl OpenHolds for Nobody {
+    async fn covers(&self) -> Result<Vec<Cover>, HoldsUnknown> {
+        Ok(Vec::new())
+    }
+}
+
+/// A recording of a camera that began so many hours ago, as version `id`.
+fn recording(camera: &str, now: Timestamp, hours: i64, id: &str) -> Listed {
+    let start = now - SignedDuration::from_hours(hours);
+    let key = Key::new(Class::Video, camera, start, 60_000, &[id.as_bytes()[0]; 32]).unwrap();
+    Listed {
+        key: key.to_string(),
+        id: id.into(),
+        is_marker: false,
+        is_latest: true,
+        modified: start + SignedDuration::from_secs(70),
+        size: 10,
+        etag: "e".into(),
+    }
+}
+
+/// What is in the bucket, and of which versions something fails.
+#[derive(Clone, Default)]
+struct Bucket {
+    all: Vec<Listed>,
+    /// Versions that are not deleted.
+    stay: BTreeSet<&'static str>,
+    /// Versions whose tag is not told, and the status of the answer.
+    unread: BTreeSet<&'static str>,
+    status: u16,
+    /// Versions whose tag was put back.
+    retagged: BTreeSet<String>,
+}
+
+impl Bucket {
+    fn answer(&mut self, asked: &Asked) -> (u16, String) {
+        let id = asked.parameter("versionId").unwrap_or_default();
+        let asks = |what| asked.parameter(what).is_some();
+        match asked.method.as_str() {
+            "POST" if asks("delete") => {
+                let body = String::from_utf8(asked.body.to_vec()).unwrap();
+                let is_asked = |id: &str| body.contains(&format!("<VersionId>{id}</VersionId>"));
+                self.all
+                    .retain(|listed| !is_asked(&listed.id) || self.stay.contains(listed.id.as_str()));
+                let left = self.all.iter().filter(|listed| is_asked(&listed.id));
+                let left = left.map(|Listed { key, id, .. }| {
+                    format!(
+                        "<Error><Key>{key}</Key><VersionId>{id}</VersionId><Code>InternalError</Code></Error>"
+                    )
+                });
+                (
+                    200,
+                    format!("<DeleteResult>{}</DeleteResult>", left.collect::<String>()),
+                )
+            }
+            "GET" if asks("uploads") => (
+                200,
+                "<ListMultipartUploadsResult></ListMultipartUploadsResult>".to_owned(),
+            ),
+            "GET" if asks("versions") => versions(asked, &self.all),
+            "GET" if asks("tagging") && self.unread.contains(id.as_str()) => error(self.status, "Trouble"),
+            "GET" if asks("tagging") => {
+                let value = if self.retagged.contains(&id) {
+                    "video"
+                } else {
+                    "sealed"
+                };
+                (
+                    200,
+                    format!(
+                        "<Tagging><TagSet><Tag><Key>{TAG_KEY}</Key><Value>{value}</Value></Tag></TagSet></Tagging>"
+                    ),
+                )
+            }
+            "PUT" if asks("tagging") => {
+                self.retagged.insert(id);
+                (200, String::new())
+            }
+            _ => error(404, "NoSuchKey"),
+        }
+    }
+
+    async fn start(self) -> (Stub, Arc<Mutex<Self>>) {
+        let bucket = Arc::new(Mutex::new(self));
+        let answering = Arc::clone(&bucket);
+        let stub = Stub::start(move |asked| answering.lock().unwrap().answer(asked)).await;
+        (stub, bucket)
+    }
+}
+
+#[tokio::test]
+async fn a_version_that_is_not_deleted_keeps_no_other_from_being_swept() {
+    let now = Timestamp::now();
+    let over = 24 * 30;
+    // Each camera is a page.
+    let all = ["a", "b", "c", "d", "e"].map(|camera| recording(camera, now, over, camera));
+    for (stay, left, is_done) in [
+        (vec!["a"], vec!["a"], true),
+        (vec!["a", "b"], vec!["a", "b"], true),
+        // Three pages in a row of which nothing goes: it is not about single versions.
+        (vec!["a", "b", "c", "d"], vec!["a", "b", "c", "d", "e"], false),
+    ] {
+        let said = format!("{stay:?}");
+        let (stub, bucket) = Bucket {
+            all: all.to_vec(),
+            stay: stay.into_iter().collect(),
+            ..Bucket::default()
+        }
+        .start()
+        .await;
+        let memory = Memory::default();
+        let swept = sweep(
+            &stub.target(),
+            &CEILINGS,
+            &Nobody,
+            &memory,
+            Reach::Boundary,
+            Time::of(now),
+        )
+        .await;
+        let bucket = bucket.lock().unwrap();
+        let there: Vec<&str> = bucket.all.iter().map(|listed| listed.id.as_str()).collect();
+        assert_eq!(swept.is_ok(), is_done, "{said}: {swept:?}");
+        match swept {
+            Ok(swept) => {
+                assert_eq!(there, left, "{said}");
+                let stayed = left.len() as u64;
+                assert_eq!((swept.deleted, swept.resisted), (5 - stayed, stayed), "{said}");
+            }
+            Err(error) => assert!(error.to_string().contains("DeleteObjects"), "{error}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_store_that_deletes_nothing_is_told() {
+    let now = Timestamp::now();
+    let (stub, _) = Bucket {
+        all: vec![recording("hal", now, 24 * 30, "1")],
+        stay: ["1"].into(),
+        ..Bucket::default()
+    }
+    .start()
+    .await;
+    let memory = Memory::default();
+    let swept = sweep(
+        &stub.target(),
+        &CEILINGS,
+        &Nobody,
+        &memory,
+        Reach::Boundary,
+        Time::of(now),
+    )
+    .await;
+    assert!(swept.unwrap_err().to_string().contains("DeleteObjects"));
+}
+
+#[tokio::test]
+async fn marks_that_cannot_be_read_keep_no_other_tag_from_being_put_back() {
+    let now = Timestamp::now();
+    for status in [403, 500] {
+        let (stub, bucket) = Bucket {
+            all: ["1", "2", "3"].map(|id| recording("hal", now, 24, id)).to_vec(),
+            unread: ["2"].into(),
+            status,
+            ..Bucket::default()
+        }
+        .start()
+        .await;
+        let memory = Memory::default();
+        let target = stub.target();
+        let swept = sweep(&target, &CEILINGS, &Nobody, &memory, Reach::All, Time::of(now)).await;
+        let swept = swept.unwrap();
+        assert_eq!((swept.retagged, swept.unread), (2, 1), "{status}");
+        let retagged = &bucket.lock().unwrap().retagged;
+        assert_eq!(*retagged, ["1", "3"].map(str::to_owned).into(), "{status}");
+    }
+}
+
+#[tokio::test]
+async fn an_audit_tells_whose_marks_it_could_not_read_and_looks_at_the_rest() {
+    let now = Timestamp::now();
+    for status in [403, 500] {
+        for (unread, inspected) in [(vec!["2"], Some(2)), (vec!["1", "2", "3"], None)] {
+            let (stub, _) = Bucket {
+                all: ["1", "2", "3"].map(|id| recording("hal", now, 24, id)).to_vec(),
+                unread: unread.into_iter().collect(),
+                status,
+                ..Bucket::default()
+            }
+            .start()
+            .await;
+            let scope = Scope {
+                ceilings: CEILINGS,
+                embargo: None,
+                reach: Reach::All,
+                one_in: 1,
+                known: None,
+            };
+            let tally = audit(&stub.target(), &scope, now).await;
+            match inspected {
+                Some(inspected) => {
+                    let tally = tally.unwrap();
+                    assert_eq!(tally.inspected, inspected, "{status}");
+                    assert_eq!(tally.count(Found::Mistagged), inspected, "{status}");
+                    let told = &tally.found.get(&Found::UnreadMarks).unwrap().examples;
+                    assert!(
+                        told[0].contains("GetObjectTagging was answered with Trouble"),
+                        "{told:?}"
+                    );
+                    assert_eq!(tally.count(Found::UnreadMarks), 1, "{status}");
+                }
+                // Whoever may read no marks at all is told that.
+                None => assert!(tally.unwrap_err().to_string().contains("Trouble"), "{status}"),
+            }
+        }
+    }
+}
