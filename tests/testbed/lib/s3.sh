@@ -93,6 +93,8 @@ keyring = $RUN/ceph/mgr/keyring
 [client.rgw]
 keyring = $RUN/ceph/rgw/keyring
 rgw_frontends = beast endpoint=$HOST_IP:7480 tcp_nodelay=1
+rgw_s3_auth_use_sts = true
+rgw_sts_key = of-the-test-bed-
 rgw_lc_debug_interval = 10
 # A bucket's rules are gone through in 4 s, spent on waiting for its three workers: with one each, and more buckets at once,
 # those of all tests take half a minute. A queue begins anew after ten seconds, be there buckets that it has not come to:
