@@ -38,7 +38,7 @@ pub struct StoreError {
     /// The S3 operation, such as `PutBucketPolicy`.
     pub operation: &'static str,
     /// The S3 error code, or one of this module's own where the store gave none: `Timeout`, `NoConnection`,
-    /// `NoCredentials`, `NoToken`, `UntrustedCertificate`, `UnreadableAnswer` (perhaps cut off), `OtherAnswer` (whole, and no answer to the
+    /// `ProxyAuthenticationRequired`, `ProxyRefused` (it makes no tunnel to the endpoint), `NoCredentials`, `NoToken`, `UntrustedCertificate`, `UnreadableAnswer` (perhaps cut off), `OtherAnswer` (whole, and no answer to the
     /// question), `InvalidRequest`, `HttpNNN`.
     pub code: String,
     /// The HTTP status, where there was an answer.
@@ -64,7 +64,7 @@ impl StoreError {
             SdkError::TimeoutError(_) => "Timeout".to_owned(),
             SdkError::DispatchFailure(failure) if failure.is_timeout() => "Timeout".to_owned(),
             SdkError::DispatchFailure(_) if distrusts(error) => "UntrustedCertificate".to_owned(),
-            SdkError::DispatchFailure(_) => "NoConnection".to_owned(),
+            SdkError::DispatchFailure(_) => of_tunnel(error).unwrap_or("NoConnection").to_owned(),
             SdkError::ResponseError(_) => match status {
                 Some(status) if status >= 300 => format!("Http{status}"),
                 _ => unread(error).to_owned(),
@@ -155,6 +155,14 @@ impl StoreError {
             "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" => {
                 Some("the temporary key has expired; renew it and its session token")
             }
+            "ProxyAuthenticationRequired" => Some(
+                "the proxy asks for a user and password: name a Secret with them in proxy.credentialsSecret, or write them into \
+                 HTTPS_PROXY",
+            ),
+            "ProxyRefused" => Some(
+                "the proxy makes no tunnel to the endpoint: check its user and password, have it let this host and port through, \
+                 or add the endpoint to proxy.noProxy, or NO_PROXY",
+            ),
             "InvalidToken" => Some("the session token does not fit the access key; renew both"),
             "NoCredentials" => Some("the profile gives no credentials; log in again or name another"),
             "NoToken" => {
@@ -200,23 +208,38 @@ fn of_credentials(operation: &'static str, error: &(dyn std::error::Error + 'sta
     })
 }
 
-/// Whether somewhere in the chain the TLS layer refused the other side: a person has to give the right CA.
+/// Whether the TLS layer refused the other side: a person has to give the right CA.
 fn distrusts(error: &(dyn std::error::Error + 'static)) -> bool {
+    in_chain(error, &|error| error.is::<rustls::Error>().then_some(())).is_some()
+}
+
+/// Why the proxy on the way made no tunnel. The connector has no public type for it: its text is all that tells.
+fn of_tunnel(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    in_chain(error, &|error| match error.to_string().as_str() {
+        "tunnel error: proxy authorization required" => Some("ProxyAuthenticationRequired"),
+        "tunnel error: unsuccessful" => Some("ProxyRefused"),
+        _ => None,
+    })
+}
+
+/// What is found somewhere in the chain of an error's causes.
+fn in_chain<T>(
+    error: &(dyn std::error::Error + 'static),
+    find: &dyn Fn(&(dyn std::error::Error + 'static)) -> Option<T>,
+) -> Option<T> {
     let mut next = Some(error);
     while let Some(error) = next {
-        if error.is::<rustls::Error>() {
-            return true;
-        }
         // What an I/O error wraps is not its source: its source is that of what it wraps.
         let inner = error
             .downcast_ref::<std::io::Error>()
             .and_then(std::io::Error::get_ref);
-        if inner.is_some_and(|inner| distrusts(inner)) {
-            return true;
+        let found = find(error).or_else(|| in_chain(inner?, find));
+        if found.is_some() {
+            return found;
         }
         next = error.source();
     }
-    false
+    None
 }
 
 #[cfg(test)]

@@ -28,3 +28,4 @@ pub mod scene;
 mod segments;
 mod tampered;
 mod tls;
+mod tunnelled;

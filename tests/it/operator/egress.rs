@@ -1,11 +1,20 @@
-//! The chart's proxy and workload identity.
+//! The chart's proxy and workload identity; and an operator with its recorders, of which the proxy is the only way out.
+
+use std::net::IpAddr;
 
 use serde_json::{Value, json};
 use toezicht::controllers::config::OperatorConfig;
+use toezicht::controllers::egress::{PROXY_PASSWORD, PROXY_USERNAME};
 
 use super::chart::{of_kind, rendered};
-use crate::support::settings::root;
+use super::process::{Process, leads, recording_at, without_the_chart};
+use crate::support::front::Front;
+use crate::support::recorded::keys;
+use crate::support::scene::Scene;
+use crate::support::settings::{S3Server, root, setting};
+use crate::support::tinyproxy::{PASSWORD, Tinyproxy, USERNAME};
 use crate::support::tools::try_run;
+use crate::support::wait::{HANG, eventually};
 
 /// The operator's pod and its configuration file.
 async fn operator(values: &[&str]) -> (Value, String) {
@@ -91,4 +100,54 @@ async fn the_operator_has_a_token_for_stores_only_where_a_grant_allows_it() {
             .join(projected["path"].as_str().unwrap());
         assert_eq!(config.egress.token_file, path);
     }
+}
+
+/// No DNS has it: the proxy alone finds it.
+const STORE: &str = "s3.behind-a-proxy.test";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operator_and_recorders_reach_their_store_through_a_proxy() {
+    without_the_chart("egress", |namespace| async move {
+        let server = S3Server::second();
+        let url = url::Url::parse(&server.endpoint).unwrap();
+        let here: IpAddr = url.host_str().unwrap().parse().unwrap();
+        let front = Front::start(&server, here, STORE).await;
+        let proxy = Tinyproxy::start(here, front.port, &[STORE]).await;
+        let endpoint = format!("https://{STORE}:{}", front.port);
+        let mut config = recording_at(&endpoint);
+        config["proxy"] = json!({"https": proxy.url, "noProxy": ""});
+        let variables = [
+            ("KUBECONFIG", &*setting("KUBECONFIG")),
+            (PROXY_USERNAME, USERNAME),
+            (PROXY_PASSWORD, PASSWORD),
+        ];
+        let process = Process::with_variables(&variables, &namespace, &namespace, "egress", config);
+        leads(&namespace, "egress").await;
+        let authority = [("ca.crt", front.ca.clone())];
+        namespace.secret("store-ca", "toezicht.dev/ca", authority).await;
+        let scene = Scene::within(namespace, server, |_, site| {
+            site["spec"]["storage"]["endpoint"] = endpoint.as_str().into();
+            site["spec"]["storage"]["caRef"] = json!({"name": "store-ca"});
+        })
+        .await;
+        scene.camera("hal", "h264/3").await;
+        scene.site_is("StorageEnforced", "True", HANG).await;
+        eventually("a segment is uploaded", HANG, || async {
+            let keys = keys(&scene.bucket, "hal").await;
+            if keys.is_empty() {
+                Err("none yet".to_owned())
+            } else {
+                Ok(())
+            }
+        })
+        .await;
+        // The operator on this machine, and a recorder in its pod.
+        let from: std::collections::BTreeSet<String> = proxy.tunnelled_to(STORE).into_iter().collect();
+        let is_here = |address: &&String| address.parse::<IpAddr>().is_ok_and(|address| address == here);
+        assert!(from.iter().any(|address| is_here(&address)), "{from:?}");
+        assert!(!from.iter().all(|address| is_here(&address)), "{from:?}");
+        let log = process.said();
+        assert!(!log.contains(PASSWORD) && !log.contains("panicked"), "{log}");
+    })
+    .await;
 }

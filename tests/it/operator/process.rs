@@ -66,6 +66,18 @@ impl Process {
         namespace: &TestNamespace,
         watched: &TestNamespace,
         instance: &str,
+        config: Value,
+    ) -> Self {
+        let variables = [("KUBECONFIG", kubeconfig)];
+        Self::with_variables(&variables, namespace, watched, instance, config)
+    }
+
+    /// Starts one with these variables in its environment.
+    pub fn with_variables(
+        variables: &[(&str, &str)],
+        namespace: &TestNamespace,
+        watched: &TestNamespace,
+        instance: &str,
         mut config: Value,
     ) -> Self {
         config["watchNamespaces"] = json!([watched.name]);
@@ -80,7 +92,7 @@ impl Process {
             .arg(format!("--listen=127.0.0.1:{port}"))
             .arg("--config")
             .arg(&path)
-            .env("KUBECONFIG", kubeconfig)
+            .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .stderr(std::fs::File::create(&log).unwrap())
             .kill_on_drop(true)

@@ -5,11 +5,15 @@ use std::process::Stdio;
 use aws_sdk_s3::types::{
     ObjectLockLegalHold, ObjectLockLegalHoldStatus, Tag, Tagging, VersioningConfiguration,
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
+use toezicht::contract::{Credentials, Keys, Secret};
+use toezicht::protocol::Window;
+use toezicht::protocol::cover::{Cover, Sources};
 use toezicht::storage::Trials;
 use tokio::process::Command;
 
+use super::holds::placed;
 use super::scene::{Scene, client};
 use crate::support::settings::{S3Identity, S3Server};
 
@@ -219,5 +223,80 @@ async fn ceph_recorder_with_rights_of_its_own_puts_its_one_tag_only() {
             put(&key("sealed"), Some("toezicht-retention=sealed")).await,
             "{class}"
         );
+    }
+}
+
+/// Temporary keys of an identity, from the store's own STS.
+async fn session(server: &S3Server, who: &str) -> Keys {
+    let identity = server.identity(who);
+    let lasting = aws_credential_types::Credentials::new(
+        &identity.access_key,
+        &identity.secret_key,
+        None,
+        None,
+        "test",
+    );
+    let config = aws_sdk_sts::Config::builder()
+        .behavior_version(aws_sdk_sts::config::BehaviorVersion::latest())
+        .region(aws_sdk_sts::config::Region::new(server.region.clone()))
+        .endpoint_url(&server.endpoint)
+        .credentials_provider(lasting)
+        .build();
+    let sts = aws_sdk_sts::Client::from_conf(config);
+    let answer = sts
+        .get_session_token()
+        .duration_seconds(900)
+        .send()
+        .await
+        .unwrap();
+    let keys = answer.credentials.unwrap();
+    Keys {
+        access_key_id: Secret::new(keys.access_key_id),
+        secret_access_key: Secret::new(keys.secret_access_key),
+        session_token: Some(Secret::new(keys.session_token)),
+    }
+}
+
+/// Teams that have no lasting keys: the session's principal is its user.
+#[tokio::test]
+async fn ceph_temporary_keys_do_as_lasting_ones() {
+    let mut scene = Scene::new(S3Server::second(), "session");
+    let keys = session(&scene.server, "operator").await;
+    scene.operator.credentials = Credentials::Keys(keys.clone());
+    scene.recorder.credentials = Credentials::Keys(session(&scene.server, "recorder").await);
+    scene.enforce(Trials::Run).await.unwrap();
+    let start = Timestamp::now() - SignedDuration::from_mins(5);
+    let key = scene.record("hal", start).await;
+    let incident = [Cover {
+        sources: Sources::All,
+        calls: false,
+        window: Window::new(start, Some(Timestamp::now())),
+    }];
+    assert_eq!(placed(&scene.operator, &incident).await.coverage[0].segments, 1);
+    assert_eq!(scene.marks(&key).await, Some((true, "held".to_owned())));
+
+    for (token, refused) in [
+        (None, true),
+        (Some("c29tZXRoaW5nIGVsc2U="), true),
+        (keys.session_token.as_ref().map(Secret::reveal), false),
+    ] {
+        let mut operator = scene.operator.clone();
+        let session_token = token.map(Secret::new);
+        operator.credentials = Credentials::Keys(Keys {
+            session_token,
+            ..keys.clone()
+        });
+        let scene = Scene {
+            operator,
+            ..scene.clone()
+        };
+        let enforced = scene.enforce(Trials::Keep).await;
+        match enforced {
+            Ok(enforced) => assert!(!refused && enforced.changed.is_empty(), "{token:?}"),
+            Err(error) => {
+                let told = error.safe_message();
+                assert!(refused && told.contains("HTTP 4"), "{told}");
+            }
+        }
     }
 }

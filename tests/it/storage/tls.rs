@@ -1,52 +1,19 @@
 //! TLS: a private authority is trusted and nothing else; and a rule against plain HTTP is only made where
 //! the store knows that a request came over TLS, which it does not behind a proxy that ends it.
 
-use std::sync::Arc;
+use std::net::{IpAddr, Ipv4Addr};
 
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use toezicht::storage::Trials;
-use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
 
 use super::scene::Scene;
+use crate::support::front::Front;
 use crate::support::settings::S3Server;
 
 /// Ends TLS before a server; gives its endpoint and its certificate.
 async fn front(server: &S3Server) -> (String, String) {
-    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-    let certificate = CertificateDer::from(made.cert.der().to_vec());
-    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate], key)
-        .unwrap();
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = format!("https://{}", listener.local_addr().unwrap());
-    let url = url::Url::parse(&server.endpoint).unwrap();
-    let behind = format!(
-        "{}:{}",
-        url.host_str().unwrap(),
-        url.port_or_known_default().unwrap()
-    );
-    tokio::spawn(async move {
-        loop {
-            let (stream, _) = listener.accept().await.unwrap();
-            let (acceptor, behind) = (acceptor.clone(), behind.clone());
-            tokio::spawn(async move {
-                // A client that does not trust the certificate ends the handshake.
-                let Ok(mut stream) = acceptor.accept(stream).await else {
-                    return;
-                };
-                let mut server = TcpStream::connect(behind).await.unwrap();
-                let _ = tokio::io::copy_bidirectional(&mut stream, &mut server).await;
-            });
-        }
-    });
-    (endpoint, made.cert.pem())
+    let here = IpAddr::from(Ipv4Addr::LOCALHOST);
+    let Front { port, ca } = Front::start(server, here, "127.0.0.1").await;
+    (format!("https://127.0.0.1:{port}"), ca)
 }
 
 async fn behind_a_proxy_nobody_is_locked_out(server: S3Server, tells: bool) {

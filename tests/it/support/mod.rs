@@ -4,6 +4,7 @@
 pub mod audit;
 pub mod cluster;
 pub mod counted;
+pub mod front;
 pub mod looks;
 pub mod operator;
 pub mod pod;
@@ -12,5 +13,6 @@ pub mod proxy;
 pub mod recorded;
 pub mod scene;
 pub mod settings;
+pub mod tinyproxy;
 pub mod tools;
 pub mod wait;
