@@ -156,12 +156,12 @@ impl StoreError {
                 Some("the temporary key has expired; renew it and its session token")
             }
             "ProxyAuthenticationRequired" => Some(
-                "the proxy asks for a user and password: name a Secret with them in proxy.credentialsSecret, or write them into \
-                 HTTPS_PROXY",
+                "the proxy asks for a user and password, and got none or wrong ones: put them into the Secret that \
+                 proxy.credentialsSecret names, or into HTTPS_PROXY",
             ),
             "ProxyRefused" => Some(
-                "the proxy makes no tunnel to the endpoint: check its user and password, have it let this host and port through, \
-                 or add the endpoint to proxy.noProxy, or NO_PROXY",
+                "the proxy makes no tunnel to the endpoint: it may not reach the store, not let this host and port through, or not \
+                 take the user and password; or add the endpoint to proxy.noProxy, or NO_PROXY",
             ),
             "InvalidToken" => Some("the session token does not fit the access key; renew both"),
             "NoCredentials" => Some("the profile gives no credentials; log in again or name another"),

@@ -8,7 +8,6 @@ mod retag;
 mod unfinished;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -45,8 +44,6 @@ const AT_ONCE: usize = 10;
 const PAGES: usize = 2;
 /// How often what failed is tried again; each time slower.
 const ROUNDS: u32 = 5;
-/// Pages of which nothing goes, one after another: then it is not about these, and the run ends.
-const STUCK: usize = 3;
 const PAUSE: Duration = Duration::from_millis(250);
 
 /// The holds that the API server knows of now, asked immediately before anything is deleted.
@@ -145,10 +142,8 @@ pub async fn sweep(
         told: Vec::new(),
         time,
         reach,
-        at_once: AtomicUsize::new(AT_ONCE),
         seen: Mutex::default(),
         hidden: Mutex::default(),
-        stuck: Mutex::default(),
         swept: Swept::default(),
     };
     match sweep.all().await {
@@ -165,15 +160,6 @@ struct SweptDay {
     bytes: u64,
 }
 
-/// What the store did not delete, however often it was asked.
-#[derive(Default)]
-struct Stuck {
-    /// Pages of which nothing went, one after another.
-    pages: usize,
-    /// What it said of the last.
-    error: Option<StoreError>,
-}
-
 struct Sweep<'a> {
     store: &'a Store,
     ceilings: &'a Ceilings,
@@ -183,11 +169,9 @@ struct Sweep<'a> {
     told: Vec<Arc<Told>>,
     time: Time,
     reach: Reach,
-    at_once: AtomicUsize,
     /// The holds that were open at any time of the sweep.
     seen: Mutex<Vec<Cover>>,
     hidden: Mutex<BTreeSet<String>>,
-    stuck: Mutex<Stuck>,
     swept: Swept,
 }
 
@@ -202,13 +186,6 @@ impl Sweep<'_> {
         }
         let hidden = self.hidden.get_mut().unwrap_or_else(PoisonError::into_inner);
         self.swept.hidden = hidden.len() as u64;
-        // Single versions that stay are counted; where nothing goes at all, it is not about these.
-        let stuck = self.stuck.get_mut().unwrap_or_else(PoisonError::into_inner);
-        if self.swept.deleted == 0
-            && let Some(error) = stuck.error.take()
-        {
-            return Err(error.into());
-        }
         unfinished(self).await
     }
 
@@ -336,37 +313,24 @@ impl Sweep<'_> {
         Ok(())
     }
 
-    /// Sends the deletions, of what no hold covers, again and slower where the store could not keep up. A version that the store
-    /// does not delete keeps none after it from being swept.
+    /// Sends the deletions, of what no hold covers, again and slower where the store could not keep up. The run ends where whole
+    /// requests fail for good. A version that the store does not delete keeps none after it from being swept: what is left is
+    /// counted when the day is read back.
     async fn in_rounds(&self, due: Vec<Listed>) -> Result<(), SweepError> {
-        let (count, mut left) = (due.len(), due);
+        let (mut left, mut at_once) = (due, AT_ONCE);
         for round in 1..=ROUNDS {
-            let at_once = self.at_once.load(Ordering::Relaxed);
             let (mut again, mut last_error) = (Vec::new(), None);
             for together in left.chunks(BATCH * at_once) {
                 last_error = self.send(together, &mut again).await?.or(last_error);
             }
             if again.is_empty() || round == ROUNDS {
-                let has_gone = again.len() < count;
-                let error = (!again.is_empty()).then(|| last_error.unwrap_or_else(slow_down));
-                return self.note_stuck(has_gone, error);
+                return last_error.map_or(Ok(()), |error| Err(error.into()));
             }
             left = again;
-            self.at_once.store((at_once / 2).max(1), Ordering::Relaxed);
+            at_once = (at_once / 2).max(1);
             tokio::time::sleep(PAUSE * 2_u32.pow(round)).await;
         }
         Ok(())
-    }
-
-    /// Notes whether anything of a page has gone, and what the store said of what has not.
-    fn note_stuck(&self, has_gone: bool, error: Option<StoreError>) -> Result<(), SweepError> {
-        let mut stuck = self.stuck.lock().unwrap_or_else(PoisonError::into_inner);
-        stuck.pages = if has_gone { 0 } else { stuck.pages + 1 };
-        stuck.error = error.or(stuck.error.take());
-        match &stuck.error {
-            Some(error) if stuck.pages >= STUCK => Err(error.clone().into()),
-            _ => Ok(()),
-        }
     }
 
     /// Sends as much as goes at once. What failed and may be tried again is added to `again`.
@@ -417,13 +381,5 @@ impl Sweep<'_> {
 
     fn seen(&self) -> MutexGuard<'_, Vec<Cover>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn slow_down() -> StoreError {
-    StoreError {
-        operation: "DeleteObjects",
-        code: "SlowDown".into(),
-        status: Some(503),
     }
 }

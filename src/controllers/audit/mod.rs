@@ -165,7 +165,7 @@ fn all_every(before: &AuditStatus) -> SignedDuration {
     let is_at_risk = before
         .findings
         .iter()
-        .any(|finding| finding.kind.starts_with("Held"));
+        .any(|finding| finding.kind.starts_with("Held") || finding.kind == <&str>::from(Found::UnreadMarks));
     if is_at_risk { ALL_SOON } else { ALL_EVERY }
 }
 

@@ -17,7 +17,7 @@ pub(super) const VERIFY_EVERY: SignedDuration = SignedDuration::from_mins(15);
 /// Verification takes at most this part of the time.
 const SHARE: i32 = 20;
 /// What a day of verifications may cost at a store that charges for requests: at most 700,000 reads of two requests each and
-/// 30,000 listings.
+/// 30,000 listings of what cameras recorded. Listings of calls, and of what somebody else put elsewhere, come on top.
 const EACH_READ: SignedDuration = SignedDuration::from_millis(250);
 const EACH_LISTING: SignedDuration = SignedDuration::from_secs(3);
 /// The longest that verification may be put off.
@@ -164,21 +164,17 @@ impl Pass<'_> {
             .collect()
     }
 
-    /// When a release that the store refused is tried again, where that is later, and there is nothing else to release.
-    pub(super) fn release_again(&self) -> Option<Timestamp> {
-        let again = |entry: &Entry| {
-            let placement = self.hold(&entry.uid)?.status.as_ref()?.placement.as_ref()?;
-            let refused = placement.refused.as_ref()?;
-            let pause = if refused.is_of_versions() {
-                REFUSED
-            } else {
-                UNVISITED
-            };
-            Some(past(refused.at.0, self.now)? + pause)
+    /// When a release that the store refused lately is tried again; `None`: now.
+    pub(super) fn release_again(&self, entry: &Entry) -> Option<Timestamp> {
+        let placement = self.hold(&entry.uid)?.status.as_ref()?.placement.as_ref()?;
+        let refused = placement.refused.as_ref()?;
+        let pause = if refused.is_of_versions() {
+            REFUSED
+        } else {
+            UNVISITED
         };
-        let again = self.plan.closing.iter().map(again);
-        let first = again.collect::<Option<Vec<_>>>()?.into_iter().min()?;
-        Some(first).filter(|again| *again > self.now)
+        let again = past(refused.at.0, self.now)? + pause;
+        Some(again).filter(|again| *again > self.now)
     }
 
     /// Whether every recorder follows the holds that are open, and no other.

@@ -280,7 +280,7 @@ pub fn deadlines(plan: &Plan, outcome: &Outcome, now: Timestamp) -> Vec<Timestam
     if let Some(since) = outcome.unacknowledged_since {
         deadlines.push(now + (now.duration_since(since) / 4).clamp(SOON, MOST_PATIENT));
     }
-    if !outcome.unreleased.is_empty() {
+    if !outcome.unreleased.is_empty() || outcome.is_undecided {
         deadlines.push(now + cadence::REFUSED);
     }
     if !outcome.unseen.is_empty() {
@@ -289,5 +289,6 @@ pub fn deadlines(plan: &Plan, outcome: &Outcome, now: Timestamp) -> Vec<Timestam
     deadlines.extend(outcome.verify_at);
     deadlines.extend(outcome.next_opening);
     deadlines.extend(outcome.release_from);
+    deadlines.extend(outcome.release_again);
     deadlines
 }

@@ -30,8 +30,12 @@ pub struct Outcome {
     pub verified_at: Option<Timestamp>,
     /// How often everything is looked at.
     pub verify_every: Option<SignedDuration>,
-    /// No release was tried: what the store refused to let go of is put off.
-    pub is_release_put_off: bool,
+    /// UIDs of holds whose release was not tried: the store refused it lately.
+    pub put_off: BTreeSet<String>,
+    /// When the first of these is tried again.
+    pub release_again: Option<Timestamp>,
+    /// Something that was to be released is kept for a hold that was declared and does not count yet.
+    pub is_undecided: bool,
     /// What the store refused to let go of, where a release was tried: of each hold, by UID.
     pub unreleased: BTreeMap<String, Refused>,
     /// What was not looked at, where a release was tried.

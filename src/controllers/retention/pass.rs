@@ -316,13 +316,15 @@ impl Pass<'_> {
     }
 
     async fn release(&self, outcome: &mut Outcome) -> Result<(), RetentionError> {
-        if let Some(again) = self.release_again() {
-            (outcome.release_from, outcome.is_release_put_off) = (Some(again), true);
-            return Ok(());
-        }
-        // One whose recorders are silent, or whose manifest cannot be read, keeps no other from being released.
+        // One that was refused lately, whose recorders are silent, or whose manifest cannot be read keeps no other from being
+        // released.
         let (mut closing, mut waits, mut unread) = (Vec::new(), None, None);
         for entry in &self.plan.closing {
+            if let Some(again) = self.release_again(entry) {
+                outcome.put_off.insert(entry.uid.clone());
+                outcome.release_again = outcome.release_again.into_iter().chain([again]).min();
+                continue;
+            }
             let resolved_at = entry.resolved_at.unwrap_or(self.now);
             let bucket = &self.bucket.operator.bucket;
             if let Some(left) = self.memory.may_land(bucket, &entry.cover(), &self.plan.covers()) {
@@ -353,7 +355,7 @@ impl Pass<'_> {
     async fn let_go(&self, mut closing: Vec<Entry>, outcome: &mut Outcome) -> Result<(), RetentionError> {
         let all = closing.clone();
         let mut release = Release::new(&all, self.declared, &self.bucket.ceilings, self.memory);
-        for _ in 0..PASSES {
+        for number in 1..=PASSES {
             let work = release.pass(&self.bucket.operator, Time::of((self.clock)()));
             let (released, ended) = BrokenOff::apart(self.fence.guard(work).await?);
             outcome.count("released", released.released);
@@ -361,7 +363,8 @@ impl Pass<'_> {
             ended?;
             outcome.unreleased.clone_from(&released.refused);
             outcome.unseen.clone_from(&released.unseen);
-            if released.is_settled() {
+            outcome.is_undecided = !released.undecided.is_empty();
+            if released.is_settled() || number == PASSES {
                 closing.retain(|entry| released.is_proved_of(entry));
                 // Before the ledger's last word: after it nobody would come back for them.
                 for entry in closing.iter().filter(|entry| !self.plan.is_open(&entry.name)) {
@@ -373,12 +376,10 @@ impl Pass<'_> {
                     .guard(ledger::write_all(&self.bucket.operator, &closed))
                     .await??;
                 outcome.released = closed.into_iter().map(|entry| entry.uid).collect();
-                // The ledger has what they are kept for the next moment, or nobody declares it any more.
-                outcome.is_pending |= !released.undecided.is_empty();
-                return Ok(());
+                outcome.is_pending |= !released.is_settled();
+                break;
             }
         }
-        outcome.is_pending = true;
         Ok(())
     }
 

@@ -324,10 +324,8 @@ fn what_was_acknowledged_before_a_hold_counted_anew_is_not() {
     }
 }
 
-/// One version that the store does not let go of keeps the hold that covered it unreleased, and no other.
-#[tokio::test]
-async fn a_refusal_of_one_resolved_hold_releases_the_others() {
-    let now = Timestamp::now();
+/// A store that has one recording of `hal`, held, and lets nobody change that.
+async fn unyielding(now: Timestamp) -> Stub {
     let before = now - SignedDuration::from_hours(1);
     let key = Key::new(Class::Video, "hal", before, 60_000, &[7; 32]).unwrap();
     let recorded = Listed {
@@ -340,7 +338,7 @@ async fn a_refusal_of_one_resolved_hold_releases_the_others() {
         etag: "e".into(),
     };
     let ledger = Arc::<Mutex<BTreeMap<String, String>>>::default();
-    let stub = Stub::start(move |asked| {
+    Stub::start(move |asked| {
         let is_of_version = asked.parameter("versionId").is_some();
         let mut ledger = ledger.lock().unwrap();
         match asked.method.as_str() {
@@ -371,9 +369,19 @@ async fn a_refusal_of_one_resolved_hold_releases_the_others() {
             _ => (200, String::new()),
         }
     })
-    .await;
-    let mut of_gang = of_hal("gang", now).resolved(now);
-    of_gang.cameras = ["gang".to_owned()].into();
+    .await
+}
+
+/// One version that the store does not let go of keeps the hold that covered it unreleased, and no other.
+#[tokio::test]
+async fn a_refusal_of_one_resolved_hold_releases_the_others() {
+    let now = Timestamp::now();
+    let stub = unyielding(now).await;
+    let [of_gang, late] = ["gang", "late"].map(|uid| {
+        let mut entry = of_hal(uid, now).resolved(now);
+        entry.cameras = ["gang".to_owned()].into();
+        entry
+    });
     let plan = Plan {
         closing: vec![of_hal("hal", now).resolved(now), of_gang],
         ..Plan::default()
@@ -402,9 +410,37 @@ async fn a_refusal_of_one_resolved_hold_releases_the_others() {
         "{of_gang:?}"
     );
     assert!(of_hal.released_at.is_none(), "{of_hal:?}");
-    let refused = of_hal.refused.unwrap();
+    let refused = of_hal.refused.clone().unwrap();
     assert!(
         refused.versions == 1 && refused.answer.contains("AccessDenied"),
         "{refused:?}"
     );
+
+    // It is tried again in a minute, also where another is released meanwhile; until then its status stays.
+    let holds = [
+        hold("hal", &json!({"placement": of_hal})),
+        hold("late", &json!(null)),
+    ];
+    let soon = Plan {
+        closing: vec![plan.closing[0].clone(), late],
+        ..Plan::default()
+    };
+    let pass = Pass {
+        holds: &holds,
+        plan: &soon,
+        now: now + SignedDuration::from_secs(20),
+        ..pass
+    };
+    let (outcome, failed) = pass.run().await;
+    assert!(failed.is_none(), "{failed:?}");
+    assert_eq!(outcome.released, ["late"]);
+    let again = outcome.release_again.unwrap().duration_since(refused.at.0);
+    // A status has whole seconds.
+    assert!((59..=60).contains(&again.as_secs()), "{again}");
+    let [of_hal, late] = holds
+        .each_ref()
+        .map(|hold| placement(hold, &soon, &outcome, pass.now).unwrap());
+    let stays = of_hal.refused.unwrap();
+    assert_eq!((stays.versions, stays.answer), (1, refused.answer));
+    assert!(late.released_at.is_some() && of_hal.released_at.is_none());
 }

@@ -233,7 +233,7 @@ pub fn placement(hold: &IncidentHold, plan: &Plan, outcome: &Outcome, now: Times
     if closing.is_some() {
         next.observed_generation = hold.metadata.generation.unwrap_or_default();
         next.released_at = outcome.released.contains(&uid).then_some(Time(now));
-        if !outcome.is_release_put_off {
+        if !outcome.put_off.contains(&uid) {
             let unseen = outcome.unseen.of(&entry.cover());
             let refused = outcome.unreleased.get(&uid).or(unseen.as_ref());
             next.refused = refusal(refused.filter(|_| next.released_at.is_none()), now);

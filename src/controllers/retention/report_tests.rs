@@ -115,7 +115,7 @@ fn what_the_store_does_not_let_go_of_is_told_until_a_release_is_tried_again() {
     };
     let put_off = || Outcome {
         release_from: Some(now),
-        is_release_put_off: true,
+        put_off: ["1".to_owned()].into(),
         ..Outcome::default()
     };
     assert_eq!(look(refused()), Some(3));

@@ -10,6 +10,7 @@ use crate::api::condition::{ConditionType, Finding, Reason, Truth};
 use crate::api::{Drift, StorageStatus};
 use crate::controllers::kit::status::may_refresh;
 use crate::controllers::site::conformance;
+use crate::storage::error::StoreError;
 use crate::storage::{BucketSpec, BucketState, Change, EnforceError, Enforced};
 
 /// What a status has room for.
@@ -143,9 +144,11 @@ pub fn judge(
     }
 }
 
-/// Whether only a person can help: a store that does not answer comes back by itself, rights do not.
+/// Whether only a person can help: a store that does not answer comes back by itself, rights do not, nor a login at the proxy.
 fn needs_person(error: &EnforceError) -> bool {
-    error.store_error().is_none_or(|error| !error.is_retryable())
+    let is_refused_on_the_way = |error: &StoreError| error.code == "ProxyAuthenticationRequired";
+    let error = error.store_error();
+    error.is_none_or(|error| !error.is_retryable() || is_refused_on_the_way(error))
 }
 
 fn not_enforced(error: &EnforceError, nothing_learnt: bool, was_read_back: bool) -> Finding {

@@ -100,18 +100,13 @@ pub async fn audit(reader: &StorageTarget, scope: &Scope, now: Timestamp) -> Res
         one_in: scope.one_in.max(1),
         salt: simulated::salt(),
     };
-    let mut unread = None;
     for class in Class::ALL {
         let wanted: &[Days] = match scope.reach {
             Reach::All => &[Days::ALL],
             Reach::Boundary => &boundary(class, &scope.ceilings, now),
         };
         let days = audit.days(class, wanted, &mut tally).await?;
-        audit.walk(days, &mut tally, &mut unread).await?;
-    }
-    // Marks of single versions that cannot be read are told. Where none can, it is not about these.
-    if let Some(error) = unread.filter(|_| tally.inspected == 0) {
-        return Err(error.into());
+        audit.walk(days, &mut tally).await?;
     }
     if scope.reach == Reach::All {
         audit.strangers(&mut tally).await?;
@@ -199,20 +194,14 @@ impl Audit<'_> {
         Ok(prefixes)
     }
 
-    /// Goes through days; `unread` is the first reason why marks could not be read.
-    async fn walk(
-        &self,
-        days: Vec<String>,
-        tally: &mut Tally,
-        unread: &mut Option<StoreError>,
-    ) -> Result<(), StoreError> {
+    async fn walk(&self, days: Vec<String>, tally: &mut Tally) -> Result<(), StoreError> {
         let mut walk = Walk::new(self.store, days);
         let (mut newer, mut found) = (None, walk.next().await?);
         while let Some(page) = found {
             let chosen = self.page(&page, &mut newer, tally);
             // The next page is fetched while the marks of this one are read.
             let (next, inspected) = futures::join!(walk.next(), self.inspect(chosen, tally));
-            *unread = unread.take().or(inspected?);
+            inspected?;
             found = match next {
                 Err(error) if is_hidden_key(&error) => None,
                 next => next?,
@@ -274,12 +263,8 @@ impl Audit<'_> {
         hasher.finish().is_multiple_of(u64::from(self.one_in))
     }
 
-    /// Reads marks, and counts them. Those that cannot be read are told; returns why, of the first.
-    async fn inspect(
-        &self,
-        chosen: Vec<(Stored<'_>, bool)>,
-        tally: &mut Tally,
-    ) -> Result<Option<StoreError>, StoreError> {
+    /// Reads marks, and counts them. Those that cannot be read are told.
+    async fn inspect(&self, chosen: Vec<(Stored<'_>, bool)>, tally: &mut Tally) -> Result<(), StoreError> {
         let read = |(stored, is_held): (_, bool)| async move {
             let Stored { listed, .. } = &stored;
             let marks = marks::read(self.store, &listed.version()).await;
@@ -296,7 +281,7 @@ impl Audit<'_> {
             let key = &stored.listed.key;
             tally.add(Found::UnreadMarks, &format!("{key}: {}", error.safe_message()));
         }
-        Ok(unread.into_iter().map(|(_, error)| error).next())
+        Ok(())
     }
 }
 

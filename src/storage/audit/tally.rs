@@ -53,7 +53,7 @@ pub enum Found {
     CrowdedKey,
     /// A key of a recording that is there and that the store does not list: nobody can tell what it has.
     HiddenKey,
-    /// A version whose legal hold or tag the store did not tell, asked twice: nobody knows whether it is as it must be.
+    /// A version whose legal hold or tag the store did not tell, asked again where that may help: nobody knows whether it is as it must be.
     UnreadMarks,
     /// A recording whose key cannot be true: from after the store took it, or older than a spool can be.
     ImplausibleKey,

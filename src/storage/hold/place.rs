@@ -13,7 +13,7 @@ use super::pass::{Work, each};
 use super::{BrokenOff, HoldError, Place, Refused, places};
 use crate::api::Ceilings;
 use crate::contract::StorageTarget;
-use crate::protocol::cover::Cover;
+use crate::protocol::cover::{Cover, Sources};
 use crate::storage::Aspect;
 use crate::storage::aging::{Stored, days_of_window};
 use crate::storage::client::Store;
@@ -55,8 +55,8 @@ pub struct Placed {
     pub disputed: u64,
     /// Versions whose marks were read.
     pub read: u64,
-    /// Days of cameras that were listed since a hold's window has them: of these there are as many as the holds say, whatever
-    /// somebody else puts elsewhere.
+    /// Days of cameras, declared ones or such as a hold names, that were listed since a hold's window has them: of these there
+    /// are as many as the holds say, whatever somebody else puts elsewhere.
     pub listed_days: u64,
 }
 
@@ -148,10 +148,9 @@ async fn passes(
 }
 
 /// Whether a hold's window has a day of a source.
-fn is_in_window(place: &Place, covers: &[Cover], now: Timestamp) -> bool {
-    let mut about = covers
-        .iter()
-        .filter(|cover| cover.is_about(place.class, &place.source));
+fn is_in_window<'c>(place: &Place, covers: impl IntoIterator<Item = &'c Cover>, now: Timestamp) -> bool {
+    let covers = covers.into_iter();
+    let mut about = covers.filter(|cover| cover.is_about(place.class, &place.source));
     about.any(|cover| days_of_window(&cover.window, now).has(place.day))
 }
 
@@ -177,7 +176,14 @@ async fn all(
     found.add(task.told);
     let mut places = std::mem::take(&mut found.all);
     places.retain(|place| lately.is_none_or(|lately| lately.has(place.day)));
-    let is_own = |place: &&Place| place.class == Class::Video && is_in_window(place, task.covers, now);
+    let is_named = |cover: &Cover, source: &String| matches!(&cover.sources, Sources::Named(all) if all.contains(source));
+    let is_known = |source: &String| {
+        let is_declared = task.cameras.contains_key(source);
+        is_declared || covers.iter().any(|cover| is_named(cover, source))
+    };
+    let is_own = |place: &&Place| {
+        place.class == Class::Video && is_known(&place.source) && is_in_window(place, covers, now)
+    };
     seen.listed_days = places.iter().filter(is_own).count() as u64;
     let mut outcome = Ok(());
     for look in looks.iter().copied() {
@@ -353,7 +359,11 @@ impl Pass<'_> {
         let is_known = memory.has_read(of) || covering.iter().any(|number| self.was_told(*number, of));
         let was_held = is_known && marks.tag == Some(RetentionTag::Held) && !marks.legal_hold;
         // One with a key that cannot be true may have been on a day that nobody had looked at.
-        let is_expected = is_known || is_in_window(&Place::of(&stored.key), self.task.covers, self.now);
+        let proved_covers = covering
+            .iter()
+            .filter(|n| self.task.proved_at.get(**n).is_some_and(Option::is_some));
+        let proved_covers = proved_covers.filter_map(|n| self.task.covers.get(*n));
+        let is_expected = is_known || is_in_window(&Place::of(&stored.key), proved_covers, self.now);
         let was_proved = proved.is_some_and(|proved| was_held || listed.modified < proved && is_expected);
         // The end of an embargo is nobody's doing.
         let opens_now = marks.tag == Some(RetentionTag::Sealed) && tag == RetentionTag::Held;

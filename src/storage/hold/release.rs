@@ -44,8 +44,10 @@ pub struct Released {
     pub undecided: BTreeSet<String>,
     /// Versions that live on to their normal end, as they must be.
     pub younger: u64,
-    /// What the store refused to change or to delete, which stays as it is; of each hold, by UID.
+    /// What the store refused to change or to delete, or failed to, tried again; of each hold, by UID.
     pub refused: BTreeMap<String, Refused>,
+    /// UIDs of holds of which something is left to write, of what counts in `left`.
+    pub unsettled: BTreeSet<String>,
     /// What was not looked at: nothing is proved of a hold that is about it.
     pub unseen: Unseen,
 }
@@ -64,8 +66,10 @@ impl Released {
     /// Whether nothing was left to do for one of the holds, and all that it covered was looked at. What is refused of another is
     /// none of its business.
     pub fn is_proved_of(&self, entry: &Entry) -> bool {
-        let is_left = self.undecided.contains(&entry.uid) || self.refused.contains_key(&entry.uid);
-        self.is_settled() && !is_left && self.unseen.of(&entry.cover()).is_none()
+        let uid = &entry.uid;
+        let is_left =
+            self.unsettled.contains(uid) || self.undecided.contains(uid) || self.refused.contains_key(uid);
+        !is_left && self.unseen.of(&entry.cover()).is_none()
     }
 }
 
@@ -165,7 +169,14 @@ impl<'a> Release<'a> {
                 seen.versions.insert(of.version);
             },
         );
-        let noted = noted.await.map_err(|failed| failed.error);
+        // A version that failed for good is told of its holds, and ends nothing.
+        let noted = noted.await.or_else(|failed| {
+            if failed.has_stopped {
+                Err(failed.error)
+            } else {
+                Ok(())
+            }
+        });
         if noted.is_ok() {
             self.first.get_or_insert(seen);
         }
@@ -178,7 +189,22 @@ impl Released {
     /// Notes what came of a version of the holds with these UIDs.
     fn note(&mut self, done: &Done, is_left: bool, uids: Vec<String>) {
         match done {
-            Done::Failed(error) if error.is_refusal() => {
+            Done::Nothing => (),
+            Done::Kept => self.kept += 1,
+            Done::Undecided => self.undecided.extend(uids),
+            Done::Younger => self.younger += 1,
+            Done::Resisted => self.resisted += 1,
+            Done::Released(_) | Done::Over(..) | Done::Deleted(..) => {
+                match done {
+                    Done::Deleted(_, count) => self.deleted += count,
+                    _ => self.released += 1,
+                }
+                if is_left {
+                    self.left += 1;
+                    self.unsettled.extend(uids);
+                }
+            }
+            Done::Failed(error) => {
                 for uid in uids {
                     self.refused
                         .entry(uid)
@@ -186,17 +212,7 @@ impl Released {
                         .versions += 1;
                 }
             }
-            // What failed the pass itself tells.
-            Done::Nothing | Done::Failed(_) => (),
-            Done::Kept => self.kept += 1,
-            Done::Undecided => self.undecided.extend(uids),
-            Done::Younger => self.younger += 1,
-            Done::Resisted => self.resisted += 1,
-            Done::Released(_) | Done::Over(..) => self.released += 1,
-            Done::Deleted(_, count) => self.deleted += count,
         }
-        let is_written = matches!(done, Done::Released(_) | Done::Over(..) | Done::Deleted(..));
-        self.left += u64::from(is_written && is_left);
     }
 }
 

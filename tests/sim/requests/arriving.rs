@@ -31,7 +31,7 @@ struct Story {
     placed_after: SignedDuration,
     /// When it was not `Placed` any more.
     lost_at: Vec<Timestamp>,
-    /// What had no legal hold though it came more than a minute before a look began that ended then.
+    /// What had no legal hold more than a minute after it came, and when that was seen.
     unheld: Vec<(String, Timestamp)>,
     /// Segments, as the status has them at the end.
     segments: u64,
@@ -142,11 +142,12 @@ fn held(cameras: &[String], hours: i64, latency: Duration) -> Story {
             };
             let end = operator.now() + ON;
             while operator.now() < end {
-                let began = operator.now();
-                operator.until(began + MINUTE).await;
+                operator
+                    .until(operator.now() + SignedDuration::from_secs(5))
+                    .await;
                 let now = operator.now();
                 story.lost_at.extend(Some(now).filter(|_| !operator.is_proved()));
-                let unheld = operator.unheld_before(began - MINUTE);
+                let unheld = operator.unheld_before(now - MINUTE);
                 story.unheld.extend(unheld.into_iter().map(|key| (key, now)));
             }
             story.segments = operator.segments();
@@ -160,8 +161,9 @@ fn held(cameras: &[String], hours: i64, latency: Duration) -> Story {
     })
 }
 
-/// A first pass needs three answers in turn for each version, the one that proves it one; 48 versions are under way at once.
-fn is_placed_and_stays_so(count: usize, hours: i64, latency: Duration) {
+/// Two passes: the first needs three answers in turn for each version, the one that proves it one; 48 versions are under way at once.
+/// Returns how many segments the status has that came since the hold was declared.
+fn is_placed_and_stays_so(count: usize, hours: i64, latency: Duration) -> u64 {
     let story = held(&cameras(count), hours, latency);
     let versions = u32::try_from(hours).unwrap() * 60 * u32::try_from(count).unwrap();
     let passes = latency * 4 * versions / 48;
@@ -183,22 +185,22 @@ fn is_placed_and_stays_so(count: usize, hours: i64, latency: Duration) {
     assert_eq!(story.lost_at, [], "it stays so");
     assert_eq!(story.unheld, [], "what came is held within a minute");
     // What came since everything was verified is held, and counted when it is verified again.
-    let versions = u64::from(versions);
-    assert!(
-        segments <= covered && segments >= versions,
-        "{segments} of {covered}"
-    );
-    assert!(listed >= versions, "{listed} of {covered} in the manifest");
+    let came = segments.checked_sub(u64::from(versions)).unwrap();
+    assert!(segments <= covered && came > 0, "{segments} of {covered}");
+    assert_eq!(listed, segments, "in the manifest");
+    came
 }
 
 #[test]
 #[ignore = "`make requests`: some minutes"]
 fn twenty_cameras_of_a_day_are_placed_while_segments_arrive() {
-    is_placed_and_stays_so(20, 24, Duration::from_millis(20));
+    let _ = is_placed_and_stays_so(20, 24, Duration::from_millis(20));
 }
 
 /// The same in short, with every test run: fewer cameras, and a slower store.
 #[test]
 fn five_cameras_are_placed_while_segments_arrive() {
-    is_placed_and_stays_so(5, 1, Duration::from_millis(400));
+    let came = is_placed_and_stays_so(5, 1, Duration::from_millis(400));
+    // Everything was verified once more, after a quarter of an hour.
+    assert!(came > 60, "{came}");
 }

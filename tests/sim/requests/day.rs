@@ -163,6 +163,14 @@ impl Operator {
         self.has_findings = true;
     }
 
+    /// The next look verifies everything.
+    pub fn forget_verification(&mut self) {
+        let status = self.api.site.status.get_or_insert_default();
+        if let Some(retention) = &mut status.retention {
+            retention.verified_at = None;
+        }
+    }
+
     /// The next look verifies and sweeps everything, and the next audit is a whole one.
     pub fn forget_last_times(&mut self) {
         let status = self.api.site.status.get_or_insert_default();
