@@ -355,7 +355,8 @@ impl Checks {
                 .get(&(key.clone(), version.id.clone()))
                 .is_some_and(|taken| *taken >= began);
             let is_over = counts_from(&parsed, version) + CEILING < began - SKEW;
-            let is_kept = self.covering(&parsed, store, api, now, now).is_some();
+            // What was resolved while it was made was open when it began.
+            let is_kept = self.covering(&parsed, store, api, now, began).is_some();
             let moved = version.modified.duration_since(version.taken) > SKEW;
             // Of what was held once, such stores do not tell any more how old it is.
             if is_over && !is_new && !is_kept && !moved {

@@ -235,7 +235,7 @@ impl Leader {
             let written = pass.write_manifests(&outcome).await;
             written.map_err(|error| error.to_string())?;
         }
-        self.audit(&holds).await?;
+        self.audit().await?;
         match problem {
             Some(problem) => Err(problem),
             None => Ok(outcome.is_pending || outcome.is_changed() || !plan.write.is_empty()),
@@ -369,8 +369,11 @@ impl Leader {
     }
 
     /// As the audit controller does, at its own times.
-    async fn audit(&mut self, holds: &[IncidentHold]) -> Result<(), Ended> {
-        let began = lock(&self.world).now();
+    async fn audit(&mut self) -> Result<(), Ended> {
+        let (began, holds) = {
+            let world = lock(&self.world);
+            (world.now(), world.api.all())
+        };
         if self
             .audited
             .is_some_and(|at| began.duration_since(at) < SignedDuration::from_hours(5))
