@@ -38,8 +38,9 @@ pub struct StoreError {
     /// The S3 operation, such as `PutBucketPolicy`.
     pub operation: &'static str,
     /// The S3 error code, or one of this module's own where the store gave none: `Timeout`, `NoConnection`,
-    /// `ProxyAuthenticationRequired`, `ProxyRefused` (it makes no tunnel to the endpoint), `NoCredentials`, `NoToken`, `UntrustedCertificate`, `UnreadableAnswer` (perhaps cut off), `OtherAnswer` (whole, and no answer to the
-    /// question), `InvalidRequest`, `HttpNNN`.
+    /// `ProxyAuthenticationRequired`, `ProxyRefused` (it makes no tunnel to the endpoint), `NoCredentials`, `NoToken`,
+    /// `UntrustedCertificate`, `UnreadableAnswer` (perhaps cut off), `OtherAnswer` (whole, and no answer to the question),
+    /// `InvalidRequest`, `HttpNNN`.
     pub code: String,
     /// The HTTP status, where there was an answer.
     pub status: Option<u16>,

@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
-use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 
 use super::audit::{Found, Scope, audit};
@@ -11,25 +10,15 @@ use super::date::Time;
 use super::hold::memory::Memory;
 use super::key::{Class, Key};
 use super::listing::Listed;
-use super::stub::{Asked, Stub, error, versions};
-use super::sweep::{HoldsUnknown, OpenHolds, Reach, sweep};
+use super::stub::{Asked, NothingDeclared, Stub, error, versions};
+use super::sweep::{Reach, sweep};
 use super::tag::TAG_KEY;
 use crate::api::{Ceilings, Days};
-use crate::protocol::cover::Cover;
 
 const CEILINGS: Ceilings = Ceilings {
     video: Days(28),
     calls: Days(7),
 };
-
-struct Nobody;
-
-#[async_trait]
-impl OpenHolds for Nobody {
-    async fn covers(&self) -> Result<Vec<Cover>, HoldsUnknown> {
-        Ok(Vec::new())
-    }
-}
 
 /// A recording of a camera that began so many hours ago, as version `id`.
 fn recording(camera: &str, now: Timestamp, hours: i64, id: &str) -> Listed {
@@ -133,7 +122,7 @@ async fn a_version_that_is_not_deleted_keeps_no_other_from_being_swept() {
         let swept = sweep(
             &target,
             &CEILINGS,
-            &Nobody,
+            &NothingDeclared,
             &memory,
             Reach::Boundary,
             Time::of(now),
@@ -162,7 +151,7 @@ async fn a_store_that_takes_no_deletion_ends_the_sweep() {
     let swept = sweep(
         &target,
         &CEILINGS,
-        &Nobody,
+        &NothingDeclared,
         &memory,
         Reach::Boundary,
         Time::of(now),
@@ -188,7 +177,15 @@ async fn marks_that_cannot_be_read_keep_no_other_tag_from_being_put_back() {
         .await;
         let memory = Memory::default();
         let target = stub.target();
-        let swept = sweep(&target, &CEILINGS, &Nobody, &memory, Reach::All, Time::of(now)).await;
+        let swept = sweep(
+            &target,
+            &CEILINGS,
+            &NothingDeclared,
+            &memory,
+            Reach::All,
+            Time::of(now),
+        )
+        .await;
         let swept = swept.unwrap();
         assert_eq!((swept.retagged, swept.unread), (2, 1), "{status}");
         let retagged = &bucket.lock().unwrap().retagged;

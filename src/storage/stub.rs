@@ -4,13 +4,16 @@ use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::sync::{Arc, Mutex};
 
+use async_trait::async_trait;
 use axum::body::Bytes;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::IntoResponse;
 
 use super::client::{Purpose, Store};
 use super::listing::Listed;
+use super::sweep::{HoldsUnknown, OpenHolds};
 use crate::contract::{Credentials, StorageTarget};
+use crate::protocol::cover::Cover;
 
 /// A request that came.
 #[derive(Clone, Debug)]
@@ -100,6 +103,16 @@ impl Stub {
     /// What was asked since this was last called.
     pub(crate) fn take(&self) -> Vec<Asked> {
         std::mem::take(&mut self.asked.lock().unwrap())
+    }
+}
+
+/// Nothing is declared at the API server.
+pub(crate) struct NothingDeclared;
+
+#[async_trait]
+impl OpenHolds for NothingDeclared {
+    async fn covers(&self) -> Result<Vec<Cover>, HoldsUnknown> {
+        Ok(Vec::new())
     }
 }
 

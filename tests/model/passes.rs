@@ -203,7 +203,7 @@ impl Pass {
 fn is_released(pass: Pass) -> bool {
     let released = Released {
         // What came after the first pass, too, though the code does not wait for another then: the simulation has that.
-        left: pass.has_written.into(),
+        unsettled: pass.has_written.then(String::new).into_iter().collect(),
         undecided: pass.is_undecided.then(String::new).into_iter().collect(),
         ..Released::default()
     };

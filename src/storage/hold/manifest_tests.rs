@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 
 use super::Place;
@@ -11,14 +10,13 @@ use super::coverage::Coverage;
 use super::manifest::{Kept, Missing, told, write};
 use super::memory::Memory;
 use crate::api::{Ceilings, Days};
-use crate::protocol::cover::Cover;
 use crate::storage::Time;
 use crate::storage::audit::{Found, Scope, audit};
 use crate::storage::key::{Class, Key};
 use crate::storage::ledger::Entry;
 use crate::storage::listing::Listed;
-use crate::storage::stub::{Asked, Stub, error, versions};
-use crate::storage::sweep::{HoldsUnknown, OpenHolds, Reach, sweep};
+use crate::storage::stub::{Asked, NothingDeclared, Stub, error, versions};
+use crate::storage::sweep::{Reach, sweep};
 
 const CEILINGS: Ceilings = Ceilings {
     video: Days(28),
@@ -313,22 +311,20 @@ async fn what_a_manifest_lists_is_neither_overdue_nor_swept() {
         assert_eq!(tally.count(Found::ReleaseOverdue), 0);
         stub.take();
         let memory = Memory::default();
-        let swept = sweep(&target, &CEILINGS, &Nothing, &memory, Reach::All, Time::of(now)).await;
+        let swept = sweep(
+            &target,
+            &CEILINGS,
+            &NothingDeclared,
+            &memory,
+            Reach::All,
+            Time::of(now),
+        )
+        .await;
         let asked = stub.take();
         let deletes = asked.iter().filter(|asked| asked.parameter("delete").is_some());
         assert_eq!(deletes.count() > 0, !is_listed, "{swept:?}");
         if is_listed {
             assert_eq!(swept.map(|swept| (swept.held, swept.resisted)), Ok((1, 0)));
         }
-    }
-}
-
-/// Nothing is declared.
-struct Nothing;
-
-#[async_trait]
-impl OpenHolds for Nothing {
-    async fn covers(&self) -> Result<Vec<Cover>, HoldsUnknown> {
-        Ok(Vec::new())
     }
 }

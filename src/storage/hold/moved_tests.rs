@@ -161,7 +161,6 @@ async fn a_release_that_was_broken_off_goes_on_by_the_key() {
     let stub = bucket(&listed).await;
     let expected = Released {
         deleted: 1,
-        left: 1,
         unsettled: ["1".to_owned()].into(),
         ..Released::default()
     };
@@ -233,7 +232,6 @@ async fn what_a_manifest_lists_is_released_though_its_key_can_be_true_by_now() {
         }
         let expected = Released {
             released: u64::from(is_told),
-            left: u64::from(is_told),
             unsettled: is_told.then(|| "1".to_owned()).into_iter().collect(),
             ..Released::default()
         };

@@ -31,9 +31,6 @@ pub struct Released {
     pub released: u64,
     /// Versions, and markers, that were deleted since they are over their ceiling.
     pub deleted: u64,
-    /// Versions that had to be written, but for those that came after the first pass: these were written in their turn, and whoever
-    /// goes on to put some would put off a release for as long as he likes.
-    pub left: u64,
     /// Versions over their ceiling that are not held any more and that the store does not give up: they are under a retention,
     /// which is not ours to take off, or may not be deleted. The sweep tells of them.
     pub resisted: u64,
@@ -46,7 +43,8 @@ pub struct Released {
     pub younger: u64,
     /// What the store refused to change or to delete, or failed to, tried again; of each hold, by UID.
     pub refused: BTreeMap<String, Refused>,
-    /// UIDs of holds of which something is left to write, of what counts in `left`.
+    /// UIDs of holds of which versions had to be written, but for those that came after the first pass: these were written in their
+    /// turn, and whoever goes on to put some would put off a release for as long as he likes.
     pub unsettled: BTreeSet<String>,
     /// What was not looked at: nothing is proved of a hold that is about it.
     pub unseen: Unseen,
@@ -54,8 +52,8 @@ pub struct Released {
 
 impl Released {
     /// Whether nothing was left to write.
-    pub const fn is_settled(&self) -> bool {
-        self.left == 0
+    pub fn is_settled(&self) -> bool {
+        self.unsettled.is_empty()
     }
 
     /// Whether nothing was left to do: what the holds covered is as if they had never been.
@@ -200,7 +198,6 @@ impl Released {
                     _ => self.released += 1,
                 }
                 if is_left {
-                    self.left += 1;
                     self.unsettled.extend(uids);
                 }
             }

@@ -3,30 +3,19 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
-use async_trait::async_trait;
 use jiff::SignedDuration;
 
 use super::*;
 use crate::api::Days;
 use crate::protocol::recording::Class;
 use crate::storage::key::Key;
-use crate::storage::stub::{Asked, Stub, error, versions};
-use crate::storage::sweep::HoldsUnknown;
+use crate::storage::stub::{Asked, NothingDeclared, Stub, error, versions};
 use crate::storage::tag::TAG_KEY;
 
 const CEILINGS: Ceilings = Ceilings {
     video: Days(28),
     calls: Days(7),
 };
-
-struct Nobody;
-
-#[async_trait]
-impl OpenHolds for Nobody {
-    async fn covers(&self) -> Result<Vec<Cover>, HoldsUnknown> {
-        Ok(Vec::new())
-    }
-}
 
 /// The ledger's entry of a hold over `hal`, that is resolved.
 fn entry(now: jiff::Timestamp) -> Entry {
@@ -167,7 +156,7 @@ async fn puts_without_end_put_off_no_release() {
     };
     let stub = stub.start().await;
     let (closing, memory) = ([entry(now)], Memory::default());
-    let mut release = Release::new(&closing, &Nobody, &CEILINGS, &memory);
+    let mut release = Release::new(&closing, &NothingDeclared, &CEILINGS, &memory);
     let first = release.pass(&stub.target(), Time::of(now)).await.unwrap();
     assert!(first.released == 2 && !first.is_proved(), "{first:?}");
     let second = release.pass(&stub.target(), Time::of(now)).await.unwrap();
@@ -184,7 +173,7 @@ async fn a_version_of_the_first_pass_that_is_as_it_was_is_not_released() {
     };
     let stub = stub.start().await;
     let (closing, memory) = ([entry(now)], Memory::default());
-    let mut release = Release::new(&closing, &Nobody, &CEILINGS, &memory);
+    let mut release = Release::new(&closing, &NothingDeclared, &CEILINGS, &memory);
     for _ in 0..3 {
         let pass = release.pass(&stub.target(), Time::of(now)).await.unwrap();
         assert!(pass.released == 1 && !pass.is_proved(), "{pass:?}");
@@ -209,7 +198,7 @@ async fn a_retention_keeps_no_hold_from_its_release_once_the_marks_were_read() {
         };
         let stub = stub.start().await;
         let (closing, memory) = ([entry(now)], Memory::default());
-        let mut release = Release::new(&closing, &Nobody, &CEILINGS, &memory);
+        let mut release = Release::new(&closing, &NothingDeclared, &CEILINGS, &memory);
         for expected in proved {
             let done = release.pass(&stub.target(), Time::of(now)).await.unwrap();
             assert_eq!(done.is_proved(), expected, "{is_held} {is_deaf} {done:?}");
@@ -239,7 +228,7 @@ async fn what_stays_of_one_hold_keeps_no_other_from_its_release() {
             entry_over("of-gang", &["gang"], now),
         ];
         let memory = Memory::default();
-        let mut release = Release::new(&closing, &Nobody, &CEILINGS, &memory);
+        let mut release = Release::new(&closing, &NothingDeclared, &CEILINGS, &memory);
         let mut proved = Vec::new();
         for _ in 0..2 {
             let done = release.pass(&stub.target(), Time::of(now)).await.unwrap();
