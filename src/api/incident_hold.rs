@@ -258,8 +258,8 @@ pub struct Placement {
     /// How many of the segments nobody may read yet (article 4.2): they have the tag `sealed`.
     #[schemars(range(min = 0))]
     pub sealed: i64,
-    /// Segments that the hold covers and to which the store refused a mark, when all were last read: whether these are kept
-    /// is not known. Of a resolved hold: segments that the store refused to release, of all resolved holds of the Site.
+    /// Segments that the hold covers and to which the store refused a mark, or failed at it, when all were last read: whether
+    /// these are kept is not known. Of a resolved hold: those of its segments that the store refused or failed to release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<Refusal>,
     /// Recordings of each source, at most 64 sources: first those without any segment, then those that miss most.

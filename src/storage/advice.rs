@@ -22,9 +22,16 @@ pub(crate) struct Way {
     is_path_style: bool,
     /// Requests go through a proxy, but for its exceptions.
     is_proxied: bool,
-    /// Requests are signed with an access key without a session token.
-    is_fixed_key: bool,
+    /// The keys that somebody wrote down, with which requests are signed.
+    keys: Written,
     pub(crate) named_region: NamedRegion,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Written {
+    Nothing,
+    WithoutToken,
+    WithToken,
 }
 
 impl Way {
@@ -33,7 +40,10 @@ impl Way {
         Self {
             is_path_style: target.path_style,
             is_proxied: target.proxy.is_some(),
-            is_fixed_key: keys.is_some_and(|keys| keys.session_token.is_none()),
+            keys: keys.map_or(Written::Nothing, |keys| match keys.session_token {
+                None => Written::WithoutToken,
+                Some(_) => Written::WithToken,
+            }),
             named_region: NamedRegion::default(),
         }
     }
@@ -107,7 +117,10 @@ impl Store {
                  the endpoint through, or add the endpoint to proxy.noProxy"
                     .to_owned(),
             ),
-            "InvalidAccessKeyId" if self.way.is_fixed_key => Some(
+            "AccessDenied" if self.way.keys != Written::Nothing => Some(
+                "the identity lacks the right, or its keys are wrong: some stores (Ceph with its STS) answer both alike".to_owned(),
+            ),
+            "InvalidAccessKeyId" if self.way.keys == Written::WithoutToken => Some(
                 "the access key has no session token: if it is a temporary one, add its sessionToken to the Secret".to_owned(),
             ),
             "NoConnection" | "NoSuchBucket" | "UntrustedCertificate" if !self.way.is_path_style && !self.aws => Some(
@@ -132,7 +145,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_wrong_region_is_told_with_the_one_that_the_store_names() {
+    async fn a_wrong_region_is_told_with_the_one_that_the_store_names_and_so_are_wrong_keys() {
         let mismatch = |region: &str| {
             let code = "<Code>AuthorizationHeaderMalformed</Code>";
             (
@@ -156,7 +169,8 @@ mod tests {
                 Some("set it to the region"),
             ),
             (error(301, "PermanentRedirect"), Some("set it to the region")),
-            (error(403, "AccessDenied"), None),
+            (error(403, "AccessDenied"), Some("or its keys are wrong")),
+            (error(403, "NotSignedUp"), None),
         ] {
             let told = answer.1.clone();
             let stub = Stub::start(move |_| answer.clone()).await;

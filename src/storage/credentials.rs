@@ -15,7 +15,7 @@ use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{BehaviorVersion, Region, SharedHttpClient};
 
 use super::client::TargetError;
-use super::error::StoreError;
+use super::error::{EXCHANGE, StoreError};
 use crate::contract::{Credentials, Keys, StorageTarget, WebIdentity};
 
 /// The name of the provider in the SDK's own messages.
@@ -30,8 +30,6 @@ const DEADLINE: Duration = Duration::from_secs(4);
 const MOST_TOKEN: u64 = 64 * 1024;
 /// Temporary keys that are kept at once: more than the Sites of a cluster.
 const MOST_KEPT: usize = 4096;
-/// The operation in errors of the exchange.
-const EXCHANGE: &str = "AssumeRoleWithWebIdentity";
 
 /// The provider for a target's credentials.
 pub(crate) fn provider(

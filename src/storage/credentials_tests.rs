@@ -137,24 +137,29 @@ async fn temporary_keys_are_shared_and_renewed_before_they_expire() {
 async fn an_exchange_that_fails_says_why() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("token");
-    let denied = "<ErrorResponse><Error><Code>AccessDenied</Code></Error></ErrorResponse>";
-    let stub = Stub::start(move |_| (403, denied.to_owned())).await;
-    let missing = asks(&ambient(&stub, &file)).await.unwrap_err();
-    assert_eq!((missing.operation, missing.code.as_str()), (EXCHANGE, "NoToken"));
-    assert!(missing.is_retryable() && missing.safe_message().contains("no service account token"));
-    assert!(stub.take().is_empty());
+    let denied = "<Error><Code>AccessDenied</Code></Error>";
+    let of_aws = format!("<ErrorResponse>{denied}</ErrorResponse>");
+    let of_ceph = format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>{denied}");
+    for answer in [of_aws, of_ceph] {
+        std::fs::write(&file, "").unwrap();
+        let stub = Stub::start(move |_| (403, answer.clone())).await;
+        let missing = asks(&ambient(&stub, &file)).await.unwrap_err();
+        assert_eq!((missing.operation, missing.code.as_str()), (EXCHANGE, "NoToken"));
+        assert!(missing.is_retryable() && missing.safe_message().contains("no service account token"));
+        assert!(stub.take().is_empty());
 
-    std::fs::write(&file, "token").unwrap();
-    let denied = asks(&ambient(&stub, &file)).await.unwrap_err();
-    assert_eq!(
-        denied.safe_message(),
-        "AssumeRoleWithWebIdentity was answered with AccessDenied (HTTP 403)"
-    );
-    assert!(!denied.is_retryable());
-    assert!(
-        stub.take().iter().all(is_exchange),
-        "nothing goes unsigned to the bucket"
-    );
+        std::fs::write(&file, "token").unwrap();
+        let denied = asks(&ambient(&stub, &file)).await.unwrap_err();
+        let told = denied.safe_message();
+        let expected =
+            "AssumeRoleWithWebIdentity was answered with AccessDenied (HTTP 403): there is no such role";
+        assert!(told.starts_with(expected), "{told}");
+        assert!(!denied.is_retryable());
+        assert!(
+            stub.take().iter().all(is_exchange),
+            "nothing goes unsigned to the bucket"
+        );
+    }
 }
 
 #[tokio::test]

@@ -10,6 +10,10 @@ use super::whole::is_whole;
 
 /// An error code is a short word; anything longer is no code.
 const MAX_CODE: usize = 48;
+/// The operation that exchanges a token for temporary keys.
+pub(super) const EXCHANGE: &str = "AssumeRoleWithWebIdentity";
+/// An error document has its code within this, in bytes.
+const MAX_BODY: usize = 1024;
 const UNREADABLE: &str = "UnreadableAnswer";
 const OTHER_ANSWER: &str = "OtherAnswer";
 
@@ -59,7 +63,9 @@ impl StoreError {
         let code = match error {
             SdkError::ServiceError(_) => match (error.code().filter(|code| is_code(code)), status) {
                 (Some(code), _) => code.to_owned(),
-                (None, Some(status)) if status >= 300 => format!("Http{status}"),
+                (None, Some(status)) if status >= 300 => {
+                    code_in(error).map_or_else(|| format!("Http{status}"), str::to_owned)
+                }
                 (None, _) => unread(error).to_owned(),
             },
             SdkError::TimeoutError(_) => "Timeout".to_owned(),
@@ -166,6 +172,10 @@ impl StoreError {
             ),
             "InvalidToken" => Some("the session token does not fit the access key; renew both"),
             "NoCredentials" => Some("the profile gives no credentials; log in again or name another"),
+            "AccessDenied" if self.operation == EXCHANGE => Some(
+                "there is no such role, or it does not trust the token: compare the role's name, the issuer, the audience and the \
+                 subject with workload identity in docs/storage.md",
+            ),
             "NoToken" => {
                 Some("the pod has no service account token; see workload identity in docs/storage.md")
             }
@@ -176,6 +186,15 @@ impl StoreError {
             _ => None,
         }
     }
+}
+
+/// The code of an error in the form of S3, where another is expected: so answers the STS of Ceph's gateway.
+fn code_in<E>(error: &SdkError<E, HttpResponse>) -> Option<&str> {
+    let body = error.raw_response()?.body().bytes()?;
+    let text = std::str::from_utf8(body.get(..MAX_BODY).unwrap_or(body)).ok()?;
+    let (_, rest) = text.split_once("<Error><Code>")?;
+    let (code, _) = rest.split_once("</Code>")?;
+    Some(code).filter(|code| is_code(code))
 }
 
 /// Why an answer of success could not be read: it came to an end, or it did not.

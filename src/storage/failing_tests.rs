@@ -41,8 +41,9 @@ struct Bucket {
     all: Vec<Listed>,
     /// Versions that are not deleted.
     stay: BTreeSet<&'static str>,
-    /// Versions whose tag is not told, and the status of the answer.
+    /// Versions whose tag is not told, those whose tag is not taken, and the status of the answer.
     unread: BTreeSet<&'static str>,
+    unwritten: BTreeSet<&'static str>,
     status: u16,
     /// Versions whose tag was put back.
     retagged: BTreeSet<String>,
@@ -88,6 +89,7 @@ impl Bucket {
                     ),
                 )
             }
+            "PUT" if asks("tagging") && self.unwritten.contains(id.as_str()) => error(self.status, "Refusal"),
             "PUT" if asks("tagging") => {
                 self.retagged.insert(id);
                 (200, String::new())
@@ -164,12 +166,15 @@ async fn a_store_that_takes_no_deletion_ends_the_sweep() {
 }
 
 #[tokio::test]
-async fn marks_that_cannot_be_read_keep_no_other_tag_from_being_put_back() {
+async fn marks_that_cannot_be_read_or_written_keep_no_other_tag_from_being_put_back() {
     let now = Timestamp::now();
     for status in [403, 500] {
         let (stub, bucket) = Bucket {
-            all: ["1", "2", "3"].map(|id| recording("hal", now, 24, id)).to_vec(),
+            all: ["1", "2", "3", "4"]
+                .map(|id| recording("hal", now, 24, id))
+                .to_vec(),
             unread: ["2"].into(),
+            unwritten: ["4"].into(),
             status,
             ..Bucket::default()
         }
@@ -187,7 +192,10 @@ async fn marks_that_cannot_be_read_keep_no_other_tag_from_being_put_back() {
         )
         .await;
         let swept = swept.unwrap();
-        assert_eq!((swept.retagged, swept.unread), (2, 1), "{status}");
+        assert_eq!((swept.retagged, swept.untagged), (2, 2), "{status}");
+        let answer = swept.untagged_by.unwrap().safe_message();
+        let expected = format!("GetObjectTagging was answered with Trouble (HTTP {status})");
+        assert_eq!(answer, expected);
         let retagged = &bucket.lock().unwrap().retagged;
         assert_eq!(*retagged, ["1", "3"].map(str::to_owned).into(), "{status}");
     }

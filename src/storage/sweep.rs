@@ -97,7 +97,7 @@ impl SweepError {
 }
 
 /// What a sweep did.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Swept {
     /// Versions, and markers, that went.
     pub deleted: u64,
@@ -110,8 +110,11 @@ pub struct Swept {
     pub resisted: u64,
     /// Tags that no open hold explained, and that were put back.
     pub retagged: u64,
-    /// Versions whose marks the store did not tell, so that their tags were not put back: another sweep looks at them.
-    pub unread: u64,
+    /// Versions whose tags may be wrong still: the store did not tell their marks, or did not take the tag. Another sweep tries
+    /// again.
+    pub untagged: u64,
+    /// What the store answered, at the first of these.
+    pub untagged_by: Option<StoreError>,
     /// Unfinished uploads that were aborted.
     pub aborted: u64,
     /// Unfinished uploads that are left: the store did not abort them, or there are more than one sweep aborts.
@@ -216,7 +219,8 @@ impl Sweep<'_> {
             .try_for_each(|()| future::ready(Ok(())));
         let ((swept, retagged), ()) = futures::try_join!(this.find(days, send), deleting)?;
         self.swept.retagged += retagged.count;
-        self.swept.unread += retagged.unread;
+        self.swept.untagged += retagged.failed;
+        self.swept.untagged_by = self.swept.untagged_by.take().or(retagged.error);
         for day in swept {
             self.read_back(day).await?;
         }
@@ -258,9 +262,7 @@ impl Sweep<'_> {
             while let Some(page) = self.next(&mut walk, &day.prefix).await? {
                 let (due, rest) = self.due(page);
                 if self.reach == Reach::All {
-                    let of_page = retag(self, &rest).await?;
-                    retagged.count += of_page.count;
-                    retagged.unread += of_page.unread;
+                    retagged.add(retag(self, &rest).await?);
                 }
                 day.versions += due.len() as u64;
                 day.bytes += due.iter().map(|listed| listed.size).sum::<u64>();

@@ -11,4 +11,5 @@ mod process;
 mod refused;
 mod reports;
 mod site;
+mod tokens;
 mod withdrawn;

@@ -136,7 +136,8 @@ pub struct RetentionStatus {
     pub problem: Option<String>,
 }
 
-/// What a store refused: a mark of a version, or to tell it, or to delete; or what was not looked at. All others were done.
+/// What a store refused, or failed at however often it was asked: a mark of a version, or to tell it, or to delete; or what was
+/// not looked at. All others were done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Refusal {
@@ -151,7 +152,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// Whether the store refused something of a version. Where it did not, something was not looked at, and has its turn.
+    /// Whether it is about versions. Where it is not, something was not looked at, and has its turn.
     pub const fn is_of_versions(&self) -> bool {
         self.versions > 0
     }

@@ -366,21 +366,32 @@ impl Pass<'_> {
             outcome.is_undecided = !released.undecided.is_empty();
             if released.is_settled() || number == PASSES {
                 closing.retain(|entry| released.is_proved_of(entry));
-                // Before the ledger's last word: after it nobody would come back for them.
-                for entry in closing.iter().filter(|entry| !self.plan.is_open(&entry.name)) {
-                    let work = manifest::remove(&self.bucket.operator, &entry.name);
-                    self.fence.guard(work).await??;
-                }
-                let closed: Vec<Entry> = closing.iter().map(|entry| entry.closed(self.now)).collect();
-                self.fence
-                    .guard(ledger::write_all(&self.bucket.operator, &closed))
-                    .await??;
-                outcome.released = closed.into_iter().map(|entry| entry.uid).collect();
                 outcome.is_pending |= !released.is_settled();
                 break;
             }
         }
-        Ok(())
+        self.close(closing, outcome).await
+    }
+
+    /// Ends the entries of holds that are released: the manifest goes first, since after the ledger's last word nobody would come
+    /// back for it. One manifest that stays keeps no other hold from its end.
+    async fn close(&self, closing: Vec<Entry>, outcome: &mut Outcome) -> Result<(), RetentionError> {
+        let (mut closed, mut failed) = (Vec::new(), None);
+        for entry in closing {
+            if !self.plan.is_open(&entry.name) {
+                let work = manifest::remove(&self.bucket.operator, &entry.name);
+                if let Err(error) = self.fence.guard(work).await? {
+                    failed.get_or_insert(error);
+                    continue;
+                }
+            }
+            closed.push(entry.closed(self.now));
+        }
+        self.fence
+            .guard(ledger::write_all(&self.bucket.operator, &closed))
+            .await??;
+        outcome.released = closed.into_iter().map(|entry| entry.uid).collect();
+        failed.map_or(Ok(()), |error| Err(error.into()))
     }
 
     async fn sweep(&self, outcome: &mut Outcome) -> Result<(), RetentionError> {

@@ -324,8 +324,8 @@ fn what_was_acknowledged_before_a_hold_counted_anew_is_not() {
     }
 }
 
-/// A store that has one recording of `hal`, held, and lets nobody change that.
-async fn unyielding(now: Timestamp) -> Stub {
+/// A store that has one recording of `hal`, held or not, and answers so to whoever would change that.
+async fn unyielding(now: Timestamp, held: &'static str, answer: (u16, &'static str)) -> Stub {
     let before = now - SignedDuration::from_hours(1);
     let key = Key::new(Class::Video, "hal", before, 60_000, &[7; 32]).unwrap();
     let recorded = Listed {
@@ -342,7 +342,7 @@ async fn unyielding(now: Timestamp) -> Stub {
         let is_of_version = asked.parameter("versionId").is_some();
         let mut ledger = ledger.lock().unwrap();
         match asked.method.as_str() {
-            "PUT" if is_of_version => error(403, "AccessDenied"),
+            "PUT" if is_of_version => error(answer.0, answer.1),
             "PUT" => {
                 let body = String::from_utf8(asked.body.to_vec()).unwrap();
                 ledger.insert(asked.path.clone(), body);
@@ -354,7 +354,7 @@ async fn unyielding(now: Timestamp) -> Stub {
                 "<ListMultipartUploadsResult></ListMultipartUploadsResult>".to_owned(),
             ),
             "GET" if asked.parameter("legal-hold").is_some() && is_of_version => {
-                (200, "<LegalHold><Status>ON</Status></LegalHold>".to_owned())
+                (200, format!("<LegalHold><Status>{held}</Status></LegalHold>"))
             }
             "GET" if asked.parameter("tagging").is_some() && is_of_version => {
                 (200, "<Tagging><TagSet></TagSet></Tagging>".to_owned())
@@ -372,11 +372,55 @@ async fn unyielding(now: Timestamp) -> Stub {
     .await
 }
 
+/// One version that the store does not protect, or fails at for good, keeps the holds that cover it from being proved, and no
+/// other.
+#[tokio::test]
+async fn a_failure_at_one_open_hold_places_the_others() {
+    let now = Timestamp::now();
+    for answer in [(403, "AccessDenied"), (500, "InternalError")] {
+        let stub = unyielding(now, "OFF", answer).await;
+        let mut of_gang = of_hal("gang", now);
+        of_gang.cameras = ["gang".to_owned()].into();
+        let open = [of_hal("hal", now), of_gang].map(|entry| (entry.uid.clone(), entry));
+        let plan = Plan {
+            open: open.into(),
+            ..Plan::default()
+        };
+        let holds = ["hal", "gang"].map(|uid| hold(uid, &json!(null)));
+        let pass = Pass {
+            fence: &Fence::open(),
+            release_from: now,
+            declared: &Declared(Ok(plan.covers())),
+            clock: &Timestamp::now,
+            site: &site(),
+            bucket: &bucket(stub.target()),
+            holds: &holds,
+            plan: &plan,
+            memory: &Memory::default(),
+            now,
+        };
+        let (outcome, failed) = pass.run().await;
+        assert!(failed.is_none(), "{failed:?}");
+        assert_eq!(outcome.proved, ["gang"]);
+        let [of_hal, of_gang] = holds
+            .each_ref()
+            .map(|hold| placement(hold, &plan, &outcome, now).unwrap());
+        let told = of_hal.refused.unwrap();
+        assert!(told.versions == 1 && told.answer.contains(answer.1), "{told:?}");
+        assert!(
+            of_gang.refused.is_none() && of_gang.problem.is_none(),
+            "{of_gang:?}"
+        );
+        let again = outcome.verify_at.unwrap().duration_since(now);
+        assert_eq!(again.as_mins(), 1, "it is tried again: {again}");
+    }
+}
+
 /// One version that the store does not let go of keeps the hold that covered it unreleased, and no other.
 #[tokio::test]
 async fn a_refusal_of_one_resolved_hold_releases_the_others() {
     let now = Timestamp::now();
-    let stub = unyielding(now).await;
+    let stub = unyielding(now, "ON", (403, "AccessDenied")).await;
     let [of_gang, late] = ["gang", "late"].map(|uid| {
         let mut entry = of_hal(uid, now).resolved(now);
         entry.cameras = ["gang".to_owned()].into();

@@ -19,6 +19,7 @@ use crate::controllers::kit::error::{ApiError, Failure};
 use crate::controllers::kit::event;
 use crate::controllers::kit::quantity::size;
 use crate::controllers::kit::status::report as write;
+use crate::storage::error::StoreError;
 use crate::storage::hold::Refused;
 use crate::storage::hold::coverage::{Coverage, Covered};
 
@@ -236,7 +237,11 @@ pub fn placement(hold: &IncidentHold, plan: &Plan, outcome: &Outcome, now: Times
         if !outcome.put_off.contains(&uid) {
             let unseen = outcome.unseen.of(&entry.cover());
             let refused = outcome.unreleased.get(&uid).or(unseen.as_ref());
-            next.refused = refusal(refused.filter(|_| next.released_at.is_none()), now);
+            next.refused = refusal(refused, now);
+        }
+        if next.released_at.is_some() {
+            // Of another.
+            (next.problem, next.refused) = (None, None);
         }
         return Some(next);
     }
@@ -373,28 +378,28 @@ pub fn events(outcome: &Outcome) -> Vec<Event> {
     if let Some(lost) = outcome.drift.as_ref().and_then(Drift::lost) {
         news.push(event::warning("HeldLost", "Retention", &lost));
     }
-    if let Some(swept) = outcome.swept.filter(|swept| swept.deleted > 0) {
+    if let Some(swept) = outcome.swept.as_ref().filter(|swept| swept.deleted > 0) {
         let note = format!(
             "{} versions were over their ceiling (article 6) and are gone, read back",
             swept.deleted
         );
         news.push(event::normal("Swept", "Retention", &note));
     }
-    if let Some(swept) = outcome.swept.filter(|swept| swept.resisted > 0) {
+    if let Some(swept) = outcome.swept.as_ref().filter(|swept| swept.resisted > 0) {
         let note = format!(
             "{} versions are over their ceiling and covered by no open hold, but the store does not give them up: see docs/audit.md",
             swept.resisted
         );
         news.push(event::warning("SweepResisted", "Retention", &note));
     }
-    if let Some(swept) = outcome.swept.filter(|swept| swept.hidden > 0) {
+    if let Some(swept) = outcome.swept.as_ref().filter(|swept| swept.hidden > 0) {
         let note = format!(
             "in {} days of sources the store hides a recording, which cannot be swept: see docs/audit.md, HiddenKey",
             swept.hidden
         );
         news.push(event::warning("SweepIncomplete", "Retention", &note));
     }
-    if let Some(swept) = outcome.swept.filter(|swept| swept.put_off > 0) {
+    if let Some(swept) = outcome.swept.as_ref().filter(|swept| swept.put_off > 0) {
         let note = format!(
             "{} days of sources, or more, in which nothing is expected have their turn in a later sweep: see docs/audit.md, \
              UnvisitedDay",
@@ -402,15 +407,17 @@ pub fn events(outcome: &Outcome) -> Vec<Event> {
         );
         news.push(event::warning("SweepIncomplete", "Retention", &note));
     }
-    if let Some(swept) = outcome.swept.filter(|swept| swept.unread > 0) {
+    if let Some(swept) = outcome.swept.as_ref().filter(|swept| swept.untagged > 0) {
+        let answer = swept.untagged_by.as_ref().map(StoreError::safe_message);
         let note = format!(
-            "the store did not tell legal hold or tag of {} versions, so that their tags were not put back: see docs/audit.md, \
-             UnreadMarks",
-            swept.unread
+            "the store did not tell the marks of {} versions, or did not take their tag, so that wrong tags were not put back: {}; \
+             see docs/audit.md, UnreadMarks",
+            swept.untagged,
+            answer.unwrap_or_default()
         );
         news.push(event::warning("SweepIncomplete", "Retention", &note));
     }
-    if let Some(swept) = outcome.swept.filter(|swept| swept.unfinished > 0) {
+    if let Some(swept) = outcome.swept.as_ref().filter(|swept| swept.unfinished > 0) {
         let note = format!(
             "{} uploads in parts were never finished, and are left: the store did not abort them, or they are too many for one sweep; \
              if that lasts, abort them as its administrator",

@@ -11,6 +11,7 @@ use super::dereference::Dereferenced;
 use super::found::Bucket;
 use super::identity::Identity;
 use super::objects::{self, Pods};
+use super::target;
 use super::told::{self, Widened};
 use super::validate::Valid;
 use crate::api::{Days, Site};
@@ -134,11 +135,11 @@ fn document(
 ) -> Option<RecorderConfig> {
     let previous = found.config.as_ref();
     // Without credentials the recorders keep those they have, for what still waits in their spools.
-    let target = valid
-        .access
-        .as_ref()
-        .and_then(|access| access.recorder.as_ref())
-        .or_else(|| previous.map(|config| &config.storage))?;
+    let access = valid.access.as_ref();
+    let storage = access
+        .and_then(|access| access.recorder.clone())
+        .map(target::in_pods)
+        .or_else(|| previous.map(|config| config.storage.clone()))?;
     let ceiling = valid
         .ceilings
         .as_ref()
@@ -149,7 +150,7 @@ fn document(
         revision: String::new(),
         namespace: valid.names.namespace.clone(),
         site: valid.names.site.clone(),
-        storage: target.clone(),
+        storage,
         segment_duration_ms: u64::try_from(segment).unwrap_or(u64::MAX),
         video_ceiling_ms: ceiling.or_else(|| previous.map(|config| config.video_ceiling_ms))?,
         spool_bytes: valid.spool_bytes / 100 * SPOOL_PERCENT,

@@ -216,11 +216,20 @@ fn workload_identity_gives_pods_a_token_for_the_store_alone() {
     let grant = "grants: [{namespaces: [gemeente], endpoints: ['https://s3.example.nl'], buckets: ['gemeente-*'], ambient: true}]";
     let yaml = format!("recorderImage: toezicht:1\n{grant}\nworkloadIdentity: {{audience: rgw}}");
     fixture.config = OperatorConfig::parse(&yaml).unwrap();
-    let plan = fixture.plan();
-    let crate::contract::Credentials::WebIdentity { web_identity } = document(&plan).storage.credentials
-    else {
-        panic!("workload identity was asked for");
+    fixture.config.egress.token_file = "/of/the/operator".into();
+    let web_identity = |credentials| match credentials {
+        crate::contract::Credentials::WebIdentity { web_identity } => web_identity,
+        _ => panic!("workload identity was asked for"),
     };
+    // What the operator tries as a recorder it tries with its own token: the pods' is not where it runs.
+    let tried = fixture.valid().access.unwrap().recorder.unwrap();
+    let tried = web_identity(tried.credentials);
+    assert_eq!(
+        (tried.role_arn.as_str(), tried.token_file),
+        (role, "/of/the/operator".into())
+    );
+    let plan = fixture.plan();
+    let web_identity = web_identity(document(&plan).storage.credentials);
     assert_eq!(web_identity.role_arn, role);
     let spec = plan.recorders.unwrap().workload.spec.unwrap();
     let pod = spec.template.spec.unwrap();

@@ -1,7 +1,7 @@
 //! The bucket as the operator and as the recorders: where it is, and with which credentials. Pure.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::api::{Identity, SECRET_TYPE_S3, Storage};
 use crate::contract::{Credentials, Keys, Secret, StorageTarget, WebIdentity};
@@ -26,10 +26,11 @@ impl Ground<'_> {
         self.target(&self.storage.operator, field, &self.egress.token_file)
     }
 
-    /// The bucket as the recorders.
+    /// The bucket as the recorders, for the operator, which tries what they may: by workload identity with its own token, since it
+    /// may not ask for theirs.
     pub(super) fn recorder(&self) -> Result<StorageTarget, MissingSecret> {
         let field = "spec.storage.recorder.credentialsRef";
-        self.target(&self.storage.recorder, field, &recorder_token())
+        self.target(&self.storage.recorder, field, &self.egress.token_file)
     }
 
     fn target(
@@ -81,7 +82,10 @@ fn session_token(secret: &Found) -> Option<Secret> {
     secret.text("sessionToken")
 }
 
-/// The file where a recorder finds its token.
-fn recorder_token() -> PathBuf {
-    Path::new(TOKEN_DIR).join(TOKEN)
+/// The same for the recorders: they have a token of their own.
+pub(super) fn in_pods(mut target: StorageTarget) -> StorageTarget {
+    if let Credentials::WebIdentity { web_identity } = &mut target.credentials {
+        web_identity.token_file = Path::new(TOKEN_DIR).join(TOKEN);
+    }
+    target
 }

@@ -5,9 +5,11 @@ mod tally;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
+use tokio::sync::Semaphore;
 
 pub use self::tally::{Findings, Found, Tally};
 use self::tally::{Holds, Newer, Rules};
@@ -38,6 +40,8 @@ const PLACING: SignedDuration = SignedDuration::from_mins(10);
 const AT_ONCE: usize = 32;
 /// Sources whose days are looked for at once.
 const SOURCES_AT_ONCE: usize = 8;
+/// Sources that are walked at once, each with two pages of versions in memory. Their reads share [`AT_ONCE`].
+const WALKS: usize = 4;
 
 /// What is audited, and by what.
 #[derive(Clone, Debug)]
@@ -99,20 +103,23 @@ pub async fn audit(reader: &StorageTarget, scope: &Scope, now: Timestamp) -> Res
         rules: &rules,
         one_in: scope.one_in.max(1),
         salt: simulated::salt(),
+        tally: Mutex::new(tally),
+        reads: Semaphore::new(AT_ONCE),
     };
     for class in Class::ALL {
         let wanted: &[Days] = match scope.reach {
             Reach::All => &[Days::ALL],
             Reach::Boundary => &boundary(class, &scope.ceilings, now),
         };
-        let days = audit.days(class, wanted, &mut tally).await?;
-        audit.walk(days, &mut tally).await?;
+        let sources = stream::iter(audit.days(class, wanted).await?.into_iter().map(Ok));
+        let walk = |days| audit.walk(days);
+        sources.try_for_each_concurrent(WALKS, walk).await?;
     }
     if scope.reach == Reach::All {
-        audit.strangers(&mut tally).await?;
+        audit.strangers().await?;
     }
     store.clock.check()?;
-    Ok(tally)
+    Ok(audit.tally.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
 /// What the ledger has open, and what of that is neither being placed nor being released. A hold that only the ledger
@@ -151,26 +158,28 @@ struct Audit<'a> {
     one_in: u32,
     /// Nobody can foresee which versions are looked at.
     salt: [u64; 2],
+    tally: Mutex<Tally>,
+    /// Whoever reads marks has one of its permits.
+    reads: Semaphore,
 }
 
 impl Audit<'_> {
-    /// The prefixes of the days among `wanted` that have anything, of every source.
-    async fn days(
-        &self,
-        class: Class,
-        wanted: &[Days],
-        tally: &mut Tally,
-    ) -> Result<Vec<String>, StoreError> {
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Of every source, the prefixes of the days among `wanted` that have anything.
+    async fn days(&self, class: Class, wanted: &[Days]) -> Result<Vec<Vec<String>>, StoreError> {
         let now = self.rules.now;
         let expected = expected_beside(&self.rules.holds.open, class, self.rules.ceilings, now);
         let expected = expected.as_slice();
         let sources = sources(self.store, class, &BTreeSet::new(), now).await?;
-        tally.add_foreign(Found::UnparsableKey, &sources.foreign);
+        self.tally().add_foreign(Found::UnparsableKey, &sources.foreign);
         for source in &sources.put_off {
-            tally.add(Found::UnvisitedSource, source);
+            self.tally().add(Found::UnvisitedSource, source);
         }
         if sources.is_cut {
-            tally.add(Found::UnvisitedSource, class.prefix());
+            self.tally().add(Found::UnvisitedSource, class.prefix());
         }
         let days = |source: String| async move {
             let found = days_of(self.store, class, &source, wanted, expected, now).await?;
@@ -178,35 +187,33 @@ impl Audit<'_> {
         };
         let jobs: Vec<_> = sources.visited.into_iter().map(days).collect();
         let mut found = stream::iter(jobs).buffered(SOURCES_AT_ONCE);
-        let mut prefixes = Vec::new();
+        let mut all = Vec::new();
         while let Some((source, found)) = found.try_next().await? {
-            tally.add_foreign(Found::UnparsableKey, &found.foreign);
+            self.tally().add_foreign(Found::UnparsableKey, &found.foreign);
             for _ in 0..found.put_off {
-                tally.add(Found::UnvisitedDay, &source);
+                self.tally().add(Found::UnvisitedDay, &source);
             }
-            prefixes.extend(
-                found
-                    .days
-                    .into_iter()
-                    .map(|day| Key::day_prefix(class, &source, day)),
-            );
+            let days = found.days.into_iter();
+            all.push(days.map(|day| Key::day_prefix(class, &source, day)).collect());
         }
-        Ok(prefixes)
+        Ok(all)
     }
 
-    async fn walk(&self, days: Vec<String>, tally: &mut Tally) -> Result<(), StoreError> {
+    /// Goes through days of one source.
+    async fn walk(&self, days: Vec<String>) -> Result<(), StoreError> {
         let mut walk = Walk::new(self.store, days);
         let (mut newer, mut found) = (None, walk.next().await?);
         while let Some(page) = found {
-            let chosen = self.page(&page, &mut newer, tally);
+            let chosen = self.page(&page, &mut newer);
             // The next page is fetched while the marks of this one are read.
-            let (next, inspected) = futures::join!(walk.next(), self.inspect(chosen, tally));
+            let (next, inspected) = futures::join!(walk.next(), self.inspect(chosen));
             inspected?;
             found = match next {
                 Err(error) if is_hidden_key(&error) => None,
                 next => next?,
             };
         }
+        let mut tally = self.tally();
         tally.add_foreign(Found::UnparsableKey, &walk.foreign);
         tally.add_foreign(Found::CrowdedKey, &walk.crowded_keys);
         tally.add_foreign(Found::HiddenKey, &walk.hidden);
@@ -214,9 +221,9 @@ impl Audit<'_> {
     }
 
     /// Whatever is in the bucket and is neither a recording, nor the ledger's, nor the probe's.
-    async fn strangers(&self, tally: &mut Tally) -> Result<(), StoreError> {
-        self.strangers_under("", true, is_ours, tally).await?;
-        self.strangers_under("probe/", false, is_canary, tally).await
+    async fn strangers(&self) -> Result<(), StoreError> {
+        self.strangers_under("", true, is_ours).await?;
+        self.strangers_under("probe/", false, is_canary).await
     }
 
     async fn strangers_under(
@@ -224,29 +231,23 @@ impl Audit<'_> {
         prefix: &str,
         by_folder: bool,
         is_known: fn(&str) -> bool,
-        tally: &mut Tally,
     ) -> Result<(), StoreError> {
         let is_all = look(self.store, prefix, by_folder, |page| {
             let keys = page.versions.iter().map(|listed| &listed.key);
             let others = page.folders.iter().chain(keys).filter(|key| !is_known(key));
-            others.for_each(|key| tally.add(Found::ForeignKey, key));
+            others.for_each(|key| self.tally().add(Found::ForeignKey, key));
         });
         if !is_all.await? {
-            tally.add(Found::ForeignKey, &format!("{prefix}…"));
+            self.tally().add(Found::ForeignKey, &format!("{prefix}…"));
         }
         Ok(())
     }
 
     /// Counts a page, and chooses whose marks are read: of all that are held, and of a sample of the rest.
-    fn page<'l>(
-        &self,
-        found: &'l [Listed],
-        newer: &mut Option<Newer>,
-        tally: &mut Tally,
-    ) -> Vec<(Stored<'l>, bool)> {
-        let mut chosen = Vec::new();
+    fn page<'l>(&self, found: &'l [Listed], newer: &mut Option<Newer>) -> Vec<(Stored<'l>, bool)> {
+        let (mut chosen, mut tally) = (Vec::new(), self.tally());
         for listed in found {
-            let recording = tally::listed(tally, self.rules, listed, newer.as_ref());
+            let recording = tally::listed(&mut tally, self.rules, listed, newer.as_ref());
             *newer = Some(Newer::of(listed));
             if let Some((stored, is_held)) = recording
                 && (is_held || self.is_sampled(&listed.id))
@@ -264,8 +265,9 @@ impl Audit<'_> {
     }
 
     /// Reads marks, and counts them. Those that cannot be read are told.
-    async fn inspect(&self, chosen: Vec<(Stored<'_>, bool)>, tally: &mut Tally) -> Result<(), StoreError> {
+    async fn inspect(&self, chosen: Vec<(Stored<'_>, bool)>) -> Result<(), StoreError> {
         let read = |(stored, is_held): (_, bool)| async move {
+            let _turn = self.reads.acquire().await;
             let Stored { listed, .. } = &stored;
             let marks = marks::read(self.store, &listed.version()).await;
             ((stored, is_held), marks)
@@ -273,13 +275,14 @@ impl Audit<'_> {
         let unread = ask_each(chosen, AT_ONCE, read, |(stored, is_held), marks| {
             // What is gone since it was listed has no marks.
             if let Some(marks) = marks {
-                tally::inspected(tally, self.rules, &stored, is_held, &marks);
+                tally::inspected(&mut self.tally(), self.rules, &stored, is_held, &marks);
             }
         });
         let unread = unread.await?;
         for ((stored, _), error) in &unread {
             let key = &stored.listed.key;
-            tally.add(Found::UnreadMarks, &format!("{key}: {}", error.safe_message()));
+            self.tally()
+                .add(Found::UnreadMarks, &format!("{key}: {}", error.safe_message()));
         }
         Ok(())
     }

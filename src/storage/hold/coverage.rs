@@ -52,8 +52,8 @@ pub struct Coverage {
     pub bytes: u64,
     /// How many of them may not be read yet.
     pub sealed: u64,
-    /// Versions that it covers too, and to which the store refused a mark, or to tell it: they are there, but whether they
-    /// are kept is not known.
+    /// Versions that it covers too, and to which the store refused a mark, or to tell it, or failed at that: they are there, but
+    /// whether they are kept is not known.
     pub refused: Option<Refused>,
     /// Those that were not as they must be when they were read back.
     pub disputed: u64,
@@ -125,7 +125,7 @@ impl Coverage {
         self.extend(recording);
     }
 
-    /// Counts a recording that the hold covers and that the store refused to hold, in the same order.
+    /// Counts a recording that the hold covers and that could not be held, in the same order.
     pub fn add_refused(&mut self, recording: &Recording<'_>, error: &HoldError) {
         Refused::note(&mut self.refused, error);
         self.extend(recording);

@@ -101,8 +101,8 @@ impl HoldError {
     }
 }
 
-/// Versions of which the store refused something, which stay as they are; or what was not looked at ([`Unseen`]). All others
-/// were done.
+/// Versions of which the store refused something, or failed at it though it was tried again, and which stay as they are; or
+/// what was not looked at ([`Unseen`]). All others were done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refused {
     /// How many; none: something was not looked at.
@@ -112,7 +112,7 @@ pub struct Refused {
 }
 
 impl Refused {
-    /// Whether the store refused something of a version. Where it did not, something was not looked at, and has its turn.
+    /// Whether it is about versions. Where it is not, something was not looked at, and has its turn.
     pub const fn is_of_versions(&self) -> bool {
         self.versions > 0
     }
@@ -125,19 +125,17 @@ impl Refused {
         }
     }
 
-    /// Counts a version. What failed is no refusal: the pass itself tells of it.
+    /// Counts a version.
     fn note(all: &mut Option<Self>, error: &HoldError) {
-        if error.is_refusal() {
-            all.get_or_insert_with(|| Self::by(error)).versions += 1;
-        }
+        all.get_or_insert_with(|| Self::by(error)).versions += 1;
     }
 }
 
-/// A pass that has not done all: it ended early, or single versions failed.
+/// A pass that ended early.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{error}")]
 pub struct BrokenOff<D> {
-    /// What ended it, or the first failure.
+    /// What ended it.
     pub error: HoldError,
     /// What it had done.
     pub done: D,
@@ -313,33 +311,19 @@ mod tests {
 
     #[test]
     fn a_failure_is_no_refusal() {
-        let answered = |code: &str, status| {
-            HoldError::from(StoreError {
+        for (code, status, is_refusal) in [
+            ("Timeout", None, false),
+            ("SlowDown", Some(503), false),
+            ("NoSuchVersion", Some(404), false),
+            ("AccessDenied", Some(403), true),
+        ] {
+            let error = HoldError::from(StoreError {
                 operation: "PutObjectLegalHold",
                 code: code.into(),
                 status,
-            })
-        };
-        let mut refused = None;
-        for (code, status) in [
-            ("Timeout", None),
-            ("SlowDown", Some(503)),
-            ("NoSuchVersion", Some(404)),
-        ] {
-            Refused::note(&mut refused, &answered(code, status));
+            });
+            assert_eq!(error.is_refusal(), is_refusal, "{code}");
         }
-        assert_eq!(refused, None);
-        let denied = answered("AccessDenied", Some(403));
-        for _ in 0..2 {
-            Refused::note(&mut refused, &denied);
-        }
-        assert_eq!(
-            refused,
-            Some(Refused {
-                versions: 2,
-                first: denied
-            })
-        );
     }
 
     /// However often it is asked, there are more folders under `calls/`; and nothing else in the bucket.

@@ -59,9 +59,12 @@ pub(super) trait Work: Sync {
 /// of each source in order.
 ///
 /// One version that is refused, or that fails, stops none of the others, which are no worse off for it: each that is held
-/// counts. Nor does a day in which the store hides a key: it is added to `hidden`. A pass ends early when a listing fails, or
-/// what must be known is not, or many versions fail in a row: then nothing is begun any more. What is under way is finished
-/// either way: no request is left behind that nobody waits for.
+/// counts. Nor does a day in which the store hides a key: it is added to `hidden`.
+///
+/// # Errors
+///
+/// A pass ends early when a listing fails, or what must be known is not, or many versions fail in a row: then nothing is begun
+/// any more. What is under way is finished either way: no request is left behind that nobody waits for.
 pub(super) async fn each<W: Work>(
     store: &Store,
     places: &[Place],
@@ -69,7 +72,7 @@ pub(super) async fn each<W: Work>(
     work: &W,
     hidden: &mut BTreeSet<Place>,
     note: impl FnMut(W::Done) + Send,
-) -> Result<(), Failed> {
+) -> Result<(), HoldError> {
     let crew = Crew {
         store,
         work,
@@ -84,26 +87,13 @@ pub(super) async fn each<W: Work>(
     }
     let course = crew.course.into_inner().unwrap_or_else(PoisonError::into_inner);
     hidden.extend(course.hidden);
-    course.error.map_or(Ok(()), |error| {
-        Err(Failed {
-            error,
-            has_stopped: course.has_stopped,
-        })
-    })
-}
-
-/// Why a pass has not done all. What was refused is none of it.
-pub(super) struct Failed {
-    /// What ended it, or the first failure.
-    pub(super) error: HoldError,
-    /// It ended early: not only single versions failed.
-    pub(super) has_stopped: bool,
+    course.stopped_by.map_or(Ok(()), Err)
 }
 
 #[derive(Default)]
 struct Course {
-    error: Option<HoldError>,
-    has_stopped: bool,
+    /// What ended the pass early.
+    stopped_by: Option<HoldError>,
     failed_in_a_row: usize,
     hidden: BTreeSet<Place>,
 }
@@ -184,8 +174,7 @@ impl<W: Work> Crew<'_, W> {
         let mut left: Vec<_> = (0_usize..).zip(concerned).collect();
         let mut all = BTreeMap::new();
         for round in 0..=AGAIN {
-            let is_last = round == AGAIN;
-            let done = self.once(left.clone(), known, is_last).await;
+            let done = self.once(left.clone(), known).await;
             let has_failed = |done: &W::Done| {
                 let error = self.work.error(done);
                 error.is_some_and(|error| !error.is_refusal())
@@ -200,19 +189,18 @@ impl<W: Work> Crew<'_, W> {
             if left.is_empty() || self.has_stopped() {
                 break;
             }
-            if !is_last {
+            if round < AGAIN {
                 tokio::time::sleep(PAUSE * 4_u32.pow(round)).await;
             }
         }
         all.into_values().collect()
     }
 
-    /// Does the work on each of `numbered`. What fails counts for the pass only where it `is_last` tried.
+    /// Does the work on each of `numbered`.
     async fn once(
         &self,
         numbered: Vec<(usize, (Listed, Vec<Version>))>,
         known: &W::Known,
-        is_last: bool,
     ) -> Vec<(usize, W::Done)> {
         // Each is made when its turn has come: waiting for an answer it takes far more room than what it is about.
         let at_their_turn = stream::iter(numbered)
@@ -220,7 +208,7 @@ impl<W: Work> Crew<'_, W> {
             .take_while(|_| std::future::ready(!self.has_stopped()));
         let jobs = at_their_turn.map(|(turn, (number, (listed, markers)))| async move {
             let done = self.work.one(known, listed, markers).await;
-            self.judge(&done, is_last);
+            self.judge(&done);
             drop(turn);
             (number, done)
         });
@@ -242,20 +230,19 @@ impl<W: Work> Crew<'_, W> {
             .collect();
         let settled: Vec<_> = stream::iter(jobs).buffer_unordered(AT_ONCE).collect().await;
         for done in &settled {
-            self.judge(done, true);
+            self.judge(done);
         }
         settled
     }
 
-    /// Notes a failure, and ends the pass where too many follow each other.
-    fn judge(&self, done: &W::Done, is_last: bool) {
+    /// Ends the pass where too many failures follow each other.
+    fn judge(&self, done: &W::Done) {
         let mut course = self.course();
         match self.work.error(done).filter(|error| !error.is_refusal()) {
             Some(error) => {
                 course.failed_in_a_row += 1;
-                course.has_stopped |= course.failed_in_a_row >= IN_A_ROW;
-                if is_last || course.has_stopped {
-                    course.error.get_or_insert_with(|| error.clone());
+                if course.failed_in_a_row >= IN_A_ROW {
+                    course.stopped_by.get_or_insert_with(|| error.clone());
                 }
             }
             None => course.failed_in_a_row = 0,
@@ -263,15 +250,11 @@ impl<W: Work> Crew<'_, W> {
     }
 
     fn stop(&self, error: HoldError) {
-        let mut course = self.course();
-        if !course.has_stopped {
-            course.error = Some(error);
-        }
-        course.has_stopped = true;
+        self.course().stopped_by.get_or_insert(error);
     }
 
     fn has_stopped(&self) -> bool {
-        self.course().has_stopped
+        self.course().stopped_by.is_some()
     }
 
     fn course(&self) -> MutexGuard<'_, Course> {
@@ -366,18 +349,12 @@ mod tests {
         let stub = Stub::start(move |asked| versions(asked, &listed)).await;
         let (store, many) = (stub.store(), usize::from(VERSIONS));
         let (timeout, denied) = (answered("Timeout", None), answered("AccessDenied", Some(403)));
-        for (answer, times, tries, is_done, error) in [
-            (&timeout, 1, 1, true, None),
-            (&timeout, 2, 2, true, None),
-            (
-                &timeout,
-                usize::MAX,
-                2,
-                false,
-                Some(HoldError::from(timeout.clone())),
-            ),
-            // It is refused, and no failure of the pass.
-            (&denied, usize::MAX, 0, false, None),
+        for (answer, times, tries, is_done) in [
+            (&timeout, 1, 1, true),
+            (&timeout, 2, 2, true),
+            (&timeout, usize::MAX, 2, false),
+            // It is refused: to ask again is no help.
+            (&denied, usize::MAX, 0, false),
         ] {
             let work = Flaky {
                 fails: keys[3].clone(),
@@ -388,10 +365,8 @@ mod tests {
             let (mut noted, mut hidden) = (Vec::new(), BTreeSet::new());
             let places = std::slice::from_ref(&place);
             let went = each(&store, places, None, &work, &mut hidden, |done| noted.push(done));
-            let failed = went.await.err();
             let said = format!("{answer}, {times} times");
-            assert!(failed.as_ref().is_none_or(|failed| !failed.has_stopped), "{said}");
-            assert_eq!(failed.map(|failed| failed.error), error, "{said}");
+            assert_eq!(went.await, Ok(()), "{said}");
             let (all, failed): (Vec<String>, Vec<Option<HoldError>>) = noted.into_iter().unzip();
             assert_eq!(all, keys, "each is noted once, in the page's order: {said}");
             assert_eq!(failed.iter().flatten().count(), usize::from(!is_done), "{said}");

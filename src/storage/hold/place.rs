@@ -48,7 +48,7 @@ pub struct Placed {
     pub examples: Vec<String>,
     /// Marks of versions that had been proved, and delete markers over these, which somebody else then changed.
     pub drifted: BTreeMap<Aspect, u64>,
-    /// What could not be read or written.
+    /// What could not be read or written of single versions.
     pub refused: Option<Refused>,
     /// Versions that were not as they must be when they were read back, or behind a new delete marker: somebody else changes
     /// them, or the store does not keep what it takes.
@@ -185,7 +185,6 @@ async fn all(
         place.class == Class::Video && is_known(&place.source) && is_in_window(place, covers, now)
     };
     seen.listed_days = places.iter().filter(is_own).count() as u64;
-    let mut outcome = Ok(());
     for look in looks.iter().copied() {
         let pass = Pass {
             store: &store,
@@ -195,7 +194,7 @@ async fn all(
         };
         // Both looks come to what is hidden.
         seen.refused = None;
-        let went = each(
+        each(
             &store,
             &places,
             task.since,
@@ -207,19 +206,14 @@ async fn all(
                     seen.note_state(&done, task.memory);
                 }
             },
-        );
-        if let Err(failed) = went.await {
-            outcome = outcome.and(Err(failed.error));
-            if failed.has_stopped {
-                break;
-            }
-        }
+        )
+        .await?;
     }
     for (cover, coverage) in task.covers.iter().zip(&mut seen.coverage) {
         coverage.hidden = found.unseen.hidden_of(cover).cloned().collect();
         coverage.refused = coverage.refused.take().or(found.unseen.of(cover));
     }
-    outcome
+    Ok(())
 }
 
 struct Pass<'a> {

@@ -151,7 +151,7 @@ impl<'a> Release<'a> {
             ..Seen::default()
         };
         let first = self.first.as_ref();
-        let noted = each(
+        each(
             &store,
             &places.all,
             None,
@@ -166,20 +166,11 @@ impl<'a> Release<'a> {
                 released.note(&done, is_left, of.uids);
                 seen.versions.insert(of.version);
             },
-        );
-        // A version that failed for good is told of its holds, and ends nothing.
-        let noted = noted.await.or_else(|failed| {
-            if failed.has_stopped {
-                Err(failed.error)
-            } else {
-                Ok(())
-            }
-        });
-        if noted.is_ok() {
-            self.first.get_or_insert(seen);
-        }
+        )
+        .await?;
+        self.first.get_or_insert(seen);
         released.unseen = places.unseen;
-        noted
+        Ok(())
     }
 }
 

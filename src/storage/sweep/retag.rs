@@ -24,12 +24,27 @@ const AT_ONCE: usize = 16;
 const ROUND: u64 = 28;
 
 /// What came of it.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 pub(super) struct Retagged {
     /// Tags that were put back.
     pub(super) count: u64,
-    /// Versions whose marks the store did not tell: another sweep looks at them.
-    pub(super) unread: u64,
+    /// Versions whose marks the store did not tell, or whose tag it did not take: another sweep tries again.
+    pub(super) failed: u64,
+    /// What it answered, at the first of them.
+    pub(super) error: Option<StoreError>,
+}
+
+impl Retagged {
+    fn fail(&mut self, error: StoreError) {
+        self.failed += 1;
+        self.error.get_or_insert(error);
+    }
+
+    pub(super) fn add(&mut self, other: Self) {
+        self.count += other.count;
+        self.failed += other.failed;
+        self.error = self.error.take().or(other.error);
+    }
 }
 
 /// Puts back the tags of versions that are not due and that no hold covers.
@@ -51,7 +66,9 @@ pub(super) async fn retag(sweep: &Sweep<'_>, listed: &[Listed]) -> Result<Retagg
         |listed| read(sweep, listed),
         |listed, is_wrong| wrong.extend(Some(listed).filter(|_| is_wrong)),
     );
-    retagged.unread = unread.await?.len() as u64;
+    for (_, error) in unread.await? {
+        retagged.fail(error);
+    }
     let mut put_back = stream::iter(
         wrong
             .into_iter()
@@ -59,8 +76,11 @@ pub(super) async fn retag(sweep: &Sweep<'_>, listed: &[Listed]) -> Result<Retagg
             .collect::<Vec<_>>(),
     )
     .buffer_unordered(AT_ONCE);
-    while let Some(is_put_back) = put_back.try_next().await? {
-        retagged.count += u64::from(is_put_back);
+    while let Some(outcome) = put_back.try_next().await? {
+        match outcome {
+            Ok(is_put_back) => retagged.count += u64::from(is_put_back),
+            Err(error) => retagged.fail(error),
+        }
     }
     Ok(retagged)
 }
@@ -104,24 +124,27 @@ async fn read<'l>(sweep: &Sweep<'_>, listed: &'l Listed) -> (&'l Listed, Result<
     (listed, is_wrong(sweep, listed).await)
 }
 
-/// Whether the tag was put back, and read back.
-async fn put_back(sweep: &Sweep<'_>, listed: &Listed) -> Result<bool, SweepError> {
+/// Whether the tag was put back, and read back; or why the store did not do it. That ends no sweep: nothing depends on it today.
+async fn put_back(sweep: &Sweep<'_>, listed: &Listed) -> Result<Result<bool, StoreError>, SweepError> {
     let Some(stored) = Stored::of(listed, sweep.ceilings) else {
-        return Ok(false);
+        return Ok(Ok(false));
     };
     // A hold may have been declared since: it is asked for immediately before.
     let holds = sweep.open_holds().await?;
     if stored.is_covered(&holds) {
-        return Ok(false);
+        return Ok(Ok(false));
     }
     // As before whatever else lets go of something: a request that is signed by a clock ahead lies about for longer.
     sweep.store.clock.vouches_for(sweep.time)?;
     let (version, tag) = (listed.version(), RetentionTag::unheld(stored.key.class()));
-    // Nothing depends on it today: where it fails, another sweep tries again.
-    Ok(match marks::write_tag(sweep.store, &version, tag).await {
-        Ok(()) => marks::read(sweep.store, &version)
-            .await
-            .is_ok_and(|marks| marks.is_none_or(|marks| marks.legal_hold || marks.tag == Some(tag))),
-        Err(_) => false,
+    let written = async {
+        marks::write_tag(sweep.store, &version, tag).await?;
+        let marks = marks::read(sweep.store, &version).await?;
+        Ok::<_, StoreError>(marks.is_none_or(|marks| marks.legal_hold || marks.tag == Some(tag)))
+    };
+    Ok(match written.await {
+        // It is gone since it was listed.
+        Err(error) if error.is_absent() => Ok(false),
+        outcome => outcome,
     })
 }

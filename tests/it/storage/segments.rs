@@ -184,9 +184,14 @@ async fn wrong_credentials_are_told(server: S3Server) {
         .put(&segment.key, &segment.file, segment.sha256, RetentionTag::Sealed)
         .await
         .unwrap_err();
+    // A gateway with an STS says no more.
+    let code = match scene.server.name.as_str() {
+        "ceph" => "AccessDenied",
+        _ => "SignatureDoesNotMatch",
+    };
     assert_eq!(
         error.safe_message(),
-        "PutObject was answered with SignatureDoesNotMatch (HTTP 403)"
+        format!("PutObject was answered with {code} (HTTP 403)")
     );
     assert!(!error.is_retryable());
 }

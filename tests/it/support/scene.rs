@@ -151,6 +151,22 @@ impl Scene {
         .await;
     }
 
+    /// Waits until a condition of the site has the reason; its message.
+    pub async fn site_says(&self, condition: &str, reason: &str, limit: Duration) -> String {
+        let api: Api<Site> = self.namespace.api();
+        eventually(&format!("Site {condition} {reason}"), limit, || async {
+            let site = api.get(SITE).await.map_err(|e| e.to_string())?;
+            let conditions = site.status.unwrap_or_default().conditions;
+            let found = conditions
+                .iter()
+                .find(|found| found.type_ == condition && found.reason == reason);
+            found
+                .map(|found| found.message.clone())
+                .ok_or_else(|| format!("{conditions:?}"))
+        })
+        .await
+    }
+
     /// Declares a hold over what the cameras saw.
     pub async fn declare(&self, name: &str, cameras: &[&str], from: Timestamp, until: Option<Timestamp>) {
         let mut window = json!({"from": from});

@@ -31,6 +31,7 @@ answers() {
     # The second asks its master for a place to write, which needs the volume server.
     seaweedfs) curl -sS -o /dev/null "http://$HOST_IP:8333/" && curl -sS --fail-with-body "http://$HOST_IP:9333/dir/assign" ;;
     ceph-mon) alive ceph-mon && ceph --connect-timeout 5 mon stat ;;
+    issuer) curl -sS -o /dev/null --fail "http://$HOST_IP:7481/keys" ;;
     ceph-rgw) curl -sS -o /dev/null "http://$HOST_IP:7480/" ;;
     cameras) (exec 3<>"/dev/tcp/$HOST_IP/8554") ;;
     *) alive "$1" || { echo "$1 does not run"; return 1; } ;;

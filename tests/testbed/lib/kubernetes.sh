@@ -5,6 +5,8 @@
 SERVICES=10.96.0.0/24
 SERVICE_API=10.96.0.1
 PODS=10.244.0.0/24
+# The issuer of service account tokens.
+ISSUER=http://$HOST_IP:7481
 
 # etcd NAME CLIENT-PORT PEER-PORT
 etcd_up() {
@@ -23,7 +25,7 @@ api_server() {
     --client-ca-file="$RUN/pki/ca.crt" --authorization-mode=Node,RBAC \
     --enable-admission-plugins=NodeRestriction --service-cluster-ip-range=$SERVICES --allow-privileged=true \
     --service-account-key-file="$RUN/pki/sa.pub" --service-account-signing-key-file="$RUN/pki/sa.key" \
-    --service-account-issuer=https://kubernetes.default.svc "$@"
+    --service-account-issuer="$ISSUER" "$@"
 }
 
 # PodSecurity and ValidatingAdmissionPolicy are on by default.
@@ -43,6 +45,15 @@ kubernetes() {
   daemon scheduler kube-scheduler --kubeconfig="$RUN/scheduler.kubeconfig" \
     --authentication-kubeconfig="$RUN/scheduler.kubeconfig" --authorization-kubeconfig="$RUN/scheduler.kubeconfig" \
     --bind-address=127.0.0.1 --cert-dir="$RUN/scheduler" --leader-elect=false
+}
+
+# The API server tells its public keys without the certificate that Ceph 16 asks for.
+issuer() {
+  mkdir -p "$RUN/issuer/.well-known"
+  printf '{"issuer": "%s", "jwks_uri": "%s/keys"}' "$ISSUER" "$ISSUER" >"$RUN/issuer/.well-known/openid-configuration"
+  printf '{"keys": [{"x5c": ["%s"]}]}' "$(openssl x509 -in "$RUN/pki/sa.crt" -outform DER | base64 -w0)" >"$RUN/issuer/keys"
+  daemon issuer /usr/bin/python3 -m http.server --bind "$HOST_IP" --directory "$RUN/issuer" "${ISSUER##*:}"
+  wait_for "the issuer answers" 30 answers issuer
 }
 
 kubernetes_newest() {

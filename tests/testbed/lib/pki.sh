@@ -40,6 +40,7 @@ keys_and_kubeconfigs() {
   certificate proxy system:kube-proxy system:node-proxier
   openssl genrsa -out "$RUN/pki/sa.key" 2048 2>/dev/null
   openssl rsa -in "$RUN/pki/sa.key" -pubout -out "$RUN/pki/sa.pub" 2>/dev/null
+  openssl req -x509 -key "$RUN/pki/sa.key" -days 365 -subj /CN=service-accounts -out "$RUN/pki/sa.crt"
   local user
   for user in admin controllers scheduler kubelet proxy; do kubeconfig $user $user 6443; done
   kubeconfig newest admin 7443

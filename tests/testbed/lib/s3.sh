@@ -135,7 +135,7 @@ ceph_up() {
       --access-key="${who}key" --secret-key="${who}secret" >/dev/null
   done
   server_file ceph "http://$HOST_IP:7480" arn:aws:iam:::user/ admin $PEOPLE
-  radosgw-admin caps add --uid=admin --caps="user-policy=*" >/dev/null
-  "$CACHE/venv/bin/python" "$BED/s3-sessions.py" "$STATE/s3/ceph.json" $PEOPLE
+  radosgw-admin caps add --uid=admin --caps="user-policy=*;oidc-provider=*" >/dev/null
+  "$CACHE/venv/bin/python" "$BED/ceph-sts.py" "$STATE/s3/ceph.json" "$ISSUER" "$RUN/pki/sa.crt" $PEOPLE
   touch "$RUN/ceph.up"
 }

@@ -59,13 +59,14 @@ cameras() {
 say "starting $NAME"
 private_mounts
 network
+keys_and_kubeconfigs
 part "S3: SeaweedFS" seaweedfs
 case ,${BED_WITHOUT:-}, in
   *,ceph,*) ;;
   *) ! command -v radosgw >/dev/null || part "S3: Ceph" ceph_up ;;
 esac
 part "containerd, images" containerd_up
-keys_and_kubeconfigs
+part "issuer" issuer
 part "Kubernetes API server" kubernetes
 part "newest API server" kubernetes_newest
 part "node" node

@@ -1,0 +1,167 @@
+//! Operator and recorders without keys of their own: at Ceph's STS, tokens of their service accounts count.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use toezicht::api::IncidentHold;
+
+use super::process::{Process, leads, recording_at, without_the_chart};
+use crate::support::cluster::TestNamespace;
+use crate::support::scene::{SITE, Scene, policy};
+use crate::support::settings::{S3Server, setting};
+use crate::support::tools::run;
+use crate::support::wait::HANG;
+
+/// The audience that the test bed's STS is told of.
+const AUDIENCE: &str = "sts.amazonaws.com";
+/// The service account of the operator, which runs outside the cluster here.
+const OPERATOR: &str = "toezicht";
+
+async fn radosgw_admin(args: &[&str]) {
+    let config = format!("{}/run/ceph/ceph.conf", setting("TOEZICHT_TEST_BED"));
+    run("radosgw-admin", &[&["-c", &config], args].concat(), None).await;
+}
+
+/// A token of a service account.
+async fn token(namespace: &TestNamespace, account: &str) -> String {
+    let args = [
+        "-n",
+        &namespace.name,
+        "create",
+        "token",
+        account,
+        "--audience",
+        AUDIENCE,
+    ];
+    run("kubectl", &args, None).await.trim().to_owned()
+}
+
+/// The issuer of a token, as Ceph names it.
+fn issuer(token: &str) -> String {
+    let part = token.split('.').nth(1).unwrap();
+    let bytes = URL_SAFE_NO_PAD.decode(part).unwrap();
+    let claims: Value = serde_json::from_slice(&bytes).unwrap();
+    claims["iss"]
+        .as_str()
+        .unwrap()
+        .trim_start_matches("http://")
+        .to_owned()
+}
+
+/// Makes a role that these service accounts may assume, and no other, and that may what the document says.
+async fn role(name: &str, issuer: &str, subjects: &[String], document: &Value) {
+    let trust = json!({"Version": "2012-10-17", "Statement": [{
+        "Effect": "Allow",
+        "Principal": {"Federated": [format!("arn:aws:iam:::oidc-provider/{issuer}")]},
+        "Action": ["sts:AssumeRoleWithWebIdentity"],
+        "Condition": {"StringEquals": {format!("{issuer}:sub"): subjects}},
+    }]});
+    let role = format!("--role-name={name}");
+    let trust = format!("--assume-role-policy-doc={trust}");
+    radosgw_admin(&["role", "create", &role, &trust]).await;
+    let document = format!("--policy-doc={document}");
+    radosgw_admin(&["role-policy", "put", &role, "--policy-name=toezicht", &document]).await;
+}
+
+/// Whether a token is good for a role.
+async fn assumes(server: &S3Server, role: &str, token: &str) -> bool {
+    let config = aws_sdk_sts::Config::builder()
+        .behavior_version(aws_sdk_sts::config::BehaviorVersion::latest())
+        .region(aws_sdk_sts::config::Region::new(server.region.clone()))
+        .endpoint_url(&server.endpoint)
+        .build();
+    let request = aws_sdk_sts::Client::from_conf(config).assume_role_with_web_identity();
+    let request = request.role_arn(format!("arn:aws:iam:::role/{role}"));
+    let request = request.role_session_name("test").web_identity_token(token);
+    request.send().await.is_ok()
+}
+
+/// What each identity of a Site needs, as `toezicht iam` tells it.
+async fn documents(policy: &Value, site: &Value) -> Value {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("site.yaml");
+    std::fs::write(&file, format!("{site}\n---\n{policy}\n")).unwrap();
+    let file = file.display().to_string();
+    let told = run(
+        env!("CARGO_BIN_EXE_toezicht"),
+        &["iam", "--for", "ceph", &file],
+        None,
+    )
+    .await;
+    serde_json::from_str(&told).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operator_and_recorders_need_no_keys_where_their_tokens_count() {
+    without_the_chart("tokens", |namespace| async move {
+        let server = S3Server::second();
+        let account = ["-n", &namespace.name, "create", "serviceaccount", OPERATOR];
+        run("kubectl", &account, None).await;
+        let token = token(&namespace, OPERATOR).await;
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("token");
+        std::fs::write(&file, &token).unwrap();
+        let variables = [
+            ("KUBECONFIG", &*setting("KUBECONFIG")),
+            ("AWS_WEB_IDENTITY_TOKEN_FILE", file.to_str().unwrap()),
+        ];
+        let mut config = recording_at(&server.endpoint);
+        config["grants"][0]["ambient"] = true.into();
+        let process = Process::with_variables(&variables, &namespace, &namespace, "tokens", config);
+        leads(&namespace, "tokens").await;
+
+        let own = namespace.name.clone();
+        let role_of = |who: &str| format!("{own}-{who}");
+        let with_roles = |site: &mut Value| {
+            for who in ["operator", "recorder"] {
+                let principal = format!("arn:aws:iam:::role/{}", role_of(who));
+                site["spec"]["storage"][who] = json!({"principal": principal, "ambient": true});
+            }
+        };
+        let scene = Scene::within(namespace, server, |_, site| with_roles(site)).await;
+        // Nobody has made the roles yet.
+        let told = scene.site_says("StorageEnforced", "StorageError", HANG).await;
+        let expected =
+            "AssumeRoleWithWebIdentity was answered with AccessDenied (HTTP 403): there is no such role";
+        assert!(told.starts_with(expected), "{told}");
+
+        let mut site = scene.site();
+        with_roles(&mut site);
+        let documents = documents(&policy(), &site).await;
+        let issuer = issuer(&token);
+        let subject = |account: &str| format!("system:serviceaccount:{own}:{account}");
+        // The operator tries what recorders may.
+        let recorders = [subject(&format!("{SITE}-recorder")), subject(OPERATOR)];
+        for (who, subjects) in [("operator", &recorders[1..]), ("recorder", &recorders)] {
+            role(&role_of(who), &issuer, subjects, &documents[who]).await;
+        }
+        scene.site_is("StorageEnforced", "True", HANG).await;
+        let told = scene.site_says("AccessRestricted", "AccessDiffers", HANG).await;
+        let as_of_users = "A recorder can write objects with a legal hold, which stay until the operator clears it. A recorder can";
+        assert!(told.starts_with(as_of_users), "{told}");
+        let from = Timestamp::now();
+        scene.camera("hal", "h264/4").await;
+        // The store has confirmed a segment.
+        scene.site_is("Recording", "True", HANG).await;
+        scene.declare("theft", &["hal"], from, Some(Timestamp::now())).await;
+        scene.hold_is("theft", "Placed", "True", HANG).await;
+        let hold = scene.namespace.api::<IncidentHold>().get("theft").await.unwrap();
+        let placement = hold.status.unwrap().placement.unwrap();
+        assert!(placement.segments > 0, "{placement:?}");
+
+        // It is the tokens that count.
+        let of_another = self::token(&scene.namespace, "default").await;
+        for (who, token, is_good) in [
+            ("operator", &token, true),
+            ("operator", &of_another, false),
+            ("recorder", &of_another, false),
+        ] {
+            let assumed = assumes(&scene.bucket.server, &role_of(who), token).await;
+            assert_eq!(assumed, is_good, "{who}");
+        }
+        let log = process.said();
+        assert!(!log.contains(&token) && !log.contains("panicked"), "{log}");
+    })
+    .await;
+}
