@@ -64,7 +64,7 @@ impl StoreError {
             SdkError::ServiceError(_) => match (error.code().filter(|code| is_code(code)), status) {
                 (Some(code), _) => code.to_owned(),
                 (None, Some(status)) if status >= 300 => {
-                    code_in(error).map_or_else(|| format!("Http{status}"), str::to_owned)
+                    code_in(error).unwrap_or_else(|| format!("Http{status}"))
                 }
                 (None, _) => unread(error).to_owned(),
             },
@@ -189,12 +189,12 @@ impl StoreError {
 }
 
 /// The code of an error in the form of S3, where another is expected: so answers the STS of Ceph's gateway.
-fn code_in<E>(error: &SdkError<E, HttpResponse>) -> Option<&str> {
+fn code_in<E>(error: &SdkError<E, HttpResponse>) -> Option<String> {
     let body = error.raw_response()?.body().bytes()?;
-    let text = std::str::from_utf8(body.get(..MAX_BODY).unwrap_or(body)).ok()?;
+    let text = String::from_utf8_lossy(body.get(..MAX_BODY).unwrap_or(body));
     let (_, rest) = text.split_once("<Error><Code>")?;
     let (code, _) = rest.split_once("</Code>")?;
-    Some(code).filter(|code| is_code(code))
+    Some(code).filter(|code| is_code(code)).map(str::to_owned)
 }
 
 /// Why an answer of success could not be read: it came to an end, or it did not.
