@@ -9,7 +9,7 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
 
 use super::client::{Store, is_region};
-use super::error::StoreError;
+use super::error::{EXCHANGE, StoreError};
 use crate::contract::StorageTarget;
 
 /// An error document that names a region is shorter, in bytes.
@@ -23,13 +23,13 @@ pub(crate) struct Way {
     /// Requests go through a proxy, but for its exceptions.
     is_proxied: bool,
     /// The keys that somebody wrote down, with which requests are signed.
-    keys: Written,
+    keys: StaticKeys,
     pub(crate) named_region: NamedRegion,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Written {
-    Nothing,
+enum StaticKeys {
+    None,
     WithoutToken,
     WithToken,
 }
@@ -40,9 +40,9 @@ impl Way {
         Self {
             is_path_style: target.path_style,
             is_proxied: target.proxy.is_some(),
-            keys: keys.map_or(Written::Nothing, |keys| match keys.session_token {
-                None => Written::WithoutToken,
-                Some(_) => Written::WithToken,
+            keys: keys.map_or(StaticKeys::None, |keys| match keys.session_token {
+                None => StaticKeys::WithoutToken,
+                Some(_) => StaticKeys::WithToken,
             }),
             named_region: NamedRegion::default(),
         }
@@ -117,10 +117,14 @@ impl Store {
                  the endpoint through, or add the endpoint to proxy.noProxy"
                     .to_owned(),
             ),
-            "AccessDenied" if self.way.keys != Written::Nothing => Some(
-                "the identity lacks the right, or its keys are wrong: some stores (Ceph with its STS) answer both alike".to_owned(),
+            _ if error.operation == EXCHANGE => None,
+            // AWS tells them apart.
+            "AccessDenied" if self.way.keys != StaticKeys::None && !self.aws => Some(
+                "check what spec.storage.operator.principal may do, and the keys in spec.storage.operator.credentialsRef: a gateway of \
+                 Ceph that has an STS answers alike where these are wrong"
+                    .to_owned(),
             ),
-            "InvalidAccessKeyId" if self.way.keys == Written::WithoutToken => Some(
+            "InvalidAccessKeyId" if self.way.keys == StaticKeys::WithoutToken => Some(
                 "the access key has no session token: if it is a temporary one, add its sessionToken to the Secret".to_owned(),
             ),
             "NoConnection" | "NoSuchBucket" | "UntrustedCertificate" if !self.way.is_path_style && !self.aws => Some(
@@ -145,7 +149,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_wrong_region_is_told_with_the_one_that_the_store_names_and_so_are_wrong_keys() {
+    async fn wrong_regions_and_keys_are_told_with_the_field() {
         let mismatch = |region: &str| {
             let code = "<Code>AuthorizationHeaderMalformed</Code>";
             (
@@ -169,7 +173,10 @@ mod tests {
                 Some("set it to the region"),
             ),
             (error(301, "PermanentRedirect"), Some("set it to the region")),
-            (error(403, "AccessDenied"), Some("or its keys are wrong")),
+            (
+                error(403, "AccessDenied"),
+                Some("the keys in spec.storage.operator.credentialsRef"),
+            ),
             (error(403, "NotSignedUp"), None),
         ] {
             let told = answer.1.clone();

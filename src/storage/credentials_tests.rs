@@ -140,7 +140,10 @@ async fn an_exchange_that_fails_says_why() {
     let denied = "<Error><Code>AccessDenied</Code></Error>";
     let of_aws = format!("<ErrorResponse>{denied}</ErrorResponse>");
     let of_ceph = format!("<?xml version=\"1.0\" encoding=\"UTF-8\"?>{denied}");
-    for answer in [of_aws, of_ceph] {
+    // A character stands on both sides of where no more is read.
+    let long = format!("{of_ceph}.{}", "é".repeat(1000));
+    assert!(!long.is_char_boundary(1024));
+    for answer in [of_aws, of_ceph, long] {
         std::fs::write(&file, "").unwrap();
         let stub = Stub::start(move |_| (403, answer.clone())).await;
         let missing = asks(&ambient(&stub, &file)).await.unwrap_err();

@@ -37,7 +37,7 @@ where
                 }
                 Err(error) => error,
             };
-            if !error.is_retryable() {
+            if error.is_refusal() {
                 in_a_row = 0;
                 failed.push((of, error));
                 continue;

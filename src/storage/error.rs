@@ -44,7 +44,7 @@ pub struct StoreError {
     /// The S3 error code, or one of this module's own where the store gave none: `Timeout`, `NoConnection`,
     /// `ProxyAuthenticationRequired`, `ProxyRefused` (it makes no tunnel to the endpoint), `NoCredentials`, `NoToken`,
     /// `UntrustedCertificate`, `UnreadableAnswer` (perhaps cut off), `OtherAnswer` (whole, and no answer to the question),
-    /// `InvalidRequest`, `HttpNNN`.
+    /// `NotKept` (taken, and otherwise when it was read back), `InvalidRequest`, `HttpNNN`.
     pub code: String,
     /// The HTTP status, where there was an answer.
     pub status: Option<u16>,
@@ -85,20 +85,36 @@ impl StoreError {
         }
     }
 
+    /// The HTTP status of the store's answer to the operation. `None`: there was none, or it is the STS that answered, and the
+    /// store was asked nothing.
+    fn answer(&self) -> Option<u16> {
+        self.status.filter(|_| self.operation != EXCHANGE)
+    }
+
+    /// Whether the store's answer to the operation has this HTTP status.
+    pub(crate) fn has_status(&self, status: u16) -> bool {
+        self.answer() == Some(status)
+    }
+
     /// The store says that there is no such thing.
     pub fn is_absent(&self) -> bool {
-        self.status == Some(404)
+        self.has_status(404)
     }
 
     /// The store does not know the operation.
     pub fn is_unsupported(&self) -> bool {
-        matches!(self.status, Some(405 | 501)) || self.code == "NotImplemented"
+        matches!(self.answer(), Some(405 | 501)) || self.answer().is_some() && self.code == "NotImplemented"
+    }
+
+    /// The store has said no to the operation for good: to ask again is no help.
+    pub(crate) fn is_refusal(&self) -> bool {
+        self.answer().is_some() && !self.is_retryable()
     }
 
     /// The store does not take the request in this form, so another form of it may do. An answer about the credentials,
     /// the region, the clock or damaged bytes says nothing about the form.
     pub fn refuses_form(&self) -> bool {
-        self.is_unsupported() || self.status == Some(400) && !OF_ANY_FORM.contains(&self.code.as_str())
+        self.is_unsupported() || self.has_status(400) && !OF_ANY_FORM.contains(&self.code.as_str())
     }
 
     /// The store answered, whole, something that is no answer to the question: it does not know the question.
@@ -108,7 +124,7 @@ impl StoreError {
 
     /// The store knows who asks, and says no.
     pub fn is_denied(&self) -> bool {
-        self.status == Some(403)
+        self.has_status(403)
     }
 
     /// Whether asking again later may help without anybody doing something.
@@ -159,6 +175,9 @@ impl StoreError {
     /// The remedy for credentials that lack something, by the code alone.
     fn remedy(&self) -> Option<&'static str> {
         match self.code.as_str() {
+            "ExpiredToken" | "ExpiredTokenException" if self.operation == EXCHANGE => Some(
+                "the service account token has expired; the kubelet renews it where it is projected into the pod",
+            ),
             "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" => {
                 Some("the temporary key has expired; renew it and its session token")
             }
@@ -174,7 +193,7 @@ impl StoreError {
             "NoCredentials" => Some("the profile gives no credentials; log in again or name another"),
             "AccessDenied" if self.operation == EXCHANGE => Some(
                 "there is no such role, or it does not trust the token: compare the role's name, the issuer, the audience and the \
-                 subject with workload identity in docs/storage.md",
+                 subjects with workload identity in docs/storage.md; the recorders' role must trust the operator's subject too",
             ),
             "NoToken" => {
                 Some("the pod has no service account token; see workload identity in docs/storage.md")
@@ -281,6 +300,39 @@ mod tests {
         assert!(!is_code("two words"));
         assert!(!is_code(&"A".repeat(MAX_CODE + 1)));
         assert!(!is_code(""));
+    }
+
+    /// Whatever an STS says of a role is nothing that the store says of a bucket.
+    #[test]
+    fn an_answer_of_an_sts_is_none_of_the_store() {
+        for (code, status) in [
+            ("InvalidIdentityToken", 400),
+            ("AccessDenied", 403),
+            ("NoSuchKey", 404),
+            ("MethodNotAllowed", 405),
+            ("PreconditionFailed", 412),
+            ("NotImplemented", 501),
+        ] {
+            let of_store = answered(code, status);
+            let of_sts = StoreError {
+                operation: EXCHANGE,
+                ..of_store.clone()
+            };
+            let says = |error: &StoreError| {
+                error.is_refusal()
+                    || error.is_absent()
+                    || error.is_denied()
+                    || error.is_unsupported()
+                    || error.refuses_form()
+                    || error.has_status(status)
+            };
+            assert!(says(&of_store) && !says(&of_sts), "{code}");
+        }
+        let unsent = StoreError {
+            status: None,
+            ..answered("NoCredentials", 0)
+        };
+        assert!(!unsent.is_refusal() && !unsent.is_retryable());
     }
 
     #[test]

@@ -45,6 +45,8 @@ struct Bucket {
     unread: BTreeSet<&'static str>,
     unwritten: BTreeSet<&'static str>,
     status: u16,
+    /// Versions whose tag is taken, and not kept.
+    unkept: BTreeSet<&'static str>,
     /// Versions whose tag was put back.
     retagged: BTreeSet<String>,
 }
@@ -90,6 +92,7 @@ impl Bucket {
                 )
             }
             "PUT" if asks("tagging") && self.unwritten.contains(id.as_str()) => error(self.status, "Refusal"),
+            "PUT" if asks("tagging") && self.unkept.contains(id.as_str()) => (200, String::new()),
             "PUT" if asks("tagging") => {
                 self.retagged.insert(id);
                 (200, String::new())
@@ -166,22 +169,58 @@ async fn a_store_that_takes_no_deletion_ends_the_sweep() {
 }
 
 #[tokio::test]
-async fn marks_that_cannot_be_read_or_written_keep_no_other_tag_from_being_put_back() {
+async fn a_tag_that_is_not_put_back_keeps_no_other_from_it_and_is_told() {
     let now = Timestamp::now();
-    for status in [403, 500] {
+    let all = ["1", "2", "3", "4"].map(|id| recording("hal", now, 24, id));
+    for (unread, unwritten, unkept, status, answer) in [
+        (
+            vec!["2"],
+            vec![],
+            vec![],
+            403,
+            "GetObjectTagging was answered with Trouble (HTTP 403)",
+        ),
+        (
+            vec!["2"],
+            vec!["4"],
+            vec![],
+            500,
+            "GetObjectTagging was answered with Trouble (HTTP 500)",
+        ),
+        (
+            vec![],
+            vec!["4"],
+            vec![],
+            403,
+            "PutObjectTagging was answered with Refusal (HTTP 403)",
+        ),
+        (
+            vec![],
+            vec!["1", "4"],
+            vec![],
+            404,
+            "PutObjectTagging was answered with Refusal (HTTP 404)",
+        ),
+        (
+            vec![],
+            vec![],
+            vec!["3"],
+            0,
+            "PutObjectTagging got no answer: NotKept",
+        ),
+    ] {
+        let failing = [unread.clone(), unwritten.clone(), unkept.clone()].concat();
         let (stub, bucket) = Bucket {
-            all: ["1", "2", "3", "4"]
-                .map(|id| recording("hal", now, 24, id))
-                .to_vec(),
-            unread: ["2"].into(),
-            unwritten: ["4"].into(),
+            all: all.to_vec(),
+            unread: unread.into_iter().collect(),
+            unwritten: unwritten.into_iter().collect(),
+            unkept: unkept.into_iter().collect(),
             status,
             ..Bucket::default()
         }
         .start()
         .await;
-        let memory = Memory::default();
-        let target = stub.target();
+        let (target, memory) = (stub.target(), Memory::default());
         let swept = sweep(
             &target,
             &CEILINGS,
@@ -189,15 +228,16 @@ async fn marks_that_cannot_be_read_or_written_keep_no_other_tag_from_being_put_b
             &memory,
             Reach::All,
             Time::of(now),
-        )
-        .await;
-        let swept = swept.unwrap();
-        assert_eq!((swept.retagged, swept.untagged), (2, 2), "{status}");
-        let answer = swept.untagged_by.unwrap().safe_message();
-        let expected = format!("GetObjectTagging was answered with Trouble (HTTP {status})");
-        assert_eq!(answer, expected);
+        );
+        let swept = swept.await.unwrap();
+        let failed = failing.len() as u64;
+        assert_eq!((swept.retagged, swept.untagged), (4 - failed, failed), "{answer}");
+        assert_eq!(swept.untagged_by.unwrap().safe_message(), answer);
+        let right = ["1", "2", "3", "4"]
+            .into_iter()
+            .filter(|id| !failing.contains(id));
         let retagged = &bucket.lock().unwrap().retagged;
-        assert_eq!(*retagged, ["1", "3"].map(str::to_owned).into(), "{status}");
+        assert_eq!(*retagged, right.map(str::to_owned).collect(), "{answer}");
     }
 }
 

@@ -138,7 +138,7 @@ pub(crate) async fn is_held(store: &Store, version: &Version) -> Result<bool, St
         },
         Err(error) => {
             let error = StoreError::of("GetObjectLegalHold", &error);
-            if NEVER_HELD.contains(&error.code.as_str()) {
+            if error.is_refusal() && NEVER_HELD.contains(&error.code.as_str()) {
                 Ok(false)
             } else {
                 Err(error)

@@ -151,7 +151,7 @@ pub(crate) async fn reads(
 ) -> Result<bool, StoreError> {
     match get(store, key, id).await {
         Ok(read) => Ok(read == bytes),
-        Err(error) if error.is_retryable() => Err(error),
+        Err(error) if !error.is_refusal() => Err(error),
         Err(_) => Ok(false),
     }
 }

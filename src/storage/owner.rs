@@ -77,7 +77,7 @@ pub(crate) async fn claim(store: &Store, claim: &Claim) -> Result<Owner, StoreEr
     let written = match write(store, claim, Some("*")).await {
         // The store knows no conditional puts. The oldest version wins without them, too.
         Err(error) if error.refuses_form() => write(store, claim, None).await?,
-        Err(error) if error.status == Some(412) => None,
+        Err(error) if error.has_status(412) => None,
         written => written?,
     };
     let owner = read(store, claim).await?;

@@ -128,12 +128,12 @@ where
 {
     match answer.map_err(|error| StoreError::of(operation, &error)) {
         Ok(answer) => Ok(Seen::Answer(answer)),
-        Err(error) if error.is_retryable() => Err(error),
+        Err(error) if !error.is_refusal() => Err(error),
         Err(error) if error.is_absent() => Ok(Seen::Absent),
         Err(error) if error.is_unsupported() => Ok(Seen::Unknown),
         Err(error) if error.is_denied() => Ok(Seen::Denied),
         // Some take what they do not know for a listing, others refuse it in words of their own.
-        Err(error) if error.is_other_answer() || error.status == Some(400) => Ok(Seen::Other),
+        Err(error) if error.is_other_answer() || error.has_status(400) => Ok(Seen::Other),
         Err(error) => Err(error),
     }
 }

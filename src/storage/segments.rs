@@ -184,7 +184,7 @@ impl Uploader {
                 already_there: false,
                 server_date,
             }),
-            Err(error) if error.status == Some(412) => Ok(Put {
+            Err(error) if error.has_status(412) => Ok(Put {
                 already_there: true,
                 server_date,
             }),

@@ -110,8 +110,8 @@ pub struct Swept {
     pub resisted: u64,
     /// Tags that no open hold explained, and that were put back.
     pub retagged: u64,
-    /// Versions whose tags may be wrong still: the store did not tell their marks, or did not take the tag. Another sweep tries
-    /// again.
+    /// Versions whose tags may be wrong still: the store did not tell their marks, or did not take or keep the tag. They have their
+    /// next turn within four weeks.
     pub untagged: u64,
     /// What the store answered, at the first of these.
     pub untagged_by: Option<StoreError>,

@@ -17,7 +17,7 @@ const TOOK_ANOTHER: &str = "the store took a change and answers with something e
 /// Whether an error may be about somebody whom the policy names: the store refused it, or shows another.
 pub(super) fn is_about_policy(error: &EnforceError) -> bool {
     match error {
-        EnforceError::Storage(error) => error.operation == "PutBucketPolicy" && error.status == Some(400),
+        EnforceError::Storage(error) => error.operation == "PutBucketPolicy" && error.has_status(400),
         EnforceError::StoreUnfit { what, .. } => what.contains(TOOK_ANOTHER),
         _ => false,
     }
@@ -70,7 +70,7 @@ async fn write<'a>(
             apply::apply(operator, operation, desired, &observed.state).await,
         ) {
             (_, Ok(change)) => made.push((operation, change)),
-            (_, Err(error)) if error.is_retryable() => return Err(error.into()),
+            (_, Err(error)) if !error.is_refusal() => return Err(error.into()),
             (Operation::Set(setting), Err(_)) => {
                 desired.given_up.insert(GivenUp::Setting(*setting));
             }

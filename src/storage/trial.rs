@@ -108,7 +108,7 @@ impl<'a> Trial<'a> {
     async fn add(&self, statements: &[Value]) -> Result<Result<(), StoreError>, StoreError> {
         match put_policy(self.operator, &[self.beside, statements].concat()).await {
             Ok(()) => Ok(Ok(())),
-            Err(error) if error.status == Some(400) => Ok(Err(error)),
+            Err(error) if error.has_status(400) => Ok(Err(error)),
             Err(error) => Err(error),
         }
     }

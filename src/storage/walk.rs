@@ -414,7 +414,7 @@ impl<'a> Walk<'a> {
             .map(|error| StoreError::of("GetObjectTagging", &error));
         match error {
             Some(error) if error.is_absent() && error.code != "NoSuchTagSet" => Ok(()),
-            Some(error) if error.is_retryable() => Err(error),
+            Some(error) if !error.is_refusal() => Err(error),
             _ => {
                 self.hidden.note(&key);
                 Ok(())

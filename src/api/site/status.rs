@@ -108,7 +108,7 @@ pub struct RetentionStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub verified_every_seconds: Option<i64>,
-    /// What the store refused of held versions when all were last read.
+    /// What the store refused, or failed at, of held versions when all were last read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refused: Option<Refusal>,
     /// When what is over its ceiling was last deleted, and that read back (UTC).
@@ -136,17 +136,20 @@ pub struct RetentionStatus {
     pub problem: Option<String>,
 }
 
-/// What a store refused, or failed at however often it was asked: a mark of a version, or to tell it, or to delete; or what was
-/// not looked at. All others were done.
+/// What a store refused, or failed at: a mark of a version, or to tell it, or to delete; or what was not looked at. All others
+/// were done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Refusal {
-    /// Of how many versions; 0: none was refused, and sources were not looked at.
+    /// Of how many versions; 0: of none, and sources were not looked at, or the hold's entry in the ledger was not ended.
     #[schemars(range(min = 0))]
     pub versions: i64,
     /// Its answer, at the first of them: operation, error code and HTTP status. Or why sources were not looked at.
     #[schemars(length(min = 1, max = 1024))]
     pub answer: String,
+    /// The store did not say no, but failed or gave no answer, at one of them at least: all is tried again every minute.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub failed: bool,
     /// When (UTC).
     pub at: Time,
 }
@@ -160,12 +163,18 @@ impl Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { versions, answer, .. } = self;
+        let Self {
+            versions,
+            answer,
+            failed,
+            ..
+        } = self;
+        let did = if *failed { "failed at" } else { "refused" };
         match versions {
             0 => f.write_str(answer),
             _ => write!(
                 f,
-                "the store refused {versions} more, which are tried again: {answer}"
+                "the store {did} {versions} more, which are tried again: {answer}"
             ),
         }
     }

@@ -8,6 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::pass::Pass;
 use crate::api::{IncidentHold, Placement, Refusal, RetentionStatus, past};
 use crate::storage::audit::Found;
+use crate::storage::hold::coverage::Coverage;
 use crate::storage::hold::memory::Told;
 use crate::storage::hold::{Placed, Refused};
 use crate::storage::ledger::Entry;
@@ -27,7 +28,7 @@ const REFUSED_SHARE: i32 = 15;
 
 /// A release for which sources were not visited is tried again after this long: others have had their turn then.
 pub(super) const UNVISITED: SignedDuration = SignedDuration::from_mins(10);
-/// A release that the store refused is tried again after this long.
+/// A release that the store refused, or what it failed at, is tried again after this long.
 pub(super) const REFUSED: SignedDuration = SignedDuration::from_mins(1);
 
 /// How often everything is verified, by what it took the last time.
@@ -90,7 +91,20 @@ impl Pass<'_> {
         let is_to_prove = provable.any(|(_, placement)| {
             placement.is_some_and(|placement| !placement.proved && placement.refused.is_none())
         });
-        self.is_time() || is_new || is_to_prove && self.recorders_follow()
+        self.is_time() || is_new || self.is_to_retry() || is_to_prove && self.recorders_follow()
+    }
+
+    /// Whether the store failed at something a while ago. What it refused has its turn with the next verification.
+    fn is_to_retry(&self) -> bool {
+        let is_due = |refused: &Refusal| {
+            let at = past(refused.at.0, self.now);
+            refused.failed && at.is_none_or(|at| at + REFUSED <= self.now)
+        };
+        let of_site = self.before().and_then(|before| before.refused.as_ref());
+        let of_holds = self
+            .placements()
+            .filter_map(|(_, placement)| placement?.refused.as_ref());
+        of_site.into_iter().chain(of_holds).any(is_due)
     }
 
     /// Whether a manifest does not list what the status of its hold tells: the operator was stopped between the two.
@@ -122,14 +136,17 @@ impl Pass<'_> {
 
     /// Whether something was refused of a hold whose status does not say so yet.
     pub(super) fn is_news(&self, placed: &Placed) -> bool {
+        let is_of_versions =
+            |coverage: &Coverage| coverage.refused.as_ref().is_some_and(Refused::is_of_versions);
         let refused = self.plan.open.values().zip(&placed.coverage);
         let mut refused = refused.filter(|(_, coverage)| coverage.refused.is_some());
         refused.any(|(entry, coverage)| match self.hold(&entry.uid) {
-            Some(hold) => current(hold, entry).is_none_or(|placement| placement.refused.is_none()),
+            Some(hold) => current(hold, entry).is_none_or(|placement| match &placement.refused {
+                None => true,
+                Some(before) => is_of_versions(coverage) && !before.is_of_versions(),
+            }),
             // What was not looked at of such a hold stands nowhere: it has its turn.
-            None => {
-                coverage.refused.as_ref().is_some_and(Refused::is_of_versions) && !self.is_refused_before()
-            }
+            None => is_of_versions(coverage) && !self.is_refused_before(),
         })
     }
 

@@ -33,6 +33,7 @@ use crate::controllers::kit::fence::NotLeader;
 use crate::controllers::kit::{event, meta, requeue};
 use crate::storage::Aspect;
 use crate::storage::hold::HoldError;
+use crate::storage::hold::Refused;
 use crate::storage::hold::coverage::ON_ITS_WAY;
 use crate::storage::ledger;
 use crate::storage::sweep::SweepError;
@@ -280,7 +281,8 @@ pub fn deadlines(plan: &Plan, outcome: &Outcome, now: Timestamp) -> Vec<Timestam
     if let Some(since) = outcome.unacknowledged_since {
         deadlines.push(now + (now.duration_since(since) / 4).clamp(SOON, MOST_PATIENT));
     }
-    if !outcome.unreleased.is_empty() || outcome.is_undecided {
+    let has_failed = outcome.refused.as_ref().is_some_and(Refused::is_failure);
+    if !outcome.unreleased.is_empty() || outcome.is_undecided || has_failed {
         deadlines.push(now + cadence::REFUSED);
     }
     if !outcome.unseen.is_empty() {

@@ -20,7 +20,7 @@ use crate::storage::Time;
 use crate::storage::hold::coverage::Coverage;
 use crate::storage::hold::manifest::{self, Kept};
 use crate::storage::hold::memory::{Memory, Told};
-use crate::storage::hold::{BrokenOff, Placed, Refused, Release, Task, place};
+use crate::storage::hold::{BrokenOff, HoldError, Placed, Refused, Release, Task, place};
 use crate::storage::ledger::{self, Entry};
 use crate::storage::sweep::{OpenHolds, Reach, sweep};
 use crate::storage::under_way::SIGNATURE;
@@ -373,25 +373,28 @@ impl Pass<'_> {
         self.close(closing, outcome).await
     }
 
-    /// Ends the entries of holds that are released: the manifest goes first, since after the ledger's last word nobody would come
-    /// back for it. One manifest that stays keeps no other hold from its end.
+    /// Ends holds whose recordings are released: the manifest goes first, since after the ledger's last word nobody would come back
+    /// for it. One that stays keeps no other from its end.
     async fn close(&self, closing: Vec<Entry>, outcome: &mut Outcome) -> Result<(), RetentionError> {
-        let (mut closed, mut failed) = (Vec::new(), None);
+        let operator = &self.bucket.operator;
         for entry in closing {
-            if !self.plan.is_open(&entry.name) {
-                let work = manifest::remove(&self.bucket.operator, &entry.name);
-                if let Err(error) = self.fence.guard(work).await? {
-                    failed.get_or_insert(error);
-                    continue;
+            let end = async {
+                if !self.plan.is_open(&entry.name) {
+                    manifest::remove(operator, &entry.name).await?;
                 }
+                ledger::write_all(operator, &[entry.closed(self.now)]).await
+            };
+            match self.fence.guard(end).await? {
+                Ok(()) => outcome.released.push(entry.uid),
+                Err(HoldError::Storage(error)) => {
+                    let first = HoldError::NotEnded(error);
+                    let stays = Refused { versions: 0, first };
+                    outcome.unreleased.insert(entry.uid, stays);
+                }
+                Err(error) => return Err(error.into()),
             }
-            closed.push(entry.closed(self.now));
         }
-        self.fence
-            .guard(ledger::write_all(&self.bucket.operator, &closed))
-            .await??;
-        outcome.released = closed.into_iter().map(|entry| entry.uid).collect();
-        failed.map_or(Ok(()), |error| Err(error.into()))
+        Ok(())
     }
 
     async fn sweep(&self, outcome: &mut Outcome) -> Result<(), RetentionError> {
@@ -441,6 +444,9 @@ fn kept_for(ceiling: Days) -> SignedDuration {
     SignedDuration::from_hours(24 * i64::from(days))
 }
 
+#[cfg(test)]
+#[path = "refused_tests.rs"]
+mod refused_tests;
 #[cfg(test)]
 #[path = "pass_tests.rs"]
 mod tests;

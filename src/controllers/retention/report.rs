@@ -240,7 +240,7 @@ pub fn placement(hold: &IncidentHold, plan: &Plan, outcome: &Outcome, now: Times
             next.refused = refusal(refused, now);
         }
         if next.released_at.is_some() {
-            // Of another.
+            // They are about other holds.
             (next.problem, next.refused) = (None, None);
         }
         return Some(next);
@@ -351,10 +351,11 @@ fn share(hold: &IncidentHold, coverage: &Coverage, known_until: Timestamp, now: 
 }
 
 fn refusal(refused: Option<&Refused>, now: Timestamp) -> Option<Refusal> {
-    let Refused { versions, first } = refused?;
+    let refused = refused?;
     Some(Refusal {
-        versions: count(*versions),
-        answer: shorten(&first.to_string()),
+        versions: count(refused.versions),
+        answer: shorten(&refused.first.to_string()),
+        failed: refused.is_failure(),
         at: Time(now),
     })
 }
@@ -410,8 +411,8 @@ pub fn events(outcome: &Outcome) -> Vec<Event> {
     if let Some(swept) = outcome.swept.as_ref().filter(|swept| swept.untagged > 0) {
         let answer = swept.untagged_by.as_ref().map(StoreError::safe_message);
         let note = format!(
-            "the store did not tell the marks of {} versions, or did not take their tag, so that wrong tags were not put back: {}; \
-             see docs/audit.md, UnreadMarks",
+            "the tags of {} versions may be wrong still: the store did not tell their marks, or did not keep the tag that was put \
+             back: {}; see docs/audit.md, Mistagged",
             swept.untagged,
             answer.unwrap_or_default()
         );

@@ -138,7 +138,7 @@ fn document(
     let access = valid.access.as_ref();
     let storage = access
         .and_then(|access| access.recorder.clone())
-        .map(target::in_pods)
+        .map(target::for_pods)
         .or_else(|| previous.map(|config| config.storage.clone()))?;
     let ceiling = valid
         .ceilings

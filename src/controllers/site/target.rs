@@ -82,8 +82,8 @@ fn session_token(secret: &Found) -> Option<Secret> {
     secret.text("sessionToken")
 }
 
-/// The same for the recorders: they have a token of their own.
-pub(super) fn in_pods(mut target: StorageTarget) -> StorageTarget {
+/// The bucket as the recorders, as their pods reach it: these have a token of their own.
+pub(super) fn for_pods(mut target: StorageTarget) -> StorageTarget {
     if let Credentials::WebIdentity { web_identity } = &mut target.credentials {
         web_identity.token_file = Path::new(TOKEN_DIR).join(TOKEN);
     }

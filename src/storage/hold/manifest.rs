@@ -180,7 +180,7 @@ pub(in crate::storage) async fn told_of_open(
     for entry in entries.filter(|entry| entry.is_open()) {
         match told_by(store, entry, memory).await {
             Ok(told) => all.push(told),
-            Err(error) if error.is_retryable() => return Err(error),
+            Err(error) if !error.is_refusal() => return Err(error),
             Err(_) => (),
         }
     }

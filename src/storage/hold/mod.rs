@@ -71,6 +71,9 @@ pub enum HoldError {
          it (docs/audit.md, HiddenKey)"
     )]
     HiddenKey,
+    /// A hold is released, and its manifest or its entry in the ledger is not ended.
+    #[error("the recordings are released, and the hold's manifest and ledger entry are still to be ended: {}", .0.safe_message())]
+    NotEnded(StoreError),
     /// The store.
     #[error("{}", .0.safe_message())]
     Storage(#[from] StoreError),
@@ -81,10 +84,13 @@ impl HoldError {
     /// not refused.
     pub(crate) fn is_refusal(&self) -> bool {
         match self {
-            Self::Storage(error) => !error.is_retryable() && !error.is_absent(),
-            Self::Target(_) | Self::Clock(_) | Self::Holds(_) | Self::UnvisitedCalls | Self::HiddenKey => {
-                false
-            }
+            Self::Storage(error) => error.is_refusal() && !error.is_absent(),
+            Self::Target(_)
+            | Self::Clock(_)
+            | Self::Holds(_)
+            | Self::UnvisitedCalls
+            | Self::HiddenKey
+            | Self::NotEnded(_) => false,
         }
     }
 
@@ -96,7 +102,7 @@ impl HoldError {
             Self::Holds(_) => "holds_unknown",
             Self::UnvisitedCalls => "too_many_sources",
             Self::HiddenKey => "hidden_key",
-            Self::Storage(error) => error.category(),
+            Self::NotEnded(error) | Self::Storage(error) => error.category(),
         }
     }
 }
@@ -107,7 +113,8 @@ impl HoldError {
 pub struct Refused {
     /// How many; none: something was not looked at.
     pub versions: u64,
-    /// What the store answered, at the first of them; or what was not looked at.
+    /// What the store answered at one of them: the first that failed, or else the first that it refused. Or what was not looked
+    /// at.
     pub first: HoldError,
 }
 
@@ -125,9 +132,20 @@ impl Refused {
         }
     }
 
-    /// Counts a version.
+    /// Whether the store failed at a version, rather than refuse it: then waiting may be enough.
+    pub fn is_failure(&self) -> bool {
+        self.is_of_versions() && !self.first.is_refusal()
+    }
+
+    fn count(&mut self, error: &HoldError) {
+        self.versions += 1;
+        if self.first.is_refusal() {
+            self.first = error.clone();
+        }
+    }
+
     fn note(all: &mut Option<Self>, error: &HoldError) {
-        all.get_or_insert_with(|| Self::by(error)).versions += 1;
+        all.get_or_insert_with(|| Self::by(error)).count(error);
     }
 }
 

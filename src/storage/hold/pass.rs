@@ -20,7 +20,8 @@ use crate::storage::walk::{Walk, day_of};
 const AT_ONCE: usize = 48;
 /// Places under way at once, each with one page of its versions in memory. They share [`AT_ONCE`].
 const PLACES: usize = 3;
-/// Versions that fail after one another, with none between of which the store says anything: then it is not about these.
+/// Versions that fail after one another, with none between of which the store says anything: then it is not about these. What
+/// fails again counts once.
 const IN_A_ROW: usize = AT_ONCE;
 /// How often what failed is tried again, each time after a longer pause.
 const AGAIN: u32 = 2;
@@ -174,7 +175,7 @@ impl<W: Work> Crew<'_, W> {
         let mut left: Vec<_> = (0_usize..).zip(concerned).collect();
         let mut all = BTreeMap::new();
         for round in 0..=AGAIN {
-            let done = self.once(left.clone(), known).await;
+            let done = self.once(left.clone(), known, round == 0).await;
             let has_failed = |done: &W::Done| {
                 let error = self.work.error(done);
                 error.is_some_and(|error| !error.is_refusal())
@@ -196,11 +197,13 @@ impl<W: Work> Crew<'_, W> {
         all.into_values().collect()
     }
 
-    /// Does the work on each of `numbered`.
+    /// Does the work on each of `numbered`; `is_first`: for the first time. Of those that are tried again every one had failed: that
+    /// they fail after one another says nothing of the store.
     async fn once(
         &self,
         numbered: Vec<(usize, (Listed, Vec<Version>))>,
         known: &W::Known,
+        is_first: bool,
     ) -> Vec<(usize, W::Done)> {
         // Each is made when its turn has come: waiting for an answer it takes far more room than what it is about.
         let at_their_turn = stream::iter(numbered)
@@ -208,7 +211,9 @@ impl<W: Work> Crew<'_, W> {
             .take_while(|_| std::future::ready(!self.has_stopped()));
         let jobs = at_their_turn.map(|(turn, (number, (listed, markers)))| async move {
             let done = self.work.one(known, listed, markers).await;
-            self.judge(&done);
+            if is_first {
+                self.judge(&done);
+            }
             drop(turn);
             (number, done)
         });
@@ -285,9 +290,9 @@ mod tests {
     /// Versions of a page: more than are under way at once.
     const VERSIONS: u8 = 100;
 
-    /// Work of which the version `fails` gets this answer so many times.
+    /// Work of which the versions `fails` get this answer so many times.
     struct Flaky {
-        fails: String,
+        fails: BTreeSet<String>,
         answer: StoreError,
         times: usize,
         tried: Mutex<Vec<String>>,
@@ -309,7 +314,7 @@ mod tests {
             let mut tried = self.tried.lock().unwrap();
             let before = tried.iter().filter(|key| **key == listed.key).count();
             tried.push(listed.key.clone());
-            let has_failed = listed.key == self.fails && before < self.times;
+            let has_failed = self.fails.contains(&listed.key) && before < self.times;
             (listed.key, has_failed.then(|| self.answer.clone().into()))
         }
 
@@ -326,26 +331,31 @@ mod tests {
         }
     }
 
+    /// So many versions of one day.
+    fn of_day(start: &str, count: u8) -> Vec<Listed> {
+        let start = start.parse().unwrap();
+        let key = |number| Key::new(Class::Video, "hal", start, 60_000, &[number; 32]).unwrap();
+        let listed = |number| Listed {
+            key: key(number).to_string(),
+            id: "1".into(),
+            is_marker: false,
+            is_latest: true,
+            modified: start,
+            size: 1,
+            etag: "e".into(),
+        };
+        (0..count).map(listed).collect()
+    }
+
+    fn keys(listed: &[Listed]) -> Vec<String> {
+        listed.iter().map(|listed| listed.key.clone()).collect()
+    }
+
     #[tokio::test]
     async fn a_version_that_failed_is_tried_again_when_the_page_is_done() {
-        let start = "2026-03-01T12:00:00Z".parse().unwrap();
-        let keys: Vec<Key> = (0..VERSIONS)
-            .map(|number| Key::new(Class::Video, "hal", start, 60_000, &[number; 32]).unwrap())
-            .collect();
-        let place = Place::of(&keys[0]);
-        let keys: Vec<String> = keys.iter().map(Key::to_string).collect();
-        let listed: Vec<Listed> = keys
-            .iter()
-            .map(|key| Listed {
-                key: key.clone(),
-                id: "1".into(),
-                is_marker: false,
-                is_latest: true,
-                modified: start,
-                size: 1,
-                etag: "e".into(),
-            })
-            .collect();
+        let listed = of_day("2026-03-01T12:00:00Z", VERSIONS);
+        let keys = keys(&listed);
+        let place = Place::of(&keys[0].parse().unwrap());
         let stub = Stub::start(move |asked| versions(asked, &listed)).await;
         let (store, many) = (stub.store(), usize::from(VERSIONS));
         let (timeout, denied) = (answered("Timeout", None), answered("AccessDenied", Some(403)));
@@ -357,7 +367,7 @@ mod tests {
             (&denied, usize::MAX, 0, false),
         ] {
             let work = Flaky {
-                fails: keys[3].clone(),
+                fails: [keys[3].clone()].into(),
                 answer: answer.clone(),
                 times,
                 tried: Mutex::default(),
@@ -373,6 +383,51 @@ mod tests {
             let tried = work.tried.into_inner().unwrap();
             let again = tried.get(many..).unwrap();
             assert_eq!(again, vec![keys[3].clone(); tries], "after all others: {said}");
+        }
+    }
+
+    /// Those that fail again count once, and so do not those of which the store says something between.
+    #[tokio::test]
+    async fn many_versions_that_fail_end_a_pass_only_where_nothing_else_is_answered() {
+        let (first, second) = (
+            of_day("2026-03-01T12:00:00Z", 40),
+            of_day("2026-03-02T12:00:00Z", VERSIONS),
+        );
+        let places = [&first, &second].map(|listed| Place::of(&listed[0].key.parse().unwrap()));
+        let (first, second) = (keys(&first), keys(&second));
+        let all: Vec<Listed> = [
+            of_day("2026-03-01T12:00:00Z", 40),
+            of_day("2026-03-02T12:00:00Z", VERSIONS),
+        ]
+        .concat();
+        let stub = Stub::start(move |asked| versions(asked, &all)).await;
+        let store = stub.store();
+        let every_third: Vec<String> = second.iter().step_by(3).cloned().collect();
+        let timeout = answered("Timeout", None);
+        for (fails, ends) in [
+            (first.clone(), false),
+            (every_third, false),
+            ([first, second.clone()].concat(), true),
+            (second, true),
+        ] {
+            let work = Flaky {
+                fails: fails.iter().cloned().collect(),
+                answer: timeout.clone(),
+                times: usize::MAX,
+                tried: Mutex::default(),
+            };
+            let (mut failed, mut hidden) = (0, BTreeSet::new());
+            let went = each(
+                &store,
+                &places,
+                None,
+                &work,
+                &mut hidden,
+                |(_, error): (String, Option<HoldError>)| failed += usize::from(error.is_some()),
+            );
+            let expected = if ends { Err(timeout.clone().into()) } else { Ok(()) };
+            assert_eq!(went.await, expected, "{} fail", fails.len());
+            assert!(ends || failed == fails.len(), "{failed} of {}", fails.len());
         }
     }
 }

@@ -197,7 +197,7 @@ impl Released {
                     self.refused
                         .entry(uid)
                         .or_insert_with(|| Refused::by(error))
-                        .versions += 1;
+                        .count(error);
                 }
             }
         }

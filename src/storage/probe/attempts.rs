@@ -195,7 +195,7 @@ impl Tries<'_> {
     /// Whether the store refuses batch deletions as such, whatever they name. The sweep then deletes one by one.
     pub(super) async fn refuses_batches(&self, version: &Version) -> Effect {
         match self.sends_batch(version).await {
-            Err(error) if error.is_retryable() => Err(error),
+            Err(error) if !error.is_refusal() => Err(error),
             Err(error) => Ok(error.refuses_form()),
             Ok(()) => Ok(false),
         }
@@ -233,7 +233,7 @@ async fn is_retained(operator: &Store, version: &Version) -> Effect {
             .retention()
             .is_some_and(|retention| retention.retain_until_date().is_some())),
         // "No such lock configuration": it never had one. 400: nor can it have one in this bucket.
-        Err(error) if error.is_absent() || error.is_unsupported() || error.status == Some(400) => Ok(false),
+        Err(error) if error.is_absent() || error.is_unsupported() || error.has_status(400) => Ok(false),
         Err(error) => Err(error),
     }
 }

@@ -156,10 +156,10 @@ pub(crate) async fn takes_tags(operator: &Store) -> Result<bool, StoreError> {
 }
 
 /// The answer to something that was tried: any answer is fine, since the effect is what counts; none, or one
-/// that says "later", is not.
+/// that says "later", is not. Nor is what an STS says: then nothing was tried.
 pub(crate) fn tried<T>(answer: Result<T, StoreError>) -> Result<(), StoreError> {
     match answer {
-        Err(error) if error.is_retryable() => Err(error),
+        Err(error) if !error.is_refusal() => Err(error),
         _ => Ok(()),
     }
 }

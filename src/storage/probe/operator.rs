@@ -159,7 +159,7 @@ impl Stage<'_> {
                 let is_whole = found.len() == keys.len() && expected.iter().all(|one| found.contains(one));
                 Ok(Verdict::is_so(has_all_folders && is_ordered && is_whole))
             }
-            Err(error) if error.is_retryable() => Err(error.into()),
+            Err(error) if !error.is_refusal() => Err(error.into()),
             Err(_) => Ok(Verdict::Fails),
         }
     }

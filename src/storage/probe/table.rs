@@ -181,7 +181,7 @@ impl Findings {
             }
             let told = attempt.await;
             match &told {
-                Err(Why::Store(error)) if error.is_retryable() => {
+                Err(Why::Store(error)) if !error.is_refusal() => {
                     self.unanswered += 1;
                     self.last = Some(error.clone());
                 }

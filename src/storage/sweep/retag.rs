@@ -11,10 +11,12 @@ use jiff::ToSpan;
 
 use super::{Fate, Sweep, SweepError, fate};
 use crate::storage::aging::Stored;
+use crate::storage::client::Store;
 use crate::storage::each::ask_each;
 use crate::storage::error::StoreError;
 use crate::storage::listing::Listed;
 use crate::storage::marks;
+use crate::storage::objects::Version;
 use crate::storage::tag::RetentionTag;
 use crate::storage::walk::day_of;
 
@@ -28,7 +30,8 @@ const ROUND: u64 = 28;
 pub(super) struct Retagged {
     /// Tags that were put back.
     pub(super) count: u64,
-    /// Versions whose marks the store did not tell, or whose tag it did not take: another sweep tries again.
+    /// Versions whose marks the store did not tell, or whose tag it did not take or keep. They have their next turn within four
+    /// weeks.
     pub(super) failed: u64,
     /// What it answered, at the first of them.
     pub(super) error: Option<StoreError>,
@@ -137,14 +140,25 @@ async fn put_back(sweep: &Sweep<'_>, listed: &Listed) -> Result<Result<bool, Sto
     // As before whatever else lets go of something: a request that is signed by a clock ahead lies about for longer.
     sweep.store.clock.vouches_for(sweep.time)?;
     let (version, tag) = (listed.version(), RetentionTag::unheld(stored.key.class()));
-    let written = async {
-        marks::write_tag(sweep.store, &version, tag).await?;
-        let marks = marks::read(sweep.store, &version).await?;
-        Ok::<_, StoreError>(marks.is_none_or(|marks| marks.legal_hold || marks.tag == Some(tag)))
+    let outcome = match marks::write_tag(sweep.store, &version, tag).await {
+        Ok(()) => kept(sweep.store, &version, tag).await,
+        Err(error) if error.is_absent() => match marks::is_listed(sweep.store, &version).await {
+            Ok(true) => Err(error),
+            gone => gone,
+        },
+        Err(error) => Err(error),
     };
-    Ok(match written.await {
-        // It is gone since it was listed.
-        Err(error) if error.is_absent() => Ok(false),
-        outcome => outcome,
-    })
+    Ok(outcome)
+}
+
+/// Whether a version, if it is still there, has the tag that it was given, or somebody holds it meanwhile.
+async fn kept(store: &Store, version: &Version, tag: RetentionTag) -> Result<bool, StoreError> {
+    match marks::read(store, version).await? {
+        Some(marks) if !marks.legal_hold && marks.tag != Some(tag) => Err(StoreError {
+            operation: "PutObjectTagging",
+            code: "NotKept".into(),
+            status: None,
+        }),
+        _ => Ok(true),
+    }
 }

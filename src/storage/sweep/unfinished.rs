@@ -32,7 +32,7 @@ pub(super) async fn unfinished(sweep: &mut Sweep<'_>) -> Result<(), SweepError> 
             .await
             .map_err(|error| StoreError::of(operation, &error))
         {
-            Err(error) if !error.is_retryable() => return Ok(()),
+            Err(error) if error.is_refusal() => return Ok(()),
             page => page?,
         };
         let is_old = |upload: &&MultipartUpload| {

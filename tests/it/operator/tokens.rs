@@ -49,14 +49,18 @@ fn issuer(token: &str) -> String {
         .to_owned()
 }
 
-/// Makes a role that these service accounts may assume, and no other, and that may what the document says.
-async fn role(name: &str, issuer: &str, subjects: &[String], document: &Value) {
-    let trust = json!({"Version": "2012-10-17", "Statement": [{
+/// Who may assume a role: these service accounts and no other.
+fn trust(issuer: &str, subjects: &[String]) -> Value {
+    json!({"Version": "2012-10-17", "Statement": [{
         "Effect": "Allow",
         "Principal": {"Federated": [format!("arn:aws:iam:::oidc-provider/{issuer}")]},
         "Action": ["sts:AssumeRoleWithWebIdentity"],
         "Condition": {"StringEquals": {format!("{issuer}:sub"): subjects}},
-    }]});
+    }]})
+}
+
+/// Makes a role that may do what the document says.
+async fn make_role(name: &str, trust: &Value, document: &Value) {
     let role = format!("--role-name={name}");
     let trust = format!("--assume-role-policy-doc={trust}");
     radosgw_admin(&["role", "create", &role, &trust]).await;
@@ -64,7 +68,7 @@ async fn role(name: &str, issuer: &str, subjects: &[String], document: &Value) {
     radosgw_admin(&["role-policy", "put", &role, "--policy-name=toezicht", &document]).await;
 }
 
-/// Whether a token is good for a role.
+/// Whether a token is good for a role, or the STS says that it is not.
 async fn assumes(server: &S3Server, role: &str, token: &str) -> bool {
     let config = aws_sdk_sts::Config::builder()
         .behavior_version(aws_sdk_sts::config::BehaviorVersion::latest())
@@ -74,7 +78,14 @@ async fn assumes(server: &S3Server, role: &str, token: &str) -> bool {
     let request = aws_sdk_sts::Client::from_conf(config).assume_role_with_web_identity();
     let request = request.role_arn(format!("arn:aws:iam:::role/{role}"));
     let request = request.role_session_name("test").web_identity_token(token);
-    request.send().await.is_ok()
+    match request.send().await {
+        Ok(_) => true,
+        Err(error) => {
+            let status = error.raw_response().map(|response| response.status().as_u16());
+            assert_eq!(status, Some(403), "{error:?}");
+            false
+        }
+    }
 }
 
 /// What each identity of a Site needs, as `toezicht iam` tells it.
@@ -131,11 +142,17 @@ async fn operator_and_recorders_need_no_keys_where_their_tokens_count() {
         let documents = documents(&policy(), &site).await;
         let issuer = issuer(&token);
         let subject = |account: &str| format!("system:serviceaccount:{own}:{account}");
-        // The operator tries what recorders may.
         let recorders = [subject(&format!("{SITE}-recorder")), subject(OPERATOR)];
-        for (who, subjects) in [("operator", &recorders[1..]), ("recorder", &recorders)] {
-            role(&role_of(who), &issuer, subjects, &documents[who]).await;
-        }
+        make_role(&role_of("operator"), &trust(&issuer, &recorders[1..]), &documents["operator"]).await;
+        make_role(&role_of("recorder"), &trust(&issuer, &recorders[..1]), &documents["recorder"]).await;
+        // The bucket is read, and still nobody can be the recorder.
+        scene.site_is("Compliant", "True", HANG).await;
+        let told = scene.site_says("StorageEnforced", "StorageError", HANG).await;
+        assert!(told.starts_with(expected), "{told}");
+        // The operator tries what recorders may.
+        let with_operator = format!("--assume-role-policy-doc={}", trust(&issuer, &recorders));
+        let role = format!("--role-name={}", role_of("recorder"));
+        radosgw_admin(&["role", "modify", &role, &with_operator]).await;
         scene.site_is("StorageEnforced", "True", HANG).await;
         let told = scene.site_says("AccessRestricted", "AccessDiffers", HANG).await;
         let as_of_users = "A recorder can write objects with a legal hold, which stay until the operator clears it. A recorder can";
@@ -150,11 +167,13 @@ async fn operator_and_recorders_need_no_keys_where_their_tokens_count() {
         let placement = hold.status.unwrap().placement.unwrap();
         assert!(placement.segments > 0, "{placement:?}");
 
-        // It is the tokens that count.
+        let of_recorder = self::token(&scene.namespace, &format!("{SITE}-recorder")).await;
         let of_another = self::token(&scene.namespace, "default").await;
         for (who, token, is_good) in [
             ("operator", &token, true),
+            ("operator", &of_recorder, false),
             ("operator", &of_another, false),
+            ("recorder", &of_recorder, true),
             ("recorder", &of_another, false),
         ] {
             let assumed = assumes(&scene.bucket.server, &role_of(who), token).await;

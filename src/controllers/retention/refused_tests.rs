@@ -1,0 +1,292 @@
+//! Single versions of which the store refuses something, or fails at it: they are a matter of the holds that cover them alone.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+
+use serde_json::json;
+
+use super::super::deadlines;
+use super::tests::{Declared, bucket, hold, of_hal, site};
+use super::*;
+use crate::controllers::retention::report::placement;
+use crate::protocol::recording::Class;
+use crate::storage::key::Key;
+use crate::storage::listing::Listed;
+use crate::storage::stub::{Asked, Stub, error, versions};
+
+/// A store that has a recording of `hal` and one of `gang`. That of `hal` is held or not, and whoever would change that gets this
+/// answer; that of `gang` has the marks that it was given.
+async fn unyielding(now: Timestamp, held: &'static str, answer: (u16, &'static str)) -> Stub {
+    let before = now - SignedDuration::from_hours(1);
+    let recorded = ["gang", "hal"].map(|camera| Listed {
+        key: Key::new(Class::Video, camera, before, 60_000, &[7; 32])
+            .unwrap()
+            .to_string(),
+        id: "1".into(),
+        is_marker: false,
+        is_latest: true,
+        modified: before,
+        size: 1,
+        etag: "e".into(),
+    });
+    let kept = Arc::<Mutex<BTreeMap<String, String>>>::default();
+    Stub::start(move |asked| {
+        let mut kept = kept.lock().unwrap();
+        match asked.method.as_str() {
+            "PUT" if asked.path.contains("/video/hal/") => error(answer.0, answer.1),
+            "PUT" => {
+                let body = String::from_utf8(asked.body.to_vec()).unwrap();
+                kept.insert(place(asked), body);
+                (200, String::new())
+            }
+            "GET" if kept.contains_key(&place(asked)) => (200, kept[&place(asked)].clone()),
+            "GET" if asked.parameter("uploads").is_some() => (
+                200,
+                "<ListMultipartUploadsResult></ListMultipartUploadsResult>".to_owned(),
+            ),
+            "GET" if asked.parameter("legal-hold").is_some() => {
+                (200, format!("<LegalHold><Status>{held}</Status></LegalHold>"))
+            }
+            "GET" if asked.parameter("tagging").is_some() => {
+                (200, "<Tagging><TagSet></TagSet></Tagging>".to_owned())
+            }
+            "GET" => match asked.parameter("prefix") {
+                Some(prefix) if prefix.starts_with("video/") => versions(asked, &recorded),
+                Some(_) => versions(asked, &[]),
+                None => error(404, "NoSuchKey"),
+            },
+            _ => (200, String::new()),
+        }
+    })
+    .await
+}
+
+/// Where an object, or a mark of it, is kept.
+fn place(asked: &Asked) -> String {
+    let mut marks = ["legal-hold", "tagging"].into_iter();
+    let mark = marks.find(|mark| asked.parameter(mark).is_some());
+    format!("{} {}", asked.path, mark.unwrap_or_default())
+}
+
+/// One version that the store does not protect, or fails at for good, keeps the holds that cover it from being proved, and no
+/// other.
+#[tokio::test]
+async fn a_failure_at_one_open_hold_places_the_others() {
+    let now = Timestamp::now();
+    for answer in [(403, "AccessDenied"), (500, "InternalError")] {
+        let has_failed = answer.0 == 500;
+        let stub = unyielding(now, "OFF", answer).await;
+        let mut of_gang = of_hal("gang", now);
+        of_gang.cameras = ["gang".to_owned()].into();
+        let open = [of_hal("hal", now), of_gang].map(|entry| (entry.uid.clone(), entry));
+        let plan = Plan {
+            open: open.into(),
+            ..Plan::default()
+        };
+        let holds = ["hal", "gang"].map(|uid| hold(uid, &json!(null)));
+        let mut site = site();
+        let pass = Pass {
+            fence: &Fence::open(),
+            release_from: now,
+            declared: &Declared(Ok(plan.covers())),
+            clock: &Timestamp::now,
+            site: &site,
+            bucket: &bucket(stub.target()),
+            holds: &holds,
+            plan: &plan,
+            memory: &Memory::default(),
+            now,
+        };
+        let (outcome, failed) = pass.run().await;
+        assert!(failed.is_none(), "{failed:?}");
+        assert_eq!(outcome.proved, ["gang"]);
+        let placed = holds
+            .each_ref()
+            .map(|hold| placement(hold, &plan, &outcome, now).unwrap());
+        let [of_hal, of_gang] = &placed;
+        let told = of_hal.refused.as_ref().unwrap();
+        assert!(told.versions == 1 && told.answer.contains(answer.1), "{told:?}");
+        assert_eq!(told.failed, has_failed);
+        assert_eq!((of_hal.segments, of_gang.segments), (0, 1));
+        assert!(
+            of_gang.refused.is_none() && of_gang.problem.is_none(),
+            "{of_gang:?}"
+        );
+        let again = deadlines(&plan, &outcome, now).into_iter().min().unwrap();
+        assert!(again <= now + SignedDuration::from_mins(1), "{again}");
+
+        // What the store failed at is tried again after a minute, however long verifications take.
+        let names = ["hal", "gang"].into_iter().zip(&placed);
+        let holds: Vec<IncidentHold> = names
+            .map(|(uid, placed)| hold(uid, &json!({"placement": placed})))
+            .collect();
+        let retention = json!({"openHolds": 2, "verifiedAt": now, "verifiedEverySeconds": 80_000});
+        site.status = serde_json::from_value(json!({"retention": retention})).unwrap();
+        for (seconds, is_due) in [(50, false), (61, has_failed)] {
+            let later = Pass {
+                fence: &Fence::open(),
+                release_from: now,
+                declared: &Declared(Ok(plan.covers())),
+                clock: &Timestamp::now,
+                site: &site,
+                bucket: &bucket(stub.target()),
+                holds: &holds,
+                plan: &plan,
+                memory: &Memory::default(),
+                now: now + SignedDuration::from_secs(seconds),
+            };
+            assert!(!later.is_time());
+            assert_eq!(
+                later.is_full(&BTreeMap::new()),
+                is_due,
+                "{answer:?}, after {seconds} s"
+            );
+        }
+    }
+}
+
+/// One version that the store does not let go of keeps the hold that covered it unreleased, and no other.
+#[tokio::test]
+async fn a_refusal_of_one_resolved_hold_releases_the_others() {
+    let now = Timestamp::now();
+    let stub = unyielding(now, "ON", (403, "AccessDenied")).await;
+    let [of_gang, late] = ["gang", "late"].map(|uid| {
+        let mut entry = of_hal(uid, now).resolved(now);
+        entry.cameras = ["gang".to_owned()].into();
+        entry
+    });
+    let plan = Plan {
+        closing: vec![of_hal("hal", now).resolved(now), of_gang],
+        ..Plan::default()
+    };
+    let holds = ["hal", "gang"].map(|uid| hold(uid, &json!(null)));
+    let pass = Pass {
+        fence: &Fence::open(),
+        release_from: now,
+        declared: &Declared(Ok(Vec::new())),
+        clock: &Timestamp::now,
+        site: &site(),
+        bucket: &bucket(stub.target()),
+        holds: &holds,
+        plan: &plan,
+        memory: &Memory::default(),
+        now,
+    };
+    let (outcome, failed) = pass.run().await;
+    assert!(failed.is_none(), "{failed:?}");
+    assert_eq!(outcome.released, ["gang"]);
+    let [of_hal, of_gang] = holds
+        .each_ref()
+        .map(|hold| placement(hold, &plan, &outcome, now).unwrap());
+    assert!(
+        of_gang.released_at.is_some() && of_gang.refused.is_none(),
+        "{of_gang:?}"
+    );
+    assert!(of_hal.released_at.is_none(), "{of_hal:?}");
+    let refused = of_hal.refused.clone().unwrap();
+    assert!(
+        refused.versions == 1 && refused.answer.contains("AccessDenied"),
+        "{refused:?}"
+    );
+
+    // It is tried again in a minute, also where another is released meanwhile; until then its status stays.
+    let holds = [
+        hold("hal", &json!({"placement": of_hal})),
+        hold("late", &json!(null)),
+    ];
+    let soon = Plan {
+        closing: vec![plan.closing[0].clone(), late],
+        ..Plan::default()
+    };
+    let pass = Pass {
+        holds: &holds,
+        plan: &soon,
+        now: now + SignedDuration::from_secs(20),
+        ..pass
+    };
+    let (outcome, failed) = pass.run().await;
+    assert!(failed.is_none(), "{failed:?}");
+    assert_eq!(outcome.released, ["late"]);
+    let again = outcome.release_again.unwrap().duration_since(refused.at.0);
+    // A status has whole seconds.
+    assert!((59..=60).contains(&again.as_secs()), "{again}");
+    let [of_hal, late] = holds
+        .each_ref()
+        .map(|hold| placement(hold, &soon, &outcome, pass.now).unwrap());
+    let stays = of_hal.refused.unwrap();
+    assert_eq!((stays.versions, stays.answer), (1, refused.answer));
+    assert!(late.released_at.is_some() && of_hal.released_at.is_none());
+}
+
+/// Recordings that are released are, though the store does not delete the hold's manifest: that is told of this hold, which is
+/// tried again later, and another is ended.
+#[tokio::test]
+async fn a_manifest_that_stays_keeps_no_other_hold_from_its_end() {
+    let now = Timestamp::now();
+    let manifest = "ledger/manifests/hal/00000.json";
+    let ledger = Arc::<Mutex<BTreeMap<String, String>>>::default();
+    let stub = Stub::start(move |asked| match asked.method.as_str() {
+        "DELETE" => error(403, "AccessDenied"),
+        "PUT" => {
+            let body = String::from_utf8(asked.body.to_vec()).unwrap();
+            ledger.lock().unwrap().insert(asked.path.clone(), body);
+            (200, String::new())
+        }
+        "GET" if asked.parameter("uploads").is_some() => (
+            200,
+            "<ListMultipartUploadsResult></ListMultipartUploadsResult>".to_owned(),
+        ),
+        "GET" if asked.parameter("prefix").is_some() => {
+            let listed = Listed {
+                key: manifest.into(),
+                id: "1".into(),
+                is_marker: false,
+                is_latest: true,
+                modified: now,
+                size: 1,
+                etag: "e".into(),
+            };
+            versions(asked, &[listed])
+        }
+        _ => match ledger.lock().unwrap().get(&asked.path) {
+            Some(body) => (200, body.clone()),
+            None => error(404, "NoSuchKey"),
+        },
+    })
+    .await;
+    let plan = Plan {
+        closing: ["hal", "gang"].map(|uid| of_hal(uid, now).resolved(now)).into(),
+        ..Plan::default()
+    };
+    let holds = ["hal", "gang"].map(|uid| hold(uid, &json!(null)));
+    let pass = Pass {
+        fence: &Fence::open(),
+        release_from: now,
+        declared: &Declared(Ok(Vec::new())),
+        clock: &Timestamp::now,
+        site: &site(),
+        bucket: &bucket(stub.target()),
+        holds: &holds,
+        plan: &plan,
+        memory: &Memory::default(),
+        now,
+    };
+    let (outcome, failed) = pass.run().await;
+    assert!(failed.is_none(), "{failed:?}");
+    assert_eq!(outcome.released, ["gang"]);
+    let [of_hal, of_gang] = holds
+        .each_ref()
+        .map(|hold| placement(hold, &plan, &outcome, now).unwrap());
+    assert!(
+        of_gang.released_at.is_some() && of_gang.refused.is_none(),
+        "{of_gang:?}"
+    );
+    let stays = of_hal.refused.unwrap();
+    assert_eq!((stays.versions, of_hal.problem), (0, None));
+    assert!(
+        stays
+            .answer
+            .contains("still to be ended: DeleteObject was answered with AccessDenied"),
+        "{stays:?}"
+    );
+}
