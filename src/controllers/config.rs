@@ -180,7 +180,7 @@ mod tests {
                 endpoints: ["https://s3.example.nl", aws]
                 buckets: ["heusden-*"]
                 plainHttp: false
-                ambient: false
+                roles: []
                 exceptions: [TakeOver]
             proxy: {https: "http://proxy.example.nl:3128", http: "", noProxy: "s3.example.nl"}
             workloadIdentity: {audience: rgw}

@@ -21,10 +21,10 @@ pub struct GrantSpec {
     /// Whether an origin may be `http://`, where credentials are signed but pictures are in the clear.
     #[serde(default)]
     pub plain_http: bool,
-    /// Whether workload identity may be used in place of a Secret: service account tokens are then shown to the STS of
-    /// these endpoints.
+    /// Roles that may be assumed by workload identity, in place of keys in a Secret: an ARN, or a beginning followed by `*`. Service
+    /// account tokens are then shown to the STS of these endpoints. None: workload identity is not used.
     #[serde(default)]
-    pub ambient: bool,
+    pub roles: Vec<String>,
     /// Exceptions that may be decided on (article 9).
     #[serde(default)]
     pub exceptions: Vec<Exception>,
@@ -51,7 +51,7 @@ struct Grant {
     endpoints: Vec<Endpoint>,
     buckets: Vec<Pattern>,
     plain_http: bool,
-    ambient: bool,
+    roles: Vec<Pattern>,
     exceptions: Vec<Exception>,
 }
 
@@ -103,6 +103,12 @@ pub enum GrantsError {
         /// The endpoint as written.
         endpoint: String,
     },
+    /// Workload identity at more than one endpoint.
+    #[error(
+        "grants: the same service account token is shown to every endpoint of grants with roles, and one store could use it at \
+         another: name roles for one endpoint alone"
+    )]
+    ManyTokenEndpoints,
     /// A `*` that is not at the end, or an empty text.
     #[error("grants[{grant}]: {pattern:?} is not a name, nor a beginning followed by *")]
     Pattern {
@@ -128,8 +134,8 @@ pub struct Request<'a> {
     pub endpoint: &'a Endpoint,
     /// Its bucket.
     pub bucket: &'a str,
-    /// It uses workload identity.
-    pub ambient: bool,
+    /// The roles that it has assumed by workload identity.
+    pub roles: &'a [&'a str],
     /// The exceptions it makes use of.
     pub exceptions: &'a [Exception],
 }
@@ -148,23 +154,28 @@ pub enum Refusal {
     /// There is one, without plain HTTP.
     #[error("spec.storage.endpoint: the grant for this bucket does not allow http://: use https://")]
     PlainHttp,
-    /// There is one, without workload identity.
+    /// There is one, without the role.
     #[error(
-        "spec.storage: ambient: the grant for this bucket does not allow workload identity: set credentialsRef, or ask the cluster's \
-         administrators for a grant with ambient: true"
+        "spec.storage: ambient: the grant for this bucket does not allow workload identity as {0}: set credentialsRef, or ask the \
+         cluster's administrators to name the role in the grant's roles"
     )]
-    Ambient,
+    Role(String),
 }
 
 impl Grants {
     /// Checks grants as they are written.
     pub fn new(specs: Vec<GrantSpec>) -> Result<Self, GrantsError> {
-        specs
-            .into_iter()
-            .enumerate()
+        let all = specs.into_iter().enumerate();
+        let all: Vec<Grant> = all
             .map(|(grant, spec)| Grant::new(grant, spec))
-            .collect::<Result<_, _>>()
-            .map(Self)
+            .collect::<Result<_, _>>()?;
+        let with_roles = all.iter().filter(|grant| !grant.roles.is_empty());
+        let mut endpoints = with_roles.flat_map(|grant| &grant.endpoints);
+        let first = endpoints.next();
+        if endpoints.any(|other| Some(other) != first) {
+            return Err(GrantsError::ManyTokenEndpoints);
+        }
+        Ok(Self(all))
     }
 
     /// Whether one grant allows all of `request`.
@@ -216,7 +227,7 @@ impl Grant {
                 .collect::<Result<_, _>>()?,
             buckets: spec.buckets.into_iter().map(pattern).collect::<Result<_, _>>()?,
             plain_http: spec.plain_http,
-            ambient: spec.ambient,
+            roles: spec.roles.into_iter().map(pattern).collect::<Result<_, _>>()?,
             exceptions: spec.exceptions,
         })
     }
@@ -233,8 +244,9 @@ impl Grant {
         if request.endpoint.is_plain_http() && !self.plain_http {
             return Err(Refusal::PlainHttp);
         }
-        if request.ambient && !self.ambient {
-            return Err(Refusal::Ambient);
+        let is_named = |role: &&str| self.roles.iter().any(|pattern| pattern.matches(role));
+        if let Some(role) = request.roles.iter().find(|role| !is_named(role)) {
+            return Err(Refusal::Role((*role).to_owned()));
         }
         match request
             .exceptions

@@ -10,7 +10,7 @@ fn grants() -> Grants {
                 endpoints: endpoints.iter().map(ToString::to_string).collect(),
                 buckets: buckets.iter().map(ToString::to_string).collect(),
                 plain_http,
-                ambient: false,
+                roles: vec![],
                 exceptions: exceptions.to_vec(),
             }
         };
@@ -45,34 +45,66 @@ fn check(
         namespace,
         endpoint: &endpoint,
         bucket,
-        ambient: false,
+        roles: &[],
         exceptions,
     })
 }
 
+fn with_roles(endpoints: &[&str], roles: &[&str]) -> GrantSpec {
+    let all = |texts: &[&str]| texts.iter().map(ToString::to_string).collect();
+    GrantSpec {
+        namespaces: vec!["vlijmen".into()],
+        endpoints: all(endpoints),
+        buckets: vec!["vlijmen-*".into()],
+        roles: all(roles),
+        ..GrantSpec::default()
+    }
+}
+
 #[test]
-fn workload_identity_needs_its_grant() {
-    let grants = |ambient| {
-        let spec = GrantSpec {
-            namespaces: vec!["vlijmen".into()],
-            endpoints: vec!["aws".into()],
-            buckets: vec!["vlijmen-*".into()],
-            ambient,
-            ..GrantSpec::default()
-        };
-        Grants::new(vec![spec]).unwrap()
+fn workload_identity_needs_its_role_in_the_grant() {
+    let of = |name: &str| format!("arn:aws:iam:::role/{name}");
+    let (own, beginning, of_another) = (of("vlijmen-hal"), of("vlijmen-*"), of("drunen"));
+    let check = |granted: &[&str], asked: &[&str]| {
+        let grants = Grants::new(vec![with_roles(&["aws"], granted)]).unwrap();
+        grants.check(&Request {
+            namespace: "vlijmen",
+            endpoint: &Endpoint::Aws,
+            bucket: "vlijmen-hal",
+            roles: asked,
+            exceptions: &[],
+        })
     };
-    let request = |ambient| Request {
-        namespace: "vlijmen",
-        endpoint: &Endpoint::Aws,
-        bucket: "vlijmen-hal",
-        ambient,
-        exceptions: &[],
+    for granted in [&own, &beginning] {
+        assert_eq!(check(&[granted], &[]), Ok(()));
+        assert_eq!(check(&[granted], &[&own]), Ok(()));
+        // Its keys may be another tenant's: that the operator may have them is no reason that this Site may.
+        for asked in [vec![of_another.as_str()], vec![&own, &of_another]] {
+            assert_eq!(check(&[granted], &asked), Err(Refusal::Role(of_another.clone())));
+        }
+    }
+    let refusal = check(&[], &[&own]).unwrap_err();
+    assert_eq!(refusal, Refusal::Role(own.clone()));
+    assert!(refusal.to_string().contains(&own) && refusal.to_string().contains("set credentialsRef"));
+}
+
+#[test]
+fn no_two_stores_are_shown_the_same_token() {
+    let (here, there) = ("https://s3.here.nl", "https://s3.there.nl");
+    let grants = |all: &[(&[&str], &[&str])]| {
+        let specs = all.iter().map(|(endpoints, roles)| with_roles(endpoints, roles));
+        Grants::new(specs.collect()).map(|_| ())
     };
-    assert_eq!(grants(false).check(&request(true)), Err(Refusal::Ambient));
-    assert!(Refusal::Ambient.to_string().contains("set credentialsRef"));
-    for (granted, asked) in [(true, true), (true, false), (false, false)] {
-        assert_eq!(grants(granted).check(&request(asked)), Ok(()));
+    assert_eq!(
+        grants(&[(&[here], &["a"]), (&[here], &["b"]), (&[there], &[])]),
+        Ok(())
+    );
+    for refused in [
+        vec![(&[here, there][..], &["a"][..])],
+        vec![(&[here], &["a"]), (&[there], &["a"])],
+        vec![(&[here], &["a"]), (&["aws"], &["b"])],
+    ] {
+        assert_eq!(grants(&refused), Err(GrantsError::ManyTokenEndpoints));
     }
 }
 
@@ -185,7 +217,7 @@ fn without_grants_nothing_is_allowed() {
     let request = Request {
         namespace: "a",
         endpoint: &endpoint,
-        ambient: false,
+        roles: &[],
         bucket: "a",
         exceptions: &[],
     };
@@ -268,7 +300,7 @@ proptest! {
     #[test]
     fn only_the_granted_origin_is_ever_allowed(written in "https?://[a-z0-9.@:/\\\\#?%-]{1,24}") {
         if let Ok(endpoint) = Endpoint::parse(Some(&written)) {
-            let request = Request { namespace: "heusden", endpoint: &endpoint, bucket: "heusden-a", ambient: false, exceptions: &[] };
+            let request = Request { namespace: "heusden", endpoint: &endpoint, bucket: "heusden-a", roles: &[], exceptions: &[] };
             if grants().check(&request).is_ok() {
                 prop_assert_eq!(endpoint.url(), Some("https://s3.example.nl".to_owned()));
             }

@@ -20,6 +20,7 @@ use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
 use super::advice::Way;
+use super::bounded::Bounded;
 use super::content_md5::ContentMd5;
 use super::credentials;
 use super::date::StoreClock;
@@ -165,6 +166,7 @@ impl Store {
             .interceptor(clock.clone())
             .interceptor(Counted)
             .interceptor(ContentMd5)
+            .interceptor(Bounded)
             .interceptor(Whole)
             .interceptor(way.named_region.clone());
         if let Some(under_way) = under_way {

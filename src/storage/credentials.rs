@@ -14,6 +14,7 @@ use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{BehaviorVersion, Region, SharedHttpClient};
 
+use super::bounded::Bounded;
 use super::client::TargetError;
 use super::error::{EXCHANGE, StoreError};
 use crate::contract::{Credentials, Keys, StorageTarget, WebIdentity};
@@ -104,6 +105,7 @@ impl Exchange {
         let mut config = aws_sdk_sts::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .http_client(http_client.clone())
+            .interceptor(Bounded)
             .region(Region::new(target.region.clone()))
             .timeout_config(timeouts.build())
             .retry_config(RetryConfig::standard().with_max_attempts(2));

@@ -1,5 +1,6 @@
 //! The same request about each of many versions: one that fails voids none of the other answers.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
@@ -12,8 +13,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 /// Asks about each of `all`, `at_once` at a time, and notes the answers. What fails and may go well another time is asked once
 /// more when all others are done. Returns what failed for good, each with its error.
 ///
-/// Where `at_once` fail one after another, and none between of which the store says anything, it is about none of them: the
-/// error is that of the last.
+/// Where `at_once` fail one after another, each asked since the store last said anything of another, it is about none of them: the
+/// error is that of the last. Those that were asked before that count for nothing: what is slow to fail comes to its end together.
 pub(crate) async fn ask_each<T, A, F>(
     all: Vec<T>,
     at_once: usize,
@@ -23,28 +24,34 @@ pub(crate) async fn ask_each<T, A, F>(
 where
     F: Future<Output = (T, Result<A, StoreError>)>,
 {
-    let (mut left, mut failed, mut has_answered) = (all, Vec::new(), false);
+    let (mut left, mut failed, answered) = (all, Vec::new(), AtomicUsize::new(0));
+    let count = || answered.load(Ordering::Relaxed);
     for is_last in [false, true] {
         let mut in_a_row = 0;
-        let asked: Vec<F> = left.drain(..).map(&ask).collect();
+        let asked: Vec<_> = left
+            .drain(..)
+            .map(|of| async { (count(), ask(of).await) })
+            .collect();
         let mut answers = stream::iter(asked).buffer_unordered(at_once);
-        while let Some((of, answer)) = answers.next().await {
+        while let Some((before, (of, answer))) = answers.next().await {
             let error = match answer {
                 Ok(answer) => {
-                    (in_a_row, has_answered) = (0, true);
+                    answered.fetch_add(1, Ordering::Relaxed);
+                    in_a_row = 0;
                     note(of, answer);
                     continue;
                 }
                 Err(error) => error,
             };
             if error.is_refusal() {
+                answered.fetch_add(1, Ordering::Relaxed);
                 in_a_row = 0;
                 failed.push((of, error));
                 continue;
             }
-            in_a_row += 1;
+            in_a_row += usize::from(before == count());
             // Asked once more are those alone that failed: that these fail again says nothing of the store.
-            if in_a_row >= at_once && !(is_last && has_answered) {
+            if in_a_row >= at_once && !(is_last && count() > 0) {
                 return Err(error);
             }
             if is_last {
@@ -118,6 +125,19 @@ mod tests {
         let (answers, failed, asked) = asked(|number| (number >= 50).then_some((Some(503), 9))).await;
         assert_eq!((answers, failed), (50, Err(answered(Some(503)))));
         assert!(asked < 75, "{asked}");
+    }
+
+    /// A share of a store's disks hangs: what is asked of these comes to its end together, long after all else.
+    #[tokio::test(start_paused = true)]
+    async fn what_hangs_for_long_ends_nothing() {
+        let ask = |number: u32| async move {
+            let hangs = number.is_multiple_of(4);
+            tokio::time::sleep(Duration::from_millis(if hangs { 10_000 } else { 5 })).await;
+            (number, if hangs { Err(answered(None)) } else { Ok(()) })
+        };
+        let mut answers = 0;
+        let failed = ask_each((0..1000).collect(), 10, ask, |_, ()| answers += 1).await;
+        assert_eq!((answers, failed.unwrap().len()), (750, 250));
     }
 
     /// As many as are asked at once, each among others that the store answers.

@@ -91,6 +91,7 @@ impl Bucket {
                     ),
                 )
             }
+            "GET" if asks("legal-hold") => error(404, "NoSuchObjectLockConfiguration"),
             "PUT" if asks("tagging") && self.unwritten.contains(id.as_str()) => error(self.status, "Refusal"),
             "PUT" if asks("tagging") && self.unkept.contains(id.as_str()) => (200, String::new()),
             "PUT" if asks("tagging") => {
@@ -139,6 +140,39 @@ async fn a_version_that_is_not_deleted_keeps_no_other_from_being_swept() {
         let stayed = stay.len() as u64;
         assert_eq!((swept.deleted, swept.resisted), (5 - stayed, stayed), "{stay:?}");
     }
+}
+
+/// The store tells no tag at all: what is over its ceiling goes all the same, and what was not told is.
+#[tokio::test]
+async fn tags_that_nobody_is_told_end_no_sweep() {
+    let now = Timestamp::now();
+    let over = 24 * 30;
+    let mut all: Vec<Listed> = ('a'..='z')
+        .map(|id| recording("hal", now, 24, &id.to_string()))
+        .collect();
+    all.push(recording("zaal", now, over, "over"));
+    let ids: Vec<&'static str> = all.iter().map(|listed| &*listed.id.clone().leak()).collect();
+    let (stub, bucket) = Bucket {
+        all,
+        unread: ids.into_iter().collect(),
+        status: 503,
+        ..Bucket::default()
+    }
+    .start()
+    .await;
+    let (target, memory) = (stub.target(), Memory::default());
+    let swept = sweep(
+        &target,
+        &CEILINGS,
+        &NothingDeclared,
+        &memory,
+        Reach::All,
+        Time::of(now),
+    );
+    let swept = swept.await.unwrap();
+    assert_eq!((swept.deleted, swept.untagged), (1, 26));
+    assert!(swept.untagged_by.unwrap().safe_message().contains("Trouble"));
+    assert_eq!(bucket.lock().unwrap().all.len(), 26);
 }
 
 /// Whole requests fail: that is about no single version.

@@ -138,11 +138,15 @@ pub(crate) async fn is_held(store: &Store, version: &Version) -> Result<bool, St
         },
         Err(error) => {
             let error = StoreError::of("GetObjectLegalHold", &error);
-            if error.is_refusal() && NEVER_HELD.contains(&error.code.as_str()) {
-                Ok(false)
-            } else {
-                Err(error)
+            if !error.is_refusal() || !NEVER_HELD.contains(&error.code.as_str()) {
+                return Err(error);
             }
+            // Only a listing tells that it is gone. Of one that is there, this says nothing.
+            let is_gone = matches!(error.code.as_str(), "NoSuchKey" | "NoSuchVersion");
+            if is_gone && is_listed(store, version).await? {
+                return Err(error);
+            }
+            Ok(false)
         }
     }
 }
@@ -161,6 +165,18 @@ mod tests {
         }
     }
 
+    fn of_id(id: &str) -> Listed {
+        Listed {
+            key: "video/a".into(),
+            id: id.into(),
+            is_marker: false,
+            is_latest: true,
+            modified: jiff::Timestamp::UNIX_EPOCH,
+            size: 1,
+            etag: "e".into(),
+        }
+    }
+
     #[tokio::test]
     async fn only_the_codes_of_a_version_without_legal_hold_say_that_there_is_none() {
         let status = |on: &str| (200, format!("<LegalHold><Status>{on}</Status></LegalHold>"));
@@ -169,8 +185,6 @@ mod tests {
             (status("OFF"), Some(false)),
             (error(404, "NoSuchObjectLockConfiguration"), Some(false)),
             (error(404, "ObjectLockConfigurationNotFoundError"), Some(false)),
-            (error(404, "NoSuchKey"), Some(false)),
-            (error(404, "NoSuchVersion"), Some(false)),
             (error(400, "InvalidRequest"), Some(false)),
             (error(400, "BadRequest"), None),
             (error(400, "InvalidArgument"), None),
@@ -187,6 +201,23 @@ mod tests {
         }
     }
 
+    /// Of a version that a listing has, it is no answer that there is none.
+    #[tokio::test]
+    async fn a_version_has_no_legal_hold_because_it_is_gone_only_if_it_is_not_listed() {
+        for code in ["NoSuchKey", "NoSuchVersion"] {
+            for (listed, expected) in [(Some("1"), None), (Some("2"), Some(false)), (None, Some(false))] {
+                let listed: Vec<Listed> = listed.into_iter().map(of_id).collect();
+                let stub = Stub::start(move |asked| match asked.parameter("legal-hold") {
+                    Some(_) => error(404, code),
+                    None => versions(asked, &listed),
+                })
+                .await;
+                let answer = is_held(&stub.store(), &version()).await;
+                assert_eq!(answer.ok(), expected, "{code}");
+            }
+        }
+    }
+
     /// Whatever a store says of the tags of a version that has none: only a listing shows that a version is gone.
     #[tokio::test]
     async fn a_version_without_tags_is_gone_only_if_it_is_not_listed() {
@@ -200,18 +231,7 @@ mod tests {
             ((400, "InvalidRequest"), Some("1"), None),
         ];
         for ((status, code), listed, expected) in cases {
-            let all: Vec<Listed> = listed
-                .map(|id| Listed {
-                    key: "video/a".into(),
-                    id: id.into(),
-                    is_marker: false,
-                    is_latest: true,
-                    modified: jiff::Timestamp::UNIX_EPOCH,
-                    size: 1,
-                    etag: "e".into(),
-                })
-                .into_iter()
-                .collect();
+            let all: Vec<Listed> = listed.into_iter().map(of_id).collect();
             let stub = Stub::start(move |asked| match asked.parameter("versions") {
                 Some(_) => versions(asked, &all),
                 None => error(status, code),

@@ -10,6 +10,7 @@ mod advice;
 pub(crate) mod aging;
 mod apply;
 pub mod audit;
+mod bounded;
 mod bucket;
 mod client;
 mod content_md5;

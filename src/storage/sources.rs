@@ -9,7 +9,7 @@ use super::error::StoreError;
 use super::key::{Class, is_source};
 use super::listing::{PAGE, Query, all, page};
 use super::objects;
-use super::walk::{Foreign, folders, has_any};
+use super::walk::{Foreign, folders, has_any, in_turn};
 
 /// Names of the sources that the operator has handed to recorders, an empty object each: `ledger/sources/{class}/{name}`.
 const REGISTRY: &str = "ledger/sources/";
@@ -19,7 +19,7 @@ const REGISTRY_PAGES: usize = 16;
 const FOLDER_PAGES: usize = 64;
 /// Names that are asked for by themselves since a store may leave them out. Where there are more, not all is known.
 const MOST_ECLIPSED: usize = 256;
-/// Sources that the operator does not know, visited in one pass. Others have their turn in the next.
+/// Sources that the operator does not know, visited in one pass. Others have their turn in later ones.
 const MOST_UNKNOWN: usize = 64;
 
 /// The sources of a class.
@@ -62,13 +62,8 @@ pub(crate) async fn sources(
         foreign,
         is_cut,
     } = names(store, class.prefix(), PAGE).await?;
-    let mut unknown: Vec<String> = folders.into_iter().filter(|name| !known.contains(name)).collect();
-    if unknown.len() > MOST_UNKNOWN {
-        let turn = usize::try_from(now.as_second() / 600).unwrap_or_default();
-        let count = unknown.len();
-        unknown.rotate_left(turn.wrapping_mul(MOST_UNKNOWN) % count);
-    }
-    let put_off = unknown.split_off(unknown.len().min(MOST_UNKNOWN));
+    let unknown: Vec<String> = folders.into_iter().filter(|name| !known.contains(name)).collect();
+    let (unknown, put_off) = in_turn(unknown, MOST_UNKNOWN, now);
     Ok(Sources {
         visited: known.into_iter().chain(unknown).collect(),
         put_off,

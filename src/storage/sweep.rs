@@ -8,6 +8,7 @@ mod retag;
 mod unfinished;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -42,6 +43,8 @@ const SOURCES_AT_ONCE: usize = 8;
 const AT_ONCE: usize = 10;
 /// Pages that are deleted at once: while the last requests of one are under way, the next begins.
 const PAGES: usize = 2;
+/// Days of sources that are listed at once, each with a page of versions in memory.
+const DAYS: usize = 4;
 /// How often what failed is tried again; each time slower.
 const ROUNDS: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(250);
@@ -111,7 +114,7 @@ pub struct Swept {
     /// Tags that no open hold explained, and that were put back.
     pub retagged: u64,
     /// Versions whose tags may be wrong still: the store did not tell their marks, or did not take or keep the tag. They have their
-    /// next turn within four weeks.
+    /// next turn within four weeks. Where the store fails at many after one another, those after these are not counted.
     pub untagged: u64,
     /// What the store answered, at the first of these.
     pub untagged_by: Option<StoreError>,
@@ -147,6 +150,7 @@ pub async fn sweep(
         reach,
         seen: Mutex::default(),
         hidden: Mutex::default(),
+        are_tags_left: AtomicBool::new(false),
         swept: Swept::default(),
     };
     match sweep.all().await {
@@ -175,6 +179,8 @@ struct Sweep<'a> {
     /// The holds that were open at any time of the sweep.
     seen: Mutex<Vec<Cover>>,
     hidden: Mutex<BTreeSet<String>>,
+    /// The store failed at so many that no more tags are looked at.
+    are_tags_left: AtomicBool,
     swept: Swept,
 }
 
@@ -221,9 +227,21 @@ impl Sweep<'_> {
         self.swept.retagged += retagged.count;
         self.swept.untagged += retagged.failed;
         self.swept.untagged_by = self.swept.untagged_by.take().or(retagged.error);
-        for day in swept {
-            self.read_back(day).await?;
+        let this = &*self;
+        let read_back = swept.into_iter().map(|day| this.read_back(day));
+        let mut days = stream::iter(read_back.collect::<Vec<_>>()).buffer_unordered(DAYS);
+        let mut all = Swept::default();
+        while let Some(day) = days.try_next().await? {
+            all.deleted += day.deleted;
+            all.bytes += day.bytes;
+            all.held += day.held;
+            all.resisted += day.resisted;
         }
+        drop(days);
+        self.swept.deleted += all.deleted;
+        self.swept.bytes += all.bytes;
+        self.swept.held += all.held;
+        self.swept.resisted += all.resisted;
         Ok(())
     }
 
@@ -249,33 +267,46 @@ impl Sweep<'_> {
     async fn find(
         &self,
         days: Vec<String>,
-        mut found: mpsc::Sender<Vec<Listed>>,
+        found: mpsc::Sender<Vec<Listed>>,
     ) -> Result<(Vec<SweptDay>, Retagged), SweepError> {
+        let days = days.into_iter().map(|day| self.find_in(day, found.clone()));
+        let days: Vec<_> = days.collect();
+        // The deleting side ends when nobody can send any more.
+        drop(found);
         let (mut swept, mut retagged) = (Vec::new(), Retagged::default());
-        for prefix in days {
-            let mut walk = Walk::new(self.store, [prefix.clone()]);
-            let mut day = SweptDay {
-                prefix,
-                versions: 0,
-                bytes: 0,
-            };
-            while let Some(page) = self.next(&mut walk, &day.prefix).await? {
-                let (due, rest) = self.due(page);
-                if self.reach == Reach::All {
-                    retagged.add(retag(self, &rest).await?);
-                }
-                day.versions += due.len() as u64;
-                day.bytes += due.iter().map(|listed| listed.size).sum::<u64>();
-                if !due.is_empty() && found.send(due).await.is_err() {
-                    // The deleting side has stopped, and says why.
-                    return Ok((swept, retagged));
-                }
-            }
-            if day.versions > 0 {
-                swept.push(day);
-            }
+        let mut days = stream::iter(days).buffer_unordered(DAYS);
+        while let Some((day, of_day)) = days.try_next().await? {
+            swept.extend(Some(day).filter(|day| day.versions > 0));
+            retagged.add(of_day);
         }
         Ok((swept, retagged))
+    }
+
+    /// The same of one day, given by its prefix.
+    async fn find_in(
+        &self,
+        prefix: String,
+        mut found: mpsc::Sender<Vec<Listed>>,
+    ) -> Result<(SweptDay, Retagged), SweepError> {
+        let (mut walk, mut retagged) = (Walk::new(self.store, [prefix.clone()]), Retagged::default());
+        let mut day = SweptDay {
+            prefix,
+            versions: 0,
+            bytes: 0,
+        };
+        while let Some(page) = self.next(&mut walk, &day.prefix).await? {
+            let (due, rest) = self.due(page);
+            if self.reach == Reach::All && !self.are_tags_left.load(Ordering::Relaxed) {
+                retagged.add(retag(self, &rest).await?);
+            }
+            day.versions += due.len() as u64;
+            day.bytes += due.iter().map(|listed| listed.size).sum::<u64>();
+            if !due.is_empty() && found.send(due).await.is_err() {
+                // The deleting side has stopped, and says why.
+                break;
+            }
+        }
+        Ok((day, retagged))
     }
 
     /// What is to become of a version. What a manifest lists stays, also where its key has become true since it was held.
@@ -294,25 +325,23 @@ impl Sweep<'_> {
         found.into_iter().partition(is_due)
     }
 
-    /// Counts what became of a day: by what a listing shows afterwards, whatever the answers were.
-    async fn read_back(&mut self, day: SweptDay) -> Result<(), SweepError> {
-        let mut walk = Walk::new(self.store, [day.prefix.clone()]);
+    /// What became of a day: by what a listing shows afterwards, whatever the answers were.
+    async fn read_back(&self, day: SweptDay) -> Result<Swept, SweepError> {
+        let (mut walk, mut became) = (Walk::new(self.store, [day.prefix.clone()]), Swept::default());
         let (mut left, mut bytes_left) = (0, 0);
         while let Some(page) = self.next(&mut walk, &day.prefix).await? {
             for listed in self.due(page).0 {
                 left += 1;
                 bytes_left += listed.size;
-                let is_held = self.fate(&listed, &self.seen()) == Fate::Held;
-                *(if is_held {
-                    &mut self.swept.held
-                } else {
-                    &mut self.swept.resisted
-                }) += 1;
+                match self.fate(&listed, &self.seen()) {
+                    Fate::Held => became.held += 1,
+                    _ => became.resisted += 1,
+                }
             }
         }
-        self.swept.deleted += day.versions.saturating_sub(left);
-        self.swept.bytes += day.bytes.saturating_sub(bytes_left);
-        Ok(())
+        became.deleted = day.versions.saturating_sub(left);
+        became.bytes = day.bytes.saturating_sub(bytes_left);
+        Ok(became)
     }
 
     /// Sends the deletions, of what no hold covers, again and slower where the store could not keep up. The run ends where whole

@@ -160,8 +160,9 @@ pub(crate) async fn days_of(
                 }
             }
         }
-        found.put_off += odd.len().saturating_sub(most) as u64;
-        next.extend(in_turn(odd, most, now));
+        let (chosen, put_off) = in_turn(odd, most, now);
+        found.put_off += put_off.len() as u64;
+        next.extend(chosen);
         paths = next;
     }
     let days = paths.iter().filter_map(|path| Days::of(path)?.from);
@@ -180,18 +181,19 @@ fn folder_of(class: Class, source: &str, path: &[i16]) -> String {
     )
 }
 
-/// As many of them as have their turn at `now`. Nobody can foresee which.
-fn in_turn(mut all: Vec<Vec<i16>>, most: usize, now: Timestamp) -> Vec<Vec<i16>> {
+/// As many of them as have their turn at `now`, and the others. Nobody can foresee which; and however regularly passes come, each
+/// has its turn.
+pub(super) fn in_turn<T: Hash>(mut all: Vec<T>, most: usize, now: Timestamp) -> (Vec<T>, Vec<T>) {
     if all.len() > most {
         let salt = simulated::salt();
-        all.sort_by_cached_key(|path| {
+        all.sort_by_cached_key(|one| {
             let mut hasher = DefaultHasher::new();
-            (salt, now, path).hash(&mut hasher);
+            (salt, now, one).hash(&mut hasher);
             hasher.finish()
         });
-        all.truncate(most);
     }
-    all
+    let put_off = all.split_off(all.len().min(most));
+    (all, put_off)
 }
 
 pub(crate) fn day_of(at: Timestamp) -> Date {

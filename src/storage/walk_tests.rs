@@ -176,3 +176,20 @@ fn days_that_are_in_both() {
         }
     }
 }
+
+/// Sweeps come each hour, verifications each quarter of one: turns by the clock would come to the same ones again and again.
+#[test]
+fn each_has_its_turn_however_regularly_passes_come() {
+    let start: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
+    let all: BTreeSet<u32> = (0..192).collect();
+    for seconds in [600, 900, 1800, 3600, 86_400] {
+        let mut visited = BTreeSet::new();
+        for pass in 0..200 {
+            let now = start + SignedDuration::from_secs(pass * seconds);
+            let (chosen, put_off) = in_turn(all.iter().copied().collect(), 64, now);
+            assert_eq!((chosen.len(), put_off.len()), (64, 128));
+            visited.extend(chosen);
+        }
+        assert_eq!(visited, all, "every {seconds} s");
+    }
+}

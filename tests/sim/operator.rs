@@ -226,13 +226,13 @@ impl Leader {
         lock(&self.world).end_look(self.n);
         let is_first = lock(&self.world).is_broken(Mutation::ManifestFirst);
         if is_first {
-            let written = pass.write_manifests(&outcome).await;
+            let (_, written) = pass.write_manifests(&outcome).await;
             written.map_err(|error| error.to_string())?;
         }
         self.report(&site, &holds, &plan, &outcome, problem.clone(), began, now)
             .await?;
         if !is_first {
-            let written = pass.write_manifests(&outcome).await;
+            let (_, written) = pass.write_manifests(&outcome).await;
             written.map_err(|error| error.to_string())?;
         }
         self.audit().await?;

@@ -49,5 +49,5 @@ namespaceSelector:
 
 {{/* Whether a grant allows workload identity. */}}
 {{- define "toezicht.ambient" -}}
-{{- range .Values.grants }}{{ if .ambient }}true{{ end }}{{ end }}
+{{- range .Values.grants }}{{ if .roles }}true{{ end }}{{ end }}
 {{- end }}

@@ -26,7 +26,7 @@ const AT_LEAST_EVERY: SignedDuration = SignedDuration::from_hours(24);
 /// While the store refuses something, everything is read so many times as often, and takes so much more.
 const REFUSED_SHARE: i32 = 15;
 
-/// A release for which sources were not visited is tried again after this long: others have had their turn then.
+/// What sources were not visited for is tried again after this long: others have had their turn then.
 pub(super) const UNVISITED: SignedDuration = SignedDuration::from_mins(10);
 /// A release that the store refused, or what it failed at, is tried again after this long.
 pub(super) const REFUSED: SignedDuration = SignedDuration::from_mins(1);
@@ -94,11 +94,16 @@ impl Pass<'_> {
         self.is_time() || is_new || self.is_to_retry() || is_to_prove && self.recorders_follow()
     }
 
-    /// Whether the store failed at something a while ago. What it refused has its turn with the next verification.
+    /// Whether the store failed at something, or sources were not visited, a while ago. What the store refused has its turn with
+    /// the next verification.
     fn is_to_retry(&self) -> bool {
         let is_due = |refused: &Refusal| {
-            let at = past(refused.at.0, self.now);
-            refused.failed && at.is_none_or(|at| at + REFUSED <= self.now)
+            let pause = match refused {
+                Refusal { failed: true, .. } => REFUSED,
+                Refusal { versions: 0, .. } => UNVISITED,
+                _ => return false,
+            };
+            past(refused.at.0, self.now).is_none_or(|at| at + pause <= self.now)
         };
         let of_site = self.before().and_then(|before| before.refused.as_ref());
         let of_holds = self

@@ -201,13 +201,12 @@ impl Retention {
         // Before the status, which may fail: what was put back is not found again.
         event::publish(events, site, &report::events(&outcome)).await;
         let is_reported = report::report(client, site, holds, plan, &outcome, failed.as_ref(), now).await?;
-        pass.write_manifests(&outcome).await?;
-        if outcome.forgotten > 0 {
+        let (forgotten, written) = pass.write_manifests(&outcome).await;
+        if forgotten > 0 {
             // Not before: what a manifest still lists is found again.
-            self.context
-                .hooks
-                .drifted(site, Aspect::HeldVersion, outcome.forgotten);
+            self.context.hooks.drifted(site, Aspect::HeldVersion, forgotten);
         }
+        written?;
         if let Some(failed) = failed {
             return Err(failed);
         }
@@ -285,7 +284,9 @@ pub fn deadlines(plan: &Plan, outcome: &Outcome, now: Timestamp) -> Vec<Timestam
     if !outcome.unreleased.is_empty() || outcome.is_undecided || has_failed {
         deadlines.push(now + cadence::REFUSED);
     }
-    if !outcome.unseen.is_empty() {
+    let of_open = outcome.coverage.iter();
+    let mut of_open = of_open.filter_map(|(_, coverage)| coverage.refused.as_ref());
+    if !outcome.unseen.is_empty() || of_open.any(|refused| !refused.is_of_versions()) {
         deadlines.push(now + cadence::UNVISITED);
     }
     deadlines.extend(outcome.verify_at);

@@ -22,8 +22,8 @@ pub struct Outcome {
     pub refused: Option<Refused>,
     /// What somebody else had changed.
     pub drift: Option<Drift>,
-    /// Held versions that are gone, and that a manifest forgets after this pass: they are not found again.
-    pub forgotten: u64,
+    /// How many held versions are gone, of each hold, by UID.
+    pub lost: BTreeMap<String, u64>,
     /// UIDs of holds that every recorder has, and of which a pass after that found all that they cover as it must be.
     pub proved: Vec<String>,
     /// When everything was looked at, in this pass or an earlier one.

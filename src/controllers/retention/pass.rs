@@ -209,7 +209,7 @@ impl Pass<'_> {
                 0 => (),
                 lost => {
                     outcome.note_lost(&entry.name, lost);
-                    outcome.forgotten += lost;
+                    outcome.lost.insert(entry.uid.clone(), lost);
                 }
             }
         }
@@ -282,15 +282,18 @@ impl Pass<'_> {
     }
 
     /// Writes what is kept for each hold, for those who may read it. After the report: a loss is told before the manifest
-    /// forgets what was lost.
-    pub async fn write_manifests(&self, outcome: &Outcome) -> Result<(), RetentionError> {
+    /// forgets what was lost. Gives how many losses are not found again, and whether all was written.
+    pub async fn write_manifests(&self, outcome: &Outcome) -> (u64, Result<(), RetentionError>) {
         let all = self.plan.open.values().zip(&outcome.coverage);
         let read = all.filter(|(_, (uid, _))| !outcome.unread.contains_key(uid));
-        let (mut unwritten, mut incomplete) = (None, Vec::new());
+        let (mut forgotten, mut unwritten) = (0, Ok(()));
         for (entry, (uid, coverage)) in read {
+            let lost = outcome.lost.get(uid).copied().unwrap_or_default();
             // A manifest that says less than there is would not do, nor one that says more than is kept.
             if !is_whole(coverage) {
-                incomplete.push((uid, coverage));
+                // What they lost was told, and counts now: whatever keeps their manifests from being written, it is told no more.
+                self.memory.forget_lost(uid, coverage);
+                forgotten += lost;
                 continue;
             }
             let kept = Kept {
@@ -301,18 +304,13 @@ impl Pass<'_> {
                 embargo: self.bucket.embargo,
             };
             let work = manifest::write(&self.bucket.operator, kept, self.memory, self.now);
-            if let Err(error) = self.fence.guard(work).await? {
-                unwritten.get_or_insert(error);
+            match self.fence.guard(work).await {
+                Ok(Ok(())) => forgotten += lost,
+                Ok(Err(error)) => unwritten = unwritten.and(Err(error.into())),
+                Err(not_leader) => return (forgotten, Err(not_leader.into())),
             }
         }
-        if let Some(error) = unwritten {
-            return Err(error.into());
-        }
-        // What they lost was told, and counts now: whatever keeps their manifests from being written, it is told no more.
-        for (uid, coverage) in incomplete {
-            self.memory.forget_lost(uid, coverage);
-        }
-        Ok(())
+        (forgotten, unwritten)
     }
 
     async fn release(&self, outcome: &mut Outcome) -> Result<(), RetentionError> {

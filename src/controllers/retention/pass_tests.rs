@@ -254,7 +254,7 @@ async fn an_unreadable_manifest_is_a_matter_of_its_own_hold() {
     );
     assert!(!one.proved && other.proved && other.refused.is_none());
     stub.take();
-    pass.write_manifests(&outcome).await.unwrap();
+    pass.write_manifests(&outcome).await.1.unwrap();
     let asked = stub.take();
     let written = asked
         .iter()

@@ -213,7 +213,7 @@ fn workload_identity_gives_pods_a_token_for_the_store_alone() {
     let recorder = &mut fixture.site.spec.storage.recorder;
     (recorder.credentials_ref, recorder.ambient) = (None, true);
     recorder.principal = role.into();
-    let grant = "grants: [{namespaces: [gemeente], endpoints: ['https://s3.example.nl'], buckets: ['gemeente-*'], ambient: true}]";
+    let grant = "grants: [{namespaces: [gemeente], endpoints: ['https://s3.example.nl'], buckets: ['gemeente-*'], roles: ['arn:aws:iam::123456789012:role/*']}]";
     let yaml = format!("recorderImage: toezicht:1\n{grant}\nworkloadIdentity: {{audience: rgw}}");
     fixture.config = OperatorConfig::parse(&yaml).unwrap();
     fixture.config.egress.token_file = "/of/the/operator".into();

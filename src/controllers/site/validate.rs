@@ -248,11 +248,14 @@ fn access(
     let endpoint = Endpoint::parse(storage.endpoint.as_deref())
         .map_err(|error| Problem::new(Reason::InvalidField, format!("spec.storage.endpoint: {error}")))?;
     let exceptions = exceptions(&site.spec);
+    let identities_in_use = [&storage.operator, &storage.recorder].into_iter();
+    let ambient = identities_in_use.filter(|identity| identity.ambient);
+    let roles: Vec<&str> = ambient.map(|identity| identity.principal.as_str()).collect();
     let request = Request {
         namespace: &names.namespace,
         endpoint: &endpoint,
         bucket: &storage.bucket,
-        ambient: storage.operator.ambient || storage.recorder.ambient,
+        roles: &roles,
         exceptions: &exceptions,
     };
     config

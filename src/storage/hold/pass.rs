@@ -20,7 +20,7 @@ use crate::storage::walk::{Walk, day_of};
 const AT_ONCE: usize = 48;
 /// Places under way at once, each with one page of its versions in memory. They share [`AT_ONCE`].
 const PLACES: usize = 3;
-/// Versions that fail after one another, with none between of which the store says anything: then it is not about these. What
+/// Versions that fail after one another, each begun since the store last said anything of another: then it is not about these. What
 /// fails again counts once.
 const IN_A_ROW: usize = AT_ONCE;
 /// How often what failed is tried again, each time after a longer pause.
@@ -95,6 +95,8 @@ pub(super) async fn each<W: Work>(
 struct Course {
     /// What ended the pass early.
     stopped_by: Option<HoldError>,
+    /// Versions of which the store said something.
+    answered: usize,
     failed_in_a_row: usize,
     hidden: BTreeSet<Place>,
 }
@@ -210,9 +212,10 @@ impl<W: Work> Crew<'_, W> {
             .then(|one| at_its_turn(self.turns.clone(), one))
             .take_while(|_| std::future::ready(!self.has_stopped()));
         let jobs = at_their_turn.map(|(turn, (number, (listed, markers)))| async move {
+            let before = self.course().answered;
             let done = self.work.one(known, listed, markers).await;
             if is_first {
-                self.judge(&done);
+                self.judge(&done, before);
             }
             drop(turn);
             (number, done)
@@ -231,26 +234,28 @@ impl<W: Work> Crew<'_, W> {
         };
         let jobs: Vec<_> = some
             .into_iter()
-            .map(|one| self.work.settle(&known, one))
+            .map(|one| async {
+                let before = self.course().answered;
+                let done = self.work.settle(&known, one).await;
+                self.judge(&done, before);
+                done
+            })
             .collect();
-        let settled: Vec<_> = stream::iter(jobs).buffer_unordered(AT_ONCE).collect().await;
-        for done in &settled {
-            self.judge(done);
-        }
-        settled
+        stream::iter(jobs).buffer_unordered(AT_ONCE).collect().await
     }
 
-    /// Ends the pass where too many failures follow each other.
-    fn judge(&self, done: &W::Done) {
+    /// Ends the pass where too many failures follow each other. `before`: of how many the store had said something when this one was
+    /// begun. What is slow to fail comes to its end together, long after others that it says something of.
+    fn judge(&self, done: &W::Done, before: usize) {
         let mut course = self.course();
-        match self.work.error(done).filter(|error| !error.is_refusal()) {
-            Some(error) => {
-                course.failed_in_a_row += 1;
-                if course.failed_in_a_row >= IN_A_ROW {
-                    course.stopped_by.get_or_insert_with(|| error.clone());
-                }
-            }
-            None => course.failed_in_a_row = 0,
+        let Some(error) = self.work.error(done).filter(|error| !error.is_refusal()) else {
+            course.answered += 1;
+            course.failed_in_a_row = 0;
+            return;
+        };
+        course.failed_in_a_row += usize::from(before == course.answered);
+        if course.failed_in_a_row >= IN_A_ROW {
+            course.stopped_by.get_or_insert_with(|| error.clone());
         }
     }
 

@@ -116,6 +116,7 @@ impl Bucket {
             "GET" if asks("legal-hold") && self.holds.get(&id) == Some(&true) => {
                 (200, "<LegalHold><Status>ON</Status></LegalHold>".to_owned())
             }
+            "GET" if asks("legal-hold") => error(404, "NoSuchObjectLockConfiguration"),
             "GET" => error(404, "NoSuchKey"),
             "DELETE" if self.resists => error(403, "AccessDenied"),
             "DELETE" => {

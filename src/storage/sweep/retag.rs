@@ -5,6 +5,7 @@
 //! outlive its ceiling. So each day's recordings are looked at once when the day is over, and all others once in four weeks.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::atomic::Ordering;
 
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::ToSpan;
@@ -20,8 +21,8 @@ use crate::storage::objects::Version;
 use crate::storage::tag::RetentionTag;
 use crate::storage::walk::day_of;
 
-/// Reads of tags at once.
-const AT_ONCE: usize = 16;
+/// Reads of tags at once, of each day.
+const AT_ONCE: usize = 8;
 /// Days in which every version is looked at once.
 const ROUND: u64 = 28;
 
@@ -62,15 +63,25 @@ pub(super) async fn retag(sweep: &Sweep<'_>, listed: &[Listed]) -> Result<Retagg
         let is_told = sweep.memory.is_told(&sweep.told, listed);
         stored.is_some_and(|stored| !is_told && !stored.is_covered(&holds))
     });
-    let mut wrong = Vec::new();
+    let (mut wrong, unheld): (Vec<&Listed>, Vec<&Listed>) = (Vec::new(), unheld.collect());
+    let (many, mut told) = (unheld.len() as u64, 0);
     let unread = ask_each(
-        unheld.collect(),
+        unheld,
         AT_ONCE,
         |listed| read(sweep, listed),
-        |listed, is_wrong| wrong.extend(Some(listed).filter(|_| is_wrong)),
+        |listed, is_wrong| {
+            told += 1;
+            wrong.extend(Some(listed).filter(|_| is_wrong));
+        },
     );
-    for (_, error) in unread.await? {
-        retagged.fail(error);
+    match unread.await {
+        Ok(unread) => unread.into_iter().for_each(|(_, error)| retagged.fail(error)),
+        // What is over its ceiling goes all the same: that needs no tags.
+        Err(error) => {
+            retagged.failed = many - told;
+            retagged.error = Some(error);
+            sweep.are_tags_left.store(true, Ordering::Relaxed);
+        }
     }
     let mut put_back = stream::iter(
         wrong

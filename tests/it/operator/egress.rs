@@ -78,7 +78,9 @@ async fn a_password_in_the_proxys_url_is_refused() {
 #[tokio::test]
 async fn the_operator_has_a_token_for_stores_only_where_a_grant_allows_it() {
     let grant = |ambient: bool| {
-        let grant = json!([{"namespaces": ["vlijmen"], "endpoints": ["aws"], "buckets": ["vlijmen-*"], "ambient": ambient}]);
+        let roles = ambient.then_some("arn:aws:iam::1:role/vlijmen-*").into_iter();
+        let roles: Vec<&str> = roles.collect();
+        let grant = json!([{"namespaces": ["vlijmen"], "endpoints": ["aws"], "buckets": ["vlijmen-*"], "roles": roles}]);
         format!("--set-json=grants={grant}")
     };
     for ambient in [false, true] {

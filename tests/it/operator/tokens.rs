@@ -118,7 +118,7 @@ async fn operator_and_recorders_need_no_keys_where_their_tokens_count() {
             ("AWS_WEB_IDENTITY_TOKEN_FILE", file.to_str().unwrap()),
         ];
         let mut config = recording_at(&server.endpoint);
-        config["grants"][0]["ambient"] = true.into();
+        config["grants"][0]["roles"] = json!([format!("arn:aws:iam:::role/{}-*", namespace.name)]);
         let process = Process::with_variables(&variables, &namespace, &namespace, "tokens", config);
         leads(&namespace, "tokens").await;
 

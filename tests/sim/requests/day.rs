@@ -409,7 +409,7 @@ impl Operator {
             status.retention = Some(next);
             writes = writes.max(1);
         }
-        pass.write_manifests(&outcome).await.unwrap();
+        pass.write_manifests(&outcome).await.1.unwrap();
         let wait = requeue::delay(now, deadlines(&plan, &outcome, now), 0.5);
         self.wakes = self.wakes.saturating_sub(1).max(writes);
         self.next.retention = now + SignedDuration::try_from(wait).unwrap();
