@@ -228,8 +228,9 @@ impl Sweep<'_> {
         self.swept.untagged += retagged.failed;
         self.swept.untagged_by = self.swept.untagged_by.take().or(retagged.error);
         let this = &*self;
-        let read_back = swept.into_iter().map(|day| this.read_back(day));
-        let mut days = stream::iter(read_back.collect::<Vec<_>>()).buffer_unordered(DAYS);
+        let mut days = stream::iter(swept)
+            .map(|day| this.read_back(day))
+            .buffer_unordered(DAYS);
         let mut all = Swept::default();
         while let Some(day) = days.try_next().await? {
             all.deleted += day.deleted;
@@ -269,12 +270,11 @@ impl Sweep<'_> {
         days: Vec<String>,
         found: mpsc::Sender<Vec<Listed>>,
     ) -> Result<(Vec<SweptDay>, Retagged), SweepError> {
-        let days = days.into_iter().map(|day| self.find_in(day, found.clone()));
-        let days: Vec<_> = days.collect();
-        // The deleting side ends when nobody can send any more.
-        drop(found);
         let (mut swept, mut retagged) = (Vec::new(), Retagged::default());
-        let mut days = stream::iter(days).buffer_unordered(DAYS);
+        // Each is made when its turn has come: there may be thousands. The deleting side ends when nobody can send any more.
+        let mut days = stream::iter(days)
+            .map(move |day| self.find_in(day, found.clone()))
+            .buffer_unordered(DAYS);
         while let Some((day, of_day)) = days.try_next().await? {
             swept.extend(Some(day).filter(|day| day.versions > 0));
             retagged.add(of_day);
@@ -296,14 +296,15 @@ impl Sweep<'_> {
         };
         while let Some(page) = self.next(&mut walk, &day.prefix).await? {
             let (due, rest) = self.due(page);
-            if self.reach == Reach::All && !self.are_tags_left.load(Ordering::Relaxed) {
-                retagged.add(retag(self, &rest).await?);
-            }
             day.versions += due.len() as u64;
             day.bytes += due.iter().map(|listed| listed.size).sum::<u64>();
+            // Before the tags, which a store may take long to tell.
             if !due.is_empty() && found.send(due).await.is_err() {
                 // The deleting side has stopped, and says why.
                 break;
+            }
+            if self.reach == Reach::All && !self.are_tags_left.load(Ordering::Relaxed) {
+                retagged.add(retag(self, &rest).await?);
             }
         }
         Ok((day, retagged))

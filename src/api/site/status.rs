@@ -147,7 +147,7 @@ pub struct Refusal {
     /// Its answer, at the first of them: operation, error code and HTTP status. Or why sources were not looked at.
     #[schemars(length(min = 1, max = 1024))]
     pub answer: String,
-    /// The store did not say no, but failed or gave no answer, at one of them at least: all is tried again every minute.
+    /// The store did not say no, but failed or gave no answer, at one of them at least: it is tried again within five minutes.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub failed: bool,
     /// When (UTC).

@@ -28,6 +28,8 @@ const REFUSED_SHARE: i32 = 15;
 
 /// What sources were not visited for is tried again after this long: others have had their turn then.
 pub(super) const UNVISITED: SignedDuration = SignedDuration::from_mins(10);
+/// What the store failed at in placing is tried again after this long at most: all is listed, and little is read.
+const FAILED_AT_MOST: SignedDuration = SignedDuration::from_mins(5);
 /// A release that the store refused, or what it failed at, is tried again after this long.
 pub(super) const REFUSED: SignedDuration = SignedDuration::from_mins(1);
 
@@ -97,19 +99,25 @@ impl Pass<'_> {
     /// Whether the store failed at something, or sources were not visited, a while ago. What the store refused has its turn with
     /// the next verification.
     fn is_to_retry(&self) -> bool {
-        let is_due = |refused: &Refusal| {
+        self.retry_at().is_some_and(|at| at <= self.now)
+    }
+
+    /// When that is.
+    pub(super) fn retry_at(&self) -> Option<Timestamp> {
+        let every = self.verify_every().unwrap_or(VERIFY_EVERY);
+        let retry_at = |refused: &Refusal| {
             let pause = match refused {
-                Refusal { failed: true, .. } => REFUSED,
+                Refusal { failed: true, .. } => paced(every, true).clamp(REFUSED, FAILED_AT_MOST),
                 Refusal { versions: 0, .. } => UNVISITED,
-                _ => return false,
+                _ => return None,
             };
-            past(refused.at.0, self.now).is_none_or(|at| at + pause <= self.now)
+            Some(past(refused.at.0, self.now).map_or(self.now, |at| at + pause))
         };
         let of_site = self.before().and_then(|before| before.refused.as_ref());
         let of_holds = self
             .placements()
             .filter_map(|(_, placement)| placement?.refused.as_ref());
-        of_site.into_iter().chain(of_holds).any(is_due)
+        of_site.into_iter().chain(of_holds).filter_map(retry_at).min()
     }
 
     /// Whether a manifest does not list what the status of its hold tells: the operator was stopped between the two.
@@ -190,7 +198,7 @@ impl Pass<'_> {
     pub(super) fn release_again(&self, entry: &Entry) -> Option<Timestamp> {
         let placement = self.hold(&entry.uid)?.status.as_ref()?.placement.as_ref()?;
         let refused = placement.refused.as_ref()?;
-        let pause = if refused.is_of_versions() {
+        let pause = if refused.is_of_versions() || refused.failed {
             REFUSED
         } else {
             UNVISITED

@@ -149,6 +149,9 @@ impl Pass<'_> {
             self.is_refused_before()
         };
         outcome.verify_at = outcome.verify_every.map(|every| from + paced(every, is_refused));
+        if !is_full {
+            outcome.verify_at = outcome.verify_at.into_iter().chain(self.retry_at()).min();
+        }
         if let Some(left) = uncertain.into_values().max() {
             // Whatever was read may change until then, and is read once more.
             self.memory.forget(Timestamp::MAX);

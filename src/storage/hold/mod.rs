@@ -132,9 +132,12 @@ impl Refused {
         }
     }
 
-    /// Whether the store failed at a version, rather than refuse it: then waiting may be enough.
+    /// Whether the store failed, rather than refuse it: then waiting may be enough.
     pub fn is_failure(&self) -> bool {
-        self.is_of_versions() && !self.first.is_refusal()
+        match &self.first {
+            HoldError::NotEnded(error) => !error.is_refusal(),
+            first => self.is_of_versions() && !first.is_refusal(),
+        }
     }
 
     fn count(&mut self, error: &HoldError) {

@@ -96,6 +96,9 @@ pub(super) async fn retag(sweep: &Sweep<'_>, listed: &[Listed]) -> Result<Retagg
             Err(error) => retagged.fail(error),
         }
     }
+    if retagged.count == 0 && retagged.failed > 2 * AT_ONCE as u64 {
+        sweep.are_tags_left.store(true, Ordering::Relaxed);
+    }
     Ok(retagged)
 }
 
