@@ -1,6 +1,8 @@
 //! Names that a store may list in another order, and a recorder's credentials in wrong hands: every recording of a real
 //! camera is held, released, swept and audited all the same.
 
+use std::sync::LazyLock;
+
 use aws_sdk_s3::primitives::ByteStream;
 use futures::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp, ToSpan};
@@ -35,9 +37,13 @@ const ATTEMPTS: usize = 40;
 
 /// Some minutes past a full hour of the day before yesterday.
 fn that_day() -> Timestamp {
-    let at = Timestamp::now() - SignedDuration::from_hours(48);
-    let hour = at.as_second() / 3600 * 3600;
-    Timestamp::from_second(hour).unwrap() + 7.minutes()
+    // Once: an hour may end while a test runs.
+    static THAT_DAY: LazyLock<Timestamp> = LazyLock::new(|| {
+        let at = Timestamp::now() - SignedDuration::from_hours(48);
+        let hour = at.as_second() / 3600 * 3600;
+        Timestamp::from_second(hour).unwrap() + 7.minutes()
+    });
+    *THAT_DAY
 }
 
 async fn recorded(scene: &Scene) -> Vec<String> {

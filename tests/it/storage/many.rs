@@ -2,6 +2,7 @@
 //! refused stops no other, and a store that falls silent stops all.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
@@ -27,9 +28,13 @@ const AT_ONCE: usize = 16;
 
 /// Six in the morning of yesterday: all that follows is of one day.
 fn morning() -> Timestamp {
-    let yesterday = Timestamp::now() - SignedDuration::from_hours(24);
-    let day = TimeZone::UTC.to_datetime(yesterday).date();
-    day.at(6, 0, 0, 0).to_zoned(TimeZone::UTC).unwrap().timestamp()
+    // Once: a day may end while a test runs.
+    static MORNING: LazyLock<Timestamp> = LazyLock::new(|| {
+        let yesterday = Timestamp::now() - SignedDuration::from_hours(24);
+        let day = TimeZone::UTC.to_datetime(yesterday).date();
+        day.at(6, 0, 0, 0).to_zoned(TimeZone::UTC).unwrap().timestamp()
+    });
+    *MORNING
 }
 
 /// What three cameras recorded of that day, sorted; one of them stopped in between.
