@@ -156,7 +156,7 @@ pub enum Refusal {
     PlainHttp,
     /// There is one, without the role.
     #[error(
-        "spec.storage: ambient: the grant for this bucket does not allow workload identity as {0}: set credentialsRef, or ask the \
+        "spec.storage: the grant for this bucket does not allow workload identity (ambient) as {0}: set credentialsRef, or ask the \
          cluster's administrators to name the role in the grant's roles"
     )]
     Role(String),

@@ -49,5 +49,10 @@ namespaceSelector:
 
 {{/* Whether a grant allows workload identity. */}}
 {{- define "toezicht.ambient" -}}
-{{- range .Values.grants }}{{ if .roles }}true{{ end }}{{ end }}
+{{- $endpoints := list }}
+{{- range .Values.grants }}{{ if .roles }}{{ $endpoints = concat $endpoints .endpoints }}{{ end }}{{ end }}
+{{- if gt (len (uniq $endpoints)) 1 }}
+{{- fail "grants: the same service account token is shown to every endpoint of grants with roles, and one store could use it at another: name roles for one endpoint alone" }}
+{{- end }}
+{{- if $endpoints }}true{{ end }}
 {{- end }}

@@ -70,7 +70,7 @@ pub struct Identity {
     pub credentials_ref: Option<LocalRef>,
     /// Use workload identity instead of a Secret: the pods' service account token is exchanged at the store's STS
     /// (`AssumeRoleWithWebIdentity`) for temporary keys of the role that `principal` names. Needs a grant of the cluster's
-    /// administrators with `ambient`.
+    /// administrators that has the role in `roles`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub ambient: bool,
 }

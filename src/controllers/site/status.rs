@@ -64,6 +64,7 @@ pub fn status(site: &Site, observed: &Observed<'_>, now: Timestamp) -> (SiteStat
         recording,
         compliant(before.audit.as_ref(), valid.in_force().as_ref(), now),
         intact(
+            bucket.status.is_some(),
             drift.as_ref(),
             before
                 .retention
@@ -278,13 +279,17 @@ fn for_a_person(error: &ApplyError) -> Option<(Reason, String)> {
 
 /// Whether somebody else changed the bucket's configuration, or what is held in it, in the last day. It was put back; who
 /// that was, and with whose credentials, is for a person to find out.
-fn intact(bucket: Option<&Drift>, held: Option<&Drift>, now: Timestamp) -> Finding {
+fn intact(is_read: bool, bucket: Option<&Drift>, held: Option<&Drift>, now: Timestamp) -> Finding {
     let lately = |drift: &&Drift| drift.is_told(now);
     let both = [("the bucket", bucket), ("what is held", held)];
     let lately: Vec<(&str, &Drift)> = both
         .into_iter()
         .filter_map(|(whose, drift)| Some((whose, drift.filter(lately)?)))
         .collect();
+    if lately.is_empty() && !is_read {
+        let message = "the bucket was not read back yet: see StorageEnforced";
+        return Finding::new(ConditionType::Intact, Truth::Unknown, Reason::DependsOn, message);
+    }
     if lately.is_empty() {
         let message = "nobody else was found to have changed the bucket or what is held, in the last day";
         return Finding::new(ConditionType::Intact, true, Reason::AsRequired, message);
