@@ -11,7 +11,7 @@ use super::hold::memory::Memory;
 use super::key::{Class, Key};
 use super::listing::Listed;
 use super::stub::{Asked, NothingDeclared, Stub, error, versions};
-use super::sweep::{Reach, sweep};
+use super::sweep::{Reach, SweepError, Swept, sweep};
 use super::tag::TAG_KEY;
 use crate::api::{Ceilings, Days};
 
@@ -110,6 +110,13 @@ impl Bucket {
     }
 }
 
+/// What a sweep does where no hold was ever declared.
+async fn swept(stub: &Stub, reach: Reach, now: Timestamp) -> Result<Swept, SweepError> {
+    let (target, memory) = (stub.target(), Memory::default());
+    let time = Time::of(now);
+    sweep(&target, &CEILINGS, &NothingDeclared, &memory, reach, time).await
+}
+
 #[tokio::test]
 async fn a_version_that_is_not_deleted_keeps_no_other_from_being_swept() {
     let now = Timestamp::now();
@@ -124,16 +131,7 @@ async fn a_version_that_is_not_deleted_keeps_no_other_from_being_swept() {
         }
         .start()
         .await;
-        let (target, memory) = (stub.target(), Memory::default());
-        let swept = sweep(
-            &target,
-            &CEILINGS,
-            &NothingDeclared,
-            &memory,
-            Reach::Boundary,
-            Time::of(now),
-        );
-        let swept = swept.await.unwrap();
+        let swept = swept(&stub, Reach::Boundary, now).await.unwrap();
         let bucket = bucket.lock().unwrap();
         let there: Vec<&str> = bucket.all.iter().map(|listed| listed.id.as_str()).collect();
         assert_eq!(there, stay);
@@ -160,16 +158,7 @@ async fn tags_that_nobody_is_told_end_no_sweep() {
     }
     .start()
     .await;
-    let (target, memory) = (stub.target(), Memory::default());
-    let swept = sweep(
-        &target,
-        &CEILINGS,
-        &NothingDeclared,
-        &memory,
-        Reach::All,
-        Time::of(now),
-    );
-    let swept = swept.await.unwrap();
+    let swept = swept(&stub, Reach::All, now).await.unwrap();
     assert_eq!((swept.deleted, swept.untagged), (1, 26));
     assert!(swept.untagged_by.unwrap().safe_message().contains("Trouble"));
     assert_eq!(bucket.lock().unwrap().all.len(), 26);
@@ -186,16 +175,7 @@ async fn a_store_that_takes_no_deletion_ends_the_sweep() {
         _ => error(404, "NoSuchKey"),
     })
     .await;
-    let (target, memory) = (stub.target(), Memory::default());
-    let swept = sweep(
-        &target,
-        &CEILINGS,
-        &NothingDeclared,
-        &memory,
-        Reach::Boundary,
-        Time::of(now),
-    );
-    let error = swept.await.unwrap_err().to_string();
+    let error = swept(&stub, Reach::Boundary, now).await.unwrap_err().to_string();
     assert!(
         error.contains("DeleteObjects") && error.contains("SlowDown"),
         "{error}"
@@ -254,16 +234,7 @@ async fn a_tag_that_is_not_put_back_keeps_no_other_from_it_and_is_told() {
         }
         .start()
         .await;
-        let (target, memory) = (stub.target(), Memory::default());
-        let swept = sweep(
-            &target,
-            &CEILINGS,
-            &NothingDeclared,
-            &memory,
-            Reach::All,
-            Time::of(now),
-        );
-        let swept = swept.await.unwrap();
+        let swept = swept(&stub, Reach::All, now).await.unwrap();
         let failed = failing.len() as u64;
         assert_eq!((swept.retagged, swept.untagged), (4 - failed, failed), "{answer}");
         assert_eq!(swept.untagged_by.unwrap().safe_message(), answer);

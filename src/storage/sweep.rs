@@ -228,21 +228,14 @@ impl Sweep<'_> {
         self.swept.untagged += retagged.failed;
         self.swept.untagged_by = self.swept.untagged_by.take().or(retagged.error);
         let this = &*self;
-        let mut days = stream::iter(swept)
-            .map(|day| this.read_back(day))
-            .buffer_unordered(DAYS);
-        let mut all = Swept::default();
-        while let Some(day) = days.try_next().await? {
-            all.deleted += day.deleted;
-            all.bytes += day.bytes;
-            all.held += day.held;
-            all.resisted += day.resisted;
+        let read_back = stream::iter(swept).map(|day| this.read_back(day));
+        let days: Vec<Swept> = read_back.buffer_unordered(DAYS).try_collect().await?;
+        for day in days {
+            self.swept.deleted += day.deleted;
+            self.swept.bytes += day.bytes;
+            self.swept.held += day.held;
+            self.swept.resisted += day.resisted;
         }
-        drop(days);
-        self.swept.deleted += all.deleted;
-        self.swept.bytes += all.bytes;
-        self.swept.held += all.held;
-        self.swept.resisted += all.resisted;
         Ok(())
     }
 
