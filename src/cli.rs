@@ -63,6 +63,9 @@ enum Command {
         /// What this process calls itself in the Lease and in events.
         #[arg(long, env = "POD_NAME", default_value = "operator")]
         instance: String,
+        /// How much memory this process may have, in bytes: half of it is for what is known of held versions.
+        #[arg(long, value_name = "BYTES", env = "MEMORY_LIMIT", default_value_t = 512 << 20)]
+        memory_limit: u64,
         /// How log lines are written.
         #[arg(long, value_enum, default_value_t)]
         log_format: LogFormat,
@@ -168,6 +171,7 @@ fn run(command: Command) -> Result<ExitCode, CommandError> {
             namespace,
             lease_name,
             instance,
+            memory_limit,
             log_format,
         } => {
             telemetry::init(log_format)?;
@@ -177,6 +181,7 @@ fn run(command: Command) -> Result<ExitCode, CommandError> {
                 namespace,
                 lease_name,
                 instance,
+                memory_limit,
             };
             in_runtime(async { Ok(operator::run(options).await?) })?;
             Ok(ExitCode::SUCCESS)

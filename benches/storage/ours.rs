@@ -1,6 +1,7 @@
 //! Toezicht itself: the functions that the controllers call.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
@@ -71,6 +72,7 @@ pub async fn audits(target: &StorageTarget) -> Took {
         // Of the rest: next to none, as of the peer's.
         one_in: u32::MAX,
         known: None,
+        memory: Arc::default(),
     };
     timed(async {
         let tally = audit(target, &scope, Timestamp::now()).await.unwrap();

@@ -1,6 +1,7 @@
 //! `toezicht audit`: whether a bucket keeps the promises, by what is in it alone, for who does not trust the operator.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
@@ -70,6 +71,7 @@ pub(super) async fn run(args: AuditArgs) -> Result<bool, AuditCommandError> {
         },
         one_in: args.one_in,
         known: None,
+        memory: Arc::default(),
     };
     let tally = audit(&target, &scope, Timestamp::now()).await?;
     match args.output {

@@ -15,6 +15,7 @@ use tokio::sync::broadcast::{self, error::RecvError};
 use crate::api::{Ceilings, Site};
 use crate::contract::{Covering, Gap, StorageTarget};
 use crate::storage::hold::memory::Memory;
+use crate::storage::hold::room::Budget;
 use crate::storage::under_way::UnderWay;
 
 /// Looks that may be waiting to be told; a Site that is not told is looked at by itself soon.
@@ -80,22 +81,29 @@ pub struct Buckets {
     known: Arc<Mutex<HashMap<String, Known>>>,
     /// Of all buckets: it outlives a Site that is made anew.
     under_way: UnderWay,
+    budget: Budget,
     opened: broadcast::Sender<SiteName>,
     held: broadcast::Sender<SiteName>,
 }
 
 impl Default for Buckets {
     fn default() -> Self {
-        Self {
-            known: Arc::default(),
-            under_way: UnderWay::default(),
-            opened: broadcast::Sender::new(WAITING),
-            held: broadcast::Sender::new(WAITING),
-        }
+        Self::within(Budget::of_process(u64::MAX))
     }
 }
 
 impl Buckets {
+    /// Buckets of which no more is remembered than `budget` has room for.
+    pub fn within(budget: Budget) -> Self {
+        Self {
+            known: Arc::default(),
+            under_way: UnderWay::default(),
+            budget,
+            opened: broadcast::Sender::new(WAITING),
+            held: broadcast::Sender::new(WAITING),
+        }
+    }
+
     /// What may be looked into for `site`; `None`: nothing, or nobody has looked yet.
     pub fn open(&self, site: &Site) -> Option<OpenBucket> {
         self.known(site).open
@@ -109,7 +117,7 @@ impl Buckets {
     /// What is remembered of the held versions of `site`. A Site whose bucket was never opened has a memory of its own.
     pub fn memory(&self, site: &Site) -> Arc<Memory> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let memory = || Arc::new(Memory::of_process(self.under_way.clone()));
+        let memory = || Arc::new(Memory::of_process(self.under_way.clone(), &self.budget));
         match site.uid() {
             Some(uid) => known
                 .entry(uid)

@@ -23,11 +23,9 @@ use tracing::{Instrument, debug, info_span, warn};
 
 use super::kit::context::{Context, Hooks, Kind, Outcome};
 use super::kit::error::{ApiError, Backoff, Failure};
+use super::kit::lanes::Lanes;
 use super::kit::meta;
 use crate::api::Site;
-
-/// Looks at one kind at once, at most. A look waits for the API server or a recorder most of the time.
-const CONCURRENCY: u16 = 16;
 
 /// A kind that cannot be read is asked for again after this long.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
@@ -44,6 +42,11 @@ pub trait Watched:
 {
     /// The conditions in its status.
     fn conditions(&self) -> &[Condition];
+
+    /// The store that a look at it waits for, if any.
+    fn store(&self) -> Option<String> {
+        None
+    }
 }
 
 /// What a look came to.
@@ -158,11 +161,17 @@ impl Watched for Site {
             .map(|status| status.conditions.as_slice())
             .unwrap_or_default()
     }
+
+    fn store(&self) -> Option<String> {
+        let storage = &self.spec.storage;
+        Some(storage.endpoint.clone().unwrap_or_else(|| storage.region.clone()))
+    }
 }
 
 struct Driver<L> {
     looks: L,
     backoff: Backoff,
+    lanes: Lanes,
 }
 
 /// Runs `controller` until `leader` is cancelled and what was under way has finished.
@@ -177,9 +186,11 @@ pub async fn drive<L: Looks>(
     let driver = Arc::new(Driver {
         looks,
         backoff: Backoff::default(),
+        lanes: Lanes::default(),
     });
     controller
-        .with_config(Config::default().concurrency(CONCURRENCY))
+        // Without end: lanes have one.
+        .with_config(Config::default())
         .graceful_shutdown_on(leader.cancelled_owned())
         .run(look, |_, impossible, _| match *impossible {}, driver)
         .for_each(|result| {
@@ -211,6 +222,12 @@ async fn look<L: Looks>(
             return Ok(Action::await_change());
         }
     };
+    let looked = look_at_its_turn(&driver, object);
+    Ok(driver.lanes.run(object.store(), looked).await)
+}
+
+async fn look_at_its_turn<L: Looks>(driver: &Driver<L>, object: &L::Object) -> Action {
+    let (hooks, kind): (_, &str) = (&driver.looks.context().hooks, L::KIND.into());
     let key = meta::key(object);
     let span = info_span!("look", kind, object = %key);
     let began = Instant::now();
@@ -235,7 +252,7 @@ async fn look<L: Looks>(
         }
     };
     hooks.reconciled(L::KIND, outcome, began.elapsed());
-    Ok(action)
+    action
 }
 
 async fn look_at<L: Looks>(looks: &L, object: &L::Object) -> Result<Look, L::Failure> {

@@ -20,12 +20,14 @@ use super::metrics::Metrics;
 use super::readiness::{Gate, Readiness};
 use super::shutdown;
 use crate::api::{GROUP, VERSION};
+use crate::controllers::buckets::Buckets;
 use crate::controllers::config::{ConfigError, OperatorConfig};
 use crate::controllers::kit::aftermath::{Aftermath, may_let_go};
 use crate::controllers::kit::clock::{BootClock, Clock};
 use crate::controllers::kit::context::Context;
 use crate::controllers::kit::fence::Fence;
 use crate::controllers::{self, ControllerEnded};
+use crate::storage::hold::room::Budget;
 
 /// How often the API server is asked for what is not there yet.
 const LOOK_AGAIN: Duration = Duration::from_secs(2);
@@ -46,6 +48,8 @@ pub struct Options {
     pub lease_name: String,
     /// What this process calls itself in the Lease and in events, such as its pod's name.
     pub instance: String,
+    /// How much memory this process may have, in bytes.
+    pub memory_limit: u64,
 }
 
 /// Why the operator ended.
@@ -96,6 +100,7 @@ pub async fn run(options: Options) -> Result<(), OperatorError> {
         fence,
         readiness: Readiness::requiring([Gate::CustomResources, Gate::Election]),
         metrics: Arc::new(Metrics::new()),
+        budget: Budget::of_process(options.memory_limit),
     };
     let probes = Probes {
         readiness: process.readiness.clone(),
@@ -134,6 +139,7 @@ struct Process {
     fence: Fence,
     readiness: Readiness,
     metrics: Arc<Metrics>,
+    budget: Budget,
 }
 
 impl Process {
@@ -164,6 +170,7 @@ impl Process {
         ));
         let client = client::fenced(kubernetes, &self.fence)?;
         let aftermath = Aftermath::begin(Arc::new(BootClock), elector.took_over());
+        let buckets = Buckets::within(self.budget.clone());
         let context = Context::new(
             client,
             config,
@@ -173,7 +180,10 @@ impl Process {
             Some(instance.to_owned()),
             aftermath.clone(),
         );
-        let buckets = context.buckets.clone();
+        let context = Context {
+            buckets: buckets.clone(),
+            ..context
+        };
         let epoch = self.stop.child_token();
         let work = controllers::run(context, epoch.clone()).fuse();
         tokio::pin!(work);

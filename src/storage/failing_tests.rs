@@ -266,6 +266,7 @@ async fn an_audit_tells_whose_marks_it_could_not_read_and_looks_at_the_rest() {
                 reach: Reach::All,
                 one_in: 1,
                 known: None,
+                memory: Arc::default(),
             };
             let tally = audit(&stub.target(), &scope, now).await.unwrap();
             assert_eq!(tally.inspected, 3 - count, "{status}");

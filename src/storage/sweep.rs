@@ -306,9 +306,14 @@ impl Sweep<'_> {
     /// What is to become of a version. What a manifest lists stays, also where its key has become true since it was held.
     fn fate(&self, listed: &Listed, holds: &[Cover]) -> Fate {
         match fate(listed, self.ceilings, holds, self.time.now) {
-            Fate::Goes if self.memory.is_told(&self.told, listed) => Fate::Held,
+            Fate::Goes if self.is_told(listed) => Fate::Held,
             fate => fate,
         }
+    }
+
+    fn is_told(&self, listed: &Listed) -> bool {
+        let stored = Stored::of(listed, self.ceilings);
+        stored.is_some_and(|stored| self.memory.is_told(&self.told, &stored))
     }
 
     /// What of a page is over its ceiling, and what is not.

@@ -16,6 +16,7 @@ use toezicht::protocol::cover::Cover;
 use toezicht::rules::{Aftermath, HoldPlan, Outcome, Pass, is_asked, of_site, placement, plan};
 use toezicht::storage::audit::{Scope, Tally, audit};
 use toezicht::storage::hold::memory::Memory;
+use toezicht::storage::hold::room::Budget;
 use toezicht::storage::ledger;
 use toezicht::storage::simulated::{Simulated, within};
 use toezicht::storage::sweep::{HoldsUnknown, OpenHolds, Reach};
@@ -77,7 +78,7 @@ impl Leader {
             fence,
             life,
             aftermath,
-            buckets: Buckets::default(),
+            buckets: Buckets::within(Budget::of_process(lock(world).memory_limit())),
             audited: None,
         }
     }
@@ -385,12 +386,14 @@ impl Leader {
         let known = holds
             .iter()
             .filter_map(|hold| Some((hold.metadata.uid.clone()?, is_resolved(hold, now) && !is_blind)));
+        let memory = self.buckets.memory(&lock(&self.world).api.site).beside();
         let scope = Scope {
             ceilings: CEILINGS,
             embargo: lock(&self.world).checks.embargo,
             reach: Reach::All,
             one_in: 3,
             known: Some(known.collect()),
+            memory: memory.into(),
         };
         let tally = self.guarded(audit(&target(), &scope, now)).await?;
         let tally = tally.map_err(|error| error.to_string())?;

@@ -9,6 +9,7 @@ use tokio::time::sleep;
 
 use super::http::{Shared, lock};
 use super::kind::Kind;
+use super::lease::Fate;
 use super::mutations::Mutation;
 use super::recorder::Recorder;
 use super::temper::Theme;
@@ -97,6 +98,13 @@ async fn whole(seed: u64, scope: Scope) -> Report {
         world.temper.calm();
         world.api.is_away = false;
         world.ahead = [0, 0];
+        if world.is_crowded() {
+            // Somebody gives them more.
+            for (fate, befalls) in &mut world.befalls {
+                *fate = Fate::Dies;
+                befalls.notify_one();
+            }
+        }
         world.say(|| "all is calm".to_owned());
     }
     pass(&world, quiet).await;

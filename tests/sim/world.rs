@@ -85,6 +85,20 @@ impl World {
         world
     }
 
+    /// How much memory an operator may have that is started now, in bytes. Of each five seeds, one has room for a few dozen
+    /// versions until all is calm.
+    pub const fn memory_limit(&self) -> u64 {
+        if self.is_calm || !self.is_crowded() {
+            return u64::MAX;
+        }
+        600 * (1 + self.seed / 5 % 8)
+    }
+
+    /// Whether operators have little memory until all is calm.
+    pub const fn is_crowded(&self) -> bool {
+        self.seed % 5 == 3
+    }
+
     /// The true time.
     pub fn now(&self) -> Timestamp {
         let elapsed = i64::try_from(self.began.elapsed().as_millis()).unwrap();

@@ -141,6 +141,7 @@ impl Audits {
             reach,
             one_in: ONE_IN,
             known: Some(known),
+            memory: self.context.buckets.memory(site).beside().into(),
         };
         Ok(self
             .context

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::PartialObjectMeta;
 use kube::core::DeserializeGuard;
-use kube::runtime::controller::{Action, Controller};
+use kube::runtime::controller::Controller;
 use kube::runtime::watcher;
 use kube::{Api, ResourceExt};
 use tokio_util::sync::CancellationToken;
@@ -111,17 +111,6 @@ impl Looks for Holds {
     async fn look(&self, hold: &IncidentHold, now: Timestamp) -> Result<Look, ApiError> {
         let Context { client, events, .. } = &self.context;
         let api = Api::namespaced(client.clone(), &hold.namespace().unwrap_or_default());
-        if meta::is_paused(hold) {
-            let before = hold.status.clone().unwrap_or_default();
-            let conditions = kit_status::paused(&before.conditions, before.observed_generation, now);
-            let next = ours(IncidentHoldStatus { conditions, ..before });
-            let current = hold.status.clone().map(ours);
-            let is_changed = kit_status::report(&api, MANAGER, hold, current.as_ref(), &next).await?;
-            return Ok(Look {
-                action: Action::await_change(),
-                is_changed,
-            });
-        }
         let named = dereference(client, hold).await?;
         let valid = validate(&hold.spec, &named, now);
         let (next, next_change) = status::status(hold, &valid, now);

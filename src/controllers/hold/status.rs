@@ -13,6 +13,7 @@ use crate::api::{Days, HoldProgress, HoldState, IncidentHold, IncidentHoldStatus
 use crate::controllers::drive::Watched;
 use crate::controllers::kit::meta;
 use crate::controllers::kit::patience::{self, since};
+use crate::controllers::kit::status as kit_status;
 
 /// The status of `hold`, and when it changes though nothing happens.
 pub fn status(hold: &IncidentHold, valid: &Valid, now: Timestamp) -> (IncidentHoldStatus, Option<Timestamp>) {
@@ -44,9 +45,14 @@ pub fn status(hold: &IncidentHold, valid: &Valid, now: Timestamp) -> (IncidentHo
         findings.extend(every.map(|every| review_due(hold, every, now)));
     }
     findings.push(stalled);
+    let mut conditions = merge(before, &findings, generation, now);
+    let is_paused = valid.site.as_ref().is_some_and(|site| site.is_paused);
+    if is_paused && open.is_some() {
+        conditions = kit_status::unlooked(conditions, before, Reason::Paused, now);
+    }
     let status = IncidentHoldStatus {
         observed_generation: generation,
-        conditions: merge(before, &findings, generation, now),
+        conditions,
         state: Some(progress(hold, &accepted, placement, is_resolved)),
         unknown_cameras: if is_resolved { Vec::new() } else { unknown_cameras },
         // The retention controller's.

@@ -1,4 +1,5 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::ResourceExt;
 use serde_json::json;
 
 use super::super::dereference::Named;
@@ -293,4 +294,50 @@ fn coverage_is_not_told_before_it_is_known() {
         message.contains("there are recordings of 61% of the window;"),
         "{message}"
     );
+}
+
+/// Nobody looks at the bucket then, and what was placed may be so no more.
+#[test]
+fn a_hold_of_a_paused_site_is_not_said_to_be_placed() {
+    let mut named = named();
+    let hold = with(hold("Theft"), placement());
+    let found = |named: &Named, hold: &IncidentHold, now| {
+        let (status, _) = status(hold, &validate(&hold.spec, named, now), now);
+        let mut hold = hold.clone();
+        hold.status.get_or_insert_default().conditions = status.conditions;
+        hold
+    };
+    let of = |hold: &IncidentHold, type_: &str| {
+        let condition = hold
+            .conditions()
+            .iter()
+            .find(|condition| condition.type_ == type_);
+        condition.unwrap().clone()
+    };
+    let before = found(&named, &hold, now());
+    assert_eq!(of(&before, "Placed").status, "True");
+    let annotations = named.site.as_mut().unwrap().annotations_mut();
+    annotations.insert(meta::PAUSED.to_owned(), "true".to_owned());
+    let later = now() + SignedDuration::from_mins(5);
+    let paused = found(&named, &before, later);
+    for type_ in ["Placed", "Ready", "Accepted"] {
+        let said = of(&paused, type_);
+        assert_eq!(
+            (said.status.as_str(), said.reason.as_str()),
+            ("Unknown", "Paused"),
+            "{type_}"
+        );
+        assert!(said.message.contains("the last look found"), "{}", said.message);
+        let again = found(&named, &paused, later + SignedDuration::from_mins(5));
+        assert_eq!(of(&again, type_), said, "{type_}: since then");
+    }
+    let annotations = named.site.as_mut().unwrap().annotations_mut();
+    annotations.clear();
+    assert_eq!(of(&found(&named, &paused, later), "Placed").status, "True");
+
+    // Its own annotation pauses nothing: what is kept is looked after.
+    let mut own = before.clone();
+    own.annotations_mut()
+        .insert(meta::PAUSED.to_owned(), "true".to_owned());
+    assert_eq!(of(&found(&named, &own, later), "Placed").status, "True");
 }

@@ -7,6 +7,7 @@ use super::dereference::Named;
 use crate::api::condition::{ConditionType, Finding, Reason};
 use crate::api::{Days, IncidentHoldSpec, Site};
 use crate::controllers::drive::Watched;
+use crate::controllers::kit::meta;
 use crate::protocol::hold;
 
 /// What a hold comes to.
@@ -31,6 +32,8 @@ pub struct SiteFacts {
     pub made: Option<Timestamp>,
     /// Why the Site needs a person, where that keeps its bucket from being used.
     pub stalled: Option<String>,
+    /// Nobody looks after its bucket.
+    pub is_paused: bool,
 }
 
 /// Judges `spec` by the site and policy that it names.
@@ -71,6 +74,7 @@ fn facts(site: &Site) -> SiteFacts {
     SiteFacts {
         made: site.meta().creation_timestamp.as_ref().map(|made| made.0),
         stalled: stalled.map(|condition| condition.message.clone()),
+        is_paused: meta::is_paused(site),
     }
 }
 

@@ -8,6 +8,7 @@ pub mod context;
 pub mod error;
 pub mod event;
 pub mod fence;
+pub mod lanes;
 pub mod meta;
 pub mod patience;
 pub mod quantity;

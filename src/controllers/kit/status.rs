@@ -66,12 +66,32 @@ where
 /// The conditions of an object that is paused: what was found before, and that nobody looks now.
 pub fn paused(before: &[Condition], generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
     let message = "paused by the annotation toezicht.dev/paused, until it is removed";
-    replace(
-        before,
-        &Finding::new(ConditionType::Ready, Truth::Unknown, Reason::Paused, message),
-        generation,
-        now,
-    )
+    let ready = Finding::new(ConditionType::Ready, Truth::Unknown, Reason::Paused, message);
+    let conditions = replace(before, &ready, generation, now);
+    unlooked(conditions, before, Reason::Paused, now)
+}
+
+/// `conditions`, at which nobody looks now: what was well when somebody last did may be so no more. `before`: as they stand.
+pub fn unlooked(
+    mut conditions: Vec<Condition>,
+    before: &[Condition],
+    reason: Reason,
+    now: Timestamp,
+) -> Vec<Condition> {
+    let (reason, unknown): (&str, &str) = (reason.into(), Truth::Unknown.into());
+    let bad: [&str; 2] = [ConditionType::Stalled.into(), ConditionType::ReviewDue.into()];
+    let well = |one: &&mut Condition| one.status == "True" && !bad.contains(&one.type_.as_str());
+    for one in conditions.iter_mut().filter(well) {
+        let mut same = before
+            .iter()
+            .filter(|old| old.type_ == one.type_ && old.status == unknown);
+        one.last_transition_time = same
+            .find(|old| old.reason == reason)
+            .map_or(Time(now), |old| old.last_transition_time.clone());
+        one.message = format!("nobody looks now; the last look found: {}", one.message);
+        (one.status, one.reason) = (unknown.to_owned(), reason.to_owned());
+    }
+    conditions
 }
 
 /// The conditions `before`, with that of the type of `finding` put in place of what it was.

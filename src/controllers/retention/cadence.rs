@@ -108,7 +108,7 @@ impl Pass<'_> {
         let retry_at = |refused: &Refusal| {
             let pause = match refused {
                 Refusal { failed: true, .. } => paced(every, true).clamp(REFUSED, FAILED_AT_MOST),
-                Refusal { versions: 0, .. } => UNVISITED,
+                Refusal { versions: 0, .. } => paced(every, true).max(UNVISITED),
                 _ => return None,
             };
             Some(past(refused.at.0, self.now).map_or(self.now, |at| at + pause))

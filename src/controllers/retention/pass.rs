@@ -93,7 +93,16 @@ impl Pass<'_> {
         let problem = |done: &Result<(), RetentionError>| done.as_ref().err().map(ToString::to_string);
         outcome.place_problem = problem(&placed);
         outcome.release_problem = problem(&released);
-        placed.and(released).and(self.sweep(outcome).await)
+        let mut go_on = |done| match done {
+            // It is no failure: the others have their turn, and then it goes on.
+            Err(RetentionError::Hold(HoldError::TurnOver)) => {
+                outcome.is_pending = true;
+                Ok(())
+            }
+            done => done,
+        };
+        let done = go_on(placed).and(go_on(released));
+        done.and(self.sweep(outcome).await)
     }
 
     async fn place(&self, outcome: &mut Outcome) -> Result<(), RetentionError> {
@@ -139,7 +148,7 @@ impl Pass<'_> {
         // Somebody may be changing what was just read back: it is looked at again soon.
         outcome.is_pending = !placed.is_settled();
         if is_full {
-            self.note_full(&placed, &told, began, outcome);
+            self.note_full(placed, &told, began, outcome);
         }
         outcome.proved.retain(|uid| !uncertain.contains_key(uid));
         let from = outcome.verified_at.unwrap_or(self.now);
@@ -196,13 +205,13 @@ impl Pass<'_> {
     }
 
     /// What a pass over everything tells of each hold.
-    fn note_full(&self, placed: &Placed, told: &[Arc<Told>], began: Instant, outcome: &mut Outcome) {
+    fn note_full(&self, placed: Placed, told: &[Arc<Told>], began: Instant, outcome: &mut Outcome) {
         let took = SignedDuration::try_from(began.elapsed()).unwrap_or_default();
         let versions = placed.coverage.iter().map(|coverage| coverage.segments).sum();
-        outcome.verify_every = Some(verify_every(placed, versions, took));
+        outcome.verify_every = Some(verify_every(&placed, versions, took));
         outcome.verified_at = Some(self.now);
         let unread = outcome.unread.values().next();
-        outcome.refused = placed.refused.as_ref().or(unread).cloned();
+        outcome.refused = placed.refused.or_else(|| unread.cloned());
         // A hold only grows: a version that its manifest lists and that is not there any more is gone, whoever is silent.
         for ((entry, coverage), told) in self.plan.open.values().zip(&placed.coverage).zip(told) {
             if outcome.unread.contains_key(&entry.uid) {
@@ -216,13 +225,7 @@ impl Pass<'_> {
                 }
             }
         }
-        let found = self
-            .plan
-            .open
-            .keys()
-            .cloned()
-            .zip(placed.coverage.iter().cloned());
-        outcome.coverage = found.collect();
+        outcome.coverage = self.plan.open.keys().cloned().zip(placed.coverage).collect();
         for (uid, coverage) in &mut outcome.coverage {
             // What it had lost is not known.
             let unread = outcome.unread.get(uid);
@@ -253,16 +256,13 @@ impl Pass<'_> {
         let (mut all, mut unread) = (Vec::new(), BTreeMap::new());
         for entry in self.plan.open.values() {
             let work = manifest::told(&self.bucket.operator, entry, self.memory);
-            match self.fence.guard(work).await? {
-                Ok(told) => all.push(told),
-                Err(error) => {
-                    all.push(Arc::default());
-                    let why = Refused {
-                        versions: 0,
-                        first: error,
-                    };
-                    unread.insert(entry.uid.clone(), why);
-                }
+            let (told, problem) = match self.fence.guard(work).await? {
+                Ok(told) => (told.clone(), told.shortage()),
+                Err(error) => (Arc::default(), Some(error)),
+            };
+            all.push(told);
+            if let Some(first) = problem {
+                unread.insert(entry.uid.clone(), Refused { versions: 0, first });
             }
         }
         Ok((all, unread))
@@ -320,6 +320,7 @@ impl Pass<'_> {
         // One that was refused lately, whose recorders are silent, or whose manifest cannot be read keeps no other from being
         // released.
         let (mut closing, mut waits, mut unread) = (Vec::new(), None, None);
+        let mut short = Vec::new();
         for entry in &self.plan.closing {
             if let Some(again) = self.release_again(entry) {
                 outcome.put_off.insert(entry.uid.clone());
@@ -337,7 +338,13 @@ impl Pass<'_> {
                 Ok(()) => {
                     let work = manifest::told(&self.bucket.operator, entry, self.memory);
                     match self.fence.guard(work).await? {
-                        Ok(_) => closing.push(entry.clone()),
+                        Ok(told) => match told.shortage() {
+                            None => closing.push(entry.clone()),
+                            Some(first) => {
+                                let why = Refused { versions: 0, first };
+                                short.push((entry.uid.clone(), why));
+                            }
+                        },
                         Err(error) => unread = Some(error.into()),
                     }
                 }
@@ -349,6 +356,7 @@ impl Pass<'_> {
         if !closing.is_empty() {
             self.let_go(closing, outcome).await?;
         }
+        outcome.unreleased.extend(short);
         unread.map_or(Ok(()), Err)
     }
 
@@ -436,7 +444,7 @@ impl Pass<'_> {
 /// Whether a manifest of what was found says neither less than there is, nor more than is kept.
 fn is_whole(coverage: &Coverage) -> bool {
     let is_refused = coverage.refused.as_ref().is_some_and(Refused::is_of_versions);
-    !is_refused && coverage.hidden.is_empty() && coverage.disputed == 0
+    !is_refused && !coverage.present.is_short() && coverage.hidden.is_empty() && coverage.disputed == 0
 }
 
 /// How long a store's lifecycle lets a recording be.
@@ -445,6 +453,9 @@ fn kept_for(ceiling: Days) -> SignedDuration {
     SignedDuration::from_hours(24 * i64::from(days))
 }
 
+#[cfg(test)]
+#[path = "crowded_tests.rs"]
+mod crowded_tests;
 #[cfg(test)]
 #[path = "refused_tests.rs"]
 mod refused_tests;

@@ -129,7 +129,8 @@ pub fn deleting(
         kit_status::replace(&conditions, finding, generation, now)
     };
     // The first of them stands first.
-    findings.iter().rev().fold(before.to_vec(), replace)
+    let conditions = findings.iter().rev().fold(before.to_vec(), replace);
+    kit_status::unlooked(conditions, before, Reason::Deleting, now)
 }
 
 /// In a namespace that is being deleted nobody can make again what is missing.

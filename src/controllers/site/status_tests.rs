@@ -456,18 +456,24 @@ fn an_audit_by_longer_ceilings_says_nothing_of_shorter_ones() {
 }
 
 #[test]
-fn a_paused_or_deleted_site_keeps_what_was_found() {
+fn of_a_paused_or_deleted_site_nothing_is_well_that_nobody_looks_at() {
     let fixture = fixture();
     let before = of(&fixture, &good_bucket(fixture.now), Ok(Applied::default())).conditions;
     for (after, reason) in [
         (kit_status::paused(&before, Some(3), fixture.now), "Paused"),
         (deleting(&before, Some(3), "waits", None, fixture.now), "Deleting"),
     ] {
-        assert_eq!(after.len(), before.len());
-        assert_eq!(after[0].reason, reason);
-        for kept in before[1..].iter().filter(|kept| kept.type_ != "Stalled") {
-            assert!(after.contains(kept), "{kept:?}");
+        assert_eq!((after.len(), after[0].reason.as_str()), (before.len(), reason));
+        for found in &before[1..] {
+            let now = after.iter().find(|now| now.type_ == found.type_).unwrap();
+            let said = format!("{now:?}");
+            assert!(
+                now.status != "True" && now.message.ends_with(&found.message),
+                "{said}"
+            );
         }
+        let again = kit_status::unlooked(after.clone(), &after, Reason::Paused, Timestamp::MAX);
+        assert_eq!(again, after, "since then");
     }
 }
 

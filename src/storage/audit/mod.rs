@@ -5,7 +5,7 @@ mod tally;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
@@ -21,6 +21,7 @@ use super::each::ask_each;
 use super::error::StoreError;
 use super::foreign::look;
 use super::hold::manifest;
+use super::hold::memory::Memory;
 use super::key::Key;
 use super::ledger;
 use super::listing::{Listed, is_hidden_key};
@@ -56,6 +57,8 @@ pub struct Scope {
     pub one_in: u32,
     /// The holds that the cluster knows, by UID, and whether their incident is resolved; `None`: nobody asked it.
     pub known: Option<BTreeMap<String, bool>>,
+    /// By what versions are told apart. It knows nothing yet: an audit reads manifests itself.
+    pub memory: Arc<Memory>,
 }
 
 /// Why an audit ended early: nothing is known then.
@@ -126,7 +129,10 @@ pub async fn audit(reader: &StorageTarget, scope: &Scope, now: Timestamp) -> Res
 /// knows is told of.
 async fn holds(store: &Store, scope: &Scope, tally: &mut Tally, now: Timestamp) -> Result<Holds, StoreError> {
     let entries = ledger::entries(store).await?;
-    let mut holds = Holds::default();
+    let mut holds = Holds {
+        memory: scope.memory.clone(),
+        ..Holds::default()
+    };
     let memory = holds.memory.clone();
     let told_of = |entry| manifest::told_of_open(store, std::iter::once(entry), &memory);
     for entry in entries.values().filter(|entry| entry.is_open()) {

@@ -224,11 +224,11 @@ pub(crate) fn listed<'l>(
         tally.add(Found::UnexplainedVersion, &listed.key);
     }
     let holds = rules.holds;
-    let is_held = stored.is_covered(&holds.open) || holds.memory.is_told(&holds.told, listed);
+    let is_held = stored.is_covered(&holds.open) || holds.memory.is_told(&holds.told, &stored);
     if is_held {
         tally.held += 1;
         let is_unresolved =
-            || stored.is_covered(&holds.unresolved) || holds.memory.is_told(&holds.unresolved_told, listed);
+            || stored.is_covered(&holds.unresolved) || holds.memory.is_told(&holds.unresolved_told, &stored);
         if stored.due_by_key() <= rules.now && !is_unresolved() {
             tally.add(Found::ReleaseOverdue, &listed.key);
         }

@@ -1,10 +1,10 @@
 //! How much of a hold's window there are recordings of: pure, in time order within a source.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::memory::Fingerprint;
+use super::room::Versions;
 use super::{HoldError, Place, Refused};
 use crate::protocol::Window;
 use crate::protocol::cover::{Cover, Sources};
@@ -60,7 +60,7 @@ pub struct Coverage {
     /// Where the store hides keys that may be of it: what is not listed may be there.
     pub(crate) hidden: BTreeSet<Place>,
     /// All that were listed, the refused among them.
-    pub present: HashSet<Fingerprint>,
+    pub present: Versions,
     /// Where they are.
     pub(super) places: BTreeSet<Place>,
 }
@@ -95,7 +95,7 @@ impl Coverage {
             refused: None,
             disputed: 0,
             hidden: BTreeSet::new(),
-            present: HashSet::new(),
+            present: Versions::default(),
             places: BTreeSet::new(),
         }
     }

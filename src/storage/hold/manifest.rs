@@ -126,7 +126,7 @@ pub async fn write(
         missing: missing.to_vec(),
         parts: Vec::new(),
     };
-    let mut listed = Told::new(missing, coverage.sealed);
+    let mut listed = Told::new(memory, missing, coverage.sealed);
     let mut parts = Parts::new(&store, kept, memory, now);
     while let Some(part) = parts.next().await? {
         index.segments += part.len() as u64;
@@ -134,6 +134,9 @@ pub async fn write(
             listed.add(memory, line);
         }
         index.parts.push(hash(&bytes(&part)));
+    }
+    if let Some(shortage) = listed.shortage() {
+        return Err(shortage);
     }
     if !listed.has_all_of(coverage) {
         // What was held when the pass found it is gone. That is told before any manifest forgets it.
@@ -192,11 +195,11 @@ pub(super) async fn told_by(store: &Store, entry: &Entry, memory: &Memory) -> Re
         return Ok(told);
     }
     let folder = folder(&entry.name);
-    let mut told = Told::default();
+    let mut told = Told::new(memory, &[], 0);
     let index = read::<Index>(store, &index_key(&folder)).await?;
     // A hold that was re-created has another UID, and what its predecessor held.
     if let Some(index) = index.filter(|index| index.reference == entry.reference) {
-        told = Told::new(&index.missing, 0);
+        told = Told::new(memory, &index.missing, 0);
         for number in 0..index.parts.len().min(MOST_PARTS) {
             // One that is newer than the index was written by an operator that was stopped: that was held, too.
             let lines = read::<Vec<Line>>(store, &part_key(&folder, number)).await?;
@@ -246,7 +249,7 @@ impl<'a> Parts<'a> {
             };
             for listed in found.iter().filter(|listed| !listed.is_marker) {
                 let version = self.memory.fingerprint(&listed.key, &listed.id);
-                let is_kept = self.kept.coverage.present.contains(&version);
+                let is_kept = self.kept.coverage.present.has(version);
                 let stored = Stored::of(listed, self.kept.ceilings).filter(|_| is_kept);
                 let line = stored.map(|stored| line(&stored, self.kept.embargo, self.now));
                 self.lines.extend(line);

@@ -304,6 +304,7 @@ async fn what_a_manifest_lists_is_neither_overdue_nor_swept() {
             reach: Reach::All,
             one_in: 1,
             known: None,
+            memory: Arc::default(),
         };
         let tally = audit(&target, &scope, now).await.unwrap();
         let overdue = u64::from(!is_listed);

@@ -12,45 +12,47 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tokio::time::Instant;
 
-use super::Place;
 use super::coverage::Coverage;
 use super::manifest::{Line, Missing};
+use super::room::{Budget, Fingerprint, IN_PLACE, IN_SET, READ, Room, Versions};
+use super::turn::Turn;
+use super::{HoldError, Place};
 use crate::protocol::cover::Cover;
+use crate::storage::aging::Stored;
 use crate::storage::listing::Listed;
 use crate::storage::tag::RetentionTag;
 use crate::storage::under_way::UnderWay;
-
-/// Versions remembered of one Site; of more, the marks are read each time. About 50 MB.
-const MOST: usize = 1_000_000;
-
-/// A version by a hash that nobody outside this process can foresee.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Fingerprint(u64);
 
 /// What is remembered of one Site's held versions.
 #[derive(Debug, Default)]
 pub struct Memory {
     hasher: RandomState,
     read: Mutex<HashMap<Fingerprint, Read>>,
+    read_room: Room,
+    told_room: Room,
     listed: Mutex<HashMap<String, Arc<Told>>>,
     registered: Mutex<BTreeSet<String>>,
     /// Since when holds were asked about with their scope, by UID.
     asked: Mutex<HashMap<String, (String, Instant)>>,
     pub(in crate::storage) under_way: UnderWay,
+    pub(super) placing: Turn,
+    pub(super) releasing: Turn,
 }
 
 /// Marks that were found, or read back, as they must be.
 #[derive(Clone, Copy, Debug)]
 struct Read {
     tag: RetentionTag,
-    modified: Timestamp,
-    at: Timestamp,
+    /// In microseconds: a page of these is as large as any other.
+    modified: i64,
+    /// In seconds, rounded down.
+    at: i64,
 }
 
 /// What the manifest of a hold lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Told {
-    versions: HashSet<Fingerprint>,
+    versions: Versions,
     /// Where they are, also outside the hold's window: a key may have been taken for untrue when it was held.
     places: BTreeMap<Place, Vec<Fingerprint>>,
     missing: Vec<Missing>,
@@ -60,8 +62,9 @@ pub struct Told {
 }
 
 impl Told {
-    pub(super) fn new(missing: &[Missing], sealed: u64) -> Self {
+    pub(super) fn new(memory: &Memory, missing: &[Missing], sealed: u64) -> Self {
         Self {
+            versions: Versions::within(&memory.told_room, IN_PLACE),
             missing: missing.to_vec(),
             sealed,
             ..Self::default()
@@ -77,7 +80,9 @@ impl Told {
 
     /// Of what a pass found, what another listing has not was lost since: no manifest has listed it.
     pub(super) fn and_lost(mut self, found: &Coverage) -> Self {
-        self.versions.extend(&found.present);
+        for version in found.present.iter() {
+            self.versions.insert(version);
+        }
         self.is_unwritten = true;
         self
     }
@@ -88,7 +93,7 @@ impl Told {
         let hidden: HashSet<&Fingerprint> = hidden.flatten().collect();
         let mut left = self.clone();
         left.versions
-            .retain(|version| found.present.contains(version) || hidden.contains(version));
+            .retain(|version| found.present.has(version) || hidden.contains(&version));
         left.is_unwritten = true;
         left
     }
@@ -105,19 +110,30 @@ impl Told {
 
     /// How many versions the manifest lists.
     pub fn count(&self) -> u64 {
-        self.versions.len() as u64
+        self.versions.count()
+    }
+
+    /// Whether it lists more than there was room for.
+    pub const fn is_short(&self) -> bool {
+        self.versions.is_short()
+    }
+
+    /// Why what it has lost is not known, where it lists more than there was room for.
+    pub fn shortage(&self) -> Option<HoldError> {
+        self.versions.shortage()
     }
 
     /// Whether the manifest lists this version.
     pub(super) fn has(&self, version: Fingerprint) -> bool {
-        self.versions.contains(&version)
+        self.versions.has(version)
     }
 
-    /// How many versions it lists that a pass over everything did not find, but for those where the store hides something.
+    /// How many versions it lists that a pass over everything did not find, but for those where the store hides something. None is
+    /// known where the pass found more than there was room for.
     pub fn lost(&self, coverage: &Coverage) -> u64 {
-        let lost = |version: &&Fingerprint| !coverage.present.contains(version);
+        let lost = |version: &Fingerprint| !coverage.present.may_have(*version);
         let hidden = coverage.hidden.iter().filter_map(|place| self.places.get(place));
-        let untold = hidden.flatten().filter(lost).count();
+        let untold = hidden.flatten().filter(|version| lost(version)).count();
         (self.versions.iter().filter(lost).count() - untold) as u64
     }
 
@@ -143,7 +159,10 @@ impl Memory {
     pub(super) fn knows(&self, listed: &Listed, tag: RetentionTag, since: Timestamp) -> bool {
         let version = self.fingerprint(&listed.key, &listed.id);
         let read = self.read().get(&version).copied();
-        read.is_some_and(|read| read.tag == tag && read.modified == listed.modified && read.at >= since)
+        read.is_some_and(|read| {
+            let is_same = read.tag == tag && read.modified == listed.modified.as_microsecond();
+            is_same && read.at >= since.as_second()
+        })
     }
 
     /// Whether marks of a version were read, or read back, as they must be.
@@ -153,19 +172,36 @@ impl Memory {
 
     pub(super) fn note(&self, listed: &Listed, tag: RetentionTag, at: Timestamp) {
         let version = self.fingerprint(&listed.key, &listed.id);
-        let modified = listed.modified;
+        let (modified, at) = (listed.modified.as_microsecond(), at.as_second());
         let mut read = self.read();
-        if read.len() < MOST || read.contains_key(&version) {
+        if read.contains_key(&version) || self.read_room.take(READ) {
             read.insert(version, Read { tag, modified, at });
         }
     }
 
-    /// A memory of a process that remembers its requests in `under_way`.
-    pub(crate) fn of_process(under_way: UnderWay) -> Self {
+    /// A memory of a process that remembers its requests in `under_way`, and no more than `budget` has room for.
+    pub(crate) fn of_process(under_way: UnderWay, budget: &Budget) -> Self {
         Self {
             under_way,
+            read_room: budget.read(),
+            told_room: budget.told(),
             ..Self::default()
         }
+    }
+
+    /// Another, which knows nothing of this one, in the same room.
+    #[must_use]
+    pub fn beside(&self) -> Self {
+        Self {
+            read_room: self.read_room.clone(),
+            told_room: self.told_room.clone(),
+            ..Self::default()
+        }
+    }
+
+    /// Versions of a listing, as many as there is room for.
+    pub(super) fn versions(&self) -> Versions {
+        Versions::within(&self.told_room, IN_SET)
     }
 
     /// How long a request of this process may still land that protects what `cover` is about and none of `others` covers;
@@ -188,7 +224,11 @@ impl Memory {
 
     /// Forgets marks that were read before `since`.
     pub fn forget(&self, since: Timestamp) {
-        self.read().retain(|_, read| read.at >= since);
+        let mut read = self.read();
+        let before = read.len();
+        read.retain(|_, read| read.at >= since.as_second());
+        let forgotten = i64::try_from(before - read.len()).unwrap_or_default();
+        self.read_room.give(READ * forgotten);
     }
 
     /// What the manifest of the hold with this UID lists, if it was read.
@@ -197,10 +237,14 @@ impl Memory {
     }
 
     /// Whether one of these manifests lists a version. A store that moves the time of a version when its legal hold changes makes
-    /// a key true that was not, and that no open hold covers.
-    pub(in crate::storage) fn is_told(&self, told: &[Arc<Told>], listed: &Listed) -> bool {
-        let version = (!told.is_empty()).then(|| self.fingerprint(&listed.key, &listed.id));
-        version.is_some_and(|version| told.iter().any(|told| told.has(version)))
+    /// a key true that was not, and that no open hold covers. Where a manifest lists more than there was room for, whatever has a
+    /// key that cannot be true may be in it.
+    pub(in crate::storage) fn is_told(&self, told: &[Arc<Told>], stored: &Stored<'_>) -> bool {
+        let version = || self.fingerprint(&stored.listed.key, &stored.listed.id);
+        let version = (!told.is_empty()).then(version);
+        let may_have =
+            |told: &Arc<Told>, version| told.has(version) || told.is_short() && !stored.is_plausible();
+        version.is_some_and(|version| told.iter().any(|told| may_have(told, version)))
     }
 
     /// Forgets what a pass did not find of the hold with this UID: it was told, and is not to be told again.
@@ -216,9 +260,11 @@ impl Memory {
         told
     }
 
-    /// Forgets the manifests of all holds but these.
+    /// Forgets the manifests of all holds but these, and those for which there was no room: there may be by now.
     pub fn keep_told(&self, uids: &BTreeSet<&str>) {
-        self.listed().retain(|uid, _| uids.contains(uid.as_str()));
+        let mut listed = self.listed();
+        listed.retain(|uid, told| uids.contains(uid.as_str()) && !told.is_short());
+        drop(listed);
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         asked.retain(|uid, _| uids.contains(uid.as_str()));
     }
@@ -266,7 +312,7 @@ mod tests {
     #[test]
     fn a_loss_does_not_hide_behind_what_came() {
         let memory = Memory::default();
-        let mut told = Told::new(&[], 0);
+        let mut told = Told::new(&memory, &[], 0);
         told.add(&memory, &line("a", "1"));
         told.add(&memory, &line("b", "1"));
         let cover = crate::protocol::cover::Cover {
@@ -277,10 +323,9 @@ mod tests {
         let lost = |present: &[(&str, &str)]| {
             let none = std::collections::BTreeMap::new();
             let mut coverage = Coverage::of(&cover, &none, Timestamp::UNIX_EPOCH);
-            coverage.present = present
-                .iter()
-                .map(|(key, id)| memory.fingerprint(key, id))
-                .collect();
+            for (key, id) in present {
+                coverage.present.insert(memory.fingerprint(key, id));
+            }
             told.lost(&coverage)
         };
         assert_eq!(lost(&[("b", "1"), ("c", "1"), ("d", "1")]), 1);
@@ -298,7 +343,7 @@ mod tests {
         const HAL: &str = "video/hal/2026/03/07/080910.000Z-60000-00000000000000aa.mp4";
         const DEUR: &str = "video/deur/2026/03/07/080910.000Z-60000-00000000000000bb.mp4";
         let memory = Memory::default();
-        let mut told = Told::new(&[], 0);
+        let mut told = Told::new(&memory, &[], 0);
         for key in [HAL, DEUR] {
             told.add(&memory, &line(key, "1"));
         }
@@ -310,8 +355,9 @@ mod tests {
         let place = |key: &str| Place::of(&key.parse().unwrap());
         let lost = |present: &[&str], hidden: &[&str]| {
             let mut coverage = Coverage::of(&cover, &BTreeMap::new(), Timestamp::UNIX_EPOCH);
-            let present = present.iter().map(|key| memory.fingerprint(key, "1"));
-            coverage.present = present.collect();
+            for key in present {
+                coverage.present.insert(memory.fingerprint(key, "1"));
+            }
             coverage.hidden = hidden.iter().map(|key| place(key)).collect();
             told.lost(&coverage)
         };

@@ -16,6 +16,8 @@ pub(crate) mod order;
 mod pass;
 mod place;
 mod release;
+pub mod room;
+mod turn;
 mod unseen;
 
 pub use place::{Placed, Task, place};
@@ -71,6 +73,18 @@ pub enum HoldError {
          it (docs/audit.md, HiddenKey)"
     )]
     HiddenKey,
+    /// There are more versions than there is room for in this process's memory.
+    #[error(
+        "TooManyVersions: {count} recordings or more are covered, each of which is held, but this operator's memory has no room to tell \
+         whether one is lost: raise its memory limit (resources.limits.memory), or find out who made them (docs/threat-model.md)"
+    )]
+    NoRoom {
+        /// How many were found.
+        count: u64,
+    },
+    /// A pass was ended so that others have their turn.
+    #[error("TurnOver: there is more to look at than fits between two sweeps; the rest follows at once")]
+    TurnOver,
     /// A hold is released, and its manifest or its entry in the ledger is not ended.
     #[error("the recordings are released, and the hold's manifest and ledger entry are still to be ended: {}", .0.safe_message())]
     NotEnded(StoreError),
@@ -90,6 +104,8 @@ impl HoldError {
             | Self::Holds(_)
             | Self::UnvisitedCalls
             | Self::HiddenKey
+            | Self::NoRoom { .. }
+            | Self::TurnOver
             | Self::NotEnded(_) => false,
         }
     }
@@ -102,6 +118,8 @@ impl HoldError {
             Self::Holds(_) => "holds_unknown",
             Self::UnvisitedCalls => "too_many_sources",
             Self::HiddenKey => "hidden_key",
+            Self::NoRoom { .. } => "too_many_versions",
+            Self::TurnOver => "turn_over",
             Self::NotEnded(error) | Self::Storage(error) => error.category(),
         }
     }

@@ -82,7 +82,7 @@ fn resolved(now: Timestamp, from: SignedDuration, until: SignedDuration) -> Entr
 
 /// What a manifest lists that has this one version.
 fn told(memory: &Memory, listed: &Listed) -> Told {
-    let mut told = Told::new(&[], 0);
+    let mut told = Told::new(memory, &[], 0);
     let line = Line {
         key: listed.key.clone(),
         version_id: listed.id.clone(),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use super::{HoldError, Place};
 use crate::storage::client::Store;
@@ -56,8 +57,8 @@ pub(super) trait Work: Sync {
     }
 }
 
-/// Goes through the places, a day after the other, of the first only from `since` on, and does the work; notes what it came to,
-/// of each source in order.
+/// Goes through the places, a day after the other, of the first only from `since` on, and does the work, until its turn is over;
+/// notes what it came to, of each source in order.
 ///
 /// One version that is refused, or that fails, stops none of the others, which are no worse off for it: each that is held
 /// counts. Nor does a day in which the store hides a key: it is added to `hidden`.
@@ -70,6 +71,7 @@ pub(super) async fn each<W: Work>(
     store: &Store,
     places: &[Place],
     since: Option<Timestamp>,
+    until: Instant,
     work: &W,
     hidden: &mut BTreeSet<Place>,
     note: impl FnMut(W::Done) + Send,
@@ -77,6 +79,7 @@ pub(super) async fn each<W: Work>(
     let crew = Crew {
         store,
         work,
+        until,
         turns: Arc::new(Semaphore::new(AT_ONCE)),
         course: Mutex::default(),
     };
@@ -106,6 +109,7 @@ struct Course {
 struct Crew<'a, W> {
     store: &'a Store,
     work: &'a W,
+    until: Instant,
     /// A version under way has one. Shared, since what waits for one must not borrow it across threads.
     turns: Arc<Semaphore>,
     course: Mutex<Course>,
@@ -268,7 +272,11 @@ impl<W: Work> Crew<'_, W> {
     }
 
     fn has_stopped(&self) -> bool {
-        self.course().stopped_by.is_some()
+        let mut course = self.course();
+        if Instant::now() >= self.until {
+            course.stopped_by.get_or_insert(HoldError::TurnOver);
+        }
+        course.stopped_by.is_some()
     }
 
     fn course(&self) -> MutexGuard<'_, Course> {
@@ -356,6 +364,35 @@ mod tests {
         (0..count).map(listed).collect()
     }
 
+    fn far_off() -> Instant {
+        Instant::now() + Duration::from_hours(1)
+    }
+
+    /// What was done in its turn counts, and nothing is begun after it.
+    #[tokio::test]
+    async fn a_pass_ends_with_its_turn() {
+        let listed = of_day("2026-03-01T12:00:00Z", VERSIONS);
+        let places = [Place::of(&listed[0].key.parse().unwrap())];
+        let stub = Stub::start(move |asked| versions(asked, &listed)).await;
+        for (until, is_done) in [(far_off(), true), (Instant::now(), false)] {
+            let work = Flaky {
+                fails: BTreeSet::new(),
+                answer: answered("Timeout", None),
+                times: 0,
+                tried: Mutex::default(),
+            };
+            let (mut noted, mut hidden) = (0, BTreeSet::new());
+            let went = each(&stub.store(), &places, None, until, &work, &mut hidden, |_| {
+                noted += 1;
+            })
+            .await;
+            let expected = if is_done { Ok(()) } else { Err(HoldError::TurnOver) };
+            let many = if is_done { usize::from(VERSIONS) } else { 0 };
+            assert_eq!((went, noted), (expected, many));
+            assert_eq!(work.tried.into_inner().unwrap().len(), many);
+        }
+    }
+
     fn keys(listed: &[Listed]) -> Vec<String> {
         listed.iter().map(|listed| listed.key.clone()).collect()
     }
@@ -383,7 +420,9 @@ mod tests {
             };
             let (mut noted, mut hidden) = (Vec::new(), BTreeSet::new());
             let places = std::slice::from_ref(&place);
-            let went = each(&store, places, None, &work, &mut hidden, |done| noted.push(done));
+            let went = each(&store, places, None, far_off(), &work, &mut hidden, |done| {
+                noted.push(done);
+            });
             let said = format!("{answer}, {times} times");
             assert_eq!(went.await, Ok(()), "{said}");
             let (all, failed): (Vec<String>, Vec<Option<HoldError>>) = noted.into_iter().unzip();
@@ -430,6 +469,7 @@ mod tests {
                 &store,
                 &places,
                 None,
+                far_off(),
                 &work,
                 &mut hidden,
                 |(_, error): (String, Option<HoldError>)| failed += usize::from(error.is_some()),

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::coverage::Coverage;
-use super::memory::{Fingerprint, Memory, Told};
+use super::memory::{Memory, Told};
 use super::order::{Write, placing};
 use super::pass::{Work, each};
+use super::room::Fingerprint;
 use super::{BrokenOff, HoldError, Place, Refused, places};
 use crate::api::Ceilings;
 use crate::contract::StorageTarget;
@@ -139,11 +140,18 @@ async fn passes(
         coverage: task
             .covers
             .iter()
-            .map(|cover| Coverage::of(cover, task.cameras, now))
+            .map(|cover| {
+                let mut coverage = Coverage::of(cover, task.cameras, now);
+                coverage.present = task.memory.versions();
+                coverage
+            })
             .collect(),
         ..Placed::default()
     };
     let outcome = all(operator, task, looks, now, &mut placed).await;
+    if task.since.is_none() {
+        task.memory.placing.note(&outcome);
+    }
     BrokenOff::unless(outcome, placed)
 }
 
@@ -185,6 +193,7 @@ async fn all(
         place.class == Class::Video && is_known(&place.source) && is_in_window(place, covers, now)
     };
     seen.listed_days = places.iter().filter(is_own).count() as u64;
+    let until = task.memory.placing.ends();
     for look in looks.iter().copied() {
         let pass = Pass {
             store: &store,
@@ -198,6 +207,7 @@ async fn all(
             &store,
             &places,
             task.since,
+            until,
             &pass,
             &mut found.unseen.hidden,
             |done| {
@@ -211,7 +221,9 @@ async fn all(
     }
     for (cover, coverage) in task.covers.iter().zip(&mut seen.coverage) {
         coverage.hidden = found.unseen.hidden_of(cover).cloned().collect();
-        coverage.refused = coverage.refused.take().or(found.unseen.of(cover));
+        let unseen = found.unseen.of(cover);
+        let shortage = coverage.present.shortage().map(|error| Refused::by(&error));
+        coverage.refused = coverage.refused.take().or(unseen).or(shortage);
     }
     Ok(())
 }

@@ -2,13 +2,14 @@
 //! over its ceiling is deleted at once (article 6), and what is younger lives on to its normal end. Marks can be put back,
 //! bytes cannot: immediately before anything is deleted, the open holds are read once more.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::manifest;
-use super::memory::{Fingerprint, Memory, Told};
+use super::memory::{Memory, Told};
 use super::order::{Write, releasing};
 use super::pass::{Work, each};
+use super::room::{Fingerprint, Versions};
 use super::{BrokenOff, HoldError, Place, Refused, Unseen, places};
 use crate::api::Ceilings;
 use crate::contract::StorageTarget;
@@ -89,7 +90,7 @@ pub struct Release<'a> {
 #[derive(Default)]
 struct Seen {
     places: BTreeSet<Place>,
-    versions: HashSet<Fingerprint>,
+    versions: Versions,
 }
 
 impl<'a> Release<'a> {
@@ -118,6 +119,7 @@ impl<'a> Release<'a> {
     ) -> Result<Released, Box<BrokenOff<Released>>> {
         let mut released = Released::default();
         let outcome = self.all(operator, time, &mut released).await;
+        self.memory.releasing.note(&outcome);
         BrokenOff::unless(outcome, released)
     }
 
@@ -148,20 +150,21 @@ impl<'a> Release<'a> {
         places.add(&told);
         let mut seen = Seen {
             places: places.all.iter().cloned().collect(),
-            ..Seen::default()
+            versions: self.memory.versions(),
         };
         let first = self.first.as_ref();
         each(
             &store,
             &places.all,
             None,
+            self.memory.releasing.ends(),
             &pass,
             &mut places.unseen.hidden,
             |(of, done): (Concerned, Done)| {
                 let is_left = first.is_none_or(|first| {
                     // What has a legal hold on a day that was not looked at then may be what was held.
                     let was_looked_at = of.place.is_some_and(|place| first.places.contains(&place));
-                    first.versions.contains(&of.version) || done.written() == Written::Hold && !was_looked_at
+                    first.versions.may_have(of.version) || done.written() == Written::Hold && !was_looked_at
                 });
                 released.note(&done, is_left, of.uids);
                 seen.versions.insert(of.version);
@@ -331,7 +334,8 @@ impl Pass<'_> {
     fn kept_by(&self, stored: &Stored<'_>, Known { open, told }: &Known) -> Option<KeptBy> {
         // What another was told to have it has, whatever its key says.
         let version = self.memory.fingerprint(&stored.listed.key, &stored.listed.id);
-        if told.iter().any(|told| told.has(version)) {
+        let has = |told: &Arc<Told>| told.has(version) || told.is_short() && !stored.is_plausible();
+        if told.iter().any(has) {
             Some(KeptBy::Ledger)
         } else if stored.is_covered_by_key(self.closing) {
             stored.kept_by_key(open)

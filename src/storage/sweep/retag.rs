@@ -60,8 +60,9 @@ pub(super) async fn retag(sweep: &Sweep<'_>, listed: &[Listed]) -> Result<Retagg
     let holds = sweep.seen().clone();
     let unheld = chosen.filter(|listed| {
         let stored = Stored::of(listed, sweep.ceilings);
-        let is_told = sweep.memory.is_told(&sweep.told, listed);
-        stored.is_some_and(|stored| !is_told && !stored.is_covered(&holds))
+        let is_kept =
+            |stored: &Stored<'_>| sweep.memory.is_told(&sweep.told, stored) || stored.is_covered(&holds);
+        stored.is_some_and(|stored| !is_kept(&stored))
     });
     let (mut wrong, unheld): (Vec<&Listed>, Vec<&Listed>) = (Vec::new(), unheld.collect());
     let (many, mut told) = (unheld.len() as u64, 0);

@@ -2,7 +2,7 @@
 //! bucket says so.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use toezicht::api::{Ceilings, Days};
@@ -160,13 +160,14 @@ pub async fn swept(operator: &StorageTarget, holds: &[Cover], now: Timestamp) ->
 }
 
 /// All of a bucket, with all marks.
-pub const fn scope() -> Scope {
+pub fn scope() -> Scope {
     Scope {
         ceilings: CEILINGS,
         embargo: None,
         reach: Reach::All,
         one_in: 1,
         known: None,
+        memory: Arc::default(),
     }
 }
 

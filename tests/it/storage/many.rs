@@ -79,7 +79,7 @@ async fn all_of_it_is_held(server: S3Server) {
     };
     let found: Vec<_> = proved.coverage.iter().map(told).collect();
     assert_eq!(found, [told(&expected(&incident[0], &keys))]);
-    assert_eq!(proved.coverage[0].present.len() as u64, count);
+    assert_eq!(proved.coverage[0].present.count(), count);
     assert_eq!(scene.versions(at_the_border).await.len(), 1, "the marker is gone");
     let tally = audited(&scene, &incident, Timestamp::now()).await;
     assert_eq!((tally.versions, tally.held), (count, count));

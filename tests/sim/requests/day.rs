@@ -319,6 +319,7 @@ impl Operator {
             reach,
             one_in: 100,
             known: Some(known.collect()),
+            memory: Arc::default(),
         };
         let tally = audit(&target(&OPERATOR), &scope, now).await.unwrap();
         assert_eq!(tally.is_compliant(), !self.has_findings, "{:?}", tally.found);

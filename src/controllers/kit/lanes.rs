@@ -1,0 +1,65 @@
+//! Looks that wait for the same store wait for each other, and for no look at anything else: a store that takes minutes to
+//! answer would otherwise keep all others from being looked at.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Semaphore;
+
+/// Looks in one lane at once, at most.
+const ABREAST: usize = 16;
+
+/// Lanes by what looks in them wait for; `None`: nothing but the API server or a recorder. One that is empty is forgotten.
+#[derive(Debug, Default)]
+pub struct Lanes(Mutex<HashMap<Option<String>, Arc<Semaphore>>>);
+
+impl Lanes {
+    /// Does the work once there is room in its lane.
+    pub async fn run<T>(&self, lane: Option<String>, work: impl Future<Output = T>) -> T {
+        let room = || Arc::new(Semaphore::new(ABREAST));
+        let lane = self.all().entry(lane).or_insert_with(room).clone();
+        // It is never closed.
+        let place = lane.acquire().await;
+        let done = work.await;
+        drop(place);
+        drop(lane);
+        self.all().retain(|_, lane| Arc::strong_count(lane) > 1);
+        done
+    }
+
+    fn all(&self) -> MutexGuard<'_, HashMap<Option<String>, Arc<Semaphore>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, ready};
+
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[test]
+    fn a_store_that_never_answers_keeps_no_other_waiting() {
+        let lanes = Lanes::default();
+        let slow = || Some("slow".to_owned());
+        let mut stuck: Vec<_> = (0..ABREAST)
+            .map(|_| Box::pin(lanes.run(slow(), pending::<()>())))
+            .collect();
+        for one in &mut stuck {
+            assert_eq!(one.now_or_never(), None);
+        }
+        let mut next = Box::pin(lanes.run(slow(), ready(7)));
+        assert_eq!(next.as_mut().now_or_never(), None, "its own wait");
+        for lane in [Some("quick".to_owned()), None] {
+            assert_eq!(lanes.run(lane, ready(7)).now_or_never(), Some(7));
+        }
+        assert_eq!(lanes.all().len(), 1, "those that are empty are forgotten");
+        drop(stuck.pop());
+        assert_eq!(next.now_or_never(), Some(7));
+        drop(stuck);
+        assert_eq!(lanes.run(None, ready(7)).now_or_never(), Some(7));
+        assert!(lanes.all().is_empty());
+    }
+}
