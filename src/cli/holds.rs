@@ -10,7 +10,7 @@ use super::output::Output;
 use super::target::{TargetArgs, TargetArgsError};
 use crate::api::{Duration, GROUP, VERSION};
 use crate::storage::hold::HoldError;
-use crate::storage::hold::manifest::{self, Link, Links};
+use crate::storage::hold::manifest::{self, Link, Links, NO_MANIFEST};
 use crate::storage::ledger::{self, Entry};
 
 /// What the command line says.
@@ -46,6 +46,17 @@ pub(super) enum HoldsError {
     /// The ledger cannot be read.
     #[error(transparent)]
     Ledger(#[from] HoldError),
+    /// There is no manifest, or it may not be read. Who may not list is not told which (`GetObject`, S3 API reference).
+    #[error(
+        "the manifest of the hold {name:?} cannot be read ({answer}): nothing was placed for a hold of that name, or it is released, or \
+         your credentials are those of no manager of its Site and no incident officer"
+    )]
+    NoManifest {
+        /// The hold's name.
+        name: String,
+        /// What the store answered.
+        answer: String,
+    },
     /// Links would live too long.
     #[error("--lives: a link lives 15 minutes at most")]
     TooLong,
@@ -78,13 +89,26 @@ pub(super) async fn run(command: HoldsCommand) -> Result<(), HoldsError> {
                 return Err(HoldsError::TooLong);
             }
             let target = target.target()?;
-            let links = manifest::links(&target, &name, lives.0, Timestamp::now()).await?;
+            let links = manifest::links(&target, &name, lives.0, Timestamp::now()).await;
+            let links = links.map_err(|error| unreadable(&name, error))?;
             match output {
                 Output::Json => println!("{}", serde_json::to_string_pretty(&links)?),
                 Output::Table => print!("{}", table(&links)),
             }
             Ok(())
         }
+    }
+}
+
+fn unreadable(name: &str, error: HoldError) -> HoldsError {
+    match error {
+        HoldError::Storage(error) if error.is_refusal() || error.code == NO_MANIFEST => {
+            HoldsError::NoManifest {
+                name: name.to_owned(),
+                answer: error.safe_message(),
+            }
+        }
+        error => error.into(),
     }
 }
 
@@ -132,6 +156,28 @@ fn resource(entry: &Entry) -> Result<String, serde_saphyr::SerializeError> {
 mod tests {
     use super::*;
     use crate::api::IncidentHold;
+    use crate::storage::error::StoreError;
+
+    #[test]
+    fn a_manifest_that_cannot_be_read_says_what_that_may_mean() {
+        let answered = |code: &str, status| {
+            HoldError::Storage(StoreError {
+                operation: "GetObject",
+                code: code.into(),
+                status,
+            })
+        };
+        for (error, is_told) in [
+            (answered("AccessDenied", Some(403)), true),
+            (answered(NO_MANIFEST, None), true),
+            (answered("SlowDown", Some(503)), false),
+            (answered("UnreadableManifest", None), false),
+        ] {
+            let text = unreadable("incident", error.clone()).to_string();
+            assert_eq!(text.contains("or it is released"), is_told, "{text}");
+            assert!(text.contains(&error.to_string()), "{text}");
+        }
+    }
 
     #[test]
     fn what_is_printed_is_the_hold() {

@@ -33,6 +33,8 @@ const MOST_PAGES: usize = 100;
 const MOST_PARTS: usize = 100_000;
 /// Segments in a part.
 const LINES: usize = 200;
+/// The error code where there is none.
+pub const NO_MANIFEST: &str = "NoSuchManifest";
 /// The longest that a link may live.
 pub const LONGEST_LINK: Duration = Duration::from_mins(15);
 
@@ -336,7 +338,7 @@ pub async fn links(
     let store = Store::new(reader, Purpose::Configure)?;
     let folder = folder(name);
     let index = read::<Index>(&store, &index_key(&folder)).await?;
-    let index = index.ok_or_else(|| unreadable("NoSuchManifest"))?;
+    let index = index.ok_or_else(|| unreadable(NO_MANIFEST))?;
     let mut links = Vec::new();
     for number in 0..index.parts.len() {
         let part = read::<Vec<Line>>(&store, &part_key(&folder, number)).await?;

@@ -27,8 +27,7 @@ use crate::storage::under_way::UnderWay;
 #[derive(Debug, Default)]
 pub struct Memory {
     hasher: RandomState,
-    read: Mutex<HashMap<Fingerprint, Read>>,
-    read_room: Room,
+    read: Mutex<ReadMarks>,
     told_room: Room,
     listed: Mutex<HashMap<String, Arc<Told>>>,
     registered: Mutex<BTreeSet<String>>,
@@ -47,6 +46,45 @@ struct Read {
     modified: i64,
     /// In seconds, rounded down.
     at: i64,
+}
+
+/// Those of one Site.
+#[derive(Debug, Default)]
+struct ReadMarks {
+    all: HashMap<Fingerprint, Read>,
+    room: Room,
+}
+
+impl ReadMarks {
+    fn within(room: Room) -> Self {
+        Self {
+            all: HashMap::new(),
+            room,
+        }
+    }
+
+    fn note(&mut self, version: Fingerprint, read: Read) {
+        if self.all.contains_key(&version) || self.room.take(READ) {
+            self.all.insert(version, read);
+        }
+    }
+
+    /// Keeps those that were read at `since` or later.
+    fn forget(&mut self, since: i64) {
+        let before = self.bytes();
+        self.all.retain(|_, read| read.at >= since);
+        self.room.give(before - self.bytes());
+    }
+
+    fn bytes(&self) -> i64 {
+        READ * i64::try_from(self.all.len()).unwrap_or(i64::MAX / READ)
+    }
+}
+
+impl Drop for ReadMarks {
+    fn drop(&mut self) {
+        self.room.give(self.bytes());
+    }
 }
 
 /// What the manifest of a hold lists.
@@ -158,7 +196,7 @@ impl Memory {
     /// Whether the marks of a version, unchanged since, were as they must be when they were read at `since` or later.
     pub(super) fn knows(&self, listed: &Listed, tag: RetentionTag, since: Timestamp) -> bool {
         let version = self.fingerprint(&listed.key, &listed.id);
-        let read = self.read().get(&version).copied();
+        let read = self.read().all.get(&version).copied();
         read.is_some_and(|read| {
             let is_same = read.tag == tag && read.modified == listed.modified.as_microsecond();
             is_same && read.at >= since.as_second()
@@ -167,23 +205,20 @@ impl Memory {
 
     /// Whether marks of a version were read, or read back, as they must be.
     pub(super) fn has_read(&self, version: Fingerprint) -> bool {
-        self.read().contains_key(&version)
+        self.read().all.contains_key(&version)
     }
 
     pub(super) fn note(&self, listed: &Listed, tag: RetentionTag, at: Timestamp) {
         let version = self.fingerprint(&listed.key, &listed.id);
         let (modified, at) = (listed.modified.as_microsecond(), at.as_second());
-        let mut read = self.read();
-        if read.contains_key(&version) || self.read_room.take(READ) {
-            read.insert(version, Read { tag, modified, at });
-        }
+        self.read().note(version, Read { tag, modified, at });
     }
 
     /// A memory of a process that remembers its requests in `under_way`, and no more than `budget` has room for.
     pub(crate) fn of_process(under_way: UnderWay, budget: &Budget) -> Self {
         Self {
             under_way,
-            read_room: budget.read(),
+            read: Mutex::new(ReadMarks::within(budget.read())),
             told_room: budget.told(),
             ..Self::default()
         }
@@ -193,7 +228,7 @@ impl Memory {
     #[must_use]
     pub fn beside(&self) -> Self {
         Self {
-            read_room: self.read_room.clone(),
+            read: Mutex::new(ReadMarks::within(self.read().room.clone())),
             told_room: self.told_room.clone(),
             ..Self::default()
         }
@@ -224,11 +259,7 @@ impl Memory {
 
     /// Forgets marks that were read before `since`.
     pub fn forget(&self, since: Timestamp) {
-        let mut read = self.read();
-        let before = read.len();
-        read.retain(|_, read| read.at >= since.as_second());
-        let forgotten = i64::try_from(before - read.len()).unwrap_or_default();
-        self.read_room.give(READ * forgotten);
+        self.read().forget(since.as_second());
     }
 
     /// What the manifest of the hold with this UID lists, if it was read.
@@ -287,7 +318,7 @@ impl Memory {
         self.registered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read(&self) -> MutexGuard<'_, HashMap<Fingerprint, Read>> {
+    fn read(&self) -> MutexGuard<'_, ReadMarks> {
         self.read.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -306,6 +337,57 @@ mod tests {
             version_id: id.into(),
             bytes: 1,
             sealed_until: None,
+        }
+    }
+
+    /// As large as is said, where there is a little more than a table had room for.
+    #[test]
+    fn marks_take_no_more_than_is_counted() {
+        let slot = 1 + i64::try_from(size_of::<(Fingerprint, Read)>()).unwrap();
+        let mut all = HashMap::new();
+        for number in 0..30_000 {
+            let read = Read {
+                tag: RetentionTag::Held,
+                modified: number,
+                at: number,
+            };
+            all.insert(number, read);
+            let bytes = i64::try_from(all.capacity()).unwrap() * 8 / 7 * slot;
+            assert!(bytes <= READ * (number + 1) + 4 * slot, "{number}: {bytes}");
+        }
+    }
+
+    /// A Site that is gone leaves its room to others, whatever it remembered.
+    #[test]
+    fn what_is_forgotten_makes_room() {
+        let budget = Budget::of_process(6 * 20 * READ.unsigned_abs());
+        let at = |second| Timestamp::from_second(second).unwrap();
+        for _ in 0..10 {
+            let memory = Memory::of_process(UnderWay::default(), &budget);
+            let other = memory.beside();
+            let known = |key: u8| memory.has_read(memory.fingerprint(&key.to_string(), "1"));
+            let note = |memory: &Memory, key: u8, second| {
+                let listed = Listed {
+                    key: key.to_string(),
+                    id: "1".into(),
+                    is_marker: false,
+                    is_latest: true,
+                    modified: at(1),
+                    size: 1,
+                    etag: String::new(),
+                };
+                memory.note(&listed, RetentionTag::Held, at(second));
+            };
+            (0..12).for_each(|key| note(&memory, key, 5));
+            assert!((0..10).all(known) && !(10..12).any(known), "half of it");
+            memory.forget(at(6));
+            (0..9).for_each(|key| note(&memory, key, 7));
+            note(&other, 0, 7);
+            note(&memory, 9, 7);
+            assert!(
+                (0..9).all(known) && !known(9),
+                "an audit beside it takes of the same"
+            );
         }
     }
 
