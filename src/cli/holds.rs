@@ -49,7 +49,7 @@ pub(super) enum HoldsError {
     /// There is no manifest, or it may not be read. Who may not list is not told which (`GetObject`, S3 API reference).
     #[error(
         "the manifest of the hold {name:?} cannot be read ({answer}): nothing was placed for a hold of that name, or it is released, or \
-         your credentials are those of no manager of its Site and no incident officer"
+         your credentials are those of no manager of its Site and no incident officer, or the bucket is another"
     )]
     NoManifest {
         /// The hold's name.
@@ -102,7 +102,7 @@ pub(super) async fn run(command: HoldsCommand) -> Result<(), HoldsError> {
 
 fn unreadable(name: &str, error: HoldError) -> HoldsError {
     match error {
-        HoldError::Storage(error) if error.is_refusal() || error.code == NO_MANIFEST => {
+        HoldError::Storage(error) if error.is_denied() || error.code == NO_MANIFEST => {
             HoldsError::NoManifest {
                 name: name.to_owned(),
                 answer: error.safe_message(),

@@ -164,7 +164,8 @@ impl Watched for Site {
 
     fn store(&self) -> Option<String> {
         let storage = &self.spec.storage;
-        Some(storage.endpoint.clone().unwrap_or_else(|| storage.region.clone()))
+        // AWS is one, whatever regions somebody names.
+        Some(storage.endpoint.clone().unwrap_or_default())
     }
 }
 
@@ -172,6 +173,7 @@ struct Driver<L> {
     looks: L,
     backoff: Backoff,
     lanes: Lanes,
+    leader: CancellationToken,
 }
 
 /// Runs `controller` until `leader` is cancelled and what was under way has finished.
@@ -187,6 +189,7 @@ pub async fn drive<L: Looks>(
         looks,
         backoff: Backoff::default(),
         lanes: Lanes::default(),
+        leader: leader.clone(),
     });
     controller
         // Without end: lanes have one.
@@ -223,7 +226,9 @@ async fn look<L: Looks>(
         }
     };
     let looked = look_at_its_turn(&driver, object);
-    Ok(driver.lanes.run(object.store(), looked).await)
+    let waits = driver.leader.cancelled();
+    let looked = driver.lanes.run(object.store(), looked, waits).await;
+    Ok(looked.unwrap_or_else(Action::await_change))
 }
 
 async fn look_at_its_turn<L: Looks>(driver: &Driver<L>, object: &L::Object) -> Action {

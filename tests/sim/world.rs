@@ -85,7 +85,7 @@ impl World {
         world
     }
 
-    /// How much memory an operator may have that is started now, in bytes. Of each five seeds, one has room for a few dozen
+    /// How much memory an operator may have that is started now, in bytes. Of each five seeds, one has room for a few
     /// versions until all is calm.
     pub const fn memory_limit(&self) -> u64 {
         if self.is_calm || !self.is_crowded() {

@@ -44,13 +44,18 @@ fn is_echo(condition: &Condition, news: &[&Condition]) -> bool {
 /// saying once, for `Ready`; what follows from another condition is said there, and what somebody else changed in events of
 /// its own.
 fn is_news(old: Option<&Condition>, new: &Condition) -> bool {
-    if new.reason == "DependsOn" || new.type_ == "Intact" {
+    if new.reason == "DependsOn" || new.type_ == "Intact" || is_unlooked(new) {
         return false;
     }
     match old.filter(|old| old.status != "Unknown" || new.status == "Unknown") {
         Some(old) => old.status != new.status || old.reason != new.reason,
         None => new.type_ == "Ready" && new.status == "True" || is_warning(new),
     }
+}
+
+/// Whether it says no more than that nobody looks, which `Ready` says.
+fn is_unlooked(condition: &Condition) -> bool {
+    condition.type_ != "Ready" && matches!(condition.reason.as_str(), "Paused" | "Deleting")
 }
 
 fn is_warning(condition: &Condition) -> bool {

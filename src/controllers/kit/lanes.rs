@@ -14,15 +14,26 @@ const ABREAST: usize = 16;
 pub struct Lanes(Mutex<HashMap<Option<String>, Arc<Semaphore>>>);
 
 impl Lanes {
-    /// Does the work once there is room in its lane.
-    pub async fn run<T>(&self, lane: Option<String>, work: impl Future<Output = T>) -> T {
+    /// Does the work once there is room in its lane; `None`: it is not begun, since `ended` came before.
+    pub async fn run<T>(
+        &self,
+        lane: Option<String>,
+        work: impl Future<Output = T>,
+        ended: impl Future<Output = ()>,
+    ) -> Option<T> {
         let room = || Arc::new(Semaphore::new(ABREAST));
-        let lane = self.all().entry(lane).or_insert_with(room).clone();
-        // It is never closed.
-        let place = lane.acquire().await;
-        let done = work.await;
-        drop(place);
-        drop(lane);
+        let turns = self.all().entry(lane).or_insert_with(room).clone();
+        let done = async {
+            let _turn = tokio::select! {
+                biased;
+                () = ended => return None,
+                // It is never closed.
+                turn = turns.acquire() => turn,
+            };
+            Some(work.await)
+        };
+        let done = done.await;
+        drop(turns);
         self.all().retain(|_, lane| Arc::strong_count(lane) > 1);
         done
     }
@@ -45,21 +56,24 @@ mod tests {
         let lanes = Lanes::default();
         let slow = || Some("slow".to_owned());
         let mut stuck: Vec<_> = (0..ABREAST)
-            .map(|_| Box::pin(lanes.run(slow(), pending::<()>())))
+            .map(|_| Box::pin(lanes.run(slow(), pending::<()>(), pending())))
             .collect();
         for one in &mut stuck {
             assert_eq!(one.now_or_never(), None);
         }
-        let mut next = Box::pin(lanes.run(slow(), ready(7)));
+        let mut next = Box::pin(lanes.run(slow(), ready(7), pending()));
         assert_eq!(next.as_mut().now_or_never(), None, "its own wait");
         for lane in [Some("quick".to_owned()), None] {
-            assert_eq!(lanes.run(lane, ready(7)).now_or_never(), Some(7));
+            let done = lanes.run(lane, ready(7), pending()).now_or_never();
+            assert_eq!(done, Some(Some(7)));
         }
         assert_eq!(lanes.all().len(), 1, "those that are empty are forgotten");
+        let ended = lanes.run(slow(), ready(7), ready(())).now_or_never();
+        assert_eq!(ended, Some(None), "what waits when all ends is not begun");
         drop(stuck.pop());
-        assert_eq!(next.now_or_never(), Some(7));
+        assert_eq!(next.now_or_never(), Some(Some(7)));
         drop(stuck);
-        assert_eq!(lanes.run(None, ready(7)).now_or_never(), Some(7));
+        lanes.run(None, ready(7), pending()).now_or_never();
         assert!(lanes.all().is_empty());
     }
 }

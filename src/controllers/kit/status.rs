@@ -88,7 +88,7 @@ pub fn unlooked(
         one.last_transition_time = same
             .find(|old| old.reason == reason)
             .map_or(Time(now), |old| old.last_transition_time.clone());
-        one.message = format!("nobody looks now; the last look found: {}", one.message);
+        one.message = format!("nobody looks for this now; the last look found: {}", one.message);
         (one.status, one.reason) = (unknown.to_owned(), reason.to_owned());
     }
     conditions
@@ -133,6 +133,25 @@ mod tests {
             conditions: merge(&before.conditions, &findings, Some(1), now),
             ..SiteStatus::default()
         }
+    }
+
+    /// One event, not one of each condition.
+    #[test]
+    fn a_pause_is_told_once() {
+        let findings = [
+            Finding::new(ConditionType::Ready, true, Reason::AsRequired, ""),
+            Finding::new(ConditionType::Accepted, true, Reason::Valid, ""),
+            Finding::new(ConditionType::Permitted, true, Reason::Permitted, ""),
+        ];
+        let before = merge(&[], &findings, Some(1), at(0));
+        let after = paused(&before, Some(1), at(1000));
+        assert!(
+            after.iter().all(|condition| condition.status == "Unknown"),
+            "{after:?}"
+        );
+        let events = super::super::event::changes(&before, &after);
+        let told: Vec<_> = events.iter().map(|event| event.action.as_str()).collect();
+        assert_eq!(told, ["Ready"]);
     }
 
     #[test]

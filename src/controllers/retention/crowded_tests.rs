@@ -117,6 +117,22 @@ async fn what_there_is_no_room_for_is_held_and_nothing_is_claimed_of_it() {
     assert!(told.starts_with("TooManyVersions: 200 recordings"), "{told}");
     assert!(told.contains("resources.limits.memory"), "{told}");
 
+    // However much there is: what is proved has a manifest, what has none says why.
+    let mut proved_from = None;
+    for bytes in (10_000..200_000).step_by(2_500) {
+        let (placed, is_written, proved) = look(bytes, json!(null)).await;
+        let is_proved = proved.contains("hal");
+        assert!(is_written, "{bytes}");
+        assert_eq!(placed.refused.is_none(), is_proved, "{bytes}: {placed:?}");
+        assert_eq!(
+            counts(&given).1 > 0,
+            proved_from.is_some() || is_proved,
+            "{bytes}"
+        );
+        proved_from = proved_from.or(is_proved.then_some(bytes));
+    }
+    assert!(proved_from.is_some_and(|bytes| bytes > 50_000), "{proved_from:?}");
+
     // With more of it, all is well.
     let (placed, is_written, proved) = look(10_000_000, json!({"placement": placed})).await;
     assert!(

@@ -79,7 +79,13 @@ impl Pass<'_> {
 
     /// Runs every step even if an earlier one failed: a version that cannot be held must not stop the sweep.
     async fn steps(&self, outcome: &mut Outcome) -> Result<(), RetentionError> {
+        if self.is_time() {
+            self.memory.forget_short();
+        }
         let placed = if self.plan.open.is_empty() {
+            // There is nothing to place by what is remembered.
+            self.memory.forget(Timestamp::MAX);
+            self.keep_told();
             Ok(())
         } else {
             self.place(outcome).await
@@ -121,6 +127,9 @@ impl Pass<'_> {
         outcome.acknowledged = acknowledged.map(|entry| entry.uid.clone()).collect();
         let closing: Vec<Cover> = self.plan.closing.iter().map(Entry::cover).collect();
         let read_before = self.now - self.verify_every().unwrap_or(VERIFY_EVERY);
+        // A verification that was interrupted goes on.
+        let began = self.memory.placing.began().filter(|began| *began <= self.now);
+        let trusted_since = if self.is_time() { began } else { Some(read_before) };
         let mut task = Task {
             covers: &covers,
             cameras: &self.bucket.cameras,
@@ -132,23 +141,27 @@ impl Pass<'_> {
             told: &told,
             closing: &closing,
             memory: self.memory,
-            trusted_since: (!self.is_time()).then_some(read_before),
+            trusted_since,
             is_verifying: proved_at.iter().all(Option::is_some),
         };
-        let mut began = Instant::now();
+        let mut start = Instant::now();
         let mut placed = self.noted(&task, outcome).await?;
         if !is_full && self.is_news(&placed) {
             // Which holds lack something, a look at everything tells.
             is_full = true;
             (task.since, task.everywhere) = (None, self.is_everywhere());
-            began = Instant::now();
+            start = Instant::now();
             placed = self.noted(&task, outcome).await?;
         }
         outcome.next_opening = placed.next_opening;
         // Somebody may be changing what was just read back: it is looked at again soon.
         outcome.is_pending = !placed.is_settled();
         if is_full {
-            self.note_full(placed, &told, began, outcome);
+            let verified_at = trusted_since.filter(|_| self.is_time()).unwrap_or(self.now);
+            outcome.verified_at = Some(verified_at);
+            let took = SignedDuration::try_from(start.elapsed()).unwrap_or_default();
+            let took = took + self.now.duration_since(verified_at);
+            self.note_full(placed, &told, took, outcome);
         }
         outcome.proved.retain(|uid| !uncertain.contains_key(uid));
         let from = outcome.verified_at.unwrap_or(self.now);
@@ -205,12 +218,12 @@ impl Pass<'_> {
     }
 
     /// What a pass over everything tells of each hold.
-    fn note_full(&self, placed: Placed, told: &[Arc<Told>], began: Instant, outcome: &mut Outcome) {
-        let took = SignedDuration::try_from(began.elapsed()).unwrap_or_default();
+    fn note_full(&self, placed: Placed, told: &[Arc<Told>], took: SignedDuration, outcome: &mut Outcome) {
         let versions = placed.coverage.iter().map(|coverage| coverage.segments).sum();
         outcome.verify_every = Some(verify_every(&placed, versions, took));
-        outcome.verified_at = Some(self.now);
-        let unread = outcome.unread.values().next();
+        // What there was no room for, the store has not refused.
+        let is_of_store = |why: &&Refused| !matches!(why.first, HoldError::NoRoom { .. });
+        let unread = outcome.unread.values().find(is_of_store);
         outcome.refused = placed.refused.or_else(|| unread.cloned());
         // A hold only grows: a version that its manifest lists and that is not there any more is gone, whoever is silent.
         for ((entry, coverage), told) in self.plan.open.values().zip(&placed.coverage).zip(told) {
@@ -237,6 +250,11 @@ impl Pass<'_> {
         });
         outcome.proved = proved.map(|(uid, _)| uid.clone()).collect();
         self.memory.forget(self.now - FORGOTTEN_AFTER);
+        self.keep_told();
+    }
+
+    /// Forgets manifests of holds that nobody asks about any more.
+    fn keep_told(&self) {
         let open = self.plan.open.keys();
         let closing = self.plan.closing.iter().map(|entry| &entry.uid);
         self.memory
@@ -353,11 +371,13 @@ impl Pass<'_> {
             }
         }
         outcome.unacknowledged_since = outcome.unacknowledged_since.max(waits);
-        if !closing.is_empty() {
-            self.let_go(closing, outcome).await?;
-        }
+        let let_go = if closing.is_empty() {
+            Ok(())
+        } else {
+            self.let_go(closing, outcome).await
+        };
         outcome.unreleased.extend(short);
-        unread.map_or(Ok(()), Err)
+        let_go.and(unread.map_or(Ok(()), Err))
     }
 
     /// Releases what `closing` covered, and ends their entries once that is proved.

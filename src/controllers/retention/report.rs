@@ -10,7 +10,7 @@ use super::RetentionError;
 use super::cadence::is_of;
 use super::outcome::{Drift, Outcome};
 use super::plan::Plan;
-use crate::api::condition::ConditionType;
+use crate::api::condition::{ConditionType, Reason};
 use crate::api::{
     self, CoverageGap, IncidentHold, Placement, Refusal, RetentionStatus, Site, SourceCoverage,
 };
@@ -76,9 +76,11 @@ pub async fn trouble(
 /// Why the bucket of `site` is not used, by what its own conditions say.
 pub fn unused(site: &Site) -> String {
     let of = |type_: ConditionType| {
-        let type_: &str = type_.into();
+        let (type_, paused): (&str, &str) = (type_.into(), Reason::Paused.into());
         let mut conditions = site.conditions().iter();
-        conditions.find(|condition| condition.type_ == type_ && condition.status != "True")
+        conditions.find(|condition| {
+            condition.type_ == type_ && condition.status != "True" && condition.reason != paused
+        })
     };
     let cause = of(ConditionType::Accepted).or_else(|| of(ConditionType::StorageEnforced));
     let cause = cause.map_or("its Site was not looked at yet", |cause| cause.message.as_str());

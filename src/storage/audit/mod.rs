@@ -20,8 +20,8 @@ use super::date::ClocksDisagree;
 use super::each::ask_each;
 use super::error::StoreError;
 use super::foreign::look;
-use super::hold::manifest;
 use super::hold::memory::Memory;
+use super::hold::{HoldError, manifest};
 use super::key::Key;
 use super::ledger;
 use super::listing::{Listed, is_hidden_key};
@@ -73,6 +73,9 @@ pub enum AuditError {
         .0.apart.as_secs()
     )]
     Clock(#[from] ClocksDisagree),
+    /// What a manifest lists cannot be told apart from what nothing explains.
+    #[error("{0}")]
+    NoRoom(HoldError),
     /// The store.
     #[error("{}", .0.safe_message())]
     Storage(#[from] StoreError),
@@ -84,6 +87,7 @@ impl AuditError {
         match self {
             Self::Target(_) => "target",
             Self::Clock(_) => "clock",
+            Self::NoRoom(error) => error.category(),
             Self::Storage(error) => error.category(),
         }
     }
@@ -127,7 +131,7 @@ pub async fn audit(reader: &StorageTarget, scope: &Scope, now: Timestamp) -> Res
 
 /// What the ledger has open, and what of that is neither being placed nor being released. A hold that only the ledger
 /// knows is told of.
-async fn holds(store: &Store, scope: &Scope, tally: &mut Tally, now: Timestamp) -> Result<Holds, StoreError> {
+async fn holds(store: &Store, scope: &Scope, tally: &mut Tally, now: Timestamp) -> Result<Holds, AuditError> {
     let entries = ledger::entries(store).await?;
     let mut holds = Holds {
         memory: scope.memory.clone(),
@@ -145,6 +149,9 @@ async fn holds(store: &Store, scope: &Scope, tally: &mut Tally, now: Timestamp) 
             None => entry.resolved_at.is_some(),
         };
         let told = told_of(entry).await?;
+        if let Some(error) = told.iter().find_map(|told| told.shortage()) {
+            return Err(AuditError::NoRoom(error));
+        }
         holds.told.extend(told.iter().cloned());
         if !is_resolved {
             holds.unresolved.push(entry.cover());

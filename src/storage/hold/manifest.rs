@@ -133,12 +133,9 @@ pub async fn write(
     while let Some(part) = parts.next().await? {
         index.segments += part.len() as u64;
         for line in &part {
-            listed.add(memory, line);
+            listed.push(memory, line);
         }
         index.parts.push(hash(&bytes(&part)));
-    }
-    if let Some(shortage) = listed.shortage() {
-        return Err(shortage);
     }
     if !listed.has_all_of(coverage) {
         // What was held when the pass found it is gone. That is told before any manifest forgets it.

@@ -14,7 +14,8 @@ use tokio::time::Instant;
 
 use super::coverage::Coverage;
 use super::manifest::{Line, Missing};
-use super::room::{Budget, Fingerprint, IN_PLACE, IN_SET, READ, Room, Versions};
+use super::read_marks::{Read, ReadMarks};
+use super::room::{Budget, FOUND, Fingerprint, IN_PLACE, IN_SET, Room, Versions};
 use super::turn::Turn;
 use super::{HoldError, Place};
 use crate::protocol::cover::Cover;
@@ -34,57 +35,9 @@ pub struct Memory {
     /// Since when holds were asked about with their scope, by UID.
     asked: Mutex<HashMap<String, (String, Instant)>>,
     pub(in crate::storage) under_way: UnderWay,
-    pub(super) placing: Turn,
+    /// The turn of passes that place.
+    pub placing: Turn,
     pub(super) releasing: Turn,
-}
-
-/// Marks that were found, or read back, as they must be.
-#[derive(Clone, Copy, Debug)]
-struct Read {
-    tag: RetentionTag,
-    /// In microseconds: a page of these is as large as any other.
-    modified: i64,
-    /// In seconds, rounded down.
-    at: i64,
-}
-
-/// Those of one Site.
-#[derive(Debug, Default)]
-struct ReadMarks {
-    all: HashMap<Fingerprint, Read>,
-    room: Room,
-}
-
-impl ReadMarks {
-    fn within(room: Room) -> Self {
-        Self {
-            all: HashMap::new(),
-            room,
-        }
-    }
-
-    fn note(&mut self, version: Fingerprint, read: Read) {
-        if self.all.contains_key(&version) || self.room.take(READ) {
-            self.all.insert(version, read);
-        }
-    }
-
-    /// Keeps those that were read at `since` or later.
-    fn forget(&mut self, since: i64) {
-        let before = self.bytes();
-        self.all.retain(|_, read| read.at >= since);
-        self.room.give(before - self.bytes());
-    }
-
-    fn bytes(&self) -> i64 {
-        READ * i64::try_from(self.all.len()).unwrap_or(i64::MAX / READ)
-    }
-}
-
-impl Drop for ReadMarks {
-    fn drop(&mut self) {
-        self.room.give(self.bytes());
-    }
 }
 
 /// What the manifest of a hold lists.
@@ -111,16 +64,34 @@ impl Told {
 
     pub(super) fn add(&mut self, memory: &Memory, line: &Line) {
         let version = memory.fingerprint(&line.key, &line.version_id);
-        if let (true, Ok(key)) = (self.versions.insert(version), line.key.parse()) {
-            self.places.entry(Place::of(&key)).or_default().push(version);
+        let is_new = self.versions.insert(version);
+        self.note_place(&line.key, version, is_new);
+        if self.is_short() {
+            self.places.values_mut().for_each(|there| *there = Vec::new());
+        }
+    }
+
+    /// Adds what a pass found, and took room for.
+    pub(super) fn push(&mut self, memory: &Memory, line: &Line) {
+        let version = memory.fingerprint(&line.key, &line.version_id);
+        let is_new = !self.versions.has(version);
+        self.versions.push(version);
+        self.note_place(&line.key, version, is_new);
+    }
+
+    fn note_place(&mut self, key: &str, version: Fingerprint, is_new: bool) {
+        if let Ok(key) = key.parse() {
+            let there = self.places.entry(Place::of(&key)).or_default();
+            there.extend(is_new.then_some(version));
         }
     }
 
     /// Of what a pass found, what another listing has not was lost since: no manifest has listed it.
     pub(super) fn and_lost(mut self, found: &Coverage) -> Self {
-        for version in found.present.iter() {
-            self.versions.insert(version);
-        }
+        found
+            .present
+            .iter()
+            .for_each(|version| self.versions.push(version));
         self.is_unwritten = true;
         self
     }
@@ -196,7 +167,7 @@ impl Memory {
     /// Whether the marks of a version, unchanged since, were as they must be when they were read at `since` or later.
     pub(super) fn knows(&self, listed: &Listed, tag: RetentionTag, since: Timestamp) -> bool {
         let version = self.fingerprint(&listed.key, &listed.id);
-        let read = self.read().all.get(&version).copied();
+        let read = self.read().get(version);
         read.is_some_and(|read| {
             let is_same = read.tag == tag && read.modified == listed.modified.as_microsecond();
             is_same && read.at >= since.as_second()
@@ -205,7 +176,7 @@ impl Memory {
 
     /// Whether marks of a version were read, or read back, as they must be.
     pub(super) fn has_read(&self, version: Fingerprint) -> bool {
-        self.read().all.contains_key(&version)
+        self.read().get(version).is_some()
     }
 
     pub(super) fn note(&self, listed: &Listed, tag: RetentionTag, at: Timestamp) {
@@ -228,15 +199,20 @@ impl Memory {
     #[must_use]
     pub fn beside(&self) -> Self {
         Self {
-            read: Mutex::new(ReadMarks::within(self.read().room.clone())),
+            read: Mutex::new(self.read().beside()),
             told_room: self.told_room.clone(),
             ..Self::default()
         }
     }
 
-    /// Versions of a listing, as many as there is room for.
-    pub(super) fn versions(&self) -> Versions {
+    /// Versions of which no manifest is written.
+    pub(super) fn seen(&self) -> Versions {
         Versions::within(&self.told_room, IN_SET)
+    }
+
+    /// Versions that a hold covers.
+    pub(super) fn found(&self) -> Versions {
+        Versions::within(&self.told_room, FOUND)
     }
 
     /// How long a request of this process may still land that protects what `cover` is about and none of `others` covers;
@@ -269,7 +245,7 @@ impl Memory {
 
     /// Whether one of these manifests lists a version. A store that moves the time of a version when its legal hold changes makes
     /// a key true that was not, and that no open hold covers. Where a manifest lists more than there was room for, whatever has a
-    /// key that cannot be true may be in it.
+    /// key that cannot be true may be in it; what has become true since keeps its legal hold, by which the store refuses to delete it.
     pub(in crate::storage) fn is_told(&self, told: &[Arc<Told>], stored: &Stored<'_>) -> bool {
         let version = || self.fingerprint(&stored.listed.key, &stored.listed.id);
         let version = (!told.is_empty()).then(version);
@@ -291,11 +267,14 @@ impl Memory {
         told
     }
 
-    /// Forgets the manifests of all holds but these, and those for which there was no room: there may be by now.
+    /// Forgets the manifests for which there was no room: there may be by now.
+    pub fn forget_short(&self) {
+        self.listed().retain(|_, told| !told.is_short());
+    }
+
+    /// Forgets the manifests of all holds but these.
     pub fn keep_told(&self, uids: &BTreeSet<&str>) {
-        let mut listed = self.listed();
-        listed.retain(|uid, told| uids.contains(uid.as_str()) && !told.is_short());
-        drop(listed);
+        self.listed().retain(|uid, _| uids.contains(uid.as_str()));
         let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
         asked.retain(|uid, _| uids.contains(uid.as_str()));
     }
@@ -329,6 +308,7 @@ impl Memory {
 
 #[cfg(test)]
 mod tests {
+    use super::super::room::READ;
     use super::*;
 
     fn line(key: &str, id: &str) -> Line {
@@ -337,23 +317,6 @@ mod tests {
             version_id: id.into(),
             bytes: 1,
             sealed_until: None,
-        }
-    }
-
-    /// As large as is said, where there is a little more than a table had room for.
-    #[test]
-    fn marks_take_no_more_than_is_counted() {
-        let slot = 1 + i64::try_from(size_of::<(Fingerprint, Read)>()).unwrap();
-        let mut all = HashMap::new();
-        for number in 0..30_000 {
-            let read = Read {
-                tag: RetentionTag::Held,
-                modified: number,
-                at: number,
-            };
-            all.insert(number, read);
-            let bytes = i64::try_from(all.capacity()).unwrap() * 8 / 7 * slot;
-            assert!(bytes <= READ * (number + 1) + 4 * slot, "{number}: {bytes}");
         }
     }
 
@@ -379,13 +342,13 @@ mod tests {
                 memory.note(&listed, RetentionTag::Held, at(second));
             };
             (0..12).for_each(|key| note(&memory, key, 5));
-            assert!((0..10).all(known) && !(10..12).any(known), "half of it");
+            assert!((0..9).all(known) && !(9..12).any(known), "nearly half of it");
             memory.forget(at(6));
-            (0..9).for_each(|key| note(&memory, key, 7));
+            (0..8).for_each(|key| note(&memory, key, 7));
             note(&other, 0, 7);
             note(&memory, 9, 7);
             assert!(
-                (0..9).all(known) && !known(9),
+                (0..8).all(known) && !known(9),
                 "an audit beside it takes of the same"
             );
         }

@@ -15,6 +15,7 @@ mod moved_tests;
 pub(crate) mod order;
 mod pass;
 mod place;
+mod read_marks;
 mod release;
 pub mod room;
 mod turn;

@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::manifest::Line;
 use super::memory::{Memory, Told};
+use super::room::Budget;
 use super::{Placed, Release, Released, Task, place};
 use crate::api::{Ceilings, Days};
 use crate::protocol::Window;
@@ -20,6 +21,7 @@ use crate::storage::listing::Listed;
 use crate::storage::stub::{Asked, Stub, error, versions};
 use crate::storage::sweep::{HoldsUnknown, OpenHolds};
 use crate::storage::tag::TAG_KEY;
+use crate::storage::under_way::UnderWay;
 
 const CEILINGS: Ceilings = Ceilings {
     video: Days(28),
@@ -268,8 +270,10 @@ async fn a_version_that_another_manifest_lists_survives_a_release() {
         "siteRef": {"name": "s"}, "cameras": ["hal"], "purpose": "Theft", "reference": "2", "window": {"from": now},
     }));
     let open = Entry::of("2".into(), "n".into(), "other".into(), &spec.unwrap(), now);
-    for is_told in [true, false] {
-        let memory = Memory::default();
+    // Where there is no room for that manifest, it may be in it: the hold that is released waits, and nothing is deleted.
+    for (is_told, has_room) in [(true, true), (false, true), (true, false)] {
+        let bytes = if has_room { u64::MAX } else { 100 };
+        let memory = Memory::of_process(UnderWay::default(), &Budget::of_process(bytes));
         if is_told {
             memory.note_told(&open.uid, told(&memory, &listed));
         }
@@ -301,7 +305,14 @@ async fn a_version_that_another_manifest_lists_survives_a_release() {
         })
         .await;
         let done = released(&stub, &closing, Vec::new(), &memory, now).await;
-        assert_eq!((done.kept, done.deleted), if is_told { (1, 0) } else { (0, 1) });
+        let expected = match (is_told, has_room) {
+            (true, true) => (1, 0, true),
+            (true, false) => (0, 0, false),
+            (false, _) => (0, 1, false),
+        };
+        let is_undecided = !done.undecided.is_empty();
+        assert_eq!((done.kept, done.deleted, done.is_proved()), expected, "{done:?}");
+        assert_eq!(is_undecided, !has_room);
     }
 }
 

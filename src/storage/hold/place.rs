@@ -142,15 +142,15 @@ async fn passes(
             .iter()
             .map(|cover| {
                 let mut coverage = Coverage::of(cover, task.cameras, now);
-                coverage.present = task.memory.versions();
+                coverage.present = task.memory.found();
                 coverage
             })
             .collect(),
         ..Placed::default()
     };
     let outcome = all(operator, task, looks, now, &mut placed).await;
-    if task.since.is_none() {
-        task.memory.placing.note(&outcome);
+    if task.since.is_none() || outcome == Err(HoldError::TurnOver) {
+        task.memory.placing.note(&outcome, now);
     }
     BrokenOff::unless(outcome, placed)
 }

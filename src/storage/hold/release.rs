@@ -119,7 +119,7 @@ impl<'a> Release<'a> {
     ) -> Result<Released, Box<BrokenOff<Released>>> {
         let mut released = Released::default();
         let outcome = self.all(operator, time, &mut released).await;
-        self.memory.releasing.note(&outcome);
+        self.memory.releasing.note(&outcome, time.now);
         BrokenOff::unless(outcome, released)
     }
 
@@ -150,7 +150,7 @@ impl<'a> Release<'a> {
         places.add(&told);
         let mut seen = Seen {
             places: places.all.iter().cloned().collect(),
-            versions: self.memory.versions(),
+            versions: self.memory.seen(),
         };
         let first = self.first.as_ref();
         each(
@@ -225,6 +225,8 @@ struct Known {
     open: Open,
     /// What their manifests list, as far as they were read.
     told: Vec<Arc<Told>>,
+    /// What those are about for whose manifests there was no room: any version of these sources may be in them.
+    untold: Vec<Cover>,
 }
 
 /// Which version it was, where, and whose: the UIDs of the holds that it was looked at for.
@@ -279,12 +281,17 @@ impl Work for Pass<'_> {
         let ledger = ledger::covers(&entries, &self.uids.iter().copied().collect());
         let open = entries.values().filter(|entry| entry.is_open());
         let others = open.filter(|entry| !self.uids.contains(&entry.uid.as_str()));
-        let told = others.filter_map(|entry| self.memory.told(&entry.uid)).collect();
+        let (mut told, mut untold) = (Vec::new(), Vec::new());
+        for entry in others {
+            let its = manifest::told_of_open(self.store, std::iter::once(entry), self.memory).await?;
+            untold.extend(its.iter().any(|told| told.is_short()).then(|| entry.cover()));
+            told.extend(its);
+        }
         // These last: reading the ledger takes long enough to declare one.
         let declared = self.holds.covers().await?;
         let open = Open { ledger, declared };
         self.store.clock.vouches_for(self.time)?;
-        Ok(Known { open, told })
+        Ok(Known { open, told, untold })
     }
 
     fn concerns(&self, listed: &Listed, _: &[Version]) -> bool {
@@ -331,17 +338,21 @@ impl Pass<'_> {
     }
 
     /// Which other open hold keeps it.
-    fn kept_by(&self, stored: &Stored<'_>, Known { open, told }: &Known) -> Option<KeptBy> {
+    fn kept_by(&self, stored: &Stored<'_>, known: &Known) -> Option<KeptBy> {
+        let Known { open, told, untold } = known;
         // What another was told to have it has, whatever its key says.
         let version = self.memory.fingerprint(&stored.listed.key, &stored.listed.id);
-        let has = |told: &Arc<Told>| told.has(version) || told.is_short() && !stored.is_plausible();
-        if told.iter().any(has) {
-            Some(KeptBy::Ledger)
-        } else if stored.is_covered_by_key(self.closing) {
+        let is_theirs = |cover: &Cover| cover.is_about(stored.key.class(), stored.key.source());
+        if told.iter().any(|told| told.has(version)) {
+            return Some(KeptBy::Ledger);
+        }
+        let kept_by = if stored.is_covered_by_key(self.closing) {
             stored.kept_by_key(open)
         } else {
             stored.kept_by(open)
-        }
+        };
+        // Until that is known it stays as it is, and the hold that is released, too.
+        kept_by.or_else(|| untold.iter().any(is_theirs).then_some(KeptBy::Declared))
     }
 
     async fn release(

@@ -1,5 +1,5 @@
 //! How much a process remembers of held versions. There are as many of these as whoever may put writes, so they are counted in
-//! bytes: of one Site there are never more than are left for all others. That is the dynamic threshold by which switches share
+//! bytes: of one Site there are never more than are left for all others, nor of one hold than are left for the Site's others. That is the dynamic threshold by which switches share
 //! a buffer (Choudhury and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998): one that is flooded has half of it at most,
 //! and leaves half of the rest to the next.
 
@@ -13,6 +13,8 @@ use super::HoldError;
 pub(super) const IN_SET: i64 = 24;
 /// The same where its place is kept beside it.
 pub(super) const IN_PLACE: i64 = 40;
+/// Of what a pass finds: with the manifest that will be written of it.
+pub(super) const FOUND: i64 = IN_SET + IN_PLACE;
 /// Bytes of what was read of a version.
 pub(super) const READ: i64 = 80;
 
@@ -64,19 +66,21 @@ impl Room {
         }
     }
 
-    /// Takes so many bytes, if others have as many left as this Site then has.
-    pub(super) fn take(&self, bytes: i64) -> bool {
+    /// Takes so many bytes, if others have as many left as this Site then has; or, for a part of the Site's that has `before`
+    /// already, if its other parts do.
+    pub(super) fn take(&self, bytes: i64, before: i64) -> bool {
         let Some(left) = &self.left else {
             return true;
         };
-        let is_there = self.used.load(Ordering::Relaxed) + bytes <= left.load(Ordering::Relaxed) - bytes;
+        let used = self.used.load(Ordering::Relaxed) + bytes;
+        let is_there = before + bytes <= left.load(Ordering::Relaxed) - bytes - used;
         if is_there {
             self.give(-bytes);
         }
         is_there
     }
 
-    /// Gives them back.
+    /// Gives them back; fewer than none: takes them, whether they are there or not.
     pub(super) fn give(&self, bytes: i64) {
         if let Some(left) = &self.left {
             self.used.fetch_sub(bytes, Ordering::Relaxed);
@@ -85,11 +89,12 @@ impl Room {
     }
 }
 
-/// Versions, as many as there is room for.
+/// Versions, if there is room for all of them. Where there is not, none is kept: nothing can be claimed by a part, and others need
+/// the room.
 #[derive(Debug, Default)]
 pub struct Versions {
     all: HashSet<Fingerprint>,
-    /// How many more there were.
+    /// How many there were, where there was no room for all.
     left_out: u64,
     room: Room,
     each: i64,
@@ -111,11 +116,20 @@ impl Versions {
         if self.all.contains(&version) {
             return false;
         }
-        if !self.room.take(self.each) {
-            self.left_out += 1;
+        if self.is_short() || !self.room.take(self.each, self.bytes()) {
+            self.room.give(self.bytes());
+            self.left_out += 1 + self.count();
+            self.all = HashSet::new();
             return false;
         }
         self.all.insert(version)
+    }
+
+    /// Adds a version whether there is room or not: what takes its place was counted.
+    pub(super) fn push(&mut self, version: Fingerprint) {
+        if !self.is_short() && self.all.insert(version) {
+            self.room.give(-self.each);
+        }
     }
 
     /// Whether it has a version.
@@ -133,19 +147,19 @@ impl Versions {
         self.all.len() as u64
     }
 
-    /// How many it had no room for. One that came again was counted again.
+    /// How many there were, where there was no room for all. One that came again was counted again.
     pub const fn left_out(&self) -> u64 {
         self.left_out
     }
 
-    /// Whether there was no room for some.
+    /// Whether there was no room for all.
     pub const fn is_short(&self) -> bool {
         self.left_out > 0
     }
 
     /// Why nothing is claimed by these, where there was no room for some.
     pub fn shortage(&self) -> Option<HoldError> {
-        let count = self.count() + self.left_out;
+        let count = self.left_out;
         self.is_short().then_some(HoldError::NoRoom { count })
     }
 
@@ -153,6 +167,7 @@ impl Versions {
     pub(super) fn retain(&mut self, stays: impl Fn(Fingerprint) -> bool) {
         let before = self.bytes();
         self.all.retain(|version| stays(*version));
+        self.all.shrink_to_fit();
         self.room.give(before - self.bytes());
     }
 
@@ -206,19 +221,34 @@ mod tests {
         all
     }
 
-    /// A thousand versions fit in what a process has, half of them in what one Site may take.
+    /// A thousand versions fit in what a process has: a third in one set, so that the Site's others have as much.
     #[test]
-    fn a_site_that_is_flooded_leaves_room_for_the_others() {
+    fn what_is_flooded_leaves_room_for_the_others() {
+        let budget = Budget::of_process(3 * 1000 * IN_SET.unsigned_abs());
+        let (flooded, other) = (budget.told(), budget.told());
+        let many = filled(&flooded, 0..333);
+        assert_eq!((many.count(), many.left_out()), (333, 0));
+        assert!(!filled(&flooded, 0..100).is_short(), "another hold of the Site");
+        assert!(filled(&flooded, 0..112).is_short());
+        assert!(!filled(&other, 0..180).is_short(), "another Site");
+        drop(many);
+        assert!(!filled(&other, 0..220).is_short());
+    }
+
+    /// By a part nothing can be claimed, and it would take the room of others.
+    #[test]
+    fn nothing_is_kept_of_what_there_is_no_room_for() {
         let budget = Budget::of_process(3 * 1000 * IN_SET.unsigned_abs());
         let (flooded, other) = (budget.told(), budget.told());
         let all = filled(&flooded, 0..100_000);
-        assert_eq!((all.count(), all.left_out()), (500, 99_500));
-        let few = filled(&other, 0..200);
-        assert!(!few.is_short(), "{few:?}");
-        let more = filled(&other, 200..100_000);
-        assert_eq!(few.count() + more.count(), 250);
-        // A third Site is flooded too, and leaves as much again.
-        assert_eq!(filled(&budget.told(), 0..100_000).count(), 125);
+        assert_eq!((all.count(), all.left_out()), (0, 100_000));
+        assert!(!all.has(Fingerprint(3)) && all.may_have(Fingerprint(3)));
+        assert_eq!(all.shortage(), Some(HoldError::NoRoom { count: 100_000 }));
+        for room in [&flooded, &other] {
+            assert_eq!(filled(room, 0..333).count(), 333);
+        }
+        let none = Versions::default();
+        assert!(!none.may_have(Fingerprint(3)) && none.shortage().is_none());
     }
 
     #[test]
@@ -226,26 +256,17 @@ mod tests {
         let budget = Budget::of_process(3 * 1000 * IN_SET.unsigned_abs());
         let room = budget.told();
         for _ in 0..10 {
-            let mut all = filled(&room, 0..400);
+            let mut all = filled(&room, 0..300);
             let copy = all.clone();
-            assert_eq!((copy.count(), &copy), (400, &all));
+            assert_eq!((copy.count(), &copy), (300, &all));
             all.retain(|version| version.0 < 100);
-            assert_eq!(all.count(), 100);
+            all.push(Fingerprint(7));
+            all.push(Fingerprint(1000));
+            assert_eq!(all.count(), 101);
             assert!(!all.insert(Fingerprint(7)), "it has that");
         }
-        assert_eq!(filled(&room, 0..1000).count(), 500);
+        assert!(!filled(&room, 0..333).is_short() && filled(&room, 0..334).is_short());
         assert_eq!(budget.told().left.unwrap().load(Ordering::Relaxed), 1000 * IN_SET);
-    }
-
-    #[test]
-    fn what_may_be_among_those_left_out_is_not_said_to_lack() {
-        let budget = Budget::of_process(3 * 4 * IN_SET.unsigned_abs());
-        let all = filled(&budget.told(), 0..4);
-        assert_eq!((all.count(), all.left_out()), (2, 2));
-        assert!(!all.has(Fingerprint(3)) && all.may_have(Fingerprint(3)));
-        assert_eq!(all.shortage(), Some(HoldError::NoRoom { count: 4 }));
-        let none = Versions::default();
-        assert!(!none.may_have(Fingerprint(3)) && none.shortage().is_none());
     }
 
     /// As large as is said: of a set that has just grown.

@@ -3,6 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::HoldError;
@@ -10,14 +11,25 @@ use super::HoldError;
 /// A sweep is due hourly, and looks two hours ahead.
 const SHORTEST: Duration = Duration::from_mins(20);
 
-/// The turn of passes of one kind. Each begins anew at the first place, and what was done before takes little then; still, after one
-/// that did not come to its end the next is twice as long, so that one does, however much there is.
-#[derive(Debug)]
-pub(super) struct Turn(Mutex<Duration>);
+/// The turn of passes of one kind. Each begins anew at the first place. What an earlier one read since the first that did not come
+/// to its end is not read again; and where there is no room to remember that, each is twice as long as the one before, so that one
+/// comes to its end, however much there is.
+#[derive(Debug, Default)]
+pub struct Turn(Mutex<State>);
 
-impl Default for Turn {
+#[derive(Debug)]
+struct State {
+    lasts: Duration,
+    /// When the first pass began of those that did not come to their end.
+    began: Option<Timestamp>,
+}
+
+impl Default for State {
     fn default() -> Self {
-        Self(Mutex::new(SHORTEST))
+        Self {
+            lasts: SHORTEST,
+            began: None,
+        }
     }
 }
 
@@ -25,20 +37,28 @@ impl Turn {
     /// When one that begins now is over.
     pub(super) fn ends(&self) -> Instant {
         let now = Instant::now();
-        now.checked_add(*self.lasts()).unwrap_or(now + SHORTEST)
+        now.checked_add(self.state().lasts).unwrap_or(now + SHORTEST)
     }
 
-    /// What came of a pass over everything.
-    pub(super) fn note(&self, ended: &Result<(), HoldError>) {
-        let mut lasts = self.lasts();
-        *lasts = match ended {
-            Err(HoldError::TurnOver) => lasts.saturating_mul(2),
-            Ok(()) => SHORTEST,
-            Err(_) => return,
-        };
+    /// When the first pass began of those over everything that did not come to their end; `None`: the last one did.
+    pub fn began(&self) -> Option<Timestamp> {
+        self.state().began
     }
 
-    fn lasts(&self) -> MutexGuard<'_, Duration> {
+    /// What came of a pass over everything that began at `now`; of one over less, that its turn was over.
+    pub(super) fn note(&self, ended: &Result<(), HoldError>, now: Timestamp) {
+        let mut state = self.state();
+        match ended {
+            Err(HoldError::TurnOver) => {
+                state.lasts = state.lasts.saturating_mul(2);
+                state.began.get_or_insert(now);
+            }
+            Ok(()) => *state = State::default(),
+            Err(_) => (),
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -52,22 +72,25 @@ mod tests {
     async fn a_turn_is_twice_as_long_until_a_pass_comes_to_its_end() {
         let turn = Turn::default();
         let lasts = || turn.ends() - Instant::now();
+        let at = |second| Timestamp::from_second(second).unwrap();
         let failed = StoreError {
             operation: "ListObjectVersions",
             code: "Timeout".into(),
             status: None,
         };
-        for (ended, minutes) in [
-            (Ok(()), 20),
-            (Err(HoldError::TurnOver), 40),
-            (Err(failed.into()), 40),
-            (Err(HoldError::TurnOver), 80),
-            (Ok(()), 20),
+        let over = || Err(HoldError::TurnOver);
+        for (second, ended, minutes, began) in [
+            (1, Ok(()), 20, None),
+            (2, over(), 40, Some(2)),
+            (3, Err(failed.into()), 40, Some(2)),
+            (4, over(), 80, Some(2)),
+            (5, Ok(()), 20, None),
         ] {
-            turn.note(&ended);
+            turn.note(&ended, at(second));
             assert_eq!(lasts(), Duration::from_mins(minutes), "{ended:?}");
+            assert_eq!(turn.began(), began.map(at), "{ended:?}");
         }
-        (0..200).for_each(|_| turn.note(&Err(HoldError::TurnOver)));
+        (0..200).for_each(|second| turn.note(&over(), at(second)));
         assert!(lasts() >= SHORTEST);
     }
 }
