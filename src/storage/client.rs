@@ -175,6 +175,9 @@ impl Store {
         if let Some(endpoint) = &target.endpoint {
             config = config.endpoint_url(endpoint.trim_end_matches('/'));
         }
+        if let Some(doubt) = credentials::Doubt::of(target) {
+            config = config.interceptor(doubt);
+        }
         config = if is_signed {
             config.credentials_provider(credentials::provider(target, &http_client)?)
         } else {

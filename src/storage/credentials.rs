@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use aws_config::profile::ProfileFileCredentialsProvider;
 use aws_config::provider_config::ProviderConfig;
@@ -13,6 +13,11 @@ use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvid
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{BehaviorVersion, Region, SharedHttpClient};
+use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::interceptors::Intercept;
+use aws_smithy_runtime_api::client::interceptors::context::BeforeDeserializationInterceptorContextRef;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::config_bag::ConfigBag;
 
 use super::bounded::Bounded;
 use super::client::TargetError;
@@ -25,6 +30,8 @@ const PROVIDER: &str = "toezicht";
 const SESSION: &str = "toezicht";
 /// Temporary keys are renewed this long before they expire.
 const BEFORE_EXPIRY: Duration = Duration::from_mins(5);
+/// Temporary keys that the store refuses something are exchanged anew after this long: they may have been withdrawn.
+const DOUBTED_AFTER: Duration = Duration::from_mins(5);
 /// The longest that an exchange takes, retries included: the SDK waits for credentials for 5 s.
 const DEADLINE: Duration = Duration::from_secs(4);
 /// The longest token that is read, in bytes. Those of service accounts have about a thousand.
@@ -86,7 +93,13 @@ struct Exchange {
 
 /// Temporary keys of one role, which all clients of the process share: an exchange for each pass over a bucket would be
 /// one for each minute.
-type Kept = Arc<tokio::sync::Mutex<Option<Temporary>>>;
+type Kept = Arc<tokio::sync::Mutex<Option<Exchanged>>>;
+
+#[derive(Debug)]
+struct Exchanged {
+    keys: Temporary,
+    at: Instant,
+}
 
 /// By STS and identity.
 static KEPT: LazyLock<Mutex<HashMap<(String, WebIdentity), Kept>>> = LazyLock::new(Mutex::default);
@@ -99,6 +112,52 @@ fn kept(sts: String, identity: &WebIdentity) -> Kept {
     Arc::clone(all.entry((sts, identity.clone())).or_default())
 }
 
+/// Other stores than AWS have their STS where their S3 is.
+fn sts(target: &StorageTarget) -> String {
+    target.endpoint.as_ref().unwrap_or(&target.region).clone()
+}
+
+/// Doubts temporary keys that a store refuses. AWS answers 400 (`ExpiredToken`, `InvalidToken`) or 403 (`InvalidAccessKeyId`) where
+/// they count no more, and 403 where something is not allowed (S3 API reference, error responses): which of them, a new exchange
+/// tells.
+#[derive(Debug)]
+pub(crate) struct Doubt(Kept);
+
+impl Doubt {
+    /// Of a target's keys; `None`: they are not temporary.
+    pub(crate) fn of(target: &StorageTarget) -> Option<Self> {
+        match &target.credentials {
+            Credentials::WebIdentity { web_identity } => Some(Self(kept(sts(target), web_identity))),
+            Credentials::Keys(_) | Credentials::Profile(_) => None,
+        }
+    }
+
+    fn note(&self, status: u16, now: Instant) {
+        // Whoever exchanges them now has new ones.
+        let Ok(mut kept) = self.0.try_lock() else { return };
+        let is_old = |keys: &Exchanged| now.saturating_duration_since(keys.at) >= DOUBTED_AFTER;
+        if matches!(status, 400 | 403) && kept.as_ref().is_some_and(is_old) {
+            *kept = None;
+        }
+    }
+}
+
+impl Intercept for Doubt {
+    fn name(&self) -> &'static str {
+        "Doubt"
+    }
+
+    fn read_before_deserialization(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        self.note(context.response().status().as_u16(), Instant::now());
+        Ok(())
+    }
+}
+
 impl Exchange {
     fn new(target: &StorageTarget, identity: &WebIdentity, http_client: &SharedHttpClient) -> Self {
         let timeouts = TimeoutConfig::builder().operation_timeout(DEADLINE);
@@ -109,25 +168,26 @@ impl Exchange {
             .region(Region::new(target.region.clone()))
             .timeout_config(timeouts.build())
             .retry_config(RetryConfig::standard().with_max_attempts(2));
-        // Other stores than AWS have their STS where their S3 is.
         if let Some(endpoint) = &target.endpoint {
             config = config.endpoint_url(endpoint.trim_end_matches('/'));
         }
-        let sts = target.endpoint.as_ref().unwrap_or(&target.region).clone();
         Self {
             client: aws_sdk_sts::Client::from_conf(config.build()),
             identity: identity.clone(),
-            kept: kept(sts, identity),
+            kept: kept(sts(target), identity),
         }
     }
 
     async fn keys(&self) -> Result<Temporary, StoreError> {
         let mut kept = self.kept.lock().await;
-        if let Some(keys) = kept.as_ref().filter(|keys| is_fresh(keys)) {
-            return Ok(keys.clone());
+        if let Some(kept) = kept.as_ref().filter(|kept| is_fresh(&kept.keys)) {
+            return Ok(kept.keys.clone());
         }
         let keys = self.exchange().await?;
-        *kept = Some(keys.clone());
+        *kept = Some(Exchanged {
+            keys: keys.clone(),
+            at: Instant::now(),
+        });
         Ok(keys)
     }
 

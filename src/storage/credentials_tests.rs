@@ -133,6 +133,35 @@ async fn temporary_keys_are_shared_and_renewed_before_they_expire() {
     }
 }
 
+/// A session that was revoked, or a role that was changed, need not wait for the keys' end.
+#[tokio::test]
+async fn keys_that_are_refused_are_exchanged_anew() {
+    let stub = Stub::start(|asked| {
+        if is_exchange(asked) {
+            temporary(asked, SignedDuration::from_hours(1))
+        } else {
+            error(403, "InvalidAccessKeyId")
+        }
+    })
+    .await;
+    let folder = tempfile::tempdir().unwrap();
+    let token_file = folder.path().join("token");
+    std::fs::write(&token_file, "refused").unwrap();
+    let target = ambient(&stub, &token_file);
+    let exchanges = || stub.take().iter().filter(|asked| is_exchange(asked)).count();
+    for _ in 0..3 {
+        asks(&target).await.unwrap_err();
+    }
+    assert_eq!(exchanges(), 1, "not with each refusal");
+    let doubt = Doubt::of(&target).unwrap();
+    for (status, minutes, count) in [(403, 4, 0), (404, 6, 0), (503, 6, 0), (403, 6, 1), (400, 6, 1)] {
+        doubt.note(status, Instant::now() + Duration::from_mins(minutes));
+        asks(&target).await.unwrap_err();
+        assert_eq!(exchanges(), count, "{status} after {minutes} minutes");
+    }
+    assert!(Doubt::of(&stub.target()).is_none());
+}
+
 #[tokio::test]
 async fn an_exchange_that_fails_says_why() {
     let dir = tempfile::tempdir().unwrap();

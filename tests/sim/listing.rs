@@ -46,7 +46,13 @@ pub struct Listing {
 
 impl Store {
     pub fn list(&self, asked: &Asked) -> Listing {
-        let most = asked.most.min(self.kind.page);
+        // Of the ledger a hundred pages are read: with three versions each that would be few.
+        let page = if asked.prefix.starts_with("ledger/") {
+            self.kind.page.max(40)
+        } else {
+            self.kind.page
+        };
+        let most = asked.most.min(page);
         if most == 0 {
             return Listing::default();
         }

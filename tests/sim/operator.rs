@@ -222,18 +222,18 @@ impl Leader {
             memory: &memory,
             now,
         };
-        let (outcome, failed) = pass.run().await;
+        let (mut outcome, failed) = pass.run().await;
         let problem = failed.map(|error| error.to_string());
         lock(&self.world).end_look(self.n);
         let is_first = lock(&self.world).is_broken(Mutation::ManifestFirst);
         if is_first {
-            let (_, written) = pass.write_manifests(&outcome).await;
+            let (_, written) = pass.write_manifests(&mut outcome).await;
             written.map_err(|error| error.to_string())?;
         }
         self.report(&site, &holds, &plan, &outcome, problem.clone(), began, now)
             .await?;
         if !is_first {
-            let (_, written) = pass.write_manifests(&outcome).await;
+            let (_, written) = pass.write_manifests(&mut outcome).await;
             written.map_err(|error| error.to_string())?;
         }
         self.audit().await?;

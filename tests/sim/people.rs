@@ -1,10 +1,12 @@
 //! People, good and bad, and what befalls the store: each a task that does something now and then.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use toezicht::api::IncidentHold;
 use toezicht::protocol::Window;
 use toezicht::storage::key::Class;
 use tokio::time::sleep;
@@ -77,6 +79,40 @@ fn declare_one(world: &mut World, now: Timestamp) {
     let uid = world.api.declare(&incident, now);
     world.say(|| format!("{uid} is declared: {incident:?}"));
     note(world, &uid, now);
+}
+
+/// Of each five seeds, in one somebody declares anew what was just released, under another name: what was read of it for one hold
+/// counts for no other.
+pub async fn relay(world: Shared) {
+    let mut seen = BTreeSet::new();
+    loop {
+        sleep(Duration::from_secs(20)).await;
+        let world = &mut *lock(&world);
+        if !world.is_relaying() || world.is_calm || world.is_over() {
+            return;
+        }
+        let released = |hold: &&IncidentHold| {
+            let placement = hold.status.as_ref()?.placement.as_ref()?;
+            placement.released_at.as_ref().map(|_| hold.metadata.uid.clone())
+        };
+        let mut all = world.api.holds.values();
+        let Some(hold) = all.find(|hold| released(hold).flatten().is_some_and(|uid| seen.insert(uid))) else {
+            continue;
+        };
+        let (spec, now) = (hold.spec.clone(), world.now());
+        let incident = Incident {
+            name: format!("h{}", world.rng.u32(0..1_000_000)),
+            cameras: spec.cameras,
+            calls: spec.calls,
+            window: Window::new(spec.window.from.0, spec.window.until.map(|until| until.0)),
+        };
+        if spec.window.from.0 > now {
+            continue;
+        }
+        let uid = world.api.declare(&incident, now);
+        world.say(|| format!("{uid} is declared over what was released: {incident:?}"));
+        note(world, &uid, now);
+    }
 }
 
 /// What it covers from now on counts.

@@ -75,6 +75,7 @@ async fn whole(seed: u64, scope: Scope) -> Report {
     }
     start(&world, lease::elect(world.clone()));
     start(&world, people::declare(world.clone()));
+    start(&world, people::relay(world.clone()));
     start(&world, people::restore(world.clone()));
     start(&world, people::disturb(world.clone()));
     start(&world, people::come_back(world.clone()));

@@ -99,6 +99,11 @@ impl World {
         self.seed % 5 == 3
     }
 
+    /// Whether what was released is held anew at once.
+    pub const fn is_relaying(&self) -> bool {
+        self.seed % 5 == 4
+    }
+
     /// The true time.
     pub fn now(&self) -> Timestamp {
         let elapsed = i64::try_from(self.began.elapsed().as_millis()).unwrap();

@@ -9,9 +9,24 @@ use tokio::sync::Semaphore;
 /// Looks in one lane at once, at most.
 const ABREAST: usize = 16;
 
+/// Looks in all lanes at once, at most: each has its requests and pages in memory.
+const IN_ALL: usize = 8 * ABREAST;
+
 /// Lanes by what looks in them wait for; `None`: nothing but the API server or a recorder. One that is empty is forgotten.
-#[derive(Debug, Default)]
-pub struct Lanes(Mutex<HashMap<Option<String>, Arc<Semaphore>>>);
+#[derive(Debug)]
+pub struct Lanes {
+    each: Mutex<HashMap<Option<String>, Arc<Semaphore>>>,
+    all: Semaphore,
+}
+
+impl Default for Lanes {
+    fn default() -> Self {
+        Self {
+            each: Mutex::default(),
+            all: Semaphore::new(IN_ALL),
+        }
+    }
+}
 
 impl Lanes {
     /// Does the work once there is room in its lane; `None`: it is not begun, since `ended` came before.
@@ -22,24 +37,25 @@ impl Lanes {
         ended: impl Future<Output = ()>,
     ) -> Option<T> {
         let room = || Arc::new(Semaphore::new(ABREAST));
-        let turns = self.all().entry(lane).or_insert_with(room).clone();
+        let turns = self.each().entry(lane).or_insert_with(room).clone();
         let done = async {
+            // None of them is ever closed.
+            let turn = async { (turns.acquire().await, self.all.acquire().await) };
             let _turn = tokio::select! {
                 biased;
                 () = ended => return None,
-                // It is never closed.
-                turn = turns.acquire() => turn,
+                turn = turn => turn,
             };
             Some(work.await)
         };
         let done = done.await;
         drop(turns);
-        self.all().retain(|_, lane| Arc::strong_count(lane) > 1);
+        self.each().retain(|_, lane| Arc::strong_count(lane) > 1);
         done
     }
 
-    fn all(&self) -> MutexGuard<'_, HashMap<Option<String>, Arc<Semaphore>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    fn each(&self) -> MutexGuard<'_, HashMap<Option<String>, Arc<Semaphore>>> {
+        self.each.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -67,13 +83,13 @@ mod tests {
             let done = lanes.run(lane, ready(7), pending()).now_or_never();
             assert_eq!(done, Some(Some(7)));
         }
-        assert_eq!(lanes.all().len(), 1, "those that are empty are forgotten");
+        assert_eq!(lanes.each().len(), 1, "those that are empty are forgotten");
         let ended = lanes.run(slow(), ready(7), ready(())).now_or_never();
         assert_eq!(ended, Some(None), "what waits when all ends is not begun");
         drop(stuck.pop());
         assert_eq!(next.now_or_never(), Some(Some(7)));
         drop(stuck);
         lanes.run(None, ready(7), pending()).now_or_never();
-        assert!(lanes.all().is_empty());
+        assert!(lanes.each().is_empty());
     }
 }

@@ -15,13 +15,13 @@ use crate::storage::listing::Listed;
 use crate::storage::stub::{Stub, error, versions};
 use crate::storage::under_way::UnderWay;
 
-const MANY: u8 = 200;
+pub(super) const MANY: u8 = 200;
 
 /// What a store was given: by path and mark, or path alone.
-type Given = Arc<Mutex<BTreeMap<String, String>>>;
+pub(super) type Given = Arc<Mutex<BTreeMap<String, String>>>;
 
 /// A store with many recordings of `hal`, that keeps what it is given.
-async fn crowded(now: Timestamp) -> (Stub, Given) {
+pub(super) async fn crowded(now: Timestamp) -> (Stub, Given) {
     let begun = now - SignedDuration::from_mins(100);
     let recorded = (0..MANY).map(|number| {
         let start = begun + SignedDuration::from_millis(i64::from(number));
@@ -66,7 +66,7 @@ async fn crowded(now: Timestamp) -> (Stub, Given) {
 }
 
 /// How many recordings were given a legal hold, and how many objects are of manifests.
-fn counts(given: &Given) -> (usize, usize) {
+pub(super) fn counts(given: &Given) -> (usize, usize) {
     let given = given.lock().unwrap();
     let held = given.iter().filter(|(place, body)| {
         place.contains("/video/") && place.ends_with(" legal-hold") && body.contains("ON")
@@ -101,9 +101,9 @@ async fn what_there_is_no_room_for_is_held_and_nothing_is_claimed_of_it() {
             memory: &memory,
             now,
         };
-        let (outcome, failed) = pass.run().await;
+        let (mut outcome, failed) = pass.run().await;
         assert!(failed.is_none(), "{failed:?}");
-        let (lost, written) = pass.write_manifests(&outcome).await;
+        let (lost, written) = pass.write_manifests(&mut outcome).await;
         assert_eq!((lost, outcome.drift.is_none()), (0, true), "{:?}", outcome.drift);
         let placed = placement(&holds[0], &plan, &outcome, now).unwrap();
         (placed, written.is_ok(), BTreeSet::from_iter(outcome.proved))
@@ -171,9 +171,9 @@ async fn a_hold_is_not_released_by_a_part_of_its_manifest() {
             memory: &memory,
             now,
         };
-        let (outcome, failed) = pass.run().await;
+        let (mut outcome, failed) = pass.run().await;
         assert!(failed.is_none(), "{failed:?}");
-        pass.write_manifests(&outcome).await.1.unwrap();
+        pass.write_manifests(&mut outcome).await.1.unwrap();
         placement(&holds[0], &plan, &outcome, now).unwrap()
     };
     let plenty = 10_000_000;

@@ -6,6 +6,7 @@
 
 mod cadence;
 mod declared;
+mod manifests;
 pub(crate) mod outcome;
 mod pass;
 pub(crate) mod plan;
@@ -187,7 +188,7 @@ impl Retention {
             memory: &buckets.memory(site),
             now,
         };
-        let (outcome, failed) = pass.run().await;
+        let (mut outcome, failed) = pass.run().await;
         if let Some(RetentionError::NotLeader(lost)) = failed {
             return Err(lost.into());
         }
@@ -201,7 +202,7 @@ impl Retention {
         // Before the status, which may fail: what was put back is not found again.
         event::publish(events, site, &report::events(&outcome)).await;
         let is_reported = report::report(client, site, holds, plan, &outcome, failed.as_ref(), now).await?;
-        let (forgotten, written) = pass.write_manifests(&outcome).await;
+        let (forgotten, written) = pass.write_manifests(&mut outcome).await;
         if forgotten > 0 {
             // Not before: what a manifest still lists is found again.
             self.context.hooks.drifted(site, Aspect::HeldVersion, forgotten);

@@ -17,8 +17,7 @@ use crate::controllers::kit::fence::Fence;
 use crate::protocol::cover::Cover;
 use crate::protocol::retention::lifecycle_days;
 use crate::storage::Time;
-use crate::storage::hold::coverage::Coverage;
-use crate::storage::hold::manifest::{self, Kept};
+use crate::storage::hold::manifest;
 use crate::storage::hold::memory::{Memory, Told};
 use crate::storage::hold::{BrokenOff, HoldError, Placed, Refused, Release, Task, place};
 use crate::storage::ledger::{self, Entry};
@@ -79,13 +78,11 @@ impl Pass<'_> {
 
     /// Runs every step even if an earlier one failed: a version that cannot be held must not stop the sweep.
     async fn steps(&self, outcome: &mut Outcome) -> Result<(), RetentionError> {
-        if self.is_time() {
-            self.memory.forget_short();
-        }
+        self.keep_told();
         let placed = if self.plan.open.is_empty() {
             // There is nothing to place by what is remembered.
             self.memory.forget(Timestamp::MAX);
-            self.keep_told();
+            self.memory.placing.reset();
             Ok(())
         } else {
             self.place(outcome).await
@@ -101,7 +98,7 @@ impl Pass<'_> {
         outcome.release_problem = problem(&released);
         let mut go_on = |done| match done {
             // It is no failure: the others have their turn, and then it goes on.
-            Err(RetentionError::Hold(HoldError::TurnOver)) => {
+            Err(RetentionError::Hold(HoldError::TurnOver { .. })) => {
                 outcome.is_pending = true;
                 Ok(())
             }
@@ -112,11 +109,30 @@ impl Pass<'_> {
     }
 
     async fn place(&self, outcome: &mut Outcome) -> Result<(), RetentionError> {
-        let (covers, (told, unread)) = (self.plan.covers(), self.told().await?);
-        outcome.unread = unread;
         let proved_at = self.proved_at();
         let uncertain = self.uncertain(&proved_at);
-        let mut is_full = self.is_full(&uncertain) || self.is_unwritten(&told, &outcome.unread);
+        let placed = self.place_all(&proved_at, &uncertain, outcome).await;
+        if let Some(left) = uncertain.into_values().max() {
+            // Whatever was read may change until then, and is read once more, however the pass ended.
+            self.memory.forget(Timestamp::MAX);
+            outcome.verify_at = outcome.verify_at.min(Some(self.now + left));
+        }
+        placed
+    }
+
+    async fn place_all(
+        &self,
+        proved_at: &[Option<Timestamp>],
+        uncertain: &BTreeMap<String, SignedDuration>,
+        outcome: &mut Outcome,
+    ) -> Result<(), RetentionError> {
+        let mut is_full = self.is_full(uncertain);
+        if is_full {
+            self.memory.forget_short();
+        }
+        let (covers, (told, unread)) = (self.plan.covers(), self.told().await?);
+        outcome.unread = unread;
+        is_full |= self.is_unwritten(&told, &outcome.unread);
         // Before the first page is listed.
         let is_followed = self.recorders_follow();
         let acknowledged = self
@@ -137,7 +153,7 @@ impl Pass<'_> {
             embargo: self.bucket.embargo,
             since: (!is_full).then(|| self.now - self.lately()),
             everywhere: self.is_everywhere() && (is_full || !self.is_refused_before()),
-            proved_at: &proved_at,
+            proved_at,
             told: &told,
             closing: &closing,
             memory: self.memory,
@@ -173,11 +189,6 @@ impl Pass<'_> {
         outcome.verify_at = outcome.verify_every.map(|every| from + paced(every, is_refused));
         if !is_full {
             outcome.verify_at = outcome.verify_at.into_iter().chain(self.retry_at()).min();
-        }
-        if let Some(left) = uncertain.into_values().max() {
-            // Whatever was read may change until then, and is read once more.
-            self.memory.forget(Timestamp::MAX);
-            outcome.verify_at = outcome.verify_at.min(Some(self.now + left));
         }
         outcome.unacknowledged_since = self.unacknowledged_since(outcome);
         Ok(())
@@ -250,7 +261,6 @@ impl Pass<'_> {
         });
         outcome.proved = proved.map(|(uid, _)| uid.clone()).collect();
         self.memory.forget(self.now - FORGOTTEN_AFTER);
-        self.keep_told();
     }
 
     /// Forgets manifests of holds that nobody asks about any more.
@@ -302,38 +312,6 @@ impl Pass<'_> {
         Ok(placed)
     }
 
-    /// Writes what is kept for each hold, for those who may read it. After the report: a loss is told before the manifest
-    /// forgets what was lost. Gives how many losses are not found again, and whether all was written.
-    pub async fn write_manifests(&self, outcome: &Outcome) -> (u64, Result<(), RetentionError>) {
-        let all = self.plan.open.values().zip(&outcome.coverage);
-        let read = all.filter(|(_, (uid, _))| !outcome.unread.contains_key(uid));
-        let (mut forgotten, mut unwritten) = (0, Ok(()));
-        for (entry, (uid, coverage)) in read {
-            let lost = outcome.lost.get(uid).copied().unwrap_or_default();
-            // A manifest that says less than there is would not do, nor one that says more than is kept.
-            if !is_whole(coverage) {
-                // What they lost was told, and counts now: whatever keeps their manifests from being written, it is told no more.
-                self.memory.forget_lost(uid, coverage);
-                forgotten += lost;
-                continue;
-            }
-            let kept = Kept {
-                entry,
-                coverage,
-                missing: &outcome.missing(coverage, entry.accepted_at),
-                ceilings: &self.bucket.ceilings,
-                embargo: self.bucket.embargo,
-            };
-            let work = manifest::write(&self.bucket.operator, kept, self.memory, self.now);
-            match self.fence.guard(work).await {
-                Ok(Ok(())) => forgotten += lost,
-                Ok(Err(error)) => unwritten = unwritten.and(Err(error.into())),
-                Err(not_leader) => return (forgotten, Err(not_leader.into())),
-            }
-        }
-        (forgotten, unwritten)
-    }
-
     async fn release(&self, outcome: &mut Outcome) -> Result<(), RetentionError> {
         // One that was refused lately, whose recorders are silent, or whose manifest cannot be read keeps no other from being
         // released.
@@ -354,6 +332,7 @@ impl Pass<'_> {
             }
             match may_release(self.release_from, self.recorders_follow(), resolved_at, self.now) {
                 Ok(()) => {
+                    self.memory.forget_short();
                     let work = manifest::told(&self.bucket.operator, entry, self.memory);
                     match self.fence.guard(work).await? {
                         Ok(told) => match told.shortage() {
@@ -391,6 +370,14 @@ impl Pass<'_> {
             outcome.count("deleted", released.deleted);
             ended?;
             outcome.unreleased.clone_from(&released.refused);
+            if let Some(why) = &released.untold_since {
+                let why = || Refused {
+                    versions: 0,
+                    first: why.clone(),
+                };
+                let untold = released.untold.iter().map(|uid| (uid.clone(), why()));
+                outcome.unreleased.extend(untold);
+            }
             outcome.unseen.clone_from(&released.unseen);
             outcome.is_undecided = !released.undecided.is_empty();
             if released.is_settled() || number == PASSES {
@@ -461,12 +448,6 @@ impl Pass<'_> {
     }
 }
 
-/// Whether a manifest of what was found says neither less than there is, nor more than is kept.
-fn is_whole(coverage: &Coverage) -> bool {
-    let is_refused = coverage.refused.as_ref().is_some_and(Refused::is_of_versions);
-    !is_refused && !coverage.present.is_short() && coverage.hidden.is_empty() && coverage.disputed == 0
-}
-
 /// How long a store's lifecycle lets a recording be.
 fn kept_for(ceiling: Days) -> SignedDuration {
     let days = lifecycle_days(ceiling).unwrap_or_default();
@@ -479,6 +460,9 @@ mod crowded_tests;
 #[cfg(test)]
 #[path = "refused_tests.rs"]
 mod refused_tests;
+#[cfg(test)]
+#[path = "reread_tests.rs"]
+mod reread_tests;
 #[cfg(test)]
 #[path = "pass_tests.rs"]
 mod tests;

@@ -240,7 +240,7 @@ async fn an_unreadable_manifest_is_a_matter_of_its_own_hold() {
         memory: &Memory::default(),
         now,
     };
-    let (outcome, failed) = pass.run().await;
+    let (mut outcome, failed) = pass.run().await;
     assert!(failed.is_none(), "{failed:?}");
     assert_eq!(outcome.proved, ["other"]);
     let [one, other] = holds
@@ -254,7 +254,7 @@ async fn an_unreadable_manifest_is_a_matter_of_its_own_hold() {
     );
     assert!(!one.proved && other.proved && other.refused.is_none());
     stub.take();
-    pass.write_manifests(&outcome).await.1.unwrap();
+    pass.write_manifests(&mut outcome).await.1.unwrap();
     let asked = stub.take();
     let written = asked
         .iter()

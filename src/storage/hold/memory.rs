@@ -142,7 +142,8 @@ impl Told {
     pub fn lost(&self, coverage: &Coverage) -> u64 {
         let lost = |version: &Fingerprint| !coverage.present.may_have(*version);
         let hidden = coverage.hidden.iter().filter_map(|place| self.places.get(place));
-        let untold = hidden.flatten().filter(|version| lost(version)).count();
+        let is_told = |version: &&Fingerprint| self.versions.has(**version) && lost(version);
+        let untold = hidden.flatten().filter(is_told).count();
         (self.versions.iter().filter(lost).count() - untold) as u64
     }
 
@@ -231,6 +232,12 @@ impl Memory {
             *of = now;
         }
         self.under_way.may_let_go(bucket, cover, of.1)
+    }
+
+    /// Forgets the marks of a version: they change, and what was read of it counts for no hold any more.
+    pub(in crate::storage) fn unlearn(&self, listed: &Listed) {
+        let version = self.fingerprint(&listed.key, &listed.id);
+        self.read().unlearn(version);
     }
 
     /// Forgets marks that were read before `since`.
@@ -411,6 +418,11 @@ mod tests {
         assert_eq!(lost(&[DEUR], &[HAL]), 0);
         assert_eq!(lost(&[HAL], &[HAL]), 1);
         assert_eq!(lost(&[HAL, DEUR], &[HAL]), 0);
+        // What was told once is not among them any more, whatever is hidden later.
+        let mut coverage = Coverage::of(&cover, &BTreeMap::new(), Timestamp::UNIX_EPOCH);
+        let told = told.without_lost(&coverage);
+        coverage.hidden = [place(HAL)].into();
+        assert_eq!((told.count(), told.lost(&coverage)), (0, 0));
     }
 
     #[test]

@@ -18,11 +18,13 @@ mod place;
 mod read_marks;
 mod release;
 pub mod room;
+mod task;
 mod turn;
 mod unseen;
 
-pub use place::{Placed, Task, place};
+pub use place::{Placed, place};
 pub use release::{Release, Released};
+pub use task::Task;
 pub use unseen::Unseen;
 
 use std::collections::BTreeSet;
@@ -84,8 +86,23 @@ pub enum HoldError {
         count: u64,
     },
     /// A pass was ended so that others have their turn.
-    #[error("TurnOver: there is more to look at than fits between two sweeps; the rest follows at once")]
-    TurnOver,
+    #[error(
+        "TurnOver: there is more to look at than fits between two sweeps; it came to {day}, and goes on at once"
+    )]
+    TurnOver {
+        /// The day of recordings that it was about.
+        day: Date,
+    },
+    /// What another open hold has is not known, and may be what is to be released.
+    #[error(
+        "UnknownManifest: the manifest of the open hold {hold:?}, which is about the same source, is not known: {why}"
+    )]
+    Untold {
+        /// Its name.
+        hold: String,
+        /// Why.
+        why: String,
+    },
     /// A hold is released, and its manifest or its entry in the ledger is not ended.
     #[error("the recordings are released, and the hold's manifest and ledger entry are still to be ended: {}", .0.safe_message())]
     NotEnded(StoreError),
@@ -106,7 +123,8 @@ impl HoldError {
             | Self::UnvisitedCalls
             | Self::HiddenKey
             | Self::NoRoom { .. }
-            | Self::TurnOver
+            | Self::TurnOver { .. }
+            | Self::Untold { .. }
             | Self::NotEnded(_) => false,
         }
     }
@@ -120,7 +138,8 @@ impl HoldError {
             Self::UnvisitedCalls => "too_many_sources",
             Self::HiddenKey => "hidden_key",
             Self::NoRoom { .. } => "too_many_versions",
-            Self::TurnOver => "turn_over",
+            Self::TurnOver { .. } => "turn_over",
+            Self::Untold { .. } => "unknown_manifest",
             Self::NotEnded(error) | Self::Storage(error) => error.category(),
         }
     }

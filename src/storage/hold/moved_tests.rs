@@ -10,7 +10,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::manifest::Line;
 use super::memory::{Memory, Told};
 use super::room::Budget;
-use super::{Placed, Release, Released, Task, place};
+use super::{HoldError, Place, Placed, Release, Released, Task, place};
 use crate::api::{Ceilings, Days};
 use crate::protocol::Window;
 use crate::protocol::cover::{Cover, Sources};
@@ -310,9 +310,11 @@ async fn a_version_that_another_manifest_lists_survives_a_release() {
             (true, false) => (0, 0, false),
             (false, _) => (0, 1, false),
         };
-        let is_undecided = !done.undecided.is_empty();
         assert_eq!((done.kept, done.deleted, done.is_proved()), expected, "{done:?}");
-        assert_eq!(is_undecided, !has_room);
+        assert_eq!(done.untold.len(), usize::from(!has_room));
+        let why = done.untold_since.map(|why| why.to_string()).unwrap_or_default();
+        let told = why.contains("hold \"other\"") && why.contains("TooManyVersions");
+        assert_eq!(told, !has_room, "{why}");
     }
 }
 
@@ -350,6 +352,44 @@ async fn what_comes_with_the_tag_of_what_is_held_was_not_held() {
         let placed = placed(&stub, covers, None, told, &proved_at, &memory, now).await;
         assert_eq!(placed.protected, 1);
         assert_eq!(placed.drifted.is_empty(), !is_told, "{:?}", placed.drifted);
+    }
+}
+
+/// Whatever takes so long on one day, what later days have is not put off by it.
+#[tokio::test]
+async fn after_a_turn_that_was_over_later_days_come_first() {
+    let now = Timestamp::now();
+    let all: Vec<Listed> = [5, 3, 1].map(|day| moved(now, days(day))).into();
+    let of_day = |listed: &Listed| Place::of(&listed.key.parse().unwrap()).day;
+    let (listed, keys) = (all.clone(), all.iter().map(|listed| listed.key.clone()));
+    let stub = Stub::start(move |asked| match asked.parameter("versions") {
+        Some(_) => versions(asked, &listed),
+        None if asked.method == "GET" => error(404, "NoSuchObjectLockConfiguration"),
+        None => (200, String::new()),
+    })
+    .await;
+    let keys: Vec<String> = keys.collect();
+    let window = cover(now, days(6), None);
+    let covers = std::slice::from_ref(&window);
+    for (reached, first) in [(None, 0), (Some(0), 1), (Some(1), 2), (Some(2), 0)] {
+        let memory = Memory::default();
+        if let Some(number) = reached {
+            let over = HoldError::TurnOver {
+                day: of_day(&all[number]),
+            };
+            memory.placing.note(&Err(over), now);
+        }
+        stub.take();
+        let placed = placed(&stub, covers, None, None, &[None], &memory, now).await;
+        assert_eq!(placed.coverage[0].segments, 3);
+        let asked = stub.take();
+        let written = asked.iter().find(|asked| asked.method == "PUT").unwrap();
+        assert!(
+            written.path.contains(&keys[first]),
+            "{reached:?}: {}",
+            written.path
+        );
+        assert_eq!(memory.placing.reached(), None, "it came to its end");
     }
 }
 

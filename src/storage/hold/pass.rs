@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
+use jiff::civil::Date;
 use tokio::sync::{AcquireError, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
@@ -86,6 +87,7 @@ pub(super) async fn each<W: Work>(
     let (note, crew_now) = (&Mutex::new(note), &crew);
     // A day has each source once.
     for day in places.chunk_by(|one, next| one.day == next.day) {
+        crew.course().day = day.first().map(|place| place.day);
         let place = |place| async move { crew_now.place(place, since, note).await };
         stream::iter(day).for_each_concurrent(PLACES, place).await;
     }
@@ -104,6 +106,8 @@ struct Course {
     failed: usize,
     failed_in_a_row: usize,
     hidden: BTreeSet<Place>,
+    /// The day that it is about.
+    day: Option<Date>,
 }
 
 struct Crew<'a, W> {
@@ -273,8 +277,8 @@ impl<W: Work> Crew<'_, W> {
 
     fn has_stopped(&self) -> bool {
         let mut course = self.course();
-        if Instant::now() >= self.until {
-            course.stopped_by.get_or_insert(HoldError::TurnOver);
+        if let Some(day) = course.day.filter(|_| Instant::now() >= self.until) {
+            course.stopped_by.get_or_insert(HoldError::TurnOver { day });
         }
         course.stopped_by.is_some()
     }
@@ -386,7 +390,12 @@ mod tests {
                 noted += 1;
             })
             .await;
-            let expected = if is_done { Ok(()) } else { Err(HoldError::TurnOver) };
+            let day = places[0].day;
+            let expected = if is_done {
+                Ok(())
+            } else {
+                Err(HoldError::TurnOver { day })
+            };
             let many = if is_done { usize::from(VERSIONS) } else { 0 };
             assert_eq!((went, noted), (expected, many));
             assert_eq!(work.tried.into_inner().unwrap().len(), many);

@@ -1,18 +1,17 @@
 //! What open holds cover gets a legal hold, then its tag, and whatever hides it goes: in that order, so that stopped
 //! anywhere nothing that was protected is less so.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 
 use super::coverage::Coverage;
-use super::memory::{Memory, Told};
+use super::memory::Memory;
 use super::order::{Write, placing};
 use super::pass::{Work, each};
 use super::room::Fingerprint;
+use super::task::Task;
 use super::{BrokenOff, HoldError, Place, Refused, places};
-use crate::api::Ceilings;
 use crate::contract::StorageTarget;
 use crate::protocol::cover::{Cover, Sources};
 use crate::storage::Aspect;
@@ -59,37 +58,6 @@ pub struct Placed {
     /// Days of cameras, declared ones or such as a hold names, that were listed since a hold's window has them: of these there
     /// are as many as the holds say, whatever somebody else puts elsewhere.
     pub listed_days: u64,
-}
-
-/// What is placed.
-#[derive(Clone, Debug)]
-pub struct Task<'a> {
-    /// What open holds cover.
-    pub covers: &'a [Cover],
-    /// The cameras that there are, and when each was declared: what a hold over all of them should have.
-    pub cameras: &'a BTreeMap<String, Timestamp>,
-    /// The ceilings (article 6).
-    pub ceilings: &'a Ceilings,
-    /// How old a recording must be to be readable (article 4.2); `None`: the site has live viewing.
-    pub embargo: Option<SignedDuration>,
-    /// Only recordings that begin from then on; `None`: all, from the first day of each window.
-    pub since: Option<Timestamp>,
-    /// Keys that cannot be true were found: look at all that the sources have.
-    pub everywhere: bool,
-    /// When all that was there then of each of `covers`, in turn, was proved to be as it must be; `None`: never.
-    pub proved_at: &'a [Option<Timestamp>],
-    /// What the manifest of each of `covers` lists, in turn: a version that was held once stays so, even if its key is taken
-    /// for something else since. Some stores move the time of a version when its legal hold changes.
-    pub told: &'a [Arc<Told>],
-    /// What resolved holds cover that are being released. A version that is theirs by its key is not offered to another hold
-    /// because its key cannot be true.
-    pub closing: &'a [Cover],
-    /// What is known of held versions.
-    pub memory: &'a Memory,
-    /// Marks that were read from then on are not read again; `None`: all are.
-    pub trusted_since: Option<Timestamp>,
-    /// Nothing hides behind a delete marker first: markers count as any other change.
-    pub is_verifying: bool,
 }
 
 impl Placed {
@@ -149,8 +117,10 @@ async fn passes(
         ..Placed::default()
     };
     let outcome = all(operator, task, looks, now, &mut placed).await;
-    if task.since.is_none() || outcome == Err(HoldError::TurnOver) {
-        task.memory.placing.note(&outcome, now);
+    match outcome {
+        Err(HoldError::TurnOver { .. }) if task.since.is_some() => task.memory.placing.lengthen(),
+        _ if task.since.is_some() => (),
+        _ => task.memory.placing.note(&outcome, now),
     }
     BrokenOff::unless(outcome, placed)
 }
@@ -194,13 +164,32 @@ async fn all(
     };
     seen.listed_days = places.iter().filter(is_own).count() as u64;
     let until = task.memory.placing.ends();
+    let pass = |look| Pass {
+        store: &store,
+        task,
+        now,
+        look,
+    };
+    // Where a turn was over on one day, those after it would wait for as long as that one takes.
+    let reached = task.memory.placing.reached().filter(|_| task.since.is_none());
+    let later = reached.map_or(places.len(), |day| {
+        places.partition_point(|place| place.day <= day)
+    });
+    if let Some(later) = places.get(later..).filter(|later| !later.is_empty()) {
+        let note = |done| seen.note_work(&done);
+        each(
+            &store,
+            later,
+            None,
+            until,
+            &pass(Look::All),
+            &mut BTreeSet::new(),
+            note,
+        )
+        .await?;
+    }
     for look in looks.iter().copied() {
-        let pass = Pass {
-            store: &store,
-            task,
-            now,
-            look,
-        };
+        let pass = pass(look);
         // Both looks come to what is hidden.
         seen.refused = None;
         each(
@@ -374,6 +363,9 @@ impl Pass<'_> {
         // The end of an embargo is nobody's doing.
         let opens_now = marks.tag == Some(RetentionTag::Sealed) && tag == RetentionTag::Held;
         let writes = placing(&marks, tag, !markers.is_empty());
+        if !writes.is_empty() {
+            memory.unlearn(listed);
+        }
         for write in &writes {
             let Some(what) = self.write(&version, *write, markers, found).await? else {
                 return Ok(());

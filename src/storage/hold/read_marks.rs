@@ -46,6 +46,12 @@ impl ReadMarks {
         self.all.get(&version).copied()
     }
 
+    pub(super) fn unlearn(&mut self, version: Fingerprint) {
+        if self.all.remove(&version).is_some() {
+            self.room.give(READ);
+        }
+    }
+
     /// Keeps those that were read at `since` or later.
     pub(super) fn forget(&mut self, since: i64) {
         let before = self.bytes();

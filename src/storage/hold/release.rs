@@ -3,7 +3,7 @@
 //! bytes cannot: immediately before anything is deleted, the open holds are read once more.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::manifest;
 use super::memory::{Memory, Told};
@@ -40,6 +40,10 @@ pub struct Released {
     /// UIDs of holds of which versions are kept for one that was declared and is not in the ledger: it may be gone the next
     /// moment, and then nothing would tell any more why they are held.
     pub undecided: BTreeSet<String>,
+    /// UIDs of holds of which versions stay, since it is not known what another open hold over the same source has.
+    pub untold: BTreeSet<String>,
+    /// Why that is not known.
+    pub untold_since: Option<HoldError>,
     /// Versions that live on to their normal end, as they must be.
     pub younger: u64,
     /// What the store refused to change or to delete, or failed to, tried again; of each hold, by UID.
@@ -59,15 +63,15 @@ impl Released {
 
     /// Whether nothing was left to do: what the holds covered is as if they had never been.
     pub fn is_proved(&self) -> bool {
-        self.is_settled() && self.undecided.is_empty() && self.refused.is_empty()
+        self.is_settled() && self.undecided.is_empty() && self.untold.is_empty() && self.refused.is_empty()
     }
 
     /// Whether nothing was left to do for one of the holds, and all that it covered was looked at. What is refused of another is
     /// none of its business.
     pub fn is_proved_of(&self, entry: &Entry) -> bool {
         let uid = &entry.uid;
-        let is_left =
-            self.unsettled.contains(uid) || self.undecided.contains(uid) || self.refused.contains_key(uid);
+        let all = [&self.unsettled, &self.undecided, &self.untold];
+        let is_left = all.iter().any(|uids| uids.contains(uid)) || self.refused.contains_key(uid);
         !is_left && self.unseen.of(&entry.cover()).is_none()
     }
 }
@@ -119,7 +123,10 @@ impl<'a> Release<'a> {
     ) -> Result<Released, Box<BrokenOff<Released>>> {
         let mut released = Released::default();
         let outcome = self.all(operator, time, &mut released).await;
-        self.memory.releasing.note(&outcome, time.now);
+        // One that had to write is followed by another, which has as long.
+        if outcome.is_err() || released.is_settled() {
+            self.memory.releasing.note(&outcome, time.now);
+        }
         BrokenOff::unless(outcome, released)
     }
 
@@ -145,6 +152,7 @@ impl<'a> Release<'a> {
             told: &told,
             memory: self.memory,
             time,
+            unread: Mutex::default(),
         };
         let mut places = places(&store, &covers, true, None, self.ceilings, time.now).await?;
         places.add(&told);
@@ -173,6 +181,8 @@ impl<'a> Release<'a> {
         .await?;
         self.first.get_or_insert(seen);
         released.unseen = places.unseen;
+        let unread = pass.unread.into_inner().unwrap_or_else(PoisonError::into_inner);
+        released.untold_since = unread.into_values().next();
         Ok(())
     }
 }
@@ -184,6 +194,7 @@ impl Released {
             Done::Nothing => (),
             Done::Kept => self.kept += 1,
             Done::Undecided => self.undecided.extend(uids),
+            Done::Untold => self.untold.extend(uids),
             Done::Younger => self.younger += 1,
             Done::Resisted => self.resisted += 1,
             Done::Released(_) | Done::Over(..) | Done::Deleted(..) => {
@@ -218,6 +229,8 @@ struct Pass<'a> {
     told: &'a [Arc<Told>],
     memory: &'a Memory,
     time: Time,
+    /// Why the manifests of other holds are not known, by UID: each was asked for once.
+    unread: Mutex<BTreeMap<String, HoldError>>,
 }
 
 /// What is held for others now.
@@ -225,8 +238,19 @@ struct Known {
     open: Open,
     /// What their manifests list, as far as they were read.
     told: Vec<Arc<Told>>,
-    /// What those are about for whose manifests there was no room: any version of these sources may be in them.
-    untold: Vec<Cover>,
+    /// What those are about whose manifests are not known, and why: any version of these sources may be in them.
+    untold: Vec<(Cover, HoldError)>,
+}
+
+impl Known {
+    /// Why it is not known whether another open hold keeps a version: until it is, it stays as it is, and the hold that is released,
+    /// too.
+    fn untold_of(&self, stored: &Stored<'_>) -> Option<&HoldError> {
+        let (class, source) = (stored.key.class(), stored.key.source());
+        let mut untold = self.untold.iter();
+        let theirs = untold.find(|(cover, _)| cover.is_about(class, source));
+        theirs.map(|(_, why)| why)
+    }
 }
 
 /// Which version it was, where, and whose: the UIDs of the holds that it was looked at for.
@@ -240,6 +264,8 @@ enum Done {
     Nothing,
     Kept,
     Undecided,
+    /// Whether it is another open hold's is not known.
+    Untold,
     Younger,
     Released(Written),
     /// It is over its ceiling: to be deleted, with the markers of its key.
@@ -283,9 +309,10 @@ impl Work for Pass<'_> {
         let others = open.filter(|entry| !self.uids.contains(&entry.uid.as_str()));
         let (mut told, mut untold) = (Vec::new(), Vec::new());
         for entry in others {
-            let its = manifest::told_of_open(self.store, std::iter::once(entry), self.memory).await?;
-            untold.extend(its.iter().any(|told| told.is_short()).then(|| entry.cover()));
-            told.extend(its);
+            match self.told_of(entry).await {
+                Ok(its) => told.push(its),
+                Err(why) => untold.push((entry.cover(), why)),
+            }
         }
         // These last: reading the ledger takes long enough to declare one.
         let declared = self.holds.covers().await?;
@@ -324,6 +351,29 @@ impl Work for Pass<'_> {
 }
 
 impl Pass<'_> {
+    /// What the manifest of another open hold lists.
+    async fn told_of(&self, entry: &Entry) -> Result<Arc<Told>, HoldError> {
+        let unread = || self.unread.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(why) = unread().get(&entry.uid) {
+            return Err(why.clone());
+        }
+        let told = manifest::told_by(self.store, entry, self.memory).await;
+        let told = told
+            .map_err(HoldError::from)
+            .and_then(|told| match told.shortage() {
+                Some(why) => Err(why),
+                None => Ok(told),
+            });
+        told.map_err(|why| {
+            let why = HoldError::Untold {
+                hold: entry.name.clone(),
+                why: why.to_string(),
+            };
+            unread().insert(entry.uid.clone(), why.clone());
+            why
+        })
+    }
+
     /// Of which holds it is: they cover it, or their manifests list it.
     fn whose<'w>(&'w self, listed: &'w Listed) -> impl Iterator<Item = &'w str> {
         let version = self.memory.fingerprint(&listed.key, &listed.id);
@@ -339,20 +389,17 @@ impl Pass<'_> {
 
     /// Which other open hold keeps it.
     fn kept_by(&self, stored: &Stored<'_>, known: &Known) -> Option<KeptBy> {
-        let Known { open, told, untold } = known;
+        let Known { open, told, .. } = known;
         // What another was told to have it has, whatever its key says.
         let version = self.memory.fingerprint(&stored.listed.key, &stored.listed.id);
-        let is_theirs = |cover: &Cover| cover.is_about(stored.key.class(), stored.key.source());
         if told.iter().any(|told| told.has(version)) {
             return Some(KeptBy::Ledger);
         }
-        let kept_by = if stored.is_covered_by_key(self.closing) {
+        if stored.is_covered_by_key(self.closing) {
             stored.kept_by_key(open)
         } else {
             stored.kept_by(open)
-        };
-        // Until that is known it stays as it is, and the hold that is released, too.
-        kept_by.or_else(|| untold.iter().any(is_theirs).then_some(KeptBy::Declared))
+        }
     }
 
     async fn release(
@@ -369,7 +416,11 @@ impl Pass<'_> {
             Some(KeptBy::Declared) => return Ok(Done::Undecided),
             None => (),
         }
+        if known.untold_of(&stored).is_some() {
+            return Ok(Done::Untold);
+        }
         let version = listed.version();
+        self.memory.unlearn(&listed);
         let Some(found) = marks::read(self.store, &version).await? else {
             return Ok(Done::Nothing);
         };
@@ -403,8 +454,9 @@ impl Pass<'_> {
         let Done::Over(listed, markers, written) = done else {
             return Ok(done);
         };
-        let kept_by = Stored::of(&listed, self.ceilings).and_then(|stored| self.kept_by(&stored, known));
-        if kept_by.is_some() {
+        let stored = Stored::of(&listed, self.ceilings);
+        let is_kept = |stored| self.kept_by(stored, known).is_some() || known.untold_of(stored).is_some();
+        if stored.as_ref().is_some_and(is_kept) {
             // The next look holds it again.
             return Ok(Done::Released(written));
         }

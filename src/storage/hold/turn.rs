@@ -4,6 +4,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::civil::Date;
 use tokio::time::Instant;
 
 use super::HoldError;
@@ -20,8 +21,10 @@ pub struct Turn(Mutex<State>);
 #[derive(Debug)]
 struct State {
     lasts: Duration,
-    /// When the first pass began of those that did not come to their end.
+    /// When the first pass over everything began of those that did not come to their end.
     began: Option<Timestamp>,
+    /// The day to which the last of them came.
+    reached: Option<Date>,
 }
 
 impl Default for State {
@@ -29,6 +32,7 @@ impl Default for State {
         Self {
             lasts: SHORTEST,
             began: None,
+            reached: None,
         }
     }
 }
@@ -45,13 +49,30 @@ impl Turn {
         self.state().began
     }
 
-    /// What came of a pass over everything that began at `now`; of one over less, that its turn was over.
+    /// The day to which the last pass came; `None`: to the end. What is later has its turn first: it may be of other holds.
+    pub(super) fn reached(&self) -> Option<Date> {
+        self.state().reached
+    }
+
+    /// The turn of a pass over less than everything was too short.
+    pub(super) fn lengthen(&self) {
+        let mut state = self.state();
+        state.lasts = state.lasts.saturating_mul(2);
+    }
+
+    /// Nothing is left to go on with.
+    pub fn reset(&self) {
+        *self.state() = State::default();
+    }
+
+    /// What came of a pass over everything that began at `now`.
     pub(super) fn note(&self, ended: &Result<(), HoldError>, now: Timestamp) {
         let mut state = self.state();
         match ended {
-            Err(HoldError::TurnOver) => {
+            Err(HoldError::TurnOver { day }) => {
                 state.lasts = state.lasts.saturating_mul(2);
                 state.began.get_or_insert(now);
+                state.reached = Some(*day);
             }
             Ok(()) => *state = State::default(),
             Err(_) => (),
@@ -78,7 +99,8 @@ mod tests {
             code: "Timeout".into(),
             status: None,
         };
-        let over = || Err(HoldError::TurnOver);
+        let day = jiff::civil::date(2026, 3, 7);
+        let over = || Err(HoldError::TurnOver { day });
         for (second, ended, minutes, began) in [
             (1, Ok(()), 20, None),
             (2, over(), 40, Some(2)),
@@ -89,6 +111,7 @@ mod tests {
             turn.note(&ended, at(second));
             assert_eq!(lasts(), Duration::from_mins(minutes), "{ended:?}");
             assert_eq!(turn.began(), began.map(at), "{ended:?}");
+            assert_eq!(turn.reached(), began.map(|_| day), "{ended:?}");
         }
         (0..200).for_each(|second| turn.note(&over(), at(second)));
         assert!(lasts() >= SHORTEST);

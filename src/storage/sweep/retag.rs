@@ -155,6 +155,7 @@ async fn put_back(sweep: &Sweep<'_>, listed: &Listed) -> Result<Result<bool, Sto
     // As before whatever else lets go of something: a request that is signed by a clock ahead lies about for longer.
     sweep.store.clock.vouches_for(sweep.time)?;
     let (version, tag) = (listed.version(), RetentionTag::unheld(stored.key.class()));
+    sweep.memory.unlearn(listed);
     let outcome = match marks::write_tag(sweep.store, &version, tag).await {
         Ok(()) => kept(sweep.store, &version, tag).await,
         Err(error) if error.is_absent() => match marks::is_listed(sweep.store, &version).await {

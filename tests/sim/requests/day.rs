@@ -383,7 +383,7 @@ impl Operator {
             memory: &memory,
             now,
         };
-        let (outcome, failed) = Box::pin(pass.run()).await;
+        let (mut outcome, failed) = Box::pin(pass.run()).await;
         assert!(failed.is_none(), "{failed:?}");
         assert!(outcome.drift.is_none(), "{:?}", outcome.drift);
         let mut writes = 0;
@@ -410,7 +410,7 @@ impl Operator {
             status.retention = Some(next);
             writes = writes.max(1);
         }
-        pass.write_manifests(&outcome).await.1.unwrap();
+        pass.write_manifests(&mut outcome).await.1.unwrap();
         let wait = requeue::delay(now, deadlines(&plan, &outcome, now), 0.5);
         self.wakes = self.wakes.saturating_sub(1).max(writes);
         self.next.retention = now + SignedDuration::try_from(wait).unwrap();

@@ -1,0 +1,41 @@
+//! What a pass that places goes by.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::memory::{Memory, Told};
+use crate::api::Ceilings;
+use crate::protocol::cover::Cover;
+
+/// What is placed.
+#[derive(Clone, Debug)]
+pub struct Task<'a> {
+    /// What open holds cover.
+    pub covers: &'a [Cover],
+    /// The cameras that there are, and when each was declared: what a hold over all of them should have.
+    pub cameras: &'a BTreeMap<String, Timestamp>,
+    /// The ceilings (article 6).
+    pub ceilings: &'a Ceilings,
+    /// How old a recording must be to be readable (article 4.2); `None`: the site has live viewing.
+    pub embargo: Option<SignedDuration>,
+    /// Only recordings that begin from then on; `None`: all, from the first day of each window.
+    pub since: Option<Timestamp>,
+    /// Keys that cannot be true were found: look at all that the sources have.
+    pub everywhere: bool,
+    /// When all that was there then of each of `covers`, in turn, was proved to be as it must be; `None`: never.
+    pub proved_at: &'a [Option<Timestamp>],
+    /// What the manifest of each of `covers` lists, in turn: a version that was held once stays so, even if its key is taken
+    /// for something else since. Some stores move the time of a version when its legal hold changes.
+    pub told: &'a [Arc<Told>],
+    /// What resolved holds cover that are being released. A version that is theirs by its key is not offered to another hold
+    /// because its key cannot be true.
+    pub closing: &'a [Cover],
+    /// What is known of held versions.
+    pub memory: &'a Memory,
+    /// Marks that were read from then on are not read again; `None`: all are.
+    pub trusted_since: Option<Timestamp>,
+    /// Nothing hides behind a delete marker first: markers count as any other change.
+    pub is_verifying: bool,
+}
