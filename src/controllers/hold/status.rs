@@ -48,7 +48,7 @@ pub fn status(hold: &IncidentHold, valid: &Valid, now: Timestamp) -> (IncidentHo
     let mut conditions = merge(before, &findings, generation, now);
     let is_paused = valid.site.as_ref().is_some_and(|site| site.is_paused);
     if is_paused && open.is_some() {
-        conditions = kit_status::unlooked(conditions, before, Reason::Paused, now);
+        conditions = kit_status::unlooked(conditions, before, Reason::Paused, "its Site is paused", now);
     }
     let status = IncidentHoldStatus {
         observed_generation: generation,

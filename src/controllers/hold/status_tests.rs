@@ -327,7 +327,11 @@ fn a_hold_of_a_paused_site_is_not_said_to_be_placed() {
             ("Unknown", "Paused"),
             "{type_}"
         );
-        assert!(said.message.contains("the last look found"), "{}", said.message);
+        assert!(
+            said.message.contains("its Site is paused; the last look found"),
+            "{}",
+            said.message
+        );
         let again = found(&named, &paused, later + SignedDuration::from_mins(5));
         assert_eq!(of(&again, type_), said, "{type_}: since then");
     }

@@ -68,14 +68,16 @@ pub fn paused(before: &[Condition], generation: Option<i64>, now: Timestamp) -> 
     let message = "paused by the annotation toezicht.dev/paused, until it is removed";
     let ready = Finding::new(ConditionType::Ready, Truth::Unknown, Reason::Paused, message);
     let conditions = replace(before, &ready, generation, now);
-    unlooked(conditions, before, Reason::Paused, now)
+    unlooked(conditions, before, Reason::Paused, "it is paused", now)
 }
 
-/// `conditions`, at which nobody looks now: what was well when somebody last did may be so no more. `before`: as they stand.
+/// `conditions`, at which nobody looks now, and why: what was well when somebody last did may be so no more. `before`: as they
+/// stand.
 pub fn unlooked(
     mut conditions: Vec<Condition>,
     before: &[Condition],
     reason: Reason,
+    why: &str,
     now: Timestamp,
 ) -> Vec<Condition> {
     let (reason, unknown): (&str, &str) = (reason.into(), Truth::Unknown.into());
@@ -88,7 +90,10 @@ pub fn unlooked(
         one.last_transition_time = same
             .find(|old| old.reason == reason)
             .map_or(Time(now), |old| old.last_transition_time.clone());
-        one.message = format!("nobody looks for this now; the last look found: {}", one.message);
+        one.message = format!(
+            "nobody looks now, since {why}; the last look found: {}",
+            one.message
+        );
         (one.status, one.reason) = (unknown.to_owned(), reason.to_owned());
     }
     conditions

@@ -130,7 +130,7 @@ pub fn deleting(
     };
     // The first of them stands first.
     let conditions = findings.iter().rev().fold(before.to_vec(), replace);
-    kit_status::unlooked(conditions, before, Reason::Deleting, now)
+    kit_status::unlooked(conditions, before, Reason::Deleting, "it is being deleted", now)
 }
 
 /// In a namespace that is being deleted nobody can make again what is missing.

@@ -472,7 +472,7 @@ fn of_a_paused_or_deleted_site_nothing_is_well_that_nobody_looks_at() {
                 "{said}"
             );
         }
-        let again = kit_status::unlooked(after.clone(), &after, Reason::Paused, Timestamp::MAX);
+        let again = kit_status::unlooked(after.clone(), &after, Reason::Paused, "", Timestamp::MAX);
         assert_eq!(again, after, "since then");
     }
 }
