@@ -171,18 +171,17 @@ impl Process {
         let client = client::fenced(kubernetes, &self.fence)?;
         let aftermath = Aftermath::begin(Arc::new(BootClock), elector.took_over());
         let buckets = Buckets::within(self.budget.clone());
-        let context = Context::new(
-            client,
-            config,
-            cluster_id,
-            self.fence.clone(),
-            hooks,
-            Some(instance.to_owned()),
-            aftermath.clone(),
-        );
         let context = Context {
             buckets: buckets.clone(),
-            ..context
+            ..Context::new(
+                client,
+                config,
+                cluster_id,
+                self.fence.clone(),
+                hooks,
+                Some(instance.to_owned()),
+                aftermath.clone(),
+            )
         };
         let epoch = self.stop.child_token();
         let work = controllers::run(context, epoch.clone()).fuse();

@@ -175,7 +175,8 @@ impl Store {
         if let Some(endpoint) = &target.endpoint {
             config = config.endpoint_url(endpoint.trim_end_matches('/'));
         }
-        if let Some(doubt) = credentials::Doubt::of(target) {
+        // Whoever shows no keys is told nothing of them.
+        if let Some(doubt) = credentials::Doubt::of(target).filter(|_| is_signed) {
             config = config.interceptor(doubt);
         }
         config = if is_signed {

@@ -84,12 +84,10 @@ pub fn unlooked(
     let bad: [&str; 2] = [ConditionType::Stalled.into(), ConditionType::ReviewDue.into()];
     let well = |one: &&mut Condition| one.status == "True" && !bad.contains(&one.type_.as_str());
     for one in conditions.iter_mut().filter(well) {
-        let mut same = before
-            .iter()
-            .filter(|old| old.type_ == one.type_ && old.status == unknown);
-        one.last_transition_time = same
-            .find(|old| old.reason == reason)
-            .map_or(Time(now), |old| old.last_transition_time.clone());
+        let is_same =
+            |old: &&Condition| old.type_ == one.type_ && old.status == unknown && old.reason == reason;
+        let same = before.iter().find(is_same);
+        one.last_transition_time = same.map_or(Time(now), |old| old.last_transition_time.clone());
         one.message = format!(
             "nobody looks now, since {why}; the last look found: {}",
             one.message

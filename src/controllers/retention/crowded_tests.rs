@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::json;
 
-use super::tests::{Declared, bucket, hold, of_hal, site};
+use super::tests::{Scene, hold, of_hal};
 use super::*;
 use crate::controllers::retention::report::placement;
 use crate::protocol::recording::Class;
@@ -75,6 +75,14 @@ pub(super) fn counts(given: &Given) -> (usize, usize) {
     (held.count(), manifests.count())
 }
 
+/// What a pass goes by in a process that may have so many bytes.
+fn within(bytes: u64, stub: &Stub, plan: &Plan) -> Scene {
+    Scene {
+        memory: Memory::of_process(UnderWay::default(), &Budget::of_process(bytes)),
+        ..Scene::new(stub.target(), plan.covers())
+    }
+}
+
 /// Each is held; and nothing is claimed of a hold, nothing said to be lost, and no manifest written that lacks some.
 #[tokio::test]
 async fn what_there_is_no_room_for_is_held_and_nothing_is_claimed_of_it() {
@@ -85,22 +93,10 @@ async fn what_there_is_no_room_for_is_held_and_nothing_is_claimed_of_it() {
         open: [(entry.uid.clone(), entry)].into(),
         ..Plan::default()
     };
-    let (bucket, declared, site) = (bucket(stub.target()), Declared(Ok(plan.covers())), site());
     let look = async |bytes: u64, status: serde_json::Value| {
-        let memory = Memory::of_process(UnderWay::default(), &Budget::of_process(bytes));
+        let scene = within(bytes, &stub, &plan);
         let holds = [hold("hal", &status)];
-        let pass = Pass {
-            fence: &Fence::open(),
-            release_from: now,
-            declared: &declared,
-            clock: &Timestamp::now,
-            site: &site,
-            bucket: &bucket,
-            holds: &holds,
-            plan: &plan,
-            memory: &memory,
-            now,
-        };
+        let pass = scene.pass(&holds, &plan, now);
         let (mut outcome, failed) = pass.run().await;
         assert!(failed.is_none(), "{failed:?}");
         let (lost, written) = pass.write_manifests(&mut outcome).await;
@@ -155,22 +151,10 @@ async fn a_hold_is_not_released_by_a_part_of_its_manifest() {
     let now = Timestamp::now();
     let (stub, _) = crowded(now).await;
     let entry = of_hal("hal", now);
-    let (bucket, site) = (bucket(stub.target()), site());
     let look = async |bytes: u64, plan: Plan, status: serde_json::Value| {
-        let memory = Memory::of_process(UnderWay::default(), &Budget::of_process(bytes));
+        let scene = within(bytes, &stub, &plan);
         let holds = [hold("hal", &status)];
-        let pass = Pass {
-            fence: &Fence::open(),
-            release_from: now,
-            declared: &Declared(Ok(plan.covers())),
-            clock: &Timestamp::now,
-            site: &site,
-            bucket: &bucket,
-            holds: &holds,
-            plan: &plan,
-            memory: &memory,
-            now,
-        };
+        let pass = scene.pass(&holds, &plan, now);
         let (mut outcome, failed) = pass.run().await;
         assert!(failed.is_none(), "{failed:?}");
         pass.write_manifests(&mut outcome).await.1.unwrap();

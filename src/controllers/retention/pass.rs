@@ -144,8 +144,9 @@ impl Pass<'_> {
         let closing: Vec<Cover> = self.plan.closing.iter().map(Entry::cover).collect();
         let read_before = self.now - self.verify_every().unwrap_or(VERIFY_EVERY);
         // A verification that was interrupted goes on.
-        let began = self.memory.placing.began().filter(|began| *began <= self.now);
-        let trusted_since = if self.is_time() { began } else { Some(read_before) };
+        let is_time = self.is_time();
+        let began = self.memory.placing.began();
+        let began = began.filter(|began| is_time && *began <= self.now);
         let mut task = Task {
             covers: &covers,
             cameras: &self.bucket.cameras,
@@ -157,7 +158,7 @@ impl Pass<'_> {
             told: &told,
             closing: &closing,
             memory: self.memory,
-            trusted_since,
+            trusted_since: if is_time { began } else { Some(read_before) },
             is_verifying: proved_at.iter().all(Option::is_some),
         };
         let mut start = Instant::now();
@@ -173,7 +174,7 @@ impl Pass<'_> {
         // Somebody may be changing what was just read back: it is looked at again soon.
         outcome.is_pending = !placed.is_settled();
         if is_full {
-            let verified_at = trusted_since.filter(|_| self.is_time()).unwrap_or(self.now);
+            let verified_at = began.unwrap_or(self.now);
             outcome.verified_at = Some(verified_at);
             let took = SignedDuration::try_from(start.elapsed()).unwrap_or_default();
             let took = took + self.now.duration_since(verified_at);
@@ -284,14 +285,14 @@ impl Pass<'_> {
         let (mut all, mut unread) = (Vec::new(), BTreeMap::new());
         for entry in self.plan.open.values() {
             let work = manifest::told(&self.bucket.operator, entry, self.memory);
-            let (told, problem) = match self.fence.guard(work).await? {
-                Ok(told) => (told.clone(), told.shortage()),
-                Err(error) => (Arc::default(), Some(error)),
-            };
-            all.push(told);
-            if let Some(first) = problem {
-                unread.insert(entry.uid.clone(), Refused { versions: 0, first });
+            let told = self.fence.guard(work).await?;
+            if let Some(why) = told
+                .as_ref()
+                .map_or_else(|error| Some(error.clone()), |told| told.shortage())
+            {
+                unread.insert(entry.uid.clone(), Refused::by(&why));
             }
+            all.push(told.unwrap_or_default());
         }
         Ok((all, unread))
     }
@@ -337,10 +338,7 @@ impl Pass<'_> {
                     match self.fence.guard(work).await? {
                         Ok(told) => match told.shortage() {
                             None => closing.push(entry.clone()),
-                            Some(first) => {
-                                let why = Refused { versions: 0, first };
-                                short.push((entry.uid.clone(), why));
-                            }
+                            Some(why) => short.push((entry.uid.clone(), Refused::by(&why))),
                         },
                         Err(error) => unread = Some(error.into()),
                     }
@@ -371,12 +369,10 @@ impl Pass<'_> {
             ended?;
             outcome.unreleased.clone_from(&released.refused);
             if let Some(why) = &released.untold_since {
-                let why = || Refused {
-                    versions: 0,
-                    first: why.clone(),
-                };
-                let untold = released.untold.iter().map(|uid| (uid.clone(), why()));
-                outcome.unreleased.extend(untold);
+                let untold = released.untold.iter();
+                outcome
+                    .unreleased
+                    .extend(untold.map(|uid| (uid.clone(), Refused::by(why))));
             }
             outcome.unseen.clone_from(&released.unseen);
             outcome.is_undecided = !released.undecided.is_empty();
@@ -403,8 +399,7 @@ impl Pass<'_> {
             match self.fence.guard(end).await? {
                 Ok(()) => outcome.released.push(entry.uid),
                 Err(HoldError::Storage(error)) => {
-                    let first = HoldError::NotEnded(error);
-                    let stays = Refused { versions: 0, first };
+                    let stays = Refused::by(&HoldError::NotEnded(error));
                     outcome.unreleased.insert(entry.uid, stays);
                 }
                 Err(error) => return Err(error.into()),

@@ -57,6 +57,42 @@ pub(super) fn bucket(operator: StorageTarget) -> OpenBucket {
     }
 }
 
+/// What a pass goes by, of a Site that says nothing yet.
+pub(super) struct Scene {
+    pub(super) fence: Fence,
+    pub(super) site: Site,
+    pub(super) bucket: OpenBucket,
+    pub(super) declared: Declared,
+    pub(super) memory: Memory,
+}
+
+impl Scene {
+    pub(super) fn new(operator: StorageTarget, declared: Vec<Cover>) -> Self {
+        Self {
+            fence: Fence::open(),
+            site: site(),
+            bucket: bucket(operator),
+            declared: Declared(Ok(declared)),
+            memory: Memory::default(),
+        }
+    }
+
+    pub(super) fn pass<'a>(&'a self, holds: &'a [IncidentHold], plan: &'a Plan, now: Timestamp) -> Pass<'a> {
+        Pass {
+            fence: &self.fence,
+            release_from: now,
+            declared: &self.declared,
+            clock: &Timestamp::now,
+            site: &self.site,
+            bucket: &self.bucket,
+            holds,
+            plan,
+            memory: &self.memory,
+            now,
+        }
+    }
+}
+
 /// Nobody asks this one anything.
 fn target() -> StorageTarget {
     StorageTarget {
@@ -228,18 +264,8 @@ async fn an_unreadable_manifest_is_a_matter_of_its_own_hold() {
         open: ["one", "other"].map(|uid| (uid.to_owned(), entry(uid))).into(),
         ..Plan::default()
     };
-    let pass = Pass {
-        fence: &Fence::open(),
-        release_from: now,
-        declared: &Declared(Ok(Vec::new())),
-        clock: &Timestamp::now,
-        site: &site(),
-        bucket: &bucket(stub.target()),
-        holds: &holds,
-        plan: &plan,
-        memory: &Memory::default(),
-        now,
-    };
+    let scene = Scene::new(stub.target(), Vec::new());
+    let pass = scene.pass(&holds, &plan, now);
     let (mut outcome, failed) = pass.run().await;
     assert!(failed.is_none(), "{failed:?}");
     assert_eq!(outcome.proved, ["other"]);

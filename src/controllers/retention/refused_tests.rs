@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::json;
 
-use super::tests::{Declared, bucket, hold, of_hal, site};
+use super::tests::{Scene, hold, of_hal};
 use super::*;
 use crate::controllers::retention::report::placement;
 use crate::protocol::recording::Class;
@@ -83,20 +83,8 @@ async fn a_failure_at_one_open_hold_places_the_others() {
             ..Plan::default()
         };
         let holds = ["hal", "gang"].map(|uid| hold(uid, &json!(null)));
-        let mut site = site();
-        let pass = Pass {
-            fence: &Fence::open(),
-            release_from: now,
-            declared: &Declared(Ok(plan.covers())),
-            clock: &Timestamp::now,
-            site: &site,
-            bucket: &bucket(stub.target()),
-            holds: &holds,
-            plan: &plan,
-            memory: &Memory::default(),
-            now,
-        };
-        let (outcome, failed) = pass.run().await;
+        let mut scene = Scene::new(stub.target(), plan.covers());
+        let (outcome, failed) = scene.pass(&holds, &plan, now).run().await;
         assert!(failed.is_none(), "{failed:?}");
         assert_eq!(outcome.proved, ["gang"]);
         let placed = holds
@@ -119,19 +107,12 @@ async fn a_failure_at_one_open_hold_places_the_others() {
             .map(|(uid, placed)| hold(uid, &json!({"placement": placed})))
             .collect();
         let retention = json!({"openHolds": 2, "verifiedAt": now, "verifiedEverySeconds": 80_000});
-        site.status = serde_json::from_value(json!({"retention": retention})).unwrap();
+        scene.site.status = serde_json::from_value(json!({"retention": retention})).unwrap();
         for (seconds, is_due) in [(50, false), (301, has_failed)] {
             let later = Pass {
-                fence: &Fence::open(),
-                release_from: now,
-                declared: &Declared(Ok(plan.covers())),
-                clock: &Timestamp::now,
-                site: &site,
-                bucket: &bucket(stub.target()),
-                holds: &holds,
-                plan: &plan,
                 memory: &Memory::default(),
                 now: now + SignedDuration::from_secs(seconds),
+                ..scene.pass(&holds, &plan, now)
             };
             assert!(!later.is_time());
             assert_eq!(
@@ -163,18 +144,8 @@ async fn a_refusal_of_one_resolved_hold_releases_the_others() {
         ..Plan::default()
     };
     let holds = ["hal", "gang"].map(|uid| hold(uid, &json!(null)));
-    let pass = Pass {
-        fence: &Fence::open(),
-        release_from: now,
-        declared: &Declared(Ok(Vec::new())),
-        clock: &Timestamp::now,
-        site: &site(),
-        bucket: &bucket(stub.target()),
-        holds: &holds,
-        plan: &plan,
-        memory: &Memory::default(),
-        now,
-    };
+    let scene = Scene::new(stub.target(), Vec::new());
+    let pass = scene.pass(&holds, &plan, now);
     let (outcome, failed) = pass.run().await;
     assert!(failed.is_none(), "{failed:?}");
     assert_eq!(outcome.released, ["gang"]);
@@ -262,18 +233,8 @@ async fn a_manifest_that_stays_keeps_no_other_hold_from_its_end() {
         ..Plan::default()
     };
     let holds = ["hal", "gang"].map(|uid| hold(uid, &json!(null)));
-    let pass = Pass {
-        fence: &Fence::open(),
-        release_from: now,
-        declared: &Declared(Ok(Vec::new())),
-        clock: &Timestamp::now,
-        site: &site(),
-        bucket: &bucket(stub.target()),
-        holds: &holds,
-        plan: &plan,
-        memory: &Memory::default(),
-        now,
-    };
+    let scene = Scene::new(stub.target(), Vec::new());
+    let pass = scene.pass(&holds, &plan, now);
     let (outcome, failed) = pass.run().await;
     assert!(failed.is_none(), "{failed:?}");
     assert_eq!(outcome.released, ["gang"]);

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::crowded_tests::{MANY, counts, crowded};
-use super::tests::{Declared, bucket, hold, of_hal, site};
+use super::tests::{Scene, hold, of_hal};
 use super::*;
 
 /// A hold stays open all the while, so that nothing is forgotten because there is none.
@@ -11,7 +11,7 @@ use super::*;
 async fn what_was_released_is_held_anew_for_another_hold() {
     let now = Timestamp::now();
     let (stub, given) = crowded(now).await;
-    let (bucket, memory) = (bucket(stub.target()), Memory::default());
+    let memory = Memory::default();
     let (first, second) = (of_hal("hal", now), of_hal("second", now));
     let mut other = of_hal("gang", now);
     other.cameras = ["gang".to_owned()].into();
@@ -24,22 +24,14 @@ async fn what_was_released_is_held_anew_for_another_hold() {
             ..Plan::default()
         };
         let retention = json!({"openHolds": 1, "verifiedAt": now, "verifiedEverySeconds": 900});
-        let mut site = site();
+        let mut scene = Scene::new(stub.target(), plan.covers());
         if minute > 0 {
-            site.status = serde_json::from_value(json!({"retention": retention})).unwrap();
+            scene.site.status = serde_json::from_value(json!({"retention": retention})).unwrap();
         }
         let holds = ["hal", "gang", "second"].map(|uid| hold(uid, &json!(null)));
         let pass = Pass {
-            fence: &Fence::open(),
-            release_from: now,
-            declared: &Declared(Ok(plan.covers())),
-            clock: &Timestamp::now,
-            site: &site,
-            bucket: &bucket,
-            holds: &holds,
-            plan: &plan,
             memory: &memory,
-            now,
+            ..scene.pass(&holds, &plan, now)
         };
         let (outcome, failed) = pass.run().await;
         assert!(failed.is_none(), "{failed:?}");

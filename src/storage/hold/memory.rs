@@ -64,9 +64,10 @@ impl Told {
 
     pub(super) fn add(&mut self, memory: &Memory, line: &Line) {
         let version = memory.fingerprint(&line.key, &line.version_id);
+        let was_short = self.is_short();
         let is_new = self.versions.insert(version);
         self.note_place(&line.key, version, is_new);
-        if self.is_short() {
+        if self.is_short() && !was_short {
             self.places.values_mut().for_each(|there| *there = Vec::new());
         }
     }

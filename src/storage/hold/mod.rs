@@ -163,7 +163,7 @@ impl Refused {
     }
 
     /// By this answer, of no version yet.
-    fn by(error: &HoldError) -> Self {
+    pub fn by(error: &HoldError) -> Self {
         Self {
             versions: 0,
             first: error.clone(),

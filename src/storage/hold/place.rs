@@ -117,10 +117,10 @@ async fn passes(
         ..Placed::default()
     };
     let outcome = all(operator, task, looks, now, &mut placed).await;
-    match outcome {
-        Err(HoldError::TurnOver { .. }) if task.since.is_some() => task.memory.placing.lengthen(),
-        _ if task.since.is_some() => (),
-        _ => task.memory.placing.note(&outcome, now),
+    if task.since.is_none() {
+        task.memory.placing.note(&outcome, now);
+    } else if let Err(HoldError::TurnOver { .. }) = outcome {
+        task.memory.placing.lengthen();
     }
     BrokenOff::unless(outcome, placed)
 }

@@ -9,7 +9,7 @@ use crate::storage::tag::RetentionTag;
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Read {
     pub(super) tag: RetentionTag,
-    /// In microseconds: a page of these is as large as any other.
+    /// In microseconds: a number takes half the room of a timestamp.
     pub(super) modified: i64,
     /// In seconds, rounded down.
     pub(super) at: i64,

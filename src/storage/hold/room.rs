@@ -1,7 +1,7 @@
 //! How much a process remembers of held versions. There are as many of these as whoever may put writes, so they are counted in
-//! bytes: of one Site there are never more than are left for all others, nor of one hold than are left for the Site's others. That is the dynamic threshold by which switches share
-//! a buffer (Choudhury and Hahne, IEEE/ACM Transactions on Networking 6(2), 1998): one that is flooded has half of it at most,
-//! and leaves half of the rest to the next.
+//! bytes: of one Site there are never more than are left for all others, nor of one hold than are left for the Site's others.
+//! That is the dynamic threshold by which switches share a buffer (Choudhury and Hahne, IEEE/ACM Transactions on Networking
+//! 6(2), 1998): one that is flooded has half of it at most, and leaves half of the rest to the next.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -94,7 +94,7 @@ impl Room {
 #[derive(Debug, Default)]
 pub struct Versions {
     all: HashSet<Fingerprint>,
-    /// How many there were, where there was no room for all.
+    /// How many there were, where there was no room for all. One that came again was counted again.
     left_out: u64,
     room: Room,
     each: i64,
@@ -147,11 +147,6 @@ impl Versions {
         self.all.len() as u64
     }
 
-    /// How many there were, where there was no room for all. One that came again was counted again.
-    pub const fn left_out(&self) -> u64 {
-        self.left_out
-    }
-
     /// Whether there was no room for all.
     pub const fn is_short(&self) -> bool {
         self.left_out > 0
@@ -159,8 +154,8 @@ impl Versions {
 
     /// Why nothing is claimed by these, where there was no room for some.
     pub fn shortage(&self) -> Option<HoldError> {
-        let count = self.left_out;
-        self.is_short().then_some(HoldError::NoRoom { count })
+        self.is_short()
+            .then_some(HoldError::NoRoom { count: self.left_out })
     }
 
     /// Drops those for which `stays` does not hold.
@@ -175,9 +170,7 @@ impl Versions {
     pub fn iter(&self) -> impl Iterator<Item = Fingerprint> {
         self.all.iter().copied()
     }
-}
 
-impl Versions {
     fn bytes(&self) -> i64 {
         self.each * i64::try_from(self.all.len()).unwrap_or(i64::MAX / self.each.max(1))
     }
@@ -227,7 +220,7 @@ mod tests {
         let budget = Budget::of_process(3 * 1000 * IN_SET.unsigned_abs());
         let (flooded, other) = (budget.told(), budget.told());
         let many = filled(&flooded, 0..333);
-        assert_eq!((many.count(), many.left_out()), (333, 0));
+        assert_eq!((many.count(), many.left_out), (333, 0));
         assert!(!filled(&flooded, 0..100).is_short(), "another hold of the Site");
         assert!(filled(&flooded, 0..112).is_short());
         assert!(!filled(&other, 0..180).is_short(), "another Site");
@@ -241,7 +234,7 @@ mod tests {
         let budget = Budget::of_process(3 * 1000 * IN_SET.unsigned_abs());
         let (flooded, other) = (budget.told(), budget.told());
         let all = filled(&flooded, 0..100_000);
-        assert_eq!((all.count(), all.left_out()), (0, 100_000));
+        assert_eq!((all.count(), all.left_out), (0, 100_000));
         assert!(!all.has(Fingerprint(3)) && all.may_have(Fingerprint(3)));
         assert_eq!(all.shortage(), Some(HoldError::NoRoom { count: 100_000 }));
         for room in [&flooded, &other] {
