@@ -165,46 +165,16 @@ fn exit_code(error: &CommandError) -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode, CommandError> {
     match command {
-        Command::Operator {
-            config,
-            listen,
-            namespace,
-            lease_name,
-            instance,
-            memory_limit,
-            log_format,
-        } => {
+        Command::Operator { config, listen, namespace, lease_name, instance, memory_limit, log_format } => {
             telemetry::init(log_format)?;
-            let options = operator::Options {
-                config,
-                listen,
-                namespace,
-                lease_name,
-                instance,
-                memory_limit,
-            };
+            let options = operator::Options { config, listen, namespace, lease_name, instance, memory_limit };
             in_runtime(async { Ok(operator::run(options).await?) })?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Recorder {
-            config_dir,
-            spool,
-            shard,
-            status_listen,
-            health_listen,
-            grace,
-            log_format,
-        } => {
+        Command::Recorder { config_dir, spool, shard, status_listen, health_listen, grace, log_format } => {
             telemetry::init(log_format)?;
             let grace = Duration::from_secs(grace);
-            let options = recorder::Options {
-                config_dir,
-                spool,
-                shard,
-                status_listen,
-                health_listen,
-                grace,
-            };
+            let options = recorder::Options { config_dir, spool, shard, status_listen, health_listen, grace };
             in_runtime(async {
                 let stop = shutdown::on_signal().map_err(CommandError::Signals)?;
                 Ok(recorder::run(options, stop).await?)
@@ -235,18 +205,12 @@ fn run(command: Command) -> Result<ExitCode, CommandError> {
 }
 
 fn verdict(is_fit: bool) -> ExitCode {
-    if is_fit {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(NOT_FIT)
-    }
+    if is_fit { ExitCode::SUCCESS } else { ExitCode::from(NOT_FIT) }
 }
 
 fn in_runtime<T>(work: impl Future<Output = Result<T, CommandError>>) -> Result<T, CommandError> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()
-        .map_err(CommandError::Runtime)?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CommandError::Runtime)?;
     let outcome = runtime.block_on(work);
     // What is still under way, such as a request that was given up, is not waited for.
     runtime.shutdown_background();
@@ -267,15 +231,7 @@ mod tests {
     #[test]
     fn an_operator_needs_nothing_said() {
         let cli = Cli::try_parse_from(["toezicht", "operator"]).unwrap();
-        let Command::Operator {
-            config, lease_name, ..
-        } = cli.command
-        else {
-            panic!("{cli:?}")
-        };
-        assert_eq!(
-            (config.to_str(), lease_name.as_str()),
-            (Some("/etc/toezicht/operator.yaml"), "toezicht")
-        );
+        let Command::Operator { config, lease_name, .. } = cli.command else { panic!("{cli:?}") };
+        assert_eq!((config.to_str(), lease_name.as_str()), (Some("/etc/toezicht/operator.yaml"), "toezicht"));
     }
 }

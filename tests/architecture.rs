@@ -26,11 +26,7 @@ struct Rule {
 
 /// From the ground floor up. What is pure uses no clock, no files and no network.
 const HOUSE: &[Rule] = &[
-    Rule {
-        module: "api",
-        may_use: &[],
-        may_not_use: &["aws_*", "tokio", "reqwest", "hyper"],
-    },
+    Rule { module: "api", may_use: &[], may_not_use: &["aws_*", "tokio", "reqwest", "hyper"] },
     Rule {
         module: "protocol",
         may_use: &["api"],
@@ -52,22 +48,9 @@ const HOUSE: &[Rule] = &[
     Rule {
         module: "contract",
         may_use: &["api", "protocol"],
-        may_not_use: &[
-            "aws_*",
-            "kube",
-            "tokio",
-            "reqwest",
-            "hyper",
-            "std::fs",
-            "std::net",
-            "Timestamp::now",
-        ],
+        may_not_use: &["aws_*", "kube", "tokio", "reqwest", "hyper", "std::fs", "std::net", "Timestamp::now"],
     },
-    Rule {
-        module: "storage",
-        may_use: &["api", "protocol", "contract"],
-        may_not_use: &["kube"],
-    },
+    Rule { module: "storage", may_use: &["api", "protocol", "contract"], may_not_use: &["kube"] },
     Rule {
         module: "recorder",
         may_use: &["api", "protocol", "contract", "storage"],
@@ -80,34 +63,15 @@ const HOUSE: &[Rule] = &[
     },
     Rule {
         module: "runtime",
-        may_use: &[
-            "api",
-            "protocol",
-            "contract",
-            "storage",
-            "recorder",
-            "controllers",
-        ],
+        may_use: &["api", "protocol", "contract", "storage", "recorder", "controllers"],
         may_not_use: &["aws_*", "retina"],
     },
     Rule {
         module: "cli",
-        may_use: &[
-            "api",
-            "protocol",
-            "contract",
-            "storage",
-            "recorder",
-            "controllers",
-            "runtime",
-        ],
+        may_use: &["api", "protocol", "contract", "storage", "recorder", "controllers", "runtime"],
         may_not_use: &["aws_*", "retina"],
     },
-    Rule {
-        module: "main",
-        may_use: &["cli", "runtime"],
-        may_not_use: &["aws_*", "kube", "retina"],
-    },
+    Rule { module: "main", may_use: &["cli", "runtime"], may_not_use: &["aws_*", "kube", "retina"] },
 ];
 
 /// What is wrong with a file of `src/`, by its path there.
@@ -115,34 +79,22 @@ fn violations(path: &str, source: &str) -> Vec<String> {
     if path == "lib.rs" {
         return Vec::new();
     }
-    let steps: Vec<&str> = path
-        .trim_end_matches(".rs")
-        .split('/')
-        .filter(|step| *step != "mod")
-        .collect();
+    let steps: Vec<&str> = path.trim_end_matches(".rs").split('/').filter(|step| *step != "mod").collect();
     let Some(rule) = HOUSE.iter().find(|rule| Some(&rule.module) == steps.first()) else {
-        return vec![format!(
-            "{path}: a module that the house does not have; give it its place in HOUSE"
-        )];
+        return vec![format!("{path}: a module that the house does not have; give it its place in HOUSE")];
     };
     uses(source, &steps)
         .into_iter()
-        .filter_map(
-            |Use {
-                 line,
-                 path: used,
-                 is_ours,
-             }| {
-                let allowed = if is_ours {
-                    let first = used.split("::").next().unwrap_or_default();
-                    let is_module = HOUSE.iter().any(|other| other.module == first);
-                    !is_module || first == rule.module || rule.may_use.contains(&first)
-                } else {
-                    !rule.may_not_use.iter().any(|forbidden| names(&used, forbidden))
-                };
-                (!allowed).then(|| format!("{path}:{line}: {} may not use {used}", rule.module))
-            },
-        )
+        .filter_map(|Use { line, path: used, is_ours }| {
+            let allowed = if is_ours {
+                let first = used.split("::").next().unwrap_or_default();
+                let is_module = HOUSE.iter().any(|other| other.module == first);
+                !is_module || first == rule.module || rule.may_use.contains(&first)
+            } else {
+                !rule.may_not_use.iter().any(|forbidden| names(&used, forbidden))
+            };
+            (!allowed).then(|| format!("{path}:{line}: {} may not use {used}", rule.module))
+        })
         .collect()
 }
 
@@ -152,9 +104,7 @@ fn names(used: &str, forbidden: &str) -> bool {
         Some(beginning) => used.starts_with(beginning),
         None => {
             used == forbidden
-                || used
-                    .strip_prefix(forbidden)
-                    .is_some_and(|rest| rest.starts_with("::"))
+                || used.strip_prefix(forbidden).is_some_and(|rest| rest.starts_with("::"))
                 || (forbidden.starts_with(char::is_uppercase) && used.ends_with(&format!("::{forbidden}")))
         }
     }
@@ -166,9 +116,7 @@ fn files(dir: &Path, extensions: &[&str]) -> Vec<PathBuf> {
         let path = entry.unwrap().path();
         if path.is_dir() {
             found.extend(files(&path, extensions));
-        } else if path
-            .extension()
-            .is_some_and(|extension| extensions.iter().any(|known| extension == *known))
+        } else if path.extension().is_some_and(|extension| extensions.iter().any(|known| extension == *known))
         {
             found.push(path);
         }
@@ -192,12 +140,7 @@ fn every_module_uses_only_what_is_below_it() {
             violations(path, &std::fs::read_to_string(file).unwrap())
         })
         .collect();
-    assert!(
-        wrong.is_empty(),
-        "{} violations:\n{}",
-        wrong.len(),
-        wrong.join("\n")
-    );
+    assert!(wrong.is_empty(), "{} violations:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 #[test]
@@ -211,11 +154,7 @@ fn no_source_file_is_too_long() {
                 .then(|| format!("{}: {lines} lines", file.strip_prefix(root()).unwrap().display()))
         })
         .collect();
-    assert!(
-        wrong.is_empty(),
-        "more than {MOST_LINES} lines; split by what it does:\n{}",
-        wrong.join("\n")
-    );
+    assert!(wrong.is_empty(), "more than {MOST_LINES} lines; split by what it does:\n{}", wrong.join("\n"));
 }
 
 #[test]
@@ -228,16 +167,10 @@ fn violations_are_seen() {
     seen("protocol/hold.rs", "fn f() { let api = kube::Api::all(c); }");
     seen("protocol/hold.rs", "use crate::storage::Key;");
     seen("protocol/hold.rs", "use super::super::storage::Key;");
-    seen(
-        "protocol/hold.rs",
-        "mod deep { use super::super::super::contract::Window; }",
-    );
+    seen("protocol/hold.rs", "mod deep { use super::super::super::contract::Window; }");
     seen("protocol/mod.rs", "use super::storage;");
     seen("protocol/hold.rs", "use crate::{api::Site, controllers};");
-    seen(
-        "protocol/hold.rs",
-        "use crate::{api::{self, Site}, r#recorder::run};",
-    );
+    seen("protocol/hold.rs", "use crate::{api::{self, Site}, r#recorder::run};");
     seen("protocol/hold.rs", "fn f() { let now = jiff::Timestamp::now(); }");
     seen("protocol/hold.rs", "fn f() { let now = Timestamp::now(); }");
     seen("protocol/hold.rs", "use std::{fmt, fs};");
@@ -250,10 +183,7 @@ fn violations_are_seen() {
     seen("recorder/upload.rs", "use aws_sdk_s3 as s3;");
     seen("controllers/site/mod.rs", "use crate::recorder;");
     seen("controllers/site/mod.rs", "use aws_sdk_s3::Client;");
-    seen(
-        "controllers/site/mod.rs",
-        "type Error = ::aws_smithy_types::Error;",
-    );
+    seen("controllers/site/mod.rs", "type Error = ::aws_smithy_types::Error;");
     seen("controllers/site/mod.rs", "use crate::runtime::lease;");
     seen("runtime/mod.rs", "use crate::cli::Args;");
     seen("cli.rs", "use aws_types::region::Region;");
@@ -264,22 +194,13 @@ fn violations_are_seen() {
 fn what_is_allowed_is_let_be() {
     let clean =
         |path: &str, source: &str| assert_eq!(violations(path, source), Vec::<String>::new(), "{source}");
-    clean(
-        "protocol/hold.rs",
-        "use crate::api::Site; use super::window::Window; use jiff::Timestamp;",
-    );
+    clean("protocol/hold.rs", "use crate::api::Site; use super::window::Window; use jiff::Timestamp;");
     clean(
         "protocol/hold.rs",
         "// use kube::Api;\n/* crate::storage /* kube::Api */ */ const A: &str = \"kube::Api\";",
     );
-    clean(
-        "protocol/hold.rs",
-        "const A: &str = r#\"use crate::storage \"quoted\" \"#; const B: char = '\"';",
-    );
-    clean(
-        "protocol/hold.rs",
-        "const A: &[u8] = b\"\\\"kube::Api\"; const B: &[u8] = br#\"\"kube::Api\"#;",
-    );
+    clean("protocol/hold.rs", "const A: &str = r#\"use crate::storage \"quoted\" \"#; const B: char = '\"';");
+    clean("protocol/hold.rs", "const A: &[u8] = b\"\\\"kube::Api\"; const B: &[u8] = br#\"\"kube::Api\"#;");
     clean(
         "protocol/hold.rs",
         "fn f<'a>(now: &'a Timestamp) {} mod tests { use super::super::window::Window; }",
@@ -288,17 +209,8 @@ fn what_is_allowed_is_let_be() {
         "protocol/hold.rs",
         "#[kube(group = \"toezicht.dev\")] struct A; fn g(kube: u8) { a.kube.b(); x::kube::y() }",
     );
-    clean(
-        "storage/client.rs",
-        "use aws_sdk_s3::Client; use crate::contract::StorageTarget;",
-    );
-    clean(
-        "controllers/site/mod.rs",
-        "use kube::Api; use crate::storage; use super::kit::apply;",
-    );
+    clean("storage/client.rs", "use aws_sdk_s3::Client; use crate::contract::StorageTarget;");
+    clean("controllers/site/mod.rs", "use kube::Api; use crate::storage; use super::kit::apply;");
     clean("main.rs", "use toezicht::cli; fn main() {}");
-    clean(
-        "api/site/mod.rs",
-        "mod storage; pub use storage::*; pub use self::recorder::Spool;",
-    );
+    clean("api/site/mod.rs", "mod storage; pub use storage::*; pub use self::recorder::Spool;");
 }

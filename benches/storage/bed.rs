@@ -38,9 +38,7 @@ pub type Version = (String, String);
 impl Bed {
     /// The store of the test bed, or of whoever says so.
     pub fn here() -> Self {
-        Self {
-            server: S3Server::first(),
-        }
+        Self { server: S3Server::first() }
     }
 
     /// What the benchmarks' report calls it.
@@ -87,15 +85,7 @@ impl Bed {
             uid: "11111111-1111-1111-1111-111111111111".into(),
         };
         let recorder = self.target_of(recorder, &bucket);
-        enforce(
-            &self.target(&bucket),
-            Some(&recorder),
-            &spec,
-            &claim,
-            Trials::Keep,
-        )
-        .await
-        .unwrap();
+        enforce(&self.target(&bucket), Some(&recorder), &spec, &claim, Trials::Keep).await.unwrap();
         self.fill(&bucket, segments, CAMERAS).await;
         bucket
     }
@@ -111,9 +101,7 @@ impl Bed {
             let camera = format!("camera-{:02}", n % cameras);
             let key = Key::new(Class::Video, &camera, start, 60_000, &[7; 32]).unwrap();
             let put = client.put_object().bucket(bucket).key(key.to_string());
-            put.tagging("toezicht-retention=video")
-                .body(ByteStream::from_static(BODY))
-                .send()
+            put.tagging("toezicht-retention=video").body(ByteStream::from_static(BODY)).send()
         });
         let puts = stream::iter(puts).buffer_unordered(AT_ONCE);
         puts.for_each(async |put| drop(put.unwrap())).await;
@@ -195,9 +183,5 @@ pub async fn versions(client: &Client, bucket: &str, prefix: &str) -> Vec<Versio
 pub async fn timed(what: impl Future<Output = usize>) -> Took {
     let begun = Instant::now();
     let versions = what.await;
-    Took {
-        seconds: begun.elapsed().as_secs_f64(),
-        versions,
-        peak_kib: 0,
-    }
+    Took { seconds: begun.elapsed().as_secs_f64(), versions, peak_kib: 0 }
 }

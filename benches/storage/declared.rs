@@ -42,11 +42,7 @@ pub async fn declared(bed: &Bed, rounds: usize) -> Section {
         let name = format!("incident-{round}");
         let seconds = placed(&scene, &name, &cameras, (from, end)).await;
         println!("{seconds:>10.2} s  from kubectl apply to Placed=True");
-        took.push(Took {
-            seconds,
-            versions: CAMERAS * MINUTES,
-            peak_kib: 0,
-        });
+        took.push(Took { seconds, versions: CAMERAS * MINUTES, peak_kib: 0 });
         scene.resolve(&name).await;
         scene.hold_is(&name, "Released", "True", SOON).await;
     }

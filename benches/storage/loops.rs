@@ -20,23 +20,15 @@ pub async fn lists(target: &StorageTarget, reads: bool) -> Took {
             let list = client.list_object_versions().bucket(&target.bucket);
             let list = list.set_key_marker(key).set_version_id_marker(id);
             let page = list.send().await.unwrap();
-            let of_video = page
-                .versions()
-                .iter()
-                .filter(|version| version.key().unwrap().starts_with("video/"));
+            let of_video =
+                page.versions().iter().filter(|version| version.key().unwrap().starts_with("video/"));
             count += of_video.count();
             if reads {
-                let held = page
-                    .versions()
-                    .iter()
-                    .filter(|version| version.key().unwrap().contains(HELD));
+                let held = page.versions().iter().filter(|version| version.key().unwrap().contains(HELD));
                 let held =
                     held.map(|version| read(&client, &target.bucket, version.key(), version.version_id()));
                 let held: Vec<_> = held.collect();
-                stream::iter(held)
-                    .buffer_unordered(AT_ONCE)
-                    .collect::<Vec<()>>()
-                    .await;
+                stream::iter(held).buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
             }
             if page.is_truncated() != Some(true) {
                 return count;
@@ -50,18 +42,8 @@ pub async fn lists(target: &StorageTarget, reads: bool) -> Took {
 
 async fn read(client: &Client, bucket: &str, key: Option<&str>, id: Option<&str>) {
     let (key, id) = (key.unwrap(), id.unwrap());
-    let tag = client
-        .get_object_tagging()
-        .bucket(bucket)
-        .key(key)
-        .version_id(id)
-        .send();
-    let hold = client
-        .get_object_legal_hold()
-        .bucket(bucket)
-        .key(key)
-        .version_id(id)
-        .send();
+    let tag = client.get_object_tagging().bucket(bucket).key(key).version_id(id).send();
+    let hold = client.get_object_legal_hold().bucket(bucket).key(key).version_id(id).send();
     let (tag, hold) = futures::join!(tag, hold);
     drop((tag.unwrap(), hold.unwrap()));
 }

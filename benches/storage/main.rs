@@ -105,10 +105,7 @@ async fn run(contender: &str, target: &StorageTarget) -> Took {
         "raw-release-marks" => replay::marks(target, false, false).await,
         other => panic!("no contender {other}"),
     };
-    Took {
-        peak_kib: peak_kib(),
-        ..took
-    }
+    Took { peak_kib: peak_kib(), ..took }
 }
 
 fn peak_kib() -> u64 {

@@ -20,10 +20,7 @@ use toezicht::storage::sweep::{HoldsUnknown, OpenHolds, Reach, sweep};
 use crate::Took;
 use crate::bed::{HELD, timed};
 
-const CEILINGS: Ceilings = Ceilings {
-    video: Days(28),
-    calls: Days(7),
-};
+const CEILINGS: Ceilings = Ceilings { video: Days(28), calls: Days(7) };
 /// Longer than all the benchmarks' segments together.
 const WINDOW: SignedDuration = SignedDuration::from_hours(24 * 27);
 
@@ -41,20 +38,13 @@ fn window() -> Window {
 }
 
 fn hold(sources: Sources) -> Cover {
-    Cover {
-        sources,
-        calls: false,
-        window: window(),
-    }
+    Cover { sources, calls: false, window: window() }
 }
 
 /// All is over its ceiling, and goes.
 pub async fn sweeps(target: &StorageTarget) -> Took {
     let read = Timestamp::now();
-    let time = Time {
-        read,
-        now: read + SignedDuration::from_hours(24 * 28),
-    };
+    let time = Time { read, now: read + SignedDuration::from_hours(24 * 28) };
     timed(async {
         let memory = Memory::default();
         let swept = sweep(target, &CEILINGS, &NoHolds, &memory, Reach::Boundary, time);

@@ -29,12 +29,7 @@ struct Runner {
 }
 
 const fn runner(who: Who, says: &'static str, requests: f64) -> Runner {
-    Runner {
-        who,
-        says,
-        requests,
-        took: Vec::new(),
-    }
+    Runner { who, says, requests, took: Vec::new() }
 }
 
 const MC_RM: Who = Who::Mc(&["rm", "--versions", "--recursive", "--force"]);
@@ -64,10 +59,7 @@ impl Runner {
                 let endpoint = target.endpoint.as_deref().unwrap();
                 let (scheme, host) = endpoint.split_once("://").unwrap();
                 command.env("MC_HOST_bench", format!("{scheme}://{id}:{secret}@{host}"));
-                command
-                    .arg("--quiet")
-                    .args(words)
-                    .arg(format!("bench/{bucket}/video/"));
+                command.arg("--quiet").args(words).arg(format!("bench/{bucket}/video/"));
                 command
             }
         };
@@ -77,20 +69,11 @@ impl Runner {
         assert!(output.status.success(), "{}: {}", self.says, output.status);
         let took = match self.who {
             // It tells nothing that can be read; its start, some hundredths of a second, is in it.
-            Who::Mc(_) => Took {
-                seconds,
-                versions,
-                peak_kib: 0,
-            },
+            Who::Mc(_) => Took { seconds, versions, peak_kib: 0 },
             _ => serde_json::from_slice(&output.stdout).unwrap(),
         };
         assert_eq!(took.versions, versions, "{}", self.says);
-        println!(
-            "{:>10.2} s  {:>8.0}/s  {}",
-            took.seconds,
-            versions as f64 / took.seconds,
-            self.says
-        );
+        println!("{:>10.2} s  {:>8.0}/s  {}", took.seconds, versions as f64 / took.seconds, self.says);
         self.took.push(took);
     }
 
@@ -115,22 +98,14 @@ pub async fn storage(size: Size) {
 async fn sweep(bed: &Bed, size: Size) -> Section {
     let mut runners = [
         runner(Who::Rust("sweep"), "Toezicht: sweep", 0.011),
-        runner(
-            Who::Boto3("sweep"),
-            "boto3, 32 threads, DeleteObjects of 1000",
-            0.002,
-        ),
+        runner(Who::Boto3("sweep"), "boto3, 32 threads, DeleteObjects of 1000", 0.002),
         runner(MC_RM, "mc rm --versions --recursive --force", 0.002),
         runner(
             Who::Rust("raw-sweep"),
             "raw: the same ListObjectVersions and DeleteObjects requests, replayed",
             0.011,
         ),
-        runner(
-            Who::Rust("raw-delete"),
-            "raw: the DeleteObjects requests alone",
-            0.01,
-        ),
+        runner(Who::Rust("raw-delete"), "raw: the DeleteObjects requests alone", 0.01),
     ];
     for round in 0..size.rounds {
         for turn in 0..runners.len() {
@@ -160,11 +135,7 @@ async fn audit(bed: &Bed, size: Size) -> Section {
     let each = 2.0 / CAMERAS as f64 + 0.001;
     let mut runners = [
         runner(Who::Rust("audit"), "Toezicht: audit", each),
-        runner(
-            Who::Rust("loop-read"),
-            "bare ListObjectVersions loop, tag and hold of the held read",
-            each,
-        ),
+        runner(Who::Rust("loop-read"), "bare ListObjectVersions loop, tag and hold of the held read", each),
         runner(Who::Rust("loop-list"), "bare ListObjectVersions loop", 0.001),
     ];
     for round in 0..size.rounds {
@@ -176,11 +147,7 @@ async fn audit(bed: &Bed, size: Size) -> Section {
     bed.remove(&bucket).await;
     let lines = lines(&runners);
     let mut section = Section::new(&format!("Audit of {versions} versions, of which {held} are held"));
-    section.goal(
-        "of the loop with the same reads",
-        lines[0].per_second / lines[1].per_second,
-        0.9,
-    );
+    section.goal("of the loop with the same reads", lines[0].per_second / lines[1].per_second, 0.9);
     section.tell("of the bare loop", lines[0].per_second / lines[2].per_second);
     section.at_most("MiB at the peak", lines[0].peak_mib, 64.0);
     section.lines = lines;
@@ -190,16 +157,9 @@ async fn audit(bed: &Bed, size: Size) -> Section {
 /// Placing and releasing.
 pub async fn holds(size: Size) {
     let bed = Bed::here();
-    let (whole, part) = (
-        bed.filled(size.segments).await,
-        bed.filled(size.segments / 4).await,
-    );
+    let (whole, part) = (bed.filled(size.segments).await, bed.filled(size.segments / 4).await);
     let mut place = [
-        runner(
-            Who::Rust("place"),
-            "Toezicht: both marks read, hold, then tag",
-            4.0,
-        ),
+        runner(Who::Rust("place"), "Toezicht: both marks read, hold, then tag", 4.0),
         runner(Who::Boto3("place"), "boto3, 32 threads: hold, then tag", 2.0),
         runner(MC_SET, "mc legalhold set --recursive: hold only", 1.0),
         runner(
@@ -207,34 +167,18 @@ pub async fn holds(size: Size) {
             "raw: the same requests, ListObjectVersions among them, replayed",
             4.0,
         ),
-        runner(
-            Who::Rust("raw-place-marks"),
-            "raw: the four requests a segment alone",
-            4.0,
-        ),
+        runner(Who::Rust("raw-place-marks"), "raw: the four requests a segment alone", 4.0),
     ];
     let mut release = [
-        runner(
-            Who::Rust("release"),
-            "Toezicht: both marks read, tag, then hold off",
-            4.0,
-        ),
-        runner(
-            Who::Boto3("release"),
-            "boto3, 32 threads: hold off, then tag",
-            2.0,
-        ),
+        runner(Who::Rust("release"), "Toezicht: both marks read, tag, then hold off", 4.0),
+        runner(Who::Boto3("release"), "boto3, 32 threads: hold off, then tag", 2.0),
         runner(MC_CLEAR, "mc legalhold clear --recursive: hold only", 1.0),
         runner(
             Who::Rust("raw-release"),
             "raw: the same requests, ListObjectVersions among them, replayed",
             4.0,
         ),
-        runner(
-            Who::Rust("raw-release-marks"),
-            "raw: the four requests a segment alone",
-            4.0,
-        ),
+        runner(Who::Rust("raw-release-marks"), "raw: the four requests a segment alone", 4.0),
     ];
     for round in 0..size.rounds {
         for turn in 0..place.len() {
@@ -258,23 +202,12 @@ pub async fn holds(size: Size) {
     for (what, runners, less) in [("Placing", place, &less[0]), ("Releasing", release, &less[1])] {
         let lines = lines(&runners);
         let mut section = Section::new(&format!("{what} of {} segments", size.segments));
-        section.goal(
-            "times boto3, per request",
-            lines[0].requests / lines[1].requests,
-            3.0,
-        );
-        section.goal(
-            "times mc, per request",
-            lines[0].requests / lines[2].requests,
-            3.0,
-        );
+        section.goal("times boto3, per request", lines[0].requests / lines[1].requests, 3.0);
+        section.goal("times mc, per request", lines[0].requests / lines[2].requests, 3.0);
         let of = |raw: usize| lines[0].requests / lines[raw].requests;
         section.goal("of the raw ceiling: the same requests", of(3), 0.8);
         section.tell("of the marks alone, without finding what to mark", of(4));
-        section.tell(
-            "times boto3, per segment",
-            lines[0].per_second / lines[1].per_second,
-        );
+        section.tell("times boto3, per segment", lines[0].per_second / lines[1].per_second);
         section.at_most(
             "times the memory for four times the segments",
             lines[0].peak_mib / less.line().peak_mib,

@@ -71,11 +71,7 @@ pub async fn marks(target: &StorageTarget, place: bool, lists: bool) -> Took {
         (ObjectLockLegalHoldStatus::Off, "video")
     };
     let hold = ObjectLockLegalHold::builder().status(status).build();
-    let tag = Tag::builder()
-        .key("toezicht-retention")
-        .value(tag)
-        .build()
-        .unwrap();
+    let tag = Tag::builder().key("toezicht-retention").value(tag).build().unwrap();
     let tags = Tagging::builder().tag_set(tag).build().unwrap();
     let listed: &[usize] = match (lists, place) {
         (false, _) => &[],
@@ -106,10 +102,7 @@ pub async fn marks(target: &StorageTarget, place: bool, lists: bool) -> Took {
 async fn prepared(target: &StorageTarget) -> (Vec<Version>, Signer) {
     let all = versions(&client(target, None), &target.bucket, "video/").await;
     let kept = Kept::default();
-    let signer = Signer {
-        client: client(target, Some(SharedHttpClient::new(kept.clone()))),
-        kept,
-    };
+    let signer = Signer { client: client(target, Some(SharedHttpClient::new(kept.clone()))), kept };
     (all, signer)
 }
 
@@ -131,11 +124,7 @@ impl Signer {
         for all in versions.chunk_by(|one, next| prefix(one) == prefix(next)) {
             let mut before: Option<&Version> = None;
             for page in all.chunks(PAGE) {
-                let list = self
-                    .client
-                    .list_object_versions()
-                    .bucket(bucket)
-                    .prefix(prefix(&all[0]));
+                let list = self.client.list_object_versions().bucket(bucket).prefix(prefix(&all[0]));
                 let list = list.set_key_marker(before.map(|(key, _)| key.clone()));
                 let list = list.set_version_id_marker(before.map(|(_, id)| id.clone()));
                 self.next_group();
@@ -161,14 +150,9 @@ impl Signer {
 async fn send(http: &legacy::Client<HttpConnection, Body>, request: http::Request<Bytes>) {
     let answer = http.request(request.map(Body::from)).await.unwrap();
     let status = answer.status();
-    let body = axum::body::to_bytes(Body::new(answer.into_body()), MOST)
-        .await
-        .unwrap();
+    let body = axum::body::to_bytes(Body::new(answer.into_body()), MOST).await.unwrap();
     let text = String::from_utf8_lossy(&body);
-    assert!(
-        status.is_success() && !text.contains("<Error>"),
-        "{status} {text}"
-    );
+    assert!(status.is_success() && !text.contains("<Error>"), "{status} {text}");
 }
 
 #[derive(Clone, Debug, Default)]

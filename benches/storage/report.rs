@@ -50,25 +50,19 @@ pub struct Section {
 impl Section {
     /// Nobody yet.
     pub fn new(title: &str) -> Self {
-        Self {
-            title: title.into(),
-            ratios: Vec::new(),
-            lines: Vec::new(),
-        }
+        Self { title: title.into(), ratios: Vec::new(), lines: Vec::new() }
     }
 
     /// A ratio that must be as high as `goal`.
     pub fn goal(&mut self, what: &str, is: f64, goal: f64) {
         let met = if is >= goal { "met" } else { "**missed**" };
-        self.ratios
-            .push(format!("{is:.2} {what} (goal: {goal:.1}, {met})"));
+        self.ratios.push(format!("{is:.2} {what} (goal: {goal:.1}, {met})"));
     }
 
     /// A figure that must not be higher than `most`.
     pub fn at_most(&mut self, what: &str, is: f64, most: f64) {
         let met = if is <= most { "met" } else { "**missed**" };
-        self.ratios
-            .push(format!("{is:.2} {what} (at most: {most:.1}, {met})"));
+        self.ratios.push(format!("{is:.2} {what} (at most: {most:.1}, {met})"));
     }
 
     /// A ratio without a goal.
@@ -85,11 +79,7 @@ impl Section {
             let (least, median, most) = line.seconds;
             let (versions, requests) = (line.per_second, line.requests);
             let places = usize::from(requests < 100.0);
-            let peak = if line.peak_mib > 0.0 {
-                format!("{:.0}", line.peak_mib)
-            } else {
-                String::new()
-            };
+            let peak = if line.peak_mib > 0.0 { format!("{:.0}", line.peak_mib) } else { String::new() };
             writeln!(
                 text,
                 "| {} | {median:.2} ({least:.2}, {most:.2}) | {versions:.0} | {requests:.places$} | {peak} |",
@@ -140,10 +130,7 @@ impl Report {
     pub fn write(&self) {
         let file = root().join(PAGE);
         let page = std::fs::read_to_string(&file).unwrap();
-        let (begin, end) = (
-            format!("<!-- {} -->\n", self.name),
-            format!("<!-- end of {} -->", self.name),
-        );
+        let (begin, end) = (format!("<!-- {} -->\n", self.name), format!("<!-- end of {} -->", self.name));
         let (before, after) = match page.split_once(&begin) {
             Some((before, rest)) => (before.to_owned(), rest.split_once(&end).unwrap().1),
             None => (format!("{page}\n"), "\n"),
@@ -163,17 +150,11 @@ fn said(program: &str, arguments: &[&str]) -> String {
 fn machine() -> String {
     let info = |file: &str, name: &str| {
         let text = std::fs::read_to_string(file).unwrap();
-        let line = text
-            .lines()
-            .find(|line| line.starts_with(name))
-            .unwrap_or_default();
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
         line.split_once(':').unwrap_or_default().1.trim().to_owned()
     };
     let cores = std::thread::available_parallelism().unwrap();
-    let kib: f64 = info("/proc/meminfo", "MemTotal")
-        .trim_end_matches(" kB")
-        .parse()
-        .unwrap();
+    let kib: f64 = info("/proc/meminfo", "MemTotal").trim_end_matches(" kB").parse().unwrap();
     let (processor, memory) = (info("/proc/cpuinfo", "model name"), kib / 1024.0 / 1024.0);
     format!(
         "{cores} cores ({processor}) shared by store and clients, {memory:.0} GiB, Linux {}",

@@ -43,19 +43,10 @@ use super::{LocalRef, rules, schema};
         json_path = ".status.conditions[?(@.type==\"Recording\")].reason"
     ),
     printcolumn(name = "Site", type_ = "string", json_path = ".spec.siteRef.name"),
-    printcolumn(
-        name = "Last segment",
-        type_ = "date",
-        json_path = ".status.lastSegment.start"
-    ),
+    printcolumn(name = "Last segment", type_ = "date", json_path = ".status.lastSegment.start"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Area", type_ = "string", json_path = ".spec.area", priority = 1),
-    printcolumn(
-        name = "Recorder",
-        type_ = "string",
-        json_path = ".status.recorder",
-        priority = 1
-    ),
+    printcolumn(name = "Recorder", type_ = "string", json_path = ".status.recorder", priority = 1),
     printcolumn(
         name = "Message",
         type_ = "string",

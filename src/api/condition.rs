@@ -212,12 +212,7 @@ impl Finding {
         reason: Reason,
         message: impl Into<String>,
     ) -> Self {
-        Self {
-            condition,
-            truth: truth.into(),
-            reason,
-            message: message.into(),
-        }
+        Self { condition, truth: truth.into(), reason, message: message.into() }
     }
 
     /// The same reason and message, told of another condition that follows from this one.
@@ -229,14 +224,7 @@ impl Finding {
     /// `Stalled`: `True` for `cause`, which only a person can put right; without one, nothing waits for a person.
     pub fn stalled(cause: Option<&Self>) -> Self {
         cause.map_or_else(
-            || {
-                Self::new(
-                    ConditionType::Stalled,
-                    false,
-                    Reason::AsRequired,
-                    "nothing waits for a person",
-                )
-            },
+            || Self::new(ConditionType::Stalled, false, Reason::AsRequired, "nothing waits for a person"),
             |cause| cause.told_of(ConditionType::Stalled, true),
         )
     }
@@ -304,10 +292,7 @@ mod tests {
         }
         // These have the reason of what they follow from.
         let follows = matches!(type_, "Ready" | "Stalled") && elsewhere;
-        assert!(
-            own || follows,
-            "docs/conditions.md has no row for {type_}={status} {reason}"
-        );
+        assert!(own || follows, "docs/conditions.md has no row for {type_}={status} {reason}");
     }
 
     #[test]
@@ -318,10 +303,7 @@ mod tests {
                 DOCUMENT.contains(&format!("\n## {type_}\n")),
                 "docs/conditions.md has no section on {type_}"
             );
-            assert!(
-                DOCUMENT.contains(&format!("[`{type_}`]")),
-                "docs/conditions.md does not list {type_}"
-            );
+            assert!(DOCUMENT.contains(&format!("[`{type_}`]")), "docs/conditions.md does not list {type_}");
         }
         let documented: BTreeSet<&str> = DOCUMENT
             .lines()
@@ -336,15 +318,8 @@ mod tests {
     #[test]
     fn every_row_says_what_to_do() {
         let truths = ["True", "False", "Unknown", "False, Unknown"];
-        for row in DOCUMENT
-            .lines()
-            .map(cells)
-            .filter(|row| row.len() == 6 && truths.contains(&row[1]))
-        {
-            assert!(
-                row.iter().skip(1).take(4).all(|cell| !cell.is_empty()),
-                "a cell is empty: {row:?}"
-            );
+        for row in DOCUMENT.lines().map(cells).filter(|row| row.len() == 6 && truths.contains(&row[1])) {
+            assert!(row.iter().skip(1).take(4).all(|cell| !cell.is_empty()), "a cell is empty: {row:?}");
         }
     }
 
@@ -355,10 +330,7 @@ mod tests {
         let first = merge(&[], &[found(true, Reason::AsRequired)], Some(1), at(1));
         let same = merge(&first, &[found(true, Reason::Suspended)], Some(2), at(2));
         assert_eq!(same[0].last_transition_time.0, at(1));
-        assert_eq!(
-            (same[0].reason.as_str(), same[0].observed_generation),
-            ("Suspended", Some(2))
-        );
+        assert_eq!((same[0].reason.as_str(), same[0].observed_generation), ("Suspended", Some(2)));
         let other = merge(&same, &[found(false, Reason::Retrying)], Some(2), at(3));
         assert_eq!(other[0].last_transition_time.0, at(3));
     }

@@ -46,11 +46,7 @@ impl CrdsError {
 /// The definitions of the four kinds, in the order in which they are best read.
 pub fn crds() -> Vec<CustomResourceDefinition> {
     vec![
-        schema::complete(
-            RecordingPolicy::crd(),
-            rules::RECORDING_POLICY,
-            &[Accepted, InForce, Ready],
-        ),
+        schema::complete(RecordingPolicy::crd(), rules::RECORDING_POLICY, &[Accepted, InForce, Ready]),
         schema::complete(
             Site::crd(),
             rules::SITE,
@@ -66,16 +62,8 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
                 Ready,
             ],
         ),
-        schema::complete(
-            Camera::crd(),
-            rules::CAMERA,
-            &[Accepted, Permitted, Recording, Ready],
-        ),
-        schema::complete(
-            IncidentHold::crd(),
-            rules::INCIDENT_HOLD,
-            &[Accepted, Placed, Covers, Ready],
-        ),
+        schema::complete(Camera::crd(), rules::CAMERA, &[Accepted, Permitted, Recording, Ready]),
+        schema::complete(IncidentHold::crd(), rules::INCIDENT_HOLD, &[Accepted, Placed, Covers, Ready]),
     ]
 }
 
@@ -87,10 +75,7 @@ pub fn files() -> Result<Vec<(String, String)>, CrdsError> {
             let yaml =
                 serde_saphyr::to_string(definition).map_err(|error| CrdsError::Yaml(error.to_string()))?;
             let plural = &definition.spec.names.plural;
-            Ok((
-                format!("{}_{plural}.yaml", definition.spec.group),
-                format!("{}\n", yaml.trim_end()),
-            ))
+            Ok((format!("{}_{plural}.yaml", definition.spec.group), format!("{}\n", yaml.trim_end())))
         })
         .collect()
 }
@@ -100,10 +85,7 @@ pub fn files() -> Result<Vec<(String, String)>, CrdsError> {
 pub fn print(dir: Option<PathBuf>) -> Result<(), CrdsError> {
     let files = files()?;
     let Some(dir) = dir else {
-        let stream: Vec<String> = files
-            .into_iter()
-            .map(|(_, yaml)| format!("---\n{yaml}"))
-            .collect();
+        let stream: Vec<String> = files.into_iter().map(|(_, yaml)| format!("---\n{yaml}")).collect();
         let written = io::stdout().lock().write_all(stream.concat().as_bytes());
         return written.map_err(|source| unwritable(Path::new("standard output"), source));
     };
@@ -116,10 +98,7 @@ pub fn print(dir: Option<PathBuf>) -> Result<(), CrdsError> {
 }
 
 fn unwritable(path: &Path, source: io::Error) -> CrdsError {
-    CrdsError::Write {
-        path: path.display().to_string(),
-        source,
-    }
+    CrdsError::Write { path: path.display().to_string(), source }
 }
 
 #[cfg(test)]
@@ -135,10 +114,7 @@ mod tests {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("crds");
         for (name, yaml) in files().unwrap() {
             let committed = std::fs::read_to_string(dir.join(&name)).unwrap_or_default();
-            assert!(
-                committed == yaml,
-                "crds/{name} is not what the code says: run `make crds` and commit"
-            );
+            assert!(committed == yaml, "crds/{name} is not what the code says: run `make crds` and commit");
         }
         let count = std::fs::read_dir(&dir).unwrap().count();
         assert_eq!(count, crds().len(), "crds/ holds a file that no kind has");
@@ -158,12 +134,7 @@ mod tests {
         match schema.type_.as_deref() {
             Some("string") if !bounded => found.push(format!("{path}: maxLength")),
             Some("array") if schema.max_items.is_none() => found.push(format!("{path}: maxItems")),
-            Some("integer")
-                if schema
-                    .format
-                    .as_deref()
-                    .is_some_and(|format| format.starts_with("uint")) =>
-            {
+            Some("integer") if schema.format.as_deref().is_some_and(|format| format.starts_with("uint")) => {
                 found.push(format!("{path}: a format that Kubernetes knows"));
             }
             _ => {}
@@ -190,10 +161,7 @@ mod tests {
             lacking(&format!("{path}{{}}"), value, found);
         }
         for rule in schema.x_kubernetes_validations.iter().flatten() {
-            let says_remedy = rule
-                .message
-                .as_ref()
-                .is_some_and(|message| message.contains([';', ':']));
+            let says_remedy = rule.message.as_ref().is_some_and(|message| message.contains([';', ':']));
             if !says_remedy {
                 found.push(format!("{path}: a message with the remedy for {}", rule.rule));
             }
@@ -217,13 +185,7 @@ mod tests {
         let mut names = Vec::new();
         for definition in crds() {
             for version in &definition.spec.versions {
-                let schema = version
-                    .schema
-                    .as_ref()
-                    .unwrap()
-                    .open_api_v3_schema
-                    .as_ref()
-                    .unwrap();
+                let schema = version.schema.as_ref().unwrap().open_api_v3_schema.as_ref().unwrap();
                 property_names(schema, &mut names);
             }
         }
@@ -238,10 +200,7 @@ mod tests {
         let mut found = Vec::new();
         for definition in crds() {
             for version in &definition.spec.versions {
-                let schema = version
-                    .schema
-                    .as_ref()
-                    .and_then(|schema| schema.open_api_v3_schema.as_ref());
+                let schema = version.schema.as_ref().and_then(|schema| schema.open_api_v3_schema.as_ref());
                 lacking(&definition.spec.names.kind, schema.unwrap(), &mut found);
             }
         }

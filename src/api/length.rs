@@ -40,9 +40,7 @@ impl FromStr for Duration {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let parse = |unit: char, seconds: u64| {
             let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
-            Some(Duration(std::time::Duration::from_secs(
-                number.checked_mul(seconds)?,
-            )))
+            Some(Duration(std::time::Duration::from_secs(number.checked_mul(seconds)?)))
         };
         parse('s', 1)
             .or_else(|| parse('m', 60))

@@ -188,10 +188,7 @@ pub(super) fn complete(
     conditions: &[ConditionType],
 ) -> CustomResourceDefinition {
     for version in &mut definition.spec.versions {
-        let Some(schema) = version
-            .schema
-            .as_mut()
-            .and_then(|schema| schema.open_api_v3_schema.as_mut())
+        let Some(schema) = version.schema.as_mut().and_then(|schema| schema.open_api_v3_schema.as_mut())
         else {
             continue;
         };
@@ -210,11 +207,7 @@ pub(super) fn complete(
 /// be null, the API server takes a null for an absent field, so that rules need not tell them apart.
 fn plain(schema: &mut JSONSchemaProps) {
     schema.nullable = None;
-    if schema
-        .format
-        .as_deref()
-        .is_some_and(|format| format.starts_with("uint"))
-    {
+    if schema.format.as_deref().is_some_and(|format| format.starts_with("uint")) {
         schema.format = None;
     }
 }

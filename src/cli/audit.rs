@@ -55,20 +55,12 @@ pub(super) enum AuditCommandError {
 /// Audits, and prints what was found; whether no promise is broken.
 pub(super) async fn run(args: AuditArgs) -> Result<bool, AuditCommandError> {
     let target = args.target.target()?;
-    let embargo = args
-        .embargo
-        .map(|embargo| SignedDuration::try_from(embargo.0).unwrap_or(SignedDuration::MAX));
+    let embargo =
+        args.embargo.map(|embargo| SignedDuration::try_from(embargo.0).unwrap_or(SignedDuration::MAX));
     let scope = Scope {
-        ceilings: Ceilings {
-            video: args.video,
-            calls: args.calls,
-        },
+        ceilings: Ceilings { video: args.video, calls: args.calls },
         embargo,
-        reach: if args.boundary {
-            Reach::Boundary
-        } else {
-            Reach::All
-        },
+        reach: if args.boundary { Reach::Boundary } else { Reach::All },
         one_in: args.one_in,
         known: None,
         memory: Arc::default(),

@@ -46,9 +46,7 @@ pub enum EnvironmentError {
 
 /// Whether keys of an identity are given, as a whole or in part.
 pub fn are_given(names: &CredentialsVariables, variable: impl Fn(&str) -> Option<String>) -> bool {
-    [names.key, names.secret]
-        .iter()
-        .any(|name| variable(name).is_some_and(|value| !value.is_empty()))
+    [names.key, names.secret].iter().any(|name| variable(name).is_some_and(|value| !value.is_empty()))
 }
 
 /// The credentials: keys, else the profile that is named, else workload identity, else the default profile.
@@ -58,11 +56,7 @@ pub fn credentials(
     is_file: impl Fn(&Path) -> bool,
 ) -> Result<Credentials, EnvironmentError> {
     let given = |name: &str| variable(name).filter(|value| !value.is_empty());
-    let key = |name: &'static str| {
-        given(name)
-            .map(Secret::new)
-            .ok_or(EnvironmentError::NoCredentials(name))
-    };
+    let key = |name: &'static str| given(name).map(Secret::new).ok_or(EnvironmentError::NoCredentials(name));
     if !names.has_others || are_given(names, &variable) {
         return Ok(Credentials::Keys(Keys {
             access_key_id: key(names.key)?,
@@ -75,9 +69,7 @@ pub fn credentials(
     }
     if let (Some(role_arn), Some(file)) = (given("AWS_ROLE_ARN"), given("AWS_WEB_IDENTITY_TOKEN_FILE")) {
         let token_file = PathBuf::from(file);
-        return Ok(Credentials::WebIdentity {
-            web_identity: WebIdentity { role_arn, token_file },
-        });
+        return Ok(Credentials::WebIdentity { web_identity: WebIdentity { role_arn, token_file } });
     }
     let home = given("HOME").map(PathBuf::from).unwrap_or_default();
     let file = |name: &str, default: &str| {
@@ -96,11 +88,8 @@ pub fn proxy(
     is_plain_http: bool,
     variable: impl Fn(&str) -> Option<String>,
 ) -> Result<Option<Proxy>, EnvironmentError> {
-    let (upper, lower) = if is_plain_http {
-        ("HTTP_PROXY", "http_proxy")
-    } else {
-        ("HTTPS_PROXY", "https_proxy")
-    };
+    let (upper, lower) =
+        if is_plain_http { ("HTTP_PROXY", "http_proxy") } else { ("HTTPS_PROXY", "https_proxy") };
     let given = |one: &str, other: &str| {
         let value = variable(one).or_else(|| variable(other));
         value.filter(|value| !value.is_empty())
@@ -109,19 +98,11 @@ pub fn proxy(
         return Ok(None);
     };
     // Many write it without a scheme.
-    let text = if text.contains("://") {
-        text
-    } else {
-        format!("http://{text}")
-    };
+    let text = if text.contains("://") { text } else { format!("http://{text}") };
     let refused = || EnvironmentError::Proxy(upper);
     let mut url = Url::parse(&text).map_err(|_| refused())?;
-    let decoded = |text: &str| {
-        percent_decode_str(text)
-            .decode_utf8()
-            .map(String::from)
-            .map_err(|_| refused())
-    };
+    let decoded =
+        |text: &str| percent_decode_str(text).decode_utf8().map(String::from).map_err(|_| refused());
     let login = (!url.username().is_empty())
         .then(|| {
             Ok(Login {
@@ -159,9 +140,7 @@ mod tests {
     #[test]
     fn keys_come_first_and_bring_their_session_token() {
         let all = [&KEYS[..], &[("AWS_SESSION_TOKEN", "t"), ("AWS_PROFILE", "p")]].concat();
-        let Credentials::Keys(keys) = found(&all, "").unwrap() else {
-            panic!()
-        };
+        let Credentials::Keys(keys) = found(&all, "").unwrap() else { panic!() };
         assert_eq!(keys.session_token.unwrap().reveal(), "t");
         assert_eq!(found(&KEYS, "").unwrap(), Credentials::keys("k", "s"));
         assert_eq!(
@@ -172,19 +151,10 @@ mod tests {
 
     #[test]
     fn without_keys_there_are_profiles_and_workload_identity() {
-        let identity = [
-            ("AWS_ROLE_ARN", "arn:aws:iam::1:role/r"),
-            ("AWS_WEB_IDENTITY_TOKEN_FILE", "/t"),
-        ];
+        let identity = [("AWS_ROLE_ARN", "arn:aws:iam::1:role/r"), ("AWS_WEB_IDENTITY_TOKEN_FILE", "/t")];
         let named = [&identity[..], &[("AWS_PROFILE", "audit")]].concat();
-        assert_eq!(
-            found(&named, "").unwrap(),
-            Credentials::Profile(Some("audit".into()))
-        );
-        assert!(matches!(
-            found(&identity, "").unwrap(),
-            Credentials::WebIdentity { .. }
-        ));
+        assert_eq!(found(&named, "").unwrap(), Credentials::Profile(Some("audit".into())));
+        assert!(matches!(found(&identity, "").unwrap(), Credentials::WebIdentity { .. }));
         let home = [("HOME", "/home/j")];
         for file in ["/home/j/.aws/credentials", "/home/j/.aws/config"] {
             assert_eq!(found(&home, file).unwrap(), Credentials::Profile(None), "{file}");
@@ -192,10 +162,7 @@ mod tests {
         let elsewhere = [("HOME", "/home/j"), ("AWS_CONFIG_FILE", "/etc/aws")];
         assert_eq!(found(&elsewhere, "/etc/aws").unwrap(), Credentials::Profile(None));
         for file in ["/home/j/.aws/config", ""] {
-            assert_eq!(
-                found(&elsewhere, file),
-                Err(EnvironmentError::NoCredentials("AWS_ACCESS_KEY_ID"))
-            );
+            assert_eq!(found(&elsewhere, file), Err(EnvironmentError::NoCredentials("AWS_ACCESS_KEY_ID")));
         }
     }
 
@@ -204,12 +171,7 @@ mod tests {
         let given = [("AWS_PROFILE", "p"), ("TOEZICHT_RECORDER_ACCESS_KEY_ID", "r")];
         assert!(are_given(&RECORDER, variable(&given)) && !are_given(&AWS, variable(&given)));
         let refused = credentials(&RECORDER, variable(&given), |_| true);
-        assert_eq!(
-            refused,
-            Err(EnvironmentError::NoCredentials(
-                "TOEZICHT_RECORDER_SECRET_ACCESS_KEY"
-            ))
-        );
+        assert_eq!(refused, Err(EnvironmentError::NoCredentials("TOEZICHT_RECORDER_SECRET_ACCESS_KEY")));
     }
 
     #[test]
@@ -221,25 +183,14 @@ mod tests {
             ("NO_PROXY", ".example.nl,10.0.0.0/8"),
         ];
         let https = proxy(false, variable(&given)).unwrap().unwrap();
-        assert_eq!(
-            (https.url.as_str(), https.login),
-            ("http://proxy.example.nl:3128", None)
-        );
+        assert_eq!((https.url.as_str(), https.login), ("http://proxy.example.nl:3128", None));
         assert_eq!(https.no_proxy, ".example.nl,10.0.0.0/8");
         let http = proxy(true, variable(&given)).unwrap().unwrap();
         let login = http.login.unwrap();
-        assert_eq!(
-            (http.url.as_str(), login.username.as_str()),
-            ("http://10.1.1.1", "j")
-        );
+        assert_eq!((http.url.as_str(), login.username.as_str()), ("http://10.1.1.1", "j"));
         assert_eq!(login.password.reveal(), "/a:b");
         assert_eq!(proxy(false, variable(&[("HTTPS_PROXY", "")])), Ok(None));
-        let told = proxy(false, variable(&[("HTTPS_PROXY", "http://j:hunter2@")]))
-            .unwrap_err()
-            .to_string();
-        assert!(
-            told.starts_with("HTTPS_PROXY: ") && !told.contains("hunter2"),
-            "{told}"
-        );
+        let told = proxy(false, variable(&[("HTTPS_PROXY", "http://j:hunter2@")])).unwrap_err().to_string();
+        assert!(told.starts_with("HTTPS_PROXY: ") && !told.contains("hunter2"), "{told}");
     }
 }

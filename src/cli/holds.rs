@@ -79,12 +79,7 @@ pub(super) async fn run(command: HoldsCommand) -> Result<(), HoldsError> {
             }
             Ok(())
         }
-        HoldsCommand::Links {
-            name,
-            target,
-            lives,
-            output,
-        } => {
+        HoldsCommand::Links { name, target, lives, output } => {
             if lives.0 > manifest::LONGEST_LINK {
                 return Err(HoldsError::TooLong);
             }
@@ -103,10 +98,7 @@ pub(super) async fn run(command: HoldsCommand) -> Result<(), HoldsError> {
 fn unreadable(name: &str, error: HoldError) -> HoldsError {
     match error {
         HoldError::Storage(error) if error.is_denied() || error.code == NO_MANIFEST => {
-            HoldsError::NoManifest {
-                name: name.to_owned(),
-                answer: error.safe_message(),
-            }
+            HoldsError::NoManifest { name: name.to_owned(), answer: error.safe_message() }
         }
         error => error.into(),
     }
@@ -123,11 +115,7 @@ fn table(links: &Links) -> String {
     }
     for missing in &links.missing {
         let (source, from, until) = (&missing.source, missing.from, missing.until);
-        let _ = writeln!(
-            text,
-            "{source}\tmissing from {from} until {until}: {}",
-            missing.cause
-        );
+        let _ = writeln!(text, "{source}\tmissing from {from} until {until}: {}", missing.cause);
     }
     text
 }
@@ -161,11 +149,7 @@ mod tests {
     #[test]
     fn a_manifest_that_cannot_be_read_says_what_that_may_mean() {
         let answered = |code: &str, status| {
-            HoldError::Storage(StoreError {
-                operation: "GetObject",
-                code: code.into(),
-                status,
-            })
+            HoldError::Storage(StoreError { operation: "GetObject", code: code.into(), status })
         };
         for (error, is_told) in [
             (answered("AccessDenied", Some(403)), true),

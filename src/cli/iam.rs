@@ -48,11 +48,7 @@ pub enum IamCommandError {
         error: std::io::Error,
     },
     #[error("{}: document {number}: {error}", .file.display())]
-    Syntax {
-        file: PathBuf,
-        number: usize,
-        error: String,
-    },
+    Syntax { file: PathBuf, number: usize, error: String },
     #[error("{}: {what}", .file.display())]
     Content { file: PathBuf, what: String },
     #[error("{}: {error}", .file.display())]
@@ -81,22 +77,9 @@ fn printed(args: &IamArgs) -> Result<(String, Option<String>), IamCommandError> 
     let site = one::<Site>(&args.file, &documents, "Site", args.site.as_deref())?;
     let wanted = site.spec.policy_ref.name.as_str();
     let policy = match &args.policy {
-        Some(file) => Some(one::<RecordingPolicy>(
-            file,
-            &read(file)?,
-            "RecordingPolicy",
-            Some(wanted),
-        )?),
-        None if documents
-            .iter()
-            .any(|document| document.is("RecordingPolicy", Some(wanted))) =>
-        {
-            Some(one::<RecordingPolicy>(
-                &args.file,
-                &documents,
-                "RecordingPolicy",
-                Some(wanted),
-            )?)
+        Some(file) => Some(one::<RecordingPolicy>(file, &read(file)?, "RecordingPolicy", Some(wanted))?),
+        None if documents.iter().any(|document| document.is("RecordingPolicy", Some(wanted))) => {
+            Some(one::<RecordingPolicy>(&args.file, &documents, "RecordingPolicy", Some(wanted))?)
         }
         None => None,
     };
@@ -124,10 +107,7 @@ struct Document {
 
 impl Document {
     fn text(&self, pointer: &str) -> &str {
-        self.value
-            .pointer(pointer)
-            .and_then(serde_json::Value::as_str)
-            .unwrap_or_default()
+        self.value.pointer(pointer).and_then(serde_json::Value::as_str).unwrap_or_default()
     }
 
     /// Whether it is of this kind of ours and, if one is given, has this name.
@@ -140,21 +120,14 @@ impl Document {
 }
 
 fn read(file: &Path) -> Result<Vec<Document>, IamCommandError> {
-    let text = std::fs::read_to_string(file).map_err(|error| IamCommandError::Unreadable {
-        file: file.to_owned(),
-        error,
-    })?;
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| IamCommandError::Unreadable { file: file.to_owned(), error })?;
     let values = serde_saphyr::from_multiple::<serde_json::Value>(&text).map_err(|error| {
         let what = format!("not YAML: {error}");
-        IamCommandError::Content {
-            file: file.to_owned(),
-            what,
-        }
+        IamCommandError::Content { file: file.to_owned(), what }
     })?;
     let numbered = values.into_iter().enumerate();
-    Ok(numbered
-        .map(|(n, value)| Document { number: n + 1, value })
-        .collect())
+    Ok(numbered.map(|(n, value)| Document { number: n + 1, value }).collect())
 }
 
 /// The one resource of a kind, and of a name where one is asked for.
@@ -164,19 +137,13 @@ fn one<T: DeserializeOwned>(
     kind: &str,
     name: Option<&str>,
 ) -> Result<T, IamCommandError> {
-    let content = |what: String| IamCommandError::Content {
-        file: file.to_owned(),
-        what,
-    };
+    let content = |what: String| IamCommandError::Content { file: file.to_owned(), what };
     let mut found = documents.iter().filter(|document| document.is(kind, name));
     let asked = name.map(|name| format!(" named {name:?}")).unwrap_or_default();
-    let document = found
-        .next()
-        .ok_or_else(|| content(format!("there is no {kind}{asked} of {GROUP} in it")))?;
+    let document =
+        found.next().ok_or_else(|| content(format!("there is no {kind}{asked} of {GROUP} in it")))?;
     if found.next().is_some() {
-        return Err(content(format!(
-            "there are several of kind {kind}{asked}: name one with --site"
-        )));
+        return Err(content(format!("there are several of kind {kind}{asked}: name one with --site")));
     }
     serde_path_to_error::deserialize(&document.value).map_err(|error| IamCommandError::Syntax {
         file: file.to_owned(),

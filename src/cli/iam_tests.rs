@@ -7,12 +7,7 @@ fn root() -> &'static Path {
 }
 
 fn args(file: &Path, policy: Option<&Path>, store: Store) -> IamArgs {
-    IamArgs {
-        file: file.to_owned(),
-        policy: policy.map(Path::to_owned),
-        site: None,
-        store,
-    }
+    IamArgs { file: file.to_owned(), policy: policy.map(Path::to_owned), site: None, store }
 }
 
 /// What is printed for the example equals what is committed under `tests/expected/iam/`. After an intended change:
@@ -63,12 +58,7 @@ fn every_site_of_the_example_is_understood() {
 
 #[test]
 fn a_policy_beside_the_site_is_found() {
-    let (_, hint) = printed(&args(
-        &root().join("examples/minimal/minimal.yaml"),
-        None,
-        Store::Aws,
-    ))
-    .unwrap();
+    let (_, hint) = printed(&args(&root().join("examples/minimal/minimal.yaml"), None, Store::Aws)).unwrap();
     assert_eq!(hint, None);
 }
 
@@ -91,31 +81,16 @@ fn mistakes_name_file_and_field() {
             change("bucket: heusden-die-heijgrave", "bucket: 7"),
             &["document 1", "Site: spec.storage.bucket: "][..],
         ),
-        (
-            change(operator, "arn:aws:iam::*:user/x"),
-            &["spec.storage.operator.principal"],
-        ),
-        (
-            change("user/manager-die-heijgrave", "root"),
-            &["spec.managers[0].principal"],
-        ),
+        (change(operator, "arn:aws:iam::*:user/x"), &["spec.storage.operator.principal"]),
+        (change("user/manager-die-heijgrave", "root"), &["spec.managers[0].principal"]),
         (
             change("user/recorder-die-heijgrave", "user/toezicht-operator"),
             &["spec.storage.recorder.principal", "3.2"],
         ),
-        (
-            change("bucket: heusden-die-heijgrave", "bucket: \"a*\""),
-            &["spec.storage.bucket"],
-        ),
-        (
-            change("https://s3.example.nl", "https://u@s3.example.nl"),
-            &["spec.storage.endpoint"],
-        ),
+        (change("bucket: heusden-die-heijgrave", "bucket: \"a*\""), &["spec.storage.bucket"]),
+        (change("https://s3.example.nl", "https://u@s3.example.nl"), &["spec.storage.endpoint"]),
         (told("kind: Site\n"), &["there is no Site of toezicht.dev"]),
-        (
-            told(&format!("{site}\n---\n{site}")),
-            &["several of kind Site", "--site"],
-        ),
+        (told(&format!("{site}\n---\n{site}")), &["several of kind Site", "--site"]),
         (told("{"), &["not YAML"]),
     ] {
         assert!(message.contains("site.yaml: "), "{message}");
@@ -132,11 +107,6 @@ fn another_policy_than_the_sites_is_refused() {
     let text = std::fs::read_to_string(root().join("examples/heusden/policy.yaml")).unwrap();
     std::fs::write(&file, text.replace("name: heusden-2020", "name: heusden-2030")).unwrap();
     let site = root().join("examples/heusden/sites/die-heijgrave.yaml");
-    let error = printed(&args(&site, Some(&file), Store::Aws))
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("policy.yaml") && error.contains("\"heusden-2020\""),
-        "{error}"
-    );
+    let error = printed(&args(&site, Some(&file), Store::Aws)).unwrap_err().to_string();
+    assert!(error.contains("policy.yaml") && error.contains("\"heusden-2020\""), "{error}");
 }

@@ -69,9 +69,7 @@ pub(super) async fn run(args: ProbeArgs, stop: CancellationToken) -> Result<bool
         Output::Table => table(&report),
         Output::Json => format!("{:#}\n", json(&report, &survey)),
     };
-    std::io::stdout()
-        .write_all(text.as_bytes())
-        .map_err(ProbeCommandError::Print)?;
+    std::io::stdout().write_all(text.as_bytes()).map_err(ProbeCommandError::Print)?;
     if !report.left.is_empty() {
         return Err(ProbeCommandError::Left(report.left.join(", ")));
     }
@@ -80,11 +78,7 @@ pub(super) async fn run(args: ProbeArgs, stop: CancellationToken) -> Result<bool
 
 fn table(report: &Report) -> String {
     let rows = report.conformance.rows();
-    let widest = rows
-        .iter()
-        .map(|row| row.check.as_str().len())
-        .max()
-        .unwrap_or_default();
+    let widest = rows.iter().map(|row| row.check.as_str().len()).max().unwrap_or_default();
     let mut text = format!("{:<widest$}  VERDICT  SEVERITY  AS\n", "CHECK");
     for row in rows {
         let about = row.check.about();
@@ -98,10 +92,7 @@ fn table(report: &Report) -> String {
         );
     }
     for (title, is_in) in [
-        (
-            "Fatal: this store cannot keep the promises",
-            of(Severity::Fatal, true),
-        ),
+        ("Fatal: this store cannot keep the promises", of(Severity::Fatal, true)),
         ("Weaker than it should be", of(Severity::Weak, true)),
         ("Cannot be told", of(Severity::Fatal, false)),
         ("Cannot be told, and weak", of(Severity::Weak, false)),
@@ -205,10 +196,7 @@ mod tests {
         let mut found: Vec<_> = Check::ALL.iter().map(|check| (*check, Verdict::Holds)).collect();
         found[1].1 = Verdict::Fails;
         found.retain(|(check, _)| *check != Check::AnonymousCannotGet);
-        found.push((
-            Check::AnonymousCannotGet,
-            Verdict::Unknown(Why::NotTried("nobody asked")),
-        ));
+        found.push((Check::AnonymousCannotGet, Verdict::Unknown(Why::NotTried("nobody asked"))));
         Report {
             conformance: Conformance::of(&found),
             remarks: vec!["the recorders were tried without a bucket policy: x".into()],
@@ -219,10 +207,7 @@ mod tests {
     #[test]
     fn people_read_what_follows() {
         let text = table(&report());
-        for row in [
-            "HeldSurvivesDelete Fails Fatal operator",
-            "AnonymousCannotGet Unknown Fatal anonymous",
-        ] {
+        for row in ["HeldSurvivesDelete Fails Fatal operator", "AnonymousCannotGet Unknown Fatal anonymous"] {
             let is_row = |line: &str| line.split_whitespace().eq(row.split(' '));
             assert!(text.lines().any(is_row), "{row} is not in {text}");
         }

@@ -70,10 +70,7 @@ impl TargetArgs {
         names: &CredentialsVariables,
         variable: impl Fn(&str) -> Option<String>,
     ) -> Result<StorageTarget, TargetArgsError> {
-        let is_plain_http = self
-            .endpoint
-            .as_ref()
-            .is_some_and(|url| url.starts_with("http://"));
+        let is_plain_http = self.endpoint.as_ref().is_some_and(|url| url.starts_with("http://"));
         let target = StorageTarget {
             endpoint: self.endpoint.clone(),
             region: self.region.clone(),
@@ -94,15 +91,10 @@ impl TargetArgs {
         };
         let read = || {
             let mut text = String::new();
-            std::fs::File::open(path)?
-                .take(MOST_CA)
-                .read_to_string(&mut text)?;
+            std::fs::File::open(path)?.take(MOST_CA).read_to_string(&mut text)?;
             Ok(text)
         };
-        read().map(Some).map_err(|error| TargetArgsError::CaFile {
-            path: path.clone(),
-            error,
-        })
+        read().map(Some).map_err(|error| TargetArgsError::CaFile { path: path.clone(), error })
     }
 }
 
@@ -155,14 +147,8 @@ mod tests {
     #[test]
     fn a_bucket_alone_is_one_at_aws() {
         let target = with(&parsed(&[]), Some("hunter2")).unwrap();
-        assert_eq!(
-            (target.endpoint, target.region.as_str(), target.path_style),
-            (None, "us-east-1", false)
-        );
-        assert_eq!(
-            target.credentials.as_keys().unwrap().secret_access_key.reveal(),
-            "hunter2"
-        );
+        assert_eq!((target.endpoint, target.region.as_str(), target.path_style), (None, "us-east-1", false));
+        assert_eq!(target.credentials.as_keys().unwrap().secret_access_key.reveal(), "hunter2");
         assert_eq!(target.proxy, None);
     }
 
@@ -196,15 +182,7 @@ mod tests {
             let error = with(&parsed(&line), Some("s")).unwrap_err().to_string();
             assert!(error.starts_with(option), "{error}");
         }
-        let bad = TargetArgs {
-            bucket: "arn:aws:s3:::x".into(),
-            ..parsed(&[])
-        };
-        assert!(
-            with(&bad, Some("s"))
-                .unwrap_err()
-                .to_string()
-                .starts_with("--bucket must be")
-        );
+        let bad = TargetArgs { bucket: "arn:aws:s3:::x".into(), ..parsed(&[]) };
+        assert!(with(&bad, Some("s")).unwrap_err().to_string().starts_with("--bucket must be"));
     }
 }

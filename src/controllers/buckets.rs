@@ -119,12 +119,7 @@ impl Buckets {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let memory = || Arc::new(Memory::of_process(self.under_way.clone(), &self.budget));
         match site.uid() {
-            Some(uid) => known
-                .entry(uid)
-                .or_default()
-                .memory
-                .get_or_insert_with(memory)
-                .clone(),
+            Some(uid) => known.entry(uid).or_default().memory.get_or_insert_with(memory).clone(),
             None => memory(),
         }
     }
@@ -141,9 +136,7 @@ impl Buckets {
 
     fn known(&self, site: &Site) -> Known {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        site.uid()
-            .and_then(|uid| known.get(&uid).cloned())
-            .unwrap_or_default()
+        site.uid().and_then(|uid| known.get(&uid).cloned()).unwrap_or_default()
     }
 
     /// Opens the bucket of `site`, or shuts it. The Site controller's.
@@ -188,10 +181,7 @@ impl Buckets {
     /// Forgets a Site that is gone.
     pub fn forget(&self, site: &Site) {
         if let Some(uid) = site.uid() {
-            self.known
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .remove(&uid);
+            self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
         }
     }
 
@@ -263,10 +253,7 @@ mod tests {
                 credentials: Credentials::keys("k", "s"),
                 proxy: None,
             },
-            ceilings: Ceilings {
-                video: Days(28),
-                calls: Days(7),
-            },
+            ceilings: Ceilings { video: Days(28), calls: Days(7) },
             embargo: None,
             recorders,
             cameras: BTreeMap::new(),
@@ -280,9 +267,7 @@ mod tests {
             calls: false,
             window: Window::new(jiff::Timestamp::UNIX_EPOCH, None),
         };
-        uids.iter()
-            .map(|uid| ((*uid).to_owned(), covering.clone()))
-            .collect()
+        uids.iter().map(|uid| ((*uid).to_owned(), covering.clone())).collect()
     }
 
     /// A hold that is resolved within moments leaves the holds as they were: but recorders may follow it by now.

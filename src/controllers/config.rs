@@ -39,10 +39,7 @@ struct FileCeilings {
 impl Default for FileCeilings {
     /// Those of the protocol: four weeks and one week (article 6).
     fn default() -> Self {
-        Self {
-            video: Days(28),
-            calls: Days(7),
-        }
+        Self { video: Days(28), calls: Days(7) }
     }
 }
 
@@ -108,10 +105,8 @@ impl Failure for ConfigError {
 impl OperatorConfig {
     /// Reads and checks the file at `path`, and the environment.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path).map_err(|error| ConfigError::Unreadable {
-            path: path.to_owned(),
-            error,
-        })?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|error| ConfigError::Unreadable { path: path.to_owned(), error })?;
         Self::parse_with(&text, |name| std::env::var(name).ok())
     }
 
@@ -127,20 +122,14 @@ impl OperatorConfig {
         if file.recorder_image.is_empty() {
             return Err(ConfigError::NoImage);
         }
-        if !matches!(
-            file.image_pull_policy.as_str(),
-            "" | "Always" | "IfNotPresent" | "Never"
-        ) {
+        if !matches!(file.image_pull_policy.as_str(), "" | "Always" | "IfNotPresent" | "Never") {
             return Err(ConfigError::PullPolicy(file.image_pull_policy));
         }
         Ok(Self {
             watch_namespaces: file.watch_namespaces,
             recorder_image: file.recorder_image,
             image_pull_policy: Some(file.image_pull_policy).filter(|policy| !policy.is_empty()),
-            ceilings: Ceilings {
-                video: file.ceilings.video,
-                calls: file.ceilings.calls,
-            },
+            ceilings: Ceilings { video: file.ceilings.video, calls: file.ceilings.calls },
             cluster_id: Some(file.cluster_id).filter(|id| !id.is_empty()),
             grants: Grants::new(file.grants)?,
             egress: Egress::new(&file.proxy, &file.workload_identity, variable)?,
@@ -155,13 +144,7 @@ mod tests {
     #[test]
     fn little_is_needed_and_then_nothing_is_granted() {
         let config = OperatorConfig::parse("recorderImage: toezicht:1").unwrap();
-        assert_eq!(
-            config.ceilings,
-            Ceilings {
-                video: Days(28),
-                calls: Days(7)
-            }
-        );
+        assert_eq!(config.ceilings, Ceilings { video: Days(28), calls: Days(7) });
         assert_eq!(config.grants, Grants::default());
         assert_eq!((config.cluster_id, config.image_pull_policy), (None, None));
     }

@@ -60,10 +60,7 @@ pub struct Look {
 
 impl Look {
     /// There is nothing to do until something changes.
-    pub const NOTHING: Self = Self {
-        action: Action::await_change(),
-        is_changed: false,
-    };
+    pub const NOTHING: Self = Self { action: Action::await_change(), is_changed: false };
 }
 
 /// Looks after objects of one kind.
@@ -102,9 +99,7 @@ where
 
 /// The object `name`, as far as it exists and can be read.
 pub async fn fetch<K: Watched>(client: &Client, namespace: &str, name: &str) -> Result<Option<K>, ApiError> {
-    let found = Api::<DeserializeGuard<K>>::namespaced(client.clone(), namespace)
-        .get_opt(name)
-        .await?;
+    let found = Api::<DeserializeGuard<K>>::namespaced(client.clone(), namespace).get_opt(name).await?;
     Ok(found.and_then(|object| object.0.ok()))
 }
 
@@ -119,10 +114,7 @@ where
     Other: Resource,
 {
     let namespace = &object.meta().namespace;
-    let all = store
-        .state()
-        .into_iter()
-        .filter(|found| found.meta().namespace == *namespace);
+    let all = store.state().into_iter().filter(|found| found.meta().namespace == *namespace);
     all.filter(|found| found.0.as_ref().is_ok_and(&concerns))
         .map(|found| ObjectRef::from_obj(&*found))
         .collect()
@@ -156,10 +148,7 @@ pub async fn until_readable<K: Watched>(context: Context, kind: Kind, scope: Opt
 
 impl Watched for Site {
     fn conditions(&self) -> &[Condition] {
-        self.status
-            .as_ref()
-            .map(|status| status.conditions.as_slice())
-            .unwrap_or_default()
+        self.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default()
     }
 
     fn store(&self) -> Option<String> {
@@ -240,14 +229,7 @@ async fn look_at_its_turn<L: Looks>(driver: &Driver<L>, object: &L::Object) -> A
     let (action, outcome) = match looked.await {
         Ok(Look { action, is_changed }) => {
             driver.backoff.reset(&key);
-            (
-                action,
-                if is_changed {
-                    Outcome::Changed
-                } else {
-                    Outcome::Unchanged
-                },
-            )
+            (action, if is_changed { Outcome::Changed } else { Outcome::Unchanged })
         }
         Err(failure) => {
             let pause = driver.backoff.failed(&key);

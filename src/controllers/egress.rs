@@ -91,11 +91,7 @@ impl Egress {
 
     /// The proxy for an endpoint.
     pub const fn proxy(&self, is_plain_http: bool) -> Option<&Proxy> {
-        if is_plain_http {
-            self.http.as_ref()
-        } else {
-            self.https.as_ref()
-        }
+        if is_plain_http { self.http.as_ref() } else { self.https.as_ref() }
     }
 }
 
@@ -104,11 +100,7 @@ mod tests {
     use super::*;
 
     fn egress(https: &str, variables: &[(&str, &str)]) -> Result<Egress, ProxyError> {
-        let proxy = ProxySpec {
-            https: https.into(),
-            http: String::new(),
-            no_proxy: "10.0.0.0/8".into(),
-        };
+        let proxy = ProxySpec { https: https.into(), http: String::new(), no_proxy: "10.0.0.0/8".into() };
         Egress::new(&proxy, &WorkloadIdentitySpec::default(), |name| {
             let found = variables.iter().find(|(other, _)| *other == name);
             found.map(|(_, value)| (*value).to_owned())
@@ -117,11 +109,7 @@ mod tests {
 
     #[test]
     fn each_scheme_has_its_proxy_and_the_login_comes_from_the_environment() {
-        let variables = [
-            (PROXY_USERNAME, "tz"),
-            (PROXY_PASSWORD, "hunter2"),
-            (TOKEN_FILE, "/eks/token"),
-        ];
+        let variables = [(PROXY_USERNAME, "tz"), (PROXY_PASSWORD, "hunter2"), (TOKEN_FILE, "/eks/token")];
         let egress = egress("http://proxy.example.nl:3128", &variables).unwrap();
         assert_eq!(egress.proxy(true), None);
         let proxy = egress.proxy(false).unwrap();
@@ -139,20 +127,12 @@ mod tests {
         let egress = egress("", &[(PROXY_USERNAME, "")]).unwrap();
         assert_eq!((egress.proxy(false), egress.proxy(true)), (None, None));
         assert_eq!(egress.audience, "sts.amazonaws.com");
-        assert_eq!(
-            egress.token_file,
-            PathBuf::from("/var/run/secrets/toezicht.dev/serviceaccount/token")
-        );
+        assert_eq!(egress.token_file, PathBuf::from("/var/run/secrets/toezicht.dev/serviceaccount/token"));
     }
 
     #[test]
     fn a_login_in_the_url_is_refused_and_not_repeated() {
-        let told = egress("http://tz:hunter2@proxy.example.nl", &[])
-            .unwrap_err()
-            .to_string();
-        assert!(
-            told.starts_with("proxy.https: ") && !told.contains("hunter2"),
-            "{told}"
-        );
+        let told = egress("http://tz:hunter2@proxy.example.nl", &[]).unwrap_err().to_string();
+        assert!(told.starts_with("proxy.https: ") && !told.contains("hunter2"), "{told}");
     }
 }

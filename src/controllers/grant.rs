@@ -166,9 +166,7 @@ impl Grants {
     /// Checks grants as they are written.
     pub fn new(specs: Vec<GrantSpec>) -> Result<Self, GrantsError> {
         let all = specs.into_iter().enumerate();
-        let all: Vec<Grant> = all
-            .map(|(grant, spec)| Grant::new(grant, spec))
-            .collect::<Result<_, _>>()?;
+        let all: Vec<Grant> = all.map(|(grant, spec)| Grant::new(grant, spec)).collect::<Result<_, _>>()?;
         let with_roles = all.iter().filter(|grant| !grant.roles.is_empty());
         let mut endpoints = with_roles.flat_map(|grant| &grant.endpoints);
         let first = endpoints.next();
@@ -197,34 +195,18 @@ impl Grant {
             return Err(GrantsError::Empty { grant });
         }
         let endpoint = |written: String| match Endpoint::parse_granted(&written) {
-            Ok(endpoint) if endpoint.is_plain_http() && !spec.plain_http => Err(GrantsError::PlainHttp {
-                grant,
-                endpoint: written,
-            }),
+            Ok(endpoint) if endpoint.is_plain_http() && !spec.plain_http => {
+                Err(GrantsError::PlainHttp { grant, endpoint: written })
+            }
             Ok(endpoint) => Ok(endpoint),
-            Err(error) => Err(GrantsError::Endpoint {
-                grant,
-                endpoint: written,
-                error,
-            }),
+            Err(error) => Err(GrantsError::Endpoint { grant, endpoint: written, error }),
         };
         let pattern = |written: String| {
-            Pattern::parse(&written).ok_or(GrantsError::Pattern {
-                grant,
-                pattern: written,
-            })
+            Pattern::parse(&written).ok_or(GrantsError::Pattern { grant, pattern: written })
         };
         Ok(Self {
-            endpoints: spec
-                .endpoints
-                .into_iter()
-                .map(endpoint)
-                .collect::<Result<_, _>>()?,
-            namespaces: spec
-                .namespaces
-                .into_iter()
-                .map(pattern)
-                .collect::<Result<_, _>>()?,
+            endpoints: spec.endpoints.into_iter().map(endpoint).collect::<Result<_, _>>()?,
+            namespaces: spec.namespaces.into_iter().map(pattern).collect::<Result<_, _>>()?,
             buckets: spec.buckets.into_iter().map(pattern).collect::<Result<_, _>>()?,
             plain_http: spec.plain_http,
             roles: spec.roles.into_iter().map(pattern).collect::<Result<_, _>>()?,
@@ -233,9 +215,7 @@ impl Grant {
     }
 
     fn is_for(&self, request: &Request<'_>) -> bool {
-        self.namespaces
-            .iter()
-            .any(|pattern| pattern.matches(request.namespace))
+        self.namespaces.iter().any(|pattern| pattern.matches(request.namespace))
             && self.buckets.iter().any(|pattern| pattern.matches(request.bucket))
             && self.endpoints.contains(request.endpoint)
     }
@@ -248,11 +228,7 @@ impl Grant {
         if let Some(role) = request.roles.iter().find(|role| !is_named(role)) {
             return Err(Refusal::Role((*role).to_owned()));
         }
-        match request
-            .exceptions
-            .iter()
-            .find(|exception| !self.exceptions.contains(exception))
-        {
+        match request.exceptions.iter().find(|exception| !self.exceptions.contains(exception)) {
             Some(exception) => Err(Refusal::Exception(*exception)),
             None => Ok(()),
         }
@@ -261,17 +237,11 @@ impl Grant {
 
 impl Pattern {
     fn parse(written: &str) -> Option<Self> {
-        let (text, is_beginning) = written
-            .strip_suffix('*')
-            .map_or((written, false), |text| (text, true));
+        let (text, is_beginning) = written.strip_suffix('*').map_or((written, false), |text| (text, true));
         if text.contains('*') || written.is_empty() {
             return None;
         }
-        Some(if is_beginning {
-            Self::Beginning(text.to_owned())
-        } else {
-            Self::Exactly(text.to_owned())
-        })
+        Some(if is_beginning { Self::Beginning(text.to_owned()) } else { Self::Exactly(text.to_owned()) })
     }
 
     fn matches(&self, name: &str) -> bool {
@@ -299,9 +269,7 @@ impl Endpoint {
             && url.fragment().is_none();
         // The URL standard drops tabs and newlines, and reads a backslash as a slash; what is written and
         // what is checked must be the same text.
-        let is_plain = written
-            .bytes()
-            .all(|byte| byte.is_ascii_graphic() && byte != b'\\' && byte != b'@');
+        let is_plain = written.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\' && byte != b'@');
         if only_origin && is_plain {
             Ok(Self::Origin(url.origin()))
         } else {

@@ -15,13 +15,7 @@ fn grants() -> Grants {
             }
         };
     Grants::new(vec![
-        spec(
-            &["heusden"],
-            &["https://s3.example.nl"],
-            &["heusden-*"],
-            false,
-            &[Exception::TakeOver],
-        ),
+        spec(&["heusden"], &["https://s3.example.nl"], &["heusden-*"], false, &[Exception::TakeOver]),
         spec(
             &["heusden"],
             &["https://s3.example.nl"],
@@ -41,13 +35,7 @@ fn check(
     exceptions: &[Exception],
 ) -> Result<(), Refusal> {
     let endpoint = Endpoint::parse(endpoint).unwrap();
-    grants().check(&Request {
-        namespace,
-        endpoint: &endpoint,
-        bucket,
-        roles: &[],
-        exceptions,
-    })
+    grants().check(&Request { namespace, endpoint: &endpoint, bucket, roles: &[], exceptions })
 }
 
 fn with_roles(endpoints: &[&str], roles: &[&str]) -> GrantSpec {
@@ -95,10 +83,7 @@ fn no_two_stores_are_shown_the_same_token() {
         let specs = all.iter().map(|(endpoints, roles)| with_roles(endpoints, roles));
         Grants::new(specs.collect()).map(|_| ())
     };
-    assert_eq!(
-        grants(&[(&[here], &["a"]), (&[here], &["b"]), (&[there], &[])]),
-        Ok(())
-    );
+    assert_eq!(grants(&[(&[here], &["a"]), (&[here], &["b"]), (&[there], &[])]), Ok(()));
     for refused in [
         vec![(&[here, there][..], &["a"][..])],
         vec![(&[here], &["a"]), (&[there], &["a"])],
@@ -109,13 +94,7 @@ fn no_two_stores_are_shown_the_same_token() {
 }
 
 /// Namespace, endpoint, bucket and exceptions that are asked for, and the answer.
-type Row<'a> = (
-    &'a str,
-    Option<&'a str>,
-    &'a str,
-    &'a [Exception],
-    Result<(), Refusal>,
-);
+type Row<'a> = (&'a str, Option<&'a str>, &'a str, &'a [Exception], Result<(), Refusal>);
 
 #[test]
 fn one_grant_must_allow_all_of_it() {
@@ -125,81 +104,27 @@ fn one_grant_must_allow_all_of_it() {
     let not = Err(Refusal::NotGranted);
     let table: &[Row<'_>] = &[
         ("heusden", s3, "heusden-a", &[], Ok(())),
-        (
-            "heusden",
-            Some("https://s3.example.nl:443/"),
-            "heusden-a",
-            &[],
-            Ok(()),
-        ),
+        ("heusden", Some("https://s3.example.nl:443/"), "heusden-a", &[], Ok(())),
         ("heusden", Some("https://S3.EXAMPLE.nl"), "heusden-a", &[], Ok(())),
         ("heusden", s3, "heusden-a", &[TakeOver], Ok(())),
         ("heusden", s3, "heusden-test", &[AllowUnprotected], Ok(())),
-        (
-            "heusden",
-            s3,
-            "heusden-a",
-            &[OperatorOnly],
-            Err(Refusal::Exception(OperatorOnly)),
-        ),
+        ("heusden", s3, "heusden-a", &[OperatorOnly], Err(Refusal::Exception(OperatorOnly))),
         // Each is granted, but not by one grant.
-        (
-            "heusden",
-            s3,
-            "heusden-test",
-            &[TakeOver, AllowUnprotected],
-            Err(Refusal::Exception(TakeOver)),
-        ),
+        ("heusden", s3, "heusden-test", &[TakeOver, AllowUnprotected], Err(Refusal::Exception(TakeOver))),
         ("heusden", s3, "heusden", &[], not.clone()),
         ("heusden", s3, "altena-a", &[], not.clone()),
         ("altena", s3, "heusden-a", &[], not.clone()),
         ("heusden-2", s3, "heusden-a", &[], not.clone()),
-        (
-            "heusden",
-            Some("http://s3.example.nl"),
-            "heusden-a",
-            &[],
-            not.clone(),
-        ),
-        (
-            "heusden",
-            Some("https://s3.example.nl:8443"),
-            "heusden-a",
-            &[],
-            not.clone(),
-        ),
-        (
-            "heusden",
-            Some("https://s3.example.nl.evil.org"),
-            "heusden-a",
-            &[],
-            not.clone(),
-        ),
-        (
-            "heusden",
-            Some("http://169.254.169.254"),
-            "heusden-a",
-            &[],
-            not.clone(),
-        ),
-        (
-            "heusden",
-            Some("https://kubernetes.default.svc"),
-            "heusden-a",
-            &[],
-            not.clone(),
-        ),
+        ("heusden", Some("http://s3.example.nl"), "heusden-a", &[], not.clone()),
+        ("heusden", Some("https://s3.example.nl:8443"), "heusden-a", &[], not.clone()),
+        ("heusden", Some("https://s3.example.nl.evil.org"), "heusden-a", &[], not.clone()),
+        ("heusden", Some("http://169.254.169.254"), "heusden-a", &[], not.clone()),
+        ("heusden", Some("https://kubernetes.default.svc"), "heusden-a", &[], not.clone()),
         ("heusden", None, "heusden-a", &[], not.clone()),
         ("anyone", plain, "shared", &[], Ok(())),
         ("anyone", Some("http://0xa.1:8333"), "shared", &[], Ok(())),
         ("anyone", None, "shared", &[], Ok(())),
-        (
-            "anyone",
-            None,
-            "shared",
-            &[TakeOver],
-            Err(Refusal::Exception(TakeOver)),
-        ),
+        ("anyone", None, "shared", &[TakeOver], Err(Refusal::Exception(TakeOver))),
         ("anyone", plain, "shared2", &[], not),
     ];
     for (namespace, endpoint, bucket, exceptions, expected) in table {
@@ -214,13 +139,7 @@ fn one_grant_must_allow_all_of_it() {
 #[test]
 fn without_grants_nothing_is_allowed() {
     let endpoint = Endpoint::Aws;
-    let request = Request {
-        namespace: "a",
-        endpoint: &endpoint,
-        roles: &[],
-        bucket: "a",
-        exceptions: &[],
-    };
+    let request = Request { namespace: "a", endpoint: &endpoint, roles: &[], bucket: "a", exceptions: &[] };
     assert_eq!(Grants::default().check(&request), Err(Refusal::NotGranted));
 }
 
@@ -237,26 +156,12 @@ fn an_endpoint_is_an_origin_and_nothing_more() {
         "https://s3.exa\tmple.nl",
         " https://s3.example.nl",
     ] {
-        assert_eq!(
-            Endpoint::parse(Some(written)),
-            Err(EndpointError::MoreThanOrigin),
-            "{written:?}"
-        );
+        assert_eq!(Endpoint::parse(Some(written)), Err(EndpointError::MoreThanOrigin), "{written:?}");
     }
-    for written in [
-        "",
-        "s3.example.nl",
-        "ftp://s3.example.nl",
-        "file:///etc",
-        "https://",
-        "//s3.example.nl",
-        "aws",
-    ] {
-        assert_eq!(
-            Endpoint::parse(Some(written)),
-            Err(EndpointError::NoOrigin),
-            "{written:?}"
-        );
+    for written in
+        ["", "s3.example.nl", "ftp://s3.example.nl", "file:///etc", "https://", "//s3.example.nl", "aws"]
+    {
+        assert_eq!(Endpoint::parse(Some(written)), Err(EndpointError::NoOrigin), "{written:?}");
     }
 }
 
@@ -274,26 +179,11 @@ fn a_grant_that_is_written_wrong_is_refused() {
         edit(&mut spec);
         Grants::new(vec![spec])
     };
-    assert!(matches!(
-        with(|it| it.buckets = vec!["a*b".into()]),
-        Err(GrantsError::Pattern { grant: 0, .. })
-    ));
-    assert!(matches!(
-        with(|it| it.buckets = vec![String::new()]),
-        Err(GrantsError::Pattern { .. })
-    ));
-    assert!(matches!(
-        with(|it| it.namespaces = vec![]),
-        Err(GrantsError::Empty { .. })
-    ));
-    assert!(matches!(
-        with(|it| it.endpoints = vec!["http://a".into()]),
-        Err(GrantsError::PlainHttp { .. })
-    ));
-    assert!(matches!(
-        with(|it| it.endpoints = vec!["a".into()]),
-        Err(GrantsError::Endpoint { .. })
-    ));
+    assert!(matches!(with(|it| it.buckets = vec!["a*b".into()]), Err(GrantsError::Pattern { grant: 0, .. })));
+    assert!(matches!(with(|it| it.buckets = vec![String::new()]), Err(GrantsError::Pattern { .. })));
+    assert!(matches!(with(|it| it.namespaces = vec![]), Err(GrantsError::Empty { .. })));
+    assert!(matches!(with(|it| it.endpoints = vec!["http://a".into()]), Err(GrantsError::PlainHttp { .. })));
+    assert!(matches!(with(|it| it.endpoints = vec!["a".into()]), Err(GrantsError::Endpoint { .. })));
 }
 
 proptest! {

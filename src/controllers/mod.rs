@@ -38,13 +38,7 @@ pub async fn run(context: Context, leader: CancellationToken) -> Result<(), Cont
     let scopes: Vec<Option<String>> = if context.config.watch_namespaces.is_empty() {
         vec![None]
     } else {
-        context
-            .config
-            .watch_namespaces
-            .iter()
-            .cloned()
-            .map(Some)
-            .collect()
+        context.config.watch_namespaces.iter().cloned().map(Some).collect()
     };
     let running = FuturesUnordered::new();
     let mut readable = JoinSet::new();
@@ -54,16 +48,8 @@ pub async fn run(context: Context, leader: CancellationToken) -> Result<(), Cont
             Kind::RecordingPolicy,
             scope.clone(),
         ));
-        readable.spawn(drive::until_readable::<Site>(
-            context.clone(),
-            Kind::Site,
-            scope.clone(),
-        ));
-        readable.spawn(drive::until_readable::<Camera>(
-            context.clone(),
-            Kind::Camera,
-            scope.clone(),
-        ));
+        readable.spawn(drive::until_readable::<Site>(context.clone(), Kind::Site, scope.clone()));
+        readable.spawn(drive::until_readable::<Camera>(context.clone(), Kind::Camera, scope.clone()));
         readable.spawn(drive::until_readable::<IncidentHold>(
             context.clone(),
             Kind::IncidentHold,
@@ -92,26 +78,11 @@ fn of_scope(
 ) -> [(Kind, BoxFuture<'static, ()>); 6] {
     let (context, leader) = (context.clone(), leader.clone());
     [
-        (
-            Kind::RecordingPolicy,
-            Box::pin(policy::controller(context.clone(), scope, leader.clone())),
-        ),
-        (
-            Kind::IncidentHold,
-            Box::pin(hold::controller(context.clone(), scope, leader.clone())),
-        ),
-        (
-            Kind::Camera,
-            Box::pin(camera::controller(context.clone(), scope, leader.clone())),
-        ),
-        (
-            Kind::Retention,
-            Box::pin(retention::controller(context.clone(), scope, leader.clone())),
-        ),
-        (
-            Kind::Audit,
-            Box::pin(audit::controller(context.clone(), scope, leader.clone())),
-        ),
+        (Kind::RecordingPolicy, Box::pin(policy::controller(context.clone(), scope, leader.clone()))),
+        (Kind::IncidentHold, Box::pin(hold::controller(context.clone(), scope, leader.clone()))),
+        (Kind::Camera, Box::pin(camera::controller(context.clone(), scope, leader.clone()))),
+        (Kind::Retention, Box::pin(retention::controller(context.clone(), scope, leader.clone()))),
+        (Kind::Audit, Box::pin(audit::controller(context.clone(), scope, leader.clone()))),
         (Kind::Site, Box::pin(site::controller(context, scope, leader))),
     ]
 }

@@ -110,18 +110,10 @@ impl Recorders {
 /// Where the recorder in `pod` answers: an address of the pod's own. One that shares its node's network, or
 /// an address that no pod can have, is not asked.
 pub fn address(pod: &Pod) -> Result<IpAddr, RecorderError> {
-    let shares_network = pod
-        .spec
-        .as_ref()
-        .is_none_or(|spec| spec.host_network == Some(true));
-    let address = pod
-        .status
-        .as_ref()
-        .and_then(|status| status.pod_ip.as_deref())
-        .and_then(|ip| ip.parse().ok());
-    address
-        .filter(|ip| !shares_network && can_be_a_pods(ip))
-        .ok_or(RecorderError::NoAddress)
+    let shares_network = pod.spec.as_ref().is_none_or(|spec| spec.host_network == Some(true));
+    let address =
+        pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()).and_then(|ip| ip.parse().ok());
+    address.filter(|ip| !shares_network && can_be_a_pods(ip)).ok_or(RecorderError::NoAddress)
 }
 
 fn can_be_a_pods(address: &IpAddr) -> bool {

@@ -50,10 +50,7 @@ pub fn zone(name: &str, path: &str) -> Result<TimeZone, CalendarError> {
     TimeZone::get(name)
         .ok()
         .filter(|zone| !zone.is_unknown())
-        .ok_or_else(|| CalendarError::Zone {
-            path: path.to_owned(),
-            value: name.to_owned(),
-        })
+        .ok_or_else(|| CalendarError::Zone { path: path.to_owned(), value: name.to_owned() })
 }
 
 /// The first instant of a day in `zone`.
@@ -62,9 +59,7 @@ pub fn zone(name: &str, path: &str) -> Result<TimeZone, CalendarError> {
 /// where midnight comes twice, it is the first of both. A day that a zone skipped as a whole (Samoa,
 /// 2011-12-30) begins when the day after it does.
 pub fn start_of_day(date: &Date, zone: &TimeZone, path: &str) -> Result<Timestamp, CalendarError> {
-    parse_day(&date.0)
-        .and_then(|day| first_instant(day, zone))
-        .ok_or_else(|| refused(&date.0, path, ""))
+    parse_day(&date.0).and_then(|day| first_instant(day, zone)).ok_or_else(|| refused(&date.0, path, ""))
 }
 
 /// The instant that is written, or the first of the day that is written.
@@ -79,9 +74,7 @@ pub fn instant(value: &DateOrInstant, zone: &TimeZone, path: &str) -> Result<Tim
 
 /// A bare date only: jiff would also read the date out of a date and time, and drop the time.
 fn parse_day(text: &str) -> Option<civil::Date> {
-    (text.len() == "2020-05-06".len())
-        .then(|| text.parse().ok())
-        .flatten()
+    (text.len() == "2020-05-06".len()).then(|| text.parse().ok()).flatten()
 }
 
 fn first_instant(day: civil::Date, zone: &TimeZone) -> Option<Timestamp> {
@@ -93,17 +86,11 @@ fn first_instant(day: civil::Date, zone: &TimeZone) -> Option<Timestamp> {
     }
     // The clock passes midnight at the transition itself, which may lie before what midnight would have been.
     let after = first.checked_add(SignedDuration::from_nanos(1)).ok()?;
-    zone.preceding(after)
-        .next()
-        .map(|transition| transition.timestamp())
+    zone.preceding(after).next().map(|transition| transition.timestamp())
 }
 
 fn refused(value: &str, path: &str, or_instant: &'static str) -> CalendarError {
-    CalendarError::Date {
-        path: path.to_owned(),
-        value: value.to_owned(),
-        or_instant,
-    }
+    CalendarError::Date { path: path.to_owned(), value: value.to_owned(), or_instant }
 }
 
 #[cfg(test)]
@@ -114,9 +101,7 @@ mod tests {
 
     fn start(day: &str, name: &str) -> String {
         let zone = zone(name, "spec.timeZone").unwrap();
-        start_of_day(&Date(day.into()), &zone, "spec.x")
-            .unwrap()
-            .to_string()
+        start_of_day(&Date(day.into()), &zone, "spec.x").unwrap().to_string()
     }
 
     #[test]
@@ -143,10 +128,7 @@ mod tests {
 
     #[test]
     fn a_skipped_day_begins_with_the_next() {
-        assert_eq!(
-            start("2011-12-30", "Pacific/Apia"),
-            start("2011-12-31", "Pacific/Apia")
-        );
+        assert_eq!(start("2011-12-30", "Pacific/Apia"), start("2011-12-31", "Pacific/Apia"));
     }
 
     #[test]
@@ -155,14 +137,8 @@ mod tests {
         let read = |text: &str| instant(&DateOrInstant(text.into()), &zone, "spec.inForce.from");
         assert_eq!(read("2020-05-06T00:00:00+02:00"), read("2020-05-06"));
         let error = read("2020-02-30").unwrap_err().safe_message();
-        assert!(
-            error.starts_with("spec.inForce.from: \"2020-02-30\" is no date"),
-            "{error}"
-        );
-        assert!(
-            read("2020-05-06T00:00:00").is_err(),
-            "a time without an offset says nothing"
-        );
+        assert!(error.starts_with("spec.inForce.from: \"2020-02-30\" is no date"), "{error}");
+        assert!(read("2020-05-06T00:00:00").is_err(), "a time without an offset says nothing");
         assert!(start_of_day(&Date("2020-05-06T10:00:00Z".into()), &zone, "x").is_err());
     }
 

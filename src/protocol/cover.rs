@@ -97,20 +97,11 @@ mod tests {
     }
 
     fn recording(source: &str, start: i64, duration: i64) -> Recording<'_> {
-        Recording {
-            class: Class::Video,
-            source,
-            start: at(start),
-            end: at(start + duration),
-        }
+        Recording { class: Class::Video, source, start: at(start), end: at(start + duration) }
     }
 
     fn cover(from: i64, until: Option<i64>) -> Cover {
-        Cover {
-            sources: Sources::All,
-            calls: false,
-            window: Window::new(at(from), until.map(at)),
-        }
+        Cover { sources: Sources::All, calls: false, window: Window::new(at(from), until.map(at)) }
     }
 
     prop_compose! {
@@ -139,11 +130,7 @@ mod tests {
             // Across a midnight and into the window.
             (86_399, 60, false),
         ] {
-            assert_eq!(
-                hold.covers(&recording("a", start, duration)),
-                is_covered,
-                "{start}+{duration}"
-            );
+            assert_eq!(hold.covers(&recording("a", start, duration)), is_covered, "{start}+{duration}");
         }
     }
 
@@ -152,18 +139,10 @@ mod tests {
         // The hour that Amsterdam has twice: instants know no zone.
         let from: Timestamp = "2026-10-25T02:30:00+02:00".parse().unwrap();
         let until: Timestamp = "2026-10-25T02:30:00+01:00".parse().unwrap();
-        let hold = Cover {
-            window: Window::new(from, Some(until)),
-            ..cover(0, None)
-        };
+        let hold = Cover { window: Window::new(from, Some(until)), ..cover(0, None) };
         let start: Timestamp = "2026-10-25T02:59:30+02:00".parse().unwrap();
         let end = start + SignedDuration::from_secs(60);
-        assert!(hold.covers(&Recording {
-            class: Class::Video,
-            source: "a",
-            start,
-            end
-        }));
+        assert!(hold.covers(&Recording { class: Class::Video, source: "a", start, end }));
     }
 
     proptest! {

@@ -18,11 +18,7 @@ pub fn accept(
 ) -> Finding {
     let found = |truth: bool, reason, message| Finding::new(ConditionType::Accepted, truth, reason, message);
     let begins = not_begun(hold, now);
-    let wrong = [
-        wrong_purpose(hold, policy),
-        resolved_ahead(hold, now),
-        reviewed_ahead(hold, now),
-    ];
+    let wrong = [wrong_purpose(hold, policy), resolved_ahead(hold, now), reviewed_ahead(hold, now)];
     let wrong: Vec<String> = wrong.into_iter().flatten().collect();
     match (begins, wrong.is_empty()) {
         (None, true) => {
@@ -74,12 +70,7 @@ fn not_begun(hold: &IncidentHoldSpec, now: Timestamp) -> Option<String> {
 }
 
 fn resolved_ahead(hold: &IncidentHoldSpec, now: Timestamp) -> Option<String> {
-    let at = hold
-        .resolution
-        .as_ref()
-        .filter(|_| hold.state == HoldState::Resolved)?
-        .at
-        .0;
+    let at = hold.resolution.as_ref().filter(|_| hold.state == HoldState::Resolved)?.at.0;
     (at > now).then(|| {
         format!("spec.resolution.at: {at} lies in the future: write the instant at which the incident was resolved")
     })
@@ -93,12 +84,8 @@ fn reviewed_ahead(hold: &IncidentHoldSpec, now: Timestamp) -> Option<String> {
 }
 
 fn unknown_cameras(hold: &IncidentHoldSpec, cameras: &[String]) -> Option<String> {
-    let unknown: Vec<&str> = hold
-        .cameras
-        .iter()
-        .filter(|name| !cameras.contains(name))
-        .map(String::as_str)
-        .collect();
+    let unknown: Vec<&str> =
+        hold.cameras.iter().filter(|name| !cameras.contains(name)).map(String::as_str).collect();
     (!unknown.is_empty()).then(|| {
         format!(
             "spec.cameras: the site has no Camera named {} now; recordings of that name are kept if there are any (see \
@@ -120,15 +107,10 @@ mod tests {
 
     fn hold(purpose: &str, from: Timestamp) -> IncidentHoldSpec {
         IncidentHoldSpec {
-            site_ref: LocalRef {
-                name: "die-heijgrave".into(),
-            },
+            site_ref: LocalRef { name: "die-heijgrave".into() },
             cameras: vec!["receptie".into()],
             calls: false,
-            window: TimeWindow {
-                from: Time(from),
-                until: None,
-            },
+            window: TimeWindow { from: Time(from), until: None },
             purpose: purpose.into(),
             reference: "2026-0412".into(),
             state: HoldState::Open,

@@ -36,21 +36,15 @@ pub fn embargo(site: &str, live_view: bool, policy: Option<&RecordingPolicySpec>
     if live_view && policy.is_some_and(|policy| check(site, live_view, policy).is_ok()) {
         return None;
     }
-    let embargo = policy
-        .and_then(|policy| policy.live_view.as_ref())
-        .map(|allowed| allowed.embargo.0);
-    Some(embargo.map_or(EMBARGO, |embargo| {
-        SignedDuration::try_from(embargo).unwrap_or(SignedDuration::MAX)
-    }))
+    let embargo = policy.and_then(|policy| policy.live_view.as_ref()).map(|allowed| allowed.embargo.0);
+    Some(embargo.map_or(EMBARGO, |embargo| SignedDuration::try_from(embargo).unwrap_or(SignedDuration::MAX)))
 }
 
 /// Whether a site may be as it is: without live viewing everywhere, with it where the policy lists the site.
 pub fn check(site: &str, live_view: bool, policy: &RecordingPolicySpec) -> Result<(), LiveViewNotAllowed> {
     let lists = |allowed: &LiveView| allowed.sites.iter().any(|name| name == site);
     if live_view && !policy.live_view.as_ref().is_some_and(lists) {
-        return Err(LiveViewNotAllowed {
-            site: site.to_owned(),
-        });
+        return Err(LiveViewNotAllowed { site: site.to_owned() });
     }
     Ok(())
 }

@@ -72,9 +72,7 @@ impl Gates {
             return Finding::new(ConditionType::Permitted, false, *reason, all.join("; "));
         }
         if let Some(window) = suspended.at(now) {
-            let end = window
-                .until
-                .map_or_else(|| "further notice".to_owned(), |until| until.to_string());
+            let end = window.until.map_or_else(|| "further notice".to_owned(), |until| until.to_string());
             let message = format!(
                 "article 5: the cameras are covered until {end} (Site spec.suspensions); recording goes on by \
                  itself after that"
@@ -173,16 +171,8 @@ pub fn in_force_verdict(window: &Window, now: Timestamp) -> Finding {
     } else {
         match window.until {
             Some(until) if until <= now => (false, Reason::Withdrawn, withdrawn(until)),
-            Some(until) => (
-                true,
-                Reason::InForce,
-                format!("article 11: in force until {until}"),
-            ),
-            None => (
-                true,
-                Reason::InForce,
-                format!("article 11: in force since {}", window.from),
-            ),
+            Some(until) => (true, Reason::InForce, format!("article 11: in force until {until}")),
+            None => (true, Reason::InForce, format!("article 11: in force since {}", window.from)),
         }
     };
     Finding::new(ConditionType::InForce, truth, reason, message)
@@ -208,19 +198,14 @@ mod tests {
 
     fn any_gates() -> impl Strategy<Value = Gates> {
         let maybe = || proptest::option::weighted(0.9, instant());
-        (
-            instant(),
-            proptest::option::of(instant()),
-            maybe(),
-            maybe(),
-            maybe(),
-        )
-            .prop_map(|(from, until, consent, staff_informed, signs_posted)| Gates {
+        (instant(), proptest::option::of(instant()), maybe(), maybe(), maybe()).prop_map(
+            |(from, until, consent, staff_informed, signs_posted)| Gates {
                 in_force: Window::new(from, until),
                 consent,
                 staff_informed,
                 signs_posted,
-            })
+            },
+        )
     }
 
     fn open(gate: Option<Timestamp>, at: Timestamp) -> bool {
@@ -295,18 +280,9 @@ mod tests {
         };
         let verdict = gates.verdict(&Windows::never(), at("2025-12-01T00:00:00Z"));
         assert_eq!(verdict.reason, Reason::NoConsent);
-        for part in [
-            "article 8",
-            "article 7:",
-            "article 7.1",
-            "article 11",
-            "spec.worksCouncilConsent.date",
-        ] {
-            assert!(
-                verdict.message.contains(part),
-                "{part} is not in {}",
-                verdict.message
-            );
+        for part in ["article 8", "article 7:", "article 7.1", "article 11", "spec.worksCouncilConsent.date"]
+        {
+            assert!(verdict.message.contains(part), "{part} is not in {}", verdict.message);
         }
     }
 
@@ -318,15 +294,7 @@ mod tests {
             staff_informed: Some(at("2020-05-10T00:00:00Z")),
             signs_posted: Some(at("2020-05-01T00:00:00Z")),
         };
-        assert_eq!(
-            gates.windows().as_slice(),
-            [Window::new(at("2020-05-10T00:00:00Z"), None)]
-        );
-        assert_eq!(
-            gates
-                .verdict(&Windows::never(), at("2020-05-07T00:00:00Z"))
-                .reason,
-            Reason::NotInformed
-        );
+        assert_eq!(gates.windows().as_slice(), [Window::new(at("2020-05-10T00:00:00Z"), None)]);
+        assert_eq!(gates.verdict(&Windows::never(), at("2020-05-07T00:00:00Z")).reason, Reason::NotInformed);
     }
 }

@@ -16,21 +16,12 @@ pub fn accept(policy: &RecordingPolicySpec, cluster: &Ceilings) -> Finding {
         Ok(zone) => wrong.extend(wrong_days(policy, &zone)),
         Err(error) => wrong.push(error.safe_message()),
     }
-    wrong.extend(
-        retention::ceilings(&policy.retention, cluster)
-            .err()
-            .map(|error| error.safe_message()),
-    );
+    wrong.extend(retention::ceilings(&policy.retention, cluster).err().map(|error| error.safe_message()));
     if wrong.is_empty() {
         let message = "the policy can be followed, under the cluster's ceilings (article 6)";
         Finding::new(ConditionType::Accepted, true, Reason::Valid, message)
     } else {
-        Finding::new(
-            ConditionType::Accepted,
-            false,
-            Reason::InvalidField,
-            wrong.join("; "),
-        )
+        Finding::new(ConditionType::Accepted, false, Reason::InvalidField, wrong.join("; "))
     }
 }
 
@@ -74,38 +65,22 @@ pub(crate) mod tests {
         RecordingPolicySpec {
             title: "Protocol cameratoezicht".into(),
             time_zone: "Europe/Amsterdam".into(),
-            adopted: Adopted {
-                by: "College".into(),
-                date: Date("2020-05-04".into()),
-            },
+            adopted: Adopted { by: "College".into(), date: Date("2020-05-04".into()) },
             replaces: None,
-            in_force: InForce {
-                from: DateOrInstant("2020-05-06".into()),
-                until: None,
-            },
-            works_council_consent: Some(Consent {
-                date: Date("2020-04-21".into()),
-            }),
+            in_force: InForce { from: DateOrInstant("2020-05-06".into()), until: None },
+            works_council_consent: Some(Consent { date: Date("2020-04-21".into()) }),
             purposes: vec!["Theft".into(), "Aggression".into()],
-            retention: Retention {
-                video: Days(28),
-                calls: Days(7),
-            },
+            retention: Retention { video: Days(28), calls: Days(7) },
             live_view: Some(LiveView {
                 sites: vec!["dillenburcht".into()],
                 embargo: Duration(std::time::Duration::from_hours(1)),
             }),
-            holds: HoldRules {
-                review_every: Days(28),
-            },
+            holds: HoldRules { review_every: Days(28) },
             incident_officers: Vec::new(),
         }
     }
 
-    const CLUSTER: Ceilings = Ceilings {
-        video: Days(28),
-        calls: Days(7),
-    };
+    const CLUSTER: Ceilings = Ceilings { video: Days(28), calls: Days(7) };
 
     /// One edit, and the path that the verdict must name.
     fn refused(edit: impl FnOnce(&mut RecordingPolicySpec), path: &str) {
@@ -113,11 +88,7 @@ pub(crate) mod tests {
         edit(&mut policy);
         let verdict = accept(&policy, &CLUSTER);
         assert_eq!(verdict.reason, Reason::InvalidField);
-        assert!(
-            verdict.message.starts_with(path),
-            "{path} does not start {}",
-            verdict.message
-        );
+        assert!(verdict.message.starts_with(path), "{path} does not start {}", verdict.message);
     }
 
     #[test]
@@ -128,30 +99,12 @@ pub(crate) mod tests {
     #[test]
     fn what_cannot_be_followed_is_refused_by_path() {
         let instant = |text: &str| DateOrInstant(text.into());
-        refused(
-            |policy| policy.time_zone = "Europe/Vlijmen".into(),
-            "spec.timeZone: ",
-        );
-        refused(
-            |policy| policy.retention.video = Days(29),
-            "spec.retention.video: ",
-        );
-        refused(
-            |policy| policy.retention.calls = Days(4),
-            "spec.retention.calls: ",
-        );
-        refused(
-            |policy| policy.adopted.date = Date("2020-02-30".into()),
-            "spec.adopted.date: ",
-        );
-        refused(
-            |policy| policy.in_force.from = instant("2020-13-01"),
-            "spec.inForce.from: ",
-        );
-        refused(
-            |policy| policy.in_force.from = instant("2020-05-03"),
-            "spec.inForce.from: ",
-        );
+        refused(|policy| policy.time_zone = "Europe/Vlijmen".into(), "spec.timeZone: ");
+        refused(|policy| policy.retention.video = Days(29), "spec.retention.video: ");
+        refused(|policy| policy.retention.calls = Days(4), "spec.retention.calls: ");
+        refused(|policy| policy.adopted.date = Date("2020-02-30".into()), "spec.adopted.date: ");
+        refused(|policy| policy.in_force.from = instant("2020-13-01"), "spec.inForce.from: ");
+        refused(|policy| policy.in_force.from = instant("2020-05-03"), "spec.inForce.from: ");
         // Both mean the same instant: only the zone tells.
         refused(
             |policy| policy.in_force.until = Some(instant("2020-05-05T22:00:00Z")),
@@ -165,10 +118,7 @@ pub(crate) mod tests {
         policy.time_zone = "Nowhere".into();
         policy.retention.video = Days(400);
         let message = accept(&policy, &CLUSTER).message;
-        assert!(
-            message.contains("spec.timeZone") && message.contains("spec.retention.video"),
-            "{message}"
-        );
+        assert!(message.contains("spec.timeZone") && message.contains("spec.retention.video"), "{message}");
     }
 
     #[test]
@@ -179,15 +129,8 @@ pub(crate) mod tests {
         let error = live_view::check("milieustraat", true, &policy).unwrap_err();
         assert!(error.safe_message().starts_with("spec.liveView: article 4.2"));
         assert!(
-            live_view::check(
-                "dillenburcht",
-                true,
-                &RecordingPolicySpec {
-                    live_view: None,
-                    ..policy
-                }
-            )
-            .is_err()
+            live_view::check("dillenburcht", true, &RecordingPolicySpec { live_view: None, ..policy })
+                .is_err()
         );
     }
 }

@@ -85,14 +85,8 @@ pub fn lifecycle_due(ceiling: Days, hidden: Hidden) -> Option<Timestamp> {
         Hidden::NotYet(uploaded) => (uploaded, lifecycle_days(ceiling)?),
         Hidden::Since(hidden) => (hidden, 1),
     };
-    let at = from
-        .checked_add(SignedDuration::from_hours(24 * i64::from(days)))
-        .ok()?;
-    let midnight = at
-        .as_second()
-        .checked_add(DAY - 1)?
-        .div_euclid(DAY)
-        .checked_mul(DAY)?;
+    let at = from.checked_add(SignedDuration::from_hours(24 * i64::from(days))).ok()?;
+    let midnight = at.as_second().checked_add(DAY - 1)?.div_euclid(DAY).checked_mul(DAY)?;
     Timestamp::from_second(midnight).ok()
 }
 
@@ -115,12 +109,7 @@ fn checked(
         return Err(RetentionError::TooShort { path, value });
     }
     if value > ceiling {
-        return Err(RetentionError::AboveCluster {
-            path,
-            value,
-            ceiling,
-            class,
-        });
+        return Err(RetentionError::AboveCluster { path, value, ceiling, class });
     }
     Ok(value)
 }

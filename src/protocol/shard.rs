@@ -43,10 +43,7 @@ pub fn assign(
 /// How many pods an assignment needs: pods are numbered from 0 without holes, and one that no camera uses
 /// any more stays while a higher one is used.
 pub fn pods(assignment: &BTreeMap<String, u32>) -> u32 {
-    assignment
-        .values()
-        .max()
-        .map_or(0, |highest| highest.saturating_add(1))
+    assignment.values().max().map_or(0, |highest| highest.saturating_add(1))
 }
 
 fn has_room(load: &BTreeMap<u32, u32>, pod: u32, per_pod: u32) -> bool {

@@ -6,9 +6,7 @@ use super::window::{Window, Windows};
 
 /// When one camera is covered: the suspensions that name it, and those that name none and so mean all.
 pub fn of_camera(suspensions: &[Suspension], camera: &str) -> Windows {
-    covered(suspensions, |cameras| {
-        cameras.is_empty() || cameras.iter().any(|name| name == camera)
-    })
+    covered(suspensions, |cameras| cameras.is_empty() || cameras.iter().any(|name| name == camera))
 }
 
 /// When the whole site is covered: the suspensions that mean all cameras, or that together name each of
@@ -40,17 +38,14 @@ mod tests {
     const NAMES: [&str; 3] = ["balie", "gang", "hal"];
 
     fn any_suspensions() -> impl Strategy<Value = Vec<Suspension>> {
-        let one = (
-            instant(),
-            instant(),
-            proptest::sample::subsequence(NAMES.to_vec(), 0..=3),
-        )
-            .prop_map(|(from, until, cameras)| Suspension {
+        let one = (instant(), instant(), proptest::sample::subsequence(NAMES.to_vec(), 0..=3)).prop_map(
+            |(from, until, cameras)| Suspension {
                 reason: "Gemeenteraadsverkiezing".into(),
                 from: Time(from),
                 until: Time(until),
                 cameras: cameras.into_iter().map(str::to_owned).collect(),
-            });
+            },
+        );
         proptest::collection::vec(one, 0..5)
     }
 

@@ -77,11 +77,7 @@ impl Windows {
     /// What lies in both.
     #[must_use]
     pub fn intersect(&self, other: &Self) -> Self {
-        Self::of(
-            self.0
-                .iter()
-                .flat_map(|mine| other.0.iter().filter_map(|theirs| mine.intersect(theirs))),
-        )
+        Self::of(self.0.iter().flat_map(|mine| other.0.iter().filter_map(|theirs| mine.intersect(theirs))))
     }
 
     /// What lies in these and not in `other`.

@@ -16,11 +16,7 @@ pub struct Backoff {
 impl Backoff {
     /// Waits from about `first` to `most`.
     pub const fn new(first: Duration, most: Duration) -> Self {
-        Self {
-            first,
-            most,
-            next: first,
-        }
+        Self { first, most, next: first }
     }
 
     /// The next wait: between half of and the whole of what it has grown to.

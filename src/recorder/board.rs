@@ -47,20 +47,15 @@ pub struct Board {
 impl Board {
     /// Keeps gaps under the spool's root.
     pub fn new(root: &Path, metrics: Metrics) -> Self {
-        Self {
-            folder: root.join("gaps"),
-            metrics,
-            inner: Mutex::default(),
-        }
+        Self { folder: root.join("gaps"), metrics, inner: Mutex::default() }
     }
 
     /// A camera is to be recorded from now on. `recorded` is where the spool says that its recording ended.
     pub async fn add(&self, camera: &str, recorded: Option<Timestamp>, now: Timestamp) {
         let known = tokio::fs::read(self.file(camera)).await.ok();
         // A damaged file is as good as none: the gap then begins at an unknown time, which is the truth.
-        let mut gaps: GapLog = known
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-            .unwrap_or_default();
+        let mut gaps: GapLog =
+            known.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         gaps.resume(recorded);
         let entry = Camera {
             state: CameraState::Connecting,
@@ -169,11 +164,7 @@ impl Board {
     pub fn uploaded(&self, camera: &str, segment: SegmentReport) {
         self.with(camera, |entry| {
             entry.uploaded = entry.uploaded.saturating_add(1);
-            if entry
-                .last_segment
-                .as_ref()
-                .is_none_or(|last| last.start <= segment.start)
-            {
+            if entry.last_segment.as_ref().is_none_or(|last| last.start <= segment.start) {
                 entry.last_segment = Some(segment);
             }
         });
@@ -275,9 +266,7 @@ mod tests {
 
     fn kept(folder: &tempfile::TempDir) -> BTreeSet<String> {
         let names = std::fs::read_dir(folder.path().join("gaps")).unwrap();
-        names
-            .map(|name| name.unwrap().file_name().into_string().unwrap())
-            .collect()
+        names.map(|name| name.unwrap().file_name().into_string().unwrap()).collect()
     }
 
     #[tokio::test]

@@ -86,11 +86,8 @@ impl Camera {
     }
 
     async fn stay_closed(&mut self, cause: GapCause, gate: Gate, now: Timestamp) -> Wake {
-        let state = if cause == GapCause::Suspended {
-            CameraState::Suspended
-        } else {
-            CameraState::NotPermitted
-        };
+        let state =
+            if cause == GapCause::Suspended { CameraState::Suspended } else { CameraState::NotPermitted };
         self.shared.board.set_state(&self.name, state, now);
         self.shared.board.gap(&self.name, cause, now);
         let left = gate.until.map_or(LOOK, |until| until_then(until, now));
@@ -151,9 +148,7 @@ impl Camera {
         tracing::warn!(camera = self.name, category, "{message}");
         self.shared.metrics.failure(&self.name, category);
         self.shared.board.error(&self.name, message);
-        self.shared
-            .board
-            .set_state(&self.name, CameraState::Disconnected, now);
+        self.shared.board.set_state(&self.name, CameraState::Disconnected, now);
         self.shared.board.gap(&self.name, GapCause::Disconnected, now);
     }
 
@@ -168,9 +163,6 @@ impl Camera {
 
 /// From `now` to an instant; a millisecond more, so that it has come then.
 pub fn until_then(instant: Timestamp, now: Timestamp) -> Duration {
-    let ms = instant
-        .as_millisecond()
-        .saturating_sub(now.as_millisecond())
-        .saturating_add(1);
+    let ms = instant.as_millisecond().saturating_sub(now.as_millisecond()).saturating_add(1);
     Duration::from_millis(u64::try_from(ms).unwrap_or(0))
 }

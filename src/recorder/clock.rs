@@ -45,9 +45,7 @@ impl StreamClock {
     pub fn observe(&mut self, ticks: i64, arrived: Arrival) -> Continuity {
         let stamp = micros(ticks);
         let offset = arrived.steady_us.saturating_sub(stamp);
-        let continuity = self
-            .last
-            .map_or(Continuity::Steady, |last| continuity(last, stamp, arrived));
+        let continuity = self.last.map_or(Continuity::Steady, |last| continuity(last, stamp, arrived));
         if continuity == Continuity::Jumped {
             self.offsets.clear();
         }
@@ -66,12 +64,8 @@ impl StreamClock {
     /// When the picture with this stamp was taken; before the first picture: 1970.
     pub fn wall(&self, ticks: i64) -> Timestamp {
         let offset = self.offsets.front().map_or(0, |(_, offset)| *offset);
-        let steady_to_wall = self
-            .last
-            .map_or(0, |(_, at)| at.wall_us.saturating_sub(at.steady_us));
-        let us = micros(ticks)
-            .saturating_add(offset)
-            .saturating_add(steady_to_wall);
+        let steady_to_wall = self.last.map_or(0, |(_, at)| at.wall_us.saturating_sub(at.steady_us));
+        let us = micros(ticks).saturating_add(offset).saturating_add(steady_to_wall);
         Timestamp::from_microsecond(us).unwrap_or_default()
     }
 }
@@ -85,11 +79,7 @@ fn continuity((stamp_before, before): (i64, Arrival), stamp: i64, now: Arrival) 
         return Continuity::Jumped;
     }
     let read = now.wall_us.saturating_sub(before.wall_us);
-    if read.saturating_sub(passed).abs() > STEP_US {
-        Continuity::Stepped
-    } else {
-        Continuity::Steady
-    }
+    if read.saturating_sub(passed).abs() > STEP_US { Continuity::Stepped } else { Continuity::Steady }
 }
 
 fn micros(ticks: i64) -> i64 {
@@ -105,10 +95,7 @@ mod tests {
     const START: i64 = 1_780_000_000_000_000;
 
     fn arrival(us: i64) -> Arrival {
-        Arrival {
-            steady_us: us,
-            wall_us: START + us,
-        }
+        Arrival { steady_us: us, wall_us: START + us }
     }
 
     fn error_ms(clock: &StreamClock, ticks: i64, taken_us: i64) -> i64 {
@@ -156,10 +143,7 @@ mod tests {
         assert_eq!(clock.observe(9_000_000, arrival(200_000)), Continuity::Jumped);
         assert!(error_ms(&clock, 9_000_000, 200_000).abs() < 5);
         assert_eq!(clock.observe(500, arrival(300_000)), Continuity::Jumped);
-        let stepped = Arrival {
-            steady_us: 400_000,
-            wall_us: START + 3_600_400_000,
-        };
+        let stepped = Arrival { steady_us: 400_000, wall_us: START + 3_600_400_000 };
         assert_eq!(clock.observe(9500, stepped), Continuity::Stepped);
         assert!((error_ms(&clock, 9500, 400_000) - 3_600_000).abs() < 5);
     }

@@ -89,11 +89,7 @@ impl From<serde_json::Error> for ConfigError {
             serde_json::error::Category::Data => "a missing field or a value of another type",
             serde_json::error::Category::Eof => "it ends too early",
         };
-        Self::Json {
-            kind,
-            line: error.line(),
-            column: error.column(),
-        }
+        Self::Json { kind, line: error.line(), column: error.column() }
     }
 }
 
@@ -114,12 +110,7 @@ pub fn parse(bytes: &[u8]) -> Result<RecorderConfig, ConfigError> {
 }
 
 fn judge(config: &RecorderConfig) -> Result<(), ConfigError> {
-    let invalid = |field: &str, what| {
-        Err(ConfigError::Invalid {
-            field: field.to_owned(),
-            what,
-        })
-    };
+    let invalid = |field: &str, what| Err(ConfigError::Invalid { field: field.to_owned(), what });
     if !SEGMENT_MS.contains(&config.segment_duration_ms) {
         return invalid("segmentDurationMs", "from a second to an hour");
     }
@@ -157,10 +148,7 @@ fn judge_camera(camera: &CameraConfig) -> Result<(), (&'static str, &'static str
         return Err(("url", "an rtsp:// or rtsps:// URL without user and password"));
     }
     for (field, windows) in [("permitted", &camera.permitted), ("suspended", &camera.suspended)] {
-        if windows
-            .iter()
-            .any(|window| window.until.is_some_and(|until| until <= window.from))
-        {
+        if windows.iter().any(|window| window.until.is_some_and(|until| until <= window.from)) {
             return Err((field, "a window ends after it begins"));
         }
     }
@@ -213,10 +201,8 @@ pub async fn follow(folder: PathBuf, current: watch::Sender<Current>, stop: Canc
 
 async fn read(folder: &Path, current: &watch::Sender<Current>) {
     let bytes = tokio::fs::read(folder.join(CONFIG_KEY)).await;
-    let config = bytes
-        .as_ref()
-        .map_err(|error| ConfigError::Io(error.kind().into()))
-        .and_then(|bytes| parse(bytes));
+    let config =
+        bytes.as_ref().map_err(|error| ConfigError::Io(error.kind().into())).and_then(|bytes| parse(bytes));
     match config {
         Ok(config) => {
             let news = |known: &Current| known.refused.is_some() || known.config.as_deref() != Some(&config);
@@ -226,10 +212,7 @@ async fn read(folder: &Path, current: &watch::Sender<Current>) {
                     cameras = config.cameras.len(),
                     "configuration read"
                 );
-                current.send_replace(Current {
-                    config: Some(Arc::new(config)),
-                    refused: None,
-                });
+                current.send_replace(Current { config: Some(Arc::new(config)), refused: None });
             }
         }
         Err(error) => {
@@ -240,10 +223,7 @@ async fn read(folder: &Path, current: &watch::Sender<Current>) {
                 "configuration refused: {}",
                 error.safe_message()
             );
-            let refused = RefusedConfig {
-                revision,
-                message: error.safe_message(),
-            };
+            let refused = RefusedConfig { revision, message: error.safe_message() };
             current.send_modify(|current| current.refused = Some(refused));
         }
     }

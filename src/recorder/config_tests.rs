@@ -21,9 +21,7 @@ pub(crate) fn good() -> Value {
 fn refused(change: impl FnOnce(&mut Value)) -> String {
     let mut config = good();
     change(&mut config);
-    parse(config.to_string().as_bytes())
-        .expect_err("refused")
-        .safe_message()
+    parse(config.to_string().as_bytes()).expect_err("refused").safe_message()
 }
 
 #[test]
@@ -38,32 +36,14 @@ fn a_good_one_is_read_and_the_unknown_is_ignored() {
 fn a_bad_one_is_refused_with_its_field() {
     for (what, message) in [
         (refused(|c| c["format"] = json!(2)), "format 2"),
-        (
-            refused(|c| c["segmentDurationMs"] = json!(10)),
-            "segmentDurationMs",
-        ),
+        (refused(|c| c["segmentDurationMs"] = json!(10)), "segmentDurationMs"),
         (refused(|c| c["spoolBytes"] = json!(0)), "spoolBytes"),
         (refused(|c| c["statusApi"]["keyPem"] = json!("x")), "statusApi"),
-        (
-            refused(|c| c["statusApi"]["token"] = json!("short")),
-            "statusApi.token",
-        ),
-        (
-            refused(|c| c["cameras"][0]["name"] = json!("../../etc")),
-            "cameras[0].name",
-        ),
-        (
-            refused(|c| c["cameras"][0]["url"] = json!("http://192.0.2.1/")),
-            "cameras[0].url",
-        ),
-        (
-            refused(|c| c["cameras"][0]["url"] = json!("rtsp://u:p@192.0.2.1/")),
-            "cameras[0].url",
-        ),
-        (
-            refused(|c| c["cameras"] = json!([c["cameras"][0], c["cameras"][0]])),
-            "cameras[1].name",
-        ),
+        (refused(|c| c["statusApi"]["token"] = json!("short")), "statusApi.token"),
+        (refused(|c| c["cameras"][0]["name"] = json!("../../etc")), "cameras[0].name"),
+        (refused(|c| c["cameras"][0]["url"] = json!("http://192.0.2.1/")), "cameras[0].url"),
+        (refused(|c| c["cameras"][0]["url"] = json!("rtsp://u:p@192.0.2.1/")), "cameras[0].url"),
+        (refused(|c| c["cameras"] = json!([c["cameras"][0], c["cameras"][0]])), "cameras[1].name"),
         (
             refused(|c| {
                 let window = json!([{"from": "2026-01-02T00:00:00Z", "until": "2026-01-01T00:00:00Z"}]);
@@ -79,10 +59,7 @@ fn a_bad_one_is_refused_with_its_field() {
 #[test]
 fn no_secret_is_quoted() {
     let message = refused(|c| c["cameras"][0]["shard"] = json!("p4ssword"));
-    assert!(
-        !message.contains("p4ssword") && message.contains("another type"),
-        "{message}"
-    );
+    assert!(!message.contains("p4ssword") && message.contains("another type"), "{message}");
     let error = parse(b"{\"format\": 1, \"p4ssword\"").unwrap_err().safe_message();
     assert!(!error.contains("p4ssword"), "{error}");
 }

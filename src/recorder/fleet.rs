@@ -37,13 +37,7 @@ pub struct Fleet {
 impl Fleet {
     /// No cameras yet.
     pub const fn new(common: Shared, shard: u32) -> Self {
-        Self {
-            shared: common,
-            shard,
-            members: BTreeMap::new(),
-            leaving: BTreeMap::new(),
-            is_new: true,
-        }
+        Self { shared: common, shard, members: BTreeMap::new(), leaving: BTreeMap::new(), is_new: true }
     }
 
     /// Makes the cameras those of the configuration. Waits for none of them.
@@ -114,14 +108,7 @@ impl Fleet {
             shared.board.add(&of, recorded, Timestamp::now()).await;
             keep_alive(of, shared, receiver, stopped).await;
         });
-        self.members.insert(
-            name,
-            Member {
-                config: sender,
-                stop,
-                task,
-            },
-        );
+        self.members.insert(name, Member { config: sender, stop, task });
     }
 }
 
@@ -134,12 +121,8 @@ async fn keep_alive(
     stop: CancellationToken,
 ) {
     loop {
-        let camera = Camera {
-            name: name.clone(),
-            shared: shared.clone(),
-            config: config.clone(),
-            stop: stop.clone(),
-        };
+        let camera =
+            Camera { name: name.clone(), shared: shared.clone(), config: config.clone(), stop: stop.clone() };
         if tokio::spawn(camera.run()).await.is_ok() {
             return;
         }

@@ -70,10 +70,7 @@ async fn until<F: Future<Output = bool>>(what: &str, look: impl Fn() -> F) {
 
 fn state(board: &Board, spool: &Spool, name: &str) -> Option<CameraState> {
     let reports = board.report(spool);
-    reports
-        .into_iter()
-        .find(|report| report.name == name)
-        .map(|report| report.state)
+    reports.into_iter().find(|report| report.name == name).map(|report| report.state)
 }
 
 #[tokio::test]
@@ -92,10 +89,7 @@ async fn one_that_does_not_leave_holds_up_nobody_but_its_namesake() {
     until("it begins when the one before has ended", async || closed("hal")).await;
 
     fleet.apply(&config(&["deur"]));
-    until("a camera that was removed is not reported", async || {
-        state(&board, &spool, "hal").is_none()
-    })
-    .await;
+    until("a camera that was removed is not reported", async || state(&board, &spool, "hal").is_none()).await;
     timeout(HANG, fleet.stop()).await.expect("it ends");
 }
 
@@ -108,10 +102,7 @@ async fn the_end_waits_for_those_who_still_leave() {
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
-    assert!(
-        !ending.is_finished(),
-        "the file of a camera that was removed is not waited for"
-    );
+    assert!(!ending.is_finished(), "the file of a camera that was removed is not waited for");
     drop(release);
     let ended = timeout(HANG, ending).await;
     ended.expect("it ends").unwrap();

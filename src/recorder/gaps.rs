@@ -35,11 +35,7 @@ impl GapLog {
     pub fn resume(&mut self, recorded: Option<Timestamp>) {
         self.recorded = self.recorded.max(recorded);
         if self.open.is_none() {
-            self.open = Some(Gap {
-                cause: GapCause::Restart,
-                from: self.recorded,
-                until: None,
-            });
+            self.open = Some(Gap { cause: GapCause::Restart, from: self.recorded, until: None });
         }
     }
 
@@ -64,19 +60,12 @@ impl GapLog {
                 return false;
             }
             Some(open) => {
-                self.push(Gap {
-                    until: Some(now),
-                    ..open
-                });
+                self.push(Gap { until: Some(now), ..open });
                 Some(now)
             }
             None => self.recorded.or(Some(now)),
         };
-        self.open = Some(Gap {
-            cause,
-            from,
-            until: None,
-        });
+        self.open = Some(Gap { cause, from, until: None });
         true
     }
 
@@ -87,16 +76,9 @@ impl GapLog {
         self.recorded = before.max(Some(until));
         let hole = || {
             let since = before.filter(|before| from.duration_since(*before) > NEXT);
-            since.map(|since| Gap {
-                cause: GapCause::Disconnected,
-                from: Some(since),
-                until: None,
-            })
+            since.map(|since| Gap { cause: GapCause::Disconnected, from: Some(since), until: None })
         };
-        let gap = Gap {
-            until: Some(from),
-            ..self.open.take().or_else(hole)?
-        };
+        let gap = Gap { until: Some(from), ..self.open.take().or_else(hole)? };
         self.push(gap.clone());
         Some(gap)
     }
@@ -110,11 +92,7 @@ impl GapLog {
         });
         match adjacent {
             Some(gap) => gap.until = gap.until.max(Some(until)),
-            None => self.push(Gap {
-                cause,
-                from: Some(from),
-                until: Some(until),
-            }),
+            None => self.push(Gap { cause, from: Some(from), until: Some(until) }),
         }
     }
 
@@ -152,11 +130,7 @@ mod tests {
     }
 
     fn gap(cause: GapCause, from: Option<i64>, until: Option<i64>) -> Gap {
-        Gap {
-            cause,
-            from: from.map(at),
-            until: until.map(at),
-        }
+        Gap { cause, from: from.map(at), until: until.map(at) }
     }
 
     #[test]
@@ -179,10 +153,7 @@ mod tests {
         log.record(at(40), at(41));
         assert_eq!(
             log.latest()[1..],
-            [
-                gap(GapCause::Disconnected, Some(20), Some(30)),
-                gap(GapCause::Suspended, Some(30), Some(40))
-            ]
+            [gap(GapCause::Disconnected, Some(20), Some(30)), gap(GapCause::Suspended, Some(30), Some(40))]
         );
     }
 
@@ -196,10 +167,7 @@ mod tests {
         // The spool had a file with a little more in it.
         log.resume(Some(at(22)));
         log.record(at(30), at(31));
-        assert_eq!(
-            log.latest().last(),
-            Some(&gap(GapCause::Restart, Some(22), Some(30)))
-        );
+        assert_eq!(log.latest().last(), Some(&gap(GapCause::Restart, Some(22), Some(30))));
     }
 
     #[test]
@@ -252,10 +220,7 @@ mod tests {
         }
         assert_eq!(
             log.latest(),
-            [
-                gap(GapCause::Disconnected, Some(600), Some(700)),
-                gap(GapCause::SpoolFull, Some(0), Some(500)),
-            ]
+            [gap(GapCause::Disconnected, Some(600), Some(700)), gap(GapCause::SpoolFull, Some(0), Some(500)),]
         );
     }
 
@@ -267,9 +232,6 @@ mod tests {
             log.begin(GapCause::Disconnected, at(n * 10 + 6));
         }
         assert_eq!(log.latest().len(), MOST);
-        assert_eq!(
-            log.latest().last(),
-            Some(&gap(GapCause::Disconnected, Some(495), None))
-        );
+        assert_eq!(log.latest().last(), Some(&gap(GapCause::Disconnected, Some(495), None)));
     }
 }

@@ -27,12 +27,7 @@ pub fn at(camera: &CameraConfig, now: Timestamp) -> Gate {
         .collect();
     changes.sort_unstable();
     // Where two windows touch nothing changes: a recording is not to be cut there.
-    Gate {
-        closed,
-        until: changes
-            .into_iter()
-            .find(|change| self::closed(camera, *change) != closed),
-    }
+    Gate { closed, until: changes.into_iter().find(|change| self::closed(camera, *change) != closed) }
 }
 
 /// Why the camera may not record at an instant; `None`: it may.
@@ -47,9 +42,7 @@ pub fn closed(camera: &CameraConfig, now: Timestamp) -> Option<GapCause> {
 }
 
 fn any(windows: &[Window], now: Timestamp) -> bool {
-    windows
-        .iter()
-        .any(|window| window.from <= now && window.until.is_none_or(|until| now < until))
+    windows.iter().any(|window| window.from <= now && window.until.is_none_or(|until| now < until))
 }
 
 #[cfg(test)]
@@ -77,50 +70,23 @@ mod tests {
     }
 
     fn window(from: i64, until: Option<i64>) -> Window {
-        Window {
-            from: second(from),
-            until: until.map(second),
-        }
+        Window { from: second(from), until: until.map(second) }
     }
 
     #[test]
     fn opens_and_closes_at_the_instant() {
-        let camera = camera(
-            vec![window(10, Some(20)), window(20, None)],
-            vec![window(30, Some(40))],
-        );
-        let closed = |cause, until| Gate {
-            closed: Some(cause),
-            until: Some(second(until)),
-        };
+        let camera = camera(vec![window(10, Some(20)), window(20, None)], vec![window(30, Some(40))]);
+        let closed = |cause, until| Gate { closed: Some(cause), until: Some(second(until)) };
         assert_eq!(at(&camera, second(9)), closed(GapCause::NotPermitted, 10));
-        assert_eq!(
-            at(&camera, second(10)),
-            Gate {
-                closed: None,
-                until: Some(second(30))
-            }
-        );
+        assert_eq!(at(&camera, second(10)), Gate { closed: None, until: Some(second(30)) });
         assert_eq!(at(&camera, second(30)), closed(GapCause::Suspended, 40));
-        assert_eq!(
-            at(&camera, second(40)),
-            Gate {
-                closed: None,
-                until: None
-            }
-        );
+        assert_eq!(at(&camera, second(40)), Gate { closed: None, until: None });
     }
 
     #[test]
     fn nothing_permitted_is_never() {
         let gate = at(&camera(vec![], vec![]), second(0));
-        assert_eq!(
-            gate,
-            Gate {
-                closed: Some(GapCause::NotPermitted),
-                until: None
-            }
-        );
+        assert_eq!(gate, Gate { closed: Some(GapCause::NotPermitted), until: None });
     }
 
     fn windows() -> impl Strategy<Value = Vec<Window>> {

@@ -85,9 +85,7 @@ impl RecorderError {
 /// Records until told to stop; then completes what is open and uploads what it can.
 pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), RecorderError> {
     let started = Timestamp::now();
-    let spool = Spool::open(options.spool.clone())
-        .await
-        .map_err(RecorderError::Spool)?;
+    let spool = Spool::open(options.spool.clone()).await.map_err(RecorderError::Spool)?;
     let mut registry = Registry::default();
     let metrics = Metrics::default();
     metrics.register(&mut registry);
@@ -104,11 +102,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Re
         registry: Arc::new(registry),
     };
     let mut kept = JoinSet::new();
-    kept.spawn(health::serve(
-        listen(options.health_listen).await?,
-        health,
-        last.clone(),
-    ));
+    kept.spawn(health::serve(listen(options.health_listen).await?, health, last.clone()));
     let status = status::Status {
         config: config.clone(),
         board: Arc::clone(&board),
@@ -116,32 +110,15 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Re
         shard: options.shard,
         started,
     };
-    kept.spawn(status::serve(
-        listen(options.status_listen).await?,
-        status,
-        last.clone(),
-    ));
-    kept.spawn(config::follow(
-        options.config_dir.clone(),
-        config_sender,
-        last.clone(),
-    ));
-    kept.spawn(tidy(
-        Arc::clone(&spool),
-        Arc::clone(&board),
-        metrics.clone(),
-        last.clone(),
-    ));
+    kept.spawn(status::serve(listen(options.status_listen).await?, status, last.clone()));
+    kept.spawn(config::follow(options.config_dir.clone(), config_sender, last.clone()));
+    kept.spawn(tidy(Arc::clone(&spool), Arc::clone(&board), metrics.clone(), last.clone()));
 
     let (target_sender, target) = watch::channel(None);
     let (segment_sender, segment) = watch::channel(SignedDuration::from_secs(60));
     let drained = CancellationToken::new();
-    let uploads = Uploads {
-        spool: Arc::clone(&spool),
-        board: Arc::clone(&board),
-        metrics: metrics.clone(),
-        target,
-    };
+    let uploads =
+        Uploads { spool: Arc::clone(&spool), board: Arc::clone(&board), metrics: metrics.clone(), target };
     let mut uploading = tokio::spawn(uploads.run(drained.clone()));
     let shared = Shared {
         spool: Arc::clone(&spool),
@@ -151,12 +128,7 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Re
         epoch: Instant::now(),
     };
     let mut fleet = Fleet::new(shared, options.shard);
-    let mut settings = Settings {
-        target: target_sender,
-        segment: segment_sender,
-        sink: None,
-        known: None,
-    };
+    let mut settings = Settings { target: target_sender, segment: segment_sender, sink: None, known: None };
 
     let ended = tokio::select! {
         () = follow(&mut config, &mut settings, &mut fleet, &spool) => Err(RecorderError::Inside),
@@ -231,10 +203,7 @@ impl Settings {
         spool.set_holds(Arc::clone(&holds));
         spool.set_limit(config.spool_bytes);
         self.segment.send_replace(millis(config.segment_duration_ms));
-        let is_same = self
-            .known
-            .as_ref()
-            .is_some_and(|known| known.storage == config.storage);
+        let is_same = self.known.as_ref().is_some_and(|known| known.storage == config.storage);
         if !is_same {
             match Uploader::new(&config.storage) {
                 Ok(uploader) => self.sink = Some(Arc::new(uploader)),
@@ -259,9 +228,7 @@ fn millis(ms: u64) -> SignedDuration {
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, RecorderError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| RecorderError::Listen { address, source })
+    TcpListener::bind(address).await.map_err(|source| RecorderError::Listen { address, source })
 }
 
 /// Keeps gaps, completes what was left behind, and reports what had to go.
@@ -277,10 +244,7 @@ async fn tidy(spool: Arc<Spool>, board: Arc<Board>, metrics: Metrics, stop: Canc
             metrics.discard("spool_full");
             tracing::error!(camera = gone.camera, start = %gone.start, "the spool is full: the oldest segment went");
             board.lost(&gone.camera, GapCause::SpoolFull, gone.start, gone.end());
-            board.error(
-                &gone.camera,
-                "the spool is full: the oldest segments go unconfirmed",
-            );
+            board.error(&gone.camera, "the spool is full: the oldest segments go unconfirmed");
         }
         metrics.spool(spool.status());
         keep(&board).await;
@@ -325,8 +289,6 @@ mod tests {
         let told = soon(until_told(&shutdown, &mut fine, &mut ended)).await;
         assert!(matches!(told, Err(RecorderError::Inside)), "{told:?}");
         shutdown.cancel();
-        soon(until_told(&shutdown, &mut fine, &mut uploads))
-            .await
-            .unwrap();
+        soon(until_told(&shutdown, &mut fine, &mut uploads)).await.unwrap();
     }
 }

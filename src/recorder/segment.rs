@@ -141,10 +141,7 @@ impl Segmenter {
 
     /// No more pictures for now: completes the file.
     pub fn finish(&mut self) -> Result<Vec<Step>, Mp4Error> {
-        let end = self
-            .open
-            .as_ref()
-            .map(|open| open.newest_ticks.saturating_add(open.last_interval()));
+        let end = self.open.as_ref().map(|open| open.newest_ticks.saturating_add(open.last_interval()));
         end.map_or_else(|| Ok(Vec::new()), |end| self.cut(end, None))
     }
 
@@ -168,19 +165,11 @@ impl Segmenter {
             interval: LONE_TICKS,
             reordered: false,
             bytes: frame.data.len(),
-            samples: vec![Sample {
-                shown: 0,
-                keyframe: true,
-                data: frame.data,
-            }],
+            samples: vec![Sample { shown: 0, keyframe: true, data: frame.data }],
             sequence: 0,
             decoded_until: 0,
         });
-        Ok(Step::Open {
-            start,
-            bytes,
-            parameters,
-        })
+        Ok(Step::Open { start, bytes, parameters })
     }
 
     fn cut(&mut self, next_ticks: i64, end: Option<Timestamp>) -> Result<Vec<Step>, Mp4Error> {
@@ -190,10 +179,7 @@ impl Segmenter {
         let mut steps: Vec<Step> = open.flush(next_ticks)?.into_iter().collect();
         let length = i64::try_from(open.decoded_until).map_err(|_| Mp4Error::Range)?;
         let end = end.unwrap_or_else(|| after(open.start, length)).max(open.start);
-        steps.push(Step::Close {
-            start: open.start,
-            end,
-        });
+        steps.push(Step::Close { start: open.start, end });
         Ok(steps)
     }
 }
@@ -224,11 +210,7 @@ impl Open {
             self.newest_ticks = frame.ticks;
         }
         self.bytes += frame.data.len();
-        self.samples.push(Sample {
-            shown,
-            keyframe: frame.keyframe,
-            data: frame.data,
-        });
+        self.samples.push(Sample { shown, keyframe: frame.keyframe, data: frame.data });
         Ok(step)
     }
 
@@ -250,21 +232,14 @@ impl Open {
         self.decoded_until = end;
         self.samples.clear();
         self.bytes = 0;
-        Ok(Some(Step::Append {
-            bytes,
-            pictures,
-            from,
-            until,
-        }))
+        Ok(Some(Step::Append { bytes, pictures, from, until }))
     }
 }
 
 /// The first multiple of `duration` since 1970 after `start`.
 fn boundary(start: Timestamp, duration: SignedDuration) -> Timestamp {
     let step = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX).max(1);
-    let next = (start.as_millisecond().div_euclid(step))
-        .saturating_add(1)
-        .saturating_mul(step);
+    let next = (start.as_millisecond().div_euclid(step)).saturating_add(1).saturating_mul(step);
     Timestamp::from_millisecond(next).unwrap_or(Timestamp::MAX)
 }
 

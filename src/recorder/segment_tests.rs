@@ -34,12 +34,7 @@ pub(crate) fn sample_entry() -> Vec<u8> {
 }
 
 fn parameters(width: u16) -> Arc<Parameters> {
-    Arc::new(Parameters {
-        codec: Codec::H264,
-        width,
-        height: 240,
-        sample_entry: sample_entry(),
-    })
+    Arc::new(Parameters { codec: Codec::H264, width, height: 240, sample_entry: sample_entry() })
 }
 
 fn frame(n: i64, ticks: i64, keyframe: bool, parameters: &Arc<Parameters>) -> Frame {
@@ -47,10 +42,7 @@ fn frame(n: i64, ticks: i64, keyframe: bool, parameters: &Arc<Parameters>) -> Fr
         data: format!("<{n}>").into_bytes(),
         keyframe,
         ticks,
-        arrived: Arrival {
-            steady_us: 0,
-            wall_us: 0,
-        },
+        arrived: Arrival { steady_us: 0, wall_us: 0 },
         lost: 0,
         parameters: Arc::clone(parameters),
     }
@@ -75,11 +67,7 @@ impl File {
     }
 
     fn ticks(&self) -> i64 {
-        survey(&mut Cursor::new(&self.bytes))
-            .unwrap()
-            .ticks
-            .try_into()
-            .unwrap()
+        survey(&mut Cursor::new(&self.bytes)).unwrap().ticks.try_into().unwrap()
     }
 }
 
@@ -88,10 +76,7 @@ fn files(steps: impl IntoIterator<Item = Step>) -> Vec<File> {
     for step in steps {
         match step {
             Step::Open { bytes, .. } => {
-                assert!(
-                    files.last().is_none_or(|file| file.closed.is_some()),
-                    "two files open"
-                );
+                assert!(files.last().is_none_or(|file| file.closed.is_some()), "two files open");
                 files.push(File { bytes, closed: None });
             }
             Step::Append { bytes, .. } => files.last_mut().unwrap().bytes.extend(bytes),
@@ -113,12 +98,7 @@ fn record(frames: impl IntoIterator<Item = (Frame, Continuity)>, seconds: i64) -
 
 fn steady(count: i64, gop: i64) -> impl Iterator<Item = (Frame, Continuity)> {
     let parameters = parameters(320);
-    (0..count).map(move |n| {
-        (
-            frame(n, n * PERIOD, n % gop == 0, &parameters),
-            Continuity::Steady,
-        )
-    })
+    (0..count).map(move |n| (frame(n, n * PERIOD, n % gop == 0, &parameters), Continuity::Steady))
 }
 
 #[test]
@@ -135,10 +115,7 @@ fn files_end_at_the_first_keyframe_past_a_boundary_and_touch() {
         let ms = file.ticks() * 1000 / TICKS_PER_SECOND;
         assert!((ms - (end.as_millisecond() - start.as_millisecond())).abs() <= 1);
         let told = survey(&mut Cursor::new(&file.bytes)).unwrap().start.unwrap();
-        assert!(
-            (told.as_millisecond() - start.as_millisecond()).abs() <= 1,
-            "{told} {start}"
-        );
+        assert!((told.as_millisecond() - start.as_millisecond()).abs() <= 1, "{told} {start}");
     }
 }
 
@@ -182,26 +159,15 @@ fn a_step_of_the_wall_clock_ends_the_file_in_its_own_time() {
     for n in 0..60 {
         let frame = frame(n, n * PERIOD, n % 15 == 0, &parameters);
         let set = move |ticks| {
-            if n < 20 {
-                taken(ticks)
-            } else {
-                taken(ticks + 3600 * TICKS_PER_SECOND)
-            }
+            if n < 20 { taken(ticks) } else { taken(ticks + 3600 * TICKS_PER_SECOND) }
         };
-        let continuity = if n == 20 {
-            Continuity::Stepped
-        } else {
-            Continuity::Steady
-        };
+        let continuity = if n == 20 { Continuity::Stepped } else { Continuity::Steady };
         steps.extend(segmenter.push(frame, continuity, &set).unwrap());
     }
     steps.extend(segmenter.finish().unwrap());
     let files = files(steps);
     assert_eq!(files[0].closed, Some((taken(0), taken(30 * PERIOD))));
-    assert_eq!(
-        files[1].closed.unwrap().0,
-        taken(30 * PERIOD + 3600 * TICKS_PER_SECOND)
-    );
+    assert_eq!(files[1].closed.unwrap().0, taken(30 * PERIOD + 3600 * TICKS_PER_SECOND));
 }
 
 #[test]
@@ -230,10 +196,7 @@ fn reordered_pictures_keep_their_times() {
             k if k % 3 == 1 => (n + 2).min(n / 30 * 30 + 29),
             _ => n - 1,
         };
-        (
-            frame(n, shown * PERIOD, n % 30 == 0, &parameters),
-            Continuity::Steady,
-        )
+        (frame(n, shown * PERIOD, n % 30 == 0, &parameters), Continuity::Steady)
     });
     let files = record(frames, 60);
     assert_eq!(files[0].numbers(), (0..90).collect::<Vec<_>>());

@@ -47,20 +47,14 @@ impl From<SpoolError> for End {
     fn from(error: SpoolError) -> Self {
         match error {
             SpoolError::Full => Self::Full,
-            SpoolError::Io(_) => Self::Disk {
-                category: error.category(),
-                message: error.safe_message(),
-            },
+            SpoolError::Io(_) => Self::Disk { category: error.category(), message: error.safe_message() },
         }
     }
 }
 
 impl From<Mp4Error> for End {
     fn from(error: Mp4Error) -> Self {
-        Self::Disk {
-            category: error.category(),
-            message: format!("a picture cannot be written: {error}"),
-        }
+        Self::Disk { category: error.category(), message: format!("a picture cannot be written: {error}") }
     }
 }
 
@@ -77,13 +71,7 @@ impl<'a> Recording<'a> {
     /// Nothing recorded yet.
     pub fn new(name: &'a str, shared: &'a Shared) -> Self {
         let segmenter = Segmenter::new(*shared.segment.borrow());
-        Self {
-            name,
-            shared,
-            clock: StreamClock::default(),
-            segmenter,
-            writer: None,
-        }
+        Self { name, shared, clock: StreamClock::default(), segmenter, writer: None }
     }
 
     /// Records until something ends it, and completes the file.
@@ -155,9 +143,7 @@ impl<'a> Recording<'a> {
         }
         self.segmenter.set_duration(*self.shared.segment.borrow());
         let clock = &self.clock;
-        let steps = self
-            .segmenter
-            .push(frame, continuity, &|ticks| clock.wall(ticks))?;
+        let steps = self.segmenter.push(frame, continuity, &|ticks| clock.wall(ticks))?;
         if self.segmenter.is_open() {
             self.shared.board.frame(self.name, taken);
         }
@@ -168,21 +154,12 @@ impl<'a> Recording<'a> {
         let (board, metrics) = (&self.shared.board, &self.shared.metrics);
         for step in steps {
             match step {
-                Step::Open {
-                    start,
-                    bytes,
-                    parameters,
-                } => {
+                Step::Open { start, bytes, parameters } => {
                     self.writer = Some(self.shared.spool.begin(self.name, start, bytes).await?);
                     board.set_codec(self.name, parameters.codec.to_string());
                     board.set_state(self.name, CameraState::Recording, Timestamp::now());
                 }
-                Step::Append {
-                    bytes,
-                    pictures,
-                    from,
-                    until,
-                } => {
+                Step::Append { bytes, pictures, from, until } => {
                     if let Some(writer) = &mut self.writer {
                         let length = bytes.len() as u64;
                         if let Err(error) = writer.append(bytes).await {
@@ -210,9 +187,7 @@ impl<'a> Recording<'a> {
         let now = Timestamp::now();
         match end {
             End::Full => {
-                self.shared
-                    .board
-                    .set_state(self.name, CameraState::SpoolFull, now);
+                self.shared.board.set_state(self.name, CameraState::SpoolFull, now);
                 self.shared.board.gap(self.name, GapCause::SpoolFull, now);
             }
             End::Reconfigured => self.shared.board.gap(self.name, GapCause::Disconnected, now),

@@ -25,26 +25,13 @@ struct Begun {
 impl Unsure {
     /// What waits in the spool when a recorder starts: the one before may have been killed while it uploaded that.
     pub fn of_recorder_before(waiting: impl IntoIterator<Item = PathBuf>, now: Instant) -> Self {
-        let begun = |path| {
-            (
-                path,
-                Begun {
-                    revision: None,
-                    last: now,
-                },
-            )
-        };
-        Self {
-            known: waiting.into_iter().map(begun).collect(),
-        }
+        let begun = |path| (path, Begun { revision: None, last: now });
+        Self { known: waiting.into_iter().map(begun).collect() }
     }
 
     /// An upload that followed `revision` failed, and may arrive all the same.
     pub fn failed(&mut self, path: PathBuf, revision: String, now: Instant) {
-        let begun = self.known.entry(path).or_insert(Begun {
-            revision: Some(revision),
-            last: now,
-        });
+        let begun = self.known.entry(path).or_insert(Begun { revision: Some(revision), last: now });
         begun.last = now;
     }
 
@@ -59,8 +46,7 @@ impl Unsure {
             return;
         }
         let waiting = waiting();
-        self.known
-            .retain(|path, begun| waiting.contains(path) || now.duration_since(begun.last) < LATEST);
+        self.known.retain(|path, begun| waiting.contains(path) || now.duration_since(begun.last) < LATEST);
     }
 
     /// What they followed; `None`: nobody knows.
@@ -82,15 +68,9 @@ mod tests {
     fn known_until_confirmed_or_too_old_to_arrive() {
         let (now, path) = (Instant::now(), PathBuf::from("a"));
         let mut unsure = Unsure::of_recorder_before([path.clone()], now);
-        assert!(
-            !all_follow(unsure.revisions(), "1"),
-            "the recorder before does not tell"
-        );
+        assert!(!all_follow(unsure.revisions(), "1"), "the recorder before does not tell");
         unsure.failed(path.clone(), "1".into(), now);
-        assert!(
-            !all_follow(unsure.revisions(), "1"),
-            "nor does it by a later failure"
-        );
+        assert!(!all_follow(unsure.revisions(), "1"), "nor does it by a later failure");
         unsure.confirmed(&path);
         assert!(all_follow(unsure.revisions(), "1"));
 

@@ -122,10 +122,7 @@ impl Sink for Uploader {
         tag: RetentionTag,
     ) -> Result<Confirmed, UploadError> {
         let put = Uploader::put(self, key, file, sha256, tag).await?;
-        Ok(Confirmed {
-            already_there: put.already_there,
-            server_date: put.server_date,
-        })
+        Ok(Confirmed { already_there: put.already_there, server_date: put.server_date })
     }
 }
 
@@ -201,8 +198,7 @@ impl Uploads {
                 unsure.forget(|| self.spool.paths(), Instant::now());
                 let running = segments.values().map(|(_, of)| Some(of.as_str()));
                 let all_follow = all_follow(running.chain(unsure.revisions()), revision);
-                self.board
-                    .set_uploads_follow(all_follow.then(|| revision.clone()));
+                self.board.set_uploads_follow(all_follow.then(|| revision.clone()));
             }
             if draining && running.is_empty() && self.spool.status().segments == 0 {
                 return;
@@ -258,11 +254,7 @@ impl Uploads {
     ) -> Option<Instant> {
         match result {
             Ok(confirmed) => {
-                self.metrics.upload(if confirmed.already_there {
-                    "already_there"
-                } else {
-                    "stored"
-                });
+                self.metrics.upload(if confirmed.already_there { "already_there" } else { "stored" });
                 if let Some(date) = confirmed.server_date {
                     // The store's clock tells whole seconds: on average half of one has passed.
                     self.board
@@ -321,13 +313,7 @@ impl Uploads {
 
 /// The key of a recording.
 fn key(closed: &Closed) -> Result<Key, KeyError> {
-    Key::new(
-        Class::Video,
-        closed.camera.clone(),
-        closed.start,
-        closed.duration_ms,
-        &closed.sha256,
-    )
+    Key::new(Class::Video, closed.camera.clone(), closed.start, closed.duration_ms, &closed.sha256)
 }
 
 async fn upload(target: &Target, closed: &Closed, path: &Path) -> Result<Confirmed, UploadError> {

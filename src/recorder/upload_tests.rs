@@ -38,10 +38,7 @@ impl Sink for Store {
             return Err(UploadError::Key(KeyError::Form));
         }
         self.stored.lock().unwrap().push(key.to_string());
-        Ok(Confirmed {
-            already_there: false,
-            server_date: None,
-        })
+        Ok(Confirmed { already_there: false, server_date: None })
     }
 }
 
@@ -75,31 +72,15 @@ impl Bench {
         let metrics = Metrics::default();
         let board = Arc::new(Board::new(spool.root(), metrics.clone()));
         let drained = CancellationToken::new();
-        let uploads = Uploads {
-            spool: spool.clone(),
-            board: board.clone(),
-            metrics,
-            target,
-        };
+        let uploads = Uploads { spool: spool.clone(), board: board.clone(), metrics, target };
         let task = tokio::spawn(uploads.run(drained.clone()));
-        Self {
-            spool,
-            store,
-            drained,
-            task,
-            target: sender,
-            board,
-            folder,
-        }
+        Self { spool, store, drained, task, target: sender, board, folder }
     }
 
     async fn record(&self, camera: &str, ago: i64) {
         let start = Timestamp::now() - SignedDuration::from_secs(ago);
         let writer = self.spool.begin(camera, start, vec![1; 100]).await.unwrap();
-        writer
-            .close(start, start + SignedDuration::from_secs(10))
-            .await
-            .unwrap();
+        writer.close(start, start + SignedDuration::from_secs(10)).await.unwrap();
     }
 
     /// Waits until the store was tried so often.
@@ -231,11 +212,7 @@ async fn older_than_the_ceiling_is_never_uploaded() {
 fn all() -> Arc<[Cover]> {
     let window = crate::protocol::Window::new(Timestamp::UNIX_EPOCH, None);
     let sources = crate::protocol::cover::Sources::All;
-    Arc::from([Cover {
-        sources,
-        calls: false,
-        window,
-    }])
+    Arc::from([Cover { sources, calls: false, window }])
 }
 
 #[tokio::test]

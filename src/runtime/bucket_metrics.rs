@@ -66,12 +66,7 @@ impl BucketMetrics {
         let text = "Versions that an open hold covers, by the last whole audit";
         registry.register("bucket_held_versions", text, self.held.clone());
         let text = "How old the oldest recording is that no hold covers, by class";
-        registry.register_with_unit(
-            "oldest_unheld_age",
-            text,
-            Unit::Seconds,
-            self.oldest_unheld.clone(),
-        );
+        registry.register_with_unit("oldest_unheld_age", text, Unit::Seconds, self.oldest_unheld.clone());
         let text = "How long recordings may live (article 6), by class";
         registry.register_with_unit("ceiling", text, Unit::Seconds, self.ceiling.clone());
         let text = "What audits found that should not be, by kind";
@@ -116,20 +111,12 @@ impl BucketMetrics {
 
     fn count_one(&self, site: &Site, now: Timestamp) {
         let (namespace, name) = (site.namespace().unwrap_or_default(), site.name_any());
-        let labels = SiteLabels {
-            namespace: namespace.clone(),
-            site: name.clone(),
-        };
-        let of = |kind: &str| OfKind {
-            namespace: namespace.clone(),
-            site: name.clone(),
-            kind: kind.to_owned(),
-        };
+        let labels = SiteLabels { namespace: namespace.clone(), site: name.clone() };
+        let of =
+            |kind: &str| OfKind { namespace: namespace.clone(), site: name.clone(), kind: kind.to_owned() };
         let done = |kind, at: Option<Timestamp>| {
             if let Some(at) = at {
-                self.done
-                    .get_or_create(&of(kind))
-                    .set(seconds(at.as_millisecond()));
+                self.done.get_or_create(&of(kind)).set(seconds(at.as_millisecond()));
             }
         };
         // What was never done is as late as if it had been done when the Site was made.
@@ -137,10 +124,7 @@ impl BucketMetrics {
         done("audit", made);
         done("sweep", made);
         let Some(status) = &site.status else { return };
-        let held = status
-            .retention
-            .as_ref()
-            .and_then(|retention| retention.drift.as_ref());
+        let held = status.retention.as_ref().and_then(|retention| retention.drift.as_ref());
         for (what, drift) in [("bucket", status.drift.as_ref()), ("held", held)] {
             if let Some(drift) = drift {
                 let at = seconds(drift.at.0.as_millisecond());
@@ -149,22 +133,17 @@ impl BucketMetrics {
         }
         if let Some(ceilings) = &status.ceilings {
             for (class, days) in [("video", ceilings.video), ("calls", ceilings.calls)] {
-                self.ceiling
-                    .get_or_create(&of(class))
-                    .set(f64::from(days.0) * 86_400.0);
+                self.ceiling.get_or_create(&of(class)).set(f64::from(days.0) * 86_400.0);
             }
         }
         if let Some(audit) = &status.audit {
             self.versions.get_or_create(&labels).set(audit.versions);
             self.bytes.get_or_create(&labels).set(audit.bytes);
             self.held.get_or_create(&labels).set(audit.held);
-            self.store_lag
-                .get_or_create(&labels)
-                .set(seconds(audit.store_lag_seconds.saturating_mul(1000)));
-            for (class, oldest) in [
-                ("video", &audit.oldest_unheld_video),
-                ("calls", &audit.oldest_unheld_calls),
-            ] {
+            self.store_lag.get_or_create(&labels).set(seconds(audit.store_lag_seconds.saturating_mul(1000)));
+            for (class, oldest) in
+                [("video", &audit.oldest_unheld_video), ("calls", &audit.oldest_unheld_calls)]
+            {
                 if let Some(oldest) = oldest {
                     let age = now.as_millisecond().saturating_sub(oldest.0.as_millisecond());
                     self.oldest_unheld.get_or_create(&of(class)).set(seconds(age));
@@ -255,10 +234,7 @@ mod tests {
             r#"toezicht_orphaned_holds{namespace="n",site="s"} 1"#,
             r#"toezicht_bucket_done_at_seconds{namespace="n",site="s",kind="sweep"} 1767225600.0"#,
         ] {
-            assert!(
-                text.lines().any(|found| found == line),
-                "{line} is missing in\n{text}"
-            );
+            assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
         }
         metrics.count(&[]);
         let mut text = String::new();

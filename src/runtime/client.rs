@@ -55,13 +55,8 @@ pub fn fenced(config: &Config, fence: &Fence) -> Result<Client, ClientError> {
     tcp.enforce_http(false);
     tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
     tcp.set_keepalive(Some(KEEPALIVE));
-    let socket = FencedConnector {
-        inner: tcp,
-        fence: fence.clone(),
-    };
-    let https = config
-        .rustls_https_connector_with_connector(socket)
-        .map_err(unusable)?;
+    let socket = FencedConnector { inner: tcp, fence: fence.clone() };
+    let https = config.rustls_https_connector_with_connector(socket).map_err(unusable)?;
     let retry = RetryPolicy::new(Duration::from_millis(100), Duration::from_secs(2), RETRIES, true)?;
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
@@ -93,10 +88,7 @@ impl Service<Uri> for FencedConnector {
 
     fn call(&mut self, uri: Uri) -> Self::Future {
         let fence = self.fence.clone();
-        self.inner
-            .call(uri)
-            .map_ok(|inner| FencedStream { inner, fence })
-            .boxed()
+        self.inner.call(uri).map_ok(|inner| FencedStream { inner, fence }).boxed()
     }
 }
 
@@ -175,17 +167,11 @@ mod tests {
         let fence = Fence::new(clock.clone());
         fence.extend(clock.now().plus(Duration::from_secs(10)));
         let (near, mut far) = tokio::io::duplex(64);
-        let mut stream = FencedStream {
-            inner: TokioIo::new(near),
-            fence,
-        };
-        future::poll_fn(|cx| Pin::new(&mut stream).poll_write(cx, b"PUT /a"))
-            .await
-            .unwrap();
+        let mut stream = FencedStream { inner: TokioIo::new(near), fence };
+        future::poll_fn(|cx| Pin::new(&mut stream).poll_write(cx, b"PUT /a")).await.unwrap();
         clock.advance(Duration::from_mins(1));
-        let refused = future::poll_fn(|cx| Pin::new(&mut stream).poll_write(cx, b" HTTP/1.1"))
-            .await
-            .unwrap_err();
+        let refused =
+            future::poll_fn(|cx| Pin::new(&mut stream).poll_write(cx, b" HTTP/1.1")).await.unwrap_err();
         let cause = refused.into_inner().unwrap();
         assert!(cause.is::<NotLeader>(), "{cause}");
         drop(stream);

@@ -17,12 +17,7 @@ pub struct OperatorHooks {
     unread: Mutex<HashMap<Kind, usize>>,
 }
 
-const KINDS: [Kind; 4] = [
-    Kind::RecordingPolicy,
-    Kind::Site,
-    Kind::Camera,
-    Kind::IncidentHold,
-];
+const KINDS: [Kind; 4] = [Kind::RecordingPolicy, Kind::Site, Kind::Camera, Kind::IncidentHold];
 
 const fn gate(kind: Kind) -> Gate {
     match kind {
@@ -39,11 +34,7 @@ impl OperatorHooks {
     pub fn new(metrics: Arc<Metrics>, readiness: Readiness, scopes: usize) -> Self {
         readiness.require(KINDS.map(gate));
         let unread = Mutex::new(KINDS.into_iter().map(|kind| (kind, scopes)).collect());
-        Self {
-            metrics,
-            readiness,
-            unread,
-        }
+        Self { metrics, readiness, unread }
     }
 }
 
@@ -110,11 +101,7 @@ mod tests {
     fn a_failure_is_counted_twice_over_as_outcome_and_as_category() {
         let metrics = Arc::new(Metrics::new());
         let hooks = OperatorHooks::new(metrics.clone(), Readiness::default(), 1);
-        hooks.reconciled(
-            Kind::Camera,
-            Outcome::Failed("api_conflict"),
-            Duration::from_millis(2),
-        );
+        hooks.reconciled(Kind::Camera, Outcome::Failed("api_conflict"), Duration::from_millis(2));
         let text = metrics.encode().unwrap();
         assert!(
             text.contains(r#"toezicht_reconciles_total{controller="Camera",outcome="failed"} 1"#),

@@ -54,9 +54,7 @@ pub struct Probes {
 
 /// Binds `address` now, so that a taken port is an error at start.
 pub async fn listen(address: SocketAddr) -> Result<TcpListener, HttpError> {
-    TcpListener::bind(address)
-        .await
-        .map_err(|source| HttpError::Listen { address, source })
+    TcpListener::bind(address).await.map_err(|source| HttpError::Listen { address, source })
 }
 
 /// Serves until `stop`.
@@ -93,10 +91,7 @@ async fn readyz(State(probes): State<Probes>) -> impl IntoResponse {
         return (StatusCode::OK, "ready\n".to_owned());
     }
     let names: Vec<&'static str> = missing.into_iter().map(Into::into).collect();
-    (
-        StatusCode::SERVICE_UNAVAILABLE,
-        format!("missing: {}\n", names.join(", ")),
-    )
+    (StatusCode::SERVICE_UNAVAILABLE, format!("missing: {}\n", names.join(", ")))
 }
 
 async fn metrics(State(probes): State<Probes>) -> impl IntoResponse {
@@ -143,15 +138,9 @@ mod tests {
     async fn readyz_names_what_is_missing() {
         let (_, _sender, probes) = probes();
         let answer = get_path(&probes, "/readyz").await;
-        assert_eq!(
-            answer,
-            (StatusCode::SERVICE_UNAVAILABLE, "missing: Election\n".into())
-        );
+        assert_eq!(answer, (StatusCode::SERVICE_UNAVAILABLE, "missing: Election\n".into()));
         probes.readiness.open(Gate::Election);
-        assert_eq!(
-            get_path(&probes, "/readyz").await,
-            (StatusCode::OK, "ready\n".into())
-        );
+        assert_eq!(get_path(&probes, "/readyz").await, (StatusCode::OK, "ready\n".into()));
     }
 
     #[tokio::test]
@@ -162,10 +151,7 @@ mod tests {
         clock.advance(STUCK_AFTER);
         assert_eq!(get_path(&probes, "/livez").await.0, StatusCode::OK);
         clock.advance(Duration::from_secs(1));
-        assert_eq!(
-            get_path(&probes, "/livez").await.0,
-            StatusCode::SERVICE_UNAVAILABLE
-        );
+        assert_eq!(get_path(&probes, "/livez").await.0, StatusCode::SERVICE_UNAVAILABLE);
     }
 
     #[tokio::test]
@@ -173,9 +159,6 @@ mod tests {
         let (_, _sender, probes) = probes();
         let (status, body) = get_path(&probes, "/metrics").await;
         assert_eq!(status, StatusCode::OK);
-        assert!(
-            body.contains("# TYPE toezicht_leader gauge") && body.ends_with("# EOF\n"),
-            "{body}"
-        );
+        assert!(body.contains("# TYPE toezicht_leader gauge") && body.ends_with("# EOF\n"), "{body}");
     }
 }

@@ -61,14 +61,7 @@ struct ChangeLabels {
     kind: &'static str,
 }
 
-const CHANGES: [&str; 6] = [
-    "protected",
-    "tagged",
-    "rescued",
-    "released",
-    "retagged",
-    "deleted",
-];
+const CHANGES: [&str; 6] = ["protected", "tagged", "rescued", "released", "retagged", "deleted"];
 
 /// What somebody else had changed in buckets.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -125,27 +118,15 @@ impl Metrics {
         let conditions = Family::<ConditionLabels, Gauge>::default();
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
         registry.register("build", "The version that runs", build);
-        registry.register(
-            "leader",
-            "1 while this process leads and may write",
-            leader.clone(),
-        );
-        registry.register(
-            "reconciles",
-            "Reconciliations by what came of them",
-            reconciles.clone(),
-        );
+        registry.register("leader", "1 while this process leads and may write", leader.clone());
+        registry.register("reconciles", "Reconciliations by what came of them", reconciles.clone());
         registry.register_with_unit(
             "reconcile_duration",
             "How long reconciliations took",
             Unit::Seconds,
             durations.clone(),
         );
-        registry.register(
-            "errors",
-            "Failed reconciliations by kind of error",
-            errors.clone(),
-        );
+        registry.register("errors", "Failed reconciliations by kind of error", errors.clone());
         let text = "Resources by condition, its status and its reason; only the leader has them";
         registry.register("conditions", text, conditions.clone());
         let changes = Family::<ChangeLabels, Counter>::default();
@@ -186,35 +167,23 @@ impl Metrics {
 
     /// A reconciliation ended.
     pub fn reconciled(&self, controller: &'static str, outcome: &'static str, took: Duration) {
-        self.reconciles
-            .get_or_create(&ReconcileLabels { controller, outcome })
-            .inc();
-        self.durations
-            .get_or_create(&ControllerLabels { controller })
-            .observe(took.as_secs_f64());
+        self.reconciles.get_or_create(&ReconcileLabels { controller, outcome }).inc();
+        self.durations.get_or_create(&ControllerLabels { controller }).observe(took.as_secs_f64());
     }
 
     /// A reconciliation failed.
     pub fn failed(&self, controller: &'static str, category: &'static str) {
-        self.errors
-            .get_or_create(&ErrorLabels { controller, category })
-            .inc();
+        self.errors.get_or_create(&ErrorLabels { controller, category }).inc();
     }
 
     /// From now on the conditions of `kind` are counted by `census` too, whenever somebody asks.
     pub fn count_conditions_by(&self, kind: &'static str, census: Census) {
-        self.censuses
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push((kind, census));
+        self.censuses.lock().unwrap_or_else(PoisonError::into_inner).push((kind, census));
     }
 
     /// From now on `census` lists Sites too, whose buckets are told of whenever somebody asks.
     pub fn count_sites_by(&self, census: SiteCensus) {
-        self.sites
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(census);
+        self.sites.lock().unwrap_or_else(PoisonError::into_inner).push(census);
     }
 
     /// Something was changed in a bucket.
@@ -250,9 +219,7 @@ impl Metrics {
     /// Counted where the requests are made, for the whole process.
     fn count_requests(&self) {
         for ((operation, outcome), count) in requests::counts() {
-            let counter = self
-                .requests
-                .get_or_create_owned(&RequestLabels { operation, outcome });
+            let counter = self.requests.get_or_create_owned(&RequestLabels { operation, outcome });
             counter.inner().store(count, Ordering::Relaxed);
         }
     }
@@ -262,20 +229,9 @@ impl Metrics {
         let censuses = self.censuses.lock().unwrap_or_else(PoisonError::into_inner);
         self.conditions.clear();
         for (kind, census) in censuses.iter() {
-            for Condition {
-                type_,
-                status,
-                reason,
-                ..
-            } in census()
-            {
+            for Condition { type_, status, reason, .. } in census() {
                 self.conditions
-                    .get_or_create(&ConditionLabels {
-                        kind,
-                        condition: type_,
-                        status,
-                        reason,
-                    })
+                    .get_or_create(&ConditionLabels { kind, condition: type_, status, reason })
                     .inc();
             }
         }
@@ -313,10 +269,7 @@ mod tests {
             r#"toezicht_reconcile_duration_seconds_count{controller="site"} 1"#,
             r#"toezicht_errors_total{controller="site",category="storage"} 1"#,
         ] {
-            assert!(
-                text.lines().any(|found| found == line),
-                "{line} is missing in\n{text}"
-            );
+            assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
         }
     }
 }

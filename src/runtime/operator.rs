@@ -84,10 +84,7 @@ pub async fn run(options: Options) -> Result<(), OperatorError> {
     let config = OperatorConfig::load(&options.config)?;
     let identity = format!("{}_{:08x}", options.instance, rand::random::<u32>());
     let kubernetes = connection(&identity).await?;
-    let namespace = options
-        .namespace
-        .clone()
-        .unwrap_or_else(|| kubernetes.default_namespace.clone());
+    let namespace = options.namespace.clone().unwrap_or_else(|| kubernetes.default_namespace.clone());
     let plain = Client::try_from(kubernetes.clone()).map_err(|error| ClientError::Config(Box::new(error)))?;
     info!(version = env!("CARGO_PKG_VERSION"), %identity, %namespace, lease = %options.lease_name, "starting");
 
@@ -112,9 +109,7 @@ pub async fn run(options: Options) -> Result<(), OperatorError> {
     let ended = CancellationToken::new();
     let probe_server = tokio::spawn(http::serve(listener, probes, ended.clone()));
 
-    let outcome = process
-        .stand(elector, &plain, &kubernetes, config, &options.instance)
-        .await;
+    let outcome = process.stand(elector, &plain, &kubernetes, config, &options.instance).await;
     ended.cancel();
     match probe_server.await {
         Ok(served) => outcome.and(served.map_err(OperatorError::Http)),
@@ -163,11 +158,7 @@ impl Process {
 
         self.metrics.set_leader(true);
         let scopes = config.watch_namespaces.len().max(1);
-        let hooks = Arc::new(OperatorHooks::new(
-            self.metrics.clone(),
-            self.readiness.clone(),
-            scopes,
-        ));
+        let hooks = Arc::new(OperatorHooks::new(self.metrics.clone(), self.readiness.clone(), scopes));
         let client = client::fenced(kubernetes, &self.fence)?;
         let aftermath = Aftermath::begin(Arc::new(BootClock), elector.took_over());
         let buckets = Buckets::within(self.budget.clone());
@@ -261,10 +252,7 @@ async fn prepare(client: &Client, config: &OperatorConfig) -> String {
 /// The cluster's id, or what it still takes. The kinds are looked up in the API's discovery, which everybody
 /// may read: definitions themselves are cluster-wide, and an operator of single namespaces may not.
 async fn missing(client: &Client, config: &OperatorConfig) -> Result<String, String> {
-    let served = match client
-        .list_api_group_resources(&format!("{GROUP}/{VERSION}"))
-        .await
-    {
+    let served = match client.list_api_group_resources(&format!("{GROUP}/{VERSION}")).await {
         Ok(list) => list.resources.into_iter().map(|resource| resource.name).collect(),
         Err(kube::Error::Api(status)) if status.code == 404 => Vec::new(),
         Err(kube::Error::Api(status)) => return Err(format!("the API server answers {}", status.code)),
@@ -275,10 +263,7 @@ async fn missing(client: &Client, config: &OperatorConfig) -> Result<String, Str
         .filter(|plural| !served.iter().any(|name| name == plural))
         .collect();
     if !absent.is_empty() {
-        return Err(format!(
-            "the custom resources {} of {GROUP}/{VERSION}",
-            absent.join(", ")
-        ));
+        return Err(format!("the custom resources {} of {GROUP}/{VERSION}", absent.join(", ")));
     }
     if let Some(configured) = &config.cluster_id {
         return Ok(configured.clone());

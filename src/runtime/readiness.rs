@@ -57,13 +57,7 @@ impl Readiness {
 
     /// What is missing, in the order of [`Gate`]; empty: ready.
     pub fn missing(&self) -> Vec<Gate> {
-        self.with(|state| {
-            state
-                .iter()
-                .filter(|(_, open)| !**open)
-                .map(|(gate, _)| *gate)
-                .collect()
-        })
+        self.with(|state| state.iter().filter(|(_, open)| !**open).map(|(gate, _)| *gate).collect())
     }
 
     fn with<T>(&self, act: impl FnOnce(&mut BTreeMap<Gate, bool>) -> T) -> T {

@@ -56,12 +56,9 @@ pub fn init(format: LogFormat) -> Result<(), TelemetryError> {
     let filter = filter(std::env::var(EnvFilter::DEFAULT_ENV).ok().as_deref())?;
     let lines = fmt::layer().with_writer(std::io::stderr);
     let lines: Box<dyn Layer<Registry> + Send + Sync> = match format {
-        LogFormat::Json => lines
-            .json()
-            .flatten_event(true)
-            .with_current_span(true)
-            .with_span_list(false)
-            .boxed(),
+        LogFormat::Json => {
+            lines.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed()
+        }
         LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
     };
     Ok(Registry::default().with(lines.with_filter(filter)).try_init()?)
@@ -70,9 +67,7 @@ pub fn init(format: LogFormat) -> Result<(), TelemetryError> {
 /// What is logged: what was asked for, but never what may quote a secret.
 fn filter<S: Subscriber>(asked: Option<&str>) -> Result<impl Filter<S> + use<S>, TelemetryError> {
     let asked = asked.filter(|text| !text.is_empty()).unwrap_or(DEFAULT_FILTER);
-    let safe = Targets::new()
-        .with_default(LevelFilter::TRACE)
-        .with_targets(QUOTING);
+    let safe = Targets::new().with_default(LevelFilter::TRACE).with_targets(QUOTING);
     Ok(EnvFilter::try_new(asked)?.and(safe))
 }
 

@@ -89,10 +89,8 @@ impl fmt::Display for Obstacle {
 
 /// All in one text: what is there, and what to do about each.
 pub(crate) fn told(obstacles: &[Obstacle]) -> String {
-    let each: Vec<String> = obstacles
-        .iter()
-        .map(|obstacle| format!("it {obstacle}: {}", obstacle.remedy()))
-        .collect();
+    let each: Vec<String> =
+        obstacles.iter().map(|obstacle| format!("it {obstacle}: {}", obstacle.remedy())).collect();
     let mut text = format!("the bucket cannot be adopted as it is: {}", each.join("; "));
     if obstacles.iter().all(Obstacle::yields_to_take_over) {
         text.push_str("; or take another bucket, or decide on adoptionPolicy: TakeOver (objects stay)");
@@ -114,10 +112,7 @@ pub(crate) fn obstacles(
     if let Some(retention) = &state.default_retention {
         let lowest = spec.video_ceiling.0.min(spec.calls_ceiling.0);
         let above = retention.days > i64::from(lowest);
-        found.push(Obstacle::DefaultRetention {
-            retention: retention.clone(),
-            above,
-        });
+        found.push(Obstacle::DefaultRetention { retention: retention.clone(), above });
     }
     for extra in [Extra::Replication, Extra::Notifications] {
         if state.hides(extra) {
@@ -125,25 +120,17 @@ pub(crate) fn obstacles(
         }
     }
     // `Extra` is in no order of gravity: what copies comes first.
-    let (copies, others): (Vec<Extra>, Vec<Extra>) = state
-        .foreign
-        .iter()
-        .partition(|extra| **extra == Extra::Replication);
+    let (copies, others): (Vec<Extra>, Vec<Extra>) =
+        state.foreign.iter().partition(|extra| **extra == Extra::Replication);
     found.extend(copies.into_iter().chain(others).map(Obstacle::Configured));
     if foreign_objects {
         found.push(Obstacle::Objects);
     }
-    if state
-        .lifecycle
-        .as_ref()
-        .is_some_and(|rules| !rules.is_subset(&ours))
-    {
+    if state.lifecycle.as_ref().is_some_and(|rules| !rules.is_subset(&ours)) {
         found.push(Obstacle::Lifecycle);
     }
-    let policy_is_ours = state
-        .policy
-        .as_ref()
-        .is_none_or(|policy| policy.is_within(&drift::sayable(place, spec)));
+    let policy_is_ours =
+        state.policy.as_ref().is_none_or(|policy| policy.is_within(&drift::sayable(place, spec)));
     if unreadable_policy || !policy_is_ours {
         found.push(Obstacle::Policy);
     }

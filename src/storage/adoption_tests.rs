@@ -7,10 +7,7 @@ use crate::storage::lifecycle::Rule;
 use crate::storage::policy::Policy;
 use crate::storage::statements;
 
-const PLACE: Place<'static> = Place {
-    bucket: "bucket",
-    region: "nl-1",
-};
+const PLACE: Place<'static> = Place { bucket: "bucket", region: "nl-1" };
 
 fn spec() -> BucketSpec {
     BucketSpec {
@@ -47,10 +44,7 @@ fn with(change: impl FnOnce(&mut BucketState)) -> Vec<Obstacle> {
 }
 
 fn retention(days: i64) -> Retention {
-    Retention {
-        words: format!("GOVERNANCE {days} days"),
-        days,
-    }
+    Retention { words: format!("GOVERNANCE {days} days"), days }
 }
 
 #[test]
@@ -61,12 +55,8 @@ fn bare_and_bootstrapped_buckets_are_adopted() {
         assert!(with(|state| state.policy = Some(Policy::of(&bootstrap).unwrap())).is_empty());
     }
     let settings = with(|state| {
-        state
-            .settings
-            .insert(Setting::Encryption, Kept::Otherwise("none".into()));
-        state
-            .settings
-            .insert(Setting::Ownership, Kept::Otherwise("ObjectWriter".into()));
+        state.settings.insert(Setting::Encryption, Kept::Otherwise("none".into()));
+        state.settings.insert(Setting::Ownership, Kept::Otherwise("ObjectWriter".into()));
         state.settings.insert(Setting::PublicAccessBlock, Kept::Lacking);
     });
     assert!(settings.is_empty(), "{settings:?}");
@@ -74,11 +64,7 @@ fn bare_and_bootstrapped_buckets_are_adopted() {
 
 #[test]
 fn each_obstacle_is_its_own() {
-    let theirs = Rule {
-        enabled: true,
-        expire_after: Some(1),
-        ..Rule::default()
-    };
+    let theirs = Rule { enabled: true, expire_after: Some(1), ..Rule::default() };
     let policy = statements::bootstrap(PLACE, "arn:aws:iam:::user/somebody", false);
     let key = || Kept::Otherwise("with a key of its own".into());
     let hidden = |extra| with(|state| _ = state.unseen.insert(extra, Unseen::Denied));
@@ -86,52 +72,25 @@ fn each_obstacle_is_its_own() {
     for (found, one) in [
         (
             with(|state| state.default_retention = Some(retention(8))),
-            Obstacle::DefaultRetention {
-                retention: retention(8),
-                above: true,
-            },
+            Obstacle::DefaultRetention { retention: retention(8), above: true },
         ),
         (
             with(|state| state.default_retention = Some(retention(7))),
-            Obstacle::DefaultRetention {
-                retention: retention(7),
-                above: false,
-            },
+            Obstacle::DefaultRetention { retention: retention(7), above: false },
         ),
-        (
-            with(|state| state.lifecycle = Some([theirs].into())),
-            Obstacle::Lifecycle,
-        ),
-        (
-            with(|state| state.policy = Some(Policy::of(&policy).unwrap())),
-            Obstacle::Policy,
-        ),
-        (
-            obstacles(PLACE, &spec(), &bare(), true, false).unwrap(),
-            Obstacle::Policy,
-        ),
-        (
-            obstacles(PLACE, &spec(), &bare(), false, true).unwrap(),
-            Obstacle::Objects,
-        ),
+        (with(|state| state.lifecycle = Some([theirs].into())), Obstacle::Lifecycle),
+        (with(|state| state.policy = Some(Policy::of(&policy).unwrap())), Obstacle::Policy),
+        (obstacles(PLACE, &spec(), &bare(), true, false).unwrap(), Obstacle::Policy),
+        (obstacles(PLACE, &spec(), &bare(), false, true).unwrap(), Obstacle::Objects),
         (
             with(|state| _ = state.settings.insert(Setting::Encryption, key())),
             Obstacle::Set(Setting::Encryption),
         ),
-        (
-            configured(Extra::Replication),
-            Obstacle::Configured(Extra::Replication),
-        ),
-        (
-            configured(Extra::Notifications),
-            Obstacle::Configured(Extra::Notifications),
-        ),
+        (configured(Extra::Replication), Obstacle::Configured(Extra::Replication)),
+        (configured(Extra::Notifications), Obstacle::Configured(Extra::Notifications)),
         (configured(Extra::Logging), Obstacle::Configured(Extra::Logging)),
         (hidden(Extra::Replication), Obstacle::Hidden(Extra::Replication)),
-        (
-            hidden(Extra::Notifications),
-            Obstacle::Hidden(Extra::Notifications),
-        ),
+        (hidden(Extra::Notifications), Obstacle::Hidden(Extra::Notifications)),
     ] {
         assert_eq!(found, [one]);
     }
@@ -143,13 +102,7 @@ fn what_nobody_sees_or_can_replace_is_not_taken_over() {
     assert!(!Obstacle::NoObjectLock.yields_to_take_over());
     assert!(!Obstacle::Hidden(Extra::Replication).yields_to_take_over());
     let text = told(&[Obstacle::NoObjectLock, Obstacle::Lifecycle]);
-    assert!(
-        text.contains("no Object Lock") && !text.contains("TakeOver"),
-        "{text}"
-    );
+    assert!(text.contains("no Object Lock") && !text.contains("TakeOver"), "{text}");
     let text = told(&[Obstacle::Objects, Obstacle::Policy]);
-    assert!(
-        text.contains("move them elsewhere") && text.contains("TakeOver"),
-        "{text}"
-    );
+    assert!(text.contains("move them elsewhere") && text.contains("TakeOver"), "{text}");
 }

@@ -70,9 +70,8 @@ impl Intercept for NamedRegion {
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let Some(response) = context
-            .response()
-            .filter(|response| (300..500).contains(&response.status().as_u16()))
+        let Some(response) =
+            context.response().filter(|response| (300..500).contains(&response.status().as_u16()))
         else {
             return Ok(());
         };
@@ -152,31 +151,16 @@ mod tests {
     async fn wrong_regions_and_keys_are_told_with_the_field() {
         let mismatch = |region: &str| {
             let code = "<Code>AuthorizationHeaderMalformed</Code>";
-            (
-                400,
-                format!("<Error>{code}<Message>no</Message><Region>{region}</Region></Error>"),
-            )
+            (400, format!("<Error>{code}<Message>no</Message><Region>{region}</Region></Error>"))
         };
         for (answer, advised) in [
-            (
-                mismatch("RegionOne"),
-                Some("set spec.storage.region to RegionOne"),
-            ),
-            (
-                mismatch("us-east-1"),
-                Some("set it to the region that the store's operator names"),
-            ),
+            (mismatch("RegionOne"), Some("set spec.storage.region to RegionOne")),
+            (mismatch("us-east-1"), Some("set it to the region that the store's operator names")),
             (mismatch("<script>alert()</script>"), Some("set it to the region")),
             (mismatch(&"x".repeat(65)), Some("set it to the region")),
-            (
-                error(400, "AuthorizationHeaderMalformed"),
-                Some("set it to the region"),
-            ),
+            (error(400, "AuthorizationHeaderMalformed"), Some("set it to the region")),
             (error(301, "PermanentRedirect"), Some("set it to the region")),
-            (
-                error(403, "AccessDenied"),
-                Some("the keys in spec.storage.operator.credentialsRef"),
-            ),
+            (error(403, "AccessDenied"), Some("the keys in spec.storage.operator.credentialsRef")),
             (error(403, "NotSignedUp"), None),
         ] {
             let told = answer.1.clone();
@@ -197,16 +181,11 @@ mod tests {
         for path_style in [true, false] {
             let mut target = stub.target();
             target.path_style = path_style;
-            target.endpoint = target
-                .endpoint
-                .map(|endpoint| endpoint.replace("127.0.0.1", "localhost"));
+            target.endpoint = target.endpoint.map(|endpoint| endpoint.replace("127.0.0.1", "localhost"));
             let store = Store::new(&target, Purpose::Configure).unwrap();
             // `tz-stub.localhost` resolves on some machines only: both are the mistake.
             let advice = store.advice(&failed(&store).await);
-            assert_eq!(
-                advice.is_some_and(|advice| advice.contains("spec.storage.pathStyle")),
-                !path_style
-            );
+            assert_eq!(advice.is_some_and(|advice| advice.contains("spec.storage.pathStyle")), !path_style);
         }
     }
 }

@@ -78,27 +78,18 @@ impl<'a> Stored<'a> {
 
     /// From when its ceiling counts.
     pub(crate) fn counts_from(&self) -> Timestamp {
-        if self.is_plausible() {
-            self.key.start()
-        } else {
-            self.listed.modified
-        }
+        if self.is_plausible() { self.key.start() } else { self.listed.modified }
     }
 
     /// The first instant at which it is over its ceiling (article 6). What has an implausible key counts from when
     /// the store took it.
     pub fn due_at(&self) -> Timestamp {
-        self.counts_from()
-            .saturating_add(self.ceiling)
-            .unwrap_or(Timestamp::MAX)
+        self.counts_from().saturating_add(self.ceiling).unwrap_or(Timestamp::MAX)
     }
 
     /// The same by its key alone, for what was held: some stores move the time of a version when its legal hold changes.
     pub fn due_by_key(&self) -> Timestamp {
-        self.key
-            .start()
-            .saturating_add(self.ceiling)
-            .unwrap_or(Timestamp::MAX)
+        self.key.start().saturating_add(self.ceiling).unwrap_or(Timestamp::MAX)
     }
 
     /// Whether one of `holds` covers it by its key alone.
@@ -163,18 +154,12 @@ impl<'a> Stored<'a> {
 
     /// Until when what it shows may reach.
     fn shown_until(&self) -> Timestamp {
-        if self.is_plausible() {
-            self.key.end()
-        } else {
-            self.listed.modified
-        }
+        if self.is_plausible() { self.key.end() } else { self.listed.modified }
     }
 
     /// When it may be read, where nothing younger than `embargo` may.
     pub(crate) fn opens_at(&self, embargo: SignedDuration) -> Timestamp {
-        self.shown_until()
-            .saturating_add(embargo)
-            .unwrap_or(Timestamp::MAX)
+        self.shown_until().saturating_add(embargo).unwrap_or(Timestamp::MAX)
     }
 
     /// How long after its end the store took it; negative where it seems to have been before.
@@ -206,9 +191,7 @@ pub fn fate(listed: &Listed, ceilings: &Ceilings, holds: &[Cover], now: Timestam
 
 /// Whether a pass over the days at the ceiling, at `now`, looks at what is from `at`.
 pub fn is_at_boundary(class: Class, ceilings: &Ceilings, at: Timestamp, now: Timestamp) -> bool {
-    boundary(class, ceilings, now)
-        .iter()
-        .any(|days| days.has(day_of(at)))
+    boundary(class, ceilings, now).iter().any(|days| days.has(day_of(at)))
 }
 
 /// The UTC days on which a recording may have begun that overlaps `window`.
@@ -217,17 +200,13 @@ pub(crate) fn days_of_window(window: &Window, now: Timestamp) -> Days {
     let from = window.from.saturating_sub(longest).unwrap_or(Timestamp::MIN);
     // Clocks differ: recordings that seem to be of tomorrow count too.
     let last = window.until.unwrap_or(Timestamp::MAX).min(now);
-    Days {
-        from: Some(day_of(from)),
-        to: Some(day_of(last).checked_add(1.day()).unwrap_or(Date::MAX)),
-    }
+    Days { from: Some(day_of(from)), to: Some(day_of(last).checked_add(1.day()).unwrap_or(Date::MAX)) }
 }
 
 /// The days in which recordings are expected at `now`: those within their ceiling, and what was due lately.
 pub(crate) fn expected(class: Class, ceilings: &Ceilings, now: Timestamp) -> Days {
-    let oldest = now
-        .saturating_sub(span(ceiling(class, ceilings)))
-        .and_then(|due| due.saturating_sub(LEFT_OVER));
+    let oldest =
+        now.saturating_sub(span(ceiling(class, ceilings))).and_then(|due| due.saturating_sub(LEFT_OVER));
     Days {
         from: Some(day_of(oldest.unwrap_or(Timestamp::MIN))),
         to: Some(day_of(now).checked_add(2.days()).unwrap_or(Date::MAX)),
@@ -247,20 +226,9 @@ pub(crate) fn expected_beside(
 
 /// The days of which something may be over its ceiling, and those that are still to come, where no recording can be.
 pub(crate) fn boundary(class: Class, ceilings: &Ceilings, now: Timestamp) -> [Days; 2] {
-    let due = now
-        .saturating_sub(span(ceiling(class, ceilings)))
-        .unwrap_or(Timestamp::MIN);
+    let due = now.saturating_sub(span(ceiling(class, ceilings))).unwrap_or(Timestamp::MIN);
     let to_come = day_of(now).checked_add(2.days()).unwrap_or(Date::MAX);
-    [
-        Days {
-            from: None,
-            to: Some(day_of(due)),
-        },
-        Days {
-            from: Some(to_come),
-            to: None,
-        },
-    ]
+    [Days { from: None, to: Some(day_of(due)) }, Days { from: Some(to_come), to: None }]
 }
 
 #[cfg(test)]
@@ -274,10 +242,7 @@ mod tests {
     use crate::protocol::cover::Sources;
 
     const DAY: i64 = 86_400;
-    const CEILINGS: Ceilings = Ceilings {
-        video: Ceiling(28),
-        calls: Ceiling(7),
-    };
+    const CEILINGS: Ceilings = Ceilings { video: Ceiling(28), calls: Ceiling(7) };
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(1_700_000_000 + second).unwrap()
@@ -297,11 +262,7 @@ mod tests {
     }
 
     fn hold(from: i64, until: i64) -> Cover {
-        Cover {
-            sources: Sources::All,
-            calls: true,
-            window: Window::new(at(from), Some(at(until))),
-        }
+        Cover { sources: Sources::All, calls: true, window: Window::new(at(from), Some(at(until))) }
     }
 
     #[test]
@@ -322,21 +283,10 @@ mod tests {
             let stored = Stored::of(&it, &CEILINGS).unwrap();
             assert!(!stored.is_plausible(), "{start} {modified}");
             assert_eq!(stored.due_at(), at(modified + 28 * DAY));
-            assert!(
-                stored.is_covered(&[hold(modified - 10, modified)]),
-                "{start} {modified}"
-            );
+            assert!(stored.is_covered(&[hold(modified - 10, modified)]), "{start} {modified}");
         }
-        assert!(
-            Stored::of(&listed(Class::Video, 0, 28 * DAY), &CEILINGS)
-                .unwrap()
-                .is_plausible()
-        );
-        assert!(
-            Stored::of(&listed(Class::Video, 0, 0), &CEILINGS)
-                .unwrap()
-                .is_plausible()
-        );
+        assert!(Stored::of(&listed(Class::Video, 0, 28 * DAY), &CEILINGS).unwrap().is_plausible());
+        assert!(Stored::of(&listed(Class::Video, 0, 0), &CEILINGS).unwrap().is_plausible());
     }
 
     #[test]
@@ -347,10 +297,7 @@ mod tests {
             "video/hal/2020/01/01/x.mp4",
             "probe/recorder/1/recording",
         ] {
-            let it = Listed {
-                key: key.into(),
-                ..listed(Class::Video, 0, 0)
-            };
+            let it = Listed { key: key.into(), ..listed(Class::Video, 0, 0) };
             assert_eq!(fate(&it, &CEILINGS, &[], at(5000 * DAY)), Fate::Stays, "{key}");
         }
     }

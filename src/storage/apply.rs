@@ -23,22 +23,12 @@ pub(crate) async fn create(store: &Store) -> Result<Change, StoreError> {
     // Other stores have regions of their own naming, and take a bucket's place from the endpoint.
     let place = (store.aws && store.region != UNNAMED_REGION).then(|| {
         let constraint = BucketLocationConstraint::from(store.region.as_str());
-        CreateBucketConfiguration::builder()
-            .location_constraint(constraint)
-            .build()
+        CreateBucketConfiguration::builder().location_constraint(constraint).build()
     });
-    let request = store
-        .client
-        .create_bucket()
-        .bucket(&store.bucket)
-        .object_lock_enabled_for_bucket(true);
+    let request = store.client.create_bucket().bucket(&store.bucket).object_lock_enabled_for_bucket(true);
     let answer = request.set_create_bucket_configuration(place).send().await;
     answer.map_err(|error| StoreError::of("CreateBucket", &error))?;
-    Ok(Change {
-        what: Aspect::Bucket,
-        from: "none".into(),
-        to: "made, with Object Lock".into(),
-    })
+    Ok(Change { what: Aspect::Bucket, from: "none".into(), to: "made, with Object Lock".into() })
 }
 
 /// Carries out one operation, and says what it changed.
@@ -58,29 +48,16 @@ pub(crate) async fn apply(
             clear_retention(store).await?;
             change(
                 Aspect::DefaultRetention,
-                state
-                    .default_retention
-                    .as_ref()
-                    .map(ToString::to_string)
-                    .unwrap_or_default(),
+                state.default_retention.as_ref().map(ToString::to_string).unwrap_or_default(),
                 "none".into(),
             )
         }
         Operation::Lifecycle => {
             lifecycle(store, desired).await?;
             let words = |rules: Vec<String>| {
-                if rules.is_empty() {
-                    "none".to_owned()
-                } else {
-                    rules.join("; ")
-                }
+                if rules.is_empty() { "none".to_owned() } else { rules.join("; ") }
             };
-            let from = state
-                .lifecycle
-                .iter()
-                .flatten()
-                .map(ToString::to_string)
-                .collect();
+            let from = state.lifecycle.iter().flatten().map(ToString::to_string).collect();
             change(
                 Aspect::Lifecycle,
                 words(from),
@@ -116,26 +93,15 @@ pub(crate) async fn apply(
 }
 
 async fn versioning(store: &Store) -> Result<(), StoreError> {
-    let on = VersioningConfiguration::builder()
-        .status(BucketVersioningStatus::Enabled)
-        .build();
-    let request = store
-        .client
-        .put_bucket_versioning()
-        .bucket(&store.bucket)
-        .versioning_configuration(on);
-    request
-        .send()
-        .await
-        .map_err(|error| StoreError::of("PutBucketVersioning", &error))?;
+    let on = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
+    let request = store.client.put_bucket_versioning().bucket(&store.bucket).versioning_configuration(on);
+    request.send().await.map_err(|error| StoreError::of("PutBucketVersioning", &error))?;
     Ok(())
 }
 
 /// Takes the default retention away; Object Lock stays.
 pub(crate) async fn clear_retention(store: &Store) -> Result<(), StoreError> {
-    let lock = ObjectLockConfiguration::builder()
-        .object_lock_enabled(ObjectLockEnabled::Enabled)
-        .build();
+    let lock = ObjectLockConfiguration::builder().object_lock_enabled(ObjectLockEnabled::Enabled).build();
     let request = store.client.put_object_lock_configuration().bucket(&store.bucket);
     let answer = request.object_lock_configuration(lock).send().await;
     answer.map_err(|error| StoreError::of("PutObjectLockConfiguration", &error))?;
@@ -144,19 +110,10 @@ pub(crate) async fn clear_retention(store: &Store) -> Result<(), StoreError> {
 
 async fn lifecycle(store: &Store, desired: &Desired) -> Result<(), StoreError> {
     let operation = "PutBucketLifecycleConfiguration";
-    let rules: Option<Vec<_>> = desired
-        .lifecycle
-        .iter()
-        .map(|(id, rule)| rule.write(id))
-        .collect();
-    let rules = BucketLifecycleConfiguration::builder()
-        .set_rules(rules)
-        .build()
-        .map_err(|_| invalid(operation))?;
-    let request = store
-        .client
-        .put_bucket_lifecycle_configuration()
-        .bucket(&store.bucket);
+    let rules: Option<Vec<_>> = desired.lifecycle.iter().map(|(id, rule)| rule.write(id)).collect();
+    let rules =
+        BucketLifecycleConfiguration::builder().set_rules(rules).build().map_err(|_| invalid(operation))?;
+    let request = store.client.put_bucket_lifecycle_configuration().bucket(&store.bucket);
     let answer = request.lifecycle_configuration(rules).send().await;
     answer.map_err(|error| StoreError::of(operation, &error))?;
     Ok(())
@@ -178,12 +135,7 @@ async fn remove(store: &Store, extra: Extra) -> Result<(), StoreError> {
             answer.map_err(|error| StoreError::of("DeleteBucketWebsite", &error))?;
         }
         Extra::Acl => {
-            let answer = client
-                .put_bucket_acl()
-                .bucket(bucket)
-                .acl(BucketCannedAcl::Private)
-                .send()
-                .await;
+            let answer = client.put_bucket_acl().bucket(bucket).acl(BucketCannedAcl::Private).send().await;
             answer.map_err(|error| StoreError::of("PutBucketAcl", &error))?;
         }
         Extra::Notifications => {
@@ -195,10 +147,7 @@ async fn remove(store: &Store, extra: Extra) -> Result<(), StoreError> {
         Extra::Inventory => remove_inventories(store).await?,
         Extra::Logging => {
             let request = client.put_bucket_logging().bucket(bucket);
-            let answer = request
-                .bucket_logging_status(BucketLoggingStatus::builder().build())
-                .send()
-                .await;
+            let answer = request.bucket_logging_status(BucketLoggingStatus::builder().build()).send().await;
             answer.map_err(|error| StoreError::of("PutBucketLogging", &error))?;
         }
     }
@@ -232,9 +181,7 @@ async fn encrypt(store: &Store) -> Result<(), StoreError> {
     let operation = "PutBucketEncryption";
     let default = ServerSideEncryptionByDefault::builder().sse_algorithm(ServerSideEncryption::Aes256);
     let default = default.build().map_err(|_| invalid(operation))?;
-    let rule = ServerSideEncryptionRule::builder()
-        .apply_server_side_encryption_by_default(default)
-        .build();
+    let rule = ServerSideEncryptionRule::builder().apply_server_side_encryption_by_default(default).build();
     let rules = ServerSideEncryptionConfiguration::builder().rules(rule);
     let rules = rules.build().map_err(|_| invalid(operation))?;
     let request = store.client.put_bucket_encryption().bucket(&store.bucket);
@@ -247,10 +194,7 @@ async fn own(store: &Store) -> Result<(), StoreError> {
     let operation = "PutBucketOwnershipControls";
     let rule = OwnershipControlsRule::builder().object_ownership(ObjectOwnership::BucketOwnerEnforced);
     let rule = rule.build().map_err(|_| invalid(operation))?;
-    let controls = OwnershipControls::builder()
-        .rules(rule)
-        .build()
-        .map_err(|_| invalid(operation))?;
+    let controls = OwnershipControls::builder().rules(rule).build().map_err(|_| invalid(operation))?;
     let request = store.client.put_bucket_ownership_controls().bucket(&store.bucket);
     let answer = request.ownership_controls(controls).send().await;
     answer.map_err(|error| StoreError::of(operation, &error))?;
@@ -259,11 +203,7 @@ async fn own(store: &Store) -> Result<(), StoreError> {
 
 /// A request that the SDK does not make.
 fn invalid(operation: &'static str) -> StoreError {
-    StoreError {
-        operation,
-        code: "InvalidRequest".into(),
-        status: None,
-    }
+    StoreError { operation, code: "InvalidRequest".into(), status: None }
 }
 
 async fn block_public_access(store: &Store) -> Result<(), StoreError> {
@@ -282,23 +222,12 @@ async fn block_public_access(store: &Store) -> Result<(), StoreError> {
 /// Puts a whole policy; none of its statements: removes it.
 pub(crate) async fn put_policy(store: &Store, statements: &[Value]) -> Result<(), StoreError> {
     if statements.is_empty() {
-        let answer = store
-            .client
-            .delete_bucket_policy()
-            .bucket(&store.bucket)
-            .send()
-            .await;
+        let answer = store.client.delete_bucket_policy().bucket(&store.bucket).send().await;
         answer.map_err(|error| StoreError::of("DeleteBucketPolicy", &error))?;
         return Ok(());
     }
     let text = document(statements).to_string();
-    let answer = store
-        .client
-        .put_bucket_policy()
-        .bucket(&store.bucket)
-        .policy(text)
-        .send()
-        .await;
+    let answer = store.client.put_bucket_policy().bucket(&store.bucket).policy(text).send().await;
     answer.map_err(|error| StoreError::of("PutBucketPolicy", &error))?;
     Ok(())
 }

@@ -41,9 +41,7 @@ impl Intercept for Bounded {
         _: &RuntimeComponents,
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let is_of_one = config
-            .load::<Metadata>()
-            .is_some_and(|operation| OF_ONE.contains(&operation.name()));
+        let is_of_one = config.load::<Metadata>().is_some_and(|operation| OF_ONE.contains(&operation.name()));
         let most = if is_of_one { MOST_OF_ONE } else { MOST };
         let body = context.response_mut().body_mut();
         let whole = std::mem::replace(body, SdkBody::taken());
@@ -77,11 +75,7 @@ mod tests {
 
     #[tokio::test]
     async fn nor_is_a_long_one_about_a_single_version() {
-        let version = Version {
-            key: "video/a".into(),
-            id: "1".into(),
-            is_marker: false,
-        };
+        let version = Version { key: "video/a".into(), id: "1".into(), is_marker: false };
         for (length, is_read) in [(1000, true), (65 * 1024, false)] {
             let padding = " ".repeat(length);
             let text = format!("<LegalHold><Status>ON</Status>{padding}</LegalHold>");

@@ -169,9 +169,7 @@ impl BucketState {
 
     fn expiration_days(&self, class: super::key::Class) -> Option<i32> {
         let rules = self.lifecycle.iter().flatten();
-        rules
-            .filter(|rule| rule.enabled && rule.prefix == class.prefix())
-            .find_map(|rule| rule.expire_after)
+        rules.filter(|rule| rule.enabled && rule.prefix == class.prefix()).find_map(|rule| rule.expire_after)
     }
 }
 

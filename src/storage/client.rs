@@ -216,9 +216,9 @@ impl Purpose {
     fn timeouts(self) -> TimeoutConfig {
         let common = TimeoutConfig::builder().connect_timeout(CONNECT_DEADLINE);
         match self {
-            Self::Configure => common
-                .operation_timeout(OPERATION_DEADLINE)
-                .operation_attempt_timeout(ATTEMPT_DEADLINE),
+            Self::Configure => {
+                common.operation_timeout(OPERATION_DEADLINE).operation_attempt_timeout(ATTEMPT_DEADLINE)
+            }
             Self::Upload => common,
         }
         .build()
@@ -244,10 +244,7 @@ fn http_client(tls: bool, target: &StorageTarget) -> Result<SharedHttpClient, Ta
         }
         None => TrustStore::empty().with_native_roots(tls),
     };
-    let context = TlsContext::builder()
-        .with_trust_store(trust)
-        .build()
-        .map_err(|_| TargetError::Ca)?;
+    let context = TlsContext::builder().with_trust_store(trust).build().map_err(|_| TargetError::Ca)?;
     let Some(proxy) = &target.proxy else {
         return Ok(Builder::new()
             .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
@@ -255,32 +252,21 @@ fn http_client(tls: bool, target: &StorageTarget) -> Result<SharedHttpClient, Ta
             .build_https());
     };
     let proxy = proxy::config(proxy, tls)?;
-    Ok(
-        Builder::new().build_with_connector_fn(move |settings, components| {
-            let mut builder = Connector::builder().proxy_config(proxy.clone());
-            builder.set_connector_settings(settings.cloned());
-            builder.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
-            builder
-                .tls_provider(Provider::Rustls(CryptoMode::AwsLc))
-                .tls_context(context.clone())
-                .build()
-        }),
-    )
+    Ok(Builder::new().build_with_connector_fn(move |settings, components| {
+        let mut builder = Connector::builder().proxy_config(proxy.clone());
+        builder.set_connector_settings(settings.cloned());
+        builder.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
+        builder.tls_provider(Provider::Rustls(CryptoMode::AwsLc)).tls_context(context.clone()).build()
+    }))
 }
 
 /// The connector would panic over what is no certificate.
 fn verify_ca(pem: &str) -> Result<(), TargetError> {
     let mut roots = rustls::RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-        roots
-            .add(certificate.map_err(|_| TargetError::Ca)?)
-            .map_err(|_| TargetError::Ca)?;
+        roots.add(certificate.map_err(|_| TargetError::Ca)?).map_err(|_| TargetError::Ca)?;
     }
-    if roots.is_empty() {
-        Err(TargetError::Ca)
-    } else {
-        Ok(())
-    }
+    if roots.is_empty() { Err(TargetError::Ca) } else { Ok(()) }
 }
 
 /// Whether an endpoint is over TLS.
@@ -308,17 +294,12 @@ pub(crate) fn is_bucket(name: &str) -> bool {
         && name.starts_with(ends)
         && name.ends_with(ends)
         && !name.contains("..")
-        && !["--x-s3", "-s3alias", "--ol-s3", ".mrap", "--table-s3"]
-            .iter()
-            .any(|s| name.ends_with(s))
+        && !["--x-s3", "-s3alias", "--ol-s3", ".mrap", "--table-s3"].iter().any(|s| name.ends_with(s))
 }
 
 /// Whether a text can stand in the scope of a signature, between slashes.
 pub(crate) fn is_region(name: &str) -> bool {
-    (1..=64).contains(&name.len())
-        && name
-            .chars()
-            .all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+    (1..=64).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
 }
 
 #[cfg(test)]

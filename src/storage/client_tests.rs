@@ -46,37 +46,20 @@ fn endpoints_that_are_no_origin_are_refused() {
 
 #[test]
 fn buckets_that_choose_their_own_host_are_refused() {
-    for bucket in [
-        "arn:aws:s3:eu-west-1:1:accesspoint/x",
-        "a",
-        "x--euw1-az1--x-s3",
-        "../x",
-        "A-bucket",
-        "a..b",
-        "x/y",
-    ] {
-        assert_eq!(
-            refusal(|t| t.bucket = bucket.into()),
-            Some(TargetError::Bucket),
-            "{bucket}"
-        );
+    for bucket in
+        ["arn:aws:s3:eu-west-1:1:accesspoint/x", "a", "x--euw1-az1--x-s3", "../x", "A-bucket", "a..b", "x/y"]
+    {
+        assert_eq!(refusal(|t| t.bucket = bucket.into()), Some(TargetError::Bucket), "{bucket}");
     }
 }
 
 #[test]
 fn what_cannot_be_used_is_found_before_connecting() {
-    assert_eq!(
-        refusal(|t| t.ca_pem = Some("no certificate".into())),
-        Some(TargetError::Ca)
-    );
+    assert_eq!(refusal(|t| t.ca_pem = Some("no certificate".into())), Some(TargetError::Ca));
     let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
     assert_eq!(refusal(|t| t.ca_pem = Some(broken.into())), Some(TargetError::Ca));
     for region in ["evil.example/", "", "a b", "nl.1", &"r".repeat(65)] {
-        assert_eq!(
-            refusal(|t| t.region = region.into()),
-            Some(TargetError::Region),
-            "{region}"
-        );
+        assert_eq!(refusal(|t| t.region = region.into()), Some(TargetError::Region), "{region}");
     }
     for region in ["NL", "RegionOne", "nl_1", "us-east-1", &"R".repeat(64)] {
         assert_eq!(refusal(|t| t.region = region.into()), None, "{region}");
@@ -95,10 +78,7 @@ fn what_cannot_be_used_is_found_before_connecting() {
         with_token("two words"),
         with_token(""),
     ] {
-        assert_eq!(
-            refusal(|t| t.credentials = credentials),
-            Some(TargetError::Credentials)
-        );
+        assert_eq!(refusal(|t| t.credentials = credentials), Some(TargetError::Credentials));
     }
 }
 
@@ -110,9 +90,7 @@ fn a_bundle_of_many_authorities_is_taken() {
         let params = rcgen::CertificateParams::new([format!("root-{n}.example")]).unwrap();
         params.self_signed(&key).unwrap().pem()
     };
-    let roots: Vec<String> = (0..150)
-        .map(|n| format!("# Root {n}\n{}\n", authority(n)))
-        .collect();
+    let roots: Vec<String> = (0..150).map(|n| format!("# Root {n}\n{}\n", authority(n))).collect();
     let bundle = roots.concat();
     assert_eq!(refusal(|t| t.ca_pem = Some(bundle)), None);
 }

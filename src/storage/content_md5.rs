@@ -54,19 +54,10 @@ mod tests {
     async fn bodies_in_memory_carry_their_md5() {
         let stub = Stub::start(|_| (200, String::new())).await;
         let store = stub.store();
-        let put = store
-            .client
-            .put_object()
-            .bucket(&store.bucket)
-            .key("ledger/odd name");
+        let put = store.client.put_object().bucket(&store.bucket).key("ledger/odd name");
         let put = put.body(ByteStream::from_static(b"Hello, world!"));
         put.send().await.unwrap();
-        let _ = store
-            .client
-            .get_bucket_policy()
-            .bucket(&store.bucket)
-            .send()
-            .await;
+        let _ = store.client.get_bucket_policy().bucket(&store.bucket).send().await;
         let asked = stub.take();
         assert_eq!(asked[0].header("content-md5"), Some("bNNVbesNpUvKBgtMOUeYOQ=="));
         let signed = asked[0].header("authorization").unwrap();

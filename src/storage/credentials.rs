@@ -57,11 +57,7 @@ fn fixed(keys: &Keys) -> Result<Temporary, TargetError> {
     let token = keys.session_token.as_ref();
     let parts = [Some(&keys.access_key_id), Some(&keys.secret_access_key), token];
     let is_printable = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic());
-    if !parts
-        .into_iter()
-        .flatten()
-        .all(|part| is_printable(part.reveal()))
-    {
+    if !parts.into_iter().flatten().all(|part| is_printable(part.reveal())) {
         return Err(TargetError::Credentials);
     }
     Ok(Temporary::new(
@@ -184,10 +180,7 @@ impl Exchange {
             return Ok(kept.keys.clone());
         }
         let keys = self.exchange().await?;
-        *kept = Some(Exchanged {
-            keys: keys.clone(),
-            at: Instant::now(),
-        });
+        *kept = Some(Exchanged { keys: keys.clone(), at: Instant::now() });
         Ok(keys)
     }
 
@@ -242,11 +235,7 @@ fn is_fresh(keys: &Temporary) -> bool {
 }
 
 fn failed(code: &str) -> StoreError {
-    StoreError {
-        operation: EXCHANGE,
-        code: code.into(),
-        status: None,
-    }
+    StoreError { operation: EXCHANGE, code: code.into(), status: None }
 }
 
 #[cfg(test)]

@@ -25,10 +25,7 @@ fn temporary(asked: &Asked, lives: SignedDuration) -> (u16, String) {
         "<AssumeRoleWithWebIdentityResult><Credentials>{keys}</Credentials></AssumeRoleWithWebIdentityResult>"
     );
     let name = "AssumeRoleWithWebIdentityResponse";
-    (
-        200,
-        format!("<{name} xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">{result}</{name}>"),
-    )
+    (200, format!("<{name} xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">{result}</{name}>"))
 }
 
 fn is_exchange(asked: &Asked) -> bool {
@@ -38,10 +35,7 @@ fn is_exchange(asked: &Asked) -> bool {
 fn ambient(stub: &Stub, token_file: &Path) -> StorageTarget {
     StorageTarget {
         credentials: Credentials::WebIdentity {
-            web_identity: WebIdentity {
-                role_arn: ROLE.into(),
-                token_file: token_file.to_owned(),
-            },
+            web_identity: WebIdentity { role_arn: ROLE.into(), token_file: token_file.to_owned() },
         },
         ..stub.target()
     }
@@ -49,15 +43,8 @@ fn ambient(stub: &Stub, token_file: &Path) -> StorageTarget {
 
 async fn asks(target: &StorageTarget) -> Result<(), StoreError> {
     let store = Store::new(target, Purpose::Configure).unwrap();
-    let answer = store
-        .client
-        .get_bucket_policy()
-        .bucket(&store.bucket)
-        .send()
-        .await;
-    answer
-        .map(|_| ())
-        .map_err(|error| StoreError::of("GetBucketPolicy", &error))
+    let answer = store.client.get_bucket_policy().bucket(&store.bucket).send().await;
+    answer.map(|_| ()).map_err(|error| StoreError::of("GetBucketPolicy", &error))
 }
 
 /// Who signed each request to the bucket: access key and session token.
@@ -65,12 +52,7 @@ fn signed(asked: &[Asked]) -> Vec<(String, Option<String>)> {
     let requests = asked.iter().filter(|asked| !is_exchange(asked));
     requests
         .map(|asked| {
-            let scope = asked
-                .header("authorization")
-                .unwrap()
-                .split_once("Credential=")
-                .unwrap()
-                .1;
+            let scope = asked.header("authorization").unwrap().split_once("Credential=").unwrap().1;
             let key = scope.split_once('/').unwrap().0.to_owned();
             (key, asked.header("x-amz-security-token").map(str::to_owned))
         })
@@ -90,10 +72,7 @@ async fn a_session_token_goes_with_its_key() {
     asks(&stub.target()).await.unwrap();
     assert_eq!(
         signed(&stub.take()),
-        [
-            ("ASIA1".to_owned(), Some("FwoGZXIvYXdzEBY=".to_owned())),
-            ("id".to_owned(), None)
-        ]
+        [("ASIA1".to_owned(), Some("FwoGZXIvYXdzEBY=".to_owned())), ("id".to_owned(), None)]
     );
 }
 
@@ -101,14 +80,13 @@ async fn a_session_token_goes_with_its_key() {
 async fn temporary_keys_are_shared_and_renewed_before_they_expire() {
     for (minutes, exchanges) in [(60, 1), (4, 3)] {
         let lives = SignedDuration::from_mins(minutes);
-        let stub = Stub::start(move |asked| {
-            if is_exchange(asked) {
-                temporary(asked, lives)
-            } else {
-                (200, String::new())
-            }
-        })
-        .await;
+        let stub =
+            Stub::start(
+                move |asked| {
+                    if is_exchange(asked) { temporary(asked, lives) } else { (200, String::new()) }
+                },
+            )
+            .await;
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("token");
         let target = ambient(&stub, &file);
@@ -125,11 +103,7 @@ async fn temporary_keys_are_shared_and_renewed_before_they_expire() {
         assert_eq!(signed(&asked), expected);
         // The token itself goes to the STS alone.
         let shown = asked.iter().filter(|asked| is_exchange(asked));
-        assert!(
-            shown
-                .into_iter()
-                .all(|asked| asked.header("authorization").is_none())
-        );
+        assert!(shown.into_iter().all(|asked| asked.header("authorization").is_none()));
     }
 }
 
@@ -187,10 +161,7 @@ async fn an_exchange_that_fails_says_why() {
             "AssumeRoleWithWebIdentity was answered with AccessDenied (HTTP 403): there is no such role";
         assert!(told.starts_with(expected), "{told}");
         assert!(!denied.is_retryable());
-        assert!(
-            stub.take().iter().all(is_exchange),
-            "nothing goes unsigned to the bucket"
-        );
+        assert!(stub.take().iter().all(is_exchange), "nothing goes unsigned to the bucket");
     }
 }
 
@@ -198,10 +169,7 @@ async fn an_exchange_that_fails_says_why() {
 async fn a_key_that_expired_is_told_as_such() {
     let stub = Stub::start(|_| error(400, "ExpiredToken")).await;
     let expired = asks(&stub.target()).await.unwrap_err();
-    assert!(
-        expired.safe_message().contains("the temporary key has expired"),
-        "{expired:?}"
-    );
+    assert!(expired.safe_message().contains("the temporary key has expired"), "{expired:?}");
     assert!(!expired.is_retryable());
 }
 

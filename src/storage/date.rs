@@ -50,10 +50,7 @@ pub(crate) struct StoreClock {
 impl StoreClock {
     /// One that is compared with `ours`.
     pub(crate) fn new(ours: Clock) -> Self {
-        Self {
-            ours,
-            last: Arc::default(),
-        }
+        Self { ours, last: Arc::default() }
     }
 
     /// Fails if the last answer came with a date too far from ours. A store that sends none is not doubted.
@@ -118,13 +115,9 @@ mod tests {
     #[test]
     fn a_minute_is_too_much() {
         let at = |second| Timestamp::from_second(second).unwrap();
-        for (theirs, ours, agreed) in [
-            (100, 100, true),
-            (100, 160, true),
-            (160, 100, true),
-            (100, 161, false),
-            (161, 100, false),
-        ] {
+        for (theirs, ours, agreed) in
+            [(100, 100, true), (100, 160, true), (160, 100, true), (100, 161, false), (161, 100, false)]
+        {
             assert_eq!(agree(at(theirs), at(ours)).is_ok(), agreed, "{theirs} {ours}");
         }
         assert!(StoreClock::default().check().is_ok());
@@ -142,10 +135,7 @@ mod tests {
             assert_eq!(clock.check(), Ok(()), "{read}");
             assert_eq!(clock.vouches_for(Time::of(at(read))).is_err(), is_ahead, "{read}");
         }
-        let decided_ahead = Time {
-            read: at(100),
-            now: at(7300),
-        };
+        let decided_ahead = Time { read: at(100), now: at(7300) };
         assert_eq!(clock.vouches_for(decided_ahead), Ok(()));
     }
 

@@ -58,26 +58,11 @@ pub fn lifecycle(spec: &BucketSpec) -> Result<BTreeMap<&'static str, Rule>, Ceil
         })
     };
     // Each in a rule of its own and without a tag: S3 refuses them beside one.
-    let all = || Rule {
-        enabled: true,
-        ..Rule::default()
-    };
+    let all = || Rule { enabled: true, ..Rule::default() };
     Ok(BTreeMap::from([
         ("toezicht-calls", expire(Class::Calls, spec.calls_ceiling)?),
-        (
-            MARKERS,
-            Rule {
-                expired_markers: true,
-                ..all()
-            },
-        ),
-        (
-            UPLOADS,
-            Rule {
-                abort_after: Some(1),
-                ..all()
-            },
-        ),
+        (MARKERS, Rule { expired_markers: true, ..all() }),
+        (UPLOADS, Rule { abort_after: Some(1), ..all() }),
         ("toezicht-video", expire(Class::Video, spec.video_ceiling)?),
     ]))
 }

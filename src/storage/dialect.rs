@@ -73,10 +73,7 @@ pub enum GivenUp {
 /// What was proved of a store, for a pair of principals.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-#[allow(
-    clippy::struct_excessive_bools,
-    reason = "each is a word that a store knows or does not"
-)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a word that a store knows or does not")]
 pub struct Dialect {
     /// By which version it was proved.
     #[serde(default)]
@@ -167,20 +164,14 @@ impl Dialect {
             "bucket policies have no effect on this store's identities: each has the rights that its administrators gave it; \
              toezicht iam --for identity-policies prints them",
         );
-        let policies = if self.heeds_policies {
-            unsaid
-        } else {
-            [unheeded, None, None]
-        };
+        let policies = if self.heeds_policies { unsaid } else { [unheeded, None, None] };
         let rules = [
             gap(
-                self.given_up
-                    .contains(&GivenUp::Rule(OptionalRule::UnfinishedUploads)),
+                self.given_up.contains(&GivenUp::Rule(OptionalRule::UnfinishedUploads)),
                 "the store refuses the lifecycle rule that ends unfinished uploads: the operator's sweep ends them",
             ),
             gap(
-                self.given_up
-                    .contains(&GivenUp::Rule(OptionalRule::ExpiredMarkers)),
+                self.given_up.contains(&GivenUp::Rule(OptionalRule::ExpiredMarkers)),
                 "the store refuses the lifecycle rule that removes expired delete markers: the operator's sweep removes \
                  them at their ceiling",
             ),
@@ -230,18 +221,12 @@ mod tests {
         };
         let text = serde_json::to_string(&dialect).unwrap();
         assert_eq!(serde_json::from_str::<Dialect>(&text).unwrap(), dialect);
-        assert!(
-            text.contains(r#""givenUp":["encryption","expiredMarkers"]"#),
-            "{text}"
-        );
+        assert!(text.contains(r#""givenUp":["encryption","expiredMarkers"]"#), "{text}");
         assert_eq!(dialect.gaps(false).len(), 1);
         assert!(dialect.gaps(false)[0].contains("expired delete markers"));
         assert_eq!(dialect.gaps(true).len(), 2);
         assert!(dialect.is_current());
-        let unheeded = Dialect {
-            heeds_policies: false,
-            ..dialect
-        };
+        let unheeded = Dialect { heeds_policies: false, ..dialect };
         assert_eq!(unheeded.gaps(true).len(), 2);
         assert!(unheeded.gaps(true)[1].contains("expired delete markers"));
     }

@@ -32,9 +32,7 @@ impl Desired {
         tls: bool,
     ) -> Result<Self, CeilingTooLow> {
         let statements = statements::policy(place, spec, dialect, tls);
-        let policy = dialect
-            .heeds_policies
-            .then(|| Policy::of(&statements).unwrap_or_default());
+        let policy = dialect.heeds_policies.then(|| Policy::of(&statements).unwrap_or_default());
         let mut desired = Self {
             lifecycle: desired::lifecycle(spec)?,
             statements,
@@ -43,10 +41,7 @@ impl Desired {
         };
         desired.lifecycle.retain(|id, _| {
             let is_given_up = |rule: &&OptionalRule| dialect.given_up.contains(&GivenUp::Rule(**rule));
-            !OptionalRule::VARIANTS
-                .iter()
-                .filter(is_given_up)
-                .any(|rule| rule.id() == *id)
+            !OptionalRule::VARIANTS.iter().filter(is_given_up).any(|rule| rule.id() == *id)
         });
         Ok(desired)
     }
@@ -90,14 +85,8 @@ pub(crate) fn plan(desired: &Desired, state: &BucketState) -> Vec<Operation> {
     };
     when(!state.versioning, Operation::Versioning);
     when(state.default_retention.is_some(), Operation::ClearRetention);
-    when(
-        state.lifecycle.as_ref().is_some_and(|there| *there != rules),
-        Operation::Lifecycle,
-    );
-    state
-        .foreign
-        .iter()
-        .for_each(|extra| when(true, Operation::Remove(*extra)));
+    when(state.lifecycle.as_ref().is_some_and(|there| *there != rules), Operation::Lifecycle);
+    state.foreign.iter().for_each(|extra| when(true, Operation::Remove(*extra)));
     for (setting, kept) in &state.settings {
         let differs =
             matches!(kept, Kept::Otherwise(_)) && !desired.given_up.contains(&GivenUp::Setting(*setting));
@@ -156,11 +145,7 @@ mod tests {
         }
     }
 
-    const SETTINGS: [Setting; 3] = [
-        Setting::PublicAccessBlock,
-        Setting::Encryption,
-        Setting::Ownership,
-    ];
+    const SETTINGS: [Setting; 3] = [Setting::PublicAccessBlock, Setting::Encryption, Setting::Ownership];
 
     fn dialects() -> impl Strategy<Value = Dialect> {
         let others = prop_oneof![
@@ -183,10 +168,7 @@ mod tests {
         )
     }
 
-    const PLACE: Place<'static> = Place {
-        bucket: "bucket",
-        region: "nl-1",
-    };
+    const PLACE: Place<'static> = Place { bucket: "bucket", region: "nl-1" };
 
     fn in_sync(desired: &Desired) -> BucketState {
         BucketState {

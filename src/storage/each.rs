@@ -28,10 +28,7 @@ where
     let count = || answered.load(Ordering::Relaxed);
     for is_last in [false, true] {
         let mut in_a_row = 0;
-        let asked: Vec<_> = left
-            .drain(..)
-            .map(|of| async { (count(), ask(of).await) })
-            .collect();
+        let asked: Vec<_> = left.drain(..).map(|of| async { (count(), ask(of).await) }).collect();
         let mut answers = stream::iter(asked).buffer_unordered(at_once);
         while let Some((before, (of, answer))) = answers.next().await {
             let error = match answer {
@@ -77,11 +74,7 @@ mod tests {
     use super::*;
 
     fn answered(status: Option<u16>) -> StoreError {
-        StoreError {
-            operation: "GetObjectTagging",
-            code: "a".into(),
-            status,
-        }
+        StoreError { operation: "GetObjectTagging", code: "a".into(), status }
     }
 
     /// Asks about a hundred, ten at once, of which `fails` says with which status each fails, and how often. Returns how many
@@ -145,9 +138,6 @@ mod tests {
     async fn single_ones_that_fail_for_good_end_nothing_however_many() {
         let (answers, failed, _) = asked(|number| (number % 5 == 0).then_some((Some(500), 9))).await;
         let single: Vec<u32> = (0..100).filter(|number| number % 5 == 0).collect();
-        assert_eq!(
-            (answers, failed.map(|failed| failed.len())),
-            (80, Ok(single.len()))
-        );
+        assert_eq!((answers, failed.map(|failed| failed.len())), (80, Ok(single.len())));
     }
 }

@@ -68,12 +68,7 @@ pub async fn enforce(
     trials: Trials,
 ) -> Result<Enforced, Failed> {
     let mut progress = Progress::default();
-    let failed = |error| Failed {
-        error,
-        changed: Vec::new(),
-        is_ours: false,
-        conformance: None,
-    };
+    let failed = |error| Failed { error, changed: Vec::new(), is_ours: false, conformance: None };
     let store = Store::new(operator, Purpose::Configure).map_err(|error| failed(error.into()))?;
     let outcome = enforced(operator, &store, recorder, spec, claim, trials, &mut progress).await;
     outcome.map_err(|error| Failed {
@@ -93,15 +88,9 @@ async fn enforced(
     trials: Trials,
     progress: &mut Progress,
 ) -> Result<Enforced, EnforceError> {
-    let Progress {
-        changed,
-        is_ours,
-        conformance: tried,
-    } = progress;
+    let Progress { changed, is_ours, conformance: tried } = progress;
     let anonymous = Store::anonymous(target)?;
-    let recorder = recorder
-        .map(|recorder| Store::new(recorder, Purpose::Configure))
-        .transpose()?;
+    let recorder = recorder.map(|recorder| Store::new(recorder, Purpose::Configure)).transpose()?;
     super::desired::lifecycle(spec)?;
     readers::apart(spec)?;
     let mut observed = present(operator, changed).await?;
@@ -116,11 +105,7 @@ async fn enforced(
         // Another right, another release of the store, or an identity may have come.
         dialect.given_up.clear();
     }
-    let people = people::Proving {
-        operator,
-        recorder: recorder.as_ref(),
-        spec,
-    };
+    let people = people::Proving { operator, recorder: recorder.as_ref(), spec };
     let is_due = trials == Trials::Run && !dialect.left_out.is_empty();
     if is_due || dialect.people != people::of(spec) {
         people.prove(&mut dialect, &observed.statements).await?;
@@ -176,11 +161,8 @@ async fn try_all(
 ) -> (Conformance, Result<(), StoreError>) {
     let named = people::without(spec, &dialect.left_out);
     let rules = desired.lifecycle.values().cloned().collect();
-    let lifecycle = if read_back.state.lifecycle.as_ref() == Some(&rules) {
-        Verdict::Holds
-    } else {
-        Verdict::Fails
-    };
+    let lifecycle =
+        if read_back.state.lifecycle.as_ref() == Some(&rules) { Verdict::Holds } else { Verdict::Fails };
     let unheeded = Why::NotTried(UNHEEDED);
     let standing = Standing {
         statements: &read_back.statements,
@@ -196,11 +178,7 @@ async fn try_all(
         operator,
         recorder: Some(recorder),
         anonymous,
-        policy: if dialect.heeds_policies {
-            Ok(standing)
-        } else {
-            Err(&unheeded)
-        },
+        policy: if dialect.heeds_policies { Ok(standing) } else { Err(&unheeded) },
         lifecycle: &lifecycle,
     };
     Box::pin(probe::run(subject)).await
@@ -217,11 +195,8 @@ async fn present(operator: &Store, changed: &mut Vec<Change>) -> Result<Observed
         Err(error) if error.code == "BucketAlreadyOwnedByYou" => (),
         Err(error) => return Err(error.into()),
     }
-    let lost = StoreError {
-        operation: "GetBucketVersioning",
-        code: "NoSuchBucket".into(),
-        status: Some(404),
-    };
+    let lost =
+        StoreError { operation: "GetBucketVersioning", code: "NoSuchBucket".into(), status: Some(404) };
     observe(operator).await?.ok_or(EnforceError::Storage(lost))
 }
 
@@ -271,11 +246,7 @@ async fn claimed(
     if !obstacles.is_empty() {
         return Err(EnforceError::Unadoptable { obstacles });
     }
-    let whose = if foreign_objects {
-        "nobody's, with objects of somebody's, which stay"
-    } else {
-        "nobody's"
-    };
+    let whose = if foreign_objects { "nobody's, with objects of somebody's, which stay" } else { "nobody's" };
     take(operator, claim, whose, changed).await
 }
 
@@ -288,11 +259,7 @@ async fn take(
     if owner::claim(operator, claim).await? != Owner::Ours {
         return Err(EnforceError::Claimed);
     }
-    changed.push(Change {
-        what: Aspect::Claim,
-        from: whose.into(),
-        to: "this Site's".into(),
-    });
+    changed.push(Change { what: Aspect::Claim, from: whose.into(), to: "this Site's".into() });
     Ok(())
 }
 
@@ -306,11 +273,7 @@ async fn without_retention(
         return Ok(false);
     };
     apply::clear_retention(operator).await?;
-    changed.push(Change {
-        what: Aspect::DefaultRetention,
-        from: retention.to_string(),
-        to: "none".into(),
-    });
+    changed.push(Change { what: Aspect::DefaultRetention, from: retention.to_string(), to: "none".into() });
     Ok(true)
 }
 

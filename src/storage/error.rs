@@ -78,11 +78,7 @@ impl StoreError {
             },
             _ => "InvalidRequest".to_owned(),
         };
-        Self {
-            operation,
-            code,
-            status,
-        }
+        Self { operation, code, status }
     }
 
     /// The HTTP status of the store's answer to the operation. `None`: there was none, or it is the STS that answered, and the
@@ -130,10 +126,9 @@ impl StoreError {
     /// Whether asking again later may help without anybody doing something.
     pub fn is_retryable(&self) -> bool {
         match self.status {
-            None => !matches!(
-                self.code.as_str(),
-                "InvalidRequest" | "NoCredentials" | "UntrustedCertificate"
-            ),
+            None => {
+                !matches!(self.code.as_str(), "InvalidRequest" | "NoCredentials" | "UntrustedCertificate")
+            }
             Some(408 | 409 | 429) => true,
             // Half an answer: the other half may come next time.
             Some(200..300) => self.code == UNREADABLE,
@@ -159,10 +154,7 @@ impl StoreError {
     /// For status and events: operation, code and HTTP status, nothing else.
     pub fn safe_message(&self) -> String {
         let mut message = match self.status {
-            Some(status) => format!(
-                "{} was answered with {} (HTTP {status})",
-                self.operation, self.code
-            ),
+            Some(status) => format!("{} was answered with {} (HTTP {status})", self.operation, self.code),
             None => format!("{} got no answer: {}", self.operation, self.code),
         };
         if let Some(remedy) = self.remedy() {
@@ -240,11 +232,7 @@ fn of_credentials(operation: &'static str, error: &(dyn std::error::Error + 'sta
         are_missing |= error.is::<CredentialsError>();
         next = error.source();
     }
-    are_missing.then(|| StoreError {
-        operation,
-        code: "NoCredentials".into(),
-        status: None,
-    })
+    are_missing.then(|| StoreError { operation, code: "NoCredentials".into(), status: None })
 }
 
 /// Whether the TLS layer refused the other side: a person has to give the right CA.
@@ -269,9 +257,7 @@ fn in_chain<T>(
     let mut next = Some(error);
     while let Some(error) = next {
         // What an I/O error wraps is not its source: its source is that of what it wraps.
-        let inner = error
-            .downcast_ref::<std::io::Error>()
-            .and_then(std::io::Error::get_ref);
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
         let found = find(error).or_else(|| in_chain(inner?, find));
         if found.is_some() {
             return found;
@@ -286,11 +272,7 @@ mod tests {
     use super::*;
 
     fn answered(code: &str, status: u16) -> StoreError {
-        StoreError {
-            operation: "GetObject",
-            code: code.into(),
-            status: Some(status),
-        }
+        StoreError { operation: "GetObject", code: code.into(), status: Some(status) }
     }
 
     #[test]
@@ -314,10 +296,7 @@ mod tests {
             ("NotImplemented", 501),
         ] {
             let of_store = answered(code, status);
-            let of_sts = StoreError {
-                operation: EXCHANGE,
-                ..of_store.clone()
-            };
+            let of_sts = StoreError { operation: EXCHANGE, ..of_store.clone() };
             let says = |error: &StoreError| {
                 error.is_refusal()
                     || error.is_absent()
@@ -328,10 +307,7 @@ mod tests {
             };
             assert!(says(&of_store) && !says(&of_sts), "{code}");
         }
-        let unsent = StoreError {
-            status: None,
-            ..answered("NoCredentials", 0)
-        };
+        let unsent = StoreError { status: None, ..answered("NoCredentials", 0) };
         assert!(!unsent.is_refusal() && !unsent.is_retryable());
     }
 
@@ -369,18 +345,8 @@ mod tests {
         assert!(!answered("MalformedPolicy", 400).is_retryable());
         assert!(answered("UnreadableAnswer", 200).is_retryable());
         assert!(!answered("OtherAnswer", 200).is_retryable());
-        let distrusted = StoreError {
-            status: None,
-            ..answered("UntrustedCertificate", 0)
-        };
+        let distrusted = StoreError { status: None, ..answered("UntrustedCertificate", 0) };
         assert!(!distrusted.is_retryable());
-        assert!(
-            StoreError {
-                operation: "GetObject",
-                code: "Timeout".into(),
-                status: None
-            }
-            .is_retryable()
-        );
+        assert!(StoreError { operation: "GetObject", code: "Timeout".into(), status: None }.is_retryable());
     }
 }

@@ -15,10 +15,7 @@ use super::sweep::{Reach, SweepError, Swept, sweep};
 use super::tag::TAG_KEY;
 use crate::api::{Ceilings, Days};
 
-const CEILINGS: Ceilings = Ceilings {
-    video: Days(28),
-    calls: Days(7),
-};
+const CEILINGS: Ceilings = Ceilings { video: Days(28), calls: Days(7) };
 
 /// A recording of a camera that began so many hours ago, as version `id`.
 fn recording(camera: &str, now: Timestamp, hours: i64, id: &str) -> Listed {
@@ -59,31 +56,22 @@ impl Bucket {
             "POST" if asks("delete") => {
                 let body = String::from_utf8(asked.body.to_vec()).unwrap();
                 let is_asked = |id: &str| body.contains(&format!("<VersionId>{id}</VersionId>"));
-                self.all
-                    .retain(|listed| !is_asked(&listed.id) || self.stay.contains(listed.id.as_str()));
+                self.all.retain(|listed| !is_asked(&listed.id) || self.stay.contains(listed.id.as_str()));
                 let left = self.all.iter().filter(|listed| is_asked(&listed.id));
                 let left = left.map(|Listed { key, id, .. }| {
                     format!(
                         "<Error><Key>{key}</Key><VersionId>{id}</VersionId><Code>InternalError</Code></Error>"
                     )
                 });
-                (
-                    200,
-                    format!("<DeleteResult>{}</DeleteResult>", left.collect::<String>()),
-                )
+                (200, format!("<DeleteResult>{}</DeleteResult>", left.collect::<String>()))
             }
-            "GET" if asks("uploads") => (
-                200,
-                "<ListMultipartUploadsResult></ListMultipartUploadsResult>".to_owned(),
-            ),
+            "GET" if asks("uploads") => {
+                (200, "<ListMultipartUploadsResult></ListMultipartUploadsResult>".to_owned())
+            }
             "GET" if asks("versions") => versions(asked, &self.all),
             "GET" if asks("tagging") && self.unread.contains(id.as_str()) => error(self.status, "Trouble"),
             "GET" if asks("tagging") => {
-                let value = if self.retagged.contains(&id) {
-                    "video"
-                } else {
-                    "sealed"
-                };
+                let value = if self.retagged.contains(&id) { "video" } else { "sealed" };
                 (
                     200,
                     format!(
@@ -124,13 +112,10 @@ async fn a_version_that_is_not_deleted_keeps_no_other_from_being_swept() {
     // Each camera is a page.
     let all = ["a", "b", "c", "d", "e"].map(|camera| recording(camera, now, over, camera));
     for stay in [vec!["a"], vec!["a", "b", "c", "d"], vec!["a", "b", "c", "d", "e"]] {
-        let (stub, bucket) = Bucket {
-            all: all.to_vec(),
-            stay: stay.iter().copied().collect(),
-            ..Bucket::default()
-        }
-        .start()
-        .await;
+        let (stub, bucket) =
+            Bucket { all: all.to_vec(), stay: stay.iter().copied().collect(), ..Bucket::default() }
+                .start()
+                .await;
         let swept = swept(&stub, Reach::Boundary, now).await.unwrap();
         let bucket = bucket.lock().unwrap();
         let there: Vec<&str> = bucket.all.iter().map(|listed| listed.id.as_str()).collect();
@@ -145,19 +130,11 @@ async fn a_version_that_is_not_deleted_keeps_no_other_from_being_swept() {
 async fn tags_that_nobody_is_told_end_no_sweep() {
     let now = Timestamp::now();
     let over = 24 * 30;
-    let mut all: Vec<Listed> = ('a'..='z')
-        .map(|id| recording("hal", now, 24, &id.to_string()))
-        .collect();
+    let mut all: Vec<Listed> = ('a'..='z').map(|id| recording("hal", now, 24, &id.to_string())).collect();
     all.push(recording("zaal", now, over, "over"));
     let ids: Vec<&'static str> = all.iter().map(|listed| &*listed.id.clone().leak()).collect();
-    let (stub, bucket) = Bucket {
-        all,
-        unread: ids.into_iter().collect(),
-        status: 503,
-        ..Bucket::default()
-    }
-    .start()
-    .await;
+    let (stub, bucket) =
+        Bucket { all, unread: ids.into_iter().collect(), status: 503, ..Bucket::default() }.start().await;
     let swept = swept(&stub, Reach::All, now).await.unwrap();
     assert_eq!((swept.deleted, swept.untagged), (1, 26));
     assert!(swept.untagged_by.unwrap().safe_message().contains("Trouble"));
@@ -176,10 +153,7 @@ async fn a_store_that_takes_no_deletion_ends_the_sweep() {
     })
     .await;
     let error = swept(&stub, Reach::Boundary, now).await.unwrap_err().to_string();
-    assert!(
-        error.contains("DeleteObjects") && error.contains("SlowDown"),
-        "{error}"
-    );
+    assert!(error.contains("DeleteObjects") && error.contains("SlowDown"), "{error}");
 }
 
 #[tokio::test]
@@ -187,41 +161,11 @@ async fn a_tag_that_is_not_put_back_keeps_no_other_from_it_and_is_told() {
     let now = Timestamp::now();
     let all = ["1", "2", "3", "4"].map(|id| recording("hal", now, 24, id));
     for (unread, unwritten, unkept, status, answer) in [
-        (
-            vec!["2"],
-            vec![],
-            vec![],
-            403,
-            "GetObjectTagging was answered with Trouble (HTTP 403)",
-        ),
-        (
-            vec!["2"],
-            vec!["4"],
-            vec![],
-            500,
-            "GetObjectTagging was answered with Trouble (HTTP 500)",
-        ),
-        (
-            vec![],
-            vec!["4"],
-            vec![],
-            403,
-            "PutObjectTagging was answered with Refusal (HTTP 403)",
-        ),
-        (
-            vec![],
-            vec!["1", "4"],
-            vec![],
-            404,
-            "PutObjectTagging was answered with Refusal (HTTP 404)",
-        ),
-        (
-            vec![],
-            vec![],
-            vec!["3"],
-            0,
-            "PutObjectTagging got no answer: NotKept",
-        ),
+        (vec!["2"], vec![], vec![], 403, "GetObjectTagging was answered with Trouble (HTTP 403)"),
+        (vec!["2"], vec!["4"], vec![], 500, "GetObjectTagging was answered with Trouble (HTTP 500)"),
+        (vec![], vec!["4"], vec![], 403, "PutObjectTagging was answered with Refusal (HTTP 403)"),
+        (vec![], vec!["1", "4"], vec![], 404, "PutObjectTagging was answered with Refusal (HTTP 404)"),
+        (vec![], vec![], vec!["3"], 0, "PutObjectTagging got no answer: NotKept"),
     ] {
         let failing = [unread.clone(), unwritten.clone(), unkept.clone()].concat();
         let (stub, bucket) = Bucket {
@@ -238,9 +182,7 @@ async fn a_tag_that_is_not_put_back_keeps_no_other_from_it_and_is_told() {
         let failed = failing.len() as u64;
         assert_eq!((swept.retagged, swept.untagged), (4 - failed, failed), "{answer}");
         assert_eq!(swept.untagged_by.unwrap().safe_message(), answer);
-        let right = ["1", "2", "3", "4"]
-            .into_iter()
-            .filter(|id| !failing.contains(id));
+        let right = ["1", "2", "3", "4"].into_iter().filter(|id| !failing.contains(id));
         let retagged = &bucket.lock().unwrap().retagged;
         assert_eq!(*retagged, right.map(str::to_owned).collect(), "{answer}");
     }
@@ -274,10 +216,7 @@ async fn an_audit_tells_whose_marks_it_could_not_read_and_looks_at_the_rest() {
             assert_eq!(tally.count(Found::UnreadMarks), count, "{status}");
             assert!(!tally.is_compliant());
             let told = &tally.found.get(&Found::UnreadMarks).unwrap().examples;
-            assert!(
-                told[0].contains("GetObjectTagging was answered with Trouble"),
-                "{told:?}"
-            );
+            assert!(told[0].contains("GetObjectTagging was answered with Trouble"), "{told:?}");
         }
     }
 }

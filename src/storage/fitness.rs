@@ -15,12 +15,7 @@ pub(crate) fn judge(
     state: &BucketState,
 ) -> Result<(), EnforceError> {
     let is_open = |row: &&Row| row.verdict == Verdict::Fails && rests_on_policies(row.check);
-    if let Some(row) = conformance
-        .rows()
-        .iter()
-        .find(is_open)
-        .filter(|_| !heeds_policies)
-    {
+    if let Some(row) = conformance.rows().iter().find(is_open).filter(|_| !heeds_policies) {
         return Err(EnforceError::StoreUnfit {
             what: format!(
                 "bucket policies have no effect on this store's identities, and {} fails: {}",
@@ -135,10 +130,7 @@ mod tests {
             assert!(refused.safe_message().starts_with(check.as_str()), "{refused}");
             let other = judged(check, Verdict::Fails, |spec| spec.operator_only = true);
             assert_eq!(other.unwrap_err().category(), "store_unfit");
-            assert_eq!(
-                judged(check, Verdict::Fails, |spec| spec.allow_unprotected = true),
-                Ok(())
-            );
+            assert_eq!(judged(check, Verdict::Fails, |spec| spec.allow_unprotected = true), Ok(()));
         }
     }
 
@@ -147,10 +139,7 @@ mod tests {
         for check in [Check::LifecycleIsKept, Check::TagArrivesWithPut] {
             let refused = judged(check, Verdict::Fails, nothing).unwrap_err();
             assert!(refused.safe_message().contains("OperatorOnly"), "{refused}");
-            assert_eq!(
-                judged(check, Verdict::Fails, |spec| spec.operator_only = true),
-                Ok(())
-            );
+            assert_eq!(judged(check, Verdict::Fails, |spec| spec.operator_only = true), Ok(()));
         }
     }
 
@@ -167,22 +156,12 @@ mod tests {
     fn what_cannot_be_told_is_not_taken_for_granted() {
         let untold = Verdict::Unknown(Why::Untold("x"));
         let refused = judged(Check::HeldSurvivesDelete, untold.clone(), nothing).unwrap_err();
-        assert!(
-            refused.safe_message().contains("it cannot be told: x"),
-            "{refused}"
-        );
+        assert!(refused.safe_message().contains("it cannot be told: x"), "{refused}");
         assert_eq!(judged(Check::HeldSurvivesBypass, untold.clone(), nothing), Ok(()));
         assert_eq!(judged(Check::RecorderCannotGet, untold, nothing), Ok(()));
-        let away = StoreError {
-            operation: "GetObjectLegalHold",
-            code: "Timeout".into(),
-            status: None,
-        };
-        let asked_again = judged(
-            Check::HeldSurvivesDelete,
-            Verdict::Unknown(Why::Store(away.clone())),
-            nothing,
-        );
+        let away = StoreError { operation: "GetObjectLegalHold", code: "Timeout".into(), status: None };
+        let asked_again =
+            judged(Check::HeldSurvivesDelete, Verdict::Unknown(Why::Store(away.clone())), nothing);
         assert_eq!(asked_again, Err(EnforceError::Storage(away)));
     }
 
@@ -191,10 +170,7 @@ mod tests {
         let refused = judged(Check::RecorderCanPut, Verdict::Fails, nothing);
         assert_eq!(refused, Err(EnforceError::RecorderCannotPut { own_key: false }));
         let told = refused.unwrap_err().safe_message();
-        assert!(
-            told.starts_with("spec.storage.recorder.credentialsRef: "),
-            "{told}"
-        );
+        assert!(told.starts_with("spec.storage.recorder.credentialsRef: "), "{told}");
     }
 
     /// What the operator writes restricts nobody there: what the identities' own policies leave open is fatal.
@@ -202,11 +178,7 @@ mod tests {
     fn where_no_bucket_policy_counts_every_row_about_access_must_hold() {
         for check in Check::ALL {
             let verdict = |other: &Check| {
-                if other == check {
-                    Verdict::Fails
-                } else {
-                    Verdict::Holds
-                }
+                if other == check { Verdict::Fails } else { Verdict::Holds }
             };
             let found: Vec<_> = Check::ALL.iter().map(|other| (*other, verdict(other))).collect();
             let judged = |heeds| {
@@ -226,10 +198,7 @@ mod tests {
             let name = check.as_str();
             if rests_on_policies(*check) {
                 let told = judged(false).unwrap_err().safe_message();
-                assert!(
-                    told.contains(name) && told.contains("--for identity-policies"),
-                    "{told}"
-                );
+                assert!(told.contains(name) && told.contains("--for identity-policies"), "{told}");
             }
             let is_weak = check.about().severity == Severity::Weak;
             assert!(!is_weak || judged(true).is_ok(), "{name} is weak elsewhere");
@@ -238,10 +207,7 @@ mod tests {
 
     #[test]
     fn what_is_weak_is_no_reason() {
-        for check in Check::ALL
-            .iter()
-            .filter(|check| check.as_str().starts_with("RecorderCannot"))
-        {
+        for check in Check::ALL.iter().filter(|check| check.as_str().starts_with("RecorderCannot")) {
             assert_eq!(judged(*check, Verdict::Fails, nothing), Ok(()), "{check:?}");
         }
     }

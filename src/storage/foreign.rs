@@ -25,12 +25,7 @@ pub(crate) async fn look(
 ) -> Result<bool, StoreError> {
     let mut after = None;
     for _ in 0..LOOK_PAGES {
-        let query = Query {
-            by_folder,
-            after: after.as_ref(),
-            is_ours: |_| false,
-            ..Query::under(prefix)
-        };
+        let query = Query { by_folder, after: after.as_ref(), is_ours: |_| false, ..Query::under(prefix) };
         let page = page(store, query).await?;
         see(&page);
         let next = page.next_folders(after.as_ref());
@@ -50,12 +45,7 @@ pub(crate) async fn objects(store: &Store) -> Result<bool, StoreError> {
     }
     for class in Class::ALL {
         let is_there = top.iter().any(|name| name.starts_with(class.prefix()));
-        if is_there
-            && keys(store, Some(class))
-                .await?
-                .iter()
-                .any(|key| !is_recording(key))
-        {
+        if is_there && keys(store, Some(class)).await?.iter().any(|key| !is_recording(key)) {
             return Ok(true);
         }
     }
@@ -64,28 +54,16 @@ pub(crate) async fn objects(store: &Store) -> Result<bool, StoreError> {
 
 /// The names at the top of the bucket, or keys of a class, of all versions and delete markers.
 async fn keys(store: &Store, class: Option<Class>) -> Result<Vec<String>, StoreError> {
-    let request = store
-        .client
-        .list_object_versions()
-        .bucket(&store.bucket)
-        .max_keys(MOST);
+    let request = store.client.list_object_versions().bucket(&store.bucket).max_keys(MOST);
     let request = match class {
         None => request.delimiter("/"),
         Some(class) => request.prefix(class.prefix()),
     };
-    let page = request
-        .send()
-        .await
-        .map_err(|error| StoreError::of("ListObjectVersions", &error))?;
+    let page = request.send().await.map_err(|error| StoreError::of("ListObjectVersions", &error))?;
     let versions = page.versions().iter().map(|version| version.key());
     let markers = page.delete_markers().iter().map(|marker| marker.key());
     let names = page.common_prefixes().iter().map(|name| name.prefix());
-    Ok(versions
-        .chain(markers)
-        .chain(names)
-        .flatten()
-        .map(str::to_owned)
-        .collect())
+    Ok(versions.chain(markers).chain(names).flatten().map(str::to_owned).collect())
 }
 
 /// Of a name at the top, or a whole key where the store does not know of levels.
@@ -110,26 +88,10 @@ mod tests {
     #[test]
     fn ours_is_what_has_our_form() {
         let recording = "video/receptie/2026/03/07/080910.011Z-60033-abababababababab.mp4";
-        for name in [
-            "video/",
-            "calls/",
-            "ledger/",
-            "probe/",
-            "ledger/owner.json",
-            recording,
-        ] {
+        for name in ["video/", "calls/", "ledger/", "probe/", "ledger/owner.json", recording] {
             assert!(is_ours(name), "{name}");
         }
-        for name in [
-            "",
-            "their/",
-            "root",
-            "videos/",
-            "video",
-            "video/x.mp4",
-            "/video/",
-            "Ledger/",
-        ] {
+        for name in ["", "their/", "root", "videos/", "video", "video/x.mp4", "/video/", "Ledger/"] {
             assert!(!is_ours(name), "{name}");
         }
     }

@@ -27,10 +27,8 @@ impl BucketState {
                 other.join(", ")
             ));
         }
-        let weaker = self
-            .settings
-            .iter()
-            .filter(|(_, kept)| matches!(kept, Kept::Lacking | Kept::Otherwise(_)));
+        let weaker =
+            self.settings.iter().filter(|(_, kept)| matches!(kept, Kept::Lacking | Kept::Otherwise(_)));
         gaps.extend(
             weaker.map(|(setting, _)| format!("the store keeps no {setting}: {}", setting.consequence())),
         );
@@ -78,25 +76,17 @@ mod tests {
         state.settings.insert(Setting::Ownership, Kept::Denied);
         state.unseen.insert(Extra::Inventory, Unseen::OtherAnswer);
         state.settings.insert(Setting::Encryption, Kept::Lacking);
-        state
-            .settings
-            .insert(Setting::PublicAccessBlock, Kept::AsRequired);
+        state.settings.insert(Setting::PublicAccessBlock, Kept::AsRequired);
         let gaps = state.gaps();
         assert_eq!(gaps.len(), 3, "{gaps:?}");
         let mut stronger = state.clone();
-        stronger
-            .settings
-            .insert(Setting::Encryption, Kept::Stronger("aws:kms"));
+        stronger.settings.insert(Setting::Encryption, Kept::Stronger("aws:kms"));
         let told = stronger.gaps();
         assert!(
-            told.iter()
-                .any(|gap| gap.contains("aws:kms") && gap.contains("deletes that key")),
+            told.iter().any(|gap| gap.contains("aws:kms") && gap.contains("deletes that key")),
             "{told:?}"
         );
         assert!(gaps[0].contains("CORS rules, object ownership"), "{gaps:?}");
-        assert!(
-            gaps[1].contains("inventories") && gaps[2].contains("no default encryption"),
-            "{gaps:?}"
-        );
+        assert!(gaps[1].contains("inventories") && gaps[2].contains("no default encryption"), "{gaps:?}");
     }
 }

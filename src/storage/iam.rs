@@ -91,19 +91,11 @@ pub fn documents(
         operator_only: false,
         allow_unprotected: false,
     };
-    let identities = [
-        (OPERATOR.to_owned(), &spec.operator_principal),
-        (RECORDER.to_owned(), &spec.recorder_principal),
-    ];
+    let identities =
+        [(OPERATOR.to_owned(), &spec.operator_principal), (RECORDER.to_owned(), &spec.recorder_principal)];
     let auditor = spec.auditor.iter().map(|auditor| (AUDITOR.to_owned(), auditor));
-    let people = spec
-        .readers
-        .iter()
-        .map(|reader| (format!("{READER}{reader}"), reader));
-    let place = Place {
-        bucket: &storage.bucket,
-        region: &storage.region,
-    };
+    let people = spec.readers.iter().map(|reader| (format!("{READER}{reader}"), reader));
+    let place = Place { bucket: &storage.bucket, region: &storage.region };
     let statements = statements::policy(place, &spec, &form.dialect(&spec), tls);
     let mut all: BTreeMap<String, Value> = identities
         .into_iter()
@@ -127,10 +119,7 @@ pub fn documents(
 
 /// An identity of `SeaweedFS`. The bucket's policy gives and denies the rest, also to an identity with `Admin`.
 fn entry(bucket: &str, principal: &str, is_operator: bool) -> Value {
-    let actions: Vec<String> = is_operator
-        .then(|| format!("Admin:{bucket}"))
-        .into_iter()
-        .collect();
+    let actions: Vec<String> = is_operator.then(|| format!("Admin:{bucket}")).into_iter().collect();
     json!({ "name": username(principal), "actions": actions })
 }
 

@@ -24,9 +24,7 @@ fn of(form: Form, key: &str) -> Vec<Value> {
 }
 
 fn actions<'a>(statements: &'a [Value], effect: &str) -> Vec<&'a str> {
-    let of = statements
-        .iter()
-        .filter(|statement| statement["Effect"] == effect);
+    let of = statements.iter().filter(|statement| statement["Effect"] == effect);
     of.flat_map(|statement| statement["Action"].as_array().unwrap())
         .map(|action| action.as_str().unwrap())
         .collect()
@@ -39,11 +37,8 @@ fn an_identity_policy_names_nobody_and_no_other_bucket() {
             for statement in of(form, key) {
                 assert!(statement.get("Principal").is_none() && statement.get("NotPrincipal").is_none());
                 for resource in statement["Resource"].as_array().unwrap() {
-                    let at = resource
-                        .as_str()
-                        .unwrap()
-                        .strip_prefix("arn:aws:s3:::gemeente-zwembad")
-                        .unwrap();
+                    let at =
+                        resource.as_str().unwrap().strip_prefix("arn:aws:s3:::gemeente-zwembad").unwrap();
                     assert!(at.is_empty() || at.starts_with('/'), "{resource}");
                 }
             }
@@ -55,10 +50,7 @@ fn an_identity_policy_names_nobody_and_no_other_bucket() {
 fn where_only_identity_policies_count_they_say_all() {
     let recorder = of(Form::IdentityPolicies, RECORDER);
     let allowed = actions(&recorder, "Allow");
-    assert!(
-        allowed.iter().all(|action| action.starts_with("s3:PutObject")),
-        "{allowed:?}"
-    );
+    assert!(allowed.iter().all(|action| action.starts_with("s3:PutObject")), "{allowed:?}");
     let denied = actions(&recorder, "Deny");
     for action in [
         "s3:GetObject",
@@ -99,11 +91,7 @@ fn where_a_bucket_policy_counts_the_denies_are_there_alone() {
         for key in [OPERATOR, RECORDER, "reader:manager"] {
             assert_eq!(actions(&of(form, key), "Deny"), Vec::<&str>::new());
         }
-        assert!(
-            of(form, BUCKET)
-                .iter()
-                .all(|statement| statement["Principal"]["AWS"][0] == "operator")
-        );
+        assert!(of(form, BUCKET).iter().all(|statement| statement["Principal"]["AWS"][0] == "operator"));
     }
 }
 
@@ -113,10 +101,7 @@ fn an_identity_of_seaweedfs_has_its_bare_name() {
         serde_saphyr::from_str(&SITE.replace("principal: operator", "principal: \"arn:aws:iam::1:user/op\""))
             .unwrap();
     let all = documents(&site, None, Form::SeaweedFs).unwrap();
-    assert_eq!(
-        all[OPERATOR],
-        json!({"name": "op", "actions": ["Admin:gemeente-zwembad"]})
-    );
+    assert_eq!(all[OPERATOR], json!({"name": "op", "actions": ["Admin:gemeente-zwembad"]}));
     assert_eq!(all[RECORDER], json!({"name": "recorder", "actions": []}));
     assert!(all[BUCKET]["Statement"].is_array());
 }
@@ -128,18 +113,11 @@ fn documents_name_one_identity_each() {
         ("spec.storage.operator.principal", "principal: operator"),
         ("spec.storage.recorder.principal", "principal: recorder"),
     ] {
-        for principal in [
-            "${aws:username}",
-            "arn:aws:iam::000000000000:user/${aws:username}",
-            "*",
-        ] {
+        for principal in ["${aws:username}", "arn:aws:iam::000000000000:user/${aws:username}", "*"] {
             let site = SITE.replace(whose, &format!("principal: {principal:?}"));
             let site: Site = serde_saphyr::from_str(&site).unwrap();
             let error = documents(&site, None, Form::Aws).unwrap_err().to_string();
-            assert!(
-                error.starts_with(field) && error.contains("article 4.1"),
-                "{error}"
-            );
+            assert!(error.starts_with(field) && error.contains("article 4.1"), "{error}");
         }
     }
 }
@@ -151,13 +129,6 @@ fn the_documentation_has_the_same_policy() {
     let (_, json) = text.split_once("```json\n").unwrap();
     let (json, _) = json.split_once("```").unwrap();
     let told = json.replace("BUCKET", "b").replace("OPERATOR", "o");
-    let printed = statements::bootstrap(
-        Place {
-            bucket: "b",
-            region: "nl-1",
-        },
-        "o",
-        true,
-    );
+    let printed = statements::bootstrap(Place { bucket: "b", region: "nl-1" }, "o", true);
     assert_eq!(Policy::parse(&told).unwrap(), Policy::of(&printed).unwrap());
 }

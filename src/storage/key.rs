@@ -96,13 +96,7 @@ impl Key {
             return Err(KeyError::Duration);
         }
         let start = Timestamp::from_millisecond(start.as_millisecond()).map_err(|_| KeyError::Start)?;
-        Ok(Self {
-            class,
-            source,
-            start,
-            duration_ms,
-            digest,
-        })
+        Ok(Self { class, source, start, duration_ms, digest })
     }
 
     /// What kind of recording it is.
@@ -137,12 +131,7 @@ impl Key {
 
     /// What it says of the recording.
     pub fn recording(&self) -> Recording<'_> {
-        Recording {
-            class: self.class,
-            source: &self.source,
-            start: self.start,
-            end: self.end(),
-        }
+        Recording { class: self.class, source: &self.source, start: self.start, end: self.end() }
     }
 
     /// Whether the bytes that `sha256` is of are those the key names.
@@ -158,12 +147,7 @@ impl Key {
 
     /// Prefix of all recordings of `source` that start on the UTC day `day`.
     pub fn day_prefix(class: Class, source: &str, day: civil::Date) -> String {
-        format!(
-            "{class}/{source}/{:04}/{:02}/{:02}/",
-            day.year(),
-            day.month(),
-            day.day()
-        )
+        format!("{class}/{source}/{:04}/{:02}/{:02}/", day.year(), day.month(), day.day())
     }
 }
 
@@ -171,14 +155,7 @@ impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let at = TimeZone::UTC.to_datetime(self.start);
         f.write_str(&Self::day_prefix(self.class, &self.source, at.date()))?;
-        write!(
-            f,
-            "{:02}{:02}{:02}.{:03}Z",
-            at.hour(),
-            at.minute(),
-            at.second(),
-            at.millisecond()
-        )?;
+        write!(f, "{:02}{:02}{:02}.{:03}Z", at.hour(), at.minute(), at.second(), at.millisecond())?;
         write!(f, "-{}-{}{EXTENSION}", self.duration_ms, hex::encode(self.digest))
     }
 }
@@ -189,11 +166,7 @@ impl FromStr for Key {
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let key = parts(text).ok_or(KeyError::Form)??;
         // Two texts for one recording would be two objects for it: only the one form is a key.
-        if key.to_string() == text {
-            Ok(key)
-        } else {
-            Err(KeyError::Form)
-        }
+        if key.to_string() == text { Ok(key) } else { Err(KeyError::Form) }
     }
 }
 
@@ -218,21 +191,10 @@ fn parts(text: &str) -> Option<Result<Key, KeyError>> {
     let clock: u32 = clock.parse().ok()?;
     let nano = milli.parse::<i32>().ok()?.checked_mul(1_000_000)?;
     let part = |n: u32| i8::try_from(n).ok();
-    let time = civil::Time::new(
-        part(clock / 10_000)?,
-        part(clock / 100 % 100)?,
-        part(clock % 100)?,
-        nano,
-    )
-    .ok()?;
+    let time =
+        civil::Time::new(part(clock / 10_000)?, part(clock / 100 % 100)?, part(clock % 100)?, nano).ok()?;
     let start = date.to_datetime(time).to_zoned(TimeZone::UTC).ok()?.timestamp();
-    Some(Key::of_parts(
-        class,
-        source.to_owned(),
-        start,
-        duration_ms,
-        digest,
-    ))
+    Some(Key::of_parts(class, source.to_owned(), start, duration_ms, digest))
 }
 
 /// Whether a text can name a source: what Kubernetes takes as a name (RFC 1123 subdomain).
@@ -253,33 +215,18 @@ mod tests {
     fn keys() -> impl Strategy<Value = Key> {
         let class = prop_oneof![Just(Class::Video), Just(Class::Calls)];
         let source = "[a-z0-9]([-a-z0-9]{0,20}[a-z0-9])?(\\.[a-z0-9]{1,5})?";
-        (
-            class,
-            source,
-            0_i64..253_402_207_200_000,
-            0..=MAX_DURATION_MS,
-            any::<[u8; 32]>(),
+        (class, source, 0_i64..253_402_207_200_000, 0..=MAX_DURATION_MS, any::<[u8; 32]>()).prop_map(
+            |(class, source, ms, duration, sha)| {
+                Key::new(class, source, Timestamp::from_millisecond(ms).unwrap(), duration, &sha).unwrap()
+            },
         )
-            .prop_map(|(class, source, ms, duration, sha)| {
-                Key::new(
-                    class,
-                    source,
-                    Timestamp::from_millisecond(ms).unwrap(),
-                    duration,
-                    &sha,
-                )
-                .unwrap()
-            })
     }
 
     #[test]
     fn is_written_as_documented() {
         let start: Timestamp = "2026-03-07T08:09:10.0119Z".parse().unwrap();
         let key = Key::new(Class::Video, "receptie", start, 60_033, &[0xab; 32]).unwrap();
-        assert_eq!(
-            key.to_string(),
-            "video/receptie/2026/03/07/080910.011Z-60033-abababababababab.mp4"
-        );
+        assert_eq!(key.to_string(), "video/receptie/2026/03/07/080910.011Z-60033-abababababababab.mp4");
         assert_eq!(key.end().to_string(), "2026-03-07T08:10:10.044Z");
         assert!(key.names(&[0xab; 32]) && !key.names(&[0xac; 32]));
     }

@@ -14,11 +14,7 @@ const HEX: &[u8] = b"0123456789abcdef";
 pub(crate) fn continuations(text: &[u8]) -> Option<&'static [u8]> {
     let (clock, rest) = text.split_at(text.len().min(CLOCK.len()));
     for (byte, form) in clock.iter().zip(CLOCK) {
-        if !(if *form == b'd' {
-            byte.is_ascii_digit()
-        } else {
-            byte == form
-        }) {
+        if !(if *form == b'd' { byte.is_ascii_digit() } else { byte == form }) {
             return None;
         }
     }
@@ -52,9 +48,7 @@ pub(crate) fn continuations(text: &[u8]) -> Option<&'static [u8]> {
     if hash.len() < HASH_DIGITS {
         return Some(HEX);
     }
-    ENDING
-        .strip_prefix(ending)
-        .map(|left| left.get(..1).unwrap_or_default())
+    ENDING.strip_prefix(ending).map(|left| left.get(..1).unwrap_or_default())
 }
 
 /// How much of `text`, the part of a key after the prefix of its day, could be the beginning of a recording's.
@@ -128,14 +122,8 @@ mod tests {
         for (text, expected) in [
             ("101010/k", "101010"),
             ("101010.123Z/k", "101010.123Z"),
-            (
-                "101010.123Z-60000-0123456789abcdef.mp4-x",
-                "101010.123Z-60000-0123456789abcdef.mp4",
-            ),
-            (
-                "101010.123Z-60000-0123456789abcdefX",
-                "101010.123Z-60000-0123456789abcdef",
-            ),
+            ("101010.123Z-60000-0123456789abcdef.mp4-x", "101010.123Z-60000-0123456789abcdef.mp4"),
+            ("101010.123Z-60000-0123456789abcdefX", "101010.123Z-60000-0123456789abcdef"),
             ("\u{fffd}1", ""),
             ("10é", "10"),
             ("-", ""),

@@ -88,10 +88,7 @@ impl Entry {
             site: spec.site_ref.name.clone(),
             cameras: spec.cameras.iter().cloned().collect(),
             calls: spec.calls,
-            window: Window::new(
-                spec.window.from.0,
-                spec.window.until.as_ref().map(|until| until.0),
-            ),
+            window: Window::new(spec.window.from.0, spec.window.until.as_ref().map(|until| until.0)),
             accepted_at,
             resolved_at: None,
             closed_at: None,
@@ -105,11 +102,7 @@ impl Entry {
 
     /// What it covers, as recorders are told.
     pub fn covering(&self) -> Covering {
-        Covering {
-            cameras: self.cameras.clone(),
-            calls: self.calls,
-            window: self.window,
-        }
+        Covering { cameras: self.cameras.clone(), calls: self.calls, window: self.window }
     }
 
     /// What it covers.
@@ -145,10 +138,7 @@ impl Entry {
     /// The entry as it counts now: one that was accepted by a clock that was ahead counts from now.
     #[must_use]
     pub fn believed(&self, now: Timestamp) -> Self {
-        Self {
-            accepted_at: past(self.accepted_at, now).unwrap_or(now),
-            ..self.clone()
-        }
+        Self { accepted_at: past(self.accepted_at, now).unwrap_or(now), ..self.clone() }
     }
 
     /// The entry as that of a resource that was made anew.
@@ -173,10 +163,7 @@ impl Entry {
     /// The entry when its incident is seen to be resolved.
     #[must_use]
     pub fn resolved(&self, now: Timestamp) -> Self {
-        Self {
-            resolved_at: self.resolved_at.and_then(|at| past(at, now)).or(Some(now)),
-            ..self.clone()
-        }
+        Self { resolved_at: self.resolved_at.and_then(|at| past(at, now)).or(Some(now)), ..self.clone() }
     }
 
     /// The entry with what another one of the same hold covers.
@@ -199,10 +186,7 @@ impl Entry {
     /// The entry when nothing is held for it any more.
     #[must_use]
     pub fn closed(&self, now: Timestamp) -> Self {
-        Self {
-            closed_at: Some(now),
-            ..self.clone()
-        }
+        Self { closed_at: Some(now), ..self.clone() }
     }
 
     const fn is_understood(&self) -> bool {
@@ -285,10 +269,7 @@ pub(crate) async fn entries(store: &Store) -> Result<BTreeMap<String, Entry>, St
     };
     let reads: Vec<_> = newest.into_iter().map(read).collect();
     let entries = stream::iter(reads).buffer_unordered(AT_ONCE);
-    entries
-        .map_ok(|entry: Entry| (entry.uid.clone(), entry))
-        .try_collect()
-        .await
+    entries.map_ok(|entry: Entry| (entry.uid.clone(), entry)).try_collect().await
 }
 
 /// The entry of a hold that was closed; `None`: there is none.
@@ -304,11 +285,7 @@ async fn closed(store: &Store, uid: &str) -> Result<Option<Entry>, StoreError> {
 }
 
 fn unreadable() -> StoreError {
-    StoreError {
-        operation: "GetObject",
-        code: "UnreadableLedger".into(),
-        status: None,
-    }
+    StoreError { operation: "GetObject", code: "UnreadableLedger".into(), status: None }
 }
 
 /// What the open ones among `entries` cover, those of `closing` left out.

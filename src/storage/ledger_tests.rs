@@ -16,18 +16,9 @@ fn an_entry_is_never_larger_than_can_be_read() {
     for round in 0..9 {
         let before = entry.clone();
         entry = entry.grown(&spec(round), now).joined(&before);
-        assert!(
-            serde_json::to_vec_pretty(&entry).unwrap().len() <= MOST,
-            "{round}"
-        );
+        assert!(serde_json::to_vec_pretty(&entry).unwrap().len() <= MOST, "{round}");
         let named = entry.cameras.len();
-        assert!(
-            named == 0
-                || spec(round)
-                    .cameras
-                    .iter()
-                    .all(|camera| entry.cameras.contains(camera))
-        );
+        assert!(named == 0 || spec(round).cameras.iter().all(|camera| entry.cameras.contains(camera)));
     }
     assert!(entry.cameras.is_empty(), "all, once there is no more room");
 }

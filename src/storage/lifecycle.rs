@@ -38,11 +38,7 @@ impl Rule {
         let beside = rule.prefix();
         let within = filter.and_then(LifecycleRuleFilter::prefix);
         let prefixes = [beside, within, and.and_then(LifecycleRuleAndOperator::prefix)];
-        let prefix = prefixes
-            .into_iter()
-            .flatten()
-            .find(|p| !p.is_empty())
-            .unwrap_or_default();
+        let prefix = prefixes.into_iter().flatten().find(|p| !p.is_empty()).unwrap_or_default();
         let tags = filter
             .and_then(LifecycleRuleFilter::tag)
             .into_iter()
@@ -57,12 +53,8 @@ impl Rule {
         Self {
             enabled: *rule.status() == ExpirationStatus::Enabled,
             prefix: prefix.to_owned(),
-            tags: tags
-                .map(|tag| (tag.key().to_owned(), tag.value().to_owned()))
-                .collect(),
-            expire_after: expiration
-                .and_then(LifecycleExpiration::days)
-                .filter(|days| *days > 0),
+            tags: tags.map(|tag| (tag.key().to_owned(), tag.value().to_owned())).collect(),
+            expire_after: expiration.and_then(LifecycleExpiration::days).filter(|days| *days > 0),
             noncurrent_after: noncurrent
                 .and_then(NoncurrentVersionExpiration::noncurrent_days)
                 .filter(|days| *days > 0),
@@ -93,12 +85,7 @@ impl Rule {
         let filter = if tags.is_empty() {
             filter.prefix(&self.prefix)
         } else {
-            filter.and(
-                LifecycleRuleAndOperator::builder()
-                    .prefix(&self.prefix)
-                    .set_tags(Some(tags))
-                    .build(),
-            )
+            filter.and(LifecycleRuleAndOperator::builder().prefix(&self.prefix).set_tags(Some(tags)).build())
         };
         let expiration = (self.expire_after.is_some() || self.expired_markers).then(|| {
             LifecycleExpiration::builder()
@@ -106,21 +93,13 @@ impl Rule {
                 .set_expired_object_delete_marker(self.expired_markers.then_some(true))
                 .build()
         });
-        let noncurrent = self.noncurrent_after.map(|days| {
-            NoncurrentVersionExpiration::builder()
-                .noncurrent_days(days)
-                .build()
-        });
-        let abort = self.abort_after.map(|days| {
-            AbortIncompleteMultipartUpload::builder()
-                .days_after_initiation(days)
-                .build()
-        });
-        let status = if self.enabled {
-            ExpirationStatus::Enabled
-        } else {
-            ExpirationStatus::Disabled
-        };
+        let noncurrent = self
+            .noncurrent_after
+            .map(|days| NoncurrentVersionExpiration::builder().noncurrent_days(days).build());
+        let abort = self
+            .abort_after
+            .map(|days| AbortIncompleteMultipartUpload::builder().days_after_initiation(days).build());
+        let status = if self.enabled { ExpirationStatus::Enabled } else { ExpirationStatus::Disabled };
         LifecycleRule::builder()
             .id(id)
             .status(status)
@@ -135,15 +114,9 @@ impl Rule {
 
 impl fmt::Display for Rule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let prefix = if self.prefix.is_empty() {
-            "all"
-        } else {
-            &self.prefix
-        };
+        let prefix = if self.prefix.is_empty() { "all" } else { &self.prefix };
         f.write_str(prefix)?;
-        self.tags
-            .iter()
-            .try_for_each(|(key, value)| write!(f, " {key}={value}"))?;
+        self.tags.iter().try_for_each(|(key, value)| write!(f, " {key}={value}"))?;
         if let Some(days) = self.expire_after {
             write!(f, " expire {days}d")?;
         }
@@ -207,11 +180,7 @@ mod tests {
     #[test]
     fn what_we_never_say_is_seen() {
         let size = LifecycleRuleFilter::builder().object_size_less_than(10).build();
-        let rule = LifecycleRule::builder()
-            .status(ExpirationStatus::Enabled)
-            .filter(size)
-            .build()
-            .unwrap();
+        let rule = LifecycleRule::builder().status(ExpirationStatus::Enabled).filter(size).build().unwrap();
         assert!(Rule::read(&rule).other);
         assert!(Rule::read(&rule).write("x").is_none());
     }

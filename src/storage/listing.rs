@@ -43,11 +43,7 @@ pub struct Listed {
 
 impl Listed {
     pub(crate) fn version(&self) -> Version {
-        Version {
-            key: self.key.clone(),
-            id: self.id.clone(),
-            is_marker: self.is_marker,
-        }
+        Version { key: self.key.clone(), id: self.id.clone(), is_marker: self.is_marker }
     }
 }
 
@@ -62,10 +58,7 @@ impl After {
     /// At the first key that sorts after `text`. A key that equals `text` may be listed or not: `key-marker` is inclusive in
     /// some stores.
     pub(crate) fn text(text: impl Into<String>) -> Self {
-        Self {
-            key: text.into(),
-            id: None,
-        }
+        Self { key: text.into(), id: None }
     }
 
     /// After all versions of `key`.
@@ -75,10 +68,7 @@ impl After {
 
     /// After the version `id` of `key`.
     fn version(key: &str, id: String) -> Self {
-        Self {
-            key: key.to_owned(),
-            id: Some(id),
-        }
+        Self { key: key.to_owned(), id: Some(id) }
     }
 
     /// Whether it lies after the first key that begins with `prefix`.
@@ -110,13 +100,7 @@ pub(crate) struct Query<'a> {
 impl<'a> Query<'a> {
     /// Everything under `prefix`, of which all keys are ours.
     pub(crate) const fn under(prefix: &'a str) -> Self {
-        Self {
-            prefix,
-            by_folder: false,
-            after: None,
-            most: PAGE,
-            is_ours: |_| true,
-        }
+        Self { prefix, by_folder: false, after: None, most: PAGE, is_ours: |_| true }
     }
 }
 
@@ -192,11 +176,7 @@ pub(crate) async fn page(store: &Store, query: Query<'_>) -> Result<Page, StoreE
 fn read(answer: &ListObjectVersionsOutput, query: Query<'_>) -> Result<Page, StoreError> {
     let is_encoded = answer.encoding_type() == Some(&EncodingType::Url);
     let decoded = |text: &str| {
-        if is_encoded {
-            decode(text).into_owned()
-        } else {
-            text.to_owned()
-        }
+        if is_encoded { decode(text).into_owned() } else { text.to_owned() }
     };
     let key = |key: Option<&str>| key.map(decoded).ok_or_else(unreadable);
     let (mut versions, mut markers) = (Vec::new(), Vec::new());
@@ -207,10 +187,7 @@ fn read(answer: &ListObjectVersionsOutput, query: Query<'_>) -> Result<Page, Sto
             is_marker: false,
             is_latest: version.is_latest() == Some(true),
             modified: instant(version.last_modified())?,
-            size: version
-                .size()
-                .and_then(|size| u64::try_from(size).ok())
-                .unwrap_or_default(),
+            size: version.size().and_then(|size| u64::try_from(size).ok()).unwrap_or_default(),
             etag: version.e_tag().unwrap_or_default().to_owned(),
         });
     }
@@ -242,15 +219,10 @@ fn read(answer: &ListObjectVersionsOutput, query: Query<'_>) -> Result<Page, Sto
     Ok(Page {
         versions,
         end,
-        folders: folders
-            .filter_map(|folder| folder.prefix().map(decoded))
-            .collect(),
+        folders: folders.filter_map(|folder| folder.prefix().map(decoded)).collect(),
         is_cut: answer.is_truncated() == Some(true),
         next: [next.map(str::to_owned), next.map(decoded)],
-        next_id: answer
-            .next_version_id_marker()
-            .filter(|id| !id.is_empty())
-            .map(str::to_owned),
+        next_id: answer.next_version_id_marker().filter(|id| !id.is_empty()).map(str::to_owned),
     })
 }
 
@@ -282,14 +254,7 @@ pub(crate) const MOST_PAGES: usize = 100_000;
 pub(crate) async fn all(store: &Store, prefix: &str, most_pages: usize) -> Result<Vec<Listed>, StoreError> {
     let (mut all, mut after) = (Vec::new(), None);
     for _ in 0..most_pages {
-        let page = page(
-            store,
-            Query {
-                after: after.as_ref(),
-                ..Query::under(prefix)
-            },
-        )
-        .await?;
+        let page = page(store, Query { after: after.as_ref(), ..Query::under(prefix) }).await?;
         let next = page.versions.last().map(|last| page.after(&last.key));
         all.extend(page.versions);
         match next {
@@ -309,11 +274,7 @@ pub(crate) async fn one_by_one(
 ) -> Result<Vec<(String, String)>, StoreError> {
     let (mut all, mut after) = (Vec::new(), None);
     for _ in 0..most {
-        let query = Query {
-            after: after.as_ref(),
-            most: 1,
-            ..Query::under(prefix)
-        };
+        let query = Query { after: after.as_ref(), most: 1, ..Query::under(prefix) };
         let page = page(store, query).await?;
         let next = page.versions.last().map(|last| page.after(&last.key));
         all.extend(page.versions.into_iter().map(|listed| (listed.key, listed.id)));
@@ -335,22 +296,14 @@ pub(crate) fn instant(of: Option<&DateTime>) -> Result<Timestamp, StoreError> {
 
 /// Decodes a key of an answer with `encoding-type=url`, in which stores write a space as `+` or `%20`.
 fn decode(text: &str) -> Cow<'_, str> {
-    let spaced: Cow<'_, str> = if text.contains('+') {
-        text.replace('+', " ").into()
-    } else {
-        text.into()
-    };
+    let spaced: Cow<'_, str> = if text.contains('+') { text.replace('+', " ").into() } else { text.into() };
     let bytes: Vec<u8> = percent_encoding::percent_decode_str(&spaced).collect();
     String::from_utf8_lossy(&bytes).into_owned().into()
 }
 
 /// What decides how long something lives is never guessed.
 fn unreadable() -> StoreError {
-    StoreError {
-        operation: OPERATION,
-        code: "UnreadableAnswer".into(),
-        status: None,
-    }
+    StoreError { operation: OPERATION, code: "UnreadableAnswer".into(), status: None }
 }
 
 /// The code of a listing that leaves out a key which is there.
@@ -373,11 +326,7 @@ pub(crate) fn endless() -> StoreError {
 
 /// An answer that no S3 server may give: by no repetition does it get right.
 fn wrong(code: &str) -> StoreError {
-    StoreError {
-        operation: OPERATION,
-        code: code.into(),
-        status: Some(200),
-    }
+    StoreError { operation: OPERATION, code: code.into(), status: Some(200) }
 }
 
 #[cfg(test)]

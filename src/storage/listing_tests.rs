@@ -21,9 +21,7 @@ fn marker(key: &str) -> DeleteMarkerEntry {
 
 fn answer(keys: &[&str]) -> ListObjectVersionsOutput {
     let versions = keys.iter().map(|key| version(key)).collect();
-    ListObjectVersionsOutput::builder()
-        .set_versions(Some(versions))
-        .build()
+    ListObjectVersionsOutput::builder().set_versions(Some(versions)).build()
 }
 
 fn code(answer: &ListObjectVersionsOutput, query: Query<'_>) -> Option<String> {
@@ -36,10 +34,7 @@ fn page_out_of_order_is_an_error() {
     assert_eq!(code(&answer(&["video/hal/b", "video/hal/c"]), query), None);
     let disordered = answer(&["video/hal/c", "video/hal/b"]);
     assert_eq!(code(&disordered, query).as_deref(), Some("ListingOutOfOrder"));
-    let others_are_not_ours = Query {
-        is_ours: |key| key.ends_with('c'),
-        ..query
-    };
+    let others_are_not_ours = Query { is_ours: |key| key.ends_with('c'), ..query };
     assert_eq!(code(&disordered, others_are_not_ours), None);
     let outside = answer(&["video/hal-2/a"]);
     assert_eq!(code(&outside, query).as_deref(), Some("ListingOutsidePrefix"));
@@ -48,41 +43,21 @@ fn page_out_of_order_is_an_error() {
 #[test]
 fn page_before_its_marker_is_an_error_and_the_marker_itself_is_not() {
     let after = After::text("video/hal/m");
-    let query = Query {
-        after: Some(&after),
-        ..Query::under("video/hal/")
-    };
-    assert_eq!(
-        code(&answer(&["video/hal/a"]), query).as_deref(),
-        Some("ListingGoesBack")
-    );
+    let query = Query { after: Some(&after), ..Query::under("video/hal/") };
+    assert_eq!(code(&answer(&["video/hal/a"]), query).as_deref(), Some("ListingGoesBack"));
     let inclusive = read(&answer(&["video/hal/m", "video/hal/n"]), query).unwrap();
-    let keys: Vec<_> = inclusive
-        .versions
-        .iter()
-        .map(|listed| listed.key.as_str())
-        .collect();
+    let keys: Vec<_> = inclusive.versions.iter().map(|listed| listed.key.as_str()).collect();
     assert_eq!(keys, ["video/hal/n"]);
     // Within the versions of a key, the key comes again.
     let after = After::version("video/hal/m", "7".into());
-    let query = Query {
-        after: Some(&after),
-        ..query
-    };
+    let query = Query { after: Some(&after), ..query };
     assert_eq!(read(&answer(&["video/hal/m"]), query).unwrap().versions.len(), 1);
 }
 
 #[test]
 fn encoded_answers_and_plain_ones_are_understood() {
     let plain = answer(&["video/hal/a+b%20c"]);
-    let key = |answer| {
-        read(answer, Query::under("video/"))
-            .unwrap()
-            .versions
-            .pop()
-            .unwrap()
-            .key
-    };
+    let key = |answer| read(answer, Query::under("video/")).unwrap().versions.pop().unwrap().key;
     assert_eq!(key(&plain), "video/hal/a+b%20c");
     let encoded = ListObjectVersionsOutput::builder()
         .encoding_type(EncodingType::Url)

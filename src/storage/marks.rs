@@ -33,20 +33,14 @@ pub struct Marks {
 
 impl Marks {
     /// Neither.
-    pub(crate) const NONE: Self = Self {
-        legal_hold: false,
-        tag: None,
-    };
+    pub(crate) const NONE: Self = Self { legal_hold: false, tag: None };
 }
 
 /// Reads both. `None`: the version is gone.
 pub(crate) async fn read(store: &Store, version: &Version) -> Result<Option<Marks>, StoreError> {
     let (tag, legal_hold) = futures::join!(read_tag(store, version), is_held(store, version));
     Ok(match tag? {
-        Some(tag) => Some(Marks {
-            legal_hold: legal_hold?,
-            tag,
-        }),
+        Some(tag) => Some(Marks { legal_hold: legal_hold?, tag }),
         None => None,
     })
 }
@@ -56,11 +50,7 @@ pub(crate) async fn read_tag(
     store: &Store,
     version: &Version,
 ) -> Result<Option<Option<RetentionTag>>, StoreError> {
-    let request = store
-        .client
-        .get_object_tagging()
-        .bucket(&store.bucket)
-        .key(&version.key);
+    let request = store.client.get_object_tagging().bucket(&store.bucket).key(&version.key);
     match request.version_id(&version.id).send().await {
         Ok(answer) => Ok(Some(match answer.tag_set() {
             [tag] if tag.key() == TAG_KEY => tag.value().parse().ok(),
@@ -78,23 +68,14 @@ pub(crate) async fn read_tag(
 /// Whether a listing has the version.
 pub(crate) async fn is_listed(store: &Store, version: &Version) -> Result<bool, StoreError> {
     let listed = listing::all(store, &version.key, VERSION_PAGES).await?;
-    Ok(listed
-        .iter()
-        .any(|listed| listed.key == version.key && listed.id == version.id))
+    Ok(listed.iter().any(|listed| listed.key == version.key && listed.id == version.id))
 }
 
 /// Gives a version this one tag.
 pub(crate) async fn write_tag(store: &Store, version: &Version, tag: RetentionTag) -> Result<(), StoreError> {
     let one = Tag::builder().key(TAG_KEY).value(tag.as_str()).build().ok();
-    let tags = Tagging::builder()
-        .set_tag_set(one.map(|tag| vec![tag]))
-        .build()
-        .ok();
-    let request = store
-        .client
-        .put_object_tagging()
-        .bucket(&store.bucket)
-        .key(&version.key);
+    let tags = Tagging::builder().set_tag_set(one.map(|tag| vec![tag])).build().ok();
+    let request = store.client.put_object_tagging().bucket(&store.bucket).key(&version.key);
     let answer = request.version_id(&version.id).set_tagging(tags).send().await;
     answer.map_err(|error| StoreError::of("PutObjectTagging", &error))?;
     Ok(())
@@ -102,17 +83,9 @@ pub(crate) async fn write_tag(store: &Store, version: &Version, tag: RetentionTa
 
 /// Turns a version's legal hold on or off.
 pub(crate) async fn write_hold(store: &Store, version: &Version, on: bool) -> Result<(), StoreError> {
-    let status = if on {
-        ObjectLockLegalHoldStatus::On
-    } else {
-        ObjectLockLegalHoldStatus::Off
-    };
+    let status = if on { ObjectLockLegalHoldStatus::On } else { ObjectLockLegalHoldStatus::Off };
     let hold = ObjectLockLegalHold::builder().status(status).build();
-    let request = store
-        .client
-        .put_object_legal_hold()
-        .bucket(&store.bucket)
-        .key(&version.key);
+    let request = store.client.put_object_legal_hold().bucket(&store.bucket).key(&version.key);
     let answer = request.version_id(&version.id).legal_hold(hold).send().await;
     answer.map_err(|error| StoreError::of("PutObjectLegalHold", &error))?;
     Ok(())
@@ -120,11 +93,7 @@ pub(crate) async fn write_hold(store: &Store, version: &Version, on: bool) -> Re
 
 /// Whether a version has a legal hold.
 pub(crate) async fn is_held(store: &Store, version: &Version) -> Result<bool, StoreError> {
-    let request = store
-        .client
-        .get_object_legal_hold()
-        .bucket(&store.bucket)
-        .key(&version.key);
+    let request = store.client.get_object_legal_hold().bucket(&store.bucket).key(&version.key);
     match request.version_id(&version.id).send().await {
         Ok(answer) => match answer.legal_hold().and_then(ObjectLockLegalHold::status) {
             Some(ObjectLockLegalHoldStatus::On) => Ok(true),
@@ -158,11 +127,7 @@ mod tests {
     use crate::storage::stub::{Stub, error, versions};
 
     fn version() -> Version {
-        Version {
-            key: "video/a".into(),
-            id: "1".into(),
-            is_marker: false,
-        }
+        Version { key: "video/a".into(), id: "1".into(), is_marker: false }
     }
 
     fn of_id(id: &str) -> Listed {

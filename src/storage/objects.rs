@@ -44,19 +44,11 @@ fn most(key: &str) -> usize {
 }
 
 fn too_large(operation: &'static str) -> StoreError {
-    StoreError {
-        operation,
-        code: "TooLarge".into(),
-        status: Some(200),
-    }
+    StoreError { operation, code: "TooLarge".into(), status: Some(200) }
 }
 
 fn unreadable() -> StoreError {
-    StoreError {
-        operation: "GetObject",
-        code: "UnreadableAnswer".into(),
-        status: None,
-    }
+    StoreError { operation: "GetObject", code: "UnreadableAnswer".into(), status: None }
 }
 
 /// The bytes of an object, and its `ETag` where the answer says how long it is and is that long.
@@ -65,9 +57,7 @@ async fn whole(store: &Store, key: &str, id: Option<&str>) -> Result<(Vec<u8>, O
     let request = store.client.get_object().bucket(&store.bucket).key(key);
     let answer = request.set_version_id(id.map(str::to_owned)).send().await;
     let mut answer = answer.map_err(|error| StoreError::of(operation, &error))?;
-    let length = answer
-        .content_length()
-        .and_then(|length| usize::try_from(length).ok());
+    let length = answer.content_length().and_then(|length| usize::try_from(length).ok());
     let most = most(key);
     if length.is_some_and(|length| length > most) && answer.e_tag.is_some() {
         return Err(too_large(operation));
@@ -117,26 +107,14 @@ pub(crate) async fn put(store: &Store, key: &str, bytes: Vec<u8>) -> Result<(), 
     if bytes.len() > most(key) {
         return Err(too_large("PutObject"));
     }
-    let request = store
-        .client
-        .put_object()
-        .bucket(&store.bucket)
-        .key(key)
-        .body(ByteStream::from(bytes));
-    request
-        .send()
-        .await
-        .map_err(|error| StoreError::of("PutObject", &error))?;
+    let request = store.client.put_object().bucket(&store.bucket).key(key).body(ByteStream::from(bytes));
+    request.send().await.map_err(|error| StoreError::of("PutObject", &error))?;
     Ok(())
 }
 
 /// Deletes one version for good.
 pub(crate) async fn delete(store: &Store, version: &Version) -> Result<(), StoreError> {
-    let request = store
-        .client
-        .delete_object()
-        .bucket(&store.bucket)
-        .key(&version.key);
+    let request = store.client.delete_object().bucket(&store.bucket).key(&version.key);
     let answer = request.version_id(&version.id).send().await;
     answer.map_err(|error| StoreError::of("DeleteObject", &error))?;
     Ok(())

@@ -30,21 +30,11 @@ pub(crate) async fn observe(store: &Store) -> Result<Option<Observed>, StoreErro
         return Ok(None);
     };
     let (object_lock, default_retention) = lock(store).await?;
-    let Parts {
-        foreign,
-        unseen,
-        settings,
-    } = Box::pin(parts::read(store)).await?;
+    let Parts { foreign, unseen, settings } = Box::pin(parts::read(store)).await?;
     let document = policy(store).await?;
-    let parsed = document
-        .as_deref()
-        .map(|text| serde_json::from_str::<Value>(text).unwrap_or_default());
+    let parsed = document.as_deref().map(|text| serde_json::from_str::<Value>(text).unwrap_or_default());
     let statements = parsed.as_ref().map_or(Ok(Vec::new()), statements);
-    let policy = statements
-        .as_ref()
-        .ok()
-        .and_then(|s| Policy::of(s).ok())
-        .filter(|_| document.is_some());
+    let policy = statements.as_ref().ok().and_then(|s| Policy::of(s).ok()).filter(|_| document.is_some());
     Ok(Some(Observed {
         unreadable_policy: document.is_some() && policy.is_none(),
         statements: statements.unwrap_or_default(),
@@ -62,12 +52,7 @@ pub(crate) async fn observe(store: &Store) -> Result<Option<Observed>, StoreErro
 }
 
 async fn versioning(store: &Store) -> Result<Option<bool>, StoreError> {
-    let answer = store
-        .client
-        .get_bucket_versioning()
-        .bucket(&store.bucket)
-        .send()
-        .await;
+    let answer = store.client.get_bucket_versioning().bucket(&store.bucket).send().await;
     match answer.map_err(|error| StoreError::of("GetBucketVersioning", &error)) {
         Ok(answer) => Ok(Some(answer.status() == Some(&BucketVersioningStatus::Enabled))),
         Err(error) if error.is_absent() => Ok(None),
@@ -76,19 +61,12 @@ async fn versioning(store: &Store) -> Result<Option<bool>, StoreError> {
 }
 
 pub(crate) async fn lock(store: &Store) -> Result<(bool, Option<Retention>), StoreError> {
-    let answer = store
-        .client
-        .get_object_lock_configuration()
-        .bucket(&store.bucket)
-        .send()
-        .await;
+    let answer = store.client.get_object_lock_configuration().bucket(&store.bucket).send().await;
     match answer.map_err(|error| StoreError::of("GetObjectLockConfiguration", &error)) {
         Ok(answer) => {
             let lock = answer.object_lock_configuration();
             let enabled = lock.and_then(|l| l.object_lock_enabled()) == Some(&ObjectLockEnabled::Enabled);
-            let retention = lock
-                .and_then(|l| l.rule())
-                .and_then(|rule| rule.default_retention());
+            let retention = lock.and_then(|l| l.rule()).and_then(|rule| rule.default_retention());
             Ok((enabled, retention.and_then(in_words)))
         }
         Err(error) if error.is_absent() || error.is_unsupported() => Ok((false, None)),
@@ -97,10 +75,7 @@ pub(crate) async fn lock(store: &Store) -> Result<(bool, Option<Retention>), Sto
 }
 
 fn in_words(retention: &DefaultRetention) -> Option<Retention> {
-    let (days, period) = match (
-        retention.days().filter(|n| *n > 0),
-        retention.years().filter(|n| *n > 0),
-    ) {
+    let (days, period) = match (retention.days().filter(|n| *n > 0), retention.years().filter(|n| *n > 0)) {
         (Some(days), _) => (i64::from(days), format!("{days} days")),
         (None, Some(years)) => (i64::from(years) * 365, format!("{years} years")),
         (None, None) => return None,
@@ -110,19 +85,11 @@ fn in_words(retention: &DefaultRetention) -> Option<Retention> {
         Some(ObjectLockRetentionMode::Governance) => "GOVERNANCE",
         _ => "unknown",
     };
-    Some(Retention {
-        words: format!("{mode} {period}"),
-        days,
-    })
+    Some(Retention { words: format!("{mode} {period}"), days })
 }
 
 pub(crate) async fn lifecycle(store: &Store) -> Result<Option<BTreeSet<Rule>>, StoreError> {
-    let answer = store
-        .client
-        .get_bucket_lifecycle_configuration()
-        .bucket(&store.bucket)
-        .send()
-        .await;
+    let answer = store.client.get_bucket_lifecycle_configuration().bucket(&store.bucket).send().await;
     match answer.map_err(|error| StoreError::of("GetBucketLifecycleConfiguration", &error)) {
         Ok(answer) => Ok(Some(answer.rules().iter().map(Rule::read).collect())),
         Err(error) if error.is_unsupported() => Ok(None),
@@ -132,17 +99,9 @@ pub(crate) async fn lifecycle(store: &Store) -> Result<Option<BTreeSet<Rule>>, S
 }
 
 pub(crate) async fn policy(store: &Store) -> Result<Option<String>, StoreError> {
-    let answer = store
-        .client
-        .get_bucket_policy()
-        .bucket(&store.bucket)
-        .send()
-        .await;
+    let answer = store.client.get_bucket_policy().bucket(&store.bucket).send().await;
     match answer.map_err(|error| StoreError::of("GetBucketPolicy", &error)) {
-        Ok(answer) => Ok(answer
-            .policy()
-            .filter(|text| !text.trim().is_empty())
-            .map(str::to_owned)),
+        Ok(answer) => Ok(answer.policy().filter(|text| !text.trim().is_empty()).map(str::to_owned)),
         // A store without bucket policies has none.
         Err(error) if error.is_absent() || error.is_unsupported() => Ok(None),
         Err(error) => Err(error),

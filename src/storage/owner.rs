@@ -31,12 +31,7 @@ pub struct Claim {
 impl Claim {
     /// Whether two claims are of one Site, be it re-created.
     pub fn is_of_same_site(&self, other: &Self) -> bool {
-        let Self {
-            cluster_id,
-            namespace,
-            site,
-            uid: _,
-        } = self;
+        let Self { cluster_id, namespace, site, uid: _ } = self;
         *cluster_id == other.cluster_id && *namespace == other.namespace && *site == other.site
     }
 }
@@ -54,10 +49,7 @@ pub(crate) enum Owner {
 pub(crate) async fn read(store: &Store, claim: &Claim) -> Result<Owner, StoreError> {
     let versions = objects::versions(store, KEY).await?;
     // Newest first within a key, in every store. Delete markers are no claims, and undo none.
-    let Some(first) = versions
-        .iter()
-        .rfind(|version| version.key == KEY && !version.is_marker)
-    else {
+    let Some(first) = versions.iter().rfind(|version| version.key == KEY && !version.is_marker) else {
         return Ok(Owner::Nobody);
     };
     let owner = objects::read(store, KEY, Some(&first.id)).await?;
@@ -83,15 +75,7 @@ pub(crate) async fn claim(store: &Store, claim: &Claim) -> Result<Owner, StoreEr
     let owner = read(store, claim).await?;
     if let (Owner::Another, Some(id)) = (owner, written) {
         // Too late, by a moment: leave nothing behind.
-        objects::delete(
-            store,
-            &Version {
-                key: KEY.into(),
-                id,
-                is_marker: false,
-            },
-        )
-        .await?;
+        objects::delete(store, &Version { key: KEY.into(), id, is_marker: false }).await?;
     }
     Ok(owner)
 }
@@ -103,12 +87,7 @@ async fn write(
     if_none_match: Option<&str>,
 ) -> Result<Option<String>, StoreError> {
     let bytes = serde_json::to_vec_pretty(claim).unwrap_or_default();
-    let request = store
-        .client
-        .put_object()
-        .bucket(&store.bucket)
-        .key(KEY)
-        .content_type("application/json");
+    let request = store.client.put_object().bucket(&store.bucket).key(KEY).content_type("application/json");
     let answer = request
         .set_if_none_match(if_none_match.map(str::to_owned))
         .body(ByteStream::from(bytes))
@@ -124,38 +103,21 @@ mod tests {
     use crate::storage::stub::{Stub, error};
 
     fn claim() -> Claim {
-        Claim {
-            cluster_id: "c".into(),
-            namespace: "heusden".into(),
-            site: "pool".into(),
-            uid: "1".into(),
-        }
+        Claim { cluster_id: "c".into(), namespace: "heusden".into(), site: "pool".into(), uid: "1".into() }
     }
 
     #[test]
     fn a_site_that_was_made_again_keeps_its_bucket() {
-        let again = Claim {
-            uid: "2".into(),
-            ..claim()
-        };
+        let again = Claim { uid: "2".into(), ..claim() };
         assert_eq!(judge(Some(&claim()), &again), Owner::Ours);
     }
 
     #[test]
     fn anybody_else_does_not_get_it() {
         for other in [
-            Claim {
-                cluster_id: "d".into(),
-                ..claim()
-            },
-            Claim {
-                namespace: "vlijmen".into(),
-                ..claim()
-            },
-            Claim {
-                site: "hall".into(),
-                ..claim()
-            },
+            Claim { cluster_id: "d".into(), ..claim() },
+            Claim { namespace: "vlijmen".into(), ..claim() },
+            Claim { site: "hall".into(), ..claim() },
         ] {
             assert_eq!(judge(Some(&claim()), &other), Owner::Another);
         }
@@ -177,9 +139,7 @@ mod tests {
         .await;
         assert_eq!(super::claim(&stub.store(), &claim()).await.unwrap(), Owner::Ours);
         let puts = stub.take().into_iter().filter(|asked| asked.method == "PUT");
-        let conditions: Vec<bool> = puts
-            .map(|asked| asked.header("if-none-match").is_some())
-            .collect();
+        let conditions: Vec<bool> = puts.map(|asked| asked.header("if-none-match").is_some()).collect();
         assert_eq!(conditions, [true, false]);
     }
 }

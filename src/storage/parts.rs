@@ -144,12 +144,7 @@ async fn cors(store: &Store) -> Result<Seen<bool>, StoreError> {
 }
 
 async fn replication(store: &Store) -> Result<Seen<bool>, StoreError> {
-    let answer = store
-        .client
-        .get_bucket_replication()
-        .bucket(&store.bucket)
-        .send()
-        .await;
+    let answer = store.client.get_bucket_replication().bucket(&store.bucket).send().await;
     Ok(seen("GetBucketReplication", answer)?.map(|answer| {
         let configuration = answer.replication_configuration();
         configuration.is_some_and(|configuration| !configuration.rules().is_empty())
@@ -157,12 +152,7 @@ async fn replication(store: &Store) -> Result<Seen<bool>, StoreError> {
 }
 
 async fn website(store: &Store) -> Result<Seen<bool>, StoreError> {
-    let answer = store
-        .client
-        .get_bucket_website()
-        .bucket(&store.bucket)
-        .send()
-        .await;
+    let answer = store.client.get_bucket_website().bucket(&store.bucket).send().await;
     Ok(seen("GetBucketWebsite", answer)?
         .map(|answer| answer.index_document().is_some() || answer.redirect_all_requests_to().is_some()))
 }
@@ -174,10 +164,7 @@ async fn acl(store: &Store) -> Result<Seen<bool>, StoreError> {
         let grantees: Vec<_> = acl.grants().iter().map(|grant| grant.grantee()).collect();
         // Some stores answer with one grant to nobody: they keep no ACLs.
         let is_dummy = matches!(grantees.as_slice(), [one] if one.is_none_or(is_nobody));
-        !is_dummy
-            && !grantees
-                .iter()
-                .all(|grantee| grantee.and_then(|grantee| grantee.id()) == owner)
+        !is_dummy && !grantees.iter().all(|grantee| grantee.and_then(|grantee| grantee.id()) == owner)
     }))
 }
 
@@ -206,22 +193,12 @@ async fn inventory(store: &Store) -> Result<Seen<bool>, StoreError> {
 }
 
 async fn logging(store: &Store) -> Result<Seen<bool>, StoreError> {
-    let answer = store
-        .client
-        .get_bucket_logging()
-        .bucket(&store.bucket)
-        .send()
-        .await;
+    let answer = store.client.get_bucket_logging().bucket(&store.bucket).send().await;
     Ok(seen("GetBucketLogging", answer)?.map(|answer| answer.logging_enabled().is_some()))
 }
 
 async fn public_access_block(store: &Store) -> Result<Seen<String>, StoreError> {
-    let answer = store
-        .client
-        .get_public_access_block()
-        .bucket(&store.bucket)
-        .send()
-        .await;
+    let answer = store.client.get_public_access_block().bucket(&store.bucket).send().await;
     Ok(seen("GetPublicAccessBlock", answer)?.map(|answer| {
         let block = answer.public_access_block_configuration();
         let parts = block.map(|block| {
@@ -242,20 +219,12 @@ async fn public_access_block(store: &Store) -> Result<Seen<String>, StoreError> 
 }
 
 async fn encryption(store: &Store) -> Result<Seen<String>, StoreError> {
-    let answer = store
-        .client
-        .get_bucket_encryption()
-        .bucket(&store.bucket)
-        .send()
-        .await;
+    let answer = store.client.get_bucket_encryption().bucket(&store.bucket).send().await;
     Ok(seen("GetBucketEncryption", answer)?.map(|answer| {
-        let rules = answer
-            .server_side_encryption_configuration()
-            .map(ServerSideEncryptionConfiguration::rules);
-        let defaults = rules
-            .unwrap_or_default()
-            .iter()
-            .find_map(|rule| rule.apply_server_side_encryption_by_default());
+        let rules =
+            answer.server_side_encryption_configuration().map(ServerSideEncryptionConfiguration::rules);
+        let defaults =
+            rules.unwrap_or_default().iter().find_map(|rule| rule.apply_server_side_encryption_by_default());
         match defaults.map(ServerSideEncryptionByDefault::sse_algorithm) {
             None => NOTHING,
             Some(ServerSideEncryption::Aes256) => "AES256",
@@ -273,11 +242,7 @@ async fn ownership(store: &Store) -> Result<Seen<String>, StoreError> {
     let answer = request.bucket(&store.bucket).send().await;
     Ok(seen("GetBucketOwnershipControls", answer)?.map(|answer| {
         let rules = answer.ownership_controls().map(OwnershipControls::rules);
-        match rules
-            .unwrap_or_default()
-            .first()
-            .map(OwnershipControlsRule::object_ownership)
-        {
+        match rules.unwrap_or_default().first().map(OwnershipControlsRule::object_ownership) {
             None => NOTHING,
             Some(ObjectOwnership::BucketOwnerEnforced) => "BucketOwnerEnforced",
             Some(ObjectOwnership::BucketOwnerPreferred) => "BucketOwnerPreferred",
@@ -320,9 +285,7 @@ mod tests {
                  <AccessControlList>{grants}</AccessControlList></AccessControlPolicy>"
             );
             let stub = Stub::start(move |_| (200, text.clone())).await;
-            let Seen::Answer(found) = acl(&stub.store()).await.unwrap() else {
-                panic!()
-            };
+            let Seen::Answer(found) = acl(&stub.store()).await.unwrap() else { panic!() };
             assert_eq!(found, is_foreign, "{grantees:?}");
         }
     }

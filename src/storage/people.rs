@@ -167,10 +167,7 @@ impl Proof<'_> {
         }
         // A store that knows an identity no longer shows it by another name.
         let kept = observe::policy(trial.operator).await?.unwrap_or_default();
-        if people
-            .iter()
-            .any(|person| !kept.contains(&format!("\"{person}\"")))
-        {
+        if people.iter().any(|person| !kept.contains(&format!("\"{person}\""))) {
             return Ok(Outcome::Unknown);
         }
         if !trial.can_read(&canary("named")).await? {

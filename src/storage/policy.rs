@@ -34,13 +34,7 @@ impl Policy {
     /// Of these statements.
     pub fn of(statements: &[Value]) -> Result<Self, NoPolicy> {
         let canonical = |statement| canonical(statement).map(|statement| statement.to_string());
-        Ok(Self {
-            statements: statements
-                .iter()
-                .map(canonical)
-                .collect::<Option<_>>()
-                .ok_or(NoPolicy)?,
-        })
+        Ok(Self { statements: statements.iter().map(canonical).collect::<Option<_>>().ok_or(NoPolicy)? })
     }
 
     /// How many statements it has.
@@ -83,9 +77,7 @@ pub fn size(statements: &[Value]) -> usize {
 pub(crate) fn without_deleted(statement: &Value) -> Option<Value> {
     let is_id = |value: &Value| {
         let id = value.as_str().unwrap_or_default();
-        let is_plain = id
-            .bytes()
-            .all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
+        let is_plain = id.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
         id.len() >= 16 && is_plain && (id.starts_with("AIDA") || id.starts_with("AROA"))
     };
     let mut statement = statement.clone();
@@ -104,10 +96,7 @@ pub(crate) fn without_deleted(statement: &Value) -> Option<Value> {
 
 /// Whether a statement is only there to prove something.
 pub(crate) fn is_proof(statement: &Value) -> bool {
-    statement
-        .get("Sid")
-        .and_then(Value::as_str)
-        .is_some_and(|sid| sid.starts_with(PROOF))
+    statement.get("Sid").and_then(Value::as_str).is_some_and(|sid| sid.starts_with(PROOF))
 }
 
 /// One form of a statement: every list sorted, every single value a list, without its name.
@@ -223,14 +212,8 @@ mod tests {
 
     #[test]
     fn what_is_no_policy_is_refused() {
-        for text in [
-            "",
-            "{}",
-            "[]",
-            "null",
-            "{\"Statement\": [1]}",
-            "{\"Statement\": [{\"Principal\": 1}]}",
-        ] {
+        for text in ["", "{}", "[]", "null", "{\"Statement\": [1]}", "{\"Statement\": [{\"Principal\": 1}]}"]
+        {
             assert_eq!(Policy::parse(text), Err(NoPolicy), "{text}");
         }
     }
@@ -242,11 +225,8 @@ mod tests {
         assert_eq!(named["Principal"]["AWS"], json!(["arn:aws:iam::1:user/x"]));
         assert_eq!(of(json!({"AWS": ["AIDAJQABLZS4A3QDU576Q"]})), None);
         assert_eq!(of(json!({"AWS": "AROAJQABLZS4A3QDU576Q"})), None);
-        for principal in [
-            json!("*"),
-            json!({"AWS": "*"}),
-            json!({"AWS": ["AIDA", "aidajqablzs4a3qdu576q"]}),
-        ] {
+        for principal in [json!("*"), json!({"AWS": "*"}), json!({"AWS": ["AIDA", "aidajqablzs4a3qdu576q"]})]
+        {
             assert_eq!(of(principal.clone()).unwrap()["Principal"], principal);
         }
     }

@@ -43,11 +43,7 @@ pub(crate) async fn prove(
             remedy: "remove that policy as the store's administrator: the operator writes its own".into(),
         });
     }
-    let proof = Proof {
-        trial: Trial::of(operator, principals.0, &base, &beside),
-        recorder,
-        principals,
-    };
+    let proof = Proof { trial: Trial::of(operator, principals.0, &base, &beside), recorder, principals };
     let proved = proof.run().await;
     // Nothing was put where the store has no policies.
     let restored = match &proved {
@@ -94,10 +90,7 @@ impl Proof<'_> {
             });
         }
         if !self.heeds_policies().await? {
-            return Ok(Dialect {
-                heeds_policies: false,
-                ..Dialect::of(us, them)
-            });
+            return Ok(Dialect { heeds_policies: false, ..Dialect::of(us, them) });
         }
         match trial.put("rights", self.rights()).await? {
             InForce::Yes => (),
@@ -124,12 +117,7 @@ impl Proof<'_> {
     async fn heeds_policies(&self) -> Result<bool, EnforceError> {
         let trial = &self.trial;
         trial.write("form").await?;
-        let stop = deny(
-            &format!("{PROOF}Form"),
-            &everybody(),
-            &["s3:GetObject"],
-            &trial.resource("form"),
-        );
+        let stop = deny(&format!("{PROOF}Form"), &everybody(), &["s3:GetObject"], &trial.resource("form"));
         match trial.put_until("form", vec![stop]).await {
             Ok(InForce::Yes) => Ok(true),
             Ok(InForce::No) => Ok(false),
@@ -156,42 +144,19 @@ impl Proof<'_> {
         let named = |name: &str| format!("{PROOF}{name}");
         // At AWS a put with a tag needs the right to tag, too.
         let put_tagged = ["s3:PutObject", "s3:PutObjectTagging"];
-        let mut tagged = allow(
-            &named("Tagged"),
-            &recorder,
-            &put_tagged,
-            &trial.resource("tagged/*"),
-        );
+        let mut tagged = allow(&named("Tagged"), &recorder, &put_tagged, &trial.resource("tagged/*"));
         let tag = format!("s3:RequestObjectTag/{TAG_KEY}");
-        set(
-            &mut tagged,
-            "Condition",
-            json!({ "StringEquals": { tag: ["sealed", "video"] } }),
-        );
+        set(&mut tagged, "Condition", json!({ "StringEquals": { tag: ["sealed", "video"] } }));
         let mut all = vec![
             allow(&named("Put"), &recorder, &put, &trial.resource("put/*")),
             deny(&named("NoPut"), &recorder, &put, &trial.resource("put/not/*")),
             tagged,
             allow(&named("Retag"), &recorder, &put, &trial.resource("retag/*")),
-            deny(
-                &named("NoRetag"),
-                &recorder,
-                &["s3:PutObjectTagging"],
-                &trial.resource("retag/*"),
-            ),
+            deny(&named("NoRetag"), &recorder, &["s3:PutObjectTagging"], &trial.resource("retag/*")),
         ];
         if trial.operator.tls {
-            let mut plain = deny(
-                &named("Tls"),
-                &everybody(),
-                &["s3:GetObject"],
-                &trial.resource("tls"),
-            );
-            set(
-                &mut plain,
-                "Condition",
-                json!({ "Bool": { "aws:SecureTransport": "false" } }),
-            );
+            let mut plain = deny(&named("Tls"), &everybody(), &["s3:GetObject"], &trial.resource("tls"));
+            set(&mut plain, "Condition", json!({ "Bool": { "aws:SecureTransport": "false" } }));
             all.push(plain);
         }
         all

@@ -13,11 +13,7 @@ pub(crate) const PROXY_FORM: &str = "write http://host[:port], without user, pat
 /// As the connector takes it. `tls`: the endpoint is over TLS, so the proxy makes a tunnel.
 pub(crate) fn config(proxy: &Proxy, tls: bool) -> Result<ProxyConfig, TargetError> {
     let url = checked(&proxy.url).ok_or(TargetError::Proxy)?;
-    let config = if tls {
-        ProxyConfig::https(url.as_str())
-    } else {
-        ProxyConfig::http(url.as_str())
-    };
+    let config = if tls { ProxyConfig::https(url.as_str()) } else { ProxyConfig::http(url.as_str()) };
     let config = config.map_err(|_| TargetError::Proxy)?.no_proxy(&proxy.no_proxy);
     Ok(match &proxy.login {
         Some(login) => config.with_basic_auth(encoded(&login.username), encoded(login.password.reveal())),

@@ -34,11 +34,7 @@ impl HttpProxy {
     }
 
     fn proxy(&self) -> Proxy {
-        Proxy {
-            url: self.url.clone(),
-            no_proxy: String::new(),
-            login: None,
-        }
+        Proxy { url: self.url.clone(), no_proxy: String::new(), login: None }
     }
 
     fn take(&self) -> Vec<(String, Option<String>)> {
@@ -56,12 +52,9 @@ async fn pass(stream: TcpStream, server: String, seen: Asked) {
     }
     let first = head.lines().next().unwrap().to_owned();
     let login = head.lines().find_map(|line| {
-        line.strip_prefix("proxy-authorization: ")
-            .or_else(|| line.strip_prefix("Proxy-Authorization: "))
+        line.strip_prefix("proxy-authorization: ").or_else(|| line.strip_prefix("Proxy-Authorization: "))
     });
-    seen.lock()
-        .unwrap()
-        .push((first.clone(), login.map(str::to_owned)));
+    seen.lock().unwrap().push((first.clone(), login.map(str::to_owned)));
     let mut server = TcpStream::connect(server).await.unwrap();
     if first.starts_with("CONNECT ") {
         stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
@@ -76,24 +69,14 @@ async fn pass(stream: TcpStream, server: String, seen: Asked) {
 
 async fn asks(target: &StorageTarget) -> Result<(), StoreError> {
     let store = Store::new(target, Purpose::Configure).unwrap();
-    let answer = store
-        .client
-        .get_bucket_policy()
-        .bucket(&store.bucket)
-        .send()
-        .await;
-    answer
-        .map(|_| ())
-        .map_err(|error| StoreError::of("GetBucketPolicy", &error))
+    let answer = store.client.get_bucket_policy().bucket(&store.bucket).send().await;
+    answer.map(|_| ()).map_err(|error| StoreError::of("GetBucketPolicy", &error))
 }
 
 /// A server that answers everything with an empty document, over TLS for `name`: its address and certificate.
 async fn over_tls(name: &str) -> (String, String) {
     let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new([name.to_owned()])
-        .unwrap()
-        .self_signed(&key)
-        .unwrap();
+    let certificate = CertificateParams::new([name.to_owned()]).unwrap().self_signed(&key).unwrap();
     let config =
         rustls::ServerConfig::builder_with_provider(rustls::crypto::aws_lc_rs::default_provider().into())
             .with_safe_default_protocol_versions()
@@ -141,18 +124,9 @@ async fn https_goes_through_a_tunnel() {
     assert_eq!(proxy.take(), [(tunnel.clone(), None)]);
 
     let password = Secret::new("p@ss:word/1");
-    target.proxy = Some(Proxy {
-        login: Some(Login {
-            username: "tz".into(),
-            password,
-        }),
-        ..proxy.proxy()
-    });
+    target.proxy = Some(Proxy { login: Some(Login { username: "tz".into(), password }), ..proxy.proxy() });
     asks(&target).await.unwrap();
-    assert_eq!(
-        proxy.take(),
-        [(tunnel, Some("Basic dHo6cEBzczp3b3JkLzE=".to_owned()))]
-    );
+    assert_eq!(proxy.take(), [(tunnel, Some("Basic dHo6cEBzczp3b3JkLzE=".to_owned()))]);
     assert!(!format!("{target:?}").contains("p@ss"));
 }
 
@@ -166,12 +140,7 @@ async fn plain_http_is_forwarded() {
     asks(&target).await.unwrap();
     let asked = proxy.take();
     assert_eq!(asked.len(), 1);
-    assert!(
-        asked[0]
-            .0
-            .starts_with("GET http://s3.nowhere.example:9000/tz-stub"),
-        "{asked:?}"
-    );
+    assert!(asked[0].0.starts_with("GET http://s3.nowhere.example:9000/tz-stub"), "{asked:?}");
 }
 
 #[tokio::test]
@@ -180,10 +149,7 @@ async fn exceptions_are_reached_directly() {
     let proxy = HttpProxy::start("127.0.0.1:1".into()).await;
     for no_proxy in ["127.0.0.1", "10.0.0.0/8, 127.0.0.0/8", "localhost,127.0.0.1"] {
         let mut target = stub.target();
-        target.proxy = Some(Proxy {
-            no_proxy: no_proxy.into(),
-            ..proxy.proxy()
-        });
+        target.proxy = Some(Proxy { no_proxy: no_proxy.into(), ..proxy.proxy() });
         asks(&target).await.unwrap();
         assert_eq!(proxy.take(), [], "{no_proxy}");
         assert_eq!(stub.take().len(), 1, "{no_proxy}");
@@ -193,28 +159,17 @@ async fn exceptions_are_reached_directly() {
 #[tokio::test]
 async fn a_proxy_that_is_down_is_told_as_the_proxy() {
     let mut target = Stub::start(|_| (200, String::new())).await.target();
-    target.proxy = Some(Proxy {
-        url: "http://127.0.0.1:1".into(),
-        no_proxy: String::new(),
-        login: None,
-    });
+    target.proxy = Some(Proxy { url: "http://127.0.0.1:1".into(), no_proxy: String::new(), login: None });
     let error = asks(&target).await.unwrap_err();
     assert_eq!(error.code, "NoConnection");
     let store = Store::new(&target, Purpose::Configure).unwrap();
     let advice = store.advice(&error).unwrap();
-    assert!(
-        advice.contains("proxy") && advice.contains("proxy.noProxy"),
-        "{advice}"
-    );
+    assert!(advice.contains("proxy") && advice.contains("proxy.noProxy"), "{advice}");
 }
 
 #[test]
 fn proxies_with_more_than_an_origin_are_refused() {
-    for url in [
-        "http://proxy.example.nl:3128",
-        "http://10.0.0.1",
-        "http://[fd00::1]:3128/",
-    ] {
+    for url in ["http://proxy.example.nl:3128", "http://10.0.0.1", "http://[fd00::1]:3128/"] {
         assert!(checked(url).is_some(), "{url}");
     }
     for url in [

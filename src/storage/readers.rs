@@ -24,10 +24,7 @@ fn fields(site: &Site, policy: Option<&RecordingPolicy>) -> Vec<(String, String)
     let storage = &site.spec.storage;
     let of =
         |field: String, principal: &Option<String>| principal.clone().map(|principal| (field, principal));
-    let machines = [
-        ("operator", &storage.operator.principal),
-        ("recorder", &storage.recorder.principal),
-    ];
+    let machines = [("operator", &storage.operator.principal), ("recorder", &storage.recorder.principal)];
     let machines = machines.map(|(whose, principal)| {
         let field = format!("spec.storage.{whose}.principal");
         Some((field, principal.clone()))
@@ -37,30 +34,18 @@ fn fields(site: &Site, policy: Option<&RecordingPolicy>) -> Vec<(String, String)
     let managers = site.spec.managers.iter().enumerate();
     let managers =
         managers.map(|(n, manager)| of(format!("spec.managers[{n}].principal"), &manager.principal));
-    let officers = policy
-        .into_iter()
-        .flat_map(|policy| &policy.spec.incident_officers)
-        .enumerate();
+    let officers = policy.into_iter().flat_map(|policy| &policy.spec.incident_officers).enumerate();
     let officers = officers.map(|(n, officer)| {
         let field = format!("spec.policyRef: spec.incidentOfficers[{n}].principal of the policy");
         of(field, &officer.principal)
     });
-    machines
-        .into_iter()
-        .chain([auditor])
-        .chain(managers)
-        .chain(officers)
-        .flatten()
-        .collect()
+    machines.into_iter().chain([auditor]).chain(managers).chain(officers).flatten().collect()
 }
 
 /// Returns the path of each field whose principal is `principal`, joined; for messages.
 pub fn field_of(site: &Site, policy: Option<&RecordingPolicy>, principal: &str) -> String {
     let fields = fields(site, policy).into_iter();
-    let named: Vec<String> = fields
-        .filter(|(_, named)| named == principal)
-        .map(|(field, _)| field)
-        .collect();
+    let named: Vec<String> = fields.filter(|(_, named)| named == principal).map(|(field, _)| field).collect();
     named.join(", ")
 }
 
@@ -78,9 +63,7 @@ pub fn not_one_identity(site: &Site, policy: Option<&RecordingPolicy>) -> Vec<No
 /// one identity.
 pub fn of(site: &Site, policy: Option<&RecordingPolicy>) -> Vec<String> {
     let managers = site.spec.managers.iter().map(|manager| &manager.principal);
-    let officers = policy
-        .into_iter()
-        .flat_map(|policy| &policy.spec.incident_officers);
+    let officers = policy.into_iter().flat_map(|policy| &policy.spec.incident_officers);
     let mut readers: Vec<String> = managers
         .chain(officers.map(|officer| &officer.principal))
         .flatten()
@@ -104,23 +87,14 @@ pub fn no_machine(site: &Site, policy: Option<&RecordingPolicy>) -> Result<(), (
     let machines = [&storage.operator.principal, &storage.recorder.principal];
     let is_machine = |person: &Option<String>| {
         let person = person.as_deref();
-        machines
-            .iter()
-            .any(|machine| person.is_some_and(|person| may_be_same(person, machine)))
+        machines.iter().any(|machine| person.is_some_and(|person| may_be_same(person, machine)))
     };
     let remedy =
         "article 3.2: no machine may watch; the operator's and the recorders' principals are theirs alone";
-    if site
-        .spec
-        .managers
-        .iter()
-        .any(|manager| is_machine(&manager.principal))
-    {
+    if site.spec.managers.iter().any(|manager| is_machine(&manager.principal)) {
         return Err((Reason::InvalidField, format!("spec.managers: {remedy}")));
     }
-    let mut officers = policy
-        .into_iter()
-        .flat_map(|policy| &policy.spec.incident_officers);
+    let mut officers = policy.into_iter().flat_map(|policy| &policy.spec.incident_officers);
     if officers.any(|officer| is_machine(&officer.principal)) {
         let message = format!("spec.policyRef: incidentOfficers of the policy: {remedy}");
         return Err((Reason::ReferenceRefused, message));
@@ -157,10 +131,7 @@ pub(crate) fn apart(spec: &BucketSpec) -> Result<(), EnforceError> {
         let remedy = format!("article 3.2: {remedy}");
         Err(EnforceError::Refused { what, remedy })
     };
-    let machines = [
-        ("operator", &spec.operator_principal),
-        ("recorders", &spec.recorder_principal),
-    ];
+    let machines = [("operator", &spec.operator_principal), ("recorders", &spec.recorder_principal)];
     if may_be_same(machines[0].1, machines[1].1) {
         return refused(
             "the operator's and the recorders' principals name one identity".to_owned(),

@@ -10,12 +10,8 @@ use super::error::StoreError;
 use super::refusal::EnforceError;
 
 /// Rules to leave out, in this order: a store refuses all rules for one that it does not know.
-const WITHOUT: [&[OptionalRule]; 4] = [
-    &[],
-    &[UnfinishedUploads],
-    &[ExpiredMarkers],
-    &[UnfinishedUploads, ExpiredMarkers],
-];
+const WITHOUT: [&[OptionalRule]; 4] =
+    [&[], &[UnfinishedUploads], &[ExpiredMarkers], &[UnfinishedUploads, ExpiredMarkers]];
 
 /// Writes the rules, without the optional ones that the store refuses; `desired` then lacks them, too. `None`: the rules
 /// that the store takes are there already.
@@ -55,10 +51,7 @@ pub(crate) fn needed(error: StoreError) -> EnforceError {
         return error.into();
     }
     EnforceError::StoreUnfit {
-        what: format!(
-            "the store refuses the lifecycle rules of a Site: {}",
-            error.safe_message()
-        ),
+        what: format!("the store refuses the lifecycle rules of a Site: {}", error.safe_message()),
         remedy: "use a store whose lifecycle knows tags and noncurrent versions".into(),
     }
 }
@@ -114,25 +107,15 @@ mod tests {
             (&[][..], &[][..]),
             (&["AbortIncomplete"], &[UnfinishedUploads]),
             (&["ExpiredObjectDeleteMarker"], &[ExpiredMarkers]),
-            (
-                &["AbortIncomplete", "ExpiredObjectDeleteMarker"],
-                OptionalRule::VARIANTS,
-            ),
+            (&["AbortIncomplete", "ExpiredObjectDeleteMarker"], OptionalRule::VARIANTS),
         ] {
             let stub = refusing(elements).await;
             let mut wanted = desired();
-            let change = write(&stub.store(), &mut wanted, &BucketState::default())
-                .await
-                .unwrap();
+            let change = write(&stub.store(), &mut wanted, &BucketState::default()).await.unwrap();
             let expected = desired().without(without);
             assert_eq!(wanted.lifecycle, expected.lifecycle, "{elements:?}");
             assert_eq!(wanted.given_up, expected.given_up, "{elements:?}");
-            assert!(
-                change
-                    .unwrap()
-                    .to
-                    .contains("video/ toezicht-retention=video expire 15d")
-            );
+            assert!(change.unwrap().to.contains("video/ toezicht-retention=video expire 15d"));
 
             // Tried again, and nothing new is there: no change.
             let state = BucketState {

@@ -89,10 +89,7 @@ impl PutError {
 impl Uploader {
     /// An uploader for `target`. Makes no connection.
     pub fn new(target: &StorageTarget) -> Result<Self, TargetError> {
-        Ok(Self {
-            store: Store::new(target, Purpose::Upload)?,
-            knows_no_condition: Arc::default(),
-        })
+        Ok(Self { store: Store::new(target, Purpose::Upload)?, knows_no_condition: Arc::default() })
     }
 
     /// Puts `file` under `key`, once: one request, streamed from the file. `sha256` is of the whole file; it
@@ -180,14 +177,8 @@ impl Uploader {
             .await;
         let server_date = exchange.date();
         match sent.map_err(|error| StoreError::of("PutObject", &error)) {
-            Ok(_) => Ok(Put {
-                already_there: false,
-                server_date,
-            }),
-            Err(error) if error.has_status(412) => Ok(Put {
-                already_there: true,
-                server_date,
-            }),
+            Ok(_) => Ok(Put { already_there: false, server_date }),
+            Err(error) if error.has_status(412) => Ok(Put { already_there: true, server_date }),
             Err(error) if is_checksum(&error) => Err(PutError::Checksum),
             Err(error) => Err(error.into()),
         }
@@ -197,12 +188,8 @@ impl Uploader {
 /// The file as a body that is streamed, with its length.
 async fn open(file: &Path) -> Result<ByteStream, PutError> {
     // Asked first, since the SDK's own error does not say what kind it is.
-    tokio::fs::File::open(file)
-        .await
-        .map_err(|error| PutError::File(error.kind()))?;
-    ByteStream::from_path(file)
-        .await
-        .map_err(|_| PutError::File(std::io::ErrorKind::Other))
+    tokio::fs::File::open(file).await.map_err(|error| PutError::File(error.kind()))?;
+    ByteStream::from_path(file).await.map_err(|_| PutError::File(std::io::ErrorKind::Other))
 }
 
 /// The codes that stores give when body and checksum differ.
@@ -222,10 +209,7 @@ struct Exchange {
 
 impl Exchange {
     fn new(sha256: &[u8; 32]) -> Self {
-        Self {
-            sha256: hex::encode(sha256),
-            date: Arc::default(),
-        }
+        Self { sha256: hex::encode(sha256), date: Arc::default() }
     }
 
     fn date(&self) -> Option<Timestamp> {
@@ -244,9 +228,7 @@ impl Intercept for Exchange {
         _: &RuntimeComponents,
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        config
-            .interceptor_state()
-            .store_put(PayloadSigningOverride::Precomputed(self.sha256.clone()));
+        config.interceptor_state().store_put(PayloadSigningOverride::Precomputed(self.sha256.clone()));
         Ok(())
     }
 
@@ -294,17 +276,12 @@ mod tests {
             let dir = tempfile::tempdir().unwrap();
             for bytes in [b"one", b"two"] {
                 let (file, key, sha256) = segment(dir.path(), bytes);
-                let put = uploader
-                    .put(&key, &file, sha256, RetentionTag::Video)
-                    .await
-                    .unwrap();
+                let put = uploader.put(&key, &file, sha256, RetentionTag::Video).await.unwrap();
                 assert!(!put.already_there);
             }
             let asked = stub.take();
-            let conditions: Vec<bool> = asked
-                .iter()
-                .map(|asked| asked.header("if-none-match").is_some())
-                .collect();
+            let conditions: Vec<bool> =
+                asked.iter().map(|asked| asked.header("if-none-match").is_some()).collect();
             assert_eq!(conditions, [true, false, false], "{code}");
             assert_eq!(&asked[1].body[..], b"one");
         }
@@ -312,20 +289,14 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_about_the_bytes_or_the_keys_is_no_refused_condition() {
-        for (status, code) in [
-            (400, "BadDigest"),
-            (400, "ExpiredToken"),
-            (400, "RequestTimeout"),
-            (403, "AccessDenied"),
-        ] {
+        for (status, code) in
+            [(400, "BadDigest"), (400, "ExpiredToken"), (400, "RequestTimeout"), (403, "AccessDenied")]
+        {
             let stub = Stub::start(move |_| error(status, code)).await;
             let uploader = Uploader::new(&stub.target()).unwrap();
             let dir = tempfile::tempdir().unwrap();
             let (file, key, sha256) = segment(dir.path(), b"x");
-            uploader
-                .put(&key, &file, sha256, RetentionTag::Video)
-                .await
-                .unwrap_err();
+            uploader.put(&key, &file, sha256, RetentionTag::Video).await.unwrap_err();
             assert_eq!(stub.take().len(), 1, "{code}");
         }
     }

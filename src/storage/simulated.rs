@@ -23,9 +23,7 @@ pub struct Simulated {
 
 impl fmt::Debug for Simulated {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Simulated")
-            .field("seed", &self.seed)
-            .finish_non_exhaustive()
+        f.debug_struct("Simulated").field("seed", &self.seed).finish_non_exhaustive()
     }
 }
 
@@ -63,9 +61,7 @@ impl Clock {
     }
 
     pub(crate) fn now(&self) -> Timestamp {
-        self.0
-            .as_ref()
-            .map_or_else(Timestamp::now, |simulated| (simulated.now)())
+        self.0.as_ref().map_or_else(Timestamp::now, |simulated| (simulated.now)())
     }
 }
 

@@ -52,24 +52,13 @@ pub(crate) async fn sources(
 ) -> Result<Sources, StoreError> {
     let registry = registry(class);
     let known = all(store, &registry, REGISTRY_PAGES).await?;
-    let known = known
-        .iter()
-        .filter_map(|listed| listed.key.strip_prefix(&registry));
+    let known = known.iter().filter_map(|listed| listed.key.strip_prefix(&registry));
     let mut known: BTreeSet<String> = known.map(str::to_owned).chain(named.iter().cloned()).collect();
     known.retain(|name| is_source(name));
-    let Names {
-        folders,
-        foreign,
-        is_cut,
-    } = names(store, class.prefix(), PAGE).await?;
+    let Names { folders, foreign, is_cut } = names(store, class.prefix(), PAGE).await?;
     let unknown: Vec<String> = folders.into_iter().filter(|name| !known.contains(name)).collect();
     let (unknown, put_off) = in_turn(unknown, MOST_UNKNOWN, now);
-    Ok(Sources {
-        visited: known.into_iter().chain(unknown).collect(),
-        put_off,
-        is_cut,
-        foreign,
-    })
+    Ok(Sources { visited: known.into_iter().chain(unknown).collect(), put_off, is_cut, foreign })
 }
 
 /// What stands directly under a prefix.
@@ -87,18 +76,11 @@ pub(crate) struct Names {
 pub(crate) async fn names(store: &Store, prefix: &str, most: i32) -> Result<Names, StoreError> {
     let (mut found, mut after, mut asked) = (Names::default(), None, BTreeSet::new());
     for _ in 0..FOLDER_PAGES {
-        let query = Query {
-            most,
-            ..folders(prefix, after.as_ref())
-        };
+        let query = Query { most, ..folders(prefix, after.as_ref()) };
         let page = page(store, query).await?;
-        page.versions
-            .iter()
-            .for_each(|listed| found.foreign.note(&listed.key));
+        page.versions.iter().for_each(|listed| found.foreign.note(&listed.key));
         for folder in &page.folders {
-            let name = folder
-                .strip_prefix(prefix)
-                .and_then(|name| name.strip_suffix('/'));
+            let name = folder.strip_prefix(prefix).and_then(|name| name.strip_suffix('/'));
             match name.filter(|name| is_source(name)) {
                 Some(name) => drop(found.folders.insert(name.to_owned())),
                 None => found.foreign.note(folder),
@@ -133,8 +115,7 @@ pub(crate) async fn names(store: &Store, prefix: &str, most: i32) -> Result<Name
 /// page that ends between the two is followed by none with `a/`.
 fn eclipsed(last: &str) -> impl Iterator<Item = &str> {
     let ends = last.char_indices().filter(|(_, next)| *next < '/');
-    ends.filter_map(|(end, _)| last.get(..end))
-        .filter(|name| is_source(name))
+    ends.filter_map(|(end, _)| last.get(..end)).filter(|name| is_source(name))
 }
 
 fn registry(class: Class) -> String {
@@ -190,25 +171,13 @@ mod tests {
             )
         })
         .await;
-        sources(
-            &stub.store(),
-            Class::Calls,
-            &BTreeSet::new(),
-            Timestamp::UNIX_EPOCH,
-        )
-        .await
-        .unwrap()
+        sources(&stub.store(), Class::Calls, &BTreeSet::new(), Timestamp::UNIX_EPOCH).await.unwrap()
     }
 
     #[tokio::test]
     async fn names_that_cannot_be_told_hide_none_after_them() {
-        const ALL: [&str; 5] = [
-            "calls/\u{1}/",
-            "calls/\u{2}/",
-            "calls/balie-2/",
-            "calls/balie/",
-            "calls/z\u{3}/",
-        ];
+        const ALL: [&str; 5] =
+            ["calls/\u{1}/", "calls/\u{2}/", "calls/balie-2/", "calls/balie/", "calls/z\u{3}/"];
         for most in 3..=5 {
             let found = found(&ALL, most).await;
             assert_eq!(found.visited, ["balie", "balie-2"], "{most}");
@@ -245,10 +214,7 @@ mod tests {
     async fn no_more_names_are_asked_for_than_that() {
         let stub = Stub::start(|asked| {
             let from = asked.parameter("key-marker").unwrap_or_default();
-            let number: u32 = from
-                .get(7..11)
-                .and_then(|digits| digits.parse().ok())
-                .unwrap_or(1000);
+            let number: u32 = from.get(7..11).and_then(|digits| digits.parse().ok()).unwrap_or(1000);
             let folder = format!("calls/a{:04}{}/", number + 1, "-a".repeat(100));
             let told = if asked.parameter("prefix").as_deref() == Some("calls/") {
                 format!(

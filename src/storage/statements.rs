@@ -23,32 +23,17 @@ const OTHERS: &str = "Others";
 const OTHERS_READ: &str = "OthersRead";
 /// Reading what an object holds.
 const READ: [&str; 2] = ["s3:GetObject", "s3:GetObjectVersion"];
-const LIST: [&str; 3] = [
-    "s3:ListBucket",
-    "s3:ListBucketVersions",
-    "s3:ListBucketMultipartUploads",
-];
+const LIST: [&str; 3] = ["s3:ListBucket", "s3:ListBucketVersions", "s3:ListBucketMultipartUploads"];
 const DELETE: [&str; 2] = ["s3:DeleteObject", "s3:DeleteObjectVersion"];
 /// What protects an object, and what could undo it.
-const LOCK: [&str; 3] = [
-    "s3:PutObjectLegalHold",
-    "s3:PutObjectRetention",
-    "s3:BypassGovernanceRetention",
-];
+const LOCK: [&str; 3] = ["s3:PutObjectLegalHold", "s3:PutObjectRetention", "s3:BypassGovernanceRetention"];
 const READ_LOCK: [&str; 2] = ["s3:GetObjectLegalHold", "s3:GetObjectRetention"];
 /// Changing tags of what is there already.
-const RETAG: [&str; 3] = [
-    "s3:PutObjectVersionTagging",
-    "s3:DeleteObjectTagging",
-    "s3:DeleteObjectVersionTagging",
-];
+const RETAG: [&str; 3] =
+    ["s3:PutObjectVersionTagging", "s3:DeleteObjectTagging", "s3:DeleteObjectVersionTagging"];
 const READ_TAGS: [&str; 2] = ["s3:GetObjectTagging", "s3:GetObjectVersionTagging"];
-const ACLS: [&str; 4] = [
-    "s3:GetObjectAcl",
-    "s3:GetObjectVersionAcl",
-    "s3:PutObjectAcl",
-    "s3:PutObjectVersionAcl",
-];
+const ACLS: [&str; 4] =
+    ["s3:GetObjectAcl", "s3:GetObjectVersionAcl", "s3:PutObjectAcl", "s3:PutObjectVersionAcl"];
 /// The bucket's own settings, but for its policy. Stores that heed the case of letters (`SeaweedFS`) write `Cors`.
 const SETTINGS: [&str; 12] = [
     "s3:DeleteBucket",
@@ -64,17 +49,10 @@ const SETTINGS: [&str; 12] = [
     "s3:PutLifecycleConfiguration",
     "s3:PutReplicationConfiguration",
 ];
-const POLICY: [&str; 3] = [
-    "s3:GetBucketPolicy",
-    "s3:PutBucketPolicy",
-    "s3:DeleteBucketPolicy",
-];
+const POLICY: [&str; 3] = ["s3:GetBucketPolicy", "s3:PutBucketPolicy", "s3:DeleteBucketPolicy"];
 /// More of its settings, in words that not every store's policies know.
-pub(crate) const MORE_SETTINGS: [&str; 3] = [
-    "s3:PutBucketOwnershipControls",
-    "s3:PutEncryptionConfiguration",
-    "s3:PutInventoryConfiguration",
-];
+pub(crate) const MORE_SETTINGS: [&str; 3] =
+    ["s3:PutBucketOwnershipControls", "s3:PutEncryptionConfiguration", "s3:PutInventoryConfiguration"];
 /// Settings of AWS that copy the list of recordings elsewhere, or cost their reader money, in words that each store
 /// knows or does not.
 pub(crate) const NEWER_SETTINGS: [&str; 4] = [
@@ -83,11 +61,8 @@ pub(crate) const NEWER_SETTINGS: [&str; 4] = [
     "s3:PutAnalyticsConfiguration",
     "s3:PutBucketRequestPayment",
 ];
-const READ_MORE_SETTINGS: [&str; 3] = [
-    "s3:GetBucketOwnershipControls",
-    "s3:GetEncryptionConfiguration",
-    "s3:GetInventoryConfiguration",
-];
+const READ_MORE_SETTINGS: [&str; 3] =
+    ["s3:GetBucketOwnershipControls", "s3:GetEncryptionConfiguration", "s3:GetInventoryConfiguration"];
 const READ_SETTINGS: [&str; 11] = [
     "s3:GetBucketAcl",
     "s3:GetBucketCors",
@@ -113,10 +88,7 @@ pub struct Place<'a> {
 
 impl<'a> From<&'a Store> for Place<'a> {
     fn from(store: &'a Store) -> Self {
-        Self {
-            bucket: &store.bucket,
-            region: &store.region,
-        }
+        Self { bucket: &store.bucket, region: &store.region }
     }
 }
 
@@ -184,14 +156,9 @@ pub fn bootstrap(place: Place<'_>, operator_principal: &str, more_settings: bool
     let at = Resources::of(place, operator_principal);
     let operator = by(operator_principal);
     let settings = [&POLICY[..], &READ_SETTINGS, &SETTINGS, &LIST].concat();
-    let objects = [
-        &LOCK[..],
-        &READ_LOCK,
-        &RETAG,
-        &READ_TAGS,
-        &["s3:PutObjectTagging", "s3:AbortMultipartUpload"],
-    ]
-    .concat();
+    let objects =
+        [&LOCK[..], &READ_LOCK, &RETAG, &READ_TAGS, &["s3:PutObjectTagging", "s3:AbortMultipartUpload"]]
+            .concat();
     let more = more_settings.then(|| {
         let settings = [READ_MORE_SETTINGS, MORE_SETTINGS].concat();
         allow("OperatorMoreSettings", &operator, &settings, &[at.bucket()])
@@ -200,12 +167,7 @@ pub fn bootstrap(place: Place<'_>, operator_principal: &str, more_settings: bool
         allow("OperatorSettings", &operator, &settings, &[at.bucket()]),
         allow("OperatorVersions", &operator, &objects, &[at.under("")]),
         // Ceph asks for the right of batch deletion on the bucket.
-        allow(
-            "OperatorDeletes",
-            &operator,
-            &DELETE,
-            &[at.bucket(), at.under("")],
-        ),
+        allow("OperatorDeletes", &operator, &DELETE, &[at.bucket(), at.under("")]),
         allow(
             "OperatorLedger",
             &operator,
@@ -218,11 +180,7 @@ pub fn bootstrap(place: Place<'_>, operator_principal: &str, more_settings: bool
 
 /// The bucket's settings that the store's policies can name.
 fn settings(dialect: &Dialect) -> Vec<&'static str> {
-    let more: &[&str] = if dialect.more_settings {
-        &MORE_SETTINGS
-    } else {
-        &[]
-    };
+    let more: &[&str] = if dialect.more_settings { &MORE_SETTINGS } else { &[] };
     let newer = NEWER_SETTINGS.into_iter();
     let newer = newer.filter(|word| dialect.newer_settings.contains(*word));
     [&SETTINGS, more].concat().into_iter().chain(newer).collect()
@@ -285,9 +243,7 @@ pub(crate) fn everyone_but(
     places: &[String],
 ) -> Value {
     let mut statement = json!({ "Sid": sid, "Effect": "Deny", "Action": actions, "Resource": places });
-    elements
-        .into_iter()
-        .for_each(|(element, value)| set(&mut statement, &element, value));
+    elements.into_iter().for_each(|(element, value)| set(&mut statement, &element, value));
     statement
 }
 
@@ -299,11 +255,7 @@ pub(crate) fn is_others(statement: &Value) -> bool {
 
 fn plain_http(at: &Resources<'_>) -> Value {
     let mut statement = deny("PlainHttp", &everybody(), &["s3:*"], &[at.bucket(), at.under("")]);
-    set(
-        &mut statement,
-        "Condition",
-        json!({ "Bool": { "aws:SecureTransport": "false" } }),
-    );
+    set(&mut statement, "Condition", json!({ "Bool": { "aws:SecureTransport": "false" } }));
     statement
 }
 
@@ -316,10 +268,7 @@ pub(crate) struct Resources<'a> {
 impl<'a> Resources<'a> {
     /// In the partition that `principal` is of.
     pub(crate) fn of(place: Place<'a>, principal: &'a str) -> Self {
-        Self {
-            bucket: place.bucket,
-            partition: partition::of(principal, place.region),
-        }
+        Self { bucket: place.bucket, partition: partition::of(principal, place.region) }
     }
 
     pub(crate) fn bucket(&self) -> String {

@@ -4,10 +4,7 @@ use crate::api::Days;
 const BUCKET: &str = "gemeente-heusden-cameratoezicht-zwembad-sporthal-die-heijgrave";
 
 fn place() -> Place<'static> {
-    Place {
-        bucket: BUCKET,
-        region: "eu-central-1",
-    }
+    Place { bucket: BUCKET, region: "eu-central-1" }
 }
 
 /// A name of so many characters, as AWS's single sign-on makes them.
@@ -51,11 +48,7 @@ fn bytes(spec: &BucketSpec, dialect: &Dialect) -> usize {
 fn each_reader_is_named_once_a_class_of_statement() {
     let (with, without) = (spec(2, 115, true), spec(1, 115, true));
     let extra = bytes(&with, &aws()) - bytes(&without, &aws());
-    assert_eq!(
-        extra,
-        3 * (115 + 3),
-        "an Allow, an Allow for manifests, an exemption"
-    );
+    assert_eq!(extra, 3 * (115 + 3), "an Allow, an Allow for manifests, an exemption");
 }
 
 #[test]
@@ -64,25 +57,14 @@ fn a_policy_of_many_readers_fits_or_says_how_many_do() {
     for (readers, length) in [(0, 256), (12, 80), (15, 80), (8, 120), (18, 66)] {
         let spec = spec(readers, length, true);
         let size = bytes(&spec, &aws());
-        assert_eq!(
-            fitting(place(), &spec, &aws(), true),
-            Ok(()),
-            "{readers} of {length}: {size}"
-        );
+        assert_eq!(fitting(place(), &spec, &aws(), true), Ok(()), "{readers} of {length}: {size}");
     }
     // Of a usual one, and without: as many as the schema allows of an ordinary length, and most of single sign-on's.
-    let usual = Place {
-        bucket: "heusden-die-heijgrave",
-        ..place()
-    };
+    let usual = Place { bucket: "heusden-die-heijgrave", ..place() };
     for (readers, length) in [(32, 66), (20, 115)] {
         let spec = spec(readers, length, false);
         let size = size(&policy(usual, &spec, &aws(), true));
-        assert_eq!(
-            fitting(usual, &spec, &aws(), true),
-            Ok(()),
-            "{readers} of {length}: {size}"
-        );
+        assert_eq!(fitting(usual, &spec, &aws(), true), Ok(()), "{readers} of {length}: {size}");
     }
     for (readers, length) in [(32, 115), (32, 256)] {
         let spec = spec(readers, length, true);
@@ -91,12 +73,8 @@ fn a_policy_of_many_readers_fits_or_says_how_many_do() {
             "{readers} of {length}: {size}, of a usual bucket {}",
             self::size(&policy(usual, &spec, &aws(), true))
         );
-        let Err(EnforceError::PolicyTooLong {
-            people,
-            bytes,
-            limit,
-            fits,
-        }) = fitting(place(), &spec, &aws(), true)
+        let Err(EnforceError::PolicyTooLong { people, bytes, limit, fits }) =
+            fitting(place(), &spec, &aws(), true)
         else {
             panic!("{readers} of {length} fit, with {size}")
         };
@@ -106,10 +84,7 @@ fn a_policy_of_many_readers_fits_or_says_how_many_do() {
         fewer.readers.truncate(fits);
         assert_eq!(fitting(place(), &fewer, &aws(), true), Ok(()));
         fewer.readers.push(spec.readers[fits].clone());
-        assert!(
-            fitting(place(), &fewer, &aws(), true).is_err(),
-            "{fits} is the most"
-        );
+        assert!(fitting(place(), &fewer, &aws(), true).is_err(), "{fits} is the most");
     }
 }
 
@@ -139,10 +114,7 @@ fn settings_are_denied_where_the_store_knows_the_words() {
     for word in NEWER_SETTINGS {
         let denied = |known: bool| {
             let newer_settings = known.then(|| word.to_owned()).into_iter().collect();
-            let dialect = Dialect {
-                newer_settings,
-                ..aws()
-            };
+            let dialect = Dialect { newer_settings, ..aws() };
             let all = policy(place(), &spec(1, 60, true), &dialect, true);
             let names = |statement: &&Value| {
                 let actions = statement["Action"].as_array().unwrap();
@@ -154,11 +126,7 @@ fn settings_are_denied_where_the_store_knows_the_words() {
             });
             sids.collect::<Vec<_>>()
         };
-        assert_eq!(
-            denied(true),
-            ["RecorderBucket", "AuditorBucket", "Others"],
-            "{word}"
-        );
+        assert_eq!(denied(true), ["RecorderBucket", "AuditorBucket", "Others"], "{word}");
         assert!(denied(false).is_empty(), "{word}");
     }
 }
@@ -177,17 +145,11 @@ fn readers_are_everyone_else_in_all_but_reading() {
     assert_eq!(not_held["Principal"], everybody(), "it names nobody");
     assert!(all.iter().all(|statement| is_others(statement) == statement["Sid"].as_str().unwrap().starts_with("Others")));
 
-    let unsaid = Dialect {
-        others: Others::Unsaid,
-        ..aws()
-    };
+    let unsaid = Dialect { others: Others::Unsaid, ..aws() };
     let all = policy(place(), &spec, &unsaid, true);
     for sid in ["ReadersObjects", "ReadersBucket", "NotHeld"] {
         assert!(all.iter().any(|statement| statement["Sid"] == sid), "{sid}");
     }
-    let unheeded = Dialect {
-        heeds_policies: false,
-        ..aws()
-    };
+    let unheeded = Dialect { heeds_policies: false, ..aws() };
     assert!(policy(place(), &spec, &unheeded, true).is_empty());
 }

@@ -33,8 +33,7 @@ impl Asked {
     /// A parameter of the query; empty if it has no value.
     pub(crate) fn parameter(&self, name: &str) -> Option<String> {
         let mut all = url::form_urlencoded::parse(self.query.as_bytes());
-        all.find(|(given, _)| given == name)
-            .map(|(_, value)| value.into_owned())
+        all.find(|(given, _)| given == name).map(|(_, value)| value.into_owned())
     }
 }
 
@@ -69,12 +68,7 @@ impl Stub {
                     if status == SILENCE {
                         std::future::pending::<()>().await;
                     }
-                    (
-                        StatusCode::from_u16(status).unwrap(),
-                        [("etag", "\"stub\"")],
-                        text,
-                    )
-                        .into_response()
+                    (StatusCode::from_u16(status).unwrap(), [("etag", "\"stub\"")], text).into_response()
                 }
             });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -131,20 +125,10 @@ pub(crate) fn versions(asked: &Asked, all: &[Listed]) -> (u16, String) {
             continue;
         };
         if let Some((folder, _)) = rest.split_once('/').filter(|_| by_folder) {
-            folders.insert(format!(
-                "<CommonPrefixes><Prefix>{prefix}{folder}/</Prefix></CommonPrefixes>"
-            ));
+            folders.insert(format!("<CommonPrefixes><Prefix>{prefix}{folder}/</Prefix></CommonPrefixes>"));
             continue;
         }
-        let Listed {
-            key,
-            id,
-            is_latest,
-            modified,
-            size,
-            etag,
-            ..
-        } = listed;
+        let Listed { key, id, is_latest, modified, size, etag, .. } = listed;
         let _ = write!(
             versions,
             "<Version><Key>{key}</Key><VersionId>{id}</VersionId><IsLatest>{is_latest}</IsLatest>\

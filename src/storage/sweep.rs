@@ -265,9 +265,8 @@ impl Sweep<'_> {
     ) -> Result<(Vec<SweptDay>, Retagged), SweepError> {
         let (mut swept, mut retagged) = (Vec::new(), Retagged::default());
         // Each is made when its turn has come: there may be thousands. The deleting side ends when nobody can send any more.
-        let mut days = stream::iter(days)
-            .map(move |day| self.find_in(day, found.clone()))
-            .buffer_unordered(DAYS);
+        let mut days =
+            stream::iter(days).map(move |day| self.find_in(day, found.clone())).buffer_unordered(DAYS);
         while let Some((day, of_day)) = days.try_next().await? {
             swept.extend(Some(day).filter(|day| day.versions > 0));
             retagged.add(of_day);
@@ -282,11 +281,7 @@ impl Sweep<'_> {
         mut found: mpsc::Sender<Vec<Listed>>,
     ) -> Result<(SweptDay, Retagged), SweepError> {
         let (mut walk, mut retagged) = (Walk::new(self.store, [prefix.clone()]), Retagged::default());
-        let mut day = SweptDay {
-            prefix,
-            versions: 0,
-            bytes: 0,
-        };
+        let mut day = SweptDay { prefix, versions: 0, bytes: 0 };
         while let Some(page) = self.next(&mut walk, &day.prefix).await? {
             let (due, rest) = self.due(page);
             day.versions += due.len() as u64;
@@ -372,9 +367,7 @@ impl Sweep<'_> {
         // Immediately before: a hold may have been declared since the page was listed.
         let holds = self.open_holds().await?;
         self.store.clock.vouches_for(self.time)?;
-        let goes = together
-            .iter()
-            .filter(|listed| self.fate(listed, &holds) == Fate::Goes);
+        let goes = together.iter().filter(|listed| self.fate(listed, &holds) == Fate::Goes);
         let goes: Vec<&Listed> = goes.collect();
         let batches = goes.chunks(BATCH).map(|batch| delete(self.store, batch));
         let mut last_error = None;

@@ -42,11 +42,7 @@ pub(super) async fn in_sync(
         Err(error) => Err(error),
     };
     let was_made = |operation: &Operation| !matches!(operation, Operation::Set(setting) if desired.given_up.contains(&GivenUp::Setting(*setting)));
-    changed.extend(
-        made.into_iter()
-            .filter(|(operation, _)| was_made(operation))
-            .map(|(_, change)| change),
-    );
+    changed.extend(made.into_iter().filter(|(operation, _)| was_made(operation)).map(|(_, change)| change));
     outcome
 }
 
@@ -65,10 +61,7 @@ async fn write<'a>(
             made.extend(change.map_err(rules::needed)?.map(|change| (operation, change)));
             continue;
         }
-        match (
-            operation,
-            apply::apply(operator, operation, desired, &observed.state).await,
-        ) {
+        match (operation, apply::apply(operator, operation, desired, &observed.state).await) {
             (_, Ok(change)) => made.push((operation, change)),
             (_, Err(error)) if !error.is_refusal() => return Err(error.into()),
             (Operation::Set(setting), Err(_)) => {

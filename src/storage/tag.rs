@@ -62,10 +62,7 @@ impl FromStr for RetentionTag {
     type Err = UnknownTag;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL
-            .into_iter()
-            .find(|tag| tag.as_str() == text)
-            .ok_or(UnknownTag)
+        Self::ALL.into_iter().find(|tag| tag.as_str() == text).ok_or(UnknownTag)
     }
 }
 

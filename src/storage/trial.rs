@@ -39,13 +39,7 @@ pub(super) struct Trial<'a> {
 
 impl<'a> Trial<'a> {
     pub(super) fn of(operator: &'a Store, us: &'a str, base: &'a str, beside: &'a [Value]) -> Self {
-        Self {
-            operator,
-            resources: Resources::of(Place::from(operator), us),
-            us,
-            base,
-            beside,
-        }
+        Self { operator, resources: Resources::of(Place::from(operator), us), us, base, beside }
     }
 
     pub(super) fn key(&self, name: &str) -> String {

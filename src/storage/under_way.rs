@@ -225,19 +225,13 @@ mod tests {
     }
 
     fn change(uri: &str) -> Change {
-        Change {
-            uri: uri.to_owned(),
-            lets_go: false,
-        }
+        Change { uri: uri.to_owned(), lets_go: false }
     }
 
     #[tokio::test(start_paused = true)]
     async fn what_was_sent_since_does_not_count() {
         let under_way = UnderWay::default();
-        let of = |uri: &str| Change {
-            lets_go: true,
-            ..change(uri)
-        };
+        let of = |uri: &str| Change { lets_go: true, ..change(uri) };
         under_way.sent(of(HOLD), Instant::now());
         tokio::time::advance(Duration::from_secs(5)).await;
         let since = Instant::now();
@@ -253,11 +247,7 @@ mod tests {
     #[tokio::test]
     async fn what_protects_is_told_apart_from_what_lets_go() {
         let stub = Stub::start(|_| (504, String::new())).await;
-        let version = Version {
-            key: key(HOLD).unwrap().to_string(),
-            id: "1".into(),
-            is_marker: false,
-        };
+        let version = Version { key: key(HOLD).unwrap().to_string(), id: "1".into(), is_marker: false };
         for (tag, lets_go) in [
             (RetentionTag::Held, false),
             (RetentionTag::Sealed, false),
@@ -267,26 +257,16 @@ mod tests {
             let under_way = UnderWay::default();
             let store = Store::noting(&stub.target(), &under_way).unwrap();
             let _ = marks::write_tag(&store, &version, tag).await;
-            let of = |camera| {
-                under_way
-                    .may_let_go("stub", &cover(camera), Instant::now())
-                    .is_some()
-            };
+            let of = |camera| under_way.may_let_go("stub", &cover(camera), Instant::now()).is_some();
             assert_eq!((of("hal"), of("hal-2")), (lets_go, false), "{tag}");
-            assert_eq!(
-                under_way.may_land("stub", &cover("hal"), &[]).is_some(),
-                !lets_go,
-                "{tag}"
-            );
+            assert_eq!(under_way.may_land("stub", &cover("hal"), &[]).is_some(), !lets_go, "{tag}");
         }
         for (on, lets_go) in [(true, false), (false, true)] {
             let under_way = UnderWay::default();
             let store = Store::noting(&stub.target(), &under_way).unwrap();
             let _ = marks::write_hold(&store, &version, on).await;
             assert_eq!(
-                under_way
-                    .may_let_go("stub", &cover("hal"), Instant::now())
-                    .is_some(),
+                under_way.may_let_go("stub", &cover("hal"), Instant::now()).is_some(),
                 lets_go,
                 "{on}"
             );
@@ -329,28 +309,15 @@ mod tests {
     #[tokio::test]
     async fn attempts_without_an_answer_are_remembered() {
         let slow_down = "<Error><Code>SlowDown</Code></Error>";
-        let cases = [
-            (200, "", false),
-            (403, "", false),
-            (503, slow_down, false),
-            (503, "", true),
-            (504, "", true),
-        ];
+        let cases =
+            [(200, "", false), (403, "", false), (503, slow_down, false), (503, "", true), (504, "", true)];
         for (status, body, may_land) in cases {
             let stub = Stub::start(move |_| (status, body.to_owned())).await;
             let under_way = UnderWay::default();
             let store = Store::noting(&stub.target(), &under_way).unwrap();
-            let version = Version {
-                key: key(HOLD).unwrap().to_string(),
-                id: "1".into(),
-                is_marker: false,
-            };
+            let version = Version { key: key(HOLD).unwrap().to_string(), id: "1".into(), is_marker: false };
             let protected = || under_way.may_land("stub", &cover("hal"), &[]).is_some();
-            let let_go = || {
-                under_way
-                    .may_let_go("stub", &cover("hal"), Instant::now())
-                    .is_some()
-            };
+            let let_go = || under_way.may_let_go("stub", &cover("hal"), Instant::now()).is_some();
             let _ = marks::write_hold(&store, &version, true).await;
             assert_eq!((protected(), let_go()), (may_land, false), "{status}");
             let _ = marks::write_tag(&store, &version, RetentionTag::Video).await;

@@ -56,8 +56,7 @@ impl Days {
     /// Whether they have a day in common with one of `all`.
     fn meet(self, all: &[Self]) -> bool {
         let is_before = |one: Self, other: Self| one.to.zip(other.from).is_some_and(|(to, from)| to < from);
-        all.iter()
-            .any(|other| !is_before(self, *other) && !is_before(*other, self))
+        all.iter().any(|other| !is_before(self, *other) && !is_before(*other, self))
     }
 
     /// Those of a year, a month or a day, by its numbers; `None`: there is none such.
@@ -70,10 +69,7 @@ impl Days {
             (Some(_), None) => from.last_of_month(),
             (None, None) => from.last_of_year(),
         };
-        Some(Self {
-            from: Some(from),
-            to: Some(to),
-        })
+        Some(Self { from: Some(from), to: Some(to) })
     }
 }
 
@@ -100,21 +96,12 @@ impl Foreign {
 
 /// The folders directly under a prefix, a page of them.
 pub(super) fn folders<'a>(prefix: &'a str, after: Option<&'a After>) -> Query<'a> {
-    Query {
-        prefix,
-        by_folder: true,
-        after,
-        most: PAGE,
-        is_ours: |_| false,
-    }
+    Query { prefix, by_folder: true, after, most: PAGE, is_ours: |_| false }
 }
 
 /// Whether there is anything under a prefix.
 pub(super) async fn has_any(store: &Store, prefix: &str) -> Result<bool, StoreError> {
-    let query = Query {
-        most: 1,
-        ..folders(prefix, None)
-    };
+    let query = Query { most: 1, ..folders(prefix, None) };
     let page = page(store, query).await?;
     Ok(!page.versions.is_empty() || !page.folders.is_empty())
 }
@@ -174,11 +161,7 @@ pub(crate) async fn days_of(
 fn folder_of(class: Class, source: &str, path: &[i16]) -> String {
     let numbers = path.iter().zip([4, 2, 2]);
     let numbers = numbers.map(|(number, digits)| format!("{number:0digits$}/"));
-    format!(
-        "{}{source}/{}",
-        class.prefix(),
-        numbers.collect::<Vec<_>>().concat()
-    )
+    format!("{}{source}/{}", class.prefix(), numbers.collect::<Vec<_>>().concat())
 }
 
 /// As many of them as have their turn at `now`, and the others. Nobody can foresee which; and however regularly passes come, each
@@ -219,9 +202,7 @@ impl Folder<'_> {
         page.versions.iter().for_each(|listed| foreign.note(&listed.key));
         let mut numbers = Vec::new();
         for folder in &page.folders {
-            let name = folder
-                .strip_prefix(self.base)
-                .and_then(|name| name.strip_suffix('/'));
+            let name = folder.strip_prefix(self.base).and_then(|name| name.strip_suffix('/'));
             match name.filter(|name| is_number(name, self.digits)).map(str::parse) {
                 Some(Ok(number)) => numbers.push(number),
                 _ => foreign.note(folder),
@@ -236,10 +217,7 @@ impl Folder<'_> {
         };
         let jobs: Vec<_> = range.map(look).collect();
         let asked: Vec<(i16, bool)> = stream::iter(jobs).buffered(AT_ONCE).try_collect().await?;
-        Ok(asked
-            .into_iter()
-            .filter_map(|(number, has_any)| has_any.then_some(number))
-            .collect())
+        Ok(asked.into_iter().filter_map(|(number, has_any)| has_any.then_some(number)).collect())
     }
 }
 
@@ -274,11 +252,7 @@ struct Stretch {
 impl<'a> Walk<'a> {
     /// Over days, each given by its prefix, in this order.
     pub(crate) fn new(store: &'a Store, days: impl IntoIterator<Item = String>) -> Self {
-        let stretches = days.into_iter().map(|prefix| Stretch {
-            day: prefix.len(),
-            prefix,
-            after: None,
-        });
+        let stretches = days.into_iter().map(|prefix| Stretch { day: prefix.len(), prefix, after: None });
         let mut stretches: Vec<Stretch> = stretches.collect();
         stretches.reverse();
         Self {
@@ -298,9 +272,7 @@ impl<'a> Walk<'a> {
     pub(crate) fn of_day(store: &'a Store, prefix: String, from: Option<String>) -> Self {
         let mut walk = Self::new(store, [prefix]);
         for stretch in &mut walk.stretches {
-            stretch.after = from
-                .as_ref()
-                .map(|from| After::text(format!("{}{from}", stretch.prefix)));
+            stretch.after = from.as_ref().map(|from| After::text(format!("{}{from}", stretch.prefix)));
         }
         walk
     }
@@ -336,11 +308,8 @@ impl<'a> Walk<'a> {
             },
         )
         .await?;
-        let (ours, others): (Vec<_>, Vec<_>) = page
-            .versions
-            .iter()
-            .cloned()
-            .partition(|listed| listed.key.parse::<Key>().is_ok());
+        let (ours, others): (Vec<_>, Vec<_>) =
+            page.versions.iter().cloned().partition(|listed| listed.key.parse::<Key>().is_ok());
         for listed in &others {
             self.foreign.note(&listed.key);
         }
@@ -380,23 +349,13 @@ impl<'a> Walk<'a> {
         }
         let is_within =
             next.is_within(last) && stretch.after.as_ref().is_some_and(|after| after.is_within(last));
-        let next = Stretch {
-            after: Some(next),
-            prefix: stretch.prefix,
-            day: stretch.day,
-        };
+        let next = Stretch { after: Some(next), prefix: stretch.prefix, day: stretch.day };
         match (is_within, is_crowded) {
             (true, false) => {
                 self.crowded_keys.note(last);
-                let rest = Stretch {
-                    after: Some(After::key(last)),
-                    prefix: next.prefix.clone(),
-                    day: next.day,
-                };
-                let of_key = Stretch {
-                    prefix: last.to_owned(),
-                    ..next
-                };
+                let rest =
+                    Stretch { after: Some(After::key(last)), prefix: next.prefix.clone(), day: next.day };
+                let of_key = Stretch { prefix: last.to_owned(), ..next };
                 self.crowded.push(of_key);
                 self.stretches.push(rest);
             }
@@ -411,9 +370,7 @@ impl<'a> Walk<'a> {
     async fn note_hidden(&mut self, key: String) -> Result<(), StoreError> {
         let request = self.store.client.get_object_tagging();
         let answer = request.bucket(&self.store.bucket).key(&key).send().await;
-        let error = answer
-            .err()
-            .map(|error| StoreError::of("GetObjectTagging", &error));
+        let error = answer.err().map(|error| StoreError::of("GetObjectTagging", &error));
         match error {
             Some(error) if error.is_absent() && error.code != "NoSuchTagSet" => Ok(()),
             Some(error) if !error.is_refusal() => Err(error),
@@ -449,11 +406,7 @@ impl<'a> Walk<'a> {
             let prefix = format!("{base}{}", char::from(*way));
             // What was listed already does not come again.
             let after = stretch.after.clone().filter(|after| after.is_past(&prefix));
-            self.stretches.push(Stretch {
-                prefix,
-                after,
-                day: stretch.day,
-            });
+            self.stretches.push(Stretch { prefix, after, day: stretch.day });
         }
         if ways.is_empty() && is_all {
             // Objects under a whole key of ours: `….mp4/x`. There is none of ours behind it.

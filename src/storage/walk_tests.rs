@@ -11,11 +11,7 @@ async fn inclusive(mut keys: Vec<String>) -> Stub {
     keys.sort();
     Stub::start(move |asked| {
         let of = |name: &str| asked.parameter(name).unwrap_or_default();
-        let (prefix, from, id) = (
-            of("prefix"),
-            of("key-marker"),
-            asked.parameter("version-id-marker"),
-        );
+        let (prefix, from, id) = (of("prefix"), of("key-marker"), asked.parameter("version-id-marker"));
         let numbered = keys.iter().enumerate();
         let is_after = |number: usize, key: &str| match &id {
             Some(id) => number > id.parse().unwrap(),
@@ -33,9 +29,7 @@ async fn inclusive(mut keys: Vec<String>) -> Stub {
                 )
             })
             .collect();
-        let (number, key) = page
-            .last()
-            .map_or((0, String::new()), |(number, key)| (*number, (*key).clone()));
+        let (number, key) = page.last().map_or((0, String::new()), |(number, key)| (*number, (*key).clone()));
         let next = format!(
             "<NextKeyMarker>{key}</NextKeyMarker><NextVersionIdMarker>{number}</NextVersionIdMarker>"
         );
@@ -67,27 +61,16 @@ async fn walked(keys: Vec<String>) -> BTreeSet<String> {
 async fn a_crowd_at_a_marker_ends_no_walk() {
     let of = |second: u8| format!("{DAY}0800{second:02}.000Z-6000-0123456789abcdef.mp4");
     let ours = BTreeSet::from([of(1), of(2)]);
-    for crowd in [
-        format!("{} ", of(1)),
-        format!("{DAY}0"),
-        format!("{DAY}0800015"),
-        format!("{DAY}2"),
-    ] {
+    for crowd in [format!("{} ", of(1)), format!("{DAY}0"), format!("{DAY}0800015"), format!("{DAY}2")] {
         for many in [999, 1000, 1001, 2001] {
-            let all = ours
-                .iter()
-                .cloned()
-                .chain(std::iter::repeat_n(crowd.clone(), many));
+            let all = ours.iter().cloned().chain(std::iter::repeat_n(crowd.clone(), many));
             assert_eq!(walked(all.collect()).await, ours, "{many} of {crowd}");
         }
     }
     // The next stretch begins with the one that is crowded.
     let before = (0..1000).map(|number| format!("{DAY}1/{number:04}"));
     let crowd = std::iter::repeat_n(format!("{DAY}2"), 1001);
-    assert_eq!(
-        walked(ours.iter().cloned().chain(before).chain(crowd).collect()).await,
-        ours
-    );
+    assert_eq!(walked(ours.iter().cloned().chain(before).chain(crowd).collect()).await, ours);
 }
 
 /// Whoever has a recorder's credentials puts something into each day since the year 1900.
@@ -114,44 +97,27 @@ async fn days_in_which_nothing_is_expected_have_their_turn() {
     .await;
     let store = stub.store();
     let now: Timestamp = "2026-03-07T12:00:00Z".parse().unwrap();
-    let days = |from: &str, to: &str| Days {
-        from: Some(from.parse().unwrap()),
-        to: Some(to.parse().unwrap()),
-    };
+    let days =
+        |from: &str, to: &str| Days { from: Some(from.parse().unwrap()), to: Some(to.parse().unwrap()) };
     // A hold's window, and the ceiling.
     let expected = [days("1999-12-31", "2000-03-01"), days("2026-02-01", "2026-03-09")];
     let (mut odd, mut asked) = (BTreeSet::new(), 0);
     for pass in 0..40 {
         let now = now + SignedDuration::from_mins(10) * pass;
-        let found = days_of(&store, Class::Video, "hal", &[Days::ALL], &expected, now)
-            .await
-            .unwrap();
-        let (known, others): (BTreeSet<Date>, BTreeSet<Date>) = found
-            .days
-            .iter()
-            .partition(|day| expected.iter().any(|days| days.has(**day)));
+        let found = days_of(&store, Class::Video, "hal", &[Days::ALL], &expected, now).await.unwrap();
+        let (known, others): (BTreeSet<Date>, BTreeSet<Date>) =
+            found.days.iter().partition(|day| expected.iter().any(|days| days.has(**day)));
         assert_eq!(known.len(), 62 + 37, "{known:?}");
-        assert!(
-            others.len() == MOST_ODD_DAYS && found.put_off > 0,
-            "{}",
-            others.len()
-        );
+        assert!(others.len() == MOST_ODD_DAYS && found.put_off > 0, "{}", others.len());
         odd.extend(others);
         asked = stub.take().len().max(asked);
     }
     assert!(odd.len() > 1200, "{} of 40 passes", odd.len());
     assert!(asked < 100, "{asked} requests in a pass");
     // What is not wanted is not visited, expected or not.
-    let wanted = [
-        days("2026-02-27", "2026-03-02"),
-        Days {
-            from: Some("2099-12-31".parse().unwrap()),
-            to: None,
-        },
-    ];
-    let found = days_of(&store, Class::Video, "hal", &wanted, &expected, now)
-        .await
-        .unwrap();
+    let wanted =
+        [days("2026-02-27", "2026-03-02"), Days { from: Some("2099-12-31".parse().unwrap()), to: None }];
+    let found = days_of(&store, Class::Video, "hal", &wanted, &expected, now).await.unwrap();
     let last = found.days.iter().next_back().unwrap();
     assert_eq!((found.days.len(), last.to_string()), (5, "2099-12-31".to_owned()));
 }

@@ -51,9 +51,7 @@ pub(crate) fn is_whole(document: &[u8]) -> bool {
     let Some(before) = root.strip_suffix(b">").map(<[u8]>::trim_ascii_end) else {
         return false;
     };
-    let is_closed = before
-        .strip_suffix(name)
-        .is_some_and(|before| before.ends_with(b"</"));
+    let is_closed = before.strip_suffix(name).is_some_and(|before| before.ends_with(b"</"));
     // `<Tagging/>`: nothing else begins in it.
     let is_empty = before.ends_with(b"/") && !root.contains(&b'<');
     !name.is_empty() && (is_closed || is_empty)
@@ -75,10 +73,7 @@ fn root(document: &[u8]) -> Option<&[u8]> {
 
 /// Without a byte order mark.
 fn unmarked(document: &[u8]) -> &[u8] {
-    document
-        .strip_prefix(b"\xef\xbb\xbf")
-        .unwrap_or(document)
-        .trim_ascii()
+    document.strip_prefix(b"\xef\xbb\xbf").unwrap_or(document).trim_ascii()
 }
 
 /// Without comments and processing instructions at the end.
@@ -110,9 +105,7 @@ mod tests {
     async fn listed(text: String) -> Result<usize, (String, bool)> {
         let stub = Stub::start(move |_| (200, text.clone())).await;
         let found = page(&stub.store(), Query::under("ledger/")).await;
-        found
-            .map(|page| page.versions.len())
-            .map_err(|error| (error.code.clone(), error.is_retryable()))
+        found.map(|page| page.versions.len()).map_err(|error| (error.code.clone(), error.is_retryable()))
     }
 
     #[tokio::test]
@@ -137,12 +130,7 @@ mod tests {
             let is_whole = cut == text;
             let stub = Stub::start(move |_| (200, cut.clone())).await;
             let store = stub.store();
-            let asked = store
-                .client
-                .get_object_tagging()
-                .bucket(&store.bucket)
-                .key("k")
-                .send();
+            let asked = store.client.get_object_tagging().bucket(&store.bucket).key("k").send();
             let tags = asked.await;
             assert_eq!(tags.is_ok(), is_whole, "{tags:?}");
         }
@@ -158,17 +146,8 @@ mod tests {
             "\u{feff}<a><b/></a>",
             "<!-- x > y --><s:a xmlns:s=\"u\"><s:b/></s:a><!-- made by <a> --> <?p i?>",
         ];
-        let cut = [
-            "",
-            "<",
-            "<a",
-            "<a>",
-            "<a><b/>",
-            "<a><b></b>",
-            "<?xml version=\"1.0\"?>",
-            "<a></b>",
-            "<a/",
-        ];
+        let cut =
+            ["", "<", "<a", "<a>", "<a><b/>", "<a><b></b>", "<?xml version=\"1.0\"?>", "<a></b>", "<a/"];
         assert!(whole.into_iter().all(|text| is_whole(text.as_bytes())));
         for text in cut {
             assert!(!is_whole(text.as_bytes()), "{text}");

@@ -52,9 +52,7 @@ pub fn uses(source: &str, module: &[&str]) -> Vec<Use> {
                     expand(&tokens, at, String::new(), &mut written);
                     let here = module.len() + inline.len();
                     found.extend(
-                        written
-                            .into_iter()
-                            .filter_map(|path| resolve(word, &path, module, here, *line)),
+                        written.into_iter().filter_map(|path| resolve(word, &path, module, here, *line)),
                     );
                 }
             }
@@ -107,13 +105,7 @@ fn expand(tokens: &[(usize, Token)], mut at: usize, prefix: String, found: &mut 
 
 /// A written path as one of this crate's, or of another; `None`: one within the module itself.
 fn resolve(first: &str, written: &str, module: &[&str], here: usize, line: usize) -> Option<Use> {
-    let ours = |path: String| {
-        (!path.is_empty()).then_some(Use {
-            line,
-            path,
-            is_ours: true,
-        })
-    };
+    let ours = |path: String| (!path.is_empty()).then_some(Use { line, path, is_ours: true });
     match first {
         "crate" | "toezicht" => ours(written.split_once("::").map_or("", |(_, rest)| rest).to_owned()),
         "self" => None,
@@ -128,11 +120,7 @@ fn resolve(first: &str, written: &str, module: &[&str], here: usize, line: usize
             ours(steps[ups..].join("::"))
         }
         _ if module.contains(&first) => None,
-        _ => Some(Use {
-            line,
-            path: written.to_owned(),
-            is_ours: false,
-        }),
+        _ => Some(Use { line, path: written.to_owned(), is_ours: false }),
     }
 }
 

@@ -59,10 +59,7 @@ fn breaks(rule: Rule, scope: Scope, promise: &'static str) {
     let path = path.unwrap_or_else(|| panic!("{rule:?} can be broken, and nobody notices"));
     let (states, took) = (checker.unique_state_count(), began.elapsed());
     let actions = path.into_actions();
-    println!(
-        "without {rule:?}, not {promise:?}: {} steps, {states} states, {took:.1?}",
-        actions.len()
-    );
+    println!("without {rule:?}, not {promise:?}: {} steps, {states} states, {took:.1?}", actions.len());
     for action in actions {
         println!("    {action:?}");
     }

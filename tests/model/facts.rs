@@ -34,10 +34,7 @@ pub const SAME_DAY: Instant = 2;
 /// No connection is kept open until then.
 pub const DAYS_LATER: Instant = 3;
 
-pub const CEILINGS: Ceilings = Ceilings {
-    video: Days(5),
-    calls: Days(5),
-};
+pub const CEILINGS: Ceilings = Ceilings { video: Days(5), calls: Days(5) };
 pub const EMBARGO: SignedDuration = SignedDuration::from_hours(1);
 const LENGTH_MS: u64 = 60_000;
 
@@ -65,11 +62,8 @@ impl Facts {
             Beginning::Young => "2026-03-01T12:00:00Z",
             Beginning::Old => "2026-02-20T12:00:00Z",
         };
-        let instants: Vec<Timestamp> = INSTANTS
-            .iter()
-            .chain([&before])
-            .map(|at| at.parse().unwrap())
-            .collect();
+        let instants: Vec<Timestamp> =
+            INSTANTS.iter().chain([&before]).map(|at| at.parse().unwrap()).collect();
         let minute = SignedDuration::from_secs(60);
         let starts = [instants[5] - minute, instants[0] - minute - minute / 2];
         let key = |n: usize| Key::new(Class::Video, "receptie", starts[n], LENGTH_MS, &[0; 32]).unwrap();
@@ -135,9 +129,7 @@ impl Facts {
     }
 
     pub fn coverings(&self, holds: Set) -> Coverings {
-        each(holds)
-            .map(|n| (uid(n), self.entries[n].covering()))
-            .collect()
+        each(holds).map(|n| (uid(n), self.entries[n].covering())).collect()
     }
 
     /// A hold's resource with what the operator wrote of it, and its status.

@@ -13,18 +13,10 @@ impl World {
     pub fn first(&self) -> State {
         let is_old = self.scope.beginning == Beginning::Old;
         let hold = |is_placed: bool| Hold {
-            declared: if is_placed {
-                Declared::Open
-            } else {
-                Declared::NotYet
-            },
+            declared: if is_placed { Declared::Open } else { Declared::NotYet },
             is_settled: is_placed,
             has_counted: is_placed,
-            placement: if is_placed {
-                Placement::Proved
-            } else {
-                Placement::Absent
-            },
+            placement: if is_placed { Placement::Proved } else { Placement::Absent },
         };
         let second = if self.scope.has_recorder {
             Version::Absent
@@ -41,11 +33,7 @@ impl World {
             versions: [
                 Version::Stored(Object {
                     legal_hold: is_old,
-                    tag: if is_old {
-                        RetentionTag::Held
-                    } else {
-                        RetentionTag::Video
-                    },
+                    tag: if is_old { RetentionTag::Held } else { RetentionTag::Video },
                     hidden: None,
                     taken: BEFORE,
                 }),
@@ -77,11 +65,6 @@ impl World {
 impl Leader {
     /// It knows nothing yet.
     pub fn new(took_over: Option<Instant>) -> Self {
-        Self {
-            took_over,
-            held: None,
-            follow: Follow::Unknown,
-            look: Look::Idle,
-        }
+        Self { took_over, held: None, follow: Follow::Unknown, look: Look::Idle }
     }
 }

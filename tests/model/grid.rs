@@ -17,10 +17,7 @@ impl<const D: usize, T: Copy> Grid<D, T> {
             }
             place
         };
-        Self {
-            sides,
-            cells: (0..count).map(|cell| answer(place(cell))).collect(),
-        }
+        Self { sides, cells: (0..count).map(|cell| answer(place(cell))).collect() }
     }
 
     pub fn at(&self, place: [usize; D]) -> T {

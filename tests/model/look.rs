@@ -115,38 +115,24 @@ impl Busy {
     fn without_past(self) -> Self {
         match self.step {
             Step::Ledger(_) | Step::Place(_) | Step::Placed => self,
-            Step::Release(_) | Step::Released | Step::Close(_) | Step::Sweep => Self {
-                is_followed: false,
-                ..self
-            },
-            Step::SweepDelete(_) | Step::Report | Step::Done => Self {
-                is_followed: false,
-                now: 0,
-                ..self
-            },
+            Step::Release(_) | Step::Released | Step::Close(_) | Step::Sweep => {
+                Self { is_followed: false, ..self }
+            }
+            Step::SweepDelete(_) | Step::Report | Step::Done => Self { is_followed: false, now: 0, ..self },
         }
     }
 }
 
 impl Pass {
     pub fn new(at: u8) -> Self {
-        Self {
-            at,
-            version: 0,
-            stage: Stage::Read,
-            has_written: false,
-            is_undecided: false,
-        }
+        Self { at, version: 0, stage: Stage::Read, has_written: false, is_undecided: false }
     }
 }
 
 /// The first of these entries is written.
 fn first(busy: Busy, left: Set, entry: Entry, next: fn(Set) -> Step) -> (Busy, Option<Request>) {
     let hold = each(left).next().unwrap_or_default();
-    (
-        busy.to(next(left & !one(hold))),
-        Some(Request::Ledger(hold, entry)),
-    )
+    (busy.to(next(left & !one(hold))), Some(Request::Ledger(hold, entry)))
 }
 
 /// What came of it, in the statuses of those that have one.
@@ -158,11 +144,7 @@ fn report(state: &mut State, busy: Busy) {
         }
         hold.placement = if is_in(busy.plan.open) {
             let is_proved = busy.is_placed && hold.declared == Declared::Open;
-            if is_proved {
-                Placement::Proved
-            } else {
-                Placement::Placing
-            }
+            if is_proved { Placement::Proved } else { Placement::Placing }
         } else if is_in(busy.plan.closed | busy.released) {
             Placement::Released
         } else if is_in(busy.plan.closing) {

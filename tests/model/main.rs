@@ -2,12 +2,7 @@
 //! operators and people, checked by `stateright`. What the operator and the recorder decide, they decide by the code's own
 //! functions (`toezicht::rules`). docs/model.md says what is in it and what is not.
 // A test may panic: that is how it says that something is wrong.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::expect_used,
-    clippy::panic
-)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::expect_used, clippy::panic)]
 
 mod broken;
 mod facts;
@@ -65,11 +60,7 @@ fn explore(scope: Scope) {
     let checker = World::new(scope, None).checker().spawn_bfs().join();
     let (states, depth) = (checker.unique_state_count(), checker.max_depth());
     // Not by `println`, of which nothing is heard where all is well.
-    let said = format!(
-        "model, {}: {states} states, {depth} deep, {:.1?}\n",
-        scope.name,
-        began.elapsed()
-    );
+    let said = format!("model, {}: {states} states, {depth} deep, {:.1?}\n", scope.name, began.elapsed());
     std::io::stdout().write_all(said.as_bytes()).unwrap();
     checker.assert_properties();
     let row = format!("| `{}` | {states} |", scope.name);

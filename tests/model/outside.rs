@@ -192,9 +192,7 @@ impl World {
     /// Forgets whom a leader took over from, once its next look may release. One under way goes by when it began.
     pub fn forget(&self, leader: &mut Leader, now: Instant) {
         let is_waiting = self.now(now) < self.release_from(leader.took_over);
-        leader.took_over = leader
-            .took_over
-            .filter(|_| is_waiting || leader.look != Look::Idle);
+        leader.took_over = leader.took_over.filter(|_| is_waiting || leader.look != Look::Idle);
     }
 
     fn leads(&self, state: &mut State, action: Action) -> Option<()> {
@@ -226,11 +224,7 @@ impl World {
                 let recorder = &state.recorder;
                 let upload = recorder.upload.map(|(_, of)| Some(of));
                 let begun: Vec<Option<Set>> = upload.into_iter().chain(recorder.unsure.map(told)).collect();
-                let begun: &[_] = if self.is_broken(Rule::UploadsAcknowledged) {
-                    &[]
-                } else {
-                    &begun
-                };
+                let begun: &[_] = if self.is_broken(Rule::UploadsAcknowledged) { &[] } else { &begun };
                 leader.follow = if self.says(recorder.follows, begun, state.config) {
                     Follow::Holds(state.config)
                 } else {
@@ -326,11 +320,6 @@ fn put(version: &mut Version, tag: RetentionTag, taken: u8) {
     // To lifecycle, what came before the first midnight is as what came after it.
     let taken = taken.max(SAME_DAY);
     if *version == Version::Absent {
-        *version = Version::Stored(Object {
-            legal_hold: false,
-            tag,
-            hidden: None,
-            taken,
-        });
+        *version = Version::Stored(Object { legal_hold: false, tag, hidden: None, taken });
     }
 }

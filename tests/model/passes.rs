@@ -19,9 +19,8 @@ impl World {
             (Stage::Write { .. }, _) => pass.write(),
             (_, Some(object)) if self.covering(pass.version, object.taken) & busy.plan.open != 0 => {
                 let tag = self.held_tag(pass.version, object, busy.plan.open, pass.at);
-                let todo = tag.map_or(Vec::new(), |tag| {
-                    placing(&marks(object), tag, object.hidden.is_some())
-                });
+                let todo =
+                    tag.map_or(Vec::new(), |tag| placing(&marks(object), tag, object.hidden.is_some()));
                 pass.writes(&self.in_order(todo), object.hidden, false);
                 None
             }
@@ -71,11 +70,7 @@ impl World {
             (Stage::SecondRead, Some(object)) => {
                 let is_read = !self.is_broken(Rule::ReadBeforeDelete);
                 pass.has_written = true;
-                if is_read
-                    && self
-                        .kept_by(pass.version, object, self.open(state, busy))
-                        .is_some()
-                {
+                if is_read && self.kept_by(pass.version, object, self.open(state, busy)).is_some() {
                     pass.next();
                 } else {
                     pass.stage = Stage::Delete;
@@ -121,10 +116,7 @@ impl World {
 
     /// What is over its ceiling, and no hold covers: the open holds are read for it.
     pub fn due(&self, state: &State, busy: Busy) -> Set {
-        let plan = Plan {
-            closing: 0,
-            ..busy.plan
-        };
+        let plan = Plan { closing: 0, ..busy.plan };
         let open = self.open(state, Busy { plan, ..busy });
         let goes = |version: &usize| {
             let object = state.object(*version);
@@ -136,19 +128,13 @@ impl World {
     /// What is held for others, read anew.
     fn open(&self, state: &State, busy: Busy) -> OpenHolds {
         if self.is_broken(Rule::SecondRead) {
-            return OpenHolds {
-                ledger: busy.plan.open,
-                declared: busy.plan.open,
-            };
+            return OpenHolds { ledger: busy.plan.open, declared: busy.plan.open };
         }
         self.read_open(state.declared(), state.ledger, busy.plan.closing, state.clock)
     }
 
     pub fn delete(&self, state: &State, versions: Set) -> Request {
-        Request::Delete {
-            versions,
-            unlawful: self.unlawful(state, versions),
-        }
+        Request::Delete { versions, unlawful: self.unlawful(state, versions) }
     }
 }
 
@@ -162,16 +148,10 @@ impl Pass {
     /// On to what is to be written to this version, to its deletion, or to the next.
     fn writes(&mut self, todo: &[Write], hidden: Option<Instant>, is_over: bool) {
         let mut left = [None; 3];
-        left.iter_mut()
-            .zip(todo)
-            .for_each(|(left, write)| *left = Some(*write));
+        left.iter_mut().zip(todo).for_each(|(left, write)| *left = Some(*write));
         match (todo.is_empty(), is_over) {
             (false, _) => {
-                self.stage = Stage::Write {
-                    todo: left,
-                    hidden,
-                    is_over,
-                };
+                self.stage = Stage::Write { todo: left, hidden, is_over };
             }
             (true, true) => self.stage = Stage::SecondRead,
             (true, false) => self.next(),
@@ -180,12 +160,7 @@ impl Pass {
 
     /// Sends the next of what is to be written.
     fn write(&mut self) -> Option<Request> {
-        let Stage::Write {
-            todo,
-            hidden,
-            is_over,
-        } = self.stage
-        else {
+        let Stage::Write { todo, hidden, is_over } = self.stage else {
             return None;
         };
         self.has_written = true;
@@ -211,8 +186,5 @@ fn is_released(pass: Pass) -> bool {
 }
 
 fn marks(object: Object) -> Marks {
-    Marks {
-        legal_hold: object.legal_hold,
-        tag: Some(object.tag),
-    }
+    Marks { legal_hold: object.legal_hold, tag: Some(object.tag) }
 }

@@ -20,19 +20,10 @@ use super::state::{
     Declared, Entry, Follow, Hold, Instant, N, Object, OpenHolds, Placement, Plan, Set, Unsure, each, one,
 };
 
-const DECLARED: [Declared; 4] = [
-    Declared::NotYet,
-    Declared::Open,
-    Declared::Resolved,
-    Declared::Lost,
-];
+const DECLARED: [Declared; 4] = [Declared::NotYet, Declared::Open, Declared::Resolved, Declared::Lost];
 const ENTRIES: [Entry; 3] = [Entry::Absent, Entry::Open, Entry::Closed];
-const PLACEMENTS: [Placement; 4] = [
-    Placement::Absent,
-    Placement::Placing,
-    Placement::Proved,
-    Placement::Released,
-];
+const PLACEMENTS: [Placement; 4] =
+    [Placement::Absent, Placement::Placing, Placement::Proved, Placement::Released];
 /// Sets of [`N`], instants of the clock, and those with [`super::facts::BEFORE`].
 const SETS: usize = 1 << N;
 const TIMES: usize = 5;
@@ -98,30 +89,20 @@ impl World {
             by_ledger: Grid::of([3, 3, SETS], |[e0, e1, closing]| {
                 let uids: Vec<String> = each(numbered(closing)).map(|n| n.to_string()).collect();
                 let closing: BTreeSet<&str> = uids.iter().map(String::as_str).collect();
-                set(&ledger::covers(
-                    &facts.ledger([ENTRIES[e0], ENTRIES[e1]]),
-                    &closing,
-                ))
+                set(&ledger::covers(&facts.ledger([ENTRIES[e0], ENTRIES[e1]]), &closing))
             }),
             held_tags: Grid::of([N, TAKEN, SETS, TIMES], |[version, taken, holds, at]| {
                 let listed = facts.listed(version, taken);
                 let embargo = (broken != Some(Rule::Sealed)).then_some(EMBARGO);
-                Stored::of(&listed, &CEILINGS)
-                    .unwrap()
-                    .held_tag(&covers(holds), embargo, now(at))
+                Stored::of(&listed, &CEILINGS).unwrap().held_tag(&covers(holds), embargo, now(at))
             }),
             sealed: Grid::of([N, TAKEN, TIMES], |[version, taken, at]| {
                 let tag = |it: &Stored<'_>| it.held_tag(&covers(SETS - 1), Some(EMBARGO), now(at));
                 stored(version, taken, &|it| tag(it) == Some(RetentionTag::Sealed))
             }),
             kept_by: Grid::of([N, TAKEN, SETS, SETS], |[version, taken, ledger, declared]| {
-                let open = Open {
-                    ledger: covers(ledger),
-                    declared: covers(declared),
-                };
-                Stored::of(&facts.listed(version, taken), &CEILINGS)
-                    .unwrap()
-                    .kept_by(&open)
+                let open = Open { ledger: covers(ledger), declared: covers(declared) };
+                Stored::of(&facts.listed(version, taken), &CEILINGS).unwrap().kept_by(&open)
             }),
             fates: Grid::of([N, TAKEN, SETS, TIMES], |[version, taken, holds, at]| {
                 rules::fate(&facts.listed(version, taken), &CEILINGS, &covers(holds), now(at))
@@ -136,9 +117,7 @@ impl World {
             }),
             says: Grid::of([SETS, SETS + 1, SETS], |[follows, uploads, expected]| {
                 let uploads = (uploads < SETS).then(|| numbered(uploads));
-                facts
-                    .said(numbered(follows), uploads)
-                    .follows(&revision(numbered(expected)))
+                facts.said(numbered(follows), uploads).follows(&revision(numbered(expected)))
             }),
             claims: Grid::of([4, 2, 4], |[declared, counted, placement]| {
                 let hold = Hold {
@@ -197,35 +176,23 @@ impl World {
         let [e0, e1] = ledger.map(|entry| entry as usize);
         let ledger = self.by_ledger.at([e0, e1, closing.into()]);
         OpenHolds {
-            ledger: if self.is_broken(Rule::LedgerCounts) {
-                0
-            } else {
-                ledger
-            },
+            ledger: if self.is_broken(Rule::LedgerCounts) { 0 } else { ledger },
             declared: self.declared.at([h0, h1, now.into()]),
         }
     }
 
     /// What a version must be tagged with for these holds.
     pub fn held_tag(&self, version: usize, object: Object, holds: Set, now: Instant) -> Option<RetentionTag> {
-        self.held_tags
-            .at([version, object.taken.into(), holds.into(), now.into()])
+        self.held_tags.at([version, object.taken.into(), holds.into(), now.into()])
     }
 
     pub fn kept_by(&self, version: usize, object: Object, open: OpenHolds) -> Option<KeptBy> {
-        let place = [
-            version,
-            object.taken.into(),
-            open.ledger.into(),
-            open.declared.into(),
-        ];
+        let place = [version, object.taken.into(), open.ledger.into(), open.declared.into()];
         self.kept_by.at(place)
     }
 
     pub fn goes(&self, version: usize, object: Object, holds: Set, now: Instant) -> bool {
-        self.fates
-            .at([version, object.taken.into(), holds.into(), now.into()])
-            == Fate::Goes
+        self.fates.at([version, object.taken.into(), holds.into(), now.into()]) == Fate::Goes
     }
 
     /// Whether it is over its ceiling.
@@ -256,30 +223,20 @@ impl World {
 
     /// Whether `Placed` and whether `Released` is said of a hold.
     pub fn claims(&self, hold: Hold) -> (bool, bool) {
-        let place = [
-            hold.declared as usize,
-            usize::from(hold.has_counted),
-            hold.placement as usize,
-        ];
+        let place = [hold.declared as usize, usize::from(hold.has_counted), hold.placement as usize];
         self.claims.at(place)
     }
 
     /// Whether the store's lifecycle may hide it by now, or remove its bytes where it is hidden.
     pub fn is_lifecycle_due(&self, object: Object, now: Instant) -> bool {
         let since = object.hidden.unwrap_or(object.taken);
-        self.lifecycle
-            .at([usize::from(object.hidden.is_some()), since.into(), now.into()])
+        self.lifecycle.at([usize::from(object.hidden.is_some()), since.into(), now.into()])
     }
 
     /// Whether it must have done so by `next`: a store runs its lifecycle within a day.
     pub fn is_lifecycle_overdue(&self, object: Object, now: Instant, next: Instant) -> bool {
         let since = object.hidden.unwrap_or(object.taken);
-        let place = [
-            usize::from(object.hidden.is_some()),
-            since.into(),
-            now.into(),
-            next.into(),
-        ];
+        let place = [usize::from(object.hidden.is_some()), since.into(), now.into(), next.into()];
         self.overdue.at(place)
     }
 
@@ -302,11 +259,7 @@ impl World {
 
 /// When lifecycle may take its next step.
 fn lifecycle_from(is_hidden: bool, since: Timestamp) -> Timestamp {
-    let hidden = if is_hidden {
-        Hidden::Since(since)
-    } else {
-        Hidden::NotYet(since)
-    };
+    let hidden = if is_hidden { Hidden::Since(since) } else { Hidden::NotYet(since) };
     lifecycle_due(CEILINGS.video, hidden).unwrap()
 }
 
@@ -340,16 +293,7 @@ fn claims(facts: &Facts, hold: Hold) -> (bool, bool) {
     };
     let is_resolved = hold.declared == Declared::Resolved;
     let accepted = Finding::new(ConditionType::Accepted, true, Reason::Valid, "");
-    let placed = rules::placed(
-        &resource,
-        &accepted,
-        status.as_ref(),
-        is_resolved,
-        Timestamp::UNIX_EPOCH,
-    );
+    let placed = rules::placed(&resource, &accepted, status.as_ref(), is_resolved, Timestamp::UNIX_EPOCH);
     let released = rules::released(&resource, status.as_ref(), is_resolved);
-    (
-        placed.is_some_and(|finding| finding.is_true()),
-        released.is_some_and(|finding| finding.is_true()),
-    )
+    (placed.is_some_and(|finding| finding.is_true()), released.is_some_and(|finding| finding.is_true()))
 }

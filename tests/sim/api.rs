@@ -10,10 +10,7 @@ use toezicht::protocol::cover::Cover;
 use toezicht::rules::open_covers;
 
 /// The ceilings of all simulations: the shortest that can be kept, so that days are few.
-pub const CEILINGS: Ceilings = Ceilings {
-    video: Days(5),
-    calls: Days(5),
-};
+pub const CEILINGS: Ceilings = Ceilings { video: Days(5), calls: Days(5) };
 
 pub fn policy() -> RecordingPolicySpec {
     let policy = json!({
@@ -57,12 +54,7 @@ impl Default for Api {
                 },
             },
         });
-        Self {
-            holds: BTreeMap::new(),
-            site: serde_json::from_value(site).unwrap(),
-            is_away: false,
-            next: 0,
-        }
+        Self { holds: BTreeMap::new(), site: serde_json::from_value(site).unwrap(), is_away: false, next: 0 }
     }
 }
 
@@ -85,8 +77,7 @@ impl Api {
         if incident.window.until.is_none() {
             hold["spec"]["window"].as_object_mut().unwrap().remove("until");
         }
-        self.holds
-            .insert(uid.clone(), serde_json::from_value(hold).unwrap());
+        self.holds.insert(uid.clone(), serde_json::from_value(hold).unwrap());
         uid
     }
 

@@ -93,16 +93,8 @@ impl Ask {
     pub fn read(method: &str, target: &str, header: impl Fn(&str) -> Option<String>, body: &[u8]) -> Self {
         let (path, text) = target.split_once('?').unwrap_or((target, ""));
         let pairs = query(text);
-        let of = |name: &str| {
-            pairs
-                .iter()
-                .find(|(key, _)| key == name)
-                .map(|(_, value)| value.clone())
-        };
-        let key = path
-            .trim_start_matches('/')
-            .split_once('/')
-            .map_or("", |(_, key)| key);
+        let of = |name: &str| pairs.iter().find(|(key, _)| key == name).map(|(_, value)| value.clone());
+        let key = path.trim_start_matches('/').split_once('/').map_or("", |(_, key)| key);
         let (key, id) = (xml::decoded(key), of("versionId"));
         let marks = id.clone().unwrap_or_default();
         match method {
@@ -132,9 +124,7 @@ impl Ask {
             "PUT" if of("legal-hold").is_some() => Self::PutHold {
                 key,
                 id: marks,
-                on: xml::texts(body, "Status")
-                    .first()
-                    .is_some_and(|status| status == "ON"),
+                on: xml::texts(body, "Status").first().is_some_and(|status| status == "ON"),
             },
             "GET" => Self::Get { key, id },
             "HEAD" => Self::Head { key, id },
@@ -179,12 +169,7 @@ impl Store {
             Ask::List { .. } | Ask::Uploads if !is_operator => Err(No(403, "AccessDenied")),
             Ask::List { asked, .. } => Ok(Answer::Listing(self.list(asked))),
             Ask::Uploads => Ok(Answer::Uploads),
-            Ask::Put {
-                key,
-                body,
-                tags,
-                is_new_only,
-            } => {
+            Ask::Put { key, body, tags, is_new_only } => {
                 let id = self.put(by, key, body.clone(), tags.clone(), *is_new_only)?;
                 Ok(Answer::Put(id))
             }
@@ -218,10 +203,7 @@ impl Store {
             }
             Ask::GetHold { key, id } => {
                 let version = self.marked(by.who, key, id)?;
-                version
-                    .legal_hold
-                    .map(Answer::Hold)
-                    .ok_or(No(404, "NoSuchObjectLockConfiguration"))
+                version.legal_hold.map(Answer::Hold).ok_or(No(404, "NoSuchObjectLockConfiguration"))
             }
             Ask::PutHold { key, id, on } => {
                 self.set_hold(by, key, id, *on)?;
@@ -234,40 +216,23 @@ impl Store {
 
 /// An answer as it is sent.
 pub fn written(kind: &Kind, ask: &Ask, answer: &Result<Answer, No>) -> Wire {
-    let ok = |body: String| Wire {
-        status: 200,
-        body: body.into_bytes(),
-        version: None,
-    };
+    let ok = |body: String| Wire { status: 200, body: body.into_bytes(), version: None };
     match answer {
-        Err(no) => Wire {
-            status: no.0,
-            ..ok(xml::error(*no))
-        },
+        Err(no) => Wire { status: no.0, ..ok(xml::error(*no)) },
         Ok(Answer::Listing(listing)) => match ask {
             Ask::List { asked, wants_url } => ok(xml::listing(kind, asked, *wants_url, listing)),
             _ => ok(String::new()),
         },
-        Ok(Answer::Object(version)) => Wire {
-            status: 200,
-            body: version.body.to_vec(),
-            version: Some(version.id.clone()),
-        },
-        Ok(Answer::Put(id)) => Wire {
-            version: Some(id.clone()),
-            ..ok(String::new())
-        },
+        Ok(Answer::Object(version)) => {
+            Wire { status: 200, body: version.body.to_vec(), version: Some(version.id.clone()) }
+        }
+        Ok(Answer::Put(id)) => Wire { version: Some(id.clone()), ..ok(String::new()) },
         Ok(Answer::Tags(tags)) => ok(xml::tagging(tags)),
         Ok(Answer::Hold(on)) => ok(xml::legal_hold(*on)),
         Ok(Answer::Left(left)) => ok(xml::deleted(left)),
         Ok(Answer::Uploads) => ok(xml::no_uploads()),
-        Ok(Answer::Done) => Wire {
-            status: if matches!(ask, Ask::Delete { .. }) {
-                204
-            } else {
-                200
-            },
-            ..ok(String::new())
-        },
+        Ok(Answer::Done) => {
+            Wire { status: if matches!(ask, Ask::Delete { .. }) { 204 } else { 200 }, ..ok(String::new()) }
+        }
     }
 }

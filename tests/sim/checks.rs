@@ -106,18 +106,14 @@ impl Checks {
     fn covering(&self, key: &Key, store: &Store, api: &Api, at: Timestamp, now: Timestamp) -> Option<String> {
         let is_declared = |uid: &str| {
             let covers = self.declared.get(uid).into_iter().flatten();
-            covers
-                .clone()
-                .any(|(since, cover)| *since <= at && cover.covers(&key.recording()))
+            covers.clone().any(|(since, cover)| *since <= at && cover.covers(&key.recording()))
         };
         let open = api.holds.iter().filter(|(_, hold)| !is_resolved(hold, now));
         if let Some((uid, _)) = open.clone().find(|(uid, _)| is_declared(uid)) {
             return Some(uid.clone());
         }
         // Those that only the ledger knows.
-        let orphans = ledger(store)
-            .into_values()
-            .filter(|entry| !api.holds.contains_key(&entry.uid));
+        let orphans = ledger(store).into_values().filter(|entry| !api.holds.contains_key(&entry.uid));
         // An entry says since when by the clock of an operator, which may be wrong.
         let since = |entry: &Entry| {
             let declared = self.declared.get(&entry.uid).and_then(|covers| covers.first());
@@ -218,9 +214,7 @@ impl Checks {
         }
         match &effect.what {
             What::Hold(true) => {
-                let is_explained = ledger(store)
-                    .values()
-                    .any(|entry| entry.cover().covers(&key.recording()));
+                let is_explained = ledger(store).values().any(|entry| entry.cover().covers(&key.recording()));
                 let is_calm = self
                     .ledger_disturbed
                     .is_none_or(|at| now.duration_since(at) > SignedDuration::from_hours(1));
@@ -235,10 +229,7 @@ impl Checks {
                 let taken = self.taken.get(&id).copied().unwrap_or(now);
                 let opens = self.embargo.map(|embargo| key.end().min(taken + SKEW) + embargo);
                 if opens.is_some_and(|opens| opens > now + SKEW) {
-                    self.fail(format!(
-                        "{:?} can be read before its embargo has passed",
-                        effect.key
-                    ));
+                    self.fail(format!("{:?} can be read before its embargo has passed", effect.key));
                 }
             }
             _ => (),
@@ -270,10 +261,7 @@ impl Checks {
             }
             if taken >= began {
                 if !version.is_held() && version.tag() != Some("sealed") {
-                    self.fail(format!(
-                        "Placed of {uid}: {key:?} came meanwhile, tagged {:?}",
-                        version.tags
-                    ));
+                    self.fail(format!("Placed of {uid}: {key:?} came meanwhile, tagged {:?}", version.tags));
                 }
                 continue;
             }
@@ -352,19 +340,15 @@ impl Checks {
             let Some(parsed) = honest(key, version) else {
                 continue;
             };
-            let is_new = self
-                .taken
-                .get(&(key.clone(), version.id.clone()))
-                .is_some_and(|taken| *taken >= began);
+            let is_new =
+                self.taken.get(&(key.clone(), version.id.clone())).is_some_and(|taken| *taken >= began);
             let is_over = counts_from(&parsed, version) + CEILING < began - SKEW;
             // What was resolved while it was made was open when it began.
             let is_kept = self.covering(&parsed, store, api, now, began).is_some();
             let moved = version.modified.duration_since(version.taken) > SKEW;
             // Of what was held once, such stores do not tell any more how old it is.
             if is_over && !is_new && !is_kept && !moved {
-                wrong.push(format!(
-                    "Compliant: {key:?} is over its ceiling, and nothing open covers it"
-                ));
+                wrong.push(format!("Compliant: {key:?} is over its ceiling, and nothing open covers it"));
             }
         }
         self.broken.extend(wrong);
@@ -402,9 +386,7 @@ impl Checks {
                 // One whose key cannot be true is kept for holds over the time in which it came, too.
                 // An entry never covers less than it did: what somebody changed his mind about explains a mark, too.
                 None if is_marked(version)
-                    && !entries
-                        .values()
-                        .any(|entry| entry.cover().covers(&parsed.recording()))
+                    && !entries.values().any(|entry| entry.cover().covers(&parsed.recording()))
                     && counts_from(&parsed, version) == parsed.start()
                     && self.ledger_disturbed.is_none()
                     && is_old(key, version)
@@ -417,10 +399,7 @@ impl Checks {
                     ));
                 }
                 None if counts_from(&parsed, version) + CEILING < now - SignedDuration::from_hours(26) => {
-                    wrong.push(format!(
-                        "{key:?} {} outlived its ceiling: {version:?}",
-                        version.id
-                    ));
+                    wrong.push(format!("{key:?} {} outlived its ceiling: {version:?}", version.id));
                 }
                 _ => (),
             }
@@ -433,17 +412,8 @@ impl Checks {
 /// within it; of what came later, nobody can say on which day of four weeks.
 fn is_retagged_by(key: &Key, version: &Version) -> Timestamp {
     let day = key.start().to_zoned(jiff::tz::TimeZone::UTC).date();
-    let over = day
-        .tomorrow()
-        .unwrap()
-        .to_zoned(jiff::tz::TimeZone::UTC)
-        .unwrap()
-        .timestamp();
-    if version.taken < over {
-        over + SignedDuration::from_hours(3)
-    } else {
-        Timestamp::MAX
-    }
+    let over = day.tomorrow().unwrap().to_zoned(jiff::tz::TimeZone::UTC).unwrap().timestamp();
+    if version.taken < over { over + SignedDuration::from_hours(3) } else { Timestamp::MAX }
 }
 
 fn is_marked(version: &Version) -> bool {
@@ -464,9 +434,7 @@ fn unsettled(store: &Store, api: &Api, now: Timestamp) -> Vec<String> {
             rules::placed(hold, &accepted, placement, false, now)
         };
         if !finding.as_ref().is_some_and(Finding::is_true) {
-            wrong.push(format!(
-                "{uid}, resolved {is_resolved}, never settles: {finding:?}"
-            ));
+            wrong.push(format!("{uid}, resolved {is_resolved}, never settles: {finding:?}"));
         }
     }
     for (uid, entry) in ledger(store) {

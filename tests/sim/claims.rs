@@ -23,9 +23,7 @@ pub fn never_held(world: &mut World, of: &IncidentHold, began: Timestamp, said: 
     status.never_held_at = Some(Time(said));
     let is_released = released(hold, None, is_resolved(hold, said)).is_some_and(|finding| finding.is_true());
     if is_released {
-        world
-            .checks
-            .released(&uid, false, &world.store, &world.api, began, now);
+        world.checks.released(&uid, false, &world.store, &world.api, began, now);
     }
     world.see();
 }
@@ -62,9 +60,7 @@ pub fn claim(world: &mut World, of: &IncidentHold, next: Placement, began: Times
         world.checks.placed(&uid, &hold, &world.store, began);
     }
     if is_released && is_news {
-        world
-            .checks
-            .released(&uid, true, &world.store, &world.api, began, now);
+        world.checks.released(&uid, true, &world.store, &world.api, began, now);
     }
     world.see();
 }

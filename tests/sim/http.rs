@@ -68,19 +68,13 @@ struct Line {
 
 impl fmt::Debug for Line {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Line")
-            .field("who", &self.who)
-            .finish_non_exhaustive()
+        f.debug_struct("Line").field("who", &self.who).finish_non_exhaustive()
     }
 }
 
 /// A client for `who`, whose requests go to the store of `world`.
 pub fn client(world: &Shared, who: Who, life: &Arc<Life>) -> SharedHttpClient {
-    let connector = SharedHttpConnector::new(Line {
-        world: world.clone(),
-        who,
-        life: life.clone(),
-    });
+    let connector = SharedHttpConnector::new(Line { world: world.clone(), who, life: life.clone() });
     http_client_fn(move |_: &HttpConnectorSettings, _: &RuntimeComponents| connector.clone())
 }
 
@@ -101,9 +95,7 @@ impl HttpConnector for Line {
         let (_, target) = request
             .uri()
             .split_once("://")
-            .map_or(("", request.uri()), |(_, rest)| {
-                rest.split_at(rest.find('/').unwrap_or(rest.len()))
-            });
+            .map_or(("", request.uri()), |(_, rest)| rest.split_at(rest.find('/').unwrap_or(rest.len())));
         let body = request.body().bytes().unwrap_or_default();
         let ask = Ask::read(request.method(), target, header, body);
         let signed = header("x-amz-date").and_then(|date| {
@@ -170,10 +162,8 @@ fn response(mut wire: Wire, date: Timestamp, is_cut: bool) -> HttpResponse {
     if is_cut {
         wire.body.truncate(wire.body.len() / 2);
     }
-    let mut response = HttpResponse::new(
-        StatusCode::try_from(wire.status).unwrap(),
-        SdkBody::from(wire.body),
-    );
+    let mut response =
+        HttpResponse::new(StatusCode::try_from(wire.status).unwrap(), SdkBody::from(wire.body));
     let headers = response.headers_mut();
     let date = date.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
     headers.insert("date", date);
@@ -204,18 +194,11 @@ impl World {
             _ => &weather.of_operators,
         };
         // The last of a process often lies somewhere: that is why it is believed to be dead.
-        let mishap = if is_last && self.rng.bool() {
-            Mishap::Slow
-        } else {
-            weather.mishap(&mut self.rng)
-        };
+        let mishap = if is_last && self.rng.bool() { Mishap::Slow } else { weather.mishap(&mut self.rng) };
         let millis = |rng: &mut fastrand::Rng| Duration::from_millis(rng.u64(1..40));
         let (mut there, mut back) = (millis(&mut self.rng), millis(&mut self.rng));
         if mishap == Mishap::Slow {
-            let is_long = matches!(
-                self.temper.theme,
-                Theme::Takeovers | Theme::Uploads | Theme::LateMarks
-            );
+            let is_long = matches!(self.temper.theme, Theme::Takeovers | Theme::Uploads | Theme::LateMarks);
             let long = Duration::from_millis(match self.rng.u32(if is_long { 0..2 } else { 0..4 }) {
                 // It lies somewhere until nearly everybody has forgotten it.
                 0 => self.rng.u64(20_000..2_000_000),
@@ -229,30 +212,16 @@ impl World {
         }
         let (at, told) = (self.now(), ask.told());
         self.say(|| format!("{by:?} sends {told} ({mishap:?})"));
-        Sent {
-            ask,
-            by,
-            at,
-            signed,
-            mishap,
-            there,
-            back,
-        }
+        Sent { ask, by, at, signed, mishap, there, back }
     }
 
     /// A request arrives at the store.
     fn arrive(&mut self, sent: &Sent) -> Wire {
         let now = self.store_now();
-        let by = By {
-            who: sent.by,
-            now,
-            sent: sent.at,
-        };
+        let by = By { who: sent.by, now, sent: sent.at };
         let is_forever = self.is_broken(Mutation::SignatureForever);
-        let is_stale = !is_forever
-            && sent
-                .signed
-                .is_some_and(|signed| now.duration_since(signed).abs() > SIGNED_FOR);
+        let is_stale =
+            !is_forever && sent.signed.is_some_and(|signed| now.duration_since(signed).abs() > SIGNED_FOR);
         let answer = match sent.mishap {
             _ if is_stale => Err(No(403, "RequestTimeTooSkewed")),
             Mishap::SlowDown => Err(No(503, "SlowDown")),

@@ -14,10 +14,7 @@ pub enum Order {
 
 /// What a store keeps of S3.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[allow(
-    clippy::struct_excessive_bools,
-    reason = "each is a thing in which stores differ"
-)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a thing in which stores differ")]
 pub struct Kind {
     pub order: Order,
     /// A listing begins with the marker's own key (Ceph).

@@ -91,10 +91,7 @@ pub async fn elect(world: Shared) {
         };
         let leader = Leader::new(&world, n, fence.clone(), life.clone(), aftermath.clone());
         let buckets = leader.buckets.clone();
-        let task = tokio::spawn(Freezable {
-            ice: ice.clone(),
-            work: Box::pin(leader.lead()),
-        });
+        let task = tokio::spawn(Freezable { ice: ice.clone(), work: Box::pin(leader.lead()) });
         let fate = fate(&world, n, &life).await;
         lock(&world).say(|| format!("operator {n}: {fate:?}"));
         match fate {
@@ -160,12 +157,7 @@ async fn fate(world: &Shared, n: usize, life: &Life) -> Fate {
     }
     let (is_calm, is_over, draw, requests) = {
         let mut world = lock(world);
-        (
-            world.is_calm,
-            world.is_over(),
-            world.rng.u32(0..4),
-            world.rng.u64(1..160),
-        )
+        (world.is_calm, world.is_over(), world.rng.u32(0..4), world.rng.u64(1..160))
     };
     if is_calm || is_over {
         return Fate::Stays;

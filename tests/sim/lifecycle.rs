@@ -16,11 +16,7 @@ fn is_ruled(key: &str, version: &Version) -> bool {
 }
 
 fn due(key: &str, ceilings: &Ceilings, hidden: Hidden, now: Timestamp) -> bool {
-    let ceiling = if key.starts_with("calls/") {
-        ceilings.calls
-    } else {
-        ceilings.video
-    };
+    let ceiling = if key.starts_with("calls/") { ceilings.calls } else { ceilings.video };
     lifecycle_due(ceiling, hidden).is_some_and(|due| due <= now)
 }
 
@@ -32,11 +28,7 @@ impl Store {
 
     /// The same by other ceilings.
     pub fn expire_by(&mut self, ceilings: &Ceilings, now: Timestamp, sent: Timestamp) {
-        let by = By {
-            who: Who::Lifecycle,
-            now,
-            sent,
-        };
+        let by = By { who: Who::Lifecycle, now, sent };
         let (mut hide, mut remove) = (Vec::new(), Vec::new());
         for (key, versions) in &self.keys {
             for (place, version) in versions.iter().enumerate() {

@@ -47,11 +47,7 @@ pub struct Listing {
 impl Store {
     pub fn list(&self, asked: &Asked) -> Listing {
         // Of the ledger a hundred pages are read: with three versions each that would be few.
-        let page = if asked.prefix.starts_with("ledger/") {
-            self.kind.page.max(40)
-        } else {
-            self.kind.page
-        };
+        let page = if asked.prefix.starts_with("ledger/") { self.kind.page.max(40) } else { self.kind.page };
         let most = asked.most.min(page);
         if most == 0 {
             return Listing::default();
@@ -116,12 +112,9 @@ impl Store {
 
     fn in_folders<'a>(&'a self, asked: &'a Asked) -> impl Iterator<Item = Line> + 'a {
         let range = self.keys.range(asked.prefix.clone()..);
-        let mut keys: Vec<_> = range
-            .take_while(|(key, _)| key.starts_with(&asked.prefix))
-            .collect();
+        let mut keys: Vec<_> = range.take_while(|(key, _)| key.starts_with(&asked.prefix)).collect();
         keys.sort_by(|(one, _), (other, _)| one.split('/').cmp(other.split('/')));
-        keys.into_iter()
-            .flat_map(move |(key, versions)| self.lines(asked, key, versions))
+        keys.into_iter().flat_map(move |(key, versions)| self.lines(asked, key, versions))
     }
 
     fn lines(&self, asked: &Asked, key: &str, versions: &[Version]) -> Vec<Line> {
@@ -131,11 +124,7 @@ impl Store {
             let is_named = self.kind.order == Order::Tree && common.trim_end_matches('/') < marker;
             let is_past =
                 marker.is_empty() || common.as_str() > marker && !marker.starts_with(&common) && !is_named;
-            return if is_past {
-                vec![Line::Common(common)]
-            } else {
-                Vec::new()
-            };
+            return if is_past { vec![Line::Common(common)] } else { Vec::new() };
         }
         let from = if marker.is_empty() || key > marker {
             0
@@ -145,10 +134,9 @@ impl Store {
             match versions.iter().position(|version| version.id == asked.id_marker) {
                 Some(place) => place + 1,
                 // It is gone since: what is older goes on.
-                None => versions
-                    .iter()
-                    .position(|version| version.id < asked.id_marker)
-                    .unwrap_or(versions.len()),
+                None => {
+                    versions.iter().position(|version| version.id < asked.id_marker).unwrap_or(versions.len())
+                }
             }
         } else if self.kind.inclusive_marker {
             0

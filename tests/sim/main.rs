@@ -45,9 +45,7 @@ const SEEDS: u64 = 12;
 
 fn say(line: &str) {
     // Not by `println`, of which nothing is heard where all is well.
-    std::io::stdout()
-        .write_all(format!("{line}\n").as_bytes())
-        .unwrap();
+    std::io::stdout().write_all(format!("{line}\n").as_bytes()).unwrap();
 }
 
 /// Fails with what a reader needs to see it again.
@@ -71,10 +69,7 @@ fn asked_scope() -> Scope {
     let named = std::env::var("RULE").ok();
     let all = Mutation::ALL.into_iter().map(|(rule, _)| rule);
     let mut all = all.chain(Mutation::UNNOTICED);
-    Scope {
-        broken: named.and_then(|name| all.find(|rule| format!("{rule:?}") == name)),
-        ..Scope::WHOLE
-    }
+    Scope { broken: named.and_then(|name| all.find(|rule| format!("{rule:?}") == name)), ..Scope::WHOLE }
 }
 
 /// Seeds one after the other, by as many threads as there are processors.
@@ -131,10 +126,7 @@ fn one_seed_is_one_story() {
 
 /// What a broken rule breaks, from a seed.
 fn caught(rule: Mutation, seed: u64) -> Option<Report> {
-    let scope = Scope {
-        broken: Some(rule),
-        ..Scope::WHOLE
-    };
+    let scope = Scope { broken: Some(rule), ..Scope::WHOLE };
     Some(simulate(seed, scope)).filter(|report| !report.broken.is_empty())
 }
 
@@ -199,10 +191,7 @@ fn hunt() {
                         continue;
                     }
                     let rules = left.lock().unwrap().clone();
-                    for report in rules
-                        .into_iter()
-                        .filter_map(|rule| Some((rule, caught(rule, seed)?)))
-                    {
+                    for report in rules.into_iter().filter_map(|rule| Some((rule, caught(rule, seed)?))) {
                         let (rule, report) = report;
                         left.lock().unwrap().remove(&rule);
                         say(&format!(
@@ -231,9 +220,5 @@ fn each_broken_rule_is_told() {
         .into_iter()
         .map(|(rule, _)| rule)
         .filter(|rule| !DOCS.contains(&format!("| `{rule:?}` |")));
-    assert_eq!(
-        untold.collect::<Vec<_>>(),
-        [],
-        "docs/simulation.md does not list them"
-    );
+    assert_eq!(untold.collect::<Vec<_>>(), [], "docs/simulation.md does not list them");
 }

@@ -137,11 +137,7 @@ impl World {
         let is_call = key.class() == Class::Calls;
         let incident = Incident {
             name: format!("h{}", self.rng.u32(0..1_000_000)),
-            cameras: if is_call || self.rng.bool() {
-                Vec::new()
-            } else {
-                vec![key.source().to_owned()]
-            },
+            cameras: if is_call || self.rng.bool() { Vec::new() } else { vec![key.source().to_owned()] },
             calls: is_call || self.rng.bool(),
             window: Window::new(
                 key.start() - SignedDuration::from_mins(1),
@@ -159,8 +155,7 @@ impl World {
         let key = about(self, ask);
         let open = self.api.open(now);
         let covers = |uid: &&String| {
-            key.as_ref()
-                .is_none_or(|key| cover(&self.api.holds[*uid]).covers(&key.recording()))
+            key.as_ref().is_none_or(|key| cover(&self.api.holds[*uid]).covers(&key.recording()))
         };
         if let Some(uid) = open.iter().find(covers) {
             self.say(|| format!("{uid} is resolved meanwhile"));
@@ -207,9 +202,7 @@ impl World {
     /// The window of what goes on ends now.
     fn ends_now(&mut self, now: Timestamp) {
         let open = self.api.open(now);
-        let ongoing = open
-            .into_iter()
-            .find(|uid| self.api.holds[uid].spec.window.until.is_none());
+        let ongoing = open.into_iter().find(|uid| self.api.holds[uid].spec.window.until.is_none());
         let Some(uid) = ongoing else { return };
         let until = now.max(self.api.holds[&uid].spec.window.from.0 + SignedDuration::from_secs(1));
         self.api.change(&uid, |hold| {

@@ -163,11 +163,7 @@ impl World {
     pub fn end_look(&mut self, n: usize) {
         if self.is_broken(Mutation::LedgerWrittenLater) {
             let (now, sent) = (self.store_now(), self.now());
-            let by = By {
-                who: Who::Operator(n),
-                now,
-                sent,
-            };
+            let by = By { who: Who::Operator(n), now, sent };
             for ask in std::mem::take(&mut self.memory.put_off).into_values().flatten() {
                 let _ = self.store.answer(by, &ask);
             }
@@ -221,16 +217,9 @@ impl World {
             (Mutation::UnexplainedStay, Ask::PutTags { key, tags, .. }) if is_unheld(tags) => {
                 let parsed: Result<toezicht::storage::key::Key, _> = key.parse();
                 let entries = super::checks::ledger(&self.store);
-                let is_explained = parsed.is_ok_and(|key| {
-                    entries
-                        .values()
-                        .any(|entry| entry.cover().covers(&key.recording()))
-                });
-                if is_explained {
-                    self.store.answer(by, ask)
-                } else {
-                    Ok(Answer::Done)
-                }
+                let is_explained = parsed
+                    .is_ok_and(|key| entries.values().any(|entry| entry.cover().covers(&key.recording())));
+                if is_explained { self.store.answer(by, ask) } else { Ok(Answer::Done) }
             }
             (rule, Ask::List { asked, .. }) => {
                 let answer = self.store.answer(by, ask)?;
@@ -301,9 +290,7 @@ impl World {
 fn is_old(prefix: &str, now: Timestamp) -> bool {
     let mut parts = prefix.trim_end_matches('/').splitn(3, '/');
     let day = parts.nth(2).unwrap_or_default().replace('/', "-");
-    let day = day
-        .get(..10)
-        .and_then(|day| day.parse::<jiff::civil::Date>().ok());
+    let day = day.get(..10).and_then(|day| day.parse::<jiff::civil::Date>().ok());
     let yesterday = (now - SignedDuration::from_hours(24)).to_zoned(jiff::tz::TimeZone::UTC);
     day.is_some_and(|day| day < yesterday.date())
 }
@@ -326,16 +313,12 @@ fn sources(rule: Mutation, listing: &mut Listing) -> Result<(), No> {
             return Err(No(400, "TooManySources"));
         }
         Mutation::SourcesByJump => {
-            let keys: Vec<String> = listing
-                .lines
-                .iter()
-                .map(|line| line.key().trim_end_matches('/').to_owned())
-                .collect();
+            let keys: Vec<String> =
+                listing.lines.iter().map(|line| line.key().trim_end_matches('/').to_owned()).collect();
             listing.lines.retain(|line| {
                 let name = line.key().trim_end_matches('/');
                 let extends = |other: &String| {
-                    name.strip_prefix(other.as_str())
-                        .is_some_and(|rest| rest.starts_with(['-', '.']))
+                    name.strip_prefix(other.as_str()).is_some_and(|rest| rest.starts_with(['-', '.']))
                 };
                 !keys.iter().any(extends)
             });
@@ -350,9 +333,7 @@ fn lines(rule: Mutation, prefix: &str, listing: &mut Listing) {
     let is_ledger = prefix.starts_with("ledger/");
     match rule {
         Mutation::MarkersUnseen if !is_ledger => {
-            listing
-                .lines
-                .retain(|line| !matches!(line, Line::Version { version, .. } if version.is_marker));
+            listing.lines.retain(|line| !matches!(line, Line::Version { version, .. } if version.is_marker));
         }
         Mutation::PageEndsListing if !is_ledger => listing.next = None,
         Mutation::MangledEndsListing if !is_ledger => {
@@ -377,9 +358,7 @@ fn lines(rule: Mutation, prefix: &str, listing: &mut Listing) {
                 let markers = listing.lines.iter().filter(|line| matches!(line, Line::Version { version, is_latest: true, .. } if version.is_marker));
                 markers.map(|line| line.key().to_owned()).collect()
             };
-            listing
-                .lines
-                .retain(|line| !hidden.iter().any(|key| key == line.key()));
+            listing.lines.retain(|line| !hidden.iter().any(|key| key == line.key()));
         }
         _ => (),
     }

@@ -168,9 +168,7 @@ impl Leader {
             world.begin_look(self.n);
         }
         self.site_controller().await?;
-        let (site, holds) = self
-            .api(|world| (world.api.site.clone(), world.api.all()))
-            .await?;
+        let (site, holds) = self.api(|world| (world.api.site.clone(), world.api.all())).await?;
         let Some(bucket) = self.buckets.open(&site) else {
             return Ok(true);
         };
@@ -193,10 +191,7 @@ impl Leader {
                 Follow::Holds(_) => Follow::Holds(plan.coverings()),
                 other => other.clone(),
             },
-            _ => self
-                .buckets
-                .open(&site)
-                .map_or(Follow::Unknown, |bucket| bucket.recorders),
+            _ => self.buckets.open(&site).map_or(Follow::Unknown, |bucket| bucket.recorders),
         };
         let bucket = OpenBucket { recorders, ..bucket };
         let holds = if lock(&self.world).is_broken(Mutation::ScopeForgotten) {
@@ -230,8 +225,7 @@ impl Leader {
             let (_, written) = pass.write_manifests(&mut outcome).await;
             written.map_err(|error| error.to_string())?;
         }
-        self.report(&site, &holds, &plan, &outcome, problem.clone(), began, now)
-            .await?;
+        self.report(&site, &holds, &plan, &outcome, problem.clone(), began, now).await?;
         if !is_first {
             let (_, written) = pass.write_manifests(&mut outcome).await;
             written.map_err(|error| error.to_string())?;
@@ -272,8 +266,7 @@ impl Leader {
         let world = lock(&self.world);
         let mut plan = plan(entries, holds, Some(&policy()), now);
         if world.is_broken(Mutation::NotReopened) {
-            plan.write
-                .retain(|entry| entries.get(&entry.uid).is_none_or(ledger::Entry::is_open));
+            plan.write.retain(|entry| entries.get(&entry.uid).is_none_or(ledger::Entry::is_open));
         }
         if world.is_broken(Mutation::SuccessionOnce) {
             // The predecessor of an entry that is there already is not looked for.
@@ -286,18 +279,11 @@ impl Leader {
     /// What the Site controller does: it asks the recorders what they follow.
     async fn site_controller(&self) -> Result<(), Ended> {
         self.api(|world| {
-            let recorders = world
-                .recorders
-                .follow(world.is_broken(Mutation::UploadsForgotten));
+            let recorders = world.recorders.follow(world.is_broken(Mutation::UploadsForgotten));
             let behind = world.recorders.behind();
             world.say(|| format!("recorders that do not follow: {behind}"));
-            let declared = world
-                .api
-                .site
-                .metadata
-                .creation_timestamp
-                .as_ref()
-                .map_or(Timestamp::MIN, |at| at.0);
+            let declared =
+                world.api.site.metadata.creation_timestamp.as_ref().map_or(Timestamp::MIN, |at| at.0);
             let cameras = world
                 .recorders
                 .all
@@ -306,10 +292,7 @@ impl Leader {
             let bucket = OpenBucket {
                 operator: target(),
                 ceilings: CEILINGS,
-                embargo: world
-                    .checks
-                    .embargo
-                    .filter(|_| !world.is_broken(Mutation::EmbargoForgotten)),
+                embargo: world.checks.embargo.filter(|_| !world.is_broken(Mutation::EmbargoForgotten)),
                 recorders,
                 cameras: cameras.map(|(_, name)| (name.clone(), declared)).collect(),
                 gaps: BTreeMap::new(),
@@ -335,19 +318,15 @@ impl Leader {
         let before = site.status.as_ref().and_then(|status| status.retention.as_ref());
         let next = of_site(before, plan, outcome, problem.clone(), now);
         if let Some(drift) = &outcome.drift {
-            let told = RetentionStatus {
-                drift: next.drift.clone(),
-                ..before.cloned().unwrap_or_default()
-            };
+            let told = RetentionStatus { drift: next.drift.clone(), ..before.cloned().unwrap_or_default() };
             let lost: Vec<String> = drift.lost_of.clone();
             self.api(|world| {
                 write_site(world, told);
-                for (uid, _) in world.api.holds.clone().iter().filter(|(_, hold)| {
-                    hold.metadata
-                        .name
-                        .as_ref()
-                        .is_some_and(|name| lost.contains(name))
-                }) {
+                for (uid, _) in
+                    world.api.holds.clone().iter().filter(|(_, hold)| {
+                        hold.metadata.name.as_ref().is_some_and(|name| lost.contains(name))
+                    })
+                {
                     world.say(|| format!("told: held versions of {uid} are gone"));
                     world.checks.told(uid);
                 }
@@ -357,12 +336,7 @@ impl Leader {
         for hold in holds {
             if let Some(next) = placement(hold, plan, outcome, now) {
                 self.api(|world| claim(world, hold, next, began, now)).await?;
-            } else if hold
-                .metadata
-                .uid
-                .as_ref()
-                .is_some_and(|uid| plan.never.contains(uid))
-            {
+            } else if hold.metadata.uid.as_ref().is_some_and(|uid| plan.never.contains(uid)) {
                 self.api(|world| never_held(world, hold, began, now)).await?;
             }
         }
@@ -375,10 +349,7 @@ impl Leader {
             let world = lock(&self.world);
             (world.now(), world.api.all())
         };
-        if self
-            .audited
-            .is_some_and(|at| began.duration_since(at) < SignedDuration::from_hours(5))
-        {
+        if self.audited.is_some_and(|at| began.duration_since(at) < SignedDuration::from_hours(5)) {
             return Ok(());
         }
         let now = (self.clock())();
@@ -424,9 +395,7 @@ fn of_any_scope(mut holds: Vec<IncidentHold>, plan: &HoldPlan) -> Vec<IncidentHo
 }
 
 fn is_new(plan: &HoldPlan, entries: &BTreeMap<String, ledger::Entry>) -> bool {
-    plan.write
-        .iter()
-        .any(|entry| entry.is_open() && !entries.contains_key(&entry.uid))
+    plan.write.iter().any(|entry| entry.is_open() && !entries.contains_key(&entry.uid))
 }
 
 fn audited(tally: &Tally, now: Timestamp) -> AuditStatus {

@@ -56,11 +56,7 @@ pub async fn declare(world: Shared) {
 
 fn declare_one(world: &mut World, now: Timestamp) {
     let cameras: Vec<String> = {
-        let all = world
-            .recorders
-            .all
-            .keys()
-            .filter(|(class, _)| *class == Class::Video);
+        let all = world.recorders.all.keys().filter(|(class, _)| *class == Class::Video);
         let all: Vec<String> = all.map(|(_, source)| source.clone()).collect();
         let count = world.rng.usize(0..3);
         world.rng.choose_multiple(all, count)
@@ -124,12 +120,7 @@ fn note(world: &mut World, uid: &str, now: Timestamp) {
 pub fn widen(world: &mut World, uid: &str, now: Timestamp) {
     let later = now + SignedDuration::from_mins(world.rng.i64(-300..600));
     let choice = world.rng.u32(0..3);
-    let mut sources: Vec<String> = world
-        .recorders
-        .all
-        .keys()
-        .map(|(_, source)| source.clone())
-        .collect();
+    let mut sources: Vec<String> = world.recorders.all.keys().map(|(_, source)| source.clone()).collect();
     let another = world.rng.usize(0..sources.len());
     let another = sources.swap_remove(another);
     world.api.change(uid, |hold| {
@@ -145,12 +136,7 @@ pub fn widen(world: &mut World, uid: &str, now: Timestamp) {
         }
     });
     let spec = world.api.holds[uid].spec.clone();
-    world.say(|| {
-        format!(
-            "{uid} is widened: {:?} {:?} {}",
-            spec.cameras, spec.window, spec.calls
-        )
-    });
+    world.say(|| format!("{uid} is widened: {:?} {:?} {}", spec.cameras, spec.window, spec.calls));
     note(world, uid, now);
 }
 
@@ -160,10 +146,7 @@ pub async fn restore(world: Shared) {
         let world = &mut *lock(&world);
         let now = world.now();
         let uids: Vec<String> = super::checks::ledger(&world.store).into_keys().collect();
-        let known: Vec<String> = uids
-            .into_iter()
-            .filter(|uid| world.api.holds.contains_key(uid))
-            .collect();
+        let known: Vec<String> = uids.into_iter().filter(|uid| world.api.holds.contains_key(uid)).collect();
         let Some(uid) = world.rng.choice(known.iter()).cloned() else {
             continue;
         };
@@ -216,15 +199,7 @@ pub async fn disturb(world: Shared) {
                     let n = world.rng.usize(0..2);
                     world.ahead[n] = *world
                         .rng
-                        .choice(&[
-                            30_000,
-                            -50_000,
-                            600_000,
-                            -600_000,
-                            7_200_000,
-                            -7_200_000,
-                            864_000_000,
-                        ])
+                        .choice(&[30_000, -50_000, 600_000, -600_000, 7_200_000, -7_200_000, 864_000_000])
                         .unwrap();
                     let ahead = world.ahead[n];
                     world.say(|| format!("the clock of operator {n} steps to {ahead} ms ahead"));
@@ -282,9 +257,7 @@ pub async fn attack(world: Shared) {
             }
             Attack::FarFuture => {
                 let year = world.rng.u32(2020..9999);
-                keys.push(format!(
-                    "video/hal/{year}/01/01/000000.000Z-60000-00000000000000ff.mp4"
-                ));
+                keys.push(format!("video/hal/{year}/01/01/000000.000Z-60000-00000000000000ff.mp4"));
             }
             Attack::ManyVersions => {
                 // Endless versions of what an honest recorder made.
@@ -306,11 +279,7 @@ pub async fn attack(world: Shared) {
             }
         }
         for key in keys {
-            let by = By {
-                who: Who::Hostile,
-                now,
-                sent: now,
-            };
+            let by = By { who: Who::Hostile, now, sent: now };
             let tags = vec![("toezicht-retention".to_owned(), tag.to_owned())];
             let _ = world.store.put(by, &key, Arc::from(b"x".as_slice()), tags, false);
         }
@@ -335,8 +304,7 @@ pub async fn betray(world: Shared) {
         let world = &mut *lock(&world);
         let held: Vec<(String, String)> = {
             let held = world.store.versions().filter(|(_, version)| version.is_held());
-            held.map(|(key, version)| (key.clone(), version.id.clone()))
-                .collect()
+            held.map(|(key, version)| (key.clone(), version.id.clone())).collect()
         };
         match *world.rng.choice(world.temper.betrayals.iter()).unwrap() {
             Betrayal::Marks => {
@@ -385,19 +353,11 @@ pub fn harm(world: &mut World, key: &str, id: &str, what: Harm) {
 
 /// An entry is hidden, rolls back, or is gone.
 fn spoil_ledger(world: &mut World, by: By) {
-    let keys: Vec<String> = world
-        .store
-        .keys
-        .keys()
-        .filter(|key| key.starts_with("ledger/holds/"))
-        .cloned()
-        .collect();
+    let keys: Vec<String> =
+        world.store.keys.keys().filter(|key| key.starts_with("ledger/holds/")).cloned().collect();
     let Some(key) = world.rng.choice(keys) else { return };
     // Of what only the ledger knew, nobody could know any more.
-    let uid = key
-        .trim_start_matches("ledger/holds/")
-        .trim_end_matches(".json")
-        .to_owned();
+    let uid = key.trim_start_matches("ledger/holds/").trim_end_matches(".json").to_owned();
     if !world.api.holds.contains_key(&uid) {
         return;
     }
@@ -427,10 +387,7 @@ pub async fn expire(world: Shared) {
         if world.is_over() {
             return;
         }
-        let (now, sent) = (
-            world.store_now() - hours(world.store.kind.lifecycle_lag),
-            world.now(),
-        );
+        let (now, sent) = (world.store_now() - hours(world.store.kind.lifecycle_lag), world.now());
         world.store.expire(now, sent);
         world.see();
     }

@@ -151,11 +151,7 @@ pub async fn record(world: Shared, class: Class, source: String) {
 pub fn recorded(of: &(Class, String), start: Timestamp, millis: u64) -> Waiting {
     let body = format!("{:?} {} {start} {millis}", of.0, of.1).into_bytes();
     let sha256: [u8; 32] = Sha256::digest(&body).into();
-    Waiting {
-        key: Key::new(of.0, of.1.clone(), start, millis, &sha256).unwrap(),
-        body,
-        sha256,
-    }
+    Waiting { key: Key::new(of.0, of.1.clone(), start, millis, &sha256).unwrap(), body, sha256 }
 }
 
 async fn upload_all(world: &Shared, of: &(Class, String), uploader: &Uploader) {
@@ -176,10 +172,7 @@ async fn upload_all(world: &Shared, of: &(Class, String), uploader: &Uploader) {
         // Until its answer comes, nobody knows.
         let note = |is_known: bool| {
             let mut world = lock(world);
-            let (now, recorder) = (
-                Instant::now().into_std(),
-                world.recorders.all.get_mut(of).unwrap(),
-            );
+            let (now, recorder) = (Instant::now().into_std(), world.recorders.all.get_mut(of).unwrap());
             if is_known {
                 recorder.unsure.confirmed(&path(&one.key));
                 recorder.spool.retain(|other| other.key != one.key);
@@ -232,11 +225,8 @@ pub async fn configure(world: Shared, of: (Class, String)) {
             recorder.is_silent = is_deaf || !recorder.is_silent;
         }
         if dies && !is_calm {
-            let waiting = if forgets {
-                Vec::new()
-            } else {
-                recorder.spool.iter().map(|one| path(&one.key)).collect()
-            };
+            let waiting =
+                if forgets { Vec::new() } else { recorder.spool.iter().map(|one| path(&one.key)).collect() };
             recorder.unsure = Unsure::of_recorder_before(waiting, Instant::now().into_std());
             world.say(|| format!("the recorder of {of:?} dies and begins anew"));
         }

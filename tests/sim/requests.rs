@@ -42,13 +42,7 @@ fn over(name: &str, cameras: &[String], hours_ago: i64, hours: Option<i64>) -> I
 
 /// A day of five cameras.
 fn whole(holds: Vec<Incident>) -> Situation {
-    Situation {
-        cameras: cameras(5),
-        holds,
-        are_uploads_real: false,
-        backlog: 30,
-        hours: 24,
-    }
+    Situation { cameras: cameras(5), holds, are_uploads_real: false, backlog: 30, hours: 24 }
 }
 
 /// Fifty over the last three weeks: two hours each, of one camera or two.
@@ -115,18 +109,10 @@ fn stands(rows: &[String]) {
 /// Compares a day with the page.
 fn told(name: &str, goal: f64, day: Day) -> Day {
     day.keeps_its_word();
-    let met = if day.dollars(&PARTS) <= goal {
-        "met"
-    } else {
-        "**missed**"
-    };
-    let shares = PARTS
-        .map(|part| format!("{:.4}", day.dollars(&[part])))
-        .join(" | ");
+    let met = if day.dollars(&PARTS) <= goal { "met" } else { "**missed**" };
+    let shares = PARTS.map(|part| format!("{:.4}", day.dollars(&[part]))).join(" | ");
     for ((part, price, operation), count) in &day.counts {
-        say(&format!(
-            "requests: {name}: {part:?} {price:?} {operation} {count}"
-        ));
+        say(&format!("requests: {name}: {part:?} {price:?} {operation} {count}"));
     }
     say(&format!(
         "requests: {name}: verified every {:?} s, marks of a version read {} times at most, probe: {:?}",
@@ -142,10 +128,7 @@ fn told(name: &str, goal: f64, day: Day) -> Day {
 #[test]
 #[ignore = "`make requests`: some minutes"]
 fn idle_site() {
-    let day = count(Situation {
-        are_uploads_real: true,
-        ..whole(Vec::new())
-    });
+    let day = count(Situation { are_uploads_real: true, ..whole(Vec::new()) });
     let recorders = day.requests(&[Part::Recorders]);
     told("an idle Site", 0.02, day);
     stands(&[format!("| its recorders' uploads | {recorders} | | |")]);
@@ -155,11 +138,7 @@ fn idle_site() {
 #[ignore = "`make requests`: some minutes"]
 fn one_ended_hold() {
     let hold = || whole(vec![over("one", &cameras(1), 50, Some(2))]);
-    let day = told(
-        "one hold over two hours of one camera, ended",
-        0.05,
-        count(hold()),
-    );
+    let day = told("one hold over two hours of one camera, ended", 0.05, count(hold()));
     // Other rows are counted in part.
     let part = count_in_part(hold()).dollars(&PARTS);
     say(&format!("requests: the same in part: {part:.4}"));
@@ -183,17 +162,8 @@ fn one_ongoing_hold() {
 /// The same in short, with every test run.
 #[test]
 fn marks_are_read_no_more_often_than_the_status_says() {
-    let holds = vec![
-        over("ended", &cameras(1), 5, Some(1)),
-        over("ongoing", &cameras(1), 2, None),
-    ];
-    let day = count(Situation {
-        cameras: cameras(1),
-        holds,
-        are_uploads_real: true,
-        backlog: 1,
-        hours: 1,
-    });
+    let holds = vec![over("ended", &cameras(1), 5, Some(1)), over("ongoing", &cameras(1), 2, None)];
+    let day = count(Situation { cameras: cameras(1), holds, are_uploads_real: true, backlog: 1, hours: 1 });
     day.keeps_its_word();
     assert_eq!(day.stated, (900, 900));
     // Every quarter of an hour, and before and after its embargo ends.
@@ -217,36 +187,18 @@ fn beside(closed: usize, are_resources_there: bool) -> ([u64; 3], Duration) {
             let uid = operator.api.declare(&incident, released_at);
             operator.api.resolve(&uid, released_at);
             let hold = operator.api.holds[&uid].clone();
-            let entry = Entry::of(
-                uid.clone(),
-                "heusden".into(),
-                incident.name,
-                &hold.spec,
-                released_at,
-            );
+            let entry = Entry::of(uid.clone(), "heusden".into(), incident.name, &hold.spec, released_at);
             let entry = serde_json::to_vec(&entry.resolved(released_at).closed(released_at)).unwrap();
-            let by = By {
-                who: Who::Operator(0),
-                now: released_at,
-                sent: released_at,
-            };
+            let by = By { who: Who::Operator(0), now: released_at, sent: released_at };
             let key = format!("ledger/closed/{uid}.json");
-            lock(&operator.desk)
-                .store
-                .put(by, &key, Arc::from(entry), Vec::new(), false)
-                .unwrap();
+            lock(&operator.desk).store.put(by, &key, Arc::from(entry), Vec::new(), false).unwrap();
             if !are_resources_there {
                 operator.api.holds.remove(&uid);
             }
         }
         // What the hold that is open has, each closed one had: its status says that nothing is kept any more.
         operator.look().await;
-        let open = operator
-            .api
-            .holds
-            .values()
-            .find_map(|hold| hold.status.clone()?.placement)
-            .unwrap();
+        let open = operator.api.holds.values().find_map(|hold| hold.status.clone()?.placement).unwrap();
         for hold in operator.api.holds.values_mut() {
             if hold.spec.resolution.is_some() {
                 let mut placement = open.clone();

@@ -29,12 +29,7 @@ pub struct Scope {
 }
 
 impl Scope {
-    pub const WHOLE: Self = Self {
-        kind: None,
-        trouble: 24,
-        quiet: 5,
-        broken: None,
-    };
+    pub const WHOLE: Self = Self { kind: None, trouble: 24, quiet: 5, broken: None };
 }
 
 /// What came of it.
@@ -56,11 +51,8 @@ const DESKS: [&str; 2] = ["balie", "balie-2"];
 
 pub fn simulate(seed: u64, scope: Scope) -> Report {
     fastrand::seed(seed);
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .unwrap();
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
     runtime.block_on(whole(seed, scope))
 }
 
@@ -121,12 +113,7 @@ async fn whole(seed: u64, scope: Scope) -> Report {
         fingerprint: world.fingerprint(),
         broken: world.checks.broken.clone(),
         last: world.last(300),
-        claims: world
-            .checks
-            .claims
-            .iter()
-            .map(|(what, count)| (*what, *count))
-            .collect(),
+        claims: world.checks.claims.iter().map(|(what, count)| (*what, *count)).collect(),
     }
 }
 
@@ -179,27 +166,13 @@ fn furnish(world: &Shared) {
     let first = world.rng.usize(0..3);
     for name in CAMERAS.iter().skip(first).take(count) {
         let ahead = if world.rng.u32(0..8) == 0 { 3600 } else { 0 };
-        let recorder = Recorder {
-            ahead,
-            ..Recorder::default()
-        };
-        world
-            .recorders
-            .all
-            .insert((Class::Video, (*name).to_owned()), recorder);
+        let recorder = Recorder { ahead, ..Recorder::default() };
+        world.recorders.all.insert((Class::Video, (*name).to_owned()), recorder);
     }
     for desk in DESKS.iter().skip(world.rng.usize(0..3)) {
-        world
-            .recorders
-            .all
-            .insert((Class::Calls, (*desk).to_owned()), Recorder::default());
+        world.recorders.all.insert((Class::Calls, (*desk).to_owned()), Recorder::default());
     }
     backlog(world);
-    let told = format!(
-        "{:?} {:?} {:?}",
-        world.temper,
-        world.checks.embargo,
-        world.recorders.all.keys()
-    );
+    let told = format!("{:?} {:?} {:?}", world.temper, world.checks.embargo, world.recorders.all.keys());
     world.say(|| told);
 }

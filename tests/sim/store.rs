@@ -95,12 +95,7 @@ pub struct By {
 
 impl Store {
     pub fn new(kind: Kind) -> Self {
-        Self {
-            kind,
-            keys: BTreeMap::new(),
-            effects: Vec::new(),
-            next: 0,
-        }
+        Self { kind, keys: BTreeMap::new(), effects: Vec::new(), next: 0 }
     }
 
     pub fn find(&self, key: &str, id: &str) -> Option<&Version> {
@@ -198,9 +193,7 @@ impl Store {
             self.find(key, id).ok_or(No(404, "NoSuchVersion"))
         } else {
             let current = self.keys.get(key).and_then(|versions| versions.first());
-            current
-                .filter(|version| !version.is_marker)
-                .ok_or(No(404, "NoSuchKey"))
+            current.filter(|version| !version.is_marker).ok_or(No(404, "NoSuchKey"))
         }
     }
 

@@ -180,12 +180,7 @@ impl Temper {
             betrayals: some(rng, &[Betrayal::Marks, Betrayal::Hides, Betrayal::SpoilsLedger]),
             attacks: some(
                 rng,
-                &[
-                    Attack::OddKeys,
-                    Attack::ManySources,
-                    Attack::FarFuture,
-                    Attack::ManyVersions,
-                ],
+                &[Attack::OddKeys, Attack::ManySources, Attack::FarFuture, Attack::ManyVersions],
             ),
             weather: Weathers {
                 of_operators: weather(rng, &[0, 0, 4, 20, 60]),
@@ -198,18 +193,9 @@ impl Temper {
 
     #[allow(clippy::too_many_lines, reason = "an arm for each theme")]
     fn about(self, theme: Theme) -> Self {
-        let only = |per_mille, mishaps: &[Mishap]| Weather {
-            per_mille,
-            mishaps: mishaps.to_vec(),
-        };
-        let of_operators = |weather| Weathers {
-            of_operators: weather,
-            ..Weathers::default()
-        };
-        let of_marks = |weather| Weathers {
-            marks: weather,
-            ..Weathers::default()
-        };
+        let only = |per_mille, mishaps: &[Mishap]| Weather { per_mille, mishaps: mishaps.to_vec() };
+        let of_operators = |weather| Weathers { of_operators: weather, ..Weathers::default() };
+        let of_marks = |weather| Weathers { marks: weather, ..Weathers::default() };
         match theme {
             Theme::Any => self,
             Theme::Ceilings => Self {
@@ -231,10 +217,7 @@ impl Temper {
                 keenness: 20,
                 haste: 10,
                 events: vec![Event::Declared, Event::Widened, Event::Resolved],
-                weather: Weathers {
-                    of_recorders: only(500, &[Mishap::Slow]),
-                    ..Weathers::default()
-                },
+                weather: Weathers { of_recorders: only(500, &[Mishap::Slow]), ..Weathers::default() },
                 ..self
             },
             Theme::Losses => Self {
@@ -296,12 +279,9 @@ impl Temper {
                 weather: of_marks(only(150, &[Mishap::Slow])),
                 ..self
             },
-            Theme::Backups => Self {
-                keenness: 60,
-                haste: 10,
-                events: vec![Event::Resolved, Event::Reopened],
-                ..self
-            },
+            Theme::Backups => {
+                Self { keenness: 60, haste: 10, events: vec![Event::Resolved, Event::Reopened], ..self }
+            }
             Theme::Overdue => Self {
                 keenness: 60,
                 haste: 1,
@@ -321,10 +301,7 @@ impl Temper {
 
 /// How the network is to those who have this much of it.
 fn weather(rng: &mut Rng, per_mille: &[u32]) -> Weather {
-    Weather {
-        per_mille: *rng.choice(per_mille).unwrap(),
-        mishaps: some(rng, &Mishap::ALL),
-    }
+    Weather { per_mille: *rng.choice(per_mille).unwrap(), mishaps: some(rng, &Mishap::ALL) }
 }
 
 /// How bad things are.

@@ -122,11 +122,7 @@ impl World {
 
     /// Who administers the store, now.
     pub fn administrator(&self) -> By {
-        By {
-            who: Who::Admin,
-            now: self.store_now(),
-            sent: self.now(),
-        }
+        By { who: Who::Admin, now: self.store_now(), sent: self.now() }
     }
 
     pub fn say(&mut self, line: impl FnOnce() -> String) {
@@ -150,12 +146,7 @@ impl World {
     /// The last of what happened.
     pub fn last(&self, lines: usize) -> String {
         let from = self.trace.len().saturating_sub(lines);
-        self.trace
-            .iter()
-            .skip(from)
-            .cloned()
-            .collect::<Vec<_>>()
-            .join("\n")
+        self.trace.iter().skip(from).cloned().collect::<Vec<_>>().join("\n")
     }
 
     pub fn is_broken(&self, rule: Mutation) -> bool {
@@ -175,12 +166,7 @@ impl World {
         let now = self.now();
         for effect in std::mem::take(&mut self.store.effects) {
             if matches!(effect.who, Who::Lifecycle | Who::Admin | Who::Hostile) {
-                self.say(|| {
-                    format!(
-                        "{:?}: {:?} of {:?} {}",
-                        effect.who, effect.what, effect.key, effect.id
-                    )
-                });
+                self.say(|| format!("{:?}: {:?} of {:?} {}", effect.who, effect.what, effect.key, effect.id));
             }
             self.checks.see(&effect, &self.store, &self.api, now);
         }

@@ -81,9 +81,7 @@ pub fn decoded(text: &str) -> String {
     let mut at = 0;
     while at < bytes.len() {
         if bytes[at] == b'%'
-            && let Some(byte) = text
-                .get(at + 1..at + 3)
-                .and_then(|two| u8::from_str_radix(two, 16).ok())
+            && let Some(byte) = text.get(at + 1..at + 3).and_then(|two| u8::from_str_radix(two, 16).ok())
         {
             out.push(byte);
             at += 3;
@@ -104,11 +102,7 @@ fn instant(at: Timestamp) -> String {
 pub fn listing(kind: &Kind, asked: &Asked, wants_url: bool, listing: &Listing) -> String {
     let is_url = wants_url && !kind.ignores_encoding;
     let text = |text: &str| {
-        if is_url {
-            encoded(text)
-        } else {
-            escaped(text, kind.mangles)
-        }
+        if is_url { encoded(text) } else { escaped(text, kind.mangles) }
     };
     let mut inner = String::new();
     inner += &element("Prefix", &text(&asked.prefix));
@@ -121,10 +115,7 @@ pub fn listing(kind: &Kind, asked: &Asked, wants_url: bool, listing: &Listing) -
     if is_url {
         inner += &element("EncodingType", "url");
     }
-    inner += &element(
-        "IsTruncated",
-        if listing.next.is_some() { "true" } else { "false" },
-    );
+    inner += &element("IsTruncated", if listing.next.is_some() { "true" } else { "false" });
     if let Some((key, id)) = &listing.next {
         inner += &element("NextKeyMarker", &text(key));
         if !id.is_empty() {
@@ -134,11 +125,7 @@ pub fn listing(kind: &Kind, asked: &Asked, wants_url: bool, listing: &Listing) -
     for line in &listing.lines {
         match line {
             Line::Common(common) => inner += &element("CommonPrefixes", &element("Prefix", &text(common))),
-            Line::Version {
-                key,
-                is_latest,
-                version,
-            } => {
+            Line::Version { key, is_latest, version } => {
                 let mut of = element("Key", &text(key));
                 of += &element("VersionId", &version.id);
                 of += &element("IsLatest", if *is_latest { "true" } else { "false" });
@@ -148,14 +135,7 @@ pub fn listing(kind: &Kind, asked: &Asked, wants_url: bool, listing: &Listing) -
                     of += &element("Size", &version.body.len().to_string());
                     of += &element("StorageClass", "STANDARD");
                 }
-                inner += &element(
-                    if version.is_marker {
-                        "DeleteMarker"
-                    } else {
-                        "Version"
-                    },
-                    &of,
-                );
+                inner += &element(if version.is_marker { "DeleteMarker" } else { "Version" }, &of);
             }
         }
     }
@@ -169,10 +149,7 @@ pub fn digest(bytes: &[u8]) -> u64 {
 }
 
 pub fn error(no: No) -> String {
-    format!(
-        "{HEAD}<Error><Code>{}</Code><Message>simulated</Message></Error>",
-        no.1
-    )
+    format!("{HEAD}<Error><Code>{}</Code><Message>simulated</Message></Error>", no.1)
 }
 
 pub fn tagging(tags: &[(String, String)]) -> String {

@@ -60,12 +60,7 @@ use super::{Date, LocalRef, Subject, rules, schema};
     printcolumn(name = "Cameras", type_ = "integer", json_path = ".status.cameras"),
     printcolumn(name = "Policy", type_ = "string", json_path = ".spec.policyRef.name"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(
-        name = "Bucket",
-        type_ = "string",
-        json_path = ".spec.storage.bucket",
-        priority = 1
-    ),
+    printcolumn(name = "Bucket", type_ = "string", json_path = ".spec.storage.bucket", priority = 1),
     printcolumn(
         name = "Reason",
         type_ = "string",

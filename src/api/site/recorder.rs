@@ -65,9 +65,6 @@ pub struct Spool {
 
 impl Default for Spool {
     fn default() -> Self {
-        Self {
-            size: "20Gi".into(),
-            storage_class: None,
-        }
+        Self { size: "20Gi".into(), storage_class: None }
     }
 }

@@ -74,11 +74,7 @@ impl Drift {
         let times = 1 + before.map_or(0, |before| before.times.max(1));
         let before = before.map(|before| format!("; before, at {}: {}", before.at.0, before.what));
         let what = format!("{what}{}", before.unwrap_or_default());
-        Self {
-            at: Time(now),
-            what: what.chars().take(Self::LONGEST).collect(),
-            times,
-        }
+        Self { at: Time(now), what: what.chars().take(Self::LONGEST).collect(), times }
     }
 
     /// Whether it is of the last day.
@@ -163,19 +159,11 @@ impl Refusal {
 
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            versions,
-            answer,
-            failed,
-            ..
-        } = self;
+        let Self { versions, answer, failed, .. } = self;
         let did = if *failed { "failed at" } else { "refused" };
         match versions {
             0 => f.write_str(answer),
-            _ => write!(
-                f,
-                "the store {did} {versions} more, which are tried again: {answer}"
-            ),
+            _ => write!(f, "the store {did} {versions} more, which are tried again: {answer}"),
         }
     }
 }

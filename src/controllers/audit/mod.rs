@@ -108,17 +108,12 @@ impl Looks for Audits {
         };
         // The clock is read again: it may have been set while other Sites had their turn.
         let tally = self.audit(site, &bucket, reach, Timestamp::now()).await?;
-        let next = OfSite {
-            audit: status(before, &tally, reach, &bucket.ceilings, now),
-        };
+        let next = OfSite { audit: status(before, &tally, reach, &bucket.ceilings, now) };
         let again = now + boundary_every(&next.audit);
         let before = before.map(|audit| OfSite { audit: audit.clone() });
         let api = Api::<Site>::namespaced(self.context.client.clone(), &site.namespace().unwrap_or_default());
         let is_changed = report(&api, MANAGER, site, before.as_ref(), &next).await?;
-        Ok(Look {
-            action: requeue::at(now, [again]),
-            is_changed,
-        })
+        Ok(Look { action: requeue::at(now, [again]), is_changed })
     }
 }
 
@@ -131,10 +126,7 @@ impl Audits {
         now: Timestamp,
     ) -> Result<Tally, AuditFailure> {
         let holds = holds(&self.context.client, site).await?;
-        let known = holds
-            .iter()
-            .filter_map(|hold| Some((hold.uid()?, is_resolved(hold, now))))
-            .collect();
+        let known = holds.iter().filter_map(|hold| Some((hold.uid()?, is_resolved(hold, now)))).collect();
         let scope = Scope {
             ceilings: bucket.ceilings.clone(),
             embargo: bucket.embargo,
@@ -143,11 +135,7 @@ impl Audits {
             known: Some(known),
             memory: self.context.buckets.memory(site).beside().into(),
         };
-        Ok(self
-            .context
-            .fence
-            .guard(audit(&bucket.operator, &scope, now))
-            .await??)
+        Ok(self.context.fence.guard(audit(&bucket.operator, &scope, now)).await??)
     }
 }
 
@@ -269,20 +257,11 @@ mod tests {
         // One by a clock that was days ahead says nothing of today.
         assert_eq!(due(Some(&quiet), minutes(-10 * 24 * 60)), Some(Reach::All));
         // Once all is listed and nothing is found, nothing is said any more.
-        let mended = status(
-            Some(&at_risk),
-            &Tally::default(),
-            Reach::All,
-            &CEILINGS,
-            minutes(15),
-        );
+        let mended = status(Some(&at_risk), &Tally::default(), Reach::All, &CEILINGS, minutes(15));
         assert!(mended.findings.is_empty());
     }
 
-    const CEILINGS: Ceilings = Ceilings {
-        video: Days(28),
-        calls: Days(7),
-    };
+    const CEILINGS: Ceilings = Ceilings { video: Days(28), calls: Days(7) };
 
     #[test]
     fn the_days_at_the_ceiling_take_nothing_back_but_what_they_show() {
@@ -300,11 +279,7 @@ mod tests {
             seen.found.entry(found).or_default().count = count;
         }
         let next = status(Some(&whole), &seen, Reach::Boundary, &CEILINGS, day(31));
-        let counts: Vec<_> = next
-            .findings
-            .iter()
-            .map(|found| (found.kind.as_str(), found.count))
-            .collect();
+        let counts: Vec<_> = next.findings.iter().map(|found| (found.kind.as_str(), found.count)).collect();
         assert_eq!(counts, [("ForeignKey", 3), ("Mistagged", 5)]);
         assert_eq!(next.oldest_unheld_video, None);
         assert_eq!(next.oldest_unheld_calls, Some(Time(day(25))));
@@ -328,13 +303,7 @@ mod tests {
         };
         let told = |before: &[Found]| {
             let whole = status(None, &of(before), Reach::All, &CEILINGS, Timestamp::UNIX_EPOCH);
-            let next = status(
-                Some(&whole),
-                &of(&[]),
-                Reach::Boundary,
-                &CEILINGS,
-                Timestamp::UNIX_EPOCH,
-            );
+            let next = status(Some(&whole), &of(&[]), Reach::Boundary, &CEILINGS, Timestamp::UNIX_EPOCH);
             next.findings.iter().any(|finding| finding.kind == "Overdue")
         };
         assert!(!told(&[Found::Overdue]));

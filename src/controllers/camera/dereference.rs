@@ -70,10 +70,7 @@ impl Views {
         if slots.len() >= MOST_KEPT {
             slots.clear();
         }
-        slots
-            .entry((namespace.to_owned(), site.to_owned()))
-            .or_default()
-            .clone()
+        slots.entry((namespace.to_owned(), site.to_owned())).or_default().clone()
     }
 }
 
@@ -86,10 +83,7 @@ async fn view(client: &Client, namespace: &str, name: &str) -> Result<View, ApiE
     )?;
     let secrets = CameraSecrets { logins, authorities };
     let Some(site) = site else {
-        return Ok(View {
-            secrets,
-            ..View::default()
-        });
+        return Ok(View { secrets, ..View::default() });
     };
     let names = Names::of(&site);
     let (policy, config, pods) = tokio::try_join!(
@@ -97,13 +91,7 @@ async fn view(client: &Client, namespace: &str, name: &str) -> Result<View, ApiE
         config(Api::namespaced(client.clone(), namespace), &names),
         pods(Api::namespaced(client.clone(), namespace), name),
     )?;
-    Ok(View {
-        site: Some(site),
-        policy,
-        secrets,
-        config,
-        pods,
-    })
+    Ok(View { site: Some(site), policy, secrets, config, pods })
 }
 
 async fn pods(api: Api<Pod>, site: &str) -> Result<Vec<Pod>, ApiError> {

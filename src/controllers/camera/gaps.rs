@@ -16,11 +16,7 @@ const KEPT: usize = 10;
 pub fn merge(known: &[CameraGap], reported: &[Gap], last_known: Option<Timestamp>) -> Vec<CameraGap> {
     let mut gaps = known.to_vec();
     for gap in reported {
-        let (cause, from, until) = (
-            name(gap.cause),
-            gap.from.and_then(whole),
-            gap.until.and_then(whole),
-        );
+        let (cause, from, until) = (name(gap.cause), gap.from.and_then(whole), gap.until.and_then(whole));
         if let Some(old) = gaps.iter_mut().find(|old| is_same(old, cause, from, until)) {
             // Its beginning, once told, is kept: the recorder may not know it any more.
             old.from = old.from.clone().or(from.map(Time));
@@ -31,17 +27,10 @@ pub fn merge(known: &[CameraGap], reported: &[Gap], last_known: Option<Timestamp
             .or_else(|| last_known.and_then(whole))
             .filter(|from| until.is_none_or(|until| *from <= until));
         close_open(&mut gaps, from);
-        gaps.push(CameraGap {
-            cause: cause.to_owned(),
-            from: from.map(Time),
-            until: until.map(Time),
-        });
+        gaps.push(CameraGap { cause: cause.to_owned(), from: from.map(Time), until: until.map(Time) });
     }
     gaps.sort_by_key(|gap| {
-        (
-            gap.until.is_none(),
-            gap.until.as_ref().or(gap.from.as_ref()).map(|time| time.0),
-        )
+        (gap.until.is_none(), gap.until.as_ref().or(gap.from.as_ref()).map(|time| time.0))
     });
     let surplus = gaps.len().saturating_sub(KEPT);
     gaps.drain(..surplus);
@@ -98,43 +87,22 @@ mod tests {
     }
 
     fn gap(cause: GapCause, from: Option<i64>, until: Option<i64>) -> Gap {
-        Gap {
-            cause,
-            from: from.map(at),
-            until: until.map(at),
-        }
+        Gap { cause, from: from.map(at), until: until.map(at) }
     }
 
     fn rows(gaps: &[CameraGap]) -> Vec<(&str, Option<i64>, Option<i64>)> {
         let second = |time: &Option<Time>| time.as_ref().map(|time| time.0.as_second());
-        gaps.iter()
-            .map(|gap| (gap.cause.as_str(), second(&gap.from), second(&gap.until)))
-            .collect()
+        gaps.iter().map(|gap| (gap.cause.as_str(), second(&gap.from), second(&gap.until))).collect()
     }
 
     #[test]
     fn the_same_gap_told_again_is_one_gap() {
         let open = merge(&[], &[gap(GapCause::Disconnected, Some(10_400), None)], None);
         assert_eq!(rows(&open), [("Disconnected", Some(10), None)]);
-        assert_eq!(
-            merge(
-                &open,
-                &[gap(GapCause::Disconnected, Some(10_400), None)],
-                Some(at(99_000))
-            ),
-            open
-        );
-        let closed = merge(
-            &open,
-            &[gap(GapCause::Disconnected, Some(10_400), Some(30_900))],
-            None,
-        );
+        assert_eq!(merge(&open, &[gap(GapCause::Disconnected, Some(10_400), None)], Some(at(99_000))), open);
+        let closed = merge(&open, &[gap(GapCause::Disconnected, Some(10_400), Some(30_900))], None);
         assert_eq!(rows(&closed), [("Disconnected", Some(10), Some(30))]);
-        assert_eq!(
-            merge(&closed, &[], None),
-            closed,
-            "it stays when the recorder has forgotten it"
-        );
+        assert_eq!(merge(&closed, &[], None), closed, "it stays when the recorder has forgotten it");
     }
 
     #[test]
@@ -144,10 +112,7 @@ mod tests {
         assert_eq!(rows(&first), [("Restart", Some(40), Some(50))]);
         let later = merge(&first, &told, Some(at(80_000)));
         assert_eq!(later, first, "what is known now is after the gap");
-        assert_eq!(
-            rows(&merge(&[], &told, Some(at(80_000)))),
-            [("Restart", None, Some(50))]
-        );
+        assert_eq!(rows(&merge(&[], &told, Some(at(80_000)))), [("Restart", None, Some(50))]);
         assert_eq!(rows(&merge(&[], &told, None)), [("Restart", None, Some(50))]);
     }
 
@@ -155,59 +120,24 @@ mod tests {
     fn a_restart_that_goes_on_gets_its_end() {
         let open = merge(&[], &[gap(GapCause::Restart, None, None)], Some(at(40_000)));
         assert_eq!(rows(&open), [("Restart", Some(40), None)]);
-        let closed = merge(
-            &open,
-            &[gap(GapCause::Restart, None, Some(50_000))],
-            Some(at(50_100)),
-        );
+        let closed = merge(&open, &[gap(GapCause::Restart, None, Some(50_000))], Some(at(50_100)));
         assert_eq!(rows(&closed), [("Restart", Some(40), Some(50))]);
     }
 
     #[test]
     fn a_gap_whose_recorder_was_lost_ends_where_the_next_begins() {
         let open = merge(&[], &[gap(GapCause::Disconnected, Some(10_000), None)], None);
-        let after = merge(
-            &open,
-            &[gap(GapCause::Restart, None, Some(50_000))],
-            Some(at(9_000)),
-        );
-        assert_eq!(
-            rows(&after),
-            [
-                ("Disconnected", Some(10), Some(10)),
-                ("Restart", Some(9), Some(50))
-            ]
-        );
-        let after = merge(
-            &open,
-            &[gap(GapCause::Restart, None, Some(50_000))],
-            Some(at(30_000)),
-        );
-        assert_eq!(
-            rows(&after),
-            [
-                ("Disconnected", Some(10), Some(30)),
-                ("Restart", Some(30), Some(50))
-            ]
-        );
+        let after = merge(&open, &[gap(GapCause::Restart, None, Some(50_000))], Some(at(9_000)));
+        assert_eq!(rows(&after), [("Disconnected", Some(10), Some(10)), ("Restart", Some(9), Some(50))]);
+        let after = merge(&open, &[gap(GapCause::Restart, None, Some(50_000))], Some(at(30_000)));
+        assert_eq!(rows(&after), [("Disconnected", Some(10), Some(30)), ("Restart", Some(30), Some(50))]);
     }
 
     #[test]
     fn two_restarts_are_two_gaps() {
-        let first = merge(
-            &[],
-            &[gap(GapCause::Restart, None, Some(50_000))],
-            Some(at(40_000)),
-        );
-        let second = merge(
-            &first,
-            &[gap(GapCause::Restart, None, Some(90_000))],
-            Some(at(80_000)),
-        );
-        assert_eq!(
-            rows(&second),
-            [("Restart", Some(40), Some(50)), ("Restart", Some(80), Some(90))]
-        );
+        let first = merge(&[], &[gap(GapCause::Restart, None, Some(50_000))], Some(at(40_000)));
+        let second = merge(&first, &[gap(GapCause::Restart, None, Some(90_000))], Some(at(80_000)));
+        assert_eq!(rows(&second), [("Restart", Some(40), Some(50)), ("Restart", Some(80), Some(90))]);
     }
 
     proptest::proptest! {

@@ -36,10 +36,7 @@ const UNSETTLED: Duration = Duration::from_secs(5);
 
 impl Watched for Camera {
     fn conditions(&self) -> &[Condition] {
-        self.status
-            .as_ref()
-            .map(|status| status.conditions.as_slice())
-            .unwrap_or_default()
+        self.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default()
     }
 }
 
@@ -51,11 +48,7 @@ struct Cameras {
 
 impl Cameras {
     fn new(context: Context) -> Self {
-        Self {
-            context,
-            views: Views::default(),
-            heard: Heard::default(),
-        }
+        Self { context, views: Views::default(), heard: Heard::default() }
     }
 }
 
@@ -69,19 +62,10 @@ impl Looks for Cameras {
     }
 
     async fn look(&self, camera: &Camera, now: Timestamp) -> Result<Look, ApiError> {
-        let Context {
-            client,
-            config,
-            events,
-            recorders,
-            ..
-        } = &self.context;
+        let Context { client, config, events, recorders, .. } = &self.context;
         if meta::is_deleting(camera) {
             self.heard.forget(camera);
-            return Ok(Look {
-                action: Action::await_change(),
-                is_changed: false,
-            });
+            return Ok(Look { action: Action::await_change(), is_changed: false });
         }
         let namespace = camera.namespace().unwrap_or_default();
         let api = Api::namespaced(client.clone(), &namespace);
@@ -90,40 +74,23 @@ impl Looks for Cameras {
             let conditions = kit_status::paused(&before.conditions, before.observed_generation, now);
             let next = CameraStatus { conditions, ..before };
             let is_changed = kit_status::report(&api, MANAGER, camera, camera.status.as_ref(), &next).await?;
-            return Ok(Look {
-                action: Action::await_change(),
-                is_changed,
-            });
+            return Ok(Look { action: Action::await_change(), is_changed });
         }
-        let (view, is_fresh) = self
-            .views
-            .of(client, &namespace, &camera.spec.site_ref.name)
-            .await?;
+        let (view, is_fresh) = self.views.of(client, &namespace, &camera.spec.site_ref.name).await?;
         let valid = validate::validate(camera, &view, &config.ceilings, now);
         let carrier = observe::carrier(&camera.name_any(), &view);
         let answer = observe::ask(recorders, carrier.as_ref(), &camera.name_any()).await;
-        let report = answer
-            .as_ref()
-            .and_then(|answer| answer.as_ref().ok())
-            .and_then(|said| said.report.as_ref());
+        let report =
+            answer.as_ref().and_then(|answer| answer.as_ref().ok()).and_then(|said| said.report.as_ref());
         let last_known = self.heard.last_known(camera);
-        let observed = Observed {
-            valid: &valid,
-            carrier: carrier.as_ref(),
-            answer: answer.as_ref(),
-            last_known,
-        };
+        let observed =
+            Observed { valid: &valid, carrier: carrier.as_ref(), answer: answer.as_ref(), last_known };
         let (next, stalls_at) = status::status(camera, &observed, now);
         self.heard.note(camera, report);
 
         let is_changed = kit_status::report(&api, MANAGER, camera, camera.status.as_ref(), &next).await?;
         if is_changed {
-            event::publish(
-                events,
-                camera,
-                &event::changes(camera.conditions(), &next.conditions),
-            )
-            .await;
+            event::publish(events, camera, &event::changes(camera.conditions(), &next.conditions)).await;
         }
         let ask_again = match (valid.accepted.is_true(), status::is_ready(&next)) {
             (true, true) => next_multiple(now, SETTLED),
@@ -133,10 +100,7 @@ impl Looks for Cameras {
             (false, _) => None,
         };
         Ok(Look {
-            action: requeue::at(
-                now,
-                [valid.next_change, ask_again, stalls_at].into_iter().flatten(),
-            ),
+            action: requeue::at(now, [valid.next_change, ask_again, stalls_at].into_iter().flatten()),
             is_changed,
         })
     }

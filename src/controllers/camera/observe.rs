@@ -42,21 +42,13 @@ pub fn carrier(name: &str, view: &View) -> Option<Carrier> {
     let shard = config.cameras.iter().find(|camera| camera.name == name)?.shard;
     let pod_name = format!("{}-{shard}", Names::of(view.site.as_ref()?).recorder);
     let pod = view.pods.iter().find(|pod| pod.name_any() == pod_name).cloned();
-    Some(Carrier {
-        name: pod_name,
-        pod,
-        api: config.status_api.clone(),
-    })
+    Some(Carrier { name: pod_name, pod, api: config.status_api.clone() })
 }
 
 /// Asks `carrier`, if there is one, about the camera `name`.
 pub async fn ask(recorders: &Recorders, carrier: Option<&Carrier>, name: &str) -> Option<Answer> {
     let carrier = carrier?;
-    let address = carrier
-        .pod
-        .as_ref()
-        .ok_or(RecorderError::NoAddress)
-        .and_then(recorders::address);
+    let address = carrier.pod.as_ref().ok_or(RecorderError::NoAddress).and_then(recorders::address);
     let status = match address {
         Ok(address) => recorders.status(address, &carrier.api).await,
         Err(error) => Err(error),
@@ -80,10 +72,7 @@ impl Heard {
     pub fn last_known(&self, camera: &Camera) -> Option<Timestamp> {
         let last_known = self.last_known.lock().unwrap_or_else(PoisonError::into_inner);
         let heard = camera.uid().and_then(|uid| last_known.get(&uid).copied());
-        let reported = camera
-            .status
-            .as_ref()
-            .and_then(|status| status.last_segment.as_ref());
+        let reported = camera.status.as_ref().and_then(|status| status.last_segment.as_ref());
         heard.max(reported.map(|last| end(last.start.0, last.duration_ms)))
     }
 
@@ -98,25 +87,17 @@ impl Heard {
         let Some(newest) = report.last_frame.max(confirmed) else {
             return;
         };
-        self.last_known
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(uid, newest);
+        self.last_known.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, newest);
     }
 
     /// Forgets a camera that is going away.
     pub fn forget(&self, camera: &Camera) {
         if let Some(uid) = camera.uid() {
-            self.last_known
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .remove(&uid);
+            self.last_known.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
         }
     }
 }
 
 fn end(start: Timestamp, duration_ms: i64) -> Timestamp {
-    start
-        .checked_add(SignedDuration::from_millis(duration_ms))
-        .unwrap_or(start)
+    start.checked_add(SignedDuration::from_millis(duration_ms)).unwrap_or(start)
 }

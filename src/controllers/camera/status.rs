@@ -29,12 +29,7 @@ pub struct Observed<'a> {
 
 /// The status of `camera`, and when it stalls though nothing happens.
 pub fn status(camera: &Camera, observed: &Observed<'_>, now: Timestamp) -> (CameraStatus, Option<Timestamp>) {
-    let Observed {
-        valid,
-        carrier,
-        answer,
-        last_known,
-    } = *observed;
+    let Observed { valid, carrier, answer, last_known } = *observed;
     let before = camera.status.clone().unwrap_or_default();
     let generation = camera.metadata.generation;
     let recording = recording(valid, answer);
@@ -47,17 +42,14 @@ pub fn status(camera: &Camera, observed: &Observed<'_>, now: Timestamp) -> (Came
         stalled,
     ];
     let conditions = merge(camera.conditions(), &findings, generation, now);
-    let report = answer
-        .and_then(|answer| answer.as_ref().ok())
-        .and_then(|said| said.report.as_ref());
+    let report = answer.and_then(|answer| answer.as_ref().ok()).and_then(|said| said.report.as_ref());
     let is_news = says_otherwise(&before.conditions, &conditions);
     let status = CameraStatus {
         observed_generation: generation,
         recorder: carrier.map(|carrier| carrier.name.clone()),
         last_segment: last_segment(before.last_segment, report, is_news, now),
-        gaps: report.map_or(before.gaps.clone(), |report| {
-            gaps::merge(&before.gaps, &report.gaps, last_known)
-        }),
+        gaps: report
+            .map_or(before.gaps.clone(), |report| gaps::merge(&before.gaps, &report.gaps, last_known)),
         conditions,
     };
     (status, stalls_at)
@@ -66,54 +58,29 @@ pub fn status(camera: &Camera, observed: &Observed<'_>, now: Timestamp) -> (Came
 /// Whether a status says that the camera is as it should be.
 pub fn is_ready(status: &CameraStatus) -> bool {
     let ready: &str = ConditionType::Ready.into();
-    status
-        .conditions
-        .iter()
-        .any(|condition| condition.type_ == ready && condition.status == "True")
+    status.conditions.iter().any(|condition| condition.type_ == ready && condition.status == "True")
 }
 
 fn recording(valid: &Valid, answer: Option<&Answer>) -> Finding {
     let not = |truth, reason, message: &str| Finding::new(ConditionType::Recording, truth, reason, message);
     if !valid.accepted.is_true() {
-        return not(
-            Truth::False,
-            Reason::DependsOn,
-            "the camera is not recorded: see Accepted",
-        );
+        return not(Truth::False, Reason::DependsOn, "the camera is not recorded: see Accepted");
     }
     match answer {
         // What the recorder does counts, also where it should do something else.
         Some(Ok(said)) => match &said.report {
             Some(report) => verdict::camera(report, valid.segment, said.now),
-            None => not(
-                Truth::False,
-                Reason::Connecting,
-                "its recorder does not know it yet",
-            ),
+            None => not(Truth::False, Reason::Connecting, "its recorder does not know it yet"),
         },
         Some(Err(_)) | None if !valid.permitted.is_true() => {
             let is_covered = valid.permitted.reason == Reason::Suspended;
-            let reason = if is_covered {
-                Reason::Suspended
-            } else {
-                Reason::DependsOn
-            };
-            not(
-                Truth::False,
-                reason,
-                "nothing is to be recorded now: see Permitted",
-            )
+            let reason = if is_covered { Reason::Suspended } else { Reason::DependsOn };
+            not(Truth::False, reason, "nothing is to be recorded now: see Permitted")
         }
-        Some(Err(error)) => not(
-            Truth::Unknown,
-            Reason::RecorderNotReady,
-            &format!("the recorder: {error}"),
-        ),
-        None => not(
-            Truth::Unknown,
-            Reason::RecorderNotReady,
-            "its Site has no recorder for it yet: see the Site",
-        ),
+        Some(Err(error)) => not(Truth::Unknown, Reason::RecorderNotReady, &format!("the recorder: {error}")),
+        None => {
+            not(Truth::Unknown, Reason::RecorderNotReady, "its Site has no recorder for it yet: see the Site")
+        }
     }
 }
 
@@ -145,13 +112,8 @@ fn stalled(camera: &Camera, accepted: &Finding, now: Timestamp) -> (Finding, Opt
 }
 
 fn says_otherwise(before: &[Condition], after: &[Condition]) -> bool {
-    let row = |condition: &Condition| {
-        (
-            condition.type_.clone(),
-            condition.status.clone(),
-            condition.reason.clone(),
-        )
-    };
+    let row =
+        |condition: &Condition| (condition.type_.clone(), condition.status.clone(), condition.reason.clone());
     !before.iter().map(row).eq(after.iter().map(row))
 }
 
@@ -170,12 +132,7 @@ fn last_segment(
     if before.is_some() && !is_due {
         return before;
     }
-    let SegmentReport {
-        key,
-        start,
-        duration_ms,
-        bytes: _,
-    } = newest;
+    let SegmentReport { key, start, duration_ms, bytes: _ } = newest;
     Some(LastSegment {
         key: key.clone(),
         start: Time(*start),

@@ -84,44 +84,19 @@ fn status_at(
     answer: Option<&Answer>,
 ) -> (CameraStatus, Option<Timestamp>) {
     let now = now.parse().unwrap();
-    let valid = validate(
-        camera,
-        view,
-        &Ceilings {
-            video: Days(28),
-            calls: Days(7),
-        },
-        now,
-    );
+    let valid = validate(camera, view, &Ceilings { video: Days(28), calls: Days(7) }, now);
     let carrier = observe::carrier("receptie", view);
-    status(
-        camera,
-        &Observed {
-            valid: &valid,
-            carrier: carrier.as_ref(),
-            answer,
-            last_known: None,
-        },
-        now,
-    )
+    status(camera, &Observed { valid: &valid, carrier: carrier.as_ref(), answer, last_known: None }, now)
 }
 
 fn row(status: &CameraStatus, type_: &str) -> (String, String) {
-    let found = status
-        .conditions
-        .iter()
-        .find(|condition| condition.type_ == type_)
-        .unwrap();
+    let found = status.conditions.iter().find(|condition| condition.type_ == type_).unwrap();
     assert!(!found.message.contains("10.9.8.7"), "{}", found.message);
     (found.status.clone(), found.reason.clone())
 }
 
 fn is(status: &CameraStatus, type_: &str, truth: &str, reason: &str) {
-    assert_eq!(
-        row(status, type_),
-        (truth.into(), reason.into()),
-        "{type_} of {status:#?}"
-    );
+    assert_eq!(row(status, type_), (truth.into(), reason.into()), "{type_} of {status:#?}");
 }
 
 #[test]
@@ -144,17 +119,9 @@ fn a_camera_that_records_is_ready() {
 #[test]
 fn a_silent_camera_is_not_ready_and_says_why() {
     for (answer, truth, reason) in [
-        (
-            Some(said(Some(report(CameraState::Disconnected, NOW)))),
-            "False",
-            "Disconnected",
-        ),
+        (Some(said(Some(report(CameraState::Disconnected, NOW)))), "False", "Disconnected"),
         (Some(said(None)), "False", "Connecting"),
-        (
-            Some(Err(RecorderError::Unreachable)),
-            "Unknown",
-            "RecorderNotReady",
-        ),
+        (Some(Err(RecorderError::Unreachable)), "Unknown", "RecorderNotReady"),
         (None, "Unknown", "RecorderNotReady"),
     ] {
         let status = status_of(&camera(), &view(&json!([])), answer.as_ref());
@@ -187,10 +154,7 @@ fn without_a_site_or_a_policy_nothing_is_permitted() {
     is(&status, "Accepted", "False", "ReferenceNotFound");
     is(&status, "Permitted", "False", "DependsOn");
     is(&status, "Recording", "False", "DependsOn");
-    let view = View {
-        policy: None,
-        ..view(&json!([]))
-    };
+    let view = View { policy: None, ..view(&json!([])) };
     let status = status_of(&camera(), &view, None);
     is(&status, "Accepted", "True", "Valid");
     is(&status, "Permitted", "False", "DependsOn");

@@ -28,34 +28,19 @@ pub struct Valid {
 pub fn validate(camera: &Camera, view: &View, ceilings: &Ceilings, now: Timestamp) -> Valid {
     let (permitted, next_change) = match (&view.site, &view.policy) {
         (None, _) => (depends("there is no site: see Accepted"), None),
-        (Some(_), None) => (
-            depends("the site's policy does not exist: see the Site's Accepted"),
-            None,
-        ),
+        (Some(_), None) => (depends("the site's policy does not exist: see the Site's Accepted"), None),
         (Some(site), Some(policy)) => permitted(camera, site, policy, ceilings, now),
     };
-    let segment = view
-        .site
-        .as_ref()
-        .map(|site| site.spec.recorder.segment_duration.0);
-    let segment = segment
-        .and_then(|segment| segment.try_into().ok())
-        .unwrap_or(jiff::SignedDuration::ZERO);
-    Valid {
-        accepted: accepted(camera, view),
-        permitted,
-        next_change,
-        segment,
-    }
+    let segment = view.site.as_ref().map(|site| site.spec.recorder.segment_duration.0);
+    let segment = segment.and_then(|segment| segment.try_into().ok()).unwrap_or(jiff::SignedDuration::ZERO);
+    Valid { accepted: accepted(camera, view), permitted, next_change, segment }
 }
 
 fn accepted(camera: &Camera, view: &View) -> Finding {
     let not = |reason, message| Finding::new(ConditionType::Accepted, false, reason, message);
     if view.site.is_none() {
-        let message = format!(
-            "spec.siteRef.name: there is no Site {:?} in this namespace",
-            camera.spec.site_ref.name
-        );
+        let message =
+            format!("spec.siteRef.name: there is no Site {:?} in this namespace", camera.spec.site_ref.name);
         return not(Reason::ReferenceNotFound, message);
     }
     match camera::source(&camera.spec, &view.secrets) {
@@ -82,10 +67,7 @@ fn permitted(
         return (depends("the policy is not accepted: see its Accepted"), None);
     }
     match Gates::of(&policy.spec, site.spec.notices.as_ref()) {
-        Err(_) => (
-            depends("a date of the policy or the site cannot be told: see their Accepted"),
-            None,
-        ),
+        Err(_) => (depends("a date of the policy or the site cannot be told: see their Accepted"), None),
         Ok(gates) => {
             let covered = suspension::of_camera(&site.spec.suspensions, &camera.name_any());
             (gates.verdict(&covered, now), gates.next_change(&covered, now))

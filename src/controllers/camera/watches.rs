@@ -21,10 +21,8 @@ pub fn controller(
     leader: CancellationToken,
 ) -> impl Future<Output = ()> + use<> {
     let client = context.client.clone();
-    let controller = Controller::new(
-        drive::api::<DeserializeGuard<Camera>>(&client, scope),
-        watcher::Config::default(),
-    );
+    let controller =
+        Controller::new(drive::api::<DeserializeGuard<Camera>>(&client, scope), watcher::Config::default());
     let secrets = || drive::api::<PartialObjectMeta<core::Secret>>(&client, scope);
     let of_type = |type_: &str| watcher::Config::default().fields(&format!("type={type_}"));
     let recorders = || watcher::Config::default().labels(RECORDERS);
@@ -45,20 +43,14 @@ pub fn controller(
         )
         // Secrets by their metadata alone, and of our own types alone.
         .watches(secrets(), of_type(SECRET_TYPE_CAMERA), move |secret| {
-            drive::all_in(&by_login, &secret, |camera| {
-                names(login, camera, &secret.name_any())
-            })
+            drive::all_in(&by_login, &secret, |camera| names(login, camera, &secret.name_any()))
         })
         .watches(secrets(), of_type(SECRET_TYPE_CA), move |secret| {
-            drive::all_in(&by_ca, &secret, |camera| {
-                names(authority, camera, &secret.name_any())
-            })
+            drive::all_in(&by_ca, &secret, |camera| names(authority, camera, &secret.name_any()))
         })
-        .watches(
-            drive::api::<PartialObjectMeta<core::Pod>>(&client, scope),
-            recorders(),
-            move |pod| drive::all_in(&by_pod, &pod, |camera| carries(&pod, camera)),
-        )
+        .watches(drive::api::<PartialObjectMeta<core::Pod>>(&client, scope), recorders(), move |pod| {
+            drive::all_in(&by_pod, &pod, |camera| carries(&pod, camera))
+        })
         .watches(secrets(), recorders(), move |config| {
             drive::all_in(&by_config, &config, |camera| carries(&config, camera))
         });
@@ -70,10 +62,7 @@ fn hangs_at(camera: &Camera, site: &str) -> bool {
 }
 
 fn carries<K: ResourceExt>(of_recorder: &K, camera: &Camera) -> bool {
-    of_recorder
-        .labels()
-        .get(SITE_LABEL)
-        .is_some_and(|site| hangs_at(camera, site))
+    of_recorder.labels().get(SITE_LABEL).is_some_and(|site| hangs_at(camera, site))
 }
 
 fn names(which: fn(&CameraSpec) -> Option<&LocalRef>, camera: &Camera, name: &str) -> bool {

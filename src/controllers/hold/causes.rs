@@ -31,19 +31,13 @@ pub fn of_open(
 ) -> Vec<Cause> {
     let made = hold.metadata.creation_timestamp.as_ref();
     let since = |finding: &Finding| since(hold.conditions(), finding, made, now);
-    let Open {
-        accepted,
-        placed,
-        covers,
-    } = open;
+    let Open { accepted, placed, covers } = open;
     if !accepted.is_true() {
         let soon = now.saturating_add(patience::REFERENCE).unwrap_or(now);
         return match accepted.reason {
-            Reason::ReferenceNotFound => vec![Cause::after(
-                (*accepted).clone(),
-                since(accepted),
-                patience::REFERENCE,
-            )],
+            Reason::ReferenceNotFound => {
+                vec![Cause::after((*accepted).clone(), since(accepted), patience::REFERENCE)]
+            }
             Reason::NotBegun if hold.spec.window.from.0 <= soon => Vec::new(),
             _ => vec![Cause::now((*accepted).clone())],
         };
@@ -61,11 +55,7 @@ pub fn of_open(
         causes.extend(released.cloned().map(Cause::now));
     }
     if covers.truth == Truth::False {
-        causes.push(Cause::after(
-            (*covers).clone(),
-            since(covers),
-            patience::REFERENCE,
-        ));
+        causes.push(Cause::after((*covers).clone(), since(covers), patience::REFERENCE));
     }
     causes
 }
@@ -79,10 +69,7 @@ pub fn of_resolved(valid: &Valid, released: &Finding, overdue: Option<Timestamp>
     if valid.site.is_none() {
         causes.push(Cause::now(valid.accepted.clone()));
     }
-    causes.extend(overdue.map(|from| Cause {
-        finding: released.clone(),
-        from,
-    }));
+    causes.extend(overdue.map(|from| Cause { finding: released.clone(), from }));
     causes
 }
 
@@ -90,12 +77,7 @@ pub fn of_resolved(valid: &Valid, released: &Finding, overdue: Option<Timestamp>
 fn of_site(valid: &Valid) -> Option<Cause> {
     let stalled = valid.site.as_ref()?.stalled.as_ref()?;
     let message = format!("its Site waits for a person: {stalled}");
-    Some(Cause::now(Finding::new(
-        ConditionType::Stalled,
-        true,
-        Reason::DependsOn,
-        message,
-    )))
+    Some(Cause::now(Finding::new(ConditionType::Stalled, true, Reason::DependsOn, message)))
 }
 
 #[cfg(test)]

@@ -13,17 +13,10 @@ fn looked_at(hold: &mut IncidentHold, named: &Named, at: &[i64]) -> IncidentHold
     let mut last = IncidentHoldStatus::default();
     for seconds in at {
         let kept = hold.status.clone().unwrap_or_default();
-        let (next, _) = status(
-            hold,
-            &validate(&hold.spec, named, later(*seconds)),
-            later(*seconds),
-        );
+        let (next, _) = status(hold, &validate(&hold.spec, named, later(*seconds)), later(*seconds));
         last = next.clone();
-        hold.status = Some(IncidentHoldStatus {
-            placement: kept.placement,
-            never_held_at: kept.never_held_at,
-            ..next
-        });
+        hold.status =
+            Some(IncidentHoldStatus { placement: kept.placement, never_held_at: kept.never_held_at, ..next });
     }
     last
 }
@@ -38,58 +31,36 @@ fn of(status: &IncidentHoldStatus, type_: &str) -> (String, String) {
 fn a_release_that_takes_over_an_hour_is_overdue_and_waits_for_a_person() {
     let mut hold = resolved(with(hold("Theft"), placement()));
     let at = Time(later(-864_000));
-    hold.spec.resolution = Some(crate::api::Resolution {
-        at,
-        by: "CISO".into(),
-        outcome: crate::api::Outcome::HandedOver,
-    });
+    hold.spec.resolution =
+        Some(crate::api::Resolution { at, by: "CISO".into(), outcome: crate::api::Outcome::HandedOver });
     let of_time = |hold: &mut IncidentHold, looks: &[i64]| {
         let status = looked_at(hold, &named(), looks);
         (of(&status, "Released").1, of(&status, "Stalled").0, status.state)
     };
     let releasing = Some(HoldProgress::Releasing);
     // By when the operator saw it, not by when it was written to be.
-    assert_eq!(
-        of_time(&mut hold, &[10, 3_609]),
-        ("Releasing".into(), "False".into(), releasing)
-    );
-    assert_eq!(
-        of_time(&mut hold, &[3_610]),
-        ("Overdue".into(), "True".into(), releasing)
-    );
+    assert_eq!(of_time(&mut hold, &[10, 3_609]), ("Releasing".into(), "False".into(), releasing));
+    assert_eq!(of_time(&mut hold, &[3_610]), ("Overdue".into(), "True".into(), releasing));
     let (_, next) = status(&hold, &validate(&hold.spec, &named(), later(20)), later(20));
     assert_eq!(next, Some(later(3_610)));
-    let released = Placement {
-        released_at: Some(Time(later(3_700))),
-        ..placement()
-    };
+    let released = Placement { released_at: Some(Time(later(3_700))), ..placement() };
     hold = with(hold, released);
     let status = looked_at(&mut hold, &named(), &[3_701]);
     assert_eq!(of(&status, "Released").0, "True");
-    assert_eq!(
-        (of(&status, "Stalled").0.as_str(), status.state),
-        ("False", Some(HoldProgress::Resolved))
-    );
+    assert_eq!((of(&status, "Stalled").0.as_str(), status.state), ("False", Some(HoldProgress::Resolved)));
 }
 
 #[test]
 fn a_resolution_in_the_future_keeps_the_hold_open_and_can_be_withdrawn() {
     let mut hold = resolved(with(hold("Theft"), placement()));
     let resolution = |at: Timestamp| {
-        Some(crate::api::Resolution {
-            at: Time(at),
-            by: "CISO".into(),
-            outcome: crate::api::Outcome::Closed,
-        })
+        Some(crate::api::Resolution { at: Time(at), by: "CISO".into(), outcome: crate::api::Outcome::Closed })
     };
     hold.spec.resolution = resolution("2062-01-01T00:00:00Z".parse().unwrap());
     let said = looked_at(&mut hold, &named(), &[1]);
     assert_eq!(of(&said, "Released"), ("False".into(), "ResolutionAhead".into()));
     assert_eq!(of(&said, "Stalled"), ("True".into(), "ResolutionAhead".into()));
-    assert_eq!(
-        (of(&said, "Placed").0.as_str(), said.state),
-        ("True", Some(HoldProgress::Open))
-    );
+    assert_eq!((of(&said, "Placed").0.as_str(), said.state), ("True", Some(HoldProgress::Open)));
     // Within a day nobody is called, and the instant itself is waited for.
     hold.spec.resolution = resolution(later(86_000));
     let said = looked_at(&mut hold, &named(), &[2]);
@@ -107,10 +78,8 @@ fn a_resolution_in_the_future_keeps_the_hold_open_and_can_be_withdrawn() {
 #[test]
 fn a_review_in_the_future_is_none_and_can_be_corrected() {
     let mut hold = with(hold("Theft"), placement());
-    hold.spec.review = Some(crate::api::Review {
-        at: Time("2062-05-01T00:00:00Z".parse().unwrap()),
-        by: "Team".into(),
-    });
+    hold.spec.review =
+        Some(crate::api::Review { at: Time("2062-05-01T00:00:00Z".parse().unwrap()), by: "Team".into() });
     let said = looked_at(&mut hold, &named(), &[5]);
     assert_eq!(of(&said, "ReviewDue"), ("True".into(), "ReviewAhead".into()));
 }
@@ -147,10 +116,7 @@ fn stalled_is_said_when_a_person_must_act_and_not_before() {
     let yes = |reason: &str| ("True".to_owned(), reason.to_owned());
     // What may still come is waited for; what is wrong is not.
     assert_eq!(stalled(&hold("Theft"), &nowhere, &[0, 59]), no());
-    assert_eq!(
-        stalled(&hold("Theft"), &nowhere, &[0, 60]),
-        yes("ReferenceNotFound")
-    );
+    assert_eq!(stalled(&hold("Theft"), &nowhere, &[0, 60]), yes("ReferenceNotFound"));
     assert_eq!(stalled(&hold("Curiosity"), &named(), &[0]), yes("InvalidField"));
     // A hold that nobody can place.
     assert_eq!(stalled(&hold("Theft"), &named(), &[0, 3_599]), no());
@@ -166,11 +132,7 @@ fn stalled_is_said_when_a_person_must_act_and_not_before() {
     assert_eq!(stalled(&hold("Theft"), &stuck, &[0]), yes("DependsOn"));
     let releasing = resolved(with(hold("Theft"), placement()));
     assert_eq!(stalled(&releasing, &stuck, &[0]), yes("DependsOn"));
-    assert_eq!(
-        stalled(&with(hold("Theft"), placement()), &stuck, &[0]),
-        no(),
-        "it is placed"
-    );
+    assert_eq!(stalled(&with(hold("Theft"), placement()), &stuck, &[0]), no(), "it is placed");
     // An orphan of another name keeps nothing from this one.
     let conditions = &mut stuck.site.as_mut().unwrap().status.as_mut().unwrap().conditions;
     conditions[0].reason = "OrphanedHold".into();

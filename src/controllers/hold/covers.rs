@@ -32,27 +32,15 @@ pub fn covers(
         return (finding, Vec::new());
     };
     let is_of_this = Some(placement.observed_generation) == hold.metadata.generation;
-    let unknown = if is_of_this {
-        unknown(valid, placement)
-    } else {
-        Vec::new()
-    };
+    let unknown = if is_of_this { unknown(valid, placement) } else { Vec::new() };
     let finding = match (segments(placement), is_of_this) {
-        (segments, _) if !unknown.is_empty() => found(
-            Truth::False,
-            Reason::UnknownCamera,
-            unknown_cameras(&unknown, segments),
-        ),
-        (segments @ 1.., _) => found(
-            Truth::True,
-            Reason::RecordingsFound,
-            recordings(placement, segments),
-        ),
-        (_, true) if is_known(hold, placement, now) => found(
-            Truth::False,
-            Reason::NothingFound,
-            nothing(hold, valid, placement),
-        ),
+        (segments, _) if !unknown.is_empty() => {
+            found(Truth::False, Reason::UnknownCamera, unknown_cameras(&unknown, segments))
+        }
+        (segments @ 1.., _) => found(Truth::True, Reason::RecordingsFound, recordings(placement, segments)),
+        (_, true) if is_known(hold, placement, now) => {
+            found(Truth::False, Reason::NothingFound, nothing(hold, valid, placement))
+        }
         _ => {
             let at = known_from(hold).map_or_else(String::new, |at| format!(" until {at}"));
             let message =
@@ -114,10 +102,7 @@ fn recordings(placement: &Placement, segments: i64) -> String {
     if without.is_empty() {
         format!("{segments} segments were found that it covers")
     } else {
-        format!(
-            "{segments} segments were found that it covers, none of them of {}",
-            listed(&without)
-        )
+        format!("{segments} segments were found that it covers, none of them of {}", listed(&without))
     }
 }
 
@@ -144,11 +129,7 @@ fn nothing(hold: &IncidentHold, valid: &Valid, placement: &Placement) -> String 
 fn listed(names: &[String]) -> String {
     let told: Vec<&str> = names.iter().take(TOLD).map(String::as_str).collect();
     let more = names.len().saturating_sub(TOLD);
-    if more > 0 {
-        format!("{} and {more} more", told.join(", "))
-    } else {
-        told.join(", ")
-    }
+    if more > 0 { format!("{} and {more} more", told.join(", ")) } else { told.join(", ") }
 }
 
 #[cfg(test)]

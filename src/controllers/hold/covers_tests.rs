@@ -76,17 +76,10 @@ fn told(hold: &IncidentHold, named: &Named) -> ([String; 3], String, Vec<String>
     let (status, _) = status(hold, &validate(&hold.spec, named, now()), now());
     let of = |type_: &str| {
         let mut conditions = status.conditions.iter();
-        conditions
-            .find(|condition| condition.type_ == type_)
-            .unwrap()
-            .clone()
+        conditions.find(|condition| condition.type_ == type_).unwrap().clone()
     };
     let (covers, ready) = (of("Covers"), of("Ready"));
-    (
-        [covers.status, covers.reason, ready.status],
-        covers.message,
-        status.unknown_cameras,
-    )
+    ([covers.status, covers.reason, ready.status], covers.message, status.unknown_cameras)
 }
 
 const LONG_AGO: &str = "2026-01-01T00:00:00Z";
@@ -94,17 +87,10 @@ const LONG_AGO: &str = "2026-01-01T00:00:00Z";
 #[test]
 fn a_hold_that_covers_something_says_so() {
     let sources = [("entree", 3), ("gang", 0)];
-    let hold = with(
-        hold(&["entree", "gang"], Some("08:00:00")),
-        &sources,
-        Some("08:00:00"),
-    );
+    let hold = with(hold(&["entree", "gang"], Some("08:00:00")), &sources, Some("08:00:00"));
     let (told, message, unknown) = told(&hold, &named(&["entree", "gang"], LONG_AGO));
     assert_eq!(told, ["True", "RecordingsFound", "True"]);
-    assert_eq!(
-        message,
-        "3 segments were found that it covers, none of them of gang"
-    );
+    assert_eq!(message, "3 segments were found that it covers, none of them of gang");
     assert!(unknown.is_empty());
 }
 
@@ -114,10 +100,7 @@ fn a_camera_that_was_never_there_is_told_at_once_and_may_be_taken_out() {
     let hold = with(hold(&["entrence", "gang"], None), &sources, None);
     let (told_of_it, message, unknown) = told(&hold, &named(&["entrance", "gang"], LONG_AGO));
     assert_eq!(told_of_it, ["False", "UnknownCamera", "False"]);
-    assert!(
-        message.starts_with("spec.cameras: the Site has no Camera named entrence, and"),
-        "{message}"
-    );
+    assert!(message.starts_with("spec.cameras: the Site has no Camera named entrence, and"), "{message}");
     assert!(message.contains("2 segments of others are kept"), "{message}");
     assert_eq!(unknown, ["entrence"]);
     // One that was removed, and of which there are recordings, is no typo.
@@ -135,11 +118,9 @@ fn a_window_before_the_site_was_made_is_told_with_its_likely_cause() {
     let hold = with(hold(&[], Some("08:00:00")), &[], Some("08:00:00"));
     let (told, message, _) = told(&hold, &named(&["entree"], "2026-11-28T08:10:00Z"));
     assert_eq!(told, ["False", "NothingFound", "False"]);
-    for part in [
-        "from 2026-11-28T07:00:00Z to 2026-11-28T08:00:00Z",
-        "before the Site was made",
-        "offset from UTC",
-    ] {
+    for part in
+        ["from 2026-11-28T07:00:00Z to 2026-11-28T08:00:00Z", "before the Site was made", "offset from UTC"]
+    {
         assert!(message.contains(part), "{message}");
     }
 }
@@ -149,31 +130,16 @@ fn nothing_is_said_of_nothing_before_it_is_known() {
     let site = named(&["entree"], LONG_AGO);
     let none = [("entree", 0)];
     for (until, known, expected) in [
-        (
-            Some("09:55:00"),
-            Some("09:54:00"),
-            ["Unknown", "NotKnownYet", "Unknown"],
-        ),
-        (
-            Some("09:48:00"),
-            Some("09:48:00"),
-            ["False", "NothingFound", "False"],
-        ),
+        (Some("09:55:00"), Some("09:54:00"), ["Unknown", "NotKnownYet", "Unknown"]),
+        (Some("09:48:00"), Some("09:48:00"), ["False", "NothingFound", "False"]),
         (None, None, ["Unknown", "NotKnownYet", "Unknown"]),
         (None, Some("07:30:00"), ["False", "NothingFound", "False"]),
         // It goes on until tonight.
-        (
-            Some("22:00:00"),
-            Some("07:30:00"),
-            ["False", "NothingFound", "False"],
-        ),
+        (Some("22:00:00"), Some("07:30:00"), ["False", "NothingFound", "False"]),
     ] {
         let hold = with(hold(&["entree"], until), &none, known);
         let (told, message, _) = told(&hold, &site);
-        assert_eq!(
-            told, expected,
-            "until {until:?}, known until {known:?}: {message}"
-        );
+        assert_eq!(told, expected, "until {until:?}, known until {known:?}: {message}");
     }
     // Not of what it was before it was changed.
     let mut changed = with(hold(&["entree"], Some("08:00:00")), &none, Some("08:00:00"));
@@ -188,11 +154,7 @@ fn nothing_is_said_of_nothing_before_it_is_known() {
 #[test]
 fn people_are_warned_once() {
     let site = named(&["entree"], LONG_AGO);
-    let look = |hold: &IncidentHold| {
-        status(hold, &validate(&hold.spec, &site, now()), now())
-            .0
-            .conditions
-    };
+    let look = |hold: &IncidentHold| status(hold, &validate(&hold.spec, &site, now()), now()).0.conditions;
     let before = hold(&["entree"], Some("08:00:00"));
     let after = with(before.clone(), &[("entree", 0)], Some("08:00:00"));
     let (before, after) = (look(&before), look(&after));
@@ -208,28 +170,10 @@ fn people_are_warned_once() {
 
 #[test]
 fn each_was_found_is_not_said_of_none() {
-    let hold = with(
-        hold(&["entree"], Some("08:00:00")),
-        &[("entree", 0)],
-        Some("08:00:00"),
-    );
-    let (status, _) = status(
-        &hold,
-        &validate(&hold.spec, &named(&["entree"], LONG_AGO), now()),
-        now(),
-    );
+    let hold = with(hold(&["entree"], Some("08:00:00")), &[("entree", 0)], Some("08:00:00"));
+    let (status, _) = status(&hold, &validate(&hold.spec, &named(&["entree"], LONG_AGO), now()), now());
     for condition in &status.conditions {
-        assert!(
-            !condition.message.contains("0 segments"),
-            "{}: {}",
-            condition.type_,
-            condition.message
-        );
-        assert!(
-            !condition.message.contains("each"),
-            "{}: {}",
-            condition.type_,
-            condition.message
-        );
+        assert!(!condition.message.contains("0 segments"), "{}: {}", condition.type_, condition.message);
+        assert!(!condition.message.contains("each"), "{}: {}", condition.type_, condition.message);
     }
 }

@@ -35,9 +35,5 @@ pub async fn dereference(client: &Client, hold: &IncidentHold) -> Result<Named, 
         .filter(|camera| camera.spec.site_ref.name == site.name_any())
         .map(|camera| camera.name_any())
         .collect();
-    Ok(Named {
-        site: Some(site),
-        policy,
-        cameras,
-    })
+    Ok(Named { site: Some(site), policy, cameras })
 }

@@ -34,10 +34,7 @@ pub const MANAGER: &str = "toezicht/hold";
 
 impl Watched for IncidentHold {
     fn conditions(&self) -> &[Condition] {
-        self.status
-            .as_ref()
-            .map(|status| status.conditions.as_slice())
-            .unwrap_or_default()
+        self.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default()
     }
 }
 
@@ -92,11 +89,7 @@ pub fn is_kept(hold: &IncidentHold, now: Timestamp) -> bool {
 
 /// The part of a status that this controller writes.
 fn ours(status: IncidentHoldStatus) -> IncidentHoldStatus {
-    IncidentHoldStatus {
-        placement: None,
-        never_held_at: None,
-        ..status
-    }
+    IncidentHoldStatus { placement: None, never_held_at: None, ..status }
 }
 
 impl Looks for Holds {
@@ -123,9 +116,6 @@ impl Looks for Holds {
         if meta::is_deleting(hold) && may_go(hold, now) {
             meta::remove_finalizer(client, hold, FINALIZER, MANAGER).await?;
         }
-        Ok(Look {
-            action: requeue::at(now, next_change),
-            is_changed,
-        })
+        Ok(Look { action: requeue::at(now, next_change), is_changed })
     }
 }

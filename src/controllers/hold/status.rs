@@ -25,11 +25,7 @@ pub fn status(hold: &IncidentHold, valid: &Valid, now: Timestamp) -> (IncidentHo
     let released = released(hold, placement, is_resolved);
     let (released, overdue) = overdue(hold, released, is_resolved, now);
     let (covers, unknown_cameras) = covers(hold, valid, &accepted, placement, now);
-    let open = placed.as_ref().map(|placed| Open {
-        accepted: &accepted,
-        placed,
-        covers: &covers,
-    });
+    let open = placed.as_ref().map(|placed| Open { accepted: &accepted, placed, covers: &covers });
     let causes = match (&open, &released) {
         (Some(open), _) => of_open(hold, valid, open, released.as_ref(), now),
         (None, Some(released)) => of_resolved(valid, released, overdue),
@@ -144,11 +140,7 @@ pub fn placed(
     let is_of_this = Some(placement.observed_generation) == hold.metadata.generation;
     if let Some(lacks) = lacks(placement) {
         let message = format!("{message}; {lacks}");
-        let truth = if placement.proved && is_of_this {
-            Truth::Unknown
-        } else {
-            Truth::False
-        };
+        let truth = if placement.proved && is_of_this { Truth::Unknown } else { Truth::False };
         return found(truth, Reason::Retrying, message);
     }
     if placement.proved && is_of_this {
@@ -171,14 +163,7 @@ pub fn placed(
 
 /// What is kept, and how much of the window that is.
 fn kept(hold: &IncidentHold, placement: &Placement, now: Timestamp) -> String {
-    let Placement {
-        segments,
-        size,
-        coverage,
-        sealed,
-        known_until,
-        ..
-    } = placement;
+    let Placement { segments, size, coverage, sealed, known_until, .. } = placement;
     let mut message = if *segments > 0 {
         format!("{segments} segments ({size}) are kept")
     } else {
@@ -190,18 +175,11 @@ fn kept(hold: &IncidentHold, placement: &Placement, now: Timestamp) -> String {
             let _ = write!(message, "; there are recordings of {coverage} of the window");
         }
         (Some(coverage), Some(known)) => {
-            let _ = write!(
-                message,
-                "; there are recordings of {coverage} of the window up to {}",
-                known.0
-            );
+            let _ = write!(message, "; there are recordings of {coverage} of the window up to {}", known.0);
         }
         _ if !is_known(hold, placement, now) => {
             let from = known_from(hold).map_or_else(String::new, |from| format!(" before {from}"));
-            let _ = write!(
-                message,
-                "; how much of the window was recorded is not known{from}"
-            );
+            let _ = write!(message, "; how much of the window was recorded is not known{from}");
         }
         _ => (),
     }
@@ -240,12 +218,7 @@ pub fn released(hold: &IncidentHold, placement: Option<&Placement>, is_resolved:
     if placement.is_none() && !has_counted(hold) {
         let Some(at) = never_held_at(hold) else {
             let message = "whether something is kept for it is known once the bucket's ledger was read";
-            return Some(Finding::new(
-                ConditionType::Released,
-                Truth::Unknown,
-                Reason::Pending,
-                message,
-            ));
+            return Some(Finding::new(ConditionType::Released, Truth::Unknown, Reason::Pending, message));
         };
         let message = format!("nothing was ever kept for it: the bucket's ledger had nothing of it at {at}");
         return found(true, Reason::ReadBack, message);
@@ -278,9 +251,7 @@ fn overdue(
     is_resolved: bool,
     now: Timestamp,
 ) -> (Option<Finding>, Option<Timestamp>) {
-    let Some(waits) = released
-        .as_ref()
-        .filter(|released| is_resolved && released.truth == Truth::False)
+    let Some(waits) = released.as_ref().filter(|released| is_resolved && released.truth == Truth::False)
     else {
         return (released, None);
     };
@@ -311,9 +282,8 @@ fn review_due(hold: &IncidentHold, every: Days, now: Timestamp) -> Finding {
     }
     let created = hold.metadata.creation_timestamp.as_ref().map(|created| created.0);
     let last = reviewed.or(created).unwrap_or(now);
-    let due = last
-        .saturating_add(SignedDuration::from_hours(24 * i64::from(every.0)))
-        .unwrap_or(Timestamp::MAX);
+    let due =
+        last.saturating_add(SignedDuration::from_hours(24 * i64::from(every.0))).unwrap_or(Timestamp::MAX);
     if due <= now {
         let message = format!(
             "article 6: since {due} a review is due: is the incident resolved? If so, set spec.state and spec.resolution; if not, \
@@ -321,11 +291,7 @@ fn review_due(hold: &IncidentHold, every: Days, now: Timestamp) -> Finding {
         );
         return found(true, Reason::Overdue, message);
     }
-    found(
-        false,
-        Reason::AsRequired,
-        format!("the next review is due at {due}"),
-    )
+    found(false, Reason::AsRequired, format!("the next review is due at {due}"))
 }
 
 /// Whether the hold does what it is for: it keeps recordings, or has released them.

@@ -51,10 +51,7 @@ pub fn placement() -> Placement {
 }
 
 pub fn with(mut hold: IncidentHold, placement: Placement) -> IncidentHold {
-    hold.status = Some(IncidentHoldStatus {
-        placement: Some(placement),
-        ..IncidentHoldStatus::default()
-    });
+    hold.status = Some(IncidentHoldStatus { placement: Some(placement), ..IncidentHoldStatus::default() });
     hold
 }
 
@@ -79,11 +76,7 @@ pub fn named() -> Named {
             "retention": {"video": "28d", "calls": "7d"}, "holds": {"reviewEvery": "28d"},
         },
     }));
-    Named {
-        site: Some(site.unwrap()),
-        policy: Some(policy.unwrap()),
-        cameras: vec!["c".into()],
-    }
+    Named { site: Some(site.unwrap()), policy: Some(policy.unwrap()), cameras: vec!["c".into()] }
 }
 
 fn found(
@@ -106,11 +99,7 @@ pub fn later(seconds: i64) -> Timestamp {
 /// Which conditions there are.
 fn said(hold: &IncidentHold, at: Timestamp) -> Vec<String> {
     let (status, _) = status(hold, &validate(&hold.spec, &named(), at), at);
-    status
-        .conditions
-        .into_iter()
-        .map(|condition| condition.type_)
-        .collect()
+    status.conditions.into_iter().map(|condition| condition.type_).collect()
 }
 
 fn assert_found(hold: &IncidentHold, type_: ConditionType, truth: &str, reason: Reason) {
@@ -122,75 +111,31 @@ fn assert_found(hold: &IncidentHold, type_: ConditionType, truth: &str, reason: 
 #[test]
 fn placed_is_said_only_of_what_was_proved_as_the_hold_is_now() {
     assert_found(&hold("Theft"), ConditionType::Placed, "False", Reason::Placing);
-    assert_found(
-        &with(hold("Theft"), placement()),
-        ConditionType::Placed,
-        "True",
-        Reason::ReadBack,
-    );
-    assert_found(
-        &with(hold("Theft"), placement()),
-        ConditionType::Ready,
-        "True",
-        Reason::ReadBack,
-    );
-    for unproved in [
-        Placement {
-            proved: false,
-            ..placement()
-        },
-        Placement {
-            observed_generation: 1,
-            ..placement()
-        },
-    ] {
-        assert_found(
-            &with(hold("Theft"), unproved),
-            ConditionType::Placed,
-            "False",
-            Reason::Placing,
-        );
+    assert_found(&with(hold("Theft"), placement()), ConditionType::Placed, "True", Reason::ReadBack);
+    assert_found(&with(hold("Theft"), placement()), ConditionType::Ready, "True", Reason::ReadBack);
+    for unproved in
+        [Placement { proved: false, ..placement() }, Placement { observed_generation: 1, ..placement() }]
+    {
+        assert_found(&with(hold("Theft"), unproved), ConditionType::Placed, "False", Reason::Placing);
     }
-    let problem = Placement {
-        problem: Some("no answer".into()),
-        ..placement()
-    };
-    assert_found(
-        &with(hold("Theft"), problem),
-        ConditionType::Placed,
-        "Unknown",
-        Reason::Retrying,
-    );
+    let problem = Placement { problem: Some("no answer".into()), ..placement() };
+    assert_found(&with(hold("Theft"), problem), ConditionType::Placed, "Unknown", Reason::Retrying);
     let resolved = resolved(with(hold("Theft"), placement()));
-    assert!(
-        !said(&resolved, now()).contains(&"Placed".to_owned()),
-        "nothing is to be kept for it"
-    );
+    assert!(!said(&resolved, now()).contains(&"Placed".to_owned()), "nothing is to be kept for it");
 }
 
 #[test]
 fn released_is_said_only_of_what_was_read_back() {
     let open = with(hold("Theft"), placement());
-    assert!(
-        !said(&open, now()).contains(&"Released".to_owned()),
-        "nobody asked for it"
-    );
+    assert!(!said(&open, now()).contains(&"Released".to_owned()), "nobody asked for it");
     assert_found(
         &resolved(with(hold("Theft"), placement())),
         ConditionType::Released,
         "False",
         Reason::Releasing,
     );
-    let released = Placement {
-        released_at: Some(Time(now())),
-        ..placement()
-    };
-    assert_found(
-        &resolved(with(hold("Theft"), released)),
-        ConditionType::Released,
-        "True",
-        Reason::ReadBack,
-    );
+    let released = Placement { released_at: Some(Time(now())), ..placement() };
+    assert_found(&resolved(with(hold("Theft"), released)), ConditionType::Released, "True", Reason::ReadBack);
     // Its predecessor may be in the ledger.
     for condition in [ConditionType::Released, ConditionType::Ready] {
         assert_found(&resolved(hold("Theft")), condition, "Unknown", Reason::Pending);
@@ -205,10 +150,7 @@ fn released_is_said_only_of_what_was_read_back() {
 #[test]
 fn what_is_not_accepted_says_why_and_what_the_ledger_has_counts_on() {
     let nowhere = Named::default();
-    let unruled = Named {
-        policy: None,
-        ..named()
-    };
+    let unruled = Named { policy: None, ..named() };
     for (named, purpose, reason) in [
         (&nowhere, "Theft", Reason::ReferenceNotFound),
         (&unruled, "Theft", Reason::ReferenceNotFound),
@@ -232,14 +174,8 @@ fn a_review_is_due_and_done_and_releases_nothing() {
     let mut hold = with(hold("Theft"), placement());
     assert_eq!(due(&hold, "2026-01-28"), "False");
     assert_eq!(due(&hold, "2026-01-29"), "True");
-    assert_eq!(
-        found(&hold, &named(), at("2026-01-29"), ConditionType::Placed).0,
-        "True"
-    );
-    hold.spec.review = Some(crate::api::Review {
-        at: Time(at("2026-01-20")),
-        by: "Team".into(),
-    });
+    assert_eq!(found(&hold, &named(), at("2026-01-29"), ConditionType::Placed).0, "True");
+    hold.spec.review = Some(crate::api::Review { at: Time(at("2026-01-20")), by: "Team".into() });
     assert_eq!(due(&hold, "2026-01-29"), "False");
 }
 
@@ -267,33 +203,15 @@ fn people_are_told_when_it_is_placed() {
 fn coverage_is_not_told_before_it_is_known() {
     let mut hold = hold("Theft");
     hold.spec.window.until = Some(Time(later(-100)));
-    let unknown = Placement {
-        coverage: None,
-        known_until: Some(Time(later(-160))),
-        ..placement()
-    };
-    let (truth, _, message) = found(
-        &with(hold.clone(), unknown),
-        &named(),
-        now(),
-        ConditionType::Placed,
-    );
+    let unknown = Placement { coverage: None, known_until: Some(Time(later(-160))), ..placement() };
+    let (truth, _, message) = found(&with(hold.clone(), unknown), &named(), now(), ConditionType::Placed);
     assert_eq!(truth, "True");
     let at = later(720 - 100);
-    assert!(
-        message.contains(&format!("is not known before {at}")) && !message.contains('%'),
-        "{message}"
-    );
-    let known = Placement {
-        coverage: Some("61%".into()),
-        known_until: Some(Time(later(-100))),
-        ..placement()
-    };
+    assert!(message.contains(&format!("is not known before {at}")) && !message.contains('%'), "{message}");
+    let known =
+        Placement { coverage: Some("61%".into()), known_until: Some(Time(later(-100))), ..placement() };
     let (_, _, message) = found(&with(hold, known), &named(), now(), ConditionType::Placed);
-    assert!(
-        message.contains("there are recordings of 61% of the window;"),
-        "{message}"
-    );
+    assert!(message.contains("there are recordings of 61% of the window;"), "{message}");
 }
 
 /// Nobody looks at the bucket then, and what was placed may be so no more.
@@ -308,10 +226,7 @@ fn a_hold_of_a_paused_site_is_not_said_to_be_placed() {
         hold
     };
     let of = |hold: &IncidentHold, type_: &str| {
-        let condition = hold
-            .conditions()
-            .iter()
-            .find(|condition| condition.type_ == type_);
+        let condition = hold.conditions().iter().find(|condition| condition.type_ == type_);
         condition.unwrap().clone()
     };
     let before = found(&named, &hold, now());
@@ -322,16 +237,8 @@ fn a_hold_of_a_paused_site_is_not_said_to_be_placed() {
     let paused = found(&named, &before, later);
     for type_ in ["Placed", "Ready", "Accepted"] {
         let said = of(&paused, type_);
-        assert_eq!(
-            (said.status.as_str(), said.reason.as_str()),
-            ("Unknown", "Paused"),
-            "{type_}"
-        );
-        assert!(
-            said.message.contains("its Site is paused; the last look found"),
-            "{}",
-            said.message
-        );
+        assert_eq!((said.status.as_str(), said.reason.as_str()), ("Unknown", "Paused"), "{type_}");
+        assert!(said.message.contains("its Site is paused; the last look found"), "{}", said.message);
         let again = found(&named, &paused, later + SignedDuration::from_mins(5));
         assert_eq!(of(&again, type_), said, "{type_}: since then");
     }
@@ -341,7 +248,6 @@ fn a_hold_of_a_paused_site_is_not_said_to_be_placed() {
 
     // Its own annotation pauses nothing: what is kept is looked after.
     let mut own = before.clone();
-    own.annotations_mut()
-        .insert(meta::PAUSED.to_owned(), "true".to_owned());
+    own.annotations_mut().insert(meta::PAUSED.to_owned(), "true".to_owned());
     assert_eq!(of(&found(&named, &own, later), "Placed").status, "True");
 }

@@ -38,16 +38,11 @@ pub struct SiteFacts {
 
 /// Judges `spec` by the site and policy that it names.
 pub fn validate(spec: &IncidentHoldSpec, named: &Named, now: Timestamp) -> Valid {
-    let Named {
-        site,
-        policy,
-        cameras,
-    } = named;
+    let Named { site, policy, cameras } = named;
     let accepted = match (site, policy) {
-        (None, _) => missing(format!(
-            "spec.siteRef.name: there is no Site {:?} in this namespace",
-            spec.site_ref.name
-        )),
+        (None, _) => {
+            missing(format!("spec.siteRef.name: there is no Site {:?} in this namespace", spec.site_ref.name))
+        }
         (Some(site), None) => missing(format!(
             "the Site {:?} names no RecordingPolicy that exists: put its spec.policyRef.name right ({:?} now)",
             spec.site_ref.name, site.spec.policy_ref.name

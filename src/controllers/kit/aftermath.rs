@@ -35,9 +35,7 @@ pub struct Aftermath {
 
 impl fmt::Debug for Aftermath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Aftermath")
-            .field("left", &self.left())
-            .finish_non_exhaustive()
+        f.debug_struct("Aftermath").field("left", &self.left()).finish_non_exhaustive()
     }
 }
 

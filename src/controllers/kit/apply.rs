@@ -86,11 +86,7 @@ where
     K: Resource<DynamicType = ()> + Serialize + DeserializeOwned + Clone + Debug,
 {
     let name = desired.name_any();
-    let owner = desired
-        .owner_references()
-        .iter()
-        .find(|owner| owner.controller == Some(true))
-        .cloned();
+    let owner = desired.owner_references().iter().find(|owner| owner.controller == Some(true)).cloned();
     let owner = owner.map(|owner| owner.uid).unwrap_or_default();
     let live = owned(api, &name, &owner).await?;
     let mut desired = prepare(desired)?;
@@ -98,10 +94,7 @@ where
         None => Written::Created,
         Some(live) => match reason(&desired, live)? {
             None => {
-                return Ok(Applied {
-                    object: live.clone(),
-                    written: None,
-                });
+                return Ok(Applied { object: live.clone(), written: None });
             }
             Some(reason) => reason,
         },
@@ -111,17 +104,8 @@ where
     if let (Some(uid), Some(Value::Object(metadata))) = (uid, desired.get_mut("metadata")) {
         metadata.insert("uid".to_owned(), uid.into());
     }
-    let object = api
-        .patch(
-            &name,
-            &PatchParams::apply(manager).force(),
-            &Patch::Apply(&desired),
-        )
-        .await?;
-    Ok(Applied {
-        object,
-        written: Some(written),
-    })
+    let object = api.patch(&name, &PatchParams::apply(manager).force(), &Patch::Apply(&desired)).await?;
+    Ok(Applied { object, written: Some(written) })
 }
 
 /// The live object `name`, where there is one and the object with `owner` (a UID) controls it. Metadata is
@@ -134,10 +118,7 @@ where
         return Ok(None);
     };
     if !meta::is_controlled_by(&metadata, owner) {
-        return Err(ApplyError::ForeignObject {
-            kind: K::kind(&()).into_owned(),
-            name: name.to_owned(),
-        });
+        return Err(ApplyError::ForeignObject { kind: K::kind(&()).into_owned(), name: name.to_owned() });
     }
     Ok(api.get_opt(name).await?)
 }
@@ -160,10 +141,7 @@ fn prepare<K: Resource<DynamicType = ()> + Serialize>(mut desired: K) -> Result<
 fn reason<K: Resource + Serialize>(desired: &Value, live: &K) -> Result<Option<Written>, serde_json::Error> {
     let hash = live.annotations().get(APPLIED).map(String::as_str);
     if hash
-        != desired
-            .pointer("/metadata/annotations")
-            .and_then(|all| all.get(APPLIED))
-            .and_then(Value::as_str)
+        != desired.pointer("/metadata/annotations").and_then(|all| all.get(APPLIED)).and_then(Value::as_str)
     {
         return Ok(Some(Written::Changed));
     }
@@ -198,10 +176,7 @@ mod tests {
     #[test]
     fn what_we_want_otherwise_and_what_others_did_is_written() {
         let desired = prepare(account(false)).unwrap();
-        assert_eq!(
-            reason(&desired, &live(account(true))).unwrap(),
-            Some(Written::Changed)
-        );
+        assert_eq!(reason(&desired, &live(account(true))).unwrap(), Some(Written::Changed));
         let mut drifted = live(account(false));
         drifted.automount_service_account_token = Some(true);
         assert_eq!(
@@ -212,9 +187,6 @@ mod tests {
 
     #[test]
     fn the_hash_does_not_depend_on_an_older_hash() {
-        assert_eq!(
-            prepare(live(account(false))).unwrap(),
-            prepare(live(live(account(false)))).unwrap()
-        );
+        assert_eq!(prepare(live(account(false))).unwrap(), prepare(live(live(account(false)))).unwrap());
     }
 }

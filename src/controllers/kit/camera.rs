@@ -51,23 +51,14 @@ pub fn source(camera: &CameraSpec, secrets: &CameraSecrets) -> Result<Source, Ca
         return Err(CameraProblem::Hidden);
     }
     let stream = &camera.stream;
-    let url = Url::parse(&stream.url)
-        .ok()
-        .filter(is_stream)
-        .ok_or(CameraProblem::Url)?;
+    let url = Url::parse(&stream.url).ok().filter(is_stream).ok_or(CameraProblem::Url)?;
     let login = stream
         .credentials_ref
         .as_ref()
         .map(|reference| login(&secrets.logins, &reference.name))
         .transpose()?;
     let ca_pem = stream.ca_ref.as_ref().map(|reference| {
-        text(
-            &secrets.authorities,
-            SECRET_TYPE_CA,
-            &reference.name,
-            "ca.crt",
-            "spec.stream.caRef",
-        )
+        text(&secrets.authorities, SECRET_TYPE_CA, &reference.name, "ca.crt", "spec.stream.caRef")
     });
     Ok(Source {
         url: Secret::new(url.as_str()),
@@ -78,19 +69,8 @@ pub fn source(camera: &CameraSpec, secrets: &CameraSecrets) -> Result<Source, Ca
 }
 
 fn login(secrets: &BTreeMap<String, Found>, name: &str) -> Result<Login, MissingSecret> {
-    let key = |key| {
-        text(
-            secrets,
-            SECRET_TYPE_CAMERA,
-            name,
-            key,
-            "spec.stream.credentialsRef",
-        )
-    };
-    Ok(Login {
-        username: key("username")?.reveal().to_owned(),
-        password: key("password")?,
-    })
+    let key = |key| text(secrets, SECRET_TYPE_CAMERA, name, key, "spec.stream.credentialsRef");
+    Ok(Login { username: key("username")?.reveal().to_owned(), password: key("password")? })
 }
 
 fn is_stream(url: &Url) -> bool {
@@ -110,17 +90,11 @@ mod tests {
 
     fn secrets() -> CameraSecrets {
         let texts = |pairs: &[(&str, &str)]| {
-            pairs
-                .iter()
-                .map(|(key, value)| ((*key).to_owned(), Secret::new(*value)))
-                .collect()
+            pairs.iter().map(|(key, value)| ((*key).to_owned(), Secret::new(*value))).collect()
         };
         CameraSecrets {
             logins: [
-                (
-                    "login".to_owned(),
-                    Found::new("1", texts(&[("username", "u"), ("password", "p\n")])),
-                ),
+                ("login".to_owned(), Found::new("1", texts(&[("username", "u"), ("password", "p\n")]))),
                 ("half".to_owned(), Found::new("1", texts(&[("username", "u")]))),
             ]
             .into(),
@@ -142,18 +116,9 @@ mod tests {
     #[test]
     fn each_problem_names_its_field_and_no_url() {
         for (yaml, field) in [
-            (
-                "visible: false\nstream: {url: 'rtsp://10.9.8.7/a'}",
-                "spec.visible",
-            ),
-            (
-                "visible: true\nstream: {url: 'http://10.9.8.7/a'}",
-                "spec.stream.url",
-            ),
-            (
-                "visible: true\nstream: {url: 'rtsp://u:p@10.9.8.7/a'}",
-                "spec.stream.url",
-            ),
+            ("visible: false\nstream: {url: 'rtsp://10.9.8.7/a'}", "spec.visible"),
+            ("visible: true\nstream: {url: 'http://10.9.8.7/a'}", "spec.stream.url"),
+            ("visible: true\nstream: {url: 'rtsp://u:p@10.9.8.7/a'}", "spec.stream.url"),
             (
                 "visible: true\nstream: {url: 'rtsp://10.9.8.7/a', credentialsRef: {name: other}}",
                 "spec.stream.credentialsRef",
@@ -162,10 +127,7 @@ mod tests {
                 "visible: true\nstream: {url: 'rtsp://10.9.8.7/a', credentialsRef: {name: half}}",
                 "spec.stream.credentialsRef",
             ),
-            (
-                "visible: true\nstream: {url: 'rtsps://10.9.8.7/a', caRef: {name: login}}",
-                "spec.stream.caRef",
-            ),
+            ("visible: true\nstream: {url: 'rtsps://10.9.8.7/a', caRef: {name: login}}", "spec.stream.caRef"),
         ] {
             let message = source(&camera(yaml), &secrets()).unwrap_err().to_string();
             assert!(message.starts_with(field), "{message}");

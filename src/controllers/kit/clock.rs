@@ -110,9 +110,6 @@ mod tests {
     fn what_is_past_is_no_time_away() {
         let noon = Moment::since_boot(Duration::from_secs(12));
         assert_eq!(noon.plus(Duration::from_secs(3)).until(noon), Duration::ZERO);
-        assert_eq!(
-            noon.until(noon.plus(Duration::from_secs(3))),
-            Duration::from_secs(3)
-        );
+        assert_eq!(noon.until(noon.plus(Duration::from_secs(3))), Duration::from_secs(3));
     }
 }

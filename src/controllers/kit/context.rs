@@ -52,10 +52,7 @@ impl Context {
         instance: Option<String>,
         aftermath: Aftermath,
     ) -> Self {
-        let reporter = Reporter {
-            controller: REPORTER.to_owned(),
-            instance,
-        };
+        let reporter = Reporter { controller: REPORTER.to_owned(), instance };
         Self {
             events: Recorder::new(client.clone(), reporter),
             recorders: Recorders::default(),

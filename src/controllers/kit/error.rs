@@ -116,19 +116,14 @@ impl Backoff {
 
     /// Notes a success of `key`, or that it is gone.
     pub fn reset(&self, key: &str) {
-        self.failures
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(key);
+        self.failures.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 }
 
 /// The wait after so many failures before, with the chance in `0.0..1.0` passed in.
 fn wait(failures: u32, chance: f64) -> Duration {
     let doubled = FIRST_WAIT.saturating_mul(2_u32.saturating_pow(failures.min(16)));
-    doubled
-        .min(LONGEST_WAIT)
-        .mul_f64(0.8 + 0.2 * chance.clamp(0.0, 1.0))
+    doubled.min(LONGEST_WAIT).mul_f64(0.8 + 0.2 * chance.clamp(0.0, 1.0))
 }
 
 #[cfg(test)]

@@ -25,19 +25,13 @@ const EXPECTED: [&str; 11] = [
 pub fn changes(before: &[Condition], after: &[Condition]) -> Vec<Event> {
     let news = |new: &&Condition| is_news(before.iter().find(|old| old.type_ == new.type_), new);
     let news: Vec<&Condition> = after.iter().filter(news).collect();
-    news.iter()
-        .filter(|new| !is_echo(new, &news))
-        .map(|new| event(new))
-        .collect()
+    news.iter().filter(|new| !is_echo(new, &news)).map(|new| event(new)).collect()
 }
 
 /// Whether a summary only repeats the condition that it follows from.
 fn is_echo(condition: &Condition, news: &[&Condition]) -> bool {
     let is_summary = |condition: &Condition| matches!(condition.type_.as_str(), "Ready" | "Stalled");
-    is_summary(condition)
-        && news
-            .iter()
-            .any(|other| !is_summary(other) && other.reason == condition.reason)
+    is_summary(condition) && news.iter().any(|other| !is_summary(other) && other.reason == condition.reason)
 }
 
 /// Whether a person wants to hear of it. That something became `True` when it was never otherwise is worth
@@ -69,17 +63,10 @@ fn event(condition: &Condition) -> Event {
     let note = if condition.message.is_empty() {
         format!("{} is {}", condition.type_, condition.status)
     } else {
-        format!(
-            "{} is {}: {}",
-            condition.type_, condition.status, condition.message
-        )
+        format!("{} is {}: {}", condition.type_, condition.status, condition.message)
     };
     Event {
-        type_: if is_warning(condition) {
-            EventType::Warning
-        } else {
-            EventType::Normal
-        },
+        type_: if is_warning(condition) { EventType::Warning } else { EventType::Normal },
         reason: condition.reason.clone(),
         note: Some(shorten(&note).to_owned()),
         action: condition.type_.clone(),
@@ -162,10 +149,7 @@ mod tests {
         ]);
         let events = changes(&covered, &refused);
         assert_eq!(events.len(), 1);
-        assert_eq!(
-            (events[0].type_, events[0].action.as_str()),
-            (EventType::Warning, "Permitted")
-        );
+        assert_eq!((events[0].type_, events[0].action.as_str()), (EventType::Warning, "Permitted"));
     }
 
     #[test]

@@ -33,20 +33,14 @@ pub struct Fence {
 
 impl fmt::Debug for Fence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Fence")
-            .field("holds", &self.holds())
-            .finish_non_exhaustive()
+        f.debug_struct("Fence").field("holds", &self.holds()).finish_non_exhaustive()
     }
 }
 
 impl Fence {
     /// A fence that lets nothing through until [`Self::extend`].
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self {
-            clock,
-            until: Arc::default(),
-            lost: CancellationToken::new(),
-        }
+        Self { clock, until: Arc::default(), lost: CancellationToken::new() }
     }
 
     /// A fence that stays open: for a process that is alone, such as a test.
@@ -87,10 +81,7 @@ impl Fence {
     /// no longer does. So work that was in the middle of something when the process was stopped takes no
     /// further step.
     pub async fn guard<F: Future>(&self, work: F) -> Result<F::Output, NotLeader> {
-        let guarded = Guarded {
-            fence: self,
-            work: Box::pin(work),
-        };
+        let guarded = Guarded { fence: self, work: Box::pin(work) };
         tokio::select! {
             biased;
             () = self.lost.cancelled() => Err(NotLeader),
@@ -124,10 +115,7 @@ impl<S> Layer<S> for FenceLayer {
     type Service = Fenced<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        Fenced {
-            inner,
-            fence: self.0.clone(),
-        }
+        Fenced { inner, fence: self.0.clone() }
     }
 }
 
@@ -153,10 +141,8 @@ where
     }
 
     fn call(&mut self, request: http::Request<B>) -> Self::Future {
-        let reads = matches!(
-            *request.method(),
-            http::Method::GET | http::Method::HEAD | http::Method::OPTIONS
-        );
+        let reads =
+            matches!(*request.method(), http::Method::GET | http::Method::HEAD | http::Method::OPTIONS);
         if !reads && let Err(refused) = self.fence.check() {
             return Box::pin(async move { Err(refused.into()) });
         }
@@ -186,12 +172,7 @@ mod tests {
     #[tokio::test]
     async fn a_replica_that_does_not_lead_may_only_read() {
         let (clock, fence) = fence();
-        let writes = [
-            http::Method::POST,
-            http::Method::PUT,
-            http::Method::PATCH,
-            http::Method::DELETE,
-        ];
+        let writes = [http::Method::POST, http::Method::PUT, http::Method::PATCH, http::Method::DELETE];
         for write in writes.clone() {
             assert!(answer(&fence, write).await.unwrap_err().is::<NotLeader>());
         }

@@ -21,10 +21,7 @@ pub struct Lanes {
 
 impl Default for Lanes {
     fn default() -> Self {
-        Self {
-            each: Mutex::default(),
-            all: Semaphore::new(IN_ALL),
-        }
+        Self { each: Mutex::default(), all: Semaphore::new(IN_ALL) }
     }
 }
 
@@ -71,9 +68,8 @@ mod tests {
     fn a_store_that_never_answers_keeps_no_other_waiting() {
         let lanes = Lanes::default();
         let slow = || Some("slow".to_owned());
-        let mut stuck: Vec<_> = (0..ABREAST)
-            .map(|_| Box::pin(lanes.run(slow(), pending::<()>(), pending())))
-            .collect();
+        let mut stuck: Vec<_> =
+            (0..ABREAST).map(|_| Box::pin(lanes.run(slow(), pending::<()>(), pending()))).collect();
         for one in &mut stuck {
             assert_eq!(one.now_or_never(), None);
         }

@@ -15,10 +15,7 @@ pub const PAUSED: &str = "toezicht.dev/paused";
 
 /// Whether `object` is paused by annotation.
 pub fn is_paused<K: Resource>(object: &K) -> bool {
-    object
-        .annotations()
-        .get(PAUSED)
-        .is_some_and(|value| value == "true")
+    object.annotations().get(PAUSED).is_some_and(|value| value == "true")
 }
 
 /// Whether `object` is being deleted.
@@ -33,10 +30,7 @@ pub fn key<K: Resource>(object: &K) -> String {
 
 /// Whether the controller of `object` is the object with `uid`.
 pub fn is_controlled_by<K: Resource>(object: &K, uid: &str) -> bool {
-    object
-        .owner_references()
-        .iter()
-        .any(|owner| owner.controller == Some(true) && owner.uid == uid)
+    object.owner_references().iter().any(|owner| owner.controller == Some(true) && owner.uid == uid)
 }
 
 /// Adds a finalizer to `object`, unless it has it.
@@ -67,12 +61,7 @@ pub async fn remove_finalizer<K>(
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug,
 {
-    let rest: Vec<String> = object
-        .finalizers()
-        .iter()
-        .filter(|name| *name != finalizer)
-        .cloned()
-        .collect();
+    let rest: Vec<String> = object.finalizers().iter().filter(|name| *name != finalizer).cloned().collect();
     if rest.len() == object.finalizers().len() {
         return Ok(());
     }
@@ -91,11 +80,7 @@ where
 {
     let api = Api::<K>::namespaced(client.clone(), &object.namespace().unwrap_or_default());
     let (name, meta) = (object.name_any(), object.meta());
-    let seen = Seen {
-        name: &name,
-        uid: meta.uid.as_deref(),
-        version: meta.resource_version.as_deref(),
-    };
+    let seen = Seen { name: &name, uid: meta.uid.as_deref(), version: meta.resource_version.as_deref() };
     patch_finalizers(&api, seen, finalizers, manager).await
 }
 
@@ -123,14 +108,8 @@ where
     let patch = json!({"metadata": {
         "finalizers": finalizers, "resourceVersion": seen.version, "uid": seen.uid,
     }});
-    let params = PatchParams {
-        field_manager: Some(manager.to_owned()),
-        ..PatchParams::default()
-    };
-    match api
-        .patch_metadata(seen.name, &params, &Patch::Merge(&patch))
-        .await
-    {
+    let params = PatchParams { field_manager: Some(manager.to_owned()), ..PatchParams::default() };
+    match api.patch_metadata(seen.name, &params, &Patch::Merge(&patch)).await {
         Err(error) if !error.is_not_found() => Err(error.into()),
         _ => Ok(()),
     }

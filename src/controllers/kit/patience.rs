@@ -18,9 +18,7 @@ pub const WORK: SignedDuration = SignedDuration::from_hours(1);
 /// new object conditions from 1970, so this is never before the object was `created`; nor is it ahead.
 pub fn since(before: &[Condition], finding: &Finding, created: Option<&Time>, now: Timestamp) -> Timestamp {
     let (type_, status): (&str, &str) = (finding.condition.into(), finding.truth.into());
-    let found = before
-        .iter()
-        .find(|condition| condition.type_ == type_ && condition.status == status);
+    let found = before.iter().find(|condition| condition.type_ == type_ && condition.status == status);
     let created = created.map_or(Timestamp::MIN, |created| created.0);
     found.map_or(now, |condition| {
         past(condition.last_transition_time.0, now).map_or(now, |at| at.max(created))
@@ -39,18 +37,12 @@ pub struct Cause {
 impl Cause {
     /// `finding`, that no time helps against.
     pub const fn now(finding: Finding) -> Self {
-        Self {
-            finding,
-            from: Timestamp::MIN,
-        }
+        Self { finding, from: Timestamp::MIN }
     }
 
     /// `finding`, once it has been so for `patience` since `since`.
     pub fn after(finding: Finding, since: Timestamp, patience: SignedDuration) -> Self {
-        Self {
-            finding,
-            from: since.saturating_add(patience).unwrap_or(Timestamp::MAX),
-        }
+        Self { finding, from: since.saturating_add(patience).unwrap_or(Timestamp::MAX) }
     }
 }
 
@@ -71,12 +63,7 @@ mod tests {
     }
 
     fn missing() -> Finding {
-        Finding::new(
-            ConditionType::Accepted,
-            false,
-            Reason::ReferenceNotFound,
-            "spec.siteRef.name: none",
-        )
+        Finding::new(ConditionType::Accepted, false, Reason::ReferenceNotFound, "spec.siteRef.name: none")
     }
 
     #[test]
@@ -110,10 +97,7 @@ mod tests {
     #[test]
     fn no_time_is_lost_on_what_does_not_pass() {
         let refused = Finding::new(ConditionType::Accepted, false, Reason::NotGranted, "spec.storage");
-        let causes = [
-            Cause::after(missing(), at(30), REFERENCE),
-            Cause::now(refused.clone()),
-        ];
+        let causes = [Cause::after(missing(), at(30), REFERENCE), Cause::now(refused.clone())];
         let (found, next) = stalled(&causes, at(31));
         assert_eq!((found.reason, next), (refused.reason, Some(at(90))));
     }

@@ -2,9 +2,8 @@
 
 /// The value of `text` in thousandths, rounded up; `None` where it is no quantity or too large.
 pub fn millis(text: &str) -> Option<i128> {
-    let end = text
-        .find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-')))
-        .unwrap_or(text.len());
+    let end =
+        text.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-'))).unwrap_or(text.len());
     let (number, suffix) = text.split_at_checked(end)?;
     let (numerator, denominator) = scale(suffix)?;
     let (negative, number) = match number.strip_prefix('-') {
@@ -27,9 +26,7 @@ pub fn millis(text: &str) -> Option<i128> {
 
 /// The bytes that `text` stands for; `None` where it is no quantity, negative or too large.
 pub fn bytes(text: &str) -> Option<u64> {
-    u64::try_from(millis(text)?)
-        .ok()
-        .map(|millis| millis.div_ceil(1000))
+    u64::try_from(millis(text)?).ok().map(|millis| millis.div_ceil(1000))
 }
 
 /// What a suffix multiplies with, as a fraction.
@@ -69,11 +66,7 @@ pub fn size(bytes: u64) -> String {
         unit += 1;
     }
     let name = UNITS.get(unit).copied().unwrap_or_default();
-    if unit == 0 {
-        format!("{bytes} B")
-    } else {
-        format!("{}.{} {name}", tenths / 10, tenths % 10)
-    }
+    if unit == 0 { format!("{bytes} B") } else { format!("{}.{} {name}", tenths / 10, tenths % 10) }
 }
 
 #[cfg(test)]
@@ -82,13 +75,9 @@ mod tests {
 
     #[test]
     fn the_same_amount_is_the_same_however_it_is_written() {
-        for (one, other) in [
-            ("20Gi", "20480Mi"),
-            ("1", "1000m"),
-            ("0.5", "500m"),
-            ("1e3", "1k"),
-            ("1.5Gi", "1536Mi"),
-        ] {
+        for (one, other) in
+            [("20Gi", "20480Mi"), ("1", "1000m"), ("0.5", "500m"), ("1e3", "1k"), ("1.5Gi", "1536Mi")]
+        {
             assert_eq!(millis(one), millis(other), "{one} {other}");
             assert!(millis(one).is_some());
         }

@@ -37,11 +37,7 @@ pub struct Keeping {
 impl Found {
     /// For tests and for what was read elsewhere.
     pub fn new(version: impl Into<String>, data: BTreeMap<String, Secret>) -> Self {
-        Self {
-            version: version.into(),
-            keeping: Keeping::default(),
-            data,
-        }
+        Self { version: version.into(), keeping: Keeping::default(), data }
     }
 
     /// The text under `key`, where there is one that is UTF-8 and not empty. A newline at its end, which
@@ -92,9 +88,7 @@ pub async fn fetch(
         return Ok(None);
     }
     let only = ListParams::default().fields(&format!("metadata.name={name},type={type_}"));
-    let secrets = Api::<core::Secret>::namespaced(client.clone(), namespace)
-        .list(&only)
-        .await?;
+    let secrets = Api::<core::Secret>::namespaced(client.clone(), namespace).list(&only).await?;
     Ok(secrets
         .items
         .into_iter()
@@ -109,13 +103,8 @@ pub async fn fetch_all(
     type_: &'static str,
 ) -> Result<BTreeMap<String, Found>, ApiError> {
     let only = ListParams::default().fields(&format!("type={type_}"));
-    let secrets = Api::<core::Secret>::namespaced(client.clone(), namespace)
-        .list(&only)
-        .await?;
-    let ours = secrets
-        .items
-        .into_iter()
-        .filter(|secret| secret.type_.as_deref() == Some(type_));
+    let secrets = Api::<core::Secret>::namespaced(client.clone(), namespace).list(&only).await?;
+    let ours = secrets.items.into_iter().filter(|secret| secret.type_.as_deref() == Some(type_));
     Ok(ours.map(|secret| (secret.name_any(), read(secret))).collect())
 }
 
@@ -134,11 +123,7 @@ pub fn text(
         type_,
         name: name(),
     })?;
-    found.text(key).ok_or_else(|| MissingSecret::NoKey {
-        field: field(),
-        name: name(),
-        key,
-    })
+    found.text(key).ok_or_else(|| MissingSecret::NoKey { field: field(), name: name(), key })
 }
 
 fn read(secret: core::Secret) -> Found {
@@ -150,11 +135,7 @@ fn read(secret: core::Secret) -> Found {
     };
     let data = secret.data.unwrap_or_default().into_iter();
     let texts = data.filter_map(|(key, value)| Some((key, Secret::new(String::from_utf8(value.0).ok()?))));
-    Found {
-        version,
-        keeping,
-        data: texts.collect(),
-    }
+    Found { version, keeping, data: texts.collect() }
 }
 
 /// Whether `name` can be the name of a Kubernetes object: a DNS subdomain (RFC 1123).
@@ -181,20 +162,11 @@ mod tests {
     /// Tools make Secrets of type Opaque, and Kubernetes changes no Secret's type.
     #[test]
     fn a_secret_of_another_type_is_told_with_the_type_it_needs() {
-        let told = text(
-            &BTreeMap::new(),
-            "toezicht.dev/ca",
-            "corporate",
-            "ca.crt",
-            "spec.storage.caRef",
-        );
+        let told = text(&BTreeMap::new(), "toezicht.dev/ca", "corporate", "ca.crt", "spec.storage.caRef");
         let told = told.unwrap_err().to_string();
-        for part in [
-            "spec.storage.caRef: ",
-            "type toezicht.dev/ca",
-            "\"corporate\"",
-            "cannot be changed later",
-        ] {
+        for part in
+            ["spec.storage.caRef: ", "type toezicht.dev/ca", "\"corporate\"", "cannot be changed later"]
+        {
             assert!(told.contains(part), "{part}: {told}");
         }
     }

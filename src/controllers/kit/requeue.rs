@@ -36,10 +36,7 @@ mod tests {
 
     #[test]
     fn the_next_deadline_counts_and_the_past_does_not() {
-        assert_eq!(
-            delay(at(0), [at(-5), at(30), at(20)], 0.5),
-            Duration::from_millis(20_010)
-        );
+        assert_eq!(delay(at(0), [at(-5), at(30), at(20)], 0.5), Duration::from_millis(20_010));
         assert_eq!(delay(at(0), [at(-5), at(0)], 0.0), RESYNC);
     }
 

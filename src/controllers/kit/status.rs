@@ -50,11 +50,7 @@ where
         "status": next,
     });
     match api
-        .patch_status(
-            &object.name_any(),
-            &PatchParams::apply(manager).force(),
-            &Patch::Apply(&patch),
-        )
+        .patch_status(&object.name_any(), &PatchParams::apply(manager).force(), &Patch::Apply(&patch))
         .await
     {
         Ok(_) => Ok(true),
@@ -88,10 +84,7 @@ pub fn unlooked(
             |old: &&Condition| old.type_ == one.type_ && old.status == unknown && old.reason == reason;
         let same = before.iter().find(is_same);
         one.last_transition_time = same.map_or(Time(now), |old| old.last_transition_time.clone());
-        one.message = format!(
-            "nobody looks now, since {why}; the last look found: {}",
-            one.message
-        );
+        one.message = format!("nobody looks now, since {why}; the last look found: {}", one.message);
         (one.status, one.reason) = (unknown.to_owned(), reason.to_owned());
     }
     conditions
@@ -106,12 +99,7 @@ pub fn replace(
 ) -> Vec<Condition> {
     let type_: &str = finding.condition.into();
     let mut conditions = merge(before, std::slice::from_ref(finding), generation, now);
-    conditions.extend(
-        before
-            .iter()
-            .filter(|condition| condition.type_ != type_)
-            .cloned(),
-    );
+    conditions.extend(before.iter().filter(|condition| condition.type_ != type_).cloned());
     conditions
 }
 
@@ -132,10 +120,7 @@ mod tests {
 
     fn status(now: Timestamp, before: &SiteStatus) -> SiteStatus {
         let findings = [Finding::new(ConditionType::Ready, true, Reason::AsRequired, "")];
-        SiteStatus {
-            conditions: merge(&before.conditions, &findings, Some(1), now),
-            ..SiteStatus::default()
-        }
+        SiteStatus { conditions: merge(&before.conditions, &findings, Some(1), now), ..SiteStatus::default() }
     }
 
     /// One event, not one of each condition.
@@ -148,10 +133,7 @@ mod tests {
         ];
         let before = merge(&[], &findings, Some(1), at(0));
         let after = paused(&before, Some(1), at(1000));
-        assert!(
-            after.iter().all(|condition| condition.status == "Unknown"),
-            "{after:?}"
-        );
+        assert!(after.iter().all(|condition| condition.status == "Unknown"), "{after:?}");
         let events = super::super::event::changes(&before, &after);
         let told: Vec<_> = events.iter().map(|event| event.action.as_str()).collect();
         assert_eq!(told, ["Ready"]);
@@ -176,16 +158,7 @@ mod tests {
             unknown_principals: vec![],
             demanded: String::new(),
         };
-        assert!(
-            !says_the_same(
-                Some(&live),
-                &SiteStatus {
-                    storage: Some(storage),
-                    ..first
-                }
-            )
-            .unwrap()
-        );
+        assert!(!says_the_same(Some(&live), &SiteStatus { storage: Some(storage), ..first }).unwrap());
     }
 
     #[test]

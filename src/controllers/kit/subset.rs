@@ -63,9 +63,7 @@ fn merge_key(desired: &[Value]) -> Option<&'static str> {
     if desired.is_empty() {
         return None;
     }
-    MERGE_KEYS
-        .into_iter()
-        .find(|key| desired.iter().all(|element| element.get(key).is_some()))
+    MERGE_KEYS.into_iter().find(|key| desired.iter().all(|element| element.get(key).is_some()))
 }
 
 fn is_empty(value: &Value) -> bool {
@@ -110,10 +108,7 @@ mod tests {
             with(|live| live["spec"]["containers"][0]["image"] = json!("b")),
             Some("/spec/containers/recorder/image".into())
         );
-        assert_eq!(
-            with(|live| live["spec"]["hostNetwork"] = json!(true)),
-            Some("/spec/hostNetwork".into())
-        );
+        assert_eq!(with(|live| live["spec"]["hostNetwork"] = json!(true)), Some("/spec/hostNetwork".into()));
         assert_eq!(
             with(|live| live["spec"]["containers"][0]["args"] = json!(["x"])),
             Some("/spec/containers/recorder/args".into())

@@ -21,19 +21,14 @@ pub async fn dereference(client: &Client, policy: &RecordingPolicy) -> Result<Un
     let namespace = policy.namespace().unwrap_or_default();
     let sites = Api::<DeserializeGuard<Site>>::namespaced(client.clone(), &namespace);
     let all = sites.list(&ListParams::default()).await?;
-    Ok(count(
-        &policy.name_any(),
-        all.items.into_iter().filter_map(|site| site.0.ok()),
-    ))
+    Ok(count(&policy.name_any(), all.items.into_iter().filter_map(|site| site.0.ok())))
 }
 
 fn count(policy: &str, sites: impl Iterator<Item = Site>) -> Under {
-    sites
-        .filter(|site| site.spec.policy_ref.name == policy)
-        .fold(Under::default(), |under, site| Under {
-            sites: under.sites.saturating_add(1),
-            cameras: under
-                .cameras
-                .saturating_add(site.status.and_then(|status| status.cameras).unwrap_or_default()),
-        })
+    sites.filter(|site| site.spec.policy_ref.name == policy).fold(Under::default(), |under, site| Under {
+        sites: under.sites.saturating_add(1),
+        cameras: under
+            .cameras
+            .saturating_add(site.status.and_then(|status| status.cameras).unwrap_or_default()),
+    })
 }

@@ -27,10 +27,7 @@ const MANAGER: &str = "toezicht/policy";
 
 impl Watched for RecordingPolicy {
     fn conditions(&self) -> &[Condition] {
-        self.status
-            .as_ref()
-            .map(|status| status.conditions.as_slice())
-            .unwrap_or_default()
+        self.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default()
     }
 }
 
@@ -70,17 +67,9 @@ impl Looks for Policies {
     }
 
     async fn look(&self, policy: &RecordingPolicy, now: Timestamp) -> Result<Look, ApiError> {
-        let Context {
-            client,
-            config,
-            events,
-            ..
-        } = &self.context;
+        let Context { client, config, events, .. } = &self.context;
         if meta::is_deleting(policy) {
-            return Ok(Look {
-                action: Action::await_change(),
-                is_changed: false,
-            });
+            return Ok(Look { action: Action::await_change(), is_changed: false });
         }
         let api = Api::namespaced(client.clone(), &policy.namespace().unwrap_or_default());
         if meta::is_paused(policy) {
@@ -88,10 +77,7 @@ impl Looks for Policies {
             let conditions = kit_status::paused(&before.conditions, before.observed_generation, now);
             let next = RecordingPolicyStatus { conditions, ..before };
             let is_changed = kit_status::report(&api, MANAGER, policy, policy.status.as_ref(), &next).await?;
-            return Ok(Look {
-                action: Action::await_change(),
-                is_changed,
-            });
+            return Ok(Look { action: Action::await_change(), is_changed });
         }
         let under = dereference(client, policy).await?;
         let valid = validate(&policy.spec, &config.ceilings, now);
@@ -99,16 +85,8 @@ impl Looks for Policies {
 
         let is_changed = kit_status::report(&api, MANAGER, policy, policy.status.as_ref(), &next).await?;
         if is_changed {
-            event::publish(
-                events,
-                policy,
-                &event::changes(policy.conditions(), &next.conditions),
-            )
-            .await;
+            event::publish(events, policy, &event::changes(policy.conditions(), &next.conditions)).await;
         }
-        Ok(Look {
-            action: requeue::at(now, valid.next_change),
-            is_changed,
-        })
+        Ok(Look { action: requeue::at(now, valid.next_change), is_changed })
     }
 }

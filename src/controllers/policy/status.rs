@@ -15,19 +15,10 @@ pub fn status(
     under: Under,
     now: Timestamp,
 ) -> RecordingPolicyStatus {
-    let Valid {
-        accepted,
-        in_force,
-        next_change: _,
-    } = valid;
+    let Valid { accepted, in_force, next_change: _ } = valid;
     let Under { sites, cameras } = under;
     let generation = policy.metadata.generation;
-    let findings = [
-        accepted.clone(),
-        in_force.clone(),
-        ready(accepted, in_force),
-        stalled(accepted),
-    ];
+    let findings = [accepted.clone(), in_force.clone(), ready(accepted, in_force), stalled(accepted)];
     RecordingPolicyStatus {
         observed_generation: generation,
         conditions: merge(policy.conditions(), &findings, generation, now),
@@ -76,66 +67,34 @@ mod tests {
     }
 
     fn conditions(policy: &RecordingPolicy, now: &str) -> (Vec<(String, String, String)>, Option<Timestamp>) {
-        let ceilings = Ceilings {
-            video: Days(28),
-            calls: Days(7),
-        };
+        let ceilings = Ceilings { video: Days(28), calls: Days(7) };
         let now = now.parse().unwrap();
         let valid = validate(&policy.spec, &ceilings, now);
         let status = status(policy, &valid, Under { sites: 2, cameras: 7 }, now);
-        assert_eq!(
-            (status.observed_generation, status.sites, status.cameras),
-            (Some(4), Some(2), Some(7))
-        );
+        assert_eq!((status.observed_generation, status.sites, status.cameras), (Some(4), Some(2), Some(7)));
         let row =
             |c: k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition| (c.type_, c.status, c.reason);
-        (
-            status.conditions.into_iter().map(row).collect(),
-            valid.next_change,
-        )
+        (status.conditions.into_iter().map(row).collect(), valid.next_change)
     }
 
     fn is(rows: &[(String, String, String)], type_: ConditionType, truth: Truth, reason: Reason) -> bool {
         let (type_, truth, reason): (&str, &str, &str) = (type_.into(), truth.into(), reason.into());
-        rows.iter()
-            .any(|row| row.0 == type_ && row.1 == truth && row.2 == reason)
+        rows.iter().any(|row| row.0 == type_ && row.1 == truth && row.2 == reason)
     }
 
     #[test]
     fn before_in_and_after_force_it_is_ready_and_says_which() {
         let policy = policy(28, "2020-05-06", Some("2026-01-01T00:00:00Z"));
         for (now, truth, reason, change) in [
-            (
-                "2020-05-05T21:59:59Z",
-                Truth::False,
-                Reason::NotYetInForce,
-                Some("2020-05-05T22:00:00Z"),
-            ),
-            (
-                "2020-05-05T22:00:00Z",
-                Truth::True,
-                Reason::InForce,
-                Some("2026-01-01T00:00:00Z"),
-            ),
+            ("2020-05-05T21:59:59Z", Truth::False, Reason::NotYetInForce, Some("2020-05-05T22:00:00Z")),
+            ("2020-05-05T22:00:00Z", Truth::True, Reason::InForce, Some("2026-01-01T00:00:00Z")),
             ("2026-01-01T00:00:00Z", Truth::False, Reason::Withdrawn, None),
         ] {
             let (rows, next) = conditions(&policy, now);
-            assert!(
-                is(&rows, ConditionType::Accepted, Truth::True, Reason::Valid),
-                "{rows:?}"
-            );
-            assert!(
-                is(&rows, ConditionType::InForce, truth, reason),
-                "{now}: {rows:?}"
-            );
-            assert!(
-                is(&rows, ConditionType::Ready, Truth::True, reason),
-                "{now}: {rows:?}"
-            );
-            assert!(
-                is(&rows, ConditionType::Stalled, Truth::False, Reason::AsRequired),
-                "{rows:?}"
-            );
+            assert!(is(&rows, ConditionType::Accepted, Truth::True, Reason::Valid), "{rows:?}");
+            assert!(is(&rows, ConditionType::InForce, truth, reason), "{now}: {rows:?}");
+            assert!(is(&rows, ConditionType::Ready, Truth::True, reason), "{now}: {rows:?}");
+            assert!(is(&rows, ConditionType::Stalled, Truth::False, Reason::AsRequired), "{rows:?}");
             assert_eq!(next, change.map(|at| at.parse().unwrap()));
         }
     }
@@ -143,21 +102,9 @@ mod tests {
     #[test]
     fn above_the_clusters_ceiling_it_is_refused_not_clamped() {
         let (rows, _) = conditions(&policy(29, "2020-05-06", None), "2026-01-01T00:00:00Z");
-        assert!(
-            is(&rows, ConditionType::Accepted, Truth::False, Reason::InvalidField),
-            "{rows:?}"
-        );
-        assert!(
-            is(&rows, ConditionType::InForce, Truth::False, Reason::DependsOn),
-            "{rows:?}"
-        );
-        assert!(
-            is(&rows, ConditionType::Ready, Truth::False, Reason::InvalidField),
-            "{rows:?}"
-        );
-        assert!(
-            is(&rows, ConditionType::Stalled, Truth::True, Reason::InvalidField),
-            "{rows:?}"
-        );
+        assert!(is(&rows, ConditionType::Accepted, Truth::False, Reason::InvalidField), "{rows:?}");
+        assert!(is(&rows, ConditionType::InForce, Truth::False, Reason::DependsOn), "{rows:?}");
+        assert!(is(&rows, ConditionType::Ready, Truth::False, Reason::InvalidField), "{rows:?}");
+        assert!(is(&rows, ConditionType::Stalled, Truth::True, Reason::InvalidField), "{rows:?}");
     }
 }

@@ -25,26 +25,15 @@ pub fn validate(spec: &RecordingPolicySpec, ceilings: &Ceilings, now: Timestamp)
     let Ok(window) = window else {
         let message = "its days cannot be told: see Accepted";
         let in_force = Finding::new(ConditionType::InForce, Truth::Unknown, Reason::DependsOn, message);
-        return Valid {
-            accepted,
-            in_force,
-            next_change: None,
-        };
+        return Valid { accepted, in_force, next_change: None };
     };
-    let next_change = [Some(window.from), window.until]
-        .into_iter()
-        .flatten()
-        .filter(|change| *change > now)
-        .min();
+    let next_change =
+        [Some(window.from), window.until].into_iter().flatten().filter(|change| *change > now).min();
     let in_force = if accepted.is_true() {
         permission::in_force_verdict(&window, now)
     } else {
         let message = "a policy that is not accepted is not followed: see Accepted";
         Finding::new(ConditionType::InForce, false, Reason::DependsOn, message)
     };
-    Valid {
-        accepted,
-        in_force,
-        next_change,
-    }
+    Valid { accepted, in_force, next_change }
 }

@@ -14,21 +14,15 @@ const UPLOAD_GRACE: SignedDuration = SignedDuration::from_secs(60);
 pub fn camera(report: &CameraReport, segment: SignedDuration, now: Timestamp) -> Finding {
     let (truth, reason, message) = match report.state {
         CameraState::Recording => return recording(report, segment, now),
-        CameraState::Connecting => (
-            Truth::False,
-            Reason::Connecting,
-            "the recorder is connecting, or waits for the first keyframe",
-        ),
+        CameraState::Connecting => {
+            (Truth::False, Reason::Connecting, "the recorder is connecting, or waits for the first keyframe")
+        }
         CameraState::Disconnected => (
             Truth::False,
             Reason::Disconnected,
             "no picture arrives; the recorder keeps trying: check the camera, spec.stream and its Secret",
         ),
-        CameraState::Suspended => (
-            Truth::False,
-            Reason::Suspended,
-            "the camera is covered (article 5)",
-        ),
+        CameraState::Suspended => (Truth::False, Reason::Suspended, "the camera is covered (article 5)"),
         CameraState::NotPermitted => (
             Truth::False,
             Reason::DependsOn,
@@ -64,16 +58,10 @@ fn recording(report: &CameraReport, segment: SignedDuration, now: Timestamp) -> 
             Reason::UploadFailing,
             "frames arrive, but the store confirms no segments; they wait in the spool",
         ),
-        (false, None) => (
-            Truth::False,
-            Reason::Connecting,
-            "frames arrive; the first segment is not confirmed yet",
-        ),
-        (false, Some(_)) => (
-            Truth::True,
-            Reason::Recording,
-            "frames arrive and the store confirms segments",
-        ),
+        (false, None) => {
+            (Truth::False, Reason::Connecting, "frames arrive; the first segment is not confirmed yet")
+        }
+        (false, Some(_)) => (Truth::True, Reason::Recording, "frames arrive and the store confirms segments"),
     };
     Finding::new(ConditionType::Recording, truth, reason, message)
 }

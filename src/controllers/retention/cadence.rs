@@ -50,26 +50,17 @@ impl Pass<'_> {
     }
 
     pub(super) fn verify_every(&self) -> Option<SignedDuration> {
-        self.before()?
-            .verified_every_seconds
-            .map(SignedDuration::from_secs)
+        self.before()?.verified_every_seconds.map(SignedDuration::from_secs)
     }
 
     /// Whether the audit found keys that cannot be true, which may be anywhere, or held versions that were not where they
     /// were looked for.
     pub(super) fn is_everywhere(&self) -> bool {
-        const SIGNS: [Found; 4] = [
-            Found::ImplausibleKey,
-            Found::HeldUnprotected,
-            Found::HeldMistagged,
-            Found::HeldHidden,
-        ];
+        const SIGNS: [Found; 4] =
+            [Found::ImplausibleKey, Found::HeldUnprotected, Found::HeldMistagged, Found::HeldHidden];
         let audit = self.site.status.as_ref().and_then(|status| status.audit.as_ref());
         audit.is_some_and(|audit| {
-            audit
-                .findings
-                .iter()
-                .any(|finding| SIGNS.iter().any(|sign| finding.kind == <&str>::from(sign)))
+            audit.findings.iter().any(|finding| SIGNS.iter().any(|sign| finding.kind == <&str>::from(sign)))
         })
     }
 
@@ -87,9 +78,7 @@ impl Pass<'_> {
     pub(super) fn is_full(&self, uncertain: &BTreeMap<String, SignedDuration>) -> bool {
         let is_new =
             !self.plan.write.is_empty() || self.placements().any(|(_, placement)| placement.is_none());
-        let mut provable = self
-            .placements()
-            .filter(|(entry, _)| !uncertain.contains_key(&entry.uid));
+        let mut provable = self.placements().filter(|(entry, _)| !uncertain.contains_key(&entry.uid));
         let is_to_prove = provable.any(|(_, placement)| {
             placement.is_some_and(|placement| !placement.proved && placement.refused.is_none())
         });
@@ -114,9 +103,7 @@ impl Pass<'_> {
             Some(past(refused.at.0, self.now).map_or(self.now, |at| at + pause))
         };
         let of_site = self.before().and_then(|before| before.refused.as_ref());
-        let of_holds = self
-            .placements()
-            .filter_map(|(_, placement)| placement?.refused.as_ref());
+        let of_holds = self.placements().filter_map(|(_, placement)| placement?.refused.as_ref());
         of_site.into_iter().chain(of_holds).filter_map(retry_at).min()
     }
 
@@ -174,35 +161,20 @@ impl Pass<'_> {
         let of_all = self.before().filter(|before| before.refused.is_none());
         let of_all = of_all.and_then(|before| before.verified_at.as_ref());
         let proved_at = |entry: &Entry| match self.hold(&entry.uid) {
-            Some(hold) => current(hold, entry)
-                .filter(|placement| placement.proved)?
-                .verified_at
-                .as_ref(),
+            Some(hold) => current(hold, entry).filter(|placement| placement.proved)?.verified_at.as_ref(),
             None => of_all,
         };
         // Of one that is new to the ledger, a status tells of the time before it was released, or lost.
         let is_new = |uid: &str| self.plan.write.iter().any(|entry| entry.uid == *uid);
-        let known = |entry: &Entry| {
-            Some(entry)
-                .filter(|entry| !is_new(&entry.uid))
-                .and_then(proved_at)
-        };
-        self.plan
-            .open
-            .values()
-            .map(|entry| past(known(entry)?.0, self.now))
-            .collect()
+        let known = |entry: &Entry| Some(entry).filter(|entry| !is_new(&entry.uid)).and_then(proved_at);
+        self.plan.open.values().map(|entry| past(known(entry)?.0, self.now)).collect()
     }
 
     /// When a release that the store refused lately is tried again; `None`: now.
     pub(super) fn release_again(&self, entry: &Entry) -> Option<Timestamp> {
         let placement = self.hold(&entry.uid)?.status.as_ref()?.placement.as_ref()?;
         let refused = placement.refused.as_ref()?;
-        let pause = if refused.is_of_versions() || refused.failed {
-            REFUSED
-        } else {
-            UNVISITED
-        };
+        let pause = if refused.is_of_versions() || refused.failed { REFUSED } else { UNVISITED };
         let again = past(refused.at.0, self.now)? + pause;
         Some(again).filter(|again| *again > self.now)
     }
@@ -244,10 +216,7 @@ mod tests {
     #[test]
     fn verification_costs_no_more_than_is_stated() {
         let every = |versions, listed_days, seconds| {
-            let placed = Placed {
-                listed_days,
-                ..Placed::default()
-            };
+            let placed = Placed { listed_days, ..Placed::default() };
             verify_every(&placed, versions, SignedDuration::from_secs(seconds)).as_secs()
         };
         assert_eq!(every(300, 20, 1), 15 * 60);

@@ -50,10 +50,9 @@ pub(super) async fn crowded(now: Timestamp) -> (Stub, Given) {
         }
         match (kept.get(&place), mark, asked.parameter("prefix")) {
             (Some(kept), ..) => (200, kept.clone()),
-            (_, Some("uploads"), _) => (
-                200,
-                "<ListMultipartUploadsResult></ListMultipartUploadsResult>".to_owned(),
-            ),
+            (_, Some("uploads"), _) => {
+                (200, "<ListMultipartUploadsResult></ListMultipartUploadsResult>".to_owned())
+            }
             (_, Some("legal-hold"), _) => error(404, "NoSuchObjectLockConfiguration"),
             (_, Some(_), _) => (200, "<Tagging><TagSet></TagSet></Tagging>".to_owned()),
             (_, None, Some(prefix)) if prefix.starts_with("video/") => versions(asked, &recorded),
@@ -89,10 +88,7 @@ async fn what_there_is_no_room_for_is_held_and_nothing_is_claimed_of_it() {
     let now = Timestamp::now();
     let (stub, given) = crowded(now).await;
     let entry = of_hal("hal", now);
-    let plan = Plan {
-        open: [(entry.uid.clone(), entry)].into(),
-        ..Plan::default()
-    };
+    let plan = Plan { open: [(entry.uid.clone(), entry)].into(), ..Plan::default() };
     let look = async |bytes: u64, status: serde_json::Value| {
         let scene = within(bytes, &stub, &plan);
         let holds = [hold("hal", &status)];
@@ -120,21 +116,14 @@ async fn what_there_is_no_room_for_is_held_and_nothing_is_claimed_of_it() {
         let is_proved = proved.contains("hal");
         assert!(is_written, "{bytes}");
         assert_eq!(placed.refused.is_none(), is_proved, "{bytes}: {placed:?}");
-        assert_eq!(
-            counts(&given).1 > 0,
-            proved_from.is_some() || is_proved,
-            "{bytes}"
-        );
+        assert_eq!(counts(&given).1 > 0, proved_from.is_some() || is_proved, "{bytes}");
         proved_from = proved_from.or(is_proved.then_some(bytes));
     }
     assert!(proved_from.is_some_and(|bytes| bytes > 50_000), "{proved_from:?}");
 
     // With more of it, all is well.
     let (placed, is_written, proved) = look(10_000_000, json!({"placement": placed})).await;
-    assert!(
-        is_written && placed.refused.is_none() && proved.contains("hal"),
-        "{placed:?}"
-    );
+    assert!(is_written && placed.refused.is_none() && proved.contains("hal"), "{placed:?}");
     let (_, manifests) = counts(&given);
     assert_eq!(manifests, 2, "an index and a part");
 
@@ -161,16 +150,10 @@ async fn a_hold_is_not_released_by_a_part_of_its_manifest() {
         placement(&holds[0], &plan, &outcome, now).unwrap()
     };
     let plenty = 10_000_000;
-    let open = Plan {
-        open: [(entry.uid.clone(), entry.clone())].into(),
-        ..Plan::default()
-    };
+    let open = Plan { open: [(entry.uid.clone(), entry.clone())].into(), ..Plan::default() };
     let placed = look(plenty, open, json!(null)).await;
     assert!(placed.proved, "{placed:?}");
-    let closing = || Plan {
-        closing: vec![entry.resolved(now)],
-        ..Plan::default()
-    };
+    let closing = || Plan { closing: vec![entry.resolved(now)], ..Plan::default() };
     let kept = look(10_000, closing(), json!({"placement": placed.clone()})).await;
     assert!(kept.released_at.is_none(), "{kept:?}");
     let told = kept.refused.unwrap().to_string();

@@ -105,10 +105,7 @@ impl Looks for Retention {
             } else {
                 false
             };
-            return Ok(Look {
-                action: requeue::at(now, [now + NOT_OPEN_YET]),
-                is_changed,
-            });
+            return Ok(Look { action: requeue::at(now, [now + NOT_OPEN_YET]), is_changed });
         };
         match Box::pin(self.prepare(site, now, &bucket)).await {
             Ok((holds, plan)) => Box::pin(self.keep(site, bucket, &holds, &plan, now)).await,
@@ -144,9 +141,7 @@ impl Retention {
         let asked = asked.filter_map(ResourceExt::uid).collect();
         let entries = fence.guard(ledger::read_all(&bucket.operator, &asked)).await??;
         let plan = plan(&entries, &holds, policy.as_ref().map(|policy| &policy.spec), now);
-        fence
-            .guard(ledger::write_all(&bucket.operator, &plan.write))
-            .await??;
+        fence.guard(ledger::write_all(&bucket.operator, &plan.write)).await??;
         self.keep_resources(&holds, &plan).await?;
         Ok((holds, plan))
     }
@@ -160,19 +155,10 @@ impl Retention {
         plan: &Plan,
         now: Timestamp,
     ) -> Result<Look, RetentionError> {
-        let Context {
-            client,
-            events,
-            buckets,
-            fence,
-            aftermath,
-            ..
-        } = &self.context;
+        let Context { client, events, buckets, fence, aftermath, .. } = &self.context;
         buckets.set_held(site, plan.coverings());
         // Asked after that: what was known before may be of what was held before.
-        let recorders = buckets
-            .open(site)
-            .map_or(Follow::Unknown, |bucket| bucket.recorders);
+        let recorders = buckets.open(site).map_or(Follow::Unknown, |bucket| bucket.recorders);
         let bucket = OpenBucket { recorders, ..bucket };
 
         let declared = Declared { client, site };
@@ -230,13 +216,8 @@ impl Retention {
         for hold in holds {
             let counts = hold.uid().is_some_and(|uid| plan.counts(&uid));
             if counts && !meta::is_deleting(hold) {
-                meta::add_finalizer(
-                    &self.context.client,
-                    hold,
-                    super::hold::FINALIZER,
-                    super::hold::MANAGER,
-                )
-                .await?;
+                meta::add_finalizer(&self.context.client, hold, super::hold::FINALIZER, super::hold::MANAGER)
+                    .await?;
             }
         }
         Ok(())
@@ -258,10 +239,8 @@ async fn declared(client: &kube::Client, site: &Site) -> Result<Vec<Result<Incid
     );
     let fields = format!("spec.siteRef.name={}", site.name_any());
     let all = api.list(&ListParams::default().fields(&fields)).await?;
-    let all = all.items.into_iter().map(|hold| {
-        hold.0
-            .map_err(|invalid| invalid.metadata.name.unwrap_or_default())
-    });
+    let all =
+        all.items.into_iter().map(|hold| hold.0.map_err(|invalid| invalid.metadata.name.unwrap_or_default()));
     Ok(all.collect())
 }
 

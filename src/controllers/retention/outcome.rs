@@ -88,9 +88,7 @@ impl Outcome {
     /// What is missing of one source, in no more stretches than are told. What a store's lifecycle may have removed before
     /// the hold was declared is told apart from what it cannot have.
     pub fn missing_of(&self, source: &str, covered: &Covered, accepted_at: Timestamp) -> Vec<Missing> {
-        let gone_before = accepted_at
-            .saturating_sub(self.kept_for)
-            .unwrap_or(Timestamp::MIN);
+        let gone_before = accepted_at.saturating_sub(self.kept_for).unwrap_or(Timestamp::MIN);
         let halves = |gap: &Window| {
             let until = gap.until.unwrap_or(gap.from);
             let middle = gone_before.clamp(gap.from, until);
@@ -111,9 +109,7 @@ impl Outcome {
     /// The same of a hold's whole window.
     pub fn missing(&self, coverage: &Coverage, accepted_at: Timestamp) -> Vec<Missing> {
         let sources = coverage.sources.iter();
-        sources
-            .flat_map(|((_, source), covered)| self.missing_of(source, covered, accepted_at))
-            .collect()
+        sources.flat_map(|((_, source), covered)| self.missing_of(source, covered, accepted_at)).collect()
     }
 
     /// Whether anything was written to the bucket.
@@ -172,18 +168,12 @@ impl Drift {
     /// What is gone, and cannot be put back.
     pub fn lost(&self) -> Option<String> {
         let lost = self.counts.get(&Aspect::HeldVersion)?;
-        Some(format!(
-            "{lost} held versions are gone, of {}",
-            self.lost_of.join(", ")
-        ))
+        Some(format!("{lost} held versions are gone, of {}", self.lost_of.join(", ")))
     }
 
     /// What was put back.
     pub fn changed(&self) -> Option<String> {
-        let marks = self
-            .counts
-            .iter()
-            .filter(|(what, _)| **what != Aspect::HeldVersion);
+        let marks = self.counts.iter().filter(|(what, _)| **what != Aspect::HeldVersion);
         let marks: Vec<String> = marks.map(|(what, count)| format!("{what} of {count}")).collect();
         let (marks, keys) = (marks.join(", "), self.examples.join(", "));
         (!marks.is_empty()).then(|| format!("{marks} held versions, put back; among others {keys}"))
@@ -197,10 +187,7 @@ mod tests {
     #[test]
     fn what_went_before_a_hold_is_told_apart_from_what_is_not_there() {
         let at = |second| Timestamp::from_second(second).unwrap();
-        let outcome = Outcome {
-            kept_for: SignedDuration::from_secs(100),
-            ..Outcome::default()
-        };
+        let outcome = Outcome { kept_for: SignedDuration::from_secs(100), ..Outcome::default() };
         let mut covered = Covered::default();
         covered.gaps = vec![
             Window::new(at(10), Some(at(20))),
@@ -214,12 +201,7 @@ mod tests {
             .collect();
         assert_eq!(
             told,
-            [
-                (10, 20, "GoneBefore"),
-                (40, 50, "GoneBefore"),
-                (50, 60, "NotThere"),
-                (70, 80, "NotThere")
-            ]
+            [(10, 20, "GoneBefore"), (40, 50, "GoneBefore"), (50, 60, "NotThere"), (70, 80, "NotThere")]
         );
     }
 }

@@ -63,9 +63,7 @@ impl Pass<'_> {
     /// Runs it. Where it ends early, what came of it until then counts.
     pub async fn run(&self) -> (Outcome, Option<RetentionError>) {
         let mut outcome = Outcome {
-            verified_at: self
-                .before()
-                .and_then(|before| past(before.verified_at.as_ref()?.0, self.now)),
+            verified_at: self.before().and_then(|before| past(before.verified_at.as_ref()?.0, self.now)),
             verify_every: self.verify_every(),
             sweep_at: self.now + SWEEP_EVERY,
             gaps: self.bucket.gaps.clone(),
@@ -87,11 +85,7 @@ impl Pass<'_> {
         } else {
             self.place(outcome).await
         };
-        let released = if self.plan.closing.is_empty() {
-            Ok(())
-        } else {
-            self.release(outcome).await
-        };
+        let released = if self.plan.closing.is_empty() { Ok(()) } else { self.release(outcome).await };
         // Each is said of the holds that it is about. A sweep that failed says nothing of any.
         let problem = |done: &Result<(), RetentionError>| done.as_ref().err().map(ToString::to_string);
         outcome.place_problem = problem(&placed);
@@ -135,11 +129,8 @@ impl Pass<'_> {
         is_full |= self.is_unwritten(&told, &outcome.unread);
         // Before the first page is listed.
         let is_followed = self.recorders_follow();
-        let acknowledged = self
-            .plan
-            .open
-            .values()
-            .filter(|entry| is_followed || self.was_acknowledged(entry));
+        let acknowledged =
+            self.plan.open.values().filter(|entry| is_followed || self.was_acknowledged(entry));
         outcome.acknowledged = acknowledged.map(|entry| entry.uid.clone()).collect();
         let closing: Vec<Cover> = self.plan.closing.iter().map(Entry::cover).collect();
         let read_before = self.now - self.verify_every().unwrap_or(VERIFY_EVERY);
@@ -182,11 +173,7 @@ impl Pass<'_> {
         }
         outcome.proved.retain(|uid| !uncertain.contains_key(uid));
         let from = outcome.verified_at.unwrap_or(self.now);
-        let is_refused = if is_full {
-            outcome.refused.is_some()
-        } else {
-            self.is_refused_before()
-        };
+        let is_refused = if is_full { outcome.refused.is_some() } else { self.is_refused_before() };
         outcome.verify_at = outcome.verify_every.map(|every| from + paced(every, is_refused));
         if !is_full {
             outcome.verify_at = outcome.verify_at.into_iter().chain(self.retry_at()).min();
@@ -206,9 +193,7 @@ impl Pass<'_> {
         let of_leader = Some(of_leader).filter(|left| left.is_positive() && self.is_releasing());
         let bucket = &self.bucket.operator.bucket;
         let left = |entry: &Entry| {
-            let own = self
-                .memory
-                .may_let_go(bucket, &entry.uid, &entry.scope(), &entry.cover());
+            let own = self.memory.may_let_go(bucket, &entry.uid, &entry.scope(), &entry.cover());
             let own = own.map(|left| SignedDuration::try_from(left).unwrap_or_default());
             own.max(of_leader)
         };
@@ -221,11 +206,7 @@ impl Pass<'_> {
         let lately = self.now - SignedDuration::try_from(SIGNATURE).unwrap_or_default();
         let released_at = |hold: &IncidentHold| hold.status.as_ref()?.placement.as_ref()?.released_at.clone();
         !self.plan.closing.is_empty()
-            || self
-                .plan
-                .closed
-                .iter()
-                .any(|entry| entry.closed_at.is_none_or(|at| at > lately))
+            || self.plan.closed.iter().any(|entry| entry.closed_at.is_none_or(|at| at > lately))
             || self.holds.iter().filter_map(released_at).any(|at| at.0 > lately)
     }
 
@@ -268,8 +249,7 @@ impl Pass<'_> {
     fn keep_told(&self) {
         let open = self.plan.open.keys();
         let closing = self.plan.closing.iter().map(|entry| &entry.uid);
-        self.memory
-            .keep_told(&open.chain(closing).map(String::as_str).collect());
+        self.memory.keep_told(&open.chain(closing).map(String::as_str).collect());
     }
 
     /// How far back segments are looked for that came since everything was listed: those that arrive, and those whose embargo
@@ -286,9 +266,7 @@ impl Pass<'_> {
         for entry in self.plan.open.values() {
             let work = manifest::told(&self.bucket.operator, entry, self.memory);
             let told = self.fence.guard(work).await?;
-            if let Some(why) = told
-                .as_ref()
-                .map_or_else(|error| Some(error.clone()), |told| told.shortage())
+            if let Some(why) = told.as_ref().map_or_else(|error| Some(error.clone()), |told| told.shortage())
             {
                 unread.insert(entry.uid.clone(), Refused::by(&why));
             }
@@ -348,11 +326,7 @@ impl Pass<'_> {
             }
         }
         outcome.unacknowledged_since = outcome.unacknowledged_since.max(waits);
-        let let_go = if closing.is_empty() {
-            Ok(())
-        } else {
-            self.let_go(closing, outcome).await
-        };
+        let let_go = if closing.is_empty() { Ok(()) } else { self.let_go(closing, outcome).await };
         outcome.unreleased.extend(short);
         let_go.and(unread.map_or(Ok(()), Err))
     }
@@ -370,9 +344,7 @@ impl Pass<'_> {
             outcome.unreleased.clone_from(&released.refused);
             if let Some(why) = &released.untold_since {
                 let untold = released.untold.iter();
-                outcome
-                    .unreleased
-                    .extend(untold.map(|uid| (uid.clone(), Refused::by(why))));
+                outcome.unreleased.extend(untold.map(|uid| (uid.clone(), Refused::by(why))));
             }
             outcome.unseen.clone_from(&released.unseen);
             outcome.is_undecided = !released.undecided.is_empty();
@@ -409,30 +381,18 @@ impl Pass<'_> {
     }
 
     async fn sweep(&self, outcome: &mut Outcome) -> Result<(), RetentionError> {
-        let swept_at = self
-            .before()
-            .and_then(|before| past(before.swept_at.as_ref()?.0, self.now));
-        if let Some(again) = swept_at
-            .map(|at| at + SWEEP_EVERY)
-            .filter(|again| *again > self.now)
-        {
+        let swept_at = self.before().and_then(|before| past(before.swept_at.as_ref()?.0, self.now));
+        if let Some(again) = swept_at.map(|at| at + SWEEP_EVERY).filter(|again| *again > self.now) {
             outcome.sweep_at = again;
             return Ok(());
         }
         let day = |at: Timestamp| jiff::tz::TimeZone::UTC.to_datetime(at).date();
         // Keys that cannot be true are anywhere: daily, everything is gone through.
         let is_first_today = swept_at.is_none_or(|at| day(at) != day(self.now));
-        let reach = if is_first_today {
-            Reach::All
-        } else {
-            Reach::Boundary
-        };
+        let reach = if is_first_today { Reach::All } else { Reach::Boundary };
         // What will be over its ceiling before the next sweep goes now: on a store without lifecycle nothing else would
         // delete it in time.
-        let time = Time {
-            read: self.now,
-            now: self.now + SWEEP_EVERY * 2,
-        };
+        let time = Time { read: self.now, now: self.now + SWEEP_EVERY * 2 };
         let (target, ceilings) = (&self.bucket.operator, &self.bucket.ceilings);
         let work = sweep(target, ceilings, self.declared, self.memory, reach, time);
         let swept = self.fence.guard(work).await??;

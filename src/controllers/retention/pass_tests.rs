@@ -46,10 +46,7 @@ pub(super) fn site() -> Site {
 pub(super) fn bucket(operator: StorageTarget) -> OpenBucket {
     OpenBucket {
         operator,
-        ceilings: Ceilings {
-            video: Days(28),
-            calls: Days(7),
-        },
+        ceilings: Ceilings { video: Days(28), calls: Days(7) },
         embargo: None,
         recorders: Follow::NoRecorders,
         cameras: BTreeMap::new(),
@@ -120,10 +117,7 @@ fn nothing_new_is_proved_beside_a_release_of_a_lost_leader() {
             "releasedAt": at,
         }})
     };
-    let closing = Plan {
-        closing: vec![entry(&open, "closing")],
-        ..Plan::default()
-    };
+    let closing = Plan { closing: vec![entry(&open, "closing")], ..Plan::default() };
     let none = Plan::default;
     let cases = [
         (none(), json!(null), minutes(9), None, false),
@@ -181,10 +175,9 @@ async fn a_hold_is_told_of_no_problem_of_another_or_of_the_sweep() {
     ] {
         let stub = Stub::start(move |asked| match asked.method.as_str() {
             "PUT" if fails == "release" => error(403, "AccessDenied"),
-            "GET" if asked.parameter("uploads").is_some() => (
-                200,
-                "<ListMultipartUploadsResult></ListMultipartUploadsResult>".to_owned(),
-            ),
+            "GET" if asked.parameter("uploads").is_some() => {
+                (200, "<ListMultipartUploadsResult></ListMultipartUploadsResult>".to_owned())
+            }
             "GET" => match asked.parameter("prefix") {
                 Some(prefix) if fails == "place" && prefix.starts_with("video/hal/") => {
                     error(403, "AccessDenied")
@@ -197,11 +190,7 @@ async fn a_hold_is_told_of_no_problem_of_another_or_of_the_sweep() {
         .await;
         let open = [("open".to_owned(), entry("open"))];
         let closing = entry("closing").resolved(now);
-        let plan = Plan {
-            open: open.into(),
-            closing: vec![closing],
-            ..Plan::default()
-        };
+        let plan = Plan { open: open.into(), closing: vec![closing], ..Plan::default() };
         let declared = Declared(match fails {
             "sweep" => Err(HoldsUnknown("a".into())),
             _ => Ok(Vec::new()),
@@ -209,11 +198,7 @@ async fn a_hold_is_told_of_no_problem_of_another_or_of_the_sweep() {
         let pass = Pass {
             fence: &Fence::open(),
             // What may not be released yet is told of nothing else either.
-            release_from: if fails == "release" {
-                now
-            } else {
-                now + SignedDuration::from_hours(1)
-            },
+            release_from: if fails == "release" { now } else { now + SignedDuration::from_hours(1) },
             declared: &declared,
             clock: &Timestamp::now,
             site: &site(),
@@ -249,10 +234,9 @@ async fn an_unreadable_manifest_is_a_matter_of_its_own_hold() {
     let holds = ["one", "other"].map(|uid| hold(uid, &json!(null)));
     let stub = Stub::start(move |asked| match asked.method.as_str() {
         "GET" if asked.path.contains("/ledger/manifests/one/") => error(403, "AccessDenied"),
-        "GET" if asked.parameter("uploads").is_some() => (
-            200,
-            "<ListMultipartUploadsResult></ListMultipartUploadsResult>".to_owned(),
-        ),
+        "GET" if asked.parameter("uploads").is_some() => {
+            (200, "<ListMultipartUploadsResult></ListMultipartUploadsResult>".to_owned())
+        }
         "GET" => match asked.parameter("prefix") {
             Some(_) => versions(asked, &[]),
             None => error(404, "NoSuchKey"),
@@ -260,39 +244,26 @@ async fn an_unreadable_manifest_is_a_matter_of_its_own_hold() {
         _ => (200, String::new()),
     })
     .await;
-    let plan = Plan {
-        open: ["one", "other"].map(|uid| (uid.to_owned(), entry(uid))).into(),
-        ..Plan::default()
-    };
+    let plan =
+        Plan { open: ["one", "other"].map(|uid| (uid.to_owned(), entry(uid))).into(), ..Plan::default() };
     let scene = Scene::new(stub.target(), Vec::new());
     let pass = scene.pass(&holds, &plan, now);
     let (mut outcome, failed) = pass.run().await;
     assert!(failed.is_none(), "{failed:?}");
     assert_eq!(outcome.proved, ["other"]);
-    let [one, other] = holds
-        .each_ref()
-        .map(|hold| placement(hold, &plan, &outcome, now).unwrap());
+    let [one, other] = holds.each_ref().map(|hold| placement(hold, &plan, &outcome, now).unwrap());
     let told = one.refused.map(|refusal| refusal.answer);
     assert!(
-        told.as_ref()
-            .is_some_and(|told| told.contains("GetObject") && told.contains("AccessDenied")),
+        told.as_ref().is_some_and(|told| told.contains("GetObject") && told.contains("AccessDenied")),
         "{told:?}"
     );
     assert!(!one.proved && other.proved && other.refused.is_none());
     stub.take();
     pass.write_manifests(&mut outcome).await.1.unwrap();
     let asked = stub.take();
-    let written = asked
-        .iter()
-        .filter(|asked| asked.method == "PUT")
-        .map(|asked| asked.path.as_str());
+    let written = asked.iter().filter(|asked| asked.method == "PUT").map(|asked| asked.path.as_str());
     let written: Vec<&str> = written.collect();
-    assert!(
-        written
-            .iter()
-            .all(|path| path.contains("/ledger/manifests/other/")),
-        "{written:?}"
-    );
+    assert!(written.iter().all(|path| path.contains("/ledger/manifests/other/")), "{written:?}");
 }
 
 /// A cluster out of a backup has the status of a hold of before it was released, or somebody deleted its entry: recorders may
@@ -319,10 +290,7 @@ fn what_was_acknowledged_before_a_hold_counted_anew_is_not() {
         (of_hal("1", now), false),
     ] {
         let holds = [hold("1", &placed(&entry, before))];
-        let plan = Plan {
-            open: [("1".to_owned(), entry.clone())].into(),
-            ..Plan::default()
-        };
+        let plan = Plan { open: [("1".to_owned(), entry.clone())].into(), ..Plan::default() };
         let (site, bucket) = (site(), bucket(target()));
         let pass = Pass {
             fence: &Fence::open(),
@@ -339,11 +307,7 @@ fn what_was_acknowledged_before_a_hold_counted_anew_is_not() {
         assert_eq!(pass.was_acknowledged(&entry), is_of_now, "{entry:?}");
         assert_eq!(pass.proved_at()[0].is_some(), is_of_now, "{entry:?}");
         let next = placement(&holds[0], &plan, &Outcome::default(), now).unwrap();
-        assert_eq!(
-            (next.acknowledged, next.proved),
-            (is_of_now, is_of_now),
-            "{entry:?}"
-        );
+        assert_eq!((next.acknowledged, next.proved), (is_of_now, is_of_now), "{entry:?}");
         let since = if is_of_now { before } else { now };
         assert_eq!(next.accepted_at.0.as_second(), since.as_second(), "{entry:?}");
     }

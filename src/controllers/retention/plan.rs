@@ -54,9 +54,7 @@ pub fn plan(
             Some(entry) => {
                 // A succession that was broken off between its two writes is made to its end.
                 let before = predecessor(&mut orphans, hold);
-                let joined = before
-                    .as_ref()
-                    .map_or_else(|| entry.clone(), |before| entry.joined(before));
+                let joined = before.as_ref().map_or_else(|| entry.clone(), |before| entry.joined(before));
                 let next = if is_resolved {
                     joined.resolved(now)
                 } else {
@@ -106,13 +104,8 @@ fn succeed(
     is_resolved: bool,
 ) {
     let before = predecessor(orphans, hold);
-    let mut entry = Entry::of(
-        uid.to_owned(),
-        hold.namespace().unwrap_or_default(),
-        hold.name_any(),
-        &hold.spec,
-        now,
-    );
+    let mut entry =
+        Entry::of(uid.to_owned(), hold.namespace().unwrap_or_default(), hold.name_any(), &hold.spec, now);
     if let Some(before) = &before {
         entry = before.grown(&hold.spec, now).of_successor(uid.to_owned());
     } else if is_resolved && !has_counted(hold) {

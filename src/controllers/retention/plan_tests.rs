@@ -53,10 +53,7 @@ fn a_hold_lives_in_the_ledger_from_its_acceptance_to_its_release() {
     // In step, nothing is written; without its policy it still counts.
     for policy in [Some(&policy), None] {
         let again = plan(&ledger, &[hold("1", 0, None, None)], policy, at(70));
-        assert_eq!(
-            (again.write.len(), again.open.len(), again.closing.len()),
-            (0, 1, 0)
-        );
+        assert_eq!((again.write.len(), again.open.len(), again.closing.len()), (0, 1, 0));
     }
     // A resolution that is still to come changes nothing.
     let early = plan(&ledger, &[hold("1", 0, None, Some(100))], None, at(70));
@@ -66,10 +63,7 @@ fn a_hold_lives_in_the_ledger_from_its_acceptance_to_its_release() {
     let ledger = followed(ledger, &resolved, at(101));
     let after = plan(&ledger, &[hold("1", 0, None, Some(100))], None, at(200));
     assert_eq!(after.closed.len(), 1, "said again, should nobody have heard");
-    let rest = Plan {
-        closed: vec![],
-        ..after
-    };
+    let rest = Plan { closed: vec![], ..after };
     assert_eq!(rest, Plan::default());
 }
 
@@ -77,62 +71,31 @@ fn a_hold_lives_in_the_ledger_from_its_acceptance_to_its_release() {
 fn what_may_not_be_held_is_not() {
     let mut curious = hold("1", 0, None, None);
     curious.spec.purpose = "Curiosity".into();
-    assert_eq!(
-        plan(&BTreeMap::new(), &[curious], Some(&policy()), at(60)),
-        Plan::default()
-    );
-    assert_eq!(
-        plan(&BTreeMap::new(), &[hold("1", 0, None, None)], None, at(60)),
-        Plan::default()
-    );
+    assert_eq!(plan(&BTreeMap::new(), &[curious], Some(&policy()), at(60)), Plan::default());
+    assert_eq!(plan(&BTreeMap::new(), &[hold("1", 0, None, None)], None, at(60)), Plan::default());
 }
 
 #[test]
 fn a_hold_that_only_the_ledger_knows_holds_on_until_it_is_made_anew() {
     let policy = policy();
-    let first = plan(
-        &BTreeMap::new(),
-        &[hold("1", 0, Some(50), None)],
-        Some(&policy),
-        at(60),
-    );
+    let first = plan(&BTreeMap::new(), &[hold("1", 0, Some(50), None)], Some(&policy), at(60));
     let ledger = followed(BTreeMap::new(), &first, at(60));
     let orphan = plan(&ledger, &[], Some(&policy), at(70));
     assert_eq!(
-        (
-            orphan.orphaned.as_slice(),
-            orphan.open.len(),
-            orphan.closing.len()
-        ),
+        (orphan.orphaned.as_slice(), orphan.open.len(), orphan.closing.len()),
         (&["h".to_owned()][..], 1, 0)
     );
 
     let anew = plan(&ledger, &[hold("2", 10, Some(40), None)], Some(&policy), at(80));
     assert!(anew.orphaned.is_empty());
-    assert_eq!(
-        anew.open["2"].window.from,
-        at(0),
-        "what the first covered is covered"
-    );
+    assert_eq!(anew.open["2"].window.from, at(0), "what the first covered is covered");
     let ledger = followed(ledger, &anew, at(80));
     assert!(!ledger["1"].is_open() && ledger["2"].is_open());
 
     // One that is made anew as resolved releases it.
     let ledger = followed(BTreeMap::new(), &first, at(60));
-    let resolved = plan(
-        &ledger,
-        &[hold("3", 0, Some(50), Some(90))],
-        Some(&policy),
-        at(100),
-    );
-    assert_eq!(
-        (
-            resolved.open.len(),
-            resolved.closing.len(),
-            resolved.orphaned.len()
-        ),
-        (0, 1, 0)
-    );
+    let resolved = plan(&ledger, &[hold("3", 0, Some(50), Some(90))], Some(&policy), at(100));
+    assert_eq!((resolved.open.len(), resolved.closing.len(), resolved.orphaned.len()), (0, 1, 0));
 }
 
 /// Stopped between its two writes, or after a backup of the time between them.
@@ -179,17 +142,11 @@ proptest! {
 fn a_resolved_hold_that_counted_and_is_in_no_ledger_is_released() {
     let none = BTreeMap::new();
     let mut resolved = hold("2", 0, None, Some(100));
-    let never = Plan {
-        never: vec!["2".to_owned()],
-        ..Plan::default()
-    };
+    let never = Plan { never: vec!["2".to_owned()], ..Plan::default() };
     assert_eq!(plan(&none, std::slice::from_ref(&resolved), None, at(200)), never);
     resolved.metadata.finalizers = Some(vec![crate::controllers::hold::FINALIZER.to_owned()]);
     let first = plan(&none, std::slice::from_ref(&resolved), None, at(200));
-    assert_eq!(
-        (first.open.len(), first.closing.len(), first.write.len()),
-        (0, 1, 1)
-    );
+    assert_eq!((first.open.len(), first.closing.len(), first.write.len()), (0, 1, 1));
     let ledger = followed(none.clone(), &first, at(201));
     let then = plan(&ledger, std::slice::from_ref(&resolved), None, at(300));
     assert_eq!((then.closing.len(), then.closed.len()), (0, 1));
@@ -207,17 +164,10 @@ fn a_resolved_hold_that_counted_and_is_in_no_ledger_is_released() {
 #[test]
 fn of_two_holds_of_one_name_the_open_one_is_told_from_the_resolved() {
     let (policy, one) = (policy(), hold("1", 0, None, None));
-    let ledger = followed(
-        BTreeMap::new(),
-        &plan(&BTreeMap::new(), &[one], Some(&policy), at(60)),
-        at(60),
-    );
+    let ledger = followed(BTreeMap::new(), &plan(&BTreeMap::new(), &[one], Some(&policy), at(60)), at(60));
     let (resolved, anew) = (hold("1", 0, None, Some(70)), hold("2", 0, None, None));
     let both = plan(&ledger, &[resolved.clone(), anew], Some(&policy), at(80));
     assert_eq!(both.closing[0].name, "h");
-    assert!(
-        both.is_open("h"),
-        "what is kept for the new one stays, its manifest too"
-    );
+    assert!(both.is_open("h"), "what is kept for the new one stays, its manifest too");
     assert!(!plan(&ledger, &[resolved], Some(&policy), at(80)).is_open("h"));
 }

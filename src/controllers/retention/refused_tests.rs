@@ -18,9 +18,7 @@ use crate::storage::stub::{Asked, Stub, error, versions};
 async fn unyielding(now: Timestamp, held: &'static str, answer: (u16, &'static str)) -> Stub {
     let before = now - SignedDuration::from_hours(1);
     let recorded = ["gang", "hal"].map(|camera| Listed {
-        key: Key::new(Class::Video, camera, before, 60_000, &[7; 32])
-            .unwrap()
-            .to_string(),
+        key: Key::new(Class::Video, camera, before, 60_000, &[7; 32]).unwrap().to_string(),
         id: "1".into(),
         is_marker: false,
         is_latest: true,
@@ -39,10 +37,9 @@ async fn unyielding(now: Timestamp, held: &'static str, answer: (u16, &'static s
                 (200, String::new())
             }
             "GET" if kept.contains_key(&place(asked)) => (200, kept[&place(asked)].clone()),
-            "GET" if asked.parameter("uploads").is_some() => (
-                200,
-                "<ListMultipartUploadsResult></ListMultipartUploadsResult>".to_owned(),
-            ),
+            "GET" if asked.parameter("uploads").is_some() => {
+                (200, "<ListMultipartUploadsResult></ListMultipartUploadsResult>".to_owned())
+            }
             "GET" if asked.parameter("legal-hold").is_some() => {
                 (200, format!("<LegalHold><Status>{held}</Status></LegalHold>"))
             }
@@ -78,34 +75,25 @@ async fn a_failure_at_one_open_hold_places_the_others() {
         let mut of_gang = of_hal("gang", now);
         of_gang.cameras = ["gang".to_owned()].into();
         let open = [of_hal("hal", now), of_gang].map(|entry| (entry.uid.clone(), entry));
-        let plan = Plan {
-            open: open.into(),
-            ..Plan::default()
-        };
+        let plan = Plan { open: open.into(), ..Plan::default() };
         let holds = ["hal", "gang"].map(|uid| hold(uid, &json!(null)));
         let mut scene = Scene::new(stub.target(), plan.covers());
         let (outcome, failed) = scene.pass(&holds, &plan, now).run().await;
         assert!(failed.is_none(), "{failed:?}");
         assert_eq!(outcome.proved, ["gang"]);
-        let placed = holds
-            .each_ref()
-            .map(|hold| placement(hold, &plan, &outcome, now).unwrap());
+        let placed = holds.each_ref().map(|hold| placement(hold, &plan, &outcome, now).unwrap());
         let [of_hal, of_gang] = &placed;
         let told = of_hal.refused.as_ref().unwrap();
         assert!(told.versions == 1 && told.answer.contains(answer.1), "{told:?}");
         assert_eq!(told.failed, has_failed);
         assert_eq!((of_hal.segments, of_gang.segments), (0, 1));
-        assert!(
-            of_gang.refused.is_none() && of_gang.problem.is_none(),
-            "{of_gang:?}"
-        );
+        assert!(of_gang.refused.is_none() && of_gang.problem.is_none(), "{of_gang:?}");
 
         // What the store failed at is tried again after five minutes at most, however long verifications take, and whatever looks
         // are made before.
         let names = ["hal", "gang"].into_iter().zip(&placed);
-        let holds: Vec<IncidentHold> = names
-            .map(|(uid, placed)| hold(uid, &json!({"placement": placed})))
-            .collect();
+        let holds: Vec<IncidentHold> =
+            names.map(|(uid, placed)| hold(uid, &json!({"placement": placed}))).collect();
         let retention = json!({"openHolds": 2, "verifiedAt": now, "verifiedEverySeconds": 80_000});
         scene.site.status = serde_json::from_value(json!({"retention": retention})).unwrap();
         for (seconds, is_due) in [(50, false), (301, has_failed)] {
@@ -115,11 +103,7 @@ async fn a_failure_at_one_open_hold_places_the_others() {
                 ..scene.pass(&holds, &plan, now)
             };
             assert!(!later.is_time());
-            assert_eq!(
-                later.is_full(&BTreeMap::new()),
-                is_due,
-                "{answer:?}, after {seconds} s"
-            );
+            assert_eq!(later.is_full(&BTreeMap::new()), is_due, "{answer:?}, after {seconds} s");
             if has_failed && !is_due {
                 let (outcome, _) = later.run().await;
                 let again = outcome.verify_at.unwrap();
@@ -139,54 +123,30 @@ async fn a_refusal_of_one_resolved_hold_releases_the_others() {
         entry.cameras = ["gang".to_owned()].into();
         entry
     });
-    let plan = Plan {
-        closing: vec![of_hal("hal", now).resolved(now), of_gang],
-        ..Plan::default()
-    };
+    let plan = Plan { closing: vec![of_hal("hal", now).resolved(now), of_gang], ..Plan::default() };
     let holds = ["hal", "gang"].map(|uid| hold(uid, &json!(null)));
     let scene = Scene::new(stub.target(), Vec::new());
     let pass = scene.pass(&holds, &plan, now);
     let (outcome, failed) = pass.run().await;
     assert!(failed.is_none(), "{failed:?}");
     assert_eq!(outcome.released, ["gang"]);
-    let [of_hal, of_gang] = holds
-        .each_ref()
-        .map(|hold| placement(hold, &plan, &outcome, now).unwrap());
-    assert!(
-        of_gang.released_at.is_some() && of_gang.refused.is_none(),
-        "{of_gang:?}"
-    );
+    let [of_hal, of_gang] = holds.each_ref().map(|hold| placement(hold, &plan, &outcome, now).unwrap());
+    assert!(of_gang.released_at.is_some() && of_gang.refused.is_none(), "{of_gang:?}");
     assert!(of_hal.released_at.is_none(), "{of_hal:?}");
     let refused = of_hal.refused.clone().unwrap();
-    assert!(
-        refused.versions == 1 && refused.answer.contains("AccessDenied"),
-        "{refused:?}"
-    );
+    assert!(refused.versions == 1 && refused.answer.contains("AccessDenied"), "{refused:?}");
 
     // It is tried again in a minute, also where another is released meanwhile; until then its status stays.
-    let holds = [
-        hold("hal", &json!({"placement": of_hal})),
-        hold("late", &json!(null)),
-    ];
-    let soon = Plan {
-        closing: vec![plan.closing[0].clone(), late],
-        ..Plan::default()
-    };
-    let pass = Pass {
-        holds: &holds,
-        plan: &soon,
-        now: now + SignedDuration::from_secs(20),
-        ..pass
-    };
+    let holds = [hold("hal", &json!({"placement": of_hal})), hold("late", &json!(null))];
+    let soon = Plan { closing: vec![plan.closing[0].clone(), late], ..Plan::default() };
+    let pass = Pass { holds: &holds, plan: &soon, now: now + SignedDuration::from_secs(20), ..pass };
     let (outcome, failed) = pass.run().await;
     assert!(failed.is_none(), "{failed:?}");
     assert_eq!(outcome.released, ["late"]);
     let again = outcome.release_again.unwrap().duration_since(refused.at.0);
     // A status has whole seconds.
     assert!((59..=60).contains(&again.as_secs()), "{again}");
-    let [of_hal, late] = holds
-        .each_ref()
-        .map(|hold| placement(hold, &soon, &outcome, pass.now).unwrap());
+    let [of_hal, late] = holds.each_ref().map(|hold| placement(hold, &soon, &outcome, pass.now).unwrap());
     let stays = of_hal.refused.unwrap();
     assert_eq!((stays.versions, stays.answer), (1, refused.answer));
     assert!(late.released_at.is_some() && of_hal.released_at.is_none());
@@ -206,10 +166,9 @@ async fn a_manifest_that_stays_keeps_no_other_hold_from_its_end() {
             ledger.lock().unwrap().insert(asked.path.clone(), body);
             (200, String::new())
         }
-        "GET" if asked.parameter("uploads").is_some() => (
-            200,
-            "<ListMultipartUploadsResult></ListMultipartUploadsResult>".to_owned(),
-        ),
+        "GET" if asked.parameter("uploads").is_some() => {
+            (200, "<ListMultipartUploadsResult></ListMultipartUploadsResult>".to_owned())
+        }
         "GET" if asked.parameter("prefix").is_some() => {
             let listed = Listed {
                 key: manifest.into(),
@@ -228,29 +187,20 @@ async fn a_manifest_that_stays_keeps_no_other_hold_from_its_end() {
         },
     })
     .await;
-    let plan = Plan {
-        closing: ["hal", "gang"].map(|uid| of_hal(uid, now).resolved(now)).into(),
-        ..Plan::default()
-    };
+    let plan =
+        Plan { closing: ["hal", "gang"].map(|uid| of_hal(uid, now).resolved(now)).into(), ..Plan::default() };
     let holds = ["hal", "gang"].map(|uid| hold(uid, &json!(null)));
     let scene = Scene::new(stub.target(), Vec::new());
     let pass = scene.pass(&holds, &plan, now);
     let (outcome, failed) = pass.run().await;
     assert!(failed.is_none(), "{failed:?}");
     assert_eq!(outcome.released, ["gang"]);
-    let [of_hal, of_gang] = holds
-        .each_ref()
-        .map(|hold| placement(hold, &plan, &outcome, now).unwrap());
-    assert!(
-        of_gang.released_at.is_some() && of_gang.refused.is_none(),
-        "{of_gang:?}"
-    );
+    let [of_hal, of_gang] = holds.each_ref().map(|hold| placement(hold, &plan, &outcome, now).unwrap());
+    assert!(of_gang.released_at.is_some() && of_gang.refused.is_none(), "{of_gang:?}");
     let stays = of_hal.refused.unwrap();
     assert_eq!((stays.versions, of_hal.problem), (0, None));
     assert!(
-        stays
-            .answer
-            .contains("still to be ended: DeleteObject was answered with AccessDenied"),
+        stays.answer.contains("still to be ended: DeleteObject was answered with AccessDenied"),
         "{stays:?}"
     );
 }

@@ -121,10 +121,7 @@ pub async fn report(
     let mut is_changed = false;
     if outcome.drift.is_some() {
         // First: what was put back, or is missed against a hold's status, is not found again.
-        let told = RetentionStatus {
-            drift: next.drift.clone(),
-            ..before.cloned().unwrap_or_default()
-        };
+        let told = RetentionStatus { drift: next.drift.clone(), ..before.cloned().unwrap_or_default() };
         is_changed |= write_site(client, site, told).await?;
     }
     let api = Api::<IncidentHold>::namespaced(client.clone(), &namespace);
@@ -143,11 +140,7 @@ pub async fn report(
 /// Whether it is to be said of a hold that the ledger never had it.
 fn is_new_to_never(hold: &IncidentHold, plan: &Plan) -> bool {
     let is_never = hold.uid().is_some_and(|uid| plan.never.contains(&uid));
-    is_never
-        && hold
-            .status
-            .as_ref()
-            .is_none_or(|status| status.never_held_at.is_none())
+    is_never && hold.status.as_ref().is_none_or(|status| status.never_held_at.is_none())
 }
 
 /// The Site's status after a pass. Pure.
@@ -174,15 +167,8 @@ pub fn of_site(
         } else {
             refusal(outcome.refused.as_ref(), now)
         },
-        verified_every_seconds: outcome
-            .verify_every
-            .filter(|_| is_held)
-            .map(|every| every.as_secs()),
-        swept_at: if outcome.swept.is_some() {
-            Some(Time(now))
-        } else {
-            before.swept_at
-        },
+        verified_every_seconds: outcome.verify_every.filter(|_| is_held).map(|every| every.as_secs()),
+        swept_at: if outcome.swept.is_some() { Some(Time(now)) } else { before.swept_at },
         deleted,
         resisted,
         unfinished: match &outcome.swept {
@@ -221,11 +207,7 @@ pub fn placement(hold: &IncidentHold, plan: &Plan, outcome: &Outcome, now: Times
         released_at: None,
         problem: None,
     });
-    let problem = if closing.is_some() {
-        &outcome.release_problem
-    } else {
-        &outcome.place_problem
-    };
+    let problem = if closing.is_some() { &outcome.release_problem } else { &outcome.place_problem };
     next.problem = problem.as_deref().map(shorten);
     if let Some(closed) = closed {
         next.observed_generation = hold.metadata.generation.unwrap_or_default();
@@ -278,9 +260,7 @@ pub fn placement(hold: &IncidentHold, plan: &Plan, outcome: &Outcome, now: Times
             return Some(next);
         }
         let known_until = coverage.known_until(|name, covered| is_about(hold, name, covered));
-        next.known_until = Some(known_until)
-            .filter(|known| *known > entry.window.from)
-            .map(Time);
+        next.known_until = Some(known_until).filter(|known| *known > entry.window.from).map(Time);
         next.coverage = share(hold, coverage, known_until, now);
         next.sources = sources(hold, coverage, known_until, outcome, entry.accepted_at);
     }
@@ -303,11 +283,7 @@ fn sources(
             gaps: outcome
                 .missing_of(name, covered, accepted_at)
                 .into_iter()
-                .map(|gap| CoverageGap {
-                    from: Time(gap.from),
-                    until: Time(gap.until),
-                    cause: gap.cause,
-                })
+                .map(|gap| CoverageGap { from: Time(gap.from), until: Time(gap.until), cause: gap.cause })
                 .collect(),
         })
         .collect();
@@ -341,15 +317,10 @@ fn share(hold: &IncidentHold, coverage: &Coverage, known_until: Timestamp, now: 
     }
     let recorded = told_of(hold, coverage).map(|(_, covered)| covered.recorded_until(known_until));
     let recorded: i128 = recorded.map(|recorded| recorded.as_millis()).sum();
-    let missing: i128 = told_of(hold, coverage)
-        .map(|(_, covered)| covered.missing.as_millis())
-        .sum();
+    let missing: i128 = told_of(hold, coverage).map(|(_, covered)| covered.missing.as_millis()).sum();
     let percent = (recorded * 100).checked_div(recorded + missing)?;
     // Only what is whole is a hundred.
-    Some(format!(
-        "{}%",
-        if missing > 0 { percent.min(99) } else { percent }
-    ))
+    Some(format!("{}%", if missing > 0 { percent.min(99) } else { percent }))
 }
 
 fn refusal(refused: Option<&Refused>, now: Timestamp) -> Option<Refusal> {
@@ -382,10 +353,8 @@ pub fn events(outcome: &Outcome) -> Vec<Event> {
         news.push(event::warning("HeldLost", "Retention", &lost));
     }
     if let Some(swept) = outcome.swept.as_ref().filter(|swept| swept.deleted > 0) {
-        let note = format!(
-            "{} versions were over their ceiling (article 6) and are gone, read back",
-            swept.deleted
-        );
+        let note =
+            format!("{} versions were over their ceiling (article 6) and are gone, read back", swept.deleted);
         news.push(event::normal("Swept", "Retention", &note));
     }
     if let Some(swept) = outcome.swept.as_ref().filter(|swept| swept.resisted > 0) {

@@ -29,10 +29,7 @@ async fn what_was_released_is_held_anew_for_another_hold() {
             scene.site.status = serde_json::from_value(json!({"retention": retention})).unwrap();
         }
         let holds = ["hal", "gang", "second"].map(|uid| hold(uid, &json!(null)));
-        let pass = Pass {
-            memory: &memory,
-            ..scene.pass(&holds, &plan, now)
-        };
+        let pass = Pass { memory: &memory, ..scene.pass(&holds, &plan, now) };
         let (outcome, failed) = pass.run().await;
         assert!(failed.is_none(), "{failed:?}");
         outcome
@@ -45,10 +42,6 @@ async fn what_was_released_is_held_anew_for_another_hold() {
     assert_eq!(released.released, ["hal"]);
     assert_eq!(counts(&given).0, 0);
     let placed = look(&[&second, &other], &[], 2).await;
-    assert!(
-        placed.proved.contains(&"second".to_owned()),
-        "{:?}",
-        placed.proved
-    );
+    assert!(placed.proved.contains(&"second".to_owned()), "{:?}", placed.proved);
     assert_eq!(counts(&given).0, many, "it says so, and nothing has a legal hold");
 }

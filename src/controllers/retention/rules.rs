@@ -60,10 +60,7 @@ fn cover(hold: &IncidentHold) -> Cover {
             Sources::Named(spec.cameras.iter().cloned().collect())
         },
         calls: spec.calls,
-        window: Window::new(
-            spec.window.from.0,
-            spec.window.until.as_ref().map(|until| until.0),
-        ),
+        window: Window::new(spec.window.from.0, spec.window.until.as_ref().map(|until| until.0)),
     }
 }
 
@@ -82,10 +79,7 @@ mod tests {
 
     #[test]
     fn placed_needs_all_three() {
-        let refused = Refused {
-            versions: 1,
-            first: crate::storage::sweep::HoldsUnknown("no".into()).into(),
-        };
+        let refused = Refused { versions: 1, first: crate::storage::sweep::HoldsUnknown("no".into()).into() };
         assert!(is_placed(0, None, true));
         assert!(!is_placed(0, None, false));
         assert!(!is_placed(1, None, true));

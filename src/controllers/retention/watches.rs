@@ -34,11 +34,7 @@ pub fn controller(
         .watches(
             api::<PartialObjectMeta<RecordingPolicy>>(&client, scope),
             watcher::Config::default(),
-            move |policy| {
-                all_in(&sites, &policy, |site| {
-                    site.spec.policy_ref.name == policy.name_any()
-                })
-            },
+            move |policy| all_in(&sites, &policy, |site| site.spec.policy_ref.name == policy.name_any()),
         )
         .reconcile_on(opened);
     drive(controller, Retention { context }, leader)

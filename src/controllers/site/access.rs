@@ -71,15 +71,10 @@ pub fn finding(tried: &Tried, unknown: &[String], now: Timestamp) -> Finding {
         .iter()
         .filter(|check| check.is_about_access() && !tried.rows.iter().any(|row| row.name == check.as_str()));
     let missing = missing.map(|check| format!("{}: this row was not tried", check.as_str()));
-    let unknown: Vec<String> = rows(ConformanceVerdict::Unknown)
-        .into_iter()
-        .chain(missing)
-        .collect();
+    let unknown: Vec<String> = rows(ConformanceVerdict::Unknown).into_iter().chain(missing).collect();
     if !unknown.is_empty() {
-        let message = format!(
-            "{}; the operator tries again within the hour; tried at {at}",
-            unknown.join("; ")
-        );
+        let message =
+            format!("{}; the operator tries again within the hour; tried at {at}", unknown.join("; "));
         return found(Truth::Unknown, Reason::NotTried, message);
     }
     let message = format!(
@@ -122,10 +117,7 @@ mod tests {
 
     fn tried(verdict: impl Fn(Check) -> Verdict) -> Tried {
         let found: Vec<_> = Check::ALL.iter().map(|check| (*check, verdict(*check))).collect();
-        Tried {
-            rows: conformance::rows(&Conformance::of(&found)),
-            at: Some(Time(at(0))),
-        }
+        Tried { rows: conformance::rows(&Conformance::of(&found)), at: Some(Time(at(0))) }
     }
 
     #[test]
@@ -136,13 +128,7 @@ mod tests {
         for check in Check::ALL {
             let one = |verdict: Verdict| {
                 finding(
-                    &tried(|other| {
-                        if other == *check {
-                            verdict.clone()
-                        } else {
-                            Verdict::Holds
-                        }
-                    }),
+                    &tried(|other| if other == *check { verdict.clone() } else { Verdict::Holds }),
                     &[],
                     at(1),
                 )
@@ -150,15 +136,8 @@ mod tests {
             let (fails, unknown) = (one(Verdict::Fails), one(Verdict::Unknown(Why::Untold("why"))));
             if check.is_about_access() {
                 assert_eq!((fails.truth, fails.reason), (Truth::False, Reason::AccessDiffers));
-                assert!(
-                    fails.message.starts_with(check.about().consequence),
-                    "{}",
-                    fails.message
-                );
-                assert_eq!(
-                    (unknown.truth, unknown.reason),
-                    (Truth::Unknown, Reason::NotTried)
-                );
+                assert!(fails.message.starts_with(check.about().consequence), "{}", fails.message);
+                assert_eq!((unknown.truth, unknown.reason), (Truth::Unknown, Reason::NotTried));
                 let told = format!("{}: why", check.as_str());
                 assert!(unknown.message.starts_with(&told), "{}", unknown.message);
             } else {
@@ -183,13 +162,8 @@ mod tests {
         let all = tried(|_| Verdict::Holds);
         assert_eq!(finding(&all, &[], at(48)).truth, Truth::True);
         assert_eq!(finding(&all, &[], at(49)).truth, Truth::Unknown);
-        let open = tried(|check| {
-            if check == Check::OperatorCannotGet {
-                Verdict::Fails
-            } else {
-                Verdict::Holds
-            }
-        });
+        let open =
+            tried(|check| if check == Check::OperatorCannotGet { Verdict::Fails } else { Verdict::Holds });
         assert_eq!(finding(&open, &[], at(49)).truth, Truth::False);
     }
 
@@ -200,26 +174,15 @@ mod tests {
             _ => Verdict::Holds,
         });
         let message = finding(&both, &[], at(1)).message;
-        assert_eq!(
-            message.matches("A recorder can read recordings").count(),
-            1,
-            "{message}"
-        );
+        assert_eq!(message.matches("A recorder can read recordings").count(), 1, "{message}");
     }
 
     #[test]
     fn somebody_whom_the_store_does_not_know_is_named() {
         let unknown = ["spec.managers[1].principal \"gone\"".to_owned()];
         let found = finding(&tried(|_| Verdict::Holds), &unknown, at(1));
-        assert_eq!(
-            (found.truth, found.reason),
-            (Truth::False, Reason::PrincipalUnknown)
-        );
-        assert!(
-            found.message.starts_with("spec.managers[1].principal \"gone\": "),
-            "{}",
-            found.message
-        );
+        assert_eq!((found.truth, found.reason), (Truth::False, Reason::PrincipalUnknown));
+        assert!(found.message.starts_with("spec.managers[1].principal \"gone\": "), "{}", found.message);
     }
 
     /// What a row says stands in the condition as it is.
@@ -227,12 +190,7 @@ mod tests {
     fn consequences_are_sentences_about_somebody() {
         for check in Check::ALL.iter().filter(|check| check.is_about_access()) {
             let said = check.about().consequence;
-            let who = [
-                "A recorder can",
-                "Anyone ",
-                "Managers and officers can",
-                "The operator",
-            ];
+            let who = ["A recorder can", "Anyone ", "Managers and officers can", "The operator"];
             assert!(who.iter().any(|who| said.starts_with(who)), "{check:?}: {said}");
         }
     }

@@ -60,31 +60,11 @@ pub async fn apply(
         });
     };
     // Destructured without `..`, so that what is added to the plan cannot be forgotten here.
-    let RecorderPlan {
-        account,
-        service,
-        config,
-        workload,
-        expected,
-    } = planned;
-    let account = child(
-        &Api::<ServiceAccount>::namespaced(client.clone(), namespace),
-        MANAGER,
-        account,
-    )
-    .await?;
-    let service = child(
-        &Api::<Service>::namespaced(client.clone(), namespace),
-        MANAGER,
-        service,
-    )
-    .await?;
-    let config = child(
-        &Api::<Secret>::namespaced(client.clone(), namespace),
-        MANAGER,
-        config,
-    )
-    .await?;
+    let RecorderPlan { account, service, config, workload, expected } = planned;
+    let account =
+        child(&Api::<ServiceAccount>::namespaced(client.clone(), namespace), MANAGER, account).await?;
+    let service = child(&Api::<Service>::namespaced(client.clone(), namespace), MANAGER, service).await?;
+    let config = child(&Api::<Secret>::namespaced(client.clone(), namespace), MANAGER, config).await?;
     let (workload, waits_for) =
         Box::pin(keep_workload(client, recorders, names, workload, &expected)).await?;
     for (kind, written) in [
@@ -101,12 +81,7 @@ pub async fn apply(
     let is_nudged = nudge_all(&pods, &ours, &expected.revision).await?;
     let written = [account.written, service.written, config.written, workload.written];
     let is_changed = written.iter().any(Option::is_some) || is_nudged;
-    Ok(Applied {
-        recorders: Some(AppliedRecorders { expected, pods: ours }),
-        waits_for,
-        leaving,
-        is_changed,
-    })
+    Ok(Applied { recorders: Some(AppliedRecorders { expected, pods: ours }), waits_for, leaving, is_changed })
 }
 
 /// How many of `pods` are recorders that are going, or are to go: they may still upload. The others are those of `ours`
@@ -115,9 +90,7 @@ fn leaving(pods: &[Pod], names: &Names, shards: u32, ours: &[Pod]) -> usize {
     let is_expected =
         |pod: &Pod| (0..shards).any(|shard| pod.name_any() == format!("{}-{shard}", names.recorder));
     let is_asked = |pod: &Pod| is_expected(pod) && ours.iter().any(|kept| kept.uid() == pod.uid());
-    let leaving = pods
-        .iter()
-        .filter(|pod| is_recorder(pod, names) && !has_ended(pod) && !is_asked(pod));
+    let leaving = pods.iter().filter(|pod| is_recorder(pod, names) && !has_ended(pod) && !is_asked(pod));
     leaving.count()
 }
 
@@ -147,18 +120,12 @@ async fn keep_workload(
     let first_to_go = if is_anew { 0 } else { wanted };
     if first_to_go < there {
         let pods = pods_of(&Api::namespaced(client.clone(), &names.namespace), names, &live).await?;
-        let expected = Expected {
-            pods: there,
-            ..expected.clone()
-        };
+        let expected = Expected { pods: there, ..expected.clone() };
         let mut answers = recording::ask(recorders, names, &AppliedRecorders { expected, pods }).await;
         answers.retain(|answer| answer.shard >= first_to_go);
         let waiting = drain::waiting(&answers);
         if waiting > 0 && is_anew {
-            let kept = Kept {
-                object: live,
-                written: None,
-            };
+            let kept = Kept { object: live, written: None };
             return Ok((kept, waiting));
         }
         if waiting > 0 {
@@ -181,17 +148,12 @@ async fn keep_workload(
 /// How many pods `workload` asks for, as far as they are looked after.
 pub fn replicas(workload: &StatefulSet) -> u32 {
     let replicas = workload.spec.as_ref().and_then(|spec| spec.replicas);
-    u32::try_from(replicas.unwrap_or_default())
-        .unwrap_or_default()
-        .min(MOST_PODS)
+    u32::try_from(replicas.unwrap_or_default()).unwrap_or_default().min(MOST_PODS)
 }
 
 /// Deletes exactly this StatefulSet, and with it its pods.
 pub async fn delete_workload(api: &Api<StatefulSet>, live: &StatefulSet) -> Result<(), ApiError> {
-    let preconditions = Preconditions {
-        uid: live.uid(),
-        resource_version: None,
-    };
+    let preconditions = Preconditions { uid: live.uid(), resource_version: None };
     let params = DeleteParams::background().preconditions(preconditions);
     match api.delete(&live.name_any(), &params).await {
         Err(error) if !error.is_not_found() => Err(error.into()),
@@ -205,13 +167,9 @@ fn report(names: &Names, kind: &str, written: Option<&Written>) {
         None => {}
         Some(Written::Created) => tracing::info!(namespace, site, kind, "created"),
         Some(Written::Changed) => tracing::info!(namespace, site, kind, "updated"),
-        Some(Written::Drifted(path)) => tracing::warn!(
-            namespace,
-            site,
-            kind,
-            path,
-            "put back what somebody else had changed"
-        ),
+        Some(Written::Drifted(path)) => {
+            tracing::warn!(namespace, site, kind, path, "put back what somebody else had changed");
+        }
     }
 }
 
@@ -227,30 +185,19 @@ async fn labelled(api: &Api<Pod>, names: &Names) -> Result<Vec<Pod>, ApiError> {
 
 fn kept_by<'a>(workload: &StatefulSet, pods: &'a [Pod]) -> impl Iterator<Item = &'a Pod> {
     let uid = workload.uid().unwrap_or_default();
-    pods.iter()
-        .filter(move |pod| meta::is_controlled_by(*pod, &uid) && !meta::is_deleting(*pod))
+    pods.iter().filter(move |pod| meta::is_controlled_by(*pod, &uid) && !meta::is_deleting(*pod))
 }
 
 /// Tells the kubelet of `pod` by an annotation that there is a new configuration: it renews mounted Secrets
 /// when it looks at a pod, which it does at once when the pod changes and otherwise up to a minute later.
 async fn nudge(api: &Api<Pod>, pod: &Pod, revision: &str) -> Result<bool, ApiError> {
-    if pod
-        .annotations()
-        .get(REVISION)
-        .is_some_and(|current| current == revision)
-    {
+    if pod.annotations().get(REVISION).is_some_and(|current| current == revision) {
         return Ok(false);
     }
     // The UID makes this fail for another pod of the same name.
     let patch = json!({"metadata": {"uid": pod.uid(), "annotations": {REVISION: revision}}});
-    let params = PatchParams {
-        field_manager: Some(NUDGER.to_owned()),
-        ..PatchParams::default()
-    };
-    match api
-        .patch_metadata(&pod.name_any(), &params, &Patch::Merge(&patch))
-        .await
-    {
+    let params = PatchParams { field_manager: Some(NUDGER.to_owned()), ..PatchParams::default() };
+    match api.patch_metadata(&pod.name_any(), &params, &Patch::Merge(&patch)).await {
         Ok(_) => Ok(true),
         // It went in the meantime.
         Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(false),
@@ -278,16 +225,8 @@ mod tests {
         let ours = [pod(0, "a", "Running"), pod(1, "b", "Running")];
         assert_eq!(leaving(&ours, names, 2, &ours), 0);
         assert_eq!(leaving(&ours, names, 1, &ours), 1, "more than there are to be");
-        assert_eq!(
-            leaving(&ours, names, 2, &ours[..1]),
-            1,
-            "being deleted, or another's by now"
-        );
-        assert_eq!(
-            leaving(&ours, names, 0, &[]),
-            2,
-            "nothing is to be there any more"
-        );
+        assert_eq!(leaving(&ours, names, 2, &ours[..1]), 1, "being deleted, or another's by now");
+        assert_eq!(leaving(&ours, names, 0, &[]), 2, "nothing is to be there any more");
         assert_eq!(leaving(&[pod(0, "a", "Succeeded")], names, 0, &[]), 0);
     }
 }

@@ -44,10 +44,7 @@ pub struct Access {
 
 impl fmt::Debug for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Access")
-            .field("spec", &self.spec)
-            .field("claim", &self.claim)
-            .finish_non_exhaustive()
+        f.debug_struct("Access").field("spec", &self.spec).field("claim", &self.claim).finish_non_exhaustive()
     }
 }
 
@@ -65,12 +62,7 @@ pub struct S3;
 #[async_trait]
 impl Stores for S3 {
     async fn enforce(&self, access: &Access, trials: Trials) -> Result<Enforced, Failed> {
-        let Access {
-            operator,
-            recorder,
-            spec,
-            claim,
-        } = access;
+        let Access { operator, recorder, spec, claim } = access;
         Box::pin(storage::enforce(operator, recorder.as_ref(), spec, claim, trials)).await
     }
 }
@@ -95,10 +87,7 @@ struct Memo {
 impl Memory {
     /// Forgets a Site that is gone.
     pub fn forget(&self, uid: &str) {
-        self.found
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .remove(uid);
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
         self.backoff.reset(uid);
     }
 
@@ -122,9 +111,7 @@ impl Memory {
     /// Whether trials are due because something else was demanded before, or because the last came to nothing.
     fn owes_trials(&self, access: &Access) -> bool {
         let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        found
-            .get(&access.claim.uid)
-            .is_some_and(|memo| memo.owes_trials || memo.access != *access)
+        found.get(&access.claim.uid).is_some_and(|memo| memo.owes_trials || memo.access != *access)
     }
 
     fn keep(
@@ -137,17 +124,9 @@ impl Memory {
     ) {
         let look_again = now + wait;
         bucket.look_again = Some(look_again);
-        let memo = Memo {
-            access: access.clone(),
-            bucket: bucket.clone(),
-            looked_at: now,
-            look_again,
-            owes_trials,
-        };
-        self.found
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(access.claim.uid.clone(), memo);
+        let memo =
+            Memo { access: access.clone(), bucket: bucket.clone(), looked_at: now, look_again, owes_trials };
+        self.found.lock().unwrap_or_else(PoisonError::into_inner).insert(access.claim.uid.clone(), memo);
     }
 }
 
@@ -170,11 +149,7 @@ pub async fn keep(
     let is_due = memory.owes_trials(access) || reported.is_none_or(|status| trials_are_due(status, now));
     // Without anybody to try, they stay due.
     let may_try = access.recorder.is_some();
-    let trials = if is_due && may_try {
-        Trials::Run
-    } else {
-        Trials::Keep
-    };
+    let trials = if is_due && may_try { Trials::Run } else { Trials::Keep };
     let answer = fence.guard(stores.enforce(access, trials)).await?;
     let wait = match &answer {
         Ok(_) => {
@@ -185,22 +160,14 @@ pub async fn keep(
     };
     let (answer, changed, is_ours, table) = match answer {
         Ok(enforced) => (Ok(enforced), Vec::new(), true, None),
-        Err(Failed {
-            error,
-            changed,
-            is_ours,
-            conformance,
-        }) => (Err(error), changed, is_ours, conformance),
+        Err(Failed { error, changed, is_ours, conformance }) => (Err(error), changed, is_ours, conformance),
     };
     // What was changed calls for them too.
     let owes_trials = answer.is_err() && (is_due || !changed.is_empty());
     let mut bucket = judge(answer, reported, now);
     bucket.changes.extend(changed);
     if let Some(table) = table {
-        bucket.tried = Tried {
-            rows: conformance::rows(&table),
-            at: Some(Time(now)),
-        };
+        bucket.tried = Tried { rows: conformance::rows(&table), at: Some(Time(now)) };
     }
     if is_ours {
         bucket.usable = bucket.usable.max(Usable::Kept);
@@ -213,11 +180,7 @@ pub async fn keep(
 fn trials_are_due(reported: &StorageStatus, now: Timestamp) -> bool {
     let rows = &reported.conformance;
     let is_unknown = rows.is_empty() || rows.iter().any(|row| row.verdict == ConformanceVerdict::Unknown);
-    let every = if is_unknown {
-        TRIALS_WHILE_UNKNOWN
-    } else {
-        TRIALS_EVERY
-    };
+    let every = if is_unknown { TRIALS_WHILE_UNKNOWN } else { TRIALS_EVERY };
     reported
         .tried_at
         .as_ref()

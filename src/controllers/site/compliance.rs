@@ -35,8 +35,7 @@ struct OfClass<'a> {
 impl OfClass<'_> {
     /// Whether the audit at `boundary_at` saw a recording that is too old for the lower of the two ceilings.
     fn is_over(&self, boundary_at: Timestamp) -> bool {
-        self.oldest
-            .is_some_and(|oldest| end(oldest.0, self.ruling.min(self.cluster)) <= boundary_at)
+        self.oldest.is_some_and(|oldest| end(oldest.0, self.ruling.min(self.cluster)) <= boundary_at)
     }
 }
 
@@ -77,25 +76,15 @@ pub fn compliant(audit: Option<&AuditStatus>, ceilings: Option<&InForce>, now: T
         return found(Truth::Unknown, Reason::NotAudited, message);
     }
     let counts = counts(audit, ceilings);
-    let told: Vec<String> = audit
-        .findings
-        .iter()
-        .map(|finding| format!("{} {}", finding.count, finding.kind))
-        .collect();
-    let told = if told.is_empty() {
-        String::new()
-    } else {
-        format!("; {}", told.join(", "))
-    };
+    let told: Vec<String> =
+        audit.findings.iter().map(|finding| format!("{} {}", finding.count, finding.kind)).collect();
+    let told = if told.is_empty() { String::new() } else { format!("; {}", told.join(", ")) };
     if audit.findings.iter().any(|finding| finding.violation) {
         let message = format!("{counts}{told}: docs/audit.md says what each means and what to do");
         return found(Truth::False, Reason::FoundViolations, message);
     }
     let classes = ceilings.map(|ceilings| ceilings.classes(audit));
-    let over = classes
-        .iter()
-        .flatten()
-        .filter(|class| class.is_over(boundary_at));
+    let over = classes.iter().flatten().filter(|class| class.is_over(boundary_at));
     let (lowered, newer): (Vec<_>, Vec<_>) = over.partition(|class| class.cluster < class.ruling);
     if !lowered.is_empty() {
         let lowered: Vec<String> = lowered.into_iter().map(too_old).collect();
@@ -116,13 +105,7 @@ pub fn compliant(audit: Option<&AuditStatus>, ceilings: Option<&InForce>, now: T
 
 /// A recording that the cluster no longer allows, and what to do.
 fn too_old(class: &OfClass<'_>) -> String {
-    let OfClass {
-        name,
-        field,
-        oldest,
-        ruling,
-        cluster,
-    } = class;
+    let OfClass { name, field, oldest, ruling, cluster } = class;
     let oldest = oldest.map_or(Timestamp::MIN, |oldest| oldest.0);
     format!(
         "the {name} of {oldest} is older than the cluster's ceiling of {cluster}, which was lowered below the {ruling} of the last \
@@ -153,29 +136,18 @@ fn oldest(audit: &AuditStatus, ceilings: Option<&InForce>) -> String {
     };
     let mut told = String::new();
     for class in ceilings.classes(audit) {
-        let OfClass {
-            name,
-            ruling,
-            cluster,
-            ..
-        } = class;
+        let OfClass { name, ruling, cluster, .. } = class;
         if let Some(Time(oldest)) = class.oldest {
             let until = end(*oldest, ruling);
-            let _ = write!(
-                told,
-                "; the oldest {name} that no hold covered was of {oldest}, and goes by {until}"
-            );
+            let _ =
+                write!(told, "; the oldest {name} that no hold covered was of {oldest}, and goes by {until}");
         }
         if cluster < ruling {
             let _ = write!(told, "; the cluster's ceiling for each {name} is {cluster}");
         }
     }
     if audit.store_lag_seconds > 0 {
-        let _ = write!(
-            told,
-            "; the store's lifecycle was {} s late",
-            audit.store_lag_seconds
-        );
+        let _ = write!(told, "; the store's lifecycle was {} s late", audit.store_lag_seconds);
     }
     told
 }

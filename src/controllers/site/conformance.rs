@@ -48,17 +48,9 @@ mod tests {
         let fails = of(Check::RecorderCannotOverwrite);
         assert_eq!(
             (fails.verdict, fails.severity, fails.principal),
-            (
-                ConformanceVerdict::Fails,
-                ConformanceSeverity::Weak,
-                ConformancePrincipal::Recorder
-            )
+            (ConformanceVerdict::Fails, ConformanceSeverity::Weak, ConformancePrincipal::Recorder)
         );
-        assert!(
-            fails.message.contains("A recorder can overwrite"),
-            "{}",
-            fails.message
-        );
+        assert!(fails.message.contains("A recorder can overwrite"), "{}", fails.message);
         assert_eq!(of(Check::AnonymousCannotGet).verdict, ConformanceVerdict::Unknown);
         assert!(!of(Check::AnonymousCannotGet).message.is_empty());
     }

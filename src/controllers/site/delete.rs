@@ -55,11 +55,7 @@ impl Kept {
         let kept = holds.iter().filter(|hold| hold::is_kept(hold, now));
         let (releasing, open) = kept.partition::<Vec<_>, _>(|hold| hold::is_resolved(hold, now));
         let names = |holds: Vec<&IncidentHold>| holds.into_iter().map(ResourceExt::name_any).collect();
-        Self {
-            open: names(open),
-            releasing: names(releasing),
-            unusable: None,
-        }
+        Self { open: names(open), releasing: names(releasing), unusable: None }
     }
 
     /// Whether there is one.
@@ -123,10 +119,7 @@ pub async fn delete(
 /// Whether `live` is the recorders' StatefulSet: also one that lost its owner, as `kubectl delete
 /// --cascade=orphan` has it, and would go on recording.
 fn is_ours(live: &StatefulSet, names: &Names) -> bool {
-    let is_orphan = live
-        .owner_references()
-        .iter()
-        .all(|owner| owner.controller != Some(true))
+    let is_orphan = live.owner_references().iter().all(|owner| owner.controller != Some(true))
         && live.labels().get(SITE_LABEL) == Some(&names.site);
     is_orphan || meta::is_controlled_by(live, &names.uid)
 }
@@ -189,14 +182,8 @@ mod tests {
         assert_eq!(kept.open, ["inbraak", "volgende-maand"]);
         assert_eq!(kept.releasing, ["vernieling"]);
         let said = kept.to_string();
-        assert!(
-            said.starts_with("these holds are open: inbraak, volgende-maand; resolve"),
-            "{said}"
-        );
-        assert!(
-            said.contains("; these holds are being released: vernieling; "),
-            "{said}"
-        );
+        assert!(said.starts_with("these holds are open: inbraak, volgende-maand; resolve"), "{said}");
+        assert!(said.contains("; these holds are being released: vernieling; "), "{said}");
         assert!(!Kept::of(&holds[3..], now).is_any());
     }
 

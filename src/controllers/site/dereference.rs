@@ -56,14 +56,7 @@ pub async fn dereference(client: &Client, site: &Site) -> Result<Dereferenced, A
         pods(Api::namespaced(client.clone(), namespace), &names),
     )?;
     let camera_secrets = CameraSecrets { logins, authorities };
-    Ok(Dereferenced {
-        policy,
-        cameras,
-        camera_secrets,
-        store_secrets,
-        config,
-        pods,
-    })
+    Ok(Dereferenced { policy, cameras, camera_secrets, store_secrets, config, pods })
 }
 
 /// The object `name`, where there is one and it can be read.
@@ -94,9 +87,7 @@ pub async fn config(api: Api<core::Secret>, names: &Names) -> Result<Option<Reco
         Err(ApplyError::ForeignObject { .. } | ApplyError::Unwritable(_)) => None,
     };
     let data = secret.and_then(|secret| secret.data).unwrap_or_default();
-    Ok(data
-        .get(CONFIG_KEY)
-        .and_then(|bytes| serde_json::from_slice(&bytes.0).ok()))
+    Ok(data.get(CONFIG_KEY).and_then(|bytes| serde_json::from_slice(&bytes.0).ok()))
 }
 
 async fn pods(api: Api<StatefulSet>, names: &Names) -> Result<Option<u32>, ApiError> {

@@ -73,11 +73,7 @@ pub async fn drain(
         let name = format!("{}-{}", names.recorder, answer.shard);
         running.iter().any(|pod| pod.name_any() == name)
     });
-    let since = site
-        .metadata
-        .deletion_timestamp
-        .as_ref()
-        .map_or(now, |time| time.0);
+    let since = site.metadata.deletion_timestamp.as_ref().map_or(now, |time| time.0);
     Ok(judge(&answers, &closed.revision, now.duration_since(since)))
 }
 
@@ -122,11 +118,7 @@ mod tests {
     use crate::controllers::recorders::RecorderError;
 
     fn says(shard: u32, revision: &str, segments: u64, bytes: u64) -> Answer {
-        let spool = SpoolStatus {
-            segments,
-            bytes,
-            limit: 1 << 30,
-        };
+        let spool = SpoolStatus { segments, bytes, limit: 1 << 30 };
         let at = Timestamp::UNIX_EPOCH;
         Answer {
             shard,
@@ -147,10 +139,7 @@ mod tests {
     }
 
     fn silent(shard: u32) -> Answer {
-        Answer {
-            shard,
-            status: Err(RecorderError::Unreachable),
-        }
+        Answer { shard, status: Err(RecorderError::Unreachable) }
     }
 
     #[test]
@@ -162,21 +151,13 @@ mod tests {
             // It has not closed yet, or completes its files just now.
             (vec![says(0, "open", 0, 0)], 0, Drain::Waits(0)),
             (vec![says(0, "closed", 0, 5)], 0, Drain::Waits(0)),
-            (
-                vec![says(0, "closed", 0, 0), says(1, "closed", 7, 70)],
-                9,
-                Drain::Waits(7),
-            ),
+            (vec![says(0, "closed", 0, 0), says(1, "closed", 7, 70)], 9, Drain::Waits(7)),
             (vec![says(0, "closed", 7, 70)], 10, Drain::Done(7)),
             (vec![silent(0)], 0, Drain::Waits(0)),
             (vec![silent(0)], 1, Drain::Done(0)),
             (vec![silent(0), says(1, "closed", 2, 9)], 1, Drain::Waits(2)),
         ] {
-            assert_eq!(
-                judge(&answers, "closed", minutes(waited)),
-                expected,
-                "{answers:?} after {waited}"
-            );
+            assert_eq!(judge(&answers, "closed", minutes(waited)), expected, "{answers:?} after {waited}");
         }
     }
 }

@@ -74,19 +74,13 @@ pub fn fixture() -> Fixture {
             policy: Some(serde_saphyr::from_str::<RecordingPolicy>(POLICY).unwrap()),
             cameras: vec![camera("hal"), camera("kassa")],
             camera_secrets: CameraSecrets {
-                logins: [(
-                    "login".to_owned(),
-                    secret(&[("username", "u"), ("password", "camera-password")]),
-                )]
-                .into(),
+                logins: [("login".to_owned(), secret(&[("username", "u"), ("password", "camera-password")]))]
+                    .into(),
                 authorities: BTreeMap::new(),
             },
             store_secrets: ["s3-operator", "s3-recorder"]
                 .map(|name| {
-                    (
-                        name.to_owned(),
-                        secret(&[("accessKeyId", name), ("secretAccessKey", "store-secret")]),
-                    )
+                    (name.to_owned(), secret(&[("accessKeyId", name), ("secretAccessKey", "store-secret")]))
                 })
                 .into(),
             config: None,
@@ -107,30 +101,14 @@ pub fn camera(name: &str) -> Camera {
 }
 
 fn secret(texts: &[(&str, &str)]) -> Found {
-    Found::new(
-        "1",
-        texts
-            .iter()
-            .map(|(key, value)| ((*key).to_owned(), Secret::new(*value)))
-            .collect(),
-    )
+    Found::new("1", texts.iter().map(|(key, value)| ((*key).to_owned(), Secret::new(*value))).collect())
 }
 
 /// A bucket that was read back as it must be.
 pub fn good_bucket(now: Timestamp) -> Bucket {
-    let read_back = BucketState {
-        object_lock: true,
-        versioning: true,
-        ..BucketState::default()
-    };
+    let read_back = BucketState { object_lock: true, versioning: true, ..BucketState::default() };
     found::judge(
-        Ok(Enforced {
-            read_back,
-            changed: vec![],
-            conformance: None,
-            gaps: vec![],
-            left_out: vec![],
-        }),
+        Ok(Enforced { read_back, changed: vec![], conformance: None, gaps: vec![], left_out: vec![] }),
         None,
         now,
     )
@@ -144,11 +122,7 @@ impl Fixture {
 
     /// A certificate and a token.
     pub fn identity(&self) -> Identity {
-        keep_or_make(
-            self.found.config.as_ref().map(|config| &config.status_api),
-            self.now,
-        )
-        .unwrap()
+        keep_or_make(self.found.config.as_ref().map(|config| &config.status_api), self.now).unwrap()
     }
 
     /// The second and fourth step, with this bucket.
@@ -162,15 +136,7 @@ impl Fixture {
     }
 
     fn plan_of(&self, bucket: &Bucket, held: Option<Coverings>) -> Plan {
-        plan(
-            &self.site,
-            &self.found,
-            &self.valid(),
-            bucket,
-            &self.identity(),
-            held,
-            &self.config,
-        )
+        plan(&self.site, &self.found, &self.valid(), bucket, &self.identity(), held, &self.config)
     }
 
     /// The second and fourth step, with a bucket that was read back.

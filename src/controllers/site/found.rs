@@ -84,12 +84,7 @@ impl Bucket {
 pub(super) fn unknown(reported: Option<&StorageStatus>) -> Bucket {
     let message = "the bucket is not looked at: see Accepted";
     Bucket {
-        finding: Finding::new(
-            ConditionType::StorageEnforced,
-            Truth::Unknown,
-            Reason::DependsOn,
-            message,
-        ),
+        finding: Finding::new(ConditionType::StorageEnforced, Truth::Unknown, Reason::DependsOn, message),
         status: reported.cloned(),
         tried: Tried::of(reported),
         usable: Usable::No,
@@ -154,22 +149,15 @@ fn needs_person(error: &EnforceError) -> bool {
 fn not_enforced(error: &EnforceError, nothing_learnt: bool, was_read_back: bool) -> Finding {
     let (truth, consequence) = match (nothing_learnt, was_read_back) {
         (false, _) => (Truth::False, "nothing is recorded until then"),
-        (true, true) => (
-            Truth::Unknown,
-            "recording goes on while the operator keeps trying to read the bucket back",
-        ),
-        (true, false) => (
-            Truth::Unknown,
-            "nothing is recorded before the bucket is read back; the operator keeps trying",
-        ),
+        (true, true) => {
+            (Truth::Unknown, "recording goes on while the operator keeps trying to read the bucket back")
+        }
+        (true, false) => {
+            (Truth::Unknown, "nothing is recorded before the bucket is read back; the operator keeps trying")
+        }
     };
     let message = format!("{}; {consequence}", error.safe_message());
-    Finding::new(
-        ConditionType::StorageEnforced,
-        truth,
-        refusal::reason(error),
-        message,
-    )
+    Finding::new(ConditionType::StorageEnforced, truth, refusal::reason(error), message)
 }
 
 /// Another release may demand otherwise of the same bucket.
@@ -183,9 +171,7 @@ fn status(enforced: &Enforced, reported: Option<&StorageStatus>, now: Timestamp)
         Some(conformance) => (Some(Time(now)), conformance::rows(conformance)),
         None => (
             reported.and_then(|status| status.tried_at.clone()),
-            reported
-                .map(|status| status.conformance.clone())
-                .unwrap_or_default(),
+            reported.map(|status| status.conformance.clone()).unwrap_or_default(),
         ),
     };
     let state = &enforced.read_back;
@@ -203,10 +189,9 @@ fn status(enforced: &Enforced, reported: Option<&StorageStatus>, now: Timestamp)
     };
     // An operator that was just started reads back at once; the time alone is nothing new for five minutes.
     let reported = reported.filter(|reported| !may_refresh(Some(&reported.read_back_at), now));
-    match reported.map(|reported| StorageStatus {
-        read_back_at: reported.read_back_at.clone(),
-        ..read.clone()
-    }) {
+    match reported
+        .map(|reported| StorageStatus { read_back_at: reported.read_back_at.clone(), ..read.clone() })
+    {
         Some(again) if Some(&again) == reported => again,
         _ => read,
     }
@@ -216,9 +201,7 @@ fn status(enforced: &Enforced, reported: Option<&StorageStatus>, now: Timestamp)
 fn gaps(enforced: &Enforced) -> Vec<String> {
     let of_policy = enforced.gaps.iter().map(ToString::to_string);
     let gaps = of_policy.chain(enforced.read_back.gaps());
-    gaps.take(MOST_GAPS)
-        .map(|gap| gap.chars().take(LONGEST_GAP).collect())
-        .collect()
+    gaps.take(MOST_GAPS).map(|gap| gap.chars().take(LONGEST_GAP).collect()).collect()
 }
 
 /// What was read back, and nothing else: access is told by `AccessRestricted`, what the store lacks by its status.

@@ -53,19 +53,11 @@ fn changes<'a>(site: &Site, found: &'a Dereferenced, is_held: bool) -> Vec<Chang
         let changes = secrets.iter().filter_map(|(name, found)| {
             let is_needed = is_held && needed == Some(name.as_str());
             let finalizers = changed(found, &finalizer, is_needed)?;
-            Some(Change {
-                name,
-                found,
-                finalizers,
-            })
+            Some(Change { name, found, finalizers })
         });
         changes.collect()
     };
-    let operator = storage
-        .operator
-        .credentials_ref
-        .as_ref()
-        .map(|secret| secret.name.as_str());
+    let operator = storage.operator.credentials_ref.as_ref().map(|secret| secret.name.as_str());
     let mut changes = change(&found.store_secrets, operator);
     changes.extend(change(&found.camera_secrets.authorities, authority));
     changes
@@ -116,16 +108,12 @@ mod tests {
         assert!(guarded(&mut fixture, false).is_empty());
         assert_eq!(guarded(&mut fixture, true), ["s3-operator"]);
         let ours = "toezicht.dev/holds-of-zwembad".to_owned();
-        assert_eq!(
-            finalizers(&mut fixture, "s3-operator"),
-            [theirs.clone(), other.clone(), ours.clone()]
-        );
+        assert_eq!(finalizers(&mut fixture, "s3-operator"), [theirs.clone(), other.clone(), ours.clone()]);
         assert!(guarded(&mut fixture, true).is_empty(), "once");
 
         // The Site is told to use another: that one stays, and the first may go.
-        fixture.site.spec.storage.operator.credentials_ref = Some(crate::api::LocalRef {
-            name: "s3-recorder".into(),
-        });
+        fixture.site.spec.storage.operator.credentials_ref =
+            Some(crate::api::LocalRef { name: "s3-recorder".into() });
         let mut changed = guarded(&mut fixture, true);
         changed.sort();
         assert_eq!(changed, ["s3-operator", "s3-recorder"]);

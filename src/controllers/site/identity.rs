@@ -41,12 +41,7 @@ impl Failure for IdentityError {
 
 /// The identity that the recorders have, while it is good; else a new one.
 pub fn keep_or_make(existing: Option<&StatusApi>, now: Timestamp) -> Result<Identity, IdentityError> {
-    let kept = existing.and_then(|api| {
-        Some(Identity {
-            api: api.clone(),
-            renew_at: renewal(api)?,
-        })
-    });
+    let kept = existing.and_then(|api| Some(Identity { api: api.clone(), renew_at: renewal(api)? }));
     match kept.filter(|identity| now < identity.renew_at) {
         Some(identity) => Ok(identity),
         None => make(now),
@@ -74,9 +69,7 @@ fn renewal(api: &StatusApi) -> Option<Timestamp> {
 fn make(now: Timestamp) -> Result<Identity, IdentityError> {
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::new([STATUS_SERVER_NAME.to_owned()])?;
-    params
-        .distinguished_name
-        .push(DnType::CommonName, STATUS_SERVER_NAME);
+    params.distinguished_name.push(DnType::CommonName, STATUS_SERVER_NAME);
     // From yesterday on: the clock of a node may be behind.
     let midnight = |day: civil::Date| {
         let part = |number: i8| u8::try_from(number).unwrap_or(1);
@@ -109,11 +102,7 @@ mod tests {
     fn an_identity_is_kept_for_two_thirds_of_its_life() {
         let made = keep_or_make(None, now()).unwrap();
         let after = |days: i64| {
-            keep_or_make(
-                Some(&made.api),
-                now() + jiff::SignedDuration::from_hours(24 * days),
-            )
-            .unwrap()
+            keep_or_make(Some(&made.api), now() + jiff::SignedDuration::from_hours(24 * days)).unwrap()
         };
         assert_eq!(after(0), made);
         assert_eq!(after(240), made);
@@ -127,22 +116,10 @@ mod tests {
         let made = keep_or_make(None, now()).unwrap().api;
         let other = keep_or_make(None, now()).unwrap().api;
         let spoiled = [
-            StatusApi {
-                key_pem: other.key_pem.clone(),
-                ..made.clone()
-            },
-            StatusApi {
-                cert_pem: "no certificate".into(),
-                ..made.clone()
-            },
-            StatusApi {
-                key_pem: Secret::new("no key"),
-                ..made.clone()
-            },
-            StatusApi {
-                token: Secret::new(""),
-                ..made.clone()
-            },
+            StatusApi { key_pem: other.key_pem.clone(), ..made.clone() },
+            StatusApi { cert_pem: "no certificate".into(), ..made.clone() },
+            StatusApi { key_pem: Secret::new("no key"), ..made.clone() },
+            StatusApi { token: Secret::new(""), ..made.clone() },
         ];
         for api in spoiled {
             let again = keep_or_make(Some(&api), now()).unwrap();

@@ -117,10 +117,7 @@ impl Looks for Sites {
             let before = site.status.clone().unwrap_or_default();
             let conditions = kit_status::paused(&before.conditions, before.observed_generation, now);
             let is_changed = self.report(site, SiteStatus { conditions, ..before }).await?;
-            return Ok(Look {
-                action: requeue::at(now, []),
-                is_changed,
-            });
+            return Ok(Look { action: requeue::at(now, []), is_changed });
         }
         // Before anything is made that would have to be waited for.
         meta::add_finalizer(&self.context.client, site, FINALIZER, MANAGER).await?;
@@ -131,13 +128,7 @@ impl Looks for Sites {
 impl Sites {
     /// The six steps.
     async fn keep(&self, site: &Site, now: Timestamp) -> Result<Look, SiteError> {
-        let Context {
-            client,
-            config,
-            fence,
-            recorders,
-            ..
-        } = &self.context;
+        let Context { client, config, fence, recorders, .. } = &self.context;
         let reported = site.status.as_ref().and_then(|status| status.storage.as_ref());
 
         let found = dereference::dereference(client, site).await?;
@@ -145,38 +136,20 @@ impl Sites {
         let holds = retention::holds(client, site).await?;
         let is_held = holds.iter().any(|hold| hold::is_kept(hold, now));
         let is_guarded = guard::guard(client, site, &found, is_held).await?;
-        let bucket = bucket::keep(
-            &*self.stores,
-            &self.memory,
-            fence,
-            valid.access.as_ref(),
-            reported,
-            now,
-        )
-        .await?;
+        let bucket =
+            bucket::keep(&*self.stores, &self.memory, fence, valid.access.as_ref(), reported, now).await?;
         let identity = identity::keep_or_make(found.config.as_ref().map(|config| &config.status_api), now)?;
         let held = self.context.buckets.held(site);
         let plan = plan::plan(site, &found, &valid, &bucket, &identity, held, config);
         let applied = Box::pin(apply::apply(client, recorders, &valid.names, plan)).await;
-        let answers = match applied
-            .as_ref()
-            .ok()
-            .and_then(|applied| applied.recorders.as_ref())
-        {
+        let answers = match applied.as_ref().ok().and_then(|applied| applied.recorders.as_ref()) {
             Some(running) => recording::ask(recorders, &valid.names, running).await,
             None => Vec::new(),
         };
         let open = opened::opened(site, &found, &valid, &bucket, applied.as_ref().ok(), &answers);
-        let waits_for_holds = open
-            .as_ref()
-            .is_some_and(|open| open.recorders == Follow::Unknown);
+        let waits_for_holds = open.as_ref().is_some_and(|open| open.recorders == Follow::Unknown);
         self.context.buckets.set_open(site, open);
-        let observed = Observed {
-            valid: &valid,
-            bucket: &bucket,
-            applied: &applied,
-            answers: &answers,
-        };
+        let observed = Observed { valid: &valid, bucket: &bucket, applied: &applied, answers: &answers };
         let (next, stalls_at) = status::status(site, &observed, now);
         let is_reported = self.report(site, next).await?;
 
@@ -195,25 +168,14 @@ impl Sites {
         };
         let ask_every = if waits_for_holds { ASK_SOON } else { ASK_EVERY };
         let ask_again = (is_guarded || !answers.is_empty()).then(|| now + ask_every);
-        let deadlines = [
-            valid.permission.next_change,
-            bucket.look_again,
-            Some(identity.renew_at),
-            ask_again,
-            stalls_at,
-        ];
-        Ok(Look {
-            action: requeue::at(now, deadlines.into_iter().flatten()),
-            is_changed,
-        })
+        let deadlines =
+            [valid.permission.next_change, bucket.look_again, Some(identity.renew_at), ask_again, stalls_at];
+        Ok(Look { action: requeue::at(now, deadlines.into_iter().flatten()), is_changed })
     }
 
     async fn delete(&self, site: &Site, now: Timestamp) -> Result<Look, SiteError> {
         if !site.finalizers().iter().any(|name| name == FINALIZER) {
-            return Ok(Look {
-                action: Action::await_change(),
-                is_changed: false,
-            });
+            return Ok(Look { action: Action::await_change(), is_changed: false });
         }
         let step = delete::delete(&self.context.client, &self.context.recorders, site, now).await?;
         let kept = self.holds_of_deleted(site, &step, now).await?;
@@ -224,14 +186,8 @@ impl Sites {
                 self.memory.forget(&site.uid().unwrap_or_default());
                 self.context.buckets.forget(site);
                 event::publish(&self.context.events, site, &farewell(site)).await;
-                tracing::info!(
-                    site = meta::key(site),
-                    "the recorders are gone; the bucket keeps its rules"
-                );
-                return Ok(Look {
-                    action: Action::await_change(),
-                    is_changed: true,
-                });
+                tracing::info!(site = meta::key(site), "the recorders are gone; the bucket keeps its rules");
+                return Ok(Look { action: Action::await_change(), is_changed: true });
             }
             Deletion::Draining(segments) => {
                 format!(
@@ -254,10 +210,7 @@ impl Sites {
             now,
         );
         let is_changed = self.report(site, SiteStatus { conditions, ..before }).await?;
-        Ok(Look {
-            action: Action::requeue(delete::LOOK_AGAIN),
-            is_changed,
-        })
+        Ok(Look { action: Action::requeue(delete::LOOK_AGAIN), is_changed })
     }
 
     /// The holds that a deleted Site waits for. They are looked after until then, as far as the store can still be reached.
@@ -267,13 +220,7 @@ impl Sites {
         step: &Deletion,
         now: Timestamp,
     ) -> Result<Kept, SiteError> {
-        let Context {
-            client,
-            config,
-            cluster_id,
-            buckets,
-            ..
-        } = &self.context;
+        let Context { client, config, cluster_id, buckets, .. } = &self.context;
         let holds = retention::holds(client, site).await?;
         let mut kept = Kept::of(&holds, now);
         if !kept.is_any() && *step != Deletion::Done {
@@ -283,11 +230,7 @@ impl Sites {
         guard::guard(client, site, &found, kept.is_any()).await?;
         if kept.is_any() {
             let valid = validate::validate(site, &found, config, cluster_id, now);
-            let recorders = if *step == Deletion::Done {
-                Follow::NoRecorders
-            } else {
-                Follow::Unknown
-            };
+            let recorders = if *step == Deletion::Done { Follow::NoRecorders } else { Follow::Unknown };
             let open = opened::of_deleted(site, &found, &valid, recorders);
             kept.unusable = open.is_none().then_some(valid.accepted);
             buckets.set_open(site, open);
@@ -301,17 +244,8 @@ impl Sites {
         let (current, next) = (site.status.clone().map(ours), ours(next));
         let is_written = kit_status::report(&api, MANAGER, site, current.as_ref(), &next).await?;
         if is_written {
-            let before = site
-                .status
-                .as_ref()
-                .map(|status| status.conditions.as_slice())
-                .unwrap_or_default();
-            event::publish(
-                &self.context.events,
-                site,
-                &event::changes(before, &next.conditions),
-            )
-            .await;
+            let before = site.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+            event::publish(&self.context.events, site, &event::changes(before, &next.conditions)).await;
         }
         Ok(is_written)
     }
@@ -319,11 +253,7 @@ impl Sites {
 
 /// The part of a status that this controller writes.
 fn ours(status: SiteStatus) -> SiteStatus {
-    SiteStatus {
-        retention: None,
-        audit: None,
-        ..status
-    }
+    SiteStatus { retention: None, audit: None, ..status }
 }
 
 /// What becomes of the bucket is said where it is not what the Site asks for.

@@ -54,21 +54,13 @@ impl Names {
             ("app.kubernetes.io/component", "recorder"),
             ("app.kubernetes.io/instance", self.site.as_str()),
         ];
-        pairs
-            .into_iter()
-            .map(|(key, value)| (key.to_owned(), value.to_owned()))
-            .collect()
+        pairs.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
     }
 
     /// Labels of every child.
     pub fn labels(&self) -> BTreeMap<String, String> {
-        let more = [
-            ("app.kubernetes.io/managed-by", "toezicht"),
-            (SITE_LABEL, self.site.as_str()),
-        ];
-        let more = more
-            .into_iter()
-            .map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let more = [("app.kubernetes.io/managed-by", "toezicht"), (SITE_LABEL, self.site.as_str())];
+        let more = more.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));
         self.selector().into_iter().chain(more).collect()
     }
 }

@@ -60,10 +60,7 @@ pub fn service(names: &Names, owner: &[OwnerReference]) -> core::Service {
         spec: Some(core::ServiceSpec {
             cluster_ip: Some("None".to_owned()),
             selector: Some(names.selector()),
-            ports: Some(vec![
-                port(pod::STATUS, STATUS_PORT),
-                port(pod::HEALTH, HEALTH_PORT),
-            ]),
+            ports: Some(vec![port(pod::STATUS, STATUS_PORT), port(pod::HEALTH, HEALTH_PORT)]),
             // A recorder that is not ready must be found to be asked why.
             publish_not_ready_addresses: Some(true),
             ..core::ServiceSpec::default()
@@ -87,19 +84,13 @@ pub fn config(names: &Names, owner: &[OwnerReference], document: &RecorderConfig
 /// The StatefulSet of the recorders.
 pub fn workload(names: &Names, owner: &[OwnerReference], pods: &Pods<'_>) -> StatefulSet {
     let spool = &pods.settings.spool;
-    let claim = spool
-        .storage_class
-        .as_ref()
-        .map(|class| spool_claim(names, class, &spool.size));
+    let claim = spool.storage_class.as_ref().map(|class| spool_claim(names, class, &spool.size));
     StatefulSet {
         metadata: metadata(names, &names.recorder, owner),
         spec: Some(StatefulSetSpec {
             replicas: Some(i32::try_from(pods.count).unwrap_or(i32::MAX)),
             service_name: Some(names.recorder.clone()),
-            selector: LabelSelector {
-                match_labels: Some(names.selector()),
-                match_expressions: None,
-            },
+            selector: LabelSelector { match_labels: Some(names.selector()), match_expressions: None },
             template: pod::template(names, pods),
             // Recorders do not depend on each other: a dead one must not hold up the others.
             pod_management_policy: Some("Parallel".to_owned()),
@@ -130,30 +121,16 @@ pub fn can_be_updated(desired: &StatefulSet, live: &StatefulSet) -> bool {
     let fixed = |set: &StatefulSet| {
         let spec = set.spec.clone().unwrap_or_default();
         let claims = spec.volume_claim_templates.unwrap_or_default();
-        let claims: Vec<_> = claims
-            .into_iter()
-            .map(|claim| claim.spec.map(fixed_claim))
-            .collect();
-        (
-            spec.selector,
-            spec.service_name,
-            spec.pod_management_policy,
-            claims,
-        )
+        let claims: Vec<_> = claims.into_iter().map(|claim| claim.spec.map(fixed_claim)).collect();
+        (spec.selector, spec.service_name, spec.pod_management_policy, claims)
     };
     fixed(desired) == fixed(live)
 }
 
 /// The parts of a claim that we set, in a form that can be compared.
 fn fixed_claim(spec: core::PersistentVolumeClaimSpec) -> (Option<String>, Option<i128>) {
-    let requests = spec
-        .resources
-        .and_then(|resources| resources.requests)
-        .unwrap_or_default();
-    (
-        spec.storage_class_name,
-        requests.get("storage").and_then(|size| quantity::millis(&size.0)),
-    )
+    let requests = spec.resources.and_then(|resources| resources.requests).unwrap_or_default();
+    (spec.storage_class_name, requests.get("storage").and_then(|size| quantity::millis(&size.0)))
 }
 
 fn spool_claim(names: &Names, class: &str, size: &str) -> core::PersistentVolumeClaim {

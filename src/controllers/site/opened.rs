@@ -30,10 +30,7 @@ pub fn opened(
     }
     let recorders = applied.map_or(Follow::Unknown, |applied| follow(applied, answers));
     let open = of_deleted(site, found, valid, recorders)?;
-    Some(OpenBucket {
-        gaps: gaps(answers),
-        ..open
-    })
+    Some(OpenBucket { gaps: gaps(answers), ..open })
 }
 
 /// That of a Site that is being deleted: it was as it must be, and is not changed any more.
@@ -53,9 +50,7 @@ pub fn of_deleted(site: &Site, found: &Dereferenced, valid: &Valid, recorders: F
 fn cameras(found: &Dereferenced) -> BTreeMap<String, Timestamp> {
     let declared = |camera: &Camera| Some(camera.metadata.creation_timestamp.as_ref()?.0);
     let cameras = found.cameras.iter();
-    cameras
-        .filter_map(|camera| Some((camera.name_any(), declared(camera)?)))
-        .collect()
+    cameras.filter_map(|camera| Some((camera.name_any(), declared(camera)?))).collect()
 }
 
 /// The holds that every recorder follows. One that does not answer, or that may still have an upload under way which began
@@ -79,10 +74,8 @@ fn follow(applied: &Applied, answers: &[Answer]) -> Follow {
 }
 
 fn gaps(answers: &[Answer]) -> BTreeMap<String, Vec<Gap>> {
-    let reports = answers
-        .iter()
-        .filter_map(|answer| answer.status.as_ref().ok())
-        .flat_map(|status| &status.cameras);
+    let reports =
+        answers.iter().filter_map(|answer| answer.status.as_ref().ok()).flat_map(|status| &status.cameras);
     reports
         .filter(|report| !report.gaps.is_empty())
         .map(|report| (report.name.clone(), report.gaps.clone()))
@@ -100,10 +93,7 @@ mod tests {
         let expected = fixture().plan().recorders.unwrap().expected;
         let holds = Follow::Holds(expected.holds.clone());
         let mut applied = Applied {
-            recorders: Some(AppliedRecorders {
-                expected,
-                pods: Vec::new(),
-            }),
+            recorders: Some(AppliedRecorders { expected, pods: Vec::new() }),
             ..Applied::default()
         };
         assert_eq!(follow(&applied, &[]), holds);

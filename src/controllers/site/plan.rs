@@ -89,13 +89,8 @@ pub fn plan(
         return Plan { recorders: None };
     };
     let owner = site.controller_owner_ref(&()).into_iter().collect::<Vec<_>>();
-    let pods = shard::pods(
-        &document
-            .cameras
-            .iter()
-            .map(|camera| (camera.name.clone(), camera.shard))
-            .collect(),
-    );
+    let pods =
+        shard::pods(&document.cameras.iter().map(|camera| (camera.name.clone(), camera.shard)).collect());
     let settings = &site.spec.recorder;
     let recorders = RecorderPlan {
         account: objects::account(&valid.names, &owner),
@@ -103,12 +98,7 @@ pub fn plan(
         workload: objects::workload(
             &valid.names,
             &owner,
-            &Pods {
-                count: pods,
-                settings,
-                config,
-                is_ambient: site.spec.storage.recorder.ambient,
-            },
+            &Pods { count: pods, settings, config, is_ambient: site.spec.storage.recorder.ambient },
         ),
         expected: Expected {
             pods,
@@ -119,9 +109,7 @@ pub fn plan(
         },
         config: objects::config(&valid.names, &owner, &document),
     };
-    Plan {
-        recorders: Some(recorders),
-    }
+    Plan { recorders: Some(recorders) }
 }
 
 /// The recorders' configuration; `None` where nothing is known to configure them with.
@@ -140,10 +128,7 @@ fn document(
         .and_then(|access| access.recorder.clone())
         .map(target::for_pods)
         .or_else(|| previous.map(|config| config.storage.clone()))?;
-    let ceiling = valid
-        .ceilings
-        .as_ref()
-        .map(|ceilings| milliseconds(ceilings.video));
+    let ceiling = valid.ceilings.as_ref().map(|ceilings| milliseconds(ceilings.video));
     let segment = site.spec.recorder.segment_duration.0.as_millis();
     let mut document = RecorderConfig {
         format: FORMAT,
@@ -158,10 +143,7 @@ fn document(
         holds: Coverings::new(),
         status_api: identity.api.clone(),
     };
-    document.holds = told::fit(
-        held,
-        told::MOST_BYTES.saturating_sub(bytes(&document).len() + ENVELOPE),
-    );
+    document.holds = told::fit(held, told::MOST_BYTES.saturating_sub(bytes(&document).len() + ENVELOPE));
     Some(revised(document, previous))
 }
 
@@ -172,11 +154,7 @@ fn cameras(
     valid: &Valid,
     may_record: bool,
 ) -> Vec<CameraConfig> {
-    let permitted = if may_record {
-        valid.permission.windows.clone()
-    } else {
-        Windows::never()
-    };
+    let permitted = if may_record { valid.permission.windows.clone() } else { Windows::never() };
     let before: BTreeMap<String, u32> = previous
         .iter()
         .flat_map(|config| &config.cameras)

@@ -24,27 +24,12 @@ fn later(fixture: &Fixture, plan: &Plan) -> Fixture {
 fn the_configuration_says_all_that_recorders_need() {
     let plan = fixture().plan();
     let document = document(&plan);
-    assert_eq!(
-        (document.namespace.as_str(), document.site.as_str()),
-        ("gemeente", "zwembad")
-    );
-    assert_eq!(
-        document
-            .storage
-            .credentials
-            .as_keys()
-            .unwrap()
-            .access_key_id
-            .reveal(),
-        "s3-recorder"
-    );
+    assert_eq!((document.namespace.as_str(), document.site.as_str()), ("gemeente", "zwembad"));
+    assert_eq!(document.storage.credentials.as_keys().unwrap().access_key_id.reveal(), "s3-recorder");
     assert_eq!(document.video_ceiling_ms, 28 * DAY_MS);
     assert!(document.spool_bytes < 20 << 30);
     let hal = &document.cameras[0];
-    assert_eq!(
-        (hal.name.as_str(), hal.shard, hal.url.reveal()),
-        ("hal", 0, "rtsp://10.0.0.1/hal")
-    );
+    assert_eq!((hal.name.as_str(), hal.shard, hal.url.reveal()), ("hal", 0, "rtsp://10.0.0.1/hal"));
     assert_eq!(hal.login.as_ref().unwrap().password.reveal(), "camera-password");
     assert_eq!(hal.permitted[0].from.to_string(), "2020-05-05T22:00:00Z");
     assert_eq!(hal.suspended.len(), 1);
@@ -58,38 +43,20 @@ fn pods_are_restricted_and_have_no_token() {
     let recorders = fixture().plan().recorders.unwrap();
     assert_eq!(recorders.account.automount_service_account_token, Some(false));
     let spec = recorders.workload.spec.unwrap();
-    assert_eq!(
-        (spec.replicas, spec.pod_management_policy.as_deref()),
-        (Some(1), Some("Parallel"))
-    );
+    assert_eq!((spec.replicas, spec.pod_management_policy.as_deref()), (Some(1), Some("Parallel")));
     let pod = spec.template.spec.unwrap();
     assert_eq!(pod.automount_service_account_token, Some(false));
     assert_eq!(pod.service_account_name.as_deref(), Some("zwembad-recorder"));
     let security = pod.security_context.unwrap();
-    assert_eq!(
-        (security.run_as_non_root, security.run_as_user),
-        (Some(true), Some(65532))
-    );
+    assert_eq!((security.run_as_non_root, security.run_as_user), (Some(true), Some(65532)));
     assert_eq!(security.seccomp_profile.unwrap().type_, "RuntimeDefault");
     let container = pod.containers[0].security_context.clone().unwrap();
     assert_eq!(container.read_only_root_filesystem, Some(true));
     assert_eq!(container.allow_privilege_escalation, Some(false));
     assert_eq!(container.capabilities.unwrap().drop.unwrap(), ["ALL"]);
     let mounts = pod.containers[0].volume_mounts.clone().unwrap();
-    assert!(
-        mounts.iter().all(|mount| mount.sub_path.is_none()),
-        "a subPath is never renewed"
-    );
-    assert_eq!(
-        pod.volumes.unwrap()[1]
-            .empty_dir
-            .clone()
-            .unwrap()
-            .size_limit
-            .unwrap()
-            .0,
-        "20Gi"
-    );
+    assert!(mounts.iter().all(|mount| mount.sub_path.is_none()), "a subPath is never renewed");
+    assert_eq!(pod.volumes.unwrap()[1].empty_dir.clone().unwrap().size_limit.unwrap().0, "20Gi");
     // A camera that comes or goes must not restart the others.
     assert!(spec.template.metadata.unwrap().annotations.is_none());
 }
@@ -100,22 +67,13 @@ fn a_spool_with_a_storage_class_is_a_claim() {
     fixture.site.spec.recorder.spool.storage_class = Some("fast".into());
     let workload = fixture.plan().recorders.unwrap().workload;
     let spec = workload.spec.clone().unwrap();
-    assert_eq!(
-        spec.volume_claim_templates.unwrap()[0].metadata.name.as_deref(),
-        Some("spool")
-    );
+    assert_eq!(spec.volume_claim_templates.unwrap()[0].metadata.name.as_deref(), Some("spool"));
     assert_eq!(spec.template.spec.unwrap().volumes.unwrap().len(), 1);
     assert!(objects::can_be_updated(&workload, &workload));
     fixture.site.spec.recorder.spool.size = "20480Mi".into();
-    assert!(objects::can_be_updated(
-        &fixture.plan().recorders.unwrap().workload,
-        &workload
-    ));
+    assert!(objects::can_be_updated(&fixture.plan().recorders.unwrap().workload, &workload));
     fixture.site.spec.recorder.spool.size = "30Gi".into();
-    assert!(!objects::can_be_updated(
-        &fixture.plan().recorders.unwrap().workload,
-        &workload
-    ));
+    assert!(!objects::can_be_updated(&fixture.plan().recorders.unwrap().workload, &workload));
 }
 
 #[test]
@@ -135,19 +93,9 @@ fn a_camera_that_comes_moves_no_other_and_a_full_pod_gets_company() {
     let mut next = later(&first, &plan);
     next.found.cameras.insert(0, camera("aula"));
     let next_plan = next.plan();
-    let shards: Vec<(String, u32)> = document(&next_plan)
-        .cameras
-        .into_iter()
-        .map(|camera| (camera.name, camera.shard))
-        .collect();
-    assert_eq!(
-        shards,
-        [
-            ("aula".to_owned(), 1),
-            ("hal".to_owned(), 0),
-            ("kassa".to_owned(), 0)
-        ]
-    );
+    let shards: Vec<(String, u32)> =
+        document(&next_plan).cameras.into_iter().map(|camera| (camera.name, camera.shard)).collect();
+    assert_eq!(shards, [("aula".to_owned(), 1), ("hal".to_owned(), 0), ("kassa".to_owned(), 0)]);
     assert_eq!(next_plan.recorders.as_ref().unwrap().expected.pods, 2);
     assert_ne!(document(&next_plan).revision, document(&plan).revision);
     assert_eq!(document(&next_plan).status_api, document(&plan).status_api);
@@ -173,16 +121,7 @@ fn a_site_that_is_no_longer_accepted_stops_and_keeps_its_way_to_the_store() {
     running.found.store_secrets.clear();
     let stopped = document(&running.plan_with(&good_bucket(running.now)));
     assert!(stopped.cameras.iter().all(|camera| camera.permitted.is_empty()));
-    assert_eq!(
-        stopped
-            .storage
-            .credentials
-            .as_keys()
-            .unwrap()
-            .access_key_id
-            .reveal(),
-        "s3-recorder"
-    );
+    assert_eq!(stopped.storage.credentials.as_keys().unwrap().access_key_id.reveal(), "s3-recorder");
 }
 
 #[test]
@@ -190,10 +129,7 @@ fn without_cameras_there_are_no_pods() {
     let mut fixture = fixture();
     fixture.found.cameras.clear();
     let recorders = fixture.plan().recorders.unwrap();
-    assert_eq!(
-        (recorders.expected.pods, recorders.workload.spec.unwrap().replicas),
-        (0, Some(0))
-    );
+    assert_eq!((recorders.expected.pods, recorders.workload.spec.unwrap().replicas), (0, Some(0)));
 }
 
 #[test]
@@ -224,10 +160,7 @@ fn workload_identity_gives_pods_a_token_for_the_store_alone() {
     // What the operator tries as a recorder it tries with its own token: the pods' is not where it runs.
     let tried = fixture.valid().access.unwrap().recorder.unwrap();
     let tried = web_identity(tried.credentials);
-    assert_eq!(
-        (tried.role_arn.as_str(), tried.token_file),
-        (role, "/of/the/operator".into())
-    );
+    assert_eq!((tried.role_arn.as_str(), tried.token_file), (role, "/of/the/operator".into()));
     let plan = fixture.plan();
     let web_identity = web_identity(document(&plan).storage.credentials);
     assert_eq!(web_identity.role_arn, role);
@@ -235,41 +168,24 @@ fn workload_identity_gives_pods_a_token_for_the_store_alone() {
     let pod = spec.template.spec.unwrap();
     // The token of the Kubernetes API stays away.
     assert_eq!(pod.automount_service_account_token, Some(false));
-    let projected = pod.volumes.unwrap()[2]
-        .projected
-        .clone()
-        .unwrap()
-        .sources
-        .unwrap();
+    let projected = pod.volumes.unwrap()[2].projected.clone().unwrap().sources.unwrap();
     let token = projected[0].service_account_token.clone().unwrap();
     assert_eq!(token.audience.as_deref(), Some("rgw"));
     let mount = pod.containers[0].volume_mounts.clone().unwrap()[2].clone();
-    assert_eq!(
-        web_identity.token_file,
-        std::path::Path::new(&mount.mount_path).join(token.path)
-    );
-    assert_eq!(
-        (mount.name.as_str(), mount.read_only),
-        ("store-token", Some(true))
-    );
+    assert_eq!(web_identity.token_file, std::path::Path::new(&mount.mount_path).join(token.path));
+    assert_eq!((mount.name.as_str(), mount.read_only), ("store-token", Some(true)));
 }
 
 #[test]
 fn recorders_use_the_proxy_of_the_endpoints_scheme() {
     let mut fixture = fixture();
     let with = |proxy: &str| {
-        OperatorConfig::parse(&format!(
-            "{}\nproxy: {proxy}",
-            crate::controllers::site::fixtures::CONFIG
-        ))
-        .unwrap()
+        OperatorConfig::parse(&format!("{}\nproxy: {proxy}", crate::controllers::site::fixtures::CONFIG))
+            .unwrap()
     };
     fixture.config = with("{http: 'http://plain:1', https: 'http://tunnel:3128', noProxy: 'a.nl'}");
     let proxy = document(&fixture.plan()).storage.proxy.unwrap();
-    assert_eq!(
-        (proxy.url.as_str(), proxy.no_proxy.as_str()),
-        ("http://tunnel:3128", "a.nl")
-    );
+    assert_eq!((proxy.url.as_str(), proxy.no_proxy.as_str()), ("http://tunnel:3128", "a.nl"));
     fixture.config = with("{http: 'http://plain:1'}");
     assert_eq!(document(&fixture.plan()).storage.proxy, None);
 }
@@ -296,9 +212,7 @@ fn holds(holds: usize, cameras: usize, letters: usize) -> Coverings {
             window: Window::new(from, Some(from + SignedDuration::from_hours(1))),
         }
     };
-    (0..holds)
-        .map(|hold| (format!("{hold:0>36}"), covering(hold)))
-        .collect()
+    (0..holds).map(|hold| (format!("{hold:0>36}"), covering(hold))).collect()
 }
 
 /// What the API server takes as a Secret.
@@ -317,18 +231,9 @@ fn the_recorders_secret_has_room_for_any_number_of_holds() {
         let plan = fixture().plan_holding(held.clone());
         let recorders = plan.recorders.as_ref().unwrap();
         let bytes = recorders.config.data.as_ref().unwrap()[CONFIG_KEY].0.len();
-        assert!(
-            bytes < SECRET,
-            "{number} holds over {cameras} cameras: {bytes} bytes"
-        );
-        assert_eq!(
-            recorders.expected.widened, widened,
-            "{number} holds over {cameras} cameras"
-        );
-        assert_eq!(
-            recorders.expected.holds, held,
-            "recorders that follow it seal all of that"
-        );
+        assert!(bytes < SECRET, "{number} holds over {cameras} cameras: {bytes} bytes");
+        assert_eq!(recorders.expected.widened, widened, "{number} holds over {cameras} cameras");
+        assert_eq!(recorders.expected.holds, held, "recorders that follow it seal all of that");
     }
 }
 

@@ -40,10 +40,7 @@ const CONFIG_MODE: i32 = 0o440;
 pub fn template(names: &Names, pods: &Pods<'_>) -> core::PodTemplateSpec {
     let settings = pods.settings;
     core::PodTemplateSpec {
-        metadata: Some(ObjectMeta {
-            labels: Some(names.labels()),
-            ..ObjectMeta::default()
-        }),
+        metadata: Some(ObjectMeta { labels: Some(names.labels()), ..ObjectMeta::default() }),
         spec: Some(core::PodSpec {
             service_account_name: Some(names.recorder.clone()),
             automount_service_account_token: Some(false),
@@ -177,10 +174,7 @@ fn config_volume(names: &Names) -> core::Volume {
 fn resources() -> core::ResourceRequirements {
     let amounts = |pairs: &[(&str, &str)]| {
         Some(
-            pairs
-                .iter()
-                .map(|(name, amount)| ((*name).to_owned(), Quantity((*amount).to_owned())))
-                .collect(),
+            pairs.iter().map(|(name, amount)| ((*name).to_owned(), Quantity((*amount).to_owned()))).collect(),
         )
     };
     core::ResourceRequirements {
@@ -211,10 +205,7 @@ fn container_security() -> core::SecurityContext {
         privileged: Some(false),
         read_only_root_filesystem: Some(true),
         run_as_non_root: Some(true),
-        capabilities: Some(core::Capabilities {
-            add: None,
-            drop: Some(vec!["ALL".to_owned()]),
-        }),
+        capabilities: Some(core::Capabilities { add: None, drop: Some(vec!["ALL".to_owned()]) }),
         ..core::SecurityContext::default()
     }
 }

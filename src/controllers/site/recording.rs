@@ -32,10 +32,7 @@ pub async fn ask(recorders: &Recorders, names: &Names, applied: &AppliedRecorder
     let ask = |shard: u32| async move {
         let name = format!("{}-{shard}", names.recorder);
         let pod = applied.pods.iter().find(|pod| pod.name_any() == name);
-        let status = match pod
-            .ok_or(RecorderError::NoAddress)
-            .and_then(|pod: &Pod| recorders::address(pod))
-        {
+        let status = match pod.ok_or(RecorderError::NoAddress).and_then(|pod: &Pod| recorders::address(pod)) {
             Ok(address) => {
                 let Expected { api, revision, .. } = &applied.expected;
                 recorders.status_at(address, api, revision).await
@@ -44,10 +41,7 @@ pub async fn ask(recorders: &Recorders, names: &Names, applied: &AppliedRecorder
         };
         Answer { shard, status }
     };
-    stream::iter((0..applied.expected.pods).map(ask))
-        .buffered(AT_ONCE)
-        .collect()
-        .await
+    stream::iter((0..applied.expected.pods).map(ask)).buffered(AT_ONCE).collect().await
 }
 
 /// Whether every recorder answers and follows the configuration that it should; why not otherwise.
@@ -57,15 +51,9 @@ pub fn lagging(answers: &[Answer], revision: &str) -> Option<String> {
         Ok(status) if status.revision == revision => None,
         Ok(status) => Some(match &status.refused {
             Some(refused) if refused.revision.as_deref() == Some(revision) => {
-                format!(
-                    "recorder {} refuses its configuration: {}",
-                    answer.shard, refused.message
-                )
+                format!("recorder {} refuses its configuration: {}", answer.shard, refused.message)
             }
-            _ => format!(
-                "recorder {} does not follow the newest configuration yet",
-                answer.shard
-            ),
+            _ => format!("recorder {} does not follow the newest configuration yet", answer.shard),
         }),
     };
     let lagging: Vec<String> = answers.iter().filter_map(of).collect();
@@ -82,22 +70,11 @@ pub fn finding(
     let total = valid.cameras.len() + valid.left_out.len();
     let not = |truth, reason, message: &str| Finding::new(ConditionType::Recording, truth, reason, message);
     if total == 0 {
-        return (
-            not(
-                Truth::False,
-                Reason::NoCameras,
-                "no Camera names this site in spec.siteRef",
-            ),
-            0,
-        );
+        return (not(Truth::False, Reason::NoCameras, "no Camera names this site in spec.siteRef"), 0);
     }
     if !may_record {
         return (
-            not(
-                Truth::False,
-                Reason::DependsOn,
-                "nothing is recorded: see Accepted and StorageEnforced",
-            ),
+            not(Truth::False, Reason::DependsOn, "nothing is recorded: see Accepted and StorageEnforced"),
             0,
         );
     }
@@ -106,10 +83,7 @@ pub fn finding(
             Reason::Suspended => Reason::Suspended,
             _ => Reason::DependsOn,
         };
-        return (
-            not(Truth::False, reason, "nothing is recorded now: see Permitted"),
-            0,
-        );
+        return (not(Truth::False, reason, "nothing is recorded now: see Permitted"), 0);
     }
     let verdicts: Vec<(&str, Finding)> = valid
         .cameras
@@ -119,38 +93,28 @@ pub fn finding(
     let recording = verdicts.iter().filter(|(_, verdict)| verdict.is_true()).count();
     if recording == total {
         return (
-            not(
-                Truth::True,
-                Reason::Recording,
-                "all cameras record and the store confirms their segments",
-            ),
+            not(Truth::True, Reason::Recording, "all cameras record and the store confirms their segments"),
             recording,
         );
     }
     let left_out = valid.left_out.iter().map(|name| format!("{name} (not accepted)"));
     let silent = verdicts.iter().filter(|(_, verdict)| !verdict.is_true());
-    let silent = silent
-        .map(|(name, verdict)| format!("{name} ({})", <&str>::from(verdict.reason)))
-        .chain(left_out);
+    let silent =
+        silent.map(|(name, verdict)| format!("{name} ({})", <&str>::from(verdict.reason))).chain(left_out);
     (partly(recording, total, silent.collect(), &verdicts), recording)
 }
 
 /// Some cameras do not record: which, and why.
 fn partly(recording: usize, total: usize, silent: Vec<String>, verdicts: &[(&str, Finding)]) -> Finding {
-    let covered = verdicts
-        .iter()
-        .filter(|(_, verdict)| verdict.reason == Reason::Suspended)
-        .count();
+    let covered = verdicts.iter().filter(|(_, verdict)| verdict.reason == Reason::Suspended).count();
     let is_planned = covered == silent.len();
     let more = silent.len().saturating_sub(MOST_NAMED);
     let mut named = silent.into_iter().take(MOST_NAMED).collect::<Vec<_>>().join(", ");
     if more > 0 {
         named = format!("{named} and {more} more");
     }
-    let is_unknown = verdicts
-        .iter()
-        .all(|(_, verdict)| verdict.truth == Truth::Unknown)
-        && !verdicts.is_empty();
+    let is_unknown =
+        verdicts.iter().all(|(_, verdict)| verdict.truth == Truth::Unknown) && !verdicts.is_empty();
     let (truth, reason) = match verdicts.first() {
         // The recorders cannot be asked.
         Some((_, first)) if is_unknown => (Truth::Unknown, first.reason),

@@ -11,12 +11,7 @@ fn answer(fixture: &Fixture, cameras: &[(&str, CameraState)]) -> Answer {
         since: fixture.now,
         codec: None,
         last_frame: Some(fixture.now),
-        last_segment: Some(SegmentReport {
-            key: "k".into(),
-            start: fixture.now,
-            duration_ms: 1,
-            bytes: 1,
-        }),
+        last_segment: Some(SegmentReport { key: "k".into(), start: fixture.now, duration_ms: 1, bytes: 1 }),
         uploaded: 1,
         waiting: 0,
         last_error: None,
@@ -35,10 +30,7 @@ fn answer(fixture: &Fixture, cameras: &[(&str, CameraState)]) -> Answer {
         spool: SpoolStatus::default(),
         cameras: cameras.iter().map(report).collect(),
     };
-    Answer {
-        shard: 0,
-        status: Ok(status),
-    }
+    Answer { shard: 0, status: Ok(status) }
 }
 
 #[test]
@@ -57,43 +49,25 @@ fn all_some_or_none_record() {
     let (both, _) = of(&[("hal", Disconnected), ("kassa", Suspended)]);
     assert_eq!(both.reason, Reason::SomeSilent);
     let (none, count) = of(&[("hal", Disconnected), ("kassa", Disconnected)]);
-    assert_eq!(
-        (none.reason, none.truth, count),
-        (Reason::Disconnected, Truth::False, 0)
-    );
+    assert_eq!((none.reason, none.truth, count), (Reason::Disconnected, Truth::False, 0));
 }
 
 #[test]
 fn what_cannot_be_asked_is_unknown() {
     let valid = fixture().valid();
-    let silent = Answer {
-        shard: 0,
-        status: Err(RecorderError::Unreachable),
-    };
+    let silent = Answer { shard: 0, status: Err(RecorderError::Unreachable) };
     let (unknown, count) = finding(&valid, true, &[silent], SEGMENT);
-    assert_eq!(
-        (unknown.truth, unknown.reason, count),
-        (Truth::Unknown, Reason::RecorderNotReady, 0)
-    );
+    assert_eq!((unknown.truth, unknown.reason, count), (Truth::Unknown, Reason::RecorderNotReady, 0));
 }
 
 #[test]
 fn why_nothing_is_recorded_is_said() {
     let mut fixture = fixture();
-    assert_eq!(
-        finding(&fixture.valid(), false, &[], SEGMENT).0.reason,
-        Reason::DependsOn
-    );
+    assert_eq!(finding(&fixture.valid(), false, &[], SEGMENT).0.reason, Reason::DependsOn);
     fixture.site.spec.notices = None;
-    assert_eq!(
-        finding(&fixture.valid(), true, &[], SEGMENT).0.reason,
-        Reason::DependsOn
-    );
+    assert_eq!(finding(&fixture.valid(), true, &[], SEGMENT).0.reason, Reason::DependsOn);
     fixture.found.cameras.clear();
-    assert_eq!(
-        finding(&fixture.valid(), true, &[], SEGMENT).0.reason,
-        Reason::NoCameras
-    );
+    assert_eq!(finding(&fixture.valid(), true, &[], SEGMENT).0.reason, Reason::NoCameras);
 }
 
 #[test]
@@ -101,33 +75,14 @@ fn a_recorder_lags_until_it_follows_the_newest_configuration() {
     let fixture = fixture();
     let good = answer(&fixture, &[]);
     assert_eq!(lagging(std::slice::from_ref(&good), "new"), None);
-    assert!(
-        lagging(std::slice::from_ref(&good), "newer")
-            .unwrap()
-            .contains("does not follow")
-    );
+    assert!(lagging(std::slice::from_ref(&good), "newer").unwrap().contains("does not follow"));
     let refusing = Answer {
         status: good.status.map(|status| RecorderStatus {
-            refused: Some(RefusedConfig {
-                revision: Some("newer".into()),
-                message: "too new".into(),
-            }),
+            refused: Some(RefusedConfig { revision: Some("newer".into()), message: "too new".into() }),
             ..status
         }),
         shard: 1,
     };
-    assert_eq!(
-        lagging(&[refusing], "newer").unwrap(),
-        "recorder 1 refuses its configuration: too new"
-    );
-    assert!(
-        lagging(
-            &[Answer {
-                shard: 0,
-                status: Err(RecorderError::NoAddress)
-            }],
-            "new"
-        )
-        .is_some()
-    );
+    assert_eq!(lagging(&[refusing], "newer").unwrap(), "recorder 1 refuses its configuration: too new");
+    assert!(lagging(&[Answer { shard: 0, status: Err(RecorderError::NoAddress) }], "new").is_some());
 }

@@ -42,55 +42,27 @@ mod tests {
     /// Each has a row in `docs/conditions.md`: building a status with it checks that.
     #[test]
     fn every_obstacle_has_a_documented_reason_and_a_remedy() {
-        let retention = crate::storage::Retention {
-            words: "GOVERNANCE 400 days".into(),
-            days: 400,
-        };
+        let retention = crate::storage::Retention { words: "GOVERNANCE 400 days".into(), days: 400 };
         for (obstacle, reason, remedy) in [
             (Obstacle::NoObjectLock, "NoObjectLock", "make a new bucket"),
             (
-                Obstacle::DefaultRetention {
-                    retention,
-                    above: true,
-                },
+                Obstacle::DefaultRetention { retention, above: true },
                 "DefaultRetention",
                 "longer than a ceiling",
             ),
             (Obstacle::Lifecycle, "ForeignLifecycle", "TakeOver"),
-            (
-                Obstacle::Configured(Extra::Replication),
-                "ForeignReplication",
-                "TakeOver",
-            ),
-            (
-                Obstacle::Configured(Extra::Notifications),
-                "ForeignNotifications",
-                "TakeOver",
-            ),
-            (
-                Obstacle::Configured(Extra::Website),
-                "ForeignConfiguration",
-                "a web site",
-            ),
+            (Obstacle::Configured(Extra::Replication), "ForeignReplication", "TakeOver"),
+            (Obstacle::Configured(Extra::Notifications), "ForeignNotifications", "TakeOver"),
+            (Obstacle::Configured(Extra::Website), "ForeignConfiguration", "a web site"),
             (Obstacle::Policy, "ForeignConfiguration", "TakeOver"),
             (Obstacle::Objects, "ForeignObjects", "move them elsewhere"),
-            (
-                Obstacle::Hidden(Extra::Replication),
-                "ConfigurationHidden",
-                "give the operator the right",
-            ),
+            (Obstacle::Hidden(Extra::Replication), "ConfigurationHidden", "give the operator the right"),
         ] {
-            let error = EnforceError::Unadoptable {
-                obstacles: vec![obstacle],
-            };
+            let error = EnforceError::Unadoptable { obstacles: vec![obstacle] };
             let found = found::judge(Err(error), None, jiff::Timestamp::UNIX_EPOCH);
             assert!(!found.may_record() && found.is_stalled);
             assert_eq!(<&str>::from(found.finding.reason), reason);
-            assert!(
-                found.finding.message.contains(remedy),
-                "{}",
-                found.finding.message
-            );
+            assert!(found.finding.message.contains(remedy), "{}", found.finding.message);
             let told = crate::api::condition::merge(&[], &[found.finding], None, jiff::Timestamp::UNIX_EPOCH);
             assert_eq!(told.len(), 1);
         }

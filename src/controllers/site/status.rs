@@ -41,12 +41,7 @@ pub struct Observed<'a> {
 
 /// The status of `site`, and when it stalls though nothing happens.
 pub fn status(site: &Site, observed: &Observed<'_>, now: Timestamp) -> (SiteStatus, Option<Timestamp>) {
-    let Observed {
-        valid,
-        bucket,
-        applied,
-        answers,
-    } = observed;
+    let Observed { valid, bucket, applied, answers } = observed;
     let before = site.status.clone().unwrap_or_default();
     let may_record = valid.accepted.is_true() && bucket.may_record();
     let segment =
@@ -66,10 +61,7 @@ pub fn status(site: &Site, observed: &Observed<'_>, now: Timestamp) -> (SiteStat
         intact(
             bucket.status.is_some(),
             drift.as_ref(),
-            before
-                .retention
-                .as_ref()
-                .and_then(|retention| retention.drift.as_ref()),
+            before.retention.as_ref().and_then(|retention| retention.drift.as_ref()),
             now,
         ),
         administrators_excluded(),
@@ -214,12 +206,7 @@ fn more_than_held(widened: Widened) -> String {
 
 /// Why a Site may need a person, the gravest first.
 fn causes(site: &Site, observed: &Observed<'_>, ready: &Finding, now: Timestamp) -> Vec<Cause> {
-    let Observed {
-        valid,
-        bucket,
-        applied,
-        answers: _,
-    } = observed;
+    let Observed { valid, bucket, applied, answers: _ } = observed;
     let status = site.status.as_ref();
     let (before, made) = (site.conditions(), site.metadata.creation_timestamp.as_ref());
     let after = |finding: &Finding, patience| {
@@ -238,12 +225,7 @@ fn causes(site: &Site, observed: &Observed<'_>, ready: &Finding, now: Timestamp)
         causes.push(after(&bucket.finding, patience::STORE));
     }
     if let Some((reason, message)) = applied.as_ref().err().and_then(for_a_person) {
-        causes.push(Cause::now(Finding::new(
-            ConditionType::Stalled,
-            true,
-            reason,
-            message,
-        )));
+        causes.push(Cause::now(Finding::new(ConditionType::Stalled, true, reason, message)));
     } else if !ready.is_true() {
         causes.push(after(ready, patience::WORK));
     }
@@ -283,10 +265,8 @@ fn for_a_person(error: &ApplyError) -> Option<(Reason, String)> {
 fn intact(is_read: bool, bucket: Option<&Drift>, held: Option<&Drift>, now: Timestamp) -> Finding {
     let lately = |drift: &&Drift| drift.is_told(now);
     let both = [("the bucket", bucket), ("what is held", held)];
-    let lately: Vec<(&str, &Drift)> = both
-        .into_iter()
-        .filter_map(|(whose, drift)| Some((whose, drift.filter(lately)?)))
-        .collect();
+    let lately: Vec<(&str, &Drift)> =
+        both.into_iter().filter_map(|(whose, drift)| Some((whose, drift.filter(lately)?))).collect();
     if lately.is_empty() && !is_read {
         let message = "the bucket was not read back yet: see StorageEnforced";
         return Finding::new(ConditionType::Intact, Truth::Unknown, Reason::DependsOn, message);
@@ -295,16 +275,10 @@ fn intact(is_read: bool, bucket: Option<&Drift>, held: Option<&Drift>, now: Time
         let message = "nobody else was found to have changed the bucket or what is held, in the last day";
         return Finding::new(ConditionType::Intact, true, Reason::AsRequired, message);
     }
-    let told: Vec<String> = lately
-        .iter()
-        .map(|(whose, drift)| format!("{whose} at {}: {}", drift.at.0, drift.what))
-        .collect();
+    let told: Vec<String> =
+        lately.iter().map(|(whose, drift)| format!("{whose} at {}: {}", drift.at.0, drift.what)).collect();
     let told = told.join("; ");
-    let times = lately
-        .iter()
-        .map(|(_, drift)| drift.times)
-        .max()
-        .unwrap_or_default();
+    let times = lately.iter().map(|(_, drift)| drift.times).max().unwrap_or_default();
     if times >= A_FIGHT {
         let message = format!(
             "another party changes what the operator puts back, {times} times so far: exempt this bucket from automatic \
@@ -323,12 +297,7 @@ fn intact(is_read: bool, bucket: Option<&Drift>, held: Option<&Drift>, now: Time
 /// Without encryption to the managers' keys, who administers the cluster can reach credentials and pods.
 fn administrators_excluded() -> Finding {
     let message = "article 3.2: recordings are not encrypted for the managers alone, so who administers the cluster or the store could watch them";
-    Finding::new(
-        ConditionType::AdministratorsExcluded,
-        false,
-        Reason::NotEncrypted,
-        message,
-    )
+    Finding::new(ConditionType::AdministratorsExcluded, false, Reason::NotEncrypted, message)
 }
 
 #[cfg(test)]

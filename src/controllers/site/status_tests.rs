@@ -9,21 +9,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 /// The status, with nothing running yet.
 fn of(fixture: &Fixture, bucket: &Bucket, applied: Result<Applied, ApplyError>) -> SiteStatus {
-    let observed = Observed {
-        valid: &fixture.valid(),
-        bucket,
-        applied: &applied,
-        answers: &[],
-    };
+    let observed = Observed { valid: &fixture.valid(), bucket, applied: &applied, answers: &[] };
     status(&fixture.site, &observed, fixture.now).0
 }
 
 fn condition<'a>(status: &'a SiteStatus, type_: &str) -> (&'a str, &'a str, &'a str) {
-    let found = status
-        .conditions
-        .iter()
-        .find(|condition| condition.type_ == type_)
-        .unwrap();
+    let found = status.conditions.iter().find(|condition| condition.type_ == type_).unwrap();
     (&found.status, &found.reason, &found.message)
 }
 
@@ -31,11 +22,7 @@ fn condition<'a>(status: &'a SiteStatus, type_: &str) -> (&'a str, &'a str, &'a 
 fn every_condition_is_always_there() {
     let fixture = fixture();
     let status = of(&fixture, &good_bucket(fixture.now), Ok(Applied::default()));
-    let types: Vec<&str> = status
-        .conditions
-        .iter()
-        .map(|condition| condition.type_.as_str())
-        .collect();
+    let types: Vec<&str> = status.conditions.iter().map(|condition| condition.type_.as_str()).collect();
     assert_eq!(
         types,
         [
@@ -51,21 +38,11 @@ fn every_condition_is_always_there() {
             "Stalled"
         ]
     );
-    assert_eq!(
-        (condition(&status, "Ready").0, condition(&status, "Stalled").0),
-        ("True", "False")
-    );
+    assert_eq!((condition(&status, "Ready").0, condition(&status, "Stalled").0), ("True", "False"));
     assert_eq!(condition(&status, "AdministratorsExcluded").1, "NotEncrypted");
     let (truth, reason, _) = condition(&status, "AccessRestricted");
-    assert_eq!(
-        (truth, reason),
-        ("Unknown", "NotTried"),
-        "this bucket was never tried"
-    );
-    assert_eq!(
-        (status.observed_generation, status.cameras, status.recording),
-        (Some(3), Some(2), Some(0))
-    );
+    assert_eq!((truth, reason), ("Unknown", "NotTried"), "this bucket was never tried");
+    assert_eq!((status.observed_generation, status.cameras, status.recording), (Some(3), Some(2), Some(0)));
     assert_eq!(status.ceilings.unwrap().video.to_string(), "28d");
 }
 
@@ -75,11 +52,7 @@ fn a_promise_that_the_store_does_not_keep_is_a_condition_of_its_own() {
     let fixture = fixture();
     let with = |fails: &[Check], gaps: Vec<&'static str>| {
         let verdict = |check: &Check| {
-            if fails.contains(check) {
-                Verdict::Fails
-            } else {
-                Verdict::Holds
-            }
+            if fails.contains(check) { Verdict::Fails } else { Verdict::Holds }
         };
         let rows: Vec<_> = Check::ALL.iter().map(|check| (*check, verdict(check))).collect();
         let enforced = Enforced {
@@ -92,40 +65,24 @@ fn a_promise_that_the_store_does_not_keep_is_a_condition_of_its_own() {
             gaps,
             left_out: vec![],
         };
-        of(
-            &fixture,
-            &judge(Ok(enforced), None, fixture.now),
-            Ok(Applied::default()),
-        )
+        of(&fixture, &judge(Ok(enforced), None, fixture.now), Ok(Applied::default()))
     };
     let good = with(&[], vec![]);
     assert_eq!(condition(&good, "AccessRestricted").0, "True");
 
     let weak = with(
-        &[
-            Check::RecorderCannotOverwrite,
-            Check::HeldIsReadable,
-            Check::LastModifiedStays,
-        ],
+        &[Check::RecorderCannotOverwrite, Check::HeldIsReadable, Check::LastModifiedStays],
         vec!["a gap of the policy"],
     );
     let (truth, reason, message) = condition(&weak, "AccessRestricted");
     assert_eq!((truth, reason), ("False", "AccessDiffers"));
-    for part in [
-        "A recorder can overwrite",
-        "Managers and officers cannot read held",
-        "toezicht iam",
-    ] {
+    for part in ["A recorder can overwrite", "Managers and officers cannot read held", "toezicht iam"] {
         assert!(message.contains(part), "{message}");
     }
     assert!(!message.contains("LastModified"), "{message}");
     for (type_, words) in [("StorageEnforced", 100), ("Ready", 300)] {
         let (truth, _, message) = condition(&weak, type_);
-        assert_eq!(
-            (truth, message),
-            ("True", condition(&good, type_).2),
-            "{type_} is about something else"
-        );
+        assert_eq!((truth, message), ("True", condition(&good, type_).2), "{type_} is about something else");
         assert!(message.len() < words && !message.contains(" but"), "{message}");
     }
     assert!(condition(&weak, "Ready").2.contains("AccessRestricted says"));
@@ -148,15 +105,9 @@ fn what_only_a_person_can_solve_is_stalled() {
     let mut fixture = fixture();
     let claimed = judge(Err(EnforceError::Claimed), None, fixture.now);
     let status = of(&fixture, &claimed, Ok(Applied::default()));
-    assert_eq!(
-        (condition(&status, "Stalled").0, condition(&status, "Ready").1),
-        ("True", "BucketClaimed")
-    );
+    assert_eq!((condition(&status, "Stalled").0, condition(&status, "Ready").1), ("True", "BucketClaimed"));
 
-    let foreign = ApplyError::ForeignObject {
-        kind: "Service".into(),
-        name: "zwembad-recorder".into(),
-    };
+    let foreign = ApplyError::ForeignObject { kind: "Service".into(), name: "zwembad-recorder".into() };
     let status = of(&fixture, &good_bucket(fixture.now), Err(foreign));
     assert_eq!(
         (condition(&status, "Stalled").1, condition(&status, "Ready").1),
@@ -173,10 +124,7 @@ fn what_only_a_person_can_solve_is_stalled() {
 
     fixture.config.grants = crate::controllers::grant::Grants::default();
     let status = of(&fixture, &good_bucket(fixture.now), Ok(Applied::default()));
-    assert_eq!(
-        (condition(&status, "Stalled").0, condition(&status, "Ready").1),
-        ("True", "NotGranted")
-    );
+    assert_eq!((condition(&status, "Stalled").0, condition(&status, "Ready").1), ("True", "NotGranted"));
 }
 
 /// The status each so many seconds after the Site was made, carried on from one to the next.
@@ -189,10 +137,7 @@ fn stalled_after(fixture: &mut Fixture, bucket: &Bucket, seconds: &[(i64, &str, 
         let (is, why, message) = condition(&next, "Stalled");
         assert_eq!((is, why), (*truth, *reason), "after {after} s: {message}");
         let kept = fixture.site.status.take().unwrap_or_default();
-        fixture.site.status = Some(SiteStatus {
-            retention: kept.retention,
-            ..next
-        });
+        fixture.site.status = Some(SiteStatus { retention: kept.retention, ..next });
     }
 }
 
@@ -202,21 +147,11 @@ fn a_reference_that_may_still_come_stalls_a_site_after_a_minute() {
     fixture.found.policy = None;
     let bucket = crate::controllers::site::found::unknown(None);
     let (quiet, stalled) = (("False", "AsRequired"), ("True", "ReferenceNotFound"));
-    let looks = [
-        (2, quiet),
-        (31, quiet),
-        (61, quiet),
-        (62, stalled),
-        (400, stalled),
-    ];
+    let looks = [(2, quiet), (31, quiet), (61, quiet), (62, stalled), (400, stalled)];
     let looks = looks.map(|(after, (truth, reason))| (after, truth, reason));
     stalled_after(&mut fixture, &bucket, &looks);
-    let observed = Observed {
-        valid: &fixture.valid(),
-        bucket: &bucket,
-        applied: &Ok(Applied::default()),
-        answers: &[],
-    };
+    let observed =
+        Observed { valid: &fixture.valid(), bucket: &bucket, applied: &Ok(Applied::default()), answers: &[] };
     fixture.site.status = None;
     let (_, stalls_at) = status(&fixture.site, &observed, fixture.now);
     assert_eq!(stalls_at, Some(fixture.now + SignedDuration::from_secs(60)));
@@ -255,10 +190,7 @@ fn an_orphaned_hold_waits_for_a_person() {
     stalled_after(&mut fixture, &bucket, &looks);
     let status = of(&fixture, &bucket, Ok(Applied::default()));
     let (_, _, message) = condition(&status, "Stalled");
-    assert!(
-        message.contains("vechtpartij-7") && message.contains("holds restore"),
-        "{message}"
-    );
+    assert!(message.contains("vechtpartij-7") && message.contains("holds restore"), "{message}");
 }
 
 #[test]
@@ -266,18 +198,11 @@ fn what_somebody_else_changed_is_told_for_a_day() {
     let mut fixture = fixture();
     let mut drifted = good_bucket(fixture.now);
     drifted.is_drift = true;
-    drifted.changes = vec![Change {
-        what: Aspect::Policy,
-        from: "none".into(),
-        to: "ours".into(),
-    }];
+    drifted.changes = vec![Change { what: Aspect::Policy, from: "none".into(), to: "ours".into() }];
     let told = of(&fixture, &drifted, Ok(Applied::default()));
     let (truth, reason, message) = condition(&told, "Intact");
     assert_eq!((truth, reason), ("False", "PutBack"));
-    assert!(
-        message.contains("the bucket at ") && message.contains("policy: none → ours"),
-        "{message}"
-    );
+    assert!(message.contains("the bucket at ") && message.contains("policy: none → ours"), "{message}");
 
     // The next look finds nothing, and says the same.
     let held = Drift {
@@ -286,10 +211,7 @@ fn what_somebody_else_changed_is_told_for_a_day() {
         times: 1,
     };
     fixture.site.status = Some(SiteStatus {
-        retention: Some(RetentionStatus {
-            drift: Some(held),
-            ..RetentionStatus::default()
-        }),
+        retention: Some(RetentionStatus { drift: Some(held), ..RetentionStatus::default() }),
         ..told
     });
     for (hours, parts) in [(1, &["policy", "tag"][..]), (25, &["tag"]), (48, &[])] {
@@ -299,11 +221,7 @@ fn what_somebody_else_changed_is_told_for_a_day() {
         let (truth, _, message) = condition(&status, "Intact");
         assert_eq!(truth == "True", parts.is_empty(), "{message}");
         for part in ["policy", "tag"] {
-            assert_eq!(
-                message.contains(part),
-                parts.contains(&part),
-                "after {hours} h: {message}"
-            );
+            assert_eq!(message.contains(part), parts.contains(&part), "after {hours} h: {message}");
         }
     }
 }
@@ -315,23 +233,11 @@ fn parties_that_undo_each_other_are_told() {
     for round in 1..=4 {
         let mut drifted = good_bucket(fixture.now);
         drifted.is_drift = true;
-        drifted.changes = vec![Change {
-            what: Aspect::Lifecycle,
-            from: "theirs".into(),
-            to: "ours".into(),
-        }];
+        drifted.changes = vec![Change { what: Aspect::Lifecycle, from: "theirs".into(), to: "ours".into() }];
         let status = of(&fixture, &drifted, Ok(Applied::default()));
         let (truth, reason, message) = condition(&status, "Intact");
-        assert_eq!(
-            (truth, reason),
-            ("False", if round < 3 { "PutBack" } else { "Contended" }),
-            "{message}"
-        );
-        assert_eq!(
-            message.contains(&format!("{round} times")),
-            round >= 3,
-            "{message}"
-        );
+        assert_eq!((truth, reason), ("False", if round < 3 { "PutBack" } else { "Contended" }), "{message}");
+        assert_eq!(message.contains(&format!("{round} times")), round >= 3, "{message}");
         fixture.site.status = Some(status);
         fixture.now += SignedDuration::from_hours(20);
     }
@@ -357,10 +263,7 @@ fn what_an_audit_found_is_told_with_ages_and_ceilings() {
         store_lag_seconds: 60,
         findings: Vec::new(),
     };
-    fixture.site.status = Some(SiteStatus {
-        audit: Some(audit),
-        ..SiteStatus::default()
-    });
+    fixture.site.status = Some(SiteStatus { audit: Some(audit), ..SiteStatus::default() });
     let status = of(&fixture, &good_bucket(fixture.now), Ok(Applied::default()));
     let (truth, _, message) = condition(&status, "Compliant");
     let (from, until) = (at(1 + 24 * 20 + 3).0, at(1 + 24 * 20 + 3 - 28 * 24).0);
@@ -384,10 +287,7 @@ fn recorders_that_seal_more_than_is_held_are_told() {
         let mut expected = fixture.plan().recorders.unwrap().expected;
         expected.widened = widened;
         let applied = Applied {
-            recorders: Some(AppliedRecorders {
-                expected,
-                pods: Vec::new(),
-            }),
+            recorders: Some(AppliedRecorders { expected, pods: Vec::new() }),
             ..Applied::default()
         };
         let status = of(&fixture, &good_bucket(fixture.now), Ok(applied));
@@ -416,10 +316,7 @@ fn audited_with_a_video_of(hours: i64) -> Fixture {
         findings: Vec::new(),
     };
     fixture.site.status = Some(SiteStatus {
-        ceilings: Some(Ceilings {
-            video: Days(28),
-            calls: Days(7),
-        }),
+        ceilings: Some(Ceilings { video: Days(28), calls: Days(7) }),
         audit: Some(audit),
         ..SiteStatus::default()
     });
@@ -467,10 +364,7 @@ fn of_a_paused_or_deleted_site_nothing_is_well_that_nobody_looks_at() {
         for found in &before[1..] {
             let now = after.iter().find(|now| now.type_ == found.type_).unwrap();
             let said = format!("{now:?}");
-            assert!(
-                now.status != "True" && now.message.ends_with(&found.message),
-                "{said}"
-            );
+            assert!(now.status != "True" && now.message.ends_with(&found.message), "{said}");
         }
         let again = kit_status::unlooked(after.clone(), &after, Reason::Paused, "", Timestamp::MAX);
         assert_eq!(again, after, "since then");
@@ -488,10 +382,7 @@ fn a_deleted_site_whose_bucket_cannot_be_used_says_what_to_do_for_its_holds() {
     assert_eq!(status.conditions[0].type_, "Ready");
     let (truth, reason, message) = condition(&status, "Stalled");
     assert_eq!((truth, reason), ("True", "ReferenceNotFound"));
-    for part in [
-        "spec.storage.operator.credentialsRef",
-        "docs/operations.md#a-namespace-that-cannot-go",
-    ] {
+    for part in ["spec.storage.operator.credentialsRef", "docs/operations.md#a-namespace-that-cannot-go"] {
         assert!(message.contains(part), "{message}");
     }
     let (truth, reason, message) = condition(&status, "StorageEnforced");

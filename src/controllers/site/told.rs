@@ -84,11 +84,7 @@ fn everything(held: &Coverings) -> Coverings {
 }
 
 fn all(calls: bool, window: Window) -> Covering {
-    Covering {
-        cameras: std::collections::BTreeSet::new(),
-        calls,
-        window,
-    }
+    Covering { cameras: std::collections::BTreeSet::new(), calls, window }
 }
 
 /// The later of two ends; absent: never.
@@ -150,11 +146,7 @@ mod tests {
         let one = |name: &str, from: i64| {
             let cameras: BTreeSet<String> = (0..50).map(|number| format!("{name}-{number}")).collect();
             let window = Window::new(at(from), Some(at(from) + SignedDuration::from_secs(10)));
-            let covering = Covering {
-                cameras,
-                calls: false,
-                window,
-            };
+            let covering = Covering { cameras, calls: false, window };
             (name.to_owned(), covering)
         };
         let held: Coverings = [one("a", 0), one("b", 5), one("c", 100)].into();
@@ -163,13 +155,7 @@ mod tests {
         let told = fit(&held, size(&held) - 1);
         assert_eq!(widened(&told), Some(Widened::EveryCamera));
         let windows: Vec<Window> = told.values().map(|covering| covering.window).collect();
-        assert_eq!(
-            windows,
-            [
-                Window::new(at(0), Some(at(15))),
-                Window::new(at(100), Some(at(110)))
-            ]
-        );
+        assert_eq!(windows, [Window::new(at(0), Some(at(15))), Window::new(at(100), Some(at(110)))]);
         let told = fit(&held, 100);
         assert_eq!(widened(&told), Some(Widened::Everything));
         let windows: Vec<Window> = told.values().map(|covering| covering.window).collect();

@@ -80,10 +80,7 @@ struct Problem {
 
 impl Problem {
     fn new(reason: Reason, message: impl ToString) -> Self {
-        Self {
-            reason,
-            message: message.to_string(),
-        }
+        Self { reason, message: message.to_string() }
     }
 }
 
@@ -100,10 +97,7 @@ impl From<MissingSecret> for Problem {
 impl Valid {
     /// The ceilings by which `Compliant` is judged; `None`: none was ever in force.
     pub fn in_force(&self) -> Option<InForce> {
-        Some(InForce {
-            ruling: self.ceilings.clone()?,
-            cluster: self.cluster.clone(),
-        })
+        Some(InForce { ruling: self.ceilings.clone()?, cluster: self.cluster.clone() })
     }
 }
 
@@ -125,15 +119,7 @@ pub fn validate(
         .and_then(|policy| retention::ceilings(&policy.spec.retention, &config.ceilings).ok())
         .or_else(|| site.status.as_ref()?.ceilings.clone());
     let permission = permission(site, policy, found, now);
-    let access = access(
-        site,
-        found,
-        config,
-        &names,
-        cluster_id,
-        ceilings.as_ref(),
-        &mut problems,
-    );
+    let access = access(site, found, config, &names, cluster_id, ceilings.as_ref(), &mut problems);
     let access = access.unwrap_or_else(|problem| {
         problems.push(problem);
         None
@@ -188,10 +174,8 @@ fn accepted_policy<'a>(
     };
     let verdict = policy::accept(&policy.spec, &config.ceilings);
     if !verdict.is_true() {
-        let message = format!(
-            "spec.policyRef: the RecordingPolicy {name:?} cannot be followed: {}",
-            verdict.message
-        );
+        let message =
+            format!("spec.policyRef: the RecordingPolicy {name:?} cannot be followed: {}", verdict.message);
         problems.push(Problem::new(Reason::ReferenceRefused, message));
         return None;
     }
@@ -214,10 +198,7 @@ fn permission(
         next_change: None,
     };
     let Some(policy) = policy else {
-        return never(
-            Reason::DependsOn,
-            "there is no policy that can be followed: see Accepted".to_owned(),
-        );
+        return never(Reason::DependsOn, "there is no policy that can be followed: see Accepted".to_owned());
     };
     match Gates::of(&policy.spec, site.spec.notices.as_ref()) {
         Err(error) => never(Reason::InvalidField, error.safe_message()),
@@ -258,10 +239,7 @@ fn access(
         roles: &roles,
         exceptions: &exceptions,
     };
-    config
-        .grants
-        .check(&request)
-        .map_err(|refusal| Problem::new(Reason::NotGranted, refusal))?;
+    config.grants.check(&request).map_err(|refusal| Problem::new(Reason::NotGranted, refusal))?;
     if !exceptions.is_empty() && storage.decision.is_none() {
         let message = "spec.storage.decision: article 9: an exception needs a decision: say who decided, when, and where it can be found";
         return Err(Problem::new(Reason::InvalidField, message));
@@ -271,13 +249,7 @@ fn access(
         .map_err(|(reason, message)| Problem::new(reason, message))?;
     let ca_pem = storage.ca_ref.as_ref().map(|reference| {
         let authorities = &found.camera_secrets.authorities;
-        reference::text(
-            authorities,
-            SECRET_TYPE_CA,
-            &reference.name,
-            "ca.crt",
-            "spec.storage.caRef",
-        )
+        reference::text(authorities, SECRET_TYPE_CA, &reference.name, "ca.crt", "spec.storage.caRef")
     });
     let ca_pem = ca_pem.transpose()?.map(|pem| pem.reveal().to_owned());
     let ground = Ground {
@@ -388,11 +360,7 @@ fn cameras(spec: &SiteSpec, found: &Dereferenced) -> (Vec<ValidCamera>, Vec<Stri
         match camera::source(&camera.spec, &found.camera_secrets) {
             Ok(source) => {
                 let suspended = suspension::of_camera(&spec.suspensions, &name);
-                valid.push(ValidCamera {
-                    name,
-                    source,
-                    suspended,
-                });
+                valid.push(ValidCamera { name, source, suspended });
             }
             Err(_) => left_out.push(name),
         }

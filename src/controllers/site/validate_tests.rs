@@ -18,26 +18,12 @@ fn a_complete_site_is_accepted_with_all_that_follows() {
     let access = valid.access.unwrap();
     assert_eq!(access.operator.endpoint.as_deref(), Some("https://s3.example.nl"));
     assert_eq!(
-        access
-            .recorder
-            .as_ref()
-            .unwrap()
-            .credentials
-            .as_keys()
-            .unwrap()
-            .access_key_id
-            .reveal(),
+        access.recorder.as_ref().unwrap().credentials.as_keys().unwrap().access_key_id.reveal(),
         "s3-recorder"
     );
     assert_eq!(access.spec.readers, ["manager", "officer"]);
-    assert_eq!(
-        (access.spec.video_ceiling, access.spec.calls_ceiling),
-        (Days(28), Days(7))
-    );
-    assert_eq!(
-        (access.claim.cluster_id.as_str(), access.claim.uid.as_str()),
-        ("cluster", "uid-of-site")
-    );
+    assert_eq!((access.spec.video_ceiling, access.spec.calls_ceiling), (Days(28), Days(7)));
+    assert_eq!((access.claim.cluster_id.as_str(), access.claim.uid.as_str()), ("cluster", "uid-of-site"));
     assert_eq!(valid.spool_bytes, 20 << 30);
     assert_eq!(valid.cameras.len(), 2);
 }
@@ -49,27 +35,18 @@ fn without_the_recorders_secret_the_bucket_is_looked_after() {
     let valid = fixture.valid();
     assert!(!valid.accepted.is_true(), "nothing is recorded");
     let access = valid.access.unwrap();
-    assert_eq!(
-        (access.recorder, access.operator.bucket.as_str()),
-        (None, "gemeente-zwembad")
-    );
+    assert_eq!((access.recorder, access.operator.bucket.as_str()), (None, "gemeente-zwembad"));
 }
 
 /// What was admitted before the rule about principals: a person is left out, and a machine stops everything.
 #[test]
 fn a_principal_that_is_more_than_one_identity_is_in_no_policy() {
-    for wrong in [
-        "${aws:username}",
-        "arn:aws:iam::000000000000:user/${aws:username}",
-        "a b",
-    ] {
+    for wrong in ["${aws:username}", "arn:aws:iam::000000000000:user/${aws:username}", "a b"] {
         let mut fixture = fixture();
         fixture.site.spec.managers[0].principal = Some(wrong.into());
         let policy = fixture.found.policy.as_mut().unwrap();
         policy.spec.incident_officers[0].principal = Some(wrong.into());
-        fixture.site.spec.storage.auditor = Some(crate::api::Auditor {
-            principal: wrong.into(),
-        });
+        fixture.site.spec.storage.auditor = Some(crate::api::Auditor { principal: wrong.into() });
         let valid = fixture.valid();
         let message = &valid.accepted.message;
         assert!(!valid.accepted.is_true(), "{message}");
@@ -100,11 +77,7 @@ fn an_auditor_that_is_somebody_else_is_left_out_and_stops_nothing() {
     let principal = "arn:aws:iam::1:user/officer".to_owned();
     fixture.site.spec.storage.auditor = Some(crate::api::Auditor { principal });
     let valid = fixture.valid();
-    assert!(
-        valid.accepted.message.contains("spec.storage.auditor.principal"),
-        "{}",
-        valid.accepted.message
-    );
+    assert!(valid.accepted.message.contains("spec.storage.auditor.principal"), "{}", valid.accepted.message);
     assert_eq!(valid.access.unwrap().spec.auditor, None);
     fixture.site.spec.storage.auditor.as_mut().unwrap().principal = "fg".into();
     let valid = fixture.valid();
@@ -118,16 +91,8 @@ fn each_problem_is_named_with_its_field_and_reason() {
     type Spoil = fn(&mut Fixture);
     let table: &[(Spoil, Reason, &str)] = &[
         (|f| f.found.policy = None, ReferenceNotFound, "spec.policyRef"),
-        (
-            |f| f.config.ceilings.video = Days(14),
-            ReferenceRefused,
-            "spec.policyRef",
-        ),
-        (
-            |f| f.found.store_secrets.clear(),
-            ReferenceNotFound,
-            "spec.storage.operator.credentialsRef",
-        ),
+        (|f| f.config.ceilings.video = Days(14), ReferenceRefused, "spec.policyRef"),
+        (|f| f.found.store_secrets.clear(), ReferenceNotFound, "spec.storage.operator.credentialsRef"),
         (
             |f| drop(f.found.store_secrets.remove("s3-recorder")),
             ReferenceNotFound,
@@ -135,10 +100,11 @@ fn each_problem_is_named_with_its_field_and_reason() {
         ),
         (
             |f| {
-                drop(f.found.store_secrets.insert(
-                    "s3-operator".into(),
-                    f.found.camera_secrets.logins["login"].clone(),
-                ));
+                drop(
+                    f.found
+                        .store_secrets
+                        .insert("s3-operator".into(), f.found.camera_secrets.logins["login"].clone()),
+                );
             },
             ReferenceRefused,
             "spec.storage.operator.credentialsRef",
@@ -148,46 +114,18 @@ fn each_problem_is_named_with_its_field_and_reason() {
             NotGranted,
             "spec.storage",
         ),
-        (
-            |f| f.site.spec.storage.endpoint = Some("https://10.96.0.1".into()),
-            NotGranted,
-            "spec.storage",
-        ),
-        (
-            |f| f.site.spec.storage.endpoint = None,
-            NotGranted,
-            "spec.storage",
-        ),
-        (
-            |f| f.site.spec.storage.bucket = "buurgemeente-zwembad".into(),
-            NotGranted,
-            "spec.storage",
-        ),
-        (
-            |f| f.site.metadata.namespace = Some("buurgemeente".into()),
-            NotGranted,
-            "spec.storage",
-        ),
-        (
-            |f| f.site.spec.storage.allow_unprotected = true,
-            NotGranted,
-            "spec.storage",
-        ),
+        (|f| f.site.spec.storage.endpoint = Some("https://10.96.0.1".into()), NotGranted, "spec.storage"),
+        (|f| f.site.spec.storage.endpoint = None, NotGranted, "spec.storage"),
+        (|f| f.site.spec.storage.bucket = "buurgemeente-zwembad".into(), NotGranted, "spec.storage"),
+        (|f| f.site.metadata.namespace = Some("buurgemeente".into()), NotGranted, "spec.storage"),
+        (|f| f.site.spec.storage.allow_unprotected = true, NotGranted, "spec.storage"),
         (
             |f| f.site.spec.storage.endpoint = Some("https://s3.example.nl/a".into()),
             InvalidField,
             "spec.storage.endpoint",
         ),
-        (
-            |f| f.site.spec.recorder.spool.size = "20Gb".into(),
-            InvalidField,
-            "spec.recorder.spool.size",
-        ),
-        (
-            |f| f.site.spec.recorder.spool.size = "1Mi".into(),
-            InvalidField,
-            "spec.recorder.spool.size",
-        ),
+        (|f| f.site.spec.recorder.spool.size = "20Gb".into(), InvalidField, "spec.recorder.spool.size"),
+        (|f| f.site.spec.recorder.spool.size = "1Mi".into(), InvalidField, "spec.recorder.spool.size"),
         (
             |f| {
                 f.site.spec.live_view = true;
@@ -201,11 +139,7 @@ fn each_problem_is_named_with_its_field_and_reason() {
         let finding = accepted(spoil);
         assert!(!finding.is_true(), "case {at}");
         assert_eq!(finding.reason, *reason, "case {at}: {}", finding.message);
-        assert!(
-            finding.message.starts_with(field),
-            "case {at}: {}",
-            finding.message
-        );
+        assert!(finding.message.starts_with(field), "case {at}: {}", finding.message);
         assert!(!finding.message.contains("store-secret") && !finding.message.contains("camera-password"));
     }
 }
@@ -216,21 +150,13 @@ fn no_machine_watches() {
     let as_manager =
         accepted(|f| f.site.spec.managers[0].principal = Some("arn:aws:iam::1:user/operator".into()));
     assert_eq!(as_manager.reason, Reason::InvalidField);
-    assert!(
-        as_manager.message.starts_with("spec.managers: article 3.2"),
-        "{}",
-        as_manager.message
-    );
+    assert!(as_manager.message.starts_with("spec.managers: article 3.2"), "{}", as_manager.message);
     let as_officer = accepted(|f| {
         let officers = &mut f.found.policy.as_mut().unwrap().spec.incident_officers;
         officers[0].principal = Some("recorder".into());
     });
     assert_eq!(as_officer.reason, Reason::ReferenceRefused);
-    assert!(
-        as_officer.message.contains("incidentOfficers"),
-        "{}",
-        as_officer.message
-    );
+    assert!(as_officer.message.contains("incidentOfficers"), "{}", as_officer.message);
 }
 
 /// The schema compares texts; a store may go by the name alone.
@@ -240,9 +166,7 @@ fn operator_and_recorders_under_two_names_are_refused() {
         accepted(|f| f.site.spec.storage.recorder.principal = "arn:aws:iam::1:user/operator".into());
     assert_eq!(finding.reason, Reason::InvalidField);
     assert!(
-        finding
-            .message
-            .starts_with("spec.storage.recorder.principal: article 3.2"),
+        finding.message.starts_with("spec.storage.recorder.principal: article 3.2"),
         "{}",
         finding.message
     );
@@ -276,10 +200,7 @@ fn a_deleted_policy_stops_recording_but_not_the_bucket() {
     fixture.found.policy = None;
     assert_eq!(fixture.valid().access, None, "there never were ceilings");
     fixture.site.status = Some(crate::api::SiteStatus {
-        ceilings: Some(Ceilings {
-            video: Days(21),
-            calls: Days(6),
-        }),
+        ceilings: Some(Ceilings { video: Days(21), calls: Days(6) }),
         ..crate::api::SiteStatus::default()
     });
     let valid = fixture.valid();
@@ -292,22 +213,12 @@ fn a_deleted_policy_stops_recording_but_not_the_bucket() {
 fn an_unusable_camera_is_left_out_and_the_others_go_on() {
     let mut fixture = fixture();
     fixture.found.cameras.push(camera("zolder"));
-    fixture.found.cameras[0]
-        .spec
-        .stream
-        .credentials_ref
-        .as_mut()
-        .unwrap()
-        .name = "nobody".into();
+    fixture.found.cameras[0].spec.stream.credentials_ref.as_mut().unwrap().name = "nobody".into();
     let valid = fixture.valid();
     assert!(valid.accepted.is_true());
     assert_eq!(valid.left_out, ["hal"]);
     assert_eq!(
-        valid
-            .cameras
-            .iter()
-            .map(|camera| camera.name.as_str())
-            .collect::<Vec<_>>(),
+        valid.cameras.iter().map(|camera| camera.name.as_str()).collect::<Vec<_>>(),
         ["kassa", "zolder"]
     );
 }
@@ -317,29 +228,19 @@ fn a_suspension_is_of_the_cameras_that_it_names() {
     let mut fixture = fixture();
     fixture.now = "2026-03-18T12:00:00Z".parse().unwrap();
     let valid = fixture.valid();
-    assert!(
-        valid.permission.finding.is_true(),
-        "the other camera still records"
-    );
+    assert!(valid.permission.finding.is_true(), "the other camera still records");
     assert!(valid.cameras[0].suspended.contains(fixture.now));
     assert!(!valid.cameras[1].suspended.contains(fixture.now));
     fixture.site.spec.suspensions[0].cameras.clear();
     let valid = fixture.valid();
     assert_eq!(valid.permission.finding.reason, Reason::Suspended);
-    assert_eq!(
-        valid.permission.next_change,
-        Some("2026-03-18T21:00:00Z".parse().unwrap())
-    );
+    assert_eq!(valid.permission.next_change, Some("2026-03-18T21:00:00Z".parse().unwrap()));
 }
 
 #[test]
 fn a_temporary_key_has_its_session_token() {
     let mut fixture = fixture();
-    let texts = [
-        ("accessKeyId", "ASIA9"),
-        ("secretAccessKey", "s"),
-        ("sessionToken", "IQoJb3Jp\n"),
-    ];
+    let texts = [("accessKeyId", "ASIA9"), ("secretAccessKey", "s"), ("sessionToken", "IQoJb3Jp\n")];
     let secret = texts.map(|(key, value)| (key.to_owned(), crate::contract::Secret::new(value)));
     let found = crate::controllers::kit::reference::Found::new("7", secret.into());
     fixture.found.store_secrets.insert("s3-operator".into(), found);
@@ -355,19 +256,11 @@ fn workload_identity_is_refused_without_its_grant() {
     for of_operator in [true, false] {
         let mut fixture = fixture();
         let storage = &mut fixture.site.spec.storage;
-        let identity = if of_operator {
-            &mut storage.operator
-        } else {
-            &mut storage.recorder
-        };
+        let identity = if of_operator { &mut storage.operator } else { &mut storage.recorder };
         (identity.credentials_ref, identity.ambient) = (None, true);
         let valid = fixture.valid();
         assert_eq!(valid.accepted.reason, Reason::NotGranted);
-        assert!(
-            valid.accepted.message.contains("workload identity"),
-            "{}",
-            valid.accepted.message
-        );
+        assert!(valid.accepted.message.contains("workload identity"), "{}", valid.accepted.message);
         assert!(valid.access.is_none());
     }
 }

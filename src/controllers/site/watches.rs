@@ -47,41 +47,19 @@ pub fn controller_with(
         .owns(api::<PartialObjectMeta<StatefulSet>>(&client, scope), recorders())
         .owns(api::<PartialObjectMeta<Secret>>(&client, scope), recorders())
         .owns(api::<PartialObjectMeta<Service>>(&client, scope), recorders())
-        .owns(
-            api::<PartialObjectMeta<ServiceAccount>>(&client, scope),
-            recorders(),
-        )
-        .watches(
-            api::<PartialObjectMeta<Pod>>(&client, scope),
-            recorders(),
-            site_of_pod,
-        )
-        .watches(
-            api::<DeserializeGuard<Camera>>(&client, scope),
-            all(),
-            site_of_camera,
-        );
+        .owns(api::<PartialObjectMeta<ServiceAccount>>(&client, scope), recorders())
+        .watches(api::<PartialObjectMeta<Pod>>(&client, scope), recorders(), site_of_pod)
+        .watches(api::<DeserializeGuard<Camera>>(&client, scope), all(), site_of_camera);
     let sites = controller.store();
     let under = move |policy: DeserializeGuard<RecordingPolicy>| {
-        all_in(&sites, &policy, |site: &Site| {
-            site.spec.policy_ref.name == policy.name_any()
-        })
+        all_in(&sites, &policy, |site: &Site| site.spec.policy_ref.name == policy.name_any())
     };
     let sites = controller.store();
-    let controller = controller.watches(
-        api::<DeserializeGuard<RecordingPolicy>>(&client, scope),
-        all(),
-        under,
-    );
+    let controller =
+        controller.watches(api::<DeserializeGuard<RecordingPolicy>>(&client, scope), all(), under);
     context.hooks.sites(Box::new({
         let sites = controller.store();
-        move || {
-            sites
-                .state()
-                .iter()
-                .filter_map(|site| site.0.as_ref().ok().cloned())
-                .collect()
-        }
+        move || sites.state().iter().filter_map(|site| site.0.as_ref().ok().cloned()).collect()
     }));
     let newly_held = of_scope(context.buckets.newly_held(), scope);
     let secrets = || api::<PartialObjectMeta<Secret>>(&client, scope);
@@ -92,15 +70,7 @@ pub fn controller_with(
         .watches(secrets(), of_type(SECRET_TYPE_CAMERA), may_name(&sites))
         // Recorders are told of what is held.
         .reconcile_on(newly_held);
-    drive(
-        controller,
-        Sites {
-            context,
-            stores,
-            memory: Memory::default(),
-        },
-        leader,
-    )
+    drive(controller, Sites { context, stores, memory: Memory::default() }, leader)
 }
 
 /// Any Site of its namespace may name a Secret, by itself or through a camera.

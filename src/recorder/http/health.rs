@@ -44,10 +44,7 @@ pub async fn serve(listener: TcpListener, health: Health, stop: CancellationToke
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .with_state(health);
-    accept::each(listener, stop, |connection| {
-        accept::answer(connection, router.clone())
-    })
-    .await;
+    accept::each(listener, stop, |connection| accept::answer(connection, router.clone())).await;
 }
 
 /// Whether the spool could be written when it was last tried. Anybody may ask, as often as they like, so a try

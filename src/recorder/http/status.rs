@@ -38,9 +38,7 @@ pub struct Status {
 
 /// Serves until told to stop. Each connection is met with the certificate of the configuration then in force.
 pub async fn serve(listener: TcpListener, status: Status, stop: CancellationToken) {
-    let router = Router::new()
-        .route("/v1/status", get(answer))
-        .with_state(status.clone());
+    let router = Router::new().route("/v1/status", get(answer)).with_state(status.clone());
     accept::each(listener, stop, |connection| {
         let (config, router) = (status.config.borrow().config.clone(), router.clone());
         async move {
@@ -88,9 +86,7 @@ async fn answer(State(status): State<Status>, headers: HeaderMap) -> Response {
 
 /// How long the comparison takes tells nothing of where the texts differ.
 fn is_authorized(headers: &HeaderMap, token: &str) -> bool {
-    let shown = headers
-        .get(header::AUTHORIZATION)
-        .and_then(|value| value.to_str().ok());
+    let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
     let shown = shown.and_then(|value| value.strip_prefix("Bearer "));
     shown.is_some_and(|shown| shown.as_bytes().ct_eq(token.as_bytes()).into())
 }
@@ -107,12 +103,7 @@ mod tests {
             is_authorized(&headers, "0123456789abcdef")
         };
         assert!(authorized(Some("Bearer 0123456789abcdef")));
-        for wrong in [
-            None,
-            Some("Bearer "),
-            Some("Bearer 0123456789abcdeX"),
-            Some("0123456789abcdef"),
-        ] {
+        for wrong in [None, Some("Bearer "), Some("Bearer 0123456789abcdeX"), Some("0123456789abcdef")] {
             assert!(!authorized(wrong), "{wrong:?}");
         }
     }

@@ -58,24 +58,15 @@ impl Fragment<'_> {
         let end = self.next_shown.max(decoded.last().copied().unwrap_or(earliest));
 
         let ends = decoded.iter().skip(1).copied().chain([end]);
-        let reordered = self
-            .samples
-            .iter()
-            .zip(&decoded)
-            .any(|(sample, at)| sample.shown != *at);
-        let entries = self
-            .samples
-            .iter()
-            .zip(&decoded)
-            .zip(ends)
-            .map(|((sample, at), end)| {
-                Ok(TrunEntry {
-                    duration: Some(u32::try_from(end - at).map_err(|_| Mp4Error::Range)?),
-                    size: Some(u32::try_from(sample.data.len()).map_err(|_| Mp4Error::Range)?),
-                    flags: Some(if sample.keyframe { KEYFRAME } else { DEPENDENT }),
-                    cts: reordered.then_some(sample.shown - at),
-                })
-            });
+        let reordered = self.samples.iter().zip(&decoded).any(|(sample, at)| sample.shown != *at);
+        let entries = self.samples.iter().zip(&decoded).zip(ends).map(|((sample, at), end)| {
+            Ok(TrunEntry {
+                duration: Some(u32::try_from(end - at).map_err(|_| Mp4Error::Range)?),
+                size: Some(u32::try_from(sample.data.len()).map_err(|_| Mp4Error::Range)?),
+                flags: Some(if sample.keyframe { KEYFRAME } else { DEPENDENT }),
+                cts: reordered.then_some(sample.shown - at),
+            })
+        });
         let entries = entries.collect::<Result<Vec<_>, Mp4Error>>()?;
 
         let begin = u64::try_from(begin).map_err(|_| Mp4Error::Range)?;
@@ -89,11 +80,7 @@ impl Fragment<'_> {
         let mut bytes = Vec::with_capacity(payload + 256 + 16 * self.samples.len());
         prft.encode(&mut bytes)?;
         self.moof(begin, entries)?.encode(&mut bytes)?;
-        Header {
-            kind: FourCC::new(b"mdat"),
-            size: Some(payload),
-        }
-        .encode(&mut bytes)?;
+        Header { kind: FourCC::new(b"mdat"), size: Some(payload) }.encode(&mut bytes)?;
         for sample in self.samples {
             bytes.extend_from_slice(&sample.data);
         }
@@ -102,22 +89,11 @@ impl Fragment<'_> {
 
     fn moof(&self, begin: u64, entries: Vec<TrunEntry>) -> Result<Moof, Mp4Error> {
         let mut moof = Moof {
-            mfhd: Mfhd {
-                sequence_number: self.sequence,
-            },
+            mfhd: Mfhd { sequence_number: self.sequence },
             traf: vec![Traf {
-                tfhd: Tfhd {
-                    track_id: TRACK,
-                    default_base_is_moof: true,
-                    ..Tfhd::default()
-                },
-                tfdt: Some(Tfdt {
-                    base_media_decode_time: begin,
-                }),
-                trun: vec![Trun {
-                    data_offset: Some(0),
-                    samples: TrunSamples::Explicit(entries),
-                }],
+                tfhd: Tfhd { track_id: TRACK, default_base_is_moof: true, ..Tfhd::default() },
+                tfdt: Some(Tfdt { base_media_decode_time: begin }),
+                trun: vec![Trun { data_offset: Some(0), samples: TrunSamples::Explicit(entries) }],
                 ..Traf::default()
             }],
         };

@@ -34,11 +34,7 @@ pub fn init(parameters: &Parameters, start: Timestamp) -> Result<Vec<u8>, Mp4Err
         },
         mvex: Some(Mvex {
             mehd: None,
-            trex: vec![Trex {
-                track_id: TRACK,
-                default_sample_description_index: 1,
-                ..Trex::default()
-            }],
+            trex: vec![Trex { track_id: TRACK, default_sample_description_index: 1, ..Trex::default() }],
         }),
         trak: vec![track(parameters, timescale, created)?],
         ..Moov::default()
@@ -70,18 +66,11 @@ fn track(parameters: &Parameters, timescale: u32, created: u64) -> Result<Trak, 
                 duration: 0,
                 language: "und".into(),
             },
-            hdlr: Hdlr {
-                handler: FourCC::new(b"vide"),
-                name: "camera".into(),
-            },
+            hdlr: Hdlr { handler: FourCC::new(b"vide"), name: "camera".into() },
             minf: Minf {
                 vmhd: Some(Vmhd::default()),
                 // An empty location: the pictures are in this very file.
-                dinf: Dinf {
-                    dref: Dref {
-                        entries: vec![DrefEntry::Url(Url::default())],
-                    },
-                },
+                dinf: Dinf { dref: Dref { entries: vec![DrefEntry::Url(Url::default())] } },
                 stbl: Stbl {
                     stsd: Stsd { codecs: vec![codec] },
                     stco: Some(Stco::default()),

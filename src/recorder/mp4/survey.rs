@@ -31,13 +31,7 @@ pub struct Survey {
 pub fn survey<R: Read + Seek>(file: &mut R) -> Result<Survey, Mp4Error> {
     let length = file.seek(SeekFrom::End(0))?;
     file.seek(SeekFrom::Start(0))?;
-    let mut found = Survey {
-        whole: 0,
-        fragments: 0,
-        pictures: 0,
-        ticks: 0,
-        start: None,
-    };
+    let mut found = Survey { whole: 0, fragments: 0, pictures: 0, ticks: 0, start: None };
     let mut pending: Option<Survey> = None;
     let (mut at, mut begun) = (0, false);
     while let Ok(Some(header)) = Option::<Header>::read_from(file) {
@@ -91,9 +85,7 @@ fn moof(header: &Header, bytes: &[u8], base: Survey) -> Option<Survey> {
     let moof = Moof::decode_atom(header, &mut &*bytes).ok()?;
     let traf = moof.traf.first()?;
     let samples = || traf.trun.iter().flat_map(|trun| trun.samples.iter());
-    let lasted: u64 = samples()
-        .map(|sample| u64::from(sample.duration.unwrap_or(0)))
-        .sum();
+    let lasted: u64 = samples().map(|sample| u64::from(sample.duration.unwrap_or(0))).sum();
     Some(Survey {
         fragments: base.fragments + 1,
         pictures: base.pictures + samples().count() as u64,
@@ -107,8 +99,5 @@ fn prft(header: &Header, bytes: &[u8], base: Survey) -> Option<Survey> {
     let nanos = (i128::from(prft.ntp_timestamp) * 1_000_000_000) >> 32;
     let before = i128::from(prft.media_time) * 1_000_000_000 / i128::from(TICKS_PER_SECOND);
     let since_1970 = nanos - SECONDS_1900_TO_1970 * 1_000_000_000 - before;
-    Some(Survey {
-        start: Some(Timestamp::from_nanosecond(since_1970).ok()?),
-        ..base
-    })
+    Some(Survey { start: Some(Timestamp::from_nanosecond(since_1970).ok()?), ..base })
 }

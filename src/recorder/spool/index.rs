@@ -36,10 +36,7 @@ impl Index {
     /// What is not on its way already: of what is, nobody could say whether it was lost.
     pub fn idle(&self) -> impl Iterator<Item = &Closed> {
         let idle = |upload: &Upload| *upload != Upload::Runs;
-        self.closed
-            .iter()
-            .filter(move |(_, upload)| idle(upload))
-            .map(|(closed, _)| closed)
+        self.closed.iter().filter(move |(_, upload)| idle(upload)).map(|(closed, _)| closed)
     }
 
     /// Those of these that no open hold covers (the first promise).

@@ -89,9 +89,7 @@ impl Spool {
             adopting: tokio::sync::Mutex::default(),
         });
         let taking = Arc::clone(&spool);
-        tokio::task::spawn_blocking(move || taking.take_over())
-            .await
-            .map_err(io::Error::other)??;
+        tokio::task::spawn_blocking(move || taking.take_over()).await.map_err(io::Error::other)??;
         Ok(spool)
     }
 
@@ -107,11 +105,7 @@ impl Spool {
                 tracing::warn!("something in the spool is not ours: left alone");
                 continue;
             }
-            let recover::Found {
-                closed,
-                parts,
-                foreign,
-            } = match recover::folder(&camera.path(), &name) {
+            let recover::Found { closed, parts, foreign } = match recover::folder(&camera.path(), &name) {
                 Ok(found) => found,
                 // Never a reason not to record.
                 Err(error) => {
@@ -120,11 +114,7 @@ impl Spool {
                 }
             };
             if foreign > 0 {
-                tracing::warn!(
-                    camera = name,
-                    files = foreign,
-                    "files in the spool are not ours: left alone"
-                );
+                tracing::warn!(camera = name, files = foreign, "files in the spool are not ours: left alone");
             }
             for closed in closed {
                 self.add(closed);
@@ -181,10 +171,7 @@ impl Spool {
     /// Whatever made recordings wait has changed: they need not wait any longer.
     pub fn wait_no_more(&self) {
         let mut index = self.index();
-        let waiting = index
-            .closed
-            .values_mut()
-            .filter(|upload| matches!(upload, Upload::Waits(_)));
+        let waiting = index.closed.values_mut().filter(|upload| matches!(upload, Upload::Waits(_)));
         waiting.for_each(|upload| *upload = Upload::Waits(None));
     }
 
@@ -199,11 +186,7 @@ impl Spool {
             known
         };
         self.changed.notify_one();
-        if gone {
-            std::fs::remove_file(self.path(closed))
-        } else {
-            Ok(())
-        }
+        if gone { std::fs::remove_file(self.path(closed)) } else { Ok(()) }
     }
 
     /// Removes what is older than the ceiling and not held, and tells what.
@@ -213,9 +196,7 @@ impl Spool {
             room::over_age(index.unheld(index.closed.keys()), ceiling, now)
         };
         self.purge_unreadable(ceiling);
-        old.into_iter()
-            .filter(|closed| self.remove(closed).is_ok())
-            .collect()
+        old.into_iter().filter(|closed| self.remove(closed).is_ok()).collect()
     }
 
     /// Of what cannot be read only the disk knows how old it is.
@@ -292,21 +273,12 @@ impl Spool {
 
     /// How many complete recordings of a camera wait.
     pub fn waiting(&self, camera: &str) -> u64 {
-        self.index()
-            .closed
-            .keys()
-            .filter(|closed| closed.camera == camera)
-            .count() as u64
+        self.index().closed.keys().filter(|closed| closed.camera == camera).count() as u64
     }
 
     /// The end of a camera's newest complete recording.
     pub fn newest_end(&self, camera: &str) -> Option<Timestamp> {
-        self.index()
-            .closed
-            .keys()
-            .filter(|closed| closed.camera == camera)
-            .map(Closed::end)
-            .max()
+        self.index().closed.keys().filter(|closed| closed.camera == camera).map(Closed::end).max()
     }
 
     /// Whether there is room for `bytes` more, or room could be made.

@@ -44,12 +44,7 @@ impl Closed {
 
     /// What it is a recording of.
     pub fn recording(&self) -> Recording<'_> {
-        Recording {
-            class: Class::Video,
-            source: &self.camera,
-            start: self.start,
-            end: self.end(),
-        }
+        Recording { class: Class::Video, source: &self.camera, start: self.start, end: self.end() }
     }
 
     /// When its last picture ends.
@@ -83,18 +78,10 @@ pub fn entry(camera: &str, file: &OsStr, bytes: u64) -> Entry {
         let start = Timestamp::from_millisecond(parts.next()?.parse().ok()?).ok()?;
         let duration_ms = parts.next()?.parse().ok()?;
         let sha256 = hex::decode(parts.next()?).ok()?.try_into().ok()?;
-        Some(Closed {
-            start,
-            camera: camera.to_owned(),
-            duration_ms,
-            sha256,
-            bytes,
-        })
+        Some(Closed { start, camera: camera.to_owned(), duration_ms, sha256, bytes })
     };
     // A name that we would not have written is not ours, whatever it can be read as.
-    closed()
-        .filter(|closed| closed.file() == file)
-        .map_or(Entry::Foreign, Entry::Closed)
+    closed().filter(|closed| closed.file() == file).map_or(Entry::Foreign, Entry::Closed)
 }
 
 /// Where a camera's recordings are.

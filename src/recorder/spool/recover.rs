@@ -28,11 +28,8 @@ pub fn folder(path: &Path, camera: &str) -> io::Result<Found> {
     for item in fs::read_dir(path)? {
         let item = item?;
         let meta = item.metadata()?;
-        let known = if meta.is_file() {
-            entry(camera, &item.file_name(), meta.len())
-        } else {
-            Entry::Foreign
-        };
+        let known =
+            if meta.is_file() { entry(camera, &item.file_name(), meta.len()) } else { Entry::Foreign };
         match known {
             Entry::Closed(closed) => found.closed.push(closed),
             Entry::Part => found.parts.push(item.path()),

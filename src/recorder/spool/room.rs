@@ -32,11 +32,7 @@ pub fn over_age<'a>(
     let Ok(oldest) = now.checked_sub(ceiling) else {
         return Vec::new();
     };
-    closed
-        .into_iter()
-        .filter(|one| one.start < oldest)
-        .cloned()
-        .collect()
+    closed.into_iter().filter(|one| one.start < oldest).cloned().collect()
 }
 
 #[cfg(test)]
@@ -45,13 +41,7 @@ mod tests {
 
     fn closed(second: i64, bytes: u64) -> Closed {
         let start = Timestamp::from_second(second).unwrap();
-        Closed {
-            start,
-            camera: "hal".into(),
-            duration_ms: 1000,
-            sha256: [0; 32],
-            bytes,
-        }
+        Closed { start, camera: "hal".into(), duration_ms: 1000, sha256: [0; 32], bytes }
     }
 
     #[test]
@@ -75,10 +65,7 @@ mod tests {
     fn older_than_the_ceiling_is_purged() {
         let all = [closed(10, 1), closed(20, 1)];
         let now = Timestamp::from_second(120).unwrap();
-        assert_eq!(
-            over_age(&all, SignedDuration::from_secs(100), now),
-            [closed(10, 1)]
-        );
+        assert_eq!(over_age(&all, SignedDuration::from_secs(100), now), [closed(10, 1)]);
         assert_eq!(over_age(&all, SignedDuration::from_secs(110), now), []);
     }
 }

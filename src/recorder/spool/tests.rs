@@ -14,10 +14,7 @@ async fn spool(limit: u64) -> (tempfile::TempDir, Arc<Spool>) {
 }
 
 async fn recording(spool: &Arc<Spool>, start: i64, bytes: usize) -> Closed {
-    let mut writer = spool
-        .begin("hal", second(start), vec![1; bytes / 2])
-        .await
-        .unwrap();
+    let mut writer = spool.begin("hal", second(start), vec![1; bytes / 2]).await.unwrap();
     writer.append(vec![2; bytes - bytes / 2]).await.unwrap();
     writer.close(second(start), second(start + 10)).await.unwrap()
 }
@@ -27,14 +24,7 @@ async fn a_complete_recording_waits_until_it_is_confirmed() {
     let (_folder, spool) = spool(1000).await;
     let one = recording(&spool, 10, 100).await;
     let two = recording(&spool, 20, 50).await;
-    assert_eq!(
-        spool.status(),
-        SpoolStatus {
-            segments: 2,
-            bytes: 150,
-            limit: 1000
-        }
-    );
+    assert_eq!(spool.status(), SpoolStatus { segments: 2, bytes: 150, limit: 1000 });
     assert_eq!(spool.take(Instant::now()).as_ref(), Some(&one));
     assert_eq!(spool.take(Instant::now()).as_ref(), Some(&two));
     assert_eq!(spool.take(Instant::now()), None);
@@ -43,14 +33,7 @@ async fn a_complete_recording_waits_until_it_is_confirmed() {
     assert_eq!(fs::read(spool.path(&one)).unwrap().len(), 100);
     spool.remove(&one).unwrap();
     assert!(!spool.path(&one).exists());
-    assert_eq!(
-        spool.status(),
-        SpoolStatus {
-            segments: 1,
-            bytes: 50,
-            limit: 1000
-        }
-    );
+    assert_eq!(spool.status(), SpoolStatus { segments: 1, bytes: 50, limit: 1000 });
 }
 
 #[tokio::test]
@@ -94,10 +77,7 @@ async fn older_than_the_ceiling_is_purged() {
     let (_folder, spool) = spool(1000).await;
     let one = recording(&spool, 10, 100).await;
     let two = recording(&spool, 50, 100).await;
-    assert_eq!(
-        spool.purge(SignedDuration::from_secs(60), second(100)),
-        std::slice::from_ref(&one)
-    );
+    assert_eq!(spool.purge(SignedDuration::from_secs(60), second(100)), std::slice::from_ref(&one));
     assert!(!spool.path(&one).exists() && spool.path(&two).exists());
 }
 
@@ -108,11 +88,7 @@ async fn garbage_does_no_harm() {
     fs::create_dir_all(hal.join("folder.part")).unwrap();
     fs::write(folder.path().join("video/file"), b"x").unwrap();
     fs::write(hal.join("0000000000001.part"), b"").unwrap();
-    fs::write(
-        hal.join("0000000000002.part"),
-        b"garbage that is no MP4 file at all",
-    )
-    .unwrap();
+    fs::write(hal.join("0000000000002.part"), b"garbage that is no MP4 file at all").unwrap();
     fs::write(hal.join("notes.txt"), b"x").unwrap();
     let spool = Spool::open(folder.path().to_owned()).await.unwrap();
     for _ in 0..2 {
@@ -121,10 +97,7 @@ async fn garbage_does_no_harm() {
     assert_eq!(spool.adopt_orphan().await, None);
     assert_eq!(spool.status().segments, 0);
     assert!(hal.join("notes.txt").exists());
-    assert!(
-        !hal.join("0000000000001.part").exists(),
-        "nothing whole was in it"
-    );
+    assert!(!hal.join("0000000000001.part").exists(), "nothing whole was in it");
 }
 
 #[tokio::test]
@@ -143,12 +116,7 @@ async fn what_cannot_be_read_goes_when_it_is_too_old() {
     spool.purge(ceiling, Timestamp::now());
     assert!(part.exists());
     let written = std::time::SystemTime::now() - Duration::from_secs(24 * 3600 + 1);
-    fs::File::options()
-        .write(true)
-        .open(&part)
-        .unwrap()
-        .set_modified(written)
-        .unwrap();
+    fs::File::options().write(true).open(&part).unwrap().set_modified(written).unwrap();
     spool.purge(ceiling, Timestamp::now());
     assert!(!part.exists());
 }
@@ -179,10 +147,7 @@ async fn a_writer_that_goes_away_leaves_what_was_whole() {
     assert_eq!(adopted, Some(Adopted::Complete(closed.clone())));
     assert_eq!(spool.adopt_orphan().await, None);
     assert_eq!(closed.duration_ms, 3000);
-    assert_eq!(
-        closed.bytes,
-        files[..4].iter().map(Vec::len).sum::<usize>() as u64
-    );
+    assert_eq!(closed.bytes, files[..4].iter().map(Vec::len).sum::<usize>() as u64);
 }
 
 #[tokio::test]

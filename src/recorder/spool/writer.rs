@@ -47,18 +47,8 @@ impl Writer {
             }
         };
         let file = blocking(create).await??;
-        let output = Some(Output {
-            file,
-            hasher: Sha256::new(),
-        });
-        let mut writer = Self {
-            spool,
-            camera: camera.to_owned(),
-            path,
-            bytes: 0,
-            closed: false,
-            output,
-        };
+        let output = Some(Output { file, hasher: Sha256::new() });
+        let mut writer = Self { spool, camera: camera.to_owned(), path, bytes: 0, closed: false, output };
         writer.append(bytes).await?;
         Ok(writer)
     }
@@ -78,11 +68,7 @@ impl Writer {
                 Err(error) => {
                     self.spool.release(length);
                     self.bytes = whole;
-                    return Err(if is_full(&error) {
-                        SpoolError::Full
-                    } else {
-                        error.into()
-                    });
+                    return Err(if is_full(&error) { SpoolError::Full } else { error.into() });
                 }
             }
         }
@@ -129,8 +115,7 @@ impl Drop for Writer {
     fn drop(&mut self) {
         if !self.closed {
             self.spool.release(self.bytes);
-            self.spool
-                .orphan(std::mem::take(&mut self.camera), std::mem::take(&mut self.path));
+            self.spool.orphan(std::mem::take(&mut self.camera), std::mem::take(&mut self.path));
         }
     }
 }
@@ -147,10 +132,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 }
 
 fn is_full(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
-    )
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 fn lost() -> io::Error {

@@ -56,25 +56,10 @@ mod tests {
     #[test]
     fn reads_what_cameras_have() {
         let address = |url| Address::parse(url).map(|a| (a.host, a.port, a.tls)).ok();
-        assert_eq!(
-            address("rtsp://10.0.0.1/h264?ch=1"),
-            Some(("10.0.0.1".into(), 554, false))
-        );
-        assert_eq!(
-            address("rtsps://[2001:db8::1]/"),
-            Some(("2001:db8::1".into(), 322, true))
-        );
-        assert_eq!(
-            address("rtsps://cam.example.nl:8322/x"),
-            Some(("cam.example.nl".into(), 8322, true))
-        );
-        for wrong in [
-            "http://10.0.0.1/",
-            "rtsp:///x",
-            "rtsp://u:p@10.0.0.1/",
-            "rtsp://u@10.0.0.1/",
-            "x",
-        ] {
+        assert_eq!(address("rtsp://10.0.0.1/h264?ch=1"), Some(("10.0.0.1".into(), 554, false)));
+        assert_eq!(address("rtsps://[2001:db8::1]/"), Some(("2001:db8::1".into(), 322, true)));
+        assert_eq!(address("rtsps://cam.example.nl:8322/x"), Some(("cam.example.nl".into(), 8322, true)));
+        for wrong in ["http://10.0.0.1/", "rtsp:///x", "rtsp://u:p@10.0.0.1/", "rtsp://u@10.0.0.1/", "x"] {
             assert_eq!(address(wrong), None, "{wrong}");
         }
     }
@@ -83,10 +68,7 @@ mod tests {
     fn goes_through_a_local_port_with_path_and_query() {
         let local: SocketAddr = "127.0.0.1:4000".parse().unwrap();
         let through = |url| Address::parse(url).ok()?.through(local).map(String::from);
-        assert_eq!(
-            through("rtsps://cam:322/a/b?c=d").as_deref(),
-            Some("rtsp://127.0.0.1:4000/a/b?c=d")
-        );
+        assert_eq!(through("rtsps://cam:322/a/b?c=d").as_deref(), Some("rtsp://127.0.0.1:4000/a/b?c=d"));
         assert_eq!(through("rtsps://cam").as_deref(), Some("rtsp://127.0.0.1:4000/"));
     }
 }

@@ -65,9 +65,7 @@ mod tests {
     const BASIC: &str = "www-authenticate: Basic realm=\"cam\"\r\n";
 
     fn category(status: &str, headers: &str) -> Option<&'static str> {
-        judge(&format!("RTSP/1.0 {status}\r\nCSeq: 1\r\n{headers}\r\n"))
-            .err()
-            .map(|error| error.category())
+        judge(&format!("RTSP/1.0 {status}\r\nCSeq: 1\r\n{headers}\r\n")).err().map(|error| error.category())
     }
 
     #[test]
@@ -75,10 +73,7 @@ mod tests {
         assert_eq!(category("401 Unauthorized", DIGEST), None);
         assert_eq!(category("401 Unauthorized", &format!("{BASIC}{DIGEST}")), None);
         assert_eq!(category("401 Unauthorized", BASIC), Some("basic"));
-        assert_eq!(
-            category("401 Unauthorized", &format!("{UNKNOWN}{BASIC}")),
-            Some("basic")
-        );
+        assert_eq!(category("401 Unauthorized", &format!("{UNKNOWN}{BASIC}")), Some("basic"));
         assert_eq!(category("401 Unauthorized", ""), Some("unauthorized"));
         assert_eq!(category("200 OK", ""), None);
     }

@@ -119,10 +119,7 @@ mod tests {
         let url = url::Url::parse("rtsp://127.0.0.1:9/").unwrap();
         let error = retina::client::Session::describe(url, retina::client::SessionOptions::default()).await;
         let error = StreamError::from(error.err().expect("nobody listens"));
-        assert_eq!(
-            error.safe_message(),
-            "the camera cannot be reached: connection refused"
-        );
+        assert_eq!(error.safe_message(), "the camera cannot be reached: connection refused");
     }
 
     #[tokio::test]
@@ -131,9 +128,6 @@ mod tests {
         let url = url::Url::parse(&format!("rtsp://{}/", listener.local_addr().unwrap())).unwrap();
         tokio::spawn(async move { drop(listener.accept().await) });
         let error = retina::client::Session::describe(url, retina::client::SessionOptions::default()).await;
-        assert_eq!(
-            StreamError::from(error.err().expect("it ends")).category(),
-            "ended"
-        );
+        assert_eq!(StreamError::from(error.err().expect("it ends")).category(), "ended");
     }
 }

@@ -64,19 +64,14 @@ pub struct Stream {
 impl Stream {
     /// Connects, and lets the camera play.
     pub async fn connect(source: &Source, epoch: Instant) -> Result<Self, StreamError> {
-        timeout(CONNECT, Self::play(source, epoch))
-            .await
-            .map_err(|_| StreamError::Timeout)?
+        timeout(CONNECT, Self::play(source, epoch)).await.map_err(|_| StreamError::Timeout)?
     }
 
     async fn play(source: &Source, epoch: Instant) -> Result<Self, StreamError> {
         let address = Address::parse(source.url.reveal())?;
         let (url, tunnel) = if address.tls {
             let tunnel = Tunnel::open(&address, source.ca_pem.as_deref()).await?;
-            (
-                address.through(tunnel.local()).ok_or(StreamError::Address)?,
-                Some(tunnel),
-            )
+            (address.through(tunnel.local()).ok_or(StreamError::Address)?, Some(tunnel))
         } else {
             // Over plain RTSP a basic challenge asks for the password in clear. The client would answer it.
             if source.login.is_some() && !source.allow_basic {
@@ -110,9 +105,8 @@ impl Stream {
     /// The next picture. Nothing is lost when the future is dropped, and silence is counted across calls: who
     /// asks again and again hears of it all the same.
     pub async fn next(&mut self) -> Result<Frame, StreamError> {
-        let frame = timeout_at(self.heard + SILENCE, self.picture())
-            .await
-            .map_err(|_| StreamError::Silent)??;
+        let frame =
+            timeout_at(self.heard + SILENCE, self.picture()).await.map_err(|_| StreamError::Silent)??;
         self.heard = tokio::time::Instant::now();
         Ok(frame)
     }
@@ -159,11 +153,7 @@ impl Stream {
     }
 
     fn parameters(&self) -> Result<Option<Parameters>, StreamError> {
-        let stream = self
-            .session
-            .streams()
-            .get(self.track)
-            .ok_or(StreamError::NoVideo)?;
+        let stream = self.session.streams().get(self.track).ok_or(StreamError::NoVideo)?;
         let codec = codec(stream.encoding_name()).ok_or(StreamError::NoVideo)?;
         let Some(ParametersRef::Video(video)) = stream.parameters() else {
             return Ok(None);
@@ -171,12 +161,7 @@ impl Stream {
         let (width, height) = video.pixel_dimensions();
         let size = |pixels: u32| u16::try_from(pixels).map_err(|_| StreamError::Size);
         let sample_entry = video.mp4_sample_entry().build().map_err(|_| StreamError::Size)?;
-        Ok(Some(Parameters {
-            codec,
-            width: size(width)?,
-            height: size(height)?,
-            sample_entry,
-        }))
+        Ok(Some(Parameters { codec, width: size(width)?, height: size(height)?, sample_entry }))
     }
 }
 
@@ -184,10 +169,7 @@ impl Stream {
 fn video_track(session: &Session<Described>) -> Result<usize, StreamError> {
     let streams = session.streams();
     let video = |media: &str| media.eq_ignore_ascii_case("video");
-    match streams
-        .iter()
-        .position(|stream| video(stream.media()) && codec(stream.encoding_name()).is_some())
-    {
+    match streams.iter().position(|stream| video(stream.media()) && codec(stream.encoding_name()).is_some()) {
         Some(track) => Ok(track),
         None if streams.iter().any(|stream| video(stream.media())) => Err(StreamError::Codec),
         None => Err(StreamError::NoVideo),

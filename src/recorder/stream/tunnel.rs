@@ -28,16 +28,11 @@ impl Tunnel {
         let name = ServerName::try_from(address.host.clone()).map_err(|_| StreamError::Address)?;
         let camera = TcpStream::connect((address.host.as_str(), address.port)).await?;
         camera.set_nodelay(true)?;
-        let camera = connector
-            .connect(name, camera)
-            .await
-            .map_err(|error| StreamError::Tls(reason(&error)))?;
+        let camera =
+            connector.connect(name, camera).await.map_err(|error| StreamError::Tls(reason(&error)))?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let local = listener.local_addr()?;
-        Ok(Self {
-            local,
-            carrier: tokio::spawn(carry(listener, camera)),
-        })
+        Ok(Self { local, carrier: tokio::spawn(carry(listener, camera)) })
     }
 
     /// The local port.
@@ -64,9 +59,8 @@ async fn carry(listener: TcpListener, mut camera: TlsStream<TcpStream>) {
 /// Trusts exactly the given authorities. Cameras have private ones, and a public authority says nothing of a
 /// camera in one's own network.
 fn config(ca_pem: Option<&str>) -> Result<ClientConfig, StreamError> {
-    let pem = ca_pem.ok_or(StreamError::Tls(
-        "rtsps:// needs caRef, the authority that signed the certificate",
-    ))?;
+    let pem =
+        ca_pem.ok_or(StreamError::Tls("rtsps:// needs caRef, the authority that signed the certificate"))?;
     let unreadable = StreamError::Tls("the given authority is no PEM certificate");
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
@@ -87,9 +81,7 @@ fn config(ca_pem: Option<&str>) -> Result<ClientConfig, StreamError> {
 }
 
 fn reason(error: &std::io::Error) -> &'static str {
-    let inner = error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match inner {
         Some(rustls::Error::InvalidCertificate(_)) => {
             "the certificate is not of the given authority, not for this name, or not valid now"

@@ -184,8 +184,7 @@ impl<L: Lock> Elector<L> {
 
     /// For how long this process is certain to lead.
     fn left(&self) -> Duration {
-        self.until
-            .map_or(Duration::ZERO, |until| self.clock.now().until(until))
+        self.until.map_or(Duration::ZERO, |until| self.clock.now().until(until))
     }
 
     /// Shuts the fence, then lets go of the Lease, so that a standby need not wait for it to run out. Call it
@@ -214,11 +213,7 @@ impl<L: Lock> Elector<L> {
             if !held.record.is_held_by(&self.identity) {
                 return Ok(());
             }
-            match self
-                .lock
-                .replace(&held.record.released(Timestamp::now()), &held.version)
-                .await
-            {
+            match self.lock.replace(&held.record.released(Timestamp::now()), &held.version).await {
                 Ok(held) => {
                     self.observe(held);
                 }
@@ -272,9 +267,7 @@ impl<L: Lock> Elector<L> {
                 // The longer of the two: a candidate configured with a short lease must not take over early.
                 let patience = held.record.lease.max(self.timing.lease());
                 if self.clock.now() < since.plus(patience) {
-                    return Ok(Attempt::Following {
-                        leader: leader.clone(),
-                    });
+                    return Ok(Attempt::Following { leader: leader.clone() });
                 }
                 info!(%leader, "the leader has not renewed in time");
                 self.took_over = true;

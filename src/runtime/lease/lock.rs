@@ -60,10 +60,7 @@ impl LeaseLock {
     /// The Lease `namespace/name`. `client` is a plain one: a candidate has no leadership to be fenced by, and
     /// the resource version guards every write here.
     pub fn new(client: Client, namespace: &str, name: &str) -> Self {
-        Self {
-            api: Api::namespaced(client, namespace),
-            name: name.to_owned(),
-        }
+        Self { api: Api::namespaced(client, namespace), name: name.to_owned() }
     }
 }
 
@@ -73,23 +70,13 @@ impl Lock for LeaseLock {
     type Version = ObjectMeta;
 
     async fn get(&self) -> Result<Option<Versioned<ObjectMeta>>, LockError> {
-        let found = self
-            .api
-            .get_opt(&self.name)
-            .await
-            .map_err(|error| failure(&error))?;
+        let found = self.api.get_opt(&self.name).await.map_err(|error| failure(&error))?;
         Ok(found.map(read))
     }
 
     async fn create(&self, record: &Record) -> Result<Versioned<ObjectMeta>, LockError> {
-        let metadata = ObjectMeta {
-            name: Some(self.name.clone()),
-            ..ObjectMeta::default()
-        };
-        let created = self
-            .api
-            .create(&PostParams::default(), &write(record, metadata))
-            .await;
+        let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
+        let created = self.api.create(&PostParams::default(), &write(record, metadata)).await;
         created.map(read).map_err(|error| match error {
             // Not a lost race: its namespace is missing, and trying again will not help.
             kube::Error::Api(status) if status.code == 404 => LockError::Unreachable(status.message.clone()),
@@ -123,9 +110,7 @@ fn failure(error: &kube::Error) -> LockError {
 
 fn read(lease: Lease) -> Versioned<ObjectMeta> {
     let spec = lease.spec.unwrap_or_default();
-    let seconds = spec
-        .lease_duration_seconds
-        .and_then(|seconds| u64::try_from(seconds).ok());
+    let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
     let record = Record {
         holder: spec.holder_identity.filter(|holder| !holder.is_empty()),
         lease: Duration::from_secs(seconds.unwrap_or_default()),
@@ -133,10 +118,7 @@ fn read(lease: Lease) -> Versioned<ObjectMeta> {
         renewed: spec.renew_time.map(|time| time.0),
         transitions: spec.lease_transitions.unwrap_or_default(),
     };
-    Versioned {
-        record,
-        version: lease.metadata,
-    }
+    Versioned { record, version: lease.metadata }
 }
 
 fn write(record: &Record, mut metadata: ObjectMeta) -> Lease {
@@ -149,10 +131,7 @@ fn write(record: &Record, mut metadata: ObjectMeta) -> Lease {
         lease_transitions: Some(record.transitions),
         ..LeaseSpec::default()
     };
-    Lease {
-        metadata,
-        spec: Some(spec),
-    }
+    Lease { metadata, spec: Some(spec) }
 }
 
 #[cfg(test)]
@@ -170,18 +149,9 @@ mod tests {
             renewed: Some(Timestamp::from_second(30).unwrap()),
             transitions: 3,
         };
-        let metadata = ObjectMeta {
-            resource_version: Some("7".into()),
-            ..ObjectMeta::default()
-        };
+        let metadata = ObjectMeta { resource_version: Some("7".into()), ..ObjectMeta::default() };
         let lease = write(&record, metadata.clone());
-        assert_eq!(
-            read(lease),
-            Versioned {
-                record: record.clone(),
-                version: metadata
-            }
-        );
+        assert_eq!(read(lease), Versioned { record: record.clone(), version: metadata });
         let released = record.released(Timestamp::UNIX_EPOCH);
         assert!(read(write(&released, ObjectMeta::default())).record.is_free());
     }

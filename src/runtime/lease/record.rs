@@ -43,11 +43,7 @@ impl Timing {
         if retry.is_zero() || retry.mul_f64(1.0 + JITTER).saturating_mul(2) >= renew_deadline {
             return Err(TimingError::Retry);
         }
-        Ok(Self {
-            lease,
-            renew_deadline,
-            retry,
-        })
+        Ok(Self { lease, renew_deadline, retry })
     }
 
     /// See [`Timing::new`].
@@ -123,12 +119,7 @@ impl Record {
     /// The record by which its leader lets go. One second, since the API takes nothing shorter.
     #[must_use]
     pub fn released(&self, wall: Timestamp) -> Self {
-        Self {
-            holder: None,
-            lease: Duration::from_secs(1),
-            renewed: Some(wall),
-            ..self.clone()
-        }
+        Self { holder: None, lease: Duration::from_secs(1), renewed: Some(wall), ..self.clone() }
     }
 }
 
@@ -137,11 +128,7 @@ mod tests {
     use super::*;
 
     fn timing(lease: u64, renew: u64, retry: u64) -> Result<Timing, TimingError> {
-        Timing::new(
-            Duration::from_millis(lease),
-            Duration::from_millis(renew),
-            Duration::from_millis(retry),
-        )
+        Timing::new(Duration::from_millis(lease), Duration::from_millis(renew), Duration::from_millis(retry))
     }
 
     #[test]
@@ -168,10 +155,7 @@ mod tests {
         let first = Record::taken_by(None, "a", Timing::default(), t0);
         assert_eq!((first.transitions, first.acquired), (0, Some(t0)));
         let renewed = Record::taken_by(Some(&first), "a", Timing::default(), t1);
-        assert_eq!(
-            (renewed.transitions, renewed.acquired, renewed.renewed),
-            (0, Some(t0), Some(t1))
-        );
+        assert_eq!((renewed.transitions, renewed.acquired, renewed.renewed), (0, Some(t0), Some(t1)));
         let released = renewed.released(t1);
         assert!(released.is_free() && !released.is_held_by("a"));
         let taken = Record::taken_by(Some(&released), "b", Timing::default(), t1);

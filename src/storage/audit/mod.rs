@@ -99,12 +99,7 @@ pub async fn audit(reader: &StorageTarget, scope: &Scope, now: Timestamp) -> Res
     let mut tally = Tally::default();
     let holds = holds(&store, scope, &mut tally, now).await?;
     store.clock.check()?;
-    let rules = Rules {
-        ceilings: &scope.ceilings,
-        holds: &holds,
-        embargo: scope.embargo,
-        now,
-    };
+    let rules = Rules { ceilings: &scope.ceilings, holds: &holds, embargo: scope.embargo, now };
     let audit = Audit {
         store: &store,
         rules: &rules,
@@ -133,10 +128,7 @@ pub async fn audit(reader: &StorageTarget, scope: &Scope, now: Timestamp) -> Res
 /// knows is told of.
 async fn holds(store: &Store, scope: &Scope, tally: &mut Tally, now: Timestamp) -> Result<Holds, AuditError> {
     let entries = ledger::entries(store).await?;
-    let mut holds = Holds {
-        memory: scope.memory.clone(),
-        ..Holds::default()
-    };
+    let mut holds = Holds { memory: scope.memory.clone(), ..Holds::default() };
     let memory = holds.memory.clone();
     let told_of = |entry| manifest::told_of_open(store, std::iter::once(entry), &memory);
     for entry in entries.values().filter(|entry| entry.is_open()) {
@@ -294,8 +286,7 @@ impl Audit<'_> {
         let unread = unread.await?;
         for ((stored, _), error) in &unread {
             let key = &stored.listed.key;
-            self.tally()
-                .add(Found::UnreadMarks, &format!("{key}: {}", error.safe_message()));
+            self.tally().add(Found::UnreadMarks, &format!("{key}: {}", error.safe_message()));
         }
         Ok(())
     }

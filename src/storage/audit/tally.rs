@@ -127,9 +127,7 @@ impl Tally {
         let findings = self.found.entry(found).or_default();
         findings.count += foreign.seen;
         let room = EXAMPLES.saturating_sub(findings.examples.len());
-        findings
-            .examples
-            .extend(foreign.examples.iter().take(room).cloned());
+        findings.examples.extend(foreign.examples.iter().take(room).cloned());
     }
 
     /// Counts something that should not be.

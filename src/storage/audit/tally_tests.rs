@@ -5,10 +5,7 @@ use crate::protocol::cover::Sources;
 use crate::storage::key::Key;
 
 const DAY: i64 = 86_400;
-const CEILINGS: Ceilings = Ceilings {
-    video: Days(28),
-    calls: Days(7),
-};
+const CEILINGS: Ceilings = Ceilings { video: Days(28), calls: Days(7) };
 
 fn at(second: i64) -> Timestamp {
     // A midnight.
@@ -29,22 +26,12 @@ fn version(source: &str, start: i64, modified: i64) -> Listed {
 }
 
 fn settled(covers: &[Cover]) -> Holds {
-    Holds {
-        open: covers.to_vec(),
-        unresolved: covers.to_vec(),
-        settled: covers.to_vec(),
-        ..Holds::default()
-    }
+    Holds { open: covers.to_vec(), unresolved: covers.to_vec(), settled: covers.to_vec(), ..Holds::default() }
 }
 
 fn counted(versions: &[Listed], covers: &[Cover], now: i64) -> Tally {
     let holds = settled(covers);
-    let rules = Rules {
-        ceilings: &CEILINGS,
-        holds: &holds,
-        embargo: None,
-        now: at(now),
-    };
+    let rules = Rules { ceilings: &CEILINGS, holds: &holds, embargo: None, now: at(now) };
     let (mut tally, mut newer) = (Tally::default(), None);
     for version in versions {
         let _ = listed(&mut tally, &rules, version, newer.as_ref());
@@ -60,16 +47,8 @@ fn found(tally: &Tally) -> Vec<Found> {
 #[test]
 fn each_thing_that_should_not_be_is_told_by_its_name() {
     let one = version("hal", 0, 62);
-    let bigger = Listed {
-        size: 11,
-        id: "2".into(),
-        ..one.clone()
-    };
-    let other = Listed {
-        etag: "f".into(),
-        id: "3".into(),
-        ..one.clone()
-    };
+    let bigger = Listed { size: 11, id: "2".into(), ..one.clone() };
+    let other = Listed { etag: "f".into(), id: "3".into(), ..one.clone() };
     for (versions, now, expected) in [
         (vec![one.clone()], DAY, vec![]),
         (vec![one.clone()], 28 * DAY, vec![Found::Overdue]),
@@ -85,27 +64,15 @@ fn each_thing_that_should_not_be_is_told_by_its_name() {
 
 #[test]
 fn held_for_resolved_incidents_alone_is_overdue_past_its_ceiling() {
-    let hold = [Cover {
-        sources: Sources::All,
-        calls: false,
-        window: Window::new(at(0), None),
-    }];
+    let hold = [Cover { sources: Sources::All, calls: false, window: Window::new(at(0), None) }];
     let it = version("hal", 0, 62);
     for (unresolved, now, expected) in [
         (vec![], 28 * DAY - 1, vec![]),
         (vec![], 28 * DAY, vec![Found::ReleaseOverdue]),
         (hold.to_vec(), 28 * DAY, vec![]),
     ] {
-        let holds = Holds {
-            unresolved,
-            ..settled(&hold)
-        };
-        let rules = Rules {
-            ceilings: &CEILINGS,
-            holds: &holds,
-            embargo: None,
-            now: at(now),
-        };
+        let holds = Holds { unresolved, ..settled(&hold) };
+        let rules = Rules { ceilings: &CEILINGS, holds: &holds, embargo: None, now: at(now) };
         let mut tally = Tally::default();
         let _ = listed(&mut tally, &rules, &it, None);
         assert_eq!(found(&tally), expected, "{now}");
@@ -114,18 +81,9 @@ fn held_for_resolved_incidents_alone_is_overdue_past_its_ceiling() {
 
 #[test]
 fn what_is_held_is_never_overdue_and_never_hidden() {
-    let hold = [Cover {
-        sources: Sources::All,
-        calls: false,
-        window: Window::new(at(0), None),
-    }];
+    let hold = [Cover { sources: Sources::All, calls: false, window: Window::new(at(0), None) }];
     let it = version("hal", 0, 62);
-    let marker = Listed {
-        is_marker: true,
-        id: "m".into(),
-        modified: at(70),
-        ..it.clone()
-    };
+    let marker = Listed { is_marker: true, id: "m".into(), modified: at(70), ..it.clone() };
     let tally = counted(std::slice::from_ref(&it), &hold, 100 * DAY);
     assert_eq!((tally.held, found(&tally)), (1, vec![]));
     assert!(tally.oldest_unheld.is_empty());
@@ -139,11 +97,7 @@ fn marks_are_judged_by_the_holds_alone() {
     let it = version("hal", 0, 62);
     let stored = Stored::of(&it, &CEILINGS).unwrap();
     let judged = |is_held: bool, legal_hold: bool, tag: Option<RetentionTag>, embargo: Option<i64>| {
-        let hold = [Cover {
-            sources: Sources::All,
-            calls: false,
-            window: Window::new(at(0), None),
-        }];
+        let hold = [Cover { sources: Sources::All, calls: false, window: Window::new(at(0), None) }];
         let rules = Rules {
             ceilings: &CEILINGS,
             holds: &settled(if is_held { &hold } else { &[] }),
@@ -183,17 +137,9 @@ fn the_stores_lag_is_what_s3_documents() {
     let it = version("hal", 0, 62);
     // Uploaded just after a midnight: hidden at the 25th from there.
     for (now, lag) in [(25 * DAY, 0), (25 * DAY + 3600, 3600)] {
-        assert_eq!(
-            counted(std::slice::from_ref(&it), &[], now).store_lag.as_secs(),
-            lag
-        );
+        assert_eq!(counted(std::slice::from_ref(&it), &[], now).store_lag.as_secs(), lag);
     }
-    let marker = Listed {
-        is_marker: true,
-        id: "m".into(),
-        modified: at(25 * DAY + 60),
-        ..it.clone()
-    };
+    let marker = Listed { is_marker: true, id: "m".into(), modified: at(25 * DAY + 60), ..it.clone() };
     // Hidden just after a midnight: gone at the second from there.
     let tally = counted(&[marker, it], &[], 27 * DAY + 7200);
     assert_eq!(tally.store_lag.as_secs(), 7200);
@@ -203,34 +149,16 @@ fn the_stores_lag_is_what_s3_documents() {
 fn what_is_being_placed_or_released_or_just_came_is_not_judged() {
     let it = version("hal", 0, 62);
     let stored = Stored::of(&it, &CEILINGS).unwrap();
-    let hold = [Cover {
-        sources: Sources::All,
-        calls: false,
-        window: Window::new(at(0), None),
-    }];
+    let hold = [Cover { sources: Sources::All, calls: false, window: Window::new(at(0), None) }];
     let found_at = |holds: &Holds, now| {
-        let rules = Rules {
-            ceilings: &CEILINGS,
-            holds,
-            embargo: None,
-            now: at(now),
-        };
+        let rules = Rules { ceilings: &CEILINGS, holds, embargo: None, now: at(now) };
         let mut tally = Tally::default();
-        let marks = Marks {
-            legal_hold: false,
-            tag: Some(RetentionTag::Video),
-        };
+        let marks = Marks { legal_hold: false, tag: Some(RetentionTag::Video) };
         inspected(&mut tally, &rules, &stored, true, &marks);
         found(&tally)
     };
-    let moving = Holds {
-        settled: vec![],
-        ..settled(&hold)
-    };
+    let moving = Holds { settled: vec![], ..settled(&hold) };
     assert_eq!(found_at(&moving, 600), []);
     assert_eq!(found_at(&settled(&hold), 300), [], "it came five minutes ago");
-    assert_eq!(
-        found_at(&settled(&hold), 600),
-        [Found::HeldUnprotected, Found::HeldMistagged]
-    );
+    assert_eq!(found_at(&settled(&hold), 600), [Found::HeldUnprotected, Found::HeldMistagged]);
 }

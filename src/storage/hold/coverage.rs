@@ -81,9 +81,7 @@ impl Coverage {
             }
             Sources::Named(names) => names.iter().collect(),
         };
-        let named = named
-            .into_iter()
-            .map(|name| ((Class::Video, name.clone()), Covered::default()));
+        let named = named.into_iter().map(|name| ((Class::Video, name.clone()), Covered::default()));
         Self {
             window: cover.window,
             come,
@@ -198,23 +196,14 @@ mod tests {
     fn cover(from: i64, until: Option<i64>, names: &[&str]) -> Cover {
         let cameras = names.iter().map(|name| (*name).to_owned()).collect();
         Cover {
-            sources: if names.is_empty() {
-                Sources::All
-            } else {
-                Sources::Named(cameras)
-            },
+            sources: if names.is_empty() { Sources::All } else { Sources::Named(cameras) },
             calls: false,
             window: Window::new(at(from), until.map(at)),
         }
     }
 
     fn recording(source: &str, start: i64, end: i64) -> Recording<'_> {
-        Recording {
-            class: Class::Video,
-            source,
-            start: at(start),
-            end: at(end),
-        }
+        Recording { class: Class::Video, source, start: at(start), end: at(end) }
     }
 
     fn recorded(covered: &Covered) -> i64 {
@@ -230,13 +219,7 @@ mod tests {
         let coverage = coverage.finish();
         assert_eq!((coverage.segments, coverage.bytes), (4, 28));
         let a = &coverage.sources[&(Class::Video, "a".to_owned())];
-        assert_eq!(
-            a.gaps,
-            [
-                Window::new(at(260), Some(at(300))),
-                Window::new(at(360), Some(at(400)))
-            ]
-        );
+        assert_eq!(a.gaps, [Window::new(at(260), Some(at(300))), Window::new(at(360), Some(at(400)))]);
         assert_eq!((recorded(a), a.missing.as_secs()), (220, 80));
         // Of a camera that was named and recorded nothing, all is missing.
         let b = &coverage.sources[&(Class::Video, "b".to_owned())];
@@ -255,10 +238,7 @@ mod tests {
     fn a_telephone_that_was_not_used_misses_nothing() {
         let mut coverage = Coverage::of(&cover(100, Some(400), &[]), &BTreeMap::new(), at(10_000));
         for (start, end) in [(120, 140), (300, 360)] {
-            let call = Recording {
-                class: Class::Calls,
-                ..recording("balie", start, end)
-            };
+            let call = Recording { class: Class::Calls, ..recording("balie", start, end) };
             coverage.add(&call, 1, false);
         }
         let coverage = coverage.finish();
@@ -277,24 +257,13 @@ mod tests {
         let coverage = coverage.finish();
         let known = coverage.known_until(|_, _| true);
         let told = coverage.sources.values();
-        let told = told.map(|it| {
-            (
-                it.segments,
-                it.recorded_until(known).as_secs(),
-                it.missing.as_secs(),
-            )
-        });
+        let told = told.map(|it| (it.segments, it.recorded_until(known).as_secs(), it.missing.as_secs()));
         (known.as_second(), coverage.is_known(known, now), told.collect())
     }
 
     #[test]
     fn coverage_is_known_once_all_has_arrived_and_no_later_than_it_must() {
-        let whole = [
-            ("hal", 900, 960),
-            ("hal", 960, 1_020),
-            ("trap", 905, 961),
-            ("trap", 962, 1_001),
-        ];
+        let whole = [("hal", 900, 960), ("hal", 960, 1_020), ("trap", 905, 961), ("trap", 962, 1_001)];
         assert_eq!(ended(20, &whole), (1_000, true, vec![(2, 90, 0), (2, 90, 0)]));
         // The last of one camera is on its way: the window has ended and is not known.
         assert_eq!(ended(20, &whole[..3]), (961, false, vec![(2, 51, 0), (1, 51, 0)]));
@@ -303,10 +272,7 @@ mod tests {
         assert_eq!(ended(20, &hole), (910, false, vec![(2, 0, 0), (1, 0, 0)]));
 
         let late = ON_ITS_WAY.as_secs();
-        assert_eq!(
-            ended(late, &whole[..3]),
-            (1_000, true, vec![(2, 90, 0), (1, 51, 39)])
-        );
+        assert_eq!(ended(late, &whole[..3]), (1_000, true, vec![(2, 90, 0), (1, 51, 39)]));
         assert_eq!(ended(late - 50, &[]), (950, false, vec![(0, 0, 40), (0, 0, 40)]));
         assert_eq!(ended(1, &[]), (910, false, vec![(0, 0, 0), (0, 0, 0)]));
     }
@@ -371,17 +337,12 @@ mod tests {
     #[test]
     fn a_hold_over_all_cameras_misses_those_that_there_were() {
         let declared = [("old", 50), ("in time", 399), ("late", 400)];
-        let declared = declared
-            .map(|(name, second)| (name.to_owned(), at(second)))
-            .into();
+        let declared = declared.map(|(name, second)| (name.to_owned(), at(second))).into();
         let mut coverage = Coverage::of(&cover(100, Some(400), &[]), &declared, at(10_000));
         coverage.add(&recording("gone", 100, 400), 1, false);
         let coverage = coverage.finish();
-        let told: Vec<_> = coverage
-            .sources
-            .iter()
-            .map(|((_, name), it)| (name.as_str(), it.missing.as_secs()))
-            .collect();
+        let told: Vec<_> =
+            coverage.sources.iter().map(|((_, name), it)| (name.as_str(), it.missing.as_secs())).collect();
         assert_eq!(told, [("gone", 0), ("in time", 300), ("old", 300)]);
     }
 }

@@ -108,12 +108,7 @@ pub async fn write(
     memory: &Memory,
     now: Timestamp,
 ) -> Result<(), HoldError> {
-    let Kept {
-        entry,
-        coverage,
-        missing,
-        ..
-    } = kept;
+    let Kept { entry, coverage, missing, .. } = kept;
     let store = Store::new(operator, Purpose::Configure)?;
     if told_by(&store, entry, memory).await?.is_of(coverage, missing) {
         return Ok(());
@@ -269,11 +264,7 @@ fn hash(part: &[u8]) -> String {
 
 /// What is held changed while the manifest was written: the next pass tells what.
 fn changed() -> StoreError {
-    StoreError {
-        operation: OPERATION,
-        code: "HeldVersionGone".into(),
-        status: None,
-    }
+    StoreError { operation: OPERATION, code: "HeldVersionGone".into(), status: None }
 }
 
 /// Removes the manifest of a hold that is released.
@@ -287,10 +278,8 @@ pub async fn remove(operator: &StorageTarget, name: &str) -> Result<(), HoldErro
 
 /// Removes what is not the latest, and parts beyond the last.
 async fn tidy(store: &Store, folder: &str, parts: usize) -> Result<(), StoreError> {
-    let kept: BTreeSet<String> = (0..parts)
-        .map(|number| part_key(folder, number))
-        .chain([index_key(folder)])
-        .collect();
+    let kept: BTreeSet<String> =
+        (0..parts).map(|number| part_key(folder, number)).chain([index_key(folder)]).collect();
     let mut seen = BTreeSet::new();
     for listed in all(store, folder, MOST_PAGES).await? {
         // Newest first within a key.
@@ -341,33 +330,19 @@ pub async fn links(
         let part = read::<Vec<Line>>(&store, &part_key(&folder, number)).await?;
         for line in part.ok_or_else(|| unreadable("UnreadableManifest"))? {
             let is_open = line.sealed_until.is_none_or(|until| until <= now);
-            let url = if is_open {
-                Some(link(&store, &line, lives).await?)
-            } else {
-                None
-            };
+            let url = if is_open { Some(link(&store, &line, lives).await?) } else { None };
             links.push(Link { line, url });
         }
     }
-    Ok(Links {
-        segments: links,
-        missing: index.missing,
-    })
+    Ok(Links { segments: links, missing: index.missing })
 }
 
 async fn link(store: &Store, line: &Line, lives: Duration) -> Result<String, StoreError> {
     let config =
         PresigningConfig::expires_in(lives.min(LONGEST_LINK)).map_err(|_| unreadable("InvalidRequest"))?;
-    let request = store
-        .client
-        .get_object()
-        .bucket(&store.bucket)
-        .key(&line.key)
-        .version_id(&line.version_id);
+    let request = store.client.get_object().bucket(&store.bucket).key(&line.key).version_id(&line.version_id);
     let signed = request.presigned(config).await;
-    signed
-        .map(|signed| signed.uri().to_owned())
-        .map_err(|error| StoreError::of("GetObject", &error))
+    signed.map(|signed| signed.uri().to_owned()).map_err(|error| StoreError::of("GetObject", &error))
 }
 
 /// An index or a part. `None`: there is none, or somebody spoilt it; it is written anew.
@@ -379,11 +354,7 @@ async fn read<T: DeserializeOwned>(store: &Store, key: &str) -> Result<Option<T>
 }
 
 fn unreadable(code: &str) -> StoreError {
-    StoreError {
-        operation: "GetObject",
-        code: code.into(),
-        status: None,
-    }
+    StoreError { operation: "GetObject", code: code.into(), status: None }
 }
 
 fn folder(name: &str) -> String {

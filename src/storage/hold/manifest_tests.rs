@@ -18,10 +18,7 @@ use crate::storage::listing::Listed;
 use crate::storage::stub::{Asked, NothingDeclared, Stub, error, versions};
 use crate::storage::sweep::{Reach, sweep};
 
-const CEILINGS: Ceilings = Ceilings {
-    video: Days(28),
-    calls: Days(7),
-};
+const CEILINGS: Ceilings = Ceilings { video: Days(28), calls: Days(7) };
 
 type Objects = Arc<Mutex<BTreeMap<String, Vec<u8>>>>;
 
@@ -87,22 +84,14 @@ fn recordings(source: &str, count: i64, now: Timestamp) -> Vec<Listed> {
 fn found(entry: &Entry, memory: &Memory, all: &[Listed], now: Timestamp) -> Coverage {
     let mut coverage = Coverage::of(&entry.cover(), &BTreeMap::new(), now);
     for listed in all {
-        coverage
-            .present
-            .insert(memory.fingerprint(&listed.key, &listed.id));
+        coverage.present.insert(memory.fingerprint(&listed.key, &listed.id));
         coverage.places.insert(Place::of(&listed.key.parse().unwrap()));
     }
     coverage
 }
 
 fn kept<'a>(entry: &'a Entry, coverage: &'a Coverage, missing: &'a [Missing]) -> Kept<'a> {
-    Kept {
-        entry,
-        coverage,
-        missing,
-        ceilings: &CEILINGS,
-        embargo: None,
-    }
+    Kept { entry, coverage, missing, ceilings: &CEILINGS, embargo: None }
 }
 
 /// Sources may have long names, and a hold a month of many cameras.
@@ -114,22 +103,12 @@ async fn every_manifest_that_is_written_can_be_read() {
     let (stub, objects) = bucket(all.clone(), |_, _, bytes| bytes).await;
     let memory = Memory::default();
     let coverage = found(&entry, &memory, &all, now);
-    let gap = Missing {
-        source: "b".repeat(200),
-        from: now,
-        until: now,
-        cause: "NotThere".into(),
-    };
+    let gap = Missing { source: "b".repeat(200), from: now, until: now, cause: "NotThere".into() };
     let missing = vec![gap; 2000];
     let target = stub.target();
-    write(&target, kept(&entry, &coverage, &missing), &memory, now)
-        .await
-        .unwrap();
+    write(&target, kept(&entry, &coverage, &missing), &memory, now).await.unwrap();
     let largest = objects.lock().unwrap().values().map(Vec::len).max();
-    assert!(
-        largest > Some(500_000),
-        "{largest:?}: it would not have been too large"
-    );
+    assert!(largest > Some(500_000), "{largest:?}: it would not have been too large");
     // Another process.
     let memory = Memory::default();
     let told = told(&target, &entry, &memory).await.unwrap();
@@ -148,14 +127,9 @@ async fn told_of(
     let memory = Memory::default();
     let (whole, objects) = bucket(all.clone(), |_, _, bytes| bytes).await;
     let coverage = found(&entry, &memory, &all, now);
-    write(&whole.target(), kept(&entry, &coverage, &[]), &memory, now)
-        .await
-        .unwrap();
+    write(&whole.target(), kept(&entry, &coverage, &[]), &memory, now).await.unwrap();
     let (spoilt, again) = bucket(Vec::new(), spoil).await;
-    again
-        .lock()
-        .unwrap()
-        .extend(std::mem::take(&mut *objects.lock().unwrap()));
+    again.lock().unwrap().extend(std::mem::take(&mut *objects.lock().unwrap()));
     let told = told(&spoilt.target(), &entry, &Memory::default()).await;
     told.map(|told| told.count()).map_err(|error| error.to_string())
 }
@@ -170,11 +144,7 @@ async fn half_of_a_manifest_is_not_taken_for_all_of_it() {
     }
     let page = |_: &Asked, number, _| format!("<html>{number}</html>").into_bytes();
     let told = told_of(page).await;
-    assert!(
-        told.as_ref()
-            .is_err_and(|error| error.contains("UnreadableAnswer")),
-        "{told:?}"
-    );
+    assert!(told.as_ref().is_err_and(|error| error.contains("UnreadableAnswer")), "{told:?}");
 }
 
 /// Somebody who may write there wrote over it: it is written anew.
@@ -192,18 +162,12 @@ async fn what_is_lost_while_a_manifest_is_written_is_told() {
     let now = Timestamp::now();
     let entry = entry(now);
     let all = recordings("hal", 300, now);
-    let left: Vec<Listed> = all
-        .iter()
-        .filter(|listed| listed.key != all[7].key)
-        .cloned()
-        .collect();
+    let left: Vec<Listed> = all.iter().filter(|listed| listed.key != all[7].key).cloned().collect();
     for before in [0, 250] {
         let memory = Memory::default();
         let (first, objects) = bucket(all[..before].to_vec(), |_, _, bytes| bytes).await;
         let coverage = found(&entry, &memory, &all[..before], now);
-        write(&first.target(), kept(&entry, &coverage, &[]), &memory, now)
-            .await
-            .unwrap();
+        write(&first.target(), kept(&entry, &coverage, &[]), &memory, now).await.unwrap();
         let (stub, again) = bucket(left.clone(), |_, _, bytes| bytes).await;
         again.lock().unwrap().extend(objects.lock().unwrap().clone());
         let target = stub.target();
@@ -225,9 +189,7 @@ async fn what_is_lost_while_a_manifest_is_written_is_told() {
         assert_eq!(lost, u64::from(before > 7), "{before} were listed before");
 
         // It was told since.
-        write(&target, kept(&entry, &coverage, &[]), &memory, now)
-            .await
-            .unwrap();
+        write(&target, kept(&entry, &coverage, &[]), &memory, now).await.unwrap();
         for memory in [memory, Memory::default()] {
             let known = told(&target, &entry, &memory).await.unwrap();
             let coverage = found(&entry, &memory, &left, now);
@@ -245,9 +207,7 @@ async fn what_was_told_as_lost_is_told_once() {
     let all = recordings("hal", 3, now);
     let (stub, _) = bucket(all.clone(), |_, _, bytes| bytes).await;
     let coverage = found(&entry, &memory, &all, now);
-    write(&stub.target(), kept(&entry, &coverage, &[]), &memory, now)
-        .await
-        .unwrap();
+    write(&stub.target(), kept(&entry, &coverage, &[]), &memory, now).await.unwrap();
     let mut coverage = found(&entry, &memory, &all[1..], now);
     for (hidden, before, after) in [(true, 0, 0), (false, 1, 0)] {
         let place = Place::of(&all[0].key.parse().unwrap());
@@ -256,16 +216,9 @@ async fn what_was_told_as_lost_is_told_once() {
         memory.forget_lost("1", &coverage);
         let told = memory.told("1").unwrap();
         assert_eq!(told.lost(&coverage), after);
-        assert_eq!(
-            told.count(),
-            if hidden { 3 } else { 2 },
-            "what is hidden may be there"
-        );
+        assert_eq!(told.count(), if hidden { 3 } else { 2 }, "what is hidden may be there");
     }
-    assert!(
-        !memory.told("1").unwrap().is_of(&coverage, &[]),
-        "the manifest still lists it"
-    );
+    assert!(!memory.told("1").unwrap().is_of(&coverage, &[]), "the manifest still lists it");
 }
 
 /// Its key could not be true when it was held, and a store that moved its time since made it true.
@@ -294,9 +247,7 @@ async fn what_a_manifest_lists_is_neither_overdue_nor_swept() {
     for is_listed in [false, true] {
         if is_listed {
             let coverage = found(&entry, &memory, &all[1..], now);
-            write(&target, kept(&entry, &coverage, &[]), &memory, now)
-                .await
-                .unwrap();
+            write(&target, kept(&entry, &coverage, &[]), &memory, now).await.unwrap();
         }
         let scope = Scope {
             ceilings: CEILINGS,
@@ -312,15 +263,7 @@ async fn what_a_manifest_lists_is_neither_overdue_nor_swept() {
         assert_eq!(tally.count(Found::ReleaseOverdue), 0);
         stub.take();
         let memory = Memory::default();
-        let swept = sweep(
-            &target,
-            &CEILINGS,
-            &NothingDeclared,
-            &memory,
-            Reach::All,
-            Time::of(now),
-        )
-        .await;
+        let swept = sweep(&target, &CEILINGS, &NothingDeclared, &memory, Reach::All, Time::of(now)).await;
         let asked = stub.take();
         let deletes = asked.iter().filter(|asked| asked.parameter("delete").is_some());
         assert_eq!(deletes.count() > 0, !is_listed, "{swept:?}");

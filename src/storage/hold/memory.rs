@@ -89,10 +89,7 @@ impl Told {
 
     /// Of what a pass found, what another listing has not was lost since: no manifest has listed it.
     pub(super) fn and_lost(mut self, found: &Coverage) -> Self {
-        found
-            .present
-            .iter()
-            .for_each(|version| self.versions.push(version));
+        found.present.iter().for_each(|version| self.versions.push(version));
         self.is_unwritten = true;
         self
     }
@@ -102,8 +99,7 @@ impl Told {
         let hidden = found.hidden.iter().filter_map(|place| self.places.get(place));
         let hidden: HashSet<&Fingerprint> = hidden.flatten().collect();
         let mut left = self.clone();
-        left.versions
-            .retain(|version| found.present.has(version) || hidden.contains(&version));
+        left.versions.retain(|version| found.present.has(version) || hidden.contains(&version));
         left.is_unwritten = true;
         left
     }
@@ -200,11 +196,7 @@ impl Memory {
     /// Another, which knows nothing of this one, in the same room.
     #[must_use]
     pub fn beside(&self) -> Self {
-        Self {
-            read: Mutex::new(self.read().beside()),
-            told_room: self.told_room.clone(),
-            ..Self::default()
-        }
+        Self { read: Mutex::new(self.read().beside()), told_room: self.told_room.clone(), ..Self::default() }
     }
 
     /// Versions of which no manifest is written.
@@ -290,10 +282,7 @@ impl Memory {
     /// Those of `cameras` that this process has not entered into the bucket's registry.
     pub fn unregistered<'c>(&self, cameras: impl Iterator<Item = &'c String>) -> BTreeSet<String> {
         let registered = self.registered();
-        cameras
-            .filter(|camera| !registered.contains(*camera))
-            .cloned()
-            .collect()
+        cameras.filter(|camera| !registered.contains(*camera)).cloned().collect()
     }
 
     /// These are in the registry.
@@ -320,12 +309,7 @@ mod tests {
     use super::*;
 
     fn line(key: &str, id: &str) -> Line {
-        Line {
-            key: key.into(),
-            version_id: id.into(),
-            bytes: 1,
-            sealed_until: None,
-        }
+        Line { key: key.into(), version_id: id.into(), bytes: 1, sealed_until: None }
     }
 
     /// A Site that is gone leaves its room to others, whatever it remembered.
@@ -355,10 +339,7 @@ mod tests {
             (0..8).for_each(|key| note(&memory, key, 7));
             note(&other, 0, 7);
             note(&memory, 9, 7);
-            assert!(
-                (0..8).all(known) && !known(9),
-                "an audit beside it takes of the same"
-            );
+            assert!((0..8).all(known) && !known(9), "an audit beside it takes of the same");
         }
     }
 
@@ -382,11 +363,7 @@ mod tests {
             told.lost(&coverage)
         };
         assert_eq!(lost(&[("b", "1"), ("c", "1"), ("d", "1")]), 1);
-        assert_eq!(
-            lost(&[("a", "2"), ("b", "1")]),
-            1,
-            "another version is no replacement"
-        );
+        assert_eq!(lost(&[("a", "2"), ("b", "1")]), 1, "another version is no replacement");
         assert_eq!(lost(&[("a", "1"), ("b", "1")]), 0);
     }
 

@@ -164,10 +164,7 @@ impl Refused {
 
     /// By this answer, of no version yet.
     pub fn by(error: &HoldError) -> Self {
-        Self {
-            versions: 0,
-            first: error.clone(),
-        }
+        Self { versions: 0, first: error.clone() }
     }
 
     /// Whether the store failed, rather than refuse it: then waiting may be enough.
@@ -228,11 +225,7 @@ pub(crate) struct Place {
 
 impl Place {
     fn of(key: &Key) -> Self {
-        Self {
-            day: day_of(key.start()),
-            class: key.class(),
-            source: key.source().to_owned(),
-        }
+        Self { day: day_of(key.start()), class: key.class(), source: key.source().to_owned() }
     }
 
     fn prefix(&self) -> String {
@@ -251,8 +244,7 @@ struct Places {
 impl Places {
     /// Where something is that was held before, whatever is visited now.
     fn add(&mut self, told: &[Arc<Told>]) {
-        self.all
-            .extend(told.iter().flat_map(|told| told.places()).cloned());
+        self.all.extend(told.iter().flat_map(|told| told.places()).cloned());
         self.all.sort_unstable();
         self.all.dedup();
     }
@@ -272,10 +264,7 @@ async fn places(
 ) -> Result<Places, StoreError> {
     let (mut all, mut unseen) = (BTreeSet::new(), Unseen::default());
     for class in Class::ALL {
-        let about: Vec<&Cover> = covers
-            .iter()
-            .filter(|cover| class == Class::Video || cover.calls)
-            .collect();
+        let about: Vec<&Cover> = covers.iter().filter(|cover| class == Class::Video || cover.calls).collect();
         if about.is_empty() {
             continue;
         }
@@ -302,9 +291,7 @@ async fn places(
                 let days = match (lately, everywhere) {
                     (None, true) => {
                         held.push(expected(class, ceilings, now));
-                        days_of(store, class, &source, &[Days::ALL], &held, now)
-                            .await?
-                            .days
+                        days_of(store, class, &source, &[Days::ALL], &held, now).await?.days
                     }
                     (Some(lately), true) => wanted_days(store, class, &source, &[lately], now).await?,
                     (lately, false) => {
@@ -319,17 +306,10 @@ async fn places(
         let jobs: Vec<_> = visited.into_iter().map(of_source).collect();
         let mut found = stream::iter(jobs).buffer_unordered(SOURCES_AT_ONCE);
         while let Some((source, days)) = found.try_next().await? {
-            all.extend(days.into_iter().map(|day| Place {
-                day,
-                class,
-                source: source.clone(),
-            }));
+            all.extend(days.into_iter().map(|day| Place { day, class, source: source.clone() }));
         }
     }
-    Ok(Places {
-        all: all.into_iter().collect(),
-        unseen,
-    })
+    Ok(Places { all: all.into_iter().collect(), unseen })
 }
 
 /// The days to list of one source. A few are listed at once; of many, those that have anything are found first.
@@ -345,11 +325,7 @@ async fn wanted_days(
         let (Some(from), Some(to)) = (days.from, days.to) else {
             return Ok(days_of(store, class, source, wanted, wanted, now).await?.days);
         };
-        few.extend(
-            from.series(1.day())
-                .take_while(|day| *day <= to)
-                .take(FEW_DAYS + 1),
-        );
+        few.extend(from.series(1.day()).take_while(|day| *day <= to).take(FEW_DAYS + 1));
         if few.len() > FEW_DAYS {
             return Ok(days_of(store, class, source, wanted, wanted, now).await?.days);
         }
@@ -376,11 +352,8 @@ mod tests {
             ("NoSuchVersion", Some(404), false),
             ("AccessDenied", Some(403), true),
         ] {
-            let error = HoldError::from(StoreError {
-                operation: "PutObjectLegalHold",
-                code: code.into(),
-                status,
-            });
+            let error =
+                HoldError::from(StoreError { operation: "PutObjectLegalHold", code: code.into(), status });
             assert_eq!(error.is_refusal(), is_refusal, "{code}");
         }
     }
@@ -410,15 +383,8 @@ mod tests {
     async fn nothing_is_claimed_of_calls_among_more_folders_than_are_visited() {
         let stub = endless_calls().await;
         let window = Window::new(Timestamp::now() - SignedDuration::from_hours(1), None);
-        let covers = [true, false].map(|calls| Cover {
-            sources: Sources::All,
-            calls,
-            window,
-        });
-        let ceilings = Ceilings {
-            video: api::Days(28),
-            calls: api::Days(7),
-        };
+        let covers = [true, false].map(|calls| Cover { sources: Sources::All, calls, window });
+        let ceilings = Ceilings { video: api::Days(28), calls: api::Days(7) };
         let (cameras, memory) = Default::default();
         let task = Task {
             covers: &covers,

@@ -23,10 +23,7 @@ use crate::storage::sweep::{HoldsUnknown, OpenHolds};
 use crate::storage::tag::TAG_KEY;
 use crate::storage::under_way::UnderWay;
 
-const CEILINGS: Ceilings = Ceilings {
-    video: Days(28),
-    calls: Days(7),
-};
+const CEILINGS: Ceilings = Ceilings { video: Days(28), calls: Days(7) };
 
 const fn days(count: i64) -> SignedDuration {
     SignedDuration::from_hours(24 * count)
@@ -161,11 +158,7 @@ async fn a_release_that_was_broken_off_goes_on_by_the_key() {
     let ongoing = cover(now, SignedDuration::from_hours(1), None);
     let memory = Memory::default();
     let stub = bucket(&listed).await;
-    let expected = Released {
-        deleted: 1,
-        unsettled: ["1".to_owned()].into(),
-        ..Released::default()
-    };
+    let expected = Released { deleted: 1, unsettled: ["1".to_owned()].into(), ..Released::default() };
     let done = released(&stub, &closing, vec![ongoing], &memory, now).await;
     assert_eq!(done, expected);
     // A hold that covers it by its key keeps it.
@@ -178,25 +171,13 @@ async fn a_release_that_was_broken_off_goes_on_by_the_key() {
 async fn a_version_that_is_being_released_is_offered_to_no_other_hold() {
     let now = Timestamp::now();
     let listed = moved(now, days(100));
-    let (closing, other) = (
-        cover(now, days(101), Some(days(99))),
-        cover(now, days(90), Some(days(89))),
-    );
+    let (closing, other) = (cover(now, days(101), Some(days(99))), cover(now, days(90), Some(days(89))));
     let ongoing = cover(now, SignedDuration::from_hours(1), None);
     for (closing, segments) in [(&closing, 0), (&other, 1)] {
         let stub = bucket(&listed).await;
         let memory = Memory::default();
         let closing = Some(std::slice::from_ref(closing));
-        let placed = placed(
-            &stub,
-            std::slice::from_ref(&ongoing),
-            closing,
-            None,
-            &[],
-            &memory,
-            now,
-        )
-        .await;
+        let placed = placed(&stub, std::slice::from_ref(&ongoing), closing, None, &[], &memory, now).await;
         assert_eq!(placed.coverage[0].segments, segments, "{closing:?}");
         assert_eq!(writes(&stub.take()) > 0, segments > 0, "{closing:?}");
     }
@@ -280,19 +261,12 @@ async fn a_version_that_another_manifest_lists_survives_a_release() {
         let (all, entry) = ([listed.clone()], serde_json::to_string(&open).unwrap());
         let stub = Stub::start(move |asked| {
             let asks = |what| asked.parameter(what).is_some();
-            let in_ledger = asked
-                .parameter("prefix")
-                .is_some_and(|prefix| prefix.starts_with("ledger/holds/"));
+            let in_ledger =
+                asked.parameter("prefix").is_some_and(|prefix| prefix.starts_with("ledger/holds/"));
             match asked.method.as_str() {
                 "GET" if asks("versions") && in_ledger => {
                     let key = "ledger/holds/2.json".to_owned();
-                    versions(
-                        asked,
-                        &[Listed {
-                            key,
-                            ..all[0].clone()
-                        }],
-                    )
+                    versions(asked, &[Listed { key, ..all[0].clone() }])
                 }
                 "GET" if asks("versions") => versions(asked, &all),
                 "GET" if asked.path.ends_with("/ledger/holds/2.json") => (200, entry.clone()),
@@ -374,9 +348,7 @@ async fn after_a_turn_that_was_over_later_days_come_first() {
     for (reached, first) in [(None, 0), (Some(0), 1), (Some(1), 2), (Some(2), 0)] {
         let memory = Memory::default();
         if let Some(number) = reached {
-            let over = HoldError::TurnOver {
-                day: of_day(&all[number]),
-            };
+            let over = HoldError::TurnOver { day: of_day(&all[number]) };
             memory.placing.note(&Err(over), now);
         }
         stub.take();
@@ -384,11 +356,7 @@ async fn after_a_turn_that_was_over_later_days_come_first() {
         assert_eq!(placed.coverage[0].segments, 3);
         let asked = stub.take();
         let written = asked.iter().find(|asked| asked.method == "PUT").unwrap();
-        assert!(
-            written.path.contains(&keys[first]),
-            "{reached:?}: {}",
-            written.path
-        );
+        assert!(written.path.contains(&keys[first]), "{reached:?}: {}", written.path);
         assert_eq!(memory.placing.reached(), None, "it came to its end");
     }
 }
@@ -423,10 +391,7 @@ async fn a_key_that_cannot_be_true_and_is_found_late_was_changed_by_nobody() {
     let minutes = SignedDuration::from_mins;
     let ongoing = cover(now, SignedDuration::from_hours(1), None);
     for (recorded, is_drift) in [(days(100), false), (-days(100), false), (minutes(30), true)] {
-        let listed = Listed {
-            modified: now - minutes(20),
-            ..moved(now, recorded)
-        };
+        let listed = Listed { modified: now - minutes(20), ..moved(now, recorded) };
         let (all, is_held) = ([listed], Arc::new(Mutex::new(false)));
         let stub = Stub::start(move |asked| {
             let asks = |what| asked.parameter(what).is_some();
@@ -451,16 +416,7 @@ async fn a_key_that_cannot_be_true_and_is_found_late_was_changed_by_nobody() {
         let (open, memory) = (std::slice::from_ref(&ongoing), Memory::default());
         let proved_at = [Some(now - minutes(1))];
         let placed = placed(&stub, open, Some(&[]), None, &proved_at, &memory, now).await;
-        assert_eq!(
-            (placed.protected, placed.coverage[0].segments),
-            (1, 1),
-            "{recorded:?}"
-        );
-        assert_eq!(
-            !placed.drifted.is_empty(),
-            is_drift,
-            "{recorded:?}: {:?}",
-            placed.drifted
-        );
+        assert_eq!((placed.protected, placed.coverage[0].segments), (1, 1), "{recorded:?}");
+        assert_eq!(!placed.drifted.is_empty(), is_drift, "{recorded:?}: {:?}", placed.drifted);
     }
 }

@@ -77,13 +77,8 @@ pub(super) async fn each<W: Work>(
     hidden: &mut BTreeSet<Place>,
     note: impl FnMut(W::Done) + Send,
 ) -> Result<(), HoldError> {
-    let crew = Crew {
-        store,
-        work,
-        until,
-        turns: Arc::new(Semaphore::new(AT_ONCE)),
-        course: Mutex::default(),
-    };
+    let crew =
+        Crew { store, work, until, turns: Arc::new(Semaphore::new(AT_ONCE)), course: Mutex::default() };
     let (note, crew_now) = (&Mutex::new(note), &crew);
     // A day has each source once.
     for day in places.chunk_by(|one, next| one.day == next.day) {
@@ -192,11 +187,8 @@ impl<W: Work> Crew<'_, W> {
                 let error = self.work.error(done);
                 error.is_some_and(|error| !error.is_refusal())
             };
-            let failed: BTreeSet<usize> = done
-                .iter()
-                .filter(|(_, done)| has_failed(done))
-                .map(|(number, _)| *number)
-                .collect();
+            let failed: BTreeSet<usize> =
+                done.iter().filter(|(_, done)| has_failed(done)).map(|(number, _)| *number).collect();
             all.extend(done);
             left.retain(|(number, _)| failed.contains(number));
             // Where a share of the store hangs, asking again and again would take hours, in which no other hold is placed.
@@ -236,10 +228,7 @@ impl<W: Work> Crew<'_, W> {
 
     /// Does what was put off, of as many as may be under way at once: by what is known when their turn has come.
     async fn settle(&self, some: Vec<W::Done>) -> Vec<W::Done> {
-        let _turns = self
-            .turns
-            .acquire_many(u32::try_from(some.len()).unwrap_or(1))
-            .await;
+        let _turns = self.turns.acquire_many(u32::try_from(some.len()).unwrap_or(1)).await;
         let Some(known) = self.know().await else {
             return some;
         };
@@ -345,11 +334,7 @@ mod tests {
     }
 
     fn answered(code: &str, status: Option<u16>) -> StoreError {
-        StoreError {
-            operation: "PutObjectLegalHold",
-            code: code.into(),
-            status,
-        }
+        StoreError { operation: "PutObjectLegalHold", code: code.into(), status }
     }
 
     /// So many versions of one day.
@@ -391,11 +376,7 @@ mod tests {
             })
             .await;
             let day = places[0].day;
-            let expected = if is_done {
-                Ok(())
-            } else {
-                Err(HoldError::TurnOver { day })
-            };
+            let expected = if is_done { Ok(()) } else { Err(HoldError::TurnOver { day }) };
             let many = if is_done { usize::from(VERSIONS) } else { 0 };
             assert_eq!((went, noted), (expected, many));
             assert_eq!(work.tried.into_inner().unwrap().len(), many);
@@ -446,17 +427,12 @@ mod tests {
     /// Those that fail again count once, and so do not those of which the store says something between.
     #[tokio::test]
     async fn many_versions_that_fail_end_a_pass_only_where_nothing_else_is_answered() {
-        let (first, second) = (
-            of_day("2026-03-01T12:00:00Z", 40),
-            of_day("2026-03-02T12:00:00Z", 2 * VERSIONS),
-        );
+        let (first, second) =
+            (of_day("2026-03-01T12:00:00Z", 40), of_day("2026-03-02T12:00:00Z", 2 * VERSIONS));
         let places = [&first, &second].map(|listed| Place::of(&listed[0].key.parse().unwrap()));
         let (first, second) = (keys(&first), keys(&second));
-        let all: Vec<Listed> = [
-            of_day("2026-03-01T12:00:00Z", 40),
-            of_day("2026-03-02T12:00:00Z", 2 * VERSIONS),
-        ]
-        .concat();
+        let all: Vec<Listed> =
+            [of_day("2026-03-01T12:00:00Z", 40), of_day("2026-03-02T12:00:00Z", 2 * VERSIONS)].concat();
         let stub = Stub::start(move |asked| versions(asked, &all)).await;
         let store = stub.store();
         let every_other: Vec<String> = second.iter().step_by(2).cloned().collect();

@@ -79,11 +79,7 @@ pub async fn place(
     now: Timestamp,
 ) -> Result<Placed, Box<BrokenOff<Placed>>> {
     // Versions behind a delete marker would go first.
-    let looks: &[Look] = if task.is_verifying {
-        &[Look::All]
-    } else {
-        &[Look::Hidden, Look::All]
-    };
+    let looks: &[Look] = if task.is_verifying { &[Look::All] } else { &[Look::Hidden, Look::All] };
     let mut placed = passes(operator, task, looks, now).await?;
     placed.coverage = placed.coverage.into_iter().map(Coverage::finish).collect();
     Ok(placed)
@@ -140,16 +136,8 @@ async fn all(
     seen: &mut Placed,
 ) -> Result<(), HoldError> {
     let store = Store::noting(operator, &task.memory.under_way)?;
-    let lately = task.since.map(|since| Days {
-        from: Some(day_of(since)),
-        to: Some(day_of(now + NEXT_DAY)),
-    });
-    let Task {
-        covers,
-        everywhere,
-        ceilings,
-        ..
-    } = *task;
+    let lately = task.since.map(|since| Days { from: Some(day_of(since)), to: Some(day_of(now + NEXT_DAY)) });
+    let Task { covers, everywhere, ceilings, .. } = *task;
     let mut found = places(&store, covers, everywhere, lately, ceilings, now).await?;
     found.add(task.told);
     let mut places = std::mem::take(&mut found.all);
@@ -164,48 +152,24 @@ async fn all(
     };
     seen.listed_days = places.iter().filter(is_own).count() as u64;
     let until = task.memory.placing.ends();
-    let pass = |look| Pass {
-        store: &store,
-        task,
-        now,
-        look,
-    };
+    let pass = |look| Pass { store: &store, task, now, look };
     // Where a turn was over on one day, those after it would wait for as long as that one takes.
     let reached = task.memory.placing.reached().filter(|_| task.since.is_none());
-    let later = reached.map_or(places.len(), |day| {
-        places.partition_point(|place| place.day <= day)
-    });
+    let later = reached.map_or(places.len(), |day| places.partition_point(|place| place.day <= day));
     if let Some(later) = places.get(later..).filter(|later| !later.is_empty()) {
         let note = |done| seen.note_work(&done);
-        each(
-            &store,
-            later,
-            None,
-            until,
-            &pass(Look::All),
-            &mut BTreeSet::new(),
-            note,
-        )
-        .await?;
+        each(&store, later, None, until, &pass(Look::All), &mut BTreeSet::new(), note).await?;
     }
     for look in looks.iter().copied() {
         let pass = pass(look);
         // Both looks come to what is hidden.
         seen.refused = None;
-        each(
-            &store,
-            &places,
-            task.since,
-            until,
-            &pass,
-            &mut found.unseen.hidden,
-            |done| {
-                seen.note_work(&done);
-                if look == Look::All {
-                    seen.note_state(&done, task.memory);
-                }
-            },
-        )
+        each(&store, &places, task.since, until, &pass, &mut found.unseen.hidden, |done| {
+            seen.note_work(&done);
+            if look == Look::All {
+                seen.note_state(&done, task.memory);
+            }
+        })
         .await?;
     }
     for (cover, coverage) in task.covers.iter().zip(&mut seen.coverage) {
@@ -265,17 +229,10 @@ impl Work for Pass<'_> {
     async fn one(&self, (): &(), listed: Listed, markers: Vec<Version>) -> Done {
         let (covering, mut found, mut error) = (self.covering(&listed), Found::default(), None);
         if let Some(stored) = Stored::of(&listed, self.task.ceilings) {
-            let placed = self
-                .place(&listed, &stored, &covering, &markers, &mut found)
-                .await;
+            let placed = self.place(&listed, &stored, &covering, &markers, &mut found).await;
             error = placed.err().map(HoldError::from);
         }
-        Done {
-            listed,
-            covering,
-            found,
-            error,
-        }
+        Done { listed, covering, found, error }
     }
 
     fn error<'a>(&self, done: &'a Done) -> Option<&'a HoldError> {
@@ -293,18 +250,13 @@ impl Pass<'_> {
         };
         let version = self.task.memory.fingerprint(&listed.key, &listed.id);
         let covers = (0..).zip(self.task.covers);
-        let mut known = covers
-            .clone()
-            .filter(|(number, _)| self.was_told(*number, version));
+        let mut known = covers.clone().filter(|(number, _)| self.was_told(*number, version));
         let is_offered = !stored.is_covered_by_key(self.task.closing)
             && !known.any(|(_, cover)| stored.is_covered_by_key(std::slice::from_ref(cover)));
         let is_theirs = |(number, cover): &(usize, &Cover)| {
             let cover = std::slice::from_ref(*cover);
-            let is_covered = if is_offered {
-                stored.is_covered(cover)
-            } else {
-                stored.is_covered_by_key(cover)
-            };
+            let is_covered =
+                if is_offered { stored.is_covered(cover) } else { stored.is_covered_by_key(cover) };
             is_covered || self.was_told(*number, version)
         };
         covers.filter(is_theirs).map(|(number, _)| number).collect()
@@ -334,10 +286,7 @@ impl Pass<'_> {
             found.is_there = true;
             return Ok(());
         }
-        let proved = covering
-            .iter()
-            .filter_map(|n| *self.task.proved_at.get(*n)?)
-            .max();
+        let proved = covering.iter().filter_map(|n| *self.task.proved_at.get(*n)?).max();
         // Nobody has read a version that is new to all its holds: it is written at once, and read back.
         let marks = match proved {
             Some(_) => marks::read(self.store, &version).await?,
@@ -354,9 +303,8 @@ impl Pass<'_> {
         let is_known = memory.has_read(of) || covering.iter().any(|number| self.was_told(*number, of));
         let was_held = is_known && marks.tag == Some(RetentionTag::Held) && !marks.legal_hold;
         // One with a key that cannot be true may have been on a day that nobody had looked at.
-        let proved_covers = covering
-            .iter()
-            .filter(|n| self.task.proved_at.get(**n).is_some_and(Option::is_some));
+        let proved_covers =
+            covering.iter().filter(|n| self.task.proved_at.get(**n).is_some_and(Option::is_some));
         let proved_covers = proved_covers.filter_map(|n| self.task.covers.get(*n));
         let is_expected = is_known || is_in_window(&Place::of(&stored.key), proved_covers, self.now);
         let was_proved = proved.is_some_and(|proved| was_held || listed.modified < proved && is_expected);
@@ -399,10 +347,7 @@ impl Pass<'_> {
         found: &mut Found,
     ) -> Result<Option<Aspect>, StoreError> {
         let (written, what) = match write {
-            Write::LegalHold(on) => (
-                marks::write_hold(self.store, version, on).await,
-                Aspect::LegalHold,
-            ),
+            Write::LegalHold(on) => (marks::write_hold(self.store, version, on).await, Aspect::LegalHold),
             Write::Tag(tag) => (marks::write_tag(self.store, version, tag).await, Aspect::Tag),
             Write::Unhide => {
                 for marker in markers {
@@ -442,12 +387,7 @@ impl Placed {
     }
 
     fn note_state(&mut self, done: &Done, memory: &Memory) {
-        let Done {
-            listed,
-            covering,
-            found,
-            error,
-        } = done;
+        let Done { listed, covering, found, error } = done;
         if !found.is_there && error.is_none() {
             return;
         }

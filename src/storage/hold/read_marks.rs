@@ -24,10 +24,7 @@ pub(super) struct ReadMarks {
 
 impl ReadMarks {
     pub(super) fn within(room: Room) -> Self {
-        Self {
-            all: HashMap::new(),
-            room,
-        }
+        Self { all: HashMap::new(), room }
     }
 
     pub(super) fn note(&mut self, version: Fingerprint, read: Read) {
@@ -81,11 +78,7 @@ mod tests {
         let slot = 1 + i64::try_from(size_of::<(Fingerprint, Read)>()).unwrap();
         let mut all = HashMap::new();
         for number in 0..30_000 {
-            let read = Read {
-                tag: RetentionTag::Held,
-                modified: number,
-                at: number,
-            };
+            let read = Read { tag: RetentionTag::Held, modified: number, at: number };
             all.insert(number, read);
             let bytes = i64::try_from(all.capacity()).unwrap() * 8 / 7 * slot;
             assert!(bytes <= READ * (number + 1) + 4 * slot, "{number}: {bytes}");

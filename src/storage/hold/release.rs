@@ -106,13 +106,7 @@ impl<'a> Release<'a> {
         ceilings: &'a Ceilings,
         memory: &'a Memory,
     ) -> Self {
-        Self {
-            closing,
-            holds,
-            ceilings,
-            memory,
-            first: None,
-        }
+        Self { closing, holds, ceilings, memory, first: None }
     }
 
     /// One pass over everything.
@@ -156,10 +150,7 @@ impl<'a> Release<'a> {
         };
         let mut places = places(&store, &covers, true, None, self.ceilings, time.now).await?;
         places.add(&told);
-        let mut seen = Seen {
-            places: places.all.iter().cloned().collect(),
-            versions: self.memory.seen(),
-        };
+        let mut seen = Seen { places: places.all.iter().cloned().collect(), versions: self.memory.seen() };
         let first = self.first.as_ref();
         each(
             &store,
@@ -208,10 +199,7 @@ impl Released {
             }
             Done::Failed(error) => {
                 for uid in uids {
-                    self.refused
-                        .entry(uid)
-                        .or_insert_with(|| Refused::by(error))
-                        .count(error);
+                    self.refused.entry(uid).or_insert_with(|| Refused::by(error)).count(error);
                 }
             }
         }
@@ -358,17 +346,12 @@ impl Pass<'_> {
             return Err(why.clone());
         }
         let told = manifest::told_by(self.store, entry, self.memory).await;
-        let told = told
-            .map_err(HoldError::from)
-            .and_then(|told| match told.shortage() {
-                Some(why) => Err(why),
-                None => Ok(told),
-            });
+        let told = told.map_err(HoldError::from).and_then(|told| match told.shortage() {
+            Some(why) => Err(why),
+            None => Ok(told),
+        });
         told.map_err(|why| {
-            let why = HoldError::Untold {
-                hold: entry.name.clone(),
-                why: why.to_string(),
-            };
+            let why = HoldError::Untold { hold: entry.name.clone(), why: why.to_string() };
             unread().insert(entry.uid.clone(), why.clone());
             why
         })
@@ -395,11 +378,7 @@ impl Pass<'_> {
         if told.iter().any(|told| told.has(version)) {
             return Some(KeptBy::Ledger);
         }
-        if stored.is_covered_by_key(self.closing) {
-            stored.kept_by_key(open)
-        } else {
-            stored.kept_by(open)
-        }
+        if stored.is_covered_by_key(self.closing) { stored.kept_by_key(open) } else { stored.kept_by(open) }
     }
 
     async fn release(

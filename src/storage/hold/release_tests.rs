@@ -12,10 +12,7 @@ use crate::storage::key::Key;
 use crate::storage::stub::{Asked, NothingDeclared, Stub, error, versions};
 use crate::storage::tag::TAG_KEY;
 
-const CEILINGS: Ceilings = Ceilings {
-    video: Days(28),
-    calls: Days(7),
-};
+const CEILINGS: Ceilings = Ceilings { video: Days(28), calls: Days(7) };
 
 /// The ledger's entry of a hold over `hal`, that is resolved.
 fn entry(now: jiff::Timestamp) -> Entry {
@@ -39,14 +36,7 @@ fn recording(now: jiff::Timestamp, ago: SignedDuration, number: usize) -> Listed
 /// The same of a camera.
 fn recording_of(camera: &str, now: jiff::Timestamp, ago: SignedDuration, number: usize) -> Listed {
     let start = now - ago - SignedDuration::from_secs(6);
-    let key = Key::new(
-        Class::Video,
-        camera,
-        start,
-        6000,
-        &[u8::try_from(number).unwrap(); 32],
-    )
-    .unwrap();
+    let key = Key::new(Class::Video, camera, start, 6000, &[u8::try_from(number).unwrap(); 32]).unwrap();
     Listed {
         key: key.to_string(),
         id: number.to_string(),
@@ -76,10 +66,7 @@ struct Bucket {
 impl Bucket {
     fn of(all: Vec<Listed>, tag: &str) -> Self {
         Self {
-            tags: all
-                .iter()
-                .map(|listed| (listed.id.clone(), tag.to_owned()))
-                .collect(),
+            tags: all.iter().map(|listed| (listed.id.clone(), tag.to_owned())).collect(),
             all,
             holds: BTreeMap::new(),
             is_deaf: false,
@@ -94,9 +81,7 @@ impl Bucket {
         let id = asked.parameter("versionId").unwrap_or_default();
         match asked.method.as_str() {
             "GET" if asks("versions") => {
-                let is_day = asked
-                    .parameter("prefix")
-                    .is_some_and(|prefix| prefix.matches('/').count() == 5);
+                let is_day = asked.parameter("prefix").is_some_and(|prefix| prefix.matches('/').count() == 5);
                 if let Some(grows) = self.grows.as_ref().filter(|_| is_day) {
                     let next = grows(self.all.len());
                     self.tags.insert(next.id.clone(), "sealed".to_owned());
@@ -150,9 +135,7 @@ impl Bucket {
 async fn puts_without_end_put_off_no_release() {
     let now = jiff::Timestamp::now();
     let stub = Bucket {
-        grows: Some(Box::new(move |number| {
-            recording(now, SignedDuration::from_hours(30), number)
-        })),
+        grows: Some(Box::new(move |number| recording(now, SignedDuration::from_hours(30), number))),
         ..Bucket::of(vec![recording(now, SignedDuration::from_hours(30), 0)], "sealed")
     };
     let stub = stub.start().await;
@@ -186,11 +169,9 @@ async fn a_version_of_the_first_pass_that_is_as_it_was_is_not_released() {
 async fn a_retention_keeps_no_hold_from_its_release_once_the_marks_were_read() {
     let now = jiff::Timestamp::now();
     let old = || vec![recording(now, SignedDuration::from_hours(24 * 30), 1)];
-    for (is_held, is_deaf, proved) in [
-        (false, false, [true, true]),
-        (true, false, [false, true]),
-        (true, true, [false, false]),
-    ] {
+    for (is_held, is_deaf, proved) in
+        [(false, false, [true, true]), (true, false, [false, true]), (true, true, [false, false])]
+    {
         let stub = Bucket {
             holds: [("1".to_owned(), is_held)].into(),
             is_deaf,
@@ -217,10 +198,7 @@ async fn what_stays_of_one_hold_keeps_no_other_from_its_release() {
         let recordings = ["hal", "deur", "gang"].into_iter().enumerate();
         let recordings = recordings
             .map(|(number, camera)| recording_of(camera, now, SignedDuration::from_hours(30), number));
-        let stub = Bucket {
-            refuses: Some(("1", status)),
-            ..Bucket::of(recordings.collect(), "held")
-        };
+        let stub = Bucket { refuses: Some(("1", status)), ..Bucket::of(recordings.collect(), "held") };
         let stub = stub.start().await;
         let closing = [
             entry_over("of-hal", &["hal"], now),
@@ -235,15 +213,9 @@ async fn what_stays_of_one_hold_keeps_no_other_from_its_release() {
             let done = release.pass(&stub.target(), Time::of(now)).await.unwrap();
             assert!(!done.is_proved(), "{status} {done:?}");
             let refused = done.refused.iter();
-            let refused: Vec<_> = refused
-                .map(|(uid, refused)| (uid.as_str(), refused.versions))
-                .collect();
+            let refused: Vec<_> = refused.map(|(uid, refused)| (uid.as_str(), refused.versions)).collect();
             let expected = [("of-both", 1), ("of-deur", 1)];
-            assert_eq!(
-                refused,
-                if status == 200 { &[][..] } else { &expected },
-                "{status}"
-            );
+            assert_eq!(refused, if status == 200 { &[][..] } else { &expected }, "{status}");
             proved = closing.iter().map(|entry| done.is_proved_of(entry)).collect();
         }
         assert_eq!(proved, [true, false, false, true], "{status}");
@@ -257,23 +229,11 @@ fn what_was_not_visited_proves_nothing_of_those_that_are_about_it_alone() {
     let of_video = entry_over("1", &["hal"], now);
     let mut of_calls = of_video.clone();
     (of_calls.uid, of_calls.calls) = ("2".into(), true);
-    let unvisited = Released {
-        unseen: Unseen {
-            calls: true,
-            ..Unseen::default()
-        },
-        ..Released::default()
-    };
+    let unvisited = Released { unseen: Unseen { calls: true, ..Unseen::default() }, ..Released::default() };
     for (released, proved) in [
         (Released::default(), [true, true]),
         (unvisited.clone(), [true, false]),
-        (
-            Released {
-                unsettled: ["1".to_owned()].into(),
-                ..unvisited
-            },
-            [false, false],
-        ),
+        (Released { unsettled: ["1".to_owned()].into(), ..unvisited }, [false, false]),
     ] {
         let done = [&of_video, &of_calls].map(|entry| released.is_proved_of(entry));
         assert_eq!(done, proved, "{released:?}");

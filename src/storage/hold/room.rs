@@ -34,10 +34,7 @@ impl Budget {
     /// there is no claim less, only requests more.
     pub fn of_process(limit: u64) -> Self {
         let half = i64::try_from(limit / 2).unwrap_or(i64::MAX);
-        Self {
-            told: Arc::new(AtomicI64::new(half - half / 3)),
-            read: Arc::new(AtomicI64::new(half / 3)),
-        }
+        Self { told: Arc::new(AtomicI64::new(half - half / 3)), read: Arc::new(AtomicI64::new(half / 3)) }
     }
 
     /// A Site's part for what is listed.
@@ -60,10 +57,7 @@ pub(super) struct Room {
 
 impl Room {
     fn of(left: &Arc<AtomicI64>) -> Self {
-        Self {
-            left: Some(left.clone()),
-            used: Arc::default(),
-        }
+        Self { left: Some(left.clone()), used: Arc::default() }
     }
 
     /// Takes so many bytes, if others have as many left as this Site then has; or, for a part of the Site's that has `before`
@@ -103,12 +97,7 @@ pub struct Versions {
 impl Versions {
     /// None yet, that will take so many bytes each of `room`.
     pub(super) fn within(room: &Room, each: i64) -> Self {
-        Self {
-            all: HashSet::new(),
-            left_out: 0,
-            room: room.clone(),
-            each,
-        }
+        Self { all: HashSet::new(), left_out: 0, room: room.clone(), each }
     }
 
     /// Adds a version, if there is room; whether it is new here.
@@ -154,8 +143,7 @@ impl Versions {
 
     /// Why nothing is claimed by these, where there was no room for some.
     pub fn shortage(&self) -> Option<HoldError> {
-        self.is_short()
-            .then_some(HoldError::NoRoom { count: self.left_out })
+        self.is_short().then_some(HoldError::NoRoom { count: self.left_out })
     }
 
     /// Drops those for which `stays` does not hold.
@@ -180,12 +168,7 @@ impl Clone for Versions {
     /// Whatever room is left.
     fn clone(&self) -> Self {
         self.room.give(-self.bytes());
-        Self {
-            all: self.all.clone(),
-            room: self.room.clone(),
-            left_out: self.left_out,
-            each: self.each,
-        }
+        Self { all: self.all.clone(), room: self.room.clone(), left_out: self.left_out, each: self.each }
     }
 }
 

@@ -29,11 +29,7 @@ struct State {
 
 impl Default for State {
     fn default() -> Self {
-        Self {
-            lasts: SHORTEST,
-            began: None,
-            reached: None,
-        }
+        Self { lasts: SHORTEST, began: None, reached: None }
     }
 }
 
@@ -94,11 +90,7 @@ mod tests {
         let turn = Turn::default();
         let lasts = || turn.ends() - Instant::now();
         let at = |second| Timestamp::from_second(second).unwrap();
-        let failed = StoreError {
-            operation: "ListObjectVersions",
-            code: "Timeout".into(),
-            status: None,
-        };
+        let failed = StoreError { operation: "ListObjectVersions", code: "Timeout".into(), status: None };
         let day = jiff::civil::date(2026, 3, 7);
         let over = || Err(HoldError::TurnOver { day });
         for (second, ended, minutes, began) in [

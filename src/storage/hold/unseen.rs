@@ -29,10 +29,7 @@ impl Unseen {
         } else {
             return None;
         };
-        Some(Refused {
-            versions: 0,
-            first: why,
-        })
+        Some(Refused { versions: 0, first: why })
     }
 
     /// Where the store hides a key that may be of `cover`: in one of its sources, also on another day, since a key that cannot be
@@ -75,45 +72,22 @@ mod tests {
         let all = Unseen::default();
         assert!(all.is_empty() && told(&all, &cover(&[], true)).is_none());
 
-        let of_hal = Unseen {
-            hidden: [hidden(Class::Video, "hal")].into(),
-            ..Unseen::default()
-        };
+        let of_hal = Unseen { hidden: [hidden(Class::Video, "hal")].into(), ..Unseen::default() };
         assert!(!of_hal.is_empty());
-        for (cover, is_hidden) in [
-            (cover(&["hal"], false), true),
-            (cover(&[], false), true),
-            (cover(&["hal-2"], true), false),
-        ] {
-            assert_eq!(
-                of_hal.hidden_of(&cover).count(),
-                usize::from(is_hidden),
-                "{cover:?}"
-            );
+        for (cover, is_hidden) in
+            [(cover(&["hal"], false), true), (cover(&[], false), true), (cover(&["hal-2"], true), false)]
+        {
+            assert_eq!(of_hal.hidden_of(&cover).count(), usize::from(is_hidden), "{cover:?}");
             assert_eq!(told(&of_hal, &cover).is_some(), is_hidden, "{cover:?}");
         }
         let first = told(&of_hal, &cover(&["hal"], false)).unwrap();
         assert!(first.starts_with("ListingHidesKey: "), "{first}");
 
-        let of_calls = Unseen {
-            calls: true,
-            hidden: [hidden(Class::Calls, "balie")].into(),
-        };
+        let of_calls = Unseen { calls: true, hidden: [hidden(Class::Calls, "balie")].into() };
         assert_eq!(told(&of_calls, &cover(&["hal"], false)), None);
-        assert!(
-            told(&of_calls, &cover(&["hal"], true))
-                .unwrap()
-                .contains("ListingHidesKey")
-        );
-        let unvisited = Unseen {
-            calls: true,
-            ..Unseen::default()
-        };
+        assert!(told(&of_calls, &cover(&["hal"], true)).unwrap().contains("ListingHidesKey"));
+        let unvisited = Unseen { calls: true, ..Unseen::default() };
         assert_eq!(told(&unvisited, &cover(&["hal"], false)), None);
-        assert!(
-            told(&unvisited, &cover(&["hal"], true))
-                .unwrap()
-                .starts_with("TooManySources: ")
-        );
+        assert!(told(&unvisited, &cover(&["hal"], true)).unwrap().starts_with("TooManySources: "));
     }
 }

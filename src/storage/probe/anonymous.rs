@@ -25,10 +25,7 @@ impl Stage<'_> {
         F: Fn(Tries<'s>, There) -> E,
         E: Future<Output = Result<bool, StoreError>>,
     {
-        let it = self
-            .operator
-            .leaves(self.canary(&format!("{name}-theirs")))
-            .await?;
+        let it = self.operator.leaves(self.canary(&format!("{name}-theirs"))).await?;
         let had_effect = attempt(self.anonymous, it).await?;
         let it = self.operator.leaves(self.canary(&format!("{name}-ours"))).await?;
         Ok(Verdict::refused(had_effect, attempt(self.operator, it).await?))
@@ -37,15 +34,13 @@ impl Stage<'_> {
     pub(super) async fn run(&self, findings: &mut Findings) {
         let get = self.both("get", |by, it| async move { by.reads(&it.canary, None).await });
         findings.enter(Check::AnonymousCannotGet, get).await;
-        let get = self.both("get-version", |by, it| async move {
-            by.reads(&it.canary, Some(&it.version.id)).await
-        });
+        let get = self
+            .both("get-version", |by, it| async move { by.reads(&it.canary, Some(&it.version.id)).await });
         findings.enter(Check::AnonymousCannotGetVersion, get).await;
         let list = self.both("list", |by, it| async move { by.lists(&it.canary.key).await });
         findings.enter(Check::AnonymousCannotList, list).await;
-        let list = self.both("list-versions", |by, it| async move {
-            by.lists_versions(&it.canary.key).await
-        });
+        let list =
+            self.both("list-versions", |by, it| async move { by.lists_versions(&it.canary.key).await });
         findings.enter(Check::AnonymousCannotListVersions, list).await;
         findings
             .enter(Check::AnonymousCannotPut, async {
@@ -56,9 +51,8 @@ impl Stage<'_> {
             .await;
         let delete = self.both("delete", |by, it| async move { by.deletes(&it.canary).await });
         findings.enter(Check::AnonymousCannotDelete, delete).await;
-        let delete = self.both("delete-version", |by, it| async move {
-            by.deletes_version(&it.version, By::Id).await
-        });
+        let delete = self
+            .both("delete-version", |by, it| async move { by.deletes_version(&it.version, By::Id).await });
         findings.enter(Check::AnonymousCannotDeleteVersion, delete).await;
     }
 }

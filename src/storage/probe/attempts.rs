@@ -71,17 +71,10 @@ impl Tries<'_> {
     /// Changes the tag to `held`, of the object or of its version.
     pub(super) async fn retags(&self, version: &Version, by_version: bool) -> Effect {
         let before = tags(self.operator, version).await?;
-        let tag = Tag::builder()
-            .key(TAG_KEY)
-            .value(RetentionTag::Held.as_str())
-            .build();
-        let set = Tagging::builder()
-            .set_tag_set(tag.ok().map(|tag| vec![tag]))
-            .build();
+        let tag = Tag::builder().key(TAG_KEY).value(RetentionTag::Held.as_str()).build();
+        let set = Tagging::builder().set_tag_set(tag.ok().map(|tag| vec![tag])).build();
         let request = self.actor.client.put_object_tagging().bucket(&self.actor.bucket);
-        let request = request
-            .key(&version.key)
-            .set_version_id(by_version.then(|| version.id.clone()));
+        let request = request.key(&version.key).set_version_id(by_version.then(|| version.id.clone()));
         let answer = request.set_tagging(set.ok()).send().await;
         tried(answer.map_err(|error| StoreError::of("PutObjectTagging", &error)))?;
         Ok(tags(self.operator, version).await? != before)
@@ -91,11 +84,7 @@ impl Tries<'_> {
     pub(super) async fn untags(&self, version: &Version) -> Effect {
         let before = tags(self.operator, version).await?;
         for id in [None, Some(version.id.clone())] {
-            let request = self
-                .actor
-                .client
-                .delete_object_tagging()
-                .bucket(&self.actor.bucket);
+            let request = self.actor.client.delete_object_tagging().bucket(&self.actor.bucket);
             let answer = request.key(&version.key).set_version_id(id).send().await;
             tried(answer.map_err(|error| StoreError::of("DeleteObjectTagging", &error)))?;
         }
@@ -122,11 +111,7 @@ impl Tries<'_> {
             .mode(ObjectLockRetentionMode::Governance)
             .retain_until_date(retention_end())
             .build();
-        let request = self
-            .actor
-            .client
-            .put_object_retention()
-            .bucket(&self.actor.bucket);
+        let request = self.actor.client.put_object_retention().bucket(&self.actor.bucket);
         let request = request.key(&version.key).version_id(&version.id);
         let answer = request.retention(retention).send().await;
         tried(answer.map_err(|error| StoreError::of("PutObjectRetention", &error)))?;
@@ -179,12 +164,7 @@ impl Tries<'_> {
             By::Bypass => {
                 let request = client.delete_object().bucket(bucket).key(&version.key);
                 let request = request.version_id(&version.id).bypass_governance_retention(true);
-                tried(
-                    request
-                        .send()
-                        .await
-                        .map_err(|error| StoreError::of("DeleteObject", &error)),
-                )?;
+                tried(request.send().await.map_err(|error| StoreError::of("DeleteObject", &error)))?;
             }
             By::Batch => tried(self.sends_batch(version).await)?,
         }
@@ -203,9 +183,7 @@ impl Tries<'_> {
 
     /// Asks for a batch deletion of one version.
     async fn sends_batch(&self, version: &Version) -> Result<(), StoreError> {
-        let one = ObjectIdentifier::builder()
-            .key(&version.key)
-            .version_id(&version.id);
+        let one = ObjectIdentifier::builder().key(&version.key).version_id(&version.id);
         let batch = Delete::builder().set_objects(one.build().ok().map(|one| vec![one]));
         let request = self.actor.client.delete_objects().bucket(&self.actor.bucket);
         let answer = request.set_delete(batch.build().ok()).send().await;
@@ -229,9 +207,7 @@ async fn is_retained(operator: &Store, version: &Version) -> Effect {
     let request = operator.client.get_object_retention().bucket(&operator.bucket);
     let answer = request.key(&version.key).version_id(&version.id).send().await;
     match answer.map_err(|error| StoreError::of("GetObjectRetention", &error)) {
-        Ok(answer) => Ok(answer
-            .retention()
-            .is_some_and(|retention| retention.retain_until_date().is_some())),
+        Ok(answer) => Ok(answer.retention().is_some_and(|retention| retention.retain_until_date().is_some())),
         // "No such lock configuration": it never had one. 400: nor can it have one in this bucket.
         Err(error) if error.is_absent() || error.is_unsupported() || error.has_status(400) => Ok(false),
         Err(error) => Err(error),

@@ -63,37 +63,22 @@ pub(crate) fn retention_end() -> DateTime {
 impl Canary {
     /// One with bytes that nobody can foresee.
     pub(crate) fn new(key: String, tag: Option<RetentionTag>) -> Self {
-        Self {
-            key,
-            bytes: random_name().into_bytes(),
-            tag,
-            lock: None,
-            once: Once::WhereKnown,
-        }
+        Self { key, bytes: random_name().into_bytes(), tag, lock: None, once: Once::WhereKnown }
     }
 
     /// Protected from the first moment.
     pub(crate) fn with(self, lock: Lock) -> Self {
-        Self {
-            lock: Some(lock),
-            ..self
-        }
+        Self { lock: Some(lock), ..self }
     }
 
     /// Written even where it is already.
     pub(crate) fn unconditional(self) -> Self {
-        Self {
-            once: Once::Never,
-            ..self
-        }
+        Self { once: Once::Never, ..self }
     }
 
     /// Written with the condition, or not at all.
     pub(crate) fn conditional(self) -> Self {
-        Self {
-            once: Once::Always,
-            ..self
-        }
+        Self { once: Once::Always, ..self }
     }
 
     /// The request that writes it as `writer`.
@@ -183,23 +168,14 @@ pub(crate) async fn sweep(operator: &Store, prefix: &str) {
     });
     match seen.await {
         Ok(true) => (),
-        Ok(false) => warn!(
-            bucket = operator.bucket,
-            prefix, "there is so much that not all canaries were looked for"
-        ),
-        Err(error) => warn!(
-            bucket = operator.bucket,
-            error = error.safe_message(),
-            "canaries not listed"
-        ),
+        Ok(false) => {
+            warn!(bucket = operator.bucket, prefix, "there is so much that not all canaries were looked for");
+        }
+        Err(error) => warn!(bucket = operator.bucket, error = error.safe_message(), "canaries not listed"),
     }
     let removed = futures::stream::iter(&canaries).for_each_concurrent(AT_ONCE, async |version| {
         if let Err(error) = remove(operator, version).await {
-            warn!(
-                bucket = operator.bucket,
-                error = error.safe_message(),
-                "a canary stays"
-            );
+            warn!(bucket = operator.bucket, error = error.safe_message(), "a canary stays");
         }
     });
     removed.await;
@@ -212,16 +188,8 @@ async fn remove(operator: &Store, version: &Version) -> Result<(), StoreError> {
     if !version.is_marker {
         write_hold(operator, version, false).await?;
     }
-    let request = operator
-        .client
-        .delete_object()
-        .bucket(&operator.bucket)
-        .key(&version.key);
-    let answer = request
-        .version_id(&version.id)
-        .bypass_governance_retention(true)
-        .send()
-        .await;
+    let request = operator.client.delete_object().bucket(&operator.bucket).key(&version.key);
+    let answer = request.version_id(&version.id).bypass_governance_retention(true).send().await;
     answer.map_err(|error| StoreError::of("DeleteObject", &error))?;
     Ok(())
 }

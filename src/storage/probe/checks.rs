@@ -267,27 +267,13 @@ mod tests {
         assert_eq!(names.len(), Check::ALL.len());
         assert!(names.len() <= 64, "the API's bound: {}", names.len());
         for check in Check::ALL {
-            let About {
-                principal,
-                severity,
-                expected,
-                consequence,
-            } = check.about();
+            let About { principal, severity, expected, consequence } = check.about();
             assert!(expected.len() <= 200 && consequence.len() <= 200, "{check:?}");
-            assert!(
-                !expected.ends_with('.') && !consequence.ends_with('.'),
-                "{check:?}"
-            );
+            assert!(!expected.ends_with('.') && !consequence.ends_with('.'), "{check:?}");
             let name = check.as_str();
             let prefix = <&str>::from(principal);
-            assert!(
-                principal == Principal::Operator || name.starts_with(prefix),
-                "{name}"
-            );
-            assert!(
-                check.exception().is_none() || severity == Severity::Fatal,
-                "{name}"
-            );
+            assert!(principal == Principal::Operator || name.starts_with(prefix), "{name}");
+            assert!(check.exception().is_none() || severity == Severity::Fatal, "{name}");
         }
     }
 
@@ -298,12 +284,7 @@ mod tests {
             .filter(|check| check.about().severity == Severity::Fatal)
             .map(|check| check.as_str())
             .collect();
-        for name in [
-            "LegalHoldIsKept",
-            "HeldSurvivesDelete",
-            "LifecycleIsKept",
-            "AnonymousCannotGet",
-        ] {
+        for name in ["LegalHoldIsKept", "HeldSurvivesDelete", "LifecycleIsKept", "AnonymousCannotGet"] {
             assert!(fatal.contains(name), "{name}");
         }
         assert!(!fatal.contains("RecorderCannotOverwrite"));
@@ -320,17 +301,13 @@ mod tests {
         ];
         let page = include_str!("../../../docs/storage.md");
         for check in Check::ALL {
-            let About {
-                principal, severity, ..
-            } = check.about();
+            let About { principal, severity, .. } = check.about();
             let names = [principal.into(), severity.into()].map(str::to_lowercase);
-            let words = servers
-                .each_ref()
-                .map(|table| match table[check.as_str()].as_str() {
-                    "Holds" => "holds",
-                    "Fails" => "**fails**",
-                    _ => "unknown",
-                });
+            let words = servers.each_ref().map(|table| match table[check.as_str()].as_str() {
+                "Holds" => "holds",
+                "Fails" => "**fails**",
+                _ => "unknown",
+            });
             let row = format!(
                 "\n| `{}` | {}, {} | {} | {} |\n",
                 check.as_str(),

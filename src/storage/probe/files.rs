@@ -72,11 +72,7 @@ impl Files {
         knows_nobody: bool,
         but: impl Fn(&Request) -> Option<Response> + Clone + Send + Sync + 'static,
     ) -> String {
-        let files = Arc::new(Self {
-            keeps_held,
-            knows_nobody,
-            kept: Mutex::default(),
-        });
+        let files = Arc::new(Self { keeps_held, knows_nobody, kept: Mutex::default() });
         serve(move |request| but(&request).unwrap_or_else(|| files.answer(&request))).await
     }
 
@@ -118,10 +114,7 @@ impl Files {
             ("DELETE", false) => {
                 match wanted {
                     Some(id) => files.retain(|file| file.key != key || file.id != *id || self.keeps(file)),
-                    None => files.push(File {
-                        is_marker: true,
-                        ..File::put(key, request)
-                    }),
+                    None => files.push(File { is_marker: true, ..File::put(key, request) }),
                 }
                 StatusCode::NO_CONTENT.into_response()
             }
@@ -136,12 +129,7 @@ impl Files {
 
 impl File {
     fn put(key: String, request: &Request) -> Self {
-        let header = |name: &str| {
-            request
-                .headers
-                .get(name)
-                .map(|it| it.to_str().unwrap().to_owned())
-        };
+        let header = |name: &str| request.headers.get(name).map(|it| it.to_str().unwrap().to_owned());
         Self {
             key,
             id: canary::random_name(),
@@ -186,11 +174,7 @@ fn listing(files: &[File], request: &Request) -> Response {
     let prefix = request.query.get("prefix").cloned().unwrap_or_default();
     let mut listed = String::new();
     // By key, newest first within a key.
-    let mut found: Vec<&File> = files
-        .iter()
-        .rev()
-        .filter(|file| file.key.starts_with(&prefix))
-        .collect();
+    let mut found: Vec<&File> = files.iter().rev().filter(|file| file.key.starts_with(&prefix)).collect();
     found.sort_by(|one, other| one.key.cmp(&other.key));
     for file in found {
         let tag = match (request.query.contains_key("versions"), file.is_marker) {
@@ -205,11 +189,7 @@ fn listing(files: &[File], request: &Request) -> Response {
             "<{tag}><Key>{key}</Key><VersionId>{id}</VersionId><LastModified>{at:.3}</LastModified></{tag}>"
         );
     }
-    let name = if request.query.contains_key("versions") {
-        "ListVersionsResult"
-    } else {
-        "ListBucketResult"
-    };
+    let name = if request.query.contains_key("versions") { "ListVersionsResult" } else { "ListBucketResult" };
     format!("<{name}><IsTruncated>false</IsTruncated>{listed}</{name}>").into_response()
 }
 

@@ -22,11 +22,7 @@ pub(super) struct Ground {
 pub(super) async fn ground(operator: &Store, survey: &Survey) -> Result<Ground, ProbeError> {
     let in_use = |what: &str| Err(ProbeError::InUse(what.to_owned()));
     let client = &operator.client;
-    let page = client
-        .list_object_versions()
-        .bucket(&operator.bucket)
-        .send()
-        .await;
+    let page = client.list_object_versions().bucket(&operator.bucket).send().await;
     match page.map_err(|error| StoreError::of("ListObjectVersions", &error)) {
         Ok(_) if survey.create => return Err(ProbeError::Exists),
         Ok(page) => {

@@ -73,10 +73,7 @@ async fn whoever_gives_one_answer_to_everything_keeps_nothing() {
         (StatusCode::NO_CONTENT, ""),
         (StatusCode::FORBIDDEN, "<Error><Code>AccessDenied</Code></Error>"),
         (StatusCode::NOT_FOUND, ""),
-        (
-            StatusCode::BAD_REQUEST,
-            "<Error><Code>InvalidRequest</Code></Error>",
-        ),
+        (StatusCode::BAD_REQUEST, "<Error><Code>InvalidRequest</Code></Error>"),
     ];
     let asked = answers.map(async |(status, body)| {
         let endpoint = serve(move |_| (status, body).into_response()).await;
@@ -122,17 +119,8 @@ async fn a_store_that_does_whatever_it_is_asked_is_seen_through() {
 /// It takes a policy and heeds none: what a policy would do cannot be told.
 #[tokio::test]
 async fn a_policy_that_is_not_heeded_shows_nothing() {
-    let exempt = Exempt {
-        others: Others::PrincipalArn,
-        recorder: "recorder",
-        auditor: None,
-        readers: &[],
-    };
-    let standing = Standing {
-        statements: &[],
-        operator: "operator",
-        exempt: Ok(exempt),
-    };
+    let exempt = Exempt { others: Others::PrincipalArn, recorder: "recorder", auditor: None, readers: &[] };
+    let standing = Standing { statements: &[], operator: "operator", exempt: Ok(exempt) };
     let table = table_with(Files::serve(false, false).await, Ok(standing)).await;
     for check in [
         Check::HeldIsReadable,
@@ -141,10 +129,7 @@ async fn a_policy_that_is_not_heeded_shows_nothing() {
         Check::EveryoneElseIsDenied,
     ] {
         let verdict = table.verdict(check);
-        assert!(
-            matches!(verdict, Verdict::Unknown(Why::Untold(_))),
-            "{check:?}: {verdict:?}"
-        );
+        assert!(matches!(verdict, Verdict::Unknown(Why::Untold(_))), "{check:?}: {verdict:?}");
     }
 }
 
@@ -152,18 +137,9 @@ async fn a_policy_that_is_not_heeded_shows_nothing() {
 #[tokio::test]
 async fn the_command_line_sees_the_same() {
     let report = surveyed(Files::serve(false, false).await).await.unwrap();
-    assert_eq!(
-        report.conformance.verdict(Check::LifecycleIsKept),
-        &Verdict::Fails
-    );
-    assert_eq!(
-        report.conformance.verdict(Check::HeldSurvivesDelete),
-        &Verdict::Fails
-    );
-    assert_eq!(
-        report.conformance.verdict(Check::AnonymousCannotGet),
-        &Verdict::Fails
-    );
+    assert_eq!(report.conformance.verdict(Check::LifecycleIsKept), &Verdict::Fails);
+    assert_eq!(report.conformance.verdict(Check::HeldSurvivesDelete), &Verdict::Fails);
+    assert_eq!(report.conformance.verdict(Check::AnonymousCannotGet), &Verdict::Fails);
     assert_eq!(report.left, Vec::<String>::new());
     assert_eq!(report.remarks.len(), 1, "{:?}", report.remarks);
 }
@@ -171,16 +147,10 @@ async fn the_command_line_sees_the_same() {
 /// The same, but that it keeps what is held and knows who is nobody: then those rows hold, and no others.
 #[tokio::test]
 async fn what_it_does_keep_is_seen() {
-    let (open, closed) = (
-        table_of(Files::serve(false, false).await).await,
-        table_of(Files::serve(true, true).await).await,
-    );
+    let (open, closed) =
+        (table_of(Files::serve(false, false).await).await, table_of(Files::serve(true, true).await).await);
     let (open, closed) = (holds(&open), holds(&closed));
-    let more: Vec<_> = closed
-        .iter()
-        .filter(|name| !open.contains(name))
-        .copied()
-        .collect();
+    let more: Vec<_> = closed.iter().filter(|name| !open.contains(name)).copied().collect();
     let expected: Vec<_> = Check::ALL
         .iter()
         .map(|check| check.as_str())
@@ -192,10 +162,7 @@ async fn what_it_does_keep_is_seen() {
 /// A refused batch is deleted one by one; a batch that is accepted and ignored would leave everything.
 #[tokio::test]
 async fn batches_that_are_ignored_are_fatal_and_batches_that_are_refused_are_not() {
-    let unfit = (
-        StatusCode::BAD_REQUEST,
-        "<Error><Code>MissingContentMD5</Code></Error>",
-    );
+    let unfit = (StatusCode::BAD_REQUEST, "<Error><Code>MissingContentMD5</Code></Error>");
     for (answer, is_fatal) in [
         (unfit, false),
         ((StatusCode::NOT_IMPLEMENTED, ""), false),
@@ -204,17 +171,10 @@ async fn batches_that_are_ignored_are_fatal_and_batches_that_are_refused_are_not
         let but = move |request: &Request| (request.method == Method::POST).then(|| answer.into_response());
         let table = table_of(Files::serve_but(true, true, but).await).await;
         let rows = table.rows().iter();
-        let row = rows
-            .clone()
-            .find(|row| row.check == Check::HeldSurvivesBatchDelete)
-            .unwrap();
+        let row = rows.clone().find(|row| row.check == Check::HeldSurvivesBatchDelete).unwrap();
         assert!(matches!(row.verdict, Verdict::Unknown(Why::Untold(_))), "{row:?}");
         assert_eq!(row.is_fatal(), is_fatal, "{answer:?}: {row:?}");
-        let message = if is_fatal {
-            "deletes nothing by them"
-        } else {
-            "one by one"
-        };
+        let message = if is_fatal { "deletes nothing by them" } else { "one by one" };
         assert!(row.message().contains(message), "{row:?}");
     }
 }
@@ -224,18 +184,11 @@ async fn batches_that_are_ignored_are_fatal_and_batches_that_are_refused_are_not
 async fn a_store_without_conditional_puts_is_tried_without_them() {
     for status in [StatusCode::NOT_IMPLEMENTED, StatusCode::BAD_REQUEST] {
         let but = move |request: &Request| {
-            request
-                .headers
-                .contains_key(header::IF_NONE_MATCH)
-                .then(|| status.into_response())
+            request.headers.contains_key(header::IF_NONE_MATCH).then(|| status.into_response())
         };
         let table = table_of(Files::serve_but(true, true, but).await).await;
         assert_eq!(table.verdict(Check::SecondPutIsRefused), &Verdict::Fails);
-        for check in [
-            Check::LegalHoldIsKept,
-            Check::TagArrivesWithPut,
-            Check::RecorderCanPut,
-        ] {
+        for check in [Check::LegalHoldIsKept, Check::TagArrivesWithPut, Check::RecorderCanPut] {
             assert_eq!(table.verdict(check), &Verdict::Holds, "{check:?}");
         }
     }

@@ -82,17 +82,11 @@ pub(crate) async fn run(subject: Subject<'_>) -> (Conformance, Result<(), StoreE
 
 async fn fill(subject: Subject<'_>, findings: &mut Findings) -> Result<(), StoreError> {
     let name = random_name();
-    let by = |actor| Tries {
-        actor,
-        operator: subject.operator,
-    };
+    let by = |actor| Tries { actor, operator: subject.operator };
     let operator = by(subject.operator);
     let ours = |stage: &str| format!("probe/operator/{name}/{stage}/");
     findings.set(Check::LifecycleIsKept, Ok(subject.lifecycle.clone()));
-    let store = operator::Stage {
-        operator,
-        folder: ours("store"),
-    };
+    let store = operator::Stage { operator, folder: ours("store") };
     let recorder = subject.recorder.map(|recorder| recorder::Stage {
         recorder: by(recorder),
         operator,
@@ -100,11 +94,8 @@ async fn fill(subject: Subject<'_>, findings: &mut Findings) -> Result<(), Store
         ours: ours("recorder"),
         elsewhere: format!("probe/elsewhere/{name}/"),
     });
-    let anonymous = anonymous::Stage {
-        anonymous: by(subject.anonymous),
-        operator,
-        folder: ours("anonymous"),
-    };
+    let anonymous =
+        anonymous::Stage { anonymous: by(subject.anonymous), operator, folder: ours("anonymous") };
     // Each has canaries of its own.
     let mut found = [Findings::default(), Findings::default(), Findings::default()];
     let [of_store, of_recorder, of_anonymous] = &mut found;
@@ -153,11 +144,7 @@ async fn fill(subject: Subject<'_>, findings: &mut Findings) -> Result<(), Store
         others: exempt.others,
         operator_principal: standing.operator,
         recorder_principal: exempt.recorder,
-        people: exempt
-            .auditor
-            .into_iter()
-            .chain(exempt.readers.iter().map(String::as_str))
-            .collect(),
+        people: exempt.auditor.into_iter().chain(exempt.readers.iter().map(String::as_str)).collect(),
         resources: resources(),
     };
     stage.run(findings).await

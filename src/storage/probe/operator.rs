@@ -57,15 +57,9 @@ impl Stage<'_> {
         findings.enter(Check::TagArrivesWithPut, self.tag_arrives()).await;
         findings.enter(Check::ListingIsComplete, self.lists_all()).await;
         findings.enter(Check::SecondPutIsRefused, self.once()).await;
-        findings
-            .enter(Check::WrongChecksumIsRefused, self.checksum())
-            .await;
-        findings
-            .enter(Check::WrongPayloadHashIsRefused, self.payload_hash())
-            .await;
-        findings
-            .enter(Check::LastModifiedStays, self.last_modified())
-            .await;
+        findings.enter(Check::WrongChecksumIsRefused, self.checksum()).await;
+        findings.enter(Check::WrongPayloadHashIsRefused, self.payload_hash()).await;
+        findings.enter(Check::LastModifiedStays, self.last_modified()).await;
     }
 
     fn canary(&self, name: &str, tag: RetentionTag) -> Canary {
@@ -150,9 +144,7 @@ impl Stage<'_> {
             Ok((folders, keys)) => {
                 let all = (FOLDERS.map(str::to_owned).into(), false);
                 let has_all_folders = folders.iter().all(|found| *found == all);
-                let is_ordered = keys
-                    .iter()
-                    .all(|keys| keys.is_sorted_by(|one, other| one.0 <= other.0));
+                let is_ordered = keys.iter().all(|keys| keys.is_sorted_by(|one, other| one.0 <= other.0));
                 let keys: Vec<(String, String)> = keys.into_iter().flatten().collect();
                 let found: BTreeSet<&(String, String)> = keys.iter().collect();
                 // A put whose answer was lost is made again: more versions than were counted are no fault of the listing.
@@ -170,10 +162,7 @@ impl Stage<'_> {
             return Ok(Verdict::Fails);
         }
         for tag in [RetentionTag::Video, RetentionTag::Sealed] {
-            let it = self
-                .operator
-                .leaves(self.canary(&format!("tag-{tag}"), tag))
-                .await?;
+            let it = self.operator.leaves(self.canary(&format!("tag-{tag}"), tag)).await?;
             let expected = [(TAG_KEY.to_owned(), tag.to_string())];
             match tags(self.operator.operator, &it.version).await {
                 Ok(tags) if tags == expected => (),
@@ -190,11 +179,7 @@ impl Stage<'_> {
         if !self.operator.puts(&canary).await? {
             // The store refuses the condition even where nothing is: puts are then repeated without it.
             let is_written = self.operator.puts(&canary.unconditional()).await?;
-            return if is_written {
-                Ok(Verdict::Fails)
-            } else {
-                Err(Why::Untold(NO_CANARY))
-            };
+            return if is_written { Ok(Verdict::Fails) } else { Err(Why::Untold(NO_CANARY)) };
         }
         let had_effect = self.operator.puts_again(&canary).await?;
         let control = self.operator.puts_again(&canary.unconditional()).await?;
@@ -204,15 +189,9 @@ impl Stage<'_> {
     async fn checksum(&self) -> Told {
         let arrives = async |name: &str, of: &[u8]| -> Result<bool, StoreError> {
             let canary = self.video(name).unconditional();
-            let sum = if of.is_empty() {
-                canary.bytes.as_slice()
-            } else {
-                of
-            };
+            let sum = if of.is_empty() { canary.bytes.as_slice() } else { of };
             let request = canary.request(self.operator.actor);
-            let answer = request
-                .checksum_sha256(STANDARD.encode(Sha256::digest(sum)))
-                .send();
+            let answer = request.checksum_sha256(STANDARD.encode(Sha256::digest(sum))).send();
             tried(answer.await.map_err(|error| StoreError::of("PutObject", &error)))?;
             Ok(!canary.versions(self.operator.operator).await?.is_empty())
         };
@@ -223,11 +202,7 @@ impl Stage<'_> {
     async fn payload_hash(&self) -> Told {
         let arrives = async |name: &str, of: &[u8]| -> Result<bool, StoreError> {
             let canary = self.video(name).unconditional();
-            let sum = if of.is_empty() {
-                canary.bytes.as_slice()
-            } else {
-                of
-            };
+            let sum = if of.is_empty() { canary.bytes.as_slice() } else { of };
             let signed = SignedHash(hex::encode(Sha256::digest(sum)));
             let request = canary.request(self.operator.actor).customize();
             let answer = request.interceptor(signed).send().await;
@@ -269,11 +244,7 @@ impl Stage<'_> {
         let is_it = |other: &&aws_sdk_s3::types::ObjectVersion| {
             other.key() == Some(&version.key) && other.version_id() == Some(&version.id)
         };
-        Ok(page
-            .versions()
-            .iter()
-            .find(is_it)
-            .and_then(|it| it.last_modified().copied()))
+        Ok(page.versions().iter().find(is_it).and_then(|it| it.last_modified().copied()))
     }
 }
 

@@ -79,24 +79,19 @@ impl Stage<'_> {
     async fn looks(&self, findings: &mut Findings) {
         let get = self.both("get", |by, it| async move { by.reads(&it.canary, None).await });
         findings.enter(Check::RecorderCannotGet, get).await;
-        let get = self.both("get-version", |by, it| async move {
-            by.reads(&it.canary, Some(&it.version.id)).await
-        });
+        let get = self
+            .both("get-version", |by, it| async move { by.reads(&it.canary, Some(&it.version.id)).await });
         findings.enter(Check::RecorderCannotGetVersion, get).await;
         let list = self.both("list", |by, it| async move { by.lists(&it.canary.key).await });
         findings.enter(Check::RecorderCannotList, list).await;
-        let list = self.both("list-versions", |by, it| async move {
-            by.lists_versions(&it.canary.key).await
-        });
+        let list =
+            self.both("list-versions", |by, it| async move { by.lists_versions(&it.canary.key).await });
         findings.enter(Check::RecorderCannotListVersions, list).await;
         findings
             .enter(Check::OperatorCannotGet, async {
                 let theirs = self.recorder.leaves(canary(&self.theirs, "watched")).await?;
                 let had_effect = self.operator.reads(&theirs.canary, None).await?
-                    || self
-                        .operator
-                        .reads(&theirs.canary, Some(&theirs.version.id))
-                        .await?;
+                    || self.operator.reads(&theirs.canary, Some(&theirs.version.id)).await?;
                 let ours = self.operator.leaves(canary(&self.ours, "watched")).await?;
                 let control = self.operator.reads(&ours.canary, None).await?
                     && self.operator.reads(&ours.canary, Some(&ours.version.id)).await?;
@@ -106,14 +101,9 @@ impl Stage<'_> {
     }
 
     async fn changes(&self, findings: &mut Findings) {
-        let retag = self.both(
-            "retag",
-            |by, it| async move { by.retags(&it.version, false).await },
-        );
+        let retag = self.both("retag", |by, it| async move { by.retags(&it.version, false).await });
         findings.enter(Check::RecorderCannotRetag, retag).await;
-        let retag = self.both("retag-version", |by, it| async move {
-            by.retags(&it.version, true).await
-        });
+        let retag = self.both("retag-version", |by, it| async move { by.retags(&it.version, true).await });
         findings.enter(Check::RecorderCannotRetagVersion, retag).await;
         let untag = self.both("untag", |by, it| async move { by.untags(&it.version).await });
         findings.enter(Check::RecorderCannotUntag, untag).await;
@@ -132,10 +122,7 @@ impl Stage<'_> {
                 let theirs = born(&self.theirs, "put-held", Lock::LegalHold);
                 let ours = born(&self.ours, "put-held", Lock::LegalHold);
                 let had_effect = self.recorder.puts_held(&theirs).await?;
-                Ok(Verdict::refused(
-                    had_effect,
-                    self.operator.puts_held(&ours).await?,
-                ))
+                Ok(Verdict::refused(had_effect, self.operator.puts_held(&ours).await?))
             })
             .await;
         findings
@@ -143,10 +130,7 @@ impl Stage<'_> {
                 let theirs = born(&self.theirs, "put-retained", Lock::Retention);
                 let ours = born(&self.ours, "put-retained", Lock::Retention);
                 let had_effect = self.recorder.puts_retained(&theirs).await?;
-                Ok(Verdict::refused(
-                    had_effect,
-                    self.operator.puts_retained(&ours).await?,
-                ))
+                Ok(Verdict::refused(had_effect, self.operator.puts_retained(&ours).await?))
             })
             .await;
     }
@@ -160,16 +144,8 @@ impl Stage<'_> {
             })
             .await;
         for (check, name, tag) in [
-            (
-                Check::RecorderCannotPutHeld,
-                "tagged-held",
-                Some(RetentionTag::Held),
-            ),
-            (
-                Check::RecorderCannotPutOtherTag,
-                "tagged-calls",
-                Some(RetentionTag::Calls),
-            ),
+            (Check::RecorderCannotPutHeld, "tagged-held", Some(RetentionTag::Held)),
+            (Check::RecorderCannotPutOtherTag, "tagged-calls", Some(RetentionTag::Calls)),
             (Check::RecorderCannotPutUntagged, "untagged", None),
         ] {
             let other = tagged(name, tag);
@@ -177,9 +153,8 @@ impl Stage<'_> {
             let put = async { Ok(Verdict::refused(self.recorder.puts(&other).await?, true)) };
             findings.enter(check, put).await;
         }
-        let again = self.both("again", |by, it| async move {
-            by.puts_again(&it.canary.unconditional()).await
-        });
+        let again =
+            self.both("again", |by, it| async move { by.puts_again(&it.canary.unconditional()).await });
         findings.enter(Check::RecorderCannotOverwrite, again).await;
         findings
             .enter(Check::RecorderCannotPutElsewhere, async {
@@ -193,13 +168,11 @@ impl Stage<'_> {
     async fn removes(&self, findings: &mut Findings) {
         let delete = self.both("delete", |by, it| async move { by.deletes(&it.canary).await });
         findings.enter(Check::RecorderCannotDelete, delete).await;
-        for (check, by) in [
-            (Check::RecorderCannotDeleteVersion, By::Id),
-            (Check::RecorderCannotBatchDelete, By::Batch),
-        ] {
-            let delete = self.both(check.as_str(), |who, it| async move {
-                who.deletes_version(&it.version, by).await
-            });
+        for (check, by) in
+            [(Check::RecorderCannotDeleteVersion, By::Id), (Check::RecorderCannotBatchDelete, By::Batch)]
+        {
+            let delete = self
+                .both(check.as_str(), |who, it| async move { who.deletes_version(&it.version, by).await });
             findings.enter(check, delete).await;
         }
     }

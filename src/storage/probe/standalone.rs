@@ -95,11 +95,8 @@ pub enum ProbeError {
 pub async fn probe(survey: &Survey, stop: &CancellationToken) -> Result<Report, ProbeError> {
     let operator = Store::new(&survey.operator, Purpose::Configure)?;
     let anonymous = Store::anonymous(&survey.operator)?;
-    let recorder = survey
-        .recorder
-        .as_ref()
-        .map(|target| Store::new(target, Purpose::Configure))
-        .transpose()?;
+    let recorder =
+        survey.recorder.as_ref().map(|target| Store::new(target, Purpose::Configure)).transpose()?;
     one_identity_each(survey)?;
     let found = ground(&operator, survey).await?;
     let site = Site {
@@ -117,11 +114,7 @@ pub async fn probe(survey: &Survey, stop: &CancellationToken) -> Result<Report, 
     let Some((conformance, remarks)) = tried else {
         return Err(ProbeError::Stopped { left });
     };
-    Ok(Report {
-        conformance,
-        remarks,
-        left,
-    })
+    Ok(Report { conformance, remarks, left })
 }
 
 fn one_identity_each(survey: &Survey) -> Result<(), NotOneIdentity> {
@@ -170,12 +163,9 @@ impl Site<'_> {
                 statements: &put.statements,
                 operator: &put.operator,
                 exempt: match (put.others, &self.survey.recorder_principal) {
-                    (Some(others), Some(recorder)) => Ok(Exempt {
-                        others,
-                        recorder,
-                        auditor: None,
-                        readers: &[],
-                    }),
+                    (Some(others), Some(recorder)) => {
+                        Ok(Exempt { others, recorder, auditor: None, readers: &[] })
+                    }
                     _ => Err(NO_SITE_POLICY),
                 },
             }),
@@ -213,12 +203,8 @@ impl Site<'_> {
         }
         let rules = desired::lifecycle(&self.spec())
             .map_err(|_| Why::NotTried("the ceilings leave no day for the lifecycle"))?;
-        let mut desired = Desired {
-            lifecycle: rules,
-            statements: Vec::new(),
-            policy: None,
-            given_up: BTreeSet::new(),
-        };
+        let mut desired =
+            Desired { lifecycle: rules, statements: Vec::new(), policy: None, given_up: BTreeSet::new() };
         let put = rules::write(self.operator, &mut desired, &BucketState::default()).await;
         // Whatever the answer was, what can be read back counts.
         super::canary::tried(put)?;
@@ -248,21 +234,15 @@ impl Site<'_> {
             without(NO_PRINCIPAL);
             return Err(Why::NotTried(NO_PRINCIPAL));
         };
-        let as_found = |operator: String| Put {
-            statements: found.clone(),
-            operator,
-            others: None,
-        };
+        let as_found = |operator: String| Put { statements: found.clone(), operator, others: None };
         let (Some(recorder), Some(them)) = (self.recorder, &self.survey.recorder_principal) else {
             without("the recorders' principal was not given");
             return Ok(as_found(us));
         };
         match self.put_policy(recorder, (&us, them), found).await {
-            Ok((statements, dialect)) if dialect.heeds_policies => Ok(Put {
-                statements,
-                operator: us,
-                others: Some(dialect.others),
-            }),
+            Ok((statements, dialect)) if dialect.heeds_policies => {
+                Ok(Put { statements, operator: us, others: Some(dialect.others) })
+            }
             Ok(_) => {
                 without(UNHEEDED);
                 Err(Why::NotTried(UNHEEDED))
@@ -283,9 +263,7 @@ impl Site<'_> {
         let dialect = match prove(self.operator, recorder, principals, found).await {
             Ok(dialect) => dialect,
             Err(EnforceError::WrongPrincipal { whose }) => {
-                return Err(format!(
-                    "--{whose}-principal is not how the store names that identity"
-                ));
+                return Err(format!("--{whose}-principal is not how the store names that identity"));
             }
             Err(error) => return Err(error.safe_message()),
         };
@@ -305,35 +283,21 @@ impl Site<'_> {
         // What a request removed whose answer was lost is not there when it is made again.
         let failed = |error: &StoreError| !error.is_absent();
         let mut left = self.empty(is_stopped).await;
-        if let Some(policy) = self
-            .found
-            .policy
-            .as_ref()
-            .filter(|_| self.survey.operator_principal.is_some())
+        if let Some(policy) = self.found.policy.as_ref().filter(|_| self.survey.operator_principal.is_some())
         {
             let error = put_policy(store, policy).await.err();
             let error = error.filter(|error| !policy.is_empty() || failed(error));
             left.extend(error.map(|error| format!("the policy: {}", error.safe_message())));
         }
         if matches!(self.found.lifecycle, Ok(true)) {
-            let answer = store
-                .client
-                .delete_bucket_lifecycle()
-                .bucket(&store.bucket)
-                .send()
-                .await;
-            let error = answer
-                .err()
-                .map(|error| StoreError::of("DeleteBucketLifecycle", &error))
-                .filter(failed);
+            let answer = store.client.delete_bucket_lifecycle().bucket(&store.bucket).send().await;
+            let error =
+                answer.err().map(|error| StoreError::of("DeleteBucketLifecycle", &error)).filter(failed);
             left.extend(error.map(|error| format!("lifecycle rules: {}", error.safe_message())));
         }
         if self.survey.create {
             let answer = store.client.delete_bucket().bucket(&store.bucket).send().await;
-            let error = answer
-                .err()
-                .map(|error| StoreError::of("DeleteBucket", &error))
-                .filter(failed);
+            let error = answer.err().map(|error| StoreError::of("DeleteBucket", &error)).filter(failed);
             left.extend(error.map(|error| format!("the bucket: {}", error.safe_message())));
         }
         left

@@ -86,16 +86,10 @@ impl Stage<'_> {
                 return Ok(Verdict::Fails);
             }
             if let Some(recorder) = &self.recorder {
-                if recorder
-                    .puts(&Self::canary(&self.theirs, &format!("{name}/exempt")))
-                    .await?
-                {
+                if recorder.puts(&Self::canary(&self.theirs, &format!("{name}/exempt"))).await? {
                     return Ok(Verdict::Fails);
                 }
-                if !recorder
-                    .puts(&Self::canary(&self.theirs, &format!("{name}-control")))
-                    .await?
-                {
+                if !recorder.puts(&Self::canary(&self.theirs, &format!("{name}-control"))).await? {
                     return Err(Why::Untold(NO_PUT));
                 }
             }
@@ -111,19 +105,9 @@ impl Stage<'_> {
         let all_but = |part: &str, exempt: &str, action: &str, key: &str| {
             let elements = self.others.elements(&[people, &[exempt]].concat())?;
             let sid = format!("{PROOF}{part}");
-            Some(everyone_but(
-                &sid,
-                elements,
-                &[action],
-                &[self.resources.key(key)],
-            ))
+            Some(everyone_but(&sid, elements, &[action], &[self.resources.key(key)]))
         };
-        let reads = all_but(
-            "Stranger",
-            self.recorder_principal,
-            "s3:GetObject",
-            &ours.canary.key,
-        );
+        let reads = all_but("Stranger", self.recorder_principal, "s3:GetObject", &ours.canary.key);
         let place = format!("{}{name}/*", self.theirs);
         let puts = all_but("StrangerPuts", self.operator_principal, "s3:PutObject", &place);
         let puts = puts.filter(|_| self.recorder.is_some());

@@ -108,10 +108,9 @@ impl Row {
             Verdict::Holds | Verdict::Unknown(Why::NotTried(_)) => true,
             // What deletes nothing at all, for want of a right, deletes nothing that is held. But by batches that are
             // ignored the sweep would delete nothing.
-            Verdict::Unknown(Why::Untold(why)) if *why != BATCHES_IGNORED => matches!(
-                self.check,
-                Check::HeldSurvivesBatchDelete | Check::HeldSurvivesBypass
-            ),
+            Verdict::Unknown(Why::Untold(why)) if *why != BATCHES_IGNORED => {
+                matches!(self.check, Check::HeldSurvivesBatchDelete | Check::HeldSurvivesBypass)
+            }
             Verdict::Fails | Verdict::Unknown(Why::Store(_) | Why::Untold(_)) => false,
         };
         self.check.about().severity == Severity::Fatal && !is_fit
@@ -204,19 +203,9 @@ impl Findings {
     pub(super) fn complete(self, untried: &'static str) -> Conformance {
         let verdict = |check: Check| {
             let found = self.found.iter().find(|(found, _)| *found == check);
-            found.map_or(Verdict::Unknown(Why::NotTried(untried)), |(_, verdict)| {
-                verdict.clone()
-            })
+            found.map_or(Verdict::Unknown(Why::NotTried(untried)), |(_, verdict)| verdict.clone())
         };
-        Conformance(
-            Check::ALL
-                .iter()
-                .map(|check| Row {
-                    check: *check,
-                    verdict: verdict(*check),
-                })
-                .collect(),
-        )
+        Conformance(Check::ALL.iter().map(|check| Row { check: *check, verdict: verdict(*check) }).collect())
     }
 }
 
@@ -225,11 +214,7 @@ mod tests {
     use super::*;
 
     fn error(status: Option<u16>) -> Why {
-        Why::Store(StoreError {
-            operation: "GetObject",
-            code: "Timeout".into(),
-            status,
-        })
+        Why::Store(StoreError { operation: "GetObject", code: "Timeout".into(), status })
     }
 
     #[test]
@@ -289,11 +274,7 @@ mod tests {
             findings
                 .enter(*check, async {
                     asked += 1;
-                    if asked % 3 == 0 {
-                        Ok(Verdict::Holds)
-                    } else {
-                        Err(error(None))
-                    }
+                    if asked % 3 == 0 { Ok(Verdict::Holds) } else { Err(error(None)) }
                 })
                 .await;
         }

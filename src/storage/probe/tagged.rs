@@ -27,21 +27,9 @@ pub(super) const UNREADABLE: &str =
 
 /// Object and version of each tag.
 const ROWS: [(RetentionTag, Check, Check); 3] = [
-    (
-        RetentionTag::Held,
-        Check::HeldIsReadable,
-        Check::HeldVersionIsReadable,
-    ),
-    (
-        RetentionTag::Sealed,
-        Check::SealedIsUnreadable,
-        Check::SealedVersionIsUnreadable,
-    ),
-    (
-        RetentionTag::Video,
-        Check::VideoIsUnreadable,
-        Check::VideoVersionIsUnreadable,
-    ),
+    (RetentionTag::Held, Check::HeldIsReadable, Check::HeldVersionIsReadable),
+    (RetentionTag::Sealed, Check::SealedIsUnreadable, Check::SealedVersionIsUnreadable),
+    (RetentionTag::Video, Check::VideoIsUnreadable, Check::VideoVersionIsUnreadable),
 ];
 
 pub(super) struct Stage<'a> {
@@ -81,12 +69,7 @@ impl Added<'_> {
     /// The whole policy, with these statements and the one about the sentinel.
     pub(super) fn with(&self, sentinel: &str, statements: &[Value]) -> Vec<Value> {
         let sid = format!("{PROOF}Sentinel");
-        let stop = deny(
-            &sid,
-            &by(self.principal),
-            &["s3:GetObject"],
-            &[self.resources.key(sentinel)],
-        );
+        let stop = deny(&sid, &by(self.principal), &["s3:GetObject"], &[self.resources.key(sentinel)]);
         [&self.kept()[..], &[stop], statements].concat()
     }
 
@@ -156,16 +139,8 @@ impl Stage<'_> {
     ) -> Vec<(Result<bool, Why>, Result<bool, Why>)> {
         let mut readable = Vec::new();
         for it in canaries {
-            let object = findings
-                .ask(async { Ok(self.added.operator.reads(&it.canary, None).await?) })
-                .await;
-            let version = async {
-                Ok(self
-                    .added
-                    .operator
-                    .reads(&it.canary, Some(&it.version.id))
-                    .await?)
-            };
+            let object = findings.ask(async { Ok(self.added.operator.reads(&it.canary, None).await?) }).await;
+            let version = async { Ok(self.added.operator.reads(&it.canary, Some(&it.version.id)).await?) };
             readable.push((object, findings.ask(version).await));
         }
         readable

@@ -21,27 +21,12 @@ pub(super) fn auditors(at: &Resources<'_>, auditor: &Value, settings: &[&str]) -
     ]
     .concat();
     vec![
-        allow(
-            "AuditorLists",
-            auditor,
-            &[&LIST[..], &READ_SETTINGS, &[read_policy]].concat(),
-            &[at.bucket()],
-        ),
-        allow(
-            "AuditorMarks",
-            auditor,
-            &[&READ_TAGS[..], &READ_LOCK].concat(),
-            &[at.under("")],
-        ),
+        allow("AuditorLists", auditor, &[&LIST[..], &READ_SETTINGS, &[read_policy]].concat(), &[at.bucket()]),
+        allow("AuditorMarks", auditor, &[&READ_TAGS[..], &READ_LOCK].concat(), &[at.under("")]),
         allow("AuditorLedger", auditor, &READ, &[at.under("ledger/")]),
         deny("AuditorReadsNoRecording", auditor, &READ, &at.recordings()),
         deny("AuditorObjects", auditor, &writes, &[at.bucket(), at.under("")]),
-        deny(
-            "AuditorBucket",
-            auditor,
-            &[settings, &change_policy].concat(),
-            &[at.bucket()],
-        ),
+        deny("AuditorBucket", auditor, &[settings, &change_policy].concat(), &[at.bucket()]),
     ]
 }
 
@@ -52,11 +37,7 @@ pub(super) fn readers(at: &Resources<'_>, readers: &Value) -> Vec<Value> {
     set(&mut may, "Condition", if_tagged("StringEquals"));
     let mut not_held = deny("NotHeld", &everybody(), &READ, &at.recordings());
     set(&mut not_held, "Condition", if_tagged("StringNotEquals"));
-    vec![
-        may,
-        not_held,
-        allow("ReadersManifests", readers, &READ, &[at.under(MANIFESTS)]),
-    ]
+    vec![may, not_held, allow("ReadersManifests", readers, &READ, &[at.under(MANIFESTS)])]
 }
 
 /// The condition that the object's tag compares so with `held`.
@@ -66,22 +47,10 @@ pub(crate) fn if_tagged(operator: &str) -> Value {
 
 /// Where a policy cannot say "everyone but", all else is denied to readers by name.
 pub(super) fn readers_may_not(at: &Resources<'_>, readers: &Value, settings: &[&str]) -> Vec<Value> {
-    let writes = [
-        &DELETE[..],
-        &LOCK,
-        &READ_LOCK,
-        &RETAG,
-        &ACLS,
-        &["s3:PutObject", "s3:PutObjectTagging"],
-    ]
-    .concat();
+    let writes =
+        [&DELETE[..], &LOCK, &READ_LOCK, &RETAG, &ACLS, &["s3:PutObject", "s3:PutObjectTagging"]].concat();
     vec![
         deny("ReadersObjects", readers, &writes, &[at.bucket(), at.under("")]),
-        deny(
-            "ReadersBucket",
-            readers,
-            &[&LIST[..], settings, &POLICY].concat(),
-            &[at.bucket()],
-        ),
+        deny("ReadersBucket", readers, &[&LIST[..], settings, &POLICY].concat(), &[at.bucket()]),
     ]
 }

@@ -12,19 +12,12 @@ use crate::storage::tag::{RetentionTag, TAG_KEY};
 
 pub(super) fn may(at: &Resources<'_>, recorder: &Value, dialect: &Dialect) -> Vec<Value> {
     // Where tagging needs a right of its own, a put with a tag needs it too.
-    let put: &[&str] = if dialect.deny_tagging {
-        &["s3:PutObject"]
-    } else {
-        &["s3:PutObject", "s3:PutObjectTagging"]
-    };
+    let put: &[&str] =
+        if dialect.deny_tagging { &["s3:PutObject"] } else { &["s3:PutObject", "s3:PutObjectTagging"] };
     let allowed = |sid: &str, class: Class, places: &[String]| {
         let mut statement = allow(sid, recorder, put, places);
         if dialect.request_tag {
-            set(
-                &mut statement,
-                "Condition",
-                json!({ "StringEquals": { request_tag(): tags(class) } }),
-            );
+            set(&mut statement, "Condition", json!({ "StringEquals": { request_tag(): tags(class) } }));
         }
         statement
     };
@@ -40,55 +33,21 @@ pub(super) fn may_not(
     dialect: &Dialect,
     settings: &[&str],
 ) -> Vec<Value> {
-    let tagging: &[&str] = if dialect.deny_tagging {
-        &["s3:PutObjectTagging"]
-    } else {
-        &[]
-    };
-    let objects = [
-        &READ[..],
-        &DELETE,
-        &LOCK,
-        &READ_LOCK,
-        &RETAG,
-        &READ_TAGS,
-        &ACLS,
-        tagging,
-    ]
-    .concat();
+    let tagging: &[&str] = if dialect.deny_tagging { &["s3:PutObjectTagging"] } else { &[] };
+    let objects = [&READ[..], &DELETE, &LOCK, &READ_LOCK, &RETAG, &READ_TAGS, &ACLS, tagging].concat();
     let held = json!({ "StringEquals": { request_tag(): RetentionTag::Held.as_str() } });
     let held = denied("RecorderHolds", recorder, &[at.under("")], held);
     let mut all = vec![
-        deny(
-            "RecorderObjects",
-            recorder,
-            &objects,
-            &[at.bucket(), at.under("")],
-        ),
-        deny(
-            "RecorderBucket",
-            recorder,
-            &[&LIST[..], settings, &POLICY].concat(),
-            &[at.bucket()],
-        ),
-        deny(
-            "RecorderLedger",
-            recorder,
-            &["s3:PutObject"],
-            &[at.under("ledger/")],
-        ),
+        deny("RecorderObjects", recorder, &objects, &[at.bucket(), at.under("")]),
+        deny("RecorderBucket", recorder, &[&LIST[..], settings, &POLICY].concat(), &[at.bucket()]),
+        deny("RecorderLedger", recorder, &["s3:PutObject"], &[at.under("ledger/")]),
         held,
     ];
     if dialect.request_tag {
         all.extend(one_tag_only(at, recorder));
     }
     if !dialect.deny_tagging {
-        let mut retag = deny(
-            "RecorderRetags",
-            recorder,
-            &["s3:PutObjectTagging"],
-            &[at.under("")],
-        );
+        let mut retag = deny("RecorderRetags", recorder, &["s3:PutObjectTagging"], &[at.under("")]);
         let tagged = format!("s3:ExistingObjectTag/{TAG_KEY}");
         set(&mut retag, "Condition", json!({ "Null": { tagged: "false" } }));
         all.push(retag);
@@ -111,11 +70,7 @@ fn one_tag_only(at: &Resources<'_>, recorder: &Value) -> Vec<Value> {
     let none = json!({ "Null": { request_tag(): "true" } });
     vec![
         no_other("RecorderVideoTags", Class::Video, &video(at)),
-        no_other(
-            "RecorderCallsTags",
-            Class::Calls,
-            &[at.under(Class::Calls.prefix())],
-        ),
+        no_other("RecorderCallsTags", Class::Calls, &[at.under(Class::Calls.prefix())]),
         denied("RecorderUntagged", recorder, &at.recordings(), none),
     ]
 }

@@ -30,36 +30,21 @@ pub(super) async fn delete<'b, 'l>(
 async fn delete_all(store: &Store, batch: &[&Listed]) -> Result<BTreeSet<String>, StoreError> {
     let objects: Option<Vec<_>> = batch
         .iter()
-        .map(|listed| {
-            ObjectIdentifier::builder()
-                .key(&listed.key)
-                .version_id(&listed.id)
-                .build()
-                .ok()
-        })
+        .map(|listed| ObjectIdentifier::builder().key(&listed.key).version_id(&listed.id).build().ok())
         .collect();
     let delete = Delete::builder().set_objects(objects).quiet(true).build().ok();
     let request = store.client.delete_objects().bucket(&store.bucket);
     let answer = request.set_delete(delete).send().await;
     let answer = answer.map_err(|error| StoreError::of("DeleteObjects", &error))?;
-    let later = |code: &str| {
-        matches!(
-            code,
-            "SlowDown" | "InternalError" | "ServiceUnavailable" | "OperationAborted"
-        )
-    };
-    let failed = answer
-        .errors()
-        .iter()
-        .filter(|error| error.code().is_some_and(later));
+    let later =
+        |code: &str| matches!(code, "SlowDown" | "InternalError" | "ServiceUnavailable" | "OperationAborted");
+    let failed = answer.errors().iter().filter(|error| error.code().is_some_and(later));
     // Some stores name the key only: then every version of it in the batch is tried again.
     Ok(failed
         .flat_map(|error| {
             let is_it = |listed: &&&Listed| {
                 error.key().is_none_or(|key| key == listed.key)
-                    && error
-                        .version_id()
-                        .is_none_or(|id| id.is_empty() || id == listed.id)
+                    && error.version_id().is_none_or(|id| id.is_empty() || id == listed.id)
             };
             batch.iter().filter(is_it).map(|listed| listed.id.clone())
         })
@@ -69,13 +54,9 @@ async fn delete_all(store: &Store, batch: &[&Listed]) -> Result<BTreeSet<String>
 /// Deletes a batch by a request for each version.
 async fn one_by_one(store: &Store, batch: &[&Listed]) -> Result<BTreeSet<String>, StoreError> {
     let deletions: Vec<_> = batch.iter().map(|listed| delete_one(store, listed)).collect();
-    let answers: Vec<_> = futures::stream::iter(deletions)
-        .buffer_unordered(SINGLES)
-        .collect()
-        .await;
-    let again = answers
-        .into_iter()
-        .filter(|(_, answer)| answer.as_ref().is_err_and(StoreError::is_retryable));
+    let answers: Vec<_> = futures::stream::iter(deletions).buffer_unordered(SINGLES).collect().await;
+    let again =
+        answers.into_iter().filter(|(_, answer)| answer.as_ref().is_err_and(StoreError::is_retryable));
     Ok(again.map(|(id, _)| id).collect())
 }
 
@@ -114,11 +95,8 @@ mod tests {
 
     #[tokio::test]
     async fn batches_that_a_store_refuses_are_deleted_one_by_one() {
-        for (status, code) in [
-            (400, "MissingContentMD5"),
-            (501, "NotImplemented"),
-            (405, "MethodNotAllowed"),
-        ] {
+        for (status, code) in [(400, "MissingContentMD5"), (501, "NotImplemented"), (405, "MethodNotAllowed")]
+        {
             let stub = Stub::start(move |asked| match asked.method.as_str() {
                 "POST" => error(status, code),
                 _ if asked.query.contains("versionId=late") => error(503, "SlowDown"),
@@ -126,20 +104,12 @@ mod tests {
                 _ => (204, String::new()),
             })
             .await;
-            let batch = [
-                listed("video/b/9", "one"),
-                listed("video/b/9", "late"),
-                listed("video/a", "kept"),
-            ];
+            let batch = [listed("video/b/9", "one"), listed("video/b/9", "late"), listed("video/a", "kept")];
             let batch: Vec<&Listed> = batch.iter().collect();
             let (_, again) = delete(&stub.store(), &batch).await;
             assert_eq!(again.unwrap(), BTreeSet::from(["late".to_owned()]), "{code}");
             let asked = singles(&stub.take());
-            let expected = [
-                "/tz-stub/video/a kept",
-                "/tz-stub/video/b/9 late",
-                "/tz-stub/video/b/9 one",
-            ];
+            let expected = ["/tz-stub/video/a kept", "/tz-stub/video/b/9 late", "/tz-stub/video/b/9 one"];
             assert_eq!(asked, expected.map(str::to_owned).into());
         }
     }
@@ -166,11 +136,7 @@ mod tests {
                 (200, format!("<DeleteResult>{entry}</DeleteResult>"))
             })
             .await;
-            let batch = [
-                listed("video/a", "a1"),
-                listed("video/b", "b1"),
-                listed("video/b", "b2"),
-            ];
+            let batch = [listed("video/a", "a1"), listed("video/b", "b1"), listed("video/b", "b2")];
             let batch: Vec<&Listed> = batch.iter().collect();
             let (_, again) = delete(&stub.store(), &batch).await;
             let expected: BTreeSet<String> = expected.into_iter().map(str::to_owned).collect();

@@ -84,13 +84,9 @@ pub(super) async fn retag(sweep: &Sweep<'_>, listed: &[Listed]) -> Result<Retagg
             sweep.are_tags_left.store(true, Ordering::Relaxed);
         }
     }
-    let mut put_back = stream::iter(
-        wrong
-            .into_iter()
-            .map(|listed| put_back(sweep, listed))
-            .collect::<Vec<_>>(),
-    )
-    .buffer_unordered(AT_ONCE);
+    let mut put_back =
+        stream::iter(wrong.into_iter().map(|listed| put_back(sweep, listed)).collect::<Vec<_>>())
+            .buffer_unordered(AT_ONCE);
     while let Some(outcome) = put_back.try_next().await? {
         match outcome {
             Ok(is_put_back) => retagged.count += u64::from(is_put_back),
@@ -170,11 +166,9 @@ async fn put_back(sweep: &Sweep<'_>, listed: &Listed) -> Result<Result<bool, Sto
 /// Whether a version, if it is still there, has the tag that it was given, or somebody holds it meanwhile.
 async fn kept(store: &Store, version: &Version, tag: RetentionTag) -> Result<bool, StoreError> {
     match marks::read(store, version).await? {
-        Some(marks) if !marks.legal_hold && marks.tag != Some(tag) => Err(StoreError {
-            operation: "PutObjectTagging",
-            code: "NotKept".into(),
-            status: None,
-        }),
+        Some(marks) if !marks.legal_hold && marks.tag != Some(tag) => {
+            Err(StoreError { operation: "PutObjectTagging", code: "NotKept".into(), status: None })
+        }
         _ => Ok(true),
     }
 }

@@ -24,14 +24,8 @@ pub(super) async fn unfinished(sweep: &mut Sweep<'_>) -> Result<(), SweepError> 
     let (mut tried, mut in_vain) = (0, 0);
     for _ in 0..UPLOAD_PAGES {
         let request = client.list_multipart_uploads().bucket(bucket);
-        let request = request
-            .set_key_marker(key.clone())
-            .set_upload_id_marker(id.clone());
-        let page = match request
-            .send()
-            .await
-            .map_err(|error| StoreError::of(operation, &error))
-        {
+        let request = request.set_key_marker(key.clone()).set_upload_id_marker(id.clone());
+        let page = match request.send().await.map_err(|error| StoreError::of(operation, &error)) {
             Err(error) if error.is_refusal() => return Ok(()),
             page => page?,
         };
@@ -52,10 +46,8 @@ pub(super) async fn unfinished(sweep: &mut Sweep<'_>) -> Result<(), SweepError> 
             sweep.swept.unfinished -= gone as u64;
             sweep.swept.aborted += ended.iter().filter(|answer| **answer == Ok(true)).count() as u64;
         }
-        let next = (
-            page.next_key_marker().map(str::to_owned),
-            page.next_upload_id_marker().map(str::to_owned),
-        );
+        let next =
+            (page.next_key_marker().map(str::to_owned), page.next_upload_id_marker().map(str::to_owned));
         if page.is_truncated() != Some(true) || next == (key, id) {
             return Ok(());
         }
@@ -69,9 +61,8 @@ pub(super) async fn unfinished(sweep: &mut Sweep<'_>) -> Result<(), SweepError> 
 /// to put may not abort either.
 async fn abort(store: &Store, upload: &MultipartUpload) -> Result<bool, StoreError> {
     let request = store.client.abort_multipart_upload().bucket(&store.bucket);
-    let request = request
-        .set_key(upload.key().map(str::to_owned))
-        .set_upload_id(upload.upload_id().map(str::to_owned));
+    let request =
+        request.set_key(upload.key().map(str::to_owned)).set_upload_id(upload.upload_id().map(str::to_owned));
     let answer = request.send().await;
     match answer.map_err(|error| StoreError::of("AbortMultipartUpload", &error)) {
         Ok(_) => Ok(true),
@@ -131,10 +122,7 @@ mod tests {
             )
         })
         .await;
-        let ceilings = Ceilings {
-            video: Ceiling(28),
-            calls: Ceiling(7),
-        };
+        let ceilings = Ceilings { video: Ceiling(28), calls: Ceiling(7) };
         let (memory, time) = (Memory::default(), Time::of(Timestamp::now()));
         let swept = sweep(&stub.target(), &ceilings, &Nobody, &memory, Reach::Boundary, time).await;
         let asked = stub.take();

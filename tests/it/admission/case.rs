@@ -47,30 +47,18 @@ struct File {
 impl Case {
     /// All of them, by name.
     pub fn all() -> Vec<Self> {
-        yaml_files(&root().join("examples/invalid"))
-            .iter()
-            .map(|path| Self::read(path))
-            .collect()
+        yaml_files(&root().join("examples/invalid")).iter().map(|path| Self::read(path)).collect()
     }
 
     fn read(path: &Path) -> Self {
-        let kind = path
-            .parent()
-            .and_then(Path::file_name)
-            .unwrap()
-            .to_string_lossy()
-            .into_owned();
+        let kind = path.parent().and_then(Path::file_name).unwrap().to_string_lossy().into_owned();
         let stem = path.file_stem().unwrap().to_string_lossy();
         let name = format!("{kind}/{stem}");
         let file: File = serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap())
             .unwrap_or_else(|error| panic!("{name}: {error}"));
         let mut base = documents(&root().join("examples").join(&file.from))
             .into_iter()
-            .find(|object| {
-                object["kind"]
-                    .as_str()
-                    .is_some_and(|of| of.to_lowercase() == kind)
-            })
+            .find(|object| object["kind"].as_str().is_some_and(|of| of.to_lowercase() == kind))
             .unwrap_or_else(|| panic!("{name}: no {kind} in {}", file.from));
         let (before, after) = match (file.edit, file.before, file.after) {
             (Some(edits), None, None) => (None, edited(base, &edits, &name)),
@@ -83,13 +71,7 @@ impl Case {
             }
             _ => panic!("{name}: write either edit, or before and after"),
         };
-        Self {
-            name,
-            kind,
-            before,
-            after,
-            expect: file.expect,
-        }
+        Self { name, kind, before, after, expect: file.expect }
     }
 
     /// Whether a cause of a refusal is the expected one.
@@ -108,10 +90,7 @@ impl fmt::Display for Case {
 pub fn examples() -> Vec<(String, Value)> {
     let dir = root().join("examples");
     let mut objects = Vec::new();
-    for path in yaml_files(&dir)
-        .into_iter()
-        .filter(|path| !path.starts_with(dir.join("invalid")))
-    {
+    for path in yaml_files(&dir).into_iter().filter(|path| !path.starts_with(dir.join("invalid"))) {
         for object in documents(&path) {
             // Read by kubectl, not by the API server; `make demo` applies it.
             if object["kind"] != "Kustomization" {
@@ -165,9 +144,8 @@ fn set(part: &mut Value, steps: &[&str], value: &Value) -> Option<()> {
             fields.insert((*step).to_owned(), value.clone());
         }
         Value::Object(fields) => {
-            let field = fields
-                .entry((*step).to_owned())
-                .or_insert_with(|| Value::Object(serde_json::Map::new()));
+            let field =
+                fields.entry((*step).to_owned()).or_insert_with(|| Value::Object(serde_json::Map::new()));
             set(field, rest, value)?;
         }
         Value::Array(items) => {

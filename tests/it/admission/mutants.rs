@@ -52,23 +52,13 @@ pub async fn each_rule_is_needed() {
         .filter_map(async |unneeded| unneeded)
         .collect()
         .await;
-    assert!(
-        unneeded.is_empty(),
-        "{} of {} rules:\n{}",
-        unneeded.len(),
-        mutants.len(),
-        unneeded.join("\n")
-    );
+    assert!(unneeded.is_empty(), "{} of {} rules:\n{}", unneeded.len(), mutants.len(), unneeded.join("\n"));
 }
 
 impl Mutant {
     fn is_meant_by(&self, case: &Case) -> bool {
-        let field: String = case
-            .expect
-            .field
-            .split('[')
-            .map(|part| part.split_once(']').map_or(part, |p| p.1))
-            .collect();
+        let field: String =
+            case.expect.field.split('[').map(|part| part.split_once(']').map_or(part, |p| p.1)).collect();
         case.kind == self.kind && field == self.field && self.message.contains(&case.expect.message)
     }
 }
@@ -76,46 +66,34 @@ impl Mutant {
 fn mutants(definition: &CustomResourceDefinition) -> Vec<Mutant> {
     let mut whole = serde_json::to_value(definition).unwrap();
     // Only what is validated counts; the rest would cost the server time.
-    whole["spec"]["versions"][0]
-        .as_object_mut()
-        .unwrap()
-        .remove("additionalPrinterColumns");
+    whole["spec"]["versions"][0].as_object_mut().unwrap().remove("additionalPrinterColumns");
     let schema = &whole["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
     let mut places = Vec::new();
     rules(schema, "/spec/versions/0/schema/openAPIV3Schema", "", &mut places);
     places
         .into_iter()
-        .map(
-            |Place {
-                 pointer,
-                 index,
-                 field,
-             }| {
-                let mut without = whole.clone();
-                let part = without
-                    .pointer_mut(&pointer)
-                    .and_then(Value::as_object_mut)
-                    .unwrap();
-                let list = part["x-kubernetes-validations"].as_array_mut().unwrap();
-                let rule = list.remove(index);
-                if list.is_empty() {
-                    part.remove("x-kubernetes-validations");
-                }
-                let text = |key: &str| rule[key].as_str().unwrap_or_default().to_owned();
-                let field = format!("{field}{}", text("fieldPath"));
-                Mutant {
-                    definition: serde_json::from_value(without).unwrap(),
-                    kind: definition.spec.names.singular.clone().unwrap(),
-                    field: if field.is_empty() {
-                        "<nil>".to_owned()
-                    } else {
-                        field.trim_start_matches('.').to_owned()
-                    },
-                    rule: text("rule"),
-                    message: text("message"),
-                }
-            },
-        )
+        .map(|Place { pointer, index, field }| {
+            let mut without = whole.clone();
+            let part = without.pointer_mut(&pointer).and_then(Value::as_object_mut).unwrap();
+            let list = part["x-kubernetes-validations"].as_array_mut().unwrap();
+            let rule = list.remove(index);
+            if list.is_empty() {
+                part.remove("x-kubernetes-validations");
+            }
+            let text = |key: &str| rule[key].as_str().unwrap_or_default().to_owned();
+            let field = format!("{field}{}", text("fieldPath"));
+            Mutant {
+                definition: serde_json::from_value(without).unwrap(),
+                kind: definition.spec.names.singular.clone().unwrap(),
+                field: if field.is_empty() {
+                    "<nil>".to_owned()
+                } else {
+                    field.trim_start_matches('.').to_owned()
+                },
+                rule: text("rule"),
+                message: text("message"),
+            }
+        })
         .collect()
 }
 
@@ -134,12 +112,7 @@ fn rules(schema: &Value, pointer: &str, field: &str, found: &mut Vec<Place>) {
         field: field.to_owned(),
     }));
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {
-        rules(
-            property,
-            &format!("{pointer}/properties/{name}"),
-            &format!("{field}.{name}"),
-            found,
-        );
+        rules(property, &format!("{pointer}/properties/{name}"), &format!("{field}.{name}"), found);
     }
     if schema["items"].is_object() {
         rules(&schema["items"], &format!("{pointer}/items"), field, found);

@@ -65,13 +65,7 @@ impl Server {
             resources.insert(resource.kind.to_lowercase(), resource);
         }
         let namespace = TestNamespace::new(&client, prefix).await.name;
-        Self {
-            client,
-            namespace,
-            group: group.to_owned(),
-            is_own_group: group != GROUP,
-            resources,
-        }
+        Self { client, namespace, group: group.to_owned(), is_own_group: group != GROUP, resources }
     }
 
     /// Deletes the namespace, and the definitions of a group of the test's own; called by a test that passed.
@@ -81,22 +75,14 @@ impl Server {
                 uninstall(&self.client, &format!("{}.{}", resource.plural, resource.group)).await;
             }
         }
-        TestNamespace {
-            client: self.client,
-            name: self.namespace,
-        }
-        .delete()
-        .await;
+        TestNamespace { client: self.client, name: self.namespace }.delete().await;
     }
 
     /// Tries what a case must not be able to do.
     pub async fn try_case(&self, case: &Case) -> Verdict {
         let api = self.api(&case.kind);
         let after = self.own(&case.after);
-        let dry = PostParams {
-            dry_run: true,
-            ..PostParams::default()
-        };
+        let dry = PostParams { dry_run: true, ..PostParams::default() };
         let answer = match &case.before {
             None => api.create(&dry, &after).await,
             Some(before) => {
@@ -109,8 +95,7 @@ impl Server {
                 };
                 let mut after = after;
                 after.metadata.resource_version = made.metadata.resource_version;
-                api.replace(after.metadata.name.clone().unwrap().as_str(), &dry, &after)
-                    .await
+                api.replace(after.metadata.name.clone().unwrap().as_str(), &dry, &after).await
             }
         };
         verdict(answer, &case.name)
@@ -119,10 +104,7 @@ impl Server {
     /// Writes this into the status of an object, as an operator would.
     pub async fn reported(&self, kind: &str, name: &str, status: &Value) -> DynamicObject {
         let patch = Patch::Merge(json!({"status": status}));
-        let written = self
-            .api(kind)
-            .patch_status(name, &PatchParams::default(), &patch)
-            .await;
+        let written = self.api(kind).patch_status(name, &PatchParams::default(), &patch).await;
         written.unwrap_or_else(|error| panic!("the status of {name}: {error}"))
     }
 
@@ -142,11 +124,8 @@ impl Server {
         };
         let object = self.own(object);
         let name = object.metadata.name.clone().unwrap();
-        let strictly = PatchParams {
-            dry_run: true,
-            ..PatchParams::apply("admission-test")
-        }
-        .validation_strict();
+        let strictly =
+            PatchParams { dry_run: true, ..PatchParams::apply("admission-test") }.validation_strict();
         let made = api.patch(&name, &strictly, &Patch::Apply(&object)).await?;
         Ok(serde_json::to_value(made).unwrap())
     }
@@ -154,10 +133,7 @@ impl Server {
     /// Makes an object of one of the four kinds.
     pub async fn create(&self, object: &Value) {
         let kind = object["kind"].as_str().unwrap().to_lowercase();
-        self.api(&kind)
-            .create(&PostParams::default(), &self.own(object))
-            .await
-            .unwrap();
+        self.api(&kind).create(&PostParams::default(), &self.own(object)).await.unwrap();
     }
 
     /// Reads an object of one of the four kinds.
@@ -196,9 +172,7 @@ pub async fn newest() -> Client {
     // As `client` does: the first caller wins.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let file = Kubeconfig::read_from(setting("TOEZICHT_TEST_KUBECONFIG_NEWEST")).unwrap();
-    let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
-        .await
-        .unwrap();
+    let config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default()).await.unwrap();
     Client::try_from(config).unwrap()
 }
 
@@ -222,32 +196,15 @@ pub async fn install(client: &Client, definition: CustomResourceDefinition) -> A
         .unwrap_or_else(|error| panic!("{name}: {error}"));
     let limit = Duration::from_mins(1);
     eventually(&format!("{name} is established"), limit, async || {
-        let conditions = api
-            .get(&name)
-            .await
-            .map_err(|error| error.to_string())?
-            .status
-            .unwrap_or_default()
-            .conditions;
-        let is = |type_: &str| {
-            conditions
-                .iter()
-                .flatten()
-                .any(|c| c.type_ == type_ && c.status == "True")
-        };
-        if is("Established") && is("NamesAccepted") {
-            Ok(())
-        } else {
-            Err(format!("{conditions:?}"))
-        }
+        let conditions =
+            api.get(&name).await.map_err(|error| error.to_string())?.status.unwrap_or_default().conditions;
+        let is = |type_: &str| conditions.iter().flatten().any(|c| c.type_ == type_ && c.status == "True");
+        if is("Established") && is("NamesAccepted") { Ok(()) } else { Err(format!("{conditions:?}")) }
     })
     .await;
     let objects = Api::<DynamicObject>::all_with(client.clone(), &resource);
     eventually(&format!("{name} is served"), limit, async || {
-        objects
-            .list(&kube::api::ListParams::default().limit(1))
-            .await
-            .map_err(|error| error.to_string())
+        objects.list(&kube::api::ListParams::default().limit(1)).await.map_err(|error| error.to_string())
     })
     .await;
     resource
@@ -265,13 +222,7 @@ fn verdict(answer: Result<DynamicObject, kube::Error>, case: &str) -> Verdict {
         Err(kube::Error::Api(status)) if status.code == 422 => {
             let causes = status.details.map(|details| details.causes).unwrap_or_default();
             Verdict::Refused(
-                causes
-                    .into_iter()
-                    .map(|c| Cause {
-                        field: c.field,
-                        message: c.message,
-                    })
-                    .collect(),
+                causes.into_iter().map(|c| Cause { field: c.field, message: c.message }).collect(),
             )
         }
         Err(error) => panic!("{case}: neither let in nor refused: {error}"),

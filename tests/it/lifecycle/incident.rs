@@ -24,9 +24,7 @@ const CAMERA: &str = "receptie";
 /// How many ceilings an incident outlives; ten take eight minutes.
 fn ceilings() -> u32 {
     let outlive = std::env::var("TOEZICHT_TEST_OUTLIVE");
-    outlive.map_or(1, |outlive| {
-        outlive.parse().expect("TOEZICHT_TEST_OUTLIVE: a number")
-    })
+    outlive.map_or(1, |outlive| outlive.parse().expect("TOEZICHT_TEST_OUTLIVE: a number"))
 }
 
 /// All versions and delete markers of recordings, as the operator sees them: key and version.
@@ -37,10 +35,7 @@ async fn all(client: &Client, bucket: &str) -> Result<BTreeSet<(String, String)>
     let versions = page.versions().iter().map(|it| (it.key(), it.version_id()));
     let markers = page.delete_markers().iter().map(|it| (it.key(), it.version_id()));
     let text = |text: Option<&str>| text.unwrap_or_default().to_owned();
-    Ok(versions
-        .chain(markers)
-        .map(|(key, id)| (text(key), text(id)))
-        .collect())
+    Ok(versions.chain(markers).map(|(key, id)| (text(key), text(id))).collect())
 }
 
 fn of<'a>(all: &'a BTreeSet<(String, String)>, keys: &BTreeSet<String>) -> Vec<&'a (String, String)> {
@@ -70,11 +65,7 @@ async fn outlives(
         })
         .await;
         let all = all(s3, bucket).await.unwrap();
-        assert_eq!(
-            of(&all, held),
-            before,
-            "what is held is there, and nothing else of it"
-        );
+        assert_eq!(of(&all, held), before, "what is held is there, and nothing else of it");
         if began.elapsed() > CEILING * ceilings() {
             return;
         }
@@ -101,10 +92,7 @@ async fn ceph_incident_outlives_its_ceiling_and_goes_when_it_is_resolved() {
     let until = from + SignedDuration::from_secs(15);
     let holds = scene.namespace.api::<IncidentHold>();
     let ends = Patch::Merge(json!({"spec": {"window": {"until": until}}}));
-    holds
-        .patch("incident", &PatchParams::default(), &ends)
-        .await
-        .unwrap();
+    holds.patch("incident", &PatchParams::default(), &ends).await.unwrap();
     // Its recorder may seal some more until it knows of the end.
     let (recorded, neighbour) = eventually("what comes after the incident", HANG, || async {
         let recorded = all(&s3, &bucket).await?.into_iter().map(|(key, _)| key);
@@ -136,11 +124,7 @@ async fn ceph_incident_outlives_its_ceiling_and_goes_when_it_is_resolved() {
     }
     let (began, before) = (Instant::now(), all(&s3, &bucket).await.unwrap());
     let before = of(&before, &held);
-    assert_eq!(
-        before.len(),
-        held.len(),
-        "one version each and no marker: {before:?}"
-    );
+    assert_eq!(before.len(), held.len(), "one version each and no marker: {before:?}");
 
     eventually("no version and no marker of the neighbours", HANG, || async {
         let all = all(&s3, &bucket).await?;
@@ -148,17 +132,9 @@ async fn ceph_incident_outlives_its_ceiling_and_goes_when_it_is_resolved() {
         left.is_empty().then_some(()).ok_or_else(|| format!("{left:?}"))
     })
     .await;
-    println!(
-        "{} neighbours are gone {:?} later",
-        neighbours.len(),
-        began.elapsed()
-    );
+    println!("{} neighbours are gone {:?} later", neighbours.len(), began.elapsed());
     outlives(&s3, &bucket, &held, &before, began).await;
-    println!(
-        "{} segments held for {:?}, of a ceiling of {CEILING:?}",
-        held.len(),
-        began.elapsed()
-    );
+    println!("{} segments held for {:?}, of a ceiling of {CEILING:?}", held.len(), began.elapsed());
 
     let resolved = Instant::now();
     scene.resolve("incident").await;

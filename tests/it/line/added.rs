@@ -33,11 +33,7 @@ async fn an_added_camera_records_at_once_and_disturbs_nobody() {
 
     let recorded = eventually("two segments of the added camera", HANG, || async {
         let recorded = segments(&scene.bucket, "gang").await;
-        if recorded.len() >= 2 {
-            Ok(recorded)
-        } else {
-            Err(format!("{} segments", recorded.len()))
-        }
+        if recorded.len() >= 2 { Ok(recorded) } else { Err(format!("{} segments", recorded.len())) }
     })
     .await;
     let began = recorded[0].key.start().duration_since(added).as_secs_f64();

@@ -30,10 +30,7 @@ async fn nothing_is_recorded_before_each_of_the_gates_is_open() {
     is_closed(&scene, "NotInformed", "article 7").await;
     let told = json!({"spec": {"notices": {"staffInformedOn": "2020-05-05", "signsPostedOn": "2020-05-05"}}});
     let sites = scene.namespace.api::<Site>();
-    sites
-        .patch(SITE, &PatchParams::default(), &Patch::Merge(told))
-        .await
-        .unwrap();
+    sites.patch(SITE, &PatchParams::default(), &Patch::Merge(told)).await.unwrap();
     is_closed(&scene, "NotYetInForce", "article 11").await;
 
     let opened = Timestamp::now();
@@ -42,41 +39,24 @@ async fn nothing_is_recorded_before_each_of_the_gates_is_open() {
     // By the camera's clock, which is this machine's.
     let recorded = segments(&scene.bucket, "receptie").await;
     let first = recorded.iter().flat_map(|s| &s.frames).map(time).min();
-    assert!(
-        first.is_some_and(|first| first > opened),
-        "{first:?}, opened {opened}"
-    );
+    assert!(first.is_some_and(|first| first > opened), "{first:?}, opened {opened}");
     scene.delete().await;
 }
 
 async fn policy(scene: &Scene, spec: Value) {
     let patch = Patch::Merge(json!({ "spec": spec }));
     let policies = scene.namespace.api::<RecordingPolicy>();
-    policies
-        .patch(POLICY, &PatchParams::default(), &patch)
-        .await
-        .unwrap();
+    policies.patch(POLICY, &PatchParams::default(), &patch).await.unwrap();
 }
 
 /// Site and camera say which gate is closed, by which article, and the camera does not record.
 async fn is_closed(scene: &Scene, reason: &str, article: &str) {
     eventually(&format!("Permitted=False {reason}"), HANG, || async {
-        let site = scene
-            .namespace
-            .api::<Site>()
-            .get(SITE)
-            .await
-            .map_err(|e| e.to_string())?;
-        let camera = scene
-            .namespace
-            .api::<Camera>()
-            .get("receptie")
-            .await
-            .map_err(|e| e.to_string())?;
-        for conditions in [
-            site.status.unwrap_or_default().conditions,
-            camera.status.unwrap_or_default().conditions,
-        ] {
+        let site = scene.namespace.api::<Site>().get(SITE).await.map_err(|e| e.to_string())?;
+        let camera = scene.namespace.api::<Camera>().get("receptie").await.map_err(|e| e.to_string())?;
+        for conditions in
+            [site.status.unwrap_or_default().conditions, camera.status.unwrap_or_default().conditions]
+        {
             let of = |type_: &str| conditions.iter().find(|condition| condition.type_ == type_);
             let permitted = of("Permitted").ok_or("no Permitted yet")?;
             let recording = of("Recording").ok_or("no Recording yet")?;

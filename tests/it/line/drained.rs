@@ -30,11 +30,7 @@ async fn a_deleted_site_uploads_first_what_waits_in_its_spools() {
     proxy.set_down(true);
     eventually("two segments wait in the spool", HANG, || async {
         let waiting = pod::metric(&scene.namespace, "toezicht_recorder_spool_segments").await?;
-        if waiting >= 2 {
-            Ok(())
-        } else {
-            Err(format!("{waiting}"))
-        }
+        if waiting >= 2 { Ok(()) } else { Err(format!("{waiting}")) }
     })
     .await;
     let taken = pod::frames(&scene.namespace, "receptie").await.unwrap();
@@ -45,11 +41,7 @@ async fn a_deleted_site_uploads_first_what_waits_in_its_spools() {
         let conditions = site.status.unwrap_or_default().conditions;
         let ready = conditions.iter().find(|c| c.type_ == "Ready").ok_or("no Ready")?;
         let is_told = ready.reason == "Deleting" && ready.message.contains("in their spools: ");
-        if is_told && !ready.message.contains(": 0 segments") {
-            Ok(())
-        } else {
-            Err(format!("{ready:?}"))
-        }
+        if is_told && !ready.message.contains(": 0 segments") { Ok(()) } else { Err(format!("{ready:?}")) }
     })
     .await;
 

@@ -19,13 +19,7 @@ const NOT_PERMITTED: &str = "toezicht_recorder_gaps_total{camera=\"receptie\",ki
 #[tokio::test(flavor = "multi_thread")]
 async fn a_policy_that_ends_stops_recording_without_the_operator() {
     let _alone = operator::alone().await;
-    let scene = Scene::new(
-        &cluster::client().await,
-        "line-gates",
-        S3Server::first(),
-        |_, _| (),
-    )
-    .await;
+    let scene = Scene::new(&cluster::client().await, "line-gates", S3Server::first(), |_, _| ()).await;
     scene.camera("receptie", "h264/7").await;
     scene.camera_is("receptie", "Recording", "True", HANG).await;
     let (until, ended, away) = ended_alone(&scene).await;
@@ -51,13 +45,7 @@ async fn a_policy_that_ends_stops_recording_without_the_operator() {
 async fn gaps(scene: &Scene) -> Result<u64, String> {
     let count = pod::metric(&scene.namespace, NOT_PERMITTED).await;
     // Until there is one, there is no such series.
-    count.or_else(|text| {
-        if text.ends_with("# EOF\n") {
-            Ok(0)
-        } else {
-            Err(text)
-        }
-    })
+    count.or_else(|text| if text.ends_with("# EOF\n") { Ok(0) } else { Err(text) })
 }
 
 /// Has the policy end after the operator has gone: when it ends, how many gaps there were before, and the operator's absence.
@@ -65,21 +53,14 @@ async fn gaps(scene: &Scene) -> Result<u64, String> {
 async fn ended_alone(scene: &Scene) -> (Timestamp, u64, Away) {
     let policies = scene.namespace.api::<RecordingPolicy>();
     for seconds in [20, 60, 180] {
-        let until = (Timestamp::now() + SignedDuration::from_secs(seconds))
-            .round(Unit::Second)
-            .unwrap();
+        let until = (Timestamp::now() + SignedDuration::from_secs(seconds)).round(Unit::Second).unwrap();
         let before = eventually("the recorder serves metrics", HANG, || gaps(scene)).await;
         let patch = Patch::Merge(json!({"spec": {"inForce": {"until": until}}}));
-        policies
-            .patch(POLICY, &PatchParams::default(), &patch)
-            .await
-            .unwrap();
+        policies.patch(POLICY, &PatchParams::default(), &patch).await.unwrap();
         eventually("the recorder has the policy's end", HANG, || async {
             let config = scene.recorder_config().await;
             let is_there = config.contains(until.to_string().trim_end_matches('Z'));
-            is_there
-                .then_some(())
-                .ok_or_else(|| "not in its configuration".into())
+            is_there.then_some(()).ok_or_else(|| "not in its configuration".into())
         })
         .await;
         let away = operator::away().await;

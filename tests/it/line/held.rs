@@ -49,10 +49,7 @@ async fn an_incident_is_held_from_its_declaration_to_its_resolution() {
         policy["spec"]["liveView"] = json!({"sites": ["elsewhere"], "embargo": "20s"});
     };
     let scene = Scene::new(&cluster::client().await, "line-held", server.clone(), embargo).await;
-    let incident = Incident {
-        scene,
-        s3: client(&server, server.bucket_maker()),
-    };
+    let incident = Incident { scene, s3: client(&server, server.bucket_maker()) };
     incident.scene.camera("receptie", "h264/8").await;
     incident.scene.camera("gang", "h264/9").await;
     for camera in ["receptie", "gang"] {
@@ -77,42 +74,21 @@ async fn an_incident_is_held_from_its_declaration_to_its_resolution() {
         let was_there = recorded.contains(&key.to_string());
         (*hold || !was_there) && (tag == "held" || tag == "sealed")
     };
-    assert_eq!(
-        (marked[0].1, marked[0].2.as_str()),
-        (false, "video"),
-        "what was before is not held"
-    );
+    assert_eq!((marked[0].1, marked[0].2.as_str()), (false, "video"), "what was before is not held");
     assert!(marked.iter().skip(1).all(is_held), "{marked:?}");
     assert!(marked.iter().skip(1).any(|(_, hold, _)| *hold), "{marked:?}");
-    assert!(
-        incident
-            .marked("gang")
-            .await
-            .iter()
-            .all(|(_, hold, tag)| !hold && tag == "video")
-    );
+    assert!(incident.marked("gang").await.iter().all(|(_, hold, tag)| !hold && tag == "video"));
 
     // What comes in meanwhile is sealed from the start and held soon; nothing younger than the embargo can be read.
     let newest = incident.marked("receptie").await.pop().unwrap().0;
-    eventually(
-        "what came since is held, and opened when its embargo has passed",
-        HANG,
-        || async {
-            let marked = incident.marked("receptie").await;
-            let young =
-                |key: &Key| Timestamp::now().duration_since(key.end()) < SignedDuration::from_secs(19);
-            assert!(
-                marked.iter().all(|(key, _, tag)| tag != "held" || !young(key)),
-                "{marked:?}"
-            );
-            let since: Vec<_> = marked
-                .iter()
-                .filter(|(key, ..)| key.start() > newest.start())
-                .collect();
-            let is_open = since.first().is_some_and(|(_, hold, tag)| *hold && tag == "held");
-            is_open.then_some(()).ok_or_else(|| format!("{since:?}"))
-        },
-    )
+    eventually("what came since is held, and opened when its embargo has passed", HANG, || async {
+        let marked = incident.marked("receptie").await;
+        let young = |key: &Key| Timestamp::now().duration_since(key.end()) < SignedDuration::from_secs(19);
+        assert!(marked.iter().all(|(key, _, tag)| tag != "held" || !young(key)), "{marked:?}");
+        let since: Vec<_> = marked.iter().filter(|(key, ..)| key.start() > newest.start()).collect();
+        let is_open = since.first().is_some_and(|(_, hold, tag)| *hold && tag == "held");
+        is_open.then_some(()).ok_or_else(|| format!("{since:?}"))
+    })
     .await;
 
     // Another hold over a part of it; resolving the first changes nothing for that.
@@ -130,17 +106,12 @@ async fn an_incident_is_held_from_its_declaration_to_its_resolution() {
     incident.scene.resolve("narrow").await;
     incident.hold_is("narrow", "Released", "True").await;
     let marked = incident.marked("receptie").await;
-    assert!(
-        marked.iter().all(|(_, hold, tag)| !hold && tag == "video"),
-        "{marked:?}"
-    );
+    assert!(marked.iter().all(|(_, hold, tag)| !hold && tag == "video"), "{marked:?}");
 
     // The resources may go now, and the audit agrees with all of it.
     for name in ["incident", "narrow"] {
         let api = incident.scene.namespace.api::<IncidentHold>();
-        api.delete(name, &kube::api::DeleteParams::default())
-            .await
-            .unwrap();
+        api.delete(name, &kube::api::DeleteParams::default()).await.unwrap();
         eventually("a resolved hold goes", HANG, || async {
             match api.get_opt(name).await.unwrap() {
                 None => Ok(()),

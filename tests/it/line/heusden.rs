@@ -16,15 +16,7 @@ use crate::support::wait::{HANG, eventually};
 #[tokio::test(flavor = "multi_thread")]
 async fn every_frame_of_every_camera_is_there_once() {
     let _operator = operator::present().await;
-    println!(
-        "{}",
-        run(
-            "env",
-            &["-u", "TOEZICHT_TESTBED_UNFINISHED", "tests/testbed/demo/run"],
-            None
-        )
-        .await
-    );
+    println!("{}", run("env", &["-u", "TOEZICHT_TESTBED_UNFINISHED", "tests/testbed/demo/run"], None).await);
     let client = cluster::client().await;
     let sites: Api<Site> = Api::namespaced(client.clone(), "heusden");
     let cameras: Api<Camera> = Api::namespaced(client.clone(), "heusden");
@@ -41,22 +33,12 @@ async fn every_frame_of_every_camera_is_there_once() {
         has(&status.conditions, "AdministratorsExcluded", "False").unwrap();
     }
     for camera in cameras.list(&ListParams::default()).await.unwrap().items {
-        let site = sites
-            .iter()
-            .find(|s| s.name_any() == camera.spec.site_ref.name)
-            .expect("its site");
-        let bucket = Bucket {
-            server: S3Server::of_demo(),
-            name: site.spec.storage.bucket.clone(),
-        };
+        let site = sites.iter().find(|s| s.name_any() == camera.spec.site_ref.name).expect("its site");
+        let bucket = Bucket { server: S3Server::of_demo(), name: site.spec.storage.bucket.clone() };
         let name = camera.name_any();
         eventually(&format!("two segments of {name}"), HANG, || async {
             let found = keys(&bucket, &name).await.len();
-            if found >= 2 {
-                Ok(())
-            } else {
-                Err(format!("{found}"))
-            }
+            if found >= 2 { Ok(()) } else { Err(format!("{found}")) }
         })
         .await;
         let (recorded, holes) = complete(&bucket, &name, 0).await;
@@ -68,26 +50,12 @@ async fn every_frame_of_every_camera_is_there_once() {
         );
     }
     a_hold_says_that_it_holds_nothing(&client).await;
-    Api::<Namespace>::all(client)
-        .delete("heusden", &DeleteParams::default())
-        .await
-        .unwrap();
+    Api::<Namespace>::all(client).delete("heusden", &DeleteParams::default()).await.unwrap();
 }
 
 /// The example's hold, as a person would apply it. It cannot be deleted while it is open.
 async fn a_hold_says_that_it_holds_nothing(client: &Client) {
-    run(
-        "kubectl",
-        &[
-            "-n",
-            "heusden",
-            "apply",
-            "-f",
-            "examples/heusden/hold.example.yaml",
-        ],
-        None,
-    )
-    .await;
+    run("kubectl", &["-n", "heusden", "apply", "-f", "examples/heusden/hold.example.yaml"], None).await;
     let holds: Api<IncidentHold> = Api::namespaced(client.clone(), "heusden");
     let name = "2026-0412";
     eventually("the hold is looked at", HANG, || async {
@@ -100,8 +68,5 @@ async fn a_hold_says_that_it_holds_nothing(client: &Client) {
     let resolved = serde_json::json!({"spec": {"state": "Resolved", "resolution": {
         "at": jiff::Timestamp::now().to_string(), "by": "Gemeentesecretaris", "outcome": "NothingVisible",
     }}});
-    holds
-        .patch(name, &PatchParams::default(), &Patch::Merge(resolved))
-        .await
-        .unwrap();
+    holds.patch(name, &PatchParams::default(), &Patch::Merge(resolved)).await.unwrap();
 }

@@ -36,12 +36,7 @@ async fn in_sync_nothing_is_written_by_any_look() {
     // Statuses name the newest segment at most every five minutes: wait until there is one.
     eventually("a last segment", HANG, || async {
         let api: kube::Api<Camera> = scene.namespace.api();
-        let status = api
-            .get("receptie")
-            .await
-            .map_err(|e| e.to_string())?
-            .status
-            .unwrap_or_default();
+        let status = api.get("receptie").await.map_err(|e| e.to_string())?.status.unwrap_or_default();
         status.last_segment.map(|_| ()).ok_or_else(|| "none".into())
     })
     .await;
@@ -54,9 +49,7 @@ async fn in_sync_nothing_is_written_by_any_look() {
         // A new leader looks at everything: its reads of the bucket prove that it did.
         eventually("the new leader has read the bucket's policy", HANG, || {
             seen.extend(proxy.take());
-            let is_read = seen
-                .iter()
-                .any(|r| r.method == "GET" && r.path_and_query.contains("policy"));
+            let is_read = seen.iter().any(|r| r.method == "GET" && r.path_and_query.contains("policy"));
             let so_far = seen.len();
             async move { is_read.then_some(()).ok_or_else(|| format!("{so_far} requests")) }
         })
@@ -68,16 +61,11 @@ async fn in_sync_nothing_is_written_by_any_look() {
         });
         let written: Vec<String> = written.iter().map(audit::told).collect();
         // On a machine so slow that a newer segment was to be named meanwhile, the rounds have to do.
-        assert!(
-            written.is_empty() || began.elapsed() > REFRESH,
-            "restart {restart}: {written:#?}"
-        );
+        assert!(written.is_empty() || began.elapsed() > REFRESH, "restart {restart}: {written:#?}");
         seen.extend(proxy.take());
         // The recorder goes on putting segments; the operator writes nothing.
-        let writes: Vec<_> = seen
-            .iter()
-            .filter(|r| r.is_write() && !r.path_and_query.contains("/video/"))
-            .collect();
+        let writes: Vec<_> =
+            seen.iter().filter(|r| r.is_write() && !r.path_and_query.contains("/video/")).collect();
         assert!(writes.is_empty(), "restart {restart}: {writes:?}");
     }
     scene.delete().await;

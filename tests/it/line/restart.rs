@@ -18,12 +18,7 @@ async fn a_deleted_recorder_leaves_one_gap_and_nothing_else() {
     let scene = recording_scene("line-delete", 9).await;
     let pod = format!("{SITE}-recorder-0");
     let taken = pod::frames(&scene.namespace, "receptie").await.unwrap();
-    scene
-        .namespace
-        .api::<Pod>()
-        .delete(&pod, &DeleteParams::default())
-        .await
-        .unwrap();
+    scene.namespace.api::<Pod>().delete(&pod, &DeleteParams::default()).await.unwrap();
     one_gap_after(&scene, taken).await;
     scene.delete().await;
 }
@@ -32,19 +27,11 @@ async fn a_deleted_recorder_leaves_one_gap_and_nothing_else() {
 async fn a_killed_recorder_loses_nothing_that_was_in_its_spool() {
     let _operator = operator::present().await;
     let scene = recording_scene("line-kill", 10).await;
-    let pod: Pod = scene
-        .namespace
-        .api()
-        .get(&format!("{SITE}-recorder-0"))
-        .await
-        .unwrap();
+    let pod: Pod = scene.namespace.api().get(&format!("{SITE}-recorder-0")).await.unwrap();
     let taken = pod::frames(&scene.namespace, "receptie").await.unwrap();
     let killed = kill_recorder(&pod.metadata.uid.unwrap());
     let hole = one_gap_after(&scene, taken).await;
-    println!(
-        "{} s from the kill at {killed}: {hole:?}",
-        hole.until.duration_since(killed).as_secs_f64()
-    );
+    println!("{} s from the kill at {killed}: {hole:?}", hole.until.duration_since(killed).as_secs_f64());
     scene.delete().await;
 }
 
@@ -52,9 +39,7 @@ async fn recording_scene(prefix: &str, camera: u32) -> Scene {
     let scene = Scene::new(&cluster::client().await, prefix, S3Server::first(), |_, _| ()).await;
     scene.camera("receptie", &format!("h264/{camera}")).await;
     scene.camera_is("receptie", "Recording", "True", HANG).await;
-    let uploaded = newest_key(&scene)
-        .await
-        .expect("a segment where Recording is True");
+    let uploaded = newest_key(&scene).await.expect("a segment where Recording is True");
     newer_segment(&scene, &uploaded).await;
     scene
 }
@@ -64,40 +49,24 @@ async fn recording_scene(prefix: &str, camera: u32) -> Scene {
 async fn one_gap_after(scene: &Scene, taken: u64) -> Hole {
     let api: Api<Camera> = scene.namespace.api();
     let gap = eventually("a finished gap with cause Restart", HANG, || async {
-        let status = api
-            .get("receptie")
-            .await
-            .map_err(|e| e.to_string())?
-            .status
-            .unwrap_or_default();
-        let gap = status
-            .gaps
-            .iter()
-            .find(|g| g.cause == "Restart" && g.from.is_some() && g.until.is_some());
+        let status = api.get("receptie").await.map_err(|e| e.to_string())?.status.unwrap_or_default();
+        let gap = status.gaps.iter().find(|g| g.cause == "Restart" && g.from.is_some() && g.until.is_some());
         gap.cloned().ok_or(format!("{:?}", status.gaps))
     })
     .await;
     let uploaded = newest_key(scene).await.expect("a segment before the restart");
     newer_segment(scene, &uploaded).await;
     let (recorded, holes) = complete(&scene.bucket, "receptie", 1).await;
-    let [hole] = holes.as_slice() else {
-        panic!("{holes:?}")
-    };
+    let [hole] = holes.as_slice() else { panic!("{holes:?}") };
     let (from, until) = (gap.from.as_ref().unwrap().0, gap.until.as_ref().unwrap().0);
     // A status keeps whole seconds, keys are true within half a second, and of a camera's first pictures the delay is not
     // known as well as of those that follow.
     let slack = jiff::SignedDuration::from_millis(2000);
-    assert!(
-        hole.from >= from - slack && hole.until <= until + slack,
-        "{hole:?} is not within {gap:?}"
-    );
+    assert!(hole.from >= from - slack && hole.until <= until + slack, "{hole:?} is not within {gap:?}");
     // Of what a fragment had brought into the spool nothing is lost.
     let frames = recorded.iter().flat_map(|segment| &segment.frames);
     let before = frames.filter(|frame| time(frame) <= hole.from).count();
-    assert!(
-        before as u64 >= taken,
-        "{before} pictures before {hole:?}, {taken} were in the spool"
-    );
+    assert!(before as u64 >= taken, "{before} pictures before {hole:?}, {taken} were in the spool");
     *hole
 }
 
@@ -105,11 +74,7 @@ async fn one_gap_after(scene: &Scene, taken: u64) -> Hole {
 async fn newer_segment(scene: &Scene, key: &str) {
     eventually("a newer segment", HANG, || async {
         let newest = newest_key(scene).await.unwrap_or_default();
-        if newest.as_str() > key {
-            Ok(())
-        } else {
-            Err(newest)
-        }
+        if newest.as_str() > key { Ok(()) } else { Err(newest) }
     })
     .await;
 }
@@ -123,10 +88,7 @@ fn kill_recorder(pod_uid: &str) -> jiff::Timestamp {
     let pid =
         recorder_pid(pod_uid).expect("a recorder process of the pod: does the cluster run on this machine?");
     let at = jiff::Timestamp::now();
-    let killed = std::process::Command::new("kill")
-        .args(["-KILL", &pid])
-        .status()
-        .unwrap();
+    let killed = std::process::Command::new("kill").args(["-KILL", &pid]).status().unwrap();
     assert!(killed.success());
     at
 }

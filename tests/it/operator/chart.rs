@@ -33,15 +33,7 @@ const ALL: [&str; 9] = [
 
 async fn text(values: &[&str]) -> String {
     let chart = root().join("charts/toezicht").display().to_string();
-    let mut args = vec![
-        "template",
-        "tz",
-        &chart,
-        "--namespace",
-        "system",
-        "--kube-version",
-        "1.34.0",
-    ];
+    let mut args = vec!["template", "tz", &chart, "--namespace", "system", "--kube-version", "1.34.0"];
     args.extend(values);
     run("helm", &args, None).await
 }
@@ -49,17 +41,11 @@ async fn text(values: &[&str]) -> String {
 pub async fn rendered(values: &[&str]) -> Vec<Value> {
     let text = text(values).await;
     let documents = serde_saphyr::from_multiple::<Value>(&text).unwrap_or_else(|e| panic!("{e}\n{text}"));
-    documents
-        .into_iter()
-        .filter(|document| !document.is_null())
-        .collect()
+    documents.into_iter().filter(|document| !document.is_null()).collect()
 }
 
 pub fn of_kind<'a>(documents: &'a [Value], kind: &str) -> Vec<&'a Value> {
-    documents
-        .iter()
-        .filter(|document| document["kind"] == kind)
-        .collect()
+    documents.iter().filter(|document| document["kind"] == kind).collect()
 }
 
 fn names(documents: &[Value], kind: &str) -> Vec<String> {
@@ -74,12 +60,7 @@ fn names(documents: &[Value], kind: &str) -> Vec<String> {
 async fn alerts_fire_as_they_should_and_are_explained() {
     let rules = "charts/toezicht/files/rules.yaml";
     run("promtool", &["check", "rules", rules], None).await;
-    run(
-        "promtool",
-        &["test", "rules", "tests/testbed/rules-test.yaml"],
-        None,
-    )
-    .await;
+    run("promtool", &["test", "rules", "tests/testbed/rules-test.yaml"], None).await;
     let documents = rendered(&ALL).await;
     let groups = &of_kind(&documents, "PrometheusRule")[0]["spec"]["groups"];
     let file = std::fs::read_to_string(root().join(rules)).unwrap();
@@ -89,32 +70,17 @@ async fn alerts_fire_as_they_should_and_are_explained() {
     let tried = std::fs::read_to_string(root().join("tests/testbed/rules-test.yaml")).unwrap();
     let tried: Value = serde_saphyr::from_str(&tried).unwrap();
     let tests = tried["tests"].as_array().unwrap().iter();
-    let cases: Vec<&Value> = tests
-        .flat_map(|test| test["alert_rule_test"].as_array().unwrap())
-        .collect();
+    let cases: Vec<&Value> = tests.flat_map(|test| test["alert_rule_test"].as_array().unwrap()).collect();
     let fires = |alert: &str| {
         let mut of = cases.iter().filter(|case| case["alertname"] == alert);
-        of.any(|case| {
-            case["exp_alerts"]
-                .as_array()
-                .is_some_and(|fired| !fired.is_empty())
-        })
+        of.any(|case| case["exp_alerts"].as_array().is_some_and(|fired| !fired.is_empty()))
     };
     for rule in groups[0]["rules"].as_array().unwrap() {
         let alert = rule["alert"].as_str().unwrap();
         assert!(fires(alert), "{alert} was never made to fire");
         let anchor = format!("docs/alerts.md#{}:", alert.to_lowercase());
-        assert!(
-            explained.contains(&format!("\n## {alert}\n")),
-            "docs/alerts.md has no {alert}"
-        );
-        assert!(
-            rule["annotations"]["runbook"]
-                .as_str()
-                .unwrap()
-                .starts_with(&anchor),
-            "{alert}"
-        );
+        assert!(explained.contains(&format!("\n## {alert}\n")), "docs/alerts.md has no {alert}");
+        assert!(rule["annotations"]["runbook"].as_str().unwrap().starts_with(&anchor), "{alert}");
     }
 }
 
@@ -140,27 +106,12 @@ async fn the_charts_definitions_are_those_of_the_code() {
     let definitions = of_kind(&documents, "CustomResourceDefinition");
     assert_eq!(definitions.len(), generated.len());
     for definition in definitions {
-        assert_eq!(
-            definition["metadata"]["annotations"]["helm.sh/resource-policy"],
-            "keep"
-        );
+        assert_eq!(definition["metadata"]["annotations"]["helm.sh/resource-policy"], "keep");
         let rendered: CustomResourceDefinition = serde_json::from_value(definition.clone()).unwrap();
-        let original = crds::crds()
-            .into_iter()
-            .find(|original| original.name_any() == rendered.name_any());
-        assert!(
-            rendered.spec == original.unwrap().spec,
-            "{} is changed by rendering",
-            rendered.name_any()
-        );
+        let original = crds::crds().into_iter().find(|original| original.name_any() == rendered.name_any());
+        assert!(rendered.spec == original.unwrap().spec, "{} is changed by rendering", rendered.name_any());
     }
-    assert!(
-        names(
-            &rendered(&["--set=crds.enabled=false"]).await,
-            "CustomResourceDefinition"
-        )
-        .is_empty()
-    );
+    assert!(names(&rendered(&["--set=crds.enabled=false"]).await, "CustomResourceDefinition").is_empty());
 }
 
 #[derive(Debug, Deserialize)]
@@ -182,21 +133,10 @@ async fn no_rule_has_a_wildcard_and_each_says_why() {
     for values in [vec![], vec!["--set=watchNamespaces={a,b}"]] {
         let text = text(&values).await;
         let lines: Vec<&str> = text.lines().map(str::trim_start).collect();
-        for (number, line) in lines
-            .iter()
-            .enumerate()
-            .filter(|(_, line)| line.starts_with("- apiGroups:"))
-        {
+        for (number, line) in lines.iter().enumerate().filter(|(_, line)| line.starts_with("- apiGroups:")) {
             let before = number.checked_sub(1).map_or("", |before| lines[before]);
-            if lines[number..]
-                .iter()
-                .take(4)
-                .any(|line| line.starts_with("verbs:"))
-            {
-                assert!(
-                    before.starts_with('#'),
-                    "no comment before {line}, after {before}"
-                );
+            if lines[number..].iter().take(4).any(|line| line.starts_with("verbs:")) {
+                assert!(before.starts_with('#'), "no comment before {line}, after {before}");
             }
         }
         for document in rendered(&values).await {
@@ -205,10 +145,7 @@ async fn no_rule_has_a_wildcard_and_each_says_why() {
             }
             for rule in rules(&document) {
                 let all = [&rule.api_groups, &rule.resources, &rule.verbs];
-                assert!(
-                    all.into_iter().flatten().all(|word| !word.contains('*')),
-                    "{rule:?}"
-                );
+                assert!(all.into_iter().flatten().all(|word| !word.contains('*')), "{rule:?}");
             }
         }
     }
@@ -230,10 +167,8 @@ async fn the_operators_rights_are_exactly_these() {
                 .extend(rule.verbs.clone());
         }
     }
-    let rights: Vec<String> = rights
-        .into_iter()
-        .map(|(what, verbs)| format!("{what}: {}", verbs.join(" ")))
-        .collect();
+    let rights: Vec<String> =
+        rights.into_iter().map(|(what, verbs)| format!("{what}: {}", verbs.join(" "))).collect();
     assert_eq!(
         rights,
         [
@@ -258,12 +193,9 @@ async fn the_operators_rights_are_exactly_these() {
 
 #[tokio::test]
 async fn with_namespaces_named_nothing_of_the_operators_is_cluster_wide() {
-    let documents = rendered(&[
-        "--set=watchNamespaces={a,b}",
-        "--set=clusterId=here",
-        "--set=personas.create=false",
-    ])
-    .await;
+    let documents =
+        rendered(&["--set=watchNamespaces={a,b}", "--set=clusterId=here", "--set=personas.create=false"])
+            .await;
     assert!(names(&documents, "ClusterRole").is_empty());
     assert!(names(&documents, "ClusterRoleBinding").is_empty());
     let namespaces: Vec<&str> = of_kind(&documents, "Role")
@@ -290,13 +222,7 @@ async fn the_leaders_role_is_limited_to_its_lease() {
     assert_eq!(named[1].verbs, ["create"], "which RBAC cannot limit by name");
     let arguments =
         &of_kind(&documents, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0]["args"];
-    assert!(
-        arguments
-            .as_array()
-            .unwrap()
-            .contains(&json!("--lease-name=tz-toezicht")),
-        "{arguments}"
-    );
+    assert!(arguments.as_array().unwrap().contains(&json!("--lease-name=tz-toezicht")), "{arguments}");
 }
 
 #[tokio::test]
@@ -310,9 +236,7 @@ async fn the_operator_runs_restricted_with_all_values_set() {
         assert_eq!(context["allowPrivilegeEscalation"], false);
         assert_eq!(context["readOnlyRootFilesystem"], true);
         assert_eq!(context["capabilities"]["drop"], json!(["ALL"]));
-        let config = of_kind(&documents, "ConfigMap")[0]["data"]["operator.yaml"]
-            .as_str()
-            .unwrap();
+        let config = of_kind(&documents, "ConfigMap")[0]["data"]["operator.yaml"].as_str().unwrap();
         OperatorConfig::parse(config).unwrap_or_else(|e| panic!("{e}\n{config}"));
     }
 }
@@ -331,16 +255,9 @@ async fn mistakes_in_values_are_refused() {
         r#"--set-json=grants=[{"namespaces":["a"],"endpoints":["aws"]}]"#,
         "--set=image.digest=latest",
     ] {
-        let (ok, _, err) = try_run(
-            "helm",
-            &["template", "tz", &chart, "--kube-version", "1.34.0", mistake],
-            None,
-        )
-        .await;
-        assert!(
-            !ok && err.contains("values don't meet the specifications"),
-            "{mistake}: {err}"
-        );
+        let (ok, _, err) =
+            try_run("helm", &["template", "tz", &chart, "--kube-version", "1.34.0", mistake], None).await;
+        assert!(!ok && err.contains("values don't meet the specifications"), "{mistake}: {err}");
     }
 }
 
@@ -352,27 +269,13 @@ async fn the_cluster_refuses_what_is_above_its_ceiling() {
     let mut above = policy();
     above["spec"]["retention"]["video"] = "29d".into();
     let above: RecordingPolicy = serde_json::from_value(above).unwrap();
-    let refused = policies
-        .create(&PostParams::default(), &above)
-        .await
-        .unwrap_err()
-        .to_string();
-    assert!(
-        refused.contains("spec.retention.video: at most 28d on this cluster"),
-        "{refused}"
-    );
+    let refused = policies.create(&PostParams::default(), &above).await.unwrap_err().to_string();
+    assert!(refused.contains("spec.retention.video: at most 28d on this cluster"), "{refused}");
     let within: RecordingPolicy = serde_json::from_value(policy()).unwrap();
     policies.create(&PostParams::default(), &within).await.unwrap();
     let raise = Patch::Merge(json!({"spec": {"retention": {"calls": "8d"}}}));
-    let refused = policies
-        .patch(POLICY, &PatchParams::default(), &raise)
-        .await
-        .unwrap_err()
-        .to_string();
-    assert!(
-        refused.contains("spec.retention.calls: at most 7d on this cluster"),
-        "{refused}"
-    );
+    let refused = policies.patch(POLICY, &PatchParams::default(), &raise).await.unwrap_err().to_string();
+    assert!(refused.contains("spec.retention.calls: at most 7d on this cluster"), "{refused}");
 
     namespace.delete().await;
 }

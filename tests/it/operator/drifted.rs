@@ -32,16 +32,10 @@ pub(super) async fn verify(scene: &Scene) {
     let (asked, times) = (Timestamp::now(), AtomicUsize::new(0));
     eventually("all marks are read", HANG, || async {
         let site = api.get(SITE).await.map_err(|e| e.to_string())?;
-        let retention = site
-            .status
-            .and_then(|status| status.retention)
-            .unwrap_or_default();
+        let retention = site.status.and_then(|status| status.retention).unwrap_or_default();
         // When the look began, in whole seconds.
         if retention.verified_at.as_ref().is_some_and(|at| at.0 > asked) {
-            println!(
-                "all marks are read, asked {} times",
-                times.load(Ordering::Relaxed)
-            );
+            println!("all marks are read, asked {} times", times.load(Ordering::Relaxed));
             return Ok(());
         }
         if retention.verified_every_seconds != Some(0) {
@@ -60,16 +54,9 @@ pub(super) async fn verify(scene: &Scene) {
 async fn is_told(scene: &Scene, parts: &[&str]) {
     eventually(&format!("Intact=False tells of {parts:?}"), HANG, || async {
         let site = scene.namespace.api::<Site>().get(SITE).await;
-        let conditions = site
-            .map_err(|e| e.to_string())?
-            .status
-            .unwrap_or_default()
-            .conditions;
+        let conditions = site.map_err(|e| e.to_string())?.status.unwrap_or_default().conditions;
         has(&conditions, "Intact", "False")?;
-        let intact = conditions
-            .iter()
-            .find(|condition| condition.type_ == "Intact")
-            .unwrap();
+        let intact = conditions.iter().find(|condition| condition.type_ == "Intact").unwrap();
         let has_all = parts.iter().all(|part| intact.message.contains(part));
         has_all.then_some(()).ok_or_else(|| intact.message.clone())
     })
@@ -98,14 +85,8 @@ async fn is_counted(process: &Process, scene: &Scene, kind: &str, count: u64) {
         format!("toezicht_drift_total{{namespace=\"{namespace}\",site=\"{SITE}\",kind=\"{kind}\"}} {count}");
     eventually(&line, HANG, || async {
         let (_, metrics) = process.get("/metrics").await?;
-        let drift: Vec<&str> = metrics
-            .lines()
-            .filter(|line| line.starts_with("toezicht_drift"))
-            .collect();
-        drift
-            .contains(&line.as_str())
-            .then_some(())
-            .ok_or_else(|| drift.join("\n"))
+        let drift: Vec<&str> = metrics.lines().filter(|line| line.starts_with("toezicht_drift")).collect();
+        drift.contains(&line.as_str()).then_some(()).ok_or_else(|| drift.join("\n"))
     })
     .await;
 }
@@ -121,11 +102,7 @@ async fn what_others_change_is_put_back_and_told(prefix: &str, server: S3Server)
         let start = Timestamp::now() - SignedDuration::from_mins(30);
         let mut keys = Vec::new();
         for minute in 0..4 {
-            keys.push(
-                bucket
-                    .record(CAMERA, start + SignedDuration::from_mins(2 * minute))
-                    .await,
-            );
+            keys.push(bucket.record(CAMERA, start + SignedDuration::from_mins(2 * minute)).await);
         }
         let until = start + SignedDuration::from_mins(20);
         scene.declare("incident", &[CAMERA], start, Some(until)).await;
@@ -134,10 +111,7 @@ async fn what_others_change_is_put_back_and_told(prefix: &str, server: S3Server)
         verify(&scene).await;
 
         let secrets = scene.namespace.api::<Secret>();
-        secrets
-            .delete("s3-recorder", &DeleteParams::default())
-            .await
-            .unwrap();
+        secrets.delete("s3-recorder", &DeleteParams::default()).await.unwrap();
         scene.site_is("Accepted", "False", HANG).await;
 
         // All at once, as far as the operator can see: what is put back in between could not be removed.
@@ -158,31 +132,17 @@ async fn what_others_change_is_put_back_and_told(prefix: &str, server: S3Server)
         let cleared = u64::from(server.name != "seaweedfs");
         let lost = "1 held versions are gone, of incident";
         is_told(&scene, &[lost, "tag", "delete marker"]).await;
-        is_warned(
-            &scene,
-            "HoldTampered",
-            "held versions, put back; among others video/",
-        )
-        .await;
+        is_warned(&scene, "HoldTampered", "held versions, put back; among others video/").await;
         is_warned(&scene, "HeldLost", lost).await;
-        for (kind, count) in [
-            ("legal_hold", cleared),
-            ("tag", 1),
-            ("delete_marker", 1),
-            ("held_version", 1),
-        ] {
+        for (kind, count) in [("legal_hold", cleared), ("tag", 1), ("delete_marker", 1), ("held_version", 1)]
+        {
             is_counted(&first, &scene, kind, count).await;
         }
 
         first.lets_go(&scene.namespace).await;
         let before = bucket.policy().await;
         let client = bucket.operator_client();
-        client
-            .delete_bucket_lifecycle()
-            .bucket(bucket.bucket())
-            .send()
-            .await
-            .unwrap();
+        client.delete_bucket_lifecycle().bucket(bucket.bucket()).send().await.unwrap();
         let open = json!({"Version": "2012-10-17", "Statement": [{
             "Effect": "Allow", "Principal": "*", "Action": "s3:GetObject",
             "Resource": format!("arn:aws:s3:::{}/*", bucket.bucket()),

@@ -34,10 +34,7 @@ fn variable<'a>(pod: &'a Value, name: &str) -> Option<&'a Value> {
 async fn the_proxy_is_in_the_configuration_and_its_password_in_a_secret() {
     let (pod, file) = operator(&[]).await;
     let config = OperatorConfig::parse(&file).unwrap();
-    assert_eq!(
-        (config.egress.proxy(false), config.egress.proxy(true)),
-        (None, None)
-    );
+    assert_eq!((config.egress.proxy(false), config.egress.proxy(true)), (None, None));
     assert_eq!(variable(&pod, "TOEZICHT_PROXY_PASSWORD"), None);
 
     let values = [
@@ -51,10 +48,7 @@ async fn the_proxy_is_in_the_configuration_and_its_password_in_a_secret() {
     assert_eq!(proxy.url, "http://proxy.example.nl:3128");
     assert_eq!(proxy.no_proxy, "s3.example.nl,10.0.0.0/8");
     let password = variable(&pod, "TOEZICHT_PROXY_PASSWORD").unwrap();
-    assert_eq!(
-        password["valueFrom"]["secretKeyRef"],
-        json!({"name": "proxy-login", "key": "password"})
-    );
+    assert_eq!(password["valueFrom"]["secretKeyRef"], json!({"name": "proxy-login", "key": "password"}));
     // The Kubernetes client would take these.
     for name in ["HTTPS_PROXY", "HTTP_PROXY", "https_proxy", "http_proxy"] {
         assert_eq!(variable(&pod, name), None, "{name}");
@@ -64,11 +58,8 @@ async fn the_proxy_is_in_the_configuration_and_its_password_in_a_secret() {
 #[tokio::test]
 async fn a_password_in_the_proxys_url_is_refused() {
     let chart = root().join("charts/toezicht").display().to_string();
-    for url in [
-        "http://tz:secret@proxy.example.nl:3128",
-        "https://proxy.example.nl",
-        "proxy.example.nl:3128",
-    ] {
+    for url in ["http://tz:secret@proxy.example.nl:3128", "https://proxy.example.nl", "proxy.example.nl:3128"]
+    {
         let value = format!("--set=proxy.https={url}");
         let refused = try_run("helm", &["template", "tz", &chart, &value], None).await;
         assert!(!refused.0, "{url}");
@@ -94,10 +85,7 @@ async fn the_operator_has_a_token_for_stores_only_where_a_grant_allows_it() {
         let projected = &token["projected"]["sources"][0]["serviceAccountToken"];
         assert_eq!(projected["audience"], "rgw");
         let mounts = pod["containers"][0]["volumeMounts"].as_array().unwrap();
-        let mount = mounts
-            .iter()
-            .find(|mount| mount["name"] == "store-token")
-            .unwrap();
+        let mount = mounts.iter().find(|mount| mount["name"] == "store-token").unwrap();
         let path = std::path::Path::new(mount["mountPath"].as_str().unwrap())
             .join(projected["path"].as_str().unwrap());
         assert_eq!(config.egress.token_file, path);
@@ -118,11 +106,8 @@ async fn operator_and_recorders_reach_their_store_through_a_proxy() {
         let endpoint = format!("https://{STORE}:{}", front.port);
         let mut config = recording_at(&endpoint);
         config["proxy"] = json!({"https": proxy.url, "noProxy": ""});
-        let variables = [
-            ("KUBECONFIG", &*setting("KUBECONFIG")),
-            (PROXY_USERNAME, USERNAME),
-            (PROXY_PASSWORD, PASSWORD),
-        ];
+        let variables =
+            [("KUBECONFIG", &*setting("KUBECONFIG")), (PROXY_USERNAME, USERNAME), (PROXY_PASSWORD, PASSWORD)];
         let process = Process::with_variables(&variables, &namespace, &namespace, "egress", config);
         leads(&namespace, "egress").await;
         let authority = [("ca.crt", front.ca.clone())];
@@ -136,11 +121,7 @@ async fn operator_and_recorders_reach_their_store_through_a_proxy() {
         scene.site_is("StorageEnforced", "True", HANG).await;
         eventually("a segment is uploaded", HANG, || async {
             let keys = keys(&scene.bucket, "hal").await;
-            if keys.is_empty() {
-                Err("none yet".to_owned())
-            } else {
-                Ok(())
-            }
+            if keys.is_empty() { Err("none yet".to_owned()) } else { Ok(()) }
         })
         .await;
         // The operator on this machine, and a recorder in its pod.

@@ -23,11 +23,7 @@ async fn a_leader_that_is_thawed_writes_nothing_to_the_store() {
         // A new bucket takes some dozens of writes: it is in the midst of them.
         eventually("the leader writes to the store", HANG, || async {
             let requests = proxy.take();
-            if requests.iter().any(Seen::is_write) {
-                Ok(())
-            } else {
-                Err(format!("{requests:?}"))
-            }
+            if requests.iter().any(Seen::is_write) { Ok(()) } else { Err(format!("{requests:?}")) }
         })
         .await;
         first.signal("STOP").await;

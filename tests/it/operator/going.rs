@@ -56,10 +56,7 @@ async fn delete_namespace(scene: &Scene) {
         let policies = scene.namespace.api::<RecordingPolicy>();
         let recorders = scene.namespace.api::<Secret>();
         let policy = policies.get_opt(POLICY).await.map_err(|e| e.to_string())?;
-        let secret = recorders
-            .get_opt("s3-recorder")
-            .await
-            .map_err(|e| e.to_string())?;
+        let secret = recorders.get_opt("s3-recorder").await.map_err(|e| e.to_string())?;
         (policy.is_none() && secret.is_none())
             .then_some(())
             .ok_or_else(|| "policy or Secret is still there".to_owned())
@@ -121,43 +118,23 @@ async fn without_its_secret_a_hold_of_a_going_namespace_says_so_and_the_way_out_
         delete_namespace(&scene).await;
         let secrets = scene.namespace.api::<Secret>();
         let pulled = Patch::Merge(json!({"metadata": {"finalizers": null}}));
-        secrets
-            .patch("s3-operator", &PatchParams::default(), &pulled)
-            .await
-            .unwrap();
+        secrets.patch("s3-operator", &PatchParams::default(), &pulled).await.unwrap();
         let config = recording_at(&S3Server::first().endpoint);
         let _second = Process::with_config(&namespace, &scene.namespace, "stuck-second", config);
         leads(&namespace, "stuck-second").await;
 
         scene.resolve("inbraak").await;
         site_says(&scene, "Stalled", "True", "spec.storage.operator.credentialsRef").await;
-        site_says(
-            &scene,
-            "Stalled",
-            "True",
-            "docs/operations.md#a-namespace-that-cannot-go",
-        )
-        .await;
+        site_says(&scene, "Stalled", "True", "docs/operations.md#a-namespace-that-cannot-go").await;
         site_says(&scene, "StorageEnforced", "Unknown", "s3-operator").await;
-        let message = scene
-            .hold_says("inbraak", ["Stalled", "True", "DependsOn"], SOON)
-            .await;
-        assert!(
-            message.contains("docs/operations.md#a-namespace-that-cannot-go"),
-            "{message}"
-        );
+        let message = scene.hold_says("inbraak", ["Stalled", "True", "DependsOn"], SOON).await;
+        assert!(message.contains("docs/operations.md#a-namespace-that-cannot-go"), "{message}");
         assert!(bucket.marks(&key).await.is_some_and(|(is_held, _)| is_held));
 
         let holds = scene.namespace.api::<IncidentHold>();
-        holds
-            .patch("inbraak", &PatchParams::default(), &pulled)
-            .await
-            .unwrap();
+        holds.patch("inbraak", &PatchParams::default(), &pulled).await.unwrap();
         namespace_is_gone(&scene).await;
-        assert!(
-            bucket.marks(&key).await.is_some_and(|(is_held, _)| is_held),
-            "nothing is released by that"
-        );
+        assert!(bucket.marks(&key).await.is_some_and(|(is_held, _)| is_held), "nothing is released by that");
     })
     .await;
 }

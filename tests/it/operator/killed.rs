@@ -124,13 +124,7 @@ impl Line {
         for key in [&young[1], &old] {
             self.bucket.hide(key).await;
         }
-        Incident {
-            name: name.into(),
-            window: [at(-60), at(300)],
-            young: young.into(),
-            old,
-            neighbour,
-        }
+        Incident { name: name.into(), window: [at(-60), at(300)], young: young.into(), old, neighbour }
     }
 
     /// Starts what leads to `condition`, kills the operator after `number` requests, and sees the next one finish. Whether
@@ -149,9 +143,7 @@ impl Line {
         match condition {
             "Placed" => {
                 let [from, until] = incident.window;
-                self.scene
-                    .declare(&incident.name, &[CAMERA], from, Some(until))
-                    .await;
+                self.scene.declare(&incident.name, &[CAMERA], from, Some(until)).await;
             }
             _ => self.scene.resolve(&incident.name).await,
         }
@@ -167,10 +159,7 @@ impl Line {
             return false;
         };
         self.kill().await;
-        println!(
-            "{after:?} {condition}, killed after {number}: {} {}",
-            seen.method, seen.path_and_query
-        );
+        println!("{after:?} {condition}, killed after {number}: {} {}", seen.method, seen.path_and_query);
         for key in &incident.young {
             assert!(!self.bucket.versions(key).await.is_empty(), "{key} is lost");
         }
@@ -188,10 +177,7 @@ impl Line {
             assert_eq!(self.bucket.marks(key).await, Some((true, "held".into())), "{key}");
             assert_eq!(self.bucket.versions(key).await.len(), 1, "{key} and no marker");
         }
-        assert_eq!(
-            self.bucket.marks(&incident.neighbour).await,
-            Some((false, "video".into()))
-        );
+        assert_eq!(self.bucket.marks(&incident.neighbour).await, Some((false, "video".into())));
 
         let manifest = format!("ledger/manifests/{name}/");
         // The manifest is written after the report: a loss is told before the manifest forgets it.
@@ -204,22 +190,11 @@ impl Line {
 
         let releasing = self.killed(after, number, &incident, "Released").await;
         for key in incident.young.iter().chain([&incident.neighbour]) {
-            assert_eq!(
-                self.bucket.marks(key).await,
-                Some((false, "video".into())),
-                "{key}"
-            );
+            assert_eq!(self.bucket.marks(key).await, Some((false, "video".into())), "{key}");
             assert_eq!(self.bucket.versions(key).await.len(), 1, "{key} and no marker");
         }
-        assert!(
-            self.bucket.versions(&incident.old).await.is_empty(),
-            "{} is left",
-            incident.old
-        );
-        assert!(
-            self.bucket.versions(&manifest).await.is_empty(),
-            "{manifest} is left"
-        );
+        assert!(self.bucket.versions(&incident.old).await.is_empty(), "{} is left", incident.old);
+        assert!(self.bucket.versions(&manifest).await.is_empty(), "{manifest} is left");
         let ledger = self.ledger().await;
         assert!(ledger.is_empty(), "{ledger:?}");
         assert!(!self.bucket.versions("ledger/closed/").await.is_empty());
@@ -233,13 +208,9 @@ impl Line {
         .await;
         // The next round asks for no more than this one.
         self.is_at_rest().await;
-        for prefix in [
-            "ledger/holds/",
-            "ledger/closed/",
-            &incident.neighbour,
-            &incident.young[0],
-            &incident.young[1],
-        ] {
+        for prefix in
+            ["ledger/holds/", "ledger/closed/", &incident.neighbour, &incident.young[0], &incident.young[1]]
+        {
             self.bucket.remove(prefix).await;
         }
         placing || releasing
@@ -286,9 +257,7 @@ fn through(endpoint: &str) -> Value {
 /// How many requests further each time; 1: each has its turn, which takes a quarter of an hour.
 fn stride() -> usize {
     let every = std::env::var("TOEZICHT_TEST_KILL_EVERY");
-    every.map_or(23, |every| {
-        every.parse().expect("TOEZICHT_TEST_KILL_EVERY: a number")
-    })
+    every.map_or(23, |every| every.parse().expect("TOEZICHT_TEST_KILL_EVERY: a number"))
 }
 
 async fn the_next_finishes(prefix: &str, server: S3Server, ports: [u16; 2]) {

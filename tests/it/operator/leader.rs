@@ -28,37 +28,20 @@ async fn a_frozen_leader_is_replaced_and_writes_nothing_when_thawed() {
         first.is_ready().await;
         second.is_ready().await;
         let (status, metrics) = first.get("/metrics").await.unwrap();
-        assert!(
-            status == 200 && metrics.lines().any(|line| line == "toezicht_leader 1"),
-            "{metrics}"
-        );
-        assert!(
-            second
-                .get("/metrics")
-                .await
-                .unwrap()
-                .1
-                .lines()
-                .any(|line| line == "toezicht_leader 0")
-        );
+        assert!(status == 200 && metrics.lines().any(|line| line == "toezicht_leader 1"), "{metrics}");
+        assert!(second.get("/metrics").await.unwrap().1.lines().any(|line| line == "toezicht_leader 0"));
 
         for number in 0..BUSY {
             create(&namespace, &format!("busy-{number}")).await;
         }
         let calm = CancellationToken::new();
-        let churn = tokio::spawn(churn(
-            namespace.client.clone(),
-            namespace.name.clone(),
-            calm.clone(),
-        ));
+        let churn = tokio::spawn(churn(namespace.client.clone(), namespace.name.clone(), calm.clone()));
         is_reported(&namespace, "busy-0").await;
 
         let before = audit::end();
         eventually("the leader writes", HANG, || async {
             let writes = writes_of("frozen-first", before);
-            (writes.len() > 10)
-                .then_some(())
-                .ok_or_else(|| format!("{writes:?}"))
+            (writes.len() > 10).then_some(()).ok_or_else(|| format!("{writes:?}"))
         })
         .await;
         first.signal("STOP").await;
@@ -74,15 +57,11 @@ async fn a_frozen_leader_is_replaced_and_writes_nothing_when_thawed() {
         let over = audit::end();
         eventually("the second writes", HANG, || async {
             let writes = writes_of("frozen-second", over);
-            (writes.len() > 10)
-                .then_some(())
-                .ok_or_else(|| format!("{writes:?}"))
+            (writes.len() > 10).then_some(()).ok_or_else(|| format!("{writes:?}"))
         })
         .await;
         let all = audit::until_now(&namespace, thawed).await;
-        let late = all
-            .iter()
-            .filter(|event| audit::is_of_process(event, "frozen-first"));
+        let late = all.iter().filter(|event| audit::is_of_process(event, "frozen-first"));
         let late: Vec<String> = late.map(audit::told).collect();
         assert!(late.is_empty(), "{late:#?}\n{}", first.said());
         assert_eq!(leader(&namespace).await.unwrap(), "frozen-second");
@@ -109,20 +88,10 @@ async fn a_leader_that_is_asked_to_stop_lets_go_at_once() {
         let name = WatchParams::default().fields(&format!("metadata.name={LEASE}"));
         let mut versions = api.watch(&name, &version).await.unwrap().boxed();
         let mut holders = Vec::new();
-        while !holders
-            .iter()
-            .any(|holder: &String| holder.starts_with("stops-second"))
-        {
+        while !holders.iter().any(|holder: &String| holder.starts_with("stops-second")) {
             let version = versions.try_next().await.unwrap();
-            let Some(WatchEvent::Modified(lease)) = version else {
-                panic!("{version:?} after {holders:?}")
-            };
-            holders.push(
-                lease
-                    .spec
-                    .and_then(|spec| spec.holder_identity)
-                    .unwrap_or_default(),
-            );
+            let Some(WatchEvent::Modified(lease)) = version else { panic!("{version:?} after {holders:?}") };
+            holders.push(lease.spec.and_then(|spec| spec.holder_identity).unwrap_or_default());
         }
         holders.dedup();
         let let_go = holders.iter().rev().nth(1);
@@ -143,20 +112,12 @@ async fn create(namespace: &TestNamespace, name: &str) {
     let mut policy = policy();
     policy["metadata"]["name"] = name.into();
     let policy: RecordingPolicy = serde_json::from_value(policy).unwrap();
-    namespace
-        .api::<RecordingPolicy>()
-        .create(&PostParams::default(), &policy)
-        .await
-        .unwrap();
+    namespace.api::<RecordingPolicy>().create(&PostParams::default(), &policy).await.unwrap();
 }
 
 async fn is_reported(namespace: &TestNamespace, name: &str) {
     eventually(&format!("{name} is reported"), HANG, || async {
-        let policy = namespace
-            .api::<RecordingPolicy>()
-            .get(name)
-            .await
-            .map_err(|e| e.to_string())?;
+        let policy = namespace.api::<RecordingPolicy>().get(name).await.map_err(|e| e.to_string())?;
         has(&policy.status.unwrap_or_default().conditions, "Ready", "True")
     })
     .await;
@@ -172,9 +133,7 @@ async fn churn(client: kube::Client, namespace: String, calm: CancellationToken)
         let patch = json!({"spec": {"inForce": {"until": until.to_string()}}});
         for number in 0..BUSY {
             let name = format!("busy-{number}");
-            api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch))
-                .await
-                .unwrap();
+            api.patch(&name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }

@@ -98,13 +98,7 @@ impl Process {
             .kill_on_drop(true)
             .spawn()
             .unwrap();
-        Self {
-            instance: instance.to_owned(),
-            log,
-            port,
-            child,
-            _folder: folder,
-        }
+        Self { instance: instance.to_owned(), log, port, child, _folder: folder }
     }
 
     /// Sends a signal, such as `STOP`.
@@ -120,14 +114,10 @@ impl Process {
         let links = files.filter_map(|file| std::fs::read_link(file.path()).ok());
         let sockets: BTreeSet<String> = links.map(|link| link.display().to_string()).collect();
         let table = std::fs::read_to_string("/proc/net/tcp").unwrap();
-        let rows = table
-            .lines()
-            .skip(1)
-            .map(|row| row.split_whitespace().collect::<Vec<_>>());
+        let rows = table.lines().skip(1).map(|row| row.split_whitespace().collect::<Vec<_>>());
         // Local address and inode, as proc(5) has them.
         let own = rows.filter(|row| sockets.contains(&format!("socket:[{}]", row[9])));
-        own.map(|row| u16::from_str_radix(row[1].rsplit_once(':').unwrap().1, 16).unwrap())
-            .collect()
+        own.map(|row| u16::from_str_radix(row[1].rsplit_once(':').unwrap().1, 16).unwrap()).collect()
     }
 
     /// SIGKILL.
@@ -160,10 +150,7 @@ impl Process {
     pub async fn get(&self, path: &str) -> Result<(u16, String), String> {
         let url = format!("http://127.0.0.1:{}{path}", self.port);
         let answer = reqwest::get(url).await.map_err(|e| e.to_string())?;
-        Ok((
-            answer.status().as_u16(),
-            answer.text().await.map_err(|e| e.to_string())?,
-        ))
+        Ok((answer.status().as_u16(), answer.text().await.map_err(|e| e.to_string())?))
     }
 
     /// What it counts.
@@ -203,30 +190,16 @@ impl Process {
 
 /// Who leads, by the Lease: the instance's name, without what tells its processes apart.
 pub async fn leader(namespace: &TestNamespace) -> Result<String, String> {
-    let lease = namespace
-        .api::<Lease>()
-        .get(LEASE)
-        .await
-        .map_err(|e| e.to_string())?;
-    let holder = lease
-        .spec
-        .and_then(|spec| spec.holder_identity)
-        .unwrap_or_default();
-    Ok(holder
-        .rsplit_once('_')
-        .map(|(instance, _)| instance.to_owned())
-        .unwrap_or_default())
+    let lease = namespace.api::<Lease>().get(LEASE).await.map_err(|e| e.to_string())?;
+    let holder = lease.spec.and_then(|spec| spec.holder_identity).unwrap_or_default();
+    Ok(holder.rsplit_once('_').map(|(instance, _)| instance.to_owned()).unwrap_or_default())
 }
 
 /// Waits until `instance` leads.
 pub async fn leads(namespace: &TestNamespace, instance: &str) {
     eventually(&format!("{instance} leads"), HANG, || async {
         let leader = leader(namespace).await?;
-        if leader == instance {
-            Ok(())
-        } else {
-            Err(format!("{leader:?} leads"))
-        }
+        if leader == instance { Ok(()) } else { Err(format!("{leader:?} leads")) }
     })
     .await;
 }
@@ -255,10 +228,7 @@ where
     let namespace = TestNamespace::new(&client().await, prefix).await;
     // No operator was ever there.
     is_let_go(&namespace).await;
-    let kept = TestNamespace {
-        client: namespace.client.clone(),
-        name: namespace.name.clone(),
-    };
+    let kept = TestNamespace { client: namespace.client.clone(), name: namespace.name.clone() };
     let outcome = tokio::spawn(test(namespace)).await;
     operator::may_return(gone).await;
     if let Err(failed) = outcome {

@@ -19,10 +19,7 @@ const REFUSED: &str = "receptie";
 const OTHER: &str = "deur";
 
 fn is_mark_of_refused(parts: &Parts) -> bool {
-    let is_mark = parts
-        .uri
-        .query()
-        .is_some_and(|query| query.contains("legal-hold"));
+    let is_mark = parts.uri.query().is_some_and(|query| query.contains("legal-hold"));
     parts.method == Method::PUT && is_mark && parts.uri.path().contains(&format!("/{REFUSED}/"))
 }
 
@@ -35,11 +32,7 @@ async fn placement(scene: &Scene, name: &str) -> Placement {
 async fn is_told(scene: &Scene, name: &str, condition: &str, part: &str) {
     eventually(&format!("{condition} of {name}: {part}"), HANG, || async {
         let hold = scene.namespace.api::<IncidentHold>().get(name).await;
-        let conditions = hold
-            .map_err(|e| e.to_string())?
-            .status
-            .unwrap_or_default()
-            .conditions;
+        let conditions = hold.map_err(|e| e.to_string())?.status.unwrap_or_default().conditions;
         let told = conditions.iter().find(|told| told.type_ == condition);
         let message = told.map(|told| told.message.clone()).unwrap_or_default();
         message.contains(part).then_some(()).ok_or(message)

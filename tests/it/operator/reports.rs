@@ -44,15 +44,8 @@ async fn policies_cameras_and_holds_say_what_is_so() {
 
 async fn camera_without_a_site(namespace: &TestNamespace) {
     create::<Camera>(namespace, camera()).await;
-    says::<Camera>(
-        namespace,
-        "receptie",
-        "Accepted",
-        "False",
-        "ReferenceNotFound",
-        "spec.siteRef.name",
-    )
-    .await;
+    says::<Camera>(namespace, "receptie", "Accepted", "False", "ReferenceNotFound", "spec.siteRef.name")
+        .await;
     says::<Camera>(namespace, "receptie", "Permitted", "False", "DependsOn", "").await;
     // It may still come, as where all is applied at once.
     says::<Camera>(namespace, "receptie", "Stalled", "False", "AsRequired", "").await;
@@ -62,23 +55,12 @@ async fn camera_without_a_site(namespace: &TestNamespace) {
 /// clamped.
 async fn policy_above_the_ceiling(namespace: &TestNamespace) {
     create::<RecordingPolicy>(namespace, policy()).await;
-    says::<RecordingPolicy>(
-        namespace,
-        POLICY,
-        "Accepted",
-        "False",
-        "InvalidField",
-        "spec.retention.video",
-    )
-    .await;
+    says::<RecordingPolicy>(namespace, POLICY, "Accepted", "False", "InvalidField", "spec.retention.video")
+        .await;
     says::<RecordingPolicy>(namespace, POLICY, "InForce", "False", "DependsOn", "").await;
     says::<RecordingPolicy>(namespace, POLICY, "Stalled", "True", "InvalidField", "").await;
     let patch = Patch::Merge(json!({"spec": {"retention": {"video": CEILING}}}));
-    namespace
-        .api::<RecordingPolicy>()
-        .patch(POLICY, &PatchParams::default(), &patch)
-        .await
-        .unwrap();
+    namespace.api::<RecordingPolicy>().patch(POLICY, &PatchParams::default(), &patch).await.unwrap();
     says::<RecordingPolicy>(namespace, POLICY, "Accepted", "True", "Valid", "").await;
     says::<RecordingPolicy>(namespace, POLICY, "InForce", "True", "InForce", "article 11").await;
     says::<RecordingPolicy>(namespace, POLICY, "Ready", "True", "InForce", "").await;
@@ -99,13 +81,7 @@ async fn hold_without_a_site(namespace: &TestNamespace) {
 
 /// All that the camera's status says in words, and of which generation.
 async fn said(namespace: &TestNamespace) -> (Option<i64>, Vec<String>) {
-    let status = namespace
-        .api::<Camera>()
-        .get("receptie")
-        .await
-        .unwrap()
-        .status
-        .unwrap();
+    let status = namespace.api::<Camera>().get("receptie").await.unwrap().status.unwrap();
     let conditions = status.conditions.iter();
     let words = conditions.map(|c| format!("{}={} {}: {}", c.type_, c.status, c.reason, c.message));
     (status.observed_generation, words.collect())
@@ -113,12 +89,7 @@ async fn said(namespace: &TestNamespace) -> (Option<i64>, Vec<String>) {
 
 /// A Secret of another type looks like none, whatever is in it.
 async fn camera_with_the_wrong_secret(namespace: &TestNamespace) {
-    let login = || {
-        [
-            ("username", "u".to_owned()),
-            ("password", "zeer-geheim".to_owned()),
-        ]
-    };
+    let login = || [("username", "u".to_owned()), ("password", "zeer-geheim".to_owned())];
     says::<Camera>(
         namespace,
         "receptie",
@@ -147,27 +118,15 @@ async fn camera_with_the_wrong_secret(namespace: &TestNamespace) {
     })
     .await;
     assert_eq!(of_another_type, absent.1);
-    namespace
-        .secret("camera-login", "toezicht.dev/camera", login())
-        .await;
+    namespace.secret("camera-login", "toezicht.dev/camera", login()).await;
     let patch = json!({"spec": {"stream": {"credentialsRef": {"name": "camera-login"}}}});
     let api = namespace.api::<Camera>();
-    api.patch("receptie", &PatchParams::default(), &Patch::Merge(&patch))
-        .await
-        .unwrap();
+    api.patch("receptie", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
     says::<Camera>(namespace, "receptie", "Accepted", "True", "Valid", "").await;
     says::<Camera>(namespace, "receptie", "Permitted", "True", "Permitted", "").await;
     // The site may store nowhere, so it has no recorders.
     says::<Site>(namespace, SITE, "Accepted", "False", "NotGranted", "spec.storage").await;
-    says::<Camera>(
-        namespace,
-        "receptie",
-        "Recording",
-        "Unknown",
-        "RecorderNotReady",
-        "",
-    )
-    .await;
+    says::<Camera>(namespace, "receptie", "Recording", "Unknown", "RecorderNotReady", "").await;
     says::<Camera>(namespace, "receptie", "Ready", "False", "RecorderNotReady", "").await;
 }
 
@@ -177,40 +136,24 @@ async fn hold_with_a_site(namespace: &TestNamespace) {
     says::<IncidentHold>(namespace, "incident", "Placed", "False", "Placing", "").await;
     says::<IncidentHold>(namespace, "incident", "Ready", "False", "Placing", "").await;
     create::<IncidentHold>(namespace, hold("curious", "Curiosity")).await;
-    says::<IncidentHold>(
-        namespace,
-        "curious",
-        "Accepted",
-        "False",
-        "InvalidField",
-        "spec.purpose",
-    )
-    .await;
+    says::<IncidentHold>(namespace, "curious", "Accepted", "False", "InvalidField", "spec.purpose").await;
     says::<IncidentHold>(namespace, "curious", "Placed", "False", "DependsOn", "").await;
     eventually("a warning about the hold", HANG, || async {
-        let events = namespace
-            .api::<Event>()
-            .list(&ListParams::default())
-            .await
-            .map_err(|e| e.to_string())?;
+        let events =
+            namespace.api::<Event>().list(&ListParams::default()).await.map_err(|e| e.to_string())?;
         let told = events.items.iter().any(|event| {
             event.type_.as_deref() == Some("Warning")
                 && event.reason.as_deref() == Some("InvalidField")
                 && event.regarding.as_ref().and_then(|about| about.name.as_deref()) == Some("curious")
         });
-        told.then_some(())
-            .ok_or_else(|| format!("{} events", events.items.len()))
+        told.then_some(()).ok_or_else(|| format!("{} events", events.items.len()))
     })
     .await;
 }
 
 async fn counted(namespace: &TestNamespace) {
     eventually("the policy counts what is under it", HANG, || async {
-        let policy = namespace
-            .api::<RecordingPolicy>()
-            .get(POLICY)
-            .await
-            .map_err(|e| e.to_string())?;
+        let policy = namespace.api::<RecordingPolicy>().get(POLICY).await.map_err(|e| e.to_string())?;
         let status = policy.status.unwrap_or_default();
         match (status.sites, status.cameras) {
             (Some(1), Some(1)) => Ok(()),
@@ -230,23 +173,17 @@ async fn says<K>(
 ) where
     K: Watched,
 {
-    eventually(
-        &format!("{} {name} {condition}={status} {reason}", K::kind(&())),
-        HANG,
-        || async {
-            let object = namespace.api::<K>().get(name).await.map_err(|e| e.to_string())?;
-            let all: Vec<String> = object
-                .conditions()
-                .iter()
-                .map(|c| format!("{}={} {}: {}", c.type_, c.status, c.reason, c.message))
-                .collect();
-            let beginning = format!("{condition}={status} {reason}: ");
-            let found = all
-                .iter()
-                .any(|line| line.starts_with(&beginning) && line.contains(part));
-            if found { Ok(()) } else { Err(all.join("\n")) }
-        },
-    )
+    eventually(&format!("{} {name} {condition}={status} {reason}", K::kind(&())), HANG, || async {
+        let object = namespace.api::<K>().get(name).await.map_err(|e| e.to_string())?;
+        let all: Vec<String> = object
+            .conditions()
+            .iter()
+            .map(|c| format!("{}={} {}: {}", c.type_, c.status, c.reason, c.message))
+            .collect();
+        let beginning = format!("{condition}={status} {reason}: ");
+        let found = all.iter().any(|line| line.starts_with(&beginning) && line.contains(part));
+        if found { Ok(()) } else { Err(all.join("\n")) }
+    })
     .await;
 }
 
@@ -259,11 +196,7 @@ where
         + Debug,
 {
     let object: K = serde_json::from_value(object).unwrap();
-    namespace
-        .api::<K>()
-        .create(&PostParams::default(), &object)
-        .await
-        .unwrap();
+    namespace.api::<K>().create(&PostParams::default(), &object).await.unwrap();
 }
 
 fn camera() -> Value {

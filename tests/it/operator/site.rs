@@ -42,19 +42,10 @@ async fn scene(namespace: TestNamespace, edit: impl Fn(&mut Value, &mut Value)) 
 /// Waits until a condition of the site has status and reason; its message.
 async fn says(scene: &Scene, type_: &str, status: &str, reason: &str) -> String {
     eventually(&format!("{type_}={status} {reason}"), HANG, || async {
-        let site = scene
-            .namespace
-            .api::<Site>()
-            .get(SITE)
-            .await
-            .map_err(|e| e.to_string())?;
+        let site = scene.namespace.api::<Site>().get(SITE).await.map_err(|e| e.to_string())?;
         let conditions = site.status.unwrap_or_default().conditions;
-        let found = conditions
-            .iter()
-            .find(|c| c.type_ == type_ && c.status == status && c.reason == reason);
-        found
-            .map(|c| c.message.clone())
-            .ok_or_else(|| format!("{conditions:?}"))
+        let found = conditions.iter().find(|c| c.type_ == type_ && c.status == status && c.reason == reason);
+        found.map(|c| c.message.clone()).ok_or_else(|| format!("{conditions:?}"))
     })
     .await
 }
@@ -126,15 +117,7 @@ async fn outside_the_grants_no_connection_is_made() {
             says(&scene, "Stalled", "True", "NotGranted").await;
             says(&scene, "StorageEnforced", "Unknown", "DependsOn").await;
         }
-        assert_eq!(
-            scene
-                .namespace
-                .api::<StatefulSet>()
-                .get_opt(RECORDER)
-                .await
-                .unwrap(),
-            None
-        );
+        assert_eq!(scene.namespace.api::<StatefulSet>().get_opt(RECORDER).await.unwrap(), None);
         process.looks_at_all(&scene.namespace).await;
         let (packets, requests) = (counted.packets().await, proxy.take());
         assert_eq!((packets, requests), (before, vec![]));
@@ -149,11 +132,7 @@ async fn outside_the_grants_no_connection_is_made() {
         says(&scene, "Accepted", "True", "Valid").await;
         eventually("the operator comes by", HANG, || async {
             let requests = proxy.take();
-            if requests.is_empty() {
-                Err("no request".into())
-            } else {
-                Ok(())
-            }
+            if requests.is_empty() { Err("no request".into()) } else { Ok(()) }
         })
         .await;
     })
@@ -164,22 +143,14 @@ async fn outside_the_grants_no_connection_is_made() {
 async fn a_secret_of_another_type_is_like_one_that_is_not_there() {
     without_the_chart("site-secret", |namespace| async move {
         let process = operator(&namespace, "secret").await;
-        let opaque = [
-            ("accessKeyId", "AKIAOPAQUE".to_owned()),
-            ("secretAccessKey", "hunter2".to_owned()),
-        ];
+        let opaque = [("accessKeyId", "AKIAOPAQUE".to_owned()), ("secretAccessKey", "hunter2".to_owned())];
         namespace.secret("somebody-elses", "Opaque", opaque).await;
         let scene = scene(namespace, |_, site| {
             site["spec"]["storage"]["operator"]["credentialsRef"]["name"] = "somebody-elses".into();
         })
         .await;
         let wrong = says(&scene, "Accepted", "False", "ReferenceNotFound").await;
-        scene
-            .namespace
-            .api::<Secret>()
-            .delete("somebody-elses", &DeleteParams::default())
-            .await
-            .unwrap();
+        scene.namespace.api::<Secret>().delete("somebody-elses", &DeleteParams::default()).await.unwrap();
         process.writes_nothing(&scene.namespace).await;
         let without = says(&scene, "Accepted", "False", "ReferenceNotFound").await;
         assert_eq!(without, wrong);
@@ -194,9 +165,7 @@ async fn a_secret_of_another_type_is_like_one_that_is_not_there() {
 async fn touch(scene: &Scene) {
     let annotation = json!({"metadata": {"annotations": {"touched": jiff::Timestamp::now().to_string()}}});
     let api = scene.namespace.api::<Site>();
-    api.patch(SITE, &PatchParams::default(), &Patch::Merge(&annotation))
-        .await
-        .unwrap();
+    api.patch(SITE, &PatchParams::default(), &Patch::Merge(&annotation)).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -209,18 +178,11 @@ async fn drift_is_put_back_and_in_sync_nothing_is_written() {
         says(&scene, "Recording", "False", "NoCameras").await;
         let services = scene.namespace.api::<Service>();
         let spoil = json!({"spec": {"publishNotReadyAddresses": false}});
-        services
-            .patch(RECORDER, &PatchParams::default(), &Patch::Merge(&spoil))
-            .await
-            .unwrap();
+        services.patch(RECORDER, &PatchParams::default(), &Patch::Merge(&spoil)).await.unwrap();
         eventually("the Service is put back", HANG, || async {
             let service = services.get(RECORDER).await.map_err(|e| e.to_string())?;
             let spec = service.spec.unwrap_or_default();
-            if spec.publish_not_ready_addresses == Some(true) {
-                Ok(())
-            } else {
-                Err(format!("{spec:?}"))
-            }
+            if spec.publish_not_ready_addresses == Some(true) { Ok(()) } else { Err(format!("{spec:?}")) }
         })
         .await;
 
@@ -250,23 +212,14 @@ async fn what_is_not_ours_is_left_alone_and_reported() {
             "metadata": {"name": RECORDER}, "spec": {"ports": [{"port": 1}], "selector": {"a": "b"}},
         }))
         .unwrap();
-        namespace
-            .api::<Service>()
-            .create(&PostParams::default(), &theirs)
-            .await
-            .unwrap();
+        namespace.api::<Service>().create(&PostParams::default(), &theirs).await.unwrap();
         let scene = scene(namespace, |_, _| ()).await;
         let message = says(&scene, "Ready", "False", "ForeignObject").await;
         assert!(message.contains(RECORDER), "{message}");
         let left = scene.namespace.api::<Service>().get(RECORDER).await.unwrap();
         assert_eq!(left.spec.unwrap().selector.unwrap()["a"], "b");
         // Once it is out of the way, all goes on by itself: at the next look.
-        scene
-            .namespace
-            .api::<Service>()
-            .delete(RECORDER, &DeleteParams::default())
-            .await
-            .unwrap();
+        scene.namespace.api::<Service>().delete(RECORDER, &DeleteParams::default()).await.unwrap();
         touch(&scene).await;
         says(&scene, "Ready", "True", "AsRequired").await;
     })
@@ -286,38 +239,15 @@ async fn a_site_goes_whatever_went_before_it_and_its_bucket_keeps_its_rules() {
         for secret in ["s3-operator", "s3-recorder", "camera-login"] {
             here.delete(secret, &DeleteParams::default()).await.unwrap();
         }
-        scene
-            .namespace
-            .api::<RecordingPolicy>()
-            .delete(POLICY, &DeleteParams::default())
-            .await
-            .unwrap();
-        scene
-            .namespace
-            .api::<Site>()
-            .delete(SITE, &DeleteParams::default())
-            .await
-            .unwrap();
+        scene.namespace.api::<RecordingPolicy>().delete(POLICY, &DeleteParams::default()).await.unwrap();
+        scene.namespace.api::<Site>().delete(SITE, &DeleteParams::default()).await.unwrap();
         eventually("the Site is gone, and its recorders before it", HANG, || async {
             // In this order: what is gone when the pods are listed was gone before.
-            let site = scene
-                .namespace
-                .api::<Site>()
-                .get_opt(SITE)
-                .await
-                .map_err(|e| e.to_string())?;
-            let pods = scene
-                .namespace
-                .api::<Pod>()
-                .list(&ListParams::default())
-                .await
-                .map_err(|e| e.to_string())?;
-            let running: Vec<_> = pods
-                .items
-                .into_iter()
-                .filter(|pod| !has_ended(pod))
-                .map(|pod| pod.status)
-                .collect();
+            let site = scene.namespace.api::<Site>().get_opt(SITE).await.map_err(|e| e.to_string())?;
+            let pods =
+                scene.namespace.api::<Pod>().list(&ListParams::default()).await.map_err(|e| e.to_string())?;
+            let running: Vec<_> =
+                pods.items.into_iter().filter(|pod| !has_ended(pod)).map(|pod| pod.status).collect();
             match (running.is_empty(), site) {
                 (true, None) => Ok(()),
                 (false, None) => panic!("the Site went before its recorders: {running:?}"),
@@ -325,10 +255,7 @@ async fn a_site_goes_whatever_went_before_it_and_its_bucket_keeps_its_rules() {
             }
         })
         .await;
-        assert_eq!(
-            read_back(&scene.bucket.server, &scene.bucket.name, "admin").await,
-            rules
-        );
+        assert_eq!(read_back(&scene.bucket.server, &scene.bucket.name, "admin").await, rules);
     })
     .await;
 }

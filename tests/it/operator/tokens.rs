@@ -25,15 +25,7 @@ async fn radosgw_admin(args: &[&str]) {
 
 /// A token of a service account.
 async fn token(namespace: &TestNamespace, account: &str) -> String {
-    let args = [
-        "-n",
-        &namespace.name,
-        "create",
-        "token",
-        account,
-        "--audience",
-        AUDIENCE,
-    ];
+    let args = ["-n", &namespace.name, "create", "token", account, "--audience", AUDIENCE];
     run("kubectl", &args, None).await.trim().to_owned()
 }
 
@@ -42,11 +34,7 @@ fn issuer(token: &str) -> String {
     let part = token.split('.').nth(1).unwrap();
     let bytes = URL_SAFE_NO_PAD.decode(part).unwrap();
     let claims: Value = serde_json::from_slice(&bytes).unwrap();
-    claims["iss"]
-        .as_str()
-        .unwrap()
-        .trim_start_matches("http://")
-        .to_owned()
+    claims["iss"].as_str().unwrap().trim_start_matches("http://").to_owned()
 }
 
 /// Who may assume a role: these service accounts and no other.
@@ -94,12 +82,7 @@ async fn documents(policy: &Value, site: &Value) -> Value {
     let file = folder.path().join("site.yaml");
     std::fs::write(&file, format!("{site}\n---\n{policy}\n")).unwrap();
     let file = file.display().to_string();
-    let told = run(
-        env!("CARGO_BIN_EXE_toezicht"),
-        &["iam", "--for", "ceph", &file],
-        None,
-    )
-    .await;
+    let told = run(env!("CARGO_BIN_EXE_toezicht"), &["iam", "--for", "ceph", &file], None).await;
     serde_json::from_str(&told).unwrap()
 }
 

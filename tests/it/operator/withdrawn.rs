@@ -29,9 +29,7 @@ async fn state_is(holds: &Api<IncidentHold>, name: &str, state: HoldProgress) {
     eventually(&format!("{name} is {state:?}"), SOON, || async {
         let hold = holds.get(name).await.map_err(|e| e.to_string())?;
         let status = hold.status.unwrap_or_default();
-        (status.state == Some(state))
-            .then_some(())
-            .ok_or_else(|| format!("{status:?}"))
+        (status.state == Some(state)).then_some(()).ok_or_else(|| format!("{status:?}"))
     })
     .await;
 }
@@ -138,26 +136,15 @@ async fn the_cluster_refuses_to_delete_an_open_hold_that_counts_and_no_other() {
     create(hold(&["toezicht.dev/hold"])).await;
     refused().await;
     let none = Patch::Merge(json!({"metadata": {"finalizers": null}}));
-    holds
-        .patch("incident", &PatchParams::default(), &none)
-        .await
-        .unwrap();
+    holds.patch("incident", &PatchParams::default(), &none).await.unwrap();
     let placement = json!({"status": {"placement": {
         "observedGeneration": 1, "acceptedAt": "2026-01-01T10:00:00Z", "proved": false, "segments": 0, "size": "0 B", "sealed": 0,
     }}});
-    let counts = holds
-        .patch_status("incident", &PatchParams::default(), &Patch::Merge(placement))
-        .await;
+    let counts = holds.patch_status("incident", &PatchParams::default(), &Patch::Merge(placement)).await;
     counts.unwrap();
     refused().await;
     let resolution = json!({"at": "2026-01-02T10:00:00Z", "by": "b", "outcome": "NothingVisible"});
-    change(
-        &holds,
-        "incident",
-        json!({"state": "Resolved", "resolution": resolution}),
-    )
-    .await
-    .unwrap();
+    change(&holds, "incident", json!({"state": "Resolved", "resolution": resolution})).await.unwrap();
     delete().await.unwrap();
     namespace.delete().await;
 }

@@ -43,10 +43,7 @@ impl Bench {
         let server = S3Server::first();
         let unique = NAMES.fetch_add(1, Ordering::Relaxed);
         let stamp = jiff::Timestamp::now().as_millisecond();
-        let bucket = Bucket {
-            name: format!("recorder-{stamp}-{unique}"),
-            server,
-        };
+        let bucket = Bucket { name: format!("recorder-{stamp}-{unique}"), server };
         make(&bucket).await;
         let identity = bucket.server.identity("recorder");
         let made = rcgen::generate_simple_self_signed([STATUS_SERVER_NAME.to_owned()]).unwrap();
@@ -144,27 +141,16 @@ impl Bench {
     /// SIGTERM; how it ended.
     pub async fn stop(&mut self) -> ExitStatus {
         let mut child = self.process.take().expect("a process");
-        run(
-            "kill",
-            &["-TERM", &child.id().expect("running").to_string()],
-            None,
-        )
-        .await;
+        run("kill", &["-TERM", &child.id().expect("running").to_string()], None).await;
         let ended = tokio::time::timeout(HANG, child.wait()).await;
-        ended
-            .unwrap_or_else(|_| panic!("does not stop: {}", self.log()))
-            .unwrap()
+        ended.unwrap_or_else(|_| panic!("does not stop: {}", self.log())).unwrap()
     }
 
     /// Stops it, and asserts that this succeeds with nothing left behind.
     pub async fn stop_well(&mut self) {
         let status = self.stop().await;
         assert!(status.success(), "{status}: {}", self.log());
-        assert!(
-            !self.log().contains("not all could be uploaded"),
-            "{}",
-            self.log()
-        );
+        assert!(!self.log().contains("not all could be uploaded"), "{}", self.log());
     }
 
     /// The status API's answer to this token.
@@ -185,16 +171,8 @@ impl Bench {
     }
 
     pub async fn status(&self) -> Result<RecorderStatus, String> {
-        let answer = self
-            .ask(Some(TOKEN))
-            .await
-            .map_err(|error| format!("{error:?}"))?;
-        answer
-            .error_for_status()
-            .map_err(|e| e.to_string())?
-            .json()
-            .await
-            .map_err(|e| e.to_string())
+        let answer = self.ask(Some(TOKEN)).await.map_err(|error| format!("{error:?}"))?;
+        answer.error_for_status().map_err(|e| e.to_string())?.json().await.map_err(|e| e.to_string())
     }
 
     /// Waits until a status is as it should be.
@@ -210,11 +188,7 @@ impl Bench {
     /// Waits until every camera has so many segments confirmed.
     pub async fn uploaded(&self, count: u64) {
         self.until(&format!("{count} segments of each camera"), |status| {
-            status
-                .cameras
-                .iter()
-                .all(|camera| camera.uploaded >= count)
-                .then_some(())
+            status.cameras.iter().all(|camera| camera.uploaded >= count).then_some(())
         })
         .await;
     }
@@ -222,9 +196,7 @@ impl Bench {
     /// Waits until a camera has so many segments confirmed.
     pub async fn uploaded_of(&self, name: &str, count: u64) {
         self.until(&format!("{count} segments of {name}"), |status| {
-            camera(status, name)
-                .filter(|camera| camera.uploaded >= count)
-                .map(|_| ())
+            camera(status, name).filter(|camera| camera.uploaded >= count).map(|_| ())
         })
         .await;
     }
@@ -236,9 +208,7 @@ impl Bench {
     /// Waits until a camera is in a state.
     pub async fn in_state(&self, name: &str, state: CameraState) -> CameraReport {
         self.until(&format!("{name} {state:?}"), |status| {
-            camera(status, name)
-                .filter(|camera| camera.state == state)
-                .cloned()
+            camera(status, name).filter(|camera| camera.state == state).cloned()
         })
         .await
     }
@@ -268,10 +238,5 @@ async fn make(bucket: &Bucket) {
                 c = connect(sys.argv[1], 'admin'); c.create_bucket(Bucket=sys.argv[2]); \
                 c.put_bucket_policy(Bucket=sys.argv[2], Policy=sys.argv[3])";
     let file = bucket.server.file.display().to_string();
-    run(
-        "python3",
-        &["-c", code, &file, &bucket.name, &policy.to_string()],
-        None,
-    )
-    .await;
+    run("python3", &["-c", code, &file, &bucket.name, &policy.to_string()], None).await;
 }

@@ -17,11 +17,7 @@ pub fn of_the_bed(name: &str, path: &str) -> Value {
     let login = json!({
         "username": setting("TOEZICHT_TEST_CAMERA_USER"), "password": setting("TOEZICHT_TEST_CAMERA_PASSWORD"),
     });
-    camera(
-        name,
-        &format!("{}/{path}", setting("TOEZICHT_TEST_CAMERAS")),
-        &login,
-    )
+    camera(name, &format!("{}/{path}", setting("TOEZICHT_TEST_CAMERAS")), &login)
 }
 
 /// A camera that may always record.
@@ -45,11 +41,7 @@ impl Cameras {
         let port = free_port();
         let arguments: Vec<String> = arguments.iter().map(ToString::to_string).collect();
         let child = spawn(port, &arguments);
-        let cameras = Self {
-            child,
-            port,
-            arguments,
-        };
+        let cameras = Self { child, port, arguments };
         cameras.listening().await;
         cameras
     }
@@ -98,21 +90,8 @@ impl Cameras {
 
 fn spawn(port: u16, arguments: &[String]) -> Child {
     Command::new("/usr/bin/python3")
-        .args([
-            &script("cameras.py"),
-            "--address",
-            "127.0.0.1",
-            "--port",
-            &port.to_string(),
-        ])
-        .args([
-            "--clips",
-            &setting("TOEZICHT_TEST_CLIPS"),
-            "--user",
-            "camera",
-            "--password",
-            PASSWORD,
-        ])
+        .args([&script("cameras.py"), "--address", "127.0.0.1", "--port", &port.to_string()])
+        .args(["--clips", &setting("TOEZICHT_TEST_CLIPS"), "--user", "camera", "--password", PASSWORD])
         .args(arguments)
         .stdout(Stdio::null())
         .stderr(Stdio::inherit())

@@ -34,9 +34,7 @@ async fn killed_it_loses_at_most_a_fragment() {
 
     for name in ["een", "twee"] {
         let (_, holes) = bench.recorded(name).await;
-        let [hole] = holes.as_slice() else {
-            panic!("{name}: {holes:?}")
-        };
+        let [hole] = holes.as_slice() else { panic!("{name}: {holes:?}") };
         // What it had before it was killed, and what of that is there.
         let had = camera(&status, name).unwrap().last_frame.unwrap();
         let lost = had.duration_since(hole.from).as_secs_f64();
@@ -49,12 +47,8 @@ async fn killed_it_loses_at_most_a_fragment() {
 async fn a_dead_camera_harms_no_other() {
     let mut cameras = Cameras::start(&["--count", "1"]).await;
     let nowhere = super::cameras::camera("nergens", "rtsp://127.0.0.1:9/h264", &serde_json::Value::Null);
-    let mut bench = Bench::started(vec![
-        cameras.camera("stuk", "h264/0"),
-        nowhere,
-        of_the_bed("heel", "h264/3"),
-    ])
-    .await;
+    let mut bench =
+        Bench::started(vec![cameras.camera("stuk", "h264/0"), nowhere, of_the_bed("heel", "h264/3")]).await;
     bench.in_state("stuk", CameraState::Recording).await;
     bench.uploaded_of("stuk", 1).await;
     cameras.kill().await;
@@ -73,15 +67,9 @@ async fn a_dead_camera_harms_no_other() {
         .await;
     // Keys and gaps are true within half a second.
     let (from, until) = (gap.from.unwrap() - HALF, gap.until.unwrap() + HALF);
-    assert!(
-        from <= killed && until >= restarted,
-        "{gap:?}, killed {killed}, back {restarted}"
-    );
+    assert!(from <= killed && until >= restarted, "{gap:?}, killed {killed}, back {restarted}");
     let nowhere = bench.in_state("nergens", CameraState::Disconnected).await;
-    assert_eq!(
-        nowhere.last_error.as_deref(),
-        Some("the camera cannot be reached: connection refused")
-    );
+    assert_eq!(nowhere.last_error.as_deref(), Some("the camera cannot be reached: connection refused"));
     bench.stop_well().await;
     let (segments, holes) = bench.recorded("heel").await;
     assert!(segments.len() >= 2 && holes.is_empty(), "{holes:?}");
@@ -108,15 +96,10 @@ async fn a_frozen_camera_is_noticed_and_leaves_a_gap() {
         .await;
     bench.stop_well().await;
     let (_, holes) = bench.recorded("bevroren").await;
-    let [hole] = holes.as_slice() else {
-        panic!("{holes:?}")
-    };
+    let [hole] = holes.as_slice() else { panic!("{holes:?}") };
     assert!(hole.from <= frozen, "{hole:?}, frozen {frozen}");
     let late = gap.from.unwrap().duration_since(hole.from);
-    assert!(
-        late.abs() < HALF,
-        "the gap begins {late} after the last picture: {gap:?} {hole:?}"
-    );
+    assert!(late.abs() < HALF, "the gap begins {late} after the last picture: {gap:?} {hole:?}");
 }
 
 /// Two who watch one camera both have every frame of it.

@@ -71,14 +71,9 @@ async fn is_stopped_and_paused_in(wait: SignedDuration) -> bool {
     assert!(missing < HALF, "{ended:?}, recorded until {last}");
 
     let (segments, holes) = bench.recorded("afgedekt").await;
-    let [hole] = holes.as_slice() else {
-        panic!("{holes:?}")
-    };
+    let [hole] = holes.as_slice() else { panic!("{holes:?}") };
     let frames = || segments.iter().flat_map(|segment| &segment.frames).map(time);
-    assert!(
-        frames().all(|taken| taken < from || taken >= to),
-        "frames while covered: {hole:?}"
-    );
+    assert!(frames().all(|taken| taken < from || taken >= to), "frames while covered: {hole:?}");
     let (begins, ends) = (gap.from.unwrap(), gap.until.unwrap());
     assert!(begins.duration_since(hole.from).abs() < HALF, "{gap:?} {hole:?}");
     assert!(ends.duration_since(hole.until).abs() < HALF, "{gap:?} {hole:?}");

@@ -14,10 +14,7 @@ async fn only_what_changes_is_touched() {
     bench.uploaded(1).await;
 
     bench.reconfigure(|config| {
-        config["cameras"]
-            .as_array_mut()
-            .unwrap()
-            .push(of_the_bed("komt", "h264/7"));
+        config["cameras"].as_array_mut().unwrap().push(of_the_bed("komt", "h264/7"));
     });
     bench.in_state("komt", CameraState::Recording).await;
 
@@ -28,27 +25,13 @@ async fn only_what_changes_is_touched() {
     assert_eq!(refused.revision.as_deref(), bench.config["revision"].as_str());
     let followed = good["revision"].as_str().unwrap();
     // As long as it takes for another segment of each, and at the end: the last good one is followed.
-    let uploaded = bench
-        .status()
-        .await
-        .unwrap()
-        .cameras
-        .iter()
-        .map(|c| c.uploaded)
-        .max();
+    let uploaded = bench.status().await.unwrap().cameras.iter().map(|c| c.uploaded).max();
     bench.uploaded(uploaded.unwrap() + 1).await;
     let status = bench.status().await.unwrap();
     assert_eq!(status.revision, followed, "{status:?}");
-    assert!(
-        status.cameras.iter().all(|c| c.state == CameraState::Recording),
-        "{status:?}"
-    );
+    assert!(status.cameras.iter().all(|c| c.state == CameraState::Recording), "{status:?}");
     bench.write("{ this is no JSON");
-    bench
-        .until("the second refusal", |s| {
-            s.refused.as_ref().filter(|r| r.revision.is_none()).cloned()
-        })
-        .await;
+    bench.until("the second refusal", |s| s.refused.as_ref().filter(|r| r.revision.is_none()).cloned()).await;
 
     bench.config = good;
     bench.reconfigure(|config| {
@@ -57,11 +40,7 @@ async fn only_what_changes_is_touched() {
         config["cameras"][0]["permitted"] = json!([{"from": "2021-01-01T00:00:00Z"}]);
         config["segmentDurationMs"] = json!(4000);
     });
-    bench
-        .until("the removal", |s| {
-            (camera(s, "gaat").is_none() && s.refused.is_none()).then_some(())
-        })
-        .await;
+    bench.until("the removal", |s| (camera(s, "gaat").is_none() && s.refused.is_none()).then_some(())).await;
     bench.uploaded_of("komt", 1).await;
     bench.stop_well().await;
 
@@ -80,10 +59,7 @@ async fn rotated_credentials_are_picked_up() {
     bench.start();
     let error = bench
         .until("a refused upload", |status| {
-            camera(status, "een")?
-                .last_error
-                .clone()
-                .filter(|error| error.contains("upload"))
+            camera(status, "een")?.last_error.clone().filter(|error| error.contains("upload"))
         })
         .await;
     assert!(error.contains("403"), "{error}");

@@ -14,34 +14,19 @@ async fn the_status_is_for_the_operator_alone() {
     bench.write("{}");
     bench.start();
     let url = format!("http://127.0.0.1:{}", bench.health);
-    let ready = || async {
-        reqwest::get(format!("{url}/readyz"))
-            .await
-            .map(|answer| answer.status().as_u16())
-    };
+    let ready =
+        || async { reqwest::get(format!("{url}/readyz")).await.map(|answer| answer.status().as_u16()) };
     eventually("not ready without a configuration", HANG, || async {
         let ready = ready().await;
-        if matches!(ready, Ok(503)) {
-            Ok(())
-        } else {
-            Err(format!("{ready:?}"))
-        }
+        if matches!(ready, Ok(503)) { Ok(()) } else { Err(format!("{ready:?}")) }
     })
     .await;
-    assert_eq!(
-        reqwest::get(format!("{url}/healthz")).await.unwrap().status(),
-        200
-    );
+    assert_eq!(reqwest::get(format!("{url}/healthz")).await.unwrap().status(), 200);
     bench.write(&bench.config.to_string());
     bench.in_state("een", CameraState::Recording).await;
     assert_eq!(ready().await.unwrap(), 200);
 
-    for wrong in [
-        None,
-        Some(""),
-        Some("another-token-of-the-same-length!"),
-        Some(&TOKEN[1..]),
-    ] {
+    for wrong in [None, Some(""), Some("another-token-of-the-same-length!"), Some(&TOKEN[1..])] {
         let answer = bench.ask(wrong).await.unwrap();
         assert_eq!(answer.status(), 401, "{wrong:?}");
         assert_eq!(answer.bytes().await.unwrap().len(), 0);
@@ -49,30 +34,16 @@ async fn the_status_is_for_the_operator_alone() {
     let plain = reqwest::get(format!("http://127.0.0.1:{}/v1/status", bench.status_port())).await;
     assert!(plain.is_err(), "answered without TLS");
 
-    let metrics = reqwest::get(format!("{url}/metrics"))
-        .await
-        .unwrap()
-        .text()
-        .await
-        .unwrap();
-    assert!(
-        metrics.contains("toezicht_recorder_connects_total{camera=\"een\"} "),
-        "{metrics}"
-    );
+    let metrics = reqwest::get(format!("{url}/metrics")).await.unwrap().text().await.unwrap();
+    assert!(metrics.contains("toezicht_recorder_connects_total{camera=\"een\"} "), "{metrics}");
     assert!(metrics.ends_with("# EOF\n"));
     // Another certificate and token are used as soon as they are there.
     let other = "another-token-that-came-with-a-new-configuration";
     bench.reconfigure(|config| config["statusApi"]["token"] = json!(other));
     eventually("the new token opens", HANG, || async {
-        let (new, old) = (
-            bench.ask(Some(other)).await.unwrap().status(),
-            bench.ask(Some(TOKEN)).await.unwrap().status(),
-        );
-        if new == 200 && old == 401 {
-            Ok(())
-        } else {
-            Err(format!("new {new}, old {old}"))
-        }
+        let (new, old) =
+            (bench.ask(Some(other)).await.unwrap().status(), bench.ask(Some(TOKEN)).await.unwrap().status());
+        if new == 200 && old == 401 { Ok(()) } else { Err(format!("new {new}, old {old}")) }
     })
     .await;
     let status = bench.stop().await;
@@ -99,35 +70,17 @@ async fn no_secret_gets_out() {
     bench.in_state("goed", CameraState::Recording).await;
     bench.in_state("mag", CameraState::Recording).await;
     let wrong = bench.in_state("fout", CameraState::Disconnected).await;
-    assert_eq!(
-        wrong.last_error.as_deref(),
-        Some("the camera refused the user or password (401)")
-    );
+    assert_eq!(wrong.last_error.as_deref(), Some("the camera refused the user or password (401)"));
     let clear = bench.in_state("basic", CameraState::Disconnected).await;
-    assert!(
-        clear
-            .last_error
-            .as_ref()
-            .is_some_and(|error| error.contains("allowBasic")),
-        "{clear:?}"
-    );
+    assert!(clear.last_error.as_ref().is_some_and(|error| error.contains("allowBasic")), "{clear:?}");
 
     let status = serde_json::to_string(&bench.status().await.unwrap()).unwrap();
-    let metrics = reqwest::get(format!("http://127.0.0.1:{}/metrics", bench.health))
-        .await
-        .unwrap();
+    let metrics = reqwest::get(format!("http://127.0.0.1:{}/metrics", bench.health)).await.unwrap();
     let metrics = metrics.text().await.unwrap();
     bench.stop_well().await;
     let secret_key = bench.config["storage"]["secretAccessKey"].as_str().unwrap();
     for (place, text) in [("status", status), ("metrics", metrics), ("log", bench.log())] {
-        for secret in [
-            "a-wrong-password",
-            PASSWORD,
-            "a-secret-in-the-url",
-            "rtsp://1",
-            secret_key,
-            TOKEN,
-        ] {
+        for secret in ["a-wrong-password", PASSWORD, "a-secret-in-the-url", "rtsp://1", secret_key, TOKEN] {
             assert!(!text.contains(secret), "{secret} is in the {place}: {text}");
         }
     }
@@ -140,11 +93,7 @@ async fn rtsps_needs_the_right_authority() {
     let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     let other = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     let pem = folder.path().join("camera.pem");
-    std::fs::write(
-        &pem,
-        format!("{}{}", made.cert.pem(), made.signing_key.serialize_pem()),
-    )
-    .unwrap();
+    std::fs::write(&pem, format!("{}{}", made.cert.pem(), made.signing_key.serialize_pem())).unwrap();
     let cameras = Cameras::start(&["--count", "1", "--tls", &pem.display().to_string()]).await;
     let over_tls = |name: &str, path: &str, ca: Option<String>| {
         let mut camera = cameras.camera(name, path);
@@ -163,20 +112,11 @@ async fn rtsps_needs_the_right_authority() {
     bench.uploaded_of("twee", 2).await;
     let refused = bench.in_state("ander", CameraState::Disconnected).await;
     assert!(
-        refused
-            .last_error
-            .as_ref()
-            .is_some_and(|error| error.contains("not of the given authority")),
+        refused.last_error.as_ref().is_some_and(|error| error.contains("not of the given authority")),
         "{refused:?}"
     );
     let refused = bench.in_state("geen", CameraState::Disconnected).await;
-    assert!(
-        refused
-            .last_error
-            .as_ref()
-            .is_some_and(|error| error.contains("caRef")),
-        "{refused:?}"
-    );
+    assert!(refused.last_error.as_ref().is_some_and(|error| error.contains("caRef")), "{refused:?}");
     bench.stop_well().await;
     for name in ["een", "twee"] {
         let (_, holes) = bench.recorded(name).await;

@@ -10,12 +10,7 @@ use crate::support::recorded::time;
 /// video only; the key's times are the frames' times; stopping loses nothing of what was before.
 #[tokio::test]
 async fn every_frame_is_recorded_once_until_it_is_told_to_stop() {
-    let paths = [
-        ("een", "h264/0"),
-        ("twee", "h265/0"),
-        ("drie", "h264/1"),
-        ("vier", "h265/1"),
-    ];
+    let paths = [("een", "h264/0"), ("twee", "h265/0"), ("drie", "h264/1"), ("vier", "h265/1")];
     let mut bench = Bench::started(paths.iter().map(|(name, path)| of_the_bed(name, path)).collect()).await;
     bench.uploaded(2).await;
     let status = bench.status().await.unwrap();
@@ -38,11 +33,7 @@ async fn every_frame_is_recorded_once_until_it_is_told_to_stop() {
             assert_eq!(pair[0].key.end(), pair[1].key.start(), "{name}: keys touch");
         }
         let codec = if path.starts_with("h264") { "h264" } else { "hevc" };
-        assert!(
-            segments
-                .iter()
-                .all(|segment| segment.streams[0]["codec_name"] == codec)
-        );
+        assert!(segments.iter().all(|segment| segment.streams[0]["codec_name"] == codec));
     }
 
     // Started again on the same spool, it knows where the recording had come to.
@@ -50,11 +41,7 @@ async fn every_frame_is_recorded_once_until_it_is_told_to_stop() {
     bench.start();
     let gap = bench
         .until("the gap of the restart", |status| {
-            camera(status, "een")?
-                .gaps
-                .iter()
-                .find(|gap| gap.from.is_some() && gap.until.is_some())
-                .cloned()
+            camera(status, "een")?.gaps.iter().find(|gap| gap.from.is_some() && gap.until.is_some()).cloned()
         })
         .await;
     assert_eq!(gap.cause, GapCause::Restart);

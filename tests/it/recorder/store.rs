@@ -25,10 +25,7 @@ struct Line {
 impl Line {
     async fn to(endpoint: &str) -> Self {
         let url = url::Url::parse(endpoint).unwrap();
-        let target = (
-            url.host_str().unwrap().to_owned(),
-            url.port_or_known_default().unwrap(),
-        );
+        let target = (url.host_str().unwrap().to_owned(), url.port_or_known_default().unwrap());
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let up = Arc::new(AtomicBool::new(true));
@@ -88,29 +85,12 @@ async fn an_outage_of_the_store_costs_nothing() {
     bench.start();
     bench.uploaded(1).await;
     line.set(false);
-    bench
-        .until("a filled spool", |status| {
-            (status.spool.segments >= 6).then_some(())
-        })
-        .await;
+    bench.until("a filled spool", |status| (status.spool.segments >= 6).then_some(())).await;
     let status = bench.status().await.unwrap();
-    assert!(
-        status
-            .cameras
-            .iter()
-            .all(|camera| camera.state == CameraState::Recording),
-        "{status:?}"
-    );
-    assert!(
-        status.cameras.iter().any(|camera| camera.last_error.is_some()),
-        "{status:?}"
-    );
+    assert!(status.cameras.iter().all(|camera| camera.state == CameraState::Recording), "{status:?}");
+    assert!(status.cameras.iter().any(|camera| camera.last_error.is_some()), "{status:?}");
     line.set(true);
-    bench
-        .until("an empty spool", |status| {
-            (status.spool.segments <= 1).then_some(())
-        })
-        .await;
+    bench.until("an empty spool", |status| (status.spool.segments <= 1).then_some(())).await;
     bench.stop_well().await;
     for name in ["een", "twee"] {
         let (segments, holes) = bench.recorded(name).await;
@@ -128,22 +108,12 @@ async fn a_full_spool_lets_the_oldest_go() {
     let lost = bench
         .until("a gap for want of room", |status| {
             assert!(status.spool.bytes <= status.spool.limit, "{:?}", status.spool);
-            camera(status, "een")?
-                .gaps
-                .iter()
-                .find(|gap| gap.cause == GapCause::SpoolFull)
-                .cloned()
+            camera(status, "een")?.gaps.iter().find(|gap| gap.cause == GapCause::SpoolFull).cloned()
         })
         .await;
-    let metrics = reqwest::get(format!("http://127.0.0.1:{}/metrics", bench.health))
-        .await
-        .unwrap();
+    let metrics = reqwest::get(format!("http://127.0.0.1:{}/metrics", bench.health)).await.unwrap();
     assert!(
-        metrics
-            .text()
-            .await
-            .unwrap()
-            .contains("toezicht_recorder_discarded_total{outcome=\"spool_full\"}")
+        metrics.text().await.unwrap().contains("toezicht_recorder_discarded_total{outcome=\"spool_full\"}")
     );
     line.set(true);
     bench.uploaded(2).await;
@@ -159,9 +129,7 @@ async fn a_full_spool_lets_the_oldest_go() {
     // One that was on its way just then may be older than what went.
     assert!(holes.len() <= 1, "{holes:?}");
     for hole in &holes {
-        let is_told = told
-            .iter()
-            .any(|(from, until)| *from <= hole.from && hole.until <= *until);
+        let is_told = told.iter().any(|(from, until)| *from <= hole.from && hole.until <= *until);
         assert!(is_told, "{hole:?} is not in {told:?}");
     }
     for segment in &segments {

@@ -38,11 +38,7 @@ async fn renamed(
         _ => Act::Pass,
     };
     let after = move |asked: &Asked, text: String| {
-        if asked.asks("policy") {
-            text.replace(other, word)
-        } else {
-            text
-        }
+        if asked.asks("policy") { text.replace(other, word) } else { text }
     };
     lied_to(prefix, before, after).await
 }
@@ -56,12 +52,7 @@ pub fn pass(_: &Asked, text: String) -> String {
 async fn seaweedfs_a_variable_is_nobodys_principal() {
     let mut right = Scene::new(S3Server::first(), "variable");
     right.operator.endpoint = Some("http://127.0.0.1:1".into());
-    for wrong in [
-        VARIABLE.to_owned(),
-        format!("{ARN}{VARIABLE}"),
-        "*".into(),
-        "a\nb".into(),
-    ] {
+    for wrong in [VARIABLE.to_owned(), format!("{ARN}{VARIABLE}"), "*".into(), "a\nb".into()] {
         for whose in 0..4 {
             let mut scene = right.clone();
             match whose {
@@ -87,9 +78,7 @@ async fn seaweedfs_a_name_that_is_everybodys_is_in_no_policy() {
     ] {
         let (scene, _liar) = renamed("crowd", word, other, |_| true).await;
         let error = scene.enforce(Trials::Run).await.unwrap_err();
-        let EnforceError::Crowd { principal, how } = &error else {
-            panic!("{other}: {error:?}")
-        };
+        let EnforceError::Crowd { principal, how } = &error else { panic!("{other}: {error:?}") };
         assert_eq!(*principal, scene.spec.readers[0]);
         assert!(how.contains(shown), "{other}: {how}");
         assert!(error.safe_message().contains("spec.managers"), "{error}");
@@ -108,9 +97,7 @@ async fn seaweedfs_a_policy_that_exempts_everybody_is_unfit() {
     let is_final = |policy: &str| policy.contains("\"OthersRead\"");
     let (scene, _liar) = renamed("strange", "\"manager\"", "\"${aws:username}\"", is_final).await;
     let error = scene.enforce(Trials::Run).await.unwrap_err();
-    let EnforceError::StoreUnfit { what, remedy } = &error else {
-        panic!("{error:?}")
-    };
+    let EnforceError::StoreUnfit { what, remedy } = &error else { panic!("{error:?}") };
     assert!(what.starts_with("EveryoneElseIsDenied: "), "{what}");
     assert!(remedy.contains("spec.managers"), "{remedy}");
 }
@@ -121,11 +108,7 @@ async fn admins_get_nowhere(server: S3Server, admins: &[&str]) {
     let enforced = scene.enforce(Trials::Run).await.unwrap();
     let table = enforced.conformance.unwrap();
     assert_eq!(table.verdict(Check::EveryoneElseIsDenied), &Verdict::Holds);
-    let keys = [
-        "ledger/owner.json",
-        "ledger/manifests/x.json",
-        "ledger/holds/x.json",
-    ];
+    let keys = ["ledger/owner.json", "ledger/manifests/x.json", "ledger/holds/x.json"];
     for key in &keys[1..] {
         scene.put_as_operator(key).await;
     }
@@ -141,28 +124,18 @@ async fn admins_get_nowhere(server: S3Server, admins: &[&str]) {
             let is_readers = *who == "manager" && (key == keys[1] || key == held);
             let get = them.get_object().bucket(bucket).key(key).send().await;
             assert!(get.is_err() || is_readers, "{who} reads {key}");
-            let put = them
-                .put_object()
-                .bucket(bucket)
-                .key(key)
-                .body(b"y".to_vec().into());
+            let put = them.put_object().bucket(bucket).key(key).body(b"y".to_vec().into());
             let is_recorders = *who == "recorder" && key.starts_with("video/");
             assert!(is_recorders || put.send().await.is_err(), "{who} writes {key}");
             let _ = them.delete_object().bucket(bucket).key(key).send().await;
         }
-        assert!(
-            them.list_object_versions().bucket(bucket).send().await.is_err(),
-            "{who} lists"
-        );
+        assert!(them.list_object_versions().bucket(bucket).send().await.is_err(), "{who} lists");
     }
     let mut after = scene.versions("").await;
     after.sort();
     assert_eq!(before, after, "nothing was written or deleted");
     // A reader more is proved before it is named, and changes nothing for the others.
-    scene
-        .spec
-        .readers
-        .push(scene.server.identity("other").principal.clone());
+    scene.spec.readers.push(scene.server.identity("other").principal.clone());
     let changed = scene.enforce(Trials::Keep).await.unwrap().changed;
     assert_eq!(changed.len(), 1, "{changed:?}");
     let them = client(&scene.server, scene.server.identity("other"));
@@ -194,17 +167,11 @@ async fn seaweedfs_a_stronger_encryption_is_left_as_it_is() {
         pretend.answer("encryption", (200, &rules), 200);
         let enforced = scene.enforce(Trials::Run).await.unwrap();
         let kept = &enforced.read_back.settings[&Setting::Encryption];
-        assert!(
-            matches!(kept, Kept::Stronger(how) if *how == algorithm),
-            "{kept:?}"
-        );
+        assert!(matches!(kept, Kept::Stronger(how) if *how == algorithm), "{kept:?}");
         assert!(enforced.read_back.gaps().join("; ").contains(algorithm));
         for round in 0..3 {
             let writes = pretend.writes();
-            assert!(
-                !writes.iter().any(|write| write.contains("encryption")),
-                "{round}: {writes:?}"
-            );
+            assert!(!writes.iter().any(|write| write.contains("encryption")), "{round}: {writes:?}");
             let again = scene.enforce(Trials::Keep).await.unwrap();
             assert!(again.changed.is_empty(), "{:?}", again.changed);
         }

@@ -35,12 +35,8 @@ spec:
     );
     std::fs::write(&file, site).unwrap();
     let file = file.display().to_string();
-    let printed = run(
-        env!("CARGO_BIN_EXE_toezicht"),
-        &["iam", &file, "--for", &scene.server.name],
-        None,
-    )
-    .await;
+    let printed =
+        run(env!("CARGO_BIN_EXE_toezicht"), &["iam", &file, "--for", &scene.server.name], None).await;
     serde_json::from_str(&printed).unwrap()
 }
 
@@ -54,21 +50,9 @@ fn bound(server: S3Server) -> Scene {
 async fn a_bucket_made_by_terraform_is_adopted(server: S3Server) {
     let mut scene = bound(server);
     let admin = scene.client("admin");
-    admin
-        .create_bucket()
-        .bucket(scene.bucket())
-        .object_lock_enabled_for_bucket(true)
-        .send()
-        .await
-        .unwrap();
+    admin.create_bucket().bucket(scene.bucket()).object_lock_enabled_for_bucket(true).send().await.unwrap();
     let policy = printed(&scene).await["bucket"].to_string();
-    admin
-        .put_bucket_policy()
-        .bucket(scene.bucket())
-        .policy(policy)
-        .send()
-        .await
-        .unwrap();
+    admin.put_bucket_policy().bucket(scene.bucket()).policy(policy).send().await.unwrap();
 
     // Ceph shows notifications to a bucket's owner only: whether to leave them unseen is decided.
     if scene.server.name == "ceph" {
@@ -105,49 +89,26 @@ async fn a_finished_bucket_is_only_claimed(server: S3Server, port: u16) {
     model.enforce(Trials::Keep).await.unwrap();
     let finished = model.policy().await.unwrap();
     let client = model.operator_client();
-    let lifecycle = client
-        .get_bucket_lifecycle_configuration()
-        .bucket(model.bucket())
-        .send()
-        .await
-        .unwrap();
+    let lifecycle = client.get_bucket_lifecycle_configuration().bucket(model.bucket()).send().await.unwrap();
 
     let mut scene = Scene::new(server, "finished");
-    client
-        .create_bucket()
-        .bucket(scene.bucket())
-        .object_lock_enabled_for_bucket(true)
-        .send()
-        .await
-        .unwrap();
+    client.create_bucket().bucket(scene.bucket()).object_lock_enabled_for_bucket(true).send().await.unwrap();
     let rules = aws_sdk_s3::types::BucketLifecycleConfiguration::builder()
         .set_rules(lifecycle.rules)
         .build()
         .unwrap();
-    let request = client
-        .put_bucket_lifecycle_configuration()
-        .bucket(scene.bucket())
-        .lifecycle_configuration(rules);
+    let request =
+        client.put_bucket_lifecycle_configuration().bucket(scene.bucket()).lifecycle_configuration(rules);
     request.send().await.unwrap();
     let policy = finished.replace(model.bucket(), scene.bucket());
-    client
-        .put_bucket_policy()
-        .bucket(scene.bucket())
-        .policy(policy)
-        .send()
-        .await
-        .unwrap();
+    client.put_bucket_policy().bucket(scene.bucket()).policy(policy).send().await.unwrap();
 
     // Where the store has it.
     let encryption = client.get_bucket_encryption().bucket(model.bucket()).send().await;
     if let Ok(encryption) = encryption {
         let request = client.put_bucket_encryption().bucket(scene.bucket());
         let rules = encryption.server_side_encryption_configuration;
-        request
-            .set_server_side_encryption_configuration(rules)
-            .send()
-            .await
-            .unwrap();
+        request.set_server_side_encryption_configuration(rules).send().await.unwrap();
     }
 
     let proxy = Proxy::start(&scene.server.endpoint, port).await;
@@ -156,10 +117,8 @@ async fn a_finished_bucket_is_only_claimed(server: S3Server, port: u16) {
     let changed: Vec<_> = enforced.changed.iter().map(|change| change.what).collect();
     assert_eq!(changed, [Aspect::Claim]);
     let seen = proxy.take();
-    let lifecycle = seen
-        .iter()
-        .filter(|seen| seen.is_write() && seen.path_and_query.contains("lifecycle"))
-        .count();
+    let lifecycle =
+        seen.iter().filter(|seen| seen.is_write() && seen.path_and_query.contains("lifecycle")).count();
     assert_eq!(lifecycle, 0);
 }
 

@@ -15,21 +15,9 @@ use crate::support::settings::S3Server;
 const HOUR: SignedDuration = SignedDuration::from_hours(1);
 
 async fn swept(scene: &Scene, video: u32, now: Timestamp) -> Swept {
-    let ceilings = Ceilings {
-        video: Days(video),
-        calls: Days(5),
-    };
+    let ceilings = Ceilings { video: Days(video), calls: Days(5) };
     let nothing = Declared(Vec::new());
-    sweep(
-        &scene.operator,
-        &ceilings,
-        &nothing,
-        &Memory::default(),
-        Reach::All,
-        as_if(now),
-    )
-    .await
-    .unwrap()
+    sweep(&scene.operator, &ceilings, &nothing, &Memory::default(), Reach::All, as_if(now)).await.unwrap()
 }
 
 /// What is stored goes by the ceiling that is in force now; what was hidden or removed by a stricter one stays so.
@@ -49,16 +37,8 @@ async fn another_ceiling_counts_for_what_is_stored(server: S3Server) {
     let looser = scene.enforce(Trials::Keep).await.unwrap();
     assert_eq!(looser.read_back.video_expiration_days(), Some(24));
     assert_eq!(swept(&scene, 28, in_ten_days).await.deleted, 0);
-    let marker = scene
-        .operator_client()
-        .list_objects_v2()
-        .bucket(scene.bucket())
-        .prefix(&hidden);
-    assert_eq!(
-        marker.send().await.unwrap().key_count(),
-        Some(0),
-        "it stays hidden"
-    );
+    let marker = scene.operator_client().list_objects_v2().bucket(scene.bucket()).prefix(&hidden);
+    assert_eq!(marker.send().await.unwrap().key_count(), Some(0), "it stays hidden");
 
     let stricter = swept(&scene, 9, in_ten_days).await;
     assert_eq!(stricter.deleted, 3, "two versions and a marker");
@@ -91,10 +71,7 @@ async fn unfinished_uploads_are_aborted(server: S3Server, of_recorders: u64) {
     assert_eq!((hour.aborted, hour.unfinished), (0, 0), "they may be under way");
     let days = swept(&scene, 28, Timestamp::now() + HOUR * 48).await;
     assert_eq!((days.aborted, days.unfinished), (1, of_recorders));
-    let left = scene
-        .operator_client()
-        .list_multipart_uploads()
-        .bucket(scene.bucket());
+    let left = scene.operator_client().list_multipart_uploads().bucket(scene.bucket());
     let left = left.send().await.unwrap().uploads().len();
     assert_eq!(u64::try_from(left).unwrap(), of_recorders);
 }
@@ -119,12 +96,7 @@ async fn suspended_versioning_is_put_back(server: S3Server) {
     let enforced = scene.enforce(Trials::Keep).await.unwrap();
     let told: Vec<_> = enforced.changed.iter().map(|change| change.what).collect();
     assert_eq!(told, [Aspect::Versioning]);
-    assert!(
-        pretend
-            .writes()
-            .iter()
-            .any(|write| write.starts_with("PUT ") && write.contains("?versioning"))
-    );
+    assert!(pretend.writes().iter().any(|write| write.starts_with("PUT ") && write.contains("?versioning")));
     assert!(enforced.read_back.versioning);
     assert!(scene.enforce(Trials::Keep).await.unwrap().changed.is_empty());
 }

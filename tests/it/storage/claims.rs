@@ -16,18 +16,9 @@ async fn the_latecomer_writes_nothing(server: S3Server, port: u16) {
     late.recorder.endpoint = Some(proxy.endpoint.clone());
     late.spec.take_over = true;
     for claim in [
-        Claim {
-            cluster_id: "another-cluster".into(),
-            ..first.claim.clone()
-        },
-        Claim {
-            namespace: "another-namespace".into(),
-            ..first.claim.clone()
-        },
-        Claim {
-            site: "another-site".into(),
-            ..first.claim.clone()
-        },
+        Claim { cluster_id: "another-cluster".into(), ..first.claim.clone() },
+        Claim { namespace: "another-namespace".into(), ..first.claim.clone() },
+        Claim { site: "another-site".into(), ..first.claim.clone() },
     ] {
         late.claim = claim;
         let error = late.enforce(Trials::Run).await.unwrap_err();
@@ -38,15 +29,9 @@ async fn the_latecomer_writes_nothing(server: S3Server, port: u16) {
         }
     }
     let seen = proxy.take();
-    assert!(
-        !seen.is_empty() && !seen.iter().any(|seen| seen.is_write()),
-        "{seen:?}"
-    );
+    assert!(!seen.is_empty() && !seen.iter().any(|seen| seen.is_write()), "{seen:?}");
     assert_eq!(first.policy().await, policy);
-    assert!(
-        first.enforce(Trials::Keep).await.unwrap().changed.is_empty(),
-        "the owner is not disturbed"
-    );
+    assert!(first.enforce(Trials::Keep).await.unwrap().changed.is_empty(), "the owner is not disturbed");
 }
 
 #[tokio::test]
@@ -78,16 +63,9 @@ async fn one_of_two_gets_it(server: S3Server) {
         assert!(claimed(&a) != claimed(&b), "round {round}: {a:?} {b:?}");
         // Who lost leaves no claim behind, and loses again.
         assert_eq!(one.versions("ledger/owner.json").await.len(), 1, "round {round}");
-        let (winner, loser) = if claimed(&a) {
-            (&other, &one)
-        } else {
-            (&one, &other)
-        };
+        let (winner, loser) = if claimed(&a) { (&other, &one) } else { (&one, &other) };
         assert!(winner.enforce(Trials::Keep).await.is_ok());
-        assert_eq!(
-            loser.enforce(Trials::Keep).await.unwrap_err(),
-            EnforceError::Claimed
-        );
+        assert_eq!(loser.enforce(Trials::Keep).await.unwrap_err(), EnforceError::Claimed);
     }
 }
 
@@ -123,10 +101,7 @@ async fn ceph_site_made_again_keeps_its_bucket() {
 async fn a_newer_version_claims_nothing(server: S3Server) {
     let scene = Scene::new(server, "newer");
     scene.enforce(Trials::Keep).await.unwrap();
-    let thief = Claim {
-        site: "thief".into(),
-        ..scene.claim.clone()
-    };
+    let thief = Claim { site: "thief".into(), ..scene.claim.clone() };
     let bytes = serde_json::to_vec(&thief).unwrap();
     let client = scene.operator_client();
     client
@@ -137,22 +112,10 @@ async fn a_newer_version_claims_nothing(server: S3Server) {
         .send()
         .await
         .unwrap();
-    client
-        .delete_object()
-        .bucket(scene.bucket())
-        .key("ledger/owner.json")
-        .send()
-        .await
-        .unwrap();
+    client.delete_object().bucket(scene.bucket()).key("ledger/owner.json").send().await.unwrap();
     assert!(scene.enforce(Trials::Keep).await.unwrap().changed.is_empty());
-    let stolen = Scene {
-        claim: thief,
-        ..scene
-    };
-    assert_eq!(
-        stolen.enforce(Trials::Keep).await.unwrap_err(),
-        EnforceError::Claimed
-    );
+    let stolen = Scene { claim: thief, ..scene };
+    assert_eq!(stolen.enforce(Trials::Keep).await.unwrap_err(), EnforceError::Claimed);
 }
 
 #[tokio::test]

@@ -21,37 +21,26 @@ type Table = BTreeMap<String, String>;
 
 fn told(conformance: &Conformance) -> Table {
     let rows = conformance.rows().iter();
-    rows.map(|row| (row.check.as_str().to_owned(), row.verdict.as_str().to_owned()))
-        .collect()
+    rows.map(|row| (row.check.as_str().to_owned(), row.verdict.as_str().to_owned())).collect()
 }
 
 /// The table of a Site's bucket is the one that is committed. Gives what the policy cannot say.
 async fn site_table_is_as_committed(scene: &Scene) -> Vec<&'static str> {
     let enforced = scene.enforce(Trials::Run).await.unwrap();
     let table = told(&enforced.conformance.unwrap());
-    let file = root()
-        .join("tests/expected")
-        .join(&scene.server.name)
-        .join("conformance.json");
+    let file = root().join("tests/expected").join(&scene.server.name).join("conformance.json");
     if std::env::var_os("TOEZICHT_WRITE_EXPECTED").is_some() {
         std::fs::write(&file, serde_json::to_string_pretty(&table).unwrap() + "\n").unwrap();
     }
     assert_eq!(committed(&scene.server), table, "{}", file.display());
     assert!(scene.versions("probe/").await.is_empty(), "canaries are gone");
     let again = scene.enforce(Trials::Keep).await.unwrap();
-    assert!(
-        again.changed.is_empty(),
-        "the policy is as it was: {:?}",
-        again.changed
-    );
+    assert!(again.changed.is_empty(), "the policy is as it was: {:?}", again.changed);
     enforced.gaps
 }
 
 fn committed(server: &S3Server) -> Table {
-    let file = root()
-        .join("tests/expected")
-        .join(&server.name)
-        .join("conformance.json");
+    let file = root().join("tests/expected").join(&server.name).join("conformance.json");
     let text = std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
     serde_json::from_str(&text).unwrap()
 }
@@ -78,13 +67,7 @@ async fn probe(scene: &Scene, recorder: Option<&S3Identity>, more: &[&str]) -> (
     let server = &scene.server;
     let mut command = Command::new(env!("CARGO_BIN_EXE_toezicht"));
     command
-        .args([
-            "probe",
-            "--endpoint",
-            &server.endpoint,
-            "--region",
-            &server.region,
-        ])
+        .args(["probe", "--endpoint", &server.endpoint, "--region", &server.region])
         .args(["--path-style", "--bucket", scene.bucket()])
         .args(["--operator-principal", &scene.spec.operator_principal])
         .args(["--recorder-principal", &scene.spec.recorder_principal])
@@ -100,19 +83,14 @@ async fn probe(scene: &Scene, recorder: Option<&S3Identity>, more: &[&str]) -> (
     }
     let output = command.output().await.unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (
-        output.status.code().unwrap(),
-        text(output.stdout),
-        text(output.stderr),
-    )
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
 fn verdicts(json: &str) -> Table {
     let document: Value = serde_json::from_str(json).unwrap();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
     let rows = document["rows"].as_array().unwrap().iter();
-    rows.map(|row| (text(&row["name"]), text(&row["verdict"])))
-        .collect()
+    rows.map(|row| (text(&row["name"]), text(&row["verdict"]))).collect()
 }
 
 async fn the_command_tells_the_same_and_leaves_nothing(server: S3Server) {
@@ -180,18 +158,10 @@ async fn ceph_bucket_in_use_is_not_probed() {
 async fn without_lock_no_hold_is_kept(server: S3Server) {
     let scene = Scene::new(server, "unlocked");
     let client = scene.operator_client();
-    client
-        .create_bucket()
-        .bucket(scene.bucket())
-        .send()
-        .await
-        .unwrap();
+    client.create_bucket().bucket(scene.bucket()).send().await.unwrap();
     let (code, table, error) = probe(&scene, None, &[]).await;
     assert_eq!((code, error.as_str()), (4, ""), "{table}");
-    assert!(
-        table.contains("Fatal: this store cannot keep the promises:\n  LegalHoldIsKept"),
-        "{table}"
-    );
+    assert!(table.contains("Fatal: this store cannot keep the promises:\n  LegalHoldIsKept"), "{table}");
     assert!(table.contains("HeldSurvivesDelete\n    Expected:"), "{table}");
     assert!(scene.versions("").await.is_empty(), "nothing is left");
     assert_eq!(scene.policy().await, None);
@@ -229,12 +199,7 @@ async fn stopped_it_leaves_nothing(server: S3Server, step: Duration) {
         };
         let outcome = standalone::probe(&survey, &token).await;
         later.abort();
-        let head = scene
-            .operator_client()
-            .head_bucket()
-            .bucket(scene.bucket())
-            .send()
-            .await;
+        let head = scene.operator_client().head_bucket().bucket(scene.bucket()).send().await;
         assert!(head.is_err(), "the bucket is there after {limit:?}: {outcome:?}");
         match outcome {
             Err(ProbeError::Stopped { left }) => assert!(left.is_empty(), "after {limit:?}: {left:?}"),
@@ -275,64 +240,28 @@ async fn ceph_recorder_with_the_buckets_own_rights_is_seen() {
             assert_eq!(table[check], Verdict::Fails.as_str(), "{check}");
         }
     }
-    assert!(
-        json.contains("--recorder-principal is not how the store names"),
-        "{json}"
-    );
+    assert!(json.contains("--recorder-principal is not how the store names"), "{json}");
 }
 
 /// Tried with plain clients: on a recording, and by people that the operator has no credentials of.
 async fn nobody_else_gets_anywhere(scene: &Scene, identities: &[&str]) {
     let key = "video/receptie/2026/03/07/080910.011Z-60033-abababababababab.mp4";
-    let put = scene
-        .client("recorder")
-        .put_object()
-        .bucket(scene.bucket())
-        .key(key);
-    put.tagging("toezicht-retention=video")
-        .body(b"picture".to_vec().into())
-        .send()
-        .await
-        .unwrap();
-    let [(_, version)] = &scene.versions(key).await[..] else {
-        panic!("one version")
-    };
+    let put = scene.client("recorder").put_object().bucket(scene.bucket()).key(key);
+    put.tagging("toezicht-retention=video").body(b"picture".to_vec().into()).send().await.unwrap();
+    let [(_, version)] = &scene.versions(key).await[..] else { panic!("one version") };
     for identity in identities.iter().chain(&["recorder"]) {
         let client = scene.client(identity);
         let get = client.get_object().bucket(scene.bucket()).key(key).send().await;
         assert!(get.is_err(), "{identity} reads");
-        let get = client
-            .get_object()
-            .bucket(scene.bucket())
-            .key(key)
-            .version_id(version)
-            .send()
-            .await;
+        let get = client.get_object().bucket(scene.bucket()).key(key).version_id(version).send().await;
         assert!(get.is_err(), "{identity} reads by version");
         let list = client.list_objects_v2().bucket(scene.bucket()).send().await;
         assert!(list.is_err(), "{identity} lists");
-        let _ = client
-            .delete_object()
-            .bucket(scene.bucket())
-            .key(key)
-            .version_id(version)
-            .send()
-            .await;
-        let _ = client
-            .delete_object()
-            .bucket(scene.bucket())
-            .key(key)
-            .send()
-            .await;
+        let _ = client.delete_object().bucket(scene.bucket()).key(key).version_id(version).send().await;
+        let _ = client.delete_object().bucket(scene.bucket()).key(key).send().await;
         assert_eq!(scene.versions(key).await.len(), 1, "{identity} deletes");
     }
-    let get = scene
-        .operator_client()
-        .get_object()
-        .bucket(scene.bucket())
-        .key(key)
-        .send()
-        .await;
+    let get = scene.operator_client().get_object().bucket(scene.bucket()).key(key).send().await;
     assert!(get.is_err(), "the operator reads a recording");
     // The same by a client of another make.
     for operation in [&["get", key][..], &["list"]] {

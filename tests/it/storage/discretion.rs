@@ -43,13 +43,8 @@ async fn of_an_answer_only_the_code_is_told() {
         format!("<Error><Code>{code}</Code><Message>{SECRET}</Message><Resource>{SECRET}</Resource></Error>")
     };
     let long = "A".repeat(60);
-    let bodies = [
-        xml("AccessDenied"),
-        xml(SECRET),
-        xml(&long),
-        format!("<html>{SECRET}</html>"),
-        SECRET.to_owned(),
-    ];
+    let bodies =
+        [xml("AccessDenied"), xml(SECRET), xml(&long), format!("<html>{SECRET}</html>"), SECRET.to_owned()];
     for body in bodies {
         for status in [StatusCode::FORBIDDEN, StatusCode::BAD_REQUEST, StatusCode::OK] {
             let body = body.clone();
@@ -85,10 +80,8 @@ async fn no_redirect_is_followed() {
 async fn a_store_that_does_not_answer_is_given_up_in_time() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     // Else it hangs.
-    let given_up = tokio::time::timeout(
-        HANG,
-        enforced_at(format!("http://{}", listener.local_addr().unwrap())),
-    );
+    let given_up =
+        tokio::time::timeout(HANG, enforced_at(format!("http://{}", listener.local_addr().unwrap())));
     let error = given_up.await.expect("it is given up");
     assert_eq!(error.safe_message(), "GetBucketVersioning got no answer: Timeout");
     assert!(error.is_retryable());

@@ -19,25 +19,15 @@ async fn in_sync_writes_nothing(server: S3Server, port: u16) {
     scene.recorder.endpoint = Some(proxy.endpoint.clone());
     let first = scene.enforce(Trials::Run).await.unwrap();
     assert!(!first.changed.is_empty() && first.conformance.is_some());
-    assert!(
-        proxy.take().iter().any(|seen| seen.is_write()),
-        "the proxy sees writes"
-    );
+    assert!(proxy.take().iter().any(|seen| seen.is_write()), "the proxy sees writes");
 
     for _ in 0..2 {
         let again = scene.enforce(Trials::Keep).await.unwrap();
         assert_eq!((again.changed, again.conformance), (vec![], None));
         assert_eq!(again.read_back, first.read_back);
         let seen = proxy.take();
-        assert!(
-            !seen.is_empty() && !seen.iter().any(|seen| seen.is_write()),
-            "{seen:?}"
-        );
-        assert!(
-            seen.len() <= 17,
-            "{} requests to see that nothing is to do",
-            seen.len()
-        );
+        assert!(!seen.is_empty() && !seen.iter().any(|seen| seen.is_write()), "{seen:?}");
+        assert!(seen.len() <= 17, "{} requests to see that nothing is to do", seen.len());
     }
 }
 
@@ -63,50 +53,28 @@ async fn what_was_changed_is_put_back(server: S3Server) {
         .status(ExpirationStatus::Enabled)
         .filter(filter)
         .expiration(expiration);
-    let rules = BucketLifecycleConfiguration::builder()
-        .rules(rule.build().unwrap())
-        .build()
-        .unwrap();
-    let request = client
-        .put_bucket_lifecycle_configuration()
-        .bucket(scene.bucket())
-        .lifecycle_configuration(rules);
+    let rules = BucketLifecycleConfiguration::builder().rules(rule.build().unwrap()).build().unwrap();
+    let request =
+        client.put_bucket_lifecycle_configuration().bucket(scene.bucket()).lifecycle_configuration(rules);
     request.send().await.unwrap();
     let open = serde_json::json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": "*",
         "Action": "s3:GetObject", "Resource": format!("arn:aws:s3:::{}/*", scene.bucket())}]});
-    client
-        .put_bucket_policy()
-        .bucket(scene.bucket())
-        .policy(open.to_string())
-        .send()
-        .await
-        .unwrap();
-    let retention = DefaultRetention::builder()
-        .mode(ObjectLockRetentionMode::Governance)
-        .days(1)
-        .build();
+    client.put_bucket_policy().bucket(scene.bucket()).policy(open.to_string()).send().await.unwrap();
+    let retention = DefaultRetention::builder().mode(ObjectLockRetentionMode::Governance).days(1).build();
     let lock = ObjectLockConfiguration::builder()
         .object_lock_enabled(ObjectLockEnabled::Enabled)
         .rule(ObjectLockRule::builder().default_retention(retention).build())
         .build();
-    let request = client
-        .put_object_lock_configuration()
-        .bucket(scene.bucket())
-        .object_lock_configuration(lock);
+    let request =
+        client.put_object_lock_configuration().bucket(scene.bucket()).object_lock_configuration(lock);
     request.send().await.unwrap();
 
     let after = scene.enforce(Trials::Keep).await.unwrap();
     let told: Vec<String> = after.changed.iter().map(ToString::to_string).collect();
     assert_eq!(told.len(), 3, "{told:?}");
     assert_eq!(told[0], "default retention: GOVERNANCE 1 days → none");
-    assert!(
-        told[1].starts_with("lifecycle: video/ expire 400d → calls/ "),
-        "{told:?}"
-    );
-    assert!(
-        told[2].starts_with("policy: another, of 1 statements → "),
-        "{told:?}"
-    );
+    assert!(told[1].starts_with("lifecycle: video/ expire 400d → calls/ "), "{told:?}");
+    assert!(told[2].starts_with("policy: another, of 1 statements → "), "{told:?}");
     assert_eq!(after.read_back, before);
     assert!(after.conformance.is_some(), "a changed policy is tried");
 }
@@ -125,35 +93,17 @@ async fn ceph_drift_is_put_back() {
 async fn without_a_recorder_drift_is_put_back(server: S3Server) {
     let scene = Scene::new(server, "norecorder");
     let without = async || {
-        let Scene {
-            operator,
-            spec,
-            claim,
-            ..
-        } = &scene;
-        enforce(operator, None, spec, claim, Trials::Keep)
-            .await
-            .unwrap_err()
+        let Scene { operator, spec, claim, .. } = &scene;
+        enforce(operator, None, spec, claim, Trials::Keep).await.unwrap_err()
     };
     let first = without().await;
-    assert_eq!(
-        (first.error, first.is_ours),
-        (EnforceError::NoRecorder { in_sync: false }, true)
-    );
+    assert_eq!((first.error, first.is_ours), (EnforceError::NoRecorder { in_sync: false }, true));
     assert_eq!(scene.policy().await, None, "no principal was proved");
     let before = scene.enforce(Trials::Keep).await.unwrap().read_back;
     let client = scene.operator_client();
-    client
-        .delete_bucket_lifecycle()
-        .bucket(scene.bucket())
-        .send()
-        .await
-        .unwrap();
+    client.delete_bucket_lifecycle().bucket(scene.bucket()).send().await.unwrap();
     let failed = without().await;
-    assert_eq!(
-        (failed.error, failed.is_ours),
-        (EnforceError::NoRecorder { in_sync: true }, true)
-    );
+    assert_eq!((failed.error, failed.is_ours), (EnforceError::NoRecorder { in_sync: true }, true));
     let changed: Vec<_> = failed.changed.iter().map(|change| change.what).collect();
     assert_eq!(changed, [Aspect::Lifecycle]);
     let after = scene.enforce(Trials::Keep).await.unwrap();

@@ -14,10 +14,7 @@ const BUCKET: &str = "BUCKET";
 const DOCUMENTS: [&str; 4] = ["objectLock", "versioning", "lifecycle", "policy"];
 
 fn file(server: &S3Server, document: &str) -> PathBuf {
-    root()
-        .join("tests/expected")
-        .join(&server.name)
-        .join(format!("{document}.json"))
+    root().join("tests/expected").join(&server.name).join(format!("{document}.json"))
 }
 
 /// What a document says, whatever the order and form in which the server tells it.

@@ -27,15 +27,9 @@ async fn again<T, E: std::fmt::Debug>(what: &str, work: impl AsyncFn() -> Result
 async fn a_store_that_stumbles_changes_no_outcome(server: S3Server, port: u16) {
     let proxy = Proxy::start(&server.endpoint, port).await;
     let scene = Scene::new(server, "stumbles");
-    let stumbling = StorageTarget {
-        endpoint: Some(proxy.endpoint.clone()),
-        ..scene.operator.clone()
-    };
+    let stumbling = StorageTarget { endpoint: Some(proxy.endpoint.clone()), ..scene.operator.clone() };
     proxy.set_stumbling(true);
-    let through = Scene {
-        operator: stumbling.clone(),
-        ..scene.clone()
-    };
+    let through = Scene { operator: stumbling.clone(), ..scene.clone() };
     again("enforce", async || through.enforce(Trials::Keep).await).await;
     let changed = scene.enforce(Trials::Keep).await.unwrap().changed;
     assert!(changed.is_empty(), "{changed:?}");
@@ -48,10 +42,7 @@ async fn a_store_that_stumbles_changes_no_outcome(server: S3Server, port: u16) {
     let swept = swept(&stumbling, held, later).await;
     assert_eq!((swept.held, swept.resisted), (10, 0), "{swept:?}");
     let tally = audited(&scene, held, later).await;
-    assert_eq!(
-        (tally.versions, tally.held, tally.count(Found::Overdue)),
-        (10, 10, 0)
-    );
+    assert_eq!((tally.versions, tally.held, tally.count(Found::Overdue)), (10, 10, 0));
     assert!(tally.is_compliant(), "{:?}", tally.found);
     let scope = scope();
     let through = again("audit", async || audit(&stumbling, &scope, later).await).await;
@@ -64,11 +55,7 @@ async fn a_store_that_stumbles_changes_no_outcome(server: S3Server, port: u16) {
     again("ledger", async || ledger::write_all(&stumbling, &closed).await).await;
     assert!(proxy.stumbled() > 50, "{}", proxy.stumbled());
     let tally = audited(&scene, &[], later).await;
-    assert_eq!(
-        (tally.versions, tally.markers),
-        (0, 0),
-        "all was over its ceiling: {tally:?}"
-    );
+    assert_eq!((tally.versions, tally.markers), (0, 0), "all was over its ceiling: {tally:?}");
 }
 
 #[tokio::test]

@@ -20,10 +20,7 @@ use super::scene::Scene;
 use crate::support::settings::S3Server;
 use crate::support::wait::past;
 
-pub const CEILINGS: Ceilings = Ceilings {
-    video: Days(28),
-    calls: Days(7),
-};
+pub const CEILINGS: Ceilings = Ceilings { video: Days(28), calls: Days(7) };
 
 pub struct Declared(pub Vec<Cover>);
 
@@ -52,11 +49,7 @@ pub async fn prepared(server: S3Server) -> Scene {
 pub fn cover(cameras: &[&str], from: Timestamp, until: Option<Timestamp>) -> Cover {
     let names = cameras.iter().map(|name| (*name).to_owned()).collect();
     Cover {
-        sources: if cameras.is_empty() {
-            Sources::All
-        } else {
-            Sources::Named(names)
-        },
+        sources: if cameras.is_empty() { Sources::All } else { Sources::Named(names) },
         calls: false,
         window: Window::new(from, until),
     }
@@ -79,10 +72,7 @@ static MEMORY: LazyLock<Memory> = LazyLock::new(Memory::default);
 
 /// Decides as if it were `now`.
 pub fn as_if(now: Timestamp) -> Time {
-    Time {
-        read: Timestamp::now(),
-        now,
-    }
+    Time { read: Timestamp::now(), now }
 }
 
 pub fn task(covers: &[Cover]) -> Task<'_> {
@@ -143,11 +133,7 @@ pub async fn swept(operator: &StorageTarget, holds: &[Cover], now: Timestamp) ->
         .await
         {
             Ok(swept) if swept.deleted == 0 => {
-                return Swept {
-                    deleted: all.deleted,
-                    bytes: all.bytes,
-                    ..swept
-                };
+                return Swept { deleted: all.deleted, bytes: all.bytes, ..swept };
             }
             Ok(swept) => {
                 all.deleted += swept.deleted;
@@ -180,11 +166,7 @@ pub async fn audited(scene: &Scene, holds: &[Cover], now: Timestamp) -> Tally {
         let cover = holds.get(number);
         let entry = entry_of(uid, cover.unwrap_or(&cover_of_nothing()), long_ago);
         // What another audit of this test had open is closed.
-        entries.push(if cover.is_some() {
-            entry
-        } else {
-            entry.closed(long_ago)
-        });
+        entries.push(if cover.is_some() { entry } else { entry.closed(long_ago) });
     }
     ledger::write_all(&scene.operator, &entries).await.unwrap();
     let scope = scope();
@@ -200,11 +182,7 @@ pub async fn audited(scene: &Scene, holds: &[Cover], now: Timestamp) -> Tally {
 }
 
 fn cover_of_nothing() -> Cover {
-    cover(
-        &["nobody"],
-        Timestamp::UNIX_EPOCH,
-        Some(Timestamp::UNIX_EPOCH + SignedDuration::from_secs(1)),
-    )
+    cover(&["nobody"], Timestamp::UNIX_EPOCH, Some(Timestamp::UNIX_EPOCH + SignedDuration::from_secs(1)))
 }
 
 /// Promises one and two, by hand: held, over the ceiling, swept, released.
@@ -230,29 +208,15 @@ async fn what_is_held_stays_until_it_is_resolved(server: S3Server) {
 
     // Without knowing the holds, nothing is deleted.
     let later = Timestamp::now() + SignedDuration::from_hours(28 * 24);
-    let refused = sweep(
-        &scene.operator,
-        &CEILINGS,
-        &Unknown,
-        &Memory::default(),
-        Reach::Boundary,
-        as_if(later),
-    )
-    .await;
+    let refused =
+        sweep(&scene.operator, &CEILINGS, &Unknown, &Memory::default(), Reach::Boundary, as_if(later)).await;
     assert!(refused.is_err(), "{refused:?}");
     assert_eq!(audited(&scene, &[], later).await.count(Found::Overdue), 30);
 
     let swept = swept(&scene.operator, std::slice::from_ref(&incident), later).await;
-    assert_eq!(
-        (swept.deleted, swept.held, swept.resisted),
-        (25, 5, 0),
-        "{swept:?}"
-    );
+    assert_eq!((swept.deleted, swept.held, swept.resisted), (25, 5, 0), "{swept:?}");
     let tally = audited(&scene, std::slice::from_ref(&incident), later).await;
-    assert_eq!(
-        (tally.versions, tally.held, tally.count(Found::Overdue)),
-        (5, 5, 0)
-    );
+    assert_eq!((tally.versions, tally.held, tally.count(Found::Overdue)), (5, 5, 0));
 
     // Another hold over the same: one is resolved, the other keeps its own.
     let entry = entry_of("0".into(), &incident, Timestamp::now());
@@ -266,15 +230,8 @@ async fn what_is_held_stays_until_it_is_resolved(server: S3Server) {
     assert!(!done.is_proved(), "{done:?}");
     let (nobody, memory) = (Declared(vec![]), Memory::default());
     let mut release = Release::new(&closing, &nobody, &CEILINGS, &memory);
-    let done = release
-        .pass(&scene.operator, as_if(Timestamp::now()))
-        .await
-        .unwrap();
-    assert_eq!(
-        (done.deleted, done.released),
-        (0, 3),
-        "what is younger lives on: {done:?}"
-    );
+    let done = release.pass(&scene.operator, as_if(Timestamp::now())).await.unwrap();
+    assert_eq!((done.deleted, done.released), (0, 3), "what is younger lives on: {done:?}");
     for (_, key) in held.iter().skip(2) {
         assert_eq!(scene.marks(key).await, Some((false, "video".into())), "{key}");
     }
@@ -309,22 +266,14 @@ async fn what_is_tampered_with_is_found_and_put_back(server: S3Server) {
     // What came in the last minutes may still be under way.
     let soon = Timestamp::now() + 10.minutes();
     let tally = audited(&scene, &incident, soon).await;
-    for found in [
-        Found::HeldUnprotected,
-        Found::HeldMistagged,
-        Found::HeldHidden,
-        Found::ForeignKey,
-    ] {
+    for found in [Found::HeldUnprotected, Found::HeldMistagged, Found::HeldHidden, Found::ForeignKey] {
         assert_eq!(tally.count(found), 1, "{found:?} in {:?}", tally.found);
     }
     assert!(!tally.is_compliant());
     let restored = command(&scene, &["holds", "restore"]).await;
     assert!(restored.1.contains("kind: IncidentHold"), "{restored:?}");
 
-    let proved = Task {
-        proved_at: &[Some(proved_at)],
-        ..task(&incident)
-    };
+    let proved = Task { proved_at: &[Some(proved_at)], ..task(&incident) };
     let again = place(&scene.operator, &proved, Timestamp::now()).await.unwrap();
     let drifted = [Aspect::LegalHold, Aspect::Tag, Aspect::DeleteMarker].map(|what| (what, 1));
     assert_eq!(again.drifted, drifted.into());
@@ -338,10 +287,7 @@ async fn what_is_tampered_with_is_found_and_put_back(server: S3Server) {
     assert_eq!(tally.count(Found::UnexplainedHold), 30);
     let audited = command(&scene, &["audit", "--one-in", "1"]).await;
     assert_eq!(audited.0, Some(4), "{audited:?}");
-    assert!(
-        audited.1.contains("VIOLATION  UnexplainedHold     30\n"),
-        "{audited:?}"
-    );
+    assert!(audited.1.contains("VIOLATION  UnexplainedHold     30\n"), "{audited:?}");
 }
 
 /// What a person types: its exit code and what it prints.

@@ -58,14 +58,8 @@ async fn recorded(scene: &Scene) -> Vec<String> {
 
 /// Puts a key as whoever has the recorder's credentials.
 async fn forge(scene: &Scene, key: &str) {
-    let request = scene
-        .client("recorder")
-        .put_object()
-        .bucket(scene.bucket())
-        .key(key);
-    let request = request
-        .tagging("toezicht-retention=sealed")
-        .body(ByteStream::from_static(b"x"));
+    let request = scene.client("recorder").put_object().bucket(scene.bucket()).key(key);
+    let request = request.tagging("toezicht-retention=sealed").body(ByteStream::from_static(b"x"));
     request.send().await.unwrap();
 }
 
@@ -131,12 +125,7 @@ async fn stolen_credentials_hide_nothing(server: S3Server) {
     // As the operator does for each Camera.
     let cameras = CAMERAS.map(str::to_owned).into();
     ledger::register(&scene.operator, &cameras).await.unwrap();
-    let key: Key = keys
-        .iter()
-        .find(|key| key.starts_with("video/hal/"))
-        .unwrap()
-        .parse()
-        .unwrap();
+    let key: Key = keys.iter().find(|key| key.starts_with("video/hal/")).unwrap().parse().unwrap();
     let day = key.to_string();
     let (day, name) = day.rsplit_once('/').unwrap();
     let second = &name[..6];
@@ -158,23 +147,14 @@ async fn stolen_credentials_hide_nothing(server: S3Server) {
     // A store that walks folders lists these before the segment of that second, though they sort after it.
     forged.extend((0..1100).map(|number| format!("{day}/{second}/{number:04}")));
     forged.extend((0..90).map(|number| format!("video/s{number:04}/x")));
-    stream::iter(&forged)
-        .for_each_concurrent(AT_ONCE, async |key| forge(&scene, key).await)
-        .await;
+    stream::iter(&forged).for_each_concurrent(AT_ONCE, async |key| forge(&scene, key).await).await;
 
     let incident = [
         cover(&["hal"], that_day(), Some(that_day() + 10.minutes())),
         cover(&[], that_day(), Some(that_day() + 10.minutes())),
     ];
     let found = placed(&scene.operator, &incident).await;
-    assert_eq!(
-        found
-            .coverage
-            .iter()
-            .map(|coverage| coverage.segments)
-            .collect::<Vec<_>>(),
-        [3, 24]
-    );
+    assert_eq!(found.coverage.iter().map(|coverage| coverage.segments).collect::<Vec<_>>(), [3, 24]);
     for key in &keys {
         assert_eq!(scene.marks(key).await, Some((true, "held".into())), "{key}");
     }
@@ -207,18 +187,10 @@ async fn calls_behind_a_crowd_of_folders_are_held(server: S3Server) {
     let call = Key::new(Class::Calls, "balie", that_day(), 60_000, &[7; 32]).unwrap();
     let mut forged = vec![call.to_string()];
     forged.extend((0..1000).map(|number| format!("calls/balie-A{number:04}/x")));
-    stream::iter(&forged)
-        .for_each_concurrent(AT_ONCE, async |key| forge(&scene, key).await)
-        .await;
-    let incident = [Cover {
-        calls: true,
-        ..cover(&["hal"], that_day(), Some(that_day() + 10.minutes()))
-    }];
+    stream::iter(&forged).for_each_concurrent(AT_ONCE, async |key| forge(&scene, key).await).await;
+    let incident = [Cover { calls: true, ..cover(&["hal"], that_day(), Some(that_day() + 10.minutes())) }];
     let found = placed(&scene.operator, &incident).await;
-    assert_eq!(
-        (found.coverage[0].segments, &found.coverage[0].refused),
-        (1, &None)
-    );
+    assert_eq!((found.coverage[0].segments, &found.coverage[0].refused), (1, &None));
     assert_eq!(scene.marks(&forged[0]).await, Some((true, "held".into())));
 }
 
@@ -247,20 +219,15 @@ async fn crowd_behind_a_key(server: S3Server, is_behind_two: bool) -> ([Option<S
     let before = format!("{}-z", key.strip_suffix('4').unwrap());
     let both = [&before, &crowd].into_iter().skip(usize::from(!is_behind_two));
     for crowd in both {
-        stream::iter(0..1100)
-            .for_each_concurrent(AT_ONCE, async |_| forge(&scene, crowd).await)
-            .await;
+        stream::iter(0..1100).for_each_concurrent(AT_ONCE, async |_| forge(&scene, crowd).await).await;
     }
     let until = that_day() + 10.minutes();
     let covers = ["hal", "deur"].map(|camera| cover(&[camera], that_day(), Some(until)));
     let found = one_placing(&scene, &covers).await;
     assert_eq!(scene.marks(&other).await, Some((true, "held".into())));
     assert_eq!(found.coverage[1].segments, 1);
-    let refused: Vec<Option<String>> = found
-        .coverage
-        .iter()
-        .map(|coverage| Some(coverage.refused.as_ref()?.first.to_string()))
-        .collect();
+    let refused: Vec<Option<String>> =
+        found.coverage.iter().map(|coverage| Some(coverage.refused.as_ref()?.first.to_string())).collect();
     let is_listed = refused[0].is_none();
     assert_eq!(found.coverage[0].segments, u64::from(is_listed));
     if is_listed {

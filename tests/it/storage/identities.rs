@@ -21,22 +21,8 @@ use crate::support::settings::{S3Identity, S3Server};
 async fn audited_by(scene: &Scene, who: &S3Identity) -> (i32, String, String) {
     let server = &scene.server;
     let output = Command::new(env!("CARGO_BIN_EXE_toezicht"))
-        .args([
-            "audit",
-            "--endpoint",
-            &server.endpoint,
-            "--region",
-            &server.region,
-        ])
-        .args([
-            "--path-style",
-            "--bucket",
-            scene.bucket(),
-            "--one-in",
-            "1",
-            "-o",
-            "json",
-        ])
+        .args(["audit", "--endpoint", &server.endpoint, "--region", &server.region])
+        .args(["--path-style", "--bucket", scene.bucket(), "--one-in", "1", "-o", "json"])
         .env("AWS_ACCESS_KEY_ID", &who.access_key)
         .env("AWS_SECRET_ACCESS_KEY", &who.secret_key)
         .stdin(Stdio::null())
@@ -44,11 +30,7 @@ async fn audited_by(scene: &Scene, who: &S3Identity) -> (i32, String, String) {
         .await
         .unwrap();
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (
-        output.status.code().unwrap(),
-        text(output.stdout),
-        text(output.stderr),
-    )
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
 /// The auditor audits with credentials of its own, and neither sees a picture nor changes anything.
@@ -67,52 +49,29 @@ async fn an_auditor_audits_and_no_more(server: S3Server) {
     let (code, told, error) = audited_by(&scene, &auditor).await;
     assert_eq!(code, 0, "{error}");
     let told: Value = serde_json::from_str(&told).unwrap();
-    assert_eq!(
-        (&told["versions"], &told["inspected"]),
-        (&json!(1), &json!(1)),
-        "{told}"
-    );
+    assert_eq!((&told["versions"], &told["inspected"]), (&json!(1), &json!(1)), "{told}");
 
-    let [(_, version)] = &scene.versions(&key).await[..] else {
-        panic!("one version")
-    };
+    let [(_, version)] = &scene.versions(&key).await[..] else { panic!("one version") };
     let (bucket, it) = (scene.bucket(), client(&scene.server, &auditor));
     let by_version = it.get_object().bucket(bucket).key(&key).version_id(version);
     assert!(by_version.send().await.is_err(), "reads by version");
-    assert!(
-        it.get_object().bucket(bucket).key(&key).send().await.is_err(),
-        "reads"
-    );
+    assert!(it.get_object().bucket(bucket).key(&key).send().await.is_err(), "reads");
     for key in [key.as_str(), "video/hal/x", "ledger/holds/x.json", "probe/x", "x"] {
         let put = it.put_object().bucket(bucket).key(key).body(b"x".to_vec().into());
         assert!(put.send().await.is_err(), "puts {key}");
         let _ = it.delete_object().bucket(bucket).key(key).send().await;
     }
-    let _ = it
-        .delete_object()
-        .bucket(bucket)
-        .key(&key)
-        .version_id(version)
-        .send()
-        .await;
+    let _ = it.delete_object().bucket(bucket).key(&key).version_id(version).send().await;
     let other = scene.record("gang", Timestamp::now()).await;
     scene.set_hold(&other, true).await;
     scene.tag(&other, "held").await;
-    for (key, status, tag) in [
-        (&key, ObjectLockLegalHoldStatus::On, "held"),
-        (&other, ObjectLockLegalHoldStatus::Off, "video"),
-    ] {
+    for (key, status, tag) in
+        [(&key, ObjectLockLegalHoldStatus::On, "held"), (&other, ObjectLockLegalHoldStatus::Off, "video")]
+    {
         let hold = ObjectLockLegalHold::builder().status(status).build();
         let put = it.put_object_legal_hold().bucket(bucket).key(key);
-        assert!(
-            put.legal_hold(hold).send().await.is_err(),
-            "{key}: holds or releases"
-        );
-        let tag = Tag::builder()
-            .key("toezicht-retention")
-            .value(tag)
-            .build()
-            .unwrap();
+        assert!(put.legal_hold(hold).send().await.is_err(), "{key}: holds or releases");
+        let tag = Tag::builder().key("toezicht-retention").value(tag).build().unwrap();
         let tags = Tagging::builder().tag_set(tag).build().unwrap();
         let put = it.put_object_tagging().bucket(bucket).key(key);
         assert!(put.tagging(tags).send().await.is_err(), "{key}: tags");
@@ -120,20 +79,11 @@ async fn an_auditor_audits_and_no_more(server: S3Server) {
     let _ = it.delete_bucket_policy().bucket(bucket).send().await;
     let _ = it.delete_bucket_lifecycle().bucket(bucket).send().await;
     let none = VersioningConfiguration::builder().build();
-    let _ = it
-        .put_bucket_versioning()
-        .bucket(bucket)
-        .versioning_configuration(none)
-        .send()
-        .await;
+    let _ = it.put_bucket_versioning().bucket(bucket).versioning_configuration(none).send().await;
 
     assert_eq!(scene.marks(&key).await, Some((false, "video".to_owned())));
     assert_eq!(scene.marks(&other).await, Some((true, "held".to_owned())));
-    assert_eq!(
-        scene.versions(&key).await.len(),
-        1,
-        "no version and no marker more"
-    );
+    assert_eq!(scene.versions(&key).await.len(), 1, "no version and no marker more");
     assert!(scene.versions("x").await.is_empty());
     let changed = scene.enforce(Trials::Keep).await.unwrap().changed;
     assert!(changed.is_empty(), "{changed:?}");
@@ -154,20 +104,12 @@ async fn ceph_auditor_audits_and_no_more() {
 async fn an_auditor_is_nobody_else() {
     let mut scene = Scene::new(S3Server::first(), "nobodyelse");
     scene.operator.endpoint = Some("http://127.0.0.1:1".into());
-    let others = [
-        &scene.spec.operator_principal,
-        &scene.spec.recorder_principal,
-        &scene.spec.readers[0],
-    ];
+    let others = [&scene.spec.operator_principal, &scene.spec.recorder_principal, &scene.spec.readers[0]];
     for other in others.map(String::clone) {
         scene.spec.auditor = Some(other);
         let error = scene.enforce(Trials::Keep).await.unwrap_err();
         assert_eq!(error.category(), "refused");
-        assert!(
-            error.safe_message().contains("auditor"),
-            "{}",
-            error.safe_message()
-        );
+        assert!(error.safe_message().contains("auditor"), "{}", error.safe_message());
     }
 }
 
@@ -186,14 +128,8 @@ async fn ceph_recorder_with_rights_of_its_own_puts_its_one_tag_only() {
     put.policy(policy.to_string()).send().await.unwrap();
 
     let put = async |key: &str, tags: Option<&str>| {
-        let put = scene
-            .client("recorder")
-            .put_object()
-            .bucket(scene.bucket())
-            .key(key);
-        let put = put
-            .set_tagging(tags.map(str::to_owned))
-            .body(b"x".to_vec().into());
+        let put = scene.client("recorder").put_object().bucket(scene.bucket()).key(key);
+        let put = put.set_tagging(tags.map(str::to_owned)).body(b"x".to_vec().into());
         put.send().await.is_ok()
     };
     assert!(put("elsewhere/x", None).await, "it has the right now");
@@ -205,24 +141,14 @@ async fn ceph_recorder_with_rights_of_its_own_puts_its_one_tag_only() {
             ("other", Some("toezicht-retention=other")),
             (
                 "class",
-                Some(if class == "video" {
-                    "toezicht-retention=calls"
-                } else {
-                    "toezicht-retention=video"
-                }),
+                Some(if class == "video" { "toezicht-retention=calls" } else { "toezicht-retention=video" }),
             ),
             ("key", Some("something=video")),
         ] {
             assert!(!put(&key(name), tags).await, "{class} with {name}");
         }
-        assert!(
-            put(&key("own"), Some(&format!("toezicht-retention={own}"))).await,
-            "{class}"
-        );
-        assert!(
-            put(&key("sealed"), Some("toezicht-retention=sealed")).await,
-            "{class}"
-        );
+        assert!(put(&key("own"), Some(&format!("toezicht-retention={own}"))).await, "{class}");
+        assert!(put(&key("sealed"), Some("toezicht-retention=sealed")).await, "{class}");
     }
 }
 
@@ -243,12 +169,7 @@ async fn session(server: &S3Server, who: &str) -> Keys {
         .credentials_provider(lasting)
         .build();
     let sts = aws_sdk_sts::Client::from_conf(config);
-    let answer = sts
-        .get_session_token()
-        .duration_seconds(900)
-        .send()
-        .await
-        .unwrap();
+    let answer = sts.get_session_token().duration_seconds(900).send().await.unwrap();
     let keys = answer.credentials.unwrap();
     Keys {
         access_key_id: Secret::new(keys.access_key_id),
@@ -267,11 +188,8 @@ async fn ceph_temporary_keys_do_as_lasting_ones() {
     scene.enforce(Trials::Run).await.unwrap();
     let start = Timestamp::now() - SignedDuration::from_mins(5);
     let key = scene.record("hal", start).await;
-    let incident = [Cover {
-        sources: Sources::All,
-        calls: false,
-        window: Window::new(start, Some(Timestamp::now())),
-    }];
+    let incident =
+        [Cover { sources: Sources::All, calls: false, window: Window::new(start, Some(Timestamp::now())) }];
     assert_eq!(placed(&scene.operator, &incident).await.coverage[0].segments, 1);
     assert_eq!(scene.marks(&key).await, Some((true, "held".to_owned())));
 
@@ -282,14 +200,8 @@ async fn ceph_temporary_keys_do_as_lasting_ones() {
     ] {
         let mut operator = scene.operator.clone();
         let session_token = token.map(Secret::new);
-        operator.credentials = Credentials::Keys(Keys {
-            session_token,
-            ..keys.clone()
-        });
-        let scene = Scene {
-            operator,
-            ..scene.clone()
-        };
+        operator.credentials = Credentials::Keys(Keys { session_token, ..keys.clone() });
+        let scene = Scene { operator, ..scene.clone() };
         let enforced = scene.enforce(Trials::Keep).await;
         match enforced {
             Ok(enforced) => assert!(!refused && enforced.changed.is_empty(), "{token:?}"),

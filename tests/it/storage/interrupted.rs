@@ -13,11 +13,7 @@ async fn the_next_run_puts_it_right(server: S3Server, step: Duration) {
     let mut limit = Duration::ZERO;
     let mut stopped = 0;
     // Each run begins with what the one before left and is stopped a little later.
-    while tokio::time::timeout(limit, scene.enforce(Trials::Run))
-        .await
-        .map(Result::unwrap)
-        .is_err()
-    {
+    while tokio::time::timeout(limit, scene.enforce(Trials::Run)).await.map(Result::unwrap).is_err() {
         stopped += 1;
         limit = next_stop(limit, step);
         assert!(limit < HANG, "it never ends");
@@ -34,11 +30,7 @@ async fn the_next_run_puts_it_right(server: S3Server, step: Duration) {
     other.recorder = super::scene::target(&scene.server, &identity, scene.bucket());
     other.spec.recorder_principal = identity.principal;
     let mut limit = step;
-    while tokio::time::timeout(limit, other.enforce(Trials::Keep))
-        .await
-        .map(Result::unwrap)
-        .is_err()
-    {
+    while tokio::time::timeout(limit, other.enforce(Trials::Keep)).await.map(Result::unwrap).is_err() {
         limit = next_stop(limit, step);
         assert!(limit < HANG, "it never ends");
     }

@@ -97,20 +97,11 @@ async fn forward(State(shared): State<Arc<Shared>>, request: Request) -> Respons
             return (StatusCode::from_u16(status).unwrap(), document).into_response();
         }
     }
-    let path_and_query = parts
-        .uri
-        .path_and_query()
-        .map_or("/".to_owned(), ToString::to_string);
+    let path_and_query = parts.uri.path_and_query().map_or("/".to_owned(), ToString::to_string);
     let asked = parts.clone();
     // The Host header stays: it is part of what was signed.
-    parts.uri = format!("{}{path_and_query}", shared.target)
-        .parse::<Uri>()
-        .unwrap();
-    let answer = match shared
-        .client
-        .request(Request::from_parts(parts, Body::from(body)))
-        .await
-    {
+    parts.uri = format!("{}{path_and_query}", shared.target).parse::<Uri>().unwrap();
+    let answer = match shared.client.request(Request::from_parts(parts, Body::from(body))).await {
         Ok(answer) => answer.map(Body::new),
         Err(_) => return StatusCode::BAD_GATEWAY.into_response(),
     };

@@ -19,15 +19,7 @@ use crate::support::settings::S3Server;
 
 /// Older servers want `Content-MD5` where S3 once required it.
 const MD5: Lie = Lie::Refuse(|parts, _| {
-    let parts_with = [
-        "delete",
-        "lifecycle",
-        "policy",
-        "legal-hold",
-        "tagging",
-        "object-lock",
-        "versioning",
-    ];
+    let parts_with = ["delete", "lifecycle", "policy", "legal-hold", "tagging", "object-lock", "versioning"];
     let needs = writes(parts) && parts_with.iter().any(|part| asks(parts, part));
     (needs && !has(parts, "content-md5")).then_some((400, "MissingContentMD5"))
 });
@@ -46,10 +38,7 @@ const NO_MARKER_RULE: Lie = Lie::Refuse(|parts, body| {
 /// A put into a bucket with default retention must bear a checksum.
 const CHECKED_PUTS: Lie = Lie::Refuse(|parts, _| {
     let is_checked = has(parts, "content-md5")
-        || parts
-            .headers
-            .keys()
-            .any(|name| name.as_str().starts_with("x-amz-checksum-"));
+        || parts.headers.keys().any(|name| name.as_str().starts_with("x-amz-checksum-"));
     (writes(parts) && is_object(parts) && !is_checked).then_some((400, "InvalidRequest"))
 });
 const DUMMY_ACL: Lie = Lie::Rewrite(|parts, text| {
@@ -113,21 +102,13 @@ pub async fn keeps(scene: &Scene) -> Enforced {
     let enforced = scene.enforce(Trials::Run).await.unwrap();
     let again = scene.enforce(Trials::Keep).await.unwrap();
     assert!(again.changed.is_empty(), "{:?}", again.changed);
-    let key = scene
-        .record("balie-2", Timestamp::now() - SignedDuration::from_hours(1))
-        .await;
+    let key = scene.record("balie-2", Timestamp::now() - SignedDuration::from_hours(1)).await;
     assert_eq!(scene.versions(&key).await.len(), 1);
     let later = Timestamp::now() + SignedDuration::from_hours(24 * 30);
-    let swept = sweep(
-        &scene.operator,
-        &CEILINGS,
-        &Declared(vec![]),
-        &Memory::default(),
-        Reach::All,
-        as_if(later),
-    )
-    .await
-    .unwrap();
+    let swept =
+        sweep(&scene.operator, &CEILINGS, &Declared(vec![]), &Memory::default(), Reach::All, as_if(later))
+            .await
+            .unwrap();
     assert_eq!((swept.deleted, swept.resisted), (1, 0), "{swept:?}");
     assert!(scene.versions(&key).await.is_empty());
     enforced
@@ -172,10 +153,7 @@ async fn conditions_are_not_needed(server: S3Server) {
     // A latecomer is refused as ever: the oldest version wins.
     let mut late = scene.clone();
     late.claim.site = "another".into();
-    assert_eq!(
-        late.enforce(Trials::Keep).await.unwrap_err(),
-        EnforceError::Claimed
-    );
+    assert_eq!(late.enforce(Trials::Keep).await.unwrap_err(), EnforceError::Claimed);
 }
 
 #[tokio::test]
@@ -191,10 +169,7 @@ async fn ceph_conditions_are_not_needed() {
 async fn rules_that_keep_no_promise_are_left_out(server: S3Server) {
     for (lies, gaps) in [
         (vec![NO_ABORT_RULE], vec!["unfinished uploads"]),
-        (
-            vec![NO_ABORT_RULE, NO_MARKER_RULE],
-            vec!["unfinished uploads", "expired delete markers"],
-        ),
+        (vec![NO_ABORT_RULE, NO_MARKER_RULE], vec!["unfinished uploads", "expired delete markers"]),
     ] {
         let scene = lying(server.clone(), "norule", lies).await;
         let enforced = keeps(&scene).await;
@@ -228,16 +203,10 @@ async fn a_bucket_that_wants_checksums_is_taken_over(server: S3Server) {
     let client = scene.operator_client();
     let bucket = client.create_bucket().bucket(scene.bucket());
     bucket.object_lock_enabled_for_bucket(true).send().await.unwrap();
-    let retention = DefaultRetention::builder()
-        .mode(ObjectLockRetentionMode::Governance)
-        .days(1);
-    let rule = ObjectLockRule::builder()
-        .default_retention(retention.build())
-        .build();
-    let lock = ObjectLockConfiguration::builder()
-        .object_lock_enabled(ObjectLockEnabled::Enabled)
-        .rule(rule)
-        .build();
+    let retention = DefaultRetention::builder().mode(ObjectLockRetentionMode::Governance).days(1);
+    let rule = ObjectLockRule::builder().default_retention(retention.build()).build();
+    let lock =
+        ObjectLockConfiguration::builder().object_lock_enabled(ObjectLockEnabled::Enabled).rule(rule).build();
     let put = client.put_object_lock_configuration().bucket(scene.bucket());
     put.object_lock_configuration(lock).send().await.unwrap();
     scene.spec.take_over = true;
@@ -260,15 +229,7 @@ async fn an_acl_of_nobody_is_no_obstacle(server: S3Server) {
     let client = scene.operator_client();
     let bucket = client.create_bucket().bucket(scene.bucket());
     bucket.object_lock_enabled_for_bucket(true).send().await.unwrap();
-    assert!(
-        scene
-            .enforce(Trials::Keep)
-            .await
-            .unwrap()
-            .read_back
-            .foreign
-            .is_empty()
-    );
+    assert!(scene.enforce(Trials::Keep).await.unwrap().read_back.foreign.is_empty());
 }
 
 #[tokio::test]
@@ -353,10 +314,7 @@ fn lies_are_about_what_they_name() {
         request.body(()).unwrap().into_parts().0
     };
     let listed = "<L><Version><Key>1-2.mp4</Key></Version><Version><Key>1.mp4</Key></Version></L>";
-    assert_eq!(
-        without(listed, "Version", "1-2.mp4"),
-        "<L><Version><Key>1.mp4</Key></Version></L>"
-    );
+    assert_eq!(without(listed, "Version", "1-2.mp4"), "<L><Version><Key>1.mp4</Key></Version></L>");
     let Lie::Refuse(md5) = MD5 else { panic!() };
     assert!(md5(&parts("POST", "/b?delete&x-id=DeleteObjects"), b"").is_some());
     assert!(md5(&parts("GET", "/b?policy"), b"").is_none());

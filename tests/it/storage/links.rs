@@ -21,11 +21,7 @@ async fn followed(url: &str) -> u16 {
 async fn readers_read_what_is_held(server: S3Server, is_readable: bool) {
     let scene = prepared(server).await;
     let (start, _) = half_an_hour(&scene).await;
-    let incident = [cover(
-        &["receptie"],
-        start + 10.minutes(),
-        Some(start + 20.minutes()),
-    )];
+    let incident = [cover(&["receptie"], start + 10.minutes(), Some(start + 20.minutes()))];
     placed(&scene.operator, &incident).await;
     let entry = entry_of("0".into(), &incident[0], Timestamp::now());
     let now = Timestamp::now();
@@ -38,12 +34,7 @@ async fn readers_read_what_is_held(server: S3Server, is_readable: bool) {
     let memory = Memory::default();
     // As the retention controller does: what the pass found goes into the manifest.
     let write = async |embargo, everywhere| {
-        let work = Task {
-            embargo,
-            everywhere,
-            memory: &memory,
-            ..task(&incident)
-        };
+        let work = Task { embargo, everywhere, memory: &memory, ..task(&incident) };
         let placed = place(&scene.operator, &work, now).await.unwrap();
         let kept = Kept {
             entry: &entry,
@@ -52,9 +43,7 @@ async fn readers_read_what_is_held(server: S3Server, is_readable: bool) {
             ceilings: &CEILINGS,
             embargo,
         };
-        manifest::write(&scene.operator, kept, &memory, now)
-            .await
-            .unwrap();
+        manifest::write(&scene.operator, kept, &memory, now).await.unwrap();
     };
     write(Some(SignedDuration::from_hours(1)), false).await;
     let as_identity = |name: &str| target(&scene.server, scene.server.identity(name), scene.bucket());
@@ -77,9 +66,7 @@ async fn readers_read_what_is_held(server: S3Server, is_readable: bool) {
     for nobody in ["recorder", "other"] {
         assert!(links(nobody).await.is_err(), "{nobody} reads the manifest");
     }
-    let own = manifest::links(&scene.operator, &entry.name, lives, now)
-        .await
-        .unwrap();
+    let own = manifest::links(&scene.operator, &entry.name, lives, now).await.unwrap();
     assert_eq!(
         followed(own.segments[0].url.as_deref().unwrap()).await,
         403,
@@ -90,11 +77,7 @@ async fn readers_read_what_is_held(server: S3Server, is_readable: bool) {
     let untrue = scene.record("receptie", now + 48.hours()).await;
     write(None, true).await;
     let all = links("manager").await.unwrap().segments;
-    assert_eq!(
-        all.iter().filter(|link| link.line.key == untrue).count(),
-        1,
-        "{all:?}"
-    );
+    assert_eq!(all.iter().filter(|link| link.line.key == untrue).count(), 1, "{all:?}");
 
     manifest::remove(&scene.operator, &entry.name).await.unwrap();
     assert!(scene.versions("ledger/manifests/").await.is_empty());

@@ -69,14 +69,8 @@ async fn all_of_it_is_held(server: S3Server) {
 
     let count = keys.len() as u64;
     let proved = placed(&scene.operator, &incident).await;
-    let told = |coverage: &Coverage| {
-        (
-            coverage.segments,
-            coverage.bytes,
-            coverage.sealed,
-            coverage.sources.clone(),
-        )
-    };
+    let told =
+        |coverage: &Coverage| (coverage.segments, coverage.bytes, coverage.sealed, coverage.sources.clone());
     let found: Vec<_> = proved.coverage.iter().map(told).collect();
     assert_eq!(found, [told(&expected(&incident[0], &keys))]);
     assert_eq!(proved.coverage[0].present.count(), count);
@@ -92,11 +86,7 @@ async fn all_of_it_is_held(server: S3Server) {
     let later = Timestamp::now() + SignedDuration::from_hours(29 * 24);
     released(&scene.operator, &entry, later).await;
     let tally = audited(&scene, &[], later).await;
-    assert_eq!(
-        (tally.versions, tally.markers),
-        (0, 0),
-        "all is over its ceiling by then"
-    );
+    assert_eq!((tally.versions, tally.markers), (0, 0), "all is over its ceiling by then");
 }
 
 /// Nobody may put a legal hold on a key, the operator neither.
@@ -154,11 +144,7 @@ async fn what_is_refused_stops_no_other(server: S3Server) {
     let mut release = Release::new(&entry, &nobody, &CEILINGS, &memory);
     let done = release.pass(&scene.operator, as_if(later)).await.unwrap();
     assert_eq!(done.deleted, 5, "{done:?}");
-    let refused: Vec<u64> = done
-        .refused
-        .into_values()
-        .map(|refused| refused.versions)
-        .collect();
+    let refused: Vec<u64> = done.refused.into_values().map(|refused| refused.versions).collect();
     assert_eq!(refused, [1]);
     assert_eq!(scene.marks(&keys[0]).await, Some((true, "video".into())));
     scene.enforce(Trials::Keep).await.unwrap();
@@ -170,10 +156,7 @@ async fn a_store_that_falls_silent_stops_all(server: S3Server, port: u16) {
     let proxy = Proxy::start(&server.endpoint, port).await;
     let scene = prepared(server).await;
     recorded(&scene, 150).await;
-    let through = StorageTarget {
-        endpoint: Some(proxy.endpoint.clone()),
-        ..scene.operator.clone()
-    };
+    let through = StorageTarget { endpoint: Some(proxy.endpoint.clone()), ..scene.operator.clone() };
     let incident = [cover(&[], morning(), Some(morning() + 6.hours()))];
     let told = proxy.cut_after(300, |_| true);
     let (work, now) = (task(&incident), Timestamp::now());

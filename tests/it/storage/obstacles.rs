@@ -46,41 +46,16 @@ async fn taken_over(scene: &mut Scene) -> Vec<String> {
 
 async fn a_retention_above_the_ceiling(server: S3Server) {
     let (mut scene, pretend) = somebodys(server).await;
-    let retention = DefaultRetention::builder()
-        .mode(ObjectLockRetentionMode::Governance)
-        .days(400);
-    let rule = ObjectLockRule::builder()
-        .default_retention(retention.build())
-        .build();
-    let lock = ObjectLockConfiguration::builder()
-        .object_lock_enabled(ObjectLockEnabled::Enabled)
-        .rule(rule);
-    let request = scene
-        .operator_client()
-        .put_object_lock_configuration()
-        .bucket(scene.bucket());
-    request
-        .object_lock_configuration(lock.build())
-        .send()
-        .await
-        .unwrap();
-    let retention = Retention {
-        words: "GOVERNANCE 400 days".into(),
-        days: 400,
-    };
+    let retention = DefaultRetention::builder().mode(ObjectLockRetentionMode::Governance).days(400);
+    let rule = ObjectLockRule::builder().default_retention(retention.build()).build();
+    let lock = ObjectLockConfiguration::builder().object_lock_enabled(ObjectLockEnabled::Enabled).rule(rule);
+    let request = scene.operator_client().put_object_lock_configuration().bucket(scene.bucket());
+    request.object_lock_configuration(lock.build()).send().await.unwrap();
+    let retention = Retention { words: "GOVERNANCE 400 days".into(), days: 400 };
     let found = obstacles(&scene, &pretend).await;
-    assert_eq!(
-        found,
-        [Obstacle::DefaultRetention {
-            retention,
-            above: true
-        }]
-    );
+    assert_eq!(found, [Obstacle::DefaultRetention { retention, above: true }]);
     let changed = taken_over(&mut scene).await;
-    assert!(
-        changed.contains(&"default retention: GOVERNANCE 400 days → none".to_owned()),
-        "{changed:?}"
-    );
+    assert!(changed.contains(&"default retention: GOVERNANCE 400 days → none".to_owned()), "{changed:?}");
 }
 
 #[tokio::test]
@@ -100,22 +75,13 @@ async fn foreign_lifecycle(server: S3Server) {
         .status(ExpirationStatus::Enabled)
         .filter(LifecycleRuleFilter::builder().prefix("video/").build())
         .expiration(LifecycleExpiration::builder().days(400).build());
-    let rules = BucketLifecycleConfiguration::builder()
-        .rules(rule.build().unwrap())
-        .build()
-        .unwrap();
-    let request = scene
-        .operator_client()
-        .put_bucket_lifecycle_configuration()
-        .bucket(scene.bucket());
+    let rules = BucketLifecycleConfiguration::builder().rules(rule.build().unwrap()).build().unwrap();
+    let request = scene.operator_client().put_bucket_lifecycle_configuration().bucket(scene.bucket());
     request.lifecycle_configuration(rules).send().await.unwrap();
     assert_eq!(obstacles(&scene, &pretend).await, [Obstacle::Lifecycle]);
     let changed = taken_over(&mut scene).await;
     let was = "lifecycle: video/ expire 400d → ";
-    assert!(
-        changed.iter().any(|change| change.starts_with(was)),
-        "{changed:?}"
-    );
+    assert!(changed.iter().any(|change| change.starts_with(was)), "{changed:?}");
 }
 
 #[tokio::test]
@@ -181,17 +147,11 @@ async fn ceph_notifications_are_seen() {
     let identity = scene.operator_identity();
     let answer = attempt(&scene.server, scene.bucket(), &identity, &["notify"]).await;
     assert_eq!(answer["ok"], true, "{answer}");
-    assert_eq!(
-        obstacles(&scene, &pretend).await,
-        [Obstacle::Configured(Extra::Notifications)]
-    );
+    assert_eq!(obstacles(&scene, &pretend).await, [Obstacle::Configured(Extra::Notifications)]);
     scene.spec.take_over = true;
     let is_told = async || {
         let told = scene.enforce(Trials::Keep).await.unwrap_err().safe_message();
-        assert!(
-            told.contains("has notifications, and the operator cannot remove that"),
-            "{told}"
-        );
+        assert!(told.contains("has notifications, and the operator cannot remove that"), "{told}");
     };
     is_told().await;
 
@@ -220,13 +180,7 @@ async fn foreign_objects(server: S3Server) {
         put(key).await.unwrap();
         // Hidden behind a delete marker it is there all the same.
         if n % 2 == 1 {
-            client
-                .delete_object()
-                .bucket(scene.bucket())
-                .key(key)
-                .send()
-                .await
-                .unwrap();
+            client.delete_object().bucket(scene.bucket()).key(key).send().await.unwrap();
         }
         assert_eq!(obstacles(&scene, &pretend).await, [Obstacle::Objects], "{key}");
         if key == "their/object" {
@@ -239,10 +193,7 @@ async fn foreign_objects(server: S3Server) {
     }
     let before = scene.versions("their/").await;
     let changed = taken_over(&mut scene).await;
-    assert_eq!(
-        changed[0],
-        "claim: nobody's, with objects of somebody's, which stay → this Site's"
-    );
+    assert_eq!(changed[0], "claim: nobody's, with objects of somebody's, which stay → this Site's");
     assert_eq!(scene.versions("their/").await, before, "nothing is deleted");
     assert_eq!(scene.versions(RECORDING).await.len(), 1);
 }
@@ -260,11 +211,7 @@ async fn ceph_foreign_objects() {
 /// Recordings of a Site whose claim is gone are no obstacle: they are what the bucket is for.
 async fn recordings_are_no_obstacle(server: S3Server) {
     let (scene, _pretend) = somebodys(server).await;
-    let put = scene
-        .operator_client()
-        .put_object()
-        .bucket(scene.bucket())
-        .key(RECORDING);
+    let put = scene.operator_client().put_object().bucket(scene.bucket()).key(RECORDING);
     put.body(b"picture".to_vec().into()).send().await.unwrap();
     scene.enforce(Trials::Keep).await.unwrap();
 }

@@ -21,19 +21,12 @@ async fn seaweedfs_policies_have_the_arns_of_the_principals_partition() {
         None => Act::Pass,
     };
     let after = |asked: &Asked, text: String| {
-        if asked.asks("policy") {
-            text.replace("arn:aws:", "arn:aws-eusc:")
-        } else {
-            text
-        }
+        if asked.asks("policy") { text.replace("arn:aws:", "arn:aws-eusc:") } else { text }
     };
     let (mut scene, _liar) = lied_to("eusc", before, after).await;
     let error = scene.enforce(Trials::Run).await.unwrap_err();
     assert!(error.safe_message().contains("the partition aws)"), "{error}");
-    for name in [
-        &mut scene.spec.operator_principal,
-        &mut scene.spec.recorder_principal,
-    ] {
+    for name in [&mut scene.spec.operator_principal, &mut scene.spec.recorder_principal] {
         *name = name.replace("arn:aws:", "arn:aws-eusc:");
     }
     scene.spec.readers[0] = scene.spec.readers[0].replace("arn:aws:", "arn:aws-eusc:");
@@ -70,16 +63,8 @@ async fn seaweedfs_a_policy_is_counted_before_it_is_put() {
     scene.spec.readers = others;
     scene.spec.readers.extend((0..31).map(|number| role(number, 256)));
     let error = scene.enforce(Trials::Keep).await.unwrap_err();
-    let EnforceError::PolicyTooLong {
-        people, bytes, fits, ..
-    } = error
-    else {
-        panic!("{error:?}")
-    };
-    assert!(
-        people == 32 && bytes > 20_480 && fits > 8,
-        "{people} {bytes} {fits}"
-    );
+    let EnforceError::PolicyTooLong { people, bytes, fits, .. } = error else { panic!("{error:?}") };
+    assert!(people == 32 && bytes > 20_480 && fits > 8, "{people} {bytes} {fits}");
     assert!(error.safe_message().contains("spec.managers"), "{error}");
     assert_eq!(scene.policy().await, policy, "the policy is as it was");
     scene.spec.readers.truncate(fits);
@@ -97,11 +82,7 @@ async fn seaweedfs_policies_of_another_form_are_said_to_be_so() {
     let error = scene.enforce(Trials::Run).await.unwrap_err();
     assert_eq!(error.category(), "store_unfit");
     let told = error.safe_message();
-    for part in [
-        "no bucket policy of S3's form",
-        "MalformedPolicy (HTTP 400)",
-        "Scaleway",
-    ] {
+    for part in ["no bucket policy of S3's form", "MalformedPolicy (HTTP 400)", "Scaleway"] {
         assert!(told.contains(part), "{told}");
     }
 }
@@ -121,9 +102,9 @@ async fn unheeded(prefix: &str, has_policies: bool) -> (Scene, Liar) {
             Method::PUT => *kept = Some(asked.text()),
             Method::DELETE => *kept = None,
             _ => {
-                return kept.clone().map_or(refusal(404, "NoSuchBucketPolicy"), |policy| {
-                    Act::Answer(200, policy)
-                });
+                return kept
+                    .clone()
+                    .map_or(refusal(404, "NoSuchBucketPolicy"), |policy| Act::Answer(200, policy));
             }
         }
         Act::Answer(204, String::new())
@@ -138,12 +119,9 @@ async fn a_store_that_heeds_no_policy(has_policies: bool) {
     // The recorders have no rights at all.
     let error = scene.enforce(Trials::Run).await.unwrap_err();
     let told = error.safe_message();
-    for part in [
-        "no effect on this store's identities",
-        "RecorderCanPut",
-        "toezicht iam",
-        "--for identity-policies",
-    ] {
+    for part in
+        ["no effect on this store's identities", "RecorderCanPut", "toezicht iam", "--for identity-policies"]
+    {
         assert!(told.contains(part), "{told}");
     }
     // They have all rights.
@@ -152,10 +130,7 @@ async fn a_store_that_heeds_no_policy(has_policies: bool) {
     open.recorder.credentials = Credentials::keys(&admin.access_key, &admin.secret_key);
     open.spec.recorder_principal.clone_from(&admin.principal);
     let told = open.enforce(Trials::Run).await.unwrap_err().safe_message();
-    assert!(
-        told.contains("OperatorCannotGet fails: The operator's credentials can read"),
-        "{told}"
-    );
+    assert!(told.contains("OperatorCannotGet fails: The operator's credentials can read"), "{told}");
 
     // They have what toezicht iam prints.
     let mut past = scene.clone();
@@ -163,13 +138,8 @@ async fn a_store_that_heeds_no_policy(has_policies: bool) {
     past.recorder.endpoint = Some(scene.server.endpoint.clone());
     past.enforce(Trials::Keep).await.unwrap();
     past.remove("ledger/dialect.json").await;
-    let Enforced {
-        gaps, conformance, ..
-    } = scene.enforce(Trials::Run).await.unwrap();
-    assert!(
-        gaps.iter().any(|gap| gap.contains("--for identity-policies")),
-        "{gaps:?}"
-    );
+    let Enforced { gaps, conformance, .. } = scene.enforce(Trials::Run).await.unwrap();
+    assert!(gaps.iter().any(|gap| gap.contains("--for identity-policies")), "{gaps:?}");
     let table = conformance.unwrap();
     assert_eq!(table.verdict(Check::RecorderCannotGet), &Verdict::Holds);
     assert_eq!(table.verdict(Check::EveryoneElseIsDenied).as_str(), "Unknown");
@@ -206,11 +176,7 @@ async fn forgetful(prefix: &str, is_gone: Arc<Mutex<bool>>) -> (Scene, Liar) {
         _ => Act::Pass,
     };
     let after = move |asked: &Asked, text: String| {
-        if asked.asks("policy") && *is_gone.lock().unwrap() {
-            text.replace(GONE, ID)
-        } else {
-            text
-        }
+        if asked.asks("policy") && *is_gone.lock().unwrap() { text.replace(GONE, ID) } else { text }
     };
     let (mut scene, liar) = lied_to(prefix, before, after).await;
     scene.spec.readers.push(GONE.into());
@@ -231,19 +197,12 @@ async fn seaweedfs_somebody_whom_the_store_does_not_know_is_left_out() {
     let enforced = scene.enforce(Trials::Run).await.unwrap();
     names_all_but_gone(&scene, &enforced);
     let policy = scene.policy().await.unwrap();
-    assert!(
-        policy.contains(&scene.server.identity("manager").principal),
-        "{policy}"
-    );
+    assert!(policy.contains(&scene.server.identity("manager").principal), "{policy}");
     assert!(!policy.contains("gone") && !policy.contains("AIDA"), "{policy}");
     liar.policies();
     let again = scene.enforce(Trials::Keep).await.unwrap();
     names_all_but_gone(&scene, &again);
-    assert!(
-        again.changed.is_empty() && liar.policies().is_empty(),
-        "{:?}",
-        again.changed
-    );
+    assert!(again.changed.is_empty() && liar.policies().is_empty(), "{:?}", again.changed);
 }
 
 /// One is deleted later: the policy shows an id in place of the name, and could not be put again.
@@ -260,11 +219,7 @@ async fn seaweedfs_somebody_who_was_deleted_is_left_out_and_may_come_back() {
     liar.policies();
     for _ in 0..2 {
         let again = scene.enforce(Trials::Keep).await.unwrap();
-        assert!(
-            again.changed.is_empty() && liar.policies().is_empty(),
-            "{:?}",
-            again.changed
-        );
+        assert!(again.changed.is_empty() && liar.policies().is_empty(), "{:?}", again.changed);
     }
     // The daily trials find that it is somebody again.
     *is_gone.lock().unwrap() = false;

@@ -48,25 +48,15 @@ impl Pretend {
             parts: Mutex::default(),
             writes: Mutex::default(),
         });
-        let app = axum::Router::new()
-            .fallback(forward)
-            .with_state(Arc::clone(&shared));
+        let app = axum::Router::new().fallback(forward).with_state(Arc::clone(&shared));
         let task = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-        Self {
-            endpoint,
-            shared,
-            task,
-        }
+        Self { endpoint, shared, task }
     }
 
     /// Answers for a part from now on.
     pub fn answer(&self, part: &'static str, get: (u16, &str), change: u16) {
         let get = (get.0, get.1.to_owned());
-        self.shared
-            .parts
-            .lock()
-            .unwrap()
-            .insert(part, Part { get, change });
+        self.shared.parts.lock().unwrap().insert(part, Part { get, change });
     }
 
     /// The operator may not read a part.
@@ -107,25 +97,16 @@ impl Shared {
 }
 
 async fn forward(State(shared): State<Arc<Shared>>, mut request: Request) -> Response {
-    let path_and_query = request
-        .uri()
-        .path_and_query()
-        .map_or("/".to_owned(), ToString::to_string);
+    let path_and_query = request.uri().path_and_query().map_or("/".to_owned(), ToString::to_string);
     let query = request.uri().query().unwrap_or_default().to_owned();
     if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        shared
-            .writes
-            .lock()
-            .unwrap()
-            .push(format!("{} {path_and_query}", request.method()));
+        shared.writes.lock().unwrap().push(format!("{} {path_and_query}", request.method()));
     }
     if let Some(response) = shared.own(request.method(), &query) {
         return response;
     }
     // The Host header stays: it is part of what was signed.
-    *request.uri_mut() = format!("{}{path_and_query}", shared.target)
-        .parse::<Uri>()
-        .unwrap();
+    *request.uri_mut() = format!("{}{path_and_query}", shared.target).parse::<Uri>().unwrap();
     match shared.client.request(request).await {
         Ok(response) => response.map(Body::new).into_response(),
         Err(_) => StatusCode::BAD_GATEWAY.into_response(),

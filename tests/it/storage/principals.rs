@@ -55,14 +55,7 @@ async fn the_recorder_changes(server: S3Server) {
     after.recorder = super::scene::target(&before.server, &other, before.bucket());
     after.spec.recorder_principal = other.principal;
     let enforced = after.enforce(Trials::Run).await.unwrap();
-    assert_eq!(
-        enforced
-            .changed
-            .iter()
-            .map(|change| change.what)
-            .collect::<Vec<_>>(),
-        [Aspect::Policy]
-    );
+    assert_eq!(enforced.changed.iter().map(|change| change.what).collect::<Vec<_>>(), [Aspect::Policy]);
     assert!(after.enforce(Trials::Keep).await.unwrap().changed.is_empty());
 }
 

@@ -11,20 +11,11 @@ use crate::support::settings::S3Server;
 
 async fn a_bucket_without_lock_is_refused(server: S3Server) {
     let scene = Scene::new(server, "nolock");
-    scene
-        .operator_client()
-        .create_bucket()
-        .bucket(scene.bucket())
-        .send()
-        .await
-        .unwrap();
+    scene.operator_client().create_bucket().bucket(scene.bucket()).send().await.unwrap();
     match scene.enforce(Trials::Run).await.unwrap_err() {
         error @ EnforceError::Unadoptable { .. } => {
             let told = error.safe_message();
-            assert!(
-                told.contains("no Object Lock") && told.contains("a new bucket"),
-                "{told}"
-            );
+            assert!(told.contains("no Object Lock") && told.contains("a new bucket"), "{told}");
             assert!(!told.contains("TakeOver"), "{told}");
         }
         other => panic!("{other:?}"),
@@ -48,32 +39,16 @@ async fn somebodys_bucket(server: S3Server) {
     let mut scene = Scene::new(server, "foreign");
     let client = scene.operator_client();
     let bucket = scene.bucket().to_owned();
-    client
-        .create_bucket()
-        .bucket(&bucket)
-        .object_lock_enabled_for_bucket(true)
-        .send()
-        .await
-        .unwrap();
+    client.create_bucket().bucket(&bucket).object_lock_enabled_for_bucket(true).send().await.unwrap();
     for key in ["their/object", "probe/their-object"] {
-        client
-            .put_object()
-            .bucket(&bucket)
-            .key(key)
-            .body(b"theirs".to_vec().into())
-            .send()
-            .await
-            .unwrap();
+        client.put_object().bucket(&bucket).key(key).body(b"theirs".to_vec().into()).send().await.unwrap();
     }
     let rule = LifecycleRule::builder()
         .id("theirs")
         .status(ExpirationStatus::Enabled)
         .filter(LifecycleRuleFilter::builder().prefix("their/").build())
         .expiration(LifecycleExpiration::builder().days(3).build());
-    let rules = BucketLifecycleConfiguration::builder()
-        .rules(rule.build().unwrap())
-        .build()
-        .unwrap();
+    let rules = BucketLifecycleConfiguration::builder().rules(rule.build().unwrap()).build().unwrap();
     client
         .put_bucket_lifecycle_configuration()
         .bucket(&bucket)
@@ -81,10 +56,7 @@ async fn somebodys_bucket(server: S3Server) {
         .send()
         .await
         .unwrap();
-    let retention = DefaultRetention::builder()
-        .mode(ObjectLockRetentionMode::Governance)
-        .days(2)
-        .build();
+    let retention = DefaultRetention::builder().mode(ObjectLockRetentionMode::Governance).days(2).build();
     let lock = ObjectLockConfiguration::builder()
         .object_lock_enabled(ObjectLockEnabled::Enabled)
         .rule(ObjectLockRule::builder().default_retention(retention).build())
@@ -99,13 +71,7 @@ async fn somebodys_bucket(server: S3Server) {
     let policy = serde_json::json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow",
         "Principal": {"AWS": [scene.server.identity("other").principal]}, "Action": ["s3:GetObject"],
         "Resource": [format!("arn:aws:s3:::{bucket}/their/*")]}]});
-    client
-        .put_bucket_policy()
-        .bucket(&bucket)
-        .policy(policy.to_string())
-        .send()
-        .await
-        .unwrap();
+    client.put_bucket_policy().bucket(&bucket).policy(policy.to_string()).send().await.unwrap();
 
     let theirs = scene.policy().await;
     match scene.enforce(Trials::Run).await.unwrap_err() {
@@ -132,15 +98,7 @@ async fn somebodys_bucket(server: S3Server) {
     let taken = scene.enforce(Trials::Keep).await.unwrap();
     let mut changed: Vec<_> = taken.changed.iter().map(|change| change.what).collect();
     changed.retain(|what| *what != Aspect::DefaultEncryption);
-    assert_eq!(
-        changed,
-        [
-            Aspect::Claim,
-            Aspect::DefaultRetention,
-            Aspect::Lifecycle,
-            Aspect::Policy
-        ]
-    );
+    assert_eq!(changed, [Aspect::Claim, Aspect::DefaultRetention, Aspect::Lifecycle, Aspect::Policy]);
     for prefix in ["their/", "probe/"] {
         assert_eq!(scene.versions(prefix).await.len(), 1, "objects stay");
     }
@@ -168,11 +126,7 @@ async fn a_machine_as_a_reader_is_refused_before_connecting() {
         }];
         let error = scene.enforce(Trials::Keep).await.unwrap_err();
         assert_eq!(error.category(), "refused");
-        assert!(
-            error.safe_message().contains("article 3.2"),
-            "{}",
-            error.safe_message()
-        );
+        assert!(error.safe_message().contains("article 3.2"), "{}", error.safe_message());
     }
 }
 
@@ -210,9 +164,5 @@ async fn a_ceiling_that_cannot_be_kept_is_refused_before_connecting() {
     scene.spec.video_ceiling = toezicht::api::Days(4);
     let error = scene.enforce(Trials::Keep).await.unwrap_err();
     assert_eq!(error.category(), "ceiling");
-    assert!(
-        error.safe_message().contains("at least 5d"),
-        "{}",
-        error.safe_message()
-    );
+    assert!(error.safe_message().contains("at least 5d"), "{}", error.safe_message());
 }

@@ -92,15 +92,9 @@ impl Liar {
             after: Box::new(after),
             policies: Mutex::default(),
         });
-        let app = axum::Router::new()
-            .fallback(forward)
-            .with_state(Arc::clone(&shared));
+        let app = axum::Router::new().fallback(forward).with_state(Arc::clone(&shared));
         let task = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-        Self {
-            endpoint,
-            shared,
-            task,
-        }
+        Self { endpoint, shared, task }
     }
 
     /// Policies that were put since this was last asked.
@@ -116,21 +110,12 @@ impl Drop for Liar {
 }
 
 async fn forward(State(shared): State<Arc<Shared>>, request: Request) -> Response {
-    let path_and_query = request
-        .uri()
-        .path_and_query()
-        .map_or("/".to_owned(), ToString::to_string);
+    let path_and_query = request.uri().path_and_query().map_or("/".to_owned(), ToString::to_string);
     let query = request.uri().query().unwrap_or_default();
-    let names = query
-        .split('&')
-        .map(|part| part.split('=').next().unwrap_or_default().to_owned());
+    let names = query.split('&').map(|part| part.split('=').next().unwrap_or_default().to_owned());
     let names = names.collect();
     let (mut parts, body) = request.into_parts();
-    let asked = Asked {
-        method: parts.method.clone(),
-        names,
-        body: to_bytes(body, MOST).await.unwrap(),
-    };
+    let asked = Asked { method: parts.method.clone(), names, body: to_bytes(body, MOST).await.unwrap() };
     shared.policies.lock().unwrap().extend(asked.policy());
     match (shared.before)(&asked) {
         Act::Answer(status, body) => {
@@ -140,13 +125,8 @@ async fn forward(State(shared): State<Arc<Shared>>, request: Request) -> Respons
         Act::Pass => (),
     }
     // The Host header stays: it is part of what was signed.
-    parts.uri = format!("{}{path_and_query}", shared.target)
-        .parse::<Uri>()
-        .unwrap();
-    let Ok(answer) = shared
-        .client
-        .request(Request::from_parts(parts, Body::from(asked.body.clone())))
-        .await
+    parts.uri = format!("{}{path_and_query}", shared.target).parse::<Uri>().unwrap();
+    let Ok(answer) = shared.client.request(Request::from_parts(parts, Body::from(asked.body.clone()))).await
     else {
         return StatusCode::BAD_GATEWAY.into_response();
     };
@@ -170,9 +150,7 @@ async fn put_policy(server: &S3Server, parts: &Parts, policy: String) -> Respons
     let (_, credential) = authorization.split_once("Credential=").unwrap();
     let access_key = credential.split('/').next().unwrap();
     let mut identities = server.identities.values();
-    let identity = identities
-        .find(|identity| identity.access_key == access_key)
-        .unwrap();
+    let identity = identities.find(|identity| identity.access_key == access_key).unwrap();
     let bucket = parts.uri.path().trim_matches('/');
     let request = scene::client(server, identity).put_bucket_policy().bucket(bucket);
     match request.policy(policy).send().await {

@@ -83,14 +83,7 @@ impl Scene {
     }
 
     pub async fn enforce(&self, trials: Trials) -> Result<Enforced, EnforceError> {
-        let enforced = enforce(
-            &self.operator,
-            Some(&self.recorder),
-            &self.spec,
-            &self.claim,
-            trials,
-        )
-        .await;
+        let enforced = enforce(&self.operator, Some(&self.recorder), &self.spec, &self.claim, trials).await;
         enforced.map_err(|failed| failed.error)
     }
 
@@ -102,11 +95,7 @@ impl Scene {
     /// A plain client with the operator's own credentials.
     pub fn operator_client(&self) -> Client {
         // One whose keys are not its own is still somebody.
-        let keys = self
-            .operator
-            .credentials
-            .as_keys()
-            .filter(|keys| keys.session_token.is_none());
+        let keys = self.operator.credentials.as_keys().filter(|keys| keys.session_token.is_none());
         let Some(keys) = keys else {
             return client(&self.server, self.server.bucket_maker());
         };
@@ -121,24 +110,12 @@ impl Scene {
     /// The operator's name in the server's file.
     pub fn operator_identity(&self) -> String {
         let is_ours = |identity: &S3Identity| identity.access_key == self.keys().access_key_id.reveal();
-        self.server
-            .identities
-            .iter()
-            .find(|(_, identity)| is_ours(identity))
-            .unwrap()
-            .0
-            .clone()
+        self.server.identities.iter().find(|(_, identity)| is_ours(identity)).unwrap().0.clone()
     }
 
     /// The policy as the store has it.
     pub async fn policy(&self) -> Option<String> {
-        let answer = self
-            .operator_client()
-            .get_bucket_policy()
-            .bucket(self.bucket())
-            .send()
-            .await
-            .ok()?;
+        let answer = self.operator_client().get_bucket_policy().bucket(self.bucket()).send().await.ok()?;
         answer.policy().map(str::to_owned)
     }
 
@@ -170,64 +147,30 @@ impl Scene {
 
     /// Turns the legal hold of a key's newest version on or off.
     pub async fn set_hold(&self, key: &str, on: bool) {
-        let status = if on {
-            ObjectLockLegalHoldStatus::On
-        } else {
-            ObjectLockLegalHoldStatus::Off
-        };
+        let status = if on { ObjectLockLegalHoldStatus::On } else { ObjectLockLegalHoldStatus::Off };
         let hold = ObjectLockLegalHold::builder().status(status).build();
-        let request = self
-            .operator_client()
-            .put_object_legal_hold()
-            .bucket(self.bucket())
-            .key(key);
-        request
-            .version_id(self.newest(key).await)
-            .legal_hold(hold)
-            .send()
-            .await
-            .unwrap();
+        let request = self.operator_client().put_object_legal_hold().bucket(self.bucket()).key(key);
+        request.version_id(self.newest(key).await).legal_hold(hold).send().await.unwrap();
     }
 
     /// Gives a key's newest version another tag.
     pub async fn tag(&self, key: &str, value: &str) {
-        let tag = Tag::builder()
-            .key("toezicht-retention")
-            .value(value)
-            .build()
-            .unwrap();
+        let tag = Tag::builder().key("toezicht-retention").value(value).build().unwrap();
         let tags = Tagging::builder().tag_set(tag).build().unwrap();
-        let request = self
-            .operator_client()
-            .put_object_tagging()
-            .bucket(self.bucket())
-            .key(key);
-        request
-            .version_id(self.newest(key).await)
-            .tagging(tags)
-            .send()
-            .await
-            .unwrap();
+        let request = self.operator_client().put_object_tagging().bucket(self.bucket()).key(key);
+        request.version_id(self.newest(key).await).tagging(tags).send().await.unwrap();
     }
 
     /// Takes all tags off a key's newest version.
     pub async fn untag(&self, key: &str) {
-        let request = self
-            .operator_client()
-            .delete_object_tagging()
-            .bucket(self.bucket())
-            .key(key);
+        let request = self.operator_client().delete_object_tagging().bucket(self.bucket()).key(key);
         request.version_id(self.newest(key).await).send().await.unwrap();
     }
 
     /// Removes all versions and markers of a key.
     pub async fn remove(&self, key: &str) {
         for (key, version) in self.versions(key).await {
-            let request = self
-                .operator_client()
-                .delete_object()
-                .bucket(self.bucket())
-                .key(key);
+            let request = self.operator_client().delete_object().bucket(self.bucket()).key(key);
             request.version_id(version).send().await.unwrap();
         }
     }
@@ -240,22 +183,13 @@ impl Scene {
     /// Puts what somebody wrote.
     pub async fn put_bytes(&self, key: &str, bytes: &[u8]) {
         let body = aws_sdk_s3::primitives::ByteStream::from(bytes.to_vec());
-        let request = self
-            .operator_client()
-            .put_object()
-            .bucket(self.bucket())
-            .key(key)
-            .body(body);
+        let request = self.operator_client().put_object().bucket(self.bucket()).key(key).body(body);
         request.send().await.unwrap();
     }
 
     /// Hides a key behind a delete marker.
     pub async fn hide(&self, key: &str) {
-        let request = self
-            .operator_client()
-            .delete_object()
-            .bucket(self.bucket())
-            .key(key);
+        let request = self.operator_client().delete_object().bucket(self.bucket()).key(key);
         assert_eq!(request.send().await.unwrap().delete_marker(), Some(true));
     }
 
@@ -270,17 +204,8 @@ impl Scene {
             .await
             .unwrap();
         let text = |text: Option<&str>| text.unwrap().to_owned();
-        let versions = page
-            .versions()
-            .iter()
-            .map(|v| (text(v.key()), text(v.version_id())));
-        versions
-            .chain(
-                page.delete_markers()
-                    .iter()
-                    .map(|m| (text(m.key()), text(m.version_id()))),
-            )
-            .collect()
+        let versions = page.versions().iter().map(|v| (text(v.key()), text(v.version_id())));
+        versions.chain(page.delete_markers().iter().map(|m| (text(m.key()), text(m.version_id())))).collect()
     }
 }
 
@@ -299,36 +224,17 @@ pub fn target(server: &S3Server, identity: &S3Identity, bucket: &str) -> Storage
 /// The legal hold and the tag of the newest version of a key; `None`: there is none.
 pub async fn marks(client: &Client, bucket: &str, key: &str) -> Option<(bool, String)> {
     let version = newest(client, bucket, key).await?;
-    let hold = client
-        .get_object_legal_hold()
-        .bucket(bucket)
-        .key(key)
-        .version_id(&version)
-        .send()
-        .await;
+    let hold = client.get_object_legal_hold().bucket(bucket).key(key).version_id(&version).send().await;
     let on = hold.is_ok_and(|hold| {
         hold.legal_hold().and_then(|hold| hold.status()) == Some(&ObjectLockLegalHoldStatus::On)
     });
-    let tags = client
-        .get_object_tagging()
-        .bucket(bucket)
-        .key(key)
-        .version_id(&version)
-        .send()
-        .await
-        .unwrap();
+    let tags = client.get_object_tagging().bucket(bucket).key(key).version_id(&version).send().await.unwrap();
     let tags: Vec<&str> = tags.tag_set().iter().map(Tag::value).collect();
     Some((on, tags.join(",")))
 }
 
 async fn newest(client: &Client, bucket: &str, key: &str) -> Option<String> {
-    let page = client
-        .list_object_versions()
-        .bucket(bucket)
-        .prefix(key)
-        .send()
-        .await
-        .unwrap();
+    let page = client.list_object_versions().bucket(bucket).prefix(key).send().await.unwrap();
     Some(page.versions().first()?.version_id()?.to_owned())
 }
 

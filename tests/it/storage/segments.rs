@@ -29,13 +29,7 @@ fn segment(size: usize) -> Segment {
     std::fs::write(&file, &bytes).unwrap();
     let sha256: [u8; 32] = Sha256::digest(&bytes).into();
     let key = Key::new(Class::Video, "receptie", Timestamp::now(), 60_000, &sha256).unwrap();
-    Segment {
-        _dir: dir,
-        file,
-        sha256,
-        key,
-        bytes,
-    }
+    Segment { _dir: dir, file, sha256, key, bytes }
 }
 
 async fn prepared(server: S3Server) -> (Scene, Uploader) {
@@ -48,35 +42,13 @@ async fn prepared(server: S3Server) -> (Scene, Uploader) {
 /// What is stored, read with the policy lifted: nobody may read a recording otherwise.
 async fn stored(scene: &Scene, key: &Key) -> (Vec<u8>, Vec<(String, String)>) {
     let client = scene.operator_client();
-    let tags = client
-        .get_object_tagging()
-        .bucket(scene.bucket())
-        .key(key.to_string())
-        .send()
-        .await
-        .unwrap();
-    let tags = tags
-        .tag_set()
-        .iter()
-        .map(|tag| (tag.key().to_owned(), tag.value().to_owned()))
-        .collect();
+    let tags = client.get_object_tagging().bucket(scene.bucket()).key(key.to_string()).send().await.unwrap();
+    let tags = tags.tag_set().iter().map(|tag| (tag.key().to_owned(), tag.value().to_owned())).collect();
     let open = serde_json::json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow",
         "Principal": {"AWS": [scene.spec.operator_principal]}, "Action": ["s3:GetObject"],
         "Resource": [format!("arn:aws:s3:::{}/*", scene.bucket())]}]});
-    client
-        .put_bucket_policy()
-        .bucket(scene.bucket())
-        .policy(open.to_string())
-        .send()
-        .await
-        .unwrap();
-    let object = client
-        .get_object()
-        .bucket(scene.bucket())
-        .key(key.to_string())
-        .send()
-        .await
-        .unwrap();
+    client.put_bucket_policy().bucket(scene.bucket()).policy(open.to_string()).send().await.unwrap();
+    let object = client.get_object().bucket(scene.bucket()).key(key.to_string()).send().await.unwrap();
     (object.body.collect().await.unwrap().to_vec(), tags)
 }
 
@@ -84,21 +56,12 @@ async fn stored(scene: &Scene, key: &Key) -> (Vec<u8>, Vec<(String, String)>) {
 async fn a_segment_is_put_once(server: S3Server, versions: usize) {
     let (scene, uploader) = prepared(server).await;
     let segment = segment(5 * 1024 * 1024);
-    let put = uploader
-        .put(&segment.key, &segment.file, segment.sha256, RetentionTag::Video)
-        .await
-        .unwrap();
+    let put = uploader.put(&segment.key, &segment.file, segment.sha256, RetentionTag::Video).await.unwrap();
     assert!(!put.already_there);
-    let apart = put
-        .server_date
-        .expect("a Date header")
-        .duration_since(Timestamp::now());
+    let apart = put.server_date.expect("a Date header").duration_since(Timestamp::now());
     assert!(apart.abs() < SignedDuration::from_secs(5), "{apart}");
 
-    let again = uploader
-        .put(&segment.key, &segment.file, segment.sha256, RetentionTag::Video)
-        .await
-        .unwrap();
+    let again = uploader.put(&segment.key, &segment.file, segment.sha256, RetentionTag::Video).await.unwrap();
     assert_eq!(again.already_there, versions == 1);
     assert!(again.server_date.is_some(), "also from a refusal");
     assert_eq!(scene.versions(&segment.key.to_string()).await.len(), versions);
@@ -124,10 +87,8 @@ async fn other_bytes_are_refused(server: S3Server) {
     let mut other = segment.bytes.clone();
     other[50_000] ^= 1;
     std::fs::write(&segment.file, &other).unwrap();
-    let error = uploader
-        .put(&segment.key, &segment.file, segment.sha256, RetentionTag::Video)
-        .await
-        .unwrap_err();
+    let error =
+        uploader.put(&segment.key, &segment.file, segment.sha256, RetentionTag::Video).await.unwrap_err();
     assert_eq!(error, PutError::Checksum);
     assert!(scene.versions("video/").await.is_empty());
 }
@@ -149,27 +110,16 @@ async fn what_a_recorder_may_not_write_is_not_sent() {
     let uploader = Uploader::new(&scene.recorder).unwrap();
     let segment = segment(100);
     for tag in [RetentionTag::Held, RetentionTag::Calls] {
-        let error = uploader
-            .put(&segment.key, &segment.file, segment.sha256, tag)
-            .await
-            .unwrap_err();
+        let error = uploader.put(&segment.key, &segment.file, segment.sha256, tag).await.unwrap_err();
         assert_eq!(error.category(), "not_allowed");
     }
-    let error = uploader
-        .put(&segment.key, &segment.file, [0; 32], RetentionTag::Video)
-        .await
-        .unwrap_err();
+    let error = uploader.put(&segment.key, &segment.file, [0; 32], RetentionTag::Video).await.unwrap_err();
     assert_eq!(error.category(), "not_allowed");
     let missing = segment.file.with_extension("gone");
-    let error = uploader
-        .put(&segment.key, &missing, segment.sha256, RetentionTag::Video)
-        .await
-        .unwrap_err();
+    let error = uploader.put(&segment.key, &missing, segment.sha256, RetentionTag::Video).await.unwrap_err();
     assert_eq!(error, PutError::File(std::io::ErrorKind::NotFound));
-    let error = uploader
-        .put(&segment.key, &segment.file, segment.sha256, RetentionTag::Video)
-        .await
-        .unwrap_err();
+    let error =
+        uploader.put(&segment.key, &segment.file, segment.sha256, RetentionTag::Video).await.unwrap_err();
     assert!(error.is_retryable());
     assert_eq!(error.safe_message(), "PutObject got no answer: NoConnection");
 }
@@ -180,19 +130,14 @@ async fn wrong_credentials_are_told(server: S3Server) {
     scene.recorder.credentials = Credentials::keys(key, "wrong");
     let uploader = Uploader::new(&scene.recorder).unwrap();
     let segment = segment(100);
-    let error = uploader
-        .put(&segment.key, &segment.file, segment.sha256, RetentionTag::Sealed)
-        .await
-        .unwrap_err();
+    let error =
+        uploader.put(&segment.key, &segment.file, segment.sha256, RetentionTag::Sealed).await.unwrap_err();
     // A gateway with an STS says no more.
     let code = match scene.server.name.as_str() {
         "ceph" => "AccessDenied",
         _ => "SignatureDoesNotMatch",
     };
-    assert_eq!(
-        error.safe_message(),
-        format!("PutObject was answered with {code} (HTTP 403)")
-    );
+    assert_eq!(error.safe_message(), format!("PutObject was answered with {code} (HTTP 403)"));
     assert!(!error.is_retryable());
 }
 

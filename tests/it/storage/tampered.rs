@@ -29,10 +29,8 @@ async fn prepared(server: S3Server) -> Scene {
 async fn retention(client: &Client, bucket: &str, mode: ObjectLockRetentionMode, days: i32) {
     let default = DefaultRetention::builder().mode(mode).days(days).build();
     let rule = ObjectLockRule::builder().default_retention(default).build();
-    let lock = ObjectLockConfiguration::builder()
-        .object_lock_enabled(ObjectLockEnabled::Enabled)
-        .rule(rule)
-        .build();
+    let lock =
+        ObjectLockConfiguration::builder().object_lock_enabled(ObjectLockEnabled::Enabled).rule(rule).build();
     let request = client.put_object_lock_configuration().bucket(bucket);
     request.object_lock_configuration(lock).send().await.unwrap();
 }
@@ -45,10 +43,7 @@ async fn lifecycle(client: &Client, bucket: &str, prefix: &str, days: i32, statu
         .expiration(LifecycleExpiration::builder().days(days).build())
         .build()
         .unwrap();
-    let rules = BucketLifecycleConfiguration::builder()
-        .rules(rule)
-        .build()
-        .unwrap();
+    let rules = BucketLifecycleConfiguration::builder().rules(rule).build().unwrap();
     let request = client.put_bucket_lifecycle_configuration().bucket(bucket);
     request.lifecycle_configuration(rules).send().await.unwrap();
 }
@@ -57,25 +52,15 @@ async fn lifecycle(client: &Client, bucket: &str, prefix: &str, days: i32, statu
 async fn without_a_deny(scene: &Scene) -> Value {
     let mut policy: Value = serde_json::from_str(&scene.policy().await.unwrap()).unwrap();
     let statements = policy["Statement"].as_array_mut().unwrap();
-    let deny = statements
-        .iter()
-        .position(|statement| statement["Effect"] == "Deny")
-        .unwrap();
+    let deny = statements.iter().position(|statement| statement["Effect"] == "Deny").unwrap();
     statements.remove(deny);
     policy
 }
 
 async fn suspend(client: &Client, bucket: &str) {
-    let suspended = VersioningConfiguration::builder()
-        .status(BucketVersioningStatus::Suspended)
-        .build();
+    let suspended = VersioningConfiguration::builder().status(BucketVersioningStatus::Suspended).build();
     // A store may refuse, since the bucket has Object Lock: that is as good.
-    let _ = client
-        .put_bucket_versioning()
-        .bucket(bucket)
-        .versioning_configuration(suspended)
-        .send()
-        .await;
+    let _ = client.put_bucket_versioning().bucket(bucket).versioning_configuration(suspended).send().await;
 }
 
 /// Lock, lifecycle, policy and versioning, three ways each.
@@ -89,12 +74,7 @@ async fn settings_are_put_back(server: S3Server) {
         match round {
             0 => {
                 retention(&client, &bucket, ObjectLockRetentionMode::Governance, 1).await;
-                client
-                    .delete_bucket_lifecycle()
-                    .bucket(&bucket)
-                    .send()
-                    .await
-                    .unwrap();
+                client.delete_bucket_lifecycle().bucket(&bucket).send().await.unwrap();
             }
             1 => {
                 retention(&client, &bucket, ObjectLockRetentionMode::Governance, 365).await;
@@ -115,34 +95,18 @@ async fn settings_are_put_back(server: S3Server) {
             _ => Some(without_a_deny(&scene).await),
         };
         match policy {
-            None => drop(
-                client
-                    .delete_bucket_policy()
-                    .bucket(&bucket)
-                    .send()
-                    .await
-                    .unwrap(),
-            ),
+            None => drop(client.delete_bucket_policy().bucket(&bucket).send().await.unwrap()),
             Some(policy) => {
-                let request = client
-                    .put_bucket_policy()
-                    .bucket(&bucket)
-                    .policy(policy.to_string());
+                let request = client.put_bucket_policy().bucket(&bucket).policy(policy.to_string());
                 request.send().await.unwrap();
             }
         }
         let changed: Vec<_> = scene.enforce(Trials::Keep).await.unwrap().changed;
         for what in [Aspect::DefaultRetention, Aspect::Lifecycle, Aspect::Policy] {
-            assert!(
-                changed.iter().any(|change| change.what == what),
-                "round {round}: {what} in {changed:?}"
-            );
+            assert!(changed.iter().any(|change| change.what == what), "round {round}: {what} in {changed:?}");
         }
         let again = scene.enforce(Trials::Keep).await.unwrap();
-        assert!(
-            again.changed.is_empty() && again.read_back.versioning,
-            "round {round}: {again:?}"
-        );
+        assert!(again.changed.is_empty() && again.read_back.versioning, "round {round}: {again:?}");
         assert_eq!(again.read_back.default_retention, None);
     }
 }
@@ -185,25 +149,13 @@ async fn held_versions_are_put_right(server: S3Server) {
         assert_eq!(tally.count(found), count, "{found:?} in {:?}", tally.found);
     }
     // Of a hold that was proved once, marks are read before anything is written.
-    let proved = Task {
-        proved_at: &[Some(Timestamp::UNIX_EPOCH)],
-        ..task(&incident)
-    };
+    let proved = Task { proved_at: &[Some(Timestamp::UNIX_EPOCH)], ..task(&incident) };
     let mended = place(&scene.operator, &proved, Timestamp::now()).await.unwrap();
-    assert_eq!(
-        (mended.protected, mended.tagged, mended.rescued),
-        (3, 4, 3),
-        "{mended:?}"
-    );
+    assert_eq!((mended.protected, mended.tagged, mended.rescued), (3, 4, 3), "{mended:?}");
     placed(&scene.operator, &incident).await;
     let tally = audited(&scene, &incident, soon).await;
     let left: Vec<Found> = tally.found.keys().copied().collect();
-    assert_eq!(
-        left,
-        [Found::UnexplainedHold, Found::ForeignKey],
-        "{:?}",
-        tally.found
-    );
+    assert_eq!(left, [Found::UnexplainedHold, Found::ForeignKey], "{:?}", tally.found);
 }
 
 /// Keys that cannot be true, or are none, are named; and no ledger that cannot be read lets anything go.
@@ -219,25 +171,13 @@ async fn keys_and_ledger(server: S3Server) {
         scene.record("hal", start).await;
     }
     let tally = audited(&scene, &[], now).await;
-    assert_eq!(
-        (tally.count(Found::ImplausibleKey), tally.versions),
-        (3, 4),
-        "{:?}",
-        tally.found
-    );
+    assert_eq!((tally.count(Found::ImplausibleKey), tally.versions), (3, 4), "{:?}", tally.found);
 
     // All are over their ceiling by when the store took them, wherever their keys say they belong.
     let later = now + SignedDuration::from_hours(24 * 28 + 1);
     let sweep_all = async || {
-        sweep(
-            &scene.operator,
-            &CEILINGS,
-            &Declared(vec![]),
-            &Memory::default(),
-            Reach::All,
-            as_if(later),
-        )
-        .await
+        sweep(&scene.operator, &CEILINGS, &Declared(vec![]), &Memory::default(), Reach::All, as_if(later))
+            .await
     };
     for garbage in [&b"{"[..], b"{\"format\": 2}", b""] {
         scene.put_bytes("ledger/holds/22.json", garbage).await;
@@ -273,9 +213,7 @@ async fn unexplained_tags_are_put_back(server: S3Server) {
     let incident = Declared(vec![cover(&["deur"], yesterday, Some(now))]);
     let sweep_all = async || {
         let (memory, time) = (Memory::default(), Time::of(now));
-        sweep(&scene.operator, &CEILINGS, &incident, &memory, Reach::All, time)
-            .await
-            .unwrap()
+        sweep(&scene.operator, &CEILINGS, &incident, &memory, Reach::All, time).await.unwrap()
     };
     let swept = sweep_all().await;
     assert_eq!((swept.retagged, swept.deleted), (4, 0), "{swept:?}");
@@ -302,29 +240,17 @@ async fn clocks_that_disagree_delete_nothing(server: S3Server, port: u16) {
     let later = now + SignedDuration::from_hours(24 * 28 + 1);
     for ahead in [90, -90, 86_400] {
         proxy.set_date_ahead(ahead);
-        let refused = sweep(
-            &target,
-            &CEILINGS,
-            &Declared(vec![]),
-            &Memory::default(),
-            Reach::Boundary,
-            as_if(later),
-        )
-        .await
-        .unwrap_err();
+        let refused =
+            sweep(&target, &CEILINGS, &Declared(vec![]), &Memory::default(), Reach::Boundary, as_if(later))
+                .await
+                .unwrap_err();
         assert_eq!(refused.category(), "clock", "{refused}");
     }
     proxy.set_date_ahead(0);
-    let swept = sweep(
-        &target,
-        &CEILINGS,
-        &Declared(vec![]),
-        &Memory::default(),
-        Reach::Boundary,
-        as_if(later),
-    )
-    .await
-    .unwrap();
+    let swept =
+        sweep(&target, &CEILINGS, &Declared(vec![]), &Memory::default(), Reach::Boundary, as_if(later))
+            .await
+            .unwrap();
     assert_eq!(swept.deleted, 1);
 }
 

@@ -26,10 +26,7 @@ async fn behind_a_proxy_nobody_is_locked_out(server: S3Server, tells: bool) {
     let enforced = scene.enforce(Trials::Run).await.unwrap();
     let told = enforced.gaps.iter().any(|gap| gap.contains("plain HTTP"));
     assert_eq!(told, !tells, "{:?}", enforced.gaps);
-    assert_eq!(
-        scene.policy().await.unwrap().contains("aws:SecureTransport"),
-        tells
-    );
+    assert_eq!(scene.policy().await.unwrap().contains("aws:SecureTransport"), tells);
     assert!(scene.enforce(Trials::Keep).await.unwrap().changed.is_empty());
 }
 
@@ -54,9 +51,6 @@ async fn a_certificate_of_another_authority_is_not_trusted() {
         scene.operator.endpoint = Some(endpoint.clone());
         scene.operator.ca_pem = ca;
         let error = scene.enforce(Trials::Keep).await.unwrap_err();
-        assert_eq!(
-            error.safe_message(),
-            "GetBucketVersioning got no answer: UntrustedCertificate"
-        );
+        assert_eq!(error.safe_message(), "GetBucketVersioning got no answer: UntrustedCertificate");
     }
 }

@@ -26,10 +26,7 @@ fn through(proxy: &Tinyproxy, password: &str) -> Proxy {
     Proxy {
         url: proxy.url.clone(),
         no_proxy: "127.0.0.1,localhost".into(),
-        login: Some(Login {
-            username: USERNAME.into(),
-            password: Secret::new(password),
-        }),
+        login: Some(Login { username: USERNAME.into(), password: Secret::new(password) }),
     }
 }
 
@@ -66,10 +63,7 @@ async fn a_store_behind_a_proxy(server: S3Server) {
     scene.operator.proxy = Some(through(&proxy, "wr0ng"));
     let wrong = scene.enforce(Trials::Keep).await.unwrap_err().safe_message();
     let login = None;
-    scene.operator.proxy = Some(Proxy {
-        login,
-        ..through(&proxy, PASSWORD)
-    });
+    scene.operator.proxy = Some(Proxy { login, ..through(&proxy, PASSWORD) });
     let nobody = scene.enforce(Trials::Keep).await.unwrap_err().safe_message();
     scene.operator.proxy = Some(through(&proxy, PASSWORD));
     scene.operator.endpoint = Some(format!("https://{STORE}:1"));
@@ -98,20 +92,11 @@ async fn audited(
     let file = folder.path().join("ca.crt");
     std::fs::write(&file, ca).unwrap();
     let password = utf8_percent_encode(password, NON_ALPHANUMERIC);
-    let url = proxy
-        .url
-        .replace("http://", &format!("http://{USERNAME}:{password}@"));
+    let url = proxy.url.replace("http://", &format!("http://{USERNAME}:{password}@"));
     let keys = scene.keys();
     let output = Command::new(env!("CARGO_BIN_EXE_toezicht"))
         .args(["audit", "--endpoint", endpoint, "--region", &scene.server.region])
-        .args([
-            "--path-style",
-            "--bucket",
-            scene.bucket(),
-            "--one-in",
-            "1",
-            "--ca-file",
-        ])
+        .args(["--path-style", "--bucket", scene.bucket(), "--one-in", "1", "--ca-file"])
         .arg(&file)
         .env("AWS_ACCESS_KEY_ID", keys.access_key_id.reveal())
         .env("AWS_SECRET_ACCESS_KEY", keys.secret_access_key.reveal())

@@ -29,14 +29,8 @@ pub fn since(mark: Mark) -> Vec<Value> {
     log.seek(SeekFrom::Start(mark.0)).unwrap();
     let mut text = String::new();
     log.read_to_string(&mut text).unwrap();
-    let events = text
-        .lines()
-        .filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    let took_effect = |event: &Value| {
-        event["responseStatus"]["code"]
-            .as_u64()
-            .is_some_and(|code| code < 300)
-    };
+    let events = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    let took_effect = |event: &Value| event["responseStatus"]["code"].as_u64().is_some_and(|code| code < 300);
     events.filter(took_effect).collect()
 }
 
@@ -54,8 +48,7 @@ pub async fn until_now(namespace: &TestNamespace, mark: Mark) -> Vec<Value> {
     eventually("the audit log has the marker", HANG, || async {
         let mut events = since(mark);
         let end = events.iter().position(is_marker);
-        end.map(|end| events.drain(..end).collect())
-            .ok_or_else(|| format!("{} writes", events.len()))
+        end.map(|end| events.drain(..end).collect()).ok_or_else(|| format!("{} writes", events.len()))
     })
     .await
 }
@@ -63,18 +56,13 @@ pub async fn until_now(namespace: &TestNamespace, mark: Mark) -> Vec<Value> {
 /// Whether the operator process `instance` wrote it, its Lease aside. Its identity is part of its user agent.
 pub fn is_of_process(event: &Value, instance: &str) -> bool {
     let agent = format!(" {instance}_");
-    let is_its = event["userAgent"]
-        .as_str()
-        .is_some_and(|name| name.contains(&agent));
+    let is_its = event["userAgent"].as_str().is_some_and(|name| name.contains(&agent));
     is_its && event["objectRef"]["resource"] != "leases"
 }
 
 /// What was written, to be read by people.
 pub fn told(event: &Value) -> String {
-    format!(
-        "{} {} {}",
-        event["requestReceivedTimestamp"], event["verb"], event["objectRef"]
-    )
+    format!("{} {} {}", event["requestReceivedTimestamp"], event["verb"], event["objectRef"])
 }
 
 fn path() -> String {

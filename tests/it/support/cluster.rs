@@ -36,13 +36,8 @@ impl TestNamespace {
             },
             ..Namespace::default()
         };
-        let made = Api::<Namespace>::all(client.clone())
-            .create(&PostParams::default(), &namespace)
-            .await;
-        Self {
-            client: client.clone(),
-            name: made.unwrap().name_any(),
-        }
+        let made = Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &namespace).await;
+        Self { client: client.clone(), name: made.unwrap().name_any() }
     }
 
     /// Deletes it without waiting; called by a test that passed, so that a failed one can be looked at.
@@ -63,12 +58,8 @@ impl TestNamespace {
 
     /// A Secret of S3 credentials.
     pub async fn s3_secret(&self, name: &str, identity: &S3Identity) {
-        let data = [
-            ("accessKeyId", &identity.access_key),
-            ("secretAccessKey", &identity.secret_key),
-        ];
-        self.secret(name, "toezicht.dev/s3", data.map(|(k, v)| (k, v.clone())))
-            .await;
+        let data = [("accessKeyId", &identity.access_key), ("secretAccessKey", &identity.secret_key)];
+        self.secret(name, "toezicht.dev/s3", data.map(|(k, v)| (k, v.clone()))).await;
     }
 
     /// A Secret with the test cameras' login.
@@ -82,17 +73,11 @@ impl TestNamespace {
 
     pub async fn secret<const N: usize>(&self, name: &str, type_: &str, data: [(&str, String); N]) {
         let secret = Secret {
-            metadata: ObjectMeta {
-                name: Some(name.to_owned()),
-                ..ObjectMeta::default()
-            },
+            metadata: ObjectMeta { name: Some(name.to_owned()), ..ObjectMeta::default() },
             type_: Some(type_.to_owned()),
             string_data: Some(data.into_iter().map(|(k, v)| (k.to_owned(), v)).collect()),
             ..Secret::default()
         };
-        self.api::<Secret>()
-            .create(&PostParams::default(), &secret)
-            .await
-            .unwrap();
+        self.api::<Secret>().create(&PostParams::default(), &secret).await.unwrap();
     }
 }

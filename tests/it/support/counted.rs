@@ -40,10 +40,7 @@ impl Counted {
         counters
             .filter_map(|entry| entry.get("counter"))
             .map(|counter| {
-                (
-                    counter["name"].as_str().unwrap().to_owned(),
-                    counter["packets"].as_u64().unwrap(),
-                )
+                (counter["name"].as_str().unwrap().to_owned(), counter["packets"].as_u64().unwrap())
             })
             .collect()
     }
@@ -51,11 +48,7 @@ impl Counted {
 
 impl Drop for Counted {
     fn drop(&mut self) {
-        let _ = Command::new("nft")
-            .args(["delete", "table", "inet", TABLE])
-            .status();
-        let _ = Command::new("ip")
-            .args(["route", "delete", "default", "dev", "cni0"])
-            .status();
+        let _ = Command::new("nft").args(["delete", "table", "inet", TABLE]).status();
+        let _ = Command::new("ip").args(["route", "delete", "default", "dev", "cni0"]).status();
     }
 }

@@ -34,11 +34,7 @@ impl Front {
         let listener = TcpListener::bind((address, 0)).await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let url = url::Url::parse(&server.endpoint).unwrap();
-        let behind = format!(
-            "{}:{}",
-            url.host_str().unwrap(),
-            url.port_or_known_default().unwrap()
-        );
+        let behind = format!("{}:{}", url.host_str().unwrap(), url.port_or_known_default().unwrap());
         tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
@@ -53,9 +49,6 @@ impl Front {
                 });
             }
         });
-        Self {
-            port,
-            ca: made.cert.pem(),
-        }
+        Self { port, ca: made.cert.pem() }
     }
 }

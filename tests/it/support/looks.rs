@@ -40,9 +40,7 @@ pub async fn nothing_is_written<M>(
             silent.store(0, Ordering::Relaxed);
         }
         let writes = || format!("{:#?}", writes.iter().map(audit::told).collect::<Vec<_>>());
-        (silent.load(Ordering::Relaxed) == ROUNDS)
-            .then_some(())
-            .ok_or_else(writes)
+        (silent.load(Ordering::Relaxed) == ROUNDS).then_some(()).ok_or_else(writes)
     })
     .await;
 }
@@ -52,10 +50,8 @@ pub async fn look_at_all<M>(namespace: &TestNamespace, metrics: impl Fn() -> M)
 where
     M: Future<Output = Result<String, String>>,
 {
-    let before = eventually("the operator serves metrics", HANG, || async {
-        Ok(looks(&metrics().await?))
-    })
-    .await;
+    let before =
+        eventually("the operator serves metrics", HANG, || async { Ok(looks(&metrics().await?)) }).await;
     let sites = touch::<Site>(namespace).await;
     let caused = [
         ("Site", sites),
@@ -103,9 +99,7 @@ where
     let now = jiff::Timestamp::now().to_string();
     let patch = Patch::Merge(json!({"metadata": {"annotations": {"touched": now}}}));
     for object in &all {
-        api.patch_metadata(&object.name_any(), &PatchParams::default(), &patch)
-            .await
-            .unwrap();
+        api.patch_metadata(&object.name_any(), &PatchParams::default(), &patch).await.unwrap();
     }
     all.len() as u64
 }

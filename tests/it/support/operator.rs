@@ -44,9 +44,7 @@ pub async fn gone() -> Arc<Gone> {
     if let Some(gone) = shared.upgrade() {
         return gone;
     }
-    let gone = Arc::new(Gone {
-        _alone: alone().await,
-    });
+    let gone = Arc::new(Gone { _alone: alone().await });
     scale(0).await;
     *shared = Arc::downgrade(&gone);
     gone
@@ -94,12 +92,7 @@ pub struct Away {
 pub async fn away() -> Away {
     let away = Away { ended: false };
     scale(0).await;
-    let left = run(
-        "kubectl",
-        &["-n", NAMESPACE, "get", "pod", "-l", PODS, "-o", "name"],
-        None,
-    )
-    .await;
+    let left = run("kubectl", &["-n", NAMESPACE, "get", "pod", "-l", PODS, "-o", "name"], None).await;
     assert!(left.trim().is_empty(), "operators that are still there: {left}");
     away
 }
@@ -119,9 +112,8 @@ impl Drop for Away {
         }
         // Nothing can be awaited here; whoever needs the operator next waits for its conditions.
         let (to, name) = (format!("--replicas={REPLICAS}"), format!("deployment/{RELEASE}"));
-        let scaled = std::process::Command::new("kubectl")
-            .args(["-n", NAMESPACE, "scale", &name, &to])
-            .status();
+        let scaled =
+            std::process::Command::new("kubectl").args(["-n", NAMESPACE, "scale", &name, &to]).status();
         eprintln!("the operator is scaled back to {REPLICAS}: {scaled:?}");
     }
 }
@@ -132,28 +124,10 @@ pub async fn scale(replicas: u32) {
     let name = format!("deployment/{RELEASE}");
     run("kubectl", &["-n", NAMESPACE, "scale", &name, &to], None).await;
     if replicas == 0 {
-        run(
-            "kubectl",
-            &[
-                "-n",
-                NAMESPACE,
-                "wait",
-                "--for=delete",
-                "pod",
-                "-l",
-                PODS,
-                "--timeout=300s",
-            ],
-            None,
-        )
-        .await;
+        run("kubectl", &["-n", NAMESPACE, "wait", "--for=delete", "pod", "-l", PODS, "--timeout=300s"], None)
+            .await;
     } else {
-        run(
-            "kubectl",
-            &["-n", NAMESPACE, "rollout", "status", &name, "--timeout=300s"],
-            None,
-        )
-        .await;
+        run("kubectl", &["-n", NAMESPACE, "rollout", "status", &name, "--timeout=300s"], None).await;
     }
 }
 
@@ -162,16 +136,7 @@ pub async fn metrics() -> Result<String, String> {
     let path = "{.items[*].status.podIP}";
     let (ok, addresses, error) = try_run(
         "kubectl",
-        &[
-            "-n",
-            NAMESPACE,
-            "get",
-            "pod",
-            "-l",
-            PODS,
-            "-o",
-            &format!("jsonpath={path}"),
-        ],
+        &["-n", NAMESPACE, "get", "pod", "-l", PODS, "-o", &format!("jsonpath={path}")],
         None,
     )
     .await;
@@ -191,10 +156,5 @@ pub async fn metrics() -> Result<String, String> {
 pub async fn restart() {
     let name = format!("deployment/{RELEASE}");
     run("kubectl", &["-n", NAMESPACE, "rollout", "restart", &name], None).await;
-    run(
-        "kubectl",
-        &["-n", NAMESPACE, "rollout", "status", &name, "--timeout=300s"],
-        None,
-    )
-    .await;
+    run("kubectl", &["-n", NAMESPACE, "rollout", "status", &name, "--timeout=300s"], None).await;
 }

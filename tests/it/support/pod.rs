@@ -12,27 +12,17 @@ pub fn name() -> String {
 
 /// Returns the value of one of the recorder's metrics: `series` is its name with its labels.
 pub async fn metric(namespace: &TestNamespace, series: &str) -> Result<u64, String> {
-    let pod = namespace
-        .api::<Pod>()
-        .get(&name())
-        .await
-        .map_err(|e| e.to_string())?;
+    let pod = namespace.api::<Pod>().get(&name()).await.map_err(|e| e.to_string())?;
     let address = pod.status.and_then(|status| status.pod_ip).ok_or("no address")?;
     let answer = reqwest::get(format!("http://{address}:8080/metrics")).await;
     let text = answer.map_err(|e| e.to_string())?.text().await;
     let text = text.map_err(|e| e.to_string())?;
-    let mut values = text
-        .lines()
-        .filter_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    let mut values = text.lines().filter_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
     let value = values.find_map(|value| value.parse().ok());
     value.ok_or(text)
 }
 
 /// Returns how many pictures of a camera its recorder has in the spool or had there, since it started.
 pub async fn frames(namespace: &TestNamespace, camera: &str) -> Result<u64, String> {
-    metric(
-        namespace,
-        &format!("toezicht_recorder_frames_total{{camera=\"{camera}\"}}"),
-    )
-    .await
+    metric(namespace, &format!("toezicht_recorder_frames_total{{camera=\"{camera}\"}}")).await
 }

@@ -100,9 +100,7 @@ impl Proxy {
     /// Listens at `port` on the server's own host, which pods reach too.
     pub async fn start(target: &str, port: u16) -> Self {
         let host = url::Url::parse(target).unwrap().host_str().unwrap().to_owned();
-        let listener = tokio::net::TcpListener::bind((host.as_str(), port))
-            .await
-            .unwrap();
+        let listener = tokio::net::TcpListener::bind((host.as_str(), port)).await.unwrap();
         let shared = Arc::new(Shared {
             target: target.trim_end_matches('/').to_owned(),
             client: Client::builder(TokioExecutor::new()).build_http(),
@@ -116,16 +114,10 @@ impl Proxy {
             cut: Mutex::default(),
             refused: Mutex::default(),
         });
-        let app = axum::Router::new()
-            .fallback(forward)
-            .with_state(Arc::clone(&shared));
+        let app = axum::Router::new().fallback(forward).with_state(Arc::clone(&shared));
         let app = app.into_make_service_with_connect_info::<SocketAddr>();
         let task = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-        Self {
-            endpoint: format!("http://{host}:{port}"),
-            shared,
-            task,
-        }
+        Self { endpoint: format!("http://{host}:{port}"), shared, task }
     }
 
     /// Makes the server look as if it were down, or up again.
@@ -151,11 +143,8 @@ impl Proxy {
         counts: impl Fn(&Parts) -> bool + Send + 'static,
     ) -> oneshot::Receiver<Seen> {
         let (last, told) = oneshot::channel();
-        *self.shared.cut.lock().unwrap() = Some(Cut {
-            counts: Box::new(counts),
-            left: requests,
-            last: Some(last),
-        });
+        *self.shared.cut.lock().unwrap() =
+            Some(Cut { counts: Box::new(counts), left: requests, last: Some(last) });
         told
     }
 
@@ -197,10 +186,7 @@ async fn forward(
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     request: Request,
 ) -> Response {
-    let path_and_query = request
-        .uri()
-        .path_and_query()
-        .map_or("/".to_owned(), ToString::to_string);
+    let path_and_query = request.uri().path_and_query().map_or("/".to_owned(), ToString::to_string);
     let arrived = (peer.port(), format!("{} {path_and_query}", request.method()));
     shared.arrived.lock().unwrap().push(arrived);
     let (parts, body) = request.into_parts();
@@ -227,9 +213,7 @@ async fn forward(
     }
     let method = request.method().to_string();
     // The Host header stays: it is part of what was signed.
-    *request.uri_mut() = format!("{}{path_and_query}", shared.target)
-        .parse::<Uri>()
-        .unwrap();
+    *request.uri_mut() = format!("{}{path_and_query}", shared.target).parse::<Uri>().unwrap();
     let mut response = match shared.client.request(request).await {
         Ok(response) => response.map(Body::new).into_response(),
         Err(_) => StatusCode::BAD_GATEWAY.into_response(),
@@ -237,18 +221,11 @@ async fn forward(
     let ahead = shared.ahead.load(Ordering::SeqCst);
     if ahead != 0 {
         let date = jiff::Timestamp::now() + jiff::SignedDuration::from_secs(ahead);
-        let date = jiff::fmt::rfc2822::DateTimePrinter::new()
-            .timestamp_to_rfc9110_string(&date)
-            .unwrap();
+        let date = jiff::fmt::rfc2822::DateTimePrinter::new().timestamp_to_rfc9110_string(&date).unwrap();
         response.headers_mut().insert("date", date.parse().unwrap());
     }
     let status = response.status().as_u16();
-    let seen = Seen {
-        method,
-        path_and_query,
-        status,
-        access_key,
-    };
+    let seen = Seen { method, path_and_query, status, access_key };
     shared.seen.lock().unwrap().push(seen.clone());
     if let Turn::Last(told) = turn {
         let _ = told.send(seen);
@@ -259,9 +236,7 @@ async fn forward(
         Some(Fault::AnswerLost) => hang_up(),
         Some(Fault::Silence) => std::future::pending().await,
         Some(_) => {
-            let whole = to_bytes(response.into_body(), usize::MAX)
-                .await
-                .unwrap_or_default();
+            let whole = to_bytes(response.into_body(), usize::MAX).await.unwrap_or_default();
             broken_off(whole.slice(..whole.len() / 2))
         }
     }
@@ -304,19 +279,10 @@ impl Shared {
         if number % 5 != 4 {
             return None;
         }
-        let all = [
-            Fault::SlowDown,
-            Fault::Reset,
-            Fault::HalfAnswer,
-            Fault::AnswerLost,
-        ];
+        let all = [Fault::SlowDown, Fault::Reset, Fault::HalfAnswer, Fault::AnswerLost];
         let number = self.stumbled.fetch_add(1, Ordering::SeqCst);
         // Each costs five seconds of waiting.
         let is_silent = number % 9 == 8;
-        Some(if is_silent {
-            Fault::Silence
-        } else {
-            all[number % all.len()]
-        })
+        Some(if is_silent { Fault::Silence } else { all[number % all.len()] })
     }
 }

@@ -34,11 +34,7 @@ pub struct Bucket {
 
 /// The keys of a camera's segments, in their order.
 pub async fn keys(bucket: &Bucket, camera: &str) -> Vec<String> {
-    fetch(bucket, camera, &[])
-        .await
-        .lines()
-        .map(str::to_owned)
-        .collect()
+    fetch(bucket, camera, &[]).await.lines().map(str::to_owned).collect()
 }
 
 async fn fetch(bucket: &Bucket, camera: &str, to: &[&str]) -> String {
@@ -57,10 +53,7 @@ pub async fn segments(bucket: &Bucket, camera: &str) -> Vec<Segment> {
         .lines()
         .map(|line| {
             let (key, name) = line.split_once('\t').unwrap_or_else(|| panic!("{line}"));
-            (
-                key.parse().unwrap_or_else(|e| panic!("{key}: {e}")),
-                dir.path().join(name),
-            )
+            (key.parse().unwrap_or_else(|e| panic!("{key}: {e}")), dir.path().join(name))
         })
         .collect();
     let files: Vec<&Path> = fetched.iter().map(|(_, file)| file.as_path()).collect();
@@ -153,10 +146,7 @@ fn assert_sound(camera: &str, segment: &Segment) {
     let streams = &segment.streams;
     assert_eq!(streams.len(), 1, "{camera} {key}: {streams:?}");
     assert_eq!(streams[0]["codec_type"], "video", "{camera} {key}");
-    let (first, last) = (
-        segment.frames.first().expect("a frame"),
-        segment.frames.last().expect("a frame"),
-    );
+    let (first, last) = (segment.frames.first().expect("a frame"), segment.frames.last().expect("a frame"));
     assert!(first.idr, "{camera} {key}: begins without a keyframe");
     for frame in &segment.frames {
         assert_eq!(
@@ -167,20 +157,11 @@ fn assert_sound(camera: &str, segment: &Segment) {
     }
     let stated = key.end().duration_since(key.start()).as_secs_f64();
     let probed: f64 = segment.format["duration"].as_str().unwrap().parse().unwrap();
-    assert!(
-        (stated - probed).abs() < 0.5,
-        "{camera} {key}: {probed} s by ffprobe"
-    );
+    assert!((stated - probed).abs() < 0.5, "{camera} {key}: {probed} s by ffprobe");
     let seen = time(last).duration_since(time(first)).as_secs_f64();
-    assert!(
-        (stated - seen).abs() < 0.5,
-        "{camera} {key}: {seen} s by the camera's clock"
-    );
+    assert!((stated - seen).abs() < 0.5, "{camera} {key}: {seen} s by the camera's clock");
     let late = time(first).duration_since(key.start()).as_secs_f64();
-    assert!(
-        late.abs() < 0.5,
-        "{camera} {key}: its first frame was taken {late} s later"
-    );
+    assert!(late.abs() < 0.5, "{camera} {key}: its first frame was taken {late} s later");
 }
 
 /// When the camera took a frame.

@@ -43,15 +43,10 @@ impl Scene {
         server: S3Server,
         edit: impl Fn(&mut Value, &mut Value),
     ) -> Self {
-        let bucket = Bucket {
-            server,
-            name: format!("tz-{}", namespace.name),
-        };
+        let bucket = Bucket { server, name: format!("tz-{}", namespace.name) };
         let server = &bucket.server;
         namespace.s3_secret("s3-operator", server.bucket_maker()).await;
-        namespace
-            .s3_secret("s3-recorder", server.identity("recorder"))
-            .await;
+        namespace.s3_secret("s3-recorder", server.identity("recorder")).await;
         namespace.camera_secret("camera-login").await;
         let scene = Self { namespace, bucket };
         let (mut policy, mut site) = (policy(), scene.site());
@@ -101,11 +96,7 @@ impl Scene {
         K::DynamicType: Default,
     {
         let object: K = serde_json::from_value(object).unwrap();
-        self.namespace
-            .api::<K>()
-            .create(&PostParams::default(), &object)
-            .await
-            .unwrap();
+        self.namespace.api::<K>().create(&PostParams::default(), &object).await.unwrap();
     }
 
     /// Makes a camera that looks at the test bed's `path`, such as `h264/3`.
@@ -135,19 +126,15 @@ impl Scene {
     /// Waits until a condition of the site has the status.
     pub async fn site_is(&self, condition: &str, status: &str, limit: Duration) {
         let api: Api<Site> = self.namespace.api();
-        eventually(
-            &format!("Site {} {condition}={status}", self.namespace.name),
-            limit,
-            || async {
-                let site = api.get(SITE).await.map_err(|e| e.to_string())?;
-                let generation = site.metadata.generation;
-                let status_ = site.status.unwrap_or_default();
-                if status_.observed_generation != generation {
-                    return Err(format!("generation {generation:?} not observed: {status_:?}"));
-                }
-                has(&status_.conditions, condition, status)
-            },
-        )
+        eventually(&format!("Site {} {condition}={status}", self.namespace.name), limit, || async {
+            let site = api.get(SITE).await.map_err(|e| e.to_string())?;
+            let generation = site.metadata.generation;
+            let status_ = site.status.unwrap_or_default();
+            if status_.observed_generation != generation {
+                return Err(format!("generation {generation:?} not observed: {status_:?}"));
+            }
+            has(&status_.conditions, condition, status)
+        })
         .await;
     }
 
@@ -157,12 +144,8 @@ impl Scene {
         eventually(&format!("Site {condition} {reason}"), limit, || async {
             let site = api.get(SITE).await.map_err(|e| e.to_string())?;
             let conditions = site.status.unwrap_or_default().conditions;
-            let found = conditions
-                .iter()
-                .find(|found| found.type_ == condition && found.reason == reason);
-            found
-                .map(|found| found.message.clone())
-                .ok_or_else(|| format!("{conditions:?}"))
+            let found = conditions.iter().find(|found| found.type_ == condition && found.reason == reason);
+            found.map(|found| found.message.clone()).ok_or_else(|| format!("{conditions:?}"))
         })
         .await
     }
@@ -188,10 +171,7 @@ impl Scene {
         let value = paused.then_some("true");
         let patch = json!({"metadata": {"annotations": {"toezicht.dev/paused": value}}});
         let sites = self.namespace.api::<Site>();
-        sites
-            .patch(SITE, &PatchParams::default(), &Patch::Merge(&patch))
-            .await
-            .unwrap();
+        sites.patch(SITE, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
     }
 
     /// Resolves a hold.
@@ -199,9 +179,7 @@ impl Scene {
         let at = Timestamp::now() - SignedDuration::from_secs(1);
         let patch = json!({"spec": {"state": "Resolved", "resolution": {"at": at, "by": "Gemeentesecretaris", "outcome": "Closed"}}});
         let api = self.namespace.api::<IncidentHold>();
-        api.patch(name, &PatchParams::default(), &Patch::Merge(&patch))
-            .await
-            .unwrap();
+        api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
     }
 
     /// Waits until a condition of a hold has status and reason; its message.
@@ -214,9 +192,7 @@ impl Scene {
             let found = conditions
                 .iter()
                 .find(|found| found.type_ == type_ && found.status == status && found.reason == reason);
-            found
-                .map(|found| found.message.clone())
-                .ok_or_else(|| format!("{conditions:?}"))
+            found.map(|found| found.message.clone()).ok_or_else(|| format!("{conditions:?}"))
         })
         .await
     }
@@ -224,16 +200,11 @@ impl Scene {
     /// Waits until a condition of a hold has the status.
     pub async fn hold_is(&self, name: &str, condition: &str, status: &str, limit: Duration) {
         let api = self.namespace.api::<IncidentHold>();
-        eventually(
-            &format!("IncidentHold {name} {condition}={status}"),
-            limit,
-            || async {
-                let hold = api.get(name).await.map_err(|e| e.to_string())?;
-                let found = hold.status.unwrap_or_default();
-                has(&found.conditions, condition, status)
-                    .map_err(|seen| format!("{seen}; {:?}", found.placement))
-            },
-        )
+        eventually(&format!("IncidentHold {name} {condition}={status}"), limit, || async {
+            let hold = api.get(name).await.map_err(|e| e.to_string())?;
+            let found = hold.status.unwrap_or_default();
+            has(&found.conditions, condition, status).map_err(|seen| format!("{seen}; {:?}", found.placement))
+        })
         .await;
     }
 
@@ -241,15 +212,8 @@ impl Scene {
     pub async fn is_settled(&self, limit: Duration) {
         let api: Api<Site> = self.namespace.api();
         eventually("the bucket is swept and audited", limit, || async {
-            let status = api
-                .get(SITE)
-                .await
-                .map_err(|e| e.to_string())?
-                .status
-                .unwrap_or_default();
-            let swept = status
-                .retention
-                .is_some_and(|retention| retention.swept_at.is_some());
+            let status = api.get(SITE).await.map_err(|e| e.to_string())?.status.unwrap_or_default();
+            let swept = status.retention.is_some_and(|retention| retention.swept_at.is_some());
             if !swept {
                 return Err("not swept".into());
             }
@@ -262,11 +226,7 @@ impl Scene {
     pub async fn recorder_config(&self) -> String {
         let name = format!("{SITE}-recorder-config");
         let secret: Secret = self.namespace.api().get(&name).await.unwrap();
-        let bytes = secret
-            .data
-            .unwrap_or_default()
-            .remove("config.json")
-            .expect("config.json");
+        let bytes = secret.data.unwrap_or_default().remove("config.json").expect("config.json");
         String::from_utf8(bytes.0).unwrap()
     }
 
@@ -285,9 +245,7 @@ pub fn has(
     if conditions.iter().any(|c| c.type_ == type_ && c.status == status) {
         return Ok(());
     }
-    let all = conditions
-        .iter()
-        .map(|c| format!("{}={} {}: {}", c.type_, c.status, c.reason, c.message));
+    let all = conditions.iter().map(|c| format!("{}={} {}: {}", c.type_, c.status, c.reason, c.message));
     Err(all.collect::<Vec<_>>().join("; "))
 }
 

@@ -52,24 +52,16 @@ impl S3Server {
     /// The server of the demonstration.
     pub fn of_demo() -> Self {
         let variable = "TOEZICHT_DEMO_S3";
-        if std::env::var_os(variable).is_some() {
-            Self::read(variable)
-        } else {
-            Self::first()
-        }
+        if std::env::var_os(variable).is_some() { Self::read(variable) } else { Self::first() }
     }
 
     /// The operator of tests in which it makes its buckets, whose names begin with `tz-`.
     pub fn bucket_maker(&self) -> &S3Identity {
-        self.identities
-            .get("operator-scoped")
-            .unwrap_or_else(|| self.identity("operator"))
+        self.identities.get("operator-scoped").unwrap_or_else(|| self.identity("operator"))
     }
 
     pub fn identity(&self, name: &str) -> &S3Identity {
-        self.identities
-            .get(name)
-            .unwrap_or_else(|| panic!("{}: no identity {name}", self.file.display()))
+        self.identities.get(name).unwrap_or_else(|| panic!("{}: no identity {name}", self.file.display()))
     }
 }
 

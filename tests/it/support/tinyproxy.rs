@@ -58,11 +58,7 @@ impl Tinyproxy {
             }
         })
         .await;
-        Self {
-            url: format!("http://{address}:{own}"),
-            folder,
-            _process: process,
-        }
+        Self { url: format!("http://{address}:{own}"), folder, _process: process }
     }
 
     /// The addresses of who was tunnelled to `host`.

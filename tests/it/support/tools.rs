@@ -22,11 +22,7 @@ pub async fn try_run(program: &str, args: &[&str], input: Option<&[u8]>) -> (boo
     let mut child = Command::new(program)
         .args(args)
         .current_dir(root())
-        .stdin(if input.is_some() {
-            Stdio::piped()
-        } else {
-            Stdio::null()
-        })
+        .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
@@ -55,12 +51,7 @@ pub fn script(name: &str) -> String {
 /// The bucket's lock, versioning, lifecycle, policy and encryption, read with boto3.
 pub async fn read_back(server: &S3Server, bucket: &str, identity: &str) -> Value {
     let file = server.file.display().to_string();
-    let out = run(
-        "python3",
-        &[&script("s3-readback.py"), &file, bucket, "--as", identity],
-        None,
-    )
-    .await;
+    let out = run("python3", &[&script("s3-readback.py"), &file, bucket, "--as", identity], None).await;
     serde_json::from_str(&out).unwrap()
 }
 
@@ -104,10 +95,8 @@ pub async fn whole(files: &[&Path]) -> Vec<Whole> {
     }
     let script = script("frames.py");
     let files: Vec<String> = files.iter().map(|file| file.display().to_string()).collect();
-    let args: Vec<&str> = [script.as_str(), "--whole"]
-        .into_iter()
-        .chain(files.iter().map(String::as_str))
-        .collect();
+    let args: Vec<&str> =
+        [script.as_str(), "--whole"].into_iter().chain(files.iter().map(String::as_str)).collect();
     let out = run("python3", &args, None).await;
     let found: Vec<Whole> = out
         .lines()

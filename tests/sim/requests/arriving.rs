@@ -75,10 +75,7 @@ impl Operator {
 
     /// Of those that came before `at`, the ones without a legal hold.
     pub fn unheld_before(&self, at: Timestamp) -> Vec<String> {
-        let unheld = self
-            .covered()
-            .into_iter()
-            .filter(|(_, came, is_held)| !is_held && *came < at);
+        let unheld = self.covered().into_iter().filter(|(_, came, is_held)| !is_held && *came < at);
         unheld.map(|(key, ..)| key).collect()
     }
 
@@ -86,11 +83,7 @@ impl Operator {
     pub fn covered_and_listed(&self) -> (u64, u64) {
         let covered = self.covered().len() as u64;
         let desk = lock(&self.desk);
-        let parts = desk
-            .store
-            .keys
-            .iter()
-            .filter(|(key, _)| key.starts_with("ledger/manifests/"));
+        let parts = desk.store.keys.iter().filter(|(key, _)| key.starts_with("ledger/manifests/"));
         let lines = parts.map(|(_, versions)| {
             let part = String::from_utf8_lossy(&versions[0].body);
             part.matches("\"versionId\"").count()
@@ -132,19 +125,12 @@ fn held(cameras: &[String], hours: i64, latency: Duration) -> Story {
         let recorders = record(operator.desk.clone(), cameras.to_vec(), base);
         let looks = async move {
             while !operator.is_proved() && operator.now() < base + SignedDuration::from_hours(1) {
-                operator
-                    .until(operator.now() + SignedDuration::from_secs(5))
-                    .await;
+                operator.until(operator.now() + SignedDuration::from_secs(5)).await;
             }
-            let mut story = Story {
-                placed_after: operator.now().duration_since(base),
-                ..Story::default()
-            };
+            let mut story = Story { placed_after: operator.now().duration_since(base), ..Story::default() };
             let end = operator.now() + ON;
             while operator.now() < end {
-                operator
-                    .until(operator.now() + SignedDuration::from_secs(5))
-                    .await;
+                operator.until(operator.now() + SignedDuration::from_secs(5)).await;
                 let now = operator.now();
                 story.lost_at.extend(Some(now).filter(|_| !operator.is_proved()));
                 let unheld = operator.unheld_before(now - MINUTE);
@@ -167,13 +153,7 @@ fn is_placed_and_stays_so(count: usize, hours: i64, latency: Duration) -> u64 {
     let story = held(&cameras(count), hours, latency);
     let versions = u32::try_from(hours).unwrap() * 60 * u32::try_from(count).unwrap();
     let passes = latency * 4 * versions / 48;
-    let Story {
-        placed_after,
-        segments,
-        covered,
-        listed,
-        ..
-    } = story;
+    let Story { placed_after, segments, covered, listed, .. } = story;
     say(&format!(
         "arriving: {versions} segments, of which two passes take {passes:?}: Placed after {placed_after:?}; then {segments} in the \
          status, {listed} in the manifest, {covered} in the bucket"

@@ -85,9 +85,7 @@ pub fn count(situation: Situation) -> Day {
     Operator::run(situation, async move |mut operator| {
         operator.until(midnight()).await;
         operator.begin();
-        operator
-            .until(midnight() + SignedDuration::from_hours(hours))
-            .await;
+        operator.until(midnight() + SignedDuration::from_hours(hours)).await;
         operator.end()
     })
 }
@@ -110,10 +108,8 @@ pub fn count_in_part(situation: Situation) -> Day {
         operator.begin();
         operator.dailies().await;
         let once = operator.end();
-        for (key, count) in once
-            .counts
-            .into_iter()
-            .filter(|((part, ..), _)| *part != Part::Site && *part != Part::Recorders)
+        for (key, count) in
+            once.counts.into_iter().filter(|((part, ..), _)| *part != Part::Site && *part != Part::Recorders)
         {
             *part.counts.entry(key).or_default() += count;
         }

@@ -31,11 +31,7 @@ fn crowd(desk: &mut Desk, names: &[String], times: u32) {
     let lately = midnight() - SignedDuration::from_hours(2);
     let before = lately - SignedDuration::from_hours(24 * 10);
     let mut put = |at: Timestamp, key: String| {
-        let by = By {
-            who: Who::Hostile,
-            now: at,
-            sent: at,
-        };
+        let by = By { who: Who::Hostile, now: at, sent: at };
         let tags = vec![("toezicht-retention".to_owned(), "sealed".to_owned())];
         desk.store.put(by, &key, Arc::from(*b"x"), tags, false).unwrap();
     };
@@ -48,17 +44,11 @@ fn crowd(desk: &mut Desk, names: &[String], times: u32) {
     }
     let first = lately.to_zoned(TimeZone::UTC).date();
     for name in names {
-        for (number, days) in (60..60 + 600 * i32::try_from(times).unwrap())
-            .step_by(3)
-            .enumerate()
-        {
+        for (number, days) in (60..60 + 600 * i32::try_from(times).unwrap()).step_by(3).enumerate() {
             for day in [first - days.days(), first + days.days()] {
                 let day = day.strftime("%Y/%m/%d").to_string();
                 let at = if number % 2 == 0 { before } else { lately };
-                put(
-                    at,
-                    format!("video/{name}/{day}/120000.000Z-60000-00000000deadbeef.mp4"),
-                );
+                put(at, format!("video/{name}/{day}/120000.000Z-60000-00000000deadbeef.mp4"));
             }
         }
         for _ in 0..2000 * times {
@@ -74,10 +64,7 @@ fn asked(count: usize, hours: i64, times: u32) -> Asked {
     let names = cameras(count);
     let situation = Situation {
         cameras: names.clone(),
-        holds: vec![
-            over("ended", &names[..1], 50, Some(2)),
-            over("ongoing", &names, hours, None),
-        ],
+        holds: vec![over("ended", &names[..1], 50, Some(2)), over("ongoing", &names, hours, None)],
         are_uploads_real: false,
         backlog: 30,
         hours: 0,
@@ -103,12 +90,7 @@ fn asked(count: usize, hours: i64, times: u32) -> Asked {
         operator.look().await;
         let swept = asked(&operator);
         operator.audit().await;
-        [
-            looked - before,
-            verified - looked,
-            swept - verified,
-            asked(&operator) - swept,
-        ]
+        [looked - before, verified - looked, swept - verified, asked(&operator) - swept]
     })
 }
 
@@ -131,10 +113,7 @@ fn costs_no_more(count: usize, hours: i64, times: &[u32]) {
         };
         assert!(first <= most, "{what}: {first}, not {clean}");
         let more = crowded.iter().map(|asked| asked[number]).max().unwrap();
-        assert!(
-            more <= first + odd / 4,
-            "{what}: {more} beside more of it, not {first}"
-        );
+        assert!(more <= first + odd / 4, "{what}: {more} beside more of it, not {first}");
     }
 }
 

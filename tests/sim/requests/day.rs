@@ -101,11 +101,8 @@ pub struct Operator {
 impl Operator {
     /// Runs `work` with an operator, in simulated time.
     pub fn run<T>(situation: Situation, work: impl AsyncFnOnce(Self) -> T) -> T {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .unwrap();
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async move {
             let base = midnight() - WARM_UP;
             let desk = Arc::new(std::sync::Mutex::new(Desk::new(base)));
@@ -133,9 +130,7 @@ impl Operator {
             api.declare(incident, base);
         }
         furnish(&mut lock(&desk), situation, base);
-        let uploader = situation
-            .are_uploads_real
-            .then(|| Uploader::new(&target(&RECORDER)).unwrap());
+        let uploader = situation.are_uploads_real.then(|| Uploader::new(&target(&RECORDER)).unwrap());
         Self {
             desk,
             api,
@@ -190,17 +185,8 @@ impl Operator {
     /// Until `end`, with whatever is due.
     pub async fn until(&mut self, end: Timestamp) {
         loop {
-            let Next {
-                site,
-                audit,
-                retention,
-                segments,
-                expiry,
-            } = self.next;
-            let first = [site, audit, retention, segments, expiry]
-                .into_iter()
-                .min()
-                .unwrap();
+            let Next { site, audit, retention, segments, expiry } = self.next;
+            let first = [site, audit, retention, segments, expiry].into_iter().min().unwrap();
             let pause = first.min(end).duration_since(self.now());
             sleep(Duration::try_from(pause).unwrap_or_default()).await;
             if first >= end {
@@ -263,16 +249,8 @@ impl Operator {
     pub async fn look_at_bucket(&mut self) {
         self.part(Part::Site);
         let (now, before) = (self.now(), lock(&self.desk).counts.clone());
-        let bucket = keep(
-            &S3,
-            &self.site,
-            &self.fence,
-            Some(&access()),
-            self.reported.as_ref(),
-            now,
-        )
-        .await
-        .unwrap();
+        let bucket =
+            keep(&S3, &self.site, &self.fence, Some(&access()), self.reported.as_ref(), now).await.unwrap();
         self.site.told("site-uid");
         let tried_at =
             |status: &Option<StorageStatus>| status.as_ref().and_then(|status| status.tried_at.clone());
@@ -299,20 +277,13 @@ impl Operator {
     pub async fn audit(&mut self) {
         self.part(Part::Audit);
         let now = self.now();
-        let before = self
-            .api
-            .site
-            .status
-            .as_ref()
-            .and_then(|status| status.audit.clone());
+        let before = self.api.site.status.as_ref().and_then(|status| status.audit.clone());
         let Some(reach) = audit_due(before.as_ref(), now) else {
             self.next.audit = before.unwrap().boundary_at.0 + SignedDuration::from_hours(1);
             return;
         };
         let all = self.api.all();
-        let known = all
-            .iter()
-            .filter_map(|hold| Some((hold.metadata.uid.clone()?, is_resolved(hold, now))));
+        let known = all.iter().filter_map(|hold| Some((hold.metadata.uid.clone()?, is_resolved(hold, now))));
         let scope = Scope {
             ceilings: CEILINGS,
             embargo: Some(SignedDuration::from_hours(1)),
@@ -390,13 +361,7 @@ impl Operator {
         for hold in &holds {
             let next = placement(hold, &plan, &outcome, now);
             let uid = hold.metadata.uid.as_ref().unwrap();
-            let status = self
-                .api
-                .holds
-                .get_mut(uid)
-                .unwrap()
-                .status
-                .get_or_insert_default();
+            let status = self.api.holds.get_mut(uid).unwrap().status.get_or_insert_default();
             if next.is_some() && next != status.placement {
                 status.placement = next;
                 // The hold's own controller then writes what follows.

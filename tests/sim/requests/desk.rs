@@ -110,10 +110,8 @@ impl HttpConnector for Line {
             sleep(latency).await;
             let mut desk = lock(&desk);
             let wire = desk.serve(&request);
-            let mut response = HttpResponse::new(
-                StatusCode::try_from(wire.status).unwrap(),
-                SdkBody::from(wire.body),
-            );
+            let mut response =
+                HttpResponse::new(StatusCode::try_from(wire.status).unwrap(), SdkBody::from(wire.body));
             let date = desk.now().strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
             response.headers_mut().insert("date", date);
             if let Some(id) = wire.version {
@@ -170,13 +168,8 @@ impl Desk {
             .map_or("", |(_, rest)| rest.find('/').map_or("/", |at| &rest[at..]));
         let header = |name: &str| request.headers().get(name).map(str::to_owned);
         let (path, query) = target.split_once('?').unwrap_or((target, ""));
-        let key = path
-            .trim_start_matches('/')
-            .split_once('/')
-            .map_or("", |(_, key)| key);
-        let mut names = query
-            .split('&')
-            .map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+        let key = path.trim_start_matches('/').split_once('/').map_or("", |(_, key)| key);
+        let mut names = query.split('&').map(|pair| pair.split_once('=').unwrap_or((pair, "")));
         let version = names.clone().find(|(name, _)| *name == "versionId");
         let parts = Parts {
             method: request.method(),
@@ -249,10 +242,7 @@ impl Desk {
     fn may(&self, parts: &Parts<'_>) -> bool {
         let credential = (parts.header)("authorization").unwrap_or_default();
         let is_by = |of: &(&str, &str)| credential.contains(&format!("Credential={}/", of.0));
-        let principal = [OPERATOR, RECORDER]
-            .into_iter()
-            .find(is_by)
-            .map(|(_, principal)| principal);
+        let principal = [OPERATOR, RECORDER].into_iter().find(is_by).map(|(_, principal)| principal);
         let mut context = vec![("aws:SecureTransport".to_owned(), "true".to_owned())];
         if let Some(principal) = principal {
             context.push(("aws:PrincipalArn".to_owned(), principal.to_owned()));
@@ -269,32 +259,21 @@ impl Desk {
             context.push((format!("s3:ExistingObjectTag/{key}"), value.clone()));
         }
         let allows = |action: &String| {
-            self.settings.allows(&Request {
-                principal,
-                action,
-                key: &parts.key,
-                context: &context,
-            })
+            self.settings.allows(&Request { principal, action, key: &parts.key, context: &context })
         };
         actions(parts).iter().all(allows)
     }
 
     /// What the simulation's store does not have.
     fn own(&mut self, parts: &Parts<'_>) -> Option<Wire> {
-        let Parts {
-            method, about, body, ..
-        } = *parts;
+        let Parts { method, about, body, .. } = *parts;
         if parts.key.is_empty() && about == "list-type" {
             let prefix = query(parts.target, "prefix");
-            let current = self
-                .store
-                .keys
-                .range(prefix.clone()..)
-                .take_while(|(key, _)| key.starts_with(&prefix));
+            let current =
+                self.store.keys.range(prefix.clone()..).take_while(|(key, _)| key.starts_with(&prefix));
             let current = current.filter(|(_, versions)| !versions[0].is_marker);
-            let found: String = current
-                .map(|(key, _)| format!("<Contents><Key>{key}</Key></Contents>"))
-                .collect();
+            let found: String =
+                current.map(|(key, _)| format!("<Contents><Key>{key}</Key></Contents>")).collect();
             let body =
                 format!("<ListBucketResult><IsTruncated>false</IsTruncated>{found}</ListBucketResult>");
             return Some(wire(200, body.into_bytes()));
@@ -313,10 +292,9 @@ impl Desk {
                 );
                 Some(wire(200, body.into_bytes()))
             }
-            ("GET", "retention") => Some(wire(
-                404,
-                xml::error(No(404, "NoSuchObjectLockConfiguration")).into_bytes(),
-            )),
+            ("GET", "retention") => {
+                Some(wire(404, xml::error(No(404, "NoSuchObjectLockConfiguration")).into_bytes()))
+            }
             ("PUT", "retention") => {
                 self.retained.insert(version);
                 Some(wire(200, Vec::new()))
@@ -342,11 +320,7 @@ impl Desk {
 
     fn by(&self) -> By {
         let now = self.now();
-        By {
-            who: Who::Operator(0),
-            now,
-            sent: now,
-        }
+        By { who: Who::Operator(0), now, sent: now }
     }
 
     fn common(&mut self, parts: &Parts<'_>) -> Wire {
@@ -370,20 +344,13 @@ impl Desk {
 }
 
 fn wire(status: u16, body: Vec<u8>) -> Wire {
-    Wire {
-        status,
-        body,
-        version: None,
-    }
+    Wire { status, body, version: None }
 }
 
 fn query(target: &str, name: &str) -> String {
     let (_, query) = target.split_once('?').unwrap_or_default();
     let mut pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    pairs
-        .find(|(key, _)| *key == name)
-        .map(|(_, value)| xml::decoded(value))
-        .unwrap_or_default()
+    pairs.find(|(key, _)| *key == name).map(|(_, value)| xml::decoded(value)).unwrap_or_default()
 }
 
 /// Whether a body is not what its sender says.
@@ -394,9 +361,7 @@ fn damaged(parts: &Parts<'_>) -> Option<(u16, &'static str)> {
         return Some((400, "BadDigest"));
     }
     let signed = (parts.header)("x-amz-content-sha256").filter(|signed| signed.len() == 64);
-    signed
-        .is_some_and(|signed| signed != hex::encode(hash))
-        .then_some((400, "XAmzContentSHA256Mismatch"))
+    signed.is_some_and(|signed| signed != hex::encode(hash)).then_some((400, "XAmzContentSHA256Mismatch"))
 }
 
 /// What a request costs, and its name.

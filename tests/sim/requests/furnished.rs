@@ -15,10 +15,7 @@ use super::desk::{BUCKET, Desk, OPERATOR, RECORDER};
 use crate::store::{By, Who};
 
 /// Those of the Heusden protocol.
-pub const CEILINGS: Ceilings = Ceilings {
-    video: Days(28),
-    calls: Days(7),
-};
+pub const CEILINGS: Ceilings = Ceilings { video: Days(28), calls: Days(7) };
 /// The default of `spec.recorder.segmentDuration`.
 pub const SEGMENT: SignedDuration = SignedDuration::from_mins(1);
 /// How long after its end a segment arrives.
@@ -88,10 +85,7 @@ pub fn recorded(cameras: &[String], end: Timestamp) -> Vec<Key> {
         let millis = u64::try_from(length.as_millis()).unwrap();
         Key::new(class, source, end - length, millis, &hash).unwrap()
     };
-    let mut all: Vec<Key> = cameras
-        .iter()
-        .map(|camera| of(Class::Video, camera, SEGMENT))
-        .collect();
+    let mut all: Vec<Key> = cameras.iter().map(|camera| of(Class::Video, camera, SEGMENT)).collect();
     if (end.as_second() / 60) % CALL_EVERY == 0 {
         all.push(of(Class::Calls, "balie", SEGMENT * 3));
     }
@@ -99,14 +93,8 @@ pub fn recorded(cameras: &[String], end: Timestamp) -> Vec<Key> {
 }
 
 pub fn put(desk: &mut Desk, key: &Key, tag: &str, at: Timestamp) {
-    let by = By {
-        who: Who::Recorder,
-        now: at,
-        sent: at,
-    };
+    let by = By { who: Who::Recorder, now: at, sent: at };
     let tags = vec![("toezicht-retention".to_owned(), tag.to_owned())];
-    desk.store
-        .put(by, &key.to_string(), Arc::from(BODY), tags, true)
-        .unwrap();
+    desk.store.put(by, &key.to_string(), Arc::from(BODY), tags, true).unwrap();
     desk.store.effects.clear();
 }

@@ -19,14 +19,8 @@ const SETTINGS: [(&str, Absent); 14] = [
     ("object-lock", Absent::Is(LOCK)),
     ("ownershipControls", Absent::Is(OWNERSHIP)),
     ("policy", Absent::Error("NoSuchBucketPolicy")),
-    (
-        "publicAccessBlock",
-        Absent::Error("NoSuchPublicAccessBlockConfiguration"),
-    ),
-    (
-        "replication",
-        Absent::Error("ReplicationConfigurationNotFoundError"),
-    ),
+    ("publicAccessBlock", Absent::Error("NoSuchPublicAccessBlockConfiguration")),
+    ("replication", Absent::Error("ReplicationConfigurationNotFoundError")),
     ("website", Absent::Error("NoSuchWebsiteConfiguration")),
 ];
 const VERSIONING: &str = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
@@ -119,31 +113,18 @@ impl Settings {
         if request.key.starts_with("probe/") {
             return self.decide(request);
         }
-        let folder = request
-            .key
-            .split_once('/')
-            .map_or(request.key, |(folder, _)| folder);
+        let folder = request.key.split_once('/').map_or(request.key, |(folder, _)| folder);
         let tags = request.context.iter().filter(|(name, _)| name.contains("Tag/"));
         let about: String = tags.map(|(name, value)| format!(" {name}={value}")).collect();
         let principal = request.principal.map(str::to_owned);
         let case = (principal, request.action.to_owned(), format!("{folder}{about}"));
-        *self
-            .decided
-            .lock()
-            .unwrap()
-            .entry(case)
-            .or_insert_with(|| self.decide(request))
+        *self.decided.lock().unwrap().entry(case).or_insert_with(|| self.decide(request))
     }
 
     fn decide(&self, request: &Request<'_>) -> bool {
         let says = |effect: &str| {
-            let statements = self
-                .policy
-                .iter()
-                .filter(|statement| statement["Effect"] == effect);
-            statements
-                .into_iter()
-                .any(|statement| self.is_about(statement, request))
+            let statements = self.policy.iter().filter(|statement| statement["Effect"] == effect);
+            statements.into_iter().any(|statement| self.is_about(statement, request))
         };
         !says("Deny") && (request.principal == Some(self.owner.as_str()) || says("Allow"))
     }
@@ -155,18 +136,14 @@ impl Settings {
         };
         let names = |element: &str| {
             let named = texts(&statement[element]["AWS"]);
-            named
-                .iter()
-                .any(|name| *name == "*" || Some(*name) == request.principal)
+            named.iter().any(|name| *name == "*" || Some(*name) == request.principal)
         };
         let is_of = match statement.get("NotPrincipal") {
             Some(_) => !names("NotPrincipal"),
             None => names("Principal"),
         };
         let matches = |element: &str, text: &str| {
-            texts(&statement[element])
-                .iter()
-                .any(|pattern| is_like(pattern, text))
+            texts(&statement[element]).iter().any(|pattern| is_like(pattern, text))
         };
         is_of
             && matches("Action", request.action)
@@ -184,9 +161,7 @@ fn conditions(condition: &Value, request: &Request<'_>) -> bool {
     });
     all.into_iter().all(|(operator, key, values)| {
         let mut context = request.context.iter();
-        let found = context
-            .find(|(name, _)| name == key)
-            .map(|(_, value)| value.as_str());
+        let found = context.find(|(name, _)| name == key).map(|(_, value)| value.as_str());
         let is_any = found.is_some_and(|found| values.iter().any(|value| is_like(value, found)));
         match operator {
             "StringEquals" | "StringLike" | "Bool" => is_any,

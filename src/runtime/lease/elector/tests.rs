@@ -48,24 +48,13 @@ impl FakeLock {
         }
         let mut writes = self.writes.lock().unwrap();
         *writes += 1;
-        let held = Versioned {
-            record: record.clone(),
-            version: *writes,
-        };
+        let held = Versioned { record: record.clone(), version: *writes };
         *store = Some(held.clone());
-        if lost {
-            Err(LockError::Unreachable("answer lost".into()))
-        } else {
-            Ok(held)
-        }
+        if lost { Err(LockError::Unreachable("answer lost".into())) } else { Ok(held) }
     }
 
     fn holder(&self) -> Option<String> {
-        self.store
-            .lock()
-            .unwrap()
-            .as_ref()
-            .and_then(|held| held.record.holder.clone())
+        self.store.lock().unwrap().as_ref().and_then(|held| held.record.holder.clone())
     }
 
     fn fail_next(&self, faults: &[Fault]) {
@@ -120,13 +109,7 @@ impl Bench {
 
     fn candidate(&self, name: &str) -> Elector<FakeLock> {
         let fence = Fence::new(self.clock.clone());
-        Elector::new(
-            self.lock.clone(),
-            self.clock.clone(),
-            fence,
-            name.into(),
-            Timing::default(),
-        )
+        Elector::new(self.lock.clone(), self.clock.clone(), fence, name.into(), Timing::default())
     }
 
     /// Somebody deletes the Lease by hand.
@@ -163,18 +146,7 @@ async fn the_second_follows_until_the_first_has_been_silent_for_a_lease() {
     bench.pass(1);
     assert!(leading(b.attempt().await));
     assert!(follows(a.attempt().await, "b"));
-    assert_eq!(
-        bench
-            .lock
-            .store
-            .lock()
-            .unwrap()
-            .as_ref()
-            .unwrap()
-            .record
-            .transitions,
-        2
-    );
+    assert_eq!(bench.lock.store.lock().unwrap().as_ref().unwrap().record.transitions, 2);
 }
 
 #[tokio::test]
@@ -212,10 +184,7 @@ async fn an_answer_that_is_lost_gives_no_leadership_and_takes_none() {
     bench.lock.fail_next(&[Fault::None, Fault::LostAnswer]);
     assert!(a.attempt().await.is_err());
     assert_eq!(a.fence.check(), Err(NotLeader));
-    assert!(
-        leading(a.attempt().await),
-        "the record is ours: it is enough to renew it"
-    );
+    assert!(leading(a.attempt().await), "the record is ours: it is enough to renew it");
     bench.lock.fail_next(&[Fault::LostAnswer]);
     assert!(a.attempt().await.is_err());
     assert!(leading(a.attempt().await), "our own renewal is no conflict");
@@ -227,9 +196,7 @@ async fn leadership_counts_from_before_the_request() {
     let mut a = bench.candidate("a");
     let stop = CancellationToken::new();
     // The first answer is older than the renew deadline when it comes: not good enough.
-    bench
-        .lock
-        .fail_next(&[Fault::None, Fault::Slow(Duration::from_secs(11))]);
+    bench.lock.fail_next(&[Fault::None, Fault::Slow(Duration::from_secs(11))]);
     assert!(a.acquire(&stop).await);
     assert_eq!(a.fence.check(), Ok(()));
     assert_eq!(*bench.lock.writes.lock().unwrap(), 2);
@@ -241,11 +208,7 @@ async fn a_leader_that_stood_still_writes_nothing_more() {
     let mut a = bench.candidate("a");
     assert!(a.acquire(&CancellationToken::new()).await);
     bench.pass(3600);
-    assert_eq!(
-        a.fence.check(),
-        Err(NotLeader),
-        "without anybody having told the fence"
-    );
+    assert_eq!(a.fence.check(), Err(NotLeader), "without anybody having told the fence");
     let before = *bench.lock.writes.lock().unwrap();
     assert_eq!(a.keep().await, Lost::Deadline(Duration::from_secs(10)));
     assert_eq!(*bench.lock.writes.lock().unwrap(), before, "not even a renewal");
@@ -333,10 +296,7 @@ async fn who_creates_the_lease_may_have_a_leader_before_it() {
     let began = bench.clock.now();
     assert!(a.acquire(&CancellationToken::new()).await);
     assert!(began.until(bench.clock.now()) >= Timing::default().lease());
-    assert!(
-        a.took_over(),
-        "a leader may have been lost before the Lease was deleted"
-    );
+    assert!(a.took_over(), "a leader may have been lost before the Lease was deleted");
 }
 
 #[tokio::test]
