@@ -26,15 +26,15 @@ use clap::{Parser, Subcommand};
 use crate::api::crds::{self, CrdsError};
 use crate::contract::{HEALTH_PORT, STATUS_PORT};
 use crate::recorder::{self, RecorderError};
-use crate::runtime::lease::Lost;
+use crate::runtime::lease::LeadershipLost;
 use crate::runtime::operator::{self, OperatorError};
 use crate::runtime::shutdown;
-use crate::runtime::telemetry::{self, LogFormat, TelemetryError};
+use crate::runtime::telemetry::{self, LogFormat, LogSetupError};
 
 /// Leadership was lost: not an error of this process, and the pod is started again at once.
-const LEADERSHIP_LOST: u8 = 3;
+const EXIT_LEADERSHIP_LOST: u8 = 3;
 /// What was looked at is not as it must be.
-const NOT_FIT: u8 = 4;
+const EXIT_NOT_COMPLIANT: u8 = 4;
 
 /// Records an organisation's cameras, and proves that what it keeps, and for how long, is what the protocol says.
 #[derive(Debug, Parser)]
@@ -116,7 +116,7 @@ enum Command {
 #[derive(Debug, thiserror::Error)]
 enum CommandError {
     #[error(transparent)]
-    Telemetry(#[from] TelemetryError),
+    Telemetry(#[from] LogSetupError),
     #[error("the asynchronous runtime cannot be started: {0}")]
     Runtime(#[source] std::io::Error),
     #[error(transparent)]
@@ -132,7 +132,7 @@ enum CommandError {
     #[error(transparent)]
     Audit(#[from] audit::AuditCommandError),
     #[error(transparent)]
-    Holds(#[from] holds::HoldsError),
+    Holds(#[from] holds::HoldsCommandError),
     #[error(transparent)]
     Iam(#[from] iam::IamCommandError),
 }
@@ -156,9 +156,9 @@ pub fn main() -> ExitCode {
 
 fn exit_code(error: &CommandError) -> ExitCode {
     match error {
-        CommandError::Operator(OperatorError::Lost(Lost::Deadline(_) | Lost::TakenBy(_))) => {
-            ExitCode::from(LEADERSHIP_LOST)
-        }
+        CommandError::Operator(OperatorError::LeadershipLost(
+            LeadershipLost::RenewDeadline(_) | LeadershipLost::TakenBy(_),
+        )) => ExitCode::from(EXIT_LEADERSHIP_LOST),
         _ => ExitCode::FAILURE,
     }
 }
@@ -167,34 +167,42 @@ fn run(command: Command) -> Result<ExitCode, CommandError> {
     match command {
         Command::Operator { config, listen, namespace, lease_name, instance, memory_limit, log_format } => {
             telemetry::init(log_format)?;
-            let options = operator::Options { config, listen, namespace, lease_name, instance, memory_limit };
-            in_runtime(async { Ok(operator::run(options).await?) })?;
+            let options =
+                operator::OperatorOptions { config, listen, namespace, lease_name, instance, memory_limit };
+            block_on(async { Ok(operator::run(options).await?) })?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Recorder { config_dir, spool, shard, status_listen, health_listen, grace, log_format } => {
             telemetry::init(log_format)?;
             let grace = Duration::from_secs(grace);
-            let options = recorder::Options { config_dir, spool, shard, status_listen, health_listen, grace };
-            in_runtime(async {
+            let options = recorder::RecorderOptions {
+                config_dir,
+                spool_dir: spool,
+                shard,
+                status_listen,
+                health_listen,
+                grace,
+            };
+            block_on(async {
                 let stop = shutdown::on_signal().map_err(CommandError::Signals)?;
                 Ok(recorder::run(options, stop).await?)
             })?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Probe(args) => {
-            let is_fit = in_runtime(async {
+            let is_fit = block_on(async {
                 let stop = shutdown::on_signal().map_err(CommandError::Signals)?;
                 Ok(probe::run(args, stop).await?)
             })?;
-            Ok(verdict(is_fit))
+            Ok(compliance_exit_code(is_fit))
         }
-        Command::Audit(args) => Ok(verdict(in_runtime(async { Ok(audit::run(args).await?) })?)),
+        Command::Audit(args) => Ok(compliance_exit_code(block_on(async { Ok(audit::run(args).await?) })?)),
         Command::Holds(command) => {
-            in_runtime(async { Ok(holds::run(command).await?) })?;
+            block_on(async { Ok(holds::run(command).await?) })?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Crds { dir } => {
-            crds::print(dir)?;
+            crds::write(dir)?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Iam(args) => {
@@ -204,11 +212,11 @@ fn run(command: Command) -> Result<ExitCode, CommandError> {
     }
 }
 
-fn verdict(is_fit: bool) -> ExitCode {
-    if is_fit { ExitCode::SUCCESS } else { ExitCode::from(NOT_FIT) }
+fn compliance_exit_code(is_compliant: bool) -> ExitCode {
+    if is_compliant { ExitCode::SUCCESS } else { ExitCode::from(EXIT_NOT_COMPLIANT) }
 }
 
-fn in_runtime<T>(work: impl Future<Output = Result<T, CommandError>>) -> Result<T, CommandError> {
+fn block_on<T>(work: impl Future<Output = Result<T, CommandError>>) -> Result<T, CommandError> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(CommandError::Runtime)?;
     let outcome = runtime.block_on(work);
@@ -224,12 +232,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_contradicts_itself_nowhere() {
+    fn command_line_definition_is_consistent() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn an_operator_needs_nothing_said() {
+    fn operator_runs_with_defaults() {
         let cli = Cli::try_parse_from(["toezicht", "operator"]).unwrap();
         let Command::Operator { config, lease_name, .. } = cli.command else { panic!("{cli:?}") };
         assert_eq!((config.to_str(), lease_name.as_str()), (Some("/etc/toezicht/operator.yaml"), "toezicht"));

@@ -25,19 +25,21 @@ pub mod storage;
 /// these very ones. Nothing else is meant to.
 #[doc(hidden)]
 pub mod rules {
-    pub use crate::controllers::audit::{boundary_every, due as audit_due, status as audited};
-    pub use crate::controllers::buckets::{Follow, OpenBucket};
+    pub use crate::controllers::audit::{audit_interval, audit_status as audited, due_reach as audit_due};
+    pub use crate::controllers::buckets::{HoldAck, SiteBucket};
     pub use crate::controllers::hold::status::{placed, released};
-    pub use crate::controllers::kit::aftermath::{Aftermath, aftermath, may_let_go};
+    pub use crate::controllers::kit::aftermath::{TakeoverDelay, may_release_lease, takeover_delay};
     pub use crate::controllers::kit::fence::Fence;
-    pub use crate::controllers::retention::plan::{Plan as HoldPlan, is_asked, plan};
-    pub use crate::controllers::retention::rules::{Wait, is_placed, may_release, open_covers};
-    pub use crate::controllers::retention::{Outcome, Pass, RetentionError, deadlines, of_site, placement};
-    pub use crate::recorder::unsure::{Unsure, all_follow};
-    pub use crate::recorder::upload::tag as put_tag;
-    pub use crate::storage::aging::{Fate, KeptBy, Open, Stored, fate};
-    pub use crate::storage::hold::order::{Write, placing, releasing};
-    pub use crate::storage::listing::Listed;
-    pub use crate::storage::marks::Marks;
-    pub use crate::storage::under_way::SIGNATURE;
+    pub use crate::controllers::retention::plan::{HoldPlan, needs_ledger_lookup, plan_holds};
+    pub use crate::controllers::retention::rules::{ReleaseWait, is_placed, may_release, open_scopes};
+    pub use crate::controllers::retention::{
+        PassOutcome, RetentionPass, RetentionPassError, deadlines, placement_status, retention_status,
+    };
+    pub use crate::recorder::unsure::{InDoubtUploads, all_use_revision};
+    pub use crate::recorder::upload::retention_tag as put_tag;
+    pub use crate::storage::aging::{Disposition, HeldBy, OpenScopes, StoredRecording, disposition};
+    pub use crate::storage::hold::order::{ProtectionStep, steps_to_place, steps_to_release};
+    pub use crate::storage::listing::ListedVersion;
+    pub use crate::storage::marks::Protection;
+    pub use crate::storage::under_way::SIGNATURE_VALIDITY;
 }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use scan::{Use, uses};
 
 /// No source file is longer.
-const MOST_LINES: usize = 500;
+const MAX_LINES: usize = 500;
 
 /// What one module may use.
 struct Rule {
@@ -129,7 +129,7 @@ fn root() -> &'static Path {
 }
 
 #[test]
-fn every_module_uses_only_what_is_below_it() {
+fn modules_use_only_lower_layers() {
     let src = root().join("src");
     let sources = files(&src, &["rs"]);
     assert!(sources.len() > 20, "the sources were not found");
@@ -144,21 +144,21 @@ fn every_module_uses_only_what_is_below_it() {
 }
 
 #[test]
-fn no_source_file_is_too_long() {
+fn source_files_stay_below_line_limit() {
     let wrong: Vec<String> = ["src", "tests", "benches"]
         .iter()
         .flat_map(|dir| files(&root().join(dir), &["rs", "py", "sh"]))
         .filter_map(|file| {
             let lines = std::fs::read_to_string(&file).unwrap().lines().count();
-            (lines > MOST_LINES)
+            (lines > MAX_LINES)
                 .then(|| format!("{}: {lines} lines", file.strip_prefix(root()).unwrap().display()))
         })
         .collect();
-    assert!(wrong.is_empty(), "more than {MOST_LINES} lines; split by what it does:\n{}", wrong.join("\n"));
+    assert!(wrong.is_empty(), "more than {MAX_LINES} lines; split by what it does:\n{}", wrong.join("\n"));
 }
 
 #[test]
-fn violations_are_seen() {
+fn forbidden_uses_are_reported() {
     let seen = |path: &str, source: &str| {
         let found = violations(path, source);
         assert!(!found.is_empty(), "not seen in {path}: {source}");
@@ -191,7 +191,7 @@ fn violations_are_seen() {
 }
 
 #[test]
-fn what_is_allowed_is_let_be() {
+fn allowed_uses_are_accepted() {
     let clean =
         |path: &str, source: &str| assert_eq!(violations(path, source), Vec::<String>::new(), "{source}");
     clean("protocol/hold.rs", "use crate::api::Site; use super::window::Window; use jiff::Timestamp;");

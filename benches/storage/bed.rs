@@ -14,30 +14,30 @@ use jiff::{Timestamp, ToSpan};
 use toezicht::api::Days;
 use toezicht::contract::StorageTarget;
 use toezicht::storage::key::{Class, Key};
-use toezicht::storage::{BucketSpec, Claim, Trials, enforce};
+use toezicht::storage::{BucketSpec, Claim, Probe, enforce};
 
-use crate::Took;
+use crate::Measurement;
 use crate::support::settings::{S3Identity, S3Server};
 
 /// Cameras, each with as many segments as the others.
 pub const CAMERAS: usize = 20;
 /// The one that an incident is about where only some is held: one in twenty.
-pub const HELD: &str = "camera-00";
+pub const HELD_CAMERA: &str = "camera-00";
 /// A segment's bytes: what is measured are requests.
 const BODY: &[u8] = &[7; 64];
-const AT_ONCE: usize = 64;
+const MAX_CONCURRENT_REQUESTS: usize = 64;
 
 /// The store.
-pub struct Bed {
+pub struct TestBed {
     server: S3Server,
 }
 
 /// A key and the id of its version.
-pub type Version = (String, String);
+pub type VersionId = (String, String);
 
-impl Bed {
+impl TestBed {
     /// The store of the test bed, or of whoever says so.
-    pub fn here() -> Self {
+    pub fn from_settings() -> Self {
         Self { server: S3Server::first() }
     }
 
@@ -48,23 +48,26 @@ impl Bed {
 
     /// A bucket as the operator.
     pub fn target(&self, bucket: &str) -> StorageTarget {
-        self.target_of(self.server.bucket_maker(), bucket)
+        self.target_as(self.server.bucket_maker(), bucket)
     }
 
-    fn target_of(&self, identity: &S3Identity, bucket: &str) -> StorageTarget {
+    fn target_as(&self, identity: &S3Identity, bucket: &str) -> StorageTarget {
         StorageTarget {
             endpoint: Some(self.server.endpoint.clone()),
             region: self.server.region.clone(),
             bucket: bucket.into(),
             path_style: self.server.path_style,
             ca_pem: None,
-            credentials: toezicht::contract::Credentials::keys(&identity.access_key, &identity.secret_key),
+            credentials: toezicht::contract::Credentials::access_key(
+                &identity.access_key,
+                &identity.secret_key,
+            ),
             proxy: None,
         }
     }
 
     /// A new bucket with all that a Site's bucket has, and so many segments, the last of five minutes ago.
-    pub async fn filled(&self, segments: usize) -> String {
+    pub async fn create_filled_bucket(&self, segments: usize) -> String {
         let bucket = format!("tz-bench-{}", hex::encode(rand::random::<[u8; 5]>()));
         let recorder = self.server.identity("recorder");
         let spec = BucketSpec {
@@ -84,15 +87,15 @@ impl Bed {
             site: "bench".into(),
             uid: "11111111-1111-1111-1111-111111111111".into(),
         };
-        let recorder = self.target_of(recorder, &bucket);
-        enforce(&self.target(&bucket), Some(&recorder), &spec, &claim, Trials::Keep).await.unwrap();
+        let recorder = self.target_as(recorder, &bucket);
+        enforce(&self.target(&bucket), Some(&recorder), &spec, &claim, Probe::Skip).await.unwrap();
         self.fill(&bucket, segments, CAMERAS).await;
         bucket
     }
 
     /// Puts so many segments of these cameras into a bucket, as its recorder; when the last one ends.
     pub async fn fill(&self, bucket: &str, segments: usize, cameras: usize) -> Timestamp {
-        let client = client(&self.target_of(self.server.identity("recorder"), bucket), None);
+        let client = sdk_client(&self.target_as(self.server.identity("recorder"), bucket), None);
         let minutes = i64::try_from(segments.div_ceil(cameras)).unwrap();
         let minute = Timestamp::now().as_second() / 60 * 60;
         let end = Timestamp::from_second(minute).unwrap() - 5.minutes();
@@ -103,34 +106,34 @@ impl Bed {
             let put = client.put_object().bucket(bucket).key(key.to_string());
             put.tagging("toezicht-retention=video").body(ByteStream::from_static(BODY)).send()
         });
-        let puts = stream::iter(puts).buffer_unordered(AT_ONCE);
+        let puts = stream::iter(puts).buffer_unordered(MAX_CONCURRENT_REQUESTS);
         puts.for_each(async |put| drop(put.unwrap())).await;
         end
     }
 
     /// Removes a bucket and all that is in it.
-    pub async fn remove(&self, bucket: &str) {
-        let client = client(&self.target(bucket), None);
-        let all = versions(&client, bucket, "").await;
+    pub async fn remove_bucket(&self, bucket: &str) {
+        let client = sdk_client(&self.target(bucket), None);
+        let all = list_versions(&client, bucket, "").await;
         let gone = stream::iter(&all).map(|(key, id)| {
             let delete = client.delete_object().bucket(bucket).key(key);
             delete.version_id(id).send()
         });
-        let gone = gone.buffer_unordered(AT_ONCE);
+        let gone = gone.buffer_unordered(MAX_CONCURRENT_REQUESTS);
         gone.for_each(async |answer| drop(answer.unwrap())).await;
         client.delete_bucket().bucket(bucket).send().await.unwrap();
     }
 
     /// How many versions of segments there are.
-    pub async fn count(&self, bucket: &str) -> usize {
-        let client = client(&self.target(bucket), None);
-        versions(&client, bucket, "video/").await.len()
+    pub async fn count_segments(&self, bucket: &str) -> usize {
+        let client = sdk_client(&self.target(bucket), None);
+        list_versions(&client, bucket, "video/").await.len()
     }
 
     /// Fails unless a hundred versions, spread over the bucket, are under a legal hold, or none of them is.
-    pub async fn expect_held(&self, bucket: &str, expected: bool) {
-        let client = client(&self.target(bucket), None);
-        let all = versions(&client, bucket, "video/").await;
+    pub async fn assert_held(&self, bucket: &str, expected: bool) {
+        let client = sdk_client(&self.target(bucket), None);
+        let all = list_versions(&client, bucket, "video/").await;
         for (key, id) in all.iter().step_by(all.len().div_ceil(100)) {
             let hold = client.get_object_legal_hold().bucket(bucket).key(key);
             let hold = hold.version_id(id).send().await.ok();
@@ -142,8 +145,8 @@ impl Bed {
 }
 
 /// A plain client of the SDK.
-pub fn client(target: &StorageTarget, http: Option<SharedHttpClient>) -> Client {
-    let keys = target.credentials.as_keys().unwrap();
+pub fn sdk_client(target: &StorageTarget, http: Option<SharedHttpClient>) -> Client {
+    let keys = target.credentials.as_access_key().unwrap();
     let (id, secret) = (keys.access_key_id.reveal(), keys.secret_access_key.reveal());
     let mut config = aws_sdk_s3::Config::builder()
         .behavior_version(BehaviorVersion::latest())
@@ -160,7 +163,7 @@ pub fn client(target: &StorageTarget, http: Option<SharedHttpClient>) -> Client 
 }
 
 /// All versions under a prefix.
-pub async fn versions(client: &Client, bucket: &str, prefix: &str) -> Vec<Version> {
+pub async fn list_versions(client: &Client, bucket: &str, prefix: &str) -> Vec<VersionId> {
     let (mut all, mut key, mut id) = (Vec::new(), None, None);
     loop {
         let list = client.list_object_versions().bucket(bucket).prefix(prefix);
@@ -180,8 +183,8 @@ pub async fn versions(client: &Client, bucket: &str, prefix: &str) -> Vec<Versio
 }
 
 /// What something took, by the versions that it says it dealt with.
-pub async fn timed(what: impl Future<Output = usize>) -> Took {
+pub async fn measure(what: impl Future<Output = usize>) -> Measurement {
     let begun = Instant::now();
     let versions = what.await;
-    Took { seconds: begun.elapsed().as_secs_f64(), versions, peak_kib: 0 }
+    Measurement { seconds: begun.elapsed().as_secs_f64(), versions, peak_kib: 0 }
 }

@@ -6,8 +6,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use toezicht::api::IncidentHold;
 
-use crate::Took;
-use crate::bed::Bed;
+use crate::Measurement;
+use crate::bed::TestBed;
 use crate::report::{Line, Section};
 use crate::support::scene::{SITE, Scene, has};
 use crate::support::settings::S3Server;
@@ -18,13 +18,13 @@ use crate::support::{cluster, operator};
 const CAMERAS: usize = 5;
 const MINUTES: usize = 60;
 /// The goal.
-const AT_MOST: f64 = 5.0;
-const SOON: Duration = Duration::from_mins(2);
+const GOAL_SECONDS: f64 = 5.0;
+const TIMEOUT: Duration = Duration::from_mins(2);
 /// How exactly the time is told.
-const LOOK: Duration = Duration::from_millis(20);
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// An hour of five cameras, declared and resolved so many times.
-pub async fn declared(bed: &Bed, rounds: usize) -> Section {
+pub async fn bench_placement_latency(bed: &TestBed, rounds: usize) -> Section {
     let _operator = operator::present().await;
     let scene = Scene::new(&cluster::client().await, "bench", S3Server::first(), |_, _| ()).await;
     let cameras: Vec<String> = (0..CAMERAS).map(|n| format!("camera-{n:02}")).collect();
@@ -32,29 +32,34 @@ pub async fn declared(bed: &Bed, rounds: usize) -> Section {
         scene.camera(camera, &format!("h264/{n}")).await;
     }
     for camera in &cameras {
-        scene.camera_is(camera, "Recording", "True", SOON).await;
+        scene.wait_for_camera(camera, "Recording", "True", TIMEOUT).await;
     }
-    scene.is_settled(SOON).await;
+    scene.is_settled(TIMEOUT).await;
     let end = bed.fill(&scene.bucket.name, CAMERAS * MINUTES, CAMERAS).await;
     let from = end - SignedDuration::from_mins(i64::try_from(MINUTES).unwrap());
     let mut took = Vec::new();
     for round in 0..rounds {
         let name = format!("incident-{round}");
-        let seconds = placed(&scene, &name, &cameras, (from, end)).await;
+        let seconds = seconds_to_placed(&scene, &name, &cameras, (from, end)).await;
         println!("{seconds:>10.2} s  from kubectl apply to Placed=True");
-        took.push(Took { seconds, versions: CAMERAS * MINUTES, peak_kib: 0 });
+        took.push(Measurement { seconds, versions: CAMERAS * MINUTES, peak_kib: 0 });
         scene.resolve(&name).await;
-        scene.hold_is(&name, "Released", "True", SOON).await;
+        scene.wait_for_hold(&name, "Released", "True", TIMEOUT).await;
     }
     scene.delete().await;
-    let line = Line::of("kubectl apply to Placed=True", 0.0, &took);
+    let line = Line::from_runs("kubectl apply to Placed=True", 0.0, &took);
     let mut section = Section::new("A hold over one hour of five cameras (300 segments), on a cluster");
-    section.at_most("seconds at the median", line.seconds.1, AT_MOST);
+    section.add_limit("seconds at the median", line.seconds.1, GOAL_SECONDS);
     section.lines.push(line);
     section
 }
 
-async fn placed(scene: &Scene, name: &str, cameras: &[String], (from, until): (Timestamp, Timestamp)) -> f64 {
+async fn seconds_to_placed(
+    scene: &Scene,
+    name: &str,
+    cameras: &[String],
+    (from, until): (Timestamp, Timestamp),
+) -> f64 {
     let hold = json!({
         "apiVersion": "toezicht.dev/v1alpha1", "kind": "IncidentHold", "metadata": {"name": name},
         "spec": {
@@ -76,7 +81,7 @@ async fn placed(scene: &Scene, name: &str, cameras: &[String], (from, until): (T
             assert_eq!(segments, Some(i64::try_from(CAMERAS * MINUTES).unwrap()));
             return seconds;
         }
-        assert!(begun.elapsed() < SOON, "{placed:?}");
-        tokio::time::sleep(LOOK).await;
+        assert!(begun.elapsed() < TIMEOUT, "{placed:?}");
+        tokio::time::sleep(POLL_INTERVAL).await;
     }
 }

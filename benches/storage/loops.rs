@@ -4,17 +4,17 @@ use aws_sdk_s3::Client;
 use futures::{StreamExt, stream};
 use toezicht::contract::StorageTarget;
 
-use crate::Took;
-use crate::bed::{HELD, client, timed};
+use crate::Measurement;
+use crate::bed::{HELD_CAMERA, measure, sdk_client};
 
 /// As many as the audit has under way.
-const AT_ONCE: usize = 32;
+const MAX_CONCURRENT_READS: usize = 32;
 
 /// Lists all versions and looks at none; with `reads`, reads tag and legal hold of those of the held camera, which it is
 /// told.
-pub async fn lists(target: &StorageTarget, reads: bool) -> Took {
-    let client = client(target, None);
-    timed(async {
+pub async fn list_all(target: &StorageTarget, reads: bool) -> Measurement {
+    let client = sdk_client(target, None);
+    measure(async {
         let (mut count, mut key, mut id) = (0, None, None);
         loop {
             let list = client.list_object_versions().bucket(&target.bucket);
@@ -24,11 +24,13 @@ pub async fn lists(target: &StorageTarget, reads: bool) -> Took {
                 page.versions().iter().filter(|version| version.key().unwrap().starts_with("video/"));
             count += of_video.count();
             if reads {
-                let held = page.versions().iter().filter(|version| version.key().unwrap().contains(HELD));
                 let held =
-                    held.map(|version| read(&client, &target.bucket, version.key(), version.version_id()));
+                    page.versions().iter().filter(|version| version.key().unwrap().contains(HELD_CAMERA));
+                let held = held.map(|version| {
+                    read_protection(&client, &target.bucket, version.key(), version.version_id())
+                });
                 let held: Vec<_> = held.collect();
-                stream::iter(held).buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
+                stream::iter(held).buffer_unordered(MAX_CONCURRENT_READS).collect::<Vec<()>>().await;
             }
             if page.is_truncated() != Some(true) {
                 return count;
@@ -40,7 +42,7 @@ pub async fn lists(target: &StorageTarget, reads: bool) -> Took {
     .await
 }
 
-async fn read(client: &Client, bucket: &str, key: Option<&str>, id: Option<&str>) {
+async fn read_protection(client: &Client, bucket: &str, key: Option<&str>, id: Option<&str>) {
     let (key, id) = (key.unwrap(), id.unwrap());
     let tag = client.get_object_tagging().bucket(bucket).key(key).version_id(id).send();
     let hold = client.get_object_legal_hold().bucket(bucket).key(key).version_id(id).send();

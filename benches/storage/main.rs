@@ -25,27 +25,27 @@ mod report;
 #[path = "../../tests/it/support/mod.rs"]
 mod support;
 
-use bed::Bed;
+use bed::TestBed;
 use clap::{Parser, Subcommand};
-use races::{holds, storage};
+use races::{bench_holds, bench_storage};
 use serde::{Deserialize, Serialize};
 use toezicht::contract::StorageTarget;
 
 #[derive(Parser)]
 struct Args {
     #[command(subcommand)]
-    what: What,
+    command: BenchCommand,
     /// What `cargo bench` adds.
     #[arg(long, global = true, hide = true)]
     bench: bool,
 }
 
 #[derive(Subcommand)]
-enum What {
+enum BenchCommand {
     /// Sweep and audit.
-    Storage(Size),
+    Storage(BenchSize),
     /// Placing and releasing.
-    Holds(Size),
+    Holds(BenchSize),
     /// One contender, once; what it took is printed.
     #[command(hide = true)]
     Run { contender: String, bucket: String },
@@ -53,7 +53,7 @@ enum What {
 
 /// How much, and how often.
 #[derive(clap::Args, Clone, Copy, Debug)]
-pub struct Size {
+pub struct BenchSize {
     /// Segments that are swept, or held; the audit has twice as many.
     #[arg(long, default_value_t = 8000)]
     pub segments: usize,
@@ -64,7 +64,7 @@ pub struct Size {
 
 /// What one contender did, and what it took.
 #[derive(Clone, Copy, Debug, Serialize, Deserialize)]
-pub struct Took {
+pub struct Measurement {
     /// From its first request to its last answer.
     pub seconds: f64,
     /// Versions that it dealt with: deleted, listed, held or released.
@@ -77,35 +77,35 @@ pub struct Took {
 #[tokio::main]
 async fn main() {
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    match Args::parse().what {
-        What::Storage(size) => storage(size).await,
-        What::Holds(size) => holds(size).await,
-        What::Run { contender, bucket } => {
+    match Args::parse().command {
+        BenchCommand::Storage(size) => bench_storage(size).await,
+        BenchCommand::Holds(size) => bench_holds(size).await,
+        BenchCommand::Run { contender, bucket } => {
             // In a task of its own, as a reconcile is.
-            let run = async move { run(&contender, &Bed::here().target(&bucket)).await };
+            let run = async move { run(&contender, &TestBed::from_settings().target(&bucket)).await };
             let took = tokio::spawn(run).await.unwrap();
             println!("{}", serde_json::to_string(&took).unwrap());
         }
     }
 }
 
-async fn run(contender: &str, target: &StorageTarget) -> Took {
+async fn run(contender: &str, target: &StorageTarget) -> Measurement {
     let took = match contender {
-        "sweep" => ours::sweeps(target).await,
-        "audit" => ours::audits(target).await,
-        "place" => ours::places(target).await,
-        "release" => ours::releases(target).await,
-        "loop-list" => loops::lists(target, false).await,
-        "loop-read" => loops::lists(target, true).await,
-        "raw-delete" => replay::deletions(target, false).await,
-        "raw-sweep" => replay::deletions(target, true).await,
-        "raw-place" => replay::marks(target, true, true).await,
-        "raw-release" => replay::marks(target, false, true).await,
-        "raw-place-marks" => replay::marks(target, true, false).await,
-        "raw-release-marks" => replay::marks(target, false, false).await,
+        "sweep" => ours::sweep_all(target).await,
+        "audit" => ours::audit_all(target).await,
+        "place" => ours::place_all(target).await,
+        "release" => ours::release_all(target).await,
+        "loop-list" => loops::list_all(target, false).await,
+        "loop-read" => loops::list_all(target, true).await,
+        "raw-delete" => replay::replay_deletions(target, false).await,
+        "raw-sweep" => replay::replay_deletions(target, true).await,
+        "raw-place" => replay::replay_protection(target, true, true).await,
+        "raw-release" => replay::replay_protection(target, false, true).await,
+        "raw-place-marks" => replay::replay_protection(target, true, false).await,
+        "raw-release-marks" => replay::replay_protection(target, false, false).await,
         other => panic!("no contender {other}"),
     };
-    Took { peak_kib: peak_kib(), ..took }
+    Measurement { peak_kib: peak_kib(), ..took }
 }
 
 fn peak_kib() -> u64 {

@@ -9,16 +9,16 @@ use serde_json::json;
 use toezicht::api::{Ceilings, Days};
 use toezicht::contract::StorageTarget;
 use toezicht::protocol::Window;
-use toezicht::protocol::cover::{Cover, Sources};
-use toezicht::storage::Time;
-use toezicht::storage::audit::{Scope, audit};
-use toezicht::storage::hold::memory::Memory;
-use toezicht::storage::hold::{Release, Task, place};
-use toezicht::storage::ledger::{self, Entry};
-use toezicht::storage::sweep::{HoldsUnknown, OpenHolds, Reach, sweep};
+use toezicht::protocol::cover::{CameraSelector, HoldScope};
+use toezicht::storage::DecisionTime;
+use toezicht::storage::audit::{AuditOptions, audit};
+use toezicht::storage::hold::memory::ProtectionCache;
+use toezicht::storage::hold::{PlaceInput, Release, place};
+use toezicht::storage::ledger::{self, LedgerEntry};
+use toezicht::storage::sweep::{OpenHolds, OpenHoldsError, ScanRange, sweep};
 
-use crate::Took;
-use crate::bed::{HELD, timed};
+use crate::Measurement;
+use crate::bed::{HELD_CAMERA, measure};
 
 const CEILINGS: Ceilings = Ceilings { video: Days(28), calls: Days(7) };
 /// Longer than all the benchmarks' segments together.
@@ -28,7 +28,7 @@ struct NoHolds;
 
 #[async_trait]
 impl OpenHolds for NoHolds {
-    async fn covers(&self) -> Result<Vec<Cover>, HoldsUnknown> {
+    async fn scopes(&self) -> Result<Vec<HoldScope>, OpenHoldsError> {
         Ok(Vec::new())
     }
 }
@@ -37,34 +37,34 @@ fn window() -> Window {
     Window::new(Timestamp::now() - WINDOW, None)
 }
 
-fn hold(sources: Sources) -> Cover {
-    Cover { sources, calls: false, window: window() }
+fn hold_scope(sources: CameraSelector) -> HoldScope {
+    HoldScope { cameras: sources, calls: false, window: window() }
 }
 
 /// All is over its ceiling, and goes.
-pub async fn sweeps(target: &StorageTarget) -> Took {
+pub async fn sweep_all(target: &StorageTarget) -> Measurement {
     let read = Timestamp::now();
-    let time = Time { read, now: read + SignedDuration::from_hours(24 * 28) };
-    timed(async {
-        let memory = Memory::default();
-        let swept = sweep(target, &CEILINGS, &NoHolds, &memory, Reach::Boundary, time);
+    let time = DecisionTime { clock_reading: read, now: read + SignedDuration::from_hours(24 * 28) };
+    measure(async {
+        let memory = ProtectionCache::default();
+        let swept = sweep(target, &CEILINGS, &NoHolds, &memory, ScanRange::Boundary, time);
         usize::try_from(swept.await.unwrap().deleted).unwrap()
     })
     .await
 }
 
 /// Lists all, and reads the marks of what one hold covers.
-pub async fn audits(target: &StorageTarget) -> Took {
-    let scope = Scope {
+pub async fn audit_all(target: &StorageTarget) -> Measurement {
+    let scope = AuditOptions {
         ceilings: CEILINGS,
         embargo: None,
-        reach: Reach::All,
+        range: ScanRange::All,
         // Of the rest: next to none, as of the peer's.
-        one_in: u32::MAX,
-        known: None,
-        memory: Arc::default(),
+        sample_one_in: u32::MAX,
+        known_holds: None,
+        cache: Arc::default(),
     };
-    timed(async {
+    measure(async {
         let tally = audit(target, &scope, Timestamp::now()).await.unwrap();
         assert!(tally.is_compliant(), "{:?}", tally.found);
         assert!(tally.inspected >= tally.held && tally.held > 0);
@@ -74,66 +74,66 @@ pub async fn audits(target: &StorageTarget) -> Took {
 }
 
 /// Every segment gets its legal hold and its tag.
-pub async fn places(target: &StorageTarget) -> Took {
-    placed(target, Sources::All).await
+pub async fn place_all(target: &StorageTarget) -> Measurement {
+    place_sources(target, CameraSelector::All).await
 }
 
 /// The segments of one camera do, for a hold that the ledger has.
-pub async fn places_some(target: &StorageTarget) -> Took {
-    ledger::write_all(target, &[entry(&[HELD])]).await.unwrap();
-    placed(target, Sources::Named([HELD.to_owned()].into())).await
+pub async fn place_held_camera(target: &StorageTarget) -> Measurement {
+    ledger::write_all(target, &[ledger_entry(&[HELD_CAMERA])]).await.unwrap();
+    place_sources(target, CameraSelector::Named([HELD_CAMERA.to_owned()].into())).await
 }
 
-async fn placed(target: &StorageTarget, sources: Sources) -> Took {
-    let covers = [hold(sources)];
-    let task = Task {
-        covers: &covers,
+async fn place_sources(target: &StorageTarget, sources: CameraSelector) -> Measurement {
+    let covers = [hold_scope(sources)];
+    let task = PlaceInput {
+        scopes: &covers,
         cameras: &BTreeMap::new(),
         ceilings: &CEILINGS,
         embargo: None,
         since: None,
-        proved_at: &[],
-        everywhere: false,
-        told: &[],
-        closing: &[],
-        memory: &Memory::default(),
+        verified_at: &[],
+        is_every_day: false,
+        manifests: &[],
+        closing_scopes: &[],
+        cache: &ProtectionCache::default(),
         trusted_since: None,
         is_verifying: false,
     };
-    timed(async {
+    measure(async {
         let placed = place(target, &task, Timestamp::now()).await.unwrap();
-        assert_eq!(placed.protected, placed.tagged);
-        usize::try_from(placed.protected).unwrap()
+        assert_eq!(placed.legal_holds_set, placed.tagged);
+        usize::try_from(placed.legal_holds_set).unwrap()
     })
     .await
 }
 
 /// Every segment gets its tag back, and its legal hold goes.
-pub async fn releases(target: &StorageTarget) -> Took {
-    released(target, &[]).await
+pub async fn release_all(target: &StorageTarget) -> Measurement {
+    release_cameras(target, &[]).await
 }
 
 /// The segments of one camera do.
-pub async fn releases_some(target: &StorageTarget) -> Took {
-    released(target, &[HELD]).await
+pub async fn release_held_camera(target: &StorageTarget) -> Measurement {
+    release_cameras(target, &[HELD_CAMERA]).await
 }
 
-async fn released(target: &StorageTarget, cameras: &[&str]) -> Took {
-    let (closing, memory) = ([entry(cameras)], Memory::default());
-    let time = Time::of(Timestamp::now());
-    timed(async {
+async fn release_cameras(target: &StorageTarget, cameras: &[&str]) -> Measurement {
+    let (closing, memory) = ([ledger_entry(cameras)], ProtectionCache::default());
+    let time = DecisionTime::at(Timestamp::now());
+    measure(async {
         let mut release = Release::new(&closing, &NoHolds, &CEILINGS, &memory);
-        let done = release.pass(target, time).await.unwrap();
+        let done = release.run_pass(target, time).await.unwrap();
         usize::try_from(done.released).unwrap()
     })
     .await
 }
 
-fn entry(cameras: &[&str]) -> Entry {
+fn ledger_entry(cameras: &[&str]) -> LedgerEntry {
     let spec = json!({
         "siteRef": {"name": "bench"}, "purpose": "Theft", "reference": "2026-1", "cameras": cameras, "window": window(),
     });
     let spec = serde_json::from_value(spec).unwrap();
     let text = |text: &str| text.to_owned();
-    Entry::of(text("11"), text("bench"), text("bench"), &spec, Timestamp::now())
+    LedgerEntry::new(text("11"), text("bench"), text("bench"), &spec, Timestamp::now())
 }

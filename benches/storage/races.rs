@@ -3,15 +3,15 @@
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use crate::bed::{Bed, CAMERAS};
-use crate::declared::declared;
+use crate::bed::{CAMERAS, TestBed};
+use crate::declared::bench_placement_latency;
 use crate::report::{Line, Report, Section};
 use crate::support::settings::{root, setting};
-use crate::{Size, Took, ours};
+use crate::{BenchSize, Measurement, ours};
 
 /// Who runs.
 #[derive(Clone, Copy)]
-enum Who {
+enum Contender {
     /// This program: Toezicht, a bare loop of the same SDK, or a replay.
     Rust(&'static str),
     /// `benches/boto3_loop.py`.
@@ -21,40 +21,40 @@ enum Who {
 }
 
 struct Runner {
-    who: Who,
-    says: &'static str,
+    contender: Contender,
+    label: &'static str,
     /// What it asks of the store for each version; less than one where it asks for many at once.
-    requests: f64,
-    took: Vec<Took>,
+    requests_per_version: f64,
+    measurements: Vec<Measurement>,
 }
 
-const fn runner(who: Who, says: &'static str, requests: f64) -> Runner {
-    Runner { who, says, requests, took: Vec::new() }
+const fn new_runner(who: Contender, says: &'static str, requests: f64) -> Runner {
+    Runner { contender: who, label: says, requests_per_version: requests, measurements: Vec::new() }
 }
 
-const MC_RM: Who = Who::Mc(&["rm", "--versions", "--recursive", "--force"]);
-const MC_SET: Who = Who::Mc(&["legalhold", "set", "--recursive"]);
-const MC_CLEAR: Who = Who::Mc(&["legalhold", "clear", "--recursive"]);
+const MC_RM: Contender = Contender::Mc(&["rm", "--versions", "--recursive", "--force"]);
+const MC_SET: Contender = Contender::Mc(&["legalhold", "set", "--recursive"]);
+const MC_CLEAR: Contender = Contender::Mc(&["legalhold", "clear", "--recursive"]);
 
 impl Runner {
     /// Runs once, alone, as a process of its own.
-    fn run(&mut self, bed: &Bed, bucket: &str, versions: usize) {
+    fn run(&mut self, bed: &TestBed, bucket: &str, versions: usize) {
         let target = bed.target(bucket);
-        let mut command = match self.who {
-            Who::Rust(contender) => {
+        let mut command = match self.contender {
+            Contender::Rust(contender) => {
                 let mut command = Command::new(std::env::current_exe().unwrap());
                 command.args(["run", contender, bucket]);
                 command
             }
-            Who::Boto3(work) => {
+            Contender::Boto3(work) => {
                 let mut command = Command::new("python3");
                 let script = root().join("benches/boto3_loop.py");
                 command.arg(script).args([work, bucket]);
                 command
             }
-            Who::Mc(words) => {
+            Contender::Mc(words) => {
                 let mut command = Command::new(setting("TOEZICHT_BENCH_MC"));
-                let keys = target.credentials.as_keys().unwrap();
+                let keys = target.credentials.as_access_key().unwrap();
                 let (id, secret) = (keys.access_key_id.reveal(), keys.secret_access_key.reveal());
                 let endpoint = target.endpoint.as_deref().unwrap();
                 let (scheme, host) = endpoint.split_once("://").unwrap();
@@ -66,19 +66,19 @@ impl Runner {
         let begun = Instant::now();
         let output = command.stderr(Stdio::inherit()).output().unwrap();
         let seconds = begun.elapsed().as_secs_f64();
-        assert!(output.status.success(), "{}: {}", self.says, output.status);
-        let took = match self.who {
+        assert!(output.status.success(), "{}: {}", self.label, output.status);
+        let took = match self.contender {
             // It tells nothing that can be read; its start, some hundredths of a second, is in it.
-            Who::Mc(_) => Took { seconds, versions, peak_kib: 0 },
+            Contender::Mc(_) => Measurement { seconds, versions, peak_kib: 0 },
             _ => serde_json::from_slice(&output.stdout).unwrap(),
         };
-        assert_eq!(took.versions, versions, "{}", self.says);
-        println!("{:>10.2} s  {:>8.0}/s  {}", took.seconds, versions as f64 / took.seconds, self.says);
-        self.took.push(took);
+        assert_eq!(took.versions, versions, "{}", self.label);
+        println!("{:>10.2} s  {:>8.0}/s  {}", took.seconds, versions as f64 / took.seconds, self.label);
+        self.measurements.push(took);
     }
 
     fn line(&self) -> Line {
-        Line::of(self.says, self.requests, &self.took)
+        Line::from_runs(self.label, self.requests_per_version, &self.measurements)
     }
 }
 
@@ -87,128 +87,148 @@ fn lines(runners: &[Runner]) -> Vec<Line> {
 }
 
 /// Sweep and audit.
-pub async fn storage(size: Size) {
-    let bed = Bed::here();
+pub async fn bench_storage(size: BenchSize) {
+    let bed = TestBed::from_settings();
     let mut report = Report::new("bench-storage", &bed, size);
-    report.add(sweep(&bed, size).await);
-    report.add(audit(&bed, size).await);
+    report.add(bench_sweep(&bed, size).await);
+    report.add(bench_audit(&bed, size).await);
     report.write();
 }
 
-async fn sweep(bed: &Bed, size: Size) -> Section {
+async fn bench_sweep(bed: &TestBed, size: BenchSize) -> Section {
     let mut runners = [
-        runner(Who::Rust("sweep"), "Toezicht: sweep", 0.011),
-        runner(Who::Boto3("sweep"), "boto3, 32 threads, DeleteObjects of 1000", 0.002),
-        runner(MC_RM, "mc rm --versions --recursive --force", 0.002),
-        runner(
-            Who::Rust("raw-sweep"),
+        new_runner(Contender::Rust("sweep"), "Toezicht: sweep", 0.011),
+        new_runner(Contender::Boto3("sweep"), "boto3, 32 threads, DeleteObjects of 1000", 0.002),
+        new_runner(MC_RM, "mc rm --versions --recursive --force", 0.002),
+        new_runner(
+            Contender::Rust("raw-sweep"),
             "raw: the same ListObjectVersions and DeleteObjects requests, replayed",
             0.011,
         ),
-        runner(Who::Rust("raw-delete"), "raw: the DeleteObjects requests alone", 0.01),
+        new_runner(Contender::Rust("raw-delete"), "raw: the DeleteObjects requests alone", 0.01),
     ];
     for round in 0..size.rounds {
         for turn in 0..runners.len() {
-            let bucket = bed.filled(size.segments).await;
+            let bucket = bed.create_filled_bucket(size.segments).await;
             let runner = (round + turn) % runners.len();
             runners[runner].run(bed, &bucket, size.segments);
-            assert_eq!(bed.count(&bucket).await, 0);
-            bed.remove(&bucket).await;
+            assert_eq!(bed.count_segments(&bucket).await, 0);
+            bed.remove_bucket(&bucket).await;
         }
     }
     let lines = lines(&runners);
     let mut section = Section::new(&format!("Sweep of {} expired versions", size.segments));
-    let peer = lines[1].per_second.max(lines[2].per_second);
-    section.goal("times the faster peer", lines[0].per_second / peer, 2.0);
-    let of = |raw: usize| lines[0].per_second / lines[raw].per_second;
-    section.goal("of the raw ceiling: the same requests", of(3), 0.8);
-    section.tell("of the deletions alone, without finding what to delete", of(4));
+    let peer = lines[1].versions_per_second.max(lines[2].versions_per_second);
+    section.add_goal("times the faster peer", lines[0].versions_per_second / peer, 2.0);
+    let of = |raw: usize| lines[0].versions_per_second / lines[raw].versions_per_second;
+    section.add_goal("of the raw ceiling: the same requests", of(3), 0.8);
+    section.add_ratio("of the deletions alone, without finding what to delete", of(4));
     section.lines = lines;
     section
 }
 
-async fn audit(bed: &Bed, size: Size) -> Section {
+async fn bench_audit(bed: &TestBed, size: BenchSize) -> Section {
     let versions = 2 * size.segments;
-    let bucket = bed.filled(versions).await;
-    let held = ours::places_some(&bed.target(&bucket)).await.versions;
+    let bucket = bed.create_filled_bucket(versions).await;
+    let held = ours::place_held_camera(&bed.target(&bucket)).await.versions;
     assert_eq!(held, versions / CAMERAS);
     let each = 2.0 / CAMERAS as f64 + 0.001;
     let mut runners = [
-        runner(Who::Rust("audit"), "Toezicht: audit", each),
-        runner(Who::Rust("loop-read"), "bare ListObjectVersions loop, tag and hold of the held read", each),
-        runner(Who::Rust("loop-list"), "bare ListObjectVersions loop", 0.001),
+        new_runner(Contender::Rust("audit"), "Toezicht: audit", each),
+        new_runner(
+            Contender::Rust("loop-read"),
+            "bare ListObjectVersions loop, tag and hold of the held read",
+            each,
+        ),
+        new_runner(Contender::Rust("loop-list"), "bare ListObjectVersions loop", 0.001),
     ];
     for round in 0..size.rounds {
         for turn in 0..runners.len() {
             runners[(round + turn) % 3].run(bed, &bucket, versions);
         }
     }
-    ours::releases_some(&bed.target(&bucket)).await;
-    bed.remove(&bucket).await;
+    ours::release_held_camera(&bed.target(&bucket)).await;
+    bed.remove_bucket(&bucket).await;
     let lines = lines(&runners);
     let mut section = Section::new(&format!("Audit of {versions} versions, of which {held} are held"));
-    section.goal("of the loop with the same reads", lines[0].per_second / lines[1].per_second, 0.9);
-    section.tell("of the bare loop", lines[0].per_second / lines[2].per_second);
-    section.at_most("MiB at the peak", lines[0].peak_mib, 64.0);
+    section.add_goal(
+        "of the loop with the same reads",
+        lines[0].versions_per_second / lines[1].versions_per_second,
+        0.9,
+    );
+    section.add_ratio("of the bare loop", lines[0].versions_per_second / lines[2].versions_per_second);
+    section.add_limit("MiB at the peak", lines[0].peak_mib, 64.0);
     section.lines = lines;
     section
 }
 
 /// Placing and releasing.
-pub async fn holds(size: Size) {
-    let bed = Bed::here();
-    let (whole, part) = (bed.filled(size.segments).await, bed.filled(size.segments / 4).await);
+pub async fn bench_holds(size: BenchSize) {
+    let bed = TestBed::from_settings();
+    let (whole, part) =
+        (bed.create_filled_bucket(size.segments).await, bed.create_filled_bucket(size.segments / 4).await);
     let mut place = [
-        runner(Who::Rust("place"), "Toezicht: both marks read, hold, then tag", 4.0),
-        runner(Who::Boto3("place"), "boto3, 32 threads: hold, then tag", 2.0),
-        runner(MC_SET, "mc legalhold set --recursive: hold only", 1.0),
-        runner(
-            Who::Rust("raw-place"),
+        new_runner(Contender::Rust("place"), "Toezicht: both marks read, hold, then tag", 4.0),
+        new_runner(Contender::Boto3("place"), "boto3, 32 threads: hold, then tag", 2.0),
+        new_runner(MC_SET, "mc legalhold set --recursive: hold only", 1.0),
+        new_runner(
+            Contender::Rust("raw-place"),
             "raw: the same requests, ListObjectVersions among them, replayed",
             4.0,
         ),
-        runner(Who::Rust("raw-place-marks"), "raw: the four requests a segment alone", 4.0),
+        new_runner(Contender::Rust("raw-place-marks"), "raw: the four requests a segment alone", 4.0),
     ];
     let mut release = [
-        runner(Who::Rust("release"), "Toezicht: both marks read, tag, then hold off", 4.0),
-        runner(Who::Boto3("release"), "boto3, 32 threads: hold off, then tag", 2.0),
-        runner(MC_CLEAR, "mc legalhold clear --recursive: hold only", 1.0),
-        runner(
-            Who::Rust("raw-release"),
+        new_runner(Contender::Rust("release"), "Toezicht: both marks read, tag, then hold off", 4.0),
+        new_runner(Contender::Boto3("release"), "boto3, 32 threads: hold off, then tag", 2.0),
+        new_runner(MC_CLEAR, "mc legalhold clear --recursive: hold only", 1.0),
+        new_runner(
+            Contender::Rust("raw-release"),
             "raw: the same requests, ListObjectVersions among them, replayed",
             4.0,
         ),
-        runner(Who::Rust("raw-release-marks"), "raw: the four requests a segment alone", 4.0),
+        new_runner(Contender::Rust("raw-release-marks"), "raw: the four requests a segment alone", 4.0),
     ];
     for round in 0..size.rounds {
         for turn in 0..place.len() {
             let runner = (round + turn) % place.len();
             place[runner].run(&bed, &whole, size.segments);
-            bed.expect_held(&whole, true).await;
+            bed.assert_held(&whole, true).await;
             release[runner].run(&bed, &whole, size.segments);
-            bed.expect_held(&whole, false).await;
+            bed.assert_held(&whole, false).await;
         }
     }
-    let mut less = [
-        runner(Who::Rust("place"), "Toezicht, a quarter of it", 4.0),
-        runner(Who::Rust("release"), "Toezicht, a quarter of it", 4.0),
+    let mut smaller = [
+        new_runner(Contender::Rust("place"), "Toezicht, a quarter of it", 4.0),
+        new_runner(Contender::Rust("release"), "Toezicht, a quarter of it", 4.0),
     ];
-    for one in &mut less {
+    for one in &mut smaller {
         one.run(&bed, &part, size.segments / 4);
     }
-    bed.remove(&whole).await;
-    bed.remove(&part).await;
+    bed.remove_bucket(&whole).await;
+    bed.remove_bucket(&part).await;
     let mut report = Report::new("bench-holds", &bed, size);
-    for (what, runners, less) in [("Placing", place, &less[0]), ("Releasing", release, &less[1])] {
+    for (what, runners, less) in [("Placing", place, &smaller[0]), ("Releasing", release, &smaller[1])] {
         let lines = lines(&runners);
         let mut section = Section::new(&format!("{what} of {} segments", size.segments));
-        section.goal("times boto3, per request", lines[0].requests / lines[1].requests, 3.0);
-        section.goal("times mc, per request", lines[0].requests / lines[2].requests, 3.0);
-        let of = |raw: usize| lines[0].requests / lines[raw].requests;
-        section.goal("of the raw ceiling: the same requests", of(3), 0.8);
-        section.tell("of the marks alone, without finding what to mark", of(4));
-        section.tell("times boto3, per segment", lines[0].per_second / lines[1].per_second);
-        section.at_most(
+        section.add_goal(
+            "times boto3, per request",
+            lines[0].requests_per_second / lines[1].requests_per_second,
+            3.0,
+        );
+        section.add_goal(
+            "times mc, per request",
+            lines[0].requests_per_second / lines[2].requests_per_second,
+            3.0,
+        );
+        let of = |raw: usize| lines[0].requests_per_second / lines[raw].requests_per_second;
+        section.add_goal("of the raw ceiling: the same requests", of(3), 0.8);
+        section.add_ratio("of the marks alone, without finding what to mark", of(4));
+        section.add_ratio(
+            "times boto3, per segment",
+            lines[0].versions_per_second / lines[1].versions_per_second,
+        );
+        section.add_limit(
             "times the memory for four times the segments",
             lines[0].peak_mib / less.line().peak_mib,
             1.1,
@@ -217,6 +237,6 @@ pub async fn holds(size: Size) {
         section.lines.push(less.line());
         report.add(section);
     }
-    report.add(declared(&bed, size.rounds).await);
+    report.add(bench_placement_latency(&bed, size.rounds).await);
     report.write();
 }

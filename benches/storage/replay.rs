@@ -22,28 +22,28 @@ use hyper_util::client::legacy::connect::HttpConnector as HttpConnection;
 use hyper_util::rt::TokioExecutor;
 use toezicht::contract::StorageTarget;
 
-use crate::Took;
-use crate::bed::{Version, client, timed, versions};
+use crate::Measurement;
+use crate::bed::{VersionId, list_versions, measure, sdk_client};
 
-const AT_ONCE: usize = 48;
+const MAX_CONCURRENT_GROUPS: usize = 48;
 /// Versions in one `DeleteObjects` request, as in a sweep.
-const BATCH: usize = 100;
+const BATCH_SIZE: usize = 100;
 /// Versions in one page of a listing.
-const PAGE: usize = 1000;
+const PAGE_SIZE: usize = 1000;
 /// Slashes of `video/CAMERA/`, and of `video/CAMERA/YYYY/MM/DD/`.
-const BY_CAMERA: usize = 2;
-const BY_DAY: usize = 5;
+const SLASHES_TO_CAMERA: usize = 2;
+const SLASHES_TO_DAY: usize = 5;
 /// More than any answer has.
-const MOST: usize = 16 << 20;
+const MAX_ANSWER_BYTES: usize = 16 << 20;
 
 /// Deletes all versions in batches; with `lists`, asks for the pages too in which a sweep finds them.
-pub async fn deletions(target: &StorageTarget, lists: bool) -> Took {
-    let (versions, signer) = prepared(target).await;
+pub async fn replay_deletions(target: &StorageTarget, lists: bool) -> Measurement {
+    let (versions, signer) = prepare(target).await;
     let (bucket, client) = (&target.bucket, &signer.client);
     if lists {
-        signer.list(bucket, &versions, 1).await;
+        signer.sign_listing(bucket, &versions, 1).await;
     }
-    for batch in versions.chunks(BATCH) {
+    for batch in versions.chunks(BATCH_SIZE) {
         let objects = batch.iter().map(|(key, id)| {
             let one = ObjectIdentifier::builder().key(key).version_id(id);
             one.build().unwrap()
@@ -53,7 +53,7 @@ pub async fn deletions(target: &StorageTarget, lists: bool) -> Took {
         let request = client.delete_objects().bucket(bucket);
         drop(request.delete(delete.build().unwrap()).send().await);
     }
-    timed(async {
+    measure(async {
         signer.replay().await;
         versions.len()
     })
@@ -62,8 +62,8 @@ pub async fn deletions(target: &StorageTarget, lists: bool) -> Took {
 
 /// Reads the marks of all versions and writes them, to place or to release a hold; with `lists`, asks for the pages too in
 /// which they are found. A placing looks behind all delete markers first, by day; a releasing at all that a camera has.
-pub async fn marks(target: &StorageTarget, place: bool, lists: bool) -> Took {
-    let (versions, signer) = prepared(target).await;
+pub async fn replay_protection(target: &StorageTarget, place: bool, lists: bool) -> Measurement {
+    let (versions, signer) = prepare(target).await;
     let (bucket, client) = (&target.bucket, &signer.client);
     let (status, tag) = if place {
         (ObjectLockLegalHoldStatus::On, "held")
@@ -75,11 +75,11 @@ pub async fn marks(target: &StorageTarget, place: bool, lists: bool) -> Took {
     let tags = Tagging::builder().tag_set(tag).build().unwrap();
     let listed: &[usize] = match (lists, place) {
         (false, _) => &[],
-        (true, true) => &[BY_DAY, BY_DAY],
-        (true, false) => &[BY_CAMERA],
+        (true, true) => &[SLASHES_TO_DAY, SLASHES_TO_DAY],
+        (true, false) => &[SLASHES_TO_CAMERA],
     };
     for slashes in listed {
-        signer.list(bucket, &versions, *slashes).await;
+        signer.sign_listing(bucket, &versions, *slashes).await;
     }
     for (key, id) in &versions {
         signer.next_group();
@@ -92,38 +92,39 @@ pub async fn marks(target: &StorageTarget, place: bool, lists: bool) -> Took {
         let one = client.put_object_tagging().bucket(bucket).key(key);
         drop(one.version_id(id).tagging(tags.clone()).send().await);
     }
-    timed(async {
+    measure(async {
         signer.replay().await;
         versions.len()
     })
     .await
 }
 
-async fn prepared(target: &StorageTarget) -> (Vec<Version>, Signer) {
-    let all = versions(&client(target, None), &target.bucket, "video/").await;
-    let kept = Kept::default();
-    let signer = Signer { client: client(target, Some(SharedHttpClient::new(kept.clone()))), kept };
+async fn prepare(target: &StorageTarget) -> (Vec<VersionId>, Signer) {
+    let all = list_versions(&sdk_client(target, None), &target.bucket, "video/").await;
+    let kept = SignedRequests::default();
+    let signer =
+        Signer { client: sdk_client(target, Some(SharedHttpClient::new(kept.clone()))), signed: kept };
     (all, signer)
 }
 
 /// A client whose requests are signed, kept, and not sent.
 struct Signer {
     client: Client,
-    kept: Kept,
+    signed: SignedRequests,
 }
 
 impl Signer {
     /// What is signed from now on is sent after one another.
     fn next_group(&self) {
-        self.kept.0.lock().unwrap().push(Vec::new());
+        self.signed.0.lock().unwrap().push(Vec::new());
     }
 
     /// All pages of the prefixes that end at so many slashes.
-    async fn list(&self, bucket: &str, versions: &[Version], slashes: usize) {
-        let prefix = |(key, _): &Version| -> String { key.split_inclusive('/').take(slashes).collect() };
+    async fn sign_listing(&self, bucket: &str, versions: &[VersionId], slashes: usize) {
+        let prefix = |(key, _): &VersionId| -> String { key.split_inclusive('/').take(slashes).collect() };
         for all in versions.chunk_by(|one, next| prefix(one) == prefix(next)) {
-            let mut before: Option<&Version> = None;
-            for page in all.chunks(PAGE) {
+            let mut before: Option<&VersionId> = None;
+            for page in all.chunks(PAGE_SIZE) {
                 let list = self.client.list_object_versions().bucket(bucket).prefix(prefix(&all[0]));
                 let list = list.set_key_marker(before.map(|(key, _)| key.clone()));
                 let list = list.set_version_id_marker(before.map(|(_, id)| id.clone()));
@@ -136,29 +137,29 @@ impl Signer {
 
     /// Sends what is kept, one group beside the others.
     async fn replay(&self) {
-        let groups = std::mem::take(&mut *self.kept.0.lock().unwrap());
+        let groups = std::mem::take(&mut *self.signed.0.lock().unwrap());
         let http: legacy::Client<_, Body> = legacy::Client::builder(TokioExecutor::new()).build_http();
         let sent = stream::iter(groups).map(|group| async {
             for request in group {
                 send(&http, request).await;
             }
         });
-        sent.buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
+        sent.buffer_unordered(MAX_CONCURRENT_GROUPS).collect::<Vec<()>>().await;
     }
 }
 
 async fn send(http: &legacy::Client<HttpConnection, Body>, request: http::Request<Bytes>) {
     let answer = http.request(request.map(Body::from)).await.unwrap();
     let status = answer.status();
-    let body = axum::body::to_bytes(Body::new(answer.into_body()), MOST).await.unwrap();
+    let body = axum::body::to_bytes(Body::new(answer.into_body()), MAX_ANSWER_BYTES).await.unwrap();
     let text = String::from_utf8_lossy(&body);
     assert!(status.is_success() && !text.contains("<Error>"), "{status} {text}");
 }
 
 #[derive(Clone, Debug, Default)]
-struct Kept(Arc<Mutex<Vec<Vec<http::Request<Bytes>>>>>);
+struct SignedRequests(Arc<Mutex<Vec<Vec<http::Request<Bytes>>>>>);
 
-impl HttpConnector for Kept {
+impl HttpConnector for SignedRequests {
     fn call(&self, request: HttpRequest) -> HttpConnectorFuture {
         let request = request.try_into_http1x().unwrap();
         let request = request.map(|body| Bytes::copy_from_slice(body.bytes().unwrap()));
@@ -167,7 +168,7 @@ impl HttpConnector for Kept {
     }
 }
 
-impl HttpClient for Kept {
+impl HttpClient for SignedRequests {
     fn http_connector(&self, _: &HttpConnectorSettings, _: &RuntimeComponents) -> SharedHttpConnector {
         SharedHttpConnector::new(self.clone())
     }

@@ -3,37 +3,37 @@
 use std::fmt::Write as _;
 use std::process::Command;
 
-use crate::bed::Bed;
+use crate::bed::TestBed;
 use crate::support::settings::{root, setting};
-use crate::{Size, Took};
+use crate::{BenchSize, Measurement};
 
-const PAGE: &str = "docs/benchmarks.md";
+const REPORT_PATH: &str = "docs/benchmarks.md";
 
 /// One contender's medians.
 pub struct Line {
-    says: &'static str,
+    label: &'static str,
     /// The least, the median and the most.
     pub seconds: (f64, f64, f64),
     /// Versions.
-    pub per_second: f64,
+    pub versions_per_second: f64,
     /// Requests a second.
-    pub requests: f64,
+    pub requests_per_second: f64,
     /// The most memory of any run; 0: not measured.
     pub peak_mib: f64,
 }
 
 impl Line {
     /// Of all its turns.
-    pub fn of(says: &'static str, requests: f64, took: &[Took]) -> Self {
+    pub fn from_runs(says: &'static str, requests: f64, took: &[Measurement]) -> Self {
         let mut seconds: Vec<f64> = took.iter().map(|took| took.seconds).collect();
         seconds.sort_by(f64::total_cmp);
         let median = seconds[seconds.len() / 2];
         let per_second = took[0].versions as f64 / median;
         Self {
-            says,
+            label: says,
             seconds: (seconds[0], median, seconds[seconds.len() - 1]),
-            per_second,
-            requests: per_second * requests,
+            versions_per_second: per_second,
+            requests_per_second: per_second * requests,
             peak_mib: took.iter().map(|took| took.peak_kib).max().unwrap() as f64 / 1024.0,
         }
     }
@@ -54,36 +54,36 @@ impl Section {
     }
 
     /// A ratio that must be as high as `goal`.
-    pub fn goal(&mut self, what: &str, is: f64, goal: f64) {
+    pub fn add_goal(&mut self, what: &str, is: f64, goal: f64) {
         let met = if is >= goal { "met" } else { "**missed**" };
         self.ratios.push(format!("{is:.2} {what} (goal: {goal:.1}, {met})"));
     }
 
     /// A figure that must not be higher than `most`.
-    pub fn at_most(&mut self, what: &str, is: f64, most: f64) {
+    pub fn add_limit(&mut self, what: &str, is: f64, most: f64) {
         let met = if is <= most { "met" } else { "**missed**" };
         self.ratios.push(format!("{is:.2} {what} (at most: {most:.1}, {met})"));
     }
 
     /// A ratio without a goal.
-    pub fn tell(&mut self, what: &str, is: f64) {
+    pub fn add_ratio(&mut self, what: &str, is: f64) {
         self.ratios.push(format!("{is:.2} {what}"));
     }
 
-    fn text(&self) -> String {
+    fn to_markdown(&self) -> String {
         let mut text = format!(
             "### {}\n\n| | seconds: median (least, most) | versions/s | requests/s | peak MiB |\n|---|---|---|---|---|\n",
             self.title
         );
         for line in &self.lines {
             let (least, median, most) = line.seconds;
-            let (versions, requests) = (line.per_second, line.requests);
+            let (versions, requests) = (line.versions_per_second, line.requests_per_second);
             let places = usize::from(requests < 100.0);
             let peak = if line.peak_mib > 0.0 { format!("{:.0}", line.peak_mib) } else { String::new() };
             writeln!(
                 text,
                 "| {} | {median:.2} ({least:.2}, {most:.2}) | {versions:.0} | {requests:.places$} | {peak} |",
-                line.says
+                line.label
             )
             .unwrap();
         }
@@ -104,16 +104,16 @@ pub struct Report {
 
 impl Report {
     /// Says where and how it was measured.
-    pub fn new(name: &str, bed: &Bed, size: Size) -> Self {
+    pub fn new(name: &str, bed: &TestBed, size: BenchSize) -> Self {
         let (segments, rounds) = (size.segments, size.rounds);
         let text = format!(
             "## `make {name} SEGMENTS={segments} ROUNDS={rounds}`\n\n{}, {}; {}; {}; boto3 {}. {}.\n",
             bed.name(),
-            said("weed", &["version"]),
-            said(&setting("TOEZICHT_BENCH_MC"), &["--version"]),
-            said("python3", &["--version"]),
-            said("python3", &["-c", "import boto3; print(boto3.__version__)"]),
-            machine(),
+            first_output_line("weed", &["version"]),
+            first_output_line(&setting("TOEZICHT_BENCH_MC"), &["--version"]),
+            first_output_line("python3", &["--version"]),
+            first_output_line("python3", &["-c", "import boto3; print(boto3.__version__)"]),
+            describe_machine(),
         );
         let name = format!("{name} {segments}");
         Self { name, text }
@@ -121,14 +121,14 @@ impl Report {
 
     /// Prints a section, and keeps it.
     pub fn add(&mut self, section: Section) {
-        let text = section.text();
+        let text = section.to_markdown();
         println!("\n{text}");
         write!(self.text, "\n{text}").unwrap();
     }
 
     /// Puts the part between its marks in the page, which come last where they are not there yet.
     pub fn write(&self) {
-        let file = root().join(PAGE);
+        let file = root().join(REPORT_PATH);
         let page = std::fs::read_to_string(&file).unwrap();
         let (begin, end) = (format!("<!-- {} -->\n", self.name), format!("<!-- end of {} -->", self.name));
         let (before, after) = match page.split_once(&begin) {
@@ -136,18 +136,18 @@ impl Report {
             None => (format!("{page}\n"), "\n"),
         };
         std::fs::write(&file, format!("{before}{begin}{}{end}{after}", self.text)).unwrap();
-        println!("written to {PAGE}");
+        println!("written to {REPORT_PATH}");
     }
 }
 
 /// The first line of what a program says.
-fn said(program: &str, arguments: &[&str]) -> String {
+fn first_output_line(program: &str, arguments: &[&str]) -> String {
     let output = Command::new(program).args(arguments).output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     text.lines().next().unwrap_or_default().trim().to_owned()
 }
 
-fn machine() -> String {
+fn describe_machine() -> String {
     let info = |file: &str, name: &str| {
         let text = std::fs::read_to_string(file).unwrap();
         let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
@@ -158,6 +158,6 @@ fn machine() -> String {
     let (processor, memory) = (info("/proc/cpuinfo", "model name"), kib / 1024.0 / 1024.0);
     format!(
         "{cores} cores ({processor}) shared by store and clients, {memory:.0} GiB, Linux {}",
-        said("uname", &["-r"])
+        first_output_line("uname", &["-r"])
     )
 }

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use strum::{IntoStaticStr, VariantArray};
 
-use super::past;
+use super::reject_future;
 
 /// Types of condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, IntoStaticStr, VariantArray)]
@@ -45,7 +45,7 @@ pub enum ConditionType {
 
 /// `status` of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, IntoStaticStr)]
-pub enum Truth {
+pub enum ConditionStatus {
     /// It is so.
     True,
     /// It is not so.
@@ -54,7 +54,7 @@ pub enum Truth {
     Unknown,
 }
 
-impl From<bool> for Truth {
+impl From<bool> for ConditionStatus {
     fn from(value: bool) -> Self {
         if value { Self::True } else { Self::False }
     }
@@ -193,45 +193,45 @@ pub enum Reason {
 
 /// What the operator found, of one type of condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub struct ConditionFinding {
     /// Which condition.
     pub condition: ConditionType,
     /// Whether it is so.
-    pub truth: Truth,
+    pub status: ConditionStatus,
     /// Why, for machines.
     pub reason: Reason,
     /// Why, for people: with the field's path and the remedy where something is wrong. Holds no secret.
     pub message: String,
 }
 
-impl Finding {
+impl ConditionFinding {
     /// A finding.
     pub fn new(
         condition: ConditionType,
-        truth: impl Into<Truth>,
+        status: impl Into<ConditionStatus>,
         reason: Reason,
         message: impl Into<String>,
     ) -> Self {
-        Self { condition, truth: truth.into(), reason, message: message.into() }
+        Self { condition, status: status.into(), reason, message: message.into() }
     }
 
     /// The same reason and message, told of another condition that follows from this one.
     #[must_use]
-    pub fn told_of(&self, condition: ConditionType, truth: impl Into<Truth>) -> Self {
-        Self::new(condition, truth, self.reason, self.message.clone())
+    pub fn propagate(&self, condition: ConditionType, status: impl Into<ConditionStatus>) -> Self {
+        Self::new(condition, status, self.reason, self.message.clone())
     }
 
     /// `Stalled`: `True` for `cause`, which only a person can put right; without one, nothing waits for a person.
     pub fn stalled(cause: Option<&Self>) -> Self {
         cause.map_or_else(
             || Self::new(ConditionType::Stalled, false, Reason::AsRequired, "nothing waits for a person"),
-            |cause| cause.told_of(ConditionType::Stalled, true),
+            |cause| cause.propagate(ConditionType::Stalled, true),
         )
     }
 
     /// Whether it is found to be so.
     pub fn is_true(&self) -> bool {
-        self.truth == Truth::True
+        self.status == ConditionStatus::True
     }
 }
 
@@ -239,7 +239,7 @@ impl Finding {
 /// time changes only with its status.
 pub fn merge(
     existing: &[Condition],
-    findings: &[Finding],
+    findings: &[ConditionFinding],
     generation: Option<i64>,
     now: Timestamp,
 ) -> Vec<Condition> {
@@ -247,12 +247,12 @@ pub fn merge(
         .iter()
         .map(|finding| {
             let type_: &str = finding.condition.into();
-            let status: &str = finding.truth.into();
+            let status: &str = finding.status.into();
             let reason: &str = finding.reason.into();
             #[cfg(test)]
             tests::assert_documented(type_, status, reason);
             // A transition that lies ahead was written by a clock that was wrong.
-            let is_past = |c: &Condition| past(c.last_transition_time.0, now).is_some();
+            let is_past = |c: &Condition| reject_future(c.last_transition_time.0, now).is_some();
             let mut same = existing.iter().filter(|c| c.type_ == type_ && c.status == status);
             let since = same.find(|c| is_past(c));
             Condition {
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn every_type_and_reason_is_documented_and_no_other() {
+    fn conditions_doc_lists_exactly_the_known_types_and_reasons() {
         for type_ in ConditionType::VARIANTS {
             let type_: &str = type_.into();
             assert!(
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn every_row_says_what_to_do() {
+    fn every_documented_reason_has_a_remedy() {
         let truths = ["True", "False", "Unknown", "False, Unknown"];
         for row in DOCUMENT.lines().map(cells).filter(|row| row.len() == 6 && truths.contains(&row[1])) {
             assert!(row.iter().skip(1).take(4).all(|cell| !cell.is_empty()), "a cell is empty: {row:?}");
@@ -324,14 +324,14 @@ mod tests {
     }
 
     #[test]
-    fn a_transition_time_changes_only_with_the_status() {
+    fn transition_time_changes_only_with_status() {
         let at = |second| Timestamp::from_second(second).unwrap();
-        let found = |truth: bool, reason| Finding::new(ConditionType::Ready, truth, reason, "");
-        let first = merge(&[], &[found(true, Reason::AsRequired)], Some(1), at(1));
-        let same = merge(&first, &[found(true, Reason::Suspended)], Some(2), at(2));
+        let finding = |truth: bool, reason| ConditionFinding::new(ConditionType::Ready, truth, reason, "");
+        let first = merge(&[], &[finding(true, Reason::AsRequired)], Some(1), at(1));
+        let same = merge(&first, &[finding(true, Reason::Suspended)], Some(2), at(2));
         assert_eq!(same[0].last_transition_time.0, at(1));
         assert_eq!((same[0].reason.as_str(), same[0].observed_generation), ("Suspended", Some(2)));
-        let other = merge(&same, &[found(false, Reason::Retrying)], Some(2), at(3));
+        let other = merge(&same, &[finding(false, Reason::Retrying)], Some(2), at(3));
         assert_eq!(other[0].last_transition_time.0, at(3));
     }
 }

@@ -44,10 +44,14 @@ impl CrdsError {
 }
 
 /// The definitions of the four kinds, in the order in which they are best read.
-pub fn crds() -> Vec<CustomResourceDefinition> {
+pub fn definitions() -> Vec<CustomResourceDefinition> {
     vec![
-        schema::complete(RecordingPolicy::crd(), rules::RECORDING_POLICY, &[Accepted, InForce, Ready]),
-        schema::complete(
+        schema::complete_definition(
+            RecordingPolicy::crd(),
+            rules::RECORDING_POLICY,
+            &[Accepted, InForce, Ready],
+        ),
+        schema::complete_definition(
             Site::crd(),
             rules::SITE,
             &[
@@ -62,14 +66,18 @@ pub fn crds() -> Vec<CustomResourceDefinition> {
                 Ready,
             ],
         ),
-        schema::complete(Camera::crd(), rules::CAMERA, &[Accepted, Permitted, Recording, Ready]),
-        schema::complete(IncidentHold::crd(), rules::INCIDENT_HOLD, &[Accepted, Placed, Covers, Ready]),
+        schema::complete_definition(Camera::crd(), rules::CAMERA, &[Accepted, Permitted, Recording, Ready]),
+        schema::complete_definition(
+            IncidentHold::crd(),
+            rules::INCIDENT_HOLD,
+            &[Accepted, Placed, Covers, Ready],
+        ),
     ]
 }
 
 /// Each definition as YAML, with the name of its file in `crds/`.
-pub fn files() -> Result<Vec<(String, String)>, CrdsError> {
-    crds()
+pub fn yaml_files() -> Result<Vec<(String, String)>, CrdsError> {
+    definitions()
         .iter()
         .map(|definition| {
             let yaml =
@@ -82,22 +90,22 @@ pub fn files() -> Result<Vec<(String, String)>, CrdsError> {
 
 /// What `toezicht crds` does: prints the definitions as one stream of YAML documents, or writes a file for
 /// each into `dir`.
-pub fn print(dir: Option<PathBuf>) -> Result<(), CrdsError> {
-    let files = files()?;
+pub fn write(dir: Option<PathBuf>) -> Result<(), CrdsError> {
+    let files = yaml_files()?;
     let Some(dir) = dir else {
         let stream: Vec<String> = files.into_iter().map(|(_, yaml)| format!("---\n{yaml}")).collect();
         let written = io::stdout().lock().write_all(stream.concat().as_bytes());
-        return written.map_err(|source| unwritable(Path::new("standard output"), source));
+        return written.map_err(|source| write_error(Path::new("standard output"), source));
     };
-    std::fs::create_dir_all(&dir).map_err(|source| unwritable(&dir, source))?;
+    std::fs::create_dir_all(&dir).map_err(|source| write_error(&dir, source))?;
     for (name, yaml) in files {
         let path = dir.join(name);
-        std::fs::write(&path, yaml).map_err(|source| unwritable(&path, source))?;
+        std::fs::write(&path, yaml).map_err(|source| write_error(&path, source))?;
     }
     Ok(())
 }
 
-fn unwritable(path: &Path, source: io::Error) -> CrdsError {
+fn write_error(path: &Path, source: io::Error) -> CrdsError {
     CrdsError::Write { path: path.display().to_string(), source }
 }
 
@@ -110,26 +118,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_committed_files_are_those_of_the_code() {
+    fn committed_crds_match_generated_crds() {
         let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("crds");
-        for (name, yaml) in files().unwrap() {
+        for (name, yaml) in yaml_files().unwrap() {
             let committed = std::fs::read_to_string(dir.join(&name)).unwrap_or_default();
             assert!(committed == yaml, "crds/{name} is not what the code says: run `make crds` and commit");
         }
         let count = std::fs::read_dir(&dir).unwrap().count();
-        assert_eq!(count, crds().len(), "crds/ holds a file that no kind has");
+        assert_eq!(count, definitions().len(), "crds/ holds a file that no kind has");
     }
 
     #[test]
-    fn yaml_says_what_the_definition_says() {
-        for (definition, (name, yaml)) in crds().iter().zip(files().unwrap()) {
+    fn crd_yaml_round_trips() {
+        for (definition, (name, yaml)) in definitions().iter().zip(yaml_files().unwrap()) {
             let read: serde_json::Value = serde_saphyr::from_str(&yaml).unwrap();
             assert_eq!(read, serde_json::to_value(definition).unwrap(), "{name}");
         }
     }
 
     /// What lacks a bound or a description, by path.
-    fn lacking(path: &str, schema: &JSONSchemaProps, found: &mut Vec<String>) {
+    fn collect_missing_constraints(path: &str, schema: &JSONSchemaProps, found: &mut Vec<String>) {
         let bounded = schema.max_length.is_some() || schema.enum_.is_some() || schema.format.is_some();
         match schema.type_.as_deref() {
             Some("string") if !bounded => found.push(format!("{path}: maxLength")),
@@ -149,16 +157,16 @@ mod tests {
             {
                 found.push(format!("{path}: description"));
             }
-            lacking(&path, property, found);
+            collect_missing_constraints(&path, property, found);
         }
         if let Some(JSONSchemaPropsOrArray::Schema(item)) = &schema.items {
-            lacking(&format!("{path}[]"), item, found);
+            collect_missing_constraints(&format!("{path}[]"), item, found);
         }
         if let Some(JSONSchemaPropsOrBool::Schema(value)) = &schema.additional_properties {
             if schema.max_properties.is_none() {
                 found.push(format!("{path}: maxProperties"));
             }
-            lacking(&format!("{path}{{}}"), value, found);
+            collect_missing_constraints(&format!("{path}{{}}"), value, found);
         }
         for rule in schema.x_kubernetes_validations.iter().flatten() {
             let says_remedy = rule.message.as_ref().is_some_and(|message| message.contains([';', ':']));
@@ -181,9 +189,9 @@ mod tests {
     /// kubectl, Helm, Flux and Argo CD read YAML 1.1, in which these are booleans: a field of such a name
     /// could only be written in quotes.
     #[test]
-    fn no_field_has_a_name_that_yaml_reads_as_a_boolean() {
+    fn no_field_name_is_a_yaml_boolean() {
         let mut names = Vec::new();
-        for definition in crds() {
+        for definition in definitions() {
             for version in &definition.spec.versions {
                 let schema = version.schema.as_ref().unwrap().open_api_v3_schema.as_ref().unwrap();
                 property_names(schema, &mut names);
@@ -196,12 +204,12 @@ mod tests {
     }
 
     #[test]
-    fn every_list_and_text_is_bounded_and_every_field_is_explained() {
+    fn schema_bounds_every_value_and_describes_every_field() {
         let mut found = Vec::new();
-        for definition in crds() {
+        for definition in definitions() {
             for version in &definition.spec.versions {
                 let schema = version.schema.as_ref().and_then(|schema| schema.open_api_v3_schema.as_ref());
-                lacking(&definition.spec.names.kind, schema.unwrap(), &mut found);
+                collect_missing_constraints(&definition.spec.names.kind, schema.unwrap(), &mut found);
             }
         }
         assert!(found.is_empty(), "the schema lacks:\n{}", found.join("\n"));

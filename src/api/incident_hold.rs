@@ -5,7 +5,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{LocalRef, Refusal, TimeWindow, rules, schema};
+use super::{LocalRef, StoreRejectionStatus, TimeWindow, rules, schema};
 
 /// What a site's cameras saw between two times is kept until the incident is resolved (article 6).
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -87,7 +87,7 @@ use super::{LocalRef, Refusal, TimeWindow, rules, schema};
     )
 )]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = rules::json(rules::INCIDENT_HOLD_SPEC)))]
+#[schemars(extend("x-kubernetes-validations" = rules::to_json(rules::INCIDENT_HOLD_SPEC)))]
 pub struct IncidentHoldSpec {
     /// The Site where it happened. Fixed once the hold counts (`status.placement`).
     pub site_ref: LocalRef,
@@ -103,11 +103,11 @@ pub struct IncidentHoldSpec {
     /// When it happened. `from` is fixed; `until`, once set, may only be moved to a later time.
     pub window: TimeWindow,
     /// What the recordings are wanted for: one of the policy's purposes (article 1).
-    #[schemars(length(min = 1, max = 63), extend("x-kubernetes-validations" = rules::json(rules::PURPOSE)))]
+    #[schemars(length(min = 1, max = 63), extend("x-kubernetes-validations" = rules::to_json(rules::PURPOSE)))]
     pub purpose: String,
     /// The organisation's case number, such as `2026-0412`: letters, digits, `.`, `_`, `/` and `-`. No personal
     /// data. Fixed.
-    #[schemars(length(min = 1, max = 63), extend("x-kubernetes-validations" = rules::json(rules::REFERENCE)))]
+    #[schemars(length(min = 1, max = 63), extend("x-kubernetes-validations" = rules::to_json(rules::REFERENCE)))]
     pub reference: String,
     /// `Open`: what the hold covers is kept. `Resolved`: it goes when its ceiling says so (article 6). One way, and a
     /// resolved hold cannot be changed, unless its `resolution.at` lies in the future: until then it is open.
@@ -143,12 +143,12 @@ pub struct Resolution {
     pub by: String,
     /// What came of it. `HandedOver`: to police or justice (article 4.3). `NothingVisible`: nothing of the incident
     /// was to be seen. `Superseded`: a narrower hold took its place. `Closed`: the case was closed.
-    pub outcome: Outcome,
+    pub outcome: ResolutionOutcome,
 }
 
 /// What came of an incident.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Outcome {
+pub enum ResolutionOutcome {
     /// The recordings were handed over to police or justice (article 4.3).
     HandedOver,
     /// Nothing of the incident was to be seen.
@@ -185,7 +185,7 @@ pub struct IncidentHoldStatus {
     pub conditions: Vec<Condition>,
     /// Where the hold stands, whatever `spec.state` asks for. Absent: the operator has not looked yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub state: Option<HoldProgress>,
+    pub state: Option<HoldPhase>,
     /// Names in `spec.cameras`, at most 64, that the Site has no Camera of and that no segment was found of in the window.
     /// These may be removed from `spec.cameras`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -203,7 +203,7 @@ pub struct IncidentHoldStatus {
 
 /// Where a hold stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum HoldProgress {
+pub enum HoldPhase {
     /// It is not accepted, and nothing is kept for it: `Accepted` says why.
     Refused,
     /// Its window begins in the future, and nothing is kept for it until then.
@@ -261,7 +261,7 @@ pub struct Placement {
     /// Segments that the hold covers and to which the store refused a mark, or failed at it, when all were last read: whether
     /// these are kept is not known. Of a resolved hold: those of its segments that the store refused or failed to release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub refused: Option<Refusal>,
+    pub refused: Option<StoreRejectionStatus>,
     /// Recordings of each source, at most 64 sources: first those without any segment, then those that miss most.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]

@@ -17,15 +17,15 @@ pub struct Duration(pub std::time::Duration);
 /// Why a text is no [`Days`] or [`Duration`].
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("{0:?} is not a length of time: write a whole number and its unit, such as 28d or 60s")]
-pub struct ParseLengthError(String);
+pub struct ParseDurationError(String);
 
 impl FromStr for Days {
-    type Err = ParseLengthError;
+    type Err = ParseDurationError;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         text.strip_suffix('d')
             .and_then(|number| number.parse().ok())
             .map(Days)
-            .ok_or_else(|| ParseLengthError(text.to_owned()))
+            .ok_or_else(|| ParseDurationError(text.to_owned()))
     }
 }
 
@@ -36,7 +36,7 @@ impl fmt::Display for Days {
 }
 
 impl FromStr for Duration {
-    type Err = ParseLengthError;
+    type Err = ParseDurationError;
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let parse = |unit: char, seconds: u64| {
             let number: u64 = text.strip_suffix(unit)?.parse().ok()?;
@@ -45,7 +45,7 @@ impl FromStr for Duration {
         parse('s', 1)
             .or_else(|| parse('m', 60))
             .or_else(|| parse('h', 3600))
-            .ok_or_else(|| ParseLengthError(text.to_owned()))
+            .ok_or_else(|| ParseDurationError(text.to_owned()))
     }
 }
 
@@ -98,7 +98,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_the_schema_lets_through_is_parsed_and_written_back(
+        fn values_matching_the_schema_pattern_round_trip(
             days in "[1-9][0-9]{0,3}d", length in "[1-9][0-9]{0,5}(s|m|h)",
         ) {
             prop_assert_eq!(days.parse::<Days>().unwrap().to_string(), days);
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_unit_or_number_is_refused() {
+    fn values_without_unit_or_number_are_rejected() {
         for text in ["", "28", "d", "-1d", "1.5d", "4w"] {
             assert!(text.parse::<Days>().is_err(), "{text}");
             assert!(text.parse::<Duration>().is_err(), "{text}");

@@ -2,17 +2,18 @@
 
 use regex_lite::Regex;
 
-use super::rules::PRINCIPAL_FORMS;
+use super::rules::PRINCIPAL_PATTERNS;
 
 /// The longest principal, in characters.
-pub const LONGEST_PRINCIPAL: usize = 256;
+pub const MAX_PRINCIPAL_LENGTH: usize = 256;
 
 /// Returns whether `principal` names one identity (article 4.1), by the rules that the API server applies to the fields
 /// that hold one. Objects that were admitted before these rules, and files, are checked by this alone.
 pub fn is_one_identity(principal: &str) -> bool {
-    let (form, crowd) = PRINCIPAL_FORMS;
+    let (one, shared) = PRINCIPAL_PATTERNS;
     let matches = |pattern: &str| Regex::new(pattern).map(|pattern| pattern.is_match(principal));
-    principal.len() <= LONGEST_PRINCIPAL && matches!((matches(form), matches(crowd)), (Ok(true), Ok(false)))
+    principal.len() <= MAX_PRINCIPAL_LENGTH
+        && matches!((matches(one), matches(shared)), (Ok(true), Ok(false)))
 }
 
 #[cfg(test)]
@@ -22,7 +23,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn principals_of_known_forms_are_one_identity() {
+    fn known_principal_forms_are_one_identity() {
         for principal in [
             "recorder",
             "AIDAJQABLZS4A3QDU576Q",
@@ -41,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn principals_that_could_be_more_are_refused() {
+    fn principals_of_several_identities_are_rejected() {
         for principal in [
             "",
             "*",
@@ -76,13 +77,13 @@ mod tests {
         ] {
             assert!(!is_one_identity(principal), "{principal:?}");
         }
-        assert!(!is_one_identity(&"a".repeat(LONGEST_PRINCIPAL + 1)));
-        assert!(is_one_identity(&"a".repeat(LONGEST_PRINCIPAL)));
+        assert!(!is_one_identity(&"a".repeat(MAX_PRINCIPAL_LENGTH + 1)));
+        assert!(is_one_identity(&"a".repeat(MAX_PRINCIPAL_LENGTH)));
     }
 
     proptest! {
         #[test]
-        fn no_other_character_gets_through(before in "[a-z]{0,4}", other in "[^A-Za-z0-9+=,.@_/:-]", after in "[a-z]{0,4}", is_arn: bool) {
+        fn other_characters_are_rejected(before in "[a-z]{0,4}", other in "[^A-Za-z0-9+=,.@_/:-]", after in "[a-z]{0,4}", is_arn: bool) {
             let begin = if is_arn { "arn:aws:iam::1:user/" } else { "" };
             let principal = format!("{begin}{before}{other}{after}");
             prop_assert!(!is_one_identity(&principal), "{principal:?}");

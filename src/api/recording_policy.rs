@@ -46,31 +46,31 @@ use super::{Date, DateOrInstant, Days, Duration, Subject, rules, schema};
     )
 )]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = rules::json(rules::RECORDING_POLICY_SPEC)))]
+#[schemars(extend("x-kubernetes-validations" = rules::to_json(rules::RECORDING_POLICY_SPEC)))]
 pub struct RecordingPolicySpec {
     /// The protocol's title: 1 to 256 characters.
     #[schemars(length(min = 1, max = 256))]
     pub title: String,
     /// IANA time zone, such as `Europe/Amsterdam`. A bare date, here or on a Site, is a day of this zone.
-    #[schemars(length(min = 1, max = 64), extend("x-kubernetes-validations" = rules::json(rules::TIME_ZONE)))]
+    #[schemars(length(min = 1, max = 64), extend("x-kubernetes-validations" = rules::to_json(rules::TIME_ZONE)))]
     pub time_zone: String,
     /// Who adopted the protocol, and when.
-    pub adopted: Adopted,
+    pub adopted: PolicyAdoption,
     /// Name of the policy that this one replaces (article 10).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub replaces: Option<String>,
     /// When the protocol is in force (article 11). Outside it nothing records.
-    pub in_force: InForce,
+    pub in_force: InForcePeriod,
     /// The works council's consent (article 8). Without it, or before its day, nothing records.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub works_council_consent: Option<Consent>,
+    pub works_council_consent: Option<WorksCouncilConsent>,
     /// What recordings may be used for (article 1), such as `Theft`: 1 to 32 words, each once. An IncidentHold
     /// names one of them.
     #[schemars(schema_with = "schema::purposes")]
     pub purposes: Vec<String>,
     /// Ceilings of retention (article 6).
-    pub retention: Retention,
+    pub retention: RetentionCeilings,
     /// Where live viewing is allowed (article 4.2); absent: nowhere, with an embargo of `1h`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub live_view: Option<LiveView>,
@@ -84,7 +84,7 @@ pub struct RecordingPolicySpec {
 
 /// Who adopted a protocol, and when.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Adopted {
+pub struct PolicyAdoption {
     /// The body that adopted it: 1 to 128 characters.
     #[schemars(length(min = 1, max = 128))]
     pub by: String,
@@ -94,8 +94,8 @@ pub struct Adopted {
 
 /// When a protocol is in force: from `from` until, but not including, `until`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(extend("x-kubernetes-validations" = rules::json(rules::IN_FORCE)))]
-pub struct InForce {
+#[schemars(extend("x-kubernetes-validations" = rules::to_json(rules::IN_FORCE)))]
+pub struct InForcePeriod {
     /// The first day (`2020-05-06`), or the instant (`2020-05-06T00:00:00+02:00`), at which it is in force.
     pub from: DateOrInstant,
     /// The first day, or the instant, at which it is no longer in force: set when it is withdrawn (article 10).
@@ -106,15 +106,15 @@ pub struct InForce {
 
 /// The works council's consent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Consent {
+pub struct WorksCouncilConsent {
     /// The day it consented, such as `2020-04-21`. It counts from that day on.
     pub date: Date,
 }
 
 /// Ceilings of retention, in whole days.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(extend("x-kubernetes-validations" = rules::json(rules::RETENTION)))]
-pub struct Retention {
+#[schemars(extend("x-kubernetes-validations" = rules::to_json(rules::RETENTION)))]
+pub struct RetentionCeilings {
     /// Nothing seen by a camera lives longer, unless an incident holds it: whole days, at least `5d`. Above the
     /// cluster's own ceiling it is refused, never clamped.
     pub video: Days,
@@ -153,12 +153,12 @@ pub struct Officer {
     pub subject: Subject,
     /// Who that is to the object store, as its policies name one identity; never a wildcard or an account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 256), extend("x-kubernetes-validations" = rules::json(rules::PRINCIPAL)))]
+    #[schemars(length(min = 1, max = 256), extend("x-kubernetes-validations" = rules::to_json(rules::PRINCIPAL)))]
     pub principal: Option<String>,
     /// Public key to encrypt for (age, X25519), `age1` and 58 characters. Not used in this version, which does not
     /// encrypt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 62), extend("x-kubernetes-validations" = rules::json(rules::ENCRYPTION_KEY)))]
+    #[schemars(length(min = 1, max = 62), extend("x-kubernetes-validations" = rules::to_json(rules::ENCRYPTION_KEY)))]
     pub encryption_key: Option<String>,
 }
 

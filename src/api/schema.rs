@@ -7,8 +7,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
-use super::condition::{ConditionType, Reason, Truth};
-use super::rules::{self, Rule};
+use super::condition::{ConditionStatus, ConditionType, Reason};
+use super::rules::{self, CelRule};
 
 /// An instant, strictly RFC 3339, of the years 1900 to 2199: what passes here, every client can parse, and one
 /// object cannot stall a watch.
@@ -22,35 +22,35 @@ pub(super) fn instant(_: &mut SchemaGenerator) -> Schema {
 }
 
 /// A list without duplicates.
-fn set(most: u32, items: &Value) -> Schema {
-    json_schema!({ "type": "array", "maxItems": most, "x-kubernetes-list-type": "set", "items": items })
+fn set_of(max_items: u32, items: &Value) -> Schema {
+    json_schema!({ "type": "array", "maxItems": max_items, "x-kubernetes-list-type": "set", "items": items })
 }
 
 /// Names of Cameras.
 pub(super) fn camera_names(_: &mut SchemaGenerator) -> Schema {
     let name = json!({
         "type": "string", "minLength": 1, "maxLength": 63,
-        "x-kubernetes-validations": rules::json(rules::CAMERA_NAME),
+        "x-kubernetes-validations": rules::to_json(rules::CAMERA_NAME),
     });
-    set(256, &name)
+    set_of(256, &name)
 }
 
 /// Names of Sites.
 pub(super) fn site_names(_: &mut SchemaGenerator) -> Schema {
     let name = json!({
         "type": "string", "minLength": 1, "maxLength": 40,
-        "x-kubernetes-validations": rules::json(rules::SITE_NAME),
+        "x-kubernetes-validations": rules::to_json(rules::SITE_NAME),
     });
-    set(256, &name)
+    set_of(256, &name)
 }
 
 /// A policy's purposes.
 pub(super) fn purposes(_: &mut SchemaGenerator) -> Schema {
     let purpose = json!({
         "type": "string", "minLength": 1, "maxLength": 63,
-        "x-kubernetes-validations": rules::json(rules::PURPOSE),
+        "x-kubernetes-validations": rules::to_json(rules::PURPOSE),
     });
-    let mut schema = set(32, &purpose);
+    let mut schema = set_of(32, &purpose);
     schema.insert("minItems".to_owned(), json!(1));
     schema
 }
@@ -164,13 +164,13 @@ pub(super) fn resources(_: &mut SchemaGenerator) -> Schema {
 
 /// A status that nobody has written yet: each condition is `Unknown`, so that an operator that is not there
 /// can be seen.
-fn pending(types: &[ConditionType]) -> Value {
+fn pending_status(types: &[ConditionType]) -> Value {
     let conditions: Vec<Value> = types
         .iter()
         .map(|type_| {
             json!({
                 "type": <&str>::from(type_),
-                "status": <&str>::from(Truth::Unknown),
+                "status": <&str>::from(ConditionStatus::Unknown),
                 "reason": <&str>::from(Reason::Pending),
                 "message": "the operator has not looked yet",
                 "lastTransitionTime": "1970-01-01T00:00:00Z",
@@ -182,9 +182,9 @@ fn pending(types: &[ConditionType]) -> Value {
 
 /// Completes a derived definition: rules that need the object's name, the status that a new object has, and
 /// no formats that Kubernetes does not know.
-pub(super) fn complete(
+pub(super) fn complete_definition(
     mut definition: CustomResourceDefinition,
-    root: &[Rule],
+    root: &[CelRule],
     conditions: &[ConditionType],
 ) -> CustomResourceDefinition {
     for version in &mut definition.spec.versions {
@@ -193,19 +193,19 @@ pub(super) fn complete(
             continue;
         };
         if !root.is_empty() {
-            schema.x_kubernetes_validations = serde_json::from_value(rules::json(root)).ok();
+            schema.x_kubernetes_validations = serde_json::from_value(rules::to_json(root)).ok();
         }
         if let Some(status) = schema.properties.as_mut().and_then(|all| all.get_mut("status")) {
-            status.default = serde_json::from_value(pending(conditions)).ok();
+            status.default = serde_json::from_value(pending_status(conditions)).ok();
         }
-        visit(schema, &mut plain);
+        visit_schemas(schema, &mut remove_unsupported_keywords);
     }
     definition
 }
 
 /// Kubernetes has no unsigned integers: the bounds say it, the format would only warn. And where nothing may
 /// be null, the API server takes a null for an absent field, so that rules need not tell them apart.
-fn plain(schema: &mut JSONSchemaProps) {
+fn remove_unsupported_keywords(schema: &mut JSONSchemaProps) {
     schema.nullable = None;
     if schema.format.as_deref().is_some_and(|format| format.starts_with("uint")) {
         schema.format = None;
@@ -213,24 +213,24 @@ fn plain(schema: &mut JSONSchemaProps) {
 }
 
 /// Calls `change` on a schema and all within it.
-fn visit(schema: &mut JSONSchemaProps, change: &mut impl FnMut(&mut JSONSchemaProps)) {
+fn visit_schemas(schema: &mut JSONSchemaProps, change: &mut impl FnMut(&mut JSONSchemaProps)) {
     use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
         JSONSchemaPropsOrArray, JSONSchemaPropsOrBool,
     };
     change(schema);
     for property in schema.properties.iter_mut().flat_map(|all| all.values_mut()) {
-        visit(property, change);
+        visit_schemas(property, change);
     }
     match &mut schema.items {
-        Some(JSONSchemaPropsOrArray::Schema(item)) => visit(item, change),
+        Some(JSONSchemaPropsOrArray::Schema(item)) => visit_schemas(item, change),
         Some(JSONSchemaPropsOrArray::Schemas(items)) => {
             for item in items {
-                visit(item, change);
+                visit_schemas(item, change);
             }
         }
         None => {}
     }
     if let Some(JSONSchemaPropsOrBool::Schema(value)) = &mut schema.additional_properties {
-        visit(value, change);
+        visit_schemas(value, change);
     }
 }

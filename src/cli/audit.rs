@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::output::Output;
+use super::output::OutputFormat;
 use super::target::{TargetArgs, TargetArgsError};
 use crate::api::{Ceilings, Days, Duration};
 use crate::protocol::recording::Class;
-use crate::storage::audit::{AuditError, Scope, Tally, audit};
-use crate::storage::sweep::Reach;
+use crate::storage::audit::{AuditError, AuditOptions, Tally, audit};
+use crate::storage::sweep::ScanRange;
 
 /// What the command line says.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
@@ -35,7 +35,7 @@ pub(super) struct AuditArgs {
     one_in: u32,
     /// How the result is written.
     #[arg(long, short, value_enum, default_value_t)]
-    output: Output,
+    output: OutputFormat,
 }
 
 /// Why there is no result.
@@ -54,26 +54,26 @@ pub(super) enum AuditCommandError {
 
 /// Audits, and prints what was found; whether no promise is broken.
 pub(super) async fn run(args: AuditArgs) -> Result<bool, AuditCommandError> {
-    let target = args.target.target()?;
+    let target = args.target.storage_target()?;
     let embargo =
         args.embargo.map(|embargo| SignedDuration::try_from(embargo.0).unwrap_or(SignedDuration::MAX));
-    let scope = Scope {
+    let scope = AuditOptions {
         ceilings: Ceilings { video: args.video, calls: args.calls },
         embargo,
-        reach: if args.boundary { Reach::Boundary } else { Reach::All },
-        one_in: args.one_in,
-        known: None,
-        memory: Arc::default(),
+        range: if args.boundary { ScanRange::Boundary } else { ScanRange::All },
+        sample_one_in: args.one_in,
+        known_holds: None,
+        cache: Arc::default(),
     };
     let tally = audit(&target, &scope, Timestamp::now()).await?;
     match args.output {
-        Output::Json => println!("{}", serde_json::to_string_pretty(&tally)?),
-        Output::Table => print!("{}", table(&tally)),
+        OutputFormat::Json => println!("{}", serde_json::to_string_pretty(&tally)?),
+        OutputFormat::Table => print!("{}", render_table(&tally)),
     }
     Ok(tally.is_compliant())
 }
 
-fn table(tally: &Tally) -> String {
+fn render_table(tally: &Tally) -> String {
     let oldest = |class| {
         let oldest = tally.oldest_unheld.get(&class);
         oldest.map_or("none".to_owned(), ToString::to_string)
@@ -92,8 +92,8 @@ fn table(tally: &Tally) -> String {
     );
     for (found, findings) in &tally.found {
         let kind: &str = found.into();
-        let weight = if found.is_violation() { "VIOLATION" } else { "note" };
-        let _ = writeln!(text, "{weight:<10} {kind:<19} {}", findings.count);
+        let severity = if found.is_violation() { "VIOLATION" } else { "note" };
+        let _ = writeln!(text, "{severity:<10} {kind:<19} {}", findings.count);
         for example in &findings.examples {
             let _ = writeln!(text, "           {example}");
         }
@@ -109,17 +109,20 @@ fn table(tally: &Tally) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::audit::Found;
+    use crate::storage::audit::FindingKind;
 
     #[test]
-    fn what_breaks_a_promise_stands_out() {
+    fn table_marks_violations() {
         let mut tally = Tally::default();
-        tally.add(Found::LateUpload, "video/hal/late");
+        tally.add(FindingKind::LateUpload, "video/hal/late");
         assert!(
-            table(&tally).contains("note       LateUpload          1\n           video/hal/late\nNo promise")
+            render_table(&tally)
+                .contains("note       LateUpload          1\n           video/hal/late\nNo promise")
         );
-        tally.add(Found::Overdue, "video/hal/old");
-        assert!(table(&tally).contains("VIOLATION  Overdue             1\n           video/hal/old\n"));
-        assert!(table(&tally).ends_with("A promise is broken, or may be.\n"));
+        tally.add(FindingKind::Overdue, "video/hal/old");
+        assert!(
+            render_table(&tally).contains("VIOLATION  Overdue             1\n           video/hal/old\n")
+        );
+        assert!(render_table(&tally).ends_with("A promise is broken, or may be.\n"));
     }
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use crate::contract::{Credentials, Keys, Login, Proxy, Secret, WebIdentity};
+use crate::contract::{AccessKey, Credentials, Login, Proxy, Secret, WebIdentity};
 
 /// The variables of one identity.
 #[derive(Clone, Copy, Debug)]
@@ -14,23 +14,23 @@ pub struct CredentialsVariables {
     secret: &'static str,
     token: &'static str,
     /// A profile and workload identity are used where there are no keys.
-    has_others: bool,
+    has_fallbacks: bool,
 }
 
 /// Those of the command's own identity.
-pub const AWS: CredentialsVariables = CredentialsVariables {
+pub const AWS_VARIABLES: CredentialsVariables = CredentialsVariables {
     key: "AWS_ACCESS_KEY_ID",
     secret: "AWS_SECRET_ACCESS_KEY",
     token: "AWS_SESSION_TOKEN",
-    has_others: true,
+    has_fallbacks: true,
 };
 
 /// Those of the recorders, whom the probe tries.
-pub const RECORDER: CredentialsVariables = CredentialsVariables {
+pub const RECORDER_VARIABLES: CredentialsVariables = CredentialsVariables {
     key: "TOEZICHT_RECORDER_ACCESS_KEY_ID",
     secret: "TOEZICHT_RECORDER_SECRET_ACCESS_KEY",
     token: "TOEZICHT_RECORDER_SESSION_TOKEN",
-    has_others: false,
+    has_fallbacks: false,
 };
 
 /// The environment cannot be used.
@@ -45,20 +45,20 @@ pub enum EnvironmentError {
 }
 
 /// Whether keys of an identity are given, as a whole or in part.
-pub fn are_given(names: &CredentialsVariables, variable: impl Fn(&str) -> Option<String>) -> bool {
+pub fn has_keys(names: &CredentialsVariables, variable: impl Fn(&str) -> Option<String>) -> bool {
     [names.key, names.secret].iter().any(|name| variable(name).is_some_and(|value| !value.is_empty()))
 }
 
 /// The credentials: keys, else the profile that is named, else workload identity, else the default profile.
-pub fn credentials(
+pub fn read_credentials(
     names: &CredentialsVariables,
     variable: impl Fn(&str) -> Option<String>,
     is_file: impl Fn(&Path) -> bool,
 ) -> Result<Credentials, EnvironmentError> {
     let given = |name: &str| variable(name).filter(|value| !value.is_empty());
     let key = |name: &'static str| given(name).map(Secret::new).ok_or(EnvironmentError::NoCredentials(name));
-    if !names.has_others || are_given(names, &variable) {
-        return Ok(Credentials::Keys(Keys {
+    if !names.has_fallbacks || has_keys(names, &variable) {
+        return Ok(Credentials::AccessKey(AccessKey {
             access_key_id: key(names.key)?,
             secret_access_key: key(names.secret)?,
             session_token: given(names.token).map(Secret::new),
@@ -84,7 +84,7 @@ pub fn credentials(
 
 /// The proxy for an endpoint, as curl reads it: `http_proxy` in capitals, too, since nobody else sets a command's
 /// environment.
-pub fn proxy(
+pub fn read_proxy(
     is_plain_http: bool,
     variable: impl Fn(&str) -> Option<String>,
 ) -> Result<Option<Proxy>, EnvironmentError> {
@@ -99,10 +99,10 @@ pub fn proxy(
     };
     // Many write it without a scheme.
     let text = if text.contains("://") { text } else { format!("http://{text}") };
-    let refused = || EnvironmentError::Proxy(upper);
-    let mut url = Url::parse(&text).map_err(|_| refused())?;
+    let invalid = || EnvironmentError::Proxy(upper);
+    let mut url = Url::parse(&text).map_err(|_| invalid())?;
     let decoded =
-        |text: &str| percent_decode_str(text).decode_utf8().map(String::from).map_err(|_| refused());
+        |text: &str| percent_decode_str(text).decode_utf8().map(String::from).map_err(|_| invalid());
     let login = (!url.username().is_empty())
         .then(|| {
             Ok(Login {
@@ -111,8 +111,8 @@ pub fn proxy(
             })
         })
         .transpose()?;
-    url.set_username("").map_err(|()| refused())?;
-    url.set_password(None).map_err(|()| refused())?;
+    url.set_username("").map_err(|()| invalid())?;
+    url.set_password(None).map_err(|()| invalid())?;
     Ok(Some(Proxy {
         url: url.as_str().trim_end_matches('/').to_owned(),
         no_proxy: given("no_proxy", "NO_PROXY").unwrap_or_default(),
@@ -131,66 +131,72 @@ mod tests {
         }
     }
 
-    fn found(given: &[(&str, &str)], file: &str) -> Result<Credentials, EnvironmentError> {
-        credentials(&AWS, variable(given), |path| path == Path::new(file))
+    fn read_with(given: &[(&str, &str)], file: &str) -> Result<Credentials, EnvironmentError> {
+        read_credentials(&AWS_VARIABLES, variable(given), |path| path == Path::new(file))
     }
 
     const KEYS: [(&str, &str); 2] = [("AWS_ACCESS_KEY_ID", "k"), ("AWS_SECRET_ACCESS_KEY", "s")];
 
     #[test]
-    fn keys_come_first_and_bring_their_session_token() {
+    fn keys_take_precedence_and_include_the_session_token() {
         let all = [&KEYS[..], &[("AWS_SESSION_TOKEN", "t"), ("AWS_PROFILE", "p")]].concat();
-        let Credentials::Keys(keys) = found(&all, "").unwrap() else { panic!() };
+        let Credentials::AccessKey(keys) = read_with(&all, "").unwrap() else { panic!() };
         assert_eq!(keys.session_token.unwrap().reveal(), "t");
-        assert_eq!(found(&KEYS, "").unwrap(), Credentials::keys("k", "s"));
+        assert_eq!(read_with(&KEYS, "").unwrap(), Credentials::access_key("k", "s"));
         assert_eq!(
-            found(&KEYS[..1], "/home/j/.aws/config"),
+            read_with(&KEYS[..1], "/home/j/.aws/config"),
             Err(EnvironmentError::NoCredentials("AWS_SECRET_ACCESS_KEY"))
         );
     }
 
     #[test]
-    fn without_keys_there_are_profiles_and_workload_identity() {
+    fn profile_and_workload_identity_are_fallbacks() {
         let identity = [("AWS_ROLE_ARN", "arn:aws:iam::1:role/r"), ("AWS_WEB_IDENTITY_TOKEN_FILE", "/t")];
         let named = [&identity[..], &[("AWS_PROFILE", "audit")]].concat();
-        assert_eq!(found(&named, "").unwrap(), Credentials::Profile(Some("audit".into())));
-        assert!(matches!(found(&identity, "").unwrap(), Credentials::WebIdentity { .. }));
+        assert_eq!(read_with(&named, "").unwrap(), Credentials::Profile(Some("audit".into())));
+        assert!(matches!(read_with(&identity, "").unwrap(), Credentials::WebIdentity { .. }));
         let home = [("HOME", "/home/j")];
         for file in ["/home/j/.aws/credentials", "/home/j/.aws/config"] {
-            assert_eq!(found(&home, file).unwrap(), Credentials::Profile(None), "{file}");
+            assert_eq!(read_with(&home, file).unwrap(), Credentials::Profile(None), "{file}");
         }
         let elsewhere = [("HOME", "/home/j"), ("AWS_CONFIG_FILE", "/etc/aws")];
-        assert_eq!(found(&elsewhere, "/etc/aws").unwrap(), Credentials::Profile(None));
+        assert_eq!(read_with(&elsewhere, "/etc/aws").unwrap(), Credentials::Profile(None));
         for file in ["/home/j/.aws/config", ""] {
-            assert_eq!(found(&elsewhere, file), Err(EnvironmentError::NoCredentials("AWS_ACCESS_KEY_ID")));
+            assert_eq!(
+                read_with(&elsewhere, file),
+                Err(EnvironmentError::NoCredentials("AWS_ACCESS_KEY_ID"))
+            );
         }
     }
 
     #[test]
-    fn recorders_have_keys_alone() {
+    fn recorder_variables_accept_keys_only() {
         let given = [("AWS_PROFILE", "p"), ("TOEZICHT_RECORDER_ACCESS_KEY_ID", "r")];
-        assert!(are_given(&RECORDER, variable(&given)) && !are_given(&AWS, variable(&given)));
-        let refused = credentials(&RECORDER, variable(&given), |_| true);
-        assert_eq!(refused, Err(EnvironmentError::NoCredentials("TOEZICHT_RECORDER_SECRET_ACCESS_KEY")));
+        assert!(
+            has_keys(&RECORDER_VARIABLES, variable(&given)) && !has_keys(&AWS_VARIABLES, variable(&given))
+        );
+        let result = read_credentials(&RECORDER_VARIABLES, variable(&given), |_| true);
+        assert_eq!(result, Err(EnvironmentError::NoCredentials("TOEZICHT_RECORDER_SECRET_ACCESS_KEY")));
     }
 
     #[test]
-    fn proxies_are_read_as_other_tools_read_them() {
+    fn proxy_variables_follow_curl() {
         let given = [
             ("https_proxy", "proxy.example.nl:3128"),
             ("HTTPS_PROXY", "http://another"),
             ("HTTP_PROXY", "http://j:%2Fa%3Ab@10.1.1.1/"),
             ("NO_PROXY", ".example.nl,10.0.0.0/8"),
         ];
-        let https = proxy(false, variable(&given)).unwrap().unwrap();
+        let https = read_proxy(false, variable(&given)).unwrap().unwrap();
         assert_eq!((https.url.as_str(), https.login), ("http://proxy.example.nl:3128", None));
         assert_eq!(https.no_proxy, ".example.nl,10.0.0.0/8");
-        let http = proxy(true, variable(&given)).unwrap().unwrap();
+        let http = read_proxy(true, variable(&given)).unwrap().unwrap();
         let login = http.login.unwrap();
         assert_eq!((http.url.as_str(), login.username.as_str()), ("http://10.1.1.1", "j"));
         assert_eq!(login.password.reveal(), "/a:b");
-        assert_eq!(proxy(false, variable(&[("HTTPS_PROXY", "")])), Ok(None));
-        let told = proxy(false, variable(&[("HTTPS_PROXY", "http://j:hunter2@")])).unwrap_err().to_string();
-        assert!(told.starts_with("HTTPS_PROXY: ") && !told.contains("hunter2"), "{told}");
+        assert_eq!(read_proxy(false, variable(&[("HTTPS_PROXY", "")])), Ok(None));
+        let message =
+            read_proxy(false, variable(&[("HTTPS_PROXY", "http://j:hunter2@")])).unwrap_err().to_string();
+        assert!(message.starts_with("HTTPS_PROXY: ") && !message.contains("hunter2"), "{message}");
     }
 }

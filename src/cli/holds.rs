@@ -6,12 +6,12 @@ use std::fmt::Write;
 use jiff::Timestamp;
 use serde_json::json;
 
-use super::output::Output;
+use super::output::OutputFormat;
 use super::target::{TargetArgs, TargetArgsError};
 use crate::api::{Duration, GROUP, VERSION};
 use crate::storage::hold::HoldError;
-use crate::storage::hold::manifest::{self, Link, Links, NO_MANIFEST};
-use crate::storage::ledger::{self, Entry};
+use crate::storage::hold::manifest::{self, HoldLinks, NO_MANIFEST, SegmentLink};
+use crate::storage::ledger::{self, LedgerEntry};
 
 /// What the command line says.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Subcommand)]
@@ -33,13 +33,13 @@ pub(super) enum HoldsCommand {
         lives: Duration,
         /// How they are written.
         #[arg(long, short, value_enum, default_value_t)]
-        output: Output,
+        output: OutputFormat,
     },
 }
 
 /// Why there is no result.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum HoldsError {
+pub(super) enum HoldsCommandError {
     /// The bucket is not named well.
     #[error(transparent)]
     Target(#[from] TargetArgsError),
@@ -59,7 +59,7 @@ pub(super) enum HoldsError {
     },
     /// Links would live too long.
     #[error("--lives: a link lives 15 minutes at most")]
-    TooLong,
+    LinkTooLong,
     /// The result cannot be written.
     #[error("the result cannot be written: {0}")]
     Json(#[from] serde_json::Error),
@@ -69,44 +69,44 @@ pub(super) enum HoldsError {
 }
 
 /// Reads the ledger and prints.
-pub(super) async fn run(command: HoldsCommand) -> Result<(), HoldsError> {
+pub(super) async fn run(command: HoldsCommand) -> Result<(), HoldsCommandError> {
     match command {
         HoldsCommand::Restore { target } => {
-            let target = target.target()?;
+            let target = target.storage_target()?;
             let entries = ledger::read_all(&target, &BTreeSet::new()).await?;
             for entry in entries.values().filter(|entry| entry.is_open()) {
-                print!("---\n{}", resource(entry)?);
+                print!("---\n{}", render_hold(entry)?);
             }
             Ok(())
         }
         HoldsCommand::Links { name, target, lives, output } => {
-            if lives.0 > manifest::LONGEST_LINK {
-                return Err(HoldsError::TooLong);
+            if lives.0 > manifest::MAX_LINK_LIFETIME {
+                return Err(HoldsCommandError::LinkTooLong);
             }
-            let target = target.target()?;
+            let target = target.storage_target()?;
             let links = manifest::links(&target, &name, lives.0, Timestamp::now()).await;
-            let links = links.map_err(|error| unreadable(&name, error))?;
+            let links = links.map_err(|error| manifest_error(&name, error))?;
             match output {
-                Output::Json => println!("{}", serde_json::to_string_pretty(&links)?),
-                Output::Table => print!("{}", table(&links)),
+                OutputFormat::Json => println!("{}", serde_json::to_string_pretty(&links)?),
+                OutputFormat::Table => print!("{}", render_table(&links)),
             }
             Ok(())
         }
     }
 }
 
-fn unreadable(name: &str, error: HoldError) -> HoldsError {
+fn manifest_error(name: &str, error: HoldError) -> HoldsCommandError {
     match error {
         HoldError::Storage(error) if error.is_denied() || error.code == NO_MANIFEST => {
-            HoldsError::NoManifest { name: name.to_owned(), answer: error.safe_message() }
+            HoldsCommandError::NoManifest { name: name.to_owned(), answer: error.safe_message() }
         }
         error => error.into(),
     }
 }
 
-fn table(links: &Links) -> String {
+fn render_table(links: &HoldLinks) -> String {
     let mut text = String::new();
-    for Link { line, url } in &links.segments {
+    for SegmentLink { segment: line, url } in &links.segments {
         let _ = match (url, line.sealed_until) {
             (Some(url), _) => writeln!(text, "{}\t{url}", line.key),
             (None, Some(until)) => writeln!(text, "{}\tsealed until {until} (article 4.2)", line.key),
@@ -121,7 +121,7 @@ fn table(links: &Links) -> String {
 }
 
 /// The resource that an entry was written for, as it can be made anew.
-fn resource(entry: &Entry) -> Result<String, serde_saphyr::SerializeError> {
+fn render_hold(entry: &LedgerEntry) -> Result<String, serde_saphyr::SerializeError> {
     let mut spec = json!({
         "siteRef": {"name": entry.site},
         "calls": entry.calls,
@@ -147,24 +147,24 @@ mod tests {
     use crate::storage::error::StoreError;
 
     #[test]
-    fn a_manifest_that_cannot_be_read_says_what_that_may_mean() {
+    fn unreadable_manifest_error_lists_possible_causes() {
         let answered = |code: &str, status| {
             HoldError::Storage(StoreError { operation: "GetObject", code: code.into(), status })
         };
-        for (error, is_told) in [
+        for (error, lists_causes) in [
             (answered("AccessDenied", Some(403)), true),
             (answered(NO_MANIFEST, None), true),
             (answered("SlowDown", Some(503)), false),
             (answered("UnreadableManifest", None), false),
         ] {
-            let text = unreadable("incident", error.clone()).to_string();
-            assert_eq!(text.contains("or it is released"), is_told, "{text}");
+            let text = manifest_error("incident", error.clone()).to_string();
+            assert_eq!(text.contains("or it is released"), lists_causes, "{text}");
             assert!(text.contains(&error.to_string()), "{text}");
         }
     }
 
     #[test]
-    fn what_is_printed_is_the_hold() {
+    fn restored_yaml_is_the_original_hold() {
         let spec = json!({
             "siteRef": {"name": "hal"}, "cameras": ["a", "b"], "calls": true,
             "window": {"from": "2026-04-12T19:30:00Z", "until": "2026-04-12T20:00:00Z"},
@@ -172,8 +172,8 @@ mod tests {
         });
         let spec = serde_json::from_value(spec).unwrap();
         let at = jiff::Timestamp::UNIX_EPOCH;
-        let entry = Entry::of("1".into(), "heusden".into(), "incident".into(), &spec, at);
-        let printed = resource(&entry).unwrap();
+        let entry = LedgerEntry::new("1".into(), "heusden".into(), "incident".into(), &spec, at);
+        let printed = render_hold(&entry).unwrap();
         let hold: IncidentHold = serde_saphyr::from_str(&printed).unwrap();
         assert_eq!(hold.spec, spec, "{printed}");
         assert_eq!(hold.metadata.namespace.as_deref(), Some("heusden"));

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use serde::de::DeserializeOwned;
 
 use crate::api::{GROUP, RecordingPolicy, Site};
-use crate::storage::iam::{self, Form, IamError};
+use crate::storage::iam::{self, IamError, IamFormat};
 
 /// What `toezicht iam` is told.
 #[derive(Debug, Args)]
@@ -23,11 +23,11 @@ pub struct IamArgs {
     site: Option<String>,
     /// For which store.
     #[arg(long = "for", value_enum)]
-    store: Store,
+    store: StoreArg,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum Store {
+enum StoreArg {
     /// A bucket policy to begin with, and what each identity may.
     Aws,
     /// The same, in the words that Ceph's gateway knows.
@@ -64,7 +64,7 @@ pub enum IamCommandError {
 /// Prints the documents as one JSON object, by identity.
 pub fn run(args: &IamArgs) -> Result<(), IamCommandError> {
     use std::io::Write as _;
-    let (text, hint) = printed(args)?;
+    let (text, hint) = render(args)?;
     if let Some(hint) = hint {
         eprintln!("toezicht: {hint}");
     }
@@ -72,28 +72,33 @@ pub fn run(args: &IamArgs) -> Result<(), IamCommandError> {
 }
 
 /// What is printed, and what to tell beside it.
-fn printed(args: &IamArgs) -> Result<(String, Option<String>), IamCommandError> {
-    let documents = read(&args.file)?;
-    let site = one::<Site>(&args.file, &documents, "Site", args.site.as_deref())?;
-    let wanted = site.spec.policy_ref.name.as_str();
+fn render(args: &IamArgs) -> Result<(String, Option<String>), IamCommandError> {
+    let documents = read_documents(&args.file)?;
+    let site = find_one::<Site>(&args.file, &documents, "Site", args.site.as_deref())?;
+    let policy_name = site.spec.policy_ref.name.as_str();
     let policy = match &args.policy {
-        Some(file) => Some(one::<RecordingPolicy>(file, &read(file)?, "RecordingPolicy", Some(wanted))?),
-        None if documents.iter().any(|document| document.is("RecordingPolicy", Some(wanted))) => {
-            Some(one::<RecordingPolicy>(&args.file, &documents, "RecordingPolicy", Some(wanted))?)
+        Some(file) => Some(find_one::<RecordingPolicy>(
+            file,
+            &read_documents(file)?,
+            "RecordingPolicy",
+            Some(policy_name),
+        )?),
+        None if documents.iter().any(|document| document.matches("RecordingPolicy", Some(policy_name))) => {
+            Some(find_one::<RecordingPolicy>(&args.file, &documents, "RecordingPolicy", Some(policy_name))?)
         }
         None => None,
     };
     let form = match args.store {
-        Store::Aws => Form::Aws,
-        Store::Ceph => Form::Ceph,
-        Store::Seaweedfs => Form::SeaweedFs,
-        Store::IdentityPolicies => Form::IdentityPolicies,
+        StoreArg::Aws => IamFormat::Aws,
+        StoreArg::Ceph => IamFormat::Ceph,
+        StoreArg::Seaweedfs => IamFormat::SeaweedFs,
+        StoreArg::IdentityPolicies => IamFormat::IdentityPolicies,
     };
     let file = args.file.clone();
     let documents = iam::documents(&site, policy.as_ref(), form)
         .map_err(|error| IamCommandError::Documents { file, error })?;
     let hint = policy.is_none().then(|| {
-        format!("the incident officers of the policy {wanted:?} are not among the readers: give its file with --policy")
+        format!("the incident officers of the policy {policy_name:?} are not among the readers: give its file with --policy")
     });
     Ok((serde_json::to_string_pretty(&documents).unwrap_or_default(), hint))
 }
@@ -106,20 +111,20 @@ struct Document {
 }
 
 impl Document {
-    fn text(&self, pointer: &str) -> &str {
+    fn str_at(&self, pointer: &str) -> &str {
         self.value.pointer(pointer).and_then(serde_json::Value::as_str).unwrap_or_default()
     }
 
     /// Whether it is of this kind of ours and, if one is given, has this name.
-    fn is(&self, kind: &str, name: Option<&str>) -> bool {
-        let group = self.text("/apiVersion").split('/').next();
+    fn matches(&self, kind: &str, name: Option<&str>) -> bool {
+        let group = self.str_at("/apiVersion").split('/').next();
         group == Some(GROUP)
-            && self.text("/kind") == kind
-            && name.is_none_or(|name| self.text("/metadata/name") == name)
+            && self.str_at("/kind") == kind
+            && name.is_none_or(|name| self.str_at("/metadata/name") == name)
     }
 }
 
-fn read(file: &Path) -> Result<Vec<Document>, IamCommandError> {
+fn read_documents(file: &Path) -> Result<Vec<Document>, IamCommandError> {
     let text = std::fs::read_to_string(file)
         .map_err(|error| IamCommandError::Unreadable { file: file.to_owned(), error })?;
     let values = serde_saphyr::from_multiple::<serde_json::Value>(&text).map_err(|error| {
@@ -131,19 +136,19 @@ fn read(file: &Path) -> Result<Vec<Document>, IamCommandError> {
 }
 
 /// The one resource of a kind, and of a name where one is asked for.
-fn one<T: DeserializeOwned>(
+fn find_one<T: DeserializeOwned>(
     file: &Path,
     documents: &[Document],
     kind: &str,
     name: Option<&str>,
 ) -> Result<T, IamCommandError> {
     let content = |what: String| IamCommandError::Content { file: file.to_owned(), what };
-    let mut found = documents.iter().filter(|document| document.is(kind, name));
-    let asked = name.map(|name| format!(" named {name:?}")).unwrap_or_default();
+    let mut found = documents.iter().filter(|document| document.matches(kind, name));
+    let qualifier = name.map(|name| format!(" named {name:?}")).unwrap_or_default();
     let document =
-        found.next().ok_or_else(|| content(format!("there is no {kind}{asked} of {GROUP} in it")))?;
+        found.next().ok_or_else(|| content(format!("there is no {kind}{qualifier} of {GROUP} in it")))?;
     if found.next().is_some() {
-        return Err(content(format!("there are several of kind {kind}{asked}: name one with --site")));
+        return Err(content(format!("there are several of kind {kind}{qualifier}: name one with --site")));
     }
     serde_path_to_error::deserialize(&document.value).map_err(|error| IamCommandError::Syntax {
         file: file.to_owned(),

@@ -6,23 +6,23 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn args(file: &Path, policy: Option<&Path>, store: Store) -> IamArgs {
+fn args(file: &Path, policy: Option<&Path>, store: StoreArg) -> IamArgs {
     IamArgs { file: file.to_owned(), policy: policy.map(Path::to_owned), site: None, store }
 }
 
 /// What is printed for the example equals what is committed under `tests/expected/iam/`. After an intended change:
 /// `TOEZICHT_WRITE_EXPECTED=1` writes it anew.
 #[test]
-fn the_example_is_printed_as_committed() {
+fn example_output_matches_committed_files() {
     let site = root().join("examples/heusden/sites/die-heijgrave.yaml");
     let policy = root().join("examples/heusden/policy.yaml");
     for (name, store) in [
-        ("aws", Store::Aws),
-        ("ceph", Store::Ceph),
-        ("seaweedfs", Store::Seaweedfs),
-        ("identity-policies", Store::IdentityPolicies),
+        ("aws", StoreArg::Aws),
+        ("ceph", StoreArg::Ceph),
+        ("seaweedfs", StoreArg::Seaweedfs),
+        ("identity-policies", StoreArg::IdentityPolicies),
     ] {
-        let (text, hint) = printed(&args(&site, Some(&policy), store)).unwrap();
+        let (text, hint) = render(&args(&site, Some(&policy), store)).unwrap();
         assert_eq!(hint, None);
         let file = root().join("tests/expected/iam").join(format!("{name}.json"));
         if std::env::var_os("TOEZICHT_WRITE_EXPECTED").is_some() {
@@ -48,32 +48,33 @@ fn the_example_is_printed_as_committed() {
 }
 
 #[test]
-fn every_site_of_the_example_is_understood() {
+fn every_example_site_parses() {
     for file in std::fs::read_dir(root().join("examples/heusden/sites")).unwrap() {
         let file = file.unwrap().path();
-        let (_, hint) = printed(&args(&file, None, Store::IdentityPolicies)).unwrap();
+        let (_, hint) = render(&args(&file, None, StoreArg::IdentityPolicies)).unwrap();
         assert!(hint.unwrap().contains("heusden-2020"), "{}", file.display());
     }
 }
 
 #[test]
-fn a_policy_beside_the_site_is_found() {
-    let (_, hint) = printed(&args(&root().join("examples/minimal/minimal.yaml"), None, Store::Aws)).unwrap();
+fn policy_in_the_site_file_is_used() {
+    let (_, hint) =
+        render(&args(&root().join("examples/minimal/minimal.yaml"), None, StoreArg::Aws)).unwrap();
     assert_eq!(hint, None);
 }
 
 #[test]
-fn mistakes_name_file_and_field() {
+fn errors_name_file_and_field() {
     let dir = tempfile::tempdir().unwrap();
     let site = std::fs::read_to_string(root().join("examples/heusden/sites/die-heijgrave.yaml")).unwrap();
-    let told = |text: &str| {
+    let error_for = |text: &str| {
         let file = dir.path().join("site.yaml");
         std::fs::write(&file, text).unwrap();
-        printed(&args(&file, None, Store::Aws)).unwrap_err().to_string()
+        render(&args(&file, None, StoreArg::Aws)).unwrap_err().to_string()
     };
     let change = |from: &str, to: &str| {
         assert!(site.contains(from), "{from}");
-        told(&site.replace(from, to))
+        error_for(&site.replace(from, to))
     };
     let operator = "arn:aws:iam:::user/toezicht-operator";
     for (message, parts) in [
@@ -89,9 +90,9 @@ fn mistakes_name_file_and_field() {
         ),
         (change("bucket: heusden-die-heijgrave", "bucket: \"a*\""), &["spec.storage.bucket"]),
         (change("https://s3.example.nl", "https://u@s3.example.nl"), &["spec.storage.endpoint"]),
-        (told("kind: Site\n"), &["there is no Site of toezicht.dev"]),
-        (told(&format!("{site}\n---\n{site}")), &["several of kind Site", "--site"]),
-        (told("{"), &["not YAML"]),
+        (error_for("kind: Site\n"), &["there is no Site of toezicht.dev"]),
+        (error_for(&format!("{site}\n---\n{site}")), &["several of kind Site", "--site"]),
+        (error_for("{"), &["not YAML"]),
     ] {
         assert!(message.contains("site.yaml: "), "{message}");
         for part in parts {
@@ -101,12 +102,12 @@ fn mistakes_name_file_and_field() {
 }
 
 #[test]
-fn another_policy_than_the_sites_is_refused() {
+fn policy_of_another_name_is_rejected() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("policy.yaml");
     let text = std::fs::read_to_string(root().join("examples/heusden/policy.yaml")).unwrap();
     std::fs::write(&file, text.replace("name: heusden-2020", "name: heusden-2030")).unwrap();
     let site = root().join("examples/heusden/sites/die-heijgrave.yaml");
-    let error = printed(&args(&site, Some(&file), Store::Aws)).unwrap_err().to_string();
+    let error = render(&args(&site, Some(&file), StoreArg::Aws)).unwrap_err().to_string();
     assert!(error.contains("policy.yaml") && error.contains("\"heusden-2020\""), "{error}");
 }

@@ -2,7 +2,7 @@
 
 /// For people or for programs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub(super) enum Output {
+pub(super) enum OutputFormat {
     /// A table for people.
     #[default]
     Table,

@@ -6,13 +6,13 @@ use std::io::Write as _;
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::output::Output;
+use super::output::OutputFormat;
 use super::target::{TargetArgs, TargetArgsError};
-use crate::storage::probe::standalone::{self, ProbeError, Report, Survey};
+use crate::storage::probe::standalone::{self, ProbeError, ProbeReport, ProbeRequest};
 use crate::storage::probe::{Row, Severity, Verdict};
 
 /// Columns of a line of prose.
-const WIDTH: usize = 100;
+const LINE_WIDTH: usize = 100;
 
 /// Tries on an empty bucket, made for this, what a store keeps of what the promises rest on.
 ///
@@ -39,7 +39,7 @@ pub(super) struct ProbeArgs {
     create: bool,
     /// How the table is printed.
     #[arg(short, long, value_enum, default_value_t)]
-    output: Output,
+    output: OutputFormat,
 }
 
 /// Why a bucket was not probed.
@@ -52,31 +52,31 @@ pub(super) enum ProbeCommandError {
     #[error("the table cannot be printed: {0}")]
     Print(#[source] std::io::Error),
     #[error("left behind in the bucket: {0}")]
-    Left(String),
+    NotCleanedUp(String),
 }
 
 /// Probes and prints. Whether nothing fatal was found.
 pub(super) async fn run(args: ProbeArgs, stop: CancellationToken) -> Result<bool, ProbeCommandError> {
-    let survey = Survey {
-        operator: args.target.target()?,
-        recorder: args.target.recorder()?,
+    let survey = ProbeRequest {
+        operator: args.target.storage_target()?,
+        recorder: args.target.recorder_target()?,
         operator_principal: args.operator_principal,
         recorder_principal: args.recorder_principal,
         create: args.create,
     };
     let report = standalone::probe(&survey, &stop).await?;
     let text = match args.output {
-        Output::Table => table(&report),
-        Output::Json => format!("{:#}\n", json(&report, &survey)),
+        OutputFormat::Table => render_table(&report),
+        OutputFormat::Json => format!("{:#}\n", to_json(&report, &survey)),
     };
     std::io::stdout().write_all(text.as_bytes()).map_err(ProbeCommandError::Print)?;
-    if !report.left.is_empty() {
-        return Err(ProbeCommandError::Left(report.left.join(", ")));
+    if !report.leftovers.is_empty() {
+        return Err(ProbeCommandError::NotCleanedUp(report.leftovers.join(", ")));
     }
     Ok(!report.conformance.rows().iter().any(Row::is_fatal))
 }
 
-fn table(report: &Report) -> String {
+fn render_table(report: &ProbeReport) -> String {
     let rows = report.conformance.rows();
     let widest = rows.iter().map(|row| row.check.as_str().len()).max().unwrap_or_default();
     let mut text = format!("{:<widest$}  VERDICT  SEVERITY  AS\n", "CHECK");
@@ -92,17 +92,17 @@ fn table(report: &Report) -> String {
         );
     }
     for (title, is_in) in [
-        ("Fatal: this store cannot keep the promises", of(Severity::Fatal, true)),
-        ("Weaker than it should be", of(Severity::Weak, true)),
-        ("Cannot be told", of(Severity::Fatal, false)),
-        ("Cannot be told, and weak", of(Severity::Weak, false)),
+        ("Fatal: this store cannot keep the promises", row_filter(Severity::Fatal, true)),
+        ("Weaker than it should be", row_filter(Severity::Weak, true)),
+        ("Cannot be told", row_filter(Severity::Fatal, false)),
+        ("Cannot be told, and weak", row_filter(Severity::Weak, false)),
     ] {
         let rows: Vec<_> = rows.iter().filter(|row| is_in(row)).collect();
         if !rows.is_empty() {
             let _ = writeln!(text, "\n{title}:");
         }
         for row in rows {
-            text.push_str(&explained(row));
+            text.push_str(&describe_row(row));
         }
     }
     for remark in &report.remarks {
@@ -123,35 +123,35 @@ fn table(report: &Report) -> String {
 }
 
 /// Rows of a severity that fail, or that cannot be told.
-fn of(severity: Severity, fails: bool) -> impl Fn(&Row) -> bool {
+fn row_filter(severity: Severity, fails: bool) -> impl Fn(&Row) -> bool {
     move |row| {
-        let found = match row.verdict {
+        let is_match = match row.verdict {
             Verdict::Holds => false,
             Verdict::Fails => fails,
             Verdict::Unknown(_) => !fails,
         };
-        found && row.check.about().severity == severity
+        is_match && row.check.about().severity == severity
     }
 }
 
 /// A row that does not hold, in prose.
-fn explained(row: &Row) -> String {
-    let found = match row.verdict {
+fn describe_row(row: &Row) -> String {
+    let label = match row.verdict {
         Verdict::Unknown(_) => "Not told",
         _ => "What follows",
     };
     format!(
         "  {}\n{}{}",
         row.check.as_str(),
-        wrapped(&format!("Expected: {}.", row.check.about().expected)),
-        wrapped(&format!("{found}: {}.", row.message())),
+        wrap(&format!("Expected: {}.", row.check.about().expected)),
+        wrap(&format!("{label}: {}.", row.message())),
     )
 }
 
-fn wrapped(prose: &str) -> String {
+fn wrap(prose: &str) -> String {
     let (mut text, mut line) = (String::new(), String::from("   "));
     for word in prose.split_whitespace() {
-        if line.chars().count() + word.chars().count() >= WIDTH {
+        if line.chars().count() + word.chars().count() >= LINE_WIDTH {
             let _ = writeln!(text, "{line}");
             line = String::from("   ");
         }
@@ -162,7 +162,7 @@ fn wrapped(prose: &str) -> String {
     text
 }
 
-fn json(report: &Report, survey: &Survey) -> Value {
+fn to_json(report: &ProbeReport, survey: &ProbeRequest) -> Value {
     let row = |row: &Row| {
         let about = row.check.about();
         json!({
@@ -181,7 +181,7 @@ fn json(report: &Report, survey: &Survey) -> Value {
         "fit": !rows.iter().any(Row::is_fatal),
         "rows": rows.iter().map(row).collect::<Vec<_>>(),
         "remarks": report.remarks,
-        "left": report.left,
+        "left": report.leftovers,
     })
 }
 
@@ -190,23 +190,23 @@ mod tests {
     use super::*;
     use crate::contract::{Credentials, StorageTarget};
     use crate::storage::Conformance;
-    use crate::storage::probe::{Check, Why};
+    use crate::storage::probe::{Check, UnknownReason};
 
-    fn report() -> Report {
+    fn report() -> ProbeReport {
         let mut found: Vec<_> = Check::ALL.iter().map(|check| (*check, Verdict::Holds)).collect();
         found[1].1 = Verdict::Fails;
         found.retain(|(check, _)| *check != Check::AnonymousCannotGet);
-        found.push((Check::AnonymousCannotGet, Verdict::Unknown(Why::NotTried("nobody asked"))));
-        Report {
-            conformance: Conformance::of(&found),
+        found.push((Check::AnonymousCannotGet, Verdict::Unknown(UnknownReason::NotTried("nobody asked"))));
+        ProbeReport {
+            conformance: Conformance::from_verdicts(&found),
             remarks: vec!["the recorders were tried without a bucket policy: x".into()],
-            left: vec![],
+            leftovers: vec![],
         }
     }
 
     #[test]
-    fn people_read_what_follows() {
-        let text = table(&report());
+    fn table_explains_consequences() {
+        let text = render_table(&report());
         for row in ["HeldSurvivesDelete Fails Fatal operator", "AnonymousCannotGet Unknown Fatal anonymous"] {
             let is_row = |line: &str| line.split_whitespace().eq(row.split(' '));
             assert!(text.lines().any(is_row), "{row} is not in {text}");
@@ -219,19 +219,19 @@ mod tests {
         ] {
             assert!(text.contains(part), "{part:?} is not in {text}");
         }
-        assert!(text.lines().all(|line| line.chars().count() <= WIDTH), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= LINE_WIDTH), "{text}");
     }
 
     #[test]
-    fn programs_read_all_but_secrets() {
-        let survey = Survey {
+    fn json_has_every_row_and_no_secret() {
+        let survey = ProbeRequest {
             operator: StorageTarget {
                 endpoint: Some("https://s3.example.nl".into()),
                 region: "r".into(),
                 bucket: "tz-one".into(),
                 path_style: true,
                 ca_pem: None,
-                credentials: Credentials::keys("id", "hunter2"),
+                credentials: Credentials::access_key("id", "hunter2"),
                 proxy: None,
             },
             recorder: None,
@@ -239,7 +239,7 @@ mod tests {
             recorder_principal: None,
             create: false,
         };
-        let value = json(&report(), &survey);
+        let value = to_json(&report(), &survey);
         assert_eq!(value["fit"], false);
         assert_eq!(value["rows"].as_array().unwrap().len(), Check::ALL.len());
         assert_eq!(value["rows"][1]["verdict"], "Fails");

@@ -7,7 +7,7 @@ use crate::contract::StorageTarget;
 use crate::storage::TargetError;
 
 /// The longest file of certificates that is read, in bytes.
-const MOST_CA: u64 = 1024 * 1024;
+const MAX_CA_BYTES: u64 = 1024 * 1024;
 
 /// A bucket at a store. Credentials come from the environment or from a profile only: a command line is seen by all.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
@@ -45,27 +45,27 @@ pub enum TargetArgsError {
         error: std::io::Error,
     },
     /// An option has a value that no store takes.
-    #[error("{}", in_options(*.0))]
+    #[error("{}", describe_option(*.0))]
     Target(#[from] TargetError),
 }
 
 impl TargetArgs {
     /// The bucket as the identity of AWS's own variables, or of a profile.
-    pub fn target(&self) -> Result<StorageTarget, TargetArgsError> {
-        self.as_identity(&environment::AWS, process)
+    pub fn storage_target(&self) -> Result<StorageTarget, TargetArgsError> {
+        self.target_with(&environment::AWS_VARIABLES, process_variable)
     }
 
     /// The bucket as the recorders, where their keys are given. `None`: neither key nor secret is.
-    pub fn recorder(&self) -> Result<Option<StorageTarget>, TargetArgsError> {
-        let names = &environment::RECORDER;
-        if environment::are_given(names, process) {
-            self.as_identity(names, process).map(Some)
+    pub fn recorder_target(&self) -> Result<Option<StorageTarget>, TargetArgsError> {
+        let names = &environment::RECORDER_VARIABLES;
+        if environment::has_keys(names, process_variable) {
+            self.target_with(names, process_variable).map(Some)
         } else {
             Ok(None)
         }
     }
 
-    fn as_identity(
+    fn target_with(
         &self,
         names: &CredentialsVariables,
         variable: impl Fn(&str) -> Option<String>,
@@ -77,10 +77,10 @@ impl TargetArgs {
             bucket: self.bucket.clone(),
             path_style: self.path_style,
             ca_pem: self.ca_pem()?,
-            credentials: environment::credentials(names, &variable, Path::is_file)?,
-            proxy: environment::proxy(is_plain_http, &variable)?,
+            credentials: environment::read_credentials(names, &variable, Path::is_file)?,
+            proxy: environment::read_proxy(is_plain_http, &variable)?,
         };
-        crate::storage::check(&target)?;
+        crate::storage::validate_target(&target)?;
         Ok(target)
     }
 
@@ -91,19 +91,19 @@ impl TargetArgs {
         };
         let read = || {
             let mut text = String::new();
-            std::fs::File::open(path)?.take(MOST_CA).read_to_string(&mut text)?;
+            std::fs::File::open(path)?.take(MAX_CA_BYTES).read_to_string(&mut text)?;
             Ok(text)
         };
         read().map(Some).map_err(|error| TargetArgsError::CaFile { path: path.clone(), error })
     }
 }
 
-fn process(name: &str) -> Option<String> {
+fn process_variable(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }
 
 /// What is wrong, in the words of the command line.
-fn in_options(error: TargetError) -> &'static str {
+fn describe_option(error: TargetError) -> &'static str {
     match error {
         TargetError::Endpoint => "--endpoint must be http(s)://host[:port], without user, path or query",
         TargetError::Bucket => {
@@ -125,18 +125,18 @@ mod tests {
     use super::*;
 
     #[derive(Debug, Parser)]
-    struct Cli {
+    struct TestCli {
         #[command(flatten)]
         target: TargetArgs,
     }
 
-    fn parsed(line: &[&str]) -> TargetArgs {
+    fn parse(line: &[&str]) -> TargetArgs {
         let line = ["x", "--bucket", "tz-one"].iter().chain(line);
-        Cli::try_parse_from(line).unwrap().target
+        TestCli::try_parse_from(line).unwrap().target
     }
 
-    fn with(args: &TargetArgs, secret: Option<&str>) -> Result<StorageTarget, TargetArgsError> {
-        args.as_identity(&environment::AWS, |name| match name {
+    fn target_with_secret(args: &TargetArgs, secret: Option<&str>) -> Result<StorageTarget, TargetArgsError> {
+        args.target_with(&environment::AWS_VARIABLES, |name| match name {
             "AWS_ACCESS_KEY_ID" => Some("id".to_owned()),
             "AWS_SECRET_ACCESS_KEY" => secret.map(str::to_owned),
             "HTTP_PROXY" => Some("http://tz:p%40ss@10.0.0.1:3128".to_owned()),
@@ -145,25 +145,25 @@ mod tests {
     }
 
     #[test]
-    fn a_bucket_alone_is_one_at_aws() {
-        let target = with(&parsed(&[]), Some("hunter2")).unwrap();
+    fn endpoint_defaults_to_aws() {
+        let target = target_with_secret(&parse(&[]), Some("hunter2")).unwrap();
         assert_eq!((target.endpoint, target.region.as_str(), target.path_style), (None, "us-east-1", false));
-        assert_eq!(target.credentials.as_keys().unwrap().secret_access_key.reveal(), "hunter2");
+        assert_eq!(target.credentials.as_access_key().unwrap().secret_access_key.reveal(), "hunter2");
         assert_eq!(target.proxy, None);
     }
 
     #[test]
-    fn plain_http_has_its_own_proxy() {
-        let target = with(&parsed(&["--endpoint", "http://s3.example.nl"]), Some("s")).unwrap();
+    fn plain_http_uses_http_proxy() {
+        let target = target_with_secret(&parse(&["--endpoint", "http://s3.example.nl"]), Some("s")).unwrap();
         let proxy = target.proxy.unwrap();
         assert_eq!(proxy.url, "http://10.0.0.1:3128");
         assert_eq!(proxy.login.unwrap().password.reveal(), "p@ss");
     }
 
     #[test]
-    fn credentials_that_are_missing_are_named() {
+    fn error_names_missing_credentials() {
         for secret in [None, Some("")] {
-            let error = with(&parsed(&[]), secret).unwrap_err();
+            let error = target_with_secret(&parse(&[]), secret).unwrap_err();
             assert_eq!(
                 error.to_string(),
                 "AWS_SECRET_ACCESS_KEY is not set: credentials are read from the environment or a profile"
@@ -172,17 +172,17 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_said_in_options() {
+    fn errors_name_command_line_options() {
         for (line, option) in [
             (["--endpoint", "ftp://x"], "--endpoint must be"),
             (["--region", "A B"], "--region must be"),
             (["--ca-file", "/nowhere/ca.pem"], "--ca-file /nowhere/ca.pem: "),
             (["--ca-file", "Cargo.toml"], "--ca-file must hold PEM"),
         ] {
-            let error = with(&parsed(&line), Some("s")).unwrap_err().to_string();
+            let error = target_with_secret(&parse(&line), Some("s")).unwrap_err().to_string();
             assert!(error.starts_with(option), "{error}");
         }
-        let bad = TargetArgs { bucket: "arn:aws:s3:::x".into(), ..parsed(&[]) };
-        assert!(with(&bad, Some("s")).unwrap_err().to_string().starts_with("--bucket must be"));
+        let bad = TargetArgs { bucket: "arn:aws:s3:::x".into(), ..parse(&[]) };
+        assert!(target_with_secret(&bad, Some("s")).unwrap_err().to_string().starts_with("--bucket must be"));
     }
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::Window;
-use crate::protocol::cover::{Cover, Sources};
+use crate::protocol::cover::{CameraSelector, HoldScope};
 
 /// A text that must not be seen: its `Debug` is blank.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Default)]
@@ -57,7 +57,7 @@ pub struct RecorderConfig {
     /// What open holds cover, by the UID of the hold: a segment of it is put with the tag `sealed`. Where they do not all fit
     /// into a Secret, they are widened, and have names of their own.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub holds: BTreeMap<String, Covering>,
+    pub holds: BTreeMap<String, HoldScopeConfig>,
     /// How `/v1/status` is served.
     pub status_api: StatusApi,
 }
@@ -65,7 +65,7 @@ pub struct RecorderConfig {
 /// What an open hold covers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Covering {
+pub struct HoldScopeConfig {
     /// Names of cameras; empty: all.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub cameras: BTreeSet<String>,
@@ -76,14 +76,14 @@ pub struct Covering {
     pub window: Window,
 }
 
-impl Covering {
+impl HoldScopeConfig {
     /// As the protocol's rules take it.
-    pub fn cover(&self) -> Cover {
-        Cover {
-            sources: if self.cameras.is_empty() {
-                Sources::All
+    pub fn scope(&self) -> HoldScope {
+        HoldScope {
+            cameras: if self.cameras.is_empty() {
+                CameraSelector::All
             } else {
-                Sources::Named(self.cameras.clone())
+                CameraSelector::Named(self.cameras.clone())
             },
             calls: self.calls,
             window: self.window,
@@ -120,7 +120,7 @@ pub struct StorageTarget {
 #[serde(untagged)]
 pub enum Credentials {
     /// Keys.
-    Keys(Keys),
+    AccessKey(AccessKey),
     /// A token that is exchanged for temporary keys.
     WebIdentity {
         /// See [`WebIdentity`].
@@ -134,8 +134,8 @@ pub enum Credentials {
 
 impl Credentials {
     /// Keys that do not expire.
-    pub fn keys(access_key_id: impl Into<String>, secret_access_key: impl Into<String>) -> Self {
-        Self::Keys(Keys {
+    pub fn access_key(access_key_id: impl Into<String>, secret_access_key: impl Into<String>) -> Self {
+        Self::AccessKey(AccessKey {
             access_key_id: Secret::new(access_key_id),
             secret_access_key: Secret::new(secret_access_key),
             session_token: None,
@@ -143,9 +143,9 @@ impl Credentials {
     }
 
     /// The keys, where they are known without asking anybody.
-    pub const fn as_keys(&self) -> Option<&Keys> {
+    pub const fn as_access_key(&self) -> Option<&AccessKey> {
         match self {
-            Self::Keys(keys) => Some(keys),
+            Self::AccessKey(keys) => Some(keys),
             Self::WebIdentity { .. } | Self::Profile(_) => None,
         }
     }
@@ -154,7 +154,7 @@ impl Credentials {
 /// An access key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Keys {
+pub struct AccessKey {
     /// Its name.
     pub access_key_id: Secret,
     /// Its secret.
@@ -251,9 +251,9 @@ mod tests {
     #[test]
     fn credentials_of_each_kind_are_read_back() {
         let keys = read(r#""accessKeyId": "id", "secretAccessKey": "secret""#);
-        assert_eq!(keys.credentials, Credentials::keys("id", "secret"));
+        assert_eq!(keys.credentials, Credentials::access_key("id", "secret"));
         let temporary = read(r#""accessKeyId": "id", "secretAccessKey": "secret", "sessionToken": "token""#);
-        let token = temporary.credentials.as_keys().unwrap().session_token.as_ref();
+        let token = temporary.credentials.as_access_key().unwrap().session_token.as_ref();
         assert_eq!(token.unwrap().reveal(), "token");
         assert!(!format!("{temporary:?}").contains("token\""));
         let ambient = read(r#""webIdentity": {"roleArn": "arn:aws:iam::1:role/r", "tokenFile": "/t"}"#);
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn a_target_without_credentials_is_refused() {
+    fn target_without_credentials_is_rejected() {
         let text = r#"{"region": "nl-1", "bucket": "tz-one", "pathStyle": true}"#;
         assert!(serde_json::from_str::<StorageTarget>(text).is_err());
     }

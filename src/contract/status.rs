@@ -21,7 +21,7 @@ pub struct RecorderStatus {
     pub uploads_follow: Option<String>,
     /// A newer configuration that it refused, keeping the last good one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub refused: Option<RefusedConfig>,
+    pub refused: Option<RejectedConfig>,
     /// When the process started.
     pub started: Timestamp,
     /// Its clock, at the time of this answer.
@@ -38,14 +38,14 @@ pub struct RecorderStatus {
 impl RecorderStatus {
     /// Whether it follows the configuration `revision`, with no upload under way, or of unknown outcome, that began
     /// before.
-    pub fn follows(&self, revision: &str) -> bool {
+    pub fn has_acknowledged(&self, revision: &str) -> bool {
         self.revision == revision && self.uploads_follow.as_deref() == Some(revision)
     }
 }
 
 /// A configuration that could not be used.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RefusedConfig {
+pub struct RejectedConfig {
     /// Its revision, where it could be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,
@@ -167,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_only_a_newer_recorder_knows_does_not_spoil_the_rest() {
+    fn unknown_values_are_read_as_other() {
         let report: CameraReport = serde_json::from_value(serde_json::json!({
             "name": "hal", "state": "Dreaming", "since": "2026-11-24T12:00:00Z", "uploaded": 3, "waiting": 0,
             "gaps": [{"cause": "Eclipse"}, {"cause": "Restart"}], "newer": {"still": true},

@@ -13,17 +13,17 @@ use kube::runtime::reflector::ObjectRef;
 use tokio::sync::broadcast::{self, error::RecvError};
 
 use crate::api::{Ceilings, Site};
-use crate::contract::{Covering, Gap, StorageTarget};
-use crate::storage::hold::memory::Memory;
-use crate::storage::hold::room::Budget;
-use crate::storage::under_way::UnderWay;
+use crate::contract::{Gap, HoldScopeConfig, StorageTarget};
+use crate::storage::hold::memory::ProtectionCache;
+use crate::storage::hold::room::MemoryBudget;
+use crate::storage::under_way::InDoubtRequests;
 
 /// Looks that may be waiting to be told; a Site that is not told is looked at by itself soon.
-const WAITING: usize = 1024;
+const NOTIFICATION_CAPACITY: usize = 1024;
 
 /// A bucket that may be looked into.
 #[derive(Clone, Debug, PartialEq)]
-pub struct OpenBucket {
+pub struct SiteBucket {
     /// The bucket as the operator.
     pub operator: StorageTarget,
     /// The ceilings that are in force (article 6).
@@ -31,7 +31,7 @@ pub struct OpenBucket {
     /// How old a recording must be to be readable (article 4.2); `None`: the site has live viewing.
     pub embargo: Option<SignedDuration>,
     /// What its recorders follow.
-    pub recorders: Follow,
+    pub hold_ack: HoldAck,
     /// Its cameras, and when each was declared.
     pub cameras: BTreeMap<String, Timestamp>,
     /// Gaps that recorders told of, by camera.
@@ -40,164 +40,164 @@ pub struct OpenBucket {
 
 /// Which holds the recorders of a site follow.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Follow {
+pub enum HoldAck {
     /// There are none: nothing more comes.
     NoRecorders,
     /// All of them follow these, with no upload under way that began before.
-    Holds(Coverings),
+    Acknowledged(HoldScopes),
     /// It is not known of all.
     Unknown,
 }
 
-impl Follow {
+impl HoldAck {
     /// Whether every recorder follows the holds that are `open`, and no other.
-    pub fn is_of(&self, open: &Coverings) -> bool {
+    pub fn has_acknowledged(&self, open: &HoldScopes) -> bool {
         match self {
             Self::NoRecorders => true,
-            Self::Holds(followed) => followed == open,
+            Self::Acknowledged(followed) => followed == open,
             Self::Unknown => false,
         }
     }
 }
 
 /// What is held, by the UID of the hold.
-pub type Coverings = BTreeMap<String, Covering>;
+pub type HoldScopes = BTreeMap<String, HoldScopeConfig>;
 /// A Site by its namespace and name.
-pub type SiteName = (String, String);
+pub type SiteKey = (String, String);
 
 /// What is known of one bucket.
 #[derive(Clone, Debug, Default)]
-struct Known {
-    open: Option<OpenBucket>,
+struct SiteEntry {
+    bucket: Option<SiteBucket>,
     /// The Site controller has looked, and found nothing that may be looked into.
-    is_shut: bool,
-    held: Option<Coverings>,
-    memory: Option<Arc<Memory>>,
+    is_unavailable: bool,
+    holds: Option<HoldScopes>,
+    protection_cache: Option<Arc<ProtectionCache>>,
 }
 
 /// The buckets, by the UID of their Site. Copies are one and the same.
 #[derive(Clone, Debug)]
-pub struct Buckets {
-    known: Arc<Mutex<HashMap<String, Known>>>,
+pub struct SiteHandoff {
+    entries: Arc<Mutex<HashMap<String, SiteEntry>>>,
     /// Of all buckets: it outlives a Site that is made anew.
-    under_way: UnderWay,
-    budget: Budget,
-    opened: broadcast::Sender<SiteName>,
-    held: broadcast::Sender<SiteName>,
+    under_way: InDoubtRequests,
+    budget: MemoryBudget,
+    bucket_changes: broadcast::Sender<SiteKey>,
+    hold_changes: broadcast::Sender<SiteKey>,
 }
 
-impl Default for Buckets {
+impl Default for SiteHandoff {
     fn default() -> Self {
-        Self::within(Budget::of_process(u64::MAX))
+        Self::with_budget(MemoryBudget::of_process(u64::MAX))
     }
 }
 
-impl Buckets {
+impl SiteHandoff {
     /// Buckets of which no more is remembered than `budget` has room for.
-    pub fn within(budget: Budget) -> Self {
+    pub fn with_budget(budget: MemoryBudget) -> Self {
         Self {
-            known: Arc::default(),
-            under_way: UnderWay::default(),
+            entries: Arc::default(),
+            under_way: InDoubtRequests::default(),
             budget,
-            opened: broadcast::Sender::new(WAITING),
-            held: broadcast::Sender::new(WAITING),
+            bucket_changes: broadcast::Sender::new(NOTIFICATION_CAPACITY),
+            hold_changes: broadcast::Sender::new(NOTIFICATION_CAPACITY),
         }
     }
 
     /// What may be looked into for `site`; `None`: nothing, or nobody has looked yet.
-    pub fn open(&self, site: &Site) -> Option<OpenBucket> {
-        self.known(site).open
+    pub fn bucket(&self, site: &Site) -> Option<SiteBucket> {
+        self.entry(site).bucket
     }
 
     /// Whether it was looked at, and may not be looked into. An operator that was just started does not know yet.
-    pub fn is_shut(&self, site: &Site) -> bool {
-        self.known(site).is_shut
+    pub fn is_unavailable(&self, site: &Site) -> bool {
+        self.entry(site).is_unavailable
     }
 
     /// What is remembered of the held versions of `site`. A Site whose bucket was never opened has a memory of its own.
-    pub fn memory(&self, site: &Site) -> Arc<Memory> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let memory = || Arc::new(Memory::of_process(self.under_way.clone(), &self.budget));
+    pub fn protection_cache(&self, site: &Site) -> Arc<ProtectionCache> {
+        let mut known = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let memory = || Arc::new(ProtectionCache::with_budget(self.under_way.clone(), &self.budget));
         match site.uid() {
-            Some(uid) => known.entry(uid).or_default().memory.get_or_insert_with(memory).clone(),
+            Some(uid) => known.entry(uid).or_default().protection_cache.get_or_insert_with(memory).clone(),
             None => memory(),
         }
     }
 
     /// How long a request of this process that changes a mark, and got no answer, may still land; zero: there is none.
-    pub fn may_land(&self) -> Duration {
-        self.under_way.left()
+    pub fn in_doubt_for(&self) -> Duration {
+        self.under_way.in_doubt_for()
     }
 
     /// What is held at `site`, by its ledger; `None`: nobody has looked yet.
-    pub fn held(&self, site: &Site) -> Option<Coverings> {
-        self.known(site).held
+    pub fn holds(&self, site: &Site) -> Option<HoldScopes> {
+        self.entry(site).holds
     }
 
-    fn known(&self, site: &Site) -> Known {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+    fn entry(&self, site: &Site) -> SiteEntry {
+        let known = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         site.uid().and_then(|uid| known.get(&uid).cloned()).unwrap_or_default()
     }
 
     /// Opens the bucket of `site`, or shuts it. The Site controller's.
-    pub fn set_open(&self, site: &Site, bucket: Option<OpenBucket>) {
-        let change = |known: &mut Known| {
-            let was_shut = std::mem::replace(&mut known.is_shut, bucket.is_none());
-            let was_open = std::mem::replace(&mut known.open, bucket.clone());
+    pub fn set_bucket(&self, site: &Site, bucket: Option<SiteBucket>) {
+        let change = |known: &mut SiteEntry| {
+            let was_shut = std::mem::replace(&mut known.is_unavailable, bucket.is_none());
+            let was_open = std::mem::replace(&mut known.bucket, bucket.clone());
             was_open != bucket || was_shut != bucket.is_none()
         };
-        self.change(site, &self.opened, change);
+        self.update(site, &self.bucket_changes, change);
     }
 
     /// Says what is held at `site`. The retention controller's. What recorders were found to follow counts no more once
     /// it is something else, be it what was held before: they may follow by now what was held in between.
-    pub fn set_held(&self, site: &Site, held: Coverings) {
-        let change = |known: &mut Known| {
-            let is_changed = known.held.replace(held.clone()) != Some(held);
-            if let Some(open) = known.open.as_mut().filter(|_| is_changed) {
-                open.recorders = Follow::Unknown;
+    pub fn set_hold_scopes(&self, site: &Site, held: HoldScopes) {
+        let change = |known: &mut SiteEntry| {
+            let is_changed = known.holds.replace(held.clone()) != Some(held);
+            if let Some(open) = known.bucket.as_mut().filter(|_| is_changed) {
+                open.hold_ack = HoldAck::Unknown;
             }
             is_changed
         };
-        self.change(site, &self.held, change);
+        self.update(site, &self.hold_changes, change);
     }
 
-    fn change(
+    fn update(
         &self,
         site: &Site,
-        whom: &broadcast::Sender<SiteName>,
-        change: impl FnOnce(&mut Known) -> bool,
+        notify: &broadcast::Sender<SiteKey>,
+        change: impl FnOnce(&mut SiteEntry) -> bool,
     ) {
         let Some(uid) = site.uid() else { return };
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
         let is_changed = change(known.entry(uid).or_default());
         drop(known);
         if is_changed {
             // Nobody may listen: then nobody waits.
-            let _ = whom.send((site.namespace().unwrap_or_default(), site.name_any()));
+            let _ = notify.send((site.namespace().unwrap_or_default(), site.name_any()));
         }
     }
 
     /// Forgets a Site that is gone.
     pub fn forget(&self, site: &Site) {
         if let Some(uid) = site.uid() {
-            self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
+            self.entries.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
         }
     }
 
     /// The Sites whose buckets are opened, or otherwise known, as it happens.
-    pub fn opened(&self) -> impl Stream<Item = SiteName> + Send + use<> {
-        told(self.opened.subscribe())
+    pub fn bucket_changes(&self) -> impl Stream<Item = SiteKey> + Send + use<> {
+        notifications(self.bucket_changes.subscribe())
     }
 
     /// The Sites of which something else is held, as it happens.
-    pub fn newly_held(&self) -> impl Stream<Item = SiteName> + Send + use<> {
-        told(self.held.subscribe())
+    pub fn hold_changes(&self) -> impl Stream<Item = SiteKey> + Send + use<> {
+        notifications(self.hold_changes.subscribe())
     }
 }
 
 /// Those of `scope`, or of all namespaces, as controllers take them.
-pub fn of_scope<S: Stream<Item = SiteName> + Send>(
+pub fn sites_in_scope<S: Stream<Item = SiteKey> + Send>(
     sites: S,
     scope: Option<&str>,
 ) -> impl Stream<Item = ObjectRef<DeserializeGuard<Site>>> + Send + use<S> {
@@ -208,7 +208,7 @@ pub fn of_scope<S: Stream<Item = SiteName> + Send>(
     })
 }
 
-fn told(changed: broadcast::Receiver<SiteName>) -> impl Stream<Item = SiteName> + Send {
+fn notifications(changed: broadcast::Receiver<SiteKey>) -> impl Stream<Item = SiteKey> + Send {
     stream::unfold(changed, |mut changed| async move {
         match changed.recv().await {
             Ok(site) => Some((Some(site), changed)),
@@ -242,27 +242,27 @@ mod tests {
         .unwrap()
     }
 
-    fn open(recorders: Follow) -> OpenBucket {
-        OpenBucket {
+    fn bucket_with_ack(recorders: HoldAck) -> SiteBucket {
+        SiteBucket {
             operator: StorageTarget {
                 endpoint: None,
                 region: "r".into(),
                 bucket: "bucket".into(),
                 path_style: false,
                 ca_pem: None,
-                credentials: Credentials::keys("k", "s"),
+                credentials: Credentials::access_key("k", "s"),
                 proxy: None,
             },
             ceilings: Ceilings { video: Days(28), calls: Days(7) },
             embargo: None,
-            recorders,
+            hold_ack: recorders,
             cameras: BTreeMap::new(),
             gaps: BTreeMap::new(),
         }
     }
 
-    fn held(uids: &[&str]) -> Coverings {
-        let covering = Covering {
+    fn scopes(uids: &[&str]) -> HoldScopes {
+        let covering = HoldScopeConfig {
             cameras: std::collections::BTreeSet::new(),
             calls: false,
             window: Window::new(jiff::Timestamp::UNIX_EPOCH, None),
@@ -272,16 +272,16 @@ mod tests {
 
     /// A hold that is resolved within moments leaves the holds as they were: but recorders may follow it by now.
     #[test]
-    fn what_recorders_followed_counts_no_more_once_something_else_is_held() {
-        let (buckets, site) = (Buckets::default(), site());
-        buckets.set_held(&site, held(&["1"]));
-        buckets.set_open(&site, Some(open(Follow::Holds(held(&["1"])))));
-        let follow = || buckets.open(&site).unwrap().recorders;
-        buckets.set_held(&site, held(&["1"]));
-        assert!(follow().is_of(&held(&["1"])), "the same again changes nothing");
-        buckets.set_held(&site, held(&["1", "2"]));
-        assert_eq!(follow(), Follow::Unknown);
-        buckets.set_held(&site, held(&["1"]));
-        assert!(!follow().is_of(&held(&["1"])));
+    fn hold_change_invalidates_previous_acknowledgement() {
+        let (buckets, site) = (SiteHandoff::default(), site());
+        buckets.set_hold_scopes(&site, scopes(&["1"]));
+        buckets.set_bucket(&site, Some(bucket_with_ack(HoldAck::Acknowledged(scopes(&["1"])))));
+        let follow = || buckets.bucket(&site).unwrap().hold_ack;
+        buckets.set_hold_scopes(&site, scopes(&["1"]));
+        assert!(follow().has_acknowledged(&scopes(&["1"])), "the same again changes nothing");
+        buckets.set_hold_scopes(&site, scopes(&["1", "2"]));
+        assert_eq!(follow(), HoldAck::Unknown);
+        buckets.set_hold_scopes(&site, scopes(&["1"]));
+        assert!(!follow().has_acknowledged(&scopes(&["1"])));
     }
 }

@@ -31,12 +31,12 @@ pub struct OperatorConfig {
 /// The cluster's own ceilings of retention as they are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct FileCeilings {
+struct ConfigFileCeilings {
     video: Days,
     calls: Days,
 }
 
-impl Default for FileCeilings {
+impl Default for ConfigFileCeilings {
     /// Those of the protocol: four weeks and one week (article 6).
     fn default() -> Self {
         Self { video: Days(28), calls: Days(7) }
@@ -46,11 +46,11 @@ impl Default for FileCeilings {
 /// The file as it is written.
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields, default)]
-struct File {
+struct ConfigFile {
     watch_namespaces: Vec<String>,
     recorder_image: String,
     image_pull_policy: String,
-    ceilings: FileCeilings,
+    ceilings: ConfigFileCeilings,
     cluster_id: String,
     grants: Vec<super::grant::GrantSpec>,
     proxy: ProxySpec,
@@ -59,7 +59,7 @@ struct File {
 
 /// Why the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
+pub enum OperatorConfigError {
     /// The file cannot be read.
     #[error("{} cannot be read: {error}", path.display())]
     Unreadable {
@@ -73,7 +73,7 @@ pub enum ConfigError {
     Syntax(String),
     /// `recorderImage` is missing.
     #[error("recorderImage: name the image that recorders run")]
-    NoImage,
+    MissingImage,
     /// `imagePullPolicy` is none of the three.
     #[error("imagePullPolicy: {0:?} is not Always, IfNotPresent or Never")]
     PullPolicy(String),
@@ -85,12 +85,12 @@ pub enum ConfigError {
     Proxy(#[from] ProxyError),
 }
 
-impl Failure for ConfigError {
+impl Failure for OperatorConfigError {
     fn category(&self) -> &'static str {
         match self {
             Self::Unreadable { .. } => "config_unreadable",
             Self::Syntax(_) => "config_syntax",
-            Self::NoImage => "config_no_image",
+            Self::MissingImage => "config_no_image",
             Self::PullPolicy(_) => "config_pull_policy",
             Self::Grants(_) => "config_grants",
             Self::Proxy(_) => "config_proxy",
@@ -104,26 +104,29 @@ impl Failure for ConfigError {
 
 impl OperatorConfig {
     /// Reads and checks the file at `path`, and the environment.
-    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+    pub fn load(path: &Path) -> Result<Self, OperatorConfigError> {
         let text = std::fs::read_to_string(path)
-            .map_err(|error| ConfigError::Unreadable { path: path.to_owned(), error })?;
+            .map_err(|error| OperatorConfigError::Unreadable { path: path.to_owned(), error })?;
         Self::parse_with(&text, |name| std::env::var(name).ok())
     }
 
     /// Reads and checks a configuration. An unknown field is an error: a typing error must not silently
     /// take a limit away.
-    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+    pub fn parse(text: &str) -> Result<Self, OperatorConfigError> {
         Self::parse_with(text, |_| None)
     }
 
-    fn parse_with(text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
-        let file: File =
-            serde_saphyr::from_str(text).map_err(|error| ConfigError::Syntax(error.to_string()))?;
+    fn parse_with(
+        text: &str,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, OperatorConfigError> {
+        let file: ConfigFile =
+            serde_saphyr::from_str(text).map_err(|error| OperatorConfigError::Syntax(error.to_string()))?;
         if file.recorder_image.is_empty() {
-            return Err(ConfigError::NoImage);
+            return Err(OperatorConfigError::MissingImage);
         }
         if !matches!(file.image_pull_policy.as_str(), "" | "Always" | "IfNotPresent" | "Never") {
-            return Err(ConfigError::PullPolicy(file.image_pull_policy));
+            return Err(OperatorConfigError::PullPolicy(file.image_pull_policy));
         }
         Ok(Self {
             watch_namespaces: file.watch_namespaces,
@@ -142,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn little_is_needed_and_then_nothing_is_granted() {
+    fn minimal_config_grants_nothing() {
         let config = OperatorConfig::parse("recorderImage: toezicht:1").unwrap();
         assert_eq!(config.ceilings, Ceilings { video: Days(28), calls: Days(7) });
         assert_eq!(config.grants, Grants::default());
@@ -150,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_is_read() {
+    fn complete_config_is_parsed() {
         let config = OperatorConfig::parse(
             r#"
             watchNamespaces: [heusden]
@@ -178,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_typing_error_is_refused() {
+    fn unknown_or_malformed_fields_are_rejected() {
         for text in [
             "recorderImage: a\nceiling: {video: 1d}",
             "recorderImage: a\nceilings: {video: 28}",

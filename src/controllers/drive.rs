@@ -21,14 +21,14 @@ use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info_span, warn};
 
-use super::kit::context::{Context, Hooks, Kind, Outcome};
-use super::kit::error::{ApiError, Backoff, Failure};
-use super::kit::lanes::Lanes;
+use super::kit::context::{Context, ControllerKind, ReconcileOutcome, Telemetry};
+use super::kit::error::{ApiError, Failure, ReconcileBackoff};
+use super::kit::lanes::StoreLimits;
 use super::kit::meta;
 use crate::api::Site;
 
 /// A kind that cannot be read is asked for again after this long.
-const LOOK_AGAIN: Duration = Duration::from_secs(2);
+const LIST_RETRY_INTERVAL: Duration = Duration::from_secs(2);
 
 /// A kind with conditions, that a controller can look after.
 pub trait Watched:
@@ -44,50 +44,50 @@ pub trait Watched:
     fn conditions(&self) -> &[Condition];
 
     /// The store that a look at it waits for, if any.
-    fn store(&self) -> Option<String> {
+    fn store_endpoint(&self) -> Option<String> {
         None
     }
 }
 
 /// What a look came to.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Look {
+pub struct Reconciled {
     /// When to look again.
     pub action: Action,
     /// Whether anything was written.
     pub is_changed: bool,
 }
 
-impl Look {
+impl Reconciled {
     /// There is nothing to do until something changes.
-    pub const NOTHING: Self = Self { action: Action::await_change(), is_changed: false };
+    pub const AWAIT_CHANGE: Self = Self { action: Action::await_change(), is_changed: false };
 }
 
 /// Looks after objects of one kind.
-pub trait Looks: Send + Sync + 'static {
+pub trait Reconciler: Send + Sync + 'static {
     /// The kind.
     type Object: Watched;
     /// Why a look fails.
     type Failure: Failure + From<ApiError> + Send + Sync + 'static;
     /// Its name in metrics and logs.
-    const KIND: Kind;
+    const KIND: ControllerKind;
     /// Whether the conditions of its objects are counted as its own: of a kind with several controllers, one counts.
-    const COUNTS: bool = true;
+    const REPORTS_CONDITIONS: bool = true;
     /// Whether an object is read anew before each look: what the look before wrote to its status is carried on from there,
     /// and the watch may not have told of it yet.
-    const ANEW: bool = false;
+    const REFETCH: bool = false;
     /// What it has at hand.
     fn context(&self) -> &Context;
     /// Looks at `object`: compares what is with what should be, and does what it takes.
-    fn look(
+    fn reconcile(
         &self,
         object: &Self::Object,
         now: Timestamp,
-    ) -> impl Future<Output = Result<Look, Self::Failure>> + Send;
+    ) -> impl Future<Output = Result<Reconciled, Self::Failure>> + Send;
 }
 
 /// All objects of a kind in `scope`, or in all namespaces.
-pub fn api<K>(client: &Client, scope: Option<&str>) -> Api<K>
+pub fn scoped_api<K>(client: &Client, scope: Option<&str>) -> Api<K>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
 {
@@ -104,7 +104,7 @@ pub async fn fetch<K: Watched>(client: &Client, namespace: &str, name: &str) -> 
 }
 
 /// The objects in `store` that are in the namespace of `object` and for which `concerns` holds.
-pub fn all_in<K, Other>(
+pub fn select_in_namespace<K, Other>(
     store: &Store<DeserializeGuard<K>>,
     object: &Other,
     concerns: impl Fn(&K) -> bool,
@@ -121,8 +121,12 @@ where
 }
 
 /// Tells `hooks` how to count the conditions of the objects in `store`.
-fn announce<K: Watched>(hooks: &Arc<dyn Hooks>, kind: Kind, store: Store<DeserializeGuard<K>>) {
-    hooks.watching(
+fn register_conditions<K: Watched>(
+    hooks: &Arc<dyn Telemetry>,
+    kind: ControllerKind,
+    store: Store<DeserializeGuard<K>>,
+) {
+    hooks.register_condition_lister(
         kind,
         Box::new(move || {
             let objects = store.state();
@@ -136,14 +140,14 @@ fn announce<K: Watched>(hooks: &Arc<dyn Hooks>, kind: Kind, store: Store<Deseria
 ///
 /// The controller's own store would know, but it wakes only one of those who wait for it: waiting there too
 /// could keep the controller from ever starting.
-pub async fn until_readable<K: Watched>(context: Context, kind: Kind, scope: Option<String>) {
-    let api = api::<PartialObjectMeta<K>>(&context.client, scope.as_deref());
+pub async fn wait_until_readable<K: Watched>(context: Context, kind: ControllerKind, scope: Option<String>) {
+    let api = scoped_api::<PartialObjectMeta<K>>(&context.client, scope.as_deref());
     while let Err(error) = api.list_metadata(&ListParams::default().limit(1)).await {
         let (kind, error): (&str, _) = (kind.into(), ApiError(error).safe_message());
         warn!(kind, scope, error, "cannot be read yet");
-        tokio::time::sleep(LOOK_AGAIN).await;
+        tokio::time::sleep(LIST_RETRY_INTERVAL).await;
     }
-    context.hooks.read(kind);
+    context.telemetry.mark_readable(kind);
 }
 
 impl Watched for Site {
@@ -151,59 +155,59 @@ impl Watched for Site {
         self.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default()
     }
 
-    fn store(&self) -> Option<String> {
+    fn store_endpoint(&self) -> Option<String> {
         let storage = &self.spec.storage;
         // AWS is one, whatever regions somebody names.
         Some(storage.endpoint.clone().unwrap_or_default())
     }
 }
 
-struct Driver<L> {
-    looks: L,
-    backoff: Backoff,
-    lanes: Lanes,
+struct ControllerRunner<L> {
+    reconciler: L,
+    backoff: ReconcileBackoff,
+    store_limits: StoreLimits,
     leader: CancellationToken,
 }
 
 /// Runs `controller` until `leader` is cancelled and what was under way has finished.
-pub async fn drive<L: Looks>(
+pub async fn run_controller<L: Reconciler>(
     controller: Controller<DeserializeGuard<L::Object>>,
-    looks: L,
+    reconciler: L,
     leader: CancellationToken,
 ) {
-    if L::COUNTS {
-        announce(&looks.context().hooks, L::KIND, controller.store());
+    if L::REPORTS_CONDITIONS {
+        register_conditions(&reconciler.context().telemetry, L::KIND, controller.store());
     }
-    let driver = Arc::new(Driver {
-        looks,
-        backoff: Backoff::default(),
-        lanes: Lanes::default(),
+    let controller_runner = Arc::new(ControllerRunner {
+        reconciler,
+        backoff: ReconcileBackoff::default(),
+        store_limits: StoreLimits::default(),
         leader: leader.clone(),
     });
     controller
         // Without end: lanes have one.
         .with_config(Config::default())
         .graceful_shutdown_on(leader.cancelled_owned())
-        .run(look, |_, impossible, _| match *impossible {}, driver)
+        .run(reconcile_object, |_, impossible, _| match *impossible {}, controller_runner)
         .for_each(|result| {
             if let Err(error) = result {
-                note::<L>(&error);
+                log_controller_error::<L>(&error);
             }
             std::future::ready(())
         })
         .await;
 }
 
-async fn look<L: Looks>(
+async fn reconcile_object<L: Reconciler>(
     object: Arc<DeserializeGuard<L::Object>>,
-    driver: Arc<Driver<L>>,
+    controller_runner: Arc<ControllerRunner<L>>,
 ) -> Result<Action, Infallible> {
-    let hooks = &driver.looks.context().hooks;
+    let hooks = &controller_runner.reconciler.context().telemetry;
     let kind: &str = L::KIND.into();
     let object = match &object.0 {
         Ok(object) => object,
         Err(unreadable) => {
-            hooks.unreadable(L::KIND);
+            hooks.record_unreadable(L::KIND);
             let metadata = &unreadable.metadata;
             warn!(
                 kind,
@@ -214,48 +218,54 @@ async fn look<L: Looks>(
             return Ok(Action::await_change());
         }
     };
-    let looked = look_at_its_turn(&driver, object);
-    let waits = driver.leader.cancelled();
-    let looked = driver.lanes.run(object.store(), looked, waits).await;
-    Ok(looked.unwrap_or_else(Action::await_change))
+    let reconciling = reconcile_with_backoff(&controller_runner, object);
+    let shutdown = controller_runner.leader.cancelled();
+    let action = controller_runner.store_limits.run(object.store_endpoint(), reconciling, shutdown).await;
+    Ok(action.unwrap_or_else(Action::await_change))
 }
 
-async fn look_at_its_turn<L: Looks>(driver: &Driver<L>, object: &L::Object) -> Action {
-    let (hooks, kind): (_, &str) = (&driver.looks.context().hooks, L::KIND.into());
-    let key = meta::key(object);
+async fn reconcile_with_backoff<L: Reconciler>(
+    controller_runner: &ControllerRunner<L>,
+    object: &L::Object,
+) -> Action {
+    let (hooks, kind): (_, &str) = (&controller_runner.reconciler.context().telemetry, L::KIND.into());
+    let key = meta::namespaced_name(object);
     let span = info_span!("look", kind, object = %key);
     let began = Instant::now();
-    let looked = look_at(&driver.looks, object).instrument(span.clone());
-    let (action, outcome) = match looked.await {
-        Ok(Look { action, is_changed }) => {
-            driver.backoff.reset(&key);
-            (action, if is_changed { Outcome::Changed } else { Outcome::Unchanged })
+    let reconciling = reconcile_latest(&controller_runner.reconciler, object).instrument(span.clone());
+    let (action, outcome) = match reconciling.await {
+        Ok(Reconciled { action, is_changed }) => {
+            controller_runner.backoff.reset(&key);
+            (action, if is_changed { ReconcileOutcome::Changed } else { ReconcileOutcome::Unchanged })
         }
         Err(failure) => {
-            let pause = driver.backoff.failed(&key);
+            let pause = controller_runner.backoff.record_failure(&key);
             let (category, message) = (failure.category(), failure.safe_message());
             span.in_scope(|| warn!(category, message, again_in_seconds = pause.as_secs(), "failed"));
-            (Action::requeue(pause), Outcome::Failed(category))
+            (Action::requeue(pause), ReconcileOutcome::Failed(category))
         }
     };
-    hooks.reconciled(L::KIND, outcome, began.elapsed());
+    hooks.record_reconcile(L::KIND, outcome, began.elapsed());
     action
 }
 
-async fn look_at<L: Looks>(looks: &L, object: &L::Object) -> Result<Look, L::Failure> {
-    if !L::ANEW {
-        return looks.look(object, Timestamp::now()).await;
+async fn reconcile_latest<L: Reconciler>(
+    reconciler: &L,
+    object: &L::Object,
+) -> Result<Reconciled, L::Failure> {
+    if !L::REFETCH {
+        return reconciler.reconcile(object, Timestamp::now()).await;
     }
     let namespace = object.namespace().unwrap_or_default();
-    match fetch(&looks.context().client, &namespace, &object.name_any()).await? {
-        Some(object) => looks.look(&object, Timestamp::now()).await,
+    match fetch(&reconciler.context().client, &namespace, &object.name_any()).await? {
+        Some(object) => reconciler.reconcile(&object, Timestamp::now()).await,
         // It is gone, or cannot be read any more.
-        None => Ok(Look::NOTHING),
+        None => Ok(Reconciled::AWAIT_CHANGE),
     }
 }
 
 /// What went wrong around the looks. Not shown whole: a watch's error can hold a part of an object.
-fn note<L: Looks>(error: &Error<Infallible, watcher::Error>) {
+fn log_controller_error<L: Reconciler>(error: &Error<Infallible, watcher::Error>) {
     let kind: &str = L::KIND.into();
     match error {
         Error::ObjectNotFound(_) => debug!(kind, "gone before it was looked at"),

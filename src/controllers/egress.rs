@@ -5,18 +5,18 @@ use std::path::PathBuf;
 use serde::Deserialize;
 
 use crate::contract::{Login, Proxy, Secret};
-use crate::storage::proxy::checked;
+use crate::storage::proxy::parse_proxy_url;
 
 /// Variables of the operator's own login at the proxy. The chart takes them from a Secret.
 pub const PROXY_USERNAME: &str = "TOEZICHT_PROXY_USERNAME";
 /// See [`PROXY_USERNAME`].
 pub const PROXY_PASSWORD: &str = "TOEZICHT_PROXY_PASSWORD";
 /// Variable that EKS' webhook sets where it gives a pod a token.
-pub const TOKEN_FILE: &str = "AWS_WEB_IDENTITY_TOKEN_FILE";
+pub const TOKEN_FILE_VARIABLE: &str = "AWS_WEB_IDENTITY_TOKEN_FILE";
 /// Folder where operator and recorders find their service account token for stores.
 pub const TOKEN_DIR: &str = "/var/run/secrets/toezicht.dev/serviceaccount";
 /// Name of the token's file there.
-pub const TOKEN: &str = "token";
+pub const TOKEN_FILE_NAME: &str = "token";
 /// Audience of tokens that AWS' STS takes.
 const AWS_AUDIENCE: &str = "sts.amazonaws.com";
 
@@ -71,7 +71,7 @@ impl Egress {
         });
         let written = |field, url: &String| match url.as_str() {
             "" => Ok(None),
-            url if checked(url).is_some() => Ok(Some(Proxy {
+            url if parse_proxy_url(url).is_some() => Ok(Some(Proxy {
                 url: url.to_owned(),
                 no_proxy: proxy.no_proxy.clone(),
                 login: login.clone(),
@@ -79,8 +79,8 @@ impl Egress {
             _ => Err(ProxyError { field }),
         };
         let audience = Some(identity.audience.as_str()).filter(|audience| !audience.is_empty());
-        let token_file =
-            given(TOKEN_FILE).map_or_else(|| PathBuf::from(TOKEN_DIR).join(TOKEN), PathBuf::from);
+        let token_file = given(TOKEN_FILE_VARIABLE)
+            .map_or_else(|| PathBuf::from(TOKEN_DIR).join(TOKEN_FILE_NAME), PathBuf::from);
         Ok(Self {
             https: written("https", &proxy.https)?,
             http: written("http", &proxy.http)?,
@@ -108,8 +108,9 @@ mod tests {
     }
 
     #[test]
-    fn each_scheme_has_its_proxy_and_the_login_comes_from_the_environment() {
-        let variables = [(PROXY_USERNAME, "tz"), (PROXY_PASSWORD, "hunter2"), (TOKEN_FILE, "/eks/token")];
+    fn proxy_is_chosen_by_scheme_and_login_read_from_environment() {
+        let variables =
+            [(PROXY_USERNAME, "tz"), (PROXY_PASSWORD, "hunter2"), (TOKEN_FILE_VARIABLE, "/eks/token")];
         let egress = egress("http://proxy.example.nl:3128", &variables).unwrap();
         assert_eq!(egress.proxy(true), None);
         let proxy = egress.proxy(false).unwrap();
@@ -123,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn little_is_needed() {
+    fn empty_egress_uses_no_proxy_and_aws_audience() {
         let egress = egress("", &[(PROXY_USERNAME, "")]).unwrap();
         assert_eq!((egress.proxy(false), egress.proxy(true)), (None, None));
         assert_eq!(egress.audience, "sts.amazonaws.com");
@@ -131,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_login_in_the_url_is_refused_and_not_repeated() {
+    fn login_in_proxy_url_is_rejected_without_echo() {
         let told = egress("http://tz:hunter2@proxy.example.nl", &[]).unwrap_err().to_string();
         assert!(told.starts_with("proxy.https: ") && !told.contains("hunter2"), "{told}");
     }

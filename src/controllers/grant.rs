@@ -58,8 +58,8 @@ struct Grant {
 /// A name, or a beginning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Pattern {
-    Exactly(String),
-    Beginning(String),
+    Exact(String),
+    Prefix(String),
 }
 
 /// Where a store is: an origin, or AWS in some region.
@@ -76,10 +76,10 @@ pub enum Endpoint {
 pub enum EndpointError {
     /// It is no URL of `http` or `https`.
     #[error("write http:// or https://, a host, and a port where it is not the usual one")]
-    NoOrigin,
+    NotAnOrigin,
     /// It has more than an origin.
     #[error("leave out user, path, query and fragment")]
-    MoreThanOrigin,
+    NotOnlyOrigin,
 }
 
 /// Why the grants cannot be used.
@@ -108,7 +108,7 @@ pub enum GrantsError {
         "grants: the same service account token is shown to every endpoint of grants with roles, and one store could use it at \
          another: name roles for one endpoint alone"
     )]
-    ManyTokenEndpoints,
+    MultipleTokenEndpoints,
     /// A `*` that is not at the end, or an empty text.
     #[error("grants[{grant}]: {pattern:?} is not a name, nor a beginning followed by *")]
     Pattern {
@@ -127,7 +127,7 @@ pub enum GrantsError {
 
 /// What a Site asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Request<'a> {
+pub struct GrantRequest<'a> {
     /// Its namespace.
     pub namespace: &'a str,
     /// Its endpoint.
@@ -142,7 +142,7 @@ pub struct Request<'a> {
 
 /// Why no grant allows it; the message is for the Site's author and names no other tenant.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
+pub enum Denied {
     /// No grant for this namespace, endpoint and bucket.
     #[error(
         "spec.storage: no grant of this cluster allows this namespace to use this endpoint and bucket: ask its administrators"
@@ -171,18 +171,18 @@ impl Grants {
         let mut endpoints = with_roles.flat_map(|grant| &grant.endpoints);
         let first = endpoints.next();
         if endpoints.any(|other| Some(other) != first) {
-            return Err(GrantsError::ManyTokenEndpoints);
+            return Err(GrantsError::MultipleTokenEndpoints);
         }
         Ok(Self(all))
     }
 
     /// Whether one grant allows all of `request`.
-    pub fn check(&self, request: &Request<'_>) -> Result<(), Refusal> {
-        let mut nearest = Refusal::NotGranted;
-        for grant in self.0.iter().filter(|grant| grant.is_for(request)) {
+    pub fn check(&self, request: &GrantRequest<'_>) -> Result<(), Denied> {
+        let mut nearest = Denied::NotGranted;
+        for grant in self.0.iter().filter(|grant| grant.matches_target(request)) {
             match grant.allows(request) {
                 Ok(()) => return Ok(()),
-                Err(refusal) => nearest = refusal,
+                Err(denied) => nearest = denied,
             }
         }
         Err(nearest)
@@ -214,22 +214,22 @@ impl Grant {
         })
     }
 
-    fn is_for(&self, request: &Request<'_>) -> bool {
+    fn matches_target(&self, request: &GrantRequest<'_>) -> bool {
         self.namespaces.iter().any(|pattern| pattern.matches(request.namespace))
             && self.buckets.iter().any(|pattern| pattern.matches(request.bucket))
             && self.endpoints.contains(request.endpoint)
     }
 
-    fn allows(&self, request: &Request<'_>) -> Result<(), Refusal> {
+    fn allows(&self, request: &GrantRequest<'_>) -> Result<(), Denied> {
         if request.endpoint.is_plain_http() && !self.plain_http {
-            return Err(Refusal::PlainHttp);
+            return Err(Denied::PlainHttp);
         }
         let is_named = |role: &&str| self.roles.iter().any(|pattern| pattern.matches(role));
         if let Some(role) = request.roles.iter().find(|role| !is_named(role)) {
-            return Err(Refusal::Role((*role).to_owned()));
+            return Err(Denied::Role((*role).to_owned()));
         }
         match request.exceptions.iter().find(|exception| !self.exceptions.contains(exception)) {
-            Some(exception) => Err(Refusal::Exception(*exception)),
+            Some(exception) => Err(Denied::Exception(*exception)),
             None => Ok(()),
         }
     }
@@ -237,17 +237,17 @@ impl Grant {
 
 impl Pattern {
     fn parse(written: &str) -> Option<Self> {
-        let (text, is_beginning) = written.strip_suffix('*').map_or((written, false), |text| (text, true));
+        let (text, is_prefix) = written.strip_suffix('*').map_or((written, false), |text| (text, true));
         if text.contains('*') || written.is_empty() {
             return None;
         }
-        Some(if is_beginning { Self::Beginning(text.to_owned()) } else { Self::Exactly(text.to_owned()) })
+        Some(if is_prefix { Self::Prefix(text.to_owned()) } else { Self::Exact(text.to_owned()) })
     }
 
     fn matches(&self, name: &str) -> bool {
         match self {
-            Self::Exactly(text) => name == text,
-            Self::Beginning(text) => name.starts_with(text.as_str()),
+            Self::Exact(text) => name == text,
+            Self::Prefix(text) => name.starts_with(text.as_str()),
         }
     }
 }
@@ -258,9 +258,9 @@ impl Endpoint {
         let Some(written) = written else {
             return Ok(Self::Aws);
         };
-        let url = Url::parse(written).map_err(|_| EndpointError::NoOrigin)?;
+        let url = Url::parse(written).map_err(|_| EndpointError::NotAnOrigin)?;
         if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none_or(str::is_empty) {
-            return Err(EndpointError::NoOrigin);
+            return Err(EndpointError::NotAnOrigin);
         }
         let only_origin = url.username().is_empty()
             && url.password().is_none()
@@ -273,7 +273,7 @@ impl Endpoint {
         if only_origin && is_plain {
             Ok(Self::Origin(url.origin()))
         } else {
-            Err(EndpointError::MoreThanOrigin)
+            Err(EndpointError::NotOnlyOrigin)
         }
     }
 

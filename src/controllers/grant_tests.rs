@@ -33,9 +33,9 @@ fn check(
     endpoint: Option<&str>,
     bucket: &str,
     exceptions: &[Exception],
-) -> Result<(), Refusal> {
+) -> Result<(), Denied> {
     let endpoint = Endpoint::parse(endpoint).unwrap();
-    grants().check(&Request { namespace, endpoint: &endpoint, bucket, roles: &[], exceptions })
+    grants().check(&GrantRequest { namespace, endpoint: &endpoint, bucket, roles: &[], exceptions })
 }
 
 fn with_roles(endpoints: &[&str], roles: &[&str]) -> GrantSpec {
@@ -50,12 +50,12 @@ fn with_roles(endpoints: &[&str], roles: &[&str]) -> GrantSpec {
 }
 
 #[test]
-fn workload_identity_needs_its_role_in_the_grant() {
+fn workload_identity_requires_granted_role() {
     let of = |name: &str| format!("arn:aws:iam:::role/{name}");
     let (own, beginning, of_another) = (of("vlijmen-hal"), of("vlijmen-*"), of("drunen"));
     let check = |granted: &[&str], asked: &[&str]| {
         let grants = Grants::new(vec![with_roles(&["aws"], granted)]).unwrap();
-        grants.check(&Request {
+        grants.check(&GrantRequest {
             namespace: "vlijmen",
             endpoint: &Endpoint::Aws,
             bucket: "vlijmen-hal",
@@ -68,16 +68,16 @@ fn workload_identity_needs_its_role_in_the_grant() {
         assert_eq!(check(&[granted], &[&own]), Ok(()));
         // Its keys may be another tenant's: that the operator may have them is no reason that this Site may.
         for asked in [vec![of_another.as_str()], vec![&own, &of_another]] {
-            assert_eq!(check(&[granted], &asked), Err(Refusal::Role(of_another.clone())));
+            assert_eq!(check(&[granted], &asked), Err(Denied::Role(of_another.clone())));
         }
     }
     let refusal = check(&[], &[&own]).unwrap_err();
-    assert_eq!(refusal, Refusal::Role(own.clone()));
+    assert_eq!(refusal, Denied::Role(own.clone()));
     assert!(refusal.to_string().contains(&own) && refusal.to_string().contains("set credentialsRef"));
 }
 
 #[test]
-fn no_two_stores_are_shown_the_same_token() {
+fn roles_are_limited_to_one_endpoint() {
     let (here, there) = ("https://s3.here.nl", "https://s3.there.nl");
     let grants = |all: &[(&[&str], &[&str])]| {
         let specs = all.iter().map(|(endpoints, roles)| with_roles(endpoints, roles));
@@ -89,28 +89,28 @@ fn no_two_stores_are_shown_the_same_token() {
         vec![(&[here], &["a"]), (&[there], &["a"])],
         vec![(&[here], &["a"]), (&["aws"], &["b"])],
     ] {
-        assert_eq!(grants(&refused), Err(GrantsError::ManyTokenEndpoints));
+        assert_eq!(grants(&refused), Err(GrantsError::MultipleTokenEndpoints));
     }
 }
 
 /// Namespace, endpoint, bucket and exceptions that are asked for, and the answer.
-type Row<'a> = (&'a str, Option<&'a str>, &'a str, &'a [Exception], Result<(), Refusal>);
+type GrantCase<'a> = (&'a str, Option<&'a str>, &'a str, &'a [Exception], Result<(), Denied>);
 
 #[test]
-fn one_grant_must_allow_all_of_it() {
+fn request_must_match_a_single_grant() {
     use Exception::{AllowUnprotected, OperatorOnly, TakeOver};
     let s3 = Some("https://s3.example.nl");
     let plain = Some("http://10.0.0.1:8333");
-    let not = Err(Refusal::NotGranted);
-    let table: &[Row<'_>] = &[
+    let not = Err(Denied::NotGranted);
+    let table: &[GrantCase<'_>] = &[
         ("heusden", s3, "heusden-a", &[], Ok(())),
         ("heusden", Some("https://s3.example.nl:443/"), "heusden-a", &[], Ok(())),
         ("heusden", Some("https://S3.EXAMPLE.nl"), "heusden-a", &[], Ok(())),
         ("heusden", s3, "heusden-a", &[TakeOver], Ok(())),
         ("heusden", s3, "heusden-test", &[AllowUnprotected], Ok(())),
-        ("heusden", s3, "heusden-a", &[OperatorOnly], Err(Refusal::Exception(OperatorOnly))),
+        ("heusden", s3, "heusden-a", &[OperatorOnly], Err(Denied::Exception(OperatorOnly))),
         // Each is granted, but not by one grant.
-        ("heusden", s3, "heusden-test", &[TakeOver, AllowUnprotected], Err(Refusal::Exception(TakeOver))),
+        ("heusden", s3, "heusden-test", &[TakeOver, AllowUnprotected], Err(Denied::Exception(TakeOver))),
         ("heusden", s3, "heusden", &[], not.clone()),
         ("heusden", s3, "altena-a", &[], not.clone()),
         ("altena", s3, "heusden-a", &[], not.clone()),
@@ -124,7 +124,7 @@ fn one_grant_must_allow_all_of_it() {
         ("anyone", plain, "shared", &[], Ok(())),
         ("anyone", Some("http://0xa.1:8333"), "shared", &[], Ok(())),
         ("anyone", None, "shared", &[], Ok(())),
-        ("anyone", None, "shared", &[TakeOver], Err(Refusal::Exception(TakeOver))),
+        ("anyone", None, "shared", &[TakeOver], Err(Denied::Exception(TakeOver))),
         ("anyone", plain, "shared2", &[], not),
     ];
     for (namespace, endpoint, bucket, exceptions, expected) in table {
@@ -137,14 +137,15 @@ fn one_grant_must_allow_all_of_it() {
 }
 
 #[test]
-fn without_grants_nothing_is_allowed() {
+fn empty_grants_deny_everything() {
     let endpoint = Endpoint::Aws;
-    let request = Request { namespace: "a", endpoint: &endpoint, roles: &[], bucket: "a", exceptions: &[] };
-    assert_eq!(Grants::default().check(&request), Err(Refusal::NotGranted));
+    let request =
+        GrantRequest { namespace: "a", endpoint: &endpoint, roles: &[], bucket: "a", exceptions: &[] };
+    assert_eq!(Grants::default().check(&request), Err(Denied::NotGranted));
 }
 
 #[test]
-fn an_endpoint_is_an_origin_and_nothing_more() {
+fn endpoint_must_be_a_bare_origin() {
     for written in [
         "https://user@s3.example.nl",
         "https://:p@s3.example.nl",
@@ -156,17 +157,17 @@ fn an_endpoint_is_an_origin_and_nothing_more() {
         "https://s3.exa\tmple.nl",
         " https://s3.example.nl",
     ] {
-        assert_eq!(Endpoint::parse(Some(written)), Err(EndpointError::MoreThanOrigin), "{written:?}");
+        assert_eq!(Endpoint::parse(Some(written)), Err(EndpointError::NotOnlyOrigin), "{written:?}");
     }
     for written in
         ["", "s3.example.nl", "ftp://s3.example.nl", "file:///etc", "https://", "//s3.example.nl", "aws"]
     {
-        assert_eq!(Endpoint::parse(Some(written)), Err(EndpointError::NoOrigin), "{written:?}");
+        assert_eq!(Endpoint::parse(Some(written)), Err(EndpointError::NotAnOrigin), "{written:?}");
     }
 }
 
 #[test]
-fn a_grant_that_is_written_wrong_is_refused() {
+fn malformed_grant_is_rejected() {
     let good = GrantSpec {
         namespaces: vec!["a".into()],
         endpoints: vec!["https://a".into()],
@@ -188,9 +189,9 @@ fn a_grant_that_is_written_wrong_is_refused() {
 
 proptest! {
     #[test]
-    fn only_the_granted_origin_is_ever_allowed(written in "https?://[a-z0-9.@:/\\\\#?%-]{1,24}") {
+    fn only_granted_origin_is_allowed(written in "https?://[a-z0-9.@:/\\\\#?%-]{1,24}") {
         if let Ok(endpoint) = Endpoint::parse(Some(&written)) {
-            let request = Request { namespace: "heusden", endpoint: &endpoint, bucket: "heusden-a", roles: &[], exceptions: &[] };
+            let request = GrantRequest { namespace: "heusden", endpoint: &endpoint, bucket: "heusden-a", roles: &[], exceptions: &[] };
             if grants().check(&request).is_ok() {
                 prop_assert_eq!(endpoint.url(), Some("https://s3.example.nl".to_owned()));
             }
@@ -198,13 +199,13 @@ proptest! {
     }
 
     #[test]
-    fn another_namespace_or_bucket_is_never_allowed(namespace in "[a-z-]{1,12}", bucket in "[a-z-]{1,12}") {
+    fn other_namespace_or_bucket_is_denied(namespace in "[a-z-]{1,12}", bucket in "[a-z-]{1,12}") {
         let allowed = check(&namespace, Some("https://s3.example.nl"), &bucket, &[]).is_ok();
         prop_assert_eq!(allowed, namespace == "heusden" && bucket.starts_with("heusden-"));
     }
 
     #[test]
-    fn an_exception_more_is_never_allowed_more(bits in 0_u8..8) {
+    fn ungranted_exception_is_denied(bits in 0_u8..8) {
         use Exception::{AllowUnprotected, OperatorOnly, TakeOver};
         let all = [TakeOver, OperatorOnly, AllowUnprotected];
         let asked: Vec<_> = all.iter().enumerate().filter(|(at, _)| bits & (1 << at) != 0).map(|(_, it)| *it).collect();

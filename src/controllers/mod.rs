@@ -21,13 +21,13 @@ use futures::stream::FuturesUnordered;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use self::kit::context::{Context, Kind};
+use self::kit::context::{Context, ControllerKind};
 use crate::api::{Camera, IncidentHold, RecordingPolicy, Site};
 
 /// A controller ended though nobody had asked it to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the controller of {} ended by itself", <&str>::from(.0))]
-pub struct ControllerEnded(pub Kind);
+pub struct ControllerEnded(pub ControllerKind);
 
 /// Runs all controllers until `leader` is cancelled and what was under way has finished. Where the
 /// configuration names namespaces, each has controllers of its own, so that Roles in these are enough.
@@ -41,21 +41,29 @@ pub async fn run(context: Context, leader: CancellationToken) -> Result<(), Cont
         context.config.watch_namespaces.iter().cloned().map(Some).collect()
     };
     let running = FuturesUnordered::new();
-    let mut readable = JoinSet::new();
+    let mut list_checks = JoinSet::new();
     for scope in scopes {
-        readable.spawn(drive::until_readable::<RecordingPolicy>(
+        list_checks.spawn(drive::wait_until_readable::<RecordingPolicy>(
             context.clone(),
-            Kind::RecordingPolicy,
+            ControllerKind::RecordingPolicy,
             scope.clone(),
         ));
-        readable.spawn(drive::until_readable::<Site>(context.clone(), Kind::Site, scope.clone()));
-        readable.spawn(drive::until_readable::<Camera>(context.clone(), Kind::Camera, scope.clone()));
-        readable.spawn(drive::until_readable::<IncidentHold>(
+        list_checks.spawn(drive::wait_until_readable::<Site>(
             context.clone(),
-            Kind::IncidentHold,
+            ControllerKind::Site,
             scope.clone(),
         ));
-        for (kind, controller) in of_scope(&context, scope.as_deref(), &leader) {
+        list_checks.spawn(drive::wait_until_readable::<Camera>(
+            context.clone(),
+            ControllerKind::Camera,
+            scope.clone(),
+        ));
+        list_checks.spawn(drive::wait_until_readable::<IncidentHold>(
+            context.clone(),
+            ControllerKind::IncidentHold,
+            scope.clone(),
+        ));
+        for (kind, controller) in controllers_in_scope(&context, scope.as_deref(), &leader) {
             running.push(async move {
                 controller.await;
                 kind
@@ -71,18 +79,21 @@ pub async fn run(context: Context, leader: CancellationToken) -> Result<(), Cont
     }
 }
 
-fn of_scope(
+fn controllers_in_scope(
     context: &Context,
     scope: Option<&str>,
     leader: &CancellationToken,
-) -> [(Kind, BoxFuture<'static, ()>); 6] {
+) -> [(ControllerKind, BoxFuture<'static, ()>); 6] {
     let (context, leader) = (context.clone(), leader.clone());
     [
-        (Kind::RecordingPolicy, Box::pin(policy::controller(context.clone(), scope, leader.clone()))),
-        (Kind::IncidentHold, Box::pin(hold::controller(context.clone(), scope, leader.clone()))),
-        (Kind::Camera, Box::pin(camera::controller(context.clone(), scope, leader.clone()))),
-        (Kind::Retention, Box::pin(retention::controller(context.clone(), scope, leader.clone()))),
-        (Kind::Audit, Box::pin(audit::controller(context.clone(), scope, leader.clone()))),
-        (Kind::Site, Box::pin(site::controller(context, scope, leader))),
+        (
+            ControllerKind::RecordingPolicy,
+            Box::pin(policy::controller(context.clone(), scope, leader.clone())),
+        ),
+        (ControllerKind::IncidentHold, Box::pin(hold::controller(context.clone(), scope, leader.clone()))),
+        (ControllerKind::Camera, Box::pin(camera::controller(context.clone(), scope, leader.clone()))),
+        (ControllerKind::Retention, Box::pin(retention::controller(context.clone(), scope, leader.clone()))),
+        (ControllerKind::Audit, Box::pin(audit::controller(context.clone(), scope, leader.clone()))),
+        (ControllerKind::Site, Box::pin(site::controller(context, scope, leader))),
     ]
 }

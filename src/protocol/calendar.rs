@@ -46,7 +46,7 @@ impl CalendarError {
 /// The zone that is named in the field `path`.
 ///
 /// The zone of no place, `Etc/Unknown`, is refused: it would pass for UTC without anybody having said so.
-pub fn zone(name: &str, path: &str) -> Result<TimeZone, CalendarError> {
+pub fn parse_zone(name: &str, path: &str) -> Result<TimeZone, CalendarError> {
     TimeZone::get(name)
         .ok()
         .filter(|zone| !zone.is_unknown())
@@ -59,17 +59,23 @@ pub fn zone(name: &str, path: &str) -> Result<TimeZone, CalendarError> {
 /// where midnight comes twice, it is the first of both. A day that a zone skipped as a whole (Samoa,
 /// 2011-12-30) begins when the day after it does.
 pub fn start_of_day(date: &Date, zone: &TimeZone, path: &str) -> Result<Timestamp, CalendarError> {
-    parse_day(&date.0).and_then(|day| first_instant(day, zone)).ok_or_else(|| refused(&date.0, path, ""))
+    parse_day(&date.0)
+        .and_then(|day| first_instant_of_day(day, zone))
+        .ok_or_else(|| date_error(&date.0, path, ""))
 }
 
 /// The instant that is written, or the first of the day that is written.
-pub fn instant(value: &DateOrInstant, zone: &TimeZone, path: &str) -> Result<Timestamp, CalendarError> {
+pub fn resolve_instant(
+    value: &DateOrInstant,
+    zone: &TimeZone,
+    path: &str,
+) -> Result<Timestamp, CalendarError> {
     let text = &value.0;
-    let found = match parse_day(text) {
-        Some(day) => first_instant(day, zone),
+    let instant = match parse_day(text) {
+        Some(day) => first_instant_of_day(day, zone),
         None => text.parse().ok(),
     };
-    found.ok_or_else(|| refused(text, path, " or 2020-05-06T00:00:00+02:00"))
+    instant.ok_or_else(|| date_error(text, path, " or 2020-05-06T00:00:00+02:00"))
 }
 
 /// A bare date only: jiff would also read the date out of a date and time, and drop the time.
@@ -77,7 +83,7 @@ fn parse_day(text: &str) -> Option<civil::Date> {
     (text.len() == "2020-05-06".len()).then(|| text.parse().ok()).flatten()
 }
 
-fn first_instant(day: civil::Date, zone: &TimeZone) -> Option<Timestamp> {
+fn first_instant_of_day(day: civil::Date, zone: &TimeZone) -> Option<Timestamp> {
     let midnight = zone.to_ambiguous_timestamp(day.at(0, 0, 0, 0));
     let is_skipped = matches!(midnight.offset(), AmbiguousOffset::Gap { .. });
     let first = midnight.compatible().ok()?;
@@ -89,7 +95,7 @@ fn first_instant(day: civil::Date, zone: &TimeZone) -> Option<Timestamp> {
     zone.preceding(after).next().map(|transition| transition.timestamp())
 }
 
-fn refused(value: &str, path: &str, or_instant: &'static str) -> CalendarError {
+fn date_error(value: &str, path: &str, or_instant: &'static str) -> CalendarError {
     CalendarError::Date { path: path.to_owned(), value: value.to_owned(), or_instant }
 }
 
@@ -100,12 +106,12 @@ mod tests {
     use super::*;
 
     fn start(day: &str, name: &str) -> String {
-        let zone = zone(name, "spec.timeZone").unwrap();
+        let zone = parse_zone(name, "spec.timeZone").unwrap();
         start_of_day(&Date(day.into()), &zone, "spec.x").unwrap().to_string()
     }
 
     #[test]
-    fn days_begin_where_the_zone_says() {
+    fn day_starts_at_local_midnight() {
         assert_eq!(start("2020-05-06", "Europe/Amsterdam"), "2020-05-05T22:00:00Z");
         assert_eq!(start("2020-12-06", "Europe/Amsterdam"), "2020-12-05T23:00:00Z");
         assert_eq!(start("2020-03-29", "Europe/Amsterdam"), "2020-03-28T23:00:00Z");
@@ -113,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_day_without_midnight_begins_at_its_first_instant() {
+    fn day_without_midnight_starts_at_its_first_instant() {
         // São Paulo put its clock forward at midnight, so that day began at 01:00 (UTC-2).
         assert_eq!(start("2018-11-04", "America/Sao_Paulo"), "2018-11-04T03:00:00Z");
         // Toronto went from 23:30 to 00:30 in 1919.
@@ -121,20 +127,20 @@ mod tests {
     }
 
     #[test]
-    fn of_two_midnights_the_first_counts() {
+    fn repeated_midnight_resolves_to_the_first() {
         // Havana puts its clock back from 01:00 to 00:00: midnight comes twice, first at UTC-4.
         assert_eq!(start("2020-11-01", "America/Havana"), "2020-11-01T04:00:00Z");
     }
 
     #[test]
-    fn a_skipped_day_begins_with_the_next() {
+    fn skipped_day_starts_with_the_next_day() {
         assert_eq!(start("2011-12-30", "Pacific/Apia"), start("2011-12-31", "Pacific/Apia"));
     }
 
     #[test]
-    fn instants_are_taken_as_written() {
-        let zone = zone("Europe/Amsterdam", "spec.timeZone").unwrap();
-        let read = |text: &str| instant(&DateOrInstant(text.into()), &zone, "spec.inForce.from");
+    fn instants_resolve_as_written() {
+        let zone = parse_zone("Europe/Amsterdam", "spec.timeZone").unwrap();
+        let read = |text: &str| resolve_instant(&DateOrInstant(text.into()), &zone, "spec.inForce.from");
         assert_eq!(read("2020-05-06T00:00:00+02:00"), read("2020-05-06"));
         let error = read("2020-02-30").unwrap_err().safe_message();
         assert!(error.starts_with("spec.inForce.from: \"2020-02-30\" is no date"), "{error}");
@@ -143,9 +149,9 @@ mod tests {
     }
 
     #[test]
-    fn unknown_zones_are_refused_by_path() {
+    fn unknown_zone_error_names_the_field() {
         for name in ["Europe/Vlijmen", "", "Etc/Unknown"] {
-            let error = zone(name, "spec.timeZone").unwrap_err();
+            let error = parse_zone(name, "spec.timeZone").unwrap_err();
             assert_eq!(error.category(), "zone");
             assert!(error.safe_message().starts_with("spec.timeZone: "), "{error}");
         }
@@ -155,14 +161,14 @@ mod tests {
         /// In every zone, the start of a day is in that day and nothing of the day comes before it; days
         /// begin in their order.
         #[test]
-        fn starts_are_in_order(
+        fn day_starts_are_ordered(
             days in 0_i64..80_000,
             name in proptest::sample::select(vec![
                 "Europe/Amsterdam", "America/Sao_Paulo", "America/Havana", "Asia/Beirut", "Africa/Cairo",
                 "Australia/Lord_Howe", "Asia/Kathmandu", "UTC",
             ]),
         ) {
-            let zone = zone(name, "spec.timeZone").unwrap();
+            let zone = parse_zone(name, "spec.timeZone").unwrap();
             let day = civil::date(1900, 1, 1) + jiff::SignedDuration::from_hours(24 * days);
             let begin = start_of_day(&Date(day.to_string()), &zone, "x").unwrap();
             let next = start_of_day(&Date(day.tomorrow().unwrap().to_string()), &zone, "x").unwrap();

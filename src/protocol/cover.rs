@@ -12,7 +12,7 @@ use super::recording::{Class, Recording};
 
 /// Which of a site's sources a hold is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Sources {
+pub enum CameraSelector {
     /// All cameras, those included that are no longer there.
     All,
     /// These cameras.
@@ -21,28 +21,28 @@ pub enum Sources {
 
 /// What an open hold covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cover {
+pub struct HoldScope {
     /// Which cameras.
-    pub sources: Sources,
+    pub cameras: CameraSelector,
     /// Whether recorded calls too, of any telephone.
     pub calls: bool,
     /// When; without an end, what is still to come is covered too.
     pub window: Window,
 }
 
-impl Cover {
+impl HoldScope {
     /// Whether anything of `recording` is in it. A recording that merely touches an end of the window is not,
     /// as nothing of it lies within.
     pub fn covers(&self, recording: &Recording<'_>) -> bool {
-        self.is_about(recording.class, recording.source) && overlaps(&self.window, recording)
+        self.includes_source(recording.class, recording.source) && overlaps(&self.window, recording)
     }
 
     /// Whether it is about what this source records, whenever.
-    pub fn is_about(&self, class: Class, source: &str) -> bool {
-        match (class, &self.sources) {
+    pub fn includes_source(&self, class: Class, source: &str) -> bool {
+        match (class, &self.cameras) {
             (Class::Calls, _) => self.calls,
-            (Class::Video, Sources::All) => true,
-            (Class::Video, Sources::Named(names)) => names.contains(source),
+            (Class::Video, CameraSelector::All) => true,
+            (Class::Video, CameraSelector::Named(names)) => names.contains(source),
         }
     }
 }
@@ -55,7 +55,7 @@ fn overlaps(window: &Window, recording: &Recording<'_>) -> bool {
 
 /// What a recording that a hold covers is marked with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Marking {
+pub enum HeldTag {
     /// Kept, and readable by nobody: it is too young where there is no live viewing.
     Sealed,
     /// Kept, and readable by those who may.
@@ -67,22 +67,22 @@ pub enum Marking {
 ///
 /// The answer for one recording goes from `None` to `Sealed` to `Held` with time and holds, and back to `None`
 /// only when the last hold that covers it is resolved.
-pub fn marking<'a>(
+pub fn required_tag<'a>(
     recording: &Recording<'_>,
-    holds: impl IntoIterator<Item = &'a Cover>,
+    holds: impl IntoIterator<Item = &'a HoldScope>,
     embargo: Option<SignedDuration>,
     now: Timestamp,
-) -> Option<Marking> {
+) -> Option<HeldTag> {
     let is_covered = holds.into_iter().any(|hold| hold.covers(recording));
-    is_covered.then(|| marking_of(recording.end, embargo, now))
+    is_covered.then(|| held_tag_for_end(recording.end, embargo, now))
 }
 
 /// What a recording that is covered must be marked with at `now`, if what it shows ends at `end`.
-pub fn marking_of(end: Timestamp, embargo: Option<SignedDuration>, now: Timestamp) -> Marking {
-    let opens = embargo.map_or(Ok(Timestamp::MIN), |embargo| end.checked_add(embargo));
-    match opens {
-        Ok(opens) if opens <= now => Marking::Held,
-        _ => Marking::Sealed,
+pub fn held_tag_for_end(end: Timestamp, embargo: Option<SignedDuration>, now: Timestamp) -> HeldTag {
+    let readable_from = embargo.map_or(Ok(Timestamp::MIN), |embargo| end.checked_add(embargo));
+    match readable_from {
+        Ok(opens) if opens <= now => HeldTag::Held,
+        _ => HeldTag::Sealed,
     }
 }
 
@@ -100,25 +100,25 @@ mod tests {
         Recording { class: Class::Video, source, start: at(start), end: at(start + duration) }
     }
 
-    fn cover(from: i64, until: Option<i64>) -> Cover {
-        Cover { sources: Sources::All, calls: false, window: Window::new(at(from), until.map(at)) }
+    fn scope(from: i64, until: Option<i64>) -> HoldScope {
+        HoldScope { cameras: CameraSelector::All, calls: false, window: Window::new(at(from), until.map(at)) }
     }
 
     prop_compose! {
-        fn covers()(
+        fn any_scope()(
             from in 0_i64..300_000,
             length in proptest::option::of(1_i64..200_000),
             names in proptest::option::of(proptest::collection::btree_set("[a-c]", 1..3)),
             calls: bool,
-        ) -> Cover {
-            let sources = names.map_or(Sources::All, Sources::Named);
-            Cover { sources, calls, ..cover(from, length.map(|length| from + length)) }
+        ) -> HoldScope {
+            let sources = names.map_or(CameraSelector::All, CameraSelector::Named);
+            HoldScope { cameras: sources, calls, ..scope(from, length.map(|length| from + length)) }
         }
     }
 
     #[test]
-    fn segments_at_the_windows_ends() {
-        let hold = cover(100, Some(200));
+    fn scope_excludes_segments_that_only_touch_the_window() {
+        let hold = scope(100, Some(200));
         for (start, duration, is_covered) in [
             (40, 60, false),
             (40, 61, true),
@@ -135,11 +135,11 @@ mod tests {
     }
 
     #[test]
-    fn a_change_of_the_clock_changes_nothing() {
+    fn scope_ignores_daylight_saving_changes() {
         // The hour that Amsterdam has twice: instants know no zone.
         let from: Timestamp = "2026-10-25T02:30:00+02:00".parse().unwrap();
         let until: Timestamp = "2026-10-25T02:30:00+01:00".parse().unwrap();
-        let hold = Cover { window: Window::new(from, Some(until)), ..cover(0, None) };
+        let hold = HoldScope { window: Window::new(from, Some(until)), ..scope(0, None) };
         let start: Timestamp = "2026-10-25T02:59:30+02:00".parse().unwrap();
         let end = start + SignedDuration::from_secs(60);
         assert!(hold.covers(&Recording { class: Class::Video, source: "a", start, end }));
@@ -147,36 +147,36 @@ mod tests {
 
     proptest! {
         #[test]
-        fn covered_is_sharing_an_instant(hold in covers(), source in "[a-d]", start in 0_i64..300_000, duration in 1_i64..90_000) {
+        fn scope_covers_recordings_that_share_an_instant(hold in any_scope(), source in "[a-d]", start in 0_i64..300_000, duration in 1_i64..90_000) {
             let it = recording(&source, start, duration);
             let until = hold.window.until.map_or(i64::MAX, Timestamp::as_second);
             let shared = start.max(hold.window.from.as_second()) < (start + duration).min(until);
-            prop_assert_eq!(hold.covers(&it), shared && hold.is_about(Class::Video, &source));
+            prop_assert_eq!(hold.covers(&it), shared && hold.includes_source(Class::Video, &source));
         }
 
         #[test]
-        fn holds_are_a_union_and_only_add(
-            holds in proptest::collection::vec(covers(), 0..5), more in covers(),
+        fn holds_combine_as_a_union(
+            holds in proptest::collection::vec(any_scope(), 0..5), more in any_scope(),
             start in 0_i64..300_000, now in 0_i64..500_000, embargo in proptest::option::of(0_i64..10_000),
         ) {
             let it = recording("a", start, 60);
             let embargo = embargo.map(SignedDuration::from_secs);
-            let before = marking(&it, &holds, embargo, at(now));
+            let before = required_tag(&it, &holds, embargo, at(now));
             prop_assert_eq!(before.is_some(), holds.iter().any(|hold| hold.covers(&it)));
-            let after = marking(&it, holds.iter().chain([&more]), embargo, at(now));
+            let after = required_tag(&it, holds.iter().chain([&more]), embargo, at(now));
             prop_assert!(after >= before);
             // Whichever hold is taken away, those that stay decide.
-            let rest = marking(&it, holds.iter().skip(1), embargo, at(now));
+            let rest = required_tag(&it, holds.iter().skip(1), embargo, at(now));
             prop_assert!(rest <= before);
         }
 
         #[test]
-        fn nothing_younger_than_the_embargo_is_readable(start in 0_i64..300_000, now in 0_i64..500_000, embargo in 0_i64..10_000) {
+        fn recordings_stay_sealed_until_the_embargo_ends(start in 0_i64..300_000, now in 0_i64..500_000, embargo in 0_i64..10_000) {
             let it = recording("a", start, 60);
-            let marked = marking(&it, [&cover(0, None)], Some(SignedDuration::from_secs(embargo)), at(now));
+            let tag = required_tag(&it, [&scope(0, None)], Some(SignedDuration::from_secs(embargo)), at(now));
             let is_old = now >= start + 60 + embargo;
-            prop_assert_eq!(marked, Some(if is_old { Marking::Held } else { Marking::Sealed }));
-            prop_assert_eq!(marking(&it, [&cover(0, None)], None, at(now)), Some(Marking::Held));
+            prop_assert_eq!(tag, Some(if is_old { HeldTag::Held } else { HeldTag::Sealed }));
+            prop_assert_eq!(required_tag(&it, [&scope(0, None)], None, at(now)), Some(HeldTag::Held));
         }
     }
 }

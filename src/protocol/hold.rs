@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 
-use crate::api::condition::{ConditionType, Finding, Reason};
+use crate::api::condition::{ConditionFinding, ConditionType, Reason};
 use crate::api::{HoldState, IncidentHoldSpec, RecordingPolicySpec};
 
 /// Whether a hold can be accepted, given the policy of its site and the names of the Cameras there now:
@@ -10,26 +10,32 @@ use crate::api::{HoldState, IncidentHoldSpec, RecordingPolicySpec};
 ///
 /// A named camera that the site does not have now is no reason to refuse: it may have been deleted since,
 /// and what it recorded is the evidence. The message says so, in case it is a typo.
-pub fn accept(
+pub fn evaluate_acceptance(
     hold: &IncidentHoldSpec,
     policy: &RecordingPolicySpec,
     cameras: &[String],
     now: Timestamp,
-) -> Finding {
-    let found = |truth: bool, reason, message| Finding::new(ConditionType::Accepted, truth, reason, message);
-    let begins = not_begun(hold, now);
-    let wrong = [wrong_purpose(hold, policy), resolved_ahead(hold, now), reviewed_ahead(hold, now)];
-    let wrong: Vec<String> = wrong.into_iter().flatten().collect();
-    match (begins, wrong.is_empty()) {
+) -> ConditionFinding {
+    let finding = |is_accepted: bool, reason, message| {
+        ConditionFinding::new(ConditionType::Accepted, is_accepted, reason, message)
+    };
+    let not_started = future_window_problem(hold, now);
+    let problems = [
+        purpose_problem(hold, policy),
+        future_resolution_problem(hold, now),
+        future_review_problem(hold, now),
+    ];
+    let problems: Vec<String> = problems.into_iter().flatten().collect();
+    match (not_started, problems.is_empty()) {
         (None, true) => {
-            let message = unknown_cameras(hold, cameras)
+            let message = unknown_cameras_warning(hold, cameras)
                 .unwrap_or_else(|| "the site exists and its policy has this purpose (article 1)".to_owned());
-            found(true, Reason::Valid, message)
+            finding(true, Reason::Valid, message)
         }
-        (Some(begins), true) => found(false, Reason::NotBegun, begins),
+        (Some(begins), true) => finding(false, Reason::NotBegun, begins),
         (begins, false) => {
-            let wrong: Vec<String> = wrong.into_iter().chain(begins).collect();
-            found(false, Reason::InvalidField, wrong.join("; "))
+            let problems: Vec<String> = problems.into_iter().chain(begins).collect();
+            finding(false, Reason::InvalidField, problems.join("; "))
         }
     }
 }
@@ -47,7 +53,7 @@ pub fn next_change(hold: &IncidentHoldSpec, now: Timestamp) -> Option<Timestamp>
     .min()
 }
 
-fn wrong_purpose(hold: &IncidentHoldSpec, policy: &RecordingPolicySpec) -> Option<String> {
+fn purpose_problem(hold: &IncidentHoldSpec, policy: &RecordingPolicySpec) -> Option<String> {
     let known = policy.purposes.contains(&hold.purpose);
     (!known).then(|| {
         format!(
@@ -59,7 +65,7 @@ fn wrong_purpose(hold: &IncidentHoldSpec, policy: &RecordingPolicySpec) -> Optio
     })
 }
 
-fn not_begun(hold: &IncidentHoldSpec, now: Timestamp) -> Option<String> {
+fn future_window_problem(hold: &IncidentHoldSpec, now: Timestamp) -> Option<String> {
     let from = hold.window.from.0;
     (from > now).then(|| {
         format!(
@@ -69,21 +75,21 @@ fn not_begun(hold: &IncidentHoldSpec, now: Timestamp) -> Option<String> {
     })
 }
 
-fn resolved_ahead(hold: &IncidentHoldSpec, now: Timestamp) -> Option<String> {
+fn future_resolution_problem(hold: &IncidentHoldSpec, now: Timestamp) -> Option<String> {
     let at = hold.resolution.as_ref().filter(|_| hold.state == HoldState::Resolved)?.at.0;
     (at > now).then(|| {
         format!("spec.resolution.at: {at} lies in the future: write the instant at which the incident was resolved")
     })
 }
 
-fn reviewed_ahead(hold: &IncidentHoldSpec, now: Timestamp) -> Option<String> {
+fn future_review_problem(hold: &IncidentHoldSpec, now: Timestamp) -> Option<String> {
     let at = hold.review.as_ref()?.at.0;
     (at > now).then(|| {
         format!("spec.review.at: {at} lies in the future: write the instant at which the review took place")
     })
 }
 
-fn unknown_cameras(hold: &IncidentHoldSpec, cameras: &[String]) -> Option<String> {
+fn unknown_cameras_warning(hold: &IncidentHoldSpec, cameras: &[String]) -> Option<String> {
     let unknown: Vec<&str> =
         hold.cameras.iter().filter(|name| !cameras.contains(name)).map(String::as_str).collect();
     (!unknown.is_empty()).then(|| {
@@ -103,7 +109,7 @@ mod tests {
     use super::super::policy::tests::policy;
     use super::super::window::tests::instant;
     use super::*;
-    use crate::api::{LocalRef, Outcome, Resolution, Review, TimeWindow};
+    use crate::api::{LocalRef, Resolution, ResolutionOutcome, Review, TimeWindow};
 
     fn hold(purpose: &str, from: Timestamp) -> IncidentHoldSpec {
         IncidentHoldSpec {
@@ -121,7 +127,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn accepted_is_a_known_purpose_in_the_past(
+        fn hold_is_accepted_with_known_purpose_and_past_times(
             purpose in proptest::sample::select(vec!["Aggression", "Theft", "Curiosity"]),
             from in instant(), resolved in proptest::option::of(instant()),
             reviewed in proptest::option::of(instant()), now in instant(),
@@ -131,9 +137,9 @@ mod tests {
             if let Some(on) = resolved {
                 hold.state = HoldState::Resolved;
                 hold.resolution =
-                    Some(Resolution { at: Time(on), by: "Gemeentesecretaris".into(), outcome: Outcome::Closed });
+                    Some(Resolution { at: Time(on), by: "Gemeentesecretaris".into(), outcome: ResolutionOutcome::Closed });
             }
-            let verdict = accept(&hold, &policy(), &["receptie".into()], now);
+            let verdict = evaluate_acceptance(&hold, &policy(), &["receptie".into()], now);
             let past = [Some(from), resolved, reviewed].into_iter().flatten().all(|at| at <= now);
             prop_assert_eq!(verdict.is_true(), purpose != "Curiosity" && past, "{}", verdict.message);
             prop_assert!(verdict.is_true() || verdict.message.starts_with("spec."), "{}", verdict.message);
@@ -143,23 +149,23 @@ mod tests {
     }
 
     #[test]
-    fn a_future_hold_says_that_nothing_is_kept_and_how_to_correct_it() {
+    fn future_hold_message_has_consequence_and_remedy() {
         let now: Timestamp = "2026-03-29T01:30:00Z".parse().unwrap();
         let from = "2027-03-29T01:30:00Z".parse().unwrap();
-        let verdict = accept(&hold("Theft", from), &policy(), &["receptie".into()], now);
+        let verdict = evaluate_acceptance(&hold("Theft", from), &policy(), &["receptie".into()], now);
         assert_eq!((verdict.is_true(), verdict.reason), (false, Reason::NotBegun));
         for part in ["spec.window.from: 2027-", "Nothing is kept", "or delete it"] {
             assert!(verdict.message.contains(part), "{}", verdict.message);
         }
-        let both = accept(&hold("Curiosity", from), &policy(), &["receptie".into()], now);
+        let both = evaluate_acceptance(&hold("Curiosity", from), &policy(), &["receptie".into()], now);
         assert_eq!(both.reason, Reason::InvalidField);
         assert!(both.message.contains("spec.window.from"), "{}", both.message);
     }
 
     #[test]
-    fn a_deleted_camera_is_still_held() {
+    fn hold_on_deleted_camera_is_accepted() {
         let now: Timestamp = "2026-04-12T12:00:00Z".parse().unwrap();
-        let verdict = accept(&hold("Theft", now), &policy(), &[], now);
+        let verdict = evaluate_acceptance(&hold("Theft", now), &policy(), &[], now);
         assert!(verdict.is_true());
         assert!(verdict.message.contains("receptie"), "{}", verdict.message);
     }

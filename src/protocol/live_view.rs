@@ -28,16 +28,24 @@ impl LiveViewNotAllowed {
 }
 
 /// What a protocol that allows live viewing nowhere asks for: as if it had said so.
-const EMBARGO: SignedDuration = SignedDuration::from_hours(1);
+const DEFAULT_EMBARGO: SignedDuration = SignedDuration::from_hours(1);
 
 /// How old a recording must be before anybody may look, even when it is held; `None`: the site has live viewing, and
 /// its policy allows it. Without a policy to allow it there is none.
-pub fn embargo(site: &str, live_view: bool, policy: Option<&RecordingPolicySpec>) -> Option<SignedDuration> {
+pub fn effective_embargo(
+    site: &str,
+    live_view: bool,
+    policy: Option<&RecordingPolicySpec>,
+) -> Option<SignedDuration> {
     if live_view && policy.is_some_and(|policy| check(site, live_view, policy).is_ok()) {
         return None;
     }
     let embargo = policy.and_then(|policy| policy.live_view.as_ref()).map(|allowed| allowed.embargo.0);
-    Some(embargo.map_or(EMBARGO, |embargo| SignedDuration::try_from(embargo).unwrap_or(SignedDuration::MAX)))
+    Some(
+        embargo.map_or(DEFAULT_EMBARGO, |embargo| {
+            SignedDuration::try_from(embargo).unwrap_or(SignedDuration::MAX)
+        }),
+    )
 }
 
 /// Whether a site may be as it is: without live viewing everywhere, with it where the policy lists the site.

@@ -6,23 +6,23 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::api::{Ceilings, Days, Retention};
+use crate::api::{Ceilings, Days, RetentionCeilings};
 
 /// The shortest ceiling that can be kept: below it lifecycle would have to run more often than daily.
-pub const SHORTEST: Days = Days(5);
+pub const MIN_CEILING: Days = Days(5);
 /// How many days before the ceiling lifecycle must hide a recording, for its bytes to be gone in time though the operator is
 /// dead: two midnights to which S3 rounds up, one noncurrent day, and one for a store that runs late.
-pub const MARGIN: Days = Days(4);
+pub const LIFECYCLE_MARGIN: Days = Days(4);
 
-const DAY: i64 = 86_400;
+const SECONDS_PER_DAY: i64 = 86_400;
 
 /// Why a ceiling cannot be kept.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum RetentionError {
+pub enum CeilingError {
     /// Shorter than a store can do.
     #[error(
-        "{path}: {value} is shorter than {SHORTEST}, the least that a store's daily lifecycle can keep; \
-         set {SHORTEST} or more"
+        "{path}: {value} is shorter than {MIN_CEILING}, the least that a store's daily lifecycle can keep; \
+         set {MIN_CEILING} or more"
     )]
     TooShort {
         /// Path of the field.
@@ -47,7 +47,7 @@ pub enum RetentionError {
     },
 }
 
-impl RetentionError {
+impl CeilingError {
     /// What kind of error it is, for metrics.
     pub const fn category(&self) -> &'static str {
         match self {
@@ -64,52 +64,59 @@ impl RetentionError {
 
 /// For how many days lifecycle lets a recording be, for its bytes to be gone before `ceiling`; `None`: the
 /// ceiling is shorter than [`SHORTEST`].
-pub fn lifecycle_days(ceiling: Days) -> Option<u32> {
-    (ceiling >= SHORTEST).then(|| ceiling.0.saturating_sub(MARGIN.0))
+pub fn lifecycle_expiration_days(ceiling: Days) -> Option<u32> {
+    (ceiling >= MIN_CEILING).then(|| ceiling.0.saturating_sub(LIFECYCLE_MARGIN.0))
 }
 
 /// Whether a recording's bytes are already hidden, in a versioned bucket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Hidden {
+pub enum VersionState {
     /// No: it is what a reader gets, since the store took it.
-    NotYet(Timestamp),
+    CurrentSince(Timestamp),
     /// Behind a delete marker or a newer version, since then.
-    Since(Timestamp),
+    NoncurrentSince(Timestamp),
 }
 
 /// When a store's lifecycle must have taken its next step with a recording, as S3 documents it: from N days after the
 /// upload on it hides it, from one day after that on it removes the bytes, each at the next midnight UTC. `None`: the
 /// ceiling cannot be kept.
-pub fn lifecycle_due(ceiling: Days, hidden: Hidden) -> Option<Timestamp> {
-    let (from, days) = match hidden {
-        Hidden::NotYet(uploaded) => (uploaded, lifecycle_days(ceiling)?),
-        Hidden::Since(hidden) => (hidden, 1),
+pub fn lifecycle_deadline(ceiling: Days, state: VersionState) -> Option<Timestamp> {
+    let (from, days) = match state {
+        VersionState::CurrentSince(uploaded) => (uploaded, lifecycle_expiration_days(ceiling)?),
+        VersionState::NoncurrentSince(hidden) => (hidden, 1),
     };
     let at = from.checked_add(SignedDuration::from_hours(24 * i64::from(days))).ok()?;
-    let midnight = at.as_second().checked_add(DAY - 1)?.div_euclid(DAY).checked_mul(DAY)?;
+    let midnight = at
+        .as_second()
+        .checked_add(SECONDS_PER_DAY - 1)?
+        .div_euclid(SECONDS_PER_DAY)
+        .checked_mul(SECONDS_PER_DAY)?;
     Timestamp::from_second(midnight).ok()
 }
 
 /// The ceilings of a policy, if they can be kept and the cluster allows them. They are refused otherwise,
 /// never clamped: a protocol that says another number than what is done would be untrue.
-pub fn ceilings(retention: &Retention, cluster: &Ceilings) -> Result<Ceilings, RetentionError> {
+pub fn validate_ceilings(
+    retention: &RetentionCeilings,
+    cluster: &Ceilings,
+) -> Result<Ceilings, CeilingError> {
     Ok(Ceilings {
-        video: checked("spec.retention.video", "video", retention.video, cluster.video)?,
-        calls: checked("spec.retention.calls", "calls", retention.calls, cluster.calls)?,
+        video: validate_ceiling("spec.retention.video", "video", retention.video, cluster.video)?,
+        calls: validate_ceiling("spec.retention.calls", "calls", retention.calls, cluster.calls)?,
     })
 }
 
-fn checked(
+fn validate_ceiling(
     path: &'static str,
     class: &'static str,
     value: Days,
     ceiling: Days,
-) -> Result<Days, RetentionError> {
-    if value < SHORTEST {
-        return Err(RetentionError::TooShort { path, value });
+) -> Result<Days, CeilingError> {
+    if value < MIN_CEILING {
+        return Err(CeilingError::TooShort { path, value });
     }
     if value > ceiling {
-        return Err(RetentionError::AboveCluster { path, value, ceiling, class });
+        return Err(CeilingError::AboveCluster { path, value, ceiling, class });
     }
     Ok(value)
 }
@@ -132,7 +139,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_bytes_are_gone_before_the_ceiling(
+        fn lifecycle_removes_bytes_before_the_ceiling(
             ceiling in 5_u32..400,
             recorded in 0..DAY_S * 2,
             upload_delay in 0..=DAY_S,
@@ -141,16 +148,16 @@ mod tests {
         ) {
             // What an upload takes and what the store is behind, are a day together; the first is rounded off by midnights.
             let removes_late = (DAY_S - upload_delay) * part / 1000;
-            let days = u64::from(lifecycle_days(Days(ceiling)).unwrap());
+            let days = u64::from(lifecycle_expiration_days(Days(ceiling)).unwrap());
             let gone = bytes_gone(recorded + upload_delay, days, [hides_late, removes_late]);
             prop_assert!(gone <= recorded + u64::from(ceiling) * DAY_S, "{gone}");
         }
 
         #[test]
-        fn ceilings_are_kept_or_refused_never_clamped(video in 1_u32..60, calls in 1_u32..60) {
+        fn ceilings_are_accepted_or_rejected_never_clamped(video in 1_u32..60, calls in 1_u32..60) {
             let cluster = Ceilings { video: Days(28), calls: Days(7) };
-            let asked = Retention { video: Days(video), calls: Days(calls) };
-            match ceilings(&asked, &cluster) {
+            let asked = RetentionCeilings { video: Days(video), calls: Days(calls) };
+            match validate_ceilings(&asked, &cluster) {
                 Ok(kept) => {
                     prop_assert_eq!((kept.video, kept.calls), (asked.video, asked.calls));
                     prop_assert!((5..=28).contains(&video) && (5..=7).contains(&calls));
@@ -171,16 +178,16 @@ mod tests {
     }
 
     #[test]
-    fn a_day_more_would_be_too_many() {
-        let days = u64::from(lifecycle_days(Days(28)).unwrap()) + 1;
+    fn one_more_expiration_day_exceeds_the_ceiling() {
+        let days = u64::from(lifecycle_expiration_days(Days(28)).unwrap()) + 1;
         assert!(bytes_gone(0, days, [0, 1]) > 28 * DAY_S);
     }
 
     #[test]
-    fn the_protocols_own_numbers() {
-        assert_eq!(lifecycle_days(Days(28)), Some(24));
-        assert_eq!(lifecycle_days(Days(7)), Some(3));
-        assert_eq!(lifecycle_days(Days(5)), Some(1));
-        assert_eq!(lifecycle_days(Days(4)), None);
+    fn expiration_days_of_the_protocol_ceilings() {
+        assert_eq!(lifecycle_expiration_days(Days(28)), Some(24));
+        assert_eq!(lifecycle_expiration_days(Days(7)), Some(3));
+        assert_eq!(lifecycle_expiration_days(Days(5)), Some(1));
+        assert_eq!(lifecycle_expiration_days(Days(4)), None);
     }
 }

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 /// only a lowered `per_pod` moves any, and then no more than must, the last by name. A new camera goes to
 /// the lowest pod that has room, so that pods fill up before there are more of them. Of `previous` only pods
 /// below `there` count, those that there are: what is written down elsewhere makes no pods.
-pub fn assign(
+pub fn assign_cameras(
     previous: &BTreeMap<String, u32>,
-    there: u32,
+    existing_pods: u32,
     cameras: &[String],
     per_pod: u32,
 ) -> BTreeMap<String, u32> {
@@ -21,36 +21,41 @@ pub fn assign(
 
     let mut load: BTreeMap<u32, u32> = BTreeMap::new();
     let mut assigned = BTreeMap::new();
-    let mut homeless = Vec::new();
+    let mut unassigned = Vec::new();
     for camera in sorted {
         match previous.get(camera) {
-            Some(&pod) if pod < there && has_room(&load, pod, per_pod) => {
-                place(&mut load, &mut assigned, camera, pod);
+            Some(&pod) if pod < existing_pods && has_capacity(&load, pod, per_pod) => {
+                assign_to_pod(&mut load, &mut assigned, camera, pod);
             }
-            _ => homeless.push(camera),
+            _ => unassigned.push(camera),
         }
     }
     let mut pod = 0;
-    for camera in homeless {
-        while !has_room(&load, pod, per_pod) {
+    for camera in unassigned {
+        while !has_capacity(&load, pod, per_pod) {
             pod += 1;
         }
-        place(&mut load, &mut assigned, camera, pod);
+        assign_to_pod(&mut load, &mut assigned, camera, pod);
     }
     assigned
 }
 
 /// How many pods an assignment needs: pods are numbered from 0 without holes, and one that no camera uses
 /// any more stays while a higher one is used.
-pub fn pods(assignment: &BTreeMap<String, u32>) -> u32 {
+pub fn pod_count(assignment: &BTreeMap<String, u32>) -> u32 {
     assignment.values().max().map_or(0, |highest| highest.saturating_add(1))
 }
 
-fn has_room(load: &BTreeMap<u32, u32>, pod: u32, per_pod: u32) -> bool {
+fn has_capacity(load: &BTreeMap<u32, u32>, pod: u32, per_pod: u32) -> bool {
     load.get(&pod).is_none_or(|carried| *carried < per_pod)
 }
 
-fn place(load: &mut BTreeMap<u32, u32>, assigned: &mut BTreeMap<String, u32>, camera: &str, pod: u32) {
+fn assign_to_pod(
+    load: &mut BTreeMap<u32, u32>,
+    assigned: &mut BTreeMap<String, u32>,
+    camera: &str,
+    pod: u32,
+) {
     *load.entry(pod).or_default() += 1;
     assigned.insert(camera.to_owned(), pod);
 }
@@ -81,23 +86,23 @@ mod tests {
             per_pod in 0_u32..6,
             there in 0_u32..6,
         ) {
-            let assigned = assign(&previous, there, &cameras, per_pod);
+            let assigned = assign_cameras(&previous, there, &cameras, per_pod);
             prop_assert!(cameras.iter().all(|camera| assigned.contains_key(camera)));
             prop_assert!(assigned.keys().all(|camera| cameras.contains(camera)));
             prop_assert!(loads(&assigned).values().all(|load| *load <= per_pod.max(1)));
-            prop_assert_eq!(assign(&assigned, pods(&assigned), &cameras, per_pod), assigned.clone(), "settled");
+            prop_assert_eq!(assign_cameras(&assigned, pod_count(&assigned), &cameras, per_pod), assigned.clone(), "settled");
             // Beyond the pods that there are, no more than the cameras need.
             let needed = u32::try_from(assigned.len()).unwrap().div_ceil(per_pod.max(1));
-            prop_assert!(pods(&assigned) <= there.max(needed));
+            prop_assert!(pod_count(&assigned) <= there.max(needed));
             let mut reversed = cameras.clone();
             reversed.reverse();
-            prop_assert_eq!(assign(&previous, there, &reversed, per_pod), assigned, "order does not matter");
+            prop_assert_eq!(assign_cameras(&previous, there, &reversed, per_pod), assigned, "order does not matter");
         }
 
         #[test]
-        fn no_assigned_camera_moves(first in cameras(), second in cameras(), per_pod in 1_u32..6) {
-            let before = assign(&BTreeMap::new(), 0, &first, per_pod);
-            let after = assign(&before, pods(&before), &second, per_pod);
+        fn assigned_cameras_do_not_move(first in cameras(), second in cameras(), per_pod in 1_u32..6) {
+            let before = assign_cameras(&BTreeMap::new(), 0, &first, per_pod);
+            let after = assign_cameras(&before, pod_count(&before), &second, per_pod);
             for (camera, pod) in &after {
                 prop_assert!(before.get(camera).is_none_or(|was| was == pod), "{camera} moved");
             }
@@ -105,15 +110,15 @@ mod tests {
 
         #[test]
         fn new_cameras_fill_pods_up(cameras in cameras(), per_pod in 1_u32..6) {
-            let assigned = assign(&BTreeMap::new(), 0, &cameras, per_pod);
+            let assigned = assign_cameras(&BTreeMap::new(), 0, &cameras, per_pod);
             let count = u32::try_from(assigned.len()).unwrap();
-            prop_assert_eq!(pods(&assigned), count.div_ceil(per_pod));
+            prop_assert_eq!(pod_count(&assigned), count.div_ceil(per_pod));
         }
 
         #[test]
-        fn a_lowered_capacity_moves_no_more_than_must(cameras in cameras(), per_pod in 2_u32..6) {
-            let before = assign(&BTreeMap::new(), 0, &cameras, per_pod);
-            let after = assign(&before, pods(&before), &cameras, per_pod - 1);
+        fn lowered_capacity_moves_as_few_cameras_as_possible(cameras in cameras(), per_pod in 2_u32..6) {
+            let before = assign_cameras(&BTreeMap::new(), 0, &cameras, per_pod);
+            let after = assign_cameras(&before, pod_count(&before), &cameras, per_pod - 1);
             let stayed = after.iter().filter(|(camera, pod)| before.get(*camera) == Some(pod)).count();
             let room: u32 = loads(&before).values().map(|load| *load.min(&(per_pod - 1))).sum();
             prop_assert!(stayed >= usize::try_from(room).unwrap());

@@ -5,21 +5,21 @@ use crate::api::Suspension;
 use super::window::{Window, Windows};
 
 /// When one camera is covered: the suspensions that name it, and those that name none and so mean all.
-pub fn of_camera(suspensions: &[Suspension], camera: &str) -> Windows {
-    covered(suspensions, |cameras| cameras.is_empty() || cameras.iter().any(|name| name == camera))
+pub fn camera_suspensions(suspensions: &[Suspension], camera: &str) -> Windows {
+    matching_windows(suspensions, |cameras| cameras.is_empty() || cameras.iter().any(|name| name == camera))
 }
 
 /// When the whole site is covered: the suspensions that mean all cameras, or that together name each of
 /// `cameras`. A site without cameras is covered when a suspension means all.
-pub fn of_site(suspensions: &[Suspension], cameras: &[String]) -> Windows {
+pub fn site_suspensions(suspensions: &[Suspension], cameras: &[String]) -> Windows {
     cameras
         .iter()
-        .map(|camera| of_camera(suspensions, camera))
+        .map(|camera| camera_suspensions(suspensions, camera))
         .reduce(|all, one| all.intersect(&one))
-        .unwrap_or_else(|| covered(suspensions, <[String]>::is_empty))
+        .unwrap_or_else(|| matching_windows(suspensions, <[String]>::is_empty))
 }
 
-fn covered(suspensions: &[Suspension], applies: impl Fn(&[String]) -> bool) -> Windows {
+fn matching_windows(suspensions: &[Suspension], applies: impl Fn(&[String]) -> bool) -> Windows {
     suspensions
         .iter()
         .filter(|suspension| applies(&suspension.cameras))
@@ -51,22 +51,22 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_camera_is_covered_when_a_suspension_means_it(
+        fn camera_is_suspended_when_a_suspension_names_it_or_all(
             suspensions in any_suspensions(), camera in proptest::sample::select(NAMES.to_vec()), at in instant(),
         ) {
             let means_it = suspensions.iter().any(|suspension| {
                 let named = suspension.cameras.is_empty() || suspension.cameras.iter().any(|name| name == camera);
                 named && suspension.from.0 <= at && at < suspension.until.0
             });
-            prop_assert_eq!(of_camera(&suspensions, camera).contains(at), means_it);
+            prop_assert_eq!(camera_suspensions(&suspensions, camera).contains(at), means_it);
         }
 
         #[test]
-        fn a_site_is_covered_when_all_its_cameras_are(suspensions in any_suspensions(), at in instant()) {
+        fn site_is_suspended_when_all_its_cameras_are(suspensions in any_suspensions(), at in instant()) {
             let cameras: Vec<String> = NAMES.iter().map(|name| (*name).to_owned()).collect();
-            let all = cameras.iter().all(|camera| of_camera(&suspensions, camera).contains(at));
-            prop_assert_eq!(of_site(&suspensions, &cameras).contains(at), all);
-            let empty = of_site(&suspensions, &[]);
+            let all = cameras.iter().all(|camera| camera_suspensions(&suspensions, camera).contains(at));
+            prop_assert_eq!(site_suspensions(&suspensions, &cameras).contains(at), all);
+            let empty = site_suspensions(&suspensions, &[]);
             prop_assert!(!empty.contains(at) || all, "what means all covers each");
         }
     }

@@ -32,7 +32,7 @@ impl Window {
     /// What lies in both; `None` where nothing does.
     #[must_use]
     pub fn intersect(&self, other: &Self) -> Option<Self> {
-        let both = Self::new(self.from.max(other.from), earlier(self.until, other.until));
+        let both = Self::new(self.from.max(other.from), earlier_end(self.until, other.until));
         (!both.is_empty()).then_some(both)
     }
 }
@@ -44,19 +44,19 @@ pub struct Windows(Vec<Window>);
 
 impl Windows {
     /// No instant at all.
-    pub const fn never() -> Self {
+    pub const fn empty() -> Self {
         Self(Vec::new())
     }
 
     /// What lies in any of `windows`, which may be in any order, overlap, touch or be empty.
-    pub fn of(windows: impl IntoIterator<Item = Window>) -> Self {
+    pub fn union(windows: impl IntoIterator<Item = Window>) -> Self {
         let mut sorted: Vec<Window> = windows.into_iter().filter(|window| !window.is_empty()).collect();
         sorted.sort_by_key(|window| window.from);
         let mut merged: Vec<Window> = Vec::with_capacity(sorted.len());
         for window in sorted {
             match merged.last_mut() {
                 Some(last) if last.until.is_none_or(|until| until >= window.from) => {
-                    last.until = later(last.until, window.until);
+                    last.until = later_end(last.until, window.until);
                 }
                 _ => merged.push(window),
             }
@@ -66,18 +66,18 @@ impl Windows {
 
     /// Whether `instant` lies in one of them.
     pub fn contains(&self, instant: Timestamp) -> bool {
-        self.at(instant).is_some()
+        self.window_at(instant).is_some()
     }
 
     /// The window in which `instant` lies.
-    pub fn at(&self, instant: Timestamp) -> Option<&Window> {
+    pub fn window_at(&self, instant: Timestamp) -> Option<&Window> {
         self.0.iter().find(|window| window.contains(instant))
     }
 
     /// What lies in both.
     #[must_use]
     pub fn intersect(&self, other: &Self) -> Self {
-        Self::of(self.0.iter().flat_map(|mine| other.0.iter().filter_map(|theirs| mine.intersect(theirs))))
+        Self::union(self.0.iter().flat_map(|mine| other.0.iter().filter_map(|theirs| mine.intersect(theirs))))
     }
 
     /// What lies in these and not in `other`.
@@ -114,13 +114,13 @@ impl Windows {
             from = window.until;
         }
         gaps.extend(from.map(|from| Window::new(from, None)));
-        Self::of(gaps)
+        Self::union(gaps)
     }
 }
 
 impl FromIterator<Window> for Windows {
     fn from_iter<T: IntoIterator<Item = Window>>(windows: T) -> Self {
-        Self::of(windows)
+        Self::union(windows)
     }
 }
 
@@ -129,7 +129,7 @@ fn ends_by(until: Option<Timestamp>, instant: Timestamp) -> bool {
 }
 
 /// The earlier of two ends, where `None` is never.
-fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
+fn earlier_end(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (end, None) | (None, end) => end,
@@ -137,7 +137,7 @@ fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
 }
 
 /// The later of two ends, where `None` is never.
-fn later(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
+fn later_end(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
     Some(a?.max(b?))
 }
 
@@ -162,28 +162,28 @@ pub(crate) mod tests {
 
     proptest! {
         #[test]
-        fn of_keeps_every_instant_and_is_canonical(raw in any_windows(), at in instant()) {
-            let windows = Windows::of(raw.clone());
+        fn union_keeps_every_instant_and_is_canonical(raw in any_windows(), at in instant()) {
+            let windows = Windows::union(raw.clone());
             prop_assert_eq!(windows.contains(at), raw.iter().any(|window| window.contains(at)));
             for pair in windows.as_slice().windows(2) {
                 prop_assert!(pair[0].until.is_some_and(|until| until < pair[1].from));
             }
             prop_assert!(windows.as_slice().iter().all(|window| !window.is_empty()));
-            prop_assert_eq!(Windows::of(windows.clone().into_vec()), windows);
+            prop_assert_eq!(Windows::union(windows.clone().into_vec()), windows);
         }
 
         #[test]
-        fn algebra_agrees_with_the_instants(a in any_windows(), b in any_windows(), at in instant()) {
-            let (a, b) = (Windows::of(a), Windows::of(b));
+        fn set_operations_agree_with_membership(a in any_windows(), b in any_windows(), at in instant()) {
+            let (a, b) = (Windows::union(a), Windows::union(b));
             prop_assert_eq!(a.intersect(&b).contains(at), a.contains(at) && b.contains(at));
             prop_assert_eq!(a.subtract(&b).contains(at), a.contains(at) && !b.contains(at));
-            prop_assert_eq!(a.subtract(&Windows::never()), a.clone());
-            prop_assert_eq!(a.subtract(&a), Windows::never());
+            prop_assert_eq!(a.subtract(&Windows::empty()), a.clone());
+            prop_assert_eq!(a.subtract(&a), Windows::empty());
         }
 
         #[test]
-        fn next_change_is_the_first(raw in any_windows(), now in instant()) {
-            let windows = Windows::of(raw);
+        fn next_change_is_the_first_boundary(raw in any_windows(), now in instant()) {
+            let windows = Windows::union(raw);
             let before = windows.contains(now);
             let change = windows.next_change(now);
             prop_assert!(change.is_none_or(|change| change > now));

@@ -8,15 +8,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use jiff::Timestamp;
 
 use super::gaps::GapLog;
-use super::metrics::Metrics;
+use super::metrics::RecorderMetrics;
 use super::spool::Spool;
 use crate::contract::{CameraReport, CameraState, GapCause, SegmentReport};
 
 /// Longer error messages are cut.
-const MOST: usize = 300;
+const MAX_ERROR_CHARS: usize = 300;
 
 #[derive(Debug)]
-struct Camera {
+struct CameraEntry {
     state: CameraState,
     since: Timestamp,
     codec: Option<String>,
@@ -29,46 +29,46 @@ struct Camera {
 
 #[derive(Debug, Default)]
 struct Inner {
-    cameras: BTreeMap<String, Camera>,
+    cameras: BTreeMap<String, CameraEntry>,
     /// Cameras whose gaps changed since they were last kept.
-    changed: BTreeSet<String>,
-    clock_ahead_ms: Option<i64>,
-    uploads_follow: Option<String>,
+    unsaved: BTreeSet<String>,
+    clock_offset_ms: Option<i64>,
+    uploads_revision: Option<String>,
 }
 
 /// The cameras of this recorder.
 #[derive(Debug)]
-pub struct Board {
-    folder: PathBuf,
-    metrics: Metrics,
+pub struct RecorderState {
+    gap_folder: PathBuf,
+    metrics: RecorderMetrics,
     inner: Mutex<Inner>,
 }
 
-impl Board {
+impl RecorderState {
     /// Keeps gaps under the spool's root.
-    pub fn new(root: &Path, metrics: Metrics) -> Self {
-        Self { folder: root.join("gaps"), metrics, inner: Mutex::default() }
+    pub fn new(root: &Path, metrics: RecorderMetrics) -> Self {
+        Self { gap_folder: root.join("gaps"), metrics, inner: Mutex::default() }
     }
 
     /// A camera is to be recorded from now on. `recorded` is where the spool says that its recording ended.
     pub async fn add(&self, camera: &str, recorded: Option<Timestamp>, now: Timestamp) {
-        let known = tokio::fs::read(self.file(camera)).await.ok();
+        let known = tokio::fs::read(self.gap_file(camera)).await.ok();
         // A damaged file is as good as none: the gap then begins at an unknown time, which is the truth.
         let mut gaps: GapLog =
             known.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         gaps.resume(recorded);
-        let entry = Camera {
+        let entry = CameraEntry {
             state: CameraState::Connecting,
             since: now,
             codec: None,
-            last_frame: gaps.last(),
+            last_frame: gaps.recorded_until(),
             last_segment: None,
             uploaded: 0,
             last_error: None,
             gaps,
         };
         let mut inner = self.inner();
-        inner.changed.insert(camera.to_owned());
+        inner.unsaved.insert(camera.to_owned());
         inner.cameras.insert(camera.to_owned(), entry);
     }
 
@@ -77,29 +77,29 @@ impl Board {
     pub fn remove(&self, camera: &str) {
         let mut inner = self.inner();
         inner.cameras.remove(camera);
-        inner.changed.insert(camera.to_owned());
+        inner.unsaved.insert(camera.to_owned());
         drop(inner);
-        self.metrics.forget(camera);
+        self.metrics.remove_camera(camera);
     }
 
     /// What is kept of any camera but these goes with the next [`Self::keep`], unless it is added meanwhile.
-    pub async fn forget_all_but(&self, cameras: &BTreeSet<String>) {
+    pub async fn remove_all_except(&self, cameras: &BTreeSet<String>) {
         // Where there is no folder, nothing is kept.
-        let Ok(mut kept) = tokio::fs::read_dir(&self.folder).await else {
+        let Ok(mut files) = tokio::fs::read_dir(&self.gap_folder).await else {
             return;
         };
-        while let Ok(Some(file)) = kept.next_entry().await {
+        while let Ok(Some(file)) = files.next_entry().await {
             let name = file.file_name();
             let camera = name.to_str().and_then(|name| name.strip_suffix(".json"));
             if let Some(camera) = camera.filter(|camera| !cameras.contains(*camera)) {
-                self.inner().changed.insert(camera.to_owned());
+                self.inner().unsaved.insert(camera.to_owned());
             }
         }
     }
 
     /// What a camera's task does now.
-    pub fn set_state(&self, camera: &str, state: CameraState, now: Timestamp) {
-        self.with(camera, |entry| {
+    pub fn set_camera_state(&self, camera: &str, state: CameraState, now: Timestamp) {
+        self.with_camera(camera, |entry| {
             if entry.state != state {
                 entry.state = state;
                 entry.since = now;
@@ -109,60 +109,60 @@ impl Board {
     }
 
     /// There is no picture, for this cause.
-    pub fn gap(&self, camera: &str, cause: GapCause, now: Timestamp) {
-        if self.with(camera, |entry| entry.gaps.begin(cause, now)) == Some(true) {
-            self.metrics.gap(camera, cause);
-            self.inner().changed.insert(camera.to_owned());
+    pub fn begin_gap(&self, camera: &str, cause: GapCause, now: Timestamp) {
+        if self.with_camera(camera, |entry| entry.gaps.begin(cause, now)) == Some(true) {
+            self.metrics.count_gap(camera, cause);
+            self.inner().unsaved.insert(camera.to_owned());
         }
     }
 
     /// Something went wrong.
-    pub fn error(&self, camera: &str, message: &str) {
-        let message: String = message.chars().take(MOST).collect();
-        self.with(camera, |entry| entry.last_error = Some(message));
+    pub fn set_last_error(&self, camera: &str, message: &str) {
+        let message: String = message.chars().take(MAX_ERROR_CHARS).collect();
+        self.with_camera(camera, |entry| entry.last_error = Some(message));
     }
 
     /// A picture that was taken at `taken` goes into a file.
-    pub fn frame(&self, camera: &str, taken: Timestamp) {
-        self.with(camera, |entry| entry.last_frame = Some(taken));
+    pub fn set_last_frame(&self, camera: &str, captured_at: Timestamp) {
+        self.with_camera(camera, |entry| entry.last_frame = Some(captured_at));
     }
 
     /// How the camera's pictures are coded.
     pub fn set_codec(&self, camera: &str, codec: String) {
-        self.with(camera, |entry| entry.codec = Some(codec));
+        self.with_camera(camera, |entry| entry.codec = Some(codec));
     }
 
     /// The pictures from `from` to `until` are in the spool.
-    pub fn recorded(&self, camera: &str, from: Timestamp, until: Timestamp) {
-        let ended = self.with(camera, |entry| {
-            let was_told = entry.gaps.is_open();
-            entry.gaps.record(from, until).map(|gap| (gap, was_told))
+    pub fn mark_recorded(&self, camera: &str, from: Timestamp, until: Timestamp) {
+        let ended = self.with_camera(camera, |entry| {
+            let was_reported = entry.gaps.is_open();
+            entry.gaps.record(from, until).map(|gap| (gap, was_reported))
         });
-        if let Some(Some((gap, was_told))) = ended {
+        if let Some(Some((gap, was_reported))) = ended {
             tracing::info!(camera, cause = ?gap.cause, from = ?gap.from, until = ?gap.until, "gap ended");
-            if !was_told {
-                self.metrics.gap(camera, gap.cause);
+            if !was_reported {
+                self.metrics.count_gap(camera, gap.cause);
             }
         }
-        self.inner().changed.insert(camera.to_owned());
+        self.inner().unsaved.insert(camera.to_owned());
     }
 
     /// The recorder before had recorded up to `end`.
-    pub fn found(&self, camera: &str, end: Timestamp) {
-        self.with(camera, |entry| entry.gaps.found(end));
-        self.inner().changed.insert(camera.to_owned());
+    pub fn mark_recovered(&self, camera: &str, end: Timestamp) {
+        self.with_camera(camera, |entry| entry.gaps.mark_recovered(end));
+        self.inner().unsaved.insert(camera.to_owned());
     }
 
     /// What had been recorded had to go.
-    pub fn lost(&self, camera: &str, cause: GapCause, from: Timestamp, until: Timestamp) {
-        self.metrics.gap(camera, cause);
-        self.with(camera, |entry| entry.gaps.lost(cause, from, until));
-        self.inner().changed.insert(camera.to_owned());
+    pub fn mark_lost(&self, camera: &str, cause: GapCause, from: Timestamp, until: Timestamp) {
+        self.metrics.count_gap(camera, cause);
+        self.with_camera(camera, |entry| entry.gaps.add_loss(cause, from, until));
+        self.inner().unsaved.insert(camera.to_owned());
     }
 
     /// The store confirmed a segment, and told its time.
-    pub fn uploaded(&self, camera: &str, segment: SegmentReport) {
-        self.with(camera, |entry| {
+    pub fn mark_uploaded(&self, camera: &str, segment: SegmentReport) {
+        self.with_camera(camera, |entry| {
             entry.uploaded = entry.uploaded.saturating_add(1);
             if entry.last_segment.as_ref().is_none_or(|last| last.start <= segment.start) {
                 entry.last_segment = Some(segment);
@@ -171,30 +171,30 @@ impl Board {
     }
 
     /// Which revision of the configuration all uploads under way follow; `None`: some began before it.
-    pub fn set_uploads_follow(&self, revision: Option<String>) {
-        self.inner().uploads_follow = revision;
+    pub fn set_uploads_revision(&self, revision: Option<String>) {
+        self.inner().uploads_revision = revision;
     }
 
-    /// See [`Self::set_uploads_follow`].
-    pub fn uploads_follow(&self) -> Option<String> {
-        self.inner().uploads_follow.clone()
+    /// See [`Self::set_uploads_revision`].
+    pub fn uploads_revision(&self) -> Option<String> {
+        self.inner().uploads_revision.clone()
     }
 
     /// How far this clock is ahead of the store's.
-    pub fn set_clock_ahead(&self, ms: i64) {
-        self.inner().clock_ahead_ms = Some(ms);
-        self.metrics.clock_ahead(ms);
+    pub fn set_clock_offset(&self, ms: i64) {
+        self.inner().clock_offset_ms = Some(ms);
+        self.metrics.set_clock_offset(ms);
     }
 
     /// How far this clock is ahead of the store's, as far as it is known.
-    pub fn clock_ahead_ms(&self) -> Option<i64> {
-        self.inner().clock_ahead_ms
+    pub fn clock_offset_ms(&self) -> Option<i64> {
+        self.inner().clock_offset_ms
     }
 
     /// A report of each camera.
-    pub fn report(&self, spool: &Spool) -> Vec<CameraReport> {
+    pub fn camera_reports(&self, spool: &Spool) -> Vec<CameraReport> {
         let inner = self.inner();
-        let report = |(name, camera): (&String, &Camera)| CameraReport {
+        let report = |(name, camera): (&String, &CameraEntry)| CameraReport {
             name: name.clone(),
             state: camera.state,
             since: camera.since,
@@ -202,7 +202,7 @@ impl Board {
             last_frame: camera.last_frame,
             last_segment: camera.last_segment.clone(),
             uploaded: camera.uploaded,
-            waiting: spool.waiting(name),
+            waiting: spool.waiting_segments(name),
             last_error: camera.last_error.clone(),
             gaps: camera.gaps.latest(),
         };
@@ -211,10 +211,10 @@ impl Board {
 
     /// Keeps what changed, so that a recorder that is started again knows it; of cameras that were removed
     /// nothing stays.
-    pub async fn keep(&self) -> io::Result<()> {
+    pub async fn persist_gaps(&self) -> io::Result<()> {
         let changed: Vec<(String, Option<GapLog>)> = {
             let mut inner = self.inner();
-            let changed = std::mem::take(&mut inner.changed);
+            let changed = std::mem::take(&mut inner.unsaved);
             let with_log = |name: String| {
                 let log = inner.cameras.get(&name).map(|camera| camera.gaps.clone());
                 (name, log)
@@ -224,9 +224,9 @@ impl Board {
         if changed.is_empty() {
             return Ok(());
         }
-        tokio::fs::create_dir_all(&self.folder).await?;
+        tokio::fs::create_dir_all(&self.gap_folder).await?;
         for (camera, gaps) in changed {
-            let (file, new) = (self.file(&camera), self.folder.join(format!("{camera}.new")));
+            let (file, new) = (self.gap_file(&camera), self.gap_folder.join(format!("{camera}.new")));
             let Some(gaps) = gaps else {
                 match tokio::fs::remove_file(file).await {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -239,11 +239,11 @@ impl Board {
         Ok(())
     }
 
-    fn file(&self, camera: &str) -> PathBuf {
-        self.folder.join(format!("{camera}.json"))
+    fn gap_file(&self, camera: &str) -> PathBuf {
+        self.gap_folder.join(format!("{camera}.json"))
     }
 
-    fn with<T>(&self, camera: &str, change: impl FnOnce(&mut Camera) -> T) -> Option<T> {
+    fn with_camera<T>(&self, camera: &str, change: impl FnOnce(&mut CameraEntry) -> T) -> Option<T> {
         self.inner().cameras.get_mut(camera).map(change)
     }
 
@@ -264,44 +264,44 @@ mod tests {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn kept(folder: &tempfile::TempDir) -> BTreeSet<String> {
+    fn gap_file_names(folder: &tempfile::TempDir) -> BTreeSet<String> {
         let names = std::fs::read_dir(folder.path().join("gaps")).unwrap();
         names.map(|name| name.unwrap().file_name().into_string().unwrap()).collect()
     }
 
     #[tokio::test]
-    async fn of_a_camera_that_was_removed_nothing_is_kept() {
+    async fn removed_camera_leaves_no_gap_file() {
         let folder = tempfile::tempdir().unwrap();
-        let board = Board::new(folder.path(), Metrics::default());
+        let state = RecorderState::new(folder.path(), RecorderMetrics::default());
         for camera in ["hal", "deur", "erf"] {
-            board.add(camera, None, at(10)).await;
+            state.add(camera, None, at(10)).await;
         }
-        board.keep().await.unwrap();
-        board.remove("hal");
+        state.persist_gaps().await.unwrap();
+        state.remove("hal");
         // Its task says a last thing.
-        board.recorded("hal", at(20), at(21));
-        board.keep().await.unwrap();
-        assert_eq!(kept(&folder), ["deur.json", "erf.json"].map(str::to_owned).into());
+        state.mark_recorded("hal", at(20), at(21));
+        state.persist_gaps().await.unwrap();
+        assert_eq!(gap_file_names(&folder), ["deur.json", "erf.json"].map(str::to_owned).into());
 
         // While no recorder runs, another is removed.
-        let board = Board::new(folder.path(), Metrics::default());
-        board.add("deur", None, at(30)).await;
-        board.forget_all_but(&["deur".to_owned()].into()).await;
-        board.keep().await.unwrap();
-        assert_eq!(kept(&folder), ["deur.json".to_owned()].into());
+        let state = RecorderState::new(folder.path(), RecorderMetrics::default());
+        state.add("deur", None, at(30)).await;
+        state.remove_all_except(&["deur".to_owned()].into()).await;
+        state.persist_gaps().await.unwrap();
+        assert_eq!(gap_file_names(&folder), ["deur.json".to_owned()].into());
     }
 
     #[tokio::test]
-    async fn a_hole_that_nobody_told_of_is_counted_once_as_any_other_gap() {
+    async fn unreported_hole_is_counted_as_one_gap() {
         let (folder, mut registry) = (tempfile::tempdir().unwrap(), Registry::default());
-        let metrics = Metrics::default();
+        let metrics = RecorderMetrics::default();
         metrics.register(&mut registry);
-        let board = Board::new(folder.path(), metrics);
-        board.add("hal", None, at(0)).await;
-        board.recorded("hal", at(1), at(2));
-        board.gap("hal", GapCause::Disconnected, at(3));
-        board.recorded("hal", at(10), at(11));
-        board.recorded("hal", at(60), at(61));
+        let state = RecorderState::new(folder.path(), metrics);
+        state.add("hal", None, at(0)).await;
+        state.mark_recorded("hal", at(1), at(2));
+        state.begin_gap("hal", GapCause::Disconnected, at(3));
+        state.mark_recorded("hal", at(10), at(11));
+        state.mark_recorded("hal", at(60), at(61));
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
         assert!(text.contains("kind=\"Disconnected\"} 2\n"), "{text}");

@@ -10,159 +10,164 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::backoff::Backoff;
-use super::board::Board;
-use super::gate::{self, Gate};
-use super::metrics::Metrics;
-use super::session::{End, Recording};
+use super::board::RecorderState;
+use super::gate::{self, RecordingPermission};
+use super::metrics::RecorderMetrics;
+use super::session::{RecordingSession, SessionEnd};
 use super::spool::Spool;
-use super::stream::{Source, Stream, StreamError};
+use super::stream::{StreamError, StreamSource, VideoStream};
 use crate::contract::{CameraConfig, CameraState, GapCause};
 
 /// The wall clock may be set while we wait for an instant of it, so it is looked at this often.
-const LOOK: Duration = Duration::from_secs(10);
+const CLOCK_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 /// How often a full spool is looked at.
-const FULL: Duration = Duration::from_secs(2);
+const SPOOL_FULL_RETRY_DELAY: Duration = Duration::from_secs(2);
 /// Room for a beginning and a fragment, before recording goes on.
-const ROOM: u64 = 1 << 20;
+const MIN_SPOOL_ROOM: u64 = 1 << 20;
 /// Waits between attempts at a camera that does not answer.
-const WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+const BACKOFF_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// A stream that lasted so long was a healthy one.
-const HEALTHY: Duration = Duration::from_secs(30);
+const HEALTHY_SESSION: Duration = Duration::from_secs(30);
 
 /// What all cameras share.
 #[derive(Clone)]
-pub struct Shared {
+pub struct RecorderContext {
     /// Where recordings are made.
     pub spool: Arc<Spool>,
     /// Where everything is reported.
-    pub board: Arc<Board>,
+    pub state: Arc<RecorderState>,
     /// Where everything is counted.
-    pub metrics: Metrics,
+    pub metrics: RecorderMetrics,
     /// How long a segment is.
-    pub segment: watch::Receiver<SignedDuration>,
+    pub segment_duration: watch::Receiver<SignedDuration>,
     /// Where the steady clock counts from.
     pub epoch: Instant,
 }
 
 /// Why waiting ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Wake {
-    Time,
-    Config,
-    Stop,
+enum WakeReason {
+    Elapsed,
+    ConfigChanged,
+    Stopped,
 }
 
 /// The task of one camera.
-pub struct Camera {
+pub struct CameraTask {
     /// Its name.
     pub name: String,
     /// What all cameras share.
-    pub shared: Shared,
+    pub context: RecorderContext,
     /// How it is configured; changes without the task ending.
     pub config: watch::Receiver<CameraConfig>,
     /// Ends the task, its file completed.
     pub stop: CancellationToken,
 }
 
-impl Camera {
+impl CameraTask {
     /// Records until told to stop.
     pub async fn run(mut self) {
-        let mut backoff = Backoff::new(WAITS.0, WAITS.1);
+        let mut backoff = Backoff::new(BACKOFF_RANGE.0, BACKOFF_RANGE.1);
         loop {
             let config = self.config.borrow_and_update().clone();
             let now = Timestamp::now();
-            let gate = gate::at(&config, now);
-            let wake = match gate.closed {
-                Some(cause) => self.stay_closed(cause, gate, now).await,
-                None => self.connect(&Source::from(&config), &mut backoff).await,
+            let permission = gate::recording_window(&config, now);
+            let wake = match permission.denial {
+                Some(cause) => self.wait_until_permitted(cause, permission, now).await,
+                None => self.run_connection(&StreamSource::from(&config), &mut backoff).await,
             };
             match wake {
-                Wake::Stop => return,
+                WakeReason::Stopped => return,
                 // Another configuration deserves an attempt at once.
-                Wake::Config => backoff.reset(),
-                Wake::Time => {}
+                WakeReason::ConfigChanged => backoff.reset(),
+                WakeReason::Elapsed => {}
             }
         }
     }
 
-    async fn stay_closed(&mut self, cause: GapCause, gate: Gate, now: Timestamp) -> Wake {
+    async fn wait_until_permitted(
+        &mut self,
+        cause: GapCause,
+        permission: RecordingPermission,
+        now: Timestamp,
+    ) -> WakeReason {
         let state =
             if cause == GapCause::Suspended { CameraState::Suspended } else { CameraState::NotPermitted };
-        self.shared.board.set_state(&self.name, state, now);
-        self.shared.board.gap(&self.name, cause, now);
-        let left = gate.until.map_or(LOOK, |until| until_then(until, now));
-        self.wait(left.min(LOOK)).await
+        self.context.state.set_camera_state(&self.name, state, now);
+        self.context.state.begin_gap(&self.name, cause, now);
+        let left = permission.until.map_or(CLOCK_CHECK_INTERVAL, |until| duration_until(until, now));
+        self.wait(left.min(CLOCK_CHECK_INTERVAL)).await
     }
 
     /// One connection, from first to last.
-    async fn connect(&mut self, source: &Source, backoff: &mut Backoff) -> Wake {
-        let (board, name) = (Arc::clone(&self.shared.board), self.name.clone());
-        if !self.shared.spool.has_room(ROOM) {
-            board.set_state(&name, CameraState::SpoolFull, Timestamp::now());
-            board.gap(&name, GapCause::SpoolFull, Timestamp::now());
-            return self.wait(FULL).await;
+    async fn run_connection(&mut self, source: &StreamSource, backoff: &mut Backoff) -> WakeReason {
+        let (state, name) = (Arc::clone(&self.context.state), self.name.clone());
+        if !self.context.spool.has_room(MIN_SPOOL_ROOM) {
+            state.set_camera_state(&name, CameraState::SpoolFull, Timestamp::now());
+            state.begin_gap(&name, GapCause::SpoolFull, Timestamp::now());
+            return self.wait(SPOOL_FULL_RETRY_DELAY).await;
         }
-        board.set_state(&name, CameraState::Connecting, Timestamp::now());
-        self.shared.metrics.connect(&name);
-        let connecting = Stream::connect(source, self.shared.epoch);
+        state.set_camera_state(&name, CameraState::Connecting, Timestamp::now());
+        self.context.metrics.count_connection_attempt(&name);
+        let connecting = VideoStream::connect(source, self.context.epoch);
         let stream = tokio::select! {
             stream = connecting => stream,
-            () = self.stop.cancelled() => return Wake::Stop,
-            changed = self.config.changed() => return if changed.is_err() { Wake::Stop } else { Wake::Config },
+            () = self.stop.cancelled() => return WakeReason::Stopped,
+            changed = self.config.changed() => return if changed.is_err() { WakeReason::Stopped } else { WakeReason::ConfigChanged },
         };
-        let begun = Instant::now();
+        let session_start = Instant::now();
         let end = match stream {
             Ok(stream) => {
-                Recording::new(&self.name, &self.shared)
+                RecordingSession::new(&self.name, &self.context)
                     .run(stream, source, &mut self.config, &self.stop)
                     .await
             }
-            Err(error) => End::Failed(error),
+            Err(error) => SessionEnd::StreamFailed(error),
         };
         match end {
-            End::Stop => Wake::Stop,
-            End::Gate | End::Reconfigured => Wake::Config,
-            End::Full => {
-                board.error(&name, "the spool is full");
-                self.wait(FULL).await
+            SessionEnd::Stopped => WakeReason::Stopped,
+            SessionEnd::NotPermitted | SessionEnd::Reconfigured => WakeReason::ConfigChanged,
+            SessionEnd::SpoolFull => {
+                state.set_last_error(&name, "the spool is full");
+                self.wait(SPOOL_FULL_RETRY_DELAY).await
             }
-            End::Disk { category, message } => {
-                self.failed(category, &message);
-                self.wait(backoff.wait()).await
+            SessionEnd::WriteFailed { category, message } => {
+                self.report_failure(category, &message);
+                self.wait(backoff.next_delay()).await
             }
-            End::Failed(error) => {
-                if begun.elapsed() >= HEALTHY {
+            SessionEnd::StreamFailed(error) => {
+                if session_start.elapsed() >= HEALTHY_SESSION {
                     backoff.reset();
                 }
-                self.failed(error.category(), &error.safe_message());
-                if matches!(error, StreamError::Ended) && begun.elapsed() >= HEALTHY {
-                    return Wake::Time;
+                self.report_failure(error.category(), &error.safe_message());
+                if matches!(error, StreamError::Ended) && session_start.elapsed() >= HEALTHY_SESSION {
+                    return WakeReason::Elapsed;
                 }
-                self.wait(backoff.wait()).await
+                self.wait(backoff.next_delay()).await
             }
         }
     }
 
-    fn failed(&self, category: &'static str, message: &str) {
+    fn report_failure(&self, category: &'static str, message: &str) {
         let now = Timestamp::now();
         tracing::warn!(camera = self.name, category, "{message}");
-        self.shared.metrics.failure(&self.name, category);
-        self.shared.board.error(&self.name, message);
-        self.shared.board.set_state(&self.name, CameraState::Disconnected, now);
-        self.shared.board.gap(&self.name, GapCause::Disconnected, now);
+        self.context.metrics.count_connection_failure(&self.name, category);
+        self.context.state.set_last_error(&self.name, message);
+        self.context.state.set_camera_state(&self.name, CameraState::Disconnected, now);
+        self.context.state.begin_gap(&self.name, GapCause::Disconnected, now);
     }
 
-    async fn wait(&mut self, time: Duration) -> Wake {
+    async fn wait(&mut self, time: Duration) -> WakeReason {
         tokio::select! {
-            () = sleep(time) => Wake::Time,
-            () = self.stop.cancelled() => Wake::Stop,
-            changed = self.config.changed() => if changed.is_err() { Wake::Stop } else { Wake::Config },
+            () = sleep(time) => WakeReason::Elapsed,
+            () = self.stop.cancelled() => WakeReason::Stopped,
+            changed = self.config.changed() => if changed.is_err() { WakeReason::Stopped } else { WakeReason::ConfigChanged },
         }
     }
 }
 
 /// From `now` to an instant; a millisecond more, so that it has come then.
-pub fn until_then(instant: Timestamp, now: Timestamp) -> Duration {
+pub fn duration_until(instant: Timestamp, now: Timestamp) -> Duration {
     let ms = instant.as_millisecond().saturating_sub(now.as_millisecond()).saturating_add(1);
     Duration::from_millis(u64::try_from(ms).unwrap_or(0))
 }

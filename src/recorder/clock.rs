@@ -37,42 +37,42 @@ pub struct StreamClock {
     /// Arrival and offset, both in steady microseconds, offsets ascending: the first is the smallest.
     offsets: VecDeque<(i64, i64)>,
     /// Stamp in microseconds, and arrival, of the newest picture.
-    last: Option<(i64, Arrival)>,
+    newest: Option<(i64, Arrival)>,
 }
 
 impl StreamClock {
     /// Learns from a picture's stamp and arrival.
     pub fn observe(&mut self, ticks: i64, arrived: Arrival) -> Continuity {
         let stamp = micros(ticks);
-        let offset = arrived.steady_us.saturating_sub(stamp);
-        let continuity = self.last.map_or(Continuity::Steady, |last| continuity(last, stamp, arrived));
+        let offset = arrived.monotonic_us.saturating_sub(stamp);
+        let continuity = self.newest.map_or(Continuity::Steady, |last| continuity(last, stamp, arrived));
         if continuity == Continuity::Jumped {
             self.offsets.clear();
         }
         while self.offsets.back().is_some_and(|(_, newest)| *newest >= offset) {
             self.offsets.pop_back();
         }
-        self.offsets.push_back((arrived.steady_us, offset));
-        let oldest = arrived.steady_us.saturating_sub(WINDOW_US);
+        self.offsets.push_back((arrived.monotonic_us, offset));
+        let oldest = arrived.monotonic_us.saturating_sub(WINDOW_US);
         while self.offsets.front().is_some_and(|(at, _)| *at < oldest) {
             self.offsets.pop_front();
         }
-        self.last = Some((stamp, arrived));
+        self.newest = Some((stamp, arrived));
         continuity
     }
 
     /// When the picture with this stamp was taken; before the first picture: 1970.
-    pub fn wall(&self, ticks: i64) -> Timestamp {
+    pub fn capture_time(&self, ticks: i64) -> Timestamp {
         let offset = self.offsets.front().map_or(0, |(_, offset)| *offset);
-        let steady_to_wall = self.last.map_or(0, |(_, at)| at.wall_us.saturating_sub(at.steady_us));
-        let us = micros(ticks).saturating_add(offset).saturating_add(steady_to_wall);
+        let monotonic_to_wall = self.newest.map_or(0, |(_, at)| at.wall_us.saturating_sub(at.monotonic_us));
+        let us = micros(ticks).saturating_add(offset).saturating_add(monotonic_to_wall);
         Timestamp::from_microsecond(us).unwrap_or_default()
     }
 }
 
 fn continuity((stamp_before, before): (i64, Arrival), stamp: i64, now: Arrival) -> Continuity {
     let stamped = stamp.saturating_sub(stamp_before);
-    let passed = now.steady_us.saturating_sub(before.steady_us);
+    let passed = now.monotonic_us.saturating_sub(before.monotonic_us);
     // A picture cannot have been taken later than it arrived, so stamps that gain on the steady clock are a
     // jump; stamps that lose are a delay, or pictures that the camera did not make.
     if stamped.saturating_sub(passed) > JUMP_US || stamped < -JUMP_US {
@@ -95,15 +95,15 @@ mod tests {
     const START: i64 = 1_780_000_000_000_000;
 
     fn arrival(us: i64) -> Arrival {
-        Arrival { steady_us: us, wall_us: START + us }
+        Arrival { monotonic_us: us, wall_us: START + us }
     }
 
     fn error_ms(clock: &StreamClock, ticks: i64, taken_us: i64) -> i64 {
-        (clock.wall(ticks).as_microsecond() - START - taken_us) / 1000
+        (clock.capture_time(ticks).as_microsecond() - START - taken_us) / 1000
     }
 
     #[test]
-    fn follows_a_camera_that_drifts_for_hours() {
+    fn clock_follows_hours_of_camera_drift() {
         for ppm in [-300, 300] {
             let mut clock = StreamClock::default();
             let mut worst = 0;
@@ -119,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn a_burst_and_a_stall_do_not_bend_time() {
+    fn burst_and_stall_do_not_shift_capture_time() {
         let mut clock = StreamClock::default();
         // A camera that first sends the four seconds it kept, then goes on in real time.
         for n in 0..40 {
@@ -136,27 +136,27 @@ mod tests {
     }
 
     #[test]
-    fn a_jump_of_the_camera_and_a_step_of_ours_are_told_apart() {
+    fn camera_jump_and_wall_clock_step_are_distinguished() {
         let mut clock = StreamClock::default();
         assert_eq!(clock.observe(0, arrival(0)), Continuity::Steady);
         assert_eq!(clock.observe(9000, arrival(100_000)), Continuity::Steady);
         assert_eq!(clock.observe(9_000_000, arrival(200_000)), Continuity::Jumped);
         assert!(error_ms(&clock, 9_000_000, 200_000).abs() < 5);
         assert_eq!(clock.observe(500, arrival(300_000)), Continuity::Jumped);
-        let stepped = Arrival { steady_us: 400_000, wall_us: START + 3_600_400_000 };
+        let stepped = Arrival { monotonic_us: 400_000, wall_us: START + 3_600_400_000 };
         assert_eq!(clock.observe(9500, stepped), Continuity::Stepped);
         assert!((error_ms(&clock, 9500, 400_000) - 3_600_000).abs() < 5);
     }
 
     proptest! {
         #[test]
-        fn a_picture_is_never_placed_after_its_arrival(delays in proptest::collection::vec(0_i64..1_500_000, 1..200)) {
+        fn capture_time_is_never_after_arrival(delays in proptest::collection::vec(0_i64..1_500_000, 1..200)) {
             let mut clock = StreamClock::default();
             for (n, delay) in delays.iter().enumerate() {
                 let n = i64::try_from(n).unwrap();
                 let at = arrival(n * 66_667 + delay);
                 clock.observe(n * 6000, at);
-                prop_assert!(clock.wall(n * 6000).as_microsecond() <= at.wall_us + 1);
+                prop_assert!(clock.capture_time(n * 6000).as_microsecond() <= at.wall_us + 1);
             }
         }
     }

@@ -11,28 +11,28 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::http::tls;
-use super::stream::Address;
-use crate::contract::{CONFIG_KEY, CameraConfig, FORMAT, RecorderConfig, RefusedConfig};
+use super::stream::CameraAddress;
+use crate::contract::{CONFIG_KEY, CameraConfig, FORMAT, RecorderConfig, RejectedConfig};
 use crate::storage::TargetError;
 use crate::storage::segments::Uploader;
 
 /// How often the mounted file is looked at. The kubelet swaps a symbolic link, so the look is a cheap one.
-const LOOK: Duration = Duration::from_millis(250);
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 /// Bounds of a segment's duration, in milliseconds.
-const SEGMENT_MS: std::ops::RangeInclusive<u64> = 1000..=3_600_000;
+const SEGMENT_DURATION_MS: std::ops::RangeInclusive<u64> = 1000..=3_600_000;
 
 /// What is known of the configuration.
 #[derive(Clone, Debug, Default)]
-pub struct Current {
+pub struct ConfigState {
     /// The one that is followed; `None`: there has been no good one yet.
     pub config: Option<Arc<RecorderConfig>>,
     /// A newer one that was refused.
-    pub refused: Option<RefusedConfig>,
+    pub rejected: Option<RejectedConfig>,
 }
 
 /// Why a configuration is refused. Holds nothing of its content but names.
 #[derive(Debug, thiserror::Error)]
-pub enum ConfigError {
+pub enum RecorderConfigError {
     /// The file cannot be read.
     #[error("the configuration cannot be read: {}", .0.kind())]
     Io(#[from] io::Error),
@@ -53,16 +53,16 @@ pub enum ConfigError {
     #[error(transparent)]
     Storage(#[from] TargetError),
     /// Something about it is wrong.
-    #[error("{field}: {what}")]
+    #[error("{field}: {problem}")]
     Invalid {
         /// Where.
         field: String,
         /// What.
-        what: &'static str,
+        problem: &'static str,
     },
 }
 
-impl ConfigError {
+impl RecorderConfigError {
     /// Bounded, for metrics.
     pub const fn category(&self) -> &'static str {
         match self {
@@ -80,7 +80,7 @@ impl ConfigError {
     }
 }
 
-impl From<serde_json::Error> for ConfigError {
+impl From<serde_json::Error> for RecorderConfigError {
     fn from(error: serde_json::Error) -> Self {
         // Its own words may quote a value, and values here are secrets.
         let kind = match error.classify() {
@@ -94,24 +94,25 @@ impl From<serde_json::Error> for ConfigError {
 }
 
 /// Reads a configuration, or tells why not.
-pub fn parse(bytes: &[u8]) -> Result<RecorderConfig, ConfigError> {
+pub fn parse(bytes: &[u8]) -> Result<RecorderConfig, RecorderConfigError> {
     /// What every format has.
     #[derive(serde::Deserialize)]
-    struct Head {
+    struct FormatHeader {
         format: u32,
     }
-    let Head { format } = serde_json::from_slice(bytes)?;
+    let FormatHeader { format } = serde_json::from_slice(bytes)?;
     if format == 0 || format > FORMAT {
-        return Err(ConfigError::Format(format));
+        return Err(RecorderConfigError::Format(format));
     }
     let config: RecorderConfig = serde_json::from_slice(bytes)?;
-    judge(&config)?;
+    validate(&config)?;
     Ok(config)
 }
 
-fn judge(config: &RecorderConfig) -> Result<(), ConfigError> {
-    let invalid = |field: &str, what| Err(ConfigError::Invalid { field: field.to_owned(), what });
-    if !SEGMENT_MS.contains(&config.segment_duration_ms) {
+fn validate(config: &RecorderConfig) -> Result<(), RecorderConfigError> {
+    let invalid =
+        |field: &str, problem| Err(RecorderConfigError::Invalid { field: field.to_owned(), problem });
+    if !SEGMENT_DURATION_MS.contains(&config.segment_duration_ms) {
         return invalid("segmentDurationMs", "from a second to an hour");
     }
     if config.spool_bytes == 0 {
@@ -129,9 +130,9 @@ fn judge(config: &RecorderConfig) -> Result<(), ConfigError> {
     Uploader::new(&config.storage)?;
     let mut names = BTreeSet::new();
     for (index, camera) in config.cameras.iter().enumerate() {
-        judge_camera(camera).map_err(|(field, what)| ConfigError::Invalid {
+        validate_camera(camera).map_err(|(field, problem)| RecorderConfigError::Invalid {
             field: format!("cameras[{index}].{field}"),
-            what,
+            problem,
         })?;
         if !names.insert(&camera.name) {
             return invalid(&format!("cameras[{index}].name"), "another camera has this name");
@@ -140,11 +141,11 @@ fn judge(config: &RecorderConfig) -> Result<(), ConfigError> {
     Ok(())
 }
 
-fn judge_camera(camera: &CameraConfig) -> Result<(), (&'static str, &'static str)> {
-    if !is_name(&camera.name) {
+fn validate_camera(camera: &CameraConfig) -> Result<(), (&'static str, &'static str)> {
+    if !is_valid_camera_name(&camera.name) {
         return Err(("name", "a lower-case DNS name"));
     }
-    if Address::parse(camera.url.reveal()).is_err() {
+    if CameraAddress::parse(camera.url.reveal()).is_err() {
         return Err(("url", "an rtsp:// or rtsps:// URL without user and password"));
     }
     for (field, windows) in [("permitted", &camera.permitted), ("suspended", &camera.suspended)] {
@@ -156,7 +157,7 @@ fn judge_camera(camera: &CameraConfig) -> Result<(), (&'static str, &'static str
 }
 
 /// Camera names become folders and keys: nothing that climbs out of them.
-fn is_name(name: &str) -> bool {
+fn is_valid_camera_name(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let label = |label: &str| {
         !label.is_empty() && label.chars().all(plain) && !label.starts_with('-') && !label.ends_with('-')
@@ -167,15 +168,15 @@ fn is_name(name: &str) -> bool {
 /// What tells one state of the mounted file from another: the kubelet's link where there is one, else the
 /// file's own time and size.
 #[derive(Debug, PartialEq, Eq)]
-struct Mark {
+struct FileFingerprint {
     link: Option<PathBuf>,
     modified: Option<SystemTime>,
     size: Option<u64>,
 }
 
-async fn mark(folder: &Path) -> Mark {
+async fn fingerprint(folder: &Path) -> FileFingerprint {
     let meta = tokio::fs::metadata(folder.join(CONFIG_KEY)).await.ok();
-    Mark {
+    FileFingerprint {
         link: tokio::fs::read_link(folder.join("..data")).await.ok(),
         modified: meta.as_ref().and_then(|meta| meta.modified().ok()),
         size: meta.map(|meta| meta.len()),
@@ -183,54 +184,57 @@ async fn mark(folder: &Path) -> Mark {
 }
 
 /// Follows the configuration until told to stop.
-pub async fn follow(folder: PathBuf, current: watch::Sender<Current>, stop: CancellationToken) {
-    let mut seen: Option<Mark> = None;
+pub async fn watch_file(folder: PathBuf, current: watch::Sender<ConfigState>, stop: CancellationToken) {
+    let mut seen: Option<FileFingerprint> = None;
     loop {
         // The mark first: what changes while reading is read again.
-        let now = mark(&folder).await;
-        if seen.as_ref() != Some(&now) {
-            seen = Some(now);
-            read(&folder, &current).await;
+        let observed = fingerprint(&folder).await;
+        if seen.as_ref() != Some(&observed) {
+            seen = Some(observed);
+            reload(&folder, &current).await;
         }
         tokio::select! {
-            () = tokio::time::sleep(LOOK) => {}
+            () = tokio::time::sleep(POLL_INTERVAL) => {}
             () = stop.cancelled() => return,
         }
     }
 }
 
-async fn read(folder: &Path, current: &watch::Sender<Current>) {
+async fn reload(folder: &Path, current: &watch::Sender<ConfigState>) {
     let bytes = tokio::fs::read(folder.join(CONFIG_KEY)).await;
-    let config =
-        bytes.as_ref().map_err(|error| ConfigError::Io(error.kind().into())).and_then(|bytes| parse(bytes));
+    let config = bytes
+        .as_ref()
+        .map_err(|error| RecorderConfigError::Io(error.kind().into()))
+        .and_then(|bytes| parse(bytes));
     match config {
         Ok(config) => {
-            let news = |known: &Current| known.refused.is_some() || known.config.as_deref() != Some(&config);
-            if news(&current.borrow()) {
+            let is_new =
+                |known: &ConfigState| known.rejected.is_some() || known.config.as_deref() != Some(&config);
+            if is_new(&current.borrow()) {
                 tracing::info!(
                     revision = config.revision,
                     cameras = config.cameras.len(),
                     "configuration read"
                 );
-                current.send_replace(Current { config: Some(Arc::new(config)), refused: None });
+                current.send_replace(ConfigState { config: Some(Arc::new(config)), rejected: None });
             }
         }
         Err(error) => {
-            let revision = bytes.ok().and_then(|bytes| revision(&bytes));
+            let revision = bytes.ok().and_then(|bytes| parse_revision(&bytes));
             tracing::warn!(
                 category = error.category(),
                 revision,
                 "configuration refused: {}",
                 error.safe_message()
             );
-            let refused = RefusedConfig { revision, message: error.safe_message() };
-            current.send_modify(|current| current.refused = Some(refused));
+            let rejected = RejectedConfig { revision, message: error.safe_message() };
+            current.send_modify(|current| current.rejected = Some(rejected));
         }
     }
 }
 
 /// The revision of a configuration that could not be used.
-fn revision(bytes: &[u8]) -> Option<String> {
+fn parse_revision(bytes: &[u8]) -> Option<String> {
     let document: serde_json::Value = serde_json::from_slice(bytes).ok()?;
     let revision = document.get("revision")?.as_str()?;
     let plain = |c: char| c.is_ascii_alphanumeric() || c == '-';

@@ -11,13 +11,13 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::camera::{Camera, Shared};
+use super::camera::{CameraTask, RecorderContext};
 use crate::contract::{CameraConfig, CameraState, GapCause, RecorderConfig};
 
 /// How long a task that failed inside waits before it is started again.
-const AGAIN: Duration = Duration::from_secs(5);
+const TASK_RESTART_DELAY: Duration = Duration::from_secs(5);
 
-struct Member {
+struct CameraHandle {
     config: watch::Sender<CameraConfig>,
     stop: CancellationToken,
     task: JoinHandle<()>,
@@ -25,19 +25,19 @@ struct Member {
 
 /// The cameras of this pod.
 pub struct Fleet {
-    shared: Shared,
+    context: RecorderContext,
     shard: u32,
-    members: BTreeMap<String, Member>,
+    members: BTreeMap<String, CameraHandle>,
     /// Cameras that were removed, as long as they complete their files. Only one of the same name waits for
     /// them, and the end: a disk that hangs holds up no other camera and no configuration.
-    leaving: BTreeMap<String, JoinHandle<()>>,
-    is_new: bool,
+    stopping: BTreeMap<String, JoinHandle<()>>,
+    is_first_apply: bool,
 }
 
 impl Fleet {
     /// No cameras yet.
-    pub const fn new(common: Shared, shard: u32) -> Self {
-        Self { shared: common, shard, members: BTreeMap::new(), leaving: BTreeMap::new(), is_new: true }
+    pub const fn new(context: RecorderContext, shard: u32) -> Self {
+        Self { context, shard, members: BTreeMap::new(), stopping: BTreeMap::new(), is_first_apply: true }
     }
 
     /// Makes the cameras those of the configuration. Waits for none of them.
@@ -48,23 +48,23 @@ impl Fleet {
             .filter(|camera| camera.shard == self.shard)
             .map(|camera| (camera.name.as_str(), camera))
             .collect();
-        if std::mem::take(&mut self.is_new) {
+        if std::mem::take(&mut self.is_first_apply) {
             // What is kept of cameras that went while no recorder ran.
-            let (board, names) = (Arc::clone(&self.shared.board), wanted.keys());
+            let (state, names) = (Arc::clone(&self.context.state), wanted.keys());
             let names: BTreeSet<String> = names.map(|name| (*name).to_owned()).collect();
-            tokio::spawn(async move { board.forget_all_but(&names).await });
+            tokio::spawn(async move { state.remove_all_except(&names).await });
         }
-        self.leaving.retain(|_, task| !task.is_finished());
-        let gone = |name: &String, _: &mut Member| !wanted.contains_key(name.as_str());
-        for (name, member) in self.members.extract_if(.., gone) {
+        self.stopping.retain(|_, task| !task.is_finished());
+        let is_removed = |name: &String, _: &mut CameraHandle| !wanted.contains_key(name.as_str());
+        for (name, member) in self.members.extract_if(.., is_removed) {
             tracing::info!(camera = name, "camera removed");
             member.stop.cancel();
-            let (board, of) = (Arc::clone(&self.shared.board), name.clone());
-            let leaves = async move {
-                join(&of, member.task).await;
-                board.remove(&of);
+            let (state, camera_name) = (Arc::clone(&self.context.state), name.clone());
+            let removal = async move {
+                join(&camera_name, member.task).await;
+                state.remove(&camera_name);
             };
-            self.leaving.insert(name, tokio::spawn(leaves));
+            self.stopping.insert(name, tokio::spawn(removal));
         }
         for (name, camera) in wanted {
             match self.members.get(name) {
@@ -87,7 +87,7 @@ impl Fleet {
     pub async fn stop(self) {
         self.members.values().for_each(|member| member.stop.cancel());
         let members = self.members.into_iter().map(|(name, member)| (name, member.task));
-        for (name, task) in members.chain(self.leaving) {
+        for (name, task) in members.chain(self.stopping) {
             join(&name, task).await;
         }
     }
@@ -97,43 +97,47 @@ impl Fleet {
         tracing::info!(camera = name, "camera added");
         let (sender, receiver) = watch::channel(camera.clone());
         let stop = CancellationToken::new();
-        let (shared, before) = (self.shared.clone(), self.leaving.remove(&name));
-        let (of, stopped) = (name.clone(), stop.clone());
+        let (context, previous_task) = (self.context.clone(), self.stopping.remove(&name));
+        let (camera_name, stopped) = (name.clone(), stop.clone());
         let task = tokio::spawn(async move {
             // Two tasks of one camera would write over each other's files and reports.
-            if let Some(before) = before {
-                join(&of, before).await;
+            if let Some(previous_task) = previous_task {
+                join(&camera_name, previous_task).await;
             }
-            let recorded = shared.spool.newest_end(&of);
-            shared.board.add(&of, recorded, Timestamp::now()).await;
-            keep_alive(of, shared, receiver, stopped).await;
+            let recorded = context.spool.newest_end(&camera_name);
+            context.state.add(&camera_name, recorded, Timestamp::now()).await;
+            supervise(camera_name, context, receiver, stopped).await;
         });
-        self.members.insert(name, Member { config: sender, stop, task });
+        self.members.insert(name, CameraHandle { config: sender, stop, task });
     }
 }
 
 /// Runs a camera's task, again when it fails inside: no fault of ours in one camera's stream ends it for good,
 /// or reaches another.
-async fn keep_alive(
+async fn supervise(
     name: String,
-    shared: Shared,
+    context: RecorderContext,
     config: watch::Receiver<CameraConfig>,
     stop: CancellationToken,
 ) {
     loop {
-        let camera =
-            Camera { name: name.clone(), shared: shared.clone(), config: config.clone(), stop: stop.clone() };
+        let camera = CameraTask {
+            name: name.clone(),
+            context: context.clone(),
+            config: config.clone(),
+            stop: stop.clone(),
+        };
         if tokio::spawn(camera.run()).await.is_ok() {
             return;
         }
         let now = Timestamp::now();
         tracing::error!(camera = name, "the camera's task failed inside: started again");
-        shared.metrics.failure(&name, "inside");
-        shared.board.error(&name, "the recorder failed inside");
-        shared.board.set_state(&name, CameraState::Disconnected, now);
-        shared.board.gap(&name, GapCause::Disconnected, now);
+        context.metrics.count_connection_failure(&name, "inside");
+        context.state.set_last_error(&name, "the recorder failed inside");
+        context.state.set_camera_state(&name, CameraState::Disconnected, now);
+        context.state.begin_gap(&name, GapCause::Disconnected, now);
         tokio::select! {
-            () = sleep(AGAIN) => {}
+            () = sleep(TASK_RESTART_DELAY) => {}
             () = stop.cancelled() => return,
         }
     }

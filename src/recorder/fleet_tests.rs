@@ -6,26 +6,26 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::*;
-use crate::recorder::board::Board;
-use crate::recorder::metrics::Metrics;
+use crate::recorder::board::RecorderState;
+use crate::recorder::metrics::RecorderMetrics;
 use crate::recorder::spool::Spool;
 
 /// A test that waits longer hangs.
-const HANG: Duration = Duration::from_mins(5);
+const TEST_TIMEOUT: Duration = Duration::from_mins(5);
 
-async fn fleet() -> (tempfile::TempDir, Arc<Board>, Fleet) {
+async fn fleet() -> (tempfile::TempDir, Arc<RecorderState>, Fleet) {
     let folder = tempfile::tempdir().unwrap();
-    let metrics = Metrics::default();
+    let metrics = RecorderMetrics::default();
     let spool = Spool::open(folder.path().to_owned()).await.unwrap();
-    let board = Arc::new(Board::new(spool.root(), metrics.clone()));
-    let shared = Shared {
+    let state = Arc::new(RecorderState::new(spool.root(), metrics.clone()));
+    let context = RecorderContext {
         spool,
-        board: Arc::clone(&board),
+        state: Arc::clone(&state),
         metrics,
-        segment: watch::channel(SignedDuration::from_secs(60)).1,
+        segment_duration: watch::channel(SignedDuration::from_secs(60)).1,
         epoch: Instant::now(),
     };
-    (folder, board, Fleet::new(shared, 0))
+    (folder, state, Fleet::new(context, 0))
 }
 
 /// Cameras that may never record, so that none is looked for.
@@ -48,9 +48,9 @@ fn config(cameras: &[&str]) -> RecorderConfig {
 }
 
 /// A camera whose task does not end when it is told to, until the sender goes.
-fn hang(fleet: &mut Fleet, name: &str) -> oneshot::Sender<()> {
+fn add_hanging_camera(fleet: &mut Fleet, name: &str) -> oneshot::Sender<()> {
     let (release, held) = oneshot::channel();
-    let member = Member {
+    let member = CameraHandle {
         config: watch::channel(config(&[name]).cameras.remove(0)).0,
         stop: CancellationToken::new(),
         task: tokio::spawn(async { drop(held.await) }),
@@ -59,44 +59,47 @@ fn hang(fleet: &mut Fleet, name: &str) -> oneshot::Sender<()> {
     release
 }
 
-async fn until<F: Future<Output = bool>>(what: &str, look: impl Fn() -> F) {
-    let seen = timeout(HANG, async {
-        while !look().await {
+async fn wait_until<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
+    let seen = timeout(TEST_TIMEOUT, async {
+        while !condition().await {
             sleep(Duration::from_millis(5)).await;
         }
     });
     seen.await.unwrap_or_else(|_| panic!("it hangs: {what}"));
 }
 
-fn state(board: &Board, spool: &Spool, name: &str) -> Option<CameraState> {
-    let reports = board.report(spool);
+fn camera_state(recorder_state: &RecorderState, spool: &Spool, name: &str) -> Option<CameraState> {
+    let reports = recorder_state.camera_reports(spool);
     reports.into_iter().find(|report| report.name == name).map(|report| report.state)
 }
 
 #[tokio::test]
-async fn one_that_does_not_leave_holds_up_nobody_but_its_namesake() {
-    let (_folder, board, mut fleet) = fleet().await;
-    let spool = Arc::clone(&fleet.shared.spool);
-    let release = hang(&mut fleet, "hal");
+async fn hanging_camera_task_delays_only_its_replacement() {
+    let (_folder, state, mut fleet) = fleet().await;
+    let spool = Arc::clone(&fleet.context.spool);
+    let release = add_hanging_camera(&mut fleet, "hal");
     fleet.apply(&config(&["deur"]));
-    let closed = |name| state(&board, &spool, name) == Some(CameraState::NotPermitted);
-    until("another camera begins", async || closed("deur")).await;
+    let closed = |name| camera_state(&state, &spool, name) == Some(CameraState::NotPermitted);
+    wait_until("another camera begins", async || closed("deur")).await;
 
     fleet.apply(&config(&["deur", "hal", "gang"]));
-    until("one that is added with it begins", async || closed("gang")).await;
+    wait_until("one that is added with it begins", async || closed("gang")).await;
     assert!(!closed("hal"), "two tasks of one camera");
     drop(release);
-    until("it begins when the one before has ended", async || closed("hal")).await;
+    wait_until("it begins when the one before has ended", async || closed("hal")).await;
 
     fleet.apply(&config(&["deur"]));
-    until("a camera that was removed is not reported", async || state(&board, &spool, "hal").is_none()).await;
-    timeout(HANG, fleet.stop()).await.expect("it ends");
+    wait_until("a camera that was removed is not reported", async || {
+        camera_state(&state, &spool, "hal").is_none()
+    })
+    .await;
+    timeout(TEST_TIMEOUT, fleet.stop()).await.expect("it ends");
 }
 
 #[tokio::test]
-async fn the_end_waits_for_those_who_still_leave() {
-    let (_folder, _board, mut fleet) = fleet().await;
-    let release = hang(&mut fleet, "hal");
+async fn stop_waits_for_removed_cameras() {
+    let (_folder, _state, mut fleet) = fleet().await;
+    let release = add_hanging_camera(&mut fleet, "hal");
     fleet.apply(&config(&[]));
     let ending = tokio::spawn(fleet.stop());
     for _ in 0..100 {
@@ -104,6 +107,6 @@ async fn the_end_waits_for_those_who_still_leave() {
     }
     assert!(!ending.is_finished(), "the file of a camera that was removed is not waited for");
     drop(release);
-    let ended = timeout(HANG, ending).await;
+    let ended = timeout(TEST_TIMEOUT, ending).await;
     ended.expect("it ends").unwrap();
 }

@@ -27,7 +27,7 @@ impl fmt::Display for Codec {
 
 /// What a decoder must know before the first picture. When a camera changes it, a new file begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Parameters {
+pub struct VideoParameters {
     /// How the pictures are coded.
     pub codec: Codec,
     /// Width of a picture in pixels.
@@ -44,22 +44,22 @@ pub struct Frame {
     /// NAL units, each after its length in four bytes (ISO/IEC 14496-15). Never changed on the way.
     pub data: Vec<u8>,
     /// Decoding can begin here.
-    pub keyframe: bool,
+    pub is_keyframe: bool,
     /// When it is to be shown, in ticks of the camera's own clock, without wrapping.
     pub ticks: i64,
     /// When it arrived.
-    pub arrived: Arrival,
+    pub arrival: Arrival,
     /// RTP packets that were lost just before it.
-    pub lost: u16,
+    pub lost_packets: u16,
     /// How it is coded.
-    pub parameters: Arc<Parameters>,
+    pub parameters: Arc<VideoParameters>,
 }
 
 /// When something arrived, on the two clocks of this machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Arrival {
     /// Microseconds on a clock that never steps.
-    pub steady_us: i64,
+    pub monotonic_us: i64,
     /// Microseconds since 1970 on the clock that people read, which may be set.
     pub wall_us: i64,
 }

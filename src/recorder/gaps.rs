@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 use crate::contract::{Gap, GapCause};
 
 /// How many are kept.
-const MOST: usize = 20;
+const MAX_GAPS: usize = 20;
 /// Between two pictures that follow each other no more time passes: cameras make one a second at least.
-const NEXT: SignedDuration = SignedDuration::from_secs(2);
+const MAX_FRAME_INTERVAL: SignedDuration = SignedDuration::from_secs(2);
 
 /// The gaps of one camera, and where its recording has come to. Kept in the spool, so that a recorder that is
 /// started again knows where the last one ended.
@@ -41,7 +41,7 @@ impl GapLog {
 
     /// The recorder before had recorded up to `end`, as its last file turned out to say: the gap since then is
     /// that much shorter.
-    pub fn found(&mut self, end: Timestamp) {
+    pub fn mark_recovered(&mut self, end: Timestamp) {
         self.recorded = self.recorded.max(Some(end));
         for gap in self.ended.iter_mut().chain(&mut self.open) {
             let is_inside =
@@ -60,7 +60,7 @@ impl GapLog {
                 return false;
             }
             Some(open) => {
-                self.push(Gap { until: Some(now), ..open });
+                self.push_ended(Gap { until: Some(now), ..open });
                 Some(now)
             }
             None => self.recorded.or(Some(now)),
@@ -75,24 +75,24 @@ impl GapLog {
         let before = self.recorded;
         self.recorded = before.max(Some(until));
         let hole = || {
-            let since = before.filter(|before| from.duration_since(*before) > NEXT);
+            let since = before.filter(|before| from.duration_since(*before) > MAX_FRAME_INTERVAL);
             since.map(|since| Gap { cause: GapCause::Disconnected, from: Some(since), until: None })
         };
         let gap = Gap { until: Some(from), ..self.open.take().or_else(hole)? };
-        self.push(gap.clone());
+        self.push_ended(gap.clone());
         Some(gap)
     }
 
     /// What had been recorded is gone. One loss goes on from the last, so that a long one does not push out all
     /// other gaps.
-    pub fn lost(&mut self, cause: GapCause, from: Timestamp, until: Timestamp) {
+    pub fn add_loss(&mut self, cause: GapCause, from: Timestamp, until: Timestamp) {
         let adjacent = self.ended.iter_mut().rev().find(|gap| {
             let apart = gap.until.map(|end| from.duration_since(end).abs());
-            gap.cause == cause && apart.is_some_and(|apart| apart <= NEXT)
+            gap.cause == cause && apart.is_some_and(|apart| apart <= MAX_FRAME_INTERVAL)
         });
         match adjacent {
             Some(gap) => gap.until = gap.until.max(Some(until)),
-            None => self.push(Gap { cause, from: Some(from), until: Some(until) }),
+            None => self.push_ended(Gap { cause, from: Some(from), until: Some(until) }),
         }
     }
 
@@ -102,20 +102,20 @@ impl GapLog {
     }
 
     /// The end of the newest picture that was recorded.
-    pub const fn last(&self) -> Option<Timestamp> {
+    pub const fn recorded_until(&self) -> Option<Timestamp> {
         self.recorded
     }
 
     /// The latest gaps, newest last, the one that is going on at the end.
     pub fn latest(&self) -> Vec<Gap> {
         let mut all: Vec<Gap> = self.ended.iter().chain(&self.open).cloned().collect();
-        all.drain(..all.len().saturating_sub(MOST));
+        all.drain(..all.len().saturating_sub(MAX_GAPS));
         all
     }
 
-    fn push(&mut self, gap: Gap) {
+    fn push_ended(&mut self, gap: Gap) {
         self.ended.push_back(gap);
-        while self.ended.len() > MOST {
+        while self.ended.len() > MAX_GAPS {
             self.ended.pop_front();
         }
     }
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_start_does_not_know_what_was_before() {
+    fn first_start_begins_a_gap_of_unknown_start() {
         let mut log = GapLog::default();
         log.resume(None);
         assert_eq!(log.latest(), [gap(GapCause::Restart, None, None)]);
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn one_cause_follows_another_without_a_hole() {
+    fn new_cause_begins_an_adjacent_gap() {
         let mut log = GapLog::default();
         log.resume(None);
         log.record(at(10), at(20));
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restart_goes_on_where_the_last_one_ended() {
+    fn restart_gap_begins_at_last_recorded_frame() {
         let mut log = GapLog::default();
         log.resume(None);
         log.record(at(10), at(20));
@@ -171,22 +171,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_found_later_shortens_the_gap_of_the_restart() {
+    fn recovered_recording_shortens_restart_gap() {
         let mut log = GapLog::default();
         log.record(at(10), at(20));
         log.resume(None);
-        log.found(at(21));
+        log.mark_recovered(at(21));
         assert_eq!(log.latest(), [gap(GapCause::Restart, Some(21), None)]);
         log.record(at(30), at(31));
-        log.found(at(22));
+        log.mark_recovered(at(22));
         assert_eq!(log.latest(), [gap(GapCause::Restart, Some(22), Some(30))]);
         // Of what came after the gap it says nothing.
-        log.found(at(31));
+        log.mark_recovered(at(31));
         assert_eq!(log.latest(), [gap(GapCause::Restart, Some(22), Some(30))]);
     }
 
     #[test]
-    fn a_gap_that_went_on_while_restarting_keeps_its_cause() {
+    fn open_gap_keeps_its_cause_across_restart() {
         let mut log = GapLog::default();
         log.record(at(10), at(20));
         log.begin(GapCause::NotPermitted, at(20));
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hole_that_nobody_told_of_is_a_gap() {
+    fn unreported_hole_becomes_a_gap() {
         let mut log = GapLog::default();
         assert_eq!(log.record(at(10), at(20)), None);
         assert_eq!(log.record(at(20), at(21)), None);
@@ -210,13 +210,13 @@ mod tests {
     }
 
     #[test]
-    fn a_long_loss_is_one_gap() {
+    fn adjacent_losses_are_one_gap() {
         let mut log = GapLog::default();
         log.record(at(0), at(600));
         log.begin(GapCause::Disconnected, at(600));
         log.record(at(700), at(701));
         for minute in 0..50 {
-            log.lost(GapCause::SpoolFull, at(minute * 10), at(minute * 10 + 10));
+            log.add_loss(GapCause::SpoolFull, at(minute * 10), at(minute * 10 + 10));
         }
         assert_eq!(
             log.latest(),
@@ -225,13 +225,13 @@ mod tests {
     }
 
     #[test]
-    fn at_most_twenty_are_kept() {
+    fn log_keeps_at_most_twenty_gaps() {
         let mut log = GapLog::default();
         for n in 0..50 {
             log.record(at(n * 10), at(n * 10 + 5));
             log.begin(GapCause::Disconnected, at(n * 10 + 6));
         }
-        assert_eq!(log.latest().len(), MOST);
+        assert_eq!(log.latest().len(), MAX_GAPS);
         assert_eq!(log.latest().last(), Some(&gap(GapCause::Disconnected, Some(495), None)));
     }
 }

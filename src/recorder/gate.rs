@@ -7,16 +7,16 @@ use crate::contract::{CameraConfig, GapCause, Window};
 
 /// Whether a camera may record, and until when that answer holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Gate {
+pub struct RecordingPermission {
     /// Why it may not; `None`: it may.
-    pub closed: Option<GapCause>,
+    pub denial: Option<GapCause>,
     /// When the answer changes; `None`: never.
     pub until: Option<Timestamp>,
 }
 
 /// The gate of a camera at an instant.
-pub fn at(camera: &CameraConfig, now: Timestamp) -> Gate {
-    let closed = closed(camera, now);
+pub fn recording_window(camera: &CameraConfig, now: Timestamp) -> RecordingPermission {
+    let denial = denial_at(camera, now);
     let mut changes: Vec<Timestamp> = camera
         .permitted
         .iter()
@@ -27,21 +27,24 @@ pub fn at(camera: &CameraConfig, now: Timestamp) -> Gate {
         .collect();
     changes.sort_unstable();
     // Where two windows touch nothing changes: a recording is not to be cut there.
-    Gate { closed, until: changes.into_iter().find(|change| self::closed(camera, *change) != closed) }
+    RecordingPermission {
+        denial,
+        until: changes.into_iter().find(|change| self::denial_at(camera, *change) != denial),
+    }
 }
 
 /// Why the camera may not record at an instant; `None`: it may.
-pub fn closed(camera: &CameraConfig, now: Timestamp) -> Option<GapCause> {
-    if !any(&camera.permitted, now) {
+pub fn denial_at(camera: &CameraConfig, now: Timestamp) -> Option<GapCause> {
+    if !is_within_any(&camera.permitted, now) {
         Some(GapCause::NotPermitted)
-    } else if any(&camera.suspended, now) {
+    } else if is_within_any(&camera.suspended, now) {
         Some(GapCause::Suspended)
     } else {
         None
     }
 }
 
-fn any(windows: &[Window], now: Timestamp) -> bool {
+fn is_within_any(windows: &[Window], now: Timestamp) -> bool {
     windows.iter().any(|window| window.from <= now && window.until.is_none_or(|until| now < until))
 }
 
@@ -74,19 +77,22 @@ mod tests {
     }
 
     #[test]
-    fn opens_and_closes_at_the_instant() {
+    fn permission_changes_at_window_edges() {
         let camera = camera(vec![window(10, Some(20)), window(20, None)], vec![window(30, Some(40))]);
-        let closed = |cause, until| Gate { closed: Some(cause), until: Some(second(until)) };
-        assert_eq!(at(&camera, second(9)), closed(GapCause::NotPermitted, 10));
-        assert_eq!(at(&camera, second(10)), Gate { closed: None, until: Some(second(30)) });
-        assert_eq!(at(&camera, second(30)), closed(GapCause::Suspended, 40));
-        assert_eq!(at(&camera, second(40)), Gate { closed: None, until: None });
+        let denied = |cause, until| RecordingPermission { denial: Some(cause), until: Some(second(until)) };
+        assert_eq!(recording_window(&camera, second(9)), denied(GapCause::NotPermitted, 10));
+        assert_eq!(
+            recording_window(&camera, second(10)),
+            RecordingPermission { denial: None, until: Some(second(30)) }
+        );
+        assert_eq!(recording_window(&camera, second(30)), denied(GapCause::Suspended, 40));
+        assert_eq!(recording_window(&camera, second(40)), RecordingPermission { denial: None, until: None });
     }
 
     #[test]
-    fn nothing_permitted_is_never() {
-        let gate = at(&camera(vec![], vec![]), second(0));
-        assert_eq!(gate, Gate { closed: Some(GapCause::NotPermitted), until: None });
+    fn camera_without_permitted_windows_never_records() {
+        let permission = recording_window(&camera(vec![], vec![]), second(0));
+        assert_eq!(permission, RecordingPermission { denial: Some(GapCause::NotPermitted), until: None });
     }
 
     fn windows() -> impl Strategy<Value = Vec<Window>> {
@@ -96,12 +102,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_answer_holds_exactly_until_it_says(permitted in windows(), suspended in windows(), now in 0_i64..60) {
+        fn permission_holds_exactly_until_its_end(permitted in windows(), suspended in windows(), now in 0_i64..60) {
             let camera = camera(permitted, suspended);
-            let gate = at(&camera, second(now));
+            let permission = recording_window(&camera, second(now));
             for later in now..70 {
-                let same = closed(&camera, second(later)) == gate.closed;
-                match gate.until {
+                let same = denial_at(&camera, second(later)) == permission.denial;
+                match permission.until {
                     Some(until) if second(later) == until => { prop_assert!(!same); break; }
                     _ => prop_assert!(same),
                 }

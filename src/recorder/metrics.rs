@@ -12,52 +12,52 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::contract::GapCause;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Of {
+struct CameraLabels {
     camera: String,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfKind {
+struct CameraKindLabels {
     camera: String,
     kind: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Outcome {
+struct OutcomeLabels {
     outcome: &'static str,
 }
 
 /// The recorder's metrics.
 #[derive(Clone, Debug, Default)]
-pub struct Metrics {
-    frames: Family<Of, Counter>,
-    bytes: Family<Of, Counter>,
-    lost_packets: Family<Of, Counter>,
-    segments: Family<Of, Counter>,
-    connects: Family<Of, Counter>,
-    failures: Family<OfKind, Counter>,
-    gaps: Family<OfKind, Counter>,
-    uploads: Family<Outcome, Counter>,
-    discarded: Family<Outcome, Counter>,
+pub struct RecorderMetrics {
+    frames: Family<CameraLabels, Counter>,
+    written_bytes: Family<CameraLabels, Counter>,
+    lost_packets: Family<CameraLabels, Counter>,
+    segments: Family<CameraLabels, Counter>,
+    connection_attempts: Family<CameraLabels, Counter>,
+    connection_failures: Family<CameraKindLabels, Counter>,
+    gaps: Family<CameraKindLabels, Counter>,
+    uploads: Family<OutcomeLabels, Counter>,
+    discarded: Family<OutcomeLabels, Counter>,
     spool_bytes: Gauge,
     spool_segments: Gauge,
     spool_limit: Gauge,
-    clock_ahead_ms: Gauge,
+    clock_offset_ms: Gauge,
     /// The series by kind that each camera has: the library does not list them.
     kinds: Arc<Mutex<BTreeSet<(String, &'static str)>>>,
 }
 
-impl Metrics {
+impl RecorderMetrics {
     /// Registers all of them.
     pub fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("toezicht_recorder");
         let r = registry;
         r.register("frames", "Pictures written", self.frames.clone());
-        r.register_with_unit("written", "Written into the spool", Unit::Bytes, self.bytes.clone());
+        r.register_with_unit("written", "Written into the spool", Unit::Bytes, self.written_bytes.clone());
         r.register("lost_packets", "RTP packets that did not arrive", self.lost_packets.clone());
         r.register("segments", "Segments completed", self.segments.clone());
-        r.register("connects", "Connections to the camera", self.connects.clone());
-        r.register("failures", "Connections that failed or ended, by kind", self.failures.clone());
+        r.register("connects", "Connections to the camera", self.connection_attempts.clone());
+        r.register("failures", "Connections that failed or ended, by kind", self.connection_failures.clone());
         r.register("gaps", "Stretches without picture, by cause", self.gaps.clone());
         r.register("uploads", "Attempts to upload a segment, by outcome", self.uploads.clone());
         r.register(
@@ -68,97 +68,103 @@ impl Metrics {
         r.register_with_unit("spool", "In the spool", Unit::Bytes, self.spool_bytes.clone());
         r.register("spool_segments", "Complete segments in the spool", self.spool_segments.clone());
         r.register_with_unit("spool_limit", "What the spool may hold", Unit::Bytes, self.spool_limit.clone());
-        r.register("clock_ahead_milliseconds", "Our clock ahead of the store's", self.clock_ahead_ms.clone());
+        r.register(
+            "clock_ahead_milliseconds",
+            "Our clock ahead of the store's",
+            self.clock_offset_ms.clone(),
+        );
     }
 
     /// A fragment is in the spool.
-    pub fn written(&self, camera: &str, frames: u64, bytes: u64) {
-        self.frames.get_or_create(&of(camera)).inc_by(frames);
-        self.bytes.get_or_create(&of(camera)).inc_by(bytes);
+    pub fn add_written(&self, camera: &str, frames: u64, bytes: u64) {
+        self.frames.get_or_create(&camera_labels(camera)).inc_by(frames);
+        self.written_bytes.get_or_create(&camera_labels(camera)).inc_by(bytes);
     }
 
     /// RTP packets did not arrive.
-    pub fn lost(&self, camera: &str, packets: u16) {
-        self.lost_packets.get_or_create(&of(camera)).inc_by(packets.into());
+    pub fn add_lost_packets(&self, camera: &str, packets: u16) {
+        self.lost_packets.get_or_create(&camera_labels(camera)).inc_by(packets.into());
     }
 
     /// A segment is complete.
-    pub fn segment(&self, camera: &str) {
-        self.segments.get_or_create(&of(camera)).inc();
+    pub fn count_segment(&self, camera: &str) {
+        self.segments.get_or_create(&camera_labels(camera)).inc();
     }
 
     /// A connection to the camera begins.
-    pub fn connect(&self, camera: &str) {
-        self.connects.get_or_create(&of(camera)).inc();
+    pub fn count_connection_attempt(&self, camera: &str) {
+        self.connection_attempts.get_or_create(&camera_labels(camera)).inc();
     }
 
     /// A connection failed or ended.
-    pub fn failure(&self, camera: &str, kind: &'static str) {
-        self.kind(camera, kind);
-        self.failures.get_or_create(&of_kind(camera, kind)).inc();
+    pub fn count_connection_failure(&self, camera: &str, kind: &'static str) {
+        self.remember_kind(camera, kind);
+        self.connection_failures.get_or_create(&camera_kind_labels(camera, kind)).inc();
     }
 
     /// A gap began.
-    pub fn gap(&self, camera: &str, cause: GapCause) {
-        self.kind(camera, name(cause));
-        self.gaps.get_or_create(&of_kind(camera, name(cause))).inc();
+    pub fn count_gap(&self, camera: &str, cause: GapCause) {
+        self.remember_kind(camera, cause_label(cause));
+        self.gaps.get_or_create(&camera_kind_labels(camera, cause_label(cause))).inc();
     }
 
     /// An attempt to upload ended.
-    pub fn upload(&self, outcome: &'static str) {
-        self.uploads.get_or_create(&Outcome { outcome }).inc();
+    pub fn count_upload(&self, outcome: &'static str) {
+        self.uploads.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
     /// A segment left the spool unconfirmed.
-    pub fn discard(&self, outcome: &'static str) {
-        self.discarded.get_or_create(&Outcome { outcome }).inc();
+    pub fn count_discarded(&self, outcome: &'static str) {
+        self.discarded.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
     /// How full the spool is.
-    pub fn spool(&self, status: crate::contract::SpoolStatus) {
+    pub fn set_spool(&self, status: crate::contract::SpoolStatus) {
         self.spool_bytes.set(i64::try_from(status.bytes).unwrap_or(i64::MAX));
         self.spool_segments.set(i64::try_from(status.segments).unwrap_or(i64::MAX));
         self.spool_limit.set(i64::try_from(status.limit).unwrap_or(i64::MAX));
     }
 
     /// How far our clock is ahead of the store's.
-    pub fn clock_ahead(&self, ms: i64) {
-        self.clock_ahead_ms.set(ms);
+    pub fn set_clock_offset(&self, ms: i64) {
+        self.clock_offset_ms.set(ms);
     }
 
     /// A camera went away: its series end.
-    pub fn forget(&self, camera: &str) {
-        for family in [&self.frames, &self.bytes, &self.lost_packets, &self.segments, &self.connects] {
-            family.remove(&of(camera));
+    pub fn remove_camera(&self, camera: &str) {
+        for family in
+            [&self.frames, &self.written_bytes, &self.lost_packets, &self.segments, &self.connection_attempts]
+        {
+            family.remove(&camera_labels(camera));
         }
-        self.kinds().retain(|(of, kind)| {
+        self.lock_kinds().retain(|(of, kind)| {
             let stays = of != camera;
             if !stays {
-                self.failures.remove(&of_kind(camera, kind));
-                self.gaps.remove(&of_kind(camera, kind));
+                self.connection_failures.remove(&camera_kind_labels(camera, kind));
+                self.gaps.remove(&camera_kind_labels(camera, kind));
             }
             stays
         });
     }
 
-    fn kind(&self, camera: &str, kind: &'static str) {
-        self.kinds().insert((camera.to_owned(), kind));
+    fn remember_kind(&self, camera: &str, kind: &'static str) {
+        self.lock_kinds().insert((camera.to_owned(), kind));
     }
 
-    fn kinds(&self) -> MutexGuard<'_, BTreeSet<(String, &'static str)>> {
+    fn lock_kinds(&self) -> MutexGuard<'_, BTreeSet<(String, &'static str)>> {
         self.kinds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn of(camera: &str) -> Of {
-    Of { camera: camera.to_owned() }
+fn camera_labels(camera: &str) -> CameraLabels {
+    CameraLabels { camera: camera.to_owned() }
 }
 
-fn of_kind(camera: &str, kind: &'static str) -> OfKind {
-    OfKind { camera: camera.to_owned(), kind }
+fn camera_kind_labels(camera: &str, kind: &'static str) -> CameraKindLabels {
+    CameraKindLabels { camera: camera.to_owned(), kind }
 }
 
-const fn name(cause: GapCause) -> &'static str {
+const fn cause_label(cause: GapCause) -> &'static str {
     match cause {
         GapCause::Disconnected => "Disconnected",
         GapCause::Suspended => "Suspended",
@@ -177,18 +183,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_series_of_a_camera_that_went_away_end() {
-        let (metrics, mut registry) = (Metrics::default(), Registry::default());
+    fn removed_camera_loses_its_series() {
+        let (metrics, mut registry) = (RecorderMetrics::default(), Registry::default());
         metrics.register(&mut registry);
         for camera in ["hal", "deur"] {
-            metrics.written(camera, 1, 1);
-            metrics.lost(camera, 1);
-            metrics.segment(camera);
-            metrics.connect(camera);
-            metrics.failure(camera, "timeout");
-            metrics.gap(camera, GapCause::Restart);
+            metrics.add_written(camera, 1, 1);
+            metrics.add_lost_packets(camera, 1);
+            metrics.count_segment(camera);
+            metrics.count_connection_attempt(camera);
+            metrics.count_connection_failure(camera, "timeout");
+            metrics.count_gap(camera, GapCause::Restart);
         }
-        metrics.forget("hal");
+        metrics.remove_camera("hal");
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
         assert!(!text.contains("hal"), "{text}");

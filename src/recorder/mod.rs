@@ -34,4 +34,4 @@ mod stream;
 pub(crate) mod unsure;
 pub(crate) mod upload;
 
-pub use run::{Options, RecorderError, run};
+pub use run::{RecorderError, RecorderOptions, run};

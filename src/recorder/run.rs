@@ -14,28 +14,28 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::board::Board;
-use super::camera::Shared;
-use super::config::{self, Current};
+use super::board::RecorderState;
+use super::camera::RecorderContext;
+use super::config::{self, ConfigState};
 use super::fleet::Fleet;
 use super::http::{health, status};
-use super::metrics::Metrics;
-use super::spool::{Adopted, Spool};
-use super::upload::{Sink, Target, Uploads};
-use crate::contract::{Covering, GapCause, RecorderConfig};
-use crate::protocol::cover::Cover;
+use super::metrics::RecorderMetrics;
+use super::spool::{OrphanRecovery, Spool};
+use super::upload::{SegmentSink, UploadQueue, UploadTarget};
+use crate::contract::{GapCause, HoldScopeConfig, RecorderConfig};
+use crate::protocol::cover::HoldScope;
 use crate::storage::segments::Uploader;
 
 /// How often gaps are kept, and the spool is tidied.
-const TIDY: Duration = Duration::from_secs(1);
+const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How a recorder is run.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct RecorderOptions {
     /// Where the configuration is mounted.
     pub config_dir: PathBuf,
     /// Where recordings are made and wait.
-    pub spool: PathBuf,
+    pub spool_dir: PathBuf,
     /// Which pod this is: it records the cameras of this shard.
     pub shard: u32,
     /// Where `/v1/status` is served.
@@ -63,7 +63,7 @@ pub enum RecorderError {
     },
     /// A part of the recorder ended that must not. Another start is the remedy, and the cluster's to make.
     #[error("a part of the recorder ended badly")]
-    Inside,
+    Internal,
 }
 
 impl RecorderError {
@@ -72,7 +72,7 @@ impl RecorderError {
         match self {
             Self::Spool(_) => "spool",
             Self::Listen { .. } => "listen",
-            Self::Inside => "inside",
+            Self::Internal => "inside",
         }
     }
 
@@ -83,62 +83,72 @@ impl RecorderError {
 }
 
 /// Records until told to stop; then completes what is open and uploads what it can.
-pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), RecorderError> {
+pub async fn run(options: RecorderOptions, shutdown: CancellationToken) -> Result<(), RecorderError> {
     let started = Timestamp::now();
-    let spool = Spool::open(options.spool.clone()).await.map_err(RecorderError::Spool)?;
+    let spool = Spool::open(options.spool_dir.clone()).await.map_err(RecorderError::Spool)?;
     let mut registry = Registry::default();
-    let metrics = Metrics::default();
+    let metrics = RecorderMetrics::default();
     metrics.register(&mut registry);
-    let board = Arc::new(Board::new(spool.root(), metrics.clone()));
-    let (config_sender, mut config) = watch::channel(Current::default());
+    let state = Arc::new(RecorderState::new(spool.root(), metrics.clone()));
+    let (config_sender, mut config) = watch::channel(ConfigState::default());
 
     // What is served and watched lives until everything else has ended.
-    let last = CancellationToken::new();
-    let _ends_them = last.clone().drop_guard();
+    let services_stop = CancellationToken::new();
+    let _services_guard = services_stop.clone().drop_guard();
     let health = health::Health {
         config: config.clone(),
         spool: Arc::clone(&spool),
-        writable: health::Writable::default(),
+        writable: health::WritableCache::default(),
         registry: Arc::new(registry),
     };
-    let mut kept = JoinSet::new();
-    kept.spawn(health::serve(listen(options.health_listen).await?, health, last.clone()));
-    let status = status::Status {
+    let mut services = JoinSet::new();
+    services.spawn(health::serve(listen(options.health_listen).await?, health, services_stop.clone()));
+    let status = status::StatusSource {
         config: config.clone(),
-        board: Arc::clone(&board),
+        state: Arc::clone(&state),
         spool: Arc::clone(&spool),
         shard: options.shard,
         started,
     };
-    kept.spawn(status::serve(listen(options.status_listen).await?, status, last.clone()));
-    kept.spawn(config::follow(options.config_dir.clone(), config_sender, last.clone()));
-    kept.spawn(tidy(Arc::clone(&spool), Arc::clone(&board), metrics.clone(), last.clone()));
+    services.spawn(status::serve(listen(options.status_listen).await?, status, services_stop.clone()));
+    services.spawn(config::watch_file(options.config_dir.clone(), config_sender, services_stop.clone()));
+    services.spawn(run_housekeeping(
+        Arc::clone(&spool),
+        Arc::clone(&state),
+        metrics.clone(),
+        services_stop.clone(),
+    ));
 
     let (target_sender, target) = watch::channel(None);
     let (segment_sender, segment) = watch::channel(SignedDuration::from_secs(60));
     let drained = CancellationToken::new();
-    let uploads =
-        Uploads { spool: Arc::clone(&spool), board: Arc::clone(&board), metrics: metrics.clone(), target };
-    let mut uploading = tokio::spawn(uploads.run(drained.clone()));
-    let shared = Shared {
+    let uploads = UploadQueue {
         spool: Arc::clone(&spool),
-        board: Arc::clone(&board),
+        state: Arc::clone(&state),
+        metrics: metrics.clone(),
+        target,
+    };
+    let mut uploading = tokio::spawn(uploads.run(drained.clone()));
+    let shared = RecorderContext {
+        spool: Arc::clone(&spool),
+        state: Arc::clone(&state),
         metrics,
-        segment,
+        segment_duration: segment,
         epoch: Instant::now(),
     };
     let mut fleet = Fleet::new(shared, options.shard);
-    let mut settings = Settings { target: target_sender, segment: segment_sender, sink: None, known: None };
+    let mut settings =
+        SharedSettings { target: target_sender, segment_duration: segment_sender, sink: None, applied: None };
 
-    let ended = tokio::select! {
-        () = follow(&mut config, &mut settings, &mut fleet, &spool) => Err(RecorderError::Inside),
-        ended = until_told(&shutdown, &mut kept, &mut uploading) => ended,
+    let result = tokio::select! {
+        () = apply_config_changes(&mut config, &mut settings, &mut fleet, &spool) => Err(RecorderError::Internal),
+        ended = wait_for_shutdown(&shutdown, &mut services, &mut uploading) => ended,
     };
     tracing::info!("stopping: completing and uploading what is recorded");
     let ending = async {
         fleet.stop().await;
-        while adopt(&spool, &board).await {}
-        keep(&board).await;
+        while recover_orphan(&spool, &state).await {}
+        persist_gaps_or_warn(&state).await;
         drained.cancel();
         if !uploading.is_finished() {
             let _ = (&mut uploading).await;
@@ -151,29 +161,29 @@ pub async fn run(options: Options, shutdown: CancellationToken) -> Result<(), Re
         );
     }
     uploading.abort();
-    keep(&board).await;
-    ended
+    persist_gaps_or_warn(&state).await;
+    result
 }
 
 /// Waits until it is told to stop, or a part ended: none does by itself, and without one of them a recorder
 /// would look well and not be.
-async fn until_told(
+async fn wait_for_shutdown(
     shutdown: &CancellationToken,
-    kept: &mut JoinSet<()>,
+    services: &mut JoinSet<()>,
     uploading: &mut JoinHandle<()>,
 ) -> Result<(), RecorderError> {
     tokio::select! {
         biased;
         () = shutdown.cancelled() => Ok(()),
-        Some(_) = kept.join_next() => Err(RecorderError::Inside),
-        _ = uploading => Err(RecorderError::Inside),
+        Some(_) = services.join_next() => Err(RecorderError::Internal),
+        _ = uploading => Err(RecorderError::Internal),
     }
 }
 
 /// Makes everything as the configuration says, whenever it changes; until nobody reads it any more.
-async fn follow(
-    config: &mut watch::Receiver<Current>,
-    settings: &mut Settings,
+async fn apply_config_changes(
+    config: &mut watch::Receiver<ConfigState>,
+    settings: &mut SharedSettings,
     fleet: &mut Fleet,
     spool: &Spool,
 ) {
@@ -190,20 +200,20 @@ async fn follow(
 }
 
 /// What of the configuration concerns all cameras.
-struct Settings {
-    target: watch::Sender<Option<Target>>,
-    segment: watch::Sender<SignedDuration>,
-    sink: Option<Arc<dyn Sink>>,
-    known: Option<Arc<RecorderConfig>>,
+struct SharedSettings {
+    target: watch::Sender<Option<UploadTarget>>,
+    segment_duration: watch::Sender<SignedDuration>,
+    sink: Option<Arc<dyn SegmentSink>>,
+    applied: Option<Arc<RecorderConfig>>,
 }
 
-impl Settings {
+impl SharedSettings {
     fn apply(&mut self, spool: &Spool, config: &Arc<RecorderConfig>) {
-        let holds: Arc<[Cover]> = config.holds.values().map(Covering::cover).collect();
+        let holds: Arc<[HoldScope]> = config.holds.values().map(HoldScopeConfig::scope).collect();
         spool.set_holds(Arc::clone(&holds));
         spool.set_limit(config.spool_bytes);
-        self.segment.send_replace(millis(config.segment_duration_ms));
-        let is_same = self.known.as_ref().is_some_and(|known| known.storage == config.storage);
+        self.segment_duration.send_replace(millis(config.segment_duration_ms));
+        let is_same = self.applied.as_ref().is_some_and(|known| known.storage == config.storage);
         if !is_same {
             match Uploader::new(&config.storage) {
                 Ok(uploader) => self.sink = Some(Arc::new(uploader)),
@@ -212,14 +222,14 @@ impl Settings {
             }
         }
         if let Some(sink) = self.sink.clone() {
-            self.target.send_replace(Some(Target {
+            self.target.send_replace(Some(UploadTarget {
                 sink,
                 ceiling: millis(config.video_ceiling_ms),
                 holds,
                 revision: config.revision.clone(),
             }));
         }
-        self.known = Some(Arc::clone(config));
+        self.applied = Some(Arc::clone(config));
     }
 }
 
@@ -232,36 +242,41 @@ async fn listen(address: SocketAddr) -> Result<TcpListener, RecorderError> {
 }
 
 /// Keeps gaps, completes what was left behind, and reports what had to go.
-async fn tidy(spool: Arc<Spool>, board: Arc<Board>, metrics: Metrics, stop: CancellationToken) {
+async fn run_housekeeping(
+    spool: Arc<Spool>,
+    state: Arc<RecorderState>,
+    metrics: RecorderMetrics,
+    stop: CancellationToken,
+) {
     loop {
         tokio::select! {
-            () = sleep(TIDY) => {}
+            () = sleep(HOUSEKEEPING_INTERVAL) => {}
             () = stop.cancelled() => return,
         }
         // One at a time: reading it all may take longer than what else is done here can wait.
-        adopt(&spool, &board).await;
-        for gone in spool.evicted() {
-            metrics.discard("spool_full");
-            tracing::error!(camera = gone.camera, start = %gone.start, "the spool is full: the oldest segment went");
-            board.lost(&gone.camera, GapCause::SpoolFull, gone.start, gone.end());
-            board.error(&gone.camera, "the spool is full: the oldest segments go unconfirmed");
+        recover_orphan(&spool, &state).await;
+        for evicted in spool.take_evicted() {
+            metrics.count_discarded("spool_full");
+            tracing::error!(camera = evicted.camera, start = %evicted.start, "the spool is full: the oldest segment went");
+            state.mark_lost(&evicted.camera, GapCause::SpoolFull, evicted.start, evicted.end());
+            state.set_last_error(&evicted.camera, "the spool is full: the oldest segments go unconfirmed");
         }
-        metrics.spool(spool.status());
-        keep(&board).await;
+        metrics.set_spool(spool.status());
+        persist_gaps_or_warn(&state).await;
     }
 }
 
 /// Completes one file that was left behind, if there is one.
-async fn adopt(spool: &Arc<Spool>, board: &Board) -> bool {
-    let adopted = spool.adopt_orphan().await;
-    if let Some(Adopted::Complete(closed)) = &adopted {
-        board.found(&closed.camera, closed.end());
+async fn recover_orphan(spool: &Arc<Spool>, state: &RecorderState) -> bool {
+    let outcome = spool.recover_orphan().await;
+    if let Some(OrphanRecovery::Recovered(closed)) = &outcome {
+        state.mark_recovered(&closed.camera, closed.end());
     }
-    adopted.is_some()
+    outcome.is_some()
 }
 
-async fn keep(board: &Board) {
-    if let Err(error) = board.keep().await {
+async fn persist_gaps_or_warn(state: &RecorderState) {
+    if let Err(error) = state.persist_gaps().await {
         tracing::warn!(error = %error.kind(), "gaps cannot be kept in the spool");
     }
 }
@@ -272,23 +287,23 @@ mod tests {
 
     use super::*;
 
-    async fn soon<T>(ended: impl Future<Output = T>) -> T {
+    async fn within_timeout<T>(ended: impl Future<Output = T>) -> T {
         timeout(Duration::from_mins(5), ended).await.expect("noticed")
     }
 
     #[tokio::test]
-    async fn a_part_that_ends_ends_the_recorder() {
+    async fn recorder_ends_when_a_service_ends() {
         let shutdown = CancellationToken::new();
         let (mut fine, mut bad) = (JoinSet::new(), JoinSet::new());
         fine.spawn(pending());
         bad.spawn(pending());
         bad.spawn(async { panic!("a part that fails") });
         let (mut uploads, mut ended) = (tokio::spawn(pending()), tokio::spawn(async {}));
-        let told = soon(until_told(&shutdown, &mut bad, &mut uploads)).await;
-        assert!(matches!(told, Err(RecorderError::Inside)), "{told:?}");
-        let told = soon(until_told(&shutdown, &mut fine, &mut ended)).await;
-        assert!(matches!(told, Err(RecorderError::Inside)), "{told:?}");
+        let result = within_timeout(wait_for_shutdown(&shutdown, &mut bad, &mut uploads)).await;
+        assert!(matches!(result, Err(RecorderError::Internal)), "{result:?}");
+        let result = within_timeout(wait_for_shutdown(&shutdown, &mut fine, &mut ended)).await;
+        assert!(matches!(result, Err(RecorderError::Internal)), "{result:?}");
         shutdown.cancel();
-        soon(until_told(&shutdown, &mut fine, &mut uploads)).await.unwrap();
+        within_timeout(wait_for_shutdown(&shutdown, &mut fine, &mut uploads)).await.unwrap();
     }
 }

@@ -13,23 +13,23 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::clock::Continuity;
-use super::frame::{Frame, Parameters, TICKS_PER_SECOND};
+use super::frame::{Frame, TICKS_PER_SECOND, VideoParameters};
 use super::mp4::{self, Fragment, Mp4Error, Sample};
 
 /// A fragment is written when it is this long.
 const FRAGMENT_TICKS: i64 = TICKS_PER_SECOND;
 /// Where pictures are reordered, fragments end at keyframes only, but are not longer than this.
-const MOST_TICKS: i64 = 10 * TICKS_PER_SECOND;
+const MAX_FRAGMENT_TICKS: i64 = 10 * TICKS_PER_SECOND;
 /// A fragment is written when it is this large, whatever else: it bounds the memory that a camera can use.
-const MOST_BYTES: usize = 16 << 20;
+const MAX_FRAGMENT_BYTES: usize = 16 << 20;
 /// Longer without a picture is a gap, which no file spans.
 const STALL_TICKS: i64 = 5 * TICKS_PER_SECOND;
 /// How long the only picture of a file is shown.
-const LONE_TICKS: i64 = TICKS_PER_SECOND / 15;
+const SINGLE_FRAME_TICKS: i64 = TICKS_PER_SECOND / 15;
 
 /// What is to be done.
 #[derive(Debug)]
-pub enum Step {
+pub enum SegmentStep {
     /// Begin a file with these bytes, its first picture taken at `start` as far as is known yet.
     Open {
         /// When the first picture was taken.
@@ -37,14 +37,14 @@ pub enum Step {
         /// `ftyp` and `moov`.
         bytes: Vec<u8>,
         /// How it is coded.
-        parameters: Arc<Parameters>,
+        parameters: Arc<VideoParameters>,
     },
     /// Append a fragment.
     Append {
         /// The whole fragment.
         bytes: Vec<u8>,
         /// Pictures in it.
-        pictures: u64,
+        frames: u64,
         /// When its first picture was taken.
         from: Timestamp,
         /// When its last picture ends.
@@ -61,31 +61,31 @@ pub enum Step {
 
 /// The file that is being made.
 #[derive(Debug)]
-struct Open {
-    parameters: Arc<Parameters>,
+struct OpenSegment {
+    parameters: Arc<VideoParameters>,
     /// When the first picture was taken.
     start: Timestamp,
     /// The file follows another without a hole, so its start is known; else the clock still learns it.
-    follows: bool,
+    is_continuation: bool,
     /// The wall clock was set: the file ends at the next keyframe.
-    stepped: bool,
+    is_stepped: bool,
     boundary: Timestamp,
     first_ticks: i64,
     newest_ticks: i64,
     /// From the picture before to the newest.
-    interval: i64,
-    reordered: bool,
+    frame_interval: i64,
+    is_reordered: bool,
     samples: Vec<Sample>,
     bytes: usize,
     sequence: u32,
-    decoded_until: u64,
+    base_decode_ticks: u64,
 }
 
 /// Makes files of one camera's pictures.
 #[derive(Debug)]
 pub struct Segmenter {
     duration: SignedDuration,
-    open: Option<Open>,
+    open: Option<OpenSegment>,
 }
 
 impl Segmenter {
@@ -109,30 +109,30 @@ impl Segmenter {
         &mut self,
         frame: Frame,
         continuity: Continuity,
-        taken: &impl Fn(i64) -> Timestamp,
-    ) -> Result<Vec<Step>, Mp4Error> {
+        capture_time: &impl Fn(i64) -> Timestamp,
+    ) -> Result<Vec<SegmentStep>, Mp4Error> {
         let mut steps = Vec::new();
-        let mut follows = None;
+        let mut previous_end = None;
         if let Some(open) = &mut self.open {
             let elapsed = frame.ticks.saturating_sub(open.newest_ticks);
-            let broken = continuity == Continuity::Jumped || elapsed > STALL_TICKS;
-            let recoded = frame.parameters != open.parameters;
-            open.stepped |= continuity == Continuity::Stepped;
-            let due = open.stepped || taken(frame.ticks) >= open.boundary;
-            if broken {
+            let is_discontinuous = continuity == Continuity::Jumped || elapsed > STALL_TICKS;
+            let has_new_parameters = frame.parameters != open.parameters;
+            open.is_stepped |= continuity == Continuity::Stepped;
+            let is_due = open.is_stepped || capture_time(frame.ticks) >= open.boundary;
+            if is_discontinuous {
                 steps.extend(self.finish()?);
-            } else if recoded || (frame.keyframe && due) {
+            } else if has_new_parameters || (frame.is_keyframe && is_due) {
                 // A wall clock that was set would give the file an end that is not in its own time.
-                let end = (!open.stepped).then(|| taken(frame.ticks));
-                steps.extend(self.cut(frame.ticks, end)?);
-                follows = end;
-            } else if !open.stepped && !open.follows {
-                open.start = taken(open.first_ticks);
+                let end = (!open.is_stepped).then(|| capture_time(frame.ticks));
+                steps.extend(self.close_segment(frame.ticks, end)?);
+                previous_end = end;
+            } else if !open.is_stepped && !open.is_continuation {
+                open.start = capture_time(open.first_ticks);
             }
         }
         match &mut self.open {
             Some(open) => steps.extend(open.push(frame)?),
-            None if frame.keyframe => steps.push(self.begin(frame, follows, taken)?),
+            None if frame.is_keyframe => steps.push(self.begin(frame, previous_end, capture_time)?),
             // Nothing can be decoded before a keyframe.
             None => {}
         }
@@ -140,81 +140,86 @@ impl Segmenter {
     }
 
     /// No more pictures for now: completes the file.
-    pub fn finish(&mut self) -> Result<Vec<Step>, Mp4Error> {
-        let end = self.open.as_ref().map(|open| open.newest_ticks.saturating_add(open.last_interval()));
-        end.map_or_else(|| Ok(Vec::new()), |end| self.cut(end, None))
+    pub fn finish(&mut self) -> Result<Vec<SegmentStep>, Mp4Error> {
+        let end = self.open.as_ref().map(|open| open.newest_ticks.saturating_add(open.last_frame_duration()));
+        end.map_or_else(|| Ok(Vec::new()), |end| self.close_segment(end, None))
     }
 
     fn begin(
         &mut self,
         frame: Frame,
-        follows: Option<Timestamp>,
-        taken: &impl Fn(i64) -> Timestamp,
-    ) -> Result<Step, Mp4Error> {
-        let start = follows.unwrap_or_else(|| taken(frame.ticks));
+        previous_end: Option<Timestamp>,
+        capture_time: &impl Fn(i64) -> Timestamp,
+    ) -> Result<SegmentStep, Mp4Error> {
+        let start = previous_end.unwrap_or_else(|| capture_time(frame.ticks));
         let bytes = mp4::init(&frame.parameters, start)?;
         let parameters = Arc::clone(&frame.parameters);
-        self.open = Some(Open {
+        self.open = Some(OpenSegment {
             parameters: Arc::clone(&parameters),
             start,
-            follows: follows.is_some(),
-            stepped: false,
-            boundary: boundary(start, self.duration),
+            is_continuation: previous_end.is_some(),
+            is_stepped: false,
+            boundary: next_boundary(start, self.duration),
             first_ticks: frame.ticks,
             newest_ticks: frame.ticks,
-            interval: LONE_TICKS,
-            reordered: false,
+            frame_interval: SINGLE_FRAME_TICKS,
+            is_reordered: false,
             bytes: frame.data.len(),
-            samples: vec![Sample { shown: 0, keyframe: true, data: frame.data }],
+            samples: vec![Sample { presentation_ticks: 0, is_keyframe: true, data: frame.data }],
             sequence: 0,
-            decoded_until: 0,
+            base_decode_ticks: 0,
         });
-        Ok(Step::Open { start, bytes, parameters })
+        Ok(SegmentStep::Open { start, bytes, parameters })
     }
 
-    fn cut(&mut self, next_ticks: i64, end: Option<Timestamp>) -> Result<Vec<Step>, Mp4Error> {
+    fn close_segment(
+        &mut self,
+        next_ticks: i64,
+        end: Option<Timestamp>,
+    ) -> Result<Vec<SegmentStep>, Mp4Error> {
         let Some(mut open) = self.open.take() else {
             return Ok(Vec::new());
         };
-        let mut steps: Vec<Step> = open.flush(next_ticks)?.into_iter().collect();
-        let length = i64::try_from(open.decoded_until).map_err(|_| Mp4Error::Range)?;
-        let end = end.unwrap_or_else(|| after(open.start, length)).max(open.start);
-        steps.push(Step::Close { start: open.start, end });
+        let mut steps: Vec<SegmentStep> = open.flush(next_ticks)?.into_iter().collect();
+        let length = i64::try_from(open.base_decode_ticks).map_err(|_| Mp4Error::Range)?;
+        let end = end.unwrap_or_else(|| add_ticks(open.start, length)).max(open.start);
+        steps.push(SegmentStep::Close { start: open.start, end });
         Ok(steps)
     }
 }
 
-impl Open {
+impl OpenSegment {
     /// How long the last picture is shown, as far as can be told: as long as the one before it.
-    fn last_interval(&self) -> i64 {
-        let mut shown: Vec<i64> = self.samples.iter().map(|sample| sample.shown).collect();
-        shown.sort_unstable();
-        match shown.as_slice() {
+    fn last_frame_duration(&self) -> i64 {
+        let mut presentation_ticks: Vec<i64> =
+            self.samples.iter().map(|sample| sample.presentation_ticks).collect();
+        presentation_ticks.sort_unstable();
+        match presentation_ticks.as_slice() {
             [.., before, last] if last > before => last - before,
-            _ => self.interval,
+            _ => self.frame_interval,
         }
     }
 
-    fn push(&mut self, frame: Frame) -> Result<Option<Step>, Mp4Error> {
-        self.reordered |= frame.ticks < self.newest_ticks;
-        let shown = frame.ticks.saturating_sub(self.first_ticks);
-        let first = self.samples.first().map_or(shown, |sample| sample.shown);
-        let length = shown.saturating_sub(first);
+    fn push(&mut self, frame: Frame) -> Result<Option<SegmentStep>, Mp4Error> {
+        self.is_reordered |= frame.ticks < self.newest_ticks;
+        let presentation_ticks = frame.ticks.saturating_sub(self.first_ticks);
+        let first = self.samples.first().map_or(presentation_ticks, |sample| sample.presentation_ticks);
+        let length = presentation_ticks.saturating_sub(first);
         // Before a keyframe everything that is shown earlier has come; elsewhere only without reordering.
-        let may_end = frame.keyframe || !self.reordered || length >= MOST_TICKS;
-        let full = (length >= FRAGMENT_TICKS && may_end) || self.bytes >= MOST_BYTES;
-        let step = if full { self.flush(frame.ticks)? } else { None };
+        let may_end = frame.is_keyframe || !self.is_reordered || length >= MAX_FRAGMENT_TICKS;
+        let is_full = (length >= FRAGMENT_TICKS && may_end) || self.bytes >= MAX_FRAGMENT_BYTES;
+        let step = if is_full { self.flush(frame.ticks)? } else { None };
 
         if frame.ticks > self.newest_ticks {
-            self.interval = frame.ticks - self.newest_ticks;
+            self.frame_interval = frame.ticks - self.newest_ticks;
             self.newest_ticks = frame.ticks;
         }
         self.bytes += frame.data.len();
-        self.samples.push(Sample { shown, keyframe: frame.keyframe, data: frame.data });
+        self.samples.push(Sample { presentation_ticks, is_keyframe: frame.is_keyframe, data: frame.data });
         Ok(step)
     }
 
-    fn flush(&mut self, next_ticks: i64) -> Result<Option<Step>, Mp4Error> {
+    fn flush(&mut self, next_ticks: i64) -> Result<Option<SegmentStep>, Mp4Error> {
         let Some(first) = self.samples.first() else {
             return Ok(None);
         };
@@ -222,28 +227,28 @@ impl Open {
         let fragment = Fragment {
             sequence: self.sequence,
             samples: &self.samples,
-            decoded_until: self.decoded_until,
-            next_shown: next_ticks.saturating_sub(self.first_ticks),
-            taken: after(self.start, first.shown),
+            base_decode_ticks: self.base_decode_ticks,
+            next_presentation_ticks: next_ticks.saturating_sub(self.first_ticks),
+            captured_at: add_ticks(self.start, first.presentation_ticks),
         };
         let (bytes, end) = fragment.encode()?;
-        let (pictures, from) = (self.samples.len() as u64, fragment.taken);
-        let until = after(self.start, i64::try_from(end).map_err(|_| Mp4Error::Range)?);
-        self.decoded_until = end;
+        let (frames, from) = (self.samples.len() as u64, fragment.captured_at);
+        let until = add_ticks(self.start, i64::try_from(end).map_err(|_| Mp4Error::Range)?);
+        self.base_decode_ticks = end;
         self.samples.clear();
         self.bytes = 0;
-        Ok(Some(Step::Append { bytes, pictures, from, until }))
+        Ok(Some(SegmentStep::Append { bytes, frames, from, until }))
     }
 }
 
 /// The first multiple of `duration` since 1970 after `start`.
-fn boundary(start: Timestamp, duration: SignedDuration) -> Timestamp {
+fn next_boundary(start: Timestamp, duration: SignedDuration) -> Timestamp {
     let step = i64::try_from(duration.as_millis()).unwrap_or(i64::MAX).max(1);
     let next = (start.as_millisecond().div_euclid(step)).saturating_add(1).saturating_mul(step);
     Timestamp::from_millisecond(next).unwrap_or(Timestamp::MAX)
 }
 
-fn after(start: Timestamp, ticks: i64) -> Timestamp {
+fn add_ticks(start: Timestamp, ticks: i64) -> Timestamp {
     let duration = SignedDuration::from_micros(ticks.saturating_mul(1_000_000) / TICKS_PER_SECOND);
     start.checked_add(duration).unwrap_or(start)
 }

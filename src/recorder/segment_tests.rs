@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::recorder::frame::{Arrival, Codec};
-use crate::recorder::mp4::survey;
+use crate::recorder::mp4::scan_fragments;
 
 const PERIOD: i64 = 6000;
 /// A minute boundary.
@@ -33,32 +33,32 @@ pub(crate) fn sample_entry() -> Vec<u8> {
     boxed(b"avc1", &entry)
 }
 
-fn parameters(width: u16) -> Arc<Parameters> {
-    Arc::new(Parameters { codec: Codec::H264, width, height: 240, sample_entry: sample_entry() })
+fn parameters(width: u16) -> Arc<VideoParameters> {
+    Arc::new(VideoParameters { codec: Codec::H264, width, height: 240, sample_entry: sample_entry() })
 }
 
-fn frame(n: i64, ticks: i64, keyframe: bool, parameters: &Arc<Parameters>) -> Frame {
+fn frame(n: i64, ticks: i64, keyframe: bool, parameters: &Arc<VideoParameters>) -> Frame {
     Frame {
         data: format!("<{n}>").into_bytes(),
-        keyframe,
+        is_keyframe: keyframe,
         ticks,
-        arrived: Arrival { steady_us: 0, wall_us: 0 },
-        lost: 0,
+        arrival: Arrival { monotonic_us: 0, wall_us: 0 },
+        lost_packets: 0,
         parameters: Arc::clone(parameters),
     }
 }
 
-fn taken(ticks: i64) -> Timestamp {
-    after(Timestamp::from_second(START).unwrap(), ticks)
+fn captured_at(ticks: i64) -> Timestamp {
+    add_ticks(Timestamp::from_second(START).unwrap(), ticks)
 }
 
 #[derive(Debug, Default, Clone)]
-struct File {
+struct RecordedFile {
     bytes: Vec<u8>,
     closed: Option<(Timestamp, Timestamp)>,
 }
 
-impl File {
+impl RecordedFile {
     /// The numbers of the pictures, in order.
     fn numbers(&self) -> Vec<i64> {
         let text = String::from_utf8_lossy(&self.bytes);
@@ -67,44 +67,44 @@ impl File {
     }
 
     fn ticks(&self) -> i64 {
-        survey(&mut Cursor::new(&self.bytes)).unwrap().ticks.try_into().unwrap()
+        scan_fragments(&mut Cursor::new(&self.bytes)).unwrap().duration_ticks.try_into().unwrap()
     }
 }
 
-fn files(steps: impl IntoIterator<Item = Step>) -> Vec<File> {
-    let mut files: Vec<File> = Vec::new();
+fn files(steps: impl IntoIterator<Item = SegmentStep>) -> Vec<RecordedFile> {
+    let mut files: Vec<RecordedFile> = Vec::new();
     for step in steps {
         match step {
-            Step::Open { bytes, .. } => {
+            SegmentStep::Open { bytes, .. } => {
                 assert!(files.last().is_none_or(|file| file.closed.is_some()), "two files open");
-                files.push(File { bytes, closed: None });
+                files.push(RecordedFile { bytes, closed: None });
             }
-            Step::Append { bytes, .. } => files.last_mut().unwrap().bytes.extend(bytes),
-            Step::Close { start, end } => files.last_mut().unwrap().closed = Some((start, end)),
+            SegmentStep::Append { bytes, .. } => files.last_mut().unwrap().bytes.extend(bytes),
+            SegmentStep::Close { start, end } => files.last_mut().unwrap().closed = Some((start, end)),
         }
     }
     files
 }
 
-fn record(frames: impl IntoIterator<Item = (Frame, Continuity)>, seconds: i64) -> Vec<File> {
+fn record(frames: impl IntoIterator<Item = (Frame, Continuity)>, seconds: i64) -> Vec<RecordedFile> {
     let mut segmenter = Segmenter::new(SignedDuration::from_secs(seconds));
     let mut steps = Vec::new();
     for (frame, continuity) in frames {
-        steps.extend(segmenter.push(frame, continuity, &taken).unwrap());
+        steps.extend(segmenter.push(frame, continuity, &captured_at).unwrap());
     }
     steps.extend(segmenter.finish().unwrap());
     files(steps)
 }
 
-fn steady(count: i64, gop: i64) -> impl Iterator<Item = (Frame, Continuity)> {
+fn steady_frames(count: i64, gop: i64) -> impl Iterator<Item = (Frame, Continuity)> {
     let parameters = parameters(320);
     (0..count).map(move |n| (frame(n, n * PERIOD, n % gop == 0, &parameters), Continuity::Steady))
 }
 
 #[test]
-fn files_end_at_the_first_keyframe_past_a_boundary_and_touch() {
+fn segments_end_at_first_keyframe_past_boundary_without_holes() {
     // Keyframes every 2.8 s, files of 10 s: 11.2, 22.4, 30.8 …
-    let files = record(steady(15 * 35, 42), 10);
+    let files = record(steady_frames(15 * 35, 42), 10);
     let edges: Vec<_> = files.iter().map(|file| file.closed.unwrap()).collect();
     let second = |ms: i64| Timestamp::from_millisecond(START * 1000 + ms).unwrap();
     assert_eq!(edges[0], (second(0), second(11_200)));
@@ -114,14 +114,17 @@ fn files_end_at_the_first_keyframe_past_a_boundary_and_touch() {
     for (file, (start, end)) in files.iter().zip(edges) {
         let ms = file.ticks() * 1000 / TICKS_PER_SECOND;
         assert!((ms - (end.as_millisecond() - start.as_millisecond())).abs() <= 1);
-        let told = survey(&mut Cursor::new(&file.bytes)).unwrap().start.unwrap();
-        assert!((told.as_millisecond() - start.as_millisecond()).abs() <= 1, "{told} {start}");
+        let start_in_file = scan_fragments(&mut Cursor::new(&file.bytes)).unwrap().start.unwrap();
+        assert!(
+            (start_in_file.as_millisecond() - start.as_millisecond()).abs() <= 1,
+            "{start_in_file} {start}"
+        );
     }
 }
 
 #[test]
-fn a_file_that_is_cut_off_is_good_up_to_its_last_whole_fragment() {
-    let pieces = whole_file(8);
+fn truncated_file_is_valid_up_to_last_complete_fragment() {
+    let pieces = complete_file(8);
     let bytes = pieces.concat();
     let mut edges = vec![0];
     let ends = pieces.iter().scan(0, |end, piece| {
@@ -130,16 +133,16 @@ fn a_file_that_is_cut_off_is_good_up_to_its_last_whole_fragment() {
     });
     edges.extend(ends.skip(1));
     for cut in 0..=bytes.len() {
-        let found = survey(&mut Cursor::new(&bytes[..cut])).unwrap();
+        let scan = scan_fragments(&mut Cursor::new(&bytes[..cut])).unwrap();
         let fragments = edges.iter().filter(|edge| **edge <= cut).count() - 1;
-        assert_eq!(found.whole, edges[fragments] as u64, "cut at {cut}");
-        assert_eq!(found.ticks, fragments as u64 * 90_000, "cut at {cut}");
-        assert_eq!(found.start.is_some(), fragments > 0);
+        assert_eq!(scan.complete_bytes, edges[fragments] as u64, "cut at {cut}");
+        assert_eq!(scan.duration_ticks, fragments as u64 * 90_000, "cut at {cut}");
+        assert_eq!(scan.start.is_some(), fragments > 0);
     }
 }
 
 #[test]
-fn other_parameters_begin_a_file_and_wait_for_a_keyframe() {
+fn new_parameters_begin_a_file_at_next_keyframe() {
     let (small, large) = (parameters(320), parameters(640));
     let frames = (0..60).map(|n| {
         // The size changes at picture 25, but only picture 30 is a keyframe.
@@ -152,26 +155,26 @@ fn other_parameters_begin_a_file_and_wait_for_a_keyframe() {
 }
 
 #[test]
-fn a_step_of_the_wall_clock_ends_the_file_in_its_own_time() {
+fn wall_clock_step_ends_file_in_its_own_time() {
     let parameters = parameters(320);
     let mut segmenter = Segmenter::new(SignedDuration::from_secs(60));
     let mut steps = Vec::new();
     for n in 0..60 {
         let frame = frame(n, n * PERIOD, n % 15 == 0, &parameters);
         let set = move |ticks| {
-            if n < 20 { taken(ticks) } else { taken(ticks + 3600 * TICKS_PER_SECOND) }
+            if n < 20 { captured_at(ticks) } else { captured_at(ticks + 3600 * TICKS_PER_SECOND) }
         };
         let continuity = if n == 20 { Continuity::Stepped } else { Continuity::Steady };
         steps.extend(segmenter.push(frame, continuity, &set).unwrap());
     }
     steps.extend(segmenter.finish().unwrap());
     let files = files(steps);
-    assert_eq!(files[0].closed, Some((taken(0), taken(30 * PERIOD))));
-    assert_eq!(files[1].closed.unwrap().0, taken(30 * PERIOD + 3600 * TICKS_PER_SECOND));
+    assert_eq!(files[0].closed, Some((captured_at(0), captured_at(30 * PERIOD))));
+    assert_eq!(files[1].closed.unwrap().0, captured_at(30 * PERIOD + 3600 * TICKS_PER_SECOND));
 }
 
 #[test]
-fn a_jump_of_the_camera_begins_a_file() {
+fn camera_clock_jump_begins_a_file() {
     let parameters = parameters(320);
     let frames = (0..60).map(|n| {
         let (ticks, continuity) = match n {
@@ -187,7 +190,7 @@ fn a_jump_of_the_camera_begins_a_file() {
 }
 
 #[test]
-fn reordered_pictures_keep_their_times() {
+fn reordered_frames_keep_their_times() {
     // Decoded I P B B P B B, shown 0 3 1 2 6 4 5, keyframes every 30.
     let parameters = parameters(320);
     let frames = (0..90).map(|n| {
@@ -205,7 +208,7 @@ fn reordered_pictures_keep_their_times() {
 
 proptest! {
     #[test]
-    fn every_picture_from_the_first_keyframe_on_is_in_exactly_one_file(
+    fn every_frame_from_first_keyframe_is_in_exactly_one_file(
         gaps in proptest::collection::vec((1_i64..40_000, 0_u8..12, 0_u8..60), 1..400),
         seconds in 1_i64..20,
     ) {
@@ -225,25 +228,25 @@ proptest! {
             frames.push((frame(n, ticks, keyframe, &parameters), continuity));
         }
         let files = record(frames, seconds);
-        let found: Vec<i64> = files.iter().flat_map(File::numbers).collect();
-        prop_assert_eq!(found, expected);
+        let recorded: Vec<i64> = files.iter().flat_map(RecordedFile::numbers).collect();
+        prop_assert_eq!(recorded, expected);
         for file in &files {
-            let whole = survey(&mut Cursor::new(&file.bytes)).unwrap();
-            prop_assert_eq!(whole.whole, file.bytes.len() as u64);
-            prop_assert_eq!(whole.pictures, file.numbers().len() as u64);
+            let scan = scan_fragments(&mut Cursor::new(&file.bytes)).unwrap();
+            prop_assert_eq!(scan.complete_bytes, file.bytes.len() as u64);
+            prop_assert_eq!(scan.frames, file.numbers().len() as u64);
         }
     }
 }
 
 /// The pieces of a file of so many seconds: its beginning, then a fragment a second.
-pub(crate) fn whole_file(seconds: i64) -> Vec<Vec<u8>> {
+pub(crate) fn complete_file(seconds: i64) -> Vec<Vec<u8>> {
     let mut segmenter = Segmenter::new(SignedDuration::from_secs(3600));
     let mut pieces = Vec::new();
-    for (frame, continuity) in steady(15 * seconds, 30) {
-        for step in segmenter.push(frame, continuity, &taken).unwrap() {
+    for (frame, continuity) in steady_frames(15 * seconds, 30) {
+        for step in segmenter.push(frame, continuity, &captured_at).unwrap() {
             match step {
-                Step::Open { bytes, .. } | Step::Append { bytes, .. } => pieces.push(bytes),
-                Step::Close { .. } => {}
+                SegmentStep::Open { bytes, .. } | SegmentStep::Append { bytes, .. } => pieces.push(bytes),
+                SegmentStep::Close { .. } => {}
             }
         }
     }

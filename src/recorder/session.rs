@@ -7,159 +7,169 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::camera::{Shared, until_then};
+use super::camera::{RecorderContext, duration_until};
 use super::clock::StreamClock;
 use super::frame::Frame;
 use super::gate;
 use super::mp4::Mp4Error;
-use super::segment::{Segmenter, Step};
-use super::spool::{SpoolError, Writer};
-use super::stream::{Source, Stream, StreamError};
+use super::segment::{SegmentStep, Segmenter};
+use super::spool::{SegmentWriter, SpoolError};
+use super::stream::{StreamError, StreamSource, VideoStream};
 use crate::contract::{CameraConfig, CameraState, GapCause};
 
 /// How often the gate is asked although no picture comes.
-const LOOK: Duration = Duration::from_secs(10);
+const PERMISSION_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Why a recording ended.
 #[derive(Debug)]
-pub enum End {
+pub enum SessionEnd {
     /// The recorder stops, or the camera went from its configuration.
-    Stop,
+    Stopped,
     /// The camera may not record now.
-    Gate,
+    NotPermitted,
     /// The camera is to be reached otherwise.
     Reconfigured,
     /// Nothing more can be kept.
-    Full,
+    SpoolFull,
     /// The disk or the format would not.
-    Disk {
+    WriteFailed {
         /// Bounded, for metrics.
         category: &'static str,
         /// Holds no secret.
         message: String,
     },
     /// The stream ended.
-    Failed(StreamError),
+    StreamFailed(StreamError),
 }
 
 /// What an upset in writing says of the recording.
-impl From<SpoolError> for End {
+impl From<SpoolError> for SessionEnd {
     fn from(error: SpoolError) -> Self {
         match error {
-            SpoolError::Full => Self::Full,
-            SpoolError::Io(_) => Self::Disk { category: error.category(), message: error.safe_message() },
+            SpoolError::Full => Self::SpoolFull,
+            SpoolError::Io(_) => {
+                Self::WriteFailed { category: error.category(), message: error.safe_message() }
+            }
         }
     }
 }
 
-impl From<Mp4Error> for End {
+impl From<Mp4Error> for SessionEnd {
     fn from(error: Mp4Error) -> Self {
-        Self::Disk { category: error.category(), message: format!("a picture cannot be written: {error}") }
+        Self::WriteFailed {
+            category: error.category(),
+            message: format!("a picture cannot be written: {error}"),
+        }
     }
 }
 
 /// One connection's recording.
-pub struct Recording<'a> {
+pub struct RecordingSession<'a> {
     name: &'a str,
-    shared: &'a Shared,
+    context: &'a RecorderContext,
     clock: StreamClock,
     segmenter: Segmenter,
-    writer: Option<Writer>,
+    writer: Option<SegmentWriter>,
 }
 
-impl<'a> Recording<'a> {
+impl<'a> RecordingSession<'a> {
     /// Nothing recorded yet.
-    pub fn new(name: &'a str, shared: &'a Shared) -> Self {
-        let segmenter = Segmenter::new(*shared.segment.borrow());
-        Self { name, shared, clock: StreamClock::default(), segmenter, writer: None }
+    pub fn new(name: &'a str, context: &'a RecorderContext) -> Self {
+        let segmenter = Segmenter::new(*context.segment_duration.borrow());
+        Self { name, context, clock: StreamClock::default(), segmenter, writer: None }
     }
 
     /// Records until something ends it, and completes the file.
     pub async fn run(
         mut self,
-        mut stream: Stream,
-        source: &Source,
+        mut stream: VideoStream,
+        source: &StreamSource,
         config: &mut watch::Receiver<CameraConfig>,
         stop: &CancellationToken,
-    ) -> End {
+    ) -> SessionEnd {
         let end = self.record(&mut stream, source, config, stop).await;
         // The camera hears first that it may stop; the disk can take its time.
         drop(stream);
         let finished = match self.segmenter.finish() {
-            Ok(steps) => self.take(steps).await,
+            Ok(steps) => self.apply_steps(steps).await,
             Err(error) => Err(error.into()),
         };
-        self.begin_gap(&end);
+        self.report_gap(&end);
         match (end, finished) {
-            (End::Failed(_), Err(worse)) => worse,
+            (SessionEnd::StreamFailed(_), Err(worse)) => worse,
             (end, _) => end,
         }
     }
 
     async fn record(
         &mut self,
-        stream: &mut Stream,
-        source: &Source,
+        stream: &mut VideoStream,
+        source: &StreamSource,
         config: &mut watch::Receiver<CameraConfig>,
         stop: &CancellationToken,
-    ) -> End {
+    ) -> SessionEnd {
         loop {
             let camera = config.borrow_and_update().clone();
-            if Source::from(&camera) != *source {
-                return End::Reconfigured;
+            if StreamSource::from(&camera) != *source {
+                return SessionEnd::Reconfigured;
             }
             let now = Timestamp::now();
-            let gate = gate::at(&camera, now);
-            if gate.closed.is_some() {
-                return End::Gate;
+            let permission = gate::recording_window(&camera, now);
+            if permission.denial.is_some() {
+                return SessionEnd::NotPermitted;
             }
-            let closing = sleep(gate.until.map_or(LOOK, |until| until_then(until, now)).min(LOOK));
+            let closing = sleep(
+                permission
+                    .until
+                    .map_or(PERMISSION_CHECK_INTERVAL, |until| duration_until(until, now))
+                    .min(PERMISSION_CHECK_INTERVAL),
+            );
             tokio::pin!(closing);
             loop {
                 tokio::select! {
                     biased;
-                    () = stop.cancelled() => return End::Stop,
+                    () = stop.cancelled() => return SessionEnd::Stopped,
                     () = &mut closing => break,
-                    changed = config.changed() => if changed.is_err() { return End::Stop } else { break },
+                    changed = config.changed() => if changed.is_err() { return SessionEnd::Stopped } else { break },
                     frame = stream.next() => match frame {
-                        Ok(frame) => if let Err(end) = self.frame(frame, &camera).await { return end },
-                        Err(error) => return End::Failed(error),
+                        Ok(frame) => if let Err(end) = self.record_frame(frame, &camera).await { return end },
+                        Err(error) => return SessionEnd::StreamFailed(error),
                     },
                 }
             }
         }
     }
 
-    async fn frame(&mut self, frame: Frame, camera: &CameraConfig) -> Result<(), End> {
-        if frame.lost > 0 {
-            self.shared.metrics.lost(self.name, frame.lost);
+    async fn record_frame(&mut self, frame: Frame, camera: &CameraConfig) -> Result<(), SessionEnd> {
+        if frame.lost_packets > 0 {
+            self.context.metrics.add_lost_packets(self.name, frame.lost_packets);
         }
-        let continuity = self.clock.observe(frame.ticks, frame.arrived);
-        let taken = self.clock.wall(frame.ticks);
+        let continuity = self.clock.observe(frame.ticks, frame.arrival);
+        let captured_at = self.clock.capture_time(frame.ticks);
         // A picture that was taken outside a window is not written, whenever it arrives.
-        if gate::closed(camera, taken).is_some() {
-            let closed = gate::closed(camera, Timestamp::now()).is_some();
-            return if closed { Err(End::Gate) } else { Ok(()) };
+        if gate::denial_at(camera, captured_at).is_some() {
+            let is_denied = gate::denial_at(camera, Timestamp::now()).is_some();
+            return if is_denied { Err(SessionEnd::NotPermitted) } else { Ok(()) };
         }
-        self.segmenter.set_duration(*self.shared.segment.borrow());
+        self.segmenter.set_duration(*self.context.segment_duration.borrow());
         let clock = &self.clock;
-        let steps = self.segmenter.push(frame, continuity, &|ticks| clock.wall(ticks))?;
+        let steps = self.segmenter.push(frame, continuity, &|ticks| clock.capture_time(ticks))?;
         if self.segmenter.is_open() {
-            self.shared.board.frame(self.name, taken);
+            self.context.state.set_last_frame(self.name, captured_at);
         }
-        self.take(steps).await
+        self.apply_steps(steps).await
     }
 
-    async fn take(&mut self, steps: Vec<Step>) -> Result<(), End> {
-        let (board, metrics) = (&self.shared.board, &self.shared.metrics);
+    async fn apply_steps(&mut self, steps: Vec<SegmentStep>) -> Result<(), SessionEnd> {
+        let (state, metrics) = (&self.context.state, &self.context.metrics);
         for step in steps {
             match step {
-                Step::Open { start, bytes, parameters } => {
-                    self.writer = Some(self.shared.spool.begin(self.name, start, bytes).await?);
-                    board.set_codec(self.name, parameters.codec.to_string());
-                    board.set_state(self.name, CameraState::Recording, Timestamp::now());
+                SegmentStep::Open { start, bytes, parameters } => {
+                    self.writer = Some(self.context.spool.begin(self.name, start, bytes).await?);
+                    state.set_codec(self.name, parameters.codec.to_string());
+                    state.set_camera_state(self.name, CameraState::Recording, Timestamp::now());
                 }
-                Step::Append { bytes, pictures, from, until } => {
+                SegmentStep::Append { bytes, frames, from, until } => {
                     if let Some(writer) = &mut self.writer {
                         let length = bytes.len() as u64;
                         if let Err(error) = writer.append(bytes).await {
@@ -167,15 +177,15 @@ impl<'a> Recording<'a> {
                             self.writer = None;
                             return Err(error.into());
                         }
-                        metrics.written(self.name, pictures, length);
-                        board.recorded(self.name, from, until);
+                        metrics.add_written(self.name, frames, length);
+                        state.mark_recorded(self.name, from, until);
                     }
                 }
-                Step::Close { start, end } => {
+                SegmentStep::Close { start, end } => {
                     if let Some(writer) = self.writer.take() {
-                        let closed = writer.close(start, end).await?;
-                        metrics.segment(self.name);
-                        tracing::debug!(camera = self.name, bytes = closed.bytes, "segment complete");
+                        let segment = writer.close(start, end).await?;
+                        metrics.count_segment(self.name);
+                        tracing::debug!(camera = self.name, bytes = segment.bytes, "segment complete");
                     }
                 }
             }
@@ -183,16 +193,19 @@ impl<'a> Recording<'a> {
         Ok(())
     }
 
-    fn begin_gap(&self, end: &End) {
+    fn report_gap(&self, end: &SessionEnd) {
         let now = Timestamp::now();
         match end {
-            End::Full => {
-                self.shared.board.set_state(self.name, CameraState::SpoolFull, now);
-                self.shared.board.gap(self.name, GapCause::SpoolFull, now);
+            SessionEnd::SpoolFull => {
+                self.context.state.set_camera_state(self.name, CameraState::SpoolFull, now);
+                self.context.state.begin_gap(self.name, GapCause::SpoolFull, now);
             }
-            End::Reconfigured => self.shared.board.gap(self.name, GapCause::Disconnected, now),
+            SessionEnd::Reconfigured => self.context.state.begin_gap(self.name, GapCause::Disconnected, now),
             // These say for themselves why there is no picture.
-            End::Stop | End::Gate | End::Disk { .. } | End::Failed(_) => {}
+            SessionEnd::Stopped
+            | SessionEnd::NotPermitted
+            | SessionEnd::WriteFailed { .. }
+            | SessionEnd::StreamFailed(_) => {}
         }
     }
 }

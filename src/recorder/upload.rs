@@ -14,33 +14,33 @@ use tokio::time::{sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::backoff::Backoff;
-use super::board::Board;
-use super::metrics::Metrics;
+use super::board::RecorderState;
+use super::metrics::RecorderMetrics;
 use super::spool::{Closed, Spool};
-use super::unsure::{Unsure, all_follow};
+use super::unsure::{InDoubtUploads, all_use_revision};
 use crate::contract::SegmentReport;
-use crate::protocol::cover::Cover;
+use crate::protocol::cover::HoldScope;
 use crate::storage::key::{Class, Key, KeyError};
 use crate::storage::segments::{PutError, Uploader};
 use crate::storage::tag::RetentionTag;
 
 /// Uploads at once.
-const AT_ONCE: usize = 4;
+const MAX_CONCURRENT_UPLOADS: usize = 4;
 /// An upload may take so long, and more for its bytes at the slowest rate that is of any use. One that takes
 /// longer is tried again: the network is gone without saying so.
-const PATIENCE: Duration = Duration::from_secs(30);
+const UPLOAD_TIMEOUT_BASE: Duration = Duration::from_secs(30);
 /// Bytes a second: 2 Mbit/s, a share of a line that carries one camera.
-const SLOWEST: u64 = 256 << 10;
+const MIN_BYTES_PER_SECOND: u64 = 256 << 10;
 /// How often the spool is looked at, whatever happens.
-const LOOK: Duration = Duration::from_secs(5);
+const POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// Waits between attempts at a store that does not take anything.
-const WAITS: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+const BACKOFF_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 /// How long a segment waits that was refused for itself, or with the credentials in use.
-const ALONE: Duration = Duration::from_mins(1);
+const SEGMENT_RETRY_DELAY: Duration = Duration::from_mins(1);
 
 /// What came of an upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Confirmed {
+pub struct UploadConfirmation {
     /// An earlier upload had arrived, though its answer had not.
     pub already_there: bool,
     /// The store's clock.
@@ -61,15 +61,15 @@ pub enum UploadError {
     Timeout,
     /// The task that uploaded it failed.
     #[error("uploading failed inside the recorder")]
-    Inside,
+    Internal,
 }
 
 impl UploadError {
     /// Whether the store takes nothing for now, rather than not this segment.
-    fn is_of_the_store(&self) -> bool {
+    fn is_store_wide(&self) -> bool {
         match self {
             Self::Put(error) => error.is_retryable(),
-            Self::Key(_) | Self::Inside => false,
+            Self::Key(_) | Self::Internal => false,
             Self::Timeout => true,
         }
     }
@@ -79,7 +79,7 @@ impl UploadError {
         match self {
             Self::Put(PutError::Store(error)) => error.is_retryable(),
             Self::Put(_) | Self::Key(_) => false,
-            Self::Timeout | Self::Inside => true,
+            Self::Timeout | Self::Internal => true,
         }
     }
 
@@ -89,7 +89,7 @@ impl UploadError {
             Self::Put(error) => error.category(),
             Self::Key(error) => error.category(),
             Self::Timeout => "timeout",
-            Self::Inside => "inside",
+            Self::Internal => "inside",
         }
     }
 
@@ -101,7 +101,7 @@ impl UploadError {
 
 /// Where recordings go.
 #[async_trait]
-pub trait Sink: Send + Sync + 'static {
+pub trait SegmentSink: Send + Sync + 'static {
     /// Puts a file under a key, once.
     async fn put(
         &self,
@@ -109,83 +109,83 @@ pub trait Sink: Send + Sync + 'static {
         file: &Path,
         sha256: [u8; 32],
         tag: RetentionTag,
-    ) -> Result<Confirmed, UploadError>;
+    ) -> Result<UploadConfirmation, UploadError>;
 }
 
 #[async_trait]
-impl Sink for Uploader {
+impl SegmentSink for Uploader {
     async fn put(
         &self,
         key: &Key,
         file: &Path,
         sha256: [u8; 32],
         tag: RetentionTag,
-    ) -> Result<Confirmed, UploadError> {
+    ) -> Result<UploadConfirmation, UploadError> {
         let put = Uploader::put(self, key, file, sha256, tag).await?;
-        Ok(Confirmed { already_there: put.already_there, server_date: put.server_date })
+        Ok(UploadConfirmation { already_there: put.already_exists, server_date: put.server_date })
     }
 }
 
 /// What the uploader goes by; changes with the configuration.
 #[derive(Clone)]
-pub struct Target {
+pub struct UploadTarget {
     /// Where recordings go.
-    pub sink: Arc<dyn Sink>,
+    pub sink: Arc<dyn SegmentSink>,
     /// What is older is purged, never uploaded.
     pub ceiling: SignedDuration,
     /// What open holds cover.
-    pub holds: Arc<[Cover]>,
+    pub holds: Arc<[HoldScope]>,
     /// Revision of the configuration that all this is of.
     pub revision: String,
 }
 
-impl Target {
+impl UploadTarget {
     /// What a recording is put with: what a hold covers is sealed from the first moment, so that no lifecycle rule
     /// ever applies to it.
-    fn tag(&self, key: &Key) -> RetentionTag {
-        tag(&self.holds, key)
+    fn retention_tag(&self, key: &Key) -> RetentionTag {
+        retention_tag(&self.holds, key)
     }
 }
 
 /// What a recording is put with, given what open holds cover.
-pub fn tag(holds: &[Cover], key: &Key) -> RetentionTag {
+pub fn retention_tag(holds: &[HoldScope], key: &Key) -> RetentionTag {
     if holds.iter().any(|hold| hold.covers(&key.recording())) {
         RetentionTag::Sealed
     } else {
-        RetentionTag::unheld(key.class())
+        RetentionTag::default_for(key.class())
     }
 }
 
 /// Uploads what is in the spool.
-pub struct Uploads {
+pub struct UploadQueue {
     /// The spool.
     pub spool: Arc<Spool>,
     /// Where it is reported.
-    pub board: Arc<Board>,
+    pub state: Arc<RecorderState>,
     /// Where it is counted.
-    pub metrics: Metrics,
+    pub metrics: RecorderMetrics,
     /// Where recordings go; `None`: not known yet.
-    pub target: watch::Receiver<Option<Target>>,
+    pub target: watch::Receiver<Option<UploadTarget>>,
 }
 
-impl Uploads {
+impl UploadQueue {
     /// Works until `drained` says that nothing more comes, and then until the spool is empty.
     pub async fn run(mut self, drained: CancellationToken) {
-        let mut backoff = Backoff::new(WAITS.0, WAITS.1);
-        let mut pause: Option<Instant> = None;
-        let mut running: JoinSet<Result<Confirmed, UploadError>> = JoinSet::new();
+        let mut backoff = Backoff::new(BACKOFF_RANGE.0, BACKOFF_RANGE.1);
+        let mut paused_until: Option<Instant> = None;
+        let mut running: JoinSet<Result<UploadConfirmation, UploadError>> = JoinSet::new();
         let mut segments: HashMap<Id, (Closed, String)> = HashMap::new();
-        let mut unsure = Unsure::of_recorder_before(self.spool.paths(), Instant::now());
+        let mut in_doubt = InDoubtUploads::from_previous_recorder(self.spool.paths(), Instant::now());
         let mut draining = false;
         loop {
             let target = self.target.borrow_and_update().clone();
             if let Some(target) = &target {
                 self.purge(target.ceiling);
                 // One at a time finds out whether a store that failed is back.
-                let at_once = if pause.is_some() { 1 } else { AT_ONCE };
-                let ready = pause.is_none_or(|until| until <= Instant::now());
+                let at_once = if paused_until.is_some() { 1 } else { MAX_CONCURRENT_UPLOADS };
+                let ready = paused_until.is_none_or(|until| until <= Instant::now());
                 while ready && running.len() < at_once {
-                    let Some(closed) = self.spool.take(Instant::now()) else {
+                    let Some(closed) = self.spool.take_next(Instant::now()) else {
                         break;
                     };
                     let (target, segment, path) = (target.clone(), closed.clone(), self.spool.path(&closed));
@@ -194,81 +194,81 @@ impl Uploads {
                     segments.insert(task.id(), (closed, revision));
                 }
             }
-            if let Some(Target { revision, .. }) = &target {
-                unsure.forget(|| self.spool.paths(), Instant::now());
+            if let Some(UploadTarget { revision, .. }) = &target {
+                in_doubt.prune(|| self.spool.paths(), Instant::now());
                 let running = segments.values().map(|(_, of)| Some(of.as_str()));
-                let all_follow = all_follow(running.chain(unsure.revisions()), revision);
-                self.board.set_uploads_follow(all_follow.then(|| revision.clone()));
+                let is_current = all_use_revision(running.chain(in_doubt.revisions()), revision);
+                self.state.set_uploads_revision(is_current.then(|| revision.clone()));
             }
             if draining && running.is_empty() && self.spool.status().segments == 0 {
                 return;
             }
-            let wake = pause.filter(|until| *until > Instant::now());
+            let wake = paused_until.filter(|until| *until > Instant::now());
             tokio::select! {
                 Some(ended) = running.join_next_with_id() => {
                     let (id, result) = match ended {
                         Ok((id, result)) => (id, result),
-                        Err(failed) => (failed.id(), Err(UploadError::Inside)),
+                        Err(failed) => (failed.id(), Err(UploadError::Internal)),
                     };
                     if let Some((closed, revision)) = segments.remove(&id) {
                         match &result {
-                            Ok(_) => unsure.confirmed(&self.spool.path(&closed)),
+                            Ok(_) => in_doubt.record_confirmation(&self.spool.path(&closed)),
                             Err(error) if error.may_have_arrived() => {
-                                unsure.failed(self.spool.path(&closed), revision, Instant::now());
+                                in_doubt.record_failure(self.spool.path(&closed), revision, Instant::now());
                             }
                             Err(_) => {}
                         }
-                        pause = self.ended(&closed, result, &mut backoff);
+                        paused_until = self.handle_result(&closed, result, &mut backoff);
                     }
                     if draining {
                         // There is no later: all are tried again and again until the end.
-                        pause = pause.map(|until| until.min(Instant::now() + WAITS.0));
-                        self.spool.wait_no_more();
+                        paused_until = paused_until.map(|until| until.min(Instant::now() + BACKOFF_RANGE.0));
+                        self.spool.retry_now();
                     }
                 }
-                () = self.spool.changed() => {}
+                () = self.spool.wait_for_change() => {}
                 changed = self.target.changed() => {
-                    if changed.is_err() { sleep(LOOK).await; }
+                    if changed.is_err() { sleep(POLL_INTERVAL).await; }
                     // Other credentials, perhaps: no reason to wait any longer.
-                    self.spool.wait_no_more();
-                    pause = None;
+                    self.spool.retry_now();
+                    paused_until = None;
                 }
-                () = sleep_until(wake.unwrap_or_else(|| Instant::now() + LOOK).into()) => {}
+                () = sleep_until(wake.unwrap_or_else(|| Instant::now() + POLL_INTERVAL).into()) => {}
                 () = drained.cancelled(), if !draining => {
                     // The last chance: what was refused is tried once more.
                     draining = true;
-                    self.spool.wait_no_more();
-                    pause = None;
+                    self.spool.retry_now();
+                    paused_until = None;
                 }
             }
-            self.metrics.spool(self.spool.status());
+            self.metrics.set_spool(self.spool.status());
         }
     }
 
     /// Gives how long to leave the store alone.
-    fn ended(
+    fn handle_result(
         &self,
         closed: &Closed,
-        result: Result<Confirmed, UploadError>,
+        result: Result<UploadConfirmation, UploadError>,
         backoff: &mut Backoff,
     ) -> Option<Instant> {
         match result {
             Ok(confirmed) => {
-                self.metrics.upload(if confirmed.already_there { "already_there" } else { "stored" });
+                self.metrics.count_upload(if confirmed.already_there { "already_there" } else { "stored" });
                 if let Some(date) = confirmed.server_date {
                     // The store's clock tells whole seconds: on average half of one has passed.
-                    self.board
-                        .set_clock_ahead(Timestamp::now().as_millisecond() - date.as_millisecond() - 500);
+                    self.state
+                        .set_clock_offset(Timestamp::now().as_millisecond() - date.as_millisecond() - 500);
                 }
-                self.confirmed(closed);
+                self.complete_upload(closed);
                 backoff.reset();
                 None
             }
             Err(error) => {
-                self.metrics.upload(error.category());
+                self.metrics.count_upload(error.category());
                 // What is wrong with one segment is not wrong with all: the others go on after a moment.
-                let alone = !error.is_of_the_store();
-                let wait = if alone { WAITS.0 } else { backoff.wait() };
+                let is_segment_specific = !error.is_store_wide();
+                let wait = if is_segment_specific { BACKOFF_RANGE.0 } else { backoff.next_delay() };
                 let message = error.safe_message();
                 tracing::warn!(
                     camera = closed.camera,
@@ -276,19 +276,19 @@ impl Uploads {
                     ?wait,
                     "upload failed: {message}"
                 );
-                self.board.error(&closed.camera, &format!("upload: {message}"));
-                let own = if alone { ALONE } else { wait };
-                self.spool.put_back(closed, Some(Instant::now() + own));
+                self.state.set_last_error(&closed.camera, &format!("upload: {message}"));
+                let segment_wait = if is_segment_specific { SEGMENT_RETRY_DELAY } else { wait };
+                self.spool.put_back(closed, Some(Instant::now() + segment_wait));
                 Some(Instant::now() + wait)
             }
         }
     }
 
-    fn confirmed(&self, closed: &Closed) {
+    fn complete_upload(&self, closed: &Closed) {
         if let Err(error) = self.spool.remove(closed) {
             tracing::warn!(camera = closed.camera, error = %error.kind(), "an uploaded segment cannot be removed");
         }
-        let Ok(key) = key(closed) else { return };
+        let Ok(key) = object_key(closed) else { return };
         tracing::info!(camera = closed.camera, key = %key, bytes = closed.bytes, "segment uploaded");
         let report = SegmentReport {
             key: key.to_string(),
@@ -296,13 +296,13 @@ impl Uploads {
             duration_ms: closed.duration_ms,
             bytes: closed.bytes,
         };
-        self.board.uploaded(&closed.camera, report);
+        self.state.mark_uploaded(&closed.camera, report);
     }
 
     fn purge(&self, ceiling: SignedDuration) {
         for closed in self.spool.purge(ceiling, Timestamp::now()) {
-            self.metrics.discard("over_age");
-            self.board.error(
+            self.metrics.count_discarded("over_age");
+            self.state.set_last_error(
                 &closed.camera,
                 "a segment that was never confirmed is older than the ceiling: purged",
             );
@@ -312,15 +312,19 @@ impl Uploads {
 }
 
 /// The key of a recording.
-fn key(closed: &Closed) -> Result<Key, KeyError> {
+fn object_key(closed: &Closed) -> Result<Key, KeyError> {
     Key::new(Class::Video, closed.camera.clone(), closed.start, closed.duration_ms, &closed.sha256)
 }
 
-async fn upload(target: &Target, closed: &Closed, path: &Path) -> Result<Confirmed, UploadError> {
-    let key = key(closed)?;
-    let longest = PATIENCE + Duration::from_secs(closed.bytes / SLOWEST);
-    let tag = target.tag(&key);
-    timeout(longest, target.sink.put(&key, path, closed.sha256, tag))
+async fn upload(
+    target: &UploadTarget,
+    closed: &Closed,
+    path: &Path,
+) -> Result<UploadConfirmation, UploadError> {
+    let key = object_key(closed)?;
+    let time_limit = UPLOAD_TIMEOUT_BASE + Duration::from_secs(closed.bytes / MIN_BYTES_PER_SECOND);
+    let tag = target.retention_tag(&key);
+    timeout(time_limit, target.sink.put(&key, path, closed.sha256, tag))
         .await
         .map_err(|_| UploadError::Timeout)?
 }

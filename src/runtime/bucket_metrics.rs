@@ -12,7 +12,7 @@ use prometheus_client::registry::{Registry, Unit};
 use crate::api::Site;
 use kube::ResourceExt;
 
-type Seconds = Gauge<f64, AtomicU64>;
+type SecondsGauge = Gauge<f64, AtomicU64>;
 
 /// Whose bucket.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -23,7 +23,7 @@ struct SiteLabels {
 
 /// Whose bucket, and what of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfKind {
+struct SiteKindLabels {
     namespace: String,
     site: String,
     kind: String,
@@ -43,17 +43,17 @@ struct FindingLabels {
 pub struct BucketMetrics {
     versions: Family<SiteLabels, Gauge>,
     bytes: Family<SiteLabels, Gauge>,
-    held: Family<SiteLabels, Gauge>,
-    oldest_unheld: Family<OfKind, Seconds>,
-    ceiling: Family<OfKind, Seconds>,
+    held_versions: Family<SiteLabels, Gauge>,
+    oldest_unheld_age: Family<SiteKindLabels, SecondsGauge>,
+    ceiling: Family<SiteKindLabels, SecondsGauge>,
     findings: Family<FindingLabels, Gauge>,
-    store_lag: Family<SiteLabels, Seconds>,
-    done: Family<OfKind, Seconds>,
-    drift: Family<OfKind, Seconds>,
+    store_lag: Family<SiteLabels, SecondsGauge>,
+    last_success: Family<SiteKindLabels, SecondsGauge>,
+    drift_detected: Family<SiteKindLabels, SecondsGauge>,
     open_holds: Family<SiteLabels, Gauge>,
     orphaned_holds: Family<SiteLabels, Gauge>,
-    resisted: Family<SiteLabels, Gauge>,
-    conformance: Family<OfKind, Gauge>,
+    undeletable: Family<SiteLabels, Gauge>,
+    conformance: Family<SiteKindLabels, Gauge>,
 }
 
 impl BucketMetrics {
@@ -64,9 +64,9 @@ impl BucketMetrics {
         let text = "Bytes of recordings, by the last whole audit";
         registry.register_with_unit("bucket", text, Unit::Bytes, self.bytes.clone());
         let text = "Versions that an open hold covers, by the last whole audit";
-        registry.register("bucket_held_versions", text, self.held.clone());
+        registry.register("bucket_held_versions", text, self.held_versions.clone());
         let text = "How old the oldest recording is that no hold covers, by class";
-        registry.register_with_unit("oldest_unheld_age", text, Unit::Seconds, self.oldest_unheld.clone());
+        registry.register_with_unit("oldest_unheld_age", text, Unit::Seconds, self.oldest_unheld_age.clone());
         let text = "How long recordings may live (article 6), by class";
         registry.register_with_unit("ceiling", text, Unit::Seconds, self.ceiling.clone());
         let text = "What audits found that should not be, by kind";
@@ -75,105 +75,110 @@ impl BucketMetrics {
         registry.register_with_unit("store_lag", text, Unit::Seconds, self.store_lag.clone());
         let text =
             "When it was last done (Unix time): audit, audit_all, sweep, verification, read_back, probe";
-        registry.register_with_unit("bucket_done_at", text, Unit::Seconds, self.done.clone());
+        registry.register_with_unit("bucket_done_at", text, Unit::Seconds, self.last_success.clone());
         let text = "When it was last found that somebody else had changed it (Unix time): the bucket, or what is held";
-        registry.register_with_unit("drift_found_at", text, Unit::Seconds, self.drift.clone());
+        registry.register_with_unit("drift_found_at", text, Unit::Seconds, self.drift_detected.clone());
         let text = "Holds that are open, by the API and the bucket's ledger";
         registry.register("open_holds", text, self.open_holds.clone());
         let text = "Holds that only the bucket's ledger knows";
         registry.register("orphaned_holds", text, self.orphaned_holds.clone());
         let text = "Versions over their ceiling that no hold covers and the store does not give up";
-        registry.register("sweep_resisted", text, self.resisted.clone());
+        registry.register("sweep_resisted", text, self.undeletable.clone());
         let text = "Rows of the conformance table by verdict";
         registry.register("conformance_rows", text, self.conformance.clone());
     }
 
     /// Counts anew.
-    pub fn count(&self, sites: &[Site]) {
+    pub fn update(&self, sites: &[Site]) {
         self.versions.clear();
         self.bytes.clear();
-        self.held.clear();
-        self.oldest_unheld.clear();
+        self.held_versions.clear();
+        self.oldest_unheld_age.clear();
         self.ceiling.clear();
         self.findings.clear();
         self.store_lag.clear();
-        self.done.clear();
-        self.drift.clear();
+        self.last_success.clear();
+        self.drift_detected.clear();
         self.open_holds.clear();
         self.orphaned_holds.clear();
-        self.resisted.clear();
+        self.undeletable.clear();
         self.conformance.clear();
         let now = Timestamp::now();
         for site in sites {
-            self.count_one(site, now);
+            self.update_site(site, now);
         }
     }
 
-    fn count_one(&self, site: &Site, now: Timestamp) {
+    fn update_site(&self, site: &Site, now: Timestamp) {
         let (namespace, name) = (site.namespace().unwrap_or_default(), site.name_any());
         let labels = SiteLabels { namespace: namespace.clone(), site: name.clone() };
-        let of =
-            |kind: &str| OfKind { namespace: namespace.clone(), site: name.clone(), kind: kind.to_owned() };
-        let done = |kind, at: Option<Timestamp>| {
+        let kind_labels = |kind: &str| SiteKindLabels {
+            namespace: namespace.clone(),
+            site: name.clone(),
+            kind: kind.to_owned(),
+        };
+        let set_last_success = |kind, at: Option<Timestamp>| {
             if let Some(at) = at {
-                self.done.get_or_create(&of(kind)).set(seconds(at.as_millisecond()));
+                self.last_success.get_or_create(&kind_labels(kind)).set(to_seconds(at.as_millisecond()));
             }
         };
         // What was never done is as late as if it had been done when the Site was made.
-        let made = site.metadata.creation_timestamp.as_ref().map(|made| made.0);
-        done("audit", made);
-        done("sweep", made);
+        let created = site.metadata.creation_timestamp.as_ref().map(|made| made.0);
+        set_last_success("audit", created);
+        set_last_success("sweep", created);
         let Some(status) = &site.status else { return };
         let held = status.retention.as_ref().and_then(|retention| retention.drift.as_ref());
-        for (what, drift) in [("bucket", status.drift.as_ref()), ("held", held)] {
+        for (kind, drift) in [("bucket", status.drift.as_ref()), ("held", held)] {
             if let Some(drift) = drift {
-                let at = seconds(drift.at.0.as_millisecond());
-                self.drift.get_or_create(&of(what)).set(at);
+                let at = to_seconds(drift.at.0.as_millisecond());
+                self.drift_detected.get_or_create(&kind_labels(kind)).set(at);
             }
         }
         if let Some(ceilings) = &status.ceilings {
             for (class, days) in [("video", ceilings.video), ("calls", ceilings.calls)] {
-                self.ceiling.get_or_create(&of(class)).set(f64::from(days.0) * 86_400.0);
+                self.ceiling.get_or_create(&kind_labels(class)).set(f64::from(days.0) * 86_400.0);
             }
         }
         if let Some(audit) = &status.audit {
             self.versions.get_or_create(&labels).set(audit.versions);
             self.bytes.get_or_create(&labels).set(audit.bytes);
-            self.held.get_or_create(&labels).set(audit.held);
-            self.store_lag.get_or_create(&labels).set(seconds(audit.store_lag_seconds.saturating_mul(1000)));
+            self.held_versions.get_or_create(&labels).set(audit.held);
+            self.store_lag
+                .get_or_create(&labels)
+                .set(to_seconds(audit.store_lag_seconds.saturating_mul(1000)));
             for (class, oldest) in
                 [("video", &audit.oldest_unheld_video), ("calls", &audit.oldest_unheld_calls)]
             {
                 if let Some(oldest) = oldest {
                     let age = now.as_millisecond().saturating_sub(oldest.0.as_millisecond());
-                    self.oldest_unheld.get_or_create(&of(class)).set(seconds(age));
+                    self.oldest_unheld_age.get_or_create(&kind_labels(class)).set(to_seconds(age));
                 }
             }
             for finding in &audit.findings {
-                let found = FindingLabels {
+                let finding_labels = FindingLabels {
                     namespace: namespace.clone(),
                     site: name.clone(),
                     kind: finding.kind.clone(),
                     violation: finding.violation.to_string(),
                 };
-                self.findings.get_or_create(&found).set(finding.count);
+                self.findings.get_or_create(&finding_labels).set(finding.count);
             }
-            done("audit", Some(audit.boundary_at.0));
-            done("audit_all", Some(audit.audited_at.0));
+            set_last_success("audit", Some(audit.boundary_at.0));
+            set_last_success("audit_all", Some(audit.audited_at.0));
         }
         if let Some(retention) = &status.retention {
             self.open_holds.get_or_create(&labels).set(retention.open_holds);
             let orphaned = i64::try_from(retention.orphaned_holds.len()).unwrap_or(i64::MAX);
             self.orphaned_holds.get_or_create(&labels).set(orphaned);
-            self.resisted.get_or_create(&labels).set(retention.resisted);
-            done("sweep", retention.swept_at.as_ref().map(|at| at.0));
-            done("verification", retention.verified_at.as_ref().map(|at| at.0));
+            self.undeletable.get_or_create(&labels).set(retention.resisted);
+            set_last_success("sweep", retention.swept_at.as_ref().map(|at| at.0));
+            set_last_success("verification", retention.verified_at.as_ref().map(|at| at.0));
         }
         if let Some(storage) = &status.storage {
-            done("read_back", Some(storage.read_back_at.0));
-            done("probe", storage.tried_at.as_ref().map(|at| at.0));
+            set_last_success("read_back", Some(storage.read_back_at.0));
+            set_last_success("probe", storage.tried_at.as_ref().map(|at| at.0));
             for row in &storage.conformance {
-                self.conformance.get_or_create(&of(row.verdict.into())).inc();
+                self.conformance.get_or_create(&kind_labels(row.verdict.into())).inc();
             }
         }
     }
@@ -181,7 +186,7 @@ impl BucketMetrics {
 
 /// As Prometheus has times.
 #[allow(clippy::cast_precision_loss, reason = "milliseconds of this millennium fit")]
-fn seconds(milliseconds: i64) -> f64 {
+fn to_seconds(milliseconds: i64) -> f64 {
     milliseconds as f64 / 1000.0
 }
 
@@ -193,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_site_says_of_its_bucket_is_there_and_goes_with_it() {
+    fn bucket_gauges_follow_site_status_and_end_with_the_site() {
         let site = || -> Site {
             serde_json::from_value(json!({
                 "metadata": {"name": "s", "namespace": "n"},
@@ -221,7 +226,7 @@ mod tests {
         };
         let (metrics, mut registry) = (BucketMetrics::default(), Registry::with_prefix("toezicht"));
         metrics.register(&mut registry);
-        metrics.count(&[site()]);
+        metrics.update(&[site()]);
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
         for line in [
@@ -236,7 +241,7 @@ mod tests {
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
         }
-        metrics.count(&[]);
+        metrics.update(&[]);
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
         assert!(!text.contains("site=\"s\""), "{text}");

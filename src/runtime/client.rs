@@ -32,10 +32,10 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// still there.
 const KEEPALIVE: Duration = Duration::from_secs(30);
 /// Requests that may wait for a connection.
-const QUEUE: usize = 256;
+const MAX_QUEUED_REQUESTS: usize = 256;
 /// How often a request is tried again that the API server sheds (429, 503, 504), within some five seconds:
 /// longer waits belong to the controllers' own back-off.
-const RETRIES: u32 = 5;
+const MAX_RETRIES: u32 = 5;
 
 /// Why there is no client.
 #[derive(Debug, thiserror::Error)]
@@ -49,7 +49,7 @@ pub enum ClientError {
 }
 
 /// A client that carries nothing unless `fence` is open.
-pub fn fenced(config: &Config, fence: &Fence) -> Result<Client, ClientError> {
+pub fn fenced_client(config: &Config, fence: &Fence) -> Result<Client, ClientError> {
     let unusable = |error| ClientError::Config(Box::new(error));
     let mut tcp = HttpConnector::new();
     tcp.enforce_http(false);
@@ -57,11 +57,11 @@ pub fn fenced(config: &Config, fence: &Fence) -> Result<Client, ClientError> {
     tcp.set_keepalive(Some(KEEPALIVE));
     let socket = FencedConnector { inner: tcp, fence: fence.clone() };
     let https = config.rustls_https_connector_with_connector(socket).map_err(unusable)?;
-    let retry = RetryPolicy::new(Duration::from_millis(100), Duration::from_secs(2), RETRIES, true)?;
+    let retry = RetryPolicy::new(Duration::from_millis(100), Duration::from_secs(2), MAX_RETRIES, true)?;
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
         .layer(RetryLayer::new(retry))
-        .layer(BufferLayer::new(QUEUE))
+        .layer(BufferLayer::new(MAX_QUEUED_REQUESTS))
         .option_layer(config.auth_layer().map_err(unusable)?)
         .layer(config.extra_headers_layer().map_err(unusable)?)
         .layer(FenceLayer(fence.clone()))
@@ -162,7 +162,7 @@ mod tests {
     use crate::controllers::kit::fence::NotLeader;
 
     #[tokio::test]
-    async fn a_connection_sends_nothing_once_the_fence_is_shut() {
+    async fn closed_fence_stops_writes_on_open_connection() {
         let clock = Arc::new(MockClock::at(100));
         let fence = Fence::new(clock.clone());
         fence.extend(clock.now().plus(Duration::from_secs(10)));

@@ -4,79 +4,86 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::metrics::Metrics;
-use super::readiness::{Gate, Readiness};
+use super::metrics::OperatorMetrics;
+use super::readiness::{Readiness, ReadinessGate};
 use crate::api::Site;
-use crate::controllers::kit::context::{Census, Hooks, Kind, Outcome, SiteCensus};
-use crate::storage::Aspect;
+use crate::controllers::kit::context::{
+    ConditionLister, ControllerKind, ReconcileOutcome, SiteLister, Telemetry,
+};
+use crate::storage::Subresource;
 
 /// Counts what controllers do, and opens the gate of a kind when it can be read.
-pub struct OperatorHooks {
-    metrics: Arc<Metrics>,
+pub struct OperatorTelemetry {
+    metrics: Arc<OperatorMetrics>,
     readiness: Readiness,
-    unread: Mutex<HashMap<Kind, usize>>,
+    unread_scopes: Mutex<HashMap<ControllerKind, usize>>,
 }
 
-const KINDS: [Kind; 4] = [Kind::RecordingPolicy, Kind::Site, Kind::Camera, Kind::IncidentHold];
+const WATCHED_KINDS: [ControllerKind; 4] = [
+    ControllerKind::RecordingPolicy,
+    ControllerKind::Site,
+    ControllerKind::Camera,
+    ControllerKind::IncidentHold,
+];
 
-const fn gate(kind: Kind) -> Gate {
+const fn readiness_gate(kind: ControllerKind) -> ReadinessGate {
     match kind {
-        Kind::RecordingPolicy => Gate::Policies,
-        Kind::Site | Kind::Retention | Kind::Audit => Gate::Sites,
-        Kind::Camera => Gate::Cameras,
-        Kind::IncidentHold => Gate::Holds,
+        ControllerKind::RecordingPolicy => ReadinessGate::Policies,
+        ControllerKind::Site | ControllerKind::Retention | ControllerKind::Audit => ReadinessGate::Sites,
+        ControllerKind::Camera => ReadinessGate::Cameras,
+        ControllerKind::IncidentHold => ReadinessGate::Holds,
     }
 }
 
-impl OperatorHooks {
-    /// Hooks for controllers that each watch `scopes` scopes: one per namespace, or one for all. From now on
+impl OperatorTelemetry {
+    /// Telemetry for controllers that each watch `scopes` scopes: one per namespace, or one for all. From now on
     /// the process is ready only when each kind can be read in each scope.
-    pub fn new(metrics: Arc<Metrics>, readiness: Readiness, scopes: usize) -> Self {
-        readiness.require(KINDS.map(gate));
-        let unread = Mutex::new(KINDS.into_iter().map(|kind| (kind, scopes)).collect());
-        Self { metrics, readiness, unread }
+    pub fn new(metrics: Arc<OperatorMetrics>, readiness: Readiness, scopes: usize) -> Self {
+        readiness.require(WATCHED_KINDS.map(readiness_gate));
+        let unread = Mutex::new(WATCHED_KINDS.into_iter().map(|kind| (kind, scopes)).collect());
+        Self { metrics, readiness, unread_scopes: unread }
     }
 }
 
-impl Hooks for OperatorHooks {
-    fn reconciled(&self, kind: Kind, outcome: Outcome, took: Duration) {
+impl Telemetry for OperatorTelemetry {
+    fn record_reconcile(&self, kind: ControllerKind, outcome: ReconcileOutcome, took: Duration) {
         let name = match outcome {
-            Outcome::Unchanged => "unchanged",
-            Outcome::Changed => "changed",
-            Outcome::Failed(_) => "failed",
+            ReconcileOutcome::Unchanged => "unchanged",
+            ReconcileOutcome::Changed => "changed",
+            ReconcileOutcome::Failed(_) => "failed",
         };
-        self.metrics.reconciled(kind.into(), name, took);
-        if let Outcome::Failed(category) = outcome {
-            self.metrics.failed(kind.into(), category);
+        self.metrics.observe_reconcile(kind.into(), name, took);
+        if let ReconcileOutcome::Failed(category) = outcome {
+            self.metrics.count_error(kind.into(), category);
         }
     }
 
-    fn unreadable(&self, kind: Kind) {
-        self.metrics.failed(kind.into(), "unreadable");
+    fn record_unreadable(&self, kind: ControllerKind) {
+        self.metrics.count_error(kind.into(), "unreadable");
     }
 
-    fn watching(&self, kind: Kind, census: Census) {
-        self.metrics.count_conditions_by(kind.into(), census);
+    fn register_condition_lister(&self, kind: ControllerKind, census: ConditionLister) {
+        self.metrics.add_condition_lister(kind.into(), census);
     }
 
-    fn sites(&self, census: SiteCensus) {
-        self.metrics.count_sites_by(census);
+    fn register_site_lister(&self, census: SiteLister) {
+        self.metrics.add_site_lister(census);
     }
 
-    fn retained(&self, kind: &'static str, count: u64) {
-        self.metrics.retained(kind, count);
+    fn record_retention_changes(&self, kind: &'static str, count: u64) {
+        self.metrics.count_retention_change(kind, count);
     }
 
-    fn drifted(&self, site: &Site, what: Aspect, count: u64) {
-        self.metrics.drifted(site, what, count);
+    fn record_drift(&self, site: &Site, what: Subresource, count: u64) {
+        self.metrics.count_drift(site, what, count);
     }
 
-    fn read(&self, kind: Kind) {
-        let mut unread = self.unread.lock().unwrap_or_else(PoisonError::into_inner);
+    fn mark_readable(&self, kind: ControllerKind) {
+        let mut unread = self.unread_scopes.lock().unwrap_or_else(PoisonError::into_inner);
         let left = unread.entry(kind).or_default();
         *left = left.saturating_sub(1);
         if *left == 0 {
-            self.readiness.open(gate(kind));
+            self.readiness.open(readiness_gate(kind));
         }
     }
 }
@@ -86,22 +93,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kind_is_ready_when_it_can_be_read_in_every_scope() {
+    fn kind_is_ready_once_readable_in_every_scope() {
         let readiness = Readiness::default();
-        let hooks = OperatorHooks::new(Arc::new(Metrics::new()), readiness.clone(), 2);
-        for kind in KINDS {
-            hooks.read(kind);
+        let telemetry = OperatorTelemetry::new(Arc::new(OperatorMetrics::new()), readiness.clone(), 2);
+        for kind in WATCHED_KINDS {
+            telemetry.mark_readable(kind);
         }
         assert_eq!(readiness.missing().len(), 4);
-        hooks.read(Kind::Site);
-        assert_eq!(readiness.missing(), [Gate::Policies, Gate::Cameras, Gate::Holds]);
+        telemetry.mark_readable(ControllerKind::Site);
+        assert_eq!(
+            readiness.missing(),
+            [ReadinessGate::Policies, ReadinessGate::Cameras, ReadinessGate::Holds]
+        );
     }
 
     #[test]
-    fn a_failure_is_counted_twice_over_as_outcome_and_as_category() {
-        let metrics = Arc::new(Metrics::new());
-        let hooks = OperatorHooks::new(metrics.clone(), Readiness::default(), 1);
-        hooks.reconciled(Kind::Camera, Outcome::Failed("api_conflict"), Duration::from_millis(2));
+    fn failure_is_counted_by_outcome_and_by_category() {
+        let metrics = Arc::new(OperatorMetrics::new());
+        let telemetry = OperatorTelemetry::new(metrics.clone(), Readiness::default(), 1);
+        telemetry.record_reconcile(
+            ControllerKind::Camera,
+            ReconcileOutcome::Failed("api_conflict"),
+            Duration::from_millis(2),
+        );
         let text = metrics.encode().unwrap();
         assert!(
             text.contains(r#"toezicht_reconciles_total{controller="Camera",outcome="failed"} 1"#),

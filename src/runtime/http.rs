@@ -13,8 +13,8 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::lease::Standing;
-use super::metrics::Metrics;
+use super::lease::ElectionState;
+use super::metrics::OperatorMetrics;
 use super::readiness::Readiness;
 use crate::controllers::kit::clock::Clock;
 
@@ -41,13 +41,13 @@ pub enum HttpError {
 
 /// What probes are answered from.
 #[derive(Clone)]
-pub struct Probes {
+pub struct ProbeState {
     /// What is missing.
     pub readiness: Readiness,
     /// What is counted.
-    pub metrics: Arc<Metrics>,
+    pub metrics: Arc<OperatorMetrics>,
     /// What the elector knows.
-    pub standing: watch::Receiver<Standing>,
+    pub election: watch::Receiver<ElectionState>,
     /// For the age of the elector's last try.
     pub clock: Arc<dyn Clock>,
 }
@@ -58,14 +58,18 @@ pub async fn listen(address: SocketAddr) -> Result<TcpListener, HttpError> {
 }
 
 /// Serves until `stop`.
-pub async fn serve(listener: TcpListener, probes: Probes, stop: CancellationToken) -> Result<(), HttpError> {
+pub async fn serve(
+    listener: TcpListener,
+    probes: ProbeState,
+    stop: CancellationToken,
+) -> Result<(), HttpError> {
     axum::serve(listener, router(probes))
         .with_graceful_shutdown(stop.cancelled_owned())
         .await
         .map_err(HttpError::Serve)
 }
 
-fn router(probes: Probes) -> Router {
+fn router(probes: ProbeState) -> Router {
     Router::new()
         .route("/livez", get(livez))
         .route("/readyz", get(readyz))
@@ -73,8 +77,8 @@ fn router(probes: Probes) -> Router {
         .with_state(probes)
 }
 
-async fn livez(State(probes): State<Probes>) -> impl IntoResponse {
-    let tried = probes.standing.borrow().tried;
+async fn livez(State(probes): State<ProbeState>) -> impl IntoResponse {
+    let tried = probes.election.borrow().last_attempt;
     match tried.map(|moment| moment.until(probes.clock.now())) {
         Some(age) if age > STUCK_AFTER => {
             let body = format!("the elector has been silent for {} s\n", age.as_secs());
@@ -85,7 +89,7 @@ async fn livez(State(probes): State<Probes>) -> impl IntoResponse {
     }
 }
 
-async fn readyz(State(probes): State<Probes>) -> impl IntoResponse {
+async fn readyz(State(probes): State<ProbeState>) -> impl IntoResponse {
     let missing = probes.readiness.missing();
     if missing.is_empty() {
         return (StatusCode::OK, "ready\n".to_owned());
@@ -94,11 +98,11 @@ async fn readyz(State(probes): State<Probes>) -> impl IntoResponse {
     (StatusCode::SERVICE_UNAVAILABLE, format!("missing: {}\n", names.join(", ")))
 }
 
-async fn metrics(State(probes): State<Probes>) -> impl IntoResponse {
+async fn metrics(State(probes): State<ProbeState>) -> impl IntoResponse {
     match probes.metrics.encode() {
         Ok(text) => {
-            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            (StatusCode::OK, [(header::CONTENT_TYPE, kind)], text).into_response()
+            let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            (StatusCode::OK, [(header::CONTENT_TYPE, content_type)], text).into_response()
         }
         Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be written\n").into_response(),
     }
@@ -110,11 +114,11 @@ mod tests {
     use axum::http::Request;
     use tower::ServiceExt;
 
-    use super::super::readiness::Gate;
+    use super::super::readiness::ReadinessGate;
     use super::*;
     use crate::controllers::kit::clock::mock::MockClock;
 
-    async fn get_path(probes: &Probes, path: &str) -> (StatusCode, String) {
+    async fn get_path(probes: &ProbeState, path: &str) -> (StatusCode, String) {
         let request = Request::get(path).body(Body::empty()).unwrap();
         let response = router(probes.clone()).oneshot(request).await.unwrap();
         let status = response.status();
@@ -122,32 +126,32 @@ mod tests {
         (status, String::from_utf8(body.to_vec()).unwrap())
     }
 
-    fn probes() -> (Arc<MockClock>, watch::Sender<Standing>, Probes) {
+    fn probes() -> (Arc<MockClock>, watch::Sender<ElectionState>, ProbeState) {
         let clock = Arc::new(MockClock::at(1000));
-        let (sender, standing) = watch::channel(Standing::default());
-        let probes = Probes {
-            readiness: Readiness::requiring([Gate::Election]),
-            metrics: Arc::new(Metrics::new()),
-            standing,
+        let (sender, election) = watch::channel(ElectionState::default());
+        let probes = ProbeState {
+            readiness: Readiness::requiring([ReadinessGate::Election]),
+            metrics: Arc::new(OperatorMetrics::new()),
+            election,
             clock: clock.clone(),
         };
         (clock, sender, probes)
     }
 
     #[tokio::test]
-    async fn readyz_names_what_is_missing() {
+    async fn readyz_lists_missing_gates() {
         let (_, _sender, probes) = probes();
         let answer = get_path(&probes, "/readyz").await;
         assert_eq!(answer, (StatusCode::SERVICE_UNAVAILABLE, "missing: Election\n".into()));
-        probes.readiness.open(Gate::Election);
+        probes.readiness.open(ReadinessGate::Election);
         assert_eq!(get_path(&probes, "/readyz").await, (StatusCode::OK, "ready\n".into()));
     }
 
     #[tokio::test]
-    async fn livez_fails_when_the_elector_is_stuck_only() {
+    async fn livez_fails_only_when_elector_is_stuck() {
         let (clock, sender, probes) = probes();
         assert_eq!(get_path(&probes, "/livez").await.0, StatusCode::OK);
-        sender.send_modify(|standing| standing.tried = Some(clock.now()));
+        sender.send_modify(|election| election.last_attempt = Some(clock.now()));
         clock.advance(STUCK_AFTER);
         assert_eq!(get_path(&probes, "/livez").await.0, StatusCode::OK);
         clock.advance(Duration::from_secs(1));

@@ -20,11 +20,12 @@ use strum::VariantArray;
 
 use super::bucket_metrics::BucketMetrics;
 use crate::api::Site;
-use crate::controllers::kit::context::{Census, SiteCensus};
-use crate::storage::{Aspect, requests};
+use crate::controllers::kit::context::{ConditionLister, SiteLister};
+use crate::storage::{Subresource, requests};
 
 /// Seconds; a reconcile that only compares takes milliseconds, one that tries a bucket takes seconds.
-const DURATIONS: [f64; 11] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
+const RECONCILE_DURATION_BUCKETS: [f64; 11] =
+    [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0];
 
 /// Which controller, and what came of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -61,7 +62,7 @@ struct ChangeLabels {
     kind: &'static str,
 }
 
-const CHANGES: [&str; 6] = ["protected", "tagged", "rescued", "released", "retagged", "deleted"];
+const RETENTION_CHANGES: [&str; 6] = ["protected", "tagged", "rescued", "released", "retagged", "deleted"];
 
 /// What somebody else had changed in buckets.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -79,7 +80,7 @@ struct RequestLabels {
 }
 
 /// All metrics of the operator.
-pub struct Metrics {
+pub struct OperatorMetrics {
     registry: Registry,
     leader: Gauge,
     reconciles: Family<ReconcileLabels, Counter>,
@@ -90,30 +91,30 @@ pub struct Metrics {
     drift: Family<DriftLabels, Counter>,
     requests: Family<RequestLabels, Counter>,
     buckets: BucketMetrics,
-    censuses: Mutex<Vec<(&'static str, Census)>>,
-    sites: Mutex<Vec<SiteCensus>>,
+    condition_listers: Mutex<Vec<(&'static str, ConditionLister)>>,
+    site_listers: Mutex<Vec<SiteLister>>,
 }
 
-impl fmt::Debug for Metrics {
+impl fmt::Debug for OperatorMetrics {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Metrics").finish_non_exhaustive()
     }
 }
 
-impl Default for Metrics {
+impl Default for OperatorMetrics {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl Metrics {
+impl OperatorMetrics {
     /// All at zero.
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("toezicht");
         let leader = Gauge::default();
         let reconciles = Family::<ReconcileLabels, Counter>::default();
         let durations: Family<ControllerLabels, Histogram, fn() -> Histogram> =
-            Family::new_with_constructor(|| Histogram::new(DURATIONS));
+            Family::new_with_constructor(|| Histogram::new(RECONCILE_DURATION_BUCKETS));
         let errors = Family::<ErrorLabels, Counter>::default();
         let conditions = Family::<ConditionLabels, Gauge>::default();
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
@@ -130,7 +131,7 @@ impl Metrics {
         let text = "Resources by condition, its status and its reason; only the leader has them";
         registry.register("conditions", text, conditions.clone());
         let changes = Family::<ChangeLabels, Counter>::default();
-        for kind in CHANGES {
+        for kind in RETENTION_CHANGES {
             drop(changes.get_or_create(&ChangeLabels { kind }));
         }
         let text =
@@ -155,8 +156,8 @@ impl Metrics {
             drift,
             requests,
             buckets,
-            censuses: Mutex::default(),
-            sites: Mutex::default(),
+            condition_listers: Mutex::default(),
+            site_listers: Mutex::default(),
         }
     }
 
@@ -166,39 +167,39 @@ impl Metrics {
     }
 
     /// A reconciliation ended.
-    pub fn reconciled(&self, controller: &'static str, outcome: &'static str, took: Duration) {
+    pub fn observe_reconcile(&self, controller: &'static str, outcome: &'static str, took: Duration) {
         self.reconciles.get_or_create(&ReconcileLabels { controller, outcome }).inc();
         self.durations.get_or_create(&ControllerLabels { controller }).observe(took.as_secs_f64());
     }
 
     /// A reconciliation failed.
-    pub fn failed(&self, controller: &'static str, category: &'static str) {
+    pub fn count_error(&self, controller: &'static str, category: &'static str) {
         self.errors.get_or_create(&ErrorLabels { controller, category }).inc();
     }
 
     /// From now on the conditions of `kind` are counted by `census` too, whenever somebody asks.
-    pub fn count_conditions_by(&self, kind: &'static str, census: Census) {
-        self.censuses.lock().unwrap_or_else(PoisonError::into_inner).push((kind, census));
+    pub fn add_condition_lister(&self, kind: &'static str, census: ConditionLister) {
+        self.condition_listers.lock().unwrap_or_else(PoisonError::into_inner).push((kind, census));
     }
 
     /// From now on `census` lists Sites too, whose buckets are told of whenever somebody asks.
-    pub fn count_sites_by(&self, census: SiteCensus) {
-        self.sites.lock().unwrap_or_else(PoisonError::into_inner).push(census);
+    pub fn add_site_lister(&self, census: SiteLister) {
+        self.site_listers.lock().unwrap_or_else(PoisonError::into_inner).push(census);
     }
 
     /// Something was changed in a bucket.
-    pub fn retained(&self, kind: &'static str, count: u64) {
+    pub fn count_retention_change(&self, kind: &'static str, count: u64) {
         if count > 0 {
             self.changes.get_or_create(&ChangeLabels { kind }).inc_by(count);
         }
     }
 
     /// Somebody else had changed this of a Site's bucket.
-    pub fn drifted(&self, site: &Site, what: Aspect, count: u64) {
-        self.drift(site, what).inc_by(count);
+    pub fn count_drift(&self, site: &Site, what: Subresource, count: u64) {
+        self.drift_counter(site, what).inc_by(count);
     }
 
-    fn drift(&self, site: &Site, what: Aspect) -> Counter {
+    fn drift_counter(&self, site: &Site, what: Subresource) -> Counter {
         let labels = DriftLabels {
             namespace: site.namespace().unwrap_or_default(),
             site: site.name_any(),
@@ -208,25 +209,25 @@ impl Metrics {
     }
 
     /// An increase is seen of what was there before: all kinds, of each Site.
-    fn count_drift(&self, sites: &[Site]) {
+    fn initialize_drift(&self, sites: &[Site]) {
         for site in sites {
-            for what in Aspect::VARIANTS {
-                drop(self.drift(site, *what));
+            for what in Subresource::VARIANTS {
+                drop(self.drift_counter(site, *what));
             }
         }
     }
 
     /// Counted where the requests are made, for the whole process.
-    fn count_requests(&self) {
-        for ((operation, outcome), count) in requests::counts() {
+    fn update_requests(&self) {
+        for ((operation, outcome), count) in requests::snapshot() {
             let counter = self.requests.get_or_create_owned(&RequestLabels { operation, outcome });
             counter.inner().store(count, Ordering::Relaxed);
         }
     }
 
     /// Counted when asked for, so that no count outlives what it counted.
-    fn count_conditions(&self) {
-        let censuses = self.censuses.lock().unwrap_or_else(PoisonError::into_inner);
+    fn update_conditions(&self) {
+        let censuses = self.condition_listers.lock().unwrap_or_else(PoisonError::into_inner);
         self.conditions.clear();
         for (kind, census) in censuses.iter() {
             for Condition { type_, status, reason, .. } in census() {
@@ -239,13 +240,13 @@ impl Metrics {
 
     /// Everything, as text in the format of `OpenMetrics`.
     pub fn encode(&self) -> Result<String, fmt::Error> {
-        self.count_conditions();
-        self.count_requests();
+        self.update_conditions();
+        self.update_requests();
         // Kept to the end: what is counted begins anew, and nobody else does so meanwhile.
-        let censuses = self.sites.lock().unwrap_or_else(PoisonError::into_inner);
+        let censuses = self.site_listers.lock().unwrap_or_else(PoisonError::into_inner);
         let sites: Vec<_> = censuses.iter().flat_map(|census| census()).collect();
-        self.count_drift(&sites);
-        self.buckets.count(&sites);
+        self.initialize_drift(&sites);
+        self.buckets.update(&sites);
         let mut text = String::new();
         encode(&mut text, &self.registry)?;
         Ok(text)
@@ -257,11 +258,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn counts_under_names_that_prometheus_takes() {
-        let metrics = Metrics::new();
+    fn metrics_are_encoded_under_prometheus_names() {
+        let metrics = OperatorMetrics::new();
         metrics.set_leader(true);
-        metrics.reconciled("site", "settled", Duration::from_millis(30));
-        metrics.failed("site", "storage");
+        metrics.observe_reconcile("site", "settled", Duration::from_millis(30));
+        metrics.count_error("site", "storage");
         let text = metrics.encode().unwrap();
         for line in [
             "toezicht_leader 1",

@@ -13,31 +13,31 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use super::client::{self, ClientError};
-use super::hooks::OperatorHooks;
-use super::http::{self, HttpError, Probes};
-use super::lease::{Elector, LeaseLock, Lost, Timing};
-use super::metrics::Metrics;
-use super::readiness::{Gate, Readiness};
+use super::hooks::OperatorTelemetry;
+use super::http::{self, HttpError, ProbeState};
+use super::lease::{ElectionTiming, Elector, LeadershipLost, LeaseLock};
+use super::metrics::OperatorMetrics;
+use super::readiness::{Readiness, ReadinessGate};
 use super::shutdown;
 use crate::api::{GROUP, VERSION};
-use crate::controllers::buckets::Buckets;
-use crate::controllers::config::{ConfigError, OperatorConfig};
-use crate::controllers::kit::aftermath::{Aftermath, may_let_go};
+use crate::controllers::buckets::SiteHandoff;
+use crate::controllers::config::{OperatorConfig, OperatorConfigError};
+use crate::controllers::kit::aftermath::{TakeoverDelay, may_release_lease};
 use crate::controllers::kit::clock::{BootClock, Clock};
 use crate::controllers::kit::context::Context;
 use crate::controllers::kit::fence::Fence;
 use crate::controllers::{self, ControllerEnded};
-use crate::storage::hold::room::Budget;
+use crate::storage::hold::room::MemoryBudget;
 
 /// How often the API server is asked for what is not there yet.
-const LOOK_AGAIN: Duration = Duration::from_secs(2);
+const PREREQUISITE_POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// Reconciles under way get this long to finish after a signal; within the pod's grace period, and with time
 /// left to let go of the lease.
-const DRAIN: Duration = Duration::from_secs(25);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
 
 /// What the command line says.
 #[derive(Clone, Debug)]
-pub struct Options {
+pub struct OperatorOptions {
     /// The configuration file.
     pub config: PathBuf,
     /// Where probes and metrics are served.
@@ -57,7 +57,7 @@ pub struct Options {
 pub enum OperatorError {
     /// The configuration file cannot be used.
     #[error(transparent)]
-    Config(#[from] ConfigError),
+    Config(#[from] OperatorConfigError),
     /// There is no way to the API server.
     #[error("no way to a Kubernetes API server: {0}")]
     Kubeconfig(#[from] kube::config::InferConfigError),
@@ -72,45 +72,46 @@ pub enum OperatorError {
     Signals(#[source] std::io::Error),
     /// Another leads, or may lead. The process ends so that it starts anew as a standby.
     #[error(transparent)]
-    Lost(#[from] Lost),
+    LeadershipLost(#[from] LeadershipLost),
     /// A controller ended by itself.
     #[error(transparent)]
     Controllers(#[from] ControllerEnded),
 }
 
 /// Runs until a signal, or until leadership is lost.
-pub async fn run(options: Options) -> Result<(), OperatorError> {
+pub async fn run(options: OperatorOptions) -> Result<(), OperatorError> {
     let stop = shutdown::on_signal().map_err(OperatorError::Signals)?;
     let config = OperatorConfig::load(&options.config)?;
     let identity = format!("{}_{:08x}", options.instance, rand::random::<u32>());
     let kubernetes = connection(&identity).await?;
     let namespace = options.namespace.clone().unwrap_or_else(|| kubernetes.default_namespace.clone());
-    let plain = Client::try_from(kubernetes.clone()).map_err(|error| ClientError::Config(Box::new(error)))?;
+    let unfenced =
+        Client::try_from(kubernetes.clone()).map_err(|error| ClientError::Config(Box::new(error)))?;
     info!(version = env!("CARGO_PKG_VERSION"), %identity, %namespace, lease = %options.lease_name, "starting");
 
     let clock: Arc<dyn Clock> = Arc::new(BootClock);
     let fence = Fence::new(clock.clone());
-    let lock = LeaseLock::new(plain.clone(), &namespace, &options.lease_name);
-    let elector = Elector::new(lock, clock.clone(), fence.clone(), identity, Timing::default());
-    let process = Process {
+    let lock = LeaseLock::new(unfenced.clone(), &namespace, &options.lease_name);
+    let elector = Elector::new(lock, clock.clone(), fence.clone(), identity, ElectionTiming::default());
+    let process = OperatorProcess {
         stop,
         fence,
-        readiness: Readiness::requiring([Gate::CustomResources, Gate::Election]),
-        metrics: Arc::new(Metrics::new()),
-        budget: Budget::of_process(options.memory_limit),
+        readiness: Readiness::requiring([ReadinessGate::CustomResources, ReadinessGate::Election]),
+        metrics: Arc::new(OperatorMetrics::new()),
+        budget: MemoryBudget::of_process(options.memory_limit),
     };
-    let probes = Probes {
+    let probes = ProbeState {
         readiness: process.readiness.clone(),
         metrics: process.metrics.clone(),
-        standing: elector.standing(),
+        election: elector.state(),
         clock,
     };
     let listener = http::listen(options.listen).await?;
-    let ended = CancellationToken::new();
-    let probe_server = tokio::spawn(http::serve(listener, probes, ended.clone()));
+    let probe_stop = CancellationToken::new();
+    let probe_server = tokio::spawn(http::serve(listener, probes, probe_stop.clone()));
 
-    let outcome = process.stand(elector, &plain, &kubernetes, config, &options.instance).await;
-    ended.cancel();
+    let outcome = process.run_candidate(elector, &unfenced, &kubernetes, config, &options.instance).await;
+    probe_stop.cancel();
     match probe_server.await {
         Ok(served) => outcome.and(served.map_err(OperatorError::Http)),
         Err(_) => outcome,
@@ -129,47 +130,48 @@ async fn connection(identity: &str) -> Result<Config, OperatorError> {
 }
 
 /// What the parts of the process share.
-struct Process {
+struct OperatorProcess {
     stop: CancellationToken,
     fence: Fence,
     readiness: Readiness,
-    metrics: Arc<Metrics>,
-    budget: Budget,
+    metrics: Arc<OperatorMetrics>,
+    budget: MemoryBudget,
 }
 
-impl Process {
+impl OperatorProcess {
     /// Stands by, leads when it is this process's turn, and lets go.
-    async fn stand(
+    async fn run_candidate(
         &self,
         mut elector: Elector<LeaseLock>,
-        plain: &Client,
+        unfenced: &Client,
         kubernetes: &Config,
         config: OperatorConfig,
         instance: &str,
     ) -> Result<(), OperatorError> {
-        let Some(cluster_id) = self.unless_stopped(prepare(plain, &config)).await else {
+        let Some(cluster_id) = self.unless_stopped(wait_for_prerequisites(unfenced, &config)).await else {
             return Ok(());
         };
-        self.readiness.open(Gate::CustomResources);
-        self.open_when_heard(&elector);
+        self.readiness.open(ReadinessGate::CustomResources);
+        self.open_election_gate(&elector);
         if !elector.acquire(&self.stop).await {
             return Ok(());
         }
 
         self.metrics.set_leader(true);
         let scopes = config.watch_namespaces.len().max(1);
-        let hooks = Arc::new(OperatorHooks::new(self.metrics.clone(), self.readiness.clone(), scopes));
-        let client = client::fenced(kubernetes, &self.fence)?;
-        let aftermath = Aftermath::begin(Arc::new(BootClock), elector.took_over());
-        let buckets = Buckets::within(self.budget.clone());
+        let telemetry =
+            Arc::new(OperatorTelemetry::new(self.metrics.clone(), self.readiness.clone(), scopes));
+        let client = client::fenced_client(kubernetes, &self.fence)?;
+        let aftermath = TakeoverDelay::begin(Arc::new(BootClock), elector.took_over());
+        let buckets = SiteHandoff::with_budget(self.budget.clone());
         let context = Context {
-            buckets: buckets.clone(),
+            handoff: buckets.clone(),
             ..Context::new(
                 client,
                 config,
                 cluster_id,
                 self.fence.clone(),
-                hooks,
+                telemetry,
                 Some(instance.to_owned()),
                 aftermath.clone(),
             )
@@ -180,13 +182,13 @@ impl Process {
 
         let outcome = tokio::select! {
             biased;
-            lost = elector.keep() => Err(lost.into()),
+            lost = elector.renew_until_lost() => Err(lost.into()),
             ended = &mut work => ended.map_err(OperatorError::from),
             () = self.stop.cancelled() => Ok(()),
         };
         epoch.cancel();
-        self.readiness.shut(Gate::Running);
-        if let Err(OperatorError::Lost(lost)) = outcome {
+        self.readiness.close(ReadinessGate::Running);
+        if let Err(OperatorError::LeadershipLost(lost)) = outcome {
             // Nothing more can be written; whatever is under way is dropped with the process.
             self.metrics.set_leader(false);
             return Err(lost.into());
@@ -194,15 +196,15 @@ impl Process {
         // The lease is kept while reconciles under way finish.
         let is_finished = tokio::select! {
             biased;
-            lost = elector.keep(), if !work.is_terminated() => return Err(lost.into()),
+            lost = elector.renew_until_lost(), if !work.is_terminated() => return Err(lost.into()),
             _ = &mut work, if !work.is_terminated() => true,
-            () = tokio::time::sleep(DRAIN), if !work.is_terminated() => false,
+            () = tokio::time::sleep(DRAIN_TIMEOUT), if !work.is_terminated() => false,
             else => true,
         };
         if !is_finished {
             warn!("some reconciles did not finish in time");
         }
-        if may_let_go(is_finished, aftermath.left().max(buckets.may_land())) {
+        if may_release_lease(is_finished, aftermath.remaining().max(buckets.in_doubt_for())) {
             elector.release().await;
         } else {
             info!("requests of before may still land: the lease runs out by itself");
@@ -221,37 +223,37 @@ impl Process {
     }
 
     /// A standby is ready once the API server has answered its elector.
-    fn open_when_heard(&self, elector: &Elector<LeaseLock>) {
-        let mut standing = elector.standing();
+    fn open_election_gate(&self, elector: &Elector<LeaseLock>) {
+        let mut election = elector.state();
         let readiness = self.readiness.clone();
         tokio::spawn(async move {
-            if standing.wait_for(|standing| standing.heard).await.is_ok() {
-                readiness.open(Gate::Election);
+            if election.wait_for(|election| election.has_reached_api).await.is_ok() {
+                readiness.open(ReadinessGate::Election);
             }
         });
     }
 }
 
 /// Waits for the four kinds, and finds out which cluster this is.
-async fn prepare(client: &Client, config: &OperatorConfig) -> String {
-    let mut told = None;
+async fn wait_for_prerequisites(client: &Client, config: &OperatorConfig) -> String {
+    let mut reported = None;
     loop {
-        match missing(client, config).await {
+        match check_prerequisites(client, config).await {
             Ok(cluster_id) => return cluster_id,
             Err(what) => {
-                if told.as_ref() != Some(&what) {
+                if reported.as_ref() != Some(&what) {
                     warn!(missing = %what, "waiting");
-                    told = Some(what);
+                    reported = Some(what);
                 }
             }
         }
-        tokio::time::sleep(LOOK_AGAIN).await;
+        tokio::time::sleep(PREREQUISITE_POLL_INTERVAL).await;
     }
 }
 
 /// The cluster's id, or what it still takes. The kinds are looked up in the API's discovery, which everybody
 /// may read: definitions themselves are cluster-wide, and an operator of single namespaces may not.
-async fn missing(client: &Client, config: &OperatorConfig) -> Result<String, String> {
+async fn check_prerequisites(client: &Client, config: &OperatorConfig) -> Result<String, String> {
     let served = match client.list_api_group_resources(&format!("{GROUP}/{VERSION}")).await {
         Ok(list) => list.resources.into_iter().map(|resource| resource.name).collect(),
         Err(kube::Error::Api(status)) if status.code == 404 => Vec::new(),

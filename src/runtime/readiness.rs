@@ -7,7 +7,7 @@ use strum::IntoStaticStr;
 
 /// Something that must be so before the process is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, IntoStaticStr)]
-pub enum Gate {
+pub enum ReadinessGate {
     /// The four kinds are established in the API server.
     CustomResources,
     /// The API server answers the election: this process leads, or stands by.
@@ -26,18 +26,18 @@ pub enum Gate {
 
 /// Gates, each open or shut. Copies are one and the same.
 #[derive(Clone, Default)]
-pub struct Readiness(Arc<Mutex<BTreeMap<Gate, bool>>>);
+pub struct Readiness(Arc<Mutex<BTreeMap<ReadinessGate, bool>>>);
 
 impl Readiness {
     /// Ready when each of `gates` has been opened.
-    pub fn requiring(gates: impl IntoIterator<Item = Gate>) -> Self {
+    pub fn requiring(gates: impl IntoIterator<Item = ReadinessGate>) -> Self {
         let readiness = Self::default();
         readiness.require(gates);
         readiness
     }
 
     /// From now on each of `gates` must be opened too, as a standby that begins to lead has more to do.
-    pub fn require(&self, gates: impl IntoIterator<Item = Gate>) {
+    pub fn require(&self, gates: impl IntoIterator<Item = ReadinessGate>) {
         self.with(|state| {
             for gate in gates {
                 state.entry(gate).or_insert(false);
@@ -46,21 +46,21 @@ impl Readiness {
     }
 
     /// That is so now.
-    pub fn open(&self, gate: Gate) {
+    pub fn open(&self, gate: ReadinessGate) {
         self.with(|state| state.insert(gate, true));
     }
 
     /// That is not so any more.
-    pub fn shut(&self, gate: Gate) {
+    pub fn close(&self, gate: ReadinessGate) {
         self.with(|state| state.insert(gate, false));
     }
 
     /// What is missing, in the order of [`Gate`]; empty: ready.
-    pub fn missing(&self) -> Vec<Gate> {
+    pub fn missing(&self) -> Vec<ReadinessGate> {
         self.with(|state| state.iter().filter(|(_, open)| !**open).map(|(gate, _)| *gate).collect())
     }
 
-    fn with<T>(&self, act: impl FnOnce(&mut BTreeMap<Gate, bool>) -> T) -> T {
+    fn with<T>(&self, act: impl FnOnce(&mut BTreeMap<ReadinessGate, bool>) -> T) -> T {
         act(&mut self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }
@@ -70,16 +70,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_what_is_missing_until_nothing_is() {
-        let readiness = Readiness::requiring([Gate::Election, Gate::CustomResources]);
-        assert_eq!(readiness.missing(), [Gate::CustomResources, Gate::Election]);
-        readiness.open(Gate::Election);
-        readiness.open(Gate::CustomResources);
+    fn missing_lists_closed_gates() {
+        let readiness = Readiness::requiring([ReadinessGate::Election, ReadinessGate::CustomResources]);
+        assert_eq!(readiness.missing(), [ReadinessGate::CustomResources, ReadinessGate::Election]);
+        readiness.open(ReadinessGate::Election);
+        readiness.open(ReadinessGate::CustomResources);
         assert!(readiness.missing().is_empty());
-        readiness.require([Gate::Sites, Gate::Election]);
-        assert_eq!(readiness.missing(), [Gate::Sites], "what was open stays open");
-        readiness.open(Gate::Sites);
-        readiness.shut(Gate::Running);
-        assert_eq!(readiness.missing(), [Gate::Running]);
+        readiness.require([ReadinessGate::Sites, ReadinessGate::Election]);
+        assert_eq!(readiness.missing(), [ReadinessGate::Sites], "what was open stays open");
+        readiness.open(ReadinessGate::Sites);
+        readiness.close(ReadinessGate::Running);
+        assert_eq!(readiness.missing(), [ReadinessGate::Running]);
     }
 }

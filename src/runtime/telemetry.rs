@@ -25,7 +25,7 @@ const DEFAULT_FILTER: &str = "info";
 /// The most that libraries may log whatever `RUST_LOG` says, since beyond it they quote what may be secret:
 /// kube's client the body of a response that it cannot read (a list of Secrets, say), the S3 client and the
 /// HTTP libraries headers with signatures and tokens, the RTSP client what a camera answers.
-const QUOTING: [(&str, LevelFilter); 12] = [
+const LIBRARY_LEVEL_LIMITS: [(&str, LevelFilter); 12] = [
     ("kube_client", LevelFilter::OFF),
     ("aws_config", LevelFilter::WARN),
     ("aws_runtime", LevelFilter::WARN),
@@ -42,17 +42,17 @@ const QUOTING: [(&str, LevelFilter); 12] = [
 
 /// Why logs cannot be set up.
 #[derive(Debug, thiserror::Error)]
-pub enum TelemetryError {
+pub enum LogSetupError {
     /// `RUST_LOG` cannot be understood.
     #[error("RUST_LOG is not a filter: {0}")]
     Filter(#[from] ParseError),
     /// Somebody has set it up already.
     #[error("logs are set up already: {0}")]
-    Already(#[from] TryInitError),
+    AlreadyInitialized(#[from] TryInitError),
 }
 
 /// Sets up logging for the process.
-pub fn init(format: LogFormat) -> Result<(), TelemetryError> {
+pub fn init(format: LogFormat) -> Result<(), LogSetupError> {
     let filter = filter(std::env::var(EnvFilter::DEFAULT_ENV).ok().as_deref())?;
     let lines = fmt::layer().with_writer(std::io::stderr);
     let lines: Box<dyn Layer<Registry> + Send + Sync> = match format {
@@ -65,9 +65,9 @@ pub fn init(format: LogFormat) -> Result<(), TelemetryError> {
 }
 
 /// What is logged: what was asked for, but never what may quote a secret.
-fn filter<S: Subscriber>(asked: Option<&str>) -> Result<impl Filter<S> + use<S>, TelemetryError> {
+fn filter<S: Subscriber>(asked: Option<&str>) -> Result<impl Filter<S> + use<S>, LogSetupError> {
     let asked = asked.filter(|text| !text.is_empty()).unwrap_or(DEFAULT_FILTER);
-    let safe = Targets::new().with_default(LevelFilter::TRACE).with_targets(QUOTING);
+    let safe = Targets::new().with_default(LevelFilter::TRACE).with_targets(LIBRARY_LEVEL_LIMITS);
     Ok(EnvFilter::try_new(asked)?.and(safe))
 }
 
@@ -79,14 +79,15 @@ mod tests {
 
     /// The targets of the events that come through.
     fn logged(asked: Option<&str>) -> Vec<String> {
-        struct Seen(Arc<Mutex<Vec<String>>>);
-        impl<S: Subscriber> Layer<S> for Seen {
+        struct CapturedTargets(Arc<Mutex<Vec<String>>>);
+        impl<S: Subscriber> Layer<S> for CapturedTargets {
             fn on_event(&self, event: &tracing::Event<'_>, _: tracing_subscriber::layer::Context<'_, S>) {
                 self.0.lock().unwrap().push(event.metadata().target().to_owned());
             }
         }
         let seen = Arc::new(Mutex::new(Vec::new()));
-        let subscriber = Registry::default().with(Seen(seen.clone()).with_filter(filter(asked).unwrap()));
+        let subscriber =
+            Registry::default().with(CapturedTargets(seen.clone()).with_filter(filter(asked).unwrap()));
         tracing::subscriber::with_default(subscriber, || {
             tracing::warn!(target: "kube_client::client", "body of a Secret");
             tracing::debug!(target: "aws_smithy_runtime::client", "signed headers");
@@ -100,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_may_quote_a_secret_is_never_logged() {
+    fn targets_that_may_quote_secrets_are_never_logged() {
         assert_eq!(logged(None), ["toezicht"]);
         assert_eq!(logged(Some("")), ["toezicht"]);
         for asked in [
@@ -114,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_filter_is_told() {
+    fn invalid_filter_is_rejected() {
         assert!(filter::<Registry>(Some("toezicht=loud")).is_err());
     }
 }

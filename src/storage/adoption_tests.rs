@@ -2,12 +2,12 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::api::Days;
-use crate::storage::bucket::Unseen;
-use crate::storage::lifecycle::Rule;
+use crate::storage::bucket::UnreadableReason;
+use crate::storage::lifecycle::BucketLifecycleRule;
 use crate::storage::policy::Policy;
 use crate::storage::statements;
 
-const PLACE: Place<'static> = Place { bucket: "bucket", region: "nl-1" };
+const PLACE: BucketRef<'static> = BucketRef { name: "bucket", region: "nl-1" };
 
 fn spec() -> BucketSpec {
     BucketSpec {
@@ -23,7 +23,7 @@ fn spec() -> BucketSpec {
     }
 }
 
-fn bare() -> BucketState {
+fn bare_bucket() -> BucketState {
     BucketState {
         object_lock: true,
         versioning: true,
@@ -32,77 +32,104 @@ fn bare() -> BucketState {
     }
 }
 
-fn found(state: &BucketState) -> Vec<Obstacle> {
-    obstacles(PLACE, &spec(), state, false, false).unwrap()
+fn conflicts_of(state: &BucketState) -> Vec<AdoptionConflict> {
+    find_conflicts(PLACE, &spec(), state, false, false).unwrap()
 }
 
 /// A bucket that was changed in one way.
-fn with(change: impl FnOnce(&mut BucketState)) -> Vec<Obstacle> {
-    let mut state = bare();
+fn conflicts_with(change: impl FnOnce(&mut BucketState)) -> Vec<AdoptionConflict> {
+    let mut state = bare_bucket();
     change(&mut state);
-    found(&state)
+    conflicts_of(&state)
 }
 
-fn retention(days: i64) -> Retention {
-    Retention { words: format!("GOVERNANCE {days} days"), days }
+fn retention(days: i64) -> BucketDefaultRetention {
+    BucketDefaultRetention { description: format!("GOVERNANCE {days} days"), days }
 }
 
 #[test]
 fn bare_and_bootstrapped_buckets_are_adopted() {
-    assert!(found(&bare()).is_empty());
+    assert!(conflicts_of(&bare_bucket()).is_empty());
     for more in [false, true] {
         let bootstrap = statements::bootstrap(PLACE, &spec().operator_principal, more);
-        assert!(with(|state| state.policy = Some(Policy::of(&bootstrap).unwrap())).is_empty());
+        assert!(
+            conflicts_with(|state| state.policy = Some(Policy::from_statements(&bootstrap).unwrap()))
+                .is_empty()
+        );
     }
-    let settings = with(|state| {
-        state.settings.insert(Setting::Encryption, Kept::Otherwise("none".into()));
-        state.settings.insert(Setting::Ownership, Kept::Otherwise("ObjectWriter".into()));
-        state.settings.insert(Setting::PublicAccessBlock, Kept::Lacking);
+    let settings = conflicts_with(|state| {
+        state.required.insert(RequiredSubresource::Encryption, SubresourceState::Differs("none".into()));
+        state
+            .required
+            .insert(RequiredSubresource::Ownership, SubresourceState::Differs("ObjectWriter".into()));
+        state.required.insert(RequiredSubresource::PublicAccessBlock, SubresourceState::Unsupported);
     });
     assert!(settings.is_empty(), "{settings:?}");
 }
 
 #[test]
-fn each_obstacle_is_its_own() {
-    let theirs = Rule { enabled: true, expire_after: Some(1), ..Rule::default() };
+fn each_conflict_is_reported_separately() {
+    let theirs =
+        BucketLifecycleRule { enabled: true, expire_after: Some(1), ..BucketLifecycleRule::default() };
     let policy = statements::bootstrap(PLACE, "arn:aws:iam:::user/somebody", false);
-    let key = || Kept::Otherwise("with a key of its own".into());
-    let hidden = |extra| with(|state| _ = state.unseen.insert(extra, Unseen::Denied));
-    let configured = |extra| with(|state| _ = state.foreign.insert(extra));
+    let key = || SubresourceState::Differs("with a key of its own".into());
+    let hidden = |extra| conflicts_with(|state| _ = state.unreadable.insert(extra, UnreadableReason::Denied));
+    let configured = |extra| conflicts_with(|state| _ = state.forbidden.insert(extra));
     for (found, one) in [
         (
-            with(|state| state.default_retention = Some(retention(8))),
-            Obstacle::DefaultRetention { retention: retention(8), above: true },
+            conflicts_with(|state| state.default_retention = Some(retention(8))),
+            AdoptionConflict::DefaultRetention { retention: retention(8), exceeds_ceiling: true },
         ),
         (
-            with(|state| state.default_retention = Some(retention(7))),
-            Obstacle::DefaultRetention { retention: retention(7), above: false },
+            conflicts_with(|state| state.default_retention = Some(retention(7))),
+            AdoptionConflict::DefaultRetention { retention: retention(7), exceeds_ceiling: false },
         ),
-        (with(|state| state.lifecycle = Some([theirs].into())), Obstacle::Lifecycle),
-        (with(|state| state.policy = Some(Policy::of(&policy).unwrap())), Obstacle::Policy),
-        (obstacles(PLACE, &spec(), &bare(), true, false).unwrap(), Obstacle::Policy),
-        (obstacles(PLACE, &spec(), &bare(), false, true).unwrap(), Obstacle::Objects),
+        (conflicts_with(|state| state.lifecycle = Some([theirs].into())), AdoptionConflict::Lifecycle),
         (
-            with(|state| _ = state.settings.insert(Setting::Encryption, key())),
-            Obstacle::Set(Setting::Encryption),
+            conflicts_with(|state| state.policy = Some(Policy::from_statements(&policy).unwrap())),
+            AdoptionConflict::Policy,
         ),
-        (configured(Extra::Replication), Obstacle::Configured(Extra::Replication)),
-        (configured(Extra::Notifications), Obstacle::Configured(Extra::Notifications)),
-        (configured(Extra::Logging), Obstacle::Configured(Extra::Logging)),
-        (hidden(Extra::Replication), Obstacle::Hidden(Extra::Replication)),
-        (hidden(Extra::Notifications), Obstacle::Hidden(Extra::Notifications)),
+        (find_conflicts(PLACE, &spec(), &bare_bucket(), true, false).unwrap(), AdoptionConflict::Policy),
+        (
+            find_conflicts(PLACE, &spec(), &bare_bucket(), false, true).unwrap(),
+            AdoptionConflict::ForeignObjects,
+        ),
+        (
+            conflicts_with(|state| _ = state.required.insert(RequiredSubresource::Encryption, key())),
+            AdoptionConflict::Differs(RequiredSubresource::Encryption),
+        ),
+        (
+            configured(ForbiddenSubresource::Replication),
+            AdoptionConflict::Forbidden(ForbiddenSubresource::Replication),
+        ),
+        (
+            configured(ForbiddenSubresource::Notifications),
+            AdoptionConflict::Forbidden(ForbiddenSubresource::Notifications),
+        ),
+        (
+            configured(ForbiddenSubresource::Logging),
+            AdoptionConflict::Forbidden(ForbiddenSubresource::Logging),
+        ),
+        (
+            hidden(ForbiddenSubresource::Replication),
+            AdoptionConflict::Unreadable(ForbiddenSubresource::Replication),
+        ),
+        (
+            hidden(ForbiddenSubresource::Notifications),
+            AdoptionConflict::Unreadable(ForbiddenSubresource::Notifications),
+        ),
     ] {
         assert_eq!(found, [one]);
     }
-    assert!(hidden(Extra::Cors).is_empty(), "a gap, and nothing worse");
+    assert!(hidden(ForbiddenSubresource::Cors).is_empty(), "a gap, and nothing worse");
 }
 
 #[test]
-fn what_nobody_sees_or_can_replace_is_not_taken_over() {
-    assert!(!Obstacle::NoObjectLock.yields_to_take_over());
-    assert!(!Obstacle::Hidden(Extra::Replication).yields_to_take_over());
-    let text = told(&[Obstacle::NoObjectLock, Obstacle::Lifecycle]);
+fn take_over_does_not_resolve_missing_lock_or_unreadable_replication() {
+    assert!(!AdoptionConflict::NoObjectLock.is_resolved_by_take_over());
+    assert!(!AdoptionConflict::Unreadable(ForbiddenSubresource::Replication).is_resolved_by_take_over());
+    let text = describe(&[AdoptionConflict::NoObjectLock, AdoptionConflict::Lifecycle]);
     assert!(text.contains("no Object Lock") && !text.contains("TakeOver"), "{text}");
-    let text = told(&[Obstacle::Objects, Obstacle::Policy]);
+    let text = describe(&[AdoptionConflict::ForeignObjects, AdoptionConflict::Policy]);
     assert!(text.contains("move them elsewhere") && text.contains("TakeOver"), "{text}");
 }

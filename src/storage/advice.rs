@@ -8,16 +8,16 @@ use aws_smithy_runtime_api::client::interceptors::context::FinalizerInterceptorC
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
 
-use super::client::{Store, is_region};
-use super::error::{EXCHANGE, StoreError};
+use super::client::{BucketClient, is_valid_region};
+use super::error::{StoreError, TOKEN_EXCHANGE};
 use crate::contract::StorageTarget;
 
 /// An error document that names a region is shorter, in bytes.
-const MOST_BYTES: usize = 64 * 1024;
+const MAX_DOCUMENT_BYTES: usize = 64 * 1024;
 
 /// How a Site reaches its store.
 #[derive(Clone, Debug)]
-pub(crate) struct Way {
+pub(crate) struct ConnectionSettings {
     /// The bucket is in the path of requests, not in the host name.
     is_path_style: bool,
     /// Requests go through a proxy, but for its exceptions.
@@ -34,9 +34,9 @@ enum StaticKeys {
     WithToken,
 }
 
-impl Way {
-    pub(crate) fn of(target: &StorageTarget) -> Self {
-        let keys = target.credentials.as_keys();
+impl ConnectionSettings {
+    pub(crate) fn from_target(target: &StorageTarget) -> Self {
+        let keys = target.credentials.as_access_key();
         Self {
             is_path_style: target.path_style,
             is_proxied: target.proxy.is_some(),
@@ -76,9 +76,9 @@ impl Intercept for NamedRegion {
             return Ok(());
         };
         let header = response.headers().get("x-amz-bucket-region");
-        let named = header.or_else(|| region_of(response.body().bytes()?));
+        let named = header.or_else(|| parse_region(response.body().bytes()?));
         // It stands in a status later: nothing but a region gets there.
-        if let Some(region) = named.filter(|name| is_region(name)) {
+        if let Some(region) = named.filter(|name| is_valid_region(name)) {
             *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(region.to_owned());
         }
         Ok(())
@@ -86,13 +86,13 @@ impl Intercept for NamedRegion {
 }
 
 /// The content of `<Region>`.
-fn region_of(document: &[u8]) -> Option<&str> {
-    let text = std::str::from_utf8(document.get(..MOST_BYTES).unwrap_or(document)).ok()?;
+fn parse_region(document: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(document.get(..MAX_DOCUMENT_BYTES).unwrap_or(document)).ok()?;
     let (_, rest) = text.split_once("<Region>")?;
     Some(rest.split_once("</Region>")?.0)
 }
 
-impl Store {
+impl BucketClient {
     /// Advice to the Site's author; `None`: the error comes from elsewhere.
     pub(crate) fn advice(&self, error: &StoreError) -> Option<String> {
         let is_elsewhere = matches!(error.status, Some(301 | 307))
@@ -101,7 +101,7 @@ impl Store {
                 "AuthorizationHeaderMalformed" | "PermanentRedirect" | "IllegalLocationConstraintException"
             );
         match error.code.as_str() {
-            _ if is_elsewhere => Some(match self.way.named_region.get().filter(|named| *named != self.region) {
+            _ if is_elsewhere => Some(match self.connection.named_region.get().filter(|named| *named != self.region) {
                 Some(named) => format!(
                     "spec.storage.region is {}, and the store names the region {named}: set spec.storage.region to {named}",
                     self.region
@@ -111,22 +111,22 @@ impl Store {
                     self.region
                 ),
             }),
-            "NoConnection" | "Timeout" if self.way.is_proxied => Some(
+            "NoConnection" | "Timeout" if self.connection.is_proxied => Some(
                 "the connection goes through the proxy of the operator's configuration: check that the proxy is up and lets \
                  the endpoint through, or add the endpoint to proxy.noProxy"
                     .to_owned(),
             ),
-            _ if error.operation == EXCHANGE => None,
+            _ if error.operation == TOKEN_EXCHANGE => None,
             // AWS tells them apart.
-            "AccessDenied" if self.way.keys != StaticKeys::None && !self.aws => Some(
+            "AccessDenied" if self.connection.keys != StaticKeys::None && !self.is_aws => Some(
                 "check what spec.storage.operator.principal may do, and the keys in spec.storage.operator.credentialsRef: a gateway of \
                  Ceph that has an STS answers alike where these are wrong"
                     .to_owned(),
             ),
-            "InvalidAccessKeyId" if self.way.keys == StaticKeys::WithoutToken => Some(
+            "InvalidAccessKeyId" if self.connection.keys == StaticKeys::WithoutToken => Some(
                 "the access key has no session token: if it is a temporary one, add its sessionToken to the Secret".to_owned(),
             ),
-            "NoConnection" | "NoSuchBucket" | "UntrustedCertificate" if !self.way.is_path_style && !self.aws => Some(
+            "NoConnection" | "NoSuchBucket" | "UntrustedCertificate" if !self.connection.is_path_style && !self.is_aws => Some(
                 "spec.storage.pathStyle is false, so the bucket's name is part of the host name: set spec.storage.pathStyle \
                  to true unless the store's DNS and certificate cover such names"
                     .to_owned(),
@@ -138,17 +138,17 @@ impl Store {
 
 #[cfg(test)]
 mod tests {
-    use crate::storage::client::{Purpose, Store};
+    use crate::storage::client::{BucketClient, Purpose};
     use crate::storage::error::StoreError;
-    use crate::storage::stub::{Stub, error};
+    use crate::storage::stub::{Stub, error_answer};
 
-    async fn failed(store: &Store) -> StoreError {
+    async fn failed_request(store: &BucketClient) -> StoreError {
         let request = store.client.get_bucket_policy().bucket(&store.bucket);
-        StoreError::of("GetBucketPolicy", &request.send().await.unwrap_err())
+        StoreError::from_sdk("GetBucketPolicy", &request.send().await.unwrap_err())
     }
 
     #[tokio::test]
-    async fn wrong_regions_and_keys_are_told_with_the_field() {
+    async fn advice_names_the_field_of_wrong_regions_and_keys() {
         let mismatch = |region: &str| {
             let code = "<Code>AuthorizationHeaderMalformed</Code>";
             (400, format!("<Error>{code}<Message>no</Message><Region>{region}</Region></Error>"))
@@ -158,15 +158,15 @@ mod tests {
             (mismatch("us-east-1"), Some("set it to the region that the store's operator names")),
             (mismatch("<script>alert()</script>"), Some("set it to the region")),
             (mismatch(&"x".repeat(65)), Some("set it to the region")),
-            (error(400, "AuthorizationHeaderMalformed"), Some("set it to the region")),
-            (error(301, "PermanentRedirect"), Some("set it to the region")),
-            (error(403, "AccessDenied"), Some("the keys in spec.storage.operator.credentialsRef")),
-            (error(403, "NotSignedUp"), None),
+            (error_answer(400, "AuthorizationHeaderMalformed"), Some("set it to the region")),
+            (error_answer(301, "PermanentRedirect"), Some("set it to the region")),
+            (error_answer(403, "AccessDenied"), Some("the keys in spec.storage.operator.credentialsRef")),
+            (error_answer(403, "NotSignedUp"), None),
         ] {
             let told = answer.1.clone();
             let stub = Stub::start(move |_| answer.clone()).await;
             let store = stub.store();
-            let advice = store.advice(&failed(&store).await);
+            let advice = store.advice(&failed_request(&store).await);
             match advised {
                 Some(part) => assert!(advice.as_ref().unwrap().contains(part), "{told}: {advice:?}"),
                 None => assert_eq!(advice, None),
@@ -176,15 +176,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn host_names_with_the_bucket_are_told_where_they_lead_nowhere() {
-        let stub = Stub::start(|_| error(404, "NoSuchBucket")).await;
+    async fn advice_suggests_path_style_for_unreachable_bucket_hosts() {
+        let stub = Stub::start(|_| error_answer(404, "NoSuchBucket")).await;
         for path_style in [true, false] {
             let mut target = stub.target();
             target.path_style = path_style;
             target.endpoint = target.endpoint.map(|endpoint| endpoint.replace("127.0.0.1", "localhost"));
-            let store = Store::new(&target, Purpose::Configure).unwrap();
+            let store = BucketClient::new(&target, Purpose::Configure).unwrap();
             // `tz-stub.localhost` resolves on some machines only: both are the mistake.
-            let advice = store.advice(&failed(&store).await);
+            let advice = store.advice(&failed_request(&store).await);
             assert_eq!(advice.is_some_and(|advice| advice.contains("spec.storage.pathStyle")), !path_style);
         }
     }

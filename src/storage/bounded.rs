@@ -11,11 +11,11 @@ use aws_smithy_types::config_bag::ConfigBag;
 use http_body_util::Limited;
 
 /// In bytes: several times a page of a thousand versions with the longest keys, and more than a part of a manifest.
-const MOST: usize = 16 * 1024 * 1024;
+const MAX_RESPONSE_BYTES: usize = 16 * 1024 * 1024;
 /// The same of what is asked of single versions, dozens at once.
-const MOST_OF_ONE: usize = 64 * 1024;
+const MAX_SINGLE_VERSION_BYTES: usize = 64 * 1024;
 /// Operations on single versions, and the exchange of a token.
-const OF_ONE: [&str; 8] = [
+const SINGLE_VERSION_OPERATIONS: [&str; 8] = [
     "AssumeRoleWithWebIdentity",
     "DeleteObject",
     "GetObjectLegalHold",
@@ -28,9 +28,9 @@ const OF_ONE: [&str; 8] = [
 
 /// Ends answers that are longer.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Bounded;
+pub(crate) struct ResponseLimit;
 
-impl Intercept for Bounded {
+impl Intercept for ResponseLimit {
     fn name(&self) -> &'static str {
         "Bounded"
     }
@@ -41,8 +41,10 @@ impl Intercept for Bounded {
         _: &RuntimeComponents,
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let is_of_one = config.load::<Metadata>().is_some_and(|operation| OF_ONE.contains(&operation.name()));
-        let most = if is_of_one { MOST_OF_ONE } else { MOST };
+        let is_single_version = config
+            .load::<Metadata>()
+            .is_some_and(|operation| SINGLE_VERSION_OPERATIONS.contains(&operation.name()));
+        let most = if is_single_version { MAX_SINGLE_VERSION_BYTES } else { MAX_RESPONSE_BYTES };
         let body = context.response_mut().body_mut();
         let whole = std::mem::replace(body, SdkBody::taken());
         *body = SdkBody::from_body_1_x(Limited::new(whole, most));
@@ -52,20 +54,20 @@ impl Intercept for Bounded {
 
 #[cfg(test)]
 mod tests {
-    use super::MOST;
-    use crate::storage::listing::{Query, page};
+    use super::MAX_RESPONSE_BYTES;
+    use crate::storage::listing::{ListQuery, list_page};
     use crate::storage::marks;
-    use crate::storage::objects::Version;
+    use crate::storage::objects::VersionRef;
     use crate::storage::stub::Stub;
 
     const LISTING: &str = "<ListVersionsResult><IsTruncated>false</IsTruncated>PADDING</ListVersionsResult>";
 
     #[tokio::test]
-    async fn an_answer_without_end_is_none() {
-        for (length, is_read) in [(MOST - LISTING.len(), true), (MOST, false)] {
+    async fn oversized_listing_is_rejected() {
+        for (length, is_read) in [(MAX_RESPONSE_BYTES - LISTING.len(), true), (MAX_RESPONSE_BYTES, false)] {
             let text = LISTING.replace("PADDING", &" ".repeat(length));
             let stub = Stub::start(move |_| (200, text.clone())).await;
-            let answer = page(&stub.store(), Query::under("ledger/")).await;
+            let answer = list_page(&stub.store(), ListQuery::under_prefix("ledger/")).await;
             assert_eq!(answer.is_ok(), is_read, "{length}");
             if let Err(error) = answer {
                 assert!(error.safe_message().contains("UnreadableAnswer"), "{error:?}");
@@ -74,13 +76,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nor_is_a_long_one_about_a_single_version() {
-        let version = Version { key: "video/a".into(), id: "1".into(), is_marker: false };
+    async fn oversized_single_version_response_is_rejected() {
+        let version = VersionRef { key: "video/a".into(), id: "1".into(), is_marker: false };
         for (length, is_read) in [(1000, true), (65 * 1024, false)] {
             let padding = " ".repeat(length);
             let text = format!("<LegalHold><Status>ON</Status>{padding}</LegalHold>");
             let stub = Stub::start(move |_| (200, text.clone())).await;
-            let answer = marks::is_held(&stub.store(), &version).await;
+            let answer = marks::has_legal_hold(&stub.store(), &version).await;
             assert_eq!(answer.ok(), is_read.then_some(true), "{length}");
         }
     }

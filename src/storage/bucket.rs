@@ -5,7 +5,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::lifecycle::Rule;
+use super::lifecycle::BucketLifecycleRule;
 use super::policy::Policy;
 use super::probe::Conformance;
 use crate::api::Days;
@@ -39,33 +39,33 @@ pub struct BucketState {
     /// Object Lock is on.
     pub object_lock: bool,
     /// The default retention that new objects get: a minimum that would break the ceiling.
-    pub default_retention: Option<Retention>,
+    pub default_retention: Option<BucketDefaultRetention>,
     /// Versioning is on.
     pub versioning: bool,
     /// The lifecycle rules, without their names; `None`: the store has no lifecycle.
-    pub lifecycle: Option<BTreeSet<Rule>>,
+    pub lifecycle: Option<BTreeSet<BucketLifecycleRule>>,
     /// The bucket policy, without the names of its statements; `None`: there is none.
     pub policy: Option<Policy>,
     /// What else is configured that copies, shows or tells of recordings.
-    pub foreign: BTreeSet<Extra>,
+    pub forbidden: BTreeSet<ForbiddenSubresource>,
     /// Of which of these it cannot be told whether they are configured, and why.
-    pub unseen: BTreeMap<Extra, Unseen>,
+    pub unreadable: BTreeMap<ForbiddenSubresource, UnreadableReason>,
     /// What it should have beside; a second line only, as the policy allows nobody by wildcard.
-    pub settings: BTreeMap<Setting, Kept>,
+    pub required: BTreeMap<RequiredSubresource, SubresourceState>,
 }
 
 /// A default retention.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Retention {
+pub struct BucketDefaultRetention {
     /// Mode and period, such as `GOVERNANCE 30 days`.
-    pub words: String,
+    pub description: String,
     /// The period in days; a year counts as 365.
     pub days: i64,
 }
 
-impl fmt::Display for Retention {
+impl fmt::Display for BucketDefaultRetention {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.words)
+        f.write_str(&self.description)
     }
 }
 
@@ -73,7 +73,7 @@ impl fmt::Display for Retention {
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, strum::IntoStaticStr, strum::VariantArray,
 )]
-pub enum Extra {
+pub enum ForbiddenSubresource {
     /// Rules for pages of other origins: nobody reads recordings in a browser from here.
     #[strum(serialize = "CORS rules")]
     Cors,
@@ -99,11 +99,11 @@ pub enum Extra {
 
 /// Why it cannot be told whether something is configured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unseen {
+pub enum UnreadableReason {
     /// The operator may not read it.
     Denied,
     /// The store's answer is to another question.
-    OtherAnswer,
+    UnexpectedAnswer,
 }
 
 /// Configuration that a site's bucket has where the store has it.
@@ -111,7 +111,7 @@ pub enum Unseen {
     Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, strum::IntoStaticStr,
 )]
 #[serde(rename_all = "camelCase")]
-pub enum Setting {
+pub enum RequiredSubresource {
     /// All public access is blocked.
     #[strum(serialize = "public access block")]
     PublicAccessBlock,
@@ -126,26 +126,26 @@ pub enum Setting {
 
 /// How a setting is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kept {
+pub enum SubresourceState {
     /// As it must be.
-    AsRequired,
+    Compliant,
     /// Otherwise, and stronger than required: how. It is left so.
     Stronger(&'static str),
     /// Otherwise: how, in words.
-    Otherwise(String),
+    Differs(String),
     /// The store does not have it.
-    Lacking,
+    Unsupported,
     /// The operator may not read it.
     Denied,
 }
 
-impl fmt::Display for Extra {
+impl fmt::Display for ForbiddenSubresource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str((*self).into())
     }
 }
 
-impl fmt::Display for Setting {
+impl fmt::Display for RequiredSubresource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str((*self).into())
     }
@@ -163,8 +163,8 @@ impl BucketState {
     }
 
     /// Whether what comes is encrypted with a key of the organisation's own.
-    pub(crate) fn has_own_key(&self) -> bool {
-        matches!(self.settings.get(&Setting::Encryption), Some(Kept::Stronger(_)))
+    pub(crate) fn has_customer_key(&self) -> bool {
+        matches!(self.required.get(&RequiredSubresource::Encryption), Some(SubresourceState::Stronger(_)))
     }
 
     fn expiration_days(&self, class: super::key::Class) -> Option<i32> {
@@ -176,7 +176,7 @@ impl BucketState {
 /// What of a bucket, or of a version in it, can be otherwise than it must be. As text: snake case, as a label of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, strum::IntoStaticStr, strum::VariantArray)]
 #[strum(serialize_all = "snake_case")]
-pub enum Aspect {
+pub enum Subresource {
     /// The bucket itself, with its Object Lock.
     Bucket,
     /// `ledger/owner.json`.
@@ -187,7 +187,7 @@ pub enum Aspect {
     DefaultRetention,
     /// The lifecycle rules.
     Lifecycle,
-    /// What copies, shows or tells of recordings: see [`Extra`].
+    /// What copies, shows or tells of recordings: see [`ForbiddenSubresource`].
     ForeignConfiguration,
     /// See [`Setting::PublicAccessBlock`].
     PublicAccessBlock,
@@ -207,51 +207,51 @@ pub enum Aspect {
     HeldVersion,
 }
 
-impl fmt::Display for Aspect {
+impl fmt::Display for Subresource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name: &'static str = self.into();
         f.write_str(&name.replace('_', " "))
     }
 }
 
-impl From<Setting> for Aspect {
-    fn from(setting: Setting) -> Self {
+impl From<RequiredSubresource> for Subresource {
+    fn from(setting: RequiredSubresource) -> Self {
         match setting {
-            Setting::PublicAccessBlock => Self::PublicAccessBlock,
-            Setting::Encryption => Self::DefaultEncryption,
-            Setting::Ownership => Self::ObjectOwnership,
+            RequiredSubresource::PublicAccessBlock => Self::PublicAccessBlock,
+            RequiredSubresource::Encryption => Self::DefaultEncryption,
+            RequiredSubresource::Ownership => Self::ObjectOwnership,
         }
     }
 }
 
 /// Something that was changed at the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Change {
+pub struct StoreChange {
     /// What.
-    pub what: Aspect,
+    pub subresource: Subresource,
     /// How it was, in words.
     pub from: String,
     /// How it is, in words.
     pub to: String,
 }
 
-impl fmt::Display for Change {
+impl fmt::Display for StoreChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {} → {}", self.what, self.from, self.to)
+        write!(f, "{}: {} → {}", self.subresource, self.from, self.to)
     }
 }
 
 /// What came of [`enforce`](super::enforce).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Enforced {
+pub struct EnforceReport {
     /// The bucket, read back after the last change.
-    pub read_back: BucketState,
+    pub observed: BucketState,
     /// What was changed, in order; empty: it was in sync, and nothing was written but what was tried.
-    pub changed: Vec<Change>,
+    pub changes: Vec<StoreChange>,
     /// What was tried and what came of it; `None`: not asked for.
     pub conformance: Option<Conformance>,
     /// What this store cannot say in a policy, with what follows from it; empty on a store that can say all.
-    pub gaps: Vec<&'static str>,
+    pub limitations: Vec<&'static str>,
     /// Principals of people whom the store does not know, and whom the policy therefore does not name.
-    pub left_out: Vec<String>,
+    pub unknown_principals: Vec<String>,
 }

@@ -19,17 +19,17 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
 
-use super::advice::Way;
-use super::bounded::Bounded;
+use super::advice::ConnectionSettings;
+use super::bounded::ResponseLimit;
 use super::content_md5::ContentMd5;
 use super::credentials;
 use super::date::StoreClock;
-use super::ledger::Entries;
+use super::ledger::EntryCache;
 use super::proxy::{self, PROXY_FORM};
-use super::requests::Counted;
-use super::simulated::{self, Clock};
-use super::under_way::UnderWay;
-use super::whole::Whole;
+use super::requests::RequestCounter;
+use super::simulated::{self, LocalClock};
+use super::under_way::InDoubtRequests;
+use super::whole::TruncationGuard;
 use crate::contract::StorageTarget;
 
 /// The longest that one operation of the operator takes, retries included, but for listings: within the lease, so that a
@@ -89,30 +89,33 @@ impl TargetError {
 
 /// One bucket, as one identity.
 #[derive(Clone, Debug)]
-pub(crate) struct Store {
+pub(crate) struct BucketClient {
     pub(crate) client: Client,
     pub(crate) bucket: String,
     pub(crate) region: String,
     /// Requests go over TLS.
-    pub(crate) tls: bool,
+    pub(crate) is_tls: bool,
     /// The endpoint is AWS itself.
-    pub(crate) aws: bool,
+    pub(crate) is_aws: bool,
     /// How the Site reaches the store, for advice on errors.
-    pub(crate) way: Way,
+    pub(crate) connection: ConnectionSettings,
     /// What time it is there, as the last answer said.
     pub(crate) clock: StoreClock,
     /// Entries of the ledger that were read.
-    pub(crate) ledger: Entries,
+    pub(crate) ledger_cache: EntryCache,
 }
 
-impl Store {
+impl BucketClient {
     /// A client for `target`. Makes no connection.
     pub(crate) fn new(target: &StorageTarget, purpose: Purpose) -> Result<Self, TargetError> {
         Self::build(target, purpose, true, None)
     }
 
     /// A client of the operator's that notes in `under_way` which changes of marks got no answer.
-    pub(crate) fn noting(target: &StorageTarget, under_way: &UnderWay) -> Result<Self, TargetError> {
+    pub(crate) fn tracking_in_doubt(
+        target: &StorageTarget,
+        under_way: &InDoubtRequests,
+    ) -> Result<Self, TargetError> {
         Self::build(target, Purpose::Configure, true, Some(under_way))
     }
 
@@ -125,23 +128,23 @@ impl Store {
         target: &StorageTarget,
         purpose: Purpose,
         is_signed: bool,
-        under_way: Option<&UnderWay>,
+        under_way: Option<&InDoubtRequests>,
     ) -> Result<Self, TargetError> {
         let tls = match &target.endpoint {
             Some(endpoint) => is_tls(endpoint)?,
             None => true,
         };
-        if !is_bucket(&target.bucket) {
+        if !is_valid_bucket(&target.bucket) {
             return Err(TargetError::Bucket);
         }
-        if !is_region(&target.region) {
+        if !is_valid_region(&target.region) {
             return Err(TargetError::Region);
         }
         let http_client = match simulated::current() {
             Some(simulated) => simulated.http,
             None => http_client(tls, target)?,
         };
-        let ours = Clock::current();
+        let ours = LocalClock::current();
         let mut config = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .http_client(http_client.clone())
@@ -161,14 +164,14 @@ impl Store {
             // one store that fails would leave none for the others.
             .retry_partition(RetryPartition::custom("store").build());
         let clock = StoreClock::new(ours);
-        let way = Way::of(target);
+        let connection = ConnectionSettings::from_target(target);
         config = config
             .interceptor(clock.clone())
-            .interceptor(Counted)
+            .interceptor(RequestCounter)
             .interceptor(ContentMd5)
-            .interceptor(Bounded)
-            .interceptor(Whole)
-            .interceptor(way.named_region.clone());
+            .interceptor(ResponseLimit)
+            .interceptor(TruncationGuard)
+            .interceptor(connection.named_region.clone());
         if let Some(under_way) = under_way {
             config = config.interceptor(under_way.clone());
         }
@@ -176,7 +179,7 @@ impl Store {
             config = config.endpoint_url(endpoint.trim_end_matches('/'));
         }
         // Whoever shows no keys is told nothing of them.
-        if let Some(doubt) = credentials::Doubt::of(target).filter(|_| is_signed) {
+        if let Some(doubt) = credentials::KeyEviction::for_target(target).filter(|_| is_signed) {
             config = config.interceptor(doubt);
         }
         config = if is_signed {
@@ -188,24 +191,24 @@ impl Store {
             client: Client::from_conf(config.build()),
             bucket: target.bucket.clone(),
             region: target.region.clone(),
-            tls,
-            aws: target.endpoint.is_none(),
-            way,
+            is_tls: tls,
+            is_aws: target.endpoint.is_none(),
+            connection,
             clock,
-            ledger: Entries::default(),
+            ledger_cache: EntryCache::default(),
         })
     }
 }
 
 /// Whether a target can be used. Makes no connection.
-pub fn check(target: &StorageTarget) -> Result<(), TargetError> {
-    Store::new(target, Purpose::Configure).map(|_| ())
+pub fn validate_target(target: &StorageTarget) -> Result<(), TargetError> {
+    BucketClient::new(target, Purpose::Configure).map(|_| ())
 }
 
 /// For a page of a listing: a store that is busy takes long to find a thousand keys, and longer if it is asked again meanwhile.
 /// It is asked twice: an answer that never comes would end what reads a whole bucket. Nothing is changed by it, so that it
 /// may take longer than [`OPERATION_DEADLINE`].
-pub(crate) fn patient() -> ConfigBuilder {
+pub(crate) fn listing_timeouts() -> ConfigBuilder {
     let timeouts = TimeoutConfig::builder()
         .operation_timeout(OPERATION_DEADLINE * 5 / 2)
         .operation_attempt_timeout(OPERATION_DEADLINE);
@@ -251,7 +254,7 @@ fn http_client(tls: bool, target: &StorageTarget) -> Result<SharedHttpClient, Ta
             .tls_context(context)
             .build_https());
     };
-    let proxy = proxy::config(proxy, tls)?;
+    let proxy = proxy::connector_config(proxy, tls)?;
     Ok(Builder::new().build_with_connector_fn(move |settings, components| {
         let mut builder = Connector::builder().proxy_config(proxy.clone());
         builder.set_connector_settings(settings.cloned());
@@ -286,7 +289,7 @@ pub(crate) fn is_tls(endpoint: &str) -> Result<bool, TargetError> {
 }
 
 /// Whether a text names an ordinary bucket.
-pub(crate) fn is_bucket(name: &str) -> bool {
+pub(crate) fn is_valid_bucket(name: &str) -> bool {
     let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '.' || c == '-';
     let ends = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
     (3..=63).contains(&name.len())
@@ -298,7 +301,7 @@ pub(crate) fn is_bucket(name: &str) -> bool {
 }
 
 /// Whether a text can stand in the scope of a signature, between slashes.
-pub(crate) fn is_region(name: &str) -> bool {
+pub(crate) fn is_valid_region(name: &str) -> bool {
     (1..=64).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
 }
 

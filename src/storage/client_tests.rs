@@ -2,9 +2,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
-use crate::contract::{Credentials, Keys, Secret};
-use crate::storage::listing::{Query, page};
-use crate::storage::stub::{self, SILENCE, Stub};
+use crate::contract::{AccessKey, Credentials, Secret};
+use crate::storage::listing::{ListQuery, list_page};
+use crate::storage::stub::{self, NEVER_ANSWERS, Stub};
 
 fn target() -> StorageTarget {
     StorageTarget {
@@ -13,20 +13,20 @@ fn target() -> StorageTarget {
         bucket: "heusden-die-heijgrave".into(),
         path_style: true,
         ca_pem: None,
-        credentials: Credentials::keys("id", "secret"),
+        credentials: Credentials::access_key("id", "secret"),
         proxy: None,
     }
 }
 
-fn refusal(change: impl FnOnce(&mut StorageTarget)) -> Option<TargetError> {
+fn target_error(change: impl FnOnce(&mut StorageTarget)) -> Option<TargetError> {
     let mut target = target();
     change(&mut target);
-    Store::new(&target, Purpose::Configure).err()
+    BucketClient::new(&target, Purpose::Configure).err()
 }
 
 #[test]
-fn endpoints_that_are_no_origin_are_refused() {
-    assert_eq!(refusal(|_| ()), None);
+fn endpoint_must_be_an_origin() {
+    assert_eq!(target_error(|_| ()), None);
     for endpoint in [
         "s3.example.nl",
         "https://user@s3.example.nl",
@@ -37,7 +37,7 @@ fn endpoints_that_are_no_origin_are_refused() {
         "https://",
     ] {
         assert_eq!(
-            refusal(|t| t.endpoint = Some(endpoint.into())),
+            target_error(|t| t.endpoint = Some(endpoint.into())),
             Some(TargetError::Endpoint),
             "{endpoint}"
         );
@@ -45,46 +45,46 @@ fn endpoints_that_are_no_origin_are_refused() {
 }
 
 #[test]
-fn buckets_that_choose_their_own_host_are_refused() {
+fn bucket_name_must_not_choose_a_host() {
     for bucket in
         ["arn:aws:s3:eu-west-1:1:accesspoint/x", "a", "x--euw1-az1--x-s3", "../x", "A-bucket", "a..b", "x/y"]
     {
-        assert_eq!(refusal(|t| t.bucket = bucket.into()), Some(TargetError::Bucket), "{bucket}");
+        assert_eq!(target_error(|t| t.bucket = bucket.into()), Some(TargetError::Bucket), "{bucket}");
     }
 }
 
 #[test]
-fn what_cannot_be_used_is_found_before_connecting() {
-    assert_eq!(refusal(|t| t.ca_pem = Some("no certificate".into())), Some(TargetError::Ca));
+fn invalid_target_is_rejected_before_connecting() {
+    assert_eq!(target_error(|t| t.ca_pem = Some("no certificate".into())), Some(TargetError::Ca));
     let broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
-    assert_eq!(refusal(|t| t.ca_pem = Some(broken.into())), Some(TargetError::Ca));
+    assert_eq!(target_error(|t| t.ca_pem = Some(broken.into())), Some(TargetError::Ca));
     for region in ["evil.example/", "", "a b", "nl.1", &"r".repeat(65)] {
-        assert_eq!(refusal(|t| t.region = region.into()), Some(TargetError::Region), "{region}");
+        assert_eq!(target_error(|t| t.region = region.into()), Some(TargetError::Region), "{region}");
     }
     for region in ["NL", "RegionOne", "nl_1", "us-east-1", &"R".repeat(64)] {
-        assert_eq!(refusal(|t| t.region = region.into()), None, "{region}");
+        assert_eq!(target_error(|t| t.region = region.into()), None, "{region}");
     }
     let with_token = |token: &str| {
-        Credentials::Keys(Keys {
+        Credentials::AccessKey(AccessKey {
             access_key_id: Secret::new("id"),
             secret_access_key: Secret::new("secret"),
             session_token: Some(Secret::new(token)),
         })
     };
-    assert_eq!(refusal(|t| t.credentials = with_token("FwoG/+=token")), None);
+    assert_eq!(target_error(|t| t.credentials = with_token("FwoG/+=token")), None);
     for credentials in [
-        Credentials::keys("id", ""),
-        Credentials::keys("a\nb", "secret"),
+        Credentials::access_key("id", ""),
+        Credentials::access_key("a\nb", "secret"),
         with_token("two words"),
         with_token(""),
     ] {
-        assert_eq!(refusal(|t| t.credentials = credentials), Some(TargetError::Credentials));
+        assert_eq!(target_error(|t| t.credentials = credentials), Some(TargetError::Credentials));
     }
 }
 
 /// Trust bundles of an organisation hold every public root beside its own.
 #[test]
-fn a_bundle_of_many_authorities_is_taken() {
+fn ca_bundle_with_many_roots_is_accepted() {
     let authority = |n: u8| {
         let key = rcgen::KeyPair::generate().unwrap();
         let params = rcgen::CertificateParams::new([format!("root-{n}.example")]).unwrap();
@@ -92,18 +92,18 @@ fn a_bundle_of_many_authorities_is_taken() {
     };
     let roots: Vec<String> = (0..150).map(|n| format!("# Root {n}\n{}\n", authority(n))).collect();
     let bundle = roots.concat();
-    assert_eq!(refusal(|t| t.ca_pem = Some(bundle)), None);
+    assert_eq!(target_error(|t| t.ca_pem = Some(bundle)), None);
 }
 
 /// An audit reads thousands of pages, and would begin again.
 #[tokio::test]
-async fn a_page_whose_answer_never_comes_is_asked_for_again() {
+async fn unanswered_listing_is_retried() {
     let asked = Arc::new(AtomicUsize::new(0));
     let stub = Stub::start(move |request| match asked.fetch_add(1, Ordering::Relaxed) {
-        0 => (SILENCE, String::new()),
-        _ => stub::versions(request, &[]),
+        0 => (NEVER_ANSWERS, String::new()),
+        _ => stub::versions_answer(request, &[]),
     })
     .await;
-    let found = page(&stub.store(), Query::under("video/")).await.unwrap();
-    assert!(found.versions.is_empty() && stub.take().len() == 2);
+    let found = list_page(&stub.store(), ListQuery::under_prefix("video/")).await.unwrap();
+    assert!(found.versions.is_empty() && stub.take_requests().len() == 2);
 }

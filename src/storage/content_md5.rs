@@ -58,7 +58,7 @@ mod tests {
         let put = put.body(ByteStream::from_static(b"Hello, world!"));
         put.send().await.unwrap();
         let _ = store.client.get_bucket_policy().bucket(&store.bucket).send().await;
-        let asked = stub.take();
+        let asked = stub.take_requests();
         assert_eq!(asked[0].header("content-md5"), Some("bNNVbesNpUvKBgtMOUeYOQ=="));
         let signed = asked[0].header("authorization").unwrap();
         assert!(signed.contains("content-md5"), "{signed}");

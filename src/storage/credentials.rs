@@ -19,25 +19,25 @@ use aws_smithy_runtime_api::client::interceptors::context::BeforeDeserialization
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
 
-use super::bounded::Bounded;
+use super::bounded::ResponseLimit;
 use super::client::TargetError;
-use super::error::{EXCHANGE, StoreError};
-use crate::contract::{Credentials, Keys, StorageTarget, WebIdentity};
+use super::error::{StoreError, TOKEN_EXCHANGE};
+use crate::contract::{AccessKey, Credentials, StorageTarget, WebIdentity};
 
 /// The name of the provider in the SDK's own messages.
-const PROVIDER: &str = "toezicht";
+const PROVIDER_NAME: &str = "toezicht";
 /// Name of the sessions at the STS: it stands in the store's access log.
-const SESSION: &str = "toezicht";
+const SESSION_NAME: &str = "toezicht";
 /// Temporary keys are renewed this long before they expire.
-const BEFORE_EXPIRY: Duration = Duration::from_mins(5);
+const RENEW_BEFORE_EXPIRY: Duration = Duration::from_mins(5);
 /// Temporary keys that the store refuses something are exchanged anew after this long: they may have been withdrawn.
-const DOUBTED_AFTER: Duration = Duration::from_mins(5);
+const DISCARD_AFTER: Duration = Duration::from_mins(5);
 /// The longest that an exchange takes, retries included: the SDK waits for credentials for 5 s.
-const DEADLINE: Duration = Duration::from_secs(4);
+const EXCHANGE_DEADLINE: Duration = Duration::from_secs(4);
 /// The longest token that is read, in bytes. Those of service accounts have about a thousand.
-const MOST_TOKEN: u64 = 64 * 1024;
+const MAX_TOKEN_BYTES: u64 = 64 * 1024;
 /// Temporary keys that are kept at once: more than the Sites of a cluster.
-const MOST_KEPT: usize = 4096;
+const MAX_CACHED: usize = 4096;
 
 /// The provider for a target's credentials.
 pub(crate) fn provider(
@@ -45,15 +45,15 @@ pub(crate) fn provider(
     http_client: &SharedHttpClient,
 ) -> Result<SharedCredentialsProvider, TargetError> {
     Ok(match &target.credentials {
-        Credentials::Keys(keys) => SharedCredentialsProvider::new(fixed(keys)?),
+        Credentials::AccessKey(keys) => SharedCredentialsProvider::new(static_keys(keys)?),
         Credentials::WebIdentity { web_identity } => {
-            SharedCredentialsProvider::new(Exchange::new(target, web_identity, http_client))
+            SharedCredentialsProvider::new(TokenExchange::new(target, web_identity, http_client))
         }
         Credentials::Profile(name) => SharedCredentialsProvider::new(profile(name.as_deref(), http_client)),
     })
 }
 
-fn fixed(keys: &Keys) -> Result<Temporary, TargetError> {
+fn static_keys(keys: &AccessKey) -> Result<Temporary, TargetError> {
     let token = keys.session_token.as_ref();
     let parts = [Some(&keys.access_key_id), Some(&keys.secret_access_key), token];
     let is_printable = |text: &str| !text.is_empty() && text.chars().all(|c| c.is_ascii_graphic());
@@ -65,7 +65,7 @@ fn fixed(keys: &Keys) -> Result<Temporary, TargetError> {
         keys.secret_access_key.reveal(),
         token.map(|token| token.reveal().to_owned()),
         None,
-        PROVIDER,
+        PROVIDER_NAME,
     ))
 }
 
@@ -81,35 +81,35 @@ fn profile(name: Option<&str>, http_client: &SharedHttpClient) -> ProfileFileCre
 
 /// Exchanges a service account token for temporary keys.
 #[derive(Debug)]
-struct Exchange {
+struct TokenExchange {
     client: aws_sdk_sts::Client,
     identity: WebIdentity,
-    kept: Kept,
+    cached: CachedKeys,
 }
 
 /// Temporary keys of one role, which all clients of the process share: an exchange for each pass over a bucket would be
 /// one for each minute.
-type Kept = Arc<tokio::sync::Mutex<Option<Exchanged>>>;
+type CachedKeys = Arc<tokio::sync::Mutex<Option<TemporaryKeys>>>;
 
 #[derive(Debug)]
-struct Exchanged {
+struct TemporaryKeys {
     keys: Temporary,
-    at: Instant,
+    exchanged_at: Instant,
 }
 
 /// By STS and identity.
-static KEPT: LazyLock<Mutex<HashMap<(String, WebIdentity), Kept>>> = LazyLock::new(Mutex::default);
+static CACHE: LazyLock<Mutex<HashMap<(String, WebIdentity), CachedKeys>>> = LazyLock::new(Mutex::default);
 
-fn kept(sts: String, identity: &WebIdentity) -> Kept {
-    let mut all = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
-    if all.len() >= MOST_KEPT {
+fn cached_keys(sts: String, identity: &WebIdentity) -> CachedKeys {
+    let mut all = CACHE.lock().unwrap_or_else(PoisonError::into_inner);
+    if all.len() >= MAX_CACHED {
         all.clear();
     }
     Arc::clone(all.entry((sts, identity.clone())).or_default())
 }
 
 /// Other stores than AWS have their STS where their S3 is.
-fn sts(target: &StorageTarget) -> String {
+fn sts_endpoint(target: &StorageTarget) -> String {
     target.endpoint.as_ref().unwrap_or(&target.region).clone()
 }
 
@@ -117,28 +117,30 @@ fn sts(target: &StorageTarget) -> String {
 /// they count no more, and 403 where something is not allowed (S3 API reference, error responses): which of them, a new exchange
 /// tells.
 #[derive(Debug)]
-pub(crate) struct Doubt(Kept);
+pub(crate) struct KeyEviction(CachedKeys);
 
-impl Doubt {
+impl KeyEviction {
     /// Of a target's keys; `None`: they are not temporary.
-    pub(crate) fn of(target: &StorageTarget) -> Option<Self> {
+    pub(crate) fn for_target(target: &StorageTarget) -> Option<Self> {
         match &target.credentials {
-            Credentials::WebIdentity { web_identity } => Some(Self(kept(sts(target), web_identity))),
-            Credentials::Keys(_) | Credentials::Profile(_) => None,
+            Credentials::WebIdentity { web_identity } => {
+                Some(Self(cached_keys(sts_endpoint(target), web_identity)))
+            }
+            Credentials::AccessKey(_) | Credentials::Profile(_) => None,
         }
     }
 
-    fn note(&self, status: u16, now: Instant) {
+    fn discard_if_rejected(&self, status: u16, now: Instant) {
         // Whoever exchanges them now has new ones.
         let Ok(mut kept) = self.0.try_lock() else { return };
-        let is_old = |keys: &Exchanged| now.saturating_duration_since(keys.at) >= DOUBTED_AFTER;
+        let is_old = |keys: &TemporaryKeys| now.saturating_duration_since(keys.exchanged_at) >= DISCARD_AFTER;
         if matches!(status, 400 | 403) && kept.as_ref().is_some_and(is_old) {
             *kept = None;
         }
     }
 }
 
-impl Intercept for Doubt {
+impl Intercept for KeyEviction {
     fn name(&self) -> &'static str {
         "Doubt"
     }
@@ -149,18 +151,18 @@ impl Intercept for Doubt {
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        self.note(context.response().status().as_u16(), Instant::now());
+        self.discard_if_rejected(context.response().status().as_u16(), Instant::now());
         Ok(())
     }
 }
 
-impl Exchange {
+impl TokenExchange {
     fn new(target: &StorageTarget, identity: &WebIdentity, http_client: &SharedHttpClient) -> Self {
-        let timeouts = TimeoutConfig::builder().operation_timeout(DEADLINE);
+        let timeouts = TimeoutConfig::builder().operation_timeout(EXCHANGE_DEADLINE);
         let mut config = aws_sdk_sts::Config::builder()
             .behavior_version(BehaviorVersion::latest())
             .http_client(http_client.clone())
-            .interceptor(Bounded)
+            .interceptor(ResponseLimit)
             .region(Region::new(target.region.clone()))
             .timeout_config(timeouts.build())
             .retry_config(RetryConfig::standard().with_max_attempts(2));
@@ -170,17 +172,17 @@ impl Exchange {
         Self {
             client: aws_sdk_sts::Client::from_conf(config.build()),
             identity: identity.clone(),
-            kept: kept(sts(target), identity),
+            cached: cached_keys(sts_endpoint(target), identity),
         }
     }
 
     async fn keys(&self) -> Result<Temporary, StoreError> {
-        let mut kept = self.kept.lock().await;
+        let mut kept = self.cached.lock().await;
         if let Some(kept) = kept.as_ref().filter(|kept| is_fresh(&kept.keys)) {
             return Ok(kept.keys.clone());
         }
         let keys = self.exchange().await?;
-        *kept = Some(Exchanged { keys: keys.clone(), at: Instant::now() });
+        *kept = Some(TemporaryKeys { keys: keys.clone(), exchanged_at: Instant::now() });
         Ok(keys)
     }
 
@@ -188,19 +190,20 @@ impl Exchange {
         let request = self.client.assume_role_with_web_identity();
         let answer = request
             .role_arn(&self.identity.role_arn)
-            .role_session_name(SESSION)
+            .role_session_name(SESSION_NAME)
             .web_identity_token(self.token().await?)
             .send()
             .await;
-        let answer = answer.map_err(|error| StoreError::of(EXCHANGE, &error))?;
-        let keys = answer.credentials().ok_or_else(|| failed("UnreadableAnswer"))?;
-        let expiry = SystemTime::try_from(*keys.expiration()).map_err(|_| failed("UnreadableAnswer"))?;
+        let answer = answer.map_err(|error| StoreError::from_sdk(TOKEN_EXCHANGE, &error))?;
+        let keys = answer.credentials().ok_or_else(|| exchange_error("UnreadableAnswer"))?;
+        let expiry =
+            SystemTime::try_from(*keys.expiration()).map_err(|_| exchange_error("UnreadableAnswer"))?;
         Ok(Temporary::new(
             keys.access_key_id(),
             keys.secret_access_key(),
             Some(keys.session_token().to_owned()),
             Some(expiry),
-            PROVIDER,
+            PROVIDER_NAME,
         ))
     }
 
@@ -210,17 +213,17 @@ impl Exchange {
         let read = async {
             let mut text = String::new();
             let file = tokio::fs::File::open(&self.identity.token_file).await?;
-            file.take(MOST_TOKEN).read_to_string(&mut text).await?;
+            file.take(MAX_TOKEN_BYTES).read_to_string(&mut text).await?;
             Ok::<_, std::io::Error>(text.trim().to_owned())
         };
         match read.await {
             Ok(token) if !token.is_empty() => Ok(token),
-            _ => Err(failed("NoToken")),
+            _ => Err(exchange_error("NoToken")),
         }
     }
 }
 
-impl ProvideCredentials for Exchange {
+impl ProvideCredentials for TokenExchange {
     fn provide_credentials<'a>(&'a self) -> Provided<'a>
     where
         Self: 'a,
@@ -230,12 +233,12 @@ impl ProvideCredentials for Exchange {
 }
 
 fn is_fresh(keys: &Temporary) -> bool {
-    let needed_until = SystemTime::now() + BEFORE_EXPIRY;
+    let needed_until = SystemTime::now() + RENEW_BEFORE_EXPIRY;
     keys.expiry().is_some_and(|expiry| expiry > needed_until)
 }
 
-fn failed(code: &str) -> StoreError {
-    StoreError { operation: EXCHANGE, code: code.into(), status: None }
+fn exchange_error(code: &str) -> StoreError {
+    StoreError { operation: TOKEN_EXCHANGE, code: code.into(), status: None }
 }
 
 #[cfg(test)]

@@ -6,14 +6,14 @@ use serde::{Deserialize, Serialize};
 
 use super::bucket::BucketSpec;
 use super::key::Class;
-use super::lifecycle::Rule;
+use super::lifecycle::BucketLifecycleRule;
 use super::tag::{RetentionTag, TAG_KEY};
 use crate::api::Days;
-use crate::protocol::retention::{SHORTEST, lifecycle_days};
+use crate::protocol::retention::{MIN_CEILING, lifecycle_expiration_days};
 
 /// A ceiling for which lifecycle has no day left; the API refuses it at admission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("a ceiling of {0} cannot be kept by lifecycle: it must be at least {SHORTEST}")]
+#[error("a ceiling of {0} cannot be kept by lifecycle: it must be at least {MIN_CEILING}")]
 pub struct CeilingTooLow(pub Days);
 
 /// A lifecycle rule that keeps no promise: without it the operator's sweep does the same, later.
@@ -32,44 +32,46 @@ impl OptionalRule {
     /// The rule's name in [`lifecycle`].
     pub(crate) const fn id(self) -> &'static str {
         match self {
-            Self::UnfinishedUploads => UPLOADS,
-            Self::ExpiredMarkers => MARKERS,
+            Self::UnfinishedUploads => UPLOADS_RULE_ID,
+            Self::ExpiredMarkers => MARKERS_RULE_ID,
         }
     }
 }
 
-const UPLOADS: &str = "toezicht-uploads";
-const MARKERS: &str = "toezicht-markers";
+const UPLOADS_RULE_ID: &str = "toezicht-uploads";
+const MARKERS_RULE_ID: &str = "toezicht-markers";
 
 /// The lifecycle rules for these ceilings, by name.
-pub fn lifecycle(spec: &BucketSpec) -> Result<BTreeMap<&'static str, Rule>, CeilingTooLow> {
-    let expire = |class: Class, ceiling: Days| {
-        let days = lifecycle_days(ceiling)
+pub fn lifecycle_rules(
+    spec: &BucketSpec,
+) -> Result<BTreeMap<&'static str, BucketLifecycleRule>, CeilingTooLow> {
+    let expiry_rule = |class: Class, ceiling: Days| {
+        let days = lifecycle_expiration_days(ceiling)
             .and_then(|days| i32::try_from(days).ok())
             .ok_or(CeilingTooLow(ceiling))?;
-        Ok(Rule {
+        Ok(BucketLifecycleRule {
             enabled: true,
             prefix: class.prefix().to_owned(),
             // Only what no hold covers: an object with another tag is never even hidden.
-            tags: BTreeMap::from([(TAG_KEY.to_owned(), RetentionTag::unheld(class).to_string())]),
+            tags: BTreeMap::from([(TAG_KEY.to_owned(), RetentionTag::default_for(class).to_string())]),
             expire_after: Some(days),
             noncurrent_after: Some(1),
-            ..Rule::default()
+            ..BucketLifecycleRule::default()
         })
     };
     // Each in a rule of its own and without a tag: S3 refuses them beside one.
-    let all = || Rule { enabled: true, ..Rule::default() };
+    let untagged_rule = || BucketLifecycleRule { enabled: true, ..BucketLifecycleRule::default() };
     Ok(BTreeMap::from([
-        ("toezicht-calls", expire(Class::Calls, spec.calls_ceiling)?),
-        (MARKERS, Rule { expired_markers: true, ..all() }),
-        (UPLOADS, Rule { abort_after: Some(1), ..all() }),
-        ("toezicht-video", expire(Class::Video, spec.video_ceiling)?),
+        ("toezicht-calls", expiry_rule(Class::Calls, spec.calls_ceiling)?),
+        (MARKERS_RULE_ID, BucketLifecycleRule { expired_markers: true, ..untagged_rule() }),
+        (UPLOADS_RULE_ID, BucketLifecycleRule { abort_after: Some(1), ..untagged_rule() }),
+        ("toezicht-video", expiry_rule(Class::Video, spec.video_ceiling)?),
     ]))
 }
 
 /// The same, as it is compared.
-pub(crate) fn lifecycle_set(spec: &BucketSpec) -> Result<BTreeSet<Rule>, CeilingTooLow> {
-    Ok(lifecycle(spec)?.into_values().collect())
+pub(crate) fn lifecycle_rule_set(spec: &BucketSpec) -> Result<BTreeSet<BucketLifecycleRule>, CeilingTooLow> {
+    Ok(lifecycle_rules(spec)?.into_values().collect())
 }
 
 #[cfg(test)]
@@ -91,16 +93,16 @@ mod tests {
     }
 
     #[test]
-    fn heusden() {
-        let rules = lifecycle(&spec(28, 7)).unwrap();
+    fn rules_expire_four_days_before_the_ceiling() {
+        let rules = lifecycle_rules(&spec(28, 7)).unwrap();
         assert_eq!(rules["toezicht-video"].expire_after, Some(24));
         assert_eq!(rules["toezicht-calls"].expire_after, Some(3));
     }
 
     #[test]
-    fn ceilings_that_lifecycle_cannot_keep_are_refused() {
-        assert_eq!(lifecycle(&spec(4, 7)), Err(CeilingTooLow(Days(4))));
-        assert_eq!(lifecycle(&spec(28, 0)), Err(CeilingTooLow(Days(0))));
-        assert!(lifecycle(&spec(5, 5)).is_ok());
+    fn ceiling_below_minimum_is_rejected() {
+        assert_eq!(lifecycle_rules(&spec(4, 7)), Err(CeilingTooLow(Days(4))));
+        assert_eq!(lifecycle_rules(&spec(28, 0)), Err(CeilingTooLow(Days(0))));
+        assert!(lifecycle_rules(&spec(5, 5)).is_ok());
     }
 }

@@ -6,13 +6,13 @@ use std::collections::BTreeSet;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::bucket::Setting;
+use super::bucket::RequiredSubresource;
 use super::desired::OptionalRule;
 
 /// How to say "everyone but".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Others {
+pub enum EveryoneExcept {
     /// `StringNotEquals` on `aws:PrincipalArn` (AWS).
     PrincipalArn,
     /// `NotPrincipal` (Ceph).
@@ -23,12 +23,12 @@ pub enum Others {
     Unsaid,
 }
 
-impl Others {
+impl EveryoneExcept {
     /// What is tried, best first.
-    pub(crate) const SAYABLE: [Self; 3] = [Self::PrincipalArn, Self::NotPrincipal, Self::Username];
+    pub(crate) const CANDIDATES: [Self; 3] = [Self::PrincipalArn, Self::NotPrincipal, Self::Username];
 
     /// The elements of a statement that make it apply to everyone but `exempt`. `None`: it cannot be said.
-    pub(crate) fn elements(self, exempt: &[&str]) -> Option<Map<String, Value>> {
+    pub(crate) fn statement_elements(self, exempt: &[&str]) -> Option<Map<String, Value>> {
         let everyone_unless = |key: &str, values: &[&str]| json!({ "Principal": { "AWS": ["*"] }, "Condition": { "StringNotEquals": { key: values } } });
         let elements = match self {
             Self::PrincipalArn => everyone_unless("aws:PrincipalArn", exempt),
@@ -52,20 +52,20 @@ pub(crate) fn username(principal: &str) -> &str {
 }
 
 /// Whether a store might take two principals for one: some know a user's name only.
-pub fn may_be_same(one: &str, other: &str) -> bool {
+pub fn may_be_same_identity(one: &str, other: &str) -> bool {
     username(one) == username(other)
 }
 
 /// What this version proves. A dialect that another proved is proved again.
-const VERSION: u32 = 2;
+const DIALECT_VERSION: u32 = 2;
 
 /// What was proved of a store, for a pair of principals and the people beside them.
 /// Configuration that a store was found not to keep. It is tried again daily.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(untagged)]
-pub enum GivenUp {
+pub enum UnsupportedItem {
     /// A setting that the store refused, or took and did not keep.
-    Setting(Setting),
+    Subresource(RequiredSubresource),
     /// A lifecycle rule that the store refused.
     Rule(OptionalRule),
 }
@@ -83,7 +83,7 @@ pub struct Dialect {
     /// The recorders' principal: proved to be whose credentials the recorders have.
     pub recorder: String,
     /// How to say "everyone but".
-    pub others: Others,
+    pub others: EveryoneExcept,
     /// `s3:RequestObjectTag` is known: a recorder can be held to the tags it may write.
     pub request_tag: bool,
     /// A recorder may be denied to tag at all and still puts with its tag. Elsewhere (AWS) the put itself
@@ -110,7 +110,7 @@ pub struct Dialect {
     pub left_out: BTreeSet<String>,
     /// Configuration that the store does not keep.
     #[serde(default)]
-    pub given_up: BTreeSet<GivenUp>,
+    pub given_up: BTreeSet<UnsupportedItem>,
 }
 
 fn yes() -> bool {
@@ -119,12 +119,12 @@ fn yes() -> bool {
 
 impl Dialect {
     /// Of a store of which nothing was proved yet: it has no word that not every store has.
-    pub(crate) fn of(operator: &str, recorder: &str) -> Self {
+    pub(crate) fn unproved(operator: &str, recorder: &str) -> Self {
         Self {
-            version: VERSION,
+            version: DIALECT_VERSION,
             operator: operator.to_owned(),
             recorder: recorder.to_owned(),
-            others: Others::Unsaid,
+            others: EveryoneExcept::Unsaid,
             request_tag: false,
             deny_tagging: false,
             deny_plain_http: false,
@@ -139,39 +139,39 @@ impl Dialect {
 
     /// Whether this version proved it.
     pub(crate) fn is_current(&self) -> bool {
-        self.version == VERSION
+        self.version == DIALECT_VERSION
     }
 
     /// What cannot be said here, and what follows from it. `tls`: the endpoint is over TLS.
-    pub fn gaps(&self, tls: bool) -> Vec<&'static str> {
-        let gap = |missing: bool, text: &'static str| missing.then_some(text);
+    pub fn limitations(&self, tls: bool) -> Vec<&'static str> {
+        let limitation = |missing: bool, text: &'static str| missing.then_some(text);
         let unsaid = [
-            gap(
-                self.others == Others::Unsaid,
+            limitation(
+                self.others == EveryoneExcept::Unsaid,
                 "policies cannot say \"everyone but\": other identities of the store have what its administrators gave them",
             ),
-            gap(
+            limitation(
                 !self.request_tag,
                 "policies do not know s3:RequestObjectTag: a recorder could write another tag than its own",
             ),
-            gap(
+            limitation(
                 tls && !self.deny_plain_http,
                 "policies cannot tell TLS from plain HTTP: the store's own listener must not offer plain HTTP",
             ),
         ];
-        let unheeded = gap(
+        let unheeded = limitation(
             true,
             "bucket policies have no effect on this store's identities: each has the rights that its administrators gave it; \
              toezicht iam --for identity-policies prints them",
         );
         let policies = if self.heeds_policies { unsaid } else { [unheeded, None, None] };
         let rules = [
-            gap(
-                self.given_up.contains(&GivenUp::Rule(OptionalRule::UnfinishedUploads)),
+            limitation(
+                self.given_up.contains(&UnsupportedItem::Rule(OptionalRule::UnfinishedUploads)),
                 "the store refuses the lifecycle rule that ends unfinished uploads: the operator's sweep ends them",
             ),
-            gap(
-                self.given_up.contains(&GivenUp::Rule(OptionalRule::ExpiredMarkers)),
+            limitation(
+                self.given_up.contains(&UnsupportedItem::Rule(OptionalRule::ExpiredMarkers)),
                 "the store refuses the lifecycle rule that removes expired delete markers: the operator's sweep removes \
                  them at their ceiling",
             ),
@@ -185,55 +185,55 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everyone_but_in_three_ways() {
+    fn statement_elements_in_each_form() {
         let exempt = ["arn:aws:iam::1:user/x/operator", "recorder"];
         assert_eq!(
-            Value::Object(Others::Username.elements(&exempt).unwrap()),
+            Value::Object(EveryoneExcept::Username.statement_elements(&exempt).unwrap()),
             json!({"Principal": {"AWS": ["*"]}, "Condition": {"StringNotEquals": {"aws:username": ["operator", "recorder"]}}})
         );
         assert_eq!(
-            Value::Object(Others::NotPrincipal.elements(&exempt).unwrap()),
+            Value::Object(EveryoneExcept::NotPrincipal.statement_elements(&exempt).unwrap()),
             json!({"NotPrincipal": {"AWS": exempt}})
         );
-        assert!(Others::Unsaid.elements(&exempt).is_none());
+        assert!(EveryoneExcept::Unsaid.statement_elements(&exempt).is_none());
     }
 
     #[test]
-    fn principals_that_a_store_takes_for_one() {
-        assert!(may_be_same("operator", "operator"));
-        assert!(may_be_same("operator", "arn:aws:iam::1:user/x/operator"));
-        assert!(!may_be_same("operator", "arn:aws:iam::1:user/operators"));
+    fn may_be_same_identity_compares_bare_names() {
+        assert!(may_be_same_identity("operator", "operator"));
+        assert!(may_be_same_identity("operator", "arn:aws:iam::1:user/x/operator"));
+        assert!(!may_be_same_identity("operator", "arn:aws:iam::1:user/operators"));
     }
 
     #[test]
-    fn is_kept_as_json() {
+    fn dialect_round_trips_as_json() {
         let dialect = Dialect {
-            others: Others::NotPrincipal,
+            others: EveryoneExcept::NotPrincipal,
             request_tag: true,
             more_settings: true,
             newer_settings: BTreeSet::from(["s3:PutAccelerateConfiguration".to_owned()]),
             left_out: BTreeSet::from(["gone".to_owned()]),
             given_up: BTreeSet::from([
-                GivenUp::Setting(Setting::Encryption),
-                GivenUp::Rule(OptionalRule::ExpiredMarkers),
+                UnsupportedItem::Subresource(RequiredSubresource::Encryption),
+                UnsupportedItem::Rule(OptionalRule::ExpiredMarkers),
             ]),
-            ..Dialect::of("o", "r")
+            ..Dialect::unproved("o", "r")
         };
         let text = serde_json::to_string(&dialect).unwrap();
         assert_eq!(serde_json::from_str::<Dialect>(&text).unwrap(), dialect);
         assert!(text.contains(r#""givenUp":["encryption","expiredMarkers"]"#), "{text}");
-        assert_eq!(dialect.gaps(false).len(), 1);
-        assert!(dialect.gaps(false)[0].contains("expired delete markers"));
-        assert_eq!(dialect.gaps(true).len(), 2);
+        assert_eq!(dialect.limitations(false).len(), 1);
+        assert!(dialect.limitations(false)[0].contains("expired delete markers"));
+        assert_eq!(dialect.limitations(true).len(), 2);
         assert!(dialect.is_current());
         let unheeded = Dialect { heeds_policies: false, ..dialect };
-        assert_eq!(unheeded.gaps(true).len(), 2);
-        assert!(unheeded.gaps(true)[1].contains("expired delete markers"));
+        assert_eq!(unheeded.limitations(true).len(), 2);
+        assert!(unheeded.limitations(true)[1].contains("expired delete markers"));
     }
 
     /// What an earlier version kept is understood, and proved again.
     #[test]
-    fn a_dialect_of_an_earlier_version_is_not_current() {
+    fn dialect_of_an_earlier_version_is_outdated() {
         let text = r#"{"operator":"o","recorder":"r","others":"username","requestTag":false,"denyTagging":true,
             "denyPlainHttp":false,"moreSettings":true,"givenUp":[]}"#;
         let kept: Dialect = serde_json::from_str(text).unwrap();

@@ -6,52 +6,53 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::Value;
 use strum::VariantArray;
 
-use super::bucket::{BucketSpec, BucketState, Extra, Kept, Setting};
+use super::bucket::{BucketSpec, BucketState, ForbiddenSubresource, RequiredSubresource, SubresourceState};
 use super::desired::{self, CeilingTooLow, OptionalRule};
-use super::dialect::{Dialect, GivenUp, Others};
-use super::lifecycle::Rule;
+use super::dialect::{Dialect, EveryoneExcept, UnsupportedItem};
+use super::lifecycle::BucketLifecycleRule;
 use super::policy::Policy;
-use super::statements::{self, NEWER_SETTINGS, Place};
+use super::statements::{self, BucketRef, NEWER_SETTINGS};
 
 /// The bucket that must be.
 #[derive(Clone, Debug)]
-pub(crate) struct Desired {
-    pub(crate) lifecycle: BTreeMap<&'static str, Rule>,
+pub(crate) struct DesiredBucket {
+    pub(crate) lifecycle: BTreeMap<&'static str, BucketLifecycleRule>,
     pub(crate) statements: Vec<Value>,
     /// `None`: there must be none, as the store's identities do not heed it.
     pub(crate) policy: Option<Policy>,
     /// Configuration that the store was found not to keep: it is not written again.
-    pub(crate) given_up: BTreeSet<GivenUp>,
+    pub(crate) unsupported: BTreeSet<UnsupportedItem>,
 }
 
-impl Desired {
-    pub(crate) fn of(
-        place: Place<'_>,
+impl DesiredBucket {
+    pub(crate) fn for_spec(
+        place: BucketRef<'_>,
         spec: &BucketSpec,
         dialect: &Dialect,
         tls: bool,
     ) -> Result<Self, CeilingTooLow> {
-        let statements = statements::policy(place, spec, dialect, tls);
-        let policy = dialect.heeds_policies.then(|| Policy::of(&statements).unwrap_or_default());
+        let statements = statements::policy_statements(place, spec, dialect, tls);
+        let policy = dialect.heeds_policies.then(|| Policy::from_statements(&statements).unwrap_or_default());
         let mut desired = Self {
-            lifecycle: desired::lifecycle(spec)?,
+            lifecycle: desired::lifecycle_rules(spec)?,
             statements,
             policy,
-            given_up: dialect.given_up.clone(),
+            unsupported: dialect.given_up.clone(),
         };
         desired.lifecycle.retain(|id, _| {
-            let is_given_up = |rule: &&OptionalRule| dialect.given_up.contains(&GivenUp::Rule(**rule));
+            let is_given_up =
+                |rule: &&OptionalRule| dialect.given_up.contains(&UnsupportedItem::Rule(**rule));
             !OptionalRule::VARIANTS.iter().filter(is_given_up).any(|rule| rule.id() == *id)
         });
         Ok(desired)
     }
 
     /// The same without some of the lifecycle rules.
-    pub(crate) fn without(&self, rules: &[OptionalRule]) -> Self {
+    pub(crate) fn without_rules(&self, rules: &[OptionalRule]) -> Self {
         let mut desired = self.clone();
         for rule in rules {
             desired.lifecycle.remove(rule.id());
-            desired.given_up.insert(GivenUp::Rule(*rule));
+            desired.unsupported.insert(UnsupportedItem::Rule(*rule));
         }
         desired
     }
@@ -59,48 +60,48 @@ impl Desired {
 
 /// One idempotent write.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Operation {
+pub(crate) enum BucketOperation {
     /// Versioning on.
-    Versioning,
+    EnableVersioning,
     /// No default retention.
-    ClearRetention,
+    ClearDefaultRetention,
     /// All lifecycle rules.
-    Lifecycle,
+    PutLifecycle,
     /// Something that must not be there goes.
-    Remove(Extra),
+    Remove(ForbiddenSubresource),
     /// A setting as it must be.
-    Set(Setting),
+    Set(RequiredSubresource),
     /// The whole policy.
-    Policy,
+    PutPolicy,
 }
 
 /// What to write, in order. The policy is last: only then may anybody record, and by then all rules hold.
-pub(crate) fn plan(desired: &Desired, state: &BucketState) -> Vec<Operation> {
-    let rules: BTreeSet<Rule> = desired.lifecycle.values().cloned().collect();
+pub(crate) fn plan(desired: &DesiredBucket, state: &BucketState) -> Vec<BucketOperation> {
+    let rules: BTreeSet<BucketLifecycleRule> = desired.lifecycle.values().cloned().collect();
     let mut operations = Vec::new();
-    let mut when = |differs: bool, operation| {
+    let mut push_if = |differs: bool, operation| {
         if differs {
             operations.push(operation);
         }
     };
-    when(!state.versioning, Operation::Versioning);
-    when(state.default_retention.is_some(), Operation::ClearRetention);
-    when(state.lifecycle.as_ref().is_some_and(|there| *there != rules), Operation::Lifecycle);
-    state.foreign.iter().for_each(|extra| when(true, Operation::Remove(*extra)));
-    for (setting, kept) in &state.settings {
-        let differs =
-            matches!(kept, Kept::Otherwise(_)) && !desired.given_up.contains(&GivenUp::Setting(*setting));
-        when(differs, Operation::Set(*setting));
+    push_if(!state.versioning, BucketOperation::EnableVersioning);
+    push_if(state.default_retention.is_some(), BucketOperation::ClearDefaultRetention);
+    push_if(state.lifecycle.as_ref().is_some_and(|there| *there != rules), BucketOperation::PutLifecycle);
+    state.forbidden.iter().for_each(|extra| push_if(true, BucketOperation::Remove(*extra)));
+    for (setting, kept) in &state.required {
+        let differs = matches!(kept, SubresourceState::Differs(_))
+            && !desired.unsupported.contains(&UnsupportedItem::Subresource(*setting));
+        push_if(differs, BucketOperation::Set(*setting));
     }
-    when(state.policy != desired.policy, Operation::Policy);
+    push_if(state.policy != desired.policy, BucketOperation::PutPolicy);
     operations
 }
 
 /// Everything that the policy could say, in the words of any store.
-pub(crate) fn sayable(place: Place<'_>, spec: &BucketSpec) -> Policy {
+pub(crate) fn any_dialect_policy(place: BucketRef<'_>, spec: &BucketSpec) -> Policy {
     let words = [false, true];
     let mut all = Vec::new();
-    for others in Others::SAYABLE.into_iter().chain([Others::Unsaid]) {
+    for others in EveryoneExcept::CANDIDATES.into_iter().chain([EveryoneExcept::Unsaid]) {
         for (request_tag, deny_tagging) in words.into_iter().flat_map(|one| words.map(|other| (one, other))) {
             for more_settings in words {
                 for newer in 0..1_u8 << NEWER_SETTINGS.len() {
@@ -113,14 +114,14 @@ pub(crate) fn sayable(place: Place<'_>, spec: &BucketSpec) -> Policy {
                         deny_plain_http: true,
                         more_settings,
                         newer_settings: known.map(|(_, word)| (*word).to_owned()).collect(),
-                        ..Dialect::of(&spec.operator_principal, &spec.recorder_principal)
+                        ..Dialect::unproved(&spec.operator_principal, &spec.recorder_principal)
                     };
-                    all.extend(statements::policy(place, spec, &dialect, true));
+                    all.extend(statements::policy_statements(place, spec, &dialect, true));
                 }
             }
         }
     }
-    Policy::of(&all).unwrap_or_default()
+    Policy::from_statements(&all).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -129,7 +130,7 @@ mod tests {
 
     use super::*;
     use crate::api::Days;
-    use crate::storage::bucket::Retention;
+    use crate::storage::bucket::BucketDefaultRetention;
 
     fn spec() -> BucketSpec {
         BucketSpec {
@@ -145,14 +146,18 @@ mod tests {
         }
     }
 
-    const SETTINGS: [Setting; 3] = [Setting::PublicAccessBlock, Setting::Encryption, Setting::Ownership];
+    const SETTINGS: [RequiredSubresource; 3] = [
+        RequiredSubresource::PublicAccessBlock,
+        RequiredSubresource::Encryption,
+        RequiredSubresource::Ownership,
+    ];
 
     fn dialects() -> impl Strategy<Value = Dialect> {
         let others = prop_oneof![
-            Just(Others::PrincipalArn),
-            Just(Others::NotPrincipal),
-            Just(Others::Username),
-            Just(Others::Unsaid)
+            Just(EveryoneExcept::PrincipalArn),
+            Just(EveryoneExcept::NotPrincipal),
+            Just(EveryoneExcept::Username),
+            Just(EveryoneExcept::Unsaid)
         ];
         let newer = proptest::sample::subsequence(NEWER_SETTINGS.to_vec(), 0..=NEWER_SETTINGS.len());
         (others, any::<[bool; 4]>(), newer).prop_map(
@@ -163,81 +168,81 @@ mod tests {
                 deny_plain_http,
                 more_settings,
                 newer_settings: newer.into_iter().map(str::to_owned).collect(),
-                ..Dialect::of(&spec().operator_principal, &spec().recorder_principal)
+                ..Dialect::unproved(&spec().operator_principal, &spec().recorder_principal)
             },
         )
     }
 
-    const PLACE: Place<'static> = Place { bucket: "bucket", region: "nl-1" };
+    const PLACE: BucketRef<'static> = BucketRef { name: "bucket", region: "nl-1" };
 
-    fn in_sync(desired: &Desired) -> BucketState {
+    fn in_sync(desired: &DesiredBucket) -> BucketState {
         BucketState {
             object_lock: true,
             default_retention: None,
             versioning: true,
             lifecycle: Some(desired.lifecycle.values().cloned().collect()),
             policy: desired.policy.clone(),
-            foreign: BTreeSet::new(),
-            unseen: BTreeMap::new(),
-            settings: SETTINGS.map(|setting| (setting, Kept::AsRequired)).into(),
+            forbidden: BTreeSet::new(),
+            unreadable: BTreeMap::new(),
+            required: SETTINGS.map(|setting| (setting, SubresourceState::Compliant)).into(),
         }
     }
 
     proptest! {
         #[test]
-        fn in_sync_means_nothing_to_write(dialect in dialects(), tls: bool) {
-            let desired = Desired::of(PLACE, &spec(), &dialect, tls).unwrap();
+        fn plan_is_empty_in_sync(dialect in dialects(), tls: bool) {
+            let desired = DesiredBucket::for_spec(PLACE, &spec(), &dialect, tls).unwrap();
             prop_assert_eq!(plan(&desired, &in_sync(&desired)), vec![]);
         }
 
         #[test]
-        fn one_difference_is_one_write(dialect in dialects(), which in 0..8_usize) {
-            let desired = Desired::of(PLACE, &spec(), &dialect, true).unwrap();
+        fn one_difference_plans_one_operation(dialect in dialects(), which in 0..8_usize) {
+            let desired = DesiredBucket::for_spec(PLACE, &spec(), &dialect, true).unwrap();
             let mut state = in_sync(&desired);
             let expected = match which {
-                0 => { state.versioning = false; Operation::Versioning }
-                1 => { state.default_retention = Some(Retention { words: "GOVERNANCE 1 days".into(), days: 1 }); Operation::ClearRetention }
-                2 => { state.lifecycle = Some(BTreeSet::new()); Operation::Lifecycle }
-                3 => { state.foreign.insert(Extra::Replication); Operation::Remove(Extra::Replication) }
+                0 => { state.versioning = false; BucketOperation::EnableVersioning }
+                1 => { state.default_retention = Some(BucketDefaultRetention { description: "GOVERNANCE 1 days".into(), days: 1 }); BucketOperation::ClearDefaultRetention }
+                2 => { state.lifecycle = Some(BTreeSet::new()); BucketOperation::PutLifecycle }
+                3 => { state.forbidden.insert(ForbiddenSubresource::Replication); BucketOperation::Remove(ForbiddenSubresource::Replication) }
                 4..7 => {
                     let setting = SETTINGS[which - 4];
-                    state.settings.insert(setting, Kept::Otherwise("none".into()));
-                    Operation::Set(setting)
+                    state.required.insert(setting, SubresourceState::Differs("none".into()));
+                    BucketOperation::Set(setting)
                 }
-                _ => { state.policy = None; Operation::Policy }
+                _ => { state.policy = None; BucketOperation::PutPolicy }
             };
             prop_assert_eq!(plan(&desired, &state), vec![expected]);
         }
 
         #[test]
-        fn what_was_given_up_is_not_written_again(dialect in dialects(), which in 0..3_usize) {
-            let dialect = Dialect { given_up: BTreeSet::from([GivenUp::Setting(SETTINGS[which])]), ..dialect };
-            let desired = Desired::of(PLACE, &spec(), &dialect, true).unwrap();
+        fn plan_skips_unsupported_subresources(dialect in dialects(), which in 0..3_usize) {
+            let dialect = Dialect { given_up: BTreeSet::from([UnsupportedItem::Subresource(SETTINGS[which])]), ..dialect };
+            let desired = DesiredBucket::for_spec(PLACE, &spec(), &dialect, true).unwrap();
             let mut state = in_sync(&desired);
-            state.settings.insert(SETTINGS[which], Kept::Otherwise("none".into()));
+            state.required.insert(SETTINGS[which], SubresourceState::Differs("none".into()));
             prop_assert_eq!(plan(&desired, &state), vec![]);
         }
 
         #[test]
-        fn rules_that_were_given_up_are_not_written_again(dialect in dialects(), which in 0..3_usize) {
+        fn plan_skips_unsupported_rules(dialect in dialects(), which in 0..3_usize) {
             let rules = [
                 &[OptionalRule::UnfinishedUploads][..],
                 &[OptionalRule::ExpiredMarkers],
                 OptionalRule::VARIANTS,
             ][which];
-            let all = Desired::of(PLACE, &spec(), &dialect, true).unwrap();
-            let fewer = all.without(rules);
+            let all = DesiredBucket::for_spec(PLACE, &spec(), &dialect, true).unwrap();
+            let fewer = all.without_rules(rules);
             prop_assert_eq!(all.lifecycle.len() - fewer.lifecycle.len(), rules.len());
-            let given_up = fewer.given_up.clone();
-            let again = Desired::of(PLACE, &spec(), &Dialect { given_up, ..dialect }, true).unwrap();
+            let given_up = fewer.unsupported.clone();
+            let again = DesiredBucket::for_spec(PLACE, &spec(), &Dialect { given_up, ..dialect }, true).unwrap();
             prop_assert_eq!(plan(&again, &in_sync(&fewer)), vec![]);
-            prop_assert_eq!(plan(&all, &in_sync(&fewer)), vec![Operation::Lifecycle]);
+            prop_assert_eq!(plan(&all, &in_sync(&fewer)), vec![BucketOperation::PutLifecycle]);
         }
 
         #[test]
-        fn what_we_wrote_is_nobody_elses(dialect in dialects(), tls: bool) {
-            let desired = Desired::of(PLACE, &spec(), &dialect, tls).unwrap();
-            prop_assert!(desired.policy.unwrap().is_within(&sayable(PLACE, &spec())));
+        fn own_policy_is_within_any_dialect_policy(dialect in dialects(), tls: bool) {
+            let desired = DesiredBucket::for_spec(PLACE, &spec(), &dialect, tls).unwrap();
+            prop_assert!(desired.policy.unwrap().is_subset_of(&any_dialect_policy(PLACE, &spec())));
         }
     }
 }

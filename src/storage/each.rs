@@ -8,14 +8,14 @@ use futures::{StreamExt, stream};
 use super::error::StoreError;
 
 /// Before what failed is asked once more.
-const PAUSE: Duration = Duration::from_millis(500);
+const RETRY_PAUSE: Duration = Duration::from_millis(500);
 
 /// Asks about each of `all`, `at_once` at a time, and notes the answers. What fails and may go well another time is asked once
 /// more when all others are done. Returns what failed for good, each with its error.
 ///
 /// Where `at_once` fail one after another, each asked since the store last said anything of another, it is about none of them: the
 /// error is that of the last. Those that were asked before that count for nothing: what is slow to fail comes to its end together.
-pub(crate) async fn ask_each<T, A, F>(
+pub(crate) async fn request_each<T, A, F>(
     all: Vec<T>,
     at_once: usize,
     ask: impl Fn(T) -> F,
@@ -40,7 +40,7 @@ where
                 }
                 Err(error) => error,
             };
-            if error.is_refusal() {
+            if error.is_rejection() {
                 answered.fetch_add(1, Ordering::Relaxed);
                 in_a_row = 0;
                 failed.push((of, error));
@@ -61,7 +61,7 @@ where
         if left.is_empty() {
             break;
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(RETRY_PAUSE).await;
     }
     Ok(failed)
 }
@@ -73,13 +73,13 @@ mod tests {
 
     use super::*;
 
-    fn answered(status: Option<u16>) -> StoreError {
+    fn store_error(status: Option<u16>) -> StoreError {
         StoreError { operation: "GetObjectTagging", code: "a".into(), status }
     }
 
     /// Asks about a hundred, ten at once, of which `fails` says with which status each fails, and how often. Returns how many
     /// answers there were, what failed for good, and how often was asked.
-    async fn asked(
+    async fn request_hundred(
         fails: impl Fn(u32) -> Option<(Option<u16>, u32)>,
     ) -> (usize, Result<Vec<u32>, StoreError>, u32) {
         let tries = Mutex::new(BTreeMap::<u32, u32>::new());
@@ -89,10 +89,10 @@ mod tests {
             let count = all.entry(number).or_default();
             *count += 1;
             let error = fails(number).filter(|(_, times)| *count <= *times);
-            (number, error.map_or(Ok(()), |(status, _)| Err(answered(status))))
+            (number, error.map_or(Ok(()), |(status, _)| Err(store_error(status))))
         };
         let mut answers = Vec::new();
-        let failed = ask_each((0..100).collect(), 10, ask, |number, ()| answers.push(number)).await;
+        let failed = request_each((0..100).collect(), 10, ask, |number, ()| answers.push(number)).await;
         answers.sort_unstable();
         answers.dedup();
         let failed = failed.map(|failed| failed.into_iter().map(|(number, _)| number).collect());
@@ -101,42 +101,45 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_fails_once_is_asked_again_and_what_fails_for_good_is_told() {
+    async fn failure_is_retried_once_then_reported() {
         let of_seven = |status, times| move |number| (number == 7).then_some((status, times));
-        assert_eq!(asked(of_seven(None, 0)).await, (100, Ok(vec![]), 100));
-        assert_eq!(asked(of_seven(Some(503), 1)).await, (100, Ok(vec![]), 101));
-        assert_eq!(asked(of_seven(None, 2)).await, (99, Ok(vec![7]), 101));
+        assert_eq!(request_hundred(of_seven(None, 0)).await, (100, Ok(vec![]), 100));
+        assert_eq!(request_hundred(of_seven(Some(503), 1)).await, (100, Ok(vec![]), 101));
+        assert_eq!(request_hundred(of_seven(None, 2)).await, (99, Ok(vec![7]), 101));
         // It says no for good: nobody asks again.
-        assert_eq!(asked(of_seven(Some(403), 9)).await, (99, Ok(vec![7]), 100));
+        assert_eq!(request_hundred(of_seven(Some(403), 9)).await, (99, Ok(vec![7]), 100));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn where_many_fail_in_a_row_nothing_more_is_asked() {
+    async fn consecutive_failures_stop_requests() {
         // Nine of ten, once.
-        let (answers, failed, _) = asked(|number| (number % 10 > 0).then_some((Some(503), 1))).await;
+        let (answers, failed, _) =
+            request_hundred(|number| (number % 10 > 0).then_some((Some(503), 1))).await;
         assert_eq!((answers, failed), (100, Ok(vec![])));
-        let (answers, failed, asked) = asked(|number| (number >= 50).then_some((Some(503), 9))).await;
-        assert_eq!((answers, failed), (50, Err(answered(Some(503)))));
+        let (answers, failed, asked) =
+            request_hundred(|number| (number >= 50).then_some((Some(503), 9))).await;
+        assert_eq!((answers, failed), (50, Err(store_error(Some(503)))));
         assert!(asked < 75, "{asked}");
     }
 
     /// A share of a store's disks hangs: what is asked of these comes to its end together, long after all else.
     #[tokio::test(start_paused = true)]
-    async fn what_hangs_for_long_ends_nothing() {
+    async fn slow_failures_do_not_stop_requests() {
         let ask = |number: u32| async move {
             let hangs = number.is_multiple_of(4);
             tokio::time::sleep(Duration::from_millis(if hangs { 10_000 } else { 5 })).await;
-            (number, if hangs { Err(answered(None)) } else { Ok(()) })
+            (number, if hangs { Err(store_error(None)) } else { Ok(()) })
         };
         let mut answers = 0;
-        let failed = ask_each((0..1000).collect(), 10, ask, |_, ()| answers += 1).await;
+        let failed = request_each((0..1000).collect(), 10, ask, |_, ()| answers += 1).await;
         assert_eq!((answers, failed.unwrap().len()), (750, 250));
     }
 
     /// As many as are asked at once, each among others that the store answers.
     #[tokio::test(start_paused = true)]
-    async fn single_ones_that_fail_for_good_end_nothing_however_many() {
-        let (answers, failed, _) = asked(|number| (number % 5 == 0).then_some((Some(500), 9))).await;
+    async fn scattered_failures_do_not_stop_requests() {
+        let (answers, failed, _) =
+            request_hundred(|number| (number % 5 == 0).then_some((Some(500), 9))).await;
         let single: Vec<u32> = (0..100).filter(|number| number % 5 == 0).collect();
         assert_eq!((answers, failed.map(|failed| failed.len())), (80, Ok(single.len())));
     }

@@ -6,19 +6,19 @@ use aws_credential_types::provider::error::CredentialsError;
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
-use super::whole::is_whole;
+use super::whole::is_complete_xml;
 
 /// An error code is a short word; anything longer is no code.
-const MAX_CODE: usize = 48;
+const MAX_CODE_LENGTH: usize = 48;
 /// The operation that exchanges a token for temporary keys.
-pub(super) const EXCHANGE: &str = "AssumeRoleWithWebIdentity";
+pub(super) const TOKEN_EXCHANGE: &str = "AssumeRoleWithWebIdentity";
 /// An error document has its code within this, in bytes.
-const MAX_BODY: usize = 1024;
-const UNREADABLE: &str = "UnreadableAnswer";
-const OTHER_ANSWER: &str = "OtherAnswer";
+const MAX_ERROR_BYTES: usize = 1024;
+const UNREADABLE_ANSWER: &str = "UnreadableAnswer";
+const UNEXPECTED_ANSWER: &str = "OtherAnswer";
 
 /// Codes with status 400 that a request gets whatever its form is (S3 API reference, "Error responses").
-const OF_ANY_FORM: [&str; 14] = [
+const FORM_INDEPENDENT_CODES: [&str; 14] = [
     "AuthorizationHeaderMalformed",
     "BadDigest",
     "EntityTooLarge",
@@ -52,29 +52,31 @@ pub struct StoreError {
 
 impl StoreError {
     /// From what the SDK says.
-    pub(crate) fn of<E>(operation: &'static str, error: &SdkError<E, HttpResponse>) -> Self
+    pub(crate) fn from_sdk<E>(operation: &'static str, error: &SdkError<E, HttpResponse>) -> Self
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,
     {
-        if let Some(error) = of_credentials(operation, error) {
+        if let Some(error) = credentials_error(operation, error) {
             return error;
         }
         let status = error.raw_response().map(|response| response.status().as_u16());
         let code = match error {
-            SdkError::ServiceError(_) => match (error.code().filter(|code| is_code(code)), status) {
+            SdkError::ServiceError(_) => match (error.code().filter(|code| is_error_code(code)), status) {
                 (Some(code), _) => code.to_owned(),
                 (None, Some(status)) if status >= 300 => {
-                    code_in(error).unwrap_or_else(|| format!("Http{status}"))
+                    s3_code_in_body(error).unwrap_or_else(|| format!("Http{status}"))
                 }
-                (None, _) => unread(error).to_owned(),
+                (None, _) => unreadable_code(error).to_owned(),
             },
             SdkError::TimeoutError(_) => "Timeout".to_owned(),
             SdkError::DispatchFailure(failure) if failure.is_timeout() => "Timeout".to_owned(),
-            SdkError::DispatchFailure(_) if distrusts(error) => "UntrustedCertificate".to_owned(),
-            SdkError::DispatchFailure(_) => of_tunnel(error).unwrap_or("NoConnection").to_owned(),
+            SdkError::DispatchFailure(_) if is_untrusted_certificate(error) => {
+                "UntrustedCertificate".to_owned()
+            }
+            SdkError::DispatchFailure(_) => proxy_code(error).unwrap_or("NoConnection").to_owned(),
             SdkError::ResponseError(_) => match status {
                 Some(status) if status >= 300 => format!("Http{status}"),
-                _ => unread(error).to_owned(),
+                _ => unreadable_code(error).to_owned(),
             },
             _ => "InvalidRequest".to_owned(),
         };
@@ -83,39 +85,40 @@ impl StoreError {
 
     /// The HTTP status of the store's answer to the operation. `None`: there was none, or it is the STS that answered, and the
     /// store was asked nothing.
-    fn answer(&self) -> Option<u16> {
-        self.status.filter(|_| self.operation != EXCHANGE)
+    fn store_status(&self) -> Option<u16> {
+        self.status.filter(|_| self.operation != TOKEN_EXCHANGE)
     }
 
     /// Whether the store's answer to the operation has this HTTP status.
     pub(crate) fn has_status(&self, status: u16) -> bool {
-        self.answer() == Some(status)
+        self.store_status() == Some(status)
     }
 
     /// The store says that there is no such thing.
-    pub fn is_absent(&self) -> bool {
+    pub fn is_not_found(&self) -> bool {
         self.has_status(404)
     }
 
     /// The store does not know the operation.
     pub fn is_unsupported(&self) -> bool {
-        matches!(self.answer(), Some(405 | 501)) || self.answer().is_some() && self.code == "NotImplemented"
+        matches!(self.store_status(), Some(405 | 501))
+            || self.store_status().is_some() && self.code == "NotImplemented"
     }
 
     /// The store has said no to the operation for good: to ask again is no help.
-    pub(crate) fn is_refusal(&self) -> bool {
-        self.answer().is_some() && !self.is_retryable()
+    pub(crate) fn is_rejection(&self) -> bool {
+        self.store_status().is_some() && !self.is_retryable()
     }
 
     /// The store does not take the request in this form, so another form of it may do. An answer about the credentials,
     /// the region, the clock or damaged bytes says nothing about the form.
-    pub fn refuses_form(&self) -> bool {
-        self.is_unsupported() || self.has_status(400) && !OF_ANY_FORM.contains(&self.code.as_str())
+    pub fn rejects_form(&self) -> bool {
+        self.is_unsupported() || self.has_status(400) && !FORM_INDEPENDENT_CODES.contains(&self.code.as_str())
     }
 
     /// The store answered, whole, something that is no answer to the question: it does not know the question.
-    pub fn is_other_answer(&self) -> bool {
-        self.code == OTHER_ANSWER
+    pub fn is_unexpected_answer(&self) -> bool {
+        self.code == UNEXPECTED_ANSWER
     }
 
     /// The store knows who asks, and says no.
@@ -131,7 +134,7 @@ impl StoreError {
             }
             Some(408 | 409 | 429) => true,
             // Half an answer: the other half may come next time.
-            Some(200..300) => self.code == UNREADABLE,
+            Some(200..300) => self.code == UNREADABLE_ANSWER,
             Some(status) => {
                 status >= 500 && !self.is_unsupported()
                     || matches!(self.code.as_str(), "RequestTimeTooSkewed" | "RequestTimeout")
@@ -167,7 +170,7 @@ impl StoreError {
     /// The remedy for credentials that lack something, by the code alone.
     fn remedy(&self) -> Option<&'static str> {
         match self.code.as_str() {
-            "ExpiredToken" | "ExpiredTokenException" if self.operation == EXCHANGE => Some(
+            "ExpiredToken" | "ExpiredTokenException" if self.operation == TOKEN_EXCHANGE => Some(
                 "the service account token has expired; the kubelet renews it where it is projected into the pod",
             ),
             "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" => {
@@ -183,7 +186,7 @@ impl StoreError {
             ),
             "InvalidToken" => Some("the session token does not fit the access key; renew both"),
             "NoCredentials" => Some("the profile gives no credentials; log in again or name another"),
-            "AccessDenied" if self.operation == EXCHANGE => Some(
+            "AccessDenied" if self.operation == TOKEN_EXCHANGE => Some(
                 "there is no such role, or it does not trust the token: compare the role's name, the issuer, the audience and the \
                  subjects with workload identity in docs/storage.md; the recorders' role must trust the operator's subject too",
             ),
@@ -200,29 +203,32 @@ impl StoreError {
 }
 
 /// The code of an error in the form of S3, where another is expected: so answers the STS of Ceph's gateway.
-fn code_in<E>(error: &SdkError<E, HttpResponse>) -> Option<String> {
+fn s3_code_in_body<E>(error: &SdkError<E, HttpResponse>) -> Option<String> {
     let body = error.raw_response()?.body().bytes()?;
-    let text = String::from_utf8_lossy(body.get(..MAX_BODY).unwrap_or(body));
+    let text = String::from_utf8_lossy(body.get(..MAX_ERROR_BYTES).unwrap_or(body));
     let (_, rest) = text.split_once("<Error><Code>")?;
     let (code, _) = rest.split_once("</Code>")?;
-    Some(code).filter(|code| is_code(code)).map(str::to_owned)
+    Some(code).filter(|code| is_error_code(code)).map(str::to_owned)
 }
 
 /// Why an answer of success could not be read: it came to an end, or it did not.
-fn unread<E>(error: &SdkError<E, HttpResponse>) -> &'static str {
+fn unreadable_code<E>(error: &SdkError<E, HttpResponse>) -> &'static str {
     let body = error.raw_response().and_then(|response| response.body().bytes());
     // What the client got no end of it keeps no bytes of.
-    let is_whole = body.is_some_and(is_whole);
-    if is_whole { OTHER_ANSWER } else { UNREADABLE }
+    let is_whole = body.is_some_and(is_complete_xml);
+    if is_whole { UNEXPECTED_ANSWER } else { UNREADABLE_ANSWER }
 }
 
 /// Whether a text has the form of an S3 error code. What has another form is not repeated.
-fn is_code(text: &str) -> bool {
-    !text.is_empty() && text.len() <= MAX_CODE && text.chars().all(|c| c.is_ascii_alphanumeric())
+fn is_error_code(text: &str) -> bool {
+    !text.is_empty() && text.len() <= MAX_CODE_LENGTH && text.chars().all(|c| c.is_ascii_alphanumeric())
 }
 
 /// The reason that there were no credentials to sign with; `None`: there were.
-fn of_credentials(operation: &'static str, error: &(dyn std::error::Error + 'static)) -> Option<StoreError> {
+fn credentials_error(
+    operation: &'static str,
+    error: &(dyn std::error::Error + 'static),
+) -> Option<StoreError> {
     let (mut next, mut are_missing) = (Some(error), false);
     while let Some(error) = next {
         // The STS said why.
@@ -236,13 +242,13 @@ fn of_credentials(operation: &'static str, error: &(dyn std::error::Error + 'sta
 }
 
 /// Whether the TLS layer refused the other side: a person has to give the right CA.
-fn distrusts(error: &(dyn std::error::Error + 'static)) -> bool {
-    in_chain(error, &|error| error.is::<rustls::Error>().then_some(())).is_some()
+fn is_untrusted_certificate(error: &(dyn std::error::Error + 'static)) -> bool {
+    find_in_chain(error, &|error| error.is::<rustls::Error>().then_some(())).is_some()
 }
 
 /// Why the proxy on the way made no tunnel. The connector has no public type for it: its text is all that tells.
-fn of_tunnel(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
-    in_chain(error, &|error| match error.to_string().as_str() {
+fn proxy_code(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    find_in_chain(error, &|error| match error.to_string().as_str() {
         "tunnel error: proxy authorization required" => Some("ProxyAuthenticationRequired"),
         "tunnel error: unsuccessful" => Some("ProxyRefused"),
         _ => None,
@@ -250,7 +256,7 @@ fn of_tunnel(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> 
 }
 
 /// What is found somewhere in the chain of an error's causes.
-fn in_chain<T>(
+fn find_in_chain<T>(
     error: &(dyn std::error::Error + 'static),
     find: &dyn Fn(&(dyn std::error::Error + 'static)) -> Option<T>,
 ) -> Option<T> {
@@ -258,7 +264,7 @@ fn in_chain<T>(
     while let Some(error) = next {
         // What an I/O error wraps is not its source: its source is that of what it wraps.
         let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        let found = find(error).or_else(|| in_chain(inner?, find));
+        let found = find(error).or_else(|| find_in_chain(inner?, find));
         if found.is_some() {
             return found;
         }
@@ -271,22 +277,22 @@ fn in_chain<T>(
 mod tests {
     use super::*;
 
-    fn answered(code: &str, status: u16) -> StoreError {
+    fn store_error(code: &str, status: u16) -> StoreError {
         StoreError { operation: "GetObject", code: code.into(), status: Some(status) }
     }
 
     #[test]
-    fn a_page_is_no_code() {
-        assert!(is_code("NoSuchBucketPolicy"));
-        assert!(!is_code("<html>secret</html>"));
-        assert!(!is_code("two words"));
-        assert!(!is_code(&"A".repeat(MAX_CODE + 1)));
-        assert!(!is_code(""));
+    fn html_is_not_an_error_code() {
+        assert!(is_error_code("NoSuchBucketPolicy"));
+        assert!(!is_error_code("<html>secret</html>"));
+        assert!(!is_error_code("two words"));
+        assert!(!is_error_code(&"A".repeat(MAX_CODE_LENGTH + 1)));
+        assert!(!is_error_code(""));
     }
 
     /// Whatever an STS says of a role is nothing that the store says of a bucket.
     #[test]
-    fn an_answer_of_an_sts_is_none_of_the_store() {
+    fn sts_error_is_not_a_store_answer() {
         for (code, status) in [
             ("InvalidIdentityToken", 400),
             ("AccessDenied", 403),
@@ -295,24 +301,24 @@ mod tests {
             ("PreconditionFailed", 412),
             ("NotImplemented", 501),
         ] {
-            let of_store = answered(code, status);
-            let of_sts = StoreError { operation: EXCHANGE, ..of_store.clone() };
+            let of_store = store_error(code, status);
+            let of_sts = StoreError { operation: TOKEN_EXCHANGE, ..of_store.clone() };
             let says = |error: &StoreError| {
-                error.is_refusal()
-                    || error.is_absent()
+                error.is_rejection()
+                    || error.is_not_found()
                     || error.is_denied()
                     || error.is_unsupported()
-                    || error.refuses_form()
+                    || error.rejects_form()
                     || error.has_status(status)
             };
             assert!(says(&of_store) && !says(&of_sts), "{code}");
         }
-        let unsent = StoreError { status: None, ..answered("NoCredentials", 0) };
-        assert!(!unsent.is_refusal() && !unsent.is_retryable());
+        let unsent = StoreError { status: None, ..store_error("NoCredentials", 0) };
+        assert!(!unsent.is_rejection() && !unsent.is_retryable());
     }
 
     #[test]
-    fn another_form_helps_where_the_form_is_refused() {
+    fn only_form_errors_reject_the_form() {
         for (code, status) in [
             ("NotImplemented", 501),
             ("MethodNotAllowed", 405),
@@ -320,7 +326,7 @@ mod tests {
             ("MalformedXML", 400),
             ("InvalidArgument", 400),
         ] {
-            assert!(answered(code, status).refuses_form(), "{code}");
+            assert!(store_error(code, status).rejects_form(), "{code}");
         }
         for (code, status) in [
             ("BadDigest", 400),
@@ -330,22 +336,22 @@ mod tests {
             ("PreconditionFailed", 412),
             ("SlowDown", 503),
         ] {
-            assert!(!answered(code, status).refuses_form(), "{code}");
+            assert!(!store_error(code, status).rejects_form(), "{code}");
         }
     }
 
     #[test]
-    fn what_waiting_helps() {
-        assert!(answered("SlowDown", 503).is_retryable());
-        assert!(answered("InternalError", 500).is_retryable());
-        assert!(answered("RequestTimeTooSkewed", 403).is_retryable());
-        assert!(answered("RequestTimeout", 400).is_retryable());
-        assert!(!answered("AccessDenied", 403).is_retryable());
-        assert!(!answered("NotImplemented", 501).is_retryable());
-        assert!(!answered("MalformedPolicy", 400).is_retryable());
-        assert!(answered("UnreadableAnswer", 200).is_retryable());
-        assert!(!answered("OtherAnswer", 200).is_retryable());
-        let distrusted = StoreError { status: None, ..answered("UntrustedCertificate", 0) };
+    fn transient_errors_are_retryable() {
+        assert!(store_error("SlowDown", 503).is_retryable());
+        assert!(store_error("InternalError", 500).is_retryable());
+        assert!(store_error("RequestTimeTooSkewed", 403).is_retryable());
+        assert!(store_error("RequestTimeout", 400).is_retryable());
+        assert!(!store_error("AccessDenied", 403).is_retryable());
+        assert!(!store_error("NotImplemented", 501).is_retryable());
+        assert!(!store_error("MalformedPolicy", 400).is_retryable());
+        assert!(store_error("UnreadableAnswer", 200).is_retryable());
+        assert!(!store_error("OtherAnswer", 200).is_retryable());
+        let distrusted = StoreError { status: None, ..store_error("UntrustedCertificate", 0) };
         assert!(!distrusted.is_retryable());
         assert!(StoreError { operation: "GetObject", code: "Timeout".into(), status: None }.is_retryable());
     }

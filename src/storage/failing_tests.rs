@@ -5,23 +5,23 @@ use std::sync::{Arc, Mutex};
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::audit::{Found, Scope, audit};
-use super::date::Time;
-use super::hold::memory::Memory;
+use super::audit::{AuditOptions, FindingKind, audit};
+use super::date::DecisionTime;
+use super::hold::memory::ProtectionCache;
 use super::key::{Class, Key};
-use super::listing::Listed;
-use super::stub::{Asked, NothingDeclared, Stub, error, versions};
-use super::sweep::{Reach, SweepError, Swept, sweep};
+use super::listing::ListedVersion;
+use super::stub::{NoOpenHolds, ReceivedRequest, Stub, error_answer, versions_answer};
+use super::sweep::{ScanRange, SweepError, SweepReport, sweep};
 use super::tag::TAG_KEY;
 use crate::api::{Ceilings, Days};
 
 const CEILINGS: Ceilings = Ceilings { video: Days(28), calls: Days(7) };
 
 /// A recording of a camera that began so many hours ago, as version `id`.
-fn recording(camera: &str, now: Timestamp, hours: i64, id: &str) -> Listed {
+fn recording(camera: &str, now: Timestamp, hours: i64, id: &str) -> ListedVersion {
     let start = now - SignedDuration::from_hours(hours);
     let key = Key::new(Class::Video, camera, start, 60_000, &[id.as_bytes()[0]; 32]).unwrap();
-    Listed {
+    ListedVersion {
         key: key.to_string(),
         id: id.into(),
         is_marker: false,
@@ -34,31 +34,32 @@ fn recording(camera: &str, now: Timestamp, hours: i64, id: &str) -> Listed {
 
 /// What is in the bucket, and of which versions something fails.
 #[derive(Clone, Default)]
-struct Bucket {
-    all: Vec<Listed>,
+struct FailingBucket {
+    all: Vec<ListedVersion>,
     /// Versions that are not deleted.
-    stay: BTreeSet<&'static str>,
+    undeletable: BTreeSet<&'static str>,
     /// Versions whose tag is not told, those whose tag is not taken, and the status of the answer.
-    unread: BTreeSet<&'static str>,
-    unwritten: BTreeSet<&'static str>,
+    unreadable_tags: BTreeSet<&'static str>,
+    rejected_tags: BTreeSet<&'static str>,
     status: u16,
     /// Versions whose tag is taken, and not kept.
-    unkept: BTreeSet<&'static str>,
+    ignored_tags: BTreeSet<&'static str>,
     /// Versions whose tag was put back.
     retagged: BTreeSet<String>,
 }
 
-impl Bucket {
-    fn answer(&mut self, asked: &Asked) -> (u16, String) {
-        let id = asked.parameter("versionId").unwrap_or_default();
-        let asks = |what| asked.parameter(what).is_some();
+impl FailingBucket {
+    fn answer(&mut self, asked: &ReceivedRequest) -> (u16, String) {
+        let id = asked.query_parameter("versionId").unwrap_or_default();
+        let asks = |what| asked.query_parameter(what).is_some();
         match asked.method.as_str() {
             "POST" if asks("delete") => {
                 let body = String::from_utf8(asked.body.to_vec()).unwrap();
                 let is_asked = |id: &str| body.contains(&format!("<VersionId>{id}</VersionId>"));
-                self.all.retain(|listed| !is_asked(&listed.id) || self.stay.contains(listed.id.as_str()));
+                self.all
+                    .retain(|listed| !is_asked(&listed.id) || self.undeletable.contains(listed.id.as_str()));
                 let left = self.all.iter().filter(|listed| is_asked(&listed.id));
-                let left = left.map(|Listed { key, id, .. }| {
+                let left = left.map(|ListedVersion { key, id, .. }| {
                     format!(
                         "<Error><Key>{key}</Key><VersionId>{id}</VersionId><Code>InternalError</Code></Error>"
                     )
@@ -68,8 +69,10 @@ impl Bucket {
             "GET" if asks("uploads") => {
                 (200, "<ListMultipartUploadsResult></ListMultipartUploadsResult>".to_owned())
             }
-            "GET" if asks("versions") => versions(asked, &self.all),
-            "GET" if asks("tagging") && self.unread.contains(id.as_str()) => error(self.status, "Trouble"),
+            "GET" if asks("versions") => versions_answer(asked, &self.all),
+            "GET" if asks("tagging") && self.unreadable_tags.contains(id.as_str()) => {
+                error_answer(self.status, "Trouble")
+            }
             "GET" if asks("tagging") => {
                 let value = if self.retagged.contains(&id) { "video" } else { "sealed" };
                 (
@@ -79,14 +82,16 @@ impl Bucket {
                     ),
                 )
             }
-            "GET" if asks("legal-hold") => error(404, "NoSuchObjectLockConfiguration"),
-            "PUT" if asks("tagging") && self.unwritten.contains(id.as_str()) => error(self.status, "Refusal"),
-            "PUT" if asks("tagging") && self.unkept.contains(id.as_str()) => (200, String::new()),
+            "GET" if asks("legal-hold") => error_answer(404, "NoSuchObjectLockConfiguration"),
+            "PUT" if asks("tagging") && self.rejected_tags.contains(id.as_str()) => {
+                error_answer(self.status, "Refusal")
+            }
+            "PUT" if asks("tagging") && self.ignored_tags.contains(id.as_str()) => (200, String::new()),
             "PUT" if asks("tagging") => {
                 self.retagged.insert(id);
                 (200, String::new())
             }
-            _ => error(404, "NoSuchKey"),
+            _ => error_answer(404, "NoSuchKey"),
         }
     }
 
@@ -99,65 +104,75 @@ impl Bucket {
 }
 
 /// What a sweep does where no hold was ever declared.
-async fn swept(stub: &Stub, reach: Reach, now: Timestamp) -> Result<Swept, SweepError> {
-    let (target, memory) = (stub.target(), Memory::default());
-    let time = Time::of(now);
-    sweep(&target, &CEILINGS, &NothingDeclared, &memory, reach, time).await
+async fn run_sweep(stub: &Stub, reach: ScanRange, now: Timestamp) -> Result<SweepReport, SweepError> {
+    let (target, memory) = (stub.target(), ProtectionCache::default());
+    let time = DecisionTime::at(now);
+    sweep(&target, &CEILINGS, &NoOpenHolds, &memory, reach, time).await
 }
 
 #[tokio::test]
-async fn a_version_that_is_not_deleted_keeps_no_other_from_being_swept() {
+async fn undeletable_version_does_not_stop_sweep() {
     let now = Timestamp::now();
     let over = 24 * 30;
     // Each camera is a page.
     let all = ["a", "b", "c", "d", "e"].map(|camera| recording(camera, now, over, camera));
     for stay in [vec!["a"], vec!["a", "b", "c", "d"], vec!["a", "b", "c", "d", "e"]] {
-        let (stub, bucket) =
-            Bucket { all: all.to_vec(), stay: stay.iter().copied().collect(), ..Bucket::default() }
-                .start()
-                .await;
-        let swept = swept(&stub, Reach::Boundary, now).await.unwrap();
+        let (stub, bucket) = FailingBucket {
+            all: all.to_vec(),
+            undeletable: stay.iter().copied().collect(),
+            ..FailingBucket::default()
+        }
+        .start()
+        .await;
+        let swept = run_sweep(&stub, ScanRange::Boundary, now).await.unwrap();
         let bucket = bucket.lock().unwrap();
         let there: Vec<&str> = bucket.all.iter().map(|listed| listed.id.as_str()).collect();
         assert_eq!(there, stay);
         let stayed = stay.len() as u64;
-        assert_eq!((swept.deleted, swept.resisted), (5 - stayed, stayed), "{stay:?}");
+        assert_eq!((swept.deleted, swept.undeletable), (5 - stayed, stayed), "{stay:?}");
     }
 }
 
 /// The store tells no tag at all: what is over its ceiling goes all the same, and what was not told is.
 #[tokio::test]
-async fn tags_that_nobody_is_told_end_no_sweep() {
+async fn unreadable_tags_do_not_stop_sweep() {
     let now = Timestamp::now();
     let over = 24 * 30;
-    let mut all: Vec<Listed> = ('a'..='z').map(|id| recording("hal", now, 24, &id.to_string())).collect();
+    let mut all: Vec<ListedVersion> =
+        ('a'..='z').map(|id| recording("hal", now, 24, &id.to_string())).collect();
     all.push(recording("zaal", now, over, "over"));
     let ids: Vec<&'static str> = all.iter().map(|listed| &*listed.id.clone().leak()).collect();
-    let (stub, bucket) =
-        Bucket { all, unread: ids.into_iter().collect(), status: 503, ..Bucket::default() }.start().await;
-    let swept = swept(&stub, Reach::All, now).await.unwrap();
-    assert_eq!((swept.deleted, swept.untagged), (1, 26));
-    assert!(swept.untagged_by.unwrap().safe_message().contains("Trouble"));
+    let (stub, bucket) = FailingBucket {
+        all,
+        unreadable_tags: ids.into_iter().collect(),
+        status: 503,
+        ..FailingBucket::default()
+    }
+    .start()
+    .await;
+    let swept = run_sweep(&stub, ScanRange::All, now).await.unwrap();
+    assert_eq!((swept.deleted, swept.retag_failures), (1, 26));
+    assert!(swept.retag_error.unwrap().safe_message().contains("Trouble"));
     assert_eq!(bucket.lock().unwrap().all.len(), 26);
 }
 
 /// Whole requests fail: that is about no single version.
 #[tokio::test]
-async fn a_store_that_takes_no_deletion_ends_the_sweep() {
+async fn failed_delete_request_stops_sweep() {
     let now = Timestamp::now();
     let all = [recording("hal", now, 24 * 30, "1")];
     let stub = Stub::start(move |asked| match asked.method.as_str() {
-        "POST" => error(503, "SlowDown"),
-        "GET" if asked.parameter("versions").is_some() => versions(asked, &all),
-        _ => error(404, "NoSuchKey"),
+        "POST" => error_answer(503, "SlowDown"),
+        "GET" if asked.query_parameter("versions").is_some() => versions_answer(asked, &all),
+        _ => error_answer(404, "NoSuchKey"),
     })
     .await;
-    let error = swept(&stub, Reach::Boundary, now).await.unwrap_err().to_string();
+    let error = run_sweep(&stub, ScanRange::Boundary, now).await.unwrap_err().to_string();
     assert!(error.contains("DeleteObjects") && error.contains("SlowDown"), "{error}");
 }
 
 #[tokio::test]
-async fn a_tag_that_is_not_put_back_keeps_no_other_from_it_and_is_told() {
+async fn failed_retag_is_reported_and_does_not_stop_others() {
     let now = Timestamp::now();
     let all = ["1", "2", "3", "4"].map(|id| recording("hal", now, 24, id));
     for (unread, unwritten, unkept, status, answer) in [
@@ -168,20 +183,20 @@ async fn a_tag_that_is_not_put_back_keeps_no_other_from_it_and_is_told() {
         (vec![], vec![], vec!["3"], 0, "PutObjectTagging got no answer: NotKept"),
     ] {
         let failing = [unread.clone(), unwritten.clone(), unkept.clone()].concat();
-        let (stub, bucket) = Bucket {
+        let (stub, bucket) = FailingBucket {
             all: all.to_vec(),
-            unread: unread.into_iter().collect(),
-            unwritten: unwritten.into_iter().collect(),
-            unkept: unkept.into_iter().collect(),
+            unreadable_tags: unread.into_iter().collect(),
+            rejected_tags: unwritten.into_iter().collect(),
+            ignored_tags: unkept.into_iter().collect(),
             status,
-            ..Bucket::default()
+            ..FailingBucket::default()
         }
         .start()
         .await;
-        let swept = swept(&stub, Reach::All, now).await.unwrap();
+        let swept = run_sweep(&stub, ScanRange::All, now).await.unwrap();
         let failed = failing.len() as u64;
-        assert_eq!((swept.retagged, swept.untagged), (4 - failed, failed), "{answer}");
-        assert_eq!(swept.untagged_by.unwrap().safe_message(), answer);
+        assert_eq!((swept.retagged, swept.retag_failures), (4 - failed, failed), "{answer}");
+        assert_eq!(swept.retag_error.unwrap().safe_message(), answer);
         let right = ["1", "2", "3", "4"].into_iter().filter(|id| !failing.contains(id));
         let retagged = &bucket.lock().unwrap().retagged;
         assert_eq!(*retagged, right.map(str::to_owned).collect(), "{answer}");
@@ -189,33 +204,33 @@ async fn a_tag_that_is_not_put_back_keeps_no_other_from_it_and_is_told() {
 }
 
 #[tokio::test]
-async fn an_audit_tells_whose_marks_it_could_not_read_and_looks_at_the_rest() {
+async fn audit_reports_unread_protection_and_checks_the_rest() {
     let now = Timestamp::now();
     for status in [403, 500] {
         for unread in [vec!["2"], vec!["1", "2", "3"]] {
             let count = unread.len() as u64;
-            let (stub, _) = Bucket {
+            let (stub, _) = FailingBucket {
                 all: ["1", "2", "3"].map(|id| recording("hal", now, 24, id)).to_vec(),
-                unread: unread.into_iter().collect(),
+                unreadable_tags: unread.into_iter().collect(),
                 status,
-                ..Bucket::default()
+                ..FailingBucket::default()
             }
             .start()
             .await;
-            let scope = Scope {
+            let scope = AuditOptions {
                 ceilings: CEILINGS,
                 embargo: None,
-                reach: Reach::All,
-                one_in: 1,
-                known: None,
-                memory: Arc::default(),
+                range: ScanRange::All,
+                sample_one_in: 1,
+                known_holds: None,
+                cache: Arc::default(),
             };
             let tally = audit(&stub.target(), &scope, now).await.unwrap();
             assert_eq!(tally.inspected, 3 - count, "{status}");
-            assert_eq!(tally.count(Found::Mistagged), 3 - count, "{status}");
-            assert_eq!(tally.count(Found::UnreadMarks), count, "{status}");
+            assert_eq!(tally.count(FindingKind::Mistagged), 3 - count, "{status}");
+            assert_eq!(tally.count(FindingKind::UnreadMarks), count, "{status}");
             assert!(!tally.is_compliant());
-            let told = &tally.found.get(&Found::UnreadMarks).unwrap().examples;
+            let told = &tally.found.get(&FindingKind::UnreadMarks).unwrap().examples;
             assert!(told[0].contains("GetObjectTagging was answered with Trouble"), "{told:?}");
         }
     }

@@ -1,23 +1,23 @@
 //! What follows from the probe's table for a Site: pure.
 
 use super::bucket::{BucketSpec, BucketState};
-use super::probe::{Check, Conformance, Exception, Principal, Row, Verdict, Why};
+use super::probe::{Check, Conformance, Principal, ProbeException, Row, UnknownReason, Verdict};
 use super::refusal::EnforceError;
 
 /// The conclusions that cannot wait: a store that breaks a promise by itself is none, unless it was decided.
 ///
 /// Where the store heeds no bucket policy, nothing that the operator writes restricts anybody: there every row about access
 /// must hold by the identities' own policies.
-pub(crate) fn judge(
+pub(crate) fn evaluate(
     conformance: &Conformance,
     spec: &BucketSpec,
     heeds_policies: bool,
     state: &BucketState,
 ) -> Result<(), EnforceError> {
-    let is_open = |row: &&Row| row.verdict == Verdict::Fails && rests_on_policies(row.check);
-    if let Some(row) = conformance.rows().iter().find(is_open).filter(|_| !heeds_policies) {
+    let is_open_access = |row: &&Row| row.verdict == Verdict::Fails && depends_on_policies(row.check);
+    if let Some(row) = conformance.rows().iter().find(is_open_access).filter(|_| !heeds_policies) {
         return Err(EnforceError::StoreUnfit {
-            what: format!(
+            reason: format!(
                 "bucket policies have no effect on this store's identities, and {} fails: {}",
                 row.check.as_str(),
                 row.message()
@@ -29,20 +29,20 @@ pub(crate) fn judge(
     }
     for row in conformance.rows().iter().filter(|row| row.is_fatal()) {
         let is_decided = match row.check.exception() {
-            Some(Exception::AllowUnprotected) => spec.allow_unprotected,
-            Some(Exception::OperatorOnly) => spec.operator_only,
+            Some(ProbeException::AllowUnprotected) => spec.allow_unprotected,
+            Some(ProbeException::OperatorOnly) => spec.operator_only,
             None => false,
         };
         match &row.verdict {
             _ if is_decided => (),
             // Nothing was learnt: it is asked again.
-            Verdict::Unknown(Why::Store(error)) => return Err(error.clone().into()),
+            Verdict::Unknown(UnknownReason::Store(error)) => return Err(error.clone().into()),
             // It could when it was proved: its credentials are others now, or no longer valid.
             Verdict::Fails if row.check == Check::RecorderCanPut => {
-                let own_key = state.has_own_key();
-                return Err(EnforceError::RecorderCannotPut { own_key });
+                let own_key = state.has_customer_key();
+                return Err(EnforceError::RecorderCannotPut { has_customer_key: own_key });
             }
-            _ => return Err(unfit(row)),
+            _ => return Err(store_unfit_error(row)),
         }
     }
     Ok(())
@@ -50,7 +50,7 @@ pub(crate) fn judge(
 
 /// Whether a row is about what an identity may do to recordings that are there, or whether it may record. With what a
 /// recorder puts, good stores differ too.
-fn rests_on_policies(check: Check) -> bool {
+fn depends_on_policies(check: Check) -> bool {
     let name = check.as_str();
     let is_put = name.starts_with("RecorderCannotPut") || check == Check::RecorderCannotOverwrite;
     match check.about().principal {
@@ -60,12 +60,12 @@ fn rests_on_policies(check: Check) -> bool {
     }
 }
 
-fn unfit(row: &Row) -> EnforceError {
+fn store_unfit_error(row: &Row) -> EnforceError {
     let remedy = match row.check.exception() {
-        Some(Exception::AllowUnprotected) => {
+        Some(ProbeException::AllowUnprotected) => {
             "use a store that keeps legal holds, or decide on allowUnprotected"
         }
-        Some(Exception::OperatorOnly) => {
+        Some(ProbeException::OperatorOnly) => {
             "use a store with a lifecycle, or decide on retentionEnforcement: OperatorOnly"
         }
         None if row.check == Check::EveryoneElseIsDenied => {
@@ -74,13 +74,13 @@ fn unfit(row: &Row) -> EnforceError {
         }
         None => "look who gave that right at the store, or use another store",
     };
-    let found = match row.verdict {
+    let outcome = match row.verdict {
         Verdict::Unknown(_) => "it cannot be told",
         _ => "this does not hold",
     };
     let (check, expected) = (row.check.as_str(), row.check.about().expected);
     EnforceError::StoreUnfit {
-        what: format!("{check}: {expected}: {found}: {}", row.message()),
+        reason: format!("{check}: {expected}: {outcome}: {}", row.message()),
         remedy: remedy.into(),
     }
 }
@@ -92,7 +92,7 @@ mod tests {
     use crate::storage::error::StoreError;
     use crate::storage::probe::Severity;
 
-    fn judged(
+    fn evaluate_one(
         check: Check,
         verdict: Verdict,
         decide: impl FnOnce(&mut BucketSpec),
@@ -112,40 +112,40 @@ mod tests {
         let mut found: Vec<_> = Check::ALL.iter().map(|check| (*check, Verdict::Holds)).collect();
         found.retain(|(other, _)| *other != check);
         found.push((check, verdict));
-        super::judge(&Conformance::of(&found), &spec, true, &BucketState::default())
+        super::evaluate(&Conformance::from_verdicts(&found), &spec, true, &BucketState::default())
     }
 
-    fn nothing(_: &mut BucketSpec) {}
+    fn no_exception(_: &mut BucketSpec) {}
 
     #[test]
-    fn a_store_that_keeps_no_holds_is_refused_unless_it_was_decided() {
+    fn store_without_legal_holds_needs_allow_unprotected() {
         for check in [
             Check::LegalHoldIsKept,
             Check::HeldSurvivesDelete,
             Check::HeldSurvivesBatchDelete,
             Check::HeldSurvivesBypass,
         ] {
-            let refused = judged(check, Verdict::Fails, nothing).unwrap_err();
+            let refused = evaluate_one(check, Verdict::Fails, no_exception).unwrap_err();
             assert!(refused.safe_message().contains("allowUnprotected"), "{refused}");
             assert!(refused.safe_message().starts_with(check.as_str()), "{refused}");
-            let other = judged(check, Verdict::Fails, |spec| spec.operator_only = true);
+            let other = evaluate_one(check, Verdict::Fails, |spec| spec.operator_only = true);
             assert_eq!(other.unwrap_err().category(), "store_unfit");
-            assert_eq!(judged(check, Verdict::Fails, |spec| spec.allow_unprotected = true), Ok(()));
+            assert_eq!(evaluate_one(check, Verdict::Fails, |spec| spec.allow_unprotected = true), Ok(()));
         }
     }
 
     #[test]
-    fn a_store_without_lifecycle_is_refused_unless_it_was_decided() {
+    fn store_without_lifecycle_needs_operator_only() {
         for check in [Check::LifecycleIsKept, Check::TagArrivesWithPut] {
-            let refused = judged(check, Verdict::Fails, nothing).unwrap_err();
+            let refused = evaluate_one(check, Verdict::Fails, no_exception).unwrap_err();
             assert!(refused.safe_message().contains("OperatorOnly"), "{refused}");
-            assert_eq!(judged(check, Verdict::Fails, |spec| spec.operator_only = true), Ok(()));
+            assert_eq!(evaluate_one(check, Verdict::Fails, |spec| spec.operator_only = true), Ok(()));
         }
     }
 
     #[test]
-    fn nothing_excuses_a_bucket_that_is_open_to_all() {
-        let refused = judged(Check::AnonymousCannotGet, Verdict::Fails, |spec| {
+    fn no_exception_allows_anonymous_access() {
+        let refused = evaluate_one(Check::AnonymousCannotGet, Verdict::Fails, |spec| {
             spec.allow_unprotected = true;
             spec.operator_only = true;
         });
@@ -153,29 +153,32 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_told_is_not_taken_for_granted() {
-        let untold = Verdict::Unknown(Why::Untold("x"));
-        let refused = judged(Check::HeldSurvivesDelete, untold.clone(), nothing).unwrap_err();
+    fn inconclusive_fatal_checks_are_errors() {
+        let untold = Verdict::Unknown(UnknownReason::Inconclusive("x"));
+        let refused = evaluate_one(Check::HeldSurvivesDelete, untold.clone(), no_exception).unwrap_err();
         assert!(refused.safe_message().contains("it cannot be told: x"), "{refused}");
-        assert_eq!(judged(Check::HeldSurvivesBypass, untold.clone(), nothing), Ok(()));
-        assert_eq!(judged(Check::RecorderCannotGet, untold, nothing), Ok(()));
+        assert_eq!(evaluate_one(Check::HeldSurvivesBypass, untold.clone(), no_exception), Ok(()));
+        assert_eq!(evaluate_one(Check::RecorderCannotGet, untold, no_exception), Ok(()));
         let away = StoreError { operation: "GetObjectLegalHold", code: "Timeout".into(), status: None };
-        let asked_again =
-            judged(Check::HeldSurvivesDelete, Verdict::Unknown(Why::Store(away.clone())), nothing);
+        let asked_again = evaluate_one(
+            Check::HeldSurvivesDelete,
+            Verdict::Unknown(UnknownReason::Store(away.clone())),
+            no_exception,
+        );
         assert_eq!(asked_again, Err(EnforceError::Storage(away)));
     }
 
     #[test]
-    fn a_recorder_that_cannot_write_has_other_credentials() {
-        let refused = judged(Check::RecorderCanPut, Verdict::Fails, nothing);
-        assert_eq!(refused, Err(EnforceError::RecorderCannotPut { own_key: false }));
+    fn failed_recorder_put_reports_its_credentials() {
+        let refused = evaluate_one(Check::RecorderCanPut, Verdict::Fails, no_exception);
+        assert_eq!(refused, Err(EnforceError::RecorderCannotPut { has_customer_key: false }));
         let told = refused.unwrap_err().safe_message();
         assert!(told.starts_with("spec.storage.recorder.credentialsRef: "), "{told}");
     }
 
     /// What the operator writes restricts nobody there: what the identities' own policies leave open is fatal.
     #[test]
-    fn where_no_bucket_policy_counts_every_row_about_access_must_hold() {
+    fn access_rows_must_hold_without_effective_bucket_policies() {
         for check in Check::ALL {
             let verdict = |other: &Check| {
                 if other == check { Verdict::Fails } else { Verdict::Holds }
@@ -193,10 +196,10 @@ mod tests {
                     operator_only: true,
                     allow_unprotected: true,
                 };
-                super::judge(&Conformance::of(&found), &spec, heeds, &BucketState::default())
+                super::evaluate(&Conformance::from_verdicts(&found), &spec, heeds, &BucketState::default())
             };
             let name = check.as_str();
-            if rests_on_policies(*check) {
+            if depends_on_policies(*check) {
                 let told = judged(false).unwrap_err().safe_message();
                 assert!(told.contains(name) && told.contains("--for identity-policies"), "{told}");
             }
@@ -206,9 +209,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_weak_is_no_reason() {
+    fn weak_rows_do_not_fail_evaluation() {
         for check in Check::ALL.iter().filter(|check| check.as_str().starts_with("RecorderCannot")) {
-            assert_eq!(judged(*check, Verdict::Fails, nothing), Ok(()), "{check:?}");
+            assert_eq!(evaluate_one(*check, Verdict::Fails, no_exception), Ok(()), "{check:?}");
         }
     }
 }

@@ -1,36 +1,41 @@
 //! What others keep in a bucket. Whether it has objects that are no recordings of ours is asked before one that nobody claimed
 //! is adopted.
 
-use super::client::Store;
+use super::client::BucketClient;
 use super::error::StoreError;
 use super::key::{Class, Key};
-use super::listing::{Page, Query, page};
+use super::listing::{ListQuery, VersionPage, list_page};
 
 /// What we write beside recordings.
-const OWN: [&str; 2] = ["ledger/", "probe/"];
+const OWN_PREFIXES: [&str; 2] = ["ledger/", "probe/"];
 /// As many keys as one request tells. At the top level of a bucket of ours stand four names, so that all are seen;
 /// below them a key of another form may be missed here, and the audit, which reads everything, finds it.
-const MOST: i32 = 1000;
+const MAX_KEYS: i32 = 1000;
 
 /// The most pages of a [`look`].
-const LOOK_PAGES: usize = 100;
+const MAX_SCAN_PAGES: usize = 100;
 
 /// Looks at pages under a prefix where others may put what they like, in whatever order it comes: nothing may be claimed not to be
 /// there because this did not see it. Whether it came to the end, and not only to the last page that it looks at.
-pub(crate) async fn look(
-    store: &Store,
+pub(crate) async fn scan(
+    store: &BucketClient,
     prefix: &str,
     by_folder: bool,
-    mut see: impl FnMut(&Page),
+    mut on_page: impl FnMut(&VersionPage),
 ) -> Result<bool, StoreError> {
     let mut after = None;
-    for _ in 0..LOOK_PAGES {
-        let query = Query { by_folder, after: after.as_ref(), is_ours: |_| false, ..Query::under(prefix) };
-        let page = page(store, query).await?;
-        see(&page);
-        let next = page.next_folders(after.as_ref());
+    for _ in 0..MAX_SCAN_PAGES {
+        let query = ListQuery {
+            has_delimiter: by_folder,
+            after: after.as_ref(),
+            is_own_key: |_| false,
+            ..ListQuery::under_prefix(prefix)
+        };
+        let page = list_page(store, query).await?;
+        on_page(&page);
+        let next = page.next_folder_cursor(after.as_ref());
         if next.is_none() {
-            return Ok(!page.is_cut);
+            return Ok(!page.is_truncated);
         }
         after = next;
     }
@@ -38,14 +43,14 @@ pub(crate) async fn look(
 }
 
 /// Whether there is such an object, hidden or not.
-pub(crate) async fn objects(store: &Store) -> Result<bool, StoreError> {
-    let top = keys(store, None).await?;
-    if top.iter().any(|name| !is_ours(name)) {
+pub(crate) async fn has_foreign_objects(store: &BucketClient) -> Result<bool, StoreError> {
+    let top = list_keys(store, None).await?;
+    if top.iter().any(|name| !is_own_key(name)) {
         return Ok(true);
     }
     for class in Class::ALL {
         let is_there = top.iter().any(|name| name.starts_with(class.prefix()));
-        if is_there && keys(store, Some(class)).await?.iter().any(|key| !is_recording(key)) {
+        if is_there && list_keys(store, Some(class)).await?.iter().any(|key| !is_recording(key)) {
             return Ok(true);
         }
     }
@@ -53,13 +58,13 @@ pub(crate) async fn objects(store: &Store) -> Result<bool, StoreError> {
 }
 
 /// The names at the top of the bucket, or keys of a class, of all versions and delete markers.
-async fn keys(store: &Store, class: Option<Class>) -> Result<Vec<String>, StoreError> {
-    let request = store.client.list_object_versions().bucket(&store.bucket).max_keys(MOST);
+async fn list_keys(store: &BucketClient, class: Option<Class>) -> Result<Vec<String>, StoreError> {
+    let request = store.client.list_object_versions().bucket(&store.bucket).max_keys(MAX_KEYS);
     let request = match class {
         None => request.delimiter("/"),
         Some(class) => request.prefix(class.prefix()),
     };
-    let page = request.send().await.map_err(|error| StoreError::of("ListObjectVersions", &error))?;
+    let page = request.send().await.map_err(|error| StoreError::from_sdk("ListObjectVersions", &error))?;
     let versions = page.versions().iter().map(|version| version.key());
     let markers = page.delete_markers().iter().map(|marker| marker.key());
     let names = page.common_prefixes().iter().map(|name| name.prefix());
@@ -67,8 +72,8 @@ async fn keys(store: &Store, class: Option<Class>) -> Result<Vec<String>, StoreE
 }
 
 /// Of a name at the top, or a whole key where the store does not know of levels.
-fn is_ours(name: &str) -> bool {
-    OWN.iter().any(|own| name.starts_with(own))
+fn is_own_key(name: &str) -> bool {
+    OWN_PREFIXES.iter().any(|own| name.starts_with(own))
         || Class::ALL.iter().any(|class| name == class.prefix())
         || is_recording(name)
 }
@@ -86,18 +91,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ours_is_what_has_our_form() {
+    fn own_keys_match_the_layout() {
         let recording = "video/receptie/2026/03/07/080910.011Z-60033-abababababababab.mp4";
         for name in ["video/", "calls/", "ledger/", "probe/", "ledger/owner.json", recording] {
-            assert!(is_ours(name), "{name}");
+            assert!(is_own_key(name), "{name}");
         }
         for name in ["", "their/", "root", "videos/", "video", "video/x.mp4", "/video/", "Ledger/"] {
-            assert!(!is_ours(name), "{name}");
+            assert!(!is_own_key(name), "{name}");
         }
     }
 
     /// Pages of one key each, as long as there are `keys`; and whether a look sees all, and what it sees.
-    async fn looked_at(keys: fn(usize) -> Option<String>) -> (bool, Vec<String>) {
+    async fn scan_keys(keys: fn(usize) -> Option<String>) -> (bool, Vec<String>) {
         let asked = Arc::new(AtomicUsize::new(0));
         let stub = Stub::start(move |_| {
             let number = asked.fetch_add(1, Ordering::Relaxed);
@@ -118,24 +123,24 @@ mod tests {
         .await;
         let mut seen = Vec::new();
         let store = stub.store();
-        let is_all = look(&store, "probe/", false, |page| {
+        let is_all = scan(&store, "probe/", false, |page| {
             seen.extend(page.versions.iter().map(|listed| listed.key.clone()));
         });
         (is_all.await.unwrap(), seen)
     }
 
     #[tokio::test]
-    async fn a_look_ends_and_says_whether_it_saw_all() {
+    async fn scan_is_bounded_and_reports_completeness() {
         const FOLDERS: [&str; 2] = ["probe/recorder/a-1", "probe/recorder/a/1"];
         const BACK: [&str; 3] = ["probe/recorder/b", "probe/recorder/a", "probe/recorder/c"];
         let told = |key: &&str| (*key).to_owned();
-        let (is_all, seen) = looked_at(|number| FOLDERS.get(number).map(|key| (*key).to_owned())).await;
+        let (is_all, seen) = scan_keys(|number| FOLDERS.get(number).map(|key| (*key).to_owned())).await;
         assert!(is_all && seen == FOLDERS.map(|key| told(&key)), "{seen:?}");
-        let (is_all, seen) = looked_at(|number| BACK.get(number).map(|key| (*key).to_owned())).await;
+        let (is_all, seen) = scan_keys(|number| BACK.get(number).map(|key| (*key).to_owned())).await;
         assert!(!is_all && seen == [told(&BACK[0]), told(&BACK[1])], "{seen:?}");
-        let (is_all, seen) = looked_at(|number| Some(format!("probe/recorder/{number:05}"))).await;
-        assert_eq!((is_all, seen.len()), (false, LOOK_PAGES));
-        let (is_all, _) = looked_at(|_| Some("probe/\u{fffd}".to_owned())).await;
+        let (is_all, seen) = scan_keys(|number| Some(format!("probe/recorder/{number:05}"))).await;
+        assert_eq!((is_all, seen.len()), (false, MAX_SCAN_PAGES));
+        let (is_all, _) = scan_keys(|_| Some("probe/\u{fffd}".to_owned())).await;
         assert!(!is_all);
     }
 }

@@ -1,16 +1,18 @@
 //! What of a bucket is weaker than it could be, with what follows from it: pure, from what was read back.
 
-use super::bucket::{BucketState, Extra, Kept, Setting, Unseen};
+use super::bucket::{
+    BucketState, ForbiddenSubresource, RequiredSubresource, SubresourceState, UnreadableReason,
+};
 
 impl BucketState {
     /// What this store does not have or does not show, in sentences; empty where there is nothing of it.
-    pub fn gaps(&self) -> Vec<String> {
+    pub fn limitations(&self) -> Vec<String> {
         let unseen = |why| {
-            let parts = self.unseen.iter().filter(|(_, found)| **found == why);
+            let parts = self.unreadable.iter().filter(|(_, found)| **found == why);
             parts.map(|(extra, _)| <&str>::from(*extra)).collect::<Vec<_>>()
         };
-        let denied_settings = self.settings.iter().filter(|(_, kept)| **kept == Kept::Denied);
-        let mut denied = unseen(Unseen::Denied);
+        let denied_settings = self.required.iter().filter(|(_, kept)| **kept == SubresourceState::Denied);
+        let mut denied = unseen(UnreadableReason::Denied);
         denied.extend(denied_settings.map(|(setting, _)| <&str>::from(*setting)));
         let mut gaps = Vec::new();
         if !denied.is_empty() {
@@ -19,7 +21,7 @@ impl BucketState {
                 denied.join(", ")
             ));
         }
-        let other = unseen(Unseen::OtherAnswer);
+        let other = unseen(UnreadableReason::UnexpectedAnswer);
         if !other.is_empty() {
             gaps.push(format!(
                 "the store does not understand the question whether the bucket has {}: what is set there in another way \
@@ -27,13 +29,15 @@ impl BucketState {
                 other.join(", ")
             ));
         }
-        let weaker =
-            self.settings.iter().filter(|(_, kept)| matches!(kept, Kept::Lacking | Kept::Otherwise(_)));
+        let weaker = self
+            .required
+            .iter()
+            .filter(|(_, kept)| matches!(kept, SubresourceState::Unsupported | SubresourceState::Differs(_)));
         gaps.extend(
             weaker.map(|(setting, _)| format!("the store keeps no {setting}: {}", setting.consequence())),
         );
-        let stronger = self.settings.iter().filter_map(|(setting, kept)| match kept {
-            Kept::Stronger(how) => Some(format!(
+        let stronger = self.required.iter().filter_map(|(setting, kept)| match kept {
+            SubresourceState::Stronger(how) => Some(format!(
                 "the {setting} is {how}, with a key of the organisation's own: whoever withdraws or deletes that key makes all \
                  recordings unreadable, held ones too"
             )),
@@ -45,12 +49,12 @@ impl BucketState {
 
     /// Whether the operator may not read if the bucket has this. A store that does not know the question has no
     /// such thing to be set by S3.
-    pub(crate) fn hides(&self, extra: Extra) -> bool {
-        self.unseen.get(&extra) == Some(&Unseen::Denied)
+    pub(crate) fn is_unreadable(&self, extra: ForbiddenSubresource) -> bool {
+        self.unreadable.get(&extra) == Some(&UnreadableReason::Denied)
     }
 }
 
-impl Setting {
+impl RequiredSubresource {
     fn consequence(self) -> &'static str {
         match self {
             Self::PublicAccessBlock => {
@@ -69,19 +73,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_may_not_be_read_is_not_what_is_not_there() {
+    fn limitations_distinguish_denied_from_unsupported() {
         let mut state = BucketState::default();
-        assert_eq!(state.gaps(), Vec::<String>::new());
-        state.unseen.insert(Extra::Cors, Unseen::Denied);
-        state.settings.insert(Setting::Ownership, Kept::Denied);
-        state.unseen.insert(Extra::Inventory, Unseen::OtherAnswer);
-        state.settings.insert(Setting::Encryption, Kept::Lacking);
-        state.settings.insert(Setting::PublicAccessBlock, Kept::AsRequired);
-        let gaps = state.gaps();
+        assert_eq!(state.limitations(), Vec::<String>::new());
+        state.unreadable.insert(ForbiddenSubresource::Cors, UnreadableReason::Denied);
+        state.required.insert(RequiredSubresource::Ownership, SubresourceState::Denied);
+        state.unreadable.insert(ForbiddenSubresource::Inventory, UnreadableReason::UnexpectedAnswer);
+        state.required.insert(RequiredSubresource::Encryption, SubresourceState::Unsupported);
+        state.required.insert(RequiredSubresource::PublicAccessBlock, SubresourceState::Compliant);
+        let gaps = state.limitations();
         assert_eq!(gaps.len(), 3, "{gaps:?}");
         let mut stronger = state.clone();
-        stronger.settings.insert(Setting::Encryption, Kept::Stronger("aws:kms"));
-        let told = stronger.gaps();
+        stronger.required.insert(RequiredSubresource::Encryption, SubresourceState::Stronger("aws:kms"));
+        let told = stronger.limitations();
         assert!(
             told.iter().any(|gap| gap.contains("aws:kms") && gap.contains("deletes that key")),
             "{told:?}"

@@ -9,13 +9,13 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::bucket::BucketSpec;
-use super::client::{TargetError, is_bucket, is_tls};
+use super::client::{TargetError, is_tls, is_valid_bucket};
 use super::dialect::{Dialect, username};
 use super::policy::document;
-use super::readers::{self, NotOneIdentity};
-use super::statements::{self, Place, Resources};
+use super::readers::{self, AmbiguousPrincipal};
+use super::statements::{self, BucketRef, ResourceArns};
 use crate::api::{RecordingPolicy, Site};
-use crate::protocol::retention::SHORTEST;
+use crate::protocol::retention::MIN_CEILING;
 
 /// Key of the policy that whoever makes the bucket puts there.
 pub const BUCKET: &str = "bucket";
@@ -26,11 +26,11 @@ pub const RECORDER: &str = "recorder";
 /// Key of the auditor's document.
 pub const AUDITOR: &str = "auditor";
 /// What the key of a reader's document begins with; its principal follows.
-pub const READER: &str = "reader:";
+pub const READER_PREFIX: &str = "reader:";
 
 /// For which store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum IamFormat {
     /// AWS: a bucket policy to begin with, and identity policies with what each may. The Denies are in the bucket's
     /// policy, which the operator writes.
     Aws,
@@ -48,16 +48,16 @@ pub enum Form {
 pub enum IamError {
     /// A principal is none, or more than one identity.
     #[error(transparent)]
-    Principal(#[from] NotOneIdentity),
+    Principal(#[from] AmbiguousPrincipal),
     /// One identity is machine and person, or both machines.
     #[error("{0}")]
-    NotApart(String),
+    SharedIdentity(String),
     /// The bucket or the endpoint cannot be used.
     #[error(transparent)]
     Target(#[from] TargetError),
 }
 
-/// The documents by identity: [`OPERATOR`], [`RECORDER`], [`AUDITOR`] if the Site has one, [`READER`] with the principal of each, and
+/// The documents by identity: [`OPERATOR`], [`RECORDER`], [`AUDITOR`] if the Site has one, [`READER_PREFIX`] with the principal of each, and
 /// [`BUCKET`] where a bucket's policy counts. Each is a policy document, but for `SeaweedFS`, where those of
 /// identities are entries of its S3 configuration (without credentials).
 ///
@@ -65,28 +65,28 @@ pub enum IamError {
 pub fn documents(
     site: &Site,
     policy: Option<&RecordingPolicy>,
-    form: Form,
+    form: IamFormat,
 ) -> Result<BTreeMap<String, Value>, IamError> {
     // What is printed is given out as it is.
-    if let Some(first) = readers::not_one_identity(site, policy).into_iter().next() {
+    if let Some(first) = readers::ambiguous_principals(site, policy).into_iter().next() {
         return Err(first.into());
     }
-    readers::no_machine(site, policy)
-        .and_then(|()| readers::auditor_apart(site, policy))
-        .map_err(|(_, message)| IamError::NotApart(message))?;
+    readers::check_machine_principals(site, policy)
+        .and_then(|()| readers::check_auditor_principal(site, policy))
+        .map_err(|(_, message)| IamError::SharedIdentity(message))?;
     let storage = &site.spec.storage;
-    if !is_bucket(&storage.bucket) {
+    if !is_valid_bucket(&storage.bucket) {
         return Err(TargetError::Bucket.into());
     }
     let tls = storage.endpoint.as_deref().map_or(Ok(true), is_tls)?;
     let spec = BucketSpec {
         // The statements say nothing about time.
-        video_ceiling: SHORTEST,
-        calls_ceiling: SHORTEST,
+        video_ceiling: MIN_CEILING,
+        calls_ceiling: MIN_CEILING,
         operator_principal: storage.operator.principal.clone(),
         recorder_principal: storage.recorder.principal.clone(),
         auditor: storage.auditor.as_ref().map(|auditor| auditor.principal.clone()),
-        readers: readers::of(site, policy),
+        readers: readers::reader_principals(site, policy),
         take_over: false,
         operator_only: false,
         allow_unprotected: false,
@@ -94,36 +94,36 @@ pub fn documents(
     let identities =
         [(OPERATOR.to_owned(), &spec.operator_principal), (RECORDER.to_owned(), &spec.recorder_principal)];
     let auditor = spec.auditor.iter().map(|auditor| (AUDITOR.to_owned(), auditor));
-    let people = spec.readers.iter().map(|reader| (format!("{READER}{reader}"), reader));
-    let place = Place { bucket: &storage.bucket, region: &storage.region };
-    let statements = statements::policy(place, &spec, &form.dialect(&spec), tls);
+    let people = spec.readers.iter().map(|reader| (format!("{READER_PREFIX}{reader}"), reader));
+    let place = BucketRef { name: &storage.bucket, region: &storage.region };
+    let statements = statements::policy_statements(place, &spec, &form.dialect(&spec), tls);
     let mut all: BTreeMap<String, Value> = identities
         .into_iter()
         .chain(auditor)
         .chain(people)
         .map(|(key, principal)| {
             let is_operator = key == OPERATOR;
-            let of = match form {
-                Form::SeaweedFs => entry(&storage.bucket, principal, is_operator),
-                _ => document(&form.identity(place, &statements, principal, is_operator)),
+            let value = match form {
+                IamFormat::SeaweedFs => seaweedfs_identity(&storage.bucket, principal, is_operator),
+                _ => document(&form.identity_statements(place, &statements, principal, is_operator)),
             };
-            (key, of)
+            (key, value)
         })
         .collect();
-    if form != Form::IdentityPolicies {
-        let bootstrap = statements::bootstrap(place, &spec.operator_principal, form.knows_more_settings());
+    if form != IamFormat::IdentityPolicies {
+        let bootstrap = statements::bootstrap(place, &spec.operator_principal, form.supports_more_settings());
         all.insert(BUCKET.to_owned(), document(&bootstrap));
     }
     Ok(all)
 }
 
 /// An identity of `SeaweedFS`. The bucket's policy gives and denies the rest, also to an identity with `Admin`.
-fn entry(bucket: &str, principal: &str, is_operator: bool) -> Value {
+fn seaweedfs_identity(bucket: &str, principal: &str, is_operator: bool) -> Value {
     let actions: Vec<String> = is_operator.then(|| format!("Admin:{bucket}")).into_iter().collect();
     json!({ "name": username(principal), "actions": actions })
 }
 
-impl Form {
+impl IamFormat {
     /// The words that the store is documented, or was found, to understand.
     fn dialect(self, spec: &BucketSpec) -> Dialect {
         Dialect {
@@ -131,20 +131,20 @@ impl Form {
             // Where it is not known that a put with a tag does without the right to tag, it is given.
             deny_tagging: matches!(self, Self::Ceph | Self::SeaweedFs),
             deny_plain_http: true,
-            more_settings: self.knows_more_settings(),
-            ..Dialect::of(&spec.operator_principal, &spec.recorder_principal)
+            more_settings: self.supports_more_settings(),
+            ..Dialect::unproved(&spec.operator_principal, &spec.recorder_principal)
         }
     }
 
     /// Ceph 16 refuses a policy with a word that it does not know.
-    fn knows_more_settings(self) -> bool {
+    fn supports_more_settings(self) -> bool {
         self != Self::Ceph
     }
 
     /// What of the bucket's statements is about one identity, without its name.
-    fn identity(
+    fn identity_statements(
         self,
-        place: Place<'_>,
+        place: BucketRef<'_>,
         statements: &[Value],
         principal: &str,
         is_operator: bool,
@@ -159,18 +159,18 @@ impl Form {
             self == Self::IdentityPolicies || statement.get("Effect").and_then(Value::as_str) == Some("Allow")
         };
         // Only an identity's own policy can let it make a bucket: that has no policy yet.
-        let make = is_operator.then(|| {
+        let create_bucket = is_operator.then(|| {
             json!({ "Sid": "OperatorMakesBucket", "Effect": "Allow", "Action": ["s3:CreateBucket"],
-                    "Resource": [Resources::of(place, principal).bucket()] })
+                    "Resource": [ResourceArns::new(place, principal).bucket()] })
         });
-        let about = statements.iter().filter(names).filter(counts).map(|statement| {
+        let own_statements = statements.iter().filter(names).filter(counts).map(|statement| {
             let mut statement = statement.clone();
             if let Value::Object(elements) = &mut statement {
                 elements.remove("Principal");
             }
             statement
         });
-        make.into_iter().chain(about).collect()
+        create_bucket.into_iter().chain(own_statements).collect()
     }
 }
 

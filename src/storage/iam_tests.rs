@@ -16,14 +16,14 @@ spec:
     recorder: {principal: recorder, credentialsRef: {name: b}}
 ";
 
-fn of(form: Form, key: &str) -> Vec<Value> {
+fn statements_for(form: IamFormat, key: &str) -> Vec<Value> {
     let site: Site = serde_saphyr::from_str(SITE).unwrap();
     let all = documents(&site, None, form).unwrap();
     let statements = all[key]["Statement"].as_array().unwrap();
     statements.clone()
 }
 
-fn actions<'a>(statements: &'a [Value], effect: &str) -> Vec<&'a str> {
+fn actions_with_effect<'a>(statements: &'a [Value], effect: &str) -> Vec<&'a str> {
     let of = statements.iter().filter(|statement| statement["Effect"] == effect);
     of.flat_map(|statement| statement["Action"].as_array().unwrap())
         .map(|action| action.as_str().unwrap())
@@ -31,10 +31,10 @@ fn actions<'a>(statements: &'a [Value], effect: &str) -> Vec<&'a str> {
 }
 
 #[test]
-fn an_identity_policy_names_nobody_and_no_other_bucket() {
-    for form in [Form::Aws, Form::Ceph, Form::IdentityPolicies] {
+fn identity_policy_has_no_principal_and_no_other_bucket() {
+    for form in [IamFormat::Aws, IamFormat::Ceph, IamFormat::IdentityPolicies] {
         for key in [OPERATOR, RECORDER, "reader:manager"] {
-            for statement in of(form, key) {
+            for statement in statements_for(form, key) {
                 assert!(statement.get("Principal").is_none() && statement.get("NotPrincipal").is_none());
                 for resource in statement["Resource"].as_array().unwrap() {
                     let at =
@@ -47,11 +47,11 @@ fn an_identity_policy_names_nobody_and_no_other_bucket() {
 }
 
 #[test]
-fn where_only_identity_policies_count_they_say_all() {
-    let recorder = of(Form::IdentityPolicies, RECORDER);
-    let allowed = actions(&recorder, "Allow");
+fn identity_policies_include_denies_without_bucket_policies() {
+    let recorder = statements_for(IamFormat::IdentityPolicies, RECORDER);
+    let allowed = actions_with_effect(&recorder, "Allow");
     assert!(allowed.iter().all(|action| action.starts_with("s3:PutObject")), "{allowed:?}");
-    let denied = actions(&recorder, "Deny");
+    let denied = actions_with_effect(&recorder, "Deny");
     for action in [
         "s3:GetObject",
         "s3:DeleteObjectVersion",
@@ -61,8 +61,8 @@ fn where_only_identity_policies_count_they_say_all() {
     ] {
         assert!(denied.contains(&action), "{action}");
     }
-    let operator = of(Form::IdentityPolicies, OPERATOR);
-    assert!(actions(&operator, "Allow").contains(&"s3:CreateBucket"));
+    let operator = statements_for(IamFormat::IdentityPolicies, OPERATOR);
+    assert!(actions_with_effect(&operator, "Allow").contains(&"s3:CreateBucket"));
     let recordings = |statement: &&Value| {
         statement["Effect"] == "Deny"
             && statement["Resource"]
@@ -72,8 +72,8 @@ fn where_only_identity_policies_count_they_say_all() {
                 .any(|at| at.as_str().unwrap().ends_with("/video/*"))
     };
     let denied: Vec<Value> = operator.iter().filter(recordings).cloned().collect();
-    assert!(actions(&denied, "Deny").contains(&"s3:GetObject"), "article 3.2");
-    let reader = of(Form::IdentityPolicies, "reader:manager");
+    assert!(actions_with_effect(&denied, "Deny").contains(&"s3:GetObject"), "article 3.2");
+    let reader = statements_for(IamFormat::IdentityPolicies, "reader:manager");
     let unless_held = |statement: &&Value| {
         statement["Effect"] == "Deny"
             && statement["Condition"]["StringNotEquals"]["s3:ExistingObjectTag/toezicht-retention"] == "held"
@@ -86,28 +86,32 @@ fn where_only_identity_policies_count_they_say_all() {
 }
 
 #[test]
-fn where_a_bucket_policy_counts_the_denies_are_there_alone() {
-    for form in [Form::Aws, Form::Ceph] {
+fn identity_policies_omit_denies_with_bucket_policies() {
+    for form in [IamFormat::Aws, IamFormat::Ceph] {
         for key in [OPERATOR, RECORDER, "reader:manager"] {
-            assert_eq!(actions(&of(form, key), "Deny"), Vec::<&str>::new());
+            assert_eq!(actions_with_effect(&statements_for(form, key), "Deny"), Vec::<&str>::new());
         }
-        assert!(of(form, BUCKET).iter().all(|statement| statement["Principal"]["AWS"][0] == "operator"));
+        assert!(
+            statements_for(form, BUCKET)
+                .iter()
+                .all(|statement| statement["Principal"]["AWS"][0] == "operator")
+        );
     }
 }
 
 #[test]
-fn an_identity_of_seaweedfs_has_its_bare_name() {
+fn seaweedfs_identity_uses_its_bare_name() {
     let site: Site =
         serde_saphyr::from_str(&SITE.replace("principal: operator", "principal: \"arn:aws:iam::1:user/op\""))
             .unwrap();
-    let all = documents(&site, None, Form::SeaweedFs).unwrap();
+    let all = documents(&site, None, IamFormat::SeaweedFs).unwrap();
     assert_eq!(all[OPERATOR], json!({"name": "op", "actions": ["Admin:gemeente-zwembad"]}));
     assert_eq!(all[RECORDER], json!({"name": "recorder", "actions": []}));
     assert!(all[BUCKET]["Statement"].is_array());
 }
 
 #[test]
-fn documents_name_one_identity_each() {
+fn ambiguous_principals_are_rejected() {
     for (field, whose) in [
         ("spec.managers[0].principal", "principal: manager"),
         ("spec.storage.operator.principal", "principal: operator"),
@@ -116,7 +120,7 @@ fn documents_name_one_identity_each() {
         for principal in ["${aws:username}", "arn:aws:iam::000000000000:user/${aws:username}", "*"] {
             let site = SITE.replace(whose, &format!("principal: {principal:?}"));
             let site: Site = serde_saphyr::from_str(&site).unwrap();
-            let error = documents(&site, None, Form::Aws).unwrap_err().to_string();
+            let error = documents(&site, None, IamFormat::Aws).unwrap_err().to_string();
             assert!(error.starts_with(field) && error.contains("article 4.1"), "{error}");
         }
     }
@@ -124,11 +128,11 @@ fn documents_name_one_identity_each() {
 
 /// Whoever copies the policy from the documentation gives what is needed, and no more.
 #[test]
-fn the_documentation_has_the_same_policy() {
+fn documented_policy_matches_bootstrap() {
     let text = include_str!("../../docs/storage.md");
     let (_, json) = text.split_once("```json\n").unwrap();
     let (json, _) = json.split_once("```").unwrap();
     let told = json.replace("BUCKET", "b").replace("OPERATOR", "o");
-    let printed = statements::bootstrap(Place { bucket: "b", region: "nl-1" }, "o", true);
-    assert_eq!(Policy::parse(&told).unwrap(), Policy::of(&printed).unwrap());
+    let printed = statements::bootstrap(BucketRef { name: "b", region: "nl-1" }, "o", true);
+    assert_eq!(Policy::parse(&told).unwrap(), Policy::from_statements(&printed).unwrap());
 }

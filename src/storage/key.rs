@@ -16,9 +16,9 @@ use crate::protocol::recording::Recording;
 /// The longest a segment can be: one day. Whoever looks for what overlaps a window starts this much earlier.
 pub const MAX_DURATION_MS: u64 = 24 * 60 * 60 * 1000;
 /// The longest name of a source: a Kubernetes object's name.
-const MAX_SOURCE: usize = 253;
+const MAX_SOURCE_LENGTH: usize = 253;
 /// How many hexadecimal digits of the SHA-256 stand in the key.
-const DIGITS: usize = 16;
+const DIGEST_DIGITS: usize = 16;
 const EXTENSION: &str = ".mp4";
 
 /// Key of one recording. Reads and writes the one form: `key.to_string().parse() == Ok(key)`, and whatever
@@ -30,7 +30,7 @@ pub struct Key {
     /// Whole milliseconds.
     start: Timestamp,
     duration_ms: u64,
-    digest: [u8; DIGITS / 2],
+    digest: [u8; DIGEST_DIGITS / 2],
 }
 
 /// Why something is no key of a recording.
@@ -72,19 +72,19 @@ impl Key {
         duration_ms: u64,
         sha256: &[u8; 32],
     ) -> Result<Self, KeyError> {
-        let mut digest = [0; DIGITS / 2];
+        let mut digest = [0; DIGEST_DIGITS / 2];
         digest.iter_mut().zip(sha256).for_each(|(to, from)| *to = *from);
-        Self::of_parts(class, source.into(), start, duration_ms, digest)
+        Self::from_parts(class, source.into(), start, duration_ms, digest)
     }
 
-    fn of_parts(
+    fn from_parts(
         class: Class,
         source: String,
         start: Timestamp,
         duration_ms: u64,
-        digest: [u8; DIGITS / 2],
+        digest: [u8; DIGEST_DIGITS / 2],
     ) -> Result<Self, KeyError> {
-        if !is_source(&source) {
+        if !is_source_name(&source) {
             return Err(KeyError::Source);
         }
         // Before the epoch, cutting and the four digits of the year would both need more thought than
@@ -135,12 +135,12 @@ impl Key {
     }
 
     /// Whether the bytes that `sha256` is of are those the key names.
-    pub fn names(&self, sha256: &[u8; 32]) -> bool {
+    pub fn matches_sha256(&self, sha256: &[u8; 32]) -> bool {
         sha256.starts_with(&self.digest)
     }
 
     /// What the keys of recordings that start at `at` have after the prefix of their day, to the second.
-    pub(crate) fn clock(at: Timestamp) -> String {
+    pub(crate) fn time_prefix(at: Timestamp) -> String {
         let at = TimeZone::UTC.to_datetime(at);
         format!("{:02}{:02}{:02}", at.hour(), at.minute(), at.second())
     }
@@ -164,14 +164,14 @@ impl FromStr for Key {
     type Err = KeyError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let key = parts(text).ok_or(KeyError::Form)??;
+        let key = parse_parts(text).ok_or(KeyError::Form)??;
         // Two texts for one recording would be two objects for it: only the one form is a key.
         if key.to_string() == text { Ok(key) } else { Err(KeyError::Form) }
     }
 }
 
 /// The parts of a text that has about the form of a key.
-fn parts(text: &str) -> Option<Result<Key, KeyError>> {
+fn parse_parts(text: &str) -> Option<Result<Key, KeyError>> {
     let mut split = text.split('/');
     let class = split.next()?;
     let class = Class::ALL.into_iter().find(|c| c.as_str() == class)?;
@@ -194,16 +194,16 @@ fn parts(text: &str) -> Option<Result<Key, KeyError>> {
     let time =
         civil::Time::new(part(clock / 10_000)?, part(clock / 100 % 100)?, part(clock % 100)?, nano).ok()?;
     let start = date.to_datetime(time).to_zoned(TimeZone::UTC).ok()?.timestamp();
-    Some(Key::of_parts(class, source.to_owned(), start, duration_ms, digest))
+    Some(Key::from_parts(class, source.to_owned(), start, duration_ms, digest))
 }
 
 /// Whether a text can name a source: what Kubernetes takes as a name (RFC 1123 subdomain).
-pub(crate) fn is_source(text: &str) -> bool {
+pub(crate) fn is_source_name(text: &str) -> bool {
     let label = |label: &str| {
         let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         !label.is_empty() && label.chars().all(inner) && !label.starts_with('-') && !label.ends_with('-')
     };
-    text.len() <= MAX_SOURCE && text.split('.').all(label)
+    text.len() <= MAX_SOURCE_LENGTH && text.split('.').all(label)
 }
 
 #[cfg(test)]
@@ -223,16 +223,16 @@ mod tests {
     }
 
     #[test]
-    fn is_written_as_documented() {
+    fn key_has_documented_format() {
         let start: Timestamp = "2026-03-07T08:09:10.0119Z".parse().unwrap();
         let key = Key::new(Class::Video, "receptie", start, 60_033, &[0xab; 32]).unwrap();
         assert_eq!(key.to_string(), "video/receptie/2026/03/07/080910.011Z-60033-abababababababab.mp4");
         assert_eq!(key.end().to_string(), "2026-03-07T08:10:10.044Z");
-        assert!(key.names(&[0xab; 32]) && !key.names(&[0xac; 32]));
+        assert!(key.matches_sha256(&[0xab; 32]) && !key.matches_sha256(&[0xac; 32]));
     }
 
     #[test]
-    fn other_texts_are_no_keys() {
+    fn other_texts_are_rejected() {
         for text in [
             "",
             "ledger/owner.json",
@@ -257,19 +257,19 @@ mod tests {
 
     proptest! {
         #[test]
-        fn reads_what_it_writes(key in keys()) {
+        fn key_round_trips(key in keys()) {
             prop_assert_eq!(key.to_string().parse(), Ok(key));
         }
 
         #[test]
-        fn what_parses_is_written_back(text in "(video|calls)/[a-z0-9]{1,3}/20[0-9]{2}/[01][0-9]/[0-3][0-9]/[0-2][0-9][0-5][0-9][0-5][0-9]\\.[0-9]{3}Z-[0-9]{1,6}-[0-9a-f]{16}\\.mp4") {
+        fn parsed_key_is_unchanged(text in "(video|calls)/[a-z0-9]{1,3}/20[0-9]{2}/[01][0-9]/[0-3][0-9]/[0-2][0-9][0-5][0-9][0-5][0-9]\\.[0-9]{3}Z-[0-9]{1,6}-[0-9a-f]{16}\\.mp4") {
             if let Ok(key) = text.parse::<Key>() {
                 prop_assert_eq!(key.to_string(), text);
             }
         }
 
         #[test]
-        fn arbitrary_texts_do_no_harm(text in "\\PC*") {
+        fn parse_never_panics(text in "\\PC*") {
             let _ = text.parse::<Key>();
         }
 
@@ -282,7 +282,7 @@ mod tests {
         }
 
         #[test]
-        fn a_day_is_a_prefix(key in keys()) {
+        fn key_starts_with_its_day_prefix(key in keys()) {
             let day = TimeZone::UTC.to_datetime(key.start()).date();
             prop_assert!(key.to_string().starts_with(&Key::day_prefix(key.class(), key.source(), day)));
         }

@@ -2,23 +2,23 @@
 
 /// What may stand at each place of a recording's key, after the prefix of its day:
 /// `hhmmss.mmmZ-{duration_ms}-{16 hexadecimal digits}.mp4`.
-const CLOCK: &[u8] = b"dddddd.dddZ-";
-const MOST_DURATION_DIGITS: usize = 8;
+const TIME_PATTERN: &[u8] = b"dddddd.dddZ-";
+const MAX_DURATION_DIGITS: usize = 8;
 const HASH_DIGITS: usize = 16;
-const ENDING: &[u8] = b".mp4";
+const EXTENSION: &[u8] = b".mp4";
 const DIGITS: &[u8] = b"0123456789";
 const HEX: &[u8] = b"0123456789abcdef";
 
 /// The characters with which `text`, the part of a key after the prefix of its day, can go on as that of a recording.
 /// `None`: no recording's key begins so. Empty: it is whole.
-pub(crate) fn continuations(text: &[u8]) -> Option<&'static [u8]> {
-    let (clock, rest) = text.split_at(text.len().min(CLOCK.len()));
-    for (byte, form) in clock.iter().zip(CLOCK) {
+pub(crate) fn allowed_next_bytes(text: &[u8]) -> Option<&'static [u8]> {
+    let (clock, rest) = text.split_at(text.len().min(TIME_PATTERN.len()));
+    for (byte, form) in clock.iter().zip(TIME_PATTERN) {
         if !(if *form == b'd' { byte.is_ascii_digit() } else { byte == form }) {
             return None;
         }
     }
-    match CLOCK.get(clock.len()) {
+    match TIME_PATTERN.get(clock.len()) {
         Some(b'd') => return Some(DIGITS),
         Some(b'.') => return Some(b"."),
         Some(b'Z') => return Some(b"Z"),
@@ -26,17 +26,15 @@ pub(crate) fn continuations(text: &[u8]) -> Option<&'static [u8]> {
         None => (),
     }
     let Some(dash) = rest.iter().position(|byte| *byte == b'-') else {
-        let is_duration = rest.len() <= MOST_DURATION_DIGITS && rest.iter().all(u8::is_ascii_digit);
+        let is_duration = rest.len() <= MAX_DURATION_DIGITS && rest.iter().all(u8::is_ascii_digit);
         return is_duration.then_some(match rest.len() {
             0 => DIGITS,
-            MOST_DURATION_DIGITS => b"-",
+            MAX_DURATION_DIGITS => b"-",
             _ => b"-0123456789",
         });
     };
     let (duration, rest) = rest.split_at(dash);
-    if duration.is_empty()
-        || duration.len() > MOST_DURATION_DIGITS
-        || !duration.iter().all(u8::is_ascii_digit)
+    if duration.is_empty() || duration.len() > MAX_DURATION_DIGITS || !duration.iter().all(u8::is_ascii_digit)
     {
         return None;
     }
@@ -48,15 +46,15 @@ pub(crate) fn continuations(text: &[u8]) -> Option<&'static [u8]> {
     if hash.len() < HASH_DIGITS {
         return Some(HEX);
     }
-    ENDING.strip_prefix(ending).map(|left| left.get(..1).unwrap_or_default())
+    EXTENSION.strip_prefix(ending).map(|left| left.get(..1).unwrap_or_default())
 }
 
 /// How much of `text`, the part of a key after the prefix of its day, could be the beginning of a recording's.
-pub(crate) fn trunk(text: &str) -> &str {
+pub(crate) fn valid_prefix(text: &str) -> &str {
     let bytes = text.as_bytes();
     let mut length = 0;
     while let Some(next) = bytes.get(length) {
-        match continuations(bytes.get(..length).unwrap_or_default()) {
+        match allowed_next_bytes(bytes.get(..length).unwrap_or_default()) {
             Some(next_ones) if next_ones.contains(next) => length += 1,
             _ => break,
         }
@@ -74,7 +72,7 @@ pub(crate) fn successor(text: &str) -> Option<String> {
 }
 
 /// The folder `yyyy/`, `mm/` or `dd/` of a day, by its place.
-pub(crate) fn is_number(folder: &str, digits: usize) -> bool {
+pub(crate) fn is_number_of_length(folder: &str, digits: usize) -> bool {
     folder.len() == digits && folder.bytes().all(|byte| byte.is_ascii_digit())
 }
 
@@ -89,27 +87,27 @@ mod tests {
     proptest! {
         /// Whatever a recording's key is, it is found by going on from any of its beginnings.
         #[test]
-        fn keys_go_on_as_their_form_says(
+        fn allowed_next_bytes_accept_every_key(
             ms in 0_i64..253_402_207_200_000, duration in 0..=MAX_DURATION_MS, sha in any::<[u8; 32]>(),
         ) {
             let start = Timestamp::from_millisecond(ms).unwrap();
             let key = Key::new(Class::Video, "a", start, duration, &sha).unwrap().to_string();
             let name = key.rsplit('/').next().unwrap();
             for (length, next) in name.bytes().enumerate() {
-                let ways = continuations(&name.as_bytes()[..length]).unwrap();
+                let ways = allowed_next_bytes(&name.as_bytes()[..length]).unwrap();
                 prop_assert!(ways.contains(&next), "{name} at {length}");
             }
-            prop_assert_eq!(continuations(name.as_bytes()), Some(&b""[..]));
-            prop_assert_eq!(trunk(name), name);
+            prop_assert_eq!(allowed_next_bytes(name.as_bytes()), Some(&b""[..]));
+            prop_assert_eq!(valid_prefix(name), name);
         }
 
         #[test]
-        fn arbitrary_texts_have_a_trunk(text in "\\PC*") {
-            prop_assert!(text.starts_with(trunk(&text)));
+        fn valid_prefix_is_a_prefix(text in "\\PC*") {
+            prop_assert!(text.starts_with(valid_prefix(&text)));
         }
 
         #[test]
-        fn successors_sort_after_all_that_begins_so(text in "[ -}]{1,20}", more in "\\PC{0,20}", other in "[ -}]{1,20}") {
+        fn successor_sorts_after_every_extension(text in "[ -}]{1,20}", more in "\\PC{0,20}", other in "[ -}]{1,20}") {
             let next = successor(&text).unwrap();
             let longer = text.clone() + &more;
             prop_assert!(longer < next);
@@ -118,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn trunks_end_where_no_key_of_ours_goes_on() {
+    fn valid_prefix_ends_at_first_invalid_byte() {
         for (text, expected) in [
             ("101010/k", "101010"),
             ("101010.123Z/k", "101010.123Z"),
@@ -128,7 +126,7 @@ mod tests {
             ("10é", "10"),
             ("-", ""),
         ] {
-            assert_eq!(trunk(text), expected, "{text}");
+            assert_eq!(valid_prefix(text), expected, "{text}");
         }
     }
 }

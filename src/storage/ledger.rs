@@ -10,33 +10,33 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::client::{Purpose, Store};
+use super::client::{BucketClient, Purpose};
 use super::error::StoreError;
 use super::hold::HoldError;
 use super::key::Class;
-use super::objects::{self, MOST};
+use super::objects::{self, MAX_OBJECT_BYTES};
 use super::sources;
-use crate::api::{IncidentHoldSpec, past};
-use crate::contract::{Covering, StorageTarget};
+use crate::api::{IncidentHoldSpec, reject_future};
+use crate::contract::{HoldScopeConfig, StorageTarget};
 use crate::protocol::Window;
-use crate::protocol::cover::Cover;
+use crate::protocol::cover::HoldScope;
 
-const FOLDER: &str = "ledger/holds/";
+const OPEN_PREFIX: &str = "ledger/holds/";
 /// Where closed entries are: they are read one by one, when somebody asks for one.
-const CLOSED: &str = "ledger/closed/";
+const CLOSED_PREFIX: &str = "ledger/closed/";
 /// Entries read at once.
 const AT_ONCE: usize = 16;
 /// Bytes that the names of an entry's cameras may take: it stays well below what a ledger object may have.
-const MOST_NAMES: usize = MOST / 2;
+const MAX_NAME_BYTES: usize = MAX_OBJECT_BYTES / 2;
 /// What stands around a name.
-const LINE: usize = 8;
+const NAME_OVERHEAD: usize = 8;
 /// The form of the entries; one of another form is not understood, and nothing is released by it.
-const FORMAT: u32 = 1;
+const FORMAT_VERSION: u32 = 1;
 
 /// A hold as the bucket knows it: enough to go on without the cluster, and to make the resource anew.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Entry {
+pub struct LedgerEntry {
     /// See [`FORMAT`].
     format: u32,
     /// UID of the IncidentHold that it was first written for.
@@ -69,9 +69,9 @@ pub struct Entry {
     pub closed_at: Option<Timestamp>,
 }
 
-impl Entry {
+impl LedgerEntry {
     /// An open entry for a hold as it is declared now.
-    pub fn of(
+    pub fn new(
         uid: String,
         namespace: String,
         name: String,
@@ -79,7 +79,7 @@ impl Entry {
         accepted_at: Timestamp,
     ) -> Self {
         Self {
-            format: FORMAT,
+            format: FORMAT_VERSION,
             uid,
             namespace,
             name,
@@ -101,18 +101,18 @@ impl Entry {
     }
 
     /// What it covers, as recorders are told.
-    pub fn covering(&self) -> Covering {
-        Covering { cameras: self.cameras.clone(), calls: self.calls, window: self.window }
+    pub fn scope_config(&self) -> HoldScopeConfig {
+        HoldScopeConfig { cameras: self.cameras.clone(), calls: self.calls, window: self.window }
     }
 
     /// What it covers.
-    pub fn cover(&self) -> Cover {
-        self.covering().cover()
+    pub fn scope(&self) -> HoldScope {
+        self.scope_config().scope()
     }
 
     /// What it covers, as a short text that changes when that changes.
-    pub fn scope(&self) -> String {
-        let bytes = serde_json::to_vec(&self.covering()).unwrap_or_default();
+    pub fn scope_hash(&self) -> String {
+        let bytes = serde_json::to_vec(&self.scope_config()).unwrap_or_default();
         let hash = Sha256::digest(bytes);
         hex::encode(hash.get(..8).unwrap_or_default())
     }
@@ -120,8 +120,8 @@ impl Entry {
     /// The entry with what the hold now covers too. It never covers less: ending the window of what was going on releases
     /// nothing that was covered when the end was seen.
     #[must_use]
-    pub fn grown(&self, spec: &IncidentHoldSpec, now: Timestamp) -> Self {
-        let cameras = both(&self.cameras, &spec.cameras.iter().cloned().collect());
+    pub fn extended(&self, spec: &IncidentHoldSpec, now: Timestamp) -> Self {
+        let cameras = union_of_cameras(&self.cameras, &spec.cameras.iter().cloned().collect());
         let until = match (self.window.until, spec.window.until.as_ref().map(|until| until.0)) {
             (None, Some(until)) => Some(until.max(now)),
             (Some(before), Some(until)) => Some(until.max(before)),
@@ -131,19 +131,19 @@ impl Entry {
             cameras,
             calls: self.calls || spec.calls,
             window: Window::new(self.window.from.min(spec.window.from.0), until),
-            ..self.believed(now)
+            ..self.with_clamped_accepted_at(now)
         }
     }
 
     /// The entry as it counts now: one that was accepted by a clock that was ahead counts from now.
     #[must_use]
-    pub fn believed(&self, now: Timestamp) -> Self {
-        Self { accepted_at: past(self.accepted_at, now).unwrap_or(now), ..self.clone() }
+    pub fn with_clamped_accepted_at(&self, now: Timestamp) -> Self {
+        Self { accepted_at: reject_future(self.accepted_at, now).unwrap_or(now), ..self.clone() }
     }
 
     /// The entry as that of a resource that was made anew.
     #[must_use]
-    pub fn of_successor(self, uid: String) -> Self {
+    pub fn with_uid(self, uid: String) -> Self {
         Self { uid, ..self }
     }
 
@@ -163,13 +163,16 @@ impl Entry {
     /// The entry when its incident is seen to be resolved.
     #[must_use]
     pub fn resolved(&self, now: Timestamp) -> Self {
-        Self { resolved_at: self.resolved_at.and_then(|at| past(at, now)).or(Some(now)), ..self.clone() }
+        Self {
+            resolved_at: self.resolved_at.and_then(|at| reject_future(at, now)).or(Some(now)),
+            ..self.clone()
+        }
     }
 
     /// The entry with what another one of the same hold covers.
     #[must_use]
-    pub fn joined(&self, other: &Self) -> Self {
-        let cameras = both(&self.cameras, &other.cameras);
+    pub fn merged(&self, other: &Self) -> Self {
+        let cameras = union_of_cameras(&self.cameras, &other.cameras);
         let until = self.window.until.zip(other.window.until);
         Self {
             cameras,
@@ -189,38 +192,38 @@ impl Entry {
         Self { closed_at: Some(now), ..self.clone() }
     }
 
-    const fn is_understood(&self) -> bool {
-        self.format == FORMAT
+    const fn is_supported(&self) -> bool {
+        self.format == FORMAT_VERSION
     }
 
-    fn key(uid: &str) -> String {
-        format!("{FOLDER}{uid}.json")
+    fn open_key(uid: &str) -> String {
+        format!("{OPEN_PREFIX}{uid}.json")
     }
 
     fn closed_key(uid: &str) -> String {
-        format!("{CLOSED}{uid}.json")
+        format!("{CLOSED_PREFIX}{uid}.json")
     }
 }
 
 /// The cameras of either; empty: all. So many that an entry has no room for them are all.
-fn both(one: &BTreeSet<String>, other: &BTreeSet<String>) -> BTreeSet<String> {
+fn union_of_cameras(one: &BTreeSet<String>, other: &BTreeSet<String>) -> BTreeSet<String> {
     if one.is_empty() || other.is_empty() {
         return BTreeSet::new();
     }
     let both: BTreeSet<String> = one.union(other).cloned().collect();
-    let bytes: usize = both.iter().map(|name| name.len() + LINE).sum();
-    if bytes > MOST_NAMES { BTreeSet::new() } else { both }
+    let bytes: usize = both.iter().map(|name| name.len() + NAME_OVERHEAD).sum();
+    if bytes > MAX_NAME_BYTES { BTreeSet::new() } else { both }
 }
 
 /// [`entries`], as the operator, and those of `asked` that are closed.
 pub async fn read_all(
     operator: &StorageTarget,
     asked: &BTreeSet<String>,
-) -> Result<BTreeMap<String, Entry>, HoldError> {
-    let store = Store::new(operator, Purpose::Configure)?;
+) -> Result<BTreeMap<String, LedgerEntry>, HoldError> {
+    let store = BucketClient::new(operator, Purpose::Configure)?;
     let mut all = entries(&store).await?;
     let left = asked.iter().filter(|uid| !all.contains_key(*uid));
-    let reads: Vec<_> = left.map(|uid| closed(&store, uid)).collect();
+    let reads: Vec<_> = left.map(|uid| read_closed(&store, uid)).collect();
     let mut closed = stream::iter(reads).buffer_unordered(AT_ONCE);
     while let Some(entry) = closed.try_next().await? {
         all.extend(entry.map(|entry| (entry.uid.clone(), entry)));
@@ -231,16 +234,16 @@ pub async fn read_all(
 /// Enters cameras that the registry does not have yet: their recordings are found whatever the store lists, and after the
 /// Camera is gone.
 pub async fn register(operator: &StorageTarget, cameras: &BTreeSet<String>) -> Result<(), HoldError> {
-    let store = Store::new(operator, Purpose::Configure)?;
+    let store = BucketClient::new(operator, Purpose::Configure)?;
     sources::register(&store, Class::Video, cameras).await?;
     Ok(())
 }
 
 /// Writes entries, in this order. A closed one moves out of the way of those that are read all the time.
-pub async fn write_all(operator: &StorageTarget, all: &[Entry]) -> Result<(), HoldError> {
-    let store = Store::new(operator, Purpose::Configure)?;
+pub async fn write_all(operator: &StorageTarget, all: &[LedgerEntry]) -> Result<(), HoldError> {
+    let store = BucketClient::new(operator, Purpose::Configure)?;
     for entry in all {
-        write(&store, entry).await?;
+        write_entry(&store, entry).await?;
     }
     Ok(())
 }
@@ -249,89 +252,92 @@ pub async fn write_all(operator: &StorageTarget, all: &[Entry]) -> Result<(), Ho
 /// to delete must not go on. A delete marker closes nothing: the newest version behind it counts.
 ///
 /// An entry is read once as long as `store` lives, since a version never changes.
-pub(crate) async fn entries(store: &Store) -> Result<BTreeMap<String, Entry>, StoreError> {
+pub(crate) async fn entries(store: &BucketClient) -> Result<BTreeMap<String, LedgerEntry>, StoreError> {
     let mut newest = BTreeMap::new();
-    for version in objects::versions(store, FOLDER).await? {
+    for version in objects::list_versions(store, OPEN_PREFIX).await? {
         if !version.is_marker {
             // Newest first within a key.
             newest.entry(version.key).or_insert(version.id);
         }
     }
     let read = |(key, id): (String, String)| async move {
-        if let Some(entry) = store.ledger.get(&key, &id) {
+        if let Some(entry) = store.ledger_cache.get(&key, &id) {
             return Ok(entry);
         }
-        let entry = objects::read(store, &key, Some(&id)).await?;
-        let is_it = |entry: &Entry| entry.is_understood() && Entry::key(&entry.uid) == key;
-        let entry = entry.filter(is_it).ok_or_else(unreadable)?;
-        store.ledger.note(key, id, entry.clone());
+        let entry = objects::read_json(store, &key, Some(&id)).await?;
+        let is_it = |entry: &LedgerEntry| entry.is_supported() && LedgerEntry::open_key(&entry.uid) == key;
+        let entry = entry.filter(is_it).ok_or_else(unreadable_entry)?;
+        store.ledger_cache.insert(key, id, entry.clone());
         Ok(entry)
     };
     let reads: Vec<_> = newest.into_iter().map(read).collect();
     let entries = stream::iter(reads).buffer_unordered(AT_ONCE);
-    entries.map_ok(|entry: Entry| (entry.uid.clone(), entry)).try_collect().await
+    entries.map_ok(|entry: LedgerEntry| (entry.uid.clone(), entry)).try_collect().await
 }
 
 /// The entry of a hold that was closed; `None`: there is none.
-async fn closed(store: &Store, uid: &str) -> Result<Option<Entry>, StoreError> {
-    match objects::read(store, &Entry::closed_key(uid), None).await {
+async fn read_closed(store: &BucketClient, uid: &str) -> Result<Option<LedgerEntry>, StoreError> {
+    match objects::read_json(store, &LedgerEntry::closed_key(uid), None).await {
         Ok(entry) => {
-            let is_it = |entry: &Entry| entry.is_understood() && entry.uid == *uid && !entry.is_open();
-            entry.filter(is_it).map(Some).ok_or_else(unreadable)
+            let is_it = |entry: &LedgerEntry| entry.is_supported() && entry.uid == *uid && !entry.is_open();
+            entry.filter(is_it).map(Some).ok_or_else(unreadable_entry)
         }
-        Err(error) if error.is_absent() => Ok(None),
+        Err(error) if error.is_not_found() => Ok(None),
         Err(error) => Err(error),
     }
 }
 
-fn unreadable() -> StoreError {
+fn unreadable_entry() -> StoreError {
     StoreError { operation: "GetObject", code: "UnreadableLedger".into(), status: None }
 }
 
 /// What the open ones among `entries` cover, those of `closing` left out.
-pub fn covers(entries: &BTreeMap<String, Entry>, closing: &BTreeSet<&str>) -> Vec<Cover> {
+pub fn open_scopes_except(
+    entries: &BTreeMap<String, LedgerEntry>,
+    closing: &BTreeSet<&str>,
+) -> Vec<HoldScope> {
     entries
         .values()
         .filter(|entry| entry.is_open() && !closing.contains(entry.uid.as_str()))
-        .map(Entry::cover)
+        .map(LedgerEntry::scope)
         .collect()
 }
 
 /// An open entry is one object. A closed one is written elsewhere first and read back; then every version of the open one
 /// goes. Stopped between the two, the hold counts as open, and is closed again.
-async fn write(store: &Store, entry: &Entry) -> Result<(), StoreError> {
+async fn write_entry(store: &BucketClient, entry: &LedgerEntry) -> Result<(), StoreError> {
     let bytes = serde_json::to_vec_pretty(entry).unwrap_or_default();
     if entry.is_open() {
-        return objects::put(store, &Entry::key(&entry.uid), bytes).await;
+        return objects::put(store, &LedgerEntry::open_key(&entry.uid), bytes).await;
     }
-    objects::put(store, &Entry::closed_key(&entry.uid), bytes).await?;
-    if closed(store, &entry.uid).await?.as_ref() != Some(entry) {
-        return Err(unreadable());
+    objects::put(store, &LedgerEntry::closed_key(&entry.uid), bytes).await?;
+    if read_closed(store, &entry.uid).await?.as_ref() != Some(entry) {
+        return Err(unreadable_entry());
     }
-    let key = Entry::key(&entry.uid);
-    let versions = objects::versions(store, &key).await?;
+    let key = LedgerEntry::open_key(&entry.uid);
+    let versions = objects::list_versions(store, &key).await?;
     // Newest last: until then the newest counts.
     for version in versions.iter().rev().filter(|version| version.key == key) {
-        objects::delete(store, version).await?;
+        objects::delete_version(store, version).await?;
     }
     Ok(())
 }
 
 /// Entries that were read, by key and version. The most recent of each key.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Entries {
-    read: Arc<Mutex<BTreeMap<String, (String, Entry)>>>,
+pub(crate) struct EntryCache {
+    read: Arc<Mutex<BTreeMap<String, (String, LedgerEntry)>>>,
 }
 
-impl Entries {
-    fn get(&self, key: &str, id: &str) -> Option<Entry> {
+impl EntryCache {
+    fn get(&self, key: &str, id: &str) -> Option<LedgerEntry> {
         let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         // An object without versions changes under its one name.
         let (known, entry) = read.get(key).filter(|_| id != "null")?;
         (known == id).then(|| entry.clone())
     }
 
-    fn note(&self, key: String, id: String, entry: Entry) {
+    fn insert(&self, key: String, id: String, entry: LedgerEntry) {
         let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
         read.insert(key, (id, entry));
     }

@@ -2,7 +2,7 @@ use super::*;
 
 /// As many cameras as a hold may name, with the longest names; and the names changed as often as one likes.
 #[test]
-fn an_entry_is_never_larger_than_can_be_read() {
+fn entry_stays_below_maximum_object_size() {
     let now = Timestamp::UNIX_EPOCH;
     let spec = |round: usize| -> IncidentHoldSpec {
         let name = |number: usize| format!("{round:03}-{number:0>249}");
@@ -12,11 +12,11 @@ fn an_entry_is_never_larger_than_can_be_read() {
         }))
         .unwrap()
     };
-    let mut entry = Entry::of("1".into(), "n".repeat(63), "h".repeat(253), &spec(0), now);
+    let mut entry = LedgerEntry::new("1".into(), "n".repeat(63), "h".repeat(253), &spec(0), now);
     for round in 0..9 {
         let before = entry.clone();
-        entry = entry.grown(&spec(round), now).joined(&before);
-        assert!(serde_json::to_vec_pretty(&entry).unwrap().len() <= MOST, "{round}");
+        entry = entry.extended(&spec(round), now).merged(&before);
+        assert!(serde_json::to_vec_pretty(&entry).unwrap().len() <= MAX_OBJECT_BYTES, "{round}");
         let named = entry.cameras.len();
         assert!(named == 0 || spec(round).cameras.iter().all(|camera| entry.cameras.contains(camera)));
     }

@@ -10,7 +10,7 @@ use aws_sdk_s3::types::{
 
 /// A lifecycle rule, without its name: names say nothing about what happens.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Rule {
+pub struct BucketLifecycleRule {
     /// The rule is in force.
     pub enabled: bool,
     /// Keys it applies to; empty: all.
@@ -26,12 +26,12 @@ pub struct Rule {
     /// Days until an upload that was never finished goes.
     pub abort_after: Option<i32>,
     /// What the rule says beside: a transition, a date, a bound on size or number. Never in a rule of ours.
-    pub other: bool,
+    pub has_other_elements: bool,
 }
 
-impl Rule {
+impl BucketLifecycleRule {
     /// From what a server answers: `Prefix` beside `Filter`, `Tag` within `And`, absent for empty.
-    pub(crate) fn read(rule: &LifecycleRule) -> Self {
+    pub(crate) fn from_sdk(rule: &LifecycleRule) -> Self {
         let filter = rule.filter();
         let and = filter.and_then(LifecycleRuleFilter::and);
         #[allow(deprecated, reason = "some servers still answer with it")]
@@ -64,7 +64,7 @@ impl Rule {
             abort_after: rule
                 .abort_incomplete_multipart_upload()
                 .and_then(AbortIncompleteMultipartUpload::days_after_initiation),
-            other: sized
+            has_other_elements: sized
                 || !rule.transitions().is_empty()
                 || !rule.noncurrent_version_transitions().is_empty()
                 || expiration.is_some_and(|e| e.date().is_some())
@@ -73,8 +73,8 @@ impl Rule {
     }
 
     /// As a request has it, by the name `id`. `None`: it says what rules of ours never say.
-    pub(crate) fn write(&self, id: &str) -> Option<LifecycleRule> {
-        if self.other {
+    pub(crate) fn to_sdk(&self, id: &str) -> Option<LifecycleRule> {
+        if self.has_other_elements {
             return None;
         }
         let mut tags = Vec::new();
@@ -112,7 +112,7 @@ impl Rule {
     }
 }
 
-impl fmt::Display for Rule {
+impl fmt::Display for BucketLifecycleRule {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let prefix = if self.prefix.is_empty() { "all" } else { &self.prefix };
         f.write_str(prefix)?;
@@ -129,7 +129,7 @@ impl fmt::Display for Rule {
         if let Some(days) = self.abort_after {
             write!(f, " abort uploads {days}d")?;
         }
-        f.write_str(if self.other { " and more" } else { "" })?;
+        f.write_str(if self.has_other_elements { " and more" } else { "" })?;
         f.write_str(if self.enabled { "" } else { " (disabled)" })
     }
 }
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     prop_compose! {
-        fn rules()(
+        fn any_rule()(
             enabled: bool,
             prefix in "([a-z]{1,5}/)?",
             tags in proptest::collection::btree_map("[a-z]{1,5}", "[a-z]{1,5}", 0..3),
@@ -149,39 +149,39 @@ mod tests {
             noncurrent_after in proptest::option::of(1..3000_i32),
             markers: bool,
             abort_after in proptest::option::of(1..30_i32),
-        ) -> Rule {
+        ) -> BucketLifecycleRule {
             let expire_after = expire.filter(|_| !markers);
-            Rule { enabled, prefix, tags, expire_after, noncurrent_after, expired_markers: markers, abort_after, other: false }
+            BucketLifecycleRule { enabled, prefix, tags, expire_after, noncurrent_after, expired_markers: markers, abort_after, has_other_elements: false }
         }
     }
 
     proptest! {
         #[test]
-        fn reads_what_it_writes(rule in rules()) {
-            prop_assert_eq!(Rule::read(&rule.write("x").unwrap()), rule);
+        fn rule_round_trips_through_the_sdk(rule in any_rule()) {
+            prop_assert_eq!(BucketLifecycleRule::from_sdk(&rule.to_sdk("x").unwrap()), rule);
         }
 
         #[test]
         #[allow(deprecated, reason = "the form that Ceph answers in")]
-        fn prefix_beside_the_filter_and_tag_alone_are_the_same_rule(days in 1..99_i32) {
+        fn equivalent_filters_are_the_same_rule(days in 1..99_i32) {
             let expiration = LifecycleExpiration::builder().days(days).build();
             let rule = || LifecycleRule::builder().status(ExpirationStatus::Enabled).expiration(expiration.clone());
             let tag = Tag::builder().key("k").value("v").build().unwrap();
             let and = LifecycleRuleAndOperator::builder().prefix("").tags(tag.clone()).build();
             let one = rule().filter(LifecycleRuleFilter::builder().and(and).build()).build().unwrap();
             let other = rule().filter(LifecycleRuleFilter::builder().tag(tag).build()).build().unwrap();
-            prop_assert_eq!(Rule::read(&one), Rule::read(&other));
+            prop_assert_eq!(BucketLifecycleRule::from_sdk(&one), BucketLifecycleRule::from_sdk(&other));
             let one = rule().prefix("video/").build().unwrap();
             let other = rule().filter(LifecycleRuleFilter::builder().prefix("video/").build()).build().unwrap();
-            prop_assert_eq!(Rule::read(&one), Rule::read(&other));
+            prop_assert_eq!(BucketLifecycleRule::from_sdk(&one), BucketLifecycleRule::from_sdk(&other));
         }
     }
 
     #[test]
-    fn what_we_never_say_is_seen() {
+    fn unknown_elements_are_detected() {
         let size = LifecycleRuleFilter::builder().object_size_less_than(10).build();
         let rule = LifecycleRule::builder().status(ExpirationStatus::Enabled).filter(size).build().unwrap();
-        assert!(Rule::read(&rule).other);
-        assert!(Rule::read(&rule).write("x").is_none());
+        assert!(BucketLifecycleRule::from_sdk(&rule).has_other_elements);
+        assert!(BucketLifecycleRule::from_sdk(&rule).to_sdk("x").is_none());
     }
 }

@@ -24,40 +24,41 @@ fn answer(keys: &[&str]) -> ListObjectVersionsOutput {
     ListObjectVersionsOutput::builder().set_versions(Some(versions)).build()
 }
 
-fn code(answer: &ListObjectVersionsOutput, query: Query<'_>) -> Option<String> {
-    read(answer, query).err().map(|error| error.code)
+fn error_code(answer: &ListObjectVersionsOutput, query: ListQuery<'_>) -> Option<String> {
+    parse_page(answer, query).err().map(|error| error.code)
 }
 
 #[test]
 fn page_out_of_order_is_an_error() {
-    let query = Query::under("video/hal/");
-    assert_eq!(code(&answer(&["video/hal/b", "video/hal/c"]), query), None);
+    let query = ListQuery::under_prefix("video/hal/");
+    assert_eq!(error_code(&answer(&["video/hal/b", "video/hal/c"]), query), None);
     let disordered = answer(&["video/hal/c", "video/hal/b"]);
-    assert_eq!(code(&disordered, query).as_deref(), Some("ListingOutOfOrder"));
-    let others_are_not_ours = Query { is_ours: |key| key.ends_with('c'), ..query };
-    assert_eq!(code(&disordered, others_are_not_ours), None);
+    assert_eq!(error_code(&disordered, query).as_deref(), Some("ListingOutOfOrder"));
+    let others_are_not_ours = ListQuery { is_own_key: |key| key.ends_with('c'), ..query };
+    assert_eq!(error_code(&disordered, others_are_not_ours), None);
     let outside = answer(&["video/hal-2/a"]);
-    assert_eq!(code(&outside, query).as_deref(), Some("ListingOutsidePrefix"));
+    assert_eq!(error_code(&outside, query).as_deref(), Some("ListingOutsidePrefix"));
 }
 
 #[test]
-fn page_before_its_marker_is_an_error_and_the_marker_itself_is_not() {
-    let after = After::text("video/hal/m");
-    let query = Query { after: Some(&after), ..Query::under("video/hal/") };
-    assert_eq!(code(&answer(&["video/hal/a"]), query).as_deref(), Some("ListingGoesBack"));
-    let inclusive = read(&answer(&["video/hal/m", "video/hal/n"]), query).unwrap();
+fn page_may_repeat_its_marker_but_not_go_back() {
+    let after = ListCursor::after_text("video/hal/m");
+    let query = ListQuery { after: Some(&after), ..ListQuery::under_prefix("video/hal/") };
+    assert_eq!(error_code(&answer(&["video/hal/a"]), query).as_deref(), Some("ListingGoesBack"));
+    let inclusive = parse_page(&answer(&["video/hal/m", "video/hal/n"]), query).unwrap();
     let keys: Vec<_> = inclusive.versions.iter().map(|listed| listed.key.as_str()).collect();
     assert_eq!(keys, ["video/hal/n"]);
     // Within the versions of a key, the key comes again.
-    let after = After::version("video/hal/m", "7".into());
-    let query = Query { after: Some(&after), ..query };
-    assert_eq!(read(&answer(&["video/hal/m"]), query).unwrap().versions.len(), 1);
+    let after = ListCursor::after_version("video/hal/m", "7".into());
+    let query = ListQuery { after: Some(&after), ..query };
+    assert_eq!(parse_page(&answer(&["video/hal/m"]), query).unwrap().versions.len(), 1);
 }
 
 #[test]
-fn encoded_answers_and_plain_ones_are_understood() {
+fn encoded_and_plain_keys_are_decoded() {
     let plain = answer(&["video/hal/a+b%20c"]);
-    let key = |answer| read(answer, Query::under("video/")).unwrap().versions.pop().unwrap().key;
+    let key =
+        |answer| parse_page(answer, ListQuery::under_prefix("video/")).unwrap().versions.pop().unwrap().key;
     assert_eq!(key(&plain), "video/hal/a+b%20c");
     let encoded = ListObjectVersionsOutput::builder()
         .encoding_type(EncodingType::Url)
@@ -69,16 +70,16 @@ fn encoded_answers_and_plain_ones_are_understood() {
         .next_key_marker("video/hal/a+b c\u{1}")
         .next_version_id_marker("1")
         .build();
-    let page = read(&encoded, Query::under("video/")).unwrap();
+    let page = parse_page(&encoded, ListQuery::under_prefix("video/")).unwrap();
     assert_eq!(page.folders, ["video/é/"]);
     let last = page.versions.last().unwrap();
     assert_eq!(last.key, "video/hal/a+b c\u{1}");
     assert!(page.versions.first().unwrap().is_marker, "a marker hides");
-    assert!(page.after(&last.key).is_within(&last.key));
+    assert!(page.cursor_after(&last.key).is_within_key(&last.key));
 }
 
 #[test]
-fn next_page_begins_after_all_versions_of_the_last_key_that_counts() {
+fn next_page_starts_after_last_own_key() {
     let cut = ListObjectVersionsOutput::builder()
         .versions(version("video/hal/a"))
         .versions(version("video/hal/z/foreign"))
@@ -86,7 +87,7 @@ fn next_page_begins_after_all_versions_of_the_last_key_that_counts() {
         .next_key_marker("video/hal/z/foreign")
         .next_version_id_marker("1")
         .build();
-    let page = read(&cut, Query::under("video/hal/")).unwrap();
-    assert_eq!(page.after("video/hal/a"), After::key("video/hal/a"));
-    assert!(After::key("video/hal/a").key.as_str() < "video/hal/a-");
+    let page = parse_page(&cut, ListQuery::under_prefix("video/hal/")).unwrap();
+    assert_eq!(page.cursor_after("video/hal/a"), ListCursor::after_key("video/hal/a"));
+    assert!(ListCursor::after_key("video/hal/a").key.as_str() < "video/hal/a-");
 }

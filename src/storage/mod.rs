@@ -64,13 +64,14 @@ pub mod under_way;
 pub(crate) mod walk;
 mod whole;
 
-pub use adoption::Obstacle;
+pub use adoption::AdoptionConflict;
 pub use bucket::{
-    Aspect, BucketSpec, BucketState, Change, Enforced, Extra, Kept, Retention, Setting, Unseen,
+    BucketDefaultRetention, BucketSpec, BucketState, EnforceReport, ForbiddenSubresource,
+    RequiredSubresource, StoreChange, Subresource, SubresourceState, UnreadableReason,
 };
-pub use client::{TargetError, check};
-pub use date::Time;
-pub use enforce::{Failed, Trials, enforce};
+pub use client::{TargetError, validate_target};
+pub use date::DecisionTime;
+pub use enforce::{EnforceFailure, Probe, enforce};
 pub use owner::Claim;
 pub use probe::Conformance;
 pub use refusal::EnforceError;

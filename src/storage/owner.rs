@@ -4,9 +4,9 @@
 use aws_sdk_s3::primitives::ByteStream;
 use serde::{Deserialize, Serialize};
 
-use super::client::Store;
+use super::client::BucketClient;
 use super::error::StoreError;
-use super::objects::{self, Version};
+use super::objects::{self, VersionRef};
 
 const KEY: &str = "ledger/owner.json";
 
@@ -39,50 +39,50 @@ impl Claim {
 /// Whose a bucket is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
-    Nobody,
-    Ours,
+    Unclaimed,
+    ThisSite,
     /// Somebody else's; who is not said.
-    Another,
+    OtherSite,
 }
 
 /// Reads whose the bucket is.
-pub(crate) async fn read(store: &Store, claim: &Claim) -> Result<Owner, StoreError> {
-    let versions = objects::versions(store, KEY).await?;
+pub(crate) async fn read_owner(store: &BucketClient, claim: &Claim) -> Result<Owner, StoreError> {
+    let versions = objects::list_versions(store, KEY).await?;
     // Newest first within a key, in every store. Delete markers are no claims, and undo none.
     let Some(first) = versions.iter().rfind(|version| version.key == KEY && !version.is_marker) else {
-        return Ok(Owner::Nobody);
+        return Ok(Owner::Unclaimed);
     };
-    let owner = objects::read(store, KEY, Some(&first.id)).await?;
-    Ok(judge(owner.as_ref(), claim))
+    let owner = objects::read_json(store, KEY, Some(&first.id)).await?;
+    Ok(evaluate(owner.as_ref(), claim))
 }
 
 /// A claim that cannot be read is somebody's: nothing is taken on a guess.
-fn judge(owner: Option<&Claim>, claim: &Claim) -> Owner {
+fn evaluate(owner: Option<&Claim>, claim: &Claim) -> Owner {
     match owner {
-        Some(owner) if owner.is_of_same_site(claim) => Owner::Ours,
-        _ => Owner::Another,
+        Some(owner) if owner.is_of_same_site(claim) => Owner::ThisSite,
+        _ => Owner::OtherSite,
     }
 }
 
 /// Claims the bucket, then reads whose it became.
-pub(crate) async fn claim(store: &Store, claim: &Claim) -> Result<Owner, StoreError> {
-    let written = match write(store, claim, Some("*")).await {
+pub(crate) async fn claim(store: &BucketClient, claim: &Claim) -> Result<Owner, StoreError> {
+    let written = match put_claim(store, claim, Some("*")).await {
         // The store knows no conditional puts. The oldest version wins without them, too.
-        Err(error) if error.refuses_form() => write(store, claim, None).await?,
+        Err(error) if error.rejects_form() => put_claim(store, claim, None).await?,
         Err(error) if error.has_status(412) => None,
         written => written?,
     };
-    let owner = read(store, claim).await?;
-    if let (Owner::Another, Some(id)) = (owner, written) {
+    let owner = read_owner(store, claim).await?;
+    if let (Owner::OtherSite, Some(id)) = (owner, written) {
         // Too late, by a moment: leave nothing behind.
-        objects::delete(store, &Version { key: KEY.into(), id, is_marker: false }).await?;
+        objects::delete_version(store, &VersionRef { key: KEY.into(), id, is_marker: false }).await?;
     }
     Ok(owner)
 }
 
 /// Writes the claim. Returns the version's id.
-async fn write(
-    store: &Store,
+async fn put_claim(
+    store: &BucketClient,
     claim: &Claim,
     if_none_match: Option<&str>,
 ) -> Result<Option<String>, StoreError> {
@@ -93,42 +93,42 @@ async fn write(
         .body(ByteStream::from(bytes))
         .send()
         .await;
-    let answer = answer.map_err(|error| StoreError::of("PutObject", &error))?;
+    let answer = answer.map_err(|error| StoreError::from_sdk("PutObject", &error))?;
     Ok(answer.version_id().map(str::to_owned))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::stub::{Stub, error};
+    use crate::storage::stub::{Stub, error_answer};
 
     fn claim() -> Claim {
         Claim { cluster_id: "c".into(), namespace: "heusden".into(), site: "pool".into(), uid: "1".into() }
     }
 
     #[test]
-    fn a_site_that_was_made_again_keeps_its_bucket() {
+    fn recreated_site_keeps_its_bucket() {
         let again = Claim { uid: "2".into(), ..claim() };
-        assert_eq!(judge(Some(&claim()), &again), Owner::Ours);
+        assert_eq!(evaluate(Some(&claim()), &again), Owner::ThisSite);
     }
 
     #[test]
-    fn anybody_else_does_not_get_it() {
+    fn other_sites_are_not_the_owner() {
         for other in [
             Claim { cluster_id: "d".into(), ..claim() },
             Claim { namespace: "vlijmen".into(), ..claim() },
             Claim { site: "hall".into(), ..claim() },
         ] {
-            assert_eq!(judge(Some(&claim()), &other), Owner::Another);
+            assert_eq!(evaluate(Some(&claim()), &other), Owner::OtherSite);
         }
-        assert_eq!(judge(None, &claim()), Owner::Another);
+        assert_eq!(evaluate(None, &claim()), Owner::OtherSite);
     }
 
     #[tokio::test]
-    async fn a_store_without_conditional_puts_is_claimed_without_the_condition() {
+    async fn claim_retries_unconditionally_without_conditional_puts() {
         let ours = serde_json::to_string(&claim()).unwrap();
         let stub = Stub::start(move |asked| match (asked.method.as_str(), asked.query.contains("versions")) {
-            ("PUT", _) if asked.header("if-none-match").is_some() => error(501, "NotImplemented"),
+            ("PUT", _) if asked.header("if-none-match").is_some() => error_answer(501, "NotImplemented"),
             ("GET", true) => {
                 let version = format!("<Version><Key>{KEY}</Key><VersionId>1</VersionId><LastModified>2026-11-24T12:00:00.000Z</LastModified></Version>");
                 (200, format!("<ListVersionsResult><IsTruncated>false</IsTruncated>{version}</ListVersionsResult>"))
@@ -137,8 +137,8 @@ mod tests {
             _ => (200, String::new()),
         })
         .await;
-        assert_eq!(super::claim(&stub.store(), &claim()).await.unwrap(), Owner::Ours);
-        let puts = stub.take().into_iter().filter(|asked| asked.method == "PUT");
+        assert_eq!(super::claim(&stub.store(), &claim()).await.unwrap(), Owner::ThisSite);
+        let puts = stub.take_requests().into_iter().filter(|asked| asked.method == "PUT");
         let conditions: Vec<bool> = puts.map(|asked| asked.header("if-none-match").is_some()).collect();
         assert_eq!(conditions, [true, false]);
     }

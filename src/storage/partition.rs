@@ -29,7 +29,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_principals_arn_decides_and_a_bare_name_goes_by_region() {
+    fn arn_decides_partition_and_bare_name_uses_region() {
         for (principal, region, partition) in [
             ("arn:aws:iam::1:user/o", "us-gov-west-1", "aws"),
             ("arn:aws-eusc:iam::1:role/o", "eusc-de-east-1", "aws-eusc"),

@@ -11,75 +11,79 @@ use aws_sdk_s3::types::{
     ServerSideEncryptionByDefault, ServerSideEncryptionConfiguration,
 };
 
-use super::bucket::{Extra, Kept, Setting, Unseen};
-use super::client::Store;
+use super::bucket::{ForbiddenSubresource, RequiredSubresource, SubresourceState, UnreadableReason};
+use super::client::BucketClient;
 use super::error::StoreError;
 
 /// All of it, as it was found.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Parts {
-    pub(crate) foreign: BTreeSet<Extra>,
-    pub(crate) unseen: BTreeMap<Extra, Unseen>,
-    pub(crate) settings: BTreeMap<Setting, Kept>,
+pub(crate) struct Subresources {
+    pub(crate) forbidden: BTreeSet<ForbiddenSubresource>,
+    pub(crate) unreadable: BTreeMap<ForbiddenSubresource, UnreadableReason>,
+    pub(crate) required: BTreeMap<RequiredSubresource, SubresourceState>,
 }
 
 /// Reads it all.
-pub(crate) async fn read(store: &Store) -> Result<Parts, StoreError> {
-    let mut parts = Parts::default();
+pub(crate) async fn read(store: &BucketClient) -> Result<Subresources, StoreError> {
+    let mut parts = Subresources::default();
     let (cors, replication, website, acl) =
-        tokio::try_join!(cors(store), replication(store), website(store), acl(store))?;
+        tokio::try_join!(read_cors(store), read_replication(store), read_website(store), read_acl(store))?;
     let (notifications, inventory, logging) =
-        tokio::try_join!(notifications(store), inventory(store), logging(store))?;
-    for (extra, seen) in [
-        (Extra::Cors, cors),
-        (Extra::Replication, replication),
-        (Extra::Website, website),
-        (Extra::Acl, acl),
-        (Extra::Notifications, notifications),
-        (Extra::Inventory, inventory),
-        (Extra::Logging, logging),
+        tokio::try_join!(read_notifications(store), read_inventory(store), read_logging(store))?;
+    for (extra, answer) in [
+        (ForbiddenSubresource::Cors, cors),
+        (ForbiddenSubresource::Replication, replication),
+        (ForbiddenSubresource::Website, website),
+        (ForbiddenSubresource::Acl, acl),
+        (ForbiddenSubresource::Notifications, notifications),
+        (ForbiddenSubresource::Inventory, inventory),
+        (ForbiddenSubresource::Logging, logging),
     ] {
-        match seen {
-            Seen::Answer(true) => {
-                parts.foreign.insert(extra);
+        match answer {
+            SubresourceAnswer::Value(true) => {
+                parts.forbidden.insert(extra);
             }
-            Seen::Answer(false) | Seen::Absent | Seen::Unknown => (),
-            Seen::Denied => {
-                parts.unseen.insert(extra, Unseen::Denied);
+            SubresourceAnswer::Value(false) | SubresourceAnswer::Absent | SubresourceAnswer::Unsupported => {}
+            SubresourceAnswer::Denied => {
+                parts.unreadable.insert(extra, UnreadableReason::Denied);
             }
-            Seen::Other => {
-                parts.unseen.insert(extra, Unseen::OtherAnswer);
+            SubresourceAnswer::Unexpected => {
+                parts.unreadable.insert(extra, UnreadableReason::UnexpectedAnswer);
             }
         }
     }
     let (block, encryption, ownership) =
-        tokio::try_join!(public_access_block(store), encryption(store), ownership(store))?;
-    for (setting, seen) in [
-        (Setting::PublicAccessBlock, block),
-        (Setting::Encryption, encryption),
-        (Setting::Ownership, ownership),
+        tokio::try_join!(read_public_access_block(store), read_encryption(store), read_ownership(store))?;
+    for (setting, answer) in [
+        (RequiredSubresource::PublicAccessBlock, block),
+        (RequiredSubresource::Encryption, encryption),
+        (RequiredSubresource::Ownership, ownership),
     ] {
-        let kept = match seen {
-            Seen::Answer(words) if words == setting.required() => Kept::AsRequired,
-            Seen::Answer(words) => match setting.stronger().iter().find(|stronger| **stronger == words) {
-                Some(stronger) => Kept::Stronger(stronger),
-                None => Kept::Otherwise(words),
-            },
-            Seen::Absent => Kept::Otherwise(NOTHING.to_owned()),
-            Seen::Unknown | Seen::Other => Kept::Lacking,
-            Seen::Denied => Kept::Denied,
+        let state = match answer {
+            SubresourceAnswer::Value(words) if words == setting.required_value() => {
+                SubresourceState::Compliant
+            }
+            SubresourceAnswer::Value(words) => {
+                match setting.stronger_values().iter().find(|stronger| **stronger == words) {
+                    Some(stronger) => SubresourceState::Stronger(stronger),
+                    None => SubresourceState::Differs(words),
+                }
+            }
+            SubresourceAnswer::Absent => SubresourceState::Differs(UNSET.to_owned()),
+            SubresourceAnswer::Unsupported | SubresourceAnswer::Unexpected => SubresourceState::Unsupported,
+            SubresourceAnswer::Denied => SubresourceState::Denied,
         };
-        parts.settings.insert(setting, kept);
+        parts.required.insert(setting, state);
     }
     Ok(parts)
 }
 
 /// A setting that nobody made.
-pub(crate) const NOTHING: &str = "none";
+pub(crate) const UNSET: &str = "none";
 
-impl Setting {
+impl RequiredSubresource {
     /// What it must be, in the words in which it is read.
-    pub(crate) fn required(self) -> &'static str {
+    pub(crate) fn required_value(self) -> &'static str {
         match self {
             Self::PublicAccessBlock => "all",
             Self::Encryption => "AES256",
@@ -88,7 +92,7 @@ impl Setting {
     }
 
     /// What is stronger than required: organisations demand it, and put it back by rule.
-    fn stronger(self) -> &'static [&'static str] {
+    fn stronger_values(self) -> &'static [&'static str] {
         match self {
             Self::Encryption => &["aws:kms", "aws:kms:dsse"],
             Self::PublicAccessBlock | Self::Ownership => &[],
@@ -97,87 +101,92 @@ impl Setting {
 }
 
 /// What came of a question.
-enum Seen<T> {
-    Answer(T),
+enum SubresourceAnswer<T> {
+    Value(T),
     /// There is none.
     Absent,
     /// The store does not have such a thing.
-    Unknown,
+    Unsupported,
     /// It may not be read.
     Denied,
     /// The answer is to another question.
-    Other,
+    Unexpected,
 }
 
-impl<T> Seen<T> {
-    fn map<U>(self, how: impl FnOnce(T) -> U) -> Seen<U> {
+impl<T> SubresourceAnswer<T> {
+    fn map<U>(self, how: impl FnOnce(T) -> U) -> SubresourceAnswer<U> {
         match self {
-            Self::Answer(answer) => Seen::Answer(how(answer)),
-            Self::Absent => Seen::Absent,
-            Self::Unknown => Seen::Unknown,
-            Self::Denied => Seen::Denied,
-            Self::Other => Seen::Other,
+            Self::Value(answer) => SubresourceAnswer::Value(how(answer)),
+            Self::Absent => SubresourceAnswer::Absent,
+            Self::Unsupported => SubresourceAnswer::Unsupported,
+            Self::Denied => SubresourceAnswer::Denied,
+            Self::Unexpected => SubresourceAnswer::Unexpected,
         }
     }
 }
 
 /// What an answer, or the lack of one, says. An error: it says nothing, and may be asked for again.
-fn seen<T, E>(operation: &'static str, answer: Result<T, SdkError<E>>) -> Result<Seen<T>, StoreError>
+fn classify_answer<T, E>(
+    operation: &'static str,
+    answer: Result<T, SdkError<E>>,
+) -> Result<SubresourceAnswer<T>, StoreError>
 where
     E: ProvideErrorMetadata + std::error::Error + 'static,
 {
-    match answer.map_err(|error| StoreError::of(operation, &error)) {
-        Ok(answer) => Ok(Seen::Answer(answer)),
-        Err(error) if !error.is_refusal() => Err(error),
-        Err(error) if error.is_absent() => Ok(Seen::Absent),
-        Err(error) if error.is_unsupported() => Ok(Seen::Unknown),
-        Err(error) if error.is_denied() => Ok(Seen::Denied),
+    match answer.map_err(|error| StoreError::from_sdk(operation, &error)) {
+        Ok(answer) => Ok(SubresourceAnswer::Value(answer)),
+        Err(error) if !error.is_rejection() => Err(error),
+        Err(error) if error.is_not_found() => Ok(SubresourceAnswer::Absent),
+        Err(error) if error.is_unsupported() => Ok(SubresourceAnswer::Unsupported),
+        Err(error) if error.is_denied() => Ok(SubresourceAnswer::Denied),
         // Some take what they do not know for a listing, others refuse it in words of their own.
-        Err(error) if error.is_other_answer() || error.has_status(400) => Ok(Seen::Other),
+        Err(error) if error.is_unexpected_answer() || error.has_status(400) => {
+            Ok(SubresourceAnswer::Unexpected)
+        }
         Err(error) => Err(error),
     }
 }
 
-async fn cors(store: &Store) -> Result<Seen<bool>, StoreError> {
+async fn read_cors(store: &BucketClient) -> Result<SubresourceAnswer<bool>, StoreError> {
     let answer = store.client.get_bucket_cors().bucket(&store.bucket).send().await;
-    Ok(seen("GetBucketCors", answer)?.map(|answer| !answer.cors_rules().is_empty()))
+    Ok(classify_answer("GetBucketCors", answer)?.map(|answer| !answer.cors_rules().is_empty()))
 }
 
-async fn replication(store: &Store) -> Result<Seen<bool>, StoreError> {
+async fn read_replication(store: &BucketClient) -> Result<SubresourceAnswer<bool>, StoreError> {
     let answer = store.client.get_bucket_replication().bucket(&store.bucket).send().await;
-    Ok(seen("GetBucketReplication", answer)?.map(|answer| {
+    Ok(classify_answer("GetBucketReplication", answer)?.map(|answer| {
         let configuration = answer.replication_configuration();
         configuration.is_some_and(|configuration| !configuration.rules().is_empty())
     }))
 }
 
-async fn website(store: &Store) -> Result<Seen<bool>, StoreError> {
+async fn read_website(store: &BucketClient) -> Result<SubresourceAnswer<bool>, StoreError> {
     let answer = store.client.get_bucket_website().bucket(&store.bucket).send().await;
-    Ok(seen("GetBucketWebsite", answer)?
+    Ok(classify_answer("GetBucketWebsite", answer)?
         .map(|answer| answer.index_document().is_some() || answer.redirect_all_requests_to().is_some()))
 }
 
-async fn acl(store: &Store) -> Result<Seen<bool>, StoreError> {
+async fn read_acl(store: &BucketClient) -> Result<SubresourceAnswer<bool>, StoreError> {
     let answer = store.client.get_bucket_acl().bucket(&store.bucket).send().await;
-    Ok(seen("GetBucketAcl", answer)?.map(|acl| {
+    Ok(classify_answer("GetBucketAcl", answer)?.map(|acl| {
         let owner = acl.owner().and_then(|owner| owner.id());
         let grantees: Vec<_> = acl.grants().iter().map(|grant| grant.grantee()).collect();
         // Some stores answer with one grant to nobody: they keep no ACLs.
-        let is_dummy = matches!(grantees.as_slice(), [one] if one.is_none_or(is_nobody));
+        let is_dummy = matches!(grantees.as_slice(), [one] if one.is_none_or(is_unnamed));
         !is_dummy && !grantees.iter().all(|grantee| grantee.and_then(|grantee| grantee.id()) == owner)
     }))
 }
 
 /// Whether a grantee is named in no way: neither by id nor as a group nor by address.
-fn is_nobody(grantee: &Grantee) -> bool {
+fn is_unnamed(grantee: &Grantee) -> bool {
     let is_absent = |name: Option<&str>| name.is_none_or(str::is_empty);
     is_absent(grantee.id()) && is_absent(grantee.uri()) && is_absent(grantee.email_address())
 }
 
-async fn notifications(store: &Store) -> Result<Seen<bool>, StoreError> {
+async fn read_notifications(store: &BucketClient) -> Result<SubresourceAnswer<bool>, StoreError> {
     let request = store.client.get_bucket_notification_configuration();
     let answer = request.bucket(&store.bucket).send().await;
-    Ok(seen("GetBucketNotificationConfiguration", answer)?.map(|answer| {
+    Ok(classify_answer("GetBucketNotificationConfiguration", answer)?.map(|answer| {
         !answer.topic_configurations().is_empty()
             || !answer.queue_configurations().is_empty()
             || !answer.lambda_function_configurations().is_empty()
@@ -185,21 +194,21 @@ async fn notifications(store: &Store) -> Result<Seen<bool>, StoreError> {
     }))
 }
 
-async fn inventory(store: &Store) -> Result<Seen<bool>, StoreError> {
+async fn read_inventory(store: &BucketClient) -> Result<SubresourceAnswer<bool>, StoreError> {
     let request = store.client.list_bucket_inventory_configurations();
     let answer = request.bucket(&store.bucket).send().await;
-    Ok(seen("ListBucketInventoryConfigurations", answer)?
+    Ok(classify_answer("ListBucketInventoryConfigurations", answer)?
         .map(|answer| !answer.inventory_configuration_list().is_empty()))
 }
 
-async fn logging(store: &Store) -> Result<Seen<bool>, StoreError> {
+async fn read_logging(store: &BucketClient) -> Result<SubresourceAnswer<bool>, StoreError> {
     let answer = store.client.get_bucket_logging().bucket(&store.bucket).send().await;
-    Ok(seen("GetBucketLogging", answer)?.map(|answer| answer.logging_enabled().is_some()))
+    Ok(classify_answer("GetBucketLogging", answer)?.map(|answer| answer.logging_enabled().is_some()))
 }
 
-async fn public_access_block(store: &Store) -> Result<Seen<String>, StoreError> {
+async fn read_public_access_block(store: &BucketClient) -> Result<SubresourceAnswer<String>, StoreError> {
     let answer = store.client.get_public_access_block().bucket(&store.bucket).send().await;
-    Ok(seen("GetPublicAccessBlock", answer)?.map(|answer| {
+    Ok(classify_answer("GetPublicAccessBlock", answer)?.map(|answer| {
         let block = answer.public_access_block_configuration();
         let parts = block.map(|block| {
             [
@@ -212,21 +221,21 @@ async fn public_access_block(store: &Store) -> Result<Seen<String>, StoreError> 
         let parts = parts.into_iter().flatten();
         match parts.filter(|part| *part == Some(true)).count() {
             4 => "all".to_owned(),
-            0 => NOTHING.to_owned(),
+            0 => UNSET.to_owned(),
             some => format!("{some} of 4"),
         }
     }))
 }
 
-async fn encryption(store: &Store) -> Result<Seen<String>, StoreError> {
+async fn read_encryption(store: &BucketClient) -> Result<SubresourceAnswer<String>, StoreError> {
     let answer = store.client.get_bucket_encryption().bucket(&store.bucket).send().await;
-    Ok(seen("GetBucketEncryption", answer)?.map(|answer| {
+    Ok(classify_answer("GetBucketEncryption", answer)?.map(|answer| {
         let rules =
             answer.server_side_encryption_configuration().map(ServerSideEncryptionConfiguration::rules);
         let defaults =
             rules.unwrap_or_default().iter().find_map(|rule| rule.apply_server_side_encryption_by_default());
         match defaults.map(ServerSideEncryptionByDefault::sse_algorithm) {
-            None => NOTHING,
+            None => UNSET,
             Some(ServerSideEncryption::Aes256) => "AES256",
             Some(ServerSideEncryption::AwsKms) => "aws:kms",
             Some(ServerSideEncryption::AwsKmsDsse) => "aws:kms:dsse",
@@ -237,13 +246,13 @@ async fn encryption(store: &Store) -> Result<Seen<String>, StoreError> {
     }))
 }
 
-async fn ownership(store: &Store) -> Result<Seen<String>, StoreError> {
+async fn read_ownership(store: &BucketClient) -> Result<SubresourceAnswer<String>, StoreError> {
     let request = store.client.get_bucket_ownership_controls();
     let answer = request.bucket(&store.bucket).send().await;
-    Ok(seen("GetBucketOwnershipControls", answer)?.map(|answer| {
+    Ok(classify_answer("GetBucketOwnershipControls", answer)?.map(|answer| {
         let rules = answer.ownership_controls().map(OwnershipControls::rules);
         match rules.unwrap_or_default().first().map(OwnershipControlsRule::object_ownership) {
-            None => NOTHING,
+            None => UNSET,
             Some(ObjectOwnership::BucketOwnerEnforced) => "BucketOwnerEnforced",
             Some(ObjectOwnership::BucketOwnerPreferred) => "BucketOwnerPreferred",
             Some(ObjectOwnership::ObjectWriter) => "ObjectWriter",
@@ -259,7 +268,7 @@ mod tests {
     use crate::storage::stub::Stub;
 
     #[tokio::test]
-    async fn one_grant_to_nobody_is_no_foreign_acl() {
+    async fn single_empty_grant_is_not_a_foreign_acl() {
         let canonical = |id: &str| format!("<Grantee xsi:type=\"CanonicalUser\">{id}</Grantee>");
         let group = "<Grantee xsi:type=\"Group\"><URI>http://acs.amazonaws.com/groups/global/AllUsers</URI></Grantee>";
         let mail =
@@ -285,7 +294,7 @@ mod tests {
                  <AccessControlList>{grants}</AccessControlList></AccessControlPolicy>"
             );
             let stub = Stub::start(move |_| (200, text.clone())).await;
-            let Seen::Answer(found) = acl(&stub.store()).await.unwrap() else { panic!() };
+            let SubresourceAnswer::Value(found) = read_acl(&stub.store()).await.unwrap() else { panic!() };
             assert_eq!(found, is_foreign, "{grantees:?}");
         }
     }

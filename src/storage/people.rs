@@ -9,28 +9,28 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 
 use super::bucket::BucketSpec;
-use super::client::Store;
-use super::dialect::{Dialect, Others};
-use super::drift::Desired;
+use super::client::BucketClient;
+use super::dialect::{Dialect, EveryoneExcept};
+use super::drift::DesiredBucket;
 use super::error::StoreError;
 use super::observe;
-use super::policy::{LONGEST, PROOF};
-use super::principal::{beside, standing};
+use super::policy::{MAX_POLICY_BYTES, PROOF_SID_PREFIX};
+use super::principal::{restorable_statements, without_everyone_else};
 use super::probe::canary::{self, Canary, random_name};
 use super::refusal::EnforceError;
-use super::statements::{self, allow, by, deny, everyone_but};
-use super::trial::{InForce, Trial};
+use super::statements::{self, allow, aws_principal, deny, deny_everyone_except};
+use super::trial::{PolicyEffect, ProofPolicy};
 
 const GET: [&str; 1] = ["s3:GetObject"];
 const PUT: [&str; 1] = ["s3:PutObject"];
 
 /// Principals of the people that a bucket's policy names.
-pub(crate) fn of(spec: &BucketSpec) -> BTreeSet<String> {
+pub(crate) fn principals_of(spec: &BucketSpec) -> BTreeSet<String> {
     spec.auditor.iter().chain(&spec.readers).cloned().collect()
 }
 
 /// `spec` without these people.
-pub(crate) fn without(spec: &BucketSpec, left_out: &BTreeSet<String>) -> BucketSpec {
+pub(crate) fn without_principals(spec: &BucketSpec, left_out: &BTreeSet<String>) -> BucketSpec {
     let mut spec = spec.clone();
     spec.auditor = spec.auditor.filter(|auditor| !left_out.contains(auditor));
     spec.readers.retain(|reader| !left_out.contains(reader));
@@ -39,89 +39,89 @@ pub(crate) fn without(spec: &BucketSpec, left_out: &BTreeSet<String>) -> BucketS
 
 /// Proves that each of the people is one identity, or none: those of which the store knows none. Whatever comes of it,
 /// the policy that was there is there again, and the canaries are gone.
-pub(crate) async fn prove(
-    operator: &Store,
-    recorder: Option<&Store>,
+pub(crate) async fn find_unknown_people(
+    operator: &BucketClient,
+    recorder: Option<&BucketClient>,
     spec: &BucketSpec,
     dialect: &Dialect,
     existing: &[Value],
 ) -> Result<BTreeSet<String>, EnforceError> {
-    let people: Vec<String> = of(spec).into_iter().collect();
+    let people: Vec<String> = principals_of(spec).into_iter().collect();
     if people.is_empty() {
         return Ok(BTreeSet::new());
     }
     let base = format!("probe/proof/{}/", random_name());
-    let before = standing(existing);
-    let beside = beside(&before);
-    let proof = Proof {
-        trial: Trial::of(operator, &spec.operator_principal, &base, &beside),
+    let before = restorable_statements(existing);
+    let beside = without_everyone_else(&before);
+    let proof = PeopleProof {
+        trial: ProofPolicy::new(operator, &spec.operator_principal, &base, &beside),
         recorder: recorder.map(|recorder| (recorder, spec.recorder_principal.as_str())),
         operator: &spec.operator_principal,
         others: dialect.others,
     };
-    let unknown = proof.examine(&people).await;
+    let unknown = proof.prove_in_halves(&people).await;
     let restored = proof.trial.restore(&before).await;
-    canary::sweep(operator, &base).await;
+    canary::remove_canaries(operator, &base).await;
     let unknown = unknown?;
     restored?;
     Ok(unknown)
 }
 
 /// Whose principals a policy names.
-pub(crate) struct Proving<'a> {
-    pub(crate) operator: &'a Store,
-    pub(crate) recorder: Option<&'a Store>,
+pub(crate) struct PeopleProver<'a> {
+    pub(crate) operator: &'a BucketClient,
+    pub(crate) recorder: Option<&'a BucketClient>,
     pub(crate) spec: &'a BucketSpec,
 }
 
-impl Proving<'_> {
+impl PeopleProver<'_> {
     /// Proves the people's principals, beside the policy that is there.
-    pub(crate) async fn prove(
+    pub(crate) async fn prove_people(
         &self,
         dialect: &mut Dialect,
         statements: &[Value],
     ) -> Result<(), EnforceError> {
         dialect.left_out = if dialect.heeds_policies {
-            prove(self.operator, self.recorder, self.spec, dialect, statements).await?
+            find_unknown_people(self.operator, self.recorder, self.spec, dialect, statements).await?
         } else {
             BTreeSet::new()
         };
-        dialect.people = of(self.spec);
+        dialect.people = principals_of(self.spec);
         Ok(())
     }
 
     /// The bucket that must be: without those whom the store does not know, and with a policy that it takes.
-    pub(crate) fn desired(&self, dialect: &Dialect) -> Result<Desired, EnforceError> {
+    pub(crate) fn desired_bucket(&self, dialect: &Dialect) -> Result<DesiredBucket, EnforceError> {
         let place = self.operator.into();
-        let spec = without(self.spec, &dialect.left_out);
-        let desired = Desired::of(place, &spec, dialect, self.operator.tls)?;
-        statements::fitting(place, &spec, dialect, self.operator.tls)?;
+        let spec = without_principals(self.spec, &dialect.left_out);
+        let desired = DesiredBucket::for_spec(place, &spec, dialect, self.operator.is_tls)?;
+        statements::check_policy_size(place, &spec, dialect, self.operator.is_tls)?;
         Ok(desired)
     }
 }
 
-struct Proof<'a> {
-    trial: Trial<'a>,
+struct PeopleProof<'a> {
+    trial: ProofPolicy<'a>,
     /// With its principal; `None`: there are no credentials to try with.
-    recorder: Option<(&'a Store, &'a str)>,
+    recorder: Option<(&'a BucketClient, &'a str)>,
     operator: &'a str,
-    others: Others,
+    others: EveryoneExcept,
 }
 
 /// What came of a policy that names some people.
-enum Outcome {
+enum ProofOutcome {
     /// Each is one identity, and no machine.
     Proved,
     /// The store does not know one of them.
-    Unknown,
+    UnknownIdentity,
     /// One of them is more than one identity: how it shows.
-    Crowd(&'static str),
+    Ambiguous(&'static str),
 }
 
-impl Proof<'_> {
+impl PeopleProof<'_> {
     /// Those whom the store does not know. Tried together, and in halves where something is wrong with some, or where a
     /// policy that names them all would be too long.
-    async fn examine(&self, people: &[String]) -> Result<BTreeSet<String>, EnforceError> {
+    async fn prove_in_halves(&self, people: &[String]) -> Result<BTreeSet<String>, EnforceError> {
         let mut unknown = BTreeSet::new();
         let mut left = vec![people];
         let mut number = 0;
@@ -129,76 +129,78 @@ impl Proof<'_> {
             number += 1;
             let name = format!("people-{number}");
             let halves = some.split_at(some.len() / 2);
-            let is_long = self.trial.bytes(&self.statements(&name, some)) > LONGEST;
+            let is_long = self.trial.policy_bytes(&self.statements(&name, some)) > MAX_POLICY_BYTES;
             if is_long && some.len() > 1 {
                 left.extend([halves.0, halves.1]);
                 continue;
             }
-            match (self.attempt(&name, some).await?, some) {
-                (Outcome::Proved, _) => (),
-                (Outcome::Unknown, [one]) => {
+            match (self.try_policy(&name, some).await?, some) {
+                (ProofOutcome::Proved, _) => (),
+                (ProofOutcome::UnknownIdentity, [one]) => {
                     unknown.insert(one.clone());
                 }
-                (Outcome::Crowd(how), [one]) => {
+                (ProofOutcome::Ambiguous(how), [one]) => {
                     let principal = one.clone();
-                    return Err(EnforceError::Crowd { principal, how });
+                    return Err(EnforceError::AmbiguousPrincipal { principal, evidence: how });
                 }
-                (Outcome::Unknown | Outcome::Crowd(_), _) => left.extend([halves.0, halves.1]),
+                (ProofOutcome::UnknownIdentity | ProofOutcome::Ambiguous(_), _) => {
+                    left.extend([halves.0, halves.1]);
+                }
             }
         }
         Ok(unknown)
     }
 
-    async fn attempt(&self, name: &str, people: &[String]) -> Result<Outcome, EnforceError> {
+    async fn try_policy(&self, name: &str, people: &[String]) -> Result<ProofOutcome, EnforceError> {
         let trial = &self.trial;
         let canary = |part: &str| format!("{name}-{part}");
         for part in ["named", "exempt"] {
-            trial.write(&canary(part)).await?;
+            trial.write_canary(&canary(part)).await?;
         }
-        match trial.put(name, self.statements(name, people)).await? {
-            InForce::Yes => (),
-            InForce::Refused(_) => return Ok(Outcome::Unknown),
-            InForce::No => {
+        match trial.put_statements(name, self.statements(name, people)).await? {
+            PolicyEffect::Effective => (),
+            PolicyEffect::Rejected(_) => return Ok(ProofOutcome::UnknownIdentity),
+            PolicyEffect::Ineffective => {
                 return Err(EnforceError::StoreUnfit {
-                    what: "a bucket policy that names managers and officers did not come into force".into(),
+                    reason: "a bucket policy that names managers and officers did not come into force".into(),
                     remedy: "look at the store; the operator tries again".into(),
                 });
             }
         }
         // A store that knows an identity no longer shows it by another name.
-        let kept = observe::policy(trial.operator).await?.unwrap_or_default();
+        let kept = observe::read_policy(trial.operator).await?.unwrap_or_default();
         if people.iter().any(|person| !kept.contains(&format!("\"{person}\""))) {
-            return Ok(Outcome::Unknown);
+            return Ok(ProofOutcome::UnknownIdentity);
         }
         if !trial.can_read(&canary("named")).await? {
-            return Ok(Outcome::Crowd("a Deny that names it stops the operator"));
+            return Ok(ProofOutcome::Ambiguous("a Deny that names it stops the operator"));
         }
-        if self.recorder_puts(&canary("put/named")).await? == Some(false) {
-            return Ok(Outcome::Crowd("a Deny that names it stops the recorders"));
+        if self.recorder_can_put(&canary("put/named")).await? == Some(false) {
+            return Ok(ProofOutcome::Ambiguous("a Deny that names it stops the recorders"));
         }
-        if self.others == Others::Unsaid {
-            return Ok(Outcome::Proved);
+        if self.others == EveryoneExcept::Unsaid {
+            return Ok(ProofOutcome::Proved);
         }
         if trial.can_read(&canary("exempt")).await?
-            || self.recorder_puts(&canary("put/exempt")).await? == Some(true)
+            || self.recorder_can_put(&canary("put/exempt")).await? == Some(true)
         {
-            return Ok(Outcome::Crowd("an exemption of it exempts everybody"));
+            return Ok(ProofOutcome::Ambiguous("an exemption of it exempts everybody"));
         }
-        Ok(Outcome::Proved)
+        Ok(ProofOutcome::Proved)
     }
 
     /// `None`: there is nobody to try.
-    async fn recorder_puts(&self, name: &str) -> Result<Option<bool>, StoreError> {
+    async fn recorder_can_put(&self, name: &str) -> Result<Option<bool>, StoreError> {
         let Some((recorder, _)) = self.recorder else {
             return Ok(None);
         };
         let canary = Canary::new(self.trial.key(name), None);
-        Ok(Some(canary.arrives(recorder, self.trial.operator).await?))
+        Ok(Some(canary.write_and_find(recorder, self.trial.operator).await?))
     }
 
     fn statements<'b>(&'b self, name: &str, people: &'b [String]) -> Vec<Value> {
         let at = |part: &str| self.trial.resource(&format!("{name}-{part}"));
-        let sid = |part: &str| format!("{PROOF}{part}");
+        let sid = |part: &str| format!("{PROOF_SID_PREFIX}{part}");
         let people: Vec<&str> = people.iter().map(String::as_str).collect();
         let named = serde_json::json!({ "AWS": people });
         let (us, them) = (self.operator, self.recorder.map(|(_, principal)| principal));
@@ -206,12 +208,12 @@ impl Proof<'_> {
             |other: Option<&'b str>| -> Vec<&'b str> { people.iter().copied().chain(other).collect() };
         let mut all = vec![deny(&sid("Named"), &named, &GET, &at("named"))];
         let all_but = |part: &str, exempt: &[&str], action: &[&str], place: &str| {
-            let elements = self.others.elements(exempt)?;
-            Some(everyone_but(&sid(part), elements, action, &at(place)))
+            let elements = self.others.statement_elements(exempt)?;
+            Some(deny_everyone_except(&sid(part), elements, action, &at(place)))
         };
         all.extend(all_but("Exempt", &exempt(them), &GET, "exempt"));
         if let Some(them) = them {
-            all.push(allow(&sid("Put"), &by(them), &PUT, &at("put/*")));
+            all.push(allow(&sid("Put"), &aws_principal(them), &PUT, &at("put/*")));
             all.push(deny(&sid("PutNamed"), &named, &PUT, &at("put/named")));
             all.extend(all_but("PutExempt", &exempt(Some(us)), &PUT, "put/exempt"));
         }

@@ -6,12 +6,12 @@ use std::collections::BTreeSet;
 use serde_json::{Map, Value, json};
 
 /// Names of statements that are only there while a principal is being proved.
-pub(crate) const PROOF: &str = "ToezichtProof";
+pub(crate) const PROOF_SID_PREFIX: &str = "ToezichtProof";
 
 /// The longest bucket policy that S3 takes, in bytes.
-pub const LONGEST: usize = 20_480;
+pub const MAX_POLICY_BYTES: usize = 20_480;
 /// Bytes of it that are left for what is added while the policy is tried.
-pub const ROOM: usize = 1_536;
+pub const RESERVED_POLICY_BYTES: usize = 1_536;
 
 /// A bucket policy as a set of canonical statements, without their names.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -22,19 +22,19 @@ pub struct Policy {
 /// A text is no policy document.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a policy document")]
-pub struct NoPolicy;
+pub struct InvalidPolicy;
 
 impl Policy {
     /// From a policy document.
-    pub fn parse(text: &str) -> Result<Self, NoPolicy> {
-        let document: Value = serde_json::from_str(text).map_err(|_| NoPolicy)?;
-        Self::of(&statements(&document)?)
+    pub fn parse(text: &str) -> Result<Self, InvalidPolicy> {
+        let document: Value = serde_json::from_str(text).map_err(|_| InvalidPolicy)?;
+        Self::from_statements(&parse_statements(&document)?)
     }
 
     /// Of these statements.
-    pub fn of(statements: &[Value]) -> Result<Self, NoPolicy> {
-        let canonical = |statement| canonical(statement).map(|statement| statement.to_string());
-        Ok(Self { statements: statements.iter().map(canonical).collect::<Option<_>>().ok_or(NoPolicy)? })
+    pub fn from_statements(statements: &[Value]) -> Result<Self, InvalidPolicy> {
+        let canonical = |statement| canonical_statement(statement).map(|statement| statement.to_string());
+        Ok(Self { statements: statements.iter().map(canonical).collect::<Option<_>>().ok_or(InvalidPolicy)? })
     }
 
     /// How many statements it has.
@@ -48,17 +48,17 @@ impl Policy {
     }
 
     /// Whether it says nothing that `other` does not say.
-    pub fn is_within(&self, other: &Self) -> bool {
+    pub fn is_subset_of(&self, other: &Self) -> bool {
         self.statements.is_subset(&other.statements)
     }
 }
 
 /// The statements of a document, as they are written there.
-pub(crate) fn statements(document: &Value) -> Result<Vec<Value>, NoPolicy> {
+pub(crate) fn parse_statements(document: &Value) -> Result<Vec<Value>, InvalidPolicy> {
     match document.get("Statement") {
         Some(Value::Array(statements)) => Ok(statements.clone()),
         Some(statement @ Value::Object(_)) => Ok(vec![statement.clone()]),
-        _ => Err(NoPolicy),
+        _ => Err(InvalidPolicy),
     }
 }
 
@@ -68,13 +68,13 @@ pub fn document(statements: &[Value]) -> Value {
 }
 
 /// The bytes of a document of these statements, as it is sent.
-pub fn size(statements: &[Value]) -> usize {
+pub fn document_bytes(statements: &[Value]) -> usize {
     document(statements).to_string().len()
 }
 
 /// A statement without the principals that the store shows as ids of identities that were deleted (AWS: `AIDA…`,
 /// `AROA…`); `None`: it names nobody else. Put back as they are, such ids are refused.
-pub(crate) fn without_deleted(statement: &Value) -> Option<Value> {
+pub(crate) fn without_deleted_principals(statement: &Value) -> Option<Value> {
     let is_id = |value: &Value| {
         let id = value.as_str().unwrap_or_default();
         let is_plain = id.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit());
@@ -95,63 +95,63 @@ pub(crate) fn without_deleted(statement: &Value) -> Option<Value> {
 }
 
 /// Whether a statement is only there to prove something.
-pub(crate) fn is_proof(statement: &Value) -> bool {
-    statement.get("Sid").and_then(Value::as_str).is_some_and(|sid| sid.starts_with(PROOF))
+pub(crate) fn is_proof_statement(statement: &Value) -> bool {
+    statement.get("Sid").and_then(Value::as_str).is_some_and(|sid| sid.starts_with(PROOF_SID_PREFIX))
 }
 
 /// One form of a statement: every list sorted, every single value a list, without its name.
-fn canonical(statement: &Value) -> Option<Value> {
+fn canonical_statement(statement: &Value) -> Option<Value> {
     let mut canonical = Map::new();
     for (element, value) in statement.as_object()? {
         let value = match element.as_str() {
             "Sid" => continue,
-            "Principal" | "NotPrincipal" => principals(value)?,
-            "Action" | "NotAction" => actions(value)?,
+            "Principal" | "NotPrincipal" => canonical_principals(value)?,
+            "Action" | "NotAction" => canonical_actions(value)?,
             "Condition" => {
-                let condition = conditions(value)?;
+                let condition = canonical_conditions(value)?;
                 if condition.as_object().is_some_and(Map::is_empty) {
                     continue;
                 }
                 condition
             }
             "Effect" => value.clone(),
-            _ => list(value)?,
+            _ => string_array(value)?,
         };
         canonical.insert(element.clone(), value);
     }
     Some(Value::Object(canonical))
 }
 
-fn principals(value: &Value) -> Option<Value> {
+fn canonical_principals(value: &Value) -> Option<Value> {
     match value {
-        Value::String(_) => Some(json!({ "AWS": list(value)? })),
-        Value::Object(kinds) => each(kinds, list),
+        Value::String(_) => Some(json!({ "AWS": string_array(value)? })),
+        Value::Object(kinds) => map_values(kinds, string_array),
         _ => None,
     }
 }
 
 /// Actions are compared as S3 does, without regard to case.
-fn actions(value: &Value) -> Option<Value> {
-    let texts = texts(value)?.into_iter().map(|text| text.to_ascii_lowercase());
+fn canonical_actions(value: &Value) -> Option<Value> {
+    let texts = string_set(value)?.into_iter().map(|text| text.to_ascii_lowercase());
     Some(json!(texts.collect::<BTreeSet<_>>()))
 }
 
-fn conditions(value: &Value) -> Option<Value> {
-    each(value.as_object()?, |keys| each(keys.as_object()?, list))
+fn canonical_conditions(value: &Value) -> Option<Value> {
+    map_values(value.as_object()?, |keys| map_values(keys.as_object()?, string_array))
 }
 
-fn each(map: &Map<String, Value>, form: impl Fn(&Value) -> Option<Value>) -> Option<Value> {
+fn map_values(map: &Map<String, Value>, form: impl Fn(&Value) -> Option<Value>) -> Option<Value> {
     map.iter()
         .map(|(key, value)| Some((key.clone(), form(value)?)))
         .collect::<Option<Map<_, _>>>()
         .map(Value::Object)
 }
 
-fn list(value: &Value) -> Option<Value> {
-    Some(json!(texts(value)?))
+fn string_array(value: &Value) -> Option<Value> {
+    Some(json!(string_set(value)?))
 }
 
-fn texts(value: &Value) -> Option<BTreeSet<String>> {
+fn string_set(value: &Value) -> Option<BTreeSet<String>> {
     let text = |value: &Value| match value {
         Value::String(text) => Some(text.clone()),
         Value::Bool(truth) => Some(truth.to_string()),
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn forms_of_the_same_policy_are_equal() {
+    fn equivalent_documents_are_equal() {
         let one = policy(json!([
             {"Sid": "A", "Effect": "Deny", "Principal": "*", "Action": "s3:GetObject", "Resource": "r",
              "Condition": {"Bool": {"aws:SecureTransport": "false"}}},
@@ -188,12 +188,14 @@ mod tests {
         ]));
         assert_eq!(one, other);
         assert!(
-            one.is_within(&other) && Policy::default().is_within(&one) && !one.is_within(&Policy::default())
+            one.is_subset_of(&other)
+                && Policy::default().is_subset_of(&one)
+                && !one.is_subset_of(&Policy::default())
         );
     }
 
     #[test]
-    fn a_difference_in_meaning_is_one() {
+    fn different_statements_are_unequal() {
         let base =
             json!({"Effect": "Deny", "Principal": {"AWS": "a"}, "Action": "s3:GetObject", "Resource": "r"});
         for (element, value) in [
@@ -211,16 +213,18 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_policy_is_refused() {
+    fn invalid_documents_are_rejected() {
         for text in ["", "{}", "[]", "null", "{\"Statement\": [1]}", "{\"Statement\": [{\"Principal\": 1}]}"]
         {
-            assert_eq!(Policy::parse(text), Err(NoPolicy), "{text}");
+            assert_eq!(Policy::parse(text), Err(InvalidPolicy), "{text}");
         }
     }
 
     #[test]
-    fn ids_of_deleted_identities_are_not_put_back() {
-        let of = |principal: Value| without_deleted(&json!({"Effect": "Allow", "Principal": principal}));
+    fn ids_of_deleted_principals_are_removed() {
+        let of = |principal: Value| {
+            without_deleted_principals(&json!({"Effect": "Allow", "Principal": principal}))
+        };
         let named = of(json!({"AWS": ["AIDAJQABLZS4A3QDU576Q", "arn:aws:iam::1:user/x"]})).unwrap();
         assert_eq!(named["Principal"]["AWS"], json!(["arn:aws:iam::1:user/x"]));
         assert_eq!(of(json!({"AWS": ["AIDAJQABLZS4A3QDU576Q"]})), None);
@@ -233,7 +237,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn order_says_nothing(names in proptest::collection::vec("[a-z]{1,4}", 1..5), seed: u64) {
+        fn order_is_ignored(names in proptest::collection::vec("[a-z]{1,4}", 1..5), seed: u64) {
             let mut other = names.clone();
             let turn = usize::try_from(seed % 5).unwrap() % other.len();
             other.rotate_left(turn);
@@ -246,7 +250,7 @@ mod tests {
         }
 
         #[test]
-        fn arbitrary_texts_do_no_harm(text in "\\PC*") {
+        fn parse_never_panics(text in "\\PC*") {
             let _ = Policy::parse(&text);
         }
     }

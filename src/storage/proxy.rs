@@ -11,24 +11,26 @@ use crate::contract::Proxy;
 pub(crate) const PROXY_FORM: &str = "write http://host[:port], without user, path or query";
 
 /// As the connector takes it. `tls`: the endpoint is over TLS, so the proxy makes a tunnel.
-pub(crate) fn config(proxy: &Proxy, tls: bool) -> Result<ProxyConfig, TargetError> {
-    let url = checked(&proxy.url).ok_or(TargetError::Proxy)?;
+pub(crate) fn connector_config(proxy: &Proxy, tls: bool) -> Result<ProxyConfig, TargetError> {
+    let url = parse_proxy_url(&proxy.url).ok_or(TargetError::Proxy)?;
     let config = if tls { ProxyConfig::https(url.as_str()) } else { ProxyConfig::http(url.as_str()) };
     let config = config.map_err(|_| TargetError::Proxy)?.no_proxy(&proxy.no_proxy);
     Ok(match &proxy.login {
-        Some(login) => config.with_basic_auth(encoded(&login.username), encoded(login.password.reveal())),
+        Some(login) => {
+            config.with_basic_auth(percent_encode(&login.username), percent_encode(login.password.reveal()))
+        }
         None => config,
     })
 }
 
 /// The connector writes user and password into the URL as they are. With an `@` or a `/` in them it would be none, and
 /// the connection would go past the proxy.
-fn encoded(text: &str) -> String {
+fn percent_encode(text: &str) -> String {
     utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
 }
 
 /// The URL of a proxy, if it has the form.
-pub fn checked(url: &str) -> Option<Url> {
+pub fn parse_proxy_url(url: &str) -> Option<Url> {
     let url = Url::parse(url).ok()?;
     let is_bare = url.username().is_empty()
         && url.password().is_none()

@@ -6,17 +6,17 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::contract::{Login, Secret, StorageTarget};
-use crate::storage::client::{Purpose, Store};
+use crate::storage::client::{BucketClient, Purpose};
 use crate::storage::error::StoreError;
 use crate::storage::stub::Stub;
 
 /// The first line of each request, and its `Proxy-Authorization`.
-type Asked = Arc<Mutex<Vec<(String, Option<String>)>>>;
+type ProxiedRequests = Arc<Mutex<Vec<(String, Option<String>)>>>;
 
 /// A proxy that tunnels, and forwards requests in absolute form, all of them to one server.
 struct HttpProxy {
     url: String,
-    asked: Asked,
+    requests: ProxiedRequests,
 }
 
 impl HttpProxy {
@@ -27,22 +27,22 @@ impl HttpProxy {
         let seen = Arc::clone(&asked);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(pass(stream, server.clone(), Arc::clone(&seen)));
+                tokio::spawn(serve_connection(stream, server.clone(), Arc::clone(&seen)));
             }
         });
-        Self { url, asked }
+        Self { url, requests: asked }
     }
 
     fn proxy(&self) -> Proxy {
         Proxy { url: self.url.clone(), no_proxy: String::new(), login: None }
     }
 
-    fn take(&self) -> Vec<(String, Option<String>)> {
-        std::mem::take(&mut self.asked.lock().unwrap())
+    fn take_requests(&self) -> Vec<(String, Option<String>)> {
+        std::mem::take(&mut self.requests.lock().unwrap())
     }
 }
 
-async fn pass(stream: TcpStream, server: String, seen: Asked) {
+async fn serve_connection(stream: TcpStream, server: String, seen: ProxiedRequests) {
     let mut stream = BufReader::new(stream);
     let mut head = String::new();
     while !head.ends_with("\r\n\r\n") {
@@ -67,14 +67,14 @@ async fn pass(stream: TcpStream, server: String, seen: Asked) {
     }
 }
 
-async fn asks(target: &StorageTarget) -> Result<(), StoreError> {
-    let store = Store::new(target, Purpose::Configure).unwrap();
+async fn get_bucket_policy(target: &StorageTarget) -> Result<(), StoreError> {
+    let store = BucketClient::new(target, Purpose::Configure).unwrap();
     let answer = store.client.get_bucket_policy().bucket(&store.bucket).send().await;
-    answer.map(|_| ()).map_err(|error| StoreError::of("GetBucketPolicy", &error))
+    answer.map(|_| ()).map_err(|error| StoreError::from_sdk("GetBucketPolicy", &error))
 }
 
 /// A server that answers everything with an empty document, over TLS for `name`: its address and certificate.
-async fn over_tls(name: &str) -> (String, String) {
+async fn start_tls_server(name: &str) -> (String, String) {
     let key = KeyPair::generate().unwrap();
     let certificate = CertificateParams::new([name.to_owned()]).unwrap().self_signed(&key).unwrap();
     let config =
@@ -112,21 +112,21 @@ async fn over_tls(name: &str) -> (String, String) {
 
 #[tokio::test]
 async fn https_goes_through_a_tunnel() {
-    let (server, certificate) = over_tls("s3.nowhere.example").await;
+    let (server, certificate) = start_tls_server("s3.nowhere.example").await;
     let proxy = HttpProxy::start(server).await;
     let mut target = Stub::start(|_| (200, String::new())).await.target();
     // No DNS knows that name: only the proxy gets there.
     target.endpoint = Some("https://s3.nowhere.example:9000".into());
     target.ca_pem = Some(certificate);
     target.proxy = Some(proxy.proxy());
-    asks(&target).await.unwrap();
+    get_bucket_policy(&target).await.unwrap();
     let tunnel = "CONNECT s3.nowhere.example:9000 HTTP/1.1".to_owned();
-    assert_eq!(proxy.take(), [(tunnel.clone(), None)]);
+    assert_eq!(proxy.take_requests(), [(tunnel.clone(), None)]);
 
     let password = Secret::new("p@ss:word/1");
     target.proxy = Some(Proxy { login: Some(Login { username: "tz".into(), password }), ..proxy.proxy() });
-    asks(&target).await.unwrap();
-    assert_eq!(proxy.take(), [(tunnel, Some("Basic dHo6cEBzczp3b3JkLzE=".to_owned()))]);
+    get_bucket_policy(&target).await.unwrap();
+    assert_eq!(proxy.take_requests(), [(tunnel, Some("Basic dHo6cEBzczp3b3JkLzE=".to_owned()))]);
     assert!(!format!("{target:?}").contains("p@ss"));
 }
 
@@ -137,40 +137,40 @@ async fn plain_http_is_forwarded() {
     let mut target = stub.target();
     target.endpoint = Some("http://s3.nowhere.example:9000".into());
     target.proxy = Some(proxy.proxy());
-    asks(&target).await.unwrap();
-    let asked = proxy.take();
+    get_bucket_policy(&target).await.unwrap();
+    let asked = proxy.take_requests();
     assert_eq!(asked.len(), 1);
     assert!(asked[0].0.starts_with("GET http://s3.nowhere.example:9000/tz-stub"), "{asked:?}");
 }
 
 #[tokio::test]
-async fn exceptions_are_reached_directly() {
+async fn no_proxy_hosts_are_reached_directly() {
     let stub = Stub::start(|_| (200, String::new())).await;
     let proxy = HttpProxy::start("127.0.0.1:1".into()).await;
     for no_proxy in ["127.0.0.1", "10.0.0.0/8, 127.0.0.0/8", "localhost,127.0.0.1"] {
         let mut target = stub.target();
         target.proxy = Some(Proxy { no_proxy: no_proxy.into(), ..proxy.proxy() });
-        asks(&target).await.unwrap();
-        assert_eq!(proxy.take(), [], "{no_proxy}");
-        assert_eq!(stub.take().len(), 1, "{no_proxy}");
+        get_bucket_policy(&target).await.unwrap();
+        assert_eq!(proxy.take_requests(), [], "{no_proxy}");
+        assert_eq!(stub.take_requests().len(), 1, "{no_proxy}");
     }
 }
 
 #[tokio::test]
-async fn a_proxy_that_is_down_is_told_as_the_proxy() {
+async fn advice_names_unreachable_proxy() {
     let mut target = Stub::start(|_| (200, String::new())).await.target();
     target.proxy = Some(Proxy { url: "http://127.0.0.1:1".into(), no_proxy: String::new(), login: None });
-    let error = asks(&target).await.unwrap_err();
+    let error = get_bucket_policy(&target).await.unwrap_err();
     assert_eq!(error.code, "NoConnection");
-    let store = Store::new(&target, Purpose::Configure).unwrap();
+    let store = BucketClient::new(&target, Purpose::Configure).unwrap();
     let advice = store.advice(&error).unwrap();
     assert!(advice.contains("proxy") && advice.contains("proxy.noProxy"), "{advice}");
 }
 
 #[test]
-fn proxies_with_more_than_an_origin_are_refused() {
+fn proxy_url_must_be_an_origin() {
     for url in ["http://proxy.example.nl:3128", "http://10.0.0.1", "http://[fd00::1]:3128/"] {
-        assert!(checked(url).is_some(), "{url}");
+        assert!(parse_proxy_url(url).is_some(), "{url}");
     }
     for url in [
         "proxy.example.nl:3128",
@@ -181,6 +181,6 @@ fn proxies_with_more_than_an_origin_are_refused() {
         "http://",
         "",
     ] {
-        assert!(checked(url).is_none(), "{url}");
+        assert!(parse_proxy_url(url).is_none(), "{url}");
     }
 }

@@ -1,7 +1,7 @@
 //! Who may look at what an incident holds, as the store names them (article 4.1). Pure.
 
 use super::bucket::BucketSpec;
-use super::dialect::may_be_same;
+use super::dialect::may_be_same_identity;
 use super::refusal::EnforceError;
 use crate::api::condition::Reason;
 use crate::api::{RecordingPolicy, Site, is_one_identity};
@@ -12,7 +12,7 @@ use crate::api::{RecordingPolicy, Site, is_one_identity};
     "{field}: article 4.1: {principal:?} does not name one identity: write the ARN of a user or role, or a bare name, of \
      letters, digits and +=,.@_- only"
 )]
-pub struct NotOneIdentity {
+pub struct AmbiguousPrincipal {
     /// Path of the field.
     pub field: String,
     /// Its value.
@@ -20,7 +20,7 @@ pub struct NotOneIdentity {
 }
 
 /// Principals of a Site by field: machines first, then the auditor, the managers and the policy's officers.
-fn fields(site: &Site, policy: Option<&RecordingPolicy>) -> Vec<(String, String)> {
+fn principals_by_field(site: &Site, policy: Option<&RecordingPolicy>) -> Vec<(String, String)> {
     let storage = &site.spec.storage;
     let of =
         |field: String, principal: &Option<String>| principal.clone().map(|principal| (field, principal));
@@ -43,25 +43,25 @@ fn fields(site: &Site, policy: Option<&RecordingPolicy>) -> Vec<(String, String)
 }
 
 /// Returns the path of each field whose principal is `principal`, joined; for messages.
-pub fn field_of(site: &Site, policy: Option<&RecordingPolicy>, principal: &str) -> String {
-    let fields = fields(site, policy).into_iter();
+pub fn fields_naming(site: &Site, policy: Option<&RecordingPolicy>, principal: &str) -> String {
+    let fields = principals_by_field(site, policy).into_iter();
     let named: Vec<String> = fields.filter(|(_, named)| named == principal).map(|(field, _)| field).collect();
     named.join(", ")
 }
 
 /// Principals that do not name one identity, in the order of their fields. What admission refuses may have been
 /// admitted before it did.
-pub fn not_one_identity(site: &Site, policy: Option<&RecordingPolicy>) -> Vec<NotOneIdentity> {
-    let fields = fields(site, policy).into_iter();
+pub fn ambiguous_principals(site: &Site, policy: Option<&RecordingPolicy>) -> Vec<AmbiguousPrincipal> {
+    let fields = principals_by_field(site, policy).into_iter();
     fields
         .filter(|(_, principal)| !is_one_identity(principal))
-        .map(|(field, principal)| NotOneIdentity { field, principal })
+        .map(|(field, principal)| AmbiguousPrincipal { field, principal })
         .collect()
 }
 
 /// The principals of the site's managers and the policy's incident officers, each once; none of them that does not name
 /// one identity.
-pub fn of(site: &Site, policy: Option<&RecordingPolicy>) -> Vec<String> {
+pub fn reader_principals(site: &Site, policy: Option<&RecordingPolicy>) -> Vec<String> {
     let managers = site.spec.managers.iter().map(|manager| &manager.principal);
     let officers = policy.into_iter().flat_map(|policy| &policy.spec.incident_officers);
     let mut readers: Vec<String> = managers
@@ -77,9 +77,12 @@ pub fn of(site: &Site, policy: Option<&RecordingPolicy>) -> Vec<String> {
 
 /// Each machine is an identity of its own: what recorders and readers are denied would lock the operator out. Of
 /// the managers the schema sees what is the same text; the officers are seen only here.
-pub fn no_machine(site: &Site, policy: Option<&RecordingPolicy>) -> Result<(), (Reason, String)> {
+pub fn check_machine_principals(
+    site: &Site,
+    policy: Option<&RecordingPolicy>,
+) -> Result<(), (Reason, String)> {
     let storage = &site.spec.storage;
-    if may_be_same(&storage.operator.principal, &storage.recorder.principal) {
+    if may_be_same_identity(&storage.operator.principal, &storage.recorder.principal) {
         let message = "spec.storage.recorder.principal: article 3.2: operator and recorders are two identities, by name \
                        too: what the one is denied would stop the other";
         return Err((Reason::InvalidField, message.to_owned()));
@@ -87,7 +90,7 @@ pub fn no_machine(site: &Site, policy: Option<&RecordingPolicy>) -> Result<(), (
     let machines = [&storage.operator.principal, &storage.recorder.principal];
     let is_machine = |person: &Option<String>| {
         let person = person.as_deref();
-        machines.iter().any(|machine| person.is_some_and(|person| may_be_same(person, machine)))
+        machines.iter().any(|machine| person.is_some_and(|person| may_be_same_identity(person, machine)))
     };
     let remedy =
         "article 3.2: no machine may watch; the operator's and the recorders' principals are theirs alone";
@@ -103,19 +106,22 @@ pub fn no_machine(site: &Site, policy: Option<&RecordingPolicy>) -> Result<(), (
 }
 
 /// Whether an auditor is one of the others too, by name at least.
-fn is_another(auditor: &str, machines: [&String; 2], readers: &[String]) -> bool {
+fn is_shared(auditor: &str, machines: [&String; 2], readers: &[String]) -> bool {
     let mut others = machines.into_iter().chain(readers);
-    others.any(|other| may_be_same(other, auditor))
+    others.any(|other| may_be_same_identity(other, auditor))
 }
 
 /// An auditor is denied what each of the others needs.
-pub fn auditor_apart(site: &Site, policy: Option<&RecordingPolicy>) -> Result<(), (Reason, String)> {
+pub fn check_auditor_principal(
+    site: &Site,
+    policy: Option<&RecordingPolicy>,
+) -> Result<(), (Reason, String)> {
     let storage = &site.spec.storage;
     let Some(auditor) = &storage.auditor else {
         return Ok(());
     };
     let machines = [&storage.operator.principal, &storage.recorder.principal];
-    if is_another(&auditor.principal, machines, &of(site, policy)) {
+    if is_shared(&auditor.principal, machines, &reader_principals(site, policy)) {
         let message = "spec.storage.auditor.principal: article 3: an auditor may read no recording and change nothing: give it \
                        a principal of its own, not a machine's, a manager's or an incident officer's";
         return Err((Reason::InvalidField, message.to_owned()));
@@ -125,22 +131,22 @@ pub fn auditor_apart(site: &Site, policy: Option<&RecordingPolicy>) -> Result<()
 
 /// What one identity is denied would stop the other, were they one under two names: the operator's own among them would
 /// lock it out.
-pub(crate) fn apart(spec: &BucketSpec) -> Result<(), EnforceError> {
-    one_identity_each(spec)?;
-    let refused = |what: String, remedy: &str| {
+pub(crate) fn check_distinct_principals(spec: &BucketSpec) -> Result<(), EnforceError> {
+    check_unambiguous_principals(spec)?;
+    let rejected = |what: String, remedy: &str| {
         let remedy = format!("article 3.2: {remedy}");
-        Err(EnforceError::Refused { what, remedy })
+        Err(EnforceError::Rejected { reason: what, remedy })
     };
     let machines = [("operator", &spec.operator_principal), ("recorders", &spec.recorder_principal)];
-    if may_be_same(machines[0].1, machines[1].1) {
-        return refused(
+    if may_be_same_identity(machines[0].1, machines[1].1) {
+        return rejected(
             "the operator's and the recorders' principals name one identity".to_owned(),
             "they are two: give the recorders a principal of their own",
         );
     }
     for (machine, principal) in machines {
-        if spec.readers.iter().any(|reader| may_be_same(reader, principal)) {
-            return refused(
+        if spec.readers.iter().any(|reader| may_be_same_identity(reader, principal)) {
+            return rejected(
                 format!("the {machine} and somebody who may read what is held are one identity: {principal}"),
                 "no machine may watch: give managers and incident officers principals of their own",
             );
@@ -149,8 +155,8 @@ pub(crate) fn apart(spec: &BucketSpec) -> Result<(), EnforceError> {
     let Some(auditor) = &spec.auditor else {
         return Ok(());
     };
-    if is_another(auditor, machines.map(|(_, machine)| machine), &spec.readers) {
-        return refused(
+    if is_shared(auditor, machines.map(|(_, machine)| machine), &spec.readers) {
+        return rejected(
             format!("the auditor is somebody else too: {auditor}"),
             "an auditor reads no recording and changes nothing: give it a principal of its own",
         );
@@ -160,7 +166,7 @@ pub(crate) fn apart(spec: &BucketSpec) -> Result<(), EnforceError> {
 
 /// What stands in a statement names one identity, or no statement is written: a variable or a wildcard in an exemption
 /// exempts everybody, and in a Deny it stops everybody.
-fn one_identity_each(spec: &BucketSpec) -> Result<(), EnforceError> {
+fn check_unambiguous_principals(spec: &BucketSpec) -> Result<(), EnforceError> {
     let machines = [
         ("spec.storage.operator.principal", &spec.operator_principal),
         ("spec.storage.recorder.principal", &spec.recorder_principal),
@@ -174,9 +180,9 @@ fn one_identity_each(spec: &BucketSpec) -> Result<(), EnforceError> {
         None => Ok(()),
         Some((field, principal)) => {
             let (field, principal) = (field.to_owned(), principal.clone());
-            let what = NotOneIdentity { field, principal }.to_string();
+            let what = AmbiguousPrincipal { field, principal }.to_string();
             let remedy = "nothing is written before".to_owned();
-            Err(EnforceError::Refused { what, remedy })
+            Err(EnforceError::Rejected { reason: what, remedy })
         }
     }
 }

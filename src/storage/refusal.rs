@@ -1,6 +1,6 @@
 //! Why a bucket is not what it must be.
 
-use super::adoption::{Obstacle, told};
+use super::adoption::{AdoptionConflict, describe};
 use super::client::TargetError;
 use super::desired::CeilingTooLow;
 use super::error::StoreError;
@@ -13,42 +13,42 @@ pub enum EnforceError {
         "the bucket is claimed already: take another one. If this cluster replaces the one that claimed it, \
          give the operator that one's clusterId"
     )]
-    Claimed,
+    ClaimedByOther,
     /// The bucket, which nobody claimed, cannot be adopted as it is. Nothing was written.
-    #[error("{}", told(.obstacles))]
+    #[error("{}", describe(.conflicts))]
     Unadoptable {
         /// What is in the way, the gravest first; not empty.
-        obstacles: Vec<Obstacle>,
+        conflicts: Vec<AdoptionConflict>,
     },
     /// What the Site asks for, or what is in the bucket, cannot be followed.
-    #[error("{what}; {remedy}")]
-    Refused {
+    #[error("{reason}; {remedy}")]
+    Rejected {
         /// What is in the way.
-        what: String,
+        reason: String,
         /// What a person can do.
         remedy: String,
     },
     /// The store, or this bucket of it, cannot keep the promises.
-    #[error("{what}; {remedy}")]
+    #[error("{reason}; {remedy}")]
     StoreUnfit {
         /// What it does not do.
-        what: String,
+        reason: String,
         /// What a person can do.
         remedy: String,
     },
     /// A principal is not whose credentials were given. The bucket's policy is as it was.
     #[error(
-        "spec.storage.{whose}.principal is not how the store names the identity in spec.storage.{whose}.credentialsRef: \
+        "spec.storage.{identity}.principal is not how the store names the identity in spec.storage.{identity}.credentialsRef: \
          correct one of the two"
     )]
     WrongPrincipal {
         /// `operator` or `recorder`.
-        whose: &'static str,
+        identity: &'static str,
     },
     /// The recorders' credentials cannot put, though their principal was proved. The bucket is as it must be.
     #[error(
         "spec.storage.recorder.credentialsRef: these credentials cannot put an object: correct the keys in that Secret{}",
-        if *.own_key {
+        if *.has_customer_key {
             ", or let the recorders use the key of the bucket's default encryption (kms:GenerateDataKey)"
         } else {
             ""
@@ -56,18 +56,18 @@ pub enum EnforceError {
     )]
     RecorderCannotPut {
         /// The bucket's default encryption is with a key of the organisation's own.
-        own_key: bool,
+        has_customer_key: bool,
     },
     /// A principal of a person stands for more than one identity at this store. The bucket's policy is as it was.
     #[error(
         "article 4.1: {principal:?}, named in spec.managers, spec.storage.auditor or the policy's incidentOfficers, stands for \
-         more than one identity at this store: {how}; name one user or role"
+         more than one identity at this store: {evidence}; name one user or role"
     )]
-    Crowd {
+    AmbiguousPrincipal {
         /// The principal.
         principal: String,
         /// How it shows.
-        how: &'static str,
+        evidence: &'static str,
     },
     /// The bucket's policy would be longer than a store takes. The one that is there is as it was.
     #[error(
@@ -88,9 +88,9 @@ pub enum EnforceError {
     #[error(
         "what recorders can do cannot be tried: spec.storage.recorder.credentialsRef names no Secret that can be used"
     )]
-    NoRecorder {
+    NoRecorderCredentials {
         /// All else was read back as it must be.
-        in_sync: bool,
+        is_in_sync: bool,
     },
     /// The target cannot be used; no connection was made.
     #[error(transparent)]
@@ -115,13 +115,13 @@ impl EnforceError {
     /// Bounded, for metrics.
     pub fn category(&self) -> &'static str {
         match self {
-            Self::Claimed => "claimed",
-            Self::Unadoptable { .. } | Self::Refused { .. } => "refused",
+            Self::ClaimedByOther => "claimed",
+            Self::Unadoptable { .. } | Self::Rejected { .. } => "refused",
             Self::StoreUnfit { .. } => "store_unfit",
-            Self::WrongPrincipal { .. } | Self::Crowd { .. } => "wrong_principal",
+            Self::WrongPrincipal { .. } | Self::AmbiguousPrincipal { .. } => "wrong_principal",
             Self::RecorderCannotPut { .. } => "recorder_cannot_put",
             Self::PolicyTooLong { .. } => "policy_too_long",
-            Self::NoRecorder { .. } => "no_recorder",
+            Self::NoRecorderCredentials { .. } => "no_recorder",
             Self::Target(_) => "target",
             Self::Ceiling(_) => "ceiling",
             Self::Storage(error) | Self::Advised { error, .. } => error.category(),
@@ -148,13 +148,13 @@ impl EnforceError {
     }
 
     /// The same with advice, or as the store's unfitness where it does not know an operation that every Site needs.
-    pub(crate) fn explained(self, advice: impl FnOnce(&StoreError) -> Option<String>) -> Self {
+    pub(crate) fn with_advice(self, advice: impl FnOnce(&StoreError) -> Option<String>) -> Self {
         let Self::Storage(error) = self else {
             return self;
         };
         if error.is_unsupported() {
             return Self::StoreUnfit {
-                what: format!(
+                reason: format!(
                     "the store does not know an operation that every Site needs: {}",
                     error.safe_message()
                 ),

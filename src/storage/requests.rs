@@ -11,19 +11,19 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::config_bag::ConfigBag;
 
 /// Of this process, since it began: what Prometheus asks for.
-static COUNTS: Mutex<BTreeMap<(String, &str), u64>> = Mutex::new(BTreeMap::new());
+static REQUEST_COUNTS: Mutex<BTreeMap<(String, &str), u64>> = Mutex::new(BTreeMap::new());
 
 /// How many requests there were, by S3 operation and outcome: `ok`, `denied`, `absent`, `slow_down`, `refused`, `server`,
 /// `no_answer`.
-pub fn counts() -> BTreeMap<(String, &'static str), u64> {
-    COUNTS.lock().unwrap_or_else(PoisonError::into_inner).clone()
+pub fn snapshot() -> BTreeMap<(String, &'static str), u64> {
+    REQUEST_COUNTS.lock().unwrap_or_else(PoisonError::into_inner).clone()
 }
 
 /// Counts the attempts of the client that it is given to.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Counted;
+pub(crate) struct RequestCounter;
 
-impl Intercept for Counted {
+impl Intercept for RequestCounter {
     fn name(&self) -> &'static str {
         "Counted"
     }
@@ -36,13 +36,13 @@ impl Intercept for Counted {
     ) -> Result<(), BoxError> {
         let operation = config.load::<Metadata>().map_or("", Metadata::name);
         let status = context.response().map(|response| response.status().as_u16());
-        let mut counts = COUNTS.lock().unwrap_or_else(PoisonError::into_inner);
-        *counts.entry((operation.to_owned(), outcome(status))).or_default() += 1;
+        let mut counts = REQUEST_COUNTS.lock().unwrap_or_else(PoisonError::into_inner);
+        *counts.entry((operation.to_owned(), outcome_label(status))).or_default() += 1;
         Ok(())
     }
 }
 
-fn outcome(status: Option<u16>) -> &'static str {
+fn outcome_label(status: Option<u16>) -> &'static str {
     match status {
         None => "no_answer",
         Some(..300) => "ok",

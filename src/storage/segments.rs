@@ -15,7 +15,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 
-use super::client::{Purpose, Store, TargetError};
+use super::client::{BucketClient, Purpose, TargetError};
 use super::date;
 use super::error::StoreError;
 use super::key::Key;
@@ -26,16 +26,16 @@ use crate::contract::StorageTarget;
 /// not try.
 #[derive(Clone, Debug)]
 pub struct Uploader {
-    store: Store,
+    store: BucketClient,
     /// The store was found not to know `If-None-Match` on a put.
-    knows_no_condition: Arc<AtomicBool>,
+    is_condition_unsupported: Arc<AtomicBool>,
 }
 
 /// What came of a put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Put {
+pub struct PutOutcome {
     /// The store already had these bytes under this key: an earlier put arrived whose answer did not.
-    pub already_there: bool,
+    pub already_exists: bool,
     /// The store's clock at its answer, to the second.
     pub server_date: Option<Timestamp>,
 }
@@ -89,7 +89,10 @@ impl PutError {
 impl Uploader {
     /// An uploader for `target`. Makes no connection.
     pub fn new(target: &StorageTarget) -> Result<Self, TargetError> {
-        Ok(Self { store: Store::new(target, Purpose::Upload)?, knows_no_condition: Arc::default() })
+        Ok(Self {
+            store: BucketClient::new(target, Purpose::Upload)?,
+            is_condition_unsupported: Arc::default(),
+        })
     }
 
     /// Puts `file` under `key`, once: one request, streamed from the file. `sha256` is of the whole file; it
@@ -105,8 +108,8 @@ impl Uploader {
         file: &Path,
         sha256: [u8; 32],
         tag: RetentionTag,
-    ) -> Result<Put, PutError> {
-        self.put_whole(key, || open(file), sha256, tag).await
+    ) -> Result<PutOutcome, PutError> {
+        self.put_body(key, || open_body(file), sha256, tag).await
     }
 
     /// The same of bytes that are no file, for a simulation: reading files is up to threads, whose order nobody knows.
@@ -117,34 +120,34 @@ impl Uploader {
         bytes: Vec<u8>,
         sha256: [u8; 32],
         tag: RetentionTag,
-    ) -> Result<Put, PutError> {
+    ) -> Result<PutOutcome, PutError> {
         let body = || std::future::ready(Ok(bytes.clone().into()));
-        self.put_whole(key, body, sha256, tag).await
+        self.put_body(key, body, sha256, tag).await
     }
 
-    async fn put_whole<F>(
+    async fn put_body<F>(
         &self,
         key: &Key,
         body: impl Fn() -> F,
         sha256: [u8; 32],
         tag: RetentionTag,
-    ) -> Result<Put, PutError>
+    ) -> Result<PutOutcome, PutError>
     where
         F: Future<Output = Result<ByteStream, PutError>>,
     {
-        let fits = tag == RetentionTag::unheld(key.class()) || tag == RetentionTag::Sealed;
+        let fits = tag == RetentionTag::default_for(key.class()) || tag == RetentionTag::Sealed;
         if !fits {
             return Err(PutError::NotAllowed("the tag is not the class's own, nor sealed"));
         }
-        if !key.names(&sha256) {
+        if !key.matches_sha256(&sha256) {
             return Err(PutError::NotAllowed("the key names other bytes"));
         }
-        let is_conditional = !self.knows_no_condition.load(Ordering::Relaxed);
+        let is_conditional = !self.is_condition_unsupported.load(Ordering::Relaxed);
         match self.send(key, body().await?, sha256, tag, is_conditional).await {
-            Err(PutError::Store(error)) if is_conditional && error.refuses_form() => {
+            Err(PutError::Store(error)) if is_conditional && error.rejects_form() => {
                 // The key names the bytes, so a second version under it is the same segment.
                 let put = self.send(key, body().await?, sha256, tag, false).await?;
-                self.knows_no_condition.store(true, Ordering::Relaxed);
+                self.is_condition_unsupported.store(true, Ordering::Relaxed);
                 Ok(put)
             }
             put => put,
@@ -158,8 +161,8 @@ impl Uploader {
         sha256: [u8; 32],
         tag: RetentionTag,
         is_conditional: bool,
-    ) -> Result<Put, PutError> {
-        let exchange = Exchange::new(&sha256);
+    ) -> Result<PutOutcome, PutError> {
+        let exchange = PutInterceptor::new(&sha256);
         let sent = self
             .store
             .client
@@ -176,24 +179,24 @@ impl Uploader {
             .send()
             .await;
         let server_date = exchange.date();
-        match sent.map_err(|error| StoreError::of("PutObject", &error)) {
-            Ok(_) => Ok(Put { already_there: false, server_date }),
-            Err(error) if error.has_status(412) => Ok(Put { already_there: true, server_date }),
-            Err(error) if is_checksum(&error) => Err(PutError::Checksum),
+        match sent.map_err(|error| StoreError::from_sdk("PutObject", &error)) {
+            Ok(_) => Ok(PutOutcome { already_exists: false, server_date }),
+            Err(error) if error.has_status(412) => Ok(PutOutcome { already_exists: true, server_date }),
+            Err(error) if is_checksum_mismatch(&error) => Err(PutError::Checksum),
             Err(error) => Err(error.into()),
         }
     }
 }
 
 /// The file as a body that is streamed, with its length.
-async fn open(file: &Path) -> Result<ByteStream, PutError> {
+async fn open_body(file: &Path) -> Result<ByteStream, PutError> {
     // Asked first, since the SDK's own error does not say what kind it is.
     tokio::fs::File::open(file).await.map_err(|error| PutError::File(error.kind()))?;
     ByteStream::from_path(file).await.map_err(|_| PutError::File(std::io::ErrorKind::Other))
 }
 
 /// The codes that stores give when body and checksum differ.
-fn is_checksum(error: &StoreError) -> bool {
+fn is_checksum_mismatch(error: &StoreError) -> bool {
     matches!(
         error.code.as_str(),
         "BadDigest" | "InvalidDigest" | "XAmzContentSHA256Mismatch" | "XAmzContentChecksumMismatch"
@@ -202,12 +205,12 @@ fn is_checksum(error: &StoreError) -> bool {
 
 /// Signs the body's known hash, and notes the `Date` of the answer, whatever the answer is.
 #[derive(Clone, Debug)]
-struct Exchange {
+struct PutInterceptor {
     sha256: String,
     date: Arc<Mutex<Option<Timestamp>>>,
 }
 
-impl Exchange {
+impl PutInterceptor {
     fn new(sha256: &[u8; 32]) -> Self {
         Self { sha256: hex::encode(sha256), date: Arc::default() }
     }
@@ -217,7 +220,7 @@ impl Exchange {
     }
 }
 
-impl Intercept for Exchange {
+impl Intercept for PutInterceptor {
     fn name(&self) -> &'static str {
         "Exchange"
     }
@@ -238,7 +241,7 @@ impl Intercept for Exchange {
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let date = date::of_headers(context.response().headers().get("date"));
+        let date = date::parse_date_header(context.response().headers().get("date"));
         if let Ok(mut slot) = self.date.lock() {
             *slot = date;
         }
@@ -252,7 +255,7 @@ mod tests {
 
     use super::*;
     use crate::storage::key::Class;
-    use crate::storage::stub::{Stub, error};
+    use crate::storage::stub::{Stub, error_answer};
 
     /// A file, its key and its hash.
     fn segment(dir: &Path, bytes: &[u8]) -> (std::path::PathBuf, Key, [u8; 32]) {
@@ -265,10 +268,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_store_without_conditional_puts_gets_segments_without_the_condition() {
+    async fn unsupported_condition_is_dropped() {
         for (status, code) in [(501, "NotImplemented"), (400, "InvalidArgument")] {
             let stub = Stub::start(move |asked| match asked.header("if-none-match") {
-                Some(_) => error(status, code),
+                Some(_) => error_answer(status, code),
                 None => (200, String::new()),
             })
             .await;
@@ -277,9 +280,9 @@ mod tests {
             for bytes in [b"one", b"two"] {
                 let (file, key, sha256) = segment(dir.path(), bytes);
                 let put = uploader.put(&key, &file, sha256, RetentionTag::Video).await.unwrap();
-                assert!(!put.already_there);
+                assert!(!put.already_exists);
             }
-            let asked = stub.take();
+            let asked = stub.take_requests();
             let conditions: Vec<bool> =
                 asked.iter().map(|asked| asked.header("if-none-match").is_some()).collect();
             assert_eq!(conditions, [true, false, false], "{code}");
@@ -288,16 +291,16 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_about_the_bytes_or_the_keys_is_no_refused_condition() {
+    async fn condition_is_kept_after_unrelated_errors() {
         for (status, code) in
             [(400, "BadDigest"), (400, "ExpiredToken"), (400, "RequestTimeout"), (403, "AccessDenied")]
         {
-            let stub = Stub::start(move |_| error(status, code)).await;
+            let stub = Stub::start(move |_| error_answer(status, code)).await;
             let uploader = Uploader::new(&stub.target()).unwrap();
             let dir = tempfile::tempdir().unwrap();
             let (file, key, sha256) = segment(dir.path(), b"x");
             uploader.put(&key, &file, sha256, RetentionTag::Video).await.unwrap_err();
-            assert_eq!(stub.take().len(), 1, "{code}");
+            assert_eq!(stub.take_requests().len(), 1, "{code}");
         }
     }
 }

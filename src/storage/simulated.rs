@@ -12,7 +12,7 @@ use jiff::Timestamp;
 
 /// What a simulation puts in the place of the machine.
 #[derive(Clone)]
-pub struct Simulated {
+pub struct Simulation {
     /// Answers the requests.
     pub http: SharedHttpClient,
     /// Tells the time.
@@ -21,29 +21,29 @@ pub struct Simulated {
     pub seed: u64,
 }
 
-impl fmt::Debug for Simulated {
+impl fmt::Debug for Simulation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Simulated").field("seed", &self.seed).finish_non_exhaustive()
+        f.debug_struct("Simulation").field("seed", &self.seed).finish_non_exhaustive()
     }
 }
 
 tokio::task_local! {
     // Of the task, so that two simulated operators in one runtime have a clock and a network each.
-    static SIMULATED: Simulated;
+    static SIMULATION: Simulation;
 }
 
 /// Runs `work` with `simulated` in the place of the machine.
-pub fn within<F: Future>(simulated: Simulated, work: F) -> impl Future<Output = F::Output> {
-    SIMULATED.scope(simulated, work)
+pub fn run_within<F: Future>(simulated: Simulation, work: F) -> impl Future<Output = F::Output> {
+    SIMULATION.scope(simulated, work)
 }
 
 /// The simulation that this task is in.
-pub(crate) fn current() -> Option<Simulated> {
-    SIMULATED.try_with(Clone::clone).ok()
+pub(crate) fn current() -> Option<Simulation> {
+    SIMULATION.try_with(Clone::clone).ok()
 }
 
 /// Two numbers that nobody can foresee, outside a simulation.
-pub(crate) fn salt() -> [u64; 2] {
+pub(crate) fn random_salt() -> [u64; 2] {
     match current() {
         Some(simulated) => [simulated.seed, simulated.seed.rotate_left(32)],
         None => rand::random(),
@@ -52,9 +52,9 @@ pub(crate) fn salt() -> [u64; 2] {
 
 /// A clock: the machine's, or that of the simulation in which it was made.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Clock(Option<Simulated>);
+pub(crate) struct LocalClock(Option<Simulation>);
 
-impl Clock {
+impl LocalClock {
     /// The clock of this task.
     pub(crate) fn current() -> Self {
         Self(current())
@@ -65,7 +65,7 @@ impl Clock {
     }
 }
 
-impl TimeSource for Clock {
+impl TimeSource for LocalClock {
     fn now(&self) -> SystemTime {
         SystemTime::from(Self::now(self))
     }

@@ -6,21 +6,21 @@ mod recorder;
 
 use serde_json::{Map, Value, json};
 
-pub(crate) use people::if_tagged;
+pub(crate) use people::held_tag_condition;
 
 use super::bucket::BucketSpec;
-use super::client::Store;
-use super::dialect::{Dialect, Others};
+use super::client::BucketClient;
+use super::dialect::{Dialect, EveryoneExcept};
 use super::partition;
-use super::policy::{LONGEST, ROOM, size};
+use super::policy::{MAX_POLICY_BYTES, RESERVED_POLICY_BYTES, document_bytes};
 use super::refusal::EnforceError;
 
 /// Where the recorders' canaries are: under the same statements as recordings, so that what is tried there
 /// is true for recordings, and yet no key of a recording.
-pub(crate) const CANARIES: &str = "probe/recorder/";
+pub(crate) const CANARY_PREFIX: &str = "probe/recorder/";
 /// Names of the statements about everyone else: what nobody else may do, and what only readers may beside.
-const OTHERS: &str = "Others";
-const OTHERS_READ: &str = "OthersRead";
+const OTHERS_SID: &str = "Others";
+const OTHERS_READ_SID: &str = "OthersRead";
 /// Reading what an object holds.
 const READ: [&str; 2] = ["s3:GetObject", "s3:GetObjectVersion"];
 const LIST: [&str; 3] = ["s3:ListBucket", "s3:ListBucketVersions", "s3:ListBucketMultipartUploads"];
@@ -79,63 +79,68 @@ const READ_SETTINGS: [&str; 11] = [
 
 /// A bucket, and the region that requests to it name.
 #[derive(Clone, Copy, Debug)]
-pub struct Place<'a> {
+pub struct BucketRef<'a> {
     /// The bucket's name.
-    pub bucket: &'a str,
+    pub name: &'a str,
     /// The region.
     pub region: &'a str,
 }
 
-impl<'a> From<&'a Store> for Place<'a> {
-    fn from(store: &'a Store) -> Self {
-        Self { bucket: &store.bucket, region: &store.region }
+impl<'a> From<&'a BucketClient> for BucketRef<'a> {
+    fn from(store: &'a BucketClient) -> Self {
+        Self { name: &store.bucket, region: &store.region }
     }
 }
 
 /// The statements for a bucket, in the words that its store understands; none on a store that heeds none.
-pub fn policy(place: Place<'_>, spec: &BucketSpec, dialect: &Dialect, tls: bool) -> Vec<Value> {
+pub fn policy_statements(
+    bucket: BucketRef<'_>,
+    spec: &BucketSpec,
+    dialect: &Dialect,
+    tls: bool,
+) -> Vec<Value> {
     if !dialect.heeds_policies {
         return Vec::new();
     }
-    let at = Resources::of(place, &spec.operator_principal);
-    let operator = by(&spec.operator_principal);
-    let recorders = by(&spec.recorder_principal);
-    let mut all = bootstrap(place, &spec.operator_principal, dialect.more_settings);
-    let settings = settings(dialect);
-    all.extend(recorder::may(&at, &recorders, dialect));
-    all.extend(operator_may_not(&at, &operator));
-    all.extend(recorder::may_not(&at, &recorders, dialect, &settings));
+    let at = ResourceArns::new(bucket, &spec.operator_principal);
+    let operator = aws_principal(&spec.operator_principal);
+    let recorders = aws_principal(&spec.recorder_principal);
+    let mut all = bootstrap(bucket, &spec.operator_principal, dialect.more_settings);
+    let settings = deniable_settings(dialect);
+    all.extend(recorder::recorder_allows(&at, &recorders, dialect));
+    all.extend(operator_denies(&at, &operator));
+    all.extend(recorder::recorder_denies(&at, &recorders, dialect, &settings));
     if let Some(auditor) = &spec.auditor {
-        all.extend(people::auditors(&at, &by(auditor), &settings));
+        all.extend(people::auditor_statements(&at, &aws_principal(auditor), &settings));
     }
     let mut machines = vec![spec.operator_principal.as_str(), spec.recorder_principal.as_str()];
     machines.extend(spec.auditor.as_deref());
     let readers: Vec<&str> = spec.readers.iter().map(String::as_str).collect();
     if !readers.is_empty() {
         let named = json!({ "AWS": readers });
-        all.extend(people::readers(&at, &named));
+        all.extend(people::reader_statements(&at, &named));
         // Each name costs bytes in each statement: where "everyone but" can be said, readers are among everyone.
-        if dialect.others == Others::Unsaid {
-            all.extend(people::readers_may_not(&at, &named, &settings));
+        if dialect.others == EveryoneExcept::Unsaid {
+            all.extend(people::reader_denies(&at, &named, &settings));
         }
     }
-    all.extend(others(&at, dialect.others, &machines, &readers, &settings));
+    all.extend(everyone_else_denies(&at, dialect.others, &machines, &readers, &settings));
     if tls && dialect.deny_plain_http {
-        all.push(plain_http(&at));
+        all.push(plain_http_deny(&at));
     }
     all
 }
 
 /// Checks that the policy is one that stores take, with room for what is added while it is tried; says how many of the
 /// readers fit where it is not.
-pub(crate) fn fitting(
-    place: Place<'_>,
+pub(crate) fn check_policy_size(
+    bucket: BucketRef<'_>,
     spec: &BucketSpec,
     dialect: &Dialect,
     tls: bool,
 ) -> Result<(), EnforceError> {
-    const LIMIT: usize = LONGEST - ROOM;
-    let bytes = |spec: &BucketSpec| size(&policy(place, spec, dialect, tls));
+    const LIMIT: usize = MAX_POLICY_BYTES - RESERVED_POLICY_BYTES;
+    let bytes = |spec: &BucketSpec| document_bytes(&policy_statements(bucket, spec, dialect, tls));
     let whole = bytes(spec);
     if whole <= LIMIT {
         return Ok(());
@@ -152,9 +157,9 @@ pub(crate) fn fitting(
 
 /// What the operator needs to begin with: on a store where an identity has no rights of its own, whoever
 /// makes the bucket puts this policy there. `more_settings`: the store's policies know the rights to these.
-pub fn bootstrap(place: Place<'_>, operator_principal: &str, more_settings: bool) -> Vec<Value> {
-    let at = Resources::of(place, operator_principal);
-    let operator = by(operator_principal);
+pub fn bootstrap(bucket: BucketRef<'_>, operator_principal: &str, more_settings: bool) -> Vec<Value> {
+    let at = ResourceArns::new(bucket, operator_principal);
+    let operator = aws_principal(operator_principal);
     let settings = [&POLICY[..], &READ_SETTINGS, &SETTINGS, &LIST].concat();
     let objects =
         [&LOCK[..], &READ_LOCK, &RETAG, &READ_TAGS, &["s3:PutObjectTagging", "s3:AbortMultipartUpload"]]
@@ -165,42 +170,42 @@ pub fn bootstrap(place: Place<'_>, operator_principal: &str, more_settings: bool
     });
     let all = [
         allow("OperatorSettings", &operator, &settings, &[at.bucket()]),
-        allow("OperatorVersions", &operator, &objects, &[at.under("")]),
+        allow("OperatorVersions", &operator, &objects, &[at.prefix_pattern("")]),
         // Ceph asks for the right of batch deletion on the bucket.
-        allow("OperatorDeletes", &operator, &DELETE, &[at.bucket(), at.under("")]),
+        allow("OperatorDeletes", &operator, &DELETE, &[at.bucket(), at.prefix_pattern("")]),
         allow(
             "OperatorLedger",
             &operator,
             &[&READ[..], &["s3:PutObject"]].concat(),
-            &[at.under("ledger/"), at.under("probe/")],
+            &[at.prefix_pattern("ledger/"), at.prefix_pattern("probe/")],
         ),
     ];
     all.into_iter().chain(more).collect()
 }
 
 /// The bucket's settings that the store's policies can name.
-fn settings(dialect: &Dialect) -> Vec<&'static str> {
+fn deniable_settings(dialect: &Dialect) -> Vec<&'static str> {
     let more: &[&str] = if dialect.more_settings { &MORE_SETTINGS } else { &[] };
     let newer = NEWER_SETTINGS.into_iter();
     let newer = newer.filter(|word| dialect.newer_settings.contains(*word));
     [&SETTINGS, more].concat().into_iter().chain(newer).collect()
 }
 
-fn operator_may_not(at: &Resources<'_>, operator: &Value) -> Vec<Value> {
+fn operator_denies(at: &ResourceArns<'_>, operator: &Value) -> Vec<Value> {
     vec![deny(
         "OperatorReadsNoRecording",
         operator,
         &[&READ[..], &["s3:PutObject"]].concat(),
-        &at.recordings(),
+        &at.recording_patterns(),
     )]
 }
 
 /// Everyone else. The policy itself is left to the store's administrators, who have the bucket's root key in
 /// any case: so the glass can be broken, visibly, when the operator's identity is lost. Readers are everyone else in all
 /// but reading.
-fn others(
-    at: &Resources<'_>,
-    words: Others,
+fn everyone_else_denies(
+    at: &ResourceArns<'_>,
+    words: EveryoneExcept,
     machines: &[&str],
     readers: &[&str],
     settings: &[&str],
@@ -218,57 +223,57 @@ fn others(
     ]
     .concat();
     let denied = |sid: &str, exempt: &[&str], actions: &[&str], places: &[String]| {
-        let elements = words.elements(exempt)?;
-        Some(everyone_but(sid, elements, actions, places))
+        let elements = words.statement_elements(exempt)?;
+        Some(deny_everyone_except(sid, elements, actions, places))
     };
-    let everywhere = [at.bucket(), at.under("")];
+    let everywhere = [at.bucket(), at.prefix_pattern("")];
     let all = if readers.is_empty() {
         let actions = [&READ[..], &changes].concat();
-        vec![denied(OTHERS, machines, &actions, &everywhere)]
+        vec![denied(OTHERS_SID, machines, &actions, &everywhere)]
     } else {
         let exempt = [machines, readers].concat();
         vec![
-            denied(OTHERS, machines, &changes, &everywhere),
-            denied(OTHERS_READ, &exempt, &READ, &[at.under("")]),
+            denied(OTHERS_SID, machines, &changes, &everywhere),
+            denied(OTHERS_READ_SID, &exempt, &READ, &[at.prefix_pattern("")]),
         ]
     };
     all.into_iter().flatten().collect()
 }
 
 /// A Deny with these elements, which say about whom it is.
-pub(crate) fn everyone_but(
+pub(crate) fn deny_everyone_except(
     sid: &str,
     elements: Map<String, Value>,
     actions: &[&str],
     places: &[String],
 ) -> Value {
     let mut statement = json!({ "Sid": sid, "Effect": "Deny", "Action": actions, "Resource": places });
-    elements.into_iter().for_each(|(element, value)| set(&mut statement, &element, value));
+    elements.into_iter().for_each(|(element, value)| set_element(&mut statement, &element, value));
     statement
 }
 
 /// Whether a statement is one about everyone else.
-pub(crate) fn is_others(statement: &Value) -> bool {
+pub(crate) fn is_everyone_else_statement(statement: &Value) -> bool {
     let sid = statement.get("Sid").and_then(Value::as_str);
-    sid.is_some_and(|sid| [OTHERS, OTHERS_READ].contains(&sid))
+    sid.is_some_and(|sid| [OTHERS_SID, OTHERS_READ_SID].contains(&sid))
 }
 
-fn plain_http(at: &Resources<'_>) -> Value {
-    let mut statement = deny("PlainHttp", &everybody(), &["s3:*"], &[at.bucket(), at.under("")]);
-    set(&mut statement, "Condition", json!({ "Bool": { "aws:SecureTransport": "false" } }));
+fn plain_http_deny(at: &ResourceArns<'_>) -> Value {
+    let mut statement = deny("PlainHttp", &any_principal(), &["s3:*"], &[at.bucket(), at.prefix_pattern("")]);
+    set_element(&mut statement, "Condition", json!({ "Bool": { "aws:SecureTransport": "false" } }));
     statement
 }
 
 /// A bucket and what is in it, as statements name them.
-pub(crate) struct Resources<'a> {
+pub(crate) struct ResourceArns<'a> {
     bucket: &'a str,
     partition: &'a str,
 }
 
-impl<'a> Resources<'a> {
+impl<'a> ResourceArns<'a> {
     /// In the partition that `principal` is of.
-    pub(crate) fn of(place: Place<'a>, principal: &'a str) -> Self {
-        Self { bucket: place.bucket, partition: partition::of(principal, place.region) }
+    pub(crate) fn new(place: BucketRef<'a>, principal: &'a str) -> Self {
+        Self { bucket: place.name, partition: partition::of(principal, place.region) }
     }
 
     pub(crate) fn bucket(&self) -> String {
@@ -280,22 +285,22 @@ impl<'a> Resources<'a> {
         format!("{}/{key}", self.bucket())
     }
 
-    fn under(&self, prefix: &str) -> String {
+    fn prefix_pattern(&self, prefix: &str) -> String {
         self.key(&format!("{prefix}*"))
     }
 
     /// Recordings, and the canaries that stand for them.
-    fn recordings(&self) -> Vec<String> {
-        vec![self.under("video/"), self.under("calls/"), self.under(CANARIES)]
+    fn recording_patterns(&self) -> Vec<String> {
+        vec![self.prefix_pattern("video/"), self.prefix_pattern("calls/"), self.prefix_pattern(CANARY_PREFIX)]
     }
 }
 
 /// Everybody, with credentials or without.
-pub(crate) fn everybody() -> Value {
+pub(crate) fn any_principal() -> Value {
     json!({ "AWS": ["*"] })
 }
 
-pub(crate) fn by(principal: &str) -> Value {
+pub(crate) fn aws_principal(principal: &str) -> Value {
     json!({ "AWS": [principal] })
 }
 
@@ -307,7 +312,7 @@ pub(crate) fn deny(sid: &str, principal: &Value, actions: &[&str], resources: &[
     json!({ "Sid": sid, "Effect": "Deny", "Principal": principal, "Action": actions, "Resource": resources })
 }
 
-pub(crate) fn set(statement: &mut Value, element: &str, value: Value) {
+pub(crate) fn set_element(statement: &mut Value, element: &str, value: Value) {
     if let Value::Object(elements) = statement {
         elements.insert(element.to_owned(), value);
     }

@@ -3,12 +3,12 @@ use crate::api::Days;
 
 const BUCKET: &str = "gemeente-heusden-cameratoezicht-zwembad-sporthal-die-heijgrave";
 
-fn place() -> Place<'static> {
-    Place { bucket: BUCKET, region: "eu-central-1" }
+fn bucket_ref() -> BucketRef<'static> {
+    BucketRef { name: BUCKET, region: "eu-central-1" }
 }
 
 /// A name of so many characters, as AWS's single sign-on makes them.
-fn role(whose: &str, number: usize, length: usize) -> String {
+fn role_arn(whose: &str, number: usize, length: usize) -> String {
     let begin = format!("arn:aws:iam::123456789012:role/aws-reserved/sso.amazonaws.com/{whose}{number}_");
     let fill = "x".repeat(length.saturating_sub(begin.len()));
     format!("{begin}{fill}")
@@ -18,10 +18,10 @@ fn spec(readers: usize, length: usize, auditor: bool) -> BucketSpec {
     BucketSpec {
         video_ceiling: Days(28),
         calls_ceiling: Days(7),
-        operator_principal: role("o", 0, 80),
-        recorder_principal: role("r", 0, 80),
-        auditor: auditor.then(|| role("a", 0, 80)),
-        readers: (0..readers).map(|number| role("m", number, length)).collect(),
+        operator_principal: role_arn("o", 0, 80),
+        recorder_principal: role_arn("r", 0, 80),
+        auditor: auditor.then(|| role_arn("a", 0, 80)),
+        readers: (0..readers).map(|number| role_arn("m", number, length)).collect(),
         take_over: false,
         operator_only: false,
         allow_unprotected: false,
@@ -29,76 +29,84 @@ fn spec(readers: usize, length: usize, auditor: bool) -> BucketSpec {
 }
 
 /// All words that AWS knows.
-fn aws() -> Dialect {
+fn aws_dialect() -> Dialect {
     Dialect {
-        others: Others::PrincipalArn,
+        others: EveryoneExcept::PrincipalArn,
         request_tag: true,
         deny_plain_http: true,
         more_settings: true,
         newer_settings: NEWER_SETTINGS.map(str::to_owned).into(),
-        ..Dialect::of("o", "r")
+        ..Dialect::unproved("o", "r")
     }
 }
 
-fn bytes(spec: &BucketSpec, dialect: &Dialect) -> usize {
-    size(&policy(place(), spec, dialect, true))
+fn policy_bytes(spec: &BucketSpec, dialect: &Dialect) -> usize {
+    document_bytes(&policy_statements(bucket_ref(), spec, dialect, true))
 }
 
 #[test]
-fn each_reader_is_named_once_a_class_of_statement() {
+fn each_reader_is_named_in_three_statements() {
     let (with, without) = (spec(2, 115, true), spec(1, 115, true));
-    let extra = bytes(&with, &aws()) - bytes(&without, &aws());
+    let extra = policy_bytes(&with, &aws_dialect()) - policy_bytes(&without, &aws_dialect());
     assert_eq!(extra, 3 * (115 + 3), "an Allow, an Allow for manifests, an exemption");
 }
 
 #[test]
-fn a_policy_of_many_readers_fits_or_says_how_many_do() {
+fn oversized_policy_reports_how_many_readers_fit() {
     // Of the longest bucket's name, and with an auditor.
     for (readers, length) in [(0, 256), (12, 80), (15, 80), (8, 120), (18, 66)] {
         let spec = spec(readers, length, true);
-        let size = bytes(&spec, &aws());
-        assert_eq!(fitting(place(), &spec, &aws(), true), Ok(()), "{readers} of {length}: {size}");
+        let size = policy_bytes(&spec, &aws_dialect());
+        assert_eq!(
+            check_policy_size(bucket_ref(), &spec, &aws_dialect(), true),
+            Ok(()),
+            "{readers} of {length}: {size}"
+        );
     }
     // Of a usual one, and without: as many as the schema allows of an ordinary length, and most of single sign-on's.
-    let usual = Place { bucket: "heusden-die-heijgrave", ..place() };
+    let usual = BucketRef { name: "heusden-die-heijgrave", ..bucket_ref() };
     for (readers, length) in [(32, 66), (20, 115)] {
         let spec = spec(readers, length, false);
-        let size = size(&policy(usual, &spec, &aws(), true));
-        assert_eq!(fitting(usual, &spec, &aws(), true), Ok(()), "{readers} of {length}: {size}");
+        let size = document_bytes(&policy_statements(usual, &spec, &aws_dialect(), true));
+        assert_eq!(
+            check_policy_size(usual, &spec, &aws_dialect(), true),
+            Ok(()),
+            "{readers} of {length}: {size}"
+        );
     }
     for (readers, length) in [(32, 115), (32, 256)] {
         let spec = spec(readers, length, true);
-        let size = bytes(&spec, &aws());
+        let size = policy_bytes(&spec, &aws_dialect());
         println!(
             "{readers} of {length}: {size}, of a usual bucket {}",
-            self::size(&policy(usual, &spec, &aws(), true))
+            self::document_bytes(&policy_statements(usual, &spec, &aws_dialect(), true))
         );
         let Err(EnforceError::PolicyTooLong { people, bytes, limit, fits }) =
-            fitting(place(), &spec, &aws(), true)
+            check_policy_size(bucket_ref(), &spec, &aws_dialect(), true)
         else {
             panic!("{readers} of {length} fit, with {size}")
         };
         println!("{fits} fit");
-        assert_eq!((people, bytes, limit), (readers, size, LONGEST - ROOM));
+        assert_eq!((people, bytes, limit), (readers, size, MAX_POLICY_BYTES - RESERVED_POLICY_BYTES));
         let mut fewer = spec.clone();
         fewer.readers.truncate(fits);
-        assert_eq!(fitting(place(), &fewer, &aws(), true), Ok(()));
+        assert_eq!(check_policy_size(bucket_ref(), &fewer, &aws_dialect(), true), Ok(()));
         fewer.readers.push(spec.readers[fits].clone());
-        assert!(fitting(place(), &fewer, &aws(), true).is_err(), "{fits} is the most");
+        assert!(check_policy_size(bucket_ref(), &fewer, &aws_dialect(), true).is_err(), "{fits} is the most");
     }
 }
 
 #[test]
-fn every_arn_is_of_the_principals_partition() {
+fn resource_arns_use_the_partition_of_the_principal() {
     for partition in ["aws", "aws-cn", "aws-us-gov", "aws-eusc"] {
         let mut spec = spec(1, 90, true);
         let other = format!("arn:{partition}:iam::");
         for name in [&mut spec.operator_principal, &mut spec.recorder_principal] {
             *name = name.replace("arn:aws:iam::", &other);
         }
-        for others in Others::SAYABLE.into_iter().chain([Others::Unsaid]) {
-            let dialect = Dialect { others, ..aws() };
-            for statement in policy(place(), &spec, &dialect, true) {
+        for others in EveryoneExcept::CANDIDATES.into_iter().chain([EveryoneExcept::Unsaid]) {
+            let dialect = Dialect { others, ..aws_dialect() };
+            for statement in policy_statements(bucket_ref(), &spec, &dialect, true) {
                 for resource in statement["Resource"].as_array().unwrap() {
                     let begin = format!("arn:{partition}:s3:::{BUCKET}");
                     assert!(resource.as_str().unwrap().starts_with(&begin), "{resource}");
@@ -110,12 +118,12 @@ fn every_arn_is_of_the_principals_partition() {
 
 /// What only some stores' words are about is denied to everyone else, recorders and auditors.
 #[test]
-fn settings_are_denied_where_the_store_knows_the_words() {
+fn settings_are_denied_where_supported() {
     for word in NEWER_SETTINGS {
         let denied = |known: bool| {
             let newer_settings = known.then(|| word.to_owned()).into_iter().collect();
-            let dialect = Dialect { newer_settings, ..aws() };
-            let all = policy(place(), &spec(1, 60, true), &dialect, true);
+            let dialect = Dialect { newer_settings, ..aws_dialect() };
+            let all = policy_statements(bucket_ref(), &spec(1, 60, true), &dialect, true);
             let names = |statement: &&Value| {
                 let actions = statement["Action"].as_array().unwrap();
                 actions.iter().any(|action| action == word)
@@ -132,24 +140,25 @@ fn settings_are_denied_where_the_store_knows_the_words() {
 }
 
 #[test]
-fn readers_are_everyone_else_in_all_but_reading() {
+fn readers_are_exempt_only_from_the_read_deny() {
     let spec = spec(1, 60, false);
-    let all = policy(place(), &spec, &aws(), true);
+    let all = policy_statements(bucket_ref(), &spec, &aws_dialect(), true);
     let of = |sid: &str| all.iter().find(|statement| statement["Sid"] == sid).unwrap();
     let exempt = |sid: &str| of(sid)["Condition"]["StringNotEquals"]["aws:PrincipalArn"].clone();
     let machines = json!([spec.operator_principal, spec.recorder_principal]);
-    assert_eq!(exempt(OTHERS), machines);
-    assert_eq!(exempt(OTHERS_READ).as_array().unwrap().len(), 3);
-    assert_eq!(of(OTHERS_READ)["Action"], json!(READ));
+    assert_eq!(exempt(OTHERS_SID), machines);
+    assert_eq!(exempt(OTHERS_READ_SID).as_array().unwrap().len(), 3);
+    assert_eq!(of(OTHERS_READ_SID)["Action"], json!(READ));
     let not_held = of("NotHeld");
-    assert_eq!(not_held["Principal"], everybody(), "it names nobody");
-    assert!(all.iter().all(|statement| is_others(statement) == statement["Sid"].as_str().unwrap().starts_with("Others")));
+    assert_eq!(not_held["Principal"], any_principal(), "it names nobody");
+    assert!(all.iter().all(|statement| is_everyone_else_statement(statement)
+        == statement["Sid"].as_str().unwrap().starts_with("Others")));
 
-    let unsaid = Dialect { others: Others::Unsaid, ..aws() };
-    let all = policy(place(), &spec, &unsaid, true);
+    let unsaid = Dialect { others: EveryoneExcept::Unsaid, ..aws_dialect() };
+    let all = policy_statements(bucket_ref(), &spec, &unsaid, true);
     for sid in ["ReadersObjects", "ReadersBucket", "NotHeld"] {
         assert!(all.iter().any(|statement| statement["Sid"] == sid), "{sid}");
     }
-    let unheeded = Dialect { heeds_policies: false, ..aws() };
-    assert!(policy(place(), &spec, &unheeded, true).is_empty());
+    let unheeded = Dialect { heeds_policies: false, ..aws_dialect() };
+    assert!(policy_statements(bucket_ref(), &spec, &unheeded, true).is_empty());
 }

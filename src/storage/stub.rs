@@ -9,15 +9,15 @@ use axum::body::Bytes;
 use axum::http::{HeaderMap, Method, StatusCode, Uri};
 use axum::response::IntoResponse;
 
-use super::client::{Purpose, Store};
-use super::listing::Listed;
-use super::sweep::{HoldsUnknown, OpenHolds};
+use super::client::{BucketClient, Purpose};
+use super::listing::ListedVersion;
+use super::sweep::{OpenHolds, OpenHoldsError};
 use crate::contract::{Credentials, StorageTarget};
-use crate::protocol::cover::Cover;
+use crate::protocol::cover::HoldScope;
 
 /// A request that came.
 #[derive(Clone, Debug)]
-pub(crate) struct Asked {
+pub(crate) struct ReceivedRequest {
     pub(crate) method: Method,
     pub(crate) path: String,
     pub(crate) query: String,
@@ -25,37 +25,37 @@ pub(crate) struct Asked {
     pub(crate) body: Bytes,
 }
 
-impl Asked {
+impl ReceivedRequest {
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name).map(|value| value.to_str().unwrap())
     }
 
     /// A parameter of the query; empty if it has no value.
-    pub(crate) fn parameter(&self, name: &str) -> Option<String> {
+    pub(crate) fn query_parameter(&self, name: &str) -> Option<String> {
         let mut all = url::form_urlencoded::parse(self.query.as_bytes());
         all.find(|(given, _)| given == name).map(|(_, value)| value.into_owned())
     }
 }
 
 /// Instead of a status: the answer never comes.
-pub(crate) const SILENCE: u16 = 0;
+pub(crate) const NEVER_ANSWERS: u16 = 0;
 
 /// The server; it lasts as long as the test.
 pub(crate) struct Stub {
     pub(crate) endpoint: String,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    requests: Arc<Mutex<Vec<ReceivedRequest>>>,
 }
 
 impl Stub {
     /// Listens on a free port.
     pub(crate) async fn start(
-        answer: impl Fn(&Asked) -> (u16, String) + Clone + Send + Sync + 'static,
+        answer: impl Fn(&ReceivedRequest) -> (u16, String) + Clone + Send + Sync + 'static,
     ) -> Self {
-        let asked = Arc::<Mutex<Vec<Asked>>>::default();
+        let asked = Arc::<Mutex<Vec<ReceivedRequest>>>::default();
         let seen = Arc::clone(&asked);
         let app =
             axum::Router::new().fallback(move |method: Method, uri: Uri, headers: HeaderMap, body: Bytes| {
-                let request = Asked {
+                let request = ReceivedRequest {
                     method,
                     path: uri.path().to_owned(),
                     query: uri.query().unwrap_or_default().to_owned(),
@@ -65,7 +65,7 @@ impl Stub {
                 let (status, text) = answer(&request);
                 seen.lock().unwrap().push(request);
                 async move {
-                    if status == SILENCE {
+                    if status == NEVER_ANSWERS {
                         std::future::pending::<()>().await;
                     }
                     (StatusCode::from_u16(status).unwrap(), [("etag", "\"stub\"")], text).into_response()
@@ -74,7 +74,7 @@ impl Stub {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let endpoint = format!("http://{}", listener.local_addr().unwrap());
         tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-        Self { endpoint, asked }
+        Self { endpoint, requests: asked }
     }
 
     /// A bucket of it.
@@ -85,40 +85,40 @@ impl Stub {
             bucket: "tz-stub".into(),
             path_style: true,
             ca_pem: None,
-            credentials: Credentials::keys("id", "secret"),
+            credentials: Credentials::access_key("id", "secret"),
             proxy: None,
         }
     }
 
-    pub(crate) fn store(&self) -> Store {
-        Store::new(&self.target(), Purpose::Configure).unwrap()
+    pub(crate) fn store(&self) -> BucketClient {
+        BucketClient::new(&self.target(), Purpose::Configure).unwrap()
     }
 
     /// What was asked since this was last called.
-    pub(crate) fn take(&self) -> Vec<Asked> {
-        std::mem::take(&mut self.asked.lock().unwrap())
+    pub(crate) fn take_requests(&self) -> Vec<ReceivedRequest> {
+        std::mem::take(&mut self.requests.lock().unwrap())
     }
 }
 
 /// Nothing is declared at the API server.
-pub(crate) struct NothingDeclared;
+pub(crate) struct NoOpenHolds;
 
 #[async_trait]
-impl OpenHolds for NothingDeclared {
-    async fn covers(&self) -> Result<Vec<Cover>, HoldsUnknown> {
+impl OpenHolds for NoOpenHolds {
+    async fn scopes(&self) -> Result<Vec<HoldScope>, OpenHoldsError> {
         Ok(Vec::new())
     }
 }
 
 /// An S3 error.
-pub(crate) fn error(status: u16, code: &str) -> (u16, String) {
+pub(crate) fn error_answer(status: u16, code: &str) -> (u16, String) {
     (status, format!("<Error><Code>{code}</Code></Error>"))
 }
 
 /// The answer to `ListObjectVersions` of a bucket that has these, in the order of their keys.
-pub(crate) fn versions(asked: &Asked, all: &[Listed]) -> (u16, String) {
-    let prefix = asked.parameter("prefix").unwrap_or_default();
-    let by_folder = asked.parameter("delimiter").is_some();
+pub(crate) fn versions_answer(asked: &ReceivedRequest, all: &[ListedVersion]) -> (u16, String) {
+    let prefix = asked.query_parameter("prefix").unwrap_or_default();
+    let by_folder = asked.query_parameter("delimiter").is_some();
     let (mut versions, mut folders) = (String::new(), BTreeSet::new());
     for listed in all {
         let Some(rest) = listed.key.strip_prefix(&prefix) else {
@@ -128,7 +128,7 @@ pub(crate) fn versions(asked: &Asked, all: &[Listed]) -> (u16, String) {
             folders.insert(format!("<CommonPrefixes><Prefix>{prefix}{folder}/</Prefix></CommonPrefixes>"));
             continue;
         }
-        let Listed { key, id, is_latest, modified, size, etag, .. } = listed;
+        let ListedVersion { key, id, is_latest, modified, size, etag, .. } = listed;
         let _ = write!(
             versions,
             "<Version><Key>{key}</Key><VersionId>{id}</VersionId><IsLatest>{is_latest}</IsLatest>\

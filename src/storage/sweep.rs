@@ -16,54 +16,54 @@ use async_trait::async_trait;
 use futures::channel::mpsc;
 use futures::{SinkExt, StreamExt, TryStreamExt, future, stream};
 
-use self::batch::delete;
-use self::retag::{Retagged, retag};
-use self::unfinished::unfinished;
-use super::aging::{Fate, Stored, boundary, expected_beside, fate};
-use super::client::{Store, TargetError};
-use super::date::{ClocksDisagree, Time};
+use self::batch::delete_batch;
+use self::retag::{RetagReport, retag};
+use self::unfinished::abort_incomplete_uploads;
+use super::aging::{Disposition, StoredRecording, boundary_days, disposition, expected_days_with_holds};
+use super::client::{BucketClient, TargetError};
+use super::date::{ClockSkew, DecisionTime};
 use super::error::StoreError;
 use super::hold::manifest;
-use super::hold::memory::{Memory, Told};
+use super::hold::memory::{ManifestVersions, ProtectionCache};
 use super::key::Key;
-use super::ledger::{self, Entry};
-use super::listing::{Listed, is_hidden_key};
-use super::sources::sources;
-use super::walk::{Days, Walk, days_of};
+use super::ledger::{self, LedgerEntry};
+use super::listing::{ListedVersion, is_unlisted_key_error};
+use super::sources::list_sources;
+use super::walk::{DayFilter, VersionLister, list_source_days};
 use crate::api::Ceilings;
 use crate::contract::StorageTarget;
-use crate::protocol::cover::Cover;
+use crate::protocol::cover::HoldScope;
 use crate::protocol::recording::Class;
 
 /// Versions in one request: more would keep a server busy with one request for long.
-const BATCH: usize = 100;
+const BATCH_SIZE: usize = 100;
 /// Sources whose days are looked for at once.
-const SOURCES_AT_ONCE: usize = 8;
+const MAX_CONCURRENT_SOURCES: usize = 8;
 /// Requests of one page at once, while the store keeps up: all of it, right after the holds were asked.
-const AT_ONCE: usize = 10;
+const MAX_CONCURRENT_REQUESTS: usize = 10;
 /// Pages that are deleted at once: while the last requests of one are under way, the next begins.
-const PAGES: usize = 2;
+const MAX_CONCURRENT_PAGES: usize = 2;
 /// Days of sources that are listed at once, each with a page of versions in memory.
-const DAYS: usize = 4;
+const MAX_CONCURRENT_DAYS: usize = 4;
 /// How often what failed is tried again; each time slower.
-const ROUNDS: u32 = 5;
-const PAUSE: Duration = Duration::from_millis(250);
+const MAX_ATTEMPTS: u32 = 5;
+const BACKOFF: Duration = Duration::from_millis(250);
 
 /// The holds that the API server knows of now, asked immediately before anything is deleted.
 #[async_trait]
 pub trait OpenHolds: Send + Sync {
     /// What they cover. An error stops the sweep.
-    async fn covers(&self) -> Result<Vec<Cover>, HoldsUnknown>;
+    async fn scopes(&self) -> Result<Vec<HoldScope>, OpenHoldsError>;
 }
 
 /// It could not be found out which holds are open.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the open holds cannot be read: {0}")]
-pub struct HoldsUnknown(pub String);
+pub struct OpenHoldsError(pub String);
 
 /// How much of the bucket is gone through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reach {
+pub enum ScanRange {
     /// The days at or past the ceiling, and those to come: where something may be due that has a true key.
     Boundary,
     /// Everything: keys that cannot be true are found wherever they are.
@@ -78,10 +78,10 @@ pub enum SweepError {
     Target(#[from] TargetError),
     /// The clocks are too far apart.
     #[error(transparent)]
-    Clock(#[from] ClocksDisagree),
+    Clock(#[from] ClockSkew),
     /// Which holds are open is not known.
     #[error(transparent)]
-    Holds(#[from] HoldsUnknown),
+    Holds(#[from] OpenHoldsError),
     /// The store.
     #[error("{}", .0.safe_message())]
     Storage(#[from] StoreError),
@@ -101,7 +101,7 @@ impl SweepError {
 
 /// What a sweep did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Swept {
+pub struct SweepReport {
     /// Versions, and markers, that went.
     pub deleted: u64,
     /// Bytes of them.
@@ -110,99 +110,103 @@ pub struct Swept {
     pub held: u64,
     /// Over their ceiling, covered by no open hold, and not given up by the store: under a legal hold that nothing
     /// explains, or a retention.
-    pub resisted: u64,
+    pub undeletable: u64,
     /// Tags that no open hold explained, and that were put back.
     pub retagged: u64,
     /// Versions whose tags may be wrong still: the store did not tell their marks, or did not take or keep the tag. They have their
     /// next turn within four weeks. Where the store fails at many after one another, those after these are not counted.
-    pub untagged: u64,
+    pub retag_failures: u64,
     /// What the store answered, at the first of these.
-    pub untagged_by: Option<StoreError>,
+    pub retag_error: Option<StoreError>,
     /// Unfinished uploads that were aborted.
-    pub aborted: u64,
+    pub aborted_uploads: u64,
     /// Unfinished uploads that are left: the store did not abort them, or there are more than one sweep aborts.
-    pub unfinished: u64,
+    pub incomplete_uploads: u64,
     /// Days of sources in which the store hides a key: whether it is over its ceiling cannot be told.
-    pub hidden: u64,
+    pub days_with_unlisted_keys: u64,
     /// Days of sources in which nothing is expected, and whose turn is another sweep's; of a year or a month of them, one.
-    pub put_off: u64,
+    pub deferred_days: u64,
 }
 
 /// Sweeps a bucket as the operator: deletes versions that are over their ceiling at `time.now` and that no hold covers.
-/// With [`Reach::All`], tags that no hold explains are put back, so that the store's lifecycle expires the version; `memory`
+/// With [`ScanRange::All`], tags that no hold explains are put back, so that the store's lifecycle expires the version; `memory`
 /// has those of which no answer came.
 pub async fn sweep(
     operator: &StorageTarget,
     ceilings: &Ceilings,
     holds: &dyn OpenHolds,
-    memory: &Memory,
-    reach: Reach,
-    time: Time,
-) -> Result<Swept, SweepError> {
-    let store = Store::noting(operator, &memory.under_way)?;
+    cache: &ProtectionCache,
+    range: ScanRange,
+    time: DecisionTime,
+) -> Result<SweepReport, SweepError> {
+    let store = BucketClient::tracking_in_doubt(operator, &cache.in_doubt)?;
     let mut sweep = Sweep {
         store: &store,
         ceilings,
         holds,
-        memory,
-        told: Vec::new(),
+        cache,
+        manifests: Vec::new(),
         time,
-        reach,
-        seen: Mutex::default(),
-        hidden: Mutex::default(),
-        are_tags_left: AtomicBool::new(false),
-        swept: Swept::default(),
+        range,
+        observed_holds: Mutex::default(),
+        unlisted_days: Mutex::default(),
+        is_retagging_stopped: AtomicBool::new(false),
+        report: SweepReport::default(),
     };
-    match sweep.all().await {
-        Ok(()) => Ok(sweep.swept),
+    match sweep.run().await {
+        Ok(()) => Ok(sweep.report),
         // Whatever else is said of it: a store whose clock is another refuses what was signed by ours.
         Err(error) => Err(store.clock.check().err().map_or(error, SweepError::from)),
     }
 }
 
 /// A day of one source that had something due.
-struct SweptDay {
+struct DueDay {
     prefix: String,
     versions: u64,
     bytes: u64,
 }
 
 struct Sweep<'a> {
-    store: &'a Store,
+    store: &'a BucketClient,
     ceilings: &'a Ceilings,
     holds: &'a dyn OpenHolds,
-    memory: &'a Memory,
+    cache: &'a ProtectionCache,
     /// What the manifests of open holds list.
-    told: Vec<Arc<Told>>,
-    time: Time,
-    reach: Reach,
+    manifests: Vec<Arc<ManifestVersions>>,
+    time: DecisionTime,
+    range: ScanRange,
     /// The holds that were open at any time of the sweep.
-    seen: Mutex<Vec<Cover>>,
-    hidden: Mutex<BTreeSet<String>>,
+    observed_holds: Mutex<Vec<HoldScope>>,
+    unlisted_days: Mutex<BTreeSet<String>>,
     /// The store failed at so many that no more tags are looked at.
-    are_tags_left: AtomicBool,
-    swept: Swept,
+    is_retagging_stopped: AtomicBool,
+    report: SweepReport,
 }
 
 impl Sweep<'_> {
-    async fn all(&mut self) -> Result<(), SweepError> {
+    async fn run(&mut self) -> Result<(), SweepError> {
         // What they cover keeps its tag, and is expected where it is.
         let entries = ledger::entries(self.store).await?;
-        self.told = manifest::told_of_open(self.store, entries.values(), self.memory).await?;
-        self.open_now(&entries).await?;
+        self.manifests = manifest::load_open(self.store, entries.values(), self.cache).await?;
+        self.combine_open_holds(&entries).await?;
         for class in Class::ALL {
-            self.class(class).await?;
+            self.sweep_class(class).await?;
         }
-        let hidden = self.hidden.get_mut().unwrap_or_else(PoisonError::into_inner);
-        self.swept.hidden = hidden.len() as u64;
-        unfinished(self).await
+        let hidden = self.unlisted_days.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.report.days_with_unlisted_keys = hidden.len() as u64;
+        abort_incomplete_uploads(self).await
     }
 
     /// The next page of a day. A key that the store hides keeps nothing else from being swept.
-    async fn next(&self, walk: &mut Walk<'_>, day: &str) -> Result<Option<Vec<Listed>>, SweepError> {
-        match walk.next().await {
-            Err(error) if is_hidden_key(&error) => {
-                let mut hidden = self.hidden.lock().unwrap_or_else(PoisonError::into_inner);
+    async fn next_page(
+        &self,
+        walk: &mut VersionLister<'_>,
+        day: &str,
+    ) -> Result<Option<Vec<ListedVersion>>, SweepError> {
+        match walk.next_page().await {
+            Err(error) if is_unlisted_key_error(&error) => {
+                let mut hidden = self.unlisted_days.lock().unwrap_or_else(PoisonError::into_inner);
                 hidden.insert(day.to_owned());
                 Ok(None)
             }
@@ -210,47 +214,48 @@ impl Sweep<'_> {
         }
     }
 
-    async fn class(&mut self, class: Class) -> Result<(), SweepError> {
-        let wanted: &[Days] = match self.reach {
-            Reach::Boundary => &boundary(class, self.ceilings, self.time.now),
-            Reach::All => &[Days::ALL],
+    async fn sweep_class(&mut self, class: Class) -> Result<(), SweepError> {
+        let wanted: &[DayFilter] = match self.range {
+            ScanRange::Boundary => &boundary_days(class, self.ceilings, self.time.now),
+            ScanRange::All => &[DayFilter::ALL],
         };
-        let (days, put_off) = self.days(class, wanted).await?;
-        self.swept.put_off += put_off;
+        let (days, put_off) = self.list_days(class, wanted).await?;
+        self.report.deferred_days += put_off;
         let (send, found) = mpsc::channel(0);
         let this = &*self;
         let deleting = found
-            .map(|due| this.in_rounds(due))
-            .buffer_unordered(PAGES)
+            .map(|due| this.delete_with_retries(due))
+            .buffer_unordered(MAX_CONCURRENT_PAGES)
             .try_for_each(|()| future::ready(Ok(())));
-        let ((swept, retagged), ()) = futures::try_join!(this.find(days, send), deleting)?;
-        self.swept.retagged += retagged.count;
-        self.swept.untagged += retagged.failed;
-        self.swept.untagged_by = self.swept.untagged_by.take().or(retagged.error);
+        let ((swept, retagged), ()) = futures::try_join!(this.list_due(days, send), deleting)?;
+        self.report.retagged += retagged.restored;
+        self.report.retag_failures += retagged.failed;
+        self.report.retag_error = self.report.retag_error.take().or(retagged.error);
         let this = &*self;
-        let read_back = stream::iter(swept).map(|day| this.read_back(day));
-        let days: Vec<Swept> = read_back.buffer_unordered(DAYS).try_collect().await?;
+        let read_back = stream::iter(swept).map(|day| this.verify_day(day));
+        let days: Vec<SweepReport> = read_back.buffer_unordered(MAX_CONCURRENT_DAYS).try_collect().await?;
         for day in days {
-            self.swept.deleted += day.deleted;
-            self.swept.bytes += day.bytes;
-            self.swept.held += day.held;
-            self.swept.resisted += day.resisted;
+            self.report.deleted += day.deleted;
+            self.report.bytes += day.bytes;
+            self.report.held += day.held;
+            self.report.undeletable += day.undeletable;
         }
         Ok(())
     }
 
     /// The prefixes of the days among `wanted` that have anything, of every source.
-    async fn days(&self, class: Class, wanted: &[Days]) -> Result<(Vec<String>, u64), SweepError> {
-        let sources = sources(self.store, class, &BTreeSet::new(), self.time.now).await?;
-        let expected = expected_beside(&self.seen(), class, self.ceilings, self.time.now);
+    async fn list_days(&self, class: Class, wanted: &[DayFilter]) -> Result<(Vec<String>, u64), SweepError> {
+        let sources = list_sources(self.store, class, &BTreeSet::new(), self.time.now).await?;
+        let expected =
+            expected_days_with_holds(&self.lock_observed_holds(), class, self.ceilings, self.time.now);
         let expected = expected.as_slice();
         let days = |source: String| async move {
-            let found = days_of(self.store, class, &source, wanted, expected, self.time.now).await?;
+            let found = list_source_days(self.store, class, &source, wanted, expected, self.time.now).await?;
             Ok::<_, StoreError>((source, found))
         };
         let jobs: Vec<_> = sources.visited.into_iter().map(days).collect();
-        let days: Vec<_> = stream::iter(jobs).buffered(SOURCES_AT_ONCE).try_collect().await?;
-        let put_off = days.iter().map(|(_, found)| found.put_off).sum();
+        let days: Vec<_> = stream::iter(jobs).buffered(MAX_CONCURRENT_SOURCES).try_collect().await?;
+        let put_off = days.iter().map(|(_, found)| found.deferred).sum();
         let prefixes = days
             .iter()
             .flat_map(|(source, found)| found.days.iter().map(|day| Key::day_prefix(class, source, *day)));
@@ -258,32 +263,34 @@ impl Sweep<'_> {
     }
 
     /// Lists what is due, ahead of what is deleted. Returns where it was.
-    async fn find(
+    async fn list_due(
         &self,
         days: Vec<String>,
-        found: mpsc::Sender<Vec<Listed>>,
-    ) -> Result<(Vec<SweptDay>, Retagged), SweepError> {
-        let (mut swept, mut retagged) = (Vec::new(), Retagged::default());
+        found: mpsc::Sender<Vec<ListedVersion>>,
+    ) -> Result<(Vec<DueDay>, RetagReport), SweepError> {
+        let (mut swept, mut retagged) = (Vec::new(), RetagReport::default());
         // Each is made when its turn has come: there may be thousands. The deleting side ends when nobody can send any more.
-        let mut days =
-            stream::iter(days).map(move |day| self.find_in(day, found.clone())).buffer_unordered(DAYS);
+        let mut days = stream::iter(days)
+            .map(move |day| self.list_due_on_day(day, found.clone()))
+            .buffer_unordered(MAX_CONCURRENT_DAYS);
         while let Some((day, of_day)) = days.try_next().await? {
             swept.extend(Some(day).filter(|day| day.versions > 0));
-            retagged.add(of_day);
+            retagged.merge(of_day);
         }
         Ok((swept, retagged))
     }
 
     /// The same of one day, given by its prefix.
-    async fn find_in(
+    async fn list_due_on_day(
         &self,
         prefix: String,
-        mut found: mpsc::Sender<Vec<Listed>>,
-    ) -> Result<(SweptDay, Retagged), SweepError> {
-        let (mut walk, mut retagged) = (Walk::new(self.store, [prefix.clone()]), Retagged::default());
-        let mut day = SweptDay { prefix, versions: 0, bytes: 0 };
-        while let Some(page) = self.next(&mut walk, &day.prefix).await? {
-            let (due, rest) = self.due(page);
+        mut found: mpsc::Sender<Vec<ListedVersion>>,
+    ) -> Result<(DueDay, RetagReport), SweepError> {
+        let (mut walk, mut retagged) =
+            (VersionLister::new(self.store, [prefix.clone()]), RetagReport::default());
+        let mut day = DueDay { prefix, versions: 0, bytes: 0 };
+        while let Some(page) = self.next_page(&mut walk, &day.prefix).await? {
+            let (due, rest) = self.partition_due(page);
             day.versions += due.len() as u64;
             day.bytes += due.iter().map(|listed| listed.size).sum::<u64>();
             // Before the tags, which a store may take long to tell.
@@ -291,94 +298,96 @@ impl Sweep<'_> {
                 // The deleting side has stopped, and says why.
                 break;
             }
-            if self.reach == Reach::All && !self.are_tags_left.load(Ordering::Relaxed) {
-                retagged.add(retag(self, &rest).await?);
+            if self.range == ScanRange::All && !self.is_retagging_stopped.load(Ordering::Relaxed) {
+                retagged.merge(retag(self, &rest).await?);
             }
         }
         Ok((day, retagged))
     }
 
     /// What is to become of a version. What a manifest lists stays, also where its key has become true since it was held.
-    fn fate(&self, listed: &Listed, holds: &[Cover]) -> Fate {
-        match fate(listed, self.ceilings, holds, self.time.now) {
-            Fate::Goes if self.is_told(listed) => Fate::Held,
+    fn disposition(&self, listed: &ListedVersion, holds: &[HoldScope]) -> Disposition {
+        match disposition(listed, self.ceilings, holds, self.time.now) {
+            Disposition::Delete if self.is_in_manifest(listed) => Disposition::Held,
             fate => fate,
         }
     }
 
-    fn is_told(&self, listed: &Listed) -> bool {
-        let stored = Stored::of(listed, self.ceilings);
-        stored.is_some_and(|stored| self.memory.is_told(&self.told, &stored))
+    fn is_in_manifest(&self, listed: &ListedVersion) -> bool {
+        let stored = StoredRecording::of(listed, self.ceilings);
+        stored.is_some_and(|stored| self.cache.is_in_manifest(&self.manifests, &stored))
     }
 
     /// What of a page is over its ceiling, and what is not.
-    fn due(&self, found: Vec<Listed>) -> (Vec<Listed>, Vec<Listed>) {
-        let is_due = |listed: &Listed| {
-            Stored::of(listed, self.ceilings).is_some_and(|stored| stored.due_at() <= self.time.now)
+    fn partition_due(&self, found: Vec<ListedVersion>) -> (Vec<ListedVersion>, Vec<ListedVersion>) {
+        let is_due = |listed: &ListedVersion| {
+            StoredRecording::of(listed, self.ceilings)
+                .is_some_and(|stored| stored.expires_at() <= self.time.now)
         };
         found.into_iter().partition(is_due)
     }
 
     /// What became of a day: by what a listing shows afterwards, whatever the answers were.
-    async fn read_back(&self, day: SweptDay) -> Result<Swept, SweepError> {
-        let (mut walk, mut became) = (Walk::new(self.store, [day.prefix.clone()]), Swept::default());
+    async fn verify_day(&self, day: DueDay) -> Result<SweepReport, SweepError> {
+        let (mut walk, mut remaining) =
+            (VersionLister::new(self.store, [day.prefix.clone()]), SweepReport::default());
         let (mut left, mut bytes_left) = (0, 0);
-        while let Some(page) = self.next(&mut walk, &day.prefix).await? {
-            for listed in self.due(page).0 {
+        while let Some(page) = self.next_page(&mut walk, &day.prefix).await? {
+            for listed in self.partition_due(page).0 {
                 left += 1;
                 bytes_left += listed.size;
-                match self.fate(&listed, &self.seen()) {
-                    Fate::Held => became.held += 1,
-                    _ => became.resisted += 1,
+                match self.disposition(&listed, &self.lock_observed_holds()) {
+                    Disposition::Held => remaining.held += 1,
+                    _ => remaining.undeletable += 1,
                 }
             }
         }
-        became.deleted = day.versions.saturating_sub(left);
-        became.bytes = day.bytes.saturating_sub(bytes_left);
-        Ok(became)
+        remaining.deleted = day.versions.saturating_sub(left);
+        remaining.bytes = day.bytes.saturating_sub(bytes_left);
+        Ok(remaining)
     }
 
     /// Sends the deletions, of what no hold covers, again and slower where the store could not keep up. The run ends where whole
     /// requests fail for good. A version that the store does not delete keeps none after it from being swept: what is left is
     /// counted when the day is read back.
-    async fn in_rounds(&self, due: Vec<Listed>) -> Result<(), SweepError> {
-        let (mut left, mut at_once) = (due, AT_ONCE);
-        for round in 1..=ROUNDS {
+    async fn delete_with_retries(&self, due: Vec<ListedVersion>) -> Result<(), SweepError> {
+        let (mut left, mut at_once) = (due, MAX_CONCURRENT_REQUESTS);
+        for round in 1..=MAX_ATTEMPTS {
             let (mut again, mut last_error) = (Vec::new(), None);
-            for together in left.chunks(BATCH * at_once) {
-                last_error = self.send(together, &mut again).await?.or(last_error);
+            for together in left.chunks(BATCH_SIZE * at_once) {
+                last_error = self.delete_chunk(together, &mut again).await?.or(last_error);
             }
-            if again.is_empty() || round == ROUNDS {
+            if again.is_empty() || round == MAX_ATTEMPTS {
                 return last_error.map_or(Ok(()), |error| Err(error.into()));
             }
             left = again;
             at_once = (at_once / 2).max(1);
-            tokio::time::sleep(PAUSE * 2_u32.pow(round)).await;
+            tokio::time::sleep(BACKOFF * 2_u32.pow(round)).await;
         }
         Ok(())
     }
 
     /// Sends as much as goes at once. What failed and may be tried again is added to `again`.
-    async fn send(
+    async fn delete_chunk(
         &self,
-        together: &[Listed],
-        again: &mut Vec<Listed>,
+        chunk: &[ListedVersion],
+        retry: &mut Vec<ListedVersion>,
     ) -> Result<Option<StoreError>, SweepError> {
         // Immediately before: a hold may have been declared since the page was listed.
-        let holds = self.open_holds().await?;
-        self.store.clock.vouches_for(self.time)?;
-        let goes = together.iter().filter(|listed| self.fate(listed, &holds) == Fate::Goes);
-        let goes: Vec<&Listed> = goes.collect();
-        let batches = goes.chunks(BATCH).map(|batch| delete(self.store, batch));
+        let holds = self.read_open_holds().await?;
+        self.store.clock.check_time(self.time)?;
+        let goes = chunk.iter().filter(|listed| self.disposition(listed, &holds) == Disposition::Delete);
+        let goes: Vec<&ListedVersion> = goes.collect();
+        let batches = goes.chunks(BATCH_SIZE).map(|batch| delete_batch(self.store, batch));
         let mut last_error = None;
         for (batch, answer) in future::join_all(batches).await {
             match answer {
                 Ok(failed) => {
                     let failed = batch.iter().filter(|listed| failed.contains(&listed.id));
-                    again.extend(failed.map(|listed| (*listed).clone()));
+                    retry.extend(failed.map(|listed| (*listed).clone()));
                 }
                 Err(error) if error.is_retryable() => {
-                    again.extend(batch.iter().map(|listed| (*listed).clone()));
+                    retry.extend(batch.iter().map(|listed| (*listed).clone()));
                     last_error = Some(error);
                 }
                 Err(error) => return Err(error.into()),
@@ -388,21 +397,24 @@ impl Sweep<'_> {
     }
 
     /// Those of the ledger and those of the API: these last, since reading the ledger takes long enough to declare one.
-    async fn open_holds(&self) -> Result<Vec<Cover>, SweepError> {
-        self.open_now(&ledger::entries(self.store).await?).await
+    async fn read_open_holds(&self) -> Result<Vec<HoldScope>, SweepError> {
+        self.combine_open_holds(&ledger::entries(self.store).await?).await
     }
 
-    async fn open_now(&self, entries: &BTreeMap<String, Entry>) -> Result<Vec<Cover>, SweepError> {
-        let mut holds = ledger::covers(entries, &BTreeSet::new());
-        holds.extend(self.holds.covers().await?);
-        let mut seen = self.seen();
+    async fn combine_open_holds(
+        &self,
+        entries: &BTreeMap<String, LedgerEntry>,
+    ) -> Result<Vec<HoldScope>, SweepError> {
+        let mut holds = ledger::open_scopes_except(entries, &BTreeSet::new());
+        holds.extend(self.holds.scopes().await?);
+        let mut seen = self.lock_observed_holds();
         let new = holds.iter().filter(|hold| !seen.contains(hold));
-        let new: Vec<Cover> = new.cloned().collect();
+        let new: Vec<HoldScope> = new.cloned().collect();
         seen.extend(new);
         Ok(holds)
     }
 
-    fn seen(&self) -> MutexGuard<'_, Vec<Cover>> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_observed_holds(&self) -> MutexGuard<'_, Vec<HoldScope>> {
+        self.observed_holds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,76 +1,76 @@
 //! Making a bucket what it must be, once it is known to be ours: changing what differs, and reading that back.
 
 use super::apply;
-use super::bucket::Change;
-use super::client::Store;
-use super::dialect::GivenUp;
-use super::drift::{self, Desired, Operation};
-use super::observe::{Observed, observe};
+use super::bucket::StoreChange;
+use super::client::BucketClient;
+use super::dialect::UnsupportedItem;
+use super::drift::{self, BucketOperation, DesiredBucket};
+use super::observe::{ObservedBucket, observe};
 use super::refusal::EnforceError;
 use super::rules;
 
 /// How often a change is read back before it counts as not made: stores are not at once consistent.
-const READ_BACKS: u32 = 10;
-const PAUSE: std::time::Duration = std::time::Duration::from_millis(500);
-const TOOK_ANOTHER: &str = "the store took a change and answers with something else";
+const MAX_READ_BACKS: u32 = 10;
+const READ_BACK_INTERVAL: std::time::Duration = std::time::Duration::from_millis(500);
+const CHANGE_NOT_KEPT: &str = "the store took a change and answers with something else";
 
 /// Whether an error may be about somebody whom the policy names: the store refused it, or shows another.
-pub(super) fn is_about_policy(error: &EnforceError) -> bool {
+pub(super) fn is_policy_rejection(error: &EnforceError) -> bool {
     match error {
         EnforceError::Storage(error) => error.operation == "PutBucketPolicy" && error.has_status(400),
-        EnforceError::StoreUnfit { what, .. } => what.contains(TOOK_ANOTHER),
+        EnforceError::StoreUnfit { reason: what, .. } => what.contains(CHANGE_NOT_KEPT),
         _ => false,
     }
 }
 
 /// Changes what differs, and reads back until nothing does. `is_touched`: something was changed before. Settings that
 /// the store refuses, or takes and does not keep, are given up: the bucket's policy says the same.
-pub(super) async fn in_sync(
-    operator: &Store,
-    desired: &mut Desired,
-    observed: Observed,
+pub(super) async fn sync_bucket(
+    operator: &BucketClient,
+    desired: &mut DesiredBucket,
+    observed: ObservedBucket,
     is_touched: bool,
-    changed: &mut Vec<Change>,
-) -> Result<Observed, EnforceError> {
+    changed: &mut Vec<StoreChange>,
+) -> Result<ObservedBucket, EnforceError> {
     let operations = drift::plan(desired, &observed.state);
     if operations.is_empty() && !is_touched {
         return Ok(observed);
     }
     let mut made = Vec::new();
-    let outcome = match write(operator, desired, &observed, &operations, &mut made).await {
-        Ok(()) => read_back(operator, desired, observed, &operations).await,
+    let outcome = match apply_operations(operator, desired, &observed, &operations, &mut made).await {
+        Ok(()) => verify_changes(operator, desired, observed, &operations).await,
         Err(error) => Err(error),
     };
-    let was_made = |operation: &Operation| !matches!(operation, Operation::Set(setting) if desired.given_up.contains(&GivenUp::Setting(*setting)));
+    let was_made = |operation: &BucketOperation| !matches!(operation, BucketOperation::Set(setting) if desired.unsupported.contains(&UnsupportedItem::Subresource(*setting)));
     changed.extend(made.into_iter().filter(|(operation, _)| was_made(operation)).map(|(_, change)| change));
     outcome
 }
 
 /// Makes the changes, and notes those that were made.
-async fn write<'a>(
-    operator: &Store,
-    desired: &mut Desired,
-    observed: &Observed,
-    operations: &'a [Operation],
-    made: &mut Vec<(&'a Operation, Change)>,
+async fn apply_operations<'a>(
+    operator: &BucketClient,
+    desired: &mut DesiredBucket,
+    observed: &ObservedBucket,
+    operations: &'a [BucketOperation],
+    made: &mut Vec<(&'a BucketOperation, StoreChange)>,
 ) -> Result<(), EnforceError> {
     let mut refused = None;
     for operation in operations {
-        if *operation == Operation::Lifecycle {
-            let change = rules::write(operator, desired, &observed.state).await;
-            made.extend(change.map_err(rules::needed)?.map(|change| (operation, change)));
+        if *operation == BucketOperation::PutLifecycle {
+            let change = rules::write_supported(operator, desired, &observed.state).await;
+            made.extend(change.map_err(rules::required_rules_error)?.map(|change| (operation, change)));
             continue;
         }
         match (operation, apply::apply(operator, operation, desired, &observed.state).await) {
             (_, Ok(change)) => made.push((operation, change)),
-            (_, Err(error)) if !error.is_refusal() => return Err(error.into()),
-            (Operation::Set(setting), Err(_)) => {
-                desired.given_up.insert(GivenUp::Setting(*setting));
+            (_, Err(error)) if !error.is_rejection() => return Err(error.into()),
+            (BucketOperation::Set(setting), Err(_)) => {
+                desired.unsupported.insert(UnsupportedItem::Subresource(*setting));
             }
             // What stays does not keep the policy open that comes after it.
-            (Operation::Remove(extra), Err(error)) => {
-                refused.get_or_insert(EnforceError::Refused {
-                    what: format!(
+            (BucketOperation::Remove(extra), Err(error)) => {
+                refused.get_or_insert(EnforceError::Rejected {
+                    reason: format!(
                         "the bucket has {extra}, and the operator cannot remove that: {}",
                         error.safe_message()
                     ),
@@ -84,14 +84,14 @@ async fn write<'a>(
 }
 
 /// The bucket as it is after that.
-async fn read_back(
-    operator: &Store,
-    desired: &mut Desired,
-    before: Observed,
-    operations: &[Operation],
-) -> Result<Observed, EnforceError> {
+async fn verify_changes(
+    operator: &BucketClient,
+    desired: &mut DesiredBucket,
+    before: ObservedBucket,
+    operations: &[BucketOperation],
+) -> Result<ObservedBucket, EnforceError> {
     let (mut left, mut last) = (operations.to_vec(), before);
-    for _ in 0..READ_BACKS {
+    for _ in 0..MAX_READ_BACKS {
         if let Some(observed) = observe(operator).await? {
             left = drift::plan(desired, &observed.state);
             last = observed;
@@ -99,14 +99,14 @@ async fn read_back(
                 break;
             }
         }
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(READ_BACK_INTERVAL).await;
     }
     for operation in &left {
-        if let Operation::Set(setting) = operation {
-            desired.given_up.insert(GivenUp::Setting(*setting));
+        if let BucketOperation::Set(setting) = operation {
+            desired.unsupported.insert(UnsupportedItem::Subresource(*setting));
         } else {
             return Err(EnforceError::StoreUnfit {
-                what: format!("{TOOK_ANOTHER}: {left:?}"),
+                reason: format!("{CHANGE_NOT_KEPT}: {left:?}"),
                 remedy: "look whether something else configures this bucket, or use another store".into(),
             });
         }

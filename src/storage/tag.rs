@@ -26,7 +26,7 @@ impl RetentionTag {
     /// All four.
     pub const ALL: [Self; 4] = [Self::Video, Self::Calls, Self::Sealed, Self::Held];
     /// Those that a recorder may write.
-    pub const OF_RECORDER: [Self; 3] = [Self::Video, Self::Calls, Self::Sealed];
+    pub const RECORDER_WRITABLE: [Self; 3] = [Self::Video, Self::Calls, Self::Sealed];
 
     /// The tag's value.
     pub const fn as_str(self) -> &'static str {
@@ -39,7 +39,7 @@ impl RetentionTag {
     }
 
     /// The tag that a recording of this class has while no hold covers it.
-    pub const fn unheld(class: Class) -> Self {
+    pub const fn default_for(class: Class) -> Self {
         match class {
             Class::Video => Self::Video,
             Class::Calls => Self::Calls,
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_it_writes() {
+    fn tag_round_trips() {
         for tag in RetentionTag::ALL {
             assert_eq!(tag.to_string().parse(), Ok(tag));
         }
@@ -80,6 +80,6 @@ mod tests {
 
     #[test]
     fn recorders_never_write_held() {
-        assert!(!RetentionTag::OF_RECORDER.contains(&RetentionTag::Held));
+        assert!(!RetentionTag::RECORDER_WRITABLE.contains(&RetentionTag::Held));
     }
 }

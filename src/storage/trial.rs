@@ -6,44 +6,50 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::apply::put_policy;
-use super::client::Store;
+use super::client::BucketClient;
 use super::error::StoreError;
 use super::objects;
-use super::policy::{PROOF, size};
-use super::statements::{Place, Resources, by, deny};
+use super::policy::{PROOF_SID_PREFIX, document_bytes};
+use super::statements::{BucketRef, ResourceArns, aws_principal, deny};
 
 /// How often, and how many times, a policy is asked for its effect: stores are not at once consistent.
 const PAUSE: Duration = Duration::from_millis(500);
-const LOOKS: u32 = 20;
-pub(super) const BYTES: &[u8] = b"toezicht: may this be read?";
+const MAX_READS: u32 = 20;
+pub(super) const CANARY_BYTES: &[u8] = b"toezicht: may this be read?";
 
 /// Whether statements came into force.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum InForce {
-    Yes,
+pub(super) enum PolicyEffect {
+    Effective,
     /// The store took them, and they have no effect.
-    No,
+    Ineffective,
     /// The store does not take them.
-    Refused(StoreError),
+    Rejected(StoreError),
 }
 
 /// A policy that statements are added to, and where their canaries are.
-pub(super) struct Trial<'a> {
-    pub(super) operator: &'a Store,
-    pub(super) resources: Resources<'a>,
+pub(super) struct ProofPolicy<'a> {
+    pub(super) operator: &'a BucketClient,
+    pub(super) resources: ResourceArns<'a>,
     /// The operator, as the store's policies name it.
-    us: &'a str,
-    base: &'a str,
-    beside: &'a [Value],
+    operator_principal: &'a str,
+    folder: &'a str,
+    existing: &'a [Value],
 }
 
-impl<'a> Trial<'a> {
-    pub(super) fn of(operator: &'a Store, us: &'a str, base: &'a str, beside: &'a [Value]) -> Self {
-        Self { operator, resources: Resources::of(Place::from(operator), us), us, base, beside }
+impl<'a> ProofPolicy<'a> {
+    pub(super) fn new(operator: &'a BucketClient, us: &'a str, base: &'a str, beside: &'a [Value]) -> Self {
+        Self {
+            operator,
+            resources: ResourceArns::new(BucketRef::from(operator), us),
+            operator_principal: us,
+            folder: base,
+            existing: beside,
+        }
     }
 
     pub(super) fn key(&self, name: &str) -> String {
-        format!("{}{name}", self.base)
+        format!("{}{name}", self.folder)
     }
 
     pub(super) fn resource(&self, name: &str) -> [String; 1] {
@@ -51,56 +57,64 @@ impl<'a> Trial<'a> {
     }
 
     /// Writes a canary as the operator.
-    pub(super) async fn write(&self, name: &str) -> Result<(), StoreError> {
-        objects::put(self.operator, &self.key(name), BYTES.to_vec()).await
+    pub(super) async fn write_canary(&self, name: &str) -> Result<(), StoreError> {
+        objects::put(self.operator, &self.key(name), CANARY_BYTES.to_vec()).await
     }
 
     /// Whether the operator can read a canary that it wrote.
     pub(super) async fn can_read(&self, name: &str) -> Result<bool, StoreError> {
-        objects::reads(self.operator, &self.key(name), None, BYTES).await
+        objects::can_read(self.operator, &self.key(name), None, CANARY_BYTES).await
     }
 
     /// The bytes of the policy with these statements, with what shows that they are in force.
-    pub(super) fn bytes(&self, statements: &[Value]) -> usize {
-        size(&[self.beside, &[self.stop("sentinel")], statements].concat())
+    pub(super) fn policy_bytes(&self, statements: &[Value]) -> usize {
+        document_bytes(&[self.existing, &[self.sentinel_deny("sentinel")], statements].concat())
     }
 
     /// A Deny on the operator by name.
-    fn stop(&self, name: &str) -> Value {
-        let sid = format!("{PROOF}Sentinel");
-        deny(&sid, &by(self.us), &["s3:GetObject"], &self.resource(name))
+    fn sentinel_deny(&self, name: &str) -> Value {
+        let sid = format!("{PROOF_SID_PREFIX}Sentinel");
+        deny(&sid, &aws_principal(self.operator_principal), &["s3:GetObject"], &self.resource(name))
     }
 
     /// Adds statements to the policy and waits until they count, which a Deny on the operator by name shows.
-    pub(super) async fn put(&self, name: &str, statements: Vec<Value>) -> Result<InForce, StoreError> {
+    pub(super) async fn put_statements(
+        &self,
+        name: &str,
+        statements: Vec<Value>,
+    ) -> Result<PolicyEffect, StoreError> {
         let sentinel = format!("sentinel-{name}");
-        self.write(&sentinel).await?;
-        let statements = [&[self.stop(&sentinel)], &statements[..]].concat();
-        self.put_until(&sentinel, statements).await
+        self.write_canary(&sentinel).await?;
+        let statements = [&[self.sentinel_deny(&sentinel)], &statements[..]].concat();
+        self.put_and_wait(&sentinel, statements).await
     }
 
     /// The same, where the statements themselves stop the operator at the canary `name`.
-    pub(super) async fn put_until(&self, name: &str, statements: Vec<Value>) -> Result<InForce, StoreError> {
-        if let Err(error) = self.add(&statements).await? {
-            return Ok(InForce::Refused(error));
+    pub(super) async fn put_and_wait(
+        &self,
+        name: &str,
+        statements: Vec<Value>,
+    ) -> Result<PolicyEffect, StoreError> {
+        if let Err(error) = self.try_put(&statements).await? {
+            return Ok(PolicyEffect::Rejected(error));
         }
-        for _ in 0..LOOKS {
+        for _ in 0..MAX_READS {
             if !self.can_read(name).await? {
-                return Ok(InForce::Yes);
+                return Ok(PolicyEffect::Effective);
             }
             tokio::time::sleep(PAUSE).await;
         }
-        Ok(InForce::No)
+        Ok(PolicyEffect::Ineffective)
     }
 
     /// Whether the store takes a policy with these statements.
-    pub(super) async fn is_taken(&self, statements: &[Value]) -> Result<bool, StoreError> {
-        Ok(self.add(statements).await?.is_ok())
+    pub(super) async fn accepts_statements(&self, statements: &[Value]) -> Result<bool, StoreError> {
+        Ok(self.try_put(statements).await?.is_ok())
     }
 
     /// The inner error: the store refuses the policy for what it says.
-    async fn add(&self, statements: &[Value]) -> Result<Result<(), StoreError>, StoreError> {
-        match put_policy(self.operator, &[self.beside, statements].concat()).await {
+    async fn try_put(&self, statements: &[Value]) -> Result<Result<(), StoreError>, StoreError> {
+        match put_policy(self.operator, &[self.existing, statements].concat()).await {
             Ok(()) => Ok(Ok(())),
             Err(error) if error.has_status(400) => Ok(Err(error)),
             Err(error) => Err(error),
@@ -110,7 +124,7 @@ impl<'a> Trial<'a> {
     /// Puts a policy in place of what was tried.
     pub(super) async fn restore(&self, before: &[Value]) -> Result<(), StoreError> {
         match put_policy(self.operator, before).await {
-            Err(error) if before.is_empty() && error.is_absent() => Ok(()),
+            Err(error) if before.is_empty() && error.is_not_found() => Ok(()),
             restored => restored,
         }
     }

@@ -21,70 +21,75 @@ use tokio::time::Instant;
 
 use super::key::{Class, Key};
 use super::tag::RetentionTag;
-use crate::protocol::cover::Cover;
+use crate::protocol::cover::HoldScope;
 
 /// How long a request may lie somewhere and still be taken: the validity of its signature (S3: fifteen minutes, Signature
 /// Version 4, "Authenticating Requests"), and as much longer as our clock may be ahead of the store's.
-pub const SIGNATURE: Duration = Duration::from_mins(16);
+pub const SIGNATURE_VALIDITY: Duration = Duration::from_mins(16);
 /// The code with which a store itself puts off a request, which it does not do then.
 const SLOW_DOWN: &[u8] = b"<Code>SlowDown</Code>";
 /// Requests remembered one by one. Of more, only that there are some.
-const MOST: usize = 100_000;
+const MAX_REQUESTS: usize = 100_000;
 
 /// See the module. Copies remember the same.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct UnderWay(Arc<Mutex<Requests>>);
+pub(crate) struct InDoubtRequests(Arc<Mutex<RequestLog>>);
 
 /// What a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Change {
+struct ProtectionRequest {
     /// Path and query.
     uri: String,
     /// It ends a legal hold, or puts the tag back that lets lifecycle expire the version; otherwise it protects.
-    lets_go: bool,
+    is_release: bool,
 }
 
 #[derive(Debug, Default)]
-struct Requests {
+struct RequestLog {
     /// How many of each have no answer, and when the last was sent.
-    of: HashMap<Change, (u32, Instant)>,
+    unanswered: HashMap<ProtectionRequest, (u32, Instant)>,
     /// When the last was sent that has no room.
-    others: Option<Instant>,
+    overflow_sent_at: Option<Instant>,
 }
 
-impl UnderWay {
-    fn requests(&self) -> MutexGuard<'_, Requests> {
+impl InDoubtRequests {
+    fn requests(&self) -> MutexGuard<'_, RequestLog> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn sent(&self, request: Change, now: Instant) {
+    fn note_sent(&self, request: ProtectionRequest, now: Instant) {
         let mut requests = self.requests();
-        if requests.of.len() >= MOST {
-            requests.of.retain(|_, (_, sent)| is_valid(*sent, now));
+        if requests.unanswered.len() >= MAX_REQUESTS {
+            requests.unanswered.retain(|_, (_, sent)| is_signature_valid(*sent, now));
         }
-        if requests.of.len() < MOST || requests.of.contains_key(&request) {
-            let (count, last) = requests.of.entry(request).or_insert((0, now));
-            let before = if is_valid(*last, now) { *count } else { 0 };
+        if requests.unanswered.len() < MAX_REQUESTS || requests.unanswered.contains_key(&request) {
+            let (count, last) = requests.unanswered.entry(request).or_insert((0, now));
+            let before = if is_signature_valid(*last, now) { *count } else { 0 };
             (*count, *last) = (before + 1, now);
         } else {
-            requests.others = Some(now);
+            requests.overflow_sent_at = Some(now);
         }
     }
 
-    fn answered(&self, request: &Change) {
+    fn note_answered(&self, request: &ProtectionRequest) {
         let mut requests = self.requests();
-        match requests.of.get_mut(request) {
+        match requests.unanswered.get_mut(request) {
             Some((count, _)) if *count > 1 => *count -= 1,
-            _ => drop(requests.of.remove(request)),
+            _ => drop(requests.unanswered.remove(request)),
         }
     }
 
     /// How long a request may still land that protects something that `cover` is about, be it outside its window: what
     /// has a key that cannot be true may be held, too. `None`: there is none. What one of `others` covers as well is not counted:
     /// its marks stay, whatever lands.
-    pub(crate) fn may_land(&self, bucket: &str, cover: &Cover, others: &[Cover]) -> Option<Duration> {
-        self.last(|request| {
-            !request.lets_go
+    pub(crate) fn protect_in_doubt_for(
+        &self,
+        bucket: &str,
+        cover: &HoldScope,
+        others: &[HoldScope],
+    ) -> Option<Duration> {
+        self.longest_in_doubt(|request| {
+            !request.is_release
                 && is_about(&request.uri, bucket, cover, |key| {
                     others.iter().any(|other| other.covers(&key.recording()))
                 })
@@ -93,61 +98,68 @@ impl UnderWay {
 
     /// How long a request may still land that was sent before `since` and lets go of something that `cover` is about, also
     /// outside its window.
-    pub(crate) fn may_let_go(&self, bucket: &str, cover: &Cover, since: Instant) -> Option<Duration> {
-        let counts = |request: &Change| request.lets_go && is_about(&request.uri, bucket, cover, |_| false);
-        let left = self.last(counts)?;
-        let until_then = SIGNATURE.saturating_sub(Instant::now().duration_since(since));
+    pub(crate) fn release_in_doubt_for(
+        &self,
+        bucket: &str,
+        cover: &HoldScope,
+        since: Instant,
+    ) -> Option<Duration> {
+        let counts = |request: &ProtectionRequest| {
+            request.is_release && is_about(&request.uri, bucket, cover, |_| false)
+        };
+        let left = self.longest_in_doubt(counts)?;
+        let until_then = SIGNATURE_VALIDITY.saturating_sub(Instant::now().duration_since(since));
         Some(left.min(until_then)).filter(|left| !left.is_zero())
     }
 
     /// How long any request may still land; zero: none.
-    pub(crate) fn left(&self) -> Duration {
-        self.last(|_| true).unwrap_or_default()
+    pub(crate) fn in_doubt_for(&self) -> Duration {
+        self.longest_in_doubt(|_| true).unwrap_or_default()
     }
 
-    fn last(&self, counts: impl Fn(&Change) -> bool) -> Option<Duration> {
+    fn longest_in_doubt(&self, counts: impl Fn(&ProtectionRequest) -> bool) -> Option<Duration> {
         let now = Instant::now();
         let mut requests = self.requests();
-        requests.of.retain(|_, (_, sent)| is_valid(*sent, now));
-        let counted = requests.of.iter().filter(|(request, _)| counts(request));
-        let sent = counted.map(|(_, (_, sent))| *sent).chain(requests.others);
-        sent.filter(|sent| is_valid(*sent, now))
-            .map(|sent| SIGNATURE.saturating_sub(now.duration_since(sent)))
+        requests.unanswered.retain(|_, (_, sent)| is_signature_valid(*sent, now));
+        let counted = requests.unanswered.iter().filter(|(request, _)| counts(request));
+        let sent = counted.map(|(_, (_, sent))| *sent).chain(requests.overflow_sent_at);
+        sent.filter(|sent| is_signature_valid(*sent, now))
+            .map(|sent| SIGNATURE_VALIDITY.saturating_sub(now.duration_since(sent)))
             .max()
     }
 }
 
-fn is_valid(sent: Instant, now: Instant) -> bool {
-    now.duration_since(sent) < SIGNATURE
+fn is_signature_valid(sent: Instant, now: Instant) -> bool {
+    now.duration_since(sent) < SIGNATURE_VALIDITY
 }
 
 /// Whether a request with this path and query may be about something that `cover` is about, and that is not `excepted`. A key
 /// that cannot be read may be anything's.
-fn is_about(uri: &str, bucket: &str, cover: &Cover, excepted: impl Fn(&Key) -> bool) -> bool {
-    let is_covered = |key: Key| cover.is_about(key.class(), key.source()) && !excepted(&key);
-    uri.contains(bucket) && key(uri).is_none_or(is_covered)
+fn is_about(uri: &str, bucket: &str, cover: &HoldScope, excepted: impl Fn(&Key) -> bool) -> bool {
+    let is_covered = |key: Key| cover.includes_source(key.class(), key.source()) && !excepted(&key);
+    uri.contains(bucket) && recording_key(uri).is_none_or(is_covered)
 }
 
 /// The change of a mark that a request asks for; `None`: it asks for none.
-fn of(request: &HttpRequest) -> Option<Change> {
+fn protection_request(request: &HttpRequest) -> Option<ProtectionRequest> {
     let (_, query) = request.uri().split_once('?')?;
     let is_mark = |part: &str| ["legal-hold", "tagging"].contains(&part.trim_end_matches('='));
     let changes = request.method() == "PUT" && query.split('&').any(is_mark);
-    changes.then(|| Change {
+    changes.then(|| ProtectionRequest {
         uri: request.uri().to_owned(),
-        lets_go: !protects(request.body().bytes().unwrap_or_default()),
+        is_release: !is_protecting(request.body().bytes().unwrap_or_default()),
     })
 }
 
 /// Whether a body asks for a legal hold, or for a tag that no lifecycle rule is about.
-fn protects(body: &[u8]) -> bool {
+fn is_protecting(body: &[u8]) -> bool {
     let tags = [RetentionTag::Held, RetentionTag::Sealed].map(|tag| format!(">{tag}<"));
     let mut protecting = tags.iter().map(String::as_str).chain([">ON<"]);
     protecting.any(|asked| body.windows(asked.len()).any(|part| part == asked.as_bytes()))
 }
 
 /// The recording that a request is about.
-fn key(request: &str) -> Option<Key> {
+fn recording_key(request: &str) -> Option<Key> {
     let (path, _) = request.split_once('?')?;
     let path = percent_encoding::percent_decode_str(path).decode_utf8().ok()?;
     let begins = |class: Class| path.find(&format!("/{}", class.prefix()));
@@ -155,9 +167,9 @@ fn key(request: &str) -> Option<Key> {
     path.get(from + 1..)?.parse().ok()
 }
 
-impl Intercept for UnderWay {
+impl Intercept for InDoubtRequests {
     fn name(&self) -> &'static str {
-        "UnderWay"
+        "InDoubtRequests"
     }
 
     fn read_before_transmit(
@@ -166,9 +178,9 @@ impl Intercept for UnderWay {
         _: &RuntimeComponents,
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        if let Some(request) = of(context.request()) {
-            config.interceptor_state().store_put(Sent(request.clone()));
-            self.sent(request, Instant::now());
+        if let Some(request) = protection_request(context.request()) {
+            config.interceptor_state().store_put(AttemptRequest(request.clone()));
+            self.note_sent(request, Instant::now());
         }
         Ok(())
     }
@@ -186,8 +198,8 @@ impl Intercept for UnderWay {
             let is_slow_down = status == 503 && body.windows(SLOW_DOWN.len()).any(|part| part == SLOW_DOWN);
             status < 500 && status != 408 || is_slow_down
         });
-        if let Some(Sent(request)) = config.load::<Sent>().filter(|_| is_answer) {
-            self.answered(request);
+        if let Some(AttemptRequest(request)) = config.load::<AttemptRequest>().filter(|_| is_answer) {
+            self.note_answered(request);
         }
         Ok(())
     }
@@ -195,9 +207,9 @@ impl Intercept for UnderWay {
 
 /// The request of an attempt, as it is remembered.
 #[derive(Debug)]
-struct Sent(Change);
+struct AttemptRequest(ProtectionRequest);
 
-impl Storable for Sent {
+impl Storable for AttemptRequest {
     type Storer = StoreReplace<Self>;
 }
 
@@ -205,68 +217,74 @@ impl Storable for Sent {
 mod tests {
     use jiff::Timestamp;
 
-    use super::super::client::Store;
+    use super::super::client::BucketClient;
     use super::super::marks;
-    use super::super::objects::Version;
+    use super::super::objects::VersionRef;
     use super::super::stub::Stub;
     use super::*;
     use crate::protocol::Window;
-    use crate::protocol::cover::Sources;
+    use crate::protocol::cover::CameraSelector;
 
     const HOLD: &str =
         "http://s3/b/video/hal/2026/03/02/101010.000Z-60000-0123456789abcdef.mp4?legal-hold&versionId=1";
 
-    fn cover(camera: &str) -> Cover {
-        Cover {
-            sources: Sources::Named([camera.to_owned()].into()),
+    fn cover(camera: &str) -> HoldScope {
+        HoldScope {
+            cameras: CameraSelector::Named([camera.to_owned()].into()),
             calls: false,
             window: Window::new(Timestamp::MIN, None),
         }
     }
 
-    fn change(uri: &str) -> Change {
-        Change { uri: uri.to_owned(), lets_go: false }
+    fn change(uri: &str) -> ProtectionRequest {
+        ProtectionRequest { uri: uri.to_owned(), is_release: false }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_sent_since_does_not_count() {
-        let under_way = UnderWay::default();
-        let of = |uri: &str| Change { lets_go: true, ..change(uri) };
-        under_way.sent(of(HOLD), Instant::now());
+    async fn requests_sent_later_are_not_in_doubt() {
+        let under_way = InDoubtRequests::default();
+        let of = |uri: &str| ProtectionRequest { is_release: true, ..change(uri) };
+        under_way.note_sent(of(HOLD), Instant::now());
         tokio::time::advance(Duration::from_secs(5)).await;
         let since = Instant::now();
         tokio::time::advance(Duration::from_secs(5)).await;
-        under_way.sent(of(&HOLD.replace("Id=1", "Id=2")), Instant::now());
+        under_way.note_sent(of(&HOLD.replace("Id=1", "Id=2")), Instant::now());
         // However many follow.
-        let left = under_way.may_let_go("b", &cover("hal"), since).unwrap();
-        assert_eq!(left, SIGNATURE.saturating_sub(Duration::from_secs(5)));
+        let left = under_way.release_in_doubt_for("b", &cover("hal"), since).unwrap();
+        assert_eq!(left, SIGNATURE_VALIDITY.saturating_sub(Duration::from_secs(5)));
         tokio::time::advance(left).await;
-        assert_eq!(under_way.may_let_go("b", &cover("hal"), since), None);
+        assert_eq!(under_way.release_in_doubt_for("b", &cover("hal"), since), None);
     }
 
     #[tokio::test]
-    async fn what_protects_is_told_apart_from_what_lets_go() {
+    async fn protecting_and_releasing_requests_are_distinguished() {
         let stub = Stub::start(|_| (504, String::new())).await;
-        let version = Version { key: key(HOLD).unwrap().to_string(), id: "1".into(), is_marker: false };
+        let version =
+            VersionRef { key: recording_key(HOLD).unwrap().to_string(), id: "1".into(), is_marker: false };
         for (tag, lets_go) in [
             (RetentionTag::Held, false),
             (RetentionTag::Sealed, false),
             (RetentionTag::Video, true),
             (RetentionTag::Calls, true),
         ] {
-            let under_way = UnderWay::default();
-            let store = Store::noting(&stub.target(), &under_way).unwrap();
+            let under_way = InDoubtRequests::default();
+            let store = BucketClient::tracking_in_doubt(&stub.target(), &under_way).unwrap();
             let _ = marks::write_tag(&store, &version, tag).await;
-            let of = |camera| under_way.may_let_go("stub", &cover(camera), Instant::now()).is_some();
+            let of =
+                |camera| under_way.release_in_doubt_for("stub", &cover(camera), Instant::now()).is_some();
             assert_eq!((of("hal"), of("hal-2")), (lets_go, false), "{tag}");
-            assert_eq!(under_way.may_land("stub", &cover("hal"), &[]).is_some(), !lets_go, "{tag}");
+            assert_eq!(
+                under_way.protect_in_doubt_for("stub", &cover("hal"), &[]).is_some(),
+                !lets_go,
+                "{tag}"
+            );
         }
         for (on, lets_go) in [(true, false), (false, true)] {
-            let under_way = UnderWay::default();
-            let store = Store::noting(&stub.target(), &under_way).unwrap();
-            let _ = marks::write_hold(&store, &version, on).await;
+            let under_way = InDoubtRequests::default();
+            let store = BucketClient::tracking_in_doubt(&stub.target(), &under_way).unwrap();
+            let _ = marks::write_legal_hold(&store, &version, on).await;
             assert_eq!(
-                under_way.may_let_go("stub", &cover("hal"), Instant::now()).is_some(),
+                under_way.release_in_doubt_for("stub", &cover("hal"), Instant::now()).is_some(),
                 lets_go,
                 "{on}"
             );
@@ -274,51 +292,55 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_got_no_answer_may_land_while_its_signature_is_valid() {
-        let under_way = UnderWay::default();
+    async fn unanswered_request_is_in_doubt_until_signature_expires() {
+        let under_way = InDoubtRequests::default();
         let (mine, other) = (cover("hal"), cover("hal-2"));
-        assert_eq!(under_way.may_land("b", &mine, &[]), None);
+        assert_eq!(under_way.protect_in_doubt_for("b", &mine, &[]), None);
         // The first attempt timed out, the second was answered.
-        under_way.sent(change(HOLD), Instant::now());
+        under_way.note_sent(change(HOLD), Instant::now());
         tokio::time::advance(Duration::from_secs(5)).await;
-        under_way.sent(change(HOLD), Instant::now());
-        under_way.answered(&change(HOLD));
-        assert_eq!(under_way.may_land("b", &mine, &[]), Some(SIGNATURE));
-        assert_eq!(under_way.may_land("b", &other, &[]), None);
-        assert_eq!(under_way.may_land("another", &mine, &[]), None);
-        assert_eq!(under_way.may_land("b", &mine, &[cover("hal")]), None);
-        assert_eq!(under_way.left(), SIGNATURE);
-        tokio::time::advance(SIGNATURE.saturating_sub(Duration::from_secs(1))).await;
-        assert_eq!(under_way.may_land("b", &mine, &[]), Some(Duration::from_secs(1)));
+        under_way.note_sent(change(HOLD), Instant::now());
+        under_way.note_answered(&change(HOLD));
+        assert_eq!(under_way.protect_in_doubt_for("b", &mine, &[]), Some(SIGNATURE_VALIDITY));
+        assert_eq!(under_way.protect_in_doubt_for("b", &other, &[]), None);
+        assert_eq!(under_way.protect_in_doubt_for("another", &mine, &[]), None);
+        assert_eq!(under_way.protect_in_doubt_for("b", &mine, &[cover("hal")]), None);
+        assert_eq!(under_way.in_doubt_for(), SIGNATURE_VALIDITY);
+        tokio::time::advance(SIGNATURE_VALIDITY.saturating_sub(Duration::from_secs(1))).await;
+        assert_eq!(under_way.protect_in_doubt_for("b", &mine, &[]), Some(Duration::from_secs(1)));
         tokio::time::advance(Duration::from_secs(1)).await;
-        assert_eq!(under_way.may_land("b", &mine, &[]), None);
-        under_way.sent(change(HOLD), Instant::now());
-        under_way.answered(&change(HOLD));
-        assert_eq!(under_way.may_land("b", &mine, &[]), None);
+        assert_eq!(under_way.protect_in_doubt_for("b", &mine, &[]), None);
+        under_way.note_sent(change(HOLD), Instant::now());
+        under_way.note_answered(&change(HOLD));
+        assert_eq!(under_way.protect_in_doubt_for("b", &mine, &[]), None);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_has_no_room_counts_for_all() {
-        let under_way = UnderWay::default();
-        for n in 0..=MOST {
-            under_way.sent(change(&HOLD.replace("hal", &format!("h{n}"))), Instant::now());
+    async fn overflow_is_in_doubt_for_every_hold() {
+        let under_way = InDoubtRequests::default();
+        for n in 0..=MAX_REQUESTS {
+            under_way.note_sent(change(&HOLD.replace("hal", &format!("h{n}"))), Instant::now());
         }
-        assert_eq!(under_way.may_land("b", &cover("other"), &[]), Some(SIGNATURE));
+        assert_eq!(under_way.protect_in_doubt_for("b", &cover("other"), &[]), Some(SIGNATURE_VALIDITY));
     }
 
     #[tokio::test]
-    async fn attempts_without_an_answer_are_remembered() {
+    async fn unanswered_attempts_are_in_doubt() {
         let slow_down = "<Error><Code>SlowDown</Code></Error>";
         let cases =
             [(200, "", false), (403, "", false), (503, slow_down, false), (503, "", true), (504, "", true)];
         for (status, body, may_land) in cases {
             let stub = Stub::start(move |_| (status, body.to_owned())).await;
-            let under_way = UnderWay::default();
-            let store = Store::noting(&stub.target(), &under_way).unwrap();
-            let version = Version { key: key(HOLD).unwrap().to_string(), id: "1".into(), is_marker: false };
-            let protected = || under_way.may_land("stub", &cover("hal"), &[]).is_some();
-            let let_go = || under_way.may_let_go("stub", &cover("hal"), Instant::now()).is_some();
-            let _ = marks::write_hold(&store, &version, true).await;
+            let under_way = InDoubtRequests::default();
+            let store = BucketClient::tracking_in_doubt(&stub.target(), &under_way).unwrap();
+            let version = VersionRef {
+                key: recording_key(HOLD).unwrap().to_string(),
+                id: "1".into(),
+                is_marker: false,
+            };
+            let protected = || under_way.protect_in_doubt_for("stub", &cover("hal"), &[]).is_some();
+            let let_go = || under_way.release_in_doubt_for("stub", &cover("hal"), Instant::now()).is_some();
+            let _ = marks::write_legal_hold(&store, &version, true).await;
             assert_eq!((protected(), let_go()), (may_land, false), "{status}");
             let _ = marks::write_tag(&store, &version, RetentionTag::Video).await;
             assert_eq!((protected(), let_go()), (may_land, may_land), "{status}");
@@ -326,10 +348,10 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_read_from_requests_of_either_style() {
+    fn recording_key_is_parsed_in_both_addressing_styles() {
         for uri in [HOLD, &HOLD.replace("s3/b/", "b.s3/")] {
-            assert_eq!(key(uri).unwrap().source(), "hal", "{uri}");
+            assert_eq!(recording_key(uri).unwrap().source(), "hal", "{uri}");
         }
-        assert_eq!(key("http://s3/b/ledger/x?tagging"), None);
+        assert_eq!(recording_key("http://s3/b/ledger/x?tagging"), None);
     }
 }

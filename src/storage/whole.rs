@@ -13,13 +13,13 @@ use aws_smithy_types::config_bag::ConfigBag;
 /// An answer of success was cut off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the answer was cut off")]
-struct CutOff;
+struct TruncatedResponse;
 
 /// Refuses answers of success in XML that do not end where their root element does.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Whole;
+pub(crate) struct TruncationGuard;
 
-impl Intercept for Whole {
+impl Intercept for TruncationGuard {
     fn name(&self) -> &'static str {
         "Whole"
     }
@@ -32,15 +32,15 @@ impl Intercept for Whole {
     ) -> Result<(), BoxError> {
         let response = context.response();
         // The bytes of an object are not here, but streamed.
-        let body = unmarked(response.body().bytes().unwrap_or_default());
-        let is_cut = response.status().is_success() && body.starts_with(b"<") && !is_whole(body);
-        if is_cut { Err(CutOff.into()) } else { Ok(()) }
+        let body = without_bom(response.body().bytes().unwrap_or_default());
+        let is_cut = response.status().is_success() && body.starts_with(b"<") && !is_complete_xml(body);
+        if is_cut { Err(TruncatedResponse.into()) } else { Ok(()) }
     }
 }
 
 /// Whether a document ends with the end of its root element.
-pub(crate) fn is_whole(document: &[u8]) -> bool {
-    let Some(root) = root(unmarked(document)) else {
+pub(crate) fn is_complete_xml(document: &[u8]) -> bool {
+    let Some(root) = find_root(without_bom(document)) else {
         return false;
     };
     let root = without_epilogue(root);
@@ -58,7 +58,7 @@ pub(crate) fn is_whole(document: &[u8]) -> bool {
 }
 
 /// What follows the `<` of the root element: after declarations, document types and comments.
-fn root(document: &[u8]) -> Option<&[u8]> {
+fn find_root(document: &[u8]) -> Option<&[u8]> {
     let mut rest = document;
     loop {
         rest = rest.trim_ascii_start().strip_prefix(b"<")?;
@@ -72,7 +72,7 @@ fn root(document: &[u8]) -> Option<&[u8]> {
 }
 
 /// Without a byte order mark.
-fn unmarked(document: &[u8]) -> &[u8] {
+fn without_bom(document: &[u8]) -> &[u8] {
     document.strip_prefix(b"\xef\xbb\xbf").unwrap_or(document).trim_ascii()
 }
 
@@ -90,7 +90,7 @@ fn without_epilogue(mut document: &[u8]) -> &[u8] {
 
 #[cfg(test)]
 mod tests {
-    use super::super::listing::{Query, page};
+    use super::super::listing::{ListQuery, list_page};
     use super::super::stub::Stub;
     use super::*;
 
@@ -102,28 +102,28 @@ mod tests {
         <Version><Key>ledger/b</Key><VersionId>2</VersionId><IsLatest>true</IsLatest>\
         <LastModified>2026-03-01T00:00:00.000Z</LastModified></Version></ListVersionsResult>";
 
-    async fn listed(text: String) -> Result<usize, (String, bool)> {
+    async fn list_versions(text: String) -> Result<usize, (String, bool)> {
         let stub = Stub::start(move |_| (200, text.clone())).await;
-        let found = page(&stub.store(), Query::under("ledger/")).await;
+        let found = list_page(&stub.store(), ListQuery::under_prefix("ledger/")).await;
         found.map(|page| page.versions.len()).map_err(|error| (error.code.clone(), error.is_retryable()))
     }
 
     #[tokio::test]
-    async fn half_a_listing_is_none() {
-        assert_eq!(listed(LISTING.to_owned()).await, Ok(2));
-        assert_eq!(listed(format!("{LISTING}\n")).await, Ok(2));
+    async fn truncated_listing_is_rejected() {
+        assert_eq!(list_versions(LISTING.to_owned()).await, Ok(2));
+        assert_eq!(list_versions(format!("{LISTING}\n")).await, Ok(2));
         // At each border of an element, where a reader of XML sees nothing wrong.
         for (place, _) in LISTING.match_indices('>') {
             let cut = LISTING[..=place].to_owned();
             if cut.len() < LISTING.len() {
                 let unreadable = Err(("UnreadableAnswer".to_owned(), true));
-                assert_eq!(listed(cut.clone()).await, unreadable, "{cut}");
+                assert_eq!(list_versions(cut.clone()).await, unreadable, "{cut}");
             }
         }
     }
 
     #[tokio::test]
-    async fn half_the_tags_are_none() {
+    async fn truncated_tagging_is_rejected() {
         let text = "<Tagging><TagSet><Tag><Key>k</Key><Value>v</Value></Tag></TagSet></Tagging>";
         for (place, _) in text.match_indices('>') {
             let cut = text[..=place].to_owned();
@@ -137,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ends_is_whole() {
+    fn complete_xml_ends_with_its_root_element() {
         let whole = [
             "<a/>",
             "<a />",
@@ -148,9 +148,9 @@ mod tests {
         ];
         let cut =
             ["", "<", "<a", "<a>", "<a><b/>", "<a><b></b>", "<?xml version=\"1.0\"?>", "<a></b>", "<a/"];
-        assert!(whole.into_iter().all(|text| is_whole(text.as_bytes())));
+        assert!(whole.into_iter().all(|text| is_complete_xml(text.as_bytes())));
         for text in cut {
-            assert!(!is_whole(text.as_bytes()), "{text}");
+            assert!(!is_complete_xml(text.as_bytes()), "{text}");
         }
     }
 }

@@ -15,10 +15,10 @@ pub struct Use {
 
 #[derive(Debug, PartialEq)]
 enum Token {
-    Word(String),
+    Ident(String),
     /// `::`
     Path,
-    Sign(char),
+    Punct(char),
 }
 
 /// The paths that `source`, the module at `module` (`["controllers", "site"]`), uses: each that begins at
@@ -31,21 +31,21 @@ pub fn uses(source: &str, module: &[&str]) -> Vec<Use> {
     for (at, (line, token)) in tokens.iter().enumerate() {
         let before = at.checked_sub(1).map(|at| &tokens[at].1);
         match token {
-            Token::Sign('{') => {
+            Token::Punct('{') => {
                 depth += 1;
-                let is_module = at >= 2 && matches!(&tokens[at - 2].1, Token::Word(word) if word == "mod");
+                let is_module = at >= 2 && matches!(&tokens[at - 2].1, Token::Ident(word) if word == "mod");
                 if is_module {
                     inline.push(depth);
                 }
             }
-            Token::Sign('}') => {
+            Token::Punct('}') => {
                 if inline.last() == Some(&depth) {
                     inline.pop();
                 }
                 depth -= 1;
             }
-            Token::Word(word) if begins_a_path(&tokens, at) => {
-                let after_use = matches!(before, Some(Token::Word(word)) if word == "use");
+            Token::Ident(word) if starts_path(&tokens, at) => {
+                let after_use = matches!(before, Some(Token::Ident(word)) if word == "use");
                 let goes_on = tokens.get(at + 1).is_some_and(|(_, next)| *next == Token::Path);
                 if goes_on || after_use {
                     let mut written = Vec::new();
@@ -63,11 +63,11 @@ pub fn uses(source: &str, module: &[&str]) -> Vec<Use> {
 }
 
 /// A name that does not go on another path or value. `::name` begins one as well.
-fn begins_a_path(tokens: &[(usize, Token)], at: usize) -> bool {
+fn starts_path(tokens: &[(usize, Token)], at: usize) -> bool {
     let back = |by: usize| at.checked_sub(by).map(|at| &tokens[at].1);
     match back(1) {
-        Some(Token::Sign('.')) => false,
-        Some(Token::Path) => !matches!(back(2), Some(Token::Word(_) | Token::Sign('>'))),
+        Some(Token::Punct('.')) => false,
+        Some(Token::Path) => !matches!(back(2), Some(Token::Ident(_) | Token::Punct('>'))),
         _ => true,
     }
 }
@@ -77,7 +77,7 @@ fn expand(tokens: &[(usize, Token)], mut at: usize, prefix: String, found: &mut 
     let mut path = prefix;
     loop {
         match tokens.get(at).map(|(_, token)| token) {
-            Some(Token::Word(word)) => {
+            Some(Token::Ident(word)) => {
                 if !path.is_empty() {
                     path.push_str("::");
                 }
@@ -88,9 +88,9 @@ fn expand(tokens: &[(usize, Token)], mut at: usize, prefix: String, found: &mut 
                     continue;
                 }
             }
-            Some(Token::Sign('{')) => {
+            Some(Token::Punct('{')) => {
                 at += 1;
-                while !matches!(tokens.get(at), None | Some((_, Token::Sign('}')))) {
+                while !matches!(tokens.get(at), None | Some((_, Token::Punct('}')))) {
                     let end = expand(tokens, at, path.clone(), found);
                     at = end.max(at + 1);
                 }
@@ -134,10 +134,10 @@ fn tokens(source: &str) -> Vec<(usize, Token)> {
             '\n' => line += 1,
             '/' if chars.peek() == Some(&'/') => while chars.next_if(|next| *next != '\n').is_some() {},
             '/' if chars.peek() == Some(&'*') => line += skip_comment(&mut chars),
-            '"' => line += skip_text(&mut chars),
+            '"' => line += skip_string(&mut chars),
             '\'' => skip_char_or_lifetime(&mut chars),
             ':' if chars.next_if_eq(&':').is_some() => found.push((line, Token::Path)),
-            'r' | 'b' | 'c' if raw_text_follows(char, &chars) => line += skip_raw_text(&mut chars),
+            'r' | 'b' | 'c' if starts_raw_string(char, &chars) => line += skip_raw_string(&mut chars),
             _ if char.is_alphabetic() || char == '_' => {
                 let mut word = String::from(char);
                 while let Some(next) = chars.next_if(|next| next.is_alphanumeric() || *next == '_') {
@@ -150,10 +150,10 @@ fn tokens(source: &str) -> Vec<(usize, Token)> {
                         word.push(next);
                     }
                 }
-                found.push((line, Token::Word(word)));
+                found.push((line, Token::Ident(word)));
             }
             _ if char.is_whitespace() => {}
-            _ => found.push((line, Token::Sign(char))),
+            _ => found.push((line, Token::Punct(char))),
         }
     }
     found
@@ -176,7 +176,7 @@ fn skip_comment(chars: &mut Peekable<Chars>) -> usize {
     lines
 }
 
-fn skip_text(chars: &mut Peekable<Chars>) -> usize {
+fn skip_string(chars: &mut Peekable<Chars>) -> usize {
     let mut lines = 0;
     while let Some(char) = chars.next() {
         match char {
@@ -205,7 +205,7 @@ fn skip_char_or_lifetime(chars: &mut Peekable<Chars>) {
 }
 
 /// Whether `r`, `br` or `cr` begins a raw text: hashes and a quote follow.
-fn raw_text_follows(first: char, chars: &Peekable<Chars>) -> bool {
+fn starts_raw_string(first: char, chars: &Peekable<Chars>) -> bool {
     let mut ahead = chars.clone();
     if first != 'r' && ahead.next() != Some('r') {
         return false;
@@ -214,7 +214,7 @@ fn raw_text_follows(first: char, chars: &Peekable<Chars>) -> bool {
     ahead.next() == Some('"')
 }
 
-fn skip_raw_text(chars: &mut Peekable<Chars>) -> usize {
+fn skip_raw_string(chars: &mut Peekable<Chars>) -> usize {
     let (mut hashes, mut lines) = (0, 0);
     chars.next_if_eq(&'r');
     while chars.next_if_eq(&'#').is_some() {

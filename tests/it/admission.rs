@@ -18,14 +18,14 @@ use server::{Server, Verdict};
 /// How many requests are under way at once.
 const AT_ONCE: usize = 8;
 
-async fn every_case_is_refused(server: Server) {
+async fn invalid_cases_are_rejected(server: Server) {
     let cases = Case::all();
     assert!(cases.len() >= 100, "only {} cases were found", cases.len());
     let wrong: Vec<String> = futures::stream::iter(&cases)
         .map(async |case| match server.try_case(case).await {
             Verdict::Refused(said) if said.iter().any(|one| case.expects(one)) => None,
             Verdict::Refused(said) => Some(format!("{case}: refused by another rule: {said:#?}")),
-            Verdict::LetIn => Some(format!("{case}: let in")),
+            Verdict::Admitted => Some(format!("{case}: let in")),
         })
         .buffer_unordered(AT_ONCE)
         .filter_map(async |wrong| wrong)
@@ -35,11 +35,11 @@ async fn every_case_is_refused(server: Server) {
     server.clean().await;
 }
 
-async fn every_example_is_let_in(server: Server) {
+async fn examples_are_admitted(server: Server) {
     let objects = examples();
     assert!(objects.len() >= 20, "only {} objects were found under examples/", objects.len());
     for (file, object) in &objects {
-        let made = match server.apply_dry(object).await {
+        let made = match server.dry_run_apply(object).await {
             Ok(made) => made,
             Err(refusal) => panic!("{file}: {refusal}"),
         };
@@ -56,7 +56,7 @@ async fn every_example_is_let_in(server: Server) {
     server.clean().await;
 }
 
-async fn what_nobody_looked_at_says_so(server: Server) {
+async fn new_object_has_pending_conditions(server: Server) {
     let (_, policy) =
         examples().into_iter().find(|(_, object)| object["kind"] == "RecordingPolicy").expect("a policy");
     server.create(&policy).await;
@@ -72,7 +72,7 @@ async fn what_nobody_looked_at_says_so(server: Server) {
 }
 
 /// The ledger may have one that is accepted, before its status says so.
-async fn the_site_of_an_accepted_one_is_fixed(server: &Server, hold: Value) {
+async fn accepted_hold_rejects_site_change(server: &Server, hold: Value) {
     let kind = "incidenthold";
     server.create(&hold).await;
     for (status, site, expected) in [("False", "other", None), ("True", "third", Some("spec.siteRef"))] {
@@ -84,16 +84,16 @@ async fn the_site_of_an_accepted_one_is_fixed(server: &Server, hold: Value) {
         let spec = json!({"siteRef": {"name": site}});
         let refused = match server.change(kind, "accepted", &spec).await {
             Verdict::Refused(causes) => causes.first().map(|cause| cause.field.clone()),
-            Verdict::LetIn => None,
+            Verdict::Admitted => None,
         };
         assert_eq!(refused.as_deref(), expected);
     }
     let verdict = server.change(kind, "accepted", &json!({"reference": "2026-0413"})).await;
-    assert!(matches!(verdict, Verdict::LetIn), "{verdict:?}");
+    assert!(matches!(verdict, Verdict::Admitted), "{verdict:?}");
 }
 
 /// A hold that keeps nothing yet can be corrected in every field; one that counts only where nothing is released by it.
-async fn a_hold_can_be_corrected_as_long_as_nothing_is_lost_by_it(server: Server) {
+async fn hold_accepts_corrections_that_release_nothing(server: Server) {
     let (_, hold) =
         examples().into_iter().find(|(_, object)| object["kind"] == "IncidentHold").expect("a hold");
     let kind = "incidenthold";
@@ -104,12 +104,12 @@ async fn a_hold_can_be_corrected_as_long_as_nothing_is_lost_by_it(server: Server
     };
     let is_let_in = async |name: &str, spec: Value| {
         let verdict = server.change(kind, name, &spec).await;
-        assert!(matches!(verdict, Verdict::LetIn), "{spec}: {verdict:?}");
+        assert!(matches!(verdict, Verdict::Admitted), "{spec}: {verdict:?}");
     };
     let is_refused = async |name: &str, field: &str, spec: Value| match server.change(kind, name, &spec).await
     {
         Verdict::Refused(causes) => assert!(causes.iter().any(|cause| cause.field == field), "{causes:?}"),
-        Verdict::LetIn => panic!("{spec} is let in"),
+        Verdict::Admitted => panic!("{spec} is let in"),
     };
 
     server.create(&named("typo")).await;
@@ -126,7 +126,7 @@ async fn a_hold_can_be_corrected_as_long_as_nothing_is_lost_by_it(server: Server
         is_let_in("typo", spec).await;
     }
 
-    the_site_of_an_accepted_one_is_fixed(&server, named("accepted")).await;
+    accepted_hold_rejects_site_change(&server, named("accepted")).await;
 
     let placement = json!({
         "observedGeneration": 1, "acceptedAt": "2026-04-12T22:20:00Z", "proved": true, "segments": 3, "size": "9 MiB",
@@ -169,42 +169,41 @@ async fn a_hold_can_be_corrected_as_long_as_nothing_is_lost_by_it(server: Server
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn default_server_lets_a_hold_be_corrected() {
-    a_hold_can_be_corrected_as_long_as_nothing_is_lost_by_it(Server::default_version("corrected").await)
-        .await;
+async fn default_server_accepts_hold_corrections() {
+    hold_accepts_corrections_that_release_nothing(Server::default_version("corrected").await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn newest_server_lets_a_hold_be_corrected() {
-    a_hold_can_be_corrected_as_long_as_nothing_is_lost_by_it(Server::newest_version("corrected").await).await;
+async fn newest_server_accepts_hold_corrections() {
+    hold_accepts_corrections_that_release_nothing(Server::newest_version("corrected").await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn default_server_refuses_every_case() {
-    every_case_is_refused(Server::default_version("refuses").await).await;
+async fn default_server_rejects_invalid_cases() {
+    invalid_cases_are_rejected(Server::default_version("refuses").await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn newest_server_refuses_every_case() {
-    every_case_is_refused(Server::newest_version("refuses").await).await;
+async fn newest_server_rejects_invalid_cases() {
+    invalid_cases_are_rejected(Server::newest_version("refuses").await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn default_server_lets_every_example_in() {
-    every_example_is_let_in(Server::default_version("lets-in").await).await;
+async fn default_server_admits_examples() {
+    examples_are_admitted(Server::default_version("lets-in").await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn newest_server_lets_every_example_in() {
-    every_example_is_let_in(Server::newest_version("lets-in").await).await;
+async fn newest_server_admits_examples() {
+    examples_are_admitted(Server::newest_version("lets-in").await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_new_object_says_that_nobody_has_looked() {
-    what_nobody_looked_at_says_so(Server::default_version("pending").await).await;
+async fn new_object_reports_pending_conditions() {
+    new_object_has_pending_conditions(Server::default_version("pending").await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_its_rule_a_case_is_let_in() {
-    mutants::each_rule_is_needed().await;
+async fn removing_any_cel_rule_admits_an_invalid_case() {
+    mutants::each_rule_rejects_some_case().await;
 }

@@ -6,7 +6,10 @@ use std::time::Instant;
 
 use stateright::{Checker, HasDiscoveries, Model};
 
-use super::promises::{EXPLAINED, GONE, NOT_LOST, NOT_SEEN, PLACED, RELEASED};
+use super::promises::{
+    EMBARGO_IS_KEPT, EVERY_PROTECTION_IS_EXPLAINED, GONE, NO_HELD_VERSION_IS_LOST, PLACED_IS_TRUE,
+    RELEASED_IS_TRUE,
+};
 use super::scope::{Scope, TAKEOVER, UPLOADS};
 use super::world::World;
 
@@ -24,27 +27,27 @@ pub enum Rule {
     /// So it does after it was started anew.
     SpoolRemembered,
     /// What recorders followed before counts no more once something else is held.
-    FollowIsAskedAnew,
+    AckIsRequestedAgain,
     /// The legal hold first, then the tag.
     HoldFirst,
     /// A request of a leader that was stopped lands within the time that its signature is valid, or never.
     Deadline,
     /// A new leader releases nothing until then.
-    ReleaseFrom,
+    ReleaseDelay,
     /// A leader lets go when nothing is under way any more.
-    LetGoWhenDone,
+    LeaseReleasedWhenIdle,
     /// Nor is anything of a leader from which it took over.
-    LetGoForAllBefore,
+    LeaseReleasedAfterPredecessor,
     /// A leader that was stopped and goes on writes nothing.
     Fence,
     /// Released is said after a pass that found nothing left.
     Listing,
     /// A release that leaves something to another hold waits until the ledger has that.
-    KeptByLedger,
+    ReleaseWaitsForLedger,
     /// An entry that is closed, of a hold that is open, is opened again.
     Reopened,
     /// What is over its ceiling is deleted when it is released.
-    GoesWhenReleased,
+    ExpiredDeletedOnRelease,
     /// What may not be seen yet is sealed.
     Sealed,
 }
@@ -66,86 +69,86 @@ fn breaks(rule: Rule, scope: Scope, promise: &'static str) {
 }
 
 #[test]
-fn without_a_second_read() {
-    breaks(Rule::SecondRead, TAKEOVER, NOT_LOST);
+fn losing_second_read_loses_held_version() {
+    breaks(Rule::SecondRead, TAKEOVER, NO_HELD_VERSION_IS_LOST);
 }
 
 #[test]
-fn without_a_read_before_the_bytes_go() {
-    breaks(Rule::ReadBeforeDelete, TAKEOVER, NOT_LOST);
+fn losing_read_before_delete_loses_held_version() {
+    breaks(Rule::ReadBeforeDelete, TAKEOVER, NO_HELD_VERSION_IS_LOST);
 }
 
 #[test]
-fn without_the_ledger_among_the_open_holds() {
-    breaks(Rule::LedgerCounts, TAKEOVER, NOT_LOST);
+fn ignoring_ledger_loses_held_version() {
+    breaks(Rule::LedgerCounts, TAKEOVER, NO_HELD_VERSION_IS_LOST);
 }
 
 #[test]
-fn with_the_tag_before_the_hold() {
-    breaks(Rule::HoldFirst, TAKEOVER, NOT_LOST);
+fn tagging_before_legal_hold_loses_held_version() {
+    breaks(Rule::HoldFirst, TAKEOVER, NO_HELD_VERSION_IS_LOST);
 }
 
 #[test]
-fn without_an_acknowledgement_of_uploads_under_way() {
-    breaks(Rule::UploadsAcknowledged, UPLOADS, PLACED);
+fn ignoring_pending_uploads_falsifies_placed() {
+    breaks(Rule::UploadsAcknowledged, UPLOADS, PLACED_IS_TRUE);
 }
 
 #[test]
-fn without_a_recorder_that_remembers_its_spool() {
-    breaks(Rule::SpoolRemembered, UPLOADS, PLACED);
+fn forgetting_spool_falsifies_placed() {
+    breaks(Rule::SpoolRemembered, UPLOADS, PLACED_IS_TRUE);
 }
 
 #[test]
-fn with_a_leader_that_goes_on_after_it_was_stopped() {
-    breaks(Rule::Fence, TAKEOVER, PLACED);
+fn unfenced_leader_falsifies_placed() {
+    breaks(Rule::Fence, TAKEOVER, PLACED_IS_TRUE);
 }
 
 #[test]
-fn without_asking_anew_what_recorders_follow() {
-    breaks(Rule::FollowIsAskedAnew, UPLOADS, RELEASED);
+fn stale_acknowledgement_falsifies_released() {
+    breaks(Rule::AckIsRequestedAgain, UPLOADS, RELEASED_IS_TRUE);
 }
 
 #[test]
-fn without_a_deadline_of_requests() {
-    breaks(Rule::Deadline, TAKEOVER, RELEASED);
+fn unlimited_request_lifetime_falsifies_released() {
+    breaks(Rule::Deadline, TAKEOVER, RELEASED_IS_TRUE);
 }
 
 #[test]
-fn without_waiting_for_the_requests_of_the_leader_before() {
-    breaks(Rule::ReleaseFrom, TAKEOVER, RELEASED);
+fn releasing_at_once_after_takeover_falsifies_released() {
+    breaks(Rule::ReleaseDelay, TAKEOVER, RELEASED_IS_TRUE);
 }
 
 #[test]
-fn with_a_leader_that_lets_go_too_early() {
-    breaks(Rule::LetGoWhenDone, TAKEOVER, RELEASED);
+fn releasing_lease_while_busy_falsifies_released() {
+    breaks(Rule::LeaseReleasedWhenIdle, TAKEOVER, RELEASED_IS_TRUE);
 }
 
 #[test]
-fn with_a_leader_that_lets_go_while_requests_of_the_one_before_may_land() {
-    breaks(Rule::LetGoForAllBefore, TAKEOVER, RELEASED);
+fn releasing_lease_before_predecessor_ends_falsifies_released() {
+    breaks(Rule::LeaseReleasedAfterPredecessor, TAKEOVER, RELEASED_IS_TRUE);
 }
 
 #[test]
-fn with_a_release_that_is_claimed_without_a_listing() {
-    breaks(Rule::Listing, TAKEOVER, RELEASED);
+fn skipping_final_listing_falsifies_released() {
+    breaks(Rule::Listing, TAKEOVER, RELEASED_IS_TRUE);
 }
 
 #[test]
-fn without_opening_the_entry_of_a_hold_that_is_open_again() {
-    breaks(Rule::Reopened, TAKEOVER, RELEASED);
+fn keeping_entry_closed_falsifies_released() {
+    breaks(Rule::Reopened, TAKEOVER, RELEASED_IS_TRUE);
 }
 
 #[test]
-fn with_something_left_to_a_hold_that_the_ledger_does_not_have() {
-    breaks(Rule::KeptByLedger, TAKEOVER, EXPLAINED);
+fn keeping_for_unrecorded_hold_leaves_unexplained_protection() {
+    breaks(Rule::ReleaseWaitsForLedger, TAKEOVER, EVERY_PROTECTION_IS_EXPLAINED);
 }
 
 #[test]
-fn with_a_release_that_leaves_what_is_over_its_ceiling() {
-    breaks(Rule::GoesWhenReleased, TAKEOVER, GONE);
+fn release_without_deletion_keeps_expired_version() {
+    breaks(Rule::ExpiredDeletedOnRelease, TAKEOVER, GONE);
 }
 
 #[test]
-fn with_something_that_can_be_seen_too_early() {
-    breaks(Rule::Sealed, TAKEOVER, NOT_SEEN);
+fn skipping_seal_breaks_embargo() {
+    breaks(Rule::Sealed, TAKEOVER, EMBARGO_IS_KEPT);
 }

@@ -6,10 +6,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use toezicht::api::{Ceilings, Days, IncidentHold, Placement as Status, RecordingPolicySpec};
 use toezicht::contract::{RecorderStatus, SpoolStatus};
-use toezicht::controllers::buckets::Coverings;
+use toezicht::controllers::buckets::HoldScopes;
 use toezicht::controllers::hold::FINALIZER;
-use toezicht::protocol::cover::Cover;
-use toezicht::rules::Listed;
+use toezicht::protocol::cover::HoldScope;
+use toezicht::rules::ListedVersion;
 use toezicht::storage::key::{Class, Key};
 use toezicht::storage::ledger;
 
@@ -28,7 +28,7 @@ pub const INSTANTS: [&str; 5] = [
 /// Everything is over its ceiling.
 pub const LAST: Instant = 4;
 /// When the store took the first recording: before all of these.
-pub const BEFORE: Instant = 5;
+pub const BEFORE_CLOCK: Instant = 5;
 /// What is taken or hidden by then has its next step at the same instant.
 pub const SAME_DAY: Instant = 2;
 /// No connection is kept open until then.
@@ -49,11 +49,11 @@ pub enum Beginning {
 
 /// See the module.
 pub struct Facts {
-    /// Those of the clock, and [`BEFORE`].
+    /// Those of the clock, and [`BEFORE_CLOCK`].
     pub instants: Vec<Timestamp>,
     pub keys: [Key; N],
     pub policy: RecordingPolicySpec,
-    entries: [ledger::Entry; N],
+    entries: [ledger::LedgerEntry; N],
 }
 
 impl Facts {
@@ -71,7 +71,7 @@ impl Facts {
         let windows = [(starts[0], starts[0] + minute), (starts[0], starts[1] + minute)];
         let entry = |n: usize| {
             let hold = incident(n, windows[n], false);
-            ledger::Entry::of(uid(n), "n".into(), uid(n), &hold.spec, instants[0])
+            ledger::LedgerEntry::new(uid(n), "n".into(), uid(n), &hold.spec, instants[0])
         };
         let policy = json!({
             "title": "t", "timeZone": "Europe/Amsterdam", "adopted": {"by": "c", "date": "2020-05-04"},
@@ -87,8 +87,8 @@ impl Facts {
     }
 
     /// A version as a listing tells it.
-    pub fn listed(&self, version: usize, taken: usize) -> Listed {
-        Listed {
+    pub fn listed(&self, version: usize, taken: usize) -> ListedVersion {
+        ListedVersion {
             key: self.keys[version].to_string(),
             id: "1".into(),
             is_marker: false,
@@ -115,7 +115,7 @@ impl Facts {
     }
 
     /// What the ledger has.
-    pub fn ledger(&self, entries: [Entry; N]) -> BTreeMap<String, ledger::Entry> {
+    pub fn ledger(&self, entries: [Entry; N]) -> BTreeMap<String, ledger::LedgerEntry> {
         let entry = |n: usize| match entries[n] {
             Entry::Absent => None,
             Entry::Open => Some(self.entries[n].clone()),
@@ -124,12 +124,12 @@ impl Facts {
         (0..N).filter_map(|n| Some((uid(n), entry(n)?))).collect()
     }
 
-    pub fn covers(&self, holds: Set) -> Vec<Cover> {
-        each(holds).map(|n| self.entries[n].cover()).collect()
+    pub fn covers(&self, holds: Set) -> Vec<HoldScope> {
+        each(holds).map(|n| self.entries[n].scope()).collect()
     }
 
-    pub fn coverings(&self, holds: Set) -> Coverings {
-        each(holds).map(|n| (uid(n), self.entries[n].covering())).collect()
+    pub fn coverings(&self, holds: Set) -> HoldScopes {
+        each(holds).map(|n| (uid(n), self.entries[n].scope_config())).collect()
     }
 
     /// A hold's resource with what the operator wrote of it, and its status.

@@ -2,7 +2,7 @@
 
 use toezicht::storage::tag::RetentionTag;
 
-use super::facts::{BEFORE, Beginning, SAME_DAY};
+use super::facts::{BEFORE_CLOCK, Beginning, SAME_DAY};
 use super::state::{
     Declared, Entry, Follow, Hold, Instant, Leader, Look, N, Object, Placement, Recorder, State, Version,
 };
@@ -35,7 +35,7 @@ impl World {
                     legal_hold: is_old,
                     tag: if is_old { RetentionTag::Held } else { RetentionTag::Video },
                     hidden: None,
-                    taken: BEFORE,
+                    taken: BEFORE_CLOCK,
                 }),
                 second,
             ],

@@ -19,9 +19,9 @@ impl World {
             Look::Busy(busy) => self.go_on(state, leader, busy, more),
         };
         leader.look = match busy.step {
-            Step::Ledger(0) => Look::Busy(self.is_held(state, leader, busy).without_past()),
+            Step::Ledger(0) => Look::Busy(self.is_held(state, leader, busy).normalized()),
             Step::Done => Look::Idle,
-            _ => Look::Busy(busy.without_past()),
+            _ => Look::Busy(busy.normalized()),
         };
         self.forget(leader, state.clock);
         request
@@ -33,7 +33,7 @@ impl World {
         Busy {
             now: state.clock,
             plan: Plan { write: 0, ..plan },
-            is_followed: self.is_broken(Rule::FollowIsAskedAnew) && self.is_of(leader.follow, plan.open),
+            is_followed: self.is_broken(Rule::AckIsRequestedAgain) && self.is_of(leader.follow, plan.open),
             is_placed: false,
             released: 0,
             step: Step::Ledger(plan.write),
@@ -70,7 +70,7 @@ impl World {
             hold.has_counted |= matches!(hold.declared, Declared::Open | Declared::Resolved);
         }
         let is_changed = leader.held.replace(busy.plan.open) != Some(busy.plan.open);
-        if !self.is_broken(Rule::FollowIsAskedAnew) {
+        if !self.is_broken(Rule::AckIsRequestedAgain) {
             if is_changed {
                 leader.follow = Follow::Unknown;
             }
@@ -112,7 +112,7 @@ impl Busy {
     }
 
     /// What no later step asks for is all the same: fewer states.
-    fn without_past(self) -> Self {
+    fn normalized(self) -> Self {
         match self.step {
             Step::Ledger(_) | Step::Place(_) | Step::Placed => self,
             Step::Release(_) | Step::Released | Step::Close(_) | Step::Sweep => {

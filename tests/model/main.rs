@@ -39,7 +39,7 @@ impl Model for World {
     }
 
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
-        self.may_happen(state, actions);
+        self.enabled_actions(state, actions);
     }
 
     fn next_state(&self, last: &State, action: Action) -> Option<State> {
@@ -68,7 +68,7 @@ fn explore(scope: Scope) {
 }
 
 #[test]
-fn all_at_once() {
+fn all_at_once_scope_keeps_all_properties() {
     explore(ALL_AT_ONCE);
 }
 

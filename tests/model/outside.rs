@@ -17,48 +17,50 @@ pub enum Action {
     Declare(usize),
     Resolve(usize),
     /// The cluster is restored from a backup that does not have this hold.
-    Lose(usize),
+    LoseInRestore(usize),
     /// While no operator runs, nor a request of one may arrive, the cluster is restored from a backup in which this hold is
     /// still open.
-    Reopen(usize),
+    RestoreAsOpen(usize),
     /// The store's lifecycle takes its next step with this version.
     Lifecycle(usize),
     /// The recorder takes up its newest configuration.
-    Reload,
+    ReloadConfig,
     Upload,
     /// The upload arrives and is confirmed.
-    Confirm,
+    ConfirmUpload,
     /// The recorder waits no longer for its upload, which may arrive all the same.
-    GiveUp,
+    AbandonUpload,
     /// The recorder is killed, and started anew with the same spool.
     Restart,
     /// An upload arrives that nobody waits for any more.
-    Stray,
+    DeliverStrayUpload,
     /// The Site controller writes the recorders' configuration.
     Configure,
     /// The Site controller asks the recorder what it follows.
     Ask,
     /// The other operator becomes the leader.
     Lead,
-    LetGo,
+    ReleaseLease,
     /// The leader's next step. `more`: after a pass that wrote, there is another; what is due is swept.
     Step {
         more: bool,
     },
     /// The leader is stopped, for good or until it is too late: the request that it sends then arrives later, or never.
-    StopSending,
+    StopWhileSending,
     /// The leader is stopped between two steps.
     Stop,
     /// A leader that was stopped goes on where it was.
-    Thaw,
+    ThawLeader,
     /// A request of a leader that was stopped arrives.
     Late(usize),
 }
 
 impl World {
     /// All that may happen next; some of it changes nothing.
-    pub fn may_happen(&self, state: &State, actions: &mut Vec<Action>) {
-        if self.next_instant(state).is_some() && !state.leader.is_some_and(|leader| self.is_armed(&leader)) {
+    pub fn enabled_actions(&self, state: &State, actions: &mut Vec<Action>) {
+        if self.next_instant(state).is_some()
+            && !state.leader.is_some_and(|leader| self.is_past_second_read(&leader))
+        {
             actions.push(Action::Tick);
         }
         for number in 0..N {
@@ -67,34 +69,34 @@ impl World {
                 Declared::NotYet => actions.push(Action::Declare(number)),
                 Declared::Open => {
                     actions.push(Action::Resolve(number));
-                    actions.extend(may_be_restored.then_some(Action::Lose(number)));
+                    actions.extend(may_be_restored.then_some(Action::LoseInRestore(number)));
                 }
                 Declared::Resolved if state.leader.is_none() && state.late == [None; N] => {
-                    actions.extend(may_be_restored.then_some(Action::Reopen(number)));
+                    actions.extend(may_be_restored.then_some(Action::RestoreAsOpen(number)));
                 }
                 Declared::Resolved | Declared::Lost => {}
             }
-            if self.may_age(state, number) {
+            if self.is_lifecycle_enabled(state, number) {
                 actions.push(Action::Lifecycle(number));
             }
             if state.late[number].is_some() {
                 actions.push(Action::Late(number));
             }
         }
-        recorder_may(state, actions);
+        enabled_recorder_actions(state, actions);
         match &state.leader {
-            Some(leader) => self.leader_may(state, leader, actions),
+            Some(leader) => self.enabled_leader_actions(state, leader, actions),
             None if state.terms < self.scope.terms && state.stopped != Some(false) => {
                 actions.push(Action::Lead);
             }
             None => {}
         }
         if state.thawed.is_some() {
-            actions.push(Action::Thaw);
+            actions.push(Action::ThawLeader);
         }
     }
 
-    fn leader_may(&self, state: &State, leader: &Leader, actions: &mut Vec<Action>) {
+    fn enabled_leader_actions(&self, state: &State, leader: &Leader, actions: &mut Vec<Action>) {
         actions.push(Action::Step { more: false });
         if let Look::Busy(busy) = leader.look
             && (matches!(busy.step, Step::Placed | Step::Released)
@@ -103,10 +105,10 @@ impl World {
             actions.push(Action::Step { more: true });
         }
         if state.terms < self.scope.terms {
-            actions.extend([Action::StopSending, Action::Stop]);
+            actions.extend([Action::StopWhileSending, Action::Stop]);
             let is_finished = leader.look == Look::Idle;
             if self.may_let_go(is_finished, leader.took_over, state.clock) {
-                actions.push(Action::LetGo);
+                actions.push(Action::ReleaseLease);
             }
         }
         if leader.held.is_some_and(|held| held != state.config) {
@@ -123,7 +125,7 @@ impl World {
 
     /// Between the second read and the request that follows no time passes: a request ends within its deadline, and a
     /// leader that stands still in between is stopped.
-    fn is_armed(&self, leader: &Leader) -> bool {
+    fn is_past_second_read(&self, leader: &Leader) -> bool {
         let Look::Busy(busy) = leader.look else {
             return false;
         };
@@ -144,23 +146,27 @@ impl World {
             Action::Tick => self.tick(&mut state),
             Action::Declare(hold) => state.holds[hold].declared = Declared::Open,
             Action::Resolve(hold) => resolve(&mut state.holds[hold]),
-            Action::Lose(hold) => state.holds[hold].declared = Declared::Lost,
-            Action::Reopen(hold) => reopen(&mut state.holds[hold]),
+            Action::LoseInRestore(hold) => state.holds[hold].declared = Declared::Lost,
+            Action::RestoreAsOpen(hold) => reopen(&mut state.holds[hold]),
             Action::Lifecycle(version) => self.lifecycle(&mut state, version, last.clock),
-            Action::Late(number) => self.arrives_late(&mut state, number),
+            Action::Late(number) => self.deliver_late_request(&mut state, number),
             Action::Lead => {
                 state.leader = Some(Leader::new(state.stopped.take().map(|_| state.clock)));
                 state.terms += 1;
             }
-            Action::LetGo => state.leader = None,
-            Action::Thaw => {
+            Action::ReleaseLease => state.leader = None,
+            Action::ThawLeader => {
                 let mut leader = state.thawed.take()?;
                 if let Some(request) = self.step(&mut state, &mut leader, false) {
                     self.arrives(&mut state, request);
                 }
                 state.thawed = (leader.look != Look::Idle).then_some(leader);
             }
-            Action::Step { .. } | Action::StopSending | Action::Stop | Action::Configure | Action::Ask => {
+            Action::Step { .. }
+            | Action::StopWhileSending
+            | Action::Stop
+            | Action::Configure
+            | Action::Ask => {
                 self.leads(&mut state, action)?;
             }
             _ => self.records(&mut state, action)?,
@@ -170,7 +176,7 @@ impl World {
 
     fn tick(&self, state: &mut State) {
         let next = self.next_instant(state).unwrap_or(state.clock);
-        (0..N).for_each(|version| self.lifecycle_until(state, version, next));
+        (0..N).for_each(|version| self.run_overdue_lifecycle(state, version, next));
         state.clock = next;
         for hold in &mut state.holds {
             hold.is_settled |= hold.declared == Declared::Open;
@@ -204,12 +210,12 @@ impl World {
                 }
                 state.leader = Some(leader);
             }
-            Action::StopSending => {
+            Action::StopWhileSending => {
                 let request = self.step(state, &mut leader, false)?;
                 let signed = state.clock;
                 state.late[usize::from(state.terms) - 1] = Some(Late { request, signed });
                 state.leader = None;
-                state.stopped = (!self.is_broken(Rule::LetGoWhenDone)).then_some(false);
+                state.stopped = (!self.is_broken(Rule::LeaseReleasedWhenIdle)).then_some(false);
             }
             Action::Stop => {
                 let may_go_on = self.is_broken(Rule::Fence) && leader.look != Look::Idle;
@@ -240,14 +246,14 @@ impl World {
         let clock = state.clock;
         let recorder = &mut state.recorder;
         match action {
-            Action::Reload => recorder.follows = state.config,
+            Action::ReloadConfig => recorder.follows = state.config,
             Action::Upload => recorder.upload = Some((self.put_tag(recorder.follows), recorder.follows)),
-            Action::Confirm => {
+            Action::ConfirmUpload => {
                 let (tag, _) = recorder.upload.take()?;
                 (recorder.is_confirmed, recorder.unsure) = (true, None);
                 put(&mut state.versions[1], tag, clock);
             }
-            Action::GiveUp => {
+            Action::AbandonUpload => {
                 let (tag, of) = recorder.upload.take()?;
                 recorder.stray = Some(tag);
                 recorder.unsure = recorder.unsure.or(Some(Unsure::Of(of)));
@@ -256,8 +262,7 @@ impl World {
             Action::Restart => {
                 let (tag, _) = recorder.upload.take()?;
                 recorder.stray = Some(tag);
-                recorder.unsure =
-                    (!self.is_broken(Rule::SpoolRemembered)).then_some(Unsure::OfRecorderBefore);
+                recorder.unsure = (!self.is_broken(Rule::SpoolRemembered)).then_some(Unsure::BeforeRestart);
                 recorder.follows = state.config;
                 recorder.failures -= 1;
             }
@@ -278,17 +283,17 @@ impl World {
     }
 }
 
-fn recorder_may(state: &State, actions: &mut Vec<Action>) {
+fn enabled_recorder_actions(state: &State, actions: &mut Vec<Action>) {
     let recorder = &state.recorder;
     if recorder.follows != state.config {
-        actions.push(Action::Reload);
+        actions.push(Action::ReloadConfig);
     }
     let may_fail = recorder.failures > 0 && recorder.stray.is_none();
     match recorder.upload {
         Some(_) => {
-            actions.push(Action::Confirm);
+            actions.push(Action::ConfirmUpload);
             if may_fail {
-                actions.extend([Action::GiveUp, Action::Restart]);
+                actions.extend([Action::AbandonUpload, Action::Restart]);
             }
         }
         // What is over its ceiling is purged, never uploaded.
@@ -298,7 +303,7 @@ fn recorder_may(state: &State, actions: &mut Vec<Action>) {
         None => {}
     }
     if recorder.stray.is_some() {
-        actions.push(Action::Stray);
+        actions.push(Action::DeliverStrayUpload);
     }
 }
 

@@ -1,7 +1,7 @@
 //! The passes over the versions, each page and each version of it in its steps: place, release, sweep.
 
-use toezicht::rules::{KeptBy, Marks, Write, is_placed, placing, releasing};
-use toezicht::storage::hold::Released;
+use toezicht::rules::{HeldBy, Protection, ProtectionStep, is_placed, steps_to_place, steps_to_release};
+use toezicht::storage::hold::ReleaseReport;
 use toezicht::storage::key::Class;
 use toezicht::storage::tag::RetentionTag;
 
@@ -19,9 +19,9 @@ impl World {
             (Stage::Write { .. }, _) => pass.write(),
             (_, Some(object)) if self.covering(pass.version, object.taken) & busy.plan.open != 0 => {
                 let tag = self.held_tag(pass.version, object, busy.plan.open, pass.at);
-                let todo =
-                    tag.map_or(Vec::new(), |tag| placing(&marks(object), tag, object.hidden.is_some()));
-                pass.writes(&self.in_order(todo), object.hidden, false);
+                let todo = tag
+                    .map_or(Vec::new(), |tag| steps_to_place(&marks(object), tag, object.hidden.is_some()));
+                pass.writes(&self.write_order(todo), object.hidden, false);
                 None
             }
             _ => {
@@ -43,7 +43,7 @@ impl World {
         (next, request)
     }
 
-    fn in_order(&self, mut todo: Vec<Write>) -> Vec<Write> {
+    fn write_order(&self, mut todo: Vec<ProtectionStep>) -> Vec<ProtectionStep> {
         if self.is_broken(Rule::HoldFirst) && todo.len() > 1 {
             todo.swap(0, 1);
         }
@@ -57,12 +57,13 @@ impl World {
                 if self.covering(pass.version, object.taken) & busy.plan.closing != 0 =>
             {
                 if let Some(by) = self.kept_by(pass.version, object, self.open(state, busy)) {
-                    pass.is_undecided |= by == KeptBy::Declared && !self.is_broken(Rule::KeptByLedger);
+                    pass.is_undecided |=
+                        by == HeldBy::Declared && !self.is_broken(Rule::ReleaseWaitsForLedger);
                     pass.next();
                 } else {
-                    let is_over =
-                        self.is_due(pass.version, object, pass.at) && !self.is_broken(Rule::GoesWhenReleased);
-                    let todo = releasing(&marks(object), RetentionTag::unheld(Class::Video));
+                    let is_over = self.is_due(pass.version, object, pass.at)
+                        && !self.is_broken(Rule::ExpiredDeletedOnRelease);
+                    let todo = steps_to_release(&marks(object), RetentionTag::default_for(Class::Video));
                     pass.writes(&todo, None, is_over);
                 }
                 None
@@ -93,7 +94,7 @@ impl World {
             }
             () if pass.version < N => Step::Release(pass),
             () if is_released(pass) => {
-                self.is_true_of_released(state, busy.plan.closing, pass.at);
+                self.check_release_claim(state, busy.plan.closing, pass.at);
                 Step::Close(busy.plan.closing)
             }
             () => Step::Released,
@@ -103,7 +104,7 @@ impl World {
 
     /// When a release is proved, what was covered and is kept for nobody else has no mark left; what was over its ceiling
     /// when the pass began is gone.
-    pub fn is_true_of_released(&self, state: &mut State, closing: Set, at: Instant) {
+    pub fn check_release_claim(&self, state: &mut State, closing: Set, at: Instant) {
         let others = state.unreleased() & !closing;
         state.has_lied |= (0..N).any(|version| {
             state.object(version).is_some_and(|object| {
@@ -146,7 +147,7 @@ impl Pass {
     }
 
     /// On to what is to be written to this version, to its deletion, or to the next.
-    fn writes(&mut self, todo: &[Write], hidden: Option<Instant>, is_over: bool) {
+    fn writes(&mut self, todo: &[ProtectionStep], hidden: Option<Instant>, is_over: bool) {
         let mut left = [None; 3];
         left.iter_mut().zip(todo).for_each(|(left, write)| *left = Some(*write));
         match (todo.is_empty(), is_over) {
@@ -166,25 +167,25 @@ impl Pass {
         self.has_written = true;
         let [first, rest @ ..] = todo;
         let request = match (first?, hidden) {
-            (Write::Unhide, Some(since)) => Request::Unhide(self.version, since),
+            (ProtectionStep::Unhide, Some(since)) => Request::Unhide(self.version, since),
             (write, _) => Request::Mark(self.version, write),
         };
-        let rest: Vec<Write> = rest.into_iter().flatten().collect();
+        let rest: Vec<ProtectionStep> = rest.into_iter().flatten().collect();
         self.writes(&rest, hidden, is_over);
         Some(request)
     }
 }
 
 fn is_released(pass: Pass) -> bool {
-    let released = Released {
+    let released = ReleaseReport {
         // What came after the first pass, too, though the code does not wait for another then: the simulation has that.
-        unsettled: pass.has_written.then(String::new).into_iter().collect(),
-        undecided: pass.is_undecided.then(String::new).into_iter().collect(),
-        ..Released::default()
+        changed: pass.has_written.then(String::new).into_iter().collect(),
+        waiting_for_ledger: pass.is_undecided.then(String::new).into_iter().collect(),
+        ..ReleaseReport::default()
     };
-    released.is_proved()
+    released.is_verified()
 }
 
-fn marks(object: Object) -> Marks {
-    Marks { legal_hold: object.legal_hold, tag: Some(object.tag) }
+fn marks(object: Object) -> Protection {
+    Protection { legal_hold: object.legal_hold, tag: Some(object.tag) }
 }

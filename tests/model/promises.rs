@@ -7,28 +7,28 @@ use super::facts::{DAYS_LATER, LAST};
 use super::state::{Declared, N, Object, State, Version, one};
 use super::world::World;
 
-pub const NOT_LOST: &str = "nothing held is lost";
-pub const PLACED: &str = "Placed never lies";
-pub const RELEASED: &str = "Released never lies";
-pub const EXPLAINED: &str = "nothing is kept that no hold explains";
+pub const NO_HELD_VERSION_IS_LOST: &str = "nothing held is lost";
+pub const PLACED_IS_TRUE: &str = "Placed never lies";
+pub const RELEASED_IS_TRUE: &str = "Released never lies";
+pub const EVERY_PROTECTION_IS_EXPLAINED: &str = "nothing is kept that no hold explains";
 pub const GONE: &str = "past its deadline an unheld version is gone";
-pub const NOT_SEEN: &str = "nothing can be seen before the embargo has passed";
+pub const EMBARGO_IS_KEPT: &str = "nothing can be seen before the embargo has passed";
 
 pub const TWO_PLACED: &str = "two holds are placed";
 pub const ONE_RELEASED: &str = "a hold is released while the other is placed";
 pub const TWO_RELEASED: &str = "two holds are released";
-pub const ALL_GONE: &str = "everything is gone";
+pub const ALL_DELETED: &str = "everything is gone";
 pub const KEPT_BY_LEDGER: &str = "what is lost to the cluster is kept by the ledger";
-pub const TAKEN_LATE: &str = "a late request takes marks";
+pub const LATE_REQUEST_CLEARS_PROTECTION: &str = "a late request takes marks";
 
 pub fn properties() -> Vec<Property<World>> {
     vec![
-        Property::always(NOT_LOST, |_, state: &State| !state.is_lost),
-        Property::always(PLACED, placed),
-        Property::always(RELEASED, released),
-        Property::always(EXPLAINED, explained),
+        Property::always(NO_HELD_VERSION_IS_LOST, |_, state: &State| !state.is_lost),
+        Property::always(PLACED_IS_TRUE, placed),
+        Property::always(RELEASED_IS_TRUE, released),
+        Property::always(EVERY_PROTECTION_IS_EXPLAINED, explained),
         Property::always(GONE, gone),
-        Property::always(NOT_SEEN, not_seen),
+        Property::always(EMBARGO_IS_KEPT, embargo_is_kept),
         Property::sometimes(TWO_PLACED, |world: &World, state: &State| {
             (0..N).all(|hold| is_placed(world, state, hold))
         }),
@@ -38,7 +38,7 @@ pub fn properties() -> Vec<Property<World>> {
         Property::sometimes(TWO_RELEASED, |world: &World, state: &State| {
             (0..N).all(|hold| is_released(world, state, hold))
         }),
-        Property::sometimes(ALL_GONE, |_, state: &State| {
+        Property::sometimes(ALL_DELETED, |_, state: &State| {
             state.versions.iter().all(|version| *version == Version::Gone)
         }),
         Property::sometimes(KEPT_BY_LEDGER, |world: &World, state: &State| {
@@ -46,7 +46,7 @@ pub fn properties() -> Vec<Property<World>> {
             let is_kept = objects(state).filter(|(_, object)| object.legal_hold).count() == N;
             state.clock == LAST && is_lost && is_kept && is_released(world, state, 0)
         }),
-        Property::sometimes(TAKEN_LATE, |_, state: &State| state.is_disturbed),
+        Property::sometimes(LATE_REQUEST_CLEARS_PROTECTION, |_, state: &State| state.is_disturbed),
     ]
 }
 
@@ -106,7 +106,7 @@ fn gone(world: &World, state: &State) -> bool {
 }
 
 /// Whatever says `held` can be read.
-fn not_seen(world: &World, state: &State) -> bool {
+fn embargo_is_kept(world: &World, state: &State) -> bool {
     objects(state).all(|(version, object)| {
         object.tag != RetentionTag::Held || !world.is_sealed(version, object, state.clock)
     })

@@ -2,7 +2,9 @@
 //! can be gone through, so each scope has some of it whole. docs/model.md says what each one is for.
 
 use super::facts::Beginning::{self, Old, Young};
-use super::promises::{ALL_GONE, KEPT_BY_LEDGER, ONE_RELEASED, TAKEN_LATE, TWO_PLACED, TWO_RELEASED};
+use super::promises::{
+    ALL_DELETED, KEPT_BY_LEDGER, LATE_REQUEST_CLEARS_PROTECTION, ONE_RELEASED, TWO_PLACED, TWO_RELEASED,
+};
 use super::state::Instant;
 
 /// See the module. Two versions and two holds are in each of them.
@@ -33,7 +35,7 @@ pub const ALL_AT_ONCE: Scope = Scope {
     terms: 2,
     has_backups: false,
     clock: &[0, 1, 2],
-    can_happen: &[TWO_PLACED, ONE_RELEASED, TWO_RELEASED, TAKEN_LATE],
+    can_happen: &[TWO_PLACED, ONE_RELEASED, TWO_RELEASED, LATE_REQUEST_CLEARS_PROTECTION],
 };
 /// Nothing is held yet: what is held first while lifecycle hides it, and while the recorder uploads.
 pub const UPLOADS: Scope = Scope {
@@ -55,7 +57,7 @@ pub const TAKEOVER: Scope = Scope {
     terms: 3,
     has_backups: true,
     clock: &[0, 1, 2],
-    can_happen: &[TWO_PLACED, ONE_RELEASED, TWO_RELEASED, TAKEN_LATE],
+    can_happen: &[TWO_PLACED, ONE_RELEASED, TWO_RELEASED, LATE_REQUEST_CLEARS_PROTECTION],
 };
 /// From the first midnight of lifecycle until everything is over its ceiling.
 pub const AGEING: Scope = Scope {
@@ -66,5 +68,5 @@ pub const AGEING: Scope = Scope {
     terms: 2,
     has_backups: true,
     clock: &[0, 1, 2, 3, 4],
-    can_happen: &[ALL_GONE, KEPT_BY_LEDGER],
+    can_happen: &[ALL_DELETED, KEPT_BY_LEDGER],
 };

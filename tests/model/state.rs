@@ -1,6 +1,6 @@
 //! What there is, all of it small and countable: a state is compared, hashed and copied a million times.
 
-use toezicht::rules::Write;
+use toezicht::rules::ProtectionStep;
 use toezicht::storage::tag::RetentionTag;
 
 /// How many versions and how many holds there are.
@@ -94,7 +94,7 @@ pub enum Follow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Unsure {
     Of(Set),
-    OfRecorderBefore,
+    BeforeRestart,
 }
 
 /// The recorder, with the second version in its spool.
@@ -115,7 +115,7 @@ pub struct Recorder {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Request {
     Ledger(usize, Entry),
-    Mark(usize, Write),
+    Mark(usize, ProtectionStep),
     /// Of the marker that hides it since then.
     Unhide(usize, Instant),
     /// Of these versions; of those in `unlawful`, it was sent though a hold on them had been declared before.
@@ -155,7 +155,7 @@ pub enum Stage {
     /// them at most, so it is as if it had happened before or after all three.
     Read,
     Write {
-        todo: [Option<Write>; 3],
+        todo: [Option<ProtectionStep>; 3],
         hidden: Option<Instant>,
         is_over: bool,
     },

@@ -1,6 +1,6 @@
 //! The store: what requests do to it, and what it does by itself. Here is seen whether a held version is lost.
 
-use toezicht::rules::{SIGNATURE, Write};
+use toezicht::rules::{ProtectionStep, SIGNATURE_VALIDITY};
 use toezicht::storage::tag::RetentionTag;
 
 use super::broken::Rule;
@@ -29,7 +29,7 @@ impl World {
                         && !object.legal_hold
                     {
                         let is_unlawful = each(unlawful).any(|n| n == version);
-                        self.goes_for_good(state, version, object, is_unlawful);
+                        self.delete_bytes(state, version, object, is_unlawful);
                     }
                 }
             }
@@ -38,7 +38,7 @@ impl World {
 
     /// The bytes of a version go: was it lost to an open hold? It was if that was declared before the request was sent, if
     /// it had been proved, or if the version could be read as what is held.
-    fn goes_for_good(&self, state: &mut State, version: usize, object: Object, is_unlawful: bool) {
+    fn delete_bytes(&self, state: &mut State, version: usize, object: Object, is_unlawful: bool) {
         let open = self.covering(version, object.taken) & state.open();
         let is_proved = each(open).any(|hold| state.holds[hold].placement == Placement::Proved);
         let is_readable = open != 0 && object.tag == RetentionTag::Held;
@@ -59,14 +59,14 @@ impl World {
 
     /// Whether a request of a leader that was stopped may still arrive.
     pub fn may_arrive(&self, late: Late, state: &State) -> bool {
-        let latest = self.now(late.signed) + SIGNATURE;
+        let latest = self.now(late.signed) + SIGNATURE_VALIDITY;
         self.is_broken(Rule::Deadline) || self.now(state.clock) < latest
     }
 
     /// A request of a leader that was stopped arrives.
-    pub fn arrives_late(&self, state: &mut State, number: usize) {
+    pub fn deliver_late_request(&self, state: &mut State, number: usize) {
         if let Some(late) = state.late[number].take() {
-            let takes_marks = [Write::LegalHold(false), Write::Tag(RetentionTag::Video)];
+            let takes_marks = [ProtectionStep::LegalHold(false), ProtectionStep::Tag(RetentionTag::Video)];
             if let Request::Mark(_, write) = late.request {
                 state.is_disturbed |= takes_marks.contains(&write);
             }
@@ -75,16 +75,18 @@ impl World {
     }
 
     /// Whether lifecycle may take its next step with a version.
-    pub fn may_age(&self, state: &State, version: usize) -> bool {
+    pub fn is_lifecycle_enabled(&self, state: &State, version: usize) -> bool {
         let object = state.object(version);
-        object.is_some_and(|object| is_lifecycles(object) && self.is_lifecycle_due(object, state.clock))
+        object.is_some_and(|object| {
+            is_subject_to_lifecycle(object) && self.is_lifecycle_due(object, state.clock)
+        })
     }
 
     /// Lifecycle takes it.
     pub fn lifecycle(&self, state: &mut State, version: usize, now: Instant) {
         if let Some(object) = state.object(version) {
             if object.hidden.is_some() {
-                self.goes_for_good(state, version, object, false);
+                self.delete_bytes(state, version, object, false);
             } else {
                 let hidden = Some(now.max(SAME_DAY));
                 state.versions[version] = Version::Stored(Object { hidden, ..object });
@@ -93,9 +95,9 @@ impl World {
     }
 
     /// Lifecycle takes the steps that it must have taken by `next`, each when it may first.
-    pub fn lifecycle_until(&self, state: &mut State, version: usize, next: Instant) {
+    pub fn run_overdue_lifecycle(&self, state: &mut State, version: usize, next: Instant) {
         while let Some(object) = state.object(version)
-            && is_lifecycles(object)
+            && is_subject_to_lifecycle(object)
             && self.is_lifecycle_overdue(object, state.clock, next)
         {
             let is_due = self.is_lifecycle_due(object, state.clock);
@@ -105,15 +107,15 @@ impl World {
 }
 
 /// Lifecycle goes by the tag, and a legal hold keeps the bytes.
-fn is_lifecycles(object: Object) -> bool {
+fn is_subject_to_lifecycle(object: Object) -> bool {
     let is_kept = object.legal_hold && object.hidden.is_some();
     object.tag == RetentionTag::Video && !is_kept
 }
 
-fn mark(object: &mut Object, write: Write) {
+fn mark(object: &mut Object, write: ProtectionStep) {
     match write {
-        Write::LegalHold(is_on) => object.legal_hold = is_on,
-        Write::Tag(tag) => object.tag = tag,
-        Write::Unhide => {}
+        ProtectionStep::LegalHold(is_on) => object.legal_hold = is_on,
+        ProtectionStep::Tag(tag) => object.tag = tag,
+        ProtectionStep::Unhide => {}
     }
 }

@@ -4,11 +4,13 @@
 use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
-use toezicht::api::condition::{ConditionType, Finding, Reason};
+use toezicht::api::condition::{ConditionFinding, ConditionType, Reason};
 use toezicht::controllers::buckets;
-use toezicht::protocol::cover::Cover;
-use toezicht::protocol::retention::{Hidden, lifecycle_due};
-use toezicht::rules::{self, Fate, KeptBy, Open, Stored, aftermath, may_let_go};
+use toezicht::protocol::cover::HoldScope;
+use toezicht::protocol::retention::{VersionState, lifecycle_deadline};
+use toezicht::rules::{
+    self, Disposition, HeldBy, OpenScopes, StoredRecording, may_release_lease, takeover_delay,
+};
 use toezicht::storage::ledger;
 use toezicht::storage::tag::RetentionTag;
 
@@ -24,7 +26,7 @@ const DECLARED: [Declared; 4] = [Declared::NotYet, Declared::Open, Declared::Res
 const ENTRIES: [Entry; 3] = [Entry::Absent, Entry::Open, Entry::Closed];
 const PLACEMENTS: [Placement; 4] =
     [Placement::Absent, Placement::Placing, Placement::Proved, Placement::Released];
-/// Sets of [`N`], instants of the clock, and those with [`super::facts::BEFORE`].
+/// Sets of [`N`], instants of the clock, and those with [`super::facts::BEFORE_CLOCK`].
 const SETS: usize = 1 << N;
 const TIMES: usize = 5;
 const TAKEN: usize = 6;
@@ -42,8 +44,8 @@ pub struct World {
     by_ledger: Grid<3, Set>,
     held_tags: Grid<4, Option<RetentionTag>>,
     sealed: Grid<3, bool>,
-    kept_by: Grid<4, Option<KeptBy>>,
-    fates: Grid<4, Fate>,
+    kept_by: Grid<4, Option<HeldBy>>,
+    fates: Grid<4, Disposition>,
     due: Grid<3, bool>,
     put_tags: Grid<1, RetentionTag>,
     is_of: Grid<2, bool>,
@@ -57,17 +59,17 @@ impl World {
     pub fn new(scope: Scope, broken: Option<Rule>) -> Self {
         let facts = Facts::of(scope.beginning);
         let now = |n: usize| facts.instants[n];
-        let set = |covers: &[Cover]| -> Set {
+        let set = |covers: &[HoldScope]| -> Set {
             let is_in = |n: &usize| covers.contains(&facts.covers(one(*n))[0]);
             (0..N).filter(is_in).map(one).sum()
         };
-        let stored = |version: usize, taken: usize, ask: &dyn Fn(&Stored<'_>) -> bool| {
-            ask(&Stored::of(&facts.listed(version, taken), &CEILINGS).unwrap())
+        let stored = |version: usize, taken: usize, ask: &dyn Fn(&StoredRecording<'_>) -> bool| {
+            ask(&StoredRecording::of(&facts.listed(version, taken), &CEILINGS).unwrap())
         };
         let covers = |n: usize| facts.covers(numbered(n));
         Self {
             covering: Grid::of([N, TAKEN], |[version, taken]| {
-                let is_covered = |n: &usize| stored(version, taken, &|it| it.is_covered(&covers(1 << *n)));
+                let is_covered = |n: &usize| stored(version, taken, &|it| it.is_in_scope(&covers(1 << *n)));
                 (0..N).filter(is_covered).map(one).sum()
             }),
             plans: Grid::of([4, 4, 3, 3, TIMES], |[h0, h1, e0, e1, at]| {
@@ -76,48 +78,53 @@ impl World {
                 if broken == Some(Rule::LedgerCounts) {
                     entries.retain(|uid, _| holds.iter().any(|hold| hold.metadata.uid.as_ref() == Some(uid)));
                 }
-                let mut plan = rules::plan(&entries, &holds, Some(&facts.policy), now(at));
+                let mut plan = rules::plan_holds(&entries, &holds, Some(&facts.policy), now(at));
                 if broken == Some(Rule::Reopened) {
-                    plan.write.retain(|entry| !entries.contains_key(&entry.uid));
+                    plan.to_write.retain(|entry| !entries.contains_key(&entry.uid));
                 }
                 bits(&plan)
             }),
             declared: Grid::of([4, 4, TIMES], |[h0, h1, at]| {
                 let holds = facts.resources([DECLARED[h0], DECLARED[h1]]);
-                set(&rules::open_covers(&holds, now(at)))
+                set(&rules::open_scopes(&holds, now(at)))
             }),
             by_ledger: Grid::of([3, 3, SETS], |[e0, e1, closing]| {
                 let uids: Vec<String> = each(numbered(closing)).map(|n| n.to_string()).collect();
                 let closing: BTreeSet<&str> = uids.iter().map(String::as_str).collect();
-                set(&ledger::covers(&facts.ledger([ENTRIES[e0], ENTRIES[e1]]), &closing))
+                set(&ledger::open_scopes_except(&facts.ledger([ENTRIES[e0], ENTRIES[e1]]), &closing))
             }),
             held_tags: Grid::of([N, TAKEN, SETS, TIMES], |[version, taken, holds, at]| {
                 let listed = facts.listed(version, taken);
                 let embargo = (broken != Some(Rule::Sealed)).then_some(EMBARGO);
-                Stored::of(&listed, &CEILINGS).unwrap().held_tag(&covers(holds), embargo, now(at))
+                StoredRecording::of(&listed, &CEILINGS).unwrap().required_tag(
+                    &covers(holds),
+                    embargo,
+                    now(at),
+                )
             }),
             sealed: Grid::of([N, TAKEN, TIMES], |[version, taken, at]| {
-                let tag = |it: &Stored<'_>| it.held_tag(&covers(SETS - 1), Some(EMBARGO), now(at));
+                let tag =
+                    |it: &StoredRecording<'_>| it.required_tag(&covers(SETS - 1), Some(EMBARGO), now(at));
                 stored(version, taken, &|it| tag(it) == Some(RetentionTag::Sealed))
             }),
             kept_by: Grid::of([N, TAKEN, SETS, SETS], |[version, taken, ledger, declared]| {
-                let open = Open { ledger: covers(ledger), declared: covers(declared) };
-                Stored::of(&facts.listed(version, taken), &CEILINGS).unwrap().kept_by(&open)
+                let open = OpenScopes { ledger: covers(ledger), declared: covers(declared) };
+                StoredRecording::of(&facts.listed(version, taken), &CEILINGS).unwrap().held_by(&open)
             }),
             fates: Grid::of([N, TAKEN, SETS, TIMES], |[version, taken, holds, at]| {
-                rules::fate(&facts.listed(version, taken), &CEILINGS, &covers(holds), now(at))
+                rules::disposition(&facts.listed(version, taken), &CEILINGS, &covers(holds), now(at))
             }),
             due: Grid::of([N, TAKEN, TIMES], |[version, taken, at]| {
-                stored(version, taken, &|it| it.due_by_key() <= now(at))
+                stored(version, taken, &|it| it.expires_at_by_key() <= now(at))
             }),
             put_tags: Grid::of([SETS], |[holds]| rules::put_tag(&covers(holds), &facts.keys[1])),
             is_of: Grid::of([SETS, SETS], |[followed, open]| {
                 let coverings = |n: usize| facts.coverings(numbered(n));
-                buckets::Follow::Holds(coverings(followed)).is_of(&coverings(open))
+                buckets::HoldAck::Acknowledged(coverings(followed)).has_acknowledged(&coverings(open))
             }),
             says: Grid::of([SETS, SETS + 1, SETS], |[follows, uploads, expected]| {
                 let uploads = (uploads < SETS).then(|| numbered(uploads));
-                facts.said(numbered(follows), uploads).follows(&revision(numbered(expected)))
+                facts.said(numbered(follows), uploads).has_acknowledged(&revision(numbered(expected)))
             }),
             claims: Grid::of([4, 2, 4], |[declared, counted, placement]| {
                 let hold = Hold {
@@ -186,13 +193,13 @@ impl World {
         self.held_tags.at([version, object.taken.into(), holds.into(), now.into()])
     }
 
-    pub fn kept_by(&self, version: usize, object: Object, open: OpenHolds) -> Option<KeptBy> {
+    pub fn kept_by(&self, version: usize, object: Object, open: OpenHolds) -> Option<HeldBy> {
         let place = [version, object.taken.into(), open.ledger.into(), open.declared.into()];
         self.kept_by.at(place)
     }
 
     pub fn goes(&self, version: usize, object: Object, holds: Set, now: Instant) -> bool {
-        self.fates.at([version, object.taken.into(), holds.into(), now.into()]) == Fate::Goes
+        self.fates.at([version, object.taken.into(), holds.into(), now.into()]) == Disposition::Delete
     }
 
     /// Whether it is over its ceiling.
@@ -207,8 +214,10 @@ impl World {
 
     pub fn is_of(&self, follow: Follow, open: Set) -> bool {
         match follow {
-            _ if !self.scope.has_recorder => buckets::Follow::NoRecorders.is_of(&self.facts.coverings(open)),
-            Follow::Unknown => buckets::Follow::Unknown.is_of(&self.facts.coverings(open)),
+            _ if !self.scope.has_recorder => {
+                buckets::HoldAck::NoRecorders.has_acknowledged(&self.facts.coverings(open))
+            }
+            Follow::Unknown => buckets::HoldAck::Unknown.has_acknowledged(&self.facts.coverings(open)),
             Follow::Holds(followed) => self.is_of.at([followed.into(), open.into()]),
         }
     }
@@ -216,7 +225,7 @@ impl World {
     /// Whether a recorder says that it follows these.
     pub fn says(&self, follows: Set, begun: &[Option<Set>], expected: Set) -> bool {
         let revisions: Vec<Option<String>> = begun.iter().map(|of| of.map(revision)).collect();
-        let is_so = rules::all_follow(revisions.iter().map(Option::as_deref), &revision(follows));
+        let is_so = rules::all_use_revision(revisions.iter().map(Option::as_deref), &revision(follows));
         let uploads = if is_so { follows.into() } else { SETS };
         self.says.at([follows.into(), uploads, expected.into()])
     }
@@ -247,20 +256,21 @@ impl World {
 
     pub fn may_let_go(&self, is_finished: bool, took_over: Option<Instant>, now: Instant) -> bool {
         let left = self.release_from(took_over).duration_since(self.now(now));
-        may_let_go(is_finished, left.try_into().unwrap_or_default())
-            || is_finished && self.is_broken(Rule::LetGoForAllBefore)
+        may_release_lease(is_finished, left.try_into().unwrap_or_default())
+            || is_finished && self.is_broken(Rule::LeaseReleasedAfterPredecessor)
     }
 
     pub fn release_from(&self, took_over: Option<Instant>) -> Timestamp {
-        let took_over = took_over.filter(|_| !self.is_broken(Rule::ReleaseFrom));
-        self.now(took_over.unwrap_or_default()) + aftermath(took_over.is_some())
+        let took_over = took_over.filter(|_| !self.is_broken(Rule::ReleaseDelay));
+        self.now(took_over.unwrap_or_default()) + takeover_delay(took_over.is_some())
     }
 }
 
 /// When lifecycle may take its next step.
 fn lifecycle_from(is_hidden: bool, since: Timestamp) -> Timestamp {
-    let hidden = if is_hidden { Hidden::Since(since) } else { Hidden::NotYet(since) };
-    lifecycle_due(CEILINGS.video, hidden).unwrap()
+    let hidden =
+        if is_hidden { VersionState::NoncurrentSince(since) } else { VersionState::CurrentSince(since) };
+    lifecycle_deadline(CEILINGS.video, hidden).unwrap()
 }
 
 /// The set with this number.
@@ -272,15 +282,15 @@ fn numbered(number: usize) -> Set {
 pub fn told(unsure: Unsure) -> Option<Set> {
     match unsure {
         Unsure::Of(holds) => Some(holds),
-        Unsure::OfRecorderBefore => None,
+        Unsure::BeforeRestart => None,
     }
 }
 
 fn bits(plan: &toezicht::rules::HoldPlan) -> Plan {
     let of = |uid: &str| one(uid.parse().unwrap());
-    let set = |entries: &[ledger::Entry]| entries.iter().map(|entry| of(&entry.uid)).sum();
+    let set = |entries: &[ledger::LedgerEntry]| entries.iter().map(|entry| of(&entry.uid)).sum();
     Plan {
-        write: set(&plan.write),
+        write: set(&plan.to_write),
         open: plan.open.keys().map(|uid| of(uid)).sum(),
         closing: set(&plan.closing),
         closed: set(&plan.closed),
@@ -292,7 +302,7 @@ fn claims(facts: &Facts, hold: Hold) -> (bool, bool) {
         return (false, false);
     };
     let is_resolved = hold.declared == Declared::Resolved;
-    let accepted = Finding::new(ConditionType::Accepted, true, Reason::Valid, "");
+    let accepted = ConditionFinding::new(ConditionType::Accepted, true, Reason::Valid, "");
     let placed = rules::placed(&resource, &accepted, status.as_ref(), is_resolved, Timestamp::UNIX_EPOCH);
     let released = rules::released(&resource, status.as_ref(), is_resolved);
     (placed.is_some_and(|finding| finding.is_true()), released.is_some_and(|finding| finding.is_true()))

@@ -6,8 +6,8 @@ use jiff::Timestamp;
 use serde_json::json;
 use toezicht::api::{Ceilings, Days, HoldState, IncidentHold, RecordingPolicySpec, Site};
 use toezicht::protocol::Window;
-use toezicht::protocol::cover::Cover;
-use toezicht::rules::open_covers;
+use toezicht::protocol::cover::HoldScope;
+use toezicht::rules::open_scopes;
 
 /// The ceilings of all simulations: the shortest that can be kept, so that days are few.
 pub const CEILINGS: Ceilings = Ceilings { video: Days(5), calls: Days(5) };
@@ -102,8 +102,8 @@ impl Api {
     }
 
     /// What is open, by the API server.
-    pub fn covers(&self, now: Timestamp) -> Vec<Cover> {
-        open_covers(&self.all(), now)
+    pub fn covers(&self, now: Timestamp) -> Vec<HoldScope> {
+        open_scopes(&self.all(), now)
     }
 
     /// The UIDs of those that are open.
@@ -119,9 +119,9 @@ pub fn is_resolved(hold: &IncidentHold, now: Timestamp) -> bool {
 }
 
 /// What one hold covers, open or not.
-pub fn cover(hold: &IncidentHold) -> Cover {
+pub fn cover(hold: &IncidentHold) -> HoldScope {
     let mut open = hold.clone();
     open.spec.state = HoldState::Open;
     open.spec.resolution = None;
-    open_covers(&[open], Timestamp::MIN).remove(0)
+    open_scopes(&[open], Timestamp::MIN).remove(0)
 }

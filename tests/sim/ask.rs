@@ -72,7 +72,7 @@ pub enum Answer {
 
 /// As it goes over the wire.
 #[derive(Clone, Debug)]
-pub struct Wire {
+pub struct RawResponse {
     pub status: u16,
     pub body: Vec<u8>,
     pub version: Option<String>,
@@ -215,24 +215,25 @@ impl Store {
 }
 
 /// An answer as it is sent.
-pub fn written(kind: &Kind, ask: &Ask, answer: &Result<Answer, No>) -> Wire {
-    let ok = |body: String| Wire { status: 200, body: body.into_bytes(), version: None };
+pub fn written(kind: &Kind, ask: &Ask, answer: &Result<Answer, No>) -> RawResponse {
+    let ok = |body: String| RawResponse { status: 200, body: body.into_bytes(), version: None };
     match answer {
-        Err(no) => Wire { status: no.0, ..ok(xml::error(*no)) },
+        Err(no) => RawResponse { status: no.0, ..ok(xml::error(*no)) },
         Ok(Answer::Listing(listing)) => match ask {
             Ask::List { asked, wants_url } => ok(xml::listing(kind, asked, *wants_url, listing)),
             _ => ok(String::new()),
         },
         Ok(Answer::Object(version)) => {
-            Wire { status: 200, body: version.body.to_vec(), version: Some(version.id.clone()) }
+            RawResponse { status: 200, body: version.body.to_vec(), version: Some(version.id.clone()) }
         }
-        Ok(Answer::Put(id)) => Wire { version: Some(id.clone()), ..ok(String::new()) },
+        Ok(Answer::Put(id)) => RawResponse { version: Some(id.clone()), ..ok(String::new()) },
         Ok(Answer::Tags(tags)) => ok(xml::tagging(tags)),
         Ok(Answer::Hold(on)) => ok(xml::legal_hold(*on)),
         Ok(Answer::Left(left)) => ok(xml::deleted(left)),
-        Ok(Answer::Uploads) => ok(xml::no_uploads()),
-        Ok(Answer::Done) => {
-            Wire { status: if matches!(ask, Ask::Delete { .. }) { 204 } else { 200 }, ..ok(String::new()) }
-        }
+        Ok(Answer::Uploads) => ok(xml::empty_uploads_result()),
+        Ok(Answer::Done) => RawResponse {
+            status: if matches!(ask, Ask::Delete { .. }) { 204 } else { 200 },
+            ..ok(String::new())
+        },
     }
 }

@@ -5,12 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::{SignedDuration, Timestamp};
 use toezicht::api::IncidentHold;
-use toezicht::api::condition::{ConditionType, Finding, Reason};
+use toezicht::api::condition::{ConditionFinding, ConditionType, Reason};
 use toezicht::protocol::Window;
-use toezicht::protocol::cover::Cover;
+use toezicht::protocol::cover::HoldScope;
 use toezicht::rules;
 use toezicht::storage::key::Key;
-use toezicht::storage::ledger::Entry;
+use toezicht::storage::ledger::LedgerEntry;
 
 use super::api::{Api, is_resolved};
 use super::store::{Effect, Store, Version, What, Who};
@@ -20,7 +20,7 @@ pub const CEILING: SignedDuration = SignedDuration::from_hours(5 * 24);
 /// What is over its ceiling within this is deleted already, and clocks differ.
 const AHEAD: SignedDuration = SignedDuration::from_mins(125);
 /// A request that is younger was not given up by whoever sent it.
-const PROMPT: SignedDuration = SignedDuration::from_secs(10);
+const MAX_REQUEST_AGE: SignedDuration = SignedDuration::from_secs(10);
 /// Clocks of operators that differ by more delete nothing.
 const SKEW: SignedDuration = SignedDuration::from_secs(90);
 
@@ -34,7 +34,7 @@ pub struct Checks {
     /// How old what is readable must be.
     pub embargo: Option<SignedDuration>,
     /// What was declared, and since when: by UID.
-    declared: BTreeMap<String, Vec<(Timestamp, Cover)>>,
+    declared: BTreeMap<String, Vec<(Timestamp, HoldScope)>>,
     /// When the store truly had each.
     taken: BTreeMap<Id, Timestamp>,
     /// When somebody other than the operator of the time last took something off a version.
@@ -42,7 +42,7 @@ pub struct Checks {
     /// What was there when `Placed` was said, by UID.
     proved: BTreeMap<String, BTreeSet<Id>>,
     /// What `Placed` is said of now, as it was when it was said: by UID.
-    claimed: BTreeMap<String, Cover>,
+    claimed: BTreeMap<String, HoldScope>,
     /// Of what is lost, what nobody was told yet: by UID.
     owed: BTreeMap<String, Vec<Id>>,
     /// When somebody last changed the ledger who is not the operator.
@@ -65,20 +65,20 @@ fn counts_from(key: &Key, version: &Version) -> Timestamp {
 }
 
 /// What the ledger has open, by UID.
-pub fn ledger(store: &Store) -> BTreeMap<String, Entry> {
+pub fn ledger(store: &Store) -> BTreeMap<String, LedgerEntry> {
     let entries = store.keys.range("ledger/holds/".to_owned()..);
     let entries = entries.take_while(|(key, _)| key.starts_with("ledger/holds/"));
     entries
         .filter_map(|(_, versions)| versions.iter().find(|version| !version.is_marker))
-        .filter_map(|version| serde_json::from_slice::<Entry>(&version.body).ok())
-        .filter(Entry::is_open)
+        .filter_map(|version| serde_json::from_slice::<LedgerEntry>(&version.body).ok())
+        .filter(LedgerEntry::is_open)
         .map(|entry| (entry.uid.clone(), entry))
         .collect()
 }
 
 impl Checks {
     /// Somebody declared, or changed, a hold.
-    pub fn note_declared(&mut self, uid: &str, cover: Cover, store: &Store, now: Timestamp) {
+    pub fn record_declaration(&mut self, uid: &str, cover: HoldScope, store: &Store, now: Timestamp) {
         let covers = self.declared.entry(uid.to_owned()).or_default();
         if !ledger(store).contains_key(uid) {
             // Nobody has seen what it was before, nor said anything of it.
@@ -115,12 +115,12 @@ impl Checks {
         // Those that only the ledger knows.
         let orphans = ledger(store).into_values().filter(|entry| !api.holds.contains_key(&entry.uid));
         // An entry says since when by the clock of an operator, which may be wrong.
-        let since = |entry: &Entry| {
+        let since = |entry: &LedgerEntry| {
             let declared = self.declared.get(&entry.uid).and_then(|covers| covers.first());
             declared.map_or(entry.accepted_at, |(since, _)| *since)
         };
         let mut orphans =
-            orphans.filter(|entry| since(entry) <= at && entry.cover().covers(&key.recording()));
+            orphans.filter(|entry| since(entry) <= at && entry.scope().covers(&key.recording()));
         orphans.next().map(|entry| entry.uid)
     }
 
@@ -130,28 +130,28 @@ impl Checks {
         match &effect.what {
             What::Put => {
                 self.taken.insert(id, now);
-                self.see_put(effect, store, api, now);
+                self.check_put(effect, store, api, now);
             }
-            What::Marked => drop(self.taken.insert(id, now)),
-            What::Removed => self.see_removed(effect, id, store, api, now),
+            What::MarkerAdded => drop(self.taken.insert(id, now)),
+            What::Removed => self.check_removal(effect, id, store, api, now),
             What::Hold(_) | What::Tag(_) => {
-                let is_prompt = now.duration_since(effect.sent) < PROMPT;
+                let is_prompt = now.duration_since(effect.sent) < MAX_REQUEST_AGE;
                 if !is_prompt || !matches!(effect.who, Who::Operator(_)) {
                     self.disturbed.insert(id, now);
                 } else {
-                    self.see_marked(effect, store, now);
+                    self.check_protection_change(effect, store, now);
                 }
             }
         }
     }
 
     /// Whatever a recorder uploads while `Placed` is said is kept from lifecycle by its tag.
-    fn see_put(&mut self, effect: &Effect, store: &Store, api: &Api, now: Timestamp) {
+    fn check_put(&mut self, effect: &Effect, store: &Store, api: &Api, now: Timestamp) {
         let version = store.find(&effect.key, &effect.id);
         let Some((version, key)) = version.and_then(|it| Some((it, honest(&effect.key, it)?))) else {
             return;
         };
-        if version.tag() == Some("sealed") || is_late_twin(store, &effect.key, &effect.id) {
+        if version.tag() == Some("sealed") || is_late_duplicate(store, &effect.key, &effect.id) {
             return;
         }
         let is_open = |uid: &String| api.holds.get(uid).is_none_or(|hold| !is_resolved(hold, now));
@@ -164,7 +164,7 @@ impl Checks {
         }
     }
 
-    fn see_removed(&mut self, effect: &Effect, id: Id, store: &Store, api: &Api, now: Timestamp) {
+    fn check_removal(&mut self, effect: &Effect, id: Id, store: &Store, api: &Api, now: Timestamp) {
         let Some(was) = &effect.was else { return };
         let Some(key) = honest(&effect.key, was) else {
             return;
@@ -196,7 +196,7 @@ impl Checks {
         }
     }
 
-    fn see_marked(&mut self, effect: &Effect, store: &Store, now: Timestamp) {
+    fn check_protection_change(&mut self, effect: &Effect, store: &Store, now: Timestamp) {
         let Some(version) = store.find(&effect.key, &effect.id) else {
             return;
         };
@@ -214,7 +214,7 @@ impl Checks {
         }
         match &effect.what {
             What::Hold(true) => {
-                let is_explained = ledger(store).values().any(|entry| entry.cover().covers(&key.recording()));
+                let is_explained = ledger(store).values().any(|entry| entry.scope().covers(&key.recording()));
                 let is_calm = self
                     .ledger_disturbed
                     .is_none_or(|at| now.duration_since(at) > SignedDuration::from_hours(1));
@@ -256,7 +256,7 @@ impl Checks {
             let id = (key.clone(), version.id.clone());
             let taken = self.taken.get(&id).copied().unwrap_or(began);
             let is_disturbed = self.disturbed.get(&id).is_some_and(|at| *at >= began);
-            if is_disturbed || is_late_twin(store, key, &id.1) {
+            if is_disturbed || is_late_duplicate(store, key, &id.1) {
                 continue;
             }
             if taken >= began {
@@ -282,7 +282,7 @@ impl Checks {
     }
 
     /// It is not said any more.
-    pub fn not_placed(&mut self, uid: &str) {
+    pub fn withdraw_placed(&mut self, uid: &str) {
         self.claimed.remove(uid);
     }
 
@@ -315,8 +315,8 @@ impl Checks {
             let is_disturbed = self.disturbed.get(&id).is_some_and(|at| *at >= began);
             let is_kept = self.covering(&parsed, store, api, now, now).is_some()
                 // Another that is resolved, and not released yet.
-                || ledger(store).values().any(|entry| entry.uid != uid && entry.cover().covers(&parsed.recording()));
-            if is_new || is_disturbed || is_kept || is_late_twin(store, key, &id.1) {
+                || ledger(store).values().any(|entry| entry.uid != uid && entry.scope().covers(&parsed.recording()));
+            if is_new || is_disturbed || is_kept || is_late_duplicate(store, key, &id.1) {
                 continue;
             }
             // One whose key cannot be true is kept for holds over the time in which it came, too.
@@ -386,12 +386,12 @@ impl Checks {
                 // One whose key cannot be true is kept for holds over the time in which it came, too.
                 // An entry never covers less than it did: what somebody changed his mind about explains a mark, too.
                 None if is_marked(version)
-                    && !entries.values().any(|entry| entry.cover().covers(&parsed.recording()))
+                    && !entries.values().any(|entry| entry.scope().covers(&parsed.recording()))
                     && counts_from(&parsed, version) == parsed.start()
                     && self.ledger_disturbed.is_none()
                     && is_old(key, version)
-                    && (version.is_held() || is_retagged_by(&parsed, version) < now)
-                    && !is_late_twin(store, key, &version.id) =>
+                    && (version.is_held() || retagged_by(&parsed, version) < now)
+                    && !is_late_duplicate(store, key, &version.id) =>
                 {
                     wrong.push(format!(
                         "{key:?} has legal hold {:?}, tags {:?}, and nothing explains it",
@@ -410,7 +410,7 @@ impl Checks {
 
 /// When the sweep has put back a tag that nothing explains and that no legal hold goes with: once the day is over, of what came
 /// within it; of what came later, nobody can say on which day of four weeks.
-fn is_retagged_by(key: &Key, version: &Version) -> Timestamp {
+fn retagged_by(key: &Key, version: &Version) -> Timestamp {
     let day = key.start().to_zoned(jiff::tz::TimeZone::UTC).date();
     let over = day.tomorrow().unwrap().to_zoned(jiff::tz::TimeZone::UTC).unwrap().timestamp();
     if version.taken < over { over + SignedDuration::from_hours(3) } else { Timestamp::MAX }
@@ -427,13 +427,13 @@ fn unsettled(store: &Store, api: &Api, now: Timestamp) -> Vec<String> {
     for (uid, hold) in &api.holds {
         let is_resolved = is_resolved(hold, now);
         let placement = hold.status.as_ref().and_then(|status| status.placement.as_ref());
-        let accepted = Finding::new(ConditionType::Accepted, true, Reason::Valid, String::new());
+        let accepted = ConditionFinding::new(ConditionType::Accepted, true, Reason::Valid, String::new());
         let finding = if is_resolved {
             rules::released(hold, placement, true)
         } else {
             rules::placed(hold, &accepted, placement, false, now)
         };
-        if !finding.as_ref().is_some_and(Finding::is_true) {
+        if !finding.as_ref().is_some_and(ConditionFinding::is_true) {
             wrong.push(format!("{uid}, resolved {is_resolved}, never settles: {finding:?}"));
         }
     }
@@ -449,7 +449,7 @@ fn unsettled(store: &Store, api: &Api, now: Timestamp) -> Vec<String> {
 }
 
 /// A put that was given up may land after its repeat, where the store ignores the condition.
-fn is_late_twin(store: &Store, key: &str, id: &str) -> bool {
+fn is_late_duplicate(store: &Store, key: &str, id: &str) -> bool {
     let real = store.keys[key].iter().filter(|version| !version.is_marker);
     store.kind.ignores_condition && real.clone().count() > 1 && real.clone().any(|version| version.id != id)
 }

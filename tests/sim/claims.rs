@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use toezicht::api::condition::{ConditionType, Finding, Reason};
+use toezicht::api::condition::{ConditionFinding, ConditionType, Reason};
 use toezicht::api::{IncidentHold, Placement};
 use toezicht::rules::{placed, released};
 
@@ -10,7 +10,7 @@ use super::api::is_resolved;
 use super::world::World;
 
 /// Writes that the ledger had nothing of a hold, and looks whether nothing is kept for it.
-pub fn never_held(world: &mut World, of: &IncidentHold, began: Timestamp, said: Timestamp) {
+pub fn report_never_held(world: &mut World, of: &IncidentHold, began: Timestamp, said: Timestamp) {
     let uid = of.metadata.uid.clone().unwrap();
     let now = world.now();
     let Some(hold) = world.api.holds.get_mut(&uid) else {
@@ -38,9 +38,9 @@ pub fn claim(world: &mut World, of: &IncidentHold, next: Placement, began: Times
     let is_news = hold.status.as_ref().and_then(|status| status.placement.as_ref()) != Some(&next);
     hold.status.get_or_insert_default().placement = Some(next.clone());
     let hold = hold.clone();
-    let accepted = Finding::new(ConditionType::Accepted, true, Reason::Valid, String::new());
+    let accepted = ConditionFinding::new(ConditionType::Accepted, true, Reason::Valid, String::new());
     let is_resolved = is_resolved(&hold, said);
-    let is_true = |finding: Option<Finding>| finding.is_some_and(|finding| finding.is_true());
+    let is_true = |finding: Option<ConditionFinding>| finding.is_some_and(|finding| finding.is_true());
     let is_placed = is_true(placed(&hold, &accepted, Some(&next), is_resolved, said));
     let is_released = is_true(released(&hold, Some(&next), is_resolved));
     if is_news {
@@ -52,7 +52,7 @@ pub fn claim(world: &mut World, of: &IncidentHold, next: Placement, began: Times
         });
     }
     if !is_placed {
-        world.checks.not_placed(&uid);
+        world.checks.withdraw_placed(&uid);
     }
     // What was said by another look is no claim of this one.
     let is_looked_at = next.verified_at.as_ref().is_some_and(|at| at.0 == said);

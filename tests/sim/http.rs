@@ -18,8 +18,8 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::{Notify, oneshot};
 use tokio::time::sleep;
 
-use super::ask::{Ask, Wire, written};
-use super::kind::Mishap;
+use super::ask::{Ask, RawResponse, written};
+use super::kind::NetworkFault;
 use super::mutations::Mutation;
 use super::store::{By, No, Who};
 use super::temper::Theme;
@@ -35,17 +35,17 @@ pub fn lock(world: &Shared) -> MutexGuard<'_, World> {
 /// More requests than any look takes.
 const MOST: u64 = 20_000;
 /// How long a signature is valid.
-const SIGNED_FOR: SignedDuration = SignedDuration::from_mins(15);
+const SIGNATURE_LIFETIME: SignedDuration = SignedDuration::from_mins(15);
 
 /// One process that asks: it may die at a request.
 #[derive(Debug, Default)]
-pub struct Life {
+pub struct ProcessLife {
     /// So many more requests, and it is dead; `None`: it lives.
     pub left: Mutex<Option<u64>>,
     pub died: Notify,
 }
 
-impl Life {
+impl ProcessLife {
     /// Counts a request; whether it is the last.
     pub fn is_last(&self) -> bool {
         let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
@@ -63,7 +63,7 @@ impl Life {
 struct Line {
     world: Shared,
     who: Who,
-    life: Arc<Life>,
+    life: Arc<ProcessLife>,
 }
 
 impl fmt::Debug for Line {
@@ -73,7 +73,7 @@ impl fmt::Debug for Line {
 }
 
 /// A client for `who`, whose requests go to the store of `world`.
-pub fn client(world: &Shared, who: Who, life: &Arc<Life>) -> SharedHttpClient {
+pub fn client(world: &Shared, who: Who, life: &Arc<ProcessLife>) -> SharedHttpClient {
     let connector = SharedHttpConnector::new(Line { world: world.clone(), who, life: life.clone() });
     http_client_fn(move |_: &HttpConnectorSettings, _: &RuntimeComponents| connector.clone())
 }
@@ -84,7 +84,7 @@ struct Sent {
     by: Who,
     at: Timestamp,
     signed: Option<Timestamp>,
-    mishap: Mishap,
+    mishap: NetworkFault,
     there: Duration,
     back: Duration,
 }
@@ -103,7 +103,7 @@ impl HttpConnector for Line {
             at.to_zoned(jiff::tz::TimeZone::UTC).ok().map(|at| at.timestamp())
         });
         let mut world = lock(&self.world);
-        let is_last = self.life.is_last() || world.dies_now(self.who, &ask);
+        let is_last = self.life.is_last() || world.crashes_now(self.who, &ask);
         world.step += 1;
         if let Who::Operator(n) = self.who {
             world.asked[n] += 1;
@@ -116,7 +116,7 @@ impl HttpConnector for Line {
             return HttpConnectorFuture::new(std::future::pending());
         }
         if is_last {
-            world.dies_at(&ask);
+            world.maybe_resolve_on_crash(&ask);
         }
         let sent = world.send(ask, self.who, signed, is_last);
         // One that dies may have sent it, or not.
@@ -141,12 +141,12 @@ impl HttpConnector for Line {
 
 async fn carry(world: Shared, sent: Sent, answer: oneshot::Sender<HttpResponse>) {
     sleep(sent.there).await;
-    if sent.mishap == Mishap::Lost {
+    if sent.mishap == NetworkFault::Lost {
         return;
     }
     let wire = lock(&world).arrive(&sent);
     sleep(sent.back).await;
-    if sent.mishap == Mishap::AnswerLost {
+    if sent.mishap == NetworkFault::AnswerLost {
         return;
     }
     let (date, is_believed) = {
@@ -154,11 +154,11 @@ async fn carry(world: Shared, sent: Sent, answer: oneshot::Sender<HttpResponse>)
         (world.date(sent.by), world.is_broken(Mutation::HalfBelieved))
     };
     // Who asked may have given up.
-    let is_cut = sent.mishap == Mishap::Truncated && !is_believed;
+    let is_cut = sent.mishap == NetworkFault::Truncated && !is_believed;
     let _ = answer.send(response(wire, date, is_cut));
 }
 
-fn response(mut wire: Wire, date: Timestamp, is_cut: bool) -> HttpResponse {
+fn response(mut wire: RawResponse, date: Timestamp, is_cut: bool) -> HttpResponse {
     if is_cut {
         wire.body.truncate(wire.body.len() / 2);
     }
@@ -194,11 +194,13 @@ impl World {
             _ => &weather.of_operators,
         };
         // The last of a process often lies somewhere: that is why it is believed to be dead.
-        let mishap = if is_last && self.rng.bool() { Mishap::Slow } else { weather.mishap(&mut self.rng) };
+        let mishap =
+            if is_last && self.rng.bool() { NetworkFault::Slow } else { weather.mishap(&mut self.rng) };
         let millis = |rng: &mut fastrand::Rng| Duration::from_millis(rng.u64(1..40));
         let (mut there, mut back) = (millis(&mut self.rng), millis(&mut self.rng));
-        if mishap == Mishap::Slow {
-            let is_long = matches!(self.temper.theme, Theme::Takeovers | Theme::Uploads | Theme::LateMarks);
+        if mishap == NetworkFault::Slow {
+            let is_long =
+                matches!(self.temper.theme, Theme::Takeovers | Theme::Uploads | Theme::LateProtection);
             let long = Duration::from_millis(match self.rng.u32(if is_long { 0..2 } else { 0..4 }) {
                 // It lies somewhere until nearly everybody has forgotten it.
                 0 => self.rng.u64(20_000..2_000_000),
@@ -216,17 +218,17 @@ impl World {
     }
 
     /// A request arrives at the store.
-    fn arrive(&mut self, sent: &Sent) -> Wire {
+    fn arrive(&mut self, sent: &Sent) -> RawResponse {
         let now = self.store_now();
         let by = By { who: sent.by, now, sent: sent.at };
         let is_forever = self.is_broken(Mutation::SignatureForever);
-        let is_stale =
-            !is_forever && sent.signed.is_some_and(|signed| now.duration_since(signed).abs() > SIGNED_FOR);
+        let is_stale = !is_forever
+            && sent.signed.is_some_and(|signed| now.duration_since(signed).abs() > SIGNATURE_LIFETIME);
         let answer = match sent.mishap {
             _ if is_stale => Err(No(403, "RequestTimeTooSkewed")),
-            Mishap::SlowDown => Err(No(503, "SlowDown")),
-            Mishap::BadRequest => Err(No(400, "BadRequest")),
-            Mishap::FailedLate => {
+            NetworkFault::SlowDown => Err(No(503, "SlowDown")),
+            NetworkFault::BadRequest => Err(No(400, "BadRequest")),
+            NetworkFault::AppliedThenFailed => {
                 let _ = self.served(by, &sent.ask);
                 Err(No(500, "InternalError"))
             }
@@ -236,7 +238,7 @@ impl World {
         if let Who::Operator(n) = sent.by {
             self.meanwhile(n, &sent.ask);
         }
-        let answer = self.answered_otherwise(&sent.ask, sent.mishap, answer);
+        let answer = self.mutate_response(&sent.ask, sent.mishap, answer);
         let told = sent.ask.told();
         let outcome = answer.as_ref().err().copied();
         self.say(|| format!("the store has {told}: {outcome:?}"));

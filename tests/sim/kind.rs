@@ -4,7 +4,7 @@ use fastrand::Rng;
 
 /// The order in which pages come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Order {
+pub enum ListingOrder {
     /// By the bytes of the keys, as S3 says.
     Bytes,
     /// Folder by folder, so that `hal/1` comes before `hal-2/1`, though the marker counts by bytes. Of folders it is the other way
@@ -16,7 +16,7 @@ pub enum Order {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(clippy::struct_excessive_bools, reason = "each is a thing in which stores differ")]
 pub struct Kind {
-    pub order: Order,
+    pub order: ListingOrder,
     /// A listing begins with the marker's own key (Ceph).
     pub inclusive_marker: bool,
     /// `LastModified` is when the legal hold was last changed (SeaweedFS).
@@ -42,7 +42,7 @@ pub struct Kind {
 impl Kind {
     /// S3 as AWS documents it.
     pub const AWS: Self = Self {
-        order: Order::Bytes,
+        order: ListingOrder::Bytes,
         inclusive_marker: false,
         modified_moves: false,
         ignores_encoding: false,
@@ -56,7 +56,7 @@ impl Kind {
     };
     /// As SeaweedFS does it.
     pub const SEAWEEDFS: Self = Self {
-        order: Order::Tree,
+        order: ListingOrder::Tree,
         modified_moves: true,
         ignores_encoding: true,
         mangles: true,
@@ -86,7 +86,7 @@ impl Kind {
 
 /// What became of a request on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mishap {
+pub enum NetworkFault {
     /// Nothing.
     None,
     /// It never arrived.
@@ -96,7 +96,7 @@ pub enum Mishap {
     /// 503, and not applied.
     SlowDown,
     /// 500, though it was applied.
-    FailedLate,
+    AppliedThenFailed,
     /// 400 from something in front of the store, and not applied.
     BadRequest,
     /// Half of the answer came.
@@ -105,14 +105,14 @@ pub enum Mishap {
     Slow,
 }
 
-impl Mishap {
+impl NetworkFault {
     /// Of all, as often as they should be: each is drawn as often as it stands here.
     pub const ALL: [Self; 9] = [
         Self::Lost,
         Self::AnswerLost,
         Self::AnswerLost,
         Self::SlowDown,
-        Self::FailedLate,
+        Self::AppliedThenFailed,
         Self::BadRequest,
         Self::Truncated,
         Self::Slow,
@@ -122,16 +122,16 @@ impl Mishap {
 
 /// What goes wrong, and how often in a thousand.
 #[derive(Clone, Debug, Default)]
-pub struct Weather {
+pub struct FaultRate {
     pub per_mille: u32,
-    pub mishaps: Vec<Mishap>,
+    pub mishaps: Vec<NetworkFault>,
 }
 
-impl Weather {
-    pub fn mishap(&self, rng: &mut Rng) -> Mishap {
+impl FaultRate {
+    pub fn mishap(&self, rng: &mut Rng) -> NetworkFault {
         if rng.u32(0..1000) >= self.per_mille {
-            return Mishap::None;
+            return NetworkFault::None;
         }
-        rng.choice(self.mishaps.iter()).copied().unwrap_or(Mishap::None)
+        rng.choice(self.mishaps.iter()).copied().unwrap_or(NetworkFault::None)
     }
 }

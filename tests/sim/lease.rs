@@ -9,12 +9,12 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use toezicht::controllers::kit::clock::{Clock, Moment};
+use toezicht::controllers::kit::clock::{BootInstant, Clock};
 use toezicht::controllers::kit::fence::Fence;
-use toezicht::rules::{Aftermath, may_let_go};
+use toezicht::rules::{TakeoverDelay, may_release_lease};
 use tokio::time::{Instant, sleep};
 
-use super::http::{Life, Shared, lock};
+use super::http::{ProcessLife, Shared, lock};
 use super::mutations::Mutation;
 use super::operator::Leader;
 
@@ -23,8 +23,8 @@ pub struct Boot(pub Instant);
 
 #[async_trait]
 impl Clock for Boot {
-    fn now(&self) -> Moment {
-        Moment::since_boot(self.0.elapsed())
+    fn now(&self) -> BootInstant {
+        BootInstant::since_boot(self.0.elapsed())
     }
 
     async fn sleep(&self, pause: Duration) {
@@ -68,9 +68,9 @@ impl<F: Future> Future for Freezable<F> {
 /// What happens to a leader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    Dies,
+    Crash,
     Stops,
-    LetsGo,
+    ReleaseLease,
     /// It leads on.
     Stays,
 }
@@ -81,13 +81,13 @@ pub async fn elect(world: Shared) {
     let (mut n, mut took_over) = (0, false);
     loop {
         let fence = Fence::new(Arc::new(Boot(boot)));
-        fence.extend(Moment::since_boot(Duration::MAX));
-        let (life, ice) = (Arc::new(Life::default()), Arc::new(Ice::default()));
+        fence.extend(BootInstant::since_boot(Duration::MAX));
+        let (life, ice) = (Arc::new(ProcessLife::default()), Arc::new(Ice::default()));
         let aftermath = {
             let mut world = lock(&world);
             world.say(|| format!("operator {n} leads, took over: {took_over}"));
             let waits = took_over && !world.is_broken(Mutation::ReleasesAtOnce);
-            Aftermath::begin(Arc::new(Boot(boot)), waits)
+            TakeoverDelay::begin(Arc::new(Boot(boot)), waits)
         };
         let leader = Leader::new(&world, n, fence.clone(), life.clone(), aftermath.clone());
         let buckets = leader.buckets.clone();
@@ -100,20 +100,20 @@ pub async fn elect(world: Shared) {
                 task.await.unwrap();
                 return;
             }
-            Fate::Dies => {
+            Fate::Crash => {
                 task.abort();
                 took_over = true;
                 pause(&world, 1..60).await;
             }
-            Fate::LetsGo => {
+            Fate::ReleaseLease => {
                 fence.close();
                 let _ = task.await;
-                took_over = !may_let_go(true, aftermath.left().max(buckets.may_land()));
+                took_over = !may_release_lease(true, aftermath.remaining().max(buckets.in_doubt_for()));
                 pause(&world, 1..10).await;
             }
             Fate::Stops => {
                 if !lock(&world).is_broken(Mutation::Unfenced) {
-                    fence.extend(Moment::since_boot(boot.elapsed() + Duration::from_secs(10)));
+                    fence.extend(BootInstant::since_boot(boot.elapsed() + Duration::from_secs(10)));
                 }
                 ice.is_frozen.store(true, Ordering::Relaxed);
                 took_over = true;
@@ -126,7 +126,7 @@ pub async fn elect(world: Shared) {
                 pause(&world, 15..40).await;
             }
         }
-        if fate != Fate::LetsGo {
+        if fate != Fate::ReleaseLease {
             n = 1 - n;
         }
     }
@@ -138,7 +138,7 @@ async fn pause(world: &Shared, seconds: std::ops::Range<u64>) {
 }
 
 /// Waits until something happens to the leader.
-async fn fate(world: &Shared, n: usize, life: &Life) -> Fate {
+async fn fate(world: &Shared, n: usize, life: &ProcessLife) -> Fate {
     let (hours, befalls) = {
         let mut world = lock(world);
         let seconds = world.rng.u64(600..15_000);
@@ -148,7 +148,7 @@ async fn fate(world: &Shared, n: usize, life: &Life) -> Fate {
     };
     let early = tokio::select! {
         biased;
-        () = life.died.notified() => Some(Fate::Dies),
+        () = life.died.notified() => Some(Fate::Crash),
         () = befalls.notified() => Some(lock(world).befalls[n].0),
         () = sleep(hours) => None,
     };
@@ -166,9 +166,9 @@ async fn fate(world: &Shared, n: usize, life: &Life) -> Fate {
         0 | 1 => {
             *life.left.lock().unwrap() = Some(requests);
             life.died.notified().await;
-            Fate::Dies
+            Fate::Crash
         }
         2 => Fate::Stops,
-        _ => Fate::LetsGo,
+        _ => Fate::ReleaseLease,
     }
 }

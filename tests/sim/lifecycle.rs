@@ -3,31 +3,31 @@
 
 use jiff::Timestamp;
 use toezicht::api::Ceilings;
-use toezicht::protocol::retention::{Hidden, lifecycle_due};
+use toezicht::protocol::retention::{VersionState, lifecycle_deadline};
 
 use super::api::CEILINGS;
 use super::store::{By, Store, Version, Who};
 
 const RULED: [&str; 2] = ["video", "calls"];
 
-fn is_ruled(key: &str, version: &Version) -> bool {
+fn has_expiration_rule(key: &str, version: &Version) -> bool {
     let tag = version.tag().filter(|tag| RULED.contains(tag));
     tag.is_some_and(|tag| key.starts_with(&format!("{tag}/")))
 }
 
-fn due(key: &str, ceilings: &Ceilings, hidden: Hidden, now: Timestamp) -> bool {
+fn due(key: &str, ceilings: &Ceilings, hidden: VersionState, now: Timestamp) -> bool {
     let ceiling = if key.starts_with("calls/") { ceilings.calls } else { ceilings.video };
-    lifecycle_due(ceiling, hidden).is_some_and(|due| due <= now)
+    lifecycle_deadline(ceiling, hidden).is_some_and(|due| due <= now)
 }
 
 impl Store {
     /// Does what is due at `now`.
     pub fn expire(&mut self, now: Timestamp, sent: Timestamp) {
-        self.expire_by(&CEILINGS, now, sent);
+        self.run_lifecycle_with(&CEILINGS, now, sent);
     }
 
     /// The same by other ceilings.
-    pub fn expire_by(&mut self, ceilings: &Ceilings, now: Timestamp, sent: Timestamp) {
+    pub fn run_lifecycle_with(&mut self, ceilings: &Ceilings, now: Timestamp, sent: Timestamp) {
         let by = By { who: Who::Lifecycle, now, sent };
         let (mut hide, mut remove) = (Vec::new(), Vec::new());
         for (key, versions) in &self.keys {
@@ -37,15 +37,19 @@ impl Store {
                     None if version.is_marker && versions.len() == 1 => {
                         remove.push((key.clone(), version.id.clone()));
                     }
-                    None if version.is_marker || !is_ruled(key, version) => (),
-                    None if due(key, ceilings, Hidden::NotYet(version.modified), now) => {
+                    None if version.is_marker || !has_expiration_rule(key, version) => (),
+                    None if due(key, ceilings, VersionState::CurrentSince(version.modified), now) => {
                         hide.push(key.clone());
                     }
                     None => (),
                     Some(since) => {
-                        let goes = version.is_marker || is_ruled(key, version) && !version.is_held();
+                        let goes =
+                            version.is_marker || has_expiration_rule(key, version) && !version.is_held();
                         let is_recording = key.starts_with("video/") || key.starts_with("calls/");
-                        if goes && is_recording && due(key, ceilings, Hidden::Since(since), now) {
+                        if goes
+                            && is_recording
+                            && due(key, ceilings, VersionState::NoncurrentSince(since), now)
+                        {
                             remove.push((key.clone(), version.id.clone()));
                         }
                     }

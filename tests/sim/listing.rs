@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::ops::Bound;
 
-use super::kind::Order;
+use super::kind::ListingOrder;
 use super::store::{Store, Version};
 
 /// What is asked for.
@@ -72,7 +72,7 @@ impl Store {
     }
 
     fn sort(&self, lines: &mut [Line]) {
-        if self.kind.order == Order::Tree {
+        if self.kind.order == ListingOrder::Tree {
             lines.sort_by(|one, other| one.key().cmp(other.key()));
         }
     }
@@ -80,13 +80,13 @@ impl Store {
     /// The lines after the markers, in the order of the store.
     fn after<'a>(&'a self, asked: &'a Asked) -> Box<dyn Iterator<Item = Line> + 'a> {
         match (self.kind.order, &asked.delimiter) {
-            (Order::Tree, None) => Box::new(self.in_folders(asked)),
-            _ => Box::new(self.in_bytes(asked)),
+            (ListingOrder::Tree, None) => Box::new(self.entries_by_folder(asked)),
+            _ => Box::new(self.entries_by_bytes(asked)),
         }
     }
 
     /// In the order of bytes. A folder is passed over in one step: a Site has hundreds of thousands of recordings in few.
-    fn in_bytes<'a>(&'a self, asked: &'a Asked) -> impl Iterator<Item = Line> + 'a {
+    fn entries_by_bytes<'a>(&'a self, asked: &'a Asked) -> impl Iterator<Item = Line> + 'a {
         let first = asked.prefix.as_str().max(asked.key_marker.as_str());
         let (mut from, mut lines) = (Bound::Included(first.to_owned()), VecDeque::new());
         std::iter::from_fn(move || {
@@ -110,7 +110,7 @@ impl Store {
         })
     }
 
-    fn in_folders<'a>(&'a self, asked: &'a Asked) -> impl Iterator<Item = Line> + 'a {
+    fn entries_by_folder<'a>(&'a self, asked: &'a Asked) -> impl Iterator<Item = Line> + 'a {
         let range = self.keys.range(asked.prefix.clone()..);
         let mut keys: Vec<_> = range.take_while(|(key, _)| key.starts_with(&asked.prefix)).collect();
         keys.sort_by(|(one, _), (other, _)| one.split('/').cmp(other.split('/')));
@@ -121,7 +121,7 @@ impl Store {
         let marker = asked.key_marker.as_str();
         if let Some(common) = common(asked, key) {
             // A marker within a folder is after all of it, or names it; for some, so is one that goes on from its name.
-            let is_named = self.kind.order == Order::Tree && common.trim_end_matches('/') < marker;
+            let is_named = self.kind.order == ListingOrder::Tree && common.trim_end_matches('/') < marker;
             let is_past =
                 marker.is_empty() || common.as_str() > marker && !marker.starts_with(&common) && !is_named;
             return if is_past { vec![Line::Common(common)] } else { Vec::new() };

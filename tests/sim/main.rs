@@ -65,10 +65,10 @@ fn asked(name: &str) -> Option<u64> {
 }
 
 /// All of it; with the rule broken that `RULE` names.
-fn asked_scope() -> Scope {
+fn options_from_env() -> Scope {
     let named = std::env::var("RULE").ok();
     let all = Mutation::ALL.into_iter().map(|(rule, _)| rule);
-    let mut all = all.chain(Mutation::UNNOTICED);
+    let mut all = all.chain(Mutation::UNDETECTED);
     Scope { broken: named.and_then(|name| all.find(|rule| format!("{rule:?}") == name)), ..Scope::WHOLE }
 }
 
@@ -84,7 +84,7 @@ fn each(seeds: impl Iterator<Item = u64> + Send, steps: u64) {
                     let Some(seed) = seeds.lock().unwrap().next() else {
                         return;
                     };
-                    let report = simulate(seed, asked_scope());
+                    let report = simulate(seed, options_from_env());
                     let all = done.fetch_add(report.steps, Ordering::Relaxed) + report.steps;
                     say(&format!(
                         "sim: seed {seed}, {}, {} steps, {all} in all, {:?}",
@@ -105,7 +105,7 @@ fn each(seeds: impl Iterator<Item = u64> + Send, steps: u64) {
 }
 
 #[test]
-fn fixed_seeds_break_nothing() {
+fn fixed_seeds_violate_nothing() {
     match asked("SEED") {
         Some(seed) => each(std::iter::once(seed), u64::MAX),
         None => match asked("STEPS") {
@@ -116,7 +116,7 @@ fn fixed_seeds_break_nothing() {
 }
 
 #[test]
-fn one_seed_is_one_story() {
+fn same_seed_reproduces_same_run() {
     {
         let seed = 4;
         let (one, other) = (simulate(seed, Scope::WHOLE), simulate(seed, Scope::WHOLE));
@@ -131,7 +131,7 @@ fn caught(rule: Mutation, seed: u64) -> Option<Report> {
 }
 
 #[test]
-fn each_broken_rule_is_caught() {
+fn every_mutation_is_detected() {
     let rules = std::sync::Mutex::new(Mutation::ALL.into_iter());
     let missed = std::sync::Mutex::new(Vec::new());
     let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -164,11 +164,11 @@ fn each_broken_rule_is_caught() {
 fn hunt() {
     let from = asked("FROM").unwrap_or(0);
     let every = Mutation::ALL.into_iter().map(|(rule, _)| rule);
-    let mut every: BTreeSet<Mutation> = every.chain(Mutation::UNNOTICED).collect();
-    if let Some(rule) = asked_scope().broken {
+    let mut every: BTreeSet<Mutation> = every.chain(Mutation::UNDETECTED).collect();
+    if let Some(rule) = options_from_env().broken {
         every.retain(|one| *one == rule);
     } else if std::env::var_os("LEFT").is_some() {
-        every.retain(|one| Mutation::UNNOTICED.contains(one));
+        every.retain(|one| Mutation::UNDETECTED.contains(one));
     }
     let left = std::sync::Mutex::new(every);
     let seeds = std::sync::Mutex::new(from..from + asked("COUNT").unwrap_or(SEEDS));
@@ -215,7 +215,7 @@ fn theme_of(seed: u64) -> String {
 }
 
 #[test]
-fn each_broken_rule_is_told() {
+fn every_mutation_is_documented() {
     let untold = Mutation::ALL
         .into_iter()
         .map(|(rule, _)| rule)

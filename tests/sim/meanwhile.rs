@@ -8,7 +8,7 @@ use toezicht::storage::key::{Class, Key};
 use super::api::{Incident, cover, is_resolved};
 use super::ask::Ask;
 use super::lease::Fate;
-use super::people::{self, Harm};
+use super::people::{self, Tampering};
 use super::store::Who;
 use super::temper::Event;
 use super::world::World;
@@ -45,7 +45,7 @@ fn about(world: &mut World, ask: &Ask) -> Option<Key> {
 
 impl World {
     /// Whether an operator dies at this request. Most often at one that changes something.
-    pub fn dies_now(&mut self, who: Who, ask: &Ask) -> bool {
+    pub fn crashes_now(&mut self, who: Who, ask: &Ask) -> bool {
         let changes = matches!(
             ask,
             Ask::Put { .. }
@@ -67,10 +67,10 @@ impl World {
     }
 
     /// An operator dies at a request: what that was for is often over by when it arrives.
-    pub fn dies_at(&mut self, ask: &Ask) {
+    pub fn maybe_resolve_on_crash(&mut self, ask: &Ask) {
         if !self.is_calm && self.rng.bool() {
             let now = self.now();
-            self.resolved_now(ask, now);
+            self.resolve_concerned(ask, now);
         }
     }
 
@@ -81,9 +81,9 @@ impl World {
         }
         let now = self.now();
         match *self.rng.choice(self.temper.events.iter()).unwrap() {
-            Event::Declared => self.declared_over(ask, now),
-            Event::Unasked => {
-                self.declared_over(ask, now);
+            Event::Declared => self.declare_over(ask, now),
+            Event::DeclaredDuringOutage => {
+                self.declare_over(ask, now);
                 self.api.is_away = true;
                 self.say(|| "the API server goes away".to_owned());
             }
@@ -92,32 +92,32 @@ impl World {
                     people::widen(self, &uid, now);
                 }
             }
-            Event::Resolved => self.resolved_now(ask, now),
+            Event::Resolved => self.resolve_concerned(ask, now),
             Event::Reopened => self.reopened(now),
-            Event::Forgotten => self.forgotten(now),
-            Event::Remade => {
+            Event::LostInRestore => self.forgotten(now),
+            Event::LostAndRecreated => {
                 let known = super::checks::ledger(&self.store).into_keys();
                 let open: Vec<String> = known.filter(|uid| self.api.open(now).contains(uid)).collect();
                 if let Some(uid) = self.rng.choice(open) {
                     people::lost(self, &uid, true, now);
                 }
             }
-            Event::Ends => self.ends_now(now),
+            Event::Ends => self.end_window(now),
             Event::ClockSteps => {
                 let ahead = [7_200_000, -7_200_000, 840_000, 840_000, 864_000_000];
                 let ahead = *self.rng.choice(&ahead).unwrap();
                 self.ahead[n] = ahead;
                 self.say(|| format!("the clock of operator {n} steps to {ahead} ms ahead"));
             }
-            Event::TakenOff => self.betrayed(ask, Harm::TakesOff),
-            Event::Hidden => self.betrayed(ask, Harm::Hides),
+            Event::HoldCleared => self.betrayed(ask, Tampering::ClearHold),
+            Event::Hidden => self.betrayed(ask, Tampering::Hides),
             Event::Destroyed => {
-                self.betrayed(ask, Harm::Destroys);
+                self.betrayed(ask, Tampering::Destroy);
                 if self.rng.bool() {
-                    self.befall(n, Fate::Dies);
+                    self.befall(n, Fate::Crash);
                 }
             }
-            Event::Voice => {
+            Event::RecorderReachability => {
                 if let Some(recorder) = self.recorders.all.values_mut().next() {
                     recorder.is_silent = !recorder.is_silent;
                 }
@@ -128,7 +128,7 @@ impl World {
     }
 
     /// An incident that covers just what the operator is busy with.
-    fn declared_over(&mut self, ask: &Ask, now: Timestamp) {
+    fn declare_over(&mut self, ask: &Ask, now: Timestamp) {
         // Of those that only the ledger knows, nobody can resolve any.
         if self.api.open(now).len() >= MOST || super::checks::ledger(&self.store).len() >= 3 * MOST {
             return;
@@ -147,11 +147,11 @@ impl World {
         let uid = self.api.declare(&incident, now);
         self.say(|| format!("{uid} is declared meanwhile: {incident:?}"));
         let cover = cover(&self.api.holds[&uid]);
-        self.checks.note_declared(&uid, cover, &self.store, now);
+        self.checks.record_declaration(&uid, cover, &self.store, now);
     }
 
     /// Whatever the operator is busy with is not needed any more.
-    fn resolved_now(&mut self, ask: &Ask, now: Timestamp) {
+    fn resolve_concerned(&mut self, ask: &Ask, now: Timestamp) {
         let key = about(self, ask);
         let open = self.api.open(now);
         let covers = |uid: &&String| {
@@ -181,7 +181,7 @@ impl World {
         });
         self.say(|| format!("{uid} is open again, out of a backup"));
         let cover = cover(&self.api.holds[&uid]);
-        self.checks.note_declared(&uid, cover, &self.store, now);
+        self.checks.record_declaration(&uid, cover, &self.store, now);
     }
 
     /// Somebody hides an entry of the ledger, and a backup of before its hold is restored.
@@ -200,7 +200,7 @@ impl World {
     }
 
     /// The window of what goes on ends now.
-    fn ends_now(&mut self, now: Timestamp) {
+    fn end_window(&mut self, now: Timestamp) {
         let open = self.api.open(now);
         let ongoing = open.into_iter().find(|uid| self.api.holds[uid].spec.window.until.is_none());
         let Some(uid) = ongoing else { return };
@@ -210,7 +210,7 @@ impl World {
         });
         self.say(|| format!("the window of {uid} ends at {until}"));
         let cover = cover(&self.api.holds[&uid]);
-        self.checks.note_declared(&uid, cover, &self.store, now);
+        self.checks.record_declaration(&uid, cover, &self.store, now);
     }
 
     fn befall(&mut self, n: usize, fate: Fate) {
@@ -219,7 +219,7 @@ impl World {
     }
 
     /// Somebody does harm to what the operator has just looked at.
-    fn betrayed(&mut self, ask: &Ask, harm: Harm) {
+    fn betrayed(&mut self, ask: &Ask, harm: Tampering) {
         let Some(key) = about(self, ask) else { return };
         let key = key.to_string();
         let id = self.store.keys[&key].iter().find(|version| version.is_held());

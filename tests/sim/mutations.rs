@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 
 use super::ask::{Answer, Ask};
-use super::kind::Mishap;
+use super::kind::NetworkFault;
 use super::listing::{Line, Listing};
 use super::store::{By, No, Who};
 use super::world::World;
@@ -126,7 +126,7 @@ impl Mutation {
     ];
 
     /// Those that no seed is known to catch.
-    pub const UNNOTICED: [Self; 13] = [
+    pub const UNDETECTED: [Self; 13] = [
         Self::SuccessionOnce,
         Self::HalfBelieved,
         Self::ReleasesAtOnce,
@@ -160,7 +160,7 @@ impl World {
     }
 
     /// What was put off until the end of a look is done.
-    pub fn end_look(&mut self, n: usize) {
+    pub fn end_reconcile(&mut self, n: usize) {
         if self.is_broken(Mutation::LedgerWrittenLater) {
             let (now, sent) = (self.store_now(), self.now());
             let by = By { who: Who::Operator(n), now, sent };
@@ -171,7 +171,7 @@ impl World {
         }
     }
 
-    pub fn served_otherwise(&mut self, by: By, ask: &Ask) -> Result<Answer, No> {
+    pub fn serve_mutated(&mut self, by: By, ask: &Ask) -> Result<Answer, No> {
         let Some(rule) = self.broken.filter(|_| matches!(by.who, Who::Operator(_))) else {
             return self.store.answer(by, ask);
         };
@@ -180,7 +180,7 @@ impl World {
                 self.put_off(key, id, ask);
                 Ok(Answer::Done)
             }
-            (Mutation::HoldOffBeforeTag, Ask::PutTags { key, id, tags }) if is_unheld(tags) => {
+            (Mutation::HoldOffBeforeTag, Ask::PutTags { key, id, tags }) if is_class_tag(tags) => {
                 self.put_off(key, id, ask);
                 Ok(Answer::Done)
             }
@@ -188,7 +188,7 @@ impl World {
             | (Mutation::HoldOffBeforeTag, Ask::PutHold { key, id, on: false }) => {
                 let answer = self.store.answer(by, ask);
                 self.see();
-                self.catch_up(by, key, id);
+                self.run_deferred(by, key, id);
                 answer
             }
             (Mutation::DeletedByKey, Ask::DeleteMany(all)) => {
@@ -205,7 +205,7 @@ impl World {
                 self.store.set_hold(by, key, &id, true)?;
                 Ok(Answer::Done)
             }
-            (Mutation::TagForgotten, Ask::PutTags { tags, .. }) if !is_unheld(tags) => Ok(Answer::Done),
+            (Mutation::TagForgotten, Ask::PutTags { tags, .. }) if !is_class_tag(tags) => Ok(Answer::Done),
             (Mutation::MarksNotRead, Ask::GetHold { .. }) => Ok(Answer::Hold(true)),
             (Mutation::LedgerWrittenLater, Ask::Put { key, .. }) if key.starts_with("ledger/holds/") => {
                 self.put_off(key, "", ask);
@@ -214,11 +214,11 @@ impl World {
             (Mutation::ManifestForgotten, Ask::Get { key, .. }) if key.starts_with("ledger/manifests/") => {
                 Err(No(404, "NoSuchKey"))
             }
-            (Mutation::UnexplainedStay, Ask::PutTags { key, tags, .. }) if is_unheld(tags) => {
+            (Mutation::UnexplainedStay, Ask::PutTags { key, tags, .. }) if is_class_tag(tags) => {
                 let parsed: Result<toezicht::storage::key::Key, _> = key.parse();
                 let entries = super::checks::ledger(&self.store);
                 let is_explained = parsed
-                    .is_ok_and(|key| entries.values().any(|entry| entry.cover().covers(&key.recording())));
+                    .is_ok_and(|key| entries.values().any(|entry| entry.scope().covers(&key.recording())));
                 if is_explained { self.store.answer(by, ask) } else { Ok(Answer::Done) }
             }
             (rule, Ask::List { asked, .. }) => {
@@ -238,7 +238,7 @@ impl World {
                     };
                     listing.lines.retain(is_known);
                 }
-                if rule == Mutation::CrowdEndsListing && is_crowd(&listing) {
+                if rule == Mutation::CrowdEndsListing && is_single_foreign_key(&listing) {
                     return Err(No(400, "EndlessListing"));
                 }
                 if rule == Mutation::OldDaysUnseen && is_old(&asked.prefix, by.now) {
@@ -252,14 +252,14 @@ impl World {
     }
 
     /// After whatever happened on the way.
-    pub fn answered_otherwise(
+    pub fn mutate_response(
         &self,
         ask: &Ask,
-        mishap: Mishap,
+        mishap: NetworkFault,
         mut answer: Result<Answer, No>,
     ) -> Result<Answer, No> {
         if self.is_broken(Mutation::HalfBelieved)
-            && mishap == Mishap::Truncated
+            && mishap == NetworkFault::Truncated
             && let Ok(Answer::Listing(listing)) = &mut answer
         {
             listing.lines.truncate(listing.lines.len() / 2);
@@ -278,7 +278,7 @@ impl World {
         self.memory.put_off.entry(of).or_default().push(ask.clone());
     }
 
-    fn catch_up(&mut self, by: By, key: &str, id: &str) {
+    fn run_deferred(&mut self, by: By, key: &str, id: &str) {
         let put_off = self.memory.put_off.remove(&(key.to_owned(), id.to_owned()));
         for ask in put_off.into_iter().flatten() {
             let _ = self.store.answer(by, &ask);
@@ -296,13 +296,13 @@ fn is_old(prefix: &str, now: Timestamp) -> bool {
 }
 
 /// Whether a page has nothing but versions of one name that is no recording's, and is not the last.
-fn is_crowd(listing: &Listing) -> bool {
+fn is_single_foreign_key(listing: &Listing) -> bool {
     let keys: BTreeSet<&str> = listing.lines.iter().map(Line::key).collect();
     let is_foreign = |key: &&str| key.parse::<toezicht::storage::key::Key>().is_err() && !key.ends_with('/');
     listing.next.is_some() && keys.len() == 1 && keys.iter().all(is_foreign)
 }
 
-fn is_unheld(tags: &[(String, String)]) -> bool {
+fn is_class_tag(tags: &[(String, String)]) -> bool {
     matches!(tags, [(_, value)] if value == "video" || value == "calls")
 }
 

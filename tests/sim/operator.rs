@@ -9,22 +9,25 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use toezicht::api::{AuditFinding, AuditStatus, IncidentHold, RetentionStatus};
-use toezicht::controllers::buckets::{Buckets, Follow, OpenBucket};
+use toezicht::controllers::buckets::{HoldAck, SiteBucket, SiteHandoff};
 use toezicht::controllers::hold::FINALIZER;
 use toezicht::controllers::kit::fence::Fence;
-use toezicht::protocol::cover::Cover;
-use toezicht::rules::{Aftermath, HoldPlan, Outcome, Pass, is_asked, of_site, placement, plan};
-use toezicht::storage::audit::{Scope, Tally, audit};
-use toezicht::storage::hold::memory::Memory;
-use toezicht::storage::hold::room::Budget;
+use toezicht::protocol::cover::HoldScope;
+use toezicht::rules::{
+    HoldPlan, PassOutcome, RetentionPass, TakeoverDelay, needs_ledger_lookup, placement_status, plan_holds,
+    retention_status,
+};
+use toezicht::storage::audit::{AuditOptions, Tally, audit};
+use toezicht::storage::hold::memory::ProtectionCache;
+use toezicht::storage::hold::room::MemoryBudget;
 use toezicht::storage::ledger;
-use toezicht::storage::simulated::{Simulated, within};
-use toezicht::storage::sweep::{HoldsUnknown, OpenHolds, Reach};
+use toezicht::storage::simulated::{Simulation, run_within};
+use toezicht::storage::sweep::{OpenHolds, OpenHoldsError, ScanRange};
 use tokio::time::sleep;
 
 use super::api::{CEILINGS, is_resolved, policy};
-use super::claims::{claim, never_held};
-use super::http::{Life, Shared, client, lock};
+use super::claims::{claim, report_never_held};
+use super::http::{ProcessLife, Shared, client, lock};
 use super::mutations::Mutation;
 use super::recorder::target;
 use super::store::Who;
@@ -38,9 +41,9 @@ pub struct Leader {
     /// Which of the two.
     pub n: usize,
     pub fence: Fence,
-    pub life: Arc<Life>,
-    pub aftermath: Aftermath,
-    pub buckets: Buckets,
+    pub life: Arc<ProcessLife>,
+    pub aftermath: TakeoverDelay,
+    pub buckets: SiteHandoff,
     audited: Option<Timestamp>,
 }
 
@@ -49,12 +52,12 @@ struct Declared {
     world: Shared,
     n: usize,
     /// What it had when the look began.
-    before: Vec<Cover>,
+    before: Vec<HoldScope>,
 }
 
 #[async_trait]
 impl OpenHolds for Declared {
-    async fn covers(&self) -> Result<Vec<Cover>, HoldsUnknown> {
+    async fn scopes(&self) -> Result<Vec<HoldScope>, OpenHoldsError> {
         sleep(Duration::from_millis(3)).await;
         let world = lock(&self.world);
         if world.is_broken(Mutation::DeclaredReadOnce) {
@@ -64,33 +67,39 @@ impl OpenHolds for Declared {
             if world.is_broken(Mutation::UnknownIsNothing) {
                 return Ok(Vec::new());
             }
-            return Err(HoldsUnknown("the API server is away".into()));
+            return Err(OpenHoldsError("the API server is away".into()));
         }
         Ok(world.api.covers(world.operator_now(self.n)))
     }
 }
 
 impl Leader {
-    pub fn new(world: &Shared, n: usize, fence: Fence, life: Arc<Life>, aftermath: Aftermath) -> Self {
+    pub fn new(
+        world: &Shared,
+        n: usize,
+        fence: Fence,
+        life: Arc<ProcessLife>,
+        aftermath: TakeoverDelay,
+    ) -> Self {
         Self {
             world: world.clone(),
             n,
             fence,
             life,
             aftermath,
-            buckets: Buckets::within(Budget::of_process(lock(world).memory_limit())),
+            buckets: SiteHandoff::with_budget(MemoryBudget::of_process(lock(world).memory_limit())),
             audited: None,
         }
     }
 
     /// Looks again and again, until it does not lead any more.
     pub async fn lead(mut self) {
-        let simulated = Simulated {
+        let simulated = Simulation {
             http: client(&self.world, Who::Operator(self.n), &self.life),
             now: self.clock(),
             seed: lock(&self.world).seed,
         };
-        within(simulated, async move {
+        run_within(simulated, async move {
             loop {
                 let ended = self.look().await;
                 if self.fence.check().is_err() {
@@ -167,59 +176,59 @@ impl Leader {
             world.say(|| format!("operator {} looks", self.n));
             world.begin_look(self.n);
         }
-        self.site_controller().await?;
+        self.run_site_controller().await?;
         let (site, holds) = self.api(|world| (world.api.site.clone(), world.api.all())).await?;
-        let Some(bucket) = self.buckets.open(&site) else {
+        let Some(bucket) = self.buckets.bucket(&site) else {
             return Ok(true);
         };
         // One memory for each process: whoever takes over knows nothing.
-        let memory = self.buckets.memory(&site);
+        let memory = self.buckets.protection_cache(&site);
         let entries = self.entries(&bucket, &memory, &holds, now).await?;
         let plan = self.planned(&entries, &holds, now);
-        let written = self.guarded(ledger::write_all(&target(), &plan.write)).await?;
+        let written = self.guarded(ledger::write_all(&target(), &plan.to_write)).await?;
         written.map_err(|error| error.to_string())?;
         let counting = holds.iter().filter_map(|hold| hold.metadata.uid.as_ref());
-        for uid in counting.filter(|uid| plan.counts(uid)) {
+        for uid in counting.filter(|uid| plan.is_in_effect(uid)) {
             self.api(|world| finalize(world, uid)).await?;
         }
-        let coverings = plan.coverings();
-        self.buckets.set_held(&site, coverings.clone());
+        let coverings = plan.recorder_scopes();
+        self.buckets.set_hold_scopes(&site, coverings.clone());
         self.api(|world| world.recorders.config = coverings).await?;
         let recorders = match lock(&self.world).broken {
-            Some(Mutation::FollowNotAsked) => Follow::NoRecorders,
-            Some(Mutation::FollowKept) => match &bucket.recorders {
-                Follow::Holds(_) => Follow::Holds(plan.coverings()),
+            Some(Mutation::FollowNotAsked) => HoldAck::NoRecorders,
+            Some(Mutation::FollowKept) => match &bucket.hold_ack {
+                HoldAck::Acknowledged(_) => HoldAck::Acknowledged(plan.recorder_scopes()),
                 other => other.clone(),
             },
-            _ => self.buckets.open(&site).map_or(Follow::Unknown, |bucket| bucket.recorders),
+            _ => self.buckets.bucket(&site).map_or(HoldAck::Unknown, |bucket| bucket.hold_ack),
         };
-        let bucket = OpenBucket { recorders, ..bucket };
+        let bucket = SiteBucket { hold_ack: recorders, ..bucket };
         let holds = if lock(&self.world).is_broken(Mutation::ScopeForgotten) {
-            of_any_scope(holds, &plan)
+            acknowledge_any_scope(holds, &plan)
         } else {
             holds
         };
         let declared = Declared {
             world: self.world.clone(),
             n: self.n,
-            before: toezicht::rules::open_covers(&holds, now),
+            before: toezicht::rules::open_scopes(&holds, now),
         };
         let clock = self.clock();
-        let pass = Pass {
+        let pass = RetentionPass {
             fence: &self.fence,
             release_from: self.aftermath.release_from(now),
-            declared: &declared,
+            api_holds: &declared,
             clock: &*clock,
             site: &site,
             bucket: &bucket,
             holds: &holds,
             plan: &plan,
-            memory: &memory,
+            protection_cache: &memory,
             now,
         };
         let (mut outcome, failed) = pass.run().await;
         let problem = failed.map(|error| error.to_string());
-        lock(&self.world).end_look(self.n);
+        lock(&self.world).end_reconcile(self.n);
         let is_first = lock(&self.world).is_broken(Mutation::ManifestFirst);
         if is_first {
             let (_, written) = pass.write_manifests(&mut outcome).await;
@@ -233,25 +242,25 @@ impl Leader {
         self.audit().await?;
         match problem {
             Some(problem) => Err(problem),
-            None => Ok(outcome.is_pending || outcome.is_changed() || !plan.write.is_empty()),
+            None => Ok(outcome.needs_another_pass || outcome.is_changed() || !plan.to_write.is_empty()),
         }
     }
 
     /// What the ledger has, once it has the cameras.
     async fn entries(
         &self,
-        bucket: &OpenBucket,
-        memory: &Memory,
+        bucket: &SiteBucket,
+        memory: &ProtectionCache,
         holds: &[IncidentHold],
         now: Timestamp,
-    ) -> Result<BTreeMap<String, ledger::Entry>, Ended> {
+    ) -> Result<BTreeMap<String, ledger::LedgerEntry>, Ended> {
         let new = memory.unregistered(bucket.cameras.keys());
         if !new.is_empty() {
             let registered = self.guarded(ledger::register(&target(), &new)).await?;
             registered.map_err(|error| error.to_string())?;
             memory.note_registered(new);
         }
-        let asked = holds.iter().filter(|hold| is_asked(hold, now));
+        let asked = holds.iter().filter(|hold| needs_ledger_lookup(hold, now));
         let asked = asked.filter_map(|hold| hold.metadata.uid.clone()).collect();
         let entries = self.guarded(ledger::read_all(&target(), &asked)).await?;
         entries.map_err(|error| error.to_string())
@@ -259,25 +268,25 @@ impl Leader {
 
     fn planned(
         &self,
-        entries: &BTreeMap<String, ledger::Entry>,
+        entries: &BTreeMap<String, ledger::LedgerEntry>,
         holds: &[IncidentHold],
         now: Timestamp,
     ) -> HoldPlan {
         let world = lock(&self.world);
-        let mut plan = plan(entries, holds, Some(&policy()), now);
+        let mut plan = plan_holds(entries, holds, Some(&policy()), now);
         if world.is_broken(Mutation::NotReopened) {
-            plan.write.retain(|entry| entries.get(&entry.uid).is_none_or(ledger::Entry::is_open));
+            plan.to_write.retain(|entry| entries.get(&entry.uid).is_none_or(ledger::LedgerEntry::is_open));
         }
         if world.is_broken(Mutation::SuccessionOnce) {
             // The predecessor of an entry that is there already is not looked for.
             let is_new = is_new(&plan, entries);
-            plan.write.retain(|entry| entry.is_open() || is_new);
+            plan.to_write.retain(|entry| entry.is_open() || is_new);
         }
         plan
     }
 
     /// What the Site controller does: it asks the recorders what they follow.
-    async fn site_controller(&self) -> Result<(), Ended> {
+    async fn run_site_controller(&self) -> Result<(), Ended> {
         self.api(|world| {
             let recorders = world.recorders.follow(world.is_broken(Mutation::UploadsForgotten));
             let behind = world.recorders.behind();
@@ -289,16 +298,16 @@ impl Leader {
                 .all
                 .keys()
                 .filter(|(class, _)| *class == toezicht::storage::key::Class::Video);
-            let bucket = OpenBucket {
+            let bucket = SiteBucket {
                 operator: target(),
                 ceilings: CEILINGS,
                 embargo: world.checks.embargo.filter(|_| !world.is_broken(Mutation::EmbargoForgotten)),
-                recorders,
+                hold_ack: recorders,
                 cameras: cameras.map(|(_, name)| (name.clone(), declared)).collect(),
                 gaps: BTreeMap::new(),
             };
             let site = world.api.site.clone();
-            self.buckets.set_open(&site, Some(bucket));
+            self.buckets.set_bucket(&site, Some(bucket));
         })
         .await
     }
@@ -310,16 +319,16 @@ impl Leader {
         site: &toezicht::api::Site,
         holds: &[IncidentHold],
         plan: &HoldPlan,
-        outcome: &Outcome,
+        outcome: &PassOutcome,
         problem: Option<String>,
         began: Timestamp,
         now: Timestamp,
     ) -> Result<(), Ended> {
         let before = site.status.as_ref().and_then(|status| status.retention.as_ref());
-        let next = of_site(before, plan, outcome, problem.clone(), now);
+        let next = retention_status(before, plan, outcome, problem.clone(), now);
         if let Some(drift) = &outcome.drift {
             let told = RetentionStatus { drift: next.drift.clone(), ..before.cloned().unwrap_or_default() };
-            let lost: Vec<String> = drift.lost_of.clone();
+            let lost: Vec<String> = drift.holds_with_losses.clone();
             self.api(|world| {
                 write_site(world, told);
                 for (uid, _) in
@@ -334,10 +343,10 @@ impl Leader {
             .await?;
         }
         for hold in holds {
-            if let Some(next) = placement(hold, plan, outcome, now) {
+            if let Some(next) = placement_status(hold, plan, outcome, now) {
                 self.api(|world| claim(world, hold, next, began, now)).await?;
-            } else if hold.metadata.uid.as_ref().is_some_and(|uid| plan.never.contains(uid)) {
-                self.api(|world| never_held(world, hold, began, now)).await?;
+            } else if hold.metadata.uid.as_ref().is_some_and(|uid| plan.report_never_held.contains(uid)) {
+                self.api(|world| report_never_held(world, hold, began, now)).await?;
             }
         }
         self.api(|world| write_site(world, next)).await
@@ -357,14 +366,14 @@ impl Leader {
         let known = holds
             .iter()
             .filter_map(|hold| Some((hold.metadata.uid.clone()?, is_resolved(hold, now) && !is_blind)));
-        let memory = self.buckets.memory(&lock(&self.world).api.site).beside();
-        let scope = Scope {
+        let memory = self.buckets.protection_cache(&lock(&self.world).api.site).empty_sibling();
+        let scope = AuditOptions {
             ceilings: CEILINGS,
             embargo: lock(&self.world).checks.embargo,
-            reach: Reach::All,
-            one_in: 3,
-            known: Some(known.collect()),
-            memory: memory.into(),
+            range: ScanRange::All,
+            sample_one_in: 3,
+            known_holds: Some(known.collect()),
+            cache: memory.into(),
         };
         let tally = self.guarded(audit(&target(), &scope, now)).await?;
         let tally = tally.map_err(|error| error.to_string())?;
@@ -383,19 +392,19 @@ impl Leader {
 }
 
 /// The holds, as if their recorders had acknowledged what they cover now.
-fn of_any_scope(mut holds: Vec<IncidentHold>, plan: &HoldPlan) -> Vec<IncidentHold> {
+fn acknowledge_any_scope(mut holds: Vec<IncidentHold>, plan: &HoldPlan) -> Vec<IncidentHold> {
     for hold in &mut holds {
         let entry = hold.metadata.uid.as_ref().and_then(|uid| plan.open.get(uid));
         let placement = hold.status.as_mut().and_then(|status| status.placement.as_mut());
         if let Some((entry, placement)) = entry.zip(placement) {
-            placement.scope = entry.scope();
+            placement.scope = entry.scope_hash();
         }
     }
     holds
 }
 
-fn is_new(plan: &HoldPlan, entries: &BTreeMap<String, ledger::Entry>) -> bool {
-    plan.write.iter().any(|entry| entry.is_open() && !entries.contains_key(&entry.uid))
+fn is_new(plan: &HoldPlan, entries: &BTreeMap<String, ledger::LedgerEntry>) -> bool {
+    plan.to_write.iter().any(|entry| entry.is_open() && !entries.contains_key(&entry.uid))
 }
 
 fn audited(tally: &Tally, now: Timestamp) -> AuditStatus {

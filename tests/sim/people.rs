@@ -14,7 +14,7 @@ use tokio::time::sleep;
 use super::api::{Incident, cover, is_resolved};
 use super::http::{Shared, lock};
 use super::store::{By, Who};
-use super::temper::{Attack, Betrayal};
+use super::temper::{AdminTampering, Attack};
 use super::world::World;
 
 /// Waits so many minutes; whether there is still something to do.
@@ -40,7 +40,7 @@ pub async fn declare(world: Shared) {
         let open = world.api.open(now);
         let choice = world.rng.u32(0..10);
         match (open.len(), choice) {
-            (0, _) | (1..4, 0..=3) => declare_one(world, now),
+            (0, _) | (1..4, 0..=3) => declare_incident(world, now),
             (_, 4..=6) => {
                 let uid = world.rng.choice(open.iter()).unwrap().clone();
                 widen(world, &uid, now);
@@ -54,7 +54,7 @@ pub async fn declare(world: Shared) {
     }
 }
 
-fn declare_one(world: &mut World, now: Timestamp) {
+fn declare_incident(world: &mut World, now: Timestamp) {
     let cameras: Vec<String> = {
         let all = world.recorders.all.keys().filter(|(class, _)| *class == Class::Video);
         let all: Vec<String> = all.map(|(_, source)| source.clone()).collect();
@@ -84,7 +84,7 @@ pub async fn relay(world: Shared) {
     loop {
         sleep(Duration::from_secs(20)).await;
         let world = &mut *lock(&world);
-        if !world.is_relaying() || world.is_calm || world.is_over() {
+        if !world.redeclares_released() || world.is_calm || world.is_over() {
             return;
         }
         let released = |hold: &&IncidentHold| {
@@ -114,7 +114,7 @@ pub async fn relay(world: Shared) {
 /// What it covers from now on counts.
 fn note(world: &mut World, uid: &str, now: Timestamp) {
     let cover = cover(&world.api.holds[uid]);
-    world.checks.note_declared(uid, cover, &world.store, now);
+    world.checks.record_declaration(uid, cover, &world.store, now);
 }
 
 pub fn widen(world: &mut World, uid: &str, now: Timestamp) {
@@ -165,7 +165,7 @@ pub fn lost(world: &mut World, uid: &str, is_remade: bool, now: Timestamp) {
     };
     world.say(|| format!("{uid} is lost in a restore"));
     // And with it what its status said.
-    world.checks.not_placed(uid);
+    world.checks.withdraw_placed(uid);
     if is_remade {
         let incident = Incident {
             name: hold.metadata.name.clone().unwrap(),
@@ -216,7 +216,7 @@ pub async fn disturb(world: Shared) {
 }
 
 /// The API server is never away for long.
-pub async fn come_back(world: Shared) {
+pub async fn end_api_outages(world: Shared) {
     while minutes(&world, 1..15).await {
         lock(&world).api.is_away = false;
     }
@@ -307,23 +307,23 @@ pub async fn betray(world: Shared) {
             held.map(|(key, version)| (key.clone(), version.id.clone())).collect()
         };
         match *world.rng.choice(world.temper.betrayals.iter()).unwrap() {
-            Betrayal::Marks => {
+            AdminTampering::Marks => {
                 let Some((key, id)) = world.rng.choice(held) else {
                     continue;
                 };
                 let is_gone = world.rng.bool();
-                let what = if is_gone { Harm::Destroys } else { Harm::TakesOff };
+                let what = if is_gone { Tampering::Destroy } else { Tampering::ClearHold };
                 harm(world, &key, &id, what);
             }
-            Betrayal::Hides => {
+            AdminTampering::Hides => {
                 let Some((key, id)) = world.rng.choice(held) else {
                     continue;
                 };
-                harm(world, &key, &id, Harm::Hides);
+                harm(world, &key, &id, Tampering::Hides);
             }
-            Betrayal::SpoilsLedger => {
+            AdminTampering::TampersWithLedger => {
                 let by = world.administrator();
-                spoil_ledger(world, by);
+                tamper_with_ledger(world, by);
             }
         }
         world.see();
@@ -332,27 +332,27 @@ pub async fn betray(world: Shared) {
 
 /// What becomes of a held version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Harm {
+pub enum Tampering {
     /// Its legal hold is taken off.
-    TakesOff,
+    ClearHold,
     Hides,
-    Destroys,
+    Destroy,
 }
 
-pub fn harm(world: &mut World, key: &str, id: &str, what: Harm) {
+pub fn harm(world: &mut World, key: &str, id: &str, what: Tampering) {
     let by = world.administrator();
-    if what == Harm::Hides {
+    if what == Tampering::Hides {
         let _ = world.store.delete(by, key, None);
         return;
     }
     let _ = world.store.set_hold(by, key, id, false);
-    if what == Harm::Destroys {
+    if what == Tampering::Destroy {
         let _ = world.store.delete(by, key, Some(id));
     }
 }
 
 /// An entry is hidden, rolls back, or is gone.
-fn spoil_ledger(world: &mut World, by: By) {
+fn tamper_with_ledger(world: &mut World, by: By) {
     let keys: Vec<String> =
         world.store.keys.keys().filter(|key| key.starts_with("ledger/holds/")).cloned().collect();
     let Some(key) = world.rng.choice(keys) else { return };

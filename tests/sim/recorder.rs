@@ -8,17 +8,17 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
-use toezicht::contract::{Covering, Credentials, StorageTarget};
-use toezicht::controllers::buckets::{Coverings, Follow};
-use toezicht::protocol::cover::Cover;
-use toezicht::rules::{Unsure, all_follow, put_tag};
+use toezicht::contract::{Credentials, HoldScopeConfig, StorageTarget};
+use toezicht::controllers::buckets::{HoldAck, HoldScopes};
+use toezicht::protocol::cover::HoldScope;
+use toezicht::rules::{InDoubtUploads, all_use_revision, put_tag};
 use toezicht::storage::key::{Class, Key};
 use toezicht::storage::segments::Uploader;
-use toezicht::storage::simulated::{Simulated, within};
+use toezicht::storage::simulated::{Simulation, run_within};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::checks::CEILING;
-use super::http::{Life, Shared, client, lock};
+use super::http::{ProcessLife, Shared, client, lock};
 use super::mutations::Mutation;
 use super::store::Who;
 use super::temper::Theme;
@@ -38,8 +38,8 @@ pub struct Waiting {
 #[derive(Debug, Default)]
 pub struct Recorder {
     pub spool: Vec<Waiting>,
-    pub follows: Coverings,
-    pub unsure: Unsure,
+    pub follows: HoldScopes,
+    pub unsure: InDoubtUploads,
     /// It answers nobody.
     pub is_silent: bool,
     /// How far its clock is ahead, in seconds.
@@ -52,25 +52,25 @@ pub struct Recorders {
     /// By class and source.
     pub all: BTreeMap<(Class, String), Recorder>,
     /// What they are told to follow.
-    pub config: Coverings,
+    pub config: HoldScopes,
 }
 
-pub fn revision(of: &Coverings) -> String {
+pub fn revision(of: &HoldScopes) -> String {
     serde_json::to_string(of).unwrap()
 }
 
 impl Recorders {
     /// What all of them follow.
-    pub fn follow(&self, are_uploads_forgotten: bool) -> Follow {
+    pub fn follow(&self, are_uploads_forgotten: bool) -> HoldAck {
         let says = |recorder: &Recorder| {
             let revision = revision(&self.config);
-            let is_sure = are_uploads_forgotten || all_follow(recorder.unsure.revisions(), &revision);
+            let is_sure = are_uploads_forgotten || all_use_revision(recorder.unsure.revisions(), &revision);
             !recorder.is_silent && recorder.follows == self.config && is_sure
         };
         match self.all.values().all(says) {
-            true if self.all.is_empty() => Follow::NoRecorders,
-            true => Follow::Holds(self.config.clone()),
-            false => Follow::Unknown,
+            true if self.all.is_empty() => HoldAck::NoRecorders,
+            true => HoldAck::Acknowledged(self.config.clone()),
+            false => HoldAck::Unknown,
         }
     }
 }
@@ -81,7 +81,7 @@ impl Recorders {
         let (revision, mut all) = (revision(&self.config), Vec::new());
         for ((_, name), recorder) in &self.all {
             let follows = recorder.follows == self.config;
-            let is_sure = all_follow(recorder.unsure.revisions(), &revision);
+            let is_sure = all_use_revision(recorder.unsure.revisions(), &revision);
             if recorder.is_silent || !follows || !is_sure {
                 let waiting = recorder.spool.len();
                 let silent = recorder.is_silent;
@@ -101,7 +101,7 @@ pub fn target() -> StorageTarget {
         bucket: "bucket".into(),
         path_style: true,
         ca_pem: None,
-        credentials: Credentials::keys("id", "secret"),
+        credentials: Credentials::access_key("id", "secret"),
         proxy: None,
     }
 }
@@ -113,15 +113,15 @@ fn path(key: &Key) -> PathBuf {
 /// One source, for ever.
 pub async fn record(world: Shared, class: Class, source: String) {
     let of = (class, source);
-    let simulated = Simulated {
-        http: client(&world, Who::Recorder, &Arc::new(Life::default())),
+    let simulated = Simulation {
+        http: client(&world, Who::Recorder, &Arc::new(ProcessLife::default())),
         now: {
             let world = world.clone();
             Arc::new(move || lock(&world).now())
         },
         seed: lock(&world).seed,
     };
-    let uploader = within(simulated.clone(), async { Uploader::new(&target()).unwrap() }).await;
+    let uploader = run_within(simulated.clone(), async { Uploader::new(&target()).unwrap() }).await;
     loop {
         let (pause, length) = {
             let world = &mut *lock(&world);
@@ -143,7 +143,7 @@ pub async fn record(world: Shared, class: Class, source: String) {
             let start = now + SignedDuration::from_secs(recorder.ahead - i64::try_from(length).unwrap());
             recorder.spool.push(recorded(&of, start, length * 1000));
         }
-        within(simulated.clone(), upload_all(&world, &of, &uploader)).await;
+        run_within(simulated.clone(), upload_spool(&world, &of, &uploader)).await;
     }
 }
 
@@ -154,14 +154,14 @@ pub fn recorded(of: &(Class, String), start: Timestamp, millis: u64) -> Waiting 
     Waiting { key: Key::new(of.0, of.1.clone(), start, millis, &sha256).unwrap(), body, sha256 }
 }
 
-async fn upload_all(world: &Shared, of: &(Class, String), uploader: &Uploader) {
+async fn upload_spool(world: &Shared, of: &(Class, String), uploader: &Uploader) {
     let waiting = lock(world).recorders.all[of].spool.clone();
     for one in waiting {
         let (tag, followed, forgets) = {
             let mut world = lock(world);
             let is_untagged = world.is_broken(Mutation::RecorderIgnoresHolds);
             let recorder = world.recorders.all.get_mut(of).unwrap();
-            let covers: Vec<Cover> = recorder.follows.values().map(Covering::cover).collect();
+            let covers: Vec<HoldScope> = recorder.follows.values().map(HoldScopeConfig::scope).collect();
             let covers = if is_untagged { Vec::new() } else { covers };
             (
                 put_tag(&covers, &one.key),
@@ -174,10 +174,10 @@ async fn upload_all(world: &Shared, of: &(Class, String), uploader: &Uploader) {
             let mut world = lock(world);
             let (now, recorder) = (Instant::now().into_std(), world.recorders.all.get_mut(of).unwrap());
             if is_known {
-                recorder.unsure.confirmed(&path(&one.key));
+                recorder.unsure.record_confirmation(&path(&one.key));
                 recorder.spool.retain(|other| other.key != one.key);
             } else if !forgets {
-                recorder.unsure.failed(path(&one.key), followed.clone(), now);
+                recorder.unsure.record_failure(path(&one.key), followed.clone(), now);
             }
         };
         note(false);
@@ -193,7 +193,7 @@ async fn upload_all(world: &Shared, of: &(Class, String), uploader: &Uploader) {
     let now = Instant::now().into_std();
     let recorder = world.recorders.all.get_mut(of).unwrap();
     let spool: HashSet<PathBuf> = recorder.spool.iter().map(|one| path(&one.key)).collect();
-    recorder.unsure.forget(|| spool, now);
+    recorder.unsure.prune(|| spool, now);
 }
 
 /// Takes up what is to be followed, after a while, and now and then dies.
@@ -213,7 +213,7 @@ pub async fn configure(world: Shared, of: (Class, String)) {
         let (config, is_calm) = (world.recorders.config.clone(), world.is_calm);
         let forgets = world.is_broken(Mutation::SpoolForgotten);
         let (dies, changes_voice) = (world.rng.u32(0..60) == 0, world.rng.u32(0..40) == 0);
-        let is_deaf = matches!(world.temper.theme, Theme::Deaf | Theme::Overdue)
+        let is_deaf = matches!(world.temper.theme, Theme::UnreachableRecorder | Theme::Overdue)
             && world.recorders.all.keys().next() == Some(&of);
         let recorder = world.recorders.all.get_mut(&of).unwrap();
         if !recorder.is_silent {
@@ -227,12 +227,12 @@ pub async fn configure(world: Shared, of: (Class, String)) {
         if dies && !is_calm {
             let waiting =
                 if forgets { Vec::new() } else { recorder.spool.iter().map(|one| path(&one.key)).collect() };
-            recorder.unsure = Unsure::of_recorder_before(waiting, Instant::now().into_std());
+            recorder.unsure = InDoubtUploads::from_previous_recorder(waiting, Instant::now().into_std());
             world.say(|| format!("the recorder of {of:?} dies and begins anew"));
         }
         // What was tried long ago, and is nowhere any more, cannot arrive.
         let recorder = world.recorders.all.get_mut(&of).unwrap();
         let spool: HashSet<PathBuf> = recorder.spool.iter().map(|one| path(&one.key)).collect();
-        recorder.unsure.forget(|| spool, Instant::now().into_std());
+        recorder.unsure.prune(|| spool, Instant::now().into_std());
     }
 }

@@ -12,13 +12,13 @@ mod settings;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use counting::{Day, count, count_in_part};
-use day::{Operator, Situation, cameras, midnight};
-use desk::{Part, Price, lock};
+use counting::{Day, count, extrapolate_day};
+use day::{Operator, Scenario, cameras, midnight};
+use desk::{Part, PriceTier, lock};
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use toezicht::protocol::Window;
-use toezicht::storage::ledger::Entry;
+use toezicht::storage::ledger::LedgerEntry;
 
 use crate::api::Incident;
 use crate::say;
@@ -41,8 +41,8 @@ fn over(name: &str, cameras: &[String], hours_ago: i64, hours: Option<i64>) -> I
 }
 
 /// A day of five cameras.
-fn whole(holds: Vec<Incident>) -> Situation {
-    Situation { cameras: cameras(5), holds, are_uploads_real: false, backlog: 30, hours: 24 }
+fn whole(holds: Vec<Incident>) -> Scenario {
+    Scenario { cameras: cameras(5), holds, are_uploads_real: false, backlog: 30, hours: 24 }
 }
 
 /// Fifty over the last three weeks: two hours each, of one camera or two.
@@ -60,7 +60,7 @@ fn fifty() -> Vec<Incident> {
 }
 
 impl Day {
-    fn of(&self, parts: &[Part], price: Price) -> u64 {
+    fn of(&self, parts: &[Part], price: PriceTier) -> u64 {
         let counts = self.counts.iter();
         let counts = counts.filter(|((part, of, _), _)| parts.contains(part) && *of == price);
         counts.map(|(_, count)| count).sum()
@@ -68,17 +68,17 @@ impl Day {
 
     #[allow(clippy::cast_precision_loss, reason = "far fewer than 2^52")]
     fn dollars(&self, parts: &[Part]) -> f64 {
-        self.of(parts, Price::Dear) as f64 * DEAR + self.of(parts, Price::Cheap) as f64 * CHEAP
+        self.of(parts, PriceTier::Tier1) as f64 * DEAR + self.of(parts, PriceTier::Cheap) as f64 * CHEAP
     }
 
     fn requests(&self, parts: &[Part]) -> String {
         let of = |price| thousands(self.of(parts, price));
-        let (dear, cheap, free) = (of(Price::Dear), of(Price::Cheap), of(Price::Free));
+        let (dear, cheap, free) = (of(PriceTier::Tier1), of(PriceTier::Cheap), of(PriceTier::Free));
         format!("{dear} | {cheap} | {free} | {:.4}", self.dollars(parts))
     }
 
     /// What was seen held and has not changed is read again when everything is verified, and once.
-    fn keeps_its_word(&self) {
+    fn assert_no_early_reads(&self) {
         let (count, first) = (self.early.len(), self.early.first());
         assert_eq!(count, 0, "read again too early, the first: {first:?}");
     }
@@ -108,7 +108,7 @@ fn stands(rows: &[String]) {
 
 /// Compares a day with the page.
 fn told(name: &str, goal: f64, day: Day) -> Day {
-    day.keeps_its_word();
+    day.assert_no_early_reads();
     let met = if day.dollars(&PARTS) <= goal { "met" } else { "**missed**" };
     let shares = PARTS.map(|part| format!("{:.4}", day.dollars(&[part]))).join(" | ");
     for ((part, price, operation), count) in &day.counts {
@@ -127,8 +127,8 @@ fn told(name: &str, goal: f64, day: Day) -> Day {
 
 #[test]
 #[ignore = "`make requests`: some minutes"]
-fn idle_site() {
-    let day = count(Situation { are_uploads_real: true, ..whole(Vec::new()) });
+fn idle_site_costs_as_documented() {
+    let day = count(Scenario { are_uploads_real: true, ..whole(Vec::new()) });
     let recorders = day.requests(&[Part::Recorders]);
     told("an idle Site", 0.02, day);
     stands(&[format!("| its recorders' uploads | {recorders} | | |")]);
@@ -136,35 +136,35 @@ fn idle_site() {
 
 #[test]
 #[ignore = "`make requests`: some minutes"]
-fn one_ended_hold() {
+fn one_ended_hold_costs_as_documented() {
     let hold = || whole(vec![over("one", &cameras(1), 50, Some(2))]);
     let day = told("one hold over two hours of one camera, ended", 0.05, count(hold()));
     // Other rows are counted in part.
-    let part = count_in_part(hold()).dollars(&PARTS);
+    let part = extrapolate_day(hold()).dollars(&PARTS);
     say(&format!("requests: the same in part: {part:.4}"));
     assert!((0.9..1.1).contains(&(part / day.dollars(&PARTS))), "{part}");
 }
 
 #[test]
 #[ignore = "`make requests`: some minutes"]
-fn fifty_ended_holds() {
-    let day = count_in_part(whole(fifty()));
+fn fifty_ended_holds_cost_as_documented() {
+    let day = extrapolate_day(whole(fifty()));
     told("50 holds over two hours of one or two cameras, ended", 1.0, day);
 }
 
 #[test]
 #[ignore = "`make requests`: some minutes"]
-fn one_ongoing_hold() {
-    let day = count_in_part(whole(vec![over("ongoing", &cameras(5), 24, None)]));
+fn one_ongoing_hold_costs_as_documented() {
+    let day = extrapolate_day(whole(vec![over("ongoing", &cameras(5), 24, None)]));
     told("one ongoing hold over five cameras, a day old", 1.0, day);
 }
 
 /// The same in short, with every test run.
 #[test]
-fn marks_are_read_no_more_often_than_the_status_says() {
+fn protection_is_read_as_often_as_status_says() {
     let holds = vec![over("ended", &cameras(1), 5, Some(1)), over("ongoing", &cameras(1), 2, None)];
-    let day = count(Situation { cameras: cameras(1), holds, are_uploads_real: true, backlog: 1, hours: 1 });
-    day.keeps_its_word();
+    let day = count(Scenario { cameras: cameras(1), holds, are_uploads_real: true, backlog: 1, hours: 1 });
+    day.assert_no_early_reads();
     assert_eq!(day.stated, (900, 900));
     // Every quarter of an hour, and before and after its embargo ends.
     assert!((4..=6).contains(&day.most_reads), "{}", day.most_reads);
@@ -173,7 +173,7 @@ fn marks_are_read_no_more_often_than_the_status_says() {
 /// What a pass, one that sweeps everything, and a whole audit ask for beside this many closed holds; and how long the pass
 /// takes.
 fn beside(closed: usize, are_resources_there: bool) -> ([u64; 3], Duration) {
-    let situation = Situation {
+    let situation = Scenario {
         cameras: cameras(1),
         holds: vec![over("open", &cameras(1), 20, Some(1))],
         are_uploads_real: false,
@@ -187,7 +187,8 @@ fn beside(closed: usize, are_resources_there: bool) -> ([u64; 3], Duration) {
             let uid = operator.api.declare(&incident, released_at);
             operator.api.resolve(&uid, released_at);
             let hold = operator.api.holds[&uid].clone();
-            let entry = Entry::of(uid.clone(), "heusden".into(), incident.name, &hold.spec, released_at);
+            let entry =
+                LedgerEntry::new(uid.clone(), "heusden".into(), incident.name, &hold.spec, released_at);
             let entry = serde_json::to_vec(&entry.resolved(released_at).closed(released_at)).unwrap();
             let by = By { who: Who::Operator(0), now: released_at, sent: released_at };
             let key = format!("ledger/closed/{uid}.json");
@@ -211,7 +212,7 @@ fn beside(closed: usize, are_resources_there: bool) -> ([u64; 3], Duration) {
         let (before, began) = (asked(&operator), Instant::now());
         operator.look().await;
         let (plain, took) = (asked(&operator), began.elapsed());
-        operator.forget_last_times();
+        operator.forget_sweep_and_audit();
         operator.look().await;
         let swept = asked(&operator);
         operator.audit().await;
@@ -220,7 +221,7 @@ fn beside(closed: usize, are_resources_there: bool) -> ([u64; 3], Duration) {
 }
 
 /// Closed holds cost no request, however many there are: with their resources and without.
-fn closed_holds_cost_nothing(most: usize) {
+fn assert_closed_holds_cost_no_request(most: usize) {
     let mut few = None;
     for (closed, are_there) in [(10, true), (most, true), (most, false)] {
         let (asked, took) = beside(closed, are_there);
@@ -240,12 +241,12 @@ fn closed_holds_cost_nothing(most: usize) {
 }
 
 #[test]
-fn a_thousand_closed_holds_cost_no_request() {
-    closed_holds_cost_nothing(1_000);
+fn thousand_closed_holds_cost_no_request() {
+    assert_closed_holds_cost_no_request(1_000);
 }
 
 #[test]
 #[ignore = "`make requests`: a minute"]
 fn ten_thousand_closed_holds_cost_no_request() {
-    closed_holds_cost_nothing(10_000);
+    assert_closed_holds_cost_no_request(10_000);
 }

@@ -70,7 +70,7 @@ async fn whole(seed: u64, scope: Scope) -> Report {
     start(&world, people::relay(world.clone()));
     start(&world, people::restore(world.clone()));
     start(&world, people::disturb(world.clone()));
-    start(&world, people::come_back(world.clone()));
+    start(&world, people::end_api_outages(world.clone()));
     start(&world, people::attack(world.clone()));
     start(&world, people::betray(world.clone()));
     start(&world, people::expire(world.clone()));
@@ -78,7 +78,7 @@ async fn whole(seed: u64, scope: Scope) -> Report {
         let world = lock(&world);
         match (world.temper.theme, world.temper.haste) {
             // Who is deaf, is so for longer than a release waits; what that leaves, the next day's sweep puts right.
-            (Theme::Deaf | Theme::Overdue, _) => (scope.trouble + 8, scope.quiet + 21),
+            (Theme::UnreachableRecorder | Theme::Overdue, _) => (scope.trouble + 8, scope.quiet + 21),
             // As much happens in less time.
             (_, 10) => (scope.trouble / 3, scope.quiet),
             _ => (scope.trouble, scope.quiet),
@@ -94,7 +94,7 @@ async fn whole(seed: u64, scope: Scope) -> Report {
         if world.is_crowded() {
             // Somebody gives them more.
             for (fate, befalls) in &mut world.befalls {
-                *fate = Fate::Dies;
+                *fate = Fate::Crash;
                 befalls.notify_one();
             }
         }

@@ -53,7 +53,7 @@ impl Version {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
     Put,
-    Marked,
+    MarkerAdded,
     Removed,
     Hold(bool),
     Tag(Option<String>),
@@ -141,7 +141,7 @@ impl Store {
             by: by.who,
         };
         self.keys.entry(key.to_owned()).or_default().insert(0, version);
-        let what = if is_marker { What::Marked } else { What::Put };
+        let what = if is_marker { What::MarkerAdded } else { What::Put };
         self.tell(by, key, &id, what, None);
         id
     }
@@ -155,7 +155,7 @@ impl Store {
         tags: Vec<(String, String)>,
         is_new_only: bool,
     ) -> Result<String, No> {
-        self.may_put(by.who, key, &tags)?;
+        self.check_put_allowed(by.who, key, &tags)?;
         let current = self.keys.get(key).and_then(|versions| versions.first());
         let is_there = current.is_some_and(|version| !version.is_marker);
         if is_new_only && is_there && !self.kind.ignores_condition {
@@ -165,7 +165,7 @@ impl Store {
     }
 
     /// The bucket's policy, as far as it matters.
-    fn may_put(&self, who: Who, key: &str, tags: &[(String, String)]) -> Result<(), No> {
+    fn check_put_allowed(&self, who: Who, key: &str, tags: &[(String, String)]) -> Result<(), No> {
         let denied = Err(No(403, "AccessDenied"));
         match who {
             Who::Recorder | Who::Hostile => {

@@ -3,59 +3,59 @@
 
 use fastrand::Rng;
 
-use super::kind::{Mishap, Weather};
+use super::kind::{FaultRate, NetworkFault};
 
 /// What happens at the worst moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     Declared,
     /// Declared where nobody can be asked any more.
-    Unasked,
+    DeclaredDuringOutage,
     Widened,
     Resolved,
     Reopened,
     /// Lost in a restore.
-    Forgotten,
+    LostInRestore,
     /// Lost in a restore, and made anew.
-    Remade,
+    LostAndRecreated,
     /// The window ends.
     Ends,
     ClockSteps,
     /// Somebody takes a legal hold off.
-    TakenOff,
+    HoldCleared,
     /// Somebody hides what is held.
     Hidden,
     /// Somebody destroys what is held.
     Destroyed,
     /// A recorder answers nobody any more, or does again.
-    Voice,
+    RecorderReachability,
     /// The leader is stopped, and thaws later.
     Stops,
 }
 
 const EVENTS: [Event; 14] = [
     Event::Declared,
-    Event::Unasked,
+    Event::DeclaredDuringOutage,
     Event::Widened,
     Event::Resolved,
     Event::Reopened,
-    Event::Forgotten,
-    Event::Remade,
+    Event::LostInRestore,
+    Event::LostAndRecreated,
     Event::Ends,
     Event::ClockSteps,
-    Event::TakenOff,
+    Event::HoldCleared,
     Event::Hidden,
     Event::Destroyed,
-    Event::Voice,
+    Event::RecorderReachability,
     Event::Stops,
 ];
 
 /// What somebody does who administers the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Betrayal {
+pub enum AdminTampering {
     Marks,
     Hides,
-    SpoilsLedger,
+    TampersWithLedger,
 }
 
 /// What somebody does with a recorder's credentials.
@@ -85,18 +85,18 @@ pub enum Theme {
     /// Held versions are destroyed, and leaders with them.
     Losses,
     /// A recorder that fell silent stays so until all is calm: for longer than anybody waits.
-    Deaf,
+    UnreachableRecorder,
     Clocks,
     /// Answers are refusals, or halves.
-    Refusals,
+    Rejections,
     Attacks,
     Restores,
     /// Answers are halves, now and then.
-    Halves,
+    TruncatedResponses,
     /// Something in front of the store refuses what is asked of legal holds and tags.
     Marks,
     /// Legal holds and tags that a leader sets lie somewhere, while it is lost and the incident is over.
-    LateMarks,
+    LateProtection,
     /// A backup is restored of before an incident was over.
     Backups,
     /// What was resolved comes to its ceiling, and is not released.
@@ -114,27 +114,27 @@ const THEMES: [Theme; 34] = [
     Theme::Ceilings,
     Theme::Ceilings,
     Theme::Takeovers,
-    Theme::Deaf,
+    Theme::UnreachableRecorder,
     Theme::Uploads,
     Theme::Takeovers,
     Theme::Uploads,
     Theme::Losses,
-    Theme::Deaf,
+    Theme::UnreachableRecorder,
     Theme::Clocks,
-    Theme::Refusals,
-    Theme::Refusals,
+    Theme::Rejections,
+    Theme::Rejections,
     Theme::Losses,
-    Theme::Halves,
+    Theme::TruncatedResponses,
     Theme::Attacks,
     Theme::Attacks,
-    Theme::Halves,
+    Theme::TruncatedResponses,
     Theme::Restores,
     Theme::Clocks,
     Theme::Backups,
     Theme::Marks,
     Theme::Marks,
-    Theme::LateMarks,
-    Theme::LateMarks,
+    Theme::LateProtection,
+    Theme::LateProtection,
     Theme::Backups,
     Theme::Restores,
     Theme::Overdue,
@@ -143,7 +143,7 @@ const THEMES: [Theme; 34] = [
 
 /// See the module.
 #[derive(Clone, Debug)]
-pub struct Temper {
+pub struct SeedProfile {
     pub theme: Theme,
     /// How often, in a thousand requests of an operator, something happens meanwhile.
     pub keenness: u32,
@@ -152,9 +152,9 @@ pub struct Temper {
     /// How often people do something: the same.
     pub pace: u64,
     pub events: Vec<Event>,
-    pub betrayals: Vec<Betrayal>,
+    pub betrayals: Vec<AdminTampering>,
     pub attacks: Vec<Attack>,
-    pub weather: Weathers,
+    pub weather: FaultRates,
 }
 
 /// All of them, or a few.
@@ -167,7 +167,7 @@ fn some<T: Copy>(rng: &mut Rng, all: &[T]) -> Vec<T> {
     rng.choose_multiple(all.iter().copied(), count)
 }
 
-impl Temper {
+impl SeedProfile {
     /// What a seed is inclined to.
     pub fn drawn(rng: &mut Rng) -> Self {
         let theme = *rng.choice(&THEMES).unwrap();
@@ -177,15 +177,18 @@ impl Temper {
             haste: *rng.choice(&[1, 3, 10]).unwrap(),
             pace: *rng.choice(&[1, 1, 3]).unwrap(),
             events: some(rng, &EVENTS),
-            betrayals: some(rng, &[Betrayal::Marks, Betrayal::Hides, Betrayal::SpoilsLedger]),
+            betrayals: some(
+                rng,
+                &[AdminTampering::Marks, AdminTampering::Hides, AdminTampering::TampersWithLedger],
+            ),
             attacks: some(
                 rng,
                 &[Attack::OddKeys, Attack::ManySources, Attack::FarFuture, Attack::ManyVersions],
             ),
-            weather: Weathers {
+            weather: FaultRates {
                 of_operators: weather(rng, &[0, 0, 4, 20, 60]),
                 of_recorders: weather(rng, &[0, 50, 300]),
-                ..Weathers::default()
+                ..FaultRates::default()
             },
         };
         any.about(theme)
@@ -193,56 +196,59 @@ impl Temper {
 
     #[allow(clippy::too_many_lines, reason = "an arm for each theme")]
     fn about(self, theme: Theme) -> Self {
-        let only = |per_mille, mishaps: &[Mishap]| Weather { per_mille, mishaps: mishaps.to_vec() };
-        let of_operators = |weather| Weathers { of_operators: weather, ..Weathers::default() };
-        let of_marks = |weather| Weathers { marks: weather, ..Weathers::default() };
+        let only = |per_mille, mishaps: &[NetworkFault]| FaultRate { per_mille, mishaps: mishaps.to_vec() };
+        let of_operators = |weather| FaultRates { of_operators: weather, ..FaultRates::default() };
+        let of_marks = |weather| FaultRates { marks: weather, ..FaultRates::default() };
         match theme {
             Theme::Any => self,
             Theme::Ceilings => Self {
                 keenness: 100,
                 haste: 3,
-                events: vec![Event::Declared, Event::Unasked, Event::Resolved],
-                weather: Weathers::default(),
+                events: vec![Event::Declared, Event::DeclaredDuringOutage, Event::Resolved],
+                weather: FaultRates::default(),
                 ..self
             },
             Theme::Takeovers => Self {
                 keenness: 30,
                 haste: 10,
                 events: vec![Event::Resolved, Event::Stops, Event::Declared],
-                betrayals: vec![Betrayal::Hides],
-                weather: of_operators(only(40, &[Mishap::Slow])),
+                betrayals: vec![AdminTampering::Hides],
+                weather: of_operators(only(40, &[NetworkFault::Slow])),
                 ..self
             },
             Theme::Uploads => Self {
                 keenness: 20,
                 haste: 10,
                 events: vec![Event::Declared, Event::Widened, Event::Resolved],
-                weather: Weathers { of_recorders: only(500, &[Mishap::Slow]), ..Weathers::default() },
+                weather: FaultRates {
+                    of_recorders: only(500, &[NetworkFault::Slow]),
+                    ..FaultRates::default()
+                },
                 ..self
             },
             Theme::Losses => Self {
                 keenness: 20,
                 haste: 10,
                 events: vec![Event::Destroyed],
-                betrayals: vec![Betrayal::Marks],
+                betrayals: vec![AdminTampering::Marks],
                 ..self
             },
-            Theme::Deaf => Self {
+            Theme::UnreachableRecorder => Self {
                 haste: 1,
                 events: vec![Event::Resolved, Event::Declared],
-                betrayals: vec![Betrayal::Hides],
+                betrayals: vec![AdminTampering::Hides],
                 ..self
             },
             Theme::Clocks => Self {
                 keenness: 30,
                 haste: 3,
                 events: vec![Event::ClockSteps],
-                weather: Weathers::default(),
+                weather: FaultRates::default(),
                 ..self
             },
-            Theme::Refusals => Self {
+            Theme::Rejections => Self {
                 haste: 3,
-                weather: of_operators(only(150, &[Mishap::BadRequest, Mishap::Truncated])),
+                weather: of_operators(only(150, &[NetworkFault::BadRequest, NetworkFault::Truncated])),
                 ..self
             },
             Theme::Attacks => Self {
@@ -253,30 +259,30 @@ impl Temper {
             Theme::Restores => Self {
                 keenness: 60,
                 haste: 3,
-                events: vec![Event::Remade, Event::Reopened, Event::Forgotten, Event::Declared],
+                events: vec![Event::LostAndRecreated, Event::Reopened, Event::LostInRestore, Event::Declared],
                 ..self
             },
-            Theme::Halves => Self {
+            Theme::TruncatedResponses => Self {
                 keenness: 10,
                 haste: 3,
                 events: vec![Event::Resolved, Event::Declared],
-                weather: of_operators(only(30, &[Mishap::Truncated])),
+                weather: of_operators(only(30, &[NetworkFault::Truncated])),
                 ..self
             },
             Theme::Marks => Self {
                 keenness: 10,
                 haste: 10,
                 events: vec![Event::Resolved, Event::Declared],
-                betrayals: vec![Betrayal::Hides],
-                weather: of_marks(only(200, &[Mishap::BadRequest])),
+                betrayals: vec![AdminTampering::Hides],
+                weather: of_marks(only(200, &[NetworkFault::BadRequest])),
                 ..self
             },
-            Theme::LateMarks => Self {
+            Theme::LateProtection => Self {
                 keenness: 30,
                 haste: 10,
                 events: vec![Event::Resolved, Event::Stops, Event::Declared],
-                betrayals: vec![Betrayal::Hides],
-                weather: of_marks(only(150, &[Mishap::Slow])),
+                betrayals: vec![AdminTampering::Hides],
+                weather: of_marks(only(150, &[NetworkFault::Slow])),
                 ..self
             },
             Theme::Backups => {
@@ -286,7 +292,7 @@ impl Temper {
                 keenness: 60,
                 haste: 1,
                 events: vec![Event::Resolved, Event::Declared],
-                weather: Weathers::default(),
+                weather: FaultRates::default(),
                 ..self
             },
         }
@@ -295,20 +301,20 @@ impl Temper {
     /// Once all is calm.
     pub fn calm(&mut self) {
         (self.keenness, self.haste, self.pace) = (0, 1, 1);
-        self.weather = Weathers::default();
+        self.weather = FaultRates::default();
     }
 }
 
 /// How the network is to those who have this much of it.
-fn weather(rng: &mut Rng, per_mille: &[u32]) -> Weather {
-    Weather { per_mille: *rng.choice(per_mille).unwrap(), mishaps: some(rng, &Mishap::ALL) }
+fn weather(rng: &mut Rng, per_mille: &[u32]) -> FaultRate {
+    FaultRate { per_mille: *rng.choice(per_mille).unwrap(), mishaps: some(rng, &NetworkFault::ALL) }
 }
 
 /// How bad things are.
 #[derive(Clone, Debug, Default)]
-pub struct Weathers {
-    pub of_operators: Weather,
-    pub of_recorders: Weather,
+pub struct FaultRates {
+    pub of_operators: FaultRate,
+    pub of_recorders: FaultRate,
     /// Where operators ask for legal holds and tags, or set them: beside the first.
-    pub marks: Weather,
+    pub marks: FaultRate,
 }

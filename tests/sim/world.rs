@@ -15,7 +15,7 @@ use super::lease::Fate;
 use super::mutations::Mutation;
 use super::recorder::Recorders;
 use super::store::{By, No, Store, Who};
-use super::temper::Temper;
+use super::temper::SeedProfile;
 use super::xml::digest;
 
 /// Lines of the trace that are kept for who reads of a failure.
@@ -27,7 +27,7 @@ pub struct World {
     pub rng: fastrand::Rng,
     /// Requests so far.
     pub step: u64,
-    pub temper: Temper,
+    pub temper: SeedProfile,
     /// What befalls the leader of each place now, and who is told of it.
     pub befalls: [(Fate, Arc<Notify>); 2],
     pub store: Store,
@@ -56,7 +56,7 @@ impl World {
     pub fn new(seed: u64, kind: impl FnOnce(&mut fastrand::Rng) -> Kind, broken: Option<Mutation>) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
         let kind = kind(&mut rng);
-        let temper = Temper::drawn(&mut rng);
+        let temper = SeedProfile::drawn(&mut rng);
         let first: Timestamp = "2026-03-01T00:00:00Z".parse().unwrap();
         let base = first + SignedDuration::from_secs(rng.i64(0..86_400));
         let mut world = Self {
@@ -100,7 +100,7 @@ impl World {
     }
 
     /// Whether what was released is held anew at once.
-    pub const fn is_relaying(&self) -> bool {
+    pub const fn redeclares_released(&self) -> bool {
         self.seed % 5 == 4
     }
 
@@ -156,7 +156,7 @@ impl World {
     /// The store does what is asked; where a rule is broken, something else.
     pub fn served(&mut self, by: By, ask: &Ask) -> Result<Answer, No> {
         if self.broken.is_some() {
-            return self.served_otherwise(by, ask);
+            return self.serve_mutated(by, ask);
         }
         self.store.answer(by, ask)
     }

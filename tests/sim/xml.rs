@@ -175,6 +175,6 @@ pub fn deleted(errors: &[(String, String, No)]) -> String {
     root("DeleteResult", &all)
 }
 
-pub fn no_uploads() -> String {
+pub fn empty_uploads_result() -> String {
     root("ListMultipartUploadsResult", &element("IsTruncated", "false"))
 }

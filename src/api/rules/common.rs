@@ -1,21 +1,21 @@
 //! Rules of the pieces that more than one kind uses.
 
-use super::Rule;
+use super::CelRule;
 
-pub(in crate::api) const OBJECT_NAME: &[Rule] = &[Rule {
+pub(in crate::api) const OBJECT_NAME: &[CelRule] = &[CelRule {
     field: "",
     cel: "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')",
     message: "the name of an object in the same namespace has lowercase letters, digits, '-' and '.' only; write \
               its metadata.name, without namespace or kind",
 }];
 
-pub(in crate::api) const SITE_NAME: &[Rule] = &[Rule {
+pub(in crate::api) const SITE_NAME: &[CelRule] = &[CelRule {
     field: "",
     cel: "self.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
     message: "a Site's name has lowercase letters, digits and '-', and begins with a letter; write its metadata.name",
 }];
 
-pub(in crate::api) const CAMERA_NAME: &[Rule] = &[Rule {
+pub(in crate::api) const CAMERA_NAME: &[CelRule] = &[CelRule {
     field: "",
     cel: "self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",
     message: "a Camera's name has lowercase letters, digits and '-' only; write its metadata.name",
@@ -23,7 +23,7 @@ pub(in crate::api) const CAMERA_NAME: &[Rule] = &[Rule {
 
 // The pattern is by months, since the server's own check of dates costs more than the budget allows; what is
 // left, the last days of February, the conversion refuses.
-pub(in crate::api) const DATE_OR_INSTANT: &[Rule] = &[Rule {
+pub(in crate::api) const DATE_OR_INSTANT: &[CelRule] = &[CelRule {
     field: "",
     cel: "self.matches('^[0-9]{4}-(02-[0-2][0-9]|(0[469]|11)-([0-2][0-9]|30)|(0[13578]|1[02])-([0-2][0-9]|3[01]))\
           (T[0-9:]{8}([.][0-9]{1,9})?(Z|[+-](0[0-9]|1[0-4]):[0-5][0-9]))?$') \
@@ -32,7 +32,7 @@ pub(in crate::api) const DATE_OR_INSTANT: &[Rule] = &[Rule {
               2020-05-06T00:00:00+02:00",
 }];
 
-pub(in crate::api) const TIME_WINDOW: &[Rule] = &[Rule {
+pub(in crate::api) const TIME_WINDOW: &[CelRule] = &[CelRule {
     field: ".until",
     cel: "!has(self.until) || self.from < self.until",
     message: "a stretch of time ends after it begins: set until later than from, or leave until out while it is \
@@ -41,7 +41,7 @@ pub(in crate::api) const TIME_WINDOW: &[Rule] = &[Rule {
 
 /// Forms in which stores name one identity: a bare name, or the ARN of a user, a role, or a session of either. What
 /// is no letter, digit or one of `+=,.@_-` is in none of them: a store expands `${aws:username}` to whoever asks.
-macro_rules! principal_forms {
+macro_rules! principal_pattern {
     () => {
         "^([A-Za-z0-9+=,.@_-]+|arn:aws(-[a-z]+)*:(iam::[A-Za-z0-9_-]*:(root|(user|role)(/[A-Za-z0-9+=,.@_-]+)+)\
          |sts::[A-Za-z0-9_-]*:(assumed-role|federated-user)(/[A-Za-z0-9+=,.@_-]+)+))$"
@@ -49,32 +49,33 @@ macro_rules! principal_forms {
 }
 
 /// Names of these forms that stand for more than one identity.
-macro_rules! principal_crowds {
+macro_rules! shared_principal_pattern {
     () => {
         "^[0-9]{12}$|^root$|:root$|(^|/)anonymous$"
     };
 }
 
 /// As regular expressions that CEL and Rust read alike: the form that a principal has, and the names that it has not.
-pub(in crate::api) const PRINCIPAL_FORMS: (&str, &str) = (principal_forms!(), principal_crowds!());
+pub(in crate::api) const PRINCIPAL_PATTERNS: (&str, &str) =
+    (principal_pattern!(), shared_principal_pattern!());
 
-pub(in crate::api) const PRINCIPAL: &[Rule] = &[
-    Rule {
+pub(in crate::api) const PRINCIPAL: &[CelRule] = &[
+    CelRule {
         field: "",
-        cel: concat!("self.matches('", principal_forms!(), "')"),
+        cel: concat!("self.matches('", principal_pattern!(), "')"),
         message: "article 4.1: a principal names one identity, never a wildcard, a variable or a pattern: letters, digits \
                   and +=,.@_- only; write the user's or role's ARN or its bare name, as the store's policies do, such as \
                   arn:aws:iam::123456789012:user/name",
     },
-    Rule {
+    CelRule {
         field: "",
-        cel: concat!("!self.matches('", principal_crowds!(), "')"),
+        cel: concat!("!self.matches('", shared_principal_pattern!(), "')"),
         message: "article 4.1: a principal names one identity, never a whole account or its root, nor anonymous; create \
                   a user or role for it",
     },
 ];
 
-pub(in crate::api) const ENCRYPTION_KEY: &[Rule] = &[Rule {
+pub(in crate::api) const ENCRYPTION_KEY: &[CelRule] = &[CelRule {
     field: "",
     cel: "self.matches('^age1[a-z0-9]{58}$')",
     message: "an encryption key is an age public key, age1 and 58 characters, as age-keygen prints it; never the \

@@ -5,30 +5,30 @@
 //! one that is accepted: the ledger of that site's bucket may have it already. Whatever else a person narrows meanwhile,
 //! the ledger never covers less than it did, so nothing is released by that.
 
-use super::Rule;
+use super::CelRule;
 
-pub(in crate::api) const INCIDENT_HOLD: &[Rule] = &[
-    Rule {
+pub(in crate::api) const INCIDENT_HOLD: &[CelRule] = &[
+    CelRule {
         field: ".spec.siteRef",
         cel: "!has(oldSelf.status) || (!has(oldSelf.status.placement) && (!has(oldSelf.status.conditions) \
               || !oldSelf.status.conditions.exists(c, c.type == 'Accepted' && c.status == 'True'))) \
               || self.spec.siteRef.name == oldSelf.spec.siteRef.name",
         message: "article 6: a hold only grows: its site is fixed; create another hold for another site",
     },
-    Rule {
+    CelRule {
         field: ".spec.window.from",
         cel: "!has(oldSelf.status) || !has(oldSelf.status.placement) \
               || self.spec.window.from == oldSelf.spec.window.from",
         message: "article 6: a hold only grows and its start is fixed; place another hold for an earlier time, or a \
                   narrow one before you resolve this",
     },
-    Rule {
+    CelRule {
         field: ".spec.reference",
         cel: "!has(oldSelf.status) || !has(oldSelf.status.placement) \
               || self.spec.reference == oldSelf.spec.reference",
         message: "a hold belongs to one case: its reference is fixed; create another hold for another case",
     },
-    Rule {
+    CelRule {
         field: ".spec.window.until",
         cel: "!has(oldSelf.status) || !has(oldSelf.status.placement) || !has(oldSelf.spec.window.until) \
               || (has(self.spec.window.until) && self.spec.window.until >= oldSelf.spec.window.until)",
@@ -36,7 +36,7 @@ pub(in crate::api) const INCIDENT_HOLD: &[Rule] = &[
                   removed; to narrow it, place a narrow hold and resolve this one as Superseded",
     },
     // A name of which nothing was found may go: the ledger keeps it, so whatever still comes of it is held.
-    Rule {
+    CelRule {
         field: ".spec.cameras",
         cel: "!has(oldSelf.status) || !has(oldSelf.status.placement) || !has(self.spec.cameras) \
               || self.spec.cameras.size() == 0 || (has(oldSelf.spec.cameras) && oldSelf.spec.cameras.size() > 0 \
@@ -46,7 +46,7 @@ pub(in crate::api) const INCIDENT_HOLD: &[Rule] = &[
                   name in status.unknownCameras may be removed; to narrow it, place a narrow hold and resolve this \
                   one as Superseded",
     },
-    Rule {
+    CelRule {
         field: ".spec.calls",
         cel: "!has(oldSelf.status) || !has(oldSelf.status.placement) || !oldSelf.spec.calls || self.spec.calls",
         message: "article 6: a hold only grows: calls may go from false to true only; to narrow it, place a narrow \
@@ -54,21 +54,21 @@ pub(in crate::api) const INCIDENT_HOLD: &[Rule] = &[
     },
     // A resolution that lies ahead has released nothing: the operator says so in the status, and releases nothing before
     // it has taken that back.
-    Rule {
+    CelRule {
         field: ".spec.state",
         cel: "!has(oldSelf.status) || !has(oldSelf.status.placement) || oldSelf.spec.state != 'Resolved' \
               || self.spec.state == 'Resolved' \
               || oldSelf.status.conditions.exists(c, c.type == 'Released' && c.reason == 'ResolutionAhead')",
         message: "article 6: resolved is final, what the hold covered may be gone; create a new hold",
     },
-    Rule {
+    CelRule {
         field: ".spec",
         cel: "!has(oldSelf.status) || !has(oldSelf.status.placement) || oldSelf.spec.state != 'Resolved' \
               || self.spec.state != 'Resolved' || self.spec == oldSelf.spec \
               || oldSelf.status.conditions.exists(c, c.type == 'Released' && c.reason == 'ResolutionAhead')",
         message: "a resolved hold is a record and cannot be changed; create a new hold",
     },
-    Rule {
+    CelRule {
         field: ".spec.review.at",
         cel: "!has(oldSelf.status) || !has(oldSelf.status.placement) || !has(oldSelf.spec.review) \
               || (has(self.spec.review) && self.spec.review.at >= oldSelf.spec.review.at) \
@@ -77,26 +77,26 @@ pub(in crate::api) const INCIDENT_HOLD: &[Rule] = &[
     },
 ];
 
-pub(in crate::api) const INCIDENT_HOLD_SPEC: &[Rule] = &[
-    Rule {
+pub(in crate::api) const INCIDENT_HOLD_SPEC: &[CelRule] = &[
+    CelRule {
         field: ".resolution",
         cel: "has(self.resolution) == (self.state == 'Resolved')",
         message: "article 6: how an incident was resolved goes with state Resolved, and only with it: set both state \
                   and resolution, or neither",
     },
-    Rule {
+    CelRule {
         field: ".resolution.at",
         cel: "!has(self.resolution) || self.resolution.at >= self.window.from",
         message: "an incident is resolved after it began: set resolution.at later than window.from",
     },
-    Rule {
+    CelRule {
         field: ".review.at",
         cel: "!has(self.review) || self.review.at >= self.window.from",
         message: "a hold is reviewed after its incident began: set review.at to when the review took place",
     },
 ];
 
-pub(in crate::api) const REFERENCE: &[Rule] = &[Rule {
+pub(in crate::api) const REFERENCE: &[CelRule] = &[CelRule {
     field: "",
     cel: "self.matches('^[A-Za-z0-9][A-Za-z0-9._/-]*$') && self.matches('[0-9]')",
     message: "a reference is the organisation's case number, with letters, digits, '.', '_', '/' and '-', and a digit \

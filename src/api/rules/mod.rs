@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 
 /// One rule of the schema.
 #[derive(Debug)]
-pub struct Rule {
+pub struct CelRule {
     /// The field that a refusal names, relative to the part that the rule sits on; empty: that part itself.
     pub field: &'static str,
     /// The expression, which must be true.
@@ -31,7 +31,7 @@ pub struct Rule {
 }
 
 /// Rules as the schema writes them.
-pub(super) fn json(rules: &[Rule]) -> Value {
+pub(super) fn to_json(rules: &[CelRule]) -> Value {
     rules
         .iter()
         .map(|rule| {

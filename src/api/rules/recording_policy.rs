@@ -1,24 +1,24 @@
 //! Rules of RecordingPolicy.
 
-use super::Rule;
+use super::CelRule;
 
 /// Rules of the whole object.
-pub(in crate::api) const RECORDING_POLICY: &[Rule] = &[Rule {
+pub(in crate::api) const RECORDING_POLICY: &[CelRule] = &[CelRule {
     field: ".spec.replaces",
     cel: "!has(self.spec.replaces) || self.spec.replaces != self.metadata.name",
     message: "article 10: a policy replaces another one, not itself; name the earlier policy, or leave replaces out",
 }];
 
-pub(in crate::api) const RECORDING_POLICY_SPEC: &[Rule] = &[
+pub(in crate::api) const RECORDING_POLICY_SPEC: &[CelRule] = &[
     // An instant's day depends on the zone: what lies within 14 hours of the day is left to the operator.
-    Rule {
+    CelRule {
         field: ".inForce.from",
         cel: "self.inForce.from.size() == 10 \
               ? timestamp(self.inForce.from + 'T00:00:00Z') >= self.adopted.date \
               : timestamp(self.inForce.from) >= self.adopted.date - duration('14h')",
         message: "article 11: a policy enters into force after it is adopted; set inForce.from to adopted.date or later",
     },
-    Rule {
+    CelRule {
         field: ".incidentOfficers",
         cel: "!has(self.incidentOfficers) || self.incidentOfficers.all(a, \
               self.incidentOfficers.exists_one(b, b.subject == a.subject))",
@@ -26,7 +26,7 @@ pub(in crate::api) const RECORDING_POLICY_SPEC: &[Rule] = &[
     },
 ];
 
-pub(in crate::api) const TIME_ZONE: &[Rule] = &[Rule {
+pub(in crate::api) const TIME_ZONE: &[CelRule] = &[CelRule {
     field: "",
     cel: "self.matches('^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}$')",
     message: "a time zone is neither a city nor an offset; write its IANA name, such as Europe/Amsterdam",
@@ -34,7 +34,7 @@ pub(in crate::api) const TIME_ZONE: &[Rule] = &[Rule {
 
 // Of a day and an instant it takes the zone to tell which comes first: what no zone could put right is
 // refused here, the rest by the operator.
-pub(in crate::api) const IN_FORCE: &[Rule] = &[Rule {
+pub(in crate::api) const IN_FORCE: &[CelRule] = &[CelRule {
     field: ".until",
     cel: "!has(self.until) || (\
           self.from.size() == 10 \
@@ -47,20 +47,20 @@ pub(in crate::api) const IN_FORCE: &[Rule] = &[Rule {
               inForce.from, or leave it out",
 }];
 
-pub(in crate::api) const PURPOSE: &[Rule] = &[Rule {
+pub(in crate::api) const PURPOSE: &[CelRule] = &[CelRule {
     field: "",
     cel: "self.matches('^[A-Z][A-Za-z0-9]*$')",
     message: "article 1: a purpose is one word that begins with a capital, such as Theft or UnwantedBehaviour",
 }];
 
-pub(in crate::api) const RETENTION: &[Rule] = &[
-    Rule {
+pub(in crate::api) const RETENTION: &[CelRule] = &[
+    CelRule {
         field: ".video",
         cel: "!self.video.matches('^[1-4]d$')",
         message: "article 6: a ceiling below 5d cannot be kept by a store that looks once a day; set video to 5d or \
                   more",
     },
-    Rule {
+    CelRule {
         field: ".calls",
         cel: "!self.calls.matches('^[1-4]d$')",
         message: "article 6: a ceiling below 5d cannot be kept by a store that looks once a day; set calls to 5d or \

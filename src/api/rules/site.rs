@@ -1,29 +1,29 @@
 //! Rules of Site.
 
-use super::Rule;
+use super::CelRule;
 
 /// Rules of the whole object.
-pub(in crate::api) const SITE: &[Rule] = &[Rule {
+pub(in crate::api) const SITE: &[CelRule] = &[CelRule {
     field: "",
     cel: "self.metadata.name.matches('^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$')",
     message: "a Site's name is part of the names of its pods and services: at most 40 lowercase letters, digits and \
               '-', beginning with a letter; choose such a name",
 }];
 
-pub(in crate::api) const SITE_SPEC: &[Rule] = &[
-    Rule {
+pub(in crate::api) const SITE_SPEC: &[CelRule] = &[
+    CelRule {
         field: ".managers",
         cel: "self.managers.all(a, self.managers.exists_one(b, b.subject == a.subject))",
         message: "article 3.1: each manager is listed once; remove the second entry with the same subject",
     },
-    Rule {
+    CelRule {
         field: ".managers",
         cel: "self.managers.all(m, !has(m.principal) || (m.principal != self.storage.operator.principal \
               && m.principal != self.storage.recorder.principal))",
         message: "article 3.2: no machine may watch: a manager's principal is a person's own, not the operator's or \
                   the recorder's",
     },
-    Rule {
+    CelRule {
         field: ".storage.auditor.principal",
         cel: "!has(self.storage.auditor) || (self.storage.auditor.principal != self.storage.operator.principal \
               && self.storage.auditor.principal != self.storage.recorder.principal \
@@ -33,50 +33,50 @@ pub(in crate::api) const SITE_SPEC: &[Rule] = &[
     },
 ];
 
-pub(in crate::api) const SUSPENSION: &[Rule] = &[Rule {
+pub(in crate::api) const SUSPENSION: &[CelRule] = &[CelRule {
     field: ".until",
     cel: "self.from < self.until",
     message: "article 5: a suspension ends after it begins: set until later than from",
 }];
 
-pub(in crate::api) const STORAGE: &[Rule] = &[
-    Rule {
+pub(in crate::api) const STORAGE: &[CelRule] = &[
+    CelRule {
         field: ".bucket",
         cel: "self.bucket == oldSelf.bucket",
         message: "recordings and holds live in the bucket: it cannot be changed; create another Site for another \
                   bucket",
     },
-    Rule {
+    CelRule {
         field: ".endpoint",
         cel: "has(self.endpoint) == has(oldSelf.endpoint) && (!has(self.endpoint) || self.endpoint == oldSelf.endpoint)",
         message: "recordings and holds live at the endpoint: it cannot be changed, added or removed; create another \
                   Site for another store",
     },
-    Rule {
+    CelRule {
         field: ".bucket",
         cel: "self.pathStyle || !self.bucket.contains('.')",
         message: "a bucket with a '.' cannot be verified as a host name over TLS: set pathStyle to true, or choose a \
                   name without",
     },
-    Rule {
+    CelRule {
         field: ".caRef",
         cel: "!has(self.caRef) || (has(self.endpoint) && self.endpoint.startsWith('https://'))",
         message: "a certificate authority verifies an https:// endpoint only; use one, or leave caRef out",
     },
-    Rule {
+    CelRule {
         field: ".recorder.principal",
         cel: "self.operator.principal != self.recorder.principal",
         message: "article 3.2: the recorder may only add, the operator may not look: they are two identities; give the \
                   recorder a principal of its own",
     },
-    Rule {
+    CelRule {
         field: ".recorder.credentialsRef",
         cel: "!has(self.operator.credentialsRef) || !has(self.recorder.credentialsRef) \
               || self.operator.credentialsRef.name != self.recorder.credentialsRef.name",
         message: "article 3.2: the recorder may only add, the operator may not look: they are two identities; give the \
                   recorder a Secret of its own",
     },
-    Rule {
+    CelRule {
         field: ".decision",
         cel: "has(self.decision) || (self.adoptionPolicy != 'TakeOver' \
               && self.retentionEnforcement != 'OperatorOnly' && !self.allowUnprotected)",
@@ -85,14 +85,14 @@ pub(in crate::api) const STORAGE: &[Rule] = &[
     },
 ];
 
-pub(in crate::api) const IDENTITY: &[Rule] = &[
-    Rule {
+pub(in crate::api) const IDENTITY: &[CelRule] = &[
+    CelRule {
         field: ".credentialsRef",
         cel: "has(self.credentialsRef) != (has(self.ambient) && self.ambient)",
         message: "an identity has keys in a Secret or workload identity, not both or neither: set credentialsRef, or \
                   ambient to true",
     },
-    Rule {
+    CelRule {
         field: ".principal",
         cel: "!(has(self.ambient) && self.ambient) || self.principal.matches('^arn:[a-z0-9-]+:iam::[^:]*:role/.+$')",
         message: "workload identity assumes the role that the principal names: write a role's ARN, such as \
@@ -100,14 +100,14 @@ pub(in crate::api) const IDENTITY: &[Rule] = &[
     },
 ];
 
-pub(in crate::api) const BUCKET: &[Rule] = &[
-    Rule {
+pub(in crate::api) const BUCKET: &[CelRule] = &[
+    CelRule {
         field: "",
         cel: "self.matches('^[a-z0-9]([a-z0-9-]|[.][a-z0-9])*[a-z0-9]$') && !self.contains('-.')",
         message: "a bucket's name has 3 to 63 lowercase letters, digits, '-' and single '.', with a letter or digit at \
                   both ends; choose such a name",
     },
-    Rule {
+    CelRule {
         field: "",
         cel: "!self.matches('^[0-9]+[.][0-9]+[.][0-9]+[.][0-9]+$') && !self.startsWith('xn--') \
               && !self.startsWith('sthree-') && !self.endsWith('-s3alias') && !self.endsWith('--ol-s3') \
@@ -117,7 +117,7 @@ pub(in crate::api) const BUCKET: &[Rule] = &[
     },
 ];
 
-pub(in crate::api) const ENDPOINT: &[Rule] = &[Rule {
+pub(in crate::api) const ENDPOINT: &[CelRule] = &[CelRule {
     field: "",
     cel: "self.matches('^https?://([a-z0-9]([a-z0-9.-]*[a-z0-9])?|[[][0-9a-f:.]+[]])(:[1-9][0-9]{0,4})?$') \
           && !self.matches(':(6553[6-9]|655[4-9][0-9]|65[6-9][0-9]{2}|6[6-9][0-9]{3}|[7-9][0-9]{4})$')",
@@ -125,24 +125,24 @@ pub(in crate::api) const ENDPOINT: &[Rule] = &[Rule {
               write it without user, path, query or final '/'",
 }];
 
-pub(in crate::api) const REGION: &[Rule] = &[Rule {
+pub(in crate::api) const REGION: &[CelRule] = &[CelRule {
     field: "",
     cel: "self.matches('^[A-Za-z0-9]([A-Za-z0-9_-]*[A-Za-z0-9])?$')",
     message: "a region has letters, digits, '-' and '_' only, such as eu-central-1 or RegionOne; write the region of the \
               store's signatures, in its capitals",
 }];
 
-pub(in crate::api) const SEGMENT_DURATION: &[Rule] = &[Rule {
+pub(in crate::api) const SEGMENT_DURATION: &[CelRule] = &[CelRule {
     field: "",
     cel: "duration(self) >= duration('2s') && duration(self) <= duration('10m')",
     message: "a segment lasts 2s to 10m: shorter ones cost the store more requests than they save, and a longer one \
               comes too late; set such a length",
 }];
 
-pub(in crate::api) const SPOOL_SIZE: &[Rule] = &[Rule {
+pub(in crate::api) const SPOOL_SIZE: &[CelRule] = &[CelRule {
     field: "",
     cel: "isQuantity(self) && quantity(self).compareTo(quantity('64Mi')) >= 0",
     message: "a spool's size is a Kubernetes quantity of at least 64Mi, such as 20Gi; set one",
 }];
 
-pub(in crate::api) const STORAGE_CLASS: &[Rule] = super::OBJECT_NAME;
+pub(in crate::api) const STORAGE_CLASS: &[CelRule] = super::OBJECT_NAME;

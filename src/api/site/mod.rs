@@ -75,13 +75,13 @@ use super::{Date, LocalRef, Subject, rules, schema};
     )
 )]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = rules::json(rules::SITE_SPEC)))]
+#[schemars(extend("x-kubernetes-validations" = rules::to_json(rules::SITE_SPEC)))]
 pub struct SiteSpec {
     /// The name people know it by: 1 to 128 characters.
     #[schemars(length(min = 1, max = 128))]
     pub display_name: String,
     /// Where it is (article 2).
-    pub address: Address,
+    pub address: PostalAddress,
     /// The RecordingPolicy it is under.
     pub policy_ref: LocalRef,
     /// Who answers for it (article 3.1) and has access to its recordings (article 4.1): 1 to 16, each subject
@@ -113,7 +113,7 @@ pub struct SiteSpec {
 
 /// A postal address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Address {
+pub struct PostalAddress {
     /// Street and number: 1 to 128 characters.
     #[schemars(length(min = 1, max = 128))]
     pub street: String,
@@ -131,12 +131,12 @@ pub struct Manager {
     /// Who that is to the object store, as its policies name one identity; never a wildcard or an account.
     /// Absent: no access to recordings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 256), extend("x-kubernetes-validations" = rules::json(rules::PRINCIPAL)))]
+    #[schemars(length(min = 1, max = 256), extend("x-kubernetes-validations" = rules::to_json(rules::PRINCIPAL)))]
     pub principal: Option<String>,
     /// Public key to encrypt for (age, X25519), `age1` and 58 characters. Not used in this version, which does not
     /// encrypt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 62), extend("x-kubernetes-validations" = rules::json(rules::ENCRYPTION_KEY)))]
+    #[schemars(length(min = 1, max = 62), extend("x-kubernetes-validations" = rules::to_json(rules::ENCRYPTION_KEY)))]
     pub encryption_key: Option<String>,
 }
 
@@ -154,7 +154,7 @@ pub struct Notices {
 
 /// A time at which cameras are covered, for example for elections.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(extend("x-kubernetes-validations" = rules::json(rules::SUSPENSION)))]
+#[schemars(extend("x-kubernetes-validations" = rules::to_json(rules::SUSPENSION)))]
 pub struct Suspension {
     /// Why, such as `Gemeenteraadsverkiezing`: 1 to 128 characters.
     #[schemars(length(min = 1, max = 128))]

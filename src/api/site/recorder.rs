@@ -18,10 +18,10 @@ pub struct RecorderSettings {
     pub cameras_per_pod: u32,
     /// A segment ends before the first keyframe at or past a multiple of this since 1970: `2s` to `10m`. So a first
     /// one may be shorter.
-    #[schemars(extend("x-kubernetes-validations" = rules::json(rules::SEGMENT_DURATION)))]
+    #[schemars(extend("x-kubernetes-validations" = rules::to_json(rules::SEGMENT_DURATION)))]
     pub segment_duration: Duration,
     /// Where segments wait for their upload.
-    pub spool: Spool,
+    pub spool: SpoolSettings,
     /// Labels of the nodes that recorders may run on, at most 16.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::node_selector")]
@@ -41,7 +41,7 @@ impl Default for RecorderSettings {
         Self {
             cameras_per_pod: 32,
             segment_duration: Duration(std::time::Duration::from_mins(1)),
-            spool: Spool::default(),
+            spool: SpoolSettings::default(),
             node_selector: BTreeMap::new(),
             tolerations: Vec::new(),
             resources: None,
@@ -52,18 +52,18 @@ impl Default for RecorderSettings {
 /// Where segments wait for their upload: an emptyDir, or a volume claim where a storage class is named.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
-pub struct Spool {
+pub struct SpoolSettings {
     /// The size of its volume, as a Kubernetes quantity of at least `64Mi`. Segments take at most 90 % of it: then the
     /// oldest that is not held goes first.
-    #[schemars(length(min = 1, max = 32), extend("x-kubernetes-validations" = rules::json(rules::SPOOL_SIZE)))]
+    #[schemars(length(min = 1, max = 32), extend("x-kubernetes-validations" = rules::to_json(rules::SPOOL_SIZE)))]
     pub size: String,
     /// Storage class of the volume claim; absent: an emptyDir, which a deleted pod takes along.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), extend("x-kubernetes-validations" = rules::json(rules::STORAGE_CLASS)))]
+    #[schemars(length(min = 1, max = 253), extend("x-kubernetes-validations" = rules::to_json(rules::STORAGE_CLASS)))]
     pub storage_class: Option<String>,
 }
 
-impl Default for Spool {
+impl Default for SpoolSettings {
     fn default() -> Self {
         Self { size: "20Gi".into(), storage_class: None }
     }

@@ -30,7 +30,7 @@ pub struct SiteStatus {
     pub storage: Option<StorageStatus>,
     /// What somebody else last changed in the bucket's configuration, and was put back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub drift: Option<Drift>,
+    pub drift: Option<DriftStatus>,
     /// What is kept and what was deleted in the bucket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retention: Option<RetentionStatus>,
@@ -49,7 +49,7 @@ pub struct SiteStatus {
 
 /// What somebody else changed, and was put back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Drift {
+pub struct DriftStatus {
     /// When the last of it was found (UTC).
     pub at: Time,
     /// What it had become, and what it was made again; the last first, and what was found in the day before it.
@@ -61,26 +61,26 @@ pub struct Drift {
     pub times: i64,
 }
 
-impl Drift {
+impl DriftStatus {
     /// Something is told for this long.
-    const FOR: SignedDuration = SignedDuration::from_hours(24);
+    const RECENT_PERIOD: SignedDuration = SignedDuration::from_hours(24);
     /// What there is room for.
-    const LONGEST: usize = 1000;
+    const MAX_CHARS: usize = 1000;
 
     /// `what` was found `now`; what was told `before`, of the last day, follows it as far as there is room.
-    pub fn told(what: &str, before: Option<&Self>, now: Timestamp) -> Self {
-        let before = before.filter(|before| before.is_told(now));
+    pub fn accumulate(change: &str, previous: Option<&Self>, now: Timestamp) -> Self {
+        let before = previous.filter(|before| before.is_recent(now));
         // One that an earlier version wrote had happened once.
         let times = 1 + before.map_or(0, |before| before.times.max(1));
         let before = before.map(|before| format!("; before, at {}: {}", before.at.0, before.what));
-        let what = format!("{what}{}", before.unwrap_or_default());
-        Self { at: Time(now), what: what.chars().take(Self::LONGEST).collect(), times }
+        let what = format!("{change}{}", before.unwrap_or_default());
+        Self { at: Time(now), what: what.chars().take(Self::MAX_CHARS).collect(), times }
     }
 
     /// Whether it is of the last day.
-    pub fn is_told(&self, now: Timestamp) -> bool {
+    pub fn is_recent(&self, now: Timestamp) -> bool {
         // One that lies ahead was told by a clock that was wrong.
-        now.duration_since(self.at.0).abs() < Self::FOR
+        now.duration_since(self.at.0).abs() < Self::RECENT_PERIOD
     }
 }
 
@@ -106,7 +106,7 @@ pub struct RetentionStatus {
     pub verified_every_seconds: Option<i64>,
     /// What the store refused, or failed at, of held versions when all were last read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub refused: Option<Refusal>,
+    pub refused: Option<StoreRejectionStatus>,
     /// When what is over its ceiling was last deleted, and that read back (UTC).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub swept_at: Option<Time>,
@@ -125,7 +125,7 @@ pub struct RetentionStatus {
     pub unfinished: i64,
     /// What somebody else last changed of held versions, and was put back, unless they are gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub drift: Option<Drift>,
+    pub drift: Option<DriftStatus>,
     /// What kept the last pass from doing all; it is made again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
@@ -136,7 +136,7 @@ pub struct RetentionStatus {
 /// were done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-pub struct Refusal {
+pub struct StoreRejectionStatus {
     /// Of how many versions; 0: of none, and sources were not looked at, or the hold's entry in the ledger was not ended.
     #[schemars(range(min = 0))]
     pub versions: i64,
@@ -150,20 +150,20 @@ pub struct Refusal {
     pub at: Time,
 }
 
-impl Refusal {
+impl StoreRejectionStatus {
     /// Whether it is about versions. Where it is not, something was not looked at, and has its turn.
-    pub const fn is_of_versions(&self) -> bool {
+    pub const fn has_versions(&self) -> bool {
         self.versions > 0
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for StoreRejectionStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { versions, answer, failed, .. } = self;
-        let did = if *failed { "failed at" } else { "refused" };
+        let verb = if *failed { "failed at" } else { "refused" };
         match versions {
             0 => f.write_str(answer),
-            _ => write!(f, "the store {did} {versions} more, which are tried again: {answer}"),
+            _ => write!(f, "the store {verb} {versions} more, which are tried again: {answer}"),
         }
     }
 }

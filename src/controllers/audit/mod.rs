@@ -10,34 +10,34 @@ use kube::{Api, ResourceExt};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 
-use super::buckets::{OpenBucket, of_scope};
-use super::drive::{self, Look, Looks};
+use super::buckets::{SiteBucket, sites_in_scope};
+use super::drive::{self, Reconciled, Reconciler};
 use super::hold::is_resolved;
-use super::kit::context::{Context, Kind};
+use super::kit::context::{Context, ControllerKind};
 use super::kit::error::{ApiError, Failure};
 use super::kit::fence::NotLeader;
 use super::kit::status::report;
 use super::kit::{meta, requeue};
-use super::retention::holds;
-use crate::api::{AuditFinding, AuditStatus, Ceilings, Site, past};
+use super::retention::list_holds;
+use crate::api::{AuditFinding, AuditStatus, Ceilings, Site, reject_future};
 use crate::protocol::recording::Class;
-use crate::storage::audit::{AuditError, Found, Scope, Tally, audit, is_at_boundary};
-use crate::storage::sweep::Reach;
+use crate::storage::audit::{AuditError, AuditOptions, FindingKind, Tally, audit, is_at_boundary};
+use crate::storage::sweep::ScanRange;
 
 /// Field manager of what audits found.
 const MANAGER: &str = "toezicht/audit";
 /// Everything is listed this often.
-const ALL_EVERY: SignedDuration = SignedDuration::from_hours(24);
+const FULL_AUDIT_INTERVAL: SignedDuration = SignedDuration::from_hours(24);
 /// The same while something held is at risk.
-const ALL_SOON: SignedDuration = SignedDuration::from_mins(15);
+const AT_RISK_AUDIT_INTERVAL: SignedDuration = SignedDuration::from_mins(15);
 /// The days at the ceiling are listed this often.
-const BOUNDARY_EVERY: SignedDuration = SignedDuration::from_hours(1);
+const BOUNDARY_AUDIT_INTERVAL: SignedDuration = SignedDuration::from_hours(1);
 /// Of so many versions that no hold covers, the tag and the legal hold of one are read.
-const ONE_IN: u32 = 100;
+const SAMPLE_ONE_IN: u32 = 100;
 
 /// Why a bucket could not be audited.
 #[derive(Debug, thiserror::Error)]
-pub enum AuditFailure {
+pub enum AuditReconcileError {
     /// The API server did not do it.
     #[error(transparent)]
     Api(#[from] ApiError),
@@ -49,7 +49,7 @@ pub enum AuditFailure {
     NotLeader(#[from] NotLeader),
 }
 
-impl Failure for AuditFailure {
+impl Failure for AuditReconcileError {
     fn category(&self) -> &'static str {
         match self {
             Self::Api(error) => error.category(),
@@ -69,106 +69,108 @@ pub fn controller(
     scope: Option<&str>,
     leader: CancellationToken,
 ) -> impl Future<Output = ()> + use<> {
-    let sites = drive::api::<DeserializeGuard<Site>>(&context.client, scope);
-    let opened = of_scope(context.buckets.opened(), scope);
+    let sites = drive::scoped_api::<DeserializeGuard<Site>>(&context.client, scope);
+    let opened = sites_in_scope(context.handoff.bucket_changes(), scope);
     let controller = Controller::new(sites, watcher::Config::default()).reconcile_on(opened);
-    drive::drive(controller, Audits { context }, leader)
+    drive::run_controller(controller, AuditReconciler { context }, leader)
 }
 
-struct Audits {
+struct AuditReconciler {
     context: Context,
 }
 
 /// The part of a Site's status that is ours.
 #[derive(Clone, Debug, Serialize)]
-struct OfSite {
+struct SiteAuditStatus {
     audit: AuditStatus,
 }
 
-impl Looks for Audits {
+impl Reconciler for AuditReconciler {
     type Object = Site;
-    type Failure = AuditFailure;
-    const KIND: Kind = Kind::Audit;
-    const COUNTS: bool = false;
-    const ANEW: bool = true;
+    type Failure = AuditReconcileError;
+    const KIND: ControllerKind = ControllerKind::Audit;
+    const REPORTS_CONDITIONS: bool = false;
+    const REFETCH: bool = true;
 
     fn context(&self) -> &Context {
         &self.context
     }
 
-    async fn look(&self, site: &Site, now: Timestamp) -> Result<Look, AuditFailure> {
+    async fn reconcile(&self, site: &Site, now: Timestamp) -> Result<Reconciled, AuditReconcileError> {
         let before = site.status.as_ref().and_then(|status| status.audit.as_ref());
-        let bucket = self.context.buckets.open(site).filter(|_| !meta::is_paused(site));
-        let (Some(bucket), Some(reach)) = (bucket, due(before, now)) else {
-            let next = before.map(|before| before.boundary_at.0 + boundary_every(before));
-            return Ok(Look {
+        let bucket = self.context.handoff.bucket(site).filter(|_| !meta::is_paused(site));
+        let (Some(bucket), Some(reach)) = (bucket, due_reach(before, now)) else {
+            let next = before.map(|before| before.boundary_at.0 + audit_interval(before));
+            return Ok(Reconciled {
                 action: next.map_or_else(Action::await_change, |next| requeue::at(now, [next])),
                 is_changed: false,
             });
         };
         // The clock is read again: it may have been set while other Sites had their turn.
         let tally = self.audit(site, &bucket, reach, Timestamp::now()).await?;
-        let next = OfSite { audit: status(before, &tally, reach, &bucket.ceilings, now) };
-        let again = now + boundary_every(&next.audit);
-        let before = before.map(|audit| OfSite { audit: audit.clone() });
+        let next = SiteAuditStatus { audit: audit_status(before, &tally, reach, &bucket.ceilings, now) };
+        let again = now + audit_interval(&next.audit);
+        let before = before.map(|audit| SiteAuditStatus { audit: audit.clone() });
         let api = Api::<Site>::namespaced(self.context.client.clone(), &site.namespace().unwrap_or_default());
         let is_changed = report(&api, MANAGER, site, before.as_ref(), &next).await?;
-        Ok(Look { action: requeue::at(now, [again]), is_changed })
+        Ok(Reconciled { action: requeue::at(now, [again]), is_changed })
     }
 }
 
-impl Audits {
+impl AuditReconciler {
     async fn audit(
         &self,
         site: &Site,
-        bucket: &OpenBucket,
-        reach: Reach,
+        bucket: &SiteBucket,
+        reach: ScanRange,
         now: Timestamp,
-    ) -> Result<Tally, AuditFailure> {
-        let holds = holds(&self.context.client, site).await?;
+    ) -> Result<Tally, AuditReconcileError> {
+        let holds = list_holds(&self.context.client, site).await?;
         let known = holds.iter().filter_map(|hold| Some((hold.uid()?, is_resolved(hold, now)))).collect();
-        let scope = Scope {
+        let scope = AuditOptions {
             ceilings: bucket.ceilings.clone(),
             embargo: bucket.embargo,
-            reach,
-            one_in: ONE_IN,
-            known: Some(known),
-            memory: self.context.buckets.memory(site).beside().into(),
+            range: reach,
+            sample_one_in: SAMPLE_ONE_IN,
+            known_holds: Some(known),
+            cache: self.context.handoff.protection_cache(site).empty_sibling().into(),
         };
         Ok(self.context.fence.guard(audit(&bucket.operator, &scope, now)).await??)
     }
 }
 
 /// How much is due to be listed; `None`: nothing yet.
-pub fn due(before: Option<&AuditStatus>, now: Timestamp) -> Option<Reach> {
-    let is_within = |at: &Time, every| past(at.0, now).is_some_and(|at| now.duration_since(at) < every);
+pub fn due_reach(before: Option<&AuditStatus>, now: Timestamp) -> Option<ScanRange> {
+    let is_within =
+        |at: &Time, every| reject_future(at.0, now).is_some_and(|at| now.duration_since(at) < every);
     match before {
-        Some(before) if is_within(&before.boundary_at, boundary_every(before)) => None,
-        Some(before) if is_within(&before.audited_at, all_every(before)) => Some(Reach::Boundary),
-        _ => Some(Reach::All),
+        Some(before) if is_within(&before.boundary_at, audit_interval(before)) => None,
+        Some(before) if is_within(&before.audited_at, full_audit_interval(before)) => {
+            Some(ScanRange::Boundary)
+        }
+        _ => Some(ScanRange::All),
     }
 }
 
 /// What is held and is not as it must be is put right within minutes: whether it was is looked at soon.
-fn all_every(before: &AuditStatus) -> SignedDuration {
-    let is_at_risk = before
-        .findings
-        .iter()
-        .any(|finding| finding.kind.starts_with("Held") || finding.kind == <&str>::from(Found::UnreadMarks));
-    if is_at_risk { ALL_SOON } else { ALL_EVERY }
+fn full_audit_interval(before: &AuditStatus) -> SignedDuration {
+    let is_at_risk = before.findings.iter().any(|finding| {
+        finding.kind.starts_with("Held") || finding.kind == <&str>::from(FindingKind::UnreadMarks)
+    });
+    if is_at_risk { AT_RISK_AUDIT_INTERVAL } else { FULL_AUDIT_INTERVAL }
 }
 
 /// How long after an audit the next is due.
-pub fn boundary_every(before: &AuditStatus) -> SignedDuration {
-    all_every(before).min(BOUNDARY_EVERY)
+pub fn audit_interval(before: &AuditStatus) -> SignedDuration {
+    full_audit_interval(before).min(BOUNDARY_AUDIT_INTERVAL)
 }
 
 /// What the days at the ceiling show is all that is overdue by keys that are true, and the oldest if it is there. The rest
 /// stays as the last whole audit had it, unless more of it is seen.
-pub fn status(
+pub fn audit_status(
     before: Option<&AuditStatus>,
     tally: &Tally,
-    reach: Reach,
+    reach: ScanRange,
     ceilings: &Ceilings,
     now: Timestamp,
 ) -> AuditStatus {
@@ -181,7 +183,7 @@ pub fn status(
     });
     let oldest = |class| tally.oldest_unheld.get(&class).copied().map(Time);
     match (reach, before) {
-        (Reach::Boundary, Some(before)) => {
+        (ScanRange::Boundary, Some(before)) => {
             // What was on a listed day, and was not seen there, is gone. What is seen may be younger: of a day to come.
             let older = |class, before: &Option<Time>| {
                 let is_listed = |before: &Time| is_at_boundary(class, ceilings, before.0, now);
@@ -192,7 +194,7 @@ pub fn status(
                 boundary_at: Time(now),
                 oldest_unheld_video: older(Class::Video, &before.oldest_unheld_video),
                 oldest_unheld_calls: older(Class::Calls, &before.oldest_unheld_calls),
-                findings: merged(&before.findings, found.collect()),
+                findings: merge_findings(&before.findings, found.collect()),
                 ..before.clone()
             }
         }
@@ -203,21 +205,21 @@ pub fn status(
             bytes: count(tally.bytes),
             held: count(tally.held),
             inspected: count(tally.inspected),
-            sample_one_in: i64::from(ONE_IN),
+            sample_one_in: i64::from(SAMPLE_ONE_IN),
             oldest_unheld_video: oldest(Class::Video),
             oldest_unheld_calls: oldest(Class::Calls),
             store_lag_seconds: tally.store_lag.as_secs(),
-            findings: sorted(found.collect()),
+            findings: sort_findings(found.collect()),
         },
     }
 }
 
 /// What a whole audit found, with what the days at the ceiling show since. These show all that is overdue, unless keys that
 /// cannot be true were found: such a recording counts from another day than its key's.
-fn merged(before: &[AuditFinding], mut seen: Vec<AuditFinding>) -> Vec<AuditFinding> {
-    let named = |kind: Found| before.iter().find(|finding| finding.kind == <&str>::from(kind));
-    let all_overdue_is_seen = named(Found::ImplausibleKey).is_none();
-    let overdue = named(Found::Overdue).filter(|_| all_overdue_is_seen);
+fn merge_findings(before: &[AuditFinding], mut seen: Vec<AuditFinding>) -> Vec<AuditFinding> {
+    let named = |kind: FindingKind| before.iter().find(|finding| finding.kind == <&str>::from(kind));
+    let all_overdue_is_seen = named(FindingKind::ImplausibleKey).is_none();
+    let overdue = named(FindingKind::Overdue).filter(|_| all_overdue_is_seen);
     for old in before.iter().filter(|old| Some(*old) != overdue) {
         match seen.iter_mut().find(|new| new.kind == old.kind) {
             Some(new) if new.count >= old.count => (),
@@ -225,11 +227,11 @@ fn merged(before: &[AuditFinding], mut seen: Vec<AuditFinding>) -> Vec<AuditFind
             None => seen.push(old.clone()),
         }
     }
-    sorted(seen)
+    sort_findings(seen)
 }
 
 /// In one order, however they were found: what is told of them changes with them alone.
-fn sorted(mut findings: Vec<AuditFinding>) -> Vec<AuditFinding> {
+fn sort_findings(mut findings: Vec<AuditFinding>) -> Vec<AuditFinding> {
     findings.sort_by(|one, other| one.kind.cmp(&other.kind));
     findings
 }
@@ -240,45 +242,47 @@ mod tests {
     use crate::api::Days;
 
     #[test]
-    fn what_is_held_and_at_risk_is_looked_at_again_soon() {
+    fn findings_on_held_versions_shorten_the_interval() {
         let minutes = |minutes| Timestamp::UNIX_EPOCH + SignedDuration::from_mins(minutes);
-        let of = |found: Option<Found>| {
+        let of = |found: Option<FindingKind>| {
             let mut tally = Tally::default();
             if let Some(found) = found {
                 tally.found.entry(found).or_default().count = 1;
             }
-            status(None, &tally, Reach::All, &CEILINGS, minutes(0))
+            audit_status(None, &tally, ScanRange::All, &CEILINGS, minutes(0))
         };
-        let (quiet, at_risk) = (of(None), of(Some(Found::HeldUnprotected)));
-        assert_eq!(due(Some(&quiet), minutes(15)), None);
-        assert_eq!(due(Some(&quiet), minutes(60)), Some(Reach::Boundary));
-        assert_eq!(due(Some(&at_risk), minutes(14)), None);
-        assert_eq!(due(Some(&at_risk), minutes(15)), Some(Reach::All));
+        let (quiet, at_risk) = (of(None), of(Some(FindingKind::HeldUnprotected)));
+        assert_eq!(due_reach(Some(&quiet), minutes(15)), None);
+        assert_eq!(due_reach(Some(&quiet), minutes(60)), Some(ScanRange::Boundary));
+        assert_eq!(due_reach(Some(&at_risk), minutes(14)), None);
+        assert_eq!(due_reach(Some(&at_risk), minutes(15)), Some(ScanRange::All));
         // One by a clock that was days ahead says nothing of today.
-        assert_eq!(due(Some(&quiet), minutes(-10 * 24 * 60)), Some(Reach::All));
+        assert_eq!(due_reach(Some(&quiet), minutes(-10 * 24 * 60)), Some(ScanRange::All));
         // Once all is listed and nothing is found, nothing is said any more.
-        let mended = status(Some(&at_risk), &Tally::default(), Reach::All, &CEILINGS, minutes(15));
+        let mended = audit_status(Some(&at_risk), &Tally::default(), ScanRange::All, &CEILINGS, minutes(15));
         assert!(mended.findings.is_empty());
     }
 
     const CEILINGS: Ceilings = Ceilings { video: Days(28), calls: Days(7) };
 
     #[test]
-    fn the_days_at_the_ceiling_take_nothing_back_but_what_they_show() {
+    fn boundary_audit_clears_only_findings_of_listed_days() {
         let day = |days: i64| Timestamp::UNIX_EPOCH + SignedDuration::from_hours(24 * days);
         let mut tally = Tally::default();
-        for (found, count) in [(Found::Overdue, 2), (Found::ForeignKey, 3), (Found::Mistagged, 4)] {
+        for (found, count) in
+            [(FindingKind::Overdue, 2), (FindingKind::ForeignKey, 3), (FindingKind::Mistagged, 4)]
+        {
             tally.found.entry(found).or_default().count = count;
         }
         tally.oldest_unheld.insert(Class::Video, day(2));
         tally.oldest_unheld.insert(Class::Calls, day(25));
-        let whole = status(None, &tally, Reach::All, &CEILINGS, day(29));
+        let whole = audit_status(None, &tally, ScanRange::All, &CEILINGS, day(29));
         // Two days later, the video is on a day that is listed, and the call is not.
         let mut seen = Tally::default();
-        for (found, count) in [(Found::ForeignKey, 1), (Found::Mistagged, 5)] {
+        for (found, count) in [(FindingKind::ForeignKey, 1), (FindingKind::Mistagged, 5)] {
             seen.found.entry(found).or_default().count = count;
         }
-        let next = status(Some(&whole), &seen, Reach::Boundary, &CEILINGS, day(31));
+        let next = audit_status(Some(&whole), &seen, ScanRange::Boundary, &CEILINGS, day(31));
         let counts: Vec<_> = next.findings.iter().map(|found| (found.kind.as_str(), found.count)).collect();
         assert_eq!(counts, [("ForeignKey", 3), ("Mistagged", 5)]);
         assert_eq!(next.oldest_unheld_video, None);
@@ -287,26 +291,27 @@ mod tests {
         seen.oldest_unheld.insert(Class::Video, day(3));
         // Of a day that is still to come, by its key.
         seen.oldest_unheld.insert(Class::Calls, day(30));
-        let next = status(Some(&whole), &seen, Reach::Boundary, &CEILINGS, day(31));
+        let next = audit_status(Some(&whole), &seen, ScanRange::Boundary, &CEILINGS, day(31));
         assert_eq!(next.oldest_unheld_video, Some(Time(day(3))));
         assert_eq!(next.oldest_unheld_calls, Some(Time(day(25))));
     }
 
     #[test]
-    fn what_is_overdue_by_a_key_that_is_not_true_stays_until_all_is_listed() {
-        let of = |found: &[Found]| {
+    fn overdue_finding_with_implausible_keys_stays_until_full_audit() {
+        let of = |found: &[FindingKind]| {
             let mut tally = Tally::default();
             for found in found {
                 tally.found.entry(*found).or_default().count = 1;
             }
             tally
         };
-        let told = |before: &[Found]| {
-            let whole = status(None, &of(before), Reach::All, &CEILINGS, Timestamp::UNIX_EPOCH);
-            let next = status(Some(&whole), &of(&[]), Reach::Boundary, &CEILINGS, Timestamp::UNIX_EPOCH);
+        let told = |before: &[FindingKind]| {
+            let whole = audit_status(None, &of(before), ScanRange::All, &CEILINGS, Timestamp::UNIX_EPOCH);
+            let next =
+                audit_status(Some(&whole), &of(&[]), ScanRange::Boundary, &CEILINGS, Timestamp::UNIX_EPOCH);
             next.findings.iter().any(|finding| finding.kind == "Overdue")
         };
-        assert!(!told(&[Found::Overdue]));
-        assert!(told(&[Found::Overdue, Found::ImplausibleKey]));
+        assert!(!told(&[FindingKind::Overdue]));
+        assert!(told(&[FindingKind::Overdue, FindingKind::ImplausibleKey]));
     }
 }

@@ -14,17 +14,17 @@ use crate::controllers::drive::fetch;
 use crate::controllers::kit::camera::CameraSecrets;
 use crate::controllers::kit::error::ApiError;
 use crate::controllers::kit::reference;
-use crate::controllers::site::dereference::config;
-use crate::controllers::site::names::{Names, RECORDERS, SITE_LABEL};
+use crate::controllers::site::dereference::fetch_recorder_config;
+use crate::controllers::site::names::{ChildNames, RECORDER_SELECTOR, SITE_LABEL};
 
 /// A view is used this long. What changes meanwhile is seen at the next look, some seconds later.
-const KEEP: Duration = Duration::from_secs(1);
+const SNAPSHOT_MAX_AGE: Duration = Duration::from_secs(1);
 /// Views of sites that are gone are forgotten at this many.
-const MOST_KEPT: usize = 4096;
+const MAX_SNAPSHOTS: usize = 4096;
 
 /// What there is of one site, as far as it exists and can be read.
 #[derive(Clone, Debug, Default)]
-pub struct View {
+pub struct SiteSnapshot {
     /// The site.
     pub site: Option<Site>,
     /// The policy that it names.
@@ -37,64 +37,64 @@ pub struct View {
     pub pods: Vec<Pod>,
 }
 
-type Slot = Arc<tokio::sync::Mutex<Option<(Instant, Arc<View>)>>>;
+type SnapshotSlot = Arc<tokio::sync::Mutex<Option<(Instant, Arc<SiteSnapshot>)>>>;
 
 /// Views of sites, each at most [`KEEP`] old. Who asks while another asks waits for the same view.
 #[derive(Default)]
-pub struct Views {
-    slots: Mutex<HashMap<(String, String), Slot>>,
+pub struct SiteSnapshots {
+    slots: Mutex<HashMap<(String, String), SnapshotSlot>>,
 }
 
-impl Views {
+impl SiteSnapshots {
     /// The view of `site` in `namespace`, and whether it was fetched just now.
-    pub async fn of(
+    pub async fn get(
         &self,
         client: &Client,
         namespace: &str,
         site: &str,
-    ) -> Result<(Arc<View>, bool), ApiError> {
+    ) -> Result<(Arc<SiteSnapshot>, bool), ApiError> {
         let slot = self.slot(namespace, site);
-        let mut kept = slot.lock().await;
-        if let Some((at, view)) = &*kept
-            && at.elapsed() < KEEP
+        let mut cached = slot.lock().await;
+        if let Some((at, view)) = &*cached
+            && at.elapsed() < SNAPSHOT_MAX_AGE
         {
             return Ok((view.clone(), false));
         }
-        let view = Arc::new(view(client, namespace, site).await?);
-        *kept = Some((Instant::now(), view.clone()));
-        Ok((view, true))
+        let snapshot = Arc::new(fetch_snapshot(client, namespace, site).await?);
+        *cached = Some((Instant::now(), snapshot.clone()));
+        Ok((snapshot, true))
     }
 
-    fn slot(&self, namespace: &str, site: &str) -> Slot {
+    fn slot(&self, namespace: &str, site: &str) -> SnapshotSlot {
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        if slots.len() >= MOST_KEPT {
+        if slots.len() >= MAX_SNAPSHOTS {
             slots.clear();
         }
         slots.entry((namespace.to_owned(), site.to_owned())).or_default().clone()
     }
 }
 
-async fn view(client: &Client, namespace: &str, name: &str) -> Result<View, ApiError> {
+async fn fetch_snapshot(client: &Client, namespace: &str, name: &str) -> Result<SiteSnapshot, ApiError> {
     let secrets = |type_| reference::fetch_all(client, namespace, type_);
     let (site, logins, authorities) = tokio::try_join!(
         fetch::<Site>(client, namespace, name),
         secrets(SECRET_TYPE_CAMERA),
         secrets(SECRET_TYPE_CA)
     )?;
-    let secrets = CameraSecrets { logins, authorities };
+    let secrets = CameraSecrets { logins, ca_certificates: authorities };
     let Some(site) = site else {
-        return Ok(View { secrets, ..View::default() });
+        return Ok(SiteSnapshot { secrets, ..SiteSnapshot::default() });
     };
-    let names = Names::of(&site);
+    let names = ChildNames::of(&site);
     let (policy, config, pods) = tokio::try_join!(
         fetch::<RecordingPolicy>(client, namespace, &site.spec.policy_ref.name),
-        config(Api::namespaced(client.clone(), namespace), &names),
-        pods(Api::namespaced(client.clone(), namespace), name),
+        fetch_recorder_config(Api::namespaced(client.clone(), namespace), &names),
+        list_recorder_pods(Api::namespaced(client.clone(), namespace), name),
     )?;
-    Ok(View { site: Some(site), policy, secrets, config, pods })
+    Ok(SiteSnapshot { site: Some(site), policy, secrets, config, pods })
 }
 
-async fn pods(api: Api<Pod>, site: &str) -> Result<Vec<Pod>, ApiError> {
-    let recorders = ListParams::default().labels(&format!("{RECORDERS},{SITE_LABEL}={site}"));
+async fn list_recorder_pods(api: Api<Pod>, site: &str) -> Result<Vec<Pod>, ApiError> {
+    let recorders = ListParams::default().labels(&format!("{RECORDER_SELECTOR},{SITE_LABEL}={site}"));
     Ok(api.list(&recorders).await?.items)
 }

@@ -10,35 +10,36 @@ use crate::api::CameraGap;
 use crate::contract::{Gap, GapCause};
 
 /// So many are kept, the latest.
-const KEPT: usize = 10;
+const MAX_GAPS: usize = 10;
 
 /// The gaps `known` so far, with those that the recorder has `reported`.
-pub fn merge(known: &[CameraGap], reported: &[Gap], last_known: Option<Timestamp>) -> Vec<CameraGap> {
+pub fn merge(known: &[CameraGap], reported: &[Gap], last_frame_at: Option<Timestamp>) -> Vec<CameraGap> {
     let mut gaps = known.to_vec();
     for gap in reported {
-        let (cause, from, until) = (name(gap.cause), gap.from.and_then(whole), gap.until.and_then(whole));
-        if let Some(old) = gaps.iter_mut().find(|old| is_same(old, cause, from, until)) {
+        let (cause, from, until) =
+            (cause_name(gap.cause), gap.from.and_then(whole_seconds), gap.until.and_then(whole_seconds));
+        if let Some(old) = gaps.iter_mut().find(|old| is_same_gap(old, cause, from, until)) {
             // Its beginning, once told, is kept: the recorder may not know it any more.
             old.from = old.from.clone().or(from.map(Time));
             old.until = until.map(Time);
             continue;
         }
         let from = from
-            .or_else(|| last_known.and_then(whole))
+            .or_else(|| last_frame_at.and_then(whole_seconds))
             .filter(|from| until.is_none_or(|until| *from <= until));
-        close_open(&mut gaps, from);
+        close_open_gaps(&mut gaps, from);
         gaps.push(CameraGap { cause: cause.to_owned(), from: from.map(Time), until: until.map(Time) });
     }
     gaps.sort_by_key(|gap| {
         (gap.until.is_none(), gap.until.as_ref().or(gap.from.as_ref()).map(|time| time.0))
     });
-    let surplus = gaps.len().saturating_sub(KEPT);
+    let surplus = gaps.len().saturating_sub(MAX_GAPS);
     gaps.drain(..surplus);
     gaps
 }
 
 /// A gap that was open when its recorder was lost ended, as far as we can tell, where the next one begins.
-fn close_open(gaps: &mut [CameraGap], next: Option<Timestamp>) {
+fn close_open_gaps(gaps: &mut [CameraGap], next: Option<Timestamp>) {
     for gap in gaps.iter_mut().filter(|gap| gap.until.is_none()) {
         gap.until = next
             .filter(|next| gap.from.as_ref().is_none_or(|from| from.0 <= *next))
@@ -49,7 +50,7 @@ fn close_open(gaps: &mut [CameraGap], next: Option<Timestamp>) {
 
 /// One gap is told at every question, first without an end; and by the process after the one that saw it
 /// begin, without a beginning.
-fn is_same(known: &CameraGap, cause: &str, from: Option<Timestamp>, until: Option<Timestamp>) -> bool {
+fn is_same_gap(known: &CameraGap, cause: &str, from: Option<Timestamp>, until: Option<Timestamp>) -> bool {
     let known_from = known.from.as_ref().map(|time| time.0);
     let known_until = known.until.as_ref().map(|time| time.0);
     known.cause == cause
@@ -62,11 +63,11 @@ fn is_same(known: &CameraGap, cause: &str, from: Option<Timestamp>, until: Optio
 }
 
 /// A status keeps whole seconds: what is compared with it must too.
-fn whole(instant: Timestamp) -> Option<Timestamp> {
+fn whole_seconds(instant: Timestamp) -> Option<Timestamp> {
     Timestamp::from_second(instant.as_second()).ok()
 }
 
-const fn name(cause: GapCause) -> &'static str {
+const fn cause_name(cause: GapCause) -> &'static str {
     match cause {
         GapCause::Disconnected => "Disconnected",
         GapCause::Suspended => "Suspended",
@@ -96,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_gap_told_again_is_one_gap() {
+    fn repeated_gap_report_is_one_gap() {
         let open = merge(&[], &[gap(GapCause::Disconnected, Some(10_400), None)], None);
         assert_eq!(rows(&open), [("Disconnected", Some(10), None)]);
         assert_eq!(merge(&open, &[gap(GapCause::Disconnected, Some(10_400), None)], Some(at(99_000))), open);
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restart_begins_where_the_picture_was_last_known_and_stays_there() {
+    fn restart_gap_keeps_start_at_last_frame() {
         let told = [gap(GapCause::Restart, None, Some(50_000))];
         let first = merge(&[], &told, Some(at(40_000)));
         assert_eq!(rows(&first), [("Restart", Some(40), Some(50))]);
@@ -117,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_restart_that_goes_on_gets_its_end() {
+    fn ongoing_restart_gap_gets_its_end() {
         let open = merge(&[], &[gap(GapCause::Restart, None, None)], Some(at(40_000)));
         assert_eq!(rows(&open), [("Restart", Some(40), None)]);
         let closed = merge(&open, &[gap(GapCause::Restart, None, Some(50_000))], Some(at(50_100)));
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gap_whose_recorder_was_lost_ends_where_the_next_begins() {
+    fn gap_of_lost_recorder_ends_at_next_gap() {
         let open = merge(&[], &[gap(GapCause::Disconnected, Some(10_000), None)], None);
         let after = merge(&open, &[gap(GapCause::Restart, None, Some(50_000))], Some(at(9_000)));
         assert_eq!(rows(&after), [("Disconnected", Some(10), Some(10)), ("Restart", Some(9), Some(50))]);
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn two_restarts_are_two_gaps() {
+    fn separate_restarts_are_separate_gaps() {
         let first = merge(&[], &[gap(GapCause::Restart, None, Some(50_000))], Some(at(40_000)));
         let second = merge(&first, &[gap(GapCause::Restart, None, Some(90_000))], Some(at(80_000)));
         assert_eq!(rows(&second), [("Restart", Some(40), Some(50)), ("Restart", Some(80), Some(90))]);
@@ -142,7 +143,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn merging_twice_is_merging_once_and_ten_are_kept(
+        fn merge_keeps_at_most_ten_gaps(
             told in proptest::collection::vec((0_i64..500_000, 0_i64..60_000), 0..25),
         ) {
             let mut told: Vec<Gap> =
@@ -150,9 +151,9 @@ mod tests {
             told.sort_by_key(|gap| gap.until);
             told.truncate(20);
             let once = merge(&[], &told, None);
-            proptest::prop_assert!(once.len() <= KEPT);
+            proptest::prop_assert!(once.len() <= MAX_GAPS);
             let last: Vec<Gap> = told.iter().rev().take(3).rev().cloned().collect();
-            proptest::prop_assert!(merge(&once, &last, None).len() <= KEPT);
+            proptest::prop_assert!(merge(&once, &last, None).len() <= MAX_GAPS);
         }
     }
 }

@@ -17,12 +17,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::controller::Action;
 use kube::{Api, ResourceExt};
 
-use self::dereference::Views;
-use self::observe::Heard;
-use self::status::Observed;
+use self::dereference::SiteSnapshots;
+use self::observe::LastFrames;
+use self::status::CameraObservations;
 pub use self::watches::controller;
-use super::drive::{Look, Looks, Watched};
-use super::kit::context::{Context, Kind};
+use super::drive::{Reconciled, Reconciler, Watched};
+use super::kit::context::{Context, ControllerKind};
 use super::kit::error::ApiError;
 use super::kit::{event, meta, requeue, status as kit_status};
 use crate::api::{Camera, CameraStatus};
@@ -31,8 +31,8 @@ use crate::api::{Camera, CameraStatus};
 const MANAGER: &str = "toezicht/camera";
 /// A recorder is asked this often about a camera that is as it should be, and about one that is not. Asked
 /// at multiples of it, so that one question serves all cameras of a site.
-const SETTLED: Duration = Duration::from_secs(15);
-const UNSETTLED: Duration = Duration::from_secs(5);
+const READY_POLL_INTERVAL: Duration = Duration::from_secs(15);
+const NOT_READY_POLL_INTERVAL: Duration = Duration::from_secs(5);
 
 impl Watched for Camera {
     fn conditions(&self) -> &[Condition] {
@@ -40,66 +40,73 @@ impl Watched for Camera {
     }
 }
 
-struct Cameras {
+struct CameraReconciler {
     context: Context,
-    views: Views,
-    heard: Heard,
+    site_snapshots: SiteSnapshots,
+    last_frames: LastFrames,
 }
 
-impl Cameras {
+impl CameraReconciler {
     fn new(context: Context) -> Self {
-        Self { context, views: Views::default(), heard: Heard::default() }
+        Self { context, site_snapshots: SiteSnapshots::default(), last_frames: LastFrames::default() }
     }
 }
 
-impl Looks for Cameras {
+impl Reconciler for CameraReconciler {
     type Object = Camera;
     type Failure = ApiError;
-    const KIND: Kind = Kind::Camera;
+    const KIND: ControllerKind = ControllerKind::Camera;
 
     fn context(&self) -> &Context {
         &self.context
     }
 
-    async fn look(&self, camera: &Camera, now: Timestamp) -> Result<Look, ApiError> {
+    async fn reconcile(&self, camera: &Camera, now: Timestamp) -> Result<Reconciled, ApiError> {
         let Context { client, config, events, recorders, .. } = &self.context;
         if meta::is_deleting(camera) {
-            self.heard.forget(camera);
-            return Ok(Look { action: Action::await_change(), is_changed: false });
+            self.last_frames.forget(camera);
+            return Ok(Reconciled { action: Action::await_change(), is_changed: false });
         }
         let namespace = camera.namespace().unwrap_or_default();
         let api = Api::namespaced(client.clone(), &namespace);
         if meta::is_paused(camera) {
             let before = camera.status.clone().unwrap_or_default();
-            let conditions = kit_status::paused(&before.conditions, before.observed_generation, now);
+            let conditions =
+                kit_status::paused_conditions(&before.conditions, before.observed_generation, now);
             let next = CameraStatus { conditions, ..before };
             let is_changed = kit_status::report(&api, MANAGER, camera, camera.status.as_ref(), &next).await?;
-            return Ok(Look { action: Action::await_change(), is_changed });
+            return Ok(Reconciled { action: Action::await_change(), is_changed });
         }
-        let (view, is_fresh) = self.views.of(client, &namespace, &camera.spec.site_ref.name).await?;
-        let valid = validate::validate(camera, &view, &config.ceilings, now);
-        let carrier = observe::carrier(&camera.name_any(), &view);
-        let answer = observe::ask(recorders, carrier.as_ref(), &camera.name_any()).await;
+        let (snapshot, is_fresh) =
+            self.site_snapshots.get(client, &namespace, &camera.spec.site_ref.name).await?;
+        let valid = validate::validate(camera, &snapshot, &config.ceilings, now);
+        let recorder = observe::assigned_recorder(&camera.name_any(), &snapshot);
+        let answer = observe::query(recorders, recorder.as_ref(), &camera.name_any()).await;
         let report =
             answer.as_ref().and_then(|answer| answer.as_ref().ok()).and_then(|said| said.report.as_ref());
-        let last_known = self.heard.last_known(camera);
-        let observed =
-            Observed { valid: &valid, carrier: carrier.as_ref(), answer: answer.as_ref(), last_known };
-        let (next, stalls_at) = status::status(camera, &observed, now);
-        self.heard.note(camera, report);
+        let last_frame_at = self.last_frames.last_frame_at(camera);
+        let observed = CameraObservations {
+            valid: &valid,
+            recorder: recorder.as_ref(),
+            answer: answer.as_ref(),
+            last_frame_at,
+        };
+        let (next, stalls_at) = status::camera_status(camera, &observed, now);
+        self.last_frames.record(camera, report);
 
         let is_changed = kit_status::report(&api, MANAGER, camera, camera.status.as_ref(), &next).await?;
         if is_changed {
-            event::publish(events, camera, &event::changes(camera.conditions(), &next.conditions)).await;
+            event::publish(events, camera, &event::condition_changes(camera.conditions(), &next.conditions))
+                .await;
         }
         let ask_again = match (valid.accepted.is_true(), status::is_ready(&next)) {
-            (true, true) => next_multiple(now, SETTLED),
-            (true, false) => next_multiple(now, UNSETTLED),
+            (true, true) => next_multiple(now, READY_POLL_INTERVAL),
+            (true, false) => next_multiple(now, NOT_READY_POLL_INTERVAL),
             // What is missing shows in a watch; but this view may be from just before.
-            (false, _) if !is_fresh => next_multiple(now, UNSETTLED),
+            (false, _) if !is_fresh => next_multiple(now, NOT_READY_POLL_INTERVAL),
             (false, _) => None,
         };
-        Ok(Look {
+        Ok(Reconciled {
             action: requeue::at(now, [valid.next_change, ask_again, stalls_at].into_iter().flatten()),
             is_changed,
         })
@@ -118,7 +125,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn cameras_ask_together_and_never_at_once() {
+    fn polls_align_to_multiples_of_the_interval() {
         let at = |millis| Timestamp::from_millisecond(millis).unwrap();
         let pause = Duration::from_secs(15);
         assert_eq!(next_multiple(at(1_000), pause), Some(at(15_000)));

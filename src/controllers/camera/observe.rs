@@ -7,15 +7,15 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
-use super::dereference::View;
+use super::dereference::SiteSnapshot;
 use crate::api::Camera;
 use crate::contract::{CameraReport, StatusApi};
-use crate::controllers::recorders::{self, RecorderError, Recorders};
-use crate::controllers::site::names::Names;
+use crate::controllers::recorders::{self, RecorderClient, RecorderStatusError};
+use crate::controllers::site::names::ChildNames;
 
 /// The recorder that carries a camera.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Carrier {
+pub struct AssignedRecorder {
     /// Name of its pod.
     pub name: String,
     /// The pod, where there is one.
@@ -26,7 +26,7 @@ pub struct Carrier {
 
 /// What it says of the camera.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Said {
+pub struct RecorderReply {
     /// Its clock.
     pub now: Timestamp,
     /// The camera; absent: it does not know it yet.
@@ -34,26 +34,31 @@ pub struct Said {
 }
 
 /// Its answer about one camera.
-pub type Answer = Result<Said, RecorderError>;
+pub type CameraQueryResult = Result<RecorderReply, RecorderStatusError>;
 
 /// Who carries the camera `name`; absent: the site has not configured a recorder for it (yet).
-pub fn carrier(name: &str, view: &View) -> Option<Carrier> {
-    let config = view.config.as_ref()?;
+pub fn assigned_recorder(name: &str, snapshot: &SiteSnapshot) -> Option<AssignedRecorder> {
+    let config = snapshot.config.as_ref()?;
     let shard = config.cameras.iter().find(|camera| camera.name == name)?.shard;
-    let pod_name = format!("{}-{shard}", Names::of(view.site.as_ref()?).recorder);
-    let pod = view.pods.iter().find(|pod| pod.name_any() == pod_name).cloned();
-    Some(Carrier { name: pod_name, pod, api: config.status_api.clone() })
+    let pod_name = format!("{}-{shard}", ChildNames::of(snapshot.site.as_ref()?).recorder);
+    let pod = snapshot.pods.iter().find(|pod| pod.name_any() == pod_name).cloned();
+    Some(AssignedRecorder { name: pod_name, pod, api: config.status_api.clone() })
 }
 
 /// Asks `carrier`, if there is one, about the camera `name`.
-pub async fn ask(recorders: &Recorders, carrier: Option<&Carrier>, name: &str) -> Option<Answer> {
-    let carrier = carrier?;
-    let address = carrier.pod.as_ref().ok_or(RecorderError::NoAddress).and_then(recorders::address);
+pub async fn query(
+    recorders: &RecorderClient,
+    carrier: Option<&AssignedRecorder>,
+    name: &str,
+) -> Option<CameraQueryResult> {
+    let recorder = carrier?;
+    let address =
+        recorder.pod.as_ref().ok_or(RecorderStatusError::NoAddress).and_then(recorders::pod_address);
     let status = match address {
-        Ok(address) => recorders.status(address, &carrier.api).await,
+        Ok(address) => recorders.status(address, &recorder.api).await,
         Err(error) => Err(error),
     };
-    let said = status.map(|status| Said {
+    let said = status.map(|status| RecorderReply {
         now: status.now,
         report: status.cameras.into_iter().find(|report| report.name == name),
     });
@@ -63,41 +68,41 @@ pub async fn ask(recorders: &Recorders, carrier: Option<&Carrier>, name: &str) -
 /// When each camera was last known to give a picture. In memory, since the status tells it only every five
 /// minutes: a recorder that is lost takes its own knowledge along.
 #[derive(Default)]
-pub struct Heard {
-    last_known: Mutex<HashMap<String, Timestamp>>,
+pub struct LastFrames {
+    last_frame_at: Mutex<HashMap<String, Timestamp>>,
 }
 
-impl Heard {
+impl LastFrames {
     /// When `camera` was last known to give a picture; what its status knows is older, but outlives us.
-    pub fn last_known(&self, camera: &Camera) -> Option<Timestamp> {
-        let last_known = self.last_known.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn last_frame_at(&self, camera: &Camera) -> Option<Timestamp> {
+        let last_known = self.last_frame_at.lock().unwrap_or_else(PoisonError::into_inner);
         let heard = camera.uid().and_then(|uid| last_known.get(&uid).copied());
         let reported = camera.status.as_ref().and_then(|status| status.last_segment.as_ref());
-        heard.max(reported.map(|last| end(last.start.0, last.duration_ms)))
+        heard.max(reported.map(|last| segment_end(last.start.0, last.duration_ms)))
     }
 
     /// Remembers what the recorder says of `camera`.
-    pub fn note(&self, camera: &Camera, report: Option<&CameraReport>) {
+    pub fn record(&self, camera: &Camera, report: Option<&CameraReport>) {
         let (Some(uid), Some(report)) = (camera.uid(), report) else {
             return;
         };
         let confirmed = report.last_segment.as_ref();
-        let confirmed =
-            confirmed.map(|last| end(last.start, i64::try_from(last.duration_ms).unwrap_or_default()));
+        let confirmed = confirmed
+            .map(|last| segment_end(last.start, i64::try_from(last.duration_ms).unwrap_or_default()));
         let Some(newest) = report.last_frame.max(confirmed) else {
             return;
         };
-        self.last_known.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, newest);
+        self.last_frame_at.lock().unwrap_or_else(PoisonError::into_inner).insert(uid, newest);
     }
 
     /// Forgets a camera that is going away.
     pub fn forget(&self, camera: &Camera) {
         if let Some(uid) = camera.uid() {
-            self.last_known.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
+            self.last_frame_at.lock().unwrap_or_else(PoisonError::into_inner).remove(&uid);
         }
     }
 }
 
-fn end(start: Timestamp, duration_ms: i64) -> Timestamp {
+fn segment_end(start: Timestamp, duration_ms: i64) -> Timestamp {
     start.checked_add(SignedDuration::from_millis(duration_ms)).unwrap_or(start)
 }

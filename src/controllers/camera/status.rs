@@ -4,32 +4,36 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 
 use super::gaps;
-use super::observe::{Answer, Carrier};
-use super::validate::Valid;
-use crate::api::condition::{ConditionType, Finding, Reason, Truth, merge};
+use super::observe::{AssignedRecorder, CameraQueryResult};
+use super::validate::CameraValidation;
+use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Reason, merge};
 use crate::api::{Camera, CameraStatus, LastSegment};
 use crate::contract::{CameraReport, SegmentReport};
 use crate::controllers::drive::Watched;
-use crate::controllers::kit::patience::{self, Cause, since};
+use crate::controllers::kit::patience::{self, StallCause, condition_since};
 use crate::controllers::kit::status::may_refresh;
 use crate::controllers::recorders::verdict;
 
 /// What the status is made from.
 #[derive(Clone, Copy, Debug)]
-pub struct Observed<'a> {
+pub struct CameraObservations<'a> {
     /// What was judged.
-    pub valid: &'a Valid,
+    pub valid: &'a CameraValidation,
     /// Who carries the camera.
-    pub carrier: Option<&'a Carrier>,
+    pub recorder: Option<&'a AssignedRecorder>,
     /// What that recorder says.
-    pub answer: Option<&'a Answer>,
+    pub answer: Option<&'a CameraQueryResult>,
     /// When the camera was last known to give a picture, before this answer.
-    pub last_known: Option<Timestamp>,
+    pub last_frame_at: Option<Timestamp>,
 }
 
 /// The status of `camera`, and when it stalls though nothing happens.
-pub fn status(camera: &Camera, observed: &Observed<'_>, now: Timestamp) -> (CameraStatus, Option<Timestamp>) {
-    let Observed { valid, carrier, answer, last_known } = *observed;
+pub fn camera_status(
+    camera: &Camera,
+    observed: &CameraObservations<'_>,
+    now: Timestamp,
+) -> (CameraStatus, Option<Timestamp>) {
+    let CameraObservations { valid, recorder, answer, last_frame_at } = *observed;
     let before = camera.status.clone().unwrap_or_default();
     let generation = camera.metadata.generation;
     let recording = recording(valid, answer);
@@ -43,13 +47,13 @@ pub fn status(camera: &Camera, observed: &Observed<'_>, now: Timestamp) -> (Came
     ];
     let conditions = merge(camera.conditions(), &findings, generation, now);
     let report = answer.and_then(|answer| answer.as_ref().ok()).and_then(|said| said.report.as_ref());
-    let is_news = says_otherwise(&before.conditions, &conditions);
+    let has_changed = have_conditions_changed(&before.conditions, &conditions);
     let status = CameraStatus {
         observed_generation: generation,
-        recorder: carrier.map(|carrier| carrier.name.clone()),
-        last_segment: last_segment(before.last_segment, report, is_news, now),
+        recorder: recorder.map(|carrier| carrier.name.clone()),
+        last_segment: last_segment(before.last_segment, report, has_changed, now),
         gaps: report
-            .map_or(before.gaps.clone(), |report| gaps::merge(&before.gaps, &report.gaps, last_known)),
+            .map_or(before.gaps.clone(), |report| gaps::merge(&before.gaps, &report.gaps, last_frame_at)),
         conditions,
     };
     (status, stalls_at)
@@ -61,31 +65,37 @@ pub fn is_ready(status: &CameraStatus) -> bool {
     status.conditions.iter().any(|condition| condition.type_ == ready && condition.status == "True")
 }
 
-fn recording(valid: &Valid, answer: Option<&Answer>) -> Finding {
-    let not = |truth, reason, message: &str| Finding::new(ConditionType::Recording, truth, reason, message);
+fn recording(valid: &CameraValidation, answer: Option<&CameraQueryResult>) -> ConditionFinding {
+    let not = |truth, reason, message: &str| {
+        ConditionFinding::new(ConditionType::Recording, truth, reason, message)
+    };
     if !valid.accepted.is_true() {
-        return not(Truth::False, Reason::DependsOn, "the camera is not recorded: see Accepted");
+        return not(ConditionStatus::False, Reason::DependsOn, "the camera is not recorded: see Accepted");
     }
     match answer {
         // What the recorder does counts, also where it should do something else.
         Some(Ok(said)) => match &said.report {
-            Some(report) => verdict::camera(report, valid.segment, said.now),
-            None => not(Truth::False, Reason::Connecting, "its recorder does not know it yet"),
+            Some(report) => verdict::evaluate(report, valid.segment_duration, said.now),
+            None => not(ConditionStatus::False, Reason::Connecting, "its recorder does not know it yet"),
         },
         Some(Err(_)) | None if !valid.permitted.is_true() => {
-            let is_covered = valid.permitted.reason == Reason::Suspended;
-            let reason = if is_covered { Reason::Suspended } else { Reason::DependsOn };
-            not(Truth::False, reason, "nothing is to be recorded now: see Permitted")
+            let is_suspended = valid.permitted.reason == Reason::Suspended;
+            let reason = if is_suspended { Reason::Suspended } else { Reason::DependsOn };
+            not(ConditionStatus::False, reason, "nothing is to be recorded now: see Permitted")
         }
-        Some(Err(error)) => not(Truth::Unknown, Reason::RecorderNotReady, &format!("the recorder: {error}")),
-        None => {
-            not(Truth::Unknown, Reason::RecorderNotReady, "its Site has no recorder for it yet: see the Site")
+        Some(Err(error)) => {
+            not(ConditionStatus::Unknown, Reason::RecorderNotReady, &format!("the recorder: {error}"))
         }
+        None => not(
+            ConditionStatus::Unknown,
+            Reason::RecorderNotReady,
+            "its Site has no recorder for it yet: see the Site",
+        ),
     }
 }
 
 /// A camera that may not be recorded and is not, is as it should be.
-fn ready(valid: &Valid, recording: &Finding) -> Finding {
+fn ready(valid: &CameraValidation, recording: &ConditionFinding) -> ConditionFinding {
     let (is_ready, cause) = match (&valid.accepted, &valid.permitted) {
         (accepted, _) if !accepted.is_true() => (false, accepted),
         // What it depends on is not there, or not known: that is nothing the protocol asked for.
@@ -94,24 +104,28 @@ fn ready(valid: &Valid, recording: &Finding) -> Finding {
         (_, permitted) if permitted.is_true() => (recording.is_true(), recording),
         (_, permitted) => (false, permitted),
     };
-    cause.told_of(ConditionType::Ready, is_ready)
+    cause.propagate(ConditionType::Ready, is_ready)
 }
 
 /// Only a person can put right what is not accepted, but for a Site or a Secret that may still come.
-fn stalled(camera: &Camera, accepted: &Finding, now: Timestamp) -> (Finding, Option<Timestamp>) {
+fn stalled(
+    camera: &Camera,
+    accepted: &ConditionFinding,
+    now: Timestamp,
+) -> (ConditionFinding, Option<Timestamp>) {
     let made = camera.metadata.creation_timestamp.as_ref();
     let cause = match accepted.reason {
         _ if accepted.is_true() => None,
         Reason::ReferenceNotFound => {
-            let missed = since(camera.conditions(), accepted, made, now);
-            Some(Cause::after(accepted.clone(), missed, patience::REFERENCE))
+            let missed = condition_since(camera.conditions(), accepted, made, now);
+            Some(StallCause::after_grace(accepted.clone(), missed, patience::REFERENCE_GRACE))
         }
-        _ => Some(Cause::now(accepted.clone())),
+        _ => Some(StallCause::immediate(accepted.clone())),
     };
-    patience::stalled(cause.as_slice(), now)
+    patience::evaluate(cause.as_slice(), now)
 }
 
-fn says_otherwise(before: &[Condition], after: &[Condition]) -> bool {
+fn have_conditions_changed(before: &[Condition], after: &[Condition]) -> bool {
     let row =
         |condition: &Condition| (condition.type_.clone(), condition.status.clone(), condition.reason.clone());
     !before.iter().map(row).eq(after.iter().map(row))
@@ -122,13 +136,13 @@ fn says_otherwise(before: &[Condition], after: &[Condition]) -> bool {
 fn last_segment(
     before: Option<LastSegment>,
     report: Option<&CameraReport>,
-    is_news: bool,
+    has_changed: bool,
     now: Timestamp,
 ) -> Option<LastSegment> {
     let Some(newest) = report.and_then(|report| report.last_segment.as_ref()) else {
         return before;
     };
-    let is_due = is_news || may_refresh(before.as_ref().map(|last| &last.start), now);
+    let is_due = has_changed || may_refresh(before.as_ref().map(|last| &last.start), now);
     if before.is_some() && !is_due {
         return before;
     }

@@ -1,12 +1,12 @@
 use serde_json::json;
 
-use super::super::dereference::View;
-use super::super::observe::{self, Said};
+use super::super::dereference::SiteSnapshot;
+use super::super::observe::{self, RecorderReply};
 use super::super::validate::validate;
 use super::*;
 use crate::api::{Ceilings, Days};
 use crate::contract::{CameraState, RecorderConfig};
-use crate::controllers::recorders::RecorderError;
+use crate::controllers::recorders::RecorderStatusError;
 
 const NOW: &str = "2026-01-02T12:00:00Z";
 
@@ -21,7 +21,7 @@ fn camera() -> Camera {
     .unwrap()
 }
 
-fn view(suspensions: &serde_json::Value) -> View {
+fn site_snapshot(suspensions: &serde_json::Value) -> SiteSnapshot {
     let site = json!({
         "metadata": {"name": "s", "namespace": "heusden"},
         "spec": {
@@ -51,11 +51,11 @@ fn view(suspensions: &serde_json::Value) -> View {
         "statusApi": {"certPem": "", "keyPem": "", "token": ""},
     }))
     .unwrap();
-    View {
+    SiteSnapshot {
         site: Some(serde_json::from_value(site).unwrap()),
         policy: Some(serde_json::from_value(policy).unwrap()),
         config: Some(config),
-        ..View::default()
+        ..SiteSnapshot::default()
     }
 }
 
@@ -68,41 +68,45 @@ fn report(state: CameraState, confirmed: &str) -> CameraReport {
     .unwrap()
 }
 
-fn said(report: Option<CameraReport>) -> Answer {
-    let now = NOW.parse().map_err(|_| RecorderError::Unintelligible)?;
-    Ok(Said { now, report })
+fn reply(report: Option<CameraReport>) -> CameraQueryResult {
+    let now = NOW.parse().map_err(|_| RecorderStatusError::InvalidResponse)?;
+    Ok(RecorderReply { now, report })
 }
 
-fn status_of(camera: &Camera, view: &View, answer: Option<&Answer>) -> CameraStatus {
+fn status_of(camera: &Camera, view: &SiteSnapshot, answer: Option<&CameraQueryResult>) -> CameraStatus {
     status_at(NOW, camera, view, answer).0
 }
 
 fn status_at(
     now: &str,
     camera: &Camera,
-    view: &View,
-    answer: Option<&Answer>,
+    view: &SiteSnapshot,
+    answer: Option<&CameraQueryResult>,
 ) -> (CameraStatus, Option<Timestamp>) {
     let now = now.parse().unwrap();
     let valid = validate(camera, view, &Ceilings { video: Days(28), calls: Days(7) }, now);
-    let carrier = observe::carrier("receptie", view);
-    status(camera, &Observed { valid: &valid, carrier: carrier.as_ref(), answer, last_known: None }, now)
+    let carrier = observe::assigned_recorder("receptie", view);
+    camera_status(
+        camera,
+        &CameraObservations { valid: &valid, recorder: carrier.as_ref(), answer, last_frame_at: None },
+        now,
+    )
 }
 
-fn row(status: &CameraStatus, type_: &str) -> (String, String) {
+fn condition_row(status: &CameraStatus, type_: &str) -> (String, String) {
     let found = status.conditions.iter().find(|condition| condition.type_ == type_).unwrap();
     assert!(!found.message.contains("10.9.8.7"), "{}", found.message);
     (found.status.clone(), found.reason.clone())
 }
 
-fn is(status: &CameraStatus, type_: &str, truth: &str, reason: &str) {
-    assert_eq!(row(status, type_), (truth.into(), reason.into()), "{type_} of {status:#?}");
+fn assert_condition(status: &CameraStatus, type_: &str, truth: &str, reason: &str) {
+    assert_eq!(condition_row(status, type_), (truth.into(), reason.into()), "{type_} of {status:#?}");
 }
 
 #[test]
-fn a_camera_that_records_is_ready() {
-    let answer = said(Some(report(CameraState::Recording, "2026-01-02T11:58:30Z")));
-    let status = status_of(&camera(), &view(&json!([])), Some(&answer));
+fn recording_camera_is_ready() {
+    let answer = reply(Some(report(CameraState::Recording, "2026-01-02T11:58:30Z")));
+    let status = status_of(&camera(), &site_snapshot(&json!([])), Some(&answer));
     for (type_, truth, reason) in [
         ("Accepted", "True", "Valid"),
         ("Permitted", "True", "Permitted"),
@@ -110,63 +114,63 @@ fn a_camera_that_records_is_ready() {
         ("Ready", "True", "Recording"),
         ("Stalled", "False", "AsRequired"),
     ] {
-        is(&status, type_, truth, reason);
+        assert_condition(&status, type_, truth, reason);
     }
     assert_eq!(status.recorder.as_deref(), Some("s-recorder-2"));
     assert_eq!(status.last_segment.unwrap().duration_ms, 60_000);
 }
 
 #[test]
-fn a_silent_camera_is_not_ready_and_says_why() {
+fn silent_camera_is_not_ready_with_reason() {
     for (answer, truth, reason) in [
-        (Some(said(Some(report(CameraState::Disconnected, NOW)))), "False", "Disconnected"),
-        (Some(said(None)), "False", "Connecting"),
-        (Some(Err(RecorderError::Unreachable)), "Unknown", "RecorderNotReady"),
+        (Some(reply(Some(report(CameraState::Disconnected, NOW)))), "False", "Disconnected"),
+        (Some(reply(None)), "False", "Connecting"),
+        (Some(Err(RecorderStatusError::Unreachable)), "Unknown", "RecorderNotReady"),
         (None, "Unknown", "RecorderNotReady"),
     ] {
-        let status = status_of(&camera(), &view(&json!([])), answer.as_ref());
-        is(&status, "Recording", truth, reason);
-        is(&status, "Ready", "False", reason);
+        let status = status_of(&camera(), &site_snapshot(&json!([])), answer.as_ref());
+        assert_condition(&status, "Recording", truth, reason);
+        assert_condition(&status, "Ready", "False", reason);
     }
 }
 
 #[test]
-fn a_covered_camera_is_as_it_should_be() {
+fn suspended_camera_is_ready() {
     let covered =
         json!([{"reason": "Verkiezing", "from": "2026-01-02T06:00:00Z", "until": "2026-01-02T22:00:00Z"}]);
-    let view = view(&covered);
-    for answer in [None, Some(said(Some(report(CameraState::Suspended, NOW))))] {
+    let view = site_snapshot(&covered);
+    for answer in [None, Some(reply(Some(report(CameraState::Suspended, NOW))))] {
         let status = status_of(&camera(), &view, answer.as_ref());
-        is(&status, "Permitted", "False", "Suspended");
-        is(&status, "Recording", "False", "Suspended");
-        is(&status, "Ready", "True", "Suspended");
+        assert_condition(&status, "Permitted", "False", "Suspended");
+        assert_condition(&status, "Recording", "False", "Suspended");
+        assert_condition(&status, "Ready", "True", "Suspended");
     }
-    let answer = said(Some(report(CameraState::Recording, "2026-01-02T11:58:30Z")));
+    let answer = reply(Some(report(CameraState::Recording, "2026-01-02T11:58:30Z")));
     let status = status_of(&camera(), &view, Some(&answer));
-    is(&status, "Recording", "True", "Recording");
-    is(&status, "Ready", "False", "Suspended");
+    assert_condition(&status, "Recording", "True", "Recording");
+    assert_condition(&status, "Ready", "False", "Suspended");
 }
 
 #[test]
-fn without_a_site_or_a_policy_nothing_is_permitted() {
-    let nothing = View::default();
+fn missing_site_or_policy_permits_nothing() {
+    let nothing = SiteSnapshot::default();
     let status = status_of(&camera(), &nothing, None);
-    is(&status, "Accepted", "False", "ReferenceNotFound");
-    is(&status, "Permitted", "False", "DependsOn");
-    is(&status, "Recording", "False", "DependsOn");
-    let view = View { policy: None, ..view(&json!([])) };
+    assert_condition(&status, "Accepted", "False", "ReferenceNotFound");
+    assert_condition(&status, "Permitted", "False", "DependsOn");
+    assert_condition(&status, "Recording", "False", "DependsOn");
+    let view = SiteSnapshot { policy: None, ..site_snapshot(&json!([])) };
     let status = status_of(&camera(), &view, None);
-    is(&status, "Accepted", "True", "Valid");
-    is(&status, "Permitted", "False", "DependsOn");
-    is(&status, "Ready", "False", "DependsOn");
+    assert_condition(&status, "Accepted", "True", "Valid");
+    assert_condition(&status, "Permitted", "False", "DependsOn");
+    assert_condition(&status, "Ready", "False", "DependsOn");
 }
 
 #[test]
-fn a_camera_whose_site_is_missing_stalls_after_a_minute_and_one_that_is_wrong_at_once() {
-    let nothing = View::default();
+fn missing_site_stalls_after_a_minute_and_invalid_url_immediately() {
+    let nothing = SiteSnapshot::default();
     let mut camera = camera();
     let (first, stalls_at) = status_at("2026-01-02T12:00:08Z", &camera, &nothing, None);
-    is(&first, "Stalled", "False", "AsRequired");
+    assert_condition(&first, "Stalled", "False", "AsRequired");
     let expected: Timestamp = "2026-01-02T12:01:08Z".parse().unwrap();
     assert_eq!(stalls_at, Some(expected));
     camera.status = Some(first);
@@ -175,27 +179,27 @@ fn a_camera_whose_site_is_missing_stalls_after_a_minute_and_one_that_is_wrong_at
         ("2026-01-02T12:01:08Z", "True", "ReferenceNotFound"),
     ] {
         let (status, _) = status_at(at, &camera, &nothing, None);
-        is(&status, "Stalled", truth, reason);
+        assert_condition(&status, "Stalled", truth, reason);
     }
 
     camera.status = None;
     camera.spec.stream.url = "rtsp://10.9.8.7:70000/h264".to_owned();
-    let (wrong, stalls_at) = status_at("2026-01-02T12:00:09Z", &camera, &view(&json!([])), None);
-    is(&wrong, "Stalled", "True", "InvalidField");
+    let (wrong, stalls_at) = status_at("2026-01-02T12:00:09Z", &camera, &site_snapshot(&json!([])), None);
+    assert_condition(&wrong, "Stalled", "True", "InvalidField");
     assert_eq!(stalls_at, None);
 }
 
 #[test]
-fn the_newest_segment_is_told_every_five_minutes_or_with_news() {
-    let view = view(&json!([]));
+fn last_segment_updates_every_five_minutes_or_with_conditions() {
+    let view = site_snapshot(&json!([]));
     let mut camera = camera();
-    let at = |start| said(Some(report(CameraState::Recording, start)));
+    let at = |start| reply(Some(report(CameraState::Recording, start)));
     let first = status_of(&camera, &view, Some(&at("2026-01-02T11:57:00Z")));
     camera.status = Some(first.clone());
     let soon = status_of(&camera, &view, Some(&at("2026-01-02T11:58:30Z")));
     assert_eq!(soon, first, "nothing moves by the minute");
 
-    let silent = said(Some(report(CameraState::Disconnected, "2026-01-02T11:58:30Z")));
+    let silent = reply(Some(report(CameraState::Disconnected, "2026-01-02T11:58:30Z")));
     let news = status_of(&camera, &view, Some(&silent));
     assert!(news.last_segment.unwrap().key.ends_with("11:58:30Z"));
 

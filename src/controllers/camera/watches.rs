@@ -8,11 +8,11 @@ use kube::runtime::controller::Controller;
 use kube::runtime::watcher;
 use tokio_util::sync::CancellationToken;
 
-use super::Cameras;
+use super::CameraReconciler;
 use crate::api::{Camera, CameraSpec, LocalRef, RecordingPolicy, SECRET_TYPE_CA, SECRET_TYPE_CAMERA, Site};
 use crate::controllers::drive;
 use crate::controllers::kit::context::Context;
-use crate::controllers::site::names::{RECORDERS, SITE_LABEL};
+use crate::controllers::site::names::{RECORDER_SELECTOR, SITE_LABEL};
 
 /// Looks after the cameras of `scope`, or of all namespaces, until `leader` is cancelled.
 pub fn controller(
@@ -21,58 +21,66 @@ pub fn controller(
     leader: CancellationToken,
 ) -> impl Future<Output = ()> + use<> {
     let client = context.client.clone();
-    let controller =
-        Controller::new(drive::api::<DeserializeGuard<Camera>>(&client, scope), watcher::Config::default());
-    let secrets = || drive::api::<PartialObjectMeta<core::Secret>>(&client, scope);
+    let controller = Controller::new(
+        drive::scoped_api::<DeserializeGuard<Camera>>(&client, scope),
+        watcher::Config::default(),
+    );
+    let secrets = || drive::scoped_api::<PartialObjectMeta<core::Secret>>(&client, scope);
     let of_type = |type_: &str| watcher::Config::default().fields(&format!("type={type_}"));
-    let recorders = || watcher::Config::default().labels(RECORDERS);
+    let recorders = || watcher::Config::default().labels(RECORDER_SELECTOR);
     let cameras = || controller.store();
     let (by_site, by_policy, by_login, by_ca, by_pod, by_config) =
         (cameras(), cameras(), cameras(), cameras(), cameras(), cameras());
     let controller = controller
         .watches(
-            drive::api::<PartialObjectMeta<Site>>(&client, scope),
+            drive::scoped_api::<PartialObjectMeta<Site>>(&client, scope),
             watcher::Config::default(),
-            move |site| drive::all_in(&by_site, &site, |camera| hangs_at(camera, &site.name_any())),
+            move |site| {
+                drive::select_in_namespace(&by_site, &site, |camera| is_at_site(camera, &site.name_any()))
+            },
         )
         // Which sites are under it is not known here.
         .watches(
-            drive::api::<PartialObjectMeta<RecordingPolicy>>(&client, scope),
+            drive::scoped_api::<PartialObjectMeta<RecordingPolicy>>(&client, scope),
             watcher::Config::default(),
-            move |policy| drive::all_in(&by_policy, &policy, |_| true),
+            move |policy| drive::select_in_namespace(&by_policy, &policy, |_| true),
         )
         // Secrets by their metadata alone, and of our own types alone.
         .watches(secrets(), of_type(SECRET_TYPE_CAMERA), move |secret| {
-            drive::all_in(&by_login, &secret, |camera| names(login, camera, &secret.name_any()))
+            drive::select_in_namespace(&by_login, &secret, |camera| {
+                references_secret(credentials_ref, camera, &secret.name_any())
+            })
         })
         .watches(secrets(), of_type(SECRET_TYPE_CA), move |secret| {
-            drive::all_in(&by_ca, &secret, |camera| names(authority, camera, &secret.name_any()))
+            drive::select_in_namespace(&by_ca, &secret, |camera| {
+                references_secret(ca_ref, camera, &secret.name_any())
+            })
         })
-        .watches(drive::api::<PartialObjectMeta<core::Pod>>(&client, scope), recorders(), move |pod| {
-            drive::all_in(&by_pod, &pod, |camera| carries(&pod, camera))
+        .watches(drive::scoped_api::<PartialObjectMeta<core::Pod>>(&client, scope), recorders(), move |pod| {
+            drive::select_in_namespace(&by_pod, &pod, |camera| is_at_labelled_site(&pod, camera))
         })
         .watches(secrets(), recorders(), move |config| {
-            drive::all_in(&by_config, &config, |camera| carries(&config, camera))
+            drive::select_in_namespace(&by_config, &config, |camera| is_at_labelled_site(&config, camera))
         });
-    drive::drive(controller, Cameras::new(context), leader)
+    drive::run_controller(controller, CameraReconciler::new(context), leader)
 }
 
-fn hangs_at(camera: &Camera, site: &str) -> bool {
+fn is_at_site(camera: &Camera, site: &str) -> bool {
     camera.spec.site_ref.name == site
 }
 
-fn carries<K: ResourceExt>(of_recorder: &K, camera: &Camera) -> bool {
-    of_recorder.labels().get(SITE_LABEL).is_some_and(|site| hangs_at(camera, site))
+fn is_at_labelled_site<K: ResourceExt>(of_recorder: &K, camera: &Camera) -> bool {
+    of_recorder.labels().get(SITE_LABEL).is_some_and(|site| is_at_site(camera, site))
 }
 
-fn names(which: fn(&CameraSpec) -> Option<&LocalRef>, camera: &Camera, name: &str) -> bool {
+fn references_secret(which: fn(&CameraSpec) -> Option<&LocalRef>, camera: &Camera, name: &str) -> bool {
     which(&camera.spec).is_some_and(|reference| reference.name == name)
 }
 
-fn login(spec: &CameraSpec) -> Option<&LocalRef> {
+fn credentials_ref(spec: &CameraSpec) -> Option<&LocalRef> {
     spec.stream.credentials_ref.as_ref()
 }
 
-fn authority(spec: &CameraSpec) -> Option<&LocalRef> {
+fn ca_ref(spec: &CameraSpec) -> Option<&LocalRef> {
     spec.stream.ca_ref.as_ref()
 }

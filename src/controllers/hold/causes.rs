@@ -2,82 +2,91 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::validate::Valid;
+use super::validate::HoldValidation;
 use crate::api::IncidentHold;
-use crate::api::condition::{ConditionType, Finding, Reason, Truth};
+use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Reason};
 use crate::controllers::drive::Watched;
-use crate::controllers::kit::patience::{self, Cause, since};
+use crate::controllers::kit::patience::{self, StallCause, condition_since};
 
 /// A resolution that lies further ahead than this is a mistake.
-const AHEAD: SignedDuration = SignedDuration::from_hours(24);
+const MAX_RESOLUTION_AHEAD: SignedDuration = SignedDuration::from_hours(24);
 
 /// What was found of a hold that is open.
-pub struct Open<'a> {
+pub struct OpenHoldFindings<'a> {
     /// `Accepted`.
-    pub accepted: &'a Finding,
+    pub accepted: &'a ConditionFinding,
     /// `Placed`.
-    pub placed: &'a Finding,
+    pub placed: &'a ConditionFinding,
     /// `Covers`.
-    pub covers: &'a Finding,
+    pub covers: &'a ConditionFinding,
 }
 
 /// Why an open hold may need a person, the gravest first.
-pub fn of_open(
+pub fn open_hold_causes(
     hold: &IncidentHold,
-    valid: &Valid,
-    open: &Open<'_>,
-    released: Option<&Finding>,
+    valid: &HoldValidation,
+    open: &OpenHoldFindings<'_>,
+    released: Option<&ConditionFinding>,
     now: Timestamp,
-) -> Vec<Cause> {
+) -> Vec<StallCause> {
     let made = hold.metadata.creation_timestamp.as_ref();
-    let since = |finding: &Finding| since(hold.conditions(), finding, made, now);
-    let Open { accepted, placed, covers } = open;
+    let since = |finding: &ConditionFinding| condition_since(hold.conditions(), finding, made, now);
+    let OpenHoldFindings { accepted, placed, covers } = open;
     if !accepted.is_true() {
-        let soon = now.saturating_add(patience::REFERENCE).unwrap_or(now);
+        let soon = now.saturating_add(patience::REFERENCE_GRACE).unwrap_or(now);
         return match accepted.reason {
             Reason::ReferenceNotFound => {
-                vec![Cause::after((*accepted).clone(), since(accepted), patience::REFERENCE)]
+                vec![StallCause::after_grace((*accepted).clone(), since(accepted), patience::REFERENCE_GRACE)]
             }
             Reason::NotBegun if hold.spec.window.from.0 <= soon => Vec::new(),
-            _ => vec![Cause::now((*accepted).clone())],
+            _ => vec![StallCause::immediate((*accepted).clone())],
         };
     }
     let mut causes = Vec::new();
     if valid.site.is_none() {
-        causes.push(Cause::now(valid.accepted.clone()));
+        causes.push(StallCause::immediate(valid.accepted.clone()));
     }
     if !placed.is_true() {
-        causes.extend(of_site(valid));
-        causes.push(Cause::after((*placed).clone(), since(placed), patience::WORK));
+        causes.extend(site_cause(valid));
+        causes.push(StallCause::after_grace((*placed).clone(), since(placed), patience::WORK_GRACE));
     }
     let ahead = hold.spec.resolution.as_ref().map(|resolution| resolution.at.0);
-    if ahead.is_some_and(|ahead| ahead.duration_since(now) > AHEAD) {
-        causes.extend(released.cloned().map(Cause::now));
+    if ahead.is_some_and(|ahead| ahead.duration_since(now) > MAX_RESOLUTION_AHEAD) {
+        causes.extend(released.cloned().map(StallCause::immediate));
     }
-    if covers.truth == Truth::False {
-        causes.push(Cause::after((*covers).clone(), since(covers), patience::REFERENCE));
+    if covers.status == ConditionStatus::False {
+        causes.push(StallCause::after_grace((*covers).clone(), since(covers), patience::REFERENCE_GRACE));
     }
     causes
 }
 
 /// Why a resolved hold may need a person; `overdue`: when its release is.
-pub fn of_resolved(valid: &Valid, released: &Finding, overdue: Option<Timestamp>) -> Vec<Cause> {
-    if released.truth != Truth::False {
+pub fn resolved_hold_causes(
+    valid: &HoldValidation,
+    released: &ConditionFinding,
+    overdue: Option<Timestamp>,
+) -> Vec<StallCause> {
+    if released.status != ConditionStatus::False {
         return Vec::new();
     }
-    let mut causes: Vec<Cause> = of_site(valid).into_iter().collect();
+    let mut causes: Vec<StallCause> = site_cause(valid).into_iter().collect();
     if valid.site.is_none() {
-        causes.push(Cause::now(valid.accepted.clone()));
+        causes.push(StallCause::immediate(valid.accepted.clone()));
     }
-    causes.extend(overdue.map(|from| Cause { finding: released.clone(), from }));
+    causes.extend(overdue.map(|from| StallCause { finding: released.clone(), stalls_at: from }));
     causes
 }
 
 /// The Site needs a person, and without it nothing is done for its holds.
-fn of_site(valid: &Valid) -> Option<Cause> {
+fn site_cause(valid: &HoldValidation) -> Option<StallCause> {
     let stalled = valid.site.as_ref()?.stalled.as_ref()?;
     let message = format!("its Site waits for a person: {stalled}");
-    Some(Cause::now(Finding::new(ConditionType::Stalled, true, Reason::DependsOn, message)))
+    Some(StallCause::immediate(ConditionFinding::new(
+        ConditionType::Stalled,
+        true,
+        Reason::DependsOn,
+        message,
+    )))
 }
 
 #[cfg(test)]

@@ -2,64 +2,66 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::validate::Valid;
-use crate::api::condition::{ConditionType, Finding, Reason, Truth};
+use super::validate::HoldValidation;
+use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Reason};
 use crate::api::{IncidentHold, Placement};
-use crate::storage::hold::coverage::ON_ITS_WAY;
+use crate::storage::hold::coverage::MAX_UPLOAD_DELAY;
 
 /// Names that a status has room for.
-const MOST_NAMES: usize = 64;
+const MAX_UNKNOWN_CAMERAS: usize = 64;
 /// Names that a message tells.
-const TOLD: usize = 8;
+const MAX_NAMES_IN_MESSAGE: usize = 8;
 
 /// Whether there are recordings of what an open hold names, and the names in `spec.cameras` that nothing is known of.
-pub fn covers(
+pub fn evaluate_covers(
     hold: &IncidentHold,
-    valid: &Valid,
-    accepted: &Finding,
+    valid: &HoldValidation,
+    accepted: &ConditionFinding,
     placement: Option<&Placement>,
     now: Timestamp,
-) -> (Finding, Vec<String>) {
-    let found = |truth, reason, message| Finding::new(ConditionType::Covers, truth, reason, message);
+) -> (ConditionFinding, Vec<String>) {
+    let found = |truth, reason, message| ConditionFinding::new(ConditionType::Covers, truth, reason, message);
     let Some(placement) = placement else {
         let finding = if accepted.is_true() {
             let message = "the bucket has not been searched yet".to_owned();
-            found(Truth::Unknown, Reason::NotKnownYet, message)
+            found(ConditionStatus::Unknown, Reason::NotKnownYet, message)
         } else {
             let message = format!("nothing is kept for it: {}", accepted.message);
-            found(Truth::Unknown, Reason::DependsOn, message)
+            found(ConditionStatus::Unknown, Reason::DependsOn, message)
         };
         return (finding, Vec::new());
     };
     let is_of_this = Some(placement.observed_generation) == hold.metadata.generation;
-    let unknown = if is_of_this { unknown(valid, placement) } else { Vec::new() };
-    let finding = match (segments(placement), is_of_this) {
+    let unknown = if is_of_this { find_unknown_cameras(valid, placement) } else { Vec::new() };
+    let finding = match (count_segments(placement), is_of_this) {
         (segments, _) if !unknown.is_empty() => {
-            found(Truth::False, Reason::UnknownCamera, unknown_cameras(&unknown, segments))
+            found(ConditionStatus::False, Reason::UnknownCamera, unknown_cameras_message(&unknown, segments))
         }
-        (segments @ 1.., _) => found(Truth::True, Reason::RecordingsFound, recordings(placement, segments)),
-        (_, true) if is_known(hold, placement, now) => {
-            found(Truth::False, Reason::NothingFound, nothing(hold, valid, placement))
+        (segments @ 1.., _) => {
+            found(ConditionStatus::True, Reason::RecordingsFound, recordings_message(placement, segments))
+        }
+        (_, true) if is_coverage_known(hold, placement, now) => {
+            found(ConditionStatus::False, Reason::NothingFound, nothing_found_message(hold, valid, placement))
         }
         _ => {
-            let at = known_from(hold).map_or_else(String::new, |at| format!(" until {at}"));
+            let at = coverage_known_at(hold).map_or_else(String::new, |at| format!(" until {at}"));
             let message =
                 format!("no segment was found yet that it covers; segments may be on their way{at}");
-            found(Truth::Unknown, Reason::NotKnownYet, message)
+            found(ConditionStatus::Unknown, Reason::NotKnownYet, message)
         }
     };
     (finding, unknown)
 }
 
 /// When at the latest it is known what was recorded in the window of `hold`, or in its beginning where it goes on.
-pub fn known_from(hold: &IncidentHold) -> Option<Timestamp> {
+pub fn coverage_known_at(hold: &IncidentHold) -> Option<Timestamp> {
     let window = &hold.spec.window;
     let until = window.until.as_ref().unwrap_or(&window.from);
-    until.0.checked_add(ON_ITS_WAY).ok()
+    until.0.checked_add(MAX_UPLOAD_DELAY).ok()
 }
 
 /// Whether it is known of the whole window what was recorded; while the window goes on, of its beginning.
-pub fn is_known(hold: &IncidentHold, placement: &Placement, now: Timestamp) -> bool {
+pub fn is_coverage_known(hold: &IncidentHold, placement: &Placement, now: Timestamp) -> bool {
     let Some(known) = placement.known_until.as_ref().map(|known| known.0) else {
         return false;
     };
@@ -68,22 +70,22 @@ pub fn is_known(hold: &IncidentHold, placement: &Placement, now: Timestamp) -> b
     ended.is_none_or(|until| until.0.duration_since(known) < SignedDuration::from_secs(1))
 }
 
-fn segments(placement: &Placement) -> i64 {
+fn count_segments(placement: &Placement) -> i64 {
     let refused = placement.refused.as_ref().map_or(0, |refused| refused.versions);
     placement.segments.saturating_add(refused)
 }
 
 /// Those without a Camera of which the bucket has no segment, where that was looked for.
-fn unknown(valid: &Valid, placement: &Placement) -> Vec<String> {
+fn find_unknown_cameras(valid: &HoldValidation, placement: &Placement) -> Vec<String> {
     let is_empty = |name: &&String| {
         let mut sources = placement.sources.iter();
         sources.any(|source| source.name == **name && source.segments == 0)
     };
-    let unknown = valid.unnamed.iter().filter(is_empty);
-    unknown.take(MOST_NAMES).cloned().collect()
+    let unknown = valid.cameras_without_resource.iter().filter(is_empty);
+    unknown.take(MAX_UNKNOWN_CAMERAS).cloned().collect()
 }
 
-fn unknown_cameras(unknown: &[String], segments: i64) -> String {
+fn unknown_cameras_message(unknown: &[String], segments: i64) -> String {
     let others = if segments > 0 {
         format!("{segments} segments of others are kept")
     } else {
@@ -92,25 +94,25 @@ fn unknown_cameras(unknown: &[String], segments: i64) -> String {
     format!(
         "spec.cameras: the Site has no Camera named {}, and the bucket has no segment of that name in the window; {others}. Add \
          the right name and remove this one",
-        listed(unknown)
+        join_names(unknown)
     )
 }
 
-fn recordings(placement: &Placement, segments: i64) -> String {
+fn recordings_message(placement: &Placement, segments: i64) -> String {
     let without = placement.sources.iter().filter(|source| source.segments == 0);
     let without: Vec<String> = without.map(|source| source.name.clone()).collect();
     if without.is_empty() {
         format!("{segments} segments were found that it covers")
     } else {
-        format!("{segments} segments were found that it covers, none of them of {}", listed(&without))
+        format!("{segments} segments were found that it covers, none of them of {}", join_names(&without))
     }
 }
 
-fn nothing(hold: &IncidentHold, valid: &Valid, placement: &Placement) -> String {
+fn nothing_found_message(hold: &IncidentHold, valid: &HoldValidation, placement: &Placement) -> String {
     let window = &hold.spec.window;
     let until = window.until.as_ref().or(placement.known_until.as_ref());
     let until = until.unwrap_or(&window.from).0;
-    let made = valid.site.as_ref().and_then(|site| site.made);
+    let made = valid.site.as_ref().and_then(|site| site.created_at);
     let mut gaps = placement.sources.iter().flat_map(|source| &source.gaps);
     let why = if gaps.any(|gap| gap.cause == "GoneBefore") {
         "recordings of the window had passed their ceiling before the hold was declared".to_owned()
@@ -126,9 +128,9 @@ fn nothing(hold: &IncidentHold, valid: &Valid, placement: &Placement) -> String 
     )
 }
 
-fn listed(names: &[String]) -> String {
-    let told: Vec<&str> = names.iter().take(TOLD).map(String::as_str).collect();
-    let more = names.len().saturating_sub(TOLD);
+fn join_names(names: &[String]) -> String {
+    let told: Vec<&str> = names.iter().take(MAX_NAMES_IN_MESSAGE).map(String::as_str).collect();
+    let more = names.len().saturating_sub(MAX_NAMES_IN_MESSAGE);
     if more > 0 { format!("{} and {more} more", told.join(", ")) } else { told.join(", ") }
 }
 

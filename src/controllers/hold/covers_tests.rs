@@ -1,7 +1,7 @@
 use serde_json::{Value, json};
 
-use super::super::dereference::Named;
-use super::super::status::status;
+use super::super::dereference::HoldReferences;
+use super::super::status::hold_status;
 use super::super::validate::validate;
 use super::*;
 use crate::api::IncidentHoldStatus;
@@ -24,7 +24,7 @@ fn hold(cameras: &[&str], until: Option<&str>) -> IncidentHold {
     .unwrap()
 }
 
-fn named(cameras: &[&str], made: &str) -> Named {
+fn hold_references(cameras: &[&str], made: &str) -> HoldReferences {
     let site = json!({
         "metadata": {"name": "s", "namespace": "n", "creationTimestamp": made},
         "spec": {
@@ -44,7 +44,7 @@ fn named(cameras: &[&str], made: &str) -> Named {
             "retention": {"video": "28d", "calls": "7d"}, "holds": {"reviewEvery": "28d"},
         },
     });
-    Named {
+    HoldReferences {
         site: Some(serde_json::from_value(site).unwrap()),
         policy: Some(serde_json::from_value(policy).unwrap()),
         cameras: cameras.iter().map(|name| (*name).to_owned()).collect(),
@@ -52,7 +52,7 @@ fn named(cameras: &[&str], made: &str) -> Named {
 }
 
 /// What was found: so many segments of each source, as far as the time of the day.
-fn with(mut hold: IncidentHold, sources: &[(&str, i64)], known: Option<&str>) -> IncidentHold {
+fn with_sources(mut hold: IncidentHold, sources: &[(&str, i64)], known: Option<&str>) -> IncidentHold {
     let told: Vec<Value> = sources
         .iter()
         .map(|(name, segments)| {
@@ -72,8 +72,8 @@ fn with(mut hold: IncidentHold, sources: &[(&str, i64)], known: Option<&str>) ->
 }
 
 /// `Covers` and `Ready`, the message of the first, and the unknown cameras.
-fn told(hold: &IncidentHold, named: &Named) -> ([String; 3], String, Vec<String>) {
-    let (status, _) = status(hold, &validate(&hold.spec, named, now()), now());
+fn covers_and_ready(hold: &IncidentHold, named: &HoldReferences) -> ([String; 3], String, Vec<String>) {
+    let (status, _) = hold_status(hold, &validate(&hold.spec, named, now()), now());
     let of = |type_: &str| {
         let mut conditions = status.conditions.iter();
         conditions.find(|condition| condition.type_ == type_).unwrap().clone()
@@ -85,38 +85,39 @@ fn told(hold: &IncidentHold, named: &Named) -> ([String; 3], String, Vec<String>
 const LONG_AGO: &str = "2026-01-01T00:00:00Z";
 
 #[test]
-fn a_hold_that_covers_something_says_so() {
+fn hold_with_recordings_reports_recordings_found() {
     let sources = [("entree", 3), ("gang", 0)];
-    let hold = with(hold(&["entree", "gang"], Some("08:00:00")), &sources, Some("08:00:00"));
-    let (told, message, unknown) = told(&hold, &named(&["entree", "gang"], LONG_AGO));
+    let hold = with_sources(hold(&["entree", "gang"], Some("08:00:00")), &sources, Some("08:00:00"));
+    let (told, message, unknown) = covers_and_ready(&hold, &hold_references(&["entree", "gang"], LONG_AGO));
     assert_eq!(told, ["True", "RecordingsFound", "True"]);
     assert_eq!(message, "3 segments were found that it covers, none of them of gang");
     assert!(unknown.is_empty());
 }
 
 #[test]
-fn a_camera_that_was_never_there_is_told_at_once_and_may_be_taken_out() {
+fn unknown_camera_is_reported_immediately_and_can_be_removed() {
     let sources = [("entrence", 0), ("gang", 2)];
-    let hold = with(hold(&["entrence", "gang"], None), &sources, None);
-    let (told_of_it, message, unknown) = told(&hold, &named(&["entrance", "gang"], LONG_AGO));
+    let hold = with_sources(hold(&["entrence", "gang"], None), &sources, None);
+    let (told_of_it, message, unknown) =
+        covers_and_ready(&hold, &hold_references(&["entrance", "gang"], LONG_AGO));
     assert_eq!(told_of_it, ["False", "UnknownCamera", "False"]);
     assert!(message.starts_with("spec.cameras: the Site has no Camera named entrence, and"), "{message}");
     assert!(message.contains("2 segments of others are kept"), "{message}");
     assert_eq!(unknown, ["entrence"]);
     // One that was removed, and of which there are recordings, is no typo.
-    let hold = with(hold_of_removed(), &[("gesloopt", 1)], None);
-    let (told_of_it, _, unknown) = told(&hold, &named(&[], LONG_AGO));
+    let hold = with_sources(hold_on_removed_camera(), &[("gesloopt", 1)], None);
+    let (told_of_it, _, unknown) = covers_and_ready(&hold, &hold_references(&[], LONG_AGO));
     assert_eq!((told_of_it[1].as_str(), unknown.len()), ("RecordingsFound", 0));
 }
 
-fn hold_of_removed() -> IncidentHold {
+fn hold_on_removed_camera() -> IncidentHold {
     hold(&["gesloopt"], Some("08:00:00"))
 }
 
 #[test]
-fn a_window_before_the_site_was_made_is_told_with_its_likely_cause() {
-    let hold = with(hold(&[], Some("08:00:00")), &[], Some("08:00:00"));
-    let (told, message, _) = told(&hold, &named(&["entree"], "2026-11-28T08:10:00Z"));
+fn window_before_site_creation_suggests_checking_the_utc_offset() {
+    let hold = with_sources(hold(&[], Some("08:00:00")), &[], Some("08:00:00"));
+    let (told, message, _) = covers_and_ready(&hold, &hold_references(&["entree"], "2026-11-28T08:10:00Z"));
     assert_eq!(told, ["False", "NothingFound", "False"]);
     for part in
         ["from 2026-11-28T07:00:00Z to 2026-11-28T08:00:00Z", "before the Site was made", "offset from UTC"]
@@ -126,8 +127,8 @@ fn a_window_before_the_site_was_made_is_told_with_its_likely_cause() {
 }
 
 #[test]
-fn nothing_is_said_of_nothing_before_it_is_known() {
-    let site = named(&["entree"], LONG_AGO);
+fn nothing_found_is_reported_only_once_known() {
+    let site = hold_references(&["entree"], LONG_AGO);
     let none = [("entree", 0)];
     for (until, known, expected) in [
         (Some("09:55:00"), Some("09:54:00"), ["Unknown", "NotKnownYet", "Unknown"]),
@@ -137,41 +138,43 @@ fn nothing_is_said_of_nothing_before_it_is_known() {
         // It goes on until tonight.
         (Some("22:00:00"), Some("07:30:00"), ["False", "NothingFound", "False"]),
     ] {
-        let hold = with(hold(&["entree"], until), &none, known);
-        let (told, message, _) = told(&hold, &site);
+        let hold = with_sources(hold(&["entree"], until), &none, known);
+        let (told, message, _) = covers_and_ready(&hold, &site);
         assert_eq!(told, expected, "until {until:?}, known until {known:?}: {message}");
     }
     // Not of what it was before it was changed.
-    let mut changed = with(hold(&["entree"], Some("08:00:00")), &none, Some("08:00:00"));
+    let mut changed = with_sources(hold(&["entree"], Some("08:00:00")), &none, Some("08:00:00"));
     changed.metadata.generation = Some(6);
-    assert_eq!(told(&changed, &site).0[1], "NotKnownYet");
-    assert_eq!(told(&hold(&["entree"], None), &site).0[1], "NotKnownYet");
+    assert_eq!(covers_and_ready(&changed, &site).0[1], "NotKnownYet");
+    assert_eq!(covers_and_ready(&hold(&["entree"], None), &site).0[1], "NotKnownYet");
     let mut refused = hold(&["entree"], None);
     refused.spec.purpose = "Curiosity".into();
-    assert_eq!(told(&refused, &site).0, ["Unknown", "DependsOn", "False"]);
+    assert_eq!(covers_and_ready(&refused, &site).0, ["Unknown", "DependsOn", "False"]);
 }
 
 #[test]
-fn people_are_warned_once() {
-    let site = named(&["entree"], LONG_AGO);
-    let look = |hold: &IncidentHold| status(hold, &validate(&hold.spec, &site, now()), now()).0.conditions;
+fn nothing_found_produces_one_warning() {
+    let site = hold_references(&["entree"], LONG_AGO);
+    let conditions_of =
+        |hold: &IncidentHold| hold_status(hold, &validate(&hold.spec, &site, now()), now()).0.conditions;
     let before = hold(&["entree"], Some("08:00:00"));
-    let after = with(before.clone(), &[("entree", 0)], Some("08:00:00"));
-    let (before, after) = (look(&before), look(&after));
-    let events = event::changes(&before, &after);
+    let after = with_sources(before.clone(), &[("entree", 0)], Some("08:00:00"));
+    let (before, after) = (conditions_of(&before), conditions_of(&after));
+    let events = event::condition_changes(&before, &after);
     let warnings: Vec<_> = events
         .iter()
         .filter(|event| event.type_ == kube::runtime::events::EventType::Warning)
         .map(|event| (event.action.as_str(), event.reason.as_str()))
         .collect();
     assert_eq!(warnings, [("Covers", "NothingFound")]);
-    assert!(event::changes(&after, &after).is_empty());
+    assert!(event::condition_changes(&after, &after).is_empty());
 }
 
 #[test]
-fn each_was_found_is_not_said_of_none() {
-    let hold = with(hold(&["entree"], Some("08:00:00")), &[("entree", 0)], Some("08:00:00"));
-    let (status, _) = status(&hold, &validate(&hold.spec, &named(&["entree"], LONG_AGO), now()), now());
+fn messages_do_not_mention_zero_segments() {
+    let hold = with_sources(hold(&["entree"], Some("08:00:00")), &[("entree", 0)], Some("08:00:00"));
+    let (status, _) =
+        hold_status(&hold, &validate(&hold.spec, &hold_references(&["entree"], LONG_AGO), now()), now());
     for condition in &status.conditions {
         assert!(!condition.message.contains("0 segments"), "{}: {}", condition.type_, condition.message);
         assert!(!condition.message.contains("each"), "{}: {}", condition.type_, condition.message);

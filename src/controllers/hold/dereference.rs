@@ -10,7 +10,7 @@ use crate::controllers::kit::error::ApiError;
 
 /// What a hold names, as far as it exists and can be read.
 #[derive(Clone, Debug, Default)]
-pub struct Named {
+pub struct HoldReferences {
     /// The site where it happened.
     pub site: Option<Site>,
     /// The policy that the site is under.
@@ -20,10 +20,10 @@ pub struct Named {
 }
 
 /// Fetches what `hold` names.
-pub async fn dereference(client: &Client, hold: &IncidentHold) -> Result<Named, ApiError> {
+pub async fn dereference(client: &Client, hold: &IncidentHold) -> Result<HoldReferences, ApiError> {
     let namespace = hold.namespace().unwrap_or_default();
     let Some(site) = fetch::<Site>(client, &namespace, &hold.spec.site_ref.name).await? else {
-        return Ok(Named::default());
+        return Ok(HoldReferences::default());
     };
     let policy = fetch::<RecordingPolicy>(client, &namespace, &site.spec.policy_ref.name).await?;
     let cameras = Api::<DeserializeGuard<Camera>>::namespaced(client.clone(), &namespace)
@@ -35,5 +35,5 @@ pub async fn dereference(client: &Client, hold: &IncidentHold) -> Result<Named, 
         .filter(|camera| camera.spec.site_ref.name == site.name_any())
         .map(|camera| camera.name_any())
         .collect();
-    Ok(Named { site: Some(site), policy, cameras })
+    Ok(HoldReferences { site: Some(site), policy, cameras })
 }

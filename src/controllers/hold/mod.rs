@@ -21,8 +21,8 @@ use tokio_util::sync::CancellationToken;
 use self::dereference::dereference;
 pub use self::status::is_resolved;
 use self::validate::validate;
-use super::drive::{self, Look, Looks, Watched};
-use super::kit::context::{Context, Kind};
+use super::drive::{self, Reconciled, Reconciler, Watched};
+use super::kit::context::{Context, ControllerKind};
 use super::kit::error::ApiError;
 use super::kit::{event, meta, requeue, status as kit_status};
 use crate::api::{IncidentHold, IncidentHoldStatus, RecordingPolicy, Site};
@@ -46,76 +46,79 @@ pub fn controller(
 ) -> impl Future<Output = ()> + use<> {
     let client = context.client.clone();
     let controller = Controller::new(
-        drive::api::<DeserializeGuard<IncidentHold>>(&client, scope),
+        drive::scoped_api::<DeserializeGuard<IncidentHold>>(&client, scope),
         watcher::Config::default(),
     );
     let (by_site, by_policy) = (controller.store(), controller.store());
     let controller = controller
         .watches(
-            drive::api::<PartialObjectMeta<Site>>(&client, scope),
+            drive::scoped_api::<PartialObjectMeta<Site>>(&client, scope),
             watcher::Config::default(),
-            move |site| drive::all_in(&by_site, &site, |hold| hold.spec.site_ref.name == site.name_any()),
+            move |site| {
+                drive::select_in_namespace(&by_site, &site, |hold| hold.spec.site_ref.name == site.name_any())
+            },
         )
         // Which sites are under it is not known here.
         .watches(
-            drive::api::<PartialObjectMeta<RecordingPolicy>>(&client, scope),
+            drive::scoped_api::<PartialObjectMeta<RecordingPolicy>>(&client, scope),
             watcher::Config::default(),
-            move |policy| drive::all_in(&by_policy, &policy, |_| true),
+            move |policy| drive::select_in_namespace(&by_policy, &policy, |_| true),
         );
-    drive::drive(controller, Holds { context }, leader)
+    drive::run_controller(controller, HoldReconciler { context }, leader)
 }
 
-struct Holds {
+struct HoldReconciler {
     context: Context,
 }
 
 /// Whether nothing is kept for a hold, so that its resource may go.
-pub fn may_go(hold: &IncidentHold, now: Timestamp) -> bool {
+pub fn may_remove_finalizer(hold: &IncidentHold, now: Timestamp) -> bool {
     let placement = hold.status.as_ref().and_then(|status| status.placement.as_ref());
-    status::may_go(hold, placement, status::is_resolved(hold, now))
+    status::is_fully_released(hold, placement, status::is_resolved(hold, now))
 }
 
 /// Whether something was kept for it once, as its finalizer says, or its status, which may be older than the finalizer.
-pub fn has_counted(hold: &IncidentHold) -> bool {
+pub fn has_taken_effect(hold: &IncidentHold) -> bool {
     let status = hold.status.as_ref();
     hold.finalizers().iter().any(|name| name == FINALIZER)
         || status.is_some_and(|status| status.placement.is_some())
 }
 
 /// Whether something may be kept for a hold: it counted once, and was not released.
-pub fn is_kept(hold: &IncidentHold, now: Timestamp) -> bool {
-    has_counted(hold) && !may_go(hold, now)
+pub fn may_protect_recordings(hold: &IncidentHold, now: Timestamp) -> bool {
+    has_taken_effect(hold) && !may_remove_finalizer(hold, now)
 }
 
 /// The part of a status that this controller writes.
-fn ours(status: IncidentHoldStatus) -> IncidentHoldStatus {
+fn own_status_fields(status: IncidentHoldStatus) -> IncidentHoldStatus {
     IncidentHoldStatus { placement: None, never_held_at: None, ..status }
 }
 
-impl Looks for Holds {
+impl Reconciler for HoldReconciler {
     type Object = IncidentHold;
     type Failure = ApiError;
-    const KIND: Kind = Kind::IncidentHold;
+    const KIND: ControllerKind = ControllerKind::IncidentHold;
 
     fn context(&self) -> &Context {
         &self.context
     }
 
-    async fn look(&self, hold: &IncidentHold, now: Timestamp) -> Result<Look, ApiError> {
+    async fn reconcile(&self, hold: &IncidentHold, now: Timestamp) -> Result<Reconciled, ApiError> {
         let Context { client, events, .. } = &self.context;
         let api = Api::namespaced(client.clone(), &hold.namespace().unwrap_or_default());
         let named = dereference(client, hold).await?;
         let valid = validate(&hold.spec, &named, now);
-        let (next, next_change) = status::status(hold, &valid, now);
+        let (next, next_change) = status::hold_status(hold, &valid, now);
 
-        let current = hold.status.clone().map(ours);
+        let current = hold.status.clone().map(own_status_fields);
         let is_changed = kit_status::report(&api, MANAGER, hold, current.as_ref(), &next).await?;
         if is_changed {
-            event::publish(events, hold, &event::changes(hold.conditions(), &next.conditions)).await;
+            event::publish(events, hold, &event::condition_changes(hold.conditions(), &next.conditions))
+                .await;
         }
-        if meta::is_deleting(hold) && may_go(hold, now) {
+        if meta::is_deleting(hold) && may_remove_finalizer(hold, now) {
             meta::remove_finalizer(client, hold, FINALIZER, MANAGER).await?;
         }
-        Ok(Look { action: requeue::at(now, next_change), is_changed })
+        Ok(Reconciled { action: requeue::at(now, next_change), is_changed })
     }
 }

@@ -4,34 +4,39 @@ use std::fmt::Write;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::causes::{Open, of_open, of_resolved};
-use super::covers::{covers, is_known, known_from};
-use super::has_counted;
-use super::validate::Valid;
-use crate::api::condition::{ConditionType, Finding, Reason, Truth, merge};
-use crate::api::{Days, HoldProgress, HoldState, IncidentHold, IncidentHoldStatus, Placement};
+use super::causes::{OpenHoldFindings, open_hold_causes, resolved_hold_causes};
+use super::covers::{coverage_known_at, evaluate_covers, is_coverage_known};
+use super::has_taken_effect;
+use super::validate::HoldValidation;
+use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Reason, merge};
+use crate::api::{Days, HoldPhase, HoldState, IncidentHold, IncidentHoldStatus, Placement};
 use crate::controllers::drive::Watched;
 use crate::controllers::kit::meta;
-use crate::controllers::kit::patience::{self, since};
+use crate::controllers::kit::patience::{self, condition_since};
 use crate::controllers::kit::status as kit_status;
 
 /// The status of `hold`, and when it changes though nothing happens.
-pub fn status(hold: &IncidentHold, valid: &Valid, now: Timestamp) -> (IncidentHoldStatus, Option<Timestamp>) {
+pub fn hold_status(
+    hold: &IncidentHold,
+    valid: &HoldValidation,
+    now: Timestamp,
+) -> (IncidentHoldStatus, Option<Timestamp>) {
     let (generation, before) = (hold.metadata.generation, hold.conditions());
     let placement = hold.status.as_ref().and_then(|status| status.placement.as_ref());
-    let is_resolved = resolves(hold, now);
-    let accepted = counted(&valid.accepted, placement);
+    let is_resolved = is_resolved_in_spec(hold, now);
+    let accepted = accept_if_in_ledger(&valid.accepted, placement);
     let placed = placed(hold, &accepted, placement, is_resolved, now);
     let released = released(hold, placement, is_resolved);
-    let (released, overdue) = overdue(hold, released, is_resolved, now);
-    let (covers, unknown_cameras) = covers(hold, valid, &accepted, placement, now);
-    let open = placed.as_ref().map(|placed| Open { accepted: &accepted, placed, covers: &covers });
+    let (released, overdue) = mark_overdue(hold, released, is_resolved, now);
+    let (covers, unknown_cameras) = evaluate_covers(hold, valid, &accepted, placement, now);
+    let open =
+        placed.as_ref().map(|placed| OpenHoldFindings { accepted: &accepted, placed, covers: &covers });
     let causes = match (&open, &released) {
-        (Some(open), _) => of_open(hold, valid, open, released.as_ref(), now),
-        (None, Some(released)) => of_resolved(valid, released, overdue),
+        (Some(open), _) => open_hold_causes(hold, valid, open, released.as_ref(), now),
+        (None, Some(released)) => resolved_hold_causes(valid, released, overdue),
         (None, None) => Vec::new(),
     };
-    let (stalled, next_change) = patience::stalled(&causes, now);
+    let (stalled, next_change) = patience::evaluate(&causes, now);
     let mut findings = vec![ready(hold, open.as_ref(), released.as_ref()), accepted.clone()];
     findings.extend(placed.clone());
     findings.extend(open.is_some().then(|| covers.clone()));
@@ -44,7 +49,8 @@ pub fn status(hold: &IncidentHold, valid: &Valid, now: Timestamp) -> (IncidentHo
     let mut conditions = merge(before, &findings, generation, now);
     let is_paused = valid.site.as_ref().is_some_and(|site| site.is_paused);
     if is_paused && open.is_some() {
-        conditions = kit_status::unlooked(conditions, before, Reason::Paused, "its Site is paused", now);
+        conditions =
+            kit_status::mark_unobserved(conditions, before, Reason::Paused, "its Site is paused", now);
     }
     let status = IncidentHoldStatus {
         observed_generation: generation,
@@ -60,7 +66,7 @@ pub fn status(hold: &IncidentHold, valid: &Valid, now: Timestamp) -> (IncidentHo
 }
 
 /// Whether the incident is resolved by what the hold says: until the instant that the resolution names, it is open.
-fn resolves(hold: &IncidentHold, now: Timestamp) -> bool {
+fn is_resolved_in_spec(hold: &IncidentHold, now: Timestamp) -> bool {
     let at = hold.spec.resolution.as_ref().map(|resolution| resolution.at.0);
     hold.spec.state == HoldState::Resolved && at.is_none_or(|at| at <= now)
 }
@@ -71,39 +77,39 @@ pub fn is_resolved(hold: &IncidentHold, now: Timestamp) -> bool {
     let (type_, reason): (&str, &str) = (ConditionType::Released.into(), Reason::ResolutionAhead.into());
     let mut conditions = hold.conditions().iter();
     let may_be_withdrawn = conditions.any(|condition| condition.type_ == type_ && condition.reason == reason);
-    resolves(hold, now) && !may_be_withdrawn
+    is_resolved_in_spec(hold, now) && !may_be_withdrawn
 }
 
 /// Whether nothing is kept for it, so that its resource may go. One that has the finalizer counted once, so something may
 /// be kept for it though nobody has said so yet: the operator may have been killed before it could.
-pub fn may_go(hold: &IncidentHold, placement: Option<&Placement>, is_resolved: bool) -> bool {
+pub fn is_fully_released(hold: &IncidentHold, placement: Option<&Placement>, is_resolved: bool) -> bool {
     let is_released = placement.map(|placement| placement.released_at.is_some());
-    is_resolved && is_released.unwrap_or(!has_counted(hold))
+    is_resolved && is_released.unwrap_or(!has_taken_effect(hold))
 }
 
 fn progress(
     hold: &IncidentHold,
-    accepted: &Finding,
+    accepted: &ConditionFinding,
     placement: Option<&Placement>,
     is_resolved: bool,
-) -> HoldProgress {
+) -> HoldPhase {
     if is_resolved {
         let is_released = placement.is_some_and(|placement| placement.released_at.is_some());
         return if is_released || never_held_at(hold).is_some() {
-            HoldProgress::Resolved
+            HoldPhase::Resolved
         } else {
-            HoldProgress::Releasing
+            HoldPhase::Releasing
         };
     }
     match (accepted.is_true(), accepted.reason) {
-        (true, _) => HoldProgress::Open,
-        (false, Reason::NotBegun) => HoldProgress::NotBegun,
-        (false, _) => HoldProgress::Refused,
+        (true, _) => HoldPhase::Open,
+        (false, Reason::NotBegun) => HoldPhase::NotBegun,
+        (false, _) => HoldPhase::Refused,
     }
 }
 
 /// A hold that the bucket's ledger has counts, whatever became of its policy since.
-fn counted(accepted: &Finding, placement: Option<&Placement>) -> Finding {
+fn accept_if_in_ledger(accepted: &ConditionFinding, placement: Option<&Placement>) -> ConditionFinding {
     if accepted.is_true() || placement.is_none() {
         return accepted.clone();
     }
@@ -111,19 +117,19 @@ fn counted(accepted: &Finding, placement: Option<&Placement>) -> Finding {
         "the bucket's ledger has it, so it still counts; a new hold like it would be refused: {}",
         accepted.message
     );
-    Finding::new(ConditionType::Accepted, true, Reason::Valid, message)
+    ConditionFinding::new(ConditionType::Accepted, true, Reason::Valid, message)
 }
 
 /// Whether all that an open hold covers was found as it must be.
 pub fn placed(
     hold: &IncidentHold,
-    accepted: &Finding,
+    accepted: &ConditionFinding,
     placement: Option<&Placement>,
     is_resolved: bool,
     now: Timestamp,
-) -> Option<Finding> {
-    let found = |truth: Truth, reason, message: String| {
-        Some(Finding::new(ConditionType::Placed, truth, reason, message))
+) -> Option<ConditionFinding> {
+    let found = |truth: ConditionStatus, reason, message: String| {
+        Some(ConditionFinding::new(ConditionType::Placed, truth, reason, message))
     };
     if is_resolved {
         return None;
@@ -131,16 +137,17 @@ pub fn placed(
     let Some(placement) = placement else {
         if accepted.is_true() {
             let message = "the ledger of the site's bucket does not have it yet; if that stays: is the Site's StorageEnforced True?";
-            return found(Truth::False, Reason::Placing, message.to_owned());
+            return found(ConditionStatus::False, Reason::Placing, message.to_owned());
         }
         let message = format!("nothing is kept for it: {}", accepted.message);
-        return found(Truth::False, Reason::DependsOn, message);
+        return found(ConditionStatus::False, Reason::DependsOn, message);
     };
-    let message = kept(hold, placement, now);
+    let message = placement_message(hold, placement, now);
     let is_of_this = Some(placement.observed_generation) == hold.metadata.generation;
-    if let Some(lacks) = lacks(placement) {
+    if let Some(lacks) = incomplete_reason(placement) {
         let message = format!("{message}; {lacks}");
-        let truth = if placement.proved && is_of_this { Truth::Unknown } else { Truth::False };
+        let truth =
+            if placement.proved && is_of_this { ConditionStatus::Unknown } else { ConditionStatus::False };
         return found(truth, Reason::Retrying, message);
     }
     if placement.proved && is_of_this {
@@ -149,10 +156,10 @@ pub fn placed(
         } else {
             "every recorder has the hold: segments that still come are kept"
         };
-        return found(Truth::True, Reason::ReadBack, format!("{message}; {proof}"));
+        return found(ConditionStatus::True, Reason::ReadBack, format!("{message}; {proof}"));
     }
     found(
-        Truth::False,
+        ConditionStatus::False,
         Reason::Placing,
         format!(
             "{message}; waits until every recorder has the hold, no request of an earlier release can land any more, and a pass over \
@@ -162,7 +169,7 @@ pub fn placed(
 }
 
 /// What is kept, and how much of the window that is.
-fn kept(hold: &IncidentHold, placement: &Placement, now: Timestamp) -> String {
+fn placement_message(hold: &IncidentHold, placement: &Placement, now: Timestamp) -> String {
     let Placement { segments, size, coverage, sealed, known_until, .. } = placement;
     let mut message = if *segments > 0 {
         format!("{segments} segments ({size}) are kept")
@@ -177,8 +184,8 @@ fn kept(hold: &IncidentHold, placement: &Placement, now: Timestamp) -> String {
         (Some(coverage), Some(known)) => {
             let _ = write!(message, "; there are recordings of {coverage} of the window up to {}", known.0);
         }
-        _ if !is_known(hold, placement, now) => {
-            let from = known_from(hold).map_or_else(String::new, |from| format!(" before {from}"));
+        _ if !is_coverage_known(hold, placement, now) => {
+            let from = coverage_known_at(hold).map_or_else(String::new, |from| format!(" before {from}"));
             let _ = write!(message, "; how much of the window was recorded is not known{from}");
         }
         _ => (),
@@ -190,7 +197,7 @@ fn kept(hold: &IncidentHold, placement: &Placement, now: Timestamp) -> String {
 }
 
 /// What the last pass did not do of it.
-fn lacks(placement: &Placement) -> Option<String> {
+fn incomplete_reason(placement: &Placement) -> Option<String> {
     let broken_off = placement.problem.as_ref();
     let broken_off =
         broken_off.map(|problem| format!("the last pass was incomplete and is made again: {problem}"));
@@ -203,9 +210,13 @@ fn never_held_at(hold: &IncidentHold) -> Option<Timestamp> {
 }
 
 /// Whether nothing is kept any more for a hold that is resolved, or says so for an instant that is still to come.
-pub fn released(hold: &IncidentHold, placement: Option<&Placement>, is_resolved: bool) -> Option<Finding> {
+pub fn released(
+    hold: &IncidentHold,
+    placement: Option<&Placement>,
+    is_resolved: bool,
+) -> Option<ConditionFinding> {
     let found = |truth: bool, reason, message: String| {
-        Some(Finding::new(ConditionType::Released, truth, reason, message))
+        Some(ConditionFinding::new(ConditionType::Released, truth, reason, message))
     };
     if !is_resolved {
         let ahead = hold.spec.resolution.as_ref().map(|resolution| resolution.at.0)?;
@@ -215,16 +226,21 @@ pub fn released(hold: &IncidentHold, placement: Option<&Placement>, is_resolved:
         );
         return found(false, Reason::ResolutionAhead, message);
     }
-    if placement.is_none() && !has_counted(hold) {
+    if placement.is_none() && !has_taken_effect(hold) {
         let Some(at) = never_held_at(hold) else {
             let message = "whether something is kept for it is known once the bucket's ledger was read";
-            return Some(Finding::new(ConditionType::Released, Truth::Unknown, Reason::Pending, message));
+            return Some(ConditionFinding::new(
+                ConditionType::Released,
+                ConditionStatus::Unknown,
+                Reason::Pending,
+                message,
+            ));
         };
         let message = format!("nothing was ever kept for it: the bucket's ledger had nothing of it at {at}");
         return found(true, Reason::ReadBack, message);
     }
     let released_at = placement.and_then(|placement| placement.released_at.as_ref());
-    match (released_at, placement.and_then(lacks)) {
+    match (released_at, placement.and_then(incomplete_reason)) {
         (Some(at), _) => found(
             true,
             Reason::ReadBack,
@@ -245,20 +261,21 @@ pub fn released(hold: &IncidentHold, placement: Option<&Placement>, is_resolved:
 }
 
 /// The same, told as overdue once it has lasted too long; and when that is.
-fn overdue(
+fn mark_overdue(
     hold: &IncidentHold,
-    released: Option<Finding>,
+    released: Option<ConditionFinding>,
     is_resolved: bool,
     now: Timestamp,
-) -> (Option<Finding>, Option<Timestamp>) {
-    let Some(waits) = released.as_ref().filter(|released| is_resolved && released.truth == Truth::False)
+) -> (Option<ConditionFinding>, Option<Timestamp>) {
+    let Some(waits) =
+        released.as_ref().filter(|released| is_resolved && released.status == ConditionStatus::False)
     else {
         return (released, None);
     };
     let at = hold.spec.resolution.as_ref().map(|resolution| resolution.at.0);
     let made = hold.metadata.creation_timestamp.as_ref();
-    let begun = since(hold.conditions(), waits, made, now).max(at.unwrap_or(Timestamp::MIN));
-    let due = begun.saturating_add(patience::WORK).unwrap_or(Timestamp::MAX);
+    let begun = condition_since(hold.conditions(), waits, made, now).max(at.unwrap_or(Timestamp::MIN));
+    let due = begun.saturating_add(patience::WORK_GRACE).unwrap_or(Timestamp::MAX);
     if due > now {
         return (released, Some(due));
     }
@@ -266,13 +283,15 @@ fn overdue(
         "the incident is resolved, and its recordings are not released since {begun}: {}",
         waits.message
     );
-    let overdue = Finding::new(ConditionType::Released, false, Reason::Overdue, message);
+    let overdue = ConditionFinding::new(ConditionType::Released, false, Reason::Overdue, message);
     (Some(overdue), Some(due))
 }
 
 /// Whether it is time that somebody asks whether the hold is still needed (article 6). It is never released by that.
-fn review_due(hold: &IncidentHold, every: Days, now: Timestamp) -> Finding {
-    let found = |truth: bool, reason, message| Finding::new(ConditionType::ReviewDue, truth, reason, message);
+fn review_due(hold: &IncidentHold, every: Days, now: Timestamp) -> ConditionFinding {
+    let found = |truth: bool, reason, message| {
+        ConditionFinding::new(ConditionType::ReviewDue, truth, reason, message)
+    };
     let reviewed = hold.spec.review.as_ref().map(|review| review.at.0);
     if let Some(ahead) = reviewed.filter(|at| *at > now) {
         let message = format!(
@@ -295,7 +314,11 @@ fn review_due(hold: &IncidentHold, every: Days, now: Timestamp) -> Finding {
 }
 
 /// Whether the hold does what it is for: it keeps recordings, or has released them.
-fn ready(hold: &IncidentHold, open: Option<&Open<'_>>, released: Option<&Finding>) -> Finding {
+fn ready(
+    hold: &IncidentHold,
+    open: Option<&OpenHoldFindings<'_>>,
+    released: Option<&ConditionFinding>,
+) -> ConditionFinding {
     let cause = match open {
         None => released,
         Some(open) if !open.accepted.is_true() => Some(open.accepted),
@@ -303,7 +326,7 @@ fn ready(hold: &IncidentHold, open: Option<&Open<'_>>, released: Option<&Finding
         Some(open) => Some(open.placed),
     };
     let Some(cause) = cause else {
-        return Finding::new(ConditionType::Ready, Truth::Unknown, Reason::Pending, "");
+        return ConditionFinding::new(ConditionType::Ready, ConditionStatus::Unknown, Reason::Pending, "");
     };
     if meta::is_deleting(hold) {
         let message = if open.is_none() {
@@ -311,9 +334,9 @@ fn ready(hold: &IncidentHold, open: Option<&Open<'_>>, released: Option<&Finding
         } else {
             "being deleted: an open hold stays until its incident is resolved: set spec.state and spec.resolution".to_owned()
         };
-        return Finding::new(ConditionType::Ready, false, Reason::Deleting, message);
+        return ConditionFinding::new(ConditionType::Ready, false, Reason::Deleting, message);
     }
-    cause.told_of(ConditionType::Ready, cause.truth)
+    cause.propagate(ConditionType::Ready, cause.status)
 }
 
 #[cfg(test)]

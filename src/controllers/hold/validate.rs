@@ -3,8 +3,8 @@
 use jiff::Timestamp;
 use kube::Resource;
 
-use super::dereference::Named;
-use crate::api::condition::{ConditionType, Finding, Reason};
+use super::dereference::HoldReferences;
+use crate::api::condition::{ConditionFinding, ConditionType, Reason};
 use crate::api::{Days, IncidentHoldSpec, Site};
 use crate::controllers::drive::Watched;
 use crate::controllers::kit::meta;
@@ -12,9 +12,9 @@ use crate::protocol::hold;
 
 /// What a hold comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Valid {
+pub struct HoldValidation {
     /// Whether it can be accepted.
-    pub accepted: Finding,
+    pub accepted: ConditionFinding,
     /// How often its policy wants it reviewed (article 6); `None`: there is no policy.
     pub review_every: Option<Days>,
     /// When the answer may change by itself.
@@ -22,14 +22,14 @@ pub struct Valid {
     /// Its Site; `None`: there is none.
     pub site: Option<SiteFacts>,
     /// Names in `spec.cameras` that the Site has no Camera of.
-    pub unnamed: Vec<String>,
+    pub cameras_without_resource: Vec<String>,
 }
 
 /// Facts about the Site of a hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SiteFacts {
     /// When the Site was made in this cluster.
-    pub made: Option<Timestamp>,
+    pub created_at: Option<Timestamp>,
     /// Why the Site needs a person, where that keeps its bucket from being used.
     pub stalled: Option<String>,
     /// Nobody looks after its bucket.
@@ -37,29 +37,30 @@ pub struct SiteFacts {
 }
 
 /// Judges `spec` by the site and policy that it names.
-pub fn validate(spec: &IncidentHoldSpec, named: &Named, now: Timestamp) -> Valid {
-    let Named { site, policy, cameras } = named;
+pub fn validate(spec: &IncidentHoldSpec, named: &HoldReferences, now: Timestamp) -> HoldValidation {
+    let HoldReferences { site, policy, cameras } = named;
     let accepted = match (site, policy) {
-        (None, _) => {
-            missing(format!("spec.siteRef.name: there is no Site {:?} in this namespace", spec.site_ref.name))
-        }
-        (Some(site), None) => missing(format!(
+        (None, _) => reference_not_found(format!(
+            "spec.siteRef.name: there is no Site {:?} in this namespace",
+            spec.site_ref.name
+        )),
+        (Some(site), None) => reference_not_found(format!(
             "the Site {:?} names no RecordingPolicy that exists: put its spec.policyRef.name right ({:?} now)",
             spec.site_ref.name, site.spec.policy_ref.name
         )),
-        (Some(_), Some(policy)) => hold::accept(spec, &policy.spec, cameras, now),
+        (Some(_), Some(policy)) => hold::evaluate_acceptance(spec, &policy.spec, cameras, now),
     };
     let unnamed = spec.cameras.iter().filter(|name| !cameras.contains(name));
-    Valid {
+    HoldValidation {
         accepted,
         review_every: policy.as_ref().map(|policy| policy.spec.holds.review_every),
         next_change: hold::next_change(spec, now),
-        site: site.as_ref().map(facts),
-        unnamed: unnamed.cloned().collect(),
+        site: site.as_ref().map(site_facts),
+        cameras_without_resource: unnamed.cloned().collect(),
     }
 }
 
-fn facts(site: &Site) -> SiteFacts {
+fn site_facts(site: &Site) -> SiteFacts {
     let (type_, orphaned): (&str, &str) = (ConditionType::Stalled.into(), Reason::OrphanedHold.into());
     let mut conditions = site.conditions().iter();
     let stalled = conditions.find(|condition| {
@@ -67,12 +68,12 @@ fn facts(site: &Site) -> SiteFacts {
         condition.type_ == type_ && condition.status == "True" && condition.reason != orphaned
     });
     SiteFacts {
-        made: site.meta().creation_timestamp.as_ref().map(|made| made.0),
+        created_at: site.meta().creation_timestamp.as_ref().map(|made| made.0),
         stalled: stalled.map(|condition| condition.message.clone()),
         is_paused: meta::is_paused(site),
     }
 }
 
-fn missing(message: String) -> Finding {
-    Finding::new(ConditionType::Accepted, false, Reason::ReferenceNotFound, message)
+fn reference_not_found(message: String) -> ConditionFinding {
+    ConditionFinding::new(ConditionType::Accepted, false, Reason::ReferenceNotFound, message)
 }

@@ -18,7 +18,7 @@ use super::error::{ApiError, Failure};
 use super::{meta, subset};
 
 /// Annotation with the hash of what was applied last.
-pub const APPLIED: &str = "toezicht.dev/applied";
+pub const APPLIED_HASH_ANNOTATION: &str = "toezicht.dev/applied";
 
 /// Why a child was not applied.
 #[derive(Debug, thiserror::Error)]
@@ -36,7 +36,7 @@ pub enum ApplyError {
     },
     /// The desired object is not complete.
     #[error("the desired object cannot be written as JSON")]
-    Unwritable(#[from] serde_json::Error),
+    NotSerializable(#[from] serde_json::Error),
 }
 
 impl Failure for ApplyError {
@@ -44,7 +44,7 @@ impl Failure for ApplyError {
         match self {
             Self::Api(error) => error.category(),
             Self::ForeignObject { .. } => "foreign_object",
-            Self::Unwritable(_) => "unwritable",
+            Self::NotSerializable(_) => "unwritable",
         }
     }
 
@@ -61,16 +61,16 @@ impl From<kube::Error> for ApplyError {
 
 /// What came of applying a child: the object as it is now, and whether it had to be written.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Applied<K> {
+pub struct AppliedObject<K> {
     /// The child as the server has it.
     pub object: K,
     /// Why it was written; `None`: it was in sync.
-    pub written: Option<Written>,
+    pub write_reason: Option<WriteReason>,
 }
 
 /// Why a child was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Written {
+pub enum WriteReason {
     /// It did not exist.
     Created,
     /// We want it different from last time.
@@ -81,20 +81,20 @@ pub enum Written {
 
 /// Applies `desired` as `manager`. Its controller reference says whose it is: an object of that name with
 /// another controller, or none, is left alone.
-pub async fn child<K>(api: &Api<K>, manager: &str, desired: K) -> Result<Applied<K>, ApplyError>
+pub async fn apply_child<K>(api: &Api<K>, manager: &str, desired: K) -> Result<AppliedObject<K>, ApplyError>
 where
     K: Resource<DynamicType = ()> + Serialize + DeserializeOwned + Clone + Debug,
 {
     let name = desired.name_any();
     let owner = desired.owner_references().iter().find(|owner| owner.controller == Some(true)).cloned();
     let owner = owner.map(|owner| owner.uid).unwrap_or_default();
-    let live = owned(api, &name, &owner).await?;
-    let mut desired = prepare(desired)?;
+    let live = get_owned(api, &name, &owner).await?;
+    let mut desired = with_hash_annotation(desired)?;
     let written = match &live {
-        None => Written::Created,
-        Some(live) => match reason(&desired, live)? {
+        None => WriteReason::Created,
+        Some(live) => match write_reason(&desired, live)? {
             None => {
-                return Ok(Applied { object: live.clone(), written: None });
+                return Ok(AppliedObject { object: live.clone(), write_reason: None });
             }
             Some(reason) => reason,
         },
@@ -105,12 +105,12 @@ where
         metadata.insert("uid".to_owned(), uid.into());
     }
     let object = api.patch(&name, &PatchParams::apply(manager).force(), &Patch::Apply(&desired)).await?;
-    Ok(Applied { object, written: Some(written) })
+    Ok(AppliedObject { object, write_reason: Some(written) })
 }
 
 /// The live object `name`, where there is one and the object with `owner` (a UID) controls it. Metadata is
 /// looked at first, so that the content of what is not ours is never read.
-pub async fn owned<K>(api: &Api<K>, name: &str, owner: &str) -> Result<Option<K>, ApplyError>
+pub async fn get_owned<K>(api: &Api<K>, name: &str, owner: &str) -> Result<Option<K>, ApplyError>
 where
     K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug,
 {
@@ -124,10 +124,12 @@ where
 }
 
 /// `desired` as JSON, with type and the annotation with its hash.
-fn prepare<K: Resource<DynamicType = ()> + Serialize>(mut desired: K) -> Result<Value, serde_json::Error> {
-    desired.annotations_mut().remove(APPLIED);
+fn with_hash_annotation<K: Resource<DynamicType = ()> + Serialize>(
+    mut desired: K,
+) -> Result<Value, serde_json::Error> {
+    desired.annotations_mut().remove(APPLIED_HASH_ANNOTATION);
     let hash = hex::encode(Sha256::digest(serde_json::to_vec(&desired)?));
-    desired.annotations_mut().insert(APPLIED.to_owned(), hash);
+    desired.annotations_mut().insert(APPLIED_HASH_ANNOTATION.to_owned(), hash);
     let mut value = serde_json::to_value(&desired)?;
     if let Value::Object(fields) = &mut value {
         fields.insert("apiVersion".to_owned(), K::api_version(&()).into());
@@ -138,14 +140,20 @@ fn prepare<K: Resource<DynamicType = ()> + Serialize>(mut desired: K) -> Result<
 }
 
 /// Why `live` has to be written; `None` where it is in sync.
-fn reason<K: Resource + Serialize>(desired: &Value, live: &K) -> Result<Option<Written>, serde_json::Error> {
-    let hash = live.annotations().get(APPLIED).map(String::as_str);
+fn write_reason<K: Resource + Serialize>(
+    desired: &Value,
+    live: &K,
+) -> Result<Option<WriteReason>, serde_json::Error> {
+    let hash = live.annotations().get(APPLIED_HASH_ANNOTATION).map(String::as_str);
     if hash
-        != desired.pointer("/metadata/annotations").and_then(|all| all.get(APPLIED)).and_then(Value::as_str)
+        != desired
+            .pointer("/metadata/annotations")
+            .and_then(|all| all.get(APPLIED_HASH_ANNOTATION))
+            .and_then(Value::as_str)
     {
-        return Ok(Some(Written::Changed));
+        return Ok(Some(WriteReason::Changed));
     }
-    Ok(subset::difference(desired, &serde_json::to_value(live)?).map(Written::Drifted))
+    Ok(subset::first_difference(desired, &serde_json::to_value(live)?).map(WriteReason::Drifted))
 }
 
 #[cfg(test)]
@@ -161,32 +169,35 @@ mod tests {
     }
 
     fn live(of: ServiceAccount) -> ServiceAccount {
-        let mut live: ServiceAccount = serde_json::from_value(prepare(of).unwrap()).unwrap();
+        let mut live: ServiceAccount = serde_json::from_value(with_hash_annotation(of).unwrap()).unwrap();
         live.metadata.resource_version = Some("1".into());
         live.labels_mut().insert("added".into(), "by another".into());
         live
     }
 
     #[test]
-    fn in_sync_means_nothing_to_write() {
-        let desired = prepare(account(false)).unwrap();
-        assert_eq!(reason(&desired, &live(account(false))).unwrap(), None);
+    fn object_in_sync_needs_no_write() {
+        let desired = with_hash_annotation(account(false)).unwrap();
+        assert_eq!(write_reason(&desired, &live(account(false))).unwrap(), None);
     }
 
     #[test]
-    fn what_we_want_otherwise_and_what_others_did_is_written() {
-        let desired = prepare(account(false)).unwrap();
-        assert_eq!(reason(&desired, &live(account(true))).unwrap(), Some(Written::Changed));
+    fn changed_and_drifted_objects_are_written() {
+        let desired = with_hash_annotation(account(false)).unwrap();
+        assert_eq!(write_reason(&desired, &live(account(true))).unwrap(), Some(WriteReason::Changed));
         let mut drifted = live(account(false));
         drifted.automount_service_account_token = Some(true);
         assert_eq!(
-            reason(&desired, &drifted).unwrap(),
-            Some(Written::Drifted("/automountServiceAccountToken".into()))
+            write_reason(&desired, &drifted).unwrap(),
+            Some(WriteReason::Drifted("/automountServiceAccountToken".into()))
         );
     }
 
     #[test]
-    fn the_hash_does_not_depend_on_an_older_hash() {
-        assert_eq!(prepare(live(account(false))).unwrap(), prepare(live(live(account(false)))).unwrap());
+    fn hash_ignores_previous_hash_annotation() {
+        assert_eq!(
+            with_hash_annotation(live(account(false))).unwrap(),
+            with_hash_annotation(live(live(account(false)))).unwrap()
+        );
     }
 }

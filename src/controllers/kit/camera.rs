@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use url::Url;
 
-use super::reference::{Found, MissingSecret, text};
+use super::reference::{MissingSecret, ReferencedSecret, require_text};
 use crate::api::{CameraSpec, SECRET_TYPE_CA, SECRET_TYPE_CAMERA};
 use crate::contract::{Login, Secret};
 
@@ -13,14 +13,14 @@ use crate::contract::{Login, Secret};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CameraSecrets {
     /// Those of type `toezicht.dev/camera`, by name.
-    pub logins: BTreeMap<String, Found>,
+    pub logins: BTreeMap<String, ReferencedSecret>,
     /// Those of type `toezicht.dev/ca`, by name.
-    pub authorities: BTreeMap<String, Found>,
+    pub ca_certificates: BTreeMap<String, ReferencedSecret>,
 }
 
 /// Where a camera's picture comes from, complete.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source {
+pub struct CameraSource {
     /// `rtsp://` or `rtsps://`, without user or password.
     pub url: Secret,
     /// User and password.
@@ -33,34 +33,34 @@ pub struct Source {
 
 /// Why a camera cannot be recorded; shows nothing of its URL.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum CameraProblem {
+pub enum CameraSourceError {
     /// Article 1.
     #[error("spec.visible: article 1 forbids hidden cameras: put it in plain sight, then set this to true")]
-    Hidden,
+    NotVisible,
     /// The URL is none that can be recorded.
     #[error("spec.stream.url: write rtsp:// or rtsps://, a host and a path, without user and password")]
-    Url,
+    InvalidUrl,
     /// A Secret is not there, not of its type, or lacks a key.
     #[error(transparent)]
     Secret(#[from] MissingSecret),
 }
 
 /// Where the picture of `camera` comes from.
-pub fn source(camera: &CameraSpec, secrets: &CameraSecrets) -> Result<Source, CameraProblem> {
+pub fn resolve(camera: &CameraSpec, secrets: &CameraSecrets) -> Result<CameraSource, CameraSourceError> {
     if !camera.visible {
-        return Err(CameraProblem::Hidden);
+        return Err(CameraSourceError::NotVisible);
     }
     let stream = &camera.stream;
-    let url = Url::parse(&stream.url).ok().filter(is_stream).ok_or(CameraProblem::Url)?;
+    let url = Url::parse(&stream.url).ok().filter(is_rtsp_url).ok_or(CameraSourceError::InvalidUrl)?;
     let login = stream
         .credentials_ref
         .as_ref()
-        .map(|reference| login(&secrets.logins, &reference.name))
+        .map(|reference| read_login(&secrets.logins, &reference.name))
         .transpose()?;
     let ca_pem = stream.ca_ref.as_ref().map(|reference| {
-        text(&secrets.authorities, SECRET_TYPE_CA, &reference.name, "ca.crt", "spec.stream.caRef")
+        require_text(&secrets.ca_certificates, SECRET_TYPE_CA, &reference.name, "ca.crt", "spec.stream.caRef")
     });
-    Ok(Source {
+    Ok(CameraSource {
         url: Secret::new(url.as_str()),
         login,
         allow_basic: stream.allow_basic,
@@ -68,12 +68,12 @@ pub fn source(camera: &CameraSpec, secrets: &CameraSecrets) -> Result<Source, Ca
     })
 }
 
-fn login(secrets: &BTreeMap<String, Found>, name: &str) -> Result<Login, MissingSecret> {
-    let key = |key| text(secrets, SECRET_TYPE_CAMERA, name, key, "spec.stream.credentialsRef");
+fn read_login(secrets: &BTreeMap<String, ReferencedSecret>, name: &str) -> Result<Login, MissingSecret> {
+    let key = |key| require_text(secrets, SECRET_TYPE_CAMERA, name, key, "spec.stream.credentialsRef");
     Ok(Login { username: key("username")?.reveal().to_owned(), password: key("password")? })
 }
 
-fn is_stream(url: &Url) -> bool {
+fn is_rtsp_url(url: &Url) -> bool {
     matches!(url.scheme(), "rtsp" | "rtsps")
         && url.host_str().is_some_and(|host| !host.is_empty())
         && url.username().is_empty()
@@ -94,27 +94,31 @@ mod tests {
         };
         CameraSecrets {
             logins: [
-                ("login".to_owned(), Found::new("1", texts(&[("username", "u"), ("password", "p\n")]))),
-                ("half".to_owned(), Found::new("1", texts(&[("username", "u")]))),
+                (
+                    "login".to_owned(),
+                    ReferencedSecret::new("1", texts(&[("username", "u"), ("password", "p\n")])),
+                ),
+                ("half".to_owned(), ReferencedSecret::new("1", texts(&[("username", "u")]))),
             ]
             .into(),
-            authorities: [("ca".to_owned(), Found::new("1", texts(&[("ca.crt", "PEM")])))].into(),
+            ca_certificates: [("ca".to_owned(), ReferencedSecret::new("1", texts(&[("ca.crt", "PEM")])))]
+                .into(),
         }
     }
 
     #[test]
-    fn a_complete_camera_has_a_source() {
+    fn complete_camera_resolves_to_source() {
         let spec = camera(
             "visible: true\nstream: {url: 'rtsps://10.0.0.1/h264', credentialsRef: {name: login}, caRef: {name: ca}}",
         );
-        let source = source(&spec, &secrets()).unwrap();
+        let source = resolve(&spec, &secrets()).unwrap();
         assert_eq!(source.url.reveal(), "rtsps://10.0.0.1/h264");
         assert_eq!(source.login.unwrap().password.reveal(), "p");
         assert_eq!(source.ca_pem.as_deref(), Some("PEM"));
     }
 
     #[test]
-    fn each_problem_names_its_field_and_no_url() {
+    fn source_error_names_field_without_url() {
         for (yaml, field) in [
             ("visible: false\nstream: {url: 'rtsp://10.9.8.7/a'}", "spec.visible"),
             ("visible: true\nstream: {url: 'http://10.9.8.7/a'}", "spec.stream.url"),
@@ -129,7 +133,7 @@ mod tests {
             ),
             ("visible: true\nstream: {url: 'rtsps://10.9.8.7/a', caRef: {name: login}}", "spec.stream.caRef"),
         ] {
-            let message = source(&camera(yaml), &secrets()).unwrap_err().to_string();
+            let message = resolve(&camera(yaml), &secrets()).unwrap_err().to_string();
             assert!(message.starts_with(field), "{message}");
             assert!(!message.contains("10.9.8.7"), "{message}");
         }

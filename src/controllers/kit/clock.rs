@@ -7,9 +7,9 @@ use async_trait::async_trait;
 /// A moment on the machine's own clock: time since boot, time asleep included. It is comparable only within
 /// one machine's uptime, and is never written anywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Moment(Duration);
+pub struct BootInstant(Duration);
 
-impl Moment {
+impl BootInstant {
     /// The moment this long after boot.
     pub const fn since_boot(elapsed: Duration) -> Self {
         Self(elapsed)
@@ -31,7 +31,7 @@ impl Moment {
 #[async_trait]
 pub trait Clock: Send + Sync + 'static {
     /// Now. Never goes back, and goes on while the process is stopped or the machine asleep.
-    fn now(&self) -> Moment;
+    fn now(&self) -> BootInstant;
     /// Waits. May take longer than asked for: whoever acts on time passed asks [`Clock::now`].
     async fn sleep(&self, pause: Duration);
 }
@@ -46,7 +46,7 @@ pub struct BootClock;
 
 #[async_trait]
 impl Clock for BootClock {
-    fn now(&self) -> Moment {
+    fn now(&self) -> BootInstant {
         #[cfg(target_os = "linux")]
         let id = rustix::time::ClockId::Boottime;
         #[cfg(not(target_os = "linux"))]
@@ -55,7 +55,7 @@ impl Clock for BootClock {
         // Since boot: neither part is negative, and nanoseconds are below 10^9.
         let seconds = u64::try_from(time.tv_sec).unwrap_or_default();
         let nanoseconds = u32::try_from(time.tv_nsec).unwrap_or_default();
-        Moment(Duration::new(seconds, nanoseconds))
+        BootInstant(Duration::new(seconds, nanoseconds))
     }
 
     async fn sleep(&self, pause: Duration) {
@@ -69,7 +69,7 @@ pub(crate) mod mock {
 
     use std::sync::Mutex;
 
-    use super::{Clock, Duration, Moment, async_trait};
+    use super::{BootInstant, Clock, Duration, async_trait};
 
     /// Goes on only by [`MockClock::advance`] and by sleeping, which takes no real time.
     pub(crate) struct MockClock(Mutex<Duration>);
@@ -85,8 +85,8 @@ pub(crate) mod mock {
 
     #[async_trait]
     impl Clock for MockClock {
-        fn now(&self) -> Moment {
-            Moment::since_boot(*self.0.lock().unwrap())
+        fn now(&self) -> BootInstant {
+            BootInstant::since_boot(*self.0.lock().unwrap())
         }
         async fn sleep(&self, pause: Duration) {
             self.advance(pause);
@@ -97,18 +97,18 @@ pub(crate) mod mock {
 
 #[cfg(test)]
 mod tests {
-    use super::{BootClock, Clock, Duration, Moment};
+    use super::{BootClock, BootInstant, Clock, Duration};
 
     #[test]
-    fn the_kernels_clock_runs_forward() {
+    fn boot_clock_advances() {
         let first = BootClock.now();
         std::thread::sleep(Duration::from_millis(2));
         assert!(first.until(BootClock.now()) >= Duration::from_millis(2));
     }
 
     #[test]
-    fn what_is_past_is_no_time_away() {
-        let noon = Moment::since_boot(Duration::from_secs(12));
+    fn time_until_past_instant_is_zero() {
+        let noon = BootInstant::since_boot(Duration::from_secs(12));
         assert_eq!(noon.plus(Duration::from_secs(3)).until(noon), Duration::ZERO);
         assert_eq!(noon.until(noon.plus(Duration::from_secs(3))), Duration::from_secs(3));
     }

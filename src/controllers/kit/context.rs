@@ -7,16 +7,16 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::Client;
 use kube::runtime::events::{Recorder, Reporter};
 
-use super::aftermath::Aftermath;
+use super::aftermath::TakeoverDelay;
 use super::fence::Fence;
 use crate::api::Site;
-use crate::controllers::buckets::Buckets;
+use crate::controllers::buckets::SiteHandoff;
 use crate::controllers::config::OperatorConfig;
-use crate::controllers::recorders::Recorders;
-use crate::storage::Aspect;
+use crate::controllers::recorders::RecorderClient;
+use crate::storage::Subresource;
 
 /// Name under which the operator reports events.
-pub const REPORTER: &str = "toezicht.dev/operator";
+pub const REPORTING_CONTROLLER: &str = "toezicht.dev/operator";
 
 /// What a reconciler has at hand. Cheap to clone.
 #[derive(Clone)]
@@ -32,13 +32,13 @@ pub struct Context {
     /// Publishes events.
     pub events: Recorder,
     /// Asks recorders for their status.
-    pub recorders: Recorders,
+    pub recorders: RecorderClient,
     /// The buckets that may be looked into.
-    pub buckets: Buckets,
+    pub handoff: SiteHandoff,
     /// Until it is over, a leader before this one may have requests under way, and no hold is released.
-    pub aftermath: Aftermath,
+    pub takeover_delay: TakeoverDelay,
     /// Counts what is done.
-    pub hooks: Arc<dyn Hooks>,
+    pub telemetry: Arc<dyn Telemetry>,
 }
 
 impl Context {
@@ -48,33 +48,33 @@ impl Context {
         config: OperatorConfig,
         cluster_id: String,
         fence: Fence,
-        hooks: Arc<dyn Hooks>,
+        telemetry: Arc<dyn Telemetry>,
         instance: Option<String>,
-        aftermath: Aftermath,
+        takeover_delay: TakeoverDelay,
     ) -> Self {
-        let reporter = Reporter { controller: REPORTER.to_owned(), instance };
+        let reporter = Reporter { controller: REPORTING_CONTROLLER.to_owned(), instance };
         Self {
             events: Recorder::new(client.clone(), reporter),
-            recorders: Recorders::default(),
-            buckets: Buckets::default(),
-            aftermath,
+            recorders: RecorderClient::default(),
+            handoff: SiteHandoff::default(),
+            takeover_delay,
             client,
             config: Arc::new(config),
             cluster_id,
             fence,
-            hooks,
+            telemetry,
         }
     }
 
     /// Whether this replica may write now.
     pub fn is_leader(&self) -> bool {
-        self.fence.holds()
+        self.fence.is_open()
     }
 }
 
 /// Kinds that have a controller: a bounded label for metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
-pub enum Kind {
+pub enum ControllerKind {
     /// RecordingPolicy.
     RecordingPolicy,
     /// Site.
@@ -91,7 +91,7 @@ pub enum Kind {
 
 /// What a reconcile came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum ReconcileOutcome {
     /// Everything was in sync.
     Unchanged,
     /// Something was written.
@@ -101,34 +101,34 @@ pub enum Outcome {
 }
 
 /// Where what is done is counted.
-pub trait Hooks: Send + Sync {
+pub trait Telemetry: Send + Sync {
     /// A reconcile ended.
-    fn reconciled(&self, kind: Kind, outcome: Outcome, took: Duration);
+    fn record_reconcile(&self, kind: ControllerKind, outcome: ReconcileOutcome, took: Duration);
     /// An object of this kind could not be read from its watch.
-    fn unreadable(&self, kind: Kind);
+    fn record_unreadable(&self, kind: ControllerKind);
     /// A controller of this kind begins; `census` lists the conditions of all its objects, at any time.
-    fn watching(&self, _kind: Kind, _census: Census) {}
+    fn register_condition_lister(&self, _kind: ControllerKind, _census: ConditionLister) {}
     /// The Site controller begins; `census` lists all its Sites, at any time.
-    fn sites(&self, _census: SiteCensus) {}
+    fn register_site_lister(&self, _census: SiteLister) {}
     /// Something was changed at a Site's bucket, so many times: `protected`, `tagged`, `rescued`, `released`, `deleted`.
-    fn retained(&self, _kind: &'static str, _count: u64) {}
+    fn record_retention_changes(&self, _kind: &'static str, _count: u64) {}
     /// Somebody else had changed this, so many times, and it was put back.
-    fn drifted(&self, _site: &Site, _what: Aspect, _count: u64) {}
+    fn record_drift(&self, _site: &Site, _what: Subresource, _count: u64) {}
     /// The API server lets us read this kind (in one scope, where there are several).
-    fn read(&self, _kind: Kind) {}
+    fn mark_readable(&self, _kind: ControllerKind) {}
 }
 
 /// Lists the conditions of all objects of a kind.
-pub type Census = Box<dyn Fn() -> Vec<Condition> + Send + Sync>;
+pub type ConditionLister = Box<dyn Fn() -> Vec<Condition> + Send + Sync>;
 
 /// Lists all Sites.
-pub type SiteCensus = Box<dyn Fn() -> Vec<Site> + Send + Sync>;
+pub type SiteLister = Box<dyn Fn() -> Vec<Site> + Send + Sync>;
 
 /// Counts nothing: for tests.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct NoHooks;
+pub struct NoTelemetry;
 
-impl Hooks for NoHooks {
-    fn reconciled(&self, _: Kind, _: Outcome, _: Duration) {}
-    fn unreadable(&self, _: Kind) {}
+impl Telemetry for NoTelemetry {
+    fn record_reconcile(&self, _: ControllerKind, _: ReconcileOutcome, _: Duration) {}
+    fn record_unreadable(&self, _: ControllerKind) {}
 }

@@ -20,11 +20,11 @@ pub trait Failure: std::error::Error {
 pub struct ApiError(#[from] pub kube::Error);
 
 /// The part of an error of the client that is safe to show.
-trait Safe {
+trait SafeMessage {
     fn safe(&self) -> String;
 }
 
-impl Safe for kube::Error {
+impl SafeMessage for kube::Error {
     fn safe(&self) -> String {
         match self {
             // The server's own words name objects and rules, but an admission webhook or a validation may
@@ -93,23 +93,23 @@ impl Failure for ApiError {
 }
 
 /// The wait after a first error.
-pub const FIRST_WAIT: Duration = Duration::from_secs(1);
+pub const INITIAL_BACKOFF: Duration = Duration::from_secs(1);
 /// No wait is longer.
-pub const LONGEST_WAIT: Duration = Duration::from_mins(5);
+pub const MAX_BACKOFF: Duration = Duration::from_mins(5);
 
 /// Waits after errors, each object its own: doubling from one second to five minutes, back to the start
 /// after a success.
 #[derive(Debug, Default)]
-pub struct Backoff {
+pub struct ReconcileBackoff {
     failures: Mutex<HashMap<String, u32>>,
 }
 
-impl Backoff {
+impl ReconcileBackoff {
     /// Notes a failure of `key` (`namespace/name`); how long to wait, with a fifth of jitter.
-    pub fn failed(&self, key: &str) -> Duration {
+    pub fn record_failure(&self, key: &str) -> Duration {
         let mut failures = self.failures.lock().unwrap_or_else(PoisonError::into_inner);
         let count = failures.entry(key.to_owned()).or_default();
-        let wait = wait(*count, rand::random::<f64>());
+        let wait = backoff_delay(*count, rand::random::<f64>());
         *count = count.saturating_add(1);
         wait
     }
@@ -121,9 +121,9 @@ impl Backoff {
 }
 
 /// The wait after so many failures before, with the chance in `0.0..1.0` passed in.
-fn wait(failures: u32, chance: f64) -> Duration {
-    let doubled = FIRST_WAIT.saturating_mul(2_u32.saturating_pow(failures.min(16)));
-    doubled.min(LONGEST_WAIT).mul_f64(0.8 + 0.2 * chance.clamp(0.0, 1.0))
+fn backoff_delay(failures: u32, chance: f64) -> Duration {
+    let doubled = INITIAL_BACKOFF.saturating_mul(2_u32.saturating_pow(failures.min(16)));
+    doubled.min(MAX_BACKOFF).mul_f64(0.8 + 0.2 * chance.clamp(0.0, 1.0))
 }
 
 #[cfg(test)]
@@ -131,23 +131,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waits_double_up_to_five_minutes_and_start_again_after_a_success() {
-        let waits: Vec<u64> = (0..11).map(|failures| wait(failures, 1.0).as_secs()).collect();
+    fn backoff_doubles_up_to_five_minutes_and_resets_on_success() {
+        let waits: Vec<u64> = (0..11).map(|failures| backoff_delay(failures, 1.0).as_secs()).collect();
         assert_eq!(waits, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300]);
-        assert_eq!(wait(u32::MAX, 0.0), Duration::from_mins(4));
+        assert_eq!(backoff_delay(u32::MAX, 0.0), Duration::from_mins(4));
 
-        let backoff = Backoff::default();
+        let backoff = ReconcileBackoff::default();
         for _ in 0..5 {
-            backoff.failed("a/b");
+            backoff.record_failure("a/b");
         }
-        assert!(backoff.failed("a/b") > Duration::from_secs(20));
-        assert!(backoff.failed("a/c") <= FIRST_WAIT);
+        assert!(backoff.record_failure("a/b") > Duration::from_secs(20));
+        assert!(backoff.record_failure("a/c") <= INITIAL_BACKOFF);
         backoff.reset("a/b");
-        assert!(backoff.failed("a/b") <= FIRST_WAIT);
+        assert!(backoff.record_failure("a/b") <= INITIAL_BACKOFF);
     }
 
     #[test]
-    fn an_error_of_the_server_is_shown_without_its_words() {
+    fn api_error_message_omits_server_text() {
         let mut status = kube::core::Status::failure("Secret \"x\": data: hunter2", "Invalid");
         status.code = 422;
         let error = ApiError(kube::Error::Api(status.into()));

@@ -5,9 +5,9 @@ use kube::Resource;
 use kube::runtime::events::{Event, EventType, Recorder};
 
 /// The API server refuses a longer note.
-const LONGEST_NOTE: usize = 1024;
+const MAX_NOTE_BYTES: usize = 1024;
 /// Reasons for a condition that is not `True` though nothing is wrong.
-const EXPECTED: [&str; 11] = [
+const EXPECTED_REASONS: [&str; 11] = [
     "DependsOn",
     "Deleting",
     "Paused",
@@ -22,14 +22,14 @@ const EXPECTED: [&str; 11] = [
 ];
 
 /// The events that lead from conditions `before` to `after`.
-pub fn changes(before: &[Condition], after: &[Condition]) -> Vec<Event> {
-    let news = |new: &&Condition| is_news(before.iter().find(|old| old.type_ == new.type_), new);
+pub fn condition_changes(before: &[Condition], after: &[Condition]) -> Vec<Event> {
+    let news = |new: &&Condition| is_notable_change(before.iter().find(|old| old.type_ == new.type_), new);
     let news: Vec<&Condition> = after.iter().filter(news).collect();
-    news.iter().filter(|new| !is_echo(new, &news)).map(|new| event(new)).collect()
+    news.iter().filter(|new| !is_redundant_summary(new, &news)).map(|new| condition_event(new)).collect()
 }
 
 /// Whether a summary only repeats the condition that it follows from.
-fn is_echo(condition: &Condition, news: &[&Condition]) -> bool {
+fn is_redundant_summary(condition: &Condition, news: &[&Condition]) -> bool {
     let is_summary = |condition: &Condition| matches!(condition.type_.as_str(), "Ready" | "Stalled");
     is_summary(condition) && news.iter().any(|other| !is_summary(other) && other.reason == condition.reason)
 }
@@ -37,8 +37,8 @@ fn is_echo(condition: &Condition, news: &[&Condition]) -> bool {
 /// Whether a person wants to hear of it. That something became `True` when it was never otherwise is worth
 /// saying once, for `Ready`; what follows from another condition is said there, and what somebody else changed in events of
 /// its own.
-fn is_news(old: Option<&Condition>, new: &Condition) -> bool {
-    if new.reason == "DependsOn" || new.type_ == "Intact" || is_unlooked(new) {
+fn is_notable_change(old: Option<&Condition>, new: &Condition) -> bool {
+    if new.reason == "DependsOn" || new.type_ == "Intact" || is_unobserved(new) {
         return false;
     }
     match old.filter(|old| old.status != "Unknown" || new.status == "Unknown") {
@@ -48,7 +48,7 @@ fn is_news(old: Option<&Condition>, new: &Condition) -> bool {
 }
 
 /// Whether it says no more than that nobody looks, which `Ready` says.
-fn is_unlooked(condition: &Condition) -> bool {
+fn is_unobserved(condition: &Condition) -> bool {
     condition.type_ != "Ready" && matches!(condition.reason.as_str(), "Paused" | "Deleting")
 }
 
@@ -56,10 +56,10 @@ fn is_warning(condition: &Condition) -> bool {
     if matches!(condition.type_.as_str(), "Stalled" | "ReviewDue") {
         return condition.status == "True";
     }
-    condition.status == "False" && !EXPECTED.contains(&condition.reason.as_str())
+    condition.status == "False" && !EXPECTED_REASONS.contains(&condition.reason.as_str())
 }
 
-fn event(condition: &Condition) -> Event {
+fn condition_event(condition: &Condition) -> Event {
     let note = if condition.message.is_empty() {
         format!("{} is {}", condition.type_, condition.status)
     } else {
@@ -68,7 +68,7 @@ fn event(condition: &Condition) -> Event {
     Event {
         type_: if is_warning(condition) { EventType::Warning } else { EventType::Normal },
         reason: condition.reason.clone(),
-        note: Some(shorten(&note).to_owned()),
+        note: Some(truncate_note(&note).to_owned()),
         action: condition.type_.clone(),
         secondary: None,
     }
@@ -76,27 +76,27 @@ fn event(condition: &Condition) -> Event {
 
 /// An event about something that went as it should.
 pub fn normal(reason: &str, action: &str, note: &str) -> Event {
-    told(EventType::Normal, reason, action, note)
+    new_event(EventType::Normal, reason, action, note)
 }
 
 /// One that a person should act on, or at least know of.
 pub fn warning(reason: &str, action: &str, note: &str) -> Event {
-    told(EventType::Warning, reason, action, note)
+    new_event(EventType::Warning, reason, action, note)
 }
 
-fn told(type_: EventType, reason: &str, action: &str, note: &str) -> Event {
+fn new_event(type_: EventType, reason: &str, action: &str, note: &str) -> Event {
     Event {
         type_,
         reason: reason.to_owned(),
-        note: Some(shorten(note).to_owned()),
+        note: Some(truncate_note(note).to_owned()),
         action: action.to_owned(),
         secondary: None,
     }
 }
 
 /// The longest beginning that fits, cut between characters.
-fn shorten(note: &str) -> &str {
-    note.get(..note.floor_char_boundary(LONGEST_NOTE)).unwrap_or(note)
+fn truncate_note(note: &str) -> &str {
+    note.get(..note.floor_char_boundary(MAX_NOTE_BYTES)).unwrap_or(note)
 }
 
 /// Publishes `events` about `object`. An event is a courtesy: where one cannot be written, such as in a
@@ -116,45 +116,45 @@ mod tests {
     use jiff::Timestamp;
 
     use super::*;
-    use crate::api::condition::{ConditionType, Finding, Reason, Truth, merge};
+    use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Reason, merge};
 
-    fn conditions(findings: &[(ConditionType, Truth, Reason)]) -> Vec<Condition> {
+    fn conditions(findings: &[(ConditionType, ConditionStatus, Reason)]) -> Vec<Condition> {
         let findings: Vec<_> = findings
             .iter()
-            .map(|(type_, truth, reason)| Finding::new(*type_, *truth, *reason, "why"))
+            .map(|(type_, truth, reason)| ConditionFinding::new(*type_, *truth, *reason, "why"))
             .collect();
         merge(&[], &findings, None, Timestamp::UNIX_EPOCH)
     }
 
     #[test]
-    fn only_a_change_is_an_event() {
+    fn only_condition_changes_produce_events() {
         use ConditionType::{Permitted, Ready};
         let ready = conditions(&[
-            (Ready, Truth::True, Reason::AsRequired),
-            (Permitted, Truth::True, Reason::Permitted),
+            (Ready, ConditionStatus::True, Reason::AsRequired),
+            (Permitted, ConditionStatus::True, Reason::Permitted),
         ]);
-        assert_eq!(changes(&[], &ready).len(), 1);
-        assert!(changes(&ready, &ready).is_empty());
+        assert_eq!(condition_changes(&[], &ready).len(), 1);
+        assert!(condition_changes(&ready, &ready).is_empty());
         let covered = conditions(&[
-            (Ready, Truth::True, Reason::Suspended),
-            (Permitted, Truth::False, Reason::Suspended),
+            (Ready, ConditionStatus::True, Reason::Suspended),
+            (Permitted, ConditionStatus::False, Reason::Suspended),
         ]);
-        let events = changes(&ready, &covered);
+        let events = condition_changes(&ready, &covered);
         // That it is ready because it is covered is said by being covered.
         assert_eq!(events.len(), 1);
         assert!(events.iter().all(|event| event.type_ == EventType::Normal));
         let refused = conditions(&[
-            (Ready, Truth::False, Reason::DependsOn),
-            (Permitted, Truth::False, Reason::NoConsent),
+            (Ready, ConditionStatus::False, Reason::DependsOn),
+            (Permitted, ConditionStatus::False, Reason::NoConsent),
         ]);
-        let events = changes(&covered, &refused);
+        let events = condition_changes(&covered, &refused);
         assert_eq!(events.len(), 1);
         assert_eq!((events[0].type_, events[0].action.as_str()), (EventType::Warning, "Permitted"));
     }
 
     #[test]
-    fn a_long_note_is_cut_between_characters() {
-        assert!(shorten(&"é".repeat(2000)).len() <= LONGEST_NOTE);
-        assert_eq!(shorten("kort"), "kort");
+    fn long_note_is_cut_at_char_boundary() {
+        assert!(truncate_note(&"é".repeat(2000)).len() <= MAX_NOTE_BYTES);
+        assert_eq!(truncate_note("kort"), "kort");
     }
 }

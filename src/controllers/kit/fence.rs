@@ -16,7 +16,7 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 use tower::{BoxError, Layer, Service};
 
-use super::clock::{BootClock, Clock, Moment};
+use super::clock::{BootClock, BootInstant, Clock};
 
 /// This process does not lead, or cannot be sure that it still does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,54 +27,54 @@ pub struct NotLeader;
 #[derive(Clone)]
 pub struct Fence {
     clock: Arc<dyn Clock>,
-    until: Arc<Mutex<Option<Moment>>>,
-    lost: CancellationToken,
+    until: Arc<Mutex<Option<BootInstant>>>,
+    leadership_lost: CancellationToken,
 }
 
 impl fmt::Debug for Fence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Fence").field("holds", &self.holds()).finish_non_exhaustive()
+        f.debug_struct("Fence").field("holds", &self.is_open()).finish_non_exhaustive()
     }
 }
 
 impl Fence {
     /// A fence that lets nothing through until [`Self::extend`].
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, until: Arc::default(), lost: CancellationToken::new() }
+        Self { clock, until: Arc::default(), leadership_lost: CancellationToken::new() }
     }
 
     /// A fence that stays open: for a process that is alone, such as a test.
-    pub fn open() -> Self {
+    pub fn always_open() -> Self {
         let fence = Self::new(Arc::new(BootClock));
-        fence.extend(Moment::since_boot(Duration::MAX));
+        fence.extend(BootInstant::since_boot(Duration::MAX));
         fence
     }
 
     /// Lets writes through until `until`: the start of the last renewal that was answered plus the renew
     /// deadline. Without effect once closed.
-    pub fn extend(&self, until: Moment) {
+    pub fn extend(&self, until: BootInstant) {
         *self.until.lock().unwrap_or_else(PoisonError::into_inner) = Some(until);
     }
 
     /// Lets nothing through any more, for good: one process does not win leadership twice.
     pub fn close(&self) {
-        self.lost.cancel();
+        self.leadership_lost.cancel();
     }
 
     /// Whether this process may write now.
-    pub fn holds(&self) -> bool {
+    pub fn is_open(&self) -> bool {
         let until = *self.until.lock().unwrap_or_else(PoisonError::into_inner);
-        !self.lost.is_cancelled() && until.is_some_and(|until| self.clock.now() < until)
+        !self.leadership_lost.is_cancelled() && until.is_some_and(|until| self.clock.now() < until)
     }
 
     /// [`NotLeader`] unless this process may write now.
     pub fn check(&self) -> Result<(), NotLeader> {
-        if self.holds() { Ok(()) } else { Err(NotLeader) }
+        if self.is_open() { Ok(()) } else { Err(NotLeader) }
     }
 
     /// Is cancelled when the fence is closed.
-    pub fn lost(&self) -> &CancellationToken {
-        &self.lost
+    pub fn leadership_lost(&self) -> &CancellationToken {
+        &self.leadership_lost
     }
 
     /// Runs `work` while the fence holds: it is looked at before every step, and the work is dropped when it
@@ -84,7 +84,7 @@ impl Fence {
         let guarded = Guarded { fence: self, work: Box::pin(work) };
         tokio::select! {
             biased;
-            () = self.lost.cancelled() => Err(NotLeader),
+            () = self.leadership_lost.cancelled() => Err(NotLeader),
             output = guarded => output,
         }
     }
@@ -163,38 +163,38 @@ mod tests {
         (clock.clone(), Fence::new(clock))
     }
 
-    async fn answer(fence: &Fence, method: http::Method) -> Result<(), BoxError> {
+    async fn send(fence: &Fence, method: http::Method) -> Result<(), BoxError> {
         let inner = tower::service_fn(|_: http::Request<()>| async { Ok::<_, BoxError>(()) });
         let request = http::Request::builder().method(method).body(())?;
         FenceLayer(fence.clone()).layer(inner).call(request).await
     }
 
     #[tokio::test]
-    async fn a_replica_that_does_not_lead_may_only_read() {
+    async fn non_leader_may_only_read() {
         let (clock, fence) = fence();
         let writes = [http::Method::POST, http::Method::PUT, http::Method::PATCH, http::Method::DELETE];
         for write in writes.clone() {
-            assert!(answer(&fence, write).await.unwrap_err().is::<NotLeader>());
+            assert!(send(&fence, write).await.unwrap_err().is::<NotLeader>());
         }
-        assert!(answer(&fence, http::Method::GET).await.is_ok());
+        assert!(send(&fence, http::Method::GET).await.is_ok());
         fence.extend(clock.now().plus(10 * SECOND));
         for write in writes {
-            assert!(answer(&fence, write).await.is_ok());
+            assert!(send(&fence, write).await.is_ok());
         }
     }
 
     #[test]
-    fn the_right_to_write_ends_by_itself() {
+    fn fence_closes_at_deadline() {
         let (clock, fence) = fence();
         fence.extend(clock.now().plus(10 * SECOND));
         clock.advance(9 * SECOND);
-        assert!(fence.holds());
+        assert!(fence.is_open());
         clock.advance(SECOND);
-        assert!(!fence.holds(), "at the deadline it is over");
+        assert!(!fence.is_open(), "at the deadline it is over");
     }
 
     #[tokio::test]
-    async fn once_closed_no_late_renewal_opens_it() {
+    async fn closed_fence_ignores_late_renewal() {
         let (clock, fence) = fence();
         fence.extend(clock.now().plus(10 * SECOND));
         fence.clone().close();
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn work_in_progress_takes_no_step_after_a_freeze() {
+    async fn guarded_work_stops_after_process_freeze() {
         let (clock, fence) = fence();
         fence.extend(clock.now().plus(10 * SECOND));
         let steps = Mutex::new(Vec::new());

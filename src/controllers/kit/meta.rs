@@ -11,11 +11,11 @@ use serde_json::json;
 use super::error::{ApiError, KubeErrorExt};
 
 /// Annotation that pauses a resource: with `"true"` its controller changes nothing.
-pub const PAUSED: &str = "toezicht.dev/paused";
+pub const PAUSED_ANNOTATION: &str = "toezicht.dev/paused";
 
 /// Whether `object` is paused by annotation.
 pub fn is_paused<K: Resource>(object: &K) -> bool {
-    object.annotations().get(PAUSED).is_some_and(|value| value == "true")
+    object.annotations().get(PAUSED_ANNOTATION).is_some_and(|value| value == "true")
 }
 
 /// Whether `object` is being deleted.
@@ -24,7 +24,7 @@ pub fn is_deleting<K: Resource>(object: &K) -> bool {
 }
 
 /// `namespace/name`, for logs and for [`super::error::Backoff`].
-pub fn key<K: Resource>(object: &K) -> String {
+pub fn namespaced_name<K: Resource>(object: &K) -> String {
     format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any())
 }
 
@@ -80,25 +80,29 @@ where
 {
     let api = Api::<K>::namespaced(client.clone(), &object.namespace().unwrap_or_default());
     let (name, meta) = (object.name_any(), object.meta());
-    let seen = Seen { name: &name, uid: meta.uid.as_deref(), version: meta.resource_version.as_deref() };
+    let seen = ObservedMeta {
+        name: &name,
+        uid: meta.uid.as_deref(),
+        resource_version: meta.resource_version.as_deref(),
+    };
     patch_finalizers(&api, seen, finalizers, manager).await
 }
 
 /// An object as it was seen.
 #[derive(Clone, Copy, Debug)]
-pub struct Seen<'a> {
+pub struct ObservedMeta<'a> {
     /// Its name.
     pub name: &'a str,
     /// Its UID.
     pub uid: Option<&'a str>,
     /// Its resourceVersion.
-    pub version: Option<&'a str>,
+    pub resource_version: Option<&'a str>,
 }
 
 /// Sets the finalizers of an object that is still as it was `seen`. One that is gone is left alone.
 pub async fn patch_finalizers<K>(
     api: &Api<K>,
-    seen: Seen<'_>,
+    seen: ObservedMeta<'_>,
     finalizers: &[String],
     manager: &str,
 ) -> Result<(), ApiError>
@@ -106,7 +110,7 @@ where
     K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug,
 {
     let patch = json!({"metadata": {
-        "finalizers": finalizers, "resourceVersion": seen.version, "uid": seen.uid,
+        "finalizers": finalizers, "resourceVersion": seen.resource_version, "uid": seen.uid,
     }});
     let params = PatchParams { field_manager: Some(manager.to_owned()), ..PatchParams::default() };
     match api.patch_metadata(seen.name, &params, &Patch::Merge(&patch)).await {

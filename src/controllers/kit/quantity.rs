@@ -1,11 +1,11 @@
 //! Kubernetes quantities (`20Gi`, `1500m`, `1e3`), as far as they can be compared and counted.
 
 /// The value of `text` in thousandths, rounded up; `None` where it is no quantity or too large.
-pub fn millis(text: &str) -> Option<i128> {
+pub fn parse_millis(text: &str) -> Option<i128> {
     let end =
         text.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '+' | '-'))).unwrap_or(text.len());
     let (number, suffix) = text.split_at_checked(end)?;
-    let (numerator, denominator) = scale(suffix)?;
+    let (numerator, denominator) = suffix_factor(suffix)?;
     let (negative, number) = match number.strip_prefix('-') {
         Some(rest) => (true, rest),
         None => (false, number.strip_prefix('+').unwrap_or(number)),
@@ -25,12 +25,12 @@ pub fn millis(text: &str) -> Option<i128> {
 }
 
 /// The bytes that `text` stands for; `None` where it is no quantity, negative or too large.
-pub fn bytes(text: &str) -> Option<u64> {
-    u64::try_from(millis(text)?).ok().map(|millis| millis.div_ceil(1000))
+pub fn parse_bytes(text: &str) -> Option<u64> {
+    u64::try_from(parse_millis(text)?).ok().map(|millis| millis.div_ceil(1000))
 }
 
 /// What a suffix multiplies with, as a fraction.
-fn scale(suffix: &str) -> Option<(i128, i128)> {
+fn suffix_factor(suffix: &str) -> Option<(i128, i128)> {
     Some(match suffix {
         "" => (1, 1),
         "n" => (1, 1_000_000_000),
@@ -57,7 +57,7 @@ fn scale(suffix: &str) -> Option<(i128, i128)> {
 }
 
 /// A size as people read it.
-pub fn size(bytes: u64) -> String {
+pub fn format_size(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
     let mut tenths = bytes.saturating_mul(10);
     let mut unit = 0;
@@ -74,19 +74,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_same_amount_is_the_same_however_it_is_written() {
+    fn equal_amounts_are_equal_in_any_notation() {
         for (one, other) in
             [("20Gi", "20480Mi"), ("1", "1000m"), ("0.5", "500m"), ("1e3", "1k"), ("1.5Gi", "1536Mi")]
         {
-            assert_eq!(millis(one), millis(other), "{one} {other}");
-            assert!(millis(one).is_some());
+            assert_eq!(parse_millis(one), parse_millis(other), "{one} {other}");
+            assert!(parse_millis(one).is_some());
         }
-        assert_eq!(bytes("20Gi"), Some(21_474_836_480));
-        assert_eq!(bytes("1500m"), Some(2));
+        assert_eq!(parse_bytes("20Gi"), Some(21_474_836_480));
+        assert_eq!(parse_bytes("1500m"), Some(2));
     }
 
     #[test]
-    fn other_texts_are_no_quantity() {
+    fn invalid_quantities_are_rejected() {
         for text in [
             "",
             "Gi",
@@ -98,20 +98,20 @@ mod tests {
             "1e99",
             "99999999999999999999999999999999999999999Ei",
         ] {
-            assert_eq!(millis(text), None, "{text}");
+            assert_eq!(parse_millis(text), None, "{text}");
         }
-        assert_eq!(bytes("-1"), None);
+        assert_eq!(parse_bytes("-1"), None);
     }
 
     proptest::proptest! {
         #[test]
         fn never_panics(text in "[-+0-9.eEkKMGTPinum]{0,12}") {
-            let _ = bytes(&text);
+            let _ = parse_bytes(&text);
         }
     }
 
     #[test]
-    fn sizes_are_read_by_people() {
+    fn sizes_are_formatted_in_binary_units() {
         for (bytes, expected) in [
             (0, "0 B"),
             (1023, "1023 B"),
@@ -120,7 +120,7 @@ mod tests {
             (300 << 30, "300.0 GiB"),
             (u64::MAX, "1677721.5 TiB"),
         ] {
-            assert_eq!(size(bytes), expected);
+            assert_eq!(format_size(bytes), expected);
         }
     }
 }

@@ -15,17 +15,17 @@ use crate::contract::Secret;
 
 /// A Secret that was found, of the type that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct ReferencedSecret {
     /// Its resourceVersion, to see whether it changed.
-    pub version: String,
+    pub resource_version: String,
     /// What its finalizers can be changed by.
-    pub keeping: Keeping,
+    pub finalizer_state: FinalizerState,
     data: BTreeMap<String, Secret>,
 }
 
 /// What keeps an object from going.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Keeping {
+pub struct FinalizerState {
     /// Its UID.
     pub uid: Option<String>,
     /// Its finalizers.
@@ -34,10 +34,10 @@ pub struct Keeping {
     pub is_deleting: bool,
 }
 
-impl Found {
+impl ReferencedSecret {
     /// For tests and for what was read elsewhere.
     pub fn new(version: impl Into<String>, data: BTreeMap<String, Secret>) -> Self {
-        Self { version: version.into(), keeping: Keeping::default(), data }
+        Self { resource_version: version.into(), finalizer_state: FinalizerState::default(), data }
     }
 
     /// The text under `key`, where there is one that is UTF-8 and not empty. A newline at its end, which
@@ -82,7 +82,7 @@ pub async fn fetch(
     namespace: &str,
     type_: &'static str,
     name: &str,
-) -> Result<Option<Found>, ApiError> {
+) -> Result<Option<ReferencedSecret>, ApiError> {
     // A name that is no name could smuggle another selector in.
     if !is_object_name(name) {
         return Ok(None);
@@ -93,7 +93,7 @@ pub async fn fetch(
         .items
         .into_iter()
         .find(|secret| secret.name_any() == name && secret.type_.as_deref() == Some(type_))
-        .map(read))
+        .map(read_secret))
 }
 
 /// Every Secret of `type_` in `namespace`, by name: one request for many references.
@@ -101,17 +101,17 @@ pub async fn fetch_all(
     client: &Client,
     namespace: &str,
     type_: &'static str,
-) -> Result<BTreeMap<String, Found>, ApiError> {
+) -> Result<BTreeMap<String, ReferencedSecret>, ApiError> {
     let only = ListParams::default().fields(&format!("type={type_}"));
     let secrets = Api::<core::Secret>::namespaced(client.clone(), namespace).list(&only).await?;
     let ours = secrets.items.into_iter().filter(|secret| secret.type_.as_deref() == Some(type_));
-    Ok(ours.map(|secret| (secret.name_any(), read(secret))).collect())
+    Ok(ours.map(|secret| (secret.name_any(), read_secret(secret))).collect())
 }
 
 /// The text under `key` of the Secret `name` among `secrets`, all of `type_`; `field` is the path of the
 /// field that names it.
-pub fn text(
-    secrets: &BTreeMap<String, Found>,
+pub fn require_text(
+    secrets: &BTreeMap<String, ReferencedSecret>,
     type_: &'static str,
     name: &str,
     key: &'static str,
@@ -126,16 +126,16 @@ pub fn text(
     found.text(key).ok_or_else(|| MissingSecret::NoKey { field: field(), name: name(), key })
 }
 
-fn read(secret: core::Secret) -> Found {
+fn read_secret(secret: core::Secret) -> ReferencedSecret {
     let version = secret.metadata.resource_version.unwrap_or_default();
-    let keeping = Keeping {
+    let keeping = FinalizerState {
         uid: secret.metadata.uid,
         finalizers: secret.metadata.finalizers.unwrap_or_default(),
         is_deleting: secret.metadata.deletion_timestamp.is_some(),
     };
     let data = secret.data.unwrap_or_default().into_iter();
     let texts = data.filter_map(|(key, value)| Some((key, Secret::new(String::from_utf8(value.0).ok()?))));
-    Found { version, keeping, data: texts.collect() }
+    ReferencedSecret { resource_version: version, finalizer_state: keeping, data: texts.collect() }
 }
 
 /// Whether `name` can be the name of a Kubernetes object: a DNS subdomain (RFC 1123).
@@ -152,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_cannot_carry_another_selector() {
+    fn secret_name_cannot_inject_selector() {
         for name in ["", "a,type=Opaque", "a b", "A", "a=b", "ä", "a/b"] {
             assert!(!is_object_name(name), "{name}");
         }
@@ -161,8 +161,9 @@ mod tests {
 
     /// Tools make Secrets of type Opaque, and Kubernetes changes no Secret's type.
     #[test]
-    fn a_secret_of_another_type_is_told_with_the_type_it_needs() {
-        let told = text(&BTreeMap::new(), "toezicht.dev/ca", "corporate", "ca.crt", "spec.storage.caRef");
+    fn missing_secret_error_names_required_type() {
+        let told =
+            require_text(&BTreeMap::new(), "toezicht.dev/ca", "corporate", "ca.crt", "spec.storage.caRef");
         let told = told.unwrap_err().to_string();
         for part in
             ["spec.storage.caRef: ", "type toezicht.dev/ca", "\"corporate\"", "cannot be changed later"]
@@ -172,14 +173,14 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_utf8_and_not_empty() {
+    fn secret_text_is_nonempty_utf8() {
         let secret: core::Secret = serde_json::from_value(serde_json::json!({
             "metadata": {"name": "a", "resourceVersion": "7"},
             "data": {"ok": "aGkK", "empty": "", "newline": "Cg==", "binary": "//4="}
         }))
         .unwrap();
-        let found = read(secret);
-        assert_eq!(found.version, "7");
+        let found = read_secret(secret);
+        assert_eq!(found.resource_version, "7");
         assert_eq!(found.text("ok").unwrap().reveal(), "hi");
         for key in ["empty", "newline", "binary", "absent"] {
             assert_eq!(found.text(key), None, "{key}");

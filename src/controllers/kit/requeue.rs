@@ -35,14 +35,14 @@ mod tests {
     }
 
     #[test]
-    fn the_next_deadline_counts_and_the_past_does_not() {
+    fn delay_ends_at_next_future_deadline() {
         assert_eq!(delay(at(0), [at(-5), at(30), at(20)], 0.5), Duration::from_millis(20_010));
         assert_eq!(delay(at(0), [at(-5), at(0)], 0.0), RESYNC);
     }
 
     proptest::proptest! {
         #[test]
-        fn never_later_than_a_resync_and_never_at_once(deadlines in proptest::collection::vec(-10_000_i64..10_000, 0..5), chance in 0.0..1.0) {
+        fn delay_is_positive_and_at_most_resync(deadlines in proptest::collection::vec(-10_000_i64..10_000, 0..5), chance in 0.0..1.0) {
             let wait = delay(at(0), deadlines.into_iter().map(at), chance);
             proptest::prop_assert!(wait <= RESYNC && wait > Duration::ZERO);
         }

@@ -12,17 +12,17 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::error::ApiError;
-use crate::api::condition::{ConditionType, Finding, Reason, Truth, merge};
-use crate::api::past;
+use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Reason, merge};
+use crate::api::reject_future;
 
 /// Timestamps and what goes with them are refreshed in a status at most this often: what moves faster is a metric.
-pub const REFRESH: Duration = Duration::from_mins(5);
+pub const REFRESH_INTERVAL: Duration = Duration::from_mins(5);
 
 /// Whether something that was last refreshed at `previous` may be refreshed again.
 pub fn may_refresh(previous: Option<&Time>, now: Timestamp) -> bool {
-    let previous = previous.and_then(|previous| past(previous.0, now));
+    let previous = previous.and_then(|previous| reject_future(previous.0, now));
     previous.is_none_or(|previous| {
-        Duration::try_from(now.duration_since(previous)).is_ok_and(|age| age >= REFRESH)
+        Duration::try_from(now.duration_since(previous)).is_ok_and(|age| age >= REFRESH_INTERVAL)
     })
 }
 
@@ -39,7 +39,7 @@ where
     K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug,
     S: Serialize,
 {
-    if says_the_same(current, next).map_err(kube::Error::SerdeError)? {
+    if is_unchanged(current, next).map_err(kube::Error::SerdeError)? {
         return Ok(false);
     }
     let patch = json!({
@@ -60,23 +60,24 @@ where
 }
 
 /// The conditions of an object that is paused: what was found before, and that nobody looks now.
-pub fn paused(before: &[Condition], generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
+pub fn paused_conditions(before: &[Condition], generation: Option<i64>, now: Timestamp) -> Vec<Condition> {
     let message = "paused by the annotation toezicht.dev/paused, until it is removed";
-    let ready = Finding::new(ConditionType::Ready, Truth::Unknown, Reason::Paused, message);
-    let conditions = replace(before, &ready, generation, now);
-    unlooked(conditions, before, Reason::Paused, "it is paused", now)
+    let ready =
+        ConditionFinding::new(ConditionType::Ready, ConditionStatus::Unknown, Reason::Paused, message);
+    let conditions = replace_condition(before, &ready, generation, now);
+    mark_unobserved(conditions, before, Reason::Paused, "it is paused", now)
 }
 
 /// `conditions`, at which nobody looks now, and why: what was well when somebody last did may be so no more. `before`: as they
 /// stand.
-pub fn unlooked(
+pub fn mark_unobserved(
     mut conditions: Vec<Condition>,
     before: &[Condition],
     reason: Reason,
     why: &str,
     now: Timestamp,
 ) -> Vec<Condition> {
-    let (reason, unknown): (&str, &str) = (reason.into(), Truth::Unknown.into());
+    let (reason, unknown): (&str, &str) = (reason.into(), ConditionStatus::Unknown.into());
     let bad: [&str; 2] = [ConditionType::Stalled.into(), ConditionType::ReviewDue.into()];
     let well = |one: &&mut Condition| one.status == "True" && !bad.contains(&one.type_.as_str());
     for one in conditions.iter_mut().filter(well) {
@@ -91,9 +92,9 @@ pub fn unlooked(
 }
 
 /// The conditions `before`, with that of the type of `finding` put in place of what it was.
-pub fn replace(
+pub fn replace_condition(
     before: &[Condition],
-    finding: &Finding,
+    finding: &ConditionFinding,
     generation: Option<i64>,
     now: Timestamp,
 ) -> Vec<Condition> {
@@ -104,7 +105,7 @@ pub fn replace(
 }
 
 /// Compared as written, since writing drops what the server does not keep, such as parts of a second.
-fn says_the_same<S: Serialize>(current: Option<&S>, next: &S) -> Result<bool, serde_json::Error> {
+fn is_unchanged<S: Serialize>(current: Option<&S>, next: &S) -> Result<bool, serde_json::Error> {
     let Some(current) = current else { return Ok(false) };
     Ok(serde_json::to_value(current)? == serde_json::to_value(next)?)
 }
@@ -119,33 +120,33 @@ mod tests {
     }
 
     fn status(now: Timestamp, before: &SiteStatus) -> SiteStatus {
-        let findings = [Finding::new(ConditionType::Ready, true, Reason::AsRequired, "")];
+        let findings = [ConditionFinding::new(ConditionType::Ready, true, Reason::AsRequired, "")];
         SiteStatus { conditions: merge(&before.conditions, &findings, Some(1), now), ..SiteStatus::default() }
     }
 
     /// One event, not one of each condition.
     #[test]
-    fn a_pause_is_told_once() {
+    fn pause_produces_one_event() {
         let findings = [
-            Finding::new(ConditionType::Ready, true, Reason::AsRequired, ""),
-            Finding::new(ConditionType::Accepted, true, Reason::Valid, ""),
-            Finding::new(ConditionType::Permitted, true, Reason::Permitted, ""),
+            ConditionFinding::new(ConditionType::Ready, true, Reason::AsRequired, ""),
+            ConditionFinding::new(ConditionType::Accepted, true, Reason::Valid, ""),
+            ConditionFinding::new(ConditionType::Permitted, true, Reason::Permitted, ""),
         ];
         let before = merge(&[], &findings, Some(1), at(0));
-        let after = paused(&before, Some(1), at(1000));
+        let after = paused_conditions(&before, Some(1), at(1000));
         assert!(after.iter().all(|condition| condition.status == "Unknown"), "{after:?}");
-        let events = super::super::event::changes(&before, &after);
+        let events = super::super::event::condition_changes(&before, &after);
         let told: Vec<_> = events.iter().map(|event| event.action.as_str()).collect();
         assert_eq!(told, ["Ready"]);
     }
 
     #[test]
-    fn the_same_conditions_a_moment_later_are_the_same_status() {
+    fn unchanged_conditions_leave_status_unchanged() {
         let first = status(at(123), &SiteStatus::default());
         let live: SiteStatus = serde_json::from_value(serde_json::to_value(&first).unwrap()).unwrap();
-        assert!(says_the_same(Some(&live), &first).unwrap());
-        assert!(says_the_same(Some(&live), &status(at(90_000), &live)).unwrap());
-        assert!(!says_the_same(None, &first).unwrap());
+        assert!(is_unchanged(Some(&live), &first).unwrap());
+        assert!(is_unchanged(Some(&live), &status(at(90_000), &live)).unwrap());
+        assert!(!is_unchanged(None, &first).unwrap());
         let storage = StorageStatus {
             read_back_at: Time(at(0)),
             object_lock: true,
@@ -158,11 +159,11 @@ mod tests {
             unknown_principals: vec![],
             demanded: String::new(),
         };
-        assert!(!says_the_same(Some(&live), &SiteStatus { storage: Some(storage), ..first }).unwrap());
+        assert!(!is_unchanged(Some(&live), &SiteStatus { storage: Some(storage), ..first }).unwrap());
     }
 
     #[test]
-    fn five_minutes_pass_between_refreshments() {
+    fn refresh_waits_five_minutes() {
         assert!(may_refresh(None, at(0)));
         assert!(!may_refresh(Some(&Time(at(0))), at(299_999)));
         assert!(may_refresh(Some(&Time(at(0))), at(300_000)));

@@ -10,37 +10,40 @@ use super::quantity;
 const MERGE_KEYS: [&str; 5] = ["mountPath", "uid", "containerPort", "port", "name"];
 
 /// Fields whose strings, or whose values' strings, are quantities.
-const QUANTITIES: [&str; 4] = ["limits", "requests", "sizeLimit", "storage"];
+const QUANTITY_FIELDS: [&str; 4] = ["limits", "requests", "sizeLimit", "storage"];
 
 /// Where `live` first differs from `desired`, as a path; `None` where it is as desired.
-pub fn difference(desired: &Value, live: &Value) -> Option<String> {
-    differ(desired, Some(live), false).map(|path| if path.is_empty() { "/".to_owned() } else { path })
+pub fn first_difference(desired: &Value, live: &Value) -> Option<String> {
+    diff_value(desired, Some(live), false).map(|path| if path.is_empty() { "/".to_owned() } else { path })
 }
 
-fn differ(desired: &Value, live: Option<&Value>, is_quantity: bool) -> Option<String> {
+fn diff_value(desired: &Value, live: Option<&Value>, is_quantity: bool) -> Option<String> {
     let same = match (desired, live) {
         // The server leaves out what is empty: desiring `false` and not having the field are the same.
         (desired, None | Some(Value::Null)) => is_empty(desired),
-        (Value::Object(desired), Some(Value::Object(live))) => return fields(desired, live, is_quantity),
-        (Value::Array(desired), Some(Value::Array(live))) => return elements(desired, live),
+        (Value::Object(desired), Some(Value::Object(live))) => {
+            return diff_fields(desired, live, is_quantity);
+        }
+        (Value::Array(desired), Some(Value::Array(live))) => return diff_elements(desired, live),
         (Value::String(desired), Some(Value::String(live))) => {
             desired == live
                 || is_quantity
-                    && quantity::millis(desired).is_some_and(|it| Some(it) == quantity::millis(live))
+                    && quantity::parse_millis(desired)
+                        .is_some_and(|it| Some(it) == quantity::parse_millis(live))
         }
         (desired, Some(live)) => desired == live,
     };
     (!same).then(String::new)
 }
 
-fn fields(desired: &Map<String, Value>, live: &Map<String, Value>, is_quantity: bool) -> Option<String> {
+fn diff_fields(desired: &Map<String, Value>, live: &Map<String, Value>, is_quantity: bool) -> Option<String> {
     desired.iter().find_map(|(name, value)| {
-        let is_quantity = is_quantity || QUANTITIES.contains(&name.as_str());
-        differ(value, live.get(name), is_quantity).map(|path| format!("/{name}{path}"))
+        let is_quantity = is_quantity || QUANTITY_FIELDS.contains(&name.as_str());
+        diff_value(value, live.get(name), is_quantity).map(|path| format!("/{name}{path}"))
     })
 }
 
-fn elements(desired: &[Value], live: &[Value]) -> Option<String> {
+fn diff_elements(desired: &[Value], live: &[Value]) -> Option<String> {
     let Some(key) = merge_key(desired) else {
         // The server takes such a list as one value.
         if desired.len() != live.len() {
@@ -48,14 +51,14 @@ fn elements(desired: &[Value], live: &[Value]) -> Option<String> {
         }
         let mut pairs = desired.iter().zip(live).enumerate();
         return pairs.find_map(|(at, (want, have))| {
-            differ(want, Some(have), false).map(|path| format!("/{at}{path}"))
+            diff_value(want, Some(have), false).map(|path| format!("/{at}{path}"))
         });
     };
     desired.iter().find_map(|want| {
         let named = want.get(key);
         let have = live.iter().find(|have| have.get(key) == named);
         let name = named.map(ToString::to_string).unwrap_or_default();
-        differ(want, have, false).map(|path| format!("/{}{path}", name.trim_matches('"')))
+        diff_value(want, have, false).map(|path| format!("/{}{path}", name.trim_matches('"')))
     })
 }
 
@@ -84,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn defaults_and_additions_of_others_do_not_count() {
+    fn server_defaults_and_foreign_fields_are_ignored() {
         let desired = json!({"spec": {"containers": [{"name": "recorder", "image": "a",
             "env": [{"name": "A", "value": "1"}],
             "resources": {"limits": {"memory": "1024Mi", "cpu": "1000m"}}}], "hostNetwork": false,
@@ -93,16 +96,16 @@ mod tests {
             "env": [{"name": "Z", "value": "1"}, {"name": "A", "value": "1"}],
             "resources": {"limits": {"memory": "1Gi", "cpu": "1"}}}], "restartPolicy": "Always",
             "volumes": [{"name": "tmp", "emptyDir": {}}]}});
-        assert_eq!(difference(&desired, &live), None);
+        assert_eq!(first_difference(&desired, &live), None);
     }
 
     #[test]
-    fn a_difference_is_named_by_its_path() {
+    fn difference_is_reported_as_path() {
         let desired = json!({"spec": {"containers": [{"name": "recorder", "image": "a", "args": ["x", "y"]}], "hostNetwork": false}});
         let with = |edit: fn(&mut Value)| {
             let mut live = desired.clone();
             edit(&mut live);
-            difference(&desired, &live)
+            first_difference(&desired, &live)
         };
         assert_eq!(
             with(|live| live["spec"]["containers"][0]["image"] = json!("b")),
@@ -121,10 +124,12 @@ mod tests {
     }
 
     #[test]
-    fn quantities_are_compared_as_such_only_where_they_stand() {
-        assert!(difference(&json!({"labels": {"a": "1000m"}}), &json!({"labels": {"a": "1"}})).is_some());
+    fn quantities_are_normalized_only_in_quantity_fields() {
         assert!(
-            difference(
+            first_difference(&json!({"labels": {"a": "1000m"}}), &json!({"labels": {"a": "1"}})).is_some()
+        );
+        assert!(
+            first_difference(
                 &json!({"emptyDir": {"sizeLimit": "20480Mi"}}),
                 &json!({"emptyDir": {"sizeLimit": "20Gi"}})
             )
@@ -151,8 +156,8 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn everything_is_as_itself(value in any_json()) {
-            proptest::prop_assert_eq!(difference(&value, &value), None);
+        fn value_has_no_difference_to_itself(value in any_json()) {
+            proptest::prop_assert_eq!(first_difference(&value, &value), None);
         }
     }
 }

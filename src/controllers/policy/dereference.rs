@@ -9,7 +9,7 @@ use crate::controllers::kit::error::ApiError;
 
 /// What is under a policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Under {
+pub struct PolicyUsage {
     /// How many sites name it.
     pub sites: i32,
     /// How many cameras these sites say they have.
@@ -17,18 +17,20 @@ pub struct Under {
 }
 
 /// Counts what is under `policy`.
-pub async fn dereference(client: &Client, policy: &RecordingPolicy) -> Result<Under, ApiError> {
+pub async fn dereference(client: &Client, policy: &RecordingPolicy) -> Result<PolicyUsage, ApiError> {
     let namespace = policy.namespace().unwrap_or_default();
     let sites = Api::<DeserializeGuard<Site>>::namespaced(client.clone(), &namespace);
     let all = sites.list(&ListParams::default()).await?;
-    Ok(count(&policy.name_any(), all.items.into_iter().filter_map(|site| site.0.ok())))
+    Ok(count_usage(&policy.name_any(), all.items.into_iter().filter_map(|site| site.0.ok())))
 }
 
-fn count(policy: &str, sites: impl Iterator<Item = Site>) -> Under {
-    sites.filter(|site| site.spec.policy_ref.name == policy).fold(Under::default(), |under, site| Under {
-        sites: under.sites.saturating_add(1),
-        cameras: under
-            .cameras
-            .saturating_add(site.status.and_then(|status| status.cameras).unwrap_or_default()),
+fn count_usage(policy: &str, sites: impl Iterator<Item = Site>) -> PolicyUsage {
+    sites.filter(|site| site.spec.policy_ref.name == policy).fold(PolicyUsage::default(), |under, site| {
+        PolicyUsage {
+            sites: under.sites.saturating_add(1),
+            cameras: under
+                .cameras
+                .saturating_add(site.status.and_then(|status| status.cameras).unwrap_or_default()),
+        }
     })
 }

@@ -16,8 +16,8 @@ use tokio_util::sync::CancellationToken;
 
 use self::dereference::dereference;
 use self::validate::validate;
-use super::drive::{self, Look, Looks, Watched};
-use super::kit::context::{Context, Kind};
+use super::drive::{self, Reconciled, Reconciler, Watched};
+use super::kit::context::{Context, ControllerKind};
 use super::kit::error::ApiError;
 use super::kit::{event, meta, requeue, status as kit_status};
 use crate::api::{RecordingPolicy, RecordingPolicyStatus, Site};
@@ -39,54 +39,56 @@ pub fn controller(
 ) -> impl Future<Output = ()> + use<> {
     let client = context.client.clone();
     let controller = Controller::new(
-        drive::api::<DeserializeGuard<RecordingPolicy>>(&client, scope),
+        drive::scoped_api::<DeserializeGuard<RecordingPolicy>>(&client, scope),
         watcher::Config::default(),
     );
     let policies = controller.store();
     // All policies of the namespace: what a site was under before it changed is not to be seen here. A
     // namespace has one or two.
     let controller = controller.watches(
-        drive::api::<DeserializeGuard<Site>>(&client, scope),
+        drive::scoped_api::<DeserializeGuard<Site>>(&client, scope),
         watcher::Config::default(),
-        move |site| drive::all_in(&policies, &site, |_| true),
+        move |site| drive::select_in_namespace(&policies, &site, |_| true),
     );
-    drive::drive(controller, Policies { context }, leader)
+    drive::run_controller(controller, PolicyReconciler { context }, leader)
 }
 
-struct Policies {
+struct PolicyReconciler {
     context: Context,
 }
 
-impl Looks for Policies {
+impl Reconciler for PolicyReconciler {
     type Object = RecordingPolicy;
     type Failure = ApiError;
-    const KIND: Kind = Kind::RecordingPolicy;
+    const KIND: ControllerKind = ControllerKind::RecordingPolicy;
 
     fn context(&self) -> &Context {
         &self.context
     }
 
-    async fn look(&self, policy: &RecordingPolicy, now: Timestamp) -> Result<Look, ApiError> {
+    async fn reconcile(&self, policy: &RecordingPolicy, now: Timestamp) -> Result<Reconciled, ApiError> {
         let Context { client, config, events, .. } = &self.context;
         if meta::is_deleting(policy) {
-            return Ok(Look { action: Action::await_change(), is_changed: false });
+            return Ok(Reconciled { action: Action::await_change(), is_changed: false });
         }
         let api = Api::namespaced(client.clone(), &policy.namespace().unwrap_or_default());
         if meta::is_paused(policy) {
             let before = policy.status.clone().unwrap_or_default();
-            let conditions = kit_status::paused(&before.conditions, before.observed_generation, now);
+            let conditions =
+                kit_status::paused_conditions(&before.conditions, before.observed_generation, now);
             let next = RecordingPolicyStatus { conditions, ..before };
             let is_changed = kit_status::report(&api, MANAGER, policy, policy.status.as_ref(), &next).await?;
-            return Ok(Look { action: Action::await_change(), is_changed });
+            return Ok(Reconciled { action: Action::await_change(), is_changed });
         }
         let under = dereference(client, policy).await?;
         let valid = validate(&policy.spec, &config.ceilings, now);
-        let next = status::status(policy, &valid, under, now);
+        let next = status::policy_status(policy, &valid, under, now);
 
         let is_changed = kit_status::report(&api, MANAGER, policy, policy.status.as_ref(), &next).await?;
         if is_changed {
-            event::publish(events, policy, &event::changes(policy.conditions(), &next.conditions)).await;
+            event::publish(events, policy, &event::condition_changes(policy.conditions(), &next.conditions))
+                .await;
         }
-        Ok(Look { action: requeue::at(now, valid.next_change), is_changed })
+        Ok(Reconciled { action: requeue::at(now, valid.next_change), is_changed })
     }
 }

@@ -2,21 +2,21 @@
 
 use jiff::Timestamp;
 
-use super::dereference::Under;
-use super::validate::Valid;
-use crate::api::condition::{ConditionType, Finding, merge};
+use super::dereference::PolicyUsage;
+use super::validate::PolicyValidation;
+use crate::api::condition::{ConditionFinding, ConditionType, merge};
 use crate::api::{RecordingPolicy, RecordingPolicyStatus};
 use crate::controllers::drive::Watched;
 
 /// The status of `policy`.
-pub fn status(
+pub fn policy_status(
     policy: &RecordingPolicy,
-    valid: &Valid,
-    under: Under,
+    valid: &PolicyValidation,
+    usage: PolicyUsage,
     now: Timestamp,
 ) -> RecordingPolicyStatus {
-    let Valid { accepted, in_force, next_change: _ } = valid;
-    let Under { sites, cameras } = under;
+    let PolicyValidation { accepted, in_force, next_change: _ } = valid;
+    let PolicyUsage { sites, cameras } = usage;
     let generation = policy.metadata.generation;
     let findings = [accepted.clone(), in_force.clone(), ready(accepted, in_force), stalled(accepted)];
     RecordingPolicyStatus {
@@ -28,22 +28,22 @@ pub fn status(
 }
 
 /// A policy that is not in force yet, or no longer, is as it should be: it says so in the reason.
-fn ready(accepted: &Finding, in_force: &Finding) -> Finding {
+fn ready(accepted: &ConditionFinding, in_force: &ConditionFinding) -> ConditionFinding {
     let is_ready = accepted.is_true();
     let cause = if is_ready { in_force } else { accepted };
-    cause.told_of(ConditionType::Ready, is_ready)
+    cause.propagate(ConditionType::Ready, is_ready)
 }
 
 /// Only its author can put right what is not accepted.
-fn stalled(accepted: &Finding) -> Finding {
-    Finding::stalled((!accepted.is_true()).then_some(accepted))
+fn stalled(accepted: &ConditionFinding) -> ConditionFinding {
+    ConditionFinding::stalled((!accepted.is_true()).then_some(accepted))
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::validate::validate;
     use super::*;
-    use crate::api::condition::{Reason, Truth};
+    use crate::api::condition::{ConditionStatus, Reason};
     use crate::api::{Ceilings, Days};
 
     fn policy(video: u32, from: &str, until: Option<&str>) -> RecordingPolicy {
@@ -70,41 +70,72 @@ mod tests {
         let ceilings = Ceilings { video: Days(28), calls: Days(7) };
         let now = now.parse().unwrap();
         let valid = validate(&policy.spec, &ceilings, now);
-        let status = status(policy, &valid, Under { sites: 2, cameras: 7 }, now);
+        let status = policy_status(policy, &valid, PolicyUsage { sites: 2, cameras: 7 }, now);
         assert_eq!((status.observed_generation, status.sites, status.cameras), (Some(4), Some(2), Some(7)));
         let row =
             |c: k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition| (c.type_, c.status, c.reason);
         (status.conditions.into_iter().map(row).collect(), valid.next_change)
     }
 
-    fn is(rows: &[(String, String, String)], type_: ConditionType, truth: Truth, reason: Reason) -> bool {
+    fn has_condition(
+        rows: &[(String, String, String)],
+        type_: ConditionType,
+        truth: ConditionStatus,
+        reason: Reason,
+    ) -> bool {
         let (type_, truth, reason): (&str, &str, &str) = (type_.into(), truth.into(), reason.into());
         rows.iter().any(|row| row.0 == type_ && row.1 == truth && row.2 == reason)
     }
 
     #[test]
-    fn before_in_and_after_force_it_is_ready_and_says_which() {
+    fn accepted_policy_is_ready_with_in_force_reason() {
         let policy = policy(28, "2020-05-06", Some("2026-01-01T00:00:00Z"));
         for (now, truth, reason, change) in [
-            ("2020-05-05T21:59:59Z", Truth::False, Reason::NotYetInForce, Some("2020-05-05T22:00:00Z")),
-            ("2020-05-05T22:00:00Z", Truth::True, Reason::InForce, Some("2026-01-01T00:00:00Z")),
-            ("2026-01-01T00:00:00Z", Truth::False, Reason::Withdrawn, None),
+            (
+                "2020-05-05T21:59:59Z",
+                ConditionStatus::False,
+                Reason::NotYetInForce,
+                Some("2020-05-05T22:00:00Z"),
+            ),
+            ("2020-05-05T22:00:00Z", ConditionStatus::True, Reason::InForce, Some("2026-01-01T00:00:00Z")),
+            ("2026-01-01T00:00:00Z", ConditionStatus::False, Reason::Withdrawn, None),
         ] {
             let (rows, next) = conditions(&policy, now);
-            assert!(is(&rows, ConditionType::Accepted, Truth::True, Reason::Valid), "{rows:?}");
-            assert!(is(&rows, ConditionType::InForce, truth, reason), "{now}: {rows:?}");
-            assert!(is(&rows, ConditionType::Ready, Truth::True, reason), "{now}: {rows:?}");
-            assert!(is(&rows, ConditionType::Stalled, Truth::False, Reason::AsRequired), "{rows:?}");
+            assert!(
+                has_condition(&rows, ConditionType::Accepted, ConditionStatus::True, Reason::Valid),
+                "{rows:?}"
+            );
+            assert!(has_condition(&rows, ConditionType::InForce, truth, reason), "{now}: {rows:?}");
+            assert!(
+                has_condition(&rows, ConditionType::Ready, ConditionStatus::True, reason),
+                "{now}: {rows:?}"
+            );
+            assert!(
+                has_condition(&rows, ConditionType::Stalled, ConditionStatus::False, Reason::AsRequired),
+                "{rows:?}"
+            );
             assert_eq!(next, change.map(|at| at.parse().unwrap()));
         }
     }
 
     #[test]
-    fn above_the_clusters_ceiling_it_is_refused_not_clamped() {
+    fn policy_above_cluster_ceiling_is_rejected_not_clamped() {
         let (rows, _) = conditions(&policy(29, "2020-05-06", None), "2026-01-01T00:00:00Z");
-        assert!(is(&rows, ConditionType::Accepted, Truth::False, Reason::InvalidField), "{rows:?}");
-        assert!(is(&rows, ConditionType::InForce, Truth::False, Reason::DependsOn), "{rows:?}");
-        assert!(is(&rows, ConditionType::Ready, Truth::False, Reason::InvalidField), "{rows:?}");
-        assert!(is(&rows, ConditionType::Stalled, Truth::True, Reason::InvalidField), "{rows:?}");
+        assert!(
+            has_condition(&rows, ConditionType::Accepted, ConditionStatus::False, Reason::InvalidField),
+            "{rows:?}"
+        );
+        assert!(
+            has_condition(&rows, ConditionType::InForce, ConditionStatus::False, Reason::DependsOn),
+            "{rows:?}"
+        );
+        assert!(
+            has_condition(&rows, ConditionType::Ready, ConditionStatus::False, Reason::InvalidField),
+            "{rows:?}"
+        );
+        assert!(
+            has_condition(&rows, ConditionType::Stalled, ConditionStatus::True, Reason::InvalidField),
+            "{rows:?}"
+        );
     }
 }

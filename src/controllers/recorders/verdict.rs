@@ -3,7 +3,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::api::condition::{ConditionType, Finding, Reason, Truth};
+use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Reason};
 use crate::contract::{CameraReport, CameraState};
 
 /// An upload may take this long beyond the end of its segment before it counts as failing.
@@ -11,39 +11,43 @@ const UPLOAD_GRACE: SignedDuration = SignedDuration::from_secs(60);
 
 /// `Recording` of a camera, by the recorder's clock `now`. The message holds nothing that moves from one
 /// look to the next, so that a camera that keeps recording keeps its status.
-pub fn camera(report: &CameraReport, segment: SignedDuration, now: Timestamp) -> Finding {
+pub fn evaluate(report: &CameraReport, segment: SignedDuration, now: Timestamp) -> ConditionFinding {
     let (truth, reason, message) = match report.state {
-        CameraState::Recording => return recording(report, segment, now),
-        CameraState::Connecting => {
-            (Truth::False, Reason::Connecting, "the recorder is connecting, or waits for the first keyframe")
-        }
+        CameraState::Recording => return evaluate_connected(report, segment, now),
+        CameraState::Connecting => (
+            ConditionStatus::False,
+            Reason::Connecting,
+            "the recorder is connecting, or waits for the first keyframe",
+        ),
         CameraState::Disconnected => (
-            Truth::False,
+            ConditionStatus::False,
             Reason::Disconnected,
             "no picture arrives; the recorder keeps trying: check the camera, spec.stream and its Secret",
         ),
-        CameraState::Suspended => (Truth::False, Reason::Suspended, "the camera is covered (article 5)"),
+        CameraState::Suspended => {
+            (ConditionStatus::False, Reason::Suspended, "the camera is covered (article 5)")
+        }
         CameraState::NotPermitted => (
-            Truth::False,
+            ConditionStatus::False,
             Reason::DependsOn,
             "it may not record now: see Permitted, and StorageEnforced of its Site",
         ),
         CameraState::Other => (
-            Truth::Unknown,
+            ConditionStatus::Unknown,
             Reason::RecorderNotReady,
             "the recorder says something that this version of the operator does not know",
         ),
         CameraState::SpoolFull => (
-            Truth::False,
+            ConditionStatus::False,
             Reason::SpoolFull,
             "the recorder's spool is full: see to the store, or enlarge spec.recorder.spool of the Site",
         ),
     };
-    Finding::new(ConditionType::Recording, truth, reason, message)
+    ConditionFinding::new(ConditionType::Recording, truth, reason, message)
 }
 
 /// Frames arrive; whether the store confirms segments too.
-fn recording(report: &CameraReport, segment: SignedDuration, now: Timestamp) -> Finding {
+fn evaluate_connected(report: &CameraReport, segment: SignedDuration, now: Timestamp) -> ConditionFinding {
     let confirmed = report.last_segment.as_ref().map(|last| {
         let lasts = SignedDuration::from_millis(i64::try_from(last.duration_ms).unwrap_or(i64::MAX));
         // Whoever can change what recorders are configured with can answer in their place, and with anything.
@@ -54,16 +58,20 @@ fn recording(report: &CameraReport, segment: SignedDuration, now: Timestamp) -> 
     let is_late = now.duration_since(confirmed.unwrap_or(report.since).max(report.since)) > longest;
     let (truth, reason, message) = match (is_late, confirmed) {
         (true, _) => (
-            Truth::False,
+            ConditionStatus::False,
             Reason::UploadFailing,
             "frames arrive, but the store confirms no segments; they wait in the spool",
         ),
-        (false, None) => {
-            (Truth::False, Reason::Connecting, "frames arrive; the first segment is not confirmed yet")
+        (false, None) => (
+            ConditionStatus::False,
+            Reason::Connecting,
+            "frames arrive; the first segment is not confirmed yet",
+        ),
+        (false, Some(_)) => {
+            (ConditionStatus::True, Reason::Recording, "frames arrive and the store confirms segments")
         }
-        (false, Some(_)) => (Truth::True, Reason::Recording, "frames arrive and the store confirms segments"),
     };
-    Finding::new(ConditionType::Recording, truth, reason, message)
+    ConditionFinding::new(ConditionType::Recording, truth, reason, message)
 }
 
 #[cfg(test)]
@@ -99,9 +107,10 @@ mod tests {
     }
 
     #[test]
-    fn recording_means_that_segments_are_confirmed() {
-        let reason =
-            |since, last, now| camera(&report(CameraState::Recording, since, last), SEGMENT, at(now)).reason;
+    fn recording_requires_confirmed_segments() {
+        let reason = |since, last, now| {
+            evaluate(&report(CameraState::Recording, since, last), SEGMENT, at(now)).reason
+        };
         assert_eq!(reason(0, None, 61), Reason::Connecting);
         assert_eq!(reason(0, Some(0), 61), Reason::Recording);
         assert_eq!(reason(0, Some(0), 299), Reason::Recording);
@@ -113,7 +122,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn no_answer_does_harm(
+        fn arbitrary_reports_do_not_panic(
             since in proptest::prelude::any::<i64>(), start in proptest::prelude::any::<i64>(),
             duration_ms in proptest::prelude::any::<u64>(), now in proptest::prelude::any::<i64>(),
         ) {
@@ -125,12 +134,12 @@ mod tests {
             report.since = at(since);
             let last = report.last_segment.as_mut().unwrap();
             (last.start, last.duration_ms) = (at(start), duration_ms);
-            let _ = camera(&report, SEGMENT, at(now));
+            let _ = evaluate(&report, SEGMENT, at(now));
         }
     }
 
     #[test]
-    fn only_recording_is_true() {
+    fn only_recording_state_is_true() {
         for state in [
             CameraState::Connecting,
             CameraState::Disconnected,
@@ -139,7 +148,7 @@ mod tests {
             CameraState::SpoolFull,
             CameraState::Other,
         ] {
-            assert!(!camera(&report(state, 0, Some(0)), SEGMENT, at(10)).is_true());
+            assert!(!evaluate(&report(state, 0, Some(0)), SEGMENT, at(10)).is_true());
         }
     }
 }

@@ -19,38 +19,38 @@ use kube::api::ListParams;
 use kube::core::DeserializeGuard;
 use kube::{Api, ResourceExt};
 
-use self::declared::Declared;
-pub use self::outcome::Outcome;
-pub use self::pass::Pass;
-use self::plan::{Plan, plan};
-pub use self::report::{of_site, placement};
+use self::declared::ApiHolds;
+pub use self::outcome::PassOutcome;
+pub use self::pass::RetentionPass;
+use self::plan::{HoldPlan, plan_holds};
+pub use self::report::{placement_status, retention_status};
 pub use self::watches::controller;
 use crate::api::{IncidentHold, RecordingPolicy, Site};
-use crate::controllers::buckets::{Follow, OpenBucket};
-use crate::controllers::drive::{Look, Looks, fetch};
-use crate::controllers::kit::context::{Context, Kind};
+use crate::controllers::buckets::{HoldAck, SiteBucket};
+use crate::controllers::drive::{Reconciled, Reconciler, fetch};
+use crate::controllers::kit::context::{Context, ControllerKind};
 use crate::controllers::kit::error::{ApiError, Failure};
 use crate::controllers::kit::fence::NotLeader;
 use crate::controllers::kit::{event, meta, requeue};
-use crate::storage::Aspect;
+use crate::storage::Subresource;
 use crate::storage::hold::HoldError;
-use crate::storage::hold::Refused;
-use crate::storage::hold::coverage::ON_ITS_WAY;
+use crate::storage::hold::PassErrors;
+use crate::storage::hold::coverage::MAX_UPLOAD_DELAY;
 use crate::storage::ledger;
 use crate::storage::sweep::SweepError;
 
 /// A bucket that nobody has found as it must be is asked for again after this long, should nobody tell.
-const NOT_OPEN_YET: SignedDuration = SignedDuration::from_secs(15);
+const UNAVAILABLE_RETRY_INTERVAL: SignedDuration = SignedDuration::from_secs(15);
 /// While something goes on being held, what came is looked at this often: a legal hold follows within a minute.
-const ONGOING: SignedDuration = SignedDuration::from_secs(20);
+const ONGOING_HOLD_INTERVAL: SignedDuration = SignedDuration::from_secs(20);
 /// A pass that waits for recorders, or has to prove something, is made again after this long.
-const SOON: SignedDuration = SignedDuration::from_secs(2);
+const FOLLOW_UP_DELAY: SignedDuration = SignedDuration::from_secs(2);
 /// The longest pause between two passes while recorders are silent.
-const MOST_PATIENT: SignedDuration = SignedDuration::from_mins(1);
+const MAX_ACKNOWLEDGEMENT_POLL: SignedDuration = SignedDuration::from_mins(1);
 
 /// Why a site's retention could not be looked after.
 #[derive(Debug, thiserror::Error)]
-pub enum RetentionError {
+pub enum RetentionPassError {
     /// The API server did not do it.
     #[error(transparent)]
     Api(#[from] ApiError),
@@ -65,7 +65,7 @@ pub enum RetentionError {
     NotLeader(#[from] NotLeader),
 }
 
-impl Failure for RetentionError {
+impl Failure for RetentionPassError {
     fn category(&self) -> &'static str {
         match self {
             Self::Api(error) => error.category(),
@@ -80,38 +80,41 @@ impl Failure for RetentionError {
     }
 }
 
-struct Retention {
+struct RetentionReconciler {
     context: Context,
 }
 
-impl Looks for Retention {
+impl Reconciler for RetentionReconciler {
     type Object = Site;
-    type Failure = RetentionError;
-    const KIND: Kind = Kind::Retention;
-    const COUNTS: bool = false;
-    const ANEW: bool = true;
+    type Failure = RetentionPassError;
+    const KIND: ControllerKind = ControllerKind::Retention;
+    const REPORTS_CONDITIONS: bool = false;
+    const REFETCH: bool = true;
 
     fn context(&self) -> &Context {
         &self.context
     }
 
-    async fn look(&self, site: &Site, now: Timestamp) -> Result<Look, RetentionError> {
+    async fn reconcile(&self, site: &Site, now: Timestamp) -> Result<Reconciled, RetentionPassError> {
         if meta::is_paused(site) {
-            return Ok(Look::NOTHING);
+            return Ok(Reconciled::AWAIT_CHANGE);
         }
-        let Some(bucket) = self.context.buckets.open(site) else {
-            let is_changed = if self.context.buckets.is_shut(site) {
-                self.tell(site, &report::unused(site)).await?
+        let Some(bucket) = self.context.handoff.bucket(site) else {
+            let is_changed = if self.context.handoff.is_unavailable(site) {
+                self.report_error(site, &report::bucket_unused_message(site)).await?
             } else {
                 false
             };
-            return Ok(Look { action: requeue::at(now, [now + NOT_OPEN_YET]), is_changed });
+            return Ok(Reconciled {
+                action: requeue::at(now, [now + UNAVAILABLE_RETRY_INTERVAL]),
+                is_changed,
+            });
         };
-        match Box::pin(self.prepare(site, now, &bucket)).await {
-            Ok((holds, plan)) => Box::pin(self.keep(site, bucket, &holds, &plan, now)).await,
+        match Box::pin(self.plan_holds_in_ledger(site, now, &bucket)).await {
+            Ok((holds, plan)) => Box::pin(self.run_pass(site, bucket, &holds, &plan, now)).await,
             Err(error) => {
-                if let RetentionError::Hold(_) = error {
-                    self.tell(site, &error.safe_message()).await?;
+                if let RetentionPassError::Hold(_) = error {
+                    self.report_error(site, &error.safe_message()).await?;
                 }
                 Err(error)
             }
@@ -119,102 +122,103 @@ impl Looks for Retention {
     }
 }
 
-impl Retention {
+impl RetentionReconciler {
     /// Which holds count, by the API and the ledger: as the ledger has it before anything goes by it.
-    async fn prepare(
+    async fn plan_holds_in_ledger(
         &self,
         site: &Site,
         now: Timestamp,
-        bucket: &OpenBucket,
-    ) -> Result<(Vec<IncidentHold>, Plan), RetentionError> {
+        bucket: &SiteBucket,
+    ) -> Result<(Vec<IncidentHold>, HoldPlan), RetentionPassError> {
         let Context { client, fence, .. } = &self.context;
         let namespace = site.namespace().unwrap_or_default();
         let policy = fetch::<RecordingPolicy>(client, &namespace, &site.spec.policy_ref.name).await?;
-        let holds = holds(client, site).await?;
-        let memory = self.context.buckets.memory(site);
+        let holds = list_holds(client, site).await?;
+        let memory = self.context.handoff.protection_cache(site);
         let new = memory.unregistered(bucket.cameras.keys());
         if !new.is_empty() {
             fence.guard(ledger::register(&bucket.operator, &new)).await??;
             memory.note_registered(new);
         }
-        let asked = holds.iter().filter(|hold| plan::is_asked(hold, now));
+        let asked = holds.iter().filter(|hold| plan::needs_ledger_lookup(hold, now));
         let asked = asked.filter_map(ResourceExt::uid).collect();
         let entries = fence.guard(ledger::read_all(&bucket.operator, &asked)).await??;
-        let plan = plan(&entries, &holds, policy.as_ref().map(|policy| &policy.spec), now);
-        fence.guard(ledger::write_all(&bucket.operator, &plan.write)).await??;
-        self.keep_resources(&holds, &plan).await?;
+        let plan = plan_holds(&entries, &holds, policy.as_ref().map(|policy| &policy.spec), now);
+        fence.guard(ledger::write_all(&bucket.operator, &plan.to_write)).await??;
+        self.ensure_finalizers(&holds, &plan).await?;
         Ok((holds, plan))
     }
 
     /// Runs a pass by `plan`, and reports what came of it.
-    async fn keep(
+    async fn run_pass(
         &self,
         site: &Site,
-        bucket: OpenBucket,
+        bucket: SiteBucket,
         holds: &[IncidentHold],
-        plan: &Plan,
+        plan: &HoldPlan,
         now: Timestamp,
-    ) -> Result<Look, RetentionError> {
-        let Context { client, events, buckets, fence, aftermath, .. } = &self.context;
-        buckets.set_held(site, plan.coverings());
+    ) -> Result<Reconciled, RetentionPassError> {
+        let Context { client, events, handoff, fence, takeover_delay, .. } = &self.context;
+        handoff.set_hold_scopes(site, plan.recorder_scopes());
         // Asked after that: what was known before may be of what was held before.
-        let recorders = buckets.open(site).map_or(Follow::Unknown, |bucket| bucket.recorders);
-        let bucket = OpenBucket { recorders, ..bucket };
+        let recorders = handoff.bucket(site).map_or(HoldAck::Unknown, |bucket| bucket.hold_ack);
+        let bucket = SiteBucket { hold_ack: recorders, ..bucket };
 
-        let declared = Declared { client, site };
-        let pass = Pass {
+        let declared = ApiHolds { client, site };
+        let pass = RetentionPass {
             fence,
-            release_from: aftermath.release_from(now),
-            declared: &declared,
+            release_from: takeover_delay.release_from(now),
+            api_holds: &declared,
             clock: &Timestamp::now,
             site,
             bucket: &bucket,
             holds,
             plan,
-            memory: &buckets.memory(site),
+            protection_cache: &handoff.protection_cache(site),
             now,
         };
         let (mut outcome, failed) = pass.run().await;
-        if let Some(RetentionError::NotLeader(lost)) = failed {
+        if let Some(RetentionPassError::NotLeader(lost)) = failed {
             return Err(lost.into());
         }
         for (kind, count) in &outcome.changes {
-            self.context.hooks.retained(kind, *count);
+            self.context.telemetry.record_retention_changes(kind, *count);
         }
         let drifted = outcome.drift.iter().flat_map(|drift| &drift.counts);
-        for (what, count) in drifted.filter(|(what, _)| **what != Aspect::HeldVersion) {
-            self.context.hooks.drifted(site, *what, *count);
+        for (what, count) in drifted.filter(|(what, _)| **what != Subresource::HeldVersion) {
+            self.context.telemetry.record_drift(site, *what, *count);
         }
         // Before the status, which may fail: what was put back is not found again.
         event::publish(events, site, &report::events(&outcome)).await;
-        let is_reported = report::report(client, site, holds, plan, &outcome, failed.as_ref(), now).await?;
+        let is_reported =
+            report::report_pass(client, site, holds, plan, &outcome, failed.as_ref(), now).await?;
         let (forgotten, written) = pass.write_manifests(&mut outcome).await;
         if forgotten > 0 {
             // Not before: what a manifest still lists is found again.
-            self.context.hooks.drifted(site, Aspect::HeldVersion, forgotten);
+            self.context.telemetry.record_drift(site, Subresource::HeldVersion, forgotten);
         }
         written?;
         if let Some(failed) = failed {
             return Err(failed);
         }
-        Ok(Look {
+        Ok(Reconciled {
             action: requeue::at(now, deadlines(plan, &outcome, now)),
-            is_changed: is_reported || outcome.is_changed() || !plan.write.is_empty(),
+            is_changed: is_reported || outcome.is_changed() || !plan.to_write.is_empty(),
         })
     }
 
     /// Says in the statuses why nothing is looked at.
-    async fn tell(&self, site: &Site, problem: &str) -> Result<bool, RetentionError> {
+    async fn report_error(&self, site: &Site, problem: &str) -> Result<bool, RetentionPassError> {
         let client = &self.context.client;
-        let holds = holds(client, site).await?;
-        Ok(report::trouble(client, site, &holds, problem).await?)
+        let holds = list_holds(client, site).await?;
+        Ok(report::report_error(client, site, &holds, problem).await?)
     }
 
     /// A hold that counts cannot be deleted away: its resource waits until it is released, also where it was resolved before it
     /// ever counted, and took over what its predecessor held.
-    async fn keep_resources(&self, holds: &[IncidentHold], plan: &Plan) -> Result<(), ApiError> {
+    async fn ensure_finalizers(&self, holds: &[IncidentHold], plan: &HoldPlan) -> Result<(), ApiError> {
         for hold in holds {
-            let counts = hold.uid().is_some_and(|uid| plan.counts(&uid));
+            let counts = hold.uid().is_some_and(|uid| plan.is_in_effect(&uid));
             if counts && !meta::is_deleting(hold) {
                 meta::add_finalizer(&self.context.client, hold, super::hold::FINALIZER, super::hold::MANAGER)
                     .await?;
@@ -226,13 +230,16 @@ impl Retention {
 
 /// The site's holds as the API server has them now, not as some cache remembers. Those that cannot be read are left out:
 /// what the ledger has of them is kept.
-pub async fn holds(client: &kube::Client, site: &Site) -> Result<Vec<IncidentHold>, ApiError> {
-    let all = declared(client, site).await?;
+pub async fn list_holds(client: &kube::Client, site: &Site) -> Result<Vec<IncidentHold>, ApiError> {
+    let all = list_declared_holds(client, site).await?;
     Ok(all.into_iter().filter_map(Result::ok).collect())
 }
 
 /// The same; of those that cannot be read, their names.
-async fn declared(client: &kube::Client, site: &Site) -> Result<Vec<Result<IncidentHold, String>>, ApiError> {
+async fn list_declared_holds(
+    client: &kube::Client,
+    site: &Site,
+) -> Result<Vec<Result<IncidentHold, String>>, ApiError> {
     let api = Api::<DeserializeGuard<IncidentHold>>::namespaced(
         client.clone(),
         &site.namespace().unwrap_or_default(),
@@ -245,33 +252,34 @@ async fn declared(client: &kube::Client, site: &Site) -> Result<Vec<Result<Incid
 }
 
 /// The instants at which the next look is due; the first counts. Pure.
-pub fn deadlines(plan: &Plan, outcome: &Outcome, now: Timestamp) -> Vec<Timestamp> {
+pub fn deadlines(plan: &HoldPlan, outcome: &PassOutcome, now: Timestamp) -> Vec<Timestamp> {
     // After the end of a window, the last segment that overlaps it is still on its way, and then has to be seen.
-    let last = ON_ITS_WAY + ONGOING * 9;
-    let is_ongoing = |entry: &ledger::Entry| entry.window.until.is_none_or(|until| until + last > now);
+    let last = MAX_UPLOAD_DELAY + ONGOING_HOLD_INTERVAL * 9;
+    let is_ongoing = |entry: &ledger::LedgerEntry| entry.window.until.is_none_or(|until| until + last > now);
     let mut deadlines = vec![outcome.sweep_at];
     if plan.open.values().any(is_ongoing) {
-        deadlines.push(now + ONGOING);
+        deadlines.push(now + ONGOING_HOLD_INTERVAL);
     }
-    if outcome.is_pending {
-        deadlines.push(now + SOON);
+    if outcome.needs_another_pass {
+        deadlines.push(now + FOLLOW_UP_DELAY);
     }
     // The Site controller says when recorders follow; whether it does is asked ever more rarely.
     if let Some(since) = outcome.unacknowledged_since {
-        deadlines.push(now + (now.duration_since(since) / 4).clamp(SOON, MOST_PATIENT));
+        deadlines
+            .push(now + (now.duration_since(since) / 4).clamp(FOLLOW_UP_DELAY, MAX_ACKNOWLEDGEMENT_POLL));
     }
-    let has_failed = outcome.refused.as_ref().is_some_and(Refused::is_failure);
-    if !outcome.unreleased.is_empty() || outcome.is_undecided || has_failed {
-        deadlines.push(now + cadence::REFUSED);
+    let has_failed = outcome.rejection.as_ref().is_some_and(PassErrors::is_transient);
+    if !outcome.release_rejections.is_empty() || outcome.has_undecided_versions || has_failed {
+        deadlines.push(now + cadence::REJECTED_RETRY_DELAY);
     }
     let of_open = outcome.coverage.iter();
-    let mut of_open = of_open.filter_map(|(_, coverage)| coverage.refused.as_ref());
-    if !outcome.unseen.is_empty() || of_open.any(|refused| !refused.is_of_versions()) {
-        deadlines.push(now + cadence::UNVISITED);
+    let mut of_open = of_open.filter_map(|(_, coverage)| coverage.errors.as_ref());
+    if !outcome.unseen.is_empty() || of_open.any(|refused| !refused.has_versions()) {
+        deadlines.push(now + cadence::UNVISITED_RETRY_DELAY);
     }
     deadlines.extend(outcome.verify_at);
     deadlines.extend(outcome.next_opening);
     deadlines.extend(outcome.release_from);
-    deadlines.extend(outcome.release_again);
+    deadlines.extend(outcome.release_retry_at);
     deadlines
 }

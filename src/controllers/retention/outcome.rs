@@ -7,21 +7,21 @@ use jiff::{SignedDuration, Timestamp};
 
 use crate::contract::Gap;
 use crate::protocol::Window;
-use crate::storage::Aspect;
-use crate::storage::hold::coverage::{Coverage, Covered, TOLD};
-use crate::storage::hold::manifest::Missing;
-use crate::storage::hold::{Placed, Refused, Unseen};
-use crate::storage::sweep::Swept;
+use crate::storage::Subresource;
+use crate::storage::hold::coverage::{Coverage, MAX_GAPS, SourceTimeline};
+use crate::storage::hold::manifest::ManifestGap;
+use crate::storage::hold::{PassErrors, PlaceReport, Unchecked};
+use crate::storage::sweep::SweepReport;
 
 /// What came of it.
 #[derive(Clone, Debug, Default)]
-pub struct Outcome {
+pub struct PassOutcome {
     /// What there is of each open hold, by UID, where everything was looked at.
     pub coverage: Vec<(String, Coverage)>,
     /// What the store refused of held versions, where everything was looked at.
-    pub refused: Option<Refused>,
+    pub rejection: Option<PassErrors>,
     /// What somebody else had changed.
-    pub drift: Option<Drift>,
+    pub drift: Option<HoldDrift>,
     /// How many held versions are gone, of each hold, by UID.
     pub lost: BTreeMap<String, u64>,
     /// UIDs of holds that every recorder has, and of which a pass after that found all that they cover as it must be.
@@ -29,33 +29,33 @@ pub struct Outcome {
     /// When everything was looked at, in this pass or an earlier one.
     pub verified_at: Option<Timestamp>,
     /// How often everything is looked at.
-    pub verify_every: Option<SignedDuration>,
+    pub verify_interval: Option<SignedDuration>,
     /// UIDs of holds whose release was not tried: the store refused it lately.
-    pub put_off: BTreeSet<String>,
+    pub deferred_releases: BTreeSet<String>,
     /// When the first of these is tried again.
-    pub release_again: Option<Timestamp>,
+    pub release_retry_at: Option<Timestamp>,
     /// Something that was to be released is kept for a hold that was declared and does not count yet.
-    pub is_undecided: bool,
+    pub has_undecided_versions: bool,
     /// What the store refused to let go of, where a release was tried: of each hold, by UID.
-    pub unreleased: BTreeMap<String, Refused>,
+    pub release_rejections: BTreeMap<String, PassErrors>,
     /// What was not looked at, where a release was tried.
-    pub unseen: Unseen,
+    pub unseen: Unchecked,
     /// UIDs of holds that nothing is kept for any more.
     pub released: Vec<String>,
     /// What the sweep did, where it was due.
-    pub swept: Option<Swept>,
+    pub swept: Option<SweepReport>,
     /// UIDs of open holds that every recorder has acknowledged as they are.
     pub acknowledged: BTreeSet<String>,
     /// Since when recorders have had a hold, or its end, to acknowledge.
     pub unacknowledged_since: Option<Timestamp>,
     /// What kept the pass from placing everything that open holds cover.
-    pub place_problem: Option<String>,
+    pub place_error: Option<String>,
     /// What kept the pass from releasing everything that resolved holds covered.
-    pub release_problem: Option<String>,
+    pub release_error: Option<String>,
     /// Why the manifests of open holds could not be read, by UID.
-    pub unread: BTreeMap<String, Refused>,
+    pub unreadable_manifests: BTreeMap<String, PassErrors>,
     /// Another pass has to prove.
-    pub is_pending: bool,
+    pub needs_another_pass: bool,
     /// When to verify again.
     pub verify_at: Option<Timestamp>,
     /// When the first sealed segment may be read.
@@ -67,14 +67,20 @@ pub struct Outcome {
     /// What recorders said of their gaps, by camera.
     pub gaps: BTreeMap<String, Vec<Gap>>,
     /// What is older than this when a hold is declared may be gone already.
-    pub kept_for: SignedDuration,
+    pub lifecycle_period: SignedDuration,
     /// What was changed in the bucket, by kind.
     pub changes: BTreeMap<&'static str, u64>,
 }
 
-impl Outcome {
+impl PassOutcome {
     /// Why there is nothing of `camera` from `from` to `until`.
-    fn cause(&self, camera: &str, from: Timestamp, until: Timestamp, gone_before: Timestamp) -> &'static str {
+    fn gap_cause(
+        &self,
+        camera: &str,
+        from: Timestamp,
+        until: Timestamp,
+        gone_before: Timestamp,
+    ) -> &'static str {
         let told = self.gaps.get(camera).into_iter().flatten().find(|gap| {
             gap.from.is_none_or(|begun| begun < until) && gap.until.is_none_or(|ended| ended > from)
         });
@@ -87,29 +93,36 @@ impl Outcome {
 
     /// What is missing of one source, in no more stretches than are told. What a store's lifecycle may have removed before
     /// the hold was declared is told apart from what it cannot have.
-    pub fn missing_of(&self, source: &str, covered: &Covered, accepted_at: Timestamp) -> Vec<Missing> {
-        let gone_before = accepted_at.saturating_sub(self.kept_for).unwrap_or(Timestamp::MIN);
+    pub fn missing_in_source(
+        &self,
+        source: &str,
+        covered: &SourceTimeline,
+        accepted_at: Timestamp,
+    ) -> Vec<ManifestGap> {
+        let gone_before = accepted_at.saturating_sub(self.lifecycle_period).unwrap_or(Timestamp::MIN);
         let halves = |gap: &Window| {
             let until = gap.until.unwrap_or(gap.from);
             let middle = gone_before.clamp(gap.from, until);
             [(gap.from, middle), (middle, until)]
         };
         let stretches = covered.gaps.iter().flat_map(halves);
-        let stretches = stretches.filter(|(from, until)| from < until).take(TOLD);
+        let stretches = stretches.filter(|(from, until)| from < until).take(MAX_GAPS);
         stretches
-            .map(|(from, until)| Missing {
+            .map(|(from, until)| ManifestGap {
                 source: source.to_owned(),
                 from,
                 until,
-                cause: self.cause(source, from, until, gone_before).to_owned(),
+                cause: self.gap_cause(source, from, until, gone_before).to_owned(),
             })
             .collect()
     }
 
     /// The same of a hold's whole window.
-    pub fn missing(&self, coverage: &Coverage, accepted_at: Timestamp) -> Vec<Missing> {
+    pub fn missing(&self, coverage: &Coverage, accepted_at: Timestamp) -> Vec<ManifestGap> {
         let sources = coverage.sources.iter();
-        sources.flat_map(|((_, source), covered)| self.missing_of(source, covered, accepted_at)).collect()
+        sources
+            .flat_map(|((_, source), covered)| self.missing_in_source(source, covered, accepted_at))
+            .collect()
     }
 
     /// Whether anything was written to the bucket.
@@ -118,10 +131,10 @@ impl Outcome {
     }
 
     /// Counts what a pass that places did, be it broken off.
-    pub fn note(&mut self, placed: &Placed) {
-        self.count("protected", placed.protected);
-        self.count("tagged", placed.tagged);
-        self.count("rescued", placed.rescued);
+    pub fn record_placement(&mut self, placed: &PlaceReport) {
+        self.count_change("protected", placed.legal_holds_set);
+        self.count_change("tagged", placed.tagged);
+        self.count_change("rescued", placed.markers_removed);
         if !placed.drifted.is_empty() {
             let drift = self.drift.get_or_insert_default();
             for (what, count) in &placed.drifted {
@@ -134,46 +147,46 @@ impl Outcome {
     }
 
     /// Counts versions that were held for the hold `name`, and are gone.
-    pub fn note_lost(&mut self, name: &str, count: u64) {
+    pub fn record_lost(&mut self, name: &str, count: u64) {
         let drift = self.drift.get_or_insert_default();
-        *drift.counts.entry(Aspect::HeldVersion).or_default() += count;
-        drift.lost_of.push(name.to_owned());
+        *drift.counts.entry(Subresource::HeldVersion).or_default() += count;
+        drift.holds_with_losses.push(name.to_owned());
     }
 
     /// Counts what was changed in the bucket.
-    pub fn count(&mut self, kind: &'static str, count: u64) {
+    pub fn count_change(&mut self, kind: &'static str, count: u64) {
         *self.changes.entry(kind).or_default() += count;
     }
 }
 
 /// What somebody else had changed of held versions that had been proved.
 #[derive(Clone, Debug, Default)]
-pub struct Drift {
+pub struct HoldDrift {
     /// How many versions, by what it was.
-    pub counts: BTreeMap<Aspect, u64>,
+    pub counts: BTreeMap<Subresource, u64>,
     /// Some of their keys.
     pub examples: Vec<String>,
     /// Names of the holds of which versions are gone.
-    pub lost_of: Vec<String>,
+    pub holds_with_losses: Vec<String>,
 }
 
-impl fmt::Display for Drift {
+impl fmt::Display for HoldDrift {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let told = [self.lost(), self.changed()];
+        let told = [self.lost_message(), self.changed_message()];
         f.write_str(&told.into_iter().flatten().collect::<Vec<_>>().join("; "))
     }
 }
 
-impl Drift {
+impl HoldDrift {
     /// What is gone, and cannot be put back.
-    pub fn lost(&self) -> Option<String> {
-        let lost = self.counts.get(&Aspect::HeldVersion)?;
-        Some(format!("{lost} held versions are gone, of {}", self.lost_of.join(", ")))
+    pub fn lost_message(&self) -> Option<String> {
+        let lost = self.counts.get(&Subresource::HeldVersion)?;
+        Some(format!("{lost} held versions are gone, of {}", self.holds_with_losses.join(", ")))
     }
 
     /// What was put back.
-    pub fn changed(&self) -> Option<String> {
-        let marks = self.counts.iter().filter(|(what, _)| **what != Aspect::HeldVersion);
+    pub fn changed_message(&self) -> Option<String> {
+        let marks = self.counts.iter().filter(|(what, _)| **what != Subresource::HeldVersion);
         let marks: Vec<String> = marks.map(|(what, count)| format!("{what} of {count}")).collect();
         let (marks, keys) = (marks.join(", "), self.examples.join(", "));
         (!marks.is_empty()).then(|| format!("{marks} held versions, put back; among others {keys}"))
@@ -185,16 +198,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_went_before_a_hold_is_told_apart_from_what_is_not_there() {
+    fn missing_stretch_is_split_at_lifecycle_expiry() {
         let at = |second| Timestamp::from_second(second).unwrap();
-        let outcome = Outcome { kept_for: SignedDuration::from_secs(100), ..Outcome::default() };
-        let mut covered = Covered::default();
+        let outcome =
+            PassOutcome { lifecycle_period: SignedDuration::from_secs(100), ..PassOutcome::default() };
+        let mut covered = SourceTimeline::default();
         covered.gaps = vec![
             Window::new(at(10), Some(at(20))),
             Window::new(at(40), Some(at(60))),
             Window::new(at(70), Some(at(80))),
         ];
-        let told = outcome.missing_of("gang", &covered, at(150));
+        let told = outcome.missing_in_source("gang", &covered, at(150));
         let told: Vec<_> = told
             .iter()
             .map(|gap| (gap.from.as_second(), gap.until.as_second(), gap.cause.as_str()))

@@ -5,11 +5,11 @@ use serde_json::json;
 use super::*;
 use crate::api::Ceilings;
 use crate::contract::{Credentials, StorageTarget};
-use crate::controllers::buckets::Follow;
+use crate::controllers::buckets::HoldAck;
 use crate::controllers::kit::clock::mock::MockClock;
-use crate::controllers::retention::report::placement;
-use crate::storage::stub::{Stub, error, versions};
-use crate::storage::sweep::HoldsUnknown;
+use crate::controllers::retention::report::placement_status;
+use crate::storage::stub::{Stub, error_answer, versions_answer};
+use crate::storage::sweep::OpenHoldsError;
 
 pub(super) fn hold(uid: &str, status: &serde_json::Value) -> IncidentHold {
     serde_json::from_value(json!({
@@ -21,10 +21,10 @@ pub(super) fn hold(uid: &str, status: &serde_json::Value) -> IncidentHold {
 }
 
 /// The ledger's entry of a hold over the camera `hal`.
-pub(super) fn of_hal(uid: &str, now: Timestamp) -> Entry {
+pub(super) fn hal_entry(uid: &str, now: Timestamp) -> LedgerEntry {
     let mut spec = hold(uid, &json!(null)).spec;
     spec.cameras = vec!["hal".to_owned()];
-    Entry::of(uid.into(), "n".into(), uid.into(), &spec, now)
+    LedgerEntry::new(uid.into(), "n".into(), uid.into(), &spec, now)
 }
 
 pub(super) fn site() -> Site {
@@ -43,48 +43,53 @@ pub(super) fn site() -> Site {
 }
 
 /// A bucket without recorders.
-pub(super) fn bucket(operator: StorageTarget) -> OpenBucket {
-    OpenBucket {
+pub(super) fn bucket(operator: StorageTarget) -> SiteBucket {
+    SiteBucket {
         operator,
         ceilings: Ceilings { video: Days(28), calls: Days(7) },
         embargo: None,
-        recorders: Follow::NoRecorders,
+        hold_ack: HoldAck::NoRecorders,
         cameras: BTreeMap::new(),
         gaps: BTreeMap::new(),
     }
 }
 
 /// What a pass goes by, of a Site that says nothing yet.
-pub(super) struct Scene {
+pub(super) struct PassFixture {
     pub(super) fence: Fence,
     pub(super) site: Site,
-    pub(super) bucket: OpenBucket,
-    pub(super) declared: Declared,
-    pub(super) memory: Memory,
+    pub(super) bucket: SiteBucket,
+    pub(super) api_holds: FixedHolds,
+    pub(super) protection_cache: ProtectionCache,
 }
 
-impl Scene {
-    pub(super) fn new(operator: StorageTarget, declared: Vec<Cover>) -> Self {
+impl PassFixture {
+    pub(super) fn new(operator: StorageTarget, declared: Vec<HoldScope>) -> Self {
         Self {
-            fence: Fence::open(),
+            fence: Fence::always_open(),
             site: site(),
             bucket: bucket(operator),
-            declared: Declared(Ok(declared)),
-            memory: Memory::default(),
+            api_holds: FixedHolds(Ok(declared)),
+            protection_cache: ProtectionCache::default(),
         }
     }
 
-    pub(super) fn pass<'a>(&'a self, holds: &'a [IncidentHold], plan: &'a Plan, now: Timestamp) -> Pass<'a> {
-        Pass {
+    pub(super) fn pass<'a>(
+        &'a self,
+        holds: &'a [IncidentHold],
+        plan: &'a HoldPlan,
+        now: Timestamp,
+    ) -> RetentionPass<'a> {
+        RetentionPass {
             fence: &self.fence,
             release_from: now,
-            declared: &self.declared,
+            api_holds: &self.api_holds,
             clock: &Timestamp::now,
             site: &self.site,
             bucket: &self.bucket,
             holds,
             plan,
-            memory: &self.memory,
+            protection_cache: &self.protection_cache,
             now,
         }
     }
@@ -98,18 +103,19 @@ fn target() -> StorageTarget {
         bucket: "b".into(),
         path_style: true,
         ca_pem: None,
-        credentials: Credentials::keys("id", "secret"),
+        credentials: Credentials::access_key("id", "secret"),
         proxy: None,
     }
 }
 
 /// A leader was lost: what it was releasing just then may still be let go of.
 #[test]
-fn nothing_new_is_proved_beside_a_release_of_a_lost_leader() {
+fn new_hold_is_not_proved_during_release_of_lost_leader() {
     let now: Timestamp = "2026-03-01T12:00:00Z".parse().unwrap();
     let minutes = SignedDuration::from_mins;
-    let entry =
-        |hold: &IncidentHold, uid: &str| Entry::of(uid.into(), "n".into(), uid.into(), &hold.spec, now);
+    let entry = |hold: &IncidentHold, uid: &str| {
+        LedgerEntry::new(uid.into(), "n".into(), uid.into(), &hold.spec, now)
+    };
     let open = hold("open", &json!(null));
     let released_at = |at: Timestamp| {
         json!({"placement": {
@@ -117,8 +123,8 @@ fn nothing_new_is_proved_beside_a_release_of_a_lost_leader() {
             "releasedAt": at,
         }})
     };
-    let closing = Plan { closing: vec![entry(&open, "closing")], ..Plan::default() };
-    let none = Plan::default;
+    let closing = HoldPlan { closing: vec![entry(&open, "closing")], ..HoldPlan::default() };
+    let none = HoldPlan::default;
     let cases = [
         (none(), json!(null), minutes(9), None, false),
         (closing.clone(), json!(null), minutes(9), None, true),
@@ -132,40 +138,40 @@ fn nothing_new_is_proved_beside_a_release_of_a_lost_leader() {
         let bucket = bucket(target());
         let fence = Fence::new(Arc::new(MockClock::at(7)));
         let site = site();
-        let pass = Pass {
+        let pass = RetentionPass {
             fence: &fence,
             release_from: now + left,
-            declared: &Declared(Ok(Vec::new())),
+            api_holds: &FixedHolds(Ok(Vec::new())),
             clock: &move || now,
             site: &site,
             bucket: &bucket,
             holds: &[open.clone(), hold("other", &of_other)],
             plan: &plan,
-            memory: &Memory::default(),
+            protection_cache: &ProtectionCache::default(),
             now,
         };
-        let uncertain = pass.uncertain(&[proved_at]);
+        let uncertain = pass.holds_in_doubt(&[proved_at]);
         let found = uncertain.get("open").copied();
         assert_eq!(found, expected.then_some(left), "{number}");
-        assert!(pass.is_full(&uncertain), "a new hold is looked at all the same");
+        assert!(pass.is_full_pass_due(&uncertain), "a new hold is looked at all the same");
     }
 }
 
 /// What the API server says of the open holds.
-pub(super) struct Declared(pub(super) Result<Vec<Cover>, HoldsUnknown>);
+pub(super) struct FixedHolds(pub(super) Result<Vec<HoldScope>, OpenHoldsError>);
 
 #[async_trait::async_trait]
-impl OpenHolds for Declared {
-    async fn covers(&self) -> Result<Vec<Cover>, HoldsUnknown> {
+impl OpenHolds for FixedHolds {
+    async fn scopes(&self) -> Result<Vec<HoldScope>, OpenHoldsError> {
         self.0.clone()
     }
 }
 
 /// Each problem is said of the holds that it is about.
 #[tokio::test]
-async fn a_hold_is_told_of_no_problem_of_another_or_of_the_sweep() {
+async fn errors_are_reported_only_on_affected_holds() {
     let now = Timestamp::now();
-    let entry = |uid| of_hal(uid, now);
+    let entry = |uid| hal_entry(uid, now);
     let holds = ["open", "closing"].map(|uid| hold(uid, &json!(null)));
     for (fails, of_open, of_closing) in [
         ("nothing", None, None),
@@ -174,45 +180,45 @@ async fn a_hold_is_told_of_no_problem_of_another_or_of_the_sweep() {
         ("place", Some("ListObjectVersions"), None),
     ] {
         let stub = Stub::start(move |asked| match asked.method.as_str() {
-            "PUT" if fails == "release" => error(403, "AccessDenied"),
-            "GET" if asked.parameter("uploads").is_some() => {
+            "PUT" if fails == "release" => error_answer(403, "AccessDenied"),
+            "GET" if asked.query_parameter("uploads").is_some() => {
                 (200, "<ListMultipartUploadsResult></ListMultipartUploadsResult>".to_owned())
             }
-            "GET" => match asked.parameter("prefix") {
+            "GET" => match asked.query_parameter("prefix") {
                 Some(prefix) if fails == "place" && prefix.starts_with("video/hal/") => {
-                    error(403, "AccessDenied")
+                    error_answer(403, "AccessDenied")
                 }
-                Some(_) => versions(asked, &[]),
-                None => error(404, "NoSuchKey"),
+                Some(_) => versions_answer(asked, &[]),
+                None => error_answer(404, "NoSuchKey"),
             },
             _ => (200, String::new()),
         })
         .await;
         let open = [("open".to_owned(), entry("open"))];
         let closing = entry("closing").resolved(now);
-        let plan = Plan { open: open.into(), closing: vec![closing], ..Plan::default() };
-        let declared = Declared(match fails {
-            "sweep" => Err(HoldsUnknown("a".into())),
+        let plan = HoldPlan { open: open.into(), closing: vec![closing], ..HoldPlan::default() };
+        let declared = FixedHolds(match fails {
+            "sweep" => Err(OpenHoldsError("a".into())),
             _ => Ok(Vec::new()),
         });
-        let pass = Pass {
-            fence: &Fence::open(),
+        let pass = RetentionPass {
+            fence: &Fence::always_open(),
             // What may not be released yet is told of nothing else either.
             release_from: if fails == "release" { now } else { now + SignedDuration::from_hours(1) },
-            declared: &declared,
+            api_holds: &declared,
             clock: &Timestamp::now,
             site: &site(),
             bucket: &bucket(stub.target()),
             holds: &holds,
             plan: &plan,
-            memory: &Memory::default(),
+            protection_cache: &ProtectionCache::default(),
             now,
         };
         let (outcome, failed) = pass.run().await;
         let is_whole = matches!(fails, "nothing" | "release");
         assert_eq!(failed.is_none(), is_whole, "{fails}: {failed:?}");
         let said = holds.each_ref().map(|hold| {
-            let placement = placement(hold, &plan, &outcome, now)?;
+            let placement = placement_status(hold, &plan, &outcome, now)?;
             let refused = placement.refused.map(|refused| refused.to_string());
             placement.problem.or(refused)
         });
@@ -228,39 +234,41 @@ async fn a_hold_is_told_of_no_problem_of_another_or_of_the_sweep() {
 
 /// A manifest that cannot be read keeps nothing from being held, and nothing from being claimed of another hold.
 #[tokio::test]
-async fn an_unreadable_manifest_is_a_matter_of_its_own_hold() {
+async fn unreadable_manifest_affects_only_its_hold() {
     let now = Timestamp::now();
-    let entry = |uid| of_hal(uid, now);
+    let entry = |uid| hal_entry(uid, now);
     let holds = ["one", "other"].map(|uid| hold(uid, &json!(null)));
     let stub = Stub::start(move |asked| match asked.method.as_str() {
-        "GET" if asked.path.contains("/ledger/manifests/one/") => error(403, "AccessDenied"),
-        "GET" if asked.parameter("uploads").is_some() => {
+        "GET" if asked.path.contains("/ledger/manifests/one/") => error_answer(403, "AccessDenied"),
+        "GET" if asked.query_parameter("uploads").is_some() => {
             (200, "<ListMultipartUploadsResult></ListMultipartUploadsResult>".to_owned())
         }
-        "GET" => match asked.parameter("prefix") {
-            Some(_) => versions(asked, &[]),
-            None => error(404, "NoSuchKey"),
+        "GET" => match asked.query_parameter("prefix") {
+            Some(_) => versions_answer(asked, &[]),
+            None => error_answer(404, "NoSuchKey"),
         },
         _ => (200, String::new()),
     })
     .await;
-    let plan =
-        Plan { open: ["one", "other"].map(|uid| (uid.to_owned(), entry(uid))).into(), ..Plan::default() };
-    let scene = Scene::new(stub.target(), Vec::new());
+    let plan = HoldPlan {
+        open: ["one", "other"].map(|uid| (uid.to_owned(), entry(uid))).into(),
+        ..HoldPlan::default()
+    };
+    let scene = PassFixture::new(stub.target(), Vec::new());
     let pass = scene.pass(&holds, &plan, now);
     let (mut outcome, failed) = pass.run().await;
     assert!(failed.is_none(), "{failed:?}");
     assert_eq!(outcome.proved, ["other"]);
-    let [one, other] = holds.each_ref().map(|hold| placement(hold, &plan, &outcome, now).unwrap());
+    let [one, other] = holds.each_ref().map(|hold| placement_status(hold, &plan, &outcome, now).unwrap());
     let told = one.refused.map(|refusal| refusal.answer);
     assert!(
         told.as_ref().is_some_and(|told| told.contains("GetObject") && told.contains("AccessDenied")),
         "{told:?}"
     );
     assert!(!one.proved && other.proved && other.refused.is_none());
-    stub.take();
+    stub.take_requests();
     pass.write_manifests(&mut outcome).await.1.unwrap();
-    let asked = stub.take();
+    let asked = stub.take_requests();
     let written = asked.iter().filter(|asked| asked.method == "PUT").map(|asked| asked.path.as_str());
     let written: Vec<&str> = written.collect();
     assert!(written.iter().all(|path| path.contains("/ledger/manifests/other/")), "{written:?}");
@@ -269,15 +277,15 @@ async fn an_unreadable_manifest_is_a_matter_of_its_own_hold() {
 /// A cluster out of a backup has the status of a hold of before it was released, or somebody deleted its entry: recorders may
 /// have let go of it since.
 #[test]
-fn what_was_acknowledged_before_a_hold_counted_anew_is_not() {
+fn acknowledgement_expires_when_hold_takes_effect_again() {
     let before: Timestamp = "2026-03-01T12:00:00.75Z".parse().unwrap();
     let now = before + SignedDuration::from_mins(1);
-    let known = of_hal("1", before);
-    let placed = |entry: &Entry, at: Timestamp| {
+    let known = hal_entry("1", before);
+    let placed = |entry: &LedgerEntry, at: Timestamp| {
         // As the API server has it: without its fraction.
         let at = Timestamp::from_second(at.as_second()).unwrap();
         json!({"placement": {
-            "observedGeneration": 1, "acceptedAt": at, "scope": entry.scope(), "proved": true, "acknowledged": true,
+            "observedGeneration": 1, "acceptedAt": at, "scope": entry.scope_hash(), "proved": true, "acknowledged": true,
             "verifiedAt": at, "segments": 3, "size": "0 B", "sealed": 0,
         }})
     };
@@ -287,26 +295,26 @@ fn what_was_acknowledged_before_a_hold_counted_anew_is_not() {
         (known.clone().reopened(now), true),
         (known.resolved(before).reopened(now), false),
         (released.reopened(now), false),
-        (of_hal("1", now), false),
+        (hal_entry("1", now), false),
     ] {
         let holds = [hold("1", &placed(&entry, before))];
-        let plan = Plan { open: [("1".to_owned(), entry.clone())].into(), ..Plan::default() };
+        let plan = HoldPlan { open: [("1".to_owned(), entry.clone())].into(), ..HoldPlan::default() };
         let (site, bucket) = (site(), bucket(target()));
-        let pass = Pass {
-            fence: &Fence::open(),
+        let pass = RetentionPass {
+            fence: &Fence::always_open(),
             release_from: now,
-            declared: &Declared(Ok(Vec::new())),
+            api_holds: &FixedHolds(Ok(Vec::new())),
             clock: &move || now,
             site: &site,
             bucket: &bucket,
             holds: &holds,
             plan: &plan,
-            memory: &Memory::default(),
+            protection_cache: &ProtectionCache::default(),
             now,
         };
         assert_eq!(pass.was_acknowledged(&entry), is_of_now, "{entry:?}");
         assert_eq!(pass.proved_at()[0].is_some(), is_of_now, "{entry:?}");
-        let next = placement(&holds[0], &plan, &Outcome::default(), now).unwrap();
+        let next = placement_status(&holds[0], &plan, &PassOutcome::default(), now).unwrap();
         assert_eq!((next.acknowledged, next.proved), (is_of_now, is_of_now), "{entry:?}");
         let since = if is_of_now { before } else { now };
         assert_eq!(next.accepted_at.0.as_second(), since.as_second(), "{entry:?}");

@@ -33,8 +33,12 @@ fn hold(uid: &str, from: i64, until: Option<i64>, resolved: Option<i64>) -> Inci
 }
 
 /// What the ledger says after a plan was followed, its closings included.
-fn followed(mut ledger: BTreeMap<String, Entry>, plan: &Plan, now: Timestamp) -> BTreeMap<String, Entry> {
-    for entry in &plan.write {
+fn ledger_after(
+    mut ledger: BTreeMap<String, LedgerEntry>,
+    plan: &HoldPlan,
+    now: Timestamp,
+) -> BTreeMap<String, LedgerEntry> {
+    for entry in &plan.to_write {
         ledger.insert(entry.uid.clone(), entry.clone());
     }
     for entry in &plan.closing {
@@ -44,75 +48,75 @@ fn followed(mut ledger: BTreeMap<String, Entry>, plan: &Plan, now: Timestamp) ->
 }
 
 #[test]
-fn a_hold_lives_in_the_ledger_from_its_acceptance_to_its_release() {
+fn hold_is_in_ledger_from_acceptance_to_release() {
     let (policy, none) = (policy(), BTreeMap::new());
-    let plan1 = plan(&none, &[hold("1", 0, None, None)], Some(&policy), at(60));
-    assert_eq!((plan1.write.len(), plan1.open.len()), (1, 1));
-    let ledger = followed(none, &plan1, at(60));
+    let plan1 = plan_holds(&none, &[hold("1", 0, None, None)], Some(&policy), at(60));
+    assert_eq!((plan1.to_write.len(), plan1.open.len()), (1, 1));
+    let ledger = ledger_after(none, &plan1, at(60));
 
     // In step, nothing is written; without its policy it still counts.
     for policy in [Some(&policy), None] {
-        let again = plan(&ledger, &[hold("1", 0, None, None)], policy, at(70));
-        assert_eq!((again.write.len(), again.open.len(), again.closing.len()), (0, 1, 0));
+        let again = plan_holds(&ledger, &[hold("1", 0, None, None)], policy, at(70));
+        assert_eq!((again.to_write.len(), again.open.len(), again.closing.len()), (0, 1, 0));
     }
     // A resolution that is still to come changes nothing.
-    let early = plan(&ledger, &[hold("1", 0, None, Some(100))], None, at(70));
+    let early = plan_holds(&ledger, &[hold("1", 0, None, Some(100))], None, at(70));
     assert_eq!((early.open.len(), early.closing.len()), (1, 0));
-    let resolved = plan(&ledger, &[hold("1", 0, None, Some(100))], None, at(100));
+    let resolved = plan_holds(&ledger, &[hold("1", 0, None, Some(100))], None, at(100));
     assert_eq!((resolved.open.len(), resolved.closing.len()), (0, 1));
-    let ledger = followed(ledger, &resolved, at(101));
-    let after = plan(&ledger, &[hold("1", 0, None, Some(100))], None, at(200));
+    let ledger = ledger_after(ledger, &resolved, at(101));
+    let after = plan_holds(&ledger, &[hold("1", 0, None, Some(100))], None, at(200));
     assert_eq!(after.closed.len(), 1, "said again, should nobody have heard");
-    let rest = Plan { closed: vec![], ..after };
-    assert_eq!(rest, Plan::default());
+    let rest = HoldPlan { closed: vec![], ..after };
+    assert_eq!(rest, HoldPlan::default());
 }
 
 #[test]
-fn what_may_not_be_held_is_not() {
+fn unacceptable_hold_is_not_planned() {
     let mut curious = hold("1", 0, None, None);
     curious.spec.purpose = "Curiosity".into();
-    assert_eq!(plan(&BTreeMap::new(), &[curious], Some(&policy()), at(60)), Plan::default());
-    assert_eq!(plan(&BTreeMap::new(), &[hold("1", 0, None, None)], None, at(60)), Plan::default());
+    assert_eq!(plan_holds(&BTreeMap::new(), &[curious], Some(&policy()), at(60)), HoldPlan::default());
+    assert_eq!(plan_holds(&BTreeMap::new(), &[hold("1", 0, None, None)], None, at(60)), HoldPlan::default());
 }
 
 #[test]
-fn a_hold_that_only_the_ledger_knows_holds_on_until_it_is_made_anew() {
+fn orphaned_hold_stays_open_until_recreated() {
     let policy = policy();
-    let first = plan(&BTreeMap::new(), &[hold("1", 0, Some(50), None)], Some(&policy), at(60));
-    let ledger = followed(BTreeMap::new(), &first, at(60));
-    let orphan = plan(&ledger, &[], Some(&policy), at(70));
+    let first = plan_holds(&BTreeMap::new(), &[hold("1", 0, Some(50), None)], Some(&policy), at(60));
+    let ledger = ledger_after(BTreeMap::new(), &first, at(60));
+    let orphan = plan_holds(&ledger, &[], Some(&policy), at(70));
     assert_eq!(
         (orphan.orphaned.as_slice(), orphan.open.len(), orphan.closing.len()),
         (&["h".to_owned()][..], 1, 0)
     );
 
-    let anew = plan(&ledger, &[hold("2", 10, Some(40), None)], Some(&policy), at(80));
+    let anew = plan_holds(&ledger, &[hold("2", 10, Some(40), None)], Some(&policy), at(80));
     assert!(anew.orphaned.is_empty());
     assert_eq!(anew.open["2"].window.from, at(0), "what the first covered is covered");
-    let ledger = followed(ledger, &anew, at(80));
+    let ledger = ledger_after(ledger, &anew, at(80));
     assert!(!ledger["1"].is_open() && ledger["2"].is_open());
 
     // One that is made anew as resolved releases it.
-    let ledger = followed(BTreeMap::new(), &first, at(60));
-    let resolved = plan(&ledger, &[hold("3", 0, Some(50), Some(90))], Some(&policy), at(100));
+    let ledger = ledger_after(BTreeMap::new(), &first, at(60));
+    let resolved = plan_holds(&ledger, &[hold("3", 0, Some(50), Some(90))], Some(&policy), at(100));
     assert_eq!((resolved.open.len(), resolved.closing.len(), resolved.orphaned.len()), (0, 1, 0));
 }
 
 /// Stopped between its two writes, or after a backup of the time between them.
 #[test]
-fn a_succession_that_was_broken_off_is_made_to_its_end() {
+fn interrupted_succession_is_completed() {
     let policy = policy();
-    let judged = |ledger: &BTreeMap<String, Entry>, uid: &str, second: i64| {
-        plan(ledger, &[hold(uid, 0, Some(50), None)], Some(&policy), at(second))
+    let judged = |ledger: &BTreeMap<String, LedgerEntry>, uid: &str, second: i64| {
+        plan_holds(ledger, &[hold(uid, 0, Some(50), None)], Some(&policy), at(second))
     };
     let none = BTreeMap::new();
-    let ledger = followed(none.clone(), &judged(&none, "1", 60), at(60));
+    let ledger = ledger_after(none.clone(), &judged(&none, "1", 60), at(60));
     let mut anew = judged(&ledger, "2", 80);
-    anew.write.truncate(1);
-    let ledger = followed(ledger, &anew, at(80));
+    anew.to_write.truncate(1);
+    let ledger = ledger_after(ledger, &anew, at(80));
     assert!(ledger["1"].is_open() && ledger["2"].is_open(), "{ledger:?}");
     let again = judged(&ledger, "2", 90);
-    let ledger = followed(ledger, &again, at(90));
+    let ledger = ledger_after(ledger, &again, at(90));
     assert!(!ledger["1"].is_open() && ledger["2"].is_open(), "{ledger:?}");
     assert!(again.orphaned.is_empty());
 }
@@ -120,7 +124,7 @@ fn a_succession_that_was_broken_off_is_made_to_its_end() {
 proptest! {
     /// However a hold's spec moves while it is open, what it covered once it covers until it is resolved.
     #[test]
-    fn a_hold_only_grows(
+    fn scope_of_open_hold_only_grows(
         steps in proptest::collection::vec((proptest::option::of(1_i64..1000), 1_i64..100), 1..6), start in 0_i64..900,
     ) {
         let (mut ledger, mut now) = (BTreeMap::new(), 1000);
@@ -128,9 +132,9 @@ proptest! {
         let mut was_covered = false;
         for (until, pause) in steps {
             now += pause;
-            let plan = plan(&ledger, &[hold("1", 0, until, None)], Some(&policy()), at(now));
-            ledger = followed(ledger, &plan, at(now));
-            let is_covered = plan.covers().iter().any(|cover| cover.covers(&it));
+            let plan = plan_holds(&ledger, &[hold("1", 0, until, None)], Some(&policy()), at(now));
+            ledger = ledger_after(ledger, &plan, at(now));
+            let is_covered = plan.scopes().iter().any(|cover| cover.covers(&it));
             prop_assert!(is_covered || !was_covered);
             was_covered = is_covered;
         }
@@ -139,35 +143,36 @@ proptest! {
 
 /// From a backup, with its finalizer and without its status and UID; or its entry was deleted by hand.
 #[test]
-fn a_resolved_hold_that_counted_and_is_in_no_ledger_is_released() {
+fn resolved_hold_missing_from_ledger_is_released_if_it_took_effect() {
     let none = BTreeMap::new();
     let mut resolved = hold("2", 0, None, Some(100));
-    let never = Plan { never: vec!["2".to_owned()], ..Plan::default() };
-    assert_eq!(plan(&none, std::slice::from_ref(&resolved), None, at(200)), never);
+    let never = HoldPlan { report_never_held: vec!["2".to_owned()], ..HoldPlan::default() };
+    assert_eq!(plan_holds(&none, std::slice::from_ref(&resolved), None, at(200)), never);
     resolved.metadata.finalizers = Some(vec![crate::controllers::hold::FINALIZER.to_owned()]);
-    let first = plan(&none, std::slice::from_ref(&resolved), None, at(200));
-    assert_eq!((first.open.len(), first.closing.len(), first.write.len()), (0, 1, 1));
-    let ledger = followed(none.clone(), &first, at(201));
-    let then = plan(&ledger, std::slice::from_ref(&resolved), None, at(300));
+    let first = plan_holds(&none, std::slice::from_ref(&resolved), None, at(200));
+    assert_eq!((first.open.len(), first.closing.len(), first.to_write.len()), (0, 1, 1));
+    let ledger = ledger_after(none.clone(), &first, at(201));
+    let then = plan_holds(&ledger, std::slice::from_ref(&resolved), None, at(300));
     assert_eq!((then.closing.len(), then.closed.len()), (0, 1));
     // It waits with its finalizer for the release, and a status that tells of something kept says the same.
-    assert!(first.counts("2") && !then.counts("2"));
+    assert!(first.is_in_effect("2") && !then.is_in_effect("2"));
     resolved.metadata.finalizers = None;
     let told = serde_json::json!({"placement": {
         "observedGeneration": 1, "acceptedAt": at(60), "scope": "", "acknowledged": false, "proved": false,
         "segments": 0, "size": "0 B", "sealed": 0,
     }});
     resolved.status = Some(serde_json::from_value(told).unwrap());
-    assert_eq!(plan(&none, &[resolved], None, at(300)).closing.len(), 1);
+    assert_eq!(plan_holds(&none, &[resolved], None, at(300)).closing.len(), 1);
 }
 
 #[test]
-fn of_two_holds_of_one_name_the_open_one_is_told_from_the_resolved() {
+fn open_and_resolved_holds_of_one_name_are_distinguished() {
     let (policy, one) = (policy(), hold("1", 0, None, None));
-    let ledger = followed(BTreeMap::new(), &plan(&BTreeMap::new(), &[one], Some(&policy), at(60)), at(60));
+    let ledger =
+        ledger_after(BTreeMap::new(), &plan_holds(&BTreeMap::new(), &[one], Some(&policy), at(60)), at(60));
     let (resolved, anew) = (hold("1", 0, None, Some(70)), hold("2", 0, None, None));
-    let both = plan(&ledger, &[resolved.clone(), anew], Some(&policy), at(80));
+    let both = plan_holds(&ledger, &[resolved.clone(), anew], Some(&policy), at(80));
     assert_eq!(both.closing[0].name, "h");
     assert!(both.is_open("h"), "what is kept for the new one stays, its manifest too");
-    assert!(!plan(&ledger, &[resolved], Some(&policy), at(80)).is_open("h"));
+    assert!(!plan_holds(&ledger, &[resolved], Some(&policy), at(80)).is_open("h"));
 }

@@ -5,19 +5,19 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::json;
 
-use super::tests::{Scene, hold, of_hal};
+use super::tests::{PassFixture, hal_entry, hold};
 use super::*;
-use crate::controllers::retention::report::placement;
+use crate::controllers::retention::report::placement_status;
 use crate::protocol::recording::Class;
 use crate::storage::key::Key;
-use crate::storage::listing::Listed;
-use crate::storage::stub::{Asked, Stub, error, versions};
+use crate::storage::listing::ListedVersion;
+use crate::storage::stub::{ReceivedRequest, Stub, error_answer, versions_answer};
 
 /// A store that has a recording of `hal` and one of `gang`. That of `hal` is held or not, and whoever would change that gets this
 /// answer; that of `gang` has the marks that it was given.
-async fn unyielding(now: Timestamp, held: &'static str, answer: (u16, &'static str)) -> Stub {
+async fn rejecting_store(now: Timestamp, held: &'static str, answer: (u16, &'static str)) -> Stub {
     let before = now - SignedDuration::from_hours(1);
-    let recorded = ["gang", "hal"].map(|camera| Listed {
+    let recorded = ["gang", "hal"].map(|camera| ListedVersion {
         key: Key::new(Class::Video, camera, before, 60_000, &[7; 32]).unwrap().to_string(),
         id: "1".into(),
         is_marker: false,
@@ -30,26 +30,28 @@ async fn unyielding(now: Timestamp, held: &'static str, answer: (u16, &'static s
     Stub::start(move |asked| {
         let mut kept = kept.lock().unwrap();
         match asked.method.as_str() {
-            "PUT" if asked.path.contains("/video/hal/") => error(answer.0, answer.1),
+            "PUT" if asked.path.contains("/video/hal/") => error_answer(answer.0, answer.1),
             "PUT" => {
                 let body = String::from_utf8(asked.body.to_vec()).unwrap();
-                kept.insert(place(asked), body);
+                kept.insert(subresource_path(asked), body);
                 (200, String::new())
             }
-            "GET" if kept.contains_key(&place(asked)) => (200, kept[&place(asked)].clone()),
-            "GET" if asked.parameter("uploads").is_some() => {
+            "GET" if kept.contains_key(&subresource_path(asked)) => {
+                (200, kept[&subresource_path(asked)].clone())
+            }
+            "GET" if asked.query_parameter("uploads").is_some() => {
                 (200, "<ListMultipartUploadsResult></ListMultipartUploadsResult>".to_owned())
             }
-            "GET" if asked.parameter("legal-hold").is_some() => {
+            "GET" if asked.query_parameter("legal-hold").is_some() => {
                 (200, format!("<LegalHold><Status>{held}</Status></LegalHold>"))
             }
-            "GET" if asked.parameter("tagging").is_some() => {
+            "GET" if asked.query_parameter("tagging").is_some() => {
                 (200, "<Tagging><TagSet></TagSet></Tagging>".to_owned())
             }
-            "GET" => match asked.parameter("prefix") {
-                Some(prefix) if prefix.starts_with("video/") => versions(asked, &recorded),
-                Some(_) => versions(asked, &[]),
-                None => error(404, "NoSuchKey"),
+            "GET" => match asked.query_parameter("prefix") {
+                Some(prefix) if prefix.starts_with("video/") => versions_answer(asked, &recorded),
+                Some(_) => versions_answer(asked, &[]),
+                None => error_answer(404, "NoSuchKey"),
             },
             _ => (200, String::new()),
         }
@@ -58,30 +60,30 @@ async fn unyielding(now: Timestamp, held: &'static str, answer: (u16, &'static s
 }
 
 /// Where an object, or a mark of it, is kept.
-fn place(asked: &Asked) -> String {
+fn subresource_path(asked: &ReceivedRequest) -> String {
     let mut marks = ["legal-hold", "tagging"].into_iter();
-    let mark = marks.find(|mark| asked.parameter(mark).is_some());
+    let mark = marks.find(|mark| asked.query_parameter(mark).is_some());
     format!("{} {}", asked.path, mark.unwrap_or_default())
 }
 
 /// One version that the store does not protect, or fails at for good, keeps the holds that cover it from being proved, and no
 /// other.
 #[tokio::test]
-async fn a_failure_at_one_open_hold_places_the_others() {
+async fn failure_on_one_open_hold_does_not_block_the_others() {
     let now = Timestamp::now();
     for answer in [(403, "AccessDenied"), (500, "InternalError")] {
         let has_failed = answer.0 == 500;
-        let stub = unyielding(now, "OFF", answer).await;
-        let mut of_gang = of_hal("gang", now);
+        let stub = rejecting_store(now, "OFF", answer).await;
+        let mut of_gang = hal_entry("gang", now);
         of_gang.cameras = ["gang".to_owned()].into();
-        let open = [of_hal("hal", now), of_gang].map(|entry| (entry.uid.clone(), entry));
-        let plan = Plan { open: open.into(), ..Plan::default() };
+        let open = [hal_entry("hal", now), of_gang].map(|entry| (entry.uid.clone(), entry));
+        let plan = HoldPlan { open: open.into(), ..HoldPlan::default() };
         let holds = ["hal", "gang"].map(|uid| hold(uid, &json!(null)));
-        let mut scene = Scene::new(stub.target(), plan.covers());
+        let mut scene = PassFixture::new(stub.target(), plan.scopes());
         let (outcome, failed) = scene.pass(&holds, &plan, now).run().await;
         assert!(failed.is_none(), "{failed:?}");
         assert_eq!(outcome.proved, ["gang"]);
-        let placed = holds.each_ref().map(|hold| placement(hold, &plan, &outcome, now).unwrap());
+        let placed = holds.each_ref().map(|hold| placement_status(hold, &plan, &outcome, now).unwrap());
         let [of_hal, of_gang] = &placed;
         let told = of_hal.refused.as_ref().unwrap();
         assert!(told.versions == 1 && told.answer.contains(answer.1), "{told:?}");
@@ -97,13 +99,13 @@ async fn a_failure_at_one_open_hold_places_the_others() {
         let retention = json!({"openHolds": 2, "verifiedAt": now, "verifiedEverySeconds": 80_000});
         scene.site.status = serde_json::from_value(json!({"retention": retention})).unwrap();
         for (seconds, is_due) in [(50, false), (301, has_failed)] {
-            let later = Pass {
-                memory: &Memory::default(),
+            let later = RetentionPass {
+                protection_cache: &ProtectionCache::default(),
                 now: now + SignedDuration::from_secs(seconds),
                 ..scene.pass(&holds, &plan, now)
             };
-            assert!(!later.is_time());
-            assert_eq!(later.is_full(&BTreeMap::new()), is_due, "{answer:?}, after {seconds} s");
+            assert!(!later.is_verify_due());
+            assert_eq!(later.is_full_pass_due(&BTreeMap::new()), is_due, "{answer:?}, after {seconds} s");
             if has_failed && !is_due {
                 let (outcome, _) = later.run().await;
                 let again = outcome.verify_at.unwrap();
@@ -115,22 +117,24 @@ async fn a_failure_at_one_open_hold_places_the_others() {
 
 /// One version that the store does not let go of keeps the hold that covered it unreleased, and no other.
 #[tokio::test]
-async fn a_refusal_of_one_resolved_hold_releases_the_others() {
+async fn rejection_of_one_resolved_hold_does_not_block_the_others() {
     let now = Timestamp::now();
-    let stub = unyielding(now, "ON", (403, "AccessDenied")).await;
+    let stub = rejecting_store(now, "ON", (403, "AccessDenied")).await;
     let [of_gang, late] = ["gang", "late"].map(|uid| {
-        let mut entry = of_hal(uid, now).resolved(now);
+        let mut entry = hal_entry(uid, now).resolved(now);
         entry.cameras = ["gang".to_owned()].into();
         entry
     });
-    let plan = Plan { closing: vec![of_hal("hal", now).resolved(now), of_gang], ..Plan::default() };
+    let plan =
+        HoldPlan { closing: vec![hal_entry("hal", now).resolved(now), of_gang], ..HoldPlan::default() };
     let holds = ["hal", "gang"].map(|uid| hold(uid, &json!(null)));
-    let scene = Scene::new(stub.target(), Vec::new());
+    let scene = PassFixture::new(stub.target(), Vec::new());
     let pass = scene.pass(&holds, &plan, now);
     let (outcome, failed) = pass.run().await;
     assert!(failed.is_none(), "{failed:?}");
     assert_eq!(outcome.released, ["gang"]);
-    let [of_hal, of_gang] = holds.each_ref().map(|hold| placement(hold, &plan, &outcome, now).unwrap());
+    let [of_hal, of_gang] =
+        holds.each_ref().map(|hold| placement_status(hold, &plan, &outcome, now).unwrap());
     assert!(of_gang.released_at.is_some() && of_gang.refused.is_none(), "{of_gang:?}");
     assert!(of_hal.released_at.is_none(), "{of_hal:?}");
     let refused = of_hal.refused.clone().unwrap();
@@ -138,15 +142,16 @@ async fn a_refusal_of_one_resolved_hold_releases_the_others() {
 
     // It is tried again in a minute, also where another is released meanwhile; until then its status stays.
     let holds = [hold("hal", &json!({"placement": of_hal})), hold("late", &json!(null))];
-    let soon = Plan { closing: vec![plan.closing[0].clone(), late], ..Plan::default() };
-    let pass = Pass { holds: &holds, plan: &soon, now: now + SignedDuration::from_secs(20), ..pass };
+    let soon = HoldPlan { closing: vec![plan.closing[0].clone(), late], ..HoldPlan::default() };
+    let pass = RetentionPass { holds: &holds, plan: &soon, now: now + SignedDuration::from_secs(20), ..pass };
     let (outcome, failed) = pass.run().await;
     assert!(failed.is_none(), "{failed:?}");
     assert_eq!(outcome.released, ["late"]);
-    let again = outcome.release_again.unwrap().duration_since(refused.at.0);
+    let again = outcome.release_retry_at.unwrap().duration_since(refused.at.0);
     // A status has whole seconds.
     assert!((59..=60).contains(&again.as_secs()), "{again}");
-    let [of_hal, late] = holds.each_ref().map(|hold| placement(hold, &soon, &outcome, pass.now).unwrap());
+    let [of_hal, late] =
+        holds.each_ref().map(|hold| placement_status(hold, &soon, &outcome, pass.now).unwrap());
     let stays = of_hal.refused.unwrap();
     assert_eq!((stays.versions, stays.answer), (1, refused.answer));
     assert!(late.released_at.is_some() && of_hal.released_at.is_none());
@@ -155,22 +160,22 @@ async fn a_refusal_of_one_resolved_hold_releases_the_others() {
 /// Recordings that are released are, though the store does not delete the hold's manifest: that is told of this hold, which is
 /// tried again later, and another is ended.
 #[tokio::test]
-async fn a_manifest_that_stays_keeps_no_other_hold_from_its_end() {
+async fn undeletable_manifest_does_not_block_closing_other_holds() {
     let now = Timestamp::now();
     let manifest = "ledger/manifests/hal/00000.json";
     let ledger = Arc::<Mutex<BTreeMap<String, String>>>::default();
     let stub = Stub::start(move |asked| match asked.method.as_str() {
-        "DELETE" => error(403, "AccessDenied"),
+        "DELETE" => error_answer(403, "AccessDenied"),
         "PUT" => {
             let body = String::from_utf8(asked.body.to_vec()).unwrap();
             ledger.lock().unwrap().insert(asked.path.clone(), body);
             (200, String::new())
         }
-        "GET" if asked.parameter("uploads").is_some() => {
+        "GET" if asked.query_parameter("uploads").is_some() => {
             (200, "<ListMultipartUploadsResult></ListMultipartUploadsResult>".to_owned())
         }
-        "GET" if asked.parameter("prefix").is_some() => {
-            let listed = Listed {
+        "GET" if asked.query_parameter("prefix").is_some() => {
+            let listed = ListedVersion {
                 key: manifest.into(),
                 id: "1".into(),
                 is_marker: false,
@@ -179,23 +184,26 @@ async fn a_manifest_that_stays_keeps_no_other_hold_from_its_end() {
                 size: 1,
                 etag: "e".into(),
             };
-            versions(asked, &[listed])
+            versions_answer(asked, &[listed])
         }
         _ => match ledger.lock().unwrap().get(&asked.path) {
             Some(body) => (200, body.clone()),
-            None => error(404, "NoSuchKey"),
+            None => error_answer(404, "NoSuchKey"),
         },
     })
     .await;
-    let plan =
-        Plan { closing: ["hal", "gang"].map(|uid| of_hal(uid, now).resolved(now)).into(), ..Plan::default() };
+    let plan = HoldPlan {
+        closing: ["hal", "gang"].map(|uid| hal_entry(uid, now).resolved(now)).into(),
+        ..HoldPlan::default()
+    };
     let holds = ["hal", "gang"].map(|uid| hold(uid, &json!(null)));
-    let scene = Scene::new(stub.target(), Vec::new());
+    let scene = PassFixture::new(stub.target(), Vec::new());
     let pass = scene.pass(&holds, &plan, now);
     let (outcome, failed) = pass.run().await;
     assert!(failed.is_none(), "{failed:?}");
     assert_eq!(outcome.released, ["gang"]);
-    let [of_hal, of_gang] = holds.each_ref().map(|hold| placement(hold, &plan, &outcome, now).unwrap());
+    let [of_hal, of_gang] =
+        holds.each_ref().map(|hold| placement_status(hold, &plan, &outcome, now).unwrap());
     assert!(of_gang.released_at.is_some() && of_gang.refused.is_none(), "{of_gang:?}");
     let stays = of_hal.refused.unwrap();
     assert_eq!((stays.versions, of_hal.problem), (0, None));

@@ -6,57 +6,57 @@ use kube::runtime::events::Event;
 use kube::{Api, Client, ResourceExt};
 use serde::Serialize;
 
-use super::RetentionError;
-use super::cadence::is_of;
-use super::outcome::{Drift, Outcome};
-use super::plan::Plan;
+use super::RetentionPassError;
+use super::cadence::is_since_acceptance;
+use super::outcome::{HoldDrift, PassOutcome};
+use super::plan::HoldPlan;
 use crate::api::condition::{ConditionType, Reason};
 use crate::api::{
-    self, CoverageGap, IncidentHold, Placement, Refusal, RetentionStatus, Site, SourceCoverage,
+    self, CoverageGap, IncidentHold, Placement, RetentionStatus, Site, SourceCoverage, StoreRejectionStatus,
 };
 use crate::controllers::drive::Watched;
 use crate::controllers::kit::error::{ApiError, Failure};
 use crate::controllers::kit::event;
-use crate::controllers::kit::quantity::size;
+use crate::controllers::kit::quantity::format_size;
 use crate::controllers::kit::status::report as write;
 use crate::storage::error::StoreError;
-use crate::storage::hold::Refused;
-use crate::storage::hold::coverage::{Coverage, Covered};
+use crate::storage::hold::PassErrors;
+use crate::storage::hold::coverage::{Coverage, SourceTimeline};
 
 /// Field manager of what is kept and deleted.
 const MANAGER: &str = "toezicht/retention";
 /// Names that a status has room for.
-const MOST_NAMES: usize = 16;
+const MAX_ORPHANED_HOLDS: usize = 16;
 /// Sources that a status has room for.
-const MOST_SOURCES: usize = 64;
+const MAX_SOURCES: usize = 64;
 
 /// The part of a Site's status that is ours.
 #[derive(Clone, Debug, Serialize)]
-struct OfSite {
+struct SiteRetentionStatus {
     retention: RetentionStatus,
 }
 
 /// The part of a hold's status that is ours.
 #[derive(Clone, Debug, Serialize)]
-struct OfHold {
+struct HoldPlacementStatus {
     placement: Placement,
 }
 
 /// The same of a hold that never counted.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-struct OfNever {
+struct NeverHeldStatus {
     never_held_at: Time,
 }
 
 /// Says that nothing could be looked at, and why; whether that was news. What was found before stays.
-pub async fn trouble(
+pub async fn report_error(
     client: &Client,
     site: &Site,
     holds: &[IncidentHold],
     problem: &str,
 ) -> Result<bool, ApiError> {
-    let problem = Some(shorten(problem));
+    let problem = Some(truncate_message(problem));
     let namespace = site.namespace().unwrap_or_default();
     let mut is_changed = false;
     let api = Api::<IncidentHold>::namespaced(client.clone(), &namespace);
@@ -74,7 +74,7 @@ pub async fn trouble(
 }
 
 /// Why the bucket of `site` is not used, by what its own conditions say.
-pub fn unused(site: &Site) -> String {
+pub fn bucket_unused_message(site: &Site) -> String {
     let of = |type_: ConditionType| {
         let (type_, paused): (&str, &str) = (type_.into(), Reason::Paused.into());
         let mut conditions = site.conditions().iter();
@@ -93,31 +93,31 @@ async fn write_hold(
     placement: Placement,
 ) -> Result<bool, ApiError> {
     let before = hold.status.as_ref().and_then(|status| status.placement.clone());
-    let before = before.map(|placement| OfHold { placement });
-    write(api, MANAGER, hold, before.as_ref(), &OfHold { placement }).await
+    let before = before.map(|placement| HoldPlacementStatus { placement });
+    write(api, MANAGER, hold, before.as_ref(), &HoldPlacementStatus { placement }).await
 }
 
 async fn write_site(client: &Client, site: &Site, retention: RetentionStatus) -> Result<bool, ApiError> {
     let api = Api::<Site>::namespaced(client.clone(), &site.namespace().unwrap_or_default());
     let before = site.status.as_ref().and_then(|status| status.retention.clone());
-    let before = before.map(|retention| OfSite { retention });
-    write(&api, MANAGER, site, before.as_ref(), &OfSite { retention }).await
+    let before = before.map(|retention| SiteRetentionStatus { retention });
+    write(&api, MANAGER, site, before.as_ref(), &SiteRetentionStatus { retention }).await
 }
 
 /// Writes it where it differs; whether anything was written.
-pub async fn report(
+pub async fn report_pass(
     client: &Client,
     site: &Site,
     holds: &[IncidentHold],
-    plan: &Plan,
-    outcome: &Outcome,
-    failed: Option<&RetentionError>,
+    plan: &HoldPlan,
+    outcome: &PassOutcome,
+    failed: Option<&RetentionPassError>,
     now: Timestamp,
 ) -> Result<bool, ApiError> {
     let namespace = site.namespace().unwrap_or_default();
-    let problem = failed.map(|error| shorten(&error.safe_message()));
+    let problem = failed.map(|error| truncate_message(&error.safe_message()));
     let before = site.status.as_ref().and_then(|status| status.retention.as_ref());
-    let next = of_site(before, plan, outcome, problem.clone(), now);
+    let next = retention_status(before, plan, outcome, problem.clone(), now);
     let mut is_changed = false;
     if outcome.drift.is_some() {
         // First: what was put back, or is missed against a hold's status, is not found again.
@@ -126,11 +126,11 @@ pub async fn report(
     }
     let api = Api::<IncidentHold>::namespaced(client.clone(), &namespace);
     for hold in holds {
-        if let Some(next) = placement(hold, plan, outcome, now) {
+        if let Some(next) = placement_status(hold, plan, outcome, now) {
             is_changed |= write_hold(&api, hold, next).await?;
-        } else if is_new_to_never(hold, plan) {
+        } else if is_newly_never_held(hold, plan) {
             let never_held_at = Time(now);
-            is_changed |= write(&api, MANAGER, hold, None, &OfNever { never_held_at }).await?;
+            is_changed |= write(&api, MANAGER, hold, None, &NeverHeldStatus { never_held_at }).await?;
         }
     }
     // Last: until it says that everything was looked at, what holds are not told yet is looked for again.
@@ -138,45 +138,47 @@ pub async fn report(
 }
 
 /// Whether it is to be said of a hold that the ledger never had it.
-fn is_new_to_never(hold: &IncidentHold, plan: &Plan) -> bool {
-    let is_never = hold.uid().is_some_and(|uid| plan.never.contains(&uid));
+fn is_newly_never_held(hold: &IncidentHold, plan: &HoldPlan) -> bool {
+    let is_never = hold.uid().is_some_and(|uid| plan.report_never_held.contains(&uid));
     is_never && hold.status.as_ref().is_none_or(|status| status.never_held_at.is_none())
 }
 
 /// The Site's status after a pass. Pure.
-pub fn of_site(
+pub fn retention_status(
     before: Option<&RetentionStatus>,
-    plan: &Plan,
-    outcome: &Outcome,
+    plan: &HoldPlan,
+    outcome: &PassOutcome,
     problem: Option<String>,
     now: Timestamp,
 ) -> RetentionStatus {
     let before = before.cloned().unwrap_or_default();
     let (deleted, resisted) = match &outcome.swept {
-        Some(swept) if swept.deleted > 0 => (count(swept.deleted), count(swept.resisted)),
-        Some(swept) => (before.deleted, count(swept.resisted)),
+        Some(swept) if swept.deleted > 0 => {
+            (saturating_count(swept.deleted), saturating_count(swept.undeletable))
+        }
+        Some(swept) => (before.deleted, saturating_count(swept.undeletable)),
         None => (before.deleted, before.resisted),
     };
     let is_held = !plan.open.is_empty();
     RetentionStatus {
-        open_holds: count(plan.open.len() as u64),
-        orphaned_holds: plan.orphaned.iter().take(MOST_NAMES).cloned().collect(),
+        open_holds: saturating_count(plan.open.len() as u64),
+        orphaned_holds: plan.orphaned.iter().take(MAX_ORPHANED_HOLDS).cloned().collect(),
         verified_at: outcome.verified_at.filter(|_| is_held).map(Time),
         refused: if outcome.coverage.is_empty() {
             before.refused.filter(|_| is_held)
         } else {
-            refusal(outcome.refused.as_ref(), now)
+            rejection_status(outcome.rejection.as_ref(), now)
         },
-        verified_every_seconds: outcome.verify_every.filter(|_| is_held).map(|every| every.as_secs()),
+        verified_every_seconds: outcome.verify_interval.filter(|_| is_held).map(|every| every.as_secs()),
         swept_at: if outcome.swept.is_some() { Some(Time(now)) } else { before.swept_at },
         deleted,
         resisted,
         unfinished: match &outcome.swept {
-            Some(swept) => count(swept.unfinished),
+            Some(swept) => saturating_count(swept.incomplete_uploads),
             None => before.unfinished,
         },
         drift: match &outcome.drift {
-            Some(drift) => Some(api::Drift::told(&drift.to_string(), before.drift.as_ref(), now)),
+            Some(drift) => Some(api::DriftStatus::accumulate(&drift.to_string(), before.drift.as_ref(), now)),
             None => before.drift,
         },
         problem,
@@ -184,7 +186,12 @@ pub fn of_site(
 }
 
 /// What there is to say of a hold; `None`: nothing was placed for it, or nothing is new.
-pub fn placement(hold: &IncidentHold, plan: &Plan, outcome: &Outcome, now: Timestamp) -> Option<Placement> {
+pub fn placement_status(
+    hold: &IncidentHold,
+    plan: &HoldPlan,
+    outcome: &PassOutcome,
+    now: Timestamp,
+) -> Option<Placement> {
     let uid = hold.uid()?;
     let before = hold.status.as_ref().and_then(|status| status.placement.clone());
     let closing = plan.closing.iter().find(|entry| entry.uid == uid);
@@ -198,7 +205,7 @@ pub fn placement(hold: &IncidentHold, plan: &Plan, outcome: &Outcome, now: Times
         proved: false,
         verified_at: None,
         segments: 0,
-        size: size(0),
+        size: format_size(0),
         known_until: None,
         coverage: None,
         sealed: 0,
@@ -207,8 +214,8 @@ pub fn placement(hold: &IncidentHold, plan: &Plan, outcome: &Outcome, now: Times
         released_at: None,
         problem: None,
     });
-    let problem = if closing.is_some() { &outcome.release_problem } else { &outcome.place_problem };
-    next.problem = problem.as_deref().map(shorten);
+    let problem = if closing.is_some() { &outcome.release_error } else { &outcome.place_error };
+    next.problem = problem.as_deref().map(truncate_message);
     if let Some(closed) = closed {
         next.observed_generation = hold.metadata.generation.unwrap_or_default();
         next.released_at = next.released_at.or(closed.closed_at.map(Time));
@@ -218,10 +225,10 @@ pub fn placement(hold: &IncidentHold, plan: &Plan, outcome: &Outcome, now: Times
     if closing.is_some() {
         next.observed_generation = hold.metadata.generation.unwrap_or_default();
         next.released_at = outcome.released.contains(&uid).then_some(Time(now));
-        if !outcome.put_off.contains(&uid) {
-            let unseen = outcome.unseen.of(&entry.cover());
-            let refused = outcome.unreleased.get(&uid).or(unseen.as_ref());
-            next.refused = refusal(refused, now);
+        if !outcome.deferred_releases.contains(&uid) {
+            let unseen = outcome.unseen.errors_for(&entry.scope());
+            let refused = outcome.release_rejections.get(&uid).or(unseen.as_ref());
+            next.refused = rejection_status(refused, now);
         }
         if next.released_at.is_some() {
             // They are about other holds.
@@ -230,11 +237,11 @@ pub fn placement(hold: &IncidentHold, plan: &Plan, outcome: &Outcome, now: Times
         return Some(next);
     }
     // Where it was released once, that was before the cluster was restored from a backup; and what was proved, too.
-    if next.released_at.take().is_some() || !is_of(&next, entry) {
+    if next.released_at.take().is_some() || !is_since_acceptance(&next, entry) {
         (next.proved, next.acknowledged) = (false, false);
         next.accepted_at = Time(entry.accepted_at);
     }
-    let scope = entry.scope();
+    let scope = entry.scope_hash();
     let was_proved = next.proved && next.scope == scope;
     if next.scope == scope {
         next.observed_generation = hold.metadata.generation.unwrap_or_default();
@@ -244,112 +251,118 @@ pub fn placement(hold: &IncidentHold, plan: &Plan, outcome: &Outcome, now: Times
         next.observed_generation = hold.metadata.generation.unwrap_or_default();
         next.scope = scope;
         next.acknowledged = outcome.acknowledged.contains(&uid);
-        if coverage.refused.is_some() {
+        if coverage.errors.is_some() {
             // Of what was proved it is not known whether it still is.
             next.proved = was_proved;
         } else {
             next.proved = outcome.proved.contains(&uid);
             next.verified_at = outcome.verified_at.map(Time);
         }
-        next.refused = refusal(coverage.refused.as_ref(), now);
-        next.segments = count(coverage.segments);
-        next.size = size(coverage.bytes);
-        next.sealed = count(coverage.sealed);
-        if !coverage.hidden.is_empty() {
+        next.refused = rejection_status(coverage.errors.as_ref(), now);
+        next.segments = saturating_count(coverage.segments);
+        next.size = format_size(coverage.bytes);
+        next.sealed = saturating_count(coverage.sealed);
+        if !coverage.incomplete_listings.is_empty() {
             // What is not listed may have been recorded: no gap is told of it.
             return Some(next);
         }
-        let known_until = coverage.known_until(|name, covered| is_about(hold, name, covered));
+        let known_until = coverage.known_until(|name, covered| is_relevant_source(hold, name, covered));
         next.known_until = Some(known_until).filter(|known| *known > entry.window.from).map(Time);
-        next.coverage = share(hold, coverage, known_until, now);
-        next.sources = sources(hold, coverage, known_until, outcome, entry.accepted_at);
+        next.coverage = coverage_percent(hold, coverage, known_until, now);
+        next.sources = source_coverage(hold, coverage, known_until, outcome, entry.accepted_at);
     }
     Some(next)
 }
 
-fn sources(
+fn source_coverage(
     hold: &IncidentHold,
     coverage: &Coverage,
     known_until: Timestamp,
-    outcome: &Outcome,
+    outcome: &PassOutcome,
     accepted_at: Timestamp,
 ) -> Vec<SourceCoverage> {
-    let mut all: Vec<SourceCoverage> = told_of(hold, coverage)
+    let mut all: Vec<SourceCoverage> = relevant_sources(hold, coverage)
         .map(|(name, covered)| SourceCoverage {
             name: name.to_owned(),
-            segments: count(covered.segments),
+            segments: saturating_count(covered.segments),
             recorded_seconds: covered.recorded_until(known_until).as_secs(),
             missing_seconds: covered.missing.as_secs(),
             gaps: outcome
-                .missing_of(name, covered, accepted_at)
+                .missing_in_source(name, covered, accepted_at)
                 .into_iter()
                 .map(|gap| CoverageGap { from: Time(gap.from), until: Time(gap.until), cause: gap.cause })
                 .collect(),
         })
         .collect();
     all.sort_by_key(|source| (source.segments > 0, std::cmp::Reverse(source.missing_seconds)));
-    all.truncate(MOST_SOURCES);
+    all.truncate(MAX_SOURCES);
     all
 }
 
 /// The sources that `hold` is about.
-fn told_of<'a>(
+fn relevant_sources<'a>(
     hold: &'a IncidentHold,
     coverage: &'a Coverage,
-) -> impl Iterator<Item = (&'a str, &'a Covered)> {
+) -> impl Iterator<Item = (&'a str, &'a SourceTimeline)> {
     let all = coverage.sources.iter();
     all.map(|((_, name), covered)| (name.as_str(), covered))
-        .filter(|(name, covered)| is_about(hold, name, covered))
+        .filter(|(name, covered)| is_relevant_source(hold, name, covered))
 }
 
 /// Whether `hold` is about a source. A camera that it named once, and of which nothing was found, is none: the ledger keeps
 /// the name.
-fn is_about(hold: &IncidentHold, name: &str, covered: &Covered) -> bool {
+fn is_relevant_source(hold: &IncidentHold, name: &str, covered: &SourceTimeline) -> bool {
     let cameras = &hold.spec.cameras;
     covered.segments > 0 || cameras.is_empty() || cameras.iter().any(|camera| camera == name)
 }
 
 /// How much of its window there are recordings of, over all sources; `None`: that is not known yet, or there is nothing to
 /// be recorded.
-fn share(hold: &IncidentHold, coverage: &Coverage, known_until: Timestamp, now: Timestamp) -> Option<String> {
+fn coverage_percent(
+    hold: &IncidentHold,
+    coverage: &Coverage,
+    known_until: Timestamp,
+    now: Timestamp,
+) -> Option<String> {
     if !coverage.is_known(known_until, now) {
         return None;
     }
-    let recorded = told_of(hold, coverage).map(|(_, covered)| covered.recorded_until(known_until));
+    let recorded = relevant_sources(hold, coverage).map(|(_, covered)| covered.recorded_until(known_until));
     let recorded: i128 = recorded.map(|recorded| recorded.as_millis()).sum();
-    let missing: i128 = told_of(hold, coverage).map(|(_, covered)| covered.missing.as_millis()).sum();
+    let missing: i128 =
+        relevant_sources(hold, coverage).map(|(_, covered)| covered.missing.as_millis()).sum();
     let percent = (recorded * 100).checked_div(recorded + missing)?;
     // Only what is whole is a hundred.
     Some(format!("{}%", if missing > 0 { percent.min(99) } else { percent }))
 }
 
-fn refusal(refused: Option<&Refused>, now: Timestamp) -> Option<Refusal> {
+fn rejection_status(refused: Option<&PassErrors>, now: Timestamp) -> Option<StoreRejectionStatus> {
     let refused = refused?;
-    Some(Refusal {
-        versions: count(refused.versions),
-        answer: shorten(&refused.first.to_string()),
-        failed: refused.is_failure(),
+    Some(StoreRejectionStatus {
+        versions: saturating_count(refused.versions),
+        answer: truncate_message(&refused.first_error.to_string()),
+        failed: refused.is_transient(),
         at: Time(now),
     })
 }
 
-fn count(number: u64) -> i64 {
+fn saturating_count(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
 /// At most what the field takes.
-fn shorten(message: &str) -> String {
+fn truncate_message(message: &str) -> String {
     message.chars().take(1000).collect()
 }
 
 /// What somebody should read about.
-pub fn events(outcome: &Outcome) -> Vec<Event> {
+pub fn events(outcome: &PassOutcome) -> Vec<Event> {
     let mut news = Vec::new();
-    if let Some(changed) = outcome.drift.as_ref().and_then(Drift::changed) {
+    if let Some(changed) = outcome.drift.as_ref().and_then(HoldDrift::changed_message) {
         let note = format!("somebody else changed what is held: {changed}");
         news.push(event::warning("HoldTampered", "Retention", &note));
     }
-    if let Some(lost) = outcome.drift.as_ref().and_then(Drift::lost) {
+    if let Some(lost) = outcome.drift.as_ref().and_then(HoldDrift::lost_message) {
         news.push(event::warning("HeldLost", "Retention", &lost));
     }
     if let Some(swept) = outcome.swept.as_ref().filter(|swept| swept.deleted > 0) {
@@ -357,43 +370,43 @@ pub fn events(outcome: &Outcome) -> Vec<Event> {
             format!("{} versions were over their ceiling (article 6) and are gone, read back", swept.deleted);
         news.push(event::normal("Swept", "Retention", &note));
     }
-    if let Some(swept) = outcome.swept.as_ref().filter(|swept| swept.resisted > 0) {
+    if let Some(swept) = outcome.swept.as_ref().filter(|swept| swept.undeletable > 0) {
         let note = format!(
             "{} versions are over their ceiling and covered by no open hold, but the store does not give them up: see docs/audit.md",
-            swept.resisted
+            swept.undeletable
         );
         news.push(event::warning("SweepResisted", "Retention", &note));
     }
-    if let Some(swept) = outcome.swept.as_ref().filter(|swept| swept.hidden > 0) {
+    if let Some(swept) = outcome.swept.as_ref().filter(|swept| swept.days_with_unlisted_keys > 0) {
         let note = format!(
             "in {} days of sources the store hides a recording, which cannot be swept: see docs/audit.md, HiddenKey",
-            swept.hidden
+            swept.days_with_unlisted_keys
         );
         news.push(event::warning("SweepIncomplete", "Retention", &note));
     }
-    if let Some(swept) = outcome.swept.as_ref().filter(|swept| swept.put_off > 0) {
+    if let Some(swept) = outcome.swept.as_ref().filter(|swept| swept.deferred_days > 0) {
         let note = format!(
             "{} days of sources, or more, in which nothing is expected have their turn in a later sweep: see docs/audit.md, \
              UnvisitedDay",
-            swept.put_off
+            swept.deferred_days
         );
         news.push(event::warning("SweepIncomplete", "Retention", &note));
     }
-    if let Some(swept) = outcome.swept.as_ref().filter(|swept| swept.untagged > 0) {
-        let answer = swept.untagged_by.as_ref().map(StoreError::safe_message);
+    if let Some(swept) = outcome.swept.as_ref().filter(|swept| swept.retag_failures > 0) {
+        let answer = swept.retag_error.as_ref().map(StoreError::safe_message);
         let note = format!(
             "the tags of {} versions may be wrong still: the store did not tell their marks, or did not keep the tag that was put \
              back: {}; see docs/audit.md, Mistagged",
-            swept.untagged,
+            swept.retag_failures,
             answer.unwrap_or_default()
         );
         news.push(event::warning("SweepIncomplete", "Retention", &note));
     }
-    if let Some(swept) = outcome.swept.as_ref().filter(|swept| swept.unfinished > 0) {
+    if let Some(swept) = outcome.swept.as_ref().filter(|swept| swept.incomplete_uploads > 0) {
         let note = format!(
             "{} uploads in parts were never finished, and are left: the store did not abort them, or they are too many for one sweep; \
              if that lasts, abort them as its administrator",
-            swept.unfinished
+            swept.incomplete_uploads
         );
         news.push(event::warning("UploadsUnfinished", "Retention", &note));
     }

@@ -3,9 +3,9 @@ use std::collections::BTreeMap;
 use jiff::SignedDuration;
 
 use super::*;
-use crate::storage::hold::Unseen;
-use crate::storage::ledger::Entry;
-use crate::storage::sweep::HoldsUnknown;
+use crate::storage::hold::Unchecked;
+use crate::storage::ledger::LedgerEntry;
+use crate::storage::sweep::OpenHoldsError;
 
 fn hold() -> IncidentHold {
     serde_json::from_value(serde_json::json!({
@@ -20,98 +20,105 @@ fn hold() -> IncidentHold {
 
 /// What one hold lacks is told of it until everything is looked at again, and takes no proof back that there was.
 #[test]
-fn what_is_refused_is_told_until_everything_is_looked_at_again() {
+fn rejection_is_reported_until_next_full_pass() {
     let mut hold = hold();
     let now = Timestamp::UNIX_EPOCH;
-    let entry = Entry::of("1".into(), "n".into(), "h".into(), &hold.spec, now);
-    let cover = entry.cover();
-    let plan = Plan { open: [("1".to_owned(), entry)].into(), ..Plan::default() };
-    let mut look = |refused: Option<Option<u64>>| {
+    let entry = LedgerEntry::new("1".into(), "n".into(), "h".into(), &hold.spec, now);
+    let cover = entry.scope();
+    let plan = HoldPlan { open: [("1".to_owned(), entry)].into(), ..HoldPlan::default() };
+    let mut report = |refused: Option<Option<u64>>| {
         let coverage = refused.map(|refused| {
-            let mut coverage = Coverage::of(&cover, &BTreeMap::new(), now);
-            coverage.refused =
-                refused.map(|versions| Refused { versions, first: HoldsUnknown("a".into()).into() });
+            let mut coverage = Coverage::new(&cover, &BTreeMap::new(), now);
+            coverage.errors = refused
+                .map(|versions| PassErrors { versions, first_error: OpenHoldsError("a".into()).into() });
             ("1".to_owned(), coverage)
         });
-        let proved = coverage.iter().filter(|(_, coverage)| coverage.refused.is_none());
-        let outcome = Outcome {
+        let proved = coverage.iter().filter(|(_, coverage)| coverage.errors.is_none());
+        let outcome = PassOutcome {
             proved: proved.map(|(uid, _)| uid.clone()).collect(),
             coverage: coverage.into_iter().collect(),
-            ..Outcome::default()
+            ..PassOutcome::default()
         };
-        let next = placement(&hold, &plan, &outcome, now).unwrap();
+        let next = placement_status(&hold, &plan, &outcome, now).unwrap();
         let told = (next.proved, next.refused.as_ref().map(|refusal| refusal.versions));
         hold.status.get_or_insert_default().placement = Some(next);
         told
     };
-    assert_eq!(look(Some(Some(2))), (false, Some(2)));
-    assert_eq!(look(None), (false, Some(2)), "what came lately says nothing of it");
-    assert_eq!(look(Some(None)), (true, None));
-    assert_eq!(look(None), (true, None));
-    assert_eq!(look(Some(Some(1))), (true, Some(1)), "as it was found before");
-    assert_eq!(look(Some(None)), (true, None));
+    assert_eq!(report(Some(Some(2))), (false, Some(2)));
+    assert_eq!(report(None), (false, Some(2)), "what came lately says nothing of it");
+    assert_eq!(report(Some(None)), (true, None));
+    assert_eq!(report(None), (true, None));
+    assert_eq!(report(Some(Some(1))), (true, Some(1)), "as it was found before");
+    assert_eq!(report(Some(None)), (true, None));
 }
 
 /// The operator was killed between the ledger's last word on a hold and its status.
 #[test]
-fn what_the_ledger_has_closed_is_released() {
+fn hold_closed_in_ledger_is_released() {
     let hold = hold();
     let (begun, closed) = (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH + SignedDuration::from_hours(1));
-    let entry = Entry::of("1".into(), "n".into(), "h".into(), &hold.spec, begun);
-    let said = |plan: &Plan| placement(&hold, plan, &Outcome::default(), closed).unwrap().released_at;
-    let closing = Plan { closing: vec![entry.clone()], ..Plan::default() };
+    let entry = LedgerEntry::new("1".into(), "n".into(), "h".into(), &hold.spec, begun);
+    let said =
+        |plan: &HoldPlan| placement_status(&hold, plan, &PassOutcome::default(), closed).unwrap().released_at;
+    let closing = HoldPlan { closing: vec![entry.clone()], ..HoldPlan::default() };
     assert_eq!(said(&closing), None);
-    let closed_plan = Plan { closed: vec![entry.closed(closed)], ..Plan::default() };
+    let closed_plan = HoldPlan { closed: vec![entry.closed(closed)], ..HoldPlan::default() };
     assert_eq!(said(&closed_plan), Some(Time(closed)));
 }
 
 /// What was refused stands while that puts the release off; one that waits for something else says nothing of it.
 #[test]
-fn what_the_store_does_not_let_go_of_is_told_until_a_release_is_tried_again() {
+fn release_rejection_is_reported_until_retried() {
     let mut hold = hold();
     let now = Timestamp::UNIX_EPOCH;
-    let plan = Plan {
-        closing: vec![Entry::of("1".into(), "n".into(), "h".into(), &hold.spec, now)],
-        ..Plan::default()
+    let plan = HoldPlan {
+        closing: vec![LedgerEntry::new("1".into(), "n".into(), "h".into(), &hold.spec, now)],
+        ..HoldPlan::default()
     };
-    let mut look = |outcome: Outcome| {
-        let next = placement(&hold, &plan, &outcome, now).unwrap();
+    let mut report = |outcome: PassOutcome| {
+        let next = placement_status(&hold, &plan, &outcome, now).unwrap();
         let told = next.refused.as_ref().map(|refusal| refusal.versions);
         hold.status.get_or_insert_default().placement = Some(next);
         told
     };
-    let refused = || Outcome {
-        unreleased: [("1".to_owned(), Refused { versions: 3, first: HoldsUnknown("a".into()).into() })]
-            .into(),
-        ..Outcome::default()
+    let refused = || PassOutcome {
+        release_rejections: [(
+            "1".to_owned(),
+            PassErrors { versions: 3, first_error: OpenHoldsError("a".into()).into() },
+        )]
+        .into(),
+        ..PassOutcome::default()
     };
-    let put_off =
-        || Outcome { release_from: Some(now), put_off: ["1".to_owned()].into(), ..Outcome::default() };
-    assert_eq!(look(refused()), Some(3));
-    assert_eq!(look(put_off()), Some(3));
-    let waits = Outcome { release_from: Some(now), ..Outcome::default() };
-    assert_eq!(look(waits), None);
-    assert_eq!(look(refused()), Some(3));
-    assert_eq!(look(Outcome::default()), None);
+    let put_off = || PassOutcome {
+        release_from: Some(now),
+        deferred_releases: ["1".to_owned()].into(),
+        ..PassOutcome::default()
+    };
+    assert_eq!(report(refused()), Some(3));
+    assert_eq!(report(put_off()), Some(3));
+    let waits = PassOutcome { release_from: Some(now), ..PassOutcome::default() };
+    assert_eq!(report(waits), None);
+    assert_eq!(report(refused()), Some(3));
+    assert_eq!(report(PassOutcome::default()), None);
 }
 
 /// Sources of calls that were not visited concern holds with calls, until these are released.
 #[test]
-fn unvisited_calls_are_told_of_holds_with_calls_alone() {
+fn unvisited_calls_are_reported_only_for_holds_with_calls() {
     let (hold, now) = (hold(), Timestamp::UNIX_EPOCH);
-    let entry = Entry::of("1".into(), "n".into(), "h".into(), &hold.spec, now);
+    let entry = LedgerEntry::new("1".into(), "n".into(), "h".into(), &hold.spec, now);
     let told = |calls: bool, released: bool| {
         let mut entry = entry.clone();
         entry.calls = calls;
-        let plan = Plan { closing: vec![entry], ..Plan::default() };
-        let mut unseen = Unseen::default();
-        unseen.calls = true;
-        let outcome = Outcome {
+        let plan = HoldPlan { closing: vec![entry], ..HoldPlan::default() };
+        let mut unseen = Unchecked::default();
+        unseen.has_unvisited_calls = true;
+        let outcome = PassOutcome {
             unseen,
             released: released.then(|| "1".to_owned()).into_iter().collect(),
-            ..Outcome::default()
+            ..PassOutcome::default()
         };
-        let refused = placement(&hold, &plan, &outcome, now).unwrap().refused;
+        let refused = placement_status(&hold, &plan, &outcome, now).unwrap().refused;
         refused.map(|refused| refused.to_string())
     };
     assert!(told(true, false).unwrap().starts_with("TooManySources: "));
@@ -120,15 +127,15 @@ fn unvisited_calls_are_told_of_holds_with_calls_alone() {
 
 /// A window that was recorded whole is told so as soon as its segments are there, and nothing is told of nothing.
 #[test]
-fn coverage_is_told_once_it_is_known() {
+fn coverage_is_reported_once_known() {
     let mut hold = hold();
     hold.spec.cameras = vec!["trap".to_owned()];
     let at = |second| Timestamp::from_second(1_800_000_000 + second).unwrap();
     hold.spec.window = crate::api::TimeWindow { from: Time(at(0)), until: Some(Time(at(90))) };
-    let entry = Entry::of("1".into(), "n".into(), "h".into(), &hold.spec, at(95));
-    let plan = Plan { open: [("1".to_owned(), entry.clone())].into(), ..Plan::default() };
+    let entry = LedgerEntry::new("1".into(), "n".into(), "h".into(), &hold.spec, at(95));
+    let plan = HoldPlan { open: [("1".to_owned(), entry.clone())].into(), ..HoldPlan::default() };
     let told = |hold: &IncidentHold, now: Timestamp, recorded: &[(i64, i64)]| {
-        let mut coverage = Coverage::of(&entry.cover(), &BTreeMap::new(), now);
+        let mut coverage = Coverage::new(&entry.scope(), &BTreeMap::new(), now);
         for (start, end) in recorded {
             let recording = crate::protocol::recording::Recording {
                 class: crate::protocol::recording::Class::Video,
@@ -138,8 +145,9 @@ fn coverage_is_told_once_it_is_known() {
             };
             coverage.add(&recording, 5, false);
         }
-        let outcome = Outcome { coverage: vec![("1".to_owned(), coverage.finish())], ..Outcome::default() };
-        let next = placement(hold, &plan, &outcome, now).unwrap();
+        let outcome =
+            PassOutcome { coverage: vec![("1".to_owned(), coverage.finish())], ..PassOutcome::default() };
+        let next = placement_status(hold, &plan, &outcome, now).unwrap();
         let known = next.known_until.map(|known| known.0);
         let sources = next.sources.iter().map(|source| (source.segments, source.recorded_seconds));
         (next.coverage, known, sources.collect::<Vec<_>>())
@@ -148,7 +156,7 @@ fn coverage_is_told_once_it_is_known() {
     assert_eq!(told(&hold, at(100), &whole), (Some("100%".into()), Some(at(90)), vec![(2, 90)]));
     assert_eq!(told(&hold, at(100), &whole[..1]), (None, Some(at(40)), vec![(1, 40)]));
     assert_eq!(told(&hold, at(100), &[]), (None, None, vec![(0, 0)]));
-    let arrived = at(90) + crate::storage::hold::coverage::ON_ITS_WAY;
+    let arrived = at(90) + crate::storage::hold::coverage::MAX_UPLOAD_DELAY;
     assert_eq!(told(&hold, arrived, &whole[..1]), (Some("44%".into()), Some(at(90)), vec![(1, 40)]));
     assert_eq!(told(&hold, arrived, &[]), (Some("0%".into()), Some(at(90)), vec![(0, 0)]));
 
@@ -160,12 +168,12 @@ fn coverage_is_told_once_it_is_known() {
 
 /// Only once the ledger was read: it may have a predecessor of the same name.
 #[test]
-fn what_was_resolved_before_it_counted_is_said_to_be_released_by_the_ledger() {
+fn hold_resolved_before_taking_effect_is_released_once_ledger_is_read() {
     let (hold, now) = (hold(), Timestamp::UNIX_EPOCH);
-    let plan = Plan { never: vec!["1".to_owned()], ..Plan::default() };
-    assert!(is_new_to_never(&hold, &plan) && !is_new_to_never(&hold, &Plan::default()));
-    assert!(placement(&hold, &plan, &Outcome::default(), now).is_none(), "it may be corrected");
+    let plan = HoldPlan { report_never_held: vec!["1".to_owned()], ..HoldPlan::default() };
+    assert!(is_newly_never_held(&hold, &plan) && !is_newly_never_held(&hold, &HoldPlan::default()));
+    assert!(placement_status(&hold, &plan, &PassOutcome::default(), now).is_none(), "it may be corrected");
     let mut told = hold;
     told.status.get_or_insert_default().never_held_at = Some(Time(now));
-    assert!(!is_new_to_never(&told, &plan));
+    assert!(!is_newly_never_held(&told, &plan));
 }

@@ -7,10 +7,10 @@ use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 use tokio_util::sync::CancellationToken;
 
-use super::Retention;
+use super::RetentionReconciler;
 use crate::api::{IncidentHold, RecordingPolicy, Site};
-use crate::controllers::buckets::of_scope;
-use crate::controllers::drive::{all_in, api, drive};
+use crate::controllers::buckets::sites_in_scope;
+use crate::controllers::drive::{run_controller, scoped_api, select_in_namespace};
 use crate::controllers::kit::context::Context;
 
 type GuardedSite = DeserializeGuard<Site>;
@@ -22,22 +22,24 @@ pub fn controller(
     leader: CancellationToken,
 ) -> impl Future<Output = ()> + use<> {
     let client = context.client.clone();
-    let controller = Controller::new(api::<GuardedSite>(&client, scope), watcher::Config::default());
+    let controller = Controller::new(scoped_api::<GuardedSite>(&client, scope), watcher::Config::default());
     let sites = controller.store();
-    let opened = of_scope(context.buckets.opened(), scope);
+    let opened = sites_in_scope(context.handoff.bucket_changes(), scope);
     let controller = controller
         .watches(
-            api::<DeserializeGuard<IncidentHold>>(&client, scope),
+            scoped_api::<DeserializeGuard<IncidentHold>>(&client, scope),
             watcher::Config::default(),
             site_of_hold,
         )
         .watches(
-            api::<PartialObjectMeta<RecordingPolicy>>(&client, scope),
+            scoped_api::<PartialObjectMeta<RecordingPolicy>>(&client, scope),
             watcher::Config::default(),
-            move |policy| all_in(&sites, &policy, |site| site.spec.policy_ref.name == policy.name_any()),
+            move |policy| {
+                select_in_namespace(&sites, &policy, |site| site.spec.policy_ref.name == policy.name_any())
+            },
         )
         .reconcile_on(opened);
-    drive(controller, Retention { context }, leader)
+    run_controller(controller, RetentionReconciler { context }, leader)
 }
 
 fn site_of_hold(hold: DeserializeGuard<IncidentHold>) -> Option<ObjectRef<GuardedSite>> {

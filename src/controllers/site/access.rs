@@ -4,84 +4,84 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::api::condition::{ConditionType, Finding, Reason, Truth};
-use crate::api::{ConformanceRow, ConformanceVerdict, StorageStatus, past};
+use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Reason};
+use crate::api::{ConformanceRow, ConformanceVerdict, StorageStatus, reject_future};
 use crate::storage::probe::Check;
 
 /// The probe runs daily. Two days later its table says nothing of now.
-const OUTDATED: SignedDuration = SignedDuration::from_hours(48);
+const MAX_PROBE_AGE: SignedDuration = SignedDuration::from_hours(48);
 const REMEDY: &str = "correct the rights of these identities at the store (toezicht iam prints what each needs), or use a \
                       store that restricts them: docs/storage.md#what-the-stores-keep";
 
 /// Rows of the conformance table, and when they were tried.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Tried {
+pub struct ProbeResults {
     /// All rows, also those that are not about access.
     pub rows: Vec<ConformanceRow>,
     /// When (UTC); `None`: never.
-    pub at: Option<Time>,
+    pub probed_at: Option<Time>,
 }
 
-impl Tried {
+impl ProbeResults {
     /// The rows that a status has.
-    pub fn of(status: Option<&StorageStatus>) -> Self {
+    pub fn from_status(status: Option<&StorageStatus>) -> Self {
         status.map_or_else(Self::default, |status| Self {
             rows: status.conformance.clone(),
-            at: status.tried_at.clone(),
+            probed_at: status.tried_at.clone(),
         })
     }
 }
 
 /// `AccessRestricted`. `True` only if every row about access holds, and the store knows everybody who may read.
 /// `unknown`: fields with a principal that it does not know.
-pub fn finding(tried: &Tried, unknown: &[String], now: Timestamp) -> Finding {
-    let found = |truth, reason, message: String| {
-        Finding::new(ConditionType::AccessRestricted, truth, reason, message)
+pub fn evaluate_access(results: &ProbeResults, unknown: &[String], now: Timestamp) -> ConditionFinding {
+    let new_finding = |truth, reason, message: String| {
+        ConditionFinding::new(ConditionType::AccessRestricted, truth, reason, message)
     };
     if !unknown.is_empty() {
         let mut message = format!(
             "{}: the store knows no such identity, so the bucket policy does not name it: correct or remove the principal",
             unknown.join(", ")
         );
-        for sentence in messages(&tried.rows, ConformanceVerdict::Fails) {
+        for sentence in messages(&results.rows, ConformanceVerdict::Fails) {
             message.push_str(". ");
             message.push_str(&sentence);
         }
-        return found(Truth::False, Reason::PrincipalUnknown, message);
+        return new_finding(ConditionStatus::False, Reason::PrincipalUnknown, message);
     }
-    let untried = |message: &str| found(Truth::Unknown, Reason::NotTried, message.to_owned());
-    let Some(Time(at)) = &tried.at else {
+    let untried = |message: &str| new_finding(ConditionStatus::Unknown, Reason::NotTried, message.to_owned());
+    let Some(Time(at)) = &results.probed_at else {
         return untried(
             "access was not tried yet: the operator tries it once the bucket is read back, see StorageEnforced",
         );
     };
     // A status keeps whole seconds: what is told now and what is told by the next operator must be one text.
     let at = &Timestamp::from_second(at.as_second()).unwrap_or(*at);
-    let rows = |verdict| messages(&tried.rows, verdict);
+    let rows = |verdict| messages(&results.rows, verdict);
     let fails = rows(ConformanceVerdict::Fails);
     if !fails.is_empty() {
         let message = format!("{}; {REMEDY}; tried at {at}", fails.join(". "));
-        return found(Truth::False, Reason::AccessDiffers, message);
+        return new_finding(ConditionStatus::False, Reason::AccessDiffers, message);
     }
-    if past(*at, now).is_none_or(|at| now.duration_since(at) > OUTDATED) {
+    if reject_future(*at, now).is_none_or(|at| now.duration_since(at) > MAX_PROBE_AGE) {
         let message = format!("access was last tried at {at}: see StorageEnforced for why not since");
-        return found(Truth::Unknown, Reason::NotTried, message);
+        return new_finding(ConditionStatus::Unknown, Reason::NotTried, message);
     }
-    let missing = Check::ALL
-        .iter()
-        .filter(|check| check.is_about_access() && !tried.rows.iter().any(|row| row.name == check.as_str()));
+    let missing = Check::ALL.iter().filter(|check| {
+        check.is_access_check() && !results.rows.iter().any(|row| row.name == check.as_str())
+    });
     let missing = missing.map(|check| format!("{}: this row was not tried", check.as_str()));
     let unknown: Vec<String> = rows(ConformanceVerdict::Unknown).into_iter().chain(missing).collect();
     if !unknown.is_empty() {
         let message =
             format!("{}; the operator tries again within the hour; tried at {at}", unknown.join("; "));
-        return found(Truth::Unknown, Reason::NotTried, message);
+        return new_finding(ConditionStatus::Unknown, Reason::NotTried, message);
     }
     let message = format!(
         "tried at {at} as the operator, as a recorder, as anyone else and without credentials: each can read and write what \
          it may, and nothing else"
     );
-    found(Truth::True, Reason::Tried, message)
+    new_finding(ConditionStatus::True, Reason::Tried, message)
 }
 
 /// What rows of this verdict say, each sentence once; of rows about access only.
@@ -89,7 +89,7 @@ fn messages(rows: &[ConformanceRow], verdict: ConformanceVerdict) -> Vec<String>
     let mut all: Vec<String> = Vec::new();
     for row in rows.iter().filter(|row| row.verdict == verdict) {
         let check = Check::ALL.iter().find(|check| check.as_str() == row.name);
-        let Some(check) = check.filter(|check| check.is_about_access()) else {
+        let Some(check) = check.filter(|check| check.is_access_check()) else {
             continue;
         };
         let message = match verdict {
@@ -109,35 +109,39 @@ mod tests {
     use super::*;
     use crate::controllers::site::conformance;
     use crate::storage::Conformance;
-    use crate::storage::probe::{Verdict, Why};
+    use crate::storage::probe::{UnknownReason, Verdict};
 
     fn at(hour: i64) -> Timestamp {
         Timestamp::from_second(1_700_000_000 + hour * 3600).unwrap()
     }
 
-    fn tried(verdict: impl Fn(Check) -> Verdict) -> Tried {
+    fn probe_results(verdict: impl Fn(Check) -> Verdict) -> ProbeResults {
         let found: Vec<_> = Check::ALL.iter().map(|check| (*check, verdict(*check))).collect();
-        Tried { rows: conformance::rows(&Conformance::of(&found)), at: Some(Time(at(0))) }
+        ProbeResults {
+            rows: conformance::rows(&Conformance::from_verdicts(&found)),
+            probed_at: Some(Time(at(0))),
+        }
     }
 
     #[test]
-    fn every_row_about_access_must_hold() {
-        let all = tried(|_| Verdict::Holds);
-        let found = finding(&all, &[], at(1));
-        assert_eq!((found.truth, found.reason), (Truth::True, Reason::Tried));
+    fn access_restricted_requires_every_access_row() {
+        let all = probe_results(|_| Verdict::Holds);
+        let found = evaluate_access(&all, &[], at(1));
+        assert_eq!((found.status, found.reason), (ConditionStatus::True, Reason::Tried));
         for check in Check::ALL {
             let one = |verdict: Verdict| {
-                finding(
-                    &tried(|other| if other == *check { verdict.clone() } else { Verdict::Holds }),
+                evaluate_access(
+                    &probe_results(|other| if other == *check { verdict.clone() } else { Verdict::Holds }),
                     &[],
                     at(1),
                 )
             };
-            let (fails, unknown) = (one(Verdict::Fails), one(Verdict::Unknown(Why::Untold("why"))));
-            if check.is_about_access() {
-                assert_eq!((fails.truth, fails.reason), (Truth::False, Reason::AccessDiffers));
+            let (fails, unknown) =
+                (one(Verdict::Fails), one(Verdict::Unknown(UnknownReason::Inconclusive("why"))));
+            if check.is_access_check() {
+                assert_eq!((fails.status, fails.reason), (ConditionStatus::False, Reason::AccessDiffers));
                 assert!(fails.message.starts_with(check.about().consequence), "{}", fails.message);
-                assert_eq!((unknown.truth, unknown.reason), (Truth::Unknown, Reason::NotTried));
+                assert_eq!((unknown.status, unknown.reason), (ConditionStatus::Unknown, Reason::NotTried));
                 let told = format!("{}: why", check.as_str());
                 assert!(unknown.message.starts_with(&told), "{}", unknown.message);
             } else {
@@ -148,47 +152,49 @@ mod tests {
     }
 
     #[test]
-    fn a_row_that_is_not_in_the_table_is_not_taken_to_hold() {
-        let mut one_less = tried(|_| Verdict::Holds);
+    fn missing_access_row_is_unknown() {
+        let mut one_less = probe_results(|_| Verdict::Holds);
         one_less.rows.retain(|row| row.name != "RecorderCannotGet");
-        let found = finding(&one_less, &[], at(1));
-        assert_eq!(found.truth, Truth::Unknown);
+        let found = evaluate_access(&one_less, &[], at(1));
+        assert_eq!(found.status, ConditionStatus::Unknown);
         assert!(found.message.contains("RecorderCannotGet"), "{}", found.message);
-        assert_eq!(finding(&Tried::default(), &[], at(1)).truth, Truth::Unknown);
+        assert_eq!(evaluate_access(&ProbeResults::default(), &[], at(1)).status, ConditionStatus::Unknown);
     }
 
     #[test]
-    fn an_old_table_says_nothing_good_of_now() {
-        let all = tried(|_| Verdict::Holds);
-        assert_eq!(finding(&all, &[], at(48)).truth, Truth::True);
-        assert_eq!(finding(&all, &[], at(49)).truth, Truth::Unknown);
+    fn outdated_probe_results_are_never_true() {
+        let all = probe_results(|_| Verdict::Holds);
+        assert_eq!(evaluate_access(&all, &[], at(48)).status, ConditionStatus::True);
+        assert_eq!(evaluate_access(&all, &[], at(49)).status, ConditionStatus::Unknown);
         let open =
-            tried(|check| if check == Check::OperatorCannotGet { Verdict::Fails } else { Verdict::Holds });
-        assert_eq!(finding(&open, &[], at(49)).truth, Truth::False);
+            probe_results(
+                |check| if check == Check::OperatorCannotGet { Verdict::Fails } else { Verdict::Holds },
+            );
+        assert_eq!(evaluate_access(&open, &[], at(49)).status, ConditionStatus::False);
     }
 
     #[test]
-    fn rows_of_one_consequence_are_one_sentence() {
-        let both = tried(|check| match check {
+    fn rows_with_the_same_consequence_are_merged() {
+        let both = probe_results(|check| match check {
             Check::RecorderCannotGet | Check::RecorderCannotGetVersion => Verdict::Fails,
             _ => Verdict::Holds,
         });
-        let message = finding(&both, &[], at(1)).message;
+        let message = evaluate_access(&both, &[], at(1)).message;
         assert_eq!(message.matches("A recorder can read recordings").count(), 1, "{message}");
     }
 
     #[test]
-    fn somebody_whom_the_store_does_not_know_is_named() {
+    fn unknown_principal_is_named_in_message() {
         let unknown = ["spec.managers[1].principal \"gone\"".to_owned()];
-        let found = finding(&tried(|_| Verdict::Holds), &unknown, at(1));
-        assert_eq!((found.truth, found.reason), (Truth::False, Reason::PrincipalUnknown));
+        let found = evaluate_access(&probe_results(|_| Verdict::Holds), &unknown, at(1));
+        assert_eq!((found.status, found.reason), (ConditionStatus::False, Reason::PrincipalUnknown));
         assert!(found.message.starts_with("spec.managers[1].principal \"gone\": "), "{}", found.message);
     }
 
     /// What a row says stands in the condition as it is.
     #[test]
-    fn consequences_are_sentences_about_somebody() {
-        for check in Check::ALL.iter().filter(|check| check.is_about_access()) {
+    fn access_consequences_name_the_identity() {
+        for check in Check::ALL.iter().filter(|check| check.is_access_check()) {
             let said = check.about().consequence;
             let who = ["A recorder can", "Anyone ", "Managers and officers can", "The operator"];
             assert!(who.iter().any(|who| said.starts_with(who)), "{check:?}: {said}");

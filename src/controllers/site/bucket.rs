@@ -13,25 +13,25 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::access::Tried;
+use super::access::ProbeResults;
 use super::conformance;
-use super::found::{Bucket, Usable, digest, judge, unknown};
-use crate::api::{ConformanceVerdict, StorageStatus, past};
+use super::found::{BucketEvaluation, BucketUse, evaluate_bucket, spec_hash, unobserved};
+use crate::api::{ConformanceVerdict, StorageStatus, reject_future};
 use crate::contract::StorageTarget;
-use crate::controllers::kit::error::Backoff;
+use crate::controllers::kit::error::ReconcileBackoff;
 use crate::controllers::kit::fence::{Fence, NotLeader};
-use crate::storage::{self, BucketSpec, Claim, Enforced, Failed, Trials};
+use crate::storage::{self, BucketSpec, Claim, EnforceFailure, EnforceReport, Probe};
 
 /// What was read back counts this long.
-const FRESH: SignedDuration = SignedDuration::from_mins(5);
+const READ_BACK_TTL: SignedDuration = SignedDuration::from_mins(5);
 /// The store is probed this often though nothing changed.
-const TRIALS_EVERY: SignedDuration = SignedDuration::from_hours(24);
+const PROBE_INTERVAL: SignedDuration = SignedDuration::from_hours(24);
 /// The same while something could not be told.
-const TRIALS_WHILE_UNKNOWN: SignedDuration = SignedDuration::from_hours(1);
+const UNKNOWN_PROBE_INTERVAL: SignedDuration = SignedDuration::from_hours(1);
 
 /// A bucket, both identities, and what it must be.
 #[derive(Clone, PartialEq)]
-pub struct Access {
+pub struct BucketAccess {
     /// The bucket as the operator.
     pub operator: StorageTarget,
     /// The bucket as the recorders; `None`: their Secret is missing, and nothing is recorded.
@@ -42,7 +42,7 @@ pub struct Access {
     pub claim: Claim,
 }
 
-impl fmt::Debug for Access {
+impl fmt::Debug for BucketAccess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Access").field("spec", &self.spec).field("claim", &self.claim).finish_non_exhaustive()
     }
@@ -52,7 +52,7 @@ impl fmt::Debug for Access {
 #[async_trait]
 pub trait Stores: Send + Sync {
     /// Makes the bucket what it must be, reads it back, and probes the store if asked to.
-    async fn enforce(&self, access: &Access, trials: Trials) -> Result<Enforced, Failed>;
+    async fn enforce(&self, access: &BucketAccess, probe: Probe) -> Result<EnforceReport, EnforceFailure>;
 }
 
 /// The stores themselves.
@@ -61,130 +61,139 @@ pub struct S3;
 
 #[async_trait]
 impl Stores for S3 {
-    async fn enforce(&self, access: &Access, trials: Trials) -> Result<Enforced, Failed> {
-        let Access { operator, recorder, spec, claim } = access;
-        Box::pin(storage::enforce(operator, recorder.as_ref(), spec, claim, trials)).await
+    async fn enforce(&self, access: &BucketAccess, probe: Probe) -> Result<EnforceReport, EnforceFailure> {
+        let BucketAccess { operator, recorder, spec, claim } = access;
+        Box::pin(storage::enforce(operator, recorder.as_ref(), spec, claim, probe)).await
     }
 }
 
 /// What was found of each Site's bucket, and when; by the Site's UID.
 #[derive(Debug, Default)]
-pub struct Memory {
-    found: Mutex<HashMap<String, Memo>>,
-    backoff: Backoff,
+pub struct BucketCache {
+    entries: Mutex<HashMap<String, Cached>>,
+    backoff: ReconcileBackoff,
 }
 
 #[derive(Clone, Debug)]
-struct Memo {
-    access: Access,
-    bucket: Bucket,
-    looked_at: Timestamp,
-    look_again: Timestamp,
-    /// Trials were due, and came to nothing.
-    owes_trials: bool,
+struct Cached {
+    access: BucketAccess,
+    bucket: BucketEvaluation,
+    checked_at: Timestamp,
+    recheck_at: Timestamp,
+    /// Probe were due, and came to nothing.
+    is_probe_pending: bool,
 }
 
-impl Memory {
+impl BucketCache {
     /// Forgets a Site that is gone.
     pub fn forget(&self, uid: &str) {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
         self.backoff.reset(uid);
     }
 
-    fn recall(&self, access: &Access, now: Timestamp) -> Option<Bucket> {
-        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        let memo = found.get(&access.claim.uid).filter(|memo| {
-            memo.access == *access && now < memo.look_again && past(memo.looked_at, now).is_some()
+    fn get(&self, access: &BucketAccess, now: Timestamp) -> Option<BucketEvaluation> {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        let memo = entries.get(&access.claim.uid).filter(|memo| {
+            memo.access == *access && now < memo.recheck_at && reject_future(memo.checked_at, now).is_some()
         })?;
         Some(memo.bucket.clone())
     }
 
     /// What was changed in a Site's bucket is told: by the status, for one.
-    pub fn told(&self, uid: &str) {
-        let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(memo) = found.get_mut(uid) {
+    pub fn mark_reported(&self, uid: &str) {
+        let mut entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(memo) = entries.get_mut(uid) {
             memo.bucket.changes.clear();
             memo.bucket.is_drift = false;
         }
     }
 
     /// Whether trials are due because something else was demanded before, or because the last came to nothing.
-    fn owes_trials(&self, access: &Access) -> bool {
-        let found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-        found.get(&access.claim.uid).is_some_and(|memo| memo.owes_trials || memo.access != *access)
+    fn is_probe_pending(&self, access: &BucketAccess) -> bool {
+        let entries = self.entries.lock().unwrap_or_else(PoisonError::into_inner);
+        entries.get(&access.claim.uid).is_some_and(|memo| memo.is_probe_pending || memo.access != *access)
     }
 
-    fn keep(
+    fn insert(
         &self,
-        access: &Access,
-        bucket: &mut Bucket,
+        access: &BucketAccess,
+        bucket: &mut BucketEvaluation,
         wait: SignedDuration,
-        owes_trials: bool,
+        is_probe_pending: bool,
         now: Timestamp,
     ) {
-        let look_again = now + wait;
-        bucket.look_again = Some(look_again);
-        let memo =
-            Memo { access: access.clone(), bucket: bucket.clone(), looked_at: now, look_again, owes_trials };
-        self.found.lock().unwrap_or_else(PoisonError::into_inner).insert(access.claim.uid.clone(), memo);
+        let recheck_at = now + wait;
+        bucket.recheck_at = Some(recheck_at);
+        let memo = Cached {
+            access: access.clone(),
+            bucket: bucket.clone(),
+            checked_at: now,
+            recheck_at,
+            is_probe_pending,
+        };
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner).insert(access.claim.uid.clone(), memo);
     }
 }
 
 /// The bucket of `access` as it is now, made what it must be where it is not. `reported` is what the Site's
 /// status says of it, which outlives this process.
-pub async fn keep(
+pub async fn ensure(
     stores: &dyn Stores,
-    memory: &Memory,
+    cache: &BucketCache,
     fence: &Fence,
-    access: Option<&Access>,
+    access: Option<&BucketAccess>,
     reported: Option<&StorageStatus>,
     now: Timestamp,
-) -> Result<Bucket, NotLeader> {
+) -> Result<BucketEvaluation, NotLeader> {
     let Some(access) = access else {
-        return Ok(unknown(reported));
+        return Ok(unobserved(reported));
     };
-    if let Some(bucket) = memory.recall(access, now) {
+    if let Some(bucket) = cache.get(access, now) {
         return Ok(bucket);
     }
-    let is_due = memory.owes_trials(access) || reported.is_none_or(|status| trials_are_due(status, now));
+    let is_due = cache.is_probe_pending(access) || reported.is_none_or(|status| is_probe_due(status, now));
     // Without anybody to try, they stay due.
-    let may_try = access.recorder.is_some();
-    let trials = if is_due && may_try { Trials::Run } else { Trials::Keep };
-    let answer = fence.guard(stores.enforce(access, trials)).await?;
+    let has_recorder = access.recorder.is_some();
+    let probe = if is_due && has_recorder { Probe::Run } else { Probe::Skip };
+    let answer = fence.guard(stores.enforce(access, probe)).await?;
     let wait = match &answer {
         Ok(_) => {
-            memory.backoff.reset(&access.claim.uid);
-            FRESH
+            cache.backoff.reset(&access.claim.uid);
+            READ_BACK_TTL
         }
-        Err(_) => SignedDuration::try_from(memory.backoff.failed(&access.claim.uid)).unwrap_or(FRESH),
+        Err(_) => {
+            SignedDuration::try_from(cache.backoff.record_failure(&access.claim.uid)).unwrap_or(READ_BACK_TTL)
+        }
     };
     let (answer, changed, is_ours, table) = match answer {
         Ok(enforced) => (Ok(enforced), Vec::new(), true, None),
-        Err(Failed { error, changed, is_ours, conformance }) => (Err(error), changed, is_ours, conformance),
+        Err(EnforceFailure { error, changes: changed, is_owned: is_ours, conformance }) => {
+            (Err(error), changed, is_ours, conformance)
+        }
     };
     // What was changed calls for them too.
-    let owes_trials = answer.is_err() && (is_due || !changed.is_empty());
-    let mut bucket = judge(answer, reported, now);
+    let is_probe_pending = answer.is_err() && (is_due || !changed.is_empty());
+    let mut bucket = evaluate_bucket(answer, reported, now);
     bucket.changes.extend(changed);
     if let Some(table) = table {
-        bucket.tried = Tried { rows: conformance::rows(&table), at: Some(Time(now)) };
+        bucket.probe_results = ProbeResults { rows: conformance::rows(&table), probed_at: Some(Time(now)) };
     }
     if is_ours {
-        bucket.usable = bucket.usable.max(Usable::Kept);
+        bucket.allowed_use = bucket.allowed_use.max(BucketUse::RetainOnly);
     }
-    bucket.note_drift(digest(&access.spec), reported);
-    memory.keep(access, &mut bucket, wait, owes_trials, now);
+    bucket.detect_drift(spec_hash(&access.spec), reported);
+    cache.insert(access, &mut bucket, wait, is_probe_pending, now);
     Ok(bucket)
 }
 
-fn trials_are_due(reported: &StorageStatus, now: Timestamp) -> bool {
+fn is_probe_due(reported: &StorageStatus, now: Timestamp) -> bool {
     let rows = &reported.conformance;
     let is_unknown = rows.is_empty() || rows.iter().any(|row| row.verdict == ConformanceVerdict::Unknown);
-    let every = if is_unknown { TRIALS_WHILE_UNKNOWN } else { TRIALS_EVERY };
+    let every = if is_unknown { UNKNOWN_PROBE_INTERVAL } else { PROBE_INTERVAL };
     reported
         .tried_at
         .as_ref()
-        .and_then(|tried| past(tried.0, now))
+        .and_then(|tried| reject_future(tried.0, now))
         .is_none_or(|tried| now.duration_since(tried) >= every)
 }
 

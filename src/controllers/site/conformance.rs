@@ -37,8 +37,8 @@ mod tests {
     use crate::storage::probe::Check;
 
     #[test]
-    fn a_row_says_what_follows() {
-        let table = Conformance::of(&[
+    fn row_message_states_consequence() {
+        let table = Conformance::from_verdicts(&[
             (Check::HeldSurvivesDelete, Verdict::Holds),
             (Check::RecorderCannotOverwrite, Verdict::Fails),
         ]);

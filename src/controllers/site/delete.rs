@@ -12,90 +12,90 @@ use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 
 use super::apply::delete_workload;
-use super::drain::{Drain, drain};
-use super::names::{Names, SITE_LABEL};
-use crate::api::condition::Finding;
+use super::drain::{DrainStatus, drain};
+use super::names::{ChildNames, SITE_LABEL};
+use crate::api::condition::ConditionFinding;
 use crate::api::{IncidentHold, Site};
 use crate::controllers::hold;
 use crate::controllers::kit::apply::ApplyError;
 use crate::controllers::kit::error::ApiError;
 use crate::controllers::kit::meta;
-use crate::controllers::recorders::Recorders;
+use crate::controllers::recorders::RecorderClient;
 
 /// While pods are going, they are looked at this often, should a watch miss that they went.
-pub const LOOK_AGAIN: Duration = Duration::from_secs(5);
+pub const POD_POLL_INTERVAL: Duration = Duration::from_secs(5);
 
 /// How far a deletion has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Deletion {
+pub enum DeletionPhase {
     /// It waits until so many segments in the recorders' spools are uploaded, as far as they say.
     Draining(u64),
     /// The recorders are told to go, with so many segments in their spools that the store did not take.
-    Going(u64),
+    Terminating(u64),
     /// It waits for these pods to go.
-    Waiting(Vec<String>),
+    WaitingForPods(Vec<String>),
     /// Nothing of it is left.
     Done,
 }
 
 /// The holds that a deletion waits for, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Kept {
+pub struct BlockingHolds {
     /// Those that are open: each waits for a person.
     pub open: Vec<String>,
     /// Those whose incident is resolved, and that are not released yet.
     pub releasing: Vec<String>,
     /// Why the bucket cannot be used, so that nothing can be released.
-    pub unusable: Option<Finding>,
+    pub bucket_unusable: Option<ConditionFinding>,
 }
 
-impl Kept {
+impl BlockingHolds {
     /// Those of `holds` that something may be kept for.
-    pub fn of(holds: &[IncidentHold], now: Timestamp) -> Self {
-        let kept = holds.iter().filter(|hold| hold::is_kept(hold, now));
+    pub fn from_holds(holds: &[IncidentHold], now: Timestamp) -> Self {
+        let kept = holds.iter().filter(|hold| hold::may_protect_recordings(hold, now));
         let (releasing, open) = kept.partition::<Vec<_>, _>(|hold| hold::is_resolved(hold, now));
         let names = |holds: Vec<&IncidentHold>| holds.into_iter().map(ResourceExt::name_any).collect();
-        Self { open: names(open), releasing: names(releasing), unusable: None }
+        Self { open: names(open), releasing: names(releasing), bucket_unusable: None }
     }
 
     /// Whether there is one.
-    pub fn is_any(&self) -> bool {
+    pub fn has_holds(&self) -> bool {
         !self.open.is_empty() || !self.releasing.is_empty()
     }
 }
 
-impl fmt::Display for Kept {
+impl fmt::Display for BlockingHolds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let open = format!(
             "these holds are open: {}; resolve their incidents (spec.state, spec.resolution)",
             self.open.join(", ")
         );
         let releasing = format!("these holds are being released: {}", self.releasing.join(", "));
-        let told = [
+        let parts = [
             (!self.open.is_empty()).then_some(open),
             (!self.releasing.is_empty()).then_some(releasing),
             Some("the bucket and its rules stay".to_owned()),
         ];
-        f.write_str(&told.into_iter().flatten().collect::<Vec<_>>().join("; "))
+        f.write_str(&parts.into_iter().flatten().collect::<Vec<_>>().join("; "))
     }
 }
 
 /// Takes the next step of deleting `site`.
 pub async fn delete(
     client: &Client,
-    recorders: &Recorders,
+    recorders: &RecorderClient,
     site: &Site,
     now: Timestamp,
-) -> Result<Deletion, ApplyError> {
-    let names = Names::of(site);
+) -> Result<DeletionPhase, ApplyError> {
+    let names = ChildNames::of(site);
     let workloads = Api::<StatefulSet>::namespaced(client.clone(), &names.namespace);
     let live = workloads.get_opt(&names.recorder).await.map_err(ApiError::from)?;
-    if let Some(live) = live.filter(|live| is_ours(live, &names) && !meta::is_deleting(live)) {
+    if let Some(live) = live.filter(|live| is_own_workload(live, &names) && !meta::is_deleting(live)) {
         return match drain(client, recorders, site, &live, now).await? {
-            Drain::Waits(segments) => Ok(Deletion::Draining(segments)),
-            Drain::Done(lost) => {
+            DrainStatus::Pending(segments) => Ok(DeletionPhase::Draining(segments)),
+            DrainStatus::Done(lost) => {
                 delete_workload(&workloads, &live).await?;
-                Ok(Deletion::Going(lost))
+                Ok(DeletionPhase::Terminating(lost))
             }
         };
     }
@@ -104,28 +104,28 @@ pub async fn delete(
         .list(&ListParams::default().labels(&format!("{SITE_LABEL}={}", names.site)))
         .await
         .map_err(ApiError::from)?;
-    let left: Vec<String> = labelled
+    let remaining: Vec<String> = labelled
         .items
         .iter()
-        .filter(|pod| is_recorder(pod, &names) && !has_ended(pod))
+        .filter(|pod| is_recorder(pod, &names) && !is_terminated(pod))
         .map(ResourceExt::name_any)
         .collect();
-    if left.is_empty() {
-        return Ok(Deletion::Done);
+    if remaining.is_empty() {
+        return Ok(DeletionPhase::Done);
     }
-    Ok(Deletion::Waiting(left))
+    Ok(DeletionPhase::WaitingForPods(remaining))
 }
 
 /// Whether `live` is the recorders' StatefulSet: also one that lost its owner, as `kubectl delete
 /// --cascade=orphan` has it, and would go on recording.
-fn is_ours(live: &StatefulSet, names: &Names) -> bool {
+fn is_own_workload(live: &StatefulSet, names: &ChildNames) -> bool {
     let is_orphan = live.owner_references().iter().all(|owner| owner.controller != Some(true))
         && live.labels().get(SITE_LABEL) == Some(&names.site);
     is_orphan || meta::is_controlled_by(live, &names.uid)
 }
 
 /// Whether `pod` is one of the recorders. The StatefulSet may be gone, so it is known by name.
-pub fn is_recorder(pod: &Pod, names: &Names) -> bool {
+pub fn is_recorder(pod: &Pod, names: &ChildNames) -> bool {
     let owners = pod.owner_references();
     owners.iter().any(|owner| {
         owner.controller == Some(true) && owner.kind == "StatefulSet" && owner.name == names.recorder
@@ -133,7 +133,7 @@ pub fn is_recorder(pod: &Pod, names: &Names) -> bool {
 }
 
 /// Whether all containers of `pod` have ended: nothing records in it any more.
-pub fn has_ended(pod: &Pod) -> bool {
+pub fn is_terminated(pod: &Pod) -> bool {
     let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
     matches!(phase, Some("Succeeded" | "Failed"))
 }
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn open_holds_are_told_apart_from_those_being_released() {
+    fn blocking_holds_separate_open_from_releasing() {
         let now: Timestamp = "2026-07-01T00:00:00Z".parse().unwrap();
         let hold = |name: &str,
                     resolved: Option<&str>,
@@ -178,18 +178,18 @@ mod tests {
             hold("voorbij", Some(past), &counted, Some(past)),
             hold("geweigerd", None, &[], None),
         ];
-        let kept = Kept::of(&holds, now);
+        let kept = BlockingHolds::from_holds(&holds, now);
         assert_eq!(kept.open, ["inbraak", "volgende-maand"]);
         assert_eq!(kept.releasing, ["vernieling"]);
         let said = kept.to_string();
         assert!(said.starts_with("these holds are open: inbraak, volgende-maand; resolve"), "{said}");
         assert!(said.contains("; these holds are being released: vernieling; "), "{said}");
-        assert!(!Kept::of(&holds[3..], now).is_any());
+        assert!(!BlockingHolds::from_holds(&holds[3..], now).has_holds());
     }
 
     #[test]
-    fn an_orphan_of_ours_is_stopped_and_what_is_anothers_is_not() {
-        let names = Names::of(&crate::controllers::site::fixtures::fixture().site);
+    fn own_and_orphaned_workloads_are_stopped() {
+        let names = ChildNames::of(&crate::controllers::site::fixtures::fixture().site);
         let owned_by = |uid: &str| json!([{"apiVersion": "v1", "kind": "Site", "name": "x", "uid": uid, "controller": true}]);
         let ours = json!({SITE_LABEL: names.site});
         let another = json!({SITE_LABEL: "another"});
@@ -203,7 +203,7 @@ mod tests {
             let live =
                 json!({"metadata": {"name": names.recorder, "labels": labels, "ownerReferences": owners}});
             let live: StatefulSet = serde_json::from_value(live).unwrap();
-            assert_eq!(is_ours(&live, &names), expected, "{:?}", live.metadata);
+            assert_eq!(is_own_workload(&live, &names), expected, "{:?}", live.metadata);
         }
     }
 }

@@ -11,18 +11,18 @@ use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use super::apply::replicas;
-use super::names::Names;
+use super::names::ChildNames;
 use crate::api::{Camera, RecordingPolicy, SECRET_TYPE_CA, SECRET_TYPE_CAMERA, SECRET_TYPE_S3, Site};
 use crate::contract::{CONFIG_KEY, RecorderConfig};
 use crate::controllers::kit::apply::{self, ApplyError};
 use crate::controllers::kit::camera::CameraSecrets;
 use crate::controllers::kit::error::ApiError;
 use crate::controllers::kit::meta;
-use crate::controllers::kit::reference::{self, Found};
+use crate::controllers::kit::reference::{self, ReferencedSecret};
 
 /// What a Site names, and what is there already.
 #[derive(Clone, Debug, Default)]
-pub struct Dereferenced {
+pub struct ObservedSite {
     /// Its policy; `None`: there is none of that name that can be read.
     pub policy: Option<RecordingPolicy>,
     /// The cameras that name this site, by name, those being deleted left out.
@@ -30,37 +30,44 @@ pub struct Dereferenced {
     /// Secrets that cameras may name; the storage's own authority is among them.
     pub camera_secrets: CameraSecrets,
     /// Secrets of type `toezicht.dev/s3`, by name.
-    pub store_secrets: BTreeMap<String, Found>,
+    pub store_secrets: BTreeMap<String, ReferencedSecret>,
     /// The configuration that the recorders have now.
-    pub config: Option<RecorderConfig>,
+    pub recorder_config: Option<RecorderConfig>,
     /// How many pods the recorders' StatefulSet has; `None`: there is none of ours.
-    pub pods: Option<u32>,
+    pub replicas: Option<u32>,
 }
 
 /// Fetches it. Needs the API server only: where the site stores is decided in the next step, before
 /// anything else is connected to.
-pub async fn dereference(client: &Client, site: &Site) -> Result<Dereferenced, ApiError> {
-    let names = Names::of(site);
+pub async fn dereference(client: &Client, site: &Site) -> Result<ObservedSite, ApiError> {
+    let names = ChildNames::of(site);
     let (client, namespace) = (client.clone(), names.namespace.as_str());
     let secrets = |type_| reference::fetch_all(&client, namespace, type_);
     let (policy, cameras, logins, authorities, store_secrets, config, pods) = tokio::try_join!(
-        readable(
+        get_readable(
             Api::<DeserializeGuard<RecordingPolicy>>::namespaced(client.clone(), namespace),
             &site.spec.policy_ref.name
         ),
-        cameras(Api::namespaced(client.clone(), namespace), &names.site),
+        list_cameras(Api::namespaced(client.clone(), namespace), &names.site),
         secrets(SECRET_TYPE_CAMERA),
         secrets(SECRET_TYPE_CA),
         secrets(SECRET_TYPE_S3),
-        config(Api::namespaced(client.clone(), namespace), &names),
-        pods(Api::namespaced(client.clone(), namespace), &names),
+        fetch_recorder_config(Api::namespaced(client.clone(), namespace), &names),
+        fetch_replicas(Api::namespaced(client.clone(), namespace), &names),
     )?;
-    let camera_secrets = CameraSecrets { logins, authorities };
-    Ok(Dereferenced { policy, cameras, camera_secrets, store_secrets, config, pods })
+    let camera_secrets = CameraSecrets { logins, ca_certificates: authorities };
+    Ok(ObservedSite {
+        policy,
+        cameras,
+        camera_secrets,
+        store_secrets,
+        recorder_config: config,
+        replicas: pods,
+    })
 }
 
 /// The object `name`, where there is one and it can be read.
-async fn readable<K>(api: Api<DeserializeGuard<K>>, name: &str) -> Result<Option<K>, ApiError>
+async fn get_readable<K>(api: Api<DeserializeGuard<K>>, name: &str) -> Result<Option<K>, ApiError>
 where
     K: Resource<DynamicType = ()> + DeserializeOwned + Clone + Debug,
 {
@@ -68,7 +75,7 @@ where
 }
 
 /// The cameras of `site`. One that cannot be read cannot be recorded; the others go on.
-async fn cameras(api: Api<DeserializeGuard<Camera>>, site: &str) -> Result<Vec<Camera>, ApiError> {
+async fn list_cameras(api: Api<DeserializeGuard<Camera>>, site: &str) -> Result<Vec<Camera>, ApiError> {
     let all = api.list(&ListParams::default()).await?.items.into_iter();
     let mut ours: Vec<Camera> = all
         .filter_map(|camera| camera.0.ok())
@@ -80,17 +87,20 @@ async fn cameras(api: Api<DeserializeGuard<Camera>>, site: &str) -> Result<Vec<C
 
 /// What the recorders are configured with now. One that is not ours, or that somebody made unreadable, is as
 /// none: it is reported, or written anew, in a later step.
-pub async fn config(api: Api<core::Secret>, names: &Names) -> Result<Option<RecorderConfig>, ApiError> {
-    let secret = match apply::owned(&api, &names.config, &names.uid).await {
+pub async fn fetch_recorder_config(
+    api: Api<core::Secret>,
+    names: &ChildNames,
+) -> Result<Option<RecorderConfig>, ApiError> {
+    let secret = match apply::get_owned(&api, &names.config, &names.uid).await {
         Ok(secret) => secret,
         Err(ApplyError::Api(error)) => return Err(error),
-        Err(ApplyError::ForeignObject { .. } | ApplyError::Unwritable(_)) => None,
+        Err(ApplyError::ForeignObject { .. } | ApplyError::NotSerializable(_)) => None,
     };
     let data = secret.and_then(|secret| secret.data).unwrap_or_default();
     Ok(data.get(CONFIG_KEY).and_then(|bytes| serde_json::from_slice(&bytes.0).ok()))
 }
 
-async fn pods(api: Api<StatefulSet>, names: &Names) -> Result<Option<u32>, ApiError> {
+async fn fetch_replicas(api: Api<StatefulSet>, names: &ChildNames) -> Result<Option<u32>, ApiError> {
     let live = api.get_opt(&names.recorder).await?;
     let ours = live.filter(|live| meta::is_controlled_by(live, &names.uid));
     Ok(ours.as_ref().map(replicas))

@@ -4,18 +4,18 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
-use super::dereference::Dereferenced;
-use super::found::{self, Bucket};
-use super::identity::{Identity, keep_or_make};
-use super::plan::{Plan, plan};
-use super::validate::{Valid, validate};
+use super::dereference::ObservedSite;
+use super::found::{self, BucketEvaluation};
+use super::identity::{StatusApiIdentity, ensure_identity};
+use super::plan::{SitePlan, plan};
+use super::validate::{ValidSite, validate};
 use crate::api::{Camera, RecordingPolicy, Site};
 use crate::contract::Secret;
-use crate::controllers::buckets::Coverings;
+use crate::controllers::buckets::HoldScopes;
 use crate::controllers::config::OperatorConfig;
 use crate::controllers::kit::camera::CameraSecrets;
-use crate::controllers::kit::reference::Found;
-use crate::storage::{BucketState, Enforced};
+use crate::controllers::kit::reference::ReferencedSecret;
+use crate::storage::{BucketState, EnforceReport};
 
 const POLICY: &str = r#"
 metadata: {name: protocol-2020, namespace: gemeente}
@@ -52,7 +52,7 @@ spec:
     recorder: {principal: recorder, credentialsRef: {name: s3-recorder}}
 "#;
 
-pub const CONFIG: &str = r#"
+pub const OPERATOR_CONFIG: &str = r#"
 recorderImage: registry.example.nl/toezicht:1
 grants: [{namespaces: [gemeente], endpoints: ["https://s3.example.nl"], buckets: ["gemeente-*"]}]
 "#;
@@ -61,7 +61,7 @@ grants: [{namespaces: [gemeente], endpoints: ["https://s3.example.nl"], buckets:
 #[derive(Clone)]
 pub struct Fixture {
     pub site: Site,
-    pub found: Dereferenced,
+    pub observed: ObservedSite,
     pub config: OperatorConfig,
     pub now: Timestamp,
 }
@@ -70,23 +70,23 @@ pub struct Fixture {
 pub fn fixture() -> Fixture {
     Fixture {
         site: serde_saphyr::from_str(SITE).unwrap(),
-        found: Dereferenced {
+        observed: ObservedSite {
             policy: Some(serde_saphyr::from_str::<RecordingPolicy>(POLICY).unwrap()),
             cameras: vec![camera("hal"), camera("kassa")],
             camera_secrets: CameraSecrets {
                 logins: [("login".to_owned(), secret(&[("username", "u"), ("password", "camera-password")]))]
                     .into(),
-                authorities: BTreeMap::new(),
+                ca_certificates: BTreeMap::new(),
             },
             store_secrets: ["s3-operator", "s3-recorder"]
                 .map(|name| {
                     (name.to_owned(), secret(&[("accessKeyId", name), ("secretAccessKey", "store-secret")]))
                 })
                 .into(),
-            config: None,
-            pods: None,
+            recorder_config: None,
+            replicas: None,
         },
-        config: OperatorConfig::parse(CONFIG).unwrap(),
+        config: OperatorConfig::parse(OPERATOR_CONFIG).unwrap(),
         now: "2026-11-24T12:00:00Z".parse().unwrap(),
     }
 }
@@ -100,15 +100,24 @@ pub fn camera(name: &str) -> Camera {
     serde_saphyr::from_str(&yaml).unwrap()
 }
 
-fn secret(texts: &[(&str, &str)]) -> Found {
-    Found::new("1", texts.iter().map(|(key, value)| ((*key).to_owned(), Secret::new(*value))).collect())
+fn secret(texts: &[(&str, &str)]) -> ReferencedSecret {
+    ReferencedSecret::new(
+        "1",
+        texts.iter().map(|(key, value)| ((*key).to_owned(), Secret::new(*value))).collect(),
+    )
 }
 
 /// A bucket that was read back as it must be.
-pub fn good_bucket(now: Timestamp) -> Bucket {
+pub fn compliant_bucket(now: Timestamp) -> BucketEvaluation {
     let read_back = BucketState { object_lock: true, versioning: true, ..BucketState::default() };
-    found::judge(
-        Ok(Enforced { read_back, changed: vec![], conformance: None, gaps: vec![], left_out: vec![] }),
+    found::evaluate_bucket(
+        Ok(EnforceReport {
+            observed: read_back,
+            changes: vec![],
+            conformance: None,
+            limitations: vec![],
+            unknown_principals: vec![],
+        }),
         None,
         now,
     )
@@ -116,31 +125,32 @@ pub fn good_bucket(now: Timestamp) -> Bucket {
 
 impl Fixture {
     /// The second step.
-    pub fn valid(&self) -> Valid {
-        validate(&self.site, &self.found, &self.config, "cluster", self.now)
+    pub fn valid(&self) -> ValidSite {
+        validate(&self.site, &self.observed, &self.config, "cluster", self.now)
     }
 
     /// A certificate and a token.
-    pub fn identity(&self) -> Identity {
-        keep_or_make(self.found.config.as_ref().map(|config| &config.status_api), self.now).unwrap()
+    pub fn identity(&self) -> StatusApiIdentity {
+        ensure_identity(self.observed.recorder_config.as_ref().map(|config| &config.status_api), self.now)
+            .unwrap()
     }
 
     /// The second and fourth step, with this bucket.
-    pub fn plan_with(&self, bucket: &Bucket) -> Plan {
+    pub fn plan_with(&self, bucket: &BucketEvaluation) -> SitePlan {
         self.plan_of(bucket, None)
     }
 
     /// The second and fourth step, while this is held.
-    pub fn plan_holding(&self, held: Coverings) -> Plan {
-        self.plan_of(&good_bucket(self.now), Some(held))
+    pub fn plan_with_holds(&self, held: HoldScopes) -> SitePlan {
+        self.plan_of(&compliant_bucket(self.now), Some(held))
     }
 
-    fn plan_of(&self, bucket: &Bucket, held: Option<Coverings>) -> Plan {
-        plan(&self.site, &self.found, &self.valid(), bucket, &self.identity(), held, &self.config)
+    fn plan_of(&self, bucket: &BucketEvaluation, held: Option<HoldScopes>) -> SitePlan {
+        plan(&self.site, &self.observed, &self.valid(), bucket, &self.identity(), held, &self.config)
     }
 
     /// The second and fourth step, with a bucket that was read back.
-    pub fn plan(&self) -> Plan {
-        self.plan_with(&good_bucket(self.now))
+    pub fn plan(&self) -> SitePlan {
+        self.plan_with(&compliant_bucket(self.now))
     }
 }

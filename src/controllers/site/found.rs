@@ -4,76 +4,76 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use sha2::{Digest, Sha256};
 
-use super::access::Tried;
+use super::access::ProbeResults;
 use super::refusal;
-use crate::api::condition::{ConditionType, Finding, Reason, Truth};
-use crate::api::{Drift, StorageStatus};
+use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Reason};
+use crate::api::{DriftStatus, StorageStatus};
 use crate::controllers::kit::status::may_refresh;
 use crate::controllers::site::conformance;
 use crate::storage::error::StoreError;
-use crate::storage::{BucketSpec, BucketState, Change, EnforceError, Enforced};
+use crate::storage::{BucketSpec, BucketState, EnforceError, EnforceReport, StoreChange};
 
 /// What a status has room for.
-const MOST_GAPS: usize = 32;
-const LONGEST_GAP: usize = 512;
+const MAX_LIMITATIONS: usize = 32;
+const MAX_LIMITATION_CHARS: usize = 512;
 
 /// What may be done with a bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Usable {
+pub enum BucketUse {
     /// Nothing: whose it is is not known, or it is another's.
-    No,
+    Unavailable,
     /// It is the Site's, and not as it must be: what is in it is kept, swept and audited.
-    Kept,
+    RetainOnly,
     /// Recordings may go there too.
-    Recorded,
+    Record,
 }
 
 /// A bucket as it was found.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Bucket {
+pub struct BucketEvaluation {
     /// `StorageEnforced`.
-    pub finding: Finding,
+    pub finding: ConditionFinding,
     /// What to report of it.
     pub status: Option<StorageStatus>,
     /// What was tried of access to it.
-    pub tried: Tried,
+    pub probe_results: ProbeResults,
     /// What may be done with it.
-    pub usable: Usable,
+    pub allowed_use: BucketUse,
     /// Whether only a person can help.
     pub is_stalled: bool,
     /// What was changed just now.
-    pub changes: Vec<Change>,
+    pub changes: Vec<StoreChange>,
     /// Whether these put back what had been otherwise, though nothing else is demanded.
     pub is_drift: bool,
     /// Whether all that is demanded of it was read back, be there nobody to try as a recorder.
     pub in_sync: bool,
     /// When to look at it again.
-    pub look_again: Option<Timestamp>,
+    pub recheck_at: Option<Timestamp>,
 }
 
-impl Bucket {
+impl BucketEvaluation {
     /// Whether recordings may go there.
     pub fn may_record(&self) -> bool {
-        self.usable == Usable::Recorded
+        self.allowed_use == BucketUse::Record
     }
 
     /// Whether it is the Site's.
     pub fn is_ours(&self) -> bool {
-        self.usable >= Usable::Kept
+        self.allowed_use >= BucketUse::RetainOnly
     }
 
     /// What somebody else had changed, by what was told of it `before` and what was put back now.
-    pub fn drift(&self, before: Option<&Drift>, now: Timestamp) -> Option<Drift> {
+    pub fn drift(&self, before: Option<&DriftStatus>, now: Timestamp) -> Option<DriftStatus> {
         if !self.is_drift {
             return before.cloned();
         }
-        Some(Drift::told(&joined(&self.changes), before, now))
+        Some(DriftStatus::accumulate(&describe_changes(&self.changes), before, now))
     }
 
     /// What was otherwise though the same was demanded when it was last read back, somebody else has changed.
-    pub(super) fn note_drift(&mut self, demanded: String, reported: Option<&StorageStatus>) {
-        let was_so = reported.is_some_and(|reported| reported.demanded == demanded);
-        self.is_drift = was_so && !self.changes.is_empty();
+    pub(super) fn detect_drift(&mut self, demanded: String, reported: Option<&StorageStatus>) {
+        let is_same_spec = reported.is_some_and(|reported| reported.demanded == demanded);
+        self.is_drift = is_same_spec && !self.changes.is_empty();
         if let Some(status) = self.status.as_mut().filter(|_| self.in_sync) {
             status.demanded = demanded;
         }
@@ -81,92 +81,108 @@ impl Bucket {
 }
 
 /// Of a bucket that may not be looked at nothing is known; what was read back once is still reported.
-pub(super) fn unknown(reported: Option<&StorageStatus>) -> Bucket {
+pub(super) fn unobserved(reported: Option<&StorageStatus>) -> BucketEvaluation {
     let message = "the bucket is not looked at: see Accepted";
-    Bucket {
-        finding: Finding::new(ConditionType::StorageEnforced, Truth::Unknown, Reason::DependsOn, message),
+    BucketEvaluation {
+        finding: ConditionFinding::new(
+            ConditionType::StorageEnforced,
+            ConditionStatus::Unknown,
+            Reason::DependsOn,
+            message,
+        ),
         status: reported.cloned(),
-        tried: Tried::of(reported),
-        usable: Usable::No,
+        probe_results: ProbeResults::from_status(reported),
+        allowed_use: BucketUse::Unavailable,
         is_stalled: false,
         changes: Vec::new(),
         is_drift: false,
         in_sync: false,
-        look_again: None,
+        recheck_at: None,
     }
 }
 
 /// What follows from the store's answer.
-pub fn judge(
-    answer: Result<Enforced, EnforceError>,
+pub fn evaluate_bucket(
+    answer: Result<EnforceReport, EnforceError>,
     reported: Option<&StorageStatus>,
     now: Timestamp,
-) -> Bucket {
+) -> BucketEvaluation {
     match answer {
         Ok(enforced) => {
-            let status = status(&enforced, reported, now);
-            let message = read_back(&enforced.read_back);
-            Bucket {
-                finding: Finding::new(ConditionType::StorageEnforced, true, Reason::ReadBack, message),
-                tried: Tried::of(Some(&status)),
+            let status = storage_status(&enforced, reported, now);
+            let message = describe_read_back(&enforced.observed);
+            BucketEvaluation {
+                finding: ConditionFinding::new(
+                    ConditionType::StorageEnforced,
+                    true,
+                    Reason::ReadBack,
+                    message,
+                ),
+                probe_results: ProbeResults::from_status(Some(&status)),
                 status: Some(status),
-                usable: Usable::Recorded,
+                allowed_use: BucketUse::Record,
                 is_stalled: false,
-                changes: enforced.changed,
+                changes: enforced.changes,
                 is_drift: false,
                 in_sync: true,
-                look_again: None,
+                recheck_at: None,
             }
         }
         Err(error) => {
-            let nothing_learnt = error.store_error().is_some();
+            let is_inconclusive = error.store_error().is_some();
             // A store that says that the bucket is otherwise takes back what was reported.
-            let stays = nothing_learnt || matches!(error, EnforceError::NoRecorder { .. });
-            let may_go_on = nothing_learnt && reported.is_some();
-            let kept = reported.filter(|_| stays);
-            Bucket {
-                finding: not_enforced(&error, nothing_learnt, reported.is_some()),
-                tried: Tried::of(kept),
+            let keeps_status = is_inconclusive || matches!(error, EnforceError::NoRecorderCredentials { .. });
+            let may_continue_recording = is_inconclusive && reported.is_some();
+            let kept = reported.filter(|_| keeps_status);
+            BucketEvaluation {
+                finding: not_enforced(&error, is_inconclusive, reported.is_some()),
+                probe_results: ProbeResults::from_status(kept),
                 status: kept.cloned(),
-                usable: if may_go_on { Usable::Recorded } else { Usable::No },
-                is_stalled: needs_person(&error),
+                allowed_use: if may_continue_recording { BucketUse::Record } else { BucketUse::Unavailable },
+                is_stalled: is_terminal_error(&error),
                 changes: Vec::new(),
                 is_drift: false,
-                in_sync: matches!(error, EnforceError::NoRecorder { in_sync: true }),
-                look_again: None,
+                in_sync: matches!(error, EnforceError::NoRecorderCredentials { is_in_sync: true }),
+                recheck_at: None,
             }
         }
     }
 }
 
 /// Whether only a person can help: a store that does not answer comes back by itself, rights do not, nor a login at the proxy.
-fn needs_person(error: &EnforceError) -> bool {
-    let is_refused_on_the_way = |error: &StoreError| error.code == "ProxyAuthenticationRequired";
+fn is_terminal_error(error: &EnforceError) -> bool {
+    let is_proxy_rejection = |error: &StoreError| error.code == "ProxyAuthenticationRequired";
     let error = error.store_error();
-    error.is_none_or(|error| !error.is_retryable() || is_refused_on_the_way(error))
+    error.is_none_or(|error| !error.is_retryable() || is_proxy_rejection(error))
 }
 
-fn not_enforced(error: &EnforceError, nothing_learnt: bool, was_read_back: bool) -> Finding {
-    let (truth, consequence) = match (nothing_learnt, was_read_back) {
-        (false, _) => (Truth::False, "nothing is recorded until then"),
-        (true, true) => {
-            (Truth::Unknown, "recording goes on while the operator keeps trying to read the bucket back")
-        }
-        (true, false) => {
-            (Truth::Unknown, "nothing is recorded before the bucket is read back; the operator keeps trying")
-        }
+fn not_enforced(error: &EnforceError, is_inconclusive: bool, was_read_back: bool) -> ConditionFinding {
+    let (truth, consequence) = match (is_inconclusive, was_read_back) {
+        (false, _) => (ConditionStatus::False, "nothing is recorded until then"),
+        (true, true) => (
+            ConditionStatus::Unknown,
+            "recording goes on while the operator keeps trying to read the bucket back",
+        ),
+        (true, false) => (
+            ConditionStatus::Unknown,
+            "nothing is recorded before the bucket is read back; the operator keeps trying",
+        ),
     };
     let message = format!("{}; {consequence}", error.safe_message());
-    Finding::new(ConditionType::StorageEnforced, truth, refusal::reason(error), message)
+    ConditionFinding::new(ConditionType::StorageEnforced, truth, refusal::reason(error), message)
 }
 
 /// Another release may demand otherwise of the same bucket.
-pub(super) fn digest(spec: &BucketSpec) -> String {
+pub(super) fn spec_hash(spec: &BucketSpec) -> String {
     let demanded = serde_json::to_vec(&(env!("CARGO_PKG_VERSION"), spec)).unwrap_or_default();
     hex::encode(Sha256::digest(demanded)).chars().take(16).collect()
 }
 
-fn status(enforced: &Enforced, reported: Option<&StorageStatus>, now: Timestamp) -> StorageStatus {
+fn storage_status(
+    enforced: &EnforceReport,
+    reported: Option<&StorageStatus>,
+    now: Timestamp,
+) -> StorageStatus {
     let (tried_at, conformance) = match &enforced.conformance {
         Some(conformance) => (Some(Time(now)), conformance::rows(conformance)),
         None => (
@@ -174,7 +190,7 @@ fn status(enforced: &Enforced, reported: Option<&StorageStatus>, now: Timestamp)
             reported.map(|status| status.conformance.clone()).unwrap_or_default(),
         ),
     };
-    let state = &enforced.read_back;
+    let state = &enforced.observed;
     let read = StorageStatus {
         read_back_at: Time(now),
         object_lock: state.object_lock && state.default_retention.is_none(),
@@ -183,8 +199,8 @@ fn status(enforced: &Enforced, reported: Option<&StorageStatus>, now: Timestamp)
         calls_expiration_days: state.calls_expiration_days(),
         tried_at,
         conformance,
-        gaps: gaps(enforced),
-        unknown_principals: enforced.left_out.clone(),
+        gaps: limitations(enforced),
+        unknown_principals: enforced.unknown_principals.clone(),
         demanded: reported.map(|status| status.demanded.clone()).unwrap_or_default(),
     };
     // An operator that was just started reads back at once; the time alone is nothing new for five minutes.
@@ -198,14 +214,14 @@ fn status(enforced: &Enforced, reported: Option<&StorageStatus>, now: Timestamp)
 }
 
 /// What the store's policies cannot say, and what of the configuration is weaker than required or not shown.
-fn gaps(enforced: &Enforced) -> Vec<String> {
-    let of_policy = enforced.gaps.iter().map(ToString::to_string);
-    let gaps = of_policy.chain(enforced.read_back.gaps());
-    gaps.take(MOST_GAPS).map(|gap| gap.chars().take(LONGEST_GAP).collect()).collect()
+fn limitations(enforced: &EnforceReport) -> Vec<String> {
+    let of_policy = enforced.limitations.iter().map(ToString::to_string);
+    let gaps = of_policy.chain(enforced.observed.limitations());
+    gaps.take(MAX_LIMITATIONS).map(|gap| gap.chars().take(MAX_LIMITATION_CHARS).collect()).collect()
 }
 
 /// What was read back, and nothing else: access is told by `AccessRestricted`, what the store lacks by its status.
-fn read_back(state: &BucketState) -> String {
+fn describe_read_back(state: &BucketState) -> String {
     let parts = match &state.lifecycle {
         Some(_) => "Object Lock, versioning, lifecycle and policy",
         None => {
@@ -216,7 +232,7 @@ fn read_back(state: &BucketState) -> String {
 }
 
 /// All that was changed.
-pub(super) fn joined(changes: &[Change]) -> String {
+pub(super) fn describe_changes(changes: &[StoreChange]) -> String {
     let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
     changes.join("; ")
 }

@@ -7,65 +7,66 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client, ResourceExt};
 
-use super::dereference::Dereferenced;
-use super::names::MANAGER;
+use super::dereference::ObservedSite;
+use super::names::FIELD_MANAGER;
 use crate::api::Site;
 use crate::controllers::kit::error::ApiError;
-use crate::controllers::kit::meta::{Seen, patch_finalizers};
-use crate::controllers::kit::reference::Found;
+use crate::controllers::kit::meta::{ObservedMeta, patch_finalizers};
+use crate::controllers::kit::reference::ReferencedSecret;
 
 /// What the finalizer of a Site begins with; its name follows.
-const FINALIZER: &str = "toezicht.dev/holds-of-";
+const SECRET_FINALIZER_PREFIX: &str = "toezicht.dev/holds-of-";
 
 /// A Secret whose finalizers are to be changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Change<'a> {
+struct FinalizerChange<'a> {
     name: &'a str,
-    found: &'a Found,
+    found: &'a ReferencedSecret,
     finalizers: Vec<String>,
 }
 
 /// Puts the finalizer on the Secrets that `site` needs to reach its bucket, while something may be kept for its holds, and
 /// takes it off all others. Whether there is one to be taken off later.
-pub async fn guard(
+pub async fn ensure_secret_finalizers(
     client: &Client,
     site: &Site,
-    found: &Dereferenced,
+    observed: &ObservedSite,
     is_held: bool,
 ) -> Result<bool, ApiError> {
     let secrets = Api::<Secret>::namespaced(client.clone(), &site.namespace().unwrap_or_default());
-    for change in changes(site, found, is_held) {
-        let seen = Seen {
+    for change in finalizer_changes(site, observed, is_held) {
+        let seen = ObservedMeta {
             name: change.name,
-            uid: change.found.keeping.uid.as_deref(),
-            version: Some(&change.found.version),
+            uid: change.found.finalizer_state.uid.as_deref(),
+            resource_version: Some(&change.found.resource_version),
         };
-        patch_finalizers(&secrets, seen, &change.finalizers, MANAGER).await?;
+        patch_finalizers(&secrets, seen, &change.finalizers, FIELD_MANAGER).await?;
     }
     Ok(is_held)
 }
 
-fn changes<'a>(site: &Site, found: &'a Dereferenced, is_held: bool) -> Vec<Change<'a>> {
+fn finalizer_changes<'a>(site: &Site, observed: &'a ObservedSite, is_held: bool) -> Vec<FinalizerChange<'a>> {
     let storage = &site.spec.storage;
     let authority = storage.ca_ref.as_ref().map(|reference| reference.name.as_str());
-    let finalizer = format!("{FINALIZER}{}", site.name_any());
-    let change = |secrets: &'a BTreeMap<String, Found>, needed: Option<&str>| -> Vec<Change<'a>> {
-        let changes = secrets.iter().filter_map(|(name, found)| {
-            let is_needed = is_held && needed == Some(name.as_str());
-            let finalizers = changed(found, &finalizer, is_needed)?;
-            Some(Change { name, found, finalizers })
-        });
-        changes.collect()
-    };
+    let finalizer = format!("{SECRET_FINALIZER_PREFIX}{}", site.name_any());
+    let change =
+        |secrets: &'a BTreeMap<String, ReferencedSecret>, needed: Option<&str>| -> Vec<FinalizerChange<'a>> {
+            let changes = secrets.iter().filter_map(|(name, found)| {
+                let is_needed = is_held && needed == Some(name.as_str());
+                let finalizers = desired_finalizers(found, &finalizer, is_needed)?;
+                Some(FinalizerChange { name, found, finalizers })
+            });
+            changes.collect()
+        };
     let operator = storage.operator.credentials_ref.as_ref().map(|secret| secret.name.as_str());
-    let mut changes = change(&found.store_secrets, operator);
-    changes.extend(change(&found.camera_secrets.authorities, authority));
+    let mut changes = change(&observed.store_secrets, operator);
+    changes.extend(change(&observed.camera_secrets.ca_certificates, authority));
     changes
 }
 
 /// The finalizers of `found` with or without `finalizer`; `None`: they are so, or cannot be changed so.
-fn changed(found: &Found, finalizer: &str, is_needed: bool) -> Option<Vec<String>> {
-    let keeping = &found.keeping;
+fn desired_finalizers(found: &ReferencedSecret, finalizer: &str, is_needed: bool) -> Option<Vec<String>> {
+    let keeping = &found.finalizer_state;
     let has = keeping.finalizers.iter().any(|name| name == finalizer);
     if has == is_needed || is_needed && keeping.is_deleting {
         return None;
@@ -81,67 +82,68 @@ mod tests {
     use crate::controllers::site::fixtures::{Fixture, fixture};
 
     fn finalizers(fixture: &mut Fixture, secret: &str) -> Vec<String> {
-        let secrets = &mut fixture.found.store_secrets;
-        secrets.get_mut(secret).unwrap().keeping.finalizers.clone()
+        let secrets = &mut fixture.observed.store_secrets;
+        secrets.get_mut(secret).unwrap().finalizer_state.finalizers.clone()
     }
 
     /// Does what is to be done; which Secrets that was.
-    fn guarded(fixture: &mut Fixture, is_held: bool) -> Vec<String> {
-        let done: Vec<(String, Vec<String>)> = changes(&fixture.site, &fixture.found, is_held)
+    fn apply_changes(fixture: &mut Fixture, is_held: bool) -> Vec<String> {
+        let done: Vec<(String, Vec<String>)> = finalizer_changes(&fixture.site, &fixture.observed, is_held)
             .into_iter()
             .map(|change| (change.name.to_owned(), change.finalizers))
             .collect();
         for (name, finalizers) in &done {
-            let secret = fixture.found.store_secrets.get_mut(name).unwrap();
-            secret.keeping.finalizers.clone_from(finalizers);
+            let secret = fixture.observed.store_secrets.get_mut(name).unwrap();
+            secret.finalizer_state.finalizers.clone_from(finalizers);
         }
         done.into_iter().map(|(name, _)| name).collect()
     }
 
     #[test]
-    fn the_operators_secret_stays_while_something_is_held_and_no_longer() {
+    fn operator_secret_has_finalizer_only_while_holds_exist() {
         let mut fixture = fixture();
-        let secrets = &mut fixture.found.store_secrets;
+        let secrets = &mut fixture.observed.store_secrets;
         let theirs = "example.nl/theirs".to_owned();
         let other = "toezicht.dev/holds-of-dillenburcht".to_owned();
-        secrets.get_mut("s3-operator").unwrap().keeping.finalizers = vec![theirs.clone(), other.clone()];
-        assert!(guarded(&mut fixture, false).is_empty());
-        assert_eq!(guarded(&mut fixture, true), ["s3-operator"]);
+        secrets.get_mut("s3-operator").unwrap().finalizer_state.finalizers =
+            vec![theirs.clone(), other.clone()];
+        assert!(apply_changes(&mut fixture, false).is_empty());
+        assert_eq!(apply_changes(&mut fixture, true), ["s3-operator"]);
         let ours = "toezicht.dev/holds-of-zwembad".to_owned();
         assert_eq!(finalizers(&mut fixture, "s3-operator"), [theirs.clone(), other.clone(), ours.clone()]);
-        assert!(guarded(&mut fixture, true).is_empty(), "once");
+        assert!(apply_changes(&mut fixture, true).is_empty(), "once");
 
         // The Site is told to use another: that one stays, and the first may go.
         fixture.site.spec.storage.operator.credentials_ref =
             Some(crate::api::LocalRef { name: "s3-recorder".into() });
-        let mut changed = guarded(&mut fixture, true);
+        let mut changed = apply_changes(&mut fixture, true);
         changed.sort();
         assert_eq!(changed, ["s3-operator", "s3-recorder"]);
         assert_eq!(finalizers(&mut fixture, "s3-operator"), [theirs, other]);
         assert_eq!(finalizers(&mut fixture, "s3-recorder"), [ours]);
-        assert_eq!(guarded(&mut fixture, false), ["s3-recorder"]);
+        assert_eq!(apply_changes(&mut fixture, false), ["s3-recorder"]);
     }
 
     #[test]
-    fn one_that_is_going_can_be_let_go_and_not_be_kept() {
+    fn deleting_secret_can_lose_but_not_gain_finalizer() {
         let mut fixture = fixture();
         let secret = |fixture: &mut Fixture| {
-            let secrets = &mut fixture.found.store_secrets;
-            secrets.get_mut("s3-operator").unwrap().keeping.is_deleting = true;
+            let secrets = &mut fixture.observed.store_secrets;
+            secrets.get_mut("s3-operator").unwrap().finalizer_state.is_deleting = true;
         };
         secret(&mut fixture);
-        assert!(guarded(&mut fixture, true).is_empty());
+        assert!(apply_changes(&mut fixture, true).is_empty());
         let mut kept = super::super::fixtures::fixture();
-        guarded(&mut kept, true);
+        apply_changes(&mut kept, true);
         secret(&mut kept);
-        assert!(guarded(&mut kept, true).is_empty());
-        assert_eq!(guarded(&mut kept, false), ["s3-operator"]);
+        assert!(apply_changes(&mut kept, true).is_empty());
+        assert_eq!(apply_changes(&mut kept, false), ["s3-operator"]);
     }
 
     #[test]
-    fn the_finalizer_is_a_name_that_the_api_server_takes() {
+    fn secret_finalizer_is_a_valid_qualified_name() {
         let longest = "a".repeat(40);
-        let name = format!("{FINALIZER}{longest}");
+        let name = format!("{SECRET_FINALIZER_PREFIX}{longest}");
         let (domain, name) = name.split_once('/').unwrap();
         assert_eq!(domain, "toezicht.dev");
         assert!(name.len() <= 63);

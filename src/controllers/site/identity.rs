@@ -17,7 +17,7 @@ const TOKEN_BYTES: usize = 32;
 
 /// What recorders serve their status with.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Identity {
+pub struct StatusApiIdentity {
     /// Certificate, key and token.
     pub api: StatusApi,
     /// When a new one is made: in the last third of the certificate's life.
@@ -40,16 +40,20 @@ impl Failure for IdentityError {
 }
 
 /// The identity that the recorders have, while it is good; else a new one.
-pub fn keep_or_make(existing: Option<&StatusApi>, now: Timestamp) -> Result<Identity, IdentityError> {
-    let kept = existing.and_then(|api| Some(Identity { api: api.clone(), renew_at: renewal(api)? }));
-    match kept.filter(|identity| now < identity.renew_at) {
+pub fn ensure_identity(
+    existing: Option<&StatusApi>,
+    now: Timestamp,
+) -> Result<StatusApiIdentity, IdentityError> {
+    let current =
+        existing.and_then(|api| Some(StatusApiIdentity { api: api.clone(), renew_at: renewal_time(api)? }));
+    match current.filter(|identity| now < identity.renew_at) {
         Some(identity) => Ok(identity),
-        None => make(now),
+        None => issue(now),
     }
 }
 
 /// When `api` is due; `None` where it is not one that this module made.
-fn renewal(api: &StatusApi) -> Option<Timestamp> {
+fn renewal_time(api: &StatusApi) -> Option<Timestamp> {
     let (_, pem) = parse_x509_pem(api.cert_pem.as_bytes()).ok()?;
     let certificate = pem.parse_x509().ok()?;
     let validity = certificate.validity();
@@ -66,7 +70,7 @@ fn renewal(api: &StatusApi) -> Option<Timestamp> {
     (is_ours && is_pair && is_token).then_some(until - third)
 }
 
-fn make(now: Timestamp) -> Result<Identity, IdentityError> {
+fn issue(now: Timestamp) -> Result<StatusApiIdentity, IdentityError> {
     let key = KeyPair::generate()?;
     let mut params = CertificateParams::new([STATUS_SERVER_NAME.to_owned()])?;
     params.distinguished_name.push(DnType::CommonName, STATUS_SERVER_NAME);
@@ -86,8 +90,8 @@ fn make(now: Timestamp) -> Result<Identity, IdentityError> {
         key_pem: Secret::new(key.serialize_pem()),
         token: Secret::new(hex::encode(rand::random::<[u8; TOKEN_BYTES]>())),
     };
-    let renew_at = renewal(&api).ok_or(IdentityError(rcgen::Error::CouldNotParseCertificate))?;
-    Ok(Identity { api, renew_at })
+    let renew_at = renewal_time(&api).ok_or(IdentityError(rcgen::Error::CouldNotParseCertificate))?;
+    Ok(StatusApiIdentity { api, renew_at })
 }
 
 #[cfg(test)]
@@ -99,10 +103,10 @@ mod tests {
     }
 
     #[test]
-    fn an_identity_is_kept_for_two_thirds_of_its_life() {
-        let made = keep_or_make(None, now()).unwrap();
+    fn identity_is_renewed_after_two_thirds_of_its_lifetime() {
+        let made = ensure_identity(None, now()).unwrap();
         let after = |days: i64| {
-            keep_or_make(Some(&made.api), now() + jiff::SignedDuration::from_hours(24 * days)).unwrap()
+            ensure_identity(Some(&made.api), now() + jiff::SignedDuration::from_hours(24 * days)).unwrap()
         };
         assert_eq!(after(0), made);
         assert_eq!(after(240), made);
@@ -112,9 +116,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_a_pair_for_this_name_is_made_anew() {
-        let made = keep_or_make(None, now()).unwrap().api;
-        let other = keep_or_make(None, now()).unwrap().api;
+    fn mismatched_identity_is_replaced() {
+        let made = ensure_identity(None, now()).unwrap().api;
+        let other = ensure_identity(None, now()).unwrap().api;
         let spoiled = [
             StatusApi { key_pem: other.key_pem.clone(), ..made.clone() },
             StatusApi { cert_pem: "no certificate".into(), ..made.clone() },
@@ -122,9 +126,9 @@ mod tests {
             StatusApi { token: Secret::new(""), ..made.clone() },
         ];
         for api in spoiled {
-            let again = keep_or_make(Some(&api), now()).unwrap();
+            let again = ensure_identity(Some(&api), now()).unwrap();
             assert_ne!(again.api, api);
-            assert_eq!(keep_or_make(Some(&again.api), now()).unwrap(), again);
+            assert_eq!(ensure_identity(Some(&again.api), now()).unwrap(), again);
         }
     }
 }

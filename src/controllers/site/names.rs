@@ -7,21 +7,22 @@ use kube::ResourceExt;
 use crate::api::Site;
 
 /// Field manager of what this controller applies.
-pub const MANAGER: &str = "toezicht/site";
+pub const FIELD_MANAGER: &str = "toezicht/site";
 /// Field manager of the annotation that makes a kubelet look at a pod's configuration at once.
-pub const NUDGER: &str = "toezicht/site-nudge";
+pub const CONFIG_TOUCH_MANAGER: &str = "toezicht/site-nudge";
 /// Finalizer that keeps a Site until its recorders are gone.
 pub const FINALIZER: &str = "toezicht.dev/recorders";
 /// Label with the name of the Site.
 pub const SITE_LABEL: &str = "toezicht.dev/site";
 /// Labels that every recorder pod has.
-pub const RECORDERS: &str = "app.kubernetes.io/managed-by=toezicht,app.kubernetes.io/component=recorder";
+pub const RECORDER_SELECTOR: &str =
+    "app.kubernetes.io/managed-by=toezicht,app.kubernetes.io/component=recorder";
 /// Annotation of a recorder pod with the revision of the configuration that it should follow.
-pub const REVISION: &str = "toezicht.dev/config-revision";
+pub const REVISION_ANNOTATION: &str = "toezicht.dev/config-revision";
 
 /// Names of a Site's children.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Names {
+pub struct ChildNames {
     /// Namespace of all.
     pub namespace: String,
     /// The Site itself.
@@ -34,7 +35,7 @@ pub struct Names {
     pub config: String,
 }
 
-impl Names {
+impl ChildNames {
     /// The names that `site` gives.
     pub fn of(site: &Site) -> Self {
         let name = site.name_any();

@@ -12,7 +12,7 @@ use k8s_openapi::api::core::v1 as core;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::names::Names;
+use super::names::ChildNames;
 use super::pod;
 use crate::api::RecorderSettings;
 use crate::contract::{CONFIG_KEY, HEALTH_PORT, RecorderConfig, STATUS_PORT};
@@ -20,13 +20,13 @@ use crate::controllers::config::OperatorConfig;
 use crate::controllers::kit::quantity;
 
 /// Type of the Secret with the recorders' configuration.
-pub const CONFIG_TYPE: &str = "toezicht.dev/recorder-config";
+pub const CONFIG_SECRET_TYPE: &str = "toezicht.dev/recorder-config";
 /// Volume with segments that wait for their upload.
-pub const SPOOL: &str = "spool";
+pub const SPOOL_VOLUME: &str = "spool";
 
 /// What the recorder pods are to be.
 #[derive(Clone, Copy, Debug)]
-pub struct Pods<'a> {
+pub struct RecorderPods<'a> {
     /// How many.
     pub count: u32,
     /// As the Site wants them.
@@ -34,11 +34,11 @@ pub struct Pods<'a> {
     /// As the cluster's administrators want them.
     pub config: &'a OperatorConfig,
     /// They use workload identity at the store.
-    pub is_ambient: bool,
+    pub has_workload_identity: bool,
 }
 
 /// The recorders' ServiceAccount: a name without any right, and without a token to show for it.
-pub fn account(names: &Names, owner: &[OwnerReference]) -> core::ServiceAccount {
+pub fn service_account(names: &ChildNames, owner: &[OwnerReference]) -> core::ServiceAccount {
     core::ServiceAccount {
         metadata: metadata(names, &names.recorder, owner),
         automount_service_account_token: Some(false),
@@ -47,7 +47,7 @@ pub fn account(names: &Names, owner: &[OwnerReference]) -> core::ServiceAccount 
 }
 
 /// The headless Service that gives each recorder its name.
-pub fn service(names: &Names, owner: &[OwnerReference]) -> core::Service {
+pub fn service(names: &ChildNames, owner: &[OwnerReference]) -> core::Service {
     let port = |name: &str, port: u16| core::ServicePort {
         name: Some(name.to_owned()),
         port: i32::from(port),
@@ -60,7 +60,10 @@ pub fn service(names: &Names, owner: &[OwnerReference]) -> core::Service {
         spec: Some(core::ServiceSpec {
             cluster_ip: Some("None".to_owned()),
             selector: Some(names.selector()),
-            ports: Some(vec![port(pod::STATUS, STATUS_PORT), port(pod::HEALTH, HEALTH_PORT)]),
+            ports: Some(vec![
+                port(pod::STATUS_PORT_NAME, STATUS_PORT),
+                port(pod::HEALTH_PORT_NAME, HEALTH_PORT),
+            ]),
             // A recorder that is not ready must be found to be asked why.
             publish_not_ready_addresses: Some(true),
             ..core::ServiceSpec::default()
@@ -70,19 +73,23 @@ pub fn service(names: &Names, owner: &[OwnerReference]) -> core::Service {
 }
 
 /// The Secret with the recorders' configuration.
-pub fn config(names: &Names, owner: &[OwnerReference], document: &RecorderConfig) -> core::Secret {
+pub fn config_secret(
+    names: &ChildNames,
+    owner: &[OwnerReference],
+    document: &RecorderConfig,
+) -> core::Secret {
     // The document is plain data with texts as keys, which can always be written.
     let bytes = serde_json::to_vec(document).unwrap_or_default();
     core::Secret {
         metadata: metadata(names, &names.config, owner),
-        type_: Some(CONFIG_TYPE.to_owned()),
+        type_: Some(CONFIG_SECRET_TYPE.to_owned()),
         data: Some([(CONFIG_KEY.to_owned(), ByteString(bytes))].into()),
         ..core::Secret::default()
     }
 }
 
 /// The StatefulSet of the recorders.
-pub fn workload(names: &Names, owner: &[OwnerReference], pods: &Pods<'_>) -> StatefulSet {
+pub fn stateful_set(names: &ChildNames, owner: &[OwnerReference], pods: &RecorderPods<'_>) -> StatefulSet {
     let spool = &pods.settings.spool;
     let claim = spool.storage_class.as_ref().map(|class| spool_claim(names, class, &spool.size));
     StatefulSet {
@@ -91,7 +98,7 @@ pub fn workload(names: &Names, owner: &[OwnerReference], pods: &Pods<'_>) -> Sta
             replicas: Some(i32::try_from(pods.count).unwrap_or(i32::MAX)),
             service_name: Some(names.recorder.clone()),
             selector: LabelSelector { match_labels: Some(names.selector()), match_expressions: None },
-            template: pod::template(names, pods),
+            template: pod::pod_template(names, pods),
             // Recorders do not depend on each other: a dead one must not hold up the others.
             pod_management_policy: Some("Parallel".to_owned()),
             update_strategy: Some(StatefulSetUpdateStrategy {
@@ -118,26 +125,26 @@ pub fn workload(names: &Names, owner: &[OwnerReference], pods: &Pods<'_>) -> Sta
 
 /// Whether `live` can be made `desired`: most of a StatefulSet's spec can only be set when it is created.
 pub fn can_be_updated(desired: &StatefulSet, live: &StatefulSet) -> bool {
-    let fixed = |set: &StatefulSet| {
+    let immutable_fields = |set: &StatefulSet| {
         let spec = set.spec.clone().unwrap_or_default();
         let claims = spec.volume_claim_templates.unwrap_or_default();
-        let claims: Vec<_> = claims.into_iter().map(|claim| claim.spec.map(fixed_claim)).collect();
+        let claims: Vec<_> = claims.into_iter().map(|claim| claim.spec.map(immutable_claim_fields)).collect();
         (spec.selector, spec.service_name, spec.pod_management_policy, claims)
     };
-    fixed(desired) == fixed(live)
+    immutable_fields(desired) == immutable_fields(live)
 }
 
 /// The parts of a claim that we set, in a form that can be compared.
-fn fixed_claim(spec: core::PersistentVolumeClaimSpec) -> (Option<String>, Option<i128>) {
+fn immutable_claim_fields(spec: core::PersistentVolumeClaimSpec) -> (Option<String>, Option<i128>) {
     let requests = spec.resources.and_then(|resources| resources.requests).unwrap_or_default();
-    (spec.storage_class_name, requests.get("storage").and_then(|size| quantity::millis(&size.0)))
+    (spec.storage_class_name, requests.get("storage").and_then(|size| quantity::parse_millis(&size.0)))
 }
 
-fn spool_claim(names: &Names, class: &str, size: &str) -> core::PersistentVolumeClaim {
+fn spool_claim(names: &ChildNames, class: &str, size: &str) -> core::PersistentVolumeClaim {
     let storage = k8s_openapi::apimachinery::pkg::api::resource::Quantity(size.to_owned());
     core::PersistentVolumeClaim {
         metadata: ObjectMeta {
-            name: Some(SPOOL.to_owned()),
+            name: Some(SPOOL_VOLUME.to_owned()),
             labels: Some(names.labels()),
             ..ObjectMeta::default()
         },
@@ -154,7 +161,7 @@ fn spool_claim(names: &Names, class: &str, size: &str) -> core::PersistentVolume
     }
 }
 
-fn metadata(names: &Names, name: &str, owner: &[OwnerReference]) -> ObjectMeta {
+fn metadata(names: &ChildNames, name: &str, owner: &[OwnerReference]) -> ObjectMeta {
     ObjectMeta {
         name: Some(name.to_owned()),
         namespace: Some(names.namespace.clone()),

@@ -5,77 +5,82 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::apply::Applied;
-use super::dereference::Dereferenced;
-use super::found::Bucket;
-use super::recording::Answer;
-use super::validate::Valid;
+use super::apply::AppliedPlan;
+use super::dereference::ObservedSite;
+use super::found::BucketEvaluation;
+use super::recording::ShardReply;
+use super::validate::ValidSite;
 use crate::api::{Camera, Site};
 use crate::contract::Gap;
-use crate::controllers::buckets::{Follow, OpenBucket};
-use crate::protocol::live_view::embargo;
+use crate::controllers::buckets::{HoldAck, SiteBucket};
+use crate::protocol::live_view::effective_embargo;
 
 /// The bucket, if the store says that it is the Site's, or said so and does not answer now. Where it is not as it must be,
 /// nothing is recorded; what is there is looked after all the same (article 6).
-pub fn opened(
+pub fn site_bucket(
     site: &Site,
-    found: &Dereferenced,
-    valid: &Valid,
-    bucket: &Bucket,
-    applied: Option<&Applied>,
-    answers: &[Answer],
-) -> Option<OpenBucket> {
+    observed: &ObservedSite,
+    valid: &ValidSite,
+    bucket: &BucketEvaluation,
+    applied: Option<&AppliedPlan>,
+    replies: &[ShardReply],
+) -> Option<SiteBucket> {
     if !bucket.is_ours() {
         return None;
     }
-    let recorders = applied.map_or(Follow::Unknown, |applied| follow(applied, answers));
-    let open = of_deleted(site, found, valid, recorders)?;
-    Some(OpenBucket { gaps: gaps(answers), ..open })
+    let hold_ack = applied.map_or(HoldAck::Unknown, |applied| evaluate_hold_ack(applied, replies));
+    let open = deleted_site_bucket(site, observed, valid, hold_ack)?;
+    Some(SiteBucket { gaps: reported_gaps(replies), ..open })
 }
 
 /// That of a Site that is being deleted: it was as it must be, and is not changed any more.
-pub fn of_deleted(site: &Site, found: &Dereferenced, valid: &Valid, recorders: Follow) -> Option<OpenBucket> {
+pub fn deleted_site_bucket(
+    site: &Site,
+    observed: &ObservedSite,
+    valid: &ValidSite,
+    hold_ack: HoldAck,
+) -> Option<SiteBucket> {
     let access = valid.access.as_ref()?;
-    let policy = found.policy.as_ref().map(|policy| &policy.spec);
-    Some(OpenBucket {
+    let policy = observed.policy.as_ref().map(|policy| &policy.spec);
+    Some(SiteBucket {
         operator: access.operator.clone(),
         ceilings: valid.ceilings.clone()?,
-        embargo: embargo(&site.name_any(), site.spec.live_view, policy),
-        recorders,
-        cameras: cameras(found),
+        embargo: effective_embargo(&site.name_any(), site.spec.live_view, policy),
+        hold_ack,
+        cameras: camera_creation_times(observed),
         gaps: BTreeMap::new(),
     })
 }
 
-fn cameras(found: &Dereferenced) -> BTreeMap<String, Timestamp> {
+fn camera_creation_times(observed: &ObservedSite) -> BTreeMap<String, Timestamp> {
     let declared = |camera: &Camera| Some(camera.metadata.creation_timestamp.as_ref()?.0);
-    let cameras = found.cameras.iter();
+    let cameras = observed.cameras.iter();
     cameras.filter_map(|camera| Some((camera.name_any(), declared(camera)?))).collect()
 }
 
 /// The holds that every recorder follows. One that does not answer, or that may still have an upload under way which began
 /// before, leaves it unknown; so do recorders that are to go and have something in their spools, and those that are going:
 /// they are not told any more.
-fn follow(applied: &Applied, answers: &[Answer]) -> Follow {
-    if applied.waits_for > 0 || applied.leaving > 0 {
-        return Follow::Unknown;
+fn evaluate_hold_ack(applied: &AppliedPlan, replies: &[ShardReply]) -> HoldAck {
+    if applied.pending_segments > 0 || applied.leaving_pods > 0 {
+        return HoldAck::Unknown;
     }
     let Some(running) = &applied.recorders else {
-        return Follow::NoRecorders;
+        return HoldAck::NoRecorders;
     };
-    let follows = |answer: &Answer| {
+    let has_acknowledged = |answer: &ShardReply| {
         let status = answer.status.as_ref();
-        status.is_ok_and(|status| status.follows(&running.expected.revision))
+        status.is_ok_and(|status| status.has_acknowledged(&running.expected.revision))
     };
-    if !answers.iter().all(follows) {
-        return Follow::Unknown;
+    if !replies.iter().all(has_acknowledged) {
+        return HoldAck::Unknown;
     }
-    Follow::Holds(running.expected.holds.clone())
+    HoldAck::Acknowledged(running.expected.holds.clone())
 }
 
-fn gaps(answers: &[Answer]) -> BTreeMap<String, Vec<Gap>> {
+fn reported_gaps(replies: &[ShardReply]) -> BTreeMap<String, Vec<Gap>> {
     let reports =
-        answers.iter().filter_map(|answer| answer.status.as_ref().ok()).flat_map(|status| &status.cameras);
+        replies.iter().filter_map(|answer| answer.status.as_ref().ok()).flat_map(|status| &status.cameras);
     reports
         .filter(|report| !report.gaps.is_empty())
         .map(|report| (report.name.clone(), report.gaps.clone()))
@@ -89,22 +94,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn recorders_that_are_going_leave_it_unknown() {
+    fn leaving_recorders_make_hold_ack_unknown() {
         let expected = fixture().plan().recorders.unwrap().expected;
-        let holds = Follow::Holds(expected.holds.clone());
-        let mut applied = Applied {
+        let holds = HoldAck::Acknowledged(expected.holds.clone());
+        let mut applied = AppliedPlan {
             recorders: Some(AppliedRecorders { expected, pods: Vec::new() }),
-            ..Applied::default()
+            ..AppliedPlan::default()
         };
-        assert_eq!(follow(&applied, &[]), holds);
-        applied.leaving = 1;
-        assert_eq!(follow(&applied, &[]), Follow::Unknown);
-        (applied.leaving, applied.waits_for) = (0, 1);
-        assert_eq!(follow(&applied, &[]), Follow::Unknown);
+        assert_eq!(evaluate_hold_ack(&applied, &[]), holds);
+        applied.leaving_pods = 1;
+        assert_eq!(evaluate_hold_ack(&applied, &[]), HoldAck::Unknown);
+        (applied.leaving_pods, applied.pending_segments) = (0, 1);
+        assert_eq!(evaluate_hold_ack(&applied, &[]), HoldAck::Unknown);
         // None is to be there any more.
-        (applied.leaving, applied.waits_for, applied.recorders) = (1, 0, None);
-        assert_eq!(follow(&applied, &[]), Follow::Unknown);
-        applied.leaving = 0;
-        assert_eq!(follow(&applied, &[]), Follow::NoRecorders);
+        (applied.leaving_pods, applied.pending_segments, applied.recorders) = (1, 0, None);
+        assert_eq!(evaluate_hold_ack(&applied, &[]), HoldAck::Unknown);
+        applied.leaving_pods = 0;
+        assert_eq!(evaluate_hold_ack(&applied, &[]), HoldAck::NoRecorders);
     }
 }

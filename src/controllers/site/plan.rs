@@ -7,30 +7,30 @@ use k8s_openapi::api::core::v1::{Secret, Service, ServiceAccount};
 use kube::Resource;
 use sha2::{Digest, Sha256};
 
-use super::dereference::Dereferenced;
-use super::found::Bucket;
-use super::identity::Identity;
-use super::objects::{self, Pods};
+use super::dereference::ObservedSite;
+use super::found::BucketEvaluation;
+use super::identity::StatusApiIdentity;
+use super::objects::{self, RecorderPods};
 use super::target;
-use super::told::{self, Widened};
-use super::validate::Valid;
+use super::told::{self, Widening};
+use super::validate::ValidSite;
 use crate::api::{Days, Site};
 use crate::contract::{CameraConfig, FORMAT, RecorderConfig, StatusApi};
-use crate::controllers::buckets::Coverings;
+use crate::controllers::buckets::HoldScopes;
 use crate::controllers::config::OperatorConfig;
 use crate::protocol::{Windows, shard};
 
 /// Of the spool's volume, what segments may take: the kubelet evicts a pod that fills its volume to the brim.
-const SPOOL_PERCENT: u64 = 90;
+const USABLE_SPOOL_PERCENT: u64 = 90;
 /// More than a revision and the name of the holds' field add to a configuration.
-const ENVELOPE: usize = 128;
+const RESERVED_BYTES: usize = 128;
 /// Letters of a revision.
-const REVISION: usize = 16;
+const REVISION_LENGTH: usize = 16;
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// What should be there.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Plan {
+pub struct SitePlan {
     /// The recorders; `None`: nothing has to be recorded yet, and nothing was.
     pub recorders: Option<RecorderPlan>,
 }
@@ -39,20 +39,20 @@ pub struct Plan {
 #[derive(Clone, Debug, PartialEq)]
 pub struct RecorderPlan {
     /// Who they are to the cluster: nobody.
-    pub account: ServiceAccount,
+    pub service_account: ServiceAccount,
     /// Their names in DNS.
     pub service: Service,
     /// What they know.
-    pub config: Secret,
+    pub config_secret: Secret,
     /// Themselves.
     pub workload: StatefulSet,
     /// What they should say of themselves.
-    pub expected: Expected,
+    pub expected: ExpectedRecorders,
 }
 
 /// What the recorders should say of themselves.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Expected {
+pub struct ExpectedRecorders {
     /// How many pods there should be.
     pub pods: u32,
     /// Which configuration they should follow.
@@ -60,9 +60,9 @@ pub struct Expected {
     /// How they are asked.
     pub api: StatusApi,
     /// The holds that they follow when they follow this configuration: all that these cover they seal.
-    pub holds: Coverings,
+    pub holds: HoldScopes,
     /// How much more than that they seal; `None`: nothing more.
-    pub widened: Option<Widened>,
+    pub widening: Option<Widening>,
 }
 
 /// What follows from all that was found.
@@ -71,64 +71,70 @@ pub struct Expected {
 /// not record, they stay without a window in which they may, so that what waits in a spool is uploaded.
 pub fn plan(
     site: &Site,
-    found: &Dereferenced,
-    valid: &Valid,
-    bucket: &Bucket,
-    identity: &Identity,
-    held: Option<Coverings>,
+    observed: &ObservedSite,
+    valid: &ValidSite,
+    bucket: &BucketEvaluation,
+    identity: &StatusApiIdentity,
+    held: Option<HoldScopes>,
     config: &OperatorConfig,
-) -> Plan {
+) -> SitePlan {
     let may_record = valid.accepted.is_true() && bucket.may_record();
-    if !may_record && found.pods.is_none() {
-        return Plan { recorders: None };
+    if !may_record && observed.replicas.is_none() {
+        return SitePlan { recorders: None };
     }
     // Until the ledger has been read, what recorders know of holds stays.
-    let held = held.or_else(|| Some(found.config.as_ref()?.holds.clone()));
+    let held = held.or_else(|| Some(observed.recorder_config.as_ref()?.holds.clone()));
     let held = held.unwrap_or_default();
-    let Some(document) = document(site, found, valid, identity, &held, may_record) else {
-        return Plan { recorders: None };
+    let Some(document) = build_config(site, observed, valid, identity, &held, may_record) else {
+        return SitePlan { recorders: None };
     };
     let owner = site.controller_owner_ref(&()).into_iter().collect::<Vec<_>>();
-    let pods =
-        shard::pods(&document.cameras.iter().map(|camera| (camera.name.clone(), camera.shard)).collect());
+    let pods = shard::pod_count(
+        &document.cameras.iter().map(|camera| (camera.name.clone(), camera.shard)).collect(),
+    );
     let settings = &site.spec.recorder;
     let recorders = RecorderPlan {
-        account: objects::account(&valid.names, &owner),
+        service_account: objects::service_account(&valid.names, &owner),
         service: objects::service(&valid.names, &owner),
-        workload: objects::workload(
+        workload: objects::stateful_set(
             &valid.names,
             &owner,
-            &Pods { count: pods, settings, config, is_ambient: site.spec.storage.recorder.ambient },
+            &RecorderPods {
+                count: pods,
+                settings,
+                config,
+                has_workload_identity: site.spec.storage.recorder.ambient,
+            },
         ),
-        expected: Expected {
+        expected: ExpectedRecorders {
             pods,
             revision: document.revision.clone(),
             api: document.status_api.clone(),
             holds: held,
-            widened: told::widened(&document.holds),
+            widening: told::detect_widening(&document.holds),
         },
-        config: objects::config(&valid.names, &owner, &document),
+        config_secret: objects::config_secret(&valid.names, &owner, &document),
     };
-    Plan { recorders: Some(recorders) }
+    SitePlan { recorders: Some(recorders) }
 }
 
 /// The recorders' configuration; `None` where nothing is known to configure them with.
-fn document(
+fn build_config(
     site: &Site,
-    found: &Dereferenced,
-    valid: &Valid,
-    identity: &Identity,
-    held: &Coverings,
+    observed: &ObservedSite,
+    valid: &ValidSite,
+    identity: &StatusApiIdentity,
+    held: &HoldScopes,
     may_record: bool,
 ) -> Option<RecorderConfig> {
-    let previous = found.config.as_ref();
+    let previous = observed.recorder_config.as_ref();
     // Without credentials the recorders keep those they have, for what still waits in their spools.
     let access = valid.access.as_ref();
     let storage = access
         .and_then(|access| access.recorder.clone())
-        .map(target::for_pods)
+        .map(target::with_pod_token)
         .or_else(|| previous.map(|config| config.storage.clone()))?;
-    let ceiling = valid.ceilings.as_ref().map(|ceilings| milliseconds(ceilings.video));
+    let ceiling = valid.ceilings.as_ref().map(|ceilings| days_to_ms(ceilings.video));
     let segment = site.spec.recorder.segment_duration.0.as_millis();
     let mut document = RecorderConfig {
         format: FORMAT,
@@ -138,30 +144,33 @@ fn document(
         storage,
         segment_duration_ms: u64::try_from(segment).unwrap_or(u64::MAX),
         video_ceiling_ms: ceiling.or_else(|| previous.map(|config| config.video_ceiling_ms))?,
-        spool_bytes: valid.spool_bytes / 100 * SPOOL_PERCENT,
-        cameras: cameras(site, previous, found.pods.unwrap_or_default(), valid, may_record),
-        holds: Coverings::new(),
+        spool_bytes: valid.spool_bytes / 100 * USABLE_SPOOL_PERCENT,
+        cameras: camera_configs(site, previous, observed.replicas.unwrap_or_default(), valid, may_record),
+        holds: HoldScopes::new(),
         status_api: identity.api.clone(),
     };
-    document.holds = told::fit(held, told::MOST_BYTES.saturating_sub(bytes(&document).len() + ENVELOPE));
-    Some(revised(document, previous))
+    document.holds = told::fit_to_size(
+        held,
+        told::MAX_CONFIG_BYTES.saturating_sub(to_json(&document).len() + RESERVED_BYTES),
+    );
+    Some(with_revision(document, previous))
 }
 
-fn cameras(
+fn camera_configs(
     site: &Site,
     previous: Option<&RecorderConfig>,
-    there: u32,
-    valid: &Valid,
+    current_pods: u32,
+    valid: &ValidSite,
     may_record: bool,
 ) -> Vec<CameraConfig> {
-    let permitted = if may_record { valid.permission.windows.clone() } else { Windows::never() };
-    let before: BTreeMap<String, u32> = previous
+    let permitted = if may_record { valid.permission.windows.clone() } else { Windows::empty() };
+    let assigned: BTreeMap<String, u32> = previous
         .iter()
         .flat_map(|config| &config.cameras)
         .map(|camera| (camera.name.clone(), camera.shard))
         .collect();
     let names: Vec<String> = valid.cameras.iter().map(|camera| camera.name.clone()).collect();
-    let shards = shard::assign(&before, there, &names, site.spec.recorder.cameras_per_pod);
+    let shards = shard::assign_cameras(&assigned, current_pods, &names, site.spec.recorder.cameras_per_pod);
     let config = |camera: &super::validate::ValidCamera| {
         let source = camera.source.clone();
         Some(CameraConfig {
@@ -179,12 +188,12 @@ fn cameras(
 }
 
 /// The same for recorders that are to go: nothing may be recorded any more, and what waits is uploaded.
-pub fn closed(document: &RecorderConfig) -> RecorderConfig {
+pub fn closing_config(document: &RecorderConfig) -> RecorderConfig {
     let mut closed = document.clone();
     for camera in &mut closed.cameras {
         camera.permitted.clear();
     }
-    revised(closed, Some(document))
+    with_revision(closed, Some(document))
 }
 
 /// `document` with its revision, whatever stands there: that of `previous` if nothing else differs, else one that no
@@ -193,26 +202,26 @@ pub fn closed(document: &RecorderConfig) -> RecorderConfig {
 /// A configuration that returns to an earlier one does not get the earlier one's revision: its hash includes the revision of
 /// `previous`. Otherwise a recorder's earlier answer would acknowledge it, while the recorder follows the configuration in
 /// between, or is about to read it. Without `previous` the certificate and the token are new, so the hash is too.
-fn revised(mut document: RecorderConfig, previous: Option<&RecorderConfig>) -> RecorderConfig {
+fn with_revision(mut document: RecorderConfig, previous: Option<&RecorderConfig>) -> RecorderConfig {
     document.revision = previous.map_or_else(String::new, |previous| previous.revision.clone());
-    if previous != Some(&document) || !is_revision(&document.revision) {
-        let hash = Sha256::digest(bytes(&document));
-        document.revision = hex::encode(hash).chars().take(REVISION).collect();
+    if previous != Some(&document) || !is_valid_revision(&document.revision) {
+        let hash = Sha256::digest(to_json(&document));
+        document.revision = hex::encode(hash).chars().take(REVISION_LENGTH).collect();
     }
     document
 }
 
 /// Whether it can be one of ours: who may write Secrets in the namespace could put anything there.
-fn is_revision(text: &str) -> bool {
-    text.len() == REVISION && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+fn is_valid_revision(text: &str) -> bool {
+    text.len() == REVISION_LENGTH && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
 /// As the Secret has it. A document is plain data with texts as keys, which can always be written.
-fn bytes(document: &RecorderConfig) -> Vec<u8> {
+fn to_json(document: &RecorderConfig) -> Vec<u8> {
     serde_json::to_vec(document).unwrap_or_default()
 }
 
-fn milliseconds(days: Days) -> u64 {
+fn days_to_ms(days: Days) -> u64 {
     u64::from(days.0).saturating_mul(DAY_MS)
 }
 

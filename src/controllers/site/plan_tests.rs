@@ -2,30 +2,30 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::*;
 use crate::api::condition::Reason;
-use crate::contract::{CONFIG_KEY, Covering, Window};
-use crate::controllers::site::fixtures::{Fixture, camera, fixture, good_bucket};
-use crate::controllers::site::found::judge;
+use crate::contract::{CONFIG_KEY, HoldScopeConfig, Window};
+use crate::controllers::site::fixtures::{Fixture, camera, compliant_bucket, fixture};
+use crate::controllers::site::found::evaluate_bucket;
 use crate::storage::EnforceError;
 
-fn document(plan: &Plan) -> RecorderConfig {
-    let data = plan.recorders.as_ref().unwrap().config.data.clone().unwrap();
+fn config_of(plan: &SitePlan) -> RecorderConfig {
+    let data = plan.recorders.as_ref().unwrap().config_secret.data.clone().unwrap();
     serde_json::from_slice(&data[CONFIG_KEY].0).unwrap()
 }
 
 /// The same site a moment later, with what the plan made.
-fn later(fixture: &Fixture, plan: &Plan) -> Fixture {
+fn after_apply(fixture: &Fixture, plan: &SitePlan) -> Fixture {
     let mut fixture = fixture.clone();
-    fixture.found.config = Some(document(plan));
-    fixture.found.pods = Some(1);
+    fixture.observed.recorder_config = Some(config_of(plan));
+    fixture.observed.replicas = Some(1);
     fixture
 }
 
 #[test]
-fn the_configuration_says_all_that_recorders_need() {
+fn recorder_config_is_complete() {
     let plan = fixture().plan();
-    let document = document(&plan);
+    let document = config_of(&plan);
     assert_eq!((document.namespace.as_str(), document.site.as_str()), ("gemeente", "zwembad"));
-    assert_eq!(document.storage.credentials.as_keys().unwrap().access_key_id.reveal(), "s3-recorder");
+    assert_eq!(document.storage.credentials.as_access_key().unwrap().access_key_id.reveal(), "s3-recorder");
     assert_eq!(document.video_ceiling_ms, 28 * DAY_MS);
     assert!(document.spool_bytes < 20 << 30);
     let hal = &document.cameras[0];
@@ -39,9 +39,9 @@ fn the_configuration_says_all_that_recorders_need() {
 }
 
 #[test]
-fn pods_are_restricted_and_have_no_token() {
+fn recorder_pods_are_restricted_without_api_token() {
     let recorders = fixture().plan().recorders.unwrap();
-    assert_eq!(recorders.account.automount_service_account_token, Some(false));
+    assert_eq!(recorders.service_account.automount_service_account_token, Some(false));
     let spec = recorders.workload.spec.unwrap();
     assert_eq!((spec.replicas, spec.pod_management_policy.as_deref()), (Some(1), Some("Parallel")));
     let pod = spec.template.spec.unwrap();
@@ -62,7 +62,7 @@ fn pods_are_restricted_and_have_no_token() {
 }
 
 #[test]
-fn a_spool_with_a_storage_class_is_a_claim() {
+fn spool_with_storage_class_uses_volume_claim() {
     let mut fixture = fixture();
     fixture.site.spec.recorder.spool.storage_class = Some("fast".into());
     let workload = fixture.plan().recorders.unwrap().workload;
@@ -77,73 +77,73 @@ fn a_spool_with_a_storage_class_is_a_claim() {
 }
 
 #[test]
-fn the_same_site_a_moment_later_is_the_same_plan() {
+fn plan_is_stable_for_unchanged_site() {
     let first = fixture();
     let plan = first.plan();
-    let mut again = later(&first, &plan);
+    let mut again = after_apply(&first, &plan);
     again.now += jiff::SignedDuration::from_hours(24 * 30);
     assert_eq!(again.plan(), plan);
 }
 
 #[test]
-fn a_camera_that_comes_moves_no_other_and_a_full_pod_gets_company() {
+fn new_camera_keeps_existing_shards_and_adds_pod_when_full() {
     let mut first = fixture();
     first.site.spec.recorder.cameras_per_pod = 2;
     let plan = first.plan();
-    let mut next = later(&first, &plan);
-    next.found.cameras.insert(0, camera("aula"));
+    let mut next = after_apply(&first, &plan);
+    next.observed.cameras.insert(0, camera("aula"));
     let next_plan = next.plan();
     let shards: Vec<(String, u32)> =
-        document(&next_plan).cameras.into_iter().map(|camera| (camera.name, camera.shard)).collect();
+        config_of(&next_plan).cameras.into_iter().map(|camera| (camera.name, camera.shard)).collect();
     assert_eq!(shards, [("aula".to_owned(), 1), ("hal".to_owned(), 0), ("kassa".to_owned(), 0)]);
     assert_eq!(next_plan.recorders.as_ref().unwrap().expected.pods, 2);
-    assert_ne!(document(&next_plan).revision, document(&plan).revision);
-    assert_eq!(document(&next_plan).status_api, document(&plan).status_api);
+    assert_ne!(config_of(&next_plan).revision, config_of(&plan).revision);
+    assert_eq!(config_of(&next_plan).status_api, config_of(&plan).status_api);
 }
 
 #[test]
-fn nothing_is_recorded_before_the_bucket_is_read_back_nor_when_it_is_taken_away() {
+fn recording_requires_a_read_back_bucket() {
     let first = fixture();
-    let claimed = judge(Err(EnforceError::Claimed), None, first.now);
+    let claimed = evaluate_bucket(Err(EnforceError::ClaimedByOther), None, first.now);
     assert_eq!(claimed.finding.reason, Reason::BucketClaimed);
     assert_eq!(first.plan_with(&claimed).recorders, None);
 
-    let running = later(&first, &first.plan());
-    let stopped = document(&running.plan_with(&claimed));
+    let running = after_apply(&first, &first.plan());
+    let stopped = config_of(&running.plan_with(&claimed));
     assert!(stopped.cameras.iter().all(|camera| camera.permitted.is_empty()));
     assert_eq!(stopped.cameras.len(), 2, "what waits in the spool is uploaded");
 }
 
 #[test]
-fn a_site_that_is_no_longer_accepted_stops_and_keeps_its_way_to_the_store() {
+fn rejected_site_stops_recording_and_keeps_store_credentials() {
     let first = fixture();
-    let mut running = later(&first, &first.plan());
-    running.found.store_secrets.clear();
-    let stopped = document(&running.plan_with(&good_bucket(running.now)));
+    let mut running = after_apply(&first, &first.plan());
+    running.observed.store_secrets.clear();
+    let stopped = config_of(&running.plan_with(&compliant_bucket(running.now)));
     assert!(stopped.cameras.iter().all(|camera| camera.permitted.is_empty()));
-    assert_eq!(stopped.storage.credentials.as_keys().unwrap().access_key_id.reveal(), "s3-recorder");
+    assert_eq!(stopped.storage.credentials.as_access_key().unwrap().access_key_id.reveal(), "s3-recorder");
 }
 
 #[test]
-fn without_cameras_there_are_no_pods() {
+fn site_without_cameras_has_no_pods() {
     let mut fixture = fixture();
-    fixture.found.cameras.clear();
+    fixture.observed.cameras.clear();
     let recorders = fixture.plan().recorders.unwrap();
     assert_eq!((recorders.expected.pods, recorders.workload.spec.unwrap().replicas), (0, Some(0)));
 }
 
 #[test]
-fn what_a_tenant_wrote_or_scaled_makes_no_pods() {
+fn tenant_edits_do_not_add_pods() {
     let first = fixture();
-    let mut next = later(&first, &first.plan());
-    next.found.config.as_mut().unwrap().cameras[0].shard = 4_000_000_000;
+    let mut next = after_apply(&first, &first.plan());
+    next.observed.recorder_config.as_mut().unwrap().cameras[0].shard = 4_000_000_000;
     assert_eq!(next.plan().recorders.unwrap().expected.pods, 1);
-    next.found.pods = Some(i32::MAX.unsigned_abs());
+    next.observed.replicas = Some(i32::MAX.unsigned_abs());
     assert_eq!(next.plan().recorders.unwrap().expected.pods, 1);
 }
 
 #[test]
-fn workload_identity_gives_pods_a_token_for_the_store_alone() {
+fn workload_identity_mounts_store_token_only() {
     let mut fixture = fixture();
     let role = "arn:aws:iam::123456789012:role/toezicht-recorder";
     let recorder = &mut fixture.site.spec.storage.recorder;
@@ -162,7 +162,7 @@ fn workload_identity_gives_pods_a_token_for_the_store_alone() {
     let tried = web_identity(tried.credentials);
     assert_eq!((tried.role_arn.as_str(), tried.token_file), (role, "/of/the/operator".into()));
     let plan = fixture.plan();
-    let web_identity = web_identity(document(&plan).storage.credentials);
+    let web_identity = web_identity(config_of(&plan).storage.credentials);
     assert_eq!(web_identity.role_arn, role);
     let spec = plan.recorders.unwrap().workload.spec.unwrap();
     let pod = spec.template.spec.unwrap();
@@ -177,36 +177,39 @@ fn workload_identity_gives_pods_a_token_for_the_store_alone() {
 }
 
 #[test]
-fn recorders_use_the_proxy_of_the_endpoints_scheme() {
+fn recorders_use_proxy_for_endpoint_scheme() {
     let mut fixture = fixture();
     let with = |proxy: &str| {
-        OperatorConfig::parse(&format!("{}\nproxy: {proxy}", crate::controllers::site::fixtures::CONFIG))
-            .unwrap()
+        OperatorConfig::parse(&format!(
+            "{}\nproxy: {proxy}",
+            crate::controllers::site::fixtures::OPERATOR_CONFIG
+        ))
+        .unwrap()
     };
     fixture.config = with("{http: 'http://plain:1', https: 'http://tunnel:3128', noProxy: 'a.nl'}");
-    let proxy = document(&fixture.plan()).storage.proxy.unwrap();
+    let proxy = config_of(&fixture.plan()).storage.proxy.unwrap();
     assert_eq!((proxy.url.as_str(), proxy.no_proxy.as_str()), ("http://tunnel:3128", "a.nl"));
     fixture.config = with("{http: 'http://plain:1'}");
-    assert_eq!(document(&fixture.plan()).storage.proxy, None);
+    assert_eq!(config_of(&fixture.plan()).storage.proxy, None);
 }
 
 #[test]
-fn a_revision_that_somebody_wrote_is_replaced() {
+fn invalid_revision_is_replaced() {
     let first = fixture();
-    let mut next = later(&first, &first.plan());
+    let mut next = after_apply(&first, &first.plan());
     for wrong in ["", "mine", "0123456789ABCDEF"] {
-        next.found.config.as_mut().unwrap().revision = wrong.into();
-        assert!(is_revision(&next.plan().recorders.unwrap().expected.revision));
+        next.observed.recorder_config.as_mut().unwrap().revision = wrong.into();
+        assert!(is_valid_revision(&next.plan().recorders.unwrap().expected.revision));
     }
 }
 
 /// So many holds, each over so many cameras with names of so many letters.
-fn holds(holds: usize, cameras: usize, letters: usize) -> Coverings {
+fn many_holds(holds: usize, cameras: usize, letters: usize) -> HoldScopes {
     let names =
         |hold: usize| (0..cameras).map(move |camera| format!("c{:0>letters$}", hold * cameras + camera));
     let covering = |hold: usize| {
         let from = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(i64::try_from(3 * hold).unwrap());
-        Covering {
+        HoldScopeConfig {
             cameras: names(hold).collect(),
             calls: false,
             window: Window::new(from, Some(from + SignedDuration::from_hours(1))),
@@ -216,41 +219,41 @@ fn holds(holds: usize, cameras: usize, letters: usize) -> Coverings {
 }
 
 /// What the API server takes as a Secret.
-const SECRET: usize = 1 << 20;
+const MAX_SECRET_BYTES: usize = 1 << 20;
 
 #[test]
-fn the_recorders_secret_has_room_for_any_number_of_holds() {
+fn recorder_secret_fits_any_number_of_holds() {
     // Names of Cameras have at most 253 letters.
     for (number, cameras, letters, widened) in [
         (16, 256, 62, None),
-        (16, 256, 252, Some(Widened::EveryCamera)),
-        (5000, 10, 20, Some(Widened::EveryCamera)),
-        (40_000, 1, 20, Some(Widened::Everything)),
+        (16, 256, 252, Some(Widening::EveryCamera)),
+        (5000, 10, 20, Some(Widening::EveryCamera)),
+        (40_000, 1, 20, Some(Widening::Everything)),
     ] {
-        let held = holds(number, cameras, letters);
-        let plan = fixture().plan_holding(held.clone());
+        let held = many_holds(number, cameras, letters);
+        let plan = fixture().plan_with_holds(held.clone());
         let recorders = plan.recorders.as_ref().unwrap();
-        let bytes = recorders.config.data.as_ref().unwrap()[CONFIG_KEY].0.len();
-        assert!(bytes < SECRET, "{number} holds over {cameras} cameras: {bytes} bytes");
-        assert_eq!(recorders.expected.widened, widened, "{number} holds over {cameras} cameras");
+        let bytes = recorders.config_secret.data.as_ref().unwrap()[CONFIG_KEY].0.len();
+        assert!(bytes < MAX_SECRET_BYTES, "{number} holds over {cameras} cameras: {bytes} bytes");
+        assert_eq!(recorders.expected.widening, widened, "{number} holds over {cameras} cameras");
         assert_eq!(recorders.expected.holds, held, "recorders that follow it seal all of that");
     }
 }
 
 #[test]
-fn a_configuration_that_returns_has_a_revision_of_its_own() {
+fn reverted_config_gets_a_new_revision() {
     let first = fixture();
-    let (none, one) = (holds(0, 0, 0), holds(1, 1, 3));
-    let revision = |plan: &Plan| plan.recorders.as_ref().unwrap().expected.revision.clone();
-    let before = first.plan_holding(none.clone());
-    let between = later(&first, &before).plan_holding(one);
-    let fixture = later(&first, &between);
-    let after = fixture.plan_holding(none.clone());
+    let (none, one) = (many_holds(0, 0, 0), many_holds(1, 1, 3));
+    let revision = |plan: &SitePlan| plan.recorders.as_ref().unwrap().expected.revision.clone();
+    let before = first.plan_with_holds(none.clone());
+    let between = after_apply(&first, &before).plan_with_holds(one);
+    let fixture = after_apply(&first, &between);
+    let after = fixture.plan_with_holds(none.clone());
     assert_ne!(
         revision(&after),
         revision(&before),
         "a recorder that acknowledged the first may follow the second by now"
     );
     // As long as nothing changes, it stays.
-    assert_eq!(later(&fixture, &after).plan_holding(none), after);
+    assert_eq!(after_apply(&fixture, &after).plan_with_holds(none), after);
 }

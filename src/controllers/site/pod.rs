@@ -5,39 +5,39 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::names::Names;
-use super::objects::{Pods, SPOOL};
+use super::names::ChildNames;
+use super::objects::{RecorderPods, SPOOL_VOLUME};
 use crate::contract::{HEALTH_PORT, STATUS_PORT};
-use crate::controllers::egress::{TOKEN, TOKEN_DIR};
+use crate::controllers::egress::{TOKEN_DIR, TOKEN_FILE_NAME};
 
 /// Name of the container.
-const CONTAINER: &str = "recorder";
+const CONTAINER_NAME: &str = "recorder";
 /// Name of the port of the status API.
-pub const STATUS: &str = "status";
+pub const STATUS_PORT_NAME: &str = "status";
 /// Name of the port of probes and metrics.
-pub const HEALTH: &str = "health";
+pub const HEALTH_PORT_NAME: &str = "health";
 /// Where the configuration is mounted.
 const CONFIG_DIR: &str = "/etc/toezicht";
 /// Where the spool is mounted.
 const SPOOL_DIR: &str = "/var/spool/toezicht";
 /// Name of the volume with the configuration.
-const CONFIG: &str = "config";
+const CONFIG_VOLUME: &str = "config";
 /// Name of the volume with the token for the store's STS.
-const STORE_TOKEN: &str = "store-token";
+const STORE_TOKEN_VOLUME: &str = "store-token";
 /// How long such a token is valid. The kubelet renews it at four fifths of that.
 const TOKEN_SECONDS: i64 = 3600;
 /// User and group of the recorder: nobody in particular.
-const USER: i64 = 65532;
+const RUN_AS_ID: i64 = 65532;
 /// Time to close and upload what is open.
-const GRACE_SECONDS: i64 = 60;
+const TERMINATION_GRACE_SECONDS: i64 = 60;
 /// Of which the process keeps these for its own end.
-const LAST_SECONDS: i64 = 5;
+const SHUTDOWN_RESERVE_SECONDS: i64 = 5;
 /// The configuration is readable by the recorder's group alone: 0440.
 const CONFIG_MODE: i32 = 0o440;
 
 /// The template of the recorder pods. It does not change with the configuration, so a camera that comes or
 /// goes restarts nobody.
-pub fn template(names: &Names, pods: &Pods<'_>) -> core::PodTemplateSpec {
+pub fn pod_template(names: &ChildNames, pods: &RecorderPods<'_>) -> core::PodTemplateSpec {
     let settings = pods.settings;
     core::PodTemplateSpec {
         metadata: Some(ObjectMeta { labels: Some(names.labels()), ..ObjectMeta::default() }),
@@ -49,10 +49,10 @@ pub fn template(names: &Names, pods: &Pods<'_>) -> core::PodTemplateSpec {
             host_pid: Some(false),
             host_ipc: Some(false),
             share_process_namespace: Some(false),
-            security_context: Some(pod_security()),
+            security_context: Some(pod_security_context()),
             containers: vec![container(pods)],
             volumes: Some(volumes(names, pods)),
-            termination_grace_period_seconds: Some(GRACE_SECONDS),
+            termination_grace_period_seconds: Some(TERMINATION_GRACE_SECONDS),
             restart_policy: Some("Always".to_owned()),
             node_selector: Some(settings.node_selector.clone()).filter(|selector| !selector.is_empty()),
             tolerations: Some(settings.tolerations.clone()).filter(|tolerations| !tolerations.is_empty()),
@@ -61,7 +61,7 @@ pub fn template(names: &Names, pods: &Pods<'_>) -> core::PodTemplateSpec {
     }
 }
 
-fn container(pods: &Pods<'_>) -> core::Container {
+fn container(pods: &RecorderPods<'_>) -> core::Container {
     let text = |text: &str| text.to_owned();
     let port = |name: &str, port: u16| core::ContainerPort {
         name: Some(text(name)),
@@ -76,36 +76,36 @@ fn container(pods: &Pods<'_>) -> core::Container {
         ..core::VolumeMount::default()
     };
     core::Container {
-        name: text(CONTAINER),
+        name: text(CONTAINER_NAME),
         image: Some(pods.config.recorder_image.clone()),
         image_pull_policy: pods.config.image_pull_policy.clone(),
         args: Some(
             ["recorder", "--config-dir", CONFIG_DIR, "--spool", SPOOL_DIR]
                 .map(text)
                 .into_iter()
-                .chain([format!("--grace={}", GRACE_SECONDS - LAST_SECONDS)])
+                .chain([format!("--grace={}", TERMINATION_GRACE_SECONDS - SHUTDOWN_RESERVE_SECONDS)])
                 .collect(),
         ),
-        env: Some(vec![shard()]),
-        ports: Some(vec![port(STATUS, STATUS_PORT), port(HEALTH, HEALTH_PORT)]),
+        env: Some(vec![shard_env()]),
+        ports: Some(vec![port(STATUS_PORT_NAME, STATUS_PORT), port(HEALTH_PORT_NAME, HEALTH_PORT)]),
         volume_mounts: Some(
-            [mount(CONFIG, CONFIG_DIR, true), mount(SPOOL, SPOOL_DIR, false)]
+            [mount(CONFIG_VOLUME, CONFIG_DIR, true), mount(SPOOL_VOLUME, SPOOL_DIR, false)]
                 .into_iter()
-                .chain(pods.is_ambient.then(|| mount(STORE_TOKEN, TOKEN_DIR, true)))
+                .chain(pods.has_workload_identity.then(|| mount(STORE_TOKEN_VOLUME, TOKEN_DIR, true)))
                 .collect(),
         ),
-        resources: Some(pods.settings.resources.clone().unwrap_or_else(resources)),
-        security_context: Some(container_security()),
+        resources: Some(pods.settings.resources.clone().unwrap_or_else(default_resources)),
+        security_context: Some(container_security_context()),
         // A recorder that works through a long spool at its start is alive all the while.
-        startup_probe: Some(probe("/healthz", 1, 60)),
-        liveness_probe: Some(probe("/healthz", 10, 3)),
-        readiness_probe: Some(probe("/readyz", 5, 3)),
+        startup_probe: Some(http_probe("/healthz", 1, 60)),
+        liveness_probe: Some(http_probe("/healthz", 10, 3)),
+        readiness_probe: Some(http_probe("/readyz", 5, 3)),
         ..core::Container::default()
     }
 }
 
 /// Which cameras are this pod's: the ordinal that the StatefulSet gave it.
-fn shard() -> core::EnvVar {
+fn shard_env() -> core::EnvVar {
     core::EnvVar {
         name: "TOEZICHT_SHARD".to_owned(),
         value: None,
@@ -121,14 +121,14 @@ fn shard() -> core::EnvVar {
 
 /// The service account token that the store's STS takes. It is of no use at the Kubernetes API, whose audience is
 /// another.
-fn store_token(pods: &Pods<'_>) -> core::Volume {
+fn store_token_volume(pods: &RecorderPods<'_>) -> core::Volume {
     let token = core::ServiceAccountTokenProjection {
         audience: Some(pods.config.egress.audience.clone()),
         expiration_seconds: Some(TOKEN_SECONDS),
-        path: TOKEN.to_owned(),
+        path: TOKEN_FILE_NAME.to_owned(),
     };
     core::Volume {
-        name: STORE_TOKEN.to_owned(),
+        name: STORE_TOKEN_VOLUME.to_owned(),
         projected: Some(core::ProjectedVolumeSource {
             default_mode: Some(CONFIG_MODE),
             sources: Some(vec![core::VolumeProjection {
@@ -140,13 +140,13 @@ fn store_token(pods: &Pods<'_>) -> core::Volume {
     }
 }
 
-fn volumes(names: &Names, pods: &Pods<'_>) -> Vec<core::Volume> {
+fn volumes(names: &ChildNames, pods: &RecorderPods<'_>) -> Vec<core::Volume> {
     let mut volumes = vec![config_volume(names)];
     let spool = &pods.settings.spool;
     // Of a storage class, the StatefulSet adds the volume of its claim.
     if spool.storage_class.is_none() {
         volumes.push(core::Volume {
-            name: SPOOL.to_owned(),
+            name: SPOOL_VOLUME.to_owned(),
             empty_dir: Some(core::EmptyDirVolumeSource {
                 medium: None,
                 size_limit: Some(Quantity(spool.size.clone())),
@@ -154,13 +154,13 @@ fn volumes(names: &Names, pods: &Pods<'_>) -> Vec<core::Volume> {
             ..core::Volume::default()
         });
     }
-    volumes.extend(pods.is_ambient.then(|| store_token(pods)));
+    volumes.extend(pods.has_workload_identity.then(|| store_token_volume(pods)));
     volumes
 }
 
-fn config_volume(names: &Names) -> core::Volume {
+fn config_volume(names: &ChildNames) -> core::Volume {
     core::Volume {
-        name: CONFIG.to_owned(),
+        name: CONFIG_VOLUME.to_owned(),
         secret: Some(core::SecretVolumeSource {
             secret_name: Some(names.config.clone()),
             default_mode: Some(CONFIG_MODE),
@@ -171,7 +171,7 @@ fn config_volume(names: &Names) -> core::Volume {
 }
 
 /// What a pod of 32 cameras needs; no limit of CPU, since being throttled loses frames.
-fn resources() -> core::ResourceRequirements {
+fn default_resources() -> core::ResourceRequirements {
     let amounts = |pairs: &[(&str, &str)]| {
         Some(
             pairs.iter().map(|(name, amount)| ((*name).to_owned(), Quantity((*amount).to_owned()))).collect(),
@@ -184,12 +184,12 @@ fn resources() -> core::ResourceRequirements {
     }
 }
 
-fn pod_security() -> core::PodSecurityContext {
+fn pod_security_context() -> core::PodSecurityContext {
     core::PodSecurityContext {
         run_as_non_root: Some(true),
-        run_as_user: Some(USER),
-        run_as_group: Some(USER),
-        fs_group: Some(USER),
+        run_as_user: Some(RUN_AS_ID),
+        run_as_group: Some(RUN_AS_ID),
+        fs_group: Some(RUN_AS_ID),
         fs_group_change_policy: Some("OnRootMismatch".to_owned()),
         seccomp_profile: Some(core::SeccompProfile {
             type_: "RuntimeDefault".to_owned(),
@@ -199,7 +199,7 @@ fn pod_security() -> core::PodSecurityContext {
     }
 }
 
-fn container_security() -> core::SecurityContext {
+fn container_security_context() -> core::SecurityContext {
     core::SecurityContext {
         allow_privilege_escalation: Some(false),
         privileged: Some(false),
@@ -210,11 +210,11 @@ fn container_security() -> core::SecurityContext {
     }
 }
 
-fn probe(path: &str, period_seconds: i32, failure_threshold: i32) -> core::Probe {
+fn http_probe(path: &str, period_seconds: i32, failure_threshold: i32) -> core::Probe {
     core::Probe {
         http_get: Some(core::HTTPGetAction {
             path: Some(path.to_owned()),
-            port: IntOrString::String(HEALTH.to_owned()),
+            port: IntOrString::String(HEALTH_PORT_NAME.to_owned()),
             ..core::HTTPGetAction::default()
         }),
         period_seconds: Some(period_seconds),

@@ -6,47 +6,53 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
 use super::apply::AppliedRecorders;
-use super::names::Names;
-use super::plan::Expected;
-use super::validate::Valid;
-use crate::api::condition::{ConditionType, Finding, Reason, Truth};
+use super::names::ChildNames;
+use super::plan::ExpectedRecorders;
+use super::validate::ValidSite;
+use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Reason};
 use crate::contract::RecorderStatus;
-use crate::controllers::recorders::{self, RecorderError, Recorders, verdict};
+use crate::controllers::recorders::{self, RecorderClient, RecorderStatusError, verdict};
 
 /// At most so many cameras are named in a message.
-const MOST_NAMED: usize = 10;
+const MAX_NAMED_CAMERAS: usize = 10;
 /// Recorders that are asked at once.
-const AT_ONCE: usize = 16;
+const MAX_CONCURRENT_QUERIES: usize = 16;
 
 /// What one recorder says, by its ordinal.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Answer {
+pub struct ShardReply {
     /// Ordinal of the pod.
     pub shard: u32,
     /// What it says.
-    pub status: Result<RecorderStatus, RecorderError>,
+    pub status: Result<RecorderStatus, RecorderStatusError>,
 }
 
 /// Asks every recorder that should be there.
-pub async fn ask(recorders: &Recorders, names: &Names, applied: &AppliedRecorders) -> Vec<Answer> {
-    let ask = |shard: u32| async move {
+pub async fn query_recorders(
+    recorders: &RecorderClient,
+    names: &ChildNames,
+    applied: &AppliedRecorders,
+) -> Vec<ShardReply> {
+    let query_shard = |shard: u32| async move {
         let name = format!("{}-{shard}", names.recorder);
         let pod = applied.pods.iter().find(|pod| pod.name_any() == name);
-        let status = match pod.ok_or(RecorderError::NoAddress).and_then(|pod: &Pod| recorders::address(pod)) {
-            Ok(address) => {
-                let Expected { api, revision, .. } = &applied.expected;
-                recorders.status_at(address, api, revision).await
-            }
-            Err(error) => Err(error),
-        };
-        Answer { shard, status }
+        let status =
+            match pod.ok_or(RecorderStatusError::NoAddress).and_then(|pod: &Pod| recorders::pod_address(pod))
+            {
+                Ok(address) => {
+                    let ExpectedRecorders { api, revision, .. } = &applied.expected;
+                    recorders.status_for_revision(address, api, revision).await
+                }
+                Err(error) => Err(error),
+            };
+        ShardReply { shard, status }
     };
-    stream::iter((0..applied.expected.pods).map(ask)).buffered(AT_ONCE).collect().await
+    stream::iter((0..applied.expected.pods).map(query_shard)).buffered(MAX_CONCURRENT_QUERIES).collect().await
 }
 
 /// Whether every recorder answers and follows the configuration that it should; why not otherwise.
-pub fn lagging(answers: &[Answer], revision: &str) -> Option<String> {
-    let of = |answer: &Answer| match &answer.status {
+pub fn describe_lagging(replies: &[ShardReply], revision: &str) -> Option<String> {
+    let of = |answer: &ShardReply| match &answer.status {
         Err(error) => Some(format!("recorder {}: {error}", answer.shard)),
         Ok(status) if status.revision == revision => None,
         Ok(status) => Some(match &status.refused {
@@ -56,25 +62,38 @@ pub fn lagging(answers: &[Answer], revision: &str) -> Option<String> {
             _ => format!("recorder {} does not follow the newest configuration yet", answer.shard),
         }),
     };
-    let lagging: Vec<String> = answers.iter().filter_map(of).collect();
+    let lagging: Vec<String> = replies.iter().filter_map(of).collect();
     (!lagging.is_empty()).then(|| lagging.join("; "))
 }
 
 /// `Recording` of the Site, and how many of its cameras record.
-pub fn finding(
-    valid: &Valid,
+pub fn evaluate_recording(
+    valid: &ValidSite,
     may_record: bool,
-    answers: &[Answer],
+    replies: &[ShardReply],
     segment: SignedDuration,
-) -> (Finding, usize) {
-    let total = valid.cameras.len() + valid.left_out.len();
-    let not = |truth, reason, message: &str| Finding::new(ConditionType::Recording, truth, reason, message);
+) -> (ConditionFinding, usize) {
+    let total = valid.cameras.len() + valid.unusable_cameras.len();
+    let new_finding = |truth, reason, message: &str| {
+        ConditionFinding::new(ConditionType::Recording, truth, reason, message)
+    };
     if total == 0 {
-        return (not(Truth::False, Reason::NoCameras, "no Camera names this site in spec.siteRef"), 0);
+        return (
+            new_finding(
+                ConditionStatus::False,
+                Reason::NoCameras,
+                "no Camera names this site in spec.siteRef",
+            ),
+            0,
+        );
     }
     if !may_record {
         return (
-            not(Truth::False, Reason::DependsOn, "nothing is recorded: see Accepted and StorageEnforced"),
+            new_finding(
+                ConditionStatus::False,
+                Reason::DependsOn,
+                "nothing is recorded: see Accepted and StorageEnforced",
+            ),
             0,
         );
     }
@@ -83,52 +102,61 @@ pub fn finding(
             Reason::Suspended => Reason::Suspended,
             _ => Reason::DependsOn,
         };
-        return (not(Truth::False, reason, "nothing is recorded now: see Permitted"), 0);
+        return (new_finding(ConditionStatus::False, reason, "nothing is recorded now: see Permitted"), 0);
     }
-    let verdicts: Vec<(&str, Finding)> = valid
+    let verdicts: Vec<(&str, ConditionFinding)> = valid
         .cameras
         .iter()
-        .map(|camera| (camera.name.as_str(), of_camera(&camera.name, answers, segment)))
+        .map(|camera| (camera.name.as_str(), camera_finding(&camera.name, replies, segment)))
         .collect();
     let recording = verdicts.iter().filter(|(_, verdict)| verdict.is_true()).count();
     if recording == total {
         return (
-            not(Truth::True, Reason::Recording, "all cameras record and the store confirms their segments"),
+            new_finding(
+                ConditionStatus::True,
+                Reason::Recording,
+                "all cameras record and the store confirms their segments",
+            ),
             recording,
         );
     }
-    let left_out = valid.left_out.iter().map(|name| format!("{name} (not accepted)"));
+    let left_out = valid.unusable_cameras.iter().map(|name| format!("{name} (not accepted)"));
     let silent = verdicts.iter().filter(|(_, verdict)| !verdict.is_true());
     let silent =
         silent.map(|(name, verdict)| format!("{name} ({})", <&str>::from(verdict.reason))).chain(left_out);
-    (partly(recording, total, silent.collect(), &verdicts), recording)
+    (partial_finding(recording, total, silent.collect(), &verdicts), recording)
 }
 
 /// Some cameras do not record: which, and why.
-fn partly(recording: usize, total: usize, silent: Vec<String>, verdicts: &[(&str, Finding)]) -> Finding {
+fn partial_finding(
+    recording: usize,
+    total: usize,
+    silent: Vec<String>,
+    verdicts: &[(&str, ConditionFinding)],
+) -> ConditionFinding {
     let covered = verdicts.iter().filter(|(_, verdict)| verdict.reason == Reason::Suspended).count();
     let is_planned = covered == silent.len();
-    let more = silent.len().saturating_sub(MOST_NAMED);
-    let mut named = silent.into_iter().take(MOST_NAMED).collect::<Vec<_>>().join(", ");
+    let more = silent.len().saturating_sub(MAX_NAMED_CAMERAS);
+    let mut named = silent.into_iter().take(MAX_NAMED_CAMERAS).collect::<Vec<_>>().join(", ");
     if more > 0 {
         named = format!("{named} and {more} more");
     }
-    let is_unknown =
-        verdicts.iter().all(|(_, verdict)| verdict.truth == Truth::Unknown) && !verdicts.is_empty();
+    let is_unknown = verdicts.iter().all(|(_, verdict)| verdict.status == ConditionStatus::Unknown)
+        && !verdicts.is_empty();
     let (truth, reason) = match verdicts.first() {
         // The recorders cannot be asked.
-        Some((_, first)) if is_unknown => (Truth::Unknown, first.reason),
+        Some((_, first)) if is_unknown => (ConditionStatus::Unknown, first.reason),
         // All for the same reason: that is the site's reason too.
         Some((_, first))
             if recording == 0 && verdicts.iter().all(|(_, verdict)| verdict.reason == first.reason) =>
         {
-            (Truth::False, first.reason)
+            (ConditionStatus::False, first.reason)
         }
         // Only those that somebody covered: nothing to be warned of.
-        _ if is_planned => (Truth::False, Reason::Suspended),
-        _ => (Truth::False, Reason::SomeSilent),
+        _ if is_planned => (ConditionStatus::False, Reason::Suspended),
+        _ => (ConditionStatus::False, Reason::SomeSilent),
     };
-    Finding::new(
+    ConditionFinding::new(
         ConditionType::Recording,
         truth,
         reason,
@@ -137,19 +165,19 @@ fn partly(recording: usize, total: usize, silent: Vec<String>, verdicts: &[(&str
 }
 
 /// `Recording` of one camera, from what the recorder that carries it says.
-fn of_camera(name: &str, answers: &[Answer], segment: SignedDuration) -> Finding {
-    let statuses = answers.iter().filter_map(|answer| answer.status.as_ref().ok());
+fn camera_finding(name: &str, replies: &[ShardReply], segment: SignedDuration) -> ConditionFinding {
+    let statuses = replies.iter().filter_map(|answer| answer.status.as_ref().ok());
     let mut reports =
         statuses.flat_map(|status| status.cameras.iter().map(move |report| (report, status.now)));
     match reports.find(|(report, _)| report.name == name) {
-        Some((report, now)) => verdict::camera(report, segment, now),
-        None if answers.iter().any(|answer| answer.status.is_err()) => Finding::new(
+        Some((report, now)) => verdict::evaluate(report, segment, now),
+        None if replies.iter().any(|answer| answer.status.is_err()) => ConditionFinding::new(
             ConditionType::Recording,
-            Truth::Unknown,
+            ConditionStatus::Unknown,
             Reason::RecorderNotReady,
             "its recorder does not answer",
         ),
-        None => Finding::new(
+        None => ConditionFinding::new(
             ConditionType::Recording,
             false,
             Reason::Connecting,

@@ -1,10 +1,10 @@
 use super::*;
-use crate::contract::{CameraReport, CameraState, FORMAT, RefusedConfig, SegmentReport, SpoolStatus};
+use crate::contract::{CameraReport, CameraState, FORMAT, RejectedConfig, SegmentReport, SpoolStatus};
 use crate::controllers::site::fixtures::{Fixture, fixture};
 
 const SEGMENT: SignedDuration = SignedDuration::from_secs(60);
 
-fn answer(fixture: &Fixture, cameras: &[(&str, CameraState)]) -> Answer {
+fn reply(fixture: &Fixture, cameras: &[(&str, CameraState)]) -> ShardReply {
     let report = |(name, state): &(&str, CameraState)| CameraReport {
         name: (*name).to_owned(),
         state: *state,
@@ -30,15 +30,17 @@ fn answer(fixture: &Fixture, cameras: &[(&str, CameraState)]) -> Answer {
         spool: SpoolStatus::default(),
         cameras: cameras.iter().map(report).collect(),
     };
-    Answer { shard: 0, status: Ok(status) }
+    ShardReply { shard: 0, status: Ok(status) }
 }
 
 #[test]
-fn all_some_or_none_record() {
+fn recording_reports_all_some_or_no_cameras() {
     use CameraState::{Disconnected, Recording as Records, Suspended};
     let fixture = fixture();
     let valid = fixture.valid();
-    let of = |cameras: &[(&str, CameraState)]| finding(&valid, true, &[answer(&fixture, cameras)], SEGMENT);
+    let of = |cameras: &[(&str, CameraState)]| {
+        evaluate_recording(&valid, true, &[reply(&fixture, cameras)], SEGMENT)
+    };
     let (all, count) = of(&[("hal", Records), ("kassa", Records)]);
     assert!(all.is_true() && count == 2);
     let (some, count) = of(&[("hal", Records), ("kassa", Disconnected)]);
@@ -49,40 +51,49 @@ fn all_some_or_none_record() {
     let (both, _) = of(&[("hal", Disconnected), ("kassa", Suspended)]);
     assert_eq!(both.reason, Reason::SomeSilent);
     let (none, count) = of(&[("hal", Disconnected), ("kassa", Disconnected)]);
-    assert_eq!((none.reason, none.truth, count), (Reason::Disconnected, Truth::False, 0));
+    assert_eq!((none.reason, none.status, count), (Reason::Disconnected, ConditionStatus::False, 0));
 }
 
 #[test]
-fn what_cannot_be_asked_is_unknown() {
+fn unreachable_recorder_makes_recording_unknown() {
     let valid = fixture().valid();
-    let silent = Answer { shard: 0, status: Err(RecorderError::Unreachable) };
-    let (unknown, count) = finding(&valid, true, &[silent], SEGMENT);
-    assert_eq!((unknown.truth, unknown.reason, count), (Truth::Unknown, Reason::RecorderNotReady, 0));
+    let silent = ShardReply { shard: 0, status: Err(RecorderStatusError::Unreachable) };
+    let (unknown, count) = evaluate_recording(&valid, true, &[silent], SEGMENT);
+    assert_eq!(
+        (unknown.status, unknown.reason, count),
+        (ConditionStatus::Unknown, Reason::RecorderNotReady, 0)
+    );
 }
 
 #[test]
-fn why_nothing_is_recorded_is_said() {
+fn recording_states_reason_when_nothing_records() {
     let mut fixture = fixture();
-    assert_eq!(finding(&fixture.valid(), false, &[], SEGMENT).0.reason, Reason::DependsOn);
+    assert_eq!(evaluate_recording(&fixture.valid(), false, &[], SEGMENT).0.reason, Reason::DependsOn);
     fixture.site.spec.notices = None;
-    assert_eq!(finding(&fixture.valid(), true, &[], SEGMENT).0.reason, Reason::DependsOn);
-    fixture.found.cameras.clear();
-    assert_eq!(finding(&fixture.valid(), true, &[], SEGMENT).0.reason, Reason::NoCameras);
+    assert_eq!(evaluate_recording(&fixture.valid(), true, &[], SEGMENT).0.reason, Reason::DependsOn);
+    fixture.observed.cameras.clear();
+    assert_eq!(evaluate_recording(&fixture.valid(), true, &[], SEGMENT).0.reason, Reason::NoCameras);
 }
 
 #[test]
-fn a_recorder_lags_until_it_follows_the_newest_configuration() {
+fn recorder_lags_until_it_loads_the_latest_config() {
     let fixture = fixture();
-    let good = answer(&fixture, &[]);
-    assert_eq!(lagging(std::slice::from_ref(&good), "new"), None);
-    assert!(lagging(std::slice::from_ref(&good), "newer").unwrap().contains("does not follow"));
-    let refusing = Answer {
+    let good = reply(&fixture, &[]);
+    assert_eq!(describe_lagging(std::slice::from_ref(&good), "new"), None);
+    assert!(describe_lagging(std::slice::from_ref(&good), "newer").unwrap().contains("does not follow"));
+    let refusing = ShardReply {
         status: good.status.map(|status| RecorderStatus {
-            refused: Some(RefusedConfig { revision: Some("newer".into()), message: "too new".into() }),
+            refused: Some(RejectedConfig { revision: Some("newer".into()), message: "too new".into() }),
             ..status
         }),
         shard: 1,
     };
-    assert_eq!(lagging(&[refusing], "newer").unwrap(), "recorder 1 refuses its configuration: too new");
-    assert!(lagging(&[Answer { shard: 0, status: Err(RecorderError::NoAddress) }], "new").is_some());
+    assert_eq!(
+        describe_lagging(&[refusing], "newer").unwrap(),
+        "recorder 1 refuses its configuration: too new"
+    );
+    assert!(
+        describe_lagging(&[ShardReply { shard: 0, status: Err(RecorderStatusError::NoAddress) }], "new")
+            .is_some()
+    );
 }

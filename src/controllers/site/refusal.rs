@@ -1,36 +1,40 @@
 //! Reasons of `StorageEnforced` for a bucket that is not what it must be.
 
 use crate::api::condition::Reason;
-use crate::storage::{EnforceError, Extra, Obstacle};
+use crate::storage::{AdoptionConflict, EnforceError, ForbiddenSubresource};
 
 /// The reason of an error; of several obstacles that of the gravest.
 pub fn reason(error: &EnforceError) -> Reason {
     match error {
-        EnforceError::Claimed => Reason::BucketClaimed,
-        EnforceError::Unadoptable { obstacles } => obstacles.first().map_or(Reason::BucketRefused, obstacle),
-        EnforceError::Refused { .. } => Reason::BucketRefused,
+        EnforceError::ClaimedByOther => Reason::BucketClaimed,
+        EnforceError::Unadoptable { conflicts: obstacles } => {
+            obstacles.first().map_or(Reason::BucketRefused, conflict_reason)
+        }
+        EnforceError::Rejected { .. } => Reason::BucketRefused,
         EnforceError::StoreUnfit { .. } => Reason::StoreUnfit,
         EnforceError::WrongPrincipal { .. }
         | EnforceError::RecorderCannotPut { .. }
-        | EnforceError::Crowd { .. }
+        | EnforceError::AmbiguousPrincipal { .. }
         | EnforceError::PolicyTooLong { .. }
         | EnforceError::Target(_)
         | EnforceError::Ceiling(_) => Reason::InvalidField,
-        EnforceError::NoRecorder { .. } => Reason::DependsOn,
+        EnforceError::NoRecorderCredentials { .. } => Reason::DependsOn,
         EnforceError::Storage(_) | EnforceError::Advised { .. } => Reason::StorageError,
     }
 }
 
-fn obstacle(obstacle: &Obstacle) -> Reason {
+fn conflict_reason(obstacle: &AdoptionConflict) -> Reason {
     match obstacle {
-        Obstacle::NoObjectLock => Reason::NoObjectLock,
-        Obstacle::DefaultRetention { .. } => Reason::DefaultRetention,
-        Obstacle::Lifecycle => Reason::ForeignLifecycle,
-        Obstacle::Configured(Extra::Replication) => Reason::ForeignReplication,
-        Obstacle::Configured(Extra::Notifications) => Reason::ForeignNotifications,
-        Obstacle::Objects => Reason::ForeignObjects,
-        Obstacle::Policy | Obstacle::Configured(_) | Obstacle::Set(_) => Reason::ForeignConfiguration,
-        Obstacle::Hidden(_) => Reason::ConfigurationHidden,
+        AdoptionConflict::NoObjectLock => Reason::NoObjectLock,
+        AdoptionConflict::DefaultRetention { .. } => Reason::DefaultRetention,
+        AdoptionConflict::Lifecycle => Reason::ForeignLifecycle,
+        AdoptionConflict::Forbidden(ForbiddenSubresource::Replication) => Reason::ForeignReplication,
+        AdoptionConflict::Forbidden(ForbiddenSubresource::Notifications) => Reason::ForeignNotifications,
+        AdoptionConflict::ForeignObjects => Reason::ForeignObjects,
+        AdoptionConflict::Policy | AdoptionConflict::Forbidden(_) | AdoptionConflict::Differs(_) => {
+            Reason::ForeignConfiguration
+        }
+        AdoptionConflict::Unreadable(_) => Reason::ConfigurationHidden,
     }
 }
 
@@ -41,25 +45,42 @@ mod tests {
 
     /// Each has a row in `docs/conditions.md`: building a status with it checks that.
     #[test]
-    fn every_obstacle_has_a_documented_reason_and_a_remedy() {
-        let retention = crate::storage::Retention { words: "GOVERNANCE 400 days".into(), days: 400 };
+    fn every_adoption_conflict_has_a_documented_reason_and_remedy() {
+        let retention =
+            crate::storage::BucketDefaultRetention { description: "GOVERNANCE 400 days".into(), days: 400 };
         for (obstacle, reason, remedy) in [
-            (Obstacle::NoObjectLock, "NoObjectLock", "make a new bucket"),
+            (AdoptionConflict::NoObjectLock, "NoObjectLock", "make a new bucket"),
             (
-                Obstacle::DefaultRetention { retention, above: true },
+                AdoptionConflict::DefaultRetention { retention, exceeds_ceiling: true },
                 "DefaultRetention",
                 "longer than a ceiling",
             ),
-            (Obstacle::Lifecycle, "ForeignLifecycle", "TakeOver"),
-            (Obstacle::Configured(Extra::Replication), "ForeignReplication", "TakeOver"),
-            (Obstacle::Configured(Extra::Notifications), "ForeignNotifications", "TakeOver"),
-            (Obstacle::Configured(Extra::Website), "ForeignConfiguration", "a web site"),
-            (Obstacle::Policy, "ForeignConfiguration", "TakeOver"),
-            (Obstacle::Objects, "ForeignObjects", "move them elsewhere"),
-            (Obstacle::Hidden(Extra::Replication), "ConfigurationHidden", "give the operator the right"),
+            (AdoptionConflict::Lifecycle, "ForeignLifecycle", "TakeOver"),
+            (
+                AdoptionConflict::Forbidden(ForbiddenSubresource::Replication),
+                "ForeignReplication",
+                "TakeOver",
+            ),
+            (
+                AdoptionConflict::Forbidden(ForbiddenSubresource::Notifications),
+                "ForeignNotifications",
+                "TakeOver",
+            ),
+            (
+                AdoptionConflict::Forbidden(ForbiddenSubresource::Website),
+                "ForeignConfiguration",
+                "a web site",
+            ),
+            (AdoptionConflict::Policy, "ForeignConfiguration", "TakeOver"),
+            (AdoptionConflict::ForeignObjects, "ForeignObjects", "move them elsewhere"),
+            (
+                AdoptionConflict::Unreadable(ForbiddenSubresource::Replication),
+                "ConfigurationHidden",
+                "give the operator the right",
+            ),
         ] {
-            let error = EnforceError::Unadoptable { obstacles: vec![obstacle] };
-            let found = found::judge(Err(error), None, jiff::Timestamp::UNIX_EPOCH);
+            let error = EnforceError::Unadoptable { conflicts: vec![obstacle] };
+            let found = found::evaluate_bucket(Err(error), None, jiff::Timestamp::UNIX_EPOCH);
             assert!(!found.may_record() && found.is_stalled);
             assert_eq!(<&str>::from(found.finding.reason), reason);
             assert!(found.finding.message.contains(remedy), "{}", found.finding.message);

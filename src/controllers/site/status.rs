@@ -5,60 +5,60 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::access;
-use super::apply::Applied;
-use super::compliance::compliant;
-use super::found::Bucket;
-use super::recording::{self, Answer};
-use super::told::Widened;
-use super::validate::Valid;
-use crate::api::condition::{ConditionType, Finding, Reason, Truth, merge};
-use crate::api::{Drift, Site, SiteStatus};
+use super::apply::AppliedPlan;
+use super::compliance::evaluate_compliance;
+use super::found::BucketEvaluation;
+use super::recording::{self, ShardReply};
+use super::told::Widening;
+use super::validate::ValidSite;
+use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Reason, merge};
+use crate::api::{DriftStatus, Site, SiteStatus};
 use crate::controllers::drive::Watched;
 use crate::controllers::kit::apply::ApplyError;
 use crate::controllers::kit::error::{ApiError, Failure, KubeErrorExt};
-use crate::controllers::kit::patience::{self, Cause, since};
+use crate::controllers::kit::patience::{self, StallCause, condition_since};
 use crate::controllers::kit::status as kit_status;
 use crate::storage::readers;
 
 /// Whoever undoes something so often does it by rule.
-const A_FIGHT: i64 = 3;
+const CONTENTION_THRESHOLD: i64 = 3;
 /// What `Ready` says nothing about.
-const NOT_COVERED: &str = "AccessRestricted says who can read and write recordings, Recording says which cameras record, \
+const SEE_OTHER_CONDITIONS: &str = "AccessRestricted says who can read and write recordings, Recording says which cameras record, \
                            Compliant says what the last audit found";
 
 /// All that a Site's status is made of.
 #[derive(Debug)]
-pub struct Observed<'a> {
+pub struct StatusInputs<'a> {
     /// What was decided.
-    pub valid: &'a Valid,
+    pub valid: &'a ValidSite,
     /// What was read back of the bucket.
-    pub bucket: &'a Bucket,
+    pub bucket: &'a BucketEvaluation,
     /// What was applied.
-    pub applied: &'a Result<Applied, ApplyError>,
+    pub applied: &'a Result<AppliedPlan, ApplyError>,
     /// What the recorders say.
-    pub answers: &'a [Answer],
+    pub replies: &'a [ShardReply],
 }
 
 /// The status of `site`, and when it stalls though nothing happens.
-pub fn status(site: &Site, observed: &Observed<'_>, now: Timestamp) -> (SiteStatus, Option<Timestamp>) {
-    let Observed { valid, bucket, applied, answers } = observed;
+pub fn status(site: &Site, inputs: &StatusInputs<'_>, now: Timestamp) -> (SiteStatus, Option<Timestamp>) {
+    let StatusInputs { valid, bucket, applied, replies } = inputs;
     let before = site.status.clone().unwrap_or_default();
     let may_record = valid.accepted.is_true() && bucket.may_record();
     let segment =
         SignedDuration::try_from(site.spec.recorder.segment_duration.0).unwrap_or(SignedDuration::MAX);
-    let (recording, count) = recording::finding(valid, may_record, answers, segment);
+    let (recording, count) = recording::evaluate_recording(valid, may_record, replies, segment);
     let drift = bucket.drift(before.drift.as_ref(), now);
-    let ready = ready(valid, bucket, applied, answers);
-    let (stalled, stalls_at) = patience::stalled(&causes(site, observed, &ready, now), now);
+    let ready = evaluate_ready(valid, bucket, applied, replies);
+    let (stalled, stalls_at) = patience::evaluate(&stall_causes(site, inputs, &ready, now), now);
     let findings = [
         ready,
         valid.accepted.clone(),
         valid.permission.finding.clone(),
         bucket.finding.clone(),
-        access::finding(&bucket.tried, &unknown(site, bucket), now),
+        access::evaluate_access(&bucket.probe_results, &unknown_principals(site, bucket), now),
         recording,
-        compliant(before.audit.as_ref(), valid.in_force().as_ref(), now),
-        intact(
+        evaluate_compliance(before.audit.as_ref(), valid.site_ceilings().as_ref(), now),
+        evaluate_intact(
             bucket.status.is_some(),
             drift.as_ref(),
             before.retention.as_ref().and_then(|retention| retention.drift.as_ref()),
@@ -76,17 +76,17 @@ pub fn status(site: &Site, observed: &Observed<'_>, now: Timestamp) -> (SiteStat
         // Those of other controllers, who write them as other managers.
         retention: None,
         audit: None,
-        cameras: i32::try_from(valid.cameras.len() + valid.left_out.len()).ok(),
+        cameras: i32::try_from(valid.cameras.len() + valid.unusable_cameras.len()).ok(),
         recording: i32::try_from(count).ok(),
     };
     (status, stalls_at)
 }
 
 /// The fields whose principal the store does not know. Only the Site's own are told by their path.
-fn unknown(site: &Site, bucket: &Bucket) -> Vec<String> {
+fn unknown_principals(site: &Site, bucket: &BucketEvaluation) -> Vec<String> {
     let status = bucket.status.as_ref();
     let principals = status.map(|status| status.unknown_principals.as_slice());
-    let named = |principal: &String| match readers::field_of(site, None, principal) {
+    let named = |principal: &String| match readers::fields_naming(site, None, principal) {
         field if field.is_empty() => {
             format!("spec.policyRef: incidentOfficers of the policy: principal {principal:?}")
         }
@@ -97,95 +97,97 @@ fn unknown(site: &Site, bucket: &Bucket) -> Vec<String> {
 
 /// The conditions of a Site that is being deleted: what was found before, and what it waits for. `unusable`: why holds that
 /// it waits for cannot be released.
-pub fn deleting(
+pub fn deleting_conditions(
     before: &[Condition],
     generation: Option<i64>,
     waits_for: &str,
-    unusable: Option<&Finding>,
+    unusable: Option<&ConditionFinding>,
     now: Timestamp,
 ) -> Vec<Condition> {
-    let ready = Finding::new(ConditionType::Ready, false, Reason::Deleting, waits_for);
-    let stalled = Finding::stalled(unusable.map(cannot_release).as_ref());
+    let ready = ConditionFinding::new(ConditionType::Ready, false, Reason::Deleting, waits_for);
+    let stalled = ConditionFinding::stalled(unusable.map(release_blocked_finding).as_ref());
     let mut findings = vec![ready, stalled];
     if let Some(accepted) = unusable {
         let message = format!("the bucket is not used: {}", accepted.message);
         findings.push(accepted.clone());
-        findings.push(Finding::new(
+        findings.push(ConditionFinding::new(
             ConditionType::StorageEnforced,
-            Truth::Unknown,
+            ConditionStatus::Unknown,
             Reason::DependsOn,
             message,
         ));
     }
-    let replace = |conditions: Vec<Condition>, finding: &Finding| {
-        kit_status::replace(&conditions, finding, generation, now)
+    let replace = |conditions: Vec<Condition>, finding: &ConditionFinding| {
+        kit_status::replace_condition(&conditions, finding, generation, now)
     };
     // The first of them stands first.
     let conditions = findings.iter().rev().fold(before.to_vec(), replace);
-    kit_status::unlooked(conditions, before, Reason::Deleting, "it is being deleted", now)
+    kit_status::mark_unobserved(conditions, before, Reason::Deleting, "it is being deleted", now)
 }
 
 /// In a namespace that is being deleted nobody can make again what is missing.
-fn cannot_release(accepted: &Finding) -> Finding {
+fn release_blocked_finding(accepted: &ConditionFinding) -> ConditionFinding {
     let message = format!(
         "the bucket cannot be used, so no hold can be released: {}; in a namespace that is being deleted that cannot be put right: \
          see docs/operations.md#a-namespace-that-cannot-go",
         accepted.message
     );
-    Finding::new(ConditionType::Stalled, true, accepted.reason, message)
+    ConditionFinding::new(ConditionType::Stalled, true, accepted.reason, message)
 }
 
 /// Whether storage and recorders are as the protocol now demands, read back. A site that must not record
 /// now is ready, with that reason.
-fn ready(
-    valid: &Valid,
-    bucket: &Bucket,
-    applied: &Result<Applied, ApplyError>,
-    answers: &[Answer],
-) -> Finding {
-    let not = |reason, message: String| Finding::new(ConditionType::Ready, false, reason, message);
+fn evaluate_ready(
+    valid: &ValidSite,
+    bucket: &BucketEvaluation,
+    applied: &Result<AppliedPlan, ApplyError>,
+    replies: &[ShardReply],
+) -> ConditionFinding {
+    let not_ready =
+        |reason, message: String| ConditionFinding::new(ConditionType::Ready, false, reason, message);
     for finding in [&valid.accepted, &bucket.finding] {
         if !finding.is_true() {
-            return not(finding.reason, finding.message.clone());
+            return not_ready(finding.reason, finding.message.clone());
         }
     }
     let recorders = match applied {
         Err(error) => {
-            let (reason, message) = for_a_person(error).unwrap_or((Reason::Retrying, error.safe_message()));
-            return not(reason, message);
+            let (reason, message) = terminal_error(error).unwrap_or((Reason::Retrying, error.safe_message()));
+            return not_ready(reason, message);
         }
         Ok(applied) => applied.recorders.as_ref(),
     };
-    if let Ok(Applied { waits_for: 1.., .. }) = applied {
-        return not(
+    if let Ok(AppliedPlan { pending_segments: 1.., .. }) = applied {
+        return not_ready(
             Reason::RecorderNotReady,
             "recorders that are to go stay until what is in their spools is uploaded".to_owned(),
         );
     }
-    let lagging = recorders.and_then(|recorders| recording::lagging(answers, &recorders.expected.revision));
+    let lagging =
+        recorders.and_then(|recorders| recording::describe_lagging(replies, &recorders.expected.revision));
     if let Some(lagging) = lagging {
-        return not(Reason::RecorderNotReady, lagging);
+        return not_ready(Reason::RecorderNotReady, lagging);
     }
-    if let Some(widened) = recorders.and_then(|recorders| recorders.expected.widened) {
-        return not(Reason::TooManyHolds, more_than_held(widened));
+    if let Some(widened) = recorders.and_then(|recorders| recorders.expected.widening) {
+        return not_ready(Reason::TooManyHolds, describe_widening(widened));
     }
     let permitted = &valid.permission.finding;
     if permitted.is_true() {
-        Finding::new(
+        ConditionFinding::new(
             ConditionType::Ready,
             true,
             Reason::AsRequired,
             format!(
-                "the bucket's configuration and the recorders match the protocol, as read back; {NOT_COVERED}"
+                "the bucket's configuration and the recorders match the protocol, as read back; {SEE_OTHER_CONDITIONS}"
             ),
         )
     } else {
-        Finding::new(
+        ConditionFinding::new(
             ConditionType::Ready,
             true,
             permitted.reason,
             format!(
-                "the bucket's configuration matches the protocol, as read back; it allows no recording now: {}; {NOT_COVERED}",
+                "the bucket's configuration matches the protocol, as read back; it allows no recording now: {}; {SEE_OTHER_CONDITIONS}",
                 permitted.message
             ),
         )
@@ -193,10 +195,10 @@ fn ready(
 }
 
 /// Recorders seal more than is held: nothing held is lost by it, but what they seal beyond that waits for the daily sweep.
-fn more_than_held(widened: Widened) -> String {
+fn describe_widening(widened: Widening) -> String {
     let sealed = match widened {
-        Widened::EveryCamera => "all cameras in the windows of the open holds",
-        Widened::Everything => "everything from the start of the earliest open hold to the end of the last",
+        Widening::EveryCamera => "all cameras in the windows of the open holds",
+        Widening::Everything => "everything from the start of the earliest open hold to the end of the last",
     };
     format!(
         "the recorders' Secret has no room for what the open holds name, so recorders seal {sealed}; the daily sweep puts back \
@@ -205,29 +207,39 @@ fn more_than_held(widened: Widened) -> String {
 }
 
 /// Why a Site may need a person, the gravest first.
-fn causes(site: &Site, observed: &Observed<'_>, ready: &Finding, now: Timestamp) -> Vec<Cause> {
-    let Observed { valid, bucket, applied, answers: _ } = observed;
+fn stall_causes(
+    site: &Site,
+    inputs: &StatusInputs<'_>,
+    ready: &ConditionFinding,
+    now: Timestamp,
+) -> Vec<StallCause> {
+    let StatusInputs { valid, bucket, applied, replies: _ } = inputs;
     let status = site.status.as_ref();
     let (before, made) = (site.conditions(), site.metadata.creation_timestamp.as_ref());
-    let after = |finding: &Finding, patience| {
-        Cause::after(finding.clone(), since(before, finding, made, now), patience)
+    let after = |finding: &ConditionFinding, patience| {
+        StallCause::after_grace(finding.clone(), condition_since(before, finding, made, now), patience)
     };
     if !valid.accepted.is_true() {
         return vec![match valid.accepted.reason {
-            Reason::ReferenceNotFound => after(&valid.accepted, patience::REFERENCE),
-            _ => Cause::now(valid.accepted.clone()),
+            Reason::ReferenceNotFound => after(&valid.accepted, patience::REFERENCE_GRACE),
+            _ => StallCause::immediate(valid.accepted.clone()),
         }];
     }
     let mut causes = Vec::new();
     if bucket.is_stalled {
-        causes.push(Cause::now(bucket.finding.clone()));
+        causes.push(StallCause::immediate(bucket.finding.clone()));
     } else if !bucket.finding.is_true() {
-        causes.push(after(&bucket.finding, patience::STORE));
+        causes.push(after(&bucket.finding, patience::STORE_GRACE));
     }
-    if let Some((reason, message)) = applied.as_ref().err().and_then(for_a_person) {
-        causes.push(Cause::now(Finding::new(ConditionType::Stalled, true, reason, message)));
+    if let Some((reason, message)) = applied.as_ref().err().and_then(terminal_error) {
+        causes.push(StallCause::immediate(ConditionFinding::new(
+            ConditionType::Stalled,
+            true,
+            reason,
+            message,
+        )));
     } else if !ready.is_true() {
-        causes.push(after(ready, patience::WORK));
+        causes.push(after(ready, patience::WORK_GRACE));
     }
     let retention = status.and_then(|status| status.retention.as_ref());
     let orphaned = retention.map_or(&[][..], |retention| &retention.orphaned_holds);
@@ -237,16 +249,16 @@ fn causes(site: &Site, observed: &Observed<'_>, ready: &Finding, now: Timestamp)
              then resolve those whose incident is resolved",
             orphaned.join(", ")
         );
-        let finding = Finding::new(ConditionType::Stalled, true, Reason::OrphanedHold, message);
+        let finding = ConditionFinding::new(ConditionType::Stalled, true, Reason::OrphanedHold, message);
         // Where everything is applied at once, the holds come after their Site.
         let made = made.map_or(Timestamp::MIN, |made| made.0);
-        causes.push(Cause::after(finding, made, patience::REFERENCE));
+        causes.push(StallCause::after_grace(finding, made, patience::REFERENCE_GRACE));
     }
     causes
 }
 
 /// What trying again does not help against, and what to do.
-fn for_a_person(error: &ApplyError) -> Option<(Reason, String)> {
+fn terminal_error(error: &ApplyError) -> Option<(Reason, String)> {
     match error {
         ApplyError::ForeignObject { .. } => Some((Reason::ForeignObject, error.safe_message())),
         ApplyError::Api(ApiError(api)) if api.is_invalid() => Some((
@@ -256,48 +268,58 @@ fn for_a_person(error: &ApplyError) -> Option<(Reason, String)> {
                 error.safe_message()
             ),
         )),
-        ApplyError::Api(_) | ApplyError::Unwritable(_) => None,
+        ApplyError::Api(_) | ApplyError::NotSerializable(_) => None,
     }
 }
 
 /// Whether somebody else changed the bucket's configuration, or what is held in it, in the last day. It was put back; who
 /// that was, and with whose credentials, is for a person to find out.
-fn intact(is_read: bool, bucket: Option<&Drift>, held: Option<&Drift>, now: Timestamp) -> Finding {
-    let lately = |drift: &&Drift| drift.is_told(now);
-    let both = [("the bucket", bucket), ("what is held", held)];
-    let lately: Vec<(&str, &Drift)> =
-        both.into_iter().filter_map(|(whose, drift)| Some((whose, drift.filter(lately)?))).collect();
+fn evaluate_intact(
+    is_read: bool,
+    bucket: Option<&DriftStatus>,
+    held: Option<&DriftStatus>,
+    now: Timestamp,
+) -> ConditionFinding {
+    let lately = |drift: &&DriftStatus| drift.is_recent(now);
+    let sources = [("the bucket", bucket), ("what is held", held)];
+    let lately: Vec<(&str, &DriftStatus)> =
+        sources.into_iter().filter_map(|(whose, drift)| Some((whose, drift.filter(lately)?))).collect();
     if lately.is_empty() && !is_read {
         let message = "the bucket was not read back yet: see StorageEnforced";
-        return Finding::new(ConditionType::Intact, Truth::Unknown, Reason::DependsOn, message);
+        return ConditionFinding::new(
+            ConditionType::Intact,
+            ConditionStatus::Unknown,
+            Reason::DependsOn,
+            message,
+        );
     }
     if lately.is_empty() {
         let message = "nobody else was found to have changed the bucket or what is held, in the last day";
-        return Finding::new(ConditionType::Intact, true, Reason::AsRequired, message);
+        return ConditionFinding::new(ConditionType::Intact, true, Reason::AsRequired, message);
     }
-    let told: Vec<String> =
+    let changes: Vec<String> =
         lately.iter().map(|(whose, drift)| format!("{whose} at {}: {}", drift.at.0, drift.what)).collect();
-    let told = told.join("; ");
+    let changes = changes.join("; ");
     let times = lately.iter().map(|(_, drift)| drift.times).max().unwrap_or_default();
-    if times >= A_FIGHT {
+    if times >= CONTENTION_THRESHOLD {
         let message = format!(
             "another party changes what the operator puts back, {times} times so far: exempt this bucket from automatic \
-             remediation, Terraform or the like; the last was {told}; the store's access log names the identity: \
+             remediation, Terraform or the like; the last was {changes}; the store's access log names the identity: \
              docs/alerts.md#toezichttampered"
         );
-        return Finding::new(ConditionType::Intact, false, Reason::Contended, message);
+        return ConditionFinding::new(ConditionType::Intact, false, Reason::Contended, message);
     }
     let message = format!(
-        "changed by another party, and put back as far as possible: {told}; the store's access log names the identity: \
+        "changed by another party, and put back as far as possible: {changes}; the store's access log names the identity: \
          docs/alerts.md#toezichttampered"
     );
-    Finding::new(ConditionType::Intact, false, Reason::PutBack, message)
+    ConditionFinding::new(ConditionType::Intact, false, Reason::PutBack, message)
 }
 
 /// Without encryption to the managers' keys, who administers the cluster can reach credentials and pods.
-fn administrators_excluded() -> Finding {
+fn administrators_excluded() -> ConditionFinding {
     let message = "article 3.2: recordings are not encrypted for the managers alone, so who administers the cluster or the store could watch them";
-    Finding::new(ConditionType::AdministratorsExcluded, false, Reason::NotEncrypted, message)
+    ConditionFinding::new(ConditionType::AdministratorsExcluded, false, Reason::NotEncrypted, message)
 }
 
 #[cfg(test)]

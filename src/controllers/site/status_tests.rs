@@ -1,15 +1,19 @@
 use super::*;
 use crate::api::{AuditStatus, Ceilings, Days, RetentionStatus};
 use crate::controllers::site::apply::AppliedRecorders;
-use crate::controllers::site::fixtures::{Fixture, fixture, good_bucket};
-use crate::controllers::site::found::judge;
+use crate::controllers::site::fixtures::{Fixture, compliant_bucket, fixture};
+use crate::controllers::site::found::evaluate_bucket;
 use crate::storage::probe::{Check, Verdict};
-use crate::storage::{Aspect, BucketState, Change, Conformance, EnforceError, Enforced};
+use crate::storage::{BucketState, Conformance, EnforceError, EnforceReport, StoreChange, Subresource};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 /// The status, with nothing running yet.
-fn of(fixture: &Fixture, bucket: &Bucket, applied: Result<Applied, ApplyError>) -> SiteStatus {
-    let observed = Observed { valid: &fixture.valid(), bucket, applied: &applied, answers: &[] };
+fn site_status(
+    fixture: &Fixture,
+    bucket: &BucketEvaluation,
+    applied: Result<AppliedPlan, ApplyError>,
+) -> SiteStatus {
+    let observed = StatusInputs { valid: &fixture.valid(), bucket, applied: &applied, replies: &[] };
     status(&fixture.site, &observed, fixture.now).0
 }
 
@@ -19,9 +23,9 @@ fn condition<'a>(status: &'a SiteStatus, type_: &str) -> (&'a str, &'a str, &'a 
 }
 
 #[test]
-fn every_condition_is_always_there() {
+fn status_always_has_every_condition() {
     let fixture = fixture();
-    let status = of(&fixture, &good_bucket(fixture.now), Ok(Applied::default()));
+    let status = site_status(&fixture, &compliant_bucket(fixture.now), Ok(AppliedPlan::default()));
     let types: Vec<&str> = status.conditions.iter().map(|condition| condition.type_.as_str()).collect();
     assert_eq!(
         types,
@@ -48,24 +52,24 @@ fn every_condition_is_always_there() {
 
 /// What a store lets an identity do is no part of what was read back, and does not stand behind a `True`.
 #[test]
-fn a_promise_that_the_store_does_not_keep_is_a_condition_of_its_own() {
+fn failed_access_checks_only_affect_access_restricted() {
     let fixture = fixture();
     let with = |fails: &[Check], gaps: Vec<&'static str>| {
         let verdict = |check: &Check| {
             if fails.contains(check) { Verdict::Fails } else { Verdict::Holds }
         };
         let rows: Vec<_> = Check::ALL.iter().map(|check| (*check, verdict(check))).collect();
-        let enforced = Enforced {
-            read_back: BucketState {
+        let enforced = EnforceReport {
+            observed: BucketState {
                 lifecycle: Some(std::collections::BTreeSet::new()),
                 ..BucketState::default()
             },
-            changed: vec![],
-            conformance: Some(Conformance::of(&rows)),
-            gaps,
-            left_out: vec![],
+            changes: vec![],
+            conformance: Some(Conformance::from_verdicts(&rows)),
+            limitations: gaps,
+            unknown_principals: vec![],
         };
-        of(&fixture, &judge(Ok(enforced), None, fixture.now), Ok(Applied::default()))
+        site_status(&fixture, &evaluate_bucket(Ok(enforced), None, fixture.now), Ok(AppliedPlan::default()))
     };
     let good = with(&[], vec![]);
     assert_eq!(condition(&good, "AccessRestricted").0, "True");
@@ -90,10 +94,10 @@ fn a_promise_that_the_store_does_not_keep_is_a_condition_of_its_own() {
 }
 
 #[test]
-fn a_site_that_must_not_record_is_ready_with_that_reason() {
+fn unpermitted_site_is_ready_with_its_reason() {
     let mut fixture = fixture();
-    fixture.found.policy.as_mut().unwrap().spec.works_council_consent = None;
-    let status = of(&fixture, &good_bucket(fixture.now), Ok(Applied::default()));
+    fixture.observed.policy.as_mut().unwrap().spec.works_council_consent = None;
+    let status = site_status(&fixture, &compliant_bucket(fixture.now), Ok(AppliedPlan::default()));
     let (truth, reason, message) = condition(&status, "Ready");
     assert_eq!((truth, reason), ("True", "NoConsent"));
     assert!(message.contains("article 8"), "{message}");
@@ -101,14 +105,14 @@ fn a_site_that_must_not_record_is_ready_with_that_reason() {
 }
 
 #[test]
-fn what_only_a_person_can_solve_is_stalled() {
+fn terminal_errors_stall_the_site() {
     let mut fixture = fixture();
-    let claimed = judge(Err(EnforceError::Claimed), None, fixture.now);
-    let status = of(&fixture, &claimed, Ok(Applied::default()));
+    let claimed = evaluate_bucket(Err(EnforceError::ClaimedByOther), None, fixture.now);
+    let status = site_status(&fixture, &claimed, Ok(AppliedPlan::default()));
     assert_eq!((condition(&status, "Stalled").0, condition(&status, "Ready").1), ("True", "BucketClaimed"));
 
     let foreign = ApplyError::ForeignObject { kind: "Service".into(), name: "zwembad-recorder".into() };
-    let status = of(&fixture, &good_bucket(fixture.now), Err(foreign));
+    let status = site_status(&fixture, &compliant_bucket(fixture.now), Err(foreign));
     assert_eq!(
         (condition(&status, "Stalled").1, condition(&status, "Ready").1),
         ("ForeignObject", "ForeignObject")
@@ -117,23 +121,23 @@ fn what_only_a_person_can_solve_is_stalled() {
     let refused =
         kube::core::Status::failure("spec.template.spec.nodeSelector: no", "Invalid").with_code(422);
     let refused = ApplyError::Api(ApiError(kube::Error::Api(Box::new(refused))));
-    let status = of(&fixture, &good_bucket(fixture.now), Err(refused));
+    let status = site_status(&fixture, &compliant_bucket(fixture.now), Err(refused));
     let (truth, reason, message) = condition(&status, "Stalled");
     assert_eq!((truth, reason), ("True", "InvalidField"));
     assert!(message.starts_with("spec.recorder: "), "{message}");
 
     fixture.config.grants = crate::controllers::grant::Grants::default();
-    let status = of(&fixture, &good_bucket(fixture.now), Ok(Applied::default()));
+    let status = site_status(&fixture, &compliant_bucket(fixture.now), Ok(AppliedPlan::default()));
     assert_eq!((condition(&status, "Stalled").0, condition(&status, "Ready").1), ("True", "NotGranted"));
 }
 
 /// The status each so many seconds after the Site was made, carried on from one to the next.
-fn stalled_after(fixture: &mut Fixture, bucket: &Bucket, seconds: &[(i64, &str, &str)]) {
+fn stalled_after(fixture: &mut Fixture, bucket: &BucketEvaluation, seconds: &[(i64, &str, &str)]) {
     let made = fixture.now;
     fixture.site.metadata.creation_timestamp = Some(Time(made));
     for (after, truth, reason) in seconds {
         fixture.now = made + SignedDuration::from_secs(*after);
-        let next = of(fixture, bucket, Ok(Applied::default()));
+        let next = site_status(fixture, bucket, Ok(AppliedPlan::default()));
         let (is, why, message) = condition(&next, "Stalled");
         assert_eq!((is, why), (*truth, *reason), "after {after} s: {message}");
         let kept = fixture.site.status.take().unwrap_or_default();
@@ -142,30 +146,34 @@ fn stalled_after(fixture: &mut Fixture, bucket: &Bucket, seconds: &[(i64, &str, 
 }
 
 #[test]
-fn a_reference_that_may_still_come_stalls_a_site_after_a_minute() {
+fn missing_reference_stalls_site_after_one_minute() {
     let mut fixture = fixture();
-    fixture.found.policy = None;
-    let bucket = crate::controllers::site::found::unknown(None);
+    fixture.observed.policy = None;
+    let bucket = crate::controllers::site::found::unobserved(None);
     let (quiet, stalled) = (("False", "AsRequired"), ("True", "ReferenceNotFound"));
     let looks = [(2, quiet), (31, quiet), (61, quiet), (62, stalled), (400, stalled)];
     let looks = looks.map(|(after, (truth, reason))| (after, truth, reason));
     stalled_after(&mut fixture, &bucket, &looks);
-    let observed =
-        Observed { valid: &fixture.valid(), bucket: &bucket, applied: &Ok(Applied::default()), answers: &[] };
+    let observed = StatusInputs {
+        valid: &fixture.valid(),
+        bucket: &bucket,
+        applied: &Ok(AppliedPlan::default()),
+        replies: &[],
+    };
     fixture.site.status = None;
     let (_, stalls_at) = status(&fixture.site, &observed, fixture.now);
     assert_eq!(stalls_at, Some(fixture.now + SignedDuration::from_secs(60)));
 }
 
 #[test]
-fn a_store_that_stays_away_stalls_a_site_after_a_quarter_of_an_hour() {
+fn store_outage_stalls_site_after_fifteen_minutes() {
     let mut fixture = fixture();
     let away = crate::storage::error::StoreError {
         operation: "GetBucketVersioning",
         code: "NoConnection".into(),
         status: None,
     };
-    let bucket = judge(Err(EnforceError::Storage(away)), None, fixture.now);
+    let bucket = evaluate_bucket(Err(EnforceError::Storage(away)), None, fixture.now);
     let minutes = 60;
     let looks = [
         (5, "False", "AsRequired"),
@@ -176,7 +184,7 @@ fn a_store_that_stays_away_stalls_a_site_after_a_quarter_of_an_hour() {
 }
 
 #[test]
-fn an_orphaned_hold_waits_for_a_person() {
+fn orphaned_hold_stalls_site_after_one_minute() {
     let mut fixture = fixture();
     fixture.site.status = Some(SiteStatus {
         retention: Some(RetentionStatus {
@@ -185,27 +193,28 @@ fn an_orphaned_hold_waits_for_a_person() {
         }),
         ..SiteStatus::default()
     });
-    let bucket = good_bucket(fixture.now);
+    let bucket = compliant_bucket(fixture.now);
     let looks = [(59, "False", "AsRequired"), (60, "True", "OrphanedHold")];
     stalled_after(&mut fixture, &bucket, &looks);
-    let status = of(&fixture, &bucket, Ok(Applied::default()));
+    let status = site_status(&fixture, &bucket, Ok(AppliedPlan::default()));
     let (_, _, message) = condition(&status, "Stalled");
     assert!(message.contains("vechtpartij-7") && message.contains("holds restore"), "{message}");
 }
 
 #[test]
-fn what_somebody_else_changed_is_told_for_a_day() {
+fn drift_is_reported_for_one_day() {
     let mut fixture = fixture();
-    let mut drifted = good_bucket(fixture.now);
+    let mut drifted = compliant_bucket(fixture.now);
     drifted.is_drift = true;
-    drifted.changes = vec![Change { what: Aspect::Policy, from: "none".into(), to: "ours".into() }];
-    let told = of(&fixture, &drifted, Ok(Applied::default()));
+    drifted.changes =
+        vec![StoreChange { subresource: Subresource::Policy, from: "none".into(), to: "ours".into() }];
+    let told = site_status(&fixture, &drifted, Ok(AppliedPlan::default()));
     let (truth, reason, message) = condition(&told, "Intact");
     assert_eq!((truth, reason), ("False", "PutBack"));
     assert!(message.contains("the bucket at ") && message.contains("policy: none → ours"), "{message}");
 
     // The next look finds nothing, and says the same.
-    let held = Drift {
+    let held = DriftStatus {
         at: Time(fixture.now + SignedDuration::from_hours(23)),
         what: "tag of 3 held versions".into(),
         times: 1,
@@ -217,7 +226,7 @@ fn what_somebody_else_changed_is_told_for_a_day() {
     for (hours, parts) in [(1, &["policy", "tag"][..]), (25, &["tag"]), (48, &[])] {
         let mut later = fixture.clone();
         later.now += SignedDuration::from_hours(hours);
-        let status = of(&later, &good_bucket(later.now), Ok(Applied::default()));
+        let status = site_status(&later, &compliant_bucket(later.now), Ok(AppliedPlan::default()));
         let (truth, _, message) = condition(&status, "Intact");
         assert_eq!(truth == "True", parts.is_empty(), "{message}");
         for part in ["policy", "tag"] {
@@ -228,13 +237,17 @@ fn what_somebody_else_changed_is_told_for_a_day() {
 
 /// Two parties that undo each other are told of as such, and not as one more change.
 #[test]
-fn parties_that_undo_each_other_are_told() {
+fn repeated_drift_is_reported_as_contended() {
     let mut fixture = fixture();
     for round in 1..=4 {
-        let mut drifted = good_bucket(fixture.now);
+        let mut drifted = compliant_bucket(fixture.now);
         drifted.is_drift = true;
-        drifted.changes = vec![Change { what: Aspect::Lifecycle, from: "theirs".into(), to: "ours".into() }];
-        let status = of(&fixture, &drifted, Ok(Applied::default()));
+        drifted.changes = vec![StoreChange {
+            subresource: Subresource::Lifecycle,
+            from: "theirs".into(),
+            to: "ours".into(),
+        }];
+        let status = site_status(&fixture, &drifted, Ok(AppliedPlan::default()));
         let (truth, reason, message) = condition(&status, "Intact");
         assert_eq!((truth, reason), ("False", if round < 3 { "PutBack" } else { "Contended" }), "{message}");
         assert_eq!(message.contains(&format!("{round} times")), round >= 3, "{message}");
@@ -242,12 +255,12 @@ fn parties_that_undo_each_other_are_told() {
         fixture.now += SignedDuration::from_hours(20);
     }
     fixture.now += SignedDuration::from_hours(5);
-    let status = of(&fixture, &good_bucket(fixture.now), Ok(Applied::default()));
+    let status = site_status(&fixture, &compliant_bucket(fixture.now), Ok(AppliedPlan::default()));
     assert_eq!(condition(&status, "Intact").0, "True");
 }
 
 #[test]
-fn what_an_audit_found_is_told_with_ages_and_ceilings() {
+fn compliant_message_has_audit_counts_and_ceilings() {
     let mut fixture = fixture();
     let at = |hours| Time(fixture.now - SignedDuration::from_hours(hours));
     let audit = AuditStatus {
@@ -264,7 +277,7 @@ fn what_an_audit_found_is_told_with_ages_and_ceilings() {
         findings: Vec::new(),
     };
     fixture.site.status = Some(SiteStatus { audit: Some(audit), ..SiteStatus::default() });
-    let status = of(&fixture, &good_bucket(fixture.now), Ok(Applied::default()));
+    let status = site_status(&fixture, &compliant_bucket(fixture.now), Ok(AppliedPlan::default()));
     let (truth, _, message) = condition(&status, "Compliant");
     let (from, until) = (at(1 + 24 * 20 + 3).0, at(1 + 24 * 20 + 3 - 28 * 24).0);
     let expected = format!(
@@ -277,20 +290,20 @@ fn what_an_audit_found_is_told_with_ages_and_ceilings() {
 }
 
 #[test]
-fn recorders_that_seal_more_than_is_held_are_told() {
+fn widened_hold_scopes_make_site_not_ready() {
     let fixture = fixture();
     for (widened, told) in [
         (None, ""),
-        (Some(Widened::EveryCamera), "all cameras in the windows"),
-        (Some(Widened::Everything), "everything from the start"),
+        (Some(Widening::EveryCamera), "all cameras in the windows"),
+        (Some(Widening::Everything), "everything from the start"),
     ] {
         let mut expected = fixture.plan().recorders.unwrap().expected;
-        expected.widened = widened;
-        let applied = Applied {
+        expected.widening = widened;
+        let applied = AppliedPlan {
             recorders: Some(AppliedRecorders { expected, pods: Vec::new() }),
-            ..Applied::default()
+            ..AppliedPlan::default()
         };
-        let status = of(&fixture, &good_bucket(fixture.now), Ok(applied));
+        let status = site_status(&fixture, &compliant_bucket(fixture.now), Ok(applied));
         let (truth, reason, message) = condition(&status, "Ready");
         assert_eq!(reason == "TooManyHolds", widened.is_some(), "{message}");
         assert_eq!(truth == "True", widened.is_none(), "{message}");
@@ -299,7 +312,7 @@ fn recorders_that_seal_more_than_is_held_are_told() {
 }
 
 /// The Site of a policy of 28 days, of which the last audit found a video this old, in hours.
-fn audited_with_a_video_of(hours: i64) -> Fixture {
+fn audited_with_video_age(hours: i64) -> Fixture {
     let mut fixture = fixture();
     let at = |hours| Time(fixture.now - SignedDuration::from_hours(hours));
     let audit = AuditStatus {
@@ -324,15 +337,15 @@ fn audited_with_a_video_of(hours: i64) -> Fixture {
 }
 
 #[test]
-fn nothing_is_compliant_by_a_ceiling_that_the_cluster_no_longer_allows() {
+fn recordings_past_lowered_cluster_ceiling_are_not_compliant() {
     for (hours, expected) in [
         (13 * 24, ("True", "Audited")),
         (14 * 24 + 1, ("False", "CeilingLowered")),
         (27 * 24, ("False", "CeilingLowered")),
     ] {
-        let mut fixture = audited_with_a_video_of(hours);
+        let mut fixture = audited_with_video_age(hours);
         fixture.config.ceilings.video = Days(14);
-        let status = of(&fixture, &good_bucket(fixture.now), Ok(Applied::default()));
+        let status = site_status(&fixture, &compliant_bucket(fixture.now), Ok(AppliedPlan::default()));
         let (truth, reason, message) = condition(&status, "Compliant");
         assert_eq!((truth, reason), expected, "{message}");
         assert!(message.contains("14d"), "{message}");
@@ -343,22 +356,22 @@ fn nothing_is_compliant_by_a_ceiling_that_the_cluster_no_longer_allows() {
 }
 
 #[test]
-fn an_audit_by_longer_ceilings_says_nothing_of_shorter_ones() {
-    let mut fixture = audited_with_a_video_of(20 * 24);
-    let policy = fixture.found.policy.as_mut().unwrap();
+fn audit_before_lowered_policy_ceiling_is_unknown() {
+    let mut fixture = audited_with_video_age(20 * 24);
+    let policy = fixture.observed.policy.as_mut().unwrap();
     policy.spec.retention.video = Days(14);
-    let status = of(&fixture, &good_bucket(fixture.now), Ok(Applied::default()));
+    let status = site_status(&fixture, &compliant_bucket(fixture.now), Ok(AppliedPlan::default()));
     let (truth, reason, message) = condition(&status, "Compliant");
     assert_eq!((truth, reason), ("Unknown", "NotAudited"), "{message}");
 }
 
 #[test]
-fn of_a_paused_or_deleted_site_nothing_is_well_that_nobody_looks_at() {
+fn paused_or_deleting_site_has_no_true_conditions() {
     let fixture = fixture();
-    let before = of(&fixture, &good_bucket(fixture.now), Ok(Applied::default())).conditions;
+    let before = site_status(&fixture, &compliant_bucket(fixture.now), Ok(AppliedPlan::default())).conditions;
     for (after, reason) in [
-        (kit_status::paused(&before, Some(3), fixture.now), "Paused"),
-        (deleting(&before, Some(3), "waits", None, fixture.now), "Deleting"),
+        (kit_status::paused_conditions(&before, Some(3), fixture.now), "Paused"),
+        (deleting_conditions(&before, Some(3), "waits", None, fixture.now), "Deleting"),
     ] {
         assert_eq!((after.len(), after[0].reason.as_str()), (before.len(), reason));
         for found in &before[1..] {
@@ -366,18 +379,18 @@ fn of_a_paused_or_deleted_site_nothing_is_well_that_nobody_looks_at() {
             let said = format!("{now:?}");
             assert!(now.status != "True" && now.message.ends_with(&found.message), "{said}");
         }
-        let again = kit_status::unlooked(after.clone(), &after, Reason::Paused, "", Timestamp::MAX);
+        let again = kit_status::mark_unobserved(after.clone(), &after, Reason::Paused, "", Timestamp::MAX);
         assert_eq!(again, after, "since then");
     }
 }
 
 #[test]
-fn a_deleted_site_whose_bucket_cannot_be_used_says_what_to_do_for_its_holds() {
+fn deleting_site_with_unusable_bucket_explains_hold_release() {
     let mut fixture = fixture();
-    let before = of(&fixture, &good_bucket(fixture.now), Ok(Applied::default()));
-    fixture.found.store_secrets.clear();
+    let before = site_status(&fixture, &compliant_bucket(fixture.now), Ok(AppliedPlan::default()));
+    fixture.observed.store_secrets.clear();
     let accepted = fixture.valid().accepted;
-    let conditions = deleting(&before.conditions, Some(3), "waits", Some(&accepted), fixture.now);
+    let conditions = deleting_conditions(&before.conditions, Some(3), "waits", Some(&accepted), fixture.now);
     let status = SiteStatus { conditions, ..before };
     assert_eq!(status.conditions[0].type_, "Ready");
     let (truth, reason, message) = condition(&status, "Stalled");

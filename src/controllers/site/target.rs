@@ -3,39 +3,39 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use crate::api::{Identity, SECRET_TYPE_S3, Storage};
-use crate::contract::{Credentials, Keys, Secret, StorageTarget, WebIdentity};
-use crate::controllers::egress::{Egress, TOKEN, TOKEN_DIR};
+use crate::api::{SECRET_TYPE_S3, Storage, StoreIdentity};
+use crate::contract::{AccessKey, Credentials, Secret, StorageTarget, WebIdentity};
+use crate::controllers::egress::{Egress, TOKEN_DIR, TOKEN_FILE_NAME};
 use crate::controllers::grant::Endpoint;
-use crate::controllers::kit::reference::{self, Found, MissingSecret};
+use crate::controllers::kit::reference::{self, MissingSecret, ReferencedSecret};
 
 /// What both identities have in common.
-pub(super) struct Ground<'a> {
+pub(super) struct TargetBuilder<'a> {
     pub(super) storage: &'a Storage,
     pub(super) endpoint: &'a Endpoint,
     pub(super) ca_pem: Option<String>,
     /// Secrets of type `toezicht.dev/s3`, by name.
-    pub(super) secrets: &'a BTreeMap<String, Found>,
+    pub(super) secrets: &'a BTreeMap<String, ReferencedSecret>,
     pub(super) egress: &'a Egress,
 }
 
-impl Ground<'_> {
+impl TargetBuilder<'_> {
     /// The bucket as the operator.
-    pub(super) fn operator(&self) -> Result<StorageTarget, MissingSecret> {
+    pub(super) fn operator_target(&self) -> Result<StorageTarget, MissingSecret> {
         let field = "spec.storage.operator.credentialsRef";
         self.target(&self.storage.operator, field, &self.egress.token_file)
     }
 
     /// The bucket as the recorders, for the operator, which tries what they may: by workload identity with its own token, since it
     /// may not ask for theirs.
-    pub(super) fn recorder(&self) -> Result<StorageTarget, MissingSecret> {
+    pub(super) fn recorder_target(&self) -> Result<StorageTarget, MissingSecret> {
         let field = "spec.storage.recorder.credentialsRef";
         self.target(&self.storage.recorder, field, &self.egress.token_file)
     }
 
     fn target(
         &self,
-        identity: &Identity,
+        identity: &StoreIdentity,
         field: &str,
         token_file: &Path,
     ) -> Result<StorageTarget, MissingSecret> {
@@ -52,7 +52,7 @@ impl Ground<'_> {
 
     fn credentials(
         &self,
-        identity: &Identity,
+        identity: &StoreIdentity,
         field: &str,
         token_file: &Path,
     ) -> Result<Credentials, MissingSecret> {
@@ -66,8 +66,8 @@ impl Ground<'_> {
                 },
             });
         }
-        let key = |key| reference::text(self.secrets, SECRET_TYPE_S3, name, key, field);
-        Ok(Credentials::Keys(Keys {
+        let key = |key| reference::require_text(self.secrets, SECRET_TYPE_S3, name, key, field);
+        Ok(Credentials::AccessKey(AccessKey {
             access_key_id: key("accessKeyId")?,
             secret_access_key: key("secretAccessKey")?,
             session_token: self.secrets.get(name).and_then(session_token),
@@ -75,14 +75,14 @@ impl Ground<'_> {
     }
 }
 
-fn session_token(secret: &Found) -> Option<Secret> {
+fn session_token(secret: &ReferencedSecret) -> Option<Secret> {
     secret.text("sessionToken")
 }
 
 /// The bucket as the recorders, as their pods reach it: these have a token of their own.
-pub(super) fn for_pods(mut target: StorageTarget) -> StorageTarget {
+pub(super) fn with_pod_token(mut target: StorageTarget) -> StorageTarget {
     if let Credentials::WebIdentity { web_identity } = &mut target.credentials {
-        web_identity.token_file = Path::new(TOKEN_DIR).join(TOKEN);
+        web_identity.token_file = Path::new(TOKEN_DIR).join(TOKEN_FILE_NAME);
     }
     target
 }

@@ -3,57 +3,57 @@
 
 use jiff::Timestamp;
 
-use super::bucket::Access;
-use super::compliance::InForce;
-use super::dereference::Dereferenced;
-use super::names::Names;
-use super::target::Ground;
-use crate::api::condition::{ConditionType, Finding, Reason};
+use super::bucket::BucketAccess;
+use super::compliance::SiteCeilings;
+use super::dereference::ObservedSite;
+use super::names::ChildNames;
+use super::target::TargetBuilder;
+use crate::api::condition::{ConditionFinding, ConditionType, Reason};
 use crate::api::{
     AdoptionPolicy, Ceilings, RecordingPolicy, RetentionEnforcement, SECRET_TYPE_CA, Site, SiteSpec,
     is_one_identity,
 };
 use crate::controllers::config::OperatorConfig;
-use crate::controllers::grant::{Endpoint, Exception, Request};
-use crate::controllers::kit::camera::{self, Source};
+use crate::controllers::grant::{Endpoint, Exception, GrantRequest};
+use crate::controllers::kit::camera::{self, CameraSource};
 use crate::controllers::kit::quantity;
 use crate::controllers::kit::reference::{self, MissingSecret};
-use crate::protocol::permission::Gates;
+use crate::protocol::permission::Prerequisites;
 use crate::protocol::{Windows, live_view, policy, retention, suspension};
 use crate::storage::{BucketSpec, Claim, readers};
 use kube::ResourceExt;
 
 /// A smaller spool cannot hold a few segments of a camera.
-const SMALLEST_SPOOL: u64 = 64 << 20;
+const MIN_SPOOL_BYTES: u64 = 64 << 20;
 
 /// A Site as far as it can be followed.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Valid {
+pub struct ValidSite {
     /// Names of its children.
-    pub names: Names,
+    pub names: ChildNames,
     /// `Accepted`.
-    pub accepted: Finding,
+    pub accepted: ConditionFinding,
     /// When the protocol allows recording.
-    pub permission: Permission,
+    pub permission: SitePermission,
     /// The ceilings that are in force here: the policy's, or the last that were.
     pub ceilings: Option<Ceilings>,
     /// What the cluster allows at most.
-    pub cluster: Ceilings,
+    pub cluster_ceilings: Ceilings,
     /// The bucket; `None`: it may not or cannot be used.
-    pub access: Option<Access>,
+    pub access: Option<BucketAccess>,
     /// The cameras that can be recorded.
     pub cameras: Vec<ValidCamera>,
     /// Names of the cameras that cannot; each says why in its own status.
-    pub left_out: Vec<String>,
+    pub unusable_cameras: Vec<String>,
     /// How much the spool holds, in bytes.
     pub spool_bytes: u64,
 }
 
 /// When the protocol allows recording at a site.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Permission {
+pub struct SitePermission {
     /// `Permitted`.
-    pub finding: Finding,
+    pub finding: ConditionFinding,
     /// When; suspensions are not in it.
     pub windows: Windows,
     /// When the finding changes by itself.
@@ -66,7 +66,7 @@ pub struct ValidCamera {
     /// Its name.
     pub name: String,
     /// Where its picture comes from.
-    pub source: Source,
+    pub source: CameraSource,
     /// When it is covered.
     pub suspended: Windows,
 }
@@ -94,57 +94,57 @@ impl From<MissingSecret> for Problem {
     }
 }
 
-impl Valid {
+impl ValidSite {
     /// The ceilings by which `Compliant` is judged; `None`: none was ever in force.
-    pub fn in_force(&self) -> Option<InForce> {
-        Some(InForce { ruling: self.ceilings.clone()?, cluster: self.cluster.clone() })
+    pub fn site_ceilings(&self) -> Option<SiteCeilings> {
+        Some(SiteCeilings { effective: self.ceilings.clone()?, cluster: self.cluster_ceilings.clone() })
     }
 }
 
 /// Checks `site` with what it names, at the instant `now`.
 pub fn validate(
     site: &Site,
-    found: &Dereferenced,
+    observed: &ObservedSite,
     config: &OperatorConfig,
     cluster_id: &str,
     now: Timestamp,
-) -> Valid {
-    let names = Names::of(site);
+) -> ValidSite {
+    let names = ChildNames::of(site);
     let mut problems = Vec::new();
-    let policy = accepted_policy(site, found, config, &mut problems);
+    let policy = resolve_policy(site, observed, config, &mut problems);
     // Where the cluster's ceilings were lowered below the policy's, the policy is refused, and the last that could be followed
     // go on to rule lifecycle and sweep: deleting cannot be undone, a number in the operator's configuration may be a slip,
     // and no policy is clamped. Nothing new is recorded, and `Compliant` is judged by the lower number, so a person is told.
     let ceilings = policy
-        .and_then(|policy| retention::ceilings(&policy.spec.retention, &config.ceilings).ok())
+        .and_then(|policy| retention::validate_ceilings(&policy.spec.retention, &config.ceilings).ok())
         .or_else(|| site.status.as_ref()?.ceilings.clone());
-    let permission = permission(site, policy, found, now);
-    let access = access(site, found, config, &names, cluster_id, ceilings.as_ref(), &mut problems);
+    let permission = evaluate_permission(site, policy, observed, now);
+    let access = bucket_access(site, observed, config, &names, cluster_id, ceilings.as_ref(), &mut problems);
     let access = access.unwrap_or_else(|problem| {
         problems.push(problem);
         None
     });
-    let spool_bytes = spool(&site.spec).unwrap_or_else(|problem| {
+    let spool_bytes = parse_spool_size(&site.spec).unwrap_or_else(|problem| {
         problems.push(problem);
-        SMALLEST_SPOOL
+        MIN_SPOOL_BYTES
     });
-    let (cameras, left_out) = cameras(&site.spec, found);
-    Valid {
+    let (cameras, unusable_cameras) = validate_cameras(&site.spec, observed);
+    ValidSite {
         names,
-        accepted: accepted(&problems),
+        accepted: accepted_finding(&problems),
         permission,
         ceilings,
-        cluster: config.ceilings.clone(),
+        cluster_ceilings: config.ceilings.clone(),
         access,
         cameras,
-        left_out,
+        unusable_cameras,
         spool_bytes,
     }
 }
 
-fn accepted(problems: &[Problem]) -> Finding {
+fn accepted_finding(problems: &[Problem]) -> ConditionFinding {
     match problems.first() {
-        None => Finding::new(
+        None => ConditionFinding::new(
             ConditionType::Accepted,
             true,
             Reason::Valid,
@@ -152,27 +152,27 @@ fn accepted(problems: &[Problem]) -> Finding {
         ),
         Some(first) => {
             let all: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
-            Finding::new(ConditionType::Accepted, false, first.reason, all.join("; "))
+            ConditionFinding::new(ConditionType::Accepted, false, first.reason, all.join("; "))
         }
     }
 }
 
 /// The policy, where there is one that can be followed at this site.
-fn accepted_policy<'a>(
+fn resolve_policy<'a>(
     site: &Site,
-    found: &'a Dereferenced,
+    observed: &'a ObservedSite,
     config: &OperatorConfig,
     problems: &mut Vec<Problem>,
 ) -> Option<&'a RecordingPolicy> {
     let name = &site.spec.policy_ref.name;
-    let Some(policy) = &found.policy else {
+    let Some(policy) = &observed.policy else {
         let message = format!(
             "spec.policyRef: there is no RecordingPolicy named {name:?} that can be read: create it in this namespace"
         );
         problems.push(Problem::new(Reason::ReferenceNotFound, message));
         return None;
     };
-    let verdict = policy::accept(&policy.spec, &config.ceilings);
+    let verdict = policy::evaluate_acceptance(&policy.spec, &config.ceilings);
     if !verdict.is_true() {
         let message =
             format!("spec.policyRef: the RecordingPolicy {name:?} cannot be followed: {}", verdict.message);
@@ -186,28 +186,28 @@ fn accepted_policy<'a>(
 }
 
 /// When recording is allowed. Without a policy that can be followed: never.
-fn permission(
+fn evaluate_permission(
     site: &Site,
     policy: Option<&RecordingPolicy>,
-    found: &Dereferenced,
+    observed: &ObservedSite,
     now: Timestamp,
-) -> Permission {
-    let never = |reason, message: String| Permission {
-        finding: Finding::new(ConditionType::Permitted, false, reason, message),
-        windows: Windows::never(),
+) -> SitePermission {
+    let never = |reason, message: String| SitePermission {
+        finding: ConditionFinding::new(ConditionType::Permitted, false, reason, message),
+        windows: Windows::empty(),
         next_change: None,
     };
     let Some(policy) = policy else {
         return never(Reason::DependsOn, "there is no policy that can be followed: see Accepted".to_owned());
     };
-    match Gates::of(&policy.spec, site.spec.notices.as_ref()) {
+    match Prerequisites::from_policy(&policy.spec, site.spec.notices.as_ref()) {
         Err(error) => never(Reason::InvalidField, error.safe_message()),
         Ok(gates) => {
-            let names: Vec<String> = found.cameras.iter().map(ResourceExt::name_any).collect();
-            let covered = suspension::of_site(&site.spec.suspensions, &names);
-            Permission {
-                finding: gates.verdict(&covered, now),
-                windows: gates.windows(),
+            let names: Vec<String> = observed.cameras.iter().map(ResourceExt::name_any).collect();
+            let covered = suspension::site_suspensions(&site.spec.suspensions, &names);
+            SitePermission {
+                finding: gates.evaluate(&covered, now),
+                windows: gates.permitted_windows(),
                 next_change: gates.next_change(&covered, now),
             }
         }
@@ -216,23 +216,23 @@ fn permission(
 
 /// The bucket, if a grant allows it and the operator's Secrets are there. `None` without a problem: there are no ceilings
 /// yet to set it up with. Without the recorders' Secret, what is in it is looked after all the same (article 6).
-fn access(
+fn bucket_access(
     site: &Site,
-    found: &Dereferenced,
+    observed: &ObservedSite,
     config: &OperatorConfig,
-    names: &Names,
+    names: &ChildNames,
     cluster_id: &str,
     ceilings: Option<&Ceilings>,
     problems: &mut Vec<Problem>,
-) -> Result<Option<Access>, Problem> {
+) -> Result<Option<BucketAccess>, Problem> {
     let storage = &site.spec.storage;
     let endpoint = Endpoint::parse(storage.endpoint.as_deref())
         .map_err(|error| Problem::new(Reason::InvalidField, format!("spec.storage.endpoint: {error}")))?;
-    let exceptions = exceptions(&site.spec);
+    let exceptions = requested_exceptions(&site.spec);
     let identities_in_use = [&storage.operator, &storage.recorder].into_iter();
     let ambient = identities_in_use.filter(|identity| identity.ambient);
     let roles: Vec<&str> = ambient.map(|identity| identity.principal.as_str()).collect();
-    let request = Request {
+    let request = GrantRequest {
         namespace: &names.namespace,
         endpoint: &endpoint,
         bucket: &storage.bucket,
@@ -244,23 +244,23 @@ fn access(
         let message = "spec.storage.decision: article 9: an exception needs a decision: say who decided, when, and where it can be found";
         return Err(Problem::new(Reason::InvalidField, message));
     }
-    identities(site, found, problems)?;
-    readers::no_machine(site, found.policy.as_ref())
+    check_identities(site, observed, problems)?;
+    readers::check_machine_principals(site, observed.policy.as_ref())
         .map_err(|(reason, message)| Problem::new(reason, message))?;
     let ca_pem = storage.ca_ref.as_ref().map(|reference| {
-        let authorities = &found.camera_secrets.authorities;
-        reference::text(authorities, SECRET_TYPE_CA, &reference.name, "ca.crt", "spec.storage.caRef")
+        let authorities = &observed.camera_secrets.ca_certificates;
+        reference::require_text(authorities, SECRET_TYPE_CA, &reference.name, "ca.crt", "spec.storage.caRef")
     });
     let ca_pem = ca_pem.transpose()?.map(|pem| pem.reveal().to_owned());
-    let ground = Ground {
+    let targets = TargetBuilder {
         storage,
         endpoint: &endpoint,
         ca_pem,
-        secrets: &found.store_secrets,
+        secrets: &observed.store_secrets,
         egress: &config.egress,
     };
-    let operator = ground.operator()?;
-    let recorder = ground.recorder();
+    let operator = targets.operator_target()?;
+    let recorder = targets.recorder_target();
     let recorder = recorder.map_err(|missing| problems.push(missing.into())).ok();
     let claim = Claim {
         cluster_id: cluster_id.to_owned(),
@@ -269,7 +269,7 @@ fn access(
         uid: names.uid.clone(),
     };
     // One that is somebody else too is left out of the bucket's policy, which goes on as it must.
-    let auditor = match readers::auditor_apart(site, found.policy.as_ref()) {
+    let auditor = match readers::check_auditor_principal(site, observed.policy.as_ref()) {
         Ok(()) => {
             let auditor = storage.auditor.as_ref().map(|auditor| auditor.principal.clone());
             auditor.filter(|auditor| is_one_identity(auditor))
@@ -279,20 +279,24 @@ fn access(
             None
         }
     };
-    Ok(ceilings.map(|ceilings| Access {
+    Ok(ceilings.map(|ceilings| BucketAccess {
         operator,
         recorder,
-        spec: bucket_spec(site, found, ceilings, &exceptions, auditor),
+        spec: bucket_spec(site, observed, ceilings, &exceptions, auditor),
         claim,
     }))
 }
 
 /// Each principal names one identity. A person's that does not is left out of the bucket's policy, which goes on as it
 /// must; with a machine's no policy can be written.
-fn identities(site: &Site, found: &Dereferenced, problems: &mut Vec<Problem>) -> Result<(), Problem> {
+fn check_identities(
+    site: &Site,
+    observed: &ObservedSite,
+    problems: &mut Vec<Problem>,
+) -> Result<(), Problem> {
     let storage = &site.spec.storage;
     let machines = [&storage.operator.principal, &storage.recorder.principal];
-    for wrong in readers::not_one_identity(site, found.policy.as_ref()) {
+    for wrong in readers::ambiguous_principals(site, observed.policy.as_ref()) {
         let is_machine = machines.contains(&&wrong.principal);
         let reason = if wrong.field.starts_with("spec.policyRef") {
             Reason::ReferenceRefused
@@ -310,7 +314,7 @@ fn identities(site: &Site, found: &Dereferenced, problems: &mut Vec<Problem>) ->
 
 fn bucket_spec(
     site: &Site,
-    found: &Dereferenced,
+    observed: &ObservedSite,
     ceilings: &Ceilings,
     exceptions: &[Exception],
     auditor: Option<String>,
@@ -321,7 +325,7 @@ fn bucket_spec(
         operator_principal: site.spec.storage.operator.principal.clone(),
         recorder_principal: site.spec.storage.recorder.principal.clone(),
         auditor,
-        readers: readers::of(site, found.policy.as_ref()),
+        readers: readers::reader_principals(site, observed.policy.as_ref()),
         take_over: exceptions.contains(&Exception::TakeOver),
         operator_only: exceptions.contains(&Exception::OperatorOnly),
         allow_unprotected: exceptions.contains(&Exception::AllowUnprotected),
@@ -329,7 +333,7 @@ fn bucket_spec(
 }
 
 /// The exceptions that a Site makes use of.
-fn exceptions(spec: &SiteSpec) -> Vec<Exception> {
+fn requested_exceptions(spec: &SiteSpec) -> Vec<Exception> {
     let storage = &spec.storage;
     [
         (storage.adoption_policy == AdoptionPolicy::TakeOver).then_some(Exception::TakeOver),
@@ -342,8 +346,8 @@ fn exceptions(spec: &SiteSpec) -> Vec<Exception> {
     .collect()
 }
 
-fn spool(spec: &SiteSpec) -> Result<u64, Problem> {
-    let bytes = quantity::bytes(&spec.recorder.spool.size).filter(|bytes| *bytes >= SMALLEST_SPOOL);
+fn parse_spool_size(spec: &SiteSpec) -> Result<u64, Problem> {
+    let bytes = quantity::parse_bytes(&spec.recorder.spool.size).filter(|bytes| *bytes >= MIN_SPOOL_BYTES);
     bytes.ok_or_else(|| {
         Problem::new(
             Reason::InvalidField,
@@ -353,13 +357,13 @@ fn spool(spec: &SiteSpec) -> Result<u64, Problem> {
 }
 
 /// The cameras that can be recorded, and the names of those that cannot.
-fn cameras(spec: &SiteSpec, found: &Dereferenced) -> (Vec<ValidCamera>, Vec<String>) {
+fn validate_cameras(spec: &SiteSpec, observed: &ObservedSite) -> (Vec<ValidCamera>, Vec<String>) {
     let (mut valid, mut left_out) = (Vec::new(), Vec::new());
-    for camera in &found.cameras {
+    for camera in &observed.cameras {
         let name = camera.name_any();
-        match camera::source(&camera.spec, &found.camera_secrets) {
+        match camera::resolve(&camera.spec, &observed.camera_secrets) {
             Ok(source) => {
-                let suspended = suspension::of_camera(&spec.suspensions, &name);
+                let suspended = suspension::camera_suspensions(&spec.suspensions, &name);
                 valid.push(ValidCamera { name, source, suspended });
             }
             Err(_) => left_out.push(name),

@@ -1,24 +1,24 @@
 use super::*;
 use crate::api::Days;
 use crate::controllers::config::OperatorConfig;
-use crate::controllers::site::fixtures::{CONFIG, Fixture, camera, fixture};
+use crate::controllers::site::fixtures::{Fixture, OPERATOR_CONFIG, camera, fixture};
 
 /// `Accepted` after a change of what is there.
-fn accepted(spoil: impl Fn(&mut Fixture)) -> Finding {
+fn accepted(spoil: impl Fn(&mut Fixture)) -> ConditionFinding {
     let mut fixture = fixture();
     spoil(&mut fixture);
     fixture.valid().accepted
 }
 
 #[test]
-fn a_complete_site_is_accepted_with_all_that_follows() {
+fn complete_site_is_accepted() {
     let valid = fixture().valid();
     assert!(valid.accepted.is_true(), "{}", valid.accepted.message);
     assert!(valid.permission.finding.is_true());
     let access = valid.access.unwrap();
     assert_eq!(access.operator.endpoint.as_deref(), Some("https://s3.example.nl"));
     assert_eq!(
-        access.recorder.as_ref().unwrap().credentials.as_keys().unwrap().access_key_id.reveal(),
+        access.recorder.as_ref().unwrap().credentials.as_access_key().unwrap().access_key_id.reveal(),
         "s3-recorder"
     );
     assert_eq!(access.spec.readers, ["manager", "officer"]);
@@ -29,9 +29,9 @@ fn a_complete_site_is_accepted_with_all_that_follows() {
 }
 
 #[test]
-fn without_the_recorders_secret_the_bucket_is_looked_after() {
+fn missing_recorder_secret_keeps_operator_access() {
     let mut fixture = fixture();
-    fixture.found.store_secrets.remove("s3-recorder");
+    fixture.observed.store_secrets.remove("s3-recorder");
     let valid = fixture.valid();
     assert!(!valid.accepted.is_true(), "nothing is recorded");
     let access = valid.access.unwrap();
@@ -40,11 +40,11 @@ fn without_the_recorders_secret_the_bucket_is_looked_after() {
 
 /// What was admitted before the rule about principals: a person is left out, and a machine stops everything.
 #[test]
-fn a_principal_that_is_more_than_one_identity_is_in_no_policy() {
+fn ambiguous_principal_is_excluded_from_bucket_policy() {
     for wrong in ["${aws:username}", "arn:aws:iam::000000000000:user/${aws:username}", "a b"] {
         let mut fixture = fixture();
         fixture.site.spec.managers[0].principal = Some(wrong.into());
-        let policy = fixture.found.policy.as_mut().unwrap();
+        let policy = fixture.observed.policy.as_mut().unwrap();
         policy.spec.incident_officers[0].principal = Some(wrong.into());
         fixture.site.spec.storage.auditor = Some(crate::api::Auditor { principal: wrong.into() });
         let valid = fixture.valid();
@@ -72,7 +72,7 @@ fn a_principal_that_is_more_than_one_identity_is_in_no_policy() {
 
 /// An incident officer of the policy has the auditor's name.
 #[test]
-fn an_auditor_that_is_somebody_else_is_left_out_and_stops_nothing() {
+fn auditor_with_another_role_is_excluded() {
     let mut fixture = fixture();
     let principal = "arn:aws:iam::1:user/officer".to_owned();
     fixture.site.spec.storage.auditor = Some(crate::api::Auditor { principal });
@@ -86,24 +86,24 @@ fn an_auditor_that_is_somebody_else_is_left_out_and_stops_nothing() {
 }
 
 #[test]
-fn each_problem_is_named_with_its_field_and_reason() {
+fn problems_state_field_and_reason() {
     use Reason::{InvalidField, NotGranted, ReferenceNotFound, ReferenceRefused};
     type Spoil = fn(&mut Fixture);
     let table: &[(Spoil, Reason, &str)] = &[
-        (|f| f.found.policy = None, ReferenceNotFound, "spec.policyRef"),
+        (|f| f.observed.policy = None, ReferenceNotFound, "spec.policyRef"),
         (|f| f.config.ceilings.video = Days(14), ReferenceRefused, "spec.policyRef"),
-        (|f| f.found.store_secrets.clear(), ReferenceNotFound, "spec.storage.operator.credentialsRef"),
+        (|f| f.observed.store_secrets.clear(), ReferenceNotFound, "spec.storage.operator.credentialsRef"),
         (
-            |f| drop(f.found.store_secrets.remove("s3-recorder")),
+            |f| drop(f.observed.store_secrets.remove("s3-recorder")),
             ReferenceNotFound,
             "spec.storage.recorder.credentialsRef",
         ),
         (
             |f| {
                 drop(
-                    f.found
+                    f.observed
                         .store_secrets
-                        .insert("s3-operator".into(), f.found.camera_secrets.logins["login"].clone()),
+                        .insert("s3-operator".into(), f.observed.camera_secrets.logins["login"].clone()),
                 );
             },
             ReferenceRefused,
@@ -129,7 +129,7 @@ fn each_problem_is_named_with_its_field_and_reason() {
         (
             |f| {
                 f.site.spec.live_view = true;
-                f.found.policy.as_mut().unwrap().spec.live_view = None;
+                f.observed.policy.as_mut().unwrap().spec.live_view = None;
             },
             InvalidField,
             "spec.liveView",
@@ -146,13 +146,13 @@ fn each_problem_is_named_with_its_field_and_reason() {
 
 /// The schema sees a manager of the same text; this sees the same name, and the policy's officers.
 #[test]
-fn no_machine_watches() {
+fn machine_principals_cannot_be_readers() {
     let as_manager =
         accepted(|f| f.site.spec.managers[0].principal = Some("arn:aws:iam::1:user/operator".into()));
     assert_eq!(as_manager.reason, Reason::InvalidField);
     assert!(as_manager.message.starts_with("spec.managers: article 3.2"), "{}", as_manager.message);
     let as_officer = accepted(|f| {
-        let officers = &mut f.found.policy.as_mut().unwrap().spec.incident_officers;
+        let officers = &mut f.observed.policy.as_mut().unwrap().spec.incident_officers;
         officers[0].principal = Some("recorder".into());
     });
     assert_eq!(as_officer.reason, Reason::ReferenceRefused);
@@ -161,7 +161,7 @@ fn no_machine_watches() {
 
 /// The schema compares texts; a store may go by the name alone.
 #[test]
-fn operator_and_recorders_under_two_names_are_refused() {
+fn operator_and_recorder_must_be_different_identities() {
     let finding =
         accepted(|f| f.site.spec.storage.recorder.principal = "arn:aws:iam::1:user/operator".into());
     assert_eq!(finding.reason, Reason::InvalidField);
@@ -173,10 +173,11 @@ fn operator_and_recorders_under_two_names_are_refused() {
 }
 
 #[test]
-fn operator_only_is_taken_when_it_is_granted_and_decided() {
+fn operator_only_requires_grant_and_decision() {
     let mut fixture = fixture();
     fixture.config =
-        OperatorConfig::parse(&CONFIG.replace("buckets:", "exceptions: [OperatorOnly], buckets:")).unwrap();
+        OperatorConfig::parse(&OPERATOR_CONFIG.replace("buckets:", "exceptions: [OperatorOnly], buckets:"))
+            .unwrap();
     let storage = &mut fixture.site.spec.storage;
     storage.retention_enforcement = crate::api::RetentionEnforcement::OperatorOnly;
     assert_eq!(fixture.valid().access, None, "without a decision");
@@ -188,16 +189,16 @@ fn operator_only_is_taken_when_it_is_granted_and_decided() {
 }
 
 #[test]
-fn where_it_may_not_store_nothing_can_be_connected_to() {
+fn ungranted_endpoint_gives_no_bucket_access() {
     let mut fixture = fixture();
     fixture.site.spec.storage.endpoint = Some("https://kubernetes.default.svc".into());
     assert_eq!(fixture.valid().access, None);
 }
 
 #[test]
-fn a_deleted_policy_stops_recording_but_not_the_bucket() {
+fn deleted_policy_stops_recording_and_keeps_bucket_access() {
     let mut fixture = fixture();
-    fixture.found.policy = None;
+    fixture.observed.policy = None;
     assert_eq!(fixture.valid().access, None, "there never were ceilings");
     fixture.site.status = Some(crate::api::SiteStatus {
         ceilings: Some(Ceilings { video: Days(21), calls: Days(6) }),
@@ -205,18 +206,18 @@ fn a_deleted_policy_stops_recording_but_not_the_bucket() {
     });
     let valid = fixture.valid();
     assert_eq!(valid.access.unwrap().spec.video_ceiling, Days(21));
-    assert_eq!(valid.permission.windows, Windows::never());
+    assert_eq!(valid.permission.windows, Windows::empty());
     assert_eq!(valid.permission.finding.reason, Reason::DependsOn);
 }
 
 #[test]
-fn an_unusable_camera_is_left_out_and_the_others_go_on() {
+fn unusable_camera_does_not_stop_the_others() {
     let mut fixture = fixture();
-    fixture.found.cameras.push(camera("zolder"));
-    fixture.found.cameras[0].spec.stream.credentials_ref.as_mut().unwrap().name = "nobody".into();
+    fixture.observed.cameras.push(camera("zolder"));
+    fixture.observed.cameras[0].spec.stream.credentials_ref.as_mut().unwrap().name = "nobody".into();
     let valid = fixture.valid();
     assert!(valid.accepted.is_true());
-    assert_eq!(valid.left_out, ["hal"]);
+    assert_eq!(valid.unusable_cameras, ["hal"]);
     assert_eq!(
         valid.cameras.iter().map(|camera| camera.name.as_str()).collect::<Vec<_>>(),
         ["kassa", "zolder"]
@@ -224,7 +225,7 @@ fn an_unusable_camera_is_left_out_and_the_others_go_on() {
 }
 
 #[test]
-fn a_suspension_is_of_the_cameras_that_it_names() {
+fn suspension_applies_to_named_cameras() {
     let mut fixture = fixture();
     fixture.now = "2026-03-18T12:00:00Z".parse().unwrap();
     let valid = fixture.valid();
@@ -238,21 +239,21 @@ fn a_suspension_is_of_the_cameras_that_it_names() {
 }
 
 #[test]
-fn a_temporary_key_has_its_session_token() {
+fn temporary_key_includes_session_token() {
     let mut fixture = fixture();
     let texts = [("accessKeyId", "ASIA9"), ("secretAccessKey", "s"), ("sessionToken", "IQoJb3Jp\n")];
     let secret = texts.map(|(key, value)| (key.to_owned(), crate::contract::Secret::new(value)));
-    let found = crate::controllers::kit::reference::Found::new("7", secret.into());
-    fixture.found.store_secrets.insert("s3-operator".into(), found);
+    let found = crate::controllers::kit::reference::ReferencedSecret::new("7", secret.into());
+    fixture.observed.store_secrets.insert("s3-operator".into(), found);
     let access = fixture.valid().access.unwrap();
-    let keys = access.operator.credentials.as_keys().unwrap();
+    let keys = access.operator.credentials.as_access_key().unwrap();
     assert_eq!(keys.session_token.as_ref().unwrap().reveal(), "IQoJb3Jp");
     let recorder = access.recorder.unwrap();
-    assert_eq!(recorder.credentials.as_keys().unwrap().session_token, None);
+    assert_eq!(recorder.credentials.as_access_key().unwrap().session_token, None);
 }
 
 #[test]
-fn workload_identity_is_refused_without_its_grant() {
+fn workload_identity_requires_a_grant() {
     for of_operator in [true, false] {
         let mut fixture = fixture();
         let storage = &mut fixture.site.spec.storage;
@@ -267,7 +268,7 @@ fn workload_identity_is_refused_without_its_grant() {
 
 /// A schema of another release could let it through: then it is no workload identity.
 #[test]
-fn an_identity_without_anything_is_refused() {
+fn identity_without_credentials_is_rejected() {
     let mut fixture = fixture();
     fixture.site.spec.storage.operator.credentials_ref = None;
     let valid = fixture.valid();

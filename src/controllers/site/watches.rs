@@ -14,12 +14,12 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
 use tokio_util::sync::CancellationToken;
 
-use super::Sites;
-use super::bucket::{Memory, S3, Stores};
-use super::names::{RECORDERS, SITE_LABEL};
+use super::SiteReconciler;
+use super::bucket::{BucketCache, S3, Stores};
+use super::names::{RECORDER_SELECTOR, SITE_LABEL};
 use crate::api::{Camera, RecordingPolicy, SECRET_TYPE_CA, SECRET_TYPE_CAMERA, SECRET_TYPE_S3, Site};
-use crate::controllers::buckets::of_scope;
-use crate::controllers::drive::{all_in, api, drive};
+use crate::controllers::buckets::sites_in_scope;
+use crate::controllers::drive::{run_controller, scoped_api, select_in_namespace};
 use crate::controllers::kit::context::Context;
 
 type GuardedSite = DeserializeGuard<Site>;
@@ -30,11 +30,11 @@ pub fn controller(
     scope: Option<&str>,
     leader: CancellationToken,
 ) -> impl Future<Output = ()> + use<> {
-    controller_with(context, Arc::new(S3), scope, leader)
+    controller_with_stores(context, Arc::new(S3), scope, leader)
 }
 
 /// [`controller`], with the stores passed in.
-pub fn controller_with(
+pub fn controller_with_stores(
     context: Context,
     stores: Arc<dyn Stores>,
     scope: Option<&str>,
@@ -42,43 +42,50 @@ pub fn controller_with(
 ) -> impl Future<Output = ()> + use<> {
     let client = context.client.clone();
     let all = watcher::Config::default;
-    let recorders = || watcher::Config::default().labels(RECORDERS);
-    let controller = Controller::new(api::<GuardedSite>(&client, scope), all())
-        .owns(api::<PartialObjectMeta<StatefulSet>>(&client, scope), recorders())
-        .owns(api::<PartialObjectMeta<Secret>>(&client, scope), recorders())
-        .owns(api::<PartialObjectMeta<Service>>(&client, scope), recorders())
-        .owns(api::<PartialObjectMeta<ServiceAccount>>(&client, scope), recorders())
-        .watches(api::<PartialObjectMeta<Pod>>(&client, scope), recorders(), site_of_pod)
-        .watches(api::<DeserializeGuard<Camera>>(&client, scope), all(), site_of_camera);
+    let recorders = || watcher::Config::default().labels(RECORDER_SELECTOR);
+    let controller = Controller::new(scoped_api::<GuardedSite>(&client, scope), all())
+        .owns(scoped_api::<PartialObjectMeta<StatefulSet>>(&client, scope), recorders())
+        .owns(scoped_api::<PartialObjectMeta<Secret>>(&client, scope), recorders())
+        .owns(scoped_api::<PartialObjectMeta<Service>>(&client, scope), recorders())
+        .owns(scoped_api::<PartialObjectMeta<ServiceAccount>>(&client, scope), recorders())
+        .watches(scoped_api::<PartialObjectMeta<Pod>>(&client, scope), recorders(), site_of_pod)
+        .watches(scoped_api::<DeserializeGuard<Camera>>(&client, scope), all(), site_of_camera);
     let sites = controller.store();
-    let under = move |policy: DeserializeGuard<RecordingPolicy>| {
-        all_in(&sites, &policy, |site: &Site| site.spec.policy_ref.name == policy.name_any())
+    let sites_of_policy = move |policy: DeserializeGuard<RecordingPolicy>| {
+        select_in_namespace(&sites, &policy, |site: &Site| site.spec.policy_ref.name == policy.name_any())
     };
     let sites = controller.store();
-    let controller =
-        controller.watches(api::<DeserializeGuard<RecordingPolicy>>(&client, scope), all(), under);
-    context.hooks.sites(Box::new({
+    let controller = controller.watches(
+        scoped_api::<DeserializeGuard<RecordingPolicy>>(&client, scope),
+        all(),
+        sites_of_policy,
+    );
+    context.telemetry.register_site_lister(Box::new({
         let sites = controller.store();
         move || sites.state().iter().filter_map(|site| site.0.as_ref().ok().cloned()).collect()
     }));
-    let newly_held = of_scope(context.buckets.newly_held(), scope);
-    let secrets = || api::<PartialObjectMeta<Secret>>(&client, scope);
+    let hold_changes = sites_in_scope(context.handoff.hold_changes(), scope);
+    let secrets = || scoped_api::<PartialObjectMeta<Secret>>(&client, scope);
     let of_type = |type_: &str| watcher::Config::default().fields(&format!("type={type_}"));
     let controller = controller
-        .watches(secrets(), of_type(SECRET_TYPE_S3), may_name(&sites))
-        .watches(secrets(), of_type(SECRET_TYPE_CA), may_name(&sites))
-        .watches(secrets(), of_type(SECRET_TYPE_CAMERA), may_name(&sites))
+        .watches(secrets(), of_type(SECRET_TYPE_S3), sites_in_namespace(&sites))
+        .watches(secrets(), of_type(SECRET_TYPE_CA), sites_in_namespace(&sites))
+        .watches(secrets(), of_type(SECRET_TYPE_CAMERA), sites_in_namespace(&sites))
         // Recorders are told of what is held.
-        .reconcile_on(newly_held);
-    drive(controller, Sites { context, stores, memory: Memory::default() }, leader)
+        .reconcile_on(hold_changes);
+    run_controller(
+        controller,
+        SiteReconciler { context, stores, bucket_cache: BucketCache::default() },
+        leader,
+    )
 }
 
 /// Any Site of its namespace may name a Secret, by itself or through a camera.
-fn may_name(
+fn sites_in_namespace(
     sites: &Store<GuardedSite>,
 ) -> impl Fn(PartialObjectMeta<Secret>) -> Vec<ObjectRef<GuardedSite>> + Send + Sync + use<> {
     let sites = sites.clone();
-    move |secret| all_in(&sites, &secret, |_| true)
+    move |secret| select_in_namespace(&sites, &secret, |_| true)
 }
 
 fn site_of_pod(pod: PartialObjectMeta<Pod>) -> Option<ObjectRef<GuardedSite>> {

@@ -15,20 +15,20 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// Handshake and request, each, take no longer.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// A connection lives no longer.
-const CONNECTION: Duration = Duration::from_mins(1);
+const CONNECTION_LIFETIME: Duration = Duration::from_mins(1);
 /// Connections at once, of each server. Few enough to cost nothing, and more than whoever would keep the
 /// kubelet's probes out can open by mistake.
-pub const AT_ONCE: usize = 256;
+pub const MAX_CONNECTIONS: usize = 256;
 
 /// Lets `converse` meet each who connects, until told to stop. One for whom there is no place is turned away.
-pub async fn each<F, C>(listener: TcpListener, stop: CancellationToken, converse: F)
+pub async fn serve_connections<F, C>(listener: TcpListener, stop: CancellationToken, handle: F)
 where
     F: Fn(TcpStream) -> C,
     C: Future<Output = ()> + Send + 'static,
 {
-    let places = Arc::new(Semaphore::new(AT_ONCE));
+    let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -39,26 +39,26 @@ where
             sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+        let Ok(permit) = Arc::clone(&permits).try_acquire_owned() else {
             continue;
         };
-        let (conversation, stop) = (converse(connection), stop.clone());
+        let (conversation, stop) = (handle(connection), stop.clone());
         tokio::spawn(async move {
             tokio::select! {
-                _ = timeout(CONNECTION, conversation) => {}
+                _ = timeout(CONNECTION_LIFETIME, conversation) => {}
                 () = stop.cancelled() => {}
             }
-            drop(place);
+            drop(permit);
         });
     }
 }
 
 /// Answers requests over a connection until either side has had enough.
-pub async fn answer(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router) {
+pub async fn serve_http(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router) {
     // An error here is the other side's going away.
     let _ = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(PATIENCE)
+        .header_read_timeout(REQUEST_TIMEOUT)
         .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router))
         .await;
 }

@@ -16,23 +16,23 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::accept;
-use crate::recorder::config::Current;
+use crate::recorder::config::ConfigState;
 use crate::recorder::spool::Spool;
 
 /// How long it holds that the spool can be written, or cannot.
-const TRY: Duration = Duration::from_secs(1);
+const WRITABLE_TTL: Duration = Duration::from_secs(1);
 /// A disk that takes longer is not to be written to.
-const HANGS: Duration = Duration::from_secs(2);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// What is asked.
 #[derive(Clone)]
 pub struct Health {
     /// The configuration.
-    pub config: watch::Receiver<Current>,
+    pub config: watch::Receiver<ConfigState>,
     /// The spool.
     pub spool: Arc<Spool>,
     /// What is known of whether the spool can be written.
-    pub writable: Writable,
+    pub writable: WritableCache,
     /// All metrics.
     pub registry: Arc<Registry>,
 }
@@ -44,22 +44,23 @@ pub async fn serve(listener: TcpListener, health: Health, stop: CancellationToke
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .with_state(health);
-    accept::each(listener, stop, |connection| accept::answer(connection, router.clone())).await;
+    accept::serve_connections(listener, stop, |connection| accept::serve_http(connection, router.clone()))
+        .await;
 }
 
 /// Whether the spool could be written when it was last tried. Anybody may ask, as often as they like, so a try
 /// serves all who ask within [`TRY`], and whoever asks meanwhile waits for it.
 #[derive(Clone, Debug, Default)]
-pub struct Writable(Arc<Mutex<Option<(Instant, bool)>>>);
+pub struct WritableCache(Arc<Mutex<Option<(Instant, bool)>>>);
 
-impl Writable {
+impl WritableCache {
     async fn get(&self, spool: &Spool) -> bool {
         let mut last = self.0.lock().await;
         match *last {
-            Some((at, writable)) if at.elapsed() < TRY => writable,
+            Some((at, writable)) if at.elapsed() < WRITABLE_TTL => writable,
             _ => {
                 // A disk that hangs is as good as none.
-                let writable = timeout(HANGS, spool.is_writable()).await.unwrap_or(false);
+                let writable = timeout(WRITE_TIMEOUT, spool.is_writable()).await.unwrap_or(false);
                 *last = Some((Instant::now(), writable));
                 writable
             }
@@ -81,8 +82,8 @@ async fn metrics(State(health): State<Health>) -> Response {
     let mut text = String::new();
     match encode(&mut text, &health.registry) {
         Ok(()) => {
-            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            ([(header::CONTENT_TYPE, kind)], text).into_response()
+            let content_type = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, content_type)], text).into_response()
         }
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
@@ -94,30 +95,30 @@ mod tests {
     use tokio::net::TcpStream;
 
     use super::*;
-    use crate::recorder::http::accept::AT_ONCE;
+    use crate::recorder::http::accept::MAX_CONNECTIONS;
 
     #[tokio::test]
-    async fn a_try_of_the_disk_serves_all_who_ask_meanwhile() {
+    async fn writable_check_is_cached() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("spool");
         let spool = Spool::open(root.clone()).await.unwrap();
-        let writable = Writable::default();
+        let writable = WritableCache::default();
         assert!(writable.get(&spool).await);
         std::fs::remove_dir_all(&root).unwrap();
         assert!(writable.get(&spool).await, "the disk was asked again at once");
-        tokio::time::sleep(TRY).await;
+        tokio::time::sleep(WRITABLE_TTL).await;
         assert!(!writable.get(&spool).await, "the disk was not asked again");
     }
 
     #[tokio::test]
-    async fn who_says_nothing_takes_no_more_than_the_places() {
+    async fn silent_connections_are_limited_and_closed() {
         let folder = tempfile::tempdir().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let health = Health {
-            config: watch::channel(Current::default()).1,
+            config: watch::channel(ConfigState::default()).1,
             spool: Spool::open(folder.path().to_owned()).await.unwrap(),
-            writable: Writable::default(),
+            writable: WritableCache::default(),
             registry: Arc::default(),
         };
         let stop = CancellationToken::new();
@@ -131,12 +132,12 @@ mod tests {
             answer
         };
         let mut silent = Vec::new();
-        for _ in 0..AT_ONCE {
+        for _ in 0..MAX_CONNECTIONS {
             silent.push(TcpStream::connect(address).await.unwrap());
         }
         assert_eq!(ask().await, "", "one more than there are places was served");
         // They are not waited for without end, and whoever comes then is served.
-        let closed = timeout(accept::PATIENCE * 30, async {
+        let closed = timeout(accept::REQUEST_TIMEOUT * 30, async {
             for connection in &mut silent {
                 let _ = connection.read(&mut [0; 256]).await;
             }

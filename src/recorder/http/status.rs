@@ -14,20 +14,20 @@ use tokio::sync::watch;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::accept::{self, PATIENCE};
+use super::accept::{self, REQUEST_TIMEOUT};
 use super::tls;
 use crate::contract::{FORMAT, RecorderConfig, RecorderStatus};
-use crate::recorder::board::Board;
-use crate::recorder::config::Current;
+use crate::recorder::board::RecorderState;
+use crate::recorder::config::ConfigState;
 use crate::recorder::spool::Spool;
 
 /// What the status is made of.
 #[derive(Clone)]
-pub struct Status {
+pub struct StatusSource {
     /// The configuration.
-    pub config: watch::Receiver<Current>,
+    pub config: watch::Receiver<ConfigState>,
     /// The cameras.
-    pub board: Arc<Board>,
+    pub state: Arc<RecorderState>,
     /// The spool.
     pub spool: Arc<Spool>,
     /// Which pod this is.
@@ -37,30 +37,30 @@ pub struct Status {
 }
 
 /// Serves until told to stop. Each connection is met with the certificate of the configuration then in force.
-pub async fn serve(listener: TcpListener, status: Status, stop: CancellationToken) {
-    let router = Router::new().route("/v1/status", get(answer)).with_state(status.clone());
-    accept::each(listener, stop, |connection| {
+pub async fn serve(listener: TcpListener, status: StatusSource, stop: CancellationToken) {
+    let router = Router::new().route("/v1/status", get(get_status)).with_state(status.clone());
+    accept::serve_connections(listener, stop, |connection| {
         let (config, router) = (status.config.borrow().config.clone(), router.clone());
         async move {
             // Before the first configuration there is nothing to say, nor a certificate to say it with.
             if let Some(config) = config {
-                converse(connection, &config, router).await;
+                serve_tls(connection, &config, router).await;
             }
         }
     })
     .await;
 }
 
-async fn converse(connection: TcpStream, config: &RecorderConfig, router: Router) {
+async fn serve_tls(connection: TcpStream, config: &RecorderConfig, router: Router) {
     let Ok(acceptor) = tls::acceptor(&config.status_api) else {
         return;
     };
-    if let Ok(Ok(stream)) = timeout(PATIENCE, acceptor.accept(connection)).await {
-        accept::answer(stream, router).await;
+    if let Ok(Ok(stream)) = timeout(REQUEST_TIMEOUT, acceptor.accept(connection)).await {
+        accept::serve_http(stream, router).await;
     }
 }
 
-async fn answer(State(status): State<Status>, headers: HeaderMap) -> Response {
+async fn get_status(State(status): State<StatusSource>, headers: HeaderMap) -> Response {
     let current = status.config.borrow().clone();
     let Some(config) = current.config else {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
@@ -73,13 +73,13 @@ async fn answer(State(status): State<Status>, headers: HeaderMap) -> Response {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         shard: status.shard,
         revision: config.revision.clone(),
-        uploads_follow: status.board.uploads_follow(),
-        refused: current.refused,
+        uploads_follow: status.state.uploads_revision(),
+        refused: current.rejected,
         started: status.started,
         now: Timestamp::now(),
-        clock_ahead_ms: status.board.clock_ahead_ms(),
+        clock_ahead_ms: status.state.clock_offset_ms(),
         spool: status.spool.status(),
-        cameras: status.board.report(&status.spool),
+        cameras: status.state.camera_reports(&status.spool),
     })
     .into_response()
 }
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_token_opens() {
+    fn only_the_exact_token_is_authorized() {
         let authorized = |value: Option<&str>| {
             let mut headers = HeaderMap::new();
             headers.extend(value.map(|value| (header::AUTHORIZATION, value.parse().unwrap())));

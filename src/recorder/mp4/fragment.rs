@@ -5,7 +5,7 @@ use mp4_atom::{
     Encode, FourCC, Header, Mfhd, Moof, Prft, ReferenceTime, Tfdt, Tfhd, Traf, Trun, TrunEntry, TrunSamples,
 };
 
-use super::{Mp4Error, TRACK};
+use super::{Mp4Error, TRACK_ID};
 
 /// Seconds from 1900, where NTP counts from, to 1970.
 const SECONDS_1900_TO_1970: i128 = 2_208_988_800;
@@ -18,9 +18,9 @@ const DEPENDENT: u32 = 0x0101_0000;
 #[derive(Clone, Debug)]
 pub struct Sample {
     /// When it is shown, in ticks from the first picture of the file.
-    pub shown: i64,
+    pub presentation_ticks: i64,
     /// Decoding can begin here.
-    pub keyframe: bool,
+    pub is_keyframe: bool,
     /// NAL units after their lengths.
     pub data: Vec<u8>,
 }
@@ -33,11 +33,11 @@ pub struct Fragment<'a> {
     /// The pictures, in the order in which they came, which is the order of decoding.
     pub samples: &'a [Sample],
     /// Where the fragment before ended, in ticks; 0 for the first.
-    pub decoded_until: u64,
+    pub base_decode_ticks: u64,
     /// When the picture after the last is shown, in ticks, or would be.
-    pub next_shown: i64,
+    pub next_presentation_ticks: i64,
     /// When the first picture was taken.
-    pub taken: Timestamp,
+    pub captured_at: Timestamp,
 }
 
 impl Fragment<'_> {
@@ -47,32 +47,34 @@ impl Fragment<'_> {
     /// of their times, so the n-th to be decoded takes the n-th smallest of them; where a camera reorders (B
     /// pictures), the difference is the composition offset.
     pub fn encode(&self) -> Result<(Vec<u8>, u64), Mp4Error> {
-        let mut decoded: Vec<i64> = self.samples.iter().map(|sample| sample.shown).collect();
-        decoded.sort_unstable();
-        let earliest = i64::try_from(self.decoded_until).map_err(|_| Mp4Error::Range)?;
+        let mut decode_ticks: Vec<i64> =
+            self.samples.iter().map(|sample| sample.presentation_ticks).collect();
+        decode_ticks.sort_unstable();
+        let earliest = i64::try_from(self.base_decode_ticks).map_err(|_| Mp4Error::Range)?;
         // Stamps that go back a little must not overlap the fragment before.
-        for at in &mut decoded {
+        for at in &mut decode_ticks {
             *at = (*at).max(earliest);
         }
-        let begin = decoded.first().copied().unwrap_or(earliest);
-        let end = self.next_shown.max(decoded.last().copied().unwrap_or(earliest));
+        let begin = decode_ticks.first().copied().unwrap_or(earliest);
+        let end = self.next_presentation_ticks.max(decode_ticks.last().copied().unwrap_or(earliest));
 
-        let ends = decoded.iter().skip(1).copied().chain([end]);
-        let reordered = self.samples.iter().zip(&decoded).any(|(sample, at)| sample.shown != *at);
-        let entries = self.samples.iter().zip(&decoded).zip(ends).map(|((sample, at), end)| {
+        let ends = decode_ticks.iter().skip(1).copied().chain([end]);
+        let reordered =
+            self.samples.iter().zip(&decode_ticks).any(|(sample, at)| sample.presentation_ticks != *at);
+        let entries = self.samples.iter().zip(&decode_ticks).zip(ends).map(|((sample, at), end)| {
             Ok(TrunEntry {
                 duration: Some(u32::try_from(end - at).map_err(|_| Mp4Error::Range)?),
                 size: Some(u32::try_from(sample.data.len()).map_err(|_| Mp4Error::Range)?),
-                flags: Some(if sample.keyframe { KEYFRAME } else { DEPENDENT }),
-                cts: reordered.then_some(sample.shown - at),
+                flags: Some(if sample.is_keyframe { KEYFRAME } else { DEPENDENT }),
+                cts: reordered.then_some(sample.presentation_ticks - at),
             })
         });
         let entries = entries.collect::<Result<Vec<_>, Mp4Error>>()?;
 
         let begin = u64::try_from(begin).map_err(|_| Mp4Error::Range)?;
         let prft = Prft {
-            reference_track_id: TRACK,
-            ntp_timestamp: ntp(self.taken)?,
+            reference_track_id: TRACK_ID,
+            ntp_timestamp: ntp(self.captured_at)?,
             media_time: begin,
             utc_time_semantics: ReferenceTime::RealTime,
         };
@@ -91,7 +93,7 @@ impl Fragment<'_> {
         let mut moof = Moof {
             mfhd: Mfhd { sequence_number: self.sequence },
             traf: vec![Traf {
-                tfhd: Tfhd { track_id: TRACK, default_base_is_moof: true, ..Tfhd::default() },
+                tfhd: Tfhd { track_id: TRACK_ID, default_base_is_moof: true, ..Tfhd::default() },
                 tfdt: Some(Tfdt { base_media_decode_time: begin }),
                 trun: vec![Trun { data_offset: Some(0), samples: TrunSamples::Explicit(entries) }],
                 ..Traf::default()

@@ -6,14 +6,14 @@ use mp4_atom::{
     Mvex, Mvhd, Stbl, Stco, Stsd, Tkhd, Trak, Trex, Url, Vmhd,
 };
 
-use super::{Mp4Error, TRACK};
-use crate::recorder::frame::{Parameters, TICKS_PER_SECOND};
+use super::{Mp4Error, TRACK_ID};
+use crate::recorder::frame::{TICKS_PER_SECOND, VideoParameters};
 
 /// MP4 counts seconds from 1904.
 const SECONDS_1904_TO_1970: i64 = 2_082_844_800;
 
 /// The beginning of a file with pictures coded as `parameters` say, the first taken at `start`.
-pub fn init(parameters: &Parameters, start: Timestamp) -> Result<Vec<u8>, Mp4Error> {
+pub fn init(parameters: &VideoParameters, start: Timestamp) -> Result<Vec<u8>, Mp4Error> {
     let timescale = u32::try_from(TICKS_PER_SECOND).map_err(|_| Mp4Error::Range)?;
     let created = u64::try_from(start.as_second().saturating_add(SECONDS_1904_TO_1970)).unwrap_or(0);
     let ftyp = Ftyp {
@@ -27,14 +27,14 @@ pub fn init(parameters: &Parameters, start: Timestamp) -> Result<Vec<u8>, Mp4Err
             creation_time: created,
             modification_time: created,
             timescale,
-            next_track_id: TRACK + 1,
+            next_track_id: TRACK_ID + 1,
             rate: FixedPoint::new(1, 0),
             volume: FixedPoint::new(1, 0),
             ..Mvhd::default()
         },
         mvex: Some(Mvex {
             mehd: None,
-            trex: vec![Trex { track_id: TRACK, default_sample_description_index: 1, ..Trex::default() }],
+            trex: vec![Trex { track_id: TRACK_ID, default_sample_description_index: 1, ..Trex::default() }],
         }),
         trak: vec![track(parameters, timescale, created)?],
         ..Moov::default()
@@ -45,13 +45,13 @@ pub fn init(parameters: &Parameters, start: Timestamp) -> Result<Vec<u8>, Mp4Err
     Ok(bytes)
 }
 
-fn track(parameters: &Parameters, timescale: u32, created: u64) -> Result<Trak, Mp4Error> {
+fn track(parameters: &VideoParameters, timescale: u32, created: u64) -> Result<Trak, Mp4Error> {
     let codec = Codec::decode(&mut parameters.sample_entry.as_slice())?;
     Ok(Trak {
         tkhd: Tkhd {
             creation_time: created,
             modification_time: created,
-            track_id: TRACK,
+            track_id: TRACK_ID,
             enabled: true,
             in_movie: true,
             width: FixedPoint::new(parameters.width, 0),

@@ -11,10 +11,10 @@ mod survey;
 
 pub use fragment::{Fragment, Sample};
 pub use init::init;
-pub use survey::survey;
+pub use survey::scan_fragments;
 
 /// The one track: video.
-const TRACK: u32 = 1;
+const TRACK_ID: u32 = 1;
 
 /// Why an MP4 file could not be written or read.
 #[derive(Debug, thiserror::Error)]

@@ -9,71 +9,72 @@ use super::Mp4Error;
 use crate::recorder::frame::TICKS_PER_SECOND;
 
 /// The largest box other than `mdat` that is read: a fragment of ten seconds has one of a few kilobytes.
-const MOST: usize = 16 << 20;
+const MAX_BOX_BYTES: usize = 16 << 20;
 const SECONDS_1900_TO_1970: i128 = 2_208_988_800;
 
 /// What was found in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Survey {
+pub struct FragmentScan {
     /// Bytes up to the end of the last whole fragment.
-    pub whole: u64,
+    pub complete_bytes: u64,
     /// Whole fragments.
     pub fragments: u64,
     /// Pictures in them.
-    pub pictures: u64,
+    pub frames: u64,
     /// From the first picture to the end of the last, in ticks.
-    pub ticks: u64,
+    pub duration_ticks: u64,
     /// When the first picture was taken, by the newest fragment's account: it knows the camera's delay best.
     pub start: Option<Timestamp>,
 }
 
 /// Reads a file box by box, the pictures themselves excepted, up to where it was cut off.
-pub fn survey<R: Read + Seek>(file: &mut R) -> Result<Survey, Mp4Error> {
+pub fn scan_fragments<R: Read + Seek>(file: &mut R) -> Result<FragmentScan, Mp4Error> {
     let length = file.seek(SeekFrom::End(0))?;
     file.seek(SeekFrom::Start(0))?;
-    let mut found = Survey { whole: 0, fragments: 0, pictures: 0, ticks: 0, start: None };
-    let mut pending: Option<Survey> = None;
-    let (mut at, mut begun) = (0, false);
+    let mut complete =
+        FragmentScan { complete_bytes: 0, fragments: 0, frames: 0, duration_ticks: 0, start: None };
+    let mut pending: Option<FragmentScan> = None;
+    let (mut offset, mut has_moov) = (0, false);
     while let Ok(Some(header)) = Option::<Header>::read_from(file) {
         let body = file.stream_position()?;
         let Some(end) = header.size.and_then(|size| body.checked_add(size as u64)) else {
             break;
         };
-        if end > length || end <= at {
+        if end > length || end <= offset {
             break;
         }
         match header.kind {
             kind if kind == Mdat::KIND => {
-                if let Some(whole) = pending.take() {
-                    found = Survey { whole: end, ..whole };
+                if let Some(fragment) = pending.take() {
+                    complete = FragmentScan { complete_bytes: end, ..fragment };
                 }
             }
             kind if kind == Moof::KIND || kind == Prft::KIND => {
-                let Some(bytes) = read(file, &header)? else { break };
-                let base = pending.unwrap_or(found);
+                let Some(bytes) = read_body(file, &header)? else { break };
+                let base = pending.unwrap_or(complete);
                 let next = if kind == Moof::KIND {
-                    moof(&header, &bytes, base)
+                    apply_moof(&header, &bytes, base)
                 } else {
-                    prft(&header, &bytes, base)
+                    apply_prft(&header, &bytes, base)
                 };
                 let Some(next) = next else { break };
                 pending = Some(next);
             }
-            kind if kind == Moov::KIND => begun = true,
+            kind if kind == Moov::KIND => has_moov = true,
             kind if kind == Ftyp::KIND => {}
             _ => break,
         }
-        if !begun && at > 0 {
+        if !has_moov && offset > 0 {
             break;
         }
         file.seek(SeekFrom::Start(end))?;
-        at = end;
+        offset = end;
     }
-    Ok(found)
+    Ok(complete)
 }
 
-fn read<R: Read>(file: &mut R, header: &Header) -> Result<Option<Vec<u8>>, Mp4Error> {
-    let Some(size) = header.size.filter(|size| *size <= MOST) else {
+fn read_body<R: Read>(file: &mut R, header: &Header) -> Result<Option<Vec<u8>>, Mp4Error> {
+    let Some(size) = header.size.filter(|size| *size <= MAX_BOX_BYTES) else {
         return Ok(None);
     };
     let mut bytes = vec![0; size];
@@ -81,23 +82,23 @@ fn read<R: Read>(file: &mut R, header: &Header) -> Result<Option<Vec<u8>>, Mp4Er
     Ok(Some(bytes))
 }
 
-fn moof(header: &Header, bytes: &[u8], base: Survey) -> Option<Survey> {
+fn apply_moof(header: &Header, bytes: &[u8], base: FragmentScan) -> Option<FragmentScan> {
     let moof = Moof::decode_atom(header, &mut &*bytes).ok()?;
     let traf = moof.traf.first()?;
     let samples = || traf.trun.iter().flat_map(|trun| trun.samples.iter());
-    let lasted: u64 = samples().map(|sample| u64::from(sample.duration.unwrap_or(0))).sum();
-    Some(Survey {
+    let duration: u64 = samples().map(|sample| u64::from(sample.duration.unwrap_or(0))).sum();
+    Some(FragmentScan {
         fragments: base.fragments + 1,
-        pictures: base.pictures + samples().count() as u64,
-        ticks: traf.tfdt.as_ref()?.base_media_decode_time.checked_add(lasted)?,
+        frames: base.frames + samples().count() as u64,
+        duration_ticks: traf.tfdt.as_ref()?.base_media_decode_time.checked_add(duration)?,
         ..base
     })
 }
 
-fn prft(header: &Header, bytes: &[u8], base: Survey) -> Option<Survey> {
+fn apply_prft(header: &Header, bytes: &[u8], base: FragmentScan) -> Option<FragmentScan> {
     let prft = Prft::decode_atom(header, &mut &*bytes).ok()?;
     let nanos = (i128::from(prft.ntp_timestamp) * 1_000_000_000) >> 32;
     let before = i128::from(prft.media_time) * 1_000_000_000 / i128::from(TICKS_PER_SECOND);
     let since_1970 = nanos - SECONDS_1900_TO_1970 * 1_000_000_000 - before;
-    Some(Survey { start: Some(Timestamp::from_nanosecond(since_1970).ok()?), ..base })
+    Some(FragmentScan { start: Some(Timestamp::from_nanosecond(since_1970).ok()?), ..base })
 }

@@ -6,20 +6,20 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::name::Closed;
-use crate::protocol::cover::Cover;
+use crate::protocol::cover::HoldScope;
 
 /// Whether a complete recording is being uploaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Upload {
+pub enum UploadState {
     /// Not before that, where one is given: it failed, and others shall not wait for it.
-    Waits(Option<Instant>),
-    Runs,
+    Waiting(Option<Instant>),
+    Running,
 }
 
 #[derive(Debug, Default)]
-pub struct Index {
-    pub closed: BTreeMap<Closed, Upload>,
-    pub closed_bytes: u64,
+pub struct SpoolIndex {
+    pub segments: BTreeMap<Closed, UploadState>,
+    pub segment_bytes: u64,
     /// Bytes of files that are being written.
     pub open_bytes: u64,
     pub limit: u64,
@@ -29,14 +29,14 @@ pub struct Index {
     pub unreadable: Vec<Orphan>,
     pub evicted: Vec<Closed>,
     /// What open holds cover: it stays, whatever else has to go.
-    pub holds: Arc<[Cover]>,
+    pub holds: Arc<[HoldScope]>,
 }
 
-impl Index {
+impl SpoolIndex {
     /// What is not on its way already: of what is, nobody could say whether it was lost.
-    pub fn idle(&self) -> impl Iterator<Item = &Closed> {
-        let idle = |upload: &Upload| *upload != Upload::Runs;
-        self.closed.iter().filter(move |(_, upload)| idle(upload)).map(|(closed, _)| closed)
+    pub fn not_uploading(&self) -> impl Iterator<Item = &Closed> {
+        let is_idle = |upload: &UploadState| *upload != UploadState::Running;
+        self.segments.iter().filter(move |(_, upload)| is_idle(upload)).map(|(closed, _)| closed)
     }
 
     /// Those of these that no open hold covers (the first promise).

@@ -23,12 +23,12 @@ use jiff::{SignedDuration, Timestamp};
 use tokio::sync::Notify;
 
 pub use name::Closed;
-pub use writer::Writer;
+pub use writer::SegmentWriter;
 
-use index::{Index, Orphan, Upload};
+use index::{Orphan, SpoolIndex, UploadState};
 
 use crate::contract::SpoolStatus;
-use crate::protocol::cover::Cover;
+use crate::protocol::cover::HoldScope;
 
 /// Why something could not be kept in the spool.
 #[derive(Debug, thiserror::Error)]
@@ -58,11 +58,11 @@ impl SpoolError {
 
 /// What came of a file whose writer went away.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Adopted {
+pub enum OrphanRecovery {
     /// Nothing whole was in it.
     Empty,
     /// It waits for upload now.
-    Complete(Closed),
+    Recovered(Closed),
     /// It stays until it is older than the ceiling.
     Unreadable,
 }
@@ -71,29 +71,29 @@ pub enum Adopted {
 #[derive(Debug)]
 pub struct Spool {
     root: PathBuf,
-    index: Mutex<Index>,
+    index: Mutex<SpoolIndex>,
     /// A recording is complete, or room was made.
     changed: Notify,
     /// Held while a file is read whose writer went away.
-    adopting: tokio::sync::Mutex<()>,
+    recovery_lock: tokio::sync::Mutex<()>,
 }
 
 impl Spool {
     /// Takes over a folder. What is complete in it waits for upload at once; what is not is for
-    /// [`Self::adopt_orphan`], since reading it may take longer than a start should.
+    /// [`Self::recover_orphan`], since reading it may take longer than a start should.
     pub async fn open(root: PathBuf) -> io::Result<Arc<Self>> {
         let spool = Arc::new(Self {
             root,
             index: Mutex::default(),
             changed: Notify::new(),
-            adopting: tokio::sync::Mutex::default(),
+            recovery_lock: tokio::sync::Mutex::default(),
         });
         let taking = Arc::clone(&spool);
-        tokio::task::spawn_blocking(move || taking.take_over()).await.map_err(io::Error::other)??;
+        tokio::task::spawn_blocking(move || taking.load_existing()).await.map_err(io::Error::other)??;
         Ok(spool)
     }
 
-    fn take_over(&self) -> io::Result<()> {
+    fn load_existing(&self) -> io::Result<()> {
         let video = self.root.join("video");
         std::fs::create_dir_all(&video)?;
         for camera in std::fs::read_dir(&video)? {
@@ -117,17 +117,17 @@ impl Spool {
                 tracing::warn!(camera = name, files = foreign, "files in the spool are not ours: left alone");
             }
             for closed in closed {
-                self.add(closed);
+                self.add_segment(closed);
             }
             for path in parts {
-                self.orphan(name.clone(), path);
+                self.add_orphan(name.clone(), path);
             }
         }
         Ok(())
     }
 
     /// Sets what open holds cover: it goes neither for want of room nor for its age.
-    pub fn set_holds(&self, holds: Arc<[Cover]>) {
+    pub fn set_holds(&self, holds: Arc<[HoldScope]>) {
         self.index().holds = holds;
     }
 
@@ -142,58 +142,58 @@ impl Spool {
         camera: &str,
         start: Timestamp,
         bytes: Vec<u8>,
-    ) -> Result<Writer, SpoolError> {
-        Writer::begin(Arc::clone(self), camera, start, bytes).await
+    ) -> Result<SegmentWriter, SpoolError> {
+        SegmentWriter::begin(Arc::clone(self), camera, start, bytes).await
     }
 
     /// A recording that waits for upload at `now`, marked as running: the oldest that was not tried yet, then
     /// the one whose last try is longest ago. Were it always the oldest, one that no store takes would be in the
     /// way of all others.
-    pub fn take(&self, now: Instant) -> Option<Closed> {
+    pub fn take_next(&self, now: Instant) -> Option<Closed> {
         let mut index = self.index();
-        let ready = |upload: &Upload| matches!(upload, Upload::Waits(until) if until.is_none_or(|until| until <= now));
-        let waiting = index.closed.iter_mut().filter(|(_, upload)| ready(upload));
+        let is_ready = |upload: &UploadState| matches!(upload, UploadState::Waiting(until) if until.is_none_or(|until| until <= now));
+        let waiting = index.segments.iter_mut().filter(|(_, upload)| is_ready(upload));
         let (closed, upload) = waiting.min_by_key(|(_, upload)| match upload {
-            Upload::Waits(until) => *until,
-            Upload::Runs => None,
+            UploadState::Waiting(until) => *until,
+            UploadState::Running => None,
         })?;
-        *upload = Upload::Runs;
+        *upload = UploadState::Running;
         Some(closed.clone())
     }
 
     /// It could not be uploaded: it waits again, at least until the instant that is given.
     pub fn put_back(&self, closed: &Closed, not_before: Option<Instant>) {
-        if let Some(upload) = self.index().closed.get_mut(closed) {
-            *upload = Upload::Waits(not_before);
+        if let Some(upload) = self.index().segments.get_mut(closed) {
+            *upload = UploadState::Waiting(not_before);
         }
     }
 
     /// Whatever made recordings wait has changed: they need not wait any longer.
-    pub fn wait_no_more(&self) {
+    pub fn retry_now(&self) {
         let mut index = self.index();
-        let waiting = index.closed.values_mut().filter(|upload| matches!(upload, Upload::Waits(_)));
-        waiting.for_each(|upload| *upload = Upload::Waits(None));
+        let waiting = index.segments.values_mut().filter(|upload| matches!(upload, UploadState::Waiting(_)));
+        waiting.for_each(|upload| *upload = UploadState::Waiting(None));
     }
 
     /// The store has it: it goes from here.
     pub fn remove(&self, closed: &Closed) -> io::Result<()> {
-        let gone = {
+        let was_known = {
             let mut index = self.index();
-            let known = index.closed.remove(closed).is_some();
+            let known = index.segments.remove(closed).is_some();
             if known {
-                index.closed_bytes = index.closed_bytes.saturating_sub(closed.bytes);
+                index.segment_bytes = index.segment_bytes.saturating_sub(closed.bytes);
             }
             known
         };
         self.changed.notify_one();
-        if gone { std::fs::remove_file(self.path(closed)) } else { Ok(()) }
+        if was_known { std::fs::remove_file(self.path(closed)) } else { Ok(()) }
     }
 
     /// Removes what is older than the ceiling and not held, and tells what.
     pub fn purge(&self, ceiling: SignedDuration, now: Timestamp) -> Vec<Closed> {
         let old = {
             let index = self.index();
-            room::over_age(index.unheld(index.closed.keys()), ceiling, now)
+            room::over_age(index.unheld(index.segments.keys()), ceiling, now)
         };
         self.purge_unreadable(ceiling);
         old.into_iter().filter(|closed| self.remove(closed).is_ok()).collect()
@@ -220,33 +220,33 @@ impl Spool {
     }
 
     /// What had to go for want of room since the last call.
-    pub fn evicted(&self) -> Vec<Closed> {
+    pub fn take_evicted(&self) -> Vec<Closed> {
         std::mem::take(&mut self.index().evicted)
     }
 
     /// Completes one file whose writer went away. `None`: there was none. Gives what came of it.
-    pub async fn adopt_orphan(self: &Arc<Self>) -> Option<Adopted> {
+    pub async fn recover_orphan(self: &Arc<Self>) -> Option<OrphanRecovery> {
         // Who is told that there is none knows that none is being read either.
-        let _one = self.adopting.lock().await;
+        let _one = self.recovery_lock.lock().await;
         let Orphan { camera, path } = self.index().orphans.pop_front()?;
         let (of, part) = (camera.clone(), path.clone());
         let read = tokio::task::spawn_blocking(move || recover::part(&part, &of)).await;
         match read.unwrap_or_else(|failed| Err(io::Error::other(failed))) {
-            Ok(None) => Some(Adopted::Empty),
+            Ok(None) => Some(OrphanRecovery::Empty),
             Ok(Some(closed)) => {
-                self.add(closed.clone());
-                Some(Adopted::Complete(closed))
+                self.add_segment(closed.clone());
+                Some(OrphanRecovery::Recovered(closed))
             }
             Err(error) => {
                 tracing::error!(camera, error = %error.kind(), "an unfinished recording cannot be read");
                 self.index().unreadable.push(Orphan { camera, path });
-                Some(Adopted::Unreadable)
+                Some(OrphanRecovery::Unreadable)
             }
         }
     }
 
     /// Waits until a recording is complete or room was made.
-    pub async fn changed(&self) {
+    pub async fn wait_for_change(&self) {
         self.changed.notified().await;
     }
 
@@ -258,34 +258,34 @@ impl Spool {
     /// Where all that is complete and waits is.
     pub fn paths(&self) -> HashSet<PathBuf> {
         let index = self.index();
-        index.closed.keys().map(|closed| self.path(closed)).collect()
+        index.segments.keys().map(|closed| self.path(closed)).collect()
     }
 
     /// What waits.
     pub fn status(&self) -> SpoolStatus {
         let index = self.index();
         SpoolStatus {
-            segments: index.closed.len() as u64,
-            bytes: index.closed_bytes.saturating_add(index.open_bytes),
+            segments: index.segments.len() as u64,
+            bytes: index.segment_bytes.saturating_add(index.open_bytes),
             limit: index.limit,
         }
     }
 
     /// How many complete recordings of a camera wait.
-    pub fn waiting(&self, camera: &str) -> u64 {
-        self.index().closed.keys().filter(|closed| closed.camera == camera).count() as u64
+    pub fn waiting_segments(&self, camera: &str) -> u64 {
+        self.index().segments.keys().filter(|closed| closed.camera == camera).count() as u64
     }
 
     /// The end of a camera's newest complete recording.
     pub fn newest_end(&self, camera: &str) -> Option<Timestamp> {
-        self.index().closed.keys().filter(|closed| closed.camera == camera).map(Closed::end).max()
+        self.index().segments.keys().filter(|closed| closed.camera == camera).map(Closed::end).max()
     }
 
     /// Whether there is room for `bytes` more, or room could be made.
     pub fn has_room(&self, bytes: u64) -> bool {
         let index = self.index();
-        let used = index.closed_bytes.saturating_add(index.open_bytes);
-        room::make_room(index.unheld(index.idle()), used, bytes, index.limit).is_some()
+        let used = index.segment_bytes.saturating_add(index.open_bytes);
+        room::select_evictions(index.unheld(index.not_uploading()), used, bytes, index.limit).is_some()
     }
 
     /// Whether it can be written to.
@@ -301,15 +301,16 @@ impl Spool {
 
     /// Makes room for `bytes` more, and counts them as used.
     fn reserve(&self, bytes: u64) -> Result<(), SpoolError> {
-        let go = {
+        let evictions = {
             let mut index = self.index();
-            let used = index.closed_bytes.saturating_add(index.open_bytes);
-            let spare = index.unheld(index.idle());
-            let go = room::make_room(spare, used, bytes, index.limit).ok_or(SpoolError::Full)?;
+            let used = index.segment_bytes.saturating_add(index.open_bytes);
+            let spare = index.unheld(index.not_uploading());
+            let evictions =
+                room::select_evictions(spare, used, bytes, index.limit).ok_or(SpoolError::Full)?;
             index.open_bytes = index.open_bytes.saturating_add(bytes);
-            go
+            evictions
         };
-        self.evict(go);
+        self.evict(evictions);
         Ok(())
     }
 
@@ -317,15 +318,15 @@ impl Spool {
     fn evict_oldest(&self) -> bool {
         let oldest: Vec<Closed> = {
             let index = self.index();
-            index.unheld(index.idle()).take(1).cloned().collect()
+            index.unheld(index.not_uploading()).take(1).cloned().collect()
         };
         let any = !oldest.is_empty();
         self.evict(oldest);
         any
     }
 
-    fn evict(&self, go: Vec<Closed>) {
-        for closed in go {
+    fn evict(&self, segments: Vec<Closed>) {
+        for closed in segments {
             if let Err(error) = self.remove(&closed) {
                 tracing::warn!(camera = closed.camera, error = %error.kind(), "a recording cannot be removed");
             }
@@ -338,20 +339,20 @@ impl Spool {
         index.open_bytes = index.open_bytes.saturating_sub(bytes);
     }
 
-    fn add(&self, closed: Closed) {
+    fn add_segment(&self, closed: Closed) {
         {
             let mut index = self.index();
-            index.closed_bytes = index.closed_bytes.saturating_add(closed.bytes);
-            index.closed.insert(closed, Upload::Waits(None));
+            index.segment_bytes = index.segment_bytes.saturating_add(closed.bytes);
+            index.segments.insert(closed, UploadState::Waiting(None));
         }
         self.changed.notify_one();
     }
 
-    fn orphan(&self, camera: String, path: PathBuf) {
+    fn add_orphan(&self, camera: String, path: PathBuf) {
         self.index().orphans.push_back(Orphan { camera, path });
     }
 
-    fn index(&self) -> MutexGuard<'_, Index> {
+    fn index(&self) -> MutexGuard<'_, SpoolIndex> {
         // Nothing that holds it can leave it half changed.
         self.index.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -12,9 +12,9 @@ use jiff::Timestamp;
 use crate::protocol::recording::{Class, Recording};
 
 /// Ending of a file that is being written.
-const PART: &str = ".part";
+const PART_SUFFIX: &str = ".part";
 /// Ending of a file that is complete.
-const WHOLE: &str = ".mp4";
+const SEGMENT_SUFFIX: &str = ".mp4";
 
 /// A complete recording in the spool.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,7 +35,7 @@ impl Closed {
     /// Its file name.
     pub fn file(&self) -> String {
         format!(
-            "{:013}-{}-{}{WHOLE}",
+            "{:013}-{}-{}{SEGMENT_SUFFIX}",
             self.start.as_millisecond(),
             self.duration_ms,
             hex::encode(self.sha256)
@@ -70,18 +70,18 @@ pub fn entry(camera: &str, file: &OsStr, bytes: u64) -> Entry {
     let Some(file) = file.to_str() else {
         return Entry::Foreign;
     };
-    if file.strip_suffix(PART).is_some_and(|start| !start.is_empty()) {
+    if file.strip_suffix(PART_SUFFIX).is_some_and(|start| !start.is_empty()) {
         return Entry::Part;
     }
-    let closed = || {
-        let mut parts = file.strip_suffix(WHOLE)?.splitn(3, '-');
+    let parse_segment = || {
+        let mut parts = file.strip_suffix(SEGMENT_SUFFIX)?.splitn(3, '-');
         let start = Timestamp::from_millisecond(parts.next()?.parse().ok()?).ok()?;
         let duration_ms = parts.next()?.parse().ok()?;
         let sha256 = hex::decode(parts.next()?).ok()?.try_into().ok()?;
         Some(Closed { start, camera: camera.to_owned(), duration_ms, sha256, bytes })
     };
     // A name that we would not have written is not ours, whatever it can be read as.
-    closed().filter(|closed| closed.file() == file).map_or(Entry::Foreign, Entry::Closed)
+    parse_segment().filter(|closed| closed.file() == file).map_or(Entry::Foreign, Entry::Closed)
 }
 
 /// Where a camera's recordings are.
@@ -91,7 +91,7 @@ pub fn folder(root: &Path, camera: &str) -> PathBuf {
 
 /// Name of a file that begins to be written.
 pub fn part(start: Timestamp) -> String {
-    format!("{:013}{PART}", start.as_millisecond())
+    format!("{:013}{PART_SUFFIX}", start.as_millisecond())
 }
 
 #[cfg(test)]
@@ -112,7 +112,7 @@ mod tests {
 
         #[test]
         fn other_names_are_foreign(file in "[a-z0-9.-]{0,90}") {
-            prop_assume!(!file.ends_with(PART));
+            prop_assume!(!file.ends_with(PART_SUFFIX));
             prop_assert_eq!(entry("hal", file.as_ref(), 1), Entry::Foreign);
         }
     }

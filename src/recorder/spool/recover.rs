@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::name::{Closed, Entry, entry};
 use crate::recorder::frame::TICKS_PER_SECOND;
-use crate::recorder::mp4::survey;
+use crate::recorder::mp4::scan_fragments;
 
 /// What is in the folder of one camera.
 #[derive(Debug, Default)]
@@ -43,21 +43,21 @@ pub fn folder(path: &Path, camera: &str) -> io::Result<Found> {
 /// it is removed.
 pub fn part(path: &Path, camera: &str) -> io::Result<Option<Closed>> {
     let mut file = OpenOptions::new().read(true).write(true).open(path)?;
-    let found = survey(&mut file).map_err(io::Error::other)?;
+    let found = scan_fragments(&mut file).map_err(io::Error::other)?;
     let start = found.start.filter(|start| *start >= Timestamp::UNIX_EPOCH);
     let (Some(start), true) = (start, found.fragments > 0) else {
         fs::remove_file(path)?;
         return Ok(None);
     };
-    file.set_len(found.whole)?;
+    file.set_len(found.complete_bytes)?;
     file.sync_data()?;
-    let ms = u128::from(found.ticks) * 1000 / u128::from(TICKS_PER_SECOND.unsigned_abs());
+    let ms = u128::from(found.duration_ticks) * 1000 / u128::from(TICKS_PER_SECOND.unsigned_abs());
     let closed = Closed {
         start: Timestamp::from_millisecond(start.as_millisecond()).map_err(io::Error::other)?,
         camera: camera.to_owned(),
         duration_ms: u64::try_from(ms).map_err(io::Error::other)?,
         sha256: sha256(&mut file)?,
-        bytes: found.whole,
+        bytes: found.complete_bytes,
     };
     fs::rename(path, path.with_file_name(closed.file()))?;
     Ok(Some(closed))

@@ -5,7 +5,7 @@ use jiff::{SignedDuration, Timestamp};
 use super::name::Closed;
 
 /// Those of `spare`, oldest first, that have to go so that `needed` more bytes fit; `None` when that cannot be reached.
-pub fn make_room<'a>(
+pub fn select_evictions<'a>(
     spare: impl IntoIterator<Item = &'a Closed>,
     used: u64,
     needed: u64,
@@ -45,9 +45,9 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_goes_first_and_no_more_than_needed() {
+    fn oldest_is_evicted_first_and_no_more_than_needed() {
         let all = [closed(1, 10), closed(2, 10), closed(3, 10)];
-        let go = |needed, limit| make_room(&all, 30, needed, limit);
+        let go = |needed, limit| select_evictions(&all, 30, needed, limit);
         assert_eq!(go(10, 40), Some(vec![]));
         assert_eq!(go(11, 40), Some(all[..1].to_vec()));
         assert_eq!(go(25, 40), Some(all[..2].to_vec()));
@@ -55,10 +55,10 @@ mod tests {
     }
 
     #[test]
-    fn what_must_stay_stays() {
+    fn only_spare_segments_are_evicted() {
         let all = [closed(1, 10), closed(2, 10)];
-        assert_eq!(make_room(&all[1..], 20, 5, 20), Some(all[1..].to_vec()));
-        assert_eq!(make_room(&all[..0], 20, 5, 20), None);
+        assert_eq!(select_evictions(&all[1..], 20, 5, 20), Some(all[1..].to_vec()));
+        assert_eq!(select_evictions(&all[..0], 20, 5, 20), None);
     }
 
     #[test]

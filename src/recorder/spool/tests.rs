@@ -13,23 +13,23 @@ async fn spool(limit: u64) -> (tempfile::TempDir, Arc<Spool>) {
     (folder, spool)
 }
 
-async fn recording(spool: &Arc<Spool>, start: i64, bytes: usize) -> Closed {
+async fn write_segment(spool: &Arc<Spool>, start: i64, bytes: usize) -> Closed {
     let mut writer = spool.begin("hal", second(start), vec![1; bytes / 2]).await.unwrap();
     writer.append(vec![2; bytes - bytes / 2]).await.unwrap();
     writer.close(second(start), second(start + 10)).await.unwrap()
 }
 
 #[tokio::test]
-async fn a_complete_recording_waits_until_it_is_confirmed() {
+async fn segment_waits_until_upload_is_confirmed() {
     let (_folder, spool) = spool(1000).await;
-    let one = recording(&spool, 10, 100).await;
-    let two = recording(&spool, 20, 50).await;
+    let one = write_segment(&spool, 10, 100).await;
+    let two = write_segment(&spool, 20, 50).await;
     assert_eq!(spool.status(), SpoolStatus { segments: 2, bytes: 150, limit: 1000 });
-    assert_eq!(spool.take(Instant::now()).as_ref(), Some(&one));
-    assert_eq!(spool.take(Instant::now()).as_ref(), Some(&two));
-    assert_eq!(spool.take(Instant::now()), None);
+    assert_eq!(spool.take_next(Instant::now()).as_ref(), Some(&one));
+    assert_eq!(spool.take_next(Instant::now()).as_ref(), Some(&two));
+    assert_eq!(spool.take_next(Instant::now()), None);
     spool.put_back(&one, None);
-    assert_eq!(spool.take(Instant::now()).as_ref(), Some(&one));
+    assert_eq!(spool.take_next(Instant::now()).as_ref(), Some(&one));
     assert_eq!(fs::read(spool.path(&one)).unwrap().len(), 100);
     spool.remove(&one).unwrap();
     assert!(!spool.path(&one).exists());
@@ -37,31 +37,31 @@ async fn a_complete_recording_waits_until_it_is_confirmed() {
 }
 
 #[tokio::test]
-async fn what_waited_before_a_restart_waits_after_it() {
+async fn waiting_segment_survives_restart() {
     use sha2::{Digest, Sha256};
     let (folder, spool) = spool(1000).await;
-    let one = recording(&spool, 10, 100).await;
+    let one = write_segment(&spool, 10, 100).await;
     drop(spool);
     let again = Spool::open(folder.path().to_owned()).await.unwrap();
-    assert_eq!(again.take(Instant::now()).as_ref(), Some(&one));
+    assert_eq!(again.take_next(Instant::now()).as_ref(), Some(&one));
     let bytes = fs::read(again.path(&one)).unwrap();
     assert_eq!(one.sha256, <[u8; 32]>::from(Sha256::digest(bytes)));
     assert_eq!(again.newest_end("hal"), Some(second(20)));
 }
 
 #[tokio::test]
-async fn the_oldest_makes_room_and_is_reported() {
+async fn full_spool_evicts_oldest_and_reports_it() {
     let (_folder, spool) = spool(250).await;
-    let one = recording(&spool, 10, 100).await;
-    let two = recording(&spool, 20, 100).await;
-    let three = recording(&spool, 30, 100).await;
-    assert_eq!(spool.evicted(), std::slice::from_ref(&one));
+    let one = write_segment(&spool, 10, 100).await;
+    let two = write_segment(&spool, 20, 100).await;
+    let three = write_segment(&spool, 30, 100).await;
+    assert_eq!(spool.take_evicted(), std::slice::from_ref(&one));
     assert!(!spool.path(&one).exists() && spool.path(&two).exists() && spool.path(&three).exists());
     assert_eq!(spool.status().bytes, 200);
 }
 
 #[tokio::test]
-async fn when_nothing_can_go_nothing_comes() {
+async fn full_spool_rejects_writes_when_nothing_can_be_evicted() {
     let (_folder, spool) = spool(100).await;
     let mut writer = spool.begin("hal", second(10), vec![0; 60]).await.unwrap();
     assert!(matches!(writer.append(vec![0; 60]).await, Err(SpoolError::Full)));
@@ -73,16 +73,16 @@ async fn when_nothing_can_go_nothing_comes() {
 }
 
 #[tokio::test]
-async fn older_than_the_ceiling_is_purged() {
+async fn purge_removes_segment_past_ceiling() {
     let (_folder, spool) = spool(1000).await;
-    let one = recording(&spool, 10, 100).await;
-    let two = recording(&spool, 50, 100).await;
+    let one = write_segment(&spool, 10, 100).await;
+    let two = write_segment(&spool, 50, 100).await;
     assert_eq!(spool.purge(SignedDuration::from_secs(60), second(100)), std::slice::from_ref(&one));
     assert!(!spool.path(&one).exists() && spool.path(&two).exists());
 }
 
 #[tokio::test]
-async fn garbage_does_no_harm() {
+async fn foreign_and_damaged_files_are_tolerated() {
     let folder = tempfile::tempdir().unwrap();
     let hal = folder.path().join("video/hal");
     fs::create_dir_all(hal.join("folder.part")).unwrap();
@@ -92,16 +92,16 @@ async fn garbage_does_no_harm() {
     fs::write(hal.join("notes.txt"), b"x").unwrap();
     let spool = Spool::open(folder.path().to_owned()).await.unwrap();
     for _ in 0..2 {
-        assert_eq!(spool.adopt_orphan().await, Some(Adopted::Empty));
+        assert_eq!(spool.recover_orphan().await, Some(OrphanRecovery::Empty));
     }
-    assert_eq!(spool.adopt_orphan().await, None);
+    assert_eq!(spool.recover_orphan().await, None);
     assert_eq!(spool.status().segments, 0);
     assert!(hal.join("notes.txt").exists());
     assert!(!hal.join("0000000000001.part").exists(), "nothing whole was in it");
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_goes_when_it_is_too_old() {
+async fn unreadable_part_is_purged_past_ceiling() {
     let folder = tempfile::tempdir().unwrap();
     let part = folder.path().join("video/hal/0000000000002.part");
     fs::create_dir_all(part.parent().unwrap()).unwrap();
@@ -110,7 +110,7 @@ async fn what_cannot_be_read_goes_when_it_is_too_old() {
     // The disk does not give it just now.
     let aside = folder.path().join("aside");
     fs::rename(&part, &aside).unwrap();
-    assert_eq!(spool.adopt_orphan().await, Some(Adopted::Unreadable));
+    assert_eq!(spool.recover_orphan().await, Some(OrphanRecovery::Unreadable));
     fs::rename(&aside, &part).unwrap();
     let ceiling = SignedDuration::from_hours(24);
     spool.purge(ceiling, Timestamp::now());
@@ -122,50 +122,50 @@ async fn what_cannot_be_read_goes_when_it_is_too_old() {
 }
 
 #[tokio::test]
-async fn what_is_on_its_way_does_not_go_for_want_of_room() {
+async fn segment_being_uploaded_is_not_evicted() {
     let (_folder, spool) = spool(250).await;
-    let one = recording(&spool, 10, 100).await;
-    let two = recording(&spool, 20, 100).await;
-    assert_eq!(spool.take(Instant::now()).as_ref(), Some(&one));
-    recording(&spool, 30, 100).await;
-    assert_eq!(spool.evicted(), [two]);
+    let one = write_segment(&spool, 10, 100).await;
+    let two = write_segment(&spool, 20, 100).await;
+    assert_eq!(spool.take_next(Instant::now()).as_ref(), Some(&one));
+    write_segment(&spool, 30, 100).await;
+    assert_eq!(spool.take_evicted(), [two]);
     assert!(spool.path(&one).exists());
 }
 
 #[tokio::test]
-async fn a_writer_that_goes_away_leaves_what_was_whole() {
+async fn dropped_writer_leaves_complete_fragments() {
     let (_folder, spool) = spool(100_000).await;
-    let files = super::super::segment::tests::whole_file(8);
+    let files = super::super::segment::tests::complete_file(8);
     let (init, rest) = files.split_at(1);
     let mut writer = spool.begin("hal", second(10), init[0].clone()).await.unwrap();
     for fragment in &rest[..3] {
         writer.append(fragment.clone()).await.unwrap();
     }
     drop(writer);
-    let adopted = spool.adopt_orphan().await;
-    let closed = spool.take(Instant::now()).unwrap();
-    assert_eq!(adopted, Some(Adopted::Complete(closed.clone())));
-    assert_eq!(spool.adopt_orphan().await, None);
+    let adopted = spool.recover_orphan().await;
+    let closed = spool.take_next(Instant::now()).unwrap();
+    assert_eq!(adopted, Some(OrphanRecovery::Recovered(closed.clone())));
+    assert_eq!(spool.recover_orphan().await, None);
     assert_eq!(closed.duration_ms, 3000);
     assert_eq!(closed.bytes, files[..4].iter().map(Vec::len).sum::<usize>() as u64);
 }
 
 #[tokio::test]
-async fn what_is_held_goes_neither_for_want_of_room_nor_for_its_age() {
+async fn held_segment_is_neither_evicted_nor_purged() {
     use crate::protocol::Window;
-    use crate::protocol::cover::Sources;
+    use crate::protocol::cover::CameraSelector;
 
     let (_folder, spool) = spool(100).await;
-    let oldest = recording(&spool, 10, 40).await;
-    let younger = recording(&spool, 100, 40).await;
-    let hold = Cover {
-        sources: Sources::Named(["hal".to_owned()].into()),
+    let oldest = write_segment(&spool, 10, 40).await;
+    let younger = write_segment(&spool, 100, 40).await;
+    let hold = HoldScope {
+        cameras: CameraSelector::Named(["hal".to_owned()].into()),
         calls: false,
         window: Window::new(second(15), Some(second(16))),
     };
     spool.set_holds([hold].into());
-    let third = recording(&spool, 200, 40).await;
-    assert_eq!(spool.evicted(), [younger], "though the held one is older");
+    let third = write_segment(&spool, 200, 40).await;
+    assert_eq!(spool.take_evicted(), [younger], "though the held one is older");
     let later = second(100_000);
     assert_eq!(spool.purge(SignedDuration::from_secs(60), later), [third]);
     assert!(spool.path(&oldest).exists());

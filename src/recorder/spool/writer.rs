@@ -11,10 +11,10 @@ use sha2::{Digest, Sha256};
 use super::name::{Closed, folder, part};
 use super::{Spool, SpoolError};
 
-/// A recording that is being written. Dropped without [`Writer::close`], it is completed later from what is
+/// A recording that is being written. Dropped without [`SegmentWriter::close`], it is completed later from what is
 /// whole in it.
 #[derive(Debug)]
-pub struct Writer {
+pub struct SegmentWriter {
     spool: Arc<Spool>,
     camera: String,
     path: PathBuf,
@@ -30,7 +30,7 @@ struct Output {
     hasher: Sha256,
 }
 
-impl Writer {
+impl SegmentWriter {
     pub(super) async fn begin(
         spool: Arc<Spool>,
         camera: &str,
@@ -106,16 +106,16 @@ impl Writer {
         blocking(move || file.sync_data().and_then(|()| std::fs::rename(from, to))).await??;
         self.closed = true;
         self.spool.release(self.bytes);
-        self.spool.add(closed.clone());
+        self.spool.add_segment(closed.clone());
         Ok(closed)
     }
 }
 
-impl Drop for Writer {
+impl Drop for SegmentWriter {
     fn drop(&mut self) {
         if !self.closed {
             self.spool.release(self.bytes);
-            self.spool.orphan(std::mem::take(&mut self.camera), std::mem::take(&mut self.path));
+            self.spool.add_orphan(std::mem::take(&mut self.camera), std::mem::take(&mut self.path));
         }
     }
 }

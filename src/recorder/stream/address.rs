@@ -8,7 +8,7 @@ use super::StreamError;
 
 /// A camera's URL, taken apart.
 #[derive(Clone)]
-pub struct Address {
+pub struct CameraAddress {
     /// As given.
     pub url: Url,
     /// Name or address, without brackets.
@@ -16,33 +16,33 @@ pub struct Address {
     /// Port; 554 for `rtsp`, 322 for `rtsps` (RFC 7826) when none is given.
     pub port: u16,
     /// `rtsps`.
-    pub tls: bool,
+    pub is_tls: bool,
 }
 
-impl Address {
+impl CameraAddress {
     /// Reads a URL; its text is in no error.
     pub fn parse(url: &str) -> Result<Self, StreamError> {
-        let url = Url::parse(url).map_err(|_| StreamError::Address)?;
+        let url = Url::parse(url).map_err(|_| StreamError::InvalidUrl)?;
         let tls = match url.scheme() {
             "rtsp" => false,
             "rtsps" => true,
-            _ => return Err(StreamError::Address),
+            _ => return Err(StreamError::InvalidUrl),
         };
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(StreamError::Address);
+            return Err(StreamError::InvalidUrl);
         }
         let host = match url.host() {
             Some(Host::Domain(name)) if !name.is_empty() => name.to_owned(),
             Some(Host::Ipv4(address)) => address.to_string(),
             Some(Host::Ipv6(address)) => address.to_string(),
-            _ => return Err(StreamError::Address),
+            _ => return Err(StreamError::InvalidUrl),
         };
         let port = url.port().unwrap_or(if tls { 322 } else { 554 });
-        Ok(Self { url, host, port, tls })
+        Ok(Self { url, host, port, is_tls: tls })
     }
 
     /// The URL of the same stream by way of a plain local port.
-    pub fn through(&self, local: SocketAddr) -> Option<Url> {
+    pub fn through_local_port(&self, local: SocketAddr) -> Option<Url> {
         let rest = self.url.as_str().split_once("://")?.1;
         let path = rest.find(['/', '?']).and_then(|at| rest.get(at..)).unwrap_or("/");
         Url::parse(&format!("rtsp://{local}{path}")).ok()
@@ -54,8 +54,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_what_cameras_have() {
-        let address = |url| Address::parse(url).map(|a| (a.host, a.port, a.tls)).ok();
+    fn parse_accepts_camera_urls() {
+        let address = |url| CameraAddress::parse(url).map(|a| (a.host, a.port, a.is_tls)).ok();
         assert_eq!(address("rtsp://10.0.0.1/h264?ch=1"), Some(("10.0.0.1".into(), 554, false)));
         assert_eq!(address("rtsps://[2001:db8::1]/"), Some(("2001:db8::1".into(), 322, true)));
         assert_eq!(address("rtsps://cam.example.nl:8322/x"), Some(("cam.example.nl".into(), 8322, true)));
@@ -65,9 +65,9 @@ mod tests {
     }
 
     #[test]
-    fn goes_through_a_local_port_with_path_and_query() {
+    fn local_port_url_keeps_path_and_query() {
         let local: SocketAddr = "127.0.0.1:4000".parse().unwrap();
-        let through = |url| Address::parse(url).ok()?.through(local).map(String::from);
+        let through = |url| CameraAddress::parse(url).ok()?.through_local_port(local).map(String::from);
         assert_eq!(through("rtsps://cam:322/a/b?c=d").as_deref(), Some("rtsp://127.0.0.1:4000/a/b?c=d"));
         assert_eq!(through("rtsps://cam").as_deref(), Some("rtsp://127.0.0.1:4000/"));
     }

@@ -9,13 +9,13 @@ use http_auth::PasswordClient;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::{Address, StreamError};
+use super::{CameraAddress, StreamError};
 
 /// An answer's head is not longer.
-const MOST: usize = 16 << 10;
+const MAX_HEAD_BYTES: usize = 16 << 10;
 
 /// An error if the camera would take the password only in clear.
-pub async fn refuse_basic(address: &Address) -> Result<(), StreamError> {
+pub async fn require_digest(address: &CameraAddress) -> Result<(), StreamError> {
     let mut camera = TcpStream::connect((address.host.as_str(), address.port)).await?;
     let request = format!(
         "DESCRIBE {} RTSP/1.0\r\nCSeq: 1\r\nAccept: application/sdp\r\nUser-Agent: toezicht/{}\r\n\r\n",
@@ -25,20 +25,20 @@ pub async fn refuse_basic(address: &Address) -> Result<(), StreamError> {
     camera.write_all(request.as_bytes()).await?;
     let mut head = Vec::with_capacity(1024);
     while !head.windows(4).any(|four| four == b"\r\n\r\n") {
-        if head.len() > MOST {
-            return Err(StreamError::Broken);
+        if head.len() > MAX_HEAD_BYTES {
+            return Err(StreamError::Malformed);
         }
         if camera.read_buf(&mut head).await? == 0 {
             return Err(StreamError::Ended);
         }
     }
-    judge(&String::from_utf8_lossy(&head))
+    evaluate_challenge(&String::from_utf8_lossy(&head))
 }
 
 /// Judges an answer's head as the client will: it joins the challenges, and takes the first digest it
 /// understands, else a basic one.
-fn judge(head: &str) -> Result<(), StreamError> {
-    let (first, rest) = head.split_once("\r\n").ok_or(StreamError::Broken)?;
+fn evaluate_challenge(head: &str) -> Result<(), StreamError> {
+    let (first, rest) = head.split_once("\r\n").ok_or(StreamError::Malformed)?;
     if first.split(' ').nth(1) != Some("401") {
         // Nothing is asked, so nothing is answered; what is wrong otherwise the client will say.
         return Ok(());
@@ -51,7 +51,7 @@ fn judge(head: &str) -> Result<(), StreamError> {
         .collect();
     match PasswordClient::try_from(challenges.join(", ").as_str()) {
         Ok(PasswordClient::Digest(_)) => Ok(()),
-        Ok(PasswordClient::Basic(_)) => Err(StreamError::Basic),
+        Ok(PasswordClient::Basic(_)) => Err(StreamError::BasicAuth),
         Ok(_) | Err(_) => Err(StreamError::Unauthorized),
     }
 }
@@ -65,11 +65,13 @@ mod tests {
     const BASIC: &str = "www-authenticate: Basic realm=\"cam\"\r\n";
 
     fn category(status: &str, headers: &str) -> Option<&'static str> {
-        judge(&format!("RTSP/1.0 {status}\r\nCSeq: 1\r\n{headers}\r\n")).err().map(|error| error.category())
+        evaluate_challenge(&format!("RTSP/1.0 {status}\r\nCSeq: 1\r\n{headers}\r\n"))
+            .err()
+            .map(|error| error.category())
     }
 
     #[test]
-    fn only_a_digest_is_answered() {
+    fn only_digest_challenge_is_accepted() {
         assert_eq!(category("401 Unauthorized", DIGEST), None);
         assert_eq!(category("401 Unauthorized", &format!("{BASIC}{DIGEST}")), None);
         assert_eq!(category("401 Unauthorized", BASIC), Some("basic"));

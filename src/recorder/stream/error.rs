@@ -7,7 +7,7 @@ use std::io;
 pub enum StreamError {
     /// The URL is none.
     #[error("the camera's URL is not an rtsp:// or rtsps:// URL without user and password")]
-    Address,
+    InvalidUrl,
     /// No connection.
     #[error("the camera cannot be reached: {0}")]
     Connect(io::ErrorKind),
@@ -21,50 +21,50 @@ pub enum StreamError {
     #[error(
         "the camera asks for the password in clear (basic authentication over rtsp://): use rtsps://, or set allowBasic"
     )]
-    Basic,
+    BasicAuth,
     /// Another answer than success.
     #[error("the camera answered {0}")]
-    Refused(u16),
+    ErrorStatus(u16),
     /// No video track.
     #[error("the camera offers no video")]
     NoVideo,
     /// A codec that is not copied.
     #[error("the camera's video is neither H.264 nor H.265")]
-    Codec,
+    UnsupportedCodec,
     /// Parameters that MP4 cannot hold.
     #[error("the camera's parameters cannot be written into a file")]
-    Size,
+    UnsupportedParameters,
     /// The TLS handshake failed.
     #[error("no trusted TLS connection: {0}")]
     Tls(&'static str),
     /// RTSP or RTP as it should not be.
     #[error("the camera's stream is broken")]
-    Broken,
+    Malformed,
     /// The camera ended the stream.
     #[error("the camera ended the stream")]
     Ended,
     /// No picture for ten seconds.
     #[error("no picture for 10 seconds")]
-    Silent,
+    NoFrames,
 }
 
 impl StreamError {
     /// Bounded, for metrics.
     pub const fn category(&self) -> &'static str {
         match self {
-            Self::Address => "address",
+            Self::InvalidUrl => "address",
             Self::Connect(_) => "connect",
             Self::Timeout => "timeout",
             Self::Unauthorized => "unauthorized",
-            Self::Basic => "basic",
-            Self::Refused(_) => "refused",
+            Self::BasicAuth => "basic",
+            Self::ErrorStatus(_) => "refused",
             Self::NoVideo => "no_video",
-            Self::Codec => "codec",
-            Self::Size => "size",
+            Self::UnsupportedCodec => "codec",
+            Self::UnsupportedParameters => "size",
             Self::Tls(_) => "tls",
-            Self::Broken => "broken",
+            Self::Malformed => "broken",
             Self::Ended => "ended",
-            Self::Silent => "silent",
+            Self::NoFrames => "silent",
         }
     }
 
@@ -78,9 +78,9 @@ impl From<retina::Error> for StreamError {
     fn from(error: retina::Error) -> Self {
         match error.status_code() {
             Some(401) => Self::Unauthorized,
-            Some(status) if status != 200 => Self::Refused(status),
+            Some(status) if status != 200 => Self::ErrorStatus(status),
             // The client tells its errors apart only in words; these may name the camera, so they end here.
-            _ => of_words(&error.to_string()),
+            _ => from_client_message(&error.to_string()),
         }
     }
 }
@@ -91,8 +91,8 @@ impl From<io::Error> for StreamError {
     }
 }
 
-fn of_words(words: &str) -> StreamError {
-    if let Some(why) = words.strip_prefix("Unable to connect to RTSP server: ") {
+fn from_client_message(message: &str) -> StreamError {
+    if let Some(why) = message.strip_prefix("Unable to connect to RTSP server: ") {
         let kinds = [
             ("refused", io::ErrorKind::ConnectionRefused),
             ("No route", io::ErrorKind::HostUnreachable),
@@ -103,10 +103,12 @@ fn of_words(words: &str) -> StreamError {
         let known = kinds.into_iter().find(|(word, _)| why.contains(word));
         return StreamError::Connect(known.map_or(io::ErrorKind::Other, |(_, kind)| kind));
     }
-    if words.starts_with("Error reading from RTSP peer") || words.starts_with("Error writing to RTSP peer") {
+    if message.starts_with("Error reading from RTSP peer")
+        || message.starts_with("Error writing to RTSP peer")
+    {
         return StreamError::Ended;
     }
-    StreamError::Broken
+    StreamError::Malformed
 }
 
 #[cfg(test)]
@@ -114,7 +116,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_client_s_words_are_understood() {
+    async fn client_message_maps_to_error_kind() {
         // Port 9 of this machine: nobody listens.
         let url = url::Url::parse("rtsp://127.0.0.1:9/").unwrap();
         let error = retina::client::Session::describe(url, retina::client::SessionOptions::default()).await;
@@ -123,7 +125,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_connection_that_ends_is_told() {
+    async fn closed_connection_is_reported_as_ended() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = url::Url::parse(&format!("rtsp://{}/", listener.local_addr().unwrap())).unwrap();
         tokio::spawn(async move { drop(listener.accept().await) });

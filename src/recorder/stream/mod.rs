@@ -17,28 +17,28 @@ use retina::client::{
 use retina::codec::{CodecItem, FrameFormat, ParametersRef, VideoFrame};
 use tokio::time::{timeout, timeout_at};
 
-pub use address::Address;
+pub use address::CameraAddress;
 pub use error::StreamError;
 use tunnel::Tunnel;
 
-use super::frame::{Arrival, Codec, Frame, Parameters, TICKS_PER_SECOND};
+use super::frame::{Arrival, Codec, Frame, TICKS_PER_SECOND, VideoParameters};
 use crate::contract::{CameraConfig, Login};
 
 /// Finding the camera and agreeing on a stream takes no longer.
-const CONNECT: Duration = Duration::from_secs(10);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// A stream without a picture for so long is dead.
-const SILENCE: Duration = Duration::from_secs(10);
+const FRAME_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Everything that a connection depends on. While none of it changes, no connection is made anew.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source {
+pub struct StreamSource {
     url: crate::contract::Secret,
     login: Option<Login>,
     allow_basic: bool,
     ca_pem: Option<String>,
 }
 
-impl From<&CameraConfig> for Source {
+impl From<&CameraConfig> for StreamSource {
     fn from(camera: &CameraConfig) -> Self {
         Self {
             url: camera.url.clone(),
@@ -50,32 +50,32 @@ impl From<&CameraConfig> for Source {
 }
 
 /// A camera that is playing.
-pub struct Stream {
+pub struct VideoStream {
     session: Demuxed,
     track: usize,
-    parameters: Option<Arc<Parameters>>,
+    parameters: Option<Arc<VideoParameters>>,
     /// Where this machine's steady clock counts from.
     epoch: Instant,
     /// When the last picture came, or the camera began to play.
-    heard: tokio::time::Instant,
+    last_frame_at: tokio::time::Instant,
     _tunnel: Option<Tunnel>,
 }
 
-impl Stream {
+impl VideoStream {
     /// Connects, and lets the camera play.
-    pub async fn connect(source: &Source, epoch: Instant) -> Result<Self, StreamError> {
-        timeout(CONNECT, Self::play(source, epoch)).await.map_err(|_| StreamError::Timeout)?
+    pub async fn connect(source: &StreamSource, epoch: Instant) -> Result<Self, StreamError> {
+        timeout(CONNECT_TIMEOUT, Self::play(source, epoch)).await.map_err(|_| StreamError::Timeout)?
     }
 
-    async fn play(source: &Source, epoch: Instant) -> Result<Self, StreamError> {
-        let address = Address::parse(source.url.reveal())?;
-        let (url, tunnel) = if address.tls {
+    async fn play(source: &StreamSource, epoch: Instant) -> Result<Self, StreamError> {
+        let address = CameraAddress::parse(source.url.reveal())?;
+        let (url, tunnel) = if address.is_tls {
             let tunnel = Tunnel::open(&address, source.ca_pem.as_deref()).await?;
-            (address.through(tunnel.local()).ok_or(StreamError::Address)?, Some(tunnel))
+            (address.through_local_port(tunnel.local_addr()).ok_or(StreamError::InvalidUrl)?, Some(tunnel))
         } else {
             // Over plain RTSP a basic challenge asks for the password in clear. The client would answer it.
             if source.login.is_some() && !source.allow_basic {
-                challenge::refuse_basic(&address).await?;
+                challenge::require_digest(&address).await?;
             }
             (address.url.clone(), None)
         };
@@ -97,7 +97,7 @@ impl Stream {
             track,
             parameters: None,
             epoch,
-            heard: tokio::time::Instant::now(),
+            last_frame_at: tokio::time::Instant::now(),
             _tunnel: tunnel,
         })
     }
@@ -105,17 +105,18 @@ impl Stream {
     /// The next picture. Nothing is lost when the future is dropped, and silence is counted across calls: who
     /// asks again and again hears of it all the same.
     pub async fn next(&mut self) -> Result<Frame, StreamError> {
-        let frame =
-            timeout_at(self.heard + SILENCE, self.picture()).await.map_err(|_| StreamError::Silent)??;
-        self.heard = tokio::time::Instant::now();
+        let frame = timeout_at(self.last_frame_at + FRAME_TIMEOUT, self.next_frame())
+            .await
+            .map_err(|_| StreamError::NoFrames)??;
+        self.last_frame_at = tokio::time::Instant::now();
         Ok(frame)
     }
 
-    async fn picture(&mut self) -> Result<Frame, StreamError> {
+    async fn next_frame(&mut self) -> Result<Frame, StreamError> {
         loop {
             match self.session.next().await {
-                Some(Ok(CodecItem::VideoFrame(picture))) => {
-                    if let Some(frame) = self.frame(picture)? {
+                Some(Ok(CodecItem::VideoFrame(video_frame))) => {
+                    if let Some(frame) = self.convert_frame(video_frame)? {
                         return Ok(frame);
                     }
                 }
@@ -127,41 +128,42 @@ impl Stream {
     }
 
     /// `None` before the parameters are known: nothing could be made of the picture.
-    fn frame(&mut self, picture: VideoFrame) -> Result<Option<Frame>, StreamError> {
-        if picture.has_new_parameters() || self.parameters.is_none() {
-            self.parameters = self.parameters()?.map(Arc::new);
+    fn convert_frame(&mut self, video_frame: VideoFrame) -> Result<Option<Frame>, StreamError> {
+        if video_frame.has_new_parameters() || self.parameters.is_none() {
+            self.parameters = self.read_parameters()?.map(Arc::new);
         }
         let Some(parameters) = self.parameters.clone() else {
             return Ok(None);
         };
-        let stamp = picture.timestamp();
+        let stamp = video_frame.timestamp();
         let rate = i64::from(stamp.clock_rate().get());
-        let received = picture.end_ctx().received();
-        let wall: std::time::SystemTime = picture.end_ctx().received_wall().into();
+        let received = video_frame.end_ctx().received();
+        let wall: std::time::SystemTime = video_frame.end_ctx().received_wall().into();
         Ok(Some(Frame {
-            keyframe: picture.is_random_access_point(),
+            is_keyframe: video_frame.is_random_access_point(),
             // Counted from the first picture, so that no camera's clock is near its end here.
             ticks: stamp.elapsed().saturating_mul(TICKS_PER_SECOND) / rate,
-            arrived: Arrival {
-                steady_us: micros(received.saturating_duration_since(self.epoch)),
+            arrival: Arrival {
+                monotonic_us: micros(received.saturating_duration_since(self.epoch)),
                 wall_us: micros(wall.duration_since(std::time::UNIX_EPOCH).unwrap_or_default()),
             },
-            lost: picture.loss(),
+            lost_packets: video_frame.loss(),
             parameters,
-            data: picture.into_data(),
+            data: video_frame.into_data(),
         }))
     }
 
-    fn parameters(&self) -> Result<Option<Parameters>, StreamError> {
+    fn read_parameters(&self) -> Result<Option<VideoParameters>, StreamError> {
         let stream = self.session.streams().get(self.track).ok_or(StreamError::NoVideo)?;
-        let codec = codec(stream.encoding_name()).ok_or(StreamError::NoVideo)?;
+        let codec = parse_codec(stream.encoding_name()).ok_or(StreamError::NoVideo)?;
         let Some(ParametersRef::Video(video)) = stream.parameters() else {
             return Ok(None);
         };
         let (width, height) = video.pixel_dimensions();
-        let size = |pixels: u32| u16::try_from(pixels).map_err(|_| StreamError::Size);
-        let sample_entry = video.mp4_sample_entry().build().map_err(|_| StreamError::Size)?;
-        Ok(Some(Parameters { codec, width: size(width)?, height: size(height)?, sample_entry }))
+        let size = |pixels: u32| u16::try_from(pixels).map_err(|_| StreamError::UnsupportedParameters);
+        let sample_entry =
+            video.mp4_sample_entry().build().map_err(|_| StreamError::UnsupportedParameters)?;
+        Ok(Some(VideoParameters { codec, width: size(width)?, height: size(height)?, sample_entry }))
     }
 }
 
@@ -169,14 +171,17 @@ impl Stream {
 fn video_track(session: &Session<Described>) -> Result<usize, StreamError> {
     let streams = session.streams();
     let video = |media: &str| media.eq_ignore_ascii_case("video");
-    match streams.iter().position(|stream| video(stream.media()) && codec(stream.encoding_name()).is_some()) {
+    match streams
+        .iter()
+        .position(|stream| video(stream.media()) && parse_codec(stream.encoding_name()).is_some())
+    {
         Some(track) => Ok(track),
-        None if streams.iter().any(|stream| video(stream.media())) => Err(StreamError::Codec),
+        None if streams.iter().any(|stream| video(stream.media())) => Err(StreamError::UnsupportedCodec),
         None => Err(StreamError::NoVideo),
     }
 }
 
-fn codec(encoding: &str) -> Option<Codec> {
+fn parse_codec(encoding: &str) -> Option<Codec> {
     match encoding {
         "h264" => Some(Codec::H264),
         "h265" => Some(Codec::H265),

@@ -13,41 +13,43 @@ use tokio::task::JoinHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::{Address, StreamError};
+use super::{CameraAddress, StreamError};
 
 /// A local port that leads to a camera. Dropped, the connection ends.
 pub struct Tunnel {
-    local: SocketAddr,
-    carrier: JoinHandle<()>,
+    local_addr: SocketAddr,
+    forwarder: JoinHandle<()>,
 }
 
 impl Tunnel {
     /// Connects to the camera, proves its certificate, and opens the port.
-    pub async fn open(address: &Address, ca_pem: Option<&str>) -> Result<Self, StreamError> {
-        let connector = TlsConnector::from(Arc::new(config(ca_pem)?));
-        let name = ServerName::try_from(address.host.clone()).map_err(|_| StreamError::Address)?;
+    pub async fn open(address: &CameraAddress, ca_pem: Option<&str>) -> Result<Self, StreamError> {
+        let connector = TlsConnector::from(Arc::new(client_config(ca_pem)?));
+        let name = ServerName::try_from(address.host.clone()).map_err(|_| StreamError::InvalidUrl)?;
         let camera = TcpStream::connect((address.host.as_str(), address.port)).await?;
         camera.set_nodelay(true)?;
-        let camera =
-            connector.connect(name, camera).await.map_err(|error| StreamError::Tls(reason(&error)))?;
+        let camera = connector
+            .connect(name, camera)
+            .await
+            .map_err(|error| StreamError::Tls(handshake_error(&error)))?;
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let local = listener.local_addr()?;
-        Ok(Self { local, carrier: tokio::spawn(carry(listener, camera)) })
+        Ok(Self { local_addr: local, forwarder: tokio::spawn(forward(listener, camera)) })
     }
 
     /// The local port.
-    pub const fn local(&self) -> SocketAddr {
-        self.local
+    pub const fn local_addr(&self) -> SocketAddr {
+        self.local_addr
     }
 }
 
 impl Drop for Tunnel {
     fn drop(&mut self) {
-        self.carrier.abort();
+        self.forwarder.abort();
     }
 }
 
-async fn carry(listener: TcpListener, mut camera: TlsStream<TcpStream>) {
+async fn forward(listener: TcpListener, mut camera: TlsStream<TcpStream>) {
     let Ok((mut client, _)) = listener.accept().await else {
         return;
     };
@@ -58,7 +60,7 @@ async fn carry(listener: TcpListener, mut camera: TlsStream<TcpStream>) {
 
 /// Trusts exactly the given authorities. Cameras have private ones, and a public authority says nothing of a
 /// camera in one's own network.
-fn config(ca_pem: Option<&str>) -> Result<ClientConfig, StreamError> {
+fn client_config(ca_pem: Option<&str>) -> Result<ClientConfig, StreamError> {
     let pem =
         ca_pem.ok_or(StreamError::Tls("rtsps:// needs caRef, the authority that signed the certificate"))?;
     let unreadable = StreamError::Tls("the given authority is no PEM certificate");
@@ -80,7 +82,7 @@ fn config(ca_pem: Option<&str>) -> Result<ClientConfig, StreamError> {
         .with_no_client_auth())
 }
 
-fn reason(error: &std::io::Error) -> &'static str {
+fn handshake_error(error: &std::io::Error) -> &'static str {
     let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
     match inner {
         Some(rustls::Error::InvalidCertificate(_)) => {

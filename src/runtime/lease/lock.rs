@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::PostParams;
 use kube::{Api, Client};
 
-use super::record::Record;
+use super::record::ElectionRecord;
 
 /// Why the record was not read or written.
 #[derive(Debug, thiserror::Error)]
@@ -25,13 +25,13 @@ pub enum LockError {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Versioned<V> {
     /// What stands in it.
-    pub record: Record,
+    pub record: ElectionRecord,
     /// Lets exactly this version be replaced, and no later one.
     pub version: V,
 }
 
 /// Keeps a record such that of two who replace the same version one fails.
-pub trait Lock: Send + Sync {
+pub trait ResourceLock: Send + Sync {
     /// Tells versions apart.
     type Version: Clone + PartialEq + Send + Sync + std::fmt::Debug;
     /// What stands there now; absent: nothing was ever written.
@@ -39,12 +39,12 @@ pub trait Lock: Send + Sync {
     /// Writes the first record; [`LockError::Conflict`] where there is one already.
     fn create(
         &self,
-        record: &Record,
+        record: &ElectionRecord,
     ) -> impl Future<Output = Result<Versioned<Self::Version>, LockError>> + Send;
     /// Replaces the record; [`LockError::Conflict`] where it is no longer the one of `version`.
     fn replace(
         &self,
-        record: &Record,
+        record: &ElectionRecord,
         version: &Self::Version,
     ) -> impl Future<Output = Result<Versioned<Self::Version>, LockError>> + Send;
 }
@@ -64,43 +64,43 @@ impl LeaseLock {
     }
 }
 
-impl Lock for LeaseLock {
+impl ResourceLock for LeaseLock {
     /// The object's metadata: it is written back whole, so that labels of others stay, and holds the
     /// resource version that the API server compares.
     type Version = ObjectMeta;
 
     async fn get(&self) -> Result<Option<Versioned<ObjectMeta>>, LockError> {
-        let found = self.api.get_opt(&self.name).await.map_err(|error| failure(&error))?;
-        Ok(found.map(read))
+        let lease = self.api.get_opt(&self.name).await.map_err(|error| lock_error(&error))?;
+        Ok(lease.map(from_lease))
     }
 
-    async fn create(&self, record: &Record) -> Result<Versioned<ObjectMeta>, LockError> {
+    async fn create(&self, record: &ElectionRecord) -> Result<Versioned<ObjectMeta>, LockError> {
         let metadata = ObjectMeta { name: Some(self.name.clone()), ..ObjectMeta::default() };
-        let created = self.api.create(&PostParams::default(), &write(record, metadata)).await;
-        created.map(read).map_err(|error| match error {
+        let created = self.api.create(&PostParams::default(), &to_lease(record, metadata)).await;
+        created.map(from_lease).map_err(|error| match error {
             // Not a lost race: its namespace is missing, and trying again will not help.
             kube::Error::Api(status) if status.code == 404 => LockError::Unreachable(status.message.clone()),
-            error => failure(&error),
+            error => lock_error(&error),
         })
     }
 
     async fn replace(
         &self,
-        record: &Record,
+        record: &ElectionRecord,
         version: &ObjectMeta,
     ) -> Result<Versioned<ObjectMeta>, LockError> {
         if version.resource_version.is_none() {
             // The API server takes a replace without a version as "whatever is there".
             return Err(LockError::Conflict);
         }
-        let lease = write(record, version.clone());
+        let lease = to_lease(record, version.clone());
         let replaced = self.api.replace(&self.name, &PostParams::default(), &lease).await;
-        replaced.map(read).map_err(|error| failure(&error))
+        replaced.map(from_lease).map_err(|error| lock_error(&error))
     }
 }
 
 /// A conflict is an answer that says that the record is another one; a deleted Lease is one too.
-fn failure(error: &kube::Error) -> LockError {
+fn lock_error(error: &kube::Error) -> LockError {
     match error {
         kube::Error::Api(status) if matches!(status.code, 404 | 409) => LockError::Conflict,
         kube::Error::Api(status) => LockError::Unreachable(format!("{} {}", status.code, status.reason)),
@@ -108,26 +108,26 @@ fn failure(error: &kube::Error) -> LockError {
     }
 }
 
-fn read(lease: Lease) -> Versioned<ObjectMeta> {
+fn from_lease(lease: Lease) -> Versioned<ObjectMeta> {
     let spec = lease.spec.unwrap_or_default();
     let seconds = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
-    let record = Record {
+    let record = ElectionRecord {
         holder: spec.holder_identity.filter(|holder| !holder.is_empty()),
-        lease: Duration::from_secs(seconds.unwrap_or_default()),
-        acquired: spec.acquire_time.map(|time| time.0),
-        renewed: spec.renew_time.map(|time| time.0),
+        lease_duration: Duration::from_secs(seconds.unwrap_or_default()),
+        acquire_time: spec.acquire_time.map(|time| time.0),
+        renew_time: spec.renew_time.map(|time| time.0),
         transitions: spec.lease_transitions.unwrap_or_default(),
     };
     Versioned { record, version: lease.metadata }
 }
 
-fn write(record: &Record, mut metadata: ObjectMeta) -> Lease {
+fn to_lease(record: &ElectionRecord, mut metadata: ObjectMeta) -> Lease {
     metadata.managed_fields = None;
     let spec = LeaseSpec {
         holder_identity: Some(record.holder.clone().unwrap_or_default()),
-        lease_duration_seconds: i32::try_from(record.lease.as_secs()).ok(),
-        acquire_time: record.acquired.map(MicroTime),
-        renew_time: record.renewed.map(MicroTime),
+        lease_duration_seconds: i32::try_from(record.lease_duration.as_secs()).ok(),
+        acquire_time: record.acquire_time.map(MicroTime),
+        renew_time: record.renew_time.map(MicroTime),
         lease_transitions: Some(record.transitions),
         ..LeaseSpec::default()
     };
@@ -141,18 +141,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_survives_the_lease() {
-        let record = Record {
+    fn record_round_trips_through_lease() {
+        let record = ElectionRecord {
             holder: Some("pod-1_4f".into()),
-            lease: Duration::from_secs(15),
-            acquired: Some(Timestamp::UNIX_EPOCH),
-            renewed: Some(Timestamp::from_second(30).unwrap()),
+            lease_duration: Duration::from_secs(15),
+            acquire_time: Some(Timestamp::UNIX_EPOCH),
+            renew_time: Some(Timestamp::from_second(30).unwrap()),
             transitions: 3,
         };
         let metadata = ObjectMeta { resource_version: Some("7".into()), ..ObjectMeta::default() };
-        let lease = write(&record, metadata.clone());
-        assert_eq!(read(lease), Versioned { record: record.clone(), version: metadata });
+        let lease = to_lease(&record, metadata.clone());
+        assert_eq!(from_lease(lease), Versioned { record: record.clone(), version: metadata });
         let released = record.released(Timestamp::UNIX_EPOCH);
-        assert!(read(write(&released, ObjectMeta::default())).record.is_free());
+        assert!(from_lease(to_lease(&released, ObjectMeta::default())).record.is_free());
     }
 }

@@ -16,6 +16,6 @@ mod elector;
 mod lock;
 mod record;
 
-pub use elector::{Elector, Lost, Standing};
-pub use lock::{LeaseLock, Lock, LockError, Versioned};
-pub use record::{Record, Timing, TimingError};
+pub use elector::{ElectionState, Elector, LeadershipLost};
+pub use lock::{LeaseLock, LockError, ResourceLock, Versioned};
+pub use record::{ElectionRecord, ElectionTiming, ElectionTimingError};

@@ -7,26 +7,26 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use crate::api::Ceilings;
-use crate::protocol::cover::Cover;
-use crate::protocol::retention::{Hidden, lifecycle_due};
-use crate::storage::aging::{Stored, ceiling};
-use crate::storage::hold::memory::{Memory, Told};
+use crate::protocol::cover::HoldScope;
+use crate::protocol::retention::{VersionState, lifecycle_deadline};
+use crate::storage::aging::{StoredRecording, ceiling};
+use crate::storage::hold::memory::{ManifestVersions, ProtectionCache};
 use crate::storage::key::Class;
-use crate::storage::listing::Listed;
-use crate::storage::marks::Marks;
+use crate::storage::listing::ListedVersion;
+use crate::storage::marks::Protection;
 use crate::storage::tag::RetentionTag;
-use crate::storage::walk::Foreign;
+use crate::storage::walk::ForeignKeys;
 
 /// The lifecycle's arithmetic leaves about a day for uploads; what came later than this is worth a look.
-const LATE: SignedDuration = SignedDuration::from_hours(6);
+const LATE_UPLOAD: SignedDuration = SignedDuration::from_hours(6);
 /// A legal hold follows within a minute; a pass may be under way.
-const ARRIVING: SignedDuration = SignedDuration::from_mins(5);
+const PROTECTION_GRACE: SignedDuration = SignedDuration::from_mins(5);
 /// Keys that are told of each finding.
-const EXAMPLES: usize = 5;
+const MAX_EXAMPLES: usize = 5;
 
 /// Something that an audit found, of which there should be none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, strum::IntoStaticStr)]
-pub enum Found {
+pub enum FindingKind {
     /// Over its ceiling, covered by no open hold, and its bytes still there (article 6).
     Overdue,
     /// Over its ceiling, and covered only by holds whose incident is resolved: it should have gone with them (article 6).
@@ -65,7 +65,7 @@ pub enum Found {
     OrphanedHold,
 }
 
-impl Found {
+impl FindingKind {
     /// Whether a promise is broken, or may be: not all that is worth telling is.
     pub const fn is_violation(self) -> bool {
         !matches!(self, Self::LateUpload | Self::ImplausibleKey | Self::OrphanedHold)
@@ -74,7 +74,7 @@ impl Found {
 
 /// How many, and the first few.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Findings {
+pub struct FindingSummary {
     /// How many.
     pub count: u64,
     /// The first keys, or names.
@@ -101,7 +101,7 @@ pub struct Tally {
     #[serde(serialize_with = "in_seconds")]
     pub store_lag: SignedDuration,
     /// What there should be none of.
-    pub found: BTreeMap<Found, Findings>,
+    pub found: BTreeMap<FindingKind, FindingSummary>,
 }
 
 fn in_seconds<S: serde::Serializer>(lag: &SignedDuration, to: S) -> Result<S::Ok, S::Error> {
@@ -115,26 +115,26 @@ impl Tally {
     }
 
     /// How many of something were found.
-    pub fn count(&self, found: Found) -> u64 {
+    pub fn count(&self, found: FindingKind) -> u64 {
         self.found.get(&found).map_or(0, |findings| findings.count)
     }
 
     /// Counts keys that somebody else put where recordings are.
-    pub(super) fn add_foreign(&mut self, found: Found, foreign: &Foreign) {
-        if foreign.seen == 0 {
+    pub(super) fn add_foreign(&mut self, found: FindingKind, foreign: &ForeignKeys) {
+        if foreign.count == 0 {
             return;
         }
         let findings = self.found.entry(found).or_default();
-        findings.count += foreign.seen;
-        let room = EXAMPLES.saturating_sub(findings.examples.len());
+        findings.count += foreign.count;
+        let room = MAX_EXAMPLES.saturating_sub(findings.examples.len());
         findings.examples.extend(foreign.examples.iter().take(room).cloned());
     }
 
     /// Counts something that should not be.
-    pub fn add(&mut self, found: Found, what: &str) {
+    pub fn add(&mut self, found: FindingKind, what: &str) {
         let findings = self.found.entry(found).or_default();
         findings.count += 1;
-        if findings.examples.len() < EXAMPLES {
+        if findings.examples.len() < MAX_EXAMPLES {
             findings.examples.push(what.to_owned());
         }
     }
@@ -142,42 +142,43 @@ impl Tally {
 
 /// What the ledger has open.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Holds {
+pub(crate) struct AuditedHolds {
     /// All of it.
-    pub(crate) open: Vec<Cover>,
+    pub(crate) open: Vec<HoldScope>,
     /// That of incidents that are not resolved.
-    pub(crate) unresolved: Vec<Cover>,
+    pub(crate) unresolved: Vec<HoldScope>,
     /// What is neither being placed nor being released: there the marks must be right.
-    pub(crate) settled: Vec<Cover>,
+    pub(crate) settled: Vec<HoldScope>,
     /// What the manifests of all of it list.
-    pub(crate) told: Vec<Arc<Told>>,
+    pub(crate) manifests: Vec<Arc<ManifestVersions>>,
     /// What those list of incidents that are not resolved.
-    pub(crate) unresolved_told: Vec<Arc<Told>>,
+    pub(crate) unresolved_manifests: Vec<Arc<ManifestVersions>>,
     /// By what versions are told apart there.
-    pub(crate) memory: Arc<Memory>,
+    pub(crate) cache: Arc<ProtectionCache>,
 }
 
 /// By what an audit judges.
 #[derive(Clone, Debug)]
-pub(crate) struct Rules<'a> {
+pub(crate) struct AuditRules<'a> {
     pub(crate) ceilings: &'a Ceilings,
-    pub(crate) holds: &'a Holds,
+    pub(crate) holds: &'a AuditedHolds,
     /// How old a recording must be to be readable; `None`: the site has live viewing.
     pub(crate) embargo: Option<SignedDuration>,
     pub(crate) now: Timestamp,
 }
 
-impl Rules<'_> {
+impl AuditRules<'_> {
     /// Whether the marks of something that is held must be right by now: the hold is settled, and the version was there
     /// before the last minutes.
-    fn is_settled(&self, stored: &Stored<'_>) -> bool {
-        self.now.duration_since(stored.listed.modified) > ARRIVING && stored.is_covered(&self.holds.settled)
+    fn is_settled(&self, stored: &StoredRecording<'_>) -> bool {
+        self.now.duration_since(stored.listed.modified) > PROTECTION_GRACE
+            && stored.is_in_scope(&self.holds.settled)
     }
 }
 
 /// The version before, of the same key, which is newer.
 #[derive(Clone, Debug)]
-pub(crate) struct Newer {
+pub(crate) struct NewerVersion {
     key: String,
     modified: Timestamp,
     is_marker: bool,
@@ -185,8 +186,8 @@ pub(crate) struct Newer {
     etag: String,
 }
 
-impl Newer {
-    pub(crate) fn of(listed: &Listed) -> Self {
+impl NewerVersion {
+    pub(crate) fn new(listed: &ListedVersion) -> Self {
         Self {
             key: listed.key.clone(),
             modified: listed.modified,
@@ -197,20 +198,20 @@ impl Newer {
     }
 
     /// Whether it has the same content, as far as a listing tells.
-    fn is_like(&self, listed: &Listed) -> bool {
+    fn has_same_content(&self, listed: &ListedVersion) -> bool {
         self.size == listed.size && self.etag == listed.etag
     }
 }
 
 /// Counts what a listing tells of one version. `newer`: what was listed before it. Gives back the recording, if its
 /// marks are to be read wherever a hold covers it.
-pub(crate) fn listed<'l>(
+pub(crate) fn tally_listed<'l>(
     tally: &mut Tally,
-    rules: &Rules<'_>,
-    listed: &'l Listed,
-    newer: Option<&Newer>,
-) -> Option<(Stored<'l>, bool)> {
-    let stored = Stored::of(listed, rules.ceilings)?;
+    rules: &AuditRules<'_>,
+    listed: &'l ListedVersion,
+    newer: Option<&NewerVersion>,
+) -> Option<(StoredRecording<'l>, bool)> {
+    let stored = StoredRecording::of(listed, rules.ceilings)?;
     if listed.is_marker {
         tally.markers += 1;
         return None;
@@ -218,64 +219,71 @@ pub(crate) fn listed<'l>(
     tally.versions += 1;
     tally.bytes += listed.size;
     let newer = newer.filter(|newer| newer.key == listed.key);
-    if newer.is_some_and(|newer| !newer.is_marker && !newer.is_like(listed)) {
-        tally.add(Found::UnexplainedVersion, &listed.key);
+    if newer.is_some_and(|newer| !newer.is_marker && !newer.has_same_content(listed)) {
+        tally.add(FindingKind::UnexplainedVersion, &listed.key);
     }
     let holds = rules.holds;
-    let is_held = stored.is_covered(&holds.open) || holds.memory.is_told(&holds.told, &stored);
+    let is_held = stored.is_in_scope(&holds.open) || holds.cache.is_in_manifest(&holds.manifests, &stored);
     if is_held {
         tally.held += 1;
-        let is_unresolved =
-            || stored.is_covered(&holds.unresolved) || holds.memory.is_told(&holds.unresolved_told, &stored);
-        if stored.due_by_key() <= rules.now && !is_unresolved() {
-            tally.add(Found::ReleaseOverdue, &listed.key);
+        let is_unresolved = || {
+            stored.is_in_scope(&holds.unresolved)
+                || holds.cache.is_in_manifest(&holds.unresolved_manifests, &stored)
+        };
+        if stored.expires_at_by_key() <= rules.now && !is_unresolved() {
+            tally.add(FindingKind::ReleaseOverdue, &listed.key);
         }
         if newer.is_some_and(|newer| newer.is_marker) && rules.is_settled(&stored) {
-            tally.add(Found::HeldHidden, &listed.key);
+            tally.add(FindingKind::HeldHidden, &listed.key);
         }
     } else {
-        unheld(tally, rules, &stored, newer);
+        tally_unheld(tally, rules, &stored, newer);
     }
     Some((stored, is_held))
 }
 
-fn unheld(tally: &mut Tally, rules: &Rules<'_>, stored: &Stored<'_>, newer: Option<&Newer>) {
+fn tally_unheld(
+    tally: &mut Tally,
+    rules: &AuditRules<'_>,
+    stored: &StoredRecording<'_>,
+    newer: Option<&NewerVersion>,
+) {
     // Not of what is held: some stores move the time of a version when its legal hold changes.
     if !stored.is_plausible() {
-        tally.add(Found::ImplausibleKey, &stored.listed.key);
-    } else if stored.upload_delay() > LATE {
-        tally.add(Found::LateUpload, &stored.listed.key);
+        tally.add(FindingKind::ImplausibleKey, &stored.listed.key);
+    } else if stored.upload_delay() > LATE_UPLOAD {
+        tally.add(FindingKind::LateUpload, &stored.listed.key);
     }
-    let from = stored.counts_from();
+    let from = stored.ceiling_starts_at();
     let oldest = tally.oldest_unheld.entry(stored.key.class()).or_insert(from);
     *oldest = from.min(*oldest);
-    if stored.due_at() <= rules.now {
-        tally.add(Found::Overdue, &stored.listed.key);
+    if stored.expires_at() <= rules.now {
+        tally.add(FindingKind::Overdue, &stored.listed.key);
     }
     let hidden = match newer {
-        None => Hidden::NotYet(stored.listed.modified),
-        Some(newer) => Hidden::Since(newer.modified),
+        None => VersionState::CurrentSince(stored.listed.modified),
+        Some(newer) => VersionState::NoncurrentSince(newer.modified),
     };
-    let due = lifecycle_due(ceiling(stored.key.class(), rules.ceilings), hidden);
+    let due = lifecycle_deadline(ceiling(stored.key.class(), rules.ceilings), hidden);
     let lag = due.map_or(SignedDuration::ZERO, |due| rules.now.duration_since(due));
     tally.store_lag = tally.store_lag.max(lag);
 }
 
 /// Counts what the marks of a recording tell.
-pub(crate) fn inspected(
+pub(crate) fn tally_inspected(
     tally: &mut Tally,
-    rules: &Rules<'_>,
-    stored: &Stored<'_>,
+    rules: &AuditRules<'_>,
+    stored: &StoredRecording<'_>,
     is_held: bool,
-    marks: &Marks,
+    marks: &Protection,
 ) {
     tally.inspected += 1;
     let key = &stored.listed.key;
     if !is_held {
         if marks.legal_hold || matches!(marks.tag, Some(RetentionTag::Held)) {
-            tally.add(Found::UnexplainedHold, key);
-        } else if marks.tag != Some(RetentionTag::unheld(stored.key.class())) {
-            tally.add(Found::Mistagged, key);
+            tally.add(FindingKind::UnexplainedHold, key);
+        } else if marks.tag != Some(RetentionTag::default_for(stored.key.class())) {
+            tally.add(FindingKind::Mistagged, key);
         }
         return;
     }
@@ -283,17 +291,21 @@ pub(crate) fn inspected(
         return;
     }
     if !marks.legal_hold {
-        tally.add(Found::HeldUnprotected, key);
+        tally.add(FindingKind::HeldUnprotected, key);
     }
     if !is_tagged_as_held(rules, stored, marks.tag) {
-        tally.add(Found::HeldMistagged, key);
+        tally.add(FindingKind::HeldMistagged, key);
     }
 }
 
 /// `sealed` is right a while longer than it must be, since somebody has to change it; `held` is never right too early.
-fn is_tagged_as_held(rules: &Rules<'_>, stored: &Stored<'_>, tag: Option<RetentionTag>) -> bool {
-    let must = |now| stored.held_tag(&rules.holds.open, rules.embargo, now);
-    let earlier = rules.now.saturating_sub(LATE).unwrap_or(Timestamp::MIN);
+fn is_tagged_as_held(
+    rules: &AuditRules<'_>,
+    stored: &StoredRecording<'_>,
+    tag: Option<RetentionTag>,
+) -> bool {
+    let must = |now| stored.required_tag(&rules.holds.open, rules.embargo, now);
+    let earlier = rules.now.saturating_sub(LATE_UPLOAD).unwrap_or(Timestamp::MIN);
     tag.is_some() && (tag == must(rules.now) || tag == Some(RetentionTag::Sealed) && tag == must(earlier))
 }
 

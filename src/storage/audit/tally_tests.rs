@@ -1,7 +1,7 @@
 use super::*;
 use crate::api::Days;
 use crate::protocol::Window;
-use crate::protocol::cover::Sources;
+use crate::protocol::cover::CameraSelector;
 use crate::storage::key::Key;
 
 const DAY: i64 = 86_400;
@@ -12,9 +12,9 @@ fn at(second: i64) -> Timestamp {
     Timestamp::from_second(1_700_006_400 + second).unwrap()
 }
 
-fn version(source: &str, start: i64, modified: i64) -> Listed {
+fn listed_version(source: &str, start: i64, modified: i64) -> ListedVersion {
     let key = Key::new(Class::Video, source, at(start), 60_000, &[7; 32]).unwrap();
-    Listed {
+    ListedVersion {
         key: key.to_string(),
         id: format!("{start}-{modified}"),
         is_marker: false,
@@ -25,104 +25,110 @@ fn version(source: &str, start: i64, modified: i64) -> Listed {
     }
 }
 
-fn settled(covers: &[Cover]) -> Holds {
-    Holds { open: covers.to_vec(), unresolved: covers.to_vec(), settled: covers.to_vec(), ..Holds::default() }
+fn settled_holds(covers: &[HoldScope]) -> AuditedHolds {
+    AuditedHolds {
+        open: covers.to_vec(),
+        unresolved: covers.to_vec(),
+        settled: covers.to_vec(),
+        ..AuditedHolds::default()
+    }
 }
 
-fn counted(versions: &[Listed], covers: &[Cover], now: i64) -> Tally {
-    let holds = settled(covers);
-    let rules = Rules { ceilings: &CEILINGS, holds: &holds, embargo: None, now: at(now) };
+fn tally_of(versions: &[ListedVersion], covers: &[HoldScope], now: i64) -> Tally {
+    let holds = settled_holds(covers);
+    let rules = AuditRules { ceilings: &CEILINGS, holds: &holds, embargo: None, now: at(now) };
     let (mut tally, mut newer) = (Tally::default(), None);
     for version in versions {
-        let _ = listed(&mut tally, &rules, version, newer.as_ref());
-        newer = Some(Newer::of(version));
+        let _ = tally_listed(&mut tally, &rules, version, newer.as_ref());
+        newer = Some(NewerVersion::new(version));
     }
     tally
 }
 
-fn found(tally: &Tally) -> Vec<Found> {
+fn finding_kinds(tally: &Tally) -> Vec<FindingKind> {
     tally.found.keys().copied().collect()
 }
 
 #[test]
-fn each_thing_that_should_not_be_is_told_by_its_name() {
-    let one = version("hal", 0, 62);
-    let bigger = Listed { size: 11, id: "2".into(), ..one.clone() };
-    let other = Listed { etag: "f".into(), id: "3".into(), ..one.clone() };
+fn each_anomaly_has_its_finding() {
+    let one = listed_version("hal", 0, 62);
+    let bigger = ListedVersion { size: 11, id: "2".into(), ..one.clone() };
+    let other = ListedVersion { etag: "f".into(), id: "3".into(), ..one.clone() };
     for (versions, now, expected) in [
         (vec![one.clone()], DAY, vec![]),
-        (vec![one.clone()], 28 * DAY, vec![Found::Overdue]),
-        (vec![version("hal", 0, 7 * 3600)], DAY, vec![Found::LateUpload]),
-        (vec![version("hal", DAY, 0)], DAY, vec![Found::ImplausibleKey]),
-        (vec![bigger, one.clone()], DAY, vec![Found::UnexplainedVersion]),
-        (vec![other, one.clone()], DAY, vec![Found::UnexplainedVersion]),
+        (vec![one.clone()], 28 * DAY, vec![FindingKind::Overdue]),
+        (vec![listed_version("hal", 0, 7 * 3600)], DAY, vec![FindingKind::LateUpload]),
+        (vec![listed_version("hal", DAY, 0)], DAY, vec![FindingKind::ImplausibleKey]),
+        (vec![bigger, one.clone()], DAY, vec![FindingKind::UnexplainedVersion]),
+        (vec![other, one.clone()], DAY, vec![FindingKind::UnexplainedVersion]),
         (vec![one.clone(), one.clone()], DAY, vec![]),
     ] {
-        assert_eq!(found(&counted(&versions, &[], now)), expected, "{versions:?}");
+        assert_eq!(finding_kinds(&tally_of(&versions, &[], now)), expected, "{versions:?}");
     }
 }
 
 #[test]
-fn held_for_resolved_incidents_alone_is_overdue_past_its_ceiling() {
-    let hold = [Cover { sources: Sources::All, calls: false, window: Window::new(at(0), None) }];
-    let it = version("hal", 0, 62);
+fn version_held_only_for_resolved_incidents_is_release_overdue() {
+    let hold = [HoldScope { cameras: CameraSelector::All, calls: false, window: Window::new(at(0), None) }];
+    let it = listed_version("hal", 0, 62);
     for (unresolved, now, expected) in [
         (vec![], 28 * DAY - 1, vec![]),
-        (vec![], 28 * DAY, vec![Found::ReleaseOverdue]),
+        (vec![], 28 * DAY, vec![FindingKind::ReleaseOverdue]),
         (hold.to_vec(), 28 * DAY, vec![]),
     ] {
-        let holds = Holds { unresolved, ..settled(&hold) };
-        let rules = Rules { ceilings: &CEILINGS, holds: &holds, embargo: None, now: at(now) };
+        let holds = AuditedHolds { unresolved, ..settled_holds(&hold) };
+        let rules = AuditRules { ceilings: &CEILINGS, holds: &holds, embargo: None, now: at(now) };
         let mut tally = Tally::default();
-        let _ = listed(&mut tally, &rules, &it, None);
-        assert_eq!(found(&tally), expected, "{now}");
+        let _ = tally_listed(&mut tally, &rules, &it, None);
+        assert_eq!(finding_kinds(&tally), expected, "{now}");
     }
 }
 
 #[test]
-fn what_is_held_is_never_overdue_and_never_hidden() {
-    let hold = [Cover { sources: Sources::All, calls: false, window: Window::new(at(0), None) }];
-    let it = version("hal", 0, 62);
-    let marker = Listed { is_marker: true, id: "m".into(), modified: at(70), ..it.clone() };
-    let tally = counted(std::slice::from_ref(&it), &hold, 100 * DAY);
-    assert_eq!((tally.held, found(&tally)), (1, vec![]));
+fn held_version_is_not_overdue_and_is_reported_when_hidden() {
+    let hold = [HoldScope { cameras: CameraSelector::All, calls: false, window: Window::new(at(0), None) }];
+    let it = listed_version("hal", 0, 62);
+    let marker = ListedVersion { is_marker: true, id: "m".into(), modified: at(70), ..it.clone() };
+    let tally = tally_of(std::slice::from_ref(&it), &hold, 100 * DAY);
+    assert_eq!((tally.held, finding_kinds(&tally)), (1, vec![]));
     assert!(tally.oldest_unheld.is_empty());
-    let tally = counted(&[marker, it], &hold, DAY);
-    assert_eq!((tally.markers, found(&tally)), (1, vec![Found::HeldHidden]));
+    let tally = tally_of(&[marker, it], &hold, DAY);
+    assert_eq!((tally.markers, finding_kinds(&tally)), (1, vec![FindingKind::HeldHidden]));
 }
 
 #[test]
-fn marks_are_judged_by_the_holds_alone() {
+fn protection_is_evaluated_against_holds_only() {
     use RetentionTag::{Held, Sealed, Video};
-    let it = version("hal", 0, 62);
-    let stored = Stored::of(&it, &CEILINGS).unwrap();
+    let it = listed_version("hal", 0, 62);
+    let stored = StoredRecording::of(&it, &CEILINGS).unwrap();
     let judged = |is_held: bool, legal_hold: bool, tag: Option<RetentionTag>, embargo: Option<i64>| {
-        let hold = [Cover { sources: Sources::All, calls: false, window: Window::new(at(0), None) }];
-        let rules = Rules {
+        let hold =
+            [HoldScope { cameras: CameraSelector::All, calls: false, window: Window::new(at(0), None) }];
+        let rules = AuditRules {
             ceilings: &CEILINGS,
-            holds: &settled(if is_held { &hold } else { &[] }),
+            holds: &settled_holds(if is_held { &hold } else { &[] }),
             embargo: embargo.map(SignedDuration::from_secs),
             now: at(600),
         };
         let mut tally = Tally::default();
-        inspected(&mut tally, &rules, &stored, is_held, &Marks { legal_hold, tag });
-        found(&tally)
+        tally_inspected(&mut tally, &rules, &stored, is_held, &Protection { legal_hold, tag });
+        finding_kinds(&tally)
     };
 
     for (is_held, legal_hold, tag, embargo, expected) in [
         (false, false, Some(Video), None, vec![]),
-        (false, false, None, None, vec![Found::Mistagged]),
-        (false, false, Some(Held), None, vec![Found::UnexplainedHold]),
-        (false, true, Some(Video), None, vec![Found::UnexplainedHold]),
+        (false, false, None, None, vec![FindingKind::Mistagged]),
+        (false, false, Some(Held), None, vec![FindingKind::UnexplainedHold]),
+        (false, true, Some(Video), None, vec![FindingKind::UnexplainedHold]),
         (true, true, Some(Held), None, vec![]),
-        (true, false, Some(Held), None, vec![Found::HeldUnprotected]),
-        (true, true, Some(Video), None, vec![Found::HeldMistagged]),
+        (true, false, Some(Held), None, vec![FindingKind::HeldUnprotected]),
+        (true, true, Some(Video), None, vec![FindingKind::HeldMistagged]),
         // Too young to be read where there is no live viewing.
-        (true, true, Some(Held), Some(3600), vec![Found::HeldMistagged]),
+        (true, true, Some(Held), Some(3600), vec![FindingKind::HeldMistagged]),
         (true, true, Some(Sealed), Some(3600), vec![]),
         // It could have been opened ten seconds ago: there is time for that.
         (true, true, Some(Sealed), Some(530), vec![]),
-        (true, true, Some(Sealed), None, vec![Found::HeldMistagged]),
+        (true, true, Some(Sealed), None, vec![FindingKind::HeldMistagged]),
     ] {
         assert_eq!(
             judged(is_held, legal_hold, tag, embargo),
@@ -133,32 +139,35 @@ fn marks_are_judged_by_the_holds_alone() {
 }
 
 #[test]
-fn the_stores_lag_is_what_s3_documents() {
-    let it = version("hal", 0, 62);
+fn store_lag_counts_from_documented_lifecycle_time() {
+    let it = listed_version("hal", 0, 62);
     // Uploaded just after a midnight: hidden at the 25th from there.
     for (now, lag) in [(25 * DAY, 0), (25 * DAY + 3600, 3600)] {
-        assert_eq!(counted(std::slice::from_ref(&it), &[], now).store_lag.as_secs(), lag);
+        assert_eq!(tally_of(std::slice::from_ref(&it), &[], now).store_lag.as_secs(), lag);
     }
-    let marker = Listed { is_marker: true, id: "m".into(), modified: at(25 * DAY + 60), ..it.clone() };
+    let marker = ListedVersion { is_marker: true, id: "m".into(), modified: at(25 * DAY + 60), ..it.clone() };
     // Hidden just after a midnight: gone at the second from there.
-    let tally = counted(&[marker, it], &[], 27 * DAY + 7200);
+    let tally = tally_of(&[marker, it], &[], 27 * DAY + 7200);
     assert_eq!(tally.store_lag.as_secs(), 7200);
 }
 
 #[test]
-fn what_is_being_placed_or_released_or_just_came_is_not_judged() {
-    let it = version("hal", 0, 62);
-    let stored = Stored::of(&it, &CEILINGS).unwrap();
-    let hold = [Cover { sources: Sources::All, calls: false, window: Window::new(at(0), None) }];
-    let found_at = |holds: &Holds, now| {
-        let rules = Rules { ceilings: &CEILINGS, holds, embargo: None, now: at(now) };
+fn unsettled_holds_and_recent_uploads_are_not_evaluated() {
+    let it = listed_version("hal", 0, 62);
+    let stored = StoredRecording::of(&it, &CEILINGS).unwrap();
+    let hold = [HoldScope { cameras: CameraSelector::All, calls: false, window: Window::new(at(0), None) }];
+    let found_at = |holds: &AuditedHolds, now| {
+        let rules = AuditRules { ceilings: &CEILINGS, holds, embargo: None, now: at(now) };
         let mut tally = Tally::default();
-        let marks = Marks { legal_hold: false, tag: Some(RetentionTag::Video) };
-        inspected(&mut tally, &rules, &stored, true, &marks);
-        found(&tally)
+        let marks = Protection { legal_hold: false, tag: Some(RetentionTag::Video) };
+        tally_inspected(&mut tally, &rules, &stored, true, &marks);
+        finding_kinds(&tally)
     };
-    let moving = Holds { settled: vec![], ..settled(&hold) };
+    let moving = AuditedHolds { settled: vec![], ..settled_holds(&hold) };
     assert_eq!(found_at(&moving, 600), []);
-    assert_eq!(found_at(&settled(&hold), 300), [], "it came five minutes ago");
-    assert_eq!(found_at(&settled(&hold), 600), [Found::HeldUnprotected, Found::HeldMistagged]);
+    assert_eq!(found_at(&settled_holds(&hold), 300), [], "it came five minutes ago");
+    assert_eq!(
+        found_at(&settled_holds(&hold), 600),
+        [FindingKind::HeldUnprotected, FindingKind::HeldMistagged]
+    );
 }

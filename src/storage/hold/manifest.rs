@@ -13,35 +13,35 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::coverage::Coverage;
-use super::memory::{Memory, Told};
-use super::{HoldError, Place};
+use super::memory::{ManifestVersions, ProtectionCache};
+use super::{HoldError, SourceDay};
 use crate::api::Ceilings;
 use crate::contract::StorageTarget;
 use crate::protocol::Window;
-use crate::storage::aging::Stored;
-use crate::storage::client::{Purpose, Store};
+use crate::storage::aging::StoredRecording;
+use crate::storage::client::{BucketClient, Purpose};
 use crate::storage::error::StoreError;
-use crate::storage::ledger::Entry;
-use crate::storage::listing::{OPERATION, all};
-use crate::storage::objects::{self, INDEX, MANIFESTS};
+use crate::storage::ledger::LedgerEntry;
+use crate::storage::listing::{OPERATION, list_all};
+use crate::storage::objects::{self, INDEX_SUFFIX, MANIFEST_PREFIX};
 use crate::storage::tag::RetentionTag;
-use crate::storage::walk::Walk;
+use crate::storage::walk::VersionLister;
 
 /// Pages that a manifest may have.
-const MOST_PAGES: usize = 100;
+const MAX_PAGES: usize = 100;
 /// Parts that it may have: 20 million segments.
-const MOST_PARTS: usize = 100_000;
+const MAX_PARTS: usize = 100_000;
 /// Segments in a part.
-const LINES: usize = 200;
+const SEGMENTS_PER_PART: usize = 200;
 /// The error code where there is none.
 pub const NO_MANIFEST: &str = "NoSuchManifest";
 /// The longest that a link may live.
-pub const LONGEST_LINK: Duration = Duration::from_mins(15);
+pub const MAX_LINK_LIFETIME: Duration = Duration::from_mins(15);
 
 /// One segment that is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Line {
+pub struct ManifestSegment {
     /// Its key: camera, start, duration, and the first digits of the SHA-256 of its bytes.
     pub key: String,
     /// Its version.
@@ -56,7 +56,7 @@ pub struct Line {
 /// A stretch of the window of which there is nothing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Missing {
+pub struct ManifestGap {
     /// The camera.
     pub source: String,
     /// Its first moment.
@@ -70,7 +70,7 @@ pub struct Missing {
 /// What a manifest is of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Index {
+pub struct ManifestIndex {
     /// UID of the hold.
     pub uid: String,
     /// The organisation's case number.
@@ -81,20 +81,20 @@ pub struct Index {
     pub segments: u64,
     /// What is missing, at most ten stretches of each camera.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub missing: Vec<Missing>,
+    pub missing: Vec<ManifestGap>,
     /// SHA-256 of each part, in order, as hexadecimal digits.
     pub parts: Vec<String>,
 }
 
 /// What a manifest lists, as the pass that placed the hold found it.
 #[derive(Clone, Copy, Debug)]
-pub struct Kept<'a> {
+pub struct ManifestContent<'a> {
     /// The hold, as the ledger has it.
-    pub entry: &'a Entry,
+    pub entry: &'a LedgerEntry,
     /// What the pass found of it.
     pub coverage: &'a Coverage,
     /// What is missing of its window.
-    pub missing: &'a [Missing],
+    pub missing: &'a [ManifestGap],
     /// The ceilings (article 6).
     pub ceilings: &'a Ceilings,
     /// How old a recording must be to be readable (article 4.2); `None`: the site has live viewing.
@@ -104,18 +104,18 @@ pub struct Kept<'a> {
 /// Writes the manifest of a hold, unless it says the same already; parts that are as before are not written again.
 pub async fn write(
     operator: &StorageTarget,
-    kept: Kept<'_>,
-    memory: &Memory,
+    content: ManifestContent<'_>,
+    memory: &ProtectionCache,
     now: Timestamp,
 ) -> Result<(), HoldError> {
-    let Kept { entry, coverage, missing, .. } = kept;
-    let store = Store::new(operator, Purpose::Configure)?;
-    if told_by(&store, entry, memory).await?.is_of(coverage, missing) {
+    let ManifestContent { entry, coverage, missing, .. } = content;
+    let store = BucketClient::new(operator, Purpose::Configure)?;
+    if load_from(&store, entry, memory).await?.matches(coverage, missing) {
         return Ok(());
     }
     let folder = folder(&entry.name);
-    let before: Option<Index> = read(&store, &index_key(&folder)).await?;
-    let mut index = Index {
+    let before: Option<ManifestIndex> = read_json(&store, &index_key(&folder)).await?;
+    let mut index = ManifestIndex {
         uid: entry.uid.clone(),
         reference: entry.reference.clone(),
         window: entry.window,
@@ -123,29 +123,29 @@ pub async fn write(
         missing: missing.to_vec(),
         parts: Vec::new(),
     };
-    let mut listed = Told::new(memory, missing, coverage.sealed);
-    let mut parts = Parts::new(&store, kept, memory, now);
+    let mut written = ManifestVersions::new(memory, missing, coverage.sealed);
+    let mut parts = ManifestParts::new(&store, content, memory, now);
     while let Some(part) = parts.next().await? {
         index.segments += part.len() as u64;
         for line in &part {
-            listed.push(memory, line);
+            written.force_add(memory, line);
         }
-        index.parts.push(hash(&bytes(&part)));
+        index.parts.push(sha256_hex(&to_json(&part)));
     }
-    if !listed.has_all_of(coverage) {
+    if !written.has_same_versions(coverage) {
         // What was held when the pass found it is gone. That is told before any manifest forgets it.
-        memory.note_told(&entry.uid, listed.and_lost(coverage));
-        return Err(changed().into());
+        memory.put_manifest(&entry.uid, written.with_lost(coverage));
+        return Err(version_gone().into());
     }
     // Nothing is written but what the whole of it was found to be: a part that lacks something would forget it.
     let is_there =
         |number| before.as_ref().and_then(|before| before.parts.get(number)) == index.parts.get(number);
     if !(0..index.parts.len()).all(is_there) {
-        let mut parts = Parts::new(&store, kept, memory, now);
+        let mut parts = ManifestParts::new(&store, content, memory, now);
         for (number, expected) in index.parts.iter().enumerate() {
-            let part = bytes(&parts.next().await?.unwrap_or_default());
-            if hash(&part) != *expected {
-                return Err(changed().into());
+            let part = to_json(&parts.next().await?.unwrap_or_default());
+            if sha256_hex(&part) != *expected {
+                return Err(version_gone().into());
             }
             if !is_there(number) {
                 objects::put(&store, &part_key(&folder, number), part).await?;
@@ -153,61 +153,73 @@ pub async fn write(
         }
     }
     if before.as_ref() != Some(&index) {
-        objects::put(&store, &index_key(&folder), bytes(&index)).await?;
+        objects::put(&store, &index_key(&folder), to_json(&index)).await?;
     }
-    tidy(&store, &folder, index.parts.len()).await?;
-    memory.note_told(&entry.uid, listed);
+    remove_stale(&store, &folder, index.parts.len()).await?;
+    memory.put_manifest(&entry.uid, written);
     Ok(())
 }
 
 /// What the manifest of a hold lists: as it was last written, or read. Nothing where there is none, or somebody spoilt it.
-pub async fn told(operator: &StorageTarget, entry: &Entry, memory: &Memory) -> Result<Arc<Told>, HoldError> {
-    let store = Store::new(operator, Purpose::Configure)?;
-    Ok(told_by(&store, entry, memory).await?)
+pub async fn load(
+    operator: &StorageTarget,
+    entry: &LedgerEntry,
+    memory: &ProtectionCache,
+) -> Result<Arc<ManifestVersions>, HoldError> {
+    let store = BucketClient::new(operator, Purpose::Configure)?;
+    Ok(load_from(&store, entry, memory).await?)
 }
 
 /// The same of the open ones of `entries`. One that cannot be read, however often it is asked for, is left out: nearly all that it
 /// lists is known by its keys.
-pub(in crate::storage) async fn told_of_open(
-    store: &Store,
-    entries: impl Iterator<Item = &Entry>,
-    memory: &Memory,
-) -> Result<Vec<Arc<Told>>, StoreError> {
+pub(in crate::storage) async fn load_open(
+    store: &BucketClient,
+    entries: impl Iterator<Item = &LedgerEntry>,
+    memory: &ProtectionCache,
+) -> Result<Vec<Arc<ManifestVersions>>, StoreError> {
     let mut all = Vec::new();
     for entry in entries.filter(|entry| entry.is_open()) {
-        match told_by(store, entry, memory).await {
+        match load_from(store, entry, memory).await {
             Ok(told) => all.push(told),
-            Err(error) if !error.is_refusal() => return Err(error),
+            Err(error) if !error.is_rejection() => return Err(error),
             Err(_) => (),
         }
     }
     Ok(all)
 }
 
-pub(super) async fn told_by(store: &Store, entry: &Entry, memory: &Memory) -> Result<Arc<Told>, StoreError> {
-    if let Some(told) = memory.told(&entry.uid) {
+pub(super) async fn load_from(
+    store: &BucketClient,
+    entry: &LedgerEntry,
+    memory: &ProtectionCache,
+) -> Result<Arc<ManifestVersions>, StoreError> {
+    if let Some(told) = memory.manifest(&entry.uid) {
         return Ok(told);
     }
     let folder = folder(&entry.name);
-    let mut told = Told::new(memory, &[], 0);
-    let index = read::<Index>(store, &index_key(&folder)).await?;
+    let mut told = ManifestVersions::new(memory, &[], 0);
+    let index = read_json::<ManifestIndex>(store, &index_key(&folder)).await?;
     // A hold that was re-created has another UID, and what its predecessor held.
     if let Some(index) = index.filter(|index| index.reference == entry.reference) {
-        told = Told::new(memory, &index.missing, 0);
-        for number in 0..index.parts.len().min(MOST_PARTS) {
+        told = ManifestVersions::new(memory, &index.missing, 0);
+        for number in 0..index.parts.len().min(MAX_PARTS) {
             // One that is newer than the index was written by an operator that was stopped: that was held, too.
-            let lines = read::<Vec<Line>>(store, &part_key(&folder, number)).await?;
-            let lines = lines.iter().flatten().take(LINES);
+            let lines = read_json::<Vec<ManifestSegment>>(store, &part_key(&folder, number)).await?;
+            let lines = lines.iter().flatten().take(SEGMENTS_PER_PART);
             lines.for_each(|line| told.add(memory, line));
         }
     }
-    Ok(memory.note_told(&entry.uid, told))
+    Ok(memory.put_manifest(&entry.uid, told))
 }
 
-fn line(stored: &Stored<'_>, embargo: Option<SignedDuration>, now: Timestamp) -> Line {
+fn segment_of(
+    stored: &StoredRecording<'_>,
+    embargo: Option<SignedDuration>,
+    now: Timestamp,
+) -> ManifestSegment {
     let is_sealed = stored.tag_if_held(embargo, now) != RetentionTag::Held;
-    let opens = stored.opens_at(embargo.unwrap_or_default());
-    Line {
+    let opens = stored.embargo_end(embargo.unwrap_or_default());
+    ManifestSegment {
         key: stored.listed.key.clone(),
         version_id: stored.listed.id.clone(),
         bytes: stored.listed.size,
@@ -216,76 +228,81 @@ fn line(stored: &Stored<'_>, embargo: Option<SignedDuration>, now: Timestamp) ->
 }
 
 /// The parts of a manifest of what a pass found, as the bucket lists it now.
-struct Parts<'a> {
-    walk: Walk<'a>,
-    kept: Kept<'a>,
-    memory: &'a Memory,
+struct ManifestParts<'a> {
+    lister: VersionLister<'a>,
+    content: ManifestContent<'a>,
+    memory: &'a ProtectionCache,
     now: Timestamp,
-    lines: VecDeque<Line>,
+    segments: VecDeque<ManifestSegment>,
 }
 
-impl<'a> Parts<'a> {
-    fn new(store: &'a Store, kept: Kept<'a>, memory: &'a Memory, now: Timestamp) -> Self {
+impl<'a> ManifestParts<'a> {
+    fn new(
+        store: &'a BucketClient,
+        kept: ManifestContent<'a>,
+        memory: &'a ProtectionCache,
+        now: Timestamp,
+    ) -> Self {
         Self {
-            walk: Walk::new(store, kept.coverage.places.iter().map(Place::prefix)),
-            kept,
+            lister: VersionLister::new(store, kept.coverage.days.iter().map(SourceDay::prefix)),
+            content: kept,
             memory,
             now,
-            lines: VecDeque::new(),
+            segments: VecDeque::new(),
         }
     }
 
     /// The next; `None`: that was the last.
-    async fn next(&mut self) -> Result<Option<Vec<Line>>, StoreError> {
-        while self.lines.len() < LINES {
-            let Some(found) = self.walk.next().await? else {
+    async fn next(&mut self) -> Result<Option<Vec<ManifestSegment>>, StoreError> {
+        while self.segments.len() < SEGMENTS_PER_PART {
+            let Some(found) = self.lister.next_page().await? else {
                 break;
             };
             for listed in found.iter().filter(|listed| !listed.is_marker) {
                 let version = self.memory.fingerprint(&listed.key, &listed.id);
-                let is_kept = self.kept.coverage.present.has(version);
-                let stored = Stored::of(listed, self.kept.ceilings).filter(|_| is_kept);
-                let line = stored.map(|stored| line(&stored, self.kept.embargo, self.now));
-                self.lines.extend(line);
+                let is_kept = self.content.coverage.present.contains(version);
+                let stored = StoredRecording::of(listed, self.content.ceilings).filter(|_| is_kept);
+                let line = stored.map(|stored| segment_of(&stored, self.content.embargo, self.now));
+                self.segments.extend(line);
             }
         }
-        let many = self.lines.len().min(LINES);
-        Ok((many > 0).then(|| self.lines.drain(..many).collect()))
+        let many = self.segments.len().min(SEGMENTS_PER_PART);
+        Ok((many > 0).then(|| self.segments.drain(..many).collect()))
     }
 }
 
-fn bytes(of: &impl Serialize) -> Vec<u8> {
+fn to_json(of: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec(of).unwrap_or_default()
 }
 
-fn hash(part: &[u8]) -> String {
+fn sha256_hex(part: &[u8]) -> String {
     hex::encode(Sha256::digest(part))
 }
 
 /// What is held changed while the manifest was written: the next pass tells what.
-fn changed() -> StoreError {
+fn version_gone() -> StoreError {
     StoreError { operation: OPERATION, code: "HeldVersionGone".into(), status: None }
 }
 
 /// Removes the manifest of a hold that is released.
 pub async fn remove(operator: &StorageTarget, name: &str) -> Result<(), HoldError> {
-    let store = Store::new(operator, Purpose::Configure)?;
-    for listed in all(&store, &folder(name), MOST_PAGES).await? {
-        objects::delete(&store, &listed.version()).await?;
+    let store = BucketClient::new(operator, Purpose::Configure)?;
+    for listed in list_all(&store, &folder(name), MAX_PAGES).await? {
+        objects::delete_version(&store, &listed.version_ref()).await?;
     }
     Ok(())
 }
 
 /// Removes what is not the latest, and parts beyond the last.
-async fn tidy(store: &Store, folder: &str, parts: usize) -> Result<(), StoreError> {
+async fn remove_stale(store: &BucketClient, folder: &str, parts: usize) -> Result<(), StoreError> {
     let kept: BTreeSet<String> =
         (0..parts).map(|number| part_key(folder, number)).chain([index_key(folder)]).collect();
     let mut seen = BTreeSet::new();
-    for listed in all(store, folder, MOST_PAGES).await? {
+    for listed in list_all(store, folder, MAX_PAGES).await? {
         // Newest first within a key.
         let is_latest = seen.insert(listed.key.clone());
         if !is_latest || !kept.contains(&listed.key) {
-            objects::delete(store, &listed.version()).await?;
+            objects::delete_version(store, &listed.version_ref()).await?;
         }
     }
     Ok(())
@@ -294,10 +311,10 @@ async fn tidy(store: &Store, folder: &str, parts: usize) -> Result<(), StoreErro
 /// A link to a segment, and what it is.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Link {
+pub struct SegmentLink {
     /// The segment.
     #[serde(flatten)]
-    pub line: Line,
+    pub segment: ManifestSegment,
     /// Where it can be read, by anybody, for a while; absent: it may not be read yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
@@ -306,11 +323,11 @@ pub struct Link {
 /// What a reader is shown of a hold.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Links {
+pub struct HoldLinks {
     /// What is kept.
-    pub segments: Vec<Link>,
+    pub segments: Vec<SegmentLink>,
     /// What is missing.
-    pub missing: Vec<Missing>,
+    pub missing: Vec<ManifestGap>,
 }
 
 /// Links to what is kept for the hold `name`, that live so long, signed with the credentials of `reader`: the store judges
@@ -318,47 +335,51 @@ pub struct Links {
 pub async fn links(
     reader: &StorageTarget,
     name: &str,
-    lives: Duration,
+    lifetime: Duration,
     now: Timestamp,
-) -> Result<Links, HoldError> {
-    let store = Store::new(reader, Purpose::Configure)?;
+) -> Result<HoldLinks, HoldError> {
+    let store = BucketClient::new(reader, Purpose::Configure)?;
     let folder = folder(name);
-    let index = read::<Index>(&store, &index_key(&folder)).await?;
-    let index = index.ok_or_else(|| unreadable(NO_MANIFEST))?;
+    let index = read_json::<ManifestIndex>(&store, &index_key(&folder)).await?;
+    let index = index.ok_or_else(|| read_error(NO_MANIFEST))?;
     let mut links = Vec::new();
     for number in 0..index.parts.len() {
-        let part = read::<Vec<Line>>(&store, &part_key(&folder, number)).await?;
-        for line in part.ok_or_else(|| unreadable("UnreadableManifest"))? {
+        let part = read_json::<Vec<ManifestSegment>>(&store, &part_key(&folder, number)).await?;
+        for line in part.ok_or_else(|| read_error("UnreadableManifest"))? {
             let is_open = line.sealed_until.is_none_or(|until| until <= now);
-            let url = if is_open { Some(link(&store, &line, lives).await?) } else { None };
-            links.push(Link { line, url });
+            let url = if is_open { Some(presign(&store, &line, lifetime).await?) } else { None };
+            links.push(SegmentLink { segment: line, url });
         }
     }
-    Ok(Links { segments: links, missing: index.missing })
+    Ok(HoldLinks { segments: links, missing: index.missing })
 }
 
-async fn link(store: &Store, line: &Line, lives: Duration) -> Result<String, StoreError> {
-    let config =
-        PresigningConfig::expires_in(lives.min(LONGEST_LINK)).map_err(|_| unreadable("InvalidRequest"))?;
+async fn presign(
+    store: &BucketClient,
+    line: &ManifestSegment,
+    lives: Duration,
+) -> Result<String, StoreError> {
+    let config = PresigningConfig::expires_in(lives.min(MAX_LINK_LIFETIME))
+        .map_err(|_| read_error("InvalidRequest"))?;
     let request = store.client.get_object().bucket(&store.bucket).key(&line.key).version_id(&line.version_id);
     let signed = request.presigned(config).await;
-    signed.map(|signed| signed.uri().to_owned()).map_err(|error| StoreError::of("GetObject", &error))
+    signed.map(|signed| signed.uri().to_owned()).map_err(|error| StoreError::from_sdk("GetObject", &error))
 }
 
 /// An index or a part. `None`: there is none, or somebody spoilt it; it is written anew.
-async fn read<T: DeserializeOwned>(store: &Store, key: &str) -> Result<Option<T>, StoreError> {
-    match objects::read(store, key, None).await {
-        Err(error) if error.is_absent() => Ok(None),
+async fn read_json<T: DeserializeOwned>(store: &BucketClient, key: &str) -> Result<Option<T>, StoreError> {
+    match objects::read_json(store, key, None).await {
+        Err(error) if error.is_not_found() => Ok(None),
         said => said,
     }
 }
 
-fn unreadable(code: &str) -> StoreError {
+fn read_error(code: &str) -> StoreError {
     StoreError { operation: "GetObject", code: code.into(), status: None }
 }
 
 fn folder(name: &str) -> String {
-    format!("{MANIFESTS}{name}/")
+    format!("{MANIFEST_PREFIX}{name}/")
 }
 
 fn part_key(folder: &str, number: usize) -> String {
@@ -366,5 +387,5 @@ fn part_key(folder: &str, number: usize) -> String {
 }
 
 fn index_key(folder: &str) -> String {
-    format!("{}{INDEX}", folder.trim_end_matches('/'))
+    format!("{}{INDEX_SUFFIX}", folder.trim_end_matches('/'))
 }

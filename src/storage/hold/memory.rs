@@ -13,105 +13,108 @@ use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::coverage::Coverage;
-use super::manifest::{Line, Missing};
-use super::read_marks::{Read, ReadMarks};
-use super::room::{Budget, FOUND, Fingerprint, IN_PLACE, IN_SET, Room, Versions};
-use super::turn::Turn;
-use super::{HoldError, Place};
-use crate::protocol::cover::Cover;
-use crate::storage::aging::Stored;
-use crate::storage::listing::Listed;
+use super::manifest::{ManifestGap, ManifestSegment};
+use super::read_marks::{VerifiedProtection, VerifiedProtections};
+use super::room::{
+    COVERAGE_ENTRY_BYTES, Fingerprint, MANIFEST_ENTRY_BYTES, MemoryBudget, Reservation, SET_ENTRY_BYTES,
+    VersionSet,
+};
+use super::turn::PassDeadline;
+use super::{HoldError, SourceDay};
+use crate::protocol::cover::HoldScope;
+use crate::storage::aging::StoredRecording;
+use crate::storage::listing::ListedVersion;
 use crate::storage::tag::RetentionTag;
-use crate::storage::under_way::UnderWay;
+use crate::storage::under_way::InDoubtRequests;
 
 /// What is remembered of one Site's held versions.
 #[derive(Debug, Default)]
-pub struct Memory {
+pub struct ProtectionCache {
     hasher: RandomState,
-    read: Mutex<ReadMarks>,
-    told_room: Room,
-    listed: Mutex<HashMap<String, Arc<Told>>>,
+    verified: Mutex<VerifiedProtections>,
+    manifest_reservation: Reservation,
+    manifests: Mutex<HashMap<String, Arc<ManifestVersions>>>,
     registered: Mutex<BTreeSet<String>>,
     /// Since when holds were asked about with their scope, by UID.
-    asked: Mutex<HashMap<String, (String, Instant)>>,
-    pub(in crate::storage) under_way: UnderWay,
+    scope_since: Mutex<HashMap<String, (String, Instant)>>,
+    pub(in crate::storage) in_doubt: InDoubtRequests,
     /// The turn of passes that place.
-    pub placing: Turn,
-    pub(super) releasing: Turn,
+    pub place_deadline: PassDeadline,
+    pub(super) release_deadline: PassDeadline,
 }
 
 /// What the manifest of a hold lists.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Told {
-    versions: Versions,
+pub struct ManifestVersions {
+    versions: VersionSet,
     /// Where they are, also outside the hold's window: a key may have been taken for untrue when it was held.
-    places: BTreeMap<Place, Vec<Fingerprint>>,
-    missing: Vec<Missing>,
+    days: BTreeMap<SourceDay, Vec<Fingerprint>>,
+    gaps: Vec<ManifestGap>,
     sealed: u64,
     /// Some of them the manifest does not list: they were gone when it was to be written.
-    is_unwritten: bool,
+    is_outdated: bool,
 }
 
-impl Told {
-    pub(super) fn new(memory: &Memory, missing: &[Missing], sealed: u64) -> Self {
+impl ManifestVersions {
+    pub(super) fn new(memory: &ProtectionCache, missing: &[ManifestGap], sealed: u64) -> Self {
         Self {
-            versions: Versions::within(&memory.told_room, IN_PLACE),
-            missing: missing.to_vec(),
+            versions: VersionSet::with_reservation(&memory.manifest_reservation, MANIFEST_ENTRY_BYTES),
+            gaps: missing.to_vec(),
             sealed,
             ..Self::default()
         }
     }
 
-    pub(super) fn add(&mut self, memory: &Memory, line: &Line) {
+    pub(super) fn add(&mut self, memory: &ProtectionCache, line: &ManifestSegment) {
         let version = memory.fingerprint(&line.key, &line.version_id);
-        let was_short = self.is_short();
+        let was_short = self.is_over_budget();
         let is_new = self.versions.insert(version);
-        self.note_place(&line.key, version, is_new);
-        if self.is_short() && !was_short {
-            self.places.values_mut().for_each(|there| *there = Vec::new());
+        self.add_day(&line.key, version, is_new);
+        if self.is_over_budget() && !was_short {
+            self.days.values_mut().for_each(|there| *there = Vec::new());
         }
     }
 
     /// Adds what a pass found, and took room for.
-    pub(super) fn push(&mut self, memory: &Memory, line: &Line) {
+    pub(super) fn force_add(&mut self, memory: &ProtectionCache, line: &ManifestSegment) {
         let version = memory.fingerprint(&line.key, &line.version_id);
-        let is_new = !self.versions.has(version);
-        self.versions.push(version);
-        self.note_place(&line.key, version, is_new);
+        let is_new = !self.versions.contains(version);
+        self.versions.force_insert(version);
+        self.add_day(&line.key, version, is_new);
     }
 
-    fn note_place(&mut self, key: &str, version: Fingerprint, is_new: bool) {
+    fn add_day(&mut self, key: &str, version: Fingerprint, is_new: bool) {
         if let Ok(key) = key.parse() {
-            let there = self.places.entry(Place::of(&key)).or_default();
+            let there = self.days.entry(SourceDay::of(&key)).or_default();
             there.extend(is_new.then_some(version));
         }
     }
 
     /// Of what a pass found, what another listing has not was lost since: no manifest has listed it.
-    pub(super) fn and_lost(mut self, found: &Coverage) -> Self {
-        found.present.iter().for_each(|version| self.versions.push(version));
-        self.is_unwritten = true;
+    pub(super) fn with_lost(mut self, found: &Coverage) -> Self {
+        found.present.iter().for_each(|version| self.versions.force_insert(version));
+        self.is_outdated = true;
         self
     }
 
     /// Without what a pass did not find, which was told; the manifest still lists it.
     fn without_lost(&self, found: &Coverage) -> Self {
-        let hidden = found.hidden.iter().filter_map(|place| self.places.get(place));
+        let hidden = found.incomplete_listings.iter().filter_map(|place| self.days.get(place));
         let hidden: HashSet<&Fingerprint> = hidden.flatten().collect();
         let mut left = self.clone();
-        left.versions.retain(|version| found.present.has(version) || hidden.contains(&version));
-        left.is_unwritten = true;
+        left.versions.retain(|version| found.present.contains(version) || hidden.contains(&version));
+        left.is_outdated = true;
         left
     }
 
     /// Whether all that a pass found is among them.
-    pub(super) fn has_all_of(&self, coverage: &Coverage) -> bool {
+    pub(super) fn has_same_versions(&self, coverage: &Coverage) -> bool {
         self.versions == coverage.present
     }
 
     /// Whether it is to be written though a status tells as many versions.
-    pub const fn is_unwritten(&self) -> bool {
-        self.is_unwritten
+    pub const fn is_outdated(&self) -> bool {
+        self.is_outdated
     }
 
     /// How many versions the manifest lists.
@@ -120,52 +123,57 @@ impl Told {
     }
 
     /// Whether it lists more than there was room for.
-    pub const fn is_short(&self) -> bool {
-        self.versions.is_short()
+    pub const fn is_over_budget(&self) -> bool {
+        self.versions.is_over_budget()
     }
 
     /// Why what it has lost is not known, where it lists more than there was room for.
-    pub fn shortage(&self) -> Option<HoldError> {
-        self.versions.shortage()
+    pub fn budget_error(&self) -> Option<HoldError> {
+        self.versions.budget_error()
     }
 
     /// Whether the manifest lists this version.
-    pub(super) fn has(&self, version: Fingerprint) -> bool {
-        self.versions.has(version)
+    pub(super) fn contains(&self, version: Fingerprint) -> bool {
+        self.versions.contains(version)
     }
 
     /// How many versions it lists that a pass over everything did not find, but for those where the store hides something. None is
     /// known where the pass found more than there was room for.
     pub fn lost(&self, coverage: &Coverage) -> u64 {
-        let lost = |version: &Fingerprint| !coverage.present.may_have(*version);
-        let hidden = coverage.hidden.iter().filter_map(|place| self.places.get(place));
-        let is_told = |version: &&Fingerprint| self.versions.has(**version) && lost(version);
+        let lost = |version: &Fingerprint| !coverage.present.may_contain(*version);
+        let hidden = coverage.incomplete_listings.iter().filter_map(|place| self.days.get(place));
+        let is_told = |version: &&Fingerprint| self.versions.contains(**version) && lost(version);
         let untold = hidden.flatten().filter(is_told).count();
         (self.versions.iter().filter(lost).count() - untold) as u64
     }
 
     /// Whether a manifest of what a pass found says the same.
-    pub(super) fn is_of(&self, coverage: &Coverage, missing: &[Missing]) -> bool {
-        !self.is_unwritten
-            && self.has_all_of(coverage)
-            && self.missing == missing
+    pub(super) fn matches(&self, coverage: &Coverage, missing: &[ManifestGap]) -> bool {
+        !self.is_outdated
+            && self.has_same_versions(coverage)
+            && self.gaps == missing
             && self.sealed == coverage.sealed
     }
 
-    pub(super) fn places(&self) -> impl Iterator<Item = &Place> {
-        self.places.keys()
+    pub(super) fn days(&self) -> impl Iterator<Item = &SourceDay> {
+        self.days.keys()
     }
 }
 
-impl Memory {
+impl ProtectionCache {
     pub(super) fn fingerprint(&self, key: &str, id: &str) -> Fingerprint {
         Fingerprint(self.hasher.hash_one((key, id)))
     }
 
     /// Whether the marks of a version, unchanged since, were as they must be when they were read at `since` or later.
-    pub(super) fn knows(&self, listed: &Listed, tag: RetentionTag, since: Timestamp) -> bool {
+    pub(super) fn is_verified_since(
+        &self,
+        listed: &ListedVersion,
+        tag: RetentionTag,
+        since: Timestamp,
+    ) -> bool {
         let version = self.fingerprint(&listed.key, &listed.id);
-        let read = self.read().get(version);
+        let read = self.verified().get(version);
         read.is_some_and(|read| {
             let is_same = read.tag == tag && read.modified == listed.modified.as_microsecond();
             is_same && read.at >= since.as_second()
@@ -173,109 +181,129 @@ impl Memory {
     }
 
     /// Whether marks of a version were read, or read back, as they must be.
-    pub(super) fn has_read(&self, version: Fingerprint) -> bool {
-        self.read().get(version).is_some()
+    pub(super) fn is_verified(&self, version: Fingerprint) -> bool {
+        self.verified().get(version).is_some()
     }
 
-    pub(super) fn note(&self, listed: &Listed, tag: RetentionTag, at: Timestamp) {
+    pub(super) fn note_verified(&self, listed: &ListedVersion, tag: RetentionTag, at: Timestamp) {
         let version = self.fingerprint(&listed.key, &listed.id);
         let (modified, at) = (listed.modified.as_microsecond(), at.as_second());
-        self.read().note(version, Read { tag, modified, at });
+        self.verified().insert(version, VerifiedProtection { tag, modified, at });
     }
 
     /// A memory of a process that remembers its requests in `under_way`, and no more than `budget` has room for.
-    pub(crate) fn of_process(under_way: UnderWay, budget: &Budget) -> Self {
+    pub(crate) fn with_budget(under_way: InDoubtRequests, budget: &MemoryBudget) -> Self {
         Self {
-            under_way,
-            read: Mutex::new(ReadMarks::within(budget.read())),
-            told_room: budget.told(),
+            in_doubt: under_way,
+            verified: Mutex::new(VerifiedProtections::with_reservation(budget.verified_reservation())),
+            manifest_reservation: budget.manifest_reservation(),
             ..Self::default()
         }
     }
 
     /// Another, which knows nothing of this one, in the same room.
     #[must_use]
-    pub fn beside(&self) -> Self {
-        Self { read: Mutex::new(self.read().beside()), told_room: self.told_room.clone(), ..Self::default() }
+    pub fn empty_sibling(&self) -> Self {
+        Self {
+            verified: Mutex::new(self.verified().empty_sibling()),
+            manifest_reservation: self.manifest_reservation.clone(),
+            ..Self::default()
+        }
     }
 
     /// Versions of which no manifest is written.
-    pub(super) fn seen(&self) -> Versions {
-        Versions::within(&self.told_room, IN_SET)
+    pub(super) fn new_version_set(&self) -> VersionSet {
+        VersionSet::with_reservation(&self.manifest_reservation, SET_ENTRY_BYTES)
     }
 
     /// Versions that a hold covers.
-    pub(super) fn found(&self) -> Versions {
-        Versions::within(&self.told_room, FOUND)
+    pub(super) fn new_coverage_set(&self) -> VersionSet {
+        VersionSet::with_reservation(&self.manifest_reservation, COVERAGE_ENTRY_BYTES)
     }
 
     /// How long a request of this process may still land that protects what `cover` is about and none of `others` covers;
     /// `None`: there is none.
-    pub fn may_land(&self, bucket: &str, cover: &Cover, others: &[Cover]) -> Option<Duration> {
-        self.under_way.may_land(bucket, cover, others)
+    pub fn protect_in_doubt_for(
+        &self,
+        bucket: &str,
+        cover: &HoldScope,
+        others: &[HoldScope],
+    ) -> Option<Duration> {
+        self.in_doubt.protect_in_doubt_for(bucket, cover, others)
     }
 
     /// How long a request of this process may still land that lets go of what the hold with this UID covers; `None`: there is
     /// none. Those that were sent since the hold was first asked about with this scope do not count: they spared what it covers.
-    pub fn may_let_go(&self, bucket: &str, uid: &str, scope: &str, cover: &Cover) -> Option<Duration> {
+    pub fn release_in_doubt_for(
+        &self,
+        bucket: &str,
+        uid: &str,
+        scope: &str,
+        cover: &HoldScope,
+    ) -> Option<Duration> {
         let now = (scope.to_owned(), Instant::now());
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut asked = self.scope_since.lock().unwrap_or_else(PoisonError::into_inner);
         let of = asked.entry(uid.to_owned()).or_insert_with(|| now.clone());
         if of.0 != scope {
             *of = now;
         }
-        self.under_way.may_let_go(bucket, cover, of.1)
+        self.in_doubt.release_in_doubt_for(bucket, cover, of.1)
     }
 
     /// Forgets the marks of a version: they change, and what was read of it counts for no hold any more.
-    pub(in crate::storage) fn unlearn(&self, listed: &Listed) {
+    pub(in crate::storage) fn invalidate(&self, listed: &ListedVersion) {
         let version = self.fingerprint(&listed.key, &listed.id);
-        self.read().unlearn(version);
+        self.verified().invalidate(version);
     }
 
     /// Forgets marks that were read before `since`.
-    pub fn forget(&self, since: Timestamp) {
-        self.read().forget(since.as_second());
+    pub fn evict_before(&self, since: Timestamp) {
+        self.verified().evict_before(since.as_second());
     }
 
     /// What the manifest of the hold with this UID lists, if it was read.
-    pub fn told(&self, uid: &str) -> Option<Arc<Told>> {
-        self.listed().get(uid).cloned()
+    pub fn manifest(&self, uid: &str) -> Option<Arc<ManifestVersions>> {
+        self.manifests().get(uid).cloned()
     }
 
     /// Whether one of these manifests lists a version. A store that moves the time of a version when its legal hold changes makes
     /// a key true that was not, and that no open hold covers. Where a manifest lists more than there was room for, whatever has a
     /// key that cannot be true may be in it; what has become true since keeps its legal hold, by which the store refuses to delete it.
-    pub(in crate::storage) fn is_told(&self, told: &[Arc<Told>], stored: &Stored<'_>) -> bool {
+    pub(in crate::storage) fn is_in_manifest(
+        &self,
+        told: &[Arc<ManifestVersions>],
+        stored: &StoredRecording<'_>,
+    ) -> bool {
         let version = || self.fingerprint(&stored.listed.key, &stored.listed.id);
         let version = (!told.is_empty()).then(version);
-        let may_have =
-            |told: &Arc<Told>, version| told.has(version) || told.is_short() && !stored.is_plausible();
+        let may_have = |told: &Arc<ManifestVersions>, version| {
+            told.contains(version) || told.is_over_budget() && !stored.is_plausible()
+        };
         version.is_some_and(|version| told.iter().any(|told| may_have(told, version)))
     }
 
     /// Forgets what a pass did not find of the hold with this UID: it was told, and is not to be told again.
     pub fn forget_lost(&self, uid: &str, found: &Coverage) {
-        if let Some(told) = self.told(uid).filter(|told| told.lost(found) > 0) {
-            self.note_told(uid, told.without_lost(found));
+        if let Some(told) = self.manifest(uid).filter(|told| told.lost(found) > 0) {
+            self.put_manifest(uid, told.without_lost(found));
         }
     }
 
-    pub(super) fn note_told(&self, uid: &str, told: Told) -> Arc<Told> {
+    pub(super) fn put_manifest(&self, uid: &str, told: ManifestVersions) -> Arc<ManifestVersions> {
         let told = Arc::new(told);
-        self.listed().insert(uid.to_owned(), told.clone());
+        self.manifests().insert(uid.to_owned(), told.clone());
         told
     }
 
     /// Forgets the manifests for which there was no room: there may be by now.
-    pub fn forget_short(&self) {
-        self.listed().retain(|_, told| !told.is_short());
+    pub fn evict_over_budget(&self) {
+        self.manifests().retain(|_, told| !told.is_over_budget());
     }
 
     /// Forgets the manifests of all holds but these.
-    pub fn keep_told(&self, uids: &BTreeSet<&str>) {
-        self.listed().retain(|uid, _| uids.contains(uid.as_str()));
-        let mut asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn retain_manifests(&self, uids: &BTreeSet<&str>) {
+        self.manifests().retain(|uid, _| uids.contains(uid.as_str()));
+        let mut asked = self.scope_since.lock().unwrap_or_else(PoisonError::into_inner);
         asked.retain(|uid, _| uids.contains(uid.as_str()));
     }
 
@@ -294,35 +322,35 @@ impl Memory {
         self.registered.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn read(&self) -> MutexGuard<'_, ReadMarks> {
-        self.read.lock().unwrap_or_else(PoisonError::into_inner)
+    fn verified(&self) -> MutexGuard<'_, VerifiedProtections> {
+        self.verified.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn listed(&self) -> MutexGuard<'_, HashMap<String, Arc<Told>>> {
-        self.listed.lock().unwrap_or_else(PoisonError::into_inner)
+    fn manifests(&self) -> MutexGuard<'_, HashMap<String, Arc<ManifestVersions>>> {
+        self.manifests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::room::READ;
+    use super::super::room::VERIFIED_ENTRY_BYTES;
     use super::*;
 
-    fn line(key: &str, id: &str) -> Line {
-        Line { key: key.into(), version_id: id.into(), bytes: 1, sealed_until: None }
+    fn line(key: &str, id: &str) -> ManifestSegment {
+        ManifestSegment { key: key.into(), version_id: id.into(), bytes: 1, sealed_until: None }
     }
 
     /// A Site that is gone leaves its room to others, whatever it remembered.
     #[test]
-    fn what_is_forgotten_makes_room() {
-        let budget = Budget::of_process(6 * 20 * READ.unsigned_abs());
+    fn evicted_entries_free_memory() {
+        let budget = MemoryBudget::of_process(6 * 20 * VERIFIED_ENTRY_BYTES.unsigned_abs());
         let at = |second| Timestamp::from_second(second).unwrap();
         for _ in 0..10 {
-            let memory = Memory::of_process(UnderWay::default(), &budget);
-            let other = memory.beside();
-            let known = |key: u8| memory.has_read(memory.fingerprint(&key.to_string(), "1"));
-            let note = |memory: &Memory, key: u8, second| {
-                let listed = Listed {
+            let memory = ProtectionCache::with_budget(InDoubtRequests::default(), &budget);
+            let other = memory.empty_sibling();
+            let known = |key: u8| memory.is_verified(memory.fingerprint(&key.to_string(), "1"));
+            let note = |memory: &ProtectionCache, key: u8, second| {
+                let listed = ListedVersion {
                     key: key.to_string(),
                     id: "1".into(),
                     is_marker: false,
@@ -331,11 +359,11 @@ mod tests {
                     size: 1,
                     etag: String::new(),
                 };
-                memory.note(&listed, RetentionTag::Held, at(second));
+                memory.note_verified(&listed, RetentionTag::Held, at(second));
             };
             (0..12).for_each(|key| note(&memory, key, 5));
             assert!((0..9).all(known) && !(9..12).any(known), "nearly half of it");
-            memory.forget(at(6));
+            memory.evict_before(at(6));
             (0..8).for_each(|key| note(&memory, key, 7));
             note(&other, 0, 7);
             note(&memory, 9, 7);
@@ -344,19 +372,19 @@ mod tests {
     }
 
     #[test]
-    fn a_loss_does_not_hide_behind_what_came() {
-        let memory = Memory::default();
-        let mut told = Told::new(&memory, &[], 0);
+    fn new_versions_do_not_mask_lost_versions() {
+        let memory = ProtectionCache::default();
+        let mut told = ManifestVersions::new(&memory, &[], 0);
         told.add(&memory, &line("a", "1"));
         told.add(&memory, &line("b", "1"));
-        let cover = crate::protocol::cover::Cover {
-            sources: crate::protocol::cover::Sources::All,
+        let cover = crate::protocol::cover::HoldScope {
+            cameras: crate::protocol::cover::CameraSelector::All,
             calls: false,
             window: crate::protocol::Window::new(Timestamp::UNIX_EPOCH, None),
         };
         let lost = |present: &[(&str, &str)]| {
             let none = std::collections::BTreeMap::new();
-            let mut coverage = Coverage::of(&cover, &none, Timestamp::UNIX_EPOCH);
+            let mut coverage = Coverage::new(&cover, &none, Timestamp::UNIX_EPOCH);
             for (key, id) in present {
                 coverage.present.insert(memory.fingerprint(key, id));
             }
@@ -369,26 +397,26 @@ mod tests {
 
     /// A loss elsewhere is told, though one day's listing is not to be relied on.
     #[test]
-    fn what_the_store_hides_is_not_lost_and_hides_no_loss() {
+    fn unlisted_versions_are_not_lost_and_mask_no_loss() {
         const HAL: &str = "video/hal/2026/03/07/080910.000Z-60000-00000000000000aa.mp4";
         const DEUR: &str = "video/deur/2026/03/07/080910.000Z-60000-00000000000000bb.mp4";
-        let memory = Memory::default();
-        let mut told = Told::new(&memory, &[], 0);
+        let memory = ProtectionCache::default();
+        let mut told = ManifestVersions::new(&memory, &[], 0);
         for key in [HAL, DEUR] {
             told.add(&memory, &line(key, "1"));
         }
-        let cover = Cover {
-            sources: crate::protocol::cover::Sources::All,
+        let cover = HoldScope {
+            cameras: crate::protocol::cover::CameraSelector::All,
             calls: false,
             window: crate::protocol::Window::new(Timestamp::UNIX_EPOCH, None),
         };
-        let place = |key: &str| Place::of(&key.parse().unwrap());
+        let place = |key: &str| SourceDay::of(&key.parse().unwrap());
         let lost = |present: &[&str], hidden: &[&str]| {
-            let mut coverage = Coverage::of(&cover, &BTreeMap::new(), Timestamp::UNIX_EPOCH);
+            let mut coverage = Coverage::new(&cover, &BTreeMap::new(), Timestamp::UNIX_EPOCH);
             for key in present {
                 coverage.present.insert(memory.fingerprint(key, "1"));
             }
-            coverage.hidden = hidden.iter().map(|key| place(key)).collect();
+            coverage.incomplete_listings = hidden.iter().map(|key| place(key)).collect();
             told.lost(&coverage)
         };
         assert_eq!(lost(&[], &[]), 2);
@@ -397,16 +425,16 @@ mod tests {
         assert_eq!(lost(&[HAL], &[HAL]), 1);
         assert_eq!(lost(&[HAL, DEUR], &[HAL]), 0);
         // What was told once is not among them any more, whatever is hidden later.
-        let mut coverage = Coverage::of(&cover, &BTreeMap::new(), Timestamp::UNIX_EPOCH);
+        let mut coverage = Coverage::new(&cover, &BTreeMap::new(), Timestamp::UNIX_EPOCH);
         let told = told.without_lost(&coverage);
-        coverage.hidden = [place(HAL)].into();
+        coverage.incomplete_listings = [place(HAL)].into();
         assert_eq!((told.count(), told.lost(&coverage)), (0, 0));
     }
 
     #[test]
-    fn marks_are_read_again_when_the_version_changed_or_it_is_time() {
+    fn changed_or_expired_protection_is_read_again() {
         let at = |second| Timestamp::from_second(second).unwrap();
-        let listed = |modified| Listed {
+        let listed = |modified| ListedVersion {
             key: "k".into(),
             id: "1".into(),
             is_marker: false,
@@ -415,13 +443,13 @@ mod tests {
             size: 1,
             etag: String::new(),
         };
-        let memory = Memory::default();
-        memory.note(&listed(5), RetentionTag::Sealed, at(10));
-        assert!(memory.knows(&listed(5), RetentionTag::Sealed, at(10)));
-        assert!(!memory.knows(&listed(5), RetentionTag::Held, at(10)));
-        assert!(!memory.knows(&listed(6), RetentionTag::Sealed, at(10)));
-        assert!(!memory.knows(&listed(5), RetentionTag::Sealed, at(11)));
-        memory.forget(at(11));
-        assert!(!memory.knows(&listed(5), RetentionTag::Sealed, at(10)));
+        let memory = ProtectionCache::default();
+        memory.note_verified(&listed(5), RetentionTag::Sealed, at(10));
+        assert!(memory.is_verified_since(&listed(5), RetentionTag::Sealed, at(10)));
+        assert!(!memory.is_verified_since(&listed(5), RetentionTag::Held, at(10)));
+        assert!(!memory.is_verified_since(&listed(6), RetentionTag::Sealed, at(10)));
+        assert!(!memory.is_verified_since(&listed(5), RetentionTag::Sealed, at(11)));
+        memory.evict_before(at(11));
+        assert!(!memory.is_verified_since(&listed(5), RetentionTag::Sealed, at(10)));
     }
 }

@@ -7,21 +7,21 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 
-use super::manifest::Line;
-use super::memory::{Memory, Told};
-use super::room::Budget;
-use super::{HoldError, Place, Placed, Release, Released, Task, place};
+use super::manifest::ManifestSegment;
+use super::memory::{ManifestVersions, ProtectionCache};
+use super::room::MemoryBudget;
+use super::{HoldError, PlaceInput, PlaceReport, Release, ReleaseReport, SourceDay, place};
 use crate::api::{Ceilings, Days};
 use crate::protocol::Window;
-use crate::protocol::cover::{Cover, Sources};
-use crate::storage::Time;
+use crate::protocol::cover::{CameraSelector, HoldScope};
+use crate::storage::DecisionTime;
 use crate::storage::key::{Class, Key};
-use crate::storage::ledger::Entry;
-use crate::storage::listing::Listed;
-use crate::storage::stub::{Asked, Stub, error, versions};
-use crate::storage::sweep::{HoldsUnknown, OpenHolds};
+use crate::storage::ledger::LedgerEntry;
+use crate::storage::listing::ListedVersion;
+use crate::storage::stub::{ReceivedRequest, Stub, error_answer, versions_answer};
+use crate::storage::sweep::{OpenHolds, OpenHoldsError};
 use crate::storage::tag::TAG_KEY;
-use crate::storage::under_way::UnderWay;
+use crate::storage::under_way::InDoubtRequests;
 
 const CEILINGS: Ceilings = Ceilings { video: Days(28), calls: Days(7) };
 
@@ -30,9 +30,9 @@ const fn days(count: i64) -> SignedDuration {
 }
 
 /// A version that was recorded so long ago, and of which the legal hold was changed a moment ago.
-fn moved(now: Timestamp, recorded: SignedDuration) -> Listed {
+fn recording_with_recent_hold_change(now: Timestamp, recorded: SignedDuration) -> ListedVersion {
     let key = Key::new(Class::Video, "hal", now - recorded, 60_000, &[7; 32]).unwrap();
-    Listed {
+    ListedVersion {
         key: key.to_string(),
         id: "1".into(),
         is_marker: false,
@@ -44,16 +44,16 @@ fn moved(now: Timestamp, recorded: SignedDuration) -> Listed {
 }
 
 /// A bucket that has this one version, held.
-async fn bucket(listed: &Listed) -> Stub {
+async fn start_bucket(listed: &ListedVersion) -> Stub {
     let all = [listed.clone()];
     Stub::start(move |asked| {
-        let asks = |what| asked.parameter(what).is_some();
+        let asks = |what| asked.query_parameter(what).is_some();
         let tag = format!("<Tag><Key>{TAG_KEY}</Key><Value>held</Value></Tag>");
         match asked.method.as_str() {
-            "GET" if asks("versions") => versions(asked, &all),
+            "GET" if asks("versions") => versions_answer(asked, &all),
             "GET" if asks("tagging") => (200, format!("<Tagging><TagSet>{tag}</TagSet></Tagging>")),
             "GET" if asks("legal-hold") => (200, "<LegalHold><Status>ON</Status></LegalHold>".to_owned()),
-            "GET" => error(404, "NoSuchKey"),
+            "GET" => error_answer(404, "NoSuchKey"),
             "DELETE" => (204, String::new()),
             _ => (200, String::new()),
         }
@@ -62,27 +62,27 @@ async fn bucket(listed: &Listed) -> Stub {
 }
 
 /// What a hold over `hal` covers, from so long ago until so long ago.
-fn cover(now: Timestamp, from: SignedDuration, until: Option<SignedDuration>) -> Cover {
-    Cover {
-        sources: Sources::Named(["hal".to_owned()].into()),
+fn scope(now: Timestamp, from: SignedDuration, until: Option<SignedDuration>) -> HoldScope {
+    HoldScope {
+        cameras: CameraSelector::Named(["hal".to_owned()].into()),
         calls: false,
         window: Window::new(now - from, until.map(|until| now - until)),
     }
 }
 
 /// The ledger's entry of a hold that is resolved.
-fn resolved(now: Timestamp, from: SignedDuration, until: SignedDuration) -> Entry {
+fn resolved_entry(now: Timestamp, from: SignedDuration, until: SignedDuration) -> LedgerEntry {
     let spec = serde_json::from_value(serde_json::json!({
         "siteRef": {"name": "s"}, "cameras": ["hal"], "purpose": "Theft", "reference": "1",
         "window": {"from": now - from, "until": now - until},
     }));
-    Entry::of("1".into(), "n".into(), "h".into(), &spec.unwrap(), now).resolved(now)
+    LedgerEntry::new("1".into(), "n".into(), "h".into(), &spec.unwrap(), now).resolved(now)
 }
 
 /// What a manifest lists that has this one version.
-fn told(memory: &Memory, listed: &Listed) -> Told {
-    let mut told = Told::new(memory, &[], 0);
-    let line = Line {
+fn manifest_listing(memory: &ProtectionCache, listed: &ListedVersion) -> ManifestVersions {
+    let mut told = ManifestVersions::new(memory, &[], 0);
+    let line = ManifestSegment {
         key: listed.key.clone(),
         version_id: listed.id.clone(),
         bytes: listed.size,
@@ -92,150 +92,150 @@ fn told(memory: &Memory, listed: &Listed) -> Told {
     told
 }
 
-struct Declared(Vec<Cover>);
+struct FixedOpenHolds(Vec<HoldScope>);
 
 #[async_trait]
-impl OpenHolds for Declared {
-    async fn covers(&self) -> Result<Vec<Cover>, HoldsUnknown> {
+impl OpenHolds for FixedOpenHolds {
+    async fn scopes(&self) -> Result<Vec<HoldScope>, OpenHoldsError> {
         Ok(self.0.clone())
     }
 }
 
-async fn released(
+async fn run_release(
     stub: &Stub,
-    closing: &Entry,
-    open: Vec<Cover>,
-    memory: &Memory,
+    closing: &LedgerEntry,
+    open: Vec<HoldScope>,
+    memory: &ProtectionCache,
     now: Timestamp,
-) -> Released {
+) -> ReleaseReport {
     let closing = std::slice::from_ref(closing);
-    Release::new(closing, &Declared(open), &CEILINGS, memory)
-        .pass(&stub.target(), Time::of(now))
+    Release::new(closing, &FixedOpenHolds(open), &CEILINGS, memory)
+        .run_pass(&stub.target(), DecisionTime::at(now))
         .await
         .unwrap()
 }
 
 /// Places holds. Days on which keys cannot be true are looked at where some are `closing`.
-async fn placed(
+async fn run_place(
     stub: &Stub,
-    open: &[Cover],
-    closing: Option<&[Cover]>,
-    told: Option<Told>,
+    open: &[HoldScope],
+    closing: Option<&[HoldScope]>,
+    told: Option<ManifestVersions>,
     proved_at: &[Option<Timestamp>],
-    memory: &Memory,
+    memory: &ProtectionCache,
     now: Timestamp,
-) -> Placed {
+) -> PlaceReport {
     let cameras = BTreeMap::new();
     let told: Vec<_> = told.into_iter().map(Into::into).collect();
-    let task = Task {
-        covers: open,
+    let task = PlaceInput {
+        scopes: open,
         cameras: &cameras,
         ceilings: &CEILINGS,
         embargo: None,
         since: None,
-        everywhere: closing.is_some(),
-        proved_at,
-        told: &told,
-        closing: closing.unwrap_or_default(),
-        memory,
+        is_every_day: closing.is_some(),
+        verified_at: proved_at,
+        manifests: &told,
+        closing_scopes: closing.unwrap_or_default(),
+        cache: memory,
         trusted_since: None,
         is_verifying: false,
     };
     place(&stub.target(), &task, now).await.unwrap()
 }
 
-fn writes(asked: &[Asked]) -> usize {
+fn count_writes(asked: &[ReceivedRequest]) -> usize {
     asked.iter().filter(|asked| asked.method != "GET").count()
 }
 
 /// The release was broken off when it had taken the legal hold off: the version goes, and is not taken for one of the hold
 /// that is open now.
 #[tokio::test]
-async fn a_release_that_was_broken_off_goes_on_by_the_key() {
+async fn interrupted_release_resumes_by_key() {
     let now = Timestamp::now();
-    let listed = moved(now, days(100));
-    let closing = resolved(now, days(101), days(99));
-    let ongoing = cover(now, SignedDuration::from_hours(1), None);
-    let memory = Memory::default();
-    let stub = bucket(&listed).await;
-    let expected = Released { deleted: 1, unsettled: ["1".to_owned()].into(), ..Released::default() };
-    let done = released(&stub, &closing, vec![ongoing], &memory, now).await;
+    let listed = recording_with_recent_hold_change(now, days(100));
+    let closing = resolved_entry(now, days(101), days(99));
+    let ongoing = scope(now, SignedDuration::from_hours(1), None);
+    let memory = ProtectionCache::default();
+    let stub = start_bucket(&listed).await;
+    let expected = ReleaseReport { deleted: 1, changed: ["1".to_owned()].into(), ..ReleaseReport::default() };
+    let done = run_release(&stub, &closing, vec![ongoing], &memory, now).await;
     assert_eq!(done, expected);
     // A hold that covers it by its key keeps it.
-    let same = cover(now, days(101), Some(days(99)));
-    let kept = released(&stub, &closing, vec![same], &memory, now).await;
-    assert_eq!((kept.undecided.len(), kept.deleted), (1, 0));
+    let same = scope(now, days(101), Some(days(99)));
+    let kept = run_release(&stub, &closing, vec![same], &memory, now).await;
+    assert_eq!((kept.waiting_for_ledger.len(), kept.deleted), (1, 0));
 }
 
 #[tokio::test]
-async fn a_version_that_is_being_released_is_offered_to_no_other_hold() {
+async fn version_under_release_is_not_held_by_modified_time() {
     let now = Timestamp::now();
-    let listed = moved(now, days(100));
-    let (closing, other) = (cover(now, days(101), Some(days(99))), cover(now, days(90), Some(days(89))));
-    let ongoing = cover(now, SignedDuration::from_hours(1), None);
+    let listed = recording_with_recent_hold_change(now, days(100));
+    let (closing, other) = (scope(now, days(101), Some(days(99))), scope(now, days(90), Some(days(89))));
+    let ongoing = scope(now, SignedDuration::from_hours(1), None);
     for (closing, segments) in [(&closing, 0), (&other, 1)] {
-        let stub = bucket(&listed).await;
-        let memory = Memory::default();
+        let stub = start_bucket(&listed).await;
+        let memory = ProtectionCache::default();
         let closing = Some(std::slice::from_ref(closing));
-        let placed = placed(&stub, std::slice::from_ref(&ongoing), closing, None, &[], &memory, now).await;
+        let placed = run_place(&stub, std::slice::from_ref(&ongoing), closing, None, &[], &memory, now).await;
         assert_eq!(placed.coverage[0].segments, segments, "{closing:?}");
-        assert_eq!(writes(&stub.take()) > 0, segments > 0, "{closing:?}");
+        assert_eq!(count_writes(&stub.take_requests()) > 0, segments > 0, "{closing:?}");
     }
     // One that covers it by its key keeps it.
-    let (stub, memory) = (bucket(&listed).await, Memory::default());
+    let (stub, memory) = (start_bucket(&listed).await, ProtectionCache::default());
     let same = std::slice::from_ref(&closing);
-    let placed = placed(&stub, same, Some(same), None, &[], &memory, now).await;
+    let placed = run_place(&stub, same, Some(same), None, &[], &memory, now).await;
     assert_eq!(placed.coverage[0].segments, 1);
 }
 
 /// The key could not be true when the version was held for what happened five days ago. Now it can be true, and no hold is
 /// about it.
 #[tokio::test]
-async fn what_a_manifest_lists_stays_held_though_its_key_can_be_true_by_now() {
+async fn version_in_manifest_stays_held_after_key_becomes_plausible() {
     let now = Timestamp::now();
-    let listed = moved(now, days(2));
-    let hold = cover(now, days(5), Some(days(5) - SignedDuration::from_hours(1)));
+    let listed = recording_with_recent_hold_change(now, days(2));
+    let hold = scope(now, days(5), Some(days(5) - SignedDuration::from_hours(1)));
     for is_told in [true, false] {
-        let (stub, memory) = (bucket(&listed).await, Memory::default());
-        let told = is_told.then(|| told(&memory, &listed));
-        let placed = placed(&stub, std::slice::from_ref(&hold), None, told, &[], &memory, now).await;
+        let (stub, memory) = (start_bucket(&listed).await, ProtectionCache::default());
+        let told = is_told.then(|| manifest_listing(&memory, &listed));
+        let placed = run_place(&stub, std::slice::from_ref(&hold), None, told, &[], &memory, now).await;
         assert_eq!(placed.coverage[0].segments, u64::from(is_told));
     }
 }
 
 #[tokio::test]
-async fn what_a_manifest_lists_is_released_though_its_key_can_be_true_by_now() {
+async fn version_in_manifest_is_released_after_key_becomes_plausible() {
     let now = Timestamp::now();
-    let listed = moved(now, days(2));
-    let closing = resolved(now, days(5), days(5) - SignedDuration::from_hours(1));
+    let listed = recording_with_recent_hold_change(now, days(2));
+    let closing = resolved_entry(now, days(5), days(5) - SignedDuration::from_hours(1));
     for is_told in [true, false] {
-        let (stub, memory) = (bucket(&listed).await, Memory::default());
+        let (stub, memory) = (start_bucket(&listed).await, ProtectionCache::default());
         if is_told {
-            memory.note_told(&closing.uid, told(&memory, &listed));
+            memory.put_manifest(&closing.uid, manifest_listing(&memory, &listed));
         }
-        let expected = Released {
+        let expected = ReleaseReport {
             released: u64::from(is_told),
-            unsettled: is_told.then(|| "1".to_owned()).into_iter().collect(),
-            ..Released::default()
+            changed: is_told.then(|| "1".to_owned()).into_iter().collect(),
+            ..ReleaseReport::default()
         };
-        let done = released(&stub, &closing, Vec::new(), &memory, now).await;
+        let done = run_release(&stub, &closing, Vec::new(), &memory, now).await;
         assert_eq!(done, expected);
-        assert_eq!(writes(&stub.take()), if is_told { 2 } else { 0 });
+        assert_eq!(count_writes(&stub.take_requests()), if is_told { 2 } else { 0 });
     }
 }
 
 /// What one hold had by its key is not taken for what goes on now, only since its legal hold was changed.
 #[tokio::test]
-async fn a_version_that_one_hold_had_by_its_key_is_offered_to_no_other() {
+async fn version_in_manifest_is_not_held_by_modified_time() {
     let now = Timestamp::now();
-    let listed = moved(now, days(100));
-    let by_key = cover(now, days(101), Some(days(99)));
-    let ongoing = cover(now, SignedDuration::from_hours(1), None);
+    let listed = recording_with_recent_hold_change(now, days(100));
+    let by_key = scope(now, days(101), Some(days(99)));
+    let ongoing = scope(now, SignedDuration::from_hours(1), None);
     for (is_told, expected) in [(true, [1, 0]), (false, [1, 1])] {
-        let (stub, memory) = (bucket(&listed).await, Memory::default());
-        let told = is_told.then(|| told(&memory, &listed));
+        let (stub, memory) = (start_bucket(&listed).await, ProtectionCache::default());
+        let told = is_told.then(|| manifest_listing(&memory, &listed));
         let covers = [by_key.clone(), ongoing.clone()];
-        let placed = placed(&stub, &covers, Some(&[]), told, &[], &memory, now).await;
+        let placed = run_place(&stub, &covers, Some(&[]), told, &[], &memory, now).await;
         let segments: Vec<u64> = placed.coverage.iter().map(|coverage| coverage.segments).collect();
         assert_eq!(segments, expected, "{is_told}");
     }
@@ -243,50 +243,51 @@ async fn a_version_that_one_hold_had_by_its_key_is_offered_to_no_other() {
 
 /// It was not known whose it is, so it is kept for both: the release of one takes it from neither.
 #[tokio::test]
-async fn a_version_that_another_manifest_lists_survives_a_release() {
+async fn release_keeps_versions_in_other_manifests() {
     let now = Timestamp::now();
-    let listed = moved(now, days(100));
-    let closing = resolved(now, days(101), days(99));
+    let listed = recording_with_recent_hold_change(now, days(100));
+    let closing = resolved_entry(now, days(101), days(99));
     let spec = serde_json::from_value(serde_json::json!({
         "siteRef": {"name": "s"}, "cameras": ["hal"], "purpose": "Theft", "reference": "2", "window": {"from": now},
     }));
-    let open = Entry::of("2".into(), "n".into(), "other".into(), &spec.unwrap(), now);
+    let open = LedgerEntry::new("2".into(), "n".into(), "other".into(), &spec.unwrap(), now);
     // Where there is no room for that manifest, it may be in it: the hold that is released waits, and nothing is deleted.
     for (is_told, has_room) in [(true, true), (false, true), (true, false)] {
         let bytes = if has_room { u64::MAX } else { 100 };
-        let memory = Memory::of_process(UnderWay::default(), &Budget::of_process(bytes));
+        let memory =
+            ProtectionCache::with_budget(InDoubtRequests::default(), &MemoryBudget::of_process(bytes));
         if is_told {
-            memory.note_told(&open.uid, told(&memory, &listed));
+            memory.put_manifest(&open.uid, manifest_listing(&memory, &listed));
         }
         let (all, entry) = ([listed.clone()], serde_json::to_string(&open).unwrap());
         let stub = Stub::start(move |asked| {
-            let asks = |what| asked.parameter(what).is_some();
+            let asks = |what| asked.query_parameter(what).is_some();
             let in_ledger =
-                asked.parameter("prefix").is_some_and(|prefix| prefix.starts_with("ledger/holds/"));
+                asked.query_parameter("prefix").is_some_and(|prefix| prefix.starts_with("ledger/holds/"));
             match asked.method.as_str() {
                 "GET" if asks("versions") && in_ledger => {
                     let key = "ledger/holds/2.json".to_owned();
-                    versions(asked, &[Listed { key, ..all[0].clone() }])
+                    versions_answer(asked, &[ListedVersion { key, ..all[0].clone() }])
                 }
-                "GET" if asks("versions") => versions(asked, &all),
+                "GET" if asks("versions") => versions_answer(asked, &all),
                 "GET" if asked.path.ends_with("/ledger/holds/2.json") => (200, entry.clone()),
                 "GET" if asks("tagging") => (200, "<Tagging><TagSet></TagSet></Tagging>".to_owned()),
-                "GET" if asks("legal-hold") => error(404, "NoSuchObjectLockConfiguration"),
-                "GET" => error(404, "NoSuchKey"),
+                "GET" if asks("legal-hold") => error_answer(404, "NoSuchObjectLockConfiguration"),
+                "GET" => error_answer(404, "NoSuchKey"),
                 "DELETE" => (204, String::new()),
                 _ => (200, String::new()),
             }
         })
         .await;
-        let done = released(&stub, &closing, Vec::new(), &memory, now).await;
+        let done = run_release(&stub, &closing, Vec::new(), &memory, now).await;
         let expected = match (is_told, has_room) {
             (true, true) => (1, 0, true),
             (true, false) => (0, 0, false),
             (false, _) => (0, 1, false),
         };
-        assert_eq!((done.kept, done.deleted, done.is_proved()), expected, "{done:?}");
-        assert_eq!(done.untold.len(), usize::from(!has_room));
-        let why = done.untold_since.map(|why| why.to_string()).unwrap_or_default();
+        assert_eq!((done.still_held, done.deleted, done.is_verified()), expected, "{done:?}");
+        assert_eq!(done.waiting_for_manifest.len(), usize::from(!has_room));
+        let why = done.manifest_error.map(|why| why.to_string()).unwrap_or_default();
         let told = why.contains("hold \"other\"") && why.contains("TooManyVersions");
         assert_eq!(told, !has_room, "{why}");
     }
@@ -295,25 +296,25 @@ async fn a_version_that_another_manifest_lists_survives_a_release() {
 /// A store whose policies do not know the tag of a put lets whoever has a recorder's credentials put what seems to be held, and to
 /// have lost its legal hold.
 #[tokio::test]
-async fn what_comes_with_the_tag_of_what_is_held_was_not_held() {
+async fn new_version_with_held_tag_is_not_drift() {
     let now = Timestamp::now();
-    let listed = moved(now, SignedDuration::from_mins(2));
-    let hold = cover(now, SignedDuration::from_hours(1), None);
+    let listed = recording_with_recent_hold_change(now, SignedDuration::from_mins(2));
+    let hold = scope(now, SignedDuration::from_hours(1), None);
     let proved_at = [Some(now - SignedDuration::from_mins(1))];
     for is_told in [false, true] {
-        let memory = Memory::default();
+        let memory = ProtectionCache::default();
         let all = [listed.clone()];
         let is_written = Arc::new(AtomicBool::new(false));
         let stub = Stub::start(move |asked| {
-            let asks = |what| asked.parameter(what).is_some();
+            let asks = |what| asked.query_parameter(what).is_some();
             let tag = format!("<Tag><Key>{TAG_KEY}</Key><Value>held</Value></Tag>");
             match asked.method.as_str() {
-                "GET" if asks("versions") => versions(asked, &all),
+                "GET" if asks("versions") => versions_answer(asked, &all),
                 "GET" if asks("tagging") => (200, format!("<Tagging><TagSet>{tag}</TagSet></Tagging>")),
                 "GET" if asks("legal-hold") && is_written.load(Ordering::SeqCst) => {
                     (200, "<LegalHold><Status>ON</Status></LegalHold>".to_owned())
                 }
-                "GET" => error(404, "NoSuchObjectLockConfiguration"),
+                "GET" => error_answer(404, "NoSuchObjectLockConfiguration"),
                 _ => {
                     is_written.store(true, Ordering::SeqCst);
                     (200, String::new())
@@ -321,64 +322,66 @@ async fn what_comes_with_the_tag_of_what_is_held_was_not_held() {
             }
         })
         .await;
-        let told = is_told.then(|| told(&memory, &listed));
+        let told = is_told.then(|| manifest_listing(&memory, &listed));
         let covers = std::slice::from_ref(&hold);
-        let placed = placed(&stub, covers, None, told, &proved_at, &memory, now).await;
-        assert_eq!(placed.protected, 1);
+        let placed = run_place(&stub, covers, None, told, &proved_at, &memory, now).await;
+        assert_eq!(placed.legal_holds_set, 1);
         assert_eq!(placed.drifted.is_empty(), !is_told, "{:?}", placed.drifted);
     }
 }
 
 /// Whatever takes so long on one day, what later days have is not put off by it.
 #[tokio::test]
-async fn after_a_turn_that_was_over_later_days_come_first() {
+async fn pass_after_timeout_starts_with_later_days() {
     let now = Timestamp::now();
-    let all: Vec<Listed> = [5, 3, 1].map(|day| moved(now, days(day))).into();
-    let of_day = |listed: &Listed| Place::of(&listed.key.parse().unwrap()).day;
+    let all: Vec<ListedVersion> =
+        [5, 3, 1].map(|day| recording_with_recent_hold_change(now, days(day))).into();
+    let of_day = |listed: &ListedVersion| SourceDay::of(&listed.key.parse().unwrap()).day;
     let (listed, keys) = (all.clone(), all.iter().map(|listed| listed.key.clone()));
-    let stub = Stub::start(move |asked| match asked.parameter("versions") {
-        Some(_) => versions(asked, &listed),
-        None if asked.method == "GET" => error(404, "NoSuchObjectLockConfiguration"),
+    let stub = Stub::start(move |asked| match asked.query_parameter("versions") {
+        Some(_) => versions_answer(asked, &listed),
+        None if asked.method == "GET" => error_answer(404, "NoSuchObjectLockConfiguration"),
         None => (200, String::new()),
     })
     .await;
     let keys: Vec<String> = keys.collect();
-    let window = cover(now, days(6), None);
+    let window = scope(now, days(6), None);
     let covers = std::slice::from_ref(&window);
     for (reached, first) in [(None, 0), (Some(0), 1), (Some(1), 2), (Some(2), 0)] {
-        let memory = Memory::default();
+        let memory = ProtectionCache::default();
         if let Some(number) = reached {
-            let over = HoldError::TurnOver { day: of_day(&all[number]) };
-            memory.placing.note(&Err(over), now);
+            let over = HoldError::PassTimeout { day: of_day(&all[number]) };
+            memory.place_deadline.note_result(&Err(over), now);
         }
-        stub.take();
-        let placed = placed(&stub, covers, None, None, &[None], &memory, now).await;
+        stub.take_requests();
+        let placed = run_place(&stub, covers, None, None, &[None], &memory, now).await;
         assert_eq!(placed.coverage[0].segments, 3);
-        let asked = stub.take();
+        let asked = stub.take_requests();
         let written = asked.iter().find(|asked| asked.method == "PUT").unwrap();
         assert!(written.path.contains(&keys[first]), "{reached:?}: {}", written.path);
-        assert_eq!(memory.placing.reached(), None, "it came to its end");
+        assert_eq!(memory.place_deadline.reached_day(), None, "it came to its end");
     }
 }
 
 /// Whoever has a recorder's credentials puts something into each day, and makes no verification rarer by it.
 #[tokio::test]
-async fn days_that_no_window_has_do_not_count_for_how_often_is_verified() {
+async fn days_outside_windows_do_not_count_as_listed() {
     let now = Timestamp::now();
-    let window = cover(now, days(3), Some(days(2)));
-    let all: Vec<Listed> = (0..40).map(|day| moved(now, days(day))).collect();
-    let stub = Stub::start(move |asked| match asked.parameter("versions") {
-        Some(_) => versions(asked, &all),
+    let window = scope(now, days(3), Some(days(2)));
+    let all: Vec<ListedVersion> =
+        (0..40).map(|day| recording_with_recent_hold_change(now, days(day))).collect();
+    let stub = Stub::start(move |asked| match asked.query_parameter("versions") {
+        Some(_) => versions_answer(asked, &all),
         None => (200, "<LegalHold><Status>ON</Status></LegalHold>".to_owned()),
     })
     .await;
-    let (window, memory) = (std::slice::from_ref(&window), Memory::default());
-    let placed = placed(&stub, window, Some(&[]), None, &[], &memory, now).await;
-    let is_of_day = |asked: &&Asked| {
-        let prefix = asked.parameter("prefix").unwrap_or_default();
+    let (window, memory) = (std::slice::from_ref(&window), ProtectionCache::default());
+    let placed = run_place(&stub, window, Some(&[]), None, &[], &memory, now).await;
+    let is_of_day = |asked: &&ReceivedRequest| {
+        let prefix = asked.query_parameter("prefix").unwrap_or_default();
         prefix.matches('/').count() == 5
     };
-    let listed = stub.take().iter().filter(is_of_day).count();
+    let listed = stub.take_requests().iter().filter(is_of_day).count();
     assert!(listed >= 40, "{listed}");
     // The window's own, one before since a recording may begin in it, and one after since clocks differ.
     assert!((2..=4).contains(&placed.listed_days), "{}", placed.listed_days);
@@ -386,26 +389,27 @@ async fn days_that_no_window_has_do_not_count_for_how_often_is_verified() {
 
 /// A key that cannot be true may be on a day that had not its turn when the hold was proved: nobody has tampered with it.
 #[tokio::test]
-async fn a_key_that_cannot_be_true_and_is_found_late_was_changed_by_nobody() {
+async fn implausible_key_found_late_is_not_drift() {
     let now = Timestamp::now();
     let minutes = SignedDuration::from_mins;
-    let ongoing = cover(now, SignedDuration::from_hours(1), None);
+    let ongoing = scope(now, SignedDuration::from_hours(1), None);
     for (recorded, is_drift) in [(days(100), false), (-days(100), false), (minutes(30), true)] {
-        let listed = Listed { modified: now - minutes(20), ..moved(now, recorded) };
+        let listed =
+            ListedVersion { modified: now - minutes(20), ..recording_with_recent_hold_change(now, recorded) };
         let (all, is_held) = ([listed], Arc::new(Mutex::new(false)));
         let stub = Stub::start(move |asked| {
-            let asks = |what| asked.parameter(what).is_some();
+            let asks = |what| asked.query_parameter(what).is_some();
             let mut is_held = is_held.lock().unwrap();
             let tag = if *is_held { "held" } else { "video" };
             let tag = format!("<Tag><Key>{TAG_KEY}</Key><Value>{tag}</Value></Tag>");
             let hold = if *is_held { "ON" } else { "OFF" };
             match asked.method.as_str() {
-                "GET" if asks("versions") => versions(asked, &all),
+                "GET" if asks("versions") => versions_answer(asked, &all),
                 "GET" if asks("tagging") => (200, format!("<Tagging><TagSet>{tag}</TagSet></Tagging>")),
                 "GET" if asks("legal-hold") => {
                     (200, format!("<LegalHold><Status>{hold}</Status></LegalHold>"))
                 }
-                "GET" => error(404, "NoSuchKey"),
+                "GET" => error_answer(404, "NoSuchKey"),
                 _ => {
                     *is_held = true;
                     (200, String::new())
@@ -413,10 +417,10 @@ async fn a_key_that_cannot_be_true_and_is_found_late_was_changed_by_nobody() {
             }
         })
         .await;
-        let (open, memory) = (std::slice::from_ref(&ongoing), Memory::default());
+        let (open, memory) = (std::slice::from_ref(&ongoing), ProtectionCache::default());
         let proved_at = [Some(now - minutes(1))];
-        let placed = placed(&stub, open, Some(&[]), None, &proved_at, &memory, now).await;
-        assert_eq!((placed.protected, placed.coverage[0].segments), (1, 1), "{recorded:?}");
+        let placed = run_place(&stub, open, Some(&[]), None, &proved_at, &memory, now).await;
+        assert_eq!((placed.legal_holds_set, placed.coverage[0].segments), (1, 1), "{recorded:?}");
         assert_eq!(!placed.drifted.is_empty(), is_drift, "{recorded:?}: {:?}", placed.drifted);
     }
 }

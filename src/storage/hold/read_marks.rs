@@ -2,12 +2,12 @@
 
 use std::collections::HashMap;
 
-use super::room::{Fingerprint, READ, Room};
+use super::room::{Fingerprint, Reservation, VERIFIED_ENTRY_BYTES};
 use crate::storage::tag::RetentionTag;
 
 /// Marks that were found, or read back, as they must be.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Read {
+pub(super) struct VerifiedProtection {
     pub(super) tag: RetentionTag,
     /// In microseconds: a number takes half the room of a timestamp.
     pub(super) modified: i64,
@@ -17,54 +17,54 @@ pub(super) struct Read {
 
 /// Those of one Site.
 #[derive(Debug, Default)]
-pub(super) struct ReadMarks {
-    all: HashMap<Fingerprint, Read>,
-    room: Room,
+pub(super) struct VerifiedProtections {
+    entries: HashMap<Fingerprint, VerifiedProtection>,
+    reservation: Reservation,
 }
 
-impl ReadMarks {
-    pub(super) fn within(room: Room) -> Self {
-        Self { all: HashMap::new(), room }
+impl VerifiedProtections {
+    pub(super) fn with_reservation(room: Reservation) -> Self {
+        Self { entries: HashMap::new(), reservation: room }
     }
 
-    pub(super) fn note(&mut self, version: Fingerprint, read: Read) {
+    pub(super) fn insert(&mut self, version: Fingerprint, read: VerifiedProtection) {
         // Without them there is no claim less, so no other part of the Site's waits for this.
-        if self.all.contains_key(&version) || self.room.take(READ, 0) {
-            self.all.insert(version, read);
+        if self.entries.contains_key(&version) || self.reservation.try_reserve(VERIFIED_ENTRY_BYTES, 0) {
+            self.entries.insert(version, read);
         }
     }
 
     /// None yet, in the same room.
-    pub(super) fn beside(&self) -> Self {
-        Self::within(self.room.clone())
+    pub(super) fn empty_sibling(&self) -> Self {
+        Self::with_reservation(self.reservation.clone())
     }
 
-    pub(super) fn get(&self, version: Fingerprint) -> Option<Read> {
-        self.all.get(&version).copied()
+    pub(super) fn get(&self, version: Fingerprint) -> Option<VerifiedProtection> {
+        self.entries.get(&version).copied()
     }
 
-    pub(super) fn unlearn(&mut self, version: Fingerprint) {
-        if self.all.remove(&version).is_some() {
-            self.room.give(READ);
+    pub(super) fn invalidate(&mut self, version: Fingerprint) {
+        if self.entries.remove(&version).is_some() {
+            self.reservation.release(VERIFIED_ENTRY_BYTES);
         }
     }
 
     /// Keeps those that were read at `since` or later.
-    pub(super) fn forget(&mut self, since: i64) {
+    pub(super) fn evict_before(&mut self, since: i64) {
         let before = self.bytes();
-        self.all.retain(|_, read| read.at >= since);
-        self.all.shrink_to_fit();
-        self.room.give(before - self.bytes());
+        self.entries.retain(|_, read| read.at >= since);
+        self.entries.shrink_to_fit();
+        self.reservation.release(before - self.bytes());
     }
 
     fn bytes(&self) -> i64 {
-        READ * i64::try_from(self.all.len()).unwrap_or(i64::MAX / READ)
+        VERIFIED_ENTRY_BYTES * i64::try_from(self.entries.len()).unwrap_or(i64::MAX / VERIFIED_ENTRY_BYTES)
     }
 }
 
-impl Drop for ReadMarks {
+impl Drop for VerifiedProtections {
     fn drop(&mut self) {
-        self.room.give(self.bytes());
+        self.reservation.release(self.bytes());
     }
 }
 
@@ -74,14 +74,14 @@ mod tests {
 
     /// As large as is said, where there is a little more than a table had room for.
     #[test]
-    fn marks_take_no_more_than_is_counted() {
-        let slot = 1 + i64::try_from(size_of::<(Fingerprint, Read)>()).unwrap();
+    fn verified_protection_fits_its_entry_size() {
+        let slot = 1 + i64::try_from(size_of::<(Fingerprint, VerifiedProtection)>()).unwrap();
         let mut all = HashMap::new();
         for number in 0..30_000 {
-            let read = Read { tag: RetentionTag::Held, modified: number, at: number };
+            let read = VerifiedProtection { tag: RetentionTag::Held, modified: number, at: number };
             all.insert(number, read);
             let bytes = i64::try_from(all.capacity()).unwrap() * 8 / 7 * slot;
-            assert!(bytes <= READ * (number + 1) + 4 * slot, "{number}: {bytes}");
+            assert!(bytes <= VERIFIED_ENTRY_BYTES * (number + 1) + 4 * slot, "{number}: {bytes}");
         }
     }
 }

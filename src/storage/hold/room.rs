@@ -10,13 +10,13 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use super::HoldError;
 
 /// Bytes of a version in a set that has just grown.
-pub(super) const IN_SET: i64 = 24;
+pub(super) const SET_ENTRY_BYTES: i64 = 24;
 /// The same where its place is kept beside it.
-pub(super) const IN_PLACE: i64 = 40;
+pub(super) const MANIFEST_ENTRY_BYTES: i64 = 40;
 /// Of what a pass finds: with the manifest that will be written of it.
-pub(super) const FOUND: i64 = IN_SET + IN_PLACE;
+pub(super) const COVERAGE_ENTRY_BYTES: i64 = SET_ENTRY_BYTES + MANIFEST_ENTRY_BYTES;
 /// Bytes of what was read of a version.
-pub(super) const READ: i64 = 80;
+pub(super) const VERIFIED_ENTRY_BYTES: i64 = 80;
 
 /// A version by a hash that nobody outside this process can foresee.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -24,59 +24,62 @@ pub struct Fingerprint(pub(super) u64);
 
 /// What all Sites of a process share, in bytes. Copies are one and the same.
 #[derive(Clone, Debug)]
-pub struct Budget {
-    told: Arc<AtomicI64>,
-    read: Arc<AtomicI64>,
+pub struct MemoryBudget {
+    manifests: Arc<AtomicI64>,
+    verified: Arc<AtomicI64>,
 }
 
-impl Budget {
+impl MemoryBudget {
     /// Of a process that may have `limit` bytes in all: half of them. A third of that is for marks that were read, without which
     /// there is no claim less, only requests more.
     pub fn of_process(limit: u64) -> Self {
         let half = i64::try_from(limit / 2).unwrap_or(i64::MAX);
-        Self { told: Arc::new(AtomicI64::new(half - half / 3)), read: Arc::new(AtomicI64::new(half / 3)) }
+        Self {
+            manifests: Arc::new(AtomicI64::new(half - half / 3)),
+            verified: Arc::new(AtomicI64::new(half / 3)),
+        }
     }
 
     /// A Site's part for what is listed.
-    pub(super) fn told(&self) -> Room {
-        Room::of(&self.told)
+    pub(super) fn manifest_reservation(&self) -> Reservation {
+        Reservation::from_pool(&self.manifests)
     }
 
     /// A Site's part for marks that were read.
-    pub(super) fn read(&self) -> Room {
-        Room::of(&self.read)
+    pub(super) fn verified_reservation(&self) -> Reservation {
+        Reservation::from_pool(&self.verified)
     }
 }
 
 /// A Site's part; by default without end.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Room {
-    left: Option<Arc<AtomicI64>>,
+pub(super) struct Reservation {
+    available: Option<Arc<AtomicI64>>,
     used: Arc<AtomicI64>,
 }
 
-impl Room {
-    fn of(left: &Arc<AtomicI64>) -> Self {
-        Self { left: Some(left.clone()), used: Arc::default() }
+impl Reservation {
+    fn from_pool(left: &Arc<AtomicI64>) -> Self {
+        Self { available: Some(left.clone()), used: Arc::default() }
     }
 
     /// Takes so many bytes, if others have as many left as this Site then has; or, for a part of the Site's that has `before`
     /// already, if its other parts do.
-    pub(super) fn take(&self, bytes: i64, before: i64) -> bool {
-        let Some(left) = &self.left else {
+    pub(super) fn try_reserve(&self, bytes: i64, before: i64) -> bool {
+        let Some(left) = &self.available else {
             return true;
         };
         let used = self.used.load(Ordering::Relaxed) + bytes;
         let is_there = before + bytes <= left.load(Ordering::Relaxed) - bytes - used;
         if is_there {
-            self.give(-bytes);
+            self.release(-bytes);
         }
         is_there
     }
 
     /// Gives them back; fewer than none: takes them, whether they are there or not.
-    pub(super) fn give(&self, bytes: i64) {
-        if let Some(left) = &self.left {
+    pub(super) fn release(&self, bytes: i64) {
+        if let Some(left) = &self.available {
             self.used.fetch_sub(bytes, Ordering::Relaxed);
             left.fetch_add(bytes, Ordering::Relaxed);
         }
@@ -86,175 +89,183 @@ impl Room {
 /// Versions, if there is room for all of them. Where there is not, none is kept: nothing can be claimed by a part, and others need
 /// the room.
 #[derive(Debug, Default)]
-pub struct Versions {
-    all: HashSet<Fingerprint>,
+pub struct VersionSet {
+    versions: HashSet<Fingerprint>,
     /// How many there were, where there was no room for all. One that came again was counted again.
-    left_out: u64,
-    room: Room,
-    each: i64,
+    over_budget_count: u64,
+    reservation: Reservation,
+    entry_bytes: i64,
 }
 
-impl Versions {
+impl VersionSet {
     /// None yet, that will take so many bytes each of `room`.
-    pub(super) fn within(room: &Room, each: i64) -> Self {
-        Self { all: HashSet::new(), left_out: 0, room: room.clone(), each }
+    pub(super) fn with_reservation(room: &Reservation, each: i64) -> Self {
+        Self { versions: HashSet::new(), over_budget_count: 0, reservation: room.clone(), entry_bytes: each }
     }
 
     /// Adds a version, if there is room; whether it is new here.
     pub fn insert(&mut self, version: Fingerprint) -> bool {
-        if self.all.contains(&version) {
+        if self.versions.contains(&version) {
             return false;
         }
-        if self.is_short() || !self.room.take(self.each, self.bytes()) {
-            self.room.give(self.bytes());
-            self.left_out += 1 + self.count();
-            self.all = HashSet::new();
+        if self.is_over_budget() || !self.reservation.try_reserve(self.entry_bytes, self.bytes()) {
+            self.reservation.release(self.bytes());
+            self.over_budget_count += 1 + self.count();
+            self.versions = HashSet::new();
             return false;
         }
-        self.all.insert(version)
+        self.versions.insert(version)
     }
 
     /// Adds a version whether there is room or not: what takes its place was counted.
-    pub(super) fn push(&mut self, version: Fingerprint) {
-        if !self.is_short() && self.all.insert(version) {
-            self.room.give(-self.each);
+    pub(super) fn force_insert(&mut self, version: Fingerprint) {
+        if !self.is_over_budget() && self.versions.insert(version) {
+            self.reservation.release(-self.entry_bytes);
         }
     }
 
     /// Whether it has a version.
-    pub fn has(&self, version: Fingerprint) -> bool {
-        self.all.contains(&version)
+    pub fn contains(&self, version: Fingerprint) -> bool {
+        self.versions.contains(&version)
     }
 
     /// Whether it has a version, or may have had no room for it.
-    pub fn may_have(&self, version: Fingerprint) -> bool {
-        self.is_short() || self.has(version)
+    pub fn may_contain(&self, version: Fingerprint) -> bool {
+        self.is_over_budget() || self.contains(version)
     }
 
     /// How many it has.
     pub fn count(&self) -> u64 {
-        self.all.len() as u64
+        self.versions.len() as u64
     }
 
     /// Whether there was no room for all.
-    pub const fn is_short(&self) -> bool {
-        self.left_out > 0
+    pub const fn is_over_budget(&self) -> bool {
+        self.over_budget_count > 0
     }
 
     /// Why nothing is claimed by these, where there was no room for some.
-    pub fn shortage(&self) -> Option<HoldError> {
-        self.is_short().then_some(HoldError::NoRoom { count: self.left_out })
+    pub fn budget_error(&self) -> Option<HoldError> {
+        self.is_over_budget().then_some(HoldError::TooManyVersions { count: self.over_budget_count })
     }
 
     /// Drops those for which `stays` does not hold.
     pub(super) fn retain(&mut self, stays: impl Fn(Fingerprint) -> bool) {
         let before = self.bytes();
-        self.all.retain(|version| stays(*version));
-        self.all.shrink_to_fit();
-        self.room.give(before - self.bytes());
+        self.versions.retain(|version| stays(*version));
+        self.versions.shrink_to_fit();
+        self.reservation.release(before - self.bytes());
     }
 
     /// Those that it has.
     pub fn iter(&self) -> impl Iterator<Item = Fingerprint> {
-        self.all.iter().copied()
+        self.versions.iter().copied()
     }
 
     fn bytes(&self) -> i64 {
-        self.each * i64::try_from(self.all.len()).unwrap_or(i64::MAX / self.each.max(1))
+        self.entry_bytes * i64::try_from(self.versions.len()).unwrap_or(i64::MAX / self.entry_bytes.max(1))
     }
 }
 
-impl Clone for Versions {
+impl Clone for VersionSet {
     /// Whatever room is left.
     fn clone(&self) -> Self {
-        self.room.give(-self.bytes());
-        Self { all: self.all.clone(), room: self.room.clone(), left_out: self.left_out, each: self.each }
+        self.reservation.release(-self.bytes());
+        Self {
+            versions: self.versions.clone(),
+            reservation: self.reservation.clone(),
+            over_budget_count: self.over_budget_count,
+            entry_bytes: self.entry_bytes,
+        }
     }
 }
 
-impl Drop for Versions {
+impl Drop for VersionSet {
     fn drop(&mut self) {
-        self.room.give(self.bytes());
+        self.reservation.release(self.bytes());
     }
 }
 
 /// Those that were left out are others in each.
-impl PartialEq for Versions {
+impl PartialEq for VersionSet {
     fn eq(&self, other: &Self) -> bool {
-        self.all == other.all && self.left_out == other.left_out
+        self.versions == other.versions && self.over_budget_count == other.over_budget_count
     }
 }
 
-impl Eq for Versions {}
+impl Eq for VersionSet {}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn filled(room: &Room, numbers: std::ops::Range<u64>) -> Versions {
-        let mut all = Versions::within(room, IN_SET);
+    fn filled(room: &Reservation, numbers: std::ops::Range<u64>) -> VersionSet {
+        let mut all = VersionSet::with_reservation(room, SET_ENTRY_BYTES);
         numbers.for_each(|number| _ = all.insert(Fingerprint(number)));
         all
     }
 
     /// A thousand versions fit in what a process has: a third in one set, so that the Site's others have as much.
     #[test]
-    fn what_is_flooded_leaves_room_for_the_others() {
-        let budget = Budget::of_process(3 * 1000 * IN_SET.unsigned_abs());
-        let (flooded, other) = (budget.told(), budget.told());
+    fn flooded_hold_leaves_memory_for_others() {
+        let budget = MemoryBudget::of_process(3 * 1000 * SET_ENTRY_BYTES.unsigned_abs());
+        let (flooded, other) = (budget.manifest_reservation(), budget.manifest_reservation());
         let many = filled(&flooded, 0..333);
-        assert_eq!((many.count(), many.left_out), (333, 0));
-        assert!(!filled(&flooded, 0..100).is_short(), "another hold of the Site");
-        assert!(filled(&flooded, 0..112).is_short());
-        assert!(!filled(&other, 0..180).is_short(), "another Site");
+        assert_eq!((many.count(), many.over_budget_count), (333, 0));
+        assert!(!filled(&flooded, 0..100).is_over_budget(), "another hold of the Site");
+        assert!(filled(&flooded, 0..112).is_over_budget());
+        assert!(!filled(&other, 0..180).is_over_budget(), "another Site");
         drop(many);
-        assert!(!filled(&other, 0..220).is_short());
+        assert!(!filled(&other, 0..220).is_over_budget());
     }
 
     /// By a part nothing can be claimed, and it would take the room of others.
     #[test]
-    fn nothing_is_kept_of_what_there_is_no_room_for() {
-        let budget = Budget::of_process(3 * 1000 * IN_SET.unsigned_abs());
-        let (flooded, other) = (budget.told(), budget.told());
+    fn set_over_budget_is_emptied() {
+        let budget = MemoryBudget::of_process(3 * 1000 * SET_ENTRY_BYTES.unsigned_abs());
+        let (flooded, other) = (budget.manifest_reservation(), budget.manifest_reservation());
         let all = filled(&flooded, 0..100_000);
-        assert_eq!((all.count(), all.left_out), (0, 100_000));
-        assert!(!all.has(Fingerprint(3)) && all.may_have(Fingerprint(3)));
-        assert_eq!(all.shortage(), Some(HoldError::NoRoom { count: 100_000 }));
+        assert_eq!((all.count(), all.over_budget_count), (0, 100_000));
+        assert!(!all.contains(Fingerprint(3)) && all.may_contain(Fingerprint(3)));
+        assert_eq!(all.budget_error(), Some(HoldError::TooManyVersions { count: 100_000 }));
         for room in [&flooded, &other] {
             assert_eq!(filled(room, 0..333).count(), 333);
         }
-        let none = Versions::default();
-        assert!(!none.may_have(Fingerprint(3)) && none.shortage().is_none());
+        let none = VersionSet::default();
+        assert!(!none.may_contain(Fingerprint(3)) && none.budget_error().is_none());
     }
 
     #[test]
-    fn what_is_dropped_makes_room() {
-        let budget = Budget::of_process(3 * 1000 * IN_SET.unsigned_abs());
-        let room = budget.told();
+    fn dropped_set_frees_memory() {
+        let budget = MemoryBudget::of_process(3 * 1000 * SET_ENTRY_BYTES.unsigned_abs());
+        let room = budget.manifest_reservation();
         for _ in 0..10 {
             let mut all = filled(&room, 0..300);
             let copy = all.clone();
             assert_eq!((copy.count(), &copy), (300, &all));
             all.retain(|version| version.0 < 100);
-            all.push(Fingerprint(7));
-            all.push(Fingerprint(1000));
+            all.force_insert(Fingerprint(7));
+            all.force_insert(Fingerprint(1000));
             assert_eq!(all.count(), 101);
             assert!(!all.insert(Fingerprint(7)), "it has that");
         }
-        assert!(!filled(&room, 0..333).is_short() && filled(&room, 0..334).is_short());
-        assert_eq!(budget.told().left.unwrap().load(Ordering::Relaxed), 1000 * IN_SET);
+        assert!(!filled(&room, 0..333).is_over_budget() && filled(&room, 0..334).is_over_budget());
+        assert_eq!(
+            budget.manifest_reservation().available.unwrap().load(Ordering::Relaxed),
+            1000 * SET_ENTRY_BYTES
+        );
     }
 
     /// As large as is said: of a set that has just grown.
     #[test]
-    fn a_version_takes_no_more_than_is_counted() {
+    fn version_fits_its_set_entry_size() {
         let mut all = HashSet::new();
         let slot = 1 + i64::try_from(size_of::<Fingerprint>()).unwrap();
         for number in 0..100_000_u64 {
             all.insert(Fingerprint(number));
             // The standard library's table is at most seven eighths full.
             let bytes = i64::try_from(all.capacity()).unwrap() * 8 / 7 * slot;
-            let counted = IN_SET * i64::try_from(all.len()).unwrap();
+            let counted = SET_ENTRY_BYTES * i64::try_from(all.len()).unwrap();
             assert!(bytes <= counted + 64, "{number}: {bytes} > {counted}");
         }
     }

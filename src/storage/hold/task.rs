@@ -5,15 +5,15 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::memory::{Memory, Told};
+use super::memory::{ManifestVersions, ProtectionCache};
 use crate::api::Ceilings;
-use crate::protocol::cover::Cover;
+use crate::protocol::cover::HoldScope;
 
 /// What is placed.
 #[derive(Clone, Debug)]
-pub struct Task<'a> {
+pub struct PlaceInput<'a> {
     /// What open holds cover.
-    pub covers: &'a [Cover],
+    pub scopes: &'a [HoldScope],
     /// The cameras that there are, and when each was declared: what a hold over all of them should have.
     pub cameras: &'a BTreeMap<String, Timestamp>,
     /// The ceilings (article 6).
@@ -23,17 +23,17 @@ pub struct Task<'a> {
     /// Only recordings that begin from then on; `None`: all, from the first day of each window.
     pub since: Option<Timestamp>,
     /// Keys that cannot be true were found: look at all that the sources have.
-    pub everywhere: bool,
+    pub is_every_day: bool,
     /// When all that was there then of each of `covers`, in turn, was proved to be as it must be; `None`: never.
-    pub proved_at: &'a [Option<Timestamp>],
+    pub verified_at: &'a [Option<Timestamp>],
     /// What the manifest of each of `covers` lists, in turn: a version that was held once stays so, even if its key is taken
     /// for something else since. Some stores move the time of a version when its legal hold changes.
-    pub told: &'a [Arc<Told>],
+    pub manifests: &'a [Arc<ManifestVersions>],
     /// What resolved holds cover that are being released. A version that is theirs by its key is not offered to another hold
     /// because its key cannot be true.
-    pub closing: &'a [Cover],
+    pub closing_scopes: &'a [HoldScope],
     /// What is known of held versions.
-    pub memory: &'a Memory,
+    pub cache: &'a ProtectionCache,
     /// Marks that were read from then on are not read again; `None`: all are.
     pub trusted_since: Option<Timestamp>,
     /// Nothing hides behind a delete marker first: markers count as any other change.

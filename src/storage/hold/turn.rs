@@ -10,72 +10,72 @@ use tokio::time::Instant;
 use super::HoldError;
 
 /// A sweep is due hourly, and looks two hours ahead.
-const SHORTEST: Duration = Duration::from_mins(20);
+const MIN_PASS_DURATION: Duration = Duration::from_mins(20);
 
 /// The turn of passes of one kind. Each begins anew at the first place. What an earlier one read since the first that did not come
 /// to its end is not read again; and where there is no room to remember that, each is twice as long as the one before, so that one
 /// comes to its end, however much there is.
 #[derive(Debug, Default)]
-pub struct Turn(Mutex<State>);
+pub struct PassDeadline(Mutex<DeadlineState>);
 
 #[derive(Debug)]
-struct State {
-    lasts: Duration,
+struct DeadlineState {
+    duration: Duration,
     /// When the first pass over everything began of those that did not come to their end.
-    began: Option<Timestamp>,
+    started_at: Option<Timestamp>,
     /// The day to which the last of them came.
-    reached: Option<Date>,
+    reached_day: Option<Date>,
 }
 
-impl Default for State {
+impl Default for DeadlineState {
     fn default() -> Self {
-        Self { lasts: SHORTEST, began: None, reached: None }
+        Self { duration: MIN_PASS_DURATION, started_at: None, reached_day: None }
     }
 }
 
-impl Turn {
+impl PassDeadline {
     /// When one that begins now is over.
-    pub(super) fn ends(&self) -> Instant {
+    pub(super) fn instant(&self) -> Instant {
         let now = Instant::now();
-        now.checked_add(self.state().lasts).unwrap_or(now + SHORTEST)
+        now.checked_add(self.state().duration).unwrap_or(now + MIN_PASS_DURATION)
     }
 
     /// When the first pass began of those over everything that did not come to their end; `None`: the last one did.
-    pub fn began(&self) -> Option<Timestamp> {
-        self.state().began
+    pub fn started_at(&self) -> Option<Timestamp> {
+        self.state().started_at
     }
 
     /// The day to which the last pass came; `None`: to the end. What is later has its turn first: it may be of other holds.
-    pub(super) fn reached(&self) -> Option<Date> {
-        self.state().reached
+    pub(super) fn reached_day(&self) -> Option<Date> {
+        self.state().reached_day
     }
 
     /// The turn of a pass over less than everything was too short.
-    pub(super) fn lengthen(&self) {
+    pub(super) fn extend(&self) {
         let mut state = self.state();
-        state.lasts = state.lasts.saturating_mul(2);
+        state.duration = state.duration.saturating_mul(2);
     }
 
     /// Nothing is left to go on with.
     pub fn reset(&self) {
-        *self.state() = State::default();
+        *self.state() = DeadlineState::default();
     }
 
     /// What came of a pass over everything that began at `now`.
-    pub(super) fn note(&self, ended: &Result<(), HoldError>, now: Timestamp) {
+    pub(super) fn note_result(&self, ended: &Result<(), HoldError>, now: Timestamp) {
         let mut state = self.state();
         match ended {
-            Err(HoldError::TurnOver { day }) => {
-                state.lasts = state.lasts.saturating_mul(2);
-                state.began.get_or_insert(now);
-                state.reached = Some(*day);
+            Err(HoldError::PassTimeout { day }) => {
+                state.duration = state.duration.saturating_mul(2);
+                state.started_at.get_or_insert(now);
+                state.reached_day = Some(*day);
             }
-            Ok(()) => *state = State::default(),
+            Ok(()) => *state = DeadlineState::default(),
             Err(_) => (),
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, DeadlineState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -86,13 +86,13 @@ mod tests {
     use crate::storage::error::StoreError;
 
     #[tokio::test(start_paused = true)]
-    async fn a_turn_is_twice_as_long_until_a_pass_comes_to_its_end() {
-        let turn = Turn::default();
-        let lasts = || turn.ends() - Instant::now();
+    async fn deadline_doubles_until_pass_completes() {
+        let turn = PassDeadline::default();
+        let lasts = || turn.instant() - Instant::now();
         let at = |second| Timestamp::from_second(second).unwrap();
         let failed = StoreError { operation: "ListObjectVersions", code: "Timeout".into(), status: None };
         let day = jiff::civil::date(2026, 3, 7);
-        let over = || Err(HoldError::TurnOver { day });
+        let over = || Err(HoldError::PassTimeout { day });
         for (second, ended, minutes, began) in [
             (1, Ok(()), 20, None),
             (2, over(), 40, Some(2)),
@@ -100,12 +100,12 @@ mod tests {
             (4, over(), 80, Some(2)),
             (5, Ok(()), 20, None),
         ] {
-            turn.note(&ended, at(second));
+            turn.note_result(&ended, at(second));
             assert_eq!(lasts(), Duration::from_mins(minutes), "{ended:?}");
-            assert_eq!(turn.began(), began.map(at), "{ended:?}");
-            assert_eq!(turn.reached(), began.map(|_| day), "{ended:?}");
+            assert_eq!(turn.started_at(), began.map(at), "{ended:?}");
+            assert_eq!(turn.reached_day(), began.map(|_| day), "{ended:?}");
         }
-        (0..200).for_each(|second| turn.note(&over(), at(second)));
-        assert!(lasts() >= SHORTEST);
+        (0..200).for_each(|second| turn.note_result(&over(), at(second)));
+        assert!(lasts() >= MIN_PASS_DURATION);
     }
 }

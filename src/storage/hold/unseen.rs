@@ -2,41 +2,41 @@
 
 use std::collections::BTreeSet;
 
-use super::{HoldError, Place, Refused};
-use crate::protocol::cover::Cover;
+use super::{HoldError, PassErrors, SourceDay};
+use crate::protocol::cover::HoldScope;
 
 /// See the module. Of all other holds the pass says as much as ever.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Unseen {
+pub struct Unchecked {
     /// Sources of calls that were not visited.
-    pub(crate) calls: bool,
+    pub(crate) has_unvisited_calls: bool,
     /// Days of sources in which the store hides a key that is there.
-    pub(super) hidden: BTreeSet<Place>,
+    pub(super) incomplete_listings: BTreeSet<SourceDay>,
 }
 
-impl Unseen {
+impl Unchecked {
     /// Whether everything was seen.
     pub fn is_empty(&self) -> bool {
-        !self.calls && self.hidden.is_empty()
+        !self.has_unvisited_calls && self.incomplete_listings.is_empty()
     }
 
     /// Why nothing may be claimed of a hold over `cover`.
-    pub fn of(&self, cover: &Cover) -> Option<Refused> {
-        let why = if self.hidden_of(cover).next().is_some() {
-            HoldError::HiddenKey
-        } else if self.calls && cover.calls {
-            HoldError::UnvisitedCalls
+    pub fn errors_for(&self, cover: &HoldScope) -> Option<PassErrors> {
+        let why = if self.incomplete_listings_of(cover).next().is_some() {
+            HoldError::UnlistedKey
+        } else if self.has_unvisited_calls && cover.calls {
+            HoldError::TooManySources
         } else {
             return None;
         };
-        Some(Refused { versions: 0, first: why })
+        Some(PassErrors { versions: 0, first_error: why })
     }
 
     /// Where the store hides a key that may be of `cover`: in one of its sources, also on another day, since a key that cannot be
     /// true may have been held.
-    pub(super) fn hidden_of(&self, cover: &Cover) -> impl Iterator<Item = &Place> {
-        let is_its = |place: &&Place| cover.is_about(place.class, &place.source);
-        self.hidden.iter().filter(is_its)
+    pub(super) fn incomplete_listings_of(&self, cover: &HoldScope) -> impl Iterator<Item = &SourceDay> {
+        let is_its = |place: &&SourceDay| cover.includes_source(place.class, &place.source);
+        self.incomplete_listings.iter().filter(is_its)
     }
 }
 
@@ -46,47 +46,51 @@ mod tests {
 
     use super::*;
     use crate::protocol::Window;
-    use crate::protocol::cover::Sources;
+    use crate::protocol::cover::CameraSelector;
     use crate::protocol::recording::Class;
 
     #[test]
-    fn nothing_is_claimed_of_what_was_not_seen_and_as_much_as_ever_of_the_rest() {
-        let cover = |cameras: &[&str], calls| Cover {
-            sources: match cameras {
-                [] => Sources::All,
-                _ => Sources::Named(cameras.iter().map(|name| (*name).to_owned()).collect()),
+    fn unchecked_parts_block_only_holds_over_them() {
+        let cover = |cameras: &[&str], calls| HoldScope {
+            cameras: match cameras {
+                [] => CameraSelector::All,
+                _ => CameraSelector::Named(cameras.iter().map(|name| (*name).to_owned()).collect()),
             },
             calls,
             window: Window::new(Timestamp::UNIX_EPOCH, None),
         };
-        let hidden = |class, source: &str| Place {
+        let hidden = |class, source: &str| SourceDay {
             day: "2026-03-01".parse().unwrap(),
             class,
             source: source.to_owned(),
         };
-        let told = |unseen: &Unseen, cover: &Cover| {
-            let refused = unseen.of(cover)?;
+        let told = |unseen: &Unchecked, cover: &HoldScope| {
+            let refused = unseen.errors_for(cover)?;
             assert_eq!(refused.versions, 0);
-            Some(refused.first.to_string())
+            Some(refused.first_error.to_string())
         };
-        let all = Unseen::default();
+        let all = Unchecked::default();
         assert!(all.is_empty() && told(&all, &cover(&[], true)).is_none());
 
-        let of_hal = Unseen { hidden: [hidden(Class::Video, "hal")].into(), ..Unseen::default() };
+        let of_hal =
+            Unchecked { incomplete_listings: [hidden(Class::Video, "hal")].into(), ..Unchecked::default() };
         assert!(!of_hal.is_empty());
         for (cover, is_hidden) in
             [(cover(&["hal"], false), true), (cover(&[], false), true), (cover(&["hal-2"], true), false)]
         {
-            assert_eq!(of_hal.hidden_of(&cover).count(), usize::from(is_hidden), "{cover:?}");
+            assert_eq!(of_hal.incomplete_listings_of(&cover).count(), usize::from(is_hidden), "{cover:?}");
             assert_eq!(told(&of_hal, &cover).is_some(), is_hidden, "{cover:?}");
         }
         let first = told(&of_hal, &cover(&["hal"], false)).unwrap();
         assert!(first.starts_with("ListingHidesKey: "), "{first}");
 
-        let of_calls = Unseen { calls: true, hidden: [hidden(Class::Calls, "balie")].into() };
+        let of_calls = Unchecked {
+            has_unvisited_calls: true,
+            incomplete_listings: [hidden(Class::Calls, "balie")].into(),
+        };
         assert_eq!(told(&of_calls, &cover(&["hal"], false)), None);
         assert!(told(&of_calls, &cover(&["hal"], true)).unwrap().contains("ListingHidesKey"));
-        let unvisited = Unseen { calls: true, ..Unseen::default() };
+        let unvisited = Unchecked { has_unvisited_calls: true, ..Unchecked::default() };
         assert_eq!(told(&unvisited, &cover(&["hal"], false)), None);
         assert!(told(&unvisited, &cover(&["hal"], true)).unwrap().starts_with("TooManySources: "));
     }

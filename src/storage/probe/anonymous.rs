@@ -1,58 +1,64 @@
 //! What somebody without credentials can do: on canaries of the operator, who can do all that to them.
 
-use super::attempts::{By, There, Tries};
+use super::attempts::{Actor, DeleteMethod, WrittenCanary};
 use super::canary::Canary;
 use super::checks::Check;
-use super::table::{Findings, Told, Verdict};
+use super::table::{ConformanceFindings, Verdict, VerdictResult};
 use crate::storage::error::StoreError;
 use crate::storage::tag::RetentionTag;
 
-pub(super) struct Stage<'a> {
-    pub(super) anonymous: Tries<'a>,
-    pub(super) operator: Tries<'a>,
+pub(super) struct AnonymousStage<'a> {
+    pub(super) anonymous: Actor<'a>,
+    pub(super) operator: Actor<'a>,
     /// Folder of the canaries.
     pub(super) folder: String,
 }
 
-impl Stage<'_> {
+impl AnonymousStage<'_> {
     fn canary(&self, name: &str) -> Canary {
         Canary::new(format!("{}{name}", self.folder), Some(RetentionTag::Video))
     }
 
     /// Without credentials, and then as the operator, on a canary of its own each.
-    async fn both<'s, F, E>(&'s self, name: &str, attempt: F) -> Told
+    async fn compare_with_operator<'s, F, E>(&'s self, name: &str, attempt: F) -> VerdictResult
     where
-        F: Fn(Tries<'s>, There) -> E,
+        F: Fn(Actor<'s>, WrittenCanary) -> E,
         E: Future<Output = Result<bool, StoreError>>,
     {
-        let it = self.operator.leaves(self.canary(&format!("{name}-theirs"))).await?;
+        let it = self.operator.create_canary(self.canary(&format!("{name}-theirs"))).await?;
         let had_effect = attempt(self.anonymous, it).await?;
-        let it = self.operator.leaves(self.canary(&format!("{name}-ours"))).await?;
-        Ok(Verdict::refused(had_effect, attempt(self.operator, it).await?))
+        let it = self.operator.create_canary(self.canary(&format!("{name}-ours"))).await?;
+        Ok(Verdict::from_attempt(had_effect, attempt(self.operator, it).await?))
     }
 
-    pub(super) async fn run(&self, findings: &mut Findings) {
-        let get = self.both("get", |by, it| async move { by.reads(&it.canary, None).await });
-        findings.enter(Check::AnonymousCannotGet, get).await;
-        let get = self
-            .both("get-version", |by, it| async move { by.reads(&it.canary, Some(&it.version.id)).await });
-        findings.enter(Check::AnonymousCannotGetVersion, get).await;
-        let list = self.both("list", |by, it| async move { by.lists(&it.canary.key).await });
-        findings.enter(Check::AnonymousCannotList, list).await;
+    pub(super) async fn run(&self, findings: &mut ConformanceFindings) {
+        let get =
+            self.compare_with_operator("get", |by, it| async move { by.can_read(&it.canary, None).await });
+        findings.record(Check::AnonymousCannotGet, get).await;
+        let get = self.compare_with_operator("get-version", |by, it| async move {
+            by.can_read(&it.canary, Some(&it.version.id)).await
+        });
+        findings.record(Check::AnonymousCannotGetVersion, get).await;
         let list =
-            self.both("list-versions", |by, it| async move { by.lists_versions(&it.canary.key).await });
-        findings.enter(Check::AnonymousCannotListVersions, list).await;
+            self.compare_with_operator("list", |by, it| async move { by.can_list(&it.canary.key).await });
+        findings.record(Check::AnonymousCannotList, list).await;
+        let list = self.compare_with_operator("list-versions", |by, it| async move {
+            by.can_list_versions(&it.canary.key).await
+        });
+        findings.record(Check::AnonymousCannotListVersions, list).await;
         findings
-            .enter(Check::AnonymousCannotPut, async {
-                let had_effect = self.anonymous.puts(&self.canary("put-theirs")).await?;
-                let control = self.operator.puts(&self.canary("put-ours")).await?;
-                Ok(Verdict::refused(had_effect, control))
+            .record(Check::AnonymousCannotPut, async {
+                let had_effect = self.anonymous.can_put(&self.canary("put-theirs")).await?;
+                let control = self.operator.can_put(&self.canary("put-ours")).await?;
+                Ok(Verdict::from_attempt(had_effect, control))
             })
             .await;
-        let delete = self.both("delete", |by, it| async move { by.deletes(&it.canary).await });
-        findings.enter(Check::AnonymousCannotDelete, delete).await;
-        let delete = self
-            .both("delete-version", |by, it| async move { by.deletes_version(&it.version, By::Id).await });
-        findings.enter(Check::AnonymousCannotDeleteVersion, delete).await;
+        let delete =
+            self.compare_with_operator("delete", |by, it| async move { by.can_delete(&it.canary).await });
+        findings.record(Check::AnonymousCannotDelete, delete).await;
+        let delete = self.compare_with_operator("delete-version", |by, it| async move {
+            by.can_delete_version(&it.version, DeleteMethod::Id).await
+        });
+        findings.record(Check::AnonymousCannotDeleteVersion, delete).await;
     }
 }

@@ -9,18 +9,18 @@ use aws_sdk_s3::types::{ObjectLockLegalHoldStatus, ObjectLockMode};
 use futures::StreamExt;
 use tracing::warn;
 
-use crate::storage::client::Store;
+use crate::storage::client::BucketClient;
 use crate::storage::error::StoreError;
-use crate::storage::foreign::look;
-use crate::storage::listing::Listed;
-use crate::storage::marks::write_hold;
-use crate::storage::objects::{self, Version};
+use crate::storage::foreign::scan;
+use crate::storage::listing::ListedVersion;
+use crate::storage::marks::write_legal_hold;
+use crate::storage::objects::{self, VersionRef};
 use crate::storage::tag::{RetentionTag, TAG_KEY};
 
 /// How long a canary's retention would last: long enough to be seen, short enough to be swept next time.
 const RETENTION: Duration = Duration::from_secs(90);
 /// How many canaries are removed at once.
-const AT_ONCE: usize = 8;
+const MAX_CONCURRENT_DELETES: usize = 8;
 /// The folders under `probe/` that canaries are in.
 const FOLDERS: [&str; 5] = ["proof", "recorder", "elsewhere", "operator", "tagged"];
 
@@ -35,22 +35,22 @@ pub(crate) struct Canary {
     pub(crate) key: String,
     pub(crate) bytes: Vec<u8>,
     tag: Option<RetentionTag>,
-    lock: Option<Lock>,
-    once: Once,
+    lock: Option<CanaryLock>,
+    condition: PutCondition,
 }
 
 /// Whether a canary is written with `If-None-Match: *`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Once {
+enum PutCondition {
     /// As a recorder does: with the condition, or without it where the store refuses it.
-    WhereKnown,
+    IfSupported,
     Always,
     Never,
 }
 
 /// What an object may be protected with from its first moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Lock {
+pub(crate) enum CanaryLock {
     LegalHold,
     Retention,
 }
@@ -63,88 +63,95 @@ pub(crate) fn retention_end() -> DateTime {
 impl Canary {
     /// One with bytes that nobody can foresee.
     pub(crate) fn new(key: String, tag: Option<RetentionTag>) -> Self {
-        Self { key, bytes: random_name().into_bytes(), tag, lock: None, once: Once::WhereKnown }
+        Self { key, bytes: random_name().into_bytes(), tag, lock: None, condition: PutCondition::IfSupported }
     }
 
     /// Protected from the first moment.
-    pub(crate) fn with(self, lock: Lock) -> Self {
+    pub(crate) fn with_lock(self, lock: CanaryLock) -> Self {
         Self { lock: Some(lock), ..self }
     }
 
     /// Written even where it is already.
     pub(crate) fn unconditional(self) -> Self {
-        Self { once: Once::Never, ..self }
+        Self { condition: PutCondition::Never, ..self }
     }
 
     /// Written with the condition, or not at all.
     pub(crate) fn conditional(self) -> Self {
-        Self { once: Once::Always, ..self }
+        Self { condition: PutCondition::Always, ..self }
     }
 
     /// The request that writes it as `writer`.
-    pub(crate) fn request(&self, writer: &Store) -> PutObjectFluentBuilder {
+    pub(crate) fn request(&self, writer: &BucketClient) -> PutObjectFluentBuilder {
         let request = writer.client.put_object().bucket(&writer.bucket).key(&self.key);
         let request = match self.lock {
             None => request,
-            Some(Lock::LegalHold) => request.object_lock_legal_hold_status(ObjectLockLegalHoldStatus::On),
-            Some(Lock::Retention) => request
+            Some(CanaryLock::LegalHold) => {
+                request.object_lock_legal_hold_status(ObjectLockLegalHoldStatus::On)
+            }
+            Some(CanaryLock::Retention) => request
                 .object_lock_mode(ObjectLockMode::Governance)
                 .object_lock_retain_until_date(retention_end()),
         };
         request
             .set_tagging(self.tag.map(|tag| format!("{TAG_KEY}={tag}")))
-            .set_if_none_match((self.once != Once::Never).then(|| "*".to_owned()))
+            .set_if_none_match((self.condition != PutCondition::Never).then(|| "*".to_owned()))
             .body(ByteStream::from(self.bytes.clone()))
     }
 
     /// Writes it as `writer`, whatever the answer is. An error: it cannot be told whether it was tried.
-    pub(crate) async fn write(&self, writer: &Store) -> Result<(), StoreError> {
+    pub(crate) async fn write(&self, writer: &BucketClient) -> Result<(), StoreError> {
         let send = async |request: PutObjectFluentBuilder| {
             let answer = request.send().await;
-            answer.map_err(|error| StoreError::of("PutObject", &error))
+            answer.map_err(|error| StoreError::from_sdk("PutObject", &error))
         };
         let mut answer = send(self.request(writer)).await;
-        if self.once == Once::WhereKnown && answer.as_ref().is_err_and(StoreError::refuses_form) {
+        if self.condition == PutCondition::IfSupported && answer.as_ref().is_err_and(StoreError::rejects_form)
+        {
             answer = send(self.clone().unconditional().request(writer)).await;
         }
-        tried(answer)
+        ignore_rejection(answer)
     }
 
     /// Writes it as `writer`, and says whether `reader` finds it.
-    pub(crate) async fn arrives(&self, writer: &Store, reader: &Store) -> Result<bool, StoreError> {
+    pub(crate) async fn write_and_find(
+        &self,
+        writer: &BucketClient,
+        reader: &BucketClient,
+    ) -> Result<bool, StoreError> {
         self.write(writer).await?;
         Ok(!self.versions(reader).await?.is_empty())
     }
 
     /// Its versions, newest first.
-    pub(crate) async fn versions(&self, reader: &Store) -> Result<Vec<Version>, StoreError> {
-        let mut versions = objects::versions(reader, &self.key).await?;
+    pub(crate) async fn versions(&self, reader: &BucketClient) -> Result<Vec<VersionRef>, StoreError> {
+        let mut versions = objects::list_versions(reader, &self.key).await?;
         versions.retain(|version| version.key == self.key);
         Ok(versions)
     }
 }
 
 /// Whether the store takes an object with a tag. One that refuses such a put and takes the same without a tag has none.
-pub(crate) async fn takes_tags(operator: &Store) -> Result<bool, StoreError> {
+pub(crate) async fn supports_tags(operator: &BucketClient) -> Result<bool, StoreError> {
     let folder = format!("probe/proof/{}/", random_name());
     let put = async |tag| {
         let canary = Canary::new(format!("{folder}tagged"), tag).unconditional();
         let answer = canary.request(operator).send().await;
-        answer.map_err(|error| StoreError::of("PutObject", &error))
+        answer.map_err(|error| StoreError::from_sdk("PutObject", &error))
     };
     let takes = match put(Some(RetentionTag::Video)).await {
-        Err(error) if error.refuses_form() => put(None).await.is_err(),
+        Err(error) if error.rejects_form() => put(None).await.is_err(),
         _ => true,
     };
-    sweep(operator, &folder).await;
+    remove_canaries(operator, &folder).await;
     Ok(takes)
 }
 
 /// The answer to something that was tried: any answer is fine, since the effect is what counts; none, or one
 /// that says "later", is not. Nor is what an STS says: then nothing was tried.
-pub(crate) fn tried<T>(answer: Result<T, StoreError>) -> Result<(), StoreError> {
+pub(crate) fn ignore_rejection<T>(answer: Result<T, StoreError>) -> Result<(), StoreError> {
     match answer {
-        Err(error) if !error.is_refusal() => Err(error),
+        Err(error) if !error.is_rejection() => Err(error),
         _ => Ok(()),
     }
 }
@@ -160,11 +167,11 @@ pub(crate) fn is_canary(key: &str) -> bool {
 
 /// Removes the canaries under a prefix, where a recorder's credentials may have put other things. What resists is left for the
 /// next time, and logged.
-pub(crate) async fn sweep(operator: &Store, prefix: &str) {
+pub(crate) async fn remove_canaries(operator: &BucketClient, prefix: &str) {
     let mut canaries = Vec::new();
-    let seen = look(operator, prefix, false, |page| {
+    let seen = scan(operator, prefix, false, |page| {
         let found = page.versions.iter().filter(|listed| is_canary(&listed.key));
-        canaries.extend(found.map(Listed::version));
+        canaries.extend(found.map(ListedVersion::version_ref));
     });
     match seen.await {
         Ok(true) => (),
@@ -173,24 +180,25 @@ pub(crate) async fn sweep(operator: &Store, prefix: &str) {
         }
         Err(error) => warn!(bucket = operator.bucket, error = error.safe_message(), "canaries not listed"),
     }
-    let removed = futures::stream::iter(&canaries).for_each_concurrent(AT_ONCE, async |version| {
-        if let Err(error) = remove(operator, version).await {
-            warn!(bucket = operator.bucket, error = error.safe_message(), "a canary stays");
-        }
-    });
+    let removed =
+        futures::stream::iter(&canaries).for_each_concurrent(MAX_CONCURRENT_DELETES, async |version| {
+            if let Err(error) = remove_canary(operator, version).await {
+                warn!(bucket = operator.bucket, error = error.safe_message(), "a canary stays");
+            }
+        });
     removed.await;
 }
 
-async fn remove(operator: &Store, version: &Version) -> Result<(), StoreError> {
-    if objects::delete(operator, version).await.is_ok() {
+async fn remove_canary(operator: &BucketClient, version: &VersionRef) -> Result<(), StoreError> {
+    if objects::delete_version(operator, version).await.is_ok() {
         return Ok(());
     }
     if !version.is_marker {
-        write_hold(operator, version, false).await?;
+        write_legal_hold(operator, version, false).await?;
     }
     let request = operator.client.delete_object().bucket(&operator.bucket).key(&version.key);
     let answer = request.version_id(&version.id).bypass_governance_retention(true).send().await;
-    answer.map_err(|error| StoreError::of("DeleteObject", &error))?;
+    answer.map_err(|error| StoreError::from_sdk("DeleteObject", &error))?;
     Ok(())
 }
 
@@ -199,7 +207,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_somebody_else_keeps_is_no_canary() {
+    fn foreign_keys_are_not_canaries() {
         for kind in FOLDERS {
             assert!(is_canary(&format!("probe/{kind}/{}", random_name())));
             assert!(is_canary(&format!("probe/{kind}/{}/held", random_name())));

@@ -22,7 +22,7 @@ pub enum Severity {
 
 /// An exception of a Site (article 9) under which a bucket is taken though a fatal row fails.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Exception {
+pub enum ProbeException {
     /// `allowUnprotected`: record though the store keeps no legal holds.
     AllowUnprotected,
     /// `retentionEnforcement: OperatorOnly`: record though the store deletes nothing by itself.
@@ -31,7 +31,7 @@ pub enum Exception {
 
 /// What stands in a row whatever is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct About {
+pub struct CheckInfo {
     /// As whom it is tried.
     pub principal: Principal,
     /// What it means when it fails.
@@ -62,9 +62,9 @@ macro_rules! checks {
             }
 
             /// What stands in its row whatever is found.
-            pub const fn about(self) -> About {
+            pub const fn about(self) -> CheckInfo {
                 match self {
-                    $(Self::$name => About {
+                    $(Self::$name => CheckInfo {
                         principal: Principal::$principal,
                         severity: Severity::$severity,
                         expected: $expected,
@@ -225,7 +225,7 @@ checks! {
 
 impl Check {
     /// Whether it is about access: which identity can read or write recordings (promise 3).
-    pub const fn is_about_access(self) -> bool {
+    pub const fn is_access_check(self) -> bool {
         match self.about().principal {
             Principal::Recorder | Principal::Anonymous => true,
             Principal::Operator => matches!(
@@ -243,13 +243,13 @@ impl Check {
     }
 
     /// The exception under which a bucket is taken though this fails; `None`: there is none.
-    pub const fn exception(self) -> Option<Exception> {
+    pub const fn exception(self) -> Option<ProbeException> {
         match self {
             Self::LegalHoldIsKept
             | Self::HeldSurvivesDelete
             | Self::HeldSurvivesBatchDelete
-            | Self::HeldSurvivesBypass => Some(Exception::AllowUnprotected),
-            Self::LifecycleIsKept | Self::TagArrivesWithPut => Some(Exception::OperatorOnly),
+            | Self::HeldSurvivesBypass => Some(ProbeException::AllowUnprotected),
+            Self::LifecycleIsKept | Self::TagArrivesWithPut => Some(ProbeException::OperatorOnly),
             _ => None,
         }
     }
@@ -262,12 +262,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_row_fits_into_the_status_and_is_there_once() {
+    fn rows_fit_the_status_and_are_unique() {
         let names: BTreeSet<_> = Check::ALL.iter().map(|check| check.as_str()).collect();
         assert_eq!(names.len(), Check::ALL.len());
         assert!(names.len() <= 64, "the API's bound: {}", names.len());
         for check in Check::ALL {
-            let About { principal, severity, expected, consequence } = check.about();
+            let CheckInfo { principal, severity, expected, consequence } = check.about();
             assert!(expected.len() <= 200 && consequence.len() <= 200, "{check:?}");
             assert!(!expected.ends_with('.') && !consequence.ends_with('.'), "{check:?}");
             let name = check.as_str();
@@ -278,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_breaks_a_promise_by_itself_is_fatal() {
+    fn critical_checks_are_fatal() {
         let fatal: BTreeSet<_> = Check::ALL
             .iter()
             .filter(|check| check.about().severity == Severity::Fatal)
@@ -292,7 +292,7 @@ mod tests {
 
     /// The table in `docs/storage.md` is the one that the tests hold the two stores to.
     #[test]
-    fn the_page_tells_the_committed_tables() {
+    fn documented_table_matches_expected_results() {
         type Table = std::collections::BTreeMap<String, String>;
         let committed = |text: &str| serde_json::from_str::<Table>(text).unwrap();
         let servers = [
@@ -301,7 +301,7 @@ mod tests {
         ];
         let page = include_str!("../../../docs/storage.md");
         for check in Check::ALL {
-            let About { principal, severity, .. } = check.about();
+            let CheckInfo { principal, severity, .. } = check.about();
             let names = [principal.into(), severity.into()].map(str::to_lowercase);
             let words = servers.each_ref().map(|table| match table[check.as_str()].as_str() {
                 "Holds" => "holds",

@@ -13,11 +13,11 @@ use super::canary;
 /// Serves every request with `answer`; where.
 pub(super) async fn serve<F>(answer: F) -> String
 where
-    F: Fn(Request) -> Response + Clone + Send + Sync + 'static,
+    F: Fn(FakeRequest) -> Response + Clone + Send + Sync + 'static,
 {
     let app =
         axum::Router::new().fallback(move |method: Method, uri: Uri, headers: HeaderMap, body: Bytes| {
-            let response = answer(Request {
+            let response = answer(FakeRequest {
                 method,
                 path: uri.path().to_owned(),
                 query: url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes())
@@ -34,7 +34,7 @@ where
     endpoint
 }
 
-pub(super) struct Request {
+pub(super) struct FakeRequest {
     pub(super) method: Method,
     pub(super) path: String,
     pub(super) query: BTreeMap<String, String>,
@@ -43,14 +43,14 @@ pub(super) struct Request {
 }
 
 /// A store in memory.
-pub(super) struct Files {
-    keeps_held: bool,
-    knows_nobody: bool,
-    kept: Mutex<Vec<File>>,
+pub(super) struct MemoryStore {
+    enforces_holds: bool,
+    rejects_anonymous: bool,
+    objects: Mutex<Vec<MemoryObject>>,
 }
 
 #[derive(Clone)]
-struct File {
+struct MemoryObject {
     key: String,
     id: String,
     bytes: Bytes,
@@ -58,41 +58,45 @@ struct File {
     is_held: bool,
     is_retained: bool,
     is_marker: bool,
-    at: jiff::Timestamp,
+    last_modified: jiff::Timestamp,
 }
 
-impl Files {
+impl MemoryStore {
     pub(super) async fn serve(keeps_held: bool, knows_nobody: bool) -> String {
-        Self::serve_but(keeps_held, knows_nobody, |_| None).await
+        Self::serve_with_overrides(keeps_held, knows_nobody, |_| None).await
     }
 
     /// The same, but that some requests get another answer.
-    pub(super) async fn serve_but(
+    pub(super) async fn serve_with_overrides(
         keeps_held: bool,
         knows_nobody: bool,
-        but: impl Fn(&Request) -> Option<Response> + Clone + Send + Sync + 'static,
+        but: impl Fn(&FakeRequest) -> Option<Response> + Clone + Send + Sync + 'static,
     ) -> String {
-        let files = Arc::new(Self { keeps_held, knows_nobody, kept: Mutex::default() });
+        let files = Arc::new(Self {
+            enforces_holds: keeps_held,
+            rejects_anonymous: knows_nobody,
+            objects: Mutex::default(),
+        });
         serve(move |request| but(&request).unwrap_or_else(|| files.answer(&request))).await
     }
 
-    fn answer(&self, request: &Request) -> Response {
-        if self.knows_nobody && !request.headers.contains_key(header::AUTHORIZATION) {
+    fn answer(&self, request: &FakeRequest) -> Response {
+        if self.rejects_anonymous && !request.headers.contains_key(header::AUTHORIZATION) {
             return (StatusCode::FORBIDDEN, "<Error><Code>AccessDenied</Code></Error>").into_response();
         }
         let asks = |part: &str| request.query.contains_key(part);
         let key = request.path.splitn(3, '/').nth(2).unwrap_or_default().to_owned();
-        let mut files = self.kept.lock().unwrap();
+        let mut files = self.objects.lock().unwrap();
         let body = String::from_utf8_lossy(&request.body).into_owned();
         let wanted = request.query.get("versionId");
-        let is_it = |file: &&mut File| file.key == key && wanted.is_none_or(|id| *id == file.id);
+        let is_it = |file: &&mut MemoryObject| file.key == key && wanted.is_none_or(|id| *id == file.id);
         match (request.method.as_str(), key.is_empty()) {
             ("PUT", true) if asks("policy") => StatusCode::NO_CONTENT.into_response(),
             ("GET" | "DELETE", true) if asks("policy") => StatusCode::NOT_FOUND.into_response(),
             ("GET", true) if asks("versions") || asks("list-type") => listing(&files, request),
             ("POST", true) => {
-                let (key, id) = (element(&body, "Key"), element(&body, "VersionId"));
-                files.retain(|file| file.key != key || file.id != id || self.keeps(file));
+                let (key, id) = (element_text(&body, "Key"), element_text(&body, "VersionId"));
+                files.retain(|file| file.key != key || file.id != id || self.is_protected(file));
                 "<DeleteResult/>".into_response()
             }
             ("PUT" | "GET" | "DELETE", false)
@@ -101,10 +105,10 @@ impl Files {
                 let Some(file) = files.iter_mut().rev().find(is_it) else {
                     return StatusCode::NOT_FOUND.into_response();
                 };
-                about(file, request, &body)
+                answer_object_subresource(file, request, &body)
             }
             ("PUT", false) => {
-                files.push(File::put(key, request));
+                files.push(MemoryObject::put(key, request));
                 StatusCode::OK.into_response()
             }
             ("GET", false) => match files.iter_mut().rev().find(is_it) {
@@ -113,8 +117,10 @@ impl Files {
             },
             ("DELETE", false) => {
                 match wanted {
-                    Some(id) => files.retain(|file| file.key != key || file.id != *id || self.keeps(file)),
-                    None => files.push(File { is_marker: true, ..File::put(key, request) }),
+                    Some(id) => {
+                        files.retain(|file| file.key != key || file.id != *id || self.is_protected(file));
+                    }
+                    None => files.push(MemoryObject { is_marker: true, ..MemoryObject::put(key, request) }),
                 }
                 StatusCode::NO_CONTENT.into_response()
             }
@@ -122,13 +128,13 @@ impl Files {
         }
     }
 
-    fn keeps(&self, file: &File) -> bool {
-        self.keeps_held && file.is_held
+    fn is_protected(&self, file: &MemoryObject) -> bool {
+        self.enforces_holds && file.is_held
     }
 }
 
-impl File {
-    fn put(key: String, request: &Request) -> Self {
+impl MemoryObject {
+    fn put(key: String, request: &FakeRequest) -> Self {
         let header = |name: &str| request.headers.get(name).map(|it| it.to_str().unwrap().to_owned());
         Self {
             key,
@@ -138,18 +144,18 @@ impl File {
             is_held: header("x-amz-object-lock-legal-hold").is_some(),
             is_retained: header("x-amz-object-lock-mode").is_some(),
             is_marker: false,
-            at: jiff::Timestamp::now(),
+            last_modified: jiff::Timestamp::now(),
         }
     }
 }
 
 /// Tag, legal hold and retention of a version.
-fn about(file: &mut File, request: &Request, body: &str) -> Response {
+fn answer_object_subresource(file: &mut MemoryObject, request: &FakeRequest, body: &str) -> Response {
     let asks = |part: &str| request.query.contains_key(part);
     match (request.method.as_str(), asks("tagging"), asks("legal-hold")) {
-        ("PUT", true, _) => file.tag = Some(element(body, "Value")),
+        ("PUT", true, _) => file.tag = Some(element_text(body, "Value")),
         ("DELETE", true, _) => file.tag = None,
-        ("PUT", _, true) => file.is_held = element(body, "Status") == "ON",
+        ("PUT", _, true) => file.is_held = element_text(body, "Status") == "ON",
         ("PUT", ..) => file.is_retained = true,
         ("GET", true, _) => {
             let tag = file.tag.as_ref().map_or(String::new(), |tag| {
@@ -170,11 +176,12 @@ fn about(file: &mut File, request: &Request, body: &str) -> Response {
     StatusCode::OK.into_response()
 }
 
-fn listing(files: &[File], request: &Request) -> Response {
+fn listing(files: &[MemoryObject], request: &FakeRequest) -> Response {
     let prefix = request.query.get("prefix").cloned().unwrap_or_default();
     let mut listed = String::new();
     // By key, newest first within a key.
-    let mut found: Vec<&File> = files.iter().rev().filter(|file| file.key.starts_with(&prefix)).collect();
+    let mut found: Vec<&MemoryObject> =
+        files.iter().rev().filter(|file| file.key.starts_with(&prefix)).collect();
     found.sort_by(|one, other| one.key.cmp(&other.key));
     for file in found {
         let tag = match (request.query.contains_key("versions"), file.is_marker) {
@@ -183,7 +190,7 @@ fn listing(files: &[File], request: &Request) -> Response {
             (false, true) => continue,
             (false, false) => "Contents",
         };
-        let File { key, id, at, .. } = file;
+        let MemoryObject { key, id, last_modified: at, .. } = file;
         let _ = write!(
             listed,
             "<{tag}><Key>{key}</Key><VersionId>{id}</VersionId><LastModified>{at:.3}</LastModified></{tag}>"
@@ -194,7 +201,7 @@ fn listing(files: &[File], request: &Request) -> Response {
 }
 
 /// The text of an element.
-fn element(body: &str, name: &str) -> String {
+fn element_text(body: &str, name: &str) -> String {
     let (open, close) = (format!("<{name}>"), format!("</{name}>"));
     let rest = body.split_once(&open).map_or("", |(_, rest)| rest);
     rest.split_once(&close).map_or("", |(text, _)| text).to_owned()

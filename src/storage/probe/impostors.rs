@@ -5,8 +5,8 @@ use axum::response::IntoResponse;
 
 use tokio_util::sync::CancellationToken;
 
-use super::files::{Files, Request, serve};
-use super::standalone::{ProbeError, Report, Survey};
+use super::files::{FakeRequest, MemoryStore, serve};
+use super::standalone::{ProbeError, ProbeReport, ProbeRequest};
 use super::*;
 use crate::contract::{Credentials, StorageTarget};
 use crate::storage::client::Purpose;
@@ -18,16 +18,19 @@ fn target(endpoint: String) -> StorageTarget {
         bucket: "tz-impostor".into(),
         path_style: true,
         ca_pem: None,
-        credentials: Credentials::keys("id", "secret"),
+        credentials: Credentials::access_key("id", "secret"),
         proxy: None,
     }
 }
 
-async fn table_with(endpoint: String, policy: Result<Standing<'_>, &Why>) -> Conformance {
+async fn table_with_policy(
+    endpoint: String,
+    policy: Result<ExistingPolicy<'_>, &UnknownReason>,
+) -> Conformance {
     let target = target(endpoint);
-    let store = Store::new(&target, Purpose::Configure).unwrap();
-    let anonymous = Store::anonymous(&target).unwrap();
-    let subject = Subject {
+    let store = BucketClient::new(&target, Purpose::Configure).unwrap();
+    let anonymous = BucketClient::anonymous(&target).unwrap();
+    let subject = ProbeTarget {
         operator: &store,
         recorder: Some(&store),
         anonymous: &anonymous,
@@ -38,14 +41,14 @@ async fn table_with(endpoint: String, policy: Result<Standing<'_>, &Why>) -> Con
 }
 
 async fn table_of(endpoint: String) -> Conformance {
-    let why = Why::NotTried("no statement takes effect here");
-    table_with(endpoint, Err(&why)).await
+    let why = UnknownReason::NotTried("no statement takes effect here");
+    table_with_policy(endpoint, Err(&why)).await
 }
 
 /// What the command line makes of it.
-async fn surveyed(endpoint: String) -> Result<Report, ProbeError> {
+async fn standalone_report(endpoint: String) -> Result<ProbeReport, ProbeError> {
     let target = target(endpoint);
-    let survey = Survey {
+    let survey = ProbeRequest {
         operator: target.clone(),
         recorder: Some(target),
         operator_principal: Some("operator".into()),
@@ -55,13 +58,13 @@ async fn surveyed(endpoint: String) -> Result<Report, ProbeError> {
     standalone::probe(&survey, &CancellationToken::new()).await
 }
 
-fn holds(table: &Conformance) -> Vec<&'static str> {
+fn holding_rows(table: &Conformance) -> Vec<&'static str> {
     let rows = table.rows().iter().filter(|row| row.verdict == Verdict::Holds);
     rows.map(|row| row.check.as_str()).collect()
 }
 
 #[tokio::test]
-async fn whoever_gives_one_answer_to_everything_keeps_nothing() {
+async fn constant_answers_hold_no_row() {
     let canned = "<ListVersionsResult><IsTruncated>false</IsTruncated><Version><Key>probe/x</Key>\
                   <VersionId>1</VersionId></Version></ListVersionsResult>";
     let held = "<LegalHold><Status>ON</Status></LegalHold>";
@@ -77,10 +80,10 @@ async fn whoever_gives_one_answer_to_everything_keeps_nothing() {
     ];
     let asked = answers.map(async |(status, body)| {
         let endpoint = serve(move |_| (status, body).into_response()).await;
-        let (table, report) = tokio::join!(table_of(endpoint.clone()), surveyed(endpoint));
+        let (table, report) = tokio::join!(table_of(endpoint.clone()), standalone_report(endpoint));
         for table in [Some(table), report.ok().map(|report| report.conformance)] {
             let Some(table) = table else { continue };
-            assert_eq!(holds(&table), Vec::<&str>::new(), "{status} {body}");
+            assert_eq!(holding_rows(&table), Vec::<&str>::new(), "{status} {body}");
             assert!(table.rows().iter().any(Row::is_fatal), "{status} {body}");
         }
     });
@@ -88,20 +91,20 @@ async fn whoever_gives_one_answer_to_everything_keeps_nothing() {
 }
 
 #[tokio::test]
-async fn a_store_that_is_down_keeps_nothing() {
+async fn unavailable_store_holds_no_row() {
     let endpoint = serve(|_| StatusCode::INTERNAL_SERVER_ERROR.into_response()).await;
-    assert_eq!(holds(&table_of(endpoint).await), Vec::<&str>::new());
+    assert_eq!(holding_rows(&table_of(endpoint).await), Vec::<&str>::new());
     let table = table_of("http://127.0.0.1:1".into()).await;
-    assert_eq!(holds(&table), Vec::<&str>::new());
+    assert_eq!(holding_rows(&table), Vec::<&str>::new());
     assert!(table.rows().iter().any(Row::is_fatal));
 }
 
 /// It has versions, tags and legal holds, and nobody is anybody: what is asked is done.
 #[tokio::test]
-async fn a_store_that_does_whatever_it_is_asked_is_seen_through() {
-    let table = table_of(Files::serve(false, false).await).await;
+async fn permissive_store_fails_protection_and_access_rows() {
+    let table = table_of(MemoryStore::serve(false, false).await).await;
     assert_eq!(
-        holds(&table),
+        holding_rows(&table),
         [
             "LegalHoldIsKept",
             "TagArrivesWithPut",
@@ -118,10 +121,15 @@ async fn a_store_that_does_whatever_it_is_asked_is_seen_through() {
 
 /// It takes a policy and heeds none: what a policy would do cannot be told.
 #[tokio::test]
-async fn a_policy_that_is_not_heeded_shows_nothing() {
-    let exempt = Exempt { others: Others::PrincipalArn, recorder: "recorder", auditor: None, readers: &[] };
-    let standing = Standing { statements: &[], operator: "operator", exempt: Ok(exempt) };
-    let table = table_with(Files::serve(false, false).await, Ok(standing)).await;
+async fn ineffective_policy_is_inconclusive() {
+    let exempt = Exemptions {
+        others: EveryoneExcept::PrincipalArn,
+        recorder: "recorder",
+        auditor: None,
+        readers: &[],
+    };
+    let standing = ExistingPolicy { statements: &[], operator: "operator", exemptions: Ok(exempt) };
+    let table = table_with_policy(MemoryStore::serve(false, false).await, Ok(standing)).await;
     for check in [
         Check::HeldIsReadable,
         Check::SealedIsUnreadable,
@@ -129,27 +137,32 @@ async fn a_policy_that_is_not_heeded_shows_nothing() {
         Check::EveryoneElseIsDenied,
     ] {
         let verdict = table.verdict(check);
-        assert!(matches!(verdict, Verdict::Unknown(Why::Untold(_))), "{check:?}: {verdict:?}");
+        assert!(
+            matches!(verdict, Verdict::Unknown(UnknownReason::Inconclusive(_))),
+            "{check:?}: {verdict:?}"
+        );
     }
 }
 
 /// The command line's table of a store without lifecycle that does whatever it is asked.
 #[tokio::test]
-async fn the_command_line_sees_the_same() {
-    let report = surveyed(Files::serve(false, false).await).await.unwrap();
+async fn standalone_probe_reports_a_permissive_store() {
+    let report = standalone_report(MemoryStore::serve(false, false).await).await.unwrap();
     assert_eq!(report.conformance.verdict(Check::LifecycleIsKept), &Verdict::Fails);
     assert_eq!(report.conformance.verdict(Check::HeldSurvivesDelete), &Verdict::Fails);
     assert_eq!(report.conformance.verdict(Check::AnonymousCannotGet), &Verdict::Fails);
-    assert_eq!(report.left, Vec::<String>::new());
+    assert_eq!(report.leftovers, Vec::<String>::new());
     assert_eq!(report.remarks.len(), 1, "{:?}", report.remarks);
 }
 
 /// The same, but that it keeps what is held and knows who is nobody: then those rows hold, and no others.
 #[tokio::test]
-async fn what_it_does_keep_is_seen() {
-    let (open, closed) =
-        (table_of(Files::serve(false, false).await).await, table_of(Files::serve(true, true).await).await);
-    let (open, closed) = (holds(&open), holds(&closed));
+async fn enforcing_store_holds_protection_and_anonymous_rows() {
+    let (open, closed) = (
+        table_of(MemoryStore::serve(false, false).await).await,
+        table_of(MemoryStore::serve(true, true).await).await,
+    );
+    let (open, closed) = (holding_rows(&open), holding_rows(&closed));
     let more: Vec<_> = closed.iter().filter(|name| !open.contains(name)).copied().collect();
     let expected: Vec<_> = Check::ALL
         .iter()
@@ -161,18 +174,19 @@ async fn what_it_does_keep_is_seen() {
 
 /// A refused batch is deleted one by one; a batch that is accepted and ignored would leave everything.
 #[tokio::test]
-async fn batches_that_are_ignored_are_fatal_and_batches_that_are_refused_are_not() {
+async fn ignored_batches_are_fatal_and_rejected_batches_are_not() {
     let unfit = (StatusCode::BAD_REQUEST, "<Error><Code>MissingContentMD5</Code></Error>");
     for (answer, is_fatal) in [
         (unfit, false),
         ((StatusCode::NOT_IMPLEMENTED, ""), false),
         ((StatusCode::OK, "<DeleteResult/>"), true),
     ] {
-        let but = move |request: &Request| (request.method == Method::POST).then(|| answer.into_response());
-        let table = table_of(Files::serve_but(true, true, but).await).await;
+        let but =
+            move |request: &FakeRequest| (request.method == Method::POST).then(|| answer.into_response());
+        let table = table_of(MemoryStore::serve_with_overrides(true, true, but).await).await;
         let rows = table.rows().iter();
         let row = rows.clone().find(|row| row.check == Check::HeldSurvivesBatchDelete).unwrap();
-        assert!(matches!(row.verdict, Verdict::Unknown(Why::Untold(_))), "{row:?}");
+        assert!(matches!(row.verdict, Verdict::Unknown(UnknownReason::Inconclusive(_))), "{row:?}");
         assert_eq!(row.is_fatal(), is_fatal, "{answer:?}: {row:?}");
         let message = if is_fatal { "deletes nothing by them" } else { "one by one" };
         assert!(row.message().contains(message), "{row:?}");
@@ -181,12 +195,12 @@ async fn batches_that_are_ignored_are_fatal_and_batches_that_are_refused_are_not
 
 /// Without conditional puts, everything else is tried all the same.
 #[tokio::test]
-async fn a_store_without_conditional_puts_is_tried_without_them() {
+async fn probe_puts_unconditionally_without_conditional_puts() {
     for status in [StatusCode::NOT_IMPLEMENTED, StatusCode::BAD_REQUEST] {
-        let but = move |request: &Request| {
+        let but = move |request: &FakeRequest| {
             request.headers.contains_key(header::IF_NONE_MATCH).then(|| status.into_response())
         };
-        let table = table_of(Files::serve_but(true, true, but).await).await;
+        let table = table_of(MemoryStore::serve_with_overrides(true, true, but).await).await;
         assert_eq!(table.verdict(Check::SecondPutIsRefused), &Verdict::Fails);
         for check in [Check::LegalHoldIsKept, Check::TagArrivesWithPut, Check::RecorderCanPut] {
             assert_eq!(table.verdict(check), &Verdict::Holds, "{check:?}");
@@ -196,11 +210,11 @@ async fn a_store_without_conditional_puts_is_tried_without_them() {
 
 /// Without tags there is no retention class.
 #[tokio::test]
-async fn a_store_without_tags_is_seen_through() {
-    let but = |request: &Request| {
+async fn store_without_tags_fails_tag_row() {
+    let but = |request: &FakeRequest| {
         let is_tagged = request.headers.contains_key("x-amz-tagging");
         is_tagged.then(|| StatusCode::NOT_IMPLEMENTED.into_response())
     };
-    let table = table_of(Files::serve_but(true, true, but).await).await;
+    let table = table_of(MemoryStore::serve_with_overrides(true, true, but).await).await;
     assert_eq!(table.verdict(Check::TagArrivesWithPut), &Verdict::Fails);
 }

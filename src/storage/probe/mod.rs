@@ -24,81 +24,85 @@ mod tagged;
 
 use serde_json::Value;
 
-pub use checks::{About, Check, Exception, Principal, Severity};
-pub use table::{Conformance, Row, Verdict, Why};
+pub use checks::{Check, CheckInfo, Principal, ProbeException, Severity};
+pub use table::{Conformance, Row, UnknownReason, Verdict};
 
-use self::attempts::Tries;
-use self::canary::{random_name, sweep};
-use self::table::Findings;
-use self::tagged::Added;
-use super::client::Store;
-use super::dialect::Others;
+use self::attempts::Actor;
+use self::canary::{random_name, remove_canaries};
+use self::table::ConformanceFindings;
+use self::tagged::ProbePolicy;
+use super::client::BucketClient;
+use super::dialect::EveryoneExcept;
 use super::error::StoreError;
-use super::statements::{CANARIES, Place, Resources};
+use super::statements::{BucketRef, CANARY_PREFIX, ResourceArns};
 
 /// Who is tried, and what is known already.
 #[derive(Clone, Copy)]
-pub(crate) struct Subject<'a> {
-    pub(crate) operator: &'a Store,
+pub(crate) struct ProbeTarget<'a> {
+    pub(crate) operator: &'a BucketClient,
     /// `None`: their credentials were not given.
-    pub(crate) recorder: Option<&'a Store>,
-    pub(crate) anonymous: &'a Store,
+    pub(crate) recorder: Option<&'a BucketClient>,
+    pub(crate) anonymous: &'a BucketClient,
     /// The policy that is there. An error: why no statement can be tried.
-    pub(crate) policy: Result<Standing<'a>, &'a Why>,
+    pub(crate) policy: Result<ExistingPolicy<'a>, &'a UnknownReason>,
     /// Whether lifecycle rules read back as they were written: whoever wrote them has seen.
     pub(crate) lifecycle: &'a Verdict,
 }
 
 /// A policy that is there.
 #[derive(Clone, Copy)]
-pub(crate) struct Standing<'a> {
+pub(crate) struct ExistingPolicy<'a> {
     pub(crate) statements: &'a [Value],
     /// The operator as the store's policies name it.
     pub(crate) operator: &'a str,
     /// Whom its Deny for everyone else exempts beside the operator. An error: why that is not tried.
-    pub(crate) exempt: Result<Exempt<'a>, &'static str>,
+    pub(crate) exemptions: Result<Exemptions<'a>, &'static str>,
 }
 
 /// Whom a policy exempts from what everyone else is denied, beside the operator.
 #[derive(Clone, Copy)]
-pub(crate) struct Exempt<'a> {
+pub(crate) struct Exemptions<'a> {
     /// How it says "everyone but".
-    pub(crate) others: Others,
+    pub(crate) others: EveryoneExcept,
     pub(crate) recorder: &'a str,
     pub(crate) auditor: Option<&'a str>,
     pub(crate) readers: &'a [String],
 }
 
 /// Tries everything, and removes what that left. Beside the table: whether the policy is again what it was.
-pub(crate) async fn run(subject: Subject<'_>) -> (Conformance, Result<(), StoreError>) {
+pub(crate) async fn run(subject: ProbeTarget<'_>) -> (Conformance, Result<(), StoreError>) {
     // What another run was stopped before it could remove goes too.
-    sweep(subject.operator, "probe/").await;
-    let mut findings = Findings::default();
-    let restored = fill(subject, &mut findings).await;
-    sweep(subject.operator, "probe/").await;
-    let conformance = findings.complete("the recorders' credentials were not given");
+    remove_canaries(subject.operator, "probe/").await;
+    let mut findings = ConformanceFindings::default();
+    let restored = run_stages(subject, &mut findings).await;
+    remove_canaries(subject.operator, "probe/").await;
+    let conformance = findings.into_conformance("the recorders' credentials were not given");
     (conformance, restored)
 }
 
-async fn fill(subject: Subject<'_>, findings: &mut Findings) -> Result<(), StoreError> {
+async fn run_stages(subject: ProbeTarget<'_>, findings: &mut ConformanceFindings) -> Result<(), StoreError> {
     let name = random_name();
-    let by = |actor| Tries { actor, operator: subject.operator };
-    let operator = by(subject.operator);
-    let ours = |stage: &str| format!("probe/operator/{name}/{stage}/");
+    let actor_for = |actor| Actor { store: actor, observer: subject.operator };
+    let operator = actor_for(subject.operator);
+    let operator_folder = |stage: &str| format!("probe/operator/{name}/{stage}/");
     findings.set(Check::LifecycleIsKept, Ok(subject.lifecycle.clone()));
-    let store = operator::Stage { operator, folder: ours("store") };
-    let recorder = subject.recorder.map(|recorder| recorder::Stage {
-        recorder: by(recorder),
+    let store = operator::StoreStage { operator, folder: operator_folder("store") };
+    let recorder = subject.recorder.map(|recorder| recorder::RecorderStage {
+        recorder: actor_for(recorder),
         operator,
-        theirs: format!("{CANARIES}{name}/"),
-        ours: ours("recorder"),
-        elsewhere: format!("probe/elsewhere/{name}/"),
+        recorder_folder: format!("{CANARY_PREFIX}{name}/"),
+        operator_folder: operator_folder("recorder"),
+        forbidden_folder: format!("probe/elsewhere/{name}/"),
     });
-    let anonymous =
-        anonymous::Stage { anonymous: by(subject.anonymous), operator, folder: ours("anonymous") };
+    let anonymous = anonymous::AnonymousStage {
+        anonymous: actor_for(subject.anonymous),
+        operator,
+        folder: operator_folder("anonymous"),
+    };
     // Each has canaries of its own.
-    let mut found = [Findings::default(), Findings::default(), Findings::default()];
-    let [of_store, of_recorder, of_anonymous] = &mut found;
+    let mut partial =
+        [ConformanceFindings::default(), ConformanceFindings::default(), ConformanceFindings::default()];
+    let [of_store, of_recorder, of_anonymous] = &mut partial;
     tokio::join!(
         Box::pin(store.run(of_store)),
         Box::pin(async {
@@ -108,38 +112,38 @@ async fn fill(subject: Subject<'_>, findings: &mut Findings) -> Result<(), Store
         }),
         Box::pin(anonymous.run(of_anonymous)),
     );
-    for found in found {
-        findings.add(found);
+    for found in partial {
+        findings.merge(found);
     }
     let standing = match subject.policy {
         Ok(standing) => standing,
         Err(why) => {
-            tagged::fail(findings, why);
+            tagged::set_all_unknown(findings, why);
             findings.set(Check::EveryoneElseIsDenied, Err(why.clone()));
             return Ok(());
         }
     };
-    let resources = || Resources::of(Place::from(subject.operator), standing.operator);
-    let added = Added {
+    let resources = || ResourceArns::new(BucketRef::from(subject.operator), standing.operator);
+    let added = ProbePolicy {
         operator,
-        policy: standing.statements,
+        statements: standing.statements,
         principal: standing.operator,
         resources: &resources(),
     };
     let folder = format!("probe/tagged/{name}/");
-    tagged::Stage { added, folder }.run(findings).await?;
-    let exempt = match standing.exempt {
+    tagged::TagConditionStage { policy: added, folder }.run(findings).await?;
+    let exempt = match standing.exemptions {
         Ok(exempt) => exempt,
         Err(why) => {
-            findings.set(Check::EveryoneElseIsDenied, Err(Why::NotTried(why)));
+            findings.set(Check::EveryoneElseIsDenied, Err(UnknownReason::NotTried(why)));
             return Ok(());
         }
     };
-    let stage = stranger::Stage {
+    let stage = stranger::EveryoneElseStage {
         operator,
-        recorder: subject.recorder.map(by),
-        ours: format!("probe/tagged/{name}/stranger/"),
-        theirs: format!("{CANARIES}{name}/stranger/"),
+        recorder: subject.recorder.map(actor_for),
+        operator_folder: format!("probe/tagged/{name}/stranger/"),
+        recorder_folder: format!("{CANARY_PREFIX}{name}/stranger/"),
         policy: standing.statements,
         others: exempt.others,
         operator_principal: standing.operator,

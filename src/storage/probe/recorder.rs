@@ -3,59 +3,59 @@
 
 use std::time::Duration;
 
-use super::attempts::{By, There, Tries};
-use super::canary::{Canary, Lock};
+use super::attempts::{Actor, DeleteMethod, WrittenCanary};
+use super::canary::{Canary, CanaryLock};
 use super::checks::Check;
-use super::table::{Findings, NO_CANARY, Verdict, Why};
+use super::table::{ConformanceFindings, NO_CANARY, UnknownReason, Verdict};
 use crate::storage::error::StoreError;
 use crate::storage::tag::RetentionTag;
 
 /// How often a first write is tried: a policy that was just put may not count at once.
-const FIRST_WRITES: u32 = 10;
+const FIRST_PUT_ATTEMPTS: u32 = 10;
 const PAUSE: Duration = Duration::from_millis(500);
 
 /// Both who are tried, and where.
-pub(super) struct Stage<'a> {
-    pub(super) recorder: Tries<'a>,
+pub(super) struct RecorderStage<'a> {
+    pub(super) recorder: Actor<'a>,
     /// The operator in the recorder's place: the control.
-    pub(super) operator: Tries<'a>,
+    pub(super) operator: Actor<'a>,
     /// Folder of the recorder's canaries, under the same statements as recordings.
-    pub(super) theirs: String,
+    pub(super) recorder_folder: String,
     /// Folder of the operator's.
-    pub(super) ours: String,
+    pub(super) operator_folder: String,
     /// A key where a recorder has nothing to write.
-    pub(super) elsewhere: String,
+    pub(super) forbidden_folder: String,
 }
 
-impl Stage<'_> {
-    pub(super) async fn run(&self, findings: &mut Findings) {
-        match findings.ask(self.writes()).await {
+impl RecorderStage<'_> {
+    pub(super) async fn run(&self, findings: &mut ConformanceFindings) {
+        match findings.run_attempt(self.wait_for_first_put()).await {
             Ok(true) => findings.set(Check::RecorderCanPut, Ok(Verdict::Holds)),
             told => {
-                findings.set(Check::RecorderCanPut, told.map(Verdict::is_so));
+                findings.set(Check::RecorderCanPut, told.map(Verdict::from_expectation));
                 // What it cannot do with an object of its own shows nothing when it can have none.
                 for check in Check::ALL {
                     let is_recorders = check.as_str().starts_with("RecorderCannot");
                     if is_recorders || matches!(check, Check::OperatorCannotGet | Check::RecorderCanPutSealed)
                     {
-                        findings.set(*check, Err(Why::Untold(NO_CANARY)));
+                        findings.set(*check, Err(UnknownReason::Inconclusive(NO_CANARY)));
                     }
                 }
                 return;
             }
         }
-        self.looks(findings).await;
-        self.changes(findings).await;
-        self.protects(findings).await;
-        self.puts(findings).await;
-        self.removes(findings).await;
+        self.check_reads(findings).await;
+        self.check_retagging(findings).await;
+        self.check_locking(findings).await;
+        self.check_puts(findings).await;
+        self.check_deletes(findings).await;
     }
 
     /// Whether the recorder can write, waiting for a policy that was just put.
-    async fn writes(&self) -> Result<bool, Why> {
-        for attempt in 0..FIRST_WRITES {
-            let first = canary(&self.theirs, &format!("first-{attempt}"));
-            if self.recorder.puts(&first).await? {
+    async fn wait_for_first_put(&self) -> Result<bool, UnknownReason> {
+        for attempt in 0..FIRST_PUT_ATTEMPTS {
+            let first = canary(&self.recorder_folder, &format!("first-{attempt}"));
+            if self.recorder.can_put(&first).await? {
                 return Ok(true);
             }
             tokio::time::sleep(PAUSE).await;
@@ -64,83 +64,98 @@ impl Stage<'_> {
     }
 
     /// The same on a canary of the recorder by the recorder, and on one of the operator by the operator.
-    async fn both<'s, F, E>(&'s self, name: &str, attempt: F) -> Result<Verdict, Why>
+    async fn compare_with_operator<'s, F, E>(
+        &'s self,
+        name: &str,
+        attempt: F,
+    ) -> Result<Verdict, UnknownReason>
     where
-        F: Fn(Tries<'s>, There) -> E,
+        F: Fn(Actor<'s>, WrittenCanary) -> E,
         E: Future<Output = Result<bool, StoreError>>,
     {
-        let theirs = self.recorder.leaves(canary(&self.theirs, name)).await?;
+        let theirs = self.recorder.create_canary(canary(&self.recorder_folder, name)).await?;
         let had_effect = attempt(self.recorder, theirs).await?;
-        let ours = self.operator.leaves(canary(&self.ours, name)).await?;
+        let ours = self.operator.create_canary(canary(&self.operator_folder, name)).await?;
         let control = attempt(self.operator, ours).await?;
-        Ok(Verdict::refused(had_effect, control))
+        Ok(Verdict::from_attempt(had_effect, control))
     }
 
-    async fn looks(&self, findings: &mut Findings) {
-        let get = self.both("get", |by, it| async move { by.reads(&it.canary, None).await });
-        findings.enter(Check::RecorderCannotGet, get).await;
-        let get = self
-            .both("get-version", |by, it| async move { by.reads(&it.canary, Some(&it.version.id)).await });
-        findings.enter(Check::RecorderCannotGetVersion, get).await;
-        let list = self.both("list", |by, it| async move { by.lists(&it.canary.key).await });
-        findings.enter(Check::RecorderCannotList, list).await;
+    async fn check_reads(&self, findings: &mut ConformanceFindings) {
+        let get =
+            self.compare_with_operator("get", |by, it| async move { by.can_read(&it.canary, None).await });
+        findings.record(Check::RecorderCannotGet, get).await;
+        let get = self.compare_with_operator("get-version", |by, it| async move {
+            by.can_read(&it.canary, Some(&it.version.id)).await
+        });
+        findings.record(Check::RecorderCannotGetVersion, get).await;
         let list =
-            self.both("list-versions", |by, it| async move { by.lists_versions(&it.canary.key).await });
-        findings.enter(Check::RecorderCannotListVersions, list).await;
+            self.compare_with_operator("list", |by, it| async move { by.can_list(&it.canary.key).await });
+        findings.record(Check::RecorderCannotList, list).await;
+        let list = self.compare_with_operator("list-versions", |by, it| async move {
+            by.can_list_versions(&it.canary.key).await
+        });
+        findings.record(Check::RecorderCannotListVersions, list).await;
         findings
-            .enter(Check::OperatorCannotGet, async {
-                let theirs = self.recorder.leaves(canary(&self.theirs, "watched")).await?;
-                let had_effect = self.operator.reads(&theirs.canary, None).await?
-                    || self.operator.reads(&theirs.canary, Some(&theirs.version.id)).await?;
-                let ours = self.operator.leaves(canary(&self.ours, "watched")).await?;
-                let control = self.operator.reads(&ours.canary, None).await?
-                    && self.operator.reads(&ours.canary, Some(&ours.version.id)).await?;
-                Ok(Verdict::refused(had_effect, control))
+            .record(Check::OperatorCannotGet, async {
+                let theirs = self.recorder.create_canary(canary(&self.recorder_folder, "watched")).await?;
+                let had_effect = self.operator.can_read(&theirs.canary, None).await?
+                    || self.operator.can_read(&theirs.canary, Some(&theirs.version.id)).await?;
+                let ours = self.operator.create_canary(canary(&self.operator_folder, "watched")).await?;
+                let control = self.operator.can_read(&ours.canary, None).await?
+                    && self.operator.can_read(&ours.canary, Some(&ours.version.id)).await?;
+                Ok(Verdict::from_attempt(had_effect, control))
             })
             .await;
     }
 
-    async fn changes(&self, findings: &mut Findings) {
-        let retag = self.both("retag", |by, it| async move { by.retags(&it.version, false).await });
-        findings.enter(Check::RecorderCannotRetag, retag).await;
-        let retag = self.both("retag-version", |by, it| async move { by.retags(&it.version, true).await });
-        findings.enter(Check::RecorderCannotRetagVersion, retag).await;
-        let untag = self.both("untag", |by, it| async move { by.untags(&it.version).await });
-        findings.enter(Check::RecorderCannotUntag, untag).await;
+    async fn check_retagging(&self, findings: &mut ConformanceFindings) {
+        let retag = self
+            .compare_with_operator("retag", |by, it| async move { by.can_retag(&it.version, false).await });
+        findings.record(Check::RecorderCannotRetag, retag).await;
+        let retag = self.compare_with_operator("retag-version", |by, it| async move {
+            by.can_retag(&it.version, true).await
+        });
+        findings.record(Check::RecorderCannotRetagVersion, retag).await;
+        let untag =
+            self.compare_with_operator("untag", |by, it| async move { by.can_untag(&it.version).await });
+        findings.record(Check::RecorderCannotUntag, untag).await;
     }
 
-    async fn protects(&self, findings: &mut Findings) {
-        let hold = self.both("hold", |by, it| async move { by.holds(&it.version).await });
-        findings.enter(Check::RecorderCannotSetLegalHold, hold).await;
-        let unhold = self.both("unhold", |by, it| async move { by.unholds(&it.version).await });
-        findings.enter(Check::RecorderCannotClearLegalHold, unhold).await;
-        let retain = self.both("retain", |by, it| async move { by.retains(&it.version).await });
-        findings.enter(Check::RecorderCannotSetRetention, retain).await;
-        let born = |folder: &str, name: &str, lock| canary(folder, name).with(lock);
+    async fn check_locking(&self, findings: &mut ConformanceFindings) {
+        let hold =
+            self.compare_with_operator("hold", |by, it| async move { by.can_set_hold(&it.version).await });
+        findings.record(Check::RecorderCannotSetLegalHold, hold).await;
+        let unhold = self
+            .compare_with_operator("unhold", |by, it| async move { by.can_clear_hold(&it.version).await });
+        findings.record(Check::RecorderCannotClearLegalHold, unhold).await;
+        let retain = self
+            .compare_with_operator("retain", |by, it| async move { by.can_set_retention(&it.version).await });
+        findings.record(Check::RecorderCannotSetRetention, retain).await;
+        let born = |folder: &str, name: &str, lock| canary(folder, name).with_lock(lock);
         findings
-            .enter(Check::RecorderCannotPutWithLegalHold, async {
-                let theirs = born(&self.theirs, "put-held", Lock::LegalHold);
-                let ours = born(&self.ours, "put-held", Lock::LegalHold);
-                let had_effect = self.recorder.puts_held(&theirs).await?;
-                Ok(Verdict::refused(had_effect, self.operator.puts_held(&ours).await?))
+            .record(Check::RecorderCannotPutWithLegalHold, async {
+                let theirs = born(&self.recorder_folder, "put-held", CanaryLock::LegalHold);
+                let ours = born(&self.operator_folder, "put-held", CanaryLock::LegalHold);
+                let had_effect = self.recorder.can_put_held(&theirs).await?;
+                Ok(Verdict::from_attempt(had_effect, self.operator.can_put_held(&ours).await?))
             })
             .await;
         findings
-            .enter(Check::RecorderCannotPutWithRetention, async {
-                let theirs = born(&self.theirs, "put-retained", Lock::Retention);
-                let ours = born(&self.ours, "put-retained", Lock::Retention);
-                let had_effect = self.recorder.puts_retained(&theirs).await?;
-                Ok(Verdict::refused(had_effect, self.operator.puts_retained(&ours).await?))
+            .record(Check::RecorderCannotPutWithRetention, async {
+                let theirs = born(&self.recorder_folder, "put-retained", CanaryLock::Retention);
+                let ours = born(&self.operator_folder, "put-retained", CanaryLock::Retention);
+                let had_effect = self.recorder.can_put_retained(&theirs).await?;
+                Ok(Verdict::from_attempt(had_effect, self.operator.can_put_retained(&ours).await?))
             })
             .await;
     }
 
-    async fn puts(&self, findings: &mut Findings) {
-        let tagged = |name: &str, tag| Canary::new(format!("{}{name}", self.theirs), tag);
+    async fn check_puts(&self, findings: &mut ConformanceFindings) {
+        let tagged = |name: &str, tag| Canary::new(format!("{}{name}", self.recorder_folder), tag);
         findings
-            .enter(Check::RecorderCanPutSealed, async {
+            .record(Check::RecorderCanPutSealed, async {
                 let sealed = tagged("tagged-sealed", Some(RetentionTag::Sealed));
-                Ok(Verdict::is_so(self.recorder.puts(&sealed).await?))
+                Ok(Verdict::from_expectation(self.recorder.can_put(&sealed).await?))
             })
             .await;
         for (check, name, tag) in [
@@ -150,30 +165,34 @@ impl Stage<'_> {
         ] {
             let other = tagged(name, tag);
             // That its own tag arrives there was shown by RecorderCanPut.
-            let put = async { Ok(Verdict::refused(self.recorder.puts(&other).await?, true)) };
-            findings.enter(check, put).await;
+            let put = async { Ok(Verdict::from_attempt(self.recorder.can_put(&other).await?, true)) };
+            findings.record(check, put).await;
         }
-        let again =
-            self.both("again", |by, it| async move { by.puts_again(&it.canary.unconditional()).await });
-        findings.enter(Check::RecorderCannotOverwrite, again).await;
+        let again = self.compare_with_operator("again", |by, it| async move {
+            by.can_overwrite(&it.canary.unconditional()).await
+        });
+        findings.record(Check::RecorderCannotOverwrite, again).await;
         findings
-            .enter(Check::RecorderCannotPutElsewhere, async {
-                let had_effect = self.recorder.puts(&canary(&self.elsewhere, "theirs")).await?;
-                let control = self.operator.puts(&canary(&self.elsewhere, "ours")).await?;
-                Ok(Verdict::refused(had_effect, control))
+            .record(Check::RecorderCannotPutElsewhere, async {
+                let had_effect = self.recorder.can_put(&canary(&self.forbidden_folder, "theirs")).await?;
+                let control = self.operator.can_put(&canary(&self.forbidden_folder, "ours")).await?;
+                Ok(Verdict::from_attempt(had_effect, control))
             })
             .await;
     }
 
-    async fn removes(&self, findings: &mut Findings) {
-        let delete = self.both("delete", |by, it| async move { by.deletes(&it.canary).await });
-        findings.enter(Check::RecorderCannotDelete, delete).await;
-        for (check, by) in
-            [(Check::RecorderCannotDeleteVersion, By::Id), (Check::RecorderCannotBatchDelete, By::Batch)]
-        {
-            let delete = self
-                .both(check.as_str(), |who, it| async move { who.deletes_version(&it.version, by).await });
-            findings.enter(check, delete).await;
+    async fn check_deletes(&self, findings: &mut ConformanceFindings) {
+        let delete =
+            self.compare_with_operator("delete", |by, it| async move { by.can_delete(&it.canary).await });
+        findings.record(Check::RecorderCannotDelete, delete).await;
+        for (check, by) in [
+            (Check::RecorderCannotDeleteVersion, DeleteMethod::Id),
+            (Check::RecorderCannotBatchDelete, DeleteMethod::Batch),
+        ] {
+            let delete = self.compare_with_operator(check.as_str(), |who, it| async move {
+                who.can_delete_version(&it.version, by).await
+            });
+            findings.record(check, delete).await;
         }
     }
 }

@@ -6,39 +6,39 @@ use std::collections::BTreeSet;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::canary::sweep;
-use super::ground::{Ground, ground};
-use super::{Conformance, Exempt, Standing, Subject, Verdict, Why, run};
+use super::canary::remove_canaries;
+use super::ground::{InitialBucket, prepare_bucket};
+use super::{Conformance, Exemptions, ExistingPolicy, ProbeTarget, UnknownReason, Verdict, run};
 use crate::api::{Days, is_one_identity};
 use crate::contract::StorageTarget;
 use crate::storage::apply::put_policy;
 use crate::storage::bucket::{BucketSpec, BucketState};
-use crate::storage::client::{Purpose, Store, TargetError};
-use crate::storage::dialect::{Dialect, Others};
-use crate::storage::drift::Desired;
+use crate::storage::client::{BucketClient, Purpose, TargetError};
+use crate::storage::dialect::{Dialect, EveryoneExcept};
+use crate::storage::drift::DesiredBucket;
 use crate::storage::error::StoreError;
-use crate::storage::lifecycle::Rule;
-use crate::storage::principal::prove;
-use crate::storage::readers::NotOneIdentity;
+use crate::storage::lifecycle::BucketLifecycleRule;
+use crate::storage::principal::prove_machines;
+use crate::storage::readers::AmbiguousPrincipal;
 use crate::storage::refusal::EnforceError;
 use crate::storage::{desired, objects, observe, rules};
 
 /// How often a change is read back before it counts as not made.
-const READ_BACKS: u32 = 10;
+const MAX_READ_BACKS: u32 = 10;
 const PAUSE: std::time::Duration = std::time::Duration::from_millis(500);
 /// How often it is tried to remove the canaries.
-const SWEEPS: u32 = 5;
+const MAX_REMOVALS: u32 = 5;
 /// The ceilings of the rules that are tried (the protocol's own).
 const CEILINGS: (Days, Days) = (Days(28), Days(7));
 const NO_PRINCIPAL: &str = "the operator's principal was not given";
 const NO_SITE_POLICY: &str = "no Site's policy was put";
-const UNHEEDED: &str = "bucket policies have no effect on this store's identities: give each the rights that toezicht iam --for \
+const INEFFECTIVE_POLICIES: &str = "bucket policies have no effect on this store's identities: give each the rights that toezicht iam --for \
                         identity-policies prints";
 const POLICY_UNREADABLE: &str = "the bucket's policy could not be read, so none was put over it";
 
 /// What to probe, and as whom.
 #[derive(Clone, Debug)]
-pub struct Survey {
+pub struct ProbeRequest {
     /// The bucket as the operator.
     pub operator: StorageTarget,
     /// The bucket as the recorders; `None`: what they can do is not told.
@@ -53,13 +53,13 @@ pub struct Survey {
 
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
+pub struct ProbeReport {
     /// The table.
     pub conformance: Conformance,
     /// Under which policy the recorders' rows were tried, and why, in words.
     pub remarks: Vec<String>,
     /// What could not be removed: keys of canaries, or parts of the configuration.
-    pub left: Vec<String>,
+    pub leftovers: Vec<String>,
 }
 
 /// Why nothing was tried.
@@ -70,21 +70,21 @@ pub enum ProbeError {
     Target(#[from] TargetError),
     /// A principal may be more than one identity. No connection was made.
     #[error(transparent)]
-    Principal(#[from] NotOneIdentity),
+    Principal(#[from] AmbiguousPrincipal),
     /// There is no such bucket.
     #[error("there is no such bucket: make one with Object Lock, or say --create")]
     NoBucket,
     /// There is such a bucket, and it was to be made.
     #[error("the bucket is there already: without --create it is probed if it is empty")]
-    Exists,
+    BucketExists,
     /// The bucket is not one that was made for this. Nothing was written.
     #[error("the bucket has {0}: name an empty one without configuration, made for this")]
     InUse(String),
     /// It was told to stop. What it had written is removed, but for this.
-    #[error("stopped; {}", if .left.is_empty() { "what was written is removed".to_owned() } else { format!("left behind in the bucket: {}", .left.join(", ")) })]
+    #[error("stopped; {}", if .leftovers.is_empty() { "what was written is removed".to_owned() } else { format!("left behind in the bucket: {}", .leftovers.join(", ")) })]
     Stopped {
         /// What could not be removed.
-        left: Vec<String>,
+        leftovers: Vec<String>,
     },
     /// The store answered with an error, or not at all.
     #[error("{}", .0.safe_message())]
@@ -92,79 +92,79 @@ pub enum ProbeError {
 }
 
 /// Probes a bucket. Whatever comes of it, the bucket is as it was, or the report says what is not.
-pub async fn probe(survey: &Survey, stop: &CancellationToken) -> Result<Report, ProbeError> {
-    let operator = Store::new(&survey.operator, Purpose::Configure)?;
-    let anonymous = Store::anonymous(&survey.operator)?;
+pub async fn probe(request: &ProbeRequest, stop: &CancellationToken) -> Result<ProbeReport, ProbeError> {
+    let operator = BucketClient::new(&request.operator, Purpose::Configure)?;
+    let anonymous = BucketClient::anonymous(&request.operator)?;
     let recorder =
-        survey.recorder.as_ref().map(|target| Store::new(target, Purpose::Configure)).transpose()?;
-    one_identity_each(survey)?;
-    let found = ground(&operator, survey).await?;
-    let site = Site {
+        request.recorder.as_ref().map(|target| BucketClient::new(target, Purpose::Configure)).transpose()?;
+    check_unambiguous_principals(request)?;
+    let initial = prepare_bucket(&operator, request).await?;
+    let site = StandaloneProbe {
         operator: &operator,
         recorder: recorder.as_ref(),
         anonymous: &anonymous,
-        survey,
-        found: &found,
+        request,
+        initial: &initial,
     };
     let tried = tokio::select! {
-        tried = Box::pin(site.tried()) => Some(tried),
+        tried = Box::pin(site.run_probe()) => Some(tried),
         () = stop.cancelled() => None,
     };
-    let left = site.clear(tried.is_none()).await;
+    let left = site.restore_bucket(tried.is_none()).await;
     let Some((conformance, remarks)) = tried else {
-        return Err(ProbeError::Stopped { left });
+        return Err(ProbeError::Stopped { leftovers: left });
     };
-    Ok(Report { conformance, remarks, left })
+    Ok(ProbeReport { conformance, remarks, leftovers: left })
 }
 
-fn one_identity_each(survey: &Survey) -> Result<(), NotOneIdentity> {
+fn check_unambiguous_principals(request: &ProbeRequest) -> Result<(), AmbiguousPrincipal> {
     let given = [
-        ("--operator-principal", &survey.operator_principal),
-        ("--recorder-principal", &survey.recorder_principal),
+        ("--operator-principal", &request.operator_principal),
+        ("--recorder-principal", &request.recorder_principal),
     ];
     for (field, principal) in given {
         if let Some(principal) = principal.as_ref().filter(|principal| !is_one_identity(principal)) {
             let (field, principal) = (field.to_owned(), principal.clone());
-            return Err(NotOneIdentity { field, principal });
+            return Err(AmbiguousPrincipal { field, principal });
         }
     }
     Ok(())
 }
 
 /// A policy that was put, or is as it was found.
-struct Put {
+struct ActivePolicy {
     statements: Vec<Value>,
     /// The operator as the store's policies name it.
     operator: String,
     /// How a Site's policy says "everyone but"; `None`: this is none.
-    others: Option<Others>,
+    others: Option<EveryoneExcept>,
 }
 
-struct Site<'a> {
-    operator: &'a Store,
-    recorder: Option<&'a Store>,
-    anonymous: &'a Store,
-    survey: &'a Survey,
-    found: &'a Ground,
+struct StandaloneProbe<'a> {
+    operator: &'a BucketClient,
+    recorder: Option<&'a BucketClient>,
+    anonymous: &'a BucketClient,
+    request: &'a ProbeRequest,
+    initial: &'a InitialBucket,
 }
 
-impl Site<'_> {
-    async fn tried(&self) -> (Conformance, Vec<String>) {
+impl StandaloneProbe<'_> {
+    async fn run_probe(&self) -> (Conformance, Vec<String>) {
         let mut remarks = Vec::new();
         // Canaries of a run that was killed.
-        sweep(self.operator, "probe/").await;
-        let lifecycle = self.lifecycle().await.unwrap_or_else(Verdict::Unknown);
-        let policy = self.policy(&mut remarks).await;
-        let subject = Subject {
+        remove_canaries(self.operator, "probe/").await;
+        let lifecycle = self.check_lifecycle().await.unwrap_or_else(Verdict::Unknown);
+        let policy = self.prepare_policy(&mut remarks).await;
+        let subject = ProbeTarget {
             operator: self.operator,
             recorder: self.recorder,
             anonymous: self.anonymous,
-            policy: policy.as_ref().map(|put| Standing {
+            policy: policy.as_ref().map(|put| ExistingPolicy {
                 statements: &put.statements,
                 operator: &put.operator,
-                exempt: match (put.others, &self.survey.recorder_principal) {
+                exemptions: match (put.others, &self.request.recorder_principal) {
                     (Some(others), Some(recorder)) => {
-                        Ok(Exempt { others, recorder, auditor: None, readers: &[] })
+                        Ok(Exemptions { others, recorder, auditor: None, readers: &[] })
                     }
                     _ => Err(NO_SITE_POLICY),
                 },
@@ -184,8 +184,8 @@ impl Site<'_> {
         BucketSpec {
             video_ceiling: CEILINGS.0,
             calls_ceiling: CEILINGS.1,
-            operator_principal: name(&self.survey.operator_principal),
-            recorder_principal: name(&self.survey.recorder_principal),
+            operator_principal: name(&self.request.operator_principal),
+            recorder_principal: name(&self.request.recorder_principal),
             auditor: None,
             readers: Vec::new(),
             take_over: false,
@@ -195,22 +195,26 @@ impl Site<'_> {
     }
 
     /// Writes the rules of a site, and reads them back.
-    async fn lifecycle(&self) -> Result<Verdict, Why> {
-        match &self.found.lifecycle {
+    async fn check_lifecycle(&self) -> Result<Verdict, UnknownReason> {
+        match &self.initial.lifecycle {
             Ok(true) => (),
             Ok(false) => return Ok(Verdict::Fails),
             Err(error) => return Err(error.clone().into()),
         }
-        let rules = desired::lifecycle(&self.spec())
-            .map_err(|_| Why::NotTried("the ceilings leave no day for the lifecycle"))?;
-        let mut desired =
-            Desired { lifecycle: rules, statements: Vec::new(), policy: None, given_up: BTreeSet::new() };
-        let put = rules::write(self.operator, &mut desired, &BucketState::default()).await;
+        let rules = desired::lifecycle_rules(&self.spec())
+            .map_err(|_| UnknownReason::NotTried("the ceilings leave no day for the lifecycle"))?;
+        let mut desired = DesiredBucket {
+            lifecycle: rules,
+            statements: Vec::new(),
+            policy: None,
+            unsupported: BTreeSet::new(),
+        };
+        let put = rules::write_supported(self.operator, &mut desired, &BucketState::default()).await;
         // Whatever the answer was, what can be read back counts.
-        super::canary::tried(put)?;
-        let wanted: BTreeSet<Rule> = desired.lifecycle.values().cloned().collect();
-        for _ in 0..READ_BACKS {
-            match observe::lifecycle(self.operator).await? {
+        super::canary::ignore_rejection(put)?;
+        let wanted: BTreeSet<BucketLifecycleRule> = desired.lifecycle.values().cloned().collect();
+        for _ in 0..MAX_READ_BACKS {
+            match observe::read_lifecycle(self.operator).await? {
                 Some(rules) if rules == wanted => return Ok(Verdict::Holds),
                 Some(_) => tokio::time::sleep(PAUSE).await,
                 None => return Ok(Verdict::Fails),
@@ -220,55 +224,56 @@ impl Site<'_> {
     }
 
     /// Puts a Site's policy, if the principals are known: the policy that is then there.
-    async fn policy(&self, remarks: &mut Vec<String>) -> Result<Put, Why> {
-        let mut without = |why: &str| {
+    async fn prepare_policy(&self, remarks: &mut Vec<String>) -> Result<ActivePolicy, UnknownReason> {
+        let mut add_remark = |why: &str| {
             if self.recorder.is_some() {
                 remarks.push(format!("the recorders were tried without a bucket policy: {why}"));
             }
         };
-        let Some(found) = &self.found.policy else {
-            without(POLICY_UNREADABLE);
-            return Err(Why::NotTried(POLICY_UNREADABLE));
+        let Some(found) = &self.initial.policy else {
+            add_remark(POLICY_UNREADABLE);
+            return Err(UnknownReason::NotTried(POLICY_UNREADABLE));
         };
-        let Some(us) = self.survey.operator_principal.clone() else {
-            without(NO_PRINCIPAL);
-            return Err(Why::NotTried(NO_PRINCIPAL));
+        let Some(us) = self.request.operator_principal.clone() else {
+            add_remark(NO_PRINCIPAL);
+            return Err(UnknownReason::NotTried(NO_PRINCIPAL));
         };
-        let as_found = |operator: String| Put { statements: found.clone(), operator, others: None };
-        let (Some(recorder), Some(them)) = (self.recorder, &self.survey.recorder_principal) else {
-            without("the recorders' principal was not given");
+        let as_found = |operator: String| ActivePolicy { statements: found.clone(), operator, others: None };
+        let (Some(recorder), Some(them)) = (self.recorder, &self.request.recorder_principal) else {
+            add_remark("the recorders' principal was not given");
             return Ok(as_found(us));
         };
-        match self.put_policy(recorder, (&us, them), found).await {
+        match self.prove_and_put_policy(recorder, (&us, them), found).await {
             Ok((statements, dialect)) if dialect.heeds_policies => {
-                Ok(Put { statements, operator: us, others: Some(dialect.others) })
+                Ok(ActivePolicy { statements, operator: us, others: Some(dialect.others) })
             }
             Ok(_) => {
-                without(UNHEEDED);
-                Err(Why::NotTried(UNHEEDED))
+                add_remark(INEFFECTIVE_POLICIES);
+                Err(UnknownReason::NotTried(INEFFECTIVE_POLICIES))
             }
             Err(why) => {
-                without(&why);
+                add_remark(&why);
                 Ok(as_found(us))
             }
         }
     }
 
-    async fn put_policy(
+    async fn prove_and_put_policy(
         &self,
-        recorder: &Store,
+        recorder: &BucketClient,
         principals: (&str, &str),
         found: &[Value],
     ) -> Result<(Vec<Value>, Dialect), String> {
-        let dialect = match prove(self.operator, recorder, principals, found).await {
+        let dialect = match prove_machines(self.operator, recorder, principals, found).await {
             Ok(dialect) => dialect,
-            Err(EnforceError::WrongPrincipal { whose }) => {
+            Err(EnforceError::WrongPrincipal { identity: whose }) => {
                 return Err(format!("--{whose}-principal is not how the store names that identity"));
             }
             Err(error) => return Err(error.safe_message()),
         };
-        let desired = Desired::of(self.operator.into(), &self.spec(), &dialect, self.operator.tls)
-            .map_err(|error| error.to_string())?;
+        let desired =
+            DesiredBucket::for_spec(self.operator.into(), &self.spec(), &dialect, self.operator.is_tls)
+                .map_err(|error| error.to_string())?;
         match put_policy(self.operator, &desired.statements).await {
             Ok(()) => Ok((desired.statements, dialect)),
             // Without statements it was to be removed, and where no policies are known there is none.
@@ -278,41 +283,44 @@ impl Site<'_> {
     }
 
     /// Makes the bucket what it was. What is left.
-    async fn clear(&self, is_stopped: bool) -> Vec<String> {
+    async fn restore_bucket(&self, is_stopped: bool) -> Vec<String> {
         let store = self.operator;
         // What a request removed whose answer was lost is not there when it is made again.
-        let failed = |error: &StoreError| !error.is_absent();
-        let mut left = self.empty(is_stopped).await;
-        if let Some(policy) = self.found.policy.as_ref().filter(|_| self.survey.operator_principal.is_some())
+        let failed = |error: &StoreError| !error.is_not_found();
+        let mut left = self.remove_objects(is_stopped).await;
+        if let Some(policy) =
+            self.initial.policy.as_ref().filter(|_| self.request.operator_principal.is_some())
         {
             let error = put_policy(store, policy).await.err();
             let error = error.filter(|error| !policy.is_empty() || failed(error));
             left.extend(error.map(|error| format!("the policy: {}", error.safe_message())));
         }
-        if matches!(self.found.lifecycle, Ok(true)) {
+        if matches!(self.initial.lifecycle, Ok(true)) {
             let answer = store.client.delete_bucket_lifecycle().bucket(&store.bucket).send().await;
-            let error =
-                answer.err().map(|error| StoreError::of("DeleteBucketLifecycle", &error)).filter(failed);
+            let error = answer
+                .err()
+                .map(|error| StoreError::from_sdk("DeleteBucketLifecycle", &error))
+                .filter(failed);
             left.extend(error.map(|error| format!("lifecycle rules: {}", error.safe_message())));
         }
-        if self.survey.create {
+        if self.request.create {
             let answer = store.client.delete_bucket().bucket(&store.bucket).send().await;
-            let error = answer.err().map(|error| StoreError::of("DeleteBucket", &error)).filter(failed);
+            let error = answer.err().map(|error| StoreError::from_sdk("DeleteBucket", &error)).filter(failed);
             left.extend(error.map(|error| format!("the bucket: {}", error.safe_message())));
         }
         left
     }
 
     /// Removes the canaries. What is left.
-    async fn empty(&self, is_stopped: bool) -> Vec<String> {
+    async fn remove_objects(&self, is_stopped: bool) -> Vec<String> {
         let mut left = Vec::new();
-        for round in 0..SWEEPS {
+        for round in 0..MAX_REMOVALS {
             // A request that was given up half way may still land.
             if is_stopped || round > 0 {
                 tokio::time::sleep(PAUSE).await;
             }
-            sweep(self.operator, "probe/").await;
-            left = match objects::versions(self.operator, "").await {
+            remove_canaries(self.operator, "probe/").await;
+            left = match objects::list_versions(self.operator, "").await {
                 Ok(versions) => versions.into_iter().map(|version| version.key).collect(),
                 Err(error) => vec![error.safe_message()],
             };

@@ -4,65 +4,65 @@
 
 use serde_json::Value;
 
-use super::attempts::{There, Tries};
+use super::attempts::{Actor, WrittenCanary};
 use super::canary::Canary;
 use super::checks::Check;
-use super::table::{Findings, Told, Verdict, Why};
-use super::tagged::{Added, NO_EFFECT, UNREADABLE};
-use crate::storage::dialect::Others;
+use super::table::{ConformanceFindings, UnknownReason, Verdict, VerdictResult};
+use super::tagged::{NO_EFFECT, ProbePolicy, UNREADABLE};
+use crate::storage::dialect::EveryoneExcept;
 use crate::storage::error::StoreError;
-use crate::storage::policy::{LONGEST, PROOF, size};
-use crate::storage::statements::{Resources, everyone_but};
+use crate::storage::policy::{MAX_POLICY_BYTES, PROOF_SID_PREFIX, document_bytes};
+use crate::storage::statements::{ResourceArns, deny_everyone_except};
 use crate::storage::tag::RetentionTag;
 
-const UNSAID: &str = "policies of this store cannot say \"everyone but\": other identities have the rights that the store's \
+const NO_EVERYONE_EXCEPT: &str = "policies of this store cannot say \"everyone but\": other identities have the rights that the store's \
                       administrators gave them";
 const NO_ROOM: &str = "the bucket's policy is so long that no statement can be added to try it";
 const NO_PUT: &str = "the recorder could not write even without the statement: so nothing is shown";
 
-pub(super) struct Stage<'a> {
-    pub(super) operator: Tries<'a>,
+pub(super) struct EveryoneElseStage<'a> {
+    pub(super) operator: Actor<'a>,
     /// `None`: their credentials were not given.
-    pub(super) recorder: Option<Tries<'a>>,
+    pub(super) recorder: Option<Actor<'a>>,
     /// Folder of the operator's canaries.
-    pub(super) ours: String,
+    pub(super) operator_folder: String,
     /// Folder of the recorder's.
-    pub(super) theirs: String,
+    pub(super) recorder_folder: String,
     /// The policy that is there.
     pub(super) policy: &'a [Value],
     /// How it says "everyone but".
-    pub(super) others: Others,
+    pub(super) others: EveryoneExcept,
     /// The operator, the recorders, and all others whom it exempts.
     pub(super) operator_principal: &'a str,
     pub(super) recorder_principal: &'a str,
     pub(super) people: Vec<&'a str>,
-    pub(super) resources: Resources<'a>,
+    pub(super) resources: ResourceArns<'a>,
 }
 
-impl Stage<'_> {
+impl EveryoneElseStage<'_> {
     /// An error: the policy that was there could not be put back.
-    pub(super) async fn run(&self, findings: &mut Findings) -> Result<(), StoreError> {
+    pub(super) async fn run(&self, findings: &mut ConformanceFindings) -> Result<(), StoreError> {
         let check = Check::EveryoneElseIsDenied;
-        if self.others == Others::Unsaid {
-            findings.set(check, Err(Why::NotTried(UNSAID)));
+        if self.others == EveryoneExcept::Unsaid {
+            findings.set(check, Err(UnknownReason::NotTried(NO_EVERYONE_EXCEPT)));
             return Ok(());
         }
-        let added = Added {
+        let added = ProbePolicy {
             operator: self.operator,
-            policy: self.policy,
+            statements: self.policy,
             principal: self.operator_principal,
             resources: &self.resources,
         };
-        findings.enter(check, self.tried(&added)).await;
+        findings.record(check, self.check_exemptions(&added)).await;
         added.restore().await
     }
 
     /// The people are exempted a few at a time, as many as a policy has room for: a name that exempts everybody does so
     /// among few as among many.
-    async fn tried(&self, added: &Added<'_>) -> Told {
-        let ours = self.operator.leaves(Self::canary(&self.ours, "stranger")).await?;
-        if !self.operator.reads(&ours.canary, None).await? {
-            return Err(Why::Untold(UNREADABLE));
+    async fn check_exemptions(&self, added: &ProbePolicy<'_>) -> VerdictResult {
+        let ours = self.operator.create_canary(Self::canary(&self.operator_folder, "stranger")).await?;
+        if !self.operator.can_read(&ours.canary, None).await? {
+            return Err(UnknownReason::Inconclusive(UNREADABLE));
         }
         let mut left = vec![&self.people[..]];
         let mut number = 0;
@@ -70,27 +70,28 @@ impl Stage<'_> {
             number += 1;
             let name = format!("{number}");
             let statements = self.statements(&name, &ours, some);
-            if added.bytes(&statements) > LONGEST {
+            if added.policy_bytes(&statements) > MAX_POLICY_BYTES {
                 let halves = some.split_at(some.len() / 2);
                 if some.len() < 2 {
-                    return Err(Why::Untold(NO_ROOM));
+                    return Err(UnknownReason::Inconclusive(NO_ROOM));
                 }
                 left.extend([halves.0, halves.1]);
                 continue;
             }
-            let sentinel = Self::canary(&self.ours, &format!("sentinel-{name}"));
-            if !added.in_force(sentinel, statements).await? {
-                return Err(Why::Untold(NO_EFFECT));
+            let sentinel = Self::canary(&self.operator_folder, &format!("sentinel-{name}"));
+            if !added.put_statements(sentinel, statements).await? {
+                return Err(UnknownReason::Inconclusive(NO_EFFECT));
             }
-            if self.operator.reads(&ours.canary, None).await? {
+            if self.operator.can_read(&ours.canary, None).await? {
                 return Ok(Verdict::Fails);
             }
             if let Some(recorder) = &self.recorder {
-                if recorder.puts(&Self::canary(&self.theirs, &format!("{name}/exempt"))).await? {
+                if recorder.can_put(&Self::canary(&self.recorder_folder, &format!("{name}/exempt"))).await? {
                     return Ok(Verdict::Fails);
                 }
-                if !recorder.puts(&Self::canary(&self.theirs, &format!("{name}-control"))).await? {
-                    return Err(Why::Untold(NO_PUT));
+                if !recorder.can_put(&Self::canary(&self.recorder_folder, &format!("{name}-control"))).await?
+                {
+                    return Err(UnknownReason::Inconclusive(NO_PUT));
                 }
             }
         }
@@ -101,22 +102,22 @@ impl Stage<'_> {
         Canary::new(format!("{folder}{name}"), Some(RetentionTag::Video))
     }
 
-    fn statements(&self, name: &str, ours: &There, people: &[&str]) -> Vec<Value> {
+    fn statements(&self, name: &str, ours: &WrittenCanary, people: &[&str]) -> Vec<Value> {
         let all_but = |part: &str, exempt: &str, action: &str, key: &str| {
-            let elements = self.others.elements(&[people, &[exempt]].concat())?;
-            let sid = format!("{PROOF}{part}");
-            Some(everyone_but(&sid, elements, &[action], &[self.resources.key(key)]))
+            let elements = self.others.statement_elements(&[people, &[exempt]].concat())?;
+            let sid = format!("{PROOF_SID_PREFIX}{part}");
+            Some(deny_everyone_except(&sid, elements, &[action], &[self.resources.key(key)]))
         };
         let reads = all_but("Stranger", self.recorder_principal, "s3:GetObject", &ours.canary.key);
-        let place = format!("{}{name}/*", self.theirs);
+        let place = format!("{}{name}/*", self.recorder_folder);
         let puts = all_but("StrangerPuts", self.operator_principal, "s3:PutObject", &place);
         let puts = puts.filter(|_| self.recorder.is_some());
         reads.into_iter().chain(puts).collect()
     }
 }
 
-impl Added<'_> {
-    fn bytes(&self, statements: &[Value]) -> usize {
-        size(&self.with("", statements))
+impl ProbePolicy<'_> {
+    fn policy_bytes(&self, statements: &[Value]) -> usize {
+        document_bytes(&self.policy_with("", statements))
     }
 }

@@ -5,7 +5,7 @@ use crate::storage::error::StoreError;
 
 /// After so many requests in a row that got no answer, or "later", the rest is not tried: a store that is
 /// away is not asked for minutes.
-const PATIENCE: u32 = 3;
+const MAX_UNANSWERED: u32 = 3;
 
 /// What was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,22 +15,22 @@ pub enum Verdict {
     /// It is not so.
     Fails,
     /// It cannot be told.
-    Unknown(Why),
+    Unknown(UnknownReason),
 }
 
 impl Verdict {
     /// Of something that must have no effect. `control`: the same, by somebody who may, had one; without it
     /// "no effect" says nothing.
-    pub(super) const fn refused(had_effect: bool, control: bool) -> Self {
+    pub(super) const fn from_attempt(had_effect: bool, control: bool) -> Self {
         match (had_effect, control) {
             (true, _) => Self::Fails,
             (false, true) => Self::Holds,
-            (false, false) => Self::Unknown(Why::Untold(NO_CONTROL)),
+            (false, false) => Self::Unknown(UnknownReason::Inconclusive(NO_CONTROL)),
         }
     }
 
     /// Of something that must be so.
-    pub(super) const fn is_so(so: bool) -> Self {
+    pub(super) const fn from_expectation(so: bool) -> Self {
         if so { Self::Holds } else { Self::Fails }
     }
 
@@ -55,33 +55,33 @@ pub(super) const BATCHES_IGNORED: &str = "the store accepts batch deletions and 
 
 /// Why something cannot be told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Why {
+pub enum UnknownReason {
     /// It was not tried, because something was not given.
     NotTried(&'static str),
     /// It was tried, and shows nothing.
-    Untold(&'static str),
+    Inconclusive(&'static str),
     /// The store answered with an error where an effect had to be read back, or not at all.
     Store(StoreError),
 }
 
-impl Why {
+impl UnknownReason {
     /// For status and command line. Holds no secret, and of the store's words only an error code.
     pub fn safe_message(&self) -> String {
         match self {
-            Self::NotTried(why) | Self::Untold(why) => (*why).to_owned(),
+            Self::NotTried(why) | Self::Inconclusive(why) => (*why).to_owned(),
             Self::Store(error) => error.safe_message(),
         }
     }
 }
 
-impl From<StoreError> for Why {
+impl From<StoreError> for UnknownReason {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }
 }
 
 /// A verdict, or why there is none.
-pub(super) type Told = Result<Verdict, Why>;
+pub(super) type VerdictResult = Result<Verdict, UnknownReason>;
 
 /// A row of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -105,13 +105,15 @@ impl Row {
     /// Whether a fatal row fails, or was tried and could not be told: the store is not shown to be fit.
     pub fn is_fatal(&self) -> bool {
         let is_fit = match &self.verdict {
-            Verdict::Holds | Verdict::Unknown(Why::NotTried(_)) => true,
+            Verdict::Holds | Verdict::Unknown(UnknownReason::NotTried(_)) => true,
             // What deletes nothing at all, for want of a right, deletes nothing that is held. But by batches that are
             // ignored the sweep would delete nothing.
-            Verdict::Unknown(Why::Untold(why)) if *why != BATCHES_IGNORED => {
+            Verdict::Unknown(UnknownReason::Inconclusive(why)) if *why != BATCHES_IGNORED => {
                 matches!(self.check, Check::HeldSurvivesBatchDelete | Check::HeldSurvivesBypass)
             }
-            Verdict::Fails | Verdict::Unknown(Why::Store(_) | Why::Untold(_)) => false,
+            Verdict::Fails | Verdict::Unknown(UnknownReason::Store(_) | UnknownReason::Inconclusive(_)) => {
+                false
+            }
         };
         self.check.about().severity == Severity::Fatal && !is_fit
     }
@@ -129,60 +131,60 @@ impl Conformance {
 
     /// What was found for one check.
     pub fn verdict(&self, check: Check) -> &Verdict {
-        const MISSING: &Verdict = &Verdict::Unknown(Why::NotTried("it was not tried"));
+        const MISSING: &Verdict = &Verdict::Unknown(UnknownReason::NotTried("it was not tried"));
         let row = self.0.iter().find(|row| row.check == check);
         row.map_or(MISSING, |row| &row.verdict)
     }
 
     /// Of verdicts; what has none was not tried.
-    pub fn of(found: &[(Check, Verdict)]) -> Self {
-        let mut findings = Findings::default();
+    pub fn from_verdicts(found: &[(Check, Verdict)]) -> Self {
+        let mut findings = ConformanceFindings::default();
         for (check, verdict) in found {
-            findings.found.push((*check, verdict.clone()));
+            findings.verdicts.push((*check, verdict.clone()));
         }
-        findings.complete("it was not tried")
+        findings.into_conformance("it was not tried")
     }
 }
 
 /// The table while it is being filled.
 #[derive(Debug, Default)]
-pub(super) struct Findings {
-    found: Vec<(Check, Verdict)>,
+pub(super) struct ConformanceFindings {
+    verdicts: Vec<(Check, Verdict)>,
     /// How many attempts in a row the store did not answer, and how the last ended.
     unanswered: u32,
-    last: Option<StoreError>,
+    last_error: Option<StoreError>,
 }
 
-impl Findings {
+impl ConformanceFindings {
     /// Enters what an attempt tells. It is not begun when the store has not answered for too long.
-    pub(super) fn enter<'a>(
+    pub(super) fn record<'a>(
         &'a mut self,
         check: Check,
-        attempt: impl Future<Output = Told> + Send + 'a,
+        attempt: impl Future<Output = VerdictResult> + Send + 'a,
     ) -> impl Future<Output = ()> + Send + 'a {
         let attempt = Box::pin(attempt);
         async move {
-            let told = self.ask(attempt).await;
+            let told = self.run_attempt(attempt).await;
             self.set(check, told);
         }
     }
 
     /// The outcome of an attempt that decides more than one row.
-    pub(super) fn ask<'a, T: Send + 'a>(
+    pub(super) fn run_attempt<'a, T: Send + 'a>(
         &'a mut self,
-        attempt: impl Future<Output = Result<T, Why>> + Send + 'a,
-    ) -> impl Future<Output = Result<T, Why>> + Send + 'a {
+        attempt: impl Future<Output = Result<T, UnknownReason>> + Send + 'a,
+    ) -> impl Future<Output = Result<T, UnknownReason>> + Send + 'a {
         // An attempt is many requests: it is kept off the caller's future.
         let attempt = Box::pin(attempt);
         async move {
-            if let Some(error) = self.last.as_ref().filter(|_| self.unanswered >= PATIENCE) {
+            if let Some(error) = self.last_error.as_ref().filter(|_| self.unanswered >= MAX_UNANSWERED) {
                 return Err(error.clone().into());
             }
             let told = attempt.await;
             match &told {
-                Err(Why::Store(error)) if !error.is_refusal() => {
+                Err(UnknownReason::Store(error)) if !error.is_rejection() => {
                     self.unanswered += 1;
-                    self.last = Some(error.clone());
+                    self.last_error = Some(error.clone());
                 }
                 _ => self.unanswered = 0,
             }
@@ -191,19 +193,19 @@ impl Findings {
     }
 
     /// Takes over what was found beside.
-    pub(super) fn add(&mut self, other: Self) {
-        self.found.extend(other.found);
+    pub(super) fn merge(&mut self, other: Self) {
+        self.verdicts.extend(other.verdicts);
     }
 
-    pub(super) fn set(&mut self, check: Check, told: Told) {
-        self.found.push((check, told.unwrap_or_else(Verdict::Unknown)));
+    pub(super) fn set(&mut self, check: Check, told: VerdictResult) {
+        self.verdicts.push((check, told.unwrap_or_else(Verdict::Unknown)));
     }
 
     /// The table, with a row for everything. `untried`: why what has no verdict has none.
-    pub(super) fn complete(self, untried: &'static str) -> Conformance {
+    pub(super) fn into_conformance(self, untried: &'static str) -> Conformance {
         let verdict = |check: Check| {
-            let found = self.found.iter().find(|(found, _)| *found == check);
-            found.map_or(Verdict::Unknown(Why::NotTried(untried)), |(_, verdict)| verdict.clone())
+            let found = self.verdicts.iter().find(|(found, _)| *found == check);
+            found.map_or(Verdict::Unknown(UnknownReason::NotTried(untried)), |(_, verdict)| verdict.clone())
         };
         Conformance(Check::ALL.iter().map(|check| Row { check: *check, verdict: verdict(*check) }).collect())
     }
@@ -213,21 +215,21 @@ impl Findings {
 mod tests {
     use super::*;
 
-    fn error(status: Option<u16>) -> Why {
-        Why::Store(StoreError { operation: "GetObject", code: "Timeout".into(), status })
+    fn error(status: Option<u16>) -> UnknownReason {
+        UnknownReason::Store(StoreError { operation: "GetObject", code: "Timeout".into(), status })
     }
 
     #[test]
-    fn without_a_control_nothing_is_shown() {
-        assert_eq!(Verdict::refused(true, true), Verdict::Fails);
-        assert_eq!(Verdict::refused(true, false), Verdict::Fails);
-        assert_eq!(Verdict::refused(false, true), Verdict::Holds);
-        assert_eq!(Verdict::refused(false, false).as_str(), "Unknown");
+    fn missing_control_is_inconclusive() {
+        assert_eq!(Verdict::from_attempt(true, true), Verdict::Fails);
+        assert_eq!(Verdict::from_attempt(true, false), Verdict::Fails);
+        assert_eq!(Verdict::from_attempt(false, true), Verdict::Holds);
+        assert_eq!(Verdict::from_attempt(false, false).as_str(), "Unknown");
     }
 
     #[test]
-    fn what_has_no_verdict_is_unknown() {
-        let table = Conformance::of(&[(Check::LifecycleIsKept, Verdict::Holds)]);
+    fn missing_verdict_is_unknown() {
+        let table = Conformance::from_verdicts(&[(Check::LifecycleIsKept, Verdict::Holds)]);
         assert_eq!(table.rows().len(), Check::ALL.len());
         let holds = table.rows().iter().filter(|row| row.verdict == Verdict::Holds);
         assert_eq!(holds.count(), 1);
@@ -235,44 +237,44 @@ mod tests {
     }
 
     #[test]
-    fn what_is_fatal() {
+    fn fatal_rows_depend_on_severity_and_verdict() {
         let fatal = |check, verdict| Row { check, verdict }.is_fatal();
         let (hold, overwrite) = (Check::LegalHoldIsKept, Check::RecorderCannotOverwrite);
         assert!(fatal(hold, Verdict::Fails));
         assert!(fatal(hold, Verdict::Unknown(error(Some(403)))));
-        assert!(fatal(hold, Verdict::Unknown(Why::Untold(NO_CONTROL))));
-        assert!(!fatal(hold, Verdict::Unknown(Why::NotTried("no credentials"))));
+        assert!(fatal(hold, Verdict::Unknown(UnknownReason::Inconclusive(NO_CONTROL))));
+        assert!(!fatal(hold, Verdict::Unknown(UnknownReason::NotTried("no credentials"))));
         assert!(!fatal(hold, Verdict::Holds));
         let batch = Check::HeldSurvivesBatchDelete;
-        assert!(!fatal(batch, Verdict::Unknown(Why::Untold(NO_CONTROL))));
-        assert!(fatal(batch, Verdict::Unknown(Why::Untold(BATCHES_IGNORED))));
+        assert!(!fatal(batch, Verdict::Unknown(UnknownReason::Inconclusive(NO_CONTROL))));
+        assert!(fatal(batch, Verdict::Unknown(UnknownReason::Inconclusive(BATCHES_IGNORED))));
         assert!(fatal(batch, Verdict::Fails));
         assert!(!fatal(overwrite, Verdict::Fails));
     }
 
     #[tokio::test]
-    async fn a_store_that_is_away_is_not_asked_for_ever() {
-        let (mut findings, mut asked) = (Findings::default(), 0);
+    async fn probe_stops_after_unanswered_requests() {
+        let (mut findings, mut asked) = (ConformanceFindings::default(), 0);
         for check in Check::ALL {
             findings
-                .enter(*check, async {
+                .record(*check, async {
                     asked += 1;
                     Err(error(None))
                 })
                 .await;
         }
         assert_eq!(asked, 3);
-        let table = findings.complete("");
+        let table = findings.into_conformance("");
         let unknown = |row: &Row| row.verdict == Verdict::Unknown(error(None));
         assert!(table.rows().iter().all(unknown));
     }
 
     #[tokio::test]
-    async fn an_answer_between_shows_that_it_is_there() {
-        let (mut findings, mut asked) = (Findings::default(), 0);
+    async fn answer_resets_the_unanswered_count() {
+        let (mut findings, mut asked) = (ConformanceFindings::default(), 0);
         for check in Check::ALL {
             findings
-                .enter(*check, async {
+                .record(*check, async {
                     asked += 1;
                     if asked % 3 == 0 { Ok(Verdict::Holds) } else { Err(error(None)) }
                 })

@@ -6,19 +6,21 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::attempts::{There, Tries};
+use super::attempts::{Actor, WrittenCanary};
 use super::canary::Canary;
 use super::checks::Check;
-use super::table::{Findings, Verdict, Why};
+use super::table::{ConformanceFindings, UnknownReason, Verdict};
 use crate::storage::apply::put_policy;
 use crate::storage::error::StoreError;
-use crate::storage::policy::{PROOF, is_proof};
-use crate::storage::statements::{Resources, allow, by, deny, everybody, if_tagged, set};
+use crate::storage::policy::{PROOF_SID_PREFIX, is_proof_statement};
+use crate::storage::statements::{
+    ResourceArns, allow, any_principal, aws_principal, deny, held_tag_condition, set_element,
+};
 use crate::storage::tag::RetentionTag;
 
 const READ: [&str; 2] = ["s3:GetObject", "s3:GetObjectVersion"];
 /// How often it is looked whether the statements count: stores are not at once consistent.
-const LOOKS: u32 = 20;
+const MAX_READS: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(500);
 pub(super) const NO_EFFECT: &str = "a statement that names the operator did not come into force: is the principal the operator's, and does \
      the store heed bucket policies?";
@@ -32,33 +34,37 @@ const ROWS: [(RetentionTag, Check, Check); 3] = [
     (RetentionTag::Video, Check::VideoIsUnreadable, Check::VideoVersionIsUnreadable),
 ];
 
-pub(super) struct Stage<'a> {
+pub(super) struct TagConditionStage<'a> {
     /// The policy that is there, to which statements are added.
-    pub(super) added: Added<'a>,
+    pub(super) policy: ProbePolicy<'a>,
     /// Folder of the canaries.
     pub(super) folder: String,
 }
 
 /// A policy that is there, and to which statements are added while something is tried.
 #[derive(Clone, Copy)]
-pub(super) struct Added<'a> {
-    pub(super) operator: Tries<'a>,
-    pub(super) policy: &'a [Value],
+pub(super) struct ProbePolicy<'a> {
+    pub(super) operator: Actor<'a>,
+    pub(super) statements: &'a [Value],
     /// The operator, as the store's policies name it.
     pub(super) principal: &'a str,
-    pub(super) resources: &'a Resources<'a>,
+    pub(super) resources: &'a ResourceArns<'a>,
 }
 
-impl Added<'_> {
+impl ProbePolicy<'_> {
     /// Puts the statements, and waits until they count, which a Deny on the operator by name shows: at the sentinel.
-    pub(super) async fn in_force(&self, sentinel: Canary, statements: Vec<Value>) -> Result<bool, Why> {
-        let There { canary, .. } = self.operator.leaves(sentinel).await?;
-        if !self.operator.reads(&canary, None).await? {
-            return Err(Why::Untold(UNREADABLE));
+    pub(super) async fn put_statements(
+        &self,
+        sentinel: Canary,
+        statements: Vec<Value>,
+    ) -> Result<bool, UnknownReason> {
+        let WrittenCanary { canary, .. } = self.operator.create_canary(sentinel).await?;
+        if !self.operator.can_read(&canary, None).await? {
+            return Err(UnknownReason::Inconclusive(UNREADABLE));
         }
-        put_policy(self.operator.operator, &self.with(&canary.key, &statements)).await?;
-        for _ in 0..LOOKS {
-            if !self.operator.reads(&canary, None).await? {
+        put_policy(self.operator.observer, &self.policy_with(&canary.key, &statements)).await?;
+        for _ in 0..MAX_READS {
+            if !self.operator.can_read(&canary, None).await? {
                 return Ok(true);
             }
             tokio::time::sleep(PAUSE).await;
@@ -67,38 +73,39 @@ impl Added<'_> {
     }
 
     /// The whole policy, with these statements and the one about the sentinel.
-    pub(super) fn with(&self, sentinel: &str, statements: &[Value]) -> Vec<Value> {
-        let sid = format!("{PROOF}Sentinel");
-        let stop = deny(&sid, &by(self.principal), &["s3:GetObject"], &[self.resources.key(sentinel)]);
-        [&self.kept()[..], &[stop], statements].concat()
+    pub(super) fn policy_with(&self, sentinel: &str, statements: &[Value]) -> Vec<Value> {
+        let sid = format!("{PROOF_SID_PREFIX}Sentinel");
+        let stop =
+            deny(&sid, &aws_principal(self.principal), &["s3:GetObject"], &[self.resources.key(sentinel)]);
+        [&self.restorable_statements()[..], &[stop], statements].concat()
     }
 
     /// What an operator that died half way left there is not put back.
-    fn kept(&self) -> Vec<Value> {
-        self.policy.iter().filter(|it| !is_proof(it)).cloned().collect()
+    fn restorable_statements(&self) -> Vec<Value> {
+        self.statements.iter().filter(|it| !is_proof_statement(it)).cloned().collect()
     }
 
     pub(super) async fn restore(&self) -> Result<(), StoreError> {
-        let policy = self.kept();
-        match put_policy(self.operator.operator, &policy).await {
-            Err(error) if policy.is_empty() && error.is_absent() => Ok(()),
+        let policy = self.restorable_statements();
+        match put_policy(self.operator.observer, &policy).await {
+            Err(error) if policy.is_empty() && error.is_not_found() => Ok(()),
             restored => restored,
         }
     }
 }
 
-impl Stage<'_> {
+impl TagConditionStage<'_> {
     /// An error: the policy that was there could not be put back.
-    pub(super) async fn run(&self, findings: &mut Findings) -> Result<(), StoreError> {
-        let canaries = match findings.ask(self.canaries()).await {
+    pub(super) async fn run(&self, findings: &mut ConformanceFindings) -> Result<(), StoreError> {
+        let canaries = match findings.run_attempt(self.canaries()).await {
             Ok(canaries) => canaries,
             Err(why) => {
-                fail(findings, &why);
+                set_all_unknown(findings, &why);
                 return Ok(());
             }
         };
-        let before = self.readable(findings, &canaries).await;
-        let in_force = findings.ask(self.in_force()).await;
+        let before = self.read_without_statements(findings, &canaries).await;
+        let in_force = findings.run_attempt(self.put_tag_conditions()).await;
         match in_force {
             Ok(()) => {
                 for ((tag, object, version), (it, before)) in
@@ -108,66 +115,69 @@ impl Stage<'_> {
                     for (check, id, before) in [(object, None, before.0), (version, Some(id), before.1)] {
                         let told = async {
                             if !before? {
-                                return Err(Why::Untold(UNREADABLE));
+                                return Err(UnknownReason::Inconclusive(UNREADABLE));
                             }
-                            let reads = self.added.operator.reads(&it.canary, id).await?;
-                            Ok(Verdict::is_so(reads == (tag == RetentionTag::Held)))
+                            let reads = self.policy.operator.can_read(&it.canary, id).await?;
+                            Ok(Verdict::from_expectation(reads == (tag == RetentionTag::Held)))
                         };
-                        findings.enter(check, told).await;
+                        findings.record(check, told).await;
                     }
                 }
             }
-            Err(why) => fail(findings, &why),
+            Err(why) => set_all_unknown(findings, &why),
         }
-        self.added.restore().await
+        self.policy.restore().await
     }
 
-    async fn canaries(&self) -> Result<Vec<There>, Why> {
+    async fn canaries(&self) -> Result<Vec<WrittenCanary>, UnknownReason> {
         let mut canaries = Vec::new();
         for (tag, ..) in ROWS {
             let canary = Canary::new(format!("{}{tag}", self.folder), Some(tag));
-            canaries.push(self.added.operator.leaves(canary).await?);
+            canaries.push(self.policy.operator.create_canary(canary).await?);
         }
         Ok(canaries)
     }
 
     /// Whether object and version can be read before the statement is there.
-    async fn readable(
+    async fn read_without_statements(
         &self,
-        findings: &mut Findings,
-        canaries: &[There],
-    ) -> Vec<(Result<bool, Why>, Result<bool, Why>)> {
+        findings: &mut ConformanceFindings,
+        canaries: &[WrittenCanary],
+    ) -> Vec<(Result<bool, UnknownReason>, Result<bool, UnknownReason>)> {
         let mut readable = Vec::new();
         for it in canaries {
-            let object = findings.ask(async { Ok(self.added.operator.reads(&it.canary, None).await?) }).await;
-            let version = async { Ok(self.added.operator.reads(&it.canary, Some(&it.version.id)).await?) };
-            readable.push((object, findings.ask(version).await));
+            let object = findings
+                .run_attempt(async { Ok(self.policy.operator.can_read(&it.canary, None).await?) })
+                .await;
+            let version =
+                async { Ok(self.policy.operator.can_read(&it.canary, Some(&it.version.id)).await?) };
+            readable.push((object, findings.run_attempt(version).await));
         }
         readable
     }
 
-    async fn in_force(&self) -> Result<(), Why> {
+    async fn put_tag_conditions(&self) -> Result<(), UnknownReason> {
         let sentinel = Canary::new(format!("{}sentinel", self.folder), Some(RetentionTag::Held));
-        if self.added.in_force(sentinel, self.statements()).await? {
+        if self.policy.put_statements(sentinel, self.statements()).await? {
             Ok(())
         } else {
-            Err(Why::Untold(NO_EFFECT))
+            Err(UnknownReason::Inconclusive(NO_EFFECT))
         }
     }
 
     /// As the statements about readers have it: they may read what is held, and nobody anything else.
     fn statements(&self) -> Vec<Value> {
-        let us = by(self.added.principal);
-        let tagged = ROWS.map(|(tag, ..)| self.added.resources.key(&format!("{}{tag}", self.folder)));
-        let mut may = allow(&format!("{PROOF}Held"), &us, &READ, &tagged);
-        set(&mut may, "Condition", if_tagged("StringEquals"));
-        let mut may_not = deny(&format!("{PROOF}NotHeld"), &everybody(), &READ, &tagged);
-        set(&mut may_not, "Condition", if_tagged("StringNotEquals"));
+        let us = aws_principal(self.policy.principal);
+        let tagged = ROWS.map(|(tag, ..)| self.policy.resources.key(&format!("{}{tag}", self.folder)));
+        let mut may = allow(&format!("{PROOF_SID_PREFIX}Held"), &us, &READ, &tagged);
+        set_element(&mut may, "Condition", held_tag_condition("StringEquals"));
+        let mut may_not = deny(&format!("{PROOF_SID_PREFIX}NotHeld"), &any_principal(), &READ, &tagged);
+        set_element(&mut may_not, "Condition", held_tag_condition("StringNotEquals"));
         vec![may, may_not]
     }
 }
 
-pub(super) fn fail(findings: &mut Findings, why: &Why) {
+pub(super) fn set_all_unknown(findings: &mut ConformanceFindings, why: &UnknownReason) {
     for (_, object, version) in ROWS {
         findings.set(object, Err(why.clone()));
         findings.set(version, Err(why.clone()));

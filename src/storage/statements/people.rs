@@ -3,14 +3,14 @@
 use serde_json::{Value, json};
 
 use super::{
-    ACLS, DELETE, LIST, LOCK, POLICY, READ, READ_LOCK, READ_SETTINGS, READ_TAGS, RETAG, Resources, allow,
-    deny, everybody, set,
+    ACLS, DELETE, LIST, LOCK, POLICY, READ, READ_LOCK, READ_SETTINGS, READ_TAGS, RETAG, ResourceArns, allow,
+    any_principal, deny, set_element,
 };
-use crate::storage::objects::MANIFESTS;
+use crate::storage::objects::MANIFEST_PREFIX;
 use crate::storage::tag::{RetentionTag, TAG_KEY};
 
 /// All that an audit reads, and nothing of what was recorded (article 3).
-pub(super) fn auditors(at: &Resources<'_>, auditor: &Value, settings: &[&str]) -> Vec<Value> {
+pub(super) fn auditor_statements(at: &ResourceArns<'_>, auditor: &Value, settings: &[&str]) -> Vec<Value> {
     let [read_policy, change_policy @ ..] = POLICY;
     let writes = [
         &DELETE[..],
@@ -22,35 +22,35 @@ pub(super) fn auditors(at: &Resources<'_>, auditor: &Value, settings: &[&str]) -
     .concat();
     vec![
         allow("AuditorLists", auditor, &[&LIST[..], &READ_SETTINGS, &[read_policy]].concat(), &[at.bucket()]),
-        allow("AuditorMarks", auditor, &[&READ_TAGS[..], &READ_LOCK].concat(), &[at.under("")]),
-        allow("AuditorLedger", auditor, &READ, &[at.under("ledger/")]),
-        deny("AuditorReadsNoRecording", auditor, &READ, &at.recordings()),
-        deny("AuditorObjects", auditor, &writes, &[at.bucket(), at.under("")]),
+        allow("AuditorMarks", auditor, &[&READ_TAGS[..], &READ_LOCK].concat(), &[at.prefix_pattern("")]),
+        allow("AuditorLedger", auditor, &READ, &[at.prefix_pattern("ledger/")]),
+        deny("AuditorReadsNoRecording", auditor, &READ, &at.recording_patterns()),
+        deny("AuditorObjects", auditor, &writes, &[at.bucket(), at.prefix_pattern("")]),
         deny("AuditorBucket", auditor, &[settings, &change_policy].concat(), &[at.bucket()]),
     ]
 }
 
 /// What readers may: recordings that an incident holds, and the manifests. Nobody at all may read another recording,
 /// whatever rights it has from elsewhere.
-pub(super) fn readers(at: &Resources<'_>, readers: &Value) -> Vec<Value> {
-    let mut may = allow("ReadersHeld", readers, &READ, &at.recordings());
-    set(&mut may, "Condition", if_tagged("StringEquals"));
-    let mut not_held = deny("NotHeld", &everybody(), &READ, &at.recordings());
-    set(&mut not_held, "Condition", if_tagged("StringNotEquals"));
-    vec![may, not_held, allow("ReadersManifests", readers, &READ, &[at.under(MANIFESTS)])]
+pub(super) fn reader_statements(at: &ResourceArns<'_>, readers: &Value) -> Vec<Value> {
+    let mut may = allow("ReadersHeld", readers, &READ, &at.recording_patterns());
+    set_element(&mut may, "Condition", held_tag_condition("StringEquals"));
+    let mut not_held = deny("NotHeld", &any_principal(), &READ, &at.recording_patterns());
+    set_element(&mut not_held, "Condition", held_tag_condition("StringNotEquals"));
+    vec![may, not_held, allow("ReadersManifests", readers, &READ, &[at.prefix_pattern(MANIFEST_PREFIX)])]
 }
 
 /// The condition that the object's tag compares so with `held`.
-pub(crate) fn if_tagged(operator: &str) -> Value {
+pub(crate) fn held_tag_condition(operator: &str) -> Value {
     json!({ operator: { format!("s3:ExistingObjectTag/{TAG_KEY}"): RetentionTag::Held.as_str() } })
 }
 
 /// Where a policy cannot say "everyone but", all else is denied to readers by name.
-pub(super) fn readers_may_not(at: &Resources<'_>, readers: &Value, settings: &[&str]) -> Vec<Value> {
+pub(super) fn reader_denies(at: &ResourceArns<'_>, readers: &Value, settings: &[&str]) -> Vec<Value> {
     let writes =
         [&DELETE[..], &LOCK, &READ_LOCK, &RETAG, &ACLS, &["s3:PutObject", "s3:PutObjectTagging"]].concat();
     vec![
-        deny("ReadersObjects", readers, &writes, &[at.bucket(), at.under("")]),
+        deny("ReadersObjects", readers, &writes, &[at.bucket(), at.prefix_pattern("")]),
         deny("ReadersBucket", readers, &[&LIST[..], settings, &POLICY].concat(), &[at.bucket()]),
     ]
 }

@@ -4,47 +4,47 @@ use aws_sdk_s3::types::MultipartUpload;
 use futures::future;
 use jiff::SignedDuration;
 
-use super::{AT_ONCE, Sweep, SweepError};
-use crate::storage::client::Store;
+use super::{MAX_CONCURRENT_REQUESTS, Sweep, SweepError};
+use crate::storage::client::BucketClient;
 use crate::storage::error::StoreError;
-use crate::storage::listing::instant;
+use crate::storage::listing::parse_timestamp;
 
 /// An unfinished upload that is older is left over: the recorders make none.
-const UNFINISHED: SignedDuration = SignedDuration::from_hours(24);
+const ABORT_AFTER: SignedDuration = SignedDuration::from_hours(24);
 /// Pages of unfinished uploads that one sweep goes through: whoever has a recorder's credentials may begin any number.
-const UPLOAD_PAGES: usize = 100;
+const MAX_PAGES: usize = 100;
 /// Unfinished uploads that one sweep aborts: nothing else is looked at meanwhile.
-const ABORTS: usize = 1000;
+const MAX_ABORTS: usize = 1000;
 
 /// Ends uploads that nobody will finish: their parts cost, and no listing shows them.
-pub(super) async fn unfinished(sweep: &mut Sweep<'_>) -> Result<(), SweepError> {
+pub(super) async fn abort_incomplete_uploads(sweep: &mut Sweep<'_>) -> Result<(), SweepError> {
     let operation = "ListMultipartUploads";
-    let Store { client, bucket, .. } = sweep.store;
+    let BucketClient { client, bucket, .. } = sweep.store;
     let (mut key, mut id) = (None, None);
-    let (mut tried, mut in_vain) = (0, 0);
-    for _ in 0..UPLOAD_PAGES {
+    let (mut tried, mut consecutive_failures) = (0, 0);
+    for _ in 0..MAX_PAGES {
         let request = client.list_multipart_uploads().bucket(bucket);
         let request = request.set_key_marker(key.clone()).set_upload_id_marker(id.clone());
-        let page = match request.send().await.map_err(|error| StoreError::of(operation, &error)) {
-            Err(error) if error.is_refusal() => return Ok(()),
+        let page = match request.send().await.map_err(|error| StoreError::from_sdk(operation, &error)) {
+            Err(error) if error.is_rejection() => return Ok(()),
             page => page?,
         };
         let is_old = |upload: &&MultipartUpload| {
-            let begun = instant(upload.initiated());
-            begun.is_ok_and(|begun| sweep.time.now.duration_since(begun) > UNFINISHED)
+            let begun = parse_timestamp(upload.initiated());
+            begun.is_ok_and(|begun| sweep.time.now.duration_since(begun) > ABORT_AFTER)
         };
         let old: Vec<&MultipartUpload> = page.uploads().iter().filter(is_old).collect();
-        sweep.swept.unfinished += old.len() as u64;
-        for some in old.chunks(AT_ONCE) {
-            if tried >= ABORTS || in_vain >= AT_ONCE {
+        sweep.report.incomplete_uploads += old.len() as u64;
+        for some in old.chunks(MAX_CONCURRENT_REQUESTS) {
+            if tried >= MAX_ABORTS || consecutive_failures >= MAX_CONCURRENT_REQUESTS {
                 return Ok(());
             }
             tried += some.len();
-            let ended = future::join_all(some.iter().map(|upload| abort(sweep.store, upload))).await;
+            let ended = future::join_all(some.iter().map(|upload| abort_upload(sweep.store, upload))).await;
             let gone = ended.iter().filter(|answer| answer.is_ok()).count();
-            in_vain = if gone == 0 { in_vain + some.len() } else { 0 };
-            sweep.swept.unfinished -= gone as u64;
-            sweep.swept.aborted += ended.iter().filter(|answer| **answer == Ok(true)).count() as u64;
+            consecutive_failures = if gone == 0 { consecutive_failures + some.len() } else { 0 };
+            sweep.report.incomplete_uploads -= gone as u64;
+            sweep.report.aborted_uploads += ended.iter().filter(|answer| **answer == Ok(true)).count() as u64;
         }
         let next =
             (page.next_key_marker().map(str::to_owned), page.next_upload_id_marker().map(str::to_owned));
@@ -59,14 +59,14 @@ pub(super) async fn unfinished(sweep: &mut Sweep<'_>) -> Result<(), SweepError> 
 
 /// Whether it was there. It comes last, and nothing depends on it: another sweep tries again. On SeaweedFS whoever is denied
 /// to put may not abort either.
-async fn abort(store: &Store, upload: &MultipartUpload) -> Result<bool, StoreError> {
+async fn abort_upload(store: &BucketClient, upload: &MultipartUpload) -> Result<bool, StoreError> {
     let request = store.client.abort_multipart_upload().bucket(&store.bucket);
     let request =
         request.set_key(upload.key().map(str::to_owned)).set_upload_id(upload.upload_id().map(str::to_owned));
     let answer = request.send().await;
-    match answer.map_err(|error| StoreError::of("AbortMultipartUpload", &error)) {
+    match answer.map_err(|error| StoreError::from_sdk("AbortMultipartUpload", &error)) {
         Ok(_) => Ok(true),
-        Err(error) if error.is_absent() => Ok(false),
+        Err(error) if error.is_not_found() => Ok(false),
         Err(error) => Err(error),
     }
 }
@@ -80,33 +80,33 @@ mod tests {
 
     use jiff::Timestamp;
 
-    use super::super::{HoldsUnknown, OpenHolds, Reach, Swept, sweep};
+    use super::super::{OpenHolds, OpenHoldsError, ScanRange, SweepReport, sweep};
     use super::*;
     use crate::api::{Ceilings, Days as Ceiling};
-    use crate::protocol::cover::Cover;
-    use crate::storage::Time;
-    use crate::storage::hold::memory::Memory;
-    use crate::storage::stub::{Stub, error, versions};
+    use crate::protocol::cover::HoldScope;
+    use crate::storage::DecisionTime;
+    use crate::storage::hold::memory::ProtectionCache;
+    use crate::storage::stub::{Stub, error_answer, versions_answer};
 
-    struct Nobody;
+    struct NoHolds;
 
     #[async_trait]
-    impl OpenHolds for Nobody {
-        async fn covers(&self) -> Result<Vec<Cover>, HoldsUnknown> {
+    impl OpenHolds for NoHolds {
+        async fn scopes(&self) -> Result<Vec<HoldScope>, OpenHoldsError> {
             Ok(Vec::new())
         }
     }
 
     /// A sweep of a bucket with so many pages of old uploads, of a thousand each, that can be aborted or not.
-    async fn swept_of(most: usize, may_abort: bool) -> (Swept, usize, usize) {
+    async fn sweep_with_uploads(most: usize, may_abort: bool) -> (SweepReport, usize, usize) {
         let pages = Arc::new(AtomicUsize::new(0));
         let counted = pages.clone();
         let stub = Stub::start(move |asked| {
             if asked.method == "DELETE" {
-                return if may_abort { (204, String::new()) } else { error(403, "AccessDenied") };
+                return if may_abort { (204, String::new()) } else { error_answer(403, "AccessDenied") };
             }
-            if asked.parameter("uploads").is_none() {
-                return versions(asked, &[]);
+            if asked.query_parameter("uploads").is_none() {
+                return versions_answer(asked, &[]);
             }
             let number = counted.fetch_add(1, Ordering::Relaxed);
             let uploads = (0..if number < most { 1000 } else { 0 }).map(|upload| {
@@ -123,20 +123,23 @@ mod tests {
         })
         .await;
         let ceilings = Ceilings { video: Ceiling(28), calls: Ceiling(7) };
-        let (memory, time) = (Memory::default(), Time::of(Timestamp::now()));
-        let swept = sweep(&stub.target(), &ceilings, &Nobody, &memory, Reach::Boundary, time).await;
-        let asked = stub.take();
+        let (memory, time) = (ProtectionCache::default(), DecisionTime::at(Timestamp::now()));
+        let swept = sweep(&stub.target(), &ceilings, &NoHolds, &memory, ScanRange::Boundary, time).await;
+        let asked = stub.take_requests();
         let aborts = asked.iter().filter(|asked| asked.method == "DELETE").count();
         (swept.unwrap(), pages.load(Ordering::Relaxed), aborts)
     }
 
     #[tokio::test]
-    async fn uploads_without_end_do_not_keep_a_sweep_from_its_end() {
-        let (swept, pages, _) = swept_of(0, true).await;
-        assert_eq!((swept.deleted, pages), (0, UPLOAD_PAGES));
-        let (swept, _, aborts) = swept_of(100, true).await;
-        assert_eq!((swept.aborted, swept.unfinished, aborts), (1000, 1000, 1000));
-        let (swept, _, aborts) = swept_of(100, false).await;
-        assert_eq!((swept.aborted, swept.unfinished, aborts), (0, 1000, AT_ONCE));
+    async fn sweep_is_not_blocked_by_endless_uploads() {
+        let (swept, pages, _) = sweep_with_uploads(0, true).await;
+        assert_eq!((swept.deleted, pages), (0, MAX_PAGES));
+        let (swept, _, aborts) = sweep_with_uploads(100, true).await;
+        assert_eq!((swept.aborted_uploads, swept.incomplete_uploads, aborts), (1000, 1000, 1000));
+        let (swept, _, aborts) = sweep_with_uploads(100, false).await;
+        assert_eq!(
+            (swept.aborted_uploads, swept.incomplete_uploads, aborts),
+            (0, 1000, MAX_CONCURRENT_REQUESTS)
+        );
     }
 }

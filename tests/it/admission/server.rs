@@ -29,7 +29,7 @@ pub struct Server {
 /// What the API server says of an object.
 #[derive(Debug)]
 pub enum Verdict {
-    LetIn,
+    Admitted,
     Refused(Vec<Cause>),
 }
 
@@ -44,12 +44,12 @@ impl Server {
     /// The server of `KUBECONFIG`; the definitions go under a group of the test's own.
     pub async fn default_version(prefix: &str) -> Self {
         let group = format!("{prefix}.test.toezicht.dev");
-        Self::with(client().await, prefix, &group, crds::crds()).await
+        Self::with(client().await, prefix, &group, crds::definitions()).await
     }
 
     /// The server of the newest version; the definitions go under their own group.
     pub async fn newest_version(prefix: &str) -> Self {
-        Self::with(newest().await, prefix, GROUP, crds::crds()).await
+        Self::with(newest().await, prefix, GROUP, crds::definitions()).await
     }
 
     /// Installs `definitions` under `group`, and makes a namespace whose name begins with `prefix`.
@@ -116,7 +116,7 @@ impl Server {
     }
 
     /// Applies an object of any kind, strictly, without keeping it.
-    pub async fn apply_dry(&self, object: &Value) -> Result<Value, kube::Error> {
+    pub async fn dry_run_apply(&self, object: &Value) -> Result<Value, kube::Error> {
         let kind = object["kind"].as_str().unwrap();
         let api = match self.resources.get(&kind.to_lowercase()) {
             Some(_) => self.api(&kind.to_lowercase()),
@@ -218,7 +218,7 @@ async fn uninstall(client: &Client, name: &str) {
 
 fn verdict(answer: Result<DynamicObject, kube::Error>, case: &str) -> Verdict {
     match answer {
-        Ok(_) => Verdict::LetIn,
+        Ok(_) => Verdict::Admitted,
         Err(kube::Error::Api(status)) if status.code == 422 => {
             let causes = status.details.map(|details| details.causes).unwrap_or_default();
             Verdict::Refused(

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use toezicht::api::Days;
-use toezicht::storage::Trials;
+use toezicht::storage::Probe;
 use toezicht::storage::key::{Class, Key};
 use toezicht::storage::segments::Uploader;
 use toezicht::storage::tag::RetentionTag;
@@ -24,12 +24,12 @@ async fn recorded(uploader: &Uploader, camera: &str, tag: RetentionTag) -> Strin
 }
 
 #[tokio::test]
-async fn ceph_expires_recordings_whole_and_keeps_what_is_held_or_sealed() {
+async fn ceph_expires_all_versions_and_keeps_held_and_sealed() {
     let mut scene = Scene::new(S3Server::second(), "lifecycle");
     scene.spec.video_ceiling = Days(5); // expires after one day
     scene.spec.calls_ceiling = Days(5);
-    let enforced = scene.enforce(Trials::Keep).await.unwrap();
-    assert_eq!(enforced.read_back.video_expiration_days(), Some(1));
+    let enforced = scene.enforce(Probe::Skip).await.unwrap();
+    assert_eq!(enforced.observed.video_expiration_days(), Some(1));
     let uploader = Uploader::new(&scene.recorder).unwrap();
     let held = recorded(&uploader, "held", RetentionTag::Video).await;
     // Legal hold first: between the two calls the tag still lets it be hidden, never deleted.

@@ -73,7 +73,7 @@ async fn outlives(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ceph_incident_outlives_its_ceiling_and_goes_when_it_is_resolved() {
+async fn ceph_incident_outlives_ceiling_and_expires_after_resolution() {
     let _operator = operator::present().await;
     let server = S3Server::second();
     let s3 = client(&server, server.bucket_maker());
@@ -83,11 +83,11 @@ async fn ceph_incident_outlives_its_ceiling_and_goes_when_it_is_resolved() {
     .await;
     let bucket = scene.bucket.name.clone();
     scene.camera(CAMERA, "h264/5").await;
-    scene.camera_is(CAMERA, "Recording", "True", HANG).await;
+    scene.wait_for_camera(CAMERA, "Recording", "True", HANG).await;
 
     // What matters begins once the recorder knows: what came before may be gone by then, on a store with days of seconds.
     scene.declare("incident", &[CAMERA], Timestamp::now(), None).await;
-    scene.hold_is("incident", "Placed", "True", HANG).await;
+    scene.wait_for_hold("incident", "Placed", "True", HANG).await;
     let from = Timestamp::now();
     let until = from + SignedDuration::from_secs(15);
     let holds = scene.namespace.api::<IncidentHold>();
@@ -145,6 +145,6 @@ async fn ceph_incident_outlives_its_ceiling_and_goes_when_it_is_resolved() {
     })
     .await;
     println!("gone {:?} after its resolution", resolved.elapsed());
-    scene.hold_is("incident", "Released", "True", HANG).await;
+    scene.wait_for_hold("incident", "Released", "True", HANG).await;
     scene.delete().await;
 }

@@ -17,18 +17,18 @@ use crate::support::wait::{HANG, eventually};
 const REVISION: &str = "toezicht.dev/config-revision";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_added_camera_records_at_once_and_disturbs_nobody() {
+async fn added_camera_records_without_disturbing_others() {
     let _operator = operator::present().await;
     let scene = Scene::new(&cluster::client().await, "line-add", S3Server::first(), |_, _| ()).await;
     scene.camera("receptie", "h264/6").await;
-    scene.camera_is("receptie", "Recording", "True", HANG).await;
+    scene.wait_for_camera("receptie", "Recording", "True", HANG).await;
 
     let pods = scene.namespace.api::<Pod>();
     let before = pods.get(&pod::name()).await.unwrap();
     let added = jiff::Timestamp::now();
     let clock = Instant::now();
     scene.camera("gang", "h265/6").await;
-    scene.camera_is("gang", "Recording", "True", HANG).await;
+    scene.wait_for_camera("gang", "Recording", "True", HANG).await;
     println!("Recording=True {:?} after apply", clock.elapsed());
 
     let recorded = eventually("two segments of the added camera", HANG, || async {

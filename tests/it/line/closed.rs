@@ -14,7 +14,7 @@ use crate::support::settings::S3Server;
 use crate::support::wait::{HANG, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_recorded_before_each_of_the_gates_is_open() {
+async fn recording_waits_for_consent_notices_and_policy() {
     let _operator = operator::present().await;
     let client = cluster::client().await;
     let scene = Scene::new(&client, "line-closed", S3Server::first(), |policy, site| {
@@ -35,7 +35,7 @@ async fn nothing_is_recorded_before_each_of_the_gates_is_open() {
 
     let opened = Timestamp::now();
     policy(&scene, json!({"inForce": {"from": "2020-05-06"}})).await;
-    scene.camera_is("receptie", "Recording", "True", HANG).await;
+    scene.wait_for_camera("receptie", "Recording", "True", HANG).await;
     // By the camera's clock, which is this machine's.
     let recorded = segments(&scene.bucket, "receptie").await;
     let first = recorded.iter().flat_map(|s| &s.frames).map(time).min();

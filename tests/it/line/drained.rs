@@ -15,7 +15,7 @@ use crate::support::wait::{HANG, eventually};
 const PROXY_PORT: u16 = 28337;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deleted_site_uploads_first_what_waits_in_its_spools() {
+async fn deleted_site_uploads_its_spools_first() {
     let _operator = operator::present().await;
     let server = S3Server::first();
     let proxy = Proxy::start(&server.endpoint, PROXY_PORT).await;
@@ -25,7 +25,7 @@ async fn a_deleted_site_uploads_first_what_waits_in_its_spools() {
     })
     .await;
     scene.camera("receptie", "h264/9").await;
-    scene.camera_is("receptie", "Recording", "True", HANG).await;
+    scene.wait_for_camera("receptie", "Recording", "True", HANG).await;
 
     proxy.set_down(true);
     eventually("two segments wait in the spool", HANG, || async {

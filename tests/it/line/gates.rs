@@ -14,15 +14,16 @@ use crate::support::settings::S3Server;
 use crate::support::wait::{HANG, eventually};
 
 /// The recorder's count of gaps of the one camera that began because nothing may be recorded.
-const NOT_PERMITTED: &str = "toezicht_recorder_gaps_total{camera=\"receptie\",kind=\"NotPermitted\"}";
+const NOT_PERMITTED_GAPS_METRIC: &str =
+    "toezicht_recorder_gaps_total{camera=\"receptie\",kind=\"NotPermitted\"}";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_policy_that_ends_stops_recording_without_the_operator() {
+async fn policy_end_stops_recording_without_operator() {
     let _alone = operator::alone().await;
     let scene = Scene::new(&cluster::client().await, "line-gates", S3Server::first(), |_, _| ()).await;
     scene.camera("receptie", "h264/7").await;
-    scene.camera_is("receptie", "Recording", "True", HANG).await;
-    let (until, ended, away) = ended_alone(&scene).await;
+    scene.wait_for_camera("receptie", "Recording", "True", HANG).await;
+    let (until, ended, away) = end_policy_without_operator(&scene).await;
     let last = eventually("all that was recorded is in the bucket", HANG, || async {
         let now = gaps(&scene).await?;
         let taken = pod::frames(&scene.namespace, "receptie").await?;
@@ -37,20 +38,20 @@ async fn a_policy_that_ends_stops_recording_without_the_operator() {
     let late = last.duration_since(until).as_secs_f64();
     println!("the last picture was taken {late} s after the policy's end");
     assert!(last <= until, "a frame taken {late} s after the policy's end");
-    scene.camera_is("receptie", "Permitted", "False", HANG).await;
+    scene.wait_for_camera("receptie", "Permitted", "False", HANG).await;
     scene.delete().await;
 }
 
 /// How many gaps began because nothing may be recorded.
 async fn gaps(scene: &Scene) -> Result<u64, String> {
-    let count = pod::metric(&scene.namespace, NOT_PERMITTED).await;
+    let count = pod::metric(&scene.namespace, NOT_PERMITTED_GAPS_METRIC).await;
     // Until there is one, there is no such series.
     count.or_else(|text| if text.ends_with("# EOF\n") { Ok(0) } else { Err(text) })
 }
 
 /// Has the policy end after the operator has gone: when it ends, how many gaps there were before, and the operator's absence.
 /// On a machine on which the operator does not go in time, it is tried again with more.
-async fn ended_alone(scene: &Scene) -> (Timestamp, u64, Away) {
+async fn end_policy_without_operator(scene: &Scene) -> (Timestamp, u64, Away) {
     let policies = scene.namespace.api::<RecordingPolicy>();
     for seconds in [20, 60, 180] {
         let until = (Timestamp::now() + SignedDuration::from_secs(seconds)).round(Unit::Second).unwrap();

@@ -22,8 +22,8 @@ struct Incident {
 }
 
 impl Incident {
-    async fn hold_is(&self, name: &str, condition: &str, status: &str) {
-        self.scene.hold_is(name, condition, status, HANG).await;
+    async fn wait_for_hold(&self, name: &str, condition: &str, status: &str) {
+        self.scene.wait_for_hold(name, condition, status, HANG).await;
     }
 
     /// The marks of a camera's segments, with their keys.
@@ -42,7 +42,7 @@ impl Incident {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_incident_is_held_from_its_declaration_to_its_resolution() {
+async fn incident_is_held_from_declaration_to_resolution() {
     let _operator = operator::present().await;
     let server = S3Server::first();
     let embargo = |policy: &mut serde_json::Value, _: &mut serde_json::Value| {
@@ -53,7 +53,7 @@ async fn an_incident_is_held_from_its_declaration_to_its_resolution() {
     incident.scene.camera("receptie", "h264/8").await;
     incident.scene.camera("gang", "h264/9").await;
     for camera in ["receptie", "gang"] {
-        incident.scene.camera_is(camera, "Recording", "True", HANG).await;
+        incident.scene.wait_for_camera(camera, "Recording", "True", HANG).await;
     }
     let recorded = eventually("four segments", HANG, || async {
         let recorded = keys(&incident.scene.bucket, "receptie").await;
@@ -66,7 +66,7 @@ async fn an_incident_is_held_from_its_declaration_to_its_resolution() {
     let from = second.start() + SignedDuration::from_secs(1);
     let clock = Instant::now();
     incident.declare("incident", from, None).await;
-    incident.hold_is("incident", "Placed", "True").await;
+    incident.wait_for_hold("incident", "Placed", "True").await;
     println!("Placed=True {:?} after apply", clock.elapsed());
     let marked = incident.marked("receptie").await;
     let is_held = |(key, hold, tag): &(Key, bool, String)| {
@@ -94,9 +94,9 @@ async fn an_incident_is_held_from_its_declaration_to_its_resolution() {
     // Another hold over a part of it; resolving the first changes nothing for that.
     let until = second.end() + SignedDuration::from_secs(3);
     incident.declare("narrow", from, Some(until)).await;
-    incident.hold_is("narrow", "Placed", "True").await;
+    incident.wait_for_hold("narrow", "Placed", "True").await;
     incident.scene.resolve("incident").await;
-    incident.hold_is("incident", "Released", "True").await;
+    incident.wait_for_hold("incident", "Released", "True").await;
     let marked = incident.marked("receptie").await;
     for (key, hold, tag) in &marked {
         let is_narrow = key.start() < until && key.end() > from;
@@ -104,7 +104,7 @@ async fn an_incident_is_held_from_its_declaration_to_its_resolution() {
         assert_eq!(tag == "video", !is_narrow, "{key} {tag}");
     }
     incident.scene.resolve("narrow").await;
-    incident.hold_is("narrow", "Released", "True").await;
+    incident.wait_for_hold("narrow", "Released", "True").await;
     let marked = incident.marked("receptie").await;
     assert!(marked.iter().all(|(_, hold, tag)| !hold && tag == "video"), "{marked:?}");
 
@@ -120,6 +120,6 @@ async fn an_incident_is_held_from_its_declaration_to_its_resolution() {
         })
         .await;
     }
-    incident.scene.site_is("Compliant", "True", HANG).await;
+    incident.scene.wait_for_site("Compliant", "True", HANG).await;
     incident.scene.delete().await;
 }

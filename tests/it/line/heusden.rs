@@ -14,7 +14,7 @@ use crate::support::tools::run;
 use crate::support::wait::{HANG, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_frame_of_every_camera_is_there_once() {
+async fn example_records_every_frame_once() {
     let _operator = operator::present().await;
     println!("{}", run("env", &["-u", "TOEZICHT_TESTBED_UNFINISHED", "tests/testbed/demo/run"], None).await);
     let client = cluster::client().await;
@@ -49,12 +49,12 @@ async fn every_frame_of_every_camera_is_there_once() {
             recorded.iter().map(|s| s.frames.len()).sum::<usize>()
         );
     }
-    a_hold_says_that_it_holds_nothing(&client).await;
+    example_hold_reports_no_recordings(&client).await;
     Api::<Namespace>::all(client).delete("heusden", &DeleteParams::default()).await.unwrap();
 }
 
 /// The example's hold, as a person would apply it. It cannot be deleted while it is open.
-async fn a_hold_says_that_it_holds_nothing(client: &Client) {
+async fn example_hold_reports_no_recordings(client: &Client) {
     run("kubectl", &["-n", "heusden", "apply", "-f", "examples/heusden/hold.example.yaml"], None).await;
     let holds: Api<IncidentHold> = Api::namespaced(client.clone(), "heusden");
     let name = "2026-0412";

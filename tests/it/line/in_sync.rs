@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 use toezicht::api::Camera;
-use toezicht::controllers::kit::status::REFRESH;
+use toezicht::controllers::kit::status::REFRESH_INTERVAL;
 
 use crate::support::audit;
 use crate::support::cluster;
@@ -18,7 +18,7 @@ use crate::support::wait::{HANG, eventually};
 const PROXY_PORT: u16 = 28333;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_sync_nothing_is_written_by_any_look() {
+async fn reconciles_in_sync_write_nothing() {
     let _alone = operator::alone().await;
     let server = S3Server::first();
     let proxy = Proxy::start(&server.endpoint, PROXY_PORT).await;
@@ -29,10 +29,10 @@ async fn in_sync_nothing_is_written_by_any_look() {
     .await;
     let began = Instant::now();
     scene.camera("receptie", "h264/8").await;
-    scene.camera_is("receptie", "Recording", "True", HANG).await;
-    scene.site_is("Ready", "True", HANG).await;
+    scene.wait_for_camera("receptie", "Recording", "True", HANG).await;
+    scene.wait_for_site("Ready", "True", HANG).await;
     // The Site counts what records a little later than the Camera says so.
-    scene.site_is("Recording", "True", HANG).await;
+    scene.wait_for_site("Recording", "True", HANG).await;
     // Statuses name the newest segment at most every five minutes: wait until there is one.
     eventually("a last segment", HANG, || async {
         let api: kube::Api<Camera> = scene.namespace.api();
@@ -54,14 +54,14 @@ async fn in_sync_nothing_is_written_by_any_look() {
             async move { is_read.then_some(()).ok_or_else(|| format!("{so_far} requests")) }
         })
         .await;
-        looks::nothing_is_written(&scene.namespace, operator::metrics, is_its).await;
-        let mut written = audit::until_now(&scene.namespace, before).await;
+        looks::wait_until_in_sync(&scene.namespace, operator::metrics, is_its).await;
+        let mut written = audit::writes_until_now(&scene.namespace, before).await;
         written.retain(|event| {
             is_its(event) && event["objectRef"]["namespace"] == scene.namespace.name.as_str()
         });
         let written: Vec<String> = written.iter().map(audit::told).collect();
         // On a machine so slow that a newer segment was to be named meanwhile, the rounds have to do.
-        assert!(written.is_empty() || began.elapsed() > REFRESH, "restart {restart}: {written:#?}");
+        assert!(written.is_empty() || began.elapsed() > REFRESH_INTERVAL, "restart {restart}: {written:#?}");
         seen.extend(proxy.take());
         // The recorder goes on putting segments; the operator writes nothing.
         let writes: Vec<_> =

@@ -7,30 +7,30 @@ use toezicht::api::Camera;
 use crate::support::cluster;
 use crate::support::operator;
 use crate::support::pod;
-use crate::support::recorded::{Hole, complete, keys, time};
+use crate::support::recorded::{FrameGap, complete, keys, time};
 use crate::support::scene::{SITE, Scene};
 use crate::support::settings::S3Server;
 use crate::support::wait::{HANG, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deleted_recorder_leaves_one_gap_and_nothing_else() {
+async fn deleted_recorder_leaves_one_gap() {
     let _operator = operator::present().await;
     let scene = recording_scene("line-delete", 9).await;
     let pod = format!("{SITE}-recorder-0");
     let taken = pod::frames(&scene.namespace, "receptie").await.unwrap();
     scene.namespace.api::<Pod>().delete(&pod, &DeleteParams::default()).await.unwrap();
-    one_gap_after(&scene, taken).await;
+    wait_for_single_gap(&scene, taken).await;
     scene.delete().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_killed_recorder_loses_nothing_that_was_in_its_spool() {
+async fn killed_recorder_keeps_its_spool() {
     let _operator = operator::present().await;
     let scene = recording_scene("line-kill", 10).await;
     let pod: Pod = scene.namespace.api().get(&format!("{SITE}-recorder-0")).await.unwrap();
     let taken = pod::frames(&scene.namespace, "receptie").await.unwrap();
     let killed = kill_recorder(&pod.metadata.uid.unwrap());
-    let hole = one_gap_after(&scene, taken).await;
+    let hole = wait_for_single_gap(&scene, taken).await;
     println!("{} s from the kill at {killed}: {hole:?}", hole.until.duration_since(killed).as_secs_f64());
     scene.delete().await;
 }
@@ -38,15 +38,15 @@ async fn a_killed_recorder_loses_nothing_that_was_in_its_spool() {
 async fn recording_scene(prefix: &str, camera: u32) -> Scene {
     let scene = Scene::new(&cluster::client().await, prefix, S3Server::first(), |_, _| ()).await;
     scene.camera("receptie", &format!("h264/{camera}")).await;
-    scene.camera_is("receptie", "Recording", "True", HANG).await;
+    scene.wait_for_camera("receptie", "Recording", "True", HANG).await;
     let uploaded = newest_key(&scene).await.expect("a segment where Recording is True");
-    newer_segment(&scene, &uploaded).await;
+    wait_for_newer_segment(&scene, &uploaded).await;
     scene
 }
 
 /// Waits until the restarted recorder has reported its gap, and uploaded what it recorded after: the only hole, with all
 /// before it that was in the spool when `taken` pictures had been.
-async fn one_gap_after(scene: &Scene, taken: u64) -> Hole {
+async fn wait_for_single_gap(scene: &Scene, taken: u64) -> FrameGap {
     let api: Api<Camera> = scene.namespace.api();
     let gap = eventually("a finished gap with cause Restart", HANG, || async {
         let status = api.get("receptie").await.map_err(|e| e.to_string())?.status.unwrap_or_default();
@@ -55,7 +55,7 @@ async fn one_gap_after(scene: &Scene, taken: u64) -> Hole {
     })
     .await;
     let uploaded = newest_key(scene).await.expect("a segment before the restart");
-    newer_segment(scene, &uploaded).await;
+    wait_for_newer_segment(scene, &uploaded).await;
     let (recorded, holes) = complete(&scene.bucket, "receptie", 1).await;
     let [hole] = holes.as_slice() else { panic!("{holes:?}") };
     let (from, until) = (gap.from.as_ref().unwrap().0, gap.until.as_ref().unwrap().0);
@@ -71,7 +71,7 @@ async fn one_gap_after(scene: &Scene, taken: u64) -> Hole {
 }
 
 /// Waits until the bucket has a newer segment than `key`.
-async fn newer_segment(scene: &Scene, key: &str) {
+async fn wait_for_newer_segment(scene: &Scene, key: &str) {
     eventually("a newer segment", HANG, || async {
         let newest = newest_key(scene).await.unwrap_or_default();
         if newest.as_str() > key { Ok(()) } else { Err(newest) }

@@ -22,7 +22,7 @@ const GRANT: &str =
 const ALL: [&str; 9] = [
     "--set=networkPolicy.enabled=true",
     "--set=metrics.serviceMonitor.enabled=true",
-    "--set=metrics.rules.enabled=true",
+    "--set=metrics.prometheusRule.enabled=true",
     "--set=priorityClassName=high",
     "--set=nodeSelector.a=b",
     "--set=imagePullSecrets[0].name=pull",
@@ -57,7 +57,7 @@ fn names(documents: &[Value], kind: &str) -> Vec<String> {
 
 /// What fires when is in the file that promtool is given; that each alert is explained is here.
 #[tokio::test]
-async fn alerts_fire_as_they_should_and_are_explained() {
+async fn alerts_fire_and_are_documented() {
     let rules = "charts/toezicht/files/rules.yaml";
     run("promtool", &["check", "rules", rules], None).await;
     run("promtool", &["test", "rules", "tests/testbed/rules-test.yaml"], None).await;
@@ -85,14 +85,14 @@ async fn alerts_fire_as_they_should_and_are_explained() {
 }
 
 #[tokio::test]
-async fn helm_finds_nothing_wrong() {
+async fn chart_passes_helm_lint() {
     let chart = root().join("charts/toezicht").display().to_string();
     run("helm", &["lint", "--strict", &chart], None).await;
 }
 
 #[tokio::test]
-async fn the_charts_definitions_are_those_of_the_code() {
-    let generated: BTreeMap<String, String> = crds::files().unwrap().into_iter().collect();
+async fn chart_crds_match_generated_crds() {
+    let generated: BTreeMap<String, String> = crds::yaml_files().unwrap().into_iter().collect();
     for folder in ["crds", "charts/toezicht/files/crds"] {
         let mut found = BTreeMap::new();
         for entry in std::fs::read_dir(root().join(folder)).unwrap() {
@@ -108,7 +108,8 @@ async fn the_charts_definitions_are_those_of_the_code() {
     for definition in definitions {
         assert_eq!(definition["metadata"]["annotations"]["helm.sh/resource-policy"], "keep");
         let rendered: CustomResourceDefinition = serde_json::from_value(definition.clone()).unwrap();
-        let original = crds::crds().into_iter().find(|original| original.name_any() == rendered.name_any());
+        let original =
+            crds::definitions().into_iter().find(|original| original.name_any() == rendered.name_any());
         assert!(rendered.spec == original.unwrap().spec, "{} is changed by rendering", rendered.name_any());
     }
     assert!(names(&rendered(&["--set=crds.enabled=false"]).await, "CustomResourceDefinition").is_empty());
@@ -129,7 +130,7 @@ fn rules(role: &Value) -> Vec<Rule> {
 }
 
 #[tokio::test]
-async fn no_rule_has_a_wildcard_and_each_says_why() {
+async fn rbac_rules_have_no_wildcards_and_are_commented() {
     for values in [vec![], vec!["--set=watchNamespaces={a,b}"]] {
         let text = text(&values).await;
         let lines: Vec<&str> = text.lines().map(str::trim_start).collect();
@@ -153,7 +154,7 @@ async fn no_rule_has_a_wildcard_and_each_says_why() {
 
 /// Changing this list is a decision: see docs/threat-model.md.
 #[tokio::test]
-async fn the_operators_rights_are_exactly_these() {
+async fn operator_cluster_role_grants_only_listed_verbs() {
     let documents = rendered(&[]).await;
     let role = of_kind(&documents, "ClusterRole")
         .into_iter()
@@ -192,7 +193,7 @@ async fn the_operators_rights_are_exactly_these() {
 }
 
 #[tokio::test]
-async fn with_namespaces_named_nothing_of_the_operators_is_cluster_wide() {
+async fn watch_namespaces_replace_cluster_roles() {
     let documents =
         rendered(&["--set=watchNamespaces={a,b}", "--set=clusterId=here", "--set=personas.create=false"])
             .await;
@@ -210,7 +211,7 @@ async fn with_namespaces_named_nothing_of_the_operators_is_cluster_wide() {
 }
 
 #[tokio::test]
-async fn the_leaders_role_is_limited_to_its_lease() {
+async fn leader_role_is_limited_to_its_lease() {
     let documents = rendered(&[]).await;
     let role = of_kind(&documents, "Role")
         .into_iter()
@@ -226,7 +227,7 @@ async fn the_leaders_role_is_limited_to_its_lease() {
 }
 
 #[tokio::test]
-async fn the_operator_runs_restricted_with_all_values_set() {
+async fn operator_pod_is_restricted_with_all_values() {
     for values in [&[][..], &ALL[..]] {
         let documents = rendered(values).await;
         let pod = &of_kind(&documents, "Deployment")[0]["spec"]["template"]["spec"];
@@ -242,7 +243,7 @@ async fn the_operator_runs_restricted_with_all_values_set() {
 }
 
 #[tokio::test]
-async fn mistakes_in_values_are_refused() {
+async fn invalid_values_are_rejected() {
     let chart = root().join("charts/toezicht").display().to_string();
     for mistake in [
         "--set=ceilings.video=4d",
@@ -262,7 +263,7 @@ async fn mistakes_in_values_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_cluster_refuses_what_is_above_its_ceiling() {
+async fn admission_policy_rejects_retention_above_ceiling() {
     let _present = operator::present().await;
     let namespace = TestNamespace::new(&client().await, "chart-admission").await;
     let policies = namespace.api::<RecordingPolicy>();

@@ -10,7 +10,7 @@ use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use serde_json::json;
 use toezicht::api::Site;
 
-use super::process::{Process, leads, recording_at, without_the_chart};
+use super::process::{Process, config_for_store, leads, with_chart_scaled_down};
 use crate::storage::scene::Scene as BucketScene;
 use crate::support::cluster::TestNamespace;
 use crate::support::scene::{SITE, Scene, has};
@@ -20,7 +20,7 @@ use crate::support::wait::{HANG, eventually};
 const CAMERA: &str = "receptie";
 
 async fn operator(namespace: &TestNamespace, server: &S3Server, instance: &str) -> Process {
-    let process = Process::with_config(namespace, namespace, instance, recording_at(&server.endpoint));
+    let process = Process::with_config(namespace, namespace, instance, config_for_store(&server.endpoint));
     leads(namespace, instance).await;
     process
 }
@@ -64,7 +64,7 @@ async fn is_told(scene: &Scene, parts: &[&str]) {
 }
 
 /// Waits until a Warning with this reason has this in its note. Of several within minutes Kubernetes keeps the first's.
-async fn is_warned(scene: &Scene, reason: &str, part: &str) {
+async fn wait_for_warning(scene: &Scene, reason: &str, part: &str) {
     eventually(&format!("an event {reason}"), HANG, || async {
         let events = scene.namespace.api::<Event>().list(&ListParams::default()).await;
         let events = events.map_err(|e| e.to_string())?.items;
@@ -79,7 +79,7 @@ async fn is_warned(scene: &Scene, reason: &str, part: &str) {
 }
 
 /// Waits until so much drift of a kind is counted for the site.
-async fn is_counted(process: &Process, scene: &Scene, kind: &str, count: u64) {
+async fn wait_for_drift_count(process: &Process, scene: &Scene, kind: &str, count: u64) {
     let namespace = &scene.namespace.name;
     let line =
         format!("toezicht_drift_total{{namespace=\"{namespace}\",site=\"{SITE}\",kind=\"{kind}\"}} {count}");
@@ -91,13 +91,13 @@ async fn is_counted(process: &Process, scene: &Scene, kind: &str, count: u64) {
     .await;
 }
 
-async fn what_others_change_is_put_back_and_told(prefix: &str, server: S3Server) {
-    without_the_chart(prefix, async move |namespace| {
+async fn check_external_changes(prefix: &str, server: S3Server) {
+    with_chart_scaled_down(prefix, async move |namespace| {
         let mut first = operator(&namespace, &server, "drifted-first").await;
         let scene = Scene::within(namespace, server.clone(), |_, _| ()).await;
-        scene.site_is("StorageEnforced", "True", HANG).await;
+        scene.wait_for_site("StorageEnforced", "True", HANG).await;
         scene.is_settled(HANG).await;
-        scene.site_is("Intact", "True", HANG).await;
+        scene.wait_for_site("Intact", "True", HANG).await;
         let bucket = BucketScene::of_bucket(server.clone(), &scene.bucket.name);
         let start = Timestamp::now() - SignedDuration::from_mins(30);
         let mut keys = Vec::new();
@@ -106,17 +106,17 @@ async fn what_others_change_is_put_back_and_told(prefix: &str, server: S3Server)
         }
         let until = start + SignedDuration::from_mins(20);
         scene.declare("incident", &[CAMERA], start, Some(until)).await;
-        scene.hold_is("incident", "Placed", "True", HANG).await;
-        is_counted(&first, &scene, "legal_hold", 0).await;
+        scene.wait_for_hold("incident", "Placed", "True", HANG).await;
+        wait_for_drift_count(&first, &scene, "legal_hold", 0).await;
         verify(&scene).await;
 
         let secrets = scene.namespace.api::<Secret>();
         secrets.delete("s3-recorder", &DeleteParams::default()).await.unwrap();
-        scene.site_is("Accepted", "False", HANG).await;
+        scene.wait_for_site("Accepted", "False", HANG).await;
 
         // All at once, as far as the operator can see: what is put back in between could not be removed.
         scene.pause(true).await;
-        first.looks_at_all(&scene.namespace).await;
+        first.reconcile_all_twice(&scene.namespace).await;
         bucket.set_hold(&keys[0], false).await;
         bucket.tag(&keys[1], "video").await;
         bucket.hide(&keys[2]).await;
@@ -132,11 +132,11 @@ async fn what_others_change_is_put_back_and_told(prefix: &str, server: S3Server)
         let cleared = u64::from(server.name != "seaweedfs");
         let lost = "1 held versions are gone, of incident";
         is_told(&scene, &[lost, "tag", "delete marker"]).await;
-        is_warned(&scene, "HoldTampered", "held versions, put back; among others video/").await;
-        is_warned(&scene, "HeldLost", lost).await;
+        wait_for_warning(&scene, "HoldTampered", "held versions, put back; among others video/").await;
+        wait_for_warning(&scene, "HeldLost", lost).await;
         for (kind, count) in [("legal_hold", cleared), ("tag", 1), ("delete_marker", 1), ("held_version", 1)]
         {
-            is_counted(&first, &scene, kind, count).await;
+            wait_for_drift_count(&first, &scene, kind, count).await;
         }
 
         first.lets_go(&scene.namespace).await;
@@ -151,25 +151,25 @@ async fn what_others_change_is_put_back_and_told(prefix: &str, server: S3Server)
         put.policy(open.to_string()).send().await.unwrap();
         let second = operator(&scene.namespace, &server, "drifted-second").await;
         is_told(&scene, &["lifecycle", "policy"]).await;
-        is_warned(&scene, "StorageDrifted", "policy").await;
+        wait_for_warning(&scene, "StorageDrifted", "policy").await;
         assert_eq!(bucket.policy().await, before);
         for kind in ["lifecycle", "policy"] {
-            is_counted(&second, &scene, kind, 1).await;
+            wait_for_drift_count(&second, &scene, kind, 1).await;
         }
-        scene.site_is("StorageEnforced", "False", HANG).await;
+        scene.wait_for_site("StorageEnforced", "False", HANG).await;
         // What is held goes on being looked after, and is released though nothing may be recorded.
         scene.resolve("incident").await;
-        scene.hold_is("incident", "Released", "True", HANG).await;
+        scene.wait_for_hold("incident", "Released", "True", HANG).await;
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_others_change_is_told() {
-    what_others_change_is_put_back_and_told("drifted-first", S3Server::first()).await;
+async fn external_changes_are_reverted_and_reported() {
+    check_external_changes("drifted-first", S3Server::first()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ceph_what_others_change_is_told() {
-    what_others_change_is_put_back_and_told("drifted-second", S3Server::second()).await;
+async fn ceph_external_changes_are_reverted_and_reported() {
+    check_external_changes("drifted-second", S3Server::second()).await;
 }

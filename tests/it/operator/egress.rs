@@ -7,7 +7,7 @@ use toezicht::controllers::config::OperatorConfig;
 use toezicht::controllers::egress::{PROXY_PASSWORD, PROXY_USERNAME};
 
 use super::chart::{of_kind, rendered};
-use super::process::{Process, leads, recording_at, without_the_chart};
+use super::process::{Process, config_for_store, leads, with_chart_scaled_down};
 use crate::support::front::Front;
 use crate::support::recorded::keys;
 use crate::support::scene::Scene;
@@ -31,7 +31,7 @@ fn variable<'a>(pod: &'a Value, name: &str) -> Option<&'a Value> {
 }
 
 #[tokio::test]
-async fn the_proxy_is_in_the_configuration_and_its_password_in_a_secret() {
+async fn proxy_is_configured_and_its_password_is_in_a_secret() {
     let (pod, file) = operator(&[]).await;
     let config = OperatorConfig::parse(&file).unwrap();
     assert_eq!((config.egress.proxy(false), config.egress.proxy(true)), (None, None));
@@ -56,7 +56,7 @@ async fn the_proxy_is_in_the_configuration_and_its_password_in_a_secret() {
 }
 
 #[tokio::test]
-async fn a_password_in_the_proxys_url_is_refused() {
+async fn password_in_proxy_url_is_rejected() {
     let chart = root().join("charts/toezicht").display().to_string();
     for url in ["http://tz:secret@proxy.example.nl:3128", "https://proxy.example.nl", "proxy.example.nl:3128"]
     {
@@ -67,7 +67,7 @@ async fn a_password_in_the_proxys_url_is_refused() {
 }
 
 #[tokio::test]
-async fn the_operator_has_a_token_for_stores_only_where_a_grant_allows_it() {
+async fn operator_gets_store_token_only_with_role_grant() {
     let grant = |ambient: bool| {
         let roles = ambient.then_some("arn:aws:iam::1:role/vlijmen-*").into_iter();
         let roles: Vec<&str> = roles.collect();
@@ -96,15 +96,15 @@ async fn the_operator_has_a_token_for_stores_only_where_a_grant_allows_it() {
 const STORE: &str = "s3.behind-a-proxy.test";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn operator_and_recorders_reach_their_store_through_a_proxy() {
-    without_the_chart("egress", |namespace| async move {
+async fn operator_and_recorders_reach_store_through_proxy() {
+    with_chart_scaled_down("egress", |namespace| async move {
         let server = S3Server::second();
         let url = url::Url::parse(&server.endpoint).unwrap();
         let here: IpAddr = url.host_str().unwrap().parse().unwrap();
         let front = Front::start(&server, here, STORE).await;
         let proxy = Tinyproxy::start(here, front.port, &[STORE]).await;
         let endpoint = format!("https://{STORE}:{}", front.port);
-        let mut config = recording_at(&endpoint);
+        let mut config = config_for_store(&endpoint);
         config["proxy"] = json!({"https": proxy.url, "noProxy": ""});
         let variables =
             [("KUBECONFIG", &*setting("KUBECONFIG")), (PROXY_USERNAME, USERNAME), (PROXY_PASSWORD, PASSWORD)];
@@ -118,14 +118,15 @@ async fn operator_and_recorders_reach_their_store_through_a_proxy() {
         })
         .await;
         scene.camera("hal", "h264/3").await;
-        scene.site_is("StorageEnforced", "True", HANG).await;
+        scene.wait_for_site("StorageEnforced", "True", HANG).await;
         eventually("a segment is uploaded", HANG, || async {
             let keys = keys(&scene.bucket, "hal").await;
             if keys.is_empty() { Err("none yet".to_owned()) } else { Ok(()) }
         })
         .await;
         // The operator on this machine, and a recorder in its pod.
-        let from: std::collections::BTreeSet<String> = proxy.tunnelled_to(STORE).into_iter().collect();
+        let from: std::collections::BTreeSet<String> =
+            proxy.clients_tunnelled_to(STORE).into_iter().collect();
         let is_here = |address: &&String| address.parse::<IpAddr>().is_ok_and(|address| address == here);
         assert!(from.iter().any(|address| is_here(&address)), "{from:?}");
         assert!(!from.iter().all(|address| is_here(&address)), "{from:?}");

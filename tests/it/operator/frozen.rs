@@ -1,16 +1,16 @@
 //! A leader that is frozen while it works on a bucket writes nothing more to the store when it is thawed.
 
-use super::process::{Process, leader, leads, recording_at, without_the_chart};
+use super::process::{Process, config_for_store, leader, leads, with_chart_scaled_down};
 use crate::support::proxy::{Proxy, Seen};
 use crate::support::scene::Scene;
 use crate::support::settings::S3Server;
 use crate::support::wait::{HANG, eventually};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_that_is_thawed_writes_nothing_to_the_store() {
-    without_the_chart("leader-store", |namespace| async move {
+async fn thawed_leader_writes_nothing_to_store() {
+    with_chart_scaled_down("leader-store", |namespace| async move {
         let proxy = Proxy::start(&S3Server::first().endpoint, 28340).await;
-        let config = recording_at(&proxy.endpoint);
+        let config = config_for_store(&proxy.endpoint);
         let mut first = Process::with_config(&namespace, &namespace, "store-first", config.clone());
         leads(&namespace, "store-first").await;
         let second = Process::with_config(&namespace, &namespace, "store-second", config);
@@ -27,10 +27,10 @@ async fn a_leader_that_is_thawed_writes_nothing_to_the_store() {
         })
         .await;
         first.signal("STOP").await;
-        scene.site_is("StorageEnforced", "True", HANG).await;
+        scene.wait_for_site("StorageEnforced", "True", HANG).await;
         assert_eq!(leader(&scene.namespace).await.unwrap(), "store-second");
         scene.is_settled(HANG).await;
-        second.writes_nothing(&scene.namespace).await;
+        second.wait_until_in_sync(&scene.namespace).await;
 
         // From now on it can ask for nothing more, and what it had asked for is known by its connections.
         second.signal("STOP").await;

@@ -10,7 +10,7 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 use toezicht::api::{IncidentHold, RecordingPolicy, Site};
 
-use super::process::{Process, leads, recording_at, without_the_chart};
+use super::process::{Process, config_for_store, leads, with_chart_scaled_down};
 use crate::storage::scene::Scene as BucketScene;
 use crate::support::cluster::TestNamespace;
 use crate::support::scene::{POLICY, SITE, Scene};
@@ -26,16 +26,16 @@ const FINALIZER: &str = "toezicht.dev/holds-of-die-heijgrave";
 async fn held(lease: &TestNamespace, instance: &str) -> (Process, Scene, BucketScene, String) {
     let server = S3Server::first();
     let other = TestNamespace::new(&lease.client, instance).await;
-    let operator = Process::with_config(lease, &other, instance, recording_at(&server.endpoint));
+    let operator = Process::with_config(lease, &other, instance, config_for_store(&server.endpoint));
     leads(lease, instance).await;
     let scene = Scene::within(other, server.clone(), |_, _| ()).await;
-    scene.site_is("StorageEnforced", "True", SOON).await;
+    scene.wait_for_site("StorageEnforced", "True", SOON).await;
     let bucket = BucketScene::of_bucket(server, &scene.bucket.name);
     let start = Timestamp::now() - SignedDuration::from_mins(47);
     let key = bucket.record(CAMERA, start).await;
     let until = start + SignedDuration::from_mins(3);
     scene.declare("inbraak", &[CAMERA], start, Some(until)).await;
-    scene.hold_is("inbraak", "Placed", "True", SOON).await;
+    scene.wait_for_hold("inbraak", "Placed", "True", SOON).await;
     assert!(bucket.marks(&key).await.is_some_and(|(is_held, _)| is_held));
     let secrets = scene.namespace.api::<Secret>();
     eventually("the operator's Secret is kept", SOON, || async {
@@ -64,7 +64,7 @@ async fn delete_namespace(scene: &Scene) {
     .await;
 }
 
-async fn namespace_is_gone(scene: &Scene) {
+async fn wait_until_namespace_is_deleted(scene: &Scene) {
     let all: Api<Namespace> = Api::all(scene.namespace.client.clone());
     eventually("the namespace is gone", GONE, || async {
         let left = all.get_opt(&scene.namespace.name).await;
@@ -95,23 +95,23 @@ async fn site_says(scene: &Scene, type_: &str, status: &str, part: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_namespace_deleted_under_an_open_hold_goes_once_it_is_resolved() {
-    without_the_chart("going", async |namespace| {
+async fn namespace_with_open_hold_is_deleted_after_resolution() {
+    with_chart_scaled_down("going", async |namespace| {
         let (_operator, scene, bucket, key) = held(&namespace, "going").await;
         delete_namespace(&scene).await;
         site_says(&scene, "Ready", "False", "these holds are open: inbraak; resolve").await;
         assert!(bucket.marks(&key).await.is_some_and(|(is_held, _)| is_held));
 
         scene.resolve("inbraak").await;
-        namespace_is_gone(&scene).await;
+        wait_until_namespace_is_deleted(&scene).await;
         assert_eq!(bucket.marks(&key).await, Some((false, "video".into())));
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_its_secret_a_hold_of_a_going_namespace_says_so_and_the_way_out_works() {
-    without_the_chart("stuck", async |namespace| {
+async fn hold_without_secret_reports_stalled_until_finalizer_is_removed() {
+    with_chart_scaled_down("stuck", async |namespace| {
         let (operator, scene, bucket, key) = held(&namespace, "stuck").await;
         // As if the operator had not been there in time.
         operator.kill().await;
@@ -119,7 +119,7 @@ async fn without_its_secret_a_hold_of_a_going_namespace_says_so_and_the_way_out_
         let secrets = scene.namespace.api::<Secret>();
         let pulled = Patch::Merge(json!({"metadata": {"finalizers": null}}));
         secrets.patch("s3-operator", &PatchParams::default(), &pulled).await.unwrap();
-        let config = recording_at(&S3Server::first().endpoint);
+        let config = config_for_store(&S3Server::first().endpoint);
         let _second = Process::with_config(&namespace, &scene.namespace, "stuck-second", config);
         leads(&namespace, "stuck-second").await;
 
@@ -127,13 +127,13 @@ async fn without_its_secret_a_hold_of_a_going_namespace_says_so_and_the_way_out_
         site_says(&scene, "Stalled", "True", "spec.storage.operator.credentialsRef").await;
         site_says(&scene, "Stalled", "True", "docs/operations.md#a-namespace-that-cannot-go").await;
         site_says(&scene, "StorageEnforced", "Unknown", "s3-operator").await;
-        let message = scene.hold_says("inbraak", ["Stalled", "True", "DependsOn"], SOON).await;
+        let message = scene.wait_for_hold_reason("inbraak", ["Stalled", "True", "DependsOn"], SOON).await;
         assert!(message.contains("docs/operations.md#a-namespace-that-cannot-go"), "{message}");
         assert!(bucket.marks(&key).await.is_some_and(|(is_held, _)| is_held));
 
         let holds = scene.namespace.api::<IncidentHold>();
         holds.patch("inbraak", &PatchParams::default(), &pulled).await.unwrap();
-        namespace_is_gone(&scene).await;
+        wait_until_namespace_is_deleted(&scene).await;
         assert!(bucket.marks(&key).await.is_some_and(|(is_held, _)| is_held), "nothing is released by that");
     })
     .await;

@@ -10,10 +10,10 @@ use kube::api::DeleteParams;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use toezicht::api::IncidentHold;
-use toezicht::storage::ledger::{self, Entry};
+use toezicht::storage::ledger::{self, LedgerEntry};
 use tokio::process::{Child, Command};
 
-use super::process::{Process, is_let_go, leads, recording_at, without_the_chart};
+use super::process::{Process, config_for_store, leads, release_lease, with_chart_scaled_down};
 use crate::storage::scene::Scene as BucketScene;
 use crate::support::cluster::TestNamespace;
 use crate::support::port::free_port;
@@ -62,7 +62,7 @@ struct Line {
 impl Line {
     async fn new(namespace: TestNamespace, server: S3Server, ports: [u16; 2]) -> Self {
         let store = Proxy::start(&server.endpoint, ports[0]).await;
-        let config = recording_at(&store.endpoint);
+        let config = config_for_store(&store.endpoint);
         let (gateway, url) = gateway().await;
         let cluster = Proxy::start(&url, ports[1]).await;
         let folder = tempfile::tempdir().unwrap();
@@ -85,7 +85,7 @@ impl Line {
         };
         line.start().await;
         line.scene.camera(CAMERA, "h264/6").await;
-        line.scene.camera_is(CAMERA, "Recording", "True", HANG).await;
+        line.scene.wait_for_camera(CAMERA, "Recording", "True", HANG).await;
         line.scene.is_settled(HANG).await;
         line
     }
@@ -102,16 +102,16 @@ impl Line {
     /// land any more. Those of this test cannot: the proxies cut all that it had under way.
     async fn kill(&mut self) {
         self.operator.take().unwrap().kill().await;
-        is_let_go(&self.scene.namespace).await;
+        release_lease(&self.scene.namespace).await;
         self.store.mend();
         self.cluster.mend();
     }
 
     /// Waits until the operator has looked at all once more: what it then does is what comes next. Recorders go on.
-    async fn is_at_rest(&self) {
+    async fn wait_until_idle(&self) {
         let operator = self.operator.as_ref().unwrap();
         operator.is_ready().await;
-        operator.looks_at_all(&self.scene.namespace).await;
+        operator.reconcile_all_twice(&self.scene.namespace).await;
     }
 
     /// Of four minutes, at the ceiling and before it. The oldest is as old as one can be that has just come from a spool.
@@ -130,7 +130,7 @@ impl Line {
     /// Starts what leads to `condition`, kills the operator after `number` requests, and sees the next one finish. Whether
     /// there were so many.
     async fn killed(&mut self, after: After, number: usize, incident: &Incident, condition: &str) -> bool {
-        self.is_at_rest().await;
+        self.wait_until_idle().await;
         let maker = &self.scene.bucket.server.bucket_maker().access_key;
         let cut = match after {
             After::Storage => {
@@ -150,7 +150,7 @@ impl Line {
         let killed_after = tokio::select! {
             biased;
             seen = cut => Some(seen.unwrap()),
-            () = self.scene.hold_is(&incident.name, condition, "True", HANG) => None,
+            () = self.scene.wait_for_hold(&incident.name, condition, "True", HANG) => None,
         };
         let Some(seen) = killed_after else {
             self.store.mend();
@@ -164,7 +164,7 @@ impl Line {
             assert!(!self.bucket.versions(key).await.is_empty(), "{key} is lost");
         }
         self.start().await;
-        self.scene.hold_is(&incident.name, condition, "True", HANG).await;
+        self.scene.wait_for_hold(&incident.name, condition, "True", HANG).await;
         true
     }
 
@@ -186,7 +186,7 @@ impl Line {
             is_there.then_some(()).ok_or_else(|| manifest.clone())
         })
         .await;
-        assert!(self.ledger().await.iter().all(Entry::is_open));
+        assert!(self.ledger().await.iter().all(LedgerEntry::is_open));
 
         let releasing = self.killed(after, number, &incident, "Released").await;
         for key in incident.young.iter().chain([&incident.neighbour]) {
@@ -207,7 +207,7 @@ impl Line {
         })
         .await;
         // The next round asks for no more than this one.
-        self.is_at_rest().await;
+        self.wait_until_idle().await;
         for prefix in
             ["ledger/holds/", "ledger/closed/", &incident.neighbour, &incident.young[0], &incident.young[1]]
         {
@@ -216,7 +216,7 @@ impl Line {
         placing || releasing
     }
 
-    async fn ledger(&self) -> Vec<Entry> {
+    async fn ledger(&self) -> Vec<LedgerEntry> {
         let entries = ledger::read_all(&self.bucket.operator, &BTreeSet::new()).await;
         entries.unwrap().into_values().collect()
     }
@@ -260,8 +260,8 @@ fn stride() -> usize {
     every.map_or(23, |every| every.parse().expect("TOEZICHT_TEST_KILL_EVERY: a number"))
 }
 
-async fn the_next_finishes(prefix: &str, server: S3Server, ports: [u16; 2]) {
-    without_the_chart(prefix, async move |namespace| {
+async fn check_crash_recovery(prefix: &str, server: S3Server, ports: [u16; 2]) {
+    with_chart_scaled_down(prefix, async move |namespace| {
         let mut line = Line::new(namespace, server, ports).await;
         for after in [After::Storage, After::Writes] {
             let mut number = 1;
@@ -275,11 +275,11 @@ async fn the_next_finishes(prefix: &str, server: S3Server, ports: [u16; 2]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn killed_it_is_finished_by_the_next() {
-    the_next_finishes("killed-first", S3Server::first(), [28341, 28342]).await;
+async fn next_operator_finishes_after_crash() {
+    check_crash_recovery("killed-first", S3Server::first(), [28341, 28342]).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn ceph_killed_it_is_finished_by_the_next() {
-    the_next_finishes("killed-second", S3Server::second(), [28343, 28344]).await;
+async fn ceph_next_operator_finishes_after_crash() {
+    check_crash_recovery("killed-second", S3Server::second(), [28343, 28344]).await;
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use toezicht::api::RecordingPolicy;
 use tokio_util::sync::CancellationToken;
 
-use super::process::{LEASE, Process, leader, leads, without_the_chart};
+use super::process::{LEASE, Process, leader, leads, with_chart_scaled_down};
 use crate::support::audit::{self, Mark};
 use crate::support::cluster::TestNamespace;
 use crate::support::scene::{has, policy};
@@ -20,8 +20,8 @@ use crate::support::wait::{HANG, eventually};
 const BUSY: usize = 8;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_frozen_leader_is_replaced_and_writes_nothing_when_thawed() {
-    without_the_chart("leader-frozen", |namespace| async move {
+async fn frozen_leader_is_replaced_and_writes_nothing_after_thaw() {
+    with_chart_scaled_down("leader-frozen", |namespace| async move {
         let mut first = Process::start(&namespace, "frozen-first");
         leads(&namespace, "frozen-first").await;
         let second = Process::start(&namespace, "frozen-second");
@@ -60,8 +60,8 @@ async fn a_frozen_leader_is_replaced_and_writes_nothing_when_thawed() {
             (writes.len() > 10).then_some(()).ok_or_else(|| format!("{writes:?}"))
         })
         .await;
-        let all = audit::until_now(&namespace, thawed).await;
-        let late = all.iter().filter(|event| audit::is_of_process(event, "frozen-first"));
+        let all = audit::writes_until_now(&namespace, thawed).await;
+        let late = all.iter().filter(|event| audit::is_write_of(event, "frozen-first"));
         let late: Vec<String> = late.map(audit::told).collect();
         assert!(late.is_empty(), "{late:#?}\n{}", first.said());
         assert_eq!(leader(&namespace).await.unwrap(), "frozen-second");
@@ -72,8 +72,8 @@ async fn a_frozen_leader_is_replaced_and_writes_nothing_when_thawed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_leader_that_is_asked_to_stop_lets_go_at_once() {
-    without_the_chart("leader-stops", |namespace| async move {
+async fn stopping_leader_releases_its_lease_at_once() {
+    with_chart_scaled_down("leader-stops", |namespace| async move {
         let mut first = Process::start(&namespace, "stops-first");
         leads(&namespace, "stops-first").await;
         let second = Process::start(&namespace, "stops-second");
@@ -104,7 +104,7 @@ async fn a_leader_that_is_asked_to_stop_lets_go_at_once() {
 
 fn writes_of(instance: &str, from: Mark) -> Vec<Value> {
     let mut writes = audit::since(from);
-    writes.retain(|event| audit::is_of_process(event, instance));
+    writes.retain(|event| audit::is_write_of(event, instance));
     writes
 }
 

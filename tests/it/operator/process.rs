@@ -22,7 +22,7 @@ use crate::support::wait::{HANG, eventually};
 pub const LEASE: &str = "operator";
 
 /// What an operator needs to record, allowed the store at `endpoint` and buckets of it that begin with `tz-`.
-pub fn recording_at(endpoint: &str) -> Value {
+pub fn config_for_store(endpoint: &str) -> Value {
     json!({
         "recorderImage": setting("TOEZICHT_TEST_IMAGE"),
         "grants": [{"namespaces": ["*"], "endpoints": [endpoint], "buckets": ["tz-*"], "plainHttp": true}],
@@ -170,20 +170,20 @@ impl Process {
     }
 
     /// Waits until it writes nothing any more when it looks at what is in `namespace`.
-    pub async fn writes_nothing(&self, namespace: &TestNamespace) {
-        looks::nothing_is_written(
+    pub async fn wait_until_in_sync(&self, namespace: &TestNamespace) {
+        looks::wait_until_in_sync(
             namespace,
             || self.metrics(),
-            |event| audit::is_of_process(event, &self.instance),
+            |event| audit::is_write_of(event, &self.instance),
         )
         .await;
     }
 
     /// Waits until it has looked at all that is in `namespace`, after this was called.
-    pub async fn looks_at_all(&self, namespace: &TestNamespace) {
+    pub async fn reconcile_all_twice(&self, namespace: &TestNamespace) {
         // At any of them it may just have been looking.
         for _ in 0..2 {
-            looks::look_at_all(namespace, || self.metrics()).await;
+            looks::reconcile_all(namespace, || self.metrics()).await;
         }
     }
 }
@@ -206,7 +206,7 @@ pub async fn leads(namespace: &TestNamespace, instance: &str) {
 
 /// Writes the Lease as a leader leaves it that has let go: what a test may say where no request of a leader can still land.
 /// Without it the next leader would release nothing for a quarter of an hour.
-pub async fn is_let_go(namespace: &TestNamespace) {
+pub async fn release_lease(namespace: &TestNamespace) {
     let lease = json!({
         "apiVersion": "coordination.k8s.io/v1",
         "kind": "Lease",
@@ -220,17 +220,17 @@ pub async fn is_let_go(namespace: &TestNamespace) {
 
 /// Runs `test` in a namespace of its own while the operator of the chart is away, as others like it do at the same time;
 /// it is brought back after the last of them, whatever happens.
-pub async fn without_the_chart<F>(prefix: &str, test: impl FnOnce(TestNamespace) -> F)
+pub async fn with_chart_scaled_down<F>(prefix: &str, test: impl FnOnce(TestNamespace) -> F)
 where
     F: Future<Output = ()> + Send + 'static,
 {
     let gone = operator::gone().await;
     let namespace = TestNamespace::new(&client().await, prefix).await;
     // No operator was ever there.
-    is_let_go(&namespace).await;
+    release_lease(&namespace).await;
     let kept = TestNamespace { client: namespace.client.clone(), name: namespace.name.clone() };
     let outcome = tokio::spawn(test(namespace)).await;
-    operator::may_return(gone).await;
+    operator::end_shared_shutdown(gone).await;
     if let Err(failed) = outcome {
         std::panic::resume_unwind(failed.into_panic());
     }

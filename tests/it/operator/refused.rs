@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use toezicht::api::{IncidentHold, Placement, Site};
 
 use super::drifted::verify;
-use super::process::{Process, leads, recording_at, without_the_chart};
+use super::process::{Process, config_for_store, leads, with_chart_scaled_down};
 use crate::storage::scene::Scene as BucketScene;
 use crate::support::proxy::Proxy;
 use crate::support::scene::{SITE, Scene};
@@ -18,7 +18,7 @@ use crate::support::wait::{HANG, eventually};
 const REFUSED: &str = "receptie";
 const OTHER: &str = "deur";
 
-fn is_mark_of_refused(parts: &Parts) -> bool {
+fn is_legal_hold_put_for_rejected_camera(parts: &Parts) -> bool {
     let is_mark = parts.uri.query().is_some_and(|query| query.contains("legal-hold"));
     parts.method == Method::PUT && is_mark && parts.uri.path().contains(&format!("/{REFUSED}/"))
 }
@@ -41,18 +41,18 @@ async fn is_told(scene: &Scene, name: &str, condition: &str, part: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_refused_keeps_no_other_hold_from_being_placed() {
-    without_the_chart("refused", async |namespace| {
+async fn rejected_version_does_not_block_other_holds() {
+    with_chart_scaled_down("refused", async |namespace| {
         let server = S3Server::first();
         let proxy = Proxy::start(&server.endpoint, 28347).await;
-        let config = recording_at(&proxy.endpoint);
+        let config = config_for_store(&proxy.endpoint);
         let _operator = Process::with_config(&namespace, &namespace, "refused", config);
         leads(&namespace, "refused").await;
         let scene = Scene::within(namespace, server.clone(), |_, site| {
             site["spec"]["storage"]["endpoint"] = proxy.endpoint.as_str().into();
         })
         .await;
-        scene.site_is("StorageEnforced", "True", HANG).await;
+        scene.wait_for_site("StorageEnforced", "True", HANG).await;
         scene.is_settled(HANG).await;
         let bucket = BucketScene::of_bucket(server, &scene.bucket.name);
         let start = Timestamp::now() - SignedDuration::from_mins(30);
@@ -62,11 +62,11 @@ async fn what_is_refused_keeps_no_other_hold_from_being_placed() {
             bucket.record(OTHER, start + SignedDuration::from_mins(2)).await,
         ];
 
-        proxy.refuse(is_mark_of_refused);
+        proxy.refuse(is_legal_hold_put_for_rejected_camera);
         scene.declare("of-both", &[REFUSED, OTHER], start, None).await;
         scene.declare("of-one", &[OTHER], start, None).await;
-        scene.hold_is("of-one", "Placed", "True", HANG).await;
-        scene.hold_is("of-both", "Placed", "False", HANG).await;
+        scene.wait_for_hold("of-one", "Placed", "True", HANG).await;
+        scene.wait_for_hold("of-both", "Placed", "False", HANG).await;
         let answer = "the store refused 1 more, which are tried again: PutObjectLegalHold was answered with AccessDenied (HTTP 403)";
         is_told(&scene, "of-both", "Placed", answer).await;
         let found = placement(&scene, "of-both").await;
@@ -89,25 +89,25 @@ async fn what_is_refused_keeps_no_other_hold_from_being_placed() {
         is_told(&scene, "of-both", "Placed", answer).await;
 
         proxy.mend();
-        scene.hold_is("of-both", "Placed", "True", HANG).await;
+        scene.wait_for_hold("of-both", "Placed", "True", HANG).await;
         let found = placement(&scene, "of-both").await;
         assert_eq!((found.refused, found.segments), (None, 4));
         assert_eq!(bucket.marks(&refused).await, Some((true, "sealed".into())));
 
         // Of one that was placed, and that comes late.
-        proxy.refuse(is_mark_of_refused);
+        proxy.refuse(is_legal_hold_put_for_rejected_camera);
         let late = bucket
             .record(REFUSED, Timestamp::now() - SignedDuration::from_mins(2))
             .await;
-        scene.hold_is("of-both", "Placed", "Unknown", HANG).await;
+        scene.wait_for_hold("of-both", "Placed", "Unknown", HANG).await;
         is_told(&scene, "of-both", "Placed", answer).await;
-        scene.hold_is("of-one", "Placed", "True", HANG).await;
+        scene.wait_for_hold("of-one", "Placed", "True", HANG).await;
         proxy.mend();
         verify(&scene).await;
-        scene.hold_is("of-both", "Placed", "True", HANG).await;
+        scene.wait_for_hold("of-both", "Placed", "True", HANG).await;
         assert_eq!(bucket.marks(&late).await, Some((true, "sealed".into())));
         assert_eq!(placement(&scene, "of-both").await.segments, 5);
-        scene.site_is("Intact", "True", HANG).await;
+        scene.wait_for_site("Intact", "True", HANG).await;
         let sites = scene.namespace.api::<Site>();
         eventually("the Site tells of nothing refused, nor changed", HANG, || async {
             let site = sites.get(SITE).await.map_err(|e| e.to_string())?;
@@ -117,13 +117,13 @@ async fn what_is_refused_keeps_no_other_hold_from_being_placed() {
         })
         .await;
 
-        proxy.refuse(is_mark_of_refused);
+        proxy.refuse(is_legal_hold_put_for_rejected_camera);
         scene.resolve("of-both").await;
         let answer = answer.replace("refused 1", "refused 2");
         is_told(&scene, "of-both", "Released", &answer).await;
-        scene.hold_is("of-both", "Released", "False", HANG).await;
+        scene.wait_for_hold("of-both", "Released", "False", HANG).await;
         proxy.mend();
-        scene.hold_is("of-both", "Released", "True", HANG).await;
+        scene.wait_for_hold("of-both", "Released", "True", HANG).await;
         for key in [&refused, &late] {
             assert_eq!(bucket.marks(key).await, Some((false, "video".into())), "{key}");
         }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use toezicht::api::{Camera, IncidentHold, RecordingPolicy, Site};
 use toezicht::controllers::drive::Watched;
 
-use super::process::{Process, leads, without_the_chart};
+use super::process::{Process, leads, with_chart_scaled_down};
 use crate::support::cluster::TestNamespace;
 use crate::support::scene::{POLICY, SITE, policy};
 use crate::support::wait::{HANG, eventually};
@@ -21,28 +21,28 @@ use crate::support::wait::{HANG, eventually};
 const CEILING: &str = "20d";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn policies_cameras_and_holds_say_what_is_so() {
-    without_the_chart("reports", |namespace| async move {
+async fn policies_cameras_and_holds_report_their_conditions() {
+    with_chart_scaled_down("reports", |namespace| async move {
         let operator = Process::with_ceiling(&namespace, "reports", CEILING);
         leads(&namespace, "reports").await;
 
-        camera_without_a_site(&namespace).await;
-        policy_above_the_ceiling(&namespace).await;
-        hold_without_a_site(&namespace).await;
+        check_camera_without_site(&namespace).await;
+        check_policy_above_ceiling(&namespace).await;
+        check_hold_without_site(&namespace).await;
 
         create::<Site>(&namespace, site()).await;
-        camera_with_the_wrong_secret(&namespace).await;
-        hold_with_a_site(&namespace).await;
+        check_camera_with_wrong_secret(&namespace).await;
+        check_hold_with_site(&namespace).await;
         counted(&namespace).await;
         // Nothing that is the same is written again.
-        operator.writes_nothing(&namespace).await;
+        operator.wait_until_in_sync(&namespace).await;
         assert!(!operator.said().contains("zeer-geheim"), "a secret is in the log");
         operator.is_ready().await;
     })
     .await;
 }
 
-async fn camera_without_a_site(namespace: &TestNamespace) {
+async fn check_camera_without_site(namespace: &TestNamespace) {
     create::<Camera>(namespace, camera()).await;
     says::<Camera>(namespace, "receptie", "Accepted", "False", "ReferenceNotFound", "spec.siteRef.name")
         .await;
@@ -53,7 +53,7 @@ async fn camera_without_a_site(namespace: &TestNamespace) {
 
 /// The schema allows it, and so does the chart's admission; this operator's ceiling does not, and nothing is
 /// clamped.
-async fn policy_above_the_ceiling(namespace: &TestNamespace) {
+async fn check_policy_above_ceiling(namespace: &TestNamespace) {
     create::<RecordingPolicy>(namespace, policy()).await;
     says::<RecordingPolicy>(namespace, POLICY, "Accepted", "False", "InvalidField", "spec.retention.video")
         .await;
@@ -66,7 +66,7 @@ async fn policy_above_the_ceiling(namespace: &TestNamespace) {
     says::<RecordingPolicy>(namespace, POLICY, "Ready", "True", "InForce", "").await;
 }
 
-async fn hold_without_a_site(namespace: &TestNamespace) {
+async fn check_hold_without_site(namespace: &TestNamespace) {
     create::<IncidentHold>(namespace, hold("incident", "Theft")).await;
     says::<IncidentHold>(
         namespace,
@@ -88,7 +88,7 @@ async fn said(namespace: &TestNamespace) -> (Option<i64>, Vec<String>) {
 }
 
 /// A Secret of another type looks like none, whatever is in it.
-async fn camera_with_the_wrong_secret(namespace: &TestNamespace) {
+async fn check_camera_with_wrong_secret(namespace: &TestNamespace) {
     let login = || [("username", "u".to_owned()), ("password", "zeer-geheim".to_owned())];
     says::<Camera>(
         namespace,
@@ -131,7 +131,7 @@ async fn camera_with_the_wrong_secret(namespace: &TestNamespace) {
 }
 
 /// The site may store nowhere, so nothing can be placed, and nobody says that it was.
-async fn hold_with_a_site(namespace: &TestNamespace) {
+async fn check_hold_with_site(namespace: &TestNamespace) {
     says::<IncidentHold>(namespace, "incident", "Accepted", "True", "Valid", "").await;
     says::<IncidentHold>(namespace, "incident", "Placed", "False", "Placing", "").await;
     says::<IncidentHold>(namespace, "incident", "Ready", "False", "Placing", "").await;

@@ -9,9 +9,9 @@ use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use toezicht::api::{RecordingPolicy, Site};
-use toezicht::controllers::kit::status::REFRESH;
+use toezicht::controllers::kit::status::REFRESH_INTERVAL;
 
-use super::process::{Process, leads, recording_at, without_the_chart};
+use super::process::{Process, config_for_store, leads, with_chart_scaled_down};
 use crate::support::audit;
 use crate::support::cluster::TestNamespace;
 use crate::support::counted::Counted;
@@ -25,7 +25,7 @@ use crate::support::wait::{HANG, eventually};
 const RECORDER: &str = "die-heijgrave-recorder";
 
 fn config() -> Value {
-    recording_at(&S3Server::first().endpoint)
+    config_for_store(&S3Server::first().endpoint)
 }
 
 /// An operator for `namespace`, that leads.
@@ -70,8 +70,8 @@ const FORBIDDEN: [(&str, &str); 4] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn outside_the_grants_no_connection_is_made() {
-    without_the_chart("site-grants", |namespace| async move {
+async fn operator_connects_only_to_granted_stores() {
+    with_chart_scaled_down("site-grants", |namespace| async move {
         let proxy = Proxy::start(&S3Server::first().endpoint, 28339).await;
         let counted = Counted::new(&FORBIDDEN).await;
         // It counts: the test itself tries what the operator must not.
@@ -118,7 +118,7 @@ async fn outside_the_grants_no_connection_is_made() {
             says(&scene, "StorageEnforced", "Unknown", "DependsOn").await;
         }
         assert_eq!(scene.namespace.api::<StatefulSet>().get_opt(RECORDER).await.unwrap(), None);
-        process.looks_at_all(&scene.namespace).await;
+        process.reconcile_all_twice(&scene.namespace).await;
         let (packets, requests) = (counted.packets().await, proxy.take());
         assert_eq!((packets, requests), (before, vec![]));
         let log = process.said();
@@ -140,8 +140,8 @@ async fn outside_the_grants_no_connection_is_made() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_of_another_type_is_like_one_that_is_not_there() {
-    without_the_chart("site-secret", |namespace| async move {
+async fn secret_of_wrong_type_is_reported_as_missing() {
+    with_chart_scaled_down("site-secret", |namespace| async move {
         let process = operator(&namespace, "secret").await;
         let opaque = [("accessKeyId", "AKIAOPAQUE".to_owned()), ("secretAccessKey", "hunter2".to_owned())];
         namespace.secret("somebody-elses", "Opaque", opaque).await;
@@ -151,7 +151,7 @@ async fn a_secret_of_another_type_is_like_one_that_is_not_there() {
         .await;
         let wrong = says(&scene, "Accepted", "False", "ReferenceNotFound").await;
         scene.namespace.api::<Secret>().delete("somebody-elses", &DeleteParams::default()).await.unwrap();
-        process.writes_nothing(&scene.namespace).await;
+        process.wait_until_in_sync(&scene.namespace).await;
         let without = says(&scene, "Accepted", "False", "ReferenceNotFound").await;
         assert_eq!(without, wrong);
         assert!(!wrong.contains("AKIA") && !wrong.contains("hunter2"), "{wrong}");
@@ -169,8 +169,8 @@ async fn touch(scene: &Scene) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn drift_is_put_back_and_in_sync_nothing_is_written() {
-    without_the_chart("site-drift", |namespace| async move {
+async fn drift_is_reverted_and_in_sync_site_is_not_written() {
+    with_chart_scaled_down("site-drift", |namespace| async move {
         let began = Instant::now();
         let mut process = operator(&namespace, "drift-first").await;
         let scene = scene(namespace, |_, _| ()).await;
@@ -187,26 +187,26 @@ async fn drift_is_put_back_and_in_sync_nothing_is_written() {
         .await;
 
         scene.is_settled(HANG).await;
-        process.writes_nothing(&scene.namespace).await;
+        process.wait_until_in_sync(&scene.namespace).await;
         process.lets_go(&scene.namespace).await;
         // A new one looks at all of it for the first time.
         let before = audit::end();
         let second = operator(&scene.namespace, "drift-second").await;
         second.is_ready().await;
-        second.looks_at_all(&scene.namespace).await;
-        let mut writes = audit::until_now(&scene.namespace, before).await;
-        writes.retain(|event| audit::is_of_process(event, "drift-second"));
+        second.reconcile_all_twice(&scene.namespace).await;
+        let mut writes = audit::writes_until_now(&scene.namespace, before).await;
+        writes.retain(|event| audit::is_write_of(event, "drift-second"));
         let writes: Vec<String> = writes.iter().map(audit::told).collect();
         // On a machine so slow that a status was to be refreshed meanwhile, the rounds have to do.
-        assert!(writes.is_empty() || began.elapsed() > REFRESH, "{writes:#?}");
-        second.writes_nothing(&scene.namespace).await;
+        assert!(writes.is_empty() || began.elapsed() > REFRESH_INTERVAL, "{writes:#?}");
+        second.wait_until_in_sync(&scene.namespace).await;
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_not_ours_is_left_alone_and_reported() {
-    without_the_chart("site-foreign", |namespace| async move {
+async fn foreign_object_is_left_alone_and_reported() {
+    with_chart_scaled_down("site-foreign", |namespace| async move {
         let _process = operator(&namespace, "foreign").await;
         let theirs: Service = serde_json::from_value(json!({
             "metadata": {"name": RECORDER}, "spec": {"ports": [{"port": 1}], "selector": {"a": "b"}},
@@ -227,8 +227,8 @@ async fn what_is_not_ours_is_left_alone_and_reported() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_site_goes_whatever_went_before_it_and_its_bucket_keeps_its_rules() {
-    without_the_chart("site-delete", |namespace| async move {
+async fn site_is_deleted_in_any_order_and_bucket_keeps_its_rules() {
+    with_chart_scaled_down("site-delete", |namespace| async move {
         let _process = operator(&namespace, "delete").await;
         let scene = scene(namespace, |_, _| ()).await;
         scene.camera("receptie", "h264/5").await;
@@ -267,8 +267,8 @@ fn has_ended(pod: &Pod) -> bool {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_namespace_goes_with_all_that_is_in_it() {
-    without_the_chart("site-namespace", |namespace| async move {
+async fn namespace_with_site_is_deleted() {
+    with_chart_scaled_down("site-namespace", |namespace| async move {
         // The operator's Lease is in the test's own; what goes is another.
         let other = TestNamespace::new(&namespace.client, "site-going").await;
         let _process = Process::with_config(&namespace, &other, "namespace", config());

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use toezicht::api::IncidentHold;
 
-use super::process::{Process, leads, recording_at, without_the_chart};
+use super::process::{Process, config_for_store, leads, with_chart_scaled_down};
 use crate::support::cluster::TestNamespace;
 use crate::support::scene::{SITE, Scene, policy};
 use crate::support::settings::{S3Server, setting};
@@ -87,8 +87,8 @@ async fn documents(policy: &Value, site: &Value) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn operator_and_recorders_need_no_keys_where_their_tokens_count() {
-    without_the_chart("tokens", |namespace| async move {
+async fn operator_and_recorders_authenticate_with_service_account_tokens() {
+    with_chart_scaled_down("tokens", |namespace| async move {
         let server = S3Server::second();
         let account = ["-n", &namespace.name, "create", "serviceaccount", OPERATOR];
         run("kubectl", &account, None).await;
@@ -100,7 +100,7 @@ async fn operator_and_recorders_need_no_keys_where_their_tokens_count() {
             ("KUBECONFIG", &*setting("KUBECONFIG")),
             ("AWS_WEB_IDENTITY_TOKEN_FILE", file.to_str().unwrap()),
         ];
-        let mut config = recording_at(&server.endpoint);
+        let mut config = config_for_store(&server.endpoint);
         config["grants"][0]["roles"] = json!([format!("arn:aws:iam:::role/{}-*", namespace.name)]);
         let process = Process::with_variables(&variables, &namespace, &namespace, "tokens", config);
         leads(&namespace, "tokens").await;
@@ -129,23 +129,23 @@ async fn operator_and_recorders_need_no_keys_where_their_tokens_count() {
         make_role(&role_of("operator"), &trust(&issuer, &recorders[1..]), &documents["operator"]).await;
         make_role(&role_of("recorder"), &trust(&issuer, &recorders[..1]), &documents["recorder"]).await;
         // The bucket is read, and still nobody can be the recorder.
-        scene.site_is("Compliant", "True", HANG).await;
+        scene.wait_for_site("Compliant", "True", HANG).await;
         let told = scene.site_says("StorageEnforced", "StorageError", HANG).await;
         assert!(told.starts_with(expected), "{told}");
         // The operator tries what recorders may.
         let with_operator = format!("--assume-role-policy-doc={}", trust(&issuer, &recorders));
         let role = format!("--role-name={}", role_of("recorder"));
         radosgw_admin(&["role", "modify", &role, &with_operator]).await;
-        scene.site_is("StorageEnforced", "True", HANG).await;
+        scene.wait_for_site("StorageEnforced", "True", HANG).await;
         let told = scene.site_says("AccessRestricted", "AccessDiffers", HANG).await;
         let as_of_users = "A recorder can write objects with a legal hold, which stay until the operator clears it. A recorder can";
         assert!(told.starts_with(as_of_users), "{told}");
         let from = Timestamp::now();
         scene.camera("hal", "h264/4").await;
         // The store has confirmed a segment.
-        scene.site_is("Recording", "True", HANG).await;
+        scene.wait_for_site("Recording", "True", HANG).await;
         scene.declare("theft", &["hal"], from, Some(Timestamp::now())).await;
-        scene.hold_is("theft", "Placed", "True", HANG).await;
+        scene.wait_for_hold("theft", "Placed", "True", HANG).await;
         let hold = scene.namespace.api::<IncidentHold>().get("theft").await.unwrap();
         let placement = hold.status.unwrap().placement.unwrap();
         assert!(placement.segments > 0, "{placement:?}");

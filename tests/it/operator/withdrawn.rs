@@ -7,9 +7,9 @@ use jiff::{SignedDuration, Timestamp};
 use kube::Api;
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
-use toezicht::api::{HoldProgress, IncidentHold};
+use toezicht::api::{HoldPhase, IncidentHold};
 
-use super::process::{Process, leads, recording_at, without_the_chart};
+use super::process::{Process, config_for_store, leads, with_chart_scaled_down};
 use crate::storage::scene::Scene as BucketScene;
 use crate::support::cluster::{TestNamespace, client};
 use crate::support::operator;
@@ -25,7 +25,7 @@ async fn change(holds: &Api<IncidentHold>, name: &str, spec: Value) -> Result<In
     holds.patch(name, &PatchParams::default(), &patch).await
 }
 
-async fn state_is(holds: &Api<IncidentHold>, name: &str, state: HoldProgress) {
+async fn wait_for_state(holds: &Api<IncidentHold>, name: &str, state: HoldPhase) {
     eventually(&format!("{name} is {state:?}"), SOON, || async {
         let hold = holds.get(name).await.map_err(|e| e.to_string())?;
         let status = hold.status.unwrap_or_default();
@@ -35,14 +35,14 @@ async fn state_is(holds: &Api<IncidentHold>, name: &str, state: HoldProgress) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_hold_says_what_it_covers_and_can_be_corrected() {
-    without_the_chart("covers", async |namespace| {
+async fn hold_reports_coverage_and_accepts_corrections() {
+    with_chart_scaled_down("covers", async |namespace| {
         let server = S3Server::first();
-        let config = recording_at(&server.endpoint);
+        let config = config_for_store(&server.endpoint);
         let _operator = Process::with_config(&namespace, &namespace, "covers", config);
         leads(&namespace, "covers").await;
         let scene = Scene::within(namespace, server.clone(), |_, _| ()).await;
-        scene.site_is("StorageEnforced", "True", SOON).await;
+        scene.wait_for_site("StorageEnforced", "True", SOON).await;
         let bucket = BucketScene::of_bucket(server, &scene.bucket.name);
         let holds = scene.namespace.api::<IncidentHold>();
 
@@ -56,8 +56,8 @@ async fn a_hold_says_what_it_covers_and_can_be_corrected() {
         let more = whole + SignedDuration::from_secs(25);
         scene.declare("half", &[CAMERA], from, Some(more)).await;
         for (name, coverage) in [("heel", Some("100%")), ("half", None)] {
-            scene.hold_says(name, ["Covers", "True", "RecordingsFound"], SOON).await;
-            scene.hold_says(name, ["Ready", "True", "ReadBack"], SOON).await;
+            scene.wait_for_hold_reason(name, ["Covers", "True", "RecordingsFound"], SOON).await;
+            scene.wait_for_hold_reason(name, ["Ready", "True", "ReadBack"], SOON).await;
             let hold = holds.get(name).await.unwrap();
             let placement = hold.status.unwrap().placement.unwrap();
             assert_eq!(placement.coverage.as_deref(), coverage, "{name}: {placement:?}");
@@ -68,15 +68,15 @@ async fn a_hold_says_what_it_covers_and_can_be_corrected() {
         let early = start - SignedDuration::from_hours(1);
         let until = early + SignedDuration::from_mins(2);
         scene.declare("te-vroeg", &[], early, Some(until)).await;
-        let message = scene.hold_says("te-vroeg", ["Covers", "False", "NothingFound"], SOON).await;
+        let message = scene.wait_for_hold_reason("te-vroeg", ["Covers", "False", "NothingFound"], SOON).await;
         assert!(message.contains("before the Site was made"), "{message}");
-        scene.hold_says("te-vroeg", ["Ready", "False", "NothingFound"], SOON).await;
+        scene.wait_for_hold_reason("te-vroeg", ["Ready", "False", "NothingFound"], SOON).await;
 
         // A typo: told, and corrected without a second hold.
         scene.declare("typo", &["kantiene"], from, Some(whole)).await;
-        scene.hold_says("typo", ["Ready", "False", "UnknownCamera"], SOON).await;
+        scene.wait_for_hold_reason("typo", ["Ready", "False", "UnknownCamera"], SOON).await;
         change(&holds, "typo", json!({"cameras": [CAMERA]})).await.unwrap();
-        scene.hold_says("typo", ["Ready", "True", "ReadBack"], SOON).await;
+        scene.wait_for_hold_reason("typo", ["Ready", "True", "ReadBack"], SOON).await;
         let typo = holds.get("typo").await.unwrap().status.unwrap();
         let coverage = typo.placement.unwrap().coverage;
         assert_eq!((coverage.as_deref(), typo.unknown_cameras), (Some("100%"), vec![]));
@@ -84,21 +84,21 @@ async fn a_hold_says_what_it_covers_and_can_be_corrected() {
         // A year ahead: it keeps nothing, and can be corrected.
         let year = SignedDuration::from_hours(24 * 365);
         scene.declare("jaar", &[CAMERA], from + year, Some(whole + year)).await;
-        state_is(&holds, "jaar", HoldProgress::NotBegun).await;
-        scene.hold_says("jaar", ["Stalled", "True", "NotBegun"], SOON).await;
+        wait_for_state(&holds, "jaar", HoldPhase::NotBegun).await;
+        scene.wait_for_hold_reason("jaar", ["Stalled", "True", "NotBegun"], SOON).await;
         change(&holds, "jaar", json!({"window": {"from": from, "until": whole}})).await.unwrap();
-        state_is(&holds, "jaar", HoldProgress::Open).await;
-        scene.hold_says("jaar", ["Ready", "True", "ReadBack"], SOON).await;
+        wait_for_state(&holds, "jaar", HoldPhase::Open).await;
+        scene.wait_for_hold_reason("jaar", ["Ready", "True", "ReadBack"], SOON).await;
 
         // Resolved in 2062: it goes on, says so, and can be corrected; then it is final.
         let resolved = |at: &str| json!({"state": "Resolved", "resolution": {"at": at, "by": "CISO", "outcome": "Closed"}});
         change(&holds, "heel", resolved("2062-01-01T00:00:00Z")).await.unwrap();
-        scene.hold_says("heel", ["Stalled", "True", "ResolutionAhead"], SOON).await;
-        scene.hold_says("heel", ["Ready", "True", "ReadBack"], SOON).await;
+        scene.wait_for_hold_reason("heel", ["Stalled", "True", "ResolutionAhead"], SOON).await;
+        scene.wait_for_hold_reason("heel", ["Ready", "True", "ReadBack"], SOON).await;
         let now = (Timestamp::now() - SignedDuration::from_secs(1)).to_string();
         change(&holds, "heel", resolved(&now)).await.unwrap();
-        scene.hold_says("heel", ["Released", "True", "ReadBack"], SOON).await;
-        state_is(&holds, "heel", HoldProgress::Resolved).await;
+        scene.wait_for_hold_reason("heel", ["Released", "True", "ReadBack"], SOON).await;
+        wait_for_state(&holds, "heel", HoldPhase::Resolved).await;
         let final_ = change(&holds, "heel", json!({"state": "Open", "resolution": null})).await;
         assert!(final_.unwrap_err().to_string().contains("resolved is final"));
         let conditions = holds.get("heel").await.unwrap().status.unwrap().conditions;
@@ -108,7 +108,7 @@ async fn a_hold_says_what_it_covers_and_can_be_corrected() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_cluster_refuses_to_delete_an_open_hold_that_counts_and_no_other() {
+async fn admission_policy_rejects_deletion_of_effective_open_holds() {
     let _present = operator::present().await;
     let namespace = TestNamespace::new(&client().await, "chart-holds").await;
     let holds = namespace.api::<IncidentHold>();

@@ -13,7 +13,7 @@ use toezicht::contract::{CameraReport, CameraState, RecorderStatus, STATUS_SERVE
 use tokio::process::{Child, Command};
 
 use crate::support::port::free_port;
-use crate::support::recorded::{Bucket, Hole, Segment, account, segments};
+use crate::support::recorded::{Bucket, FrameGap, Segment, account, segments};
 use crate::support::settings::S3Server;
 use crate::support::tools::run;
 use crate::support::wait::{HANG, eventually};
@@ -147,7 +147,7 @@ impl Bench {
     }
 
     /// Stops it, and asserts that this succeeds with nothing left behind.
-    pub async fn stop_well(&mut self) {
+    pub async fn stop_cleanly(&mut self) {
         let status = self.stop().await;
         assert!(status.success(), "{status}: {}", self.log());
         assert!(!self.log().contains("not all could be uploaded"), "{}", self.log());
@@ -194,7 +194,7 @@ impl Bench {
     }
 
     /// Waits until a camera has so many segments confirmed.
-    pub async fn uploaded_of(&self, name: &str, count: u64) {
+    pub async fn wait_for_uploads_of(&self, name: &str, count: u64) {
         self.until(&format!("{count} segments of {name}"), |status| {
             camera(status, name).filter(|camera| camera.uploaded >= count).map(|_| ())
         })
@@ -206,7 +206,7 @@ impl Bench {
     }
 
     /// Waits until a camera is in a state.
-    pub async fn in_state(&self, name: &str, state: CameraState) -> CameraReport {
+    pub async fn wait_for_camera_state(&self, name: &str, state: CameraState) -> CameraReport {
         self.until(&format!("{name} {state:?}"), |status| {
             camera(status, name).filter(|camera| camera.state == state).cloned()
         })
@@ -214,7 +214,7 @@ impl Bench {
     }
 
     /// What is in the bucket of a camera, and the holes in it.
-    pub async fn recorded(&self, camera: &str) -> (Vec<Segment>, Vec<Hole>) {
+    pub async fn recorded(&self, camera: &str) -> (Vec<Segment>, Vec<FrameGap>) {
         let segments = segments(&self.bucket, camera).await;
         let holes = account(camera, &segments);
         (segments, holes)

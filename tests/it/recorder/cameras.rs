@@ -13,7 +13,7 @@ use crate::support::wait::{HANG, eventually};
 pub const PASSWORD: &str = "een-heel-geheim-woord";
 
 /// A camera of the test bed, as the configuration names it.
-pub fn of_the_bed(name: &str, path: &str) -> Value {
+pub fn testbed_camera(name: &str, path: &str) -> Value {
     let login = json!({
         "username": setting("TOEZICHT_TEST_CAMERA_USER"), "password": setting("TOEZICHT_TEST_CAMERA_PASSWORD"),
     });

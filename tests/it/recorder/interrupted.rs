@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 use toezicht::contract::{CameraReport, CameraState, GapCause};
 
 use super::bench::{Bench, camera};
-use super::cameras::{Cameras, of_the_bed};
+use super::cameras::{Cameras, testbed_camera};
 
 /// A fragment lasts a second, and a picture comes within it.
 const TWO_FRAGMENTS: SignedDuration = SignedDuration::from_millis(2500);
@@ -12,8 +12,9 @@ const HALF: SignedDuration = SignedDuration::from_millis(500);
 
 /// SIGKILL costs what was not yet a fragment, and the time until it runs again; nothing else.
 #[tokio::test]
-async fn killed_it_loses_at_most_a_fragment() {
-    let mut bench = Bench::started(vec![of_the_bed("een", "h264/2"), of_the_bed("twee", "h265/2")]).await;
+async fn killed_recorder_loses_at_most_one_fragment() {
+    let mut bench =
+        Bench::started(vec![testbed_camera("een", "h264/2"), testbed_camera("twee", "h265/2")]).await;
     bench.uploaded(1).await;
     // Well into a segment, so that there is something to be recovered.
     let status = bench
@@ -30,7 +31,7 @@ async fn killed_it_loses_at_most_a_fragment() {
     bench.kill().await;
     bench.start();
     bench.uploaded(2).await;
-    bench.stop_well().await;
+    bench.stop_cleanly().await;
 
     for name in ["een", "twee"] {
         let (_, holes) = bench.recorded(name).await;
@@ -44,20 +45,21 @@ async fn killed_it_loses_at_most_a_fragment() {
 
 /// A camera without power is a gap of that camera and of no other; it is recorded again when it is back.
 #[tokio::test]
-async fn a_dead_camera_harms_no_other() {
+async fn unreachable_camera_affects_no_other() {
     let mut cameras = Cameras::start(&["--count", "1"]).await;
     let nowhere = super::cameras::camera("nergens", "rtsp://127.0.0.1:9/h264", &serde_json::Value::Null);
     let mut bench =
-        Bench::started(vec![cameras.camera("stuk", "h264/0"), nowhere, of_the_bed("heel", "h264/3")]).await;
-    bench.in_state("stuk", CameraState::Recording).await;
-    bench.uploaded_of("stuk", 1).await;
+        Bench::started(vec![cameras.camera("stuk", "h264/0"), nowhere, testbed_camera("heel", "h264/3")])
+            .await;
+    bench.wait_for_camera_state("stuk", CameraState::Recording).await;
+    bench.wait_for_uploads_of("stuk", 1).await;
     cameras.kill().await;
     let killed = Timestamp::now();
-    let report = bench.in_state("stuk", CameraState::Disconnected).await;
+    let report = bench.wait_for_camera_state("stuk", CameraState::Disconnected).await;
     assert!(report.last_error.is_some());
     let restarted = Timestamp::now();
     cameras.restart().await;
-    bench.in_state("stuk", CameraState::Recording).await;
+    bench.wait_for_camera_state("stuk", CameraState::Recording).await;
     let gap = bench
         .until("the gap's end", |status| {
             let ended =
@@ -68,25 +70,25 @@ async fn a_dead_camera_harms_no_other() {
     // Keys and gaps are true within half a second.
     let (from, until) = (gap.from.unwrap() - HALF, gap.until.unwrap() + HALF);
     assert!(from <= killed && until >= restarted, "{gap:?}, killed {killed}, back {restarted}");
-    let nowhere = bench.in_state("nergens", CameraState::Disconnected).await;
+    let nowhere = bench.wait_for_camera_state("nergens", CameraState::Disconnected).await;
     assert_eq!(nowhere.last_error.as_deref(), Some("the camera cannot be reached: connection refused"));
-    bench.stop_well().await;
+    bench.stop_cleanly().await;
     let (segments, holes) = bench.recorded("heel").await;
     assert!(segments.len() >= 2 && holes.is_empty(), "{holes:?}");
 }
 
 /// A camera that freezes closes nothing: no picture for ten seconds is the only sign, and a gap.
 #[tokio::test]
-async fn a_frozen_camera_is_noticed_and_leaves_a_gap() {
+async fn frozen_camera_is_detected_and_leaves_a_gap() {
     let cameras = Cameras::start(&["--count", "1"]).await;
     let mut bench = Bench::started(vec![cameras.camera("bevroren", "h264/0")]).await;
-    bench.in_state("bevroren", CameraState::Recording).await;
-    bench.uploaded_of("bevroren", 1).await;
+    bench.wait_for_camera_state("bevroren", CameraState::Recording).await;
+    bench.wait_for_uploads_of("bevroren", 1).await;
     let frozen = Timestamp::now();
     cameras.freeze();
-    bench.in_state("bevroren", CameraState::Disconnected).await;
+    bench.wait_for_camera_state("bevroren", CameraState::Disconnected).await;
     cameras.thaw();
-    bench.in_state("bevroren", CameraState::Recording).await;
+    bench.wait_for_camera_state("bevroren", CameraState::Recording).await;
     let gap = bench
         .until("the gap's end", |status| {
             let ended =
@@ -94,7 +96,7 @@ async fn a_frozen_camera_is_noticed_and_leaves_a_gap() {
             camera(status, "bevroren")?.gaps.iter().find(ended).cloned()
         })
         .await;
-    bench.stop_well().await;
+    bench.stop_cleanly().await;
     let (_, holes) = bench.recorded("bevroren").await;
     let [hole] = holes.as_slice() else { panic!("{holes:?}") };
     assert!(hole.from <= frozen, "{hole:?}, frozen {frozen}");
@@ -104,13 +106,13 @@ async fn a_frozen_camera_is_noticed_and_leaves_a_gap() {
 
 /// Two who watch one camera both have every frame of it.
 #[tokio::test]
-async fn a_camera_has_room_for_another_viewer() {
-    let mut one = Bench::started(vec![of_the_bed("gedeeld", "h265/7")]).await;
-    one.in_state("gedeeld", CameraState::Recording).await;
-    let mut other = Bench::started(vec![of_the_bed("gedeeld", "h265/7")]).await;
-    other.uploaded_of("gedeeld", 2).await;
-    other.stop_well().await;
-    one.stop_well().await;
+async fn camera_serves_two_recorders() {
+    let mut one = Bench::started(vec![testbed_camera("gedeeld", "h265/7")]).await;
+    one.wait_for_camera_state("gedeeld", CameraState::Recording).await;
+    let mut other = Bench::started(vec![testbed_camera("gedeeld", "h265/7")]).await;
+    other.wait_for_uploads_of("gedeeld", 2).await;
+    other.stop_cleanly().await;
+    one.stop_cleanly().await;
     for bench in [one, other] {
         let (segments, holes) = bench.recorded("gedeeld").await;
         assert!(segments.len() >= 2 && holes.is_empty(), "{holes:?}");

@@ -5,7 +5,7 @@ use serde_json::json;
 use toezicht::contract::{CameraState, GapCause, RecorderStatus};
 
 use super::bench::{Bench, camera};
-use super::cameras::of_the_bed;
+use super::cameras::testbed_camera;
 use crate::support::recorded::time;
 
 const HALF: SignedDuration = SignedDuration::from_millis(500);
@@ -13,10 +13,10 @@ const HALF: SignedDuration = SignedDuration::from_millis(500);
 /// A policy that ends (article 11): no frame after its end; and a camera that is covered for a while
 /// (article 5): the gap says so.
 #[tokio::test]
-async fn it_stops_at_the_instant_and_pauses_while_covered() {
+async fn recorder_stops_at_policy_end_and_pauses_while_suspended() {
     // More time on a machine on which the recorder does not learn of it before it begins.
     for seconds in [6, 40, 200] {
-        if is_stopped_and_paused_in(SignedDuration::from_secs(seconds)).await {
+        if check_stop_and_pause_after(SignedDuration::from_secs(seconds)).await {
             return;
         }
     }
@@ -24,13 +24,13 @@ async fn it_stops_at_the_instant_and_pauses_while_covered() {
 }
 
 /// What is to happen begins after `wait`. Whether the recorder knew of it by then.
-async fn is_stopped_and_paused_in(wait: SignedDuration) -> bool {
-    let mut never = of_the_bed("nooit", "h264/5");
+async fn check_stop_and_pause_after(wait: SignedDuration) -> bool {
+    let mut never = testbed_camera("nooit", "h264/5");
     never["permitted"] = json!([]);
-    let [ending, covered] = [of_the_bed("eindigt", "h264/4"), of_the_bed("afgedekt", "h265/4")];
+    let [ending, covered] = [testbed_camera("eindigt", "h264/4"), testbed_camera("afgedekt", "h265/4")];
     let mut bench = Bench::started(vec![ending, covered, never]).await;
     for name in ["eindigt", "afgedekt"] {
-        bench.uploaded_of(name, 1).await;
+        bench.wait_for_uploads_of(name, 1).await;
     }
     let from = Timestamp::now() + wait;
     let [to, until] = [5, 6].map(|seconds| from + SignedDuration::from_secs(seconds));
@@ -44,10 +44,10 @@ async fn is_stopped_and_paused_in(wait: SignedDuration) -> bool {
         return false;
     }
 
-    bench.in_state("afgedekt", CameraState::Suspended).await;
-    let ended = bench.in_state("eindigt", CameraState::NotPermitted).await;
+    bench.wait_for_camera_state("afgedekt", CameraState::Suspended).await;
+    let ended = bench.wait_for_camera_state("eindigt", CameraState::NotPermitted).await;
     assert!(ended.since >= until, "{ended:?}, permitted until {until}");
-    bench.in_state("afgedekt", CameraState::Recording).await;
+    bench.wait_for_camera_state("afgedekt", CameraState::Recording).await;
     let gap = bench
         .until("the gap's end", |status| {
             camera(status, "afgedekt")?
@@ -58,9 +58,9 @@ async fn is_stopped_and_paused_in(wait: SignedDuration) -> bool {
         })
         .await;
     assert_eq!(gap.cause, GapCause::Suspended);
-    let never = bench.in_state("nooit", CameraState::NotPermitted).await;
+    let never = bench.wait_for_camera_state("nooit", CameraState::NotPermitted).await;
     assert_eq!((never.last_frame, never.uploaded), (None, 0));
-    bench.stop_well().await;
+    bench.stop_cleanly().await;
 
     let (segments, holes) = bench.recorded("eindigt").await;
     assert_eq!(holes, []);

@@ -4,19 +4,20 @@ use serde_json::json;
 use toezicht::contract::CameraState;
 
 use super::bench::{Bench, camera};
-use super::cameras::of_the_bed;
+use super::cameras::testbed_camera;
 
 /// A camera that is added records without a restart; one that is removed is uploaded and gone; a bad
 /// configuration is refused; and the one that stays loses no frame by any of it.
 #[tokio::test]
-async fn only_what_changes_is_touched() {
-    let mut bench = Bench::started(vec![of_the_bed("blijft", "h264/6"), of_the_bed("gaat", "h265/6")]).await;
+async fn config_change_affects_only_changed_cameras() {
+    let mut bench =
+        Bench::started(vec![testbed_camera("blijft", "h264/6"), testbed_camera("gaat", "h265/6")]).await;
     bench.uploaded(1).await;
 
     bench.reconfigure(|config| {
-        config["cameras"].as_array_mut().unwrap().push(of_the_bed("komt", "h264/7"));
+        config["cameras"].as_array_mut().unwrap().push(testbed_camera("komt", "h264/7"));
     });
-    bench.in_state("komt", CameraState::Recording).await;
+    bench.wait_for_camera_state("komt", CameraState::Recording).await;
 
     let good = bench.config.clone();
     bench.reconfigure(|config| config["cameras"][0]["url"] = json!("http://10.0.0.1/"));
@@ -41,8 +42,8 @@ async fn only_what_changes_is_touched() {
         config["segmentDurationMs"] = json!(4000);
     });
     bench.until("the removal", |s| (camera(s, "gaat").is_none() && s.refused.is_none()).then_some(())).await;
-    bench.uploaded_of("komt", 1).await;
-    bench.stop_well().await;
+    bench.wait_for_uploads_of("komt", 1).await;
+    bench.stop_cleanly().await;
 
     for name in ["blijft", "gaat", "komt"] {
         let (segments, holes) = bench.recorded(name).await;
@@ -53,7 +54,7 @@ async fn only_what_changes_is_touched() {
 /// Other storage credentials are used without a restart, and wrong ones lose nothing.
 #[tokio::test]
 async fn rotated_credentials_are_picked_up() {
-    let mut bench = Bench::new(vec![of_the_bed("een", "h264/8")]).await;
+    let mut bench = Bench::new(vec![testbed_camera("een", "h264/8")]).await;
     let right = bench.config["storage"]["secretAccessKey"].clone();
     bench.reconfigure(|config| config["storage"]["secretAccessKey"] = json!("wrong-secret-of-this-test"));
     bench.start();
@@ -65,7 +66,7 @@ async fn rotated_credentials_are_picked_up() {
     assert!(error.contains("403"), "{error}");
     bench.reconfigure(|config| config["storage"]["secretAccessKey"] = right);
     bench.uploaded(2).await;
-    bench.stop_well().await;
+    bench.stop_cleanly().await;
     let (segments, holes) = bench.recorded("een").await;
     assert!(segments.len() >= 2 && holes.is_empty(), "{holes:?}");
     assert!(!bench.log().contains("wrong-secret-of-this-test"));

@@ -4,13 +4,13 @@ use serde_json::json;
 use toezicht::contract::CameraState;
 
 use super::bench::{Bench, TOKEN};
-use super::cameras::{Cameras, PASSWORD, of_the_bed};
+use super::cameras::{Cameras, PASSWORD, testbed_camera};
 use crate::support::wait::{HANG, eventually};
 /// The status is for who shows the token, over TLS with the configured certificate; health and metrics tell
 /// nothing secret.
 #[tokio::test]
-async fn the_status_is_for_the_operator_alone() {
-    let mut bench = Bench::new(vec![of_the_bed("een", "h264/9")]).await;
+async fn status_api_requires_the_operator_token() {
+    let mut bench = Bench::new(vec![testbed_camera("een", "h264/9")]).await;
     bench.write("{}");
     bench.start();
     let url = format!("http://127.0.0.1:{}", bench.health);
@@ -23,7 +23,7 @@ async fn the_status_is_for_the_operator_alone() {
     .await;
     assert_eq!(reqwest::get(format!("{url}/healthz")).await.unwrap().status(), 200);
     bench.write(&bench.config.to_string());
-    bench.in_state("een", CameraState::Recording).await;
+    bench.wait_for_camera_state("een", CameraState::Recording).await;
     assert_eq!(ready().await.unwrap(), 200);
 
     for wrong in [None, Some(""), Some("another-token-of-the-same-length!"), Some(&TOKEN[1..])] {
@@ -53,7 +53,7 @@ async fn the_status_is_for_the_operator_alone() {
 /// A wrong password is told as such; it, the right one and the URL are in no status, metric or log. A camera
 /// that asks for the password in clear does not get it.
 #[tokio::test]
-async fn no_secret_gets_out() {
+async fn secrets_are_not_disclosed() {
     let digest = Cameras::start(&["--count", "1"]).await;
     let basic = Cameras::start(&["--count", "1", "--basic"]).await;
     let mut wrong = digest.camera("fout", "h264/0?token=a-secret-in-the-url");
@@ -67,17 +67,17 @@ async fn no_secret_gets_out() {
         digest.camera("goed", "h265/0"),
     ])
     .await;
-    bench.in_state("goed", CameraState::Recording).await;
-    bench.in_state("mag", CameraState::Recording).await;
-    let wrong = bench.in_state("fout", CameraState::Disconnected).await;
+    bench.wait_for_camera_state("goed", CameraState::Recording).await;
+    bench.wait_for_camera_state("mag", CameraState::Recording).await;
+    let wrong = bench.wait_for_camera_state("fout", CameraState::Disconnected).await;
     assert_eq!(wrong.last_error.as_deref(), Some("the camera refused the user or password (401)"));
-    let clear = bench.in_state("basic", CameraState::Disconnected).await;
+    let clear = bench.wait_for_camera_state("basic", CameraState::Disconnected).await;
     assert!(clear.last_error.as_ref().is_some_and(|error| error.contains("allowBasic")), "{clear:?}");
 
     let status = serde_json::to_string(&bench.status().await.unwrap()).unwrap();
     let metrics = reqwest::get(format!("http://127.0.0.1:{}/metrics", bench.health)).await.unwrap();
     let metrics = metrics.text().await.unwrap();
-    bench.stop_well().await;
+    bench.stop_cleanly().await;
     let secret_key = bench.config["storage"]["secretAccessKey"].as_str().unwrap();
     for (place, text) in [("status", status), ("metrics", metrics), ("log", bench.log())] {
         for secret in ["a-wrong-password", PASSWORD, "a-secret-in-the-url", "rtsp://1", secret_key, TOKEN] {
@@ -88,7 +88,7 @@ async fn no_secret_gets_out() {
 
 /// RTSP over TLS with the camera's authority given; without it, or with another, no connection.
 #[tokio::test]
-async fn rtsps_needs_the_right_authority() {
+async fn rtsps_requires_a_trusted_ca() {
     let folder = tempfile::tempdir().unwrap();
     let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     let other = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
@@ -108,16 +108,16 @@ async fn rtsps_needs_the_right_authority() {
         over_tls("geen", "h264/0", None),
     ])
     .await;
-    bench.uploaded_of("een", 2).await;
-    bench.uploaded_of("twee", 2).await;
-    let refused = bench.in_state("ander", CameraState::Disconnected).await;
+    bench.wait_for_uploads_of("een", 2).await;
+    bench.wait_for_uploads_of("twee", 2).await;
+    let refused = bench.wait_for_camera_state("ander", CameraState::Disconnected).await;
     assert!(
         refused.last_error.as_ref().is_some_and(|error| error.contains("not of the given authority")),
         "{refused:?}"
     );
-    let refused = bench.in_state("geen", CameraState::Disconnected).await;
+    let refused = bench.wait_for_camera_state("geen", CameraState::Disconnected).await;
     assert!(refused.last_error.as_ref().is_some_and(|error| error.contains("caRef")), "{refused:?}");
-    bench.stop_well().await;
+    bench.stop_cleanly().await;
     for name in ["een", "twee"] {
         let (_, holes) = bench.recorded(name).await;
         assert_eq!(holes, [], "{name}");

@@ -3,21 +3,22 @@
 use toezicht::contract::GapCause;
 
 use super::bench::{Bench, camera};
-use super::cameras::of_the_bed;
+use super::cameras::testbed_camera;
 use crate::support::recorded::time;
 
 /// Issue's first "done when" of recordings: every frame from the first keyframe on, once, across segments;
 /// video only; the key's times are the frames' times; stopping loses nothing of what was before.
 #[tokio::test]
-async fn every_frame_is_recorded_once_until_it_is_told_to_stop() {
+async fn every_frame_is_recorded_once_until_stop() {
     let paths = [("een", "h264/0"), ("twee", "h265/0"), ("drie", "h264/1"), ("vier", "h265/1")];
-    let mut bench = Bench::started(paths.iter().map(|(name, path)| of_the_bed(name, path)).collect()).await;
+    let mut bench =
+        Bench::started(paths.iter().map(|(name, path)| testbed_camera(name, path)).collect()).await;
     bench.uploaded(2).await;
     let status = bench.status().await.unwrap();
     // The same clock; an answer may have been on its way for a while.
     let ahead = status.clock_ahead_ms.expect("known after an upload");
     assert!(ahead.abs() < 60_000, "{ahead}");
-    bench.stop_well().await;
+    bench.stop_cleanly().await;
     let left = walk(&bench.spool().join("video"));
     assert!(left.is_empty(), "left in the spool: {left:?}");
 
@@ -50,7 +51,7 @@ async fn every_frame_is_recorded_once_until_it_is_told_to_stop() {
         gap.from.unwrap().duration_since(end).abs().as_secs_f64() < 0.01,
         "{gap:?}, recorded until {end}"
     );
-    bench.stop_well().await;
+    bench.stop_cleanly().await;
     let (_, holes) = bench.recorded("een").await;
     assert_eq!(holes.len(), 1, "{holes:?}");
     let until = gap.until.unwrap().duration_since(holes[0].until).as_secs_f64();

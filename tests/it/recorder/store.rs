@@ -10,7 +10,7 @@ use toezicht::contract::{CameraState, GapCause};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::bench::{Bench, camera};
-use super::cameras::of_the_bed;
+use super::cameras::testbed_camera;
 
 /// A segment begins and ends within some frames of what was before and came after it.
 const FRAMES: SignedDuration = SignedDuration::from_millis(500);
@@ -66,7 +66,7 @@ impl Drop for Line {
     }
 }
 
-async fn behind_a_line(cameras: Vec<serde_json::Value>) -> (Bench, Line) {
+async fn recorder_behind_breakable_connection(cameras: Vec<serde_json::Value>) -> (Bench, Line) {
     let mut bench = Bench::new(cameras).await;
     let line = Line::to(&bench.bucket.server.endpoint.clone()).await;
     bench.reconfigure(|config| {
@@ -79,9 +79,12 @@ async fn behind_a_line(cameras: Vec<serde_json::Value>) -> (Bench, Line) {
 /// While the store is away the spool fills; when it is back everything is uploaded, once, and nothing is
 /// missing.
 #[tokio::test]
-async fn an_outage_of_the_store_costs_nothing() {
-    let (mut bench, line) =
-        behind_a_line(vec![of_the_bed("een", "h264/10"), of_the_bed("twee", "h265/10")]).await;
+async fn store_outage_loses_nothing() {
+    let (mut bench, line) = recorder_behind_breakable_connection(vec![
+        testbed_camera("een", "h264/10"),
+        testbed_camera("twee", "h265/10"),
+    ])
+    .await;
     bench.start();
     bench.uploaded(1).await;
     line.set(false);
@@ -91,7 +94,7 @@ async fn an_outage_of_the_store_costs_nothing() {
     assert!(status.cameras.iter().any(|camera| camera.last_error.is_some()), "{status:?}");
     line.set(true);
     bench.until("an empty spool", |status| (status.spool.segments <= 1).then_some(())).await;
-    bench.stop_well().await;
+    bench.stop_cleanly().await;
     for name in ["een", "twee"] {
         let (segments, holes) = bench.recorded(name).await;
         assert!(segments.len() >= 4 && holes.is_empty(), "{name}: {holes:?}");
@@ -100,8 +103,9 @@ async fn an_outage_of_the_store_costs_nothing() {
 
 /// A full spool lets the oldest go, says so, and never holds more than it may.
 #[tokio::test]
-async fn a_full_spool_lets_the_oldest_go() {
-    let (mut bench, line) = behind_a_line(vec![of_the_bed("een", "h264/11")]).await;
+async fn full_spool_discards_oldest_segments() {
+    let (mut bench, line) =
+        recorder_behind_breakable_connection(vec![testbed_camera("een", "h264/11")]).await;
     bench.reconfigure(|config| config["spoolBytes"] = json!(1_500_000));
     line.set(false);
     bench.start();
@@ -118,7 +122,7 @@ async fn a_full_spool_lets_the_oldest_go() {
     line.set(true);
     bench.uploaded(2).await;
     let status = bench.status().await.unwrap();
-    bench.stop_well().await;
+    bench.stop_cleanly().await;
     let (segments, holes) = bench.recorded("een").await;
     let gaps = &camera(&status, "een").unwrap().gaps;
     let told: Vec<_> = gaps

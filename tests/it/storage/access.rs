@@ -2,18 +2,18 @@
 //! whose policies differ. Other stores are acted out before SeaweedFS.
 
 use toezicht::storage::probe::{Check, Verdict};
-use toezicht::storage::{EnforceError, Kept, Setting, Trials};
+use toezicht::storage::{EnforceError, Probe, RequiredSubresource, SubresourceState};
 
 use super::parts::pretended;
 use super::rewriter::{Act, Asked, Liar};
 use super::scene::{Scene, client};
 use crate::support::settings::S3Server;
 
-const VARIABLE: &str = "${aws:username}";
+const POLICY_VARIABLE: &str = "${aws:username}";
 const ARN: &str = "arn:aws:iam::000000000000:user/";
 
 /// A scene whose machines see the server through these rules.
-pub async fn lied_to(
+pub async fn scene_with_policy_proxy(
     prefix: &str,
     before: impl Fn(&Asked) -> Act + Send + Sync + 'static,
     after: impl Fn(&Asked, String) -> String + Send + Sync + 'static,
@@ -40,7 +40,7 @@ async fn renamed(
     let after = move |asked: &Asked, text: String| {
         if asked.asks("policy") { text.replace(other, word) } else { text }
     };
-    lied_to(prefix, before, after).await
+    scene_with_policy_proxy(prefix, before, after).await
 }
 
 pub fn pass(_: &Asked, text: String) -> String {
@@ -49,10 +49,10 @@ pub fn pass(_: &Asked, text: String) -> String {
 
 /// What a principal must not be is refused before anything is connected to, whoever's it is.
 #[tokio::test]
-async fn seaweedfs_a_variable_is_nobodys_principal() {
+async fn seaweedfs_policy_variable_as_principal_is_rejected() {
     let mut right = Scene::new(S3Server::first(), "variable");
     right.operator.endpoint = Some("http://127.0.0.1:1".into());
-    for wrong in [VARIABLE.to_owned(), format!("{ARN}{VARIABLE}"), "*".into(), "a\nb".into()] {
+    for wrong in [POLICY_VARIABLE.to_owned(), format!("{ARN}{POLICY_VARIABLE}"), "*".into(), "a\nb".into()] {
         for whose in 0..4 {
             let mut scene = right.clone();
             match whose {
@@ -61,7 +61,7 @@ async fn seaweedfs_a_variable_is_nobodys_principal() {
                 2 => scene.spec.auditor = Some(wrong.clone()),
                 _ => scene.spec.readers.push(wrong.clone()),
             }
-            let error = scene.enforce(Trials::Keep).await.unwrap_err();
+            let error = scene.enforce(Probe::Skip).await.unwrap_err();
             assert_eq!(error.category(), "refused", "{error:?}");
             assert!(error.safe_message().contains("article 4.1"), "{error}");
         }
@@ -71,46 +71,48 @@ async fn seaweedfs_a_variable_is_nobodys_principal() {
 /// A name that a store takes for everybody: here the manager's, which it expands to whoever asks. In an exemption it
 /// exempts everybody; in a Deny it stops everybody. It is found before any policy names it.
 #[tokio::test]
-async fn seaweedfs_a_name_that_is_everybodys_is_in_no_policy() {
+async fn seaweedfs_principal_matching_everyone_is_rejected() {
     for (word, other, shown) in [
         ("\"manager\"", "\"${aws:username}\"", "exempts everybody"),
         (":user/manager\"", ":user/${aws:username}\"", "stops the"),
     ] {
         let (scene, _liar) = renamed("crowd", word, other, |_| true).await;
-        let error = scene.enforce(Trials::Run).await.unwrap_err();
-        let EnforceError::Crowd { principal, how } = &error else { panic!("{other}: {error:?}") };
+        let error = scene.enforce(Probe::Run).await.unwrap_err();
+        let EnforceError::AmbiguousPrincipal { principal, evidence } = &error else {
+            panic!("{other}: {error:?}")
+        };
         assert_eq!(*principal, scene.spec.readers[0]);
-        assert!(how.contains(shown), "{other}: {how}");
+        assert!(evidence.contains(shown), "{other}: {evidence}");
         assert!(error.safe_message().contains("spec.managers"), "{error}");
         assert_eq!(scene.policy().await, None, "nothing stays of the proof");
         assert!(scene.versions("probe/").await.is_empty(), "canaries are gone");
         // The bucket is not lost: the manager goes, and it is as it must be.
         let mut without = scene.clone();
         without.spec.readers.clear();
-        without.enforce(Trials::Run).await.unwrap();
+        without.enforce(Probe::Run).await.unwrap();
     }
 }
 
 /// The same of a store that does so only once the name stands in the policy itself: the table shows it.
 #[tokio::test]
-async fn seaweedfs_a_policy_that_exempts_everybody_is_unfit() {
+async fn seaweedfs_policy_exempting_everyone_is_unfit() {
     let is_final = |policy: &str| policy.contains("\"OthersRead\"");
     let (scene, _liar) = renamed("strange", "\"manager\"", "\"${aws:username}\"", is_final).await;
-    let error = scene.enforce(Trials::Run).await.unwrap_err();
-    let EnforceError::StoreUnfit { what, remedy } = &error else { panic!("{error:?}") };
-    assert!(what.starts_with("EveryoneElseIsDenied: "), "{what}");
+    let error = scene.enforce(Probe::Run).await.unwrap_err();
+    let EnforceError::StoreUnfit { reason, remedy } = &error else { panic!("{error:?}") };
+    assert!(reason.starts_with("EveryoneElseIsDenied: "), "{reason}");
     assert!(remedy.contains("spec.managers"), "{remedy}");
 }
 
 /// Identities of the store's own administrators, and others, against the policy as it is then.
-async fn admins_get_nowhere(server: S3Server, admins: &[&str]) {
+async fn admins_are_denied(server: S3Server, admins: &[&str]) {
     let mut scene = Scene::new(server, "admins");
-    let enforced = scene.enforce(Trials::Run).await.unwrap();
+    let enforced = scene.enforce(Probe::Run).await.unwrap();
     let table = enforced.conformance.unwrap();
     assert_eq!(table.verdict(Check::EveryoneElseIsDenied), &Verdict::Holds);
     let keys = ["ledger/owner.json", "ledger/manifests/x.json", "ledger/holds/x.json"];
     for key in &keys[1..] {
-        scene.put_as_operator(key).await;
+        scene.put_foreign_object(key).await;
     }
     let held = scene.record("hal", jiff::Timestamp::now()).await;
     scene.set_hold(&held, true).await;
@@ -136,7 +138,7 @@ async fn admins_get_nowhere(server: S3Server, admins: &[&str]) {
     assert_eq!(before, after, "nothing was written or deleted");
     // A reader more is proved before it is named, and changes nothing for the others.
     scene.spec.readers.push(scene.server.identity("other").principal.clone());
-    let changed = scene.enforce(Trials::Keep).await.unwrap().changed;
+    let changed = scene.enforce(Probe::Skip).await.unwrap().changes;
     assert_eq!(changed.len(), 1, "{changed:?}");
     let them = client(&scene.server, scene.server.identity("other"));
     let get = them.get_object().bucket(scene.bucket()).key(&unheld).send().await;
@@ -144,18 +146,18 @@ async fn admins_get_nowhere(server: S3Server, admins: &[&str]) {
 }
 
 #[tokio::test]
-async fn seaweedfs_admins_get_nowhere() {
-    admins_get_nowhere(S3Server::first(), &["admin", "operator-admin"]).await;
+async fn seaweedfs_admins_are_denied() {
+    admins_are_denied(S3Server::first(), &["admin", "operator-admin"]).await;
 }
 
 #[tokio::test]
-async fn ceph_admins_get_nowhere() {
-    admins_get_nowhere(S3Server::second(), &["admin"]).await;
+async fn ceph_admins_are_denied() {
+    admins_are_denied(S3Server::second(), &["admin"]).await;
 }
 
 /// A default encryption with the organisation's own key is stronger than ours: no obstacle, no drift, and a gap.
 #[tokio::test]
-async fn seaweedfs_a_stronger_encryption_is_left_as_it_is() {
+async fn seaweedfs_stronger_encryption_is_kept() {
     for algorithm in ["aws:kms", "aws:kms:dsse"] {
         let rules = format!(
             "<ServerSideEncryptionConfiguration><Rule><ApplyServerSideEncryptionByDefault><SSEAlgorithm>{algorithm}</SSEAlgorithm>\
@@ -165,22 +167,22 @@ async fn seaweedfs_a_stronger_encryption_is_left_as_it_is() {
         let made = scene.operator_client().create_bucket().bucket(scene.bucket());
         made.object_lock_enabled_for_bucket(true).send().await.unwrap();
         pretend.answer("encryption", (200, &rules), 200);
-        let enforced = scene.enforce(Trials::Run).await.unwrap();
-        let kept = &enforced.read_back.settings[&Setting::Encryption];
-        assert!(matches!(kept, Kept::Stronger(how) if *how == algorithm), "{kept:?}");
-        assert!(enforced.read_back.gaps().join("; ").contains(algorithm));
+        let enforced = scene.enforce(Probe::Run).await.unwrap();
+        let kept = &enforced.observed.required[&RequiredSubresource::Encryption];
+        assert!(matches!(kept, SubresourceState::Stronger(how) if *how == algorithm), "{kept:?}");
+        assert!(enforced.observed.limitations().join("; ").contains(algorithm));
         for round in 0..3 {
             let writes = pretend.writes();
             assert!(!writes.iter().any(|write| write.contains("encryption")), "{round}: {writes:?}");
-            let again = scene.enforce(Trials::Keep).await.unwrap();
-            assert!(again.changed.is_empty(), "{:?}", again.changed);
+            let again = scene.enforce(Probe::Skip).await.unwrap();
+            assert!(again.changes.is_empty(), "{:?}", again.changes);
         }
     }
 }
 
 /// A store without ACLs answers with a dummy: one grant to nobody is no grant.
 #[tokio::test]
-async fn seaweedfs_an_acl_of_nobody_is_no_obstacle() {
+async fn seaweedfs_acl_granting_nobody_is_adopted() {
     let acl = |grants: &str| {
         format!(
             "<AccessControlPolicy><Owner><ID>o</ID></Owner><AccessControlList>{grants}</AccessControlList></AccessControlPolicy>"
@@ -201,7 +203,7 @@ async fn seaweedfs_an_acl_of_nobody_is_no_obstacle() {
         let made = scene.operator_client().create_bucket().bucket(scene.bucket());
         made.object_lock_enabled_for_bucket(true).send().await.unwrap();
         pretend.answer("acl", (200, &acl(&grants)), 200);
-        let outcome = scene.enforce(Trials::Keep).await;
+        let outcome = scene.enforce(Probe::Skip).await;
         assert_eq!(outcome.is_ok(), is_adopted, "{grants}: {outcome:?}");
     }
 }

@@ -1,6 +1,6 @@
 //! Buckets that somebody else made: adopted when they are bare, or a part of what they must be.
 
-use toezicht::storage::{Aspect, EnforceError, Extra, Obstacle, Trials};
+use toezicht::storage::{AdoptionConflict, EnforceError, ForbiddenSubresource, Probe, Subresource};
 
 use super::scene::Scene;
 use crate::support::proxy::Proxy;
@@ -47,7 +47,7 @@ fn bound(server: S3Server) -> Scene {
     Scene::with_operator(server, "adopt", &operator)
 }
 
-async fn a_bucket_made_by_terraform_is_adopted(server: S3Server) {
+async fn terraform_bucket_is_adopted(server: S3Server) {
     let mut scene = bound(server);
     let admin = scene.client("admin");
     admin.create_bucket().bucket(scene.bucket()).object_lock_enabled_for_bucket(true).send().await.unwrap();
@@ -56,37 +56,37 @@ async fn a_bucket_made_by_terraform_is_adopted(server: S3Server) {
 
     // Ceph shows notifications to a bucket's owner only: whether to leave them unseen is decided.
     if scene.server.name == "ceph" {
-        match scene.enforce(Trials::Run).await.unwrap_err() {
-            EnforceError::Unadoptable { obstacles } => {
-                assert_eq!(obstacles, [Obstacle::Hidden(Extra::Notifications)]);
+        match scene.enforce(Probe::Run).await.unwrap_err() {
+            EnforceError::Unadoptable { conflicts: obstacles } => {
+                assert_eq!(obstacles, [AdoptionConflict::Unreadable(ForbiddenSubresource::Notifications)]);
             }
             other => panic!("{other:?}"),
         }
         scene.spec.take_over = true;
     }
-    let enforced = scene.enforce(Trials::Run).await.unwrap();
-    let mut changed: Vec<_> = enforced.changed.iter().map(|change| change.what).collect();
-    changed.retain(|what| *what != Aspect::DefaultEncryption);
-    assert_eq!(changed, [Aspect::Claim, Aspect::Lifecycle, Aspect::Policy]);
-    assert_eq!(enforced.read_back.video_expiration_days(), Some(24));
-    let again = scene.enforce(Trials::Keep).await.unwrap();
-    assert!(again.changed.is_empty(), "{:?}", again.changed);
+    let enforced = scene.enforce(Probe::Run).await.unwrap();
+    let mut changed: Vec<_> = enforced.changes.iter().map(|change| change.subresource).collect();
+    changed.retain(|what| *what != Subresource::DefaultEncryption);
+    assert_eq!(changed, [Subresource::Claim, Subresource::Lifecycle, Subresource::Policy]);
+    assert_eq!(enforced.observed.video_expiration_days(), Some(24));
+    let again = scene.enforce(Probe::Skip).await.unwrap();
+    assert!(again.changes.is_empty(), "{:?}", again.changes);
 }
 
 #[tokio::test]
-async fn seaweedfs_bucket_made_by_terraform_is_adopted() {
-    a_bucket_made_by_terraform_is_adopted(S3Server::first()).await;
+async fn seaweedfs_terraform_bucket_is_adopted() {
+    terraform_bucket_is_adopted(S3Server::first()).await;
 }
 
 #[tokio::test]
-async fn ceph_bucket_made_by_terraform_is_adopted() {
-    a_bucket_made_by_terraform_is_adopted(S3Server::second()).await;
+async fn ceph_terraform_bucket_is_adopted() {
+    terraform_bucket_is_adopted(S3Server::second()).await;
 }
 
 /// A bucket that is already as it must be, claim apart: only the claim is written.
-async fn a_finished_bucket_is_only_claimed(server: S3Server, port: u16) {
+async fn compliant_bucket_is_only_claimed(server: S3Server, port: u16) {
     let model = Scene::new(server.clone(), "model");
-    model.enforce(Trials::Keep).await.unwrap();
+    model.enforce(Probe::Skip).await.unwrap();
     let finished = model.policy().await.unwrap();
     let client = model.operator_client();
     let lifecycle = client.get_bucket_lifecycle_configuration().bucket(model.bucket()).send().await.unwrap();
@@ -113,9 +113,9 @@ async fn a_finished_bucket_is_only_claimed(server: S3Server, port: u16) {
 
     let proxy = Proxy::start(&scene.server.endpoint, port).await;
     scene.operator.endpoint = Some(proxy.endpoint.clone());
-    let enforced = scene.enforce(Trials::Keep).await.unwrap();
-    let changed: Vec<_> = enforced.changed.iter().map(|change| change.what).collect();
-    assert_eq!(changed, [Aspect::Claim]);
+    let enforced = scene.enforce(Probe::Skip).await.unwrap();
+    let changed: Vec<_> = enforced.changes.iter().map(|change| change.subresource).collect();
+    assert_eq!(changed, [Subresource::Claim]);
     let seen = proxy.take();
     let lifecycle =
         seen.iter().filter(|seen| seen.is_write() && seen.path_and_query.contains("lifecycle")).count();
@@ -123,18 +123,18 @@ async fn a_finished_bucket_is_only_claimed(server: S3Server, port: u16) {
 }
 
 #[tokio::test]
-async fn seaweedfs_finished_bucket_is_only_claimed() {
-    a_finished_bucket_is_only_claimed(S3Server::first(), 18433).await;
+async fn seaweedfs_compliant_bucket_is_only_claimed() {
+    compliant_bucket_is_only_claimed(S3Server::first(), 18433).await;
 }
 
 #[tokio::test]
-async fn ceph_finished_bucket_is_only_claimed() {
-    a_finished_bucket_is_only_claimed(S3Server::second(), 18434).await;
+async fn ceph_compliant_bucket_is_only_claimed() {
+    compliant_bucket_is_only_claimed(S3Server::second(), 18434).await;
 }
 
-async fn without_the_right_to_make_buckets_it_says_so(server: S3Server) {
+async fn missing_create_bucket_right_is_reported(server: S3Server) {
     let scene = bound(server);
-    let error = scene.enforce(Trials::Keep).await.unwrap_err();
+    let error = scene.enforce(Probe::Skip).await.unwrap_err();
     let told = error.safe_message();
     for part in ["AccessDenied", "spec.storage.operator.principal"] {
         assert!(told.contains(part), "{told}");
@@ -142,6 +142,6 @@ async fn without_the_right_to_make_buckets_it_says_so(server: S3Server) {
 }
 
 #[tokio::test]
-async fn seaweedfs_without_rights_says_so() {
-    without_the_right_to_make_buckets_it_says_so(S3Server::first()).await;
+async fn seaweedfs_missing_create_bucket_right_is_reported() {
+    missing_create_bucket_right_is_reported(S3Server::first()).await;
 }

@@ -1,14 +1,14 @@
 //! A bucket belongs to the first that claimed it.
 
-use toezicht::storage::{Claim, EnforceError, Trials};
+use toezicht::storage::{Claim, EnforceError, Probe};
 
 use super::scene::Scene;
 use crate::support::proxy::Proxy;
 use crate::support::settings::S3Server;
 
-async fn the_latecomer_writes_nothing(server: S3Server, port: u16) {
+async fn second_claimant_writes_nothing(server: S3Server, port: u16) {
     let first = Scene::new(server, "claim");
-    first.enforce(Trials::Keep).await.unwrap();
+    first.enforce(Probe::Skip).await.unwrap();
     let policy = first.policy().await;
     let proxy = Proxy::start(&first.server.endpoint, port).await;
     let mut late = first.clone();
@@ -21,8 +21,8 @@ async fn the_latecomer_writes_nothing(server: S3Server, port: u16) {
         Claim { site: "another-site".into(), ..first.claim.clone() },
     ] {
         late.claim = claim;
-        let error = late.enforce(Trials::Run).await.unwrap_err();
-        assert_eq!(error, EnforceError::Claimed);
+        let error = late.enforce(Probe::Run).await.unwrap_err();
+        assert_eq!(error, EnforceError::ClaimedByOther);
         let message = error.safe_message();
         for name in [&first.claim.cluster_id, &first.claim.namespace, &first.claim.uid] {
             assert!(!message.contains(name.as_str()), "{message} names {name}");
@@ -31,21 +31,21 @@ async fn the_latecomer_writes_nothing(server: S3Server, port: u16) {
     let seen = proxy.take();
     assert!(!seen.is_empty() && !seen.iter().any(|seen| seen.is_write()), "{seen:?}");
     assert_eq!(first.policy().await, policy);
-    assert!(first.enforce(Trials::Keep).await.unwrap().changed.is_empty(), "the owner is not disturbed");
+    assert!(first.enforce(Probe::Skip).await.unwrap().changes.is_empty(), "the owner is not disturbed");
 }
 
 #[tokio::test]
-async fn seaweedfs_latecomer_writes_nothing() {
-    the_latecomer_writes_nothing(S3Server::first(), 18435).await;
+async fn seaweedfs_second_claimant_writes_nothing() {
+    second_claimant_writes_nothing(S3Server::first(), 18435).await;
 }
 
 #[tokio::test]
-async fn ceph_latecomer_writes_nothing() {
-    the_latecomer_writes_nothing(S3Server::second(), 18436).await;
+async fn ceph_second_claimant_writes_nothing() {
+    second_claimant_writes_nothing(S3Server::second(), 18436).await;
 }
 
 /// Two clusters at the same moment: one gets it, whether or not the store knows conditional puts.
-async fn one_of_two_gets_it(server: S3Server) {
+async fn concurrent_claims_have_one_winner(server: S3Server) {
     for round in 0..5 {
         let one = Scene::new(server.clone(), "race");
         let client = one.operator_client();
@@ -58,49 +58,49 @@ async fn one_of_two_gets_it(server: S3Server) {
             .unwrap();
         let mut other = one.clone();
         other.claim.cluster_id = "another-cluster".into();
-        let (a, b) = tokio::join!(one.enforce(Trials::Keep), other.enforce(Trials::Keep));
-        let claimed = |result: &Result<_, EnforceError>| matches!(result, Err(EnforceError::Claimed));
+        let (a, b) = tokio::join!(one.enforce(Probe::Skip), other.enforce(Probe::Skip));
+        let claimed = |result: &Result<_, EnforceError>| matches!(result, Err(EnforceError::ClaimedByOther));
         assert!(claimed(&a) != claimed(&b), "round {round}: {a:?} {b:?}");
         // Who lost leaves no claim behind, and loses again.
         assert_eq!(one.versions("ledger/owner.json").await.len(), 1, "round {round}");
         let (winner, loser) = if claimed(&a) { (&other, &one) } else { (&one, &other) };
-        assert!(winner.enforce(Trials::Keep).await.is_ok());
-        assert_eq!(loser.enforce(Trials::Keep).await.unwrap_err(), EnforceError::Claimed);
+        assert!(winner.enforce(Probe::Skip).await.is_ok());
+        assert_eq!(loser.enforce(Probe::Skip).await.unwrap_err(), EnforceError::ClaimedByOther);
     }
 }
 
 #[tokio::test]
-async fn seaweedfs_one_of_two_gets_it() {
-    one_of_two_gets_it(S3Server::first()).await;
+async fn seaweedfs_concurrent_claims_have_one_winner() {
+    concurrent_claims_have_one_winner(S3Server::first()).await;
 }
 
 #[tokio::test]
-async fn ceph_one_of_two_gets_it() {
-    one_of_two_gets_it(S3Server::second()).await;
+async fn ceph_concurrent_claims_have_one_winner() {
+    concurrent_claims_have_one_winner(S3Server::second()).await;
 }
 
-async fn a_site_made_again_keeps_its_bucket(server: S3Server) {
+async fn recreated_site_keeps_its_bucket(server: S3Server) {
     let mut scene = Scene::new(server, "again");
-    scene.enforce(Trials::Keep).await.unwrap();
+    scene.enforce(Probe::Skip).await.unwrap();
     scene.claim.uid = "22222222-2222-2222-2222-222222222222".into();
-    let again = scene.enforce(Trials::Keep).await.unwrap();
-    assert!(again.changed.is_empty(), "{:?}", again.changed);
+    let again = scene.enforce(Probe::Skip).await.unwrap();
+    assert!(again.changes.is_empty(), "{:?}", again.changes);
 }
 
 #[tokio::test]
-async fn seaweedfs_site_made_again_keeps_its_bucket() {
-    a_site_made_again_keeps_its_bucket(S3Server::first()).await;
+async fn seaweedfs_recreated_site_keeps_its_bucket() {
+    recreated_site_keeps_its_bucket(S3Server::first()).await;
 }
 
 #[tokio::test]
-async fn ceph_site_made_again_keeps_its_bucket() {
-    a_site_made_again_keeps_its_bucket(S3Server::second()).await;
+async fn ceph_recreated_site_keeps_its_bucket() {
+    recreated_site_keeps_its_bucket(S3Server::second()).await;
 }
 
 /// A claim written over by somebody who may write there changes nothing: the oldest version counts.
-async fn a_newer_version_claims_nothing(server: S3Server) {
+async fn overwritten_claim_is_ignored(server: S3Server) {
     let scene = Scene::new(server, "newer");
-    scene.enforce(Trials::Keep).await.unwrap();
+    scene.enforce(Probe::Skip).await.unwrap();
     let thief = Claim { site: "thief".into(), ..scene.claim.clone() };
     let bytes = serde_json::to_vec(&thief).unwrap();
     let client = scene.operator_client();
@@ -113,17 +113,17 @@ async fn a_newer_version_claims_nothing(server: S3Server) {
         .await
         .unwrap();
     client.delete_object().bucket(scene.bucket()).key("ledger/owner.json").send().await.unwrap();
-    assert!(scene.enforce(Trials::Keep).await.unwrap().changed.is_empty());
+    assert!(scene.enforce(Probe::Skip).await.unwrap().changes.is_empty());
     let stolen = Scene { claim: thief, ..scene };
-    assert_eq!(stolen.enforce(Trials::Keep).await.unwrap_err(), EnforceError::Claimed);
+    assert_eq!(stolen.enforce(Probe::Skip).await.unwrap_err(), EnforceError::ClaimedByOther);
 }
 
 #[tokio::test]
-async fn seaweedfs_newer_version_claims_nothing() {
-    a_newer_version_claims_nothing(S3Server::first()).await;
+async fn seaweedfs_overwritten_claim_is_ignored() {
+    overwritten_claim_is_ignored(S3Server::first()).await;
 }
 
 #[tokio::test]
-async fn ceph_newer_version_claims_nothing() {
-    a_newer_version_claims_nothing(S3Server::second()).await;
+async fn ceph_overwritten_claim_is_ignored() {
+    overwritten_claim_is_ignored(S3Server::second()).await;
 }

@@ -6,9 +6,9 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
-use toezicht::storage::probe::standalone::{self, ProbeError, Survey};
+use toezicht::storage::probe::standalone::{self, ProbeError, ProbeRequest};
 use toezicht::storage::probe::{Check, Verdict};
-use toezicht::storage::{Conformance, Trials};
+use toezicht::storage::{Conformance, Probe};
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;
 
@@ -25,8 +25,8 @@ fn told(conformance: &Conformance) -> Table {
 }
 
 /// The table of a Site's bucket is the one that is committed. Gives what the policy cannot say.
-async fn site_table_is_as_committed(scene: &Scene) -> Vec<&'static str> {
-    let enforced = scene.enforce(Trials::Run).await.unwrap();
+async fn assert_site_table_matches_committed(scene: &Scene) -> Vec<&'static str> {
+    let enforced = scene.enforce(Probe::Run).await.unwrap();
     let table = told(&enforced.conformance.unwrap());
     let file = root().join("tests/expected").join(&scene.server.name).join("conformance.json");
     if std::env::var_os("TOEZICHT_WRITE_EXPECTED").is_some() {
@@ -34,9 +34,9 @@ async fn site_table_is_as_committed(scene: &Scene) -> Vec<&'static str> {
     }
     assert_eq!(committed(&scene.server), table, "{}", file.display());
     assert!(scene.versions("probe/").await.is_empty(), "canaries are gone");
-    let again = scene.enforce(Trials::Keep).await.unwrap();
-    assert!(again.changed.is_empty(), "the policy is as it was: {:?}", again.changed);
-    enforced.gaps
+    let again = scene.enforce(Probe::Skip).await.unwrap();
+    assert!(again.changes.is_empty(), "the policy is as it was: {:?}", again.changes);
+    enforced.limitations
 }
 
 fn committed(server: &S3Server) -> Table {
@@ -46,20 +46,20 @@ fn committed(server: &S3Server) -> Table {
 }
 
 #[tokio::test]
-async fn seaweedfs_table_of_a_site() {
+async fn seaweedfs_site_table_matches_committed() {
     let scene = Scene::new(S3Server::first(), "table");
-    let gaps = site_table_is_as_committed(&scene).await;
+    let gaps = assert_site_table_matches_committed(&scene).await;
     assert_eq!(gaps.len(), 1, "{gaps:?}");
     assert!(gaps[0].contains("s3:RequestObjectTag"));
-    nobody_else_gets_anywhere(&scene, &["admin", "other", "manager"]).await;
+    assert_others_are_denied(&scene, &["admin", "other", "manager"]).await;
 }
 
 #[tokio::test]
-async fn ceph_table_of_a_site() {
+async fn ceph_site_table_matches_committed() {
     let scene = Scene::new(S3Server::second(), "table");
-    let gaps = site_table_is_as_committed(&scene).await;
+    let gaps = assert_site_table_matches_committed(&scene).await;
     assert_eq!(gaps, Vec::<&str>::new());
-    nobody_else_gets_anywhere(&scene, &["admin", "other", "manager"]).await;
+    assert_others_are_denied(&scene, &["admin", "other", "manager"]).await;
 }
 
 /// `toezicht probe`, as the scene's operator: exit code, standard output, standard error.
@@ -93,7 +93,7 @@ fn verdicts(json: &str) -> Table {
     rows.map(|row| (text(&row["name"]), text(&row["verdict"]))).collect()
 }
 
-async fn the_command_tells_the_same_and_leaves_nothing(server: S3Server) {
+async fn probe_command_matches_committed_and_leaves_nothing(server: S3Server) {
     let scene = Scene::new(server, "probe");
     let recorder = scene.server.identity("recorder").clone();
     let (code, json, error) = probe(&scene, Some(&recorder), &["--create", "-o", "json"]).await;
@@ -120,19 +120,19 @@ async fn the_command_tells_the_same_and_leaves_nothing(server: S3Server) {
 }
 
 #[tokio::test]
-async fn seaweedfs_command_tells_the_same() {
-    the_command_tells_the_same_and_leaves_nothing(S3Server::first()).await;
+async fn seaweedfs_probe_command_matches_committed() {
+    probe_command_matches_committed_and_leaves_nothing(S3Server::first()).await;
 }
 
 #[tokio::test]
-async fn ceph_command_tells_the_same() {
-    the_command_tells_the_same_and_leaves_nothing(S3Server::second()).await;
+async fn ceph_probe_command_matches_committed() {
+    probe_command_matches_committed_and_leaves_nothing(S3Server::second()).await;
 }
 
 /// A Site's bucket is in use; so is one with an object. Neither is touched.
-async fn a_bucket_in_use_is_not_probed(server: S3Server) {
+async fn bucket_in_use_is_not_probed(server: S3Server) {
     let scene = Scene::new(server, "used");
-    scene.enforce(Trials::Keep).await.unwrap();
+    scene.enforce(Probe::Skip).await.unwrap();
     let policy = scene.policy().await;
     let objects = scene.versions("").await;
     let (code, out, error) = probe(&scene, None, &[]).await;
@@ -146,16 +146,16 @@ async fn a_bucket_in_use_is_not_probed(server: S3Server) {
 
 #[tokio::test]
 async fn seaweedfs_bucket_in_use_is_not_probed() {
-    a_bucket_in_use_is_not_probed(S3Server::first()).await;
+    bucket_in_use_is_not_probed(S3Server::first()).await;
 }
 
 #[tokio::test]
 async fn ceph_bucket_in_use_is_not_probed() {
-    a_bucket_in_use_is_not_probed(S3Server::second()).await;
+    bucket_in_use_is_not_probed(S3Server::second()).await;
 }
 
 /// A bucket without Object Lock keeps no legal hold: the table says so, and the command ends with 4.
-async fn without_lock_no_hold_is_kept(server: S3Server) {
+async fn missing_object_lock_fails_probe(server: S3Server) {
     let scene = Scene::new(server, "unlocked");
     let client = scene.operator_client();
     client.create_bucket().bucket(scene.bucket()).send().await.unwrap();
@@ -168,19 +168,19 @@ async fn without_lock_no_hold_is_kept(server: S3Server) {
 }
 
 #[tokio::test]
-async fn seaweedfs_without_lock_no_hold_is_kept() {
-    without_lock_no_hold_is_kept(S3Server::first()).await;
+async fn seaweedfs_missing_object_lock_fails_probe() {
+    missing_object_lock_fails_probe(S3Server::first()).await;
 }
 
 #[tokio::test]
-async fn ceph_without_lock_no_hold_is_kept() {
-    without_lock_no_hold_is_kept(S3Server::second()).await;
+async fn ceph_missing_object_lock_fails_probe() {
+    missing_object_lock_fails_probe(S3Server::second()).await;
 }
 
 /// Told to stop at any moment, it leaves no bucket behind.
 async fn stopped_it_leaves_nothing(server: S3Server, step: Duration) {
     let scene = Scene::new(server, "stop");
-    let survey = Survey {
+    let survey = ProbeRequest {
         operator: scene.operator.clone(),
         recorder: Some(scene.recorder.clone()),
         operator_principal: Some(scene.spec.operator_principal.clone()),
@@ -202,9 +202,11 @@ async fn stopped_it_leaves_nothing(server: S3Server, step: Duration) {
         let head = scene.operator_client().head_bucket().bucket(scene.bucket()).send().await;
         assert!(head.is_err(), "the bucket is there after {limit:?}: {outcome:?}");
         match outcome {
-            Err(ProbeError::Stopped { left }) => assert!(left.is_empty(), "after {limit:?}: {left:?}"),
+            Err(ProbeError::Stopped { leftovers: left }) => {
+                assert!(left.is_empty(), "after {limit:?}: {left:?}");
+            }
             other => {
-                let left = other.unwrap().left;
+                let left = other.unwrap().leftovers;
                 assert!(left.is_empty(), "{left:?}");
                 break;
             }
@@ -228,7 +230,7 @@ async fn ceph_stopped_it_leaves_nothing() {
 /// A recorder that the store's own administrators gave everything, and a policy that cannot be put because the
 /// principal is mistyped: the table says what that recorder can do.
 #[tokio::test]
-async fn ceph_recorder_with_the_buckets_own_rights_is_seen() {
+async fn ceph_recorder_with_owner_rights_fails_probe() {
     let mut scene = Scene::new(S3Server::second(), "owner");
     scene.spec.recorder_principal = format!("{}x", scene.spec.recorder_principal);
     let owner = scene.server.bucket_maker().clone();
@@ -244,7 +246,7 @@ async fn ceph_recorder_with_the_buckets_own_rights_is_seen() {
 }
 
 /// Tried with plain clients: on a recording, and by people that the operator has no credentials of.
-async fn nobody_else_gets_anywhere(scene: &Scene, identities: &[&str]) {
+async fn assert_others_are_denied(scene: &Scene, identities: &[&str]) {
     let key = "video/receptie/2026/03/07/080910.011Z-60033-abababababababab.mp4";
     let put = scene.client("recorder").put_object().bucket(scene.bucket()).key(key);
     put.tagging("toezicht-retention=video").body(b"picture".to_vec().into()).send().await.unwrap();

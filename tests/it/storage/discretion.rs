@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
-use toezicht::storage::{EnforceError, Trials};
+use toezicht::storage::{EnforceError, Probe};
 
 use super::scene::Scene;
 use crate::support::settings::S3Server;
@@ -30,15 +30,15 @@ async fn server(
     (endpoint, count)
 }
 
-async fn enforced_at(endpoint: String) -> EnforceError {
+async fn enforce_error_at(endpoint: String) -> EnforceError {
     let mut scene = Scene::new(S3Server::first(), "discretion");
     scene.operator.endpoint = Some(endpoint.clone());
     scene.recorder.endpoint = Some(endpoint);
-    scene.enforce(Trials::Run).await.unwrap_err()
+    scene.enforce(Probe::Run).await.unwrap_err()
 }
 
 #[tokio::test]
-async fn of_an_answer_only_the_code_is_told() {
+async fn only_the_error_code_is_disclosed() {
     let xml = |code: &str| {
         format!("<Error><Code>{code}</Code><Message>{SECRET}</Message><Resource>{SECRET}</Resource></Error>")
     };
@@ -49,7 +49,7 @@ async fn of_an_answer_only_the_code_is_told() {
         for status in [StatusCode::FORBIDDEN, StatusCode::BAD_REQUEST, StatusCode::OK] {
             let body = body.clone();
             let (endpoint, _) = server(move || (status, body.clone()).into_response()).await;
-            let error = enforced_at(endpoint).await;
+            let error = enforce_error_at(endpoint).await;
             let told = format!("{error} {error:?} {}", error.safe_message());
             assert!(!told.contains(SECRET) && !told.contains(&long), "{told}");
         }
@@ -57,7 +57,7 @@ async fn of_an_answer_only_the_code_is_told() {
 }
 
 #[tokio::test]
-async fn no_redirect_is_followed() {
+async fn redirects_are_not_followed() {
     let (inner, reached) = server(|| SECRET.into_response()).await;
     for status in [
         StatusCode::MOVED_PERMANENTLY,
@@ -69,7 +69,7 @@ async fn no_redirect_is_followed() {
         let body = "<Error><Code>PermanentRedirect</Code><Endpoint>127.0.0.1</Endpoint></Error>";
         let (endpoint, asked) =
             server(move || (status, [(header::LOCATION, to.clone())], body).into_response()).await;
-        let error = enforced_at(endpoint).await;
+        let error = enforce_error_at(endpoint).await;
         assert!(asked.load(Ordering::SeqCst) > 0);
         assert_eq!(reached.load(Ordering::SeqCst), 0, "{status} was followed");
         assert!(error.store_error().is_some(), "{error:?}");
@@ -77,11 +77,11 @@ async fn no_redirect_is_followed() {
 }
 
 #[tokio::test]
-async fn a_store_that_does_not_answer_is_given_up_in_time() {
+async fn silent_store_times_out() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     // Else it hangs.
     let given_up =
-        tokio::time::timeout(HANG, enforced_at(format!("http://{}", listener.local_addr().unwrap())));
+        tokio::time::timeout(HANG, enforce_error_at(format!("http://{}", listener.local_addr().unwrap())));
     let error = given_up.await.expect("it is given up");
     assert_eq!(error.safe_message(), "GetBucketVersioning got no answer: Timeout");
     assert!(error.is_retryable());

@@ -6,25 +6,25 @@ use aws_sdk_s3::types::{
 use aws_sdk_s3::types::{
     DefaultRetention, ObjectLockConfiguration, ObjectLockEnabled, ObjectLockRetentionMode, ObjectLockRule,
 };
-use toezicht::storage::{Aspect, EnforceError, Trials, enforce};
+use toezicht::storage::{EnforceError, Probe, Subresource, enforce};
 
 use super::scene::Scene;
 use crate::support::proxy::Proxy;
 use crate::support::settings::S3Server;
 
-async fn in_sync_writes_nothing(server: S3Server, port: u16) {
+async fn in_sync_bucket_is_not_written(server: S3Server, port: u16) {
     let proxy = Proxy::start(&server.endpoint, port).await;
     let mut scene = Scene::new(server, "sync");
     scene.operator.endpoint = Some(proxy.endpoint.clone());
     scene.recorder.endpoint = Some(proxy.endpoint.clone());
-    let first = scene.enforce(Trials::Run).await.unwrap();
-    assert!(!first.changed.is_empty() && first.conformance.is_some());
+    let first = scene.enforce(Probe::Run).await.unwrap();
+    assert!(!first.changes.is_empty() && first.conformance.is_some());
     assert!(proxy.take().iter().any(|seen| seen.is_write()), "the proxy sees writes");
 
     for _ in 0..2 {
-        let again = scene.enforce(Trials::Keep).await.unwrap();
-        assert_eq!((again.changed, again.conformance), (vec![], None));
-        assert_eq!(again.read_back, first.read_back);
+        let again = scene.enforce(Probe::Skip).await.unwrap();
+        assert_eq!((again.changes, again.conformance), (vec![], None));
+        assert_eq!(again.observed, first.observed);
         let seen = proxy.take();
         assert!(!seen.is_empty() && !seen.iter().any(|seen| seen.is_write()), "{seen:?}");
         assert!(seen.len() <= 17, "{} requests to see that nothing is to do", seen.len());
@@ -32,18 +32,18 @@ async fn in_sync_writes_nothing(server: S3Server, port: u16) {
 }
 
 #[tokio::test]
-async fn seaweedfs_in_sync_is_not_written() {
-    in_sync_writes_nothing(S3Server::first(), 18431).await;
+async fn seaweedfs_in_sync_bucket_is_not_written() {
+    in_sync_bucket_is_not_written(S3Server::first(), 18431).await;
 }
 
 #[tokio::test]
-async fn ceph_in_sync_is_not_written() {
-    in_sync_writes_nothing(S3Server::second(), 18432).await;
+async fn ceph_in_sync_bucket_is_not_written() {
+    in_sync_bucket_is_not_written(S3Server::second(), 18432).await;
 }
 
-async fn what_was_changed_is_put_back(server: S3Server) {
+async fn drift_is_reverted(server: S3Server) {
     let scene = Scene::new(server, "drift");
-    let before = scene.enforce(Trials::Keep).await.unwrap().read_back;
+    let before = scene.enforce(Probe::Skip).await.unwrap().observed;
 
     let client = scene.operator_client();
     let filter = LifecycleRuleFilter::builder().prefix("video/").build();
@@ -69,72 +69,78 @@ async fn what_was_changed_is_put_back(server: S3Server) {
         client.put_object_lock_configuration().bucket(scene.bucket()).object_lock_configuration(lock);
     request.send().await.unwrap();
 
-    let after = scene.enforce(Trials::Keep).await.unwrap();
-    let told: Vec<String> = after.changed.iter().map(ToString::to_string).collect();
+    let after = scene.enforce(Probe::Skip).await.unwrap();
+    let told: Vec<String> = after.changes.iter().map(ToString::to_string).collect();
     assert_eq!(told.len(), 3, "{told:?}");
     assert_eq!(told[0], "default retention: GOVERNANCE 1 days → none");
     assert!(told[1].starts_with("lifecycle: video/ expire 400d → calls/ "), "{told:?}");
     assert!(told[2].starts_with("policy: another, of 1 statements → "), "{told:?}");
-    assert_eq!(after.read_back, before);
+    assert_eq!(after.observed, before);
     assert!(after.conformance.is_some(), "a changed policy is tried");
 }
 
 #[tokio::test]
-async fn seaweedfs_drift_is_put_back() {
-    what_was_changed_is_put_back(S3Server::first()).await;
+async fn seaweedfs_drift_is_reverted() {
+    drift_is_reverted(S3Server::first()).await;
 }
 
 #[tokio::test]
-async fn ceph_drift_is_put_back() {
-    what_was_changed_is_put_back(S3Server::second()).await;
+async fn ceph_drift_is_reverted() {
+    drift_is_reverted(S3Server::second()).await;
 }
 
 /// Without anybody to try as a recorder, what somebody changed is still put back, and that it could not be tried is said.
-async fn without_a_recorder_drift_is_put_back(server: S3Server) {
+async fn drift_is_reverted_without_recorder(server: S3Server) {
     let scene = Scene::new(server, "norecorder");
     let without = async || {
         let Scene { operator, spec, claim, .. } = &scene;
-        enforce(operator, None, spec, claim, Trials::Keep).await.unwrap_err()
+        enforce(operator, None, spec, claim, Probe::Skip).await.unwrap_err()
     };
     let first = without().await;
-    assert_eq!((first.error, first.is_ours), (EnforceError::NoRecorder { in_sync: false }, true));
+    assert_eq!(
+        (first.error, first.is_owned),
+        (EnforceError::NoRecorderCredentials { is_in_sync: false }, true)
+    );
     assert_eq!(scene.policy().await, None, "no principal was proved");
-    let before = scene.enforce(Trials::Keep).await.unwrap().read_back;
+    let before = scene.enforce(Probe::Skip).await.unwrap().observed;
     let client = scene.operator_client();
     client.delete_bucket_lifecycle().bucket(scene.bucket()).send().await.unwrap();
     let failed = without().await;
-    assert_eq!((failed.error, failed.is_ours), (EnforceError::NoRecorder { in_sync: true }, true));
-    let changed: Vec<_> = failed.changed.iter().map(|change| change.what).collect();
-    assert_eq!(changed, [Aspect::Lifecycle]);
-    let after = scene.enforce(Trials::Keep).await.unwrap();
-    assert_eq!((after.changed, after.read_back), (vec![], before));
+    assert_eq!(
+        (failed.error, failed.is_owned),
+        (EnforceError::NoRecorderCredentials { is_in_sync: true }, true)
+    );
+    let changed: Vec<_> = failed.changes.iter().map(|change| change.subresource).collect();
+    assert_eq!(changed, [Subresource::Lifecycle]);
+    let after = scene.enforce(Probe::Skip).await.unwrap();
+    assert_eq!((after.changes, after.observed), (vec![], before));
 }
 
 #[tokio::test]
-async fn seaweedfs_without_a_recorder_drift_is_put_back() {
-    without_a_recorder_drift_is_put_back(S3Server::first()).await;
+async fn seaweedfs_drift_is_reverted_without_recorder() {
+    drift_is_reverted_without_recorder(S3Server::first()).await;
 }
 
 #[tokio::test]
-async fn ceph_without_a_recorder_drift_is_put_back() {
-    without_a_recorder_drift_is_put_back(S3Server::second()).await;
+async fn ceph_drift_is_reverted_without_recorder() {
+    drift_is_reverted_without_recorder(S3Server::second()).await;
 }
 
-async fn another_ceiling_is_one_change(server: S3Server) {
+async fn changed_ceiling_is_one_change(server: S3Server) {
     let mut scene = Scene::new(server, "ceiling");
-    scene.enforce(Trials::Keep).await.unwrap();
+    scene.enforce(Probe::Skip).await.unwrap();
     scene.spec.video_ceiling = toezicht::api::Days(14);
-    let changed = scene.enforce(Trials::Keep).await.unwrap();
-    assert_eq!(changed.changed.len(), 1, "{:?}", changed.changed);
-    assert_eq!(changed.read_back.video_expiration_days(), Some(10));
+    let changed = scene.enforce(Probe::Skip).await.unwrap();
+    assert_eq!(changed.changes.len(), 1, "{:?}", changed.changes);
+    assert_eq!(changed.observed.video_expiration_days(), Some(10));
 }
 
 #[tokio::test]
-async fn seaweedfs_takes_another_ceiling() {
-    another_ceiling_is_one_change(S3Server::first()).await;
+async fn seaweedfs_changed_ceiling_is_one_change() {
+    changed_ceiling_is_one_change(S3Server::first()).await;
 }
 
 #[tokio::test]
-async fn ceph_takes_another_ceiling() {
-    another_ceiling_is_one_change(S3Server::second()).await;
+async fn ceph_changed_ceiling_is_one_change() {
+    changed_ceiling_is_one_change(S3Server::second()).await;
 }

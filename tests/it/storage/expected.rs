@@ -4,7 +4,7 @@
 use std::path::PathBuf;
 
 use serde_json::Value;
-use toezicht::storage::Trials;
+use toezicht::storage::Probe;
 
 use super::scene::Scene;
 use crate::support::settings::{S3Server, root};
@@ -22,13 +22,13 @@ fn told(answer: &Value, bucket: &str) -> Value {
     serde_json::from_str(&answer.to_string().replace(bucket, BUCKET)).unwrap()
 }
 
-async fn equals_what_is_committed(server: S3Server) {
+async fn configuration_matches_committed(server: S3Server) {
     let scene = Scene::new(server, "expected");
-    let enforced = scene.enforce(Trials::Keep).await.unwrap();
-    assert!(enforced.read_back.object_lock && enforced.read_back.versioning);
-    assert_eq!(enforced.read_back.default_retention, None);
-    assert_eq!(enforced.read_back.video_expiration_days(), Some(24));
-    assert_eq!(enforced.read_back.calls_expiration_days(), Some(3));
+    let enforced = scene.enforce(Probe::Skip).await.unwrap();
+    assert!(enforced.observed.object_lock && enforced.observed.versioning);
+    assert_eq!(enforced.observed.default_retention, None);
+    assert_eq!(enforced.observed.video_expiration_days(), Some(24));
+    assert_eq!(enforced.observed.calls_expiration_days(), Some(3));
 
     let identity = scene.operator_identity();
     let answers = read_back(&scene.server, scene.bucket(), &identity).await;
@@ -46,11 +46,11 @@ async fn equals_what_is_committed(server: S3Server) {
 }
 
 #[tokio::test]
-async fn seaweedfs_reads_back_what_is_committed() {
-    equals_what_is_committed(S3Server::first()).await;
+async fn seaweedfs_configuration_matches_committed() {
+    configuration_matches_committed(S3Server::first()).await;
 }
 
 #[tokio::test]
-async fn ceph_reads_back_what_is_committed() {
-    equals_what_is_committed(S3Server::second()).await;
+async fn ceph_configuration_matches_committed() {
+    configuration_matches_committed(S3Server::second()).await;
 }

@@ -3,11 +3,11 @@
 
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use toezicht::contract::StorageTarget;
-use toezicht::storage::Trials;
-use toezicht::storage::audit::{Found, audit};
+use toezicht::storage::Probe;
+use toezicht::storage::audit::{FindingKind, audit};
 use toezicht::storage::ledger;
 
-use super::holds::{audited, cover, entry_of, half_an_hour, placed, released, scope, swept};
+use super::holds::{audited, cover, ledger_entry, placed, record_half_an_hour, released, scope, swept};
 use super::scene::Scene;
 use crate::support::proxy::Proxy;
 use crate::support::settings::S3Server;
@@ -24,31 +24,31 @@ async fn again<T, E: std::fmt::Debug>(what: &str, work: impl AsyncFn() -> Result
     panic!("{what}: {last:?}");
 }
 
-async fn a_store_that_stumbles_changes_no_outcome(server: S3Server, port: u16) {
+async fn faulty_store_changes_no_outcome(server: S3Server, port: u16) {
     let proxy = Proxy::start(&server.endpoint, port).await;
     let scene = Scene::new(server, "stumbles");
     let stumbling = StorageTarget { endpoint: Some(proxy.endpoint.clone()), ..scene.operator.clone() };
-    proxy.set_stumbling(true);
+    proxy.set_faulty(true);
     let through = Scene { operator: stumbling.clone(), ..scene.clone() };
-    again("enforce", async || through.enforce(Trials::Keep).await).await;
-    let changed = scene.enforce(Trials::Keep).await.unwrap().changed;
+    again("enforce", async || through.enforce(Probe::Skip).await).await;
+    let changed = scene.enforce(Probe::Skip).await.unwrap().changes;
     assert!(changed.is_empty(), "{changed:?}");
 
-    let (start, _) = half_an_hour(&scene).await;
+    let (start, _) = record_half_an_hour(&scene).await;
     let incident = cover(&[], start + 10.minutes(), Some(start + 20.minutes()));
     let held = std::slice::from_ref(&incident);
     placed(&stumbling, held).await;
     let later = Timestamp::now() + SignedDuration::from_hours(28 * 24);
     let swept = swept(&stumbling, held, later).await;
-    assert_eq!((swept.held, swept.resisted), (10, 0), "{swept:?}");
+    assert_eq!((swept.held, swept.undeletable), (10, 0), "{swept:?}");
     let tally = audited(&scene, held, later).await;
-    assert_eq!((tally.versions, tally.held, tally.count(Found::Overdue)), (10, 10, 0));
+    assert_eq!((tally.versions, tally.held, tally.count(FindingKind::Overdue)), (10, 10, 0));
     assert!(tally.is_compliant(), "{:?}", tally.found);
     let scope = scope();
     let through = again("audit", async || audit(&stumbling, &scope, later).await).await;
     assert_eq!(through, tally);
 
-    let entry = entry_of("0".into(), &incident, Timestamp::now());
+    let entry = ledger_entry("0".into(), &incident, Timestamp::now());
     let entries = std::slice::from_ref(&entry);
     released(&stumbling, entries, later).await;
     let closed = [entry.closed(later)];
@@ -59,11 +59,11 @@ async fn a_store_that_stumbles_changes_no_outcome(server: S3Server, port: u16) {
 }
 
 #[tokio::test]
-async fn seaweedfs_may_stumble() {
-    a_store_that_stumbles_changes_no_outcome(S3Server::first(), 28334).await;
+async fn seaweedfs_faults_change_no_outcome() {
+    faulty_store_changes_no_outcome(S3Server::first(), 28334).await;
 }
 
 #[tokio::test]
-async fn ceph_may_stumble() {
-    a_store_that_stumbles_changes_no_outcome(S3Server::second(), 28335).await;
+async fn ceph_faults_change_no_outcome() {
+    faulty_store_changes_no_outcome(S3Server::second(), 28335).await;
 }

@@ -8,13 +8,13 @@ use jiff::{SignedDuration, Timestamp, ToSpan};
 use toezicht::api::{Ceilings, Days};
 use toezicht::contract::StorageTarget;
 use toezicht::protocol::Window;
-use toezicht::protocol::cover::{Cover, Sources};
-use toezicht::storage::audit::{Found, Scope, Tally, audit};
-use toezicht::storage::hold::memory::Memory;
-use toezicht::storage::hold::{Placed, Release, Task, place};
-use toezicht::storage::ledger::{self, Entry};
-use toezicht::storage::sweep::{HoldsUnknown, OpenHolds, Reach, Swept, sweep};
-use toezicht::storage::{Aspect, Time, Trials};
+use toezicht::protocol::cover::{CameraSelector, HoldScope};
+use toezicht::storage::audit::{AuditOptions, FindingKind, Tally, audit};
+use toezicht::storage::hold::memory::ProtectionCache;
+use toezicht::storage::hold::{PlaceInput, PlaceReport, Release, place};
+use toezicht::storage::ledger::{self, LedgerEntry};
+use toezicht::storage::sweep::{OpenHolds, OpenHoldsError, ScanRange, SweepReport, sweep};
+use toezicht::storage::{DecisionTime, Probe, Subresource};
 
 use super::scene::Scene;
 use crate::support::settings::S3Server;
@@ -22,11 +22,11 @@ use crate::support::wait::past;
 
 pub const CEILINGS: Ceilings = Ceilings { video: Days(28), calls: Days(7) };
 
-pub struct Declared(pub Vec<Cover>);
+pub struct Declared(pub Vec<HoldScope>);
 
 #[async_trait::async_trait]
 impl OpenHolds for Declared {
-    async fn covers(&self) -> Result<Vec<Cover>, HoldsUnknown> {
+    async fn scopes(&self) -> Result<Vec<HoldScope>, OpenHoldsError> {
         Ok(self.0.clone())
     }
 }
@@ -35,28 +35,28 @@ struct Unknown;
 
 #[async_trait::async_trait]
 impl OpenHolds for Unknown {
-    async fn covers(&self) -> Result<Vec<Cover>, HoldsUnknown> {
-        Err(HoldsUnknown("the API server does not answer".into()))
+    async fn scopes(&self) -> Result<Vec<HoldScope>, OpenHoldsError> {
+        Err(OpenHoldsError("the API server does not answer".into()))
     }
 }
 
 pub async fn prepared(server: S3Server) -> Scene {
     let scene = Scene::new(server, "holds");
-    scene.enforce(Trials::Keep).await.unwrap();
+    scene.enforce(Probe::Skip).await.unwrap();
     scene
 }
 
-pub fn cover(cameras: &[&str], from: Timestamp, until: Option<Timestamp>) -> Cover {
+pub fn cover(cameras: &[&str], from: Timestamp, until: Option<Timestamp>) -> HoldScope {
     let names = cameras.iter().map(|name| (*name).to_owned()).collect();
-    Cover {
-        sources: if cameras.is_empty() { Sources::All } else { Sources::Named(names) },
+    HoldScope {
+        cameras: if cameras.is_empty() { CameraSelector::All } else { CameraSelector::Named(names) },
         calls: false,
         window: Window::new(from, until),
     }
 }
 
 /// Thirty minutes of two cameras, a minute a key, up to a few minutes ago.
-pub async fn half_an_hour(scene: &Scene) -> (Timestamp, Vec<String>) {
+pub async fn record_half_an_hour(scene: &Scene) -> (Timestamp, Vec<String>) {
     let start = Timestamp::from_second(Timestamp::now().as_second()).unwrap() - 35.minutes();
     let mut keys = Vec::new();
     for camera in ["receptie", "deur"] {
@@ -68,36 +68,36 @@ pub async fn half_an_hour(scene: &Scene) -> (Timestamp, Vec<String>) {
 }
 
 static NO_CAMERAS: BTreeMap<String, Timestamp> = BTreeMap::new();
-static MEMORY: LazyLock<Memory> = LazyLock::new(Memory::default);
+static SHARED_CACHE: LazyLock<ProtectionCache> = LazyLock::new(ProtectionCache::default);
 
 /// Decides as if it were `now`.
-pub fn as_if(now: Timestamp) -> Time {
-    Time { read: Timestamp::now(), now }
+pub fn at_time(now: Timestamp) -> DecisionTime {
+    DecisionTime { clock_reading: Timestamp::now(), now }
 }
 
-pub fn task(covers: &[Cover]) -> Task<'_> {
-    Task {
-        covers,
+pub fn task(covers: &[HoldScope]) -> PlaceInput<'_> {
+    PlaceInput {
+        scopes: covers,
         cameras: &NO_CAMERAS,
         ceilings: &CEILINGS,
         embargo: None,
         since: None,
-        everywhere: false,
-        proved_at: &[],
-        told: &[],
-        closing: &[],
-        memory: &MEMORY,
+        is_every_day: false,
+        verified_at: &[],
+        manifests: &[],
+        closing_scopes: &[],
+        cache: &SHARED_CACHE,
         trusted_since: None,
         is_verifying: false,
     }
 }
 
-pub async fn placed(operator: &StorageTarget, covers: &[Cover]) -> Placed {
+pub async fn placed(operator: &StorageTarget, covers: &[HoldScope]) -> PlaceReport {
     let mut last = None;
     // As a controller does: a pass that a store broke off is followed by another.
     for _ in 0..40 {
         match place(operator, &task(covers), Timestamp::now()).await {
-            Ok(placed) if placed.is_settled() && placed.refused.is_none() => return placed,
+            Ok(placed) if placed.is_confirmed() && placed.errors.is_none() => return placed,
             other => last = Some(other.map(|placed| placed.examples)),
         }
     }
@@ -105,35 +105,35 @@ pub async fn placed(operator: &StorageTarget, covers: &[Cover]) -> Placed {
 }
 
 /// By the ledger and nobody else.
-pub async fn released(operator: &StorageTarget, closing: &[Entry], now: Timestamp) {
+pub async fn released(operator: &StorageTarget, closing: &[LedgerEntry], now: Timestamp) {
     let mut last = None;
-    let (nobody, memory) = (Declared(vec![]), Memory::default());
+    let (nobody, memory) = (Declared(vec![]), ProtectionCache::default());
     let mut release = Release::new(closing, &nobody, &CEILINGS, &memory);
     for _ in 0..40 {
-        match release.pass(operator, as_if(now)).await {
-            Ok(released) if released.is_proved() => return,
+        match release.run_pass(operator, at_time(now)).await {
+            Ok(released) if released.is_verified() => return,
             other => last = Some(other),
         }
     }
     panic!("not released: {last:?}");
 }
 
-pub async fn swept(operator: &StorageTarget, holds: &[Cover], now: Timestamp) -> Swept {
+pub async fn swept(operator: &StorageTarget, holds: &[HoldScope], now: Timestamp) -> SweepReport {
     let mut last = None;
-    let mut all = Swept::default();
+    let mut all = SweepReport::default();
     for _ in 0..40 {
         match sweep(
             operator,
             &CEILINGS,
             &Declared(holds.to_vec()),
-            &Memory::default(),
-            Reach::Boundary,
-            as_if(now),
+            &ProtectionCache::default(),
+            ScanRange::Boundary,
+            at_time(now),
         )
         .await
         {
             Ok(swept) if swept.deleted == 0 => {
-                return Swept { deleted: all.deleted, bytes: all.bytes, ..swept };
+                return SweepReport { deleted: all.deleted, bytes: all.bytes, ..swept };
             }
             Ok(swept) => {
                 all.deleted += swept.deleted;
@@ -146,25 +146,25 @@ pub async fn swept(operator: &StorageTarget, holds: &[Cover], now: Timestamp) ->
 }
 
 /// All of a bucket, with all marks.
-pub fn scope() -> Scope {
-    Scope {
+pub fn scope() -> AuditOptions {
+    AuditOptions {
         ceilings: CEILINGS,
         embargo: None,
-        reach: Reach::All,
-        one_in: 1,
-        known: None,
-        memory: Arc::default(),
+        range: ScanRange::All,
+        sample_one_in: 1,
+        known_holds: None,
+        cache: Arc::default(),
     }
 }
 
 /// Audits by a ledger that has these holds open.
-pub async fn audited(scene: &Scene, holds: &[Cover], now: Timestamp) -> Tally {
+pub async fn audited(scene: &Scene, holds: &[HoldScope], now: Timestamp) -> Tally {
     let long_ago = Timestamp::now() - SignedDuration::from_hours(1);
     let mut entries = Vec::new();
     for number in 0..2 {
         let uid = format!("{number}");
         let cover = holds.get(number);
-        let entry = entry_of(uid, cover.unwrap_or(&cover_of_nothing()), long_ago);
+        let entry = ledger_entry(uid, cover.unwrap_or(&empty_scope()), long_ago);
         // What another audit of this test had open is closed.
         entries.push(if cover.is_some() { entry } else { entry.closed(long_ago) });
     }
@@ -181,14 +181,14 @@ pub async fn audited(scene: &Scene, holds: &[Cover], now: Timestamp) -> Tally {
     panic!("not audited: {last:?}");
 }
 
-fn cover_of_nothing() -> Cover {
+fn empty_scope() -> HoldScope {
     cover(&["nobody"], Timestamp::UNIX_EPOCH, Some(Timestamp::UNIX_EPOCH + SignedDuration::from_secs(1)))
 }
 
 /// Promises one and two, by hand: held, over the ceiling, swept, released.
-async fn what_is_held_stays_until_it_is_resolved(server: S3Server) {
+async fn held_recordings_stay_until_resolution(server: S3Server) {
     let scene = prepared(server).await;
-    let (start, keys) = half_an_hour(&scene).await;
+    let (start, keys) = record_half_an_hour(&scene).await;
     let incident = cover(&["receptie"], start + 10.minutes(), Some(start + 20.minutes()));
     let (held, free): (Vec<_>, Vec<_>) = keys.iter().enumerate().partition(|(n, _)| (5..10).contains(n));
     scene.hide(&keys[7]).await;
@@ -208,51 +208,58 @@ async fn what_is_held_stays_until_it_is_resolved(server: S3Server) {
 
     // Without knowing the holds, nothing is deleted.
     let later = Timestamp::now() + SignedDuration::from_hours(28 * 24);
-    let refused =
-        sweep(&scene.operator, &CEILINGS, &Unknown, &Memory::default(), Reach::Boundary, as_if(later)).await;
+    let refused = sweep(
+        &scene.operator,
+        &CEILINGS,
+        &Unknown,
+        &ProtectionCache::default(),
+        ScanRange::Boundary,
+        at_time(later),
+    )
+    .await;
     assert!(refused.is_err(), "{refused:?}");
-    assert_eq!(audited(&scene, &[], later).await.count(Found::Overdue), 30);
+    assert_eq!(audited(&scene, &[], later).await.count(FindingKind::Overdue), 30);
 
     let swept = swept(&scene.operator, std::slice::from_ref(&incident), later).await;
-    assert_eq!((swept.deleted, swept.held, swept.resisted), (25, 5, 0), "{swept:?}");
+    assert_eq!((swept.deleted, swept.held, swept.undeletable), (25, 5, 0), "{swept:?}");
     let tally = audited(&scene, std::slice::from_ref(&incident), later).await;
-    assert_eq!((tally.versions, tally.held, tally.count(Found::Overdue)), (5, 5, 0));
+    assert_eq!((tally.versions, tally.held, tally.count(FindingKind::Overdue)), (5, 5, 0));
 
     // Another hold over the same: one is resolved, the other keeps its own.
-    let entry = entry_of("0".into(), &incident, Timestamp::now());
+    let entry = ledger_entry("0".into(), &incident, Timestamp::now());
     let other = cover(&[], start + 14.minutes(), None);
     let others = Declared(vec![other]);
-    let (closing, memory) = ([entry], Memory::default());
+    let (closing, memory) = ([entry], ProtectionCache::default());
     let mut release = Release::new(&closing, &others, &CEILINGS, &memory);
-    let done = release.pass(&scene.operator, as_if(later)).await.unwrap();
+    let done = release.run_pass(&scene.operator, at_time(later)).await.unwrap();
     // The ledger does not have that one yet, so what it keeps is not released for good.
-    assert_eq!((done.deleted, done.undecided.len()), (2, 1), "{done:?}");
-    assert!(!done.is_proved(), "{done:?}");
-    let (nobody, memory) = (Declared(vec![]), Memory::default());
+    assert_eq!((done.deleted, done.waiting_for_ledger.len()), (2, 1), "{done:?}");
+    assert!(!done.is_verified(), "{done:?}");
+    let (nobody, memory) = (Declared(vec![]), ProtectionCache::default());
     let mut release = Release::new(&closing, &nobody, &CEILINGS, &memory);
-    let done = release.pass(&scene.operator, as_if(Timestamp::now())).await.unwrap();
+    let done = release.run_pass(&scene.operator, at_time(Timestamp::now())).await.unwrap();
     assert_eq!((done.deleted, done.released), (0, 3), "what is younger lives on: {done:?}");
     for (_, key) in held.iter().skip(2) {
         assert_eq!(scene.marks(key).await, Some((false, "video".into())), "{key}");
     }
 }
 
-pub fn entry_of(uid: String, cover: &Cover, accepted_at: Timestamp) -> Entry {
-    let cameras: Vec<String> = match &cover.sources {
-        Sources::All => vec![],
-        Sources::Named(names) => names.iter().cloned().collect(),
+pub fn ledger_entry(uid: String, cover: &HoldScope, accepted_at: Timestamp) -> LedgerEntry {
+    let cameras: Vec<String> = match &cover.cameras {
+        CameraSelector::All => vec![],
+        CameraSelector::Named(names) => names.iter().cloned().collect(),
     };
     let spec = serde_json::json!({
         "siteRef": {"name": "site"}, "purpose": "Theft", "reference": "2026-1", "cameras": cameras, "window": cover.window,
     });
     let spec = serde_json::from_value(spec).unwrap();
-    Entry::of(uid, "heusden".into(), "incident".into(), &spec, accepted_at)
+    LedgerEntry::new(uid, "heusden".into(), "incident".into(), &spec, accepted_at)
 }
 
 /// Whatever others do to what is held is found, named and put back.
-async fn what_is_tampered_with_is_found_and_put_back(server: S3Server) {
+async fn tampering_is_found_and_reverted(server: S3Server) {
     let scene = prepared(server).await;
-    let (start, keys) = half_an_hour(&scene).await;
+    let (start, keys) = record_half_an_hour(&scene).await;
     let incident = [cover(&[], start, Some(start + 60.minutes()))];
     placed(&scene.operator, &incident).await;
 
@@ -262,29 +269,34 @@ async fn what_is_tampered_with_is_found_and_put_back(server: S3Server) {
     scene.set_hold(&keys[0], false).await;
     scene.tag(&keys[1], "video").await;
     scene.hide(&keys[2]).await;
-    scene.put_as_operator("notes.txt").await;
+    scene.put_foreign_object("notes.txt").await;
     // What came in the last minutes may still be under way.
     let soon = Timestamp::now() + 10.minutes();
     let tally = audited(&scene, &incident, soon).await;
-    for found in [Found::HeldUnprotected, Found::HeldMistagged, Found::HeldHidden, Found::ForeignKey] {
+    for found in [
+        FindingKind::HeldUnprotected,
+        FindingKind::HeldMistagged,
+        FindingKind::HeldHidden,
+        FindingKind::ForeignKey,
+    ] {
         assert_eq!(tally.count(found), 1, "{found:?} in {:?}", tally.found);
     }
     assert!(!tally.is_compliant());
     let restored = command(&scene, &["holds", "restore"]).await;
     assert!(restored.1.contains("kind: IncidentHold"), "{restored:?}");
 
-    let proved = Task { proved_at: &[Some(proved_at)], ..task(&incident) };
+    let proved = PlaceInput { verified_at: &[Some(proved_at)], ..task(&incident) };
     let again = place(&scene.operator, &proved, Timestamp::now()).await.unwrap();
-    let drifted = [Aspect::LegalHold, Aspect::Tag, Aspect::DeleteMarker].map(|what| (what, 1));
+    let drifted = [Subresource::LegalHold, Subresource::Tag, Subresource::DeleteMarker].map(|what| (what, 1));
     assert_eq!(again.drifted, drifted.into());
-    assert_eq!((again.protected, again.tagged, again.rescued), (1, 1, 1));
+    assert_eq!((again.legal_holds_set, again.tagged, again.markers_removed), (1, 1, 1));
     let named: BTreeSet<_> = again.examples.iter().collect();
     assert_eq!(named, keys[..3].iter().collect());
     placed(&scene.operator, &incident).await;
 
     // With the hold resolved and its ledger entry gone, what is still held explains itself to nobody.
     let tally = audited(&scene, &[], soon).await;
-    assert_eq!(tally.count(Found::UnexplainedHold), 30);
+    assert_eq!(tally.count(FindingKind::UnexplainedHold), 30);
     let audited = command(&scene, &["audit", "--one-in", "1"]).await;
     assert_eq!(audited.0, Some(4), "{audited:?}");
     assert!(audited.1.contains("VIOLATION  UnexplainedHold     30\n"), "{audited:?}");
@@ -315,21 +327,21 @@ async fn command(scene: &Scene, words: &[&str]) -> (Option<i32>, String) {
 }
 
 #[tokio::test]
-async fn seaweedfs_keeps_what_is_held_until_it_is_resolved() {
-    what_is_held_stays_until_it_is_resolved(S3Server::first()).await;
+async fn seaweedfs_held_recordings_stay_until_resolution() {
+    held_recordings_stay_until_resolution(S3Server::first()).await;
 }
 
 #[tokio::test]
-async fn ceph_keeps_what_is_held_until_it_is_resolved() {
-    what_is_held_stays_until_it_is_resolved(S3Server::second()).await;
+async fn ceph_held_recordings_stay_until_resolution() {
+    held_recordings_stay_until_resolution(S3Server::second()).await;
 }
 
 #[tokio::test]
-async fn seaweedfs_what_is_tampered_with_is_put_back() {
-    what_is_tampered_with_is_found_and_put_back(S3Server::first()).await;
+async fn seaweedfs_tampering_is_found_and_reverted() {
+    tampering_is_found_and_reverted(S3Server::first()).await;
 }
 
 #[tokio::test]
-async fn ceph_what_is_tampered_with_is_put_back() {
-    what_is_tampered_with_is_found_and_put_back(S3Server::second()).await;
+async fn ceph_tampering_is_found_and_reverted() {
+    tampering_is_found_and_reverted(S3Server::second()).await;
 }

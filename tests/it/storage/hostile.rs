@@ -6,16 +6,16 @@ use std::sync::LazyLock;
 use aws_sdk_s3::primitives::ByteStream;
 use futures::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp, ToSpan};
-use toezicht::protocol::cover::Cover;
-use toezicht::storage::Time;
-use toezicht::storage::audit::Found;
-use toezicht::storage::hold::memory::Memory;
-use toezicht::storage::hold::{BrokenOff, Placed, Release, Released, place};
+use toezicht::protocol::cover::HoldScope;
+use toezicht::storage::DecisionTime;
+use toezicht::storage::audit::FindingKind;
+use toezicht::storage::hold::memory::ProtectionCache;
+use toezicht::storage::hold::{Incomplete, PlaceReport, Release, ReleaseReport, place};
 use toezicht::storage::key::{Class, Key};
-use toezicht::storage::ledger::{self, Entry};
+use toezicht::storage::ledger::{self, LedgerEntry};
 
 use super::holds::{
-    CEILINGS, Declared, as_if, audited, cover, entry_of, placed, prepared, released, swept, task,
+    CEILINGS, Declared, at_time, audited, cover, ledger_entry, placed, prepared, released, swept, task,
 };
 use super::scene::Scene;
 use crate::support::settings::S3Server;
@@ -36,7 +36,7 @@ const AT_ONCE: usize = 16;
 const ATTEMPTS: usize = 40;
 
 /// Some minutes past a full hour of the day before yesterday.
-fn that_day() -> Timestamp {
+fn recording_day() -> Timestamp {
     // Once: an hour may end while a test runs.
     static THAT_DAY: LazyLock<Timestamp> = LazyLock::new(|| {
         let at = Timestamp::now() - SignedDuration::from_hours(48);
@@ -50,7 +50,7 @@ async fn recorded(scene: &Scene) -> Vec<String> {
     let mut keys = Vec::new();
     for camera in CAMERAS {
         for minute in 0..3 {
-            keys.push(scene.record(camera, that_day() + minute.minutes()).await);
+            keys.push(scene.record(camera, recording_day() + minute.minutes()).await);
         }
     }
     keys
@@ -64,7 +64,7 @@ async fn forge(scene: &Scene, key: &str) {
 }
 
 /// A pass that places, to its end: one that a busy store broke off is followed by another.
-async fn one_placing(scene: &Scene, covers: &[Cover]) -> Placed {
+async fn place_once(scene: &Scene, covers: &[HoldScope]) -> PlaceReport {
     let mut last = None;
     for _ in 0..ATTEMPTS {
         match place(&scene.operator, &task(covers), Timestamp::now()).await {
@@ -76,39 +76,39 @@ async fn one_placing(scene: &Scene, covers: &[Cover]) -> Placed {
 }
 
 /// A pass that releases, to its end; with what those before it deleted.
-async fn one_releasing(scene: &Scene, closing: &[Entry], time: Time) -> Released {
-    let (nobody, memory) = (Declared(vec![]), Memory::default());
+async fn release_once(scene: &Scene, closing: &[LedgerEntry], time: DecisionTime) -> ReleaseReport {
+    let (nobody, memory) = (Declared(vec![]), ProtectionCache::default());
     let (mut deleted, mut last) = (0, None);
     let mut release = Release::new(closing, &nobody, &CEILINGS, &memory);
     for _ in 0..ATTEMPTS {
-        let (done, ended) = BrokenOff::apart(release.pass(&scene.operator, time).await);
+        let (done, ended) = Incomplete::into_parts(release.run_pass(&scene.operator, time).await);
         deleted += done.deleted;
         match ended {
-            Ok(()) => return Released { deleted, ..done },
+            Ok(()) => return ReleaseReport { deleted, ..done },
             Err(error) => last = Some(error),
         }
     }
     panic!("not released: {last:?}");
 }
 
-async fn names_that_extend_each_other_are_all_found(server: S3Server) {
+async fn camera_names_with_common_prefixes_are_found(server: S3Server) {
     let scene = prepared(server).await;
     let keys = recorded(&scene).await;
     for camera in CAMERAS {
-        let incident = [cover(&[camera], that_day(), Some(that_day() + 10.minutes()))];
+        let incident = [cover(&[camera], recording_day(), Some(recording_day() + 10.minutes()))];
         let found = placed(&scene.operator, &incident).await;
         assert_eq!(found.coverage[0].segments, 3, "{camera}");
     }
     for key in &keys {
         assert_eq!(scene.marks(key).await, Some((true, "held".into())), "{key}");
     }
-    let all = [cover(&[], that_day(), Some(that_day() + 10.minutes()))];
+    let all = [cover(&[], recording_day(), Some(recording_day() + 10.minutes()))];
     let tally = audited(&scene, &all, Timestamp::now()).await;
     assert_eq!((tally.versions, tally.held), (24, 24));
     assert!(tally.is_compliant(), "{:?}", tally.found);
     // The ledger has no hold any more.
     audited(&scene, &[], Timestamp::now()).await;
-    let entry = [entry_of("0".into(), &all[0], Timestamp::now())];
+    let entry = [ledger_entry("0".into(), &all[0], Timestamp::now())];
     released(&scene.operator, &entry, Timestamp::now()).await;
     for key in &keys {
         assert_eq!(scene.marks(key).await, Some((false, "video".into())), "{key}");
@@ -150,30 +150,30 @@ async fn stolen_credentials_hide_nothing(server: S3Server) {
     stream::iter(&forged).for_each_concurrent(AT_ONCE, async |key| forge(&scene, key).await).await;
 
     let incident = [
-        cover(&["hal"], that_day(), Some(that_day() + 10.minutes())),
-        cover(&[], that_day(), Some(that_day() + 10.minutes())),
+        cover(&["hal"], recording_day(), Some(recording_day() + 10.minutes())),
+        cover(&[], recording_day(), Some(recording_day() + 10.minutes())),
     ];
     let found = placed(&scene.operator, &incident).await;
     assert_eq!(found.coverage.iter().map(|coverage| coverage.segments).collect::<Vec<_>>(), [3, 24]);
     for key in &keys {
         assert_eq!(scene.marks(key).await, Some((true, "held".into())), "{key}");
     }
-    let again = one_placing(&scene, &incident).await;
-    assert!(again.is_settled(), "{again:?}");
+    let again = place_once(&scene, &incident).await;
+    assert!(again.is_confirmed(), "{again:?}");
 
     let tally = audited(&scene, &incident, Timestamp::now()).await;
     assert_eq!(tally.held, 24);
-    for found in [Found::UnparsableKey, Found::UnvisitedSource] {
+    for found in [FindingKind::UnparsableKey, FindingKind::UnvisitedSource] {
         assert!(tally.count(found) > 5, "{found:?} in {:?}", tally.found);
     }
-    assert_eq!(tally.count(Found::ForeignKey), 3, "{:?}", tally.found);
+    assert_eq!(tally.count(FindingKind::ForeignKey), 3, "{:?}", tally.found);
     assert!(!tally.is_compliant());
 
     audited(&scene, &[], Timestamp::now()).await;
-    let entry = [entry_of("0".into(), &incident[1], Timestamp::now())];
+    let entry = [ledger_entry("0".into(), &incident[1], Timestamp::now())];
     let later = Timestamp::now() + SignedDuration::from_hours(29 * 24);
-    let done = one_releasing(&scene, &entry, as_if(later)).await;
-    assert_eq!((done.deleted, done.refused.len()), (24, 0));
+    let done = release_once(&scene, &entry, at_time(later)).await;
+    assert_eq!((done.deleted, done.errors.len()), (24, 0));
     for key in &keys {
         let found = scene.versions(key).await;
         assert!(found.iter().all(|(found, _)| found != key), "{key}");
@@ -182,36 +182,40 @@ async fn stolen_credentials_hide_nothing(server: S3Server) {
 
 /// Calls of a telephone that nobody declared, behind more than a page of folders whose names go on from its own, and of which
 /// none can be a telephone's. SeaweedFS lists none of it once a page has ended before it.
-async fn calls_behind_a_crowd_of_folders_are_held(server: S3Server) {
+async fn calls_behind_many_folders_are_held(server: S3Server) {
     let scene = prepared(server).await;
-    let call = Key::new(Class::Calls, "balie", that_day(), 60_000, &[7; 32]).unwrap();
+    let call = Key::new(Class::Calls, "balie", recording_day(), 60_000, &[7; 32]).unwrap();
     let mut forged = vec![call.to_string()];
     forged.extend((0..1000).map(|number| format!("calls/balie-A{number:04}/x")));
     stream::iter(&forged).for_each_concurrent(AT_ONCE, async |key| forge(&scene, key).await).await;
-    let incident = [Cover { calls: true, ..cover(&["hal"], that_day(), Some(that_day() + 10.minutes())) }];
+    let incident =
+        [HoldScope { calls: true, ..cover(&["hal"], recording_day(), Some(recording_day() + 10.minutes())) }];
     let found = placed(&scene.operator, &incident).await;
-    assert_eq!((found.coverage[0].segments, &found.coverage[0].refused), (1, &None));
+    assert_eq!((found.coverage[0].segments, &found.coverage[0].errors), (1, &None));
     assert_eq!(scene.marks(&forged[0]).await, Some((true, "held".into())));
 }
 
 #[tokio::test]
-async fn seaweedfs_calls_behind_a_crowd_of_folders_are_held() {
-    calls_behind_a_crowd_of_folders_are_held(S3Server::first()).await;
+async fn seaweedfs_calls_behind_many_folders_are_held() {
+    calls_behind_many_folders_are_held(S3Server::first()).await;
 }
 
 #[tokio::test]
-async fn ceph_calls_behind_a_crowd_of_folders_are_held() {
-    calls_behind_a_crowd_of_folders_are_held(S3Server::second()).await;
+async fn ceph_calls_behind_many_folders_are_held() {
+    calls_behind_many_folders_are_held(S3Server::second()).await;
 }
 
 /// More versions than a page of a key that goes on after a segment's. A store that keeps versions in folders lists these
 /// before the segment, and never lists the segment: that is told, and nothing is claimed of holds over that camera. What is
 /// said of others is as true as ever. Gives the errors of a placing, of each of two holds, and of a release of the first; and
 /// how many hidden keys an audit finds.
-async fn crowd_behind_a_key(server: S3Server, is_behind_two: bool) -> ([Option<String>; 2], [bool; 2], u64) {
+async fn hold_key_among_many_versions(
+    server: S3Server,
+    is_behind_two: bool,
+) -> ([Option<String>; 2], [bool; 2], u64) {
     let scene = prepared(server).await;
-    let key = scene.record("hal", that_day()).await;
-    let other = scene.record("deur", that_day()).await;
+    let key = scene.record("hal", recording_day()).await;
+    let other = scene.record("deur", recording_day()).await;
     let cameras = ["hal", "deur"].map(str::to_owned).into();
     ledger::register(&scene.operator, &cameras).await.unwrap();
     let crowd = format!("{key}-x");
@@ -221,58 +225,62 @@ async fn crowd_behind_a_key(server: S3Server, is_behind_two: bool) -> ([Option<S
     for crowd in both {
         stream::iter(0..1100).for_each_concurrent(AT_ONCE, async |_| forge(&scene, crowd).await).await;
     }
-    let until = that_day() + 10.minutes();
-    let covers = ["hal", "deur"].map(|camera| cover(&[camera], that_day(), Some(until)));
-    let found = one_placing(&scene, &covers).await;
+    let until = recording_day() + 10.minutes();
+    let covers = ["hal", "deur"].map(|camera| cover(&[camera], recording_day(), Some(until)));
+    let found = place_once(&scene, &covers).await;
     assert_eq!(scene.marks(&other).await, Some((true, "held".into())));
     assert_eq!(found.coverage[1].segments, 1);
-    let refused: Vec<Option<String>> =
-        found.coverage.iter().map(|coverage| Some(coverage.refused.as_ref()?.first.to_string())).collect();
+    let refused: Vec<Option<String>> = found
+        .coverage
+        .iter()
+        .map(|coverage| Some(coverage.errors.as_ref()?.first_error.to_string()))
+        .collect();
     let is_listed = refused[0].is_none();
     assert_eq!(found.coverage[0].segments, u64::from(is_listed));
     if is_listed {
         assert_eq!(scene.marks(&key).await, Some((true, "held".into())));
     }
 
-    let entries = [0, 1].map(|number| entry_of(number.to_string(), &covers[number], Timestamp::now()));
+    let entries = [0, 1].map(|number| ledger_entry(number.to_string(), &covers[number], Timestamp::now()));
     let mut proved = [false; 2];
     for _ in 0..3 {
-        let done = one_releasing(&scene, &entries, as_if(Timestamp::now())).await;
-        proved = entries.each_ref().map(|entry| done.is_proved_of(entry));
+        let done = release_once(&scene, &entries, at_time(Timestamp::now())).await;
+        proved = entries.each_ref().map(|entry| done.is_verified_for(entry));
     }
     assert_eq!(scene.marks(&other).await, Some((false, "video".into())));
     let tally = audited(&scene, &[], Timestamp::now()).await;
     assert!(!tally.is_compliant());
-    (refused.try_into().unwrap(), proved, tally.count(Found::HiddenKey))
+    (refused.try_into().unwrap(), proved, tally.count(FindingKind::HiddenKey))
 }
 
 #[tokio::test]
-async fn seaweedfs_tells_that_it_hides_a_key() {
+async fn seaweedfs_reports_key_missing_from_listing() {
     for is_behind_two in [false, true] {
-        let ([of_hal, of_deur], proved, hidden) = crowd_behind_a_key(S3Server::first(), is_behind_two).await;
+        let ([of_hal, of_deur], proved, hidden) =
+            hold_key_among_many_versions(S3Server::first(), is_behind_two).await;
         assert!(of_hal.as_ref().unwrap().contains("ListingHidesKey"), "{of_hal:?}");
         assert_eq!((of_deur, proved, hidden), (None, [false, true], 1));
     }
 }
 
 #[tokio::test]
-async fn ceph_lists_a_key_before_a_crowd() {
+async fn ceph_lists_key_before_many_versions() {
     for is_behind_two in [false, true] {
         assert_eq!(
-            crowd_behind_a_key(S3Server::second(), is_behind_two).await,
+            hold_key_among_many_versions(S3Server::second(), is_behind_two).await,
             ([None, None], [true, true], 0)
         );
     }
 }
 
 #[tokio::test]
-async fn seaweedfs_finds_names_that_extend_each_other() {
-    names_that_extend_each_other_are_all_found(S3Server::first()).await;
+async fn seaweedfs_camera_names_with_common_prefixes_are_found() {
+    camera_names_with_common_prefixes_are_found(S3Server::first()).await;
 }
 
 #[tokio::test]
-async fn ceph_finds_names_that_extend_each_other() {
-    names_that_extend_each_other_are_all_found(S3Server::second()).await;
+async fn ceph_camera_names_with_common_prefixes_are_found() {
+    camera_names_with_common_prefixes_are_found(S3Server::second()).await;
 }
 
 #[tokio::test]

@@ -7,10 +7,10 @@ use aws_sdk_s3::types::{
 };
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use toezicht::contract::{Credentials, Keys, Secret};
+use toezicht::contract::{AccessKey, Credentials, Secret};
 use toezicht::protocol::Window;
-use toezicht::protocol::cover::{Cover, Sources};
-use toezicht::storage::Trials;
+use toezicht::protocol::cover::{CameraSelector, HoldScope};
+use toezicht::storage::Probe;
 use tokio::process::Command;
 
 use super::holds::placed;
@@ -18,7 +18,7 @@ use super::scene::{Scene, client};
 use crate::support::settings::{S3Identity, S3Server};
 
 /// `toezicht audit` as somebody: exit code, standard output and standard error.
-async fn audited_by(scene: &Scene, who: &S3Identity) -> (i32, String, String) {
+async fn audit_as(scene: &Scene, who: &S3Identity) -> (i32, String, String) {
     let server = &scene.server;
     let output = Command::new(env!("CARGO_BIN_EXE_toezicht"))
         .args(["audit", "--endpoint", &server.endpoint, "--region", &server.region])
@@ -34,19 +34,19 @@ async fn audited_by(scene: &Scene, who: &S3Identity) -> (i32, String, String) {
 }
 
 /// The auditor audits with credentials of its own, and neither sees a picture nor changes anything.
-async fn an_auditor_audits_and_no_more(server: S3Server) {
+async fn auditor_can_only_audit(server: S3Server) {
     let mut scene = Scene::new(server, "auditor");
-    scene.enforce(Trials::Keep).await.unwrap();
+    scene.enforce(Probe::Skip).await.unwrap();
     let auditor = scene.server.identity("other").clone();
     let key = scene.record("hal", Timestamp::now()).await;
-    let (code, _, error) = audited_by(&scene, &auditor).await;
+    let (code, _, error) = audit_as(&scene, &auditor).await;
     assert_eq!(code, 1, "before it is the auditor: {error}");
 
     scene.spec.auditor = Some(auditor.principal.clone());
-    let changed = scene.enforce(Trials::Keep).await.unwrap().changed;
+    let changed = scene.enforce(Probe::Skip).await.unwrap().changes;
     assert_eq!(changed.len(), 1, "the policy: {changed:?}");
-    assert!(scene.enforce(Trials::Keep).await.unwrap().changed.is_empty());
-    let (code, told, error) = audited_by(&scene, &auditor).await;
+    assert!(scene.enforce(Probe::Skip).await.unwrap().changes.is_empty());
+    let (code, told, error) = audit_as(&scene, &auditor).await;
     assert_eq!(code, 0, "{error}");
     let told: Value = serde_json::from_str(&told).unwrap();
     assert_eq!((&told["versions"], &told["inspected"]), (&json!(1), &json!(1)), "{told}");
@@ -85,29 +85,29 @@ async fn an_auditor_audits_and_no_more(server: S3Server) {
     assert_eq!(scene.marks(&other).await, Some((true, "held".to_owned())));
     assert_eq!(scene.versions(&key).await.len(), 1, "no version and no marker more");
     assert!(scene.versions("x").await.is_empty());
-    let changed = scene.enforce(Trials::Keep).await.unwrap().changed;
+    let changed = scene.enforce(Probe::Skip).await.unwrap().changes;
     assert!(changed.is_empty(), "{changed:?}");
 }
 
 #[tokio::test]
-async fn seaweedfs_auditor_audits_and_no_more() {
-    an_auditor_audits_and_no_more(S3Server::first()).await;
+async fn seaweedfs_auditor_can_only_audit() {
+    auditor_can_only_audit(S3Server::first()).await;
 }
 
 #[tokio::test]
-async fn ceph_auditor_audits_and_no_more() {
-    an_auditor_audits_and_no_more(S3Server::second()).await;
+async fn ceph_auditor_can_only_audit() {
+    auditor_can_only_audit(S3Server::second()).await;
 }
 
 /// An auditor that is somebody else too would stop that one: refused before anything is connected to.
 #[tokio::test]
-async fn an_auditor_is_nobody_else() {
+async fn auditor_must_be_a_separate_principal() {
     let mut scene = Scene::new(S3Server::first(), "nobodyelse");
     scene.operator.endpoint = Some("http://127.0.0.1:1".into());
     let others = [&scene.spec.operator_principal, &scene.spec.recorder_principal, &scene.spec.readers[0]];
     for other in others.map(String::clone) {
         scene.spec.auditor = Some(other);
-        let error = scene.enforce(Trials::Keep).await.unwrap_err();
+        let error = scene.enforce(Probe::Skip).await.unwrap_err();
         assert_eq!(error.category(), "refused");
         assert!(error.safe_message().contains("auditor"), "{}", error.safe_message());
     }
@@ -115,9 +115,9 @@ async fn an_auditor_is_nobody_else() {
 
 /// A recorder that has rights from elsewhere, here by one more statement of the policy, puts nothing without its one tag.
 #[tokio::test]
-async fn ceph_recorder_with_rights_of_its_own_puts_its_one_tag_only() {
+async fn ceph_privileged_recorder_puts_only_its_tag() {
     let scene = Scene::new(S3Server::second(), "onetag");
-    scene.enforce(Trials::Keep).await.unwrap();
+    scene.enforce(Probe::Skip).await.unwrap();
     let mut policy: Value = serde_json::from_str(&scene.policy().await.unwrap()).unwrap();
     let more = json!({
         "Sid": "More", "Effect": "Allow", "Principal": {"AWS": [scene.spec.recorder_principal]},
@@ -153,7 +153,7 @@ async fn ceph_recorder_with_rights_of_its_own_puts_its_one_tag_only() {
 }
 
 /// Temporary keys of an identity, from the store's own STS.
-async fn session(server: &S3Server, who: &str) -> Keys {
+async fn session(server: &S3Server, who: &str) -> AccessKey {
     let identity = server.identity(who);
     let lasting = aws_credential_types::Credentials::new(
         &identity.access_key,
@@ -171,7 +171,7 @@ async fn session(server: &S3Server, who: &str) -> Keys {
     let sts = aws_sdk_sts::Client::from_conf(config);
     let answer = sts.get_session_token().duration_seconds(900).send().await.unwrap();
     let keys = answer.credentials.unwrap();
-    Keys {
+    AccessKey {
         access_key_id: Secret::new(keys.access_key_id),
         secret_access_key: Secret::new(keys.secret_access_key),
         session_token: Some(Secret::new(keys.session_token)),
@@ -180,16 +180,19 @@ async fn session(server: &S3Server, who: &str) -> Keys {
 
 /// Teams that have no lasting keys: the session's principal is its user.
 #[tokio::test]
-async fn ceph_temporary_keys_do_as_lasting_ones() {
+async fn ceph_temporary_keys_work_like_permanent_keys() {
     let mut scene = Scene::new(S3Server::second(), "session");
     let keys = session(&scene.server, "operator").await;
-    scene.operator.credentials = Credentials::Keys(keys.clone());
-    scene.recorder.credentials = Credentials::Keys(session(&scene.server, "recorder").await);
-    scene.enforce(Trials::Run).await.unwrap();
+    scene.operator.credentials = Credentials::AccessKey(keys.clone());
+    scene.recorder.credentials = Credentials::AccessKey(session(&scene.server, "recorder").await);
+    scene.enforce(Probe::Run).await.unwrap();
     let start = Timestamp::now() - SignedDuration::from_mins(5);
     let key = scene.record("hal", start).await;
-    let incident =
-        [Cover { sources: Sources::All, calls: false, window: Window::new(start, Some(Timestamp::now())) }];
+    let incident = [HoldScope {
+        cameras: CameraSelector::All,
+        calls: false,
+        window: Window::new(start, Some(Timestamp::now())),
+    }];
     assert_eq!(placed(&scene.operator, &incident).await.coverage[0].segments, 1);
     assert_eq!(scene.marks(&key).await, Some((true, "held".to_owned())));
 
@@ -200,11 +203,11 @@ async fn ceph_temporary_keys_do_as_lasting_ones() {
     ] {
         let mut operator = scene.operator.clone();
         let session_token = token.map(Secret::new);
-        operator.credentials = Credentials::Keys(Keys { session_token, ..keys.clone() });
+        operator.credentials = Credentials::AccessKey(AccessKey { session_token, ..keys.clone() });
         let scene = Scene { operator, ..scene.clone() };
-        let enforced = scene.enforce(Trials::Keep).await;
+        let enforced = scene.enforce(Probe::Skip).await;
         match enforced {
-            Ok(enforced) => assert!(!refused && enforced.changed.is_empty(), "{token:?}"),
+            Ok(enforced) => assert!(!refused && enforced.changes.is_empty(), "{token:?}"),
             Err(error) => {
                 let told = error.safe_message();
                 assert!(refused && told.contains("HTTP 4"), "{told}");

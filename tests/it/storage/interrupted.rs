@@ -2,25 +2,25 @@
 
 use std::time::Duration;
 
-use toezicht::storage::Trials;
+use toezicht::storage::Probe;
 
 use super::scene::Scene;
 use crate::support::settings::S3Server;
 use crate::support::wait::{HANG, next_stop};
 
-async fn the_next_run_puts_it_right(server: S3Server, step: Duration) {
+async fn next_run_repairs_interrupted_run(server: S3Server, step: Duration) {
     let scene = Scene::new(server, "stopped");
     let mut limit = Duration::ZERO;
     let mut stopped = 0;
     // Each run begins with what the one before left and is stopped a little later.
-    while tokio::time::timeout(limit, scene.enforce(Trials::Run)).await.map(Result::unwrap).is_err() {
+    while tokio::time::timeout(limit, scene.enforce(Probe::Run)).await.map(Result::unwrap).is_err() {
         stopped += 1;
         limit = next_stop(limit, step);
         assert!(limit < HANG, "it never ends");
     }
     assert!(stopped > 2, "stopped only {stopped} times");
-    let again = scene.enforce(Trials::Keep).await.unwrap();
-    assert!(again.changed.is_empty(), "{:?}", again.changed);
+    let again = scene.enforce(Probe::Skip).await.unwrap();
+    assert!(again.changes.is_empty(), "{:?}", again.changes);
     assert!(scene.versions("probe/").await.is_empty(), "canaries are gone");
     assert!(!scene.policy().await.unwrap().contains("ToezichtProof"));
 
@@ -30,20 +30,20 @@ async fn the_next_run_puts_it_right(server: S3Server, step: Duration) {
     other.recorder = super::scene::target(&scene.server, &identity, scene.bucket());
     other.spec.recorder_principal = identity.principal;
     let mut limit = step;
-    while tokio::time::timeout(limit, other.enforce(Trials::Keep)).await.map(Result::unwrap).is_err() {
+    while tokio::time::timeout(limit, other.enforce(Probe::Skip)).await.map(Result::unwrap).is_err() {
         limit = next_stop(limit, step);
         assert!(limit < HANG, "it never ends");
     }
-    assert!(other.enforce(Trials::Run).await.unwrap().changed.is_empty());
+    assert!(other.enforce(Probe::Run).await.unwrap().changes.is_empty());
     assert!(scene.versions("probe/").await.is_empty(), "canaries are gone");
 }
 
 #[tokio::test]
 async fn seaweedfs_next_run_puts_it_right() {
-    the_next_run_puts_it_right(S3Server::first(), Duration::from_millis(25)).await;
+    next_run_repairs_interrupted_run(S3Server::first(), Duration::from_millis(25)).await;
 }
 
 #[tokio::test]
 async fn ceph_next_run_puts_it_right() {
-    the_next_run_puts_it_right(S3Server::second(), Duration::from_millis(200)).await;
+    next_run_repairs_interrupted_run(S3Server::second(), Duration::from_millis(200)).await;
 }

@@ -7,12 +7,12 @@ use aws_sdk_s3::types::{
 };
 use axum::http::request::Parts;
 use jiff::{SignedDuration, Timestamp};
-use toezicht::storage::hold::memory::Memory;
+use toezicht::storage::hold::memory::ProtectionCache;
 use toezicht::storage::probe::{Check, Verdict};
-use toezicht::storage::sweep::{Reach, sweep};
-use toezicht::storage::{EnforceError, Enforced, Trials};
+use toezicht::storage::sweep::{ScanRange, sweep};
+use toezicht::storage::{EnforceError, EnforceReport, Probe};
 
-use super::holds::{CEILINGS, Declared, as_if};
+use super::holds::{CEILINGS, Declared, at_time};
 use super::liar::{Lie, asks, has, is_object, lying, writes};
 use super::scene::Scene;
 use crate::support::settings::S3Server;
@@ -23,9 +23,9 @@ const MD5: Lie = Lie::Refuse(|parts, _| {
     let needs = writes(parts) && parts_with.iter().any(|part| asks(parts, part));
     (needs && !has(parts, "content-md5")).then_some((400, "MissingContentMD5"))
 });
-const NO_BATCHES: Lie =
+const NO_BATCH_DELETE: Lie =
     Lie::Refuse(|parts, _| (writes(parts) && asks(parts, "delete")).then_some((400, "MalformedPOSTRequest")));
-const NO_CONDITIONS: Lie =
+const NO_CONDITIONAL_PUT: Lie =
     Lie::Refuse(|parts, _| (writes(parts) && has(parts, "if-none-match")).then_some((501, "NotImplemented")));
 const NO_ABORT_RULE: Lie = Lie::Refuse(|parts, body| {
     let names = String::from_utf8_lossy(body).contains("AbortIncompleteMultipartUpload");
@@ -36,7 +36,7 @@ const NO_MARKER_RULE: Lie = Lie::Refuse(|parts, body| {
     (writes(parts) && asks(parts, "lifecycle") && names).then_some((501, "NotImplemented"))
 });
 /// A put into a bucket with default retention must bear a checksum.
-const CHECKED_PUTS: Lie = Lie::Refuse(|parts, _| {
+const REQUIRES_CHECKSUM: Lie = Lie::Refuse(|parts, _| {
     let is_checked = has(parts, "content-md5")
         || parts.headers.keys().any(|name| name.as_str().starts_with("x-amz-checksum-"));
     (writes(parts) && is_object(parts) && !is_checked).then_some((400, "InvalidRequest"))
@@ -86,7 +86,7 @@ fn without(text: &str, name: &str, what: &str) -> String {
 }
 
 /// A store of the region `RegionOne`, which names it.
-fn region_one() -> Lie {
+fn requires_region_one() -> Lie {
     Lie::Answer(Arc::new(|parts: &Parts, _: &[u8]| {
         let signed = parts.headers.get("authorization")?.to_str().ok()?;
         if signed.contains("/RegionOne/s3/") {
@@ -98,24 +98,30 @@ fn region_one() -> Lie {
 }
 
 /// The bucket is as it must be, a recording arrives, and it goes when it is due.
-pub async fn keeps(scene: &Scene) -> Enforced {
-    let enforced = scene.enforce(Trials::Run).await.unwrap();
-    let again = scene.enforce(Trials::Keep).await.unwrap();
-    assert!(again.changed.is_empty(), "{:?}", again.changed);
+pub async fn keeps(scene: &Scene) -> EnforceReport {
+    let enforced = scene.enforce(Probe::Run).await.unwrap();
+    let again = scene.enforce(Probe::Skip).await.unwrap();
+    assert!(again.changes.is_empty(), "{:?}", again.changes);
     let key = scene.record("balie-2", Timestamp::now() - SignedDuration::from_hours(1)).await;
     assert_eq!(scene.versions(&key).await.len(), 1);
     let later = Timestamp::now() + SignedDuration::from_hours(24 * 30);
-    let swept =
-        sweep(&scene.operator, &CEILINGS, &Declared(vec![]), &Memory::default(), Reach::All, as_if(later))
-            .await
-            .unwrap();
-    assert_eq!((swept.deleted, swept.resisted), (1, 0), "{swept:?}");
+    let swept = sweep(
+        &scene.operator,
+        &CEILINGS,
+        &Declared(vec![]),
+        &ProtectionCache::default(),
+        ScanRange::All,
+        at_time(later),
+    )
+    .await
+    .unwrap();
+    assert_eq!((swept.deleted, swept.undeletable), (1, 0), "{swept:?}");
     assert!(scene.versions(&key).await.is_empty());
     enforced
 }
 
 async fn md5_is_sent(server: S3Server) {
-    keeps(&lying(server, "md5", vec![MD5, CHECKED_PUTS]).await).await;
+    keeps(&lying(server, "md5", vec![MD5, REQUIRES_CHECKSUM]).await).await;
 }
 
 #[tokio::test]
@@ -128,78 +134,78 @@ async fn ceph_md5_is_sent() {
     md5_is_sent(S3Server::second()).await;
 }
 
-async fn batches_are_not_needed(server: S3Server) {
-    let enforced = keeps(&lying(server, "nobatch", vec![NO_BATCHES]).await).await;
+async fn batch_delete_is_optional(server: S3Server) {
+    let enforced = keeps(&lying(server, "nobatch", vec![NO_BATCH_DELETE]).await).await;
     let conformance = enforced.conformance.unwrap();
     let verdict = conformance.verdict(Check::HeldSurvivesBatchDelete);
     assert!(matches!(verdict, Verdict::Unknown(_)), "{verdict:?}");
 }
 
 #[tokio::test]
-async fn seaweedfs_batches_are_not_needed() {
-    batches_are_not_needed(S3Server::first()).await;
+async fn seaweedfs_batch_delete_is_optional() {
+    batch_delete_is_optional(S3Server::first()).await;
 }
 
 #[tokio::test]
-async fn ceph_batches_are_not_needed() {
-    batches_are_not_needed(S3Server::second()).await;
+async fn ceph_batch_delete_is_optional() {
+    batch_delete_is_optional(S3Server::second()).await;
 }
 
-async fn conditions_are_not_needed(server: S3Server) {
-    let scene = lying(server, "nocond", vec![NO_CONDITIONS]).await;
+async fn conditional_put_is_optional(server: S3Server) {
+    let scene = lying(server, "nocond", vec![NO_CONDITIONAL_PUT]).await;
     let enforced = keeps(&scene).await;
     let conformance = enforced.conformance.unwrap();
     assert_eq!(conformance.verdict(Check::SecondPutIsRefused), &Verdict::Fails);
     // A latecomer is refused as ever: the oldest version wins.
     let mut late = scene.clone();
     late.claim.site = "another".into();
-    assert_eq!(late.enforce(Trials::Keep).await.unwrap_err(), EnforceError::Claimed);
+    assert_eq!(late.enforce(Probe::Skip).await.unwrap_err(), EnforceError::ClaimedByOther);
 }
 
 #[tokio::test]
-async fn seaweedfs_conditions_are_not_needed() {
-    conditions_are_not_needed(S3Server::first()).await;
+async fn seaweedfs_conditional_put_is_optional() {
+    conditional_put_is_optional(S3Server::first()).await;
 }
 
 #[tokio::test]
-async fn ceph_conditions_are_not_needed() {
-    conditions_are_not_needed(S3Server::second()).await;
+async fn ceph_conditional_put_is_optional() {
+    conditional_put_is_optional(S3Server::second()).await;
 }
 
-async fn rules_that_keep_no_promise_are_left_out(server: S3Server) {
+async fn optional_lifecycle_rules_are_left_out(server: S3Server) {
     for (lies, gaps) in [
         (vec![NO_ABORT_RULE], vec!["unfinished uploads"]),
         (vec![NO_ABORT_RULE, NO_MARKER_RULE], vec!["unfinished uploads", "expired delete markers"]),
     ] {
         let scene = lying(server.clone(), "norule", lies).await;
         let enforced = keeps(&scene).await;
-        let told = enforced.gaps.join("; ");
+        let told = enforced.limitations.join("; ");
         for gap in &gaps {
             assert!(told.contains(gap), "{gap}: {told}");
         }
-        let rules = enforced.read_back.lifecycle.unwrap();
+        let rules = enforced.observed.lifecycle.unwrap();
         assert_eq!(rules.len(), 4 - gaps.len());
         let conformance = enforced.conformance.unwrap();
         assert_eq!(conformance.verdict(Check::LifecycleIsKept), &Verdict::Holds);
         // Tried again on the next day, it is no change, and is said again.
-        let daily = scene.enforce(Trials::Run).await.unwrap();
-        assert!(daily.changed.is_empty(), "{:?}", daily.changed);
-        assert_eq!(daily.gaps, enforced.gaps);
+        let daily = scene.enforce(Probe::Run).await.unwrap();
+        assert!(daily.changes.is_empty(), "{:?}", daily.changes);
+        assert_eq!(daily.limitations, enforced.limitations);
     }
 }
 
 #[tokio::test]
-async fn seaweedfs_rules_that_keep_no_promise_are_left_out() {
-    rules_that_keep_no_promise_are_left_out(S3Server::first()).await;
+async fn seaweedfs_optional_lifecycle_rules_are_left_out() {
+    optional_lifecycle_rules_are_left_out(S3Server::first()).await;
 }
 
 #[tokio::test]
-async fn ceph_rules_that_keep_no_promise_are_left_out() {
-    rules_that_keep_no_promise_are_left_out(S3Server::second()).await;
+async fn ceph_optional_lifecycle_rules_are_left_out() {
+    optional_lifecycle_rules_are_left_out(S3Server::second()).await;
 }
 
-async fn a_bucket_that_wants_checksums_is_taken_over(server: S3Server) {
-    let mut scene = lying(server, "checked", vec![CHECKED_PUTS]).await;
+async fn bucket_requiring_checksums_is_taken_over(server: S3Server) {
+    let mut scene = lying(server, "checked", vec![REQUIRES_CHECKSUM]).await;
     let client = scene.operator_client();
     let bucket = client.create_bucket().bucket(scene.bucket());
     bucket.object_lock_enabled_for_bucket(true).send().await.unwrap();
@@ -210,43 +216,43 @@ async fn a_bucket_that_wants_checksums_is_taken_over(server: S3Server) {
     let put = client.put_object_lock_configuration().bucket(scene.bucket());
     put.object_lock_configuration(lock).send().await.unwrap();
     scene.spec.take_over = true;
-    let enforced = scene.enforce(Trials::Run).await.unwrap();
-    assert_eq!(enforced.read_back.default_retention, None);
+    let enforced = scene.enforce(Probe::Run).await.unwrap();
+    assert_eq!(enforced.observed.default_retention, None);
 }
 
 #[tokio::test]
-async fn seaweedfs_bucket_that_wants_checksums_is_taken_over() {
-    a_bucket_that_wants_checksums_is_taken_over(S3Server::first()).await;
+async fn seaweedfs_bucket_requiring_checksums_is_taken_over() {
+    bucket_requiring_checksums_is_taken_over(S3Server::first()).await;
 }
 
 #[tokio::test]
-async fn ceph_bucket_that_wants_checksums_is_taken_over() {
-    a_bucket_that_wants_checksums_is_taken_over(S3Server::second()).await;
+async fn ceph_bucket_requiring_checksums_is_taken_over() {
+    bucket_requiring_checksums_is_taken_over(S3Server::second()).await;
 }
 
-async fn an_acl_of_nobody_is_no_obstacle(server: S3Server) {
+async fn dummy_acl_does_not_block_adoption(server: S3Server) {
     let scene = lying(server, "acl", vec![DUMMY_ACL]).await;
     let client = scene.operator_client();
     let bucket = client.create_bucket().bucket(scene.bucket());
     bucket.object_lock_enabled_for_bucket(true).send().await.unwrap();
-    assert!(scene.enforce(Trials::Keep).await.unwrap().read_back.foreign.is_empty());
+    assert!(scene.enforce(Probe::Skip).await.unwrap().observed.forbidden.is_empty());
 }
 
 #[tokio::test]
-async fn seaweedfs_acl_of_nobody_is_no_obstacle() {
-    an_acl_of_nobody_is_no_obstacle(S3Server::first()).await;
+async fn seaweedfs_dummy_acl_does_not_block_adoption() {
+    dummy_acl_does_not_block_adoption(S3Server::first()).await;
 }
 
 #[tokio::test]
-async fn ceph_acl_of_nobody_is_no_obstacle() {
-    an_acl_of_nobody_is_no_obstacle(S3Server::second()).await;
+async fn ceph_dummy_acl_does_not_block_adoption() {
+    dummy_acl_does_not_block_adoption(S3Server::second()).await;
 }
 
 /// What a store lacks is told as that, and not as an error that may pass.
-async fn what_is_lacking_is_unfit(server: S3Server) {
+async fn store_without_required_feature_is_unfit(server: S3Server) {
     for (lie, what) in [(NO_VERSIONING, "GetBucketVersioning"), (NO_TAGS, "object tags")] {
         let scene = lying(server.clone(), "unfit", vec![lie]).await;
-        let error = scene.enforce(Trials::Run).await.unwrap_err();
+        let error = scene.enforce(Probe::Run).await.unwrap_err();
         let told = error.safe_message();
         assert!(matches!(error, EnforceError::StoreUnfit { .. }), "{error:?}");
         assert!(told.contains(what) && told.contains("use a store with"), "{told}");
@@ -255,10 +261,10 @@ async fn what_is_lacking_is_unfit(server: S3Server) {
 }
 
 /// A store on which nothing can be claimed from a listing is unfit, whatever it leaves out.
-async fn a_listing_that_leaves_something_out_is_unfit(server: S3Server) {
+async fn incomplete_listing_is_unfit(server: S3Server) {
     for lie in [SKIPS_FOLDERS, SKIPS_KEYS] {
         let scene = lying(server.clone(), "listing", vec![lie]).await;
-        let error = scene.enforce(Trials::Run).await.unwrap_err();
+        let error = scene.enforce(Probe::Run).await.unwrap_err();
         let told = error.safe_message();
         assert!(matches!(error, EnforceError::StoreUnfit { .. }), "{error:?}");
         assert!(told.contains("ListingIsComplete"), "{told}");
@@ -266,49 +272,49 @@ async fn a_listing_that_leaves_something_out_is_unfit(server: S3Server) {
 }
 
 #[tokio::test]
-async fn seaweedfs_listing_that_leaves_something_out_is_unfit() {
-    a_listing_that_leaves_something_out_is_unfit(S3Server::first()).await;
+async fn seaweedfs_incomplete_listing_is_unfit() {
+    incomplete_listing_is_unfit(S3Server::first()).await;
 }
 
 #[tokio::test]
-async fn ceph_listing_that_leaves_something_out_is_unfit() {
-    a_listing_that_leaves_something_out_is_unfit(S3Server::second()).await;
+async fn ceph_incomplete_listing_is_unfit() {
+    incomplete_listing_is_unfit(S3Server::second()).await;
 }
 
 #[tokio::test]
-async fn seaweedfs_what_is_lacking_is_unfit() {
-    what_is_lacking_is_unfit(S3Server::first()).await;
+async fn seaweedfs_store_without_required_feature_is_unfit() {
+    store_without_required_feature_is_unfit(S3Server::first()).await;
 }
 
 #[tokio::test]
-async fn ceph_what_is_lacking_is_unfit() {
-    what_is_lacking_is_unfit(S3Server::second()).await;
+async fn ceph_store_without_required_feature_is_unfit() {
+    store_without_required_feature_is_unfit(S3Server::second()).await;
 }
 
-async fn a_wrong_region_is_told(server: S3Server) {
-    let mut scene = lying(server, "region", vec![region_one()]).await;
-    let error = scene.enforce(Trials::Keep).await.unwrap_err();
+async fn wrong_region_is_reported(server: S3Server) {
+    let mut scene = lying(server, "region", vec![requires_region_one()]).await;
+    let error = scene.enforce(Probe::Skip).await.unwrap_err();
     let told = error.safe_message();
     assert!(told.contains("AuthorizationHeaderMalformed"), "{told}");
     assert!(told.contains("set spec.storage.region to RegionOne"), "{told}");
     scene.operator.region = "RegionOne".into();
     scene.recorder.region = "RegionOne".into();
-    scene.enforce(Trials::Keep).await.unwrap();
+    scene.enforce(Probe::Skip).await.unwrap();
 }
 
 #[tokio::test]
-async fn seaweedfs_wrong_region_is_told() {
-    a_wrong_region_is_told(S3Server::first()).await;
+async fn seaweedfs_wrong_region_is_reported() {
+    wrong_region_is_reported(S3Server::first()).await;
 }
 
 #[tokio::test]
-async fn ceph_wrong_region_is_told() {
-    a_wrong_region_is_told(S3Server::second()).await;
+async fn ceph_wrong_region_is_reported() {
+    wrong_region_is_reported(S3Server::second()).await;
 }
 
 /// The lies lie.
 #[test]
-fn lies_are_about_what_they_name() {
+fn quirks_match_the_requests_they_name() {
     let parts = |method: &str, uri: &str| -> Parts {
         let request = axum::http::Request::builder().method(method).uri(uri);
         request.body(()).unwrap().into_parts().0

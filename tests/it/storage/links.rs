@@ -1,11 +1,11 @@
 //! Who may read what is held, and by what: links from the manifest in the bucket.
 
 use jiff::{SignedDuration, Timestamp, ToSpan};
-use toezicht::storage::hold::manifest::{self, Kept, Missing};
-use toezicht::storage::hold::memory::Memory;
-use toezicht::storage::hold::{Task, place};
+use toezicht::storage::hold::manifest::{self, ManifestContent, ManifestGap};
+use toezicht::storage::hold::memory::ProtectionCache;
+use toezicht::storage::hold::{PlaceInput, place};
 
-use super::holds::{CEILINGS, cover, entry_of, half_an_hour, placed, prepared, task};
+use super::holds::{CEILINGS, cover, ledger_entry, placed, prepared, record_half_an_hour, task};
 use super::scene::target;
 use crate::support::settings::S3Server;
 
@@ -18,25 +18,25 @@ async fn followed(url: &str) -> u16 {
 
 /// Who may read what is held gets links to it from the manifest; nobody else does, the operator included. Whether a store
 /// heeds the tag is in its conformance table: where it does not, nobody reads.
-async fn readers_read_what_is_held(server: S3Server, is_readable: bool) {
+async fn manifest_links_open_only_for_readers(server: S3Server, is_readable: bool) {
     let scene = prepared(server).await;
-    let (start, _) = half_an_hour(&scene).await;
+    let (start, _) = record_half_an_hour(&scene).await;
     let incident = [cover(&["receptie"], start + 10.minutes(), Some(start + 20.minutes()))];
     placed(&scene.operator, &incident).await;
-    let entry = entry_of("0".into(), &incident[0], Timestamp::now());
+    let entry = ledger_entry("0".into(), &incident[0], Timestamp::now());
     let now = Timestamp::now();
-    let missing = vec![Missing {
+    let missing = vec![ManifestGap {
         source: "receptie".into(),
         from: start + 10.minutes(),
         until: start + 11.minutes(),
         cause: "CameraUnreachable".into(),
     }];
-    let memory = Memory::default();
+    let memory = ProtectionCache::default();
     // As the retention controller does: what the pass found goes into the manifest.
     let write = async |embargo, everywhere| {
-        let work = Task { embargo, everywhere, memory: &memory, ..task(&incident) };
+        let work = PlaceInput { embargo, is_every_day: everywhere, cache: &memory, ..task(&incident) };
         let placed = place(&scene.operator, &work, now).await.unwrap();
-        let kept = Kept {
+        let kept = ManifestContent {
             entry: &entry,
             coverage: &placed.coverage[0],
             missing: &missing,
@@ -61,7 +61,7 @@ async fn readers_read_what_is_held(server: S3Server, is_readable: bool) {
     assert_eq!(open.len(), 5);
     for link in &open {
         let status = followed(link.url.as_deref().unwrap()).await;
-        assert_eq!(status, if is_readable { 200 } else { 403 }, "{}", link.line.key);
+        assert_eq!(status, if is_readable { 200 } else { 403 }, "{}", link.segment.key);
     }
     for nobody in ["recorder", "other"] {
         assert!(links(nobody).await.is_err(), "{nobody} reads the manifest");
@@ -77,18 +77,18 @@ async fn readers_read_what_is_held(server: S3Server, is_readable: bool) {
     let untrue = scene.record("receptie", now + 48.hours()).await;
     write(None, true).await;
     let all = links("manager").await.unwrap().segments;
-    assert_eq!(all.iter().filter(|link| link.line.key == untrue).count(), 1, "{all:?}");
+    assert_eq!(all.iter().filter(|link| link.segment.key == untrue).count(), 1, "{all:?}");
 
     manifest::remove(&scene.operator, &entry.name).await.unwrap();
     assert!(scene.versions("ledger/manifests/").await.is_empty());
 }
 
 #[tokio::test]
-async fn seaweedfs_lets_nobody_read_what_is_held() {
-    readers_read_what_is_held(S3Server::first(), false).await;
+async fn seaweedfs_manifest_links_open_for_nobody() {
+    manifest_links_open_only_for_readers(S3Server::first(), false).await;
 }
 
 #[tokio::test]
-async fn ceph_lets_readers_read_what_is_held() {
-    readers_read_what_is_held(S3Server::second(), true).await;
+async fn ceph_manifest_links_open_for_readers() {
+    manifest_links_open_only_for_readers(S3Server::second(), true).await;
 }

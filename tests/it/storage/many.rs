@@ -10,20 +10,22 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use serde_json::{Value, json};
 use toezicht::contract::StorageTarget;
-use toezicht::protocol::cover::Cover;
-use toezicht::storage::Trials;
+use toezicht::protocol::cover::HoldScope;
+use toezicht::storage::Probe;
 use toezicht::storage::hold::coverage::Coverage;
-use toezicht::storage::hold::memory::Memory;
+use toezicht::storage::hold::memory::ProtectionCache;
 use toezicht::storage::hold::{HoldError, Release, place};
 use toezicht::storage::key::Key;
 
-use super::holds::{CEILINGS, Declared, as_if, audited, cover, entry_of, placed, prepared, released, task};
+use super::holds::{
+    CEILINGS, Declared, at_time, audited, cover, ledger_entry, placed, prepared, released, task,
+};
 use super::scene::Scene;
 use crate::support::proxy::Proxy;
 use crate::support::settings::S3Server;
 
 const MORE_THAN_A_PAGE: i32 = 1004;
-const OF_OTHERS: i32 = 30;
+const SEGMENTS_OF_OTHERS: i32 = 30;
 const AT_ONCE: usize = 16;
 
 /// Six in the morning of yesterday: all that follows is of one day.
@@ -41,8 +43,8 @@ fn morning() -> Timestamp {
 async fn recorded(scene: &Scene, of_hal: i32) -> Vec<String> {
     let seconds = |count, every| (0..count).map(move |n| n * every);
     let hal = seconds(of_hal, 20).map(|at| ("hal", at));
-    let deur = seconds(OF_OTHERS, 60).map(|at| ("deur", if at < 600 { at } else { at + 900 }));
-    let tuin = seconds(OF_OTHERS, 60).map(|at| ("tuin", at));
+    let deur = seconds(SEGMENTS_OF_OTHERS, 60).map(|at| ("deur", if at < 600 { at } else { at + 900 }));
+    let tuin = seconds(SEGMENTS_OF_OTHERS, 60).map(|at| ("tuin", at));
     let all = hal.chain(deur).chain(tuin);
     let puts = all.map(|(camera, at)| scene.record(camera, morning() + at.seconds()));
     let mut keys: Vec<_> = stream::iter(puts).buffer_unordered(AT_ONCE).collect().await;
@@ -51,15 +53,15 @@ async fn recorded(scene: &Scene, of_hal: i32) -> Vec<String> {
 }
 
 /// What there is of a hold, by the keys alone.
-fn expected(incident: &Cover, keys: &[String]) -> Coverage {
-    let mut coverage = Coverage::of(incident, &BTreeMap::new(), Timestamp::now());
+fn expected(incident: &HoldScope, keys: &[String]) -> Coverage {
+    let mut coverage = Coverage::new(incident, &BTreeMap::new(), Timestamp::now());
     for key in keys {
         coverage.add(&key.parse::<Key>().unwrap().recording(), 64, false);
     }
     coverage.finish()
 }
 
-async fn all_of_it_is_held(server: S3Server) {
+async fn every_version_is_held(server: S3Server) {
     let scene = prepared(server).await;
     let keys = recorded(&scene, MORE_THAN_A_PAGE).await;
     let incident = [cover(&[], morning(), Some(morning() + 6.hours()))];
@@ -79,7 +81,7 @@ async fn all_of_it_is_held(server: S3Server) {
     assert_eq!((tally.versions, tally.held), (count, count));
     assert!(tally.is_compliant(), "{:?}", tally.found);
 
-    let entry = [entry_of("0".into(), &incident[0], Timestamp::now())];
+    let entry = [ledger_entry("0".into(), &incident[0], Timestamp::now())];
     released(&scene.operator, &entry, Timestamp::now()).await;
     let tally = audited(&scene, &[], Timestamp::now()).await;
     assert_eq!((tally.versions, tally.held), (count, 0));
@@ -101,7 +103,7 @@ async fn protect(scene: &Scene, key: &str) {
     put.policy(policy.to_string()).send().await.unwrap();
 }
 
-async fn what_is_refused_stops_no_other(server: S3Server) {
+async fn rejected_version_blocks_no_other(server: S3Server) {
     let scene = prepared(server).await;
     let mut keys = Vec::new();
     for day in 0..3 {
@@ -116,43 +118,43 @@ async fn what_is_refused_stops_no_other(server: S3Server) {
     let incident = [cover(&[], since, None), cover(&["deur"], since, None)];
     let work = task(&incident);
     let done = place(&scene.operator, &work, Timestamp::now()).await.unwrap();
-    assert_eq!((done.protected, done.tagged), (5, 5));
+    assert_eq!((done.legal_holds_set, done.tagged), (5, 5));
     for key in &keys[1..] {
         assert_eq!(scene.marks(key).await, Some((true, "held".into())), "{key}");
     }
     let found = place(&scene.operator, &work, Timestamp::now()).await.unwrap();
-    assert!(found.is_settled(), "{found:?}");
-    let refused = found.refused.unwrap();
-    let HoldError::Storage(error) = &refused.first else {
+    assert!(found.is_confirmed(), "{found:?}");
+    let refused = found.errors.unwrap();
+    let HoldError::Storage(error) = &refused.first_error else {
         panic!("{refused:?}");
     };
     let told = (error.operation, error.status, refused.versions);
     assert_eq!(told, ("PutObjectLegalHold", Some(403), 1));
     let [of_both, of_one] = found.coverage.try_into().unwrap();
-    assert_eq!((of_both.segments, of_both.refused), (5, Some(refused)));
-    assert_eq!((of_one.segments, of_one.refused), (3, None));
+    assert_eq!((of_both.segments, of_both.errors), (5, Some(refused)));
+    assert_eq!((of_one.segments, of_one.errors), (3, None));
 
-    scene.enforce(Trials::Keep).await.unwrap();
+    scene.enforce(Probe::Skip).await.unwrap();
     placed(&scene.operator, &incident).await;
     assert_eq!(scene.marks(&keys[0]).await, Some((true, "held".into())));
 
     // Nor is any other kept for it when all are over their ceiling.
     protect(&scene, &keys[0]).await;
-    let entry = [entry_of("0".into(), &incident[0], Timestamp::now())];
+    let entry = [ledger_entry("0".into(), &incident[0], Timestamp::now())];
     let later = Timestamp::now() + SignedDuration::from_hours(29 * 24);
-    let (nobody, memory) = (Declared(vec![]), Memory::default());
+    let (nobody, memory) = (Declared(vec![]), ProtectionCache::default());
     let mut release = Release::new(&entry, &nobody, &CEILINGS, &memory);
-    let done = release.pass(&scene.operator, as_if(later)).await.unwrap();
+    let done = release.run_pass(&scene.operator, at_time(later)).await.unwrap();
     assert_eq!(done.deleted, 5, "{done:?}");
-    let refused: Vec<u64> = done.refused.into_values().map(|refused| refused.versions).collect();
+    let refused: Vec<u64> = done.errors.into_values().map(|refused| refused.versions).collect();
     assert_eq!(refused, [1]);
     assert_eq!(scene.marks(&keys[0]).await, Some((true, "video".into())));
-    scene.enforce(Trials::Keep).await.unwrap();
+    scene.enforce(Probe::Skip).await.unwrap();
     released(&scene.operator, &entry, later).await;
     assert!(scene.versions("video/").await.is_empty());
 }
 
-async fn a_store_that_falls_silent_stops_all(server: S3Server, port: u16) {
+async fn silent_store_stops_the_pass(server: S3Server, port: u16) {
     let proxy = Proxy::start(&server.endpoint, port).await;
     let scene = prepared(server).await;
     recorded(&scene, 150).await;
@@ -173,26 +175,26 @@ async fn a_store_that_falls_silent_stops_all(server: S3Server, port: u16) {
 }
 
 #[tokio::test]
-async fn seaweedfs_holds_all_of_it() {
-    all_of_it_is_held(S3Server::first()).await;
+async fn seaweedfs_every_version_is_held() {
+    every_version_is_held(S3Server::first()).await;
 }
 
 #[tokio::test]
-async fn ceph_holds_all_of_it() {
-    all_of_it_is_held(S3Server::second()).await;
+async fn ceph_every_version_is_held() {
+    every_version_is_held(S3Server::second()).await;
 }
 
 #[tokio::test]
-async fn seaweedfs_refuses_one_and_no_other() {
-    what_is_refused_stops_no_other(S3Server::first()).await;
+async fn seaweedfs_rejected_version_blocks_no_other() {
+    rejected_version_blocks_no_other(S3Server::first()).await;
 }
 
 #[tokio::test]
-async fn ceph_refuses_one_and_no_other() {
-    what_is_refused_stops_no_other(S3Server::second()).await;
+async fn ceph_rejected_version_blocks_no_other() {
+    rejected_version_blocks_no_other(S3Server::second()).await;
 }
 
 #[tokio::test]
-async fn seaweedfs_falls_silent_and_stops_all() {
-    a_store_that_falls_silent_stops_all(S3Server::first(), 28346).await;
+async fn seaweedfs_silent_store_stops_the_pass() {
+    silent_store_stops_the_pass(S3Server::first(), 28346).await;
 }

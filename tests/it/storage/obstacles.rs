@@ -5,9 +5,11 @@ use aws_sdk_s3::types::{
     BucketLifecycleConfiguration, DefaultRetention, ExpirationStatus, LifecycleExpiration, LifecycleRule,
     LifecycleRuleFilter, ObjectLockConfiguration, ObjectLockEnabled, ObjectLockRetentionMode, ObjectLockRule,
 };
-use toezicht::storage::{EnforceError, Extra, Obstacle, Retention, Trials};
+use toezicht::storage::{
+    AdoptionConflict, BucketDefaultRetention, EnforceError, ForbiddenSubresource, Probe,
+};
 
-use super::parts::{NOTIFICATIONS, REPLICATION, pretended};
+use super::parts::{NOTIFICATION_RESPONSE, REPLICATION_RESPONSE, pretended};
 use super::pretend::Pretend;
 use super::scene::Scene;
 use crate::support::settings::S3Server;
@@ -24,51 +26,51 @@ async fn somebodys(server: S3Server) -> (Scene, Pretend) {
 }
 
 /// What is in the way; nothing was written on finding it out.
-async fn obstacles(scene: &Scene, pretend: &Pretend) -> Vec<Obstacle> {
+async fn obstacles(scene: &Scene, pretend: &Pretend) -> Vec<AdoptionConflict> {
     let before = scene.versions("").await;
     pretend.writes();
-    let error = scene.enforce(Trials::Run).await.unwrap_err();
+    let error = scene.enforce(Probe::Run).await.unwrap_err();
     assert_eq!(pretend.writes(), Vec::<String>::new());
     assert_eq!(scene.versions("").await, before);
     match error {
-        EnforceError::Unadoptable { obstacles } => obstacles,
+        EnforceError::Unadoptable { conflicts: obstacles } => obstacles,
         other => panic!("{other:?}"),
     }
 }
 
 /// With the decision to take over, it is adopted: what was changed.
-async fn taken_over(scene: &mut Scene) -> Vec<String> {
+async fn take_over_changes(scene: &mut Scene) -> Vec<String> {
     scene.spec.take_over = true;
-    let enforced = scene.enforce(Trials::Keep).await.unwrap();
-    assert!(scene.enforce(Trials::Keep).await.unwrap().changed.is_empty());
-    enforced.changed.iter().map(ToString::to_string).collect()
+    let enforced = scene.enforce(Probe::Skip).await.unwrap();
+    assert!(scene.enforce(Probe::Skip).await.unwrap().changes.is_empty());
+    enforced.changes.iter().map(ToString::to_string).collect()
 }
 
-async fn a_retention_above_the_ceiling(server: S3Server) {
+async fn retention_above_ceiling_blocks_adoption(server: S3Server) {
     let (mut scene, pretend) = somebodys(server).await;
     let retention = DefaultRetention::builder().mode(ObjectLockRetentionMode::Governance).days(400);
     let rule = ObjectLockRule::builder().default_retention(retention.build()).build();
     let lock = ObjectLockConfiguration::builder().object_lock_enabled(ObjectLockEnabled::Enabled).rule(rule);
     let request = scene.operator_client().put_object_lock_configuration().bucket(scene.bucket());
     request.object_lock_configuration(lock.build()).send().await.unwrap();
-    let retention = Retention { words: "GOVERNANCE 400 days".into(), days: 400 };
+    let retention = BucketDefaultRetention { description: "GOVERNANCE 400 days".into(), days: 400 };
     let found = obstacles(&scene, &pretend).await;
-    assert_eq!(found, [Obstacle::DefaultRetention { retention, above: true }]);
-    let changed = taken_over(&mut scene).await;
+    assert_eq!(found, [AdoptionConflict::DefaultRetention { retention, exceeds_ceiling: true }]);
+    let changed = take_over_changes(&mut scene).await;
     assert!(changed.contains(&"default retention: GOVERNANCE 400 days → none".to_owned()), "{changed:?}");
 }
 
 #[tokio::test]
-async fn seaweedfs_retention_above_the_ceiling() {
-    a_retention_above_the_ceiling(S3Server::first()).await;
+async fn seaweedfs_retention_above_ceiling_blocks_adoption() {
+    retention_above_ceiling_blocks_adoption(S3Server::first()).await;
 }
 
 #[tokio::test]
-async fn ceph_retention_above_the_ceiling() {
-    a_retention_above_the_ceiling(S3Server::second()).await;
+async fn ceph_retention_above_ceiling_blocks_adoption() {
+    retention_above_ceiling_blocks_adoption(S3Server::second()).await;
 }
 
-async fn foreign_lifecycle(server: S3Server) {
+async fn foreign_lifecycle_blocks_adoption(server: S3Server) {
     let (mut scene, pretend) = somebodys(server).await;
     let rule = LifecycleRule::builder()
         .id("theirs")
@@ -78,51 +80,51 @@ async fn foreign_lifecycle(server: S3Server) {
     let rules = BucketLifecycleConfiguration::builder().rules(rule.build().unwrap()).build().unwrap();
     let request = scene.operator_client().put_bucket_lifecycle_configuration().bucket(scene.bucket());
     request.lifecycle_configuration(rules).send().await.unwrap();
-    assert_eq!(obstacles(&scene, &pretend).await, [Obstacle::Lifecycle]);
-    let changed = taken_over(&mut scene).await;
+    assert_eq!(obstacles(&scene, &pretend).await, [AdoptionConflict::Lifecycle]);
+    let changed = take_over_changes(&mut scene).await;
     let was = "lifecycle: video/ expire 400d → ";
     assert!(changed.iter().any(|change| change.starts_with(was)), "{changed:?}");
 }
 
 #[tokio::test]
-async fn seaweedfs_foreign_lifecycle() {
-    foreign_lifecycle(S3Server::first()).await;
+async fn seaweedfs_foreign_lifecycle_blocks_adoption() {
+    foreign_lifecycle_blocks_adoption(S3Server::first()).await;
 }
 
 #[tokio::test]
-async fn ceph_foreign_lifecycle() {
-    foreign_lifecycle(S3Server::second()).await;
+async fn ceph_foreign_lifecycle_blocks_adoption() {
+    foreign_lifecycle_blocks_adoption(S3Server::second()).await;
 }
 
 /// What copies every recording, or tells of it: there, or not to be seen.
 async fn copies(server: S3Server) {
     for (part, document, extra) in [
-        ("replication", REPLICATION, Extra::Replication),
-        ("notification", NOTIFICATIONS, Extra::Notifications),
+        ("replication", REPLICATION_RESPONSE, ForbiddenSubresource::Replication),
+        ("notification", NOTIFICATION_RESPONSE, ForbiddenSubresource::Notifications),
     ] {
         let (mut scene, pretend) = somebodys(server.clone()).await;
         pretend.answer(part, document, 200);
-        assert_eq!(obstacles(&scene, &pretend).await, [Obstacle::Configured(extra)]);
-        let changed = taken_over(&mut scene).await;
+        assert_eq!(obstacles(&scene, &pretend).await, [AdoptionConflict::Forbidden(extra)]);
+        let changed = take_over_changes(&mut scene).await;
         let removed = format!("foreign configuration: {extra} → removed");
         assert!(changed.contains(&removed), "{changed:?}");
 
         let (mut scene, pretend) = somebodys(server.clone()).await;
         pretend.hide(part);
-        assert_eq!(obstacles(&scene, &pretend).await, [Obstacle::Hidden(extra)]);
+        assert_eq!(obstacles(&scene, &pretend).await, [AdoptionConflict::Unreadable(extra)]);
         scene.spec.take_over = true;
-        if extra == Extra::Replication {
+        if extra == ForbiddenSubresource::Replication {
             assert_eq!(
                 obstacles(&scene, &pretend).await,
-                [Obstacle::Hidden(extra)],
+                [AdoptionConflict::Unreadable(extra)],
                 "no decision lets that be"
             );
         } else {
-            let enforced = scene.enforce(Trials::Keep).await.unwrap();
+            let enforced = scene.enforce(Probe::Skip).await.unwrap();
             assert!(
                 enforced
-                    .read_back
-                    .gaps()
+                    .observed
+                    .limitations()
                     .join("; ")
                     .contains("may not read whether the bucket has notifications")
             );
@@ -131,26 +133,29 @@ async fn copies(server: S3Server) {
 }
 
 #[tokio::test]
-async fn seaweedfs_copies() {
+async fn seaweedfs_replication_and_notifications_block_adoption() {
     copies(S3Server::first()).await;
 }
 
 #[tokio::test]
-async fn ceph_copies() {
+async fn ceph_replication_and_notifications_block_adoption() {
     copies(S3Server::second()).await;
 }
 
 /// Ceph really notifies. It does not let anybody take that away as S3 has it, so the operator says so.
 #[tokio::test]
-async fn ceph_notifications_are_seen() {
+async fn ceph_real_notifications_block_adoption() {
     let (mut scene, pretend) = somebodys(S3Server::second()).await;
     let identity = scene.operator_identity();
     let answer = attempt(&scene.server, scene.bucket(), &identity, &["notify"]).await;
     assert_eq!(answer["ok"], true, "{answer}");
-    assert_eq!(obstacles(&scene, &pretend).await, [Obstacle::Configured(Extra::Notifications)]);
+    assert_eq!(
+        obstacles(&scene, &pretend).await,
+        [AdoptionConflict::Forbidden(ForbiddenSubresource::Notifications)]
+    );
     scene.spec.take_over = true;
     let is_told = async || {
-        let told = scene.enforce(Trials::Keep).await.unwrap_err().safe_message();
+        let told = scene.enforce(Probe::Skip).await.unwrap_err().safe_message();
         assert!(told.contains("has notifications, and the operator cannot remove that"), "{told}");
     };
     is_told().await;
@@ -182,7 +187,7 @@ async fn foreign_objects(server: S3Server) {
         if n % 2 == 1 {
             client.delete_object().bucket(scene.bucket()).key(key).send().await.unwrap();
         }
-        assert_eq!(obstacles(&scene, &pretend).await, [Obstacle::Objects], "{key}");
+        assert_eq!(obstacles(&scene, &pretend).await, [AdoptionConflict::ForeignObjects], "{key}");
         if key == "their/object" {
             break;
         }
@@ -192,36 +197,36 @@ async fn foreign_objects(server: S3Server) {
         }
     }
     let before = scene.versions("their/").await;
-    let changed = taken_over(&mut scene).await;
+    let changed = take_over_changes(&mut scene).await;
     assert_eq!(changed[0], "claim: nobody's, with objects of somebody's, which stay → this Site's");
     assert_eq!(scene.versions("their/").await, before, "nothing is deleted");
     assert_eq!(scene.versions(RECORDING).await.len(), 1);
 }
 
 #[tokio::test]
-async fn seaweedfs_foreign_objects() {
+async fn seaweedfs_foreign_objects_block_adoption() {
     foreign_objects(S3Server::first()).await;
 }
 
 #[tokio::test]
-async fn ceph_foreign_objects() {
+async fn ceph_foreign_objects_block_adoption() {
     foreign_objects(S3Server::second()).await;
 }
 
 /// Recordings of a Site whose claim is gone are no obstacle: they are what the bucket is for.
-async fn recordings_are_no_obstacle(server: S3Server) {
+async fn recordings_do_not_block_adoption(server: S3Server) {
     let (scene, _pretend) = somebodys(server).await;
     let put = scene.operator_client().put_object().bucket(scene.bucket()).key(RECORDING);
     put.body(b"picture".to_vec().into()).send().await.unwrap();
-    scene.enforce(Trials::Keep).await.unwrap();
+    scene.enforce(Probe::Skip).await.unwrap();
 }
 
 #[tokio::test]
-async fn seaweedfs_recordings_are_no_obstacle() {
-    recordings_are_no_obstacle(S3Server::first()).await;
+async fn seaweedfs_recordings_do_not_block_adoption() {
+    recordings_do_not_block_adoption(S3Server::first()).await;
 }
 
 #[tokio::test]
-async fn ceph_recordings_are_no_obstacle() {
-    recordings_are_no_obstacle(S3Server::second()).await;
+async fn ceph_recordings_do_not_block_adoption() {
+    recordings_do_not_block_adoption(S3Server::second()).await;
 }

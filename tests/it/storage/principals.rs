@@ -1,32 +1,32 @@
 //! A typing error in a principal locks nobody out.
 
-use toezicht::storage::{Aspect, EnforceError, Trials};
+use toezicht::storage::{EnforceError, Probe, Subresource};
 
 use super::scene::Scene;
 use crate::support::settings::S3Server;
 
-async fn a_typo_locks_nobody_out(server: S3Server) {
+async fn mistyped_principal_locks_nobody_out(server: S3Server) {
     let right = Scene::new(server, "typo");
     // In a new bucket.
     let mut operator = right.clone();
     operator.spec.operator_principal = format!("{}x", right.spec.operator_principal);
-    let error = operator.enforce(Trials::Run).await.unwrap_err();
-    assert_eq!(error, EnforceError::WrongPrincipal { whose: "operator" });
+    let error = operator.enforce(Probe::Run).await.unwrap_err();
+    assert_eq!(error, EnforceError::WrongPrincipal { identity: "operator" });
     assert!(error.safe_message().contains("storage.operator.principal"));
     assert_eq!(right.policy().await, None, "nothing stays of the proof");
     let mut recorder = right.clone();
     recorder.spec.recorder_principal = format!("{}x", right.spec.recorder_principal);
-    let error = recorder.enforce(Trials::Run).await.unwrap_err();
-    assert_eq!(error, EnforceError::WrongPrincipal { whose: "recorder" });
+    let error = recorder.enforce(Probe::Run).await.unwrap_err();
+    assert_eq!(error, EnforceError::WrongPrincipal { identity: "recorder" });
 
     // Corrected, it works; in a bucket that works, the same error changes nothing.
-    right.enforce(Trials::Run).await.unwrap();
+    right.enforce(Probe::Run).await.unwrap();
     let policy = right.policy().await.unwrap();
     for wrong in [&operator, &recorder] {
-        let error = wrong.enforce(Trials::Keep).await.unwrap_err();
+        let error = wrong.enforce(Probe::Skip).await.unwrap_err();
         assert!(matches!(error, EnforceError::WrongPrincipal { .. }), "{error:?}");
     }
-    let changed = right.enforce(Trials::Keep).await.unwrap().changed;
+    let changed = right.enforce(Probe::Skip).await.unwrap().changes;
     assert!(changed.is_empty(), "{changed:?}");
     let same = |a: &str, b: &str| {
         use toezicht::storage::policy::Policy;
@@ -37,34 +37,37 @@ async fn a_typo_locks_nobody_out(server: S3Server) {
 }
 
 #[tokio::test]
-async fn seaweedfs_typo_locks_nobody_out() {
-    a_typo_locks_nobody_out(S3Server::first()).await;
+async fn seaweedfs_mistyped_principal_locks_nobody_out() {
+    mistyped_principal_locks_nobody_out(S3Server::first()).await;
 }
 
 #[tokio::test]
-async fn ceph_typo_locks_nobody_out() {
-    a_typo_locks_nobody_out(S3Server::second()).await;
+async fn ceph_mistyped_principal_locks_nobody_out() {
+    mistyped_principal_locks_nobody_out(S3Server::second()).await;
 }
 
 /// The recorders get another identity: it is proved although "everyone but" names the old one.
-async fn the_recorder_changes(server: S3Server) {
+async fn recorder_principal_can_change(server: S3Server) {
     let before = Scene::new(server, "rotate");
-    before.enforce(Trials::Keep).await.unwrap();
+    before.enforce(Probe::Skip).await.unwrap();
     let mut after = before.clone();
     let other = before.server.identity("other").clone();
     after.recorder = super::scene::target(&before.server, &other, before.bucket());
     after.spec.recorder_principal = other.principal;
-    let enforced = after.enforce(Trials::Run).await.unwrap();
-    assert_eq!(enforced.changed.iter().map(|change| change.what).collect::<Vec<_>>(), [Aspect::Policy]);
-    assert!(after.enforce(Trials::Keep).await.unwrap().changed.is_empty());
+    let enforced = after.enforce(Probe::Run).await.unwrap();
+    assert_eq!(
+        enforced.changes.iter().map(|change| change.subresource).collect::<Vec<_>>(),
+        [Subresource::Policy]
+    );
+    assert!(after.enforce(Probe::Skip).await.unwrap().changes.is_empty());
 }
 
 #[tokio::test]
-async fn seaweedfs_recorder_changes() {
-    the_recorder_changes(S3Server::first()).await;
+async fn seaweedfs_recorder_principal_can_change() {
+    recorder_principal_can_change(S3Server::first()).await;
 }
 
 #[tokio::test]
-async fn ceph_recorder_changes() {
-    the_recorder_changes(S3Server::second()).await;
+async fn ceph_recorder_principal_can_change() {
+    recorder_principal_can_change(S3Server::second()).await;
 }

@@ -4,15 +4,15 @@ use aws_sdk_s3::types::{
     BucketLifecycleConfiguration, DefaultRetention, ExpirationStatus, LifecycleExpiration, LifecycleRule,
     LifecycleRuleFilter, ObjectLockConfiguration, ObjectLockEnabled, ObjectLockRetentionMode, ObjectLockRule,
 };
-use toezicht::storage::{Aspect, EnforceError, Trials};
+use toezicht::storage::{EnforceError, Probe, Subresource};
 
 use super::scene::Scene;
 use crate::support::settings::S3Server;
 
-async fn a_bucket_without_lock_is_refused(server: S3Server) {
+async fn bucket_without_object_lock_is_rejected(server: S3Server) {
     let scene = Scene::new(server, "nolock");
     scene.operator_client().create_bucket().bucket(scene.bucket()).send().await.unwrap();
-    match scene.enforce(Trials::Run).await.unwrap_err() {
+    match scene.enforce(Probe::Run).await.unwrap_err() {
         error @ EnforceError::Unadoptable { .. } => {
             let told = error.safe_message();
             assert!(told.contains("no Object Lock") && told.contains("a new bucket"), "{told}");
@@ -24,18 +24,18 @@ async fn a_bucket_without_lock_is_refused(server: S3Server) {
 }
 
 #[tokio::test]
-async fn seaweedfs_bucket_without_lock_is_refused() {
-    a_bucket_without_lock_is_refused(S3Server::first()).await;
+async fn seaweedfs_bucket_without_object_lock_is_rejected() {
+    bucket_without_object_lock_is_rejected(S3Server::first()).await;
 }
 
 #[tokio::test]
-async fn ceph_bucket_without_lock_is_refused() {
-    a_bucket_without_lock_is_refused(S3Server::second()).await;
+async fn ceph_bucket_without_object_lock_is_rejected() {
+    bucket_without_object_lock_is_rejected(S3Server::second()).await;
 }
 
 /// A bucket with lifecycle, retention, a policy and an object of somebody's: refused as it is, and taken over
 /// only after a decision, without a loss.
-async fn somebodys_bucket(server: S3Server) {
+async fn foreign_bucket_is_rejected_until_taken_over(server: S3Server) {
     let mut scene = Scene::new(server, "foreign");
     let client = scene.operator_client();
     let bucket = scene.bucket().to_owned();
@@ -74,8 +74,8 @@ async fn somebodys_bucket(server: S3Server) {
     client.put_bucket_policy().bucket(&bucket).policy(policy.to_string()).send().await.unwrap();
 
     let theirs = scene.policy().await;
-    match scene.enforce(Trials::Run).await.unwrap_err() {
-        EnforceError::Unadoptable { obstacles } => {
+    match scene.enforce(Probe::Run).await.unwrap_err() {
+        EnforceError::Unadoptable { conflicts: obstacles } => {
             let words: Vec<String> = obstacles.iter().map(ToString::to_string).collect();
             assert_eq!(
                 words,
@@ -86,7 +86,7 @@ async fn somebodys_bucket(server: S3Server) {
                     "already has a bucket policy",
                 ]
             );
-            let told = EnforceError::Unadoptable { obstacles }.safe_message();
+            let told = EnforceError::Unadoptable { conflicts: obstacles }.safe_message();
             assert!(told.contains("TakeOver"), "{told}");
         }
         other => panic!("{other:?}"),
@@ -95,28 +95,31 @@ async fn somebodys_bucket(server: S3Server) {
     assert_eq!(scene.versions("").await.len(), 2, "nothing was written");
 
     scene.spec.take_over = true;
-    let taken = scene.enforce(Trials::Keep).await.unwrap();
-    let mut changed: Vec<_> = taken.changed.iter().map(|change| change.what).collect();
-    changed.retain(|what| *what != Aspect::DefaultEncryption);
-    assert_eq!(changed, [Aspect::Claim, Aspect::DefaultRetention, Aspect::Lifecycle, Aspect::Policy]);
+    let taken = scene.enforce(Probe::Skip).await.unwrap();
+    let mut changed: Vec<_> = taken.changes.iter().map(|change| change.subresource).collect();
+    changed.retain(|what| *what != Subresource::DefaultEncryption);
+    assert_eq!(
+        changed,
+        [Subresource::Claim, Subresource::DefaultRetention, Subresource::Lifecycle, Subresource::Policy]
+    );
     for prefix in ["their/", "probe/"] {
         assert_eq!(scene.versions(prefix).await.len(), 1, "objects stay");
     }
 }
 
 #[tokio::test]
-async fn seaweedfs_somebodys_bucket() {
-    somebodys_bucket(S3Server::first()).await;
+async fn seaweedfs_foreign_bucket_is_rejected_until_taken_over() {
+    foreign_bucket_is_rejected_until_taken_over(S3Server::first()).await;
 }
 
 #[tokio::test]
-async fn ceph_somebodys_bucket() {
-    somebodys_bucket(S3Server::second()).await;
+async fn ceph_foreign_bucket_is_rejected_until_taken_over() {
+    foreign_bucket_is_rejected_until_taken_over(S3Server::second()).await;
 }
 
 /// What readers are denied would lock the operator out, and only root could help.
 #[tokio::test]
-async fn a_machine_as_a_reader_is_refused_before_connecting() {
+async fn operator_or_recorder_as_reader_is_rejected_before_connecting() {
     for machine in ["operator", "recorder"] {
         let mut scene = Scene::new(S3Server::first(), "reader");
         scene.operator.endpoint = Some("http://127.0.0.1:1".into());
@@ -124,16 +127,16 @@ async fn a_machine_as_a_reader_is_refused_before_connecting() {
             "operator" => scene.spec.operator_principal.clone(),
             _ => scene.spec.recorder_principal.clone(),
         }];
-        let error = scene.enforce(Trials::Keep).await.unwrap_err();
+        let error = scene.enforce(Probe::Skip).await.unwrap_err();
         assert_eq!(error.category(), "refused");
         assert!(error.safe_message().contains("article 3.2"), "{}", error.safe_message());
     }
 }
 
 /// The operator twice, under two names: what the recorders are denied would lock it out.
-async fn one_identity_is_not_both(server: S3Server) {
+async fn operator_and_recorder_must_differ(server: S3Server) {
     let right = Scene::new(server, "both");
-    right.enforce(Trials::Keep).await.unwrap();
+    right.enforce(Probe::Skip).await.unwrap();
     let mut both = right.clone();
     both.recorder = both.operator.clone();
     let name = right.spec.operator_principal.rsplit('/').next().unwrap();
@@ -142,27 +145,27 @@ async fn one_identity_is_not_both(server: S3Server) {
     } else {
         name.to_owned()
     };
-    let error = both.enforce(Trials::Keep).await.unwrap_err();
+    let error = both.enforce(Probe::Skip).await.unwrap_err();
     assert!(error.safe_message().contains("article 3.2"), "{error:?}");
-    assert!(right.enforce(Trials::Keep).await.unwrap().changed.is_empty());
+    assert!(right.enforce(Probe::Skip).await.unwrap().changes.is_empty());
 }
 
 #[tokio::test]
-async fn seaweedfs_one_identity_is_not_both() {
-    one_identity_is_not_both(S3Server::first()).await;
+async fn seaweedfs_operator_and_recorder_must_differ() {
+    operator_and_recorder_must_differ(S3Server::first()).await;
 }
 
 #[tokio::test]
-async fn ceph_one_identity_is_not_both() {
-    one_identity_is_not_both(S3Server::second()).await;
+async fn ceph_operator_and_recorder_must_differ() {
+    operator_and_recorder_must_differ(S3Server::second()).await;
 }
 
 #[tokio::test]
-async fn a_ceiling_that_cannot_be_kept_is_refused_before_connecting() {
+async fn ceiling_below_minimum_is_rejected_before_connecting() {
     let mut scene = Scene::new(S3Server::first(), "ceiling");
     scene.operator.endpoint = Some("http://127.0.0.1:1".into());
     scene.spec.video_ceiling = toezicht::api::Days(4);
-    let error = scene.enforce(Trials::Keep).await.unwrap_err();
+    let error = scene.enforce(Probe::Skip).await.unwrap_err();
     assert_eq!(error.category(), "ceiling");
     assert!(error.safe_message().contains("at least 5d"), "{}", error.safe_message());
 }

@@ -9,11 +9,11 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use std::time::Duration;
 use toezicht::api::Days;
-use toezicht::contract::{Keys, StorageTarget};
+use toezicht::contract::{AccessKey, StorageTarget};
 use toezicht::storage::key::{Class, Key};
 use toezicht::storage::segments::Uploader;
 use toezicht::storage::tag::RetentionTag;
-use toezicht::storage::{BucketSpec, Claim, EnforceError, Enforced, Trials, enforce};
+use toezicht::storage::{BucketSpec, Claim, EnforceError, EnforceReport, Probe, enforce};
 
 use crate::support::settings::{S3Identity, S3Server};
 use crate::support::wait::eventually;
@@ -78,11 +78,11 @@ impl Scene {
     }
 
     /// The operator's keys.
-    pub fn keys(&self) -> &Keys {
-        self.operator.credentials.as_keys().unwrap()
+    pub fn keys(&self) -> &AccessKey {
+        self.operator.credentials.as_access_key().unwrap()
     }
 
-    pub async fn enforce(&self, trials: Trials) -> Result<Enforced, EnforceError> {
+    pub async fn enforce(&self, trials: Probe) -> Result<EnforceReport, EnforceError> {
         let enforced = enforce(&self.operator, Some(&self.recorder), &self.spec, &self.claim, trials).await;
         enforced.map_err(|failed| failed.error)
     }
@@ -95,7 +95,7 @@ impl Scene {
     /// A plain client with the operator's own credentials.
     pub fn operator_client(&self) -> Client {
         // One whose keys are not its own is still somebody.
-        let keys = self.operator.credentials.as_keys().filter(|keys| keys.session_token.is_none());
+        let keys = self.operator.credentials.as_access_key().filter(|keys| keys.session_token.is_none());
         let Some(keys) = keys else {
             return client(&self.server, self.server.bucket_maker());
         };
@@ -176,7 +176,7 @@ impl Scene {
     }
 
     /// Puts an object that is nobody's.
-    pub async fn put_as_operator(&self, key: &str) {
+    pub async fn put_foreign_object(&self, key: &str) {
         self.put_bytes(key, b"x").await;
     }
 
@@ -216,7 +216,7 @@ pub fn target(server: &S3Server, identity: &S3Identity, bucket: &str) -> Storage
         bucket: bucket.into(),
         path_style: server.path_style,
         ca_pem: None,
-        credentials: toezicht::contract::Credentials::keys(&identity.access_key, &identity.secret_key),
+        credentials: toezicht::contract::Credentials::access_key(&identity.access_key, &identity.secret_key),
         proxy: None,
     }
 }

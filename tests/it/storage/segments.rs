@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 use toezicht::contract::Credentials;
-use toezicht::storage::Trials;
+use toezicht::storage::Probe;
 use toezicht::storage::key::{Class, Key};
 use toezicht::storage::segments::{PutError, Uploader};
 use toezicht::storage::tag::RetentionTag;
@@ -34,7 +34,7 @@ fn segment(size: usize) -> Segment {
 
 async fn prepared(server: S3Server) -> (Scene, Uploader) {
     let scene = Scene::new(server, "segments");
-    scene.enforce(Trials::Keep).await.unwrap();
+    scene.enforce(Probe::Skip).await.unwrap();
     let uploader = Uploader::new(&scene.recorder).unwrap();
     (scene, uploader)
 }
@@ -53,16 +53,16 @@ async fn stored(scene: &Scene, key: &Key) -> (Vec<u8>, Vec<(String, String)>) {
 }
 
 /// `versions`: how many a second put leaves.
-async fn a_segment_is_put_once(server: S3Server, versions: usize) {
+async fn repeated_put_leaves_versions(server: S3Server, versions: usize) {
     let (scene, uploader) = prepared(server).await;
     let segment = segment(5 * 1024 * 1024);
     let put = uploader.put(&segment.key, &segment.file, segment.sha256, RetentionTag::Video).await.unwrap();
-    assert!(!put.already_there);
+    assert!(!put.already_exists);
     let apart = put.server_date.expect("a Date header").duration_since(Timestamp::now());
     assert!(apart.abs() < SignedDuration::from_secs(5), "{apart}");
 
     let again = uploader.put(&segment.key, &segment.file, segment.sha256, RetentionTag::Video).await.unwrap();
-    assert_eq!(again.already_there, versions == 1);
+    assert_eq!(again.already_exists, versions == 1);
     assert!(again.server_date.is_some(), "also from a refusal");
     assert_eq!(scene.versions(&segment.key.to_string()).await.len(), versions);
 
@@ -72,16 +72,16 @@ async fn a_segment_is_put_once(server: S3Server, versions: usize) {
 }
 
 #[tokio::test]
-async fn seaweedfs_has_one_version_of_a_segment_that_was_put_twice() {
-    a_segment_is_put_once(S3Server::first(), 1).await;
+async fn seaweedfs_repeated_put_leaves_one_version() {
+    repeated_put_leaves_versions(S3Server::first(), 1).await;
 }
 
 #[tokio::test]
-async fn ceph_16_has_two_equal_versions_of_a_segment_that_was_put_twice() {
-    a_segment_is_put_once(S3Server::second(), 2).await;
+async fn ceph_16_repeated_put_leaves_two_versions() {
+    repeated_put_leaves_versions(S3Server::second(), 2).await;
 }
 
-async fn other_bytes_are_refused(server: S3Server) {
+async fn mismatched_checksum_is_rejected(server: S3Server) {
     let (scene, uploader) = prepared(server).await;
     let segment = segment(100_000);
     let mut other = segment.bytes.clone();
@@ -94,17 +94,17 @@ async fn other_bytes_are_refused(server: S3Server) {
 }
 
 #[tokio::test]
-async fn seaweedfs_refuses_other_bytes() {
-    other_bytes_are_refused(S3Server::first()).await;
+async fn seaweedfs_mismatched_checksum_is_rejected() {
+    mismatched_checksum_is_rejected(S3Server::first()).await;
 }
 
 #[tokio::test]
-async fn ceph_refuses_other_bytes() {
-    other_bytes_are_refused(S3Server::second()).await;
+async fn ceph_mismatched_checksum_is_rejected() {
+    mismatched_checksum_is_rejected(S3Server::second()).await;
 }
 
 #[tokio::test]
-async fn what_a_recorder_may_not_write_is_not_sent() {
+async fn disallowed_put_is_not_sent() {
     let mut scene = Scene::new(S3Server::first(), "unsent");
     scene.recorder.endpoint = Some("http://127.0.0.1:1".into());
     let uploader = Uploader::new(&scene.recorder).unwrap();
@@ -124,10 +124,10 @@ async fn what_a_recorder_may_not_write_is_not_sent() {
     assert_eq!(error.safe_message(), "PutObject got no answer: NoConnection");
 }
 
-async fn wrong_credentials_are_told(server: S3Server) {
+async fn wrong_credentials_are_reported(server: S3Server) {
     let (mut scene, _) = prepared(server).await;
     let key = &scene.server.identity("recorder").access_key;
-    scene.recorder.credentials = Credentials::keys(key, "wrong");
+    scene.recorder.credentials = Credentials::access_key(key, "wrong");
     let uploader = Uploader::new(&scene.recorder).unwrap();
     let segment = segment(100);
     let error =
@@ -142,11 +142,11 @@ async fn wrong_credentials_are_told(server: S3Server) {
 }
 
 #[tokio::test]
-async fn seaweedfs_wrong_credentials_are_told() {
-    wrong_credentials_are_told(S3Server::first()).await;
+async fn seaweedfs_wrong_credentials_are_reported() {
+    wrong_credentials_are_reported(S3Server::first()).await;
 }
 
 #[tokio::test]
-async fn ceph_wrong_credentials_are_told() {
-    wrong_credentials_are_told(S3Server::second()).await;
+async fn ceph_wrong_credentials_are_reported() {
+    wrong_credentials_are_reported(S3Server::second()).await;
 }

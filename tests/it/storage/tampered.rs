@@ -9,20 +9,20 @@ use aws_sdk_s3::types::{
 };
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use serde_json::{Value, json};
-use toezicht::storage::audit::Found;
-use toezicht::storage::hold::memory::Memory;
-use toezicht::storage::hold::{Task, place};
-use toezicht::storage::sweep::{Reach, sweep};
-use toezicht::storage::{Aspect, Time, Trials};
+use toezicht::storage::audit::FindingKind;
+use toezicht::storage::hold::memory::ProtectionCache;
+use toezicht::storage::hold::{PlaceInput, place};
+use toezicht::storage::sweep::{ScanRange, sweep};
+use toezicht::storage::{DecisionTime, Probe, Subresource};
 
-use super::holds::{CEILINGS, Declared, as_if, audited, cover, placed, task};
+use super::holds::{CEILINGS, Declared, at_time, audited, cover, placed, task};
 use super::scene::Scene;
 use crate::support::proxy::Proxy;
 use crate::support::settings::S3Server;
 
 async fn prepared(server: S3Server) -> Scene {
     let scene = Scene::new(server, "tampered");
-    scene.enforce(Trials::Keep).await.unwrap();
+    scene.enforce(Probe::Skip).await.unwrap();
     scene
 }
 
@@ -49,7 +49,7 @@ async fn lifecycle(client: &Client, bucket: &str, prefix: &str, days: i32, statu
 }
 
 /// The bucket's own policy, with one of its Denies left out.
-async fn without_a_deny(scene: &Scene) -> Value {
+async fn policy_without_a_deny(scene: &Scene) -> Value {
     let mut policy: Value = serde_json::from_str(&scene.policy().await.unwrap()).unwrap();
     let statements = policy["Statement"].as_array_mut().unwrap();
     let deny = statements.iter().position(|statement| statement["Effect"] == "Deny").unwrap();
@@ -64,7 +64,7 @@ async fn suspend(client: &Client, bucket: &str) {
 }
 
 /// Lock, lifecycle, policy and versioning, three ways each.
-async fn settings_are_put_back(server: S3Server) {
+async fn bucket_settings_are_restored(server: S3Server) {
     let scene = prepared(server).await;
     let (client, bucket) = (scene.operator_client(), scene.bucket().to_owned());
     let open = json!({"Version": "2012-10-17", "Statement": [{
@@ -92,7 +92,7 @@ async fn settings_are_put_back(server: S3Server) {
         let policy = match round {
             0 => None,
             1 => Some(open.clone()),
-            _ => Some(without_a_deny(&scene).await),
+            _ => Some(policy_without_a_deny(&scene).await),
         };
         match policy {
             None => drop(client.delete_bucket_policy().bucket(&bucket).send().await.unwrap()),
@@ -101,18 +101,21 @@ async fn settings_are_put_back(server: S3Server) {
                 request.send().await.unwrap();
             }
         }
-        let changed: Vec<_> = scene.enforce(Trials::Keep).await.unwrap().changed;
-        for what in [Aspect::DefaultRetention, Aspect::Lifecycle, Aspect::Policy] {
-            assert!(changed.iter().any(|change| change.what == what), "round {round}: {what} in {changed:?}");
+        let changed: Vec<_> = scene.enforce(Probe::Skip).await.unwrap().changes;
+        for what in [Subresource::DefaultRetention, Subresource::Lifecycle, Subresource::Policy] {
+            assert!(
+                changed.iter().any(|change| change.subresource == what),
+                "round {round}: {what} in {changed:?}"
+            );
         }
-        let again = scene.enforce(Trials::Keep).await.unwrap();
-        assert!(again.changed.is_empty() && again.read_back.versioning, "round {round}: {again:?}");
-        assert_eq!(again.read_back.default_retention, None);
+        let again = scene.enforce(Probe::Skip).await.unwrap();
+        assert!(again.changes.is_empty() && again.observed.versioning, "round {round}: {again:?}");
+        assert_eq!(again.observed.default_retention, None);
     }
 }
 
 /// Tags, legal holds, markers, keys and foreign objects, three ways each.
-async fn held_versions_are_put_right(server: S3Server) {
+async fn held_versions_are_repaired(server: S3Server) {
     let scene = prepared(server).await;
     let start = Timestamp::from_second(Timestamp::now().as_second()).unwrap() - 30.minutes();
     let mut keys = Vec::new();
@@ -135,31 +138,31 @@ async fn held_versions_are_put_right(server: S3Server) {
     scene.set_hold(&keys[7], false).await;
     scene.hide(&keys[7]).await;
     for key in ["notes.txt", "backup/notes.txt", "videos/hal.mp4"] {
-        scene.put_as_operator(key).await;
+        scene.put_foreign_object(key).await;
     }
     let soon = Timestamp::now() + 10.minutes();
     let tally = audited(&scene, &incident, soon).await;
     for (found, count) in [
-        (Found::HeldMistagged, 4),
-        (Found::HeldUnprotected, 3),
-        (Found::HeldHidden, 3),
-        (Found::UnexplainedHold, 1),
-        (Found::ForeignKey, 3),
+        (FindingKind::HeldMistagged, 4),
+        (FindingKind::HeldUnprotected, 3),
+        (FindingKind::HeldHidden, 3),
+        (FindingKind::UnexplainedHold, 1),
+        (FindingKind::ForeignKey, 3),
     ] {
         assert_eq!(tally.count(found), count, "{found:?} in {:?}", tally.found);
     }
     // Of a hold that was proved once, marks are read before anything is written.
-    let proved = Task { proved_at: &[Some(Timestamp::UNIX_EPOCH)], ..task(&incident) };
+    let proved = PlaceInput { verified_at: &[Some(Timestamp::UNIX_EPOCH)], ..task(&incident) };
     let mended = place(&scene.operator, &proved, Timestamp::now()).await.unwrap();
-    assert_eq!((mended.protected, mended.tagged, mended.rescued), (3, 4, 3), "{mended:?}");
+    assert_eq!((mended.legal_holds_set, mended.tagged, mended.markers_removed), (3, 4, 3), "{mended:?}");
     placed(&scene.operator, &incident).await;
     let tally = audited(&scene, &incident, soon).await;
-    let left: Vec<Found> = tally.found.keys().copied().collect();
-    assert_eq!(left, [Found::UnexplainedHold, Found::ForeignKey], "{:?}", tally.found);
+    let left: Vec<FindingKind> = tally.found.keys().copied().collect();
+    assert_eq!(left, [FindingKind::UnexplainedHold, FindingKind::ForeignKey], "{:?}", tally.found);
 }
 
 /// Keys that cannot be true, or are none, are named; and no ledger that cannot be read lets anything go.
-async fn keys_and_ledger(server: S3Server) {
+async fn unreadable_ledger_stops_sweep_of_implausible_keys(server: S3Server) {
     let scene = prepared(server).await;
     let now = Timestamp::now();
     let true_key = scene.record("hal", now - 5.minutes()).await;
@@ -171,31 +174,38 @@ async fn keys_and_ledger(server: S3Server) {
         scene.record("hal", start).await;
     }
     let tally = audited(&scene, &[], now).await;
-    assert_eq!((tally.count(Found::ImplausibleKey), tally.versions), (3, 4), "{:?}", tally.found);
+    assert_eq!((tally.count(FindingKind::ImplausibleKey), tally.versions), (3, 4), "{:?}", tally.found);
 
     // All are over their ceiling by when the store took them, wherever their keys say they belong.
     let later = now + SignedDuration::from_hours(24 * 28 + 1);
     let sweep_all = async || {
-        sweep(&scene.operator, &CEILINGS, &Declared(vec![]), &Memory::default(), Reach::All, as_if(later))
-            .await
+        sweep(
+            &scene.operator,
+            &CEILINGS,
+            &Declared(vec![]),
+            &ProtectionCache::default(),
+            ScanRange::All,
+            at_time(later),
+        )
+        .await
     };
     for garbage in [&b"{"[..], b"{\"format\": 2}", b""] {
         scene.put_bytes("ledger/holds/22.json", garbage).await;
         let refused = sweep_all().await.unwrap_err();
         assert!(refused.to_string().contains("UnreadableLedger"), "{refused}");
     }
-    assert_eq!(audited_keys(&scene).await, 4, "nothing went");
+    assert_eq!(count_recordings(&scene).await, 4, "nothing went");
     // A marker over the ledger's entry closes nothing, and hides no garbage either.
     scene.hide("ledger/holds/22.json").await;
     assert!(sweep_all().await.is_err());
     scene.remove("ledger/holds/22.json").await;
     let swept = sweep_all().await.unwrap();
-    assert_eq!((swept.deleted, swept.resisted), (4, 0), "{swept:?}, {true_key}");
+    assert_eq!((swept.deleted, swept.undeletable), (4, 0), "{swept:?}, {true_key}");
 }
 
 /// Tags of yesterday's recordings that no hold explains are put back by the daily sweep, so that the store's lifecycle alone
 /// suffices again. What is covered or under a legal hold stays as it is.
-async fn unexplained_tags_are_put_back(server: S3Server) {
+async fn unexplained_tags_are_reset(server: S3Server) {
     let scene = prepared(server).await;
     let now = Timestamp::now();
     let yesterday = now - SignedDuration::from_hours(24);
@@ -212,8 +222,8 @@ async fn unexplained_tags_are_put_back(server: S3Server) {
     scene.set_hold(&locked, true).await;
     let incident = Declared(vec![cover(&["deur"], yesterday, Some(now))]);
     let sweep_all = async || {
-        let (memory, time) = (Memory::default(), Time::of(now));
-        sweep(&scene.operator, &CEILINGS, &incident, &memory, Reach::All, time).await.unwrap()
+        let (memory, time) = (ProtectionCache::default(), DecisionTime::at(now));
+        sweep(&scene.operator, &CEILINGS, &incident, &memory, ScanRange::All, time).await.unwrap()
     };
     let swept = sweep_all().await;
     assert_eq!((swept.retagged, swept.deleted), (4, 0), "{swept:?}");
@@ -225,12 +235,12 @@ async fn unexplained_tags_are_put_back(server: S3Server) {
     assert_eq!(sweep_all().await.retagged, 0);
 }
 
-async fn audited_keys(scene: &Scene) -> usize {
+async fn count_recordings(scene: &Scene) -> usize {
     scene.versions("video/").await.len()
 }
 
 /// Clocks that differ by more than a minute stop what deletes, and say so.
-async fn clocks_that_disagree_delete_nothing(server: S3Server, port: u16) {
+async fn clock_skew_stops_deletion(server: S3Server, port: u16) {
     let scene = prepared(server).await;
     let now = Timestamp::now();
     scene.record("hal", now - 5.minutes()).await;
@@ -240,66 +250,78 @@ async fn clocks_that_disagree_delete_nothing(server: S3Server, port: u16) {
     let later = now + SignedDuration::from_hours(24 * 28 + 1);
     for ahead in [90, -90, 86_400] {
         proxy.set_date_ahead(ahead);
-        let refused =
-            sweep(&target, &CEILINGS, &Declared(vec![]), &Memory::default(), Reach::Boundary, as_if(later))
-                .await
-                .unwrap_err();
+        let refused = sweep(
+            &target,
+            &CEILINGS,
+            &Declared(vec![]),
+            &ProtectionCache::default(),
+            ScanRange::Boundary,
+            at_time(later),
+        )
+        .await
+        .unwrap_err();
         assert_eq!(refused.category(), "clock", "{refused}");
     }
     proxy.set_date_ahead(0);
-    let swept =
-        sweep(&target, &CEILINGS, &Declared(vec![]), &Memory::default(), Reach::Boundary, as_if(later))
-            .await
-            .unwrap();
+    let swept = sweep(
+        &target,
+        &CEILINGS,
+        &Declared(vec![]),
+        &ProtectionCache::default(),
+        ScanRange::Boundary,
+        at_time(later),
+    )
+    .await
+    .unwrap();
     assert_eq!(swept.deleted, 1);
 }
 
 #[tokio::test]
-async fn seaweedfs_settings_are_put_back() {
-    settings_are_put_back(S3Server::first()).await;
+async fn seaweedfs_bucket_settings_are_restored() {
+    bucket_settings_are_restored(S3Server::first()).await;
 }
 
 #[tokio::test]
-async fn ceph_settings_are_put_back() {
-    settings_are_put_back(S3Server::second()).await;
+async fn ceph_bucket_settings_are_restored() {
+    bucket_settings_are_restored(S3Server::second()).await;
 }
 
 #[tokio::test]
-async fn seaweedfs_held_versions_are_put_right() {
-    held_versions_are_put_right(S3Server::first()).await;
+async fn seaweedfs_held_versions_are_repaired() {
+    held_versions_are_repaired(S3Server::first()).await;
 }
 
 #[tokio::test]
-async fn ceph_held_versions_are_put_right() {
-    held_versions_are_put_right(S3Server::second()).await;
+async fn ceph_held_versions_are_repaired() {
+    held_versions_are_repaired(S3Server::second()).await;
 }
 
 #[tokio::test]
-async fn seaweedfs_keys_and_ledger() {
-    keys_and_ledger(S3Server::first()).await;
+async fn seaweedfs_unreadable_ledger_stops_sweep_of_implausible_keys() {
+    unreadable_ledger_stops_sweep_of_implausible_keys(S3Server::first()).await;
 }
 
 #[tokio::test]
-async fn ceph_keys_and_ledger() {
-    keys_and_ledger(S3Server::second()).await;
+async fn ceph_unreadable_ledger_stops_sweep_of_implausible_keys() {
+    unreadable_ledger_stops_sweep_of_implausible_keys(S3Server::second()).await;
 }
 
 #[tokio::test]
-async fn seaweedfs_unexplained_tags_are_put_back() {
-    unexplained_tags_are_put_back(S3Server::first()).await;
+async fn seaweedfs_unexplained_tags_are_reset() {
+    unexplained_tags_are_reset(S3Server::first()).await;
 }
 
 #[tokio::test]
-async fn ceph_unexplained_tags_are_put_back() {
-    unexplained_tags_are_put_back(S3Server::second()).await;
+async fn ceph_unexplained_tags_are_reset() {
+    unexplained_tags_are_reset(S3Server::second()).await;
 }
 
 #[tokio::test]
-async fn seaweedfs_clocks_that_disagree_delete_nothing() {
-    clocks_that_disagree_delete_nothing(S3Server::first(), 28336).await;
+async fn seaweedfs_clock_skew_stops_deletion() {
+    clock_skew_stops_deletion(S3Server::first(), 28336).await;
 }
 
 #[tokio::test]
-async fn ceph_clocks_that_disagree_delete_nothing() {
-    clocks_that_disagree_delete_nothing(S3Server::second(), 28345).await;
+async fn ceph_clock_skew_stops_deletion() {
+    clock_skew_stops_deletion(S3Server::second(), 28345).await;
 }

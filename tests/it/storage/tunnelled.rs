@@ -8,8 +8,8 @@ use jiff::{SignedDuration, Timestamp};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use toezicht::contract::{Login, Proxy, Secret};
 use toezicht::protocol::Window;
-use toezicht::protocol::cover::{Cover, Sources};
-use toezicht::storage::Trials;
+use toezicht::protocol::cover::{CameraSelector, HoldScope};
+use toezicht::storage::Probe;
 use tokio::process::Command;
 
 use super::holds::placed;
@@ -30,7 +30,7 @@ fn through(proxy: &Tinyproxy, password: &str) -> Proxy {
     }
 }
 
-async fn a_store_behind_a_proxy(server: S3Server) {
+async fn store_is_reached_through_proxy(server: S3Server) {
     let front = Front::start(&server, HERE, STORE).await;
     let proxy = Tinyproxy::start(HERE, front.port, &[STORE]).await;
     let endpoint = format!("https://{STORE}:{}", front.port);
@@ -40,18 +40,18 @@ async fn a_store_behind_a_proxy(server: S3Server) {
         target.ca_pem = Some(front.ca.clone());
         target.proxy = Some(through(&proxy, PASSWORD));
     }
-    scene.enforce(Trials::Run).await.unwrap();
+    scene.enforce(Probe::Run).await.unwrap();
     let start = Timestamp::now() - SignedDuration::from_mins(5);
     let key = scene.record("hal", start).await;
-    let incident = [Cover {
-        sources: Sources::All,
+    let incident = [HoldScope {
+        cameras: CameraSelector::All,
         calls: false,
         window: Window::new(start - SignedDuration::from_mins(1), Some(Timestamp::now())),
     }];
     let found = placed(&scene.operator, &incident).await;
     assert_eq!(found.coverage[0].segments, 1);
     assert_eq!(scene.marks(&key).await, Some((true, "held".to_owned())));
-    assert!(!proxy.tunnelled_to(STORE).is_empty());
+    assert!(!proxy.clients_tunnelled_to(STORE).is_empty());
 
     let (code, told) = audited(&scene, &endpoint, &front.ca, &proxy, PASSWORD).await;
     // No ledger entry explains the hold of this test.
@@ -61,13 +61,13 @@ async fn a_store_behind_a_proxy(server: S3Server) {
     let (code, told) = audited(&scene, &endpoint, &front.ca, &proxy, "wr0ng").await;
     assert!(code == 1 && told.contains("proxy"), "{code} {told}");
     scene.operator.proxy = Some(through(&proxy, "wr0ng"));
-    let wrong = scene.enforce(Trials::Keep).await.unwrap_err().safe_message();
+    let wrong = scene.enforce(Probe::Skip).await.unwrap_err().safe_message();
     let login = None;
     scene.operator.proxy = Some(Proxy { login, ..through(&proxy, PASSWORD) });
-    let nobody = scene.enforce(Trials::Keep).await.unwrap_err().safe_message();
+    let nobody = scene.enforce(Probe::Skip).await.unwrap_err().safe_message();
     scene.operator.proxy = Some(through(&proxy, PASSWORD));
     scene.operator.endpoint = Some(format!("https://{STORE}:1"));
-    let forbidden = scene.enforce(Trials::Keep).await.unwrap_err().safe_message();
+    let forbidden = scene.enforce(Probe::Skip).await.unwrap_err().safe_message();
     for (told, code) in [
         // tinyproxy answers a wrong password as it answers a port that it lets nobody through to.
         (told, "ProxyRefused"),
@@ -110,11 +110,11 @@ async fn audited(
 }
 
 #[tokio::test]
-async fn seaweedfs_is_reached_through_a_proxy() {
-    a_store_behind_a_proxy(S3Server::first()).await;
+async fn seaweedfs_is_reached_through_proxy() {
+    store_is_reached_through_proxy(S3Server::first()).await;
 }
 
 #[tokio::test]
-async fn ceph_is_reached_through_a_proxy() {
-    a_store_behind_a_proxy(S3Server::second()).await;
+async fn ceph_is_reached_through_proxy() {
+    store_is_reached_through_proxy(S3Server::second()).await;
 }

@@ -35,7 +35,7 @@ pub fn since(mark: Mark) -> Vec<Value> {
 }
 
 /// The same up to now: waits until a write that the test makes now is in the log.
-pub async fn until_now(namespace: &TestNamespace, mark: Mark) -> Vec<Value> {
+pub async fn writes_until_now(namespace: &TestNamespace, mark: Mark) -> Vec<Value> {
     let name = format!("marker-{}", MARKERS.fetch_add(1, Ordering::Relaxed));
     let marker = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}});
     let params = PatchParams::apply("test").force();
@@ -54,7 +54,7 @@ pub async fn until_now(namespace: &TestNamespace, mark: Mark) -> Vec<Value> {
 }
 
 /// Whether the operator process `instance` wrote it, its Lease aside. Its identity is part of its user agent.
-pub fn is_of_process(event: &Value, instance: &str) -> bool {
+pub fn is_write_of(event: &Value, instance: &str) -> bool {
     let agent = format!(" {instance}_");
     let is_its = event["userAgent"].as_str().is_some_and(|name| name.contains(&agent));
     is_its && event["objectRef"]["resource"] != "leases"

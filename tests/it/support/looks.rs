@@ -21,7 +21,7 @@ const LOOKS: &str = "toezicht_reconciles_total{controller=\"";
 /// nothing in three rounds on end. An operator that writes the same again never comes to that.
 ///
 /// `metrics` gives what the operator serves, of all its processes; `is_its` tells its writes.
-pub async fn nothing_is_written<M>(
+pub async fn wait_until_in_sync<M>(
     namespace: &TestNamespace,
     metrics: impl Fn() -> M,
     is_its: impl Fn(&Value) -> bool,
@@ -31,8 +31,8 @@ pub async fn nothing_is_written<M>(
     let silent = AtomicUsize::new(0);
     eventually("looks at what is in sync write nothing", HANG, || async {
         let mark = audit::end();
-        look_at_all(namespace, &metrics).await;
-        let mut writes = audit::until_now(namespace, mark).await;
+        reconcile_all(namespace, &metrics).await;
+        let mut writes = audit::writes_until_now(namespace, mark).await;
         writes.retain(&is_its);
         if writes.is_empty() {
             silent.fetch_add(1, Ordering::Relaxed);
@@ -46,7 +46,7 @@ pub async fn nothing_is_written<M>(
 }
 
 /// Touches all objects of `namespace`, and waits until each was looked at by every controller of its kind.
-pub async fn look_at_all<M>(namespace: &TestNamespace, metrics: impl Fn() -> M)
+pub async fn reconcile_all<M>(namespace: &TestNamespace, metrics: impl Fn() -> M)
 where
     M: Future<Output = Result<String, String>>,
 {

@@ -51,7 +51,7 @@ pub async fn gone() -> Arc<Gone> {
 }
 
 /// The operator again, unless another test still holds its absence.
-pub async fn may_return(gone: Arc<Gone>) {
+pub async fn end_shared_shutdown(gone: Arc<Gone>) {
     if let Some(_last) = Arc::into_inner(gone) {
         scale(REPLICAS).await;
     }

@@ -33,7 +33,7 @@ pub fn access_key(parts: &Parts) -> Option<String> {
 
 /// After so many requests nothing more is let through.
 struct Cut {
-    counts: Chosen,
+    counts: RequestFilter,
     left: usize,
     /// Who is told of the last one.
     last: Option<oneshot::Sender<Seen>>,
@@ -75,11 +75,11 @@ struct Shared {
     /// By how many seconds answers are dated ahead.
     ahead: AtomicI64,
     cut: Mutex<Option<Cut>>,
-    refused: Mutex<Option<Chosen>>,
+    refused: Mutex<Option<RequestFilter>>,
 }
 
 /// Which requests something is about.
-type Chosen = Box<dyn Fn(&Parts) -> bool + Send>;
+type RequestFilter = Box<dyn Fn(&Parts) -> bool + Send>;
 
 /// How a request fails that the server may have done.
 #[derive(Clone, Copy, Debug)]
@@ -126,7 +126,7 @@ impl Proxy {
     }
 
     /// Makes one request in five fail, or lets all pass again.
-    pub fn set_stumbling(&self, stumbling: bool) {
+    pub fn set_faulty(&self, stumbling: bool) {
         self.shared.stumbling.store(stumbling, Ordering::SeqCst);
     }
 

@@ -90,7 +90,7 @@ async fn contents(files: &[&Path]) -> Vec<Whole> {
 
 /// All segments of a camera, and where frames are missing: once no more than `expected` of those places are left. What
 /// a store has refused once is put again a minute later, and what came after it does not wait for it.
-pub async fn complete(bucket: &Bucket, camera: &str, expected: usize) -> (Vec<Segment>, Vec<Hole>) {
+pub async fn complete(bucket: &Bucket, camera: &str, expected: usize) -> (Vec<Segment>, Vec<FrameGap>) {
     let began = Instant::now();
     loop {
         let recorded = segments(bucket, camera).await;
@@ -104,7 +104,7 @@ pub async fn complete(bucket: &Bucket, camera: &str, expected: usize) -> (Vec<Se
 
 /// A place where frames are missing, by the camera's own clock.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Hole {
+pub struct FrameGap {
     pub from: Timestamp,
     pub until: Timestamp,
     pub frames: u64,
@@ -112,11 +112,11 @@ pub struct Hole {
 
 /// Asserts that each segment is sound by itself, and that no frame is there twice or out of order; returns
 /// where frames are missing between the first and the last.
-pub fn account(camera: &str, segments: &[Segment]) -> Vec<Hole> {
+pub fn account(camera: &str, segments: &[Segment]) -> Vec<FrameGap> {
     let mut holes = Vec::new();
     let mut previous: Option<&Frame> = None;
     for segment in segments {
-        assert_sound(camera, segment);
+        assert_valid_segment(camera, segment);
         for frame in &segment.frames {
             if let Some(before) = previous {
                 assert!(
@@ -127,7 +127,7 @@ pub fn account(camera: &str, segments: &[Segment]) -> Vec<Hole> {
                     segment.key
                 );
                 if frame.number != before.number + 1 {
-                    holes.push(Hole {
+                    holes.push(FrameGap {
                         from: time(before),
                         until: time(frame),
                         frames: frame.number - before.number - 1,
@@ -141,7 +141,7 @@ pub fn account(camera: &str, segments: &[Segment]) -> Vec<Hole> {
 }
 
 /// Video only, from a keyframe on, as long as its key says, and when its key says.
-fn assert_sound(camera: &str, segment: &Segment) {
+fn assert_valid_segment(camera: &str, segment: &Segment) {
     let key = &segment.key;
     let streams = &segment.streams;
     assert_eq!(streams.len(), 1, "{camera} {key}: {streams:?}");

@@ -113,7 +113,7 @@ impl Scene {
     }
 
     /// Waits until a condition of a camera has the status.
-    pub async fn camera_is(&self, name: &str, condition: &str, status: &str, limit: Duration) {
+    pub async fn wait_for_camera(&self, name: &str, condition: &str, status: &str, limit: Duration) {
         let api: Api<Camera> = self.namespace.api();
         eventually(&format!("Camera {name} {condition}={status}"), limit, || async {
             let camera = api.get(name).await.map_err(|e| e.to_string())?;
@@ -124,7 +124,7 @@ impl Scene {
     }
 
     /// Waits until a condition of the site has the status.
-    pub async fn site_is(&self, condition: &str, status: &str, limit: Duration) {
+    pub async fn wait_for_site(&self, condition: &str, status: &str, limit: Duration) {
         let api: Api<Site> = self.namespace.api();
         eventually(&format!("Site {} {condition}={status}", self.namespace.name), limit, || async {
             let site = api.get(SITE).await.map_err(|e| e.to_string())?;
@@ -183,7 +183,7 @@ impl Scene {
     }
 
     /// Waits until a condition of a hold has status and reason; its message.
-    pub async fn hold_says(&self, name: &str, condition: [&str; 3], limit: Duration) -> String {
+    pub async fn wait_for_hold_reason(&self, name: &str, condition: [&str; 3], limit: Duration) -> String {
         let api = self.namespace.api::<IncidentHold>();
         let [type_, status, reason] = condition;
         eventually(&format!("IncidentHold {name} {condition:?}"), limit, || async {
@@ -198,7 +198,7 @@ impl Scene {
     }
 
     /// Waits until a condition of a hold has the status.
-    pub async fn hold_is(&self, name: &str, condition: &str, status: &str, limit: Duration) {
+    pub async fn wait_for_hold(&self, name: &str, condition: &str, status: &str, limit: Duration) {
         let api = self.namespace.api::<IncidentHold>();
         eventually(&format!("IncidentHold {name} {condition}={status}"), limit, || async {
             let hold = api.get(name).await.map_err(|e| e.to_string())?;

@@ -62,7 +62,7 @@ impl Tinyproxy {
     }
 
     /// The addresses of who was tunnelled to `host`.
-    pub fn tunnelled_to(&self, host: &str) -> Vec<String> {
+    pub fn clients_tunnelled_to(&self, host: &str) -> Vec<String> {
         let log = std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
         // A connection's lines: `Connect (file descriptor N): ADDRESS`, then `Request (file descriptor N): CONNECT HOST:PORT …`.
         let (mut from, mut found) = (std::collections::HashMap::new(), Vec::new());

@@ -5,22 +5,22 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use toezicht::api::Placement;
-use toezicht::protocol::cover::Cover;
-use toezicht::rules::open_covers;
+use toezicht::protocol::cover::HoldScope;
+use toezicht::rules::open_scopes;
 use toezicht::storage::key::Key;
 use tokio::time::sleep;
 
-use super::day::{Operator, Situation, WARM_UP, cameras, midnight};
+use super::day::{Operator, Scenario, WARM_UP, cameras, midnight};
 use super::desk::{Shared, lock};
-use super::furnished::{ARRIVAL, SEGMENT, put, recorded};
+use super::furnished::{SEGMENT, UPLOAD_DELAY, put, recorded};
 use super::over;
 use crate::say;
 use crate::store::Version;
 
 /// Recorders follow a hold this long after it is declared.
-const FOLLOWED: SignedDuration = SignedDuration::from_secs(30);
+const ACK_DELAY: SignedDuration = SignedDuration::from_secs(30);
 /// What came is held this long after it came, at most.
-const MINUTE: SignedDuration = SignedDuration::from_mins(1);
+const MAX_HOLD_DELAY: SignedDuration = SignedDuration::from_mins(1);
 /// How long it is watched once it is placed.
 const ON: SignedDuration = SignedDuration::from_mins(17);
 
@@ -59,7 +59,7 @@ impl Operator {
 
     /// Recordings that it covers, when they came, and whether they have a legal hold.
     fn covered(&self) -> Vec<(String, Timestamp, bool)> {
-        let covers: Vec<Cover> = open_covers(&self.api.all(), self.now());
+        let covers: Vec<HoldScope> = open_scopes(&self.api.all(), self.now());
         let desk = lock(&self.desk);
         // Most came long before.
         let is_late = |version: &&Version| covers.iter().any(|cover| version.modified >= cover.window.from);
@@ -97,11 +97,11 @@ async fn record(desk: Shared, cameras: Vec<String>, from: Timestamp) {
     let (mut end, pause) = (from, SEGMENT / i32::try_from(cameras.len()).unwrap());
     for camera in cameras.into_iter().cycle() {
         end += pause;
-        let pause = (end + ARRIVAL).duration_since(lock(&desk).now());
+        let pause = (end + UPLOAD_DELAY).duration_since(lock(&desk).now());
         sleep(Duration::try_from(pause).unwrap_or_default()).await;
         let mut desk = lock(&desk);
         let now = desk.now();
-        let tag = if now > from + FOLLOWED { "sealed" } else { "video" };
+        let tag = if now > from + ACK_DELAY { "sealed" } else { "video" };
         let keys = recorded(&[camera], end).into_iter();
         for key in keys.filter(|key| key.source() != "balie") {
             put(&mut desk, &key, tag, now);
@@ -111,7 +111,7 @@ async fn record(desk: Shared, cameras: Vec<String>, from: Timestamp) {
 
 /// A hold that began `hours` before it was declared, at a store that takes `latency` for a request.
 fn held(cameras: &[String], hours: i64, latency: Duration) -> Story {
-    let situation = Situation {
+    let situation = Scenario {
         cameras: cameras.to_vec(),
         holds: vec![over("ongoing", cameras, hours + 1, None)],
         are_uploads_real: false,
@@ -121,7 +121,7 @@ fn held(cameras: &[String], hours: i64, latency: Duration) -> Story {
     Operator::run(situation, async move |mut operator| {
         let base = midnight() - WARM_UP;
         lock(&operator.desk).latency = latency;
-        operator.looks_after_holds();
+        operator.reconcile_holds_only();
         let recorders = record(operator.desk.clone(), cameras.to_vec(), base);
         let looks = async move {
             while !operator.is_proved() && operator.now() < base + SignedDuration::from_hours(1) {
@@ -133,7 +133,7 @@ fn held(cameras: &[String], hours: i64, latency: Duration) -> Story {
                 operator.until(operator.now() + SignedDuration::from_secs(5)).await;
                 let now = operator.now();
                 story.lost_at.extend(Some(now).filter(|_| !operator.is_proved()));
-                let unheld = operator.unheld_before(now - MINUTE);
+                let unheld = operator.unheld_before(now - MAX_HOLD_DELAY);
                 story.unheld.extend(unheld.into_iter().map(|key| (key, now)));
             }
             story.segments = operator.segments();
@@ -149,7 +149,7 @@ fn held(cameras: &[String], hours: i64, latency: Duration) -> Story {
 
 /// Two passes: the first needs three answers in turn for each version, the one that proves it one; 48 versions are under way at once.
 /// Returns how many segments the status has that came since the hold was declared.
-fn is_placed_and_stays_so(count: usize, hours: i64, latency: Duration) -> u64 {
+fn assert_placed_and_stays_placed(count: usize, hours: i64, latency: Duration) -> u64 {
     let story = held(&cameras(count), hours, latency);
     let versions = u32::try_from(hours).unwrap() * 60 * u32::try_from(count).unwrap();
     let passes = latency * 4 * versions / 48;
@@ -160,7 +160,7 @@ fn is_placed_and_stays_so(count: usize, hours: i64, latency: Duration) -> u64 {
     ));
     assert!(passes > Duration::from_secs(9), "several segments arrive in each");
     // Listing and the manifest come on top, recorders, and the Site's first look at its bucket, a request after the other.
-    let bound = SignedDuration::try_from(passes * 2 + latency * 400).unwrap() + FOLLOWED;
+    let bound = SignedDuration::try_from(passes * 2 + latency * 400).unwrap() + ACK_DELAY;
     assert!(placed_after <= bound, "{placed_after:?}, not {bound:?}");
     assert_eq!(story.lost_at, [], "it stays so");
     assert_eq!(story.unheld, [], "what came is held within a minute");
@@ -173,14 +173,14 @@ fn is_placed_and_stays_so(count: usize, hours: i64, latency: Duration) -> u64 {
 
 #[test]
 #[ignore = "`make requests`: some minutes"]
-fn twenty_cameras_of_a_day_are_placed_while_segments_arrive() {
-    let _ = is_placed_and_stays_so(20, 24, Duration::from_millis(20));
+fn day_of_twenty_cameras_is_placed_while_segments_arrive() {
+    let _ = assert_placed_and_stays_placed(20, 24, Duration::from_millis(20));
 }
 
 /// The same in short, with every test run: fewer cameras, and a slower store.
 #[test]
 fn five_cameras_are_placed_while_segments_arrive() {
-    let came = is_placed_and_stays_so(5, 1, Duration::from_millis(400));
+    let came = assert_placed_and_stays_placed(5, 1, Duration::from_millis(400));
     // Everything was verified once more, after a quarter of an hour.
     assert!(came > 60, "{came}");
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::day::{Operator, Situation, WAKE, midnight};
+use super::day::{Operator, Scenario, WAKE, midnight};
 use super::desk::{Counts, Part, lock};
 
 /// What a day came to.
@@ -27,7 +27,7 @@ impl Operator {
     }
 
     /// Until everything is verified the next time; when it was.
-    async fn until_verified(&mut self) -> Timestamp {
+    async fn run_until_verified(&mut self) -> Timestamp {
         let before = self.verified_at();
         loop {
             self.until(self.now() + SignedDuration::from_secs(10)).await;
@@ -80,7 +80,7 @@ impl Operator {
 }
 
 /// Counts a day of `situation`.
-pub fn count(situation: Situation) -> Day {
+pub fn count(situation: Scenario) -> Day {
     let hours = situation.hours;
     Operator::run(situation, async move |mut operator| {
         operator.until(midnight()).await;
@@ -91,14 +91,14 @@ pub fn count(situation: Situation) -> Day {
 }
 
 /// Counts from one verification to the fourth after it, as a part of a day, and once what comes once a day.
-pub fn count_in_part(situation: Situation) -> Day {
+pub fn extrapolate_day(situation: Scenario) -> Day {
     Operator::run(situation, async move |mut operator| {
         operator.until(midnight() + SignedDuration::from_hours(1)).await;
-        let from = operator.until_verified().await;
+        let from = operator.run_until_verified().await;
         operator.begin();
         let mut to = from;
         for _ in 0..4 {
-            to = operator.until_verified().await;
+            to = operator.run_until_verified().await;
         }
         let mut part = operator.end();
         let (day, counted) = (86_400, u64::try_from(to.duration_since(from).as_secs()).unwrap());

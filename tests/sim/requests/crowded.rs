@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan};
 
-use super::day::{Operator, Situation, cameras, midnight};
+use super::day::{Operator, Scenario, cameras, midnight};
 use super::desk::{Desk, lock};
 use super::{over, thousands};
 use crate::say;
@@ -62,7 +62,7 @@ fn crowd(desk: &mut Desk, names: &[String], times: u32) {
 /// Beside `times` what somebody else puts.
 fn asked(count: usize, hours: i64, times: u32) -> Asked {
     let names = cameras(count);
-    let situation = Situation {
+    let situation = Scenario {
         cameras: names.clone(),
         holds: vec![over("ended", &names[..1], 50, Some(2)), over("ongoing", &names, hours, None)],
         are_uploads_real: false,
@@ -86,7 +86,7 @@ fn asked(count: usize, hours: i64, times: u32) -> Asked {
         operator.forget_verification();
         operator.look().await;
         let verified = asked(&operator);
-        operator.forget_last_times();
+        operator.forget_sweep_and_audit();
         operator.look().await;
         let swept = asked(&operator);
         operator.audit().await;
@@ -95,7 +95,7 @@ fn asked(count: usize, hours: i64, times: u32) -> Asked {
 }
 
 /// Beside what somebody else puts, and beside so many times as much.
-fn costs_no_more(count: usize, hours: i64, times: &[u32]) {
+fn assert_foreign_keys_cost_no_more(count: usize, hours: i64, times: &[u32]) {
     let clean = asked(count, hours, 0);
     let crowded: Vec<Asked> = times.iter().map(|times| asked(count, hours, *times)).collect();
     for (number, what) in WHAT.into_iter().enumerate() {
@@ -119,12 +119,12 @@ fn costs_no_more(count: usize, hours: i64, times: &[u32]) {
 
 #[test]
 #[ignore = "`make requests`: some minutes"]
-fn what_somebody_else_puts_at_a_large_site_costs_no_more() {
-    costs_no_more(5, 24, &[1, 3]);
+fn foreign_keys_at_large_site_cost_no_more() {
+    assert_foreign_keys_cost_no_more(5, 24, &[1, 3]);
 }
 
 /// The same in short, with every test run.
 #[test]
-fn what_somebody_else_puts_costs_no_more() {
-    costs_no_more(1, 2, &[1]);
+fn foreign_keys_cost_no_more() {
+    assert_foreign_keys_cost_no_more(1, 2, &[1]);
 }

@@ -10,36 +10,36 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use sha2::{Digest, Sha256};
 use toezicht::api::{IncidentHold, StorageStatus};
-use toezicht::controllers::buckets::{Buckets, Follow, OpenBucket};
-use toezicht::controllers::kit::clock::Moment;
+use toezicht::controllers::buckets::{HoldAck, SiteBucket, SiteHandoff};
+use toezicht::controllers::kit::clock::BootInstant;
 use toezicht::controllers::kit::fence::Fence;
 use toezicht::controllers::kit::requeue;
-use toezicht::controllers::site::bucket::{Memory, S3, keep};
-use toezicht::protocol::cover::Cover;
+use toezicht::controllers::site::bucket::{BucketCache, S3, ensure};
+use toezicht::protocol::cover::HoldScope;
 use toezicht::rules::{
-    Outcome, Pass, audit_due, audited, boundary_every, deadlines, is_asked, of_site, open_covers, placement,
-    plan, put_tag,
+    PassOutcome, RetentionPass, audit_due, audit_interval, audited, deadlines, needs_ledger_lookup,
+    open_scopes, placement_status, plan_holds, put_tag, retention_status,
 };
-use toezicht::storage::audit::{Scope, audit};
+use toezicht::storage::audit::{AuditOptions, audit};
 use toezicht::storage::ledger;
 use toezicht::storage::segments::Uploader;
-use toezicht::storage::simulated::{Simulated, within};
-use toezicht::storage::sweep::{HoldsUnknown, OpenHolds};
+use toezicht::storage::simulated::{Simulation, run_within};
+use toezicht::storage::sweep::{OpenHolds, OpenHoldsError};
 use tokio::time::{Instant, sleep};
 
 use super::desk::{Desk, OPERATOR, Part, RECORDER, Shared, client, lock};
-use super::furnished::{ARRIVAL, BODY, CEILINGS, SEGMENT, access, furnish, put, recorded, target};
+use super::furnished::{BODY, CEILINGS, SEGMENT, UPLOAD_DELAY, access, furnish, put, recorded, target};
 use crate::api::{Api, Incident, is_resolved, policy};
 use crate::lease::Boot;
 
 /// How long after midnight the store's lifecycle runs.
-pub const EXPIRY: SignedDuration = SignedDuration::from_hours(3);
+pub const LIFECYCLE_HOUR: SignedDuration = SignedDuration::from_hours(3);
 /// How long a write to a status takes until it wakes a controller.
 pub const WAKE: SignedDuration = SignedDuration::from_millis(200);
 /// The operator runs this long before the day that is counted: everything is placed and proved by then.
 pub const WARM_UP: SignedDuration = SignedDuration::from_hours(1);
 /// What is held, of whom.
-pub struct Situation {
+pub struct Scenario {
     pub cameras: Vec<String>,
     pub holds: Vec<Incident>,
     /// Recorders upload by their own code; otherwise what they put is simply there.
@@ -64,8 +64,8 @@ struct Declared(Vec<IncidentHold>, Timestamp);
 
 #[async_trait]
 impl OpenHolds for Declared {
-    async fn covers(&self) -> Result<Vec<Cover>, HoldsUnknown> {
-        Ok(open_covers(&self.0, self.1))
+    async fn scopes(&self) -> Result<Vec<HoldScope>, OpenHoldsError> {
+        Ok(open_scopes(&self.0, self.1))
     }
 }
 
@@ -84,8 +84,8 @@ pub struct Operator {
     pub desk: Shared,
     pub api: Api,
     cameras: Vec<String>,
-    buckets: Buckets,
-    site: Memory,
+    buckets: SiteHandoff,
+    site: BucketCache,
     pub reported: Option<StorageStatus>,
     fence: Fence,
     uploader: Option<Uploader>,
@@ -100,13 +100,13 @@ pub struct Operator {
 
 impl Operator {
     /// Runs `work` with an operator, in simulated time.
-    pub fn run<T>(situation: Situation, work: impl AsyncFnOnce(Self) -> T) -> T {
+    pub fn run<T>(situation: Scenario, work: impl AsyncFnOnce(Self) -> T) -> T {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async move {
             let base = midnight() - WARM_UP;
             let desk = Arc::new(std::sync::Mutex::new(Desk::new(base)));
-            let simulated = Simulated {
+            let simulated = Simulation {
                 http: client(&desk),
                 now: {
                     let desk = desk.clone();
@@ -118,13 +118,13 @@ impl Operator {
                 let operator = Self::new(desk, &situation, base);
                 work(operator).await
             };
-            Box::pin(within(simulated, whole)).await
+            Box::pin(run_within(simulated, whole)).await
         })
     }
 
-    fn new(desk: Shared, situation: &Situation, base: Timestamp) -> Self {
+    fn new(desk: Shared, situation: &Scenario, base: Timestamp) -> Self {
         let fence = Fence::new(Arc::new(Boot(Instant::now())));
-        fence.extend(Moment::since_boot(Duration::MAX));
+        fence.extend(BootInstant::since_boot(Duration::MAX));
         let mut api = Api::default();
         for incident in &situation.holds {
             api.declare(incident, base);
@@ -135,8 +135,8 @@ impl Operator {
             desk,
             api,
             cameras: situation.cameras.clone(),
-            buckets: Buckets::default(),
-            site: Memory::default(),
+            buckets: SiteHandoff::default(),
+            site: BucketCache::default(),
             reported: None,
             fence,
             uploader,
@@ -144,8 +144,8 @@ impl Operator {
                 site: base,
                 audit: base + WAKE * 3,
                 retention: base + WAKE * 2,
-                segments: base + ARRIVAL + SEGMENT,
-                expiry: midnight() + EXPIRY,
+                segments: base + UPLOAD_DELAY + SEGMENT,
+                expiry: midnight() + LIFECYCLE_HOUR,
             },
             wakes: 0,
             stated: Vec::new(),
@@ -167,7 +167,7 @@ impl Operator {
     }
 
     /// The next look verifies and sweeps everything, and the next audit is a whole one.
-    pub fn forget_last_times(&mut self) {
+    pub fn forget_sweep_and_audit(&mut self) {
         let status = self.api.site.status.get_or_insert_default();
         if let Some(retention) = &mut status.retention {
             (retention.swept_at, retention.verified_at) = (None, None);
@@ -195,7 +195,7 @@ impl Operator {
             match first {
                 first if first == segments => self.arrive(segments).await,
                 first if first == expiry => self.expire(),
-                first if first == site => self.look_at_bucket().await,
+                first if first == site => self.reconcile_bucket().await,
                 first if first == retention => drop(self.look().await),
                 _ => self.audit().await,
             }
@@ -203,7 +203,7 @@ impl Operator {
     }
 
     /// Somebody else puts what recorders record, and everything was swept and audited today.
-    pub fn looks_after_holds(&mut self) {
+    pub fn reconcile_holds_only(&mut self) {
         (self.next.segments, self.next.audit) = (Timestamp::MAX, Timestamp::MAX);
         let status = self.api.site.status.get_or_insert_default();
         let now = lock(&self.desk).now();
@@ -222,9 +222,9 @@ impl Operator {
     async fn arrive(&mut self, at: Timestamp) {
         self.part(Part::Recorders);
         self.next.segments = at + SEGMENT;
-        let held = self.buckets.held(&self.api.site).unwrap_or_default();
-        let covers: Vec<Cover> = held.values().map(toezicht::contract::Covering::cover).collect();
-        for key in recorded(&self.cameras, at - ARRIVAL) {
+        let held = self.buckets.holds(&self.api.site).unwrap_or_default();
+        let covers: Vec<HoldScope> = held.values().map(toezicht::contract::HoldScopeConfig::scope).collect();
+        for key in recorded(&self.cameras, at - UPLOAD_DELAY) {
             let tag = put_tag(&covers, &key);
             if let Some(uploader) = &self.uploader {
                 let put = uploader.put_bytes(&key, BODY.to_vec(), Sha256::digest(BODY).into(), tag);
@@ -239,22 +239,22 @@ impl Operator {
     fn expire(&mut self) {
         let now = self.now();
         let mut desk = lock(&self.desk);
-        desk.store.expire_by(&CEILINGS, now, now);
+        desk.store.run_lifecycle_with(&CEILINGS, now, now);
         desk.store.effects.clear();
         self.next.expiry = now + SignedDuration::from_hours(24);
     }
 
     /// What the Site controller does to the store. It looks every fifteen seconds, and asks the store where what it
     /// knows is not fresh any more.
-    pub async fn look_at_bucket(&mut self) {
+    pub async fn reconcile_bucket(&mut self) {
         self.part(Part::Site);
         let (now, before) = (self.now(), lock(&self.desk).counts.clone());
         let bucket =
-            keep(&S3, &self.site, &self.fence, Some(&access()), self.reported.as_ref(), now).await.unwrap();
-        self.site.told("site-uid");
+            ensure(&S3, &self.site, &self.fence, Some(&access()), self.reported.as_ref(), now).await.unwrap();
+        self.site.mark_reported("site-uid");
         let tried_at =
             |status: &Option<StorageStatus>| status.as_ref().and_then(|status| status.tried_at.clone());
-        assert!(bucket.may_record(), "{:?} {:?}", bucket.finding, bucket.tried);
+        assert!(bucket.may_record(), "{:?} {:?}", bucket.finding, bucket.probe_results);
         let is_written = bucket.status != self.reported;
         if tried_at(&bucket.status) != tried_at(&self.reported) {
             let mut desk = lock(&self.desk);
@@ -267,7 +267,7 @@ impl Operator {
             }
         }
         self.reported = bucket.status;
-        self.next.site = now + SignedDuration::try_from(requeue::delay(now, bucket.look_again, 0.5)).unwrap();
+        self.next.site = now + SignedDuration::try_from(requeue::delay(now, bucket.recheck_at, 0.5)).unwrap();
         if is_written {
             self.wake();
         }
@@ -284,18 +284,18 @@ impl Operator {
         };
         let all = self.api.all();
         let known = all.iter().filter_map(|hold| Some((hold.metadata.uid.clone()?, is_resolved(hold, now))));
-        let scope = Scope {
+        let scope = AuditOptions {
             ceilings: CEILINGS,
             embargo: Some(SignedDuration::from_hours(1)),
-            reach,
-            one_in: 100,
-            known: Some(known.collect()),
-            memory: Arc::default(),
+            range: reach,
+            sample_one_in: 100,
+            known_holds: Some(known.collect()),
+            cache: Arc::default(),
         };
         let tally = audit(&target(&OPERATOR), &scope, now).await.unwrap();
         assert_eq!(tally.is_compliant(), !self.has_findings, "{:?}", tally.found);
         let next = audited(before.as_ref(), &tally, reach, &CEILINGS, now);
-        let again = now + boundary_every(&next);
+        let again = now + audit_interval(&next);
         self.next.audit = now + SignedDuration::try_from(requeue::delay(now, [again], 0.5)).unwrap();
         self.api.site.status.get_or_insert_default().audit = Some(next);
         self.wake();
@@ -303,20 +303,20 @@ impl Operator {
 
     fn open(&self) {
         let declared = midnight() - SignedDuration::from_hours(24 * 100);
-        let bucket = OpenBucket {
+        let bucket = SiteBucket {
             operator: target(&OPERATOR),
             ceilings: CEILINGS,
             embargo: Some(SignedDuration::from_hours(1)),
             // Recorders follow within a look.
-            recorders: Follow::Holds(self.buckets.held(&self.api.site).unwrap_or_default()),
+            hold_ack: HoldAck::Acknowledged(self.buckets.holds(&self.api.site).unwrap_or_default()),
             cameras: self.cameras.iter().map(|name| (name.clone(), declared)).collect(),
             gaps: BTreeMap::new(),
         };
-        self.buckets.set_open(&self.api.site, Some(bucket));
+        self.buckets.set_bucket(&self.api.site, Some(bucket));
     }
 
     /// A look of the retention controller.
-    pub async fn look(&mut self) -> Outcome {
+    pub async fn look(&mut self) -> PassOutcome {
         self.part(Part::Retention);
         self.open();
         let (site, holds, now) = (self.api.site.clone(), self.api.all(), self.now());
@@ -325,33 +325,33 @@ impl Operator {
             status.and_then(|status| Some((status.verified_at.as_ref()?.0, status.verified_every_seconds?)));
         let is_due = verified.is_none_or(|(at, every)| at + SignedDuration::from_secs(every) <= now);
         lock(&self.desk).begin_look(is_due);
-        let bucket = self.buckets.open(&site).unwrap();
-        let memory = self.buckets.memory(&site);
+        let bucket = self.buckets.bucket(&site).unwrap();
+        let memory = self.buckets.protection_cache(&site);
         let new = memory.unregistered(bucket.cameras.keys());
         if !new.is_empty() {
             ledger::register(&bucket.operator, &new).await.unwrap();
             memory.note_registered(new);
         }
-        let asked = holds.iter().filter(|hold| is_asked(hold, now));
+        let asked = holds.iter().filter(|hold| needs_ledger_lookup(hold, now));
         let asked = asked.filter_map(|hold| hold.metadata.uid.clone()).collect();
         let entries = ledger::read_all(&bucket.operator, &asked).await.unwrap();
-        let plan = plan(&entries, &holds, Some(&policy()), now);
-        ledger::write_all(&bucket.operator, &plan.write).await.unwrap();
-        self.buckets.set_held(&site, plan.coverings());
-        let recorders = self.buckets.open(&site).unwrap().recorders;
-        let bucket = OpenBucket { recorders, ..bucket };
+        let plan = plan_holds(&entries, &holds, Some(&policy()), now);
+        ledger::write_all(&bucket.operator, &plan.to_write).await.unwrap();
+        self.buckets.set_hold_scopes(&site, plan.recorder_scopes());
+        let recorders = self.buckets.bucket(&site).unwrap().hold_ack;
+        let bucket = SiteBucket { hold_ack: recorders, ..bucket };
         let (declared, desk) = (Declared(holds.clone(), now), self.desk.clone());
         let clock = move || lock(&desk).now();
-        let pass = Pass {
+        let pass = RetentionPass {
             fence: &self.fence,
             release_from: Timestamp::MIN,
-            declared: &declared,
+            api_holds: &declared,
             clock: &clock,
             site: &site,
             bucket: &bucket,
             holds: &holds,
             plan: &plan,
-            memory: &memory,
+            protection_cache: &memory,
             now,
         };
         let (mut outcome, failed) = Box::pin(pass.run()).await;
@@ -359,7 +359,7 @@ impl Operator {
         assert!(outcome.drift.is_none(), "{:?}", outcome.drift);
         let mut writes = 0;
         for hold in &holds {
-            let next = placement(hold, &plan, &outcome, now);
+            let next = placement_status(hold, &plan, &outcome, now);
             let uid = hold.metadata.uid.as_ref().unwrap();
             let status = self.api.holds.get_mut(uid).unwrap().status.get_or_insert_default();
             if next.is_some() && next != status.placement {
@@ -369,7 +369,7 @@ impl Operator {
             }
         }
         let status = self.api.site.status.get_or_insert_default();
-        let next = of_site(status.retention.as_ref(), &plan, &outcome, None, now);
+        let next = retention_status(status.retention.as_ref(), &plan, &outcome, None, now);
         let every = next.verified_every_seconds;
         if status.retention.as_ref() != Some(&next) {
             status.retention = Some(next);

@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::{Instant, sleep};
 
 use super::settings::{Request, Settings};
-use crate::ask::{Answer, Ask, Wire, written};
+use crate::ask::{Answer, Ask, RawResponse, written};
 use crate::kind::Kind;
 use crate::store::{By, No, Store, Who};
 use crate::xml;
@@ -44,16 +44,16 @@ pub enum Part {
 
 /// What AWS charges for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Price {
+pub enum PriceTier {
     /// PUT, COPY, POST, LIST.
-    Dear,
+    Tier1,
     /// GET, SELECT and all others.
     Cheap,
     /// DELETE and CANCEL.
     Free,
 }
 
-pub type Counts = BTreeMap<(Part, Price, &'static str), u64>;
+pub type Counts = BTreeMap<(Part, PriceTier, &'static str), u64>;
 
 /// When a version's marks were last read and written.
 #[derive(Clone, Copy, Debug, Default)]
@@ -161,7 +161,7 @@ impl Desk {
         self.counts.values().sum()
     }
 
-    fn serve(&mut self, request: &HttpRequest) -> Wire {
+    fn serve(&mut self, request: &HttpRequest) -> RawResponse {
         let target = request
             .uri()
             .split_once("://")
@@ -265,7 +265,7 @@ impl Desk {
     }
 
     /// What the simulation's store does not have.
-    fn own(&mut self, parts: &Parts<'_>) -> Option<Wire> {
+    fn own(&mut self, parts: &Parts<'_>) -> Option<RawResponse> {
         let Parts { method, about, body, .. } = *parts;
         if parts.key.is_empty() && about == "list-type" {
             let prefix = query(parts.target, "prefix");
@@ -323,7 +323,7 @@ impl Desk {
         By { who: Who::Operator(0), now, sent: now }
     }
 
-    fn common(&mut self, parts: &Parts<'_>) -> Wire {
+    fn common(&mut self, parts: &Parts<'_>) -> RawResponse {
         let by = self.by();
         if let ("DELETE", "tagging", Some(id)) = (parts.method, parts.about, &parts.version) {
             let answer = self.store.set_tags(by, &parts.key, id, Vec::new());
@@ -343,8 +343,8 @@ impl Desk {
     }
 }
 
-fn wire(status: u16, body: Vec<u8>) -> Wire {
-    Wire { status, body, version: None }
+fn wire(status: u16, body: Vec<u8>) -> RawResponse {
+    RawResponse { status, body, version: None }
 }
 
 fn query(target: &str, name: &str) -> String {
@@ -365,23 +365,23 @@ fn damaged(parts: &Parts<'_>) -> Option<(u16, &'static str)> {
 }
 
 /// What a request costs, and its name.
-fn billed(parts: &Parts<'_>) -> (Price, &'static str) {
+fn billed(parts: &Parts<'_>) -> (PriceTier, &'static str) {
     match (parts.method, parts.key.is_empty(), parts.about) {
-        ("GET", true, "versions") => (Price::Dear, "ListObjectVersions"),
-        ("GET", true, "list-type") => (Price::Dear, "ListObjectsV2"),
-        ("GET", true, "uploads") => (Price::Dear, "ListMultipartUploads"),
+        ("GET", true, "versions") => (PriceTier::Tier1, "ListObjectVersions"),
+        ("GET", true, "list-type") => (PriceTier::Tier1, "ListObjectsV2"),
+        ("GET", true, "uploads") => (PriceTier::Tier1, "ListMultipartUploads"),
         // No request for keys, but a LIST by its name.
-        ("GET", true, "inventory") => (Price::Dear, "ListBucketInventoryConfigurations"),
-        ("GET", true, _) => (Price::Cheap, "settings"),
-        ("PUT", true, _) => (Price::Dear, "settings"),
-        ("POST", ..) => (Price::Dear, "DeleteObjects"),
-        ("DELETE", _, _) => (Price::Free, "DELETE"),
-        ("GET", false, "tagging") => (Price::Cheap, "GetObjectTagging"),
-        ("GET", false, "legal-hold") => (Price::Cheap, "GetObjectLegalHold"),
-        ("GET" | "HEAD", ..) => (Price::Cheap, "GetObject"),
-        ("PUT", false, "tagging") => (Price::Dear, "PutObjectTagging"),
-        ("PUT", false, "legal-hold") => (Price::Dear, "PutObjectLegalHold"),
-        ("PUT", ..) => (Price::Dear, "PutObject"),
+        ("GET", true, "inventory") => (PriceTier::Tier1, "ListBucketInventoryConfigurations"),
+        ("GET", true, _) => (PriceTier::Cheap, "settings"),
+        ("PUT", true, _) => (PriceTier::Tier1, "settings"),
+        ("POST", ..) => (PriceTier::Tier1, "DeleteObjects"),
+        ("DELETE", _, _) => (PriceTier::Free, "DELETE"),
+        ("GET", false, "tagging") => (PriceTier::Cheap, "GetObjectTagging"),
+        ("GET", false, "legal-hold") => (PriceTier::Cheap, "GetObjectLegalHold"),
+        ("GET" | "HEAD", ..) => (PriceTier::Cheap, "GetObject"),
+        ("PUT", false, "tagging") => (PriceTier::Tier1, "PutObjectTagging"),
+        ("PUT", false, "legal-hold") => (PriceTier::Tier1, "PutObjectLegalHold"),
+        ("PUT", ..) => (PriceTier::Tier1, "PutObject"),
         (method, ..) => panic!("{method} {}", parts.target),
     }
 }

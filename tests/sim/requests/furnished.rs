@@ -6,11 +6,11 @@ use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 use toezicht::api::{Ceilings, Days};
 use toezicht::contract::{Credentials, StorageTarget};
-use toezicht::controllers::site::bucket::Access;
+use toezicht::controllers::site::bucket::BucketAccess;
 use toezicht::storage::key::{Class, Key};
 use toezicht::storage::{BucketSpec, Claim};
 
-use super::day::{EXPIRY, Situation, midnight};
+use super::day::{LIFECYCLE_HOUR, Scenario, midnight};
 use super::desk::{BUCKET, Desk, OPERATOR, RECORDER};
 use crate::store::{By, Who};
 
@@ -19,9 +19,9 @@ pub const CEILINGS: Ceilings = Ceilings { video: Days(28), calls: Days(7) };
 /// The default of `spec.recorder.segmentDuration`.
 pub const SEGMENT: SignedDuration = SignedDuration::from_mins(1);
 /// How long after its end a segment arrives.
-pub const ARRIVAL: SignedDuration = SignedDuration::from_secs(2);
+pub const UPLOAD_DELAY: SignedDuration = SignedDuration::from_secs(2);
 /// A call a Site every so many minutes: ten a day.
-const CALL_EVERY: i64 = 144;
+const CALL_INTERVAL_MINUTES: i64 = 144;
 pub const BODY: &[u8] = b"a segment";
 
 pub fn target(of: &(&str, &str)) -> StorageTarget {
@@ -31,14 +31,14 @@ pub fn target(of: &(&str, &str)) -> StorageTarget {
         bucket: BUCKET.into(),
         path_style: true,
         ca_pem: None,
-        credentials: Credentials::keys(of.0, "secret"),
+        credentials: Credentials::access_key(of.0, "secret"),
         proxy: None,
     }
 }
 
-pub fn access() -> Access {
+pub fn access() -> BucketAccess {
     let named = |name: &str| format!("arn:aws:iam::123456789012:user/{name}");
-    Access {
+    BucketAccess {
         operator: target(&OPERATOR),
         recorder: Some(target(&RECORDER)),
         spec: BucketSpec {
@@ -62,18 +62,18 @@ pub fn access() -> Access {
 }
 
 /// Recordings of the last days, as the store's lifecycle leaves them.
-pub fn furnish(desk: &mut Desk, situation: &Situation, base: Timestamp) {
+pub fn furnish(desk: &mut Desk, situation: &Scenario, base: Timestamp) {
     let mut at = base - SignedDuration::from_hours(24 * situation.backlog);
     while at < base {
         at += SEGMENT;
         for key in recorded(&situation.cameras, at) {
             let tag = key.class().to_string();
-            put(desk, &key, &tag, at + ARRIVAL);
+            put(desk, &key, &tag, at + UPLOAD_DELAY);
         }
     }
     for days in (0..4).rev() {
-        let at = midnight() - SignedDuration::from_hours(24 * (days + 1)) + EXPIRY;
-        desk.store.expire_by(&CEILINGS, at, at);
+        let at = midnight() - SignedDuration::from_hours(24 * (days + 1)) + LIFECYCLE_HOUR;
+        desk.store.run_lifecycle_with(&CEILINGS, at, at);
     }
     desk.store.effects.clear();
 }
@@ -86,7 +86,7 @@ pub fn recorded(cameras: &[String], end: Timestamp) -> Vec<Key> {
         Key::new(class, source, end - length, millis, &hash).unwrap()
     };
     let mut all: Vec<Key> = cameras.iter().map(|camera| of(Class::Video, camera, SEGMENT)).collect();
-    if (end.as_second() / 60) % CALL_EVERY == 0 {
+    if (end.as_second() / 60) % CALL_INTERVAL_MINUTES == 0 {
         all.push(of(Class::Calls, "balie", SEGMENT * 3));
     }
     all
