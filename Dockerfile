@@ -1,9 +1,26 @@
-# What runs in the cluster: the binary, libc, CA certificates and time zones, as a user without rights.
-#   make image                                   builds the binary, then this
-# BASE must have glibc, libgcc, CA certificates and time zones, and nothing else.
+# The operator and recorder: one binary, libc, CA certificates and time zones, for an unprivileged user.
+#
+#   docker build .                                    builds from source, for this machine's platform
+#   docker build --platform linux/arm64 .             builds for another platform, under emulation
+#   docker build --build-arg BINARY=prebuilt .        takes the file `toezicht` beside this one instead of building
+#
+# BUILDER needs Rust (rust-toolchain.toml names the version) and a C compiler. BASE needs glibc, libgcc, CA
+# certificates and time zones, and nothing else; its glibc must not be older than that of BUILDER.
+ARG BUILDER=docker.io/library/rust:1.95-bookworm
 ARG BASE=gcr.io/distroless/cc-debian12:nonroot
+ARG BINARY=built
+
+FROM ${BUILDER} AS built
+WORKDIR /build
+COPY . .
+RUN cargo build --locked --release --bin toezicht && cp target/release/toezicht /toezicht
+
+FROM scratch AS prebuilt
+COPY toezicht /toezicht
+
+FROM ${BINARY} AS binary
+
 FROM ${BASE}
-ARG BINARY=target/release/toezicht
-COPY ${BINARY} /usr/bin/toezicht
+COPY --from=binary /toezicht /usr/bin/toezicht
 USER 65532:65532
 ENTRYPOINT ["/usr/bin/toezicht"]

@@ -1,95 +1,111 @@
-# What a person types. Each line does one thing and can be typed by hand as well.
-BED  = tests/testbed/bed
+# Commands for people. Every line does one thing and can also be typed by hand.
+TESTBED = tests/testbed/bed
 DEMO = tests/testbed/demo
-# Where `setup` puts Rust if the machine has none.
+# `setup` installs Rust here if the machine has none.
 export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 
-# With KUBECONFIG and TOEZICHT_TEST_S3 both given, that cluster and store are used; the test bed otherwise.
-HAVE_OWN = $(and $(KUBECONFIG),$(TOEZICHT_TEST_S3))
+# With both KUBECONFIG and TOEZICHT_TEST_S3, the targets use that cluster and that store instead of the test bed.
+HAVE_EXTERNAL = $(and $(KUBECONFIG),$(TOEZICHT_TEST_S3))
 
-.PHONY: help setup demo demo-shell demo-down test check unit sim requests it kills outlive own bed fresh image bench-storage bench-holds crds
-help:            ## what there is
-	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 12
+.PHONY: help setup setup-demo demo demo-shell demo-down test check test-unit test-simulation test-requests \
+  test-integration test-crash test-lifecycle test-external testbed-up testbed-reset image image-demo book \
+  bench-storage bench-holds crds
+help:              ## list the targets
+	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 20
 
-setup:           ## install and build what is needed: packages, Rust, Go, Kubernetes, S3 servers
+setup:             ## install and build everything that the tests need: packages, Rust, Go, Kubernetes, S3 servers
 	tests/testbed/setup
 
-demo: $(if $(HAVE_OWN),,image)  ## a real cluster, S3 and cameras on this machine; the Heusden protocol on them
-	$(if $(HAVE_OWN),,$(BED) days real)
-	$(if $(HAVE_OWN),,$(BED) run) $(DEMO)/run
+setup-demo:        ## install and build only what the demonstration needs
+	tests/testbed/setup demo
 
-demo-shell:      ## a shell inside the test bed: kubectl, helm, ffprobe, boto3
-	$(BED) shell
+demo: $(if $(HAVE_EXTERNAL),,image-demo)  ## run the Heusden protocol on a real cluster, S3 server and cameras on this machine
+	$(if $(HAVE_EXTERNAL),,$(TESTBED) days real)
+	$(if $(HAVE_EXTERNAL),,$(TESTBED) run) $(DEMO)/run
 
-demo-down:       ## remove the demonstration; with the test bed, that stops and leaves nothing behind
-	$(if $(HAVE_OWN),$(DEMO)/remove,$(BED) down)
+demo-shell:        ## open a shell inside the test bed: kubectl, helm, ffprobe, boto3
+	$(TESTBED) shell
 
-test: setup check unit it own  ## everything: what CI runs
-# Enough to show that the settings alone do.
-test: OWN = admission::default_server storage::adoption::seaweedfs_ storage::holds::seaweedfs_
+demo-down:         ## remove the demonstration; with the test bed, stop it and leave nothing behind
+	$(if $(HAVE_EXTERNAL),$(DEMO)/remove,$(TESTBED) down)
 
-check:           ## formatting, lints, licences
+test: setup check test-unit test-integration test-external  ## run everything that CI runs
+# A few tests are enough to show that the settings alone suffice.
+test: EXTERNAL_TESTS = admission::default_server storage::adoption::seaweedfs_ storage::holds::seaweedfs_
+
+check:             ## check formatting, lints, licences and the book
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
 	cargo deny check bans licenses sources
+	mdbook build
 
-unit:            ## pure and property tests, the architecture, the model of holds, and the simulation
-	cargo test --locked --no-run --lib --bins --test architecture --test model --test sim
-	# Some of the first wait for long, and the model computes: side by side.
+book:              ## build the documentation into target/book and check its links
+	mdbook build
+
+test-unit:         ## run unit and property tests, the architecture tests, the hold model and a short simulation
+	cargo test --locked --no-run --lib --bins --test architecture --test reference --test model --test sim
+	# Some unit tests wait for a long time while the model computes, so they run side by side.
 	cargo test --locked --test model --test sim & model=$$!; \
-	cargo test --locked --lib --bins --test architecture -- --test-threads=8; others=$$?; \
+	cargo test --locked --lib --bins --test architecture --test reference -- --test-threads=8; others=$$?; \
 	wait $$model && exit $$others
 
-# SEED=7 runs that seed alone. STEPS and FROM set how many requests there are, and the first seed.
+# SEED=7 runs one seed. STEPS sets the number of requests, FROM the first seed.
 STEPS = 1000000
-sim:             ## the real code and a simulated store that lies, from many seeds: some minutes; SEED=… runs one again
+test-simulation:   ## run the real code against a simulated store that lies, from many seeds (minutes); SEED=… repeats one
 	SEED=$(SEED) STEPS=$(STEPS) FROM=$(FROM) cargo test --locked --test sim -- --nocapture seeds
 
-requests:        ## count the requests of whole days, and compare them with docs/storage.md: a quarter of an hour
+test-requests:     ## count the requests of whole days and compare them with docs/development/request-costs.md (15 min)
 	cargo test --locked --test sim -- --nocapture --ignored requests
 
-it: fresh image  ## the tests against the real API servers, kubelet, S3 servers and cameras
+test-integration: testbed-reset image  ## run the tests against real API servers, kubelet, S3 servers and cameras
 	cargo test --locked --no-run --test it
-	$(BED) run tests/testbed/suite
+	$(TESTBED) run tests/testbed/suite
 
-kills: image     ## operator and probe stopped after each step in turn: half an hour
+test-crash: image  ## kill the operator and the probe after every request while placing and releasing holds (30 min)
 	cargo test --locked --no-run --test it
-	$(BED) days real
-	$(BED) run env TOEZICHT_TEST_KILL_EVERY=1 cargo test --offline --locked --test it -- \
+	$(TESTBED) days real
+	$(TESTBED) run env TOEZICHT_TEST_KILL_EVERY=1 cargo test --offline --locked --test it -- \
 	  operator::killed stopped_it_leaves_nothing next_run_puts_it_right --nocapture
 
-outlive: image   ## an incident that outlives ten ceilings of a store whose days are seconds: ten minutes
+test-lifecycle: image  ## let an incident outlive ten ceilings on a store whose lifecycle days last seconds (10 min)
 	cargo test --locked --no-run --test it
-	$(BED) days 10
-	$(BED) run env TOEZICHT_TEST_OUTLIVE=10 cargo test --offline --locked --test it -- lifecycle::incident --nocapture
+	$(TESTBED) days 10
+	$(TESTBED) run env TOEZICHT_TEST_LIFECYCLE=10 cargo test --offline --locked --test it -- lifecycle::incident --nocapture
 
-OWN = default_server seaweedfs_
-own: $(if $(HAVE_OWN),,bed)  ## the same tests as someone runs them who has a cluster and an S3 endpoint: with these settings alone
-	$(if $(HAVE_OWN),,$(BED) run) sh -c 'exec env -i PATH="$$PATH" HOME="$$HOME" \
+EXTERNAL_TESTS = default_server seaweedfs_
+test-external: $(if $(HAVE_EXTERNAL),,testbed-up)  ## run the tests that need only a cluster and an S3 endpoint, with those settings alone
+	$(if $(HAVE_EXTERNAL),,$(TESTBED) run) sh -c 'exec env -i PATH="$$PATH" HOME="$$HOME" \
 	  $${RUSTUP_HOME:+"RUSTUP_HOME=$$RUSTUP_HOME"} $${CARGO_HOME:+"CARGO_HOME=$$CARGO_HOME"} KUBECONFIG="$$KUBECONFIG" \
-	  TOEZICHT_TEST_S3="$$TOEZICHT_TEST_S3" cargo test --offline --locked --test it -- $(OWN)'
+	  TOEZICHT_TEST_S3="$$TOEZICHT_TEST_S3" cargo test --offline --locked --test it -- $(EXTERNAL_TESTS)'
 
-bed: setup       ## the test bed, as it is or started
-	$(BED) up
+testbed-up: setup  ## start the test bed, unless it already runs
+	$(TESTBED) up
 
-fresh: setup     ## the test bed, with nothing in it that another run left
-	$(BED) down
-	$(BED) up
+testbed-reset: setup  ## restart the test bed without anything that an earlier run left
+	$(TESTBED) down
+	$(TESTBED) up
 
-image: bed       ## the image from Dockerfile, into the test bed
+# IMAGE_BUILD=--tests also builds the tests, which use more features of the libraries.
+image: testbed-up  ## build the image from Dockerfile and import it into the test bed
 	cargo build --locked $(IMAGE_BUILD)
-	$(BED) image target/debug/toezicht
+	$(TESTBED) image target/debug/toezicht
 
-# How many segments are swept or held (audited are twice as many), and how often each side has its turn.
+image-demo: setup-demo
+	$(TESTBED) up
+	cargo build --locked $(IMAGE_BUILD)
+	$(TESTBED) image target/debug/toezicht
+
+# SEGMENTS is the number of segments swept or held (audits read twice as many), ROUNDS the number of turns of each side.
 SEGMENTS = 8000
 ROUNDS = 3
 
-bench-storage: bed  ## sweep and audit beside boto3, mc, bare loops and the store's ceiling; writes docs/benchmarks.md
+bench-storage: testbed-up  ## compare sweep and audit with boto3, mc, bare loops and the store's limit; writes docs/development/benchmarks.md
 	benches/run storage --segments $(SEGMENTS) --rounds $(ROUNDS)
 
-bench-holds: image ## placing and releasing of holds beside boto3, mc and the store's ceiling; writes docs/benchmarks.md
+bench-holds: image  ## compare placing and releasing holds with boto3, mc and the store's limit; writes docs/development/benchmarks.md
 	benches/run holds --segments $(SEGMENTS) --rounds $(ROUNDS)
 
-crds:            ## write crds/, and the chart's copies of it, anew from src/api
+crds:              ## generate crds/, the chart's copies and the reference pages from src/api and src/cli
 	cargo run --locked -- crds --dir crds
 	cp crds/*.yaml charts/toezicht/files/crds/
+	TOEZICHT_WRITE_EXPECTED=1 cargo test --locked --test reference

@@ -39,7 +39,7 @@ const EXIT_NOT_COMPLIANT: u8 = 4;
 /// Records an organisation's cameras, and proves that what it keeps, and for how long, is what the protocol says.
 #[derive(Debug, Parser)]
 #[command(name = "toezicht", version, about, arg_required_else_help = true)]
-struct Cli {
+pub struct Cli {
     #[command(subcommand)]
     command: Command,
 }
@@ -56,7 +56,7 @@ enum Command {
         listen: SocketAddr,
         /// Namespace of the Lease [default: that of the service account, or of the kubeconfig's context].
         #[arg(long, env = "POD_NAMESPACE")]
-        namespace: Option<String>,
+        lease_namespace: Option<String>,
         /// Name of the Lease by which operators agree which of them leads.
         #[arg(long, value_name = "NAME", default_value = "toezicht")]
         lease_name: String,
@@ -77,19 +77,19 @@ enum Command {
         config_dir: PathBuf,
         /// Folder where recordings are made and wait for their upload.
         #[arg(long, value_name = "DIR", default_value = "/var/spool/toezicht")]
-        spool: PathBuf,
+        spool_dir: PathBuf,
         /// Which pod of the site this is: it records the cameras of this shard.
         #[arg(long, env = "TOEZICHT_SHARD")]
         shard: u32,
         /// Where /v1/status is served, with TLS and token.
         #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::from(([0, 0, 0, 0], STATUS_PORT)))]
         status_listen: SocketAddr,
-        /// Where /healthz, /readyz and /metrics are served.
+        /// Where /livez, /readyz and /metrics are served.
         #[arg(long, value_name = "ADDRESS", default_value_t = SocketAddr::from(([0, 0, 0, 0], HEALTH_PORT)))]
         health_listen: SocketAddr,
         /// How long completing and uploading may take when told to stop, in seconds.
         #[arg(long, value_name = "SECONDS", default_value_t = 25)]
-        grace: u64,
+        grace_period_seconds: u64,
         /// How log lines are written.
         #[arg(long, value_enum, default_value_t)]
         log_format: LogFormat,
@@ -165,14 +165,30 @@ fn exit_code(error: &CommandError) -> ExitCode {
 
 fn run(command: Command) -> Result<ExitCode, CommandError> {
     match command {
-        Command::Operator { config, listen, namespace, lease_name, instance, memory_limit, log_format } => {
+        Command::Operator {
+            config,
+            listen,
+            lease_namespace: namespace,
+            lease_name,
+            instance,
+            memory_limit,
+            log_format,
+        } => {
             telemetry::init(log_format)?;
             let options =
                 operator::OperatorOptions { config, listen, namespace, lease_name, instance, memory_limit };
             block_on(async { Ok(operator::run(options).await?) })?;
             Ok(ExitCode::SUCCESS)
         }
-        Command::Recorder { config_dir, spool, shard, status_listen, health_listen, grace, log_format } => {
+        Command::Recorder {
+            config_dir,
+            spool_dir: spool,
+            shard,
+            status_listen,
+            health_listen,
+            grace_period_seconds: grace,
+            log_format,
+        } => {
             telemetry::init(log_format)?;
             let grace = Duration::from_secs(grace);
             let options = recorder::RecorderOptions {

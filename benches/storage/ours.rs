@@ -66,8 +66,8 @@ pub async fn audit_all(target: &StorageTarget) -> Measurement {
     };
     measure(async {
         let tally = audit(target, &scope, Timestamp::now()).await.unwrap();
-        assert!(tally.is_compliant(), "{:?}", tally.found);
-        assert!(tally.inspected >= tally.held && tally.held > 0);
+        assert!(tally.is_compliant(), "{:?}", tally.findings);
+        assert!(tally.inspected_versions >= tally.held_versions && tally.held_versions > 0);
         usize::try_from(tally.versions).unwrap()
     })
     .await

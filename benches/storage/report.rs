@@ -1,4 +1,4 @@
-//! The figures as a page: `docs/benchmarks.md`, of which each benchmark writes its own part anew.
+//! The figures as a page: `docs/development/benchmarks.md`, of which each benchmark writes its own part anew.
 
 use std::fmt::Write as _;
 use std::process::Command;
@@ -7,7 +7,7 @@ use crate::bed::TestBed;
 use crate::support::settings::{root, setting};
 use crate::{BenchSize, Measurement};
 
-const REPORT_PATH: &str = "docs/benchmarks.md";
+const REPORT_PATH: &str = "docs/development/benchmarks.md";
 
 /// One contender's medians.
 pub struct Line {

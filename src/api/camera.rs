@@ -38,15 +38,15 @@ use super::{LocalRef, rules, schema};
         json_path = ".status.conditions[?(@.type==\"Recording\")].status"
     ),
     printcolumn(
-        name = "Why",
+        name = "Reason",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Recording\")].reason"
     ),
     printcolumn(name = "Site", type_ = "string", json_path = ".spec.siteRef.name"),
-    printcolumn(name = "Last segment", type_ = "date", json_path = ".status.lastSegment.start"),
+    printcolumn(name = "Last Segment", type_ = "date", json_path = ".status.lastSegment.startTime"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Area", type_ = "string", json_path = ".spec.area", priority = 1),
-    printcolumn(name = "Recorder", type_ = "string", json_path = ".status.recorder", priority = 1),
+    printcolumn(name = "Recorder", type_ = "string", json_path = ".status.recorderPodName", priority = 1),
     printcolumn(
         name = "Message",
         type_ = "string",
@@ -84,7 +84,7 @@ pub struct CameraStream {
     /// Secret of type `toezicht.dev/camera` with `username` and `password`; absent: the camera asks for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credentials_ref: Option<LocalRef>,
-    /// How RTP travels. `Tcp`: interleaved in the RTSP connection (RFC 2326 §10.12).
+    /// How RTP travels. `TCP`: interleaved in the RTSP connection (RFC 2326 §10.12).
     #[serde(default)]
     pub transport: Transport,
     /// Secret of type `toezicht.dev/ca` with `ca.crt`, the certificate authority to verify a camera with;
@@ -94,7 +94,7 @@ pub struct CameraStream {
     /// Allow basic authentication over plain `rtsp://`, which shows the password to whoever listens on the
     /// network. Digest authentication, and basic over `rtsps://`, need no leave.
     #[serde(default)]
-    pub allow_basic: bool,
+    pub allow_basic_auth: bool,
 }
 
 /// How RTP travels.
@@ -102,6 +102,7 @@ pub struct CameraStream {
 pub enum Transport {
     /// Interleaved in the RTSP connection (RFC 2326 §10.12).
     #[default]
+    #[serde(rename = "TCP")]
     Tcp,
 }
 
@@ -113,14 +114,14 @@ pub struct CameraStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub observed_generation: Option<i64>,
-    /// `Accepted`, `Permitted`, `Recording`, `Ready`, `Stalled`; docs/conditions.md explains them.
+    /// `Accepted`, `Permitted`, `Recording`, `Ready`, `Stalled`; docs/reference/conditions.md explains them.
     #[serde(default)]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
     /// The recorder pod that carries this camera.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 253))]
-    pub recorder: Option<String>,
+    pub recorder_pod_name: Option<String>,
     /// The newest segment that the store confirmed, refreshed at most every five minutes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_segment: Option<LastSegment>,
@@ -138,19 +139,19 @@ pub struct LastSegment {
     #[schemars(length(max = 1024))]
     pub key: String,
     /// When its first frame was taken (UTC).
-    pub start: Time,
+    pub start_time: Time,
     /// How long it is, in milliseconds.
     #[schemars(range(min = 0))]
-    pub duration_ms: i64,
+    pub duration_milliseconds: i64,
 }
 
 /// A stretch without picture.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CameraGap {
-    /// Why: `Disconnected`, `Suspended`, `NotPermitted`, `SpoolFull`, `Restart`, `ClockUnknown`, or `Other`, which only a newer recorder knows.
+    /// Why: `Disconnected`, `Suspended`, `NotPermitted`, `SpoolFull`, `RecorderRestarted`, `ClockNotSynchronized`, or `Other`, which only a newer recorder knows.
     #[schemars(length(max = 32))]
-    pub cause: String,
+    pub reason: String,
     /// When the last frame before it was taken (UTC); absent: not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub from: Option<Time>,

@@ -32,7 +32,7 @@ pub enum ConditionType {
     /// `IncidentHold`: what it covers is held.
     Placed,
     /// `IncidentHold`: there are recordings of what it names.
-    Covers,
+    RecordingsFound,
     /// `IncidentHold`: resolved, and nothing is kept for it any more.
     Released,
     /// `IncidentHold`: `True` when somebody should ask whether it is still needed (article 6).
@@ -60,7 +60,7 @@ impl From<bool> for ConditionStatus {
     }
 }
 
-/// Reasons, over all types. Which go with which type stands in `docs/conditions.md`.
+/// Reasons, over all types. Which go with which type stands in `docs/reference/conditions.md`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, IntoStaticStr, VariantArray)]
 pub enum Reason {
     /// The operator has not looked yet.
@@ -74,11 +74,11 @@ pub enum Reason {
     /// Something the spec refers to does not exist.
     ReferenceNotFound,
     /// Something the spec refers to may not be used.
-    ReferenceRefused,
+    ReferenceInvalid,
     /// No grant of the cluster's administrators allows it.
     NotGranted,
     /// It follows from another condition of this object that is not `True`.
-    DependsOn,
+    DependencyNotReady,
     /// The operator will try again by itself.
     Retrying,
     /// The object is being deleted.
@@ -100,15 +100,15 @@ pub enum Reason {
     /// The protocol allows it.
     Permitted,
     /// The bucket was read back and is as it must be.
-    ReadBack,
+    Verified,
     /// Another Site claimed the bucket first.
     BucketClaimed,
     /// What the Site asks of the bucket, or what is in it, cannot be followed.
-    BucketRefused,
+    BucketRejected,
     /// The bucket has no Object Lock.
     NoObjectLock,
     /// A bucket that nobody claimed has a default retention.
-    DefaultRetention,
+    ForeignDefaultRetention,
     /// A bucket that nobody claimed has lifecycle rules of somebody's.
     ForeignLifecycle,
     /// A bucket that nobody claimed is replicated.
@@ -120,19 +120,19 @@ pub enum Reason {
     /// A bucket that nobody claimed has a policy or other configuration of somebody's.
     ForeignConfiguration,
     /// Whether the bucket copies recordings, or tells of them, may not be read.
-    ConfigurationHidden,
+    ConfigurationUnreadable,
     /// The store does not do what is needed.
-    StoreUnfit,
+    StoreUnsupported,
     /// The store's answer was an error; the message has its code.
     StorageError,
     /// The probe tried every row about access, and all hold.
-    Tried,
+    AccessVerified,
     /// Rows about access fail: an identity can do more or less than it may.
-    AccessDiffers,
+    AccessMismatch,
     /// The store knows no identity of a principal that the Site or its policy names.
-    PrincipalUnknown,
+    UnknownPrincipal,
     /// Rows about access were not tried, or not lately, or show nothing.
-    NotTried,
+    NotProbed,
     /// The recorder is not up yet.
     RecorderNotReady,
     /// A child object of that name is not ours.
@@ -148,25 +148,25 @@ pub enum Reason {
     /// The spool is full.
     SpoolFull,
     /// Some cameras do not record.
-    SomeSilent,
+    SomeCamerasNotRecording,
     /// There are no cameras.
     NoCameras,
     /// Recordings are not encrypted for the managers alone.
     NotEncrypted,
     /// The hold's window begins in the future.
-    NotBegun,
+    NotStarted,
     /// The instant at which the hold's incident is said to be resolved lies in the future.
-    ResolutionAhead,
+    ResolutionInFuture,
     /// The instant at which a hold is said to have been reviewed lies in the future.
-    ReviewAhead,
+    ReviewInFuture,
     /// Segments were found that the hold covers.
     RecordingsFound,
     /// No segment was found that the hold covers, and none can be on its way.
-    NothingFound,
+    NoRecordingsFound,
     /// The hold names a camera that the Site does not have, and no segment of that name was found.
     UnknownCamera,
     /// Segments may still be on their way to the store.
-    NotKnownYet,
+    UploadsPending,
     /// The bucket's ledger has an open hold that the cluster does not have.
     OrphanedHold,
     /// The hold is being placed.
@@ -176,9 +176,9 @@ pub enum Reason {
     /// It should have been done before now.
     Overdue,
     /// The audit found nothing that breaks a promise.
-    Audited,
+    AuditPassed,
     /// The audit found something that breaks a promise, or may.
-    FoundViolations,
+    ViolationsFound,
     /// There was no audit lately.
     NotAudited,
     /// Recordings are older than the cluster's ceilings, which were lowered below the policy's.
@@ -186,7 +186,7 @@ pub enum Reason {
     /// The open holds name more than recorders can be told: they seal more than is held.
     TooManyHolds,
     /// Somebody else had changed something, and it was put back.
-    PutBack,
+    DriftCorrected,
     /// Another party changes again and again what the operator puts back.
     Contended,
 }
@@ -273,7 +273,7 @@ mod tests {
 
     use super::*;
 
-    const DOCUMENT: &str = include_str!("../../docs/conditions.md");
+    const DOCUMENT: &str = include_str!("../../docs/reference/conditions.md");
 
     fn cells(line: &str) -> Vec<&str> {
         line.split('|').map(str::trim).collect()
@@ -292,7 +292,7 @@ mod tests {
         }
         // These have the reason of what they follow from.
         let follows = matches!(type_, "Ready" | "Stalled") && elsewhere;
-        assert!(own || follows, "docs/conditions.md has no row for {type_}={status} {reason}");
+        assert!(own || follows, "docs/reference/conditions.md has no row for {type_}={status} {reason}");
     }
 
     #[test]
@@ -301,9 +301,12 @@ mod tests {
             let type_: &str = type_.into();
             assert!(
                 DOCUMENT.contains(&format!("\n## {type_}\n")),
-                "docs/conditions.md has no section on {type_}"
+                "docs/reference/conditions.md has no section on {type_}"
             );
-            assert!(DOCUMENT.contains(&format!("[`{type_}`]")), "docs/conditions.md does not list {type_}");
+            assert!(
+                DOCUMENT.contains(&format!("[`{type_}`]")),
+                "docs/reference/conditions.md does not list {type_}"
+            );
         }
         let documented: BTreeSet<&str> = DOCUMENT
             .lines()
@@ -312,7 +315,7 @@ mod tests {
             .filter_map(|row| row[2].strip_prefix('`')?.strip_suffix('`'))
             .collect();
         let known: BTreeSet<&str> = Reason::VARIANTS.iter().map(Into::into).collect();
-        assert_eq!(documented, known, "docs/conditions.md and Reason differ");
+        assert_eq!(documented, known, "docs/reference/conditions.md and Reason differ");
     }
 
     #[test]

@@ -7,8 +7,8 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::CustomResourceExt;
 
 use super::condition::ConditionType::{
-    Accepted, AccessRestricted, AdministratorsExcluded, Compliant, Covers, InForce, Intact, Permitted,
-    Placed, Ready, Recording, StorageEnforced,
+    Accepted, AccessRestricted, AdministratorsExcluded, Compliant, InForce, Intact, Permitted, Placed, Ready,
+    Recording, RecordingsFound, StorageEnforced,
 };
 use super::{Camera, IncidentHold, RecordingPolicy, Site, rules, schema};
 
@@ -70,7 +70,7 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
         schema::complete_definition(
             IncidentHold::crd(),
             rules::INCIDENT_HOLD,
-            &[Accepted, Placed, Covers, Ready],
+            &[Accepted, Placed, RecordingsFound, Ready],
         ),
     ]
 }

@@ -30,7 +30,7 @@ use super::{LocalRef, StoreRejectionStatus, TimeWindow, rules, schema};
         name = "State",
         type_ = "string",
         json_path = ".status.state",
-        description = "Open: it keeps recordings. Refused, NotBegun: it keeps nothing. Releasing, Resolved: its incident is resolved"
+        description = "Open: it keeps recordings. Rejected, Scheduled: it keeps nothing. Releasing, Released: its incident is resolved"
     ),
     printcolumn(
         name = "Placed",
@@ -39,9 +39,9 @@ use super::{LocalRef, StoreRejectionStatus, TimeWindow, rules, schema};
         description = "Whether all that it covers was found with its legal hold; empty once it is resolved"
     ),
     printcolumn(
-        name = "Covers",
+        name = "Found",
         type_ = "string",
-        json_path = ".status.conditions[?(@.type==\"Covers\")].status",
+        json_path = ".status.conditions[?(@.type==\"RecordingsFound\")].status",
         description = "Whether there are recordings of what it names; empty once it is resolved"
     ),
     printcolumn(
@@ -51,7 +51,7 @@ use super::{LocalRef, StoreRejectionStatus, TimeWindow, rules, schema};
         description = "Whether nothing is kept for it any more; empty until it is resolved"
     ),
     printcolumn(
-        name = "Why",
+        name = "Reason",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
         priority = 1
@@ -99,7 +99,7 @@ pub struct IncidentHoldSpec {
     pub cameras: Vec<String>,
     /// Whether recorded calls are kept too. May go from false to true.
     #[serde(default)]
-    pub calls: bool,
+    pub include_calls: bool,
     /// When it happened. `from` is fixed; `until`, once set, may only be moved to a later time.
     pub window: TimeWindow,
     /// What the recordings are wanted for: one of the policy's purposes (article 1).
@@ -110,7 +110,7 @@ pub struct IncidentHoldSpec {
     #[schemars(length(min = 1, max = 63), extend("x-kubernetes-validations" = rules::to_json(rules::REFERENCE)))]
     pub reference: String,
     /// `Open`: what the hold covers is kept. `Resolved`: it goes when its ceiling says so (article 6). One way, and a
-    /// resolved hold cannot be changed, unless its `resolution.at` lies in the future: until then it is open.
+    /// resolved hold cannot be changed, unless its `resolution.time` lies in the future: until then it is open.
     #[serde(default)]
     pub state: HoldState,
     /// How the incident was resolved; goes with `Resolved`, and only with it.
@@ -137,7 +137,7 @@ pub struct Resolution {
     /// When: an instant with its offset (RFC 3339), not before the incident began. While it lies in the future, the hold is
     /// as if it were open, and may be corrected.
     #[schemars(schema_with = "schema::instant")]
-    pub at: Time,
+    pub time: Time,
     /// By whom: an office, such as `Gemeentesecretaris`.
     #[schemars(length(min = 1, max = 128))]
     pub by: String,
@@ -164,7 +164,7 @@ pub enum ResolutionOutcome {
 pub struct Review {
     /// When: an instant with its offset (RFC 3339), not before the review before it.
     #[schemars(schema_with = "schema::instant")]
-    pub at: Time,
+    pub time: Time,
     /// By whom: an office, such as `Gemeentesecretaris`.
     #[schemars(length(min = 1, max = 128))]
     pub by: String,
@@ -178,8 +178,8 @@ pub struct IncidentHoldStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub observed_generation: Option<i64>,
-    /// `Accepted`, `Placed` and `Covers` of an open hold, `Released` of a resolved one, `ReviewDue`, `Ready`, `Stalled`;
-    /// docs/conditions.md explains them.
+    /// `Accepted`, `Placed` and `RecordingsFound` of an open hold, `Released` of a resolved one, `ReviewDue`, `Ready`, `Stalled`;
+    /// docs/reference/conditions.md explains them.
     #[serde(default)]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
@@ -198,22 +198,22 @@ pub struct IncidentHoldStatus {
     /// When the bucket's ledger was read and had nothing of a hold that was resolved before it counted (UTC): nothing was ever
     /// kept for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub never_held_at: Option<Time>,
+    pub never_held_time: Option<Time>,
 }
 
 /// Where a hold stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum HoldPhase {
     /// It is not accepted, and nothing is kept for it: `Accepted` says why.
-    Refused,
+    Rejected,
     /// Its window begins in the future, and nothing is kept for it until then.
-    NotBegun,
+    Scheduled,
     /// What it covers is kept.
     Open,
     /// Its incident is resolved, and something may still be kept for it.
     Releasing,
     /// Its incident is resolved, and nothing is kept for it any more.
-    Resolved,
+    Released,
 }
 
 /// What is kept in the bucket for a hold.
@@ -225,21 +225,21 @@ pub struct Placement {
     pub observed_generation: i64,
     /// Since when the hold counts (UTC): the instant at which the bucket's ledger took it, before anything was placed.
     /// From then on it only grows.
-    pub accepted_at: Time,
+    pub acceptance_time: Time,
     /// The scope of the hold (cameras, calls and window) that this speaks of, as a hash. Another one: the hold has grown since.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 16))]
-    pub scope: String,
+    pub scope_hash: String,
     /// Whether every recorder of the site has acknowledged the hold with this scope. A recorder's later silence takes nothing
     /// back.
     #[serde(default)]
     pub acknowledged: bool,
     /// Whether a pass over the bucket, made after every recorder had acknowledged the hold, found or read back everything
     /// that it covers with its legal hold and tag. Segments that were sealed since are those of the next pass.
-    pub proved: bool,
+    pub verified: bool,
     /// When the last pass ended (UTC) that read all that the hold covers and was refused none of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub verified_at: Option<Time>,
+    pub last_verification_time: Option<Time>,
     /// How many segments the hold keeps; of a released hold: how many it kept.
     #[schemars(range(min = 0))]
     pub segments: i64,
@@ -249,7 +249,7 @@ pub struct Placement {
     /// Up to which instant of the window (UTC) it is known what was recorded: recordings of later instants may still be on
     /// their way. `coverage` and `sources` speak of the window up to then. Absent: nothing is known yet.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub known_until: Option<Time>,
+    pub coverage_until_time: Option<Time>,
     /// How much of the window there are recordings of, over all its sources, such as `98%`; the rest is in `sources`.
     /// Absent: it is not known yet, or nothing was to be recorded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -257,22 +257,22 @@ pub struct Placement {
     pub coverage: Option<String>,
     /// How many of the segments nobody may read yet (article 4.2): they have the tag `sealed`.
     #[schemars(range(min = 0))]
-    pub sealed: i64,
+    pub sealed_segments: i64,
     /// Segments that the hold covers and to which the store refused a mark, or failed at it, when all were last read: whether
     /// these are kept is not known. Of a resolved hold: those of its segments that the store refused or failed to release.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub refused: Option<StoreRejectionStatus>,
+    pub store_rejection: Option<StoreRejectionStatus>,
     /// Recordings of each source, at most 64 sources: first those without any segment, then those that miss most.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
     pub sources: Vec<SourceCoverage>,
     /// Since when nothing is kept for a resolved hold (UTC), as read back.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub released_at: Option<Time>,
+    pub release_time: Option<Time>,
     /// Why the last pass was incomplete; the operator makes it again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
-    pub problem: Option<String>,
+    pub last_error: Option<String>,
 }
 
 /// How much of a hold's window there are recordings of, from one source.
@@ -286,10 +286,10 @@ pub struct SourceCoverage {
     #[serde(default)]
     #[schemars(range(min = 0))]
     pub segments: i64,
-    /// Seconds of the window, up to `knownUntil`, of which there are recordings.
+    /// Seconds of the window, up to `coverageUntilTime`, of which there are recordings.
     #[schemars(range(min = 0))]
     pub recorded_seconds: i64,
-    /// Seconds of the window, up to `knownUntil`, of which there are none.
+    /// Seconds of the window, up to `coverageUntilTime`, of which there are none.
     #[schemars(range(min = 0))]
     pub missing_seconds: i64,
     /// The first stretches without recordings, at most 10.
@@ -305,8 +305,8 @@ pub struct CoverageGap {
     pub from: Time,
     /// When it ends (UTC).
     pub until: Time,
-    /// Why: `GoneBefore`: what was recorded then was over its time before the hold was declared. Or what the recorder
-    /// said: `Disconnected`, `Suspended`, `NotPermitted`, `SpoolFull`, `Restart`, `ClockUnknown`. Or `NotThere`.
+    /// Why: `ExpiredBeforeHold`: what was recorded then was over its time before the hold was declared. Or what the recorder
+    /// said: `Disconnected`, `Suspended`, `NotPermitted`, `SpoolFull`, `RecorderRestarted`, `ClockNotSynchronized`. Or `Unexplained`.
     #[schemars(length(min = 1, max = 32))]
-    pub cause: String,
+    pub reason: String,
 }

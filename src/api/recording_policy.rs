@@ -28,7 +28,7 @@ use super::{Date, DateOrInstant, Days, Duration, Subject, rules, schema};
         json_path = ".status.conditions[?(@.type==\"Ready\")].status"
     ),
     printcolumn(
-        name = "In force",
+        name = "In Force",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"InForce\")].status"
     ),
@@ -55,7 +55,7 @@ pub struct RecordingPolicySpec {
     #[schemars(length(min = 1, max = 64), extend("x-kubernetes-validations" = rules::to_json(rules::TIME_ZONE)))]
     pub time_zone: String,
     /// Who adopted the protocol, and when.
-    pub adopted: PolicyAdoption,
+    pub adoption: PolicyAdoption,
     /// Name of the policy that this one replaces (article 10).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
@@ -139,7 +139,7 @@ pub struct LiveView {
 #[serde(rename_all = "camelCase")]
 pub struct HoldRules {
     /// An open hold is put up for review this often, in whole days, such as `28d`. It is never released by that.
-    pub review_every: Days,
+    pub review_interval: Days,
 }
 
 /// Somebody who gets access at an incident.
@@ -148,7 +148,7 @@ pub struct HoldRules {
 pub struct Officer {
     /// The office held, such as `gemeentesecretaris`: 1 to 64 characters.
     #[schemars(length(min = 1, max = 64))]
-    pub role: String,
+    pub office: String,
     /// Who that is in the cluster.
     pub subject: Subject,
     /// Who that is to the object store, as its policies name one identity; never a wildcard or an account.
@@ -170,7 +170,7 @@ pub struct RecordingPolicyStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
     pub observed_generation: Option<i64>,
-    /// `Accepted`, `InForce`, `Ready`, `Stalled`; docs/conditions.md explains them.
+    /// `Accepted`, `InForce`, `Ready`, `Stalled`; docs/reference/conditions.md explains them.
     #[serde(default)]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,

@@ -76,7 +76,7 @@ pub(super) fn conditions(_: &mut SchemaGenerator) -> Schema {
             "required": ["lastTransitionTime", "message", "reason", "status", "type"],
             "properties": {
                 "type": {
-                    "description": "Which condition; docs/conditions.md lists them.",
+                    "description": "Which condition; docs/reference/conditions.md lists them.",
                     "type": "string", "minLength": 1, "maxLength": 64,
                 },
                 "status": {
@@ -84,7 +84,7 @@ pub(super) fn conditions(_: &mut SchemaGenerator) -> Schema {
                     "type": "string", "enum": ["True", "False", "Unknown"],
                 },
                 "reason": {
-                    "description": "Why, in one word for machines; docs/conditions.md lists them with the remedy.",
+                    "description": "Why, in one word for machines; docs/reference/conditions.md lists them with the remedy.",
                     "type": "string", "minLength": 1, "maxLength": 64, "pattern": "^[A-Z][A-Za-z0-9]*$",
                 },
                 "message": {

@@ -19,20 +19,20 @@ pub(super) struct AuditArgs {
     target: TargetArgs,
     /// The longest that video may live (article 6).
     #[arg(long, value_name = "DAYS", default_value = "28d")]
-    video: Days,
+    video_ceiling: Days,
     /// The longest that recorded calls may live (article 6).
     #[arg(long, value_name = "DAYS", default_value = "7d")]
-    calls: Days,
+    calls_ceiling: Days,
     /// How old a recording must be to be readable, where there is no live viewing (article 4.2) [default: the site has
     /// live viewing].
     #[arg(long, value_name = "DURATION")]
     embargo: Option<Duration>,
     /// List only the days at the ceiling: whether anything is overdue.
     #[arg(long)]
-    boundary: bool,
+    boundary_only: bool,
     /// Of so many versions that no hold covers, read tag and legal hold of one; 1 reads all.
     #[arg(long, value_name = "NUMBER", default_value_t = 100)]
-    one_in: u32,
+    sample_one_in: u32,
     /// How the result is written.
     #[arg(long, short, value_enum, default_value_t)]
     output: OutputFormat,
@@ -58,10 +58,10 @@ pub(super) async fn run(args: AuditArgs) -> Result<bool, AuditCommandError> {
     let embargo =
         args.embargo.map(|embargo| SignedDuration::try_from(embargo.0).unwrap_or(SignedDuration::MAX));
     let scope = AuditOptions {
-        ceilings: Ceilings { video: args.video, calls: args.calls },
+        ceilings: Ceilings { video: args.video_ceiling, calls: args.calls_ceiling },
         embargo,
-        range: if args.boundary { ScanRange::Boundary } else { ScanRange::All },
-        sample_one_in: args.one_in,
+        range: if args.boundary_only { ScanRange::Boundary } else { ScanRange::All },
+        sample_one_in: args.sample_one_in,
         known_holds: None,
         cache: Arc::default(),
     };
@@ -83,14 +83,14 @@ fn render_table(tally: &Tally) -> String {
          oldest call     {}\nstore lag       {} s\n\n",
         tally.versions,
         tally.bytes,
-        tally.markers,
-        tally.held,
-        tally.inspected,
+        tally.delete_markers,
+        tally.held_versions,
+        tally.inspected_versions,
         oldest(Class::Video),
         oldest(Class::Calls),
-        tally.store_lag.as_secs(),
+        tally.lifecycle_lag_seconds.as_secs(),
     );
-    for (found, findings) in &tally.found {
+    for (found, findings) in &tally.findings {
         let kind: &str = found.into();
         let severity = if found.is_violation() { "VIOLATION" } else { "note" };
         let _ = writeln!(text, "{severity:<10} {kind:<19} {}", findings.count);

@@ -30,7 +30,7 @@ pub(super) enum HoldsCommand {
         target: TargetArgs,
         /// How long the links live: at most `15m`.
         #[arg(long, value_name = "DURATION", default_value = "15m")]
-        lives: Duration,
+        expires_in: Duration,
         /// How they are written.
         #[arg(long, short, value_enum, default_value_t)]
         output: OutputFormat,
@@ -58,7 +58,7 @@ pub(super) enum HoldsCommandError {
         answer: String,
     },
     /// Links would live too long.
-    #[error("--lives: a link lives 15 minutes at most")]
+    #[error("--expires-in: a link lives 15 minutes at most")]
     LinkTooLong,
     /// The result cannot be written.
     #[error("the result cannot be written: {0}")]
@@ -79,7 +79,7 @@ pub(super) async fn run(command: HoldsCommand) -> Result<(), HoldsCommandError> 
             }
             Ok(())
         }
-        HoldsCommand::Links { name, target, lives, output } => {
+        HoldsCommand::Links { name, target, expires_in: lives, output } => {
             if lives.0 > manifest::MAX_LINK_LIFETIME {
                 return Err(HoldsCommandError::LinkTooLong);
             }

@@ -22,7 +22,7 @@ pub struct IamArgs {
     #[arg(long, value_name = "NAME")]
     site: Option<String>,
     /// For which store.
-    #[arg(long = "for", value_enum)]
+    #[arg(long, value_enum)]
     store: StoreArg,
 }
 

@@ -16,7 +16,7 @@ const LINE_WIDTH: usize = 100;
 
 /// Tries on an empty bucket, made for this, what a store keeps of what the promises rest on.
 ///
-/// Give the bucket Object Lock, or say --create. It is given a site's lifecycle and policy, canaries are
+/// Give the bucket Object Lock, or say --create-bucket. It is given a site's lifecycle and policy, canaries are
 /// written under probe/, everything is tried and judged by its effect, and all of it is removed again.
 ///
 /// Credentials are read from the environment: the operator's from `AWS_ACCESS_KEY_ID`,
@@ -36,7 +36,7 @@ pub(super) struct ProbeArgs {
     recorder_principal: Option<String>,
     /// Make the bucket, with Object Lock, and delete it afterwards.
     #[arg(long)]
-    create: bool,
+    create_bucket: bool,
     /// How the table is printed.
     #[arg(short, long, value_enum, default_value_t)]
     output: OutputFormat,
@@ -62,7 +62,7 @@ pub(super) async fn run(args: ProbeArgs, stop: CancellationToken) -> Result<bool
         recorder: args.target.recorder_target()?,
         operator_principal: args.operator_principal,
         recorder_principal: args.recorder_principal,
-        create: args.create,
+        create: args.create_bucket,
     };
     let report = standalone::probe(&survey, &stop).await?;
     let text = match args.output {
@@ -79,7 +79,7 @@ pub(super) async fn run(args: ProbeArgs, stop: CancellationToken) -> Result<bool
 fn render_table(report: &ProbeReport) -> String {
     let rows = report.conformance.rows();
     let widest = rows.iter().map(|row| row.check.as_str().len()).max().unwrap_or_default();
-    let mut text = format!("{:<widest$}  VERDICT  SEVERITY  AS\n", "CHECK");
+    let mut text = format!("{:<widest$}  RESULT  SEVERITY  AS\n", "CHECK");
     for row in rows {
         let about = row.check.about();
         let (severity, principal) = (<&str>::from(about.severity), <&str>::from(about.principal));
@@ -93,9 +93,9 @@ fn render_table(report: &ProbeReport) -> String {
     }
     for (title, is_in) in [
         ("Fatal: this store cannot keep the promises", row_filter(Severity::Fatal, true)),
-        ("Weaker than it should be", row_filter(Severity::Weak, true)),
+        ("Weaker than it should be", row_filter(Severity::Warning, true)),
         ("Cannot be told", row_filter(Severity::Fatal, false)),
-        ("Cannot be told, and weak", row_filter(Severity::Weak, false)),
+        ("Cannot be told, and weak", row_filter(Severity::Warning, false)),
     ] {
         let rows: Vec<_> = rows.iter().filter(|row| is_in(row)).collect();
         if !rows.is_empty() {
@@ -115,8 +115,8 @@ fn render_table(report: &ProbeReport) -> String {
     let _ = writeln!(
         text,
         "\n{} hold, {} fail, {} cannot be told.",
-        count("Holds"),
-        count("Fails"),
+        count("Passed"),
+        count("Failed"),
         count("Unknown"),
     );
     text
@@ -126,8 +126,8 @@ fn render_table(report: &ProbeReport) -> String {
 fn row_filter(severity: Severity, fails: bool) -> impl Fn(&Row) -> bool {
     move |row| {
         let is_match = match row.verdict {
-            Verdict::Holds => false,
-            Verdict::Fails => fails,
+            Verdict::Passed => false,
+            Verdict::Failed => fails,
             Verdict::Unknown(_) => !fails,
         };
         is_match && row.check.about().severity == severity
@@ -167,9 +167,9 @@ fn to_json(report: &ProbeReport, survey: &ProbeRequest) -> Value {
         let about = row.check.about();
         json!({
             "name": row.check.as_str(),
-            "principal": <&str>::from(about.principal),
+            "identity": <&str>::from(about.principal),
             "severity": <&str>::from(about.severity),
-            "verdict": row.verdict.as_str(),
+            "result": row.verdict.as_str(),
             "expected": about.expected,
             "message": row.message(),
         })
@@ -178,10 +178,10 @@ fn to_json(report: &ProbeReport, survey: &ProbeRequest) -> Value {
     json!({
         "endpoint": survey.operator.endpoint,
         "bucket": survey.operator.bucket,
-        "fit": !rows.iter().any(Row::is_fatal),
-        "rows": rows.iter().map(row).collect::<Vec<_>>(),
+        "conformant": !rows.iter().any(Row::is_fatal),
+        "checks": rows.iter().map(row).collect::<Vec<_>>(),
         "remarks": report.remarks,
-        "left": report.leftovers,
+        "leftovers": report.leftovers,
     })
 }
 
@@ -193,8 +193,8 @@ mod tests {
     use crate::storage::probe::{Check, UnknownReason};
 
     fn report() -> ProbeReport {
-        let mut found: Vec<_> = Check::ALL.iter().map(|check| (*check, Verdict::Holds)).collect();
-        found[1].1 = Verdict::Fails;
+        let mut found: Vec<_> = Check::ALL.iter().map(|check| (*check, Verdict::Passed)).collect();
+        found[1].1 = Verdict::Failed;
         found.retain(|(check, _)| *check != Check::AnonymousCannotGet);
         found.push((Check::AnonymousCannotGet, Verdict::Unknown(UnknownReason::NotTried("nobody asked"))));
         ProbeReport {
@@ -207,7 +207,8 @@ mod tests {
     #[test]
     fn table_explains_consequences() {
         let text = render_table(&report());
-        for row in ["HeldSurvivesDelete Fails Fatal operator", "AnonymousCannotGet Unknown Fatal anonymous"] {
+        for row in ["HeldSurvivesDelete Failed Fatal operator", "AnonymousCannotGet Unknown Fatal anonymous"]
+        {
             let is_row = |line: &str| line.split_whitespace().eq(row.split(' '));
             assert!(text.lines().any(is_row), "{row} is not in {text}");
         }
@@ -240,10 +241,10 @@ mod tests {
             create: false,
         };
         let value = to_json(&report(), &survey);
-        assert_eq!(value["fit"], false);
-        assert_eq!(value["rows"].as_array().unwrap().len(), Check::ALL.len());
-        assert_eq!(value["rows"][1]["verdict"], "Fails");
-        assert_eq!(value["rows"][1]["principal"], "Operator");
+        assert_eq!(value["conformant"], false);
+        assert_eq!(value["checks"].as_array().unwrap().len(), Check::ALL.len());
+        assert_eq!(value["checks"][1]["result"], "Failed");
+        assert_eq!(value["checks"][1]["identity"], "Operator");
         assert!(!value.to_string().contains("hunter2"));
     }
 }

@@ -15,7 +15,7 @@ pub const FORMAT: u32 = 1;
 pub const CONFIG_KEY: &str = "config.json";
 /// Port of the status API (TLS and token).
 pub const STATUS_PORT: u16 = 8443;
-/// Port of `/healthz`, `/readyz` and `/metrics`.
+/// Port of `/livez`, `/readyz` and `/metrics`.
 pub const HEALTH_PORT: u16 = 8080;
 /// Name that the recorder's certificate is issued for, and that the operator verifies.
 pub const STATUS_SERVER_NAME: &str = "recorder.toezicht.internal";

@@ -154,9 +154,9 @@ pub enum GapCause {
     /// The spool was full.
     SpoolFull,
     /// The recorder was not running.
-    Restart,
+    RecorderRestarted,
     /// The recorder's clock could not be trusted.
-    ClockUnknown,
+    ClockNotSynchronized,
     /// Something that only a newer recorder knows.
     #[serde(other)]
     Other,
@@ -170,11 +170,11 @@ mod tests {
     fn unknown_values_are_read_as_other() {
         let report: CameraReport = serde_json::from_value(serde_json::json!({
             "name": "hal", "state": "Dreaming", "since": "2026-11-24T12:00:00Z", "uploaded": 3, "waiting": 0,
-            "gaps": [{"cause": "Eclipse"}, {"cause": "Restart"}], "newer": {"still": true},
+            "gaps": [{"cause": "Eclipse"}, {"cause": "RecorderRestarted"}], "newer": {"still": true},
         }))
         .unwrap();
         assert_eq!(report.state, CameraState::Other);
         let causes: Vec<GapCause> = report.gaps.iter().map(|gap| gap.cause).collect();
-        assert_eq!(causes, [GapCause::Other, GapCause::Restart]);
+        assert_eq!(causes, [GapCause::Other, GapCause::RecorderRestarted]);
     }
 }

@@ -32,7 +32,7 @@ pub fn evaluate_acceptance(
                 .unwrap_or_else(|| "the site exists and its policy has this purpose (article 1)".to_owned());
             finding(true, Reason::Valid, message)
         }
-        (Some(begins), true) => finding(false, Reason::NotBegun, begins),
+        (Some(begins), true) => finding(false, Reason::NotStarted, begins),
         (begins, false) => {
             let problems: Vec<String> = problems.into_iter().chain(begins).collect();
             finding(false, Reason::InvalidField, problems.join("; "))
@@ -44,8 +44,8 @@ pub fn evaluate_acceptance(
 pub fn next_change(hold: &IncidentHoldSpec, now: Timestamp) -> Option<Timestamp> {
     [
         Some(hold.window.from.0),
-        hold.resolution.as_ref().map(|resolution| resolution.at.0),
-        hold.review.as_ref().map(|review| review.at.0),
+        hold.resolution.as_ref().map(|resolution| resolution.time.0),
+        hold.review.as_ref().map(|review| review.time.0),
     ]
     .into_iter()
     .flatten()
@@ -76,16 +76,16 @@ fn future_window_problem(hold: &IncidentHoldSpec, now: Timestamp) -> Option<Stri
 }
 
 fn future_resolution_problem(hold: &IncidentHoldSpec, now: Timestamp) -> Option<String> {
-    let at = hold.resolution.as_ref().filter(|_| hold.state == HoldState::Resolved)?.at.0;
+    let at = hold.resolution.as_ref().filter(|_| hold.state == HoldState::Resolved)?.time.0;
     (at > now).then(|| {
-        format!("spec.resolution.at: {at} lies in the future: write the instant at which the incident was resolved")
+        format!("spec.resolution.time: {at} lies in the future: write the instant at which the incident was resolved")
     })
 }
 
 fn future_review_problem(hold: &IncidentHoldSpec, now: Timestamp) -> Option<String> {
-    let at = hold.review.as_ref()?.at.0;
+    let at = hold.review.as_ref()?.time.0;
     (at > now).then(|| {
-        format!("spec.review.at: {at} lies in the future: write the instant at which the review took place")
+        format!("spec.review.time: {at} lies in the future: write the instant at which the review took place")
     })
 }
 
@@ -115,7 +115,7 @@ mod tests {
         IncidentHoldSpec {
             site_ref: LocalRef { name: "die-heijgrave".into() },
             cameras: vec!["receptie".into()],
-            calls: false,
+            include_calls: false,
             window: TimeWindow { from: Time(from), until: None },
             purpose: purpose.into(),
             reference: "2026-0412".into(),
@@ -133,11 +133,11 @@ mod tests {
             reviewed in proptest::option::of(instant()), now in instant(),
         ) {
             let mut hold = hold(purpose, from);
-            hold.review = reviewed.map(|at| Review { at: Time(at), by: "Team Veiligheid".into() });
+            hold.review = reviewed.map(|at| Review { time: Time(at), by: "Team Veiligheid".into() });
             if let Some(on) = resolved {
                 hold.state = HoldState::Resolved;
                 hold.resolution =
-                    Some(Resolution { at: Time(on), by: "Gemeentesecretaris".into(), outcome: ResolutionOutcome::Closed });
+                    Some(Resolution { time: Time(on), by: "Gemeentesecretaris".into(), outcome: ResolutionOutcome::Closed });
             }
             let verdict = evaluate_acceptance(&hold, &policy(), &["receptie".into()], now);
             let past = [Some(from), resolved, reviewed].into_iter().flatten().all(|at| at <= now);
@@ -153,7 +153,7 @@ mod tests {
         let now: Timestamp = "2026-03-29T01:30:00Z".parse().unwrap();
         let from = "2027-03-29T01:30:00Z".parse().unwrap();
         let verdict = evaluate_acceptance(&hold("Theft", from), &policy(), &["receptie".into()], now);
-        assert_eq!((verdict.is_true(), verdict.reason), (false, Reason::NotBegun));
+        assert_eq!((verdict.is_true(), verdict.reason), (false, Reason::NotStarted));
         for part in ["spec.window.from: 2027-", "Nothing is kept", "or delete it"] {
             assert!(verdict.message.contains(part), "{}", verdict.message);
         }

@@ -46,10 +46,10 @@ impl Prerequisites {
                 .map(|consent| day(&consent.date, "spec.worksCouncilConsent.date"))
                 .transpose()?,
             staff_informed: notices
-                .map(|notices| day(&notices.staff_informed_on, "spec.notices.staffInformedOn"))
+                .map(|notices| day(&notices.staff_informed_date, "spec.notices.staffInformedDate"))
                 .transpose()?,
             signs_posted: notices
-                .map(|notices| day(&notices.signs_posted_on, "spec.notices.signsPostedOn"))
+                .map(|notices| day(&notices.signs_posted_date, "spec.notices.signsPostedDate"))
                 .transpose()?,
         })
     }
@@ -123,7 +123,7 @@ impl Prerequisites {
                 (
                     Reason::NotInformed,
                     "article 7: staff and visitors have not been told; inform staff, post the signs at the \
-                     entrance, then set Site spec.notices.staffInformedOn and spec.notices.signsPostedOn"
+                     entrance, then set Site spec.notices.staffInformedDate and spec.notices.signsPostedDate"
                         .to_owned(),
                 )
             }),
@@ -139,13 +139,13 @@ impl Prerequisites {
             }),
             if_future(self.staff_informed).map(|at| {
                 let message = format!(
-                    "article 7.1: staff will have been informed on {at} (Site spec.notices.staffInformedOn)"
+                    "article 7.1: staff will have been informed on {at} (Site spec.notices.staffInformedDate)"
                 );
                 (Reason::NotInformed, message)
             }),
             if_future(self.signs_posted).map(|at| {
                 let message = format!(
-                    "article 7.2: signs will have been posted on {at} (Site spec.notices.signsPostedOn)"
+                    "article 7.2: signs will have been posted on {at} (Site spec.notices.signsPostedDate)"
                 );
                 (Reason::NotInformed, message)
             }),

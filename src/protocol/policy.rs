@@ -28,7 +28,7 @@ pub fn evaluate_acceptance(policy: &RecordingPolicySpec, cluster: &Ceilings) -> 
 }
 
 fn date_problems(policy: &RecordingPolicySpec, zone: &jiff::tz::TimeZone) -> Vec<String> {
-    let adopted = calendar::start_of_day(&policy.adopted.date, zone, "spec.adopted.date");
+    let adopted = calendar::start_of_day(&policy.adoption.date, zone, "spec.adoption.date");
     let consent = policy
         .works_council_consent
         .as_ref()
@@ -45,7 +45,7 @@ fn date_problems(policy: &RecordingPolicySpec, zone: &jiff::tz::TimeZone) -> Vec
         if adopted.as_ref().is_ok_and(|adopted| window.from < *adopted) {
             problems.push(
                 "spec.inForce.from: article 11: a policy enters into force after it is adopted; set a day \
-                 after spec.adopted.date"
+                 after spec.adoption.date"
                     .to_owned(),
             );
         }
@@ -68,7 +68,7 @@ pub(crate) mod tests {
         RecordingPolicySpec {
             title: "Protocol cameratoezicht".into(),
             time_zone: "Europe/Amsterdam".into(),
-            adopted: PolicyAdoption { by: "College".into(), date: Date("2020-05-04".into()) },
+            adoption: PolicyAdoption { by: "College".into(), date: Date("2020-05-04".into()) },
             replaces: None,
             in_force: InForcePeriod { from: DateOrInstant("2020-05-06".into()), until: None },
             works_council_consent: Some(WorksCouncilConsent { date: Date("2020-04-21".into()) }),
@@ -78,7 +78,7 @@ pub(crate) mod tests {
                 sites: vec!["dillenburcht".into()],
                 embargo: Duration(std::time::Duration::from_hours(1)),
             }),
-            holds: HoldRules { review_every: Days(28) },
+            holds: HoldRules { review_interval: Days(28) },
             incident_officers: Vec::new(),
         }
     }
@@ -105,7 +105,7 @@ pub(crate) mod tests {
         assert_rejected(|policy| policy.time_zone = "Europe/Vlijmen".into(), "spec.timeZone: ");
         assert_rejected(|policy| policy.retention.video = Days(29), "spec.retention.video: ");
         assert_rejected(|policy| policy.retention.calls = Days(4), "spec.retention.calls: ");
-        assert_rejected(|policy| policy.adopted.date = Date("2020-02-30".into()), "spec.adopted.date: ");
+        assert_rejected(|policy| policy.adoption.date = Date("2020-02-30".into()), "spec.adoption.date: ");
         assert_rejected(|policy| policy.in_force.from = instant("2020-13-01"), "spec.inForce.from: ");
         assert_rejected(|policy| policy.in_force.from = instant("2020-05-03"), "spec.inForce.from: ");
         // Both mean the same instant: only the zone tells.

@@ -304,6 +304,6 @@ mod tests {
         state.mark_recorded("hal", at(60), at(61));
         let mut text = String::new();
         encode(&mut text, &registry).unwrap();
-        assert!(text.contains("kind=\"Disconnected\"} 2\n"), "{text}");
+        assert!(text.contains("reason=\"Disconnected\"} 2\n"), "{text}");
     }
 }

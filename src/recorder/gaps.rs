@@ -35,7 +35,7 @@ impl GapLog {
     pub fn resume(&mut self, recorded: Option<Timestamp>) {
         self.recorded = self.recorded.max(recorded);
         if self.open.is_none() {
-            self.open = Some(Gap { cause: GapCause::Restart, from: self.recorded, until: None });
+            self.open = Some(Gap { cause: GapCause::RecorderRestarted, from: self.recorded, until: None });
         }
     }
 
@@ -46,7 +46,7 @@ impl GapLog {
         for gap in self.ended.iter_mut().chain(&mut self.open) {
             let is_inside =
                 gap.from.is_none_or(|from| from < end) && gap.until.is_none_or(|until| end <= until);
-            if gap.cause == GapCause::Restart && is_inside {
+            if gap.cause == GapCause::RecorderRestarted && is_inside {
                 gap.from = Some(end);
             }
         }
@@ -137,9 +137,9 @@ mod tests {
     fn first_start_begins_a_gap_of_unknown_start() {
         let mut log = GapLog::default();
         log.resume(None);
-        assert_eq!(log.latest(), [gap(GapCause::Restart, None, None)]);
+        assert_eq!(log.latest(), [gap(GapCause::RecorderRestarted, None, None)]);
         log.record(at(10), at(11));
-        assert_eq!(log.latest(), [gap(GapCause::Restart, None, Some(10))]);
+        assert_eq!(log.latest(), [gap(GapCause::RecorderRestarted, None, Some(10))]);
     }
 
     #[test]
@@ -167,7 +167,7 @@ mod tests {
         // The spool had a file with a little more in it.
         log.resume(Some(at(22)));
         log.record(at(30), at(31));
-        assert_eq!(log.latest().last(), Some(&gap(GapCause::Restart, Some(22), Some(30))));
+        assert_eq!(log.latest().last(), Some(&gap(GapCause::RecorderRestarted, Some(22), Some(30))));
     }
 
     #[test]
@@ -176,13 +176,13 @@ mod tests {
         log.record(at(10), at(20));
         log.resume(None);
         log.mark_recovered(at(21));
-        assert_eq!(log.latest(), [gap(GapCause::Restart, Some(21), None)]);
+        assert_eq!(log.latest(), [gap(GapCause::RecorderRestarted, Some(21), None)]);
         log.record(at(30), at(31));
         log.mark_recovered(at(22));
-        assert_eq!(log.latest(), [gap(GapCause::Restart, Some(22), Some(30))]);
+        assert_eq!(log.latest(), [gap(GapCause::RecorderRestarted, Some(22), Some(30))]);
         // Of what came after the gap it says nothing.
         log.mark_recovered(at(31));
-        assert_eq!(log.latest(), [gap(GapCause::Restart, Some(22), Some(30))]);
+        assert_eq!(log.latest(), [gap(GapCause::RecorderRestarted, Some(22), Some(30))]);
     }
 
     #[test]

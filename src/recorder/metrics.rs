@@ -1,6 +1,7 @@
 //! What is counted. Labels are camera names and closed sets only.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -17,14 +18,19 @@ struct CameraLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct CameraKindLabels {
+struct CameraReasonLabels {
     camera: String,
-    kind: &'static str,
+    reason: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OutcomeLabels {
     outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabels {
+    reason: &'static str,
 }
 
 /// The recorder's metrics.
@@ -35,14 +41,14 @@ pub struct RecorderMetrics {
     lost_packets: Family<CameraLabels, Counter>,
     segments: Family<CameraLabels, Counter>,
     connection_attempts: Family<CameraLabels, Counter>,
-    connection_failures: Family<CameraKindLabels, Counter>,
-    gaps: Family<CameraKindLabels, Counter>,
+    connection_failures: Family<CameraReasonLabels, Counter>,
+    gaps: Family<CameraReasonLabels, Counter>,
     uploads: Family<OutcomeLabels, Counter>,
-    discarded: Family<OutcomeLabels, Counter>,
+    discarded: Family<ReasonLabels, Counter>,
     spool_bytes: Gauge,
     spool_segments: Gauge,
     spool_limit: Gauge,
-    clock_offset_ms: Gauge,
+    clock_offset: Gauge<f64, AtomicU64>,
     /// The series by kind that each camera has: the library does not list them.
     kinds: Arc<Mutex<BTreeSet<(String, &'static str)>>>,
 }
@@ -52,27 +58,37 @@ impl RecorderMetrics {
     pub fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("toezicht_recorder");
         let r = registry;
-        r.register("frames", "Pictures written", self.frames.clone());
-        r.register_with_unit("written", "Written into the spool", Unit::Bytes, self.written_bytes.clone());
-        r.register("lost_packets", "RTP packets that did not arrive", self.lost_packets.clone());
+        r.register("frames", "Frames written", self.frames.clone());
+        r.register_with_unit(
+            "written",
+            "Bytes written to the spool",
+            Unit::Bytes,
+            self.written_bytes.clone(),
+        );
+        r.register("lost_packets", "Lost RTP packets", self.lost_packets.clone());
         r.register("segments", "Segments completed", self.segments.clone());
-        r.register("connects", "Connections to the camera", self.connection_attempts.clone());
-        r.register("failures", "Connections that failed or ended, by kind", self.connection_failures.clone());
-        r.register("gaps", "Stretches without picture, by cause", self.gaps.clone());
+        r.register(
+            "connection_attempts",
+            "Attempts to connect to the camera",
+            self.connection_attempts.clone(),
+        );
+        r.register(
+            "connection_failures",
+            "Connections that failed or ended, by reason",
+            self.connection_failures.clone(),
+        );
+        r.register("gaps", "Gaps in the video, by reason", self.gaps.clone());
         r.register("uploads", "Attempts to upload a segment, by outcome", self.uploads.clone());
         r.register(
-            "discarded",
-            "Segments that left the spool unconfirmed, by reason",
+            "discarded_segments",
+            "Segments removed from the spool before the store confirmed them, by reason",
             self.discarded.clone(),
         );
-        r.register_with_unit("spool", "In the spool", Unit::Bytes, self.spool_bytes.clone());
+        r.register_with_unit("spool", "Bytes in the spool", Unit::Bytes, self.spool_bytes.clone());
         r.register("spool_segments", "Complete segments in the spool", self.spool_segments.clone());
-        r.register_with_unit("spool_limit", "What the spool may hold", Unit::Bytes, self.spool_limit.clone());
-        r.register(
-            "clock_ahead_milliseconds",
-            "Our clock ahead of the store's",
-            self.clock_offset_ms.clone(),
-        );
+        r.register_with_unit("spool_limit", "Capacity of the spool", Unit::Bytes, self.spool_limit.clone());
+        let text = "Offset of the recorder's clock from the store's; positive: the recorder is ahead";
+        r.register_with_unit("clock_offset", text, Unit::Seconds, self.clock_offset.clone());
     }
 
     /// A fragment is in the spool.
@@ -99,13 +115,13 @@ impl RecorderMetrics {
     /// A connection failed or ended.
     pub fn count_connection_failure(&self, camera: &str, kind: &'static str) {
         self.remember_kind(camera, kind);
-        self.connection_failures.get_or_create(&camera_kind_labels(camera, kind)).inc();
+        self.connection_failures.get_or_create(&camera_reason_labels(camera, kind)).inc();
     }
 
     /// A gap began.
     pub fn count_gap(&self, camera: &str, cause: GapCause) {
         self.remember_kind(camera, cause_label(cause));
-        self.gaps.get_or_create(&camera_kind_labels(camera, cause_label(cause))).inc();
+        self.gaps.get_or_create(&camera_reason_labels(camera, cause_label(cause))).inc();
     }
 
     /// An attempt to upload ended.
@@ -114,8 +130,8 @@ impl RecorderMetrics {
     }
 
     /// A segment left the spool unconfirmed.
-    pub fn count_discarded(&self, outcome: &'static str) {
-        self.discarded.get_or_create(&OutcomeLabels { outcome }).inc();
+    pub fn count_discarded(&self, reason: &'static str) {
+        self.discarded.get_or_create(&ReasonLabels { reason }).inc();
     }
 
     /// How full the spool is.
@@ -126,8 +142,9 @@ impl RecorderMetrics {
     }
 
     /// How far our clock is ahead of the store's.
-    pub fn set_clock_offset(&self, ms: i64) {
-        self.clock_offset_ms.set(ms);
+    #[allow(clippy::cast_precision_loss, reason = "offsets are far below 2^53 milliseconds")]
+    pub fn set_clock_offset(&self, milliseconds: i64) {
+        self.clock_offset.set(milliseconds as f64 / 1000.0);
     }
 
     /// A camera went away: its series end.
@@ -140,8 +157,8 @@ impl RecorderMetrics {
         self.lock_kinds().retain(|(of, kind)| {
             let stays = of != camera;
             if !stays {
-                self.connection_failures.remove(&camera_kind_labels(camera, kind));
-                self.gaps.remove(&camera_kind_labels(camera, kind));
+                self.connection_failures.remove(&camera_reason_labels(camera, kind));
+                self.gaps.remove(&camera_reason_labels(camera, kind));
             }
             stays
         });
@@ -160,8 +177,8 @@ fn camera_labels(camera: &str) -> CameraLabels {
     CameraLabels { camera: camera.to_owned() }
 }
 
-fn camera_kind_labels(camera: &str, kind: &'static str) -> CameraKindLabels {
-    CameraKindLabels { camera: camera.to_owned(), kind }
+fn camera_reason_labels(camera: &str, reason: &'static str) -> CameraReasonLabels {
+    CameraReasonLabels { camera: camera.to_owned(), reason }
 }
 
 const fn cause_label(cause: GapCause) -> &'static str {
@@ -170,8 +187,8 @@ const fn cause_label(cause: GapCause) -> &'static str {
         GapCause::Suspended => "Suspended",
         GapCause::NotPermitted => "NotPermitted",
         GapCause::SpoolFull => "SpoolFull",
-        GapCause::Restart => "Restart",
-        GapCause::ClockUnknown => "ClockUnknown",
+        GapCause::RecorderRestarted => "RecorderRestarted",
+        GapCause::ClockNotSynchronized => "ClockNotSynchronized",
         GapCause::Other => "Other",
     }
 }
@@ -192,7 +209,7 @@ mod tests {
             metrics.count_segment(camera);
             metrics.count_connection_attempt(camera);
             metrics.count_connection_failure(camera, "timeout");
-            metrics.count_gap(camera, GapCause::Restart);
+            metrics.count_gap(camera, GapCause::RecorderRestarted);
         }
         metrics.remove_camera("hal");
         let mut text = String::new();

@@ -40,7 +40,7 @@ pub struct RecorderOptions {
     pub shard: u32,
     /// Where `/v1/status` is served.
     pub status_listen: SocketAddr,
-    /// Where `/healthz`, `/readyz` and `/metrics` are served.
+    /// Where `/livez`, `/readyz` and `/metrics` are served.
     pub health_listen: SocketAddr,
     /// How long completing and uploading may take when told to stop. What is not confirmed by then stays in
     /// the spool.

@@ -301,7 +301,7 @@ impl UploadQueue {
 
     fn purge(&self, ceiling: SignedDuration) {
         for closed in self.spool.purge(ceiling, Timestamp::now()) {
-            self.metrics.count_discarded("over_age");
+            self.metrics.count_discarded("over_ceiling");
             self.state.set_last_error(
                 &closed.camera,
                 "a segment that was never confirmed is older than the ceiling: purged",

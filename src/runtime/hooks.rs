@@ -118,11 +118,13 @@ mod tests {
         );
         let text = metrics.encode().unwrap();
         assert!(
-            text.contains(r#"toezicht_reconciles_total{controller="Camera",outcome="failed"} 1"#),
+            text.contains(r#"toezicht_reconciles_total{controller="Camera",result="failed"} 1"#),
             "{text}"
         );
         assert!(
-            text.contains(r#"toezicht_errors_total{controller="Camera",category="api_conflict"} 1"#),
+            text.contains(
+                r#"toezicht_reconcile_errors_total{controller="Camera",category="api_conflict"} 1"#
+            ),
             "{text}"
         );
     }

@@ -31,7 +31,7 @@ const RECONCILE_DURATION_BUCKETS: [f64; 11] =
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReconcileLabels {
     controller: &'static str,
-    outcome: &'static str,
+    result: &'static str,
 }
 
 /// Which controller.
@@ -59,17 +59,17 @@ struct ConditionLabels {
 /// What was changed in buckets.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ChangeLabels {
-    kind: &'static str,
+    operation: &'static str,
 }
 
-const RETENTION_CHANGES: [&str; 6] = ["protected", "tagged", "rescued", "released", "retagged", "deleted"];
+const RETENTION_CHANGES: [&str; 6] = ["protected", "tagged", "unhidden", "released", "retagged", "deleted"];
 
 /// What somebody else had changed in buckets.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct DriftLabels {
     namespace: String,
     site: String,
-    kind: &'static str,
+    subresource: &'static str,
 }
 
 /// Which request to a store, and what came of it.
@@ -118,30 +118,29 @@ impl OperatorMetrics {
         let errors = Family::<ErrorLabels, Counter>::default();
         let conditions = Family::<ConditionLabels, Gauge>::default();
         let build = Info::new([("version", env!("CARGO_PKG_VERSION"))]);
-        registry.register("build", "The version that runs", build);
-        registry.register("leader", "1 while this process leads and may write", leader.clone());
-        registry.register("reconciles", "Reconciliations by what came of them", reconciles.clone());
+        registry.register("build", "Version of the operator", build);
+        registry.register("leader", "1 while this process is the leader", leader.clone());
+        registry.register("reconciles", "Reconciles by result", reconciles.clone());
         registry.register_with_unit(
             "reconcile_duration",
-            "How long reconciliations took",
+            "Duration of reconciles",
             Unit::Seconds,
             durations.clone(),
         );
-        registry.register("errors", "Failed reconciliations by kind of error", errors.clone());
-        let text = "Resources by condition, its status and its reason; only the leader has them";
+        registry.register("reconcile_errors", "Failed reconciles by category of error", errors.clone());
+        let text = "Resources by condition, status and reason; reported by the leader alone";
         registry.register("conditions", text, conditions.clone());
         let changes = Family::<ChangeLabels, Counter>::default();
-        for kind in RETENTION_CHANGES {
-            drop(changes.get_or_create(&ChangeLabels { kind }));
+        for operation in RETENTION_CHANGES {
+            drop(changes.get_or_create(&ChangeLabels { operation }));
         }
-        let text =
-            "Versions that were changed in buckets: protected, tagged, rescued, released, retagged, deleted";
+        let text = "Changes of versions in buckets, by operation";
         registry.register("retention_changes", text, changes.clone());
         let drift = Family::<DriftLabels, Counter>::default();
-        let text = "What somebody else had changed in buckets and was put back: configuration, and marks of held versions";
-        registry.register("drift", text, drift.clone());
+        let text = "Changes by other parties that the operator corrected, in the bucket's configuration and in held versions";
+        registry.register("drift_corrections", text, drift.clone());
         let requests = Family::<RequestLabels, Counter>::default();
-        let text = "Requests to stores by S3 operation and outcome, each attempt";
+        let text = "Attempts of requests to stores, by S3 operation and outcome";
         registry.register("s3_requests", text, requests.clone());
         let buckets = BucketMetrics::default();
         buckets.register(&mut registry);
@@ -167,8 +166,8 @@ impl OperatorMetrics {
     }
 
     /// A reconciliation ended.
-    pub fn observe_reconcile(&self, controller: &'static str, outcome: &'static str, took: Duration) {
-        self.reconciles.get_or_create(&ReconcileLabels { controller, outcome }).inc();
+    pub fn observe_reconcile(&self, controller: &'static str, result: &'static str, took: Duration) {
+        self.reconciles.get_or_create(&ReconcileLabels { controller, result }).inc();
         self.durations.get_or_create(&ControllerLabels { controller }).observe(took.as_secs_f64());
     }
 
@@ -188,9 +187,9 @@ impl OperatorMetrics {
     }
 
     /// Something was changed in a bucket.
-    pub fn count_retention_change(&self, kind: &'static str, count: u64) {
+    pub fn count_retention_change(&self, operation: &'static str, count: u64) {
         if count > 0 {
-            self.changes.get_or_create(&ChangeLabels { kind }).inc_by(count);
+            self.changes.get_or_create(&ChangeLabels { operation }).inc_by(count);
         }
     }
 
@@ -203,7 +202,7 @@ impl OperatorMetrics {
         let labels = DriftLabels {
             namespace: site.namespace().unwrap_or_default(),
             site: site.name_any(),
-            kind: what.into(),
+            subresource: what.into(),
         };
         self.drift.get_or_create(&labels).clone()
     }
@@ -261,14 +260,14 @@ mod tests {
     fn metrics_are_encoded_under_prometheus_names() {
         let metrics = OperatorMetrics::new();
         metrics.set_leader(true);
-        metrics.observe_reconcile("site", "settled", Duration::from_millis(30));
+        metrics.observe_reconcile("site", "unchanged", Duration::from_millis(30));
         metrics.count_error("site", "storage");
         let text = metrics.encode().unwrap();
         for line in [
             "toezicht_leader 1",
-            r#"toezicht_reconciles_total{controller="site",outcome="settled"} 1"#,
+            r#"toezicht_reconciles_total{controller="site",result="unchanged"} 1"#,
             r#"toezicht_reconcile_duration_seconds_count{controller="site"} 1"#,
-            r#"toezicht_errors_total{controller="site",category="storage"} 1"#,
+            r#"toezicht_reconcile_errors_total{controller="site",category="storage"} 1"#,
         ] {
             assert!(text.lines().any(|found| found == line), "{line} is missing in\n{text}");
         }

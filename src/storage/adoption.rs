@@ -56,10 +56,10 @@ impl AdoptionConflict {
                  anything is in this one"
             }
             Self::Unreadable(ForbiddenSubresource::Replication) => {
-                "give the operator the right to read it (docs/storage.md lists all), or let it make the bucket"
+                "give the operator the right to read it (docs/reference/stores.md lists all), or let it make the bucket"
             }
             Self::Unreadable(_) => {
-                "give the operator the right to read it (docs/storage.md lists all), or let it make the bucket, where \
+                "give the operator the right to read it (docs/reference/stores.md lists all), or let it make the bucket, where \
                  only a bucket's owner may"
             }
             Self::ForeignObjects => "move them elsewhere",

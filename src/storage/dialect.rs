@@ -162,7 +162,7 @@ impl Dialect {
         let unheeded = limitation(
             true,
             "bucket policies have no effect on this store's identities: each has the rights that its administrators gave it; \
-             toezicht iam --for identity-policies prints them",
+             toezicht iam --store identity-policies prints them",
         );
         let policies = if self.heeds_policies { unsaid } else { [unheeded, None, None] };
         let rules = [

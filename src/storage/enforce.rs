@@ -165,7 +165,7 @@ async fn run_probe(
     let named = people::without_principals(spec, &dialect.left_out);
     let rules = desired.lifecycle.values().cloned().collect();
     let lifecycle =
-        if read_back.state.lifecycle.as_ref() == Some(&rules) { Verdict::Holds } else { Verdict::Fails };
+        if read_back.state.lifecycle.as_ref() == Some(&rules) { Verdict::Passed } else { Verdict::Failed };
     let unheeded = UnknownReason::NotTried(INEFFECTIVE_POLICIES);
     let standing = ExistingPolicy {
         statements: &read_back.statements,
@@ -213,7 +213,7 @@ fn check_prerequisites(observed: &ObservedBucket, spec: &BucketSpec) -> Result<(
         return Err(EnforceError::Unadoptable { conflicts });
     }
     if observed.state.lifecycle.is_none() && !spec.operator_only {
-        return Err(EnforceError::StoreUnfit {
+        return Err(EnforceError::StoreUnsupported {
             reason: "the store has no lifecycle, so recordings would outlive a dead operator".into(),
             remedy: "use a store that has, or decide on retentionEnforcement: OperatorOnly".into(),
         });
@@ -310,7 +310,7 @@ async fn load_or_prove_dialect(
     }
     let recorder = recorder.ok_or(EnforceError::NoRecorderCredentials { is_in_sync: false })?;
     if !canary::supports_tags(operator).await? {
-        return Err(EnforceError::StoreUnfit {
+        return Err(EnforceError::StoreUnsupported {
             reason: "the store refuses object tags, and a recording's tag is its retention class".into(),
             remedy: "use a store with object tags".into(),
         });

@@ -15,7 +15,7 @@ pub(super) const TOKEN_EXCHANGE: &str = "AssumeRoleWithWebIdentity";
 /// An error document has its code within this, in bytes.
 const MAX_ERROR_BYTES: usize = 1024;
 const UNREADABLE_ANSWER: &str = "UnreadableAnswer";
-const UNEXPECTED_ANSWER: &str = "OtherAnswer";
+const UNEXPECTED_ANSWER: &str = "UnexpectedAnswer";
 
 /// Codes with status 400 that a request gets whatever its form is (S3 API reference, "Error responses").
 const FORM_INDEPENDENT_CODES: [&str; 14] = [
@@ -43,8 +43,8 @@ pub struct StoreError {
     pub operation: &'static str,
     /// The S3 error code, or one of this module's own where the store gave none: `Timeout`, `NoConnection`,
     /// `ProxyAuthenticationRequired`, `ProxyRefused` (it makes no tunnel to the endpoint), `NoCredentials`, `NoToken`,
-    /// `UntrustedCertificate`, `UnreadableAnswer` (perhaps cut off), `OtherAnswer` (whole, and no answer to the question),
-    /// `NotKept` (taken, and otherwise when it was read back), `InvalidRequest`, `HttpNNN`.
+    /// `UntrustedCertificate`, `UnreadableAnswer` (perhaps cut off), `UnexpectedAnswer` (whole, and no answer to the question),
+    /// `ReadBackMismatch` (taken, and otherwise when it was read back), `InvalidRequest`, `HttpNNN`.
     pub code: String,
     /// The HTTP status, where there was an answer.
     pub status: Option<u16>,
@@ -147,10 +147,10 @@ impl StoreError {
         match self.status {
             None => "no_answer",
             Some(403) => "denied",
-            Some(404) => "absent",
-            Some(429 | 503) => "slow_down",
-            Some(500..) => "server",
-            Some(_) => "refused",
+            Some(404) => "not_found",
+            Some(429 | 503) => "throttled",
+            Some(500..) => "server_error",
+            Some(_) => "rejected",
         }
     }
 
@@ -188,11 +188,11 @@ impl StoreError {
             "NoCredentials" => Some("the profile gives no credentials; log in again or name another"),
             "AccessDenied" if self.operation == TOKEN_EXCHANGE => Some(
                 "there is no such role, or it does not trust the token: compare the role's name, the issuer, the audience and the \
-                 subjects with workload identity in docs/storage.md; the recorders' role must trust the operator's subject too",
+                 subjects with workload identity in docs/how-to/workload-identity.md; the recorders' role must trust the operator's subject too",
             ),
-            "NoToken" => {
-                Some("the pod has no service account token; see workload identity in docs/storage.md")
-            }
+            "NoToken" => Some(
+                "the pod has no service account token; see workload identity in docs/how-to/workload-identity.md",
+            ),
             "UnreadableLedger" => Some(
                 "a version under ledger/holds/ or ledger/closed/ has another form than the operator writes: delete that version as \
                  the store's administrator, and the one before it counts again",
@@ -350,7 +350,7 @@ mod tests {
         assert!(!store_error("NotImplemented", 501).is_retryable());
         assert!(!store_error("MalformedPolicy", 400).is_retryable());
         assert!(store_error("UnreadableAnswer", 200).is_retryable());
-        assert!(!store_error("OtherAnswer", 200).is_retryable());
+        assert!(!store_error("UnexpectedAnswer", 200).is_retryable());
         let distrusted = StoreError { status: None, ..store_error("UntrustedCertificate", 0) };
         assert!(!distrusted.is_retryable());
         assert!(StoreError { operation: "GetObject", code: "Timeout".into(), status: None }.is_retryable());

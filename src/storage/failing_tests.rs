@@ -180,7 +180,7 @@ async fn failed_retag_is_reported_and_does_not_stop_others() {
         (vec!["2"], vec!["4"], vec![], 500, "GetObjectTagging was answered with Trouble (HTTP 500)"),
         (vec![], vec!["4"], vec![], 403, "PutObjectTagging was answered with Refusal (HTTP 403)"),
         (vec![], vec!["1", "4"], vec![], 404, "PutObjectTagging was answered with Refusal (HTTP 404)"),
-        (vec![], vec![], vec!["3"], 0, "PutObjectTagging got no answer: NotKept"),
+        (vec![], vec![], vec!["3"], 0, "PutObjectTagging got no answer: ReadBackMismatch"),
     ] {
         let failing = [unread.clone(), unwritten.clone(), unkept.clone()].concat();
         let (stub, bucket) = FailingBucket {
@@ -226,11 +226,11 @@ async fn audit_reports_unread_protection_and_checks_the_rest() {
                 cache: Arc::default(),
             };
             let tally = audit(&stub.target(), &scope, now).await.unwrap();
-            assert_eq!(tally.inspected, 3 - count, "{status}");
+            assert_eq!(tally.inspected_versions, 3 - count, "{status}");
             assert_eq!(tally.count(FindingKind::Mistagged), 3 - count, "{status}");
-            assert_eq!(tally.count(FindingKind::UnreadMarks), count, "{status}");
+            assert_eq!(tally.count(FindingKind::UnreadProtection), count, "{status}");
             assert!(!tally.is_compliant());
-            let told = &tally.found.get(&FindingKind::UnreadMarks).unwrap().examples;
+            let told = &tally.findings.get(&FindingKind::UnreadProtection).unwrap().examples;
             assert!(told[0].contains("GetObjectTagging was answered with Trouble"), "{told:?}");
         }
     }

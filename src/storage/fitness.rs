@@ -14,15 +14,15 @@ pub(crate) fn evaluate(
     heeds_policies: bool,
     state: &BucketState,
 ) -> Result<(), EnforceError> {
-    let is_open_access = |row: &&Row| row.verdict == Verdict::Fails && depends_on_policies(row.check);
+    let is_open_access = |row: &&Row| row.verdict == Verdict::Failed && depends_on_policies(row.check);
     if let Some(row) = conformance.rows().iter().find(is_open_access).filter(|_| !heeds_policies) {
-        return Err(EnforceError::StoreUnfit {
+        return Err(EnforceError::StoreUnsupported {
             reason: format!(
                 "bucket policies have no effect on this store's identities, and {} fails: {}",
                 row.check.as_str(),
                 row.message()
             ),
-            remedy: "give each identity the rights that toezicht iam SITE.yaml --for identity-policies prints, or use a store \
+            remedy: "give each identity the rights that toezicht iam SITE.yaml --store identity-policies prints, or use a store \
                      whose bucket policies have an effect"
                 .into(),
         });
@@ -38,7 +38,7 @@ pub(crate) fn evaluate(
             // Nothing was learnt: it is asked again.
             Verdict::Unknown(UnknownReason::Store(error)) => return Err(error.clone().into()),
             // It could when it was proved: its credentials are others now, or no longer valid.
-            Verdict::Fails if row.check == Check::RecorderCanPut => {
+            Verdict::Failed if row.check == Check::RecorderCanPut => {
                 let own_key = state.has_customer_key();
                 return Err(EnforceError::RecorderCannotPut { has_customer_key: own_key });
             }
@@ -79,7 +79,7 @@ fn store_unfit_error(row: &Row) -> EnforceError {
         _ => "this does not hold",
     };
     let (check, expected) = (row.check.as_str(), row.check.about().expected);
-    EnforceError::StoreUnfit {
+    EnforceError::StoreUnsupported {
         reason: format!("{check}: {expected}: {outcome}: {}", row.message()),
         remedy: remedy.into(),
     }
@@ -109,7 +109,7 @@ mod tests {
             allow_unprotected: false,
         };
         decide(&mut spec);
-        let mut found: Vec<_> = Check::ALL.iter().map(|check| (*check, Verdict::Holds)).collect();
+        let mut found: Vec<_> = Check::ALL.iter().map(|check| (*check, Verdict::Passed)).collect();
         found.retain(|(other, _)| *other != check);
         found.push((check, verdict));
         super::evaluate(&Conformance::from_verdicts(&found), &spec, true, &BucketState::default())
@@ -120,32 +120,32 @@ mod tests {
     #[test]
     fn store_without_legal_holds_needs_allow_unprotected() {
         for check in [
-            Check::LegalHoldIsKept,
+            Check::LegalHoldReadsBack,
             Check::HeldSurvivesDelete,
             Check::HeldSurvivesBatchDelete,
             Check::HeldSurvivesBypass,
         ] {
-            let refused = evaluate_one(check, Verdict::Fails, no_exception).unwrap_err();
+            let refused = evaluate_one(check, Verdict::Failed, no_exception).unwrap_err();
             assert!(refused.safe_message().contains("allowUnprotected"), "{refused}");
             assert!(refused.safe_message().starts_with(check.as_str()), "{refused}");
-            let other = evaluate_one(check, Verdict::Fails, |spec| spec.operator_only = true);
+            let other = evaluate_one(check, Verdict::Failed, |spec| spec.operator_only = true);
             assert_eq!(other.unwrap_err().category(), "store_unfit");
-            assert_eq!(evaluate_one(check, Verdict::Fails, |spec| spec.allow_unprotected = true), Ok(()));
+            assert_eq!(evaluate_one(check, Verdict::Failed, |spec| spec.allow_unprotected = true), Ok(()));
         }
     }
 
     #[test]
     fn store_without_lifecycle_needs_operator_only() {
-        for check in [Check::LifecycleIsKept, Check::TagArrivesWithPut] {
-            let refused = evaluate_one(check, Verdict::Fails, no_exception).unwrap_err();
+        for check in [Check::LifecycleReadsBack, Check::PutStoresTag] {
+            let refused = evaluate_one(check, Verdict::Failed, no_exception).unwrap_err();
             assert!(refused.safe_message().contains("OperatorOnly"), "{refused}");
-            assert_eq!(evaluate_one(check, Verdict::Fails, |spec| spec.operator_only = true), Ok(()));
+            assert_eq!(evaluate_one(check, Verdict::Failed, |spec| spec.operator_only = true), Ok(()));
         }
     }
 
     #[test]
     fn no_exception_allows_anonymous_access() {
-        let refused = evaluate_one(Check::AnonymousCannotGet, Verdict::Fails, |spec| {
+        let refused = evaluate_one(Check::AnonymousCannotGet, Verdict::Failed, |spec| {
             spec.allow_unprotected = true;
             spec.operator_only = true;
         });
@@ -170,7 +170,7 @@ mod tests {
 
     #[test]
     fn failed_recorder_put_reports_its_credentials() {
-        let refused = evaluate_one(Check::RecorderCanPut, Verdict::Fails, no_exception);
+        let refused = evaluate_one(Check::RecorderCanPut, Verdict::Failed, no_exception);
         assert_eq!(refused, Err(EnforceError::RecorderCannotPut { has_customer_key: false }));
         let told = refused.unwrap_err().safe_message();
         assert!(told.starts_with("spec.storage.recorder.credentialsRef: "), "{told}");
@@ -181,7 +181,7 @@ mod tests {
     fn access_rows_must_hold_without_effective_bucket_policies() {
         for check in Check::ALL {
             let verdict = |other: &Check| {
-                if other == check { Verdict::Fails } else { Verdict::Holds }
+                if other == check { Verdict::Failed } else { Verdict::Passed }
             };
             let found: Vec<_> = Check::ALL.iter().map(|other| (*other, verdict(other))).collect();
             let judged = |heeds| {
@@ -201,9 +201,9 @@ mod tests {
             let name = check.as_str();
             if depends_on_policies(*check) {
                 let told = judged(false).unwrap_err().safe_message();
-                assert!(told.contains(name) && told.contains("--for identity-policies"), "{told}");
+                assert!(told.contains(name) && told.contains("--store identity-policies"), "{told}");
             }
-            let is_weak = check.about().severity == Severity::Weak;
+            let is_weak = check.about().severity == Severity::Warning;
             assert!(!is_weak || judged(true).is_ok(), "{name} is weak elsewhere");
         }
     }
@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn weak_rows_do_not_fail_evaluation() {
         for check in Check::ALL.iter().filter(|check| check.as_str().starts_with("RecorderCannot")) {
-            assert_eq!(evaluate_one(*check, Verdict::Fails, no_exception), Ok(()), "{check:?}");
+            assert_eq!(evaluate_one(*check, Verdict::Failed, no_exception), Ok(()), "{check:?}");
         }
     }
 }

@@ -17,7 +17,7 @@ impl BucketState {
         let mut gaps = Vec::new();
         if !denied.is_empty() {
             gaps.push(format!(
-                "the operator may not read whether the bucket has {}: give it the rights that docs/storage.md lists",
+                "the operator may not read whether the bucket has {}: give it the rights that docs/reference/stores.md lists",
                 denied.join(", ")
             ));
         }

@@ -129,7 +129,7 @@ fn ambiguous_principals_are_rejected() {
 /// Whoever copies the policy from the documentation gives what is needed, and no more.
 #[test]
 fn documented_policy_matches_bootstrap() {
-    let text = include_str!("../../docs/storage.md");
+    let text = include_str!("../../docs/reference/stores.md");
     let (_, json) = text.split_once("```json\n").unwrap();
     let (json, _) = json.split_once("```").unwrap();
     let told = json.replace("BUCKET", "b").replace("OPERATOR", "o");

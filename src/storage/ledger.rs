@@ -87,7 +87,7 @@ impl LedgerEntry {
             purpose: spec.purpose.clone(),
             site: spec.site_ref.name.clone(),
             cameras: spec.cameras.iter().cloned().collect(),
-            calls: spec.calls,
+            calls: spec.include_calls,
             window: Window::new(spec.window.from.0, spec.window.until.as_ref().map(|until| until.0)),
             accepted_at,
             resolved_at: None,
@@ -129,7 +129,7 @@ impl LedgerEntry {
         };
         Self {
             cameras,
-            calls: self.calls || spec.calls,
+            calls: self.calls || spec.include_calls,
             window: Window::new(self.window.from.min(spec.window.from.0), until),
             ..self.with_clamped_accepted_at(now)
         }

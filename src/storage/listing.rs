@@ -315,7 +315,7 @@ fn unreadable_answer() -> StoreError {
 }
 
 /// The code of a listing that leaves out a key which is there.
-const UNLISTED_KEY_CODE: &str = "ListingHidesKey";
+const UNLISTED_KEY_CODE: &str = "ListingOmitsKey";
 
 /// A listing that leaves out a key which is there.
 pub(crate) fn unlisted_key_error() -> StoreError {

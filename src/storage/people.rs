@@ -161,7 +161,7 @@ impl PeopleProof<'_> {
             PolicyEffect::Effective => (),
             PolicyEffect::Rejected(_) => return Ok(ProofOutcome::UnknownIdentity),
             PolicyEffect::Ineffective => {
-                return Err(EnforceError::StoreUnfit {
+                return Err(EnforceError::StoreUnsupported {
                     reason: "a bucket policy that names managers and officers did not come into force".into(),
                     remedy: "look at the store; the operator tries again".into(),
                 });

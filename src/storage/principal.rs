@@ -91,7 +91,7 @@ impl MachineProof<'_> {
         if !trial.can_read("open").await? {
             return Err(EnforceError::Rejected {
                 reason: "the operator's identity cannot read what it wrote under probe/".into(),
-                remedy: "give it the rights that docs/storage.md lists".into(),
+                remedy: "give it the rights that docs/reference/stores.md lists".into(),
             });
         }
         if !self.policies_take_effect().await? {
@@ -249,7 +249,7 @@ impl MachineProof<'_> {
 /// A store that does not take a policy that names nobody takes none of this form.
 fn unsupported_policy_error(error: &StoreError, trial: &ProofPolicy<'_>, principal: &str) -> EnforceError {
     let partition = super::partition::of(principal, BucketRef::from(trial.operator).region);
-    EnforceError::StoreUnfit {
+    EnforceError::StoreUnsupported {
         reason: format!(
             "the store takes no bucket policy of S3's form (version 2012-10-17, ARNs of the partition {partition}): {}",
             error.safe_message()

@@ -100,7 +100,7 @@ pub fn check_machine_principals(
     let mut officers = policy.into_iter().flat_map(|policy| &policy.spec.incident_officers);
     if officers.any(|officer| is_machine(&officer.principal)) {
         let message = format!("spec.policyRef: incidentOfficers of the policy: {remedy}");
-        return Err((Reason::ReferenceRefused, message));
+        return Err((Reason::ReferenceInvalid, message));
     }
     Ok(())
 }

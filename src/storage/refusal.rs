@@ -30,7 +30,7 @@ pub enum EnforceError {
     },
     /// The store, or this bucket of it, cannot keep the promises.
     #[error("{reason}; {remedy}")]
-    StoreUnfit {
+    StoreUnsupported {
         /// What it does not do.
         reason: String,
         /// What a person can do.
@@ -116,8 +116,8 @@ impl EnforceError {
     pub fn category(&self) -> &'static str {
         match self {
             Self::ClaimedByOther => "claimed",
-            Self::Unadoptable { .. } | Self::Rejected { .. } => "refused",
-            Self::StoreUnfit { .. } => "store_unfit",
+            Self::Unadoptable { .. } | Self::Rejected { .. } => "spec_rejected",
+            Self::StoreUnsupported { .. } => "store_unfit",
             Self::WrongPrincipal { .. } | Self::AmbiguousPrincipal { .. } => "wrong_principal",
             Self::RecorderCannotPut { .. } => "recorder_cannot_put",
             Self::PolicyTooLong { .. } => "policy_too_long",
@@ -153,7 +153,7 @@ impl EnforceError {
             return self;
         };
         if error.is_unsupported() {
-            return Self::StoreUnfit {
+            return Self::StoreUnsupported {
                 reason: format!(
                     "the store does not know an operation that every Site needs: {}",
                     error.safe_message()

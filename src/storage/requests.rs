@@ -13,7 +13,7 @@ use aws_smithy_types::config_bag::ConfigBag;
 /// Of this process, since it began: what Prometheus asks for.
 static REQUEST_COUNTS: Mutex<BTreeMap<(String, &str), u64>> = Mutex::new(BTreeMap::new());
 
-/// How many requests there were, by S3 operation and outcome: `ok`, `denied`, `absent`, `slow_down`, `refused`, `server`,
+/// How many requests there were, by S3 operation and outcome: `ok`, `denied`, `not_found`, `throttled`, `rejected`, `server_error`,
 /// `no_answer`.
 pub fn snapshot() -> BTreeMap<(String, &'static str), u64> {
     REQUEST_COUNTS.lock().unwrap_or_else(PoisonError::into_inner).clone()
@@ -47,9 +47,9 @@ fn outcome_label(status: Option<u16>) -> &'static str {
         None => "no_answer",
         Some(..300) => "ok",
         Some(403) => "denied",
-        Some(404) => "absent",
-        Some(429 | 503) => "slow_down",
-        Some(500..) => "server",
-        Some(_) => "refused",
+        Some(404) => "not_found",
+        Some(429 | 503) => "throttled",
+        Some(500..) => "server_error",
+        Some(_) => "rejected",
     }
 }

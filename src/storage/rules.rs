@@ -50,7 +50,7 @@ pub(crate) fn required_rules_error(error: StoreError) -> EnforceError {
     if !error.rejects_form() {
         return error.into();
     }
-    EnforceError::StoreUnfit {
+    EnforceError::StoreUnsupported {
         reason: format!("the store refuses the lifecycle rules of a Site: {}", error.safe_message()),
         remedy: "use a store whose lifecycle knows tags and noncurrent versions".into(),
     }

@@ -18,7 +18,7 @@ const CHANGE_NOT_KEPT: &str = "the store took a change and answers with somethin
 pub(super) fn is_policy_rejection(error: &EnforceError) -> bool {
     match error {
         EnforceError::Storage(error) => error.operation == "PutBucketPolicy" && error.has_status(400),
-        EnforceError::StoreUnfit { reason: what, .. } => what.contains(CHANGE_NOT_KEPT),
+        EnforceError::StoreUnsupported { reason: what, .. } => what.contains(CHANGE_NOT_KEPT),
         _ => false,
     }
 }
@@ -105,7 +105,7 @@ async fn verify_changes(
         if let BucketOperation::Set(setting) = operation {
             desired.unsupported.insert(UnsupportedItem::Subresource(*setting));
         } else {
-            return Err(EnforceError::StoreUnfit {
+            return Err(EnforceError::StoreUnsupported {
                 reason: format!("{CHANGE_NOT_KEPT}: {left:?}"),
                 remedy: "look whether something else configures this bucket, or use another store".into(),
             });

@@ -113,7 +113,7 @@ async fn hold_accepts_corrections_that_release_nothing(server: Server) {
     };
 
     server.create(&named("typo")).await;
-    let resolved = |at: &str| json!({"at": at, "by": "Gemeentesecretaris", "outcome": "Closed"});
+    let resolved = |at: &str| json!({"time": at, "by": "Gemeentesecretaris", "outcome": "Closed"});
     for spec in [
         json!({"window": {"from": "2027-04-12T21:30:00+02:00", "until": "2027-04-12T22:15:00+02:00"}}),
         json!({"window": {"from": "2026-04-12T21:40:00+02:00", "until": "2026-04-12T21:50:00+02:00"}}),
@@ -129,8 +129,8 @@ async fn hold_accepts_corrections_that_release_nothing(server: Server) {
     accepted_hold_rejects_site_change(&server, named("accepted")).await;
 
     let placement = json!({
-        "observedGeneration": 1, "acceptedAt": "2026-04-12T22:20:00Z", "proved": true, "segments": 3, "size": "9 MiB",
-        "sealed": 0,
+        "observedGeneration": 1, "acceptanceTime": "2026-04-12T22:20:00Z", "verified": true, "segments": 3, "size": "9 MiB",
+        "sealedSegments": 0,
     });
     let says = |type_: &str, reason: &str| {
         json!([{
@@ -146,10 +146,10 @@ async fn hold_accepts_corrections_that_release_nothing(server: Server) {
     // A year that was mistyped: as long as the operator says that it lies ahead.
     let ahead = json!({"state": "Resolved", "resolution": resolved("2062-05-20T10:00:00Z")});
     is_let_in("counts", ahead.clone()).await;
-    is_refused("counts", "spec", json!({"resolution": {"at": "2026-05-20T10:00:00Z"}})).await;
-    let said = json!({"conditions": says("Released", "ResolutionAhead")});
+    is_refused("counts", "spec", json!({"resolution": {"time": "2026-05-20T10:00:00Z"}})).await;
+    let said = json!({"conditions": says("Released", "ResolutionInFuture")});
     server.reported(kind, "counts", &said).await;
-    is_let_in("counts", json!({"resolution": {"at": "2031-05-20T10:00:00Z"}})).await;
+    is_let_in("counts", json!({"resolution": {"time": "2031-05-20T10:00:00Z"}})).await;
     is_let_in("counts", json!({"state": "Open", "resolution": null})).await;
     is_let_in("counts", ahead).await;
     is_refused("counts", "spec.reference", json!({"reference": "2026-0413"})).await;
@@ -159,10 +159,10 @@ async fn hold_accepts_corrections_that_release_nothing(server: Server) {
 
     server.create(&named("reviewed")).await;
     server.reported(kind, "reviewed", &json!({"placement": placement})).await;
-    let review = |at: &str| json!({"review": {"at": at, "by": "Team"}});
+    let review = |at: &str| json!({"review": {"time": at, "by": "Team"}});
     is_let_in("reviewed", review("2062-05-20T10:00:00Z")).await;
-    is_refused("reviewed", "spec.review.at", review("2026-05-20T10:00:00Z")).await;
-    let said = json!({"conditions": says("ReviewDue", "ReviewAhead")});
+    is_refused("reviewed", "spec.review.time", review("2026-05-20T10:00:00Z")).await;
+    let said = json!({"conditions": says("ReviewDue", "ReviewInFuture")});
     server.reported(kind, "reviewed", &said).await;
     is_let_in("reviewed", review("2026-05-20T10:00:00Z")).await;
     server.clean().await;

@@ -74,9 +74,9 @@ impl Facts {
             ledger::LedgerEntry::new(uid(n), "n".into(), uid(n), &hold.spec, instants[0])
         };
         let policy = json!({
-            "title": "t", "timeZone": "Europe/Amsterdam", "adopted": {"by": "c", "date": "2020-05-04"},
+            "title": "t", "timeZone": "Europe/Amsterdam", "adoption": {"by": "c", "date": "2020-05-04"},
             "inForce": {"from": "2020-05-06"}, "purposes": ["Theft"],
-            "retention": {"video": "5d", "calls": "5d"}, "holds": {"reviewEvery": "28d"},
+            "retention": {"video": "5d", "calls": "5d"}, "holds": {"reviewInterval": "28d"},
         });
         Self {
             keys: [key(0), key(1)],
@@ -140,9 +140,9 @@ impl Facts {
             resource.metadata.finalizers = Some(vec![FINALIZER.into()]);
         }
         let status = json!({
-            "observedGeneration": 1, "acceptedAt": self.instants[0], "proved": hold.placement == Placement::Proved,
-            "segments": 1, "size": "1 B", "coverage": "100%", "sealed": 0,
-            "releasedAt": (hold.placement == Placement::Released).then_some(self.instants[0]),
+            "observedGeneration": 1, "acceptanceTime": self.instants[0], "verified": hold.placement == Placement::Proved,
+            "segments": 1, "size": "1 B", "coverage": "100%", "sealedSegments": 0,
+            "releaseTime": (hold.placement == Placement::Released).then_some(self.instants[0]),
         });
         let status = (hold.placement != Placement::Absent).then(|| serde_json::from_value(status).unwrap());
         Some((resource, status))
@@ -182,7 +182,7 @@ fn incident(n: usize, window: (Timestamp, Timestamp), is_resolved: bool) -> Inci
     });
     if is_resolved {
         spec["state"] = json!("Resolved");
-        spec["resolution"] = json!({"at": window.1, "by": "G", "outcome": "Closed"});
+        spec["resolution"] = json!({"time": window.1, "by": "G", "outcome": "Closed"});
     }
     let metadata = json!({"name": uid(n), "namespace": "n", "uid": uid(n)});
     serde_json::from_value(json!({"metadata": metadata, "spec": spec})).unwrap()

@@ -1,6 +1,6 @@
 //! All that can happen to two recordings and two incidents, step by step, in every order: a model of recorder, store,
 //! operators and people, checked by `stateright`. What the operator and the recorder decide, they decide by the code's own
-//! functions (`toezicht::rules`). docs/model.md says what is in it and what is not.
+//! functions (`toezicht::rules`). docs/development/model.md says what is in it and what is not.
 // A test may panic: that is how it says that something is wrong.
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::expect_used, clippy::panic)]
 
@@ -28,7 +28,7 @@ use scope::{AGEING, ALL_AT_ONCE, Scope, TAKEOVER, UPLOADS};
 use state::State;
 use world::World;
 
-const DOCS: &str = include_str!("../../docs/model.md");
+const DOCS: &str = include_str!("../../docs/development/model.md");
 
 impl Model for World {
     type State = State;
@@ -54,7 +54,7 @@ impl Model for World {
     }
 }
 
-/// Goes through all of a scope: no promise is broken, what can happen does, and docs/model.md has the number of states.
+/// Goes through all of a scope: no promise is broken, what can happen does, and docs/development/model.md has the number of states.
 fn explore(scope: Scope) {
     let began = Instant::now();
     let checker = World::new(scope, None).checker().spawn_bfs().join();
@@ -64,7 +64,7 @@ fn explore(scope: Scope) {
     std::io::stdout().write_all(said.as_bytes()).unwrap();
     checker.assert_properties();
     let row = format!("| `{}` | {states} |", scope.name);
-    assert!(DOCS.contains(&row), "docs/model.md says otherwise: {row}");
+    assert!(DOCS.contains(&row), "docs/development/model.md says otherwise: {row}");
 }
 
 #[test]

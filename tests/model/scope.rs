@@ -1,5 +1,5 @@
 //! How much there is in one exploration. All that may happen does, in every order; but everything at once is more than
-//! can be gone through, so each scope has some of it whole. docs/model.md says what each one is for.
+//! can be gone through, so each scope has some of it whole. docs/development/model.md says what each one is for.
 
 use super::facts::Beginning::{self, Old, Young};
 use super::promises::{

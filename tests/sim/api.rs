@@ -14,9 +14,9 @@ pub const CEILINGS: Ceilings = Ceilings { video: Days(5), calls: Days(5) };
 
 pub fn policy() -> RecordingPolicySpec {
     let policy = json!({
-        "title": "t", "timeZone": "Europe/Amsterdam", "adopted": {"by": "c", "date": "2020-05-04"},
+        "title": "t", "timeZone": "Europe/Amsterdam", "adoption": {"by": "c", "date": "2020-05-04"},
         "inForce": {"from": "2020-05-06"}, "purposes": ["Theft"],
-        "retention": {"video": "5d", "calls": "5d"}, "holds": {"reviewEvery": "28d"},
+        "retention": {"video": "5d", "calls": "5d"}, "holds": {"reviewInterval": "28d"},
     });
     serde_json::from_value(policy).unwrap()
 }
@@ -92,7 +92,7 @@ impl Api {
     pub fn resolve(&mut self, uid: &str, at: Timestamp) {
         self.change(uid, |hold| {
             hold.spec.state = HoldState::Resolved;
-            let resolution = json!({"at": at, "by": "Gemeentesecretaris", "outcome": "Closed"});
+            let resolution = json!({"time": at, "by": "Gemeentesecretaris", "outcome": "Closed"});
             hold.spec.resolution = Some(serde_json::from_value(resolution).unwrap());
         });
     }
@@ -114,7 +114,7 @@ impl Api {
 }
 
 pub fn is_resolved(hold: &IncidentHold, now: Timestamp) -> bool {
-    let at = hold.spec.resolution.as_ref().map(|resolution| resolution.at.0);
+    let at = hold.spec.resolution.as_ref().map(|resolution| resolution.time.0);
     hold.spec.state == HoldState::Resolved && at.is_none_or(|at| at <= now)
 }
 

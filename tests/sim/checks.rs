@@ -356,7 +356,7 @@ impl Checks {
 
     /// Somebody was told that held versions of these holds are gone.
     pub fn told(&mut self, uid: &str) {
-        self.count("HeldLost");
+        self.count("HeldVersionsLost");
         self.owed.remove(uid);
     }
 

@@ -17,10 +17,10 @@ pub fn report_never_held(world: &mut World, of: &IncidentHold, began: Timestamp,
         return;
     };
     let status = hold.status.get_or_insert_default();
-    if status.never_held_at.is_some() {
+    if status.never_held_time.is_some() {
         return;
     }
-    status.never_held_at = Some(Time(said));
+    status.never_held_time = Some(Time(said));
     let is_released = released(hold, None, is_resolved(hold, said)).is_some_and(|finding| finding.is_true());
     if is_released {
         world.checks.released(&uid, false, &world.store, &world.api, began, now);
@@ -47,7 +47,7 @@ pub fn claim(world: &mut World, of: &IncidentHold, next: Placement, began: Times
         world.say(|| {
             format!(
                 "{uid} is told: {} segments, Placed {is_placed}, Released {is_released}, {:?}",
-                next.segments, next.problem
+                next.segments, next.last_error
             )
         });
     }
@@ -55,7 +55,7 @@ pub fn claim(world: &mut World, of: &IncidentHold, next: Placement, began: Times
         world.checks.withdraw_placed(&uid);
     }
     // What was said by another look is no claim of this one.
-    let is_looked_at = next.verified_at.as_ref().is_some_and(|at| at.0 == said);
+    let is_looked_at = next.last_verification_time.as_ref().is_some_and(|at| at.0 == said);
     if is_placed && is_looked_at {
         world.checks.placed(&uid, &hold, &world.store, began);
     }

@@ -1,5 +1,5 @@
 //! A simulation in which the real operator and recorders meet a store that lies, a network that loses, clocks that step and
-//! people who are in a hurry: everything from one seed, in simulated time. docs/simulation.md says what is in it.
+//! people who are in a hurry: everything from one seed, in simulated time. docs/development/simulation.md says what is in it.
 // A test may panic: that is how it says that something is wrong; and it may be slow at it.
 #![allow(
     clippy::format_collect,
@@ -38,7 +38,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use mutations::Mutation;
 use run::{Report, Scope, simulate};
 
-const DOCS: &str = include_str!("../../docs/simulation.md");
+const DOCS: &str = include_str!("../../docs/development/simulation.md");
 
 /// Seeds that every run of the tests goes through.
 const SEEDS: u64 = 12;
@@ -220,5 +220,5 @@ fn every_mutation_is_documented() {
         .into_iter()
         .map(|(rule, _)| rule)
         .filter(|rule| !DOCS.contains(&format!("| `{rule:?}` |")));
-    assert_eq!(untold.collect::<Vec<_>>(), [], "docs/simulation.md does not list them");
+    assert_eq!(untold.collect::<Vec<_>>(), [], "docs/development/simulation.md does not list them");
 }

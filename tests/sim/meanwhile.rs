@@ -176,7 +176,7 @@ impl World {
             // Its status is of that time, too.
             let placement = hold.status.as_mut().and_then(|status| status.placement.as_mut());
             if let Some(placement) = placement {
-                placement.released_at = None;
+                placement.release_time = None;
             }
         });
         self.say(|| format!("{uid} is open again, out of a backup"));

@@ -380,7 +380,7 @@ impl Leader {
         self.audited = Some(began);
         self.api(|world| {
             let world = &mut *world;
-            world.say(|| format!("the audit finds {:?}", tally.found));
+            world.say(|| format!("the audit finds {:?}", tally.findings));
             if tally.is_compliant() {
                 let now = world.now();
                 world.checks.compliant(&world.store, &world.api, began, now);
@@ -397,7 +397,7 @@ fn acknowledge_any_scope(mut holds: Vec<IncidentHold>, plan: &HoldPlan) -> Vec<I
         let entry = hold.metadata.uid.as_ref().and_then(|uid| plan.open.get(uid));
         let placement = hold.status.as_mut().and_then(|status| status.placement.as_mut());
         if let Some((entry, placement)) = entry.zip(placement) {
-            placement.scope = entry.scope_hash();
+            placement.scope_hash = entry.scope_hash();
         }
     }
     holds
@@ -409,23 +409,23 @@ fn is_new(plan: &HoldPlan, entries: &BTreeMap<String, ledger::LedgerEntry>) -> b
 
 fn audited(tally: &Tally, now: Timestamp) -> AuditStatus {
     let count = |number: u64| i64::try_from(number).unwrap();
-    let findings = tally.found.iter().map(|(found, findings)| AuditFinding {
-        kind: <&str>::from(found).to_owned(),
+    let findings = tally.findings.iter().map(|(found, findings)| AuditFinding {
+        type_: <&str>::from(found).to_owned(),
         count: count(findings.count),
         violation: found.is_violation(),
         examples: findings.examples.clone(),
     });
     AuditStatus {
-        audited_at: Time(now),
-        boundary_at: Time(now),
+        last_full_audit_time: Time(now),
+        last_boundary_audit_time: Time(now),
         versions: count(tally.versions),
         bytes: count(tally.bytes),
-        held: count(tally.held),
-        inspected: count(tally.inspected),
+        held_versions: count(tally.held_versions),
+        inspected_versions: count(tally.inspected_versions),
         sample_one_in: 1,
-        oldest_unheld_video: None,
-        oldest_unheld_calls: None,
-        store_lag_seconds: 0,
+        oldest_unheld_video_time: None,
+        oldest_unheld_calls_time: None,
+        lifecycle_lag_seconds: 0,
         findings: findings.collect(),
     }
 }

@@ -89,7 +89,7 @@ pub async fn relay(world: Shared) {
         }
         let released = |hold: &&IncidentHold| {
             let placement = hold.status.as_ref()?.placement.as_ref()?;
-            placement.released_at.as_ref().map(|_| hold.metadata.uid.clone())
+            placement.release_time.as_ref().map(|_| hold.metadata.uid.clone())
         };
         let mut all = world.api.holds.values();
         let Some(hold) = all.find(|hold| released(hold).flatten().is_some_and(|uid| seen.insert(uid))) else {
@@ -99,7 +99,7 @@ pub async fn relay(world: Shared) {
         let incident = Incident {
             name: format!("h{}", world.rng.u32(0..1_000_000)),
             cameras: spec.cameras,
-            calls: spec.calls,
+            calls: spec.include_calls,
             window: Window::new(spec.window.from.0, spec.window.until.map(|until| until.0)),
         };
         if spec.window.from.0 > now {
@@ -127,7 +127,7 @@ pub fn widen(world: &mut World, uid: &str, now: Timestamp) {
         let spec = &mut hold.spec;
         let until = spec.window.until.as_ref().map(|until| until.0);
         match choice {
-            0 => spec.calls = true,
+            0 => spec.include_calls = true,
             1 if !spec.cameras.is_empty() && !spec.cameras.contains(&another) => spec.cameras.push(another),
             _ => {
                 let least = until.unwrap_or(spec.window.from.0 + SignedDuration::from_secs(1));
@@ -136,7 +136,7 @@ pub fn widen(world: &mut World, uid: &str, now: Timestamp) {
         }
     });
     let spec = world.api.holds[uid].spec.clone();
-    world.say(|| format!("{uid} is widened: {:?} {:?} {}", spec.cameras, spec.window, spec.calls));
+    world.say(|| format!("{uid} is widened: {:?} {:?} {}", spec.cameras, spec.window, spec.include_calls));
     note(world, uid, now);
 }
 
@@ -170,7 +170,7 @@ pub fn lost(world: &mut World, uid: &str, is_remade: bool, now: Timestamp) {
         let incident = Incident {
             name: hold.metadata.name.clone().unwrap(),
             cameras: hold.spec.cameras.clone(),
-            calls: hold.spec.calls,
+            calls: hold.spec.include_calls,
             window: Window::new(
                 hold.spec.window.from.0,
                 hold.spec.window.until.as_ref().map(|until| until.0),

@@ -1,4 +1,4 @@
-//! What a day of the operator costs in requests, and what closed holds cost: the rows of docs/storage.md, counted. Real
+//! What a day of the operator costs in requests, and what closed holds cost: the rows of docs/development/request-costs.md, counted. Real
 //! controllers look at a store in memory at their own times; nothing happens but recording.
 
 mod arriving;
@@ -24,7 +24,7 @@ use crate::api::Incident;
 use crate::say;
 use crate::store::{By, Who};
 
-const DOCS: &str = include_str!("../../docs/storage.md");
+const DOCS: &str = include_str!("../../docs/development/request-costs.md");
 /// US dollars for a request: AWS S3 Standard, us-east-1.
 const DEAR: f64 = 0.005 / 1000.0;
 const CHEAP: f64 = 0.0004 / 1000.0;
@@ -97,13 +97,13 @@ fn thousands(number: u64) -> String {
     out
 }
 
-/// Fails if docs/storage.md says otherwise.
+/// Fails if docs/development/request-costs.md says otherwise.
 fn stands(rows: &[String]) {
     for row in rows {
         say(&format!("requests: {row}"));
     }
     let missing: Vec<_> = rows.iter().filter(|row| !DOCS.contains(row.as_str())).collect();
-    assert!(missing.is_empty(), "docs/storage.md says otherwise: {missing:#?}");
+    assert!(missing.is_empty(), "docs/development/request-costs.md says otherwise: {missing:#?}");
 }
 
 /// Compares a day with the page.
@@ -203,7 +203,7 @@ fn beside(closed: usize, are_resources_there: bool) -> ([u64; 3], Duration) {
         for hold in operator.api.holds.values_mut() {
             if hold.spec.resolution.is_some() {
                 let mut placement = open.clone();
-                placement.released_at = Some(Time(released_at));
+                placement.release_time = Some(Time(released_at));
                 hold.status.get_or_insert_default().placement = Some(placement);
             }
         }

@@ -48,7 +48,7 @@ namespaceSelector:
 {{- end }}
 
 {{/* Whether a grant allows workload identity. */}}
-{{- define "toezicht.ambient" -}}
+{{- define "toezicht.workloadIdentity" -}}
 {{- $endpoints := list }}
 {{- range .Values.grants }}{{ if .roles }}{{ $endpoints = concat $endpoints .endpoints }}{{ end }}{{ end }}
 {{- if gt (len (uniq $endpoints)) 1 }}

@@ -35,14 +35,14 @@ pub(in crate::api) const STREAM: &[CelRule] = &[
         message: "a camera over rtsps:// is known by its certificate authority; name it in caRef",
     },
     CelRule {
-        field: ".allowBasic",
-        cel: "!self.allowBasic || self.url.startsWith('rtsp://')",
-        message: "basic authentication is always allowed over rtsps://; leave allowBasic out",
+        field: ".allowBasicAuth",
+        cel: "!self.allowBasicAuth || self.url.startsWith('rtsp://')",
+        message: "basic authentication is always allowed over rtsps://; leave allowBasicAuth out",
     },
     CelRule {
-        field: ".allowBasic",
-        cel: "!self.allowBasic || has(self.credentialsRef)",
-        message: "without credentials there is nothing to show; set credentialsRef, or leave allowBasic out",
+        field: ".allowBasicAuth",
+        cel: "!self.allowBasicAuth || has(self.credentialsRef)",
+        message: "without credentials there is nothing to show; set credentialsRef, or leave allowBasicAuth out",
     },
 ];
 

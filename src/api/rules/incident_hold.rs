@@ -47,9 +47,9 @@ pub(in crate::api) const INCIDENT_HOLD: &[CelRule] = &[
                   one as Superseded",
     },
     CelRule {
-        field: ".spec.calls",
-        cel: "!has(oldSelf.status) || !has(oldSelf.status.placement) || !oldSelf.spec.calls || self.spec.calls",
-        message: "article 6: a hold only grows: calls may go from false to true only; to narrow it, place a narrow \
+        field: ".spec.includeCalls",
+        cel: "!has(oldSelf.status) || !has(oldSelf.status.placement) || !oldSelf.spec.includeCalls || self.spec.includeCalls",
+        message: "article 6: a hold only grows: includeCalls may go from false to true only; to narrow it, place a narrow \
                   hold and resolve this one as Superseded",
     },
     // A resolution that lies ahead has released nothing: the operator says so in the status, and releases nothing before
@@ -58,22 +58,22 @@ pub(in crate::api) const INCIDENT_HOLD: &[CelRule] = &[
         field: ".spec.state",
         cel: "!has(oldSelf.status) || !has(oldSelf.status.placement) || oldSelf.spec.state != 'Resolved' \
               || self.spec.state == 'Resolved' \
-              || oldSelf.status.conditions.exists(c, c.type == 'Released' && c.reason == 'ResolutionAhead')",
+              || oldSelf.status.conditions.exists(c, c.type == 'Released' && c.reason == 'ResolutionInFuture')",
         message: "article 6: resolved is final, what the hold covered may be gone; create a new hold",
     },
     CelRule {
         field: ".spec",
         cel: "!has(oldSelf.status) || !has(oldSelf.status.placement) || oldSelf.spec.state != 'Resolved' \
               || self.spec.state != 'Resolved' || self.spec == oldSelf.spec \
-              || oldSelf.status.conditions.exists(c, c.type == 'Released' && c.reason == 'ResolutionAhead')",
+              || oldSelf.status.conditions.exists(c, c.type == 'Released' && c.reason == 'ResolutionInFuture')",
         message: "a resolved hold is a record and cannot be changed; create a new hold",
     },
     CelRule {
-        field: ".spec.review.at",
+        field: ".spec.review.time",
         cel: "!has(oldSelf.status) || !has(oldSelf.status.placement) || !has(oldSelf.spec.review) \
-              || (has(self.spec.review) && self.spec.review.at >= oldSelf.spec.review.at) \
-              || oldSelf.status.conditions.exists(c, c.type == 'ReviewDue' && c.reason == 'ReviewAhead')",
-        message: "a review that took place stays: set review.at to a later review, and do not remove it",
+              || (has(self.spec.review) && self.spec.review.time >= oldSelf.spec.review.time) \
+              || oldSelf.status.conditions.exists(c, c.type == 'ReviewDue' && c.reason == 'ReviewInFuture')",
+        message: "a review that took place stays: set review.time to a later review, and do not remove it",
     },
 ];
 
@@ -85,14 +85,14 @@ pub(in crate::api) const INCIDENT_HOLD_SPEC: &[CelRule] = &[
                   and resolution, or neither",
     },
     CelRule {
-        field: ".resolution.at",
-        cel: "!has(self.resolution) || self.resolution.at >= self.window.from",
-        message: "an incident is resolved after it began: set resolution.at later than window.from",
+        field: ".resolution.time",
+        cel: "!has(self.resolution) || self.resolution.time >= self.window.from",
+        message: "an incident is resolved after it began: set resolution.time later than window.from",
     },
     CelRule {
-        field: ".review.at",
-        cel: "!has(self.review) || self.review.at >= self.window.from",
-        message: "a hold is reviewed after its incident began: set review.at to when the review took place",
+        field: ".review.time",
+        cel: "!has(self.review) || self.review.time >= self.window.from",
+        message: "a hold is reviewed after its incident began: set review.time to when the review took place",
     },
 ];
 

@@ -14,9 +14,9 @@ pub(in crate::api) const RECORDING_POLICY_SPEC: &[CelRule] = &[
     CelRule {
         field: ".inForce.from",
         cel: "self.inForce.from.size() == 10 \
-              ? timestamp(self.inForce.from + 'T00:00:00Z') >= self.adopted.date \
-              : timestamp(self.inForce.from) >= self.adopted.date - duration('14h')",
-        message: "article 11: a policy enters into force after it is adopted; set inForce.from to adopted.date or later",
+              ? timestamp(self.inForce.from + 'T00:00:00Z') >= self.adoption.date \
+              : timestamp(self.inForce.from) >= self.adoption.date - duration('14h')",
+        message: "article 11: a policy enters into force after it is adopted; set inForce.from to adoption.date or later",
     },
     CelRule {
         field: ".incidentOfficers",

@@ -88,13 +88,13 @@ pub(in crate::api) const STORAGE: &[CelRule] = &[
 pub(in crate::api) const IDENTITY: &[CelRule] = &[
     CelRule {
         field: ".credentialsRef",
-        cel: "has(self.credentialsRef) != (has(self.ambient) && self.ambient)",
+        cel: "has(self.credentialsRef) != (has(self.workloadIdentity) && self.workloadIdentity)",
         message: "an identity has keys in a Secret or workload identity, not both or neither: set credentialsRef, or \
-                  ambient to true",
+                  workloadIdentity to true",
     },
     CelRule {
         field: ".principal",
-        cel: "!(has(self.ambient) && self.ambient) || self.principal.matches('^arn:[a-z0-9-]+:iam::[^:]*:role/.+$')",
+        cel: "!(has(self.workloadIdentity) && self.workloadIdentity) || self.principal.matches('^arn:[a-z0-9-]+:iam::[^:]*:role/.+$')",
         message: "workload identity assumes the role that the principal names: write a role's ARN, such as \
                   arn:aws:iam::123456789012:role/name, or use credentialsRef",
     },

@@ -54,7 +54,7 @@ use super::{Date, LocalRef, Subject, rules, schema};
     printcolumn(
         name = "Recording",
         type_ = "integer",
-        json_path = ".status.recording",
+        json_path = ".status.recordingCameras",
         description = "How many of the site's cameras record"
     ),
     printcolumn(name = "Cameras", type_ = "integer", json_path = ".status.cameras"),
@@ -146,10 +146,10 @@ pub struct Manager {
 pub struct Notices {
     /// The day staff were informed (article 7.1), before the policy enters into force, such as `2020-05-05`. Nothing
     /// is recorded before that day.
-    pub staff_informed_on: Date,
+    pub staff_informed_date: Date,
     /// The day the signs at the entrance were put up (article 7.2), such as `2020-05-05`. Nothing is recorded before
     /// that day.
-    pub signs_posted_on: Date,
+    pub signs_posted_date: Date,
 }
 
 /// A time at which cameras are covered, for example for elections.

@@ -15,7 +15,7 @@ pub struct RecorderSettings {
     /// How many cameras one pod carries at most: 1 to 100. A camera stays with its pod; lowering this moves some,
     /// each with a gap.
     #[schemars(range(min = 1, max = 100))]
-    pub cameras_per_pod: u32,
+    pub max_cameras_per_pod: u32,
     /// A segment ends before the first keyframe at or past a multiple of this since 1970: `2s` to `10m`. So a first
     /// one may be shorter.
     #[schemars(extend("x-kubernetes-validations" = rules::to_json(rules::SEGMENT_DURATION)))]
@@ -39,7 +39,7 @@ pub struct RecorderSettings {
 impl Default for RecorderSettings {
     fn default() -> Self {
         Self {
-            cameras_per_pod: 32,
+            max_cameras_per_pod: 32,
             segment_duration: Duration(std::time::Duration::from_mins(1)),
             spool: SpoolSettings::default(),
             node_selector: BTreeMap::new(),
@@ -60,11 +60,11 @@ pub struct SpoolSettings {
     /// Storage class of the volume claim; absent: an emptyDir, which a deleted pod takes along.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253), extend("x-kubernetes-validations" = rules::to_json(rules::STORAGE_CLASS)))]
-    pub storage_class: Option<String>,
+    pub storage_class_name: Option<String>,
 }
 
 impl Default for SpoolSettings {
     fn default() -> Self {
-        Self { size: "20Gi".into(), storage_class: None }
+        Self { size: "20Gi".into(), storage_class_name: None }
     }
 }

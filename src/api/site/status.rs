@@ -18,7 +18,7 @@ pub struct SiteStatus {
     #[schemars(range(min = 0))]
     pub observed_generation: Option<i64>,
     /// `Accepted`, `Permitted`, `StorageEnforced`, `AccessRestricted`, `Recording`, `Compliant`, `Intact`,
-    /// `AdministratorsExcluded`, `Ready`, `Stalled`; docs/conditions.md explains them.
+    /// `AdministratorsExcluded`, `Ready`, `Stalled`; docs/reference/conditions.md explains them.
     #[serde(default)]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,
@@ -44,21 +44,22 @@ pub struct SiteStatus {
     /// How many of them record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
-    pub recording: Option<i32>,
+    pub recording_cameras: Option<i32>,
 }
 
 /// What somebody else changed, and was put back.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
 pub struct DriftStatus {
     /// When the last of it was found (UTC).
-    pub at: Time,
+    pub last_detection_time: Time,
     /// What it had become, and what it was made again; the last first, and what was found in the day before it.
     #[schemars(length(min = 1, max = 1024))]
-    pub what: String,
+    pub message: String,
     /// How often something was put back, each time within a day of the previous.
     #[serde(default)]
     #[schemars(range(min = 0))]
-    pub times: i64,
+    pub count: i64,
 }
 
 impl DriftStatus {
@@ -71,16 +72,21 @@ impl DriftStatus {
     pub fn accumulate(change: &str, previous: Option<&Self>, now: Timestamp) -> Self {
         let before = previous.filter(|before| before.is_recent(now));
         // One that an earlier version wrote had happened once.
-        let times = 1 + before.map_or(0, |before| before.times.max(1));
-        let before = before.map(|before| format!("; before, at {}: {}", before.at.0, before.what));
+        let times = 1 + before.map_or(0, |before| before.count.max(1));
+        let before =
+            before.map(|before| format!("; before, at {}: {}", before.last_detection_time.0, before.message));
         let what = format!("{change}{}", before.unwrap_or_default());
-        Self { at: Time(now), what: what.chars().take(Self::MAX_CHARS).collect(), times }
+        Self {
+            last_detection_time: Time(now),
+            message: what.chars().take(Self::MAX_CHARS).collect(),
+            count: times,
+        }
     }
 
     /// Whether it is of the last day.
     pub fn is_recent(&self, now: Timestamp) -> bool {
         // One that lies ahead was told by a clock that was wrong.
-        now.duration_since(self.at.0).abs() < Self::RECENT_PERIOD
+        now.duration_since(self.last_detection_time.0).abs() < Self::RECENT_PERIOD
     }
 }
 
@@ -98,38 +104,38 @@ pub struct RetentionStatus {
     pub orphaned_holds: Vec<String>,
     /// When tag and legal hold of every held version were last read, but for what was `refused` (UTC).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub verified_at: Option<Time>,
+    pub last_verification_time: Option<Time>,
     /// What changes them from outside is put back within this many seconds: how often all are read. Fifteen times as often
     /// while anything is `refused`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0))]
-    pub verified_every_seconds: Option<i64>,
+    pub verification_interval_seconds: Option<i64>,
     /// What the store refused, or failed at, of held versions when all were last read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub refused: Option<StoreRejectionStatus>,
+    pub store_rejection: Option<StoreRejectionStatus>,
     /// When what is over its ceiling was last deleted, and that read back (UTC).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub swept_at: Option<Time>,
+    pub last_sweep_time: Option<Time>,
     /// How many versions went in the last sweep that found any.
     #[serde(default)]
     #[schemars(range(min = 0))]
-    pub deleted: i64,
+    pub deleted_versions: i64,
     /// How many versions are over their ceiling, covered by no open hold, and not given up by the store.
     #[serde(default)]
     #[schemars(range(min = 0))]
-    pub resisted: i64,
+    pub undeletable_versions: i64,
     /// How many uploads in parts, begun over a day ago, are left, of those that the last sweep saw: the store did not abort
     /// them for the operator, or there are more than one sweep aborts. If that lasts, abort them as its administrator.
     #[serde(default)]
     #[schemars(range(min = 0))]
-    pub unfinished: i64,
+    pub incomplete_uploads: i64,
     /// What somebody else last changed of held versions, and was put back, unless they are gone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub drift: Option<DriftStatus>,
     /// What kept the last pass from doing all; it is made again.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
-    pub problem: Option<String>,
+    pub last_error: Option<String>,
 }
 
 /// What a store refused, or failed at: a mark of a version, or to tell it, or to delete; or what was not looked at. All others
@@ -142,12 +148,12 @@ pub struct StoreRejectionStatus {
     pub versions: i64,
     /// Its answer, at the first of them: operation, error code and HTTP status. Or why sources were not looked at.
     #[schemars(length(min = 1, max = 1024))]
-    pub answer: String,
+    pub error: String,
     /// The store did not say no, but failed or gave no answer, at one of them at least: it is tried again within five minutes.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub failed: bool,
+    pub retryable: bool,
     /// When (UTC).
-    pub at: Time,
+    pub time: Time,
 }
 
 impl StoreRejectionStatus {
@@ -159,7 +165,7 @@ impl StoreRejectionStatus {
 
 impl fmt::Display for StoreRejectionStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { versions, answer, failed, .. } = self;
+        let Self { versions, error: answer, retryable: failed, .. } = self;
         let verb = if *failed { "failed at" } else { "refused" };
         match versions {
             0 => f.write_str(answer),
@@ -173,9 +179,9 @@ impl fmt::Display for StoreRejectionStatus {
 #[serde(rename_all = "camelCase")]
 pub struct AuditStatus {
     /// When everything was last listed (UTC): daily.
-    pub audited_at: Time,
+    pub last_full_audit_time: Time,
     /// When the days at the ceiling were last listed (UTC): hourly.
-    pub boundary_at: Time,
+    pub last_boundary_audit_time: Time,
     /// Versions of recordings.
     #[schemars(range(min = 0))]
     pub versions: i64,
@@ -184,22 +190,22 @@ pub struct AuditStatus {
     pub bytes: i64,
     /// Versions that an open hold covers.
     #[schemars(range(min = 0))]
-    pub held: i64,
+    pub held_versions: i64,
     /// Versions whose tag and legal hold were read: of all that are held, and of one in `sampleOneIn` of the rest.
     #[schemars(range(min = 0))]
-    pub inspected: i64,
+    pub inspected_versions: i64,
     /// Of how many versions that no hold covers one was inspected.
     #[schemars(range(min = 1))]
     pub sample_one_in: i64,
-    /// From when the oldest video is that no hold covers (UTC), as of `boundaryAt`.
+    /// From when the oldest video is that no hold covers (UTC), as of `lastBoundaryAuditTime`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub oldest_unheld_video: Option<Time>,
-    /// From when the oldest recorded call is that no hold covers (UTC), as of `boundaryAt`.
+    pub oldest_unheld_video_time: Option<Time>,
+    /// From when the oldest recorded call is that no hold covers (UTC), as of `lastBoundaryAuditTime`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub oldest_unheld_calls: Option<Time>,
+    pub oldest_unheld_calls_time: Option<Time>,
     /// How many seconds the store's own lifecycle is behind what S3 documents.
     #[schemars(range(min = 0))]
-    pub store_lag_seconds: i64,
+    pub lifecycle_lag_seconds: i64,
     /// What there should be none of, at most 32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32))]
@@ -211,10 +217,11 @@ pub struct AuditStatus {
 #[serde(rename_all = "camelCase")]
 pub struct AuditFinding {
     /// Its kind: `Overdue`, `ReleaseOverdue`, `HeldUnprotected`, `HeldMistagged`, `HeldHidden`, `UnexplainedHold`,
-    /// `Mistagged`, `ForeignKey`, `UnparsableKey`, `UnvisitedSource`, `UnvisitedDay`, `CrowdedKey`, `HiddenKey`,
-    /// `UnreadMarks`, `ImplausibleKey`, `UnexplainedVersion`, `LateUpload` or `OrphanedHold`. docs/audit.md explains them.
+    /// `Mistagged`, `UnexpectedObject`, `UnparsableKey`, `UnvisitedSource`, `UnvisitedDay`, `CrowdedKey`, `UnlistedKey`,
+    /// `UnreadProtection`, `ImplausibleKey`, `UnexplainedVersion`, `LateUpload` or `OrphanedHold`. docs/how-to/audit-a-bucket.md explains them.
     #[schemars(length(min = 1, max = 64))]
-    pub kind: String,
+    #[serde(rename = "type")]
+    pub type_: String,
     /// How many.
     #[schemars(range(min = 0))]
     pub count: i64,
@@ -240,7 +247,7 @@ pub struct Ceilings {
 #[serde(rename_all = "camelCase")]
 pub struct StorageStatus {
     /// When it was read (UTC), refreshed at most every five minutes.
-    pub read_back_at: Time,
+    pub last_read_time: Time,
     /// Whether Object Lock is on, without a default retention.
     pub object_lock: bool,
     /// Whether versioning is on.
@@ -256,8 +263,8 @@ pub struct StorageStatus {
     /// When the conformance probe last ran (UTC): when the operator that leads sees that the credentials or the
     /// bucket's policy change, daily, and hourly while a row is unknown.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub tried_at: Option<Time>,
-    /// What the store was found to keep, tried on canaries and judged by the effect; docs/storage.md explains
+    pub last_probe_time: Option<Time>,
+    /// What the store was found to keep, tried on canaries and judged by the effect; docs/reference/stores.md explains
     /// each row. At most 64.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64))]
@@ -267,7 +274,7 @@ pub struct StorageStatus {
     /// most 32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 512)))]
-    pub gaps: Vec<String>,
+    pub limitations: Vec<String>,
     /// Principals of managers, officers or the auditor that the store knows no identity of, at most 33. The bucket policy
     /// does not name them: they can read nothing.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -277,7 +284,7 @@ pub struct StorageStatus {
     /// somebody else has changed.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     #[schemars(length(max = 64))]
-    pub demanded: String,
+    pub bucket_spec_hash: String,
 }
 
 /// Something that a store must keep, and whether it does.
@@ -287,9 +294,9 @@ pub struct ConformanceRow {
     #[schemars(length(min = 1, max = 64))]
     pub name: String,
     /// As whom it was tried.
-    pub principal: ConformancePrincipal,
+    pub identity: ConformanceIdentity,
     /// What was found.
-    pub verdict: ConformanceVerdict,
+    pub result: ConformanceResult,
     /// What it means where it fails.
     pub severity: ConformanceSeverity,
     /// What follows where it fails, why where it cannot be told; absent where it holds.
@@ -300,7 +307,7 @@ pub struct ConformanceRow {
 
 /// As whom something was tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum ConformancePrincipal {
+pub enum ConformanceIdentity {
     /// With the operator's credentials.
     Operator,
     /// With the recorders' credentials.
@@ -311,11 +318,11 @@ pub enum ConformancePrincipal {
 
 /// What was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema, strum::IntoStaticStr)]
-pub enum ConformanceVerdict {
+pub enum ConformanceResult {
     /// It is so.
-    Holds,
+    Passed,
     /// It is not so.
-    Fails,
+    Failed,
     /// It cannot be told.
     Unknown,
 }
@@ -326,5 +333,5 @@ pub enum ConformanceSeverity {
     /// A promise cannot be kept: the bucket is refused, unless the Site has an exception for it.
     Fatal,
     /// The promises are kept by other means; what is weaker is said.
-    Weak,
+    Warning,
 }

@@ -72,7 +72,7 @@ pub struct StoreIdentity {
     /// (`AssumeRoleWithWebIdentity`) for temporary keys of the role that `principal` names. Needs a grant of the cluster's
     /// administrators that has the role in `roles`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub ambient: bool,
+    pub workload_identity: bool,
 }
 
 /// Who may audit a bucket.

@@ -100,7 +100,7 @@ impl Reconciler for AuditReconciler {
         let before = site.status.as_ref().and_then(|status| status.audit.as_ref());
         let bucket = self.context.handoff.bucket(site).filter(|_| !meta::is_paused(site));
         let (Some(bucket), Some(reach)) = (bucket, due_reach(before, now)) else {
-            let next = before.map(|before| before.boundary_at.0 + audit_interval(before));
+            let next = before.map(|before| before.last_boundary_audit_time.0 + audit_interval(before));
             return Ok(Reconciled {
                 action: next.map_or_else(Action::await_change, |next| requeue::at(now, [next])),
                 is_changed: false,
@@ -144,8 +144,8 @@ pub fn due_reach(before: Option<&AuditStatus>, now: Timestamp) -> Option<ScanRan
     let is_within =
         |at: &Time, every| reject_future(at.0, now).is_some_and(|at| now.duration_since(at) < every);
     match before {
-        Some(before) if is_within(&before.boundary_at, audit_interval(before)) => None,
-        Some(before) if is_within(&before.audited_at, full_audit_interval(before)) => {
+        Some(before) if is_within(&before.last_boundary_audit_time, audit_interval(before)) => None,
+        Some(before) if is_within(&before.last_full_audit_time, full_audit_interval(before)) => {
             Some(ScanRange::Boundary)
         }
         _ => Some(ScanRange::All),
@@ -155,7 +155,7 @@ pub fn due_reach(before: Option<&AuditStatus>, now: Timestamp) -> Option<ScanRan
 /// What is held and is not as it must be is put right within minutes: whether it was is looked at soon.
 fn full_audit_interval(before: &AuditStatus) -> SignedDuration {
     let is_at_risk = before.findings.iter().any(|finding| {
-        finding.kind.starts_with("Held") || finding.kind == <&str>::from(FindingKind::UnreadMarks)
+        finding.type_.starts_with("Held") || finding.type_ == <&str>::from(FindingKind::UnreadProtection)
     });
     if is_at_risk { AT_RISK_AUDIT_INTERVAL } else { FULL_AUDIT_INTERVAL }
 }
@@ -175,8 +175,8 @@ pub fn audit_status(
     now: Timestamp,
 ) -> AuditStatus {
     let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-    let found = tally.found.iter().map(|(found, findings)| AuditFinding {
-        kind: <&str>::from(found).to_owned(),
+    let found = tally.findings.iter().map(|(found, findings)| AuditFinding {
+        type_: <&str>::from(found).to_owned(),
         count: count(findings.count),
         violation: found.is_violation(),
         examples: findings.examples.clone(),
@@ -191,24 +191,24 @@ pub fn audit_status(
                 still.into_iter().chain(oldest(class)).min()
             };
             AuditStatus {
-                boundary_at: Time(now),
-                oldest_unheld_video: older(Class::Video, &before.oldest_unheld_video),
-                oldest_unheld_calls: older(Class::Calls, &before.oldest_unheld_calls),
+                last_boundary_audit_time: Time(now),
+                oldest_unheld_video_time: older(Class::Video, &before.oldest_unheld_video_time),
+                oldest_unheld_calls_time: older(Class::Calls, &before.oldest_unheld_calls_time),
                 findings: merge_findings(&before.findings, found.collect()),
                 ..before.clone()
             }
         }
         _ => AuditStatus {
-            audited_at: Time(now),
-            boundary_at: Time(now),
+            last_full_audit_time: Time(now),
+            last_boundary_audit_time: Time(now),
             versions: count(tally.versions),
             bytes: count(tally.bytes),
-            held: count(tally.held),
-            inspected: count(tally.inspected),
+            held_versions: count(tally.held_versions),
+            inspected_versions: count(tally.inspected_versions),
             sample_one_in: i64::from(SAMPLE_ONE_IN),
-            oldest_unheld_video: oldest(Class::Video),
-            oldest_unheld_calls: oldest(Class::Calls),
-            store_lag_seconds: tally.store_lag.as_secs(),
+            oldest_unheld_video_time: oldest(Class::Video),
+            oldest_unheld_calls_time: oldest(Class::Calls),
+            lifecycle_lag_seconds: tally.lifecycle_lag_seconds.as_secs(),
             findings: sort_findings(found.collect()),
         },
     }
@@ -217,11 +217,11 @@ pub fn audit_status(
 /// What a whole audit found, with what the days at the ceiling show since. These show all that is overdue, unless keys that
 /// cannot be true were found: such a recording counts from another day than its key's.
 fn merge_findings(before: &[AuditFinding], mut seen: Vec<AuditFinding>) -> Vec<AuditFinding> {
-    let named = |kind: FindingKind| before.iter().find(|finding| finding.kind == <&str>::from(kind));
+    let named = |kind: FindingKind| before.iter().find(|finding| finding.type_ == <&str>::from(kind));
     let all_overdue_is_seen = named(FindingKind::ImplausibleKey).is_none();
     let overdue = named(FindingKind::Overdue).filter(|_| all_overdue_is_seen);
     for old in before.iter().filter(|old| Some(*old) != overdue) {
-        match seen.iter_mut().find(|new| new.kind == old.kind) {
+        match seen.iter_mut().find(|new| new.type_ == old.type_) {
             Some(new) if new.count >= old.count => (),
             Some(new) => *new = old.clone(),
             None => seen.push(old.clone()),
@@ -232,7 +232,7 @@ fn merge_findings(before: &[AuditFinding], mut seen: Vec<AuditFinding>) -> Vec<A
 
 /// In one order, however they were found: what is told of them changes with them alone.
 fn sort_findings(mut findings: Vec<AuditFinding>) -> Vec<AuditFinding> {
-    findings.sort_by(|one, other| one.kind.cmp(&other.kind));
+    findings.sort_by(|one, other| one.type_.cmp(&other.type_));
     findings
 }
 
@@ -247,7 +247,7 @@ mod tests {
         let of = |found: Option<FindingKind>| {
             let mut tally = Tally::default();
             if let Some(found) = found {
-                tally.found.entry(found).or_default().count = 1;
+                tally.findings.entry(found).or_default().count = 1;
             }
             audit_status(None, &tally, ScanRange::All, &CEILINGS, minutes(0))
         };
@@ -270,30 +270,30 @@ mod tests {
         let day = |days: i64| Timestamp::UNIX_EPOCH + SignedDuration::from_hours(24 * days);
         let mut tally = Tally::default();
         for (found, count) in
-            [(FindingKind::Overdue, 2), (FindingKind::ForeignKey, 3), (FindingKind::Mistagged, 4)]
+            [(FindingKind::Overdue, 2), (FindingKind::UnexpectedObject, 3), (FindingKind::Mistagged, 4)]
         {
-            tally.found.entry(found).or_default().count = count;
+            tally.findings.entry(found).or_default().count = count;
         }
         tally.oldest_unheld.insert(Class::Video, day(2));
         tally.oldest_unheld.insert(Class::Calls, day(25));
         let whole = audit_status(None, &tally, ScanRange::All, &CEILINGS, day(29));
         // Two days later, the video is on a day that is listed, and the call is not.
         let mut seen = Tally::default();
-        for (found, count) in [(FindingKind::ForeignKey, 1), (FindingKind::Mistagged, 5)] {
-            seen.found.entry(found).or_default().count = count;
+        for (found, count) in [(FindingKind::UnexpectedObject, 1), (FindingKind::Mistagged, 5)] {
+            seen.findings.entry(found).or_default().count = count;
         }
         let next = audit_status(Some(&whole), &seen, ScanRange::Boundary, &CEILINGS, day(31));
-        let counts: Vec<_> = next.findings.iter().map(|found| (found.kind.as_str(), found.count)).collect();
-        assert_eq!(counts, [("ForeignKey", 3), ("Mistagged", 5)]);
-        assert_eq!(next.oldest_unheld_video, None);
-        assert_eq!(next.oldest_unheld_calls, Some(Time(day(25))));
+        let counts: Vec<_> = next.findings.iter().map(|found| (found.type_.as_str(), found.count)).collect();
+        assert_eq!(counts, [("Mistagged", 5), ("UnexpectedObject", 3)]);
+        assert_eq!(next.oldest_unheld_video_time, None);
+        assert_eq!(next.oldest_unheld_calls_time, Some(Time(day(25))));
         let mut seen = Tally::default();
         seen.oldest_unheld.insert(Class::Video, day(3));
         // Of a day that is still to come, by its key.
         seen.oldest_unheld.insert(Class::Calls, day(30));
         let next = audit_status(Some(&whole), &seen, ScanRange::Boundary, &CEILINGS, day(31));
-        assert_eq!(next.oldest_unheld_video, Some(Time(day(3))));
-        assert_eq!(next.oldest_unheld_calls, Some(Time(day(25))));
+        assert_eq!(next.oldest_unheld_video_time, Some(Time(day(3))));
+        assert_eq!(next.oldest_unheld_calls_time, Some(Time(day(25))));
     }
 
     #[test]
@@ -301,7 +301,7 @@ mod tests {
         let of = |found: &[FindingKind]| {
             let mut tally = Tally::default();
             for found in found {
-                tally.found.entry(*found).or_default().count = 1;
+                tally.findings.entry(*found).or_default().count = 1;
             }
             tally
         };
@@ -309,7 +309,7 @@ mod tests {
             let whole = audit_status(None, &of(before), ScanRange::All, &CEILINGS, Timestamp::UNIX_EPOCH);
             let next =
                 audit_status(Some(&whole), &of(&[]), ScanRange::Boundary, &CEILINGS, Timestamp::UNIX_EPOCH);
-            next.findings.iter().any(|finding| finding.kind == "Overdue")
+            next.findings.iter().any(|finding| finding.type_ == "Overdue")
         };
         assert!(!told(&[FindingKind::Overdue]));
         assert!(told(&[FindingKind::Overdue, FindingKind::ImplausibleKey]));

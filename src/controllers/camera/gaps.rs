@@ -28,7 +28,7 @@ pub fn merge(known: &[CameraGap], reported: &[Gap], last_frame_at: Option<Timest
             .or_else(|| last_frame_at.and_then(whole_seconds))
             .filter(|from| until.is_none_or(|until| *from <= until));
         close_open_gaps(&mut gaps, from);
-        gaps.push(CameraGap { cause: cause.to_owned(), from: from.map(Time), until: until.map(Time) });
+        gaps.push(CameraGap { reason: cause.to_owned(), from: from.map(Time), until: until.map(Time) });
     }
     gaps.sort_by_key(|gap| {
         (gap.until.is_none(), gap.until.as_ref().or(gap.from.as_ref()).map(|time| time.0))
@@ -53,7 +53,7 @@ fn close_open_gaps(gaps: &mut [CameraGap], next: Option<Timestamp>) {
 fn is_same_gap(known: &CameraGap, cause: &str, from: Option<Timestamp>, until: Option<Timestamp>) -> bool {
     let known_from = known.from.as_ref().map(|time| time.0);
     let known_until = known.until.as_ref().map(|time| time.0);
-    known.cause == cause
+    known.reason == cause
         && match (from, until) {
             (Some(_), _) if known_from == from => true,
             (_, Some(_)) if known_until == until => true,
@@ -73,8 +73,8 @@ const fn cause_name(cause: GapCause) -> &'static str {
         GapCause::Suspended => "Suspended",
         GapCause::NotPermitted => "NotPermitted",
         GapCause::SpoolFull => "SpoolFull",
-        GapCause::Restart => "Restart",
-        GapCause::ClockUnknown => "ClockUnknown",
+        GapCause::RecorderRestarted => "RecorderRestarted",
+        GapCause::ClockNotSynchronized => "ClockNotSynchronized",
         GapCause::Other => "Other",
     }
 }
@@ -93,7 +93,7 @@ mod tests {
 
     fn rows(gaps: &[CameraGap]) -> Vec<(&str, Option<i64>, Option<i64>)> {
         let second = |time: &Option<Time>| time.as_ref().map(|time| time.0.as_second());
-        gaps.iter().map(|gap| (gap.cause.as_str(), second(&gap.from), second(&gap.until))).collect()
+        gaps.iter().map(|gap| (gap.reason.as_str(), second(&gap.from), second(&gap.until))).collect()
     }
 
     #[test]
@@ -108,37 +108,46 @@ mod tests {
 
     #[test]
     fn restart_gap_keeps_start_at_last_frame() {
-        let told = [gap(GapCause::Restart, None, Some(50_000))];
+        let told = [gap(GapCause::RecorderRestarted, None, Some(50_000))];
         let first = merge(&[], &told, Some(at(40_000)));
-        assert_eq!(rows(&first), [("Restart", Some(40), Some(50))]);
+        assert_eq!(rows(&first), [("RecorderRestarted", Some(40), Some(50))]);
         let later = merge(&first, &told, Some(at(80_000)));
         assert_eq!(later, first, "what is known now is after the gap");
-        assert_eq!(rows(&merge(&[], &told, Some(at(80_000)))), [("Restart", None, Some(50))]);
-        assert_eq!(rows(&merge(&[], &told, None)), [("Restart", None, Some(50))]);
+        assert_eq!(rows(&merge(&[], &told, Some(at(80_000)))), [("RecorderRestarted", None, Some(50))]);
+        assert_eq!(rows(&merge(&[], &told, None)), [("RecorderRestarted", None, Some(50))]);
     }
 
     #[test]
     fn ongoing_restart_gap_gets_its_end() {
-        let open = merge(&[], &[gap(GapCause::Restart, None, None)], Some(at(40_000)));
-        assert_eq!(rows(&open), [("Restart", Some(40), None)]);
-        let closed = merge(&open, &[gap(GapCause::Restart, None, Some(50_000))], Some(at(50_100)));
-        assert_eq!(rows(&closed), [("Restart", Some(40), Some(50))]);
+        let open = merge(&[], &[gap(GapCause::RecorderRestarted, None, None)], Some(at(40_000)));
+        assert_eq!(rows(&open), [("RecorderRestarted", Some(40), None)]);
+        let closed = merge(&open, &[gap(GapCause::RecorderRestarted, None, Some(50_000))], Some(at(50_100)));
+        assert_eq!(rows(&closed), [("RecorderRestarted", Some(40), Some(50))]);
     }
 
     #[test]
     fn gap_of_lost_recorder_ends_at_next_gap() {
         let open = merge(&[], &[gap(GapCause::Disconnected, Some(10_000), None)], None);
-        let after = merge(&open, &[gap(GapCause::Restart, None, Some(50_000))], Some(at(9_000)));
-        assert_eq!(rows(&after), [("Disconnected", Some(10), Some(10)), ("Restart", Some(9), Some(50))]);
-        let after = merge(&open, &[gap(GapCause::Restart, None, Some(50_000))], Some(at(30_000)));
-        assert_eq!(rows(&after), [("Disconnected", Some(10), Some(30)), ("Restart", Some(30), Some(50))]);
+        let after = merge(&open, &[gap(GapCause::RecorderRestarted, None, Some(50_000))], Some(at(9_000)));
+        assert_eq!(
+            rows(&after),
+            [("Disconnected", Some(10), Some(10)), ("RecorderRestarted", Some(9), Some(50))]
+        );
+        let after = merge(&open, &[gap(GapCause::RecorderRestarted, None, Some(50_000))], Some(at(30_000)));
+        assert_eq!(
+            rows(&after),
+            [("Disconnected", Some(10), Some(30)), ("RecorderRestarted", Some(30), Some(50))]
+        );
     }
 
     #[test]
     fn separate_restarts_are_separate_gaps() {
-        let first = merge(&[], &[gap(GapCause::Restart, None, Some(50_000))], Some(at(40_000)));
-        let second = merge(&first, &[gap(GapCause::Restart, None, Some(90_000))], Some(at(80_000)));
-        assert_eq!(rows(&second), [("Restart", Some(40), Some(50)), ("Restart", Some(80), Some(90))]);
+        let first = merge(&[], &[gap(GapCause::RecorderRestarted, None, Some(50_000))], Some(at(40_000)));
+        let second = merge(&first, &[gap(GapCause::RecorderRestarted, None, Some(90_000))], Some(at(80_000)));
+        assert_eq!(
+            rows(&second),
+            [("RecorderRestarted", Some(40), Some(50)), ("RecorderRestarted", Some(80), Some(90))]
+        );
     }
 
     proptest::proptest! {

@@ -78,7 +78,7 @@ impl LastFrames {
         let last_known = self.last_frame_at.lock().unwrap_or_else(PoisonError::into_inner);
         let heard = camera.uid().and_then(|uid| last_known.get(&uid).copied());
         let reported = camera.status.as_ref().and_then(|status| status.last_segment.as_ref());
-        heard.max(reported.map(|last| segment_end(last.start.0, last.duration_ms)))
+        heard.max(reported.map(|last| segment_end(last.start_time.0, last.duration_milliseconds)))
     }
 
     /// Remembers what the recorder says of `camera`.

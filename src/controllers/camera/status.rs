@@ -50,7 +50,7 @@ pub fn camera_status(
     let has_changed = have_conditions_changed(&before.conditions, &conditions);
     let status = CameraStatus {
         observed_generation: generation,
-        recorder: recorder.map(|carrier| carrier.name.clone()),
+        recorder_pod_name: recorder.map(|carrier| carrier.name.clone()),
         last_segment: last_segment(before.last_segment, report, has_changed, now),
         gaps: report
             .map_or(before.gaps.clone(), |report| gaps::merge(&before.gaps, &report.gaps, last_frame_at)),
@@ -70,7 +70,11 @@ fn recording(valid: &CameraValidation, answer: Option<&CameraQueryResult>) -> Co
         ConditionFinding::new(ConditionType::Recording, truth, reason, message)
     };
     if !valid.accepted.is_true() {
-        return not(ConditionStatus::False, Reason::DependsOn, "the camera is not recorded: see Accepted");
+        return not(
+            ConditionStatus::False,
+            Reason::DependencyNotReady,
+            "the camera is not recorded: see Accepted",
+        );
     }
     match answer {
         // What the recorder does counts, also where it should do something else.
@@ -80,7 +84,7 @@ fn recording(valid: &CameraValidation, answer: Option<&CameraQueryResult>) -> Co
         },
         Some(Err(_)) | None if !valid.permitted.is_true() => {
             let is_suspended = valid.permitted.reason == Reason::Suspended;
-            let reason = if is_suspended { Reason::Suspended } else { Reason::DependsOn };
+            let reason = if is_suspended { Reason::Suspended } else { Reason::DependencyNotReady };
             not(ConditionStatus::False, reason, "nothing is to be recorded now: see Permitted")
         }
         Some(Err(error)) => {
@@ -99,7 +103,7 @@ fn ready(valid: &CameraValidation, recording: &ConditionFinding) -> ConditionFin
     let (is_ready, cause) = match (&valid.accepted, &valid.permitted) {
         (accepted, _) if !accepted.is_true() => (false, accepted),
         // What it depends on is not there, or not known: that is nothing the protocol asked for.
-        (_, permitted) if permitted.reason == Reason::DependsOn => (false, permitted),
+        (_, permitted) if permitted.reason == Reason::DependencyNotReady => (false, permitted),
         (_, permitted) if !permitted.is_true() && !recording.is_true() => (true, permitted),
         (_, permitted) if permitted.is_true() => (recording.is_true(), recording),
         (_, permitted) => (false, permitted),
@@ -142,15 +146,15 @@ fn last_segment(
     let Some(newest) = report.and_then(|report| report.last_segment.as_ref()) else {
         return before;
     };
-    let is_due = has_changed || may_refresh(before.as_ref().map(|last| &last.start), now);
+    let is_due = has_changed || may_refresh(before.as_ref().map(|last| &last.start_time), now);
     if before.is_some() && !is_due {
         return before;
     }
     let SegmentReport { key, start, duration_ms, bytes: _ } = newest;
     Some(LastSegment {
         key: key.clone(),
-        start: Time(*start),
-        duration_ms: i64::try_from(*duration_ms).unwrap_or(i64::MAX),
+        start_time: Time(*start),
+        duration_milliseconds: i64::try_from(*duration_ms).unwrap_or(i64::MAX),
     })
 }
 

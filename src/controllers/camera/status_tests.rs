@@ -26,7 +26,7 @@ fn site_snapshot(suspensions: &serde_json::Value) -> SiteSnapshot {
         "metadata": {"name": "s", "namespace": "heusden"},
         "spec": {
             "displayName": "S", "address": {"street": "a", "city": "b"}, "policyRef": {"name": "p"}, "managers": [],
-            "notices": {"staffInformedOn": "2020-05-05", "signsPostedOn": "2020-05-05"},
+            "notices": {"staffInformedDate": "2020-05-05", "signsPostedDate": "2020-05-05"},
             "suspensions": suspensions,
             "storage": {
                 "bucket": "bucket", "region": "r",
@@ -38,9 +38,9 @@ fn site_snapshot(suspensions: &serde_json::Value) -> SiteSnapshot {
     let policy = json!({
         "metadata": {"name": "p", "namespace": "heusden"},
         "spec": {
-            "title": "t", "timeZone": "Europe/Amsterdam", "adopted": {"by": "c", "date": "2020-05-04"},
+            "title": "t", "timeZone": "Europe/Amsterdam", "adoption": {"by": "c", "date": "2020-05-04"},
             "inForce": {"from": "2020-05-06"}, "worksCouncilConsent": {"date": "2020-04-21"}, "purposes": ["Theft"],
-            "retention": {"video": "28d", "calls": "7d"}, "holds": {"reviewEvery": "28d"},
+            "retention": {"video": "28d", "calls": "7d"}, "holds": {"reviewInterval": "28d"},
         },
     });
     let config: RecorderConfig = serde_json::from_value(json!({
@@ -116,8 +116,8 @@ fn recording_camera_is_ready() {
     ] {
         assert_condition(&status, type_, truth, reason);
     }
-    assert_eq!(status.recorder.as_deref(), Some("s-recorder-2"));
-    assert_eq!(status.last_segment.unwrap().duration_ms, 60_000);
+    assert_eq!(status.recorder_pod_name.as_deref(), Some("s-recorder-2"));
+    assert_eq!(status.last_segment.unwrap().duration_milliseconds, 60_000);
 }
 
 #[test]
@@ -156,13 +156,13 @@ fn missing_site_or_policy_permits_nothing() {
     let nothing = SiteSnapshot::default();
     let status = status_of(&camera(), &nothing, None);
     assert_condition(&status, "Accepted", "False", "ReferenceNotFound");
-    assert_condition(&status, "Permitted", "False", "DependsOn");
-    assert_condition(&status, "Recording", "False", "DependsOn");
+    assert_condition(&status, "Permitted", "False", "DependencyNotReady");
+    assert_condition(&status, "Recording", "False", "DependencyNotReady");
     let view = SiteSnapshot { policy: None, ..site_snapshot(&json!([])) };
     let status = status_of(&camera(), &view, None);
     assert_condition(&status, "Accepted", "True", "Valid");
-    assert_condition(&status, "Permitted", "False", "DependsOn");
-    assert_condition(&status, "Ready", "False", "DependsOn");
+    assert_condition(&status, "Permitted", "False", "DependencyNotReady");
+    assert_condition(&status, "Ready", "False", "DependencyNotReady");
 }
 
 #[test]
@@ -204,7 +204,7 @@ fn last_segment_updates_every_five_minutes_or_with_conditions() {
     assert!(news.last_segment.unwrap().key.ends_with("11:58:30Z"));
 
     let mut old = first;
-    old.last_segment.as_mut().unwrap().start = Time("2026-01-02T11:50:00Z".parse().unwrap());
+    old.last_segment.as_mut().unwrap().start_time = Time("2026-01-02T11:50:00Z".parse().unwrap());
     camera.status = Some(old);
     let later = status_of(&camera, &view, Some(&at("2026-01-02T11:58:30Z")));
     assert!(later.last_segment.unwrap().key.ends_with("11:58:30Z"));

@@ -61,7 +61,7 @@ fn accepted(camera: &Camera, snapshot: &SiteSnapshot) -> ConditionFinding {
             ConditionFinding::new(ConditionType::Accepted, true, Reason::Valid, message)
         }
         Err(problem @ CameraSourceError::Secret(MissingSecret::NoKey { .. })) => {
-            not(Reason::ReferenceRefused, problem.to_string())
+            not(Reason::ReferenceInvalid, problem.to_string())
         }
         Err(problem @ CameraSourceError::Secret(_)) => not(Reason::ReferenceNotFound, problem.to_string()),
         Err(problem) => not(Reason::InvalidField, problem.to_string()),
@@ -92,5 +92,10 @@ fn permitted(
 
 /// What cannot be followed allows nothing.
 fn blocked_by_dependency(message: &str) -> ConditionFinding {
-    ConditionFinding::new(ConditionType::Permitted, ConditionStatus::False, Reason::DependsOn, message)
+    ConditionFinding::new(
+        ConditionType::Permitted,
+        ConditionStatus::False,
+        Reason::DependencyNotReady,
+        message,
+    )
 }

@@ -38,7 +38,7 @@ pub fn open_hold_causes(
             Reason::ReferenceNotFound => {
                 vec![StallCause::after_grace((*accepted).clone(), since(accepted), patience::REFERENCE_GRACE)]
             }
-            Reason::NotBegun if hold.spec.window.from.0 <= soon => Vec::new(),
+            Reason::NotStarted if hold.spec.window.from.0 <= soon => Vec::new(),
             _ => vec![StallCause::immediate((*accepted).clone())],
         };
     }
@@ -50,7 +50,7 @@ pub fn open_hold_causes(
         causes.extend(site_cause(valid));
         causes.push(StallCause::after_grace((*placed).clone(), since(placed), patience::WORK_GRACE));
     }
-    let ahead = hold.spec.resolution.as_ref().map(|resolution| resolution.at.0);
+    let ahead = hold.spec.resolution.as_ref().map(|resolution| resolution.time.0);
     if ahead.is_some_and(|ahead| ahead.duration_since(now) > MAX_RESOLUTION_AHEAD) {
         causes.extend(released.cloned().map(StallCause::immediate));
     }
@@ -84,7 +84,7 @@ fn site_cause(valid: &HoldValidation) -> Option<StallCause> {
     Some(StallCause::immediate(ConditionFinding::new(
         ConditionType::Stalled,
         true,
-        Reason::DependsOn,
+        Reason::DependencyNotReady,
         message,
     )))
 }

@@ -18,8 +18,11 @@ fn status_after(hold: &mut IncidentHold, named: &HoldReferences, at: &[i64]) -> 
         let (next, _) =
             hold_status(hold, &validate(&hold.spec, named, after_seconds(*seconds)), after_seconds(*seconds));
         last = next.clone();
-        hold.status =
-            Some(IncidentHoldStatus { placement: kept.placement, never_held_at: kept.never_held_at, ..next });
+        hold.status = Some(IncidentHoldStatus {
+            placement: kept.placement,
+            never_held_time: kept.never_held_time,
+            ..next
+        });
     }
     last
 }
@@ -35,7 +38,7 @@ fn release_is_overdue_and_stalled_after_an_hour() {
     let mut hold = resolved(with_placement(hold("Theft"), placement()));
     let at = Time(after_seconds(-864_000));
     hold.spec.resolution = Some(crate::api::Resolution {
-        at,
+        time: at,
         by: "CISO".into(),
         outcome: crate::api::ResolutionOutcome::HandedOver,
     });
@@ -50,13 +53,13 @@ fn release_is_overdue_and_stalled_after_an_hour() {
     let (_, next) =
         hold_status(&hold, &validate(&hold.spec, &hold_references(), after_seconds(20)), after_seconds(20));
     assert_eq!(next, Some(after_seconds(3_610)));
-    let released = Placement { released_at: Some(Time(after_seconds(3_700))), ..placement() };
+    let released = Placement { release_time: Some(Time(after_seconds(3_700))), ..placement() };
     hold = with_placement(hold, released);
     let status = status_after(&mut hold, &hold_references(), &[3_701]);
     assert_eq!(condition_row(&status, "Released").0, "True");
     assert_eq!(
         (condition_row(&status, "Stalled").0.as_str(), status.state),
-        ("False", Some(HoldPhase::Resolved))
+        ("False", Some(HoldPhase::Released))
     );
 }
 
@@ -65,15 +68,15 @@ fn future_resolution_keeps_hold_open_and_can_be_withdrawn() {
     let mut hold = resolved(with_placement(hold("Theft"), placement()));
     let resolution = |at: Timestamp| {
         Some(crate::api::Resolution {
-            at: Time(at),
+            time: Time(at),
             by: "CISO".into(),
             outcome: crate::api::ResolutionOutcome::Closed,
         })
     };
     hold.spec.resolution = resolution("2062-01-01T00:00:00Z".parse().unwrap());
     let said = status_after(&mut hold, &hold_references(), &[1]);
-    assert_eq!(condition_row(&said, "Released"), ("False".into(), "ResolutionAhead".into()));
-    assert_eq!(condition_row(&said, "Stalled"), ("True".into(), "ResolutionAhead".into()));
+    assert_eq!(condition_row(&said, "Released"), ("False".into(), "ResolutionInFuture".into()));
+    assert_eq!(condition_row(&said, "Stalled"), ("True".into(), "ResolutionInFuture".into()));
     assert_eq!((condition_row(&said, "Placed").0.as_str(), said.state), ("True", Some(HoldPhase::Open)));
     // Within a day nobody is called, and the instant itself is waited for.
     hold.spec.resolution = resolution(after_seconds(86_000));
@@ -94,9 +97,9 @@ fn future_resolution_keeps_hold_open_and_can_be_withdrawn() {
 fn future_review_date_does_not_count() {
     let mut hold = with_placement(hold("Theft"), placement());
     hold.spec.review =
-        Some(crate::api::Review { at: Time("2062-05-01T00:00:00Z".parse().unwrap()), by: "Team".into() });
+        Some(crate::api::Review { time: Time("2062-05-01T00:00:00Z".parse().unwrap()), by: "Team".into() });
     let said = status_after(&mut hold, &hold_references(), &[5]);
-    assert_eq!(condition_row(&said, "ReviewDue"), ("True".into(), "ReviewAhead".into()));
+    assert_eq!(condition_row(&said, "ReviewDue"), ("True".into(), "ReviewInFuture".into()));
 }
 
 #[test]
@@ -105,18 +108,18 @@ fn state_reports_observed_progress() {
         hold_status(hold, &validate(&hold.spec, &hold_references(), at), at).0.state
     };
     assert_eq!(state(&hold("Theft"), now()), Some(HoldPhase::Open));
-    assert_eq!(state(&hold("Curiosity"), now()), Some(HoldPhase::Refused));
+    assert_eq!(state(&hold("Curiosity"), now()), Some(HoldPhase::Rejected));
     let before: Timestamp = "2026-01-01T09:00:00Z".parse().unwrap();
-    assert_eq!(state(&hold("Theft"), before), Some(HoldPhase::NotBegun));
+    assert_eq!(state(&hold("Theft"), before), Some(HoldPhase::Scheduled));
     // Whether the ledger has something of a predecessor nobody has read yet.
     let unread = resolved(hold("Curiosity"));
     assert_eq!(state(&unread, now()), Some(HoldPhase::Releasing));
     let mut never = unread;
-    never.status.get_or_insert_default().never_held_at = Some(Time(now()));
-    assert_eq!(state(&never, now()), Some(HoldPhase::Resolved));
+    never.status.get_or_insert_default().never_held_time = Some(Time(now()));
+    assert_eq!(state(&never, now()), Some(HoldPhase::Released));
     let said = status_after(&mut never, &hold_references(), &[5]);
-    assert_eq!(condition_row(&said, "Released"), ("True".into(), "ReadBack".into()));
-    assert_eq!(condition_row(&said, "Ready"), ("True".into(), "ReadBack".into()));
+    assert_eq!(condition_row(&said, "Released"), ("True".into(), "Verified".into()));
+    assert_eq!(condition_row(&said, "Ready"), ("True".into(), "Verified".into()));
     // Nobody has to do anything about one that never counted and whose Site is not there.
     let mut nowhere = resolved(hold("Theft"));
     let said = status_after(&mut nowhere, &HoldReferences::default(), &[5, 90_000]);
@@ -146,9 +149,9 @@ fn hold_stalls_only_when_a_person_must_act() {
     }]);
     let site = stuck.site.as_mut().unwrap();
     site.status.get_or_insert_default().conditions = serde_json::from_value(condition).unwrap();
-    assert_eq!(stalled(&hold("Theft"), &stuck, &[0]), yes("DependsOn"));
+    assert_eq!(stalled(&hold("Theft"), &stuck, &[0]), yes("DependencyNotReady"));
     let releasing = resolved(with_placement(hold("Theft"), placement()));
-    assert_eq!(stalled(&releasing, &stuck, &[0]), yes("DependsOn"));
+    assert_eq!(stalled(&releasing, &stuck, &[0]), yes("DependencyNotReady"));
     assert_eq!(stalled(&with_placement(hold("Theft"), placement()), &stuck, &[0]), no(), "it is placed");
     // An orphan of another name keeps nothing from this one.
     let conditions = &mut stuck.site.as_mut().unwrap().status.as_mut().unwrap().conditions;

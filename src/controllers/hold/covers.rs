@@ -20,14 +20,16 @@ pub fn evaluate_covers(
     placement: Option<&Placement>,
     now: Timestamp,
 ) -> (ConditionFinding, Vec<String>) {
-    let found = |truth, reason, message| ConditionFinding::new(ConditionType::Covers, truth, reason, message);
+    let found = |truth, reason, message| {
+        ConditionFinding::new(ConditionType::RecordingsFound, truth, reason, message)
+    };
     let Some(placement) = placement else {
         let finding = if accepted.is_true() {
             let message = "the bucket has not been searched yet".to_owned();
-            found(ConditionStatus::Unknown, Reason::NotKnownYet, message)
+            found(ConditionStatus::Unknown, Reason::UploadsPending, message)
         } else {
             let message = format!("nothing is kept for it: {}", accepted.message);
-            found(ConditionStatus::Unknown, Reason::DependsOn, message)
+            found(ConditionStatus::Unknown, Reason::DependencyNotReady, message)
         };
         return (finding, Vec::new());
     };
@@ -40,14 +42,16 @@ pub fn evaluate_covers(
         (segments @ 1.., _) => {
             found(ConditionStatus::True, Reason::RecordingsFound, recordings_message(placement, segments))
         }
-        (_, true) if is_coverage_known(hold, placement, now) => {
-            found(ConditionStatus::False, Reason::NothingFound, nothing_found_message(hold, valid, placement))
-        }
+        (_, true) if is_coverage_known(hold, placement, now) => found(
+            ConditionStatus::False,
+            Reason::NoRecordingsFound,
+            nothing_found_message(hold, valid, placement),
+        ),
         _ => {
             let at = coverage_known_at(hold).map_or_else(String::new, |at| format!(" until {at}"));
             let message =
                 format!("no segment was found yet that it covers; segments may be on their way{at}");
-            found(ConditionStatus::Unknown, Reason::NotKnownYet, message)
+            found(ConditionStatus::Unknown, Reason::UploadsPending, message)
         }
     };
     (finding, unknown)
@@ -62,7 +66,7 @@ pub fn coverage_known_at(hold: &IncidentHold) -> Option<Timestamp> {
 
 /// Whether it is known of the whole window what was recorded; while the window goes on, of its beginning.
 pub fn is_coverage_known(hold: &IncidentHold, placement: &Placement, now: Timestamp) -> bool {
-    let Some(known) = placement.known_until.as_ref().map(|known| known.0) else {
+    let Some(known) = placement.coverage_until_time.as_ref().map(|known| known.0) else {
         return false;
     };
     let ended = hold.spec.window.until.as_ref().filter(|until| until.0 <= now);
@@ -71,7 +75,7 @@ pub fn is_coverage_known(hold: &IncidentHold, placement: &Placement, now: Timest
 }
 
 fn count_segments(placement: &Placement) -> i64 {
-    let refused = placement.refused.as_ref().map_or(0, |refused| refused.versions);
+    let refused = placement.store_rejection.as_ref().map_or(0, |refused| refused.versions);
     placement.segments.saturating_add(refused)
 }
 
@@ -110,11 +114,11 @@ fn recordings_message(placement: &Placement, segments: i64) -> String {
 
 fn nothing_found_message(hold: &IncidentHold, valid: &HoldValidation, placement: &Placement) -> String {
     let window = &hold.spec.window;
-    let until = window.until.as_ref().or(placement.known_until.as_ref());
+    let until = window.until.as_ref().or(placement.coverage_until_time.as_ref());
     let until = until.unwrap_or(&window.from).0;
     let made = valid.site.as_ref().and_then(|site| site.created_at);
     let mut gaps = placement.sources.iter().flat_map(|source| &source.gaps);
-    let why = if gaps.any(|gap| gap.cause == "GoneBefore") {
+    let why = if gaps.any(|gap| gap.reason == "ExpiredBeforeHold") {
         "recordings of the window had passed their ceiling before the hold was declared".to_owned()
     } else if let Some(made) = made.filter(|made| until <= *made) {
         format!("the window ends before the Site was made ({made}): check its offset from UTC")

@@ -39,9 +39,9 @@ fn hold_references(cameras: &[&str], made: &str) -> HoldReferences {
     let policy = json!({
         "metadata": {"name": "p", "namespace": "n"},
         "spec": {
-            "title": "t", "timeZone": "Europe/Amsterdam", "adopted": {"by": "c", "date": "2020-05-04"},
+            "title": "t", "timeZone": "Europe/Amsterdam", "adoption": {"by": "c", "date": "2020-05-04"},
             "inForce": {"from": "2020-05-06"}, "purposes": ["Theft"],
-            "retention": {"video": "28d", "calls": "7d"}, "holds": {"reviewEvery": "28d"},
+            "retention": {"video": "28d", "calls": "7d"}, "holds": {"reviewInterval": "28d"},
         },
     });
     HoldReferences {
@@ -60,9 +60,9 @@ fn with_sources(mut hold: IncidentHold, sources: &[(&str, i64)], known: Option<&
         })
         .collect();
     let placement = json!({
-        "observedGeneration": 5, "acceptedAt": "2026-11-28T09:58:01Z", "proved": true, "sealed": 0, "size": "1 MiB",
+        "observedGeneration": 5, "acceptanceTime": "2026-11-28T09:58:01Z", "verified": true, "sealedSegments": 0, "size": "1 MiB",
         "segments": sources.iter().map(|(_, segments)| segments).sum::<i64>(), "sources": told,
-        "knownUntil": known.map(|known| format!("2026-11-28T{known}Z")),
+        "coverageUntilTime": known.map(|known| format!("2026-11-28T{known}Z")),
     });
     hold.status = Some(IncidentHoldStatus {
         placement: Some(serde_json::from_value(placement).unwrap()),
@@ -78,7 +78,7 @@ fn covers_and_ready(hold: &IncidentHold, named: &HoldReferences) -> ([String; 3]
         let mut conditions = status.conditions.iter();
         conditions.find(|condition| condition.type_ == type_).unwrap().clone()
     };
-    let (covers, ready) = (of("Covers"), of("Ready"));
+    let (covers, ready) = (of("RecordingsFound"), of("Ready"));
     ([covers.status, covers.reason, ready.status], covers.message, status.unknown_cameras)
 }
 
@@ -118,7 +118,7 @@ fn hold_on_removed_camera() -> IncidentHold {
 fn window_before_site_creation_suggests_checking_the_utc_offset() {
     let hold = with_sources(hold(&[], Some("08:00:00")), &[], Some("08:00:00"));
     let (told, message, _) = covers_and_ready(&hold, &hold_references(&["entree"], "2026-11-28T08:10:00Z"));
-    assert_eq!(told, ["False", "NothingFound", "False"]);
+    assert_eq!(told, ["False", "NoRecordingsFound", "False"]);
     for part in
         ["from 2026-11-28T07:00:00Z to 2026-11-28T08:00:00Z", "before the Site was made", "offset from UTC"]
     {
@@ -131,12 +131,12 @@ fn nothing_found_is_reported_only_once_known() {
     let site = hold_references(&["entree"], LONG_AGO);
     let none = [("entree", 0)];
     for (until, known, expected) in [
-        (Some("09:55:00"), Some("09:54:00"), ["Unknown", "NotKnownYet", "Unknown"]),
-        (Some("09:48:00"), Some("09:48:00"), ["False", "NothingFound", "False"]),
-        (None, None, ["Unknown", "NotKnownYet", "Unknown"]),
-        (None, Some("07:30:00"), ["False", "NothingFound", "False"]),
+        (Some("09:55:00"), Some("09:54:00"), ["Unknown", "UploadsPending", "Unknown"]),
+        (Some("09:48:00"), Some("09:48:00"), ["False", "NoRecordingsFound", "False"]),
+        (None, None, ["Unknown", "UploadsPending", "Unknown"]),
+        (None, Some("07:30:00"), ["False", "NoRecordingsFound", "False"]),
         // It goes on until tonight.
-        (Some("22:00:00"), Some("07:30:00"), ["False", "NothingFound", "False"]),
+        (Some("22:00:00"), Some("07:30:00"), ["False", "NoRecordingsFound", "False"]),
     ] {
         let hold = with_sources(hold(&["entree"], until), &none, known);
         let (told, message, _) = covers_and_ready(&hold, &site);
@@ -145,11 +145,11 @@ fn nothing_found_is_reported_only_once_known() {
     // Not of what it was before it was changed.
     let mut changed = with_sources(hold(&["entree"], Some("08:00:00")), &none, Some("08:00:00"));
     changed.metadata.generation = Some(6);
-    assert_eq!(covers_and_ready(&changed, &site).0[1], "NotKnownYet");
-    assert_eq!(covers_and_ready(&hold(&["entree"], None), &site).0[1], "NotKnownYet");
+    assert_eq!(covers_and_ready(&changed, &site).0[1], "UploadsPending");
+    assert_eq!(covers_and_ready(&hold(&["entree"], None), &site).0[1], "UploadsPending");
     let mut refused = hold(&["entree"], None);
     refused.spec.purpose = "Curiosity".into();
-    assert_eq!(covers_and_ready(&refused, &site).0, ["Unknown", "DependsOn", "False"]);
+    assert_eq!(covers_and_ready(&refused, &site).0, ["Unknown", "DependencyNotReady", "False"]);
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn nothing_found_produces_one_warning() {
         .filter(|event| event.type_ == kube::runtime::events::EventType::Warning)
         .map(|event| (event.action.as_str(), event.reason.as_str()))
         .collect();
-    assert_eq!(warnings, [("Covers", "NothingFound")]);
+    assert_eq!(warnings, [("RecordingsFound", "NoRecordingsFound")]);
     assert!(event::condition_changes(&after, &after).is_empty());
 }
 

@@ -91,7 +91,7 @@ pub fn may_protect_recordings(hold: &IncidentHold, now: Timestamp) -> bool {
 
 /// The part of a status that this controller writes.
 fn own_status_fields(status: IncidentHoldStatus) -> IncidentHoldStatus {
-    IncidentHoldStatus { placement: None, never_held_at: None, ..status }
+    IncidentHoldStatus { placement: None, never_held_time: None, ..status }
 }
 
 impl Reconciler for HoldReconciler {

@@ -59,7 +59,7 @@ pub fn hold_status(
         unknown_cameras: if is_resolved { Vec::new() } else { unknown_cameras },
         // The retention controller's.
         placement: None,
-        never_held_at: None,
+        never_held_time: None,
     };
     let changes = [next_change, valid.next_change, overdue.filter(|at| *at > now)];
     (status, changes.into_iter().flatten().min())
@@ -67,14 +67,14 @@ pub fn hold_status(
 
 /// Whether the incident is resolved by what the hold says: until the instant that the resolution names, it is open.
 fn is_resolved_in_spec(hold: &IncidentHold, now: Timestamp) -> bool {
-    let at = hold.spec.resolution.as_ref().map(|resolution| resolution.at.0);
+    let at = hold.spec.resolution.as_ref().map(|resolution| resolution.time.0);
     hold.spec.state == HoldState::Resolved && at.is_none_or(|at| at <= now)
 }
 
 /// Whether the incident is resolved, so that what the hold covers may go. Not while the status says that the resolution
 /// lies ahead: by that the API server lets people withdraw it.
 pub fn is_resolved(hold: &IncidentHold, now: Timestamp) -> bool {
-    let (type_, reason): (&str, &str) = (ConditionType::Released.into(), Reason::ResolutionAhead.into());
+    let (type_, reason): (&str, &str) = (ConditionType::Released.into(), Reason::ResolutionInFuture.into());
     let mut conditions = hold.conditions().iter();
     let may_be_withdrawn = conditions.any(|condition| condition.type_ == type_ && condition.reason == reason);
     is_resolved_in_spec(hold, now) && !may_be_withdrawn
@@ -83,7 +83,7 @@ pub fn is_resolved(hold: &IncidentHold, now: Timestamp) -> bool {
 /// Whether nothing is kept for it, so that its resource may go. One that has the finalizer counted once, so something may
 /// be kept for it though nobody has said so yet: the operator may have been killed before it could.
 pub fn is_fully_released(hold: &IncidentHold, placement: Option<&Placement>, is_resolved: bool) -> bool {
-    let is_released = placement.map(|placement| placement.released_at.is_some());
+    let is_released = placement.map(|placement| placement.release_time.is_some());
     is_resolved && is_released.unwrap_or(!has_taken_effect(hold))
 }
 
@@ -94,17 +94,17 @@ fn progress(
     is_resolved: bool,
 ) -> HoldPhase {
     if is_resolved {
-        let is_released = placement.is_some_and(|placement| placement.released_at.is_some());
+        let is_released = placement.is_some_and(|placement| placement.release_time.is_some());
         return if is_released || never_held_at(hold).is_some() {
-            HoldPhase::Resolved
+            HoldPhase::Released
         } else {
             HoldPhase::Releasing
         };
     }
     match (accepted.is_true(), accepted.reason) {
         (true, _) => HoldPhase::Open,
-        (false, Reason::NotBegun) => HoldPhase::NotBegun,
-        (false, _) => HoldPhase::Refused,
+        (false, Reason::NotStarted) => HoldPhase::Scheduled,
+        (false, _) => HoldPhase::Rejected,
     }
 }
 
@@ -140,23 +140,23 @@ pub fn placed(
             return found(ConditionStatus::False, Reason::Placing, message.to_owned());
         }
         let message = format!("nothing is kept for it: {}", accepted.message);
-        return found(ConditionStatus::False, Reason::DependsOn, message);
+        return found(ConditionStatus::False, Reason::DependencyNotReady, message);
     };
     let message = placement_message(hold, placement, now);
     let is_of_this = Some(placement.observed_generation) == hold.metadata.generation;
     if let Some(lacks) = incomplete_reason(placement) {
         let message = format!("{message}; {lacks}");
         let truth =
-            if placement.proved && is_of_this { ConditionStatus::Unknown } else { ConditionStatus::False };
+            if placement.verified && is_of_this { ConditionStatus::Unknown } else { ConditionStatus::False };
         return found(truth, Reason::Retrying, message);
     }
-    if placement.proved && is_of_this {
+    if placement.verified && is_of_this {
         let proof = if placement.segments > 0 {
             "every recorder has the hold, and the legal hold and tag of each segment were read back"
         } else {
             "every recorder has the hold: segments that still come are kept"
         };
-        return found(ConditionStatus::True, Reason::ReadBack, format!("{message}; {proof}"));
+        return found(ConditionStatus::True, Reason::Verified, format!("{message}; {proof}"));
     }
     found(
         ConditionStatus::False,
@@ -170,7 +170,9 @@ pub fn placed(
 
 /// What is kept, and how much of the window that is.
 fn placement_message(hold: &IncidentHold, placement: &Placement, now: Timestamp) -> String {
-    let Placement { segments, size, coverage, sealed, known_until, .. } = placement;
+    let Placement {
+        segments, size, coverage, sealed_segments: sealed, coverage_until_time: known_until, ..
+    } = placement;
     let mut message = if *segments > 0 {
         format!("{segments} segments ({size}) are kept")
     } else {
@@ -198,15 +200,15 @@ fn placement_message(hold: &IncidentHold, placement: &Placement, now: Timestamp)
 
 /// What the last pass did not do of it.
 fn incomplete_reason(placement: &Placement) -> Option<String> {
-    let broken_off = placement.problem.as_ref();
+    let broken_off = placement.last_error.as_ref();
     let broken_off =
         broken_off.map(|problem| format!("the last pass was incomplete and is made again: {problem}"));
-    broken_off.or_else(|| placement.refused.as_ref().map(ToString::to_string))
+    broken_off.or_else(|| placement.store_rejection.as_ref().map(ToString::to_string))
 }
 
 /// When the ledger was found to have nothing of it.
 fn never_held_at(hold: &IncidentHold) -> Option<Timestamp> {
-    Some(hold.status.as_ref()?.never_held_at.as_ref()?.0)
+    Some(hold.status.as_ref()?.never_held_time.as_ref()?.0)
 }
 
 /// Whether nothing is kept any more for a hold that is resolved, or says so for an instant that is still to come.
@@ -219,12 +221,12 @@ pub fn released(
         Some(ConditionFinding::new(ConditionType::Released, truth, reason, message))
     };
     if !is_resolved {
-        let ahead = hold.spec.resolution.as_ref().map(|resolution| resolution.at.0)?;
+        let ahead = hold.spec.resolution.as_ref().map(|resolution| resolution.time.0)?;
         let message = format!(
-            "spec.resolution.at: {ahead} lies in the future, and the hold is open until then: correct it, or withdraw the \
+            "spec.resolution.time: {ahead} lies in the future, and the hold is open until then: correct it, or withdraw the \
              resolution (spec.state: Open, without spec.resolution)"
         );
-        return found(false, Reason::ResolutionAhead, message);
+        return found(false, Reason::ResolutionInFuture, message);
     }
     if placement.is_none() && !has_taken_effect(hold) {
         let Some(at) = never_held_at(hold) else {
@@ -237,13 +239,13 @@ pub fn released(
             ));
         };
         let message = format!("nothing was ever kept for it: the bucket's ledger had nothing of it at {at}");
-        return found(true, Reason::ReadBack, message);
+        return found(true, Reason::Verified, message);
     }
-    let released_at = placement.and_then(|placement| placement.released_at.as_ref());
+    let released_at = placement.and_then(|placement| placement.release_time.as_ref());
     match (released_at, placement.and_then(incomplete_reason)) {
         (Some(at), _) => found(
             true,
-            Reason::ReadBack,
+            Reason::Verified,
             format!(
                 "nothing is kept for it since {}: segments that no other hold covers go by their ceiling",
                 at.0
@@ -272,7 +274,7 @@ fn mark_overdue(
     else {
         return (released, None);
     };
-    let at = hold.spec.resolution.as_ref().map(|resolution| resolution.at.0);
+    let at = hold.spec.resolution.as_ref().map(|resolution| resolution.time.0);
     let made = hold.metadata.creation_timestamp.as_ref();
     let begun = condition_since(hold.conditions(), waits, made, now).max(at.unwrap_or(Timestamp::MIN));
     let due = begun.saturating_add(patience::WORK_GRACE).unwrap_or(Timestamp::MAX);
@@ -292,12 +294,12 @@ fn review_due(hold: &IncidentHold, every: Days, now: Timestamp) -> ConditionFind
     let found = |truth: bool, reason, message| {
         ConditionFinding::new(ConditionType::ReviewDue, truth, reason, message)
     };
-    let reviewed = hold.spec.review.as_ref().map(|review| review.at.0);
+    let reviewed = hold.spec.review.as_ref().map(|review| review.time.0);
     if let Some(ahead) = reviewed.filter(|at| *at > now) {
         let message = format!(
-            "spec.review.at: {ahead} lies in the future: write the instant at which the review took place"
+            "spec.review.time: {ahead} lies in the future: write the instant at which the review took place"
         );
-        return found(true, Reason::ReviewAhead, message);
+        return found(true, Reason::ReviewInFuture, message);
     }
     let created = hold.metadata.creation_timestamp.as_ref().map(|created| created.0);
     let last = reviewed.or(created).unwrap_or(now);

@@ -32,21 +32,21 @@ pub fn resolved(mut hold: IncidentHold) -> IncidentHold {
 
 pub fn placement() -> Placement {
     Placement {
-        scope: String::new(),
+        scope_hash: String::new(),
         acknowledged: true,
         observed_generation: 2,
-        accepted_at: Time(now()),
-        proved: true,
-        verified_at: Some(Time(now())),
+        acceptance_time: Time(now()),
+        verified: true,
+        last_verification_time: Some(Time(now())),
         segments: 12,
         size: "3.0 MiB".into(),
-        known_until: Some(Time(now())),
+        coverage_until_time: Some(Time(now())),
         coverage: Some("98%".into()),
-        sealed: 0,
-        refused: None,
+        sealed_segments: 0,
+        store_rejection: None,
         sources: vec![],
-        released_at: None,
-        problem: None,
+        release_time: None,
+        last_error: None,
     }
 }
 
@@ -71,9 +71,9 @@ pub fn hold_references() -> HoldReferences {
     let policy = serde_json::from_value(json!({
         "metadata": {"name": "p", "namespace": "n"},
         "spec": {
-            "title": "t", "timeZone": "Europe/Amsterdam", "adopted": {"by": "c", "date": "2020-05-04"},
+            "title": "t", "timeZone": "Europe/Amsterdam", "adoption": {"by": "c", "date": "2020-05-04"},
             "inForce": {"from": "2020-05-06"}, "purposes": ["Theft"],
-            "retention": {"video": "28d", "calls": "7d"}, "holds": {"reviewEvery": "28d"},
+            "retention": {"video": "28d", "calls": "7d"}, "holds": {"reviewInterval": "28d"},
         },
     }));
     HoldReferences { site: Some(site.unwrap()), policy: Some(policy.unwrap()), cameras: vec!["c".into()] }
@@ -115,16 +115,16 @@ fn placed_requires_proof_for_current_generation() {
         &with_placement(hold("Theft"), placement()),
         ConditionType::Placed,
         "True",
-        Reason::ReadBack,
+        Reason::Verified,
     );
     assert_condition(
         &with_placement(hold("Theft"), placement()),
         ConditionType::Ready,
         "True",
-        Reason::ReadBack,
+        Reason::Verified,
     );
     for unproved in
-        [Placement { proved: false, ..placement() }, Placement { observed_generation: 1, ..placement() }]
+        [Placement { verified: false, ..placement() }, Placement { observed_generation: 1, ..placement() }]
     {
         assert_condition(
             &with_placement(hold("Theft"), unproved),
@@ -133,7 +133,7 @@ fn placed_requires_proof_for_current_generation() {
             Reason::Placing,
         );
     }
-    let problem = Placement { problem: Some("no answer".into()), ..placement() };
+    let problem = Placement { last_error: Some("no answer".into()), ..placement() };
     assert_condition(
         &with_placement(hold("Theft"), problem),
         ConditionType::Placed,
@@ -157,12 +157,12 @@ fn released_requires_read_back() {
         "False",
         Reason::Releasing,
     );
-    let released = Placement { released_at: Some(Time(now())), ..placement() };
+    let released = Placement { release_time: Some(Time(now())), ..placement() };
     assert_condition(
         &resolved(with_placement(hold("Theft"), released)),
         ConditionType::Released,
         "True",
-        Reason::ReadBack,
+        Reason::Verified,
     );
     // Its predecessor may be in the ledger.
     for condition in [ConditionType::Released, ConditionType::Ready] {
@@ -207,7 +207,7 @@ fn overdue_review_does_not_release_hold() {
     assert_eq!(due(&hold, "2026-01-28"), "False");
     assert_eq!(due(&hold, "2026-01-29"), "True");
     assert_eq!(condition_of(&hold, &hold_references(), at("2026-01-29"), ConditionType::Placed).0, "True");
-    hold.spec.review = Some(crate::api::Review { at: Time(at("2026-01-20")), by: "Team".into() });
+    hold.spec.review = Some(crate::api::Review { time: Time(at("2026-01-20")), by: "Team".into() });
     assert_eq!(due(&hold, "2026-01-29"), "False");
 }
 
@@ -235,7 +235,8 @@ fn placing_hold_produces_event() {
 fn placed_message_omits_coverage_until_known() {
     let mut hold = hold("Theft");
     hold.spec.window.until = Some(Time(after_seconds(-100)));
-    let unknown = Placement { coverage: None, known_until: Some(Time(after_seconds(-160))), ..placement() };
+    let unknown =
+        Placement { coverage: None, coverage_until_time: Some(Time(after_seconds(-160))), ..placement() };
     let (truth, _, message) = condition_of(
         &with_placement(hold.clone(), unknown),
         &hold_references(),
@@ -247,7 +248,7 @@ fn placed_message_omits_coverage_until_known() {
     assert!(message.contains(&format!("is not known before {at}")) && !message.contains('%'), "{message}");
     let known = Placement {
         coverage: Some("61%".into()),
-        known_until: Some(Time(after_seconds(-100))),
+        coverage_until_time: Some(Time(after_seconds(-100))),
         ..placement()
     };
     let (_, _, message) =

@@ -53,7 +53,7 @@ pub fn validate(spec: &IncidentHoldSpec, named: &HoldReferences, now: Timestamp)
     let unnamed = spec.cameras.iter().filter(|name| !cameras.contains(name));
     HoldValidation {
         accepted,
-        review_every: policy.as_ref().map(|policy| policy.spec.holds.review_every),
+        review_every: policy.as_ref().map(|policy| policy.spec.holds.review_interval),
         next_change: hold::next_change(spec, now),
         site: site.as_ref().map(site_facts),
         cameras_without_resource: unnamed.cloned().collect(),

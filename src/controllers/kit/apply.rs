@@ -18,7 +18,7 @@ use super::error::{ApiError, Failure};
 use super::{meta, subset};
 
 /// Annotation with the hash of what was applied last.
-pub const APPLIED_HASH_ANNOTATION: &str = "toezicht.dev/applied";
+pub const APPLIED_HASH_ANNOTATION: &str = "toezicht.dev/last-applied-hash";
 
 /// Why a child was not applied.
 #[derive(Debug, thiserror::Error)]

@@ -63,7 +63,7 @@ pub fn resolve(camera: &CameraSpec, secrets: &CameraSecrets) -> Result<CameraSou
     Ok(CameraSource {
         url: Secret::new(url.as_str()),
         login,
-        allow_basic: stream.allow_basic,
+        allow_basic: stream.allow_basic_auth,
         ca_pem: ca_pem.transpose()?.map(|pem| pem.reveal().to_owned()),
     })
 }

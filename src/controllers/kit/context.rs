@@ -110,7 +110,7 @@ pub trait Telemetry: Send + Sync {
     fn register_condition_lister(&self, _kind: ControllerKind, _census: ConditionLister) {}
     /// The Site controller begins; `census` lists all its Sites, at any time.
     fn register_site_lister(&self, _census: SiteLister) {}
-    /// Something was changed at a Site's bucket, so many times: `protected`, `tagged`, `rescued`, `released`, `deleted`.
+    /// Something was changed at a Site's bucket, so many times: `protected`, `tagged`, `unhidden`, `released`, `deleted`.
     fn record_retention_changes(&self, _kind: &'static str, _count: u64) {}
     /// Somebody else had changed this, so many times, and it was put back.
     fn record_drift(&self, _site: &Site, _what: Subresource, _count: u64) {}

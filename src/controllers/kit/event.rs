@@ -8,7 +8,7 @@ use kube::runtime::events::{Event, EventType, Recorder};
 const MAX_NOTE_BYTES: usize = 1024;
 /// Reasons for a condition that is not `True` though nothing is wrong.
 const EXPECTED_REASONS: [&str; 11] = [
-    "DependsOn",
+    "DependencyNotReady",
     "Deleting",
     "Paused",
     "NotYetInForce",
@@ -38,7 +38,7 @@ fn is_redundant_summary(condition: &Condition, news: &[&Condition]) -> bool {
 /// saying once, for `Ready`; what follows from another condition is said there, and what somebody else changed in events of
 /// its own.
 fn is_notable_change(old: Option<&Condition>, new: &Condition) -> bool {
-    if new.reason == "DependsOn" || new.type_ == "Intact" || is_unobserved(new) {
+    if new.reason == "DependencyNotReady" || new.type_ == "Intact" || is_unobserved(new) {
         return false;
     }
     match old.filter(|old| old.status != "Unknown" || new.status == "Unknown") {
@@ -144,7 +144,7 @@ mod tests {
         assert_eq!(events.len(), 1);
         assert!(events.iter().all(|event| event.type_ == EventType::Normal));
         let refused = conditions(&[
-            (Ready, ConditionStatus::False, Reason::DependsOn),
+            (Ready, ConditionStatus::False, Reason::DependencyNotReady),
             (Permitted, ConditionStatus::False, Reason::NoConsent),
         ]);
         let events = condition_changes(&covered, &refused);

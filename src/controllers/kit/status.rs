@@ -148,16 +148,16 @@ mod tests {
         assert!(is_unchanged(Some(&live), &status(at(90_000), &live)).unwrap());
         assert!(!is_unchanged(None, &first).unwrap());
         let storage = StorageStatus {
-            read_back_at: Time(at(0)),
+            last_read_time: Time(at(0)),
             object_lock: true,
             versioning: true,
             video_expiration_days: None,
             calls_expiration_days: None,
-            tried_at: None,
+            last_probe_time: None,
             conformance: vec![],
-            gaps: vec![],
+            limitations: vec![],
             unknown_principals: vec![],
-            demanded: String::new(),
+            bucket_spec_hash: String::new(),
         };
         assert!(!is_unchanged(Some(&live), &SiteStatus { storage: Some(storage), ..first }).unwrap());
     }

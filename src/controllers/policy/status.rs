@@ -55,12 +55,12 @@ mod tests {
             "metadata": {"name": "p", "namespace": "n", "generation": 4},
             "spec": {
                 "title": "t", "timeZone": "Europe/Amsterdam",
-                "adopted": {"by": "College", "date": "2020-05-04"},
+                "adoption": {"by": "College", "date": "2020-05-04"},
                 "inForce": in_force,
                 "worksCouncilConsent": {"date": "2020-04-21"},
                 "purposes": ["Theft"],
                 "retention": {"video": format!("{video}d"), "calls": "7d"},
-                "holds": {"reviewEvery": "28d"},
+                "holds": {"reviewInterval": "28d"},
             },
         }))
         .unwrap()
@@ -126,7 +126,7 @@ mod tests {
             "{rows:?}"
         );
         assert!(
-            has_condition(&rows, ConditionType::InForce, ConditionStatus::False, Reason::DependsOn),
+            has_condition(&rows, ConditionType::InForce, ConditionStatus::False, Reason::DependencyNotReady),
             "{rows:?}"
         );
         assert!(

@@ -27,7 +27,7 @@ pub fn validate(spec: &RecordingPolicySpec, ceilings: &Ceilings, now: Timestamp)
         let in_force = ConditionFinding::new(
             ConditionType::InForce,
             ConditionStatus::Unknown,
-            Reason::DependsOn,
+            Reason::DependencyNotReady,
             message,
         );
         return PolicyValidation { accepted, in_force, next_change: None };
@@ -38,7 +38,7 @@ pub fn validate(spec: &RecordingPolicySpec, ceilings: &Ceilings, now: Timestamp)
         permission::evaluate_in_force(&window, now)
     } else {
         let message = "a policy that is not accepted is not followed: see Accepted";
-        ConditionFinding::new(ConditionType::InForce, false, Reason::DependsOn, message)
+        ConditionFinding::new(ConditionType::InForce, false, Reason::DependencyNotReady, message)
     };
     PolicyValidation { accepted, in_force, next_change }
 }

@@ -29,7 +29,7 @@ pub fn evaluate(report: &CameraReport, segment: SignedDuration, now: Timestamp) 
         }
         CameraState::NotPermitted => (
             ConditionStatus::False,
-            Reason::DependsOn,
+            Reason::DependencyNotReady,
             "it may not record now: see Permitted, and StorageEnforced of its Site",
         ),
         CameraState::Other => (

@@ -50,7 +50,7 @@ impl RetentionPass<'_> {
     }
 
     pub(super) fn previous_verify_interval(&self) -> Option<SignedDuration> {
-        self.previous_status()?.verified_every_seconds.map(SignedDuration::from_secs)
+        self.previous_status()?.verification_interval_seconds.map(SignedDuration::from_secs)
     }
 
     /// Whether the audit found keys that cannot be true, which may be anywhere, or held versions that were not where they
@@ -67,13 +67,13 @@ impl RetentionPass<'_> {
             audit
                 .findings
                 .iter()
-                .any(|finding| MISPLACED_KINDS.iter().any(|sign| finding.kind == <&str>::from(sign)))
+                .any(|finding| MISPLACED_KINDS.iter().any(|sign| finding.type_ == <&str>::from(sign)))
         })
     }
 
     /// Whether everything is to be verified: it is time.
     pub(super) fn is_verify_due(&self) -> bool {
-        let last = self.previous_status().and_then(|before| before.verified_at.as_ref());
+        let last = self.previous_status().and_then(|before| before.last_verification_time.as_ref());
         match (last.and_then(|at| reject_future(at.0, self.now)), self.previous_verify_interval()) {
             (Some(at), Some(every)) => {
                 at + effective_interval(every, self.has_previous_rejection()) <= self.now
@@ -89,7 +89,7 @@ impl RetentionPass<'_> {
             !self.plan.to_write.is_empty() || self.placements().any(|(_, placement)| placement.is_none());
         let mut provable = self.placements().filter(|(entry, _)| !uncertain.contains_key(&entry.uid));
         let is_to_prove = provable.any(|(_, placement)| {
-            placement.is_some_and(|placement| !placement.proved && placement.refused.is_none())
+            placement.is_some_and(|placement| !placement.verified && placement.store_rejection.is_none())
         });
         self.is_verify_due()
             || is_new
@@ -108,7 +108,7 @@ impl RetentionPass<'_> {
         let every = self.previous_verify_interval().unwrap_or(MIN_VERIFY_INTERVAL);
         let retry_at = |refused: &StoreRejectionStatus| {
             let pause = match refused {
-                StoreRejectionStatus { failed: true, .. } => {
+                StoreRejectionStatus { retryable: true, .. } => {
                     effective_interval(every, true).clamp(REJECTED_RETRY_DELAY, MAX_FAILURE_RETRY_DELAY)
                 }
                 StoreRejectionStatus { versions: 0, .. } => {
@@ -116,10 +116,10 @@ impl RetentionPass<'_> {
                 }
                 _ => return None,
             };
-            Some(reject_future(refused.at.0, self.now).map_or(self.now, |at| at + pause))
+            Some(reject_future(refused.time.0, self.now).map_or(self.now, |at| at + pause))
         };
-        let of_site = self.previous_status().and_then(|before| before.refused.as_ref());
-        let of_holds = self.placements().filter_map(|(_, placement)| placement?.refused.as_ref());
+        let of_site = self.previous_status().and_then(|before| before.store_rejection.as_ref());
+        let of_holds = self.placements().filter_map(|(_, placement)| placement?.store_rejection.as_ref());
         of_site.into_iter().chain(of_holds).filter_map(retry_at).min()
     }
 
@@ -133,7 +133,8 @@ impl RetentionPass<'_> {
         let mut open = open.filter(|(entry, _)| !unread.contains_key(&entry.uid));
         open.any(|(entry, told)| {
             let placement = self.hold_by_uid(&entry.uid).and_then(|hold| current_placement(hold, entry));
-            let placement = placement.filter(|placement| placement.proved && placement.refused.is_none());
+            let placement =
+                placement.filter(|placement| placement.verified && placement.store_rejection.is_none());
             placement.is_some_and(|placement| {
                 told.is_outdated() || u64::try_from(placement.segments) != Ok(told.count())
             })
@@ -149,10 +150,11 @@ impl RetentionPass<'_> {
     /// Whether the store refused something when everything was last verified.
     pub(super) fn has_previous_rejection(&self) -> bool {
         let is_refused = |placement: &Placement| {
-            placement.refused.as_ref().is_some_and(StoreRejectionStatus::has_versions)
+            placement.store_rejection.as_ref().is_some_and(StoreRejectionStatus::has_versions)
         };
         let mut of_holds = self.placements().filter_map(|(_, placement)| placement);
-        self.previous_status().is_some_and(|before| before.refused.is_some()) || of_holds.any(is_refused)
+        self.previous_status().is_some_and(|before| before.store_rejection.is_some())
+            || of_holds.any(is_refused)
     }
 
     /// Whether something was refused of a hold whose status does not say so yet.
@@ -162,10 +164,12 @@ impl RetentionPass<'_> {
         let refused = self.plan.open.values().zip(&placed.coverage);
         let mut refused = refused.filter(|(_, coverage)| coverage.errors.is_some());
         refused.any(|(entry, coverage)| match self.hold_by_uid(&entry.uid) {
-            Some(hold) => current_placement(hold, entry).is_none_or(|placement| match &placement.refused {
-                None => true,
-                Some(before) => is_of_versions(coverage) && !before.has_versions(),
-            }),
+            Some(hold) => {
+                current_placement(hold, entry).is_none_or(|placement| match &placement.store_rejection {
+                    None => true,
+                    Some(before) => is_of_versions(coverage) && !before.has_versions(),
+                })
+            }
             // What was not looked at of such a hold stands nowhere: it has its turn.
             None => is_of_versions(coverage) && !self.has_previous_rejection(),
         })
@@ -179,12 +183,13 @@ impl RetentionPass<'_> {
 
     /// When each of the open holds was last proved, as it is now. One that only the ledger has was when everything was.
     pub(super) fn proved_at(&self) -> Vec<Option<Timestamp>> {
-        let of_all = self.previous_status().filter(|before| before.refused.is_none());
-        let of_all = of_all.and_then(|before| before.verified_at.as_ref());
+        let of_all = self.previous_status().filter(|before| before.store_rejection.is_none());
+        let of_all = of_all.and_then(|before| before.last_verification_time.as_ref());
         let proved_at = |entry: &LedgerEntry| match self.hold_by_uid(&entry.uid) {
-            Some(hold) => {
-                current_placement(hold, entry).filter(|placement| placement.proved)?.verified_at.as_ref()
-            }
+            Some(hold) => current_placement(hold, entry)
+                .filter(|placement| placement.verified)?
+                .last_verification_time
+                .as_ref(),
             None => of_all,
         };
         // Of one that is new to the ledger, a status tells of the time before it was released, or lost.
@@ -196,13 +201,13 @@ impl RetentionPass<'_> {
     /// When a release that the store refused lately is tried again; `None`: now.
     pub(super) fn release_retry_at(&self, entry: &LedgerEntry) -> Option<Timestamp> {
         let placement = self.hold_by_uid(&entry.uid)?.status.as_ref()?.placement.as_ref()?;
-        let refused = placement.refused.as_ref()?;
-        let pause = if refused.has_versions() || refused.failed {
+        let refused = placement.store_rejection.as_ref()?;
+        let pause = if refused.has_versions() || refused.retryable {
             REJECTED_RETRY_DELAY
         } else {
             UNVISITED_RETRY_DELAY
         };
-        let again = reject_future(refused.at.0, self.now)? + pause;
+        let again = reject_future(refused.time.0, self.now)? + pause;
         Some(again).filter(|again| *again > self.now)
     }
 
@@ -215,7 +220,7 @@ impl RetentionPass<'_> {
     /// recorder that starts reads the open holds before it uploads anything.
     pub(super) fn was_acknowledged(&self, entry: &LedgerEntry) -> bool {
         let placement = self.hold_by_uid(&entry.uid).and_then(|hold| current_placement(hold, entry));
-        placement.is_some_and(|placement| placement.proved || placement.acknowledged)
+        placement.is_some_and(|placement| placement.verified || placement.acknowledged)
     }
 }
 
@@ -227,14 +232,15 @@ pub(super) fn effective_interval(every: SignedDuration, is_refused: bool) -> Sig
 /// The placement of a hold, where its status speaks of what it covers now.
 pub(super) fn current_placement<'a>(hold: &'a IncidentHold, entry: &LedgerEntry) -> Option<&'a Placement> {
     let placement = hold.status.as_ref()?.placement.as_ref()?;
-    Some(placement)
-        .filter(|placement| placement.scope == entry.scope_hash() && is_since_acceptance(placement, entry))
+    Some(placement).filter(|placement| {
+        placement.scope_hash == entry.scope_hash() && is_since_acceptance(placement, entry)
+    })
 }
 
 /// Whether a placement is of the time since the entry counts: what it says may come from before a release, out of a backup.
 /// A status has whole seconds.
 pub(super) fn is_since_acceptance(placement: &Placement, entry: &LedgerEntry) -> bool {
-    placement.accepted_at.0.as_second() == entry.accepted_at.as_second()
+    placement.acceptance_time.0.as_second() == entry.accepted_at.as_second()
 }
 
 #[cfg(test)]

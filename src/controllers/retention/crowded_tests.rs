@@ -108,7 +108,7 @@ async fn versions_beyond_memory_budget_are_held_but_not_claimed() {
     assert_eq!(count_held_and_manifests(&given), (usize::from(RECORDINGS), 0));
     assert!(proved.is_empty(), "{proved:?}");
     assert_eq!(placed.segments, i64::from(RECORDINGS));
-    let told = placed.refused.clone().unwrap().to_string();
+    let told = placed.store_rejection.clone().unwrap().to_string();
     assert!(told.starts_with("TooManyVersions: 200 recordings"), "{told}");
     assert!(told.contains("resources.limits.memory"), "{told}");
 
@@ -118,7 +118,7 @@ async fn versions_beyond_memory_budget_are_held_but_not_claimed() {
         let (placed, is_written, proved) = run_pass(bytes, json!(null)).await;
         let is_proved = proved.contains("hal");
         assert!(is_written, "{bytes}");
-        assert_eq!(placed.refused.is_none(), is_proved, "{bytes}: {placed:?}");
+        assert_eq!(placed.store_rejection.is_none(), is_proved, "{bytes}: {placed:?}");
         assert_eq!(count_held_and_manifests(&given).1 > 0, proved_from.is_some() || is_proved, "{bytes}");
         proved_from = proved_from.or(is_proved.then_some(bytes));
     }
@@ -126,14 +126,14 @@ async fn versions_beyond_memory_budget_are_held_but_not_claimed() {
 
     // With more of it, all is well.
     let (placed, is_written, proved) = run_pass(10_000_000, json!({"placement": placed})).await;
-    assert!(is_written && placed.refused.is_none() && proved.contains("hal"), "{placed:?}");
+    assert!(is_written && placed.store_rejection.is_none() && proved.contains("hal"), "{placed:?}");
     let (_, manifests) = count_held_and_manifests(&given);
     assert_eq!(manifests, 2, "an index and a part");
 
     // What a manifest lists is more than there is room for after the next start: what it lost is not known then.
     let (placed, _, proved) = run_pass(10_000, json!({"placement": placed})).await;
-    assert!(proved.is_empty() && placed.proved, "{placed:?}");
-    let told = placed.refused.unwrap().to_string();
+    assert!(proved.is_empty() && placed.verified, "{placed:?}");
+    let told = placed.store_rejection.unwrap().to_string();
     assert!(told.starts_with("TooManyVersions"), "{told}");
 }
 
@@ -155,12 +155,12 @@ async fn hold_is_not_released_with_partial_manifest() {
     let plenty = 10_000_000;
     let open = HoldPlan { open: [(entry.uid.clone(), entry.clone())].into(), ..HoldPlan::default() };
     let placed = run_pass(plenty, open, json!(null)).await;
-    assert!(placed.proved, "{placed:?}");
+    assert!(placed.verified, "{placed:?}");
     let closing = || HoldPlan { closing: vec![entry.resolved(now)], ..HoldPlan::default() };
     let kept = run_pass(10_000, closing(), json!({"placement": placed.clone()})).await;
-    assert!(kept.released_at.is_none(), "{kept:?}");
-    let told = kept.refused.unwrap().to_string();
+    assert!(kept.release_time.is_none(), "{kept:?}");
+    let told = kept.store_rejection.unwrap().to_string();
     assert!(told.starts_with("TooManyVersions: 200 recordings"), "{told}");
     let released = run_pass(plenty, closing(), json!({"placement": placed})).await;
-    assert!(released.released_at.is_some(), "{released:?}");
+    assert!(released.release_time.is_some(), "{released:?}");
 }

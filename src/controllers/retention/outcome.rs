@@ -86,8 +86,8 @@ impl PassOutcome {
         });
         match told.map(|gap| gap.cause) {
             Some(cause) => cause.into(),
-            None if until <= gone_before => "GoneBefore",
-            None => "NotThere",
+            None if until <= gone_before => "ExpiredBeforeHold",
+            None => "Unexplained",
         }
     }
 
@@ -134,7 +134,7 @@ impl PassOutcome {
     pub fn record_placement(&mut self, placed: &PlaceReport) {
         self.count_change("protected", placed.legal_holds_set);
         self.count_change("tagged", placed.tagged);
-        self.count_change("rescued", placed.markers_removed);
+        self.count_change("unhidden", placed.markers_removed);
         if !placed.drifted.is_empty() {
             let drift = self.drift.get_or_insert_default();
             for (what, count) in &placed.drifted {
@@ -215,7 +215,12 @@ mod tests {
             .collect();
         assert_eq!(
             told,
-            [(10, 20, "GoneBefore"), (40, 50, "GoneBefore"), (50, 60, "NotThere"), (70, 80, "NotThere")]
+            [
+                (10, 20, "ExpiredBeforeHold"),
+                (40, 50, "ExpiredBeforeHold"),
+                (50, 60, "Unexplained"),
+                (70, 80, "Unexplained")
+            ]
         );
     }
 }

@@ -65,7 +65,7 @@ impl RetentionPass<'_> {
         let mut outcome = PassOutcome {
             verified_at: self
                 .previous_status()
-                .and_then(|before| reject_future(before.verified_at.as_ref()?.0, self.now)),
+                .and_then(|before| reject_future(before.last_verification_time.as_ref()?.0, self.now)),
             verify_interval: self.previous_verify_interval(),
             sweep_at: self.now + SWEEP_INTERVAL,
             gaps: self.bucket.gaps.clone(),
@@ -212,7 +212,8 @@ impl RetentionPass<'_> {
     /// Whether a hold is being released, or was until so lately that requests for it may be under way.
     fn is_releasing(&self) -> bool {
         let lately = self.now - SignedDuration::try_from(SIGNATURE_VALIDITY).unwrap_or_default();
-        let released_at = |hold: &IncidentHold| hold.status.as_ref()?.placement.as_ref()?.released_at.clone();
+        let released_at =
+            |hold: &IncidentHold| hold.status.as_ref()?.placement.as_ref()?.release_time.clone();
         !self.plan.closing.is_empty()
             || self.plan.closed.iter().any(|entry| entry.closed_at.is_none_or(|at| at > lately))
             || self.holds.iter().filter_map(released_at).any(|at| at.0 > lately)
@@ -414,8 +415,9 @@ impl RetentionPass<'_> {
     }
 
     async fn sweep_if_due(&self, outcome: &mut PassOutcome) -> Result<(), RetentionPassError> {
-        let swept_at =
-            self.previous_status().and_then(|before| reject_future(before.swept_at.as_ref()?.0, self.now));
+        let swept_at = self
+            .previous_status()
+            .and_then(|before| reject_future(before.last_sweep_time.as_ref()?.0, self.now));
         if let Some(again) = swept_at.map(|at| at + SWEEP_INTERVAL).filter(|again| *again > self.now) {
             outcome.sweep_at = again;
             return Ok(());

@@ -119,8 +119,8 @@ fn new_hold_is_not_proved_during_release_of_lost_leader() {
     let open = hold("open", &json!(null));
     let released_at = |at: Timestamp| {
         json!({"placement": {
-            "observedGeneration": 1, "acceptedAt": now, "proved": false, "segments": 0, "size": "0 B", "sealed": 0,
-            "releasedAt": at,
+            "observedGeneration": 1, "acceptanceTime": now, "verified": false, "segments": 0, "size": "0 B", "sealedSegments": 0,
+            "releaseTime": at,
         }})
     };
     let closing = HoldPlan { closing: vec![entry(&open, "closing")], ..HoldPlan::default() };
@@ -219,8 +219,8 @@ async fn errors_are_reported_only_on_affected_holds() {
         assert_eq!(failed.is_none(), is_whole, "{fails}: {failed:?}");
         let said = holds.each_ref().map(|hold| {
             let placement = placement_status(hold, &plan, &outcome, now)?;
-            let refused = placement.refused.map(|refused| refused.to_string());
-            placement.problem.or(refused)
+            let refused = placement.store_rejection.map(|refused| refused.to_string());
+            placement.last_error.or(refused)
         });
         for (said, expected) in said.into_iter().zip([of_open, of_closing]) {
             let is_as_expected = match expected {
@@ -260,12 +260,12 @@ async fn unreadable_manifest_affects_only_its_hold() {
     assert!(failed.is_none(), "{failed:?}");
     assert_eq!(outcome.proved, ["other"]);
     let [one, other] = holds.each_ref().map(|hold| placement_status(hold, &plan, &outcome, now).unwrap());
-    let told = one.refused.map(|refusal| refusal.answer);
+    let told = one.store_rejection.map(|refusal| refusal.error);
     assert!(
         told.as_ref().is_some_and(|told| told.contains("GetObject") && told.contains("AccessDenied")),
         "{told:?}"
     );
-    assert!(!one.proved && other.proved && other.refused.is_none());
+    assert!(!one.verified && other.verified && other.store_rejection.is_none());
     stub.take_requests();
     pass.write_manifests(&mut outcome).await.1.unwrap();
     let asked = stub.take_requests();
@@ -285,8 +285,8 @@ fn acknowledgement_expires_when_hold_takes_effect_again() {
         // As the API server has it: without its fraction.
         let at = Timestamp::from_second(at.as_second()).unwrap();
         json!({"placement": {
-            "observedGeneration": 1, "acceptedAt": at, "scope": entry.scope_hash(), "proved": true, "acknowledged": true,
-            "verifiedAt": at, "segments": 3, "size": "0 B", "sealed": 0,
+            "observedGeneration": 1, "acceptanceTime": at, "scopeHash": entry.scope_hash(), "verified": true, "acknowledged": true,
+            "lastVerificationTime": at, "segments": 3, "size": "0 B", "sealedSegments": 0,
         }})
     };
     let released = known.resolved(before).closed(before);
@@ -315,8 +315,8 @@ fn acknowledgement_expires_when_hold_takes_effect_again() {
         assert_eq!(pass.was_acknowledged(&entry), is_of_now, "{entry:?}");
         assert_eq!(pass.proved_at()[0].is_some(), is_of_now, "{entry:?}");
         let next = placement_status(&holds[0], &plan, &PassOutcome::default(), now).unwrap();
-        assert_eq!((next.acknowledged, next.proved), (is_of_now, is_of_now), "{entry:?}");
+        assert_eq!((next.acknowledged, next.verified), (is_of_now, is_of_now), "{entry:?}");
         let since = if is_of_now { before } else { now };
-        assert_eq!(next.accepted_at.0.as_second(), since.as_second(), "{entry:?}");
+        assert_eq!(next.acceptance_time.0.as_second(), since.as_second(), "{entry:?}");
     }
 }

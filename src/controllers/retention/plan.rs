@@ -149,7 +149,7 @@ fn take_predecessor(orphans: &mut BTreeMap<&str, &LedgerEntry>, hold: &IncidentH
 /// Whether the ledger must be asked whether a hold is closed: unless its status says so.
 pub fn needs_ledger_lookup(hold: &IncidentHold, now: Timestamp) -> bool {
     let placement = hold.status.as_ref().and_then(|status| status.placement.as_ref());
-    let is_released = placement.is_some_and(|placement| placement.released_at.is_some());
+    let is_released = placement.is_some_and(|placement| placement.release_time.is_some());
     !(is_released && is_resolved(hold, now))
 }
 

@@ -10,9 +10,9 @@ fn at(second: i64) -> Timestamp {
 
 fn policy() -> RecordingPolicySpec {
     serde_json::from_value(json!({
-        "title": "t", "timeZone": "Europe/Amsterdam", "adopted": {"by": "c", "date": "2020-05-04"},
+        "title": "t", "timeZone": "Europe/Amsterdam", "adoption": {"by": "c", "date": "2020-05-04"},
         "inForce": {"from": "2020-05-06"}, "purposes": ["Theft"],
-        "retention": {"video": "28d", "calls": "7d"}, "holds": {"reviewEvery": "28d"},
+        "retention": {"video": "28d", "calls": "7d"}, "holds": {"reviewInterval": "28d"},
     }))
     .unwrap()
 }
@@ -26,7 +26,7 @@ fn hold(uid: &str, from: i64, until: Option<i64>, resolved: Option<i64>) -> Inci
     }
     if let Some(resolved) = resolved {
         spec["state"] = json!("Resolved");
-        spec["resolution"] = json!({"at": at(resolved), "by": "G", "outcome": "Closed"});
+        spec["resolution"] = json!({"time": at(resolved), "by": "G", "outcome": "Closed"});
     }
     serde_json::from_value(json!({"metadata": {"name": "h", "namespace": "n", "uid": uid}, "spec": spec}))
         .unwrap()
@@ -158,8 +158,8 @@ fn resolved_hold_missing_from_ledger_is_released_if_it_took_effect() {
     assert!(first.is_in_effect("2") && !then.is_in_effect("2"));
     resolved.metadata.finalizers = None;
     let told = serde_json::json!({"placement": {
-        "observedGeneration": 1, "acceptedAt": at(60), "scope": "", "acknowledged": false, "proved": false,
-        "segments": 0, "size": "0 B", "sealed": 0,
+        "observedGeneration": 1, "acceptanceTime": at(60), "scopeHash": "", "acknowledged": false, "verified": false,
+        "segments": 0, "size": "0 B", "sealedSegments": 0,
     }});
     resolved.status = Some(serde_json::from_value(told).unwrap());
     assert_eq!(plan_holds(&none, &[resolved], None, at(300)).closing.len(), 1);

@@ -85,18 +85,19 @@ async fn failure_on_one_open_hold_does_not_block_the_others() {
         assert_eq!(outcome.proved, ["gang"]);
         let placed = holds.each_ref().map(|hold| placement_status(hold, &plan, &outcome, now).unwrap());
         let [of_hal, of_gang] = &placed;
-        let told = of_hal.refused.as_ref().unwrap();
-        assert!(told.versions == 1 && told.answer.contains(answer.1), "{told:?}");
-        assert_eq!(told.failed, has_failed);
+        let told = of_hal.store_rejection.as_ref().unwrap();
+        assert!(told.versions == 1 && told.error.contains(answer.1), "{told:?}");
+        assert_eq!(told.retryable, has_failed);
         assert_eq!((of_hal.segments, of_gang.segments), (0, 1));
-        assert!(of_gang.refused.is_none() && of_gang.problem.is_none(), "{of_gang:?}");
+        assert!(of_gang.store_rejection.is_none() && of_gang.last_error.is_none(), "{of_gang:?}");
 
         // What the store failed at is tried again after five minutes at most, however long verifications take, and whatever looks
         // are made before.
         let names = ["hal", "gang"].into_iter().zip(&placed);
         let holds: Vec<IncidentHold> =
             names.map(|(uid, placed)| hold(uid, &json!({"placement": placed}))).collect();
-        let retention = json!({"openHolds": 2, "verifiedAt": now, "verifiedEverySeconds": 80_000});
+        let retention =
+            json!({"openHolds": 2, "lastVerificationTime": now, "verificationIntervalSeconds": 80_000});
         scene.site.status = serde_json::from_value(json!({"retention": retention})).unwrap();
         for (seconds, is_due) in [(50, false), (301, has_failed)] {
             let later = RetentionPass {
@@ -135,10 +136,10 @@ async fn rejection_of_one_resolved_hold_does_not_block_the_others() {
     assert_eq!(outcome.released, ["gang"]);
     let [of_hal, of_gang] =
         holds.each_ref().map(|hold| placement_status(hold, &plan, &outcome, now).unwrap());
-    assert!(of_gang.released_at.is_some() && of_gang.refused.is_none(), "{of_gang:?}");
-    assert!(of_hal.released_at.is_none(), "{of_hal:?}");
-    let refused = of_hal.refused.clone().unwrap();
-    assert!(refused.versions == 1 && refused.answer.contains("AccessDenied"), "{refused:?}");
+    assert!(of_gang.release_time.is_some() && of_gang.store_rejection.is_none(), "{of_gang:?}");
+    assert!(of_hal.release_time.is_none(), "{of_hal:?}");
+    let refused = of_hal.store_rejection.clone().unwrap();
+    assert!(refused.versions == 1 && refused.error.contains("AccessDenied"), "{refused:?}");
 
     // It is tried again in a minute, also where another is released meanwhile; until then its status stays.
     let holds = [hold("hal", &json!({"placement": of_hal})), hold("late", &json!(null))];
@@ -147,14 +148,14 @@ async fn rejection_of_one_resolved_hold_does_not_block_the_others() {
     let (outcome, failed) = pass.run().await;
     assert!(failed.is_none(), "{failed:?}");
     assert_eq!(outcome.released, ["late"]);
-    let again = outcome.release_retry_at.unwrap().duration_since(refused.at.0);
+    let again = outcome.release_retry_at.unwrap().duration_since(refused.time.0);
     // A status has whole seconds.
     assert!((59..=60).contains(&again.as_secs()), "{again}");
     let [of_hal, late] =
         holds.each_ref().map(|hold| placement_status(hold, &soon, &outcome, pass.now).unwrap());
-    let stays = of_hal.refused.unwrap();
-    assert_eq!((stays.versions, stays.answer), (1, refused.answer));
-    assert!(late.released_at.is_some() && of_hal.released_at.is_none());
+    let stays = of_hal.store_rejection.unwrap();
+    assert_eq!((stays.versions, stays.error), (1, refused.error));
+    assert!(late.release_time.is_some() && of_hal.release_time.is_none());
 }
 
 /// Recordings that are released are, though the store does not delete the hold's manifest: that is told of this hold, which is
@@ -204,11 +205,11 @@ async fn undeletable_manifest_does_not_block_closing_other_holds() {
     assert_eq!(outcome.released, ["gang"]);
     let [of_hal, of_gang] =
         holds.each_ref().map(|hold| placement_status(hold, &plan, &outcome, now).unwrap());
-    assert!(of_gang.released_at.is_some() && of_gang.refused.is_none(), "{of_gang:?}");
-    let stays = of_hal.refused.unwrap();
-    assert_eq!((stays.versions, of_hal.problem), (0, None));
+    assert!(of_gang.release_time.is_some() && of_gang.store_rejection.is_none(), "{of_gang:?}");
+    let stays = of_hal.store_rejection.unwrap();
+    assert_eq!((stays.versions, of_hal.last_error), (0, None));
     assert!(
-        stays.answer.contains("still to be ended: DeleteObject was answered with AccessDenied"),
+        stays.error.contains("still to be ended: DeleteObject was answered with AccessDenied"),
         "{stays:?}"
     );
 }

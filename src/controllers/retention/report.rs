@@ -62,14 +62,14 @@ pub async fn report_error(
     let api = Api::<IncidentHold>::namespaced(client.clone(), &namespace);
     for hold in holds {
         let before = hold.status.as_ref().and_then(|status| status.placement.clone());
-        if let Some(before) = before.filter(|before| before.released_at.is_none()) {
+        if let Some(before) = before.filter(|before| before.release_time.is_none()) {
             let problem = problem.clone();
-            is_changed |= write_hold(&api, hold, Placement { problem, ..before }).await?;
+            is_changed |= write_hold(&api, hold, Placement { last_error: problem, ..before }).await?;
         }
     }
     let before = site.status.as_ref().and_then(|status| status.retention.clone());
     let before = before.unwrap_or_default();
-    is_changed |= write_site(client, site, RetentionStatus { problem, ..before }).await?;
+    is_changed |= write_site(client, site, RetentionStatus { last_error: problem, ..before }).await?;
     Ok(is_changed)
 }
 
@@ -140,7 +140,7 @@ pub async fn report_pass(
 /// Whether it is to be said of a hold that the ledger never had it.
 fn is_newly_never_held(hold: &IncidentHold, plan: &HoldPlan) -> bool {
     let is_never = hold.uid().is_some_and(|uid| plan.report_never_held.contains(&uid));
-    is_never && hold.status.as_ref().is_none_or(|status| status.never_held_at.is_none())
+    is_never && hold.status.as_ref().is_none_or(|status| status.never_held_time.is_none())
 }
 
 /// The Site's status after a pass. Pure.
@@ -156,32 +156,35 @@ pub fn retention_status(
         Some(swept) if swept.deleted > 0 => {
             (saturating_count(swept.deleted), saturating_count(swept.undeletable))
         }
-        Some(swept) => (before.deleted, saturating_count(swept.undeletable)),
-        None => (before.deleted, before.resisted),
+        Some(swept) => (before.deleted_versions, saturating_count(swept.undeletable)),
+        None => (before.deleted_versions, before.undeletable_versions),
     };
     let is_held = !plan.open.is_empty();
     RetentionStatus {
         open_holds: saturating_count(plan.open.len() as u64),
         orphaned_holds: plan.orphaned.iter().take(MAX_ORPHANED_HOLDS).cloned().collect(),
-        verified_at: outcome.verified_at.filter(|_| is_held).map(Time),
-        refused: if outcome.coverage.is_empty() {
-            before.refused.filter(|_| is_held)
+        last_verification_time: outcome.verified_at.filter(|_| is_held).map(Time),
+        store_rejection: if outcome.coverage.is_empty() {
+            before.store_rejection.filter(|_| is_held)
         } else {
             rejection_status(outcome.rejection.as_ref(), now)
         },
-        verified_every_seconds: outcome.verify_interval.filter(|_| is_held).map(|every| every.as_secs()),
-        swept_at: if outcome.swept.is_some() { Some(Time(now)) } else { before.swept_at },
-        deleted,
-        resisted,
-        unfinished: match &outcome.swept {
+        verification_interval_seconds: outcome
+            .verify_interval
+            .filter(|_| is_held)
+            .map(|every| every.as_secs()),
+        last_sweep_time: if outcome.swept.is_some() { Some(Time(now)) } else { before.last_sweep_time },
+        deleted_versions: deleted,
+        undeletable_versions: resisted,
+        incomplete_uploads: match &outcome.swept {
             Some(swept) => saturating_count(swept.incomplete_uploads),
-            None => before.unfinished,
+            None => before.incomplete_uploads,
         },
         drift: match &outcome.drift {
             Some(drift) => Some(api::DriftStatus::accumulate(&drift.to_string(), before.drift.as_ref(), now)),
             None => before.drift,
         },
-        problem,
+        last_error: problem,
     }
 }
 
@@ -199,75 +202,75 @@ pub fn placement_status(
     let entry = plan.open.get(&uid).or(closing).or(closed)?;
     let mut next = before.unwrap_or_else(|| Placement {
         observed_generation: 0,
-        accepted_at: Time(entry.accepted_at),
-        scope: String::new(),
+        acceptance_time: Time(entry.accepted_at),
+        scope_hash: String::new(),
         acknowledged: false,
-        proved: false,
-        verified_at: None,
+        verified: false,
+        last_verification_time: None,
         segments: 0,
         size: format_size(0),
-        known_until: None,
+        coverage_until_time: None,
         coverage: None,
-        sealed: 0,
-        refused: None,
+        sealed_segments: 0,
+        store_rejection: None,
         sources: Vec::new(),
-        released_at: None,
-        problem: None,
+        release_time: None,
+        last_error: None,
     });
     let problem = if closing.is_some() { &outcome.release_error } else { &outcome.place_error };
-    next.problem = problem.as_deref().map(truncate_message);
+    next.last_error = problem.as_deref().map(truncate_message);
     if let Some(closed) = closed {
         next.observed_generation = hold.metadata.generation.unwrap_or_default();
-        next.released_at = next.released_at.or(closed.closed_at.map(Time));
-        (next.problem, next.refused) = (None, None);
+        next.release_time = next.release_time.or(closed.closed_at.map(Time));
+        (next.last_error, next.store_rejection) = (None, None);
         return Some(next);
     }
     if closing.is_some() {
         next.observed_generation = hold.metadata.generation.unwrap_or_default();
-        next.released_at = outcome.released.contains(&uid).then_some(Time(now));
+        next.release_time = outcome.released.contains(&uid).then_some(Time(now));
         if !outcome.deferred_releases.contains(&uid) {
             let unseen = outcome.unseen.errors_for(&entry.scope());
             let refused = outcome.release_rejections.get(&uid).or(unseen.as_ref());
-            next.refused = rejection_status(refused, now);
+            next.store_rejection = rejection_status(refused, now);
         }
-        if next.released_at.is_some() {
+        if next.release_time.is_some() {
             // They are about other holds.
-            (next.problem, next.refused) = (None, None);
+            (next.last_error, next.store_rejection) = (None, None);
         }
         return Some(next);
     }
     // Where it was released once, that was before the cluster was restored from a backup; and what was proved, too.
-    if next.released_at.take().is_some() || !is_since_acceptance(&next, entry) {
-        (next.proved, next.acknowledged) = (false, false);
-        next.accepted_at = Time(entry.accepted_at);
+    if next.release_time.take().is_some() || !is_since_acceptance(&next, entry) {
+        (next.verified, next.acknowledged) = (false, false);
+        next.acceptance_time = Time(entry.accepted_at);
     }
     let scope = entry.scope_hash();
-    let was_proved = next.proved && next.scope == scope;
-    if next.scope == scope {
+    let was_proved = next.verified && next.scope_hash == scope;
+    if next.scope_hash == scope {
         next.observed_generation = hold.metadata.generation.unwrap_or_default();
         next.acknowledged |= outcome.acknowledged.contains(&uid);
     }
     if let Some((_, coverage)) = outcome.coverage.iter().find(|(of, _)| *of == uid) {
         next.observed_generation = hold.metadata.generation.unwrap_or_default();
-        next.scope = scope;
+        next.scope_hash = scope;
         next.acknowledged = outcome.acknowledged.contains(&uid);
         if coverage.errors.is_some() {
             // Of what was proved it is not known whether it still is.
-            next.proved = was_proved;
+            next.verified = was_proved;
         } else {
-            next.proved = outcome.proved.contains(&uid);
-            next.verified_at = outcome.verified_at.map(Time);
+            next.verified = outcome.proved.contains(&uid);
+            next.last_verification_time = outcome.verified_at.map(Time);
         }
-        next.refused = rejection_status(coverage.errors.as_ref(), now);
+        next.store_rejection = rejection_status(coverage.errors.as_ref(), now);
         next.segments = saturating_count(coverage.segments);
         next.size = format_size(coverage.bytes);
-        next.sealed = saturating_count(coverage.sealed);
+        next.sealed_segments = saturating_count(coverage.sealed);
         if !coverage.incomplete_listings.is_empty() {
             // What is not listed may have been recorded: no gap is told of it.
             return Some(next);
         }
         let known_until = coverage.known_until(|name, covered| is_relevant_source(hold, name, covered));
-        next.known_until = Some(known_until).filter(|known| *known > entry.window.from).map(Time);
+        next.coverage_until_time = Some(known_until).filter(|known| *known > entry.window.from).map(Time);
         next.coverage = coverage_percent(hold, coverage, known_until, now);
         next.sources = source_coverage(hold, coverage, known_until, outcome, entry.accepted_at);
     }
@@ -290,7 +293,7 @@ fn source_coverage(
             gaps: outcome
                 .missing_in_source(name, covered, accepted_at)
                 .into_iter()
-                .map(|gap| CoverageGap { from: Time(gap.from), until: Time(gap.until), cause: gap.cause })
+                .map(|gap| CoverageGap { from: Time(gap.from), until: Time(gap.until), reason: gap.cause })
                 .collect(),
         })
         .collect();
@@ -340,9 +343,9 @@ fn rejection_status(refused: Option<&PassErrors>, now: Timestamp) -> Option<Stor
     let refused = refused?;
     Some(StoreRejectionStatus {
         versions: saturating_count(refused.versions),
-        answer: truncate_message(&refused.first_error.to_string()),
-        failed: refused.is_transient(),
-        at: Time(now),
+        error: truncate_message(&refused.first_error.to_string()),
+        retryable: refused.is_transient(),
+        time: Time(now),
     })
 }
 
@@ -360,10 +363,10 @@ pub fn events(outcome: &PassOutcome) -> Vec<Event> {
     let mut news = Vec::new();
     if let Some(changed) = outcome.drift.as_ref().and_then(HoldDrift::changed_message) {
         let note = format!("somebody else changed what is held: {changed}");
-        news.push(event::warning("HoldTampered", "Retention", &note));
+        news.push(event::warning("HoldDriftCorrected", "Retention", &note));
     }
     if let Some(lost) = outcome.drift.as_ref().and_then(HoldDrift::lost_message) {
-        news.push(event::warning("HeldLost", "Retention", &lost));
+        news.push(event::warning("HeldVersionsLost", "Retention", &lost));
     }
     if let Some(swept) = outcome.swept.as_ref().filter(|swept| swept.deleted > 0) {
         let note =
@@ -372,21 +375,21 @@ pub fn events(outcome: &PassOutcome) -> Vec<Event> {
     }
     if let Some(swept) = outcome.swept.as_ref().filter(|swept| swept.undeletable > 0) {
         let note = format!(
-            "{} versions are over their ceiling and covered by no open hold, but the store does not give them up: see docs/audit.md",
+            "{} versions are over their ceiling and covered by no open hold, but the store does not give them up: see docs/how-to/audit-a-bucket.md",
             swept.undeletable
         );
-        news.push(event::warning("SweepResisted", "Retention", &note));
+        news.push(event::warning("UndeletableVersions", "Retention", &note));
     }
     if let Some(swept) = outcome.swept.as_ref().filter(|swept| swept.days_with_unlisted_keys > 0) {
         let note = format!(
-            "in {} days of sources the store hides a recording, which cannot be swept: see docs/audit.md, HiddenKey",
+            "in {} days of sources the store hides a recording, which cannot be swept: see docs/how-to/audit-a-bucket.md, HiddenKey",
             swept.days_with_unlisted_keys
         );
         news.push(event::warning("SweepIncomplete", "Retention", &note));
     }
     if let Some(swept) = outcome.swept.as_ref().filter(|swept| swept.deferred_days > 0) {
         let note = format!(
-            "{} days of sources, or more, in which nothing is expected have their turn in a later sweep: see docs/audit.md, \
+            "{} days of sources, or more, in which nothing is expected have their turn in a later sweep: see docs/how-to/audit-a-bucket.md, \
              UnvisitedDay",
             swept.deferred_days
         );
@@ -396,7 +399,7 @@ pub fn events(outcome: &PassOutcome) -> Vec<Event> {
         let answer = swept.retag_error.as_ref().map(StoreError::safe_message);
         let note = format!(
             "the tags of {} versions may be wrong still: the store did not tell their marks, or did not keep the tag that was put \
-             back: {}; see docs/audit.md, Mistagged",
+             back: {}; see docs/how-to/audit-a-bucket.md, Mistagged",
             swept.retag_failures,
             answer.unwrap_or_default()
         );
@@ -408,7 +411,7 @@ pub fn events(outcome: &PassOutcome) -> Vec<Event> {
              if that lasts, abort them as its administrator",
             swept.incomplete_uploads
         );
-        news.push(event::warning("UploadsUnfinished", "Retention", &note));
+        news.push(event::warning("IncompleteUploads", "Retention", &note));
     }
     news
 }

@@ -12,7 +12,7 @@ fn hold() -> IncidentHold {
         "metadata": {"name": "h", "namespace": "n", "uid": "1", "generation": 1},
         "spec": {
             "siteRef": {"name": "s"}, "window": {"from": "2026-01-01T10:00:00Z"}, "purpose": "Theft", "reference": "2026-1",
-            "state": "Resolved", "resolution": {"at": "2026-01-02T10:00:00Z", "by": "G", "outcome": "Closed"},
+            "state": "Resolved", "resolution": {"time": "2026-01-02T10:00:00Z", "by": "G", "outcome": "Closed"},
         },
     }))
     .unwrap()
@@ -40,7 +40,7 @@ fn rejection_is_reported_until_next_full_pass() {
             ..PassOutcome::default()
         };
         let next = placement_status(&hold, &plan, &outcome, now).unwrap();
-        let told = (next.proved, next.refused.as_ref().map(|refusal| refusal.versions));
+        let told = (next.verified, next.store_rejection.as_ref().map(|refusal| refusal.versions));
         hold.status.get_or_insert_default().placement = Some(next);
         told
     };
@@ -58,8 +58,9 @@ fn hold_closed_in_ledger_is_released() {
     let hold = hold();
     let (begun, closed) = (Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH + SignedDuration::from_hours(1));
     let entry = LedgerEntry::new("1".into(), "n".into(), "h".into(), &hold.spec, begun);
-    let said =
-        |plan: &HoldPlan| placement_status(&hold, plan, &PassOutcome::default(), closed).unwrap().released_at;
+    let said = |plan: &HoldPlan| {
+        placement_status(&hold, plan, &PassOutcome::default(), closed).unwrap().release_time
+    };
     let closing = HoldPlan { closing: vec![entry.clone()], ..HoldPlan::default() };
     assert_eq!(said(&closing), None);
     let closed_plan = HoldPlan { closed: vec![entry.closed(closed)], ..HoldPlan::default() };
@@ -77,7 +78,7 @@ fn release_rejection_is_reported_until_retried() {
     };
     let mut report = |outcome: PassOutcome| {
         let next = placement_status(&hold, &plan, &outcome, now).unwrap();
-        let told = next.refused.as_ref().map(|refusal| refusal.versions);
+        let told = next.store_rejection.as_ref().map(|refusal| refusal.versions);
         hold.status.get_or_insert_default().placement = Some(next);
         told
     };
@@ -118,7 +119,7 @@ fn unvisited_calls_are_reported_only_for_holds_with_calls() {
             released: released.then(|| "1".to_owned()).into_iter().collect(),
             ..PassOutcome::default()
         };
-        let refused = placement_status(&hold, &plan, &outcome, now).unwrap().refused;
+        let refused = placement_status(&hold, &plan, &outcome, now).unwrap().store_rejection;
         refused.map(|refused| refused.to_string())
     };
     assert!(told(true, false).unwrap().starts_with("TooManySources: "));
@@ -148,7 +149,7 @@ fn coverage_is_reported_once_known() {
         let outcome =
             PassOutcome { coverage: vec![("1".to_owned(), coverage.finish())], ..PassOutcome::default() };
         let next = placement_status(hold, &plan, &outcome, now).unwrap();
-        let known = next.known_until.map(|known| known.0);
+        let known = next.coverage_until_time.map(|known| known.0);
         let sources = next.sources.iter().map(|source| (source.segments, source.recorded_seconds));
         (next.coverage, known, sources.collect::<Vec<_>>())
     };
@@ -174,6 +175,6 @@ fn hold_resolved_before_taking_effect_is_released_once_ledger_is_read() {
     assert!(is_newly_never_held(&hold, &plan) && !is_newly_never_held(&hold, &HoldPlan::default()));
     assert!(placement_status(&hold, &plan, &PassOutcome::default(), now).is_none(), "it may be corrected");
     let mut told = hold;
-    told.status.get_or_insert_default().never_held_at = Some(Time(now));
+    told.status.get_or_insert_default().never_held_time = Some(Time(now));
     assert!(!is_newly_never_held(&told, &plan));
 }

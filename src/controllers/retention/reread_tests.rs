@@ -23,7 +23,8 @@ async fn released_versions_are_held_again_for_another_hold() {
             closing: closing.iter().map(|entry| entry.resolved(now)).collect(),
             ..HoldPlan::default()
         };
-        let retention = json!({"openHolds": 1, "verifiedAt": now, "verifiedEverySeconds": 900});
+        let retention =
+            json!({"openHolds": 1, "lastVerificationTime": now, "verificationIntervalSeconds": 900});
         let mut scene = PassFixture::new(stub.target(), plan.scopes());
         if minute > 0 {
             scene.site.status = serde_json::from_value(json!({"retention": retention})).unwrap();

@@ -59,7 +59,7 @@ fn hold_scope(hold: &IncidentHold) -> HoldScope {
         } else {
             CameraSelector::Named(spec.cameras.iter().cloned().collect())
         },
-        calls: spec.calls,
+        calls: spec.include_calls,
         window: Window::new(spec.window.from.0, spec.window.until.as_ref().map(|until| until.0)),
     }
 }

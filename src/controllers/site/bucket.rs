@@ -16,7 +16,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use super::access::ProbeResults;
 use super::conformance;
 use super::found::{BucketEvaluation, BucketUse, evaluate_bucket, spec_hash, unobserved};
-use crate::api::{ConformanceVerdict, StorageStatus, reject_future};
+use crate::api::{ConformanceResult, StorageStatus, reject_future};
 use crate::contract::StorageTarget;
 use crate::controllers::kit::error::ReconcileBackoff;
 use crate::controllers::kit::fence::{Fence, NotLeader};
@@ -188,10 +188,10 @@ pub async fn ensure(
 
 fn is_probe_due(reported: &StorageStatus, now: Timestamp) -> bool {
     let rows = &reported.conformance;
-    let is_unknown = rows.is_empty() || rows.iter().any(|row| row.verdict == ConformanceVerdict::Unknown);
+    let is_unknown = rows.is_empty() || rows.iter().any(|row| row.result == ConformanceResult::Unknown);
     let every = if is_unknown { UNKNOWN_PROBE_INTERVAL } else { PROBE_INTERVAL };
     reported
-        .tried_at
+        .last_probe_time
         .as_ref()
         .and_then(|tried| reject_future(tried.0, now))
         .is_none_or(|tried| now.duration_since(tried) >= every)

@@ -60,8 +60,8 @@ fn access(secret: &str) -> BucketAccess {
 /// A table in which all holds, but for one row if so wished.
 fn conformance(holds: bool) -> Conformance {
     let verdict = |check: &Check| match check {
-        Check::RecorderCannotGet if !holds => (*check, Verdict::Fails),
-        check => (*check, Verdict::Holds),
+        Check::RecorderCannotGet if !holds => (*check, Verdict::Failed),
+        check => (*check, Verdict::Passed),
     };
     Conformance::from_verdicts(&Check::ALL.iter().map(verdict).collect::<Vec<_>>())
 }
@@ -141,8 +141,8 @@ async fn read_back_is_cached_for_five_minutes() {
     let second = ensure_and_report(&stores, &memory, "s", first.status.as_ref(), 299).await;
     assert_eq!((second.status.as_ref(), second.changes.len()), (first.status.as_ref(), 0));
     let third = ensure_and_report(&stores, &memory, "s", first.status.as_ref(), 300).await;
-    assert_eq!(third.status.as_ref().unwrap().read_back_at, Time(at(300)));
-    assert_eq!(third.status.unwrap().tried_at, Some(Time(at(0))));
+    assert_eq!(third.status.as_ref().unwrap().last_read_time, Time(at(300)));
+    assert_eq!(third.status.unwrap().last_probe_time, Some(Time(at(0))));
     assert_eq!(*stores.probes.lock().unwrap(), [Probe::Run, Probe::Skip]);
 }
 
@@ -165,7 +165,7 @@ async fn changed_credentials_trigger_read_back_and_probe() {
 #[allow(clippy::result_large_err)]
 #[tokio::test]
 async fn owned_bucket_stays_managed_when_recording_is_not_allowed() {
-    let unfit = EnforceError::StoreUnfit { reason: "w".into(), remedy: "r".into() };
+    let unfit = EnforceError::StoreUnsupported { reason: "w".into(), remedy: "r".into() };
     let answers = [unfit, EnforceError::ClaimedByOther].map(|error| Err(enforce_failure(error, None)));
     let (stores, memory) = (scripted_stores(answers), BucketCache::default());
     let ours = ensure_and_report(&stores, &memory, "s", None, 0).await;
@@ -185,14 +185,18 @@ async fn missing_recorder_secret_keeps_reported_status() {
     let bucket = ensure_and_report(&stores, &BucketCache::default(), "s", Some(&reported), 600).await;
     assert_eq!((bucket.may_record(), bucket.is_ours()), (false, true));
     let demanded = spec_hash(&access("s").spec);
-    assert_eq!(bucket.status, Some(StorageStatus { demanded, ..reported }), "all else was as it must be");
-    assert!(bucket.is_stalled && bucket.finding.reason == Reason::DependsOn);
+    assert_eq!(
+        bucket.status,
+        Some(StorageStatus { bucket_spec_hash: demanded, ..reported }),
+        "all else was as it must be"
+    );
+    assert!(bucket.is_stalled && bucket.finding.reason == Reason::DependencyNotReady);
 }
 
 #[tokio::test]
 async fn drift_restored_before_store_failure_is_reported_and_probed() {
     let mut tried = evaluate_bucket(Ok(enforced(None, Some(true))), None, at(0)).status.unwrap();
-    tried.demanded = spec_hash(&access("s").spec);
+    tried.bucket_spec_hash = spec_hash(&access("s").spec);
     let answers = [Err(enforce_failure(outage(), Some(Subresource::Policy))), Ok(enforced(None, Some(true)))];
     let (stores, memory) = (scripted_stores(answers), BucketCache::default());
     let bucket = ensure_and_report(&stores, &memory, "s", Some(&tried), 600).await;
@@ -205,7 +209,7 @@ async fn drift_restored_before_store_failure_is_reported_and_probed() {
 #[tokio::test]
 async fn restored_drift_is_reported_and_probe_repeats_daily() {
     let mut tried = evaluate_bucket(Ok(enforced(None, Some(true))), None, at(0)).status.unwrap();
-    tried.demanded = spec_hash(&access("s").spec);
+    tried.bucket_spec_hash = spec_hash(&access("s").spec);
     let answers = [
         Ok(enforced(Some(Subresource::Lifecycle), Some(true))),
         Ok(enforced(None, Some(true))),
@@ -223,7 +227,7 @@ async fn restored_drift_is_reported_and_probe_repeats_daily() {
 #[tokio::test]
 async fn drift_is_reported_until_marked_reported() {
     let mut tried = evaluate_bucket(Ok(enforced(None, Some(true))), None, at(0)).status.unwrap();
-    tried.demanded = spec_hash(&access("s").spec);
+    tried.bucket_spec_hash = spec_hash(&access("s").spec);
     let (stores, memory) =
         (scripted_stores([Ok(enforced(Some(Subresource::Policy), None))]), BucketCache::default());
     for second in 600..602 {
@@ -246,8 +250,8 @@ async fn unknown_probe_rows_are_retried_hourly() {
         evaluate_bucket(Ok(enforced), None, at(0)).status.unwrap()
     };
     assert!(!is_probe_due(&tried(None), at(3600)));
-    assert!(is_probe_due(&tried(Some(Verdict::Holds)), at(3600)));
-    assert!(!is_probe_due(&tried(Some(Verdict::Holds)), at(3599)));
+    assert!(is_probe_due(&tried(Some(Verdict::Passed)), at(3600)));
+    assert!(!is_probe_due(&tried(Some(Verdict::Passed)), at(3599)));
     // A status of a version that kept no table.
     let older = StorageStatus { conformance: vec![], ..tried(None) };
     assert!(is_probe_due(&older, at(3600)));
@@ -281,13 +285,13 @@ async fn store_outage_backs_off_and_recording_continues_only_after_read_back() {
 /// A table that refuses the bucket is told all the same: the row that fails may be about access.
 #[tokio::test]
 async fn unfit_store_still_reports_probe_results() {
-    let unfit = EnforceError::StoreUnfit { reason: "w".into(), remedy: "r".into() };
+    let unfit = EnforceError::StoreUnsupported { reason: "w".into(), remedy: "r".into() };
     let tried = EnforceFailure { conformance: Some(conformance(false)), ..enforce_failure(unfit, None) };
     let bucket =
         ensure_and_report(&scripted_stores([Err(tried)]), &BucketCache::default(), "s", None, 7).await;
     assert_eq!((bucket.status, bucket.probe_results.probed_at), (None, Some(Time(at(7)))));
     let fails = bucket.probe_results.rows.iter().find(|row| row.name == "RecorderCannotGet");
-    assert_eq!(fails.unwrap().verdict, ConformanceVerdict::Fails);
+    assert_eq!(fails.unwrap().result, ConformanceResult::Failed);
 }
 
 #[tokio::test]

@@ -47,14 +47,14 @@ impl SiteCeilings {
             ClassCompliance {
                 name: "video",
                 field: "video",
-                oldest: audit.oldest_unheld_video.as_ref(),
+                oldest: audit.oldest_unheld_video_time.as_ref(),
                 effective: effective.video,
                 cluster: cluster.video,
             },
             ClassCompliance {
                 name: "call",
                 field: "calls",
-                oldest: audit.oldest_unheld_calls.as_ref(),
+                oldest: audit.oldest_unheld_calls_time.as_ref(),
                 effective: effective.calls,
                 cluster: cluster.calls,
             },
@@ -76,18 +76,19 @@ pub fn evaluate_compliance(
         let message = "there was no audit yet: it follows once the bucket is read back".to_owned();
         return new_finding(ConditionStatus::Unknown, Reason::NotAudited, message);
     };
-    let boundary_at = audit.boundary_at.0;
+    let boundary_at = audit.last_boundary_audit_time.0;
     if reject_future(boundary_at, now).is_none_or(|at| now.duration_since(at) > MAX_AUDIT_AGE) {
         let message = format!("the last audit is of {boundary_at}: is the store there?");
         return new_finding(ConditionStatus::Unknown, Reason::NotAudited, message);
     }
     let counts = describe_counts(audit, ceilings);
     let parts: Vec<String> =
-        audit.findings.iter().map(|finding| format!("{} {}", finding.count, finding.kind)).collect();
+        audit.findings.iter().map(|finding| format!("{} {}", finding.count, finding.type_)).collect();
     let findings = if parts.is_empty() { String::new() } else { format!("; {}", parts.join(", ")) };
     if audit.findings.iter().any(|finding| finding.violation) {
-        let message = format!("{counts}{findings}: docs/audit.md says what each means and what to do");
-        return new_finding(ConditionStatus::False, Reason::FoundViolations, message);
+        let message =
+            format!("{counts}{findings}: docs/how-to/audit-a-bucket.md says what each means and what to do");
+        return new_finding(ConditionStatus::False, Reason::ViolationsFound, message);
     }
     let classes = ceilings.map(|ceilings| ceilings.classes(audit));
     let over = classes.iter().flatten().filter(|class| class.is_past_ceiling(boundary_at));
@@ -106,7 +107,7 @@ pub fn evaluate_compliance(
         );
         return new_finding(ConditionStatus::Unknown, Reason::NotAudited, message);
     }
-    new_finding(ConditionStatus::True, Reason::Audited, format!("{counts}{findings}"))
+    new_finding(ConditionStatus::True, Reason::AuditPassed, format!("{counts}{findings}"))
 }
 
 /// A recording that the cluster no longer allows, and what to do.
@@ -124,12 +125,12 @@ fn describe_counts(audit: &AuditStatus, ceilings: Option<&SiteCeilings>) -> Stri
     format!(
         "audited at {}, the days at the ceiling at {}; all is audited again within {FULL_AUDIT_INTERVAL}. There were {} versions of {}, {} of \
          them held, {} inspected{}",
-        audit.audited_at.0,
-        audit.boundary_at.0,
+        audit.last_full_audit_time.0,
+        audit.last_boundary_audit_time.0,
         audit.versions,
         format_size(u64::try_from(audit.bytes).unwrap_or_default()),
-        audit.held,
-        audit.inspected,
+        audit.held_versions,
+        audit.inspected_versions,
         describe_oldest(audit, ceilings),
     )
 }
@@ -152,8 +153,8 @@ fn describe_oldest(audit: &AuditStatus, ceilings: Option<&SiteCeilings>) -> Stri
             let _ = write!(text, "; the cluster's ceiling for each {name} is {cluster}");
         }
     }
-    if audit.store_lag_seconds > 0 {
-        let _ = write!(text, "; the store's lifecycle was {} s late", audit.store_lag_seconds);
+    if audit.lifecycle_lag_seconds > 0 {
+        let _ = write!(text, "; the store's lifecycle was {} s late", audit.lifecycle_lag_seconds);
     }
     text
 }

@@ -1,6 +1,6 @@
 //! The probe's table as a Site's status tells it.
 
-use crate::api::{ConformancePrincipal, ConformanceRow, ConformanceSeverity, ConformanceVerdict};
+use crate::api::{ConformanceIdentity, ConformanceResult, ConformanceRow, ConformanceSeverity};
 use crate::storage::Conformance;
 use crate::storage::probe::{Principal, Row, Severity, Verdict};
 
@@ -13,19 +13,19 @@ fn row(row: &Row) -> ConformanceRow {
     let about = row.check.about();
     ConformanceRow {
         name: row.check.as_str().to_owned(),
-        principal: match about.principal {
-            Principal::Operator => ConformancePrincipal::Operator,
-            Principal::Recorder => ConformancePrincipal::Recorder,
-            Principal::Anonymous => ConformancePrincipal::Anonymous,
+        identity: match about.principal {
+            Principal::Operator => ConformanceIdentity::Operator,
+            Principal::Recorder => ConformanceIdentity::Recorder,
+            Principal::Anonymous => ConformanceIdentity::Anonymous,
         },
-        verdict: match row.verdict {
-            Verdict::Holds => ConformanceVerdict::Holds,
-            Verdict::Fails => ConformanceVerdict::Fails,
-            Verdict::Unknown(_) => ConformanceVerdict::Unknown,
+        result: match row.verdict {
+            Verdict::Passed => ConformanceResult::Passed,
+            Verdict::Failed => ConformanceResult::Failed,
+            Verdict::Unknown(_) => ConformanceResult::Unknown,
         },
         severity: match about.severity {
             Severity::Fatal => ConformanceSeverity::Fatal,
-            Severity::Weak => ConformanceSeverity::Weak,
+            Severity::Warning => ConformanceSeverity::Warning,
         },
         message: row.message(),
     }
@@ -39,19 +39,19 @@ mod tests {
     #[test]
     fn row_message_states_consequence() {
         let table = Conformance::from_verdicts(&[
-            (Check::HeldSurvivesDelete, Verdict::Holds),
-            (Check::RecorderCannotOverwrite, Verdict::Fails),
+            (Check::HeldSurvivesDelete, Verdict::Passed),
+            (Check::RecorderCannotOverwrite, Verdict::Failed),
         ]);
         let rows = rows(&table);
         let of = |check: Check| rows.iter().find(|row| row.name == check.as_str()).unwrap();
         assert_eq!(of(Check::HeldSurvivesDelete).message, "");
         let fails = of(Check::RecorderCannotOverwrite);
         assert_eq!(
-            (fails.verdict, fails.severity, fails.principal),
-            (ConformanceVerdict::Fails, ConformanceSeverity::Weak, ConformancePrincipal::Recorder)
+            (fails.result, fails.severity, fails.identity),
+            (ConformanceResult::Failed, ConformanceSeverity::Warning, ConformanceIdentity::Recorder)
         );
         assert!(fails.message.contains("A recorder can overwrite"), "{}", fails.message);
-        assert_eq!(of(Check::AnonymousCannotGet).verdict, ConformanceVerdict::Unknown);
+        assert_eq!(of(Check::AnonymousCannotGet).result, ConformanceResult::Unknown);
         assert!(!of(Check::AnonymousCannotGet).message.is_empty());
     }
 }

@@ -153,10 +153,10 @@ mod tests {
                     released: Option<&str>|
          -> IncidentHold {
             let state = if resolved.is_some() { "Resolved" } else { "Open" };
-            let resolution = resolved.map(|at| json!({"at": at, "by": "CISO", "outcome": "Closed"}));
+            let resolution = resolved.map(|at| json!({"time": at, "by": "CISO", "outcome": "Closed"}));
             let placement = json!({
-                "observedGeneration": 1, "acceptedAt": "2026-05-01T10:00:00Z", "proved": true, "segments": 4,
-                "size": "1 MiB", "sealed": 0, "releasedAt": released,
+                "observedGeneration": 1, "acceptanceTime": "2026-05-01T10:00:00Z", "verified": true, "segments": 4,
+                "size": "1 MiB", "sealedSegments": 0, "releaseTime": released,
             });
             let placement = (!finalizers.is_empty()).then_some(placement);
             serde_json::from_value(json!({

@@ -22,15 +22,15 @@ metadata: {name: protocol-2020, namespace: gemeente}
 spec:
   title: Protocol
   timeZone: Europe/Amsterdam
-  adopted: {by: College, date: "2020-05-04"}
+  adoption: {by: College, date: "2020-05-04"}
   inForce: {from: "2020-05-06"}
   worksCouncilConsent: {date: "2020-04-21"}
   purposes: [Theft]
   retention: {video: 28d, calls: 7d}
   liveView: {sites: [zwembad], embargo: 1h}
-  holds: {reviewEvery: 28d}
+  holds: {reviewInterval: 28d}
   incidentOfficers:
-    - {role: secretaris, subject: {kind: User, name: s}, principal: officer}
+    - {office: secretaris, subject: {kind: User, name: s}, principal: officer}
 "#;
 
 const SITE: &str = r#"
@@ -40,7 +40,7 @@ spec:
   address: {street: Zwaansweg 4, city: Vlijmen}
   policyRef: {name: protocol-2020}
   managers: [{subject: {kind: Group, name: m}, principal: manager}]
-  notices: {staffInformedOn: "2020-05-05", signsPostedOn: "2020-05-05"}
+  notices: {staffInformedDate: "2020-05-05", signsPostedDate: "2020-05-05"}
   suspensions:
     - {reason: Verkiezing, from: "2026-03-18T07:00:00+01:00", until: "2026-03-18T22:00:00+01:00", cameras: [hal]}
   storage:

@@ -72,10 +72,10 @@ impl BucketEvaluation {
 
     /// What was otherwise though the same was demanded when it was last read back, somebody else has changed.
     pub(super) fn detect_drift(&mut self, demanded: String, reported: Option<&StorageStatus>) {
-        let is_same_spec = reported.is_some_and(|reported| reported.demanded == demanded);
+        let is_same_spec = reported.is_some_and(|reported| reported.bucket_spec_hash == demanded);
         self.is_drift = is_same_spec && !self.changes.is_empty();
         if let Some(status) = self.status.as_mut().filter(|_| self.in_sync) {
-            status.demanded = demanded;
+            status.bucket_spec_hash = demanded;
         }
     }
 }
@@ -87,7 +87,7 @@ pub(super) fn unobserved(reported: Option<&StorageStatus>) -> BucketEvaluation {
         finding: ConditionFinding::new(
             ConditionType::StorageEnforced,
             ConditionStatus::Unknown,
-            Reason::DependsOn,
+            Reason::DependencyNotReady,
             message,
         ),
         status: reported.cloned(),
@@ -115,7 +115,7 @@ pub fn evaluate_bucket(
                 finding: ConditionFinding::new(
                     ConditionType::StorageEnforced,
                     true,
-                    Reason::ReadBack,
+                    Reason::Verified,
                     message,
                 ),
                 probe_results: ProbeResults::from_status(Some(&status)),
@@ -186,27 +186,27 @@ fn storage_status(
     let (tried_at, conformance) = match &enforced.conformance {
         Some(conformance) => (Some(Time(now)), conformance::rows(conformance)),
         None => (
-            reported.and_then(|status| status.tried_at.clone()),
+            reported.and_then(|status| status.last_probe_time.clone()),
             reported.map(|status| status.conformance.clone()).unwrap_or_default(),
         ),
     };
     let state = &enforced.observed;
     let read = StorageStatus {
-        read_back_at: Time(now),
+        last_read_time: Time(now),
         object_lock: state.object_lock && state.default_retention.is_none(),
         versioning: state.versioning,
         video_expiration_days: state.video_expiration_days(),
         calls_expiration_days: state.calls_expiration_days(),
-        tried_at,
+        last_probe_time: tried_at,
         conformance,
-        gaps: limitations(enforced),
+        limitations: limitations(enforced),
         unknown_principals: enforced.unknown_principals.clone(),
-        demanded: reported.map(|status| status.demanded.clone()).unwrap_or_default(),
+        bucket_spec_hash: reported.map(|status| status.bucket_spec_hash.clone()).unwrap_or_default(),
     };
     // An operator that was just started reads back at once; the time alone is nothing new for five minutes.
-    let reported = reported.filter(|reported| !may_refresh(Some(&reported.read_back_at), now));
+    let reported = reported.filter(|reported| !may_refresh(Some(&reported.last_read_time), now));
     match reported
-        .map(|reported| StorageStatus { read_back_at: reported.read_back_at.clone(), ..read.clone() })
+        .map(|reported| StorageStatus { last_read_time: reported.last_read_time.clone(), ..read.clone() })
     {
         Some(again) if Some(&again) == reported => again,
         _ => read,

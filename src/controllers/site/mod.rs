@@ -309,6 +309,6 @@ fn storage_events(bucket: &BucketEvaluation) -> Vec<kube::runtime::events::Event
         event::warning("StorageDrifted", action, &note)
     } else {
         let note = format!("the bucket's configuration was changed: {changes}");
-        event::normal("StorageChanged", action, &note)
+        event::normal("StorageConfigured", action, &note)
     }]
 }

@@ -103,7 +103,7 @@ pub fn plan(
                 count: pods,
                 settings,
                 config,
-                has_workload_identity: site.spec.storage.recorder.ambient,
+                has_workload_identity: site.spec.storage.recorder.workload_identity,
             },
         ),
         expected: ExpectedRecorders {
@@ -170,7 +170,8 @@ fn camera_configs(
         .map(|camera| (camera.name.clone(), camera.shard))
         .collect();
     let names: Vec<String> = valid.cameras.iter().map(|camera| camera.name.clone()).collect();
-    let shards = shard::assign_cameras(&assigned, current_pods, &names, site.spec.recorder.cameras_per_pod);
+    let shards =
+        shard::assign_cameras(&assigned, current_pods, &names, site.spec.recorder.max_cameras_per_pod);
     let config = |camera: &super::validate::ValidCamera| {
         let source = camera.source.clone();
         Some(CameraConfig {

@@ -64,7 +64,7 @@ fn recorder_pods_are_restricted_without_api_token() {
 #[test]
 fn spool_with_storage_class_uses_volume_claim() {
     let mut fixture = fixture();
-    fixture.site.spec.recorder.spool.storage_class = Some("fast".into());
+    fixture.site.spec.recorder.spool.storage_class_name = Some("fast".into());
     let workload = fixture.plan().recorders.unwrap().workload;
     let spec = workload.spec.clone().unwrap();
     assert_eq!(spec.volume_claim_templates.unwrap()[0].metadata.name.as_deref(), Some("spool"));
@@ -88,7 +88,7 @@ fn plan_is_stable_for_unchanged_site() {
 #[test]
 fn new_camera_keeps_existing_shards_and_adds_pod_when_full() {
     let mut first = fixture();
-    first.site.spec.recorder.cameras_per_pod = 2;
+    first.site.spec.recorder.max_cameras_per_pod = 2;
     let plan = first.plan();
     let mut next = after_apply(&first, &plan);
     next.observed.cameras.insert(0, camera("aula"));
@@ -147,7 +147,7 @@ fn workload_identity_mounts_store_token_only() {
     let mut fixture = fixture();
     let role = "arn:aws:iam::123456789012:role/toezicht-recorder";
     let recorder = &mut fixture.site.spec.storage.recorder;
-    (recorder.credentials_ref, recorder.ambient) = (None, true);
+    (recorder.credentials_ref, recorder.workload_identity) = (None, true);
     recorder.principal = role.into();
     let grant = "grants: [{namespaces: [gemeente], endpoints: ['https://s3.example.nl'], buckets: ['gemeente-*'], roles: ['arn:aws:iam::123456789012:role/*']}]";
     let yaml = format!("recorderImage: toezicht:1\n{grant}\nworkloadIdentity: {{audience: rgw}}");

@@ -80,10 +80,13 @@ fn container(pods: &RecorderPods<'_>) -> core::Container {
         image: Some(pods.config.recorder_image.clone()),
         image_pull_policy: pods.config.image_pull_policy.clone(),
         args: Some(
-            ["recorder", "--config-dir", CONFIG_DIR, "--spool", SPOOL_DIR]
+            ["recorder", "--config-dir", CONFIG_DIR, "--spool-dir", SPOOL_DIR]
                 .map(text)
                 .into_iter()
-                .chain([format!("--grace={}", TERMINATION_GRACE_SECONDS - SHUTDOWN_RESERVE_SECONDS)])
+                .chain([format!(
+                    "--grace-period-seconds={}",
+                    TERMINATION_GRACE_SECONDS - SHUTDOWN_RESERVE_SECONDS
+                )])
                 .collect(),
         ),
         env: Some(vec![shard_env()]),
@@ -97,8 +100,8 @@ fn container(pods: &RecorderPods<'_>) -> core::Container {
         resources: Some(pods.settings.resources.clone().unwrap_or_else(default_resources)),
         security_context: Some(container_security_context()),
         // A recorder that works through a long spool at its start is alive all the while.
-        startup_probe: Some(http_probe("/healthz", 1, 60)),
-        liveness_probe: Some(http_probe("/healthz", 10, 3)),
+        startup_probe: Some(http_probe("/livez", 1, 60)),
+        liveness_probe: Some(http_probe("/livez", 10, 3)),
         readiness_probe: Some(http_probe("/readyz", 5, 3)),
         ..core::Container::default()
     }
@@ -144,7 +147,7 @@ fn volumes(names: &ChildNames, pods: &RecorderPods<'_>) -> Vec<core::Volume> {
     let mut volumes = vec![config_volume(names)];
     let spool = &pods.settings.spool;
     // Of a storage class, the StatefulSet adds the volume of its claim.
-    if spool.storage_class.is_none() {
+    if spool.storage_class_name.is_none() {
         volumes.push(core::Volume {
             name: SPOOL_VOLUME.to_owned(),
             empty_dir: Some(core::EmptyDirVolumeSource {

@@ -91,7 +91,7 @@ pub fn evaluate_recording(
         return (
             new_finding(
                 ConditionStatus::False,
-                Reason::DependsOn,
+                Reason::DependencyNotReady,
                 "nothing is recorded: see Accepted and StorageEnforced",
             ),
             0,
@@ -100,7 +100,7 @@ pub fn evaluate_recording(
     if !valid.permission.finding.is_true() {
         let reason = match valid.permission.finding.reason {
             Reason::Suspended => Reason::Suspended,
-            _ => Reason::DependsOn,
+            _ => Reason::DependencyNotReady,
         };
         return (new_finding(ConditionStatus::False, reason, "nothing is recorded now: see Permitted"), 0);
     }
@@ -154,7 +154,7 @@ fn partial_finding(
         }
         // Only those that somebody covered: nothing to be warned of.
         _ if is_planned => (ConditionStatus::False, Reason::Suspended),
-        _ => (ConditionStatus::False, Reason::SomeSilent),
+        _ => (ConditionStatus::False, Reason::SomeCamerasNotRecording),
     };
     ConditionFinding::new(
         ConditionType::Recording,

@@ -44,12 +44,12 @@ fn recording_reports_all_some_or_no_cameras() {
     let (all, count) = of(&[("hal", Records), ("kassa", Records)]);
     assert!(all.is_true() && count == 2);
     let (some, count) = of(&[("hal", Records), ("kassa", Disconnected)]);
-    assert_eq!((some.reason, count), (Reason::SomeSilent, 1));
+    assert_eq!((some.reason, count), (Reason::SomeCamerasNotRecording, 1));
     assert_eq!(some.message, "1 of 2 cameras record; not: kassa (Disconnected)");
     let (covered, count) = of(&[("hal", Records), ("kassa", Suspended)]);
     assert_eq!((covered.reason, count), (Reason::Suspended, 1));
     let (both, _) = of(&[("hal", Disconnected), ("kassa", Suspended)]);
-    assert_eq!(both.reason, Reason::SomeSilent);
+    assert_eq!(both.reason, Reason::SomeCamerasNotRecording);
     let (none, count) = of(&[("hal", Disconnected), ("kassa", Disconnected)]);
     assert_eq!((none.reason, none.status, count), (Reason::Disconnected, ConditionStatus::False, 0));
 }
@@ -68,9 +68,12 @@ fn unreachable_recorder_makes_recording_unknown() {
 #[test]
 fn recording_states_reason_when_nothing_records() {
     let mut fixture = fixture();
-    assert_eq!(evaluate_recording(&fixture.valid(), false, &[], SEGMENT).0.reason, Reason::DependsOn);
+    assert_eq!(
+        evaluate_recording(&fixture.valid(), false, &[], SEGMENT).0.reason,
+        Reason::DependencyNotReady
+    );
     fixture.site.spec.notices = None;
-    assert_eq!(evaluate_recording(&fixture.valid(), true, &[], SEGMENT).0.reason, Reason::DependsOn);
+    assert_eq!(evaluate_recording(&fixture.valid(), true, &[], SEGMENT).0.reason, Reason::DependencyNotReady);
     fixture.observed.cameras.clear();
     assert_eq!(evaluate_recording(&fixture.valid(), true, &[], SEGMENT).0.reason, Reason::NoCameras);
 }

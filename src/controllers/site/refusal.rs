@@ -8,17 +8,17 @@ pub fn reason(error: &EnforceError) -> Reason {
     match error {
         EnforceError::ClaimedByOther => Reason::BucketClaimed,
         EnforceError::Unadoptable { conflicts: obstacles } => {
-            obstacles.first().map_or(Reason::BucketRefused, conflict_reason)
+            obstacles.first().map_or(Reason::BucketRejected, conflict_reason)
         }
-        EnforceError::Rejected { .. } => Reason::BucketRefused,
-        EnforceError::StoreUnfit { .. } => Reason::StoreUnfit,
+        EnforceError::Rejected { .. } => Reason::BucketRejected,
+        EnforceError::StoreUnsupported { .. } => Reason::StoreUnsupported,
         EnforceError::WrongPrincipal { .. }
         | EnforceError::RecorderCannotPut { .. }
         | EnforceError::AmbiguousPrincipal { .. }
         | EnforceError::PolicyTooLong { .. }
         | EnforceError::Target(_)
         | EnforceError::Ceiling(_) => Reason::InvalidField,
-        EnforceError::NoRecorderCredentials { .. } => Reason::DependsOn,
+        EnforceError::NoRecorderCredentials { .. } => Reason::DependencyNotReady,
         EnforceError::Storage(_) | EnforceError::Advised { .. } => Reason::StorageError,
     }
 }
@@ -26,7 +26,7 @@ pub fn reason(error: &EnforceError) -> Reason {
 fn conflict_reason(obstacle: &AdoptionConflict) -> Reason {
     match obstacle {
         AdoptionConflict::NoObjectLock => Reason::NoObjectLock,
-        AdoptionConflict::DefaultRetention { .. } => Reason::DefaultRetention,
+        AdoptionConflict::DefaultRetention { .. } => Reason::ForeignDefaultRetention,
         AdoptionConflict::Lifecycle => Reason::ForeignLifecycle,
         AdoptionConflict::Forbidden(ForbiddenSubresource::Replication) => Reason::ForeignReplication,
         AdoptionConflict::Forbidden(ForbiddenSubresource::Notifications) => Reason::ForeignNotifications,
@@ -34,7 +34,7 @@ fn conflict_reason(obstacle: &AdoptionConflict) -> Reason {
         AdoptionConflict::Policy | AdoptionConflict::Forbidden(_) | AdoptionConflict::Differs(_) => {
             Reason::ForeignConfiguration
         }
-        AdoptionConflict::Unreadable(_) => Reason::ConfigurationHidden,
+        AdoptionConflict::Unreadable(_) => Reason::ConfigurationUnreadable,
     }
 }
 
@@ -43,7 +43,7 @@ mod tests {
     use super::*;
     use crate::controllers::site::found;
 
-    /// Each has a row in `docs/conditions.md`: building a status with it checks that.
+    /// Each has a row in `docs/reference/conditions.md`: building a status with it checks that.
     #[test]
     fn every_adoption_conflict_has_a_documented_reason_and_remedy() {
         let retention =
@@ -52,7 +52,7 @@ mod tests {
             (AdoptionConflict::NoObjectLock, "NoObjectLock", "make a new bucket"),
             (
                 AdoptionConflict::DefaultRetention { retention, exceeds_ceiling: true },
-                "DefaultRetention",
+                "ForeignDefaultRetention",
                 "longer than a ceiling",
             ),
             (AdoptionConflict::Lifecycle, "ForeignLifecycle", "TakeOver"),
@@ -75,7 +75,7 @@ mod tests {
             (AdoptionConflict::ForeignObjects, "ForeignObjects", "move them elsewhere"),
             (
                 AdoptionConflict::Unreadable(ForbiddenSubresource::Replication),
-                "ConfigurationHidden",
+                "ConfigurationUnreadable",
                 "give the operator the right",
             ),
         ] {

@@ -77,7 +77,7 @@ pub fn status(site: &Site, inputs: &StatusInputs<'_>, now: Timestamp) -> (SiteSt
         retention: None,
         audit: None,
         cameras: i32::try_from(valid.cameras.len() + valid.unusable_cameras.len()).ok(),
-        recording: i32::try_from(count).ok(),
+        recording_cameras: i32::try_from(count).ok(),
     };
     (status, stalls_at)
 }
@@ -113,7 +113,7 @@ pub fn deleting_conditions(
         findings.push(ConditionFinding::new(
             ConditionType::StorageEnforced,
             ConditionStatus::Unknown,
-            Reason::DependsOn,
+            Reason::DependencyNotReady,
             message,
         ));
     }
@@ -129,7 +129,7 @@ pub fn deleting_conditions(
 fn release_blocked_finding(accepted: &ConditionFinding) -> ConditionFinding {
     let message = format!(
         "the bucket cannot be used, so no hold can be released: {}; in a namespace that is being deleted that cannot be put right: \
-         see docs/operations.md#a-namespace-that-cannot-go",
+         see docs/how-to/delete-a-site.md#a-namespace-that-cannot-go",
         accepted.message
     );
     ConditionFinding::new(ConditionType::Stalled, true, accepted.reason, message)
@@ -289,7 +289,7 @@ fn evaluate_intact(
         return ConditionFinding::new(
             ConditionType::Intact,
             ConditionStatus::Unknown,
-            Reason::DependsOn,
+            Reason::DependencyNotReady,
             message,
         );
     }
@@ -297,23 +297,25 @@ fn evaluate_intact(
         let message = "nobody else was found to have changed the bucket or what is held, in the last day";
         return ConditionFinding::new(ConditionType::Intact, true, Reason::AsRequired, message);
     }
-    let changes: Vec<String> =
-        lately.iter().map(|(whose, drift)| format!("{whose} at {}: {}", drift.at.0, drift.what)).collect();
+    let changes: Vec<String> = lately
+        .iter()
+        .map(|(whose, drift)| format!("{whose} at {}: {}", drift.last_detection_time.0, drift.message))
+        .collect();
     let changes = changes.join("; ");
-    let times = lately.iter().map(|(_, drift)| drift.times).max().unwrap_or_default();
+    let times = lately.iter().map(|(_, drift)| drift.count).max().unwrap_or_default();
     if times >= CONTENTION_THRESHOLD {
         let message = format!(
             "another party changes what the operator puts back, {times} times so far: exempt this bucket from automatic \
              remediation, Terraform or the like; the last was {changes}; the store's access log names the identity: \
-             docs/alerts.md#toezichttampered"
+             docs/reference/alerts.md#toezichtdriftdetected"
         );
         return ConditionFinding::new(ConditionType::Intact, false, Reason::Contended, message);
     }
     let message = format!(
         "changed by another party, and put back as far as possible: {changes}; the store's access log names the identity: \
-         docs/alerts.md#toezichttampered"
+         docs/reference/alerts.md#toezichtdriftdetected"
     );
-    ConditionFinding::new(ConditionType::Intact, false, Reason::PutBack, message)
+    ConditionFinding::new(ConditionType::Intact, false, Reason::DriftCorrected, message)
 }
 
 /// Without encryption to the managers' keys, who administers the cluster can reach credentials and pods.

@@ -45,8 +45,11 @@ fn status_always_has_every_condition() {
     assert_eq!((condition(&status, "Ready").0, condition(&status, "Stalled").0), ("True", "False"));
     assert_eq!(condition(&status, "AdministratorsExcluded").1, "NotEncrypted");
     let (truth, reason, _) = condition(&status, "AccessRestricted");
-    assert_eq!((truth, reason), ("Unknown", "NotTried"), "this bucket was never tried");
-    assert_eq!((status.observed_generation, status.cameras, status.recording), (Some(3), Some(2), Some(0)));
+    assert_eq!((truth, reason), ("Unknown", "NotProbed"), "this bucket was never tried");
+    assert_eq!(
+        (status.observed_generation, status.cameras, status.recording_cameras),
+        (Some(3), Some(2), Some(0))
+    );
     assert_eq!(status.ceilings.unwrap().video.to_string(), "28d");
 }
 
@@ -56,7 +59,7 @@ fn failed_access_checks_only_affect_access_restricted() {
     let fixture = fixture();
     let with = |fails: &[Check], gaps: Vec<&'static str>| {
         let verdict = |check: &Check| {
-            if fails.contains(check) { Verdict::Fails } else { Verdict::Holds }
+            if fails.contains(check) { Verdict::Failed } else { Verdict::Passed }
         };
         let rows: Vec<_> = Check::ALL.iter().map(|check| (*check, verdict(check))).collect();
         let enforced = EnforceReport {
@@ -75,11 +78,11 @@ fn failed_access_checks_only_affect_access_restricted() {
     assert_eq!(condition(&good, "AccessRestricted").0, "True");
 
     let weak = with(
-        &[Check::RecorderCannotOverwrite, Check::HeldIsReadable, Check::LastModifiedStays],
+        &[Check::RecorderCannotOverwrite, Check::HeldIsReadable, Check::LastModifiedIsStable],
         vec!["a gap of the policy"],
     );
     let (truth, reason, message) = condition(&weak, "AccessRestricted");
-    assert_eq!((truth, reason), ("False", "AccessDiffers"));
+    assert_eq!((truth, reason), ("False", "AccessMismatch"));
     for part in ["A recorder can overwrite", "Managers and officers cannot read held", "toezicht iam"] {
         assert!(message.contains(part), "{message}");
     }
@@ -90,7 +93,7 @@ fn failed_access_checks_only_affect_access_restricted() {
         assert!(message.len() < words && !message.contains(" but"), "{message}");
     }
     assert!(condition(&weak, "Ready").2.contains("AccessRestricted says"));
-    assert_eq!(weak.storage.unwrap().gaps[0], "a gap of the policy");
+    assert_eq!(weak.storage.unwrap().limitations[0], "a gap of the policy");
 }
 
 #[test]
@@ -210,14 +213,14 @@ fn drift_is_reported_for_one_day() {
         vec![StoreChange { subresource: Subresource::Policy, from: "none".into(), to: "ours".into() }];
     let told = site_status(&fixture, &drifted, Ok(AppliedPlan::default()));
     let (truth, reason, message) = condition(&told, "Intact");
-    assert_eq!((truth, reason), ("False", "PutBack"));
+    assert_eq!((truth, reason), ("False", "DriftCorrected"));
     assert!(message.contains("the bucket at ") && message.contains("policy: none → ours"), "{message}");
 
     // The next look finds nothing, and says the same.
     let held = DriftStatus {
-        at: Time(fixture.now + SignedDuration::from_hours(23)),
-        what: "tag of 3 held versions".into(),
-        times: 1,
+        last_detection_time: Time(fixture.now + SignedDuration::from_hours(23)),
+        message: "tag of 3 held versions".into(),
+        count: 1,
     };
     fixture.site.status = Some(SiteStatus {
         retention: Some(RetentionStatus { drift: Some(held), ..RetentionStatus::default() }),
@@ -249,7 +252,11 @@ fn repeated_drift_is_reported_as_contended() {
         }];
         let status = site_status(&fixture, &drifted, Ok(AppliedPlan::default()));
         let (truth, reason, message) = condition(&status, "Intact");
-        assert_eq!((truth, reason), ("False", if round < 3 { "PutBack" } else { "Contended" }), "{message}");
+        assert_eq!(
+            (truth, reason),
+            ("False", if round < 3 { "DriftCorrected" } else { "Contended" }),
+            "{message}"
+        );
         assert_eq!(message.contains(&format!("{round} times")), round >= 3, "{message}");
         fixture.site.status = Some(status);
         fixture.now += SignedDuration::from_hours(20);
@@ -264,16 +271,16 @@ fn compliant_message_has_audit_counts_and_ceilings() {
     let mut fixture = fixture();
     let at = |hours| Time(fixture.now - SignedDuration::from_hours(hours));
     let audit = AuditStatus {
-        audited_at: at(2),
-        boundary_at: at(1),
+        last_full_audit_time: at(2),
+        last_boundary_audit_time: at(1),
         versions: 5,
         bytes: 3 << 20,
-        held: 1,
-        inspected: 2,
+        held_versions: 1,
+        inspected_versions: 2,
         sample_one_in: 100,
-        oldest_unheld_video: Some(at(1 + 24 * 20 + 3)),
-        oldest_unheld_calls: None,
-        store_lag_seconds: 60,
+        oldest_unheld_video_time: Some(at(1 + 24 * 20 + 3)),
+        oldest_unheld_calls_time: None,
+        lifecycle_lag_seconds: 60,
         findings: Vec::new(),
     };
     fixture.site.status = Some(SiteStatus { audit: Some(audit), ..SiteStatus::default() });
@@ -316,16 +323,16 @@ fn audited_with_video_age(hours: i64) -> Fixture {
     let mut fixture = fixture();
     let at = |hours| Time(fixture.now - SignedDuration::from_hours(hours));
     let audit = AuditStatus {
-        audited_at: at(1),
-        boundary_at: at(1),
+        last_full_audit_time: at(1),
+        last_boundary_audit_time: at(1),
         versions: 1,
         bytes: 1,
-        held: 0,
-        inspected: 0,
+        held_versions: 0,
+        inspected_versions: 0,
         sample_one_in: 100,
-        oldest_unheld_video: Some(at(hours)),
-        oldest_unheld_calls: None,
-        store_lag_seconds: 0,
+        oldest_unheld_video_time: Some(at(hours)),
+        oldest_unheld_calls_time: None,
+        lifecycle_lag_seconds: 0,
         findings: Vec::new(),
     };
     fixture.site.status = Some(SiteStatus {
@@ -339,7 +346,7 @@ fn audited_with_video_age(hours: i64) -> Fixture {
 #[test]
 fn recordings_past_lowered_cluster_ceiling_are_not_compliant() {
     for (hours, expected) in [
-        (13 * 24, ("True", "Audited")),
+        (13 * 24, ("True", "AuditPassed")),
         (14 * 24 + 1, ("False", "CeilingLowered")),
         (27 * 24, ("False", "CeilingLowered")),
     ] {
@@ -395,10 +402,12 @@ fn deleting_site_with_unusable_bucket_explains_hold_release() {
     assert_eq!(status.conditions[0].type_, "Ready");
     let (truth, reason, message) = condition(&status, "Stalled");
     assert_eq!((truth, reason), ("True", "ReferenceNotFound"));
-    for part in ["spec.storage.operator.credentialsRef", "docs/operations.md#a-namespace-that-cannot-go"] {
+    for part in
+        ["spec.storage.operator.credentialsRef", "docs/how-to/delete-a-site.md#a-namespace-that-cannot-go"]
+    {
         assert!(message.contains(part), "{message}");
     }
     let (truth, reason, message) = condition(&status, "StorageEnforced");
-    assert_eq!((truth, reason), ("Unknown", "DependsOn"));
+    assert_eq!((truth, reason), ("Unknown", "DependencyNotReady"));
     assert!(message.contains("s3-operator"), "{message}");
 }

@@ -58,7 +58,7 @@ impl TargetBuilder<'_> {
     ) -> Result<Credentials, MissingSecret> {
         // The schema lets through one of the two. Where it was not asked, nothing is used that was not named.
         let name = identity.credentials_ref.as_ref().map_or("", |reference| reference.name.as_str());
-        if identity.ambient && name.is_empty() {
+        if identity.workload_identity && name.is_empty() {
             return Ok(Credentials::WebIdentity {
                 web_identity: WebIdentity {
                     role_arn: identity.principal.clone(),

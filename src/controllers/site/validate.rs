@@ -88,7 +88,7 @@ impl From<MissingSecret> for Problem {
     fn from(missing: MissingSecret) -> Self {
         let reason = match missing {
             MissingSecret::NotFound { .. } => Reason::ReferenceNotFound,
-            MissingSecret::NoKey { .. } => Reason::ReferenceRefused,
+            MissingSecret::NoKey { .. } => Reason::ReferenceInvalid,
         };
         Self::new(reason, missing)
     }
@@ -176,7 +176,7 @@ fn resolve_policy<'a>(
     if !verdict.is_true() {
         let message =
             format!("spec.policyRef: the RecordingPolicy {name:?} cannot be followed: {}", verdict.message);
-        problems.push(Problem::new(Reason::ReferenceRefused, message));
+        problems.push(Problem::new(Reason::ReferenceInvalid, message));
         return None;
     }
     if let Err(error) = live_view::check(&site.name_any(), site.spec.live_view, &policy.spec) {
@@ -198,7 +198,10 @@ fn evaluate_permission(
         next_change: None,
     };
     let Some(policy) = policy else {
-        return never(Reason::DependsOn, "there is no policy that can be followed: see Accepted".to_owned());
+        return never(
+            Reason::DependencyNotReady,
+            "there is no policy that can be followed: see Accepted".to_owned(),
+        );
     };
     match Prerequisites::from_policy(&policy.spec, site.spec.notices.as_ref()) {
         Err(error) => never(Reason::InvalidField, error.safe_message()),
@@ -230,7 +233,7 @@ fn bucket_access(
         .map_err(|error| Problem::new(Reason::InvalidField, format!("spec.storage.endpoint: {error}")))?;
     let exceptions = requested_exceptions(&site.spec);
     let identities_in_use = [&storage.operator, &storage.recorder].into_iter();
-    let ambient = identities_in_use.filter(|identity| identity.ambient);
+    let ambient = identities_in_use.filter(|identity| identity.workload_identity);
     let roles: Vec<&str> = ambient.map(|identity| identity.principal.as_str()).collect();
     let request = GrantRequest {
         namespace: &names.namespace,
@@ -299,7 +302,7 @@ fn check_identities(
     for wrong in readers::ambiguous_principals(site, observed.policy.as_ref()) {
         let is_machine = machines.contains(&&wrong.principal);
         let reason = if wrong.field.starts_with("spec.policyRef") {
-            Reason::ReferenceRefused
+            Reason::ReferenceInvalid
         } else {
             Reason::InvalidField
         };

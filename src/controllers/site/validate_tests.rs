@@ -87,11 +87,11 @@ fn auditor_with_another_role_is_excluded() {
 
 #[test]
 fn problems_state_field_and_reason() {
-    use Reason::{InvalidField, NotGranted, ReferenceNotFound, ReferenceRefused};
+    use Reason::{InvalidField, NotGranted, ReferenceInvalid, ReferenceNotFound};
     type Spoil = fn(&mut Fixture);
     let table: &[(Spoil, Reason, &str)] = &[
         (|f| f.observed.policy = None, ReferenceNotFound, "spec.policyRef"),
-        (|f| f.config.ceilings.video = Days(14), ReferenceRefused, "spec.policyRef"),
+        (|f| f.config.ceilings.video = Days(14), ReferenceInvalid, "spec.policyRef"),
         (|f| f.observed.store_secrets.clear(), ReferenceNotFound, "spec.storage.operator.credentialsRef"),
         (
             |f| drop(f.observed.store_secrets.remove("s3-recorder")),
@@ -106,7 +106,7 @@ fn problems_state_field_and_reason() {
                         .insert("s3-operator".into(), f.observed.camera_secrets.logins["login"].clone()),
                 );
             },
-            ReferenceRefused,
+            ReferenceInvalid,
             "spec.storage.operator.credentialsRef",
         ),
         (
@@ -155,7 +155,7 @@ fn machine_principals_cannot_be_readers() {
         let officers = &mut f.observed.policy.as_mut().unwrap().spec.incident_officers;
         officers[0].principal = Some("recorder".into());
     });
-    assert_eq!(as_officer.reason, Reason::ReferenceRefused);
+    assert_eq!(as_officer.reason, Reason::ReferenceInvalid);
     assert!(as_officer.message.contains("incidentOfficers"), "{}", as_officer.message);
 }
 
@@ -207,7 +207,7 @@ fn deleted_policy_stops_recording_and_keeps_bucket_access() {
     let valid = fixture.valid();
     assert_eq!(valid.access.unwrap().spec.video_ceiling, Days(21));
     assert_eq!(valid.permission.windows, Windows::empty());
-    assert_eq!(valid.permission.finding.reason, Reason::DependsOn);
+    assert_eq!(valid.permission.finding.reason, Reason::DependencyNotReady);
 }
 
 #[test]
@@ -258,7 +258,7 @@ fn workload_identity_requires_a_grant() {
         let mut fixture = fixture();
         let storage = &mut fixture.site.spec.storage;
         let identity = if of_operator { &mut storage.operator } else { &mut storage.recorder };
-        (identity.credentials_ref, identity.ambient) = (None, true);
+        (identity.credentials_ref, identity.workload_identity) = (None, true);
         let valid = fixture.valid();
         assert_eq!(valid.accepted.reason, Reason::NotGranted);
         assert!(valid.accepted.message.contains("workload identity"), "{}", valid.accepted.message);

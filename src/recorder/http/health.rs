@@ -1,4 +1,4 @@
-//! `/healthz`, `/readyz` and `/metrics`, plain HTTP: nothing that is told here is a secret.
+//! `/livez`, `/readyz` and `/metrics`, plain HTTP: nothing that is told here is a secret.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -40,7 +40,7 @@ pub struct Health {
 /// Serves until told to stop.
 pub async fn serve(listener: TcpListener, health: Health, stop: CancellationToken) {
     let router = Router::new()
-        .route("/healthz", get(async || "ok\n"))
+        .route("/livez", get(async || "ok\n"))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .with_state(health);
@@ -125,7 +125,7 @@ mod tests {
         let serving = tokio::spawn(serve(listener, health, stop.clone()));
         let ask = async || {
             let mut connection = TcpStream::connect(address).await.unwrap();
-            let request = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+            let request = b"GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
             connection.write_all(request).await.unwrap();
             let mut answer = String::new();
             let _ = connection.read_to_string(&mut answer).await;

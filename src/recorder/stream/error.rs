@@ -19,7 +19,7 @@ pub enum StreamError {
     Unauthorized,
     /// Basic authentication over plain RTSP.
     #[error(
-        "the camera asks for the password in clear (basic authentication over rtsp://): use rtsps://, or set allowBasic"
+        "the camera asks for the password in clear (basic authentication over rtsp://): use rtsps://, or set allowBasicAuth"
     )]
     BasicAuth,
     /// Another answer than success.

@@ -232,7 +232,7 @@ impl Audit<'_> {
         let mut tally = self.lock_tally();
         tally.add_foreign(FindingKind::UnparsableKey, &walk.foreign);
         tally.add_foreign(FindingKind::CrowdedKey, &walk.crowded_keys);
-        tally.add_foreign(FindingKind::HiddenKey, &walk.unlisted);
+        tally.add_foreign(FindingKind::UnlistedKey, &walk.unlisted);
         Ok(())
     }
 
@@ -251,10 +251,10 @@ impl Audit<'_> {
         let is_all = scan(self.store, prefix, by_folder, |page| {
             let keys = page.versions.iter().map(|listed| &listed.key);
             let others = page.folders.iter().chain(keys).filter(|key| !is_known(key));
-            others.for_each(|key| self.lock_tally().add(FindingKind::ForeignKey, key));
+            others.for_each(|key| self.lock_tally().add(FindingKind::UnexpectedObject, key));
         });
         if !is_all.await? {
-            self.lock_tally().add(FindingKind::ForeignKey, &format!("{prefix}…"));
+            self.lock_tally().add(FindingKind::UnexpectedObject, &format!("{prefix}…"));
         }
         Ok(())
     }
@@ -301,7 +301,7 @@ impl Audit<'_> {
         let unread = unread.await?;
         for ((stored, _), error) in &unread {
             let key = &stored.listed.key;
-            self.lock_tally().add(FindingKind::UnreadMarks, &format!("{key}: {}", error.safe_message()));
+            self.lock_tally().add(FindingKind::UnreadProtection, &format!("{key}: {}", error.safe_message()));
         }
         Ok(())
     }

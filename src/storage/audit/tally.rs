@@ -42,7 +42,7 @@ pub enum FindingKind {
     /// Covered by no hold, and with another tag than that of its class: the store's lifecycle passes it by.
     Mistagged,
     /// An object that is none of a recording, of the ledger or of the probe.
-    ForeignKey,
+    UnexpectedObject,
     /// Where recordings are, under a key that is none.
     UnparsableKey,
     /// A source that nobody declared, among so many that its turn is another audit's: somebody else made them.
@@ -52,9 +52,9 @@ pub enum FindingKind {
     /// A key with thousands of versions, where a recorder writes one.
     CrowdedKey,
     /// A key of a recording that is there and that the store does not list: nobody can tell what it has.
-    HiddenKey,
+    UnlistedKey,
     /// A version whose legal hold or tag the store did not tell, asked again where that may help: nobody knows whether it is as it must be.
-    UnreadMarks,
+    UnreadProtection,
     /// A recording whose key cannot be true: from after the store took it, or older than a spool can be.
     ImplausibleKey,
     /// A second version of a recording with another content: somebody wrote over it.
@@ -88,20 +88,20 @@ pub struct Tally {
     /// Versions of recordings.
     pub versions: u64,
     /// Delete markers.
-    pub markers: u64,
+    pub delete_markers: u64,
     /// Bytes of all recordings.
     pub bytes: u64,
     /// Versions that an open hold covers.
-    pub held: u64,
+    pub held_versions: u64,
     /// Versions whose legal hold and tag were read.
-    pub inspected: u64,
+    pub inspected_versions: u64,
     /// From when the oldest recording of each class is that no hold covers.
     pub oldest_unheld: BTreeMap<Class, Timestamp>,
     /// How far the store's own lifecycle is behind what S3 documents.
     #[serde(serialize_with = "in_seconds")]
-    pub store_lag: SignedDuration,
+    pub lifecycle_lag_seconds: SignedDuration,
     /// What there should be none of.
-    pub found: BTreeMap<FindingKind, FindingSummary>,
+    pub findings: BTreeMap<FindingKind, FindingSummary>,
 }
 
 fn in_seconds<S: serde::Serializer>(lag: &SignedDuration, to: S) -> Result<S::Ok, S::Error> {
@@ -111,12 +111,12 @@ fn in_seconds<S: serde::Serializer>(lag: &SignedDuration, to: S) -> Result<S::Ok
 impl Tally {
     /// Whether nothing was found that breaks a promise, or may.
     pub fn is_compliant(&self) -> bool {
-        !self.found.keys().any(|found| found.is_violation())
+        !self.findings.keys().any(|found| found.is_violation())
     }
 
     /// How many of something were found.
     pub fn count(&self, found: FindingKind) -> u64 {
-        self.found.get(&found).map_or(0, |findings| findings.count)
+        self.findings.get(&found).map_or(0, |findings| findings.count)
     }
 
     /// Counts keys that somebody else put where recordings are.
@@ -124,7 +124,7 @@ impl Tally {
         if foreign.count == 0 {
             return;
         }
-        let findings = self.found.entry(found).or_default();
+        let findings = self.findings.entry(found).or_default();
         findings.count += foreign.count;
         let room = MAX_EXAMPLES.saturating_sub(findings.examples.len());
         findings.examples.extend(foreign.examples.iter().take(room).cloned());
@@ -132,7 +132,7 @@ impl Tally {
 
     /// Counts something that should not be.
     pub fn add(&mut self, found: FindingKind, what: &str) {
-        let findings = self.found.entry(found).or_default();
+        let findings = self.findings.entry(found).or_default();
         findings.count += 1;
         if findings.examples.len() < MAX_EXAMPLES {
             findings.examples.push(what.to_owned());
@@ -213,7 +213,7 @@ pub(crate) fn tally_listed<'l>(
 ) -> Option<(StoredRecording<'l>, bool)> {
     let stored = StoredRecording::of(listed, rules.ceilings)?;
     if listed.is_marker {
-        tally.markers += 1;
+        tally.delete_markers += 1;
         return None;
     }
     tally.versions += 1;
@@ -225,7 +225,7 @@ pub(crate) fn tally_listed<'l>(
     let holds = rules.holds;
     let is_held = stored.is_in_scope(&holds.open) || holds.cache.is_in_manifest(&holds.manifests, &stored);
     if is_held {
-        tally.held += 1;
+        tally.held_versions += 1;
         let is_unresolved = || {
             stored.is_in_scope(&holds.unresolved)
                 || holds.cache.is_in_manifest(&holds.unresolved_manifests, &stored)
@@ -266,7 +266,7 @@ fn tally_unheld(
     };
     let due = lifecycle_deadline(ceiling(stored.key.class(), rules.ceilings), hidden);
     let lag = due.map_or(SignedDuration::ZERO, |due| rules.now.duration_since(due));
-    tally.store_lag = tally.store_lag.max(lag);
+    tally.lifecycle_lag_seconds = tally.lifecycle_lag_seconds.max(lag);
 }
 
 /// Counts what the marks of a recording tell.
@@ -277,7 +277,7 @@ pub(crate) fn tally_inspected(
     is_held: bool,
     marks: &Protection,
 ) {
-    tally.inspected += 1;
+    tally.inspected_versions += 1;
     let key = &stored.listed.key;
     if !is_held {
         if marks.legal_hold || matches!(marks.tag, Some(RetentionTag::Held)) {

@@ -46,7 +46,7 @@ fn tally_of(versions: &[ListedVersion], covers: &[HoldScope], now: i64) -> Tally
 }
 
 fn finding_kinds(tally: &Tally) -> Vec<FindingKind> {
-    tally.found.keys().copied().collect()
+    tally.findings.keys().copied().collect()
 }
 
 #[test]
@@ -90,10 +90,10 @@ fn held_version_is_not_overdue_and_is_reported_when_hidden() {
     let it = listed_version("hal", 0, 62);
     let marker = ListedVersion { is_marker: true, id: "m".into(), modified: at(70), ..it.clone() };
     let tally = tally_of(std::slice::from_ref(&it), &hold, 100 * DAY);
-    assert_eq!((tally.held, finding_kinds(&tally)), (1, vec![]));
+    assert_eq!((tally.held_versions, finding_kinds(&tally)), (1, vec![]));
     assert!(tally.oldest_unheld.is_empty());
     let tally = tally_of(&[marker, it], &hold, DAY);
-    assert_eq!((tally.markers, finding_kinds(&tally)), (1, vec![FindingKind::HeldHidden]));
+    assert_eq!((tally.delete_markers, finding_kinds(&tally)), (1, vec![FindingKind::HeldHidden]));
 }
 
 #[test]
@@ -143,12 +143,12 @@ fn store_lag_counts_from_documented_lifecycle_time() {
     let it = listed_version("hal", 0, 62);
     // Uploaded just after a midnight: hidden at the 25th from there.
     for (now, lag) in [(25 * DAY, 0), (25 * DAY + 3600, 3600)] {
-        assert_eq!(tally_of(std::slice::from_ref(&it), &[], now).store_lag.as_secs(), lag);
+        assert_eq!(tally_of(std::slice::from_ref(&it), &[], now).lifecycle_lag_seconds.as_secs(), lag);
     }
     let marker = ListedVersion { is_marker: true, id: "m".into(), modified: at(25 * DAY + 60), ..it.clone() };
     // Hidden just after a midnight: gone at the second from there.
     let tally = tally_of(&[marker, it], &[], 27 * DAY + 7200);
-    assert_eq!(tally.store_lag.as_secs(), 7200);
+    assert_eq!(tally.lifecycle_lag_seconds.as_secs(), 7200);
 }
 
 #[test]

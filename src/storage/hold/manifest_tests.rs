@@ -112,7 +112,7 @@ async fn large_manifest_is_read_back() {
     let (stub, objects) = start_bucket(all.clone(), |_, _, bytes| bytes).await;
     let memory = ProtectionCache::default();
     let coverage = coverage_of(&entry, &memory, &all, now);
-    let gap = ManifestGap { source: "b".repeat(200), from: now, until: now, cause: "NotThere".into() };
+    let gap = ManifestGap { source: "b".repeat(200), from: now, until: now, cause: "Unexplained".into() };
     let missing = vec![gap; 2000];
     let target = stub.target();
     write(&target, content_of(&entry, &coverage, &missing), &memory, now).await.unwrap();
@@ -269,7 +269,7 @@ async fn version_in_manifest_is_neither_overdue_nor_swept() {
         };
         let tally = audit(&target, &scope, now).await.unwrap();
         let overdue = u64::from(!is_listed);
-        assert_eq!((tally.count(FindingKind::Overdue), tally.held), (overdue, 1 - overdue));
+        assert_eq!((tally.count(FindingKind::Overdue), tally.held_versions), (overdue, 1 - overdue));
         assert_eq!(tally.count(FindingKind::ReleaseOverdue), 0);
         stub.take_requests();
         let memory = ProtectionCache::default();

@@ -67,13 +67,13 @@ pub enum HoldError {
     /// Nobody declares whose calls there are, so that any source may be a telephone's.
     #[error(
         "TooManySources: not all folders under calls/ can be visited in one pass: delete those that no telephone of yours made \
-         (docs/audit.md, UnvisitedSource)"
+         (docs/how-to/audit-a-bucket.md, UnvisitedSource)"
     )]
     TooManySources,
     /// The store leaves a key out of its listings.
     #[error(
-        "ListingHidesKey: the store does not list a recording of one of the sources, which is there: delete the versions that hide \
-         it (docs/audit.md, HiddenKey)"
+        "ListingOmitsKey: the store does not list a recording of one of the sources, which is there: delete the versions that hide \
+         it (docs/how-to/audit-a-bucket.md, HiddenKey)"
     )]
     UnlistedKey,
     /// There are more versions than there is room for in this process's memory.
@@ -87,7 +87,7 @@ pub enum HoldError {
     },
     /// A pass was ended so that others have their turn.
     #[error(
-        "TurnOver: there is more to look at than fits between two sweeps; it came to {day}, and goes on at once"
+        "PassTimeout: there is more to look at than fits between two sweeps; it came to {day}, and goes on at once"
     )]
     PassTimeout {
         /// The day of recordings that it was about.

@@ -82,14 +82,14 @@ mod tests {
             assert_eq!(told(&of_hal, &cover).is_some(), is_hidden, "{cover:?}");
         }
         let first = told(&of_hal, &cover(&["hal"], false)).unwrap();
-        assert!(first.starts_with("ListingHidesKey: "), "{first}");
+        assert!(first.starts_with("ListingOmitsKey: "), "{first}");
 
         let of_calls = Unchecked {
             has_unvisited_calls: true,
             incomplete_listings: [hidden(Class::Calls, "balie")].into(),
         };
         assert_eq!(told(&of_calls, &cover(&["hal"], false)), None);
-        assert!(told(&of_calls, &cover(&["hal"], true)).unwrap().contains("ListingHidesKey"));
+        assert!(told(&of_calls, &cover(&["hal"], true)).unwrap().contains("ListingOmitsKey"));
         let unvisited = Unchecked { has_unvisited_calls: true, ..Unchecked::default() };
         assert_eq!(told(&unvisited, &cover(&["hal"], false)), None);
         assert!(told(&unvisited, &cover(&["hal"], true)).unwrap().starts_with("TooManySources: "));

@@ -17,7 +17,7 @@ pub enum Severity {
     /// A promise cannot be kept: the bucket is refused, unless the Site has an exception for it.
     Fatal,
     /// The promises are kept by other means; what is weaker is said.
-    Weak,
+    Warning,
 }
 
 /// An exception of a Site (article 9) under which a bucket is taken though a fatal row fails.
@@ -77,7 +77,7 @@ macro_rules! checks {
 }
 
 checks! {
-    LegalHoldIsKept: Operator, Fatal,
+    LegalHoldReadsBack: Operator, Fatal,
         "a legal hold reads back as it was set, on and off",
         "what an incident holds cannot be protected: an administrator's mistake, or the lifecycle, may delete evidence";
     HeldSurvivesDelete: Operator, Fatal,
@@ -89,46 +89,46 @@ checks! {
     HeldSurvivesBypass: Operator, Fatal,
         "a version under legal hold survives a deletion that asks to bypass governance retention",
         "whoever may bypass a retention deletes evidence, although a legal hold knows no bypass";
-    LifecycleIsKept: Operator, Fatal,
+    LifecycleReadsBack: Operator, Fatal,
         "the lifecycle rules of a site read back as they were written",
         "the store deletes by other rules, or by none: while the operator is down, recordings outlive their ceiling";
-    TagArrivesWithPut: Operator, Fatal,
+    PutStoresTag: Operator, Fatal,
         "an object has the tag that was written with it",
         "the lifecycle goes by that tag: while the operator is down, recordings outlive their ceiling";
     ListingIsComplete: Operator, Fatal,
         "listings find every folder and, in order, every version in it, however small the pages are",
         "the operator cannot find what it must hold or delete: evidence may be lost, and recordings outlive their ceiling";
-    SecondPutIsRefused: Operator, Weak,
+    ConditionalPutIsEnforced: Operator, Warning,
         "a second put of a key with If-None-Match: * adds nothing",
         "a put that is repeated because its answer was lost leaves two versions of the same bytes; the older goes a day later";
-    WrongChecksumIsRefused: Operator, Weak,
+    WrongChecksumIsRejected: Operator, Warning,
         "bytes that do not match their x-amz-checksum-sha256 are not stored",
-        "what arrives is not compared with the checksum: the hash in the signature has to do it (WrongPayloadHashIsRefused)";
-    WrongPayloadHashIsRefused: Operator, Weak,
+        "what arrives is not compared with the checksum: the hash in the signature has to do it (WrongPayloadHashIsRejected)";
+    WrongPayloadHashIsRejected: Operator, Warning,
         "bytes that do not match the hash in the request's signature are not stored",
-        "a segment damaged on its way may be stored unless the checksum is compared (WrongChecksumIsRefused)";
-    LastModifiedStays: Operator, Weak,
+        "a segment damaged on its way may be stored unless the checksum is compared (WrongChecksumIsRejected)";
+    LastModifiedIsStable: Operator, Warning,
         "`LastModified` stays when a tag or a legal hold changes",
         "a released recording begins a new life in the store's lifecycle: the operator has to delete it at its ceiling";
-    HeldIsReadable: Operator, Weak,
+    HeldIsReadable: Operator, Warning,
         "where a policy lets through what is tagged `held`, such an object can be read",
         "Managers and officers cannot read held recordings by the bucket policy: they need another way to them";
-    HeldVersionIsReadable: Operator, Weak,
+    HeldVersionIsReadable: Operator, Warning,
         "where a policy lets through what is tagged `held`, such a version can be read by its id",
         "Managers and officers cannot read held recordings by the bucket policy: they need another way to them";
-    SealedIsUnreadable: Operator, Weak,
+    SealedIsUnreadable: Operator, Warning,
         "where a policy lets through only what is tagged `held`, an object tagged `sealed` cannot be read",
         "Managers and officers can read recordings under embargo: name no principals of theirs on this store";
-    SealedVersionIsUnreadable: Operator, Weak,
+    SealedVersionIsUnreadable: Operator, Warning,
         "where a policy lets through only what is tagged `held`, a version tagged `sealed` cannot be read by its id",
         "Managers and officers can read recordings under embargo: name no principals of theirs on this store";
-    VideoIsUnreadable: Operator, Weak,
+    VideoIsUnreadable: Operator, Warning,
         "where a policy lets through only what is tagged `held`, an object tagged `video` cannot be read",
         "Managers and officers can read recordings that no incident holds: name no principals of theirs on this store";
-    VideoVersionIsUnreadable: Operator, Weak,
+    VideoVersionIsUnreadable: Operator, Warning,
         "where a policy lets through only what is tagged `held`, a version tagged `video` cannot be read by its id",
         "Managers and officers can read recordings that no incident holds: name no principals of theirs on this store";
-    OperatorCannotGet: Operator, Weak,
+    OperatorCannotGet: Operator, Warning,
         "the operator cannot read what a recorder wrote",
         "The operator's credentials can read recordings";
     EveryoneElseIsDenied: Operator, Fatal,
@@ -137,67 +137,67 @@ checks! {
     RecorderCanPut: Recorder, Fatal,
         "a recorder can write an object tagged `video`",
         "A recorder cannot write: nothing can be recorded";
-    RecorderCanPutSealed: Recorder, Weak,
+    RecorderCanPutSealed: Recorder, Warning,
         "a recorder can write an object tagged `sealed`",
         "A recorder cannot write objects tagged `sealed`: what it records during an incident waits in its spool";
-    RecorderCannotGet: Recorder, Weak,
+    RecorderCannotGet: Recorder, Warning,
         "a recorder cannot read what it wrote",
         "A recorder can read recordings";
-    RecorderCannotGetVersion: Recorder, Weak,
+    RecorderCannotGetVersion: Recorder, Warning,
         "a recorder cannot read by its id a version that it wrote",
         "A recorder can read recordings";
-    RecorderCannotList: Recorder, Weak,
+    RecorderCannotList: Recorder, Warning,
         "a recorder cannot list keys",
         "A recorder can list recordings: it sees which camera recorded when";
-    RecorderCannotListVersions: Recorder, Weak,
+    RecorderCannotListVersions: Recorder, Warning,
         "a recorder cannot list versions",
         "A recorder can list recordings: it sees which camera recorded when";
-    RecorderCannotDelete: Recorder, Weak,
+    RecorderCannotDelete: Recorder, Warning,
         "a recorder cannot put a delete marker over an object",
         "A recorder can hide recordings; the store deletes those that no incident holds a day later";
-    RecorderCannotDeleteVersion: Recorder, Weak,
+    RecorderCannotDeleteVersion: Recorder, Warning,
         "a recorder cannot delete a version",
         "A recorder can delete recordings that no incident holds";
-    RecorderCannotBatchDelete: Recorder, Weak,
+    RecorderCannotBatchDelete: Recorder, Warning,
         "a recorder cannot delete a version in a batch",
         "A recorder can delete recordings that no incident holds";
-    RecorderCannotRetag: Recorder, Weak,
+    RecorderCannotRetag: Recorder, Warning,
         "a recorder cannot change the tag of an object",
         "A recorder can change tags: open recordings to readers, or keep them from the lifecycle";
-    RecorderCannotRetagVersion: Recorder, Weak,
+    RecorderCannotRetagVersion: Recorder, Warning,
         "a recorder cannot change the tag of a version",
         "A recorder can change tags: open recordings to readers, or keep them from the lifecycle";
-    RecorderCannotUntag: Recorder, Weak,
+    RecorderCannotUntag: Recorder, Warning,
         "a recorder cannot take the tag off an object",
         "A recorder can remove tags: only the operator then deletes those recordings at their ceiling";
-    RecorderCannotSetLegalHold: Recorder, Weak,
+    RecorderCannotSetLegalHold: Recorder, Warning,
         "a recorder cannot set a legal hold",
         "A recorder can set legal holds: such recordings stay until the operator clears the hold";
-    RecorderCannotClearLegalHold: Recorder, Weak,
+    RecorderCannotClearLegalHold: Recorder, Warning,
         "a recorder cannot clear a legal hold",
         "A recorder can clear legal holds: evidence is unprotected until the operator sets them again";
-    RecorderCannotSetRetention: Recorder, Weak,
+    RecorderCannotSetRetention: Recorder, Warning,
         "a recorder cannot set a retention",
         "A recorder can set retentions: such recordings outlive their ceiling";
-    RecorderCannotPutWithLegalHold: Recorder, Weak,
+    RecorderCannotPutWithLegalHold: Recorder, Warning,
         "a recorder cannot write an object with a legal hold",
         "A recorder can write objects with a legal hold, which stay until the operator clears it";
-    RecorderCannotPutWithRetention: Recorder, Weak,
+    RecorderCannotPutWithRetention: Recorder, Warning,
         "a recorder cannot write an object with a retention",
         "A recorder can write objects with a retention, which outlive their ceiling";
-    RecorderCannotPutHeld: Recorder, Weak,
+    RecorderCannotPutHeld: Recorder, Warning,
         "a recorder cannot write an object tagged `held`",
         "A recorder can write objects tagged `held`, which readers can read until the operator corrects the tag";
-    RecorderCannotPutOtherTag: Recorder, Weak,
+    RecorderCannotPutOtherTag: Recorder, Warning,
         "a recorder cannot write an object with the tag of another class",
         "A recorder can write objects with a wrong tag or none, which only the operator deletes at their ceiling";
-    RecorderCannotPutUntagged: Recorder, Weak,
+    RecorderCannotPutUntagged: Recorder, Warning,
         "a recorder cannot write an object without a tag",
         "A recorder can write objects with a wrong tag or none, which only the operator deletes at their ceiling";
-    RecorderCannotOverwrite: Recorder, Weak,
+    RecorderCannotOverwrite: Recorder, Warning,
         "a recorder cannot write a second version of an object",
         "A recorder can overwrite a recording whose key it knows; unless held, the older version is deleted a day later";
-    RecorderCannotPutElsewhere: Recorder, Weak,
+    RecorderCannotPutElsewhere: Recorder, Warning,
         "a recorder cannot write where it has nothing to write",
         "A recorder can write objects that are no recordings";
     AnonymousCannotGet: Anonymous, Fatal,
@@ -245,11 +245,11 @@ impl Check {
     /// The exception under which a bucket is taken though this fails; `None`: there is none.
     pub const fn exception(self) -> Option<ProbeException> {
         match self {
-            Self::LegalHoldIsKept
+            Self::LegalHoldReadsBack
             | Self::HeldSurvivesDelete
             | Self::HeldSurvivesBatchDelete
             | Self::HeldSurvivesBypass => Some(ProbeException::AllowUnprotected),
-            Self::LifecycleIsKept | Self::TagArrivesWithPut => Some(ProbeException::OperatorOnly),
+            Self::LifecycleReadsBack | Self::PutStoresTag => Some(ProbeException::OperatorOnly),
             _ => None,
         }
     }
@@ -284,13 +284,13 @@ mod tests {
             .filter(|check| check.about().severity == Severity::Fatal)
             .map(|check| check.as_str())
             .collect();
-        for name in ["LegalHoldIsKept", "HeldSurvivesDelete", "LifecycleIsKept", "AnonymousCannotGet"] {
+        for name in ["LegalHoldReadsBack", "HeldSurvivesDelete", "LifecycleReadsBack", "AnonymousCannotGet"] {
             assert!(fatal.contains(name), "{name}");
         }
         assert!(!fatal.contains("RecorderCannotOverwrite"));
     }
 
-    /// The table in `docs/storage.md` is the one that the tests hold the two stores to.
+    /// The table in `docs/reference/stores.md` is the one that the tests hold the two stores to.
     #[test]
     fn documented_table_matches_expected_results() {
         type Table = std::collections::BTreeMap<String, String>;
@@ -299,13 +299,13 @@ mod tests {
             committed(include_str!("../../../tests/expected/seaweedfs/conformance.json")),
             committed(include_str!("../../../tests/expected/ceph/conformance.json")),
         ];
-        let page = include_str!("../../../docs/storage.md");
+        let page = include_str!("../../../docs/reference/stores.md");
         for check in Check::ALL {
             let CheckInfo { principal, severity, .. } = check.about();
             let names = [principal.into(), severity.into()].map(str::to_lowercase);
             let words = servers.each_ref().map(|table| match table[check.as_str()].as_str() {
-                "Holds" => "holds",
-                "Fails" => "**fails**",
+                "Passed" => "passed",
+                "Failed" => "**failed**",
                 _ => "unknown",
             });
             let row = format!(

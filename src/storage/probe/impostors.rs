@@ -35,7 +35,7 @@ async fn table_with_policy(
         recorder: Some(&store),
         anonymous: &anonymous,
         policy,
-        lifecycle: &Verdict::Fails,
+        lifecycle: &Verdict::Failed,
     };
     run(subject).await.0
 }
@@ -59,7 +59,7 @@ async fn standalone_report(endpoint: String) -> Result<ProbeReport, ProbeError> 
 }
 
 fn holding_rows(table: &Conformance) -> Vec<&'static str> {
-    let rows = table.rows().iter().filter(|row| row.verdict == Verdict::Holds);
+    let rows = table.rows().iter().filter(|row| row.verdict == Verdict::Passed);
     rows.map(|row| row.check.as_str()).collect()
 }
 
@@ -106,9 +106,9 @@ async fn permissive_store_fails_protection_and_access_rows() {
     assert_eq!(
         holding_rows(&table),
         [
-            "LegalHoldIsKept",
-            "TagArrivesWithPut",
-            "LastModifiedStays",
+            "LegalHoldReadsBack",
+            "PutStoresTag",
+            "LastModifiedIsStable",
             "RecorderCanPut",
             "RecorderCanPutSealed"
         ]
@@ -148,9 +148,9 @@ async fn ineffective_policy_is_inconclusive() {
 #[tokio::test]
 async fn standalone_probe_reports_a_permissive_store() {
     let report = standalone_report(MemoryStore::serve(false, false).await).await.unwrap();
-    assert_eq!(report.conformance.verdict(Check::LifecycleIsKept), &Verdict::Fails);
-    assert_eq!(report.conformance.verdict(Check::HeldSurvivesDelete), &Verdict::Fails);
-    assert_eq!(report.conformance.verdict(Check::AnonymousCannotGet), &Verdict::Fails);
+    assert_eq!(report.conformance.verdict(Check::LifecycleReadsBack), &Verdict::Failed);
+    assert_eq!(report.conformance.verdict(Check::HeldSurvivesDelete), &Verdict::Failed);
+    assert_eq!(report.conformance.verdict(Check::AnonymousCannotGet), &Verdict::Failed);
     assert_eq!(report.leftovers, Vec::<String>::new());
     assert_eq!(report.remarks.len(), 1, "{:?}", report.remarks);
 }
@@ -201,9 +201,9 @@ async fn probe_puts_unconditionally_without_conditional_puts() {
             request.headers.contains_key(header::IF_NONE_MATCH).then(|| status.into_response())
         };
         let table = table_of(MemoryStore::serve_with_overrides(true, true, but).await).await;
-        assert_eq!(table.verdict(Check::SecondPutIsRefused), &Verdict::Fails);
-        for check in [Check::LegalHoldIsKept, Check::TagArrivesWithPut, Check::RecorderCanPut] {
-            assert_eq!(table.verdict(check), &Verdict::Holds, "{check:?}");
+        assert_eq!(table.verdict(Check::ConditionalPutIsEnforced), &Verdict::Failed);
+        for check in [Check::LegalHoldReadsBack, Check::PutStoresTag, Check::RecorderCanPut] {
+            assert_eq!(table.verdict(check), &Verdict::Passed, "{check:?}");
         }
     }
 }
@@ -216,5 +216,5 @@ async fn store_without_tags_fails_tag_row() {
         is_tagged.then(|| StatusCode::NOT_IMPLEMENTED.into_response())
     };
     let table = table_of(MemoryStore::serve_with_overrides(true, true, but).await).await;
-    assert_eq!(table.verdict(Check::TagArrivesWithPut), &Verdict::Fails);
+    assert_eq!(table.verdict(Check::PutStoresTag), &Verdict::Failed);
 }

@@ -85,7 +85,7 @@ async fn run_stages(subject: ProbeTarget<'_>, findings: &mut ConformanceFindings
     let actor_for = |actor| Actor { store: actor, observer: subject.operator };
     let operator = actor_for(subject.operator);
     let operator_folder = |stage: &str| format!("probe/operator/{name}/{stage}/");
-    findings.set(Check::LifecycleIsKept, Ok(subject.lifecycle.clone()));
+    findings.set(Check::LifecycleReadsBack, Ok(subject.lifecycle.clone()));
     let store = operator::StoreStage { operator, folder: operator_folder("store") };
     let recorder = subject.recorder.map(|recorder| recorder::RecorderStage {
         recorder: actor_for(recorder),

@@ -47,7 +47,7 @@ pub(super) struct StoreStage<'a> {
 
 impl StoreStage<'_> {
     pub(super) async fn run(&self, findings: &mut ConformanceFindings) {
-        findings.record(Check::LegalHoldIsKept, self.check_legal_hold()).await;
+        findings.record(Check::LegalHoldReadsBack, self.check_legal_hold()).await;
         for (check, by) in [
             (Check::HeldSurvivesDelete, DeleteMethod::Id),
             (Check::HeldSurvivesBatchDelete, DeleteMethod::Batch),
@@ -55,12 +55,12 @@ impl StoreStage<'_> {
         ] {
             findings.record(check, self.check_held_survives(by)).await;
         }
-        findings.record(Check::TagArrivesWithPut, self.check_tag()).await;
+        findings.record(Check::PutStoresTag, self.check_tag()).await;
         findings.record(Check::ListingIsComplete, self.check_listing()).await;
-        findings.record(Check::SecondPutIsRefused, self.check_conditional_put()).await;
-        findings.record(Check::WrongChecksumIsRefused, self.check_checksum()).await;
-        findings.record(Check::WrongPayloadHashIsRefused, self.check_payload_hash()).await;
-        findings.record(Check::LastModifiedStays, self.check_last_modified()).await;
+        findings.record(Check::ConditionalPutIsEnforced, self.check_conditional_put()).await;
+        findings.record(Check::WrongChecksumIsRejected, self.check_checksum()).await;
+        findings.record(Check::WrongPayloadHashIsRejected, self.check_payload_hash()).await;
+        findings.record(Check::LastModifiedIsStable, self.check_last_modified()).await;
     }
 
     fn canary(&self, name: &str, tag: RetentionTag) -> Canary {
@@ -92,12 +92,12 @@ impl StoreStage<'_> {
         let is_gone = self.operator.can_delete_version(&it.version, by).await?
             || !self.operator.can_read(&it.canary, Some(&it.version.id)).await?;
         if is_gone {
-            return Ok(Verdict::Fails);
+            return Ok(Verdict::Failed);
         }
         ignore_rejection(write_legal_hold(operator, &it.version, false).await)?;
         let goes_unheld = self.operator.can_delete_version(&it.version, by).await?;
         if was_held && goes_unheld {
-            return Ok(Verdict::Holds);
+            return Ok(Verdict::Passed);
         }
         if by == DeleteMethod::Batch && !goes_unheld {
             return Err(UnknownReason::Inconclusive(self.explain_ineffective_batch(&it.version).await?));
@@ -154,26 +154,26 @@ impl StoreStage<'_> {
                 Ok(Verdict::from_expectation(has_all_folders && is_ordered && is_whole))
             }
             Err(error) if !error.is_rejection() => Err(error.into()),
-            Err(_) => Ok(Verdict::Fails),
+            Err(_) => Ok(Verdict::Failed),
         }
     }
 
     /// Two values, so that a store that always says the same is seen.
     async fn check_tag(&self) -> VerdictResult {
         if !supports_tags(self.operator.observer).await? {
-            return Ok(Verdict::Fails);
+            return Ok(Verdict::Failed);
         }
         for tag in [RetentionTag::Video, RetentionTag::Sealed] {
             let it = self.operator.create_canary(self.canary(&format!("tag-{tag}"), tag)).await?;
             let expected = [(TAG_KEY.to_owned(), tag.to_string())];
             match read_tags(self.operator.observer, &it.version).await {
                 Ok(tags) if tags == expected => (),
-                Ok(_) => return Ok(Verdict::Fails),
-                Err(error) if error.is_unsupported() => return Ok(Verdict::Fails),
+                Ok(_) => return Ok(Verdict::Failed),
+                Err(error) if error.is_unsupported() => return Ok(Verdict::Failed),
                 Err(error) => return Err(error.into()),
             }
         }
-        Ok(Verdict::Holds)
+        Ok(Verdict::Passed)
     }
 
     async fn check_conditional_put(&self) -> VerdictResult {
@@ -181,7 +181,11 @@ impl StoreStage<'_> {
         if !self.operator.can_put(&canary).await? {
             // The store refuses the condition even where nothing is: puts are then repeated without it.
             let is_written = self.operator.can_put(&canary.unconditional()).await?;
-            return if is_written { Ok(Verdict::Fails) } else { Err(UnknownReason::Inconclusive(NO_CANARY)) };
+            return if is_written {
+                Ok(Verdict::Failed)
+            } else {
+                Err(UnknownReason::Inconclusive(NO_CANARY))
+            };
         }
         let had_effect = self.operator.can_overwrite(&canary).await?;
         let control = self.operator.can_overwrite(&canary.unconditional()).await?;
@@ -229,11 +233,11 @@ impl StoreStage<'_> {
         }
         let after = self.read_last_modified(&it.version).await?;
         if after != before {
-            return Ok(Verdict::Fails);
+            return Ok(Verdict::Failed);
         }
         let later = self.operator.create_canary(self.video_canary("dated-later")).await?;
         match (before, self.read_last_modified(&later.version).await?) {
-            (Some(before), Some(later)) if later > before => Ok(Verdict::Holds),
+            (Some(before), Some(later)) if later > before => Ok(Verdict::Passed),
             _ => Err(UnknownReason::Inconclusive(CLOCK_DID_NOT_ADVANCE)),
         }
     }

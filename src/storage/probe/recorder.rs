@@ -30,7 +30,7 @@ pub(super) struct RecorderStage<'a> {
 impl RecorderStage<'_> {
     pub(super) async fn run(&self, findings: &mut ConformanceFindings) {
         match findings.run_attempt(self.wait_for_first_put()).await {
-            Ok(true) => findings.set(Check::RecorderCanPut, Ok(Verdict::Holds)),
+            Ok(true) => findings.set(Check::RecorderCanPut, Ok(Verdict::Passed)),
             told => {
                 findings.set(Check::RecorderCanPut, told.map(Verdict::from_expectation));
                 // What it cannot do with an object of its own shows nothing when it can have none.

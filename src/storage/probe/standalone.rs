@@ -72,10 +72,10 @@ pub enum ProbeError {
     #[error(transparent)]
     Principal(#[from] AmbiguousPrincipal),
     /// There is no such bucket.
-    #[error("there is no such bucket: make one with Object Lock, or say --create")]
+    #[error("there is no such bucket: make one with Object Lock, or pass --create-bucket")]
     NoBucket,
     /// There is such a bucket, and it was to be made.
-    #[error("the bucket is there already: without --create it is probed if it is empty")]
+    #[error("the bucket is there already: without --create-bucket it is probed if it is empty")]
     BucketExists,
     /// The bucket is not one that was made for this. Nothing was written.
     #[error("the bucket has {0}: name an empty one without configuration, made for this")]
@@ -198,7 +198,7 @@ impl StandaloneProbe<'_> {
     async fn check_lifecycle(&self) -> Result<Verdict, UnknownReason> {
         match &self.initial.lifecycle {
             Ok(true) => (),
-            Ok(false) => return Ok(Verdict::Fails),
+            Ok(false) => return Ok(Verdict::Failed),
             Err(error) => return Err(error.clone().into()),
         }
         let rules = desired::lifecycle_rules(&self.spec())
@@ -215,12 +215,12 @@ impl StandaloneProbe<'_> {
         let wanted: BTreeSet<BucketLifecycleRule> = desired.lifecycle.values().cloned().collect();
         for _ in 0..MAX_READ_BACKS {
             match observe::read_lifecycle(self.operator).await? {
-                Some(rules) if rules == wanted => return Ok(Verdict::Holds),
+                Some(rules) if rules == wanted => return Ok(Verdict::Passed),
                 Some(_) => tokio::time::sleep(PAUSE).await,
-                None => return Ok(Verdict::Fails),
+                None => return Ok(Verdict::Failed),
             }
         }
-        Ok(Verdict::Fails)
+        Ok(Verdict::Failed)
     }
 
     /// Puts a Site's policy, if the principals are known: the policy that is then there.

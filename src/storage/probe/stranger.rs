@@ -83,11 +83,11 @@ impl EveryoneElseStage<'_> {
                 return Err(UnknownReason::Inconclusive(NO_EFFECT));
             }
             if self.operator.can_read(&ours.canary, None).await? {
-                return Ok(Verdict::Fails);
+                return Ok(Verdict::Failed);
             }
             if let Some(recorder) = &self.recorder {
                 if recorder.can_put(&Self::canary(&self.recorder_folder, &format!("{name}/exempt"))).await? {
-                    return Ok(Verdict::Fails);
+                    return Ok(Verdict::Failed);
                 }
                 if !recorder.can_put(&Self::canary(&self.recorder_folder, &format!("{name}-control"))).await?
                 {
@@ -95,7 +95,7 @@ impl EveryoneElseStage<'_> {
                 }
             }
         }
-        Ok(Verdict::Holds)
+        Ok(Verdict::Passed)
     }
 
     fn canary(folder: &str, name: &str) -> Canary {

@@ -11,9 +11,9 @@ const MAX_UNANSWERED: u32 = 3;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It is so: it was tried, and the same by somebody who may showed that trying it means something.
-    Holds,
+    Passed,
     /// It is not so.
-    Fails,
+    Failed,
     /// It cannot be told.
     Unknown(UnknownReason),
 }
@@ -23,22 +23,22 @@ impl Verdict {
     /// "no effect" says nothing.
     pub(super) const fn from_attempt(had_effect: bool, control: bool) -> Self {
         match (had_effect, control) {
-            (true, _) => Self::Fails,
-            (false, true) => Self::Holds,
+            (true, _) => Self::Failed,
+            (false, true) => Self::Passed,
             (false, false) => Self::Unknown(UnknownReason::Inconclusive(NO_CONTROL)),
         }
     }
 
     /// Of something that must be so.
     pub(super) const fn from_expectation(so: bool) -> Self {
-        if so { Self::Holds } else { Self::Fails }
+        if so { Self::Passed } else { Self::Failed }
     }
 
-    /// `Holds`, `Fails` or `Unknown`.
+    /// `Passed`, `Failed` or `Unknown`.
     pub const fn as_str(&self) -> &'static str {
         match self {
-            Self::Holds => "Holds",
-            Self::Fails => "Fails",
+            Self::Passed => "Passed",
+            Self::Failed => "Failed",
             Self::Unknown(_) => "Unknown",
         }
     }
@@ -96,8 +96,8 @@ impl Row {
     /// What follows where it fails, why where it cannot be told; empty where it holds.
     pub fn message(&self) -> String {
         match &self.verdict {
-            Verdict::Holds => String::new(),
-            Verdict::Fails => self.check.about().consequence.to_owned(),
+            Verdict::Passed => String::new(),
+            Verdict::Failed => self.check.about().consequence.to_owned(),
             Verdict::Unknown(why) => why.safe_message(),
         }
     }
@@ -105,13 +105,13 @@ impl Row {
     /// Whether a fatal row fails, or was tried and could not be told: the store is not shown to be fit.
     pub fn is_fatal(&self) -> bool {
         let is_fit = match &self.verdict {
-            Verdict::Holds | Verdict::Unknown(UnknownReason::NotTried(_)) => true,
+            Verdict::Passed | Verdict::Unknown(UnknownReason::NotTried(_)) => true,
             // What deletes nothing at all, for want of a right, deletes nothing that is held. But by batches that are
             // ignored the sweep would delete nothing.
             Verdict::Unknown(UnknownReason::Inconclusive(why)) if *why != BATCHES_IGNORED => {
                 matches!(self.check, Check::HeldSurvivesBatchDelete | Check::HeldSurvivesBypass)
             }
-            Verdict::Fails | Verdict::Unknown(UnknownReason::Store(_) | UnknownReason::Inconclusive(_)) => {
+            Verdict::Failed | Verdict::Unknown(UnknownReason::Store(_) | UnknownReason::Inconclusive(_)) => {
                 false
             }
         };
@@ -221,35 +221,35 @@ mod tests {
 
     #[test]
     fn missing_control_is_inconclusive() {
-        assert_eq!(Verdict::from_attempt(true, true), Verdict::Fails);
-        assert_eq!(Verdict::from_attempt(true, false), Verdict::Fails);
-        assert_eq!(Verdict::from_attempt(false, true), Verdict::Holds);
+        assert_eq!(Verdict::from_attempt(true, true), Verdict::Failed);
+        assert_eq!(Verdict::from_attempt(true, false), Verdict::Failed);
+        assert_eq!(Verdict::from_attempt(false, true), Verdict::Passed);
         assert_eq!(Verdict::from_attempt(false, false).as_str(), "Unknown");
     }
 
     #[test]
     fn missing_verdict_is_unknown() {
-        let table = Conformance::from_verdicts(&[(Check::LifecycleIsKept, Verdict::Holds)]);
+        let table = Conformance::from_verdicts(&[(Check::LifecycleReadsBack, Verdict::Passed)]);
         assert_eq!(table.rows().len(), Check::ALL.len());
-        let holds = table.rows().iter().filter(|row| row.verdict == Verdict::Holds);
+        let holds = table.rows().iter().filter(|row| row.verdict == Verdict::Passed);
         assert_eq!(holds.count(), 1);
-        assert_eq!(table.verdict(Check::LegalHoldIsKept).as_str(), "Unknown");
+        assert_eq!(table.verdict(Check::LegalHoldReadsBack).as_str(), "Unknown");
     }
 
     #[test]
     fn fatal_rows_depend_on_severity_and_verdict() {
         let fatal = |check, verdict| Row { check, verdict }.is_fatal();
-        let (hold, overwrite) = (Check::LegalHoldIsKept, Check::RecorderCannotOverwrite);
-        assert!(fatal(hold, Verdict::Fails));
+        let (hold, overwrite) = (Check::LegalHoldReadsBack, Check::RecorderCannotOverwrite);
+        assert!(fatal(hold, Verdict::Failed));
         assert!(fatal(hold, Verdict::Unknown(error(Some(403)))));
         assert!(fatal(hold, Verdict::Unknown(UnknownReason::Inconclusive(NO_CONTROL))));
         assert!(!fatal(hold, Verdict::Unknown(UnknownReason::NotTried("no credentials"))));
-        assert!(!fatal(hold, Verdict::Holds));
+        assert!(!fatal(hold, Verdict::Passed));
         let batch = Check::HeldSurvivesBatchDelete;
         assert!(!fatal(batch, Verdict::Unknown(UnknownReason::Inconclusive(NO_CONTROL))));
         assert!(fatal(batch, Verdict::Unknown(UnknownReason::Inconclusive(BATCHES_IGNORED))));
-        assert!(fatal(batch, Verdict::Fails));
-        assert!(!fatal(overwrite, Verdict::Fails));
+        assert!(fatal(batch, Verdict::Failed));
+        assert!(!fatal(overwrite, Verdict::Failed));
     }
 
     #[tokio::test]
@@ -276,7 +276,7 @@ mod tests {
             findings
                 .record(*check, async {
                     asked += 1;
-                    if asked % 3 == 0 { Ok(Verdict::Holds) } else { Err(error(None)) }
+                    if asked % 3 == 0 { Ok(Verdict::Passed) } else { Err(error(None)) }
                 })
                 .await;
         }

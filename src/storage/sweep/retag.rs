@@ -178,7 +178,7 @@ async fn verify_tag(
 ) -> Result<bool, StoreError> {
     match marks::read(store, version).await? {
         Some(marks) if !marks.legal_hold && marks.tag != Some(tag) => {
-            Err(StoreError { operation: "PutObjectTagging", code: "NotKept".into(), status: None })
+            Err(StoreError { operation: "PutObjectTagging", code: "ReadBackMismatch".into(), status: None })
         }
         _ => Ok(true),
     }

@@ -23,8 +23,8 @@ const CAMERA: &str = "receptie";
 
 /// How many ceilings an incident outlives; ten take eight minutes.
 fn ceilings() -> u32 {
-    let outlive = std::env::var("TOEZICHT_TEST_OUTLIVE");
-    outlive.map_or(1, |outlive| outlive.parse().expect("TOEZICHT_TEST_OUTLIVE: a number"))
+    let outlive = std::env::var("TOEZICHT_TEST_LIFECYCLE");
+    outlive.map_or(1, |outlive| outlive.parse().expect("TOEZICHT_TEST_LIFECYCLE: a number"))
 }
 
 /// All versions and delete markers of recordings, as the operator sees them: key and version.

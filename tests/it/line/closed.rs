@@ -28,7 +28,8 @@ async fn recording_waits_for_consent_notices_and_policy() {
     is_closed(&scene, "NoConsent", "article 8").await;
     policy(&scene, json!({"worksCouncilConsent": {"date": "2020-04-21"}})).await;
     is_closed(&scene, "NotInformed", "article 7").await;
-    let told = json!({"spec": {"notices": {"staffInformedOn": "2020-05-05", "signsPostedOn": "2020-05-05"}}});
+    let told =
+        json!({"spec": {"notices": {"staffInformedDate": "2020-05-05", "signsPostedDate": "2020-05-05"}}});
     let sites = scene.namespace.api::<Site>();
     sites.patch(SITE, &PatchParams::default(), &Patch::Merge(told)).await.unwrap();
     is_closed(&scene, "NotYetInForce", "article 11").await;

@@ -15,7 +15,7 @@ use crate::support::wait::{HANG, eventually};
 
 /// The recorder's count of gaps of the one camera that began because nothing may be recorded.
 const NOT_PERMITTED_GAPS_METRIC: &str =
-    "toezicht_recorder_gaps_total{camera=\"receptie\",kind=\"NotPermitted\"}";
+    "toezicht_recorder_gaps_total{camera=\"receptie\",reason=\"NotPermitted\"}";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn policy_end_stops_recording_without_operator() {

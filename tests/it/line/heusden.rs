@@ -66,7 +66,7 @@ async fn example_hold_reports_no_recordings(client: &Client) {
     })
     .await;
     let resolved = serde_json::json!({"spec": {"state": "Resolved", "resolution": {
-        "at": jiff::Timestamp::now().to_string(), "by": "Gemeentesecretaris", "outcome": "NothingVisible",
+        "time": jiff::Timestamp::now().to_string(), "by": "Gemeentesecretaris", "outcome": "NothingVisible",
     }}});
     holds.patch(name, &PatchParams::default(), &Patch::Merge(resolved)).await.unwrap();
 }

@@ -50,7 +50,10 @@ async fn wait_for_single_gap(scene: &Scene, taken: u64) -> FrameGap {
     let api: Api<Camera> = scene.namespace.api();
     let gap = eventually("a finished gap with cause Restart", HANG, || async {
         let status = api.get("receptie").await.map_err(|e| e.to_string())?.status.unwrap_or_default();
-        let gap = status.gaps.iter().find(|g| g.cause == "Restart" && g.from.is_some() && g.until.is_some());
+        let gap = status
+            .gaps
+            .iter()
+            .find(|g| g.reason == "RecorderRestarted" && g.from.is_some() && g.until.is_some());
         gap.cloned().ok_or(format!("{:?}", status.gaps))
     })
     .await;

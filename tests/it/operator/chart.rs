@@ -66,7 +66,7 @@ async fn alerts_fire_and_are_documented() {
     let file = std::fs::read_to_string(root().join(rules)).unwrap();
     let file: Value = serde_saphyr::from_str(&file).unwrap();
     assert_eq!(*groups, file["groups"], "the chart brings the file as it is");
-    let explained = std::fs::read_to_string(root().join("docs/alerts.md")).unwrap();
+    let explained = std::fs::read_to_string(root().join("docs/reference/alerts.md")).unwrap();
     let tried = std::fs::read_to_string(root().join("tests/testbed/rules-test.yaml")).unwrap();
     let tried: Value = serde_saphyr::from_str(&tried).unwrap();
     let tests = tried["tests"].as_array().unwrap().iter();
@@ -78,9 +78,9 @@ async fn alerts_fire_and_are_documented() {
     for rule in groups[0]["rules"].as_array().unwrap() {
         let alert = rule["alert"].as_str().unwrap();
         assert!(fires(alert), "{alert} was never made to fire");
-        let anchor = format!("docs/alerts.md#{}:", alert.to_lowercase());
-        assert!(explained.contains(&format!("\n## {alert}\n")), "docs/alerts.md has no {alert}");
-        assert!(rule["annotations"]["runbook"].as_str().unwrap().starts_with(&anchor), "{alert}");
+        let anchor = format!("docs/reference/alerts.md#{}", alert.to_lowercase());
+        assert!(explained.contains(&format!("\n## {alert}\n")), "docs/reference/alerts.md has no {alert}");
+        assert!(rule["annotations"]["runbook_url"].as_str().unwrap().starts_with(&anchor), "{alert}");
     }
 }
 

@@ -34,18 +34,18 @@ pub(super) async fn verify(scene: &Scene) {
         let site = api.get(SITE).await.map_err(|e| e.to_string())?;
         let retention = site.status.and_then(|status| status.retention).unwrap_or_default();
         // When the look began, in whole seconds.
-        if retention.verified_at.as_ref().is_some_and(|at| at.0 > asked) {
+        if retention.last_verification_time.as_ref().is_some_and(|at| at.0 > asked) {
             println!("all marks are read, asked {} times", times.load(Ordering::Relaxed));
             return Ok(());
         }
-        if retention.verified_every_seconds != Some(0) {
-            let due = json!({"status": {"retention": {"verifiedEverySeconds": 0}}});
+        if retention.verification_interval_seconds != Some(0) {
+            let due = json!({"status": {"retention": {"verificationIntervalSeconds": 0}}});
             times.fetch_add(1, Ordering::Relaxed);
             api.patch_status(SITE, &PatchParams::default(), &Patch::Merge(&due))
                 .await
                 .map_err(|e| e.to_string())?;
         }
-        Err(format!("{:?}, asked at {asked}", retention.verified_at))
+        Err(format!("{:?}, asked at {asked}", retention.last_verification_time))
     })
     .await;
 }
@@ -81,11 +81,13 @@ async fn wait_for_warning(scene: &Scene, reason: &str, part: &str) {
 /// Waits until so much drift of a kind is counted for the site.
 async fn wait_for_drift_count(process: &Process, scene: &Scene, kind: &str, count: u64) {
     let namespace = &scene.namespace.name;
-    let line =
-        format!("toezicht_drift_total{{namespace=\"{namespace}\",site=\"{SITE}\",kind=\"{kind}\"}} {count}");
+    let line = format!(
+        "toezicht_drift_corrections_total{{namespace=\"{namespace}\",site=\"{SITE}\",subresource=\"{kind}\"}} {count}"
+    );
     eventually(&line, HANG, || async {
         let (_, metrics) = process.get("/metrics").await?;
-        let drift: Vec<&str> = metrics.lines().filter(|line| line.starts_with("toezicht_drift")).collect();
+        let drift: Vec<&str> =
+            metrics.lines().filter(|line| line.starts_with("toezicht_drift_corrections")).collect();
         drift.contains(&line.as_str()).then_some(()).ok_or_else(|| drift.join("\n"))
     })
     .await;
@@ -132,8 +134,8 @@ async fn check_external_changes(prefix: &str, server: S3Server) {
         let cleared = u64::from(server.name != "seaweedfs");
         let lost = "1 held versions are gone, of incident";
         is_told(&scene, &[lost, "tag", "delete marker"]).await;
-        wait_for_warning(&scene, "HoldTampered", "held versions, put back; among others video/").await;
-        wait_for_warning(&scene, "HeldLost", lost).await;
+        wait_for_warning(&scene, "HoldDriftCorrected", "held versions, put back; among others video/").await;
+        wait_for_warning(&scene, "HeldVersionsLost", lost).await;
         for (kind, count) in [("legal_hold", cleared), ("tag", 1), ("delete_marker", 1), ("held_version", 1)]
         {
             wait_for_drift_count(&first, &scene, kind, count).await;

@@ -125,10 +125,11 @@ async fn hold_without_secret_reports_stalled_until_finalizer_is_removed() {
 
         scene.resolve("inbraak").await;
         site_says(&scene, "Stalled", "True", "spec.storage.operator.credentialsRef").await;
-        site_says(&scene, "Stalled", "True", "docs/operations.md#a-namespace-that-cannot-go").await;
+        site_says(&scene, "Stalled", "True", "docs/how-to/delete-a-site.md#a-namespace-that-cannot-go").await;
         site_says(&scene, "StorageEnforced", "Unknown", "s3-operator").await;
-        let message = scene.wait_for_hold_reason("inbraak", ["Stalled", "True", "DependsOn"], SOON).await;
-        assert!(message.contains("docs/operations.md#a-namespace-that-cannot-go"), "{message}");
+        let message =
+            scene.wait_for_hold_reason("inbraak", ["Stalled", "True", "DependencyNotReady"], SOON).await;
+        assert!(message.contains("docs/how-to/delete-a-site.md#a-namespace-that-cannot-go"), "{message}");
         assert!(bucket.marks(&key).await.is_some_and(|(is_held, _)| is_held));
 
         let holds = scene.namespace.api::<IncidentHold>();

@@ -88,7 +88,7 @@ impl Process {
         let log = folder.path().join("log");
         let child = Command::new(env!("CARGO_BIN_EXE_toezicht"))
             .args(["operator", "--log-format=text", "--lease-name", LEASE])
-            .args(["--namespace", &namespace.name, "--instance", instance])
+            .args(["--lease-namespace", &namespace.name, "--instance", instance])
             .arg(format!("--listen=127.0.0.1:{port}"))
             .arg("--config")
             .arg(&path)

@@ -70,10 +70,10 @@ async fn rejected_version_does_not_block_other_holds() {
         let answer = "the store refused 1 more, which are tried again: PutObjectLegalHold was answered with AccessDenied (HTTP 403)";
         is_told(&scene, "of-both", "Placed", answer).await;
         let found = placement(&scene, "of-both").await;
-        assert_eq!((found.proved, found.segments), (false, 2));
-        assert_eq!(found.refused.map(|refusal| refusal.versions), Some(1));
+        assert_eq!((found.verified, found.segments), (false, 2));
+        assert_eq!(found.store_rejection.map(|refusal| refusal.versions), Some(1));
         let found = placement(&scene, "of-one").await;
-        assert_eq!((found.proved, found.refused), (true, None));
+        assert_eq!((found.verified, found.store_rejection), (true, None));
         for key in &others {
             assert_eq!(bucket.marks(key).await, Some((true, "sealed".into())), "{key}");
         }
@@ -91,7 +91,7 @@ async fn rejected_version_does_not_block_other_holds() {
         proxy.mend();
         scene.wait_for_hold("of-both", "Placed", "True", HANG).await;
         let found = placement(&scene, "of-both").await;
-        assert_eq!((found.refused, found.segments), (None, 4));
+        assert_eq!((found.store_rejection, found.segments), (None, 4));
         assert_eq!(bucket.marks(&refused).await, Some((true, "sealed".into())));
 
         // Of one that was placed, and that comes late.
@@ -112,7 +112,7 @@ async fn rejected_version_does_not_block_other_holds() {
         eventually("the Site tells of nothing refused, nor changed", HANG, || async {
             let site = sites.get(SITE).await.map_err(|e| e.to_string())?;
             let retention = site.status.and_then(|status| status.retention).unwrap();
-            let told = (retention.refused, retention.drift);
+            let told = (retention.store_rejection, retention.drift);
             (told == (None, None)).then_some(()).ok_or_else(|| format!("{told:?}"))
         })
         .await;

@@ -46,7 +46,7 @@ async fn check_camera_without_site(namespace: &TestNamespace) {
     create::<Camera>(namespace, camera()).await;
     says::<Camera>(namespace, "receptie", "Accepted", "False", "ReferenceNotFound", "spec.siteRef.name")
         .await;
-    says::<Camera>(namespace, "receptie", "Permitted", "False", "DependsOn", "").await;
+    says::<Camera>(namespace, "receptie", "Permitted", "False", "DependencyNotReady", "").await;
     // It may still come, as where all is applied at once.
     says::<Camera>(namespace, "receptie", "Stalled", "False", "AsRequired", "").await;
 }
@@ -57,7 +57,7 @@ async fn check_policy_above_ceiling(namespace: &TestNamespace) {
     create::<RecordingPolicy>(namespace, policy()).await;
     says::<RecordingPolicy>(namespace, POLICY, "Accepted", "False", "InvalidField", "spec.retention.video")
         .await;
-    says::<RecordingPolicy>(namespace, POLICY, "InForce", "False", "DependsOn", "").await;
+    says::<RecordingPolicy>(namespace, POLICY, "InForce", "False", "DependencyNotReady", "").await;
     says::<RecordingPolicy>(namespace, POLICY, "Stalled", "True", "InvalidField", "").await;
     let patch = Patch::Merge(json!({"spec": {"retention": {"video": CEILING}}}));
     namespace.api::<RecordingPolicy>().patch(POLICY, &PatchParams::default(), &patch).await.unwrap();
@@ -137,7 +137,7 @@ async fn check_hold_with_site(namespace: &TestNamespace) {
     says::<IncidentHold>(namespace, "incident", "Ready", "False", "Placing", "").await;
     create::<IncidentHold>(namespace, hold("curious", "Curiosity")).await;
     says::<IncidentHold>(namespace, "curious", "Accepted", "False", "InvalidField", "spec.purpose").await;
-    says::<IncidentHold>(namespace, "curious", "Placed", "False", "DependsOn", "").await;
+    says::<IncidentHold>(namespace, "curious", "Placed", "False", "DependencyNotReady", "").await;
     eventually("a warning about the hold", HANG, || async {
         let events =
             namespace.api::<Event>().list(&ListParams::default()).await.map_err(|e| e.to_string())?;
@@ -227,7 +227,7 @@ fn site() -> Value {
             "displayName": "Die Heijgrave", "address": {"street": "Burgemeester Zwaansweg 4", "city": "Vlijmen"},
             "policyRef": {"name": POLICY},
             "managers": [{"subject": {"kind": "Group", "name": "managers"}}],
-            "notices": {"staffInformedOn": "2020-05-05", "signsPostedOn": "2020-05-05"},
+            "notices": {"staffInformedDate": "2020-05-05", "signsPostedDate": "2020-05-05"},
             "storage": {
                 "bucket": "nobody-granted-this", "endpoint": "https://192.0.2.2", "region": "r",
                 "operator": identity("operator"), "recorder": identity("recorder"),

@@ -115,7 +115,7 @@ async fn operator_connects_only_to_granted_stores() {
             let message = says(&scene, "Accepted", "False", "NotGranted").await;
             assert!(message.starts_with("spec.storage: no grant"), "{message}");
             says(&scene, "Stalled", "True", "NotGranted").await;
-            says(&scene, "StorageEnforced", "Unknown", "DependsOn").await;
+            says(&scene, "StorageEnforced", "Unknown", "DependencyNotReady").await;
         }
         assert_eq!(scene.namespace.api::<StatefulSet>().get_opt(RECORDER).await.unwrap(), None);
         process.reconcile_all_twice(&scene.namespace).await;

@@ -82,7 +82,7 @@ async fn documents(policy: &Value, site: &Value) -> Value {
     let file = folder.path().join("site.yaml");
     std::fs::write(&file, format!("{site}\n---\n{policy}\n")).unwrap();
     let file = file.display().to_string();
-    let told = run(env!("CARGO_BIN_EXE_toezicht"), &["iam", "--for", "ceph", &file], None).await;
+    let told = run(env!("CARGO_BIN_EXE_toezicht"), &["iam", "--store", "ceph", &file], None).await;
     serde_json::from_str(&told).unwrap()
 }
 
@@ -110,7 +110,7 @@ async fn operator_and_recorders_authenticate_with_service_account_tokens() {
         let with_roles = |site: &mut Value| {
             for who in ["operator", "recorder"] {
                 let principal = format!("arn:aws:iam:::role/{}", role_of(who));
-                site["spec"]["storage"][who] = json!({"principal": principal, "ambient": true});
+                site["spec"]["storage"][who] = json!({"principal": principal, "workloadIdentity": true});
             }
         };
         let scene = Scene::within(namespace, server, |_, site| with_roles(site)).await;
@@ -137,7 +137,7 @@ async fn operator_and_recorders_authenticate_with_service_account_tokens() {
         let role = format!("--role-name={}", role_of("recorder"));
         radosgw_admin(&["role", "modify", &role, &with_operator]).await;
         scene.wait_for_site("StorageEnforced", "True", HANG).await;
-        let told = scene.site_says("AccessRestricted", "AccessDiffers", HANG).await;
+        let told = scene.site_says("AccessRestricted", "AccessMismatch", HANG).await;
         let as_of_users = "A recorder can write objects with a legal hold, which stay until the operator clears it. A recorder can";
         assert!(told.starts_with(as_of_users), "{told}");
         let from = Timestamp::now();

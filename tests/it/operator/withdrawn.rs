@@ -56,8 +56,8 @@ async fn hold_reports_coverage_and_accepts_corrections() {
         let more = whole + SignedDuration::from_secs(25);
         scene.declare("half", &[CAMERA], from, Some(more)).await;
         for (name, coverage) in [("heel", Some("100%")), ("half", None)] {
-            scene.wait_for_hold_reason(name, ["Covers", "True", "RecordingsFound"], SOON).await;
-            scene.wait_for_hold_reason(name, ["Ready", "True", "ReadBack"], SOON).await;
+            scene.wait_for_hold_reason(name, ["RecordingsFound", "True", "RecordingsFound"], SOON).await;
+            scene.wait_for_hold_reason(name, ["Ready", "True", "Verified"], SOON).await;
             let hold = holds.get(name).await.unwrap();
             let placement = hold.status.unwrap().placement.unwrap();
             assert_eq!(placement.coverage.as_deref(), coverage, "{name}: {placement:?}");
@@ -68,15 +68,15 @@ async fn hold_reports_coverage_and_accepts_corrections() {
         let early = start - SignedDuration::from_hours(1);
         let until = early + SignedDuration::from_mins(2);
         scene.declare("te-vroeg", &[], early, Some(until)).await;
-        let message = scene.wait_for_hold_reason("te-vroeg", ["Covers", "False", "NothingFound"], SOON).await;
+        let message = scene.wait_for_hold_reason("te-vroeg", ["RecordingsFound", "False", "NoRecordingsFound"], SOON).await;
         assert!(message.contains("before the Site was made"), "{message}");
-        scene.wait_for_hold_reason("te-vroeg", ["Ready", "False", "NothingFound"], SOON).await;
+        scene.wait_for_hold_reason("te-vroeg", ["Ready", "False", "NoRecordingsFound"], SOON).await;
 
         // A typo: told, and corrected without a second hold.
         scene.declare("typo", &["kantiene"], from, Some(whole)).await;
         scene.wait_for_hold_reason("typo", ["Ready", "False", "UnknownCamera"], SOON).await;
         change(&holds, "typo", json!({"cameras": [CAMERA]})).await.unwrap();
-        scene.wait_for_hold_reason("typo", ["Ready", "True", "ReadBack"], SOON).await;
+        scene.wait_for_hold_reason("typo", ["Ready", "True", "Verified"], SOON).await;
         let typo = holds.get("typo").await.unwrap().status.unwrap();
         let coverage = typo.placement.unwrap().coverage;
         assert_eq!((coverage.as_deref(), typo.unknown_cameras), (Some("100%"), vec![]));
@@ -84,21 +84,21 @@ async fn hold_reports_coverage_and_accepts_corrections() {
         // A year ahead: it keeps nothing, and can be corrected.
         let year = SignedDuration::from_hours(24 * 365);
         scene.declare("jaar", &[CAMERA], from + year, Some(whole + year)).await;
-        wait_for_state(&holds, "jaar", HoldPhase::NotBegun).await;
-        scene.wait_for_hold_reason("jaar", ["Stalled", "True", "NotBegun"], SOON).await;
+        wait_for_state(&holds, "jaar", HoldPhase::Scheduled).await;
+        scene.wait_for_hold_reason("jaar", ["Stalled", "True", "NotStarted"], SOON).await;
         change(&holds, "jaar", json!({"window": {"from": from, "until": whole}})).await.unwrap();
         wait_for_state(&holds, "jaar", HoldPhase::Open).await;
-        scene.wait_for_hold_reason("jaar", ["Ready", "True", "ReadBack"], SOON).await;
+        scene.wait_for_hold_reason("jaar", ["Ready", "True", "Verified"], SOON).await;
 
         // Resolved in 2062: it goes on, says so, and can be corrected; then it is final.
-        let resolved = |at: &str| json!({"state": "Resolved", "resolution": {"at": at, "by": "CISO", "outcome": "Closed"}});
+        let resolved = |at: &str| json!({"state": "Resolved", "resolution": {"time": at, "by": "CISO", "outcome": "Closed"}});
         change(&holds, "heel", resolved("2062-01-01T00:00:00Z")).await.unwrap();
-        scene.wait_for_hold_reason("heel", ["Stalled", "True", "ResolutionAhead"], SOON).await;
-        scene.wait_for_hold_reason("heel", ["Ready", "True", "ReadBack"], SOON).await;
+        scene.wait_for_hold_reason("heel", ["Stalled", "True", "ResolutionInFuture"], SOON).await;
+        scene.wait_for_hold_reason("heel", ["Ready", "True", "Verified"], SOON).await;
         let now = (Timestamp::now() - SignedDuration::from_secs(1)).to_string();
         change(&holds, "heel", resolved(&now)).await.unwrap();
-        scene.wait_for_hold_reason("heel", ["Released", "True", "ReadBack"], SOON).await;
-        wait_for_state(&holds, "heel", HoldPhase::Resolved).await;
+        scene.wait_for_hold_reason("heel", ["Released", "True", "Verified"], SOON).await;
+        wait_for_state(&holds, "heel", HoldPhase::Released).await;
         let final_ = change(&holds, "heel", json!({"state": "Open", "resolution": null})).await;
         assert!(final_.unwrap_err().to_string().contains("resolved is final"));
         let conditions = holds.get("heel").await.unwrap().status.unwrap().conditions;
@@ -138,12 +138,12 @@ async fn admission_policy_rejects_deletion_of_effective_open_holds() {
     let none = Patch::Merge(json!({"metadata": {"finalizers": null}}));
     holds.patch("incident", &PatchParams::default(), &none).await.unwrap();
     let placement = json!({"status": {"placement": {
-        "observedGeneration": 1, "acceptedAt": "2026-01-01T10:00:00Z", "proved": false, "segments": 0, "size": "0 B", "sealed": 0,
+        "observedGeneration": 1, "acceptanceTime": "2026-01-01T10:00:00Z", "verified": false, "segments": 0, "size": "0 B", "sealedSegments": 0,
     }}});
     let counts = holds.patch_status("incident", &PatchParams::default(), &Patch::Merge(placement)).await;
     counts.unwrap();
     refused().await;
-    let resolution = json!({"at": "2026-01-02T10:00:00Z", "by": "b", "outcome": "NothingVisible"});
+    let resolution = json!({"time": "2026-01-02T10:00:00Z", "by": "b", "outcome": "NothingVisible"});
     change(&holds, "incident", json!({"state": "Resolved", "resolution": resolution})).await.unwrap();
     delete().await.unwrap();
     namespace.delete().await;

@@ -108,10 +108,10 @@ impl Bench {
         self.starts += 1;
         let log = File::create(self.folder.path().join(format!("log{}", self.starts))).unwrap();
         let child = Command::new(env!("CARGO_BIN_EXE_toezicht"))
-            .args(["recorder", "--shard", "0", "--grace", "300"])
+            .args(["recorder", "--shard", "0", "--grace-period-seconds", "300"])
             .arg("--config-dir")
             .arg(self.folder.path().join("config"))
-            .arg("--spool")
+            .arg("--spool-dir")
             .arg(self.spool())
             .args(["--status-listen", &format!("127.0.0.1:{}", self.status)])
             .args(["--health-listen", &format!("127.0.0.1:{}", self.health)])

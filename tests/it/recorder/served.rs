@@ -21,7 +21,7 @@ async fn status_api_requires_the_operator_token() {
         if matches!(ready, Ok(503)) { Ok(()) } else { Err(format!("{ready:?}")) }
     })
     .await;
-    assert_eq!(reqwest::get(format!("{url}/healthz")).await.unwrap().status(), 200);
+    assert_eq!(reqwest::get(format!("{url}/livez")).await.unwrap().status(), 200);
     bench.write(&bench.config.to_string());
     bench.wait_for_camera_state("een", CameraState::Recording).await;
     assert_eq!(ready().await.unwrap(), 200);
@@ -35,7 +35,7 @@ async fn status_api_requires_the_operator_token() {
     assert!(plain.is_err(), "answered without TLS");
 
     let metrics = reqwest::get(format!("{url}/metrics")).await.unwrap().text().await.unwrap();
-    assert!(metrics.contains("toezicht_recorder_connects_total{camera=\"een\"} "), "{metrics}");
+    assert!(metrics.contains("toezicht_recorder_connection_attempts_total{camera=\"een\"} "), "{metrics}");
     assert!(metrics.ends_with("# EOF\n"));
     // Another certificate and token are used as soon as they are there.
     let other = "another-token-that-came-with-a-new-configuration";
@@ -59,7 +59,7 @@ async fn secrets_are_not_disclosed() {
     let mut wrong = digest.camera("fout", "h264/0?token=a-secret-in-the-url");
     wrong["login"]["password"] = json!("a-wrong-password");
     let mut allowed = basic.camera("mag", "h264/0");
-    allowed["allowBasic"] = json!(true);
+    allowed["allowBasicAuth"] = json!(true);
     let mut bench = Bench::started(vec![
         wrong,
         basic.camera("basic", "h265/0"),
@@ -72,7 +72,7 @@ async fn secrets_are_not_disclosed() {
     let wrong = bench.wait_for_camera_state("fout", CameraState::Disconnected).await;
     assert_eq!(wrong.last_error.as_deref(), Some("the camera refused the user or password (401)"));
     let clear = bench.wait_for_camera_state("basic", CameraState::Disconnected).await;
-    assert!(clear.last_error.as_ref().is_some_and(|error| error.contains("allowBasic")), "{clear:?}");
+    assert!(clear.last_error.as_ref().is_some_and(|error| error.contains("allowBasicAuth")), "{clear:?}");
 
     let status = serde_json::to_string(&bench.status().await.unwrap()).unwrap();
     let metrics = reqwest::get(format!("http://127.0.0.1:{}/metrics", bench.health)).await.unwrap();

@@ -45,7 +45,7 @@ async fn every_frame_is_recorded_once_until_stop() {
             camera(status, "een")?.gaps.iter().find(|gap| gap.from.is_some() && gap.until.is_some()).cloned()
         })
         .await;
-    assert_eq!(gap.cause, GapCause::Restart);
+    assert_eq!(gap.cause, GapCause::RecorderRestarted);
     let end = segments.last().unwrap().key.end();
     assert!(
         gap.from.unwrap().duration_since(end).abs().as_secs_f64() < 0.01,

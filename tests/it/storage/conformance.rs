@@ -89,14 +89,14 @@ async fn probe(scene: &Scene, recorder: Option<&S3Identity>, more: &[&str]) -> (
 fn verdicts(json: &str) -> Table {
     let document: Value = serde_json::from_str(json).unwrap();
     let text = |value: &Value| value.as_str().unwrap().to_owned();
-    let rows = document["rows"].as_array().unwrap().iter();
-    rows.map(|row| (text(&row["name"]), text(&row["verdict"]))).collect()
+    let rows = document["checks"].as_array().unwrap().iter();
+    rows.map(|row| (text(&row["name"]), text(&row["result"]))).collect()
 }
 
 async fn probe_command_matches_committed_and_leaves_nothing(server: S3Server) {
     let scene = Scene::new(server, "probe");
     let recorder = scene.server.identity("recorder").clone();
-    let (code, json, error) = probe(&scene, Some(&recorder), &["--create", "-o", "json"]).await;
+    let (code, json, error) = probe(&scene, Some(&recorder), &["--create-bucket", "-o", "json"]).await;
     assert_eq!((code, error.as_str()), (0, ""), "{json}");
     assert_eq!(verdicts(&json), committed(&scene.server));
     let (code, _, error) = probe(&scene, None, &[]).await;
@@ -104,7 +104,7 @@ async fn probe_command_matches_committed_and_leaves_nothing(server: S3Server) {
     assert!(error.contains("there is no such bucket"), "{error}");
 
     // Without the recorders' credentials their rows are unknown, and the others are as before.
-    let (code, json, error) = probe(&scene, None, &["--create", "-o", "json"]).await;
+    let (code, json, error) = probe(&scene, None, &["--create-bucket", "-o", "json"]).await;
     assert_eq!((code, error.as_str()), (0, ""), "{json}");
     let untold = |name: &str| {
         name.starts_with("Recorder") || ["OperatorCannotGet", "EveryoneElseIsDenied"].contains(&name)
@@ -138,7 +138,7 @@ async fn bucket_in_use_is_not_probed(server: S3Server) {
     let (code, out, error) = probe(&scene, None, &[]).await;
     assert_eq!((code, out.as_str()), (1, ""));
     assert!(error.contains("the bucket has objects"), "{error}");
-    let (_, _, error) = probe(&scene, None, &["--create"]).await;
+    let (_, _, error) = probe(&scene, None, &["--create-bucket"]).await;
     assert!(error.contains("is there already"), "{error}");
     assert_eq!(scene.policy().await, policy);
     assert_eq!(scene.versions("").await, objects);
@@ -161,7 +161,7 @@ async fn missing_object_lock_fails_probe(server: S3Server) {
     client.create_bucket().bucket(scene.bucket()).send().await.unwrap();
     let (code, table, error) = probe(&scene, None, &[]).await;
     assert_eq!((code, error.as_str()), (4, ""), "{table}");
-    assert!(table.contains("Fatal: this store cannot keep the promises:\n  LegalHoldIsKept"), "{table}");
+    assert!(table.contains("Fatal: this store cannot keep the promises:\n  LegalHoldReadsBack"), "{table}");
     assert!(table.contains("HeldSurvivesDelete\n    Expected:"), "{table}");
     assert!(scene.versions("").await.is_empty(), "nothing is left");
     assert_eq!(scene.policy().await, None);
@@ -234,12 +234,12 @@ async fn ceph_recorder_with_owner_rights_fails_probe() {
     let mut scene = Scene::new(S3Server::second(), "owner");
     scene.spec.recorder_principal = format!("{}x", scene.spec.recorder_principal);
     let owner = scene.server.bucket_maker().clone();
-    let (code, json, error) = probe(&scene, Some(&owner), &["--create", "-o", "json"]).await;
+    let (code, json, error) = probe(&scene, Some(&owner), &["--create-bucket", "-o", "json"]).await;
     assert_eq!((code, error.as_str()), (0, ""), "{json}");
     let table = verdicts(&json);
     for check in Check::ALL.iter().map(|check| check.as_str()) {
         if check.starts_with("RecorderCannot") || check == "OperatorCannotGet" {
-            assert_eq!(table[check], Verdict::Fails.as_str(), "{check}");
+            assert_eq!(table[check], Verdict::Failed.as_str(), "{check}");
         }
     }
     assert!(json.contains("--recorder-principal is not how the store names"), "{json}");

@@ -203,8 +203,8 @@ async fn held_recordings_stay_until_resolution(server: S3Server) {
         assert_eq!(scene.marks(key).await, Some((false, "video".into())), "{key}");
     }
     let tally = audited(&scene, std::slice::from_ref(&incident), Timestamp::now()).await;
-    assert!(tally.is_compliant(), "{:?}", tally.found);
-    assert_eq!((tally.versions, tally.held, tally.inspected), (30, 5, 30));
+    assert!(tally.is_compliant(), "{:?}", tally.findings);
+    assert_eq!((tally.versions, tally.held_versions, tally.inspected_versions), (30, 5, 30));
 
     // Without knowing the holds, nothing is deleted.
     let later = Timestamp::now() + SignedDuration::from_hours(28 * 24);
@@ -223,7 +223,7 @@ async fn held_recordings_stay_until_resolution(server: S3Server) {
     let swept = swept(&scene.operator, std::slice::from_ref(&incident), later).await;
     assert_eq!((swept.deleted, swept.held, swept.undeletable), (25, 5, 0), "{swept:?}");
     let tally = audited(&scene, std::slice::from_ref(&incident), later).await;
-    assert_eq!((tally.versions, tally.held, tally.count(FindingKind::Overdue)), (5, 5, 0));
+    assert_eq!((tally.versions, tally.held_versions, tally.count(FindingKind::Overdue)), (5, 5, 0));
 
     // Another hold over the same: one is resolved, the other keeps its own.
     let entry = ledger_entry("0".into(), &incident, Timestamp::now());
@@ -277,9 +277,9 @@ async fn tampering_is_found_and_reverted(server: S3Server) {
         FindingKind::HeldUnprotected,
         FindingKind::HeldMistagged,
         FindingKind::HeldHidden,
-        FindingKind::ForeignKey,
+        FindingKind::UnexpectedObject,
     ] {
-        assert_eq!(tally.count(found), 1, "{found:?} in {:?}", tally.found);
+        assert_eq!(tally.count(found), 1, "{found:?} in {:?}", tally.findings);
     }
     assert!(!tally.is_compliant());
     let restored = command(&scene, &["holds", "restore"]).await;
@@ -297,7 +297,7 @@ async fn tampering_is_found_and_reverted(server: S3Server) {
     // With the hold resolved and its ledger entry gone, what is still held explains itself to nobody.
     let tally = audited(&scene, &[], soon).await;
     assert_eq!(tally.count(FindingKind::UnexplainedHold), 30);
-    let audited = command(&scene, &["audit", "--one-in", "1"]).await;
+    let audited = command(&scene, &["audit", "--sample-one-in", "1"]).await;
     assert_eq!(audited.0, Some(4), "{audited:?}");
     assert!(audited.1.contains("VIOLATION  UnexplainedHold     30\n"), "{audited:?}");
 }

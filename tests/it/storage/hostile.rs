@@ -104,8 +104,8 @@ async fn camera_names_with_common_prefixes_are_found(server: S3Server) {
     }
     let all = [cover(&[], recording_day(), Some(recording_day() + 10.minutes()))];
     let tally = audited(&scene, &all, Timestamp::now()).await;
-    assert_eq!((tally.versions, tally.held), (24, 24));
-    assert!(tally.is_compliant(), "{:?}", tally.found);
+    assert_eq!((tally.versions, tally.held_versions), (24, 24));
+    assert!(tally.is_compliant(), "{:?}", tally.findings);
     // The ledger has no hold any more.
     audited(&scene, &[], Timestamp::now()).await;
     let entry = [ledger_entry("0".into(), &all[0], Timestamp::now())];
@@ -162,11 +162,11 @@ async fn stolen_credentials_hide_nothing(server: S3Server) {
     assert!(again.is_confirmed(), "{again:?}");
 
     let tally = audited(&scene, &incident, Timestamp::now()).await;
-    assert_eq!(tally.held, 24);
+    assert_eq!(tally.held_versions, 24);
     for found in [FindingKind::UnparsableKey, FindingKind::UnvisitedSource] {
-        assert!(tally.count(found) > 5, "{found:?} in {:?}", tally.found);
+        assert!(tally.count(found) > 5, "{found:?} in {:?}", tally.findings);
     }
-    assert_eq!(tally.count(FindingKind::ForeignKey), 3, "{:?}", tally.found);
+    assert_eq!(tally.count(FindingKind::UnexpectedObject), 3, "{:?}", tally.findings);
     assert!(!tally.is_compliant());
 
     audited(&scene, &[], Timestamp::now()).await;
@@ -250,7 +250,7 @@ async fn hold_key_among_many_versions(
     assert_eq!(scene.marks(&other).await, Some((false, "video".into())));
     let tally = audited(&scene, &[], Timestamp::now()).await;
     assert!(!tally.is_compliant());
-    (refused.try_into().unwrap(), proved, tally.count(FindingKind::HiddenKey))
+    (refused.try_into().unwrap(), proved, tally.count(FindingKind::UnlistedKey))
 }
 
 #[tokio::test]
@@ -258,7 +258,7 @@ async fn seaweedfs_reports_key_missing_from_listing() {
     for is_behind_two in [false, true] {
         let ([of_hal, of_deur], proved, hidden) =
             hold_key_among_many_versions(S3Server::first(), is_behind_two).await;
-        assert!(of_hal.as_ref().unwrap().contains("ListingHidesKey"), "{of_hal:?}");
+        assert!(of_hal.as_ref().unwrap().contains("ListingOmitsKey"), "{of_hal:?}");
         assert_eq!((of_deur, proved, hidden), (None, [false, true], 1));
     }
 }

@@ -22,7 +22,7 @@ async fn audit_as(scene: &Scene, who: &S3Identity) -> (i32, String, String) {
     let server = &scene.server;
     let output = Command::new(env!("CARGO_BIN_EXE_toezicht"))
         .args(["audit", "--endpoint", &server.endpoint, "--region", &server.region])
-        .args(["--path-style", "--bucket", scene.bucket(), "--one-in", "1", "-o", "json"])
+        .args(["--path-style", "--bucket", scene.bucket(), "--sample-one-in", "1", "-o", "json"])
         .env("AWS_ACCESS_KEY_ID", &who.access_key)
         .env("AWS_SECRET_ACCESS_KEY", &who.secret_key)
         .stdin(Stdio::null())
@@ -49,7 +49,7 @@ async fn auditor_can_only_audit(server: S3Server) {
     let (code, told, error) = audit_as(&scene, &auditor).await;
     assert_eq!(code, 0, "{error}");
     let told: Value = serde_json::from_str(&told).unwrap();
-    assert_eq!((&told["versions"], &told["inspected"]), (&json!(1), &json!(1)), "{told}");
+    assert_eq!((&told["versions"], &told["inspectedVersions"]), (&json!(1), &json!(1)), "{told}");
 
     let [(_, version)] = &scene.versions(&key).await[..] else { panic!("one version") };
     let (bucket, it) = (scene.bucket(), client(&scene.server, &auditor));
@@ -108,7 +108,7 @@ async fn auditor_must_be_a_separate_principal() {
     for other in others.map(String::clone) {
         scene.spec.auditor = Some(other);
         let error = scene.enforce(Probe::Skip).await.unwrap_err();
-        assert_eq!(error.category(), "refused");
+        assert_eq!(error.category(), "spec_rejected");
         assert!(error.safe_message().contains("auditor"), "{}", error.safe_message());
     }
 }

@@ -155,7 +155,7 @@ async fn conditional_put_is_optional(server: S3Server) {
     let scene = lying(server, "nocond", vec![NO_CONDITIONAL_PUT]).await;
     let enforced = keeps(&scene).await;
     let conformance = enforced.conformance.unwrap();
-    assert_eq!(conformance.verdict(Check::SecondPutIsRefused), &Verdict::Fails);
+    assert_eq!(conformance.verdict(Check::ConditionalPutIsEnforced), &Verdict::Failed);
     // A latecomer is refused as ever: the oldest version wins.
     let mut late = scene.clone();
     late.claim.site = "another".into();
@@ -186,7 +186,7 @@ async fn optional_lifecycle_rules_are_left_out(server: S3Server) {
         let rules = enforced.observed.lifecycle.unwrap();
         assert_eq!(rules.len(), 4 - gaps.len());
         let conformance = enforced.conformance.unwrap();
-        assert_eq!(conformance.verdict(Check::LifecycleIsKept), &Verdict::Holds);
+        assert_eq!(conformance.verdict(Check::LifecycleReadsBack), &Verdict::Passed);
         // Tried again on the next day, it is no change, and is said again.
         let daily = scene.enforce(Probe::Run).await.unwrap();
         assert!(daily.changes.is_empty(), "{:?}", daily.changes);
@@ -254,7 +254,7 @@ async fn store_without_required_feature_is_unfit(server: S3Server) {
         let scene = lying(server.clone(), "unfit", vec![lie]).await;
         let error = scene.enforce(Probe::Run).await.unwrap_err();
         let told = error.safe_message();
-        assert!(matches!(error, EnforceError::StoreUnfit { .. }), "{error:?}");
+        assert!(matches!(error, EnforceError::StoreUnsupported { .. }), "{error:?}");
         assert!(told.contains(what) && told.contains("use a store with"), "{told}");
         assert!(!error.is_retryable());
     }
@@ -266,7 +266,7 @@ async fn incomplete_listing_is_unfit(server: S3Server) {
         let scene = lying(server.clone(), "listing", vec![lie]).await;
         let error = scene.enforce(Probe::Run).await.unwrap_err();
         let told = error.safe_message();
-        assert!(matches!(error, EnforceError::StoreUnfit { .. }), "{error:?}");
+        assert!(matches!(error, EnforceError::StoreUnsupported { .. }), "{error:?}");
         assert!(told.contains("ListingIsComplete"), "{told}");
     }
 }

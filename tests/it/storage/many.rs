@@ -78,17 +78,17 @@ async fn every_version_is_held(server: S3Server) {
     assert_eq!(proved.coverage[0].present.count(), count);
     assert_eq!(scene.versions(at_the_border).await.len(), 1, "the marker is gone");
     let tally = audited(&scene, &incident, Timestamp::now()).await;
-    assert_eq!((tally.versions, tally.held), (count, count));
-    assert!(tally.is_compliant(), "{:?}", tally.found);
+    assert_eq!((tally.versions, tally.held_versions), (count, count));
+    assert!(tally.is_compliant(), "{:?}", tally.findings);
 
     let entry = [ledger_entry("0".into(), &incident[0], Timestamp::now())];
     released(&scene.operator, &entry, Timestamp::now()).await;
     let tally = audited(&scene, &[], Timestamp::now()).await;
-    assert_eq!((tally.versions, tally.held), (count, 0));
+    assert_eq!((tally.versions, tally.held_versions), (count, 0));
     let later = Timestamp::now() + SignedDuration::from_hours(29 * 24);
     released(&scene.operator, &entry, later).await;
     let tally = audited(&scene, &[], later).await;
-    assert_eq!((tally.versions, tally.markers), (0, 0), "all is over its ceiling by then");
+    assert_eq!((tally.versions, tally.delete_markers), (0, 0), "all is over its ceiling by then");
 }
 
 /// Nobody may put a legal hold on a key, the operator neither.
@@ -171,7 +171,7 @@ async fn silent_store_stops_the_pass(server: S3Server, port: u16) {
     proxy.mend();
     placed(&through, &incident).await;
     let tally = audited(&scene, &incident, Timestamp::now()).await;
-    assert!(tally.is_compliant() && tally.held == tally.versions, "{tally:?}");
+    assert!(tally.is_compliant() && tally.held_versions == tally.versions, "{tally:?}");
 }
 
 #[tokio::test]

@@ -32,7 +32,7 @@ async fn seaweedfs_policy_uses_the_principals_partition() {
     scene.spec.readers[0] = scene.spec.readers[0].replace("arn:aws:", "arn:aws-eusc:");
     let enforced = scene.enforce(Probe::Run).await.unwrap();
     let table = enforced.conformance.unwrap();
-    assert_eq!(table.verdict(Check::EveryoneElseIsDenied), &Verdict::Holds);
+    assert_eq!(table.verdict(Check::EveryoneElseIsDenied), &Verdict::Passed);
     assert!(scene.enforce(Probe::Skip).await.unwrap().changes.is_empty());
 }
 
@@ -54,8 +54,8 @@ async fn seaweedfs_oversized_policy_is_rejected_before_put() {
     let enforced = scene.enforce(Probe::Run).await.unwrap();
     assert_eq!(enforced.unknown_principals, Vec::<String>::new());
     let table = enforced.conformance.unwrap();
-    assert_eq!(table.verdict(Check::EveryoneElseIsDenied), &Verdict::Holds);
-    assert_eq!(table.verdict(Check::VideoIsUnreadable), &Verdict::Holds);
+    assert_eq!(table.verdict(Check::EveryoneElseIsDenied), &Verdict::Passed);
+    assert_eq!(table.verdict(Check::VideoIsUnreadable), &Verdict::Passed);
     let longest = liar.policies().iter().map(String::len).max();
     assert!(longest.is_some_and(|longest| longest <= 20_480), "{longest:?}");
 
@@ -119,9 +119,12 @@ async fn ignored_policies_are_reported(has_policies: bool) {
     // The recorders have no rights at all.
     let error = scene.enforce(Probe::Run).await.unwrap_err();
     let told = error.safe_message();
-    for part in
-        ["no effect on this store's identities", "RecorderCanPut", "toezicht iam", "--for identity-policies"]
-    {
+    for part in [
+        "no effect on this store's identities",
+        "RecorderCanPut",
+        "toezicht iam",
+        "--store identity-policies",
+    ] {
         assert!(told.contains(part), "{told}");
     }
     // They have all rights.
@@ -139,9 +142,9 @@ async fn ignored_policies_are_reported(has_policies: bool) {
     past.enforce(Probe::Skip).await.unwrap();
     past.remove("ledger/dialect.json").await;
     let EnforceReport { limitations: gaps, conformance, .. } = scene.enforce(Probe::Run).await.unwrap();
-    assert!(gaps.iter().any(|gap| gap.contains("--for identity-policies")), "{gaps:?}");
+    assert!(gaps.iter().any(|gap| gap.contains("--store identity-policies")), "{gaps:?}");
     let table = conformance.unwrap();
-    assert_eq!(table.verdict(Check::RecorderCannotGet), &Verdict::Holds);
+    assert_eq!(table.verdict(Check::RecorderCannotGet), &Verdict::Passed);
     assert_eq!(table.verdict(Check::EveryoneElseIsDenied).as_str(), "Unknown");
     let again = scene.enforce(Probe::Skip).await.unwrap();
     assert!(again.changes.is_empty(), "{:?}", again.changes);

@@ -128,7 +128,7 @@ async fn operator_or_recorder_as_reader_is_rejected_before_connecting() {
             _ => scene.spec.recorder_principal.clone(),
         }];
         let error = scene.enforce(Probe::Skip).await.unwrap_err();
-        assert_eq!(error.category(), "refused");
+        assert_eq!(error.category(), "spec_rejected");
         assert!(error.safe_message().contains("article 3.2"), "{}", error.safe_message());
     }
 }

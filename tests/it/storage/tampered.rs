@@ -147,9 +147,9 @@ async fn held_versions_are_repaired(server: S3Server) {
         (FindingKind::HeldUnprotected, 3),
         (FindingKind::HeldHidden, 3),
         (FindingKind::UnexplainedHold, 1),
-        (FindingKind::ForeignKey, 3),
+        (FindingKind::UnexpectedObject, 3),
     ] {
-        assert_eq!(tally.count(found), count, "{found:?} in {:?}", tally.found);
+        assert_eq!(tally.count(found), count, "{found:?} in {:?}", tally.findings);
     }
     // Of a hold that was proved once, marks are read before anything is written.
     let proved = PlaceInput { verified_at: &[Some(Timestamp::UNIX_EPOCH)], ..task(&incident) };
@@ -157,8 +157,8 @@ async fn held_versions_are_repaired(server: S3Server) {
     assert_eq!((mended.legal_holds_set, mended.tagged, mended.markers_removed), (3, 4, 3), "{mended:?}");
     placed(&scene.operator, &incident).await;
     let tally = audited(&scene, &incident, soon).await;
-    let left: Vec<FindingKind> = tally.found.keys().copied().collect();
-    assert_eq!(left, [FindingKind::UnexplainedHold, FindingKind::ForeignKey], "{:?}", tally.found);
+    let left: Vec<FindingKind> = tally.findings.keys().copied().collect();
+    assert_eq!(left, [FindingKind::UnexplainedHold, FindingKind::UnexpectedObject], "{:?}", tally.findings);
 }
 
 /// Keys that cannot be true, or are none, are named; and no ledger that cannot be read lets anything go.
@@ -174,7 +174,7 @@ async fn unreadable_ledger_stops_sweep_of_implausible_keys(server: S3Server) {
         scene.record("hal", start).await;
     }
     let tally = audited(&scene, &[], now).await;
-    assert_eq!((tally.count(FindingKind::ImplausibleKey), tally.versions), (3, 4), "{:?}", tally.found);
+    assert_eq!((tally.count(FindingKind::ImplausibleKey), tally.versions), (3, 4), "{:?}", tally.findings);
 
     // All are over their ceiling by when the store took them, wherever their keys say they belong.
     let later = now + SignedDuration::from_hours(24 * 28 + 1);

@@ -96,7 +96,7 @@ async fn audited(
     let keys = scene.keys();
     let output = Command::new(env!("CARGO_BIN_EXE_toezicht"))
         .args(["audit", "--endpoint", endpoint, "--region", &scene.server.region])
-        .args(["--path-style", "--bucket", scene.bucket(), "--one-in", "1", "--ca-file"])
+        .args(["--path-style", "--bucket", scene.bucket(), "--sample-one-in", "1", "--ca-file"])
         .arg(&file)
         .env("AWS_ACCESS_KEY_ID", keys.access_key_id.reveal())
         .env("AWS_SECRET_ACCESS_KEY", keys.secret_access_key.reveal())

@@ -70,7 +70,7 @@ impl Scene {
                     "subject": {"kind": "Group", "name": "managers-die-heijgrave"},
                     "principal": server.identity("manager").principal,
                 }],
-                "notices": {"staffInformedOn": "2020-05-05", "signsPostedOn": "2020-05-05"},
+                "notices": {"staffInformedDate": "2020-05-05", "signsPostedDate": "2020-05-05"},
                 "storage": {
                     "bucket": self.bucket.name, "endpoint": server.endpoint, "region": server.region,
                     "pathStyle": server.path_style,
@@ -177,7 +177,7 @@ impl Scene {
     /// Resolves a hold.
     pub async fn resolve(&self, name: &str) {
         let at = Timestamp::now() - SignedDuration::from_secs(1);
-        let patch = json!({"spec": {"state": "Resolved", "resolution": {"at": at, "by": "Gemeentesecretaris", "outcome": "Closed"}}});
+        let patch = json!({"spec": {"state": "Resolved", "resolution": {"time": at, "by": "Gemeentesecretaris", "outcome": "Closed"}}});
         let api = self.namespace.api::<IncidentHold>();
         api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
     }
@@ -213,7 +213,7 @@ impl Scene {
         let api: Api<Site> = self.namespace.api();
         eventually("the bucket is swept and audited", limit, || async {
             let status = api.get(SITE).await.map_err(|e| e.to_string())?.status.unwrap_or_default();
-            let swept = status.retention.is_some_and(|retention| retention.swept_at.is_some());
+            let swept = status.retention.is_some_and(|retention| retention.last_sweep_time.is_some());
             if !swept {
                 return Err("not swept".into());
             }
@@ -256,12 +256,12 @@ pub fn policy() -> Value {
         "spec": {
             "title": "Protocol cameratoezicht en opname gesprekken",
             "timeZone": "Europe/Amsterdam",
-            "adopted": {"by": "College van burgemeester en wethouders", "date": "2020-05-04"},
+            "adoption": {"by": "College van burgemeester en wethouders", "date": "2020-05-04"},
             "inForce": {"from": "2020-05-06"},
             "worksCouncilConsent": {"date": "2020-04-21"},
             "purposes": ["Theft", "Aggression"],
             "retention": {"video": "28d", "calls": "7d"},
-            "holds": {"reviewEvery": "28d"},
+            "holds": {"reviewInterval": "28d"},
         },
     })
 }

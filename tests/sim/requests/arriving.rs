@@ -48,7 +48,7 @@ impl Operator {
 
     /// Whether the only hold is proved.
     pub fn is_proved(&self) -> bool {
-        self.placement().is_some_and(|placement| placement.proved)
+        self.placement().is_some_and(|placement| placement.verified)
     }
 
     /// How many segments it has, as its status says.

@@ -23,7 +23,7 @@ pub struct Day {
 impl Operator {
     fn verified_at(&self) -> Option<Timestamp> {
         let status = self.api.site.status.as_ref()?.retention.as_ref()?;
-        Some(status.verified_at.as_ref()?.0)
+        Some(status.last_verification_time.as_ref()?.0)
     }
 
     /// Until everything is verified the next time; when it was.
@@ -42,10 +42,10 @@ impl Operator {
         let status = self.api.site.status.get_or_insert_default();
         status.audit = None;
         if let Some(retention) = &mut status.retention {
-            retention.swept_at = None;
+            retention.last_sweep_time = None;
         }
         if let Some(storage) = &mut self.reported {
-            storage.tried_at = None;
+            storage.last_probe_time = None;
         }
         self.next.site = self.now() + SignedDuration::from_mins(5);
         self.look().await;
@@ -65,7 +65,7 @@ impl Operator {
     fn end(&mut self) -> Day {
         let mut desk = lock(&self.desk);
         let rows = self.reported.iter().flat_map(|status| &status.conformance);
-        let not_held = rows.filter(|row| row.verdict != toezicht::api::ConformanceVerdict::Holds);
+        let not_held = rows.filter(|row| row.result != toezicht::api::ConformanceResult::Passed);
         Day {
             counts: std::mem::take(&mut desk.counts),
             early: desk.early(),

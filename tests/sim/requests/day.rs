@@ -162,7 +162,7 @@ impl Operator {
     pub fn forget_verification(&mut self) {
         let status = self.api.site.status.get_or_insert_default();
         if let Some(retention) = &mut status.retention {
-            retention.verified_at = None;
+            retention.last_verification_time = None;
         }
     }
 
@@ -170,11 +170,11 @@ impl Operator {
     pub fn forget_sweep_and_audit(&mut self) {
         let status = self.api.site.status.get_or_insert_default();
         if let Some(retention) = &mut status.retention {
-            (retention.swept_at, retention.verified_at) = (None, None);
+            (retention.last_sweep_time, retention.last_verification_time) = (None, None);
         }
         if let Some(audit) = &mut status.audit {
-            audit.boundary_at = Time(Timestamp::UNIX_EPOCH);
-            audit.audited_at = Time(Timestamp::UNIX_EPOCH);
+            audit.last_boundary_audit_time = Time(Timestamp::UNIX_EPOCH);
+            audit.last_full_audit_time = Time(Timestamp::UNIX_EPOCH);
         }
     }
 
@@ -207,7 +207,7 @@ impl Operator {
         (self.next.segments, self.next.audit) = (Timestamp::MAX, Timestamp::MAX);
         let status = self.api.site.status.get_or_insert_default();
         let now = lock(&self.desk).now();
-        status.retention.get_or_insert_default().swept_at = Some(Time(now));
+        status.retention.get_or_insert_default().last_sweep_time = Some(Time(now));
     }
 
     fn part(&self, part: Part) {
@@ -252,8 +252,9 @@ impl Operator {
         let bucket =
             ensure(&S3, &self.site, &self.fence, Some(&access()), self.reported.as_ref(), now).await.unwrap();
         self.site.mark_reported("site-uid");
-        let tried_at =
-            |status: &Option<StorageStatus>| status.as_ref().and_then(|status| status.tried_at.clone());
+        let tried_at = |status: &Option<StorageStatus>| {
+            status.as_ref().and_then(|status| status.last_probe_time.clone())
+        };
         assert!(bucket.may_record(), "{:?} {:?}", bucket.finding, bucket.probe_results);
         let is_written = bucket.status != self.reported;
         if tried_at(&bucket.status) != tried_at(&self.reported) {
@@ -279,7 +280,7 @@ impl Operator {
         let now = self.now();
         let before = self.api.site.status.as_ref().and_then(|status| status.audit.clone());
         let Some(reach) = audit_due(before.as_ref(), now) else {
-            self.next.audit = before.unwrap().boundary_at.0 + SignedDuration::from_hours(1);
+            self.next.audit = before.unwrap().last_boundary_audit_time.0 + SignedDuration::from_hours(1);
             return;
         };
         let all = self.api.all();
@@ -293,7 +294,7 @@ impl Operator {
             cache: Arc::default(),
         };
         let tally = audit(&target(&OPERATOR), &scope, now).await.unwrap();
-        assert_eq!(tally.is_compliant(), !self.has_findings, "{:?}", tally.found);
+        assert_eq!(tally.is_compliant(), !self.has_findings, "{:?}", tally.findings);
         let next = audited(before.as_ref(), &tally, reach, &CEILINGS, now);
         let again = now + audit_interval(&next);
         self.next.audit = now + SignedDuration::try_from(requeue::delay(now, [again], 0.5)).unwrap();
@@ -321,8 +322,9 @@ impl Operator {
         self.open();
         let (site, holds, now) = (self.api.site.clone(), self.api.all(), self.now());
         let status = site.status.as_ref().and_then(|status| status.retention.as_ref());
-        let verified =
-            status.and_then(|status| Some((status.verified_at.as_ref()?.0, status.verified_every_seconds?)));
+        let verified = status.and_then(|status| {
+            Some((status.last_verification_time.as_ref()?.0, status.verification_interval_seconds?))
+        });
         let is_due = verified.is_none_or(|(at, every)| at + SignedDuration::from_secs(every) <= now);
         lock(&self.desk).begin_look(is_due);
         let bucket = self.buckets.bucket(&site).unwrap();
@@ -370,7 +372,7 @@ impl Operator {
         }
         let status = self.api.site.status.get_or_insert_default();
         let next = retention_status(status.retention.as_ref(), &plan, &outcome, None, now);
-        let every = next.verified_every_seconds;
+        let every = next.verification_interval_seconds;
         if status.retention.as_ref() != Some(&next) {
             status.retention = Some(next);
             writes = writes.max(1);

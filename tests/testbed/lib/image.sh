@@ -25,7 +25,7 @@ image() {
     local name=localhost/toezicht:${stamp:0:12}
     strip -o "$out/context/toezicht" "$binary" 2>/dev/null || cp "$binary" "$out/context/toezicht"
     buildah_in "$out/store" bud --quiet --isolation chroot -f "$ROOT/Dockerfile" \
-      --build-arg BASE="oci-archive:$CACHE/images/base.tar" --build-arg BINARY=toezicht \
+      --build-arg BASE="oci-archive:$CACHE/images/base.tar" --build-arg BINARY=prebuilt \
       -t "$name" "$out/context" >/dev/null
     buildah_in "$out/store" push --quiet "$name" "oci-archive:$out/toezicht.tar:$name"
     rm -rf "$out/store" "$out/context"
