@@ -9,6 +9,7 @@
 //! | 4 | done, and what was looked at is not as it must be: a fatal row of the probe, a violation in the audit |
 
 mod audit;
+pub mod crds;
 mod environment;
 mod holds;
 mod iam;
@@ -23,13 +24,15 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use crate::api::crds::{self, CrdsError};
-use crate::contract::{HEALTH_PORT, STATUS_PORT};
+use self::crds::CrdsError;
+use crate::leader::LeadershipLost;
+use crate::operator::run;
+use crate::operator::run::OperatorError;
+use crate::operator::shutdown;
 use crate::recorder::{self, RecorderError};
-use crate::runtime::lease::LeadershipLost;
-use crate::runtime::operator::{self, OperatorError};
-use crate::runtime::shutdown;
-use crate::runtime::telemetry::{self, LogFormat, LogSetupError};
+use crate::telemetry::logs;
+use crate::telemetry::logs::{LogFormat, LogSetupError};
+use crate::wire::{HEALTH_PORT, STATUS_PORT};
 
 /// Leadership was lost: not an error of this process, and the pod is started again at once.
 const EXIT_LEADERSHIP_LOST: u8 = 3;
@@ -174,10 +177,10 @@ fn run(command: Command) -> Result<ExitCode, CommandError> {
             memory_limit,
             log_format,
         } => {
-            telemetry::init(log_format)?;
+            logs::init(log_format)?;
             let options =
-                operator::OperatorOptions { config, listen, namespace, lease_name, instance, memory_limit };
-            block_on(async { Ok(operator::run(options).await?) })?;
+                run::OperatorOptions { config, listen, namespace, lease_name, instance, memory_limit };
+            block_on(async { Ok(run::run(options).await?) })?;
             Ok(ExitCode::SUCCESS)
         }
         Command::Recorder {
@@ -189,7 +192,7 @@ fn run(command: Command) -> Result<ExitCode, CommandError> {
             grace_period_seconds: grace,
             log_format,
         } => {
-            telemetry::init(log_format)?;
+            logs::init(log_format)?;
             let grace = Duration::from_secs(grace);
             let options = recorder::RecorderOptions {
                 config_dir,

@@ -12,9 +12,10 @@ use aws_sdk_s3::types::ObjectLockLegalHoldStatus;
 use futures::{StreamExt, stream};
 use jiff::{Timestamp, ToSpan};
 use toezicht::api::Days;
-use toezicht::contract::StorageTarget;
-use toezicht::storage::key::{Class, Key};
-use toezicht::storage::{BucketSpec, Claim, Probe, enforce};
+use toezicht::rules::recording::key::{Class, Key};
+use toezicht::storage::enforce;
+use toezicht::storage::{BucketSpec, Claim, Probe};
+use toezicht::wire::StorageTarget;
 
 use crate::Measurement;
 use crate::support::settings::{S3Identity, S3Server};
@@ -58,10 +59,7 @@ impl TestBed {
             bucket: bucket.into(),
             path_style: self.server.path_style,
             ca_pem: None,
-            credentials: toezicht::contract::Credentials::access_key(
-                &identity.access_key,
-                &identity.secret_key,
-            ),
+            credentials: toezicht::wire::Credentials::access_key(&identity.access_key, &identity.secret_key),
             proxy: None,
         }
     }

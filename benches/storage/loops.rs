@@ -2,7 +2,7 @@
 
 use aws_sdk_s3::Client;
 use futures::{StreamExt, stream};
-use toezicht::contract::StorageTarget;
+use toezicht::wire::StorageTarget;
 
 use crate::Measurement;
 use crate::bed::{HELD_CAMERA, measure, sdk_client};

@@ -29,7 +29,7 @@ use bed::TestBed;
 use clap::{Parser, Subcommand};
 use races::{bench_holds, bench_storage};
 use serde::{Deserialize, Serialize};
-use toezicht::contract::StorageTarget;
+use toezicht::wire::StorageTarget;
 
 #[derive(Parser)]
 struct Args {

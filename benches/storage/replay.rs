@@ -20,7 +20,7 @@ use futures::{StreamExt, stream};
 use hyper_util::client::legacy;
 use hyper_util::client::legacy::connect::HttpConnector as HttpConnection;
 use hyper_util::rt::TokioExecutor;
-use toezicht::contract::StorageTarget;
+use toezicht::wire::StorageTarget;
 
 use crate::Measurement;
 use crate::bed::{VersionId, list_versions, measure, sdk_client};

@@ -5,7 +5,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{LocalRef, rules, schema};
+use super::{LocalRef, cel, schema};
 
 /// One visible camera on a site. Its sound is never recorded (article 1).
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -55,7 +55,7 @@ use super::{LocalRef, rules, schema};
     )
 )]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = rules::to_json(rules::CAMERA_SPEC)))]
+#[schemars(extend("x-kubernetes-validations" = cel::to_json(cel::CAMERA_SPEC)))]
 pub struct CameraSpec {
     /// The Site where it hangs (article 2). Cannot be changed: a recording's place is a fact.
     pub site_ref: LocalRef,
@@ -63,7 +63,7 @@ pub struct CameraSpec {
     #[schemars(length(min = 1, max = 128))]
     pub area: String,
     /// That it hangs in plain sight. Article 1 allows no hidden cameras, so anything but `true` is refused.
-    #[schemars(extend("x-kubernetes-validations" = rules::to_json(rules::VISIBLE)))]
+    #[schemars(extend("x-kubernetes-validations" = cel::to_json(cel::VISIBLE)))]
     pub visible: bool,
     /// Where its picture comes from.
     pub stream: CameraStream,
@@ -72,13 +72,13 @@ pub struct CameraSpec {
 /// Where a camera's picture comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = rules::to_json(rules::STREAM)))]
+#[schemars(extend("x-kubernetes-validations" = cel::to_json(cel::STREAM)))]
 pub struct CameraStream {
     /// RTSP URL of the camera's stream, `rtsp://` or `rtsps://`, such as `rtsp://10.20.0.11/h264`; H.264 or
     /// H.265. Without user, password or token: whoever may see the Camera sees it.
     #[schemars(
         length(min = 8, max = 1024),
-        extend("x-kubernetes-validations" = rules::to_json(rules::STREAM_URL))
+        extend("x-kubernetes-validations" = cel::to_json(cel::STREAM_URL))
     )]
     pub url: String,
     /// Secret of type `toezicht.dev/camera` with `username` and `password`; absent: the camera asks for none.

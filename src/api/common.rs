@@ -4,13 +4,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{rules, schema};
+use super::{cel, schema};
 
 /// A name of another object in the same namespace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct LocalRef {
     /// Name of the object, in the same namespace.
-    #[schemars(length(min = 1, max = 253), extend("x-kubernetes-validations" = rules::to_json(rules::OBJECT_NAME)))]
+    #[schemars(length(min = 1, max = 253), extend("x-kubernetes-validations" = cel::to_json(cel::OBJECT_NAME)))]
     pub name: String,
 }
 
@@ -49,7 +49,7 @@ impl JsonSchema for DateOrInstant {
         schemars::json_schema!({
             "type": "string",
             "maxLength": 40,
-            "x-kubernetes-validations": rules::to_json(rules::DATE_OR_INSTANT),
+            "x-kubernetes-validations": cel::to_json(cel::DATE_OR_INSTANT),
         })
     }
 }
@@ -75,7 +75,7 @@ pub enum SubjectKind {
 
 /// A stretch of time: from `from` until, but not including, `until`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(extend("x-kubernetes-validations" = rules::to_json(rules::TIME_WINDOW)))]
+#[schemars(extend("x-kubernetes-validations" = cel::to_json(cel::TIME_WINDOW)))]
 pub struct TimeWindow {
     /// When it begins: an instant with its offset (RFC 3339), such as `2026-04-12T21:30:00+02:00`.
     #[schemars(schema_with = "schema::instant")]

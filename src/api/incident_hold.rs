@@ -5,7 +5,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{LocalRef, StoreRejectionStatus, TimeWindow, rules, schema};
+use super::{LocalRef, StoreRejectionStatus, TimeWindow, cel, schema};
 
 /// What a site's cameras saw between two times is kept until the incident is resolved (article 6).
 #[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -87,7 +87,7 @@ use super::{LocalRef, StoreRejectionStatus, TimeWindow, rules, schema};
     )
 )]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = rules::to_json(rules::INCIDENT_HOLD_SPEC)))]
+#[schemars(extend("x-kubernetes-validations" = cel::to_json(cel::INCIDENT_HOLD_SPEC)))]
 pub struct IncidentHoldSpec {
     /// The Site where it happened. Fixed once the hold counts (`status.placement`).
     pub site_ref: LocalRef,
@@ -103,11 +103,11 @@ pub struct IncidentHoldSpec {
     /// When it happened. `from` is fixed; `until`, once set, may only be moved to a later time.
     pub window: TimeWindow,
     /// What the recordings are wanted for: one of the policy's purposes (article 1).
-    #[schemars(length(min = 1, max = 63), extend("x-kubernetes-validations" = rules::to_json(rules::PURPOSE)))]
+    #[schemars(length(min = 1, max = 63), extend("x-kubernetes-validations" = cel::to_json(cel::PURPOSE)))]
     pub purpose: String,
     /// The organisation's case number, such as `2026-0412`: letters, digits, `.`, `_`, `/` and `-`. No personal
     /// data. Fixed.
-    #[schemars(length(min = 1, max = 63), extend("x-kubernetes-validations" = rules::to_json(rules::REFERENCE)))]
+    #[schemars(length(min = 1, max = 63), extend("x-kubernetes-validations" = cel::to_json(cel::REFERENCE)))]
     pub reference: String,
     /// `Open`: what the hold covers is kept. `Resolved`: it goes when its ceiling says so (article 6). One way, and a
     /// resolved hold cannot be changed, unless its `resolution.time` lies in the future: until then it is open.

@@ -2,7 +2,7 @@
 
 use regex_lite::Regex;
 
-use super::rules::PRINCIPAL_PATTERNS;
+use super::cel::PRINCIPAL_PATTERNS;
 
 /// The longest principal, in characters.
 pub const MAX_PRINCIPAL_LENGTH: usize = 256;

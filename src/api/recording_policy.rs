@@ -5,7 +5,7 @@ use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Date, DateOrInstant, Days, Duration, Subject, rules, schema};
+use super::{Date, DateOrInstant, Days, Duration, Subject, cel, schema};
 
 /// The protocol as the organisation adopted it: what may be recorded, for what, for how long, and who may
 /// look.
@@ -46,13 +46,13 @@ use super::{Date, DateOrInstant, Days, Duration, Subject, rules, schema};
     )
 )]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = rules::to_json(rules::RECORDING_POLICY_SPEC)))]
+#[schemars(extend("x-kubernetes-validations" = cel::to_json(cel::RECORDING_POLICY_SPEC)))]
 pub struct RecordingPolicySpec {
     /// The protocol's title: 1 to 256 characters.
     #[schemars(length(min = 1, max = 256))]
     pub title: String,
     /// IANA time zone, such as `Europe/Amsterdam`. A bare date, here or on a Site, is a day of this zone.
-    #[schemars(length(min = 1, max = 64), extend("x-kubernetes-validations" = rules::to_json(rules::TIME_ZONE)))]
+    #[schemars(length(min = 1, max = 64), extend("x-kubernetes-validations" = cel::to_json(cel::TIME_ZONE)))]
     pub time_zone: String,
     /// Who adopted the protocol, and when.
     pub adoption: PolicyAdoption,
@@ -94,7 +94,7 @@ pub struct PolicyAdoption {
 
 /// When a protocol is in force: from `from` until, but not including, `until`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(extend("x-kubernetes-validations" = rules::to_json(rules::IN_FORCE)))]
+#[schemars(extend("x-kubernetes-validations" = cel::to_json(cel::IN_FORCE)))]
 pub struct InForcePeriod {
     /// The first day (`2020-05-06`), or the instant (`2020-05-06T00:00:00+02:00`), at which it is in force.
     pub from: DateOrInstant,
@@ -113,7 +113,7 @@ pub struct WorksCouncilConsent {
 
 /// Ceilings of retention, in whole days.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[schemars(extend("x-kubernetes-validations" = rules::to_json(rules::RETENTION)))]
+#[schemars(extend("x-kubernetes-validations" = cel::to_json(cel::RETENTION)))]
 pub struct RetentionCeilings {
     /// Nothing seen by a camera lives longer, unless an incident holds it: whole days, at least `5d`. Above the
     /// cluster's own ceiling it is refused, never clamped.
@@ -153,12 +153,12 @@ pub struct Officer {
     pub subject: Subject,
     /// Who that is to the object store, as its policies name one identity; never a wildcard or an account.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 256), extend("x-kubernetes-validations" = rules::to_json(rules::PRINCIPAL)))]
+    #[schemars(length(min = 1, max = 256), extend("x-kubernetes-validations" = cel::to_json(cel::PRINCIPAL)))]
     pub principal: Option<String>,
     /// Public key to encrypt for (age, X25519), `age1` and 58 characters. Not used in this version, which does not
     /// encrypt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 62), extend("x-kubernetes-validations" = rules::to_json(rules::ENCRYPTION_KEY)))]
+    #[schemars(length(min = 1, max = 62), extend("x-kubernetes-validations" = cel::to_json(cel::ENCRYPTION_KEY)))]
     pub encryption_key: Option<String>,
 }
 

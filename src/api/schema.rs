@@ -7,12 +7,13 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
+use super::cel;
+use super::cel::CelRule;
 use super::condition::{ConditionStatus, ConditionType, Reason};
-use super::rules::{self, CelRule};
 
 /// An instant, strictly RFC 3339, of the years 1900 to 2199: what passes here, every client can parse, and one
 /// object cannot stall a watch.
-pub(super) fn instant(_: &mut SchemaGenerator) -> Schema {
+pub(crate) fn instant(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "string",
         "format": "date-time",
@@ -27,28 +28,28 @@ fn set_of(max_items: u32, items: &Value) -> Schema {
 }
 
 /// Names of Cameras.
-pub(super) fn camera_names(_: &mut SchemaGenerator) -> Schema {
+pub(crate) fn camera_names(_: &mut SchemaGenerator) -> Schema {
     let name = json!({
         "type": "string", "minLength": 1, "maxLength": 63,
-        "x-kubernetes-validations": rules::to_json(rules::CAMERA_NAME),
+        "x-kubernetes-validations": cel::to_json(cel::CAMERA_NAME),
     });
     set_of(256, &name)
 }
 
 /// Names of Sites.
-pub(super) fn site_names(_: &mut SchemaGenerator) -> Schema {
+pub(crate) fn site_names(_: &mut SchemaGenerator) -> Schema {
     let name = json!({
         "type": "string", "minLength": 1, "maxLength": 40,
-        "x-kubernetes-validations": rules::to_json(rules::SITE_NAME),
+        "x-kubernetes-validations": cel::to_json(cel::SITE_NAME),
     });
     set_of(256, &name)
 }
 
 /// A policy's purposes.
-pub(super) fn purposes(_: &mut SchemaGenerator) -> Schema {
+pub(crate) fn purposes(_: &mut SchemaGenerator) -> Schema {
     let purpose = json!({
         "type": "string", "minLength": 1, "maxLength": 63,
-        "x-kubernetes-validations": rules::to_json(rules::PURPOSE),
+        "x-kubernetes-validations": cel::to_json(cel::PURPOSE),
     });
     let mut schema = set_of(32, &purpose);
     schema.insert("minItems".to_owned(), json!(1));
@@ -56,7 +57,7 @@ pub(super) fn purposes(_: &mut SchemaGenerator) -> Schema {
 }
 
 /// Labels that a node must have.
-pub(super) fn node_selector(_: &mut SchemaGenerator) -> Schema {
+pub(crate) fn node_selector(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "object",
         "maxProperties": 16,
@@ -65,7 +66,7 @@ pub(super) fn node_selector(_: &mut SchemaGenerator) -> Schema {
 }
 
 /// Conditions of `metav1`, each type once.
-pub(super) fn conditions(_: &mut SchemaGenerator) -> Schema {
+pub(crate) fn conditions(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
         "maxItems": 16,
@@ -106,7 +107,7 @@ pub(super) fn conditions(_: &mut SchemaGenerator) -> Schema {
 }
 
 /// Kubernetes' tolerations.
-pub(super) fn tolerations(_: &mut SchemaGenerator) -> Schema {
+pub(crate) fn tolerations(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "type": "array",
         "maxItems": 16,
@@ -139,7 +140,7 @@ pub(super) fn tolerations(_: &mut SchemaGenerator) -> Schema {
 }
 
 /// Kubernetes' resource requirements, without claims.
-pub(super) fn resources(_: &mut SchemaGenerator) -> Schema {
+pub(crate) fn resources(_: &mut SchemaGenerator) -> Schema {
     let quantities = |description: &str| {
         json!({
             "description": description,
@@ -182,7 +183,7 @@ fn pending_status(types: &[ConditionType]) -> Value {
 
 /// Completes a derived definition: rules that need the object's name, the status that a new object has, and
 /// no formats that Kubernetes does not know.
-pub(super) fn complete_definition(
+pub(crate) fn complete_definition(
     mut definition: CustomResourceDefinition,
     root: &[CelRule],
     conditions: &[ConditionType],
@@ -193,7 +194,7 @@ pub(super) fn complete_definition(
             continue;
         };
         if !root.is_empty() {
-            schema.x_kubernetes_validations = serde_json::from_value(rules::to_json(root)).ok();
+            schema.x_kubernetes_validations = serde_json::from_value(cel::to_json(root)).ok();
         }
         if let Some(status) = schema.properties.as_mut().and_then(|all| all.get_mut("status")) {
             status.default = serde_json::from_value(pending_status(conditions)).ok();

@@ -8,13 +8,13 @@ use jiff::{SignedDuration, Timestamp};
 use super::output::OutputFormat;
 use super::target::{TargetArgs, TargetArgsError};
 use crate::api::{Ceilings, Days, Duration};
-use crate::protocol::recording::Class;
-use crate::storage::audit::{AuditError, AuditOptions, Tally, audit};
-use crate::storage::sweep::ScanRange;
+use crate::rules::recording::Class;
+use crate::storage::recordings::audit::{AuditError, AuditOptions, Tally, audit};
+use crate::storage::recordings::sweep::state::ScanRange;
 
 /// What the command line says.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
-pub(super) struct AuditArgs {
+pub(crate) struct AuditArgs {
     #[command(flatten)]
     target: TargetArgs,
     /// The longest that video may live (article 6).
@@ -40,7 +40,7 @@ pub(super) struct AuditArgs {
 
 /// Why there is no result.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum AuditCommandError {
+pub(crate) enum AuditCommandError {
     /// The bucket is not named well.
     #[error(transparent)]
     Target(#[from] TargetArgsError),
@@ -53,7 +53,7 @@ pub(super) enum AuditCommandError {
 }
 
 /// Audits, and prints what was found; whether no promise is broken.
-pub(super) async fn run(args: AuditArgs) -> Result<bool, AuditCommandError> {
+pub(crate) async fn run(args: AuditArgs) -> Result<bool, AuditCommandError> {
     let target = args.target.storage_target()?;
     let embargo =
         args.embargo.map(|embargo| SignedDuration::try_from(embargo.0).unwrap_or(SignedDuration::MAX));
@@ -109,7 +109,7 @@ fn render_table(tally: &Tally) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::storage::audit::FindingKind;
+    use crate::storage::recordings::audit::FindingKind;
 
     #[test]
     fn table_marks_violations() {

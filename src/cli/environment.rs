@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use percent_encoding::percent_decode_str;
 use url::Url;
 
-use crate::contract::{AccessKey, Credentials, Login, Proxy, Secret, WebIdentity};
+use crate::wire::{AccessKey, Credentials, Login, Proxy, Secret, WebIdentity};
 
 /// The variables of one identity.
 #[derive(Clone, Copy, Debug)]

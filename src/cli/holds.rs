@@ -9,13 +9,15 @@ use serde_json::json;
 use super::output::OutputFormat;
 use super::target::{TargetArgs, TargetArgsError};
 use crate::api::{Duration, GROUP, VERSION};
-use crate::storage::hold::HoldError;
-use crate::storage::hold::manifest::{self, HoldLinks, NO_MANIFEST, SegmentLink};
-use crate::storage::ledger::{self, LedgerEntry};
+use crate::rules::hold::entry::LedgerEntry;
+use crate::storage::recordings::error::HoldError;
+use crate::storage::recordings::hold::manifest;
+use crate::storage::recordings::hold::manifest::{HoldLinks, NO_MANIFEST, SegmentLink};
+use crate::storage::recordings::ledger;
 
 /// What the command line says.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Subcommand)]
-pub(super) enum HoldsCommand {
+pub(crate) enum HoldsCommand {
     /// Prints the `IncidentHold`s that the bucket's ledger has open, as `kubectl apply -f -` takes them.
     Restore {
         #[command(flatten)]
@@ -39,7 +41,7 @@ pub(super) enum HoldsCommand {
 
 /// Why there is no result.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum HoldsCommandError {
+pub(crate) enum HoldsCommandError {
     /// The bucket is not named well.
     #[error(transparent)]
     Target(#[from] TargetArgsError),
@@ -69,7 +71,7 @@ pub(super) enum HoldsCommandError {
 }
 
 /// Reads the ledger and prints.
-pub(super) async fn run(command: HoldsCommand) -> Result<(), HoldsCommandError> {
+pub(crate) async fn run(command: HoldsCommand) -> Result<(), HoldsCommandError> {
     match command {
         HoldsCommand::Restore { target } => {
             let target = target.storage_target()?;
@@ -144,7 +146,7 @@ fn render_hold(entry: &LedgerEntry) -> Result<String, serde_saphyr::SerializeErr
 mod tests {
     use super::*;
     use crate::api::IncidentHold;
-    use crate::storage::error::StoreError;
+    use crate::storage::s3::error::StoreError;
 
     #[test]
     fn unreadable_manifest_error_lists_possible_causes() {

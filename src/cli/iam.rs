@@ -6,7 +6,8 @@ use clap::{Args, ValueEnum};
 use serde::de::DeserializeOwned;
 
 use crate::api::{GROUP, RecordingPolicy, Site};
-use crate::storage::iam::{self, IamError, IamFormat};
+use crate::storage::bucket::policy::iam;
+use crate::storage::bucket::policy::iam::{IamError, IamFormat};
 
 /// What `toezicht iam` is told.
 #[derive(Debug, Args)]
@@ -158,5 +159,4 @@ fn find_one<T: DeserializeOwned>(
 }
 
 #[cfg(test)]
-#[path = "iam_tests.rs"]
 mod tests;

@@ -8,8 +8,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::output::OutputFormat;
 use super::target::{TargetArgs, TargetArgsError};
-use crate::storage::probe::standalone::{self, ProbeError, ProbeReport, ProbeRequest};
-use crate::storage::probe::{Row, Severity, Verdict};
+use crate::storage::bucket::probe::request::{ProbeError, ProbeRequest};
+use crate::storage::bucket::probe::standalone;
+use crate::storage::bucket::probe::standalone::ProbeReport;
+use crate::storage::bucket::probe::{Row, Severity, Verdict};
 
 /// Columns of a line of prose.
 const LINE_WIDTH: usize = 100;
@@ -25,7 +27,7 @@ const LINE_WIDTH: usize = 100;
 /// and `TOEZICHT_RECORDER_SESSION_TOKEN`. Ends with 0 when nothing fatal was found, with 4 when a fatal row
 /// fails or was tried and cannot be told.
 #[derive(Clone, Debug, clap::Args)]
-pub(super) struct ProbeArgs {
+pub(crate) struct ProbeArgs {
     #[command(flatten)]
     target: TargetArgs,
     /// The operator as the store's policies name it (an ARN, or a bare name); without it no policy is tried.
@@ -44,7 +46,7 @@ pub(super) struct ProbeArgs {
 
 /// Why a bucket was not probed.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ProbeCommandError {
+pub(crate) enum ProbeCommandError {
     #[error(transparent)]
     Target(#[from] TargetArgsError),
     #[error(transparent)]
@@ -56,7 +58,7 @@ pub(super) enum ProbeCommandError {
 }
 
 /// Probes and prints. Whether nothing fatal was found.
-pub(super) async fn run(args: ProbeArgs, stop: CancellationToken) -> Result<bool, ProbeCommandError> {
+pub(crate) async fn run(args: ProbeArgs, stop: CancellationToken) -> Result<bool, ProbeCommandError> {
     let survey = ProbeRequest {
         operator: args.target.storage_target()?,
         recorder: args.target.recorder_target()?,
@@ -188,9 +190,9 @@ fn to_json(report: &ProbeReport, survey: &ProbeRequest) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::contract::{Credentials, StorageTarget};
     use crate::storage::Conformance;
-    use crate::storage::probe::{Check, UnknownReason};
+    use crate::storage::bucket::probe::{Check, UnknownReason};
+    use crate::wire::{Credentials, StorageTarget};
 
     fn report() -> ProbeReport {
         let mut found: Vec<_> = Check::ALL.iter().map(|check| (*check, Verdict::Passed)).collect();

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::environment::{self, CredentialsVariables, EnvironmentError};
-use crate::contract::StorageTarget;
 use crate::storage::TargetError;
+use crate::wire::StorageTarget;
 
 /// The longest file of certificates that is read, in bytes.
 const MAX_CA_BYTES: u64 = 1024 * 1024;

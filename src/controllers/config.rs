@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::egress::{Egress, ProxyError, ProxySpec, WorkloadIdentitySpec};
 use super::grant::{Grants, GrantsError};
-use super::kit::error::Failure;
+use super::kubernetes::error::Failure;
 use crate::api::{Ceilings, Days};
 
 /// The operator's configuration, checked.

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use serde::Deserialize;
 
-use crate::contract::{Login, Proxy, Secret};
-use crate::storage::proxy::parse_proxy_url;
+use crate::storage::s3::proxy::parse_proxy_url;
+use crate::wire::{Login, Proxy, Secret};
 
 /// Variables of the operator's own login at the proxy. The chart takes them from a Secret.
 pub const PROXY_USERNAME: &str = "TOEZICHT_PROXY_USERNAME";

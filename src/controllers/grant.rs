@@ -296,5 +296,4 @@ impl Endpoint {
 }
 
 #[cfg(test)]
-#[path = "grant_tests.rs"]
 mod tests;

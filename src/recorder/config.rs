@@ -11,10 +11,10 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::http::tls;
-use super::stream::CameraAddress;
-use crate::contract::{CONFIG_KEY, CameraConfig, FORMAT, RecorderConfig, RejectedConfig};
+use super::rtsp::CameraAddress;
 use crate::storage::TargetError;
-use crate::storage::segments::Uploader;
+use crate::storage::s3::segments::Uploader;
+use crate::wire::{CONFIG_KEY, CameraConfig, FORMAT, RecorderConfig, RejectedConfig};
 
 /// How often the mounted file is looked at. The kubelet swaps a symbolic link, so the look is a cheap one.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
@@ -242,5 +242,4 @@ fn parse_revision(bytes: &[u8]) -> Option<String> {
 }
 
 #[cfg(test)]
-#[path = "config_tests.rs"]
 mod tests;

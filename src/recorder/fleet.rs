@@ -11,8 +11,9 @@ use tokio::task::JoinHandle;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use super::camera::{CameraTask, RecorderContext};
-use crate::contract::{CameraConfig, CameraState, GapCause, RecorderConfig};
+use super::camera::context::RecorderContext;
+use super::camera::task::CameraTask;
+use crate::wire::{CameraConfig, CameraState, GapCause, RecorderConfig};
 
 /// How long a task that failed inside waits before it is started again.
 const TASK_RESTART_DELAY: Duration = Duration::from_secs(5);
@@ -150,5 +151,4 @@ async fn join(name: &str, task: JoinHandle<()>) {
 }
 
 #[cfg(test)]
-#[path = "fleet_tests.rs"]
 mod tests;

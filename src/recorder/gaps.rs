@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use crate::contract::{Gap, GapCause};
+use crate::wire::{Gap, GapCause};
 
 /// How many are kept.
 const MAX_GAPS: usize = 20;

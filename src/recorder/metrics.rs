@@ -10,7 +10,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::contract::GapCause;
+use crate::wire::GapCause;
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct CameraLabels {
@@ -135,7 +135,7 @@ impl RecorderMetrics {
     }
 
     /// How full the spool is.
-    pub fn set_spool(&self, status: crate::contract::SpoolStatus) {
+    pub fn set_spool(&self, status: crate::wire::SpoolStatus) {
         self.spool_bytes.set(i64::try_from(status.bytes).unwrap_or(i64::MAX));
         self.spool_segments.set(i64::try_from(status.segments).unwrap_or(i64::MAX));
         self.spool_limit.set(i64::try_from(status.limit).unwrap_or(i64::MAX));

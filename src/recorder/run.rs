@@ -14,17 +14,17 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::board::RecorderState;
-use super::camera::RecorderContext;
+use super::camera::context::RecorderContext;
 use super::config::{self, ConfigState};
 use super::fleet::Fleet;
 use super::http::{health, status};
 use super::metrics::RecorderMetrics;
 use super::spool::{OrphanRecovery, Spool};
+use super::state::RecorderState;
 use super::upload::{SegmentSink, UploadQueue, UploadTarget};
-use crate::contract::{GapCause, HoldScopeConfig, RecorderConfig};
-use crate::protocol::cover::HoldScope;
-use crate::storage::segments::Uploader;
+use crate::rules::hold::scope::HoldScope;
+use crate::storage::s3::segments::Uploader;
+use crate::wire::{GapCause, HoldScopeConfig, RecorderConfig};
 
 /// How often gaps are kept, and the spool is tidied.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use jiff::{SignedDuration, Timestamp};
 
-use super::clock::Continuity;
+use super::camera::clock::Continuity;
 use super::frame::{Frame, TICKS_PER_SECOND, VideoParameters};
 use super::mp4::{self, Fragment, Mp4Error, Sample};
 
@@ -254,5 +254,4 @@ fn add_ticks(start: Timestamp, ticks: i64) -> Timestamp {
 }
 
 #[cfg(test)]
-#[path = "segment_tests.rs"]
 pub(crate) mod tests;

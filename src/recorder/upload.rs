@@ -13,16 +13,16 @@ use tokio::task::{Id, JoinSet};
 use tokio::time::{sleep, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
-use super::backoff::Backoff;
-use super::board::RecorderState;
+use super::camera::backoff::Backoff;
+use super::in_doubt::{InDoubtUploads, all_use_revision};
 use super::metrics::RecorderMetrics;
 use super::spool::{Closed, Spool};
-use super::unsure::{InDoubtUploads, all_use_revision};
-use crate::contract::SegmentReport;
-use crate::protocol::cover::HoldScope;
-use crate::storage::key::{Class, Key, KeyError};
-use crate::storage::segments::{PutError, Uploader};
-use crate::storage::tag::RetentionTag;
+use super::state::RecorderState;
+use crate::rules::hold::scope::HoldScope;
+use crate::rules::recording::key::{Class, Key, KeyError};
+use crate::rules::recording::tag::RetentionTag;
+use crate::storage::s3::segments::{PutError, Uploader};
+use crate::wire::SegmentReport;
 
 /// Uploads at once.
 const MAX_CONCURRENT_UPLOADS: usize = 4;
@@ -330,5 +330,4 @@ async fn upload(
 }
 
 #[cfg(test)]
-#[path = "upload_tests.rs"]
 mod tests;

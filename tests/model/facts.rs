@@ -5,13 +5,12 @@ use std::collections::BTreeMap;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use toezicht::api::{Ceilings, Days, IncidentHold, Placement as Status, RecordingPolicySpec};
-use toezicht::contract::{RecorderStatus, SpoolStatus};
-use toezicht::controllers::buckets::HoldScopes;
+use toezicht::controllers::handoff::HoldScopes;
 use toezicht::controllers::hold::FINALIZER;
-use toezicht::protocol::cover::HoldScope;
-use toezicht::rules::ListedVersion;
-use toezicht::storage::key::{Class, Key};
-use toezicht::storage::ledger;
+use toezicht::hold_decisions::ListedVersion;
+use toezicht::rules::hold::scope::HoldScope;
+use toezicht::rules::recording::key::{Class, Key};
+use toezicht::wire::{RecorderStatus, SpoolStatus};
 
 use super::state::{Declared, Entry, Hold, Instant, N, Placement, Set, each};
 
@@ -53,7 +52,7 @@ pub struct Facts {
     pub instants: Vec<Timestamp>,
     pub keys: [Key; N],
     pub policy: RecordingPolicySpec,
-    entries: [ledger::LedgerEntry; N],
+    entries: [toezicht::rules::hold::entry::LedgerEntry; N],
 }
 
 impl Facts {
@@ -71,7 +70,13 @@ impl Facts {
         let windows = [(starts[0], starts[0] + minute), (starts[0], starts[1] + minute)];
         let entry = |n: usize| {
             let hold = incident(n, windows[n], false);
-            ledger::LedgerEntry::new(uid(n), "n".into(), uid(n), &hold.spec, instants[0])
+            toezicht::rules::hold::entry::LedgerEntry::new(
+                uid(n),
+                "n".into(),
+                uid(n),
+                &hold.spec,
+                instants[0],
+            )
         };
         let policy = json!({
             "title": "t", "timeZone": "Europe/Amsterdam", "adoption": {"by": "c", "date": "2020-05-04"},
@@ -115,7 +120,7 @@ impl Facts {
     }
 
     /// What the ledger has.
-    pub fn ledger(&self, entries: [Entry; N]) -> BTreeMap<String, ledger::LedgerEntry> {
+    pub fn ledger(&self, entries: [Entry; N]) -> BTreeMap<String, toezicht::rules::hold::entry::LedgerEntry> {
         let entry = |n: usize| match entries[n] {
             Entry::Absent => None,
             Entry::Open => Some(self.entries[n].clone()),

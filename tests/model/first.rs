@@ -1,6 +1,6 @@
 //! How it begins.
 
-use toezicht::storage::tag::RetentionTag;
+use toezicht::rules::recording::tag::RetentionTag;
 
 use super::facts::{BEFORE_CLOCK, Beginning, SAME_DAY};
 use super::state::{

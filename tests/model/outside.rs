@@ -7,7 +7,7 @@ use super::state::{
     Unsure, Version,
 };
 use super::world::{World, told};
-use toezicht::storage::tag::RetentionTag;
+use toezicht::rules::recording::tag::RetentionTag;
 
 /// One step of the whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -1,9 +1,11 @@
 //! The passes over the versions, each page and each version of it in its steps: place, release, sweep.
 
-use toezicht::rules::{HeldBy, Protection, ProtectionStep, is_placed, steps_to_place, steps_to_release};
-use toezicht::storage::hold::ReleaseReport;
-use toezicht::storage::key::Class;
-use toezicht::storage::tag::RetentionTag;
+use toezicht::hold_decisions::{
+    HeldBy, Protection, ProtectionStep, is_placed, steps_to_place, steps_to_release,
+};
+use toezicht::rules::recording::key::Class;
+use toezicht::rules::recording::tag::RetentionTag;
+use toezicht::storage::recordings::hold::ReleaseReport;
 
 use super::broken::Rule;
 use super::state::{
@@ -36,7 +38,7 @@ impl World {
             () if pass.version < N => busy.to(Step::Place(pass)),
             () if pass.has_written => busy.to(Step::Placed),
             () => {
-                let is_placed = is_placed(0, None, busy.is_followed);
+                let is_placed = is_placed(0, false, busy.is_followed);
                 self.after_place(state, leader, Busy { is_placed, ..busy })
             }
         };

@@ -1,7 +1,7 @@
 //! What must never be, whatever happens; and what must be able to happen, so that the rest says something.
 
 use stateright::Property;
-use toezicht::storage::tag::RetentionTag;
+use toezicht::rules::recording::tag::RetentionTag;
 
 use super::facts::{DAYS_LATER, LAST};
 use super::state::{Declared, N, Object, State, Version, one};

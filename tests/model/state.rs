@@ -1,7 +1,7 @@
 //! What there is, all of it small and countable: a state is compared, hashed and copied a million times.
 
-use toezicht::rules::ProtectionStep;
-use toezicht::storage::tag::RetentionTag;
+use toezicht::hold_decisions::ProtectionStep;
+use toezicht::rules::recording::tag::RetentionTag;
 
 /// How many versions and how many holds there are.
 pub const N: usize = 2;

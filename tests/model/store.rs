@@ -1,7 +1,7 @@
 //! The store: what requests do to it, and what it does by itself. Here is seen whether a held version is lost.
 
-use toezicht::rules::{ProtectionStep, SIGNATURE_VALIDITY};
-use toezicht::storage::tag::RetentionTag;
+use toezicht::hold_decisions::{ProtectionStep, SIGNATURE_VALIDITY};
+use toezicht::rules::recording::tag::RetentionTag;
 
 use super::broken::Rule;
 use super::facts::SAME_DAY;

@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
 use toezicht::api::condition::{ConditionFinding, ConditionType, Reason};
-use toezicht::controllers::buckets;
-use toezicht::protocol::cover::HoldScope;
-use toezicht::protocol::retention::{VersionState, lifecycle_deadline};
-use toezicht::rules::{
+use toezicht::controllers::handoff;
+use toezicht::hold_decisions::{
     self, Disposition, HeldBy, OpenScopes, StoredRecording, may_release_lease, takeover_delay,
 };
-use toezicht::storage::ledger;
-use toezicht::storage::tag::RetentionTag;
+use toezicht::rules::hold::scope::HoldScope;
+use toezicht::rules::recording::tag::RetentionTag;
+use toezicht::rules::retention::{VersionState, lifecycle_deadline};
+use toezicht::storage::recordings::ledger;
 
 use super::broken::Rule;
 use super::facts::{CEILINGS, EMBARGO, Facts, revision};
@@ -78,7 +78,7 @@ impl World {
                 if broken == Some(Rule::LedgerCounts) {
                     entries.retain(|uid, _| holds.iter().any(|hold| hold.metadata.uid.as_ref() == Some(uid)));
                 }
-                let mut plan = rules::plan_holds(&entries, &holds, Some(&facts.policy), now(at));
+                let mut plan = hold_decisions::plan_holds(&entries, &holds, Some(&facts.policy), now(at));
                 if broken == Some(Rule::Reopened) {
                     plan.to_write.retain(|entry| !entries.contains_key(&entry.uid));
                 }
@@ -86,7 +86,7 @@ impl World {
             }),
             declared: Grid::of([4, 4, TIMES], |[h0, h1, at]| {
                 let holds = facts.resources([DECLARED[h0], DECLARED[h1]]);
-                set(&rules::open_scopes(&holds, now(at)))
+                set(&hold_decisions::open_scopes(&holds, now(at)))
             }),
             by_ledger: Grid::of([3, 3, SETS], |[e0, e1, closing]| {
                 let uids: Vec<String> = each(numbered(closing)).map(|n| n.to_string()).collect();
@@ -112,15 +112,15 @@ impl World {
                 StoredRecording::of(&facts.listed(version, taken), &CEILINGS).unwrap().held_by(&open)
             }),
             fates: Grid::of([N, TAKEN, SETS, TIMES], |[version, taken, holds, at]| {
-                rules::disposition(&facts.listed(version, taken), &CEILINGS, &covers(holds), now(at))
+                hold_decisions::disposition(&facts.listed(version, taken), &CEILINGS, &covers(holds), now(at))
             }),
             due: Grid::of([N, TAKEN, TIMES], |[version, taken, at]| {
                 stored(version, taken, &|it| it.expires_at_by_key() <= now(at))
             }),
-            put_tags: Grid::of([SETS], |[holds]| rules::put_tag(&covers(holds), &facts.keys[1])),
+            put_tags: Grid::of([SETS], |[holds]| hold_decisions::put_tag(&covers(holds), &facts.keys[1])),
             is_of: Grid::of([SETS, SETS], |[followed, open]| {
                 let coverings = |n: usize| facts.coverings(numbered(n));
-                buckets::HoldAck::Acknowledged(coverings(followed)).has_acknowledged(&coverings(open))
+                handoff::HoldAck::Acknowledged(coverings(followed)).has_acknowledged(&coverings(open))
             }),
             says: Grid::of([SETS, SETS + 1, SETS], |[follows, uploads, expected]| {
                 let uploads = (uploads < SETS).then(|| numbered(uploads));
@@ -215,9 +215,9 @@ impl World {
     pub fn is_of(&self, follow: Follow, open: Set) -> bool {
         match follow {
             _ if !self.scope.has_recorder => {
-                buckets::HoldAck::NoRecorders.has_acknowledged(&self.facts.coverings(open))
+                handoff::HoldAck::NoRecorders.has_acknowledged(&self.facts.coverings(open))
             }
-            Follow::Unknown => buckets::HoldAck::Unknown.has_acknowledged(&self.facts.coverings(open)),
+            Follow::Unknown => handoff::HoldAck::Unknown.has_acknowledged(&self.facts.coverings(open)),
             Follow::Holds(followed) => self.is_of.at([followed.into(), open.into()]),
         }
     }
@@ -225,7 +225,8 @@ impl World {
     /// Whether a recorder says that it follows these.
     pub fn says(&self, follows: Set, begun: &[Option<Set>], expected: Set) -> bool {
         let revisions: Vec<Option<String>> = begun.iter().map(|of| of.map(revision)).collect();
-        let is_so = rules::all_use_revision(revisions.iter().map(Option::as_deref), &revision(follows));
+        let is_so =
+            hold_decisions::all_use_revision(revisions.iter().map(Option::as_deref), &revision(follows));
         let uploads = if is_so { follows.into() } else { SETS };
         self.says.at([follows.into(), uploads, expected.into()])
     }
@@ -286,9 +287,11 @@ pub fn told(unsure: Unsure) -> Option<Set> {
     }
 }
 
-fn bits(plan: &toezicht::rules::HoldPlan) -> Plan {
+fn bits(plan: &toezicht::hold_decisions::HoldPlan) -> Plan {
     let of = |uid: &str| one(uid.parse().unwrap());
-    let set = |entries: &[ledger::LedgerEntry]| entries.iter().map(|entry| of(&entry.uid)).sum();
+    let set = |entries: &[toezicht::rules::hold::entry::LedgerEntry]| {
+        entries.iter().map(|entry| of(&entry.uid)).sum()
+    };
     Plan {
         write: set(&plan.to_write),
         open: plan.open.keys().map(|uid| of(uid)).sum(),
@@ -303,7 +306,8 @@ fn claims(facts: &Facts, hold: Hold) -> (bool, bool) {
     };
     let is_resolved = hold.declared == Declared::Resolved;
     let accepted = ConditionFinding::new(ConditionType::Accepted, true, Reason::Valid, "");
-    let placed = rules::placed(&resource, &accepted, status.as_ref(), is_resolved, Timestamp::UNIX_EPOCH);
-    let released = rules::released(&resource, status.as_ref(), is_resolved);
+    let placed =
+        hold_decisions::placed(&resource, &accepted, status.as_ref(), is_resolved, Timestamp::UNIX_EPOCH);
+    let released = hold_decisions::released(&resource, status.as_ref(), is_resolved);
     (placed.is_some_and(|finding| finding.is_true()), released.is_some_and(|finding| finding.is_true()))
 }

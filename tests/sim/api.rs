@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde_json::json;
 use toezicht::api::{Ceilings, Days, HoldState, IncidentHold, RecordingPolicySpec, Site};
-use toezicht::protocol::Window;
-use toezicht::protocol::cover::HoldScope;
-use toezicht::rules::open_scopes;
+use toezicht::hold_decisions::open_scopes;
+use toezicht::rules::Window;
+use toezicht::rules::hold::scope::HoldScope;
 
 /// The ceilings of all simulations: the shortest that can be kept, so that days are few.
 pub const CEILINGS: Ceilings = Ceilings { video: Days(5), calls: Days(5) };

@@ -6,11 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::{SignedDuration, Timestamp};
 use toezicht::api::IncidentHold;
 use toezicht::api::condition::{ConditionFinding, ConditionType, Reason};
-use toezicht::protocol::Window;
-use toezicht::protocol::cover::HoldScope;
-use toezicht::rules;
-use toezicht::storage::key::Key;
-use toezicht::storage::ledger::LedgerEntry;
+use toezicht::hold_decisions;
+use toezicht::rules::Window;
+use toezicht::rules::hold::entry::LedgerEntry;
+use toezicht::rules::hold::scope::HoldScope;
+use toezicht::rules::recording::key::Key;
 
 use super::api::{Api, is_resolved};
 use super::store::{Effect, Store, Version, What, Who};
@@ -429,9 +429,9 @@ fn unsettled(store: &Store, api: &Api, now: Timestamp) -> Vec<String> {
         let placement = hold.status.as_ref().and_then(|status| status.placement.as_ref());
         let accepted = ConditionFinding::new(ConditionType::Accepted, true, Reason::Valid, String::new());
         let finding = if is_resolved {
-            rules::released(hold, placement, true)
+            hold_decisions::released(hold, placement, true)
         } else {
-            rules::placed(hold, &accepted, placement, false, now)
+            hold_decisions::placed(hold, &accepted, placement, false, now)
         };
         if !finding.as_ref().is_some_and(ConditionFinding::is_true) {
             wrong.push(format!("{uid}, resolved {is_resolved}, never settles: {finding:?}"));

@@ -9,9 +9,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use toezicht::controllers::kit::clock::{BootInstant, Clock};
-use toezicht::controllers::kit::fence::Fence;
-use toezicht::rules::{TakeoverDelay, may_release_lease};
+use toezicht::hold_decisions::{TakeoverDelay, may_release_lease};
+use toezicht::leader::clock::{BootInstant, Clock};
+use toezicht::leader::fence::Fence;
 use tokio::time::{Instant, sleep};
 
 use super::http::{ProcessLife, Shared, lock};

@@ -3,7 +3,7 @@
 
 use jiff::Timestamp;
 use toezicht::api::Ceilings;
-use toezicht::protocol::retention::{VersionState, lifecycle_deadline};
+use toezicht::rules::retention::{VersionState, lifecycle_deadline};
 
 use super::api::CEILINGS;
 use super::store::{By, Store, Version, Who};

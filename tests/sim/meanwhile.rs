@@ -2,8 +2,8 @@
 //! random such things would hardly ever meet.
 
 use jiff::{SignedDuration, Timestamp};
-use toezicht::protocol::Window;
-use toezicht::storage::key::{Class, Key};
+use toezicht::rules::Window;
+use toezicht::rules::recording::key::{Class, Key};
 
 use super::api::{Incident, cover, is_resolved};
 use super::ask::Ask;

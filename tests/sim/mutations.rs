@@ -215,7 +215,7 @@ impl World {
                 Err(No(404, "NoSuchKey"))
             }
             (Mutation::UnexplainedStay, Ask::PutTags { key, tags, .. }) if is_class_tag(tags) => {
-                let parsed: Result<toezicht::storage::key::Key, _> = key.parse();
+                let parsed: Result<toezicht::rules::recording::key::Key, _> = key.parse();
                 let entries = super::checks::ledger(&self.store);
                 let is_explained = parsed
                     .is_ok_and(|key| entries.values().any(|entry| entry.scope().covers(&key.recording())));
@@ -298,7 +298,8 @@ fn is_old(prefix: &str, now: Timestamp) -> bool {
 /// Whether a page has nothing but versions of one name that is no recording's, and is not the last.
 fn is_single_foreign_key(listing: &Listing) -> bool {
     let keys: BTreeSet<&str> = listing.lines.iter().map(Line::key).collect();
-    let is_foreign = |key: &&str| key.parse::<toezicht::storage::key::Key>().is_err() && !key.ends_with('/');
+    let is_foreign =
+        |key: &&str| key.parse::<toezicht::rules::recording::key::Key>().is_err() && !key.ends_with('/');
     listing.next.is_some() && keys.len() == 1 && keys.iter().all(is_foreign)
 }
 

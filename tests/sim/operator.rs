@@ -9,20 +9,21 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use toezicht::api::{AuditFinding, AuditStatus, IncidentHold, RetentionStatus};
-use toezicht::controllers::buckets::{HoldAck, SiteBucket, SiteHandoff};
+use toezicht::controllers::handoff::{HoldAck, SiteBucket, SiteHandoff};
 use toezicht::controllers::hold::FINALIZER;
-use toezicht::controllers::kit::fence::Fence;
-use toezicht::protocol::cover::HoldScope;
-use toezicht::rules::{
+use toezicht::hold_decisions::{
     HoldPlan, PassOutcome, RetentionPass, TakeoverDelay, needs_ledger_lookup, placement_status, plan_holds,
     retention_status,
 };
-use toezicht::storage::audit::{AuditOptions, Tally, audit};
-use toezicht::storage::hold::memory::ProtectionCache;
-use toezicht::storage::hold::room::MemoryBudget;
-use toezicht::storage::ledger;
-use toezicht::storage::simulated::{Simulation, run_within};
-use toezicht::storage::sweep::{OpenHolds, OpenHoldsError, ScanRange};
+use toezicht::leader::fence::Fence;
+use toezicht::rules::hold::scope::HoldScope;
+use toezicht::storage::recordings::audit::{AuditOptions, Tally, audit};
+use toezicht::storage::recordings::hold::memory_budget::MemoryBudget;
+use toezicht::storage::recordings::hold::protection_cache::ProtectionCache;
+use toezicht::storage::recordings::ledger;
+use toezicht::storage::recordings::open_holds::{OpenHolds, OpenHoldsError};
+use toezicht::storage::recordings::sweep::state::ScanRange;
+use toezicht::storage::s3::simulation::{Simulation, run_within};
 use tokio::time::sleep;
 
 use super::api::{CEILINGS, is_resolved, policy};
@@ -211,7 +212,7 @@ impl Leader {
         let declared = Declared {
             world: self.world.clone(),
             n: self.n,
-            before: toezicht::rules::open_scopes(&holds, now),
+            before: toezicht::hold_decisions::open_scopes(&holds, now),
         };
         let clock = self.clock();
         let pass = RetentionPass {
@@ -253,7 +254,7 @@ impl Leader {
         memory: &ProtectionCache,
         holds: &[IncidentHold],
         now: Timestamp,
-    ) -> Result<BTreeMap<String, ledger::LedgerEntry>, Ended> {
+    ) -> Result<BTreeMap<String, toezicht::rules::hold::entry::LedgerEntry>, Ended> {
         let new = memory.unregistered(bucket.cameras.keys());
         if !new.is_empty() {
             let registered = self.guarded(ledger::register(&target(), &new)).await?;
@@ -268,14 +269,16 @@ impl Leader {
 
     fn planned(
         &self,
-        entries: &BTreeMap<String, ledger::LedgerEntry>,
+        entries: &BTreeMap<String, toezicht::rules::hold::entry::LedgerEntry>,
         holds: &[IncidentHold],
         now: Timestamp,
     ) -> HoldPlan {
         let world = lock(&self.world);
         let mut plan = plan_holds(entries, holds, Some(&policy()), now);
         if world.is_broken(Mutation::NotReopened) {
-            plan.to_write.retain(|entry| entries.get(&entry.uid).is_none_or(ledger::LedgerEntry::is_open));
+            plan.to_write.retain(|entry| {
+                entries.get(&entry.uid).is_none_or(toezicht::rules::hold::entry::LedgerEntry::is_open)
+            });
         }
         if world.is_broken(Mutation::SuccessionOnce) {
             // The predecessor of an entry that is there already is not looked for.
@@ -297,7 +300,7 @@ impl Leader {
                 .recorders
                 .all
                 .keys()
-                .filter(|(class, _)| *class == toezicht::storage::key::Class::Video);
+                .filter(|(class, _)| *class == toezicht::rules::recording::key::Class::Video);
             let bucket = SiteBucket {
                 operator: target(),
                 ceilings: CEILINGS,
@@ -403,7 +406,7 @@ fn acknowledge_any_scope(mut holds: Vec<IncidentHold>, plan: &HoldPlan) -> Vec<I
     holds
 }
 
-fn is_new(plan: &HoldPlan, entries: &BTreeMap<String, ledger::LedgerEntry>) -> bool {
+fn is_new(plan: &HoldPlan, entries: &BTreeMap<String, toezicht::rules::hold::entry::LedgerEntry>) -> bool {
     plan.to_write.iter().any(|entry| entry.is_open() && !entries.contains_key(&entry.uid))
 }
 

@@ -7,8 +7,8 @@ use std::time::Duration;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use toezicht::api::IncidentHold;
-use toezicht::protocol::Window;
-use toezicht::storage::key::Class;
+use toezicht::rules::Window;
+use toezicht::rules::recording::key::Class;
 use tokio::time::sleep;
 
 use super::api::{Incident, cover, is_resolved};

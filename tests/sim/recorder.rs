@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
-use toezicht::contract::{Credentials, HoldScopeConfig, StorageTarget};
-use toezicht::controllers::buckets::{HoldAck, HoldScopes};
-use toezicht::protocol::cover::HoldScope;
-use toezicht::rules::{InDoubtUploads, all_use_revision, put_tag};
-use toezicht::storage::key::{Class, Key};
-use toezicht::storage::segments::Uploader;
-use toezicht::storage::simulated::{Simulation, run_within};
+use toezicht::controllers::handoff::{HoldAck, HoldScopes};
+use toezicht::hold_decisions::{InDoubtUploads, all_use_revision, put_tag};
+use toezicht::rules::hold::scope::HoldScope;
+use toezicht::rules::recording::key::{Class, Key};
+use toezicht::storage::s3::segments::Uploader;
+use toezicht::storage::s3::simulation::{Simulation, run_within};
+use toezicht::wire::{Credentials, HoldScopeConfig, StorageTarget};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::checks::CEILING;

@@ -17,8 +17,8 @@ use day::{Operator, Scenario, cameras, midnight};
 use desk::{Part, PriceTier, lock};
 use jiff::SignedDuration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
-use toezicht::protocol::Window;
-use toezicht::storage::ledger::LedgerEntry;
+use toezicht::rules::Window;
+use toezicht::rules::hold::entry::LedgerEntry;
 
 use crate::api::Incident;
 use crate::say;

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use toezicht::storage::key::Class;
+use toezicht::rules::recording::key::Class;
 use tokio::time::sleep;
 
 use super::http::{Shared, lock};

@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{ResourceRequirements, Toleration};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::api::{Duration, rules, schema};
+use crate::api::{Duration, cel, schema};
 
 /// How a site's recorders run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -18,7 +18,7 @@ pub struct RecorderSettings {
     pub max_cameras_per_pod: u32,
     /// A segment ends before the first keyframe at or past a multiple of this since 1970: `2s` to `10m`. So a first
     /// one may be shorter.
-    #[schemars(extend("x-kubernetes-validations" = rules::to_json(rules::SEGMENT_DURATION)))]
+    #[schemars(extend("x-kubernetes-validations" = cel::to_json(cel::SEGMENT_DURATION)))]
     pub segment_duration: Duration,
     /// Where segments wait for their upload.
     pub spool: SpoolSettings,
@@ -55,11 +55,11 @@ impl Default for RecorderSettings {
 pub struct SpoolSettings {
     /// The size of its volume, as a Kubernetes quantity of at least `64Mi`. Segments take at most 90 % of it: then the
     /// oldest that is not held goes first.
-    #[schemars(length(min = 1, max = 32), extend("x-kubernetes-validations" = rules::to_json(rules::SPOOL_SIZE)))]
+    #[schemars(length(min = 1, max = 32), extend("x-kubernetes-validations" = cel::to_json(cel::SPOOL_SIZE)))]
     pub size: String,
     /// Storage class of the volume claim; absent: an emptyDir, which a deleted pod takes along.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 253), extend("x-kubernetes-validations" = rules::to_json(rules::STORAGE_CLASS)))]
+    #[schemars(length(min = 1, max = 253), extend("x-kubernetes-validations" = cel::to_json(cel::STORAGE_CLASS)))]
     pub storage_class_name: Option<String>,
 }
 

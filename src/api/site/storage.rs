@@ -3,24 +3,24 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::api::{Decision, LocalRef, rules};
+use crate::api::{Decision, LocalRef, cel};
 
 /// Where recordings go.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = rules::to_json(rules::STORAGE)))]
+#[schemars(extend("x-kubernetes-validations" = cel::to_json(cel::STORAGE)))]
 pub struct Storage {
     /// The bucket, this site's alone: 3 to 63 characters. Cannot be changed. The operator owns its whole
     /// configuration.
-    #[schemars(length(min = 3, max = 63), extend("x-kubernetes-validations" = rules::to_json(rules::BUCKET)))]
+    #[schemars(length(min = 3, max = 63), extend("x-kubernetes-validations" = cel::to_json(cel::BUCKET)))]
     pub bucket: String,
     /// The S3 endpoint, an origin such as `https://s3.example.nl`; absent: AWS. Cannot be changed, added or removed.
     /// Plain `http://` needs a grant of the cluster's administrators.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 8, max = 269), extend("x-kubernetes-validations" = rules::to_json(rules::ENDPOINT)))]
+    #[schemars(length(min = 8, max = 269), extend("x-kubernetes-validations" = cel::to_json(cel::ENDPOINT)))]
     pub endpoint: Option<String>,
     /// The region that signatures name, such as `eu-central-1`: 1 to 64 characters.
-    #[schemars(length(min = 1, max = 64), extend("x-kubernetes-validations" = rules::to_json(rules::REGION)))]
+    #[schemars(length(min = 1, max = 64), extend("x-kubernetes-validations" = cel::to_json(cel::REGION)))]
     pub region: String,
     /// Put the bucket into the path instead of the host name, as most stores other than AWS want it.
     #[serde(default)]
@@ -58,11 +58,11 @@ pub struct Storage {
 /// Somebody at the object store.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
-#[schemars(extend("x-kubernetes-validations" = rules::to_json(rules::IDENTITY)))]
+#[schemars(extend("x-kubernetes-validations" = cel::to_json(cel::IDENTITY)))]
 pub struct StoreIdentity {
     /// As the store's policies name it: an ARN with an account, one without, or a bare name, at most 256 characters;
     /// never a wildcard or an account's root.
-    #[schemars(length(min = 1, max = 256), extend("x-kubernetes-validations" = rules::to_json(rules::PRINCIPAL)))]
+    #[schemars(length(min = 1, max = 256), extend("x-kubernetes-validations" = cel::to_json(cel::PRINCIPAL)))]
     pub principal: String,
     /// Secret of type `toezicht.dev/s3` with `accessKeyId` and `secretAccessKey`, and `sessionToken` for a temporary key.
     /// Absent with `ambient`.
@@ -81,7 +81,7 @@ pub struct StoreIdentity {
 pub struct Auditor {
     /// As the store's policies name it, at most 256 characters: an identity of its own, neither the operator's or the
     /// recorder's nor of somebody who may look at recordings; never a wildcard or an account's root.
-    #[schemars(length(min = 1, max = 256), extend("x-kubernetes-validations" = rules::to_json(rules::PRINCIPAL)))]
+    #[schemars(length(min = 1, max = 256), extend("x-kubernetes-validations" = cel::to_json(cel::PRINCIPAL)))]
     pub principal: String,
 }
 

@@ -9,13 +9,13 @@ use kube::api::ListParams;
 use kube::{Api, Client};
 
 use crate::api::{RecordingPolicy, SECRET_TYPE_CA, SECRET_TYPE_CAMERA, Site};
-use crate::contract::RecorderConfig;
-use crate::controllers::drive::fetch;
-use crate::controllers::kit::camera::CameraSecrets;
-use crate::controllers::kit::error::ApiError;
-use crate::controllers::kit::reference;
-use crate::controllers::site::dereference::fetch_recorder_config;
-use crate::controllers::site::names::{ChildNames, RECORDER_SELECTOR, SITE_LABEL};
+use crate::controllers::camera_source::CameraSecrets;
+use crate::controllers::kubernetes::error::ApiError;
+use crate::controllers::kubernetes::secret_ref;
+use crate::controllers::runner::fetch;
+use crate::controllers::site::recorders::names::{ChildNames, RECORDER_SELECTOR, SITE_LABEL};
+use crate::controllers::site::recorders::workload::fetch_recorder_config;
+use crate::wire::RecorderConfig;
 
 /// A view is used this long. What changes meanwhile is seen at the next look, some seconds later.
 const SNAPSHOT_MAX_AGE: Duration = Duration::from_secs(1);
@@ -75,7 +75,7 @@ impl SiteSnapshots {
 }
 
 async fn fetch_snapshot(client: &Client, namespace: &str, name: &str) -> Result<SiteSnapshot, ApiError> {
-    let secrets = |type_| reference::fetch_all(client, namespace, type_);
+    let secrets = |type_| secret_ref::fetch_all(client, namespace, type_);
     let (site, logins, authorities) = tokio::try_join!(
         fetch::<Site>(client, namespace, name),
         secrets(SECRET_TYPE_CAMERA),

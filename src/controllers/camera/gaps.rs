@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::CameraGap;
-use crate::contract::{Gap, GapCause};
+use crate::wire::{Gap, GapCause};
 
 /// So many are kept, the latest.
 const MAX_GAPS: usize = 10;

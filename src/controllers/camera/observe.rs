@@ -9,9 +9,10 @@ use kube::ResourceExt;
 
 use super::dereference::SiteSnapshot;
 use crate::api::Camera;
-use crate::contract::{CameraReport, StatusApi};
-use crate::controllers::recorders::{self, RecorderClient, RecorderStatusError};
-use crate::controllers::site::names::ChildNames;
+use crate::controllers::recorder_client;
+use crate::controllers::recorder_client::{RecorderClient, RecorderStatusError};
+use crate::controllers::site::recorders::names::ChildNames;
+use crate::wire::{CameraReport, StatusApi};
 
 /// The recorder that carries a camera.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,7 +54,7 @@ pub async fn query(
 ) -> Option<CameraQueryResult> {
     let recorder = carrier?;
     let address =
-        recorder.pod.as_ref().ok_or(RecorderStatusError::NoAddress).and_then(recorders::pod_address);
+        recorder.pod.as_ref().ok_or(RecorderStatusError::NoAddress).and_then(recorder_client::pod_address);
     let status = match address {
         Ok(address) => recorders.status(address, &recorder.api).await,
         Err(error) => Err(error),

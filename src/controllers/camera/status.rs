@@ -8,11 +8,12 @@ use super::observe::{AssignedRecorder, CameraQueryResult};
 use super::validate::CameraValidation;
 use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Reason, merge};
 use crate::api::{Camera, CameraStatus, LastSegment};
-use crate::contract::{CameraReport, SegmentReport};
-use crate::controllers::drive::Watched;
-use crate::controllers::kit::patience::{self, StallCause, condition_since};
-use crate::controllers::kit::status::may_refresh;
-use crate::controllers::recorders::verdict;
+use crate::controllers::kubernetes::status::may_refresh;
+use crate::controllers::recorder_client::camera_recording;
+use crate::controllers::runner::Watched;
+use crate::controllers::stall;
+use crate::controllers::stall::{StallCause, condition_since};
+use crate::wire::{CameraReport, SegmentReport};
 
 /// What the status is made from.
 #[derive(Clone, Copy, Debug)]
@@ -79,7 +80,7 @@ fn recording(valid: &CameraValidation, answer: Option<&CameraQueryResult>) -> Co
     match answer {
         // What the recorder does counts, also where it should do something else.
         Some(Ok(said)) => match &said.report {
-            Some(report) => verdict::evaluate(report, valid.segment_duration, said.now),
+            Some(report) => camera_recording::evaluate(report, valid.segment_duration, said.now),
             None => not(ConditionStatus::False, Reason::Connecting, "its recorder does not know it yet"),
         },
         Some(Err(_)) | None if !valid.permitted.is_true() => {
@@ -122,11 +123,11 @@ fn stalled(
         _ if accepted.is_true() => None,
         Reason::ReferenceNotFound => {
             let missed = condition_since(camera.conditions(), accepted, made, now);
-            Some(StallCause::after_grace(accepted.clone(), missed, patience::REFERENCE_GRACE))
+            Some(StallCause::after_grace(accepted.clone(), missed, stall::REFERENCE_GRACE))
         }
         _ => Some(StallCause::immediate(accepted.clone())),
     };
-    patience::evaluate(cause.as_slice(), now)
+    stall::evaluate(cause.as_slice(), now)
 }
 
 fn have_conditions_changed(before: &[Condition], after: &[Condition]) -> bool {
@@ -159,5 +160,4 @@ fn last_segment(
 }
 
 #[cfg(test)]
-#[path = "status_tests.rs"]
 mod tests;

@@ -6,10 +6,11 @@ use kube::ResourceExt;
 use super::dereference::SiteSnapshot;
 use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Reason};
 use crate::api::{Camera, Ceilings, RecordingPolicy, Site};
-use crate::controllers::kit::camera::{self, CameraSourceError};
-use crate::controllers::kit::reference::MissingSecret;
-use crate::protocol::permission::Prerequisites;
-use crate::protocol::{policy, suspension};
+use crate::controllers::camera_source;
+use crate::controllers::camera_source::CameraSourceError;
+use crate::controllers::kubernetes::secret_ref::MissingSecret;
+use crate::rules::permission::Prerequisites;
+use crate::rules::{policy, suspension};
 
 /// What a camera comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,7 +56,7 @@ fn accepted(camera: &Camera, snapshot: &SiteSnapshot) -> ConditionFinding {
             format!("spec.siteRef.name: there is no Site {:?} in this namespace", camera.spec.site_ref.name);
         return not(Reason::ReferenceNotFound, message);
     }
-    match camera::resolve(&camera.spec, &snapshot.secrets) {
+    match camera_source::resolve(&camera.spec, &snapshot.secrets) {
         Ok(_) => {
             let message = "the site exists, and what spec.stream names may be used";
             ConditionFinding::new(ConditionType::Accepted, true, Reason::Valid, message)

@@ -10,9 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::CameraReconciler;
 use crate::api::{Camera, CameraSpec, LocalRef, RecordingPolicy, SECRET_TYPE_CA, SECRET_TYPE_CAMERA, Site};
-use crate::controllers::drive;
-use crate::controllers::kit::context::Context;
-use crate::controllers::site::names::{RECORDER_SELECTOR, SITE_LABEL};
+use crate::controllers::context::Context;
+use crate::controllers::runner;
+use crate::controllers::site::recorders::names::{RECORDER_SELECTOR, SITE_LABEL};
 
 /// Looks after the cameras of `scope`, or of all namespaces, until `leader` is cancelled.
 pub fn controller(
@@ -22,10 +22,10 @@ pub fn controller(
 ) -> impl Future<Output = ()> + use<> {
     let client = context.client.clone();
     let controller = Controller::new(
-        drive::scoped_api::<DeserializeGuard<Camera>>(&client, scope),
+        runner::scoped_api::<DeserializeGuard<Camera>>(&client, scope),
         watcher::Config::default(),
     );
-    let secrets = || drive::scoped_api::<PartialObjectMeta<core::Secret>>(&client, scope);
+    let secrets = || runner::scoped_api::<PartialObjectMeta<core::Secret>>(&client, scope);
     let of_type = |type_: &str| watcher::Config::default().fields(&format!("type={type_}"));
     let recorders = || watcher::Config::default().labels(RECORDER_SELECTOR);
     let cameras = || controller.store();
@@ -33,36 +33,38 @@ pub fn controller(
         (cameras(), cameras(), cameras(), cameras(), cameras(), cameras());
     let controller = controller
         .watches(
-            drive::scoped_api::<PartialObjectMeta<Site>>(&client, scope),
+            runner::scoped_api::<PartialObjectMeta<Site>>(&client, scope),
             watcher::Config::default(),
             move |site| {
-                drive::select_in_namespace(&by_site, &site, |camera| is_at_site(camera, &site.name_any()))
+                runner::select_in_namespace(&by_site, &site, |camera| is_at_site(camera, &site.name_any()))
             },
         )
         // Which sites are under it is not known here.
         .watches(
-            drive::scoped_api::<PartialObjectMeta<RecordingPolicy>>(&client, scope),
+            runner::scoped_api::<PartialObjectMeta<RecordingPolicy>>(&client, scope),
             watcher::Config::default(),
-            move |policy| drive::select_in_namespace(&by_policy, &policy, |_| true),
+            move |policy| runner::select_in_namespace(&by_policy, &policy, |_| true),
         )
         // Secrets by their metadata alone, and of our own types alone.
         .watches(secrets(), of_type(SECRET_TYPE_CAMERA), move |secret| {
-            drive::select_in_namespace(&by_login, &secret, |camera| {
+            runner::select_in_namespace(&by_login, &secret, |camera| {
                 references_secret(credentials_ref, camera, &secret.name_any())
             })
         })
         .watches(secrets(), of_type(SECRET_TYPE_CA), move |secret| {
-            drive::select_in_namespace(&by_ca, &secret, |camera| {
+            runner::select_in_namespace(&by_ca, &secret, |camera| {
                 references_secret(ca_ref, camera, &secret.name_any())
             })
         })
-        .watches(drive::scoped_api::<PartialObjectMeta<core::Pod>>(&client, scope), recorders(), move |pod| {
-            drive::select_in_namespace(&by_pod, &pod, |camera| is_at_labelled_site(&pod, camera))
-        })
+        .watches(
+            runner::scoped_api::<PartialObjectMeta<core::Pod>>(&client, scope),
+            recorders(),
+            move |pod| runner::select_in_namespace(&by_pod, &pod, |camera| is_at_labelled_site(&pod, camera)),
+        )
         .watches(secrets(), recorders(), move |config| {
-            drive::select_in_namespace(&by_config, &config, |camera| is_at_labelled_site(&config, camera))
+            runner::select_in_namespace(&by_config, &config, |camera| is_at_labelled_site(&config, camera))
         });
-    drive::run_controller(controller, CameraReconciler::new(context), leader)
+    runner::run_controller(controller, CameraReconciler::new(context), leader)
 }
 
 fn is_at_site(camera: &Camera, site: &str) -> bool {

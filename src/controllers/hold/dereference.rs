@@ -5,8 +5,8 @@ use kube::core::DeserializeGuard;
 use kube::{Api, Client, ResourceExt};
 
 use crate::api::{Camera, IncidentHold, RecordingPolicy, Site};
-use crate::controllers::drive::fetch;
-use crate::controllers::kit::error::ApiError;
+use crate::controllers::kubernetes::error::ApiError;
+use crate::controllers::runner::fetch;
 
 /// What a hold names, as far as it exists and can be read.
 #[derive(Clone, Debug, Default)]

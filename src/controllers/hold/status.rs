@@ -1,19 +1,28 @@
 //! Step three: what is reported: from what was read back of the bucket, never more than is true. Pure.
 
+use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Reason, merge};
+use crate::api::{Days, HoldPhase, IncidentHold, IncidentHoldStatus, Placement};
+use crate::controllers::hold::recordings_found::{coverage_known_at, evaluate_covers, is_coverage_known};
+use crate::controllers::hold::stall_causes::{OpenHoldFindings, open_hold_causes, resolved_hold_causes};
+use crate::controllers::hold::validate::HoldValidation;
+use crate::controllers::kubernetes::{meta, status as kit_status};
+use crate::controllers::runner::Watched;
+use crate::controllers::stall;
+use crate::controllers::stall::condition_since;
+use crate::rules::hold::resolution::is_resolved_in_spec;
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
 use std::fmt::Write;
 
-use jiff::{SignedDuration, Timestamp};
+/// Finalizer of a hold: its resource stays until nothing is kept for it any more.
+pub const FINALIZER: &str = "toezicht.dev/hold";
 
-use super::causes::{OpenHoldFindings, open_hold_causes, resolved_hold_causes};
-use super::covers::{coverage_known_at, evaluate_covers, is_coverage_known};
-use super::has_taken_effect;
-use super::validate::HoldValidation;
-use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Reason, merge};
-use crate::api::{Days, HoldPhase, HoldState, IncidentHold, IncidentHoldStatus, Placement};
-use crate::controllers::drive::Watched;
-use crate::controllers::kit::meta;
-use crate::controllers::kit::patience::{self, condition_since};
-use crate::controllers::kit::status as kit_status;
+/// Whether something was kept for it once, as its finalizer says, or its status, which may be older than the finalizer.
+pub fn has_taken_effect(hold: &IncidentHold) -> bool {
+    let status = hold.status.as_ref();
+    hold.finalizers().iter().any(|name| name == FINALIZER)
+        || status.is_some_and(|status| status.placement.is_some())
+}
 
 /// The status of `hold`, and when it changes though nothing happens.
 pub fn hold_status(
@@ -36,7 +45,7 @@ pub fn hold_status(
         (None, Some(released)) => resolved_hold_causes(valid, released, overdue),
         (None, None) => Vec::new(),
     };
-    let (stalled, next_change) = patience::evaluate(&causes, now);
+    let (stalled, next_change) = stall::evaluate(&causes, now);
     let mut findings = vec![ready(hold, open.as_ref(), released.as_ref()), accepted.clone()];
     findings.extend(placed.clone());
     findings.extend(open.is_some().then(|| covers.clone()));
@@ -63,21 +72,6 @@ pub fn hold_status(
     };
     let changes = [next_change, valid.next_change, overdue.filter(|at| *at > now)];
     (status, changes.into_iter().flatten().min())
-}
-
-/// Whether the incident is resolved by what the hold says: until the instant that the resolution names, it is open.
-fn is_resolved_in_spec(hold: &IncidentHold, now: Timestamp) -> bool {
-    let at = hold.spec.resolution.as_ref().map(|resolution| resolution.time.0);
-    hold.spec.state == HoldState::Resolved && at.is_none_or(|at| at <= now)
-}
-
-/// Whether the incident is resolved, so that what the hold covers may go. Not while the status says that the resolution
-/// lies ahead: by that the API server lets people withdraw it.
-pub fn is_resolved(hold: &IncidentHold, now: Timestamp) -> bool {
-    let (type_, reason): (&str, &str) = (ConditionType::Released.into(), Reason::ResolutionInFuture.into());
-    let mut conditions = hold.conditions().iter();
-    let may_be_withdrawn = conditions.any(|condition| condition.type_ == type_ && condition.reason == reason);
-    is_resolved_in_spec(hold, now) && !may_be_withdrawn
 }
 
 /// Whether nothing is kept for it, so that its resource may go. One that has the finalizer counted once, so something may
@@ -277,7 +271,7 @@ fn mark_overdue(
     let at = hold.spec.resolution.as_ref().map(|resolution| resolution.time.0);
     let made = hold.metadata.creation_timestamp.as_ref();
     let begun = condition_since(hold.conditions(), waits, made, now).max(at.unwrap_or(Timestamp::MIN));
-    let due = begun.saturating_add(patience::WORK_GRACE).unwrap_or(Timestamp::MAX);
+    let due = begun.saturating_add(stall::WORK_GRACE).unwrap_or(Timestamp::MAX);
     if due > now {
         return (released, Some(due));
     }
@@ -342,5 +336,4 @@ fn ready(
 }
 
 #[cfg(test)]
-#[path = "status_tests.rs"]
-pub(super) mod tests;
+pub(crate) mod tests;

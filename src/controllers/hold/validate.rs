@@ -6,9 +6,9 @@ use kube::Resource;
 use super::dereference::HoldReferences;
 use crate::api::condition::{ConditionFinding, ConditionType, Reason};
 use crate::api::{Days, IncidentHoldSpec, Site};
-use crate::controllers::drive::Watched;
-use crate::controllers::kit::meta;
-use crate::protocol::hold;
+use crate::controllers::kubernetes::meta;
+use crate::controllers::runner::Watched;
+use crate::rules::hold::accept;
 
 /// What a hold comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,13 +48,13 @@ pub fn validate(spec: &IncidentHoldSpec, named: &HoldReferences, now: Timestamp)
             "the Site {:?} names no RecordingPolicy that exists: put its spec.policyRef.name right ({:?} now)",
             spec.site_ref.name, site.spec.policy_ref.name
         )),
-        (Some(_), Some(policy)) => hold::evaluate_acceptance(spec, &policy.spec, cameras, now),
+        (Some(_), Some(policy)) => accept::evaluate_acceptance(spec, &policy.spec, cameras, now),
     };
     let unnamed = spec.cameras.iter().filter(|name| !cameras.contains(name));
     HoldValidation {
         accepted,
         review_every: policy.as_ref().map(|policy| policy.spec.holds.review_interval),
-        next_change: hold::next_change(spec, now),
+        next_change: accept::next_change(spec, now),
         site: site.as_ref().map(site_facts),
         cameras_without_resource: unnamed.cloned().collect(),
     }

@@ -5,7 +5,7 @@ use kube::core::DeserializeGuard;
 use kube::{Api, Client, ResourceExt};
 
 use crate::api::{RecordingPolicy, Site};
-use crate::controllers::kit::error::ApiError;
+use crate::controllers::kubernetes::error::ApiError;
 
 /// What is under a policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use super::dereference::PolicyUsage;
 use super::validate::PolicyValidation;
 use crate::api::condition::{ConditionFinding, ConditionType, merge};
 use crate::api::{RecordingPolicy, RecordingPolicyStatus};
-use crate::controllers::drive::Watched;
+use crate::controllers::runner::Watched;
 
 /// The status of `policy`.
 pub fn policy_status(

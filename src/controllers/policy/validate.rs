@@ -4,7 +4,7 @@ use jiff::Timestamp;
 
 use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Reason};
 use crate::api::{Ceilings, RecordingPolicySpec};
-use crate::protocol::{calendar, permission, policy};
+use crate::rules::{calendar, permission, policy};
 
 /// What a policy means now.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,12 +1,13 @@
 //! The manifests of holds, written when a pass over everything is reported.
 
-use super::RetentionPassError;
+use super::error::RetentionPassError;
 use super::outcome::PassOutcome;
 use super::pass::RetentionPass;
-use crate::storage::hold::PassErrors;
-use crate::storage::hold::coverage::Coverage;
-use crate::storage::hold::manifest::{self, ManifestContent};
-use crate::storage::hold::room::VersionSet;
+use crate::storage::recordings::error::PassErrors;
+use crate::storage::recordings::hold::coverage::Coverage;
+use crate::storage::recordings::hold::manifest;
+use crate::storage::recordings::hold::manifest::ManifestContent;
+use crate::storage::recordings::hold::memory_budget::VersionSet;
 
 impl RetentionPass<'_> {
     /// Writes what is kept for each hold, for those who may read it. After the report: a loss is told before the manifest

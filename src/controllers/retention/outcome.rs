@@ -5,13 +5,14 @@ use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::contract::Gap;
-use crate::protocol::Window;
+use crate::rules::Window;
 use crate::storage::Subresource;
-use crate::storage::hold::coverage::{Coverage, MAX_GAPS, SourceTimeline};
-use crate::storage::hold::manifest::ManifestGap;
-use crate::storage::hold::{PassErrors, PlaceReport, Unchecked};
-use crate::storage::sweep::SweepReport;
+use crate::storage::recordings::error::PassErrors;
+use crate::storage::recordings::hold::coverage::{Coverage, MAX_GAPS, SourceTimeline};
+use crate::storage::recordings::hold::manifest_format::ManifestGap;
+use crate::storage::recordings::hold::{PlaceReport, Unchecked};
+use crate::storage::recordings::sweep::state::SweepReport;
+use crate::wire::Gap;
 
 /// What came of it.
 #[derive(Clone, Debug, Default)]

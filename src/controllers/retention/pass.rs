@@ -6,23 +6,27 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use tokio::time::Instant;
 
-use super::RetentionPassError;
-use super::cadence::{MIN_VERIFY_INTERVAL, effective_interval, verify_interval};
+use super::error::RetentionPassError;
+use super::intervals::{MIN_VERIFY_INTERVAL, effective_interval, verify_interval};
 use super::outcome::PassOutcome;
 use super::plan::HoldPlan;
-use super::rules::{ReleaseWait, is_placed, may_release};
 use crate::api::{Days, IncidentHold, Site, reject_future};
-use crate::controllers::buckets::SiteBucket;
-use crate::controllers::kit::fence::Fence;
-use crate::protocol::cover::HoldScope;
-use crate::protocol::retention::lifecycle_expiration_days;
+use crate::controllers::handoff::SiteBucket;
+use crate::leader::fence::Fence;
+use crate::rules::hold::claim::{ReleaseWait, is_placed, may_release};
+use crate::rules::hold::entry::LedgerEntry;
+use crate::rules::hold::scope::HoldScope;
+use crate::rules::retention::lifecycle_expiration_days;
 use crate::storage::DecisionTime;
-use crate::storage::hold::manifest;
-use crate::storage::hold::memory::{ManifestVersions, ProtectionCache};
-use crate::storage::hold::{HoldError, Incomplete, PassErrors, PlaceInput, PlaceReport, Release, place};
-use crate::storage::ledger::{self, LedgerEntry};
-use crate::storage::sweep::{OpenHolds, ScanRange, sweep};
-use crate::storage::under_way::SIGNATURE_VALIDITY;
+use crate::storage::recordings::error::{HoldError, Incomplete, PassErrors};
+use crate::storage::recordings::hold::manifest;
+use crate::storage::recordings::hold::protection_cache::{ManifestVersions, ProtectionCache};
+use crate::storage::recordings::hold::{PlaceInput, PlaceReport, Release, place};
+use crate::storage::recordings::ledger;
+use crate::storage::recordings::open_holds::OpenHolds;
+use crate::storage::recordings::sweep::state::ScanRange;
+use crate::storage::recordings::sweep::sweep;
+use crate::storage::s3::in_doubt_requests::SIGNATURE_VALIDITY;
 
 /// How often what is due is swept, though nothing else happens.
 const SWEEP_INTERVAL: SignedDuration = SignedDuration::from_hours(1);
@@ -254,7 +258,7 @@ impl RetentionPass<'_> {
         }
         let proved = outcome.coverage.iter().filter(|(uid, coverage)| {
             let is_acknowledged = outcome.acknowledged.contains(uid);
-            is_placed(coverage.unconfirmed, coverage.errors.as_ref(), is_acknowledged)
+            is_placed(coverage.unconfirmed, coverage.errors.is_some(), is_acknowledged)
         });
         outcome.proved = proved.map(|(uid, _)| uid.clone()).collect();
         self.protection_cache.evict_before(self.now - CACHE_MAX_AGE);
@@ -446,14 +450,10 @@ fn lifecycle_period(ceiling: Days) -> SignedDuration {
 }
 
 #[cfg(test)]
-#[path = "crowded_tests.rs"]
 mod crowded_tests;
 #[cfg(test)]
-#[path = "refused_tests.rs"]
 mod refused_tests;
 #[cfg(test)]
-#[path = "reread_tests.rs"]
 mod reread_tests;
 #[cfg(test)]
-#[path = "pass_tests.rs"]
 mod tests;

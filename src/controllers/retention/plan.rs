@@ -6,11 +6,12 @@ use jiff::Timestamp;
 use kube::ResourceExt;
 
 use crate::api::{IncidentHold, RecordingPolicySpec};
-use crate::controllers::buckets::HoldScopes;
-use crate::controllers::hold::{has_taken_effect, is_resolved};
-use crate::protocol::cover::HoldScope;
-use crate::protocol::hold::evaluate_acceptance;
-use crate::storage::ledger::LedgerEntry;
+use crate::controllers::handoff::HoldScopes;
+use crate::controllers::hold::status::has_taken_effect;
+use crate::rules::hold::accept::evaluate_acceptance;
+use crate::rules::hold::entry::LedgerEntry;
+use crate::rules::hold::resolution::is_resolved;
+use crate::rules::hold::scope::HoldScope;
 
 /// What is to be done about a site's holds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -177,5 +178,4 @@ impl HoldPlan {
 }
 
 #[cfg(test)]
-#[path = "plan_tests.rs"]
 mod tests;

@@ -6,22 +6,22 @@ use kube::runtime::events::Event;
 use kube::{Api, Client, ResourceExt};
 use serde::Serialize;
 
-use super::RetentionPassError;
-use super::cadence::is_since_acceptance;
+use super::error::RetentionPassError;
+use super::intervals::is_since_acceptance;
 use super::outcome::{HoldDrift, PassOutcome};
 use super::plan::HoldPlan;
 use crate::api::condition::{ConditionType, Reason};
 use crate::api::{
     self, CoverageGap, IncidentHold, Placement, RetentionStatus, Site, SourceCoverage, StoreRejectionStatus,
 };
-use crate::controllers::drive::Watched;
-use crate::controllers::kit::error::{ApiError, Failure};
-use crate::controllers::kit::event;
-use crate::controllers::kit::quantity::format_size;
-use crate::controllers::kit::status::report as write;
-use crate::storage::error::StoreError;
-use crate::storage::hold::PassErrors;
-use crate::storage::hold::coverage::{Coverage, SourceTimeline};
+use crate::controllers::kubernetes::error::{ApiError, Failure};
+use crate::controllers::kubernetes::event;
+use crate::controllers::kubernetes::quantity::format_size;
+use crate::controllers::kubernetes::status::report as write;
+use crate::controllers::runner::Watched;
+use crate::storage::recordings::error::PassErrors;
+use crate::storage::recordings::hold::coverage::{Coverage, SourceTimeline};
+use crate::storage::s3::error::StoreError;
 
 /// Field manager of what is kept and deleted.
 const MANAGER: &str = "toezicht/retention";
@@ -417,5 +417,4 @@ pub fn events(outcome: &PassOutcome) -> Vec<Event> {
 }
 
 #[cfg(test)]
-#[path = "report_tests.rs"]
 mod tests;

@@ -9,9 +9,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::RetentionReconciler;
 use crate::api::{IncidentHold, RecordingPolicy, Site};
-use crate::controllers::buckets::sites_in_scope;
-use crate::controllers::drive::{run_controller, scoped_api, select_in_namespace};
-use crate::controllers::kit::context::Context;
+use crate::controllers::context::Context;
+use crate::controllers::handoff::sites_in_scope;
+use crate::controllers::runner::{run_controller, scoped_api, select_in_namespace};
 
 type GuardedSite = DeserializeGuard<Site>;
 

@@ -13,14 +13,13 @@ use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::access::ProbeResults;
-use super::conformance;
-use super::found::{BucketEvaluation, BucketUse, evaluate_bucket, spec_hash, unobserved};
+use self::access::ProbeResults;
+use self::evaluation::{BucketEvaluation, BucketUse, evaluate_bucket, spec_hash, unobserved};
 use crate::api::{ConformanceResult, StorageStatus, reject_future};
-use crate::contract::StorageTarget;
-use crate::controllers::kit::error::ReconcileBackoff;
-use crate::controllers::kit::fence::{Fence, NotLeader};
+use crate::controllers::kubernetes::error::ReconcileBackoff;
+use crate::leader::fence::{Fence, NotLeader};
 use crate::storage::{self, BucketSpec, Claim, EnforceFailure, EnforceReport, Probe};
+use crate::wire::StorageTarget;
 
 /// What was read back counts this long.
 const READ_BACK_TTL: SignedDuration = SignedDuration::from_mins(5);
@@ -197,6 +196,11 @@ fn is_probe_due(reported: &StorageStatus, now: Timestamp) -> bool {
         .is_none_or(|tried| now.duration_since(tried) >= every)
 }
 
+pub(crate) mod access;
+pub(crate) mod conformance;
+pub(crate) mod enforce_reason;
+pub(crate) mod evaluation;
+pub(crate) mod handoff;
+pub(crate) mod target;
 #[cfg(test)]
-#[path = "bucket_tests.rs"]
 mod tests;

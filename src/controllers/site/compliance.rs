@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Reason};
 use crate::api::{AuditStatus, Ceilings, Days, reject_future};
-use crate::controllers::kit::quantity::format_size;
+use crate::controllers::kubernetes::quantity::format_size;
 
 /// An audit of the days at the ceiling is due hourly; one that is this old says nothing of now.
 const MAX_AUDIT_AGE: SignedDuration = SignedDuration::from_hours(3);

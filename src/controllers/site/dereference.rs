@@ -4,21 +4,21 @@ use std::collections::BTreeMap;
 use std::fmt::Debug;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1 as core;
 use kube::api::ListParams;
 use kube::core::DeserializeGuard;
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
-use super::apply::replicas;
-use super::names::ChildNames;
+use super::recorders::names::ChildNames;
+use super::recorders::workload::replicas;
 use crate::api::{Camera, RecordingPolicy, SECRET_TYPE_CA, SECRET_TYPE_CAMERA, SECRET_TYPE_S3, Site};
-use crate::contract::{CONFIG_KEY, RecorderConfig};
-use crate::controllers::kit::apply::{self, ApplyError};
-use crate::controllers::kit::camera::CameraSecrets;
-use crate::controllers::kit::error::ApiError;
-use crate::controllers::kit::meta;
-use crate::controllers::kit::reference::{self, ReferencedSecret};
+use crate::controllers::camera_source::CameraSecrets;
+use crate::controllers::kubernetes::error::ApiError;
+use crate::controllers::kubernetes::meta;
+use crate::controllers::kubernetes::secret_ref;
+use crate::controllers::kubernetes::secret_ref::ReferencedSecret;
+use crate::controllers::site::recorders::workload::fetch_recorder_config;
+use crate::wire::RecorderConfig;
 
 /// What a Site names, and what is there already.
 #[derive(Clone, Debug, Default)]
@@ -42,7 +42,7 @@ pub struct ObservedSite {
 pub async fn dereference(client: &Client, site: &Site) -> Result<ObservedSite, ApiError> {
     let names = ChildNames::of(site);
     let (client, namespace) = (client.clone(), names.namespace.as_str());
-    let secrets = |type_| reference::fetch_all(&client, namespace, type_);
+    let secrets = |type_| secret_ref::fetch_all(&client, namespace, type_);
     let (policy, cameras, logins, authorities, store_secrets, config, pods) = tokio::try_join!(
         get_readable(
             Api::<DeserializeGuard<RecordingPolicy>>::namespaced(client.clone(), namespace),
@@ -83,21 +83,6 @@ async fn list_cameras(api: Api<DeserializeGuard<Camera>>, site: &str) -> Result<
         .collect();
     ours.sort_by_key(ResourceExt::name_any);
     Ok(ours)
-}
-
-/// What the recorders are configured with now. One that is not ours, or that somebody made unreadable, is as
-/// none: it is reported, or written anew, in a later step.
-pub async fn fetch_recorder_config(
-    api: Api<core::Secret>,
-    names: &ChildNames,
-) -> Result<Option<RecorderConfig>, ApiError> {
-    let secret = match apply::get_owned(&api, &names.config, &names.uid).await {
-        Ok(secret) => secret,
-        Err(ApplyError::Api(error)) => return Err(error),
-        Err(ApplyError::ForeignObject { .. } | ApplyError::NotSerializable(_)) => None,
-    };
-    let data = secret.and_then(|secret| secret.data).unwrap_or_default();
-    Ok(data.get(CONFIG_KEY).and_then(|bytes| serde_json::from_slice(&bytes.0).ok()))
 }
 
 async fn fetch_replicas(api: Api<StatefulSet>, names: &ChildNames) -> Result<Option<u32>, ApiError> {

@@ -4,18 +4,19 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 
+use super::bucket::evaluation;
+use super::bucket::evaluation::BucketEvaluation;
 use super::dereference::ObservedSite;
-use super::found::{self, BucketEvaluation};
-use super::identity::{StatusApiIdentity, ensure_identity};
-use super::plan::{SitePlan, plan};
+use super::recorders::identity::{StatusApiIdentity, ensure_identity};
+use super::recorders::plan::{SitePlan, plan};
 use super::validate::{ValidSite, validate};
 use crate::api::{Camera, RecordingPolicy, Site};
-use crate::contract::Secret;
-use crate::controllers::buckets::HoldScopes;
+use crate::controllers::camera_source::CameraSecrets;
 use crate::controllers::config::OperatorConfig;
-use crate::controllers::kit::camera::CameraSecrets;
-use crate::controllers::kit::reference::ReferencedSecret;
+use crate::controllers::handoff::HoldScopes;
+use crate::controllers::kubernetes::secret_ref::ReferencedSecret;
 use crate::storage::{BucketState, EnforceReport};
+use crate::wire::Secret;
 
 const POLICY: &str = r#"
 metadata: {name: protocol-2020, namespace: gemeente}
@@ -110,7 +111,7 @@ fn secret(texts: &[(&str, &str)]) -> ReferencedSecret {
 /// A bucket that was read back as it must be.
 pub fn compliant_bucket(now: Timestamp) -> BucketEvaluation {
     let read_back = BucketState { object_lock: true, versioning: true, ..BucketState::default() };
-    found::evaluate_bucket(
+    evaluation::evaluate_bucket(
         Ok(EnforceReport {
             observed: read_back,
             changes: vec![],

@@ -4,21 +4,23 @@
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use super::access;
-use super::apply::AppliedPlan;
+use super::bucket::access;
+use super::bucket::evaluation::BucketEvaluation;
 use super::compliance::evaluate_compliance;
-use super::found::BucketEvaluation;
-use super::recording::{self, ShardReply};
-use super::told::Widening;
+use super::recorders::apply::AppliedPlan;
+use super::recorders::hold_widening::Widening;
+use super::recorders::query;
+use super::recorders::query::ShardReply;
 use super::validate::ValidSite;
 use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Reason, merge};
 use crate::api::{DriftStatus, Site, SiteStatus};
-use crate::controllers::drive::Watched;
-use crate::controllers::kit::apply::ApplyError;
-use crate::controllers::kit::error::{ApiError, Failure, KubeErrorExt};
-use crate::controllers::kit::patience::{self, StallCause, condition_since};
-use crate::controllers::kit::status as kit_status;
-use crate::storage::readers;
+use crate::controllers::kubernetes::apply::ApplyError;
+use crate::controllers::kubernetes::error::{ApiError, Failure, KubeErrorExt};
+use crate::controllers::kubernetes::status as kit_status;
+use crate::controllers::runner::Watched;
+use crate::controllers::stall;
+use crate::controllers::stall::{StallCause, condition_since};
+use crate::storage::bucket::policy::principals;
 
 /// Whoever undoes something so often does it by rule.
 const CONTENTION_THRESHOLD: i64 = 3;
@@ -46,10 +48,10 @@ pub fn status(site: &Site, inputs: &StatusInputs<'_>, now: Timestamp) -> (SiteSt
     let may_record = valid.accepted.is_true() && bucket.may_record();
     let segment =
         SignedDuration::try_from(site.spec.recorder.segment_duration.0).unwrap_or(SignedDuration::MAX);
-    let (recording, count) = recording::evaluate_recording(valid, may_record, replies, segment);
+    let (recording, count) = query::evaluate_recording(valid, may_record, replies, segment);
     let drift = bucket.drift(before.drift.as_ref(), now);
     let ready = evaluate_ready(valid, bucket, applied, replies);
-    let (stalled, stalls_at) = patience::evaluate(&stall_causes(site, inputs, &ready, now), now);
+    let (stalled, stalls_at) = stall::evaluate(&stall_causes(site, inputs, &ready, now), now);
     let findings = [
         ready,
         valid.accepted.clone(),
@@ -86,7 +88,7 @@ pub fn status(site: &Site, inputs: &StatusInputs<'_>, now: Timestamp) -> (SiteSt
 fn unknown_principals(site: &Site, bucket: &BucketEvaluation) -> Vec<String> {
     let status = bucket.status.as_ref();
     let principals = status.map(|status| status.unknown_principals.as_slice());
-    let named = |principal: &String| match readers::fields_naming(site, None, principal) {
+    let named = |principal: &String| match principals::fields_naming(site, None, principal) {
         field if field.is_empty() => {
             format!("spec.policyRef: incidentOfficers of the policy: principal {principal:?}")
         }
@@ -164,7 +166,7 @@ fn evaluate_ready(
         );
     }
     let lagging =
-        recorders.and_then(|recorders| recording::describe_lagging(replies, &recorders.expected.revision));
+        recorders.and_then(|recorders| query::describe_lagging(replies, &recorders.expected.revision));
     if let Some(lagging) = lagging {
         return not_ready(Reason::RecorderNotReady, lagging);
     }
@@ -221,7 +223,7 @@ fn stall_causes(
     };
     if !valid.accepted.is_true() {
         return vec![match valid.accepted.reason {
-            Reason::ReferenceNotFound => after(&valid.accepted, patience::REFERENCE_GRACE),
+            Reason::ReferenceNotFound => after(&valid.accepted, stall::REFERENCE_GRACE),
             _ => StallCause::immediate(valid.accepted.clone()),
         }];
     }
@@ -229,7 +231,7 @@ fn stall_causes(
     if bucket.is_stalled {
         causes.push(StallCause::immediate(bucket.finding.clone()));
     } else if !bucket.finding.is_true() {
-        causes.push(after(&bucket.finding, patience::STORE_GRACE));
+        causes.push(after(&bucket.finding, stall::STORE_GRACE));
     }
     if let Some((reason, message)) = applied.as_ref().err().and_then(terminal_error) {
         causes.push(StallCause::immediate(ConditionFinding::new(
@@ -239,7 +241,7 @@ fn stall_causes(
             message,
         )));
     } else if !ready.is_true() {
-        causes.push(after(ready, patience::WORK_GRACE));
+        causes.push(after(ready, stall::WORK_GRACE));
     }
     let retention = status.and_then(|status| status.retention.as_ref());
     let orphaned = retention.map_or(&[][..], |retention| &retention.orphaned_holds);
@@ -252,7 +254,7 @@ fn stall_causes(
         let finding = ConditionFinding::new(ConditionType::Stalled, true, Reason::OrphanedHold, message);
         // Where everything is applied at once, the holds come after their Site.
         let made = made.map_or(Timestamp::MIN, |made| made.0);
-        causes.push(StallCause::after_grace(finding, made, patience::REFERENCE_GRACE));
+        causes.push(StallCause::after_grace(finding, made, stall::REFERENCE_GRACE));
     }
     causes
 }
@@ -325,5 +327,4 @@ fn administrators_excluded() -> ConditionFinding {
 }
 
 #[cfg(test)]
-#[path = "status_tests.rs"]
 mod tests;

@@ -4,23 +4,26 @@
 use jiff::Timestamp;
 
 use super::bucket::BucketAccess;
+use super::bucket::target::TargetBuilder;
 use super::compliance::SiteCeilings;
 use super::dereference::ObservedSite;
-use super::names::ChildNames;
-use super::target::TargetBuilder;
+use super::recorders::names::ChildNames;
 use crate::api::condition::{ConditionFinding, ConditionType, Reason};
 use crate::api::{
     AdoptionPolicy, Ceilings, RecordingPolicy, RetentionEnforcement, SECRET_TYPE_CA, Site, SiteSpec,
     is_one_identity,
 };
+use crate::controllers::camera_source;
+use crate::controllers::camera_source::CameraSource;
 use crate::controllers::config::OperatorConfig;
 use crate::controllers::grant::{Endpoint, Exception, GrantRequest};
-use crate::controllers::kit::camera::{self, CameraSource};
-use crate::controllers::kit::quantity;
-use crate::controllers::kit::reference::{self, MissingSecret};
-use crate::protocol::permission::Prerequisites;
-use crate::protocol::{Windows, live_view, policy, retention, suspension};
-use crate::storage::{BucketSpec, Claim, readers};
+use crate::controllers::kubernetes::quantity;
+use crate::controllers::kubernetes::secret_ref;
+use crate::controllers::kubernetes::secret_ref::MissingSecret;
+use crate::rules::permission::Prerequisites;
+use crate::rules::{Windows, live_view, policy, retention, suspension};
+use crate::storage::bucket::policy::principals;
+use crate::storage::{BucketSpec, Claim};
 use kube::ResourceExt;
 
 /// A smaller spool cannot hold a few segments of a camera.
@@ -248,11 +251,11 @@ fn bucket_access(
         return Err(Problem::new(Reason::InvalidField, message));
     }
     check_identities(site, observed, problems)?;
-    readers::check_machine_principals(site, observed.policy.as_ref())
+    principals::check_machine_principals(site, observed.policy.as_ref())
         .map_err(|(reason, message)| Problem::new(reason, message))?;
     let ca_pem = storage.ca_ref.as_ref().map(|reference| {
         let authorities = &observed.camera_secrets.ca_certificates;
-        reference::require_text(authorities, SECRET_TYPE_CA, &reference.name, "ca.crt", "spec.storage.caRef")
+        secret_ref::require_text(authorities, SECRET_TYPE_CA, &reference.name, "ca.crt", "spec.storage.caRef")
     });
     let ca_pem = ca_pem.transpose()?.map(|pem| pem.reveal().to_owned());
     let targets = TargetBuilder {
@@ -272,7 +275,7 @@ fn bucket_access(
         uid: names.uid.clone(),
     };
     // One that is somebody else too is left out of the bucket's policy, which goes on as it must.
-    let auditor = match readers::check_auditor_principal(site, observed.policy.as_ref()) {
+    let auditor = match principals::check_auditor_principal(site, observed.policy.as_ref()) {
         Ok(()) => {
             let auditor = storage.auditor.as_ref().map(|auditor| auditor.principal.clone());
             auditor.filter(|auditor| is_one_identity(auditor))
@@ -299,7 +302,7 @@ fn check_identities(
 ) -> Result<(), Problem> {
     let storage = &site.spec.storage;
     let machines = [&storage.operator.principal, &storage.recorder.principal];
-    for wrong in readers::ambiguous_principals(site, observed.policy.as_ref()) {
+    for wrong in principals::ambiguous_principals(site, observed.policy.as_ref()) {
         let is_machine = machines.contains(&&wrong.principal);
         let reason = if wrong.field.starts_with("spec.policyRef") {
             Reason::ReferenceInvalid
@@ -328,7 +331,7 @@ fn bucket_spec(
         operator_principal: site.spec.storage.operator.principal.clone(),
         recorder_principal: site.spec.storage.recorder.principal.clone(),
         auditor,
-        readers: readers::reader_principals(site, observed.policy.as_ref()),
+        readers: principals::reader_principals(site, observed.policy.as_ref()),
         take_over: exceptions.contains(&Exception::TakeOver),
         operator_only: exceptions.contains(&Exception::OperatorOnly),
         allow_unprotected: exceptions.contains(&Exception::AllowUnprotected),
@@ -364,7 +367,7 @@ fn validate_cameras(spec: &SiteSpec, observed: &ObservedSite) -> (Vec<ValidCamer
     let (mut valid, mut left_out) = (Vec::new(), Vec::new());
     for camera in &observed.cameras {
         let name = camera.name_any();
-        match camera::resolve(&camera.spec, &observed.camera_secrets) {
+        match camera_source::resolve(&camera.spec, &observed.camera_secrets) {
             Ok(source) => {
                 let suspended = suspension::camera_suspensions(&spec.suspensions, &name);
                 valid.push(ValidCamera { name, source, suspended });
@@ -376,5 +379,4 @@ fn validate_cameras(spec: &SiteSpec, observed: &ObservedSite) -> (Vec<ValidCamer
 }
 
 #[cfg(test)]
-#[path = "validate_tests.rs"]
 mod tests;

@@ -16,11 +16,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::SiteReconciler;
 use super::bucket::{BucketCache, S3, Stores};
-use super::names::{RECORDER_SELECTOR, SITE_LABEL};
+use super::recorders::names::{RECORDER_SELECTOR, SITE_LABEL};
 use crate::api::{Camera, RecordingPolicy, SECRET_TYPE_CA, SECRET_TYPE_CAMERA, SECRET_TYPE_S3, Site};
-use crate::controllers::buckets::sites_in_scope;
-use crate::controllers::drive::{run_controller, scoped_api, select_in_namespace};
-use crate::controllers::kit::context::Context;
+use crate::controllers::context::Context;
+use crate::controllers::handoff::sites_in_scope;
+use crate::controllers::runner::{run_controller, scoped_api, select_in_namespace};
 
 type GuardedSite = DeserializeGuard<Site>;
 

@@ -16,10 +16,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::accept::{self, REQUEST_TIMEOUT};
 use super::tls;
-use crate::contract::{FORMAT, RecorderConfig, RecorderStatus};
-use crate::recorder::board::RecorderState;
 use crate::recorder::config::ConfigState;
 use crate::recorder::spool::Spool;
+use crate::recorder::state::RecorderState;
+use crate::wire::{FORMAT, RecorderConfig, RecorderStatus};
 
 /// What the status is made of.
 #[derive(Clone)]

@@ -7,7 +7,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio_rustls::TlsAcceptor;
 
-use crate::contract::StatusApi;
+use crate::wire::StatusApi;
 
 /// The certificate or key of the configuration cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::name::Closed;
-use crate::protocol::cover::HoldScope;
+use crate::rules::hold::scope::HoldScope;
 
 /// Whether a complete recording is being uploaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
-use crate::protocol::recording::{Class, Recording};
+use crate::rules::recording::{Class, Recording};
 
 /// Ending of a file that is being written.
 const PART_SUFFIX: &str = ".part";

@@ -14,7 +14,8 @@ async fn spool(limit: u64) -> (tempfile::TempDir, Arc<Spool>) {
 }
 
 async fn write_segment(spool: &Arc<Spool>, start: i64, bytes: usize) -> Closed {
-    let mut writer = spool.begin("hal", second(start), vec![1; bytes / 2]).await.unwrap();
+    let mut writer =
+        SegmentWriter::begin(Arc::clone(spool), "hal", second(start), vec![1; bytes / 2]).await.unwrap();
     writer.append(vec![2; bytes - bytes / 2]).await.unwrap();
     writer.close(second(start), second(start + 10)).await.unwrap()
 }
@@ -63,7 +64,7 @@ async fn full_spool_evicts_oldest_and_reports_it() {
 #[tokio::test]
 async fn full_spool_rejects_writes_when_nothing_can_be_evicted() {
     let (_folder, spool) = spool(100).await;
-    let mut writer = spool.begin("hal", second(10), vec![0; 60]).await.unwrap();
+    let mut writer = SegmentWriter::begin(Arc::clone(&spool), "hal", second(10), vec![0; 60]).await.unwrap();
     assert!(matches!(writer.append(vec![0; 60]).await, Err(SpoolError::Full)));
     assert!(!spool.has_room(60) && spool.has_room(40));
     // What was whole before is kept.
@@ -137,7 +138,8 @@ async fn dropped_writer_leaves_complete_fragments() {
     let (_folder, spool) = spool(100_000).await;
     let files = super::super::segment::tests::complete_file(8);
     let (init, rest) = files.split_at(1);
-    let mut writer = spool.begin("hal", second(10), init[0].clone()).await.unwrap();
+    let mut writer =
+        SegmentWriter::begin(Arc::clone(&spool), "hal", second(10), init[0].clone()).await.unwrap();
     for fragment in &rest[..3] {
         writer.append(fragment.clone()).await.unwrap();
     }
@@ -152,8 +154,8 @@ async fn dropped_writer_leaves_complete_fragments() {
 
 #[tokio::test]
 async fn held_segment_is_neither_evicted_nor_purged() {
-    use crate::protocol::Window;
-    use crate::protocol::cover::CameraSelector;
+    use crate::rules::Window;
+    use crate::rules::hold::scope::CameraSelector;
 
     let (_folder, spool) = spool(100).await;
     let oldest = write_segment(&spool, 10, 40).await;

@@ -31,7 +31,7 @@ struct Output {
 }
 
 impl SegmentWriter {
-    pub(super) async fn begin(
+    pub(crate) async fn begin(
         spool: Arc<Spool>,
         camera: &str,
         start: Timestamp,

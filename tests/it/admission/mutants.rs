@@ -3,7 +3,7 @@
 use futures::StreamExt;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::Value;
-use toezicht::api::crds;
+use toezicht::cli::crds;
 
 use super::case::Case;
 use super::server::{Server, Verdict, newest};

@@ -9,7 +9,8 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::GroupVersionKind;
 use kube::{Client, Config, ResourceExt};
 use serde_json::{Value, json};
-use toezicht::api::{GROUP, VERSION, crds};
+use toezicht::api::{GROUP, VERSION};
+use toezicht::cli::crds;
 
 use super::case::Case;
 use crate::support::cluster::{TestNamespace, client};

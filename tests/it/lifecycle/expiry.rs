@@ -3,10 +3,10 @@
 use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use toezicht::api::Days;
+use toezicht::rules::recording::key::{Class, Key};
+use toezicht::rules::recording::tag::RetentionTag;
 use toezicht::storage::Probe;
-use toezicht::storage::key::{Class, Key};
-use toezicht::storage::segments::Uploader;
-use toezicht::storage::tag::RetentionTag;
+use toezicht::storage::s3::segments::Uploader;
 
 use crate::storage::scene::Scene;
 use crate::support::settings::S3Server;

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use toezicht::api::IncidentHold;
-use toezicht::storage::key::Key;
+use toezicht::rules::recording::key::Key;
 
 use super::CEILING;
 use crate::storage::scene::{client, marks};

@@ -6,7 +6,7 @@ use std::time::Instant;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 use toezicht::api::IncidentHold;
-use toezicht::storage::key::Key;
+use toezicht::rules::recording::key::Key;
 
 use crate::storage::scene::{client, marks};
 use crate::support::cluster;

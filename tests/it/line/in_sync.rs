@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 use toezicht::api::Camera;
-use toezicht::controllers::kit::status::REFRESH_INTERVAL;
+use toezicht::controllers::kubernetes::status::REFRESH_INTERVAL;
 
 use crate::support::audit;
 use crate::support::cluster;

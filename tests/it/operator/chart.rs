@@ -7,7 +7,8 @@ use kube::ResourceExt;
 use kube::api::{Patch, PatchParams, PostParams};
 use serde::Deserialize;
 use serde_json::{Value, json};
-use toezicht::api::{RecordingPolicy, crds};
+use toezicht::api::RecordingPolicy;
+use toezicht::cli::crds;
 use toezicht::controllers::config::OperatorConfig;
 
 use crate::support::cluster::{TestNamespace, client};

@@ -10,7 +10,8 @@ use kube::api::DeleteParams;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use toezicht::api::IncidentHold;
-use toezicht::storage::ledger::{self, LedgerEntry};
+use toezicht::rules::hold::entry::LedgerEntry;
+use toezicht::storage::recordings::ledger;
 use tokio::process::{Child, Command};
 
 use super::process::{Process, config_for_store, leads, release_lease, with_chart_scaled_down};

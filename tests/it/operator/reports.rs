@@ -10,7 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use toezicht::api::{Camera, IncidentHold, RecordingPolicy, Site};
-use toezicht::controllers::drive::Watched;
+use toezicht::controllers::runner::Watched;
 
 use super::process::{Process, leads, with_chart_scaled_down};
 use crate::support::cluster::TestNamespace;

@@ -9,7 +9,7 @@ use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 use toezicht::api::{RecordingPolicy, Site};
-use toezicht::controllers::kit::status::REFRESH_INTERVAL;
+use toezicht::controllers::kubernetes::status::REFRESH_INTERVAL;
 
 use super::process::{Process, config_for_store, leads, with_chart_scaled_down};
 use crate::support::audit;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use toezicht::contract::{CameraReport, CameraState, RecorderStatus, STATUS_SERVER_NAME};
+use toezicht::wire::{CameraReport, CameraState, RecorderStatus, STATUS_SERVER_NAME};
 use tokio::process::{Child, Command};
 
 use crate::support::port::free_port;

@@ -1,7 +1,7 @@
 //! The recorder or a camera goes away without a word.
 
 use jiff::{SignedDuration, Timestamp};
-use toezicht::contract::{CameraReport, CameraState, GapCause};
+use toezicht::wire::{CameraReport, CameraState, GapCause};
 
 use super::bench::{Bench, camera};
 use super::cameras::{Cameras, testbed_camera};
@@ -63,7 +63,7 @@ async fn unreachable_camera_affects_no_other() {
     let gap = bench
         .until("the gap's end", |status| {
             let ended =
-                |gap: &&toezicht::contract::Gap| gap.cause == GapCause::Disconnected && gap.until.is_some();
+                |gap: &&toezicht::wire::Gap| gap.cause == GapCause::Disconnected && gap.until.is_some();
             camera(status, "stuk")?.gaps.iter().find(ended).cloned()
         })
         .await;
@@ -92,7 +92,7 @@ async fn frozen_camera_is_detected_and_leaves_a_gap() {
     let gap = bench
         .until("the gap's end", |status| {
             let ended =
-                |gap: &&toezicht::contract::Gap| gap.cause == GapCause::Disconnected && gap.until.is_some();
+                |gap: &&toezicht::wire::Gap| gap.cause == GapCause::Disconnected && gap.until.is_some();
             camera(status, "bevroren")?.gaps.iter().find(ended).cloned()
         })
         .await;

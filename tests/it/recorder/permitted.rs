@@ -2,7 +2,7 @@
 
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
-use toezicht::contract::{CameraState, GapCause, RecorderStatus};
+use toezicht::wire::{CameraState, GapCause, RecorderStatus};
 
 use super::bench::{Bench, camera};
 use super::cameras::testbed_camera;

@@ -1,7 +1,7 @@
 //! Another configuration while it records.
 
 use serde_json::json;
-use toezicht::contract::CameraState;
+use toezicht::wire::CameraState;
 
 use super::bench::{Bench, camera};
 use super::cameras::testbed_camera;

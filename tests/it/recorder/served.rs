@@ -1,7 +1,7 @@
 //! What it serves, and what it must not say.
 
 use serde_json::json;
-use toezicht::contract::CameraState;
+use toezicht::wire::CameraState;
 
 use super::bench::{Bench, TOKEN};
 use super::cameras::{Cameras, PASSWORD, testbed_camera};

@@ -1,6 +1,6 @@
 //! Nothing goes wrong.
 
-use toezicht::contract::GapCause;
+use toezicht::wire::GapCause;
 
 use super::bench::{Bench, camera};
 use super::cameras::testbed_camera;

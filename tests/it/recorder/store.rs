@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use jiff::SignedDuration;
 use serde_json::json;
-use toezicht::contract::{CameraState, GapCause};
+use toezicht::wire::{CameraState, GapCause};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::bench::{Bench, camera};
@@ -117,7 +117,11 @@ async fn full_spool_discards_oldest_segments() {
         .await;
     let metrics = reqwest::get(format!("http://127.0.0.1:{}/metrics", bench.health)).await.unwrap();
     assert!(
-        metrics.text().await.unwrap().contains("toezicht_recorder_discarded_total{outcome=\"spool_full\"}")
+        metrics
+            .text()
+            .await
+            .unwrap()
+            .contains("toezicht_recorder_discarded_segments_total{reason=\"spool_full\"}")
     );
     line.set(true);
     bench.uploaded(2).await;
@@ -137,7 +141,7 @@ async fn full_spool_discards_oldest_segments() {
         assert!(is_told, "{hole:?} is not in {told:?}");
     }
     // An upload that the outage interrupted is in doubt: its bytes may arrive after the spool has given it up.
-    let is_lost = |key: &toezicht::storage::key::Key| {
+    let is_lost = |key: &toezicht::rules::recording::key::Key| {
         key.start() >= lost.from.unwrap() && key.end() <= lost.until.unwrap()
     };
     let arrived: Vec<_> = segments.iter().map(|segment| &segment.key).filter(|key| is_lost(key)).collect();

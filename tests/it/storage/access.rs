@@ -1,7 +1,7 @@
 //! Who may access what: principals that are more than one identity, policies that do not come into force, and stores
 //! whose policies differ. Other stores are acted out before SeaweedFS.
 
-use toezicht::storage::probe::{Check, Verdict};
+use toezicht::storage::bucket::probe::{Check, Verdict};
 use toezicht::storage::{EnforceError, Probe, RequiredSubresource, SubresourceState};
 
 use super::parts::pretended;

@@ -3,8 +3,9 @@
 
 use jiff::{SignedDuration, Timestamp};
 use toezicht::api::{Ceilings, Days};
-use toezicht::storage::hold::memory::ProtectionCache;
-use toezicht::storage::sweep::{ScanRange, SweepReport, sweep};
+use toezicht::storage::recordings::hold::protection_cache::ProtectionCache;
+use toezicht::storage::recordings::sweep::state::{ScanRange, SweepReport};
+use toezicht::storage::recordings::sweep::sweep;
 use toezicht::storage::{EnforceError, Probe, Subresource};
 
 use super::holds::{Declared, at_time, prepared};

@@ -6,8 +6,9 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::Value;
-use toezicht::storage::probe::standalone::{self, ProbeError, ProbeRequest};
-use toezicht::storage::probe::{Check, Verdict};
+use toezicht::storage::bucket::probe::request::{ProbeError, ProbeRequest};
+use toezicht::storage::bucket::probe::standalone;
+use toezicht::storage::bucket::probe::{Check, Verdict};
 use toezicht::storage::{Conformance, Probe};
 use tokio::process::Command;
 use tokio_util::sync::CancellationToken;

@@ -6,7 +6,8 @@ use aws_sdk_s3::types::{
 use aws_sdk_s3::types::{
     DefaultRetention, ObjectLockConfiguration, ObjectLockEnabled, ObjectLockRetentionMode, ObjectLockRule,
 };
-use toezicht::storage::{EnforceError, Probe, Subresource, enforce};
+use toezicht::storage::enforce;
+use toezicht::storage::{EnforceError, Probe, Subresource};
 
 use super::scene::Scene;
 use crate::support::proxy::Proxy;

@@ -2,10 +2,10 @@
 //! without an answer, or done and never answered.
 
 use jiff::{SignedDuration, Timestamp, ToSpan};
-use toezicht::contract::StorageTarget;
 use toezicht::storage::Probe;
-use toezicht::storage::audit::{FindingKind, audit};
-use toezicht::storage::ledger;
+use toezicht::storage::recordings::audit::{FindingKind, audit};
+use toezicht::storage::recordings::ledger;
+use toezicht::wire::StorageTarget;
 
 use super::holds::{audited, cover, ledger_entry, placed, record_half_an_hour, released, scope, swept};
 use super::scene::Scene;

@@ -6,15 +6,18 @@ use std::sync::{Arc, LazyLock};
 
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use toezicht::api::{Ceilings, Days};
-use toezicht::contract::StorageTarget;
-use toezicht::protocol::Window;
-use toezicht::protocol::cover::{CameraSelector, HoldScope};
-use toezicht::storage::audit::{AuditOptions, FindingKind, Tally, audit};
-use toezicht::storage::hold::memory::ProtectionCache;
-use toezicht::storage::hold::{PlaceInput, PlaceReport, Release, place};
-use toezicht::storage::ledger::{self, LedgerEntry};
-use toezicht::storage::sweep::{OpenHolds, OpenHoldsError, ScanRange, SweepReport, sweep};
+use toezicht::rules::Window;
+use toezicht::rules::hold::entry::LedgerEntry;
+use toezicht::rules::hold::scope::{CameraSelector, HoldScope};
+use toezicht::storage::recordings::audit::{AuditOptions, FindingKind, Tally, audit};
+use toezicht::storage::recordings::hold::protection_cache::ProtectionCache;
+use toezicht::storage::recordings::hold::{PlaceInput, PlaceReport, Release, place};
+use toezicht::storage::recordings::ledger;
+use toezicht::storage::recordings::open_holds::{OpenHolds, OpenHoldsError};
+use toezicht::storage::recordings::sweep::state::{ScanRange, SweepReport};
+use toezicht::storage::recordings::sweep::sweep;
 use toezicht::storage::{DecisionTime, Probe, Subresource};
+use toezicht::wire::StorageTarget;
 
 use super::scene::Scene;
 use crate::support::settings::S3Server;

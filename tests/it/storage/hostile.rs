@@ -6,13 +6,15 @@ use std::sync::LazyLock;
 use aws_sdk_s3::primitives::ByteStream;
 use futures::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp, ToSpan};
-use toezicht::protocol::cover::HoldScope;
+use toezicht::rules::hold::entry::LedgerEntry;
+use toezicht::rules::hold::scope::HoldScope;
+use toezicht::rules::recording::key::{Class, Key};
 use toezicht::storage::DecisionTime;
-use toezicht::storage::audit::FindingKind;
-use toezicht::storage::hold::memory::ProtectionCache;
-use toezicht::storage::hold::{Incomplete, PlaceReport, Release, ReleaseReport, place};
-use toezicht::storage::key::{Class, Key};
-use toezicht::storage::ledger::{self, LedgerEntry};
+use toezicht::storage::recordings::audit::FindingKind;
+use toezicht::storage::recordings::error::Incomplete;
+use toezicht::storage::recordings::hold::protection_cache::ProtectionCache;
+use toezicht::storage::recordings::hold::{PlaceReport, Release, ReleaseReport, place};
+use toezicht::storage::recordings::ledger;
 
 use super::holds::{
     CEILINGS, Declared, at_time, audited, cover, ledger_entry, placed, prepared, released, swept, task,

@@ -7,10 +7,10 @@ use aws_sdk_s3::types::{
 };
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
-use toezicht::contract::{AccessKey, Credentials, Secret};
-use toezicht::protocol::Window;
-use toezicht::protocol::cover::{CameraSelector, HoldScope};
+use toezicht::rules::Window;
+use toezicht::rules::hold::scope::{CameraSelector, HoldScope};
 use toezicht::storage::Probe;
+use toezicht::wire::{AccessKey, Credentials, Secret};
 use tokio::process::Command;
 
 use super::holds::placed;

@@ -7,9 +7,10 @@ use aws_sdk_s3::types::{
 };
 use axum::http::request::Parts;
 use jiff::{SignedDuration, Timestamp};
-use toezicht::storage::hold::memory::ProtectionCache;
-use toezicht::storage::probe::{Check, Verdict};
-use toezicht::storage::sweep::{ScanRange, sweep};
+use toezicht::storage::bucket::probe::{Check, Verdict};
+use toezicht::storage::recordings::hold::protection_cache::ProtectionCache;
+use toezicht::storage::recordings::sweep::state::ScanRange;
+use toezicht::storage::recordings::sweep::sweep;
 use toezicht::storage::{EnforceError, EnforceReport, Probe};
 
 use super::holds::{CEILINGS, Declared, at_time};

@@ -1,9 +1,11 @@
 //! Who may read what is held, and by what: links from the manifest in the bucket.
 
 use jiff::{SignedDuration, Timestamp, ToSpan};
-use toezicht::storage::hold::manifest::{self, ManifestContent, ManifestGap};
-use toezicht::storage::hold::memory::ProtectionCache;
-use toezicht::storage::hold::{PlaceInput, place};
+use toezicht::storage::recordings::hold::manifest;
+use toezicht::storage::recordings::hold::manifest::ManifestContent;
+use toezicht::storage::recordings::hold::manifest_format::ManifestGap;
+use toezicht::storage::recordings::hold::protection_cache::ProtectionCache;
+use toezicht::storage::recordings::hold::{PlaceInput, place};
 
 use super::holds::{CEILINGS, cover, ledger_entry, placed, prepared, record_half_an_hour, task};
 use super::scene::target;

@@ -9,13 +9,14 @@ use futures::{StreamExt, stream};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use serde_json::{Value, json};
-use toezicht::contract::StorageTarget;
-use toezicht::protocol::cover::HoldScope;
+use toezicht::rules::hold::scope::HoldScope;
+use toezicht::rules::recording::key::Key;
 use toezicht::storage::Probe;
-use toezicht::storage::hold::coverage::Coverage;
-use toezicht::storage::hold::memory::ProtectionCache;
-use toezicht::storage::hold::{HoldError, Release, place};
-use toezicht::storage::key::Key;
+use toezicht::storage::recordings::error::HoldError;
+use toezicht::storage::recordings::hold::coverage::Coverage;
+use toezicht::storage::recordings::hold::protection_cache::ProtectionCache;
+use toezicht::storage::recordings::hold::{Release, place};
+use toezicht::wire::StorageTarget;
 
 use super::holds::{
     CEILINGS, Declared, at_time, audited, cover, ledger_entry, placed, prepared, released, task,

@@ -4,9 +4,9 @@
 use std::sync::{Arc, Mutex};
 
 use axum::http::Method;
-use toezicht::contract::Credentials;
-use toezicht::storage::probe::{Check, Verdict};
+use toezicht::storage::bucket::probe::{Check, Verdict};
 use toezicht::storage::{EnforceError, EnforceReport, Probe, Subresource};
+use toezicht::wire::Credentials;
 
 use super::access::{pass, scene_with_policy_proxy};
 use super::rewriter::{Act, Asked, Liar, refusal};

@@ -29,7 +29,7 @@ async fn mistyped_principal_locks_nobody_out(server: S3Server) {
     let changed = right.enforce(Probe::Skip).await.unwrap().changes;
     assert!(changed.is_empty(), "{changed:?}");
     let same = |a: &str, b: &str| {
-        use toezicht::storage::policy::Policy;
+        use toezicht::storage::bucket::policy::document::Policy;
         Policy::parse(a).unwrap() == Policy::parse(b).unwrap()
     };
     assert!(same(&policy, &right.policy().await.unwrap()));

@@ -9,11 +9,12 @@ use jiff::Timestamp;
 use sha2::{Digest, Sha256};
 use std::time::Duration;
 use toezicht::api::Days;
-use toezicht::contract::{AccessKey, StorageTarget};
-use toezicht::storage::key::{Class, Key};
-use toezicht::storage::segments::Uploader;
-use toezicht::storage::tag::RetentionTag;
-use toezicht::storage::{BucketSpec, Claim, EnforceError, EnforceReport, Probe, enforce};
+use toezicht::rules::recording::key::{Class, Key};
+use toezicht::rules::recording::tag::RetentionTag;
+use toezicht::storage::enforce;
+use toezicht::storage::s3::segments::Uploader;
+use toezicht::storage::{BucketSpec, Claim, EnforceError, EnforceReport, Probe};
+use toezicht::wire::{AccessKey, StorageTarget};
 
 use crate::support::settings::{S3Identity, S3Server};
 use crate::support::wait::eventually;
@@ -216,7 +217,7 @@ pub fn target(server: &S3Server, identity: &S3Identity, bucket: &str) -> Storage
         bucket: bucket.into(),
         path_style: server.path_style,
         ca_pem: None,
-        credentials: toezicht::contract::Credentials::access_key(&identity.access_key, &identity.secret_key),
+        credentials: toezicht::wire::Credentials::access_key(&identity.access_key, &identity.secret_key),
         proxy: None,
     }
 }

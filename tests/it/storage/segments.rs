@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
-use toezicht::contract::Credentials;
+use toezicht::rules::recording::key::{Class, Key};
+use toezicht::rules::recording::tag::RetentionTag;
 use toezicht::storage::Probe;
-use toezicht::storage::key::{Class, Key};
-use toezicht::storage::segments::{PutError, Uploader};
-use toezicht::storage::tag::RetentionTag;
+use toezicht::storage::s3::segments::{PutError, Uploader};
+use toezicht::wire::Credentials;
 
 use super::scene::Scene;
 use crate::support::settings::S3Server;

@@ -9,10 +9,11 @@ use aws_sdk_s3::types::{
 };
 use jiff::{SignedDuration, Timestamp, ToSpan};
 use serde_json::{Value, json};
-use toezicht::storage::audit::FindingKind;
-use toezicht::storage::hold::memory::ProtectionCache;
-use toezicht::storage::hold::{PlaceInput, place};
-use toezicht::storage::sweep::{ScanRange, sweep};
+use toezicht::storage::recordings::audit::FindingKind;
+use toezicht::storage::recordings::hold::protection_cache::ProtectionCache;
+use toezicht::storage::recordings::hold::{PlaceInput, place};
+use toezicht::storage::recordings::sweep::state::ScanRange;
+use toezicht::storage::recordings::sweep::sweep;
 use toezicht::storage::{DecisionTime, Probe, Subresource};
 
 use super::holds::{CEILINGS, Declared, at_time, audited, cover, placed, task};

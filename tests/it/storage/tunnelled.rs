@@ -6,10 +6,10 @@ use std::process::Stdio;
 
 use jiff::{SignedDuration, Timestamp};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
-use toezicht::contract::{Login, Proxy, Secret};
-use toezicht::protocol::Window;
-use toezicht::protocol::cover::{CameraSelector, HoldScope};
+use toezicht::rules::Window;
+use toezicht::rules::hold::scope::{CameraSelector, HoldScope};
 use toezicht::storage::Probe;
+use toezicht::wire::{Login, Proxy, Secret};
 use tokio::process::Command;
 
 use super::holds::placed;

@@ -7,7 +7,7 @@ use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use toezicht::storage::key::Key;
+use toezicht::rules::recording::key::Key;
 
 use super::settings::S3Server;
 use super::tools::{Frame, Whole, run, script, whole};

@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use toezicht::api::Placement;
-use toezicht::protocol::cover::HoldScope;
-use toezicht::rules::open_scopes;
-use toezicht::storage::key::Key;
+use toezicht::hold_decisions::open_scopes;
+use toezicht::rules::hold::scope::HoldScope;
+use toezicht::rules::recording::key::Key;
 use tokio::time::sleep;
 
 use super::day::{Operator, Scenario, WARM_UP, cameras, midnight};

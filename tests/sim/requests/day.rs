@@ -10,21 +10,21 @@ use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use sha2::{Digest, Sha256};
 use toezicht::api::{IncidentHold, StorageStatus};
-use toezicht::controllers::buckets::{HoldAck, SiteBucket, SiteHandoff};
-use toezicht::controllers::kit::clock::BootInstant;
-use toezicht::controllers::kit::fence::Fence;
-use toezicht::controllers::kit::requeue;
+use toezicht::controllers::handoff::{HoldAck, SiteBucket, SiteHandoff};
+use toezicht::controllers::requeue;
 use toezicht::controllers::site::bucket::{BucketCache, S3, ensure};
-use toezicht::protocol::cover::HoldScope;
-use toezicht::rules::{
+use toezicht::hold_decisions::{
     PassOutcome, RetentionPass, audit_due, audit_interval, audited, deadlines, needs_ledger_lookup,
     open_scopes, placement_status, plan_holds, put_tag, retention_status,
 };
-use toezicht::storage::audit::{AuditOptions, audit};
-use toezicht::storage::ledger;
-use toezicht::storage::segments::Uploader;
-use toezicht::storage::simulated::{Simulation, run_within};
-use toezicht::storage::sweep::{OpenHolds, OpenHoldsError};
+use toezicht::leader::clock::BootInstant;
+use toezicht::leader::fence::Fence;
+use toezicht::rules::hold::scope::HoldScope;
+use toezicht::storage::recordings::audit::{AuditOptions, audit};
+use toezicht::storage::recordings::ledger;
+use toezicht::storage::recordings::open_holds::{OpenHolds, OpenHoldsError};
+use toezicht::storage::s3::segments::Uploader;
+use toezicht::storage::s3::simulation::{Simulation, run_within};
 use tokio::time::{Instant, sleep};
 
 use super::desk::{Desk, OPERATOR, Part, RECORDER, Shared, client, lock};
@@ -223,7 +223,7 @@ impl Operator {
         self.part(Part::Recorders);
         self.next.segments = at + SEGMENT;
         let held = self.buckets.holds(&self.api.site).unwrap_or_default();
-        let covers: Vec<HoldScope> = held.values().map(toezicht::contract::HoldScopeConfig::scope).collect();
+        let covers: Vec<HoldScope> = held.values().map(toezicht::wire::HoldScopeConfig::scope).collect();
         for key in recorded(&self.cameras, at - UPLOAD_DELAY) {
             let tag = put_tag(&covers, &key);
             if let Some(uploader) = &self.uploader {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 use sha2::{Digest, Sha256};
 use toezicht::api::{Ceilings, Days};
-use toezicht::contract::{Credentials, StorageTarget};
 use toezicht::controllers::site::bucket::BucketAccess;
-use toezicht::storage::key::{Class, Key};
+use toezicht::rules::recording::key::{Class, Key};
 use toezicht::storage::{BucketSpec, Claim};
+use toezicht::wire::{Credentials, StorageTarget};
 
 use super::day::{LIFECYCLE_HOUR, Scenario, midnight};
 use super::desk::{BUCKET, Desk, OPERATOR, RECORDER};

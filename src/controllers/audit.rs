@@ -1,0 +1,321 @@
+//! The audit of each Site's bucket: apart from the other controllers, from what is in the bucket and which holds the API
+//! server has. All of it daily, the days at the ceiling hourly.
+
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use kube::core::DeserializeGuard;
+use kube::runtime::controller::{Action, Controller};
+use kube::runtime::watcher;
+use kube::{Api, ResourceExt};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use super::context::{Context, ControllerKind};
+use super::handoff::{SiteBucket, sites_in_scope};
+use super::kubernetes::error::{ApiError, Failure};
+use super::kubernetes::meta;
+use super::kubernetes::status::report;
+use super::requeue;
+use super::retention::list_holds;
+use super::runner;
+use super::runner::{Reconciled, Reconciler};
+use crate::api::{AuditFinding, AuditStatus, Ceilings, Site, reject_future};
+use crate::leader::fence::NotLeader;
+use crate::rules::hold::resolution::is_resolved;
+use crate::rules::recording::Class;
+use crate::storage::recordings::audit::{
+    AuditError, AuditOptions, FindingKind, Tally, audit, is_at_boundary,
+};
+use crate::storage::recordings::sweep::state::ScanRange;
+
+/// Field manager of what audits found.
+const MANAGER: &str = "toezicht/audit";
+/// Everything is listed this often.
+const FULL_AUDIT_INTERVAL: SignedDuration = SignedDuration::from_hours(24);
+/// The same while something held is at risk.
+const AT_RISK_AUDIT_INTERVAL: SignedDuration = SignedDuration::from_mins(15);
+/// The days at the ceiling are listed this often.
+const BOUNDARY_AUDIT_INTERVAL: SignedDuration = SignedDuration::from_hours(1);
+/// Of so many versions that no hold covers, the tag and the legal hold of one are read.
+const SAMPLE_ONE_IN: u32 = 100;
+
+/// Why a bucket could not be audited.
+#[derive(Debug, thiserror::Error)]
+pub enum AuditReconcileError {
+    /// The API server did not do it.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// The audit itself.
+    #[error(transparent)]
+    Audit(#[from] AuditError),
+    /// This replica does not lead any more.
+    #[error(transparent)]
+    NotLeader(#[from] NotLeader),
+}
+
+impl Failure for AuditReconcileError {
+    fn category(&self) -> &'static str {
+        match self {
+            Self::Api(error) => error.category(),
+            Self::Audit(error) => error.category(),
+            Self::NotLeader(_) => "not_leader",
+        }
+    }
+
+    fn safe_message(&self) -> String {
+        self.to_string()
+    }
+}
+
+/// Audits the Sites of `scope`, or of all namespaces, until `leader` is cancelled.
+pub fn controller(
+    context: Context,
+    scope: Option<&str>,
+    leader: CancellationToken,
+) -> impl Future<Output = ()> + use<> {
+    let sites = runner::scoped_api::<DeserializeGuard<Site>>(&context.client, scope);
+    let opened = sites_in_scope(context.handoff.bucket_changes(), scope);
+    let controller = Controller::new(sites, watcher::Config::default()).reconcile_on(opened);
+    runner::run_controller(controller, AuditReconciler { context }, leader)
+}
+
+struct AuditReconciler {
+    context: Context,
+}
+
+/// The part of a Site's status that is ours.
+#[derive(Clone, Debug, Serialize)]
+struct SiteAuditStatus {
+    audit: AuditStatus,
+}
+
+impl Reconciler for AuditReconciler {
+    type Object = Site;
+    type Failure = AuditReconcileError;
+    const KIND: ControllerKind = ControllerKind::Audit;
+    const REPORTS_CONDITIONS: bool = false;
+    const REFETCH: bool = true;
+
+    fn context(&self) -> &Context {
+        &self.context
+    }
+
+    async fn reconcile(&self, site: &Site, now: Timestamp) -> Result<Reconciled, AuditReconcileError> {
+        let before = site.status.as_ref().and_then(|status| status.audit.as_ref());
+        let bucket = self.context.handoff.bucket(site).filter(|_| !meta::is_paused(site));
+        let (Some(bucket), Some(reach)) = (bucket, due_reach(before, now)) else {
+            let next = before.map(|before| before.last_boundary_audit_time.0 + audit_interval(before));
+            return Ok(Reconciled {
+                action: next.map_or_else(Action::await_change, |next| requeue::at(now, [next])),
+                is_changed: false,
+            });
+        };
+        // The clock is read again: it may have been set while other Sites had their turn.
+        let tally = self.audit(site, &bucket, reach, Timestamp::now()).await?;
+        let next = SiteAuditStatus { audit: audit_status(before, &tally, reach, &bucket.ceilings, now) };
+        let again = now + audit_interval(&next.audit);
+        let before = before.map(|audit| SiteAuditStatus { audit: audit.clone() });
+        let api = Api::<Site>::namespaced(self.context.client.clone(), &site.namespace().unwrap_or_default());
+        let is_changed = report(&api, MANAGER, site, before.as_ref(), &next).await?;
+        Ok(Reconciled { action: requeue::at(now, [again]), is_changed })
+    }
+}
+
+impl AuditReconciler {
+    async fn audit(
+        &self,
+        site: &Site,
+        bucket: &SiteBucket,
+        reach: ScanRange,
+        now: Timestamp,
+    ) -> Result<Tally, AuditReconcileError> {
+        let holds = list_holds(&self.context.client, site).await?;
+        let known = holds.iter().filter_map(|hold| Some((hold.uid()?, is_resolved(hold, now)))).collect();
+        let scope = AuditOptions {
+            ceilings: bucket.ceilings.clone(),
+            embargo: bucket.embargo,
+            range: reach,
+            sample_one_in: SAMPLE_ONE_IN,
+            known_holds: Some(known),
+            cache: self.context.handoff.protection_cache(site).empty_sibling().into(),
+        };
+        Ok(self.context.fence.guard(audit(&bucket.operator, &scope, now)).await??)
+    }
+}
+
+/// How much is due to be listed; `None`: nothing yet.
+pub fn due_reach(before: Option<&AuditStatus>, now: Timestamp) -> Option<ScanRange> {
+    let is_within =
+        |at: &Time, every| reject_future(at.0, now).is_some_and(|at| now.duration_since(at) < every);
+    match before {
+        Some(before) if is_within(&before.last_boundary_audit_time, audit_interval(before)) => None,
+        Some(before) if is_within(&before.last_full_audit_time, full_audit_interval(before)) => {
+            Some(ScanRange::Boundary)
+        }
+        _ => Some(ScanRange::All),
+    }
+}
+
+/// What is held and is not as it must be is put right within minutes: whether it was is looked at soon.
+fn full_audit_interval(before: &AuditStatus) -> SignedDuration {
+    let is_at_risk = before.findings.iter().any(|finding| {
+        finding.type_.starts_with("Held") || finding.type_ == <&str>::from(FindingKind::UnreadProtection)
+    });
+    if is_at_risk { AT_RISK_AUDIT_INTERVAL } else { FULL_AUDIT_INTERVAL }
+}
+
+/// How long after an audit the next is due.
+pub fn audit_interval(before: &AuditStatus) -> SignedDuration {
+    full_audit_interval(before).min(BOUNDARY_AUDIT_INTERVAL)
+}
+
+/// What the days at the ceiling show is all that is overdue by keys that are true, and the oldest if it is there. The rest
+/// stays as the last whole audit had it, unless more of it is seen.
+pub fn audit_status(
+    before: Option<&AuditStatus>,
+    tally: &Tally,
+    reach: ScanRange,
+    ceilings: &Ceilings,
+    now: Timestamp,
+) -> AuditStatus {
+    let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let found = tally.findings.iter().map(|(found, findings)| AuditFinding {
+        type_: <&str>::from(found).to_owned(),
+        count: count(findings.count),
+        violation: found.is_violation(),
+        examples: findings.examples.clone(),
+    });
+    let oldest = |class| tally.oldest_unheld.get(&class).copied().map(Time);
+    match (reach, before) {
+        (ScanRange::Boundary, Some(before)) => {
+            // What was on a listed day, and was not seen there, is gone. What is seen may be younger: of a day to come.
+            let older = |class, before: &Option<Time>| {
+                let is_listed = |before: &Time| is_at_boundary(class, ceilings, before.0, now);
+                let still = before.clone().filter(|before| !is_listed(before));
+                still.into_iter().chain(oldest(class)).min()
+            };
+            AuditStatus {
+                last_boundary_audit_time: Time(now),
+                oldest_unheld_video_time: older(Class::Video, &before.oldest_unheld_video_time),
+                oldest_unheld_calls_time: older(Class::Calls, &before.oldest_unheld_calls_time),
+                findings: merge_findings(&before.findings, found.collect()),
+                ..before.clone()
+            }
+        }
+        _ => AuditStatus {
+            last_full_audit_time: Time(now),
+            last_boundary_audit_time: Time(now),
+            versions: count(tally.versions),
+            bytes: count(tally.bytes),
+            held_versions: count(tally.held_versions),
+            inspected_versions: count(tally.inspected_versions),
+            sample_one_in: i64::from(SAMPLE_ONE_IN),
+            oldest_unheld_video_time: oldest(Class::Video),
+            oldest_unheld_calls_time: oldest(Class::Calls),
+            lifecycle_lag_seconds: tally.lifecycle_lag_seconds.as_secs(),
+            findings: sort_findings(found.collect()),
+        },
+    }
+}
+
+/// What a whole audit found, with what the days at the ceiling show since. These show all that is overdue, unless keys that
+/// cannot be true were found: such a recording counts from another day than its key's.
+fn merge_findings(before: &[AuditFinding], mut seen: Vec<AuditFinding>) -> Vec<AuditFinding> {
+    let named = |kind: FindingKind| before.iter().find(|finding| finding.type_ == <&str>::from(kind));
+    let all_overdue_is_seen = named(FindingKind::ImplausibleKey).is_none();
+    let overdue = named(FindingKind::Overdue).filter(|_| all_overdue_is_seen);
+    for old in before.iter().filter(|old| Some(*old) != overdue) {
+        match seen.iter_mut().find(|new| new.type_ == old.type_) {
+            Some(new) if new.count >= old.count => (),
+            Some(new) => *new = old.clone(),
+            None => seen.push(old.clone()),
+        }
+    }
+    sort_findings(seen)
+}
+
+/// In one order, however they were found: what is told of them changes with them alone.
+fn sort_findings(mut findings: Vec<AuditFinding>) -> Vec<AuditFinding> {
+    findings.sort_by(|one, other| one.type_.cmp(&other.type_));
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::Days;
+
+    #[test]
+    fn findings_on_held_versions_shorten_the_interval() {
+        let minutes = |minutes| Timestamp::UNIX_EPOCH + SignedDuration::from_mins(minutes);
+        let of = |found: Option<FindingKind>| {
+            let mut tally = Tally::default();
+            if let Some(found) = found {
+                tally.findings.entry(found).or_default().count = 1;
+            }
+            audit_status(None, &tally, ScanRange::All, &CEILINGS, minutes(0))
+        };
+        let (quiet, at_risk) = (of(None), of(Some(FindingKind::HeldUnprotected)));
+        assert_eq!(due_reach(Some(&quiet), minutes(15)), None);
+        assert_eq!(due_reach(Some(&quiet), minutes(60)), Some(ScanRange::Boundary));
+        assert_eq!(due_reach(Some(&at_risk), minutes(14)), None);
+        assert_eq!(due_reach(Some(&at_risk), minutes(15)), Some(ScanRange::All));
+        // One by a clock that was days ahead says nothing of today.
+        assert_eq!(due_reach(Some(&quiet), minutes(-10 * 24 * 60)), Some(ScanRange::All));
+        // Once all is listed and nothing is found, nothing is said any more.
+        let mended = audit_status(Some(&at_risk), &Tally::default(), ScanRange::All, &CEILINGS, minutes(15));
+        assert!(mended.findings.is_empty());
+    }
+
+    const CEILINGS: Ceilings = Ceilings { video: Days(28), calls: Days(7) };
+
+    #[test]
+    fn boundary_audit_clears_only_findings_of_listed_days() {
+        let day = |days: i64| Timestamp::UNIX_EPOCH + SignedDuration::from_hours(24 * days);
+        let mut tally = Tally::default();
+        for (found, count) in
+            [(FindingKind::Overdue, 2), (FindingKind::UnexpectedObject, 3), (FindingKind::Mistagged, 4)]
+        {
+            tally.findings.entry(found).or_default().count = count;
+        }
+        tally.oldest_unheld.insert(Class::Video, day(2));
+        tally.oldest_unheld.insert(Class::Calls, day(25));
+        let whole = audit_status(None, &tally, ScanRange::All, &CEILINGS, day(29));
+        // Two days later, the video is on a day that is listed, and the call is not.
+        let mut seen = Tally::default();
+        for (found, count) in [(FindingKind::UnexpectedObject, 1), (FindingKind::Mistagged, 5)] {
+            seen.findings.entry(found).or_default().count = count;
+        }
+        let next = audit_status(Some(&whole), &seen, ScanRange::Boundary, &CEILINGS, day(31));
+        let counts: Vec<_> = next.findings.iter().map(|found| (found.type_.as_str(), found.count)).collect();
+        assert_eq!(counts, [("Mistagged", 5), ("UnexpectedObject", 3)]);
+        assert_eq!(next.oldest_unheld_video_time, None);
+        assert_eq!(next.oldest_unheld_calls_time, Some(Time(day(25))));
+        let mut seen = Tally::default();
+        seen.oldest_unheld.insert(Class::Video, day(3));
+        // Of a day that is still to come, by its key.
+        seen.oldest_unheld.insert(Class::Calls, day(30));
+        let next = audit_status(Some(&whole), &seen, ScanRange::Boundary, &CEILINGS, day(31));
+        assert_eq!(next.oldest_unheld_video_time, Some(Time(day(3))));
+        assert_eq!(next.oldest_unheld_calls_time, Some(Time(day(25))));
+    }
+
+    #[test]
+    fn overdue_finding_with_implausible_keys_stays_until_full_audit() {
+        let of = |found: &[FindingKind]| {
+            let mut tally = Tally::default();
+            for found in found {
+                tally.findings.entry(*found).or_default().count = 1;
+            }
+            tally
+        };
+        let told = |before: &[FindingKind]| {
+            let whole = audit_status(None, &of(before), ScanRange::All, &CEILINGS, Timestamp::UNIX_EPOCH);
+            let next =
+                audit_status(Some(&whole), &of(&[]), ScanRange::Boundary, &CEILINGS, Timestamp::UNIX_EPOCH);
+            next.findings.iter().any(|finding| finding.type_ == "Overdue")
+        };
+        assert!(!told(&[FindingKind::Overdue]));
+        assert!(told(&[FindingKind::Overdue, FindingKind::ImplausibleKey]));
+    }
+}

@@ -1,0 +1,10 @@
+//! Kubernetes for all controllers: server-side apply, status, events, metadata, Secrets that a spec names.
+
+pub mod apply;
+pub mod diff;
+pub mod error;
+pub mod event;
+pub mod meta;
+pub mod quantity;
+pub mod secret_ref;
+pub mod status;

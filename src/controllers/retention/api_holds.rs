@@ -1,0 +1,52 @@
+//! The holds that the API server knows of, for who is about to delete or release.
+
+use crate::api::IncidentHold;
+use crate::api::Site;
+use crate::controllers::kubernetes::error::ApiError;
+use crate::controllers::kubernetes::error::Failure;
+use crate::rules::hold::claim::open_scopes;
+use crate::rules::hold::scope::HoldScope;
+use crate::storage::recordings::open_holds::{OpenHolds, OpenHoldsError};
+use async_trait::async_trait;
+use jiff::Timestamp;
+use kube::Client;
+use kube::api::ListParams;
+use kube::core::DeserializeGuard;
+use kube::{Api, ResourceExt};
+
+/// The same; of those that cannot be read, their names.
+pub(crate) async fn list_declared_holds(
+    client: &kube::Client,
+    site: &Site,
+) -> Result<Vec<Result<IncidentHold, String>>, ApiError> {
+    let api = Api::<DeserializeGuard<IncidentHold>>::namespaced(
+        client.clone(),
+        &site.namespace().unwrap_or_default(),
+    );
+    let fields = format!("spec.siteRef.name={}", site.name_any());
+    let all = api.list(&ListParams::default().fields(&fields)).await?;
+    let all =
+        all.items.into_iter().map(|hold| hold.0.map_err(|invalid| invalid.metadata.name.unwrap_or_default()));
+    Ok(all.collect())
+}
+
+/// The holds of the API server that are open, read from it at each question. One that cannot be read may keep anything.
+pub struct ApiHolds<'a> {
+    pub client: &'a Client,
+    pub site: &'a Site,
+}
+
+#[async_trait]
+impl OpenHolds for ApiHolds<'_> {
+    async fn scopes(&self) -> Result<Vec<HoldScope>, OpenHoldsError> {
+        let all = list_declared_holds(self.client, self.site).await;
+        let all = all.map_err(|error| OpenHoldsError(Failure::safe_message(&error)))?;
+        let all: Result<Vec<_>, String> = all.into_iter().collect();
+        let all = all.map_err(|name| {
+            OpenHoldsError(format!(
+                "IncidentHold {name} is in a form that this operator does not know: apply it anew"
+            ))
+        })?;
+        Ok(open_scopes(&all, Timestamp::now()))
+    }
+}

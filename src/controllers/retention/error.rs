@@ -1,0 +1,23 @@
+//! Errors of a retention pass.
+
+use crate::controllers::kubernetes::error::ApiError;
+use crate::leader::fence::NotLeader;
+use crate::storage::recordings::error::HoldError;
+use crate::storage::recordings::sweep::state::SweepError;
+
+/// Why a site's retention could not be looked after.
+#[derive(Debug, thiserror::Error)]
+pub enum RetentionPassError {
+    /// The API server did not do it.
+    #[error(transparent)]
+    Api(#[from] ApiError),
+    /// The ledger, or a pass over held versions.
+    #[error(transparent)]
+    Hold(#[from] HoldError),
+    /// The sweep.
+    #[error(transparent)]
+    Sweep(#[from] SweepError),
+    /// This replica does not lead any more.
+    #[error(transparent)]
+    NotLeader(#[from] NotLeader),
+}

@@ -1,0 +1,57 @@
+//! The probe's table as a Site's status tells it.
+
+use crate::api::{ConformanceIdentity, ConformanceResult, ConformanceRow, ConformanceSeverity};
+use crate::storage::Conformance;
+use crate::storage::bucket::probe::{Principal, Row, Severity, Verdict};
+
+/// The rows, as the status has them.
+pub fn rows(conformance: &Conformance) -> Vec<ConformanceRow> {
+    conformance.rows().iter().map(row).collect()
+}
+
+fn row(row: &Row) -> ConformanceRow {
+    let about = row.check.about();
+    ConformanceRow {
+        name: row.check.as_str().to_owned(),
+        identity: match about.principal {
+            Principal::Operator => ConformanceIdentity::Operator,
+            Principal::Recorder => ConformanceIdentity::Recorder,
+            Principal::Anonymous => ConformanceIdentity::Anonymous,
+        },
+        result: match row.verdict {
+            Verdict::Passed => ConformanceResult::Passed,
+            Verdict::Failed => ConformanceResult::Failed,
+            Verdict::Unknown(_) => ConformanceResult::Unknown,
+        },
+        severity: match about.severity {
+            Severity::Fatal => ConformanceSeverity::Fatal,
+            Severity::Warning => ConformanceSeverity::Warning,
+        },
+        message: row.message(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::bucket::probe::Check;
+
+    #[test]
+    fn row_message_states_consequence() {
+        let table = Conformance::from_verdicts(&[
+            (Check::HeldSurvivesDelete, Verdict::Passed),
+            (Check::RecorderCannotOverwrite, Verdict::Failed),
+        ]);
+        let rows = rows(&table);
+        let of = |check: Check| rows.iter().find(|row| row.name == check.as_str()).unwrap();
+        assert_eq!(of(Check::HeldSurvivesDelete).message, "");
+        let fails = of(Check::RecorderCannotOverwrite);
+        assert_eq!(
+            (fails.result, fails.severity, fails.identity),
+            (ConformanceResult::Failed, ConformanceSeverity::Warning, ConformanceIdentity::Recorder)
+        );
+        assert!(fails.message.contains("A recorder can overwrite"), "{}", fails.message);
+        assert_eq!(of(Check::AnonymousCannotGet).result, ConformanceResult::Unknown);
+        assert!(!of(Check::AnonymousCannotGet).message.is_empty());
+    }
+}

@@ -1,0 +1,115 @@
+//! What the other controllers may know of a Site's bucket: pure.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use super::evaluation::BucketEvaluation;
+use crate::api::{Camera, Site};
+use crate::controllers::handoff::{HoldAck, SiteBucket};
+use crate::controllers::site::dereference::ObservedSite;
+use crate::controllers::site::recorders::apply::AppliedPlan;
+use crate::controllers::site::recorders::query::ShardReply;
+use crate::controllers::site::validate::ValidSite;
+use crate::rules::live_view::effective_embargo;
+use crate::wire::Gap;
+
+/// The bucket, if the store says that it is the Site's, or said so and does not answer now. Where it is not as it must be,
+/// nothing is recorded; what is there is looked after all the same (article 6).
+pub fn site_bucket(
+    site: &Site,
+    observed: &ObservedSite,
+    valid: &ValidSite,
+    bucket: &BucketEvaluation,
+    applied: Option<&AppliedPlan>,
+    replies: &[ShardReply],
+) -> Option<SiteBucket> {
+    if !bucket.is_ours() {
+        return None;
+    }
+    let hold_ack = applied.map_or(HoldAck::Unknown, |applied| evaluate_hold_ack(applied, replies));
+    let open = deleted_site_bucket(site, observed, valid, hold_ack)?;
+    Some(SiteBucket { gaps: reported_gaps(replies), ..open })
+}
+
+/// That of a Site that is being deleted: it was as it must be, and is not changed any more.
+pub fn deleted_site_bucket(
+    site: &Site,
+    observed: &ObservedSite,
+    valid: &ValidSite,
+    hold_ack: HoldAck,
+) -> Option<SiteBucket> {
+    let access = valid.access.as_ref()?;
+    let policy = observed.policy.as_ref().map(|policy| &policy.spec);
+    Some(SiteBucket {
+        operator: access.operator.clone(),
+        ceilings: valid.ceilings.clone()?,
+        embargo: effective_embargo(&site.name_any(), site.spec.live_view, policy),
+        hold_ack,
+        cameras: camera_creation_times(observed),
+        gaps: BTreeMap::new(),
+    })
+}
+
+fn camera_creation_times(observed: &ObservedSite) -> BTreeMap<String, Timestamp> {
+    let declared = |camera: &Camera| Some(camera.metadata.creation_timestamp.as_ref()?.0);
+    let cameras = observed.cameras.iter();
+    cameras.filter_map(|camera| Some((camera.name_any(), declared(camera)?))).collect()
+}
+
+/// The holds that every recorder follows. One that does not answer, or that may still have an upload under way which began
+/// before, leaves it unknown; so do recorders that are to go and have something in their spools, and those that are going:
+/// they are not told any more.
+fn evaluate_hold_ack(applied: &AppliedPlan, replies: &[ShardReply]) -> HoldAck {
+    if applied.pending_segments > 0 || applied.leaving_pods > 0 {
+        return HoldAck::Unknown;
+    }
+    let Some(running) = &applied.recorders else {
+        return HoldAck::NoRecorders;
+    };
+    let has_acknowledged = |answer: &ShardReply| {
+        let status = answer.status.as_ref();
+        status.is_ok_and(|status| status.has_acknowledged(&running.expected.revision))
+    };
+    if !replies.iter().all(has_acknowledged) {
+        return HoldAck::Unknown;
+    }
+    HoldAck::Acknowledged(running.expected.holds.clone())
+}
+
+fn reported_gaps(replies: &[ShardReply]) -> BTreeMap<String, Vec<Gap>> {
+    let reports =
+        replies.iter().filter_map(|answer| answer.status.as_ref().ok()).flat_map(|status| &status.cameras);
+    reports
+        .filter(|report| !report.gaps.is_empty())
+        .map(|report| (report.name.clone(), report.gaps.clone()))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controllers::site::fixtures::fixture;
+    use crate::controllers::site::recorders::workload::AppliedRecorders;
+
+    #[test]
+    fn leaving_recorders_make_hold_ack_unknown() {
+        let expected = fixture().plan().recorders.unwrap().expected;
+        let holds = HoldAck::Acknowledged(expected.holds.clone());
+        let mut applied = AppliedPlan {
+            recorders: Some(AppliedRecorders { expected, pods: Vec::new() }),
+            ..AppliedPlan::default()
+        };
+        assert_eq!(evaluate_hold_ack(&applied, &[]), holds);
+        applied.leaving_pods = 1;
+        assert_eq!(evaluate_hold_ack(&applied, &[]), HoldAck::Unknown);
+        (applied.leaving_pods, applied.pending_segments) = (0, 1);
+        assert_eq!(evaluate_hold_ack(&applied, &[]), HoldAck::Unknown);
+        // None is to be there any more.
+        (applied.leaving_pods, applied.pending_segments, applied.recorders) = (1, 0, None);
+        assert_eq!(evaluate_hold_ack(&applied, &[]), HoldAck::Unknown);
+        applied.leaving_pods = 0;
+        assert_eq!(evaluate_hold_ack(&applied, &[]), HoldAck::NoRecorders);
+    }
+}

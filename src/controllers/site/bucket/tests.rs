@@ -1,0 +1,311 @@
+use std::collections::VecDeque;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+use super::*;
+use crate::api::Days;
+use crate::api::condition::{ConditionStatus, Reason};
+use crate::leader::clock::BootClock;
+use crate::storage::bucket::probe::{Check, Verdict};
+use crate::storage::s3::error::StoreError;
+use crate::storage::{BucketSpec, BucketState, Conformance, EnforceError, StoreChange, Subresource};
+use crate::wire::Credentials;
+
+type ScriptedAnswers = VecDeque<Result<EnforceReport, EnforceFailure>>;
+
+/// A store that gives the answers it was told to, and notes which trials were asked for.
+#[derive(Default)]
+struct ScriptedStores {
+    answers: Mutex<ScriptedAnswers>,
+    probes: Mutex<Vec<Probe>>,
+}
+
+#[async_trait]
+impl Stores for ScriptedStores {
+    async fn enforce(&self, _: &BucketAccess, probe: Probe) -> Result<EnforceReport, EnforceFailure> {
+        self.probes.lock().unwrap().push(probe);
+        self.answers.lock().unwrap().pop_front().expect("the store was asked once more than expected")
+    }
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(1_700_000_000 + second).unwrap()
+}
+
+fn access(secret: &str) -> BucketAccess {
+    let target = StorageTarget {
+        endpoint: None,
+        region: "r".into(),
+        bucket: "b".into(),
+        path_style: false,
+        ca_pem: None,
+        credentials: Credentials::access_key("id", secret),
+        proxy: None,
+    };
+    let spec = BucketSpec {
+        video_ceiling: Days(28),
+        calls_ceiling: Days(7),
+        operator_principal: "o".into(),
+        recorder_principal: "r".into(),
+        auditor: None,
+        readers: vec![],
+        take_over: false,
+        operator_only: false,
+        allow_unprotected: false,
+    };
+    let claim = Claim { cluster_id: "c".into(), namespace: "n".into(), site: "s".into(), uid: "u".into() };
+    BucketAccess { operator: target.clone(), recorder: Some(target), spec, claim }
+}
+
+/// A table in which all holds, but for one row if so wished.
+fn conformance(holds: bool) -> Conformance {
+    let verdict = |check: &Check| match check {
+        Check::RecorderCannotGet if !holds => (*check, Verdict::Failed),
+        check => (*check, Verdict::Passed),
+    };
+    Conformance::from_verdicts(&Check::ALL.iter().map(verdict).collect::<Vec<_>>())
+}
+
+fn enforced(what: Option<Subresource>, holds: Option<bool>) -> EnforceReport {
+    let state = BucketState { object_lock: true, versioning: true, ..BucketState::default() };
+    EnforceReport {
+        observed: state,
+        changes: what
+            .map(|what| StoreChange { subresource: what, from: "a".into(), to: "b".into() })
+            .into_iter()
+            .collect(),
+        conformance: holds.map(conformance),
+        limitations: vec![],
+        unknown_principals: vec![],
+    }
+}
+
+/// The store does not answer.
+fn outage() -> EnforceError {
+    EnforceError::Storage(StoreError {
+        operation: "GetBucketVersioning",
+        code: "Timeout".into(),
+        status: None,
+    })
+}
+
+async fn ensure_and_report(
+    stores: &ScriptedStores,
+    memory: &BucketCache,
+    secret: &str,
+    reported: Option<&StorageStatus>,
+    now: i64,
+) -> BucketEvaluation {
+    let bucket = ensure_unreported(stores, memory, secret, reported, now).await;
+    memory.mark_reported(&access(secret).claim.uid);
+    bucket
+}
+
+/// The same, and what was changed could not be told.
+async fn ensure_unreported(
+    stores: &ScriptedStores,
+    memory: &BucketCache,
+    secret: &str,
+    reported: Option<&StorageStatus>,
+    now: i64,
+) -> BucketEvaluation {
+    ensure(stores, memory, &Fence::always_open(), Some(&access(secret)), reported, at(now)).await.unwrap()
+}
+
+/// It failed, after something was changed or before.
+fn enforce_failure(error: EnforceError, what: Option<Subresource>) -> EnforceFailure {
+    EnforceFailure {
+        is_owned: error != EnforceError::ClaimedByOther,
+        error,
+        changes: enforced(what, None).changes,
+        conformance: None,
+    }
+}
+
+fn scripted_stores(
+    answers: impl IntoIterator<Item = Result<EnforceReport, EnforceFailure>>,
+) -> ScriptedStores {
+    ScriptedStores { answers: Mutex::new(answers.into_iter().collect()), probes: Mutex::default() }
+}
+
+#[tokio::test]
+async fn read_back_is_cached_for_five_minutes() {
+    let (stores, memory) = (
+        scripted_stores([Ok(enforced(Some(Subresource::Policy), Some(true))), Ok(enforced(None, None))]),
+        BucketCache::default(),
+    );
+    let first = ensure_and_report(&stores, &memory, "s", None, 0).await;
+    assert!(first.may_record() && first.finding.is_true());
+    assert_eq!(first.changes[0].to_string(), "policy: a → b");
+    assert!(!first.is_drift, "it had never been so");
+    let second = ensure_and_report(&stores, &memory, "s", first.status.as_ref(), 299).await;
+    assert_eq!((second.status.as_ref(), second.changes.len()), (first.status.as_ref(), 0));
+    let third = ensure_and_report(&stores, &memory, "s", first.status.as_ref(), 300).await;
+    assert_eq!(third.status.as_ref().unwrap().last_read_time, Time(at(300)));
+    assert_eq!(third.status.unwrap().last_probe_time, Some(Time(at(0))));
+    assert_eq!(*stores.probes.lock().unwrap(), [Probe::Run, Probe::Skip]);
+}
+
+#[tokio::test]
+async fn changed_credentials_trigger_read_back_and_probe() {
+    let answers = [
+        Ok(enforced(None, Some(true))),
+        Err(enforce_failure(outage(), None)),
+        Ok(enforced(None, Some(true))),
+    ];
+    let (stores, memory) = (scripted_stores(answers), BucketCache::default());
+    let first = ensure_and_report(&stores, &memory, "s", None, 0).await;
+    ensure_and_report(&stores, &memory, "new", first.status.as_ref(), 1).await;
+    // The trials that were due are made up for.
+    ensure_and_report(&stores, &memory, "new", first.status.as_ref(), 10).await;
+    assert_eq!(*stores.probes.lock().unwrap(), [Probe::Run, Probe::Run, Probe::Run]);
+}
+
+// The error is as large as the product's own.
+#[allow(clippy::result_large_err)]
+#[tokio::test]
+async fn owned_bucket_stays_managed_when_recording_is_not_allowed() {
+    let unfit = EnforceError::StoreUnsupported { reason: "w".into(), remedy: "r".into() };
+    let answers = [unfit, EnforceError::ClaimedByOther].map(|error| Err(enforce_failure(error, None)));
+    let (stores, memory) = (scripted_stores(answers), BucketCache::default());
+    let ours = ensure_and_report(&stores, &memory, "s", None, 0).await;
+    assert_eq!((ours.may_record(), ours.is_ours()), (false, true));
+    let theirs = ensure_and_report(&stores, &memory, "s", None, 3600).await;
+    assert_eq!((theirs.may_record(), theirs.is_ours()), (false, false));
+}
+
+/// What was read back of the bucket is still true, and what was tried of the recorders is what is known of them.
+#[tokio::test]
+async fn missing_recorder_secret_keeps_reported_status() {
+    let reported = evaluate_bucket(Ok(enforced(None, Some(true))), None, at(0)).status.unwrap();
+    let stores = scripted_stores([Err(enforce_failure(
+        EnforceError::NoRecorderCredentials { is_in_sync: true },
+        None,
+    ))]);
+    let bucket = ensure_and_report(&stores, &BucketCache::default(), "s", Some(&reported), 600).await;
+    assert_eq!((bucket.may_record(), bucket.is_ours()), (false, true));
+    let demanded = spec_hash(&access("s").spec);
+    assert_eq!(
+        bucket.status,
+        Some(StorageStatus { bucket_spec_hash: demanded, ..reported }),
+        "all else was as it must be"
+    );
+    assert!(bucket.is_stalled && bucket.finding.reason == Reason::DependencyNotReady);
+}
+
+#[tokio::test]
+async fn drift_restored_before_store_failure_is_reported_and_probed() {
+    let mut tried = evaluate_bucket(Ok(enforced(None, Some(true))), None, at(0)).status.unwrap();
+    tried.bucket_spec_hash = spec_hash(&access("s").spec);
+    let answers = [Err(enforce_failure(outage(), Some(Subresource::Policy))), Ok(enforced(None, Some(true)))];
+    let (stores, memory) = (scripted_stores(answers), BucketCache::default());
+    let bucket = ensure_and_report(&stores, &memory, "s", Some(&tried), 600).await;
+    assert_eq!(bucket.changes[0].to_string(), "policy: a → b");
+    assert!(bucket.is_drift && !bucket.finding.is_true());
+    ensure_and_report(&stores, &memory, "s", Some(&tried), 700).await;
+    assert_eq!(*stores.probes.lock().unwrap(), [Probe::Skip, Probe::Run]);
+}
+
+#[tokio::test]
+async fn restored_drift_is_reported_and_probe_repeats_daily() {
+    let mut tried = evaluate_bucket(Ok(enforced(None, Some(true))), None, at(0)).status.unwrap();
+    tried.bucket_spec_hash = spec_hash(&access("s").spec);
+    let answers = [
+        Ok(enforced(Some(Subresource::Lifecycle), Some(true))),
+        Ok(enforced(None, Some(true))),
+        Ok(enforced(None, Some(true))),
+    ];
+    let (stores, memory) = (scripted_stores(answers), BucketCache::default());
+    let bucket = ensure_and_report(&stores, &memory, "s", Some(&tried), 600).await;
+    assert_eq!(bucket.changes[0].to_string(), "lifecycle: a → b");
+    assert!(bucket.is_drift, "though this process had not seen it before");
+    ensure_and_report(&stores, &memory, "s", Some(&tried), 24 * 3600).await;
+    assert_eq!(*stores.probes.lock().unwrap(), [Probe::Skip, Probe::Run]);
+}
+
+/// The API server did not take the status: what was put back is told by the next look.
+#[tokio::test]
+async fn drift_is_reported_until_marked_reported() {
+    let mut tried = evaluate_bucket(Ok(enforced(None, Some(true))), None, at(0)).status.unwrap();
+    tried.bucket_spec_hash = spec_hash(&access("s").spec);
+    let (stores, memory) =
+        (scripted_stores([Ok(enforced(Some(Subresource::Policy), None))]), BucketCache::default());
+    for second in 600..602 {
+        let bucket = ensure_unreported(&stores, &memory, "s", Some(&tried), second).await;
+        assert!(bucket.is_drift && bucket.changes.len() == 1);
+    }
+    memory.mark_reported("u");
+    let bucket = ensure_unreported(&stores, &memory, "s", Some(&tried), 602).await;
+    assert!(!bucket.is_drift && bucket.changes.is_empty());
+}
+
+#[tokio::test]
+async fn unknown_probe_rows_are_retried_hourly() {
+    let tried = |verdict| {
+        let mut enforced = enforced(None, Some(true));
+        enforced.conformance = Some(match verdict {
+            Some(verdict) => Conformance::from_verdicts(&[(Check::RecorderCannotGet, verdict)]),
+            None => conformance(true),
+        });
+        evaluate_bucket(Ok(enforced), None, at(0)).status.unwrap()
+    };
+    assert!(!is_probe_due(&tried(None), at(3600)));
+    assert!(is_probe_due(&tried(Some(Verdict::Passed)), at(3600)));
+    assert!(!is_probe_due(&tried(Some(Verdict::Passed)), at(3599)));
+    // A status of a version that kept no table.
+    let older = StorageStatus { conformance: vec![], ..tried(None) };
+    assert!(is_probe_due(&older, at(3600)));
+}
+
+#[tokio::test]
+async fn store_outage_backs_off_and_recording_continues_only_after_read_back() {
+    let (stores, memory) = (
+        scripted_stores([
+            Err(enforce_failure(outage(), None)),
+            Err(enforce_failure(EnforceError::ClaimedByOther, None)),
+        ]),
+        BucketCache::default(),
+    );
+    let first = ensure_and_report(&stores, &memory, "s", None, 0).await;
+    assert!(!first.may_record());
+    assert_eq!(first.finding.status, ConditionStatus::Unknown);
+    let again = ensure_and_report(&stores, &memory, "s", None, 0).await;
+    assert_eq!(again.finding, first.finding);
+    assert_eq!(stores.probes.lock().unwrap().len(), 1);
+
+    let reported = evaluate_bucket(Ok(enforced(None, Some(true))), None, at(0)).status.unwrap();
+    let silent = evaluate_bucket(Err(outage()), Some(&reported), at(9));
+    assert!(silent.may_record() && !silent.is_stalled);
+    assert_eq!(silent.status, Some(reported.clone()));
+    let refused = evaluate_bucket(Err(EnforceError::ClaimedByOther), Some(&reported), at(9));
+    assert!(!refused.may_record() && refused.is_stalled);
+    assert_eq!((refused.status, refused.finding.status), (None, ConditionStatus::False));
+}
+
+/// A table that refuses the bucket is told all the same: the row that fails may be about access.
+#[tokio::test]
+async fn unfit_store_still_reports_probe_results() {
+    let unfit = EnforceError::StoreUnsupported { reason: "w".into(), remedy: "r".into() };
+    let tried = EnforceFailure { conformance: Some(conformance(false)), ..enforce_failure(unfit, None) };
+    let bucket =
+        ensure_and_report(&scripted_stores([Err(tried)]), &BucketCache::default(), "s", None, 7).await;
+    assert_eq!((bucket.status, bucket.probe_results.probed_at), (None, Some(Time(at(7)))));
+    let fails = bucket.probe_results.rows.iter().find(|row| row.name == "RecorderCannotGet");
+    assert_eq!(fails.unwrap().result, ConformanceResult::Failed);
+}
+
+#[tokio::test]
+async fn bucket_without_access_or_leadership_is_not_contacted() {
+    let (stores, memory) = (scripted_stores([]), BucketCache::default());
+    let bucket = ensure(&stores, &memory, &Fence::always_open(), None, None, at(0)).await.unwrap();
+    assert!(!bucket.may_record());
+    let behind = Fence::new(std::sync::Arc::new(BootClock));
+    let refused = ensure(&stores, &memory, &behind, Some(&access("s")), None, at(0)).await;
+    assert_eq!(refused, Err(NotLeader));
+    assert!(stores.probes.lock().unwrap().is_empty());
+}
+
+#[test]
+fn debug_output_omits_credentials() {
+    assert!(!format!("{:?}", access("hunter2")).contains("hunter2"));
+}

@@ -1,0 +1,157 @@
+//! The Kubernetes objects of a Site's recorders. Pure.
+//!
+//! What an author of the namespace could loosen by hand is set expressly, also where it is the default, so
+//! that a change of it is seen as drift and put back.
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::apps::v1::{
+    RollingUpdateStatefulSetStrategy, StatefulSet, StatefulSetPersistentVolumeClaimRetentionPolicy,
+    StatefulSetSpec, StatefulSetUpdateStrategy,
+};
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+use super::names::ChildNames;
+use super::pod;
+use crate::controllers::kubernetes::quantity;
+use crate::controllers::site::recorders::pod::RecorderPods;
+use crate::controllers::site::recorders::pod::SPOOL_VOLUME;
+use crate::wire::{CONFIG_KEY, HEALTH_PORT, RecorderConfig, STATUS_PORT};
+
+/// Type of the Secret with the recorders' configuration.
+pub const CONFIG_SECRET_TYPE: &str = "toezicht.dev/recorder-config";
+
+/// The recorders' ServiceAccount: a name without any right, and without a token to show for it.
+pub fn service_account(names: &ChildNames, owner: &[OwnerReference]) -> core::ServiceAccount {
+    core::ServiceAccount {
+        metadata: metadata(names, &names.recorder, owner),
+        automount_service_account_token: Some(false),
+        ..core::ServiceAccount::default()
+    }
+}
+
+/// The headless Service that gives each recorder its name.
+pub fn service(names: &ChildNames, owner: &[OwnerReference]) -> core::Service {
+    let port = |name: &str, port: u16| core::ServicePort {
+        name: Some(name.to_owned()),
+        port: i32::from(port),
+        protocol: Some("TCP".to_owned()),
+        target_port: Some(IntOrString::String(name.to_owned())),
+        ..core::ServicePort::default()
+    };
+    core::Service {
+        metadata: metadata(names, &names.recorder, owner),
+        spec: Some(core::ServiceSpec {
+            cluster_ip: Some("None".to_owned()),
+            selector: Some(names.selector()),
+            ports: Some(vec![
+                port(pod::STATUS_PORT_NAME, STATUS_PORT),
+                port(pod::HEALTH_PORT_NAME, HEALTH_PORT),
+            ]),
+            // A recorder that is not ready must be found to be asked why.
+            publish_not_ready_addresses: Some(true),
+            ..core::ServiceSpec::default()
+        }),
+        ..core::Service::default()
+    }
+}
+
+/// The Secret with the recorders' configuration.
+pub fn config_secret(
+    names: &ChildNames,
+    owner: &[OwnerReference],
+    document: &RecorderConfig,
+) -> core::Secret {
+    // The document is plain data with texts as keys, which can always be written.
+    let bytes = serde_json::to_vec(document).unwrap_or_default();
+    core::Secret {
+        metadata: metadata(names, &names.config, owner),
+        type_: Some(CONFIG_SECRET_TYPE.to_owned()),
+        data: Some([(CONFIG_KEY.to_owned(), ByteString(bytes))].into()),
+        ..core::Secret::default()
+    }
+}
+
+/// The StatefulSet of the recorders.
+pub fn stateful_set(names: &ChildNames, owner: &[OwnerReference], pods: &RecorderPods<'_>) -> StatefulSet {
+    let spool = &pods.settings.spool;
+    let claim = spool.storage_class_name.as_ref().map(|class| spool_claim(names, class, &spool.size));
+    StatefulSet {
+        metadata: metadata(names, &names.recorder, owner),
+        spec: Some(StatefulSetSpec {
+            replicas: Some(i32::try_from(pods.count).unwrap_or(i32::MAX)),
+            service_name: Some(names.recorder.clone()),
+            selector: LabelSelector { match_labels: Some(names.selector()), match_expressions: None },
+            template: pod::pod_template(names, pods),
+            // Recorders do not depend on each other: a dead one must not hold up the others.
+            pod_management_policy: Some("Parallel".to_owned()),
+            update_strategy: Some(StatefulSetUpdateStrategy {
+                type_: Some("RollingUpdate".to_owned()),
+                rolling_update: Some(RollingUpdateStatefulSetStrategy {
+                    partition: Some(0),
+                    ..Default::default()
+                }),
+            }),
+            revision_history_limit: Some(2),
+            // A claim that outlived its recorder would keep pictures that nobody counts the days of.
+            persistent_volume_claim_retention_policy: claim.is_some().then(|| {
+                StatefulSetPersistentVolumeClaimRetentionPolicy {
+                    when_deleted: Some("Delete".to_owned()),
+                    when_scaled: Some("Delete".to_owned()),
+                }
+            }),
+            volume_claim_templates: claim.map(|claim| vec![claim]),
+            ..StatefulSetSpec::default()
+        }),
+        ..StatefulSet::default()
+    }
+}
+
+/// Whether `live` can be made `desired`: most of a StatefulSet's spec can only be set when it is created.
+pub fn can_be_updated(desired: &StatefulSet, live: &StatefulSet) -> bool {
+    let immutable_fields = |set: &StatefulSet| {
+        let spec = set.spec.clone().unwrap_or_default();
+        let claims = spec.volume_claim_templates.unwrap_or_default();
+        let claims: Vec<_> = claims.into_iter().map(|claim| claim.spec.map(immutable_claim_fields)).collect();
+        (spec.selector, spec.service_name, spec.pod_management_policy, claims)
+    };
+    immutable_fields(desired) == immutable_fields(live)
+}
+
+/// The parts of a claim that we set, in a form that can be compared.
+fn immutable_claim_fields(spec: core::PersistentVolumeClaimSpec) -> (Option<String>, Option<i128>) {
+    let requests = spec.resources.and_then(|resources| resources.requests).unwrap_or_default();
+    (spec.storage_class_name, requests.get("storage").and_then(|size| quantity::parse_millis(&size.0)))
+}
+
+fn spool_claim(names: &ChildNames, class: &str, size: &str) -> core::PersistentVolumeClaim {
+    let storage = k8s_openapi::apimachinery::pkg::api::resource::Quantity(size.to_owned());
+    core::PersistentVolumeClaim {
+        metadata: ObjectMeta {
+            name: Some(SPOOL_VOLUME.to_owned()),
+            labels: Some(names.labels()),
+            ..ObjectMeta::default()
+        },
+        spec: Some(core::PersistentVolumeClaimSpec {
+            access_modes: Some(vec!["ReadWriteOnce".to_owned()]),
+            storage_class_name: Some(class.to_owned()),
+            resources: Some(core::VolumeResourceRequirements {
+                requests: Some([("storage".to_owned(), storage)].into()),
+                limits: None,
+            }),
+            ..core::PersistentVolumeClaimSpec::default()
+        }),
+        status: None,
+    }
+}
+
+fn metadata(names: &ChildNames, name: &str, owner: &[OwnerReference]) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name.to_owned()),
+        namespace: Some(names.namespace.clone()),
+        labels: Some(names.labels()),
+        owner_references: Some(owner.to_vec()),
+        ..ObjectMeta::default()
+    }
+}

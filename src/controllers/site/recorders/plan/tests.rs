@@ -1,0 +1,260 @@
+use jiff::{SignedDuration, Timestamp};
+
+use super::*;
+use crate::api::condition::Reason;
+use crate::controllers::site::bucket::evaluation::evaluate_bucket;
+use crate::controllers::site::fixtures::{Fixture, camera, compliant_bucket, fixture};
+use crate::controllers::site::recorders::hold_widening::Widening;
+use crate::storage::EnforceError;
+use crate::wire::{CONFIG_KEY, HoldScopeConfig, Window};
+
+fn config_of(plan: &SitePlan) -> RecorderConfig {
+    let data = plan.recorders.as_ref().unwrap().config_secret.data.clone().unwrap();
+    serde_json::from_slice(&data[CONFIG_KEY].0).unwrap()
+}
+
+/// The same site a moment later, with what the plan made.
+fn after_apply(fixture: &Fixture, plan: &SitePlan) -> Fixture {
+    let mut fixture = fixture.clone();
+    fixture.observed.recorder_config = Some(config_of(plan));
+    fixture.observed.replicas = Some(1);
+    fixture
+}
+
+#[test]
+fn recorder_config_is_complete() {
+    let plan = fixture().plan();
+    let document = config_of(&plan);
+    assert_eq!((document.namespace.as_str(), document.site.as_str()), ("gemeente", "zwembad"));
+    assert_eq!(document.storage.credentials.as_access_key().unwrap().access_key_id.reveal(), "s3-recorder");
+    assert_eq!(document.video_ceiling_ms, 28 * DAY_MS);
+    assert!(document.spool_bytes < 20 << 30);
+    let hal = &document.cameras[0];
+    assert_eq!((hal.name.as_str(), hal.shard, hal.url.reveal()), ("hal", 0, "rtsp://10.0.0.1/hal"));
+    assert_eq!(hal.login.as_ref().unwrap().password.reveal(), "camera-password");
+    assert_eq!(hal.permitted[0].from.to_string(), "2020-05-05T22:00:00Z");
+    assert_eq!(hal.suspended.len(), 1);
+    assert!(document.cameras[1].suspended.is_empty());
+    let expected = plan.recorders.unwrap().expected;
+    assert_eq!((expected.revision, expected.pods), (document.revision, 1));
+}
+
+#[test]
+fn recorder_pods_are_restricted_without_api_token() {
+    let recorders = fixture().plan().recorders.unwrap();
+    assert_eq!(recorders.service_account.automount_service_account_token, Some(false));
+    let spec = recorders.workload.spec.unwrap();
+    assert_eq!((spec.replicas, spec.pod_management_policy.as_deref()), (Some(1), Some("Parallel")));
+    let pod = spec.template.spec.unwrap();
+    assert_eq!(pod.automount_service_account_token, Some(false));
+    assert_eq!(pod.service_account_name.as_deref(), Some("zwembad-recorder"));
+    let security = pod.security_context.unwrap();
+    assert_eq!((security.run_as_non_root, security.run_as_user), (Some(true), Some(65532)));
+    assert_eq!(security.seccomp_profile.unwrap().type_, "RuntimeDefault");
+    let container = pod.containers[0].security_context.clone().unwrap();
+    assert_eq!(container.read_only_root_filesystem, Some(true));
+    assert_eq!(container.allow_privilege_escalation, Some(false));
+    assert_eq!(container.capabilities.unwrap().drop.unwrap(), ["ALL"]);
+    let mounts = pod.containers[0].volume_mounts.clone().unwrap();
+    assert!(mounts.iter().all(|mount| mount.sub_path.is_none()), "a subPath is never renewed");
+    assert_eq!(pod.volumes.unwrap()[1].empty_dir.clone().unwrap().size_limit.unwrap().0, "20Gi");
+    // A camera that comes or goes must not restart the others.
+    assert!(spec.template.metadata.unwrap().annotations.is_none());
+}
+
+#[test]
+fn spool_with_storage_class_uses_volume_claim() {
+    let mut fixture = fixture();
+    fixture.site.spec.recorder.spool.storage_class_name = Some("fast".into());
+    let workload = fixture.plan().recorders.unwrap().workload;
+    let spec = workload.spec.clone().unwrap();
+    assert_eq!(spec.volume_claim_templates.unwrap()[0].metadata.name.as_deref(), Some("spool"));
+    assert_eq!(spec.template.spec.unwrap().volumes.unwrap().len(), 1);
+    assert!(objects::can_be_updated(&workload, &workload));
+    fixture.site.spec.recorder.spool.size = "20480Mi".into();
+    assert!(objects::can_be_updated(&fixture.plan().recorders.unwrap().workload, &workload));
+    fixture.site.spec.recorder.spool.size = "30Gi".into();
+    assert!(!objects::can_be_updated(&fixture.plan().recorders.unwrap().workload, &workload));
+}
+
+#[test]
+fn plan_is_stable_for_unchanged_site() {
+    let first = fixture();
+    let plan = first.plan();
+    let mut again = after_apply(&first, &plan);
+    again.now += jiff::SignedDuration::from_hours(24 * 30);
+    assert_eq!(again.plan(), plan);
+}
+
+#[test]
+fn new_camera_keeps_existing_shards_and_adds_pod_when_full() {
+    let mut first = fixture();
+    first.site.spec.recorder.max_cameras_per_pod = 2;
+    let plan = first.plan();
+    let mut next = after_apply(&first, &plan);
+    next.observed.cameras.insert(0, camera("aula"));
+    let next_plan = next.plan();
+    let shards: Vec<(String, u32)> =
+        config_of(&next_plan).cameras.into_iter().map(|camera| (camera.name, camera.shard)).collect();
+    assert_eq!(shards, [("aula".to_owned(), 1), ("hal".to_owned(), 0), ("kassa".to_owned(), 0)]);
+    assert_eq!(next_plan.recorders.as_ref().unwrap().expected.pods, 2);
+    assert_ne!(config_of(&next_plan).revision, config_of(&plan).revision);
+    assert_eq!(config_of(&next_plan).status_api, config_of(&plan).status_api);
+}
+
+#[test]
+fn recording_requires_a_read_back_bucket() {
+    let first = fixture();
+    let claimed = evaluate_bucket(Err(EnforceError::ClaimedByOther), None, first.now);
+    assert_eq!(claimed.finding.reason, Reason::BucketClaimed);
+    assert_eq!(first.plan_with(&claimed).recorders, None);
+
+    let running = after_apply(&first, &first.plan());
+    let stopped = config_of(&running.plan_with(&claimed));
+    assert!(stopped.cameras.iter().all(|camera| camera.permitted.is_empty()));
+    assert_eq!(stopped.cameras.len(), 2, "what waits in the spool is uploaded");
+}
+
+#[test]
+fn rejected_site_stops_recording_and_keeps_store_credentials() {
+    let first = fixture();
+    let mut running = after_apply(&first, &first.plan());
+    running.observed.store_secrets.clear();
+    let stopped = config_of(&running.plan_with(&compliant_bucket(running.now)));
+    assert!(stopped.cameras.iter().all(|camera| camera.permitted.is_empty()));
+    assert_eq!(stopped.storage.credentials.as_access_key().unwrap().access_key_id.reveal(), "s3-recorder");
+}
+
+#[test]
+fn site_without_cameras_has_no_pods() {
+    let mut fixture = fixture();
+    fixture.observed.cameras.clear();
+    let recorders = fixture.plan().recorders.unwrap();
+    assert_eq!((recorders.expected.pods, recorders.workload.spec.unwrap().replicas), (0, Some(0)));
+}
+
+#[test]
+fn tenant_edits_do_not_add_pods() {
+    let first = fixture();
+    let mut next = after_apply(&first, &first.plan());
+    next.observed.recorder_config.as_mut().unwrap().cameras[0].shard = 4_000_000_000;
+    assert_eq!(next.plan().recorders.unwrap().expected.pods, 1);
+    next.observed.replicas = Some(i32::MAX.unsigned_abs());
+    assert_eq!(next.plan().recorders.unwrap().expected.pods, 1);
+}
+
+#[test]
+fn workload_identity_mounts_store_token_only() {
+    let mut fixture = fixture();
+    let role = "arn:aws:iam::123456789012:role/toezicht-recorder";
+    let recorder = &mut fixture.site.spec.storage.recorder;
+    (recorder.credentials_ref, recorder.workload_identity) = (None, true);
+    recorder.principal = role.into();
+    let grant = "grants: [{namespaces: [gemeente], endpoints: ['https://s3.example.nl'], buckets: ['gemeente-*'], roles: ['arn:aws:iam::123456789012:role/*']}]";
+    let yaml = format!("recorderImage: toezicht:1\n{grant}\nworkloadIdentity: {{audience: rgw}}");
+    fixture.config = OperatorConfig::parse(&yaml).unwrap();
+    fixture.config.egress.token_file = "/of/the/operator".into();
+    let web_identity = |credentials| match credentials {
+        crate::wire::Credentials::WebIdentity { web_identity } => web_identity,
+        _ => panic!("workload identity was asked for"),
+    };
+    // What the operator tries as a recorder it tries with its own token: the pods' is not where it runs.
+    let tried = fixture.valid().access.unwrap().recorder.unwrap();
+    let tried = web_identity(tried.credentials);
+    assert_eq!((tried.role_arn.as_str(), tried.token_file), (role, "/of/the/operator".into()));
+    let plan = fixture.plan();
+    let web_identity = web_identity(config_of(&plan).storage.credentials);
+    assert_eq!(web_identity.role_arn, role);
+    let spec = plan.recorders.unwrap().workload.spec.unwrap();
+    let pod = spec.template.spec.unwrap();
+    // The token of the Kubernetes API stays away.
+    assert_eq!(pod.automount_service_account_token, Some(false));
+    let projected = pod.volumes.unwrap()[2].projected.clone().unwrap().sources.unwrap();
+    let token = projected[0].service_account_token.clone().unwrap();
+    assert_eq!(token.audience.as_deref(), Some("rgw"));
+    let mount = pod.containers[0].volume_mounts.clone().unwrap()[2].clone();
+    assert_eq!(web_identity.token_file, std::path::Path::new(&mount.mount_path).join(token.path));
+    assert_eq!((mount.name.as_str(), mount.read_only), ("store-token", Some(true)));
+}
+
+#[test]
+fn recorders_use_proxy_for_endpoint_scheme() {
+    let mut fixture = fixture();
+    let with = |proxy: &str| {
+        OperatorConfig::parse(&format!(
+            "{}\nproxy: {proxy}",
+            crate::controllers::site::fixtures::OPERATOR_CONFIG
+        ))
+        .unwrap()
+    };
+    fixture.config = with("{http: 'http://plain:1', https: 'http://tunnel:3128', noProxy: 'a.nl'}");
+    let proxy = config_of(&fixture.plan()).storage.proxy.unwrap();
+    assert_eq!((proxy.url.as_str(), proxy.no_proxy.as_str()), ("http://tunnel:3128", "a.nl"));
+    fixture.config = with("{http: 'http://plain:1'}");
+    assert_eq!(config_of(&fixture.plan()).storage.proxy, None);
+}
+
+#[test]
+fn invalid_revision_is_replaced() {
+    let first = fixture();
+    let mut next = after_apply(&first, &first.plan());
+    for wrong in ["", "mine", "0123456789ABCDEF"] {
+        next.observed.recorder_config.as_mut().unwrap().revision = wrong.into();
+        assert!(is_valid_revision(&next.plan().recorders.unwrap().expected.revision));
+    }
+}
+
+/// So many holds, each over so many cameras with names of so many letters.
+fn many_holds(holds: usize, cameras: usize, letters: usize) -> HoldScopes {
+    let names =
+        |hold: usize| (0..cameras).map(move |camera| format!("c{:0>letters$}", hold * cameras + camera));
+    let covering = |hold: usize| {
+        let from = Timestamp::UNIX_EPOCH + SignedDuration::from_hours(i64::try_from(3 * hold).unwrap());
+        HoldScopeConfig {
+            cameras: names(hold).collect(),
+            calls: false,
+            window: Window::new(from, Some(from + SignedDuration::from_hours(1))),
+        }
+    };
+    (0..holds).map(|hold| (format!("{hold:0>36}"), covering(hold))).collect()
+}
+
+/// What the API server takes as a Secret.
+const MAX_SECRET_BYTES: usize = 1 << 20;
+
+#[test]
+fn recorder_secret_fits_any_number_of_holds() {
+    // Names of Cameras have at most 253 letters.
+    for (number, cameras, letters, widened) in [
+        (16, 256, 62, None),
+        (16, 256, 252, Some(Widening::EveryCamera)),
+        (5000, 10, 20, Some(Widening::EveryCamera)),
+        (40_000, 1, 20, Some(Widening::Everything)),
+    ] {
+        let held = many_holds(number, cameras, letters);
+        let plan = fixture().plan_with_holds(held.clone());
+        let recorders = plan.recorders.as_ref().unwrap();
+        let bytes = recorders.config_secret.data.as_ref().unwrap()[CONFIG_KEY].0.len();
+        assert!(bytes < MAX_SECRET_BYTES, "{number} holds over {cameras} cameras: {bytes} bytes");
+        assert_eq!(recorders.expected.widening, widened, "{number} holds over {cameras} cameras");
+        assert_eq!(recorders.expected.holds, held, "recorders that follow it seal all of that");
+    }
+}
+
+#[test]
+fn reverted_config_gets_a_new_revision() {
+    let first = fixture();
+    let (none, one) = (many_holds(0, 0, 0), many_holds(1, 1, 3));
+    let revision = |plan: &SitePlan| plan.recorders.as_ref().unwrap().expected.revision.clone();
+    let before = first.plan_with_holds(none.clone());
+    let between = after_apply(&first, &before).plan_with_holds(one);
+    let fixture = after_apply(&first, &between);
+    let after = fixture.plan_with_holds(none.clone());
+    assert_ne!(
+        revision(&after),
+        revision(&before),
+        "a recorder that acknowledged the first may follow the second by now"
+    );
+    // As long as nothing changes, it stays.
+    assert_eq!(after_apply(&fixture, &after).plan_with_holds(none), after);
+}

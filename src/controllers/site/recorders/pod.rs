@@ -1,0 +1,244 @@
+//! The recorder pod. Pure.
+
+use crate::api::RecorderSettings;
+use crate::controllers::config::OperatorConfig;
+use crate::controllers::egress::{TOKEN_DIR, TOKEN_FILE_NAME};
+use crate::controllers::site::recorders::names::ChildNames;
+use crate::wire::{HEALTH_PORT, STATUS_PORT};
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+/// Volume with segments that wait for their upload.
+pub const SPOOL_VOLUME: &str = "spool";
+
+/// What the recorder pods are to be.
+#[derive(Clone, Copy, Debug)]
+pub struct RecorderPods<'a> {
+    /// How many.
+    pub count: u32,
+    /// As the Site wants them.
+    pub settings: &'a RecorderSettings,
+    /// As the cluster's administrators want them.
+    pub config: &'a OperatorConfig,
+    /// They use workload identity at the store.
+    pub has_workload_identity: bool,
+}
+
+/// Name of the container.
+const CONTAINER_NAME: &str = "recorder";
+/// Name of the port of the status API.
+pub const STATUS_PORT_NAME: &str = "status";
+/// Name of the port of probes and metrics.
+pub const HEALTH_PORT_NAME: &str = "health";
+/// Where the configuration is mounted.
+const CONFIG_DIR: &str = "/etc/toezicht";
+/// Where the spool is mounted.
+const SPOOL_DIR: &str = "/var/spool/toezicht";
+/// Name of the volume with the configuration.
+const CONFIG_VOLUME: &str = "config";
+/// Name of the volume with the token for the store's STS.
+const STORE_TOKEN_VOLUME: &str = "store-token";
+/// How long such a token is valid. The kubelet renews it at four fifths of that.
+const TOKEN_SECONDS: i64 = 3600;
+/// User and group of the recorder: nobody in particular.
+const RUN_AS_ID: i64 = 65532;
+/// Time to close and upload what is open.
+const TERMINATION_GRACE_SECONDS: i64 = 60;
+/// Of which the process keeps these for its own end.
+const SHUTDOWN_RESERVE_SECONDS: i64 = 5;
+/// The configuration is readable by the recorder's group alone: 0440.
+const CONFIG_MODE: i32 = 0o440;
+
+/// The template of the recorder pods. It does not change with the configuration, so a camera that comes or
+/// goes restarts nobody.
+pub fn pod_template(names: &ChildNames, pods: &RecorderPods<'_>) -> core::PodTemplateSpec {
+    let settings = pods.settings;
+    core::PodTemplateSpec {
+        metadata: Some(ObjectMeta { labels: Some(names.labels()), ..ObjectMeta::default() }),
+        spec: Some(core::PodSpec {
+            service_account_name: Some(names.recorder.clone()),
+            automount_service_account_token: Some(false),
+            enable_service_links: Some(false),
+            host_network: Some(false),
+            host_pid: Some(false),
+            host_ipc: Some(false),
+            share_process_namespace: Some(false),
+            security_context: Some(pod_security_context()),
+            containers: vec![container(pods)],
+            volumes: Some(volumes(names, pods)),
+            termination_grace_period_seconds: Some(TERMINATION_GRACE_SECONDS),
+            restart_policy: Some("Always".to_owned()),
+            node_selector: Some(settings.node_selector.clone()).filter(|selector| !selector.is_empty()),
+            tolerations: Some(settings.tolerations.clone()).filter(|tolerations| !tolerations.is_empty()),
+            ..core::PodSpec::default()
+        }),
+    }
+}
+
+fn container(pods: &RecorderPods<'_>) -> core::Container {
+    let text = |text: &str| text.to_owned();
+    let port = |name: &str, port: u16| core::ContainerPort {
+        name: Some(text(name)),
+        container_port: i32::from(port),
+        protocol: Some(text("TCP")),
+        ..core::ContainerPort::default()
+    };
+    let mount = |name: &str, path: &str, read_only| core::VolumeMount {
+        name: text(name),
+        mount_path: text(path),
+        read_only: Some(read_only),
+        ..core::VolumeMount::default()
+    };
+    core::Container {
+        name: text(CONTAINER_NAME),
+        image: Some(pods.config.recorder_image.clone()),
+        image_pull_policy: pods.config.image_pull_policy.clone(),
+        args: Some(
+            ["recorder", "--config-dir", CONFIG_DIR, "--spool-dir", SPOOL_DIR]
+                .map(text)
+                .into_iter()
+                .chain([format!(
+                    "--grace-period-seconds={}",
+                    TERMINATION_GRACE_SECONDS - SHUTDOWN_RESERVE_SECONDS
+                )])
+                .collect(),
+        ),
+        env: Some(vec![shard_env()]),
+        ports: Some(vec![port(STATUS_PORT_NAME, STATUS_PORT), port(HEALTH_PORT_NAME, HEALTH_PORT)]),
+        volume_mounts: Some(
+            [mount(CONFIG_VOLUME, CONFIG_DIR, true), mount(SPOOL_VOLUME, SPOOL_DIR, false)]
+                .into_iter()
+                .chain(pods.has_workload_identity.then(|| mount(STORE_TOKEN_VOLUME, TOKEN_DIR, true)))
+                .collect(),
+        ),
+        resources: Some(pods.settings.resources.clone().unwrap_or_else(default_resources)),
+        security_context: Some(container_security_context()),
+        // A recorder that works through a long spool at its start is alive all the while.
+        startup_probe: Some(http_probe("/livez", 1, 60)),
+        liveness_probe: Some(http_probe("/livez", 10, 3)),
+        readiness_probe: Some(http_probe("/readyz", 5, 3)),
+        ..core::Container::default()
+    }
+}
+
+/// Which cameras are this pod's: the ordinal that the StatefulSet gave it.
+fn shard_env() -> core::EnvVar {
+    core::EnvVar {
+        name: "TOEZICHT_SHARD".to_owned(),
+        value: None,
+        value_from: Some(core::EnvVarSource {
+            field_ref: Some(core::ObjectFieldSelector {
+                api_version: Some("v1".to_owned()),
+                field_path: "metadata.labels['apps.kubernetes.io/pod-index']".to_owned(),
+            }),
+            ..core::EnvVarSource::default()
+        }),
+    }
+}
+
+/// The service account token that the store's STS takes. It is of no use at the Kubernetes API, whose audience is
+/// another.
+fn store_token_volume(pods: &RecorderPods<'_>) -> core::Volume {
+    let token = core::ServiceAccountTokenProjection {
+        audience: Some(pods.config.egress.audience.clone()),
+        expiration_seconds: Some(TOKEN_SECONDS),
+        path: TOKEN_FILE_NAME.to_owned(),
+    };
+    core::Volume {
+        name: STORE_TOKEN_VOLUME.to_owned(),
+        projected: Some(core::ProjectedVolumeSource {
+            default_mode: Some(CONFIG_MODE),
+            sources: Some(vec![core::VolumeProjection {
+                service_account_token: Some(token),
+                ..core::VolumeProjection::default()
+            }]),
+        }),
+        ..core::Volume::default()
+    }
+}
+
+fn volumes(names: &ChildNames, pods: &RecorderPods<'_>) -> Vec<core::Volume> {
+    let mut volumes = vec![config_volume(names)];
+    let spool = &pods.settings.spool;
+    // Of a storage class, the StatefulSet adds the volume of its claim.
+    if spool.storage_class_name.is_none() {
+        volumes.push(core::Volume {
+            name: SPOOL_VOLUME.to_owned(),
+            empty_dir: Some(core::EmptyDirVolumeSource {
+                medium: None,
+                size_limit: Some(Quantity(spool.size.clone())),
+            }),
+            ..core::Volume::default()
+        });
+    }
+    volumes.extend(pods.has_workload_identity.then(|| store_token_volume(pods)));
+    volumes
+}
+
+fn config_volume(names: &ChildNames) -> core::Volume {
+    core::Volume {
+        name: CONFIG_VOLUME.to_owned(),
+        secret: Some(core::SecretVolumeSource {
+            secret_name: Some(names.config.clone()),
+            default_mode: Some(CONFIG_MODE),
+            ..core::SecretVolumeSource::default()
+        }),
+        ..core::Volume::default()
+    }
+}
+
+/// What a pod of 32 cameras needs; no limit of CPU, since being throttled loses frames.
+fn default_resources() -> core::ResourceRequirements {
+    let amounts = |pairs: &[(&str, &str)]| {
+        Some(
+            pairs.iter().map(|(name, amount)| ((*name).to_owned(), Quantity((*amount).to_owned()))).collect(),
+        )
+    };
+    core::ResourceRequirements {
+        requests: amounts(&[("cpu", "100m"), ("memory", "128Mi")]),
+        limits: amounts(&[("memory", "1Gi")]),
+        claims: None,
+    }
+}
+
+fn pod_security_context() -> core::PodSecurityContext {
+    core::PodSecurityContext {
+        run_as_non_root: Some(true),
+        run_as_user: Some(RUN_AS_ID),
+        run_as_group: Some(RUN_AS_ID),
+        fs_group: Some(RUN_AS_ID),
+        fs_group_change_policy: Some("OnRootMismatch".to_owned()),
+        seccomp_profile: Some(core::SeccompProfile {
+            type_: "RuntimeDefault".to_owned(),
+            localhost_profile: None,
+        }),
+        ..core::PodSecurityContext::default()
+    }
+}
+
+fn container_security_context() -> core::SecurityContext {
+    core::SecurityContext {
+        allow_privilege_escalation: Some(false),
+        privileged: Some(false),
+        read_only_root_filesystem: Some(true),
+        run_as_non_root: Some(true),
+        capabilities: Some(core::Capabilities { add: None, drop: Some(vec!["ALL".to_owned()]) }),
+        ..core::SecurityContext::default()
+    }
+}
+
+fn http_probe(path: &str, period_seconds: i32, failure_threshold: i32) -> core::Probe {
+    core::Probe {
+        http_get: Some(core::HTTPGetAction {
+            path: Some(path.to_owned()),
+            port: IntOrString::String(HEALTH_PORT_NAME.to_owned()),
+            ..core::HTTPGetAction::default()
+        }),
+        period_seconds: Some(period_seconds),
+        timeout_seconds: Some(5),
+        failure_threshold: Some(failure_threshold),
+        ..core::Probe::default()
+    }
+}

@@ -1,0 +1,413 @@
+use super::*;
+use crate::api::{AuditStatus, Ceilings, Days, RetentionStatus};
+use crate::controllers::site::bucket::evaluation::evaluate_bucket;
+use crate::controllers::site::fixtures::{Fixture, compliant_bucket, fixture};
+use crate::controllers::site::recorders::workload::AppliedRecorders;
+use crate::storage::bucket::probe::{Check, Verdict};
+use crate::storage::{BucketState, Conformance, EnforceError, EnforceReport, StoreChange, Subresource};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
+/// The status, with nothing running yet.
+fn site_status(
+    fixture: &Fixture,
+    bucket: &BucketEvaluation,
+    applied: Result<AppliedPlan, ApplyError>,
+) -> SiteStatus {
+    let observed = StatusInputs { valid: &fixture.valid(), bucket, applied: &applied, replies: &[] };
+    status(&fixture.site, &observed, fixture.now).0
+}
+
+fn condition<'a>(status: &'a SiteStatus, type_: &str) -> (&'a str, &'a str, &'a str) {
+    let found = status.conditions.iter().find(|condition| condition.type_ == type_).unwrap();
+    (&found.status, &found.reason, &found.message)
+}
+
+#[test]
+fn status_always_has_every_condition() {
+    let fixture = fixture();
+    let status = site_status(&fixture, &compliant_bucket(fixture.now), Ok(AppliedPlan::default()));
+    let types: Vec<&str> = status.conditions.iter().map(|condition| condition.type_.as_str()).collect();
+    assert_eq!(
+        types,
+        [
+            "Ready",
+            "Accepted",
+            "Permitted",
+            "StorageEnforced",
+            "AccessRestricted",
+            "Recording",
+            "Compliant",
+            "Intact",
+            "AdministratorsExcluded",
+            "Stalled"
+        ]
+    );
+    assert_eq!((condition(&status, "Ready").0, condition(&status, "Stalled").0), ("True", "False"));
+    assert_eq!(condition(&status, "AdministratorsExcluded").1, "NotEncrypted");
+    let (truth, reason, _) = condition(&status, "AccessRestricted");
+    assert_eq!((truth, reason), ("Unknown", "NotProbed"), "this bucket was never tried");
+    assert_eq!(
+        (status.observed_generation, status.cameras, status.recording_cameras),
+        (Some(3), Some(2), Some(0))
+    );
+    assert_eq!(status.ceilings.unwrap().video.to_string(), "28d");
+}
+
+/// What a store lets an identity do is no part of what was read back, and does not stand behind a `True`.
+#[test]
+fn failed_access_checks_only_affect_access_restricted() {
+    let fixture = fixture();
+    let with = |fails: &[Check], gaps: Vec<&'static str>| {
+        let verdict = |check: &Check| {
+            if fails.contains(check) { Verdict::Failed } else { Verdict::Passed }
+        };
+        let rows: Vec<_> = Check::ALL.iter().map(|check| (*check, verdict(check))).collect();
+        let enforced = EnforceReport {
+            observed: BucketState {
+                lifecycle: Some(std::collections::BTreeSet::new()),
+                ..BucketState::default()
+            },
+            changes: vec![],
+            conformance: Some(Conformance::from_verdicts(&rows)),
+            limitations: gaps,
+            unknown_principals: vec![],
+        };
+        site_status(&fixture, &evaluate_bucket(Ok(enforced), None, fixture.now), Ok(AppliedPlan::default()))
+    };
+    let good = with(&[], vec![]);
+    assert_eq!(condition(&good, "AccessRestricted").0, "True");
+
+    let weak = with(
+        &[Check::RecorderCannotOverwrite, Check::HeldIsReadable, Check::LastModifiedIsStable],
+        vec!["a gap of the policy"],
+    );
+    let (truth, reason, message) = condition(&weak, "AccessRestricted");
+    assert_eq!((truth, reason), ("False", "AccessMismatch"));
+    for part in ["A recorder can overwrite", "Managers and officers cannot read held", "toezicht iam"] {
+        assert!(message.contains(part), "{message}");
+    }
+    assert!(!message.contains("LastModified"), "{message}");
+    for (type_, words) in [("StorageEnforced", 100), ("Ready", 300)] {
+        let (truth, _, message) = condition(&weak, type_);
+        assert_eq!((truth, message), ("True", condition(&good, type_).2), "{type_} is about something else");
+        assert!(message.len() < words && !message.contains(" but"), "{message}");
+    }
+    assert!(condition(&weak, "Ready").2.contains("AccessRestricted says"));
+    assert_eq!(weak.storage.unwrap().limitations[0], "a gap of the policy");
+}
+
+#[test]
+fn unpermitted_site_is_ready_with_its_reason() {
+    let mut fixture = fixture();
+    fixture.observed.policy.as_mut().unwrap().spec.works_council_consent = None;
+    let status = site_status(&fixture, &compliant_bucket(fixture.now), Ok(AppliedPlan::default()));
+    let (truth, reason, message) = condition(&status, "Ready");
+    assert_eq!((truth, reason), ("True", "NoConsent"));
+    assert!(message.contains("article 8"), "{message}");
+    assert_eq!(condition(&status, "Permitted").0, "False");
+}
+
+#[test]
+fn terminal_errors_stall_the_site() {
+    let mut fixture = fixture();
+    let claimed = evaluate_bucket(Err(EnforceError::ClaimedByOther), None, fixture.now);
+    let status = site_status(&fixture, &claimed, Ok(AppliedPlan::default()));
+    assert_eq!((condition(&status, "Stalled").0, condition(&status, "Ready").1), ("True", "BucketClaimed"));
+
+    let foreign = ApplyError::ForeignObject { kind: "Service".into(), name: "zwembad-recorder".into() };
+    let status = site_status(&fixture, &compliant_bucket(fixture.now), Err(foreign));
+    assert_eq!(
+        (condition(&status, "Stalled").1, condition(&status, "Ready").1),
+        ("ForeignObject", "ForeignObject")
+    );
+
+    let refused =
+        kube::core::Status::failure("spec.template.spec.nodeSelector: no", "Invalid").with_code(422);
+    let refused = ApplyError::Api(ApiError(kube::Error::Api(Box::new(refused))));
+    let status = site_status(&fixture, &compliant_bucket(fixture.now), Err(refused));
+    let (truth, reason, message) = condition(&status, "Stalled");
+    assert_eq!((truth, reason), ("True", "InvalidField"));
+    assert!(message.starts_with("spec.recorder: "), "{message}");
+
+    fixture.config.grants = crate::controllers::grant::Grants::default();
+    let status = site_status(&fixture, &compliant_bucket(fixture.now), Ok(AppliedPlan::default()));
+    assert_eq!((condition(&status, "Stalled").0, condition(&status, "Ready").1), ("True", "NotGranted"));
+}
+
+/// The status each so many seconds after the Site was made, carried on from one to the next.
+fn stalled_after(fixture: &mut Fixture, bucket: &BucketEvaluation, seconds: &[(i64, &str, &str)]) {
+    let made = fixture.now;
+    fixture.site.metadata.creation_timestamp = Some(Time(made));
+    for (after, truth, reason) in seconds {
+        fixture.now = made + SignedDuration::from_secs(*after);
+        let next = site_status(fixture, bucket, Ok(AppliedPlan::default()));
+        let (is, why, message) = condition(&next, "Stalled");
+        assert_eq!((is, why), (*truth, *reason), "after {after} s: {message}");
+        let kept = fixture.site.status.take().unwrap_or_default();
+        fixture.site.status = Some(SiteStatus { retention: kept.retention, ..next });
+    }
+}
+
+#[test]
+fn missing_reference_stalls_site_after_one_minute() {
+    let mut fixture = fixture();
+    fixture.observed.policy = None;
+    let bucket = crate::controllers::site::bucket::evaluation::unobserved(None);
+    let (quiet, stalled) = (("False", "AsRequired"), ("True", "ReferenceNotFound"));
+    let looks = [(2, quiet), (31, quiet), (61, quiet), (62, stalled), (400, stalled)];
+    let looks = looks.map(|(after, (truth, reason))| (after, truth, reason));
+    stalled_after(&mut fixture, &bucket, &looks);
+    let observed = StatusInputs {
+        valid: &fixture.valid(),
+        bucket: &bucket,
+        applied: &Ok(AppliedPlan::default()),
+        replies: &[],
+    };
+    fixture.site.status = None;
+    let (_, stalls_at) = status(&fixture.site, &observed, fixture.now);
+    assert_eq!(stalls_at, Some(fixture.now + SignedDuration::from_secs(60)));
+}
+
+#[test]
+fn store_outage_stalls_site_after_fifteen_minutes() {
+    let mut fixture = fixture();
+    let away = crate::storage::s3::error::StoreError {
+        operation: "GetBucketVersioning",
+        code: "NoConnection".into(),
+        status: None,
+    };
+    let bucket = evaluate_bucket(Err(EnforceError::Storage(away)), None, fixture.now);
+    let minutes = 60;
+    let looks = [
+        (5, "False", "AsRequired"),
+        (14 * minutes, "False", "AsRequired"),
+        (15 * minutes + 5, "True", "StorageError"),
+    ];
+    stalled_after(&mut fixture, &bucket, &looks);
+}
+
+#[test]
+fn orphaned_hold_stalls_site_after_one_minute() {
+    let mut fixture = fixture();
+    fixture.site.status = Some(SiteStatus {
+        retention: Some(RetentionStatus {
+            orphaned_holds: vec!["vechtpartij-7".into()],
+            ..RetentionStatus::default()
+        }),
+        ..SiteStatus::default()
+    });
+    let bucket = compliant_bucket(fixture.now);
+    let looks = [(59, "False", "AsRequired"), (60, "True", "OrphanedHold")];
+    stalled_after(&mut fixture, &bucket, &looks);
+    let status = site_status(&fixture, &bucket, Ok(AppliedPlan::default()));
+    let (_, _, message) = condition(&status, "Stalled");
+    assert!(message.contains("vechtpartij-7") && message.contains("holds restore"), "{message}");
+}
+
+#[test]
+fn drift_is_reported_for_one_day() {
+    let mut fixture = fixture();
+    let mut drifted = compliant_bucket(fixture.now);
+    drifted.is_drift = true;
+    drifted.changes =
+        vec![StoreChange { subresource: Subresource::Policy, from: "none".into(), to: "ours".into() }];
+    let told = site_status(&fixture, &drifted, Ok(AppliedPlan::default()));
+    let (truth, reason, message) = condition(&told, "Intact");
+    assert_eq!((truth, reason), ("False", "DriftCorrected"));
+    assert!(message.contains("the bucket at ") && message.contains("policy: none → ours"), "{message}");
+
+    // The next look finds nothing, and says the same.
+    let held = DriftStatus {
+        last_detection_time: Time(fixture.now + SignedDuration::from_hours(23)),
+        message: "tag of 3 held versions".into(),
+        count: 1,
+    };
+    fixture.site.status = Some(SiteStatus {
+        retention: Some(RetentionStatus { drift: Some(held), ..RetentionStatus::default() }),
+        ..told
+    });
+    for (hours, parts) in [(1, &["policy", "tag"][..]), (25, &["tag"]), (48, &[])] {
+        let mut later = fixture.clone();
+        later.now += SignedDuration::from_hours(hours);
+        let status = site_status(&later, &compliant_bucket(later.now), Ok(AppliedPlan::default()));
+        let (truth, _, message) = condition(&status, "Intact");
+        assert_eq!(truth == "True", parts.is_empty(), "{message}");
+        for part in ["policy", "tag"] {
+            assert_eq!(message.contains(part), parts.contains(&part), "after {hours} h: {message}");
+        }
+    }
+}
+
+/// Two parties that undo each other are told of as such, and not as one more change.
+#[test]
+fn repeated_drift_is_reported_as_contended() {
+    let mut fixture = fixture();
+    for round in 1..=4 {
+        let mut drifted = compliant_bucket(fixture.now);
+        drifted.is_drift = true;
+        drifted.changes = vec![StoreChange {
+            subresource: Subresource::Lifecycle,
+            from: "theirs".into(),
+            to: "ours".into(),
+        }];
+        let status = site_status(&fixture, &drifted, Ok(AppliedPlan::default()));
+        let (truth, reason, message) = condition(&status, "Intact");
+        assert_eq!(
+            (truth, reason),
+            ("False", if round < 3 { "DriftCorrected" } else { "Contended" }),
+            "{message}"
+        );
+        assert_eq!(message.contains(&format!("{round} times")), round >= 3, "{message}");
+        fixture.site.status = Some(status);
+        fixture.now += SignedDuration::from_hours(20);
+    }
+    fixture.now += SignedDuration::from_hours(5);
+    let status = site_status(&fixture, &compliant_bucket(fixture.now), Ok(AppliedPlan::default()));
+    assert_eq!(condition(&status, "Intact").0, "True");
+}
+
+#[test]
+fn compliant_message_has_audit_counts_and_ceilings() {
+    let mut fixture = fixture();
+    let at = |hours| Time(fixture.now - SignedDuration::from_hours(hours));
+    let audit = AuditStatus {
+        last_full_audit_time: at(2),
+        last_boundary_audit_time: at(1),
+        versions: 5,
+        bytes: 3 << 20,
+        held_versions: 1,
+        inspected_versions: 2,
+        sample_one_in: 100,
+        oldest_unheld_video_time: Some(at(1 + 24 * 20 + 3)),
+        oldest_unheld_calls_time: None,
+        lifecycle_lag_seconds: 60,
+        findings: Vec::new(),
+    };
+    fixture.site.status = Some(SiteStatus { audit: Some(audit), ..SiteStatus::default() });
+    let status = site_status(&fixture, &compliant_bucket(fixture.now), Ok(AppliedPlan::default()));
+    let (truth, _, message) = condition(&status, "Compliant");
+    let (from, until) = (at(1 + 24 * 20 + 3).0, at(1 + 24 * 20 + 3 - 28 * 24).0);
+    let expected = format!(
+        "audited at {}, the days at the ceiling at {}; all is audited again within 24 h. There were 5 versions of 3.0 MiB, 1 of them \
+         held, 2 inspected; the oldest video that no hold covered was of {from}, and goes by {until}; the store's lifecycle was 60 s late",
+        at(2).0,
+        at(1).0,
+    );
+    assert_eq!((truth, message), ("True", expected.as_str()));
+}
+
+#[test]
+fn widened_hold_scopes_make_site_not_ready() {
+    let fixture = fixture();
+    for (widened, told) in [
+        (None, ""),
+        (Some(Widening::EveryCamera), "all cameras in the windows"),
+        (Some(Widening::Everything), "everything from the start"),
+    ] {
+        let mut expected = fixture.plan().recorders.unwrap().expected;
+        expected.widening = widened;
+        let applied = AppliedPlan {
+            recorders: Some(AppliedRecorders { expected, pods: Vec::new() }),
+            ..AppliedPlan::default()
+        };
+        let status = site_status(&fixture, &compliant_bucket(fixture.now), Ok(applied));
+        let (truth, reason, message) = condition(&status, "Ready");
+        assert_eq!(reason == "TooManyHolds", widened.is_some(), "{message}");
+        assert_eq!(truth == "True", widened.is_none(), "{message}");
+        assert!(message.contains(told), "{message}");
+    }
+}
+
+/// The Site of a policy of 28 days, of which the last audit found a video this old, in hours.
+fn audited_with_video_age(hours: i64) -> Fixture {
+    let mut fixture = fixture();
+    let at = |hours| Time(fixture.now - SignedDuration::from_hours(hours));
+    let audit = AuditStatus {
+        last_full_audit_time: at(1),
+        last_boundary_audit_time: at(1),
+        versions: 1,
+        bytes: 1,
+        held_versions: 0,
+        inspected_versions: 0,
+        sample_one_in: 100,
+        oldest_unheld_video_time: Some(at(hours)),
+        oldest_unheld_calls_time: None,
+        lifecycle_lag_seconds: 0,
+        findings: Vec::new(),
+    };
+    fixture.site.status = Some(SiteStatus {
+        ceilings: Some(Ceilings { video: Days(28), calls: Days(7) }),
+        audit: Some(audit),
+        ..SiteStatus::default()
+    });
+    fixture
+}
+
+#[test]
+fn recordings_past_lowered_cluster_ceiling_are_not_compliant() {
+    for (hours, expected) in [
+        (13 * 24, ("True", "AuditPassed")),
+        (14 * 24 + 1, ("False", "CeilingLowered")),
+        (27 * 24, ("False", "CeilingLowered")),
+    ] {
+        let mut fixture = audited_with_video_age(hours);
+        fixture.config.ceilings.video = Days(14);
+        let status = site_status(&fixture, &compliant_bucket(fixture.now), Ok(AppliedPlan::default()));
+        let (truth, reason, message) = condition(&status, "Compliant");
+        assert_eq!((truth, reason), expected, "{message}");
+        assert!(message.contains("14d"), "{message}");
+        // What a policy once allowed is not deleted by another number than a policy's.
+        assert_eq!(status.ceilings.unwrap().video, Days(28));
+        assert_eq!(fixture.valid().access.unwrap().spec.video_ceiling, Days(28));
+    }
+}
+
+#[test]
+fn audit_before_lowered_policy_ceiling_is_unknown() {
+    let mut fixture = audited_with_video_age(20 * 24);
+    let policy = fixture.observed.policy.as_mut().unwrap();
+    policy.spec.retention.video = Days(14);
+    let status = site_status(&fixture, &compliant_bucket(fixture.now), Ok(AppliedPlan::default()));
+    let (truth, reason, message) = condition(&status, "Compliant");
+    assert_eq!((truth, reason), ("Unknown", "NotAudited"), "{message}");
+}
+
+#[test]
+fn paused_or_deleting_site_has_no_true_conditions() {
+    let fixture = fixture();
+    let before = site_status(&fixture, &compliant_bucket(fixture.now), Ok(AppliedPlan::default())).conditions;
+    for (after, reason) in [
+        (kit_status::paused_conditions(&before, Some(3), fixture.now), "Paused"),
+        (deleting_conditions(&before, Some(3), "waits", None, fixture.now), "Deleting"),
+    ] {
+        assert_eq!((after.len(), after[0].reason.as_str()), (before.len(), reason));
+        for found in &before[1..] {
+            let now = after.iter().find(|now| now.type_ == found.type_).unwrap();
+            let said = format!("{now:?}");
+            assert!(now.status != "True" && now.message.ends_with(&found.message), "{said}");
+        }
+        let again = kit_status::mark_unobserved(after.clone(), &after, Reason::Paused, "", Timestamp::MAX);
+        assert_eq!(again, after, "since then");
+    }
+}
+
+#[test]
+fn deleting_site_with_unusable_bucket_explains_hold_release() {
+    let mut fixture = fixture();
+    let before = site_status(&fixture, &compliant_bucket(fixture.now), Ok(AppliedPlan::default()));
+    fixture.observed.store_secrets.clear();
+    let accepted = fixture.valid().accepted;
+    let conditions = deleting_conditions(&before.conditions, Some(3), "waits", Some(&accepted), fixture.now);
+    let status = SiteStatus { conditions, ..before };
+    assert_eq!(status.conditions[0].type_, "Ready");
+    let (truth, reason, message) = condition(&status, "Stalled");
+    assert_eq!((truth, reason), ("True", "ReferenceNotFound"));
+    for part in
+        ["spec.storage.operator.credentialsRef", "docs/how-to/delete-a-site.md#a-namespace-that-cannot-go"]
+    {
+        assert!(message.contains(part), "{message}");
+    }
+    let (truth, reason, message) = condition(&status, "StorageEnforced");
+    assert_eq!((truth, reason), ("Unknown", "DependencyNotReady"));
+    assert!(message.contains("s3-operator"), "{message}");
+}

@@ -1,0 +1,277 @@
+use super::*;
+use crate::api::Days;
+use crate::controllers::config::OperatorConfig;
+use crate::controllers::site::fixtures::{Fixture, OPERATOR_CONFIG, camera, fixture};
+
+/// `Accepted` after a change of what is there.
+fn accepted(spoil: impl Fn(&mut Fixture)) -> ConditionFinding {
+    let mut fixture = fixture();
+    spoil(&mut fixture);
+    fixture.valid().accepted
+}
+
+#[test]
+fn complete_site_is_accepted() {
+    let valid = fixture().valid();
+    assert!(valid.accepted.is_true(), "{}", valid.accepted.message);
+    assert!(valid.permission.finding.is_true());
+    let access = valid.access.unwrap();
+    assert_eq!(access.operator.endpoint.as_deref(), Some("https://s3.example.nl"));
+    assert_eq!(
+        access.recorder.as_ref().unwrap().credentials.as_access_key().unwrap().access_key_id.reveal(),
+        "s3-recorder"
+    );
+    assert_eq!(access.spec.readers, ["manager", "officer"]);
+    assert_eq!((access.spec.video_ceiling, access.spec.calls_ceiling), (Days(28), Days(7)));
+    assert_eq!((access.claim.cluster_id.as_str(), access.claim.uid.as_str()), ("cluster", "uid-of-site"));
+    assert_eq!(valid.spool_bytes, 20 << 30);
+    assert_eq!(valid.cameras.len(), 2);
+}
+
+#[test]
+fn missing_recorder_secret_keeps_operator_access() {
+    let mut fixture = fixture();
+    fixture.observed.store_secrets.remove("s3-recorder");
+    let valid = fixture.valid();
+    assert!(!valid.accepted.is_true(), "nothing is recorded");
+    let access = valid.access.unwrap();
+    assert_eq!((access.recorder, access.operator.bucket.as_str()), (None, "gemeente-zwembad"));
+}
+
+/// What was admitted before the rule about principals: a person is left out, and a machine stops everything.
+#[test]
+fn ambiguous_principal_is_excluded_from_bucket_policy() {
+    for wrong in ["${aws:username}", "arn:aws:iam::000000000000:user/${aws:username}", "a b"] {
+        let mut fixture = fixture();
+        fixture.site.spec.managers[0].principal = Some(wrong.into());
+        let policy = fixture.observed.policy.as_mut().unwrap();
+        policy.spec.incident_officers[0].principal = Some(wrong.into());
+        fixture.site.spec.storage.auditor = Some(crate::api::Auditor { principal: wrong.into() });
+        let valid = fixture.valid();
+        let message = &valid.accepted.message;
+        assert!(!valid.accepted.is_true(), "{message}");
+        for field in [
+            "spec.managers[0].principal: article 4.1",
+            "spec.policyRef: spec.incidentOfficers[0].principal",
+            "spec.storage.auditor.principal",
+        ] {
+            assert!(message.contains(field), "{message}");
+        }
+        let spec = valid.access.unwrap().spec;
+        assert_eq!((spec.auditor, spec.readers), (None, vec![]));
+
+        for machine in [0, 1] {
+            let mut fixture = self::fixture();
+            let storage = &mut fixture.site.spec.storage;
+            [&mut storage.operator, &mut storage.recorder][machine].principal = wrong.into();
+            let valid = fixture.valid();
+            assert!(!valid.accepted.is_true() && valid.access.is_none(), "{wrong}");
+        }
+    }
+}
+
+/// An incident officer of the policy has the auditor's name.
+#[test]
+fn auditor_with_another_role_is_excluded() {
+    let mut fixture = fixture();
+    let principal = "arn:aws:iam::1:user/officer".to_owned();
+    fixture.site.spec.storage.auditor = Some(crate::api::Auditor { principal });
+    let valid = fixture.valid();
+    assert!(valid.accepted.message.contains("spec.storage.auditor.principal"), "{}", valid.accepted.message);
+    assert_eq!(valid.access.unwrap().spec.auditor, None);
+    fixture.site.spec.storage.auditor.as_mut().unwrap().principal = "fg".into();
+    let valid = fixture.valid();
+    assert!(valid.accepted.is_true());
+    assert_eq!(valid.access.unwrap().spec.auditor.as_deref(), Some("fg"));
+}
+
+#[test]
+fn problems_state_field_and_reason() {
+    use Reason::{InvalidField, NotGranted, ReferenceInvalid, ReferenceNotFound};
+    type Spoil = fn(&mut Fixture);
+    let table: &[(Spoil, Reason, &str)] = &[
+        (|f| f.observed.policy = None, ReferenceNotFound, "spec.policyRef"),
+        (|f| f.config.ceilings.video = Days(14), ReferenceInvalid, "spec.policyRef"),
+        (|f| f.observed.store_secrets.clear(), ReferenceNotFound, "spec.storage.operator.credentialsRef"),
+        (
+            |f| drop(f.observed.store_secrets.remove("s3-recorder")),
+            ReferenceNotFound,
+            "spec.storage.recorder.credentialsRef",
+        ),
+        (
+            |f| {
+                drop(
+                    f.observed
+                        .store_secrets
+                        .insert("s3-operator".into(), f.observed.camera_secrets.logins["login"].clone()),
+                );
+            },
+            ReferenceInvalid,
+            "spec.storage.operator.credentialsRef",
+        ),
+        (
+            |f| f.site.spec.storage.endpoint = Some("http://169.254.169.254".into()),
+            NotGranted,
+            "spec.storage",
+        ),
+        (|f| f.site.spec.storage.endpoint = Some("https://10.96.0.1".into()), NotGranted, "spec.storage"),
+        (|f| f.site.spec.storage.endpoint = None, NotGranted, "spec.storage"),
+        (|f| f.site.spec.storage.bucket = "buurgemeente-zwembad".into(), NotGranted, "spec.storage"),
+        (|f| f.site.metadata.namespace = Some("buurgemeente".into()), NotGranted, "spec.storage"),
+        (|f| f.site.spec.storage.allow_unprotected = true, NotGranted, "spec.storage"),
+        (
+            |f| f.site.spec.storage.endpoint = Some("https://s3.example.nl/a".into()),
+            InvalidField,
+            "spec.storage.endpoint",
+        ),
+        (|f| f.site.spec.recorder.spool.size = "20Gb".into(), InvalidField, "spec.recorder.spool.size"),
+        (|f| f.site.spec.recorder.spool.size = "1Mi".into(), InvalidField, "spec.recorder.spool.size"),
+        (
+            |f| {
+                f.site.spec.live_view = true;
+                f.observed.policy.as_mut().unwrap().spec.live_view = None;
+            },
+            InvalidField,
+            "spec.liveView",
+        ),
+    ];
+    for (at, (spoil, reason, field)) in table.iter().enumerate() {
+        let finding = accepted(spoil);
+        assert!(!finding.is_true(), "case {at}");
+        assert_eq!(finding.reason, *reason, "case {at}: {}", finding.message);
+        assert!(finding.message.starts_with(field), "case {at}: {}", finding.message);
+        assert!(!finding.message.contains("store-secret") && !finding.message.contains("camera-password"));
+    }
+}
+
+/// The schema sees a manager of the same text; this sees the same name, and the policy's officers.
+#[test]
+fn machine_principals_cannot_be_readers() {
+    let as_manager =
+        accepted(|f| f.site.spec.managers[0].principal = Some("arn:aws:iam::1:user/operator".into()));
+    assert_eq!(as_manager.reason, Reason::InvalidField);
+    assert!(as_manager.message.starts_with("spec.managers: article 3.2"), "{}", as_manager.message);
+    let as_officer = accepted(|f| {
+        let officers = &mut f.observed.policy.as_mut().unwrap().spec.incident_officers;
+        officers[0].principal = Some("recorder".into());
+    });
+    assert_eq!(as_officer.reason, Reason::ReferenceInvalid);
+    assert!(as_officer.message.contains("incidentOfficers"), "{}", as_officer.message);
+}
+
+/// The schema compares texts; a store may go by the name alone.
+#[test]
+fn operator_and_recorder_must_be_different_identities() {
+    let finding =
+        accepted(|f| f.site.spec.storage.recorder.principal = "arn:aws:iam::1:user/operator".into());
+    assert_eq!(finding.reason, Reason::InvalidField);
+    assert!(
+        finding.message.starts_with("spec.storage.recorder.principal: article 3.2"),
+        "{}",
+        finding.message
+    );
+}
+
+#[test]
+fn operator_only_requires_grant_and_decision() {
+    let mut fixture = fixture();
+    fixture.config =
+        OperatorConfig::parse(&OPERATOR_CONFIG.replace("buckets:", "exceptions: [OperatorOnly], buckets:"))
+            .unwrap();
+    let storage = &mut fixture.site.spec.storage;
+    storage.retention_enforcement = crate::api::RetentionEnforcement::OperatorOnly;
+    assert_eq!(fixture.valid().access, None, "without a decision");
+    fixture.site.spec.storage.decision = serde_json::from_value(
+        serde_json::json!({"by": "College", "date": "2026-01-01", "reference": "2026-1"}),
+    )
+    .unwrap();
+    assert!(fixture.valid().access.unwrap().spec.operator_only);
+}
+
+#[test]
+fn ungranted_endpoint_gives_no_bucket_access() {
+    let mut fixture = fixture();
+    fixture.site.spec.storage.endpoint = Some("https://kubernetes.default.svc".into());
+    assert_eq!(fixture.valid().access, None);
+}
+
+#[test]
+fn deleted_policy_stops_recording_and_keeps_bucket_access() {
+    let mut fixture = fixture();
+    fixture.observed.policy = None;
+    assert_eq!(fixture.valid().access, None, "there never were ceilings");
+    fixture.site.status = Some(crate::api::SiteStatus {
+        ceilings: Some(Ceilings { video: Days(21), calls: Days(6) }),
+        ..crate::api::SiteStatus::default()
+    });
+    let valid = fixture.valid();
+    assert_eq!(valid.access.unwrap().spec.video_ceiling, Days(21));
+    assert_eq!(valid.permission.windows, Windows::empty());
+    assert_eq!(valid.permission.finding.reason, Reason::DependencyNotReady);
+}
+
+#[test]
+fn unusable_camera_does_not_stop_the_others() {
+    let mut fixture = fixture();
+    fixture.observed.cameras.push(camera("zolder"));
+    fixture.observed.cameras[0].spec.stream.credentials_ref.as_mut().unwrap().name = "nobody".into();
+    let valid = fixture.valid();
+    assert!(valid.accepted.is_true());
+    assert_eq!(valid.unusable_cameras, ["hal"]);
+    assert_eq!(
+        valid.cameras.iter().map(|camera| camera.name.as_str()).collect::<Vec<_>>(),
+        ["kassa", "zolder"]
+    );
+}
+
+#[test]
+fn suspension_applies_to_named_cameras() {
+    let mut fixture = fixture();
+    fixture.now = "2026-03-18T12:00:00Z".parse().unwrap();
+    let valid = fixture.valid();
+    assert!(valid.permission.finding.is_true(), "the other camera still records");
+    assert!(valid.cameras[0].suspended.contains(fixture.now));
+    assert!(!valid.cameras[1].suspended.contains(fixture.now));
+    fixture.site.spec.suspensions[0].cameras.clear();
+    let valid = fixture.valid();
+    assert_eq!(valid.permission.finding.reason, Reason::Suspended);
+    assert_eq!(valid.permission.next_change, Some("2026-03-18T21:00:00Z".parse().unwrap()));
+}
+
+#[test]
+fn temporary_key_includes_session_token() {
+    let mut fixture = fixture();
+    let texts = [("accessKeyId", "ASIA9"), ("secretAccessKey", "s"), ("sessionToken", "IQoJb3Jp\n")];
+    let secret = texts.map(|(key, value)| (key.to_owned(), crate::wire::Secret::new(value)));
+    let found = crate::controllers::kubernetes::secret_ref::ReferencedSecret::new("7", secret.into());
+    fixture.observed.store_secrets.insert("s3-operator".into(), found);
+    let access = fixture.valid().access.unwrap();
+    let keys = access.operator.credentials.as_access_key().unwrap();
+    assert_eq!(keys.session_token.as_ref().unwrap().reveal(), "IQoJb3Jp");
+    let recorder = access.recorder.unwrap();
+    assert_eq!(recorder.credentials.as_access_key().unwrap().session_token, None);
+}
+
+#[test]
+fn workload_identity_requires_a_grant() {
+    for of_operator in [true, false] {
+        let mut fixture = fixture();
+        let storage = &mut fixture.site.spec.storage;
+        let identity = if of_operator { &mut storage.operator } else { &mut storage.recorder };
+        (identity.credentials_ref, identity.workload_identity) = (None, true);
+        let valid = fixture.valid();
+        assert_eq!(valid.accepted.reason, Reason::NotGranted);
+        assert!(valid.accepted.message.contains("workload identity"), "{}", valid.accepted.message);
+        assert!(valid.access.is_none());
+    }
+}
+
+/// A schema of another release could let it through: then it is no workload identity.
+#[test]
+fn identity_without_credentials_is_rejected() {
+    let mut fixture = fixture();
+    fixture.site.spec.storage.operator.credentials_ref = None;
+    let valid = fixture.valid();
+    assert_eq!(valid.accepted.reason, Reason::ReferenceNotFound);
+    assert!(valid.access.is_none());
+}

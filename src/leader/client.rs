@@ -1,0 +1,182 @@
+//! The leader's Kubernetes client, behind the fence twice.
+//!
+//! * A layer refuses every request that is not a read, right before it is sent: *below* the retries, so that
+//!   a retry is asked anew. It gives the caller a clear answer, `NotLeader`.
+//! * The socket refuses every byte: between the layer's look at the clock and the bytes on the wire lie
+//!   connecting, TLS, and a queue, and the process can be stopped in the middle of them.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::{FutureExt, TryFutureExt};
+use hyper::Uri;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
+use hyper_util::rt::TokioExecutor;
+use kube::client::ConfigExt;
+use kube::client::retry::RetryPolicy;
+use kube::{Client, Config};
+use tower::buffer::BufferLayer;
+use tower::retry::RetryLayer;
+use tower::{BoxError, Service, ServiceBuilder};
+
+use super::fence::{Fence, FenceLayer};
+
+/// How long connecting to the API server may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// A connection that carries nothing, such as a quiet watch, is asked this often whether the other side is
+/// still there.
+const KEEPALIVE: Duration = Duration::from_secs(30);
+/// Requests that may wait for a connection.
+const MAX_QUEUED_REQUESTS: usize = 256;
+/// How often a request is tried again that the API server sheds (429, 503, 504), within some five seconds:
+/// longer waits belong to the controllers' own back-off.
+const MAX_RETRIES: u32 = 5;
+
+/// Why there is no client.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// The kubeconfig or the service account cannot be used.
+    #[error("the connection to Kubernetes cannot be set up: {0}")]
+    Config(#[source] Box<kube::Error>),
+    /// The retry policy's bounds contradict each other.
+    #[error("the retry policy is not valid: {0}")]
+    Retry(#[from] kube::client::retry::InvalidBackoff),
+}
+
+/// A client that carries nothing unless `fence` is open.
+pub fn fenced_client(config: &Config, fence: &Fence) -> Result<Client, ClientError> {
+    let unusable = |error| ClientError::Config(Box::new(error));
+    let mut tcp = HttpConnector::new();
+    tcp.enforce_http(false);
+    tcp.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    tcp.set_keepalive(Some(KEEPALIVE));
+    let socket = FencedConnector { inner: tcp, fence: fence.clone() };
+    let https = config.rustls_https_connector_with_connector(socket).map_err(unusable)?;
+    let retry = RetryPolicy::new(Duration::from_millis(100), Duration::from_secs(2), MAX_RETRIES, true)?;
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .layer(RetryLayer::new(retry))
+        .layer(BufferLayer::new(MAX_QUEUED_REQUESTS))
+        .option_layer(config.auth_layer().map_err(unusable)?)
+        .layer(config.extra_headers_layer().map_err(unusable)?)
+        .layer(FenceLayer(fence.clone()))
+        .map_err(BoxError::from)
+        .service(HttpClient::builder(TokioExecutor::new()).build(https));
+    Ok(Client::new(service, config.default_namespace.clone()))
+}
+
+/// Connects, and puts a [`FencedStream`] around the connection.
+#[derive(Clone)]
+struct FencedConnector {
+    inner: HttpConnector,
+    fence: Fence,
+}
+
+impl Service<Uri> for FencedConnector {
+    type Response = FencedStream<<HttpConnector as Service<Uri>>::Response>;
+    type Error = <HttpConnector as Service<Uri>>::Error;
+    type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Service::<Uri>::poll_ready(&mut self.inner, cx)
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let fence = self.fence.clone();
+        self.inner.call(uri).map_ok(|inner| FencedStream { inner, fence }).boxed()
+    }
+}
+
+/// A connection that sends no byte while the fence is shut.
+struct FencedStream<S> {
+    inner: S,
+    fence: Fence,
+}
+
+impl<S> FencedStream<S> {
+    fn check(&self) -> io::Result<()> {
+        self.fence.check().map_err(io::Error::other)
+    }
+}
+
+impl<S: Connection> Connection for FencedStream<S> {
+    fn connected(&self) -> Connected {
+        self.inner.connected()
+    }
+}
+
+impl<S: Read + Unpin> Read for FencedStream<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: ReadBufCursor<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+}
+
+impl<S: Write + Unpin> Write for FencedStream<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.check()?;
+        Pin::new(&mut self.inner).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.check()?;
+        Pin::new(&mut self.inner).poll_write_vectored(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.inner.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use futures::future;
+    use hyper_util::rt::TokioIo;
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+    use crate::leader::clock::Clock;
+    use crate::leader::clock::mock::MockClock;
+    use crate::leader::fence::NotLeader;
+
+    #[tokio::test]
+    async fn closed_fence_stops_writes_on_open_connection() {
+        let clock = Arc::new(MockClock::at(100));
+        let fence = Fence::new(clock.clone());
+        fence.extend(clock.now().plus(Duration::from_secs(10)));
+        let (near, mut far) = tokio::io::duplex(64);
+        let mut stream = FencedStream { inner: TokioIo::new(near), fence };
+        future::poll_fn(|cx| Pin::new(&mut stream).poll_write(cx, b"PUT /a")).await.unwrap();
+        clock.advance(Duration::from_mins(1));
+        let refused =
+            future::poll_fn(|cx| Pin::new(&mut stream).poll_write(cx, b" HTTP/1.1")).await.unwrap_err();
+        let cause = refused.into_inner().unwrap();
+        assert!(cause.is::<NotLeader>(), "{cause}");
+        drop(stream);
+        let mut arrived = Vec::new();
+        far.read_to_end(&mut arrived).await.unwrap();
+        assert_eq!(arrived, b"PUT /a");
+    }
+}

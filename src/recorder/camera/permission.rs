@@ -1,0 +1,117 @@
+//! When a camera may record (articles 1, 5, 7, 8 and 11): a pure function of the windows in the
+//! configuration and an instant, so that the recorder keeps to them with the operator dead or alive.
+
+use jiff::Timestamp;
+
+use crate::wire::{CameraConfig, GapCause, Window};
+
+/// Whether a camera may record, and until when that answer holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RecordingPermission {
+    /// Why it may not; `None`: it may.
+    pub denial: Option<GapCause>,
+    /// When the answer changes; `None`: never.
+    pub until: Option<Timestamp>,
+}
+
+/// The gate of a camera at an instant.
+pub fn recording_window(camera: &CameraConfig, now: Timestamp) -> RecordingPermission {
+    let denial = denial_at(camera, now);
+    let mut changes: Vec<Timestamp> = camera
+        .permitted
+        .iter()
+        .chain(&camera.suspended)
+        .flat_map(|window| [Some(window.from), window.until])
+        .flatten()
+        .filter(|change| *change > now)
+        .collect();
+    changes.sort_unstable();
+    // Where two windows touch nothing changes: a recording is not to be cut there.
+    RecordingPermission {
+        denial,
+        until: changes.into_iter().find(|change| self::denial_at(camera, *change) != denial),
+    }
+}
+
+/// Why the camera may not record at an instant; `None`: it may.
+pub fn denial_at(camera: &CameraConfig, now: Timestamp) -> Option<GapCause> {
+    if !is_within_any(&camera.permitted, now) {
+        Some(GapCause::NotPermitted)
+    } else if is_within_any(&camera.suspended, now) {
+        Some(GapCause::Suspended)
+    } else {
+        None
+    }
+}
+
+fn is_within_any(windows: &[Window], now: Timestamp) -> bool {
+    windows.iter().any(|window| window.from <= now && window.until.is_none_or(|until| now < until))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::wire::Secret;
+
+    fn second(n: i64) -> Timestamp {
+        Timestamp::from_second(n).unwrap()
+    }
+
+    fn camera(permitted: Vec<Window>, suspended: Vec<Window>) -> CameraConfig {
+        CameraConfig {
+            name: "receptie".into(),
+            shard: 0,
+            url: Secret::new("rtsp://192.0.2.1/"),
+            login: None,
+            allow_basic_auth: false,
+            ca_pem: None,
+            permitted,
+            suspended,
+        }
+    }
+
+    fn window(from: i64, until: Option<i64>) -> Window {
+        Window { from: second(from), until: until.map(second) }
+    }
+
+    #[test]
+    fn permission_changes_at_window_edges() {
+        let camera = camera(vec![window(10, Some(20)), window(20, None)], vec![window(30, Some(40))]);
+        let denied = |cause, until| RecordingPermission { denial: Some(cause), until: Some(second(until)) };
+        assert_eq!(recording_window(&camera, second(9)), denied(GapCause::NotPermitted, 10));
+        assert_eq!(
+            recording_window(&camera, second(10)),
+            RecordingPermission { denial: None, until: Some(second(30)) }
+        );
+        assert_eq!(recording_window(&camera, second(30)), denied(GapCause::Suspended, 40));
+        assert_eq!(recording_window(&camera, second(40)), RecordingPermission { denial: None, until: None });
+    }
+
+    #[test]
+    fn camera_without_permitted_windows_never_records() {
+        let permission = recording_window(&camera(vec![], vec![]), second(0));
+        assert_eq!(permission, RecordingPermission { denial: Some(GapCause::NotPermitted), until: None });
+    }
+
+    fn windows() -> impl Strategy<Value = Vec<Window>> {
+        proptest::collection::vec((0_i64..60, proptest::option::of(0_i64..60)), 0..5)
+            .prop_map(|all| all.into_iter().map(|(from, until)| window(from, until)).collect())
+    }
+
+    proptest! {
+        #[test]
+        fn permission_holds_exactly_until_its_end(permitted in windows(), suspended in windows(), now in 0_i64..60) {
+            let camera = camera(permitted, suspended);
+            let permission = recording_window(&camera, second(now));
+            for later in now..70 {
+                let same = denial_at(&camera, second(later)) == permission.denial;
+                match permission.until {
+                    Some(until) if second(later) == until => { prop_assert!(!same); break; }
+                    _ => prop_assert!(same),
+                }
+            }
+        }
+    }
+}

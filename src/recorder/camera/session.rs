@@ -1,0 +1,215 @@
+//! One connection's pictures into files: the gate is asked for every picture, and the clock learns from it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::watch;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use super::clock::StreamClock;
+use super::context::{RecorderContext, duration_until};
+use super::permission;
+use crate::recorder::frame::Frame;
+use crate::recorder::mp4::Mp4Error;
+use crate::recorder::rtsp::{StreamError, StreamSource, VideoStream};
+use crate::recorder::segment::{SegmentStep, Segmenter};
+use crate::recorder::spool::{SegmentWriter, SpoolError};
+use crate::wire::{CameraConfig, CameraState, GapCause};
+
+/// How often the gate is asked although no picture comes.
+const PERMISSION_CHECK_INTERVAL: Duration = Duration::from_secs(10);
+
+/// Why a recording ended.
+#[derive(Debug)]
+pub enum SessionEnd {
+    /// The recorder stops, or the camera went from its configuration.
+    Stopped,
+    /// The camera may not record now.
+    NotPermitted,
+    /// The camera is to be reached otherwise.
+    Reconfigured,
+    /// Nothing more can be kept.
+    SpoolFull,
+    /// The disk or the format would not.
+    WriteFailed {
+        /// Bounded, for metrics.
+        category: &'static str,
+        /// Holds no secret.
+        message: String,
+    },
+    /// The stream ended.
+    StreamFailed(StreamError),
+}
+
+/// What an upset in writing says of the recording.
+impl From<SpoolError> for SessionEnd {
+    fn from(error: SpoolError) -> Self {
+        match error {
+            SpoolError::Full => Self::SpoolFull,
+            SpoolError::Io(_) => {
+                Self::WriteFailed { category: error.category(), message: error.safe_message() }
+            }
+        }
+    }
+}
+
+impl From<Mp4Error> for SessionEnd {
+    fn from(error: Mp4Error) -> Self {
+        Self::WriteFailed {
+            category: error.category(),
+            message: format!("a picture cannot be written: {error}"),
+        }
+    }
+}
+
+/// One connection's recording.
+pub struct RecordingSession<'a> {
+    name: &'a str,
+    context: &'a RecorderContext,
+    clock: StreamClock,
+    segmenter: Segmenter,
+    writer: Option<SegmentWriter>,
+}
+
+impl<'a> RecordingSession<'a> {
+    /// Nothing recorded yet.
+    pub fn new(name: &'a str, context: &'a RecorderContext) -> Self {
+        let segmenter = Segmenter::new(*context.segment_duration.borrow());
+        Self { name, context, clock: StreamClock::default(), segmenter, writer: None }
+    }
+
+    /// Records until something ends it, and completes the file.
+    pub async fn run(
+        mut self,
+        mut stream: VideoStream,
+        source: &StreamSource,
+        config: &mut watch::Receiver<CameraConfig>,
+        stop: &CancellationToken,
+    ) -> SessionEnd {
+        let end = self.record(&mut stream, source, config, stop).await;
+        // The camera hears first that it may stop; the disk can take its time.
+        drop(stream);
+        let finished = match self.segmenter.finish() {
+            Ok(steps) => self.apply_steps(steps).await,
+            Err(error) => Err(error.into()),
+        };
+        self.report_gap(&end);
+        match (end, finished) {
+            (SessionEnd::StreamFailed(_), Err(worse)) => worse,
+            (end, _) => end,
+        }
+    }
+
+    async fn record(
+        &mut self,
+        stream: &mut VideoStream,
+        source: &StreamSource,
+        config: &mut watch::Receiver<CameraConfig>,
+        stop: &CancellationToken,
+    ) -> SessionEnd {
+        loop {
+            let camera = config.borrow_and_update().clone();
+            if StreamSource::from(&camera) != *source {
+                return SessionEnd::Reconfigured;
+            }
+            let now = Timestamp::now();
+            let permission = permission::recording_window(&camera, now);
+            if permission.denial.is_some() {
+                return SessionEnd::NotPermitted;
+            }
+            let closing = sleep(
+                permission
+                    .until
+                    .map_or(PERMISSION_CHECK_INTERVAL, |until| duration_until(until, now))
+                    .min(PERMISSION_CHECK_INTERVAL),
+            );
+            tokio::pin!(closing);
+            loop {
+                tokio::select! {
+                    biased;
+                    () = stop.cancelled() => return SessionEnd::Stopped,
+                    () = &mut closing => break,
+                    changed = config.changed() => if changed.is_err() { return SessionEnd::Stopped } else { break },
+                    frame = stream.next() => match frame {
+                        Ok(frame) => if let Err(end) = self.record_frame(frame, &camera).await { return end },
+                        Err(error) => return SessionEnd::StreamFailed(error),
+                    },
+                }
+            }
+        }
+    }
+
+    async fn record_frame(&mut self, frame: Frame, camera: &CameraConfig) -> Result<(), SessionEnd> {
+        if frame.lost_packets > 0 {
+            self.context.metrics.add_lost_packets(self.name, frame.lost_packets);
+        }
+        let continuity = self.clock.observe(frame.ticks, frame.arrival);
+        let captured_at = self.clock.capture_time(frame.ticks);
+        // A picture that was taken outside a window is not written, whenever it arrives.
+        if permission::denial_at(camera, captured_at).is_some() {
+            let is_denied = permission::denial_at(camera, Timestamp::now()).is_some();
+            return if is_denied { Err(SessionEnd::NotPermitted) } else { Ok(()) };
+        }
+        self.segmenter.set_duration(*self.context.segment_duration.borrow());
+        let clock = &self.clock;
+        let steps = self.segmenter.push(frame, continuity, &|ticks| clock.capture_time(ticks))?;
+        if self.segmenter.is_open() {
+            self.context.state.set_last_frame(self.name, captured_at);
+        }
+        self.apply_steps(steps).await
+    }
+
+    async fn apply_steps(&mut self, steps: Vec<SegmentStep>) -> Result<(), SessionEnd> {
+        let (state, metrics) = (&self.context.state, &self.context.metrics);
+        for step in steps {
+            match step {
+                SegmentStep::Open { start, bytes, parameters } => {
+                    self.writer = Some(
+                        SegmentWriter::begin(Arc::clone(&self.context.spool), self.name, start, bytes)
+                            .await?,
+                    );
+                    state.set_codec(self.name, parameters.codec.to_string());
+                    state.set_camera_state(self.name, CameraState::Recording, Timestamp::now());
+                }
+                SegmentStep::Append { bytes, frames, from, until } => {
+                    if let Some(writer) = &mut self.writer {
+                        let length = bytes.len() as u64;
+                        if let Err(error) = writer.append(bytes).await {
+                            // What is whole is worth keeping; the next `close` would claim more than there is.
+                            self.writer = None;
+                            return Err(error.into());
+                        }
+                        metrics.add_written(self.name, frames, length);
+                        state.mark_recorded(self.name, from, until);
+                    }
+                }
+                SegmentStep::Close { start, end } => {
+                    if let Some(writer) = self.writer.take() {
+                        let segment = writer.close(start, end).await?;
+                        metrics.count_segment(self.name);
+                        tracing::debug!(camera = self.name, bytes = segment.bytes, "segment complete");
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn report_gap(&self, end: &SessionEnd) {
+        let now = Timestamp::now();
+        match end {
+            SessionEnd::SpoolFull => {
+                self.context.state.set_camera_state(self.name, CameraState::SpoolFull, now);
+                self.context.state.begin_gap(self.name, GapCause::SpoolFull, now);
+            }
+            SessionEnd::Reconfigured => self.context.state.begin_gap(self.name, GapCause::Disconnected, now),
+            // These say for themselves why there is no picture.
+            SessionEnd::Stopped
+            | SessionEnd::NotPermitted
+            | SessionEnd::WriteFailed { .. }
+            | SessionEnd::StreamFailed(_) => {}
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! From a camera to pictures: RTSP over TCP. Only the video track is ever set up, so no sound reaches this
+//! process (article 1: no hidden sound).
+
+mod address;
+mod challenge;
+mod error;
+mod tunnel;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::StreamExt;
+use retina::client::{
+    Credentials, Demuxed, Described, PlayOptions, Session, SessionOptions, SetupOptions, TcpTransportOptions,
+    Transport,
+};
+use retina::codec::{CodecItem, FrameFormat, ParametersRef, VideoFrame};
+use tokio::time::{timeout, timeout_at};
+
+pub use self::address::CameraAddress;
+pub use self::error::StreamError;
+use self::tunnel::Tunnel;
+
+use super::frame::{Arrival, Codec, Frame, TICKS_PER_SECOND, VideoParameters};
+use crate::wire::{CameraConfig, Login};
+
+/// Finding the camera and agreeing on a stream takes no longer.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// A stream without a picture for so long is dead.
+const FRAME_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Everything that a connection depends on. While none of it changes, no connection is made anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamSource {
+    url: crate::wire::Secret,
+    login: Option<Login>,
+    allow_basic_auth: bool,
+    ca_pem: Option<String>,
+}
+
+impl From<&CameraConfig> for StreamSource {
+    fn from(camera: &CameraConfig) -> Self {
+        Self {
+            url: camera.url.clone(),
+            login: camera.login.clone(),
+            allow_basic_auth: camera.allow_basic_auth,
+            ca_pem: camera.ca_pem.clone(),
+        }
+    }
+}
+
+/// A camera that is playing.
+pub struct VideoStream {
+    session: Demuxed,
+    track: usize,
+    parameters: Option<Arc<VideoParameters>>,
+    /// Where this machine's steady clock counts from.
+    epoch: Instant,
+    /// When the last picture came, or the camera began to play.
+    last_frame_at: tokio::time::Instant,
+    _tunnel: Option<Tunnel>,
+}
+
+impl VideoStream {
+    /// Connects, and lets the camera play.
+    pub async fn connect(source: &StreamSource, epoch: Instant) -> Result<Self, StreamError> {
+        timeout(CONNECT_TIMEOUT, Self::play(source, epoch)).await.map_err(|_| StreamError::Timeout)?
+    }
+
+    async fn play(source: &StreamSource, epoch: Instant) -> Result<Self, StreamError> {
+        let address = CameraAddress::parse(source.url.reveal())?;
+        let (url, tunnel) = if address.is_tls {
+            let tunnel = Tunnel::open(&address, source.ca_pem.as_deref()).await?;
+            (address.through_local_port(tunnel.local_addr()).ok_or(StreamError::InvalidUrl)?, Some(tunnel))
+        } else {
+            // Over plain RTSP a basic challenge asks for the password in clear. The client would answer it.
+            if source.login.is_some() && !source.allow_basic_auth {
+                challenge::require_digest(&address).await?;
+            }
+            (address.url.clone(), None)
+        };
+        let options = SessionOptions::default()
+            .user_agent(concat!("toezicht/", env!("CARGO_PKG_VERSION")).to_owned())
+            .creds(source.login.as_ref().map(|login| Credentials {
+                username: login.username.clone(),
+                password: login.password.reveal().to_owned(),
+            }));
+        let mut session = Session::describe(url, options).await?;
+        let track = video_track(&session)?;
+        let setup = SetupOptions::default()
+            .transport(Transport::Tcp(TcpTransportOptions::default()))
+            .frame_format(FrameFormat::MP4);
+        session.setup(track, setup).await?;
+        let session = session.play(PlayOptions::default()).await?.demuxed()?;
+        Ok(Self {
+            session,
+            track,
+            parameters: None,
+            epoch,
+            last_frame_at: tokio::time::Instant::now(),
+            _tunnel: tunnel,
+        })
+    }
+
+    /// The next picture. Nothing is lost when the future is dropped, and silence is counted across calls: who
+    /// asks again and again hears of it all the same.
+    pub async fn next(&mut self) -> Result<Frame, StreamError> {
+        let frame = timeout_at(self.last_frame_at + FRAME_TIMEOUT, self.next_frame())
+            .await
+            .map_err(|_| StreamError::NoFrames)??;
+        self.last_frame_at = tokio::time::Instant::now();
+        Ok(frame)
+    }
+
+    async fn next_frame(&mut self) -> Result<Frame, StreamError> {
+        loop {
+            match self.session.next().await {
+                Some(Ok(CodecItem::VideoFrame(video_frame))) => {
+                    if let Some(frame) = self.convert_frame(video_frame)? {
+                        return Ok(frame);
+                    }
+                }
+                Some(Ok(_)) => {}
+                Some(Err(error)) => return Err(error.into()),
+                None => return Err(StreamError::Ended),
+            }
+        }
+    }
+
+    /// `None` before the parameters are known: nothing could be made of the picture.
+    fn convert_frame(&mut self, video_frame: VideoFrame) -> Result<Option<Frame>, StreamError> {
+        if video_frame.has_new_parameters() || self.parameters.is_none() {
+            self.parameters = self.read_parameters()?.map(Arc::new);
+        }
+        let Some(parameters) = self.parameters.clone() else {
+            return Ok(None);
+        };
+        let stamp = video_frame.timestamp();
+        let rate = i64::from(stamp.clock_rate().get());
+        let received = video_frame.end_ctx().received();
+        let wall: std::time::SystemTime = video_frame.end_ctx().received_wall().into();
+        Ok(Some(Frame {
+            is_keyframe: video_frame.is_random_access_point(),
+            // Counted from the first picture, so that no camera's clock is near its end here.
+            ticks: stamp.elapsed().saturating_mul(TICKS_PER_SECOND) / rate,
+            arrival: Arrival {
+                monotonic_us: micros(received.saturating_duration_since(self.epoch)),
+                wall_us: micros(wall.duration_since(std::time::UNIX_EPOCH).unwrap_or_default()),
+            },
+            lost_packets: video_frame.loss(),
+            parameters,
+            data: video_frame.into_data(),
+        }))
+    }
+
+    fn read_parameters(&self) -> Result<Option<VideoParameters>, StreamError> {
+        let stream = self.session.streams().get(self.track).ok_or(StreamError::NoVideo)?;
+        let codec = parse_codec(stream.encoding_name()).ok_or(StreamError::NoVideo)?;
+        let Some(ParametersRef::Video(video)) = stream.parameters() else {
+            return Ok(None);
+        };
+        let (width, height) = video.pixel_dimensions();
+        let size = |pixels: u32| u16::try_from(pixels).map_err(|_| StreamError::UnsupportedParameters);
+        let sample_entry =
+            video.mp4_sample_entry().build().map_err(|_| StreamError::UnsupportedParameters)?;
+        Ok(Some(VideoParameters { codec, width: size(width)?, height: size(height)?, sample_entry }))
+    }
+}
+
+/// The first video track that can be copied. No other track is set up.
+fn video_track(session: &Session<Described>) -> Result<usize, StreamError> {
+    let streams = session.streams();
+    let video = |media: &str| media.eq_ignore_ascii_case("video");
+    match streams
+        .iter()
+        .position(|stream| video(stream.media()) && parse_codec(stream.encoding_name()).is_some())
+    {
+        Some(track) => Ok(track),
+        None if streams.iter().any(|stream| video(stream.media())) => Err(StreamError::UnsupportedCodec),
+        None => Err(StreamError::NoVideo),
+    }
+}
+
+fn parse_codec(encoding: &str) -> Option<Codec> {
+    match encoding {
+        "h264" => Some(Codec::H264),
+        "h265" => Some(Codec::H265),
+        _ => None,
+    }
+}
+
+fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,172 @@
+//! Which incident holds can be accepted (articles 1 and 6).
+
+use jiff::Timestamp;
+
+use crate::api::condition::{ConditionFinding, ConditionType, Reason};
+use crate::api::{HoldState, IncidentHoldSpec, RecordingPolicySpec};
+
+/// Whether a hold can be accepted, given the policy of its site and the names of the Cameras there now:
+/// `Accepted`, with the path of each field that must be put right.
+///
+/// A named camera that the site does not have now is no reason to refuse: it may have been deleted since,
+/// and what it recorded is the evidence. The message says so, in case it is a typo.
+pub fn evaluate_acceptance(
+    hold: &IncidentHoldSpec,
+    policy: &RecordingPolicySpec,
+    cameras: &[String],
+    now: Timestamp,
+) -> ConditionFinding {
+    let finding = |is_accepted: bool, reason, message| {
+        ConditionFinding::new(ConditionType::Accepted, is_accepted, reason, message)
+    };
+    let not_started = future_window_problem(hold, now);
+    let problems = [
+        purpose_problem(hold, policy),
+        future_resolution_problem(hold, now),
+        future_review_problem(hold, now),
+    ];
+    let problems: Vec<String> = problems.into_iter().flatten().collect();
+    match (not_started, problems.is_empty()) {
+        (None, true) => {
+            let message = unknown_cameras_warning(hold, cameras)
+                .unwrap_or_else(|| "the site exists and its policy has this purpose (article 1)".to_owned());
+            finding(true, Reason::Valid, message)
+        }
+        (Some(begins), true) => finding(false, Reason::NotStarted, begins),
+        (begins, false) => {
+            let problems: Vec<String> = problems.into_iter().chain(begins).collect();
+            finding(false, Reason::InvalidField, problems.join("; "))
+        }
+    }
+}
+
+/// The first instant after `now` at which [`accept`] may change its answer by itself.
+pub fn next_change(hold: &IncidentHoldSpec, now: Timestamp) -> Option<Timestamp> {
+    [
+        Some(hold.window.from.0),
+        hold.resolution.as_ref().map(|resolution| resolution.time.0),
+        hold.review.as_ref().map(|review| review.time.0),
+    ]
+    .into_iter()
+    .flatten()
+    .filter(|change| *change > now)
+    .min()
+}
+
+fn purpose_problem(hold: &IncidentHoldSpec, policy: &RecordingPolicySpec) -> Option<String> {
+    let known = policy.purposes.contains(&hold.purpose);
+    (!known).then(|| {
+        format!(
+            "spec.purpose: article 1 allows recordings to be used only for the policy's purposes, and {:?} is \
+             none of them. Nothing is kept for this hold: write one of {}, or delete it",
+            hold.purpose,
+            policy.purposes.join(", ")
+        )
+    })
+}
+
+fn future_window_problem(hold: &IncidentHoldSpec, now: Timestamp) -> Option<String> {
+    let from = hold.window.from.0;
+    (from > now).then(|| {
+        format!(
+            "spec.window.from: {from} lies in the future, and article 6 keeps only recordings of an incident. \
+             Nothing is kept for this hold until then: correct spec.window.from, or delete it"
+        )
+    })
+}
+
+fn future_resolution_problem(hold: &IncidentHoldSpec, now: Timestamp) -> Option<String> {
+    let at = hold.resolution.as_ref().filter(|_| hold.state == HoldState::Resolved)?.time.0;
+    (at > now).then(|| {
+        format!("spec.resolution.time: {at} lies in the future: write the instant at which the incident was resolved")
+    })
+}
+
+fn future_review_problem(hold: &IncidentHoldSpec, now: Timestamp) -> Option<String> {
+    let at = hold.review.as_ref()?.time.0;
+    (at > now).then(|| {
+        format!("spec.review.time: {at} lies in the future: write the instant at which the review took place")
+    })
+}
+
+fn unknown_cameras_warning(hold: &IncidentHoldSpec, cameras: &[String]) -> Option<String> {
+    let unknown: Vec<&str> =
+        hold.cameras.iter().filter(|name| !cameras.contains(name)).map(String::as_str).collect();
+    (!unknown.is_empty()).then(|| {
+        format!(
+            "spec.cameras: the site has no Camera named {} now; recordings of that name are kept if there are any (see \
+             Covers)",
+            unknown.join(", ")
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::api::{LocalRef, Resolution, ResolutionOutcome, Review, TimeWindow};
+    use crate::rules::policy::tests::policy;
+    use crate::rules::window::tests::instant;
+
+    fn hold(purpose: &str, from: Timestamp) -> IncidentHoldSpec {
+        IncidentHoldSpec {
+            site_ref: LocalRef { name: "die-heijgrave".into() },
+            cameras: vec!["receptie".into()],
+            include_calls: false,
+            window: TimeWindow { from: Time(from), until: None },
+            purpose: purpose.into(),
+            reference: "2026-0412".into(),
+            state: HoldState::Open,
+            resolution: None,
+            review: None,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn hold_is_accepted_with_known_purpose_and_past_times(
+            purpose in proptest::sample::select(vec!["Aggression", "Theft", "Curiosity"]),
+            from in instant(), resolved in proptest::option::of(instant()),
+            reviewed in proptest::option::of(instant()), now in instant(),
+        ) {
+            let mut hold = hold(purpose, from);
+            hold.review = reviewed.map(|at| Review { time: Time(at), by: "Team Veiligheid".into() });
+            if let Some(on) = resolved {
+                hold.state = HoldState::Resolved;
+                hold.resolution =
+                    Some(Resolution { time: Time(on), by: "Gemeentesecretaris".into(), outcome: ResolutionOutcome::Closed });
+            }
+            let verdict = evaluate_acceptance(&hold, &policy(), &["receptie".into()], now);
+            let past = [Some(from), resolved, reviewed].into_iter().flatten().all(|at| at <= now);
+            prop_assert_eq!(verdict.is_true(), purpose != "Curiosity" && past, "{}", verdict.message);
+            prop_assert!(verdict.is_true() || verdict.message.starts_with("spec."), "{}", verdict.message);
+            let settled = next_change(&hold, now).is_none();
+            prop_assert_eq!(settled, past);
+        }
+    }
+
+    #[test]
+    fn future_hold_message_has_consequence_and_remedy() {
+        let now: Timestamp = "2026-03-29T01:30:00Z".parse().unwrap();
+        let from = "2027-03-29T01:30:00Z".parse().unwrap();
+        let verdict = evaluate_acceptance(&hold("Theft", from), &policy(), &["receptie".into()], now);
+        assert_eq!((verdict.is_true(), verdict.reason), (false, Reason::NotStarted));
+        for part in ["spec.window.from: 2027-", "Nothing is kept", "or delete it"] {
+            assert!(verdict.message.contains(part), "{}", verdict.message);
+        }
+        let both = evaluate_acceptance(&hold("Curiosity", from), &policy(), &["receptie".into()], now);
+        assert_eq!(both.reason, Reason::InvalidField);
+        assert!(both.message.contains("spec.window.from"), "{}", both.message);
+    }
+
+    #[test]
+    fn hold_on_deleted_camera_is_accepted() {
+        let now: Timestamp = "2026-04-12T12:00:00Z".parse().unwrap();
+        let verdict = evaluate_acceptance(&hold("Theft", now), &policy(), &[], now);
+        assert!(verdict.is_true());
+        assert!(verdict.message.contains("receptie"), "{}", verdict.message);
+    }
+}

@@ -1,0 +1,305 @@
+//! When recording is permitted (articles 7, 8 and 11), and why not.
+//!
+//! Four gates must be open at once: the policy is in force (article 11), the works council has consented
+//! (article 8), staff have been informed and signs posted (article 7). A gate whose date lies ahead opens
+//! when that day begins, so everything can be entered beforehand. Staff who were informed only after the
+//! policy entered into force are recorded from that day on, never before.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use crate::api::condition::{ConditionFinding, ConditionType, Reason};
+use crate::api::{Notices, RecordingPolicySpec};
+
+use super::calendar;
+use super::calendar::CalendarError;
+use super::window::{Window, Windows};
+
+/// The gates of one site, as instants; `None`: not a date in sight.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prerequisites {
+    /// When the policy is in force (article 11).
+    pub in_force: Window,
+    /// When the works council has consented (article 8).
+    pub consent: Option<Timestamp>,
+    /// When staff have been informed (article 7.1).
+    pub staff_informed: Option<Timestamp>,
+    /// When the signs have been posted (article 7.2).
+    pub signs_posted: Option<Timestamp>,
+}
+
+impl Prerequisites {
+    /// The gates that a policy and a site's notices give. Days are those of the policy's zone.
+    ///
+    /// The error names the field: `spec.timeZone`, `spec.inForce.from`, … of the policy, or
+    /// `spec.notices.…` of the Site.
+    pub fn from_policy(
+        policy: &RecordingPolicySpec,
+        notices: Option<&Notices>,
+    ) -> Result<Self, CalendarError> {
+        let zone = calendar::parse_zone(&policy.time_zone, "spec.timeZone")?;
+        let day = |date, path| calendar::start_of_day(date, &zone, path);
+        Ok(Self {
+            in_force: in_force_window(policy, &zone)?,
+            consent: policy
+                .works_council_consent
+                .as_ref()
+                .map(|consent| day(&consent.date, "spec.worksCouncilConsent.date"))
+                .transpose()?,
+            staff_informed: notices
+                .map(|notices| day(&notices.staff_informed_date, "spec.notices.staffInformedDate"))
+                .transpose()?,
+            signs_posted: notices
+                .map(|notices| day(&notices.signs_posted_date, "spec.notices.signsPostedDate"))
+                .transpose()?,
+        })
+    }
+
+    /// When recording is permitted: one window, or none. Suspensions are not in it; see
+    /// [`super::suspension`].
+    pub fn permitted_windows(&self) -> Windows {
+        let (Some(consent), Some(staff), Some(signs)) =
+            (self.consent, self.staff_informed, self.signs_posted)
+        else {
+            return Windows::empty();
+        };
+        let from = self.in_force.from.max(consent).max(staff).max(signs);
+        Windows::union([Window::new(from, self.in_force.until)])
+    }
+
+    /// Whether recording is permitted now, given when the cameras are covered: `Permitted`, with every gate
+    /// that is shut, its article, and what opens it. The first gate to be seen to gives the reason.
+    pub fn evaluate(&self, suspended: &Windows, now: Timestamp) -> ConditionFinding {
+        let unmet = self.unmet(now);
+        if let Some((reason, _)) = unmet.first() {
+            let all: Vec<&str> = unmet.iter().map(|(_, message)| message.as_str()).collect();
+            return ConditionFinding::new(ConditionType::Permitted, false, *reason, all.join("; "));
+        }
+        if let Some(window) = suspended.window_at(now) {
+            let end = window.until.map_or_else(|| "further notice".to_owned(), |until| until.to_string());
+            let message = format!(
+                "article 5: the cameras are covered until {end} (Site spec.suspensions); recording goes on by \
+                 itself after that"
+            );
+            return ConditionFinding::new(ConditionType::Permitted, false, Reason::Suspended, message);
+        }
+        let message = match self.in_force.until {
+            Some(until) => format!(
+                "in force, consented to, and announced (articles 7, 8 and 11), until {until} (RecordingPolicy \
+                 spec.inForce.until)"
+            ),
+            None => "in force, consented to, and announced (articles 7, 8 and 11)".to_owned(),
+        };
+        ConditionFinding::new(ConditionType::Permitted, true, Reason::Permitted, message)
+    }
+
+    /// The first instant after `now` at which the verdict may change by itself; `None`: it never does.
+    pub fn next_change(&self, suspended: &Windows, now: Timestamp) -> Option<Timestamp> {
+        let gates = [
+            Some(self.in_force.from),
+            self.in_force.until,
+            self.consent,
+            self.staff_informed,
+            self.signs_posted,
+            suspended.next_change(now),
+        ];
+        gates.into_iter().flatten().filter(|change| *change > now).min()
+    }
+
+    /// The gates that are shut now. What only a person can open comes before what time will open.
+    fn unmet(&self, now: Timestamp) -> Vec<(Reason, String)> {
+        if let Some(until) = self.in_force.until.filter(|until| *until <= now) {
+            return vec![(Reason::Withdrawn, withdrawn_message(until))];
+        }
+        let missing = [
+            self.consent.is_none().then(|| {
+                (
+                    Reason::NoConsent,
+                    "article 8: the works council has not consented; once it has, set RecordingPolicy \
+                     spec.worksCouncilConsent.date"
+                        .to_owned(),
+                )
+            }),
+            (self.staff_informed.is_none() || self.signs_posted.is_none()).then(|| {
+                (
+                    Reason::NotInformed,
+                    "article 7: staff and visitors have not been told; inform staff, post the signs at the \
+                     entrance, then set Site spec.notices.staffInformedDate and spec.notices.signsPostedDate"
+                        .to_owned(),
+                )
+            }),
+        ];
+        let if_future = |at: Option<Timestamp>| at.filter(|at| *at > now);
+        let future = [
+            if_future(self.consent).map(|at| {
+                let message = format!(
+                    "article 8: the works council's consent counts from {at} (RecordingPolicy \
+                     spec.worksCouncilConsent.date)"
+                );
+                (Reason::NoConsent, message)
+            }),
+            if_future(self.staff_informed).map(|at| {
+                let message = format!(
+                    "article 7.1: staff will have been informed on {at} (Site spec.notices.staffInformedDate)"
+                );
+                (Reason::NotInformed, message)
+            }),
+            if_future(self.signs_posted).map(|at| {
+                let message = format!(
+                    "article 7.2: signs will have been posted on {at} (Site spec.notices.signsPostedDate)"
+                );
+                (Reason::NotInformed, message)
+            }),
+            if_future(Some(self.in_force.from))
+                .map(|at| (Reason::NotYetInForce, not_yet_in_force_message(at))),
+        ];
+        missing.into_iter().chain(future).flatten().collect()
+    }
+}
+
+/// When a policy is in force (article 11); empty where `until` is not after `from`.
+pub fn in_force_window(policy: &RecordingPolicySpec, zone: &TimeZone) -> Result<Window, CalendarError> {
+    let from = calendar::resolve_instant(&policy.in_force.from, zone, "spec.inForce.from")?;
+    let until = policy
+        .in_force
+        .until
+        .as_ref()
+        .map(|until| calendar::resolve_instant(until, zone, "spec.inForce.until"))
+        .transpose()?;
+    Ok(Window::new(from, until))
+}
+
+/// Whether a policy is in force now: `InForce`.
+pub fn evaluate_in_force(window: &Window, now: Timestamp) -> ConditionFinding {
+    let (status, reason, message) = if now < window.from {
+        (false, Reason::NotYetInForce, not_yet_in_force_message(window.from))
+    } else {
+        match window.until {
+            Some(until) if until <= now => (false, Reason::Withdrawn, withdrawn_message(until)),
+            Some(until) => (true, Reason::InForce, format!("article 11: in force until {until}")),
+            None => (true, Reason::InForce, format!("article 11: in force since {}", window.from)),
+        }
+    };
+    ConditionFinding::new(ConditionType::InForce, status, reason, message)
+}
+
+fn not_yet_in_force_message(from: Timestamp) -> String {
+    format!("article 11: the policy enters into force on {from} (RecordingPolicy spec.inForce.from)")
+}
+
+fn withdrawn_message(until: Timestamp) -> String {
+    format!(
+        "article 11: the policy is no longer in force since {until} (RecordingPolicy spec.inForce.until); \
+         adopt a new one and name it in Site spec.policyRef.name"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::rules::window::tests::{any_windows, instant};
+
+    fn any_prerequisites() -> impl Strategy<Value = Prerequisites> {
+        let maybe = || proptest::option::weighted(0.9, instant());
+        (instant(), proptest::option::of(instant()), maybe(), maybe(), maybe()).prop_map(
+            |(from, until, consent, staff_informed, signs_posted)| Prerequisites {
+                in_force: Window::new(from, until),
+                consent,
+                staff_informed,
+                signs_posted,
+            },
+        )
+    }
+
+    fn is_met(gate: Option<Timestamp>, at: Timestamp) -> bool {
+        gate.is_some_and(|gate| gate <= at)
+    }
+
+    proptest! {
+        #[test]
+        fn permitted_windows_require_every_prerequisite(gates in any_prerequisites(), at in instant()) {
+            let all = gates.in_force.contains(at)
+                && is_met(gates.consent, at)
+                && is_met(gates.staff_informed, at)
+                && is_met(gates.signs_posted, at);
+            prop_assert_eq!(gates.permitted_windows().contains(at), all);
+        }
+
+        #[test]
+        fn evaluation_agrees_with_permitted_windows(
+            gates in any_prerequisites(), suspended in any_windows(), at in instant(),
+        ) {
+            let suspended = Windows::union(suspended);
+            let verdict = gates.evaluate(&suspended, at);
+            prop_assert_eq!(verdict.is_true(), gates.permitted_windows().subtract(&suspended).contains(at));
+            prop_assert!(verdict.message.contains("article"), "{}", verdict.message);
+            prop_assert_eq!(verdict.is_true(), verdict.reason == Reason::Permitted);
+            if !verdict.is_true() {
+                prop_assert!(verdict.message.contains("spec."), "names no field: {}", verdict.message);
+            }
+        }
+
+        #[test]
+        fn evaluation_is_constant_until_next_change(
+            gates in any_prerequisites(), suspended in any_windows(), now in instant(), later in instant(),
+        ) {
+            let suspended = Windows::union(suspended);
+            let next = gates.next_change(&suspended, now);
+            prop_assert!(next.is_none_or(|next| next > now));
+            if later > now && next.is_none_or(|next| later < next) {
+                prop_assert_eq!(gates.evaluate(&suspended, later), gates.evaluate(&suspended, now));
+            }
+        }
+
+        #[test]
+        fn later_prerequisite_never_permits_more(gates in any_prerequisites(), at in instant(), delay in 0_i64..100) {
+            let later = |at: Timestamp| at + jiff::SignedDuration::from_hours(delay);
+            let strict = Prerequisites {
+                consent: gates.consent.map(later),
+                staff_informed: gates.staff_informed.map(later),
+                ..gates.clone()
+            };
+            prop_assert!(!strict.permitted_windows().contains(at) || gates.permitted_windows().contains(at));
+        }
+
+        #[test]
+        fn in_force_condition_agrees_with_window(from in instant(), until in proptest::option::of(instant()), at in instant()) {
+            let window = Window::new(from, until);
+            prop_assert_eq!(evaluate_in_force(&window, at).is_true(), window.contains(at));
+        }
+    }
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn missing_dates_precede_future_dates_in_message() {
+        let gates = Prerequisites {
+            in_force: Window::new(at("2026-01-01T00:00:00Z"), None),
+            consent: None,
+            staff_informed: Some(at("2026-02-01T00:00:00Z")),
+            signs_posted: None,
+        };
+        let verdict = gates.evaluate(&Windows::empty(), at("2025-12-01T00:00:00Z"));
+        assert_eq!(verdict.reason, Reason::NoConsent);
+        for part in ["article 8", "article 7:", "article 7.1", "article 11", "spec.worksCouncilConsent.date"]
+        {
+            assert!(verdict.message.contains(part), "{part} is not in {}", verdict.message);
+        }
+    }
+
+    #[test]
+    fn recording_starts_on_the_day_staff_are_informed() {
+        let gates = Prerequisites {
+            in_force: Window::new(at("2020-05-06T00:00:00Z"), None),
+            consent: Some(at("2020-04-21T00:00:00Z")),
+            staff_informed: Some(at("2020-05-10T00:00:00Z")),
+            signs_posted: Some(at("2020-05-01T00:00:00Z")),
+        };
+        assert_eq!(gates.permitted_windows().as_slice(), [Window::new(at("2020-05-10T00:00:00Z"), None)]);
+        assert_eq!(gates.evaluate(&Windows::empty(), at("2020-05-07T00:00:00Z")).reason, Reason::NotInformed);
+    }
+}

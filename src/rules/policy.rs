@@ -1,0 +1,139 @@
+//! Whether a policy as a whole can be followed.
+
+use crate::api::condition::{ConditionFinding, ConditionType, Reason};
+use crate::api::{Ceilings, RecordingPolicySpec};
+
+use super::{calendar, permission, retention};
+
+/// Whether a policy can be followed under the cluster's ceilings: `Accepted`, with the path of each field
+/// that must be put right.
+///
+/// The API server has refused most of what can be wrong already. What is left needs the time zone database
+/// or the operator's configuration.
+pub fn evaluate_acceptance(policy: &RecordingPolicySpec, cluster: &Ceilings) -> ConditionFinding {
+    let mut problems: Vec<String> = Vec::new();
+    match calendar::parse_zone(&policy.time_zone, "spec.timeZone") {
+        Ok(zone) => problems.extend(date_problems(policy, &zone)),
+        Err(error) => problems.push(error.safe_message()),
+    }
+    problems.extend(
+        retention::validate_ceilings(&policy.retention, cluster).err().map(|error| error.safe_message()),
+    );
+    if problems.is_empty() {
+        let message = "the policy can be followed, under the cluster's ceilings (article 6)";
+        ConditionFinding::new(ConditionType::Accepted, true, Reason::Valid, message)
+    } else {
+        ConditionFinding::new(ConditionType::Accepted, false, Reason::InvalidField, problems.join("; "))
+    }
+}
+
+fn date_problems(policy: &RecordingPolicySpec, zone: &jiff::tz::TimeZone) -> Vec<String> {
+    let adopted = calendar::start_of_day(&policy.adoption.date, zone, "spec.adoption.date");
+    let consent = policy
+        .works_council_consent
+        .as_ref()
+        .map(|consent| calendar::start_of_day(&consent.date, zone, "spec.worksCouncilConsent.date"));
+    let in_force = permission::in_force_window(policy, zone);
+    let mut problems = Vec::new();
+    if let Ok(window) = &in_force {
+        if window.is_empty() {
+            problems.push(
+                "spec.inForce.until: article 11: it must be later than spec.inForce.from, in spec.timeZone"
+                    .to_owned(),
+            );
+        }
+        if adopted.as_ref().is_ok_and(|adopted| window.from < *adopted) {
+            problems.push(
+                "spec.inForce.from: article 11: a policy enters into force after it is adopted; set a day \
+                 after spec.adoption.date"
+                    .to_owned(),
+            );
+        }
+    }
+    let failed = [adopted.err(), consent.and_then(Result::err), in_force.err()];
+    problems.extend(failed.into_iter().flatten().map(|error| error.safe_message()));
+    problems
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::api::{
+        Date, DateOrInstant, Days, Duration, HoldRules, InForcePeriod, LiveView, PolicyAdoption,
+        RetentionCeilings, WorksCouncilConsent,
+    };
+    use crate::rules::live_view;
+
+    pub(crate) fn policy() -> RecordingPolicySpec {
+        RecordingPolicySpec {
+            title: "Protocol cameratoezicht".into(),
+            time_zone: "Europe/Amsterdam".into(),
+            adoption: PolicyAdoption { by: "College".into(), date: Date("2020-05-04".into()) },
+            replaces: None,
+            in_force: InForcePeriod { from: DateOrInstant("2020-05-06".into()), until: None },
+            works_council_consent: Some(WorksCouncilConsent { date: Date("2020-04-21".into()) }),
+            purposes: vec!["Theft".into(), "Aggression".into()],
+            retention: RetentionCeilings { video: Days(28), calls: Days(7) },
+            live_view: Some(LiveView {
+                sites: vec!["dillenburcht".into()],
+                embargo: Duration(std::time::Duration::from_hours(1)),
+            }),
+            holds: HoldRules { review_interval: Days(28) },
+            incident_officers: Vec::new(),
+        }
+    }
+
+    const CLUSTER: Ceilings = Ceilings { video: Days(28), calls: Days(7) };
+
+    /// One edit, and the path that the verdict must name.
+    fn assert_rejected(edit: impl FnOnce(&mut RecordingPolicySpec), path: &str) {
+        let mut policy = policy();
+        edit(&mut policy);
+        let verdict = evaluate_acceptance(&policy, &CLUSTER);
+        assert_eq!(verdict.reason, Reason::InvalidField);
+        assert!(verdict.message.starts_with(path), "{path} does not start {}", verdict.message);
+    }
+
+    #[test]
+    fn valid_policy_is_accepted() {
+        assert!(evaluate_acceptance(&policy(), &CLUSTER).is_true());
+    }
+
+    #[test]
+    fn rejection_message_starts_with_the_field() {
+        let instant = |text: &str| DateOrInstant(text.into());
+        assert_rejected(|policy| policy.time_zone = "Europe/Vlijmen".into(), "spec.timeZone: ");
+        assert_rejected(|policy| policy.retention.video = Days(29), "spec.retention.video: ");
+        assert_rejected(|policy| policy.retention.calls = Days(4), "spec.retention.calls: ");
+        assert_rejected(|policy| policy.adoption.date = Date("2020-02-30".into()), "spec.adoption.date: ");
+        assert_rejected(|policy| policy.in_force.from = instant("2020-13-01"), "spec.inForce.from: ");
+        assert_rejected(|policy| policy.in_force.from = instant("2020-05-03"), "spec.inForce.from: ");
+        // Both mean the same instant: only the zone tells.
+        assert_rejected(
+            |policy| policy.in_force.until = Some(instant("2020-05-05T22:00:00Z")),
+            "spec.inForce.until: ",
+        );
+    }
+
+    #[test]
+    fn rejection_message_lists_every_problem() {
+        let mut policy = policy();
+        policy.time_zone = "Nowhere".into();
+        policy.retention.video = Days(400);
+        let message = evaluate_acceptance(&policy, &CLUSTER).message;
+        assert!(message.contains("spec.timeZone") && message.contains("spec.retention.video"), "{message}");
+    }
+
+    #[test]
+    fn live_view_requires_the_site_in_the_policy() {
+        let policy = policy();
+        assert!(live_view::check("dillenburcht", true, &policy).is_ok());
+        assert!(live_view::check("milieustraat", false, &policy).is_ok());
+        let error = live_view::check("milieustraat", true, &policy).unwrap_err();
+        assert!(error.safe_message().starts_with("spec.liveView: article 4.2"));
+        assert!(
+            live_view::check("dillenburcht", true, &RecordingPolicySpec { live_view: None, ..policy })
+                .is_err()
+        );
+    }
+}

@@ -1,0 +1,108 @@
+//! The bucket that a site must have: pure, from its spec.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use super::lifecycle::BucketLifecycleRule;
+use super::spec::BucketSpec;
+use crate::api::Days;
+use crate::rules::recording::key::Class;
+use crate::rules::recording::tag::{RetentionTag, TAG_KEY};
+use crate::rules::retention::{MIN_CEILING, lifecycle_expiration_days};
+
+/// A ceiling for which lifecycle has no day left; the API refuses it at admission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a ceiling of {0} cannot be kept by lifecycle: it must be at least {MIN_CEILING}")]
+pub struct CeilingTooLow(pub Days);
+
+/// A lifecycle rule that keeps no promise: without it the operator's sweep does the same, later.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, strum::VariantArray,
+)]
+#[serde(rename_all = "camelCase")]
+pub enum OptionalRule {
+    /// Unfinished uploads end after a day. Recorders begin none.
+    UnfinishedUploads,
+    /// Delete markers with nothing behind them go. They hold no bytes.
+    ExpiredMarkers,
+}
+
+impl OptionalRule {
+    /// The rule's name in [`lifecycle`].
+    pub(crate) const fn id(self) -> &'static str {
+        match self {
+            Self::UnfinishedUploads => UPLOADS_RULE_ID,
+            Self::ExpiredMarkers => MARKERS_RULE_ID,
+        }
+    }
+}
+
+const UPLOADS_RULE_ID: &str = "toezicht-uploads";
+const MARKERS_RULE_ID: &str = "toezicht-markers";
+
+/// The lifecycle rules for these ceilings, by name.
+pub fn lifecycle_rules(
+    spec: &BucketSpec,
+) -> Result<BTreeMap<&'static str, BucketLifecycleRule>, CeilingTooLow> {
+    let expiry_rule = |class: Class, ceiling: Days| {
+        let days = lifecycle_expiration_days(ceiling)
+            .and_then(|days| i32::try_from(days).ok())
+            .ok_or(CeilingTooLow(ceiling))?;
+        Ok(BucketLifecycleRule {
+            enabled: true,
+            prefix: class.prefix().to_owned(),
+            // Only what no hold covers: an object with another tag is never even hidden.
+            tags: BTreeMap::from([(TAG_KEY.to_owned(), RetentionTag::default_for(class).to_string())]),
+            expire_after: Some(days),
+            noncurrent_after: Some(1),
+            ..BucketLifecycleRule::default()
+        })
+    };
+    // Each in a rule of its own and without a tag: S3 refuses them beside one.
+    let untagged_rule = || BucketLifecycleRule { enabled: true, ..BucketLifecycleRule::default() };
+    Ok(BTreeMap::from([
+        ("toezicht-calls", expiry_rule(Class::Calls, spec.calls_ceiling)?),
+        (MARKERS_RULE_ID, BucketLifecycleRule { expired_markers: true, ..untagged_rule() }),
+        (UPLOADS_RULE_ID, BucketLifecycleRule { abort_after: Some(1), ..untagged_rule() }),
+        ("toezicht-video", expiry_rule(Class::Video, spec.video_ceiling)?),
+    ]))
+}
+
+/// The same, as it is compared.
+pub(crate) fn lifecycle_rule_set(spec: &BucketSpec) -> Result<BTreeSet<BucketLifecycleRule>, CeilingTooLow> {
+    Ok(lifecycle_rules(spec)?.into_values().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(video: u32, calls: u32) -> BucketSpec {
+        BucketSpec {
+            video_ceiling: Days(video),
+            calls_ceiling: Days(calls),
+            operator_principal: "operator".into(),
+            recorder_principal: "recorder".into(),
+            auditor: None,
+            readers: vec![],
+            take_over: false,
+            operator_only: false,
+            allow_unprotected: false,
+        }
+    }
+
+    #[test]
+    fn rules_expire_four_days_before_the_ceiling() {
+        let rules = lifecycle_rules(&spec(28, 7)).unwrap();
+        assert_eq!(rules["toezicht-video"].expire_after, Some(24));
+        assert_eq!(rules["toezicht-calls"].expire_after, Some(3));
+    }
+
+    #[test]
+    fn ceiling_below_minimum_is_rejected() {
+        assert_eq!(lifecycle_rules(&spec(4, 7)), Err(CeilingTooLow(Days(4))));
+        assert_eq!(lifecycle_rules(&spec(28, 0)), Err(CeilingTooLow(Days(0))));
+        assert!(lifecycle_rules(&spec(5, 5)).is_ok());
+    }
+}

@@ -1,0 +1,146 @@
+//! Whose bucket it is: `ledger/owner.json`. The first claim wins, which on a versioned bucket is the oldest
+//! version: two clusters agree on it without the store knowing conditional puts.
+
+use aws_sdk_s3::primitives::ByteStream;
+use serde::{Deserialize, Serialize};
+
+use crate::rules::recording::version::VersionRef;
+use crate::storage::s3::client::BucketClient;
+use crate::storage::s3::error::StoreError;
+use crate::storage::s3::objects;
+
+const KEY: &str = "ledger/owner.json";
+
+/// A Site's claim to a bucket.
+///
+/// Cluster, namespace and name are what counts. A Site that was deleted (its bucket stays) and applied again
+/// has another UID and the same claim: a namespace is one tenant, and what a namespace may use is granted
+/// by its name. A cluster that replaces another needs the old one's `clusterId` in its configuration.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Claim {
+    /// Which cluster: by default the UID of its namespace `kube-system`.
+    pub cluster_id: String,
+    /// Namespace of the Site.
+    pub namespace: String,
+    /// Name of the Site.
+    pub site: String,
+    /// UID of the Site that claimed first: for people.
+    pub uid: String,
+}
+
+impl Claim {
+    /// Whether two claims are of one Site, be it re-created.
+    pub fn is_of_same_site(&self, other: &Self) -> bool {
+        let Self { cluster_id, namespace, site, uid: _ } = self;
+        *cluster_id == other.cluster_id && *namespace == other.namespace && *site == other.site
+    }
+}
+
+/// Whose a bucket is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Owner {
+    Unclaimed,
+    ThisSite,
+    /// Somebody else's; who is not said.
+    OtherSite,
+}
+
+/// Reads whose the bucket is.
+pub(crate) async fn read_owner(store: &BucketClient, claim: &Claim) -> Result<Owner, StoreError> {
+    let versions = objects::list_versions(store, KEY).await?;
+    // Newest first within a key, in every store. Delete markers are no claims, and undo none.
+    let Some(first) = versions.iter().rfind(|version| version.key == KEY && !version.is_marker) else {
+        return Ok(Owner::Unclaimed);
+    };
+    let owner = objects::read_json(store, KEY, Some(&first.id)).await?;
+    Ok(evaluate(owner.as_ref(), claim))
+}
+
+/// A claim that cannot be read is somebody's: nothing is taken on a guess.
+fn evaluate(owner: Option<&Claim>, claim: &Claim) -> Owner {
+    match owner {
+        Some(owner) if owner.is_of_same_site(claim) => Owner::ThisSite,
+        _ => Owner::OtherSite,
+    }
+}
+
+/// Claims the bucket, then reads whose it became.
+pub(crate) async fn claim(store: &BucketClient, claim: &Claim) -> Result<Owner, StoreError> {
+    let written = match put_claim(store, claim, Some("*")).await {
+        // The store knows no conditional puts. The oldest version wins without them, too.
+        Err(error) if error.rejects_form() => put_claim(store, claim, None).await?,
+        Err(error) if error.has_status(412) => None,
+        written => written?,
+    };
+    let owner = read_owner(store, claim).await?;
+    if let (Owner::OtherSite, Some(id)) = (owner, written) {
+        // Too late, by a moment: leave nothing behind.
+        objects::delete_version(store, &VersionRef { key: KEY.into(), id, is_marker: false }).await?;
+    }
+    Ok(owner)
+}
+
+/// Writes the claim. Returns the version's id.
+async fn put_claim(
+    store: &BucketClient,
+    claim: &Claim,
+    if_none_match: Option<&str>,
+) -> Result<Option<String>, StoreError> {
+    let bytes = serde_json::to_vec_pretty(claim).unwrap_or_default();
+    let request = store.client.put_object().bucket(&store.bucket).key(KEY).content_type("application/json");
+    let answer = request
+        .set_if_none_match(if_none_match.map(str::to_owned))
+        .body(ByteStream::from(bytes))
+        .send()
+        .await;
+    let answer = answer.map_err(|error| StoreError::from_sdk("PutObject", &error))?;
+    Ok(answer.version_id().map(str::to_owned))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::s3::stub::{Stub, error_answer};
+
+    fn claim() -> Claim {
+        Claim { cluster_id: "c".into(), namespace: "heusden".into(), site: "pool".into(), uid: "1".into() }
+    }
+
+    #[test]
+    fn recreated_site_keeps_its_bucket() {
+        let again = Claim { uid: "2".into(), ..claim() };
+        assert_eq!(evaluate(Some(&claim()), &again), Owner::ThisSite);
+    }
+
+    #[test]
+    fn other_sites_are_not_the_owner() {
+        for other in [
+            Claim { cluster_id: "d".into(), ..claim() },
+            Claim { namespace: "vlijmen".into(), ..claim() },
+            Claim { site: "hall".into(), ..claim() },
+        ] {
+            assert_eq!(evaluate(Some(&claim()), &other), Owner::OtherSite);
+        }
+        assert_eq!(evaluate(None, &claim()), Owner::OtherSite);
+    }
+
+    #[tokio::test]
+    async fn claim_retries_unconditionally_without_conditional_puts() {
+        let ours = serde_json::to_string(&claim()).unwrap();
+        let stub = Stub::start(move |asked| match (asked.method.as_str(), asked.query.contains("versions")) {
+            ("PUT", _) if asked.header("if-none-match").is_some() => error_answer(501, "NotImplemented"),
+            ("GET", true) => {
+                let version = format!("<Version><Key>{KEY}</Key><VersionId>1</VersionId><LastModified>2026-11-24T12:00:00.000Z</LastModified></Version>");
+                (200, format!("<ListVersionsResult><IsTruncated>false</IsTruncated>{version}</ListVersionsResult>"))
+            }
+            ("GET", false) => (200, ours.clone()),
+            _ => (200, String::new()),
+        })
+        .await;
+        assert_eq!(super::claim(&stub.store(), &claim()).await.unwrap(), Owner::ThisSite);
+        let puts = stub.take_requests().into_iter().filter(|asked| asked.method == "PUT");
+        let conditions: Vec<bool> = puts.map(|asked| asked.header("if-none-match").is_some()).collect();
+        assert_eq!(conditions, [true, false]);
+    }
+}

@@ -1,0 +1,149 @@
+//! S3 actions of the bucket policy, and the parts that its statements are made of.
+
+use crate::storage::bucket::policy::partition;
+use crate::storage::s3::client::BucketClient;
+use serde_json::{Value, json};
+
+/// Where the recorders' canaries are: under the same statements as recordings, so that what is tried there
+/// is true for recordings, and yet no key of a recording.
+pub(crate) const CANARY_PREFIX: &str = "probe/recorder/";
+
+/// Reading what an object holds.
+pub(crate) const READ: [&str; 2] = ["s3:GetObject", "s3:GetObjectVersion"];
+
+pub(crate) const LIST: [&str; 3] =
+    ["s3:ListBucket", "s3:ListBucketVersions", "s3:ListBucketMultipartUploads"];
+
+pub(crate) const DELETE: [&str; 2] = ["s3:DeleteObject", "s3:DeleteObjectVersion"];
+
+/// What protects an object, and what could undo it.
+pub(crate) const LOCK: [&str; 3] =
+    ["s3:PutObjectLegalHold", "s3:PutObjectRetention", "s3:BypassGovernanceRetention"];
+
+pub(crate) const READ_LOCK: [&str; 2] = ["s3:GetObjectLegalHold", "s3:GetObjectRetention"];
+
+/// Changing tags of what is there already.
+pub(crate) const RETAG: [&str; 3] =
+    ["s3:PutObjectVersionTagging", "s3:DeleteObjectTagging", "s3:DeleteObjectVersionTagging"];
+
+pub(crate) const READ_TAGS: [&str; 2] = ["s3:GetObjectTagging", "s3:GetObjectVersionTagging"];
+
+pub(crate) const ACLS: [&str; 4] =
+    ["s3:GetObjectAcl", "s3:GetObjectVersionAcl", "s3:PutObjectAcl", "s3:PutObjectVersionAcl"];
+
+/// The bucket's own settings, but for its policy. Stores that heed the case of letters (`SeaweedFS`) write `Cors`.
+pub(crate) const SETTINGS: [&str; 12] = [
+    "s3:DeleteBucket",
+    "s3:PutBucketAcl",
+    "s3:PutBucketCors",
+    "s3:PutBucketLogging",
+    "s3:PutBucketNotification",
+    "s3:PutBucketObjectLockConfiguration",
+    "s3:PutBucketPublicAccessBlock",
+    "s3:PutBucketVersioning",
+    "s3:PutBucketWebsite",
+    "s3:DeleteBucketWebsite",
+    "s3:PutLifecycleConfiguration",
+    "s3:PutReplicationConfiguration",
+];
+
+pub(crate) const POLICY: [&str; 3] = ["s3:GetBucketPolicy", "s3:PutBucketPolicy", "s3:DeleteBucketPolicy"];
+
+/// More of its settings, in words that not every store's policies know.
+pub(crate) const MORE_SETTINGS: [&str; 3] =
+    ["s3:PutBucketOwnershipControls", "s3:PutEncryptionConfiguration", "s3:PutInventoryConfiguration"];
+
+/// Settings of AWS that copy the list of recordings elsewhere, or cost their reader money, in words that each store
+/// knows or does not.
+pub(crate) const NEWER_SETTINGS: [&str; 4] = [
+    "s3:CreateBucketMetadataTableConfiguration",
+    "s3:PutAccelerateConfiguration",
+    "s3:PutAnalyticsConfiguration",
+    "s3:PutBucketRequestPayment",
+];
+
+pub(crate) const READ_MORE_SETTINGS: [&str; 3] =
+    ["s3:GetBucketOwnershipControls", "s3:GetEncryptionConfiguration", "s3:GetInventoryConfiguration"];
+
+pub(crate) const READ_SETTINGS: [&str; 11] = [
+    "s3:GetBucketAcl",
+    "s3:GetBucketCors",
+    "s3:GetBucketLocation",
+    "s3:GetBucketLogging",
+    "s3:GetBucketNotification",
+    "s3:GetBucketObjectLockConfiguration",
+    "s3:GetBucketPublicAccessBlock",
+    "s3:GetBucketVersioning",
+    "s3:GetBucketWebsite",
+    "s3:GetLifecycleConfiguration",
+    "s3:GetReplicationConfiguration",
+];
+
+/// A bucket, and the region that requests to it name.
+#[derive(Clone, Copy, Debug)]
+pub struct BucketRef<'a> {
+    /// The bucket's name.
+    pub name: &'a str,
+    /// The region.
+    pub region: &'a str,
+}
+
+impl<'a> From<&'a BucketClient> for BucketRef<'a> {
+    fn from(store: &'a BucketClient) -> Self {
+        Self { name: &store.bucket, region: &store.region }
+    }
+}
+
+/// A bucket and what is in it, as statements name them.
+pub(crate) struct ResourceArns<'a> {
+    pub(crate) bucket: &'a str,
+    pub(crate) partition: &'a str,
+}
+
+impl<'a> ResourceArns<'a> {
+    /// In the partition that `principal` is of.
+    pub(crate) fn new(place: BucketRef<'a>, principal: &'a str) -> Self {
+        Self { bucket: place.name, partition: partition::of(principal, place.region) }
+    }
+
+    pub(crate) fn bucket(&self) -> String {
+        format!("arn:{}:s3:::{}", self.partition, self.bucket)
+    }
+
+    /// One key, or a pattern of keys.
+    pub(crate) fn key(&self, key: &str) -> String {
+        format!("{}/{key}", self.bucket())
+    }
+
+    pub(crate) fn prefix_pattern(&self, prefix: &str) -> String {
+        self.key(&format!("{prefix}*"))
+    }
+
+    /// Recordings, and the canaries that stand for them.
+    pub(crate) fn recording_patterns(&self) -> Vec<String> {
+        vec![self.prefix_pattern("video/"), self.prefix_pattern("calls/"), self.prefix_pattern(CANARY_PREFIX)]
+    }
+}
+
+/// Everybody, with credentials or without.
+pub(crate) fn any_principal() -> Value {
+    json!({ "AWS": ["*"] })
+}
+
+pub(crate) fn aws_principal(principal: &str) -> Value {
+    json!({ "AWS": [principal] })
+}
+
+pub(crate) fn allow(sid: &str, principal: &Value, actions: &[&str], resources: &[String]) -> Value {
+    json!({ "Sid": sid, "Effect": "Allow", "Principal": principal, "Action": actions, "Resource": resources })
+}
+
+pub(crate) fn deny(sid: &str, principal: &Value, actions: &[&str], resources: &[String]) -> Value {
+    json!({ "Sid": sid, "Effect": "Deny", "Principal": principal, "Action": actions, "Resource": resources })
+}
+
+pub(crate) fn set_element(statement: &mut Value, element: &str, value: Value) {
+    if let Value::Object(elements) = statement {
+        elements.insert(element.to_owned(), value);
+    }
+}

@@ -1,0 +1,12 @@
+//! The recordings in a bucket: holds placed and released, the sweep, the audit, and the ledger that remembers them.
+
+pub mod audit;
+pub(crate) mod day_filter;
+pub mod error;
+#[cfg(test)]
+mod failing_tests;
+pub mod hold;
+pub mod ledger;
+pub mod open_holds;
+pub(crate) mod sources;
+pub mod sweep;

@@ -1,0 +1,382 @@
+//! Walks over recordings, source by source and day by day.
+//!
+//! Whoever has a recorder's credentials may put any key under `video/` and `calls/`. So a walk never asks the store for
+//! more than one day of one source, where the order of folders and the order of bytes agree on every key of ours, and
+//! never goes on from a key that is not ours: a store that walks folders would leave out keys of ours after it. Sources that
+//! the operator knows are visited whether the store lists them or not.
+
+use std::collections::BTreeSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use futures::{StreamExt, TryStreamExt, stream};
+use jiff::Timestamp;
+use jiff::civil::Date;
+
+use crate::rules::recording::days::{DayFilter, utc_date};
+use crate::rules::recording::key::{Class, Key};
+use crate::rules::recording::key_format::{allowed_next_bytes, is_number_of_length, successor, valid_prefix};
+use crate::rules::recording::version::ListedVersion;
+use crate::storage::s3::client::BucketClient;
+use crate::storage::s3::error::StoreError;
+use crate::storage::s3::listing::{
+    ListCursor, ListQuery, MAX_PAGES, PAGE_SIZE, endless_listing_error, list_page, unlisted_key_error,
+};
+use crate::storage::s3::simulation;
+
+/// Days of one source in which nothing is expected, visited in one pass.
+const MAX_UNEXPECTED_DAYS: usize = 64;
+/// Years of them, and months.
+const MAX_UNEXPECTED_FOLDERS: usize = 16;
+/// The years in which days are looked for where a source has more folders than a page.
+const FIRST_YEAR: i16 = 2000;
+/// Listings of folders at once.
+const MAX_CONCURRENT_LISTINGS: usize = 8;
+
+/// Keys and folders where recordings are that are none, as far as they were seen: whoever put them cannot hide behind
+/// their number.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ForeignKeys {
+    /// How many were seen; where they fill whole pages, there are more.
+    pub(crate) count: u64,
+    /// The first few.
+    pub(crate) examples: Vec<String>,
+}
+
+impl ForeignKeys {
+    const MAX_EXAMPLES: usize = 5;
+
+    pub(crate) fn record(&mut self, key: &str) {
+        self.count += 1;
+        if self.examples.len() < Self::MAX_EXAMPLES {
+            self.examples.push(key.to_owned());
+        }
+    }
+}
+
+/// The folders directly under a prefix, a page of them.
+pub(crate) fn folder_query<'a>(prefix: &'a str, after: Option<&'a ListCursor>) -> ListQuery<'a> {
+    ListQuery { prefix, has_delimiter: true, after, max_keys: PAGE_SIZE, is_own_key: |_| false }
+}
+
+/// Whether there is anything under a prefix.
+pub(crate) async fn has_versions(store: &BucketClient, prefix: &str) -> Result<bool, StoreError> {
+    let query = ListQuery { max_keys: 1, ..folder_query(prefix, None) };
+    let page = list_page(store, query).await?;
+    Ok(!page.versions.is_empty() || !page.folders.is_empty())
+}
+
+/// The days of a source that have anything.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SourceDays {
+    pub(crate) days: BTreeSet<Date>,
+    /// Days, or folders of days, in which nothing is expected, and whose turn is another pass's.
+    pub(crate) deferred: u64,
+    pub(crate) foreign: ForeignKeys,
+}
+
+/// The days of `source` among `wanted` that have anything. Of those that are not among `expected` only some are visited in one
+/// pass: whoever has a recorder's credentials may put something into each day since the year 0.
+pub(crate) async fn list_source_days(
+    store: &BucketClient,
+    class: Class,
+    source: &str,
+    wanted: &[DayFilter],
+    expected: &[DayFilter],
+    now: Timestamp,
+) -> Result<SourceDays, StoreError> {
+    let mut found = SourceDays::default();
+    let this_year = utc_date(now).year();
+    let levels = [
+        (4, FIRST_YEAR..=this_year + 1, MAX_UNEXPECTED_FOLDERS),
+        (2, 1..=12, MAX_UNEXPECTED_FOLDERS),
+        (2, 1..=31, MAX_UNEXPECTED_DAYS),
+    ];
+    let mut paths = vec![Vec::new()];
+    for (digits, range, most) in levels {
+        let (mut next, mut unexpected) = (Vec::new(), Vec::new());
+        for path in paths {
+            let base = date_prefix(class, source, &path);
+            let folder = DateFolder { base: &base, digits };
+            for number in folder.list_numbers(store, range.clone(), &mut found.foreign).await? {
+                let path: Vec<i16> = path.iter().copied().chain([number]).collect();
+                match DayFilter::from_path(&path).filter(|days| days.overlaps_any(wanted)) {
+                    Some(days) if days.overlaps_any(expected) => next.push(path),
+                    Some(_) => unexpected.push(path),
+                    None => (),
+                }
+            }
+        }
+        let (chosen, put_off) = choose_randomly(unexpected, most, now);
+        found.deferred += put_off.len() as u64;
+        next.extend(chosen);
+        paths = next;
+    }
+    let days = paths.iter().filter_map(|path| DayFilter::from_path(path)?.from);
+    found.days = days.collect();
+    Ok(found)
+}
+
+/// The folder of a year, a month or a day.
+fn date_prefix(class: Class, source: &str, path: &[i16]) -> String {
+    let numbers = path.iter().zip([4, 2, 2]);
+    let numbers = numbers.map(|(number, digits)| format!("{number:0digits$}/"));
+    format!("{}{source}/{}", class.prefix(), numbers.collect::<Vec<_>>().concat())
+}
+
+/// As many of them as have their turn at `now`, and the others. Nobody can foresee which; and however regularly passes come, each
+/// has its turn.
+pub(crate) fn choose_randomly<T: Hash>(mut all: Vec<T>, most: usize, now: Timestamp) -> (Vec<T>, Vec<T>) {
+    if all.len() > most {
+        let salt = simulation::random_salt();
+        all.sort_by_cached_key(|one| {
+            let mut hasher = DefaultHasher::new();
+            (salt, now, one).hash(&mut hasher);
+            hasher.finish()
+        });
+    }
+    let put_off = all.split_off(all.len().min(most));
+    (all, put_off)
+}
+
+/// A folder of folders that are named by numbers.
+struct DateFolder<'a> {
+    base: &'a str,
+    digits: usize,
+}
+
+impl DateFolder<'_> {
+    /// The numbers that have anything. Where there are more names than a page, only those of `range` are asked for, each by
+    /// itself: what else is there comes from somebody else, and must not cost more than it says.
+    async fn list_numbers(
+        &self,
+        store: &BucketClient,
+        range: std::ops::RangeInclusive<i16>,
+        foreign: &mut ForeignKeys,
+    ) -> Result<Vec<i16>, StoreError> {
+        let page = list_page(store, folder_query(self.base, None)).await?;
+        page.versions.iter().for_each(|listed| foreign.record(&listed.key));
+        let mut numbers = Vec::new();
+        for folder in &page.folders {
+            let name = folder.strip_prefix(self.base).and_then(|name| name.strip_suffix('/'));
+            match name.filter(|name| is_number_of_length(name, self.digits)).map(str::parse) {
+                Some(Ok(number)) => numbers.push(number),
+                _ => foreign.record(folder),
+            }
+        }
+        if !page.is_truncated {
+            return Ok(numbers);
+        }
+        let look = |number: i16| async move {
+            let prefix = format!("{}{number:0width$}/", self.base, width = self.digits);
+            Ok::<_, StoreError>((number, has_versions(store, &prefix).await?))
+        };
+        let jobs: Vec<_> = range.map(look).collect();
+        let asked: Vec<(i16, bool)> =
+            stream::iter(jobs).buffered(MAX_CONCURRENT_LISTINGS).try_collect().await?;
+        Ok(asked.into_iter().filter_map(|(number, has_any)| has_any.then_some(number)).collect())
+    }
+}
+
+/// A walk over days of sources, a page at a time: every version and delete marker under a key of a recording, by key within a
+/// day. However many there are, no more than a page is held.
+pub(crate) struct VersionLister<'a> {
+    store: &'a BucketClient,
+    /// What is left to list; the last comes next.
+    ranges: Vec<KeyRange>,
+    /// Keys with more versions than a page, which come after all others.
+    crowded_ranges: Vec<KeyRange>,
+    /// The day that is listed, and how many pages of it were.
+    day_prefix: String,
+    pages: usize,
+    pub(crate) foreign: ForeignKeys,
+    /// Keys that have more versions than a page.
+    pub(crate) crowded_keys: ForeignKeys,
+    /// The last key of ours that was listed.
+    last_key: Option<String>,
+    /// Keys of ours that are there, and that no page has.
+    pub(crate) unlisted: ForeignKeys,
+}
+
+#[derive(Debug)]
+struct KeyRange {
+    prefix: String,
+    after: Option<ListCursor>,
+    /// The length of the day's prefix within `prefix`.
+    day_prefix_len: usize,
+}
+
+impl<'a> VersionLister<'a> {
+    /// Over days, each given by its prefix, in this order.
+    pub(crate) fn new(store: &'a BucketClient, days: impl IntoIterator<Item = String>) -> Self {
+        let stretches =
+            days.into_iter().map(|prefix| KeyRange { day_prefix_len: prefix.len(), prefix, after: None });
+        let mut stretches: Vec<KeyRange> = stretches.collect();
+        stretches.reverse();
+        Self {
+            store,
+            ranges: stretches,
+            crowded_ranges: Vec::new(),
+            day_prefix: String::new(),
+            pages: 0,
+            foreign: ForeignKeys::default(),
+            crowded_keys: ForeignKeys::default(),
+            last_key: None,
+            unlisted: ForeignKeys::default(),
+        }
+    }
+
+    /// Over one day, given by its prefix, from the keys on that go on with `from`.
+    pub(crate) fn for_day(store: &'a BucketClient, prefix: String, from: Option<String>) -> Self {
+        let mut walk = Self::new(store, [prefix]);
+        for stretch in &mut walk.ranges {
+            stretch.after =
+                from.as_ref().map(|from| ListCursor::after_text(format!("{}{from}", stretch.prefix)));
+        }
+        walk
+    }
+
+    /// What comes next, by key and newest first within a key; the versions of one key may go on in the next part. `None`: that
+    /// was all. Where the store hides a key, that is the error at the end.
+    pub(crate) async fn next_page(&mut self) -> Result<Option<Vec<ListedVersion>>, StoreError> {
+        let (stretch, is_crowded) = match self.ranges.pop() {
+            Some(stretch) => (stretch, false),
+            None => match self.crowded_ranges.pop() {
+                Some(stretch) => (stretch, true),
+                // All else was listed.
+                None if self.unlisted.count > 0 => return Err(unlisted_key_error()),
+                None => return Ok(None),
+            },
+        };
+        let day = stretch.prefix.get(..stretch.day_prefix_len).unwrap_or_default();
+        if self.day_prefix != day {
+            (self.day_prefix, self.pages) = (day.to_owned(), 0);
+        }
+        self.pages += 1;
+        if self.pages > MAX_PAGES {
+            return Err(endless_listing_error());
+        }
+        let page = list_page(
+            self.store,
+            ListQuery {
+                prefix: &stretch.prefix,
+                has_delimiter: false,
+                after: stretch.after.as_ref(),
+                max_keys: PAGE_SIZE,
+                is_own_key: |key| key.parse::<Key>().is_ok(),
+            },
+        )
+        .await?;
+        let (ours, others): (Vec<_>, Vec<_>) =
+            page.versions.iter().cloned().partition(|listed| listed.key.parse::<Key>().is_ok());
+        for listed in &others {
+            self.foreign.record(&listed.key);
+        }
+        if let Some(last) = ours.last() {
+            self.last_key = Some(last.key.clone());
+        }
+        if page.is_truncated {
+            match (ours.last(), page.greatest_key.clone()) {
+                (Some(last), _) => {
+                    let next = page.cursor_after(&last.key);
+                    self.continue_after(stretch, next, &last.key, is_crowded)?;
+                }
+                (None, Some(end)) => {
+                    let before = self.skip_foreign_keys(&stretch, &end);
+                    // The versions of one key that is crowded were listed before.
+                    let is_listed = |key: &String| is_crowded || self.last_key.as_ref() == Some(key);
+                    if let Some(key) = before.filter(|key| !is_listed(key)) {
+                        self.check_unlisted(key).await?;
+                    }
+                }
+                (None, None) => return Err(endless_listing_error()),
+            }
+        }
+        Ok(Some(ours))
+    }
+
+    /// After `last`, a key of ours. A key that has more versions than a page waits until all others are done.
+    fn continue_after(
+        &mut self,
+        stretch: KeyRange,
+        next: ListCursor,
+        last: &str,
+        is_crowded: bool,
+    ) -> Result<(), StoreError> {
+        if stretch.after.as_ref() == Some(&next) {
+            return Err(endless_listing_error());
+        }
+        let is_within =
+            next.is_within_key(last) && stretch.after.as_ref().is_some_and(|after| after.is_within_key(last));
+        let next =
+            KeyRange { after: Some(next), prefix: stretch.prefix, day_prefix_len: stretch.day_prefix_len };
+        match (is_within, is_crowded) {
+            (true, false) => {
+                self.crowded_keys.record(last);
+                let rest = KeyRange {
+                    after: Some(ListCursor::after_key(last)),
+                    prefix: next.prefix.clone(),
+                    day_prefix_len: next.day_prefix_len,
+                };
+                let of_key = KeyRange { prefix: last.to_owned(), ..next };
+                self.crowded_ranges.push(of_key);
+                self.ranges.push(rest);
+            }
+            (_, true) => self.crowded_ranges.push(next),
+            (false, false) => self.ranges.push(next),
+        }
+        Ok(())
+    }
+
+    /// Notes that `key` is there though it was not listed. A store that keeps the versions of each key in a folder lists `x-y`
+    /// before `x`; a page that is full of the versions of `x-y` leaves out `x`, and so do those after it.
+    async fn check_unlisted(&mut self, key: String) -> Result<(), StoreError> {
+        let request = self.store.client.get_object_tagging();
+        let answer = request.bucket(&self.store.bucket).key(&key).send().await;
+        let error = answer.err().map(|error| StoreError::from_sdk("GetObjectTagging", &error));
+        match error {
+            Some(error) if error.is_not_found() && error.code != "NoSuchTagSet" => Ok(()),
+            Some(error) if !error.is_rejection() => Err(error),
+            _ => {
+                self.unlisted.record(&key);
+                Ok(())
+            }
+        }
+    }
+
+    /// A whole page from somebody else, which ends with `last`: each way in which a key of ours can go on is listed by itself,
+    /// then what comes after all of that. Each such page costs a few requests, however many objects are behind it.
+    /// Gives the key of ours with which all of that begins, if there is one.
+    fn skip_foreign_keys(&mut self, stretch: &KeyRange, last: &str) -> Option<String> {
+        let text = last.get(stretch.day_prefix_len..).unwrap_or_default();
+        let within = stretch.prefix.get(stretch.day_prefix_len..).unwrap_or_default();
+        let valid_prefix = match valid_prefix(text) {
+            valid_prefix if valid_prefix.starts_with(within) => valid_prefix,
+            _ => within,
+        };
+        let day = stretch.prefix.get(..stretch.day_prefix_len).unwrap_or_default();
+        let base = format!("{day}{valid_prefix}");
+        let is_all = valid_prefix.len() == within.len();
+        if let Some(next) = successor(&base).filter(|_| !is_all) {
+            self.ranges.push(KeyRange {
+                prefix: stretch.prefix.clone(),
+                after: Some(ListCursor::after_text(next)),
+                day_prefix_len: stretch.day_prefix_len,
+            });
+        }
+        let next_bytes = allowed_next_bytes(valid_prefix.as_bytes()).unwrap_or_default();
+        for way in next_bytes.iter().rev() {
+            let prefix = format!("{base}{}", char::from(*way));
+            // What was listed already does not come again.
+            let after = stretch.after.clone().filter(|after| after.is_past_prefix(&prefix));
+            self.ranges.push(KeyRange { prefix, after, day_prefix_len: stretch.day_prefix_len });
+        }
+        if next_bytes.is_empty() && is_all {
+            // Objects under a whole key of ours: `….mp4/x`. There is none of ours behind it.
+            self.foreign.record(last);
+        }
+        base.parse::<Key>().is_ok().then_some(base)
+    }
+}
+
+#[cfg(test)]
+mod tests;

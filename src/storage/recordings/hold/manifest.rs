@@ -1,0 +1,365 @@
+//! What is kept for a hold, for those who may read it: `ledger/manifests/{name}/`. Parts of some hundred segments each, and
+//! an index, which is written last. Readers of the site may read it by the bucket's policy; from it they make links
+//! with credentials of their own, since they may not list and the operator may not read.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use aws_sdk_s3::presigning::PresigningConfig;
+use jiff::{SignedDuration, Timestamp};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::coverage::Coverage;
+use super::protection_cache::{ManifestVersions, ProtectionCache};
+use crate::api::Ceilings;
+use crate::rules::Window;
+use crate::rules::hold::entry::LedgerEntry;
+use crate::rules::hold::expiry::StoredRecording;
+use crate::rules::recording::tag::RetentionTag;
+use crate::storage::recordings::day_filter::VersionLister;
+use crate::storage::recordings::error::{HoldError, SourceDay};
+use crate::storage::recordings::hold::manifest_format::ManifestGap;
+use crate::storage::recordings::hold::manifest_format::ManifestSegment;
+use crate::storage::s3::client::{BucketClient, Purpose};
+use crate::storage::s3::error::StoreError;
+use crate::storage::s3::listing::{OPERATION, list_all};
+use crate::storage::s3::objects;
+use crate::storage::s3::objects::{INDEX_SUFFIX, MANIFEST_PREFIX};
+use crate::wire::StorageTarget;
+
+/// Pages that a manifest may have.
+const MAX_PAGES: usize = 100;
+/// Parts that it may have: 20 million segments.
+const MAX_PARTS: usize = 100_000;
+/// Segments in a part.
+const SEGMENTS_PER_PART: usize = 200;
+/// The error code where there is none.
+pub const NO_MANIFEST: &str = "NoSuchManifest";
+/// The longest that a link may live.
+pub const MAX_LINK_LIFETIME: Duration = Duration::from_mins(15);
+
+/// What a manifest is of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ManifestIndex {
+    /// UID of the hold.
+    pub uid: String,
+    /// The organisation's case number.
+    pub reference: String,
+    /// When it happened.
+    pub window: Window,
+    /// How many segments there are.
+    pub segments: u64,
+    /// What is missing, at most ten stretches of each camera.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<ManifestGap>,
+    /// SHA-256 of each part, in order, as hexadecimal digits.
+    pub parts: Vec<String>,
+}
+
+/// What a manifest lists, as the pass that placed the hold found it.
+#[derive(Clone, Copy, Debug)]
+pub struct ManifestContent<'a> {
+    /// The hold, as the ledger has it.
+    pub entry: &'a LedgerEntry,
+    /// What the pass found of it.
+    pub coverage: &'a Coverage,
+    /// What is missing of its window.
+    pub missing: &'a [ManifestGap],
+    /// The ceilings (article 6).
+    pub ceilings: &'a Ceilings,
+    /// How old a recording must be to be readable (article 4.2); `None`: the site has live viewing.
+    pub embargo: Option<SignedDuration>,
+}
+
+/// Writes the manifest of a hold, unless it says the same already; parts that are as before are not written again.
+pub async fn write(
+    operator: &StorageTarget,
+    content: ManifestContent<'_>,
+    memory: &ProtectionCache,
+    now: Timestamp,
+) -> Result<(), HoldError> {
+    let ManifestContent { entry, coverage, missing, .. } = content;
+    let store = BucketClient::new(operator, Purpose::Configure)?;
+    if load_from(&store, entry, memory).await?.matches(coverage, missing) {
+        return Ok(());
+    }
+    let folder = folder(&entry.name);
+    let before: Option<ManifestIndex> = read_json(&store, &index_key(&folder)).await?;
+    let mut index = ManifestIndex {
+        uid: entry.uid.clone(),
+        reference: entry.reference.clone(),
+        window: entry.window,
+        segments: 0,
+        missing: missing.to_vec(),
+        parts: Vec::new(),
+    };
+    let mut written = ManifestVersions::new(memory, missing, coverage.sealed);
+    let mut parts = ManifestParts::new(&store, content, memory, now);
+    while let Some(part) = parts.next().await? {
+        index.segments += part.len() as u64;
+        for line in &part {
+            written.force_add(memory, line);
+        }
+        index.parts.push(sha256_hex(&to_json(&part)));
+    }
+    if !written.has_same_versions(coverage) {
+        // What was held when the pass found it is gone. That is told before any manifest forgets it.
+        memory.put_manifest(&entry.uid, written.with_lost(coverage));
+        return Err(version_gone().into());
+    }
+    // Nothing is written but what the whole of it was found to be: a part that lacks something would forget it.
+    let is_there =
+        |number| before.as_ref().and_then(|before| before.parts.get(number)) == index.parts.get(number);
+    if !(0..index.parts.len()).all(is_there) {
+        let mut parts = ManifestParts::new(&store, content, memory, now);
+        for (number, expected) in index.parts.iter().enumerate() {
+            let part = to_json(&parts.next().await?.unwrap_or_default());
+            if sha256_hex(&part) != *expected {
+                return Err(version_gone().into());
+            }
+            if !is_there(number) {
+                objects::put(&store, &part_key(&folder, number), part).await?;
+            }
+        }
+    }
+    if before.as_ref() != Some(&index) {
+        objects::put(&store, &index_key(&folder), to_json(&index)).await?;
+    }
+    remove_stale(&store, &folder, index.parts.len()).await?;
+    memory.put_manifest(&entry.uid, written);
+    Ok(())
+}
+
+/// What the manifest of a hold lists: as it was last written, or read. Nothing where there is none, or somebody spoilt it.
+pub async fn load(
+    operator: &StorageTarget,
+    entry: &LedgerEntry,
+    memory: &ProtectionCache,
+) -> Result<Arc<ManifestVersions>, HoldError> {
+    let store = BucketClient::new(operator, Purpose::Configure)?;
+    Ok(load_from(&store, entry, memory).await?)
+}
+
+/// The same of the open ones of `entries`. One that cannot be read, however often it is asked for, is left out: nearly all that it
+/// lists is known by its keys.
+pub(crate) async fn load_open(
+    store: &BucketClient,
+    entries: impl Iterator<Item = &LedgerEntry>,
+    memory: &ProtectionCache,
+) -> Result<Vec<Arc<ManifestVersions>>, StoreError> {
+    let mut all = Vec::new();
+    for entry in entries.filter(|entry| entry.is_open()) {
+        match load_from(store, entry, memory).await {
+            Ok(told) => all.push(told),
+            Err(error) if !error.is_rejection() => return Err(error),
+            Err(_) => (),
+        }
+    }
+    Ok(all)
+}
+
+pub(crate) async fn load_from(
+    store: &BucketClient,
+    entry: &LedgerEntry,
+    memory: &ProtectionCache,
+) -> Result<Arc<ManifestVersions>, StoreError> {
+    if let Some(told) = memory.manifest(&entry.uid) {
+        return Ok(told);
+    }
+    let folder = folder(&entry.name);
+    let mut told = ManifestVersions::new(memory, &[], 0);
+    let index = read_json::<ManifestIndex>(store, &index_key(&folder)).await?;
+    // A hold that was re-created has another UID, and what its predecessor held.
+    if let Some(index) = index.filter(|index| index.reference == entry.reference) {
+        told = ManifestVersions::new(memory, &index.missing, 0);
+        for number in 0..index.parts.len().min(MAX_PARTS) {
+            // One that is newer than the index was written by an operator that was stopped: that was held, too.
+            let lines = read_json::<Vec<ManifestSegment>>(store, &part_key(&folder, number)).await?;
+            let lines = lines.iter().flatten().take(SEGMENTS_PER_PART);
+            lines.for_each(|line| told.add(memory, line));
+        }
+    }
+    Ok(memory.put_manifest(&entry.uid, told))
+}
+
+fn segment_of(
+    stored: &StoredRecording<'_>,
+    embargo: Option<SignedDuration>,
+    now: Timestamp,
+) -> ManifestSegment {
+    let is_sealed = stored.tag_if_held(embargo, now) != RetentionTag::Held;
+    let opens = stored.embargo_end(embargo.unwrap_or_default());
+    ManifestSegment {
+        key: stored.listed.key.clone(),
+        version_id: stored.listed.id.clone(),
+        bytes: stored.listed.size,
+        sealed_until: is_sealed.then_some(opens),
+    }
+}
+
+/// The parts of a manifest of what a pass found, as the bucket lists it now.
+struct ManifestParts<'a> {
+    lister: VersionLister<'a>,
+    content: ManifestContent<'a>,
+    memory: &'a ProtectionCache,
+    now: Timestamp,
+    segments: VecDeque<ManifestSegment>,
+}
+
+impl<'a> ManifestParts<'a> {
+    fn new(
+        store: &'a BucketClient,
+        kept: ManifestContent<'a>,
+        memory: &'a ProtectionCache,
+        now: Timestamp,
+    ) -> Self {
+        Self {
+            lister: VersionLister::new(store, kept.coverage.days.iter().map(SourceDay::prefix)),
+            content: kept,
+            memory,
+            now,
+            segments: VecDeque::new(),
+        }
+    }
+
+    /// The next; `None`: that was the last.
+    async fn next(&mut self) -> Result<Option<Vec<ManifestSegment>>, StoreError> {
+        while self.segments.len() < SEGMENTS_PER_PART {
+            let Some(found) = self.lister.next_page().await? else {
+                break;
+            };
+            for listed in found.iter().filter(|listed| !listed.is_marker) {
+                let version = self.memory.fingerprint(&listed.key, &listed.id);
+                let is_kept = self.content.coverage.present.contains(version);
+                let stored = StoredRecording::of(listed, self.content.ceilings).filter(|_| is_kept);
+                let line = stored.map(|stored| segment_of(&stored, self.content.embargo, self.now));
+                self.segments.extend(line);
+            }
+        }
+        let many = self.segments.len().min(SEGMENTS_PER_PART);
+        Ok((many > 0).then(|| self.segments.drain(..many).collect()))
+    }
+}
+
+fn to_json(of: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec(of).unwrap_or_default()
+}
+
+fn sha256_hex(part: &[u8]) -> String {
+    hex::encode(Sha256::digest(part))
+}
+
+/// What is held changed while the manifest was written: the next pass tells what.
+fn version_gone() -> StoreError {
+    StoreError { operation: OPERATION, code: "HeldVersionGone".into(), status: None }
+}
+
+/// Removes the manifest of a hold that is released.
+pub async fn remove(operator: &StorageTarget, name: &str) -> Result<(), HoldError> {
+    let store = BucketClient::new(operator, Purpose::Configure)?;
+    for listed in list_all(&store, &folder(name), MAX_PAGES).await? {
+        objects::delete_version(&store, &listed.version_ref()).await?;
+    }
+    Ok(())
+}
+
+/// Removes what is not the latest, and parts beyond the last.
+async fn remove_stale(store: &BucketClient, folder: &str, parts: usize) -> Result<(), StoreError> {
+    let kept: BTreeSet<String> =
+        (0..parts).map(|number| part_key(folder, number)).chain([index_key(folder)]).collect();
+    let mut seen = BTreeSet::new();
+    for listed in list_all(store, folder, MAX_PAGES).await? {
+        // Newest first within a key.
+        let is_latest = seen.insert(listed.key.clone());
+        if !is_latest || !kept.contains(&listed.key) {
+            objects::delete_version(store, &listed.version_ref()).await?;
+        }
+    }
+    Ok(())
+}
+
+/// A link to a segment, and what it is.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SegmentLink {
+    /// The segment.
+    #[serde(flatten)]
+    pub segment: ManifestSegment,
+    /// Where it can be read, by anybody, for a while; absent: it may not be read yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub url: Option<String>,
+}
+
+/// What a reader is shown of a hold.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HoldLinks {
+    /// What is kept.
+    pub segments: Vec<SegmentLink>,
+    /// What is missing.
+    pub missing: Vec<ManifestGap>,
+}
+
+/// Links to what is kept for the hold `name`, that live so long, signed with the credentials of `reader`: the store judges
+/// by these, when a link is followed.
+pub async fn links(
+    reader: &StorageTarget,
+    name: &str,
+    lifetime: Duration,
+    now: Timestamp,
+) -> Result<HoldLinks, HoldError> {
+    let store = BucketClient::new(reader, Purpose::Configure)?;
+    let folder = folder(name);
+    let index = read_json::<ManifestIndex>(&store, &index_key(&folder)).await?;
+    let index = index.ok_or_else(|| read_error(NO_MANIFEST))?;
+    let mut links = Vec::new();
+    for number in 0..index.parts.len() {
+        let part = read_json::<Vec<ManifestSegment>>(&store, &part_key(&folder, number)).await?;
+        for line in part.ok_or_else(|| read_error("UnreadableManifest"))? {
+            let is_open = line.sealed_until.is_none_or(|until| until <= now);
+            let url = if is_open { Some(presign(&store, &line, lifetime).await?) } else { None };
+            links.push(SegmentLink { segment: line, url });
+        }
+    }
+    Ok(HoldLinks { segments: links, missing: index.missing })
+}
+
+async fn presign(
+    store: &BucketClient,
+    line: &ManifestSegment,
+    lives: Duration,
+) -> Result<String, StoreError> {
+    let config = PresigningConfig::expires_in(lives.min(MAX_LINK_LIFETIME))
+        .map_err(|_| read_error("InvalidRequest"))?;
+    let request = store.client.get_object().bucket(&store.bucket).key(&line.key).version_id(&line.version_id);
+    let signed = request.presigned(config).await;
+    signed.map(|signed| signed.uri().to_owned()).map_err(|error| StoreError::from_sdk("GetObject", &error))
+}
+
+/// An index or a part. `None`: there is none, or somebody spoilt it; it is written anew.
+async fn read_json<T: DeserializeOwned>(store: &BucketClient, key: &str) -> Result<Option<T>, StoreError> {
+    match objects::read_json(store, key, None).await {
+        Err(error) if error.is_not_found() => Ok(None),
+        said => said,
+    }
+}
+
+fn read_error(code: &str) -> StoreError {
+    StoreError { operation: "GetObject", code: code.into(), status: None }
+}
+
+fn folder(name: &str) -> String {
+    format!("{MANIFEST_PREFIX}{name}/")
+}
+
+fn part_key(folder: &str, number: usize) -> String {
+    format!("{folder}{number:05}.json")
+}
+
+fn index_key(folder: &str) -> String {
+    format!("{}{INDEX_SUFFIX}", folder.trim_end_matches('/'))
+}

@@ -1,0 +1,440 @@
+//! What open holds cover gets a legal hold, then its tag, and whatever hides it goes: in that order, so that stopped
+//! anywhere nothing that was protected is less so.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::{SignedDuration, Timestamp};
+
+use super::candidate_days;
+use super::coverage::Coverage;
+use super::memory_budget::Fingerprint;
+use super::place_input::PlaceInput;
+use super::protection_cache::ProtectionCache;
+use super::workers::{Operation, for_each_version};
+use crate::rules::hold::expiry::{StoredRecording, days_of_window};
+use crate::rules::hold::scope::{CameraSelector, HoldScope};
+use crate::rules::hold::steps::{ProtectionStep, steps_to_place};
+use crate::rules::recording::days::{DayFilter, utc_date};
+use crate::rules::recording::key::{Class, Key};
+use crate::rules::recording::protection::Protection;
+use crate::rules::recording::tag::RetentionTag;
+use crate::rules::recording::version::ListedVersion;
+use crate::rules::recording::version::VersionRef;
+use crate::storage::Subresource;
+use crate::storage::recordings::error::{HoldError, Incomplete, PassErrors, SourceDay};
+use crate::storage::s3::client::BucketClient;
+use crate::storage::s3::error::StoreError;
+use crate::storage::s3::objects;
+use crate::storage::s3::protection;
+use crate::wire::StorageTarget;
+
+/// Keys that are told of what was found otherwise: those of whichever place came first.
+const MAX_EXAMPLES: usize = 5;
+
+/// A look at what came lately lists tomorrow's recordings too when tomorrow is as near: clocks differ.
+const NEXT_DAY_MARGIN: SignedDuration = SignedDuration::from_mins(10);
+
+/// What a pass that places found and did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PlaceReport {
+    /// What there is of each hold, in the order in which they were given.
+    pub coverage: Vec<Coverage>,
+    /// Legal holds that were put on.
+    pub legal_holds_set: u64,
+    /// Tags that were written.
+    pub tagged: u64,
+    /// Delete markers that were removed.
+    pub markers_removed: u64,
+    /// When the first of those may be read that may not be read yet.
+    pub next_embargo_end: Option<Timestamp>,
+    /// Some keys of which a legal hold, a tag or a marker was not as it must be.
+    pub examples: Vec<String>,
+    /// Marks of versions that had been proved, and delete markers over these, which somebody else then changed.
+    pub drifted: BTreeMap<Subresource, u64>,
+    /// What could not be read or written of single versions.
+    pub errors: Option<PassErrors>,
+    /// Versions that were not as they must be when they were read back, or behind a new delete marker: somebody else changes
+    /// them, or the store does not keep what it takes.
+    pub unconfirmed: u64,
+    /// Versions whose marks were read.
+    pub versions_read: u64,
+    /// Days of cameras, declared ones or such as a hold names, that were listed since a hold's window has them: of these there
+    /// are as many as the holds say, whatever somebody else puts elsewhere.
+    pub listed_days: u64,
+}
+
+impl PlaceReport {
+    /// Whether everything was found, or read back after it was written, as it must be, but for what was refused.
+    pub const fn is_confirmed(&self) -> bool {
+        self.unconfirmed == 0
+    }
+
+    /// Whether nothing had to be written.
+    pub const fn is_unchanged(&self) -> bool {
+        self.legal_holds_set == 0 && self.tagged == 0 && self.markers_removed == 0
+    }
+}
+
+/// Places what open holds cover.
+pub async fn place(
+    operator: &StorageTarget,
+    task: &PlaceInput<'_>,
+    now: Timestamp,
+) -> Result<PlaceReport, Box<Incomplete<PlaceReport>>> {
+    // Versions behind a delete marker would go first.
+    let kinds: &[PassKind] =
+        if task.is_verifying { &[PassKind::Full] } else { &[PassKind::Unhide, PassKind::Full] };
+    let mut placed = run_passes(operator, task, kinds, now).await?;
+    placed.coverage = placed.coverage.into_iter().map(Coverage::finish).collect();
+    Ok(placed)
+}
+
+/// At which versions a pass looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PassKind {
+    /// Those behind a delete marker.
+    Unhide,
+    /// All.
+    Full,
+}
+
+async fn run_passes(
+    operator: &StorageTarget,
+    task: &PlaceInput<'_>,
+    kinds: &[PassKind],
+    now: Timestamp,
+) -> Result<PlaceReport, Box<Incomplete<PlaceReport>>> {
+    let mut report = PlaceReport {
+        coverage: task
+            .scopes
+            .iter()
+            .map(|cover| {
+                let mut coverage = Coverage::new(cover, task.cameras, now);
+                coverage.present = task.cache.new_coverage_set();
+                coverage
+            })
+            .collect(),
+        ..PlaceReport::default()
+    };
+    let outcome = place_all(operator, task, kinds, now, &mut report).await;
+    if task.since.is_none() {
+        task.cache.place_deadline.note_result(&outcome, now);
+    } else if let Err(HoldError::PassTimeout { .. }) = outcome {
+        task.cache.place_deadline.extend();
+    }
+    Incomplete::from_result(outcome, report)
+}
+
+/// Whether a hold's window has a day of a source.
+fn is_in_window<'c>(
+    place: &SourceDay,
+    covers: impl IntoIterator<Item = &'c HoldScope>,
+    now: Timestamp,
+) -> bool {
+    let covers = covers.into_iter();
+    let mut about = covers.filter(|cover| cover.includes_source(place.class, &place.source));
+    about.any(|cover| days_of_window(&cover.window, now).contains(place.day))
+}
+
+async fn place_all(
+    operator: &StorageTarget,
+    task: &PlaceInput<'_>,
+    kinds: &[PassKind],
+    now: Timestamp,
+    report: &mut PlaceReport,
+) -> Result<(), HoldError> {
+    let store = BucketClient::tracking_in_doubt(operator, &task.cache.in_doubt)?;
+    let lately = task
+        .since
+        .map(|since| DayFilter { from: Some(utc_date(since)), to: Some(utc_date(now + NEXT_DAY_MARGIN)) });
+    let PlaceInput { scopes: covers, is_every_day: everywhere, ceilings, .. } = *task;
+    let mut candidates = candidate_days(&store, covers, everywhere, lately, ceilings, now).await?;
+    candidates.add_manifest_days(task.manifests);
+    let mut places = std::mem::take(&mut candidates.days);
+    places.retain(|place| lately.is_none_or(|lately| lately.contains(place.day)));
+    let is_named = |cover: &HoldScope, source: &String| matches!(&cover.cameras, CameraSelector::Named(all) if all.contains(source));
+    let is_known = |source: &String| {
+        let is_declared = task.cameras.contains_key(source);
+        is_declared || covers.iter().any(|cover| is_named(cover, source))
+    };
+    let is_own = |place: &&SourceDay| {
+        place.class == Class::Video && is_known(&place.source) && is_in_window(place, covers, now)
+    };
+    report.listed_days = places.iter().filter(is_own).count() as u64;
+    let until = task.cache.place_deadline.instant();
+    let pass = |kind| PlaceOperation { store: &store, task, now, kind };
+    // Where a turn was over on one day, those after it would wait for as long as that one takes.
+    let reached = task.cache.place_deadline.reached_day().filter(|_| task.since.is_none());
+    let later = reached.map_or(places.len(), |day| places.partition_point(|place| place.day <= day));
+    if let Some(later) = places.get(later..).filter(|later| !later.is_empty()) {
+        let note = |done| report.count_changes(&done);
+        for_each_version(&store, later, None, until, &pass(PassKind::Full), &mut BTreeSet::new(), note)
+            .await?;
+    }
+    for kind in kinds.iter().copied() {
+        let pass = pass(kind);
+        // Both looks come to what is hidden.
+        report.errors = None;
+        for_each_version(
+            &store,
+            &places,
+            task.since,
+            until,
+            &pass,
+            &mut candidates.unchecked.incomplete_listings,
+            |done| {
+                report.count_changes(&done);
+                if kind == PassKind::Full {
+                    report.add_coverage(&done, task.cache);
+                }
+            },
+        )
+        .await?;
+    }
+    for (cover, coverage) in task.scopes.iter().zip(&mut report.coverage) {
+        coverage.incomplete_listings = candidates.unchecked.incomplete_listings_of(cover).cloned().collect();
+        let unseen = candidates.unchecked.errors_for(cover);
+        let shortage = coverage.present.budget_error().map(|error| PassErrors::without_versions(&error));
+        coverage.errors = coverage.errors.take().or(unseen).or(shortage);
+    }
+    Ok(())
+}
+
+struct PlaceOperation<'a> {
+    store: &'a BucketClient,
+    task: &'a PlaceInput<'a>,
+    now: Timestamp,
+    kind: PassKind,
+}
+
+/// What was done to one version.
+struct PlacedVersion {
+    listed: ListedVersion,
+    /// Which covers are about it.
+    scopes: Vec<usize>,
+    outcome: PlaceOutcome,
+    error: Option<HoldError>,
+}
+
+/// What was found of a version, and put right.
+#[derive(Default)]
+struct PlaceOutcome {
+    /// It is not gone since it was listed.
+    is_present: bool,
+    /// Its marks were read.
+    is_read: bool,
+    /// What was not as it must be.
+    corrected: Vec<Subresource>,
+    /// What of that had been, before somebody else changed it.
+    drifted: Vec<Subresource>,
+    markers_removed: u64,
+    /// It was not as it must be when it was read back.
+    is_unconfirmed: bool,
+    embargo_end: Option<Timestamp>,
+}
+
+impl Operation for PlaceOperation<'_> {
+    type Output = PlacedVersion;
+    type Snapshot = ();
+
+    async fn snapshot(&self) -> Result<(), HoldError> {
+        Ok(())
+    }
+
+    fn applies_to(&self, listed: &ListedVersion, markers: &[VersionRef]) -> bool {
+        (self.kind == PassKind::Full || !markers.is_empty()) && !self.scopes_of(listed).is_empty()
+    }
+
+    async fn apply(&self, (): &(), listed: ListedVersion, markers: Vec<VersionRef>) -> PlacedVersion {
+        let (covering, mut found, mut error) = (self.scopes_of(&listed), PlaceOutcome::default(), None);
+        if let Some(stored) = StoredRecording::of(&listed, self.task.ceilings) {
+            let placed = self.protect_version(&listed, &stored, &covering, &markers, &mut found).await;
+            error = placed.err().map(HoldError::from);
+        }
+        PlacedVersion { listed, scopes: covering, outcome: found, error }
+    }
+
+    fn error<'a>(&self, done: &'a PlacedVersion) -> Option<&'a HoldError> {
+        done.error.as_ref()
+    }
+}
+
+impl PlaceOperation<'_> {
+    /// Which covers are about a version: by its key, by when the store took it where the key cannot be true, or because it was
+    /// held for them before. What was held for one by its key is offered to no other: where the time moves with the legal hold,
+    /// it would seem to be of whatever goes on now.
+    fn scopes_of(&self, listed: &ListedVersion) -> Vec<usize> {
+        let Some(stored) = StoredRecording::of(listed, self.task.ceilings) else {
+            return Vec::new();
+        };
+        let version = self.task.cache.fingerprint(&listed.key, &listed.id);
+        let covers = (0..).zip(self.task.scopes);
+        let mut known = covers.clone().filter(|(number, _)| self.is_in_manifest(*number, version));
+        let is_offered = !stored.is_in_scope_by_key(self.task.closing_scopes)
+            && !known.any(|(_, cover)| stored.is_in_scope_by_key(std::slice::from_ref(cover)));
+        let is_theirs = |(number, cover): &(usize, &HoldScope)| {
+            let cover = std::slice::from_ref(*cover);
+            let is_covered =
+                if is_offered { stored.is_in_scope(cover) } else { stored.is_in_scope_by_key(cover) };
+            is_covered || self.is_in_manifest(*number, version)
+        };
+        covers.filter(is_theirs).map(|(number, _)| number).collect()
+    }
+
+    /// Whether the manifest of one of the covers lists a version.
+    fn is_in_manifest(&self, number: usize, version: Fingerprint) -> bool {
+        let told = self.task.manifests.get(number);
+        told.is_some_and(|told| told.contains(version))
+    }
+
+    async fn protect_version(
+        &self,
+        listed: &ListedVersion,
+        stored: &StoredRecording<'_>,
+        covering: &[usize],
+        markers: &[VersionRef],
+        found: &mut PlaceOutcome,
+    ) -> Result<(), StoreError> {
+        let (version, memory) = (listed.version_ref(), self.task.cache);
+        let now = self.store.clock.earlier(self.now);
+        let tag = stored.tag_if_held(self.task.embargo, now);
+        let opens = || stored.embargo_end(self.task.embargo.unwrap_or_default());
+        found.embargo_end = (tag == RetentionTag::Sealed).then(opens);
+        let is_known = |since| memory.is_verified_since(listed, tag, since);
+        if markers.is_empty() && self.task.trusted_since.is_some_and(is_known) {
+            found.is_present = true;
+            return Ok(());
+        }
+        let proved = covering.iter().filter_map(|n| *self.task.verified_at.get(*n)?).max();
+        // Nobody has read a version that is new to all its holds: it is written at once, and read back.
+        let marks = match proved {
+            Some(_) => protection::read(self.store, &version).await?,
+            None => Some(Protection::NONE),
+        };
+        let Some(marks) = marks else {
+            return Ok(());
+        };
+        found.is_read = true;
+        // Where the time moves with the legal hold, a version that has its tag and no hold still tells: the hold is placed
+        // first, and taken off last. Whoever may put can write that tag, where policies do not know it: only what was read, or
+        // what a manifest has, was held.
+        let of = memory.fingerprint(&listed.key, &listed.id);
+        let is_known =
+            memory.is_verified(of) || covering.iter().any(|number| self.is_in_manifest(*number, of));
+        let was_held = is_known && marks.tag == Some(RetentionTag::Held) && !marks.legal_hold;
+        // One with a key that cannot be true may have been on a day that nobody had looked at.
+        let proved_covers =
+            covering.iter().filter(|n| self.task.verified_at.get(**n).is_some_and(Option::is_some));
+        let proved_covers = proved_covers.filter_map(|n| self.task.scopes.get(*n));
+        let is_expected = is_known || is_in_window(&SourceDay::of(&stored.key), proved_covers, self.now);
+        let was_proved = proved.is_some_and(|proved| was_held || listed.modified < proved && is_expected);
+        // The end of an embargo is nobody's doing.
+        let opens_now = marks.tag == Some(RetentionTag::Sealed) && tag == RetentionTag::Held;
+        let writes = steps_to_place(&marks, tag, !markers.is_empty());
+        if !writes.is_empty() {
+            memory.invalidate(listed);
+        }
+        for write in &writes {
+            let Some(what) = self.apply_step(&version, *write, markers, found).await? else {
+                return Ok(());
+            };
+            found.corrected.push(what);
+            if was_proved && !(opens_now && what == Subresource::Tag) {
+                found.drifted.push(what);
+            }
+        }
+        if !writes.is_empty() {
+            let Some(after) = protection::read(self.store, &version).await? else {
+                return Ok(());
+            };
+            found.is_unconfirmed = !steps_to_place(&after, tag, false).is_empty();
+        }
+        found.is_present = true;
+        // A marker that was not there when those were looked for came since.
+        found.is_unconfirmed |= self.kind == PassKind::Full && !markers.is_empty();
+        if !found.is_unconfirmed {
+            memory.note_verified(listed, tag, self.now);
+        }
+        Ok(())
+    }
+
+    /// Writes one mark. `None`: the version is gone.
+    async fn apply_step(
+        &self,
+        version: &VersionRef,
+        write: ProtectionStep,
+        markers: &[VersionRef],
+        found: &mut PlaceOutcome,
+    ) -> Result<Option<Subresource>, StoreError> {
+        let (written, what) = match write {
+            ProtectionStep::LegalHold(on) => {
+                (protection::write_legal_hold(self.store, version, on).await, Subresource::LegalHold)
+            }
+            ProtectionStep::Tag(tag) => {
+                (protection::write_tag(self.store, version, tag).await, Subresource::Tag)
+            }
+            ProtectionStep::Unhide => {
+                for marker in markers {
+                    objects::delete_version(self.store, marker).await?;
+                    found.markers_removed += 1;
+                }
+                (Ok(()), Subresource::DeleteMarker)
+            }
+        };
+        match written {
+            Ok(()) => Ok(Some(what)),
+            // Whatever the store says of it: only a listing tells that a version is gone.
+            Err(error) if error.is_not_found() && !protection::is_listed(self.store, version).await? => {
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl PlaceReport {
+    fn count_changes(&mut self, done: &PlacedVersion) {
+        let found = &done.outcome;
+        let is_put_right = |what| u64::from(found.corrected.contains(&what));
+        self.legal_holds_set += is_put_right(Subresource::LegalHold);
+        self.tagged += is_put_right(Subresource::Tag);
+        self.markers_removed += found.markers_removed;
+        self.unconfirmed += u64::from(found.is_unconfirmed);
+        self.versions_read += u64::from(found.is_read);
+        for what in &found.drifted {
+            *self.drifted.entry(*what).or_default() += 1;
+        }
+        if !found.corrected.is_empty() && self.examples.len() < MAX_EXAMPLES {
+            self.examples.push(done.listed.key.clone());
+        }
+        if let Some(error) = &done.error {
+            PassErrors::add_to(&mut self.errors, error);
+        }
+    }
+
+    fn add_coverage(&mut self, done: &PlacedVersion, memory: &ProtectionCache) {
+        let PlacedVersion { listed, scopes: covering, outcome: found, error } = done;
+        if !found.is_present && error.is_none() {
+            return;
+        }
+        let Ok(key) = listed.key.parse::<Key>() else {
+            return;
+        };
+        let version = memory.fingerprint(&listed.key, &listed.id);
+        for (number, coverage) in self.coverage.iter_mut().enumerate() {
+            if !covering.contains(&number) {
+                continue;
+            }
+            coverage.present.insert(version);
+            coverage.days.insert(SourceDay::of(&key));
+            coverage.unconfirmed += u64::from(found.is_unconfirmed);
+            match error {
+                Some(error) => coverage.add_failed(&key.recording(), error),
+                None => coverage.add(&key.recording(), listed.size, found.embargo_end.is_some()),
+            }
+        }
+        if let Some(opens) = found.embargo_end {
+            self.next_embargo_end = Some(self.next_embargo_end.map_or(opens, |next| next.min(opens)));
+        }
+    }
+}

@@ -1,0 +1,485 @@
+//! What resolved holds covered, and no open one does, goes back to what it was: tag back, then legal hold off; what is
+//! over its ceiling is deleted at once (article 6), and what is younger lives on to its normal end. Marks can be put back,
+//! bytes cannot: immediately before anything is deleted, the open holds are read once more.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::manifest;
+use super::memory_budget::{Fingerprint, VersionSet};
+use super::protection_cache::{ManifestVersions, ProtectionCache};
+use super::workers::{Operation, for_each_version};
+use super::{Unchecked, candidate_days};
+use crate::api::Ceilings;
+use crate::rules::hold::entry::LedgerEntry;
+use crate::rules::hold::expiry::{HeldBy, OpenScopes, StoredRecording};
+use crate::rules::hold::scope::HoldScope;
+use crate::rules::hold::steps::{ProtectionStep, steps_to_release};
+use crate::rules::recording::tag::RetentionTag;
+use crate::rules::recording::version::ListedVersion;
+use crate::rules::recording::version::VersionRef;
+use crate::storage::recordings::error::{HoldError, Incomplete, PassErrors, SourceDay};
+use crate::storage::recordings::ledger;
+use crate::storage::recordings::open_holds::OpenHolds;
+use crate::storage::s3::client::BucketClient;
+use crate::storage::s3::error::StoreError;
+use crate::storage::s3::objects;
+use crate::storage::s3::protection;
+use crate::storage::s3::store_clock::DecisionTime;
+use crate::wire::StorageTarget;
+
+/// What a pass that releases did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReleaseReport {
+    /// Versions that got their tag back or lost their legal hold.
+    pub released: u64,
+    /// Versions, and markers, that were deleted since they are over their ceiling.
+    pub deleted: u64,
+    /// Versions over their ceiling that are not held any more and that the store does not give up: they are under a retention,
+    /// which is not ours to take off, or may not be deleted. The sweep tells of them.
+    pub undeletable: u64,
+    /// Versions that another open hold keeps, which the ledger has.
+    pub still_held: u64,
+    /// UIDs of holds of which versions are kept for one that was declared and is not in the ledger: it may be gone the next
+    /// moment, and then nothing would tell any more why they are held.
+    pub waiting_for_ledger: BTreeSet<String>,
+    /// UIDs of holds of which versions stay, since it is not known what another open hold over the same source has.
+    pub waiting_for_manifest: BTreeSet<String>,
+    /// Why that is not known.
+    pub manifest_error: Option<HoldError>,
+    /// Versions that live on to their normal end, as they must be.
+    pub unexpired: u64,
+    /// What the store refused to change or to delete, or failed to, tried again; of each hold, by UID.
+    pub errors: BTreeMap<String, PassErrors>,
+    /// UIDs of holds of which versions had to be written, but for those that came after the first pass: these were written in their
+    /// turn, and whoever goes on to put some would put off a release for as long as he likes.
+    pub changed: BTreeSet<String>,
+    /// What was not looked at: nothing is proved of a hold that is about it.
+    pub unchecked: Unchecked,
+}
+
+impl ReleaseReport {
+    /// Whether nothing was left to write.
+    pub fn is_unchanged(&self) -> bool {
+        self.changed.is_empty()
+    }
+
+    /// Whether nothing was left to do: what the holds covered is as if they had never been.
+    pub fn is_verified(&self) -> bool {
+        self.is_unchanged()
+            && self.waiting_for_ledger.is_empty()
+            && self.waiting_for_manifest.is_empty()
+            && self.errors.is_empty()
+    }
+
+    /// Whether nothing was left to do for one of the holds, and all that it covered was looked at. What is refused of another is
+    /// none of its business.
+    pub fn is_verified_for(&self, entry: &LedgerEntry) -> bool {
+        let uid = &entry.uid;
+        let all = [&self.changed, &self.waiting_for_ledger, &self.waiting_for_manifest];
+        let is_left = all.iter().any(|uids| uids.contains(uid)) || self.errors.contains_key(uid);
+        !is_left && self.unchecked.errors_for(&entry.scope()).is_none()
+    }
+}
+
+/// A release of what `closing` covered and no other open hold does, in passes.
+///
+/// All that the sources have is looked at: what has a key that cannot be true may be on any day. A version that `closing`
+/// covers by its key is judged by its key alone: a release that was broken off may have moved the time at which the store took
+/// it, and then it would seem to be of another hold's window.
+pub struct Release<'a> {
+    closing: &'a [LedgerEntry],
+    holds: &'a dyn OpenHolds,
+    ceilings: &'a Ceilings,
+    cache: &'a ProtectionCache,
+    /// What the first pass found, once it came to its end.
+    first_pass: Option<PassInventory>,
+}
+
+/// What a pass came to.
+#[derive(Default)]
+struct PassInventory {
+    days: BTreeSet<SourceDay>,
+    versions: VersionSet,
+}
+
+impl<'a> Release<'a> {
+    /// `holds`: those that the API server knows of now, without those of `closing`; it is asked before each page and again
+    /// before anything is deleted, as is the ledger.
+    pub fn new(
+        closing: &'a [LedgerEntry],
+        holds: &'a dyn OpenHolds,
+        ceilings: &'a Ceilings,
+        memory: &'a ProtectionCache,
+    ) -> Self {
+        Self { closing, holds, ceilings, cache: memory, first_pass: None }
+    }
+
+    /// One pass over everything.
+    pub async fn run_pass(
+        &mut self,
+        operator: &StorageTarget,
+        time: DecisionTime,
+    ) -> Result<ReleaseReport, Box<Incomplete<ReleaseReport>>> {
+        let mut released = ReleaseReport::default();
+        let outcome = self.release_all(operator, time, &mut released).await;
+        // One that had to write is followed by another, which has as long.
+        if outcome.is_err() || released.is_unchanged() {
+            self.cache.release_deadline.note_result(&outcome, time.now);
+        }
+        Incomplete::from_result(outcome, released)
+    }
+
+    async fn release_all(
+        &mut self,
+        operator: &StorageTarget,
+        time: DecisionTime,
+        released: &mut ReleaseReport,
+    ) -> Result<(), HoldError> {
+        let store = BucketClient::tracking_in_doubt(operator, &self.cache.in_doubt)?;
+        let covers: Vec<HoldScope> = self.closing.iter().map(LedgerEntry::scope).collect();
+        let uids: Vec<&str> = self.closing.iter().map(|entry| entry.uid.as_str()).collect();
+        let mut told = Vec::new();
+        for entry in self.closing {
+            told.push(manifest::load_from(&store, entry, self.cache).await?);
+        }
+        let pass = ReleaseOperation {
+            store: &store,
+            closing_scopes: &covers,
+            uids: &uids,
+            holds: self.holds,
+            ceilings: self.ceilings,
+            manifests: &told,
+            cache: self.cache,
+            time,
+            manifest_errors: Mutex::default(),
+        };
+        let mut places = candidate_days(&store, &covers, true, None, self.ceilings, time.now).await?;
+        places.add_manifest_days(&told);
+        let mut seen = PassInventory {
+            days: places.days.iter().cloned().collect(),
+            versions: self.cache.new_version_set(),
+        };
+        let first = self.first_pass.as_ref();
+        for_each_version(
+            &store,
+            &places.days,
+            None,
+            self.cache.release_deadline.instant(),
+            &pass,
+            &mut places.unchecked.incomplete_listings,
+            |(of, done): (ReleasedVersion, ReleaseOutcome)| {
+                let is_left = first.is_none_or(|first| {
+                    // What has a legal hold on a day that was not looked at then may be what was held.
+                    let was_looked_at = of.day.is_some_and(|place| first.days.contains(&place));
+                    first.versions.may_contain(of.version)
+                        || done.written() == ProtectionWrite::LegalHold && !was_looked_at
+                });
+                released.note_version(&done, is_left, of.uids);
+                seen.versions.insert(of.version);
+            },
+        )
+        .await?;
+        self.first_pass.get_or_insert(seen);
+        released.unchecked = places.unchecked;
+        let unread = pass.manifest_errors.into_inner().unwrap_or_else(PoisonError::into_inner);
+        released.manifest_error = unread.into_values().next();
+        Ok(())
+    }
+}
+
+impl ReleaseReport {
+    /// Notes what came of a version of the holds with these UIDs.
+    fn note_version(&mut self, done: &ReleaseOutcome, is_left: bool, uids: Vec<String>) {
+        match done {
+            ReleaseOutcome::Nothing => (),
+            ReleaseOutcome::StillHeld => self.still_held += 1,
+            ReleaseOutcome::WaitingForLedger => self.waiting_for_ledger.extend(uids),
+            ReleaseOutcome::WaitingForManifest => self.waiting_for_manifest.extend(uids),
+            ReleaseOutcome::Unexpired => self.unexpired += 1,
+            ReleaseOutcome::Undeletable => self.undeletable += 1,
+            ReleaseOutcome::Released(_) | ReleaseOutcome::Expired(..) | ReleaseOutcome::Deleted(..) => {
+                match done {
+                    ReleaseOutcome::Deleted(_, count) => self.deleted += count,
+                    _ => self.released += 1,
+                }
+                if is_left {
+                    self.changed.extend(uids);
+                }
+            }
+            ReleaseOutcome::Failed(error) => {
+                for uid in uids {
+                    self.errors.entry(uid).or_insert_with(|| PassErrors::without_versions(error)).add(error);
+                }
+            }
+        }
+    }
+}
+
+struct ReleaseOperation<'a> {
+    store: &'a BucketClient,
+    closing_scopes: &'a [HoldScope],
+    /// Their UIDs, in their order.
+    uids: &'a [&'a str],
+    holds: &'a dyn OpenHolds,
+    ceilings: &'a Ceilings,
+    /// What their manifests list, in their order.
+    manifests: &'a [Arc<ManifestVersions>],
+    cache: &'a ProtectionCache,
+    time: DecisionTime,
+    /// Why the manifests of other holds are not known, by UID: each was asked for once.
+    manifest_errors: Mutex<BTreeMap<String, HoldError>>,
+}
+
+/// What is held for others now.
+struct OtherHolds {
+    open: OpenScopes,
+    /// What their manifests list, as far as they were read.
+    manifests: Vec<Arc<ManifestVersions>>,
+    /// What those are about whose manifests are not known, and why: any version of these sources may be in them.
+    unknown_manifests: Vec<(HoldScope, HoldError)>,
+}
+
+impl OtherHolds {
+    /// Why it is not known whether another open hold keeps a version: until it is, it stays as it is, and the hold that is released,
+    /// too.
+    fn manifest_error_for(&self, stored: &StoredRecording<'_>) -> Option<&HoldError> {
+        let (class, source) = (stored.key.class(), stored.key.source());
+        let mut untold = self.unknown_manifests.iter();
+        let theirs = untold.find(|(cover, _)| cover.includes_source(class, source));
+        theirs.map(|(_, why)| why)
+    }
+}
+
+/// Which version it was, where, and whose: the UIDs of the holds that it was looked at for.
+struct ReleasedVersion {
+    version: Fingerprint,
+    day: Option<SourceDay>,
+    uids: Vec<String>,
+}
+
+enum ReleaseOutcome {
+    Nothing,
+    StillHeld,
+    WaitingForLedger,
+    /// Whether it is another open hold's is not known.
+    WaitingForManifest,
+    Unexpired,
+    Released(ProtectionWrite),
+    /// It is over its ceiling: to be deleted, with the markers of its key.
+    Expired(Box<ListedVersion>, Vec<VersionRef>, ProtectionWrite),
+    Deleted(ProtectionWrite, u64),
+    /// It is over its ceiling, was found not to be held, and the store does not delete it.
+    Undeletable,
+    Failed(HoldError),
+}
+
+/// What was written of the marks of one version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ProtectionWrite {
+    Nothing,
+    Tag,
+    LegalHold,
+}
+
+impl ReleaseOutcome {
+    const fn written(&self) -> ProtectionWrite {
+        match self {
+            Self::Released(written) | Self::Expired(.., written) | Self::Deleted(written, _) => *written,
+            _ => ProtectionWrite::Nothing,
+        }
+    }
+
+    fn from_result(answer: Result<Self, StoreError>) -> Self {
+        answer.unwrap_or_else(|error| Self::Failed(error.into()))
+    }
+}
+
+impl Operation for ReleaseOperation<'_> {
+    type Output = (ReleasedVersion, ReleaseOutcome);
+    type Snapshot = OtherHolds;
+
+    /// What is held for others now.
+    async fn snapshot(&self) -> Result<OtherHolds, HoldError> {
+        let entries = ledger::entries(self.store).await?;
+        let ledger = ledger::open_scopes_except(&entries, &self.uids.iter().copied().collect());
+        let open = entries.values().filter(|entry| entry.is_open());
+        let others = open.filter(|entry| !self.uids.contains(&entry.uid.as_str()));
+        let (mut told, mut untold) = (Vec::new(), Vec::new());
+        for entry in others {
+            match self.load_manifest(entry).await {
+                Ok(its) => told.push(its),
+                Err(why) => untold.push((entry.scope(), why)),
+            }
+        }
+        // These last: reading the ledger takes long enough to declare one.
+        let declared = self.holds.scopes().await?;
+        let open = OpenScopes { ledger, declared };
+        self.store.clock.check_time(self.time)?;
+        Ok(OtherHolds { open, manifests: told, unknown_manifests: untold })
+    }
+
+    fn applies_to(&self, listed: &ListedVersion, _: &[VersionRef]) -> bool {
+        self.uids_of(listed).next().is_some()
+    }
+
+    async fn apply(
+        &self,
+        known: &OtherHolds,
+        listed: ListedVersion,
+        markers: Vec<VersionRef>,
+    ) -> Self::Output {
+        let of = ReleasedVersion {
+            version: self.cache.fingerprint(&listed.key, &listed.id),
+            day: listed.key.parse().as_ref().map(SourceDay::of).ok(),
+            uids: self.uids_of(&listed).map(str::to_owned).collect(),
+        };
+        (of, ReleaseOutcome::from_result(self.release_version(known, listed, markers).await))
+    }
+
+    fn error<'a>(&self, (_, done): &'a Self::Output) -> Option<&'a HoldError> {
+        match done {
+            ReleaseOutcome::Failed(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    fn is_deferred(&self, (_, done): &Self::Output) -> bool {
+        matches!(done, ReleaseOutcome::Expired(..))
+    }
+
+    async fn apply_deferred(&self, known: &OtherHolds, (of, done): Self::Output) -> Self::Output {
+        (of, ReleaseOutcome::from_result(self.delete_expired(known, done).await))
+    }
+}
+
+impl ReleaseOperation<'_> {
+    /// What the manifest of another open hold lists.
+    async fn load_manifest(&self, entry: &LedgerEntry) -> Result<Arc<ManifestVersions>, HoldError> {
+        let unread = || self.manifest_errors.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(why) = unread().get(&entry.uid) {
+            return Err(why.clone());
+        }
+        let told = manifest::load_from(self.store, entry, self.cache).await;
+        let told = told.map_err(HoldError::from).and_then(|told| match told.budget_error() {
+            Some(why) => Err(why),
+            None => Ok(told),
+        });
+        told.map_err(|why| {
+            let why = HoldError::UnknownManifest { hold: entry.name.clone(), reason: why.to_string() };
+            unread().insert(entry.uid.clone(), why.clone());
+            why
+        })
+    }
+
+    /// Of which holds it is: they cover it, or their manifests list it.
+    fn uids_of<'w>(&'w self, listed: &'w ListedVersion) -> impl Iterator<Item = &'w str> {
+        let version = self.cache.fingerprint(&listed.key, &listed.id);
+        let stored = StoredRecording::of(listed, self.ceilings);
+        let holds = self.uids.iter().zip(self.closing_scopes).zip(self.manifests);
+        stored.into_iter().flat_map(move |stored| {
+            let its = holds.clone().filter(move |((_, cover), told)| {
+                stored.is_in_scope(std::slice::from_ref(cover)) || told.contains(version)
+            });
+            its.map(|((uid, _), _)| *uid)
+        })
+    }
+
+    /// Which other open hold keeps it.
+    fn held_by(&self, stored: &StoredRecording<'_>, known: &OtherHolds) -> Option<HeldBy> {
+        let OtherHolds { open, manifests: told, .. } = known;
+        // What another was told to have it has, whatever its key says.
+        let version = self.cache.fingerprint(&stored.listed.key, &stored.listed.id);
+        if told.iter().any(|told| told.contains(version)) {
+            return Some(HeldBy::Ledger);
+        }
+        if stored.is_in_scope_by_key(self.closing_scopes) {
+            stored.held_by_key(open)
+        } else {
+            stored.held_by(open)
+        }
+    }
+
+    async fn release_version(
+        &self,
+        known: &OtherHolds,
+        listed: ListedVersion,
+        markers: Vec<VersionRef>,
+    ) -> Result<ReleaseOutcome, StoreError> {
+        let Some(stored) = StoredRecording::of(&listed, self.ceilings) else {
+            return Ok(ReleaseOutcome::Nothing);
+        };
+        match self.held_by(&stored, known) {
+            Some(HeldBy::Ledger) => return Ok(ReleaseOutcome::StillHeld),
+            Some(HeldBy::Declared) => return Ok(ReleaseOutcome::WaitingForLedger),
+            None => (),
+        }
+        if known.manifest_error_for(&stored).is_some() {
+            return Ok(ReleaseOutcome::WaitingForManifest);
+        }
+        let version = listed.version_ref();
+        self.cache.invalidate(&listed);
+        let Some(found) = protection::read(self.store, &version).await? else {
+            return Ok(ReleaseOutcome::Nothing);
+        };
+        let tag = RetentionTag::default_for(stored.key.class());
+        let writes = steps_to_release(&found, tag);
+        let mut written = ProtectionWrite::Nothing;
+        for write in &writes {
+            match *write {
+                ProtectionStep::LegalHold(on) => {
+                    protection::write_legal_hold(self.store, &version, on).await?;
+                    written = ProtectionWrite::LegalHold;
+                }
+                ProtectionStep::Tag(tag) => {
+                    protection::write_tag(self.store, &version, tag).await?;
+                    written = ProtectionWrite::Tag;
+                }
+                ProtectionStep::Unhide => (),
+            }
+        }
+        if stored.expires_at_by_key() <= self.time.now {
+            return Ok(ReleaseOutcome::Expired(Box::new(listed), markers, written));
+        }
+        Ok(match written {
+            ProtectionWrite::Nothing => ReleaseOutcome::Unexpired,
+            written => ReleaseOutcome::Released(written),
+        })
+    }
+
+    /// Deletes it, unless a hold was declared since the page was begun.
+    async fn delete_expired(
+        &self,
+        known: &OtherHolds,
+        done: ReleaseOutcome,
+    ) -> Result<ReleaseOutcome, StoreError> {
+        let ReleaseOutcome::Expired(listed, markers, written) = done else {
+            return Ok(done);
+        };
+        let stored = StoredRecording::of(&listed, self.ceilings);
+        let is_kept =
+            |stored| self.held_by(stored, known).is_some() || known.manifest_error_for(stored).is_some();
+        if stored.as_ref().is_some_and(is_kept) {
+            // The next look holds it again.
+            return Ok(ReleaseOutcome::Released(written));
+        }
+        // The markers last: without them, what is behind would be current again.
+        match objects::delete_version(self.store, &listed.version_ref()).await {
+            Err(error) if HoldError::from(error.clone()).is_rejection() => {
+                return Ok(match written {
+                    ProtectionWrite::Nothing => ReleaseOutcome::Undeletable,
+                    // Whether it is not held any more another pass reads.
+                    written => ReleaseOutcome::Released(written),
+                });
+            }
+            deleted => deleted?,
+        }
+        for marker in &markers {
+            objects::delete_version(self.store, marker).await?;
+        }
+        Ok(ReleaseOutcome::Deleted(written, 1 + markers.len() as u64))
+    }
+}
+
+#[cfg(test)]
+mod tests;

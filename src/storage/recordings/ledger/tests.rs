@@ -1,0 +1,27 @@
+use crate::api::IncidentHoldSpec;
+use crate::rules::hold::entry::LedgerEntry;
+use crate::storage::s3::objects::MAX_OBJECT_BYTES;
+use jiff::Timestamp;
+
+/// As many cameras as a hold may name, with the longest names; and the names changed as often as one likes.
+#[test]
+fn entry_stays_below_maximum_object_size() {
+    let now = Timestamp::UNIX_EPOCH;
+    let spec = |round: usize| -> IncidentHoldSpec {
+        let name = |number: usize| format!("{round:03}-{number:0>249}");
+        serde_json::from_value(serde_json::json!({
+            "siteRef": {"name": "s"}, "purpose": "p".repeat(63), "reference": "r".repeat(63),
+            "window": {"from": now, "until": now}, "cameras": (0..256).map(name).collect::<Vec<_>>(),
+        }))
+        .unwrap()
+    };
+    let mut entry = LedgerEntry::new("1".into(), "n".repeat(63), "h".repeat(253), &spec(0), now);
+    for round in 0..9 {
+        let before = entry.clone();
+        entry = entry.extended(&spec(round), now).merged(&before);
+        assert!(serde_json::to_vec_pretty(&entry).unwrap().len() <= MAX_OBJECT_BYTES, "{round}");
+        let named = entry.cameras.len();
+        assert!(named == 0 || spec(round).cameras.iter().all(|camera| entry.cameras.contains(camera)));
+    }
+    assert!(entry.cameras.is_empty(), "all, once there is no more room");
+}

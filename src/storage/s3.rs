@@ -1,0 +1,24 @@
+//! The S3 client: connections, credentials, listings, single objects, and what an answer must be to be believed.
+
+pub(crate) mod advice;
+pub(crate) mod client;
+pub(crate) mod content_md5;
+pub(crate) mod credentials;
+pub(crate) mod entry_cache;
+pub mod error;
+pub mod in_doubt_requests;
+pub(crate) mod listing;
+pub(crate) mod objects;
+pub(crate) mod protection;
+pub mod proxy;
+pub mod request_counts;
+pub(crate) mod request_each;
+pub(crate) mod response_limit;
+pub mod segments;
+#[doc(hidden)]
+pub mod simulation;
+pub(crate) mod store_clock;
+#[cfg(test)]
+pub(crate) mod stub;
+pub(crate) mod target;
+pub(crate) mod truncation;

@@ -1,0 +1,25 @@
+//! Entries of the ledger that were read.
+
+use crate::rules::hold::entry::LedgerEntry;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// Entries that were read, by key and version. The most recent of each key.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct EntryCache {
+    read: Arc<Mutex<BTreeMap<String, (String, LedgerEntry)>>>,
+}
+
+impl EntryCache {
+    pub(crate) fn get(&self, key: &str, id: &str) -> Option<LedgerEntry> {
+        let read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        // An object without versions changes under its one name.
+        let (known, entry) = read.get(key).filter(|_| id != "null")?;
+        (known == id).then(|| entry.clone())
+    }
+
+    pub(crate) fn insert(&self, key: String, id: String, entry: LedgerEntry) {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        read.insert(key, (id, entry));
+    }
+}

@@ -1,0 +1,358 @@
+//! What went wrong at the store, without the store's own words: an answer's text may hold what the asker
+//! must not learn (another host's page, behind an endpoint that a tenant chose), so only the S3 error code
+//! and the HTTP status come through.
+
+use aws_credential_types::provider::error::CredentialsError;
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+
+use super::truncation::is_complete_xml;
+
+/// An error code is a short word; anything longer is no code.
+const MAX_CODE_LENGTH: usize = 48;
+/// The operation that exchanges a token for temporary keys.
+pub(crate) const TOKEN_EXCHANGE: &str = "AssumeRoleWithWebIdentity";
+/// An error document has its code within this, in bytes.
+const MAX_ERROR_BYTES: usize = 1024;
+const UNREADABLE_ANSWER: &str = "UnreadableAnswer";
+const UNEXPECTED_ANSWER: &str = "UnexpectedAnswer";
+
+/// Codes with status 400 that a request gets whatever its form is (S3 API reference, "Error responses").
+const FORM_INDEPENDENT_CODES: [&str; 14] = [
+    "AuthorizationHeaderMalformed",
+    "BadDigest",
+    "EntityTooLarge",
+    "ExpiredToken",
+    "IncompleteBody",
+    "InvalidDigest",
+    "InvalidToken",
+    "KeyTooLongError",
+    "RequestTimeout",
+    "RequestTimeTooSkewed",
+    "TokenRefreshRequired",
+    "XAmzContentChecksumMismatch",
+    "XAmzContentSHA256Mismatch",
+    "XAmzContentSHA256Invalid",
+];
+
+/// A request to the store that failed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{operation} failed with {code}")]
+pub struct StoreError {
+    /// The S3 operation, such as `PutBucketPolicy`.
+    pub operation: &'static str,
+    /// The S3 error code, or one of this module's own where the store gave none: `Timeout`, `NoConnection`,
+    /// `ProxyAuthenticationRequired`, `ProxyRefused` (it makes no tunnel to the endpoint), `NoCredentials`, `NoToken`,
+    /// `UntrustedCertificate`, `UnreadableAnswer` (perhaps cut off), `UnexpectedAnswer` (whole, and no answer to the question),
+    /// `ReadBackMismatch` (taken, and otherwise when it was read back), `InvalidRequest`, `HttpNNN`.
+    pub code: String,
+    /// The HTTP status, where there was an answer.
+    pub status: Option<u16>,
+}
+
+impl StoreError {
+    /// From what the SDK says.
+    pub(crate) fn from_sdk<E>(operation: &'static str, error: &SdkError<E, HttpResponse>) -> Self
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        if let Some(error) = credentials_error(operation, error) {
+            return error;
+        }
+        let status = error.raw_response().map(|response| response.status().as_u16());
+        let code = match error {
+            SdkError::ServiceError(_) => match (error.code().filter(|code| is_error_code(code)), status) {
+                (Some(code), _) => code.to_owned(),
+                (None, Some(status)) if status >= 300 => {
+                    s3_code_in_body(error).unwrap_or_else(|| format!("Http{status}"))
+                }
+                (None, _) => unreadable_code(error).to_owned(),
+            },
+            SdkError::TimeoutError(_) => "Timeout".to_owned(),
+            SdkError::DispatchFailure(failure) if failure.is_timeout() => "Timeout".to_owned(),
+            SdkError::DispatchFailure(_) if is_untrusted_certificate(error) => {
+                "UntrustedCertificate".to_owned()
+            }
+            SdkError::DispatchFailure(_) => proxy_code(error).unwrap_or("NoConnection").to_owned(),
+            SdkError::ResponseError(_) => match status {
+                Some(status) if status >= 300 => format!("Http{status}"),
+                _ => unreadable_code(error).to_owned(),
+            },
+            _ => "InvalidRequest".to_owned(),
+        };
+        Self { operation, code, status }
+    }
+
+    /// The HTTP status of the store's answer to the operation. `None`: there was none, or it is the STS that answered, and the
+    /// store was asked nothing.
+    fn store_status(&self) -> Option<u16> {
+        self.status.filter(|_| self.operation != TOKEN_EXCHANGE)
+    }
+
+    /// Whether the store's answer to the operation has this HTTP status.
+    pub(crate) fn has_status(&self, status: u16) -> bool {
+        self.store_status() == Some(status)
+    }
+
+    /// The store says that there is no such thing.
+    pub fn is_not_found(&self) -> bool {
+        self.has_status(404)
+    }
+
+    /// The store does not know the operation.
+    pub fn is_unsupported(&self) -> bool {
+        matches!(self.store_status(), Some(405 | 501))
+            || self.store_status().is_some() && self.code == "NotImplemented"
+    }
+
+    /// The store has said no to the operation for good: to ask again is no help.
+    pub(crate) fn is_rejection(&self) -> bool {
+        self.store_status().is_some() && !self.is_retryable()
+    }
+
+    /// The store does not take the request in this form, so another form of it may do. An answer about the credentials,
+    /// the region, the clock or damaged bytes says nothing about the form.
+    pub fn rejects_form(&self) -> bool {
+        self.is_unsupported() || self.has_status(400) && !FORM_INDEPENDENT_CODES.contains(&self.code.as_str())
+    }
+
+    /// The store answered, whole, something that is no answer to the question: it does not know the question.
+    pub fn is_unexpected_answer(&self) -> bool {
+        self.code == UNEXPECTED_ANSWER
+    }
+
+    /// The store knows who asks, and says no.
+    pub fn is_denied(&self) -> bool {
+        self.has_status(403)
+    }
+
+    /// Whether asking again later may help without anybody doing something.
+    pub fn is_retryable(&self) -> bool {
+        match self.status {
+            None => {
+                !matches!(self.code.as_str(), "InvalidRequest" | "NoCredentials" | "UntrustedCertificate")
+            }
+            Some(408 | 409 | 429) => true,
+            // Half an answer: the other half may come next time.
+            Some(200..300) => self.code == UNREADABLE_ANSWER,
+            Some(status) => {
+                status >= 500 && !self.is_unsupported()
+                    || matches!(self.code.as_str(), "RequestTimeTooSkewed" | "RequestTimeout")
+            }
+        }
+    }
+
+    /// Bounded, for metrics.
+    pub fn category(&self) -> &'static str {
+        match self.status {
+            None => "no_answer",
+            Some(403) => "denied",
+            Some(404) => "not_found",
+            Some(429 | 503) => "throttled",
+            Some(500..) => "server_error",
+            Some(_) => "rejected",
+        }
+    }
+
+    /// For status and events: operation, code and HTTP status, nothing else.
+    pub fn safe_message(&self) -> String {
+        let mut message = match self.status {
+            Some(status) => format!("{} was answered with {} (HTTP {status})", self.operation, self.code),
+            None => format!("{} got no answer: {}", self.operation, self.code),
+        };
+        if let Some(remedy) = self.remedy() {
+            message.push_str(": ");
+            message.push_str(remedy);
+        }
+        message
+    }
+
+    /// The remedy for credentials that lack something, by the code alone.
+    fn remedy(&self) -> Option<&'static str> {
+        match self.code.as_str() {
+            "ExpiredToken" | "ExpiredTokenException" if self.operation == TOKEN_EXCHANGE => Some(
+                "the service account token has expired; the kubelet renews it where it is projected into the pod",
+            ),
+            "ExpiredToken" | "ExpiredTokenException" | "TokenRefreshRequired" => {
+                Some("the temporary key has expired; renew it and its session token")
+            }
+            "ProxyAuthenticationRequired" => Some(
+                "the proxy asks for a user and password, and got none or wrong ones: put them into the Secret that \
+                 proxy.credentialsSecret names, or into HTTPS_PROXY",
+            ),
+            "ProxyRefused" => Some(
+                "the proxy makes no tunnel to the endpoint: it may not reach the store, not let this host and port through, or not \
+                 take the user and password; or add the endpoint to proxy.noProxy, or NO_PROXY",
+            ),
+            "InvalidToken" => Some("the session token does not fit the access key; renew both"),
+            "NoCredentials" => Some("the profile gives no credentials; log in again or name another"),
+            "AccessDenied" if self.operation == TOKEN_EXCHANGE => Some(
+                "there is no such role, or it does not trust the token: compare the role's name, the issuer, the audience and the \
+                 subjects with workload identity in docs/how-to/workload-identity.md; the recorders' role must trust the operator's subject too",
+            ),
+            "NoToken" => Some(
+                "the pod has no service account token; see workload identity in docs/how-to/workload-identity.md",
+            ),
+            "UnreadableLedger" => Some(
+                "a version under ledger/holds/ or ledger/closed/ has another form than the operator writes: delete that version as \
+                 the store's administrator, and the one before it counts again",
+            ),
+            _ => None,
+        }
+    }
+}
+
+/// The code of an error in the form of S3, where another is expected: so answers the STS of Ceph's gateway.
+fn s3_code_in_body<E>(error: &SdkError<E, HttpResponse>) -> Option<String> {
+    let body = error.raw_response()?.body().bytes()?;
+    let text = String::from_utf8_lossy(body.get(..MAX_ERROR_BYTES).unwrap_or(body));
+    let (_, rest) = text.split_once("<Error><Code>")?;
+    let (code, _) = rest.split_once("</Code>")?;
+    Some(code).filter(|code| is_error_code(code)).map(str::to_owned)
+}
+
+/// Why an answer of success could not be read: it came to an end, or it did not.
+fn unreadable_code<E>(error: &SdkError<E, HttpResponse>) -> &'static str {
+    let body = error.raw_response().and_then(|response| response.body().bytes());
+    // What the client got no end of it keeps no bytes of.
+    let is_whole = body.is_some_and(is_complete_xml);
+    if is_whole { UNEXPECTED_ANSWER } else { UNREADABLE_ANSWER }
+}
+
+/// Whether a text has the form of an S3 error code. What has another form is not repeated.
+fn is_error_code(text: &str) -> bool {
+    !text.is_empty() && text.len() <= MAX_CODE_LENGTH && text.chars().all(|c| c.is_ascii_alphanumeric())
+}
+
+/// The reason that there were no credentials to sign with; `None`: there were.
+fn credentials_error(
+    operation: &'static str,
+    error: &(dyn std::error::Error + 'static),
+) -> Option<StoreError> {
+    let (mut next, mut are_missing) = (Some(error), false);
+    while let Some(error) = next {
+        // The STS said why.
+        if let Some(error) = error.downcast_ref::<StoreError>() {
+            return Some(error.clone());
+        }
+        are_missing |= error.is::<CredentialsError>();
+        next = error.source();
+    }
+    are_missing.then(|| StoreError { operation, code: "NoCredentials".into(), status: None })
+}
+
+/// Whether the TLS layer refused the other side: a person has to give the right CA.
+fn is_untrusted_certificate(error: &(dyn std::error::Error + 'static)) -> bool {
+    find_in_chain(error, &|error| error.is::<rustls::Error>().then_some(())).is_some()
+}
+
+/// Why the proxy on the way made no tunnel. The connector has no public type for it: its text is all that tells.
+fn proxy_code(error: &(dyn std::error::Error + 'static)) -> Option<&'static str> {
+    find_in_chain(error, &|error| match error.to_string().as_str() {
+        "tunnel error: proxy authorization required" => Some("ProxyAuthenticationRequired"),
+        "tunnel error: unsuccessful" => Some("ProxyRefused"),
+        _ => None,
+    })
+}
+
+/// What is found somewhere in the chain of an error's causes.
+fn find_in_chain<T>(
+    error: &(dyn std::error::Error + 'static),
+    find: &dyn Fn(&(dyn std::error::Error + 'static)) -> Option<T>,
+) -> Option<T> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        // What an I/O error wraps is not its source: its source is that of what it wraps.
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let found = find(error).or_else(|| find_in_chain(inner?, find));
+        if found.is_some() {
+            return found;
+        }
+        next = error.source();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store_error(code: &str, status: u16) -> StoreError {
+        StoreError { operation: "GetObject", code: code.into(), status: Some(status) }
+    }
+
+    #[test]
+    fn html_is_not_an_error_code() {
+        assert!(is_error_code("NoSuchBucketPolicy"));
+        assert!(!is_error_code("<html>secret</html>"));
+        assert!(!is_error_code("two words"));
+        assert!(!is_error_code(&"A".repeat(MAX_CODE_LENGTH + 1)));
+        assert!(!is_error_code(""));
+    }
+
+    /// Whatever an STS says of a role is nothing that the store says of a bucket.
+    #[test]
+    fn sts_error_is_not_a_store_answer() {
+        for (code, status) in [
+            ("InvalidIdentityToken", 400),
+            ("AccessDenied", 403),
+            ("NoSuchKey", 404),
+            ("MethodNotAllowed", 405),
+            ("PreconditionFailed", 412),
+            ("NotImplemented", 501),
+        ] {
+            let of_store = store_error(code, status);
+            let of_sts = StoreError { operation: TOKEN_EXCHANGE, ..of_store.clone() };
+            let says = |error: &StoreError| {
+                error.is_rejection()
+                    || error.is_not_found()
+                    || error.is_denied()
+                    || error.is_unsupported()
+                    || error.rejects_form()
+                    || error.has_status(status)
+            };
+            assert!(says(&of_store) && !says(&of_sts), "{code}");
+        }
+        let unsent = StoreError { status: None, ..store_error("NoCredentials", 0) };
+        assert!(!unsent.is_rejection() && !unsent.is_retryable());
+    }
+
+    #[test]
+    fn only_form_errors_reject_the_form() {
+        for (code, status) in [
+            ("NotImplemented", 501),
+            ("MethodNotAllowed", 405),
+            ("MissingContentMD5", 400),
+            ("MalformedXML", 400),
+            ("InvalidArgument", 400),
+        ] {
+            assert!(store_error(code, status).rejects_form(), "{code}");
+        }
+        for (code, status) in [
+            ("BadDigest", 400),
+            ("RequestTimeout", 400),
+            ("ExpiredToken", 400),
+            ("AccessDenied", 403),
+            ("PreconditionFailed", 412),
+            ("SlowDown", 503),
+        ] {
+            assert!(!store_error(code, status).rejects_form(), "{code}");
+        }
+    }
+
+    #[test]
+    fn transient_errors_are_retryable() {
+        assert!(store_error("SlowDown", 503).is_retryable());
+        assert!(store_error("InternalError", 500).is_retryable());
+        assert!(store_error("RequestTimeTooSkewed", 403).is_retryable());
+        assert!(store_error("RequestTimeout", 400).is_retryable());
+        assert!(!store_error("AccessDenied", 403).is_retryable());
+        assert!(!store_error("NotImplemented", 501).is_retryable());
+        assert!(!store_error("MalformedPolicy", 400).is_retryable());
+        assert!(store_error("UnreadableAnswer", 200).is_retryable());
+        assert!(!store_error("UnexpectedAnswer", 200).is_retryable());
+        let distrusted = StoreError { status: None, ..store_error("UntrustedCertificate", 0) };
+        assert!(!distrusted.is_retryable());
+        assert!(StoreError { operation: "GetObject", code: "Timeout".into(), status: None }.is_retryable());
+    }
+}

@@ -1,0 +1,133 @@
+//! Single objects of the ledger and of the probe.
+
+use aws_sdk_s3::primitives::ByteStream;
+use serde::de::DeserializeOwned;
+
+use super::client::BucketClient;
+use super::error::StoreError;
+use super::listing;
+use crate::rules::recording::version::VersionRef;
+
+/// Ledger objects are small; what is larger is none. A hold may name 256 cameras with names of 253 letters.
+pub(crate) const MAX_OBJECT_BYTES: usize = 256 * 1024;
+const _: () = assert!(crate::rules::hold::entry::MAX_NAME_BYTES * 2 <= MAX_OBJECT_BYTES);
+/// A part of a manifest has two hundred segments.
+const MAX_MANIFEST_PART_BYTES: usize = 512 * 1024;
+/// Its index has 67 bytes for a part.
+const MAX_MANIFEST_INDEX_BYTES: usize = 8 * 1024 * 1024;
+/// How the key of an index ends.
+pub(crate) const INDEX_SUFFIX: &str = "/index.json";
+/// Where the manifests of holds are.
+pub(crate) const MANIFEST_PREFIX: &str = "ledger/manifests/";
+/// A listing that goes on beyond this is not of a ledger or a probe.
+const MAX_PAGES: usize = 100;
+
+/// All versions under a prefix, newest first within a key.
+pub(crate) async fn list_versions(store: &BucketClient, prefix: &str) -> Result<Vec<VersionRef>, StoreError> {
+    let all = listing::list_all(store, prefix, MAX_PAGES).await?;
+    Ok(all.iter().map(crate::rules::recording::version::ListedVersion::version_ref).collect())
+}
+
+/// The bytes that an object may have, read or written: what was written can be read.
+fn max_bytes(key: &str) -> usize {
+    match key.strip_prefix(MANIFEST_PREFIX) {
+        Some(of) if of.ends_with(INDEX_SUFFIX) => MAX_MANIFEST_INDEX_BYTES,
+        Some(_) => MAX_MANIFEST_PART_BYTES,
+        None => MAX_OBJECT_BYTES,
+    }
+}
+
+fn too_large_error(operation: &'static str) -> StoreError {
+    StoreError { operation, code: "TooLarge".into(), status: Some(200) }
+}
+
+fn unreadable_error() -> StoreError {
+    StoreError { operation: "GetObject", code: "UnreadableAnswer".into(), status: None }
+}
+
+/// The bytes of an object, and its `ETag` where the answer says how long it is and is that long.
+async fn get_with_etag(
+    store: &BucketClient,
+    key: &str,
+    id: Option<&str>,
+) -> Result<(Vec<u8>, Option<String>), StoreError> {
+    let operation = "GetObject";
+    let request = store.client.get_object().bucket(&store.bucket).key(key);
+    let answer = request.set_version_id(id.map(str::to_owned)).send().await;
+    let mut answer = answer.map_err(|error| StoreError::from_sdk(operation, &error))?;
+    let length = answer.content_length().and_then(|length| usize::try_from(length).ok());
+    let most = max_bytes(key);
+    if length.is_some_and(|length| length > most) && answer.e_tag.is_some() {
+        return Err(too_large_error(operation));
+    }
+    let mut bytes = Vec::new();
+    while let Some(part) = answer.body.next().await {
+        bytes.extend_from_slice(&part.map_err(|_| unreadable_error())?);
+        if bytes.len() > most {
+            return Err(unreadable_error());
+        }
+    }
+    let is_whole = length == Some(bytes.len());
+    Ok((bytes, answer.e_tag.filter(|_| is_whole)))
+}
+
+/// The bytes of an object.
+pub(crate) async fn get(store: &BucketClient, key: &str, id: Option<&str>) -> Result<Vec<u8>, StoreError> {
+    Ok(get_with_etag(store, key, id).await?.0)
+}
+
+/// What an object says that only the operator writes. `None`: it has another form, so somebody else wrote it. Half an answer,
+/// or a page of some proxy's, is no answer: only what comes twice, and whole, is believed to have another form.
+pub(crate) async fn read_json<T: DeserializeOwned>(
+    store: &BucketClient,
+    key: &str,
+    id: Option<&str>,
+) -> Result<Option<T>, StoreError> {
+    let mut before = None;
+    for _ in 0..2 {
+        let answer = match get_with_etag(store, key, id).await {
+            Err(error) if error == too_large_error("GetObject") => return Ok(None),
+            answer => answer?,
+        };
+        if let Ok(said) = serde_json::from_slice(&answer.0) {
+            return Ok(Some(said));
+        }
+        if answer.1.is_some() && before.as_ref() == Some(&answer) {
+            return Ok(None);
+        }
+        before = Some(answer);
+    }
+    Err(unreadable_error())
+}
+
+/// Writes an object of the ledger or the probe.
+pub(crate) async fn put(store: &BucketClient, key: &str, bytes: Vec<u8>) -> Result<(), StoreError> {
+    if bytes.len() > max_bytes(key) {
+        return Err(too_large_error("PutObject"));
+    }
+    let request = store.client.put_object().bucket(&store.bucket).key(key).body(ByteStream::from(bytes));
+    request.send().await.map_err(|error| StoreError::from_sdk("PutObject", &error))?;
+    Ok(())
+}
+
+/// Deletes one version for good.
+pub(crate) async fn delete_version(store: &BucketClient, version: &VersionRef) -> Result<(), StoreError> {
+    let request = store.client.delete_object().bucket(&store.bucket).key(&version.key);
+    let answer = request.version_id(&version.id).send().await;
+    answer.map_err(|error| StoreError::from_sdk("DeleteObject", &error))?;
+    Ok(())
+}
+
+/// Whether the identity can read an object: the bytes count, not the status. An error: it cannot be told.
+pub(crate) async fn can_read(
+    store: &BucketClient,
+    key: &str,
+    id: Option<&str>,
+    bytes: &[u8],
+) -> Result<bool, StoreError> {
+    match get(store, key, id).await {
+        Ok(read) => Ok(read == bytes),
+        Err(error) if !error.is_rejection() => Err(error),
+        Err(_) => Ok(false),
+    }
+}

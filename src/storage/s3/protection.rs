@@ -1,0 +1,207 @@
+//! The two marks of a version that no listing shows: its legal hold and its tag. A request each.
+
+use aws_sdk_s3::types::{ObjectLockLegalHold, ObjectLockLegalHoldStatus, Tag, Tagging};
+
+use super::client::BucketClient;
+use super::error::StoreError;
+use super::listing;
+use crate::rules::recording::protection::Protection;
+use crate::rules::recording::tag::{RetentionTag, TAG_KEY};
+use crate::rules::recording::version::VersionRef;
+
+/// Pages that are listed to find one version among those of its key.
+const MAX_VERSION_PAGES: usize = 100;
+/// What stores answer of a version that never had a legal hold, or of one that is gone. Anything else is no answer: a proxy
+/// that says 400 to everything must not prove that a hold is off.
+const NO_LEGAL_HOLD_CODES: [&str; 6] = [
+    "NoSuchObjectLockConfiguration",
+    "ObjectLockConfigurationNotFoundError",
+    "NoSuchObjectLegalHold",
+    "NoSuchKey",
+    "NoSuchVersion",
+    // Ceph and SeaweedFS, of a bucket without Object Lock.
+    "InvalidRequest",
+];
+
+/// Reads both. `None`: the version is gone.
+pub(crate) async fn read(
+    store: &BucketClient,
+    version: &VersionRef,
+) -> Result<Option<Protection>, StoreError> {
+    let (tag, legal_hold) = futures::join!(read_tag(store, version), has_legal_hold(store, version));
+    Ok(match tag? {
+        Some(tag) => Some(Protection { legal_hold: legal_hold?, tag }),
+        None => None,
+    })
+}
+
+/// Reads the tag alone; its inner `None`: there is none, or others beside it. `None`: the version is gone.
+pub(crate) async fn read_tag(
+    store: &BucketClient,
+    version: &VersionRef,
+) -> Result<Option<Option<RetentionTag>>, StoreError> {
+    let request = store.client.get_object_tagging().bucket(&store.bucket).key(&version.key);
+    match request.version_id(&version.id).send().await {
+        Ok(answer) => Ok(Some(match answer.tag_set() {
+            [tag] if tag.key() == TAG_KEY => tag.value().parse().ok(),
+            _ => None,
+        })),
+        Err(error) => match StoreError::from_sdk("GetObjectTagging", &error) {
+            // Some stores say so of a version without tags; others with a code that means something else elsewhere.
+            error if error.code == "NoSuchTagSet" => Ok(Some(None)),
+            error if error.is_not_found() => Ok(is_listed(store, version).await?.then_some(None)),
+            error => Err(error),
+        },
+    }
+}
+
+/// Whether a listing has the version.
+pub(crate) async fn is_listed(store: &BucketClient, version: &VersionRef) -> Result<bool, StoreError> {
+    let listed = listing::list_all(store, &version.key, MAX_VERSION_PAGES).await?;
+    Ok(listed.iter().any(|listed| listed.key == version.key && listed.id == version.id))
+}
+
+/// Gives a version this one tag.
+pub(crate) async fn write_tag(
+    store: &BucketClient,
+    version: &VersionRef,
+    tag: RetentionTag,
+) -> Result<(), StoreError> {
+    let one = Tag::builder().key(TAG_KEY).value(tag.as_str()).build().ok();
+    let tags = Tagging::builder().set_tag_set(one.map(|tag| vec![tag])).build().ok();
+    let request = store.client.put_object_tagging().bucket(&store.bucket).key(&version.key);
+    let answer = request.version_id(&version.id).set_tagging(tags).send().await;
+    answer.map_err(|error| StoreError::from_sdk("PutObjectTagging", &error))?;
+    Ok(())
+}
+
+/// Turns a version's legal hold on or off.
+pub(crate) async fn write_legal_hold(
+    store: &BucketClient,
+    version: &VersionRef,
+    on: bool,
+) -> Result<(), StoreError> {
+    let status = if on { ObjectLockLegalHoldStatus::On } else { ObjectLockLegalHoldStatus::Off };
+    let hold = ObjectLockLegalHold::builder().status(status).build();
+    let request = store.client.put_object_legal_hold().bucket(&store.bucket).key(&version.key);
+    let answer = request.version_id(&version.id).legal_hold(hold).send().await;
+    answer.map_err(|error| StoreError::from_sdk("PutObjectLegalHold", &error))?;
+    Ok(())
+}
+
+/// Whether a version has a legal hold.
+pub(crate) async fn has_legal_hold(store: &BucketClient, version: &VersionRef) -> Result<bool, StoreError> {
+    let request = store.client.get_object_legal_hold().bucket(&store.bucket).key(&version.key);
+    match request.version_id(&version.id).send().await {
+        Ok(answer) => match answer.legal_hold().and_then(ObjectLockLegalHold::status) {
+            Some(ObjectLockLegalHoldStatus::On) => Ok(true),
+            Some(ObjectLockLegalHoldStatus::Off) => Ok(false),
+            // An answer that was cut off before it began does not say that there is none.
+            _ => Err(StoreError {
+                operation: "GetObjectLegalHold",
+                code: "UnreadableAnswer".into(),
+                status: Some(200),
+            }),
+        },
+        Err(error) => {
+            let error = StoreError::from_sdk("GetObjectLegalHold", &error);
+            if !error.is_rejection() || !NO_LEGAL_HOLD_CODES.contains(&error.code.as_str()) {
+                return Err(error);
+            }
+            // Only a listing tells that it is gone. Of one that is there, this says nothing.
+            let is_gone = matches!(error.code.as_str(), "NoSuchKey" | "NoSuchVersion");
+            if is_gone && is_listed(store, version).await? {
+                return Err(error);
+            }
+            Ok(false)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rules::recording::version::ListedVersion;
+    use crate::storage::s3::stub::{Stub, error_answer, versions_answer};
+
+    fn version() -> VersionRef {
+        VersionRef { key: "video/a".into(), id: "1".into(), is_marker: false }
+    }
+
+    fn listed_version(id: &str) -> ListedVersion {
+        ListedVersion {
+            key: "video/a".into(),
+            id: id.into(),
+            is_marker: false,
+            is_latest: true,
+            modified: jiff::Timestamp::UNIX_EPOCH,
+            size: 1,
+            etag: "e".into(),
+        }
+    }
+
+    #[tokio::test]
+    async fn only_known_codes_mean_no_legal_hold() {
+        let status = |on: &str| (200, format!("<LegalHold><Status>{on}</Status></LegalHold>"));
+        let cases = [
+            (status("ON"), Some(true)),
+            (status("OFF"), Some(false)),
+            (error_answer(404, "NoSuchObjectLockConfiguration"), Some(false)),
+            (error_answer(404, "ObjectLockConfigurationNotFoundError"), Some(false)),
+            (error_answer(400, "InvalidRequest"), Some(false)),
+            (error_answer(400, "BadRequest"), None),
+            (error_answer(400, "InvalidArgument"), None),
+            (error_answer(404, "NoSuchBucket"), None),
+            (error_answer(403, "AccessDenied"), None),
+            // A proxy in between.
+            ((400, "<html>Bad Request</html>".to_owned()), None),
+            ((404, String::new()), None),
+        ];
+        for (answer, expected) in cases {
+            let name = format!("{answer:?}");
+            let stub = Stub::start(move |_| answer.clone()).await;
+            assert_eq!(has_legal_hold(&stub.store(), &version()).await.ok(), expected, "{name}");
+        }
+    }
+
+    /// Of a version that a listing has, it is no answer that there is none.
+    #[tokio::test]
+    async fn missing_version_has_no_legal_hold_only_if_unlisted() {
+        for code in ["NoSuchKey", "NoSuchVersion"] {
+            for (listed, expected) in [(Some("1"), None), (Some("2"), Some(false)), (None, Some(false))] {
+                let listed: Vec<ListedVersion> = listed.into_iter().map(listed_version).collect();
+                let stub = Stub::start(move |asked| match asked.query_parameter("legal-hold") {
+                    Some(_) => error_answer(404, code),
+                    None => versions_answer(asked, &listed),
+                })
+                .await;
+                let answer = has_legal_hold(&stub.store(), &version()).await;
+                assert_eq!(answer.ok(), expected, "{code}");
+            }
+        }
+    }
+
+    /// Whatever a store says of the tags of a version that has none: only a listing shows that a version is gone.
+    #[tokio::test]
+    async fn version_without_tags_is_gone_only_if_unlisted() {
+        let cases = [
+            ((404, "NoSuchTagSet"), None, Some(Some(None))),
+            ((404, "NoSuchTagSetError"), Some("1"), Some(Some(None))),
+            ((404, "NoSuchKey"), Some("1"), Some(Some(None))),
+            ((404, "NoSuchKey"), Some("2"), Some(None)),
+            ((404, "NoSuchVersion"), None, Some(None)),
+            ((403, "AccessDenied"), Some("1"), None),
+            ((400, "InvalidRequest"), Some("1"), None),
+        ];
+        for ((status, code), listed, expected) in cases {
+            let all: Vec<ListedVersion> = listed.into_iter().map(listed_version).collect();
+            let stub = Stub::start(move |asked| match asked.query_parameter("versions") {
+                Some(_) => versions_answer(asked, &all),
+                None => error_answer(status, code),
+            })
+            .await;
+            let found = read_tag(&stub.store(), &version()).await;
+            assert_eq!(found.ok(), expected, "{status} {code} {listed:?}");
+        }
+    }
+}

@@ -1,0 +1,42 @@
+//! The proxy to a store.
+
+use aws_smithy_http_client::proxy::ProxyConfig;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use url::Url;
+
+use super::target::TargetError;
+use crate::wire::Proxy;
+
+/// As the connector takes it. `tls`: the endpoint is over TLS, so the proxy makes a tunnel.
+pub(crate) fn connector_config(proxy: &Proxy, tls: bool) -> Result<ProxyConfig, TargetError> {
+    let url = parse_proxy_url(&proxy.url).ok_or(TargetError::Proxy)?;
+    let config = if tls { ProxyConfig::https(url.as_str()) } else { ProxyConfig::http(url.as_str()) };
+    let config = config.map_err(|_| TargetError::Proxy)?.no_proxy(&proxy.no_proxy);
+    Ok(match &proxy.login {
+        Some(login) => {
+            config.with_basic_auth(percent_encode(&login.username), percent_encode(login.password.reveal()))
+        }
+        None => config,
+    })
+}
+
+/// The connector writes user and password into the URL as they are. With an `@` or a `/` in them it would be none, and
+/// the connection would go past the proxy.
+fn percent_encode(text: &str) -> String {
+    utf8_percent_encode(text, NON_ALPHANUMERIC).to_string()
+}
+
+/// The URL of a proxy, if it has the form.
+pub fn parse_proxy_url(url: &str) -> Option<Url> {
+    let url = Url::parse(url).ok()?;
+    let is_bare = url.username().is_empty()
+        && url.password().is_none()
+        && url.path() == "/"
+        && url.query().is_none()
+        && url.fragment().is_none()
+        && url.host_str().is_some_and(|host| !host.is_empty());
+    (url.scheme() == "http" && is_bare).then_some(url)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,307 @@
+//! Segments into the bucket: written once, whole, and as what they are.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use aws_runtime::auth::PayloadSigningOverride;
+use aws_sdk_s3::config::interceptors::{
+    BeforeDeserializationInterceptorContextRef, BeforeTransmitInterceptorContextMut,
+};
+use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_s3::error::BoxError;
+use aws_sdk_s3::primitives::ByteStream;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use jiff::Timestamp;
+
+use super::client::{BucketClient, Purpose};
+use super::error::StoreError;
+use super::store_clock;
+use super::target::TargetError;
+use crate::rules::recording::key::Key;
+use crate::rules::recording::tag::{RetentionTag, TAG_KEY};
+use crate::wire::StorageTarget;
+
+/// Puts segments into the site's bucket, as the recorder. It is not able to do anything else there, and does
+/// not try.
+#[derive(Clone, Debug)]
+pub struct Uploader {
+    store: BucketClient,
+    /// The store was found not to know `If-None-Match` on a put.
+    is_condition_unsupported: Arc<AtomicBool>,
+}
+
+/// What came of a put.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PutOutcome {
+    /// The store already had these bytes under this key: an earlier put arrived whose answer did not.
+    pub already_exists: bool,
+    /// The store's clock at its answer, to the second.
+    pub server_date: Option<Timestamp>,
+}
+
+/// A put that did not succeed. The segment stays in the spool.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PutError {
+    /// The file could not be opened.
+    #[error("the segment cannot be read: {0}")]
+    File(std::io::ErrorKind),
+    /// Key or tag is none that a recorder may write, or the key names other bytes.
+    #[error("refused before sending: {0}")]
+    NotAllowed(&'static str),
+    /// The bytes that arrived are not those of the checksum: the file changed, or the network did it.
+    #[error("the store received other bytes than the checksum says")]
+    Checksum,
+    /// The store did not take it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+impl PutError {
+    /// Whether trying again may help without anybody doing something. Of the others a person should hear;
+    /// the segment is kept and tried all the same.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::File(_) | Self::NotAllowed(_) | Self::Checksum => false,
+            Self::Store(error) => error.is_retryable(),
+        }
+    }
+
+    /// Bounded, for metrics.
+    pub fn category(&self) -> &'static str {
+        match self {
+            Self::File(_) => "file",
+            Self::NotAllowed(_) => "not_allowed",
+            Self::Checksum => "checksum",
+            Self::Store(error) => error.category(),
+        }
+    }
+
+    /// For status and logs; holds nothing that the store wrote but its error code.
+    pub fn safe_message(&self) -> String {
+        match self {
+            Self::Store(error) => error.safe_message(),
+            other => other.to_string(),
+        }
+    }
+}
+
+impl Uploader {
+    /// An uploader for `target`. Makes no connection.
+    pub fn new(target: &StorageTarget) -> Result<Self, TargetError> {
+        Ok(Self {
+            store: BucketClient::new(target, Purpose::Upload)?,
+            is_condition_unsupported: Arc::default(),
+        })
+    }
+
+    /// Puts `file` under `key`, once: one request, streamed from the file. `sha256` is of the whole file; it
+    /// signs the body, so that even a store that knows no checksums takes no other bytes. Where the store
+    /// keeps the condition, a second put of the same key is answered with `already_there`; where it does not
+    /// (Ceph 16), it makes a second version of the same bytes, under the same rules as the first. A store that
+    /// refuses the condition as such gets the put again without it, and later puts without it at once.
+    ///
+    /// Dropping the future ends the request; whether it arrived is then unknown, and the next put tells.
+    pub async fn put(
+        &self,
+        key: &Key,
+        file: &Path,
+        sha256: [u8; 32],
+        tag: RetentionTag,
+    ) -> Result<PutOutcome, PutError> {
+        self.put_body(key, || open_body(file), sha256, tag).await
+    }
+
+    /// The same of bytes that are no file, for a simulation: reading files is up to threads, whose order nobody knows.
+    #[doc(hidden)]
+    pub async fn put_bytes(
+        &self,
+        key: &Key,
+        bytes: Vec<u8>,
+        sha256: [u8; 32],
+        tag: RetentionTag,
+    ) -> Result<PutOutcome, PutError> {
+        let body = || std::future::ready(Ok(bytes.clone().into()));
+        self.put_body(key, body, sha256, tag).await
+    }
+
+    async fn put_body<F>(
+        &self,
+        key: &Key,
+        body: impl Fn() -> F,
+        sha256: [u8; 32],
+        tag: RetentionTag,
+    ) -> Result<PutOutcome, PutError>
+    where
+        F: Future<Output = Result<ByteStream, PutError>>,
+    {
+        let fits = tag == RetentionTag::default_for(key.class()) || tag == RetentionTag::Sealed;
+        if !fits {
+            return Err(PutError::NotAllowed("the tag is not the class's own, nor sealed"));
+        }
+        if !key.matches_sha256(&sha256) {
+            return Err(PutError::NotAllowed("the key names other bytes"));
+        }
+        let is_conditional = !self.is_condition_unsupported.load(Ordering::Relaxed);
+        match self.send(key, body().await?, sha256, tag, is_conditional).await {
+            Err(PutError::Store(error)) if is_conditional && error.rejects_form() => {
+                // The key names the bytes, so a second version under it is the same segment.
+                let put = self.send(key, body().await?, sha256, tag, false).await?;
+                self.is_condition_unsupported.store(true, Ordering::Relaxed);
+                Ok(put)
+            }
+            put => put,
+        }
+    }
+
+    async fn send(
+        &self,
+        key: &Key,
+        body: ByteStream,
+        sha256: [u8; 32],
+        tag: RetentionTag,
+        is_conditional: bool,
+    ) -> Result<PutOutcome, PutError> {
+        let exchange = PutInterceptor::new(&sha256);
+        let sent = self
+            .store
+            .client
+            .put_object()
+            .bucket(&self.store.bucket)
+            .key(key.to_string())
+            .content_type("video/mp4")
+            .checksum_sha256(STANDARD.encode(sha256))
+            .tagging(format!("{TAG_KEY}={tag}"))
+            .set_if_none_match(is_conditional.then(|| "*".to_owned()))
+            .body(body)
+            .customize()
+            .interceptor(exchange.clone())
+            .send()
+            .await;
+        let server_date = exchange.date();
+        match sent.map_err(|error| StoreError::from_sdk("PutObject", &error)) {
+            Ok(_) => Ok(PutOutcome { already_exists: false, server_date }),
+            Err(error) if error.has_status(412) => Ok(PutOutcome { already_exists: true, server_date }),
+            Err(error) if is_checksum_mismatch(&error) => Err(PutError::Checksum),
+            Err(error) => Err(error.into()),
+        }
+    }
+}
+
+/// The file as a body that is streamed, with its length.
+async fn open_body(file: &Path) -> Result<ByteStream, PutError> {
+    // Asked first, since the SDK's own error does not say what kind it is.
+    tokio::fs::File::open(file).await.map_err(|error| PutError::File(error.kind()))?;
+    ByteStream::from_path(file).await.map_err(|_| PutError::File(std::io::ErrorKind::Other))
+}
+
+/// The codes that stores give when body and checksum differ.
+fn is_checksum_mismatch(error: &StoreError) -> bool {
+    matches!(
+        error.code.as_str(),
+        "BadDigest" | "InvalidDigest" | "XAmzContentSHA256Mismatch" | "XAmzContentChecksumMismatch"
+    )
+}
+
+/// Signs the body's known hash, and notes the `Date` of the answer, whatever the answer is.
+#[derive(Clone, Debug)]
+struct PutInterceptor {
+    sha256: String,
+    date: Arc<Mutex<Option<Timestamp>>>,
+}
+
+impl PutInterceptor {
+    fn new(sha256: &[u8; 32]) -> Self {
+        Self { sha256: hex::encode(sha256), date: Arc::default() }
+    }
+
+    fn date(&self) -> Option<Timestamp> {
+        self.date.lock().ok().and_then(|date| *date)
+    }
+}
+
+impl Intercept for PutInterceptor {
+    fn name(&self) -> &'static str {
+        "Exchange"
+    }
+
+    fn modify_before_signing(
+        &self,
+        _: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        config.interceptor_state().store_put(PayloadSigningOverride::Precomputed(self.sha256.clone()));
+        Ok(())
+    }
+
+    fn read_before_deserialization(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let date = store_clock::parse_date_header(context.response().headers().get("date"));
+        if let Ok(mut slot) = self.date.lock() {
+            *slot = date;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sha2::{Digest, Sha256};
+
+    use super::*;
+    use crate::rules::recording::key::Class;
+    use crate::storage::s3::stub::{Stub, error_answer};
+
+    /// A file, its key and its hash.
+    fn segment(dir: &Path, bytes: &[u8]) -> (std::path::PathBuf, Key, [u8; 32]) {
+        let sha256: [u8; 32] = Sha256::digest(bytes).into();
+        let file = dir.join(hex::encode(sha256));
+        std::fs::write(&file, bytes).unwrap();
+        let start = "2026-02-28T23:59:59.5Z".parse().unwrap();
+        let key = Key::new(Class::Video, "a-b", start, 4321, &sha256).unwrap();
+        (file, key, sha256)
+    }
+
+    #[tokio::test]
+    async fn unsupported_condition_is_dropped() {
+        for (status, code) in [(501, "NotImplemented"), (400, "InvalidArgument")] {
+            let stub = Stub::start(move |asked| match asked.header("if-none-match") {
+                Some(_) => error_answer(status, code),
+                None => (200, String::new()),
+            })
+            .await;
+            let uploader = Uploader::new(&stub.target()).unwrap();
+            let dir = tempfile::tempdir().unwrap();
+            for bytes in [b"one", b"two"] {
+                let (file, key, sha256) = segment(dir.path(), bytes);
+                let put = uploader.put(&key, &file, sha256, RetentionTag::Video).await.unwrap();
+                assert!(!put.already_exists);
+            }
+            let asked = stub.take_requests();
+            let conditions: Vec<bool> =
+                asked.iter().map(|asked| asked.header("if-none-match").is_some()).collect();
+            assert_eq!(conditions, [true, false, false], "{code}");
+            assert_eq!(&asked[1].body[..], b"one");
+        }
+    }
+
+    #[tokio::test]
+    async fn condition_is_kept_after_unrelated_errors() {
+        for (status, code) in
+            [(400, "BadDigest"), (400, "ExpiredToken"), (400, "RequestTimeout"), (403, "AccessDenied")]
+        {
+            let stub = Stub::start(move |_| error_answer(status, code)).await;
+            let uploader = Uploader::new(&stub.target()).unwrap();
+            let dir = tempfile::tempdir().unwrap();
+            let (file, key, sha256) = segment(dir.path(), b"x");
+            uploader.put(&key, &file, sha256, RetentionTag::Video).await.unwrap_err();
+            assert_eq!(stub.take_requests().len(), 1, "{code}");
+        }
+    }
+}

@@ -1,0 +1,76 @@
+//! Checks of a storage target before any connection is made.
+
+/// The form of a proxy's URL.
+pub(crate) const PROXY_FORM: &str = "write http://host[:port], without user, path or query";
+
+/// A storage target that cannot be used; found before any connection is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum TargetError {
+    /// The endpoint is not `http(s)://host[:port]`.
+    #[error("spec.storage.endpoint must be http(s)://host[:port], without user, path or query")]
+    Endpoint,
+    /// The bucket's name is not one that S3 takes, or would change where requests go.
+    #[error("spec.storage.bucket must be 3 to 63 of a-z, 0-9, '.' and '-', and name an ordinary bucket")]
+    Bucket,
+    /// The region has another form.
+    #[error("spec.storage.region must be 1 to 64 of A-Z, a-z, 0-9, '-' and '_'")]
+    Region,
+    /// The private CA is no certificate, or none that can be used.
+    #[error("spec.storage.caRef must hold PEM certificates of a certificate authority")]
+    Ca,
+    /// The credentials are empty or hold what no header can.
+    #[error(
+        "the Secret of spec.storage: accessKeyId, secretAccessKey and sessionToken must be printable ASCII and not empty"
+    )]
+    Credentials,
+    /// The proxy is no `http://host[:port]`.
+    #[error("proxy: {PROXY_FORM}")]
+    Proxy,
+}
+
+impl TargetError {
+    /// Bounded, for metrics.
+    pub const fn category(self) -> &'static str {
+        match self {
+            Self::Endpoint => "endpoint",
+            Self::Bucket => "bucket",
+            Self::Region => "region",
+            Self::Ca => "ca",
+            Self::Credentials => "credentials",
+            Self::Proxy => "proxy",
+        }
+    }
+}
+
+/// Whether an endpoint is over TLS.
+pub(crate) fn is_tls(endpoint: &str) -> Result<bool, TargetError> {
+    let url = url::Url::parse(endpoint).map_err(|_| TargetError::Endpoint)?;
+    let bare = url.username().is_empty()
+        && url.password().is_none()
+        && url.path() == "/"
+        && url.query().is_none()
+        && url.fragment().is_none()
+        && url.has_host();
+    match url.scheme() {
+        "https" if bare => Ok(true),
+        "http" if bare => Ok(false),
+        _ => Err(TargetError::Endpoint),
+    }
+}
+
+/// Whether a text names an ordinary bucket.
+pub(crate) fn is_valid_bucket(name: &str) -> bool {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '.' || c == '-';
+    let ends = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    (3..=63).contains(&name.len())
+        && name.chars().all(inner)
+        && name.starts_with(ends)
+        && name.ends_with(ends)
+        && !name.contains("..")
+        && !["--x-s3", "-s3alias", "--ol-s3", ".mrap", "--table-s3"].iter().any(|s| name.ends_with(s))
+}
+
+/// Whether a text can stand in the scope of a signature, between slashes.
+pub(crate) fn is_valid_region(name: &str) -> bool {
+    (1..=64).contains(&name.len()) && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_')
+}

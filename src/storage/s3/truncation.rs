@@ -1,0 +1,156 @@
+//! Whether an answer came to its end.
+//!
+//! A proxy that gives up in the middle and ends the connection in good order, or a store that answers without a length,
+//! leaves half an answer that HTTP takes for a whole one (RFC 9112, section 6.3, rule 8). The client reads XML up to where it
+//! ends, so that half a listing would be one with fewer versions, half the errors of a batch one with fewer errors.
+
+use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::interceptors::Intercept;
+use aws_smithy_runtime_api::client::interceptors::context::AfterDeserializationInterceptorContextRef;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::config_bag::ConfigBag;
+
+/// An answer of success was cut off.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the answer was cut off")]
+struct TruncatedResponse;
+
+/// Refuses answers of success in XML that do not end where their root element does.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TruncationGuard;
+
+impl Intercept for TruncationGuard {
+    fn name(&self) -> &'static str {
+        "Whole"
+    }
+
+    fn read_after_deserialization(
+        &self,
+        context: &AfterDeserializationInterceptorContextRef<'_>,
+        _: &RuntimeComponents,
+        _: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let response = context.response();
+        // The bytes of an object are not here, but streamed.
+        let body = without_bom(response.body().bytes().unwrap_or_default());
+        let is_cut = response.status().is_success() && body.starts_with(b"<") && !is_complete_xml(body);
+        if is_cut { Err(TruncatedResponse.into()) } else { Ok(()) }
+    }
+}
+
+/// Whether a document ends with the end of its root element.
+pub(crate) fn is_complete_xml(document: &[u8]) -> bool {
+    let Some(root) = find_root(without_bom(document)) else {
+        return false;
+    };
+    let root = without_epilogue(root);
+    let name: &[u8] = root
+        .split(|byte| byte.is_ascii_whitespace() || matches!(byte, b'/' | b'>'))
+        .next()
+        .unwrap_or_default();
+    let Some(before) = root.strip_suffix(b">").map(<[u8]>::trim_ascii_end) else {
+        return false;
+    };
+    let is_closed = before.strip_suffix(name).is_some_and(|before| before.ends_with(b"</"));
+    // `<Tagging/>`: nothing else begins in it.
+    let is_empty = before.ends_with(b"/") && !root.contains(&b'<');
+    !name.is_empty() && (is_closed || is_empty)
+}
+
+/// What follows the `<` of the root element: after declarations, document types and comments.
+fn find_root(document: &[u8]) -> Option<&[u8]> {
+    let mut rest = document;
+    loop {
+        rest = rest.trim_ascii_start().strip_prefix(b"<")?;
+        if !rest.starts_with(b"?") && !rest.starts_with(b"!") {
+            return Some(rest);
+        }
+        let end: &[u8] = if rest.starts_with(b"!--") { b"-->" } else { b">" };
+        let place = rest.windows(end.len()).position(|part| part == end)?;
+        rest = rest.get(place + end.len()..)?;
+    }
+}
+
+/// Without a byte order mark.
+fn without_bom(document: &[u8]) -> &[u8] {
+    document.strip_prefix(b"\xef\xbb\xbf").unwrap_or(document).trim_ascii()
+}
+
+/// Without comments and processing instructions at the end.
+fn without_epilogue(mut document: &[u8]) -> &[u8] {
+    for (end, begin) in [(&b"-->"[..], &b"<!--"[..]), (b"?>", b"<?"), (b"-->", b"<!--")] {
+        while document.ends_with(end)
+            && let Some(place) = document.windows(begin.len()).rposition(|part| part == begin)
+        {
+            document = document.get(..place).unwrap_or_default().trim_ascii_end();
+        }
+    }
+    document
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::storage::s3::listing::{ListQuery, list_page};
+    use crate::storage::s3::stub::Stub;
+
+    const LISTING: &str = "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n\
+        <ListVersionsResult xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"><Name>tz-stub</Name><Prefix>ledger/</Prefix>\
+        <IsTruncated>false</IsTruncated>\
+        <Version><Key>ledger/a</Key><VersionId>1</VersionId><IsLatest>true</IsLatest>\
+        <LastModified>2026-03-01T00:00:00.000Z</LastModified></Version>\
+        <Version><Key>ledger/b</Key><VersionId>2</VersionId><IsLatest>true</IsLatest>\
+        <LastModified>2026-03-01T00:00:00.000Z</LastModified></Version></ListVersionsResult>";
+
+    async fn list_versions(text: String) -> Result<usize, (String, bool)> {
+        let stub = Stub::start(move |_| (200, text.clone())).await;
+        let found = list_page(&stub.store(), ListQuery::under_prefix("ledger/")).await;
+        found.map(|page| page.versions.len()).map_err(|error| (error.code.clone(), error.is_retryable()))
+    }
+
+    #[tokio::test]
+    async fn truncated_listing_is_rejected() {
+        assert_eq!(list_versions(LISTING.to_owned()).await, Ok(2));
+        assert_eq!(list_versions(format!("{LISTING}\n")).await, Ok(2));
+        // At each border of an element, where a reader of XML sees nothing wrong.
+        for (place, _) in LISTING.match_indices('>') {
+            let cut = LISTING[..=place].to_owned();
+            if cut.len() < LISTING.len() {
+                let unreadable = Err(("UnreadableAnswer".to_owned(), true));
+                assert_eq!(list_versions(cut.clone()).await, unreadable, "{cut}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn truncated_tagging_is_rejected() {
+        let text = "<Tagging><TagSet><Tag><Key>k</Key><Value>v</Value></Tag></TagSet></Tagging>";
+        for (place, _) in text.match_indices('>') {
+            let cut = text[..=place].to_owned();
+            let is_whole = cut == text;
+            let stub = Stub::start(move |_| (200, cut.clone())).await;
+            let store = stub.store();
+            let asked = store.client.get_object_tagging().bucket(&store.bucket).key("k").send();
+            let tags = asked.await;
+            assert_eq!(tags.is_ok(), is_whole, "{tags:?}");
+        }
+    }
+
+    #[test]
+    fn complete_xml_ends_with_its_root_element() {
+        let whole = [
+            "<a/>",
+            "<a />",
+            "<?xml version=\"1.0\"?><!-- c --><a x=\"1\"><b>1</b></a >",
+            "<!DOCTYPE html><html><body></body></html>",
+            "\u{feff}<a><b/></a>",
+            "<!-- x > y --><s:a xmlns:s=\"u\"><s:b/></s:a><!-- made by <a> --> <?p i?>",
+        ];
+        let cut =
+            ["", "<", "<a", "<a>", "<a><b/>", "<a><b></b>", "<?xml version=\"1.0\"?>", "<a></b>", "<a/"];
+        assert!(whole.into_iter().all(|text| is_complete_xml(text.as_bytes())));
+        for text in cut {
+            assert!(!is_complete_xml(text.as_bytes()), "{text}");
+        }
+    }
+}
