@@ -43,10 +43,10 @@ book:              ## build the documentation into target/book and check its lin
 	mdbook build
 
 test-unit:         ## run unit and property tests, the architecture tests, the hold model and a short simulation
-	cargo test --locked --no-run --lib --bins --test architecture --test reference --test model --test sim
+	cargo test --locked --no-run --lib --bins --test architecture --test reference --test prose --test model --test sim
 	# Some unit tests wait for a long time while the model computes, so they run side by side.
 	cargo test --locked --test model --test sim & model=$$!; \
-	cargo test --locked --lib --bins --test architecture --test reference -- --test-threads=8; others=$$?; \
+	cargo test --locked --lib --bins --test architecture --test reference --test prose -- --test-threads=8; others=$$?; \
 	wait $$model && exit $$others
 
 # SEED=7 runs one seed. STEPS sets the number of requests, FROM the first seed.
