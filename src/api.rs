@@ -1,5 +1,5 @@
 //! The custom resources as users write them, and their conditions; nothing else.
-
+#![warn(missing_docs)]
 // Each printer column has a name, a type and a path of its own: the lint takes them for repetitions.
 #![allow(clippy::duplicated_attributes)]
 

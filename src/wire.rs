@@ -1,6 +1,7 @@
 //! What operator and recorder say to each other: the configuration that the operator renders into a mounted
 //! Secret, and the status that the recorder serves. Operator and recorder of neighbouring versions
 //! understand each other: both documents carry a `format`, and unknown fields are ignored.
+#![warn(missing_docs)]
 
 mod config;
 mod status;

@@ -30,7 +30,6 @@ use crate::storage::recordings::sweep::state::ScanRange;
 
 /// Field manager of what audits found.
 const MANAGER: &str = "toezicht/audit";
-/// Everything is listed this often.
 const FULL_AUDIT_INTERVAL: SignedDuration = SignedDuration::from_hours(24);
 /// The same while something held is at risk.
 const AT_RISK_AUDIT_INTERVAL: SignedDuration = SignedDuration::from_mins(15);
@@ -45,7 +44,6 @@ pub enum AuditReconcileError {
     /// The API server did not do it.
     #[error(transparent)]
     Api(#[from] ApiError),
-    /// The audit itself.
     #[error(transparent)]
     Audit(#[from] AuditError),
     /// This replica does not lead any more.

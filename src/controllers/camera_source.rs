@@ -23,7 +23,6 @@ pub struct CameraSecrets {
 pub struct CameraSource {
     /// `rtsp://` or `rtsps://`, without user or password.
     pub url: Secret,
-    /// User and password.
     pub login: Option<Login>,
     /// Answer a basic challenge over plain `rtsp://` too.
     pub allow_basic_auth: bool,

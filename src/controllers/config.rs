@@ -18,13 +18,11 @@ pub struct OperatorConfig {
     pub recorder_image: String,
     /// When a node pulls it: `Always`, `IfNotPresent` or `Never`; absent: as Kubernetes decides.
     pub image_pull_policy: Option<String>,
-    /// No policy may allow more.
     pub ceilings: Ceilings,
     /// What identifies this cluster in a bucket's ledger; absent: the UID of the namespace kube-system.
     pub cluster_id: Option<String>,
     /// Where Sites may store, and with which exceptions.
     pub grants: Grants,
-    /// How stores are reached.
     pub egress: Egress,
 }
 
@@ -62,12 +60,7 @@ struct ConfigFile {
 pub enum OperatorConfigError {
     /// The file cannot be read.
     #[error("{} cannot be read: {error}", path.display())]
-    Unreadable {
-        /// Which file.
-        path: PathBuf,
-        /// Why.
-        error: std::io::Error,
-    },
+    Unreadable { path: PathBuf, error: std::io::Error },
     /// It is not the YAML that is expected.
     #[error("the configuration is not understood: {0}")]
     Syntax(String),

@@ -23,26 +23,20 @@ pub const REPORTING_CONTROLLER: &str = "toezicht.dev/operator";
 pub struct Context {
     /// The API server. Writes pass the [`Fence`]: build it with [`crate::leader::fence::FenceLayer`].
     pub client: Client,
-    /// The operator's configuration file.
     pub config: Arc<OperatorConfig>,
     /// Identifies this cluster in a bucket's ledger: the UID of the namespace kube-system unless configured.
     pub cluster_id: String,
-    /// Whether this replica may write.
     pub fence: Fence,
-    /// Publishes events.
     pub events: Recorder,
-    /// Asks recorders for their status.
     pub recorders: RecorderClient,
     /// The buckets that may be looked into.
     pub handoff: SiteHandoff,
     /// Until it is over, a leader before this one may have requests under way, and no hold is released.
     pub takeover_delay: TakeoverDelay,
-    /// Counts what is done.
     pub telemetry: Arc<dyn Telemetry>,
 }
 
 impl Context {
-    /// A context.
     pub fn new(
         client: Client,
         config: OperatorConfig,
@@ -75,13 +69,9 @@ impl Context {
 /// Kinds that have a controller: a bounded label for metrics.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
 pub enum ControllerKind {
-    /// RecordingPolicy.
     RecordingPolicy,
-    /// Site.
     Site,
-    /// Camera.
     Camera,
-    /// IncidentHold.
     IncidentHold,
     /// What is kept and deleted at a Site.
     Retention,
@@ -89,12 +79,9 @@ pub enum ControllerKind {
     Audit,
 }
 
-/// What a reconcile came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReconcileOutcome {
-    /// Everything was in sync.
     Unchanged,
-    /// Something was written.
     Changed,
     /// It failed, with the error's category.
     Failed(&'static str),
@@ -102,7 +89,6 @@ pub enum ReconcileOutcome {
 
 /// Where what is done is counted.
 pub trait Telemetry: Send + Sync {
-    /// A reconcile ended.
     fn record_reconcile(&self, kind: ControllerKind, outcome: ReconcileOutcome, took: Duration);
     /// An object of this kind could not be read from its watch.
     fn record_unreadable(&self, kind: ControllerKind);
@@ -121,7 +107,6 @@ pub trait Telemetry: Send + Sync {
 /// Lists the conditions of all objects of a kind.
 pub type ConditionLister = Box<dyn Fn() -> Vec<Condition> + Send + Sync>;
 
-/// Lists all Sites.
 pub type SiteLister = Box<dyn Fn() -> Vec<Site> + Send + Sync>;
 
 /// Counts nothing: for tests.

@@ -51,7 +51,6 @@ pub struct ProxyError {
 pub struct Egress {
     https: Option<Proxy>,
     http: Option<Proxy>,
-    /// Audience of the recorders' tokens.
     pub audience: String,
     /// File with the operator's own token.
     pub token_file: PathBuf,
@@ -89,7 +88,6 @@ impl Egress {
         })
     }
 
-    /// The proxy for an endpoint.
     pub const fn proxy(&self, is_plain_http: bool) -> Option<&Proxy> {
         if is_plain_http { self.http.as_ref() } else { self.https.as_ref() }
     }

@@ -35,7 +35,6 @@ pub struct GrantSpec {
 pub enum Exception {
     /// A bucket's own configuration is replaced.
     TakeOver,
-    /// The store has no lifecycle.
     OperatorOnly,
     /// The store keeps no legal holds.
     AllowUnprotected,
@@ -67,7 +66,6 @@ enum Pattern {
 pub enum Endpoint {
     /// Scheme, host and port; nothing else.
     Origin(url::Origin),
-    /// The endpoints of AWS.
     Aws,
 }
 
@@ -85,24 +83,11 @@ pub enum EndpointError {
 /// Why the grants cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum GrantsError {
-    /// An endpoint is no origin.
     #[error("grants[{grant}].endpoints: {endpoint:?}: {error}")]
-    Endpoint {
-        /// Which grant.
-        grant: usize,
-        /// The endpoint as written.
-        endpoint: String,
-        /// What is wrong with it.
-        error: EndpointError,
-    },
+    Endpoint { grant: usize, endpoint: String, error: EndpointError },
     /// An `http://` endpoint without `plainHttp`.
     #[error("grants[{grant}].endpoints: {endpoint:?} is not encrypted: use https, or set plainHttp")]
-    PlainHttp {
-        /// Which grant.
-        grant: usize,
-        /// The endpoint as written.
-        endpoint: String,
-    },
+    PlainHttp { grant: usize, endpoint: String },
     /// Workload identity at more than one endpoint.
     #[error(
         "grants: the same service account token is shown to every endpoint of grants with roles, and one store could use it at \
@@ -111,28 +96,15 @@ pub enum GrantsError {
     MultipleTokenEndpoints,
     /// A `*` that is not at the end, or an empty text.
     #[error("grants[{grant}]: {pattern:?} is not a name, nor a beginning followed by *")]
-    Pattern {
-        /// Which grant.
-        grant: usize,
-        /// The pattern as written.
-        pattern: String,
-    },
-    /// A list that allows nothing.
+    Pattern { grant: usize, pattern: String },
     #[error("grants[{grant}]: namespaces, endpoints and buckets each need at least one entry")]
-    Empty {
-        /// Which grant.
-        grant: usize,
-    },
+    Empty { grant: usize },
 }
 
-/// What a Site asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GrantRequest<'a> {
-    /// Its namespace.
     pub namespace: &'a str,
-    /// Its endpoint.
     pub endpoint: &'a Endpoint,
-    /// Its bucket.
     pub bucket: &'a str,
     /// The roles that it has assumed by workload identity.
     pub roles: &'a [&'a str],

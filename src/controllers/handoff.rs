@@ -24,13 +24,11 @@ const NOTIFICATION_CAPACITY: usize = 1024;
 /// A bucket that may be looked into.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SiteBucket {
-    /// The bucket as the operator.
     pub operator: StorageTarget,
     /// The ceilings that are in force (article 6).
     pub ceilings: Ceilings,
     /// How old a recording must be to be readable (article 4.2); `None`: the site has live viewing.
     pub embargo: Option<SignedDuration>,
-    /// What its recorders follow.
     pub hold_ack: HoldAck,
     /// Its cameras, and when each was declared.
     pub cameras: BTreeMap<String, Timestamp>,

@@ -35,7 +35,6 @@ pub enum RecorderStatusError {
     /// No answer, or not from who has the certificate.
     #[error("it does not answer")]
     Unreachable,
-    /// It answered with an error.
     #[error("it answers with status {0}")]
     ErrorStatus(u16),
     /// Its answer is not understood.

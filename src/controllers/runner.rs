@@ -40,7 +40,6 @@ pub trait Watched:
     + Sync
     + 'static
 {
-    /// The conditions in its status.
     fn conditions(&self) -> &[Condition];
 
     /// The store that a look at it waits for, if any.
@@ -49,12 +48,9 @@ pub trait Watched:
     }
 }
 
-/// What a look came to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Reconciled {
-    /// When to look again.
     pub action: Action,
-    /// Whether anything was written.
     pub is_changed: bool,
 }
 
@@ -65,9 +61,7 @@ impl Reconciled {
 
 /// Looks after objects of one kind.
 pub trait Reconciler: Send + Sync + 'static {
-    /// The kind.
     type Object: Watched;
-    /// Why a look fails.
     type Failure: Failure + From<ApiError> + Send + Sync + 'static;
     /// Its name in metrics and logs.
     const KIND: ControllerKind;
@@ -76,7 +70,6 @@ pub trait Reconciler: Send + Sync + 'static {
     /// Whether an object is read anew before each look: what the look before wrote to its status is carried on from there,
     /// and the watch may not have told of it yet.
     const REFETCH: bool = false;
-    /// What it has at hand.
     fn context(&self) -> &Context;
     /// Looks at `object`: compares what is with what should be, and does what it takes.
     fn reconcile(

@@ -46,7 +46,6 @@ const RECORDER_POLL_INTERVAL: Duration = Duration::from_secs(15);
 /// While a recorder does not follow yet what is held, this often.
 const HOLD_ACK_POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-/// The Site controller's own.
 struct SiteReconciler {
     context: Context,
     stores: Arc<dyn Stores>,
@@ -62,7 +61,6 @@ pub enum SiteError {
     /// A child could not be applied.
     #[error(transparent)]
     Apply(#[from] ApplyError),
-    /// No certificate could be made.
     #[error(transparent)]
     Identity(#[from] IdentityError),
     /// This replica does not lead any more.
@@ -113,7 +111,6 @@ impl Reconciler for SiteReconciler {
 }
 
 impl SiteReconciler {
-    /// The six steps.
     async fn ensure(&self, site: &Site, now: Timestamp) -> Result<Reconciled, SiteError> {
         let Context { client, config, fence, recorders, .. } = &self.context;
         let reported = site.status.as_ref().and_then(|status| status.storage.as_ref());

@@ -33,7 +33,6 @@ pub fn condition_since(
 /// Something that a person has to see to, and from when on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StallCause {
-    /// What it is.
     pub finding: ConditionFinding,
     /// Until then it may pass without anybody.
     pub stalls_at: Timestamp,

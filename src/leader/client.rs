@@ -37,7 +37,6 @@ const MAX_QUEUED_REQUESTS: usize = 256;
 /// longer waits belong to the controllers' own back-off.
 const MAX_RETRIES: u32 = 5;
 
-/// Why there is no client.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The kubeconfig or the service account cannot be used.

@@ -27,7 +27,6 @@ impl BootInstant {
     }
 }
 
-/// Tells the time and waits.
 #[async_trait]
 pub trait Clock: Send + Sync + 'static {
     /// Now. Never goes back, and goes on while the process is stopped or the machine asleep.

@@ -20,22 +20,18 @@ pub struct ElectionState {
     pub last_attempt: Option<BootInstant>,
     /// Whether the API server has answered it at least once.
     pub has_reached_api: bool,
-    /// Whether this process leads.
     pub is_leading: bool,
 }
 
-/// Why leadership was lost.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LeadershipLost {
     /// It was not renewed in time: the API server did not answer, or this process stood still.
     #[error("leadership lost: not renewed within {}s", .0.as_secs())]
     RenewDeadline(Duration),
-    /// Another process has taken over.
     #[error("leadership lost: {0} has taken over")]
     TakenBy(String),
 }
 
-/// One candidate.
 pub struct Elector<L: ResourceLock> {
     lock: L,
     clock: Arc<dyn Clock>,
@@ -59,16 +55,18 @@ struct ObservedRecord<V> {
     since: BootInstant,
 }
 
-/// What one try came to.
 #[derive(Debug, PartialEq, Eq)]
 enum Attempt {
     /// We stand in the record; certain from this moment on, before the request was sent.
-    Leading { from: BootInstant },
+    Leading {
+        from: BootInstant,
+    },
     /// Somebody else does, or may still believe to.
-    Following { leader: String },
+    Following {
+        leader: String,
+    },
     /// There is no Lease, and its last leader may not know that yet.
     Absent,
-    /// Somebody was faster.
     Conflict,
 }
 

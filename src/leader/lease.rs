@@ -24,7 +24,6 @@ pub enum LockError {
 /// A record together with the version it was read or written at.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Versioned<V> {
-    /// What stands in it.
     pub record: ElectionRecord,
     /// Lets exactly this version be replaced, and no later one.
     pub version: V,
@@ -32,7 +31,6 @@ pub struct Versioned<V> {
 
 /// Keeps a record such that of two who replace the same version one fails.
 pub trait ResourceLock: Send + Sync {
-    /// Tells versions apart.
     type Version: Clone + PartialEq + Send + Sync + std::fmt::Debug;
     /// What stands there now; absent: nothing was ever written.
     fn get(&self) -> impl Future<Output = Result<Option<Versioned<Self::Version>>, LockError>> + Send;

@@ -77,7 +77,6 @@ impl Default for ElectionTiming {
     }
 }
 
-/// What stands in the Lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ElectionRecord {
     /// Who leads; absent: nobody, the last leader let go.

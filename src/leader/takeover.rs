@@ -40,13 +40,11 @@ impl fmt::Debug for TakeoverDelay {
 }
 
 impl TakeoverDelay {
-    /// Begins now.
     pub fn begin(clock: Arc<dyn Clock>, took_over: bool) -> Self {
         let until = clock.now().plus(takeover_delay(took_over));
         Self { clock, until }
     }
 
-    /// What is left of it.
     pub fn remaining(&self) -> Duration {
         self.clock.now().until(self.until)
     }

@@ -38,16 +38,13 @@ const PREREQUISITE_POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// left to let go of the lease.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(25);
 
-/// What the command line says.
 #[derive(Clone, Debug)]
 pub struct OperatorOptions {
-    /// The configuration file.
     pub config: PathBuf,
     /// Where probes and metrics are served.
     pub listen: SocketAddr,
     /// Namespace of the Lease; absent: that of the service account or of the kubeconfig's context.
     pub namespace: Option<String>,
-    /// Name of the Lease.
     pub lease_name: String,
     /// What this process calls itself in the Lease and in events, such as its pod's name.
     pub instance: String,
@@ -55,7 +52,6 @@ pub struct OperatorOptions {
     pub memory_limit: u64,
 }
 
-/// Why the operator ended.
 #[derive(Debug, thiserror::Error)]
 pub enum OperatorError {
     /// The configuration file cannot be used.
@@ -76,7 +72,6 @@ pub enum OperatorError {
     /// Another leads, or may lead. The process ends so that it starts anew as a standby.
     #[error(transparent)]
     LeadershipLost(#[from] LeadershipLost),
-    /// A controller ended by itself.
     #[error(transparent)]
     Controllers(#[from] ControllerEnded),
 }

@@ -38,28 +38,15 @@ pub enum RecorderConfigError {
     Io(#[from] io::Error),
     /// Not JSON of the right form.
     #[error("the configuration is no valid JSON document: {kind} at line {line}, column {column}")]
-    Json {
-        /// What about it.
-        kind: &'static str,
-        /// Where.
-        line: usize,
-        /// Where.
-        column: usize,
-    },
+    Json { kind: &'static str, line: usize, column: usize },
     /// Written by an operator that this recorder does not understand.
     #[error("the configuration has format {0}, and this recorder reads 1 to {FORMAT}")]
     Format(u32),
     /// The bucket cannot be used.
     #[error(transparent)]
     Storage(#[from] TargetError),
-    /// Something about it is wrong.
     #[error("{field}: {problem}")]
-    Invalid {
-        /// Where.
-        field: String,
-        /// What.
-        problem: &'static str,
-    },
+    Invalid { field: String, problem: &'static str },
 }
 
 impl RecorderConfigError {
@@ -74,7 +61,6 @@ impl RecorderConfigError {
         }
     }
 
-    /// Holds no secret.
     pub fn safe_message(&self) -> String {
         self.to_string()
     }
@@ -95,7 +81,6 @@ impl From<serde_json::Error> for RecorderConfigError {
 
 /// Reads a configuration, or tells why not.
 pub fn parse(bytes: &[u8]) -> Result<RecorderConfig, RecorderConfigError> {
-    /// What every format has.
     #[derive(serde::Deserialize)]
     struct FormatHeader {
         format: u32,

@@ -24,7 +24,6 @@ struct CameraHandle {
     task: JoinHandle<()>,
 }
 
-/// The cameras of this pod.
 pub struct Fleet {
     context: RecorderContext,
     shard: u32,
@@ -36,7 +35,6 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// No cameras yet.
     pub const fn new(context: RecorderContext, shard: u32) -> Self {
         Self { context, shard, members: BTreeMap::new(), stopping: BTreeMap::new(), is_first_apply: true }
     }

@@ -7,7 +7,6 @@ use std::sync::Arc;
 /// over RTP (RFC 6184, RFC 7798).
 pub const TICKS_PER_SECOND: i64 = 90_000;
 
-/// How the pictures are coded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Codec {
     /// ITU-T H.264.
@@ -28,7 +27,6 @@ impl fmt::Display for Codec {
 /// What a decoder must know before the first picture. When a camera changes it, a new file begins.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VideoParameters {
-    /// How the pictures are coded.
     pub codec: Codec,
     /// Width of a picture in pixels.
     pub width: u16,
@@ -43,15 +41,12 @@ pub struct VideoParameters {
 pub struct Frame {
     /// NAL units, each after its length in four bytes (ISO/IEC 14496-15). Never changed on the way.
     pub data: Vec<u8>,
-    /// Decoding can begin here.
     pub is_keyframe: bool,
     /// When it is to be shown, in ticks of the camera's own clock, without wrapping.
     pub ticks: i64,
-    /// When it arrived.
     pub arrival: Arrival,
     /// RTP packets that were lost just before it.
     pub lost_packets: u16,
-    /// How it is coded.
     pub parameters: Arc<VideoParameters>,
 }
 

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::wire::{Gap, GapCause};
 
-/// How many are kept.
 const MAX_GAPS: usize = 20;
 /// Between two pictures that follow each other no more time passes: cameras make one a second at least.
 const MAX_FRAME_INTERVAL: SignedDuration = SignedDuration::from_secs(2);

@@ -36,7 +36,6 @@ impl InDoubtUploads {
         begun.last_attempt = now;
     }
 
-    /// The store has it.
     pub fn record_confirmation(&mut self, path: &Path) {
         self.uploads.remove(path);
     }

@@ -33,7 +33,6 @@ struct ReasonLabels {
     reason: &'static str,
 }
 
-/// The recorder's metrics.
 #[derive(Clone, Debug, Default)]
 pub struct RecorderMetrics {
     frames: Family<CameraLabels, Counter>,
@@ -54,7 +53,6 @@ pub struct RecorderMetrics {
 }
 
 impl RecorderMetrics {
-    /// Registers all of them.
     pub fn register(&self, registry: &mut Registry) {
         let registry = registry.sub_registry_with_prefix("toezicht_recorder");
         let r = registry;
@@ -102,7 +100,6 @@ impl RecorderMetrics {
         self.lost_packets.get_or_create(&camera_labels(camera)).inc_by(packets.into());
     }
 
-    /// A segment is complete.
     pub fn count_segment(&self, camera: &str) {
         self.segments.get_or_create(&camera_labels(camera)).inc();
     }
@@ -112,19 +109,16 @@ impl RecorderMetrics {
         self.connection_attempts.get_or_create(&camera_labels(camera)).inc();
     }
 
-    /// A connection failed or ended.
     pub fn count_connection_failure(&self, camera: &str, kind: &'static str) {
         self.remember_kind(camera, kind);
         self.connection_failures.get_or_create(&camera_reason_labels(camera, kind)).inc();
     }
 
-    /// A gap began.
     pub fn count_gap(&self, camera: &str, cause: GapCause) {
         self.remember_kind(camera, cause_label(cause));
         self.gaps.get_or_create(&camera_reason_labels(camera, cause_label(cause))).inc();
     }
 
-    /// An attempt to upload ended.
     pub fn count_upload(&self, outcome: &'static str) {
         self.uploads.get_or_create(&OutcomeLabels { outcome }).inc();
     }
@@ -134,7 +128,6 @@ impl RecorderMetrics {
         self.discarded.get_or_create(&ReasonLabels { reason }).inc();
     }
 
-    /// How full the spool is.
     pub fn set_spool(&self, status: crate::wire::SpoolStatus) {
         self.spool_bytes.set(i64::try_from(status.bytes).unwrap_or(i64::MAX));
         self.spool_segments.set(i64::try_from(status.segments).unwrap_or(i64::MAX));

@@ -49,7 +49,6 @@ impl From<&CameraConfig> for StreamSource {
     }
 }
 
-/// A camera that is playing.
 pub struct VideoStream {
     session: Demuxed,
     track: usize,

@@ -29,10 +29,8 @@ use crate::wire::{GapCause, HoldScopeConfig, RecorderConfig};
 /// How often gaps are kept, and the spool is tidied.
 const HOUSEKEEPING_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How a recorder is run.
 #[derive(Clone, Debug)]
 pub struct RecorderOptions {
-    /// Where the configuration is mounted.
     pub config_dir: PathBuf,
     /// Where recordings are made and wait.
     pub spool_dir: PathBuf,
@@ -55,12 +53,7 @@ pub enum RecorderError {
     Spool(#[source] io::Error),
     /// A port cannot be served.
     #[error("cannot listen on {address}: {}", source.kind())]
-    Listen {
-        /// Where.
-        address: SocketAddr,
-        /// Why.
-        source: io::Error,
-    },
+    Listen { address: SocketAddr, source: io::Error },
     /// A part of the recorder ended that must not. Another start is the remedy, and the cluster's to make.
     #[error("a part of the recorder ended badly")]
     Internal,
@@ -76,7 +69,6 @@ impl RecorderError {
         }
     }
 
-    /// Holds no secret.
     pub fn safe_message(&self) -> String {
         self.to_string()
     }

@@ -27,7 +27,6 @@ const STALL_TICKS: i64 = 5 * TICKS_PER_SECOND;
 /// How long the only picture of a file is shown.
 const SINGLE_FRAME_TICKS: i64 = TICKS_PER_SECOND / 15;
 
-/// What is to be done.
 #[derive(Debug)]
 pub enum SegmentStep {
     /// Begin a file with these bytes, its first picture taken at `start` as far as is known yet.
@@ -36,25 +35,18 @@ pub enum SegmentStep {
         start: Timestamp,
         /// `ftyp` and `moov`.
         bytes: Vec<u8>,
-        /// How it is coded.
         parameters: Arc<VideoParameters>,
     },
-    /// Append a fragment.
     Append {
-        /// The whole fragment.
         bytes: Vec<u8>,
-        /// Pictures in it.
         frames: u64,
         /// When its first picture was taken.
         from: Timestamp,
-        /// When its last picture ends.
         until: Timestamp,
     },
-    /// The file is complete.
     Close {
         /// When its first picture was taken.
         start: Timestamp,
-        /// When its last picture ends.
         end: Timestamp,
     },
 }
@@ -89,7 +81,6 @@ pub struct Segmenter {
 }
 
 impl Segmenter {
-    /// Files about this long.
     pub const fn new(duration: SignedDuration) -> Self {
         Self { duration, open: None }
     }
@@ -99,7 +90,6 @@ impl Segmenter {
         self.duration = duration;
     }
 
-    /// Whether a file is open.
     pub const fn is_open(&self) -> bool {
         self.open.is_some()
     }

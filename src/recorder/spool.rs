@@ -36,7 +36,6 @@ pub enum SpoolError {
     /// Nothing may go, so nothing can come.
     #[error("the spool is full")]
     Full,
-    /// The disk would not.
     #[error("the spool's disk failed: {}", .0.kind())]
     Io(#[from] io::Error),
 }
@@ -59,15 +58,12 @@ impl SpoolError {
 /// What came of a file whose writer went away.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OrphanRecovery {
-    /// Nothing whole was in it.
     Empty,
-    /// It waits for upload now.
     Recovered(Closed),
     /// It stays until it is older than the ceiling.
     Unreadable,
 }
 
-/// The spool.
 #[derive(Debug)]
 pub struct Spool {
     root: PathBuf,
@@ -240,7 +236,6 @@ impl Spool {
         self.changed.notified().await;
     }
 
-    /// Where a complete recording is.
     pub fn path(&self, closed: &Closed) -> PathBuf {
         name::folder(&self.root, &closed.camera).join(closed.file())
     }
@@ -251,7 +246,6 @@ impl Spool {
         index.segments.keys().map(|closed| self.path(closed)).collect()
     }
 
-    /// What waits.
     pub fn status(&self) -> SpoolStatus {
         let index = self.index();
         SpoolStatus {
@@ -284,7 +278,6 @@ impl Spool {
         tokio::fs::write(&probe, b"").await.is_ok() && tokio::fs::remove_file(&probe).await.is_ok()
     }
 
-    /// The folder itself.
     pub fn root(&self) -> &Path {
         &self.root
     }

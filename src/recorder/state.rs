@@ -12,7 +12,6 @@ use super::metrics::RecorderMetrics;
 use super::spool::Spool;
 use crate::wire::{CameraReport, CameraState, GapCause, SegmentReport};
 
-/// Longer error messages are cut.
 const MAX_ERROR_CHARS: usize = 300;
 
 #[derive(Debug)]
@@ -36,7 +35,6 @@ struct Inner {
     uploads_revision: Option<String>,
 }
 
-/// The cameras of this recorder.
 #[derive(Debug)]
 pub struct RecorderState {
     gap_folder: PathBuf,
@@ -116,7 +114,6 @@ impl RecorderState {
         }
     }
 
-    /// Something went wrong.
     pub fn set_last_error(&self, camera: &str, message: &str) {
         let message: String = message.chars().take(MAX_ERROR_CHARS).collect();
         self.with_camera(camera, |entry| entry.last_error = Some(message));
@@ -191,7 +188,6 @@ impl RecorderState {
         self.inner().clock_offset_ms
     }
 
-    /// A report of each camera.
     pub fn camera_reports(&self, spool: &Spool) -> Vec<CameraReport> {
         let inner = self.inner();
         let report = |(name, camera): (&String, &CameraEntry)| CameraReport {

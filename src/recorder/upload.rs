@@ -24,7 +24,6 @@ use crate::rules::recording::tag::RetentionTag;
 use crate::storage::s3::segments::{PutError, Uploader};
 use crate::wire::SegmentReport;
 
-/// Uploads at once.
 const MAX_CONCURRENT_UPLOADS: usize = 4;
 /// An upload may take so long, and more for its bytes at the slowest rate that is of any use. One that takes
 /// longer is tried again: the network is gone without saying so.
@@ -38,16 +37,13 @@ const BACKOFF_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::f
 /// How long a segment waits that was refused for itself, or with the credentials in use.
 const SEGMENT_RETRY_DELAY: Duration = Duration::from_mins(1);
 
-/// What came of an upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct UploadConfirmation {
     /// An earlier upload had arrived, though its answer had not.
     pub already_there: bool,
-    /// The store's clock.
     pub server_date: Option<Timestamp>,
 }
 
-/// Why an upload failed.
 #[derive(Debug, thiserror::Error)]
 pub enum UploadError {
     /// The store did not take it.
@@ -99,7 +95,6 @@ impl UploadError {
     }
 }
 
-/// Where recordings go.
 #[async_trait]
 pub trait SegmentSink: Send + Sync + 'static {
     /// Puts a file under a key, once.
@@ -129,11 +124,9 @@ impl SegmentSink for Uploader {
 /// What the uploader goes by; changes with the configuration.
 #[derive(Clone)]
 pub struct UploadTarget {
-    /// Where recordings go.
     pub sink: Arc<dyn SegmentSink>,
     /// What is older is purged, never uploaded.
     pub ceiling: SignedDuration,
-    /// What open holds cover.
     pub holds: Arc<[HoldScope]>,
     /// Revision of the configuration that all this is of.
     pub revision: String,
@@ -158,11 +151,8 @@ pub fn retention_tag(holds: &[HoldScope], key: &Key) -> RetentionTag {
 
 /// Uploads what is in the spool.
 pub struct UploadQueue {
-    /// The spool.
     pub spool: Arc<Spool>,
-    /// Where it is reported.
     pub state: Arc<RecorderState>,
-    /// Where it is counted.
     pub metrics: RecorderMetrics,
     /// Where recordings go; `None`: not known yet.
     pub target: watch::Receiver<Option<UploadTarget>>,
@@ -311,7 +301,6 @@ impl UploadQueue {
     }
 }
 
-/// The key of a recording.
 fn object_key(closed: &Closed) -> Result<Key, KeyError> {
     Key::new(Class::Video, closed.camera.clone(), closed.start, closed.duration_ms, &closed.sha256)
 }

@@ -10,18 +10,11 @@ use crate::api::{Date, DateOrInstant};
 pub enum CalendarError {
     /// The zone is not in the time zone database.
     #[error("{path}: {value:?} is not a time zone; write an IANA name such as Europe/Amsterdam")]
-    Zone {
-        /// Path of the field.
-        path: String,
-        /// What stands there.
-        value: String,
-    },
+    Zone { path: String, value: String },
     /// Neither a date nor an instant.
     #[error("{path}: {value:?} is no date that exists; write 2020-05-06{or_instant}")]
     Date {
-        /// Path of the field.
         path: String,
-        /// What stands there.
         value: String,
         /// What else may be written there.
         or_instant: &'static str,

@@ -11,7 +11,6 @@ use crate::api::{LiveView, RecordingPolicySpec};
      spec.liveView.sites does not list {site:?}; set spec.liveView to false, or have the policy list the site"
 )]
 pub struct LiveViewNotAllowed {
-    /// Name of the Site.
     pub site: String,
 }
 

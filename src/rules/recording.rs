@@ -23,10 +23,8 @@ pub enum Class {
 }
 
 impl Class {
-    /// Both.
     pub const ALL: [Self; 2] = [Self::Video, Self::Calls];
 
-    /// First part of the key.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Video => "video",
@@ -52,11 +50,9 @@ impl fmt::Display for Class {
 /// One recording, as far as the protocol asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recording<'a> {
-    /// Of what kind.
     pub class: Class,
     /// Which camera or telephone made it.
     pub source: &'a str,
-    /// Its first instant.
     pub start: Timestamp,
     /// The first instant that is not in it.
     pub end: Timestamp,

@@ -24,23 +24,15 @@ pub enum CeilingError {
         "{path}: {value} is shorter than {MIN_CEILING}, the least that a store's daily lifecycle can keep; \
          set {MIN_CEILING} or more"
     )]
-    TooShort {
-        /// Path of the field.
-        path: &'static str,
-        /// The ceiling.
-        value: Days,
-    },
+    TooShort { path: &'static str, value: Days },
     /// Longer than the cluster's administrators allow.
     #[error(
         "{path}: {value} is above the cluster's ceiling of {ceiling} (article 6); set {ceiling} or less, or \
          have the cluster's administrators raise ceilings.{class} of the operator"
     )]
     AboveCluster {
-        /// Path of the field.
         path: &'static str,
-        /// The ceiling.
         value: Days,
-        /// The cluster's ceiling.
         ceiling: Days,
         /// `video` or `calls`.
         class: &'static str,

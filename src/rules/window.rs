@@ -6,9 +6,7 @@ use serde::{Deserialize, Serialize};
 /// From `from` until, but not including, `until`; absent: without end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Window {
-    /// When it begins.
     pub from: Timestamp,
-    /// When it ends.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
 }
@@ -43,7 +41,6 @@ impl Window {
 pub struct Windows(Vec<Window>);
 
 impl Windows {
-    /// No instant at all.
     pub const fn empty() -> Self {
         Self(Vec::new())
     }
@@ -74,7 +71,6 @@ impl Windows {
         self.0.iter().find(|window| window.contains(instant))
     }
 
-    /// What lies in both.
     #[must_use]
     pub fn intersect(&self, other: &Self) -> Self {
         Self::union(self.0.iter().flat_map(|mine| other.0.iter().filter_map(|theirs| mine.intersect(theirs))))

@@ -15,7 +15,6 @@ type SecondsGauge = Gauge<f64, AtomicU64>;
 /// Labels of one gauge: the Site, and what distinguishes its values.
 type Labels = Vec<(&'static str, String)>;
 
-/// Gauges of all Sites.
 #[derive(Debug, Default)]
 pub struct BucketMetrics {
     versions: Family<Labels, Gauge>,
@@ -34,7 +33,6 @@ pub struct BucketMetrics {
 }
 
 impl BucketMetrics {
-    /// Registers them.
     pub fn register(&self, registry: &mut Registry) {
         let text = "Versions of recordings, as of the last full audit";
         registry.register("bucket_versions", text, self.versions.clone());
@@ -158,7 +156,6 @@ impl BucketMetrics {
     }
 }
 
-/// As Prometheus has times.
 #[allow(clippy::cast_precision_loss, reason = "milliseconds of this millennium fit")]
 fn to_seconds(milliseconds: i64) -> f64 {
     milliseconds as f64 / 1000.0

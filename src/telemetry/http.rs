@@ -28,25 +28,18 @@ pub enum HttpError {
     /// The address is taken or not ours.
     #[error("cannot listen on {address}: {source}")]
     Listen {
-        /// The address asked for.
         address: SocketAddr,
-        /// What the system said.
         #[source]
         source: std::io::Error,
     },
-    /// The server ended.
     #[error("the probe server failed: {0}")]
     Serve(#[source] std::io::Error),
 }
 
-/// What probes are answered from.
 #[derive(Clone)]
 pub struct ProbeState {
-    /// What is missing.
     pub readiness: Readiness,
-    /// What is counted.
     pub metrics: Arc<OperatorMetrics>,
-    /// What the elector knows.
     pub election: watch::Receiver<ElectionState>,
     /// For the age of the elector's last try.
     pub clock: Arc<dyn Clock>,

@@ -35,7 +35,6 @@ struct ReconcileLabels {
     result: &'static str,
 }
 
-/// Which controller.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ControllerLabels {
     controller: &'static str,
@@ -48,7 +47,6 @@ struct ErrorLabels {
     category: &'static str,
 }
 
-/// Which condition of which kind.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ConditionLabels {
     kind: &'static str,
@@ -57,7 +55,6 @@ struct ConditionLabels {
     reason: String,
 }
 
-/// What was changed in buckets.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ChangeLabels {
     operation: &'static str,
@@ -80,7 +77,6 @@ struct RequestLabels {
     outcome: &'static str,
 }
 
-/// All metrics of the operator.
 pub struct OperatorMetrics {
     registry: Registry,
     leader: Gauge,
@@ -109,7 +105,6 @@ impl Default for OperatorMetrics {
 }
 
 impl OperatorMetrics {
-    /// All at zero.
     pub fn new() -> Self {
         let mut registry = Registry::with_prefix("toezicht");
         let leader = Gauge::default();
@@ -161,18 +156,15 @@ impl OperatorMetrics {
         }
     }
 
-    /// Whether this process leads.
     pub fn set_leader(&self, leading: bool) {
         self.leader.set(leading.into());
     }
 
-    /// A reconciliation ended.
     pub fn observe_reconcile(&self, controller: &'static str, result: &'static str, took: Duration) {
         self.reconciles.get_or_create(&ReconcileLabels { controller, result }).inc();
         self.durations.get_or_create(&ControllerLabels { controller }).observe(took.as_secs_f64());
     }
 
-    /// A reconciliation failed.
     pub fn count_error(&self, controller: &'static str, category: &'static str) {
         self.errors.get_or_create(&ErrorLabels { controller, category }).inc();
     }

@@ -45,7 +45,6 @@ impl Readiness {
         });
     }
 
-    /// That is so now.
     pub fn open(&self, gate: ReadinessGate) {
         self.with(|state| state.insert(gate, true));
     }

@@ -25,15 +25,12 @@ const MAX_SNAPSHOTS: usize = 4096;
 /// What there is of one site, as far as it exists and can be read.
 #[derive(Clone, Debug, Default)]
 pub struct SiteSnapshot {
-    /// The site.
     pub site: Option<Site>,
-    /// The policy that it names.
     pub policy: Option<RecordingPolicy>,
     /// The Secrets that its cameras may name.
     pub secrets: CameraSecrets,
     /// What its recorders are configured with.
     pub config: Option<RecorderConfig>,
-    /// Its recorders' pods.
     pub pods: Vec<Pod>,
 }
 

@@ -17,24 +17,20 @@ use crate::wire::{CameraReport, StatusApi};
 /// The recorder that carries a camera.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AssignedRecorder {
-    /// Name of its pod.
     pub name: String,
     /// The pod, where there is one.
     pod: Option<Pod>,
-    /// How it shows its status.
     api: StatusApi,
 }
 
 /// What it says of the camera.
 #[derive(Clone, Debug, PartialEq)]
 pub struct RecorderReply {
-    /// Its clock.
     pub now: Timestamp,
     /// The camera; absent: it does not know it yet.
     pub report: Option<CameraReport>,
 }
 
-/// Its answer about one camera.
 pub type CameraQueryResult = Result<RecorderReply, RecorderStatusError>;
 
 /// Who carries the camera `name`; absent: the site has not configured a recorder for it (yet).

@@ -18,11 +18,8 @@ use crate::wire::{CameraReport, SegmentReport};
 /// What the status is made from.
 #[derive(Clone, Copy, Debug)]
 pub struct CameraObservations<'a> {
-    /// What was judged.
     pub valid: &'a CameraValidation,
-    /// Who carries the camera.
     pub recorder: Option<&'a AssignedRecorder>,
-    /// What that recorder says.
     pub answer: Option<&'a CameraQueryResult>,
     /// When the camera was last known to give a picture, before this answer.
     pub last_frame_at: Option<Timestamp>,

@@ -12,14 +12,12 @@ use crate::controllers::kubernetes::secret_ref::MissingSecret;
 use crate::rules::permission::Prerequisites;
 use crate::rules::{policy, suspension};
 
-/// What a camera comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CameraValidation {
     /// Whether it can be recorded: its site exists, its Secrets are of the right type.
     pub accepted: ConditionFinding,
     /// Whether the protocol allows recording it now (articles 1, 5, 7, 8 and 11).
     pub permitted: ConditionFinding,
-    /// When that changes by itself.
     pub next_change: Option<Timestamp>,
     /// How long a segment is, as the site has it.
     pub segment_duration: jiff::SignedDuration,

@@ -11,7 +11,6 @@ use crate::controllers::runner::fetch;
 /// What a hold names, as far as it exists and can be read.
 #[derive(Clone, Debug, Default)]
 pub struct HoldReferences {
-    /// The site where it happened.
     pub site: Option<Site>,
     /// The policy that the site is under.
     pub policy: Option<RecordingPolicy>,

@@ -9,7 +9,6 @@ use crate::storage::recordings::hold::coverage::MAX_UPLOAD_DELAY;
 
 /// Names that a status has room for.
 const MAX_UNKNOWN_CAMERAS: usize = 64;
-/// Names that a message tells.
 const MAX_NAMES_IN_MESSAGE: usize = 8;
 
 /// Whether there are recordings of what an open hold names, and the names in `spec.cameras` that nothing is known of.

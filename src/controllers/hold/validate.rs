@@ -10,10 +10,8 @@ use crate::controllers::kubernetes::meta;
 use crate::controllers::runner::Watched;
 use crate::rules::hold::accept;
 
-/// What a hold comes to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HoldValidation {
-    /// Whether it can be accepted.
     pub accepted: ConditionFinding,
     /// How often its policy wants it reviewed (article 6); `None`: there is no policy.
     pub review_every: Option<Days>,
@@ -32,7 +30,6 @@ pub struct SiteFacts {
     pub created_at: Option<Timestamp>,
     /// Why the Site needs a person, where that keeps its bucket from being used.
     pub stalled: Option<String>,
-    /// Nobody looks after its bucket.
     pub is_paused: bool,
 }
 

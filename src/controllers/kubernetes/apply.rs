@@ -28,12 +28,7 @@ pub enum ApplyError {
     Api(#[from] ApiError),
     /// An object of that name is not ours; it was left alone.
     #[error("a {kind} named {name:?} exists that this operator did not make: rename or delete it")]
-    ForeignObject {
-        /// Its kind.
-        kind: String,
-        /// Its name.
-        name: String,
-    },
+    ForeignObject { kind: String, name: String },
     /// The desired object is not complete.
     #[error("the desired object cannot be written as JSON")]
     NotSerializable(#[from] serde_json::Error),
@@ -68,7 +63,6 @@ pub struct AppliedObject<K> {
     pub write_reason: Option<WriteReason>,
 }
 
-/// Why a child was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WriteReason {
     /// It did not exist.

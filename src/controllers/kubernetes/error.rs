@@ -44,7 +44,6 @@ pub trait KubeErrorExt {
     fn is_not_found(&self) -> bool;
     /// Whether the namespace is going away, so that nothing can be created in it.
     fn is_namespace_terminating(&self) -> bool;
-    /// Whether the fence refused it.
     fn is_not_leader(&self) -> bool;
     /// Whether the API server says that the object as sent can never be stored.
     fn is_invalid(&self) -> bool;
@@ -94,7 +93,6 @@ impl Failure for ApiError {
 
 /// The wait after a first error.
 pub const INITIAL_BACKOFF: Duration = Duration::from_secs(1);
-/// No wait is longer.
 pub const MAX_BACKOFF: Duration = Duration::from_mins(5);
 
 /// Waits after errors, each object its own: doubling from one second to five minutes, back to the start

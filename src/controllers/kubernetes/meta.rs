@@ -91,11 +91,8 @@ where
 /// An object as it was seen.
 #[derive(Clone, Copy, Debug)]
 pub struct ObservedMeta<'a> {
-    /// Its name.
     pub name: &'a str,
-    /// Its UID.
     pub uid: Option<&'a str>,
-    /// Its resourceVersion.
     pub resource_version: Option<&'a str>,
 }
 

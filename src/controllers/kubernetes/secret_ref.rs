@@ -26,9 +26,7 @@ pub struct ReferencedSecret {
 /// What keeps an object from going.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct FinalizerState {
-    /// Its UID.
     pub uid: Option<String>,
-    /// Its finalizers.
     pub finalizers: Vec<String>,
     /// Whether it is being deleted, so that no finalizer can be added.
     pub is_deleting: bool,
@@ -59,19 +57,14 @@ pub enum MissingSecret {
     NotFound {
         /// Path of the field that names it.
         field: String,
-        /// The type it must have.
         type_: &'static str,
-        /// Its name.
         name: String,
     },
-    /// It lacks a key.
     #[error("{field}: the Secret {name:?} has no text under the key {key:?}: add it")]
     NoKey {
         /// Path of the field that names it.
         field: String,
-        /// Its name.
         name: String,
-        /// The key that is missing.
         key: &'static str,
     },
 }

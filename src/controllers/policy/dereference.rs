@@ -7,10 +7,8 @@ use kube::{Api, Client, ResourceExt};
 use crate::api::{RecordingPolicy, Site};
 use crate::controllers::kubernetes::error::ApiError;
 
-/// What is under a policy.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PolicyUsage {
-    /// How many sites name it.
     pub sites: i32,
     /// How many cameras these sites say they have.
     pub cameras: i32,

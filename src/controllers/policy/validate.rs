@@ -6,7 +6,6 @@ use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Re
 use crate::api::{Ceilings, RecordingPolicySpec};
 use crate::rules::{calendar, permission, policy};
 
-/// What a policy means now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyValidation {
     /// Whether it can be followed on this cluster.

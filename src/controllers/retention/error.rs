@@ -14,7 +14,6 @@ pub enum RetentionPassError {
     /// The ledger, or a pass over held versions.
     #[error(transparent)]
     Hold(#[from] HoldError),
-    /// The sweep.
     #[error(transparent)]
     Sweep(#[from] SweepError),
     /// This replica does not lead any more.

@@ -34,7 +34,6 @@ pub(crate) fn verify_interval(placed: &PlaceReport, versions: u64, took: SignedD
         .min(MAX_VERIFY_INTERVAL)
 }
 
-/// How often everything is verified.
 pub(crate) fn effective_interval(every: SignedDuration, is_refused: bool) -> SignedDuration {
     if is_refused { every / REJECTED_SPEEDUP } else { every }
 }

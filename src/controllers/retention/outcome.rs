@@ -14,14 +14,12 @@ use crate::storage::recordings::hold::{PlaceReport, Unchecked};
 use crate::storage::recordings::sweep::state::SweepReport;
 use crate::wire::Gap;
 
-/// What came of it.
 #[derive(Clone, Debug, Default)]
 pub struct PassOutcome {
     /// What there is of each open hold, by UID, where everything was looked at.
     pub coverage: Vec<(String, Coverage)>,
     /// What the store refused of held versions, where everything was looked at.
     pub rejection: Option<PassErrors>,
-    /// What somebody else had changed.
     pub drift: Option<HoldDrift>,
     /// How many held versions are gone, of each hold, by UID.
     pub lost: BTreeMap<String, u64>,
@@ -55,15 +53,12 @@ pub struct PassOutcome {
     pub release_error: Option<String>,
     /// Why the manifests of open holds could not be read, by UID.
     pub unreadable_manifests: BTreeMap<String, PassErrors>,
-    /// Another pass has to prove.
     pub needs_another_pass: bool,
-    /// When to verify again.
     pub verify_at: Option<Timestamp>,
     /// When the first sealed segment may be read.
     pub next_opening: Option<Timestamp>,
     /// From when on this process may release.
     pub release_from: Option<Timestamp>,
-    /// When to sweep again.
     pub sweep_at: Timestamp,
     /// What recorders said of their gaps, by camera.
     pub gaps: BTreeMap<String, Vec<Gap>>,
@@ -165,7 +160,6 @@ impl PassOutcome {
 pub struct HoldDrift {
     /// How many versions, by what it was.
     pub counts: BTreeMap<Subresource, u64>,
-    /// Some of their keys.
     pub examples: Vec<String>,
     /// Names of the holds of which versions are gone.
     pub holds_with_losses: Vec<String>,
@@ -185,7 +179,6 @@ impl HoldDrift {
         Some(format!("{lost} held versions are gone, of {}", self.holds_with_losses.join(", ")))
     }
 
-    /// What was put back.
     pub fn changed_message(&self) -> Option<String> {
         let marks = self.counts.iter().filter(|(what, _)| **what != Subresource::HeldVersion);
         let marks: Vec<String> = marks.map(|(what, count)| format!("{what} of {count}")).collect();

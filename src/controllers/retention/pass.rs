@@ -41,7 +41,6 @@ const MAX_RELEASE_PASSES: usize = 3;
 
 /// Everything that a pass decides by. It needs no Kubernetes client, so the simulation in `tests/sim` runs it as it is.
 pub struct RetentionPass<'a> {
-    /// The right to write.
     pub fence: &'a Fence,
     /// The first instant at which this process may release: requests of the previous leader can no longer land then.
     pub release_from: Timestamp,
@@ -55,11 +54,9 @@ pub struct RetentionPass<'a> {
     pub bucket: &'a SiteBucket,
     /// Its holds, as read before the pass.
     pub holds: &'a [IncidentHold],
-    /// The holds that count.
     pub plan: &'a HoldPlan,
     /// What is known of its held versions.
     pub protection_cache: &'a ProtectionCache,
-    /// When the pass began.
     pub now: Timestamp,
 }
 

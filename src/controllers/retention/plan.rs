@@ -171,7 +171,6 @@ impl HoldPlan {
         self.open.values().any(|entry| entry.name == name)
     }
 
-    /// What is to be kept.
     pub fn scopes(&self) -> Vec<HoldScope> {
         self.open.values().map(LedgerEntry::scope).collect()
     }

@@ -358,7 +358,6 @@ fn truncate_message(message: &str) -> String {
     message.chars().take(1000).collect()
 }
 
-/// What somebody should read about.
 pub fn events(outcome: &PassOutcome) -> Vec<Event> {
     let mut news = Vec::new();
     if let Some(changed) = outcome.drift.as_ref().and_then(HoldDrift::changed_message) {

@@ -83,7 +83,6 @@ impl RetentionPass<'_> {
         self.retry_at().is_some_and(|at| at <= self.now)
     }
 
-    /// When that is.
     pub(crate) fn retry_at(&self) -> Option<Timestamp> {
         let every = self.previous_verify_interval().unwrap_or(MIN_VERIFY_INTERVAL);
         let retry_at = |refused: &StoreRejectionStatus| {
@@ -121,7 +120,6 @@ impl RetentionPass<'_> {
         })
     }
 
-    /// The hold with this UID.
     pub(crate) fn hold_by_uid(&self, uid: &str) -> Option<&IncidentHold> {
         let mut holds = self.holds.iter();
         holds.find(|hold| hold.metadata.uid.as_deref() == Some(uid))

@@ -31,11 +31,9 @@ const UNKNOWN_PROBE_INTERVAL: SignedDuration = SignedDuration::from_hours(1);
 /// A bucket, both identities, and what it must be.
 #[derive(Clone, PartialEq)]
 pub struct BucketAccess {
-    /// The bucket as the operator.
     pub operator: StorageTarget,
     /// The bucket as the recorders; `None`: their Secret is missing, and nothing is recorded.
     pub recorder: Option<StorageTarget>,
-    /// What it must be.
     pub spec: BucketSpec,
     /// In whose name it is claimed.
     pub claim: Claim,
@@ -54,7 +52,6 @@ pub trait Stores: Send + Sync {
     async fn enforce(&self, access: &BucketAccess, probe: Probe) -> Result<EnforceReport, EnforceFailure>;
 }
 
-/// The stores themselves.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct S3;
 

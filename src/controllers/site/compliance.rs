@@ -23,7 +23,6 @@ pub struct SiteCeilings {
     pub cluster: Ceilings,
 }
 
-/// One class against its ceilings.
 struct ClassCompliance<'a> {
     name: &'static str,
     field: &'static str,

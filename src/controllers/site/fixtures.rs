@@ -130,7 +130,6 @@ impl Fixture {
         validate(&self.site, &self.observed, &self.config, "cluster", self.now)
     }
 
-    /// A certificate and a token.
     pub fn identity(&self) -> StatusApiIdentity {
         ensure_identity(self.observed.recorder_config.as_ref().map(|config| &config.status_api), self.now)
             .unwrap()

@@ -31,13 +31,10 @@ const SEE_OTHER_CONDITIONS: &str = "AccessRestricted says who can read and write
 /// All that a Site's status is made of.
 #[derive(Debug)]
 pub struct StatusInputs<'a> {
-    /// What was decided.
     pub valid: &'a ValidSite,
     /// What was read back of the bucket.
     pub bucket: &'a BucketEvaluation,
-    /// What was applied.
     pub applied: &'a Result<AppliedPlan, ApplyError>,
-    /// What the recorders say.
     pub replies: &'a [ShardReply],
 }
 

@@ -32,11 +32,9 @@ const MIN_SPOOL_BYTES: u64 = 64 << 20;
 /// A Site as far as it can be followed.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ValidSite {
-    /// Names of its children.
     pub names: ChildNames,
     /// `Accepted`.
     pub accepted: ConditionFinding,
-    /// When the protocol allows recording.
     pub permission: SitePermission,
     /// The ceilings that are in force here: the policy's, or the last that were.
     pub ceilings: Option<Ceilings>,
@@ -66,11 +64,8 @@ pub struct SitePermission {
 /// A camera that can be recorded.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ValidCamera {
-    /// Its name.
     pub name: String,
-    /// Where its picture comes from.
     pub source: CameraSource,
-    /// When it is covered.
     pub suspended: Windows,
 }
 

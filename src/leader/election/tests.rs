@@ -8,7 +8,6 @@ use crate::leader::fence::NotLeader;
 /// What goes wrong with one request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Fault {
-    /// Nothing.
     None,
     /// It never arrives.
     Unreachable,

@@ -23,15 +23,12 @@ const STEP_US: i64 = 200_000;
 /// What a picture's arrival says of the clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Continuity {
-    /// As before.
     Steady,
     /// The camera's stamps begin anew: what was measured before says nothing now.
     Jumped,
-    /// Our wall clock was set.
     Stepped,
 }
 
-/// The clock of one stream.
 #[derive(Debug, Default)]
 pub struct StreamClock {
     /// Arrival and offset, both in steady microseconds, offsets ascending: the first is the smallest.

@@ -8,16 +8,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 
-/// What all cameras share.
 #[derive(Clone)]
 pub struct RecorderContext {
-    /// Where recordings are made.
     pub spool: Arc<Spool>,
-    /// Where everything is reported.
     pub state: Arc<RecorderState>,
-    /// Where everything is counted.
     pub metrics: RecorderMetrics,
-    /// How long a segment is.
     pub segment_duration: watch::Receiver<SignedDuration>,
     /// Where the steady clock counts from.
     pub epoch: Instant,

@@ -21,7 +21,6 @@ use crate::wire::{CameraConfig, CameraState, GapCause};
 /// How often the gate is asked although no picture comes.
 const PERMISSION_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Why a recording ended.
 #[derive(Debug)]
 pub enum SessionEnd {
     /// The recorder stops, or the camera went from its configuration.
@@ -30,16 +29,13 @@ pub enum SessionEnd {
     NotPermitted,
     /// The camera is to be reached otherwise.
     Reconfigured,
-    /// Nothing more can be kept.
     SpoolFull,
     /// The disk or the format would not.
     WriteFailed {
         /// Bounded, for metrics.
         category: &'static str,
-        /// Holds no secret.
         message: String,
     },
-    /// The stream ended.
     StreamFailed(StreamError),
 }
 
@@ -64,7 +60,6 @@ impl From<Mp4Error> for SessionEnd {
     }
 }
 
-/// One connection's recording.
 pub struct RecordingSession<'a> {
     name: &'a str,
     context: &'a RecorderContext,
@@ -74,7 +69,6 @@ pub struct RecordingSession<'a> {
 }
 
 impl<'a> RecordingSession<'a> {
-    /// Nothing recorded yet.
     pub fn new(name: &'a str, context: &'a RecorderContext) -> Self {
         let segmenter = Segmenter::new(*context.segment_duration.borrow());
         Self { name, context, clock: StreamClock::default(), segmenter, writer: None }

@@ -29,7 +29,6 @@ const BACKOFF_RANGE: (Duration, Duration) = (Duration::from_secs(1), Duration::f
 /// A stream that lasted so long was a healthy one.
 const HEALTHY_SESSION: Duration = Duration::from_secs(30);
 
-/// Why waiting ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum WakeReason {
     Elapsed,
@@ -37,11 +36,8 @@ enum WakeReason {
     Stopped,
 }
 
-/// The task of one camera.
 pub struct CameraTask {
-    /// Its name.
     pub name: String,
-    /// What all cameras share.
     pub context: RecorderContext,
     /// How it is configured; changes without the task ending.
     pub config: watch::Receiver<CameraConfig>,
@@ -50,7 +46,6 @@ pub struct CameraTask {
 }
 
 impl CameraTask {
-    /// Records until told to stop.
     pub async fn run(mut self) {
         let mut backoff = Backoff::new(BACKOFF_RANGE.0, BACKOFF_RANGE.1);
         loop {

@@ -1,7 +1,6 @@
 use super::*;
 use serde_json::{Value, json};
 
-/// A configuration that is good.
 pub(crate) fn valid_config() -> Value {
     let certificate =
         rcgen::generate_simple_self_signed([crate::wire::STATUS_SERVER_NAME.to_owned()]).unwrap();

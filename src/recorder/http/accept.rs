@@ -16,7 +16,6 @@ use tokio_util::sync::CancellationToken;
 
 /// Handshake and request, each, take no longer.
 pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// A connection lives no longer.
 const CONNECTION_LIFETIME: Duration = Duration::from_mins(1);
 /// Connections at once, of each server. Few enough to cost nothing, and more than whoever would keep the
 /// kubelet's probes out can open by mistake.

@@ -24,20 +24,15 @@ const WRITABLE_TTL: Duration = Duration::from_secs(1);
 /// A disk that takes longer is not to be written to.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// What is asked.
 #[derive(Clone)]
 pub struct Health {
-    /// The configuration.
     pub config: watch::Receiver<ConfigState>,
-    /// The spool.
     pub spool: Arc<Spool>,
     /// What is known of whether the spool can be written.
     pub writable: WritableCache,
-    /// All metrics.
     pub registry: Arc<Registry>,
 }
 
-/// Serves until told to stop.
 pub async fn serve(listener: TcpListener, health: Health, stop: CancellationToken) {
     let router = Router::new()
         .route("/livez", get(async || "ok\n"))

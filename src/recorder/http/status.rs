@@ -24,15 +24,10 @@ use crate::wire::{FORMAT, RecorderConfig, RecorderStatus};
 /// What the status is made of.
 #[derive(Clone)]
 pub struct StatusSource {
-    /// The configuration.
     pub config: watch::Receiver<ConfigState>,
-    /// The cameras.
     pub state: Arc<RecorderState>,
-    /// The spool.
     pub spool: Arc<Spool>,
-    /// Which pod this is.
     pub shard: u32,
-    /// When the process started.
     pub started: Timestamp,
 }
 

@@ -14,14 +14,11 @@ const KEYFRAME: u32 = 0x0200_0000;
 /// `sample_depends_on` = 1: on others; no sync sample.
 const DEPENDENT: u32 = 0x0101_0000;
 
-/// A picture in a fragment.
 #[derive(Clone, Debug)]
 pub struct Sample {
     /// When it is shown, in ticks from the first picture of the file.
     pub presentation_ticks: i64,
-    /// Decoding can begin here.
     pub is_keyframe: bool,
-    /// NAL units after their lengths.
     pub data: Vec<u8>,
 }
 

@@ -17,9 +17,7 @@ const SECONDS_1900_TO_1970: i128 = 2_208_988_800;
 pub struct FragmentScan {
     /// Bytes up to the end of the last whole fragment.
     pub complete_bytes: u64,
-    /// Whole fragments.
     pub fragments: u64,
-    /// Pictures in them.
     pub frames: u64,
     /// From the first picture to the end of the last, in ticks.
     pub duration_ticks: u64,

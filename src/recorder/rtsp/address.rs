@@ -9,7 +9,6 @@ use super::StreamError;
 /// A camera's URL, taken apart.
 #[derive(Clone)]
 pub struct CameraAddress {
-    /// As given.
     pub url: Url,
     /// Name or address, without brackets.
     pub host: String,

@@ -5,10 +5,8 @@ use std::io;
 /// Why a camera gives no pictures.
 #[derive(Debug, thiserror::Error)]
 pub enum StreamError {
-    /// The URL is none.
     #[error("the camera's URL is not an rtsp:// or rtsps:// URL without user and password")]
     InvalidUrl,
-    /// No connection.
     #[error("the camera cannot be reached: {0}")]
     Connect(io::ErrorKind),
     /// No answer within ten seconds.
@@ -17,15 +15,12 @@ pub enum StreamError {
     /// Wrong user or password, or none given.
     #[error("the camera refused the user or password (401)")]
     Unauthorized,
-    /// Basic authentication over plain RTSP.
     #[error(
         "the camera asks for the password in clear (basic authentication over rtsp://): use rtsps://, or set allowBasicAuth"
     )]
     BasicAuth,
-    /// Another answer than success.
     #[error("the camera answered {0}")]
     ErrorStatus(u16),
-    /// No video track.
     #[error("the camera offers no video")]
     NoVideo,
     /// A codec that is not copied.
@@ -34,13 +29,11 @@ pub enum StreamError {
     /// Parameters that MP4 cannot hold.
     #[error("the camera's parameters cannot be written into a file")]
     UnsupportedParameters,
-    /// The TLS handshake failed.
     #[error("no trusted TLS connection: {0}")]
     Tls(&'static str),
     /// RTSP or RTP as it should not be.
     #[error("the camera's stream is broken")]
     Malformed,
-    /// The camera ended the stream.
     #[error("the camera ended the stream")]
     Ended,
     /// No picture for ten seconds.

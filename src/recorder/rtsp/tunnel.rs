@@ -37,7 +37,6 @@ impl Tunnel {
         Ok(Self { local_addr: local, forwarder: tokio::spawn(forward(listener, camera)) })
     }
 
-    /// The local port.
     pub const fn local_addr(&self) -> SocketAddr {
         self.local_addr
     }

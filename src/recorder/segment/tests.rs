@@ -7,7 +7,6 @@ use crate::recorder::frame::{Arrival, Codec};
 use crate::recorder::mp4::scan_fragments;
 
 const PERIOD: i64 = 6000;
-/// A minute boundary.
 const START: i64 = 1_780_000_020;
 
 /// A baseline H.264 sample entry of a 320×240 camera.

@@ -21,18 +21,15 @@ const SEGMENT_SUFFIX: &str = ".mp4";
 pub struct Closed {
     /// When its first picture was taken. First field: the order of these is the order of uploads.
     pub start: Timestamp,
-    /// The camera.
     pub camera: String,
     /// From its first picture to the end of its last.
     pub duration_ms: u64,
     /// SHA-256 of the file.
     pub sha256: [u8; 32],
-    /// Its size.
     pub bytes: u64,
 }
 
 impl Closed {
-    /// Its file name.
     pub fn file(&self) -> String {
         format!(
             "{:013}-{}-{}{SEGMENT_SUFFIX}",
@@ -47,7 +44,6 @@ impl Closed {
         Recording { class: Class::Video, source: &self.camera, start: self.start, end: self.end() }
     }
 
-    /// When its last picture ends.
     pub fn end(&self) -> Timestamp {
         let duration = jiff::SignedDuration::from_millis(i64::try_from(self.duration_ms).unwrap_or(i64::MAX));
         self.start.checked_add(duration).unwrap_or(Timestamp::MAX)
@@ -59,13 +55,10 @@ impl Closed {
 pub enum Entry {
     /// Being written, or left behind.
     Part,
-    /// Complete.
     Closed(Closed),
-    /// Not ours.
     Foreign,
 }
 
-/// Reads a file's name.
 pub fn entry(camera: &str, file: &OsStr, bytes: u64) -> Entry {
     let Some(file) = file.to_str() else {
         return Entry::Foreign;
@@ -84,7 +77,6 @@ pub fn entry(camera: &str, file: &OsStr, bytes: u64) -> Entry {
     parse_segment().filter(|closed| closed.file() == file).map_or(Entry::Foreign, Entry::Closed)
 }
 
-/// Where a camera's recordings are.
 pub fn folder(root: &Path, camera: &str) -> PathBuf {
     root.join("video").join(camera)
 }

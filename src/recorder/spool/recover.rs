@@ -14,9 +14,7 @@ use crate::recorder::mp4::scan_fragments;
 /// What is in the folder of one camera.
 #[derive(Debug, Default)]
 pub struct Found {
-    /// Complete recordings.
     pub closed: Vec<Closed>,
-    /// Recordings that nobody completed.
     pub parts: Vec<PathBuf>,
     /// How much of it is not ours.
     pub foreign: u64,

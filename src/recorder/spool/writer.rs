@@ -53,7 +53,6 @@ impl SegmentWriter {
         Ok(writer)
     }
 
-    /// Appends a whole fragment.
     pub async fn append(&mut self, bytes: Vec<u8>) -> Result<(), SpoolError> {
         let length = bytes.len() as u64;
         self.spool.reserve(length)?;

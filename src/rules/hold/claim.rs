@@ -7,7 +7,6 @@ use super::scope::{CameraSelector, HoldScope};
 use crate::api::IncidentHold;
 use crate::rules::Window;
 
-/// What a release waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReleaseWait {
     /// Requests of the leader before may land until then.

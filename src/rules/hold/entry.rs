@@ -17,7 +17,6 @@ pub(crate) const OPEN_PREFIX: &str = "ledger/holds/";
 /// Where closed entries are: they are read one by one, when somebody asks for one.
 pub(crate) const CLOSED_PREFIX: &str = "ledger/closed/";
 
-/// What stands around a name.
 pub(crate) const NAME_OVERHEAD: usize = 8;
 
 /// Bytes that the names of an entry's cameras may take: it stays well below what a ledger object may have.
@@ -31,15 +30,11 @@ pub struct LedgerEntry {
     pub(crate) format: u32,
     /// UID of the IncidentHold that it was first written for.
     pub uid: String,
-    /// Its namespace.
     pub namespace: String,
-    /// Its name.
     pub name: String,
-    /// The organisation's case number.
     pub reference: String,
     /// One of the policy's purposes (article 1).
     pub purpose: String,
-    /// The Site's name.
     pub site: String,
     /// Names of cameras; empty: all.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
@@ -47,9 +42,7 @@ pub struct LedgerEntry {
     /// Whether recorded calls are kept too.
     #[serde(default)]
     pub calls: bool,
-    /// When it happened.
     pub window: Window,
-    /// Since when it counts.
     pub accepted_at: Timestamp,
     /// When the operator first saw that its incident is resolved; absent: it is not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -85,7 +78,6 @@ impl LedgerEntry {
         }
     }
 
-    /// Whether it still holds something.
     pub const fn is_open(&self) -> bool {
         self.closed_at.is_none()
     }
@@ -95,7 +87,6 @@ impl LedgerEntry {
         HoldScopeConfig { cameras: self.cameras.clone(), calls: self.calls, window: self.window }
     }
 
-    /// What it covers.
     pub fn scope(&self) -> HoldScope {
         self.scope_config().scope()
     }

@@ -20,7 +20,6 @@ const OVERDUE_MARGIN: SignedDuration = SignedDuration::from_hours(24 * 7);
 /// What an implausible key is offered to: holds that overlap the day before the store took it.
 const IMPLAUSIBLE_KEY_WINDOW: SignedDuration = SignedDuration::from_hours(24);
 
-/// The ceiling of a class.
 pub(crate) const fn ceiling(class: Class, ceilings: &Ceilings) -> Ceiling {
     match class {
         Class::Video => ceilings.video,
@@ -36,7 +35,6 @@ pub(crate) fn whole_days(days: Ceiling) -> SignedDuration {
 /// What open holds cover, by where they are known from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OpenScopes {
-    /// Those of the bucket's ledger.
     pub ledger: Vec<HoldScope>,
     /// Those that are declared to the API server; the ledger may not have them yet.
     pub declared: Vec<HoldScope>,
@@ -51,7 +49,6 @@ pub enum HeldBy {
     Declared,
 }
 
-/// A recording in a bucket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoredRecording<'a> {
     pub(crate) key: Key,
@@ -76,7 +73,6 @@ impl<'a> StoredRecording<'a> {
                 && modified.duration_since(self.key.start()) <= self.ceiling + MAX_CLOCK_SKEW
     }
 
-    /// From when its ceiling counts.
     pub(crate) fn ceiling_starts_at(&self) -> Timestamp {
         if self.is_plausible() { self.key.start() } else { self.listed.modified }
     }

@@ -11,17 +11,14 @@ use jiff::{SignedDuration, Timestamp};
 use crate::rules::Window;
 use crate::rules::recording::{Class, Recording};
 
-/// What an open hold covers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HoldScopeConfig {
     /// Names of cameras; empty: all.
     #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
     pub cameras: BTreeSet<String>,
-    /// Whether recorded calls too.
     #[serde(default)]
     pub calls: bool,
-    /// When.
     pub window: Window,
 }
 
@@ -45,14 +42,11 @@ impl HoldScopeConfig {
 pub enum CameraSelector {
     /// All cameras, those included that are no longer there.
     All,
-    /// These cameras.
     Named(BTreeSet<String>),
 }
 
-/// What an open hold covers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HoldScope {
-    /// Which cameras.
     pub cameras: CameraSelector,
     /// Whether recorded calls too, of any telephone.
     pub calls: bool,

@@ -4,12 +4,10 @@
 use crate::rules::recording::protection::Protection;
 use crate::rules::recording::tag::RetentionTag;
 
-/// One request about one version.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ProtectionStep {
     /// Its legal hold, on or off.
     LegalHold(bool),
-    /// Its tag.
     Tag(RetentionTag),
     /// The delete markers that hide it go.
     Unhide,

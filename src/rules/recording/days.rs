@@ -11,7 +11,6 @@ pub(crate) struct DayFilter {
 }
 
 impl DayFilter {
-    /// Every day.
     pub(crate) const ALL: Self = Self { from: None, to: None };
 
     /// Whether a day is one of them.

@@ -45,7 +45,6 @@ pub enum KeyError {
     /// The duration is longer than [`MAX_DURATION_MS`].
     #[error("a recording lasts at most a day")]
     Duration,
-    /// The text has another form.
     #[error("not the key of a recording")]
     Form,
 }
@@ -119,7 +118,6 @@ impl Key {
         self.duration_ms
     }
 
-    /// How long it lasts.
     pub fn duration(&self) -> SignedDuration {
         SignedDuration::from_millis(i64::try_from(self.duration_ms).unwrap_or(i64::MAX))
     }

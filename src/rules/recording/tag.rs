@@ -5,16 +5,13 @@ use std::str::FromStr;
 
 use super::key::Class;
 
-/// The tag's key.
 pub const TAG_KEY: &str = "toezicht-retention";
 
 /// The tag's values. Lifecycle matches `video` and `calls` only, so that an object with any other is never
 /// even expired.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum RetentionTag {
-    /// Expires as camera pictures do.
     Video,
-    /// Expires as calls do.
     Calls,
     /// Kept for an open hold, readable by nobody: the embargo on live viewing has not passed (article 4.2).
     Sealed,
@@ -23,12 +20,10 @@ pub enum RetentionTag {
 }
 
 impl RetentionTag {
-    /// All four.
     pub const ALL: [Self; 4] = [Self::Video, Self::Calls, Self::Sealed, Self::Held];
     /// Those that a recorder may write.
     pub const RECORDER_WRITABLE: [Self; 3] = [Self::Video, Self::Calls, Self::Sealed];
 
-    /// The tag's value.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Video => "video",

@@ -5,15 +5,12 @@ use jiff::Timestamp;
 /// One version, or a delete marker, as the listing tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedVersion {
-    /// Its key.
     pub key: String,
     /// Its version id; `null` where it was written before versioning.
     pub id: String,
-    /// A delete marker.
     pub is_marker: bool,
     /// What a reader gets who names no version.
     pub is_latest: bool,
-    /// When the store took it.
     pub modified: Timestamp,
     /// How many bytes it has.
     pub size: u64,

@@ -15,20 +15,15 @@ use super::spec::{
 /// Something that a bucket has, or hides, and that a site's bucket may not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum AdoptionConflict {
-    /// No Object Lock.
     NoObjectLock,
     /// A default retention. `above`: what it keeps outlives a ceiling.
     DefaultRetention {
-        /// Mode and period.
         retention: BucketDefaultRetention,
         /// It is longer than the lower of the ceilings.
         exceeds_ceiling: bool,
     },
-    /// Lifecycle rules of somebody's.
     Lifecycle,
-    /// A bucket policy of somebody's.
     Policy,
-    /// Other configuration of somebody's.
     Forbidden(ForbiddenSubresource),
     /// A setting that somebody made otherwise.
     Differs(RequiredSubresource),

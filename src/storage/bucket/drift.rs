@@ -15,7 +15,6 @@ use super::policy::document::Policy;
 use super::policy::statements;
 use super::spec::{BucketSpec, BucketState, ForbiddenSubresource, RequiredSubresource, SubresourceState};
 
-/// The bucket that must be.
 #[derive(Clone, Debug)]
 pub(crate) struct DesiredBucket {
     pub(crate) lifecycle: BTreeMap<&'static str, BucketLifecycleRule>,
@@ -60,20 +59,15 @@ impl DesiredBucket {
     }
 }
 
-/// One idempotent write.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum BucketOperation {
-    /// Versioning on.
     EnableVersioning,
-    /// No default retention.
     ClearDefaultRetention,
-    /// All lifecycle rules.
     PutLifecycle,
     /// Something that must not be there goes.
     Remove(ForbiddenSubresource),
     /// A setting as it must be.
     Set(RequiredSubresource),
-    /// The whole policy.
     PutPolicy,
 }
 

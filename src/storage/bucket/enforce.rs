@@ -40,7 +40,6 @@ pub enum Probe {
 /// Why a bucket is not what it must be, and what was changed in it all the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EnforceFailure {
-    /// Why.
     pub error: EnforceError,
     /// What had been changed before, in order.
     pub changes: Vec<StoreChange>,
@@ -50,7 +49,6 @@ pub struct EnforceFailure {
     pub conformance: Option<Conformance>,
 }
 
-/// How far it came.
 #[derive(Default)]
 struct EnforceProgress {
     changes: Vec<StoreChange>,

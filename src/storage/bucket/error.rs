@@ -22,18 +22,12 @@ pub enum EnforceError {
     },
     /// What the Site asks for, or what is in the bucket, cannot be followed.
     #[error("{reason}; {remedy}")]
-    Rejected {
-        /// What is in the way.
-        reason: String,
-        /// What a person can do.
-        remedy: String,
-    },
+    Rejected { reason: String, remedy: String },
     /// The store, or this bucket of it, cannot keep the promises.
     #[error("{reason}; {remedy}")]
     StoreUnsupported {
         /// What it does not do.
         reason: String,
-        /// What a person can do.
         remedy: String,
     },
     /// A principal is not whose credentials were given. The bucket's policy is as it was.
@@ -63,12 +57,7 @@ pub enum EnforceError {
         "article 4.1: {principal:?}, named in spec.managers, spec.storage.auditor or the policy's incidentOfficers, stands for \
          more than one identity at this store: {evidence}; name one user or role"
     )]
-    AmbiguousPrincipal {
-        /// The principal.
-        principal: String,
-        /// How it shows.
-        evidence: &'static str,
-    },
+    AmbiguousPrincipal { principal: String, evidence: &'static str },
     /// The bucket's policy would be longer than a store takes. The one that is there is as it was.
     #[error(
         "spec.managers, and incidentOfficers of the policy: their {people} principals make the bucket policy {bytes} bytes \
@@ -77,7 +66,6 @@ pub enum EnforceError {
     PolicyTooLong {
         /// How many people have a principal.
         people: usize,
-        /// Bytes of the policy.
         bytes: usize,
         /// The most bytes it may have.
         limit: usize,
@@ -95,7 +83,6 @@ pub enum EnforceError {
     /// The target cannot be used; no connection was made.
     #[error(transparent)]
     Target(#[from] TargetError),
-    /// A ceiling is too low.
     #[error(transparent)]
     Ceiling(#[from] CeilingTooLow),
     /// The store answered with an error, or not at all.
@@ -103,12 +90,7 @@ pub enum EnforceError {
     Storage(#[from] StoreError),
     /// The same, where the Site may name the store otherwise.
     #[error("{}; {advice}", .error.safe_message())]
-    Advised {
-        /// The store's answer.
-        error: StoreError,
-        /// The field and the remedy.
-        advice: String,
-    },
+    Advised { error: StoreError, advice: String },
 }
 
 impl EnforceError {

@@ -6,7 +6,6 @@ use crate::storage::s3::client::BucketClient;
 use crate::storage::s3::error::StoreError;
 use crate::storage::s3::listing::{ListQuery, VersionPage, list_page};
 
-/// What we write beside recordings.
 const OWN_PREFIXES: [&str; 2] = ["ledger/", "probe/"];
 /// As many keys as one request tells. At the top level of a bucket of ours stand four names, so that all are seen;
 /// below them a key of another form may be missed here, and the audit, which reads everything, finds it.

@@ -11,7 +11,6 @@ use aws_sdk_s3::types::{
 /// A lifecycle rule, without its name: names say nothing about what happens.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BucketLifecycleRule {
-    /// The rule is in force.
     pub enabled: bool,
     /// Keys it applies to; empty: all.
     pub prefix: String,

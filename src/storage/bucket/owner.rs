@@ -21,9 +21,7 @@ const KEY: &str = "ledger/owner.json";
 pub struct Claim {
     /// Which cluster: by default the UID of its namespace `kube-system`.
     pub cluster_id: String,
-    /// Namespace of the Site.
     pub namespace: String,
-    /// Name of the Site.
     pub site: String,
     /// UID of the Site that claimed first: for people.
     pub uid: String,
@@ -37,7 +35,6 @@ impl Claim {
     }
 }
 
-/// Whose a bucket is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Owner {
     Unclaimed,
@@ -46,7 +43,6 @@ pub(crate) enum Owner {
     OtherSite,
 }
 
-/// Reads whose the bucket is.
 pub(crate) async fn read_owner(store: &BucketClient, claim: &Claim) -> Result<Owner, StoreError> {
     let versions = objects::list_versions(store, KEY).await?;
     // Newest first within a key, in every store. Delete markers are no claims, and undo none.

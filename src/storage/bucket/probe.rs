@@ -50,7 +50,6 @@ pub(crate) struct ProbeTarget<'a> {
     pub(crate) lifecycle: &'a Verdict,
 }
 
-/// A policy that is there.
 #[derive(Clone, Copy)]
 pub(crate) struct ExistingPolicy<'a> {
     pub(crate) statements: &'a [Value],
@@ -63,7 +62,6 @@ pub(crate) struct ExistingPolicy<'a> {
 /// Whom a policy exempts from what everyone else is denied, beside the operator.
 #[derive(Clone, Copy)]
 pub(crate) struct Exemptions<'a> {
-    /// How it says "everyone but".
     pub(crate) others: EveryoneExcept,
     pub(crate) recorder: &'a str,
     pub(crate) auditor: Option<&'a str>,

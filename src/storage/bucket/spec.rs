@@ -36,11 +36,9 @@ pub struct BucketSpec {
 /// A bucket's configuration, read back and normalised.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BucketState {
-    /// Object Lock is on.
     pub object_lock: bool,
     /// The default retention that new objects get: a minimum that would break the ceiling.
     pub default_retention: Option<BucketDefaultRetention>,
-    /// Versioning is on.
     pub versioning: bool,
     /// The lifecycle rules, without their names; `None`: the store has no lifecycle.
     pub lifecycle: Option<BTreeSet<BucketLifecycleRule>>,
@@ -54,7 +52,6 @@ pub struct BucketState {
     pub required: BTreeMap<RequiredSubresource, SubresourceState>,
 }
 
-/// A default retention.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BucketDefaultRetention {
     /// Mode and period, such as `GOVERNANCE 30 days`.
@@ -112,7 +109,6 @@ pub enum UnreadableReason {
 )]
 #[serde(rename_all = "camelCase")]
 pub enum RequiredSubresource {
-    /// All public access is blocked.
     #[strum(serialize = "public access block")]
     PublicAccessBlock,
     /// What comes without a word about encryption is encrypted: with the store's own key (`AES256`), or with a key of the
@@ -124,10 +120,8 @@ pub enum RequiredSubresource {
     Ownership,
 }
 
-/// How a setting is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SubresourceState {
-    /// As it must be.
     Compliant,
     /// Otherwise, and stronger than required: how. It is left so.
     Stronger(&'static str),
@@ -181,11 +175,9 @@ pub enum Subresource {
     Bucket,
     /// `ledger/owner.json`.
     Claim,
-    /// Versioning.
     Versioning,
     /// A default retention, which Object Lock puts on all that comes.
     DefaultRetention,
-    /// The lifecycle rules.
     Lifecycle,
     /// What copies, shows or tells of recordings: see [`ForbiddenSubresource`].
     ForeignConfiguration,
@@ -195,11 +187,9 @@ pub enum Subresource {
     DefaultEncryption,
     /// See [`Setting::Ownership`].
     ObjectOwnership,
-    /// The bucket policy.
     Policy,
     /// The legal hold of a version.
     LegalHold,
-    /// The tag of a version.
     Tag,
     /// A delete marker over a version.
     DeleteMarker,
@@ -227,7 +217,6 @@ impl From<RequiredSubresource> for Subresource {
 /// Something that was changed at the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreChange {
-    /// What.
     pub subresource: Subresource,
     /// How it was, in words.
     pub from: String,

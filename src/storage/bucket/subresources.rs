@@ -23,7 +23,6 @@ pub(crate) struct Subresources {
     pub(crate) required: BTreeMap<RequiredSubresource, SubresourceState>,
 }
 
-/// Reads it all.
 pub(crate) async fn read(store: &BucketClient) -> Result<Subresources, StoreError> {
     let mut parts = Subresources::default();
     let (cors, replication, website, acl) =
@@ -78,7 +77,6 @@ pub(crate) async fn read(store: &BucketClient) -> Result<Subresources, StoreErro
     Ok(parts)
 }
 
-/// A setting that nobody made.
 pub(crate) const UNSET: &str = "none";
 
 impl RequiredSubresource {
@@ -100,10 +98,8 @@ impl RequiredSubresource {
     }
 }
 
-/// What came of a question.
 enum SubresourceAnswer<T> {
     Value(T),
-    /// There is none.
     Absent,
     /// The store does not have such a thing.
     Unsupported,

@@ -41,7 +41,6 @@ use crate::wire::StorageTarget;
 
 /// How long a hold may be under way to its place.
 const PLACEMENT_GRACE: SignedDuration = SignedDuration::from_mins(10);
-/// Reads of marks at once.
 const MAX_CONCURRENT_READS: usize = 32;
 /// Sources whose days are looked for at once.
 const MAX_CONCURRENT_SOURCES: usize = 8;
@@ -55,7 +54,6 @@ pub struct AuditOptions {
     pub ceilings: Ceilings,
     /// How old a recording must be to be readable (article 4.2); `None`: the site has live viewing.
     pub embargo: Option<SignedDuration>,
-    /// How much of the bucket.
     pub range: ScanRange,
     /// Of how many versions that no hold covers the marks of one are read: 1 reads all.
     pub sample_one_in: u32,
@@ -80,7 +78,6 @@ pub enum AuditError {
     /// What a manifest lists cannot be told apart from what nothing explains.
     #[error("{0}")]
     TooManyVersions(HoldError),
-    /// The store.
     #[error("{}", .0.safe_message())]
     Storage(#[from] StoreError),
 }

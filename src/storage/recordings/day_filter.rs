@@ -29,7 +29,6 @@ const MAX_UNEXPECTED_DAYS: usize = 64;
 const MAX_UNEXPECTED_FOLDERS: usize = 16;
 /// The years in which days are looked for where a source has more folders than a page.
 const FIRST_YEAR: i16 = 2000;
-/// Listings of folders at once.
 const MAX_CONCURRENT_LISTINGS: usize = 8;
 
 /// Keys and folders where recordings are that are none, as far as they were seen: whoever put them cannot hide behind
@@ -38,7 +37,6 @@ const MAX_CONCURRENT_LISTINGS: usize = 8;
 pub(crate) struct ForeignKeys {
     /// How many were seen; where they fill whole pages, there are more.
     pub(crate) count: u64,
-    /// The first few.
     pub(crate) examples: Vec<String>,
 }
 

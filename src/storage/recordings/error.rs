@@ -38,10 +38,7 @@ pub enum HoldError {
         "TooManyVersions: {count} recordings or more are covered, each of which is held, but this operator's memory has no room to tell \
          whether one is lost: raise its memory limit (resources.limits.memory), or find out who made them (docs/threat-model.md)"
     )]
-    TooManyVersions {
-        /// How many were found.
-        count: u64,
-    },
+    TooManyVersions { count: u64 },
     /// A pass was ended so that others have their turn.
     #[error(
         "PassTimeout: there is more to look at than fits between two sweeps; it came to {day}, and goes on at once"
@@ -54,16 +51,10 @@ pub enum HoldError {
     #[error(
         "UnknownManifest: the manifest of the open hold {hold:?}, which is about the same source, is not known: {reason}"
     )]
-    UnknownManifest {
-        /// Its name.
-        hold: String,
-        /// Why.
-        reason: String,
-    },
+    UnknownManifest { hold: String, reason: String },
     /// A hold is released, and its manifest or its entry in the ledger is not ended.
     #[error("the recordings are released, and the hold's manifest and ledger entry are still to be ended: {}", .0.safe_message())]
     CleanupFailed(StoreError),
-    /// The store.
     #[error("{}", .0.safe_message())]
     Storage(#[from] StoreError),
 }
@@ -144,13 +135,10 @@ impl PassErrors {
     }
 }
 
-/// A pass that ended early.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{error}")]
 pub struct Incomplete<D> {
-    /// What ended it.
     pub error: HoldError,
-    /// What it had done.
     pub report: D,
 }
 

@@ -51,7 +51,6 @@ const MAX_DAYS_WITHOUT_LOOKUP: usize = 7;
 /// Sources whose days are looked for at once.
 const SOURCES_AT_ONCE: usize = 8;
 
-/// Where holds may have something.
 struct CandidateDays {
     /// The oldest day first; within a day, each source once.
     days: Vec<SourceDay>,

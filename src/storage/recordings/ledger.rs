@@ -17,7 +17,6 @@ use crate::storage::s3::error::StoreError;
 use crate::storage::s3::objects;
 use crate::wire::StorageTarget;
 
-/// Entries read at once.
 const AT_ONCE: usize = 16;
 
 /// [`entries`], as the operator, and those of `asked` that are closed.

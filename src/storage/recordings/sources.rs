@@ -22,7 +22,6 @@ const MAX_SKIPPED_NAMES: usize = 256;
 /// Sources that the operator does not know, visited in one pass. Others have their turn in later ones.
 const MAX_UNKNOWN_SOURCES: usize = 64;
 
-/// The sources of a class.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct BucketSources {
     /// Those to visit: first the ones that the operator knows.

@@ -100,9 +100,7 @@ pub(crate) struct BucketClient {
     pub(crate) client: Client,
     pub(crate) bucket: String,
     pub(crate) region: String,
-    /// Requests go over TLS.
     pub(crate) is_tls: bool,
-    /// The endpoint is AWS itself.
     pub(crate) is_aws: bool,
     /// How the Site reaches the store, for advice on errors.
     pub(crate) connection: ConnectionSettings,

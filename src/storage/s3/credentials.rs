@@ -97,7 +97,6 @@ struct TemporaryKeys {
     exchanged_at: Instant,
 }
 
-/// By STS and identity.
 static CACHE: LazyLock<Mutex<HashMap<(String, WebIdentity), CachedKeys>>> = LazyLock::new(Mutex::default);
 
 fn cached_keys(sts: String, identity: &WebIdentity) -> CachedKeys {

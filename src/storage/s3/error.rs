@@ -51,7 +51,6 @@ pub struct StoreError {
 }
 
 impl StoreError {
-    /// From what the SDK says.
     pub(crate) fn from_sdk<E>(operation: &'static str, error: &SdkError<E, HttpResponse>) -> Self
     where
         E: ProvideErrorMetadata + std::error::Error + 'static,

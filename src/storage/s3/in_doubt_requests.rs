@@ -35,10 +35,8 @@ const MAX_REQUESTS: usize = 100_000;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct InDoubtRequests(Arc<Mutex<RequestLog>>);
 
-/// What a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct ProtectionRequest {
-    /// Path and query.
     uri: String,
     /// It ends a legal hold, or puts the tag back that lets lifecycle expire the version; otherwise it protects.
     is_release: bool,

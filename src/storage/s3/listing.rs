@@ -22,7 +22,6 @@ pub(crate) const PAGE_SIZE: i32 = 1000;
 /// Sorts before every character of a key of ours.
 const LOWEST_CHAR: char = ' ';
 
-/// Where a listing goes on.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct ListCursor {
     key: String,
@@ -57,14 +56,11 @@ impl ListCursor {
     }
 }
 
-/// What to list.
 #[derive(Clone, Copy)]
 pub(crate) struct ListQuery<'a> {
-    /// Only keys that begin so.
     pub(crate) prefix: &'a str,
     /// Groups keys by what stands up to the next `/`.
     pub(crate) has_delimiter: bool,
-    /// Where the last page ended.
     pub(crate) after: Option<&'a ListCursor>,
     /// The most that the page may have.
     pub(crate) max_keys: i32,
@@ -79,7 +75,6 @@ impl<'a> ListQuery<'a> {
     }
 }
 
-/// A page of a listing.
 #[derive(Clone, Debug)]
 pub(crate) struct VersionPage {
     /// By key, newest first within a key.
@@ -297,7 +292,6 @@ pub(crate) fn unlisted_key_error() -> StoreError {
     invalid_listing_error(UNLISTED_KEY_CODE)
 }
 
-/// Whether all else was listed.
 pub(crate) fn is_unlisted_key_error(error: &StoreError) -> bool {
     error.code == UNLISTED_KEY_CODE
 }

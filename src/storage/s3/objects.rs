@@ -110,7 +110,6 @@ pub(crate) async fn put(store: &BucketClient, key: &str, bytes: Vec<u8>) -> Resu
     Ok(())
 }
 
-/// Deletes one version for good.
 pub(crate) async fn delete_version(store: &BucketClient, version: &VersionRef) -> Result<(), StoreError> {
     let request = store.client.delete_object().bucket(&store.bucket).key(&version.key);
     let answer = request.version_id(&version.id).send().await;

@@ -26,7 +26,6 @@ const SINGLE_VERSION_OPERATIONS: [&str; 8] = [
     "PutObjectTagging",
 ];
 
-/// Ends answers that are longer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ResponseLimit;
 

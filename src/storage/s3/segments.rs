@@ -32,7 +32,6 @@ pub struct Uploader {
     is_condition_unsupported: Arc<AtomicBool>,
 }
 
-/// What came of a put.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PutOutcome {
     /// The store already had these bytes under this key: an earlier put arrived whose answer did not.

@@ -13,11 +13,8 @@ use jiff::Timestamp;
 /// What a simulation puts in the place of the machine.
 #[derive(Clone)]
 pub struct Simulation {
-    /// Answers the requests.
     pub http: SharedHttpClient,
-    /// Tells the time.
     pub now: Arc<dyn Fn() -> Timestamp + Send + Sync>,
-    /// Takes the place of chance.
     pub seed: u64,
 }
 
@@ -55,7 +52,6 @@ pub(crate) fn random_salt() -> [u64; 2] {
 pub(crate) struct LocalClock(Option<Simulation>);
 
 impl LocalClock {
-    /// The clock of this task.
     pub(crate) fn current() -> Self {
         Self(current())
     }

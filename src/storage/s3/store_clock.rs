@@ -27,7 +27,6 @@ pub struct ClockSkew {
 /// A reading of our clock, and the instant that is decided by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DecisionTime {
-    /// What our clock said.
     pub clock_reading: Timestamp,
     /// What counts as now: the same, or so much ahead as is decided at once.
     pub now: Timestamp,

@@ -15,7 +15,6 @@ use crate::rules::recording::version::ListedVersion;
 use crate::storage::recordings::open_holds::{OpenHolds, OpenHoldsError};
 use crate::wire::{Credentials, StorageTarget};
 
-/// A request that came.
 #[derive(Clone, Debug)]
 pub(crate) struct ReceivedRequest {
     pub(crate) method: Method,
@@ -47,7 +46,6 @@ pub(crate) struct Stub {
 }
 
 impl Stub {
-    /// Listens on a free port.
     pub(crate) async fn start(
         answer: impl Fn(&ReceivedRequest) -> (u16, String) + Clone + Send + Sync + 'static,
     ) -> Self {
@@ -77,7 +75,6 @@ impl Stub {
         Self { endpoint, requests: asked }
     }
 
-    /// A bucket of it.
     pub(crate) fn target(&self) -> StorageTarget {
         StorageTarget {
             endpoint: Some(self.endpoint.clone()),

@@ -12,7 +12,6 @@ pub enum TargetError {
     /// The bucket's name is not one that S3 takes, or would change where requests go.
     #[error("spec.storage.bucket must be 3 to 63 of a-z, 0-9, '.' and '-', and name an ordinary bucket")]
     Bucket,
-    /// The region has another form.
     #[error("spec.storage.region must be 1 to 64 of A-Z, a-z, 0-9, '-' and '_'")]
     Region,
     /// The private CA is no certificate, or none that can be used.

@@ -97,7 +97,6 @@ pub fn after_seconds(seconds: i64) -> Timestamp {
     now() + SignedDuration::from_secs(seconds)
 }
 
-/// Which conditions there are.
 fn condition_types(hold: &IncidentHold, at: Timestamp) -> Vec<String> {
     let (status, _) = hold_status(hold, &validate(&hold.spec, &hold_references(), at), at);
     status.conditions.into_iter().map(|condition| condition.type_).collect()

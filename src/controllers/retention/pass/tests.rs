@@ -42,7 +42,6 @@ pub(crate) fn site() -> Site {
     .unwrap()
 }
 
-/// A bucket without recorders.
 pub(crate) fn bucket(operator: StorageTarget) -> SiteBucket {
     SiteBucket {
         operator,
@@ -95,7 +94,6 @@ impl PassFixture {
     }
 }
 
-/// Nobody asks this one anything.
 fn target() -> StorageTarget {
     StorageTarget {
         endpoint: None,

@@ -24,7 +24,6 @@ pub enum BucketUse {
     Unavailable,
     /// It is the Site's, and not as it must be: what is in it is kept, swept and audited.
     RetainOnly,
-    /// Recordings may go there too.
     Record,
 }
 
@@ -33,7 +32,6 @@ pub enum BucketUse {
 pub struct BucketEvaluation {
     /// `StorageEnforced`.
     pub finding: ConditionFinding,
-    /// What to report of it.
     pub status: Option<StorageStatus>,
     /// What was tried of access to it.
     pub probe_results: ProbeResults,
@@ -41,7 +39,6 @@ pub struct BucketEvaluation {
     pub allowed_use: BucketUse,
     /// Whether only a person can help.
     pub is_stalled: bool,
-    /// What was changed just now.
     pub changes: Vec<StoreChange>,
     /// Whether these put back what had been otherwise, though nothing else is demanded.
     pub is_drift: bool,
@@ -52,12 +49,10 @@ pub struct BucketEvaluation {
 }
 
 impl BucketEvaluation {
-    /// Whether recordings may go there.
     pub fn may_record(&self) -> bool {
         self.allowed_use == BucketUse::Record
     }
 
-    /// Whether it is the Site's.
     pub fn is_ours(&self) -> bool {
         self.allowed_use >= BucketUse::RetainOnly
     }
@@ -231,7 +226,6 @@ fn describe_read_back(state: &BucketState) -> String {
     format!("{parts}, as read back, are as required")
 }
 
-/// All that was changed.
 pub(crate) fn describe_changes(changes: &[StoreChange]) -> String {
     let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
     changes.join("; ")

@@ -21,7 +21,6 @@ pub(crate) struct TargetBuilder<'a> {
 }
 
 impl TargetBuilder<'_> {
-    /// The bucket as the operator.
     pub(crate) fn operator_target(&self) -> Result<StorageTarget, MissingSecret> {
         let field = "spec.storage.operator.credentialsRef";
         self.target(&self.storage.operator, field, &self.egress.token_file)

@@ -22,7 +22,6 @@ use crate::controllers::site::recorders::workload::replicas;
 use crate::controllers::site::recorders::workload::touch_pods;
 use crate::controllers::site::recorders::workload::workload_pods;
 
-/// What is there now.
 #[derive(Clone, Debug, Default)]
 pub struct AppliedPlan {
     /// The recorders; `None`: there should be none.
@@ -31,7 +30,6 @@ pub struct AppliedPlan {
     pub pending_segments: u64,
     /// Pods of recorders that are going, and may upload what they have by a configuration of before.
     pub leaving_pods: usize,
-    /// Whether anything was written.
     pub is_changed: bool,
 }
 

@@ -36,7 +36,6 @@ pub enum DeletionPhase {
     Terminating(u64),
     /// It waits for these pods to go.
     WaitingForPods(Vec<String>),
-    /// Nothing of it is left.
     Done,
 }
 
@@ -61,7 +60,6 @@ impl BlockingHolds {
         Self { open: names(open), releasing: names(releasing), bucket_unusable: None }
     }
 
-    /// Whether there is one.
     pub fn has_holds(&self) -> bool {
         !self.open.is_empty() || !self.releasing.is_empty()
     }

@@ -12,7 +12,6 @@ use crate::wire::{STATUS_SERVER_NAME, Secret, StatusApi};
 
 /// How many days a certificate is valid.
 const LIFETIME_DAYS: i64 = 365;
-/// Bytes of a token.
 const TOKEN_BYTES: usize = 32;
 
 /// What recorders serve their status with.

@@ -20,18 +20,14 @@ pub const RECORDER_SELECTOR: &str =
 /// Annotation of a recorder pod with the revision of the configuration that it should follow.
 pub const REVISION_ANNOTATION: &str = "toezicht.dev/config-revision";
 
-/// Names of a Site's children.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChildNames {
-    /// Namespace of all.
     pub namespace: String,
-    /// The Site itself.
     pub site: String,
     /// Its UID, which its children name as their controller.
     pub uid: String,
     /// StatefulSet, Service and ServiceAccount.
     pub recorder: String,
-    /// Secret with the recorders' configuration.
     pub config: String,
 }
 
@@ -58,7 +54,6 @@ impl ChildNames {
         pairs.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned())).collect()
     }
 
-    /// Labels of every child.
     pub fn labels(&self) -> BTreeMap<String, String> {
         let more = [("app.kubernetes.io/managed-by", "toezicht"), (SITE_LABEL, self.site.as_str())];
         let more = more.into_iter().map(|(key, value)| (key.to_owned(), value.to_owned()));

@@ -73,7 +73,6 @@ pub fn config_secret(
     }
 }
 
-/// The StatefulSet of the recorders.
 pub fn stateful_set(names: &ChildNames, owner: &[OwnerReference], pods: &RecorderPods<'_>) -> StatefulSet {
     let spool = &pods.settings.spool;
     let claim = spool.storage_class_name.as_ref().map(|class| spool_claim(names, class, &spool.size));

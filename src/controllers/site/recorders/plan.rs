@@ -27,11 +27,9 @@ use crate::wire::{CameraConfig, FORMAT, RecorderConfig};
 const USABLE_SPOOL_PERCENT: u64 = 90;
 /// More than a revision and the name of the holds' field add to a configuration.
 const RESERVED_BYTES: usize = 128;
-/// Letters of a revision.
 const REVISION_LENGTH: usize = 16;
 const DAY_MS: u64 = 24 * 60 * 60 * 1000;
 
-/// What should be there.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SitePlan {
     /// The recorders; `None`: nothing has to be recorded yet, and nothing was.
@@ -43,11 +41,8 @@ pub struct SitePlan {
 pub struct RecorderPlan {
     /// Who they are to the cluster: nobody.
     pub service_account: ServiceAccount,
-    /// Their names in DNS.
     pub service: Service,
-    /// What they know.
     pub config_secret: Secret,
-    /// Themselves.
     pub workload: StatefulSet,
     /// What they should say of themselves.
     pub expected: ExpectedRecorders,

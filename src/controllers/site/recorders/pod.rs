@@ -16,9 +16,7 @@ pub const SPOOL_VOLUME: &str = "spool";
 /// What the recorder pods are to be.
 #[derive(Clone, Copy, Debug)]
 pub struct RecorderPods<'a> {
-    /// How many.
     pub count: u32,
-    /// As the Site wants them.
     pub settings: &'a RecorderSettings,
     /// As the cluster's administrators want them.
     pub config: &'a OperatorConfig,
@@ -26,15 +24,12 @@ pub struct RecorderPods<'a> {
     pub has_workload_identity: bool,
 }
 
-/// Name of the container.
 const CONTAINER_NAME: &str = "recorder";
 /// Name of the port of the status API.
 pub const STATUS_PORT_NAME: &str = "status";
 /// Name of the port of probes and metrics.
 pub const HEALTH_PORT_NAME: &str = "health";
-/// Where the configuration is mounted.
 const CONFIG_DIR: &str = "/etc/toezicht";
-/// Where the spool is mounted.
 const SPOOL_DIR: &str = "/var/spool/toezicht";
 /// Name of the volume with the configuration.
 const CONFIG_VOLUME: &str = "config";

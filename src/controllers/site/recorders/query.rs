@@ -22,9 +22,7 @@ const MAX_CONCURRENT_QUERIES: usize = 16;
 /// What one recorder says, by its ordinal.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ShardReply {
-    /// Ordinal of the pod.
     pub shard: u32,
-    /// What it says.
     pub status: Result<RecorderStatus, RecorderStatusError>,
 }
 

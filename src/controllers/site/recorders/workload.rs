@@ -24,9 +24,7 @@ use std::fmt::Debug;
 pub struct ExpectedRecorders {
     /// How many pods there should be.
     pub pods: u32,
-    /// Which configuration they should follow.
     pub revision: String,
-    /// How they are asked.
     pub api: StatusApi,
     /// The holds that they follow when they follow this configuration: all that these cover they seal.
     pub holds: HoldScopes,

@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 /// is true for recordings, and yet no key of a recording.
 pub(crate) const CANARY_PREFIX: &str = "probe/recorder/";
 
-/// Reading what an object holds.
 pub(crate) const READ: [&str; 2] = ["s3:GetObject", "s3:GetObjectVersion"];
 
 pub(crate) const LIST: [&str; 3] =
@@ -82,9 +81,7 @@ pub(crate) const READ_SETTINGS: [&str; 11] = [
 /// A bucket, and the region that requests to it name.
 #[derive(Clone, Copy, Debug)]
 pub struct BucketRef<'a> {
-    /// The bucket's name.
     pub name: &'a str,
-    /// The region.
     pub region: &'a str,
 }
 

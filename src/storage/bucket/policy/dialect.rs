@@ -9,7 +9,6 @@ use serde_json::{Map, Value, json};
 use crate::storage::bucket::desired::OptionalRule;
 use crate::storage::bucket::spec::RequiredSubresource;
 
-/// How to say "everyone but".
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum EveryoneExcept {
@@ -82,7 +81,6 @@ pub struct Dialect {
     pub operator: String,
     /// The recorders' principal: proved to be whose credentials the recorders have.
     pub recorder: String,
-    /// How to say "everyone but".
     pub others: EveryoneExcept,
     /// `s3:RequestObjectTag` is known: a recorder can be held to the tags it may write.
     pub request_tag: bool,
@@ -137,7 +135,6 @@ impl Dialect {
         }
     }
 
-    /// Whether this version proved it.
     pub(crate) fn is_current(&self) -> bool {
         self.version == DIALECT_VERSION
     }

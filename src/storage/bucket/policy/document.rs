@@ -25,24 +25,20 @@ pub struct Policy {
 pub struct InvalidPolicy;
 
 impl Policy {
-    /// From a policy document.
     pub fn parse(text: &str) -> Result<Self, InvalidPolicy> {
         let document: Value = serde_json::from_str(text).map_err(|_| InvalidPolicy)?;
         Self::from_statements(&parse_statements(&document)?)
     }
 
-    /// Of these statements.
     pub fn from_statements(statements: &[Value]) -> Result<Self, InvalidPolicy> {
         let canonical = |statement| canonical_statement(statement).map(|statement| statement.to_string());
         Ok(Self { statements: statements.iter().map(canonical).collect::<Option<_>>().ok_or(InvalidPolicy)? })
     }
 
-    /// How many statements it has.
     pub fn len(&self) -> usize {
         self.statements.len()
     }
 
-    /// Whether it says nothing.
     pub fn is_empty(&self) -> bool {
         self.statements.is_empty()
     }
@@ -62,7 +58,6 @@ pub(crate) fn parse_statements(document: &Value) -> Result<Vec<Value>, InvalidPo
     }
 }
 
-/// A document of these statements.
 pub fn document(statements: &[Value]) -> Value {
     json!({ "Version": "2012-10-17", "Statement": statements })
 }

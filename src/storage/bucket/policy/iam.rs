@@ -21,16 +21,12 @@ use crate::storage::s3::target::{TargetError, is_tls, is_valid_bucket};
 
 /// Key of the policy that whoever makes the bucket puts there.
 pub const BUCKET: &str = "bucket";
-/// Key of the operator's document.
 pub const OPERATOR: &str = "operator";
-/// Key of the recorders' document.
 pub const RECORDER: &str = "recorder";
-/// Key of the auditor's document.
 pub const AUDITOR: &str = "auditor";
 /// What the key of a reader's document begins with; its principal follows.
 pub const READER_PREFIX: &str = "reader:";
 
-/// For which store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IamFormat {
     /// AWS: a bucket policy to begin with, and identity policies with what each may. The Denies are in the bucket's

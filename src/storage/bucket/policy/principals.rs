@@ -13,9 +13,7 @@ use crate::storage::bucket::spec::BucketSpec;
      letters, digits and +=,.@_- only"
 )]
 pub struct AmbiguousPrincipal {
-    /// Path of the field.
     pub field: String,
-    /// Its value.
     pub principal: String,
 }
 

@@ -17,7 +17,6 @@ use crate::storage::s3::protection::{has_legal_hold, write_legal_hold};
 /// Whether it had an effect. An error: it cannot be told.
 type Effect = Result<bool, StoreError>;
 
-/// A canary that is there.
 pub(crate) struct WrittenCanary {
     pub(crate) canary: Canary,
     pub(crate) version: VersionRef,

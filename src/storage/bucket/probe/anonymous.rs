@@ -10,7 +10,6 @@ use crate::storage::s3::error::StoreError;
 pub(crate) struct AnonymousStage<'a> {
     pub(crate) anonymous: Actor<'a>,
     pub(crate) operator: Actor<'a>,
-    /// Folder of the canaries.
     pub(crate) folder: String,
 }
 

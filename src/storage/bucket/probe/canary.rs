@@ -30,7 +30,6 @@ pub(crate) fn random_name() -> String {
     hex::encode(rand::random::<[u8; 8]>())
 }
 
-/// An object to be written.
 #[derive(Clone, Debug)]
 pub(crate) struct Canary {
     pub(crate) key: String,
@@ -67,7 +66,6 @@ impl Canary {
         Self { key, bytes: random_name().into_bytes(), tag, lock: None, condition: PutCondition::IfSupported }
     }
 
-    /// Protected from the first moment.
     pub(crate) fn with_lock(self, lock: CanaryLock) -> Self {
         Self { lock: Some(lock), ..self }
     }

@@ -1,11 +1,8 @@
 //! The rows of the conformance table: what is expected of a store, and what follows where it does not hold.
 
-/// As whom something is tried.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, strum::IntoStaticStr)]
 pub enum Principal {
-    /// With the operator's credentials.
     Operator,
-    /// With the recorders' credentials.
     Recorder,
     /// Without credentials: requests are not signed.
     Anonymous,
@@ -32,11 +29,9 @@ pub enum ProbeException {
 /// What stands in a row whatever is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CheckInfo {
-    /// As whom it is tried.
     pub principal: Principal,
     /// What it means when it fails.
     pub severity: Severity,
-    /// What must be so.
     pub expected: &'static str,
     /// What follows where it is not so.
     pub consequence: &'static str,

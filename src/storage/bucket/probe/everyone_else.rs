@@ -25,13 +25,9 @@ pub(crate) struct EveryoneElseStage<'a> {
     pub(crate) operator: Actor<'a>,
     /// `None`: their credentials were not given.
     pub(crate) recorder: Option<Actor<'a>>,
-    /// Folder of the operator's canaries.
     pub(crate) operator_folder: String,
-    /// Folder of the recorder's.
     pub(crate) recorder_folder: String,
-    /// The policy that is there.
     pub(crate) policy: &'a [Value],
-    /// How it says "everyone but".
     pub(crate) others: EveryoneExcept,
     /// The operator, the recorders, and all others whom it exempts.
     pub(crate) operator_principal: &'a str,

@@ -42,7 +42,6 @@ pub(crate) struct FakeRequest {
     pub(crate) body: Bytes,
 }
 
-/// A store in memory.
 pub(crate) struct MemoryStore {
     enforces_holds: bool,
     rejects_anonymous: bool,
@@ -200,7 +199,6 @@ fn listing(files: &[MemoryObject], request: &FakeRequest) -> Response {
     format!("<{name}><IsTruncated>false</IsTruncated>{listed}</{name}>").into_response()
 }
 
-/// The text of an element.
 fn element_text(body: &str, name: &str) -> String {
     let (open, close) = (format!("<{name}>"), format!("</{name}>"));
     let rest = body.split_once(&open).map_or("", |(_, rest)| rest);

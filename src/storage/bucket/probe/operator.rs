@@ -41,7 +41,6 @@ const UNCHANGED: &str = "the tag or the legal hold could not be changed: so noth
 
 pub(crate) struct StoreStage<'a> {
     pub(crate) operator: Actor<'a>,
-    /// Folder of the canaries.
     pub(crate) folder: String,
 }
 

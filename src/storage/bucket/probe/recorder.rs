@@ -21,7 +21,6 @@ pub(crate) struct RecorderStage<'a> {
     pub(crate) operator: Actor<'a>,
     /// Folder of the recorder's canaries, under the same statements as recordings.
     pub(crate) recorder_folder: String,
-    /// Folder of the operator's.
     pub(crate) operator_folder: String,
     /// A key where a recorder has nothing to write.
     pub(crate) forbidden_folder: String,

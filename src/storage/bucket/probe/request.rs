@@ -8,7 +8,6 @@ use crate::wire::StorageTarget;
 /// What to probe, and as whom.
 #[derive(Clone, Debug)]
 pub struct ProbeRequest {
-    /// The bucket as the operator.
     pub operator: StorageTarget,
     /// The bucket as the recorders; `None`: what they can do is not told.
     pub recorder: Option<StorageTarget>,
@@ -20,7 +19,6 @@ pub struct ProbeRequest {
     pub create: bool,
 }
 
-/// Why nothing was tried.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ProbeError {
     /// A target cannot be used; no connection was made.
@@ -29,7 +27,6 @@ pub enum ProbeError {
     /// A principal may be more than one identity. No connection was made.
     #[error(transparent)]
     Principal(#[from] AmbiguousPrincipal),
-    /// There is no such bucket.
     #[error("there is no such bucket: make one with Object Lock, or pass --create-bucket")]
     NoBucket,
     /// There is such a bucket, and it was to be made.

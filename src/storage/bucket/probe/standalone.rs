@@ -38,10 +38,8 @@ const INEFFECTIVE_POLICIES: &str = "bucket policies have no effect on this store
                         identity-policies prints";
 const POLICY_UNREADABLE: &str = "the bucket's policy could not be read, so none was put over it";
 
-/// What came of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ProbeReport {
-    /// The table.
     pub conformance: Conformance,
     /// Under which policy the recorders' rows were tried, and why, in words.
     pub remarks: Vec<String>,

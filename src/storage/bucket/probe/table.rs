@@ -7,7 +7,6 @@ use crate::storage::s3::error::StoreError;
 /// away is not asked for minutes.
 const MAX_UNANSWERED: u32 = 3;
 
-/// What was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It is so: it was tried, and the same by somebody who may showed that trying it means something.
@@ -83,12 +82,9 @@ impl From<StoreError> for UnknownReason {
 /// A verdict, or why there is none.
 pub(crate) type VerdictResult = Result<Verdict, UnknownReason>;
 
-/// A row of the table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    /// What was checked.
     pub check: Check,
-    /// What was found.
     pub verdict: Verdict,
 }
 
@@ -124,7 +120,6 @@ impl Row {
 pub struct Conformance(Vec<Row>);
 
 impl Conformance {
-    /// The rows.
     pub fn rows(&self) -> &[Row] {
         &self.0
     }

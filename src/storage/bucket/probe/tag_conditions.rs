@@ -38,7 +38,6 @@ const ROWS: [(RetentionTag, Check, Check); 3] = [
 pub(crate) struct TagConditionStage<'a> {
     /// The policy that is there, to which statements are added.
     pub(crate) policy: ProbePolicy<'a>,
-    /// Folder of the canaries.
     pub(crate) folder: String,
 }
 

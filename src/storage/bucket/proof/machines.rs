@@ -80,7 +80,6 @@ pub(crate) fn without_everyone_else(standing: &[Value]) -> Vec<Value> {
 struct MachineProof<'a> {
     trial: ProofPolicy<'a>,
     recorder: &'a BucketClient,
-    /// Operator's and recorders'.
     principals: (&'a str, &'a str),
 }
 

@@ -69,7 +69,6 @@ pub(crate) async fn find_unknown_people(
     Ok(unknown)
 }
 
-/// Whose principals a policy names.
 pub(crate) struct PeopleProver<'a> {
     pub(crate) operator: &'a BucketClient,
     pub(crate) recorder: Option<&'a BucketClient>,

@@ -17,7 +17,6 @@ const PAUSE: Duration = Duration::from_millis(500);
 const MAX_READS: u32 = 20;
 pub(crate) const CANARY_BYTES: &[u8] = b"toezicht: may this be read?";
 
-/// Whether statements came into force.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum PolicyEffect {
     Effective,

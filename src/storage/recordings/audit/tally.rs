@@ -75,21 +75,16 @@ impl FindingKind {
 /// How many, and the first few.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct FindingSummary {
-    /// How many.
     pub count: u64,
     /// The first keys, or names.
     pub examples: Vec<String>,
 }
 
-/// What an audit counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Tally {
-    /// Versions of recordings.
     pub versions: u64,
-    /// Delete markers.
     pub delete_markers: u64,
-    /// Bytes of all recordings.
     pub bytes: u64,
     /// Versions that an open hold covers.
     pub held_versions: u64,
@@ -140,10 +135,8 @@ impl Tally {
     }
 }
 
-/// What the ledger has open.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct AuditedHolds {
-    /// All of it.
     pub(crate) open: Vec<HoldScope>,
     /// That of incidents that are not resolved.
     pub(crate) unresolved: Vec<HoldScope>,
@@ -157,7 +150,6 @@ pub(crate) struct AuditedHolds {
     pub(crate) cache: Arc<ProtectionCache>,
 }
 
-/// By what an audit judges.
 #[derive(Clone, Debug)]
 pub(crate) struct AuditRules<'a> {
     pub(crate) ceilings: &'a Ceilings,

@@ -28,7 +28,6 @@ pub struct SourceTimeline {
     pub missing: SignedDuration,
     /// How many stretches without recordings there are.
     pub gap_count: u64,
-    /// The first of them.
     pub gaps: Vec<Window>,
     /// Until when all is either recorded or missing.
     known_until: Option<Timestamp>,
@@ -44,9 +43,7 @@ pub struct Coverage {
     elapsed_until: Timestamp,
     /// Recordings of earlier instants have arrived, or never will.
     arrived_until: Timestamp,
-    /// By class and source.
     pub sources: BTreeMap<(Class, String), SourceTimeline>,
-    /// Versions that the hold covers.
     pub segments: u64,
     /// Their bytes.
     pub bytes: u64,
@@ -61,7 +58,6 @@ pub struct Coverage {
     pub(crate) incomplete_listings: BTreeSet<SourceDay>,
     /// All that were listed, the refused among them.
     pub present: VersionSet,
-    /// Where they are.
     pub(crate) days: BTreeSet<SourceDay>,
 }
 

@@ -34,24 +34,18 @@ use crate::wire::StorageTarget;
 const MAX_PAGES: usize = 100;
 /// Parts that it may have: 20 million segments.
 const MAX_PARTS: usize = 100_000;
-/// Segments in a part.
 const SEGMENTS_PER_PART: usize = 200;
 /// The error code where there is none.
 pub const NO_MANIFEST: &str = "NoSuchManifest";
 /// The longest that a link may live.
 pub const MAX_LINK_LIFETIME: Duration = Duration::from_mins(15);
 
-/// What a manifest is of.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ManifestIndex {
-    /// UID of the hold.
     pub uid: String,
-    /// The organisation's case number.
     pub reference: String,
-    /// When it happened.
     pub window: Window,
-    /// How many segments there are.
     pub segments: u64,
     /// What is missing, at most ten stretches of each camera.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -286,7 +280,6 @@ async fn remove_stale(store: &BucketClient, folder: &str, parts: usize) -> Resul
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SegmentLink {
-    /// The segment.
     #[serde(flatten)]
     pub segment: ManifestSegment,
     /// Where it can be read, by anybody, for a while; absent: it may not be read yet.
@@ -298,9 +291,7 @@ pub struct SegmentLink {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct HoldLinks {
-    /// What is kept.
     pub segments: Vec<SegmentLink>,
-    /// What is missing.
     pub missing: Vec<ManifestGap>,
 }
 

@@ -124,7 +124,6 @@ impl VersionSet {
         }
     }
 
-    /// Whether it has a version.
     pub fn contains(&self, version: Fingerprint) -> bool {
         self.versions.contains(&version)
     }
@@ -134,7 +133,6 @@ impl VersionSet {
         self.is_over_budget() || self.contains(version)
     }
 
-    /// How many it has.
     pub fn count(&self) -> u64 {
         self.versions.len() as u64
     }
@@ -157,7 +155,6 @@ impl VersionSet {
         self.reservation.release(before - self.bytes());
     }
 
-    /// Those that it has.
     pub fn iter(&self) -> impl Iterator<Item = Fingerprint> {
         self.versions.iter().copied()
     }
@@ -168,7 +165,6 @@ impl VersionSet {
 }
 
 impl Clone for VersionSet {
-    /// Whatever room is left.
     fn clone(&self) -> Self {
         self.reservation.release(-self.bytes());
         Self {

@@ -41,9 +41,7 @@ pub struct PlaceReport {
     pub coverage: Vec<Coverage>,
     /// Legal holds that were put on.
     pub legal_holds_set: u64,
-    /// Tags that were written.
     pub tagged: u64,
-    /// Delete markers that were removed.
     pub markers_removed: u64,
     /// When the first of those may be read that may not be read yet.
     pub next_embargo_end: Option<Timestamp>,
@@ -56,7 +54,6 @@ pub struct PlaceReport {
     /// Versions that were not as they must be when they were read back, or behind a new delete marker: somebody else changes
     /// them, or the store does not keep what it takes.
     pub unconfirmed: u64,
-    /// Versions whose marks were read.
     pub versions_read: u64,
     /// Days of cameras, declared ones or such as a hold names, that were listed since a hold's window has them: of these there
     /// are as many as the holds say, whatever somebody else puts elsewhere.
@@ -75,7 +72,6 @@ impl PlaceReport {
     }
 }
 
-/// Places what open holds cover.
 pub async fn place(
     operator: &StorageTarget,
     task: &PlaceInput<'_>,
@@ -92,9 +88,7 @@ pub async fn place(
 /// At which versions a pass looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum PassKind {
-    /// Those behind a delete marker.
     Unhide,
-    /// All.
     Full,
 }
 
@@ -210,7 +204,6 @@ struct PlaceOperation<'a> {
 /// What was done to one version.
 struct PlacedVersion {
     listed: ListedVersion,
-    /// Which covers are about it.
     scopes: Vec<usize>,
     outcome: PlaceOutcome,
     error: Option<HoldError>,
@@ -221,7 +214,6 @@ struct PlacedVersion {
 struct PlaceOutcome {
     /// It is not gone since it was listed.
     is_present: bool,
-    /// Its marks were read.
     is_read: bool,
     /// What was not as it must be.
     corrected: Vec<Subresource>,

@@ -9,10 +9,8 @@ use super::protection_cache::{ManifestVersions, ProtectionCache};
 use crate::api::Ceilings;
 use crate::rules::hold::scope::HoldScope;
 
-/// What is placed.
 #[derive(Clone, Debug)]
 pub struct PlaceInput<'a> {
-    /// What open holds cover.
     pub scopes: &'a [HoldScope],
     /// The cameras that there are, and when each was declared: what a hold over all of them should have.
     pub cameras: &'a BTreeMap<String, Timestamp>,

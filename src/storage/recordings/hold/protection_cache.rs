@@ -216,7 +216,6 @@ impl ProtectionCache {
         VersionSet::with_reservation(&self.manifest_reservation, SET_ENTRY_BYTES)
     }
 
-    /// Versions that a hold covers.
     pub(crate) fn new_coverage_set(&self) -> VersionSet {
         VersionSet::with_reservation(&self.manifest_reservation, COVERAGE_ENTRY_BYTES)
     }
@@ -313,7 +312,6 @@ impl ProtectionCache {
         cameras.filter(|camera| !registered.contains(*camera)).cloned().collect()
     }
 
-    /// These are in the registry.
     pub fn note_registered(&self, cameras: BTreeSet<String>) {
         self.registered().extend(cameras);
     }

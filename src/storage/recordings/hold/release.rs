@@ -96,7 +96,6 @@ pub struct Release<'a> {
     first_pass: Option<PassInventory>,
 }
 
-/// What a pass came to.
 #[derive(Default)]
 struct PassInventory {
     days: BTreeSet<SourceDay>,
@@ -115,7 +114,6 @@ impl<'a> Release<'a> {
         Self { closing, holds, ceilings, cache: memory, first_pass: None }
     }
 
-    /// One pass over everything.
     pub async fn run_pass(
         &mut self,
         operator: &StorageTarget,

@@ -15,7 +15,6 @@ pub struct Unchecked {
 }
 
 impl Unchecked {
-    /// Whether everything was seen.
     pub fn is_empty(&self) -> bool {
         !self.has_unvisited_calls && self.incomplete_listings.is_empty()
     }

@@ -15,7 +15,6 @@ pub(crate) struct VerifiedProtection {
     pub(crate) at: i64,
 }
 
-/// Those of one Site.
 #[derive(Debug, Default)]
 pub(crate) struct VerifiedProtections {
     entries: HashMap<Fingerprint, VerifiedProtection>,

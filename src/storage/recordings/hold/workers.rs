@@ -20,7 +20,6 @@ use crate::storage::recordings::error::{HoldError, SourceDay};
 use crate::storage::s3::client::BucketClient;
 use crate::storage::s3::listing::is_unlisted_key_error;
 
-/// Versions under way at once.
 const VERSIONS_AT_ONCE: usize = 48;
 /// Places under way at once, each with one page of its versions in memory. They share [`AT_ONCE`].
 const DAYS_AT_ONCE: usize = 3;
@@ -33,7 +32,6 @@ const RETRY_BACKOFF: Duration = Duration::from_millis(250);
 
 /// What a pass does to each recording.
 pub(crate) trait Operation: Sync {
-    /// What it came to.
     type Output: Send;
     /// What is known while versions are worked on.
     type Snapshot: Send + Sync;
@@ -54,7 +52,6 @@ pub(crate) trait Operation: Sync {
     fn is_deferred(&self, _done: &Self::Output) -> bool {
         false
     }
-    /// What was put off.
     fn apply_deferred(
         &self,
         _known: &Self::Snapshot,
@@ -104,7 +101,6 @@ pub(crate) async fn for_each_version<W: Operation>(
 
 #[derive(Default)]
 struct Progress {
-    /// What ended the pass early.
     stopped_by: Option<HoldError>,
     /// Versions of which the store said something.
     answered: usize,

@@ -27,10 +27,8 @@ const MAX_CONCURRENT_READS: usize = 8;
 /// Days in which every version is looked at once.
 const CHECK_INTERVAL_DAYS: u64 = 28;
 
-/// What came of it.
 #[derive(Debug, Default)]
 pub(crate) struct RetagReport {
-    /// Tags that were put back.
     pub(crate) restored: u64,
     /// Versions whose marks the store did not tell, or whose tag it did not take or keep. They have their next turn within four
     /// weeks.

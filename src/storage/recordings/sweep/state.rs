@@ -24,12 +24,10 @@ pub enum ScanRange {
     All,
 }
 
-/// What a sweep did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SweepReport {
     /// Versions, and markers, that went.
     pub deleted: u64,
-    /// Bytes of them.
     pub bytes: u64,
     /// Over their ceiling, and kept for an open hold.
     pub held: u64,
@@ -43,7 +41,6 @@ pub struct SweepReport {
     pub retag_failures: u64,
     /// What the store answered, at the first of these.
     pub retag_error: Option<StoreError>,
-    /// Unfinished uploads that were aborted.
     pub aborted_uploads: u64,
     /// Unfinished uploads that are left: the store did not abort them, or there are more than one sweep aborts.
     pub incomplete_uploads: u64,
@@ -65,7 +62,6 @@ pub enum SweepError {
     /// Which holds are open is not known.
     #[error(transparent)]
     Holds(#[from] OpenHoldsError),
-    /// The store.
     #[error("{}", .0.safe_message())]
     Storage(#[from] StoreError),
 }

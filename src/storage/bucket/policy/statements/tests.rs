@@ -35,7 +35,6 @@ fn spec(readers: usize, length: usize, auditor: bool) -> BucketSpec {
     }
 }
 
-/// All words that AWS knows.
 fn aws_dialect() -> Dialect {
     Dialect {
         others: EveryoneExcept::PrincipalArn,

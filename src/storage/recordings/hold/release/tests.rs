@@ -33,7 +33,6 @@ fn recording(now: jiff::Timestamp, ago: SignedDuration, number: usize) -> Listed
     recording_of("hal", now, ago, number)
 }
 
-/// The same of a camera.
 fn recording_of(camera: &str, now: jiff::Timestamp, ago: SignedDuration, number: usize) -> ListedVersion {
     let start = now - ago - SignedDuration::from_secs(6);
     let key = Key::new(Class::Video, camera, start, 6000, &[u8::try_from(number).unwrap(); 32]).unwrap();
@@ -55,7 +54,6 @@ struct ReleaseBucket {
     holds: BTreeMap<String, bool>,
     /// Keeps nothing of what is written.
     is_ignoring_writes: bool,
-    /// Whether nothing is deleted.
     is_rejecting_deletes: bool,
     /// A version of which nothing is changed, and the status of the answer; 200: it is said to be.
     rejected_version: Option<(&'static str, u16)>,
