@@ -52,7 +52,7 @@ fn say(line: &str) {
 fn hold(report: &Report) {
     assert!(
         report.broken.is_empty(),
-        "{}\n\nseed {} breaks:\n{}\n\nAgain: SEED={} make sim",
+        "{}\n\nseed {} breaks:\n{}\n\nAgain: SEED={} make test-simulation",
         report.last,
         report.seed,
         report.broken.join("\n"),

@@ -96,7 +96,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// Those that are caught, and a seed that catches each.
-    pub const ALL: [(Self, u64); 25] = [
+    pub const ALL: [(Self, u64); 26] = [
         (Self::FollowNotAsked, 0),
         (Self::LedgerDoesNotCount, 7),
         (Self::TagBeforeHold, 0),
@@ -117,6 +117,7 @@ impl Mutation {
         (Self::SourcesByJump, 17),
         (Self::MarkersUnseen, 20),
         (Self::Unfenced, 303),
+        (Self::ManifestForgotten, 50),
         (Self::DatesAgree, 116),
         (Self::DeletedByKey, 62),
         (Self::NewestHeld, 69),
@@ -125,8 +126,7 @@ impl Mutation {
     ];
 
     /// Those that no seed is known to catch.
-    pub const UNDETECTED: [Self; 14] = [
-        Self::ManifestForgotten,
+    pub const UNDETECTED: [Self; 13] = [
         Self::SuccessionOnce,
         Self::HalfBelieved,
         Self::ReleasesAtOnce,

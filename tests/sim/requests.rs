@@ -126,7 +126,7 @@ fn told(name: &str, goal: f64, day: Day) -> Day {
 }
 
 #[test]
-#[ignore = "`make requests`: some minutes"]
+#[ignore = "`make test-requests`: some minutes"]
 fn idle_site_costs_as_documented() {
     let day = count(Scenario { are_uploads_real: true, ..whole(Vec::new()) });
     let recorders = day.requests(&[Part::Recorders]);
@@ -135,7 +135,7 @@ fn idle_site_costs_as_documented() {
 }
 
 #[test]
-#[ignore = "`make requests`: some minutes"]
+#[ignore = "`make test-requests`: some minutes"]
 fn one_ended_hold_costs_as_documented() {
     let hold = || whole(vec![over("one", &cameras(1), 50, Some(2))]);
     let day = told("one hold over two hours of one camera, ended", 0.05, count(hold()));
@@ -146,14 +146,14 @@ fn one_ended_hold_costs_as_documented() {
 }
 
 #[test]
-#[ignore = "`make requests`: some minutes"]
+#[ignore = "`make test-requests`: some minutes"]
 fn fifty_ended_holds_cost_as_documented() {
     let day = extrapolate_day(whole(fifty()));
     told("50 holds over two hours of one or two cameras, ended", 1.0, day);
 }
 
 #[test]
-#[ignore = "`make requests`: some minutes"]
+#[ignore = "`make test-requests`: some minutes"]
 fn one_ongoing_hold_costs_as_documented() {
     let day = extrapolate_day(whole(vec![over("ongoing", &cameras(5), 24, None)]));
     told("one ongoing hold over five cameras, a day old", 1.0, day);
@@ -246,7 +246,7 @@ fn thousand_closed_holds_cost_no_request() {
 }
 
 #[test]
-#[ignore = "`make requests`: a minute"]
+#[ignore = "`make test-requests`: a minute"]
 fn ten_thousand_closed_holds_cost_no_request() {
     assert_closed_holds_cost_no_request(10_000);
 }

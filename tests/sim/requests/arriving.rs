@@ -172,7 +172,7 @@ fn assert_placed_and_stays_placed(count: usize, hours: i64, latency: Duration) -
 }
 
 #[test]
-#[ignore = "`make requests`: some minutes"]
+#[ignore = "`make test-requests`: some minutes"]
 fn day_of_twenty_cameras_is_placed_while_segments_arrive() {
     let _ = assert_placed_and_stays_placed(20, 24, Duration::from_millis(20));
 }

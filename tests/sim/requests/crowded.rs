@@ -118,7 +118,7 @@ fn assert_foreign_keys_cost_no_more(count: usize, hours: i64, times: &[u32]) {
 }
 
 #[test]
-#[ignore = "`make requests`: some minutes"]
+#[ignore = "`make test-requests`: some minutes"]
 fn foreign_keys_at_large_site_cost_no_more() {
     assert_foreign_keys_cost_no_more(5, 24, &[1, 3]);
 }
