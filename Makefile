@@ -7,19 +7,19 @@ export PATH := $(or $(CARGO_HOME),$(HOME)/.cargo)/bin:$(PATH)
 # With both KUBECONFIG and TOEZICHT_TEST_S3, the targets use that cluster and that store instead of the test bed.
 HAVE_EXTERNAL = $(and $(KUBECONFIG),$(TOEZICHT_TEST_S3))
 
-.PHONY: help setup setup-demo demo demo-shell demo-down test check test-unit test-simulation test-requests \
-  test-integration test-crash test-lifecycle test-external testbed-up testbed-reset image image-demo book \
+.PHONY: help setup demo demo-shell demo-down test check test-unit test-simulation test-requests \
+  test-integration test-crash test-lifecycle test-external testbed-up testbed-reset image book \
   bench-storage bench-holds crds
 help:              ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*##/\t/' | expand -t 20
 
-setup:             ## install and build everything that the tests need: packages, Rust, Go, Kubernetes, S3 servers
-	tests/testbed/setup
+# For the demonstration alone, `setup` leaves out what only the tests need.
+SETUP = $(if $(filter-out demo demo-shell demo-down,$(MAKECMDGOALS)),all,demo)
+# IMAGE_BUILD=--tests also builds the tests, which use more features of the libraries.
+setup:             ## install and build everything: packages, Rust, Go, Kubernetes, S3 servers, the operator
+	tests/testbed/setup $(SETUP)
 
-setup-demo:        ## install and build only what the demonstration needs
-	tests/testbed/setup demo
-
-demo: $(if $(HAVE_EXTERNAL),,image-demo)  ## run the Heusden protocol on a real cluster, S3 server and cameras on this machine
+demo: $(if $(HAVE_EXTERNAL),,image)  ## run the Heusden protocol on a real cluster, S3 server and cameras on this machine
 	$(if $(HAVE_EXTERNAL),,$(TESTBED) days real)
 	$(if $(HAVE_EXTERNAL),,$(TESTBED) run) $(DEMO)/run
 
@@ -33,9 +33,10 @@ test: setup check test-unit test-integration test-external  ## run everything th
 # A few tests are enough to show that the settings alone suffice.
 test: EXTERNAL_TESTS = admission::default_server storage::adoption::seaweedfs_ storage::holds::seaweedfs_
 
-check:             ## check formatting, lints, licences and the book
+check:             ## check formatting, lints, links in comments, licences and the book
 	cargo fmt --check
 	cargo clippy --all-targets --locked -- -D warnings
+	cargo doc --locked --no-deps --document-private-items --quiet
 	cargo deny check bans licenses sources
 	mdbook build
 
@@ -85,14 +86,7 @@ testbed-reset: setup  ## restart the test bed without anything that an earlier r
 	$(TESTBED) down
 	$(TESTBED) up
 
-# IMAGE_BUILD=--tests also builds the tests, which use more features of the libraries.
 image: testbed-up  ## build the image from Dockerfile and import it into the test bed
-	cargo build --locked $(IMAGE_BUILD)
-	$(TESTBED) image target/debug/toezicht
-
-image-demo: setup-demo
-	$(TESTBED) up
-	cargo build --locked $(IMAGE_BUILD)
 	$(TESTBED) image target/debug/toezicht
 
 # SEGMENTS is the number of segments swept or held (audits read twice as many), ROUNDS the number of turns of each side.
