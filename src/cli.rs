@@ -26,10 +26,10 @@ use clap::{Parser, Subcommand};
 
 use self::crds::CrdsError;
 use crate::leader::LeadershipLost;
-use crate::operator::run;
 use crate::operator::run::OperatorError;
-use crate::operator::shutdown;
-use crate::recorder::{self, RecorderError};
+use crate::operator::{run, shutdown};
+use crate::recorder;
+use crate::recorder::RecorderError;
 use crate::telemetry::logs;
 use crate::telemetry::logs::{LogFormat, LogSetupError};
 use crate::wire::{HEALTH_PORT, STATUS_PORT};

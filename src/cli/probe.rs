@@ -9,9 +9,8 @@ use tokio_util::sync::CancellationToken;
 use super::output::OutputFormat;
 use super::target::{TargetArgs, TargetArgsError};
 use crate::storage::bucket::probe::request::{ProbeError, ProbeRequest};
-use crate::storage::bucket::probe::standalone;
 use crate::storage::bucket::probe::standalone::ProbeReport;
-use crate::storage::bucket::probe::{Row, Severity, Verdict};
+use crate::storage::bucket::probe::{Row, Severity, Verdict, standalone};
 
 /// Columns of a line of prose.
 const LINE_WIDTH: usize = 100;

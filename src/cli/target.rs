@@ -12,7 +12,7 @@ const MAX_CA_BYTES: u64 = 1024 * 1024;
 /// A bucket at a store. Credentials come from the environment or from a profile only: a command line is seen by all.
 #[derive(Clone, Debug, PartialEq, Eq, clap::Args)]
 pub struct TargetArgs {
-    /// The S3 endpoint, http(s)://host[:port] [default: AWS].
+    /// The S3 endpoint: http or https, host, and port if it is not the usual one [default: AWS].
     #[arg(long, value_name = "URL")]
     pub endpoint: Option<String>,
     /// The region that signatures name.

@@ -19,9 +19,8 @@ use self::validate::validate;
 use super::context::{Context, ControllerKind};
 use super::kubernetes::error::ApiError;
 use super::kubernetes::{event, meta, status as kit_status};
-use super::requeue;
-use super::runner;
 use super::runner::{Reconciled, Reconciler, Watched};
+use super::{requeue, runner};
 use crate::api::{RecordingPolicy, RecordingPolicyStatus, Site};
 
 /// Field manager of a policy's status.

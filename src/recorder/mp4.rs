@@ -1,6 +1,6 @@
 //! Fragmented MP4 (ISO/IEC 14496-12): a beginning that says how the pictures are coded, then fragments of
 //! about a second, each whole in itself. A file that was cut off anywhere is good up to its last whole
-//! fragment, which [`survey`] finds.
+//! fragment, which [`scan_fragments`] finds.
 //!
 //! Each fragment is preceded by a producer reference time (`prft`) that says when its first picture was
 //! taken, so that a recording tells its own time, also after its name was lost.

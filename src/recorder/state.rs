@@ -71,7 +71,7 @@ impl RecorderState {
     }
 
     /// A camera is not to be recorded any more. Were it added again, nothing was missed in between: what is kept
-    /// of it goes with the next [`Self::keep`].
+    /// of it goes with the next [`Self::persist_gaps`].
     pub fn remove(&self, camera: &str) {
         let mut inner = self.inner();
         inner.cameras.remove(camera);
@@ -80,7 +80,7 @@ impl RecorderState {
         self.metrics.remove_camera(camera);
     }
 
-    /// What is kept of any camera but these goes with the next [`Self::keep`], unless it is added meanwhile.
+    /// What is kept of any camera but these goes with the next [`Self::persist_gaps`], unless it is added meanwhile.
     pub async fn remove_all_except(&self, cameras: &BTreeSet<String>) {
         // Where there is no folder, nothing is kept.
         let Ok(mut files) = tokio::fs::read_dir(&self.gap_folder).await else {

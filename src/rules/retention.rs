@@ -55,7 +55,7 @@ impl CeilingError {
 }
 
 /// For how many days lifecycle lets a recording be, for its bytes to be gone before `ceiling`; `None`: the
-/// ceiling is shorter than [`SHORTEST`].
+/// ceiling is shorter than [`MIN_CEILING`].
 pub fn lifecycle_expiration_days(ceiling: Days) -> Option<u32> {
     (ceiling >= MIN_CEILING).then(|| ceiling.0.saturating_sub(LIFECYCLE_MARGIN.0))
 }

@@ -3,12 +3,12 @@
 use std::sync::atomic::AtomicU64;
 
 use jiff::Timestamp;
+use kube::ResourceExt;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::{Registry, Unit};
 
 use crate::api::Site;
-use kube::ResourceExt;
 
 type SecondsGauge = Gauge<f64, AtomicU64>;
 

@@ -54,7 +54,7 @@ impl Readiness {
         self.with(|state| state.insert(gate, false));
     }
 
-    /// What is missing, in the order of [`Gate`]; empty: ready.
+    /// What is missing, in the order of [`ReadinessGate`]; empty: ready.
     pub fn missing(&self) -> Vec<ReadinessGate> {
         self.with(|state| state.iter().filter(|(_, open)| !**open).map(|(gate, _)| *gate).collect())
     }

@@ -1,6 +1,5 @@
 //! The recorder's configuration.
 
-use crate::rules::hold::scope::HoldScopeConfig;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -8,6 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::rules::Window;
+use crate::rules::hold::scope::HoldScopeConfig;
 
 /// A text that must not be seen: its `Debug` is blank.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, Default)]

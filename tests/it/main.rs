@@ -1,6 +1,6 @@
 //! The tests against real peers: API servers, a kubelet, S3 servers, RTSP cameras.
 //!
-//! `make it` runs them in the test bed; with `KUBECONFIG` and the settings named in `support::settings` they
+//! `make test-integration` runs them in the test bed; with `KUBECONFIG` and the settings named in `support::settings` they
 //! run against any cluster and S3 endpoint.
 
 // Whatever is not as expected is a failure of the test, and a panic is how a test fails: in helpers, too.

@@ -36,7 +36,7 @@ pub struct SiteSnapshot {
 
 type SnapshotSlot = Arc<tokio::sync::Mutex<Option<(Instant, Arc<SiteSnapshot>)>>>;
 
-/// Views of sites, each at most [`KEEP`] old. Who asks while another asks waits for the same view.
+/// Views of sites, each at most [`SNAPSHOT_MAX_AGE`] old. Who asks while another asks waits for the same view.
 #[derive(Default)]
 pub struct SiteSnapshots {
     slots: Mutex<HashMap<(String, String), SnapshotSlot>>,

@@ -1,5 +1,10 @@
 //! Step three: what is reported: from what was read back of the bucket, never more than is true. Pure.
 
+use std::fmt::Write;
+
+use jiff::{SignedDuration, Timestamp};
+use kube::ResourceExt;
+
 use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Reason, merge};
 use crate::api::{Days, HoldPhase, IncidentHold, IncidentHoldStatus, Placement};
 use crate::controllers::hold::recordings_found::{coverage_known_at, evaluate_covers, is_coverage_known};
@@ -10,9 +15,6 @@ use crate::controllers::runner::Watched;
 use crate::controllers::stall;
 use crate::controllers::stall::condition_since;
 use crate::rules::hold::resolution::is_resolved_in_spec;
-use jiff::{SignedDuration, Timestamp};
-use kube::ResourceExt;
-use std::fmt::Write;
 
 /// Finalizer of a hold: its resource stays until nothing is kept for it any more.
 pub const FINALIZER: &str = "toezicht.dev/hold";

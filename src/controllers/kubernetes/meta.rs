@@ -23,7 +23,7 @@ pub fn is_deleting<K: Resource>(object: &K) -> bool {
     object.meta().deletion_timestamp.is_some()
 }
 
-/// `namespace/name`, for logs and for [`super::error::Backoff`].
+/// `namespace/name`, for logs and for [`super::error::ReconcileBackoff`].
 pub fn namespaced_name<K: Resource>(object: &K) -> String {
     format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any())
 }

@@ -1,18 +1,16 @@
 //! The holds that the API server knows of, for who is about to delete or release.
 
-use crate::api::IncidentHold;
-use crate::api::Site;
-use crate::controllers::kubernetes::error::ApiError;
-use crate::controllers::kubernetes::error::Failure;
+use async_trait::async_trait;
+use jiff::Timestamp;
+use kube::api::ListParams;
+use kube::core::DeserializeGuard;
+use kube::{Api, Client, ResourceExt};
+
+use crate::api::{IncidentHold, Site};
+use crate::controllers::kubernetes::error::{ApiError, Failure};
 use crate::rules::hold::claim::open_scopes;
 use crate::rules::hold::scope::HoldScope;
 use crate::storage::recordings::open_holds::{OpenHolds, OpenHoldsError};
-use async_trait::async_trait;
-use jiff::Timestamp;
-use kube::Client;
-use kube::api::ListParams;
-use kube::core::DeserializeGuard;
-use kube::{Api, ResourceExt};
 
 /// The same; of those that cannot be read, their names.
 pub(crate) async fn list_declared_holds(

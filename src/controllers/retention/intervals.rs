@@ -1,9 +1,10 @@
 //! How often held versions are verified. Pure.
 
+use jiff::SignedDuration;
+
 use crate::api::Placement;
 use crate::rules::hold::entry::LedgerEntry;
 use crate::storage::recordings::hold::PlaceReport;
-use jiff::SignedDuration;
 
 /// How often everything that is held is listed, and its marks read, where that takes little.
 pub(crate) const MIN_VERIFY_INTERVAL: SignedDuration = SignedDuration::from_mins(15);

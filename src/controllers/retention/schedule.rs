@@ -7,9 +7,9 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::pass::RetentionPass;
 use crate::api::{IncidentHold, Placement, RetentionStatus, StoreRejectionStatus, reject_future};
-use crate::controllers::retention::intervals::MIN_VERIFY_INTERVAL;
-use crate::controllers::retention::intervals::effective_interval;
-use crate::controllers::retention::intervals::is_since_acceptance;
+use crate::controllers::retention::intervals::{
+    MIN_VERIFY_INTERVAL, effective_interval, is_since_acceptance,
+};
 use crate::rules::hold::entry::LedgerEntry;
 use crate::storage::recordings::audit::FindingKind;
 use crate::storage::recordings::error::PassErrors;

@@ -2,6 +2,7 @@
 //! where it says, before any connection is made.
 
 use jiff::Timestamp;
+use kube::ResourceExt;
 
 use super::bucket::BucketAccess;
 use super::bucket::target::TargetBuilder;
@@ -17,14 +18,12 @@ use crate::controllers::camera_source;
 use crate::controllers::camera_source::CameraSource;
 use crate::controllers::config::OperatorConfig;
 use crate::controllers::grant::{Endpoint, Exception, GrantRequest};
-use crate::controllers::kubernetes::quantity;
-use crate::controllers::kubernetes::secret_ref;
 use crate::controllers::kubernetes::secret_ref::MissingSecret;
+use crate::controllers::kubernetes::{quantity, secret_ref};
 use crate::rules::permission::Prerequisites;
 use crate::rules::{Windows, live_view, policy, retention, suspension};
 use crate::storage::bucket::policy::principals;
 use crate::storage::{BucketSpec, Claim};
-use kube::ResourceExt;
 
 /// A smaller spool cannot hold a few segments of a camera.
 const MIN_SPOOL_BYTES: u64 = 64 << 20;

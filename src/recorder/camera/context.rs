@@ -1,12 +1,14 @@
 //! What every camera task of a recorder shares.
 
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::sync::watch;
+
 use crate::recorder::metrics::RecorderMetrics;
 use crate::recorder::spool::Spool;
 use crate::recorder::state::RecorderState;
-use jiff::{SignedDuration, Timestamp};
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-use tokio::sync::watch;
 
 #[derive(Clone)]
 pub struct RecorderContext {

@@ -13,8 +13,7 @@ use super::backoff::Backoff;
 use super::permission;
 use super::permission::RecordingPermission;
 use super::session::{RecordingSession, SessionEnd};
-use crate::recorder::camera::context::RecorderContext;
-use crate::recorder::camera::context::duration_until;
+use crate::recorder::camera::context::{RecorderContext, duration_until};
 use crate::recorder::rtsp::{StreamError, StreamSource, VideoStream};
 use crate::wire::{CameraConfig, CameraState, GapCause};
 

@@ -1,5 +1,6 @@
-use super::*;
 use serde_json::{Value, json};
+
+use super::*;
 
 pub(crate) fn valid_config() -> Value {
     let certificate =

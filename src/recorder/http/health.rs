@@ -44,7 +44,7 @@ pub async fn serve(listener: TcpListener, health: Health, stop: CancellationToke
 }
 
 /// Whether the spool could be written when it was last tried. Anybody may ask, as often as they like, so a try
-/// serves all who ask within [`TRY`], and whoever asks meanwhile waits for it.
+/// serves all who ask within [`WRITABLE_TTL`], and whoever asks meanwhile waits for it.
 #[derive(Clone, Debug, Default)]
 pub struct WritableCache(Arc<Mutex<Option<(Instant, bool)>>>);
 

@@ -40,7 +40,7 @@ pub fn evaluate_acceptance(
     }
 }
 
-/// The first instant after `now` at which [`accept`] may change its answer by itself.
+/// The first instant after `now` at which [`evaluate_acceptance`] may change its answer by itself.
 pub fn next_change(hold: &IncidentHoldSpec, now: Timestamp) -> Option<Timestamp> {
     [
         Some(hold.window.from.0),

@@ -1,13 +1,14 @@
 //! The entry of a hold in the ledger: what the hold covers and since when, and how that may change. Pure.
 
-use crate::api::{IncidentHoldSpec, reject_future};
-use crate::rules::Window;
-use crate::rules::hold::scope::HoldScope;
-use crate::rules::hold::scope::HoldScopeConfig;
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use std::collections::BTreeSet;
+
+use crate::api::{IncidentHoldSpec, reject_future};
+use crate::rules::Window;
+use crate::rules::hold::scope::{HoldScope, HoldScopeConfig};
 
 /// The form of the entries; one of another form is not understood, and nothing is released by it.
 pub(crate) const FORMAT_VERSION: u32 = 1;
@@ -26,7 +27,7 @@ pub(crate) const MAX_NAME_BYTES: usize = 128 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct LedgerEntry {
-    /// See [`FORMAT`].
+    /// See [`FORMAT_VERSION`].
     pub(crate) format: u32,
     /// UID of the IncidentHold that it was first written for.
     pub uid: String,
@@ -195,3 +196,6 @@ fn union_of_cameras(one: &BTreeSet<String>, other: &BTreeSet<String>) -> BTreeSe
     let bytes: usize = both.iter().map(|name| name.len() + NAME_OVERHEAD).sum();
     if bytes > MAX_NAME_BYTES { BTreeSet::new() } else { both }
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,10 +3,10 @@
 //! `held = there is an open hold that overlaps in site, source and time`: no counters, so that any number of
 //! holds may overlap, and releasing one changes nothing for the others.
 
-use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use crate::rules::Window;
 use crate::rules::recording::{Class, Recording};

@@ -3,14 +3,13 @@
 
 use std::fmt;
 
-use super::desired;
 use super::desired::CeilingTooLow;
-use super::drift;
 use super::policy::actions::BucketRef;
 use super::spec::{
     BucketDefaultRetention, BucketSpec, BucketState, ForbiddenSubresource, RequiredSubresource,
     SubresourceState,
 };
+use super::{desired, drift};
 
 /// Something that a bucket has, or hides, and that a site's bucket may not.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -29,7 +29,7 @@ pub enum OptionalRule {
 }
 
 impl OptionalRule {
-    /// The rule's name in [`lifecycle`].
+    /// The rule's name in [`lifecycle_rules`].
     pub(crate) const fn id(self) -> &'static str {
         match self {
             Self::UnfinishedUploads => UPLOADS_RULE_ID,
@@ -84,11 +84,7 @@ mod tests {
             calls_ceiling: Days(calls),
             operator_principal: "operator".into(),
             recorder_principal: "recorder".into(),
-            auditor: None,
-            readers: vec![],
-            take_over: false,
-            operator_only: false,
-            allow_unprotected: false,
+            ..BucketSpec::example()
         }
     }
 

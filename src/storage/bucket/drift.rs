@@ -125,20 +125,14 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::api::Days;
     use crate::storage::bucket::spec::BucketDefaultRetention;
 
     fn spec() -> BucketSpec {
         BucketSpec {
-            video_ceiling: Days(28),
-            calls_ceiling: Days(7),
             operator_principal: "arn:aws:iam:::user/operator".into(),
             recorder_principal: "arn:aws:iam:::user/recorder".into(),
-            auditor: None,
             readers: vec!["arn:aws:iam:::user/manager".into()],
-            take_over: false,
-            operator_only: false,
-            allow_unprotected: false,
+            ..BucketSpec::example()
         }
     }
 

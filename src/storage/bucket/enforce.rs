@@ -1,23 +1,18 @@
 //! Making a bucket what it must be: observe, make or adopt, claim, prove, change what differs, read back, try.
 
-use super::adoption;
 use super::adoption::AdoptionConflict;
-use super::apply;
 use super::drift::DesiredBucket;
 use super::error::EnforceError;
-use super::fitness;
-use super::foreign_objects;
 use super::observe::{ObservedBucket, observe};
-use super::owner;
 use super::owner::{Claim, Owner};
 use super::policy::dialect::Dialect;
 use super::policy::principals;
-use super::probe;
 use super::probe::{Conformance, Exemptions, ExistingPolicy, ProbeTarget, UnknownReason, Verdict, canary};
 use super::proof::machines::prove_machines;
 use super::proof::people;
 use super::spec::{BucketSpec, EnforceReport, StoreChange, Subresource};
 use super::sync::{is_policy_rejection, sync_bucket};
+use super::{adoption, apply, fitness, foreign_objects, owner, probe};
 use crate::storage::s3::client::{BucketClient, Purpose};
 use crate::storage::s3::error::StoreError;
 use crate::storage::s3::objects;
@@ -59,7 +54,7 @@ struct EnforceProgress {
 /// Makes the bucket what it must be, as the operator, and tries the recorders' credentials. Without these, `recorder` being
 /// `None`, what must not change is still put back, and the outcome is [`EnforceError::NoRecorderCredentials`].
 ///
-/// Idempotent: in sync, it reads and writes nothing (with [`Probe::Keep`]). Dropping the future leaves at
+/// Idempotent: in sync, it reads and writes nothing (with [`Probe::Skip`]). Dropping the future leaves at
 /// worst a proof's statements and canaries, about `probe/` alone; the next run removes them.
 pub async fn enforce(
     operator: &StorageTarget,

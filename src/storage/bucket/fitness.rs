@@ -88,7 +88,6 @@ fn store_unfit_error(row: &Row) -> EnforceError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::api::Days;
     use crate::storage::bucket::probe::Severity;
     use crate::storage::s3::error::StoreError;
 
@@ -97,17 +96,7 @@ mod tests {
         verdict: Verdict,
         decide: impl FnOnce(&mut BucketSpec),
     ) -> Result<(), EnforceError> {
-        let mut spec = BucketSpec {
-            video_ceiling: Days(28),
-            calls_ceiling: Days(7),
-            operator_principal: "o".into(),
-            recorder_principal: "r".into(),
-            auditor: None,
-            readers: vec![],
-            take_over: false,
-            operator_only: false,
-            allow_unprotected: false,
-        };
+        let mut spec = BucketSpec::example();
         decide(&mut spec);
         let mut found: Vec<_> = Check::ALL.iter().map(|check| (*check, Verdict::Passed)).collect();
         found.retain(|(other, _)| *other != check);
@@ -185,17 +174,8 @@ mod tests {
             };
             let found: Vec<_> = Check::ALL.iter().map(|other| (*other, verdict(other))).collect();
             let judged = |heeds| {
-                let spec = BucketSpec {
-                    video_ceiling: Days(28),
-                    calls_ceiling: Days(7),
-                    operator_principal: "o".into(),
-                    recorder_principal: "r".into(),
-                    auditor: None,
-                    readers: vec![],
-                    take_over: false,
-                    operator_only: true,
-                    allow_unprotected: true,
-                };
+                let spec =
+                    BucketSpec { operator_only: true, allow_unprotected: true, ..BucketSpec::example() };
                 super::evaluate(&Conformance::from_verdicts(&found), &spec, heeds, &BucketState::default())
             };
             let name = check.as_str();

@@ -11,7 +11,7 @@ const OWN_PREFIXES: [&str; 2] = ["ledger/", "probe/"];
 /// below them a key of another form may be missed here, and the audit, which reads everything, finds it.
 const MAX_KEYS: i32 = 1000;
 
-/// The most pages of a [`look`].
+/// The most pages of a [`scan`].
 const MAX_SCAN_PAGES: usize = 100;
 
 /// Looks at pages under a prefix where others may put what they like, in whatever order it comes: nothing may be claimed not to be

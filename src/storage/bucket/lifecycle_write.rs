@@ -69,17 +69,7 @@ mod tests {
     use crate::storage::s3::stub::{Stub, error_answer};
 
     fn desired() -> DesiredBucket {
-        let spec = BucketSpec {
-            video_ceiling: Days(19),
-            calls_ceiling: Days(6),
-            operator_principal: "o".into(),
-            recorder_principal: "r".into(),
-            auditor: None,
-            readers: vec![],
-            take_over: false,
-            operator_only: false,
-            allow_unprotected: false,
-        };
+        let spec = BucketSpec { video_ceiling: Days(19), calls_ceiling: Days(6), ..BucketSpec::example() };
         DesiredBucket {
             lifecycle: desired::lifecycle_rules(&spec).unwrap(),
             statements: vec![],

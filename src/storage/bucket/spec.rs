@@ -33,6 +33,24 @@ pub struct BucketSpec {
     pub allow_unprotected: bool,
 }
 
+#[cfg(test)]
+impl BucketSpec {
+    /// A Site's bucket without people and without exceptions, for tests to begin with.
+    pub(crate) fn example() -> Self {
+        Self {
+            video_ceiling: Days(28),
+            calls_ceiling: Days(7),
+            operator_principal: "o".into(),
+            recorder_principal: "r".into(),
+            auditor: None,
+            readers: vec![],
+            take_over: false,
+            operator_only: false,
+            allow_unprotected: false,
+        }
+    }
+}
+
 /// A bucket's configuration, read back and normalised.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct BucketState {
@@ -181,11 +199,11 @@ pub enum Subresource {
     Lifecycle,
     /// What copies, shows or tells of recordings: see [`ForbiddenSubresource`].
     ForeignConfiguration,
-    /// See [`Setting::PublicAccessBlock`].
+    /// See [`RequiredSubresource::PublicAccessBlock`].
     PublicAccessBlock,
-    /// See [`Setting::Encryption`].
+    /// See [`RequiredSubresource::Encryption`].
     DefaultEncryption,
-    /// See [`Setting::Ownership`].
+    /// See [`RequiredSubresource::Ownership`].
     ObjectOwnership,
     Policy,
     /// The legal hold of a version.

@@ -1,13 +1,11 @@
 //! Making a bucket what it must be, once it is known to be ours: changing what differs, and reading that back.
 
-use super::apply;
-use super::drift;
 use super::drift::{BucketOperation, DesiredBucket};
 use super::error::EnforceError;
-use super::lifecycle_write;
 use super::observe::{ObservedBucket, observe};
 use super::policy::dialect::UnsupportedItem;
 use super::spec::StoreChange;
+use super::{apply, drift, lifecycle_write};
 use crate::storage::s3::client::BucketClient;
 
 /// How often a change is read back before it counts as not made: stores are not at once consistent.

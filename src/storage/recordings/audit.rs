@@ -44,7 +44,7 @@ const PLACEMENT_GRACE: SignedDuration = SignedDuration::from_mins(10);
 const MAX_CONCURRENT_READS: usize = 32;
 /// Sources whose days are looked for at once.
 const MAX_CONCURRENT_SOURCES: usize = 8;
-/// Sources that are walked at once, each with two pages of versions in memory. Their reads share [`AT_ONCE`].
+/// Sources that are walked at once, each with two pages of versions in memory. Their reads share [`MAX_CONCURRENT_READS`].
 const MAX_CONCURRENT_SCANS: usize = 4;
 
 /// What is audited, and by what.

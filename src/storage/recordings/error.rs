@@ -1,5 +1,7 @@
 //! Errors of passes over recordings.
 
+use jiff::civil::Date;
+
 use crate::rules::recording::Class;
 use crate::rules::recording::days::utc_date;
 use crate::rules::recording::key::Key;
@@ -7,7 +9,6 @@ use crate::storage::recordings::open_holds::OpenHoldsError;
 use crate::storage::s3::error::StoreError;
 use crate::storage::s3::store_clock::ClockSkew;
 use crate::storage::s3::target::TargetError;
-use jiff::civil::Date;
 
 /// Why a pass has not done all, or why a version was refused. What was written was right.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -94,7 +95,7 @@ impl HoldError {
 }
 
 /// Versions of which the store refused something, or failed at it though it was tried again, and which stay as they are; or
-/// what was not looked at ([`Unseen`]). All others were done.
+/// what was not looked at ([`Unchecked`](super::hold::Unchecked)). All others were done.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PassErrors {
     /// How many; none: something was not looked at.

@@ -7,8 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 
 use super::audit::{AuditOptions, FindingKind, audit};
 use super::hold::protection_cache::ProtectionCache;
-use super::sweep::state::SweepError;
-use super::sweep::state::{ScanRange, SweepReport};
+use super::sweep::state::{ScanRange, SweepError, SweepReport};
 use super::sweep::sweep;
 use crate::api::{Ceilings, Days};
 use crate::rules::recording::key::{Class, Key};

@@ -8,8 +8,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 
 use super::error::HoldError;
 use super::sources;
-use crate::rules::hold::entry::LedgerEntry;
-use crate::rules::hold::entry::OPEN_PREFIX;
+use crate::rules::hold::entry::{LedgerEntry, OPEN_PREFIX};
 use crate::rules::hold::scope::HoldScope;
 use crate::rules::recording::key::Class;
 use crate::storage::s3::client::{BucketClient, Purpose};
@@ -126,6 +125,3 @@ async fn write_entry(store: &BucketClient, entry: &LedgerEntry) -> Result<(), St
     }
     Ok(())
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,7 +1,8 @@
 //! The open holds that the API server knows.
 
-use crate::rules::hold::scope::HoldScope;
 use async_trait::async_trait;
+
+use crate::rules::hold::scope::HoldScope;
 
 /// The holds that the API server knows of now, asked immediately before anything is deleted.
 #[async_trait]

@@ -35,11 +35,9 @@ use crate::rules::recording::days::DayFilter;
 use crate::rules::recording::key::Key;
 use crate::rules::recording::version::ListedVersion;
 use crate::storage::recordings::open_holds::OpenHolds;
-use crate::storage::recordings::sweep::state::MAX_CONCURRENT_REQUESTS;
-use crate::storage::recordings::sweep::state::ScanRange;
-use crate::storage::recordings::sweep::state::Sweep;
-use crate::storage::recordings::sweep::state::SweepError;
-use crate::storage::recordings::sweep::state::SweepReport;
+use crate::storage::recordings::sweep::state::{
+    MAX_CONCURRENT_REQUESTS, ScanRange, Sweep, SweepError, SweepReport,
+};
 use crate::storage::s3::client::BucketClient;
 use crate::storage::s3::error::StoreError;
 use crate::storage::s3::listing::is_unlisted_key_error;

@@ -4,21 +4,8 @@
 //! follows no redirect: the SDK returns a 3xx as an error. It reads nothing from the environment or from a metadata
 //! service. It refuses a bucket's name that would make the SDK choose another host (an ARN, an S3 Express bucket).
 
-use super::advice::StaticKeys;
-use super::error::StoreError;
-use super::error::TOKEN_EXCHANGE;
-use crate::storage::s3::advice::ConnectionSettings;
-use crate::storage::s3::content_md5::ContentMd5;
-use crate::storage::s3::entry_cache::EntryCache;
-use crate::storage::s3::in_doubt_requests::InDoubtRequests;
-use crate::storage::s3::request_counts::RequestCounter;
-use crate::storage::s3::response_limit::ResponseLimit;
-use crate::storage::s3::simulation::LocalClock;
-use crate::storage::s3::store_clock::StoreClock;
-use crate::storage::s3::target::{TargetError, is_tls, is_valid_bucket, is_valid_region};
-use crate::storage::s3::truncation::TruncationGuard;
-use crate::storage::s3::{credentials, proxy, simulation};
-use crate::wire::StorageTarget;
+use std::time::Duration;
+
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::{RetryConfig, RetryPartition};
 use aws_sdk_s3::config::timeout::TimeoutConfig;
@@ -32,7 +19,21 @@ use aws_smithy_http_client::{Builder, Connector};
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
-use std::time::Duration;
+
+use super::advice::StaticKeys;
+use super::error::{StoreError, TOKEN_EXCHANGE};
+use crate::storage::s3::advice::ConnectionSettings;
+use crate::storage::s3::content_md5::ContentMd5;
+use crate::storage::s3::entry_cache::EntryCache;
+use crate::storage::s3::in_doubt_requests::InDoubtRequests;
+use crate::storage::s3::request_counts::RequestCounter;
+use crate::storage::s3::response_limit::ResponseLimit;
+use crate::storage::s3::simulation::LocalClock;
+use crate::storage::s3::store_clock::StoreClock;
+use crate::storage::s3::target::{TargetError, is_tls, is_valid_bucket, is_valid_region};
+use crate::storage::s3::truncation::TruncationGuard;
+use crate::storage::s3::{credentials, proxy, simulation};
+use crate::wire::StorageTarget;
 
 impl BucketClient {
     /// Advice to the Site's author; `None`: the error comes from elsewhere.

@@ -1,8 +1,9 @@
 //! Entries of the ledger that were read.
 
-use crate::rules::hold::entry::LedgerEntry;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::rules::hold::entry::LedgerEntry;
 
 /// Entries that were read, by key and version. The most recent of each key.
 #[derive(Clone, Debug, Default)]

@@ -68,7 +68,9 @@ impl S3Server {
 /// A setting that must be there.
 pub fn setting(variable: &str) -> String {
     std::env::var(variable).unwrap_or_else(|_| {
-        panic!("{variable} is not set: run the tests by `make it`, or see tests/testbed/README.md")
+        panic!(
+            "{variable} is not set: run the tests by `make test-integration`, or see tests/testbed/README.md"
+        )
     })
 }
 

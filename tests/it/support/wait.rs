@@ -35,7 +35,7 @@ pub async fn past(instant: jiff::Timestamp) {
 }
 
 /// After how long something is stopped next that was stopped after `limit`: a quarter later, or no more than `step` later with
-/// `make kills`.
+/// `make test-crash`.
 pub fn next_stop(limit: Duration, step: Duration) -> Duration {
     let quarter =
         if std::env::var_os("TOEZICHT_TEST_KILL_EVERY").is_some() { Duration::ZERO } else { limit / 4 };

@@ -4,8 +4,7 @@ use serde_json::json;
 
 use super::super::dereference::HoldReferences;
 use super::super::validate::validate;
-use super::FINALIZER;
-use super::*;
+use super::{FINALIZER, *};
 use crate::api::HoldState;
 use crate::controllers::kubernetes::event;
 

@@ -5,8 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use sha2::{Digest, Sha256};
 
 use super::access::ProbeResults;
-use super::conformance;
-use super::enforce_reason;
+use super::{conformance, enforce_reason};
 use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Reason};
 use crate::api::{DriftStatus, StorageStatus};
 use crate::controllers::kubernetes::status::may_refresh;

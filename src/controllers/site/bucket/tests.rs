@@ -3,7 +3,6 @@ use std::collections::VecDeque;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 use super::*;
-use crate::api::Days;
 use crate::api::condition::{ConditionStatus, Reason};
 use crate::leader::clock::BootClock;
 use crate::storage::bucket::probe::{Check, Verdict};
@@ -42,17 +41,7 @@ fn access(secret: &str) -> BucketAccess {
         credentials: Credentials::access_key("id", secret),
         proxy: None,
     };
-    let spec = BucketSpec {
-        video_ceiling: Days(28),
-        calls_ceiling: Days(7),
-        operator_principal: "o".into(),
-        recorder_principal: "r".into(),
-        auditor: None,
-        readers: vec![],
-        take_over: false,
-        operator_only: false,
-        allow_unprotected: false,
-    };
+    let spec = BucketSpec::example();
     let claim = Claim { cluster_id: "c".into(), namespace: "n".into(), site: "s".into(), uid: "u".into() };
     BucketAccess { operator: target.clone(), recorder: Some(target), spec, claim }
 }

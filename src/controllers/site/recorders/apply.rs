@@ -5,22 +5,16 @@ use k8s_openapi::api::core::v1::{Pod, Secret, Service, ServiceAccount};
 use kube::{Api, Client, ResourceExt};
 
 use super::names::{ChildNames, FIELD_MANAGER};
-use super::objects;
 use super::plan::{RecorderPlan, SitePlan};
-use super::workload::ExpectedRecorders;
-use super::workload::{is_recorder, is_terminated};
-use super::{drain, query};
+use super::workload::{ExpectedRecorders, is_recorder, is_terminated};
+use super::{drain, objects, query};
 use crate::controllers::kubernetes::apply::{
     AppliedObject as Kept, ApplyError, WriteReason, apply_child, get_owned,
 };
 use crate::controllers::recorder_client::RecorderClient;
-use crate::controllers::site::recorders::workload::AppliedRecorders;
-use crate::controllers::site::recorders::workload::controlled_by;
-use crate::controllers::site::recorders::workload::delete_workload;
-use crate::controllers::site::recorders::workload::list_site_pods;
-use crate::controllers::site::recorders::workload::replicas;
-use crate::controllers::site::recorders::workload::touch_pods;
-use crate::controllers::site::recorders::workload::workload_pods;
+use crate::controllers::site::recorders::workload::{
+    AppliedRecorders, controlled_by, delete_workload, list_site_pods, replicas, touch_pods, workload_pods,
+};
 
 #[derive(Clone, Debug, Default)]
 pub struct AppliedPlan {

@@ -21,8 +21,7 @@ use crate::controllers::kubernetes::apply::ApplyError;
 use crate::controllers::kubernetes::error::ApiError;
 use crate::controllers::kubernetes::meta;
 use crate::controllers::recorder_client::RecorderClient;
-use crate::controllers::site::recorders::workload::is_recorder;
-use crate::controllers::site::recorders::workload::is_terminated;
+use crate::controllers::site::recorders::workload::{is_recorder, is_terminated};
 
 /// While pods are going, they are looked at this often, should a watch miss that they went.
 pub const POD_POLL_INTERVAL: Duration = Duration::from_secs(5);

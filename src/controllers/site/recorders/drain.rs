@@ -6,12 +6,10 @@ use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::{Api, Client, Resource, ResourceExt};
 
 use super::names::{ChildNames, FIELD_MANAGER};
-use super::objects;
 use super::plan::closing_config;
-use super::query;
 use super::query::ShardReply;
-use super::workload::ExpectedRecorders;
-use super::workload::{AppliedRecorders, replicas, touch_pods, workload_pods};
+use super::workload::{AppliedRecorders, ExpectedRecorders, replicas, touch_pods, workload_pods};
+use super::{objects, query};
 use crate::api::Site;
 use crate::controllers::kubernetes::apply::{ApplyError, apply_child};
 use crate::controllers::kubernetes::error::{ApiError, KubeErrorExt};

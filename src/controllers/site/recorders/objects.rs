@@ -15,8 +15,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use super::names::ChildNames;
 use super::pod;
 use crate::controllers::kubernetes::quantity;
-use crate::controllers::site::recorders::pod::RecorderPods;
-use crate::controllers::site::recorders::pod::SPOOL_VOLUME;
+use crate::controllers::site::recorders::pod::{RecorderPods, SPOOL_VOLUME};
 use crate::wire::{CONFIG_KEY, HEALTH_PORT, RecorderConfig, STATUS_PORT};
 
 /// Type of the Secret with the recorders' configuration.

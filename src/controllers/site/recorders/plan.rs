@@ -7,11 +7,9 @@ use k8s_openapi::api::core::v1::{Secret, Service, ServiceAccount};
 use kube::Resource;
 use sha2::{Digest, Sha256};
 
-use super::hold_widening;
 use super::identity::StatusApiIdentity;
-use super::objects;
 use super::pod::RecorderPods;
-use super::shard;
+use super::{hold_widening, objects, shard};
 use crate::api::{Days, Site};
 use crate::controllers::config::OperatorConfig;
 use crate::controllers::handoff::HoldScopes;

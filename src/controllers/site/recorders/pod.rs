@@ -1,14 +1,15 @@
 //! The recorder pod. Pure.
 
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
 use crate::api::RecorderSettings;
 use crate::controllers::config::OperatorConfig;
 use crate::controllers::egress::{TOKEN_DIR, TOKEN_FILE_NAME};
 use crate::controllers::site::recorders::names::ChildNames;
 use crate::wire::{HEALTH_PORT, STATUS_PORT};
-use k8s_openapi::api::core::v1 as core;
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 /// Volume with segments that wait for their upload.
 pub const SPOOL_VOLUME: &str = "spool";

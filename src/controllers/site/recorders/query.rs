@@ -6,8 +6,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
 use super::names::ChildNames;
-use super::workload::AppliedRecorders;
-use super::workload::ExpectedRecorders;
+use super::workload::{AppliedRecorders, ExpectedRecorders};
 use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Reason};
 use crate::controllers::recorder_client;
 use crate::controllers::recorder_client::{RecorderClient, RecorderStatusError, camera_recording};

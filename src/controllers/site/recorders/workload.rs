@@ -1,5 +1,15 @@
 //! The StatefulSet of a Site's recorders and its pods: reading them, touching them, deleting them.
 
+use std::fmt::Debug;
+
+use futures::future::try_join_all;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1 as core;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
+use kube::{Api, ResourceExt};
+use serde_json::json;
+
 use super::hold_widening::Widening;
 use crate::controllers::handoff::HoldScopes;
 use crate::controllers::kubernetes::apply::ApplyError;
@@ -8,16 +18,7 @@ use crate::controllers::kubernetes::{apply, meta};
 use crate::controllers::site::recorders::names::{
     CONFIG_TOUCH_MANAGER, ChildNames, REVISION_ANNOTATION, SITE_LABEL,
 };
-use crate::wire::StatusApi;
-use crate::wire::{CONFIG_KEY, RecorderConfig};
-use futures::future::try_join_all;
-use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1 as core;
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, ListParams, Patch, PatchParams, Preconditions};
-use kube::{Api, ResourceExt};
-use serde_json::json;
-use std::fmt::Debug;
+use crate::wire::{CONFIG_KEY, RecorderConfig, StatusApi};
 
 /// What the recorders should say of themselves.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,3 +1,5 @@
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+
 use super::*;
 use crate::api::{AuditStatus, Ceilings, Days, RetentionStatus};
 use crate::controllers::site::bucket::evaluation::evaluate_bucket;
@@ -5,7 +7,6 @@ use crate::controllers::site::fixtures::{Fixture, compliant_bucket, fixture};
 use crate::controllers::site::recorders::workload::AppliedRecorders;
 use crate::storage::bucket::probe::{Check, Verdict};
 use crate::storage::{BucketState, Conformance, EnforceError, EnforceReport, StoreChange, Subresource};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
 /// The status, with nothing running yet.
 fn site_status(

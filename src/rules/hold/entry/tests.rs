@@ -1,7 +1,5 @@
-use crate::api::IncidentHoldSpec;
-use crate::rules::hold::entry::LedgerEntry;
+use super::*;
 use crate::storage::s3::objects::MAX_OBJECT_BYTES;
-use jiff::Timestamp;
 
 /// As many cameras as a hold may name, with the longest names; and the names changed as often as one likes.
 #[test]

@@ -1,7 +1,6 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::api::Days;
 use crate::storage::bucket::lifecycle::BucketLifecycleRule;
 use crate::storage::bucket::policy::document::Policy;
 use crate::storage::bucket::policy::statements;
@@ -11,15 +10,10 @@ const PLACE: BucketRef<'static> = BucketRef { name: "bucket", region: "nl-1" };
 
 fn spec() -> BucketSpec {
     BucketSpec {
-        video_ceiling: Days(28),
-        calls_ceiling: Days(7),
         operator_principal: "arn:aws:iam:::user/operator".into(),
         recorder_principal: "arn:aws:iam:::user/recorder".into(),
-        auditor: None,
         readers: vec!["arn:aws:iam:::user/manager".into()],
-        take_over: false,
-        operator_only: false,
-        allow_unprotected: false,
+        ..BucketSpec::example()
     }
 }
 

@@ -1,8 +1,9 @@
 //! S3 actions of the bucket policy, and the parts that its statements are made of.
 
+use serde_json::{Value, json};
+
 use crate::storage::bucket::policy::partition;
 use crate::storage::s3::client::BucketClient;
-use serde_json::{Value, json};
 
 /// Where the recorders' canaries are: under the same statements as recordings, so that what is tried there
 /// is true for recordings, and yet no key of a recording.

@@ -10,8 +10,7 @@ use futures::StreamExt;
 use tracing::warn;
 
 use crate::rules::recording::tag::{RetentionTag, TAG_KEY};
-use crate::rules::recording::version::ListedVersion;
-use crate::rules::recording::version::VersionRef;
+use crate::rules::recording::version::{ListedVersion, VersionRef};
 use crate::storage::bucket::foreign_objects::scan;
 use crate::storage::s3::client::BucketClient;
 use crate::storage::s3::error::StoreError;

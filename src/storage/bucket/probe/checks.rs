@@ -39,7 +39,7 @@ pub struct CheckInfo {
 
 macro_rules! checks {
     ($($name:ident: $principal:ident, $severity:ident, $expected:literal, $consequence:literal;)*) => {
-        /// What is checked. The name says what holds where the verdict is [`Holds`](super::Verdict::Holds).
+        /// What is checked. The name says what holds where the verdict is [`Passed`](super::Verdict::Passed).
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Check {
             $(#[doc = $expected] $name,)*

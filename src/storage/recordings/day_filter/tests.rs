@@ -1,8 +1,9 @@
 //! Walks in buckets where others put what they like.
 
+use jiff::SignedDuration;
+
 use super::*;
 use crate::storage::s3::stub::Stub;
-use jiff::SignedDuration;
 
 const DAY: &str = "video/hal/2026/03/07/";
 

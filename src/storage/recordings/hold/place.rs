@@ -18,14 +18,12 @@ use crate::rules::recording::days::{DayFilter, utc_date};
 use crate::rules::recording::key::{Class, Key};
 use crate::rules::recording::protection::Protection;
 use crate::rules::recording::tag::RetentionTag;
-use crate::rules::recording::version::ListedVersion;
-use crate::rules::recording::version::VersionRef;
+use crate::rules::recording::version::{ListedVersion, VersionRef};
 use crate::storage::Subresource;
 use crate::storage::recordings::error::{HoldError, Incomplete, PassErrors, SourceDay};
 use crate::storage::s3::client::BucketClient;
 use crate::storage::s3::error::StoreError;
-use crate::storage::s3::objects;
-use crate::storage::s3::protection;
+use crate::storage::s3::{objects, protection};
 use crate::wire::StorageTarget;
 
 /// Keys that are told of what was found otherwise: those of whichever place came first.

@@ -13,15 +13,14 @@ use tokio::time::Instant;
 
 use crate::rules::recording::days::utc_date;
 use crate::rules::recording::key::Key;
-use crate::rules::recording::version::ListedVersion;
-use crate::rules::recording::version::VersionRef;
+use crate::rules::recording::version::{ListedVersion, VersionRef};
 use crate::storage::recordings::day_filter::VersionLister;
 use crate::storage::recordings::error::{HoldError, SourceDay};
 use crate::storage::s3::client::BucketClient;
 use crate::storage::s3::listing::is_unlisted_key_error;
 
 const VERSIONS_AT_ONCE: usize = 48;
-/// Places under way at once, each with one page of its versions in memory. They share [`AT_ONCE`].
+/// Places under way at once, each with one page of its versions in memory. They share [`VERSIONS_AT_ONCE`].
 const DAYS_AT_ONCE: usize = 3;
 /// Versions that fail after one another, each begun since the store last said anything of another: then it is not about these. What
 /// fails again counts once.

@@ -4,8 +4,7 @@ use aws_sdk_s3::types::MultipartUpload;
 use futures::future;
 use jiff::SignedDuration;
 
-use super::state::MAX_CONCURRENT_REQUESTS;
-use super::state::{Sweep, SweepError};
+use super::state::{MAX_CONCURRENT_REQUESTS, Sweep, SweepError};
 use crate::storage::s3::client::BucketClient;
 use crate::storage::s3::error::StoreError;
 use crate::storage::s3::listing::parse_timestamp;

@@ -1,5 +1,9 @@
 //! A sweep under way.
 
+use std::collections::BTreeSet;
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
+
 use crate::api::Ceilings;
 use crate::rules::hold::scope::HoldScope;
 use crate::storage::recordings::hold::protection_cache::{ManifestVersions, ProtectionCache};
@@ -8,9 +12,6 @@ use crate::storage::s3::client::BucketClient;
 use crate::storage::s3::error::StoreError;
 use crate::storage::s3::store_clock::{ClockSkew, DecisionTime};
 use crate::storage::s3::target::TargetError;
-use std::collections::BTreeSet;
-use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex};
 
 /// Requests of one page at once, while the store keeps up: all of it, right after the holds were asked.
 pub(crate) const MAX_CONCURRENT_REQUESTS: usize = 10;

@@ -1,10 +1,6 @@
 use super::*;
-use crate::api::Days;
 use crate::storage::bucket::error::EnforceError;
-use crate::storage::bucket::policy::actions::BucketRef;
-use crate::storage::bucket::policy::actions::NEWER_SETTINGS;
-use crate::storage::bucket::policy::actions::READ;
-use crate::storage::bucket::policy::actions::any_principal;
+use crate::storage::bucket::policy::actions::{BucketRef, NEWER_SETTINGS, READ, any_principal};
 use crate::storage::bucket::policy::document::{MAX_POLICY_BYTES, RESERVED_POLICY_BYTES, document_bytes};
 use crate::storage::bucket::policy::size::check_policy_size;
 
@@ -23,15 +19,11 @@ fn role_arn(whose: &str, number: usize, length: usize) -> String {
 
 fn spec(readers: usize, length: usize, auditor: bool) -> BucketSpec {
     BucketSpec {
-        video_ceiling: Days(28),
-        calls_ceiling: Days(7),
         operator_principal: role_arn("o", 0, 80),
         recorder_principal: role_arn("r", 0, 80),
         auditor: auditor.then(|| role_arn("a", 0, 80)),
         readers: (0..readers).map(|number| role_arn("m", number, length)).collect(),
-        take_over: false,
-        operator_only: false,
-        allow_unprotected: false,
+        ..BucketSpec::example()
     }
 }
 
