@@ -4,6 +4,7 @@
 //! The modules tell the story of the product. Each uses only those above it; `tests/architecture` checks that, and that no
 //! two files use each other.
 //!
+//! * [`failure`]: what every error has in common.
 //! * [`api`]: the custom resources as users write them, and their conditions.
 //! * [`rules`]: the rules of the protocol as pure functions. [`rules::hold`] has every decision about holds.
 //! * [`wire`]: the documents that operator and recorder exchange.
@@ -18,6 +19,7 @@
 pub mod api;
 pub mod cli;
 pub mod controllers;
+pub mod failure;
 pub mod leader;
 pub mod operator;
 pub mod recorder;

@@ -28,21 +28,6 @@ pub enum CrdsError {
     },
 }
 
-impl CrdsError {
-    /// What kind of error it is, for metrics.
-    pub const fn category(&self) -> &'static str {
-        match self {
-            Self::Yaml(_) => "yaml",
-            Self::Write { .. } => "write",
-        }
-    }
-
-    /// The error for people; definitions are no secret.
-    pub fn safe_message(&self) -> String {
-        self.to_string()
-    }
-}
-
 /// The definitions of the four kinds, in the order in which they are best read.
 pub fn definitions() -> Vec<CustomResourceDefinition> {
     vec![

@@ -100,7 +100,7 @@ pub(crate) async fn run(command: HoldsCommand) -> Result<(), HoldsCommandError> 
 fn manifest_error(name: &str, error: HoldError) -> HoldsCommandError {
     match error {
         HoldError::Storage(error) if error.is_denied() || error.code == NO_MANIFEST => {
-            HoldsCommandError::NoManifest { name: name.to_owned(), answer: error.safe_message() }
+            HoldsCommandError::NoManifest { name: name.to_owned(), answer: error.to_string() }
         }
         error => error.into(),
     }

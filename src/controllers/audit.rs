@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::context::{Context, ControllerKind};
 use super::handoff::{SiteBucket, sites_in_scope};
-use super::kubernetes::error::{ApiError, Failure};
+use super::kubernetes::error::ApiError;
 use super::kubernetes::meta;
 use super::kubernetes::status::report;
 use super::retention::list_holds;
@@ -38,30 +38,19 @@ const BOUNDARY_AUDIT_INTERVAL: SignedDuration = SignedDuration::from_hours(1);
 const SAMPLE_ONE_IN: u32 = 100;
 
 /// Why a bucket could not be audited.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, strum::IntoStaticStr, thiserror::Error)]
+#[strum(serialize_all = "snake_case")]
 pub enum AuditReconcileError {
     /// The API server did not do it.
     #[error(transparent)]
+    #[strum(transparent)]
     Api(#[from] ApiError),
     #[error(transparent)]
+    #[strum(transparent)]
     Audit(#[from] AuditError),
     /// This replica does not lead any more.
     #[error(transparent)]
     NotLeader(#[from] NotLeader),
-}
-
-impl Failure for AuditReconcileError {
-    fn category(&self) -> &'static str {
-        match self {
-            Self::Api(error) => error.category(),
-            Self::Audit(error) => error.category(),
-            Self::NotLeader(_) => "not_leader",
-        }
-    }
-
-    fn safe_message(&self) -> String {
-        self.to_string()
-    }
 }
 
 /// Audits the Sites of `scope`, or of all namespaces, until `leader` is cancelled.

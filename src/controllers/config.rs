@@ -6,7 +6,6 @@ use serde::Deserialize;
 
 use super::egress::{Egress, ProxyError, ProxySpec, WorkloadIdentitySpec};
 use super::grant::{Grants, GrantsError};
-use super::kubernetes::error::Failure;
 use crate::api::{Ceilings, Days};
 
 /// The operator's configuration, checked.
@@ -76,23 +75,6 @@ pub enum OperatorConfigError {
     /// A proxy cannot be used.
     #[error(transparent)]
     Proxy(#[from] ProxyError),
-}
-
-impl Failure for OperatorConfigError {
-    fn category(&self) -> &'static str {
-        match self {
-            Self::Unreadable { .. } => "config_unreadable",
-            Self::Syntax(_) => "config_syntax",
-            Self::MissingImage => "config_no_image",
-            Self::PullPolicy(_) => "config_pull_policy",
-            Self::Grants(_) => "config_grants",
-            Self::Proxy(_) => "config_proxy",
-        }
-    }
-
-    fn safe_message(&self) -> String {
-        self.to_string()
-    }
 }
 
 impl OperatorConfig {

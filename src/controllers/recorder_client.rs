@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::Pod;
 use sha2::{Digest, Sha256};
 
-use super::kubernetes::error::Failure;
 use crate::wire::{RecorderStatus, STATUS_PORT, STATUS_SERVER_NAME, StatusApi};
 
 /// Longer a recorder may not take.
@@ -40,22 +39,6 @@ pub enum RecorderStatusError {
     /// Its answer is not understood.
     #[error("its answer is not understood")]
     InvalidResponse,
-}
-
-impl Failure for RecorderStatusError {
-    fn category(&self) -> &'static str {
-        match self {
-            Self::NoAddress => "recorder_no_address",
-            Self::InvalidCredentials => "recorder_unusable",
-            Self::Unreachable => "recorder_unreachable",
-            Self::ErrorStatus(_) => "recorder_refused",
-            Self::InvalidResponse => "recorder_unintelligible",
-        }
-    }
-
-    fn safe_message(&self) -> String {
-        self.to_string()
-    }
 }
 
 type StatusResult = Result<RecorderStatus, RecorderStatusError>;

@@ -26,7 +26,7 @@ pub use self::report::{placement_status, retention_status};
 pub use self::watches::controller;
 use super::context::{Context, ControllerKind};
 use super::handoff::{HoldAck, SiteBucket};
-use super::kubernetes::error::{ApiError, Failure};
+use super::kubernetes::error::ApiError;
 use super::kubernetes::{event, meta};
 use super::requeue;
 use super::runner::{Reconciled, Reconciler, fetch};
@@ -46,21 +46,6 @@ const ONGOING_HOLD_INTERVAL: SignedDuration = SignedDuration::from_secs(20);
 const FOLLOW_UP_DELAY: SignedDuration = SignedDuration::from_secs(2);
 /// The longest pause between two passes while recorders are silent.
 const MAX_ACKNOWLEDGEMENT_POLL: SignedDuration = SignedDuration::from_mins(1);
-
-impl Failure for RetentionPassError {
-    fn category(&self) -> &'static str {
-        match self {
-            Self::Api(error) => error.category(),
-            Self::Hold(error) => error.category(),
-            Self::Sweep(error) => error.category(),
-            Self::NotLeader(_) => "not_leader",
-        }
-    }
-
-    fn safe_message(&self) -> String {
-        self.to_string()
-    }
-}
 
 struct RetentionReconciler {
     context: Context,
@@ -96,7 +81,7 @@ impl Reconciler for RetentionReconciler {
             Ok((holds, plan)) => Box::pin(self.run_pass(site, bucket, &holds, &plan, now)).await,
             Err(error) => {
                 if let RetentionPassError::Hold(_) = error {
-                    self.report_error(site, &error.safe_message()).await?;
+                    self.report_error(site, &error.to_string()).await?;
                 }
                 Err(error)
             }

@@ -22,10 +22,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, info_span, warn};
 
 use super::context::{Context, ControllerKind, ReconcileOutcome, Telemetry};
-use super::kubernetes::error::{ApiError, Failure, ReconcileBackoff};
+use super::kubernetes::error::{ApiError, ReconcileBackoff};
 use super::kubernetes::meta;
 use super::store_limits::StoreLimits;
 use crate::api::Site;
+use crate::failure::Failure;
 
 /// A kind that cannot be read is asked for again after this long.
 const LIST_RETRY_INTERVAL: Duration = Duration::from_secs(2);
@@ -136,7 +137,7 @@ fn register_conditions<K: Watched>(
 pub async fn wait_until_readable<K: Watched>(context: Context, kind: ControllerKind, scope: Option<String>) {
     let api = scoped_api::<PartialObjectMeta<K>>(&context.client, scope.as_deref());
     while let Err(error) = api.list_metadata(&ListParams::default().limit(1)).await {
-        let (kind, error): (&str, _) = (kind.into(), ApiError(error).safe_message());
+        let (kind, error): (&str, _) = (kind.into(), ApiError(error).to_string());
         warn!(kind, scope, error, "cannot be read yet");
         tokio::time::sleep(LIST_RETRY_INTERVAL).await;
     }
@@ -233,7 +234,7 @@ async fn reconcile_with_backoff<L: Reconciler>(
         }
         Err(failure) => {
             let pause = controller_runner.backoff.record_failure(&key);
-            let (category, message) = (failure.category(), failure.safe_message());
+            let (category, message) = (failure.category(), failure.to_string());
             span.in_scope(|| warn!(category, message, again_in_seconds = pause.as_secs(), "failed"));
             (Action::requeue(pause), ReconcileOutcome::Failed(category))
         }

@@ -32,7 +32,7 @@ pub use self::watches::{controller, controller_with_stores};
 use super::context::{Context, ControllerKind};
 use super::handoff::HoldAck;
 use super::kubernetes::apply::ApplyError;
-use super::kubernetes::error::{ApiError, Failure, KubeErrorExt};
+use super::kubernetes::error::{ApiError, KubeErrorExt};
 use super::kubernetes::{event, meta, status as kit_status};
 use super::requeue;
 use super::runner::{Reconciled, Reconciler};
@@ -53,34 +53,23 @@ struct SiteReconciler {
 }
 
 /// Why a Site could not be looked after.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, strum::IntoStaticStr, thiserror::Error)]
+#[strum(serialize_all = "snake_case")]
 pub enum SiteError {
     /// The API server did not do it.
     #[error(transparent)]
+    #[strum(transparent)]
     Api(#[from] ApiError),
     /// A child could not be applied.
     #[error(transparent)]
+    #[strum(transparent)]
     Apply(#[from] ApplyError),
     #[error(transparent)]
+    #[strum(transparent)]
     Identity(#[from] IdentityError),
     /// This replica does not lead any more.
     #[error(transparent)]
     NotLeader(#[from] NotLeader),
-}
-
-impl Failure for SiteError {
-    fn category(&self) -> &'static str {
-        match self {
-            Self::Api(error) => error.category(),
-            Self::Apply(error) => error.category(),
-            Self::Identity(error) => error.category(),
-            Self::NotLeader(_) => "not_leader",
-        }
-    }
-
-    fn safe_message(&self) -> String {
-        self.to_string()
-    }
 }
 
 impl Reconciler for SiteReconciler {

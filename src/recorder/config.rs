@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::http::tls;
 use super::rtsp::CameraAddress;
+use crate::failure::Failure;
 use crate::storage::TargetError;
 use crate::storage::s3::segments::Uploader;
 use crate::wire::{CONFIG_KEY, CameraConfig, FORMAT, RecorderConfig, RejectedConfig};
@@ -31,7 +32,8 @@ pub struct ConfigState {
 }
 
 /// Why a configuration is refused. Holds nothing of its content but names.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, strum::IntoStaticStr, thiserror::Error)]
+#[strum(serialize_all = "snake_case")]
 pub enum RecorderConfigError {
     /// The file cannot be read.
     #[error("the configuration cannot be read: {}", .0.kind())]
@@ -47,23 +49,6 @@ pub enum RecorderConfigError {
     Storage(#[from] TargetError),
     #[error("{field}: {problem}")]
     Invalid { field: String, problem: &'static str },
-}
-
-impl RecorderConfigError {
-    /// Bounded, for metrics.
-    pub const fn category(&self) -> &'static str {
-        match self {
-            Self::Io(_) => "io",
-            Self::Json { .. } => "json",
-            Self::Format(_) => "format",
-            Self::Storage(_) => "storage",
-            Self::Invalid { .. } => "invalid",
-        }
-    }
-
-    pub fn safe_message(&self) -> String {
-        self.to_string()
-    }
 }
 
 impl From<serde_json::Error> for RecorderConfigError {
@@ -210,9 +195,9 @@ async fn reload(folder: &Path, current: &watch::Sender<ConfigState>) {
                 category = error.category(),
                 revision,
                 "configuration refused: {}",
-                error.safe_message()
+                error.to_string()
             );
-            let rejected = RejectedConfig { revision, message: error.safe_message() };
+            let rejected = RejectedConfig { revision, message: error.to_string() };
             current.send_modify(|current| current.rejected = Some(rejected));
         }
     }

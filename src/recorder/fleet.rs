@@ -131,7 +131,7 @@ async fn supervise(
         }
         let now = Timestamp::now();
         tracing::error!(camera = name, "the camera's task failed inside: started again");
-        context.metrics.count_connection_failure(&name, "inside");
+        context.metrics.count_connection_failure(&name, "internal");
         context.state.set_last_error(&name, "the recorder failed inside");
         context.state.set_camera_state(&name, CameraState::Disconnected, now);
         context.state.begin_gap(&name, GapCause::Disconnected, now);

@@ -17,7 +17,8 @@ pub use init::init;
 const TRACK_ID: u32 = 1;
 
 /// Why an MP4 file could not be written or read.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, strum::IntoStaticStr, thiserror::Error)]
+#[strum(serialize_all = "snake_case")]
 pub enum Mp4Error {
     /// A box could not be encoded or decoded.
     #[error("an MP4 box is wrong: {0}")]
@@ -28,15 +29,4 @@ pub enum Mp4Error {
     /// A number is beyond what the format can hold.
     #[error("a size or time is beyond what MP4 can hold")]
     Range,
-}
-
-impl Mp4Error {
-    /// Bounded, for metrics.
-    pub const fn category(&self) -> &'static str {
-        match self {
-            Self::Box(_) => "box",
-            Self::Io(_) => "io",
-            Self::Range => "range",
-        }
-    }
 }

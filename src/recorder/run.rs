@@ -59,21 +59,6 @@ pub enum RecorderError {
     Internal,
 }
 
-impl RecorderError {
-    /// Bounded, for metrics.
-    pub const fn category(&self) -> &'static str {
-        match self {
-            Self::Spool(_) => "spool",
-            Self::Listen { .. } => "listen",
-            Self::Internal => "inside",
-        }
-    }
-
-    pub fn safe_message(&self) -> String {
-        self.to_string()
-    }
-}
-
 /// Records until told to stop; then completes what is open and uploads what it can.
 pub async fn run(options: RecorderOptions, shutdown: CancellationToken) -> Result<(), RecorderError> {
     let started = Timestamp::now();

@@ -31,28 +31,14 @@ use crate::rules::hold::scope::HoldScope;
 use crate::wire::SpoolStatus;
 
 /// Why something could not be kept in the spool.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, strum::IntoStaticStr, thiserror::Error)]
+#[strum(serialize_all = "snake_case")]
 pub enum SpoolError {
     /// Nothing may go, so nothing can come.
     #[error("the spool is full")]
     Full,
     #[error("the spool's disk failed: {}", .0.kind())]
     Io(#[from] io::Error),
-}
-
-impl SpoolError {
-    /// Bounded, for metrics.
-    pub const fn category(&self) -> &'static str {
-        match self {
-            Self::Full => "full",
-            Self::Io(_) => "io",
-        }
-    }
-
-    /// Holds no path and no secret.
-    pub fn safe_message(&self) -> String {
-        self.to_string()
-    }
 }
 
 /// What came of a file whose writer went away.

@@ -18,6 +18,7 @@ use super::in_doubt::{InDoubtUploads, all_use_revision};
 use super::metrics::RecorderMetrics;
 use super::spool::{Closed, Spool};
 use super::state::RecorderState;
+use crate::failure::Failure;
 use crate::rules::hold::scope::HoldScope;
 use crate::rules::recording::key::{Class, Key, KeyError};
 use crate::rules::recording::tag::RetentionTag;
@@ -44,13 +45,16 @@ pub struct UploadConfirmation {
     pub server_date: Option<Timestamp>,
 }
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, strum::IntoStaticStr, thiserror::Error)]
+#[strum(serialize_all = "snake_case")]
 pub enum UploadError {
     /// The store did not take it.
-    #[error("{}", .0.safe_message())]
+    #[error(transparent)]
+    #[strum(transparent)]
     Put(#[from] PutError),
     /// No key can be made for it.
     #[error("no key for the segment: {0}")]
+    #[strum(transparent)]
     Key(#[from] KeyError),
     /// It took longer than its bytes do on the slowest line that is of any use.
     #[error("the store took too long")]
@@ -77,21 +81,6 @@ impl UploadError {
             Self::Put(_) | Self::Key(_) => false,
             Self::Timeout | Self::Internal => true,
         }
-    }
-
-    /// Bounded, for metrics.
-    pub fn category(&self) -> &'static str {
-        match self {
-            Self::Put(error) => error.category(),
-            Self::Key(error) => error.category(),
-            Self::Timeout => "timeout",
-            Self::Internal => "inside",
-        }
-    }
-
-    /// Holds no secret and no text of the store.
-    pub fn safe_message(&self) -> String {
-        self.to_string()
     }
 }
 
@@ -259,7 +248,7 @@ impl UploadQueue {
                 // What is wrong with one segment is not wrong with all: the others go on after a moment.
                 let is_segment_specific = !error.is_store_wide();
                 let wait = if is_segment_specific { BACKOFF_RANGE.0 } else { backoff.next_delay() };
-                let message = error.safe_message();
+                let message = error.to_string();
                 tracing::warn!(
                     camera = closed.camera,
                     category = error.category(),

@@ -14,18 +14,6 @@ pub struct LiveViewNotAllowed {
     pub site: String,
 }
 
-impl LiveViewNotAllowed {
-    /// What kind of error it is, for metrics.
-    pub const fn category(&self) -> &'static str {
-        "live-view"
-    }
-
-    /// The error for people; it names the site only.
-    pub fn safe_message(&self) -> String {
-        self.to_string()
-    }
-}
-
 /// What a protocol that allows live viewing nowhere asks for: as if it had said so.
 const DEFAULT_EMBARGO: SignedDuration = SignedDuration::from_hours(1);
 

@@ -14,17 +14,19 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::error::{ApiError, Failure};
+use super::error::ApiError;
 use super::{diff, meta};
 
 /// Annotation with the hash of what was applied last.
 pub const APPLIED_HASH_ANNOTATION: &str = "toezicht.dev/last-applied-hash";
 
 /// Why a child was not applied.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, strum::IntoStaticStr, thiserror::Error)]
+#[strum(serialize_all = "snake_case")]
 pub enum ApplyError {
     /// The API server did not do it.
     #[error(transparent)]
+    #[strum(transparent)]
     Api(#[from] ApiError),
     /// An object of that name is not ours; it was left alone.
     #[error("a {kind} named {name:?} exists that this operator did not make: rename or delete it")]
@@ -32,20 +34,6 @@ pub enum ApplyError {
     /// The desired object is not complete.
     #[error("the desired object cannot be written as JSON")]
     NotSerializable(#[from] serde_json::Error),
-}
-
-impl Failure for ApplyError {
-    fn category(&self) -> &'static str {
-        match self {
-            Self::Api(error) => error.category(),
-            Self::ForeignObject { .. } => "foreign_object",
-            Self::NotSerializable(_) => "unwritable",
-        }
-    }
-
-    fn safe_message(&self) -> String {
-        self.to_string()
-    }
 }
 
 impl From<kube::Error> for ApplyError {

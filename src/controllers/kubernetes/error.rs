@@ -1,18 +1,10 @@
-//! What every error of a controller says of itself, and how long to wait after one.
+//! Errors of the API server, and the back-off after a failed reconcile.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::leader::fence::NotLeader;
-
-/// An error that may be shown: in a log, a metric, an event, a status.
-pub trait Failure: std::error::Error {
-    /// Which kind of error, of a bounded set: for metrics.
-    fn category(&self) -> &'static str;
-    /// What a person may read; holds no secret, no camera URL and no text of a store.
-    fn safe_message(&self) -> String;
-}
 
 /// The API server did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -71,9 +63,9 @@ impl KubeErrorExt for kube::Error {
     }
 }
 
-impl Failure for ApiError {
-    fn category(&self) -> &'static str {
-        match &self.0 {
+impl From<&ApiError> for &'static str {
+    fn from(error: &ApiError) -> Self {
+        match &error.0 {
             kube::Error::Api(status) => match status.code {
                 401 | 403 => "api_forbidden",
                 404 => "api_not_found",
@@ -84,10 +76,6 @@ impl Failure for ApiError {
             error if error.is_not_leader() => "not_leader",
             _ => "api_unreachable",
         }
-    }
-
-    fn safe_message(&self) -> String {
-        self.to_string()
     }
 }
 
@@ -127,6 +115,7 @@ fn backoff_delay(failures: u32, chance: f64) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::failure::Failure;
 
     #[test]
     fn backoff_doubles_up_to_five_minutes_and_resets_on_success() {
@@ -150,6 +139,6 @@ mod tests {
         status.code = 422;
         let error = ApiError(kube::Error::Api(status.into()));
         assert_eq!(error.category(), "api_invalid");
-        assert!(!format!("{error} {}", error.safe_message()).contains("hunter2"));
+        assert!(!format!("{error}").contains("hunter2"));
     }
 }

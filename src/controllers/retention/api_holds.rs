@@ -7,7 +7,7 @@ use kube::core::DeserializeGuard;
 use kube::{Api, Client, ResourceExt};
 
 use crate::api::{IncidentHold, Site};
-use crate::controllers::kubernetes::error::{ApiError, Failure};
+use crate::controllers::kubernetes::error::ApiError;
 use crate::rules::hold::claim::open_scopes;
 use crate::rules::hold::scope::HoldScope;
 use crate::storage::recordings::open_holds::{OpenHolds, OpenHoldsError};
@@ -38,7 +38,7 @@ pub struct ApiHolds<'a> {
 impl OpenHolds for ApiHolds<'_> {
     async fn scopes(&self) -> Result<Vec<HoldScope>, OpenHoldsError> {
         let all = list_declared_holds(self.client, self.site).await;
-        let all = all.map_err(|error| OpenHoldsError(Failure::safe_message(&error)))?;
+        let all = all.map_err(|error| OpenHoldsError(error.to_string()))?;
         let all: Result<Vec<_>, String> = all.into_iter().collect();
         let all = all.map_err(|name| {
             OpenHoldsError(format!(

@@ -14,14 +14,13 @@ use crate::api::condition::{ConditionType, Reason};
 use crate::api::{
     self, CoverageGap, IncidentHold, Placement, RetentionStatus, Site, SourceCoverage, StoreRejectionStatus,
 };
-use crate::controllers::kubernetes::error::{ApiError, Failure};
+use crate::controllers::kubernetes::error::ApiError;
 use crate::controllers::kubernetes::event;
 use crate::controllers::kubernetes::quantity::format_size;
 use crate::controllers::kubernetes::status::report as write;
 use crate::controllers::runner::Watched;
 use crate::storage::recordings::error::PassErrors;
 use crate::storage::recordings::hold::coverage::{Coverage, SourceTimeline};
-use crate::storage::s3::error::StoreError;
 
 /// Field manager of what is kept and deleted.
 const MANAGER: &str = "toezicht/retention";
@@ -115,7 +114,7 @@ pub async fn report_pass(
     now: Timestamp,
 ) -> Result<bool, ApiError> {
     let namespace = site.namespace().unwrap_or_default();
-    let problem = failed.map(|error| truncate_message(&error.safe_message()));
+    let problem = failed.map(|error| truncate_message(&error.to_string()));
     let before = site.status.as_ref().and_then(|status| status.retention.as_ref());
     let next = retention_status(before, plan, outcome, problem.clone(), now);
     let mut is_changed = false;
@@ -395,7 +394,7 @@ pub fn events(outcome: &PassOutcome) -> Vec<Event> {
         news.push(event::warning("SweepIncomplete", "Retention", &note));
     }
     if let Some(swept) = outcome.swept.as_ref().filter(|swept| swept.retag_failures > 0) {
-        let answer = swept.retag_error.as_ref().map(StoreError::safe_message);
+        let answer = swept.retag_error.as_ref().map(ToString::to_string);
         let note = format!(
             "the tags of {} versions may be wrong still: the store did not tell their marks, or did not keep the tag that was put \
              back: {}; see docs/how-to/audit-a-bucket.md, Mistagged",

@@ -15,7 +15,7 @@ use super::validate::ValidSite;
 use crate::api::condition::{ConditionFinding, ConditionStatus, ConditionType, Reason, merge};
 use crate::api::{DriftStatus, Site, SiteStatus};
 use crate::controllers::kubernetes::apply::ApplyError;
-use crate::controllers::kubernetes::error::{ApiError, Failure, KubeErrorExt};
+use crate::controllers::kubernetes::error::{ApiError, KubeErrorExt};
 use crate::controllers::kubernetes::status as kit_status;
 use crate::controllers::runner::Watched;
 use crate::controllers::stall;
@@ -151,7 +151,7 @@ fn evaluate_ready(
     }
     let recorders = match applied {
         Err(error) => {
-            let (reason, message) = terminal_error(error).unwrap_or((Reason::Retrying, error.safe_message()));
+            let (reason, message) = terminal_error(error).unwrap_or((Reason::Retrying, error.to_string()));
             return not_ready(reason, message);
         }
         Ok(applied) => applied.recorders.as_ref(),
@@ -259,13 +259,10 @@ fn stall_causes(
 /// What trying again does not help against, and what to do.
 fn terminal_error(error: &ApplyError) -> Option<(Reason, String)> {
     match error {
-        ApplyError::ForeignObject { .. } => Some((Reason::ForeignObject, error.safe_message())),
+        ApplyError::ForeignObject { .. } => Some((Reason::ForeignObject, error.to_string())),
         ApplyError::Api(ApiError(api)) if api.is_invalid() => Some((
             Reason::InvalidField,
-            format!(
-                "spec.recorder: {}: correct resources, nodeSelector, tolerations or spool",
-                error.safe_message()
-            ),
+            format!("spec.recorder: {error}: correct resources, nodeSelector, tolerations or spool"),
         )),
         ApplyError::Api(_) | ApplyError::NotSerializable(_) => None,
     }

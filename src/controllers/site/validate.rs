@@ -177,7 +177,7 @@ fn resolve_policy<'a>(
         return None;
     }
     if let Err(error) = live_view::check(&site.name_any(), site.spec.live_view, &policy.spec) {
-        problems.push(Problem::new(Reason::InvalidField, error.safe_message()));
+        problems.push(Problem::new(Reason::InvalidField, error.to_string()));
     }
     Some(policy)
 }
@@ -201,7 +201,7 @@ fn evaluate_permission(
         );
     };
     match Prerequisites::from_policy(&policy.spec, site.spec.notices.as_ref()) {
-        Err(error) => never(Reason::InvalidField, error.safe_message()),
+        Err(error) => never(Reason::InvalidField, error.to_string()),
         Ok(gates) => {
             let names: Vec<String> = observed.cameras.iter().map(ResourceExt::name_any).collect();
             let covered = suspension::site_suspensions(&site.spec.suspensions, &names);

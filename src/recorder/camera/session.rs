@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::clock::StreamClock;
 use super::context::{RecorderContext, duration_until};
 use super::permission;
+use crate::failure::Failure;
 use crate::recorder::frame::Frame;
 use crate::recorder::mp4::Mp4Error;
 use crate::recorder::rtsp::{StreamError, StreamSource, VideoStream};
@@ -44,9 +45,7 @@ impl From<SpoolError> for SessionEnd {
     fn from(error: SpoolError) -> Self {
         match error {
             SpoolError::Full => Self::SpoolFull,
-            SpoolError::Io(_) => {
-                Self::WriteFailed { category: error.category(), message: error.safe_message() }
-            }
+            SpoolError::Io(_) => Self::WriteFailed { category: error.category(), message: error.to_string() },
         }
     }
 }

@@ -13,6 +13,7 @@ use super::backoff::Backoff;
 use super::permission;
 use super::permission::RecordingPermission;
 use super::session::{RecordingSession, SessionEnd};
+use crate::failure::Failure;
 use crate::recorder::camera::context::{RecorderContext, duration_until};
 use crate::recorder::rtsp::{StreamError, StreamSource, VideoStream};
 use crate::wire::{CameraConfig, CameraState, GapCause};
@@ -118,7 +119,7 @@ impl CameraTask {
                 if session_start.elapsed() >= HEALTHY_SESSION {
                     backoff.reset();
                 }
-                self.report_failure(error.category(), &error.safe_message());
+                self.report_failure(error.category(), &error.to_string());
                 if matches!(error, StreamError::Ended) && session_start.elapsed() >= HEALTHY_SESSION {
                     return WakeReason::Elapsed;
                 }

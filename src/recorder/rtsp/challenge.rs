@@ -59,23 +59,23 @@ fn evaluate_challenge(head: &str) -> Result<(), StreamError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::failure::Failure;
 
     const DIGEST: &str = "WWW-Authenticate: Digest realm=\"cam\", nonce=\"f00\"\r\n";
     const UNKNOWN: &str = "WWW-Authenticate: Digest realm=\"cam\", nonce=\"f00\", algorithm=X-9\r\n";
     const BASIC: &str = "www-authenticate: Basic realm=\"cam\"\r\n";
 
     fn category(status: &str, headers: &str) -> Option<&'static str> {
-        evaluate_challenge(&format!("RTSP/1.0 {status}\r\nCSeq: 1\r\n{headers}\r\n"))
-            .err()
-            .map(|error| error.category())
+        let error = evaluate_challenge(&format!("RTSP/1.0 {status}\r\nCSeq: 1\r\n{headers}\r\n")).err();
+        error.map(|error| error.category())
     }
 
     #[test]
     fn only_digest_challenge_is_accepted() {
         assert_eq!(category("401 Unauthorized", DIGEST), None);
         assert_eq!(category("401 Unauthorized", &format!("{BASIC}{DIGEST}")), None);
-        assert_eq!(category("401 Unauthorized", BASIC), Some("basic"));
-        assert_eq!(category("401 Unauthorized", &format!("{UNKNOWN}{BASIC}")), Some("basic"));
+        assert_eq!(category("401 Unauthorized", BASIC), Some("basic_auth"));
+        assert_eq!(category("401 Unauthorized", &format!("{UNKNOWN}{BASIC}")), Some("basic_auth"));
         assert_eq!(category("401 Unauthorized", ""), Some("unauthorized"));
         assert_eq!(category("200 OK", ""), None);
     }

@@ -3,7 +3,8 @@
 use std::io;
 
 /// Why a camera gives no pictures.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, strum::IntoStaticStr, thiserror::Error)]
+#[strum(serialize_all = "snake_case")]
 pub enum StreamError {
     #[error("the camera's URL is not an rtsp:// or rtsps:// URL without user and password")]
     InvalidUrl,
@@ -39,32 +40,6 @@ pub enum StreamError {
     /// No picture for ten seconds.
     #[error("no picture for 10 seconds")]
     NoFrames,
-}
-
-impl StreamError {
-    /// Bounded, for metrics.
-    pub const fn category(&self) -> &'static str {
-        match self {
-            Self::InvalidUrl => "address",
-            Self::Connect(_) => "connect",
-            Self::Timeout => "timeout",
-            Self::Unauthorized => "unauthorized",
-            Self::BasicAuth => "basic",
-            Self::ErrorStatus(_) => "refused",
-            Self::NoVideo => "no_video",
-            Self::UnsupportedCodec => "codec",
-            Self::UnsupportedParameters => "size",
-            Self::Tls(_) => "tls",
-            Self::Malformed => "broken",
-            Self::Ended => "ended",
-            Self::NoFrames => "silent",
-        }
-    }
-
-    /// Holds no secret, address or URL.
-    pub fn safe_message(&self) -> String {
-        self.to_string()
-    }
 }
 
 impl From<retina::Error> for StreamError {
@@ -107,6 +82,7 @@ fn from_client_message(message: &str) -> StreamError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::failure::Failure;
 
     #[tokio::test]
     async fn client_message_maps_to_error_kind() {
@@ -114,7 +90,7 @@ mod tests {
         let url = url::Url::parse("rtsp://127.0.0.1:9/").unwrap();
         let error = retina::client::Session::describe(url, retina::client::SessionOptions::default()).await;
         let error = StreamError::from(error.err().expect("nobody listens"));
-        assert_eq!(error.safe_message(), "the camera cannot be reached: connection refused");
+        assert_eq!(error.to_string(), "the camera cannot be reached: connection refused");
     }
 
     #[tokio::test]

@@ -34,7 +34,8 @@ pub struct Key {
 }
 
 /// Why something is no key of a recording.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, strum::IntoStaticStr, thiserror::Error)]
+#[strum(serialize_all = "snake_case")]
 pub enum KeyError {
     /// The source is no name of a Kubernetes object.
     #[error("a source is a lower-case DNS name of at most 253 characters")]
@@ -47,18 +48,6 @@ pub enum KeyError {
     Duration,
     #[error("not the key of a recording")]
     Form,
-}
-
-impl KeyError {
-    /// Bounded, for metrics.
-    pub const fn category(self) -> &'static str {
-        match self {
-            Self::Source => "source",
-            Self::Start => "start",
-            Self::Duration => "duration",
-            Self::Form => "form",
-        }
-    }
 }
 
 impl Key {

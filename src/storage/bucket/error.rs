@@ -86,36 +86,14 @@ pub enum EnforceError {
     #[error(transparent)]
     Ceiling(#[from] CeilingTooLow),
     /// The store answered with an error, or not at all.
-    #[error("{}", .0.safe_message())]
+    #[error(transparent)]
     Storage(#[from] StoreError),
     /// The same, where the Site may name the store otherwise.
-    #[error("{}; {advice}", .error.safe_message())]
+    #[error("{}; {advice}", .error.to_string())]
     Advised { error: StoreError, advice: String },
 }
 
 impl EnforceError {
-    /// Bounded, for metrics.
-    pub fn category(&self) -> &'static str {
-        match self {
-            Self::ClaimedByOther => "claimed",
-            Self::Unadoptable { .. } | Self::Rejected { .. } => "spec_rejected",
-            Self::StoreUnsupported { .. } => "store_unfit",
-            Self::WrongPrincipal { .. } | Self::AmbiguousPrincipal { .. } => "wrong_principal",
-            Self::RecorderCannotPut { .. } => "recorder_cannot_put",
-            Self::PolicyTooLong { .. } => "policy_too_long",
-            Self::NoRecorderCredentials { .. } => "no_recorder",
-            Self::Target(_) => "target",
-            Self::Ceiling(_) => "ceiling",
-            Self::Storage(error) | Self::Advised { error, .. } => error.category(),
-        }
-    }
-
-    /// For conditions and events. Holds no secret, no other tenant's name, and of the store's words only an
-    /// error code.
-    pub fn safe_message(&self) -> String {
-        self.to_string()
-    }
-
     /// Whether it may pass without a change of the Site: the store recovers, or gives a right.
     pub fn is_retryable(&self) -> bool {
         self.store_error().is_some()
@@ -136,10 +114,7 @@ impl EnforceError {
         };
         if error.is_unsupported() {
             return Self::StoreUnsupported {
-                reason: format!(
-                    "the store does not know an operation that every Site needs: {}",
-                    error.safe_message()
-                ),
+                reason: format!("the store does not know an operation that every Site needs: {error}"),
                 remedy: "use a store with versioning, Object Lock and object tags".into(),
             };
         }

@@ -51,7 +51,7 @@ pub(crate) fn required_rules_error(error: StoreError) -> EnforceError {
         return error.into();
     }
     EnforceError::StoreUnsupported {
-        reason: format!("the store refuses the lifecycle rules of a Site: {}", error.safe_message()),
+        reason: format!("the store refuses the lifecycle rules of a Site: {error}"),
         remedy: "use a store whose lifecycle knows tags and noncurrent versions".into(),
     }
 }

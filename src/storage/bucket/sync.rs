@@ -71,10 +71,7 @@ async fn apply_operations<'a>(
             // What stays does not keep the policy open that comes after it.
             (BucketOperation::Remove(extra), Err(error)) => {
                 refused.get_or_insert(EnforceError::Rejected {
-                    reason: format!(
-                        "the bucket has {extra}, and the operator cannot remove that: {}",
-                        error.safe_message()
-                    ),
+                    reason: format!("the bucket has {extra}, and the operator cannot remove that: {error}"),
                     remedy: "remove it as the bucket's owner or the store's administrator".into(),
                 });
             }

@@ -64,7 +64,8 @@ pub struct AuditOptions {
 }
 
 /// Why an audit ended early: nothing is known then.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, strum::IntoStaticStr, thiserror::Error)]
+#[strum(serialize_all = "snake_case")]
 pub enum AuditError {
     /// The target cannot be used.
     #[error(transparent)]
@@ -77,21 +78,11 @@ pub enum AuditError {
     Clock(#[from] ClockSkew),
     /// What a manifest lists cannot be told apart from what nothing explains.
     #[error("{0}")]
+    #[strum(transparent)]
     TooManyVersions(HoldError),
-    #[error("{}", .0.safe_message())]
+    #[error(transparent)]
+    #[strum(transparent)]
     Storage(#[from] StoreError),
-}
-
-impl AuditError {
-    /// Bounded, for metrics.
-    pub fn category(&self) -> &'static str {
-        match self {
-            Self::Target(_) => "target",
-            Self::Clock(_) => "clock",
-            Self::TooManyVersions(error) => error.category(),
-            Self::Storage(error) => error.category(),
-        }
-    }
 }
 
 /// Audits a bucket as whoever may list its versions, read their tags and legal holds, and the ledger.
@@ -302,7 +293,7 @@ impl Audit<'_> {
         let unread = unread.await?;
         for ((stored, _), error) in &unread {
             let key = &stored.listed.key;
-            self.lock_tally().add(FindingKind::UnreadProtection, &format!("{key}: {}", error.safe_message()));
+            self.lock_tally().add(FindingKind::UnreadProtection, &format!("{key}: {error}"));
         }
         Ok(())
     }

@@ -11,7 +11,8 @@ use crate::storage::s3::store_clock::ClockSkew;
 use crate::storage::s3::target::TargetError;
 
 /// Why a pass has not done all, or why a version was refused. What was written was right.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, strum::IntoStaticStr, thiserror::Error)]
+#[strum(serialize_all = "snake_case")]
 pub enum HoldError {
     /// The target cannot be used.
     #[error(transparent)]
@@ -54,9 +55,11 @@ pub enum HoldError {
     )]
     UnknownManifest { hold: String, reason: String },
     /// A hold is released, and its manifest or its entry in the ledger is not ended.
-    #[error("the recordings are released, and the hold's manifest and ledger entry are still to be ended: {}", .0.safe_message())]
+    #[error("the recordings are released, and the hold's manifest and ledger entry are still to be ended: {}", .0.to_string())]
+    #[strum(transparent)]
     CleanupFailed(StoreError),
-    #[error("{}", .0.safe_message())]
+    #[error(transparent)]
+    #[strum(transparent)]
     Storage(#[from] StoreError),
 }
 
@@ -75,21 +78,6 @@ impl HoldError {
             | Self::PassTimeout { .. }
             | Self::UnknownManifest { .. }
             | Self::CleanupFailed(_) => false,
-        }
-    }
-
-    /// Bounded, for metrics.
-    pub fn category(&self) -> &'static str {
-        match self {
-            Self::Target(_) => "target",
-            Self::Clock(_) => "clock",
-            Self::Holds(_) => "holds_unknown",
-            Self::TooManySources => "too_many_sources",
-            Self::UnlistedKey => "hidden_key",
-            Self::TooManyVersions { .. } => "too_many_versions",
-            Self::PassTimeout { .. } => "turn_over",
-            Self::UnknownManifest { .. } => "unknown_manifest",
-            Self::CleanupFailed(error) | Self::Storage(error) => error.category(),
         }
     }
 }

@@ -37,7 +37,7 @@ const FORM_INDEPENDENT_CODES: [&str; 14] = [
 
 /// A request to the store that failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{operation} failed with {code}")]
+#[error("{}", self.describe())]
 pub struct StoreError {
     /// The S3 operation, such as `PutBucketPolicy`.
     pub operation: &'static str,
@@ -141,20 +141,8 @@ impl StoreError {
         }
     }
 
-    /// Bounded, for metrics.
-    pub fn category(&self) -> &'static str {
-        match self.status {
-            None => "no_answer",
-            Some(403) => "denied",
-            Some(404) => "not_found",
-            Some(429 | 503) => "throttled",
-            Some(500..) => "server_error",
-            Some(_) => "rejected",
-        }
-    }
-
-    /// For status and events: operation, code and HTTP status, nothing else.
-    pub fn safe_message(&self) -> String {
+    /// Operation, code, HTTP status and remedy; nothing that the store wrote but its code.
+    fn describe(&self) -> String {
         let mut message = match self.status {
             Some(status) => format!("{} was answered with {} (HTTP {status})", self.operation, self.code),
             None => format!("{} got no answer: {}", self.operation, self.code),
@@ -197,6 +185,19 @@ impl StoreError {
                  the store's administrator, and the one before it counts again",
             ),
             _ => None,
+        }
+    }
+}
+
+impl From<&StoreError> for &'static str {
+    fn from(error: &StoreError) -> Self {
+        match error.status {
+            None => "no_answer",
+            Some(403) => "denied",
+            Some(404) => "not_found",
+            Some(429 | 503) => "throttled",
+            Some(500..) => "server_error",
+            Some(_) => "rejected",
         }
     }
 }

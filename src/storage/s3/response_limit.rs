@@ -69,7 +69,7 @@ mod tests {
             let answer = list_page(&stub.store(), ListQuery::under_prefix("ledger/")).await;
             assert_eq!(answer.is_ok(), is_read, "{length}");
             if let Err(error) = answer {
-                assert!(error.safe_message().contains("UnreadableAnswer"), "{error:?}");
+                assert!(error.to_string().contains("UnreadableAnswer"), "{error:?}");
             }
         }
     }

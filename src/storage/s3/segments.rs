@@ -41,7 +41,8 @@ pub struct PutOutcome {
 }
 
 /// A put that did not succeed. The segment stays in the spool.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, strum::IntoStaticStr, thiserror::Error)]
+#[strum(serialize_all = "snake_case")]
 pub enum PutError {
     /// The file could not be opened.
     #[error("the segment cannot be read: {0}")]
@@ -54,6 +55,7 @@ pub enum PutError {
     Checksum,
     /// The store did not take it.
     #[error(transparent)]
+    #[strum(transparent)]
     Store(#[from] StoreError),
 }
 
@@ -64,24 +66,6 @@ impl PutError {
         match self {
             Self::File(_) | Self::NotAllowed(_) | Self::Checksum => false,
             Self::Store(error) => error.is_retryable(),
-        }
-    }
-
-    /// Bounded, for metrics.
-    pub fn category(&self) -> &'static str {
-        match self {
-            Self::File(_) => "file",
-            Self::NotAllowed(_) => "not_allowed",
-            Self::Checksum => "checksum",
-            Self::Store(error) => error.category(),
-        }
-    }
-
-    /// For status and logs; holds nothing that the store wrote but its error code.
-    pub fn safe_message(&self) -> String {
-        match self {
-            Self::Store(error) => error.safe_message(),
-            other => other.to_string(),
         }
     }
 }

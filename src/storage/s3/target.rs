@@ -27,20 +27,6 @@ pub enum TargetError {
     Proxy,
 }
 
-impl TargetError {
-    /// Bounded, for metrics.
-    pub const fn category(self) -> &'static str {
-        match self {
-            Self::Endpoint => "endpoint",
-            Self::Bucket => "bucket",
-            Self::Region => "region",
-            Self::Ca => "ca",
-            Self::Credentials => "credentials",
-            Self::Proxy => "proxy",
-        }
-    }
-}
-
 /// Whether an endpoint is over TLS.
 pub(crate) fn is_tls(endpoint: &str) -> Result<bool, TargetError> {
     let url = url::Url::parse(endpoint).map_err(|_| TargetError::Endpoint)?;

@@ -254,7 +254,7 @@ async fn store_without_required_feature_is_unfit(server: S3Server) {
     for (lie, what) in [(NO_VERSIONING, "GetBucketVersioning"), (NO_TAGS, "object tags")] {
         let scene = lying(server.clone(), "unfit", vec![lie]).await;
         let error = scene.enforce(Probe::Run).await.unwrap_err();
-        let told = error.safe_message();
+        let told = error.to_string();
         assert!(matches!(error, EnforceError::StoreUnsupported { .. }), "{error:?}");
         assert!(told.contains(what) && told.contains("use a store with"), "{told}");
         assert!(!error.is_retryable());
@@ -266,7 +266,7 @@ async fn incomplete_listing_is_unfit(server: S3Server) {
     for lie in [SKIPS_FOLDERS, SKIPS_KEYS] {
         let scene = lying(server.clone(), "listing", vec![lie]).await;
         let error = scene.enforce(Probe::Run).await.unwrap_err();
-        let told = error.safe_message();
+        let told = error.to_string();
         assert!(matches!(error, EnforceError::StoreUnsupported { .. }), "{error:?}");
         assert!(told.contains("ListingIsComplete"), "{told}");
     }
@@ -295,7 +295,7 @@ async fn ceph_store_without_required_feature_is_unfit() {
 async fn wrong_region_is_reported(server: S3Server) {
     let mut scene = lying(server, "region", vec![requires_region_one()]).await;
     let error = scene.enforce(Probe::Skip).await.unwrap_err();
-    let told = error.safe_message();
+    let told = error.to_string();
     assert!(told.contains("AuthorizationHeaderMalformed"), "{told}");
     assert!(told.contains("set spec.storage.region to RegionOne"), "{told}");
     scene.operator.region = "RegionOne".into();

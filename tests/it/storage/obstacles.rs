@@ -155,7 +155,7 @@ async fn ceph_real_notifications_block_adoption() {
     );
     scene.spec.take_over = true;
     let is_told = async || {
-        let told = scene.enforce(Probe::Skip).await.unwrap_err().safe_message();
+        let told = scene.enforce(Probe::Skip).await.unwrap_err().to_string();
         assert!(told.contains("has notifications, and the operator cannot remove that"), "{told}");
     };
     is_told().await;

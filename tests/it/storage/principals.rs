@@ -12,7 +12,7 @@ async fn mistyped_principal_locks_nobody_out(server: S3Server) {
     operator.spec.operator_principal = format!("{}x", right.spec.operator_principal);
     let error = operator.enforce(Probe::Run).await.unwrap_err();
     assert_eq!(error, EnforceError::WrongPrincipal { identity: "operator" });
-    assert!(error.safe_message().contains("storage.operator.principal"));
+    assert!(error.to_string().contains("storage.operator.principal"));
     assert_eq!(right.policy().await, None, "nothing stays of the proof");
     let mut recorder = right.clone();
     recorder.spec.recorder_principal = format!("{}x", right.spec.recorder_principal);

@@ -131,7 +131,7 @@ impl Scene {
         let uploader = Uploader::new(&self.recorder).unwrap();
         eventually("a segment is put", Duration::from_secs(30), async || {
             let put = uploader.put(&key, &file, sha256, RetentionTag::Video).await;
-            put.map_err(|error| error.safe_message())
+            put.map_err(|error| error.to_string())
         })
         .await;
         key.to_string()

@@ -61,13 +61,13 @@ async fn store_is_reached_through_proxy(server: S3Server) {
     let (code, told) = audited(&scene, &endpoint, &front.ca, &proxy, "wr0ng").await;
     assert!(code == 1 && told.contains("proxy"), "{code} {told}");
     scene.operator.proxy = Some(through(&proxy, "wr0ng"));
-    let wrong = scene.enforce(Probe::Skip).await.unwrap_err().safe_message();
+    let wrong = scene.enforce(Probe::Skip).await.unwrap_err().to_string();
     let login = None;
     scene.operator.proxy = Some(Proxy { login, ..through(&proxy, PASSWORD) });
-    let nobody = scene.enforce(Probe::Skip).await.unwrap_err().safe_message();
+    let nobody = scene.enforce(Probe::Skip).await.unwrap_err().to_string();
     scene.operator.proxy = Some(through(&proxy, PASSWORD));
     scene.operator.endpoint = Some(format!("https://{STORE}:1"));
-    let forbidden = scene.enforce(Probe::Skip).await.unwrap_err().safe_message();
+    let forbidden = scene.enforce(Probe::Skip).await.unwrap_err().to_string();
     for (told, code) in [
         // tinyproxy answers a wrong password as it answers a port that it lets nobody through to.
         (told, "ProxyRefused"),

@@ -162,7 +162,7 @@ fn not_enforced(error: &EnforceError, is_inconclusive: bool, was_read_back: bool
             "nothing is recorded before the bucket is read back; the operator keeps trying",
         ),
     };
-    let message = format!("{}; {consequence}", error.safe_message());
+    let message = format!("{error}; {consequence}");
     ConditionFinding::new(ConditionType::StorageEnforced, truth, enforce_reason::reason(error), message)
 }
 

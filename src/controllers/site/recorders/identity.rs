@@ -7,7 +7,6 @@ use jiff::{Span, Timestamp};
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose, PublicKeyData};
 use x509_parser::pem::parse_x509_pem;
 
-use crate::controllers::kubernetes::error::Failure;
 use crate::wire::{STATUS_SERVER_NAME, Secret, StatusApi};
 
 /// How many days a certificate is valid.
@@ -28,13 +27,9 @@ pub struct StatusApiIdentity {
 #[error("a certificate for the recorders could not be made")]
 pub struct IdentityError(#[from] rcgen::Error);
 
-impl Failure for IdentityError {
-    fn category(&self) -> &'static str {
+impl From<&IdentityError> for &'static str {
+    fn from(_: &IdentityError) -> Self {
         "identity"
-    }
-
-    fn safe_message(&self) -> String {
-        self.to_string()
     }
 }
 

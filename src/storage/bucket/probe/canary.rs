@@ -176,12 +176,12 @@ pub(crate) async fn remove_canaries(operator: &BucketClient, prefix: &str) {
         Ok(false) => {
             warn!(bucket = operator.bucket, prefix, "there is so much that not all canaries were looked for");
         }
-        Err(error) => warn!(bucket = operator.bucket, error = error.safe_message(), "canaries not listed"),
+        Err(error) => warn!(bucket = operator.bucket, error = error.to_string(), "canaries not listed"),
     }
     let removed =
         futures::stream::iter(&canaries).for_each_concurrent(MAX_CONCURRENT_DELETES, async |version| {
             if let Err(error) = remove_canary(operator, version).await {
-                warn!(bucket = operator.bucket, error = error.safe_message(), "a canary stays");
+                warn!(bucket = operator.bucket, error = error.to_string(), "a canary stays");
             }
         });
     removed.await;

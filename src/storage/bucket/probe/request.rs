@@ -42,6 +42,6 @@ pub enum ProbeError {
         leftovers: Vec<String>,
     },
     /// The store answered with an error, or not at all.
-    #[error("{}", .0.safe_message())]
+    #[error(transparent)]
     Storage(#[from] StoreError),
 }

@@ -129,7 +129,7 @@ impl StandaloneProbe<'_> {
         let (conformance, restored) = run(subject).await;
         // It is removed as a whole in any case.
         if let Err(error) = restored {
-            remarks.push(error.safe_message());
+            remarks.push(error.to_string());
         }
         (conformance, remarks)
     }
@@ -225,7 +225,7 @@ impl StandaloneProbe<'_> {
             Err(EnforceError::WrongPrincipal { identity: whose }) => {
                 return Err(format!("--{whose}-principal is not how the store names that identity"));
             }
-            Err(error) => return Err(error.safe_message()),
+            Err(error) => return Err(error.to_string()),
         };
         let desired =
             DesiredBucket::for_spec(self.operator.into(), &self.spec(), &dialect, self.operator.is_tls)
@@ -234,7 +234,7 @@ impl StandaloneProbe<'_> {
             Ok(()) => Ok((desired.statements, dialect)),
             // Without statements it was to be removed, and where no policies are known there is none.
             Err(_) if !dialect.heeds_policies => Ok((Vec::new(), dialect)),
-            Err(error) => Err(error.safe_message()),
+            Err(error) => Err(error.to_string()),
         }
     }
 
@@ -249,7 +249,7 @@ impl StandaloneProbe<'_> {
         {
             let error = put_policy(store, policy).await.err();
             let error = error.filter(|error| !policy.is_empty() || failed(error));
-            left.extend(error.map(|error| format!("the policy: {}", error.safe_message())));
+            left.extend(error.map(|error| format!("the policy: {error}")));
         }
         if matches!(self.initial.lifecycle, Ok(true)) {
             let answer = store.client.delete_bucket_lifecycle().bucket(&store.bucket).send().await;
@@ -257,12 +257,12 @@ impl StandaloneProbe<'_> {
                 .err()
                 .map(|error| StoreError::from_sdk("DeleteBucketLifecycle", &error))
                 .filter(failed);
-            left.extend(error.map(|error| format!("lifecycle rules: {}", error.safe_message())));
+            left.extend(error.map(|error| format!("lifecycle rules: {error}")));
         }
         if self.request.create {
             let answer = store.client.delete_bucket().bucket(&store.bucket).send().await;
             let error = answer.err().map(|error| StoreError::from_sdk("DeleteBucket", &error)).filter(failed);
-            left.extend(error.map(|error| format!("the bucket: {}", error.safe_message())));
+            left.extend(error.map(|error| format!("the bucket: {error}")));
         }
         left
     }
@@ -278,7 +278,7 @@ impl StandaloneProbe<'_> {
             remove_canaries(self.operator, "probe/").await;
             left = match objects::list_versions(self.operator, "").await {
                 Ok(versions) => versions.into_iter().map(|version| version.key).collect(),
-                Err(error) => vec![error.safe_message()],
+                Err(error) => vec![error.to_string()],
             };
             if left.is_empty() {
                 break;

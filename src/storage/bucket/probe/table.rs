@@ -53,30 +53,17 @@ pub(crate) const NO_CANARY: &str = "the object that it is tried on could not be 
 pub(crate) const BATCHES_IGNORED: &str = "the store accepts batch deletions and deletes nothing by them";
 
 /// Why something cannot be told.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnknownReason {
     /// It was not tried, because something was not given.
+    #[error("{0}")]
     NotTried(&'static str),
     /// It was tried, and shows nothing.
+    #[error("{0}")]
     Inconclusive(&'static str),
     /// The store answered with an error where an effect had to be read back, or not at all.
-    Store(StoreError),
-}
-
-impl UnknownReason {
-    /// For status and command line. Holds no secret, and of the store's words only an error code.
-    pub fn safe_message(&self) -> String {
-        match self {
-            Self::NotTried(why) | Self::Inconclusive(why) => (*why).to_owned(),
-            Self::Store(error) => error.safe_message(),
-        }
-    }
-}
-
-impl From<StoreError> for UnknownReason {
-    fn from(error: StoreError) -> Self {
-        Self::Store(error)
-    }
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 /// A verdict, or why there is none.
@@ -94,7 +81,7 @@ impl Row {
         match &self.verdict {
             Verdict::Passed => String::new(),
             Verdict::Failed => self.check.about().consequence.to_owned(),
-            Verdict::Unknown(why) => why.safe_message(),
+            Verdict::Unknown(why) => why.to_string(),
         }
     }
 

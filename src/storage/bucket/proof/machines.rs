@@ -253,8 +253,7 @@ fn unsupported_policy_error(error: &StoreError, trial: &ProofPolicy<'_>, princip
         crate::storage::bucket::policy::partition::of(principal, BucketRef::from(trial.operator).region);
     EnforceError::StoreUnsupported {
         reason: format!(
-            "the store takes no bucket policy of S3's form (version 2012-10-17, ARNs of the partition {partition}): {}",
-            error.safe_message()
+            "the store takes no bucket policy of S3's form (version 2012-10-17, ARNs of the partition {partition}): {error}"
         ),
         remedy: "use a store that takes such policies (Scaleway's are of a form of its own, which is not supported); where \
                  only the partition is wrong, write the ARN of the right one in spec.storage.operator.principal"

@@ -52,7 +52,8 @@ pub struct SweepReport {
 }
 
 /// Why a sweep ended early. What was deleted before is gone rightly.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, strum::IntoStaticStr, thiserror::Error)]
+#[strum(serialize_all = "snake_case")]
 pub enum SweepError {
     /// The target cannot be used.
     #[error(transparent)]
@@ -63,20 +64,9 @@ pub enum SweepError {
     /// Which holds are open is not known.
     #[error(transparent)]
     Holds(#[from] OpenHoldsError),
-    #[error("{}", .0.safe_message())]
+    #[error(transparent)]
+    #[strum(transparent)]
     Storage(#[from] StoreError),
-}
-
-impl SweepError {
-    /// Bounded, for metrics.
-    pub fn category(&self) -> &'static str {
-        match self {
-            Self::Target(_) => "target",
-            Self::Clock(_) => "clock",
-            Self::Holds(_) => "holds_unknown",
-            Self::Storage(error) => error.category(),
-        }
-    }
 }
 
 pub(crate) struct Sweep<'a> {

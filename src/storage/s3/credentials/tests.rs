@@ -151,12 +151,12 @@ async fn failed_exchange_reports_its_cause() {
         let stub = Stub::start(move |_| (403, answer.clone())).await;
         let missing = get_bucket_policy(&web_identity_target(&stub, &file)).await.unwrap_err();
         assert_eq!((missing.operation, missing.code.as_str()), (TOKEN_EXCHANGE, "NoToken"));
-        assert!(missing.is_retryable() && missing.safe_message().contains("no service account token"));
+        assert!(missing.is_retryable() && missing.to_string().contains("no service account token"));
         assert!(stub.take_requests().is_empty());
 
         std::fs::write(&file, "token").unwrap();
         let denied = get_bucket_policy(&web_identity_target(&stub, &file)).await.unwrap_err();
-        let told = denied.safe_message();
+        let told = denied.to_string();
         let expected =
             "AssumeRoleWithWebIdentity was answered with AccessDenied (HTTP 403): there is no such role";
         assert!(told.starts_with(expected), "{told}");
@@ -169,7 +169,7 @@ async fn failed_exchange_reports_its_cause() {
 async fn expired_key_is_reported() {
     let stub = Stub::start(|_| error_answer(400, "ExpiredToken")).await;
     let expired = get_bucket_policy(&stub.target()).await.unwrap_err();
-    assert!(expired.safe_message().contains("the temporary key has expired"), "{expired:?}");
+    assert!(expired.to_string().contains("the temporary key has expired"), "{expired:?}");
     assert!(!expired.is_retryable());
 }
 
